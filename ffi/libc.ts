@@ -1,0 +1,79 @@
+/**
+ * The C surface this package uses, one line per function, bound lazily at first use so that a machine where koffi or
+ * libc cannot be loaded can still import the package and run the dgram backend.
+ *
+ * Pointers are passed as plain Numbers through `uint64_t` (idioms.md 1: 47 ns and no allocation a call); user space
+ * addresses are below 2^47 on x86-64 and 2^48 (2^52 with LVA, unused by default) on arm64, so a double holds them.
+ * A negative result means failure: read `errno()` in the very next statement, or use `check`.
+ */
+import koffi from 'koffi'
+import { NativeError } from './native-error.js'
+
+const PROTOTYPES = {
+  mmap: 'uint64_t mmap(uint64_t addr, size_t length, int prot, int flags, int fd, int64_t offset)',
+  madvise: 'int madvise(uint64_t addr, size_t length, int advice)',
+  memfd_create: 'int memfd_create(const char *name, uint flags)',
+  ftruncate: 'int ftruncate(int fd, int64_t length)',
+  dup: 'int dup(int fd)',
+  close: 'int close(int fd)',
+  read: 'intptr_t read(int fd, uint64_t buf, size_t count)',
+  write: 'intptr_t write(int fd, uint64_t buf, size_t count)',
+  eventfd: 'int eventfd(uint initval, int flags)',
+  poll: 'int poll(uint64_t fds, uint64_t nfds, int timeout)',
+  epoll_create1: 'int epoll_create1(int flags)',
+  epoll_ctl: 'int epoll_ctl(int epfd, int op, int fd, uint64_t event)',
+  socket: 'int socket(int domain, int type, int protocol)',
+  bind: 'int bind(int fd, uint64_t addr, uint addrlen)',
+  connect: 'int connect(int fd, uint64_t addr, uint addrlen)',
+  getsockname: 'int getsockname(int fd, uint64_t addr, uint64_t addrlen)',
+  setsockopt: 'int setsockopt(int fd, int level, int optname, uint64_t optval, uint optlen)',
+  getsockopt: 'int getsockopt(int fd, int level, int optname, uint64_t optval, uint64_t optlen)',
+  sendto: 'intptr_t sendto(int fd, uint64_t buf, size_t len, int flags, uint64_t addr, uint addrlen)',
+  recv: 'intptr_t recv(int fd, uint64_t buf, size_t len, int flags)',
+  recvmsg: 'intptr_t recvmsg(int fd, uint64_t msg, int flags)',
+  sendmmsg: 'int sendmmsg(int fd, uint64_t msgvec, uint vlen, int flags)',
+  recvmmsg: 'int recvmmsg(int fd, uint64_t msgvec, uint vlen, int flags, uint64_t timeout)',
+  prctl: 'int prctl(int option, uint64_t a, uint64_t b, uint64_t c, uint64_t d)',
+  sched_setaffinity: 'int sched_setaffinity(int pid, size_t cpusetsize, uint64_t mask)',
+} as const
+
+type Name = keyof typeof PROTOTYPES
+type Arguments = (number | string)[]
+export type Libc = { readonly [K in Name]: (...args: Arguments) => number }
+
+let bound: Libc | undefined
+
+/** The bound functions. Hoist them into locals or fields: `const { sendmmsg } = libc()`. Throws if libc cannot be loaded. */
+export function libc(): Libc {
+  if (bound) return bound
+  const lib = koffi.load(process.platform === 'linux' ? null : 'libc.dylib')
+  const table: Partial<Record<Name, (...args: Arguments) => number>> = {}
+  for (const name of Object.keys(PROTOTYPES) as Name[]) {
+    // A symbol missing here (macOS has no sendmmsg) must fail where it is used, by name, not at load.
+    try {
+      table[name] = lib.func(PROTOTYPES[name]) as (...args: Arguments) => number
+    } catch (cause) {
+      table[name] = () => {
+        throw new Error(`${name} is not in this system's C library`, { cause })
+      }
+    }
+  }
+  bound = table as Libc
+  return bound
+}
+
+/** errno of the last call made through koffi on this thread; only meaningful in the statement right after the call. */
+export function errno(): number {
+  return koffi.errno()
+}
+
+/** Throws NativeError when a call that returns −1 on failure did. Use directly around the call: `check('bind', c.bind(…))`. */
+export function check(call: string, result: number, detail = ''): number {
+  if (result < 0) throw new NativeError(call, koffi.errno(), detail)
+  return result
+}
+
+/** mmap's MAP_FAILED, (void *)-1, as koffi returns it through uint64_t: beyond 2^53, hence a Number that is not exact, or a BigInt. */
+export function isMapFailed(address: number | bigint): boolean {
+  return Number(address) >= 2 ** 63 || Number(address) === -1
+}

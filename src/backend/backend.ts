@@ -1,0 +1,83 @@
+/**
+ * The backend contract: synchronous verbs that never block and, after compile, never allocate. A backend knows packets and
+ * substreams (one destination each), never heaps or promises. The engine calls, in this order:
+ * open (a factory function) → register → compile → { post, reap }* → close.
+ *
+ * Rows are completed strictly in the order they were posted. "Completed" means what `caps.evidence` says.
+ */
+import type { PacketTable, TableRegion } from '../batch/table.js'
+
+export interface BackendCaps {
+  readonly name: 'udp' | 'dgram' | 'memory' | 'pcap' | 'ibverbs'
+  /** `accepted`: the kernel took the packet. `completed`: the NIC reported it sent. `written`: it is in the file or memory. */
+  readonly evidence: 'accepted' | 'completed' | 'written'
+  readonly substreams: number
+  readonly maxPacketSizeBytes: number
+}
+
+export interface CompileHints {
+  /** Pacing bursts should end on an edge of the posting: no message may exceed this many UDP payload bytes. */
+  readonly maxMessageBytes: number
+}
+
+/** A table made ready for one backend. Opaque but for the edges, which pacing needs. */
+export interface Posting {
+  readonly rows: number
+  /** edge[r] = first row behind the indivisible message that row r belongs to. A post that ends on an edge is cheapest. */
+  readonly edge: Uint32Array
+}
+
+export const POST_OK = 0
+/** Nothing wrong, try again when `waitFor` says so (socket buffer full, device queue full). */
+export const POST_AGAIN = 1
+/** `skipped` rows behind the accepted ones cannot be sent, because of `errno`, on `substream`; carry on behind them. */
+export const POST_SKIP = 2
+/** The backend is broken for good. */
+export const POST_FATAL = 3
+
+/** Filled by post; one object per engine, reused. */
+export interface PostResult {
+  kind: 0 | 1 | 2 | 3
+  /** Rows from `first` on that were taken. */
+  accepted: number
+  /** With POST_SKIP, how many rows behind the accepted ones were given up. */
+  skipped: number
+  errno: number
+  substream: number
+  /** With POST_AGAIN: 'writable' waits for the wait set; a number is a pause in nanoseconds. */
+  waitFor: 'writable' | number
+}
+
+/** Failures that only show after the post (asynchronous backends); filled by reap, reused. */
+export interface ReapResult {
+  /** Rows completed since the last reap, in posting order, failed ones included. */
+  completed: number
+  /** Rows among them that failed, as index into the completed ones; `failures` entries are valid. */
+  failures: number
+  readonly failedAt: Uint32Array
+  readonly failedErrno: Int32Array
+}
+
+export interface Backend {
+  readonly caps: BackendCaps
+  /** Plain counters and states for `stream.stats()`; cheap to read at any time. */
+  stats(): Record<string, number | string | boolean>
+  register(region: TableRegion): void
+  compile(table: PacketTable, hints: CompileHints): Posting
+  /** Frees what compile made. Never while rows of it are posted and not reaped. */
+  release(posting: Posting): void
+  /** Posts rows first … end−1; may take fewer. */
+  post(posting: Posting, first: number, end: number, out: PostResult): void
+  reap(out: ReapResult): void
+  /** Rises whenever the backend saw something that makes recent evidence doubtful (carrier lost, drops below the socket). */
+  suspicion(): number
+  /**
+   * Readable/writable descriptors to sleep on, as poll(2) wants them; empty for backends that call `wake` themselves.
+   * `wantWrite` says that the last post answered 'writable'.
+   */
+  waitSet(wantWrite: boolean): readonly { readonly fd: number; readonly events: number }[]
+  /** What a substream's failure means for a person: interface, MTU, remedy. Cold. */
+  explain(errno: number, substream: number, udpBytes: number): string
+  /** Stops using all registered memory, then closes what it opened. Idempotent. */
+  close(): void
+}
