@@ -1,0 +1,7 @@
+export { Descriptor, type FormatField, type ItemOptions } from './descriptor.js'
+export { alignmentOf, type Dtype, type DtypeKind, type NaturalView, parseDtype, typedView } from './dtype.js'
+export { BUG_COMPAT, DEFAULT_FLAVOUR, type Flavour, makeFlavour } from './flavour.js'
+export { Heap, type HeapEntry, packetsOf, planOf, type RawItem } from './heap.js'
+export { type HeapSelection, Item, ItemGroup, type ItemInit, type ItemSource } from './item.js'
+export { type ExactPointer, type ExactSplit, type PacketPlan, type PlanItem, planPackets, type Split } from './plan.js'
+export { encodeValue, type ItemValue } from './value.js'
