@@ -1,0 +1,281 @@
+/**
+ * What the kernel knows of routes, links, addresses, neighbours and queueing disciplines, asked by rtnetlink(7). Linux only.
+ * About 20 µs a question (netlink-query.ts); failures are NativeErrors that carry the kernel's errno. Not for hot paths: see
+ * link-watch.ts for what may be called per step.
+ */
+import { ERRNO, NativeError } from './native-error.js'
+import { type Attributes, attributesOf, bytesOf, query, textOf, u32, u32Of } from './netlink-query.js'
+
+export type Family = 4 | 6
+
+// linux/rtnetlink.h, linux/if.h, linux/if_link.h
+export const RTM_NEWLINK = 16
+export const RTM_DELLINK = 17
+const RTM_GETLINK = 18
+const RTM_NEWADDR = 20
+const RTM_GETADDR = 22
+const RTM_NEWROUTE = 24
+const RTM_GETROUTE = 26
+const RTM_NEWNEIGH = 28
+const RTM_GETNEIGH = 30
+const RTM_NEWQDISC = 36
+const RTM_GETQDISC = 38
+const TC_H_ROOT = 0xffffffff
+export const IFF_UP = 1
+export const IFF_LOWER_UP = 0x10000
+export const IFLA_CARRIER_DOWN_COUNT = 48
+/** Bytes of struct ifinfomsg. */
+export const IFINFOMSG_LEN = 16
+
+const addressFamily = (family: Family): number => (family === 4 ? 2 : 10)
+
+const ROUTE_TYPES = [
+  'unspec',
+  'unicast',
+  'local',
+  'broadcast',
+  'anycast',
+  'multicast',
+  'blackhole',
+  'unreachable',
+  'prohibit',
+  'throw',
+] as const
+export type RouteType = (typeof ROUTE_TYPES)[number]
+
+export interface Route {
+  readonly type: RouteType
+  readonly ifindex: number
+  /** Next hop, 4 or 16 bytes (an IPv4 route may have an IPv6 next hop, RFC 5549); absent when the destination is on the link. */
+  readonly gateway?: Uint8Array
+  /** The source address the kernel would choose. */
+  readonly source?: Uint8Array
+  /** Only when the route has a metric or a path MTU of its own; otherwise the link's applies. */
+  readonly mtu?: number
+}
+
+/**
+ * The route the kernel would take now (RTM_GETROUTE). No packet is sent.
+ * @throws NativeError ENETUNREACH, EHOSTUNREACH, EACCES (prohibit route), EINVAL (blackhole route); a source that is not ours is
+ *   ENETUNREACH or EINVAL by kernel version. Some IPv6 refusals come as a route of that type instead.
+ */
+export function routeTo(family: Family, address: Uint8Array, options: { oif?: number; source?: Uint8Array } = {}): Route {
+  // struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, u32 flags
+  const bits = address.length * 8
+  const header = Uint8Array.of(addressFamily(family), bits, options.source ? bits : 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+  const attributes: [number, Uint8Array][] = [[1, address]]
+  if (options.source) attributes.push([2, options.source])
+  if (options.oif) attributes.push([4, u32(options.oif)])
+  let route: Route | undefined
+  const onMessage = (view: DataView, body: number, found: Attributes) => {
+    const metrics = found.get(8)
+    const mtu = metrics && u32Of(view, attributesOf(view, metrics.at, metrics.at + metrics.length), 2)
+    // RTA_GATEWAY, or RTA_VIA: u16 family, then the address.
+    const gateway = bytesOf(found, 5) ?? bytesOf(found, 18)?.subarray(2)
+    const source = bytesOf(found, 7)
+    route = {
+      type: ROUTE_TYPES[view.getUint8(body + 7)] ?? 'unspec',
+      ifindex: u32Of(view, found, 4) ?? 0,
+      ...(gateway && { gateway }),
+      ...(source && { source }),
+      ...(mtu && { mtu }),
+    }
+  }
+  query({ what: 'RTM_GETROUTE', type: RTM_GETROUTE, answer: RTM_NEWROUTE, header, attributes, onMessage })
+  if (!route) throw new NativeError('RTM_GETROUTE', ERRNO.EPROTO!, 'no route in the answer')
+  return route
+}
+
+const OPERSTATES = ['unknown', 'notpresent', 'down', 'lowerlayerdown', 'testing', 'dormant', 'up'] as const
+
+export interface Link {
+  readonly index: number
+  readonly name: string
+  readonly mtu: number
+  /** Empty where the link layer has no addresses. */
+  readonly mac: Uint8Array
+  readonly up: boolean
+  /** IFF_LOWER_UP: the driver has signal. */
+  readonly carrier: boolean
+  readonly loopback: boolean
+  readonly pointToPoint: boolean
+  /** IFF_NOARP: no neighbour resolution on this link. */
+  readonly noArp: boolean
+  readonly multicast: boolean
+  readonly operstate: (typeof OPERSTATES)[number]
+  /** 'veth', 'vlan', 'bond'…; absent for hardware. */
+  readonly kind?: string
+  readonly gsoMaxSegments: number
+  readonly gsoMaxSizeBytes: number
+  readonly txPackets: number
+  readonly txDropped: number
+  readonly txErrors: number
+  /** Changes of carrier, both ways, since the interface was made. */
+  readonly carrierChanges: number
+  /** Losses of carrier; rises at once, where a LinkWatch message may be up to a second late (the kernel rate-limits them). */
+  readonly carrierDownCount: number
+}
+
+function linkOf(view: DataView, body: number, found: Attributes): Link {
+  const flags = view.getUint32(body + 8, true)
+  const info = found.get(18)
+  const kind = info && textOf(attributesOf(view, info.at, info.at + info.length), 1)
+  // struct rtnl_link_stats64: rx_packets, tx_packets, rx_bytes, tx_bytes, rx_errors, tx_errors, rx_dropped, tx_dropped, …
+  const stats = found.get(23)
+  const counter = (i: number) => (stats && stats.length >= (i + 1) * 8 ? Number(view.getBigUint64(stats.at + i * 8, true)) : 0)
+  const operstate = found.get(16)
+  return {
+    index: view.getInt32(body + 4, true),
+    name: textOf(found, 3) ?? '',
+    mtu: u32Of(view, found, 4) ?? 0,
+    mac: bytesOf(found, 1) ?? new Uint8Array(0),
+    up: (flags & IFF_UP) !== 0,
+    carrier: (flags & IFF_LOWER_UP) !== 0,
+    loopback: (flags & 8) !== 0,
+    pointToPoint: (flags & 0x10) !== 0,
+    noArp: (flags & 0x80) !== 0,
+    multicast: (flags & 0x1000) !== 0,
+    operstate: (operstate && OPERSTATES[view.getUint8(operstate.at)]) ?? 'unknown',
+    ...(kind && { kind }),
+    gsoMaxSegments: u32Of(view, found, 40) ?? 0,
+    gsoMaxSizeBytes: u32Of(view, found, 41) ?? 0,
+    txPackets: counter(1),
+    txErrors: counter(5),
+    txDropped: counter(7),
+    carrierChanges: u32Of(view, found, 35) ?? 0,
+    carrierDownCount: u32Of(view, found, IFLA_CARRIER_DOWN_COUNT) ?? 0,
+  }
+}
+
+/** All interfaces of this network namespace, down ones included. */
+export function links(): Link[] {
+  const all: Link[] = []
+  query({
+    what: 'RTM_GETLINK',
+    type: RTM_GETLINK,
+    answer: RTM_NEWLINK,
+    dump: true,
+    header: new Uint8Array(IFINFOMSG_LEN),
+    onMessage: (view, body, found) => all.push(linkOf(view, body, found)),
+    restart: () => all.splice(0),
+  })
+  return all
+}
+
+/** One interface. @throws NativeError ENODEV when there is none of that index. */
+export function link(index: number): Link {
+  if (!(index > 0)) throw new NativeError('RTM_GETLINK', ERRNO.ENODEV!, `interface ${index}`)
+  const header = new Uint8Array(IFINFOMSG_LEN)
+  new DataView(header.buffer).setInt32(4, index, true)
+  let one: Link | undefined
+  const onMessage = (view: DataView, body: number, found: Attributes) => {
+    one = linkOf(view, body, found)
+  }
+  query({ what: 'RTM_GETLINK', type: RTM_GETLINK, answer: RTM_NEWLINK, header, onMessage })
+  if (!one) throw new NativeError('RTM_GETLINK', ERRNO.ENODEV!, `interface ${index}`)
+  return one
+}
+
+export interface InterfaceAddress {
+  readonly ifindex: number
+  readonly family: Family
+  /** Our own address, 4 or 16 bytes. */
+  readonly bytes: Uint8Array
+  /** `link` scope: only valid on its link (IPv6 fe80::/10, IPv4 169.254/16 as configured). */
+  readonly linkLocal: boolean
+}
+
+/** All addresses of this network namespace, those of interfaces without carrier included (os.networkInterfaces leaves them out). */
+export function addresses(): InterfaceAddress[] {
+  const all: InterfaceAddress[] = []
+  query({
+    what: 'RTM_GETADDR',
+    type: RTM_GETADDR,
+    answer: RTM_NEWADDR,
+    dump: true,
+    // struct ifaddrmsg: family, prefixlen, flags, scope, u32 index
+    header: new Uint8Array(8),
+    onMessage: (view, body, found) => {
+      // IFA_ADDRESS is the peer's on point-to-point links; IFA_LOCAL, where present, is ours.
+      const bytes = bytesOf(found, 2) ?? bytesOf(found, 1)
+      const family = bytes?.length === 4 ? 4 : 6
+      if (bytes) all.push({ ifindex: view.getUint32(body + 4, true), family, bytes, linkLocal: view.getUint8(body + 3) === 253 })
+    },
+    restart: () => all.splice(0),
+  })
+  return all
+}
+
+const NUD = new Map([
+  [0, 'none'],
+  [1, 'incomplete'],
+  [2, 'reachable'],
+  [4, 'stale'],
+  [8, 'delay'],
+  [0x10, 'probe'],
+  [0x20, 'failed'],
+  [0x40, 'noarp'],
+  [0x80, 'permanent'],
+] as const)
+export type NeighbourState = 'none' | 'incomplete' | 'reachable' | 'stale' | 'delay' | 'probe' | 'failed' | 'noarp' | 'permanent'
+
+export interface Neighbour {
+  /** NUD_* of linux/neighbour.h; `none`: the kernel has no entry. */
+  readonly state: NeighbourState
+  /** Absent unless known. It may be known and old (`stale`, `failed`). */
+  readonly mac?: Uint8Array
+}
+
+/** The kernel's ARP or neighbour discovery entry. Needs Linux 5.0. @throws NativeError ENODEV when there is no such interface. */
+export function neighbour(family: Family, ifindex: number, address: Uint8Array): Neighbour {
+  // struct ndmsg: family, 3 pad, i32 ifindex, u16 state, u8 flags, u8 type
+  const header = new Uint8Array(12)
+  header[0] = addressFamily(family)
+  new DataView(header.buffer).setInt32(4, ifindex, true)
+  let entry: Neighbour = { state: 'none' }
+  try {
+    const onMessage = (view: DataView, body: number, found: Attributes) => {
+      const mac = bytesOf(found, 2)
+      entry = { state: NUD.get(view.getUint16(body + 8, true) as 0) ?? 'none', ...(mac && { mac }) }
+    }
+    query({ what: 'RTM_GETNEIGH', type: RTM_GETNEIGH, answer: RTM_NEWNEIGH, header, attributes: [[1, address]], onMessage })
+  } catch (error) {
+    if (!(error instanceof NativeError && error.errno === ERRNO.ENOENT)) throw error
+  }
+  return entry
+}
+
+export interface QdiscCounters {
+  /** Packets dropped by the interface's root queueing discipline, those of its classes and children included. 32 bits, wraps. */
+  readonly drops: number
+  /** Times a shaper held a packet back: delay, not loss. 32 bits, wraps. */
+  readonly overlimits: number
+  readonly requeues: number
+  readonly queuedPackets: number
+  readonly queuedBytes: number
+}
+
+/**
+ * Counters of the interface's root qdisc. Children are not added: classful qdiscs count their children's drops as their own
+ * (qdisc_tree_reduce_backlog, mq_dump), so a sum over all would count twice. All zero for interfaces without a queue.
+ */
+export function qdiscDrops(ifindex: number): QdiscCounters {
+  let counters: QdiscCounters = { drops: 0, overlimits: 0, requeues: 0, queuedPackets: 0, queuedBytes: 0 }
+  const onMessage = (view: DataView, body: number, found: Attributes) => {
+    if (view.getInt32(body + 4, true) !== ifindex || view.getUint32(body + 12, true) !== TC_H_ROOT) return
+    const stats = found.get(7)
+    const queue = stats && attributesOf(view, stats.at, stats.at + stats.length).get(3)
+    if (!queue || queue.length < 20) return
+    // struct gnet_stats_queue: qlen, backlog, drops, requeues, overlimits
+    counters = {
+      queuedPackets: view.getUint32(queue.at, true),
+      queuedBytes: view.getUint32(queue.at + 4, true),
+      drops: view.getUint32(queue.at + 8, true),
+      requeues: view.getUint32(queue.at + 12, true),
+      overlimits: view.getUint32(queue.at + 16, true),
+    }
+  }
+  // struct tcmsg: family, 3 pad, i32 ifindex, u32 handle, u32 parent, u32 info. The kernel does not filter the dump by interface.
+  query({ what: 'RTM_GETQDISC', type: RTM_GETQDISC, answer: RTM_NEWQDISC, dump: true, header: new Uint8Array(20), onMessage })
+  return counters
+}

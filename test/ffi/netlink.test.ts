@@ -1,0 +1,342 @@
+/** What ffi/netlink.ts reads is compared with what iproute2 says of the same kernel objects, in namespaces made here. */
+import { expect, test } from 'vitest'
+import { need } from '../support/need.js'
+import { makeNetns, type Netns, netnsUnavailable } from '../support/netns.js'
+
+const HEAD = `
+  import { execFileSync } from 'node:child_process'
+  import dgram from 'node:dgram'
+  import { setTimeout as sleep } from 'node:timers/promises'
+  import * as nl from '#dist/ffi/netlink.js'
+  import { LinkWatch } from '#dist/ffi/link-watch.js'
+  const ip = (...args) => execFileSync('ip', args, { encoding: 'utf8' })
+  const b = (...bytes) => Uint8Array.from(bytes)
+  const index = (name) => nl.links().find((l) => l.name === name).index
+  const hex = (bytes) => bytes && Buffer.from(bytes).toString('hex')
+  const plain = (o) => JSON.parse(JSON.stringify(o, (k, v) => (v instanceof Uint8Array ? hex(v) : v)))
+  const poke = async (host, waitMs = 100) => {
+    const s = dgram.createSocket(host.includes(':') ? 'udp6' : 'udp4')
+    await new Promise((done) => s.send('x', 9, host, done))
+    s.close()
+    await sleep(waitMs)
+  }
+  const errno = (f) => { try { return f() } catch (e) { return e.name + ' ' + e.errnoName } }
+`
+
+/** Runs code in namespace `a`; it gives its result to out(). */
+async function inside<T>(ns: Netns, code: string): Promise<T> {
+  const { stdout } = await ns.exec('a', [
+    'node',
+    '--input-type=module',
+    '-e',
+    `${HEAD}\nconst out = (v) => console.log(JSON.stringify(plain(v)))\n${code}`,
+  ])
+  return JSON.parse(stdout) as T
+}
+
+const mac = (text: string) => text.replaceAll(':', '')
+
+test('links agree with ip -d -s link, field by field', async (ctx) => {
+  const why = netnsUnavailable()
+  need(ctx, !why, why)
+  await using ns = await makeNetns({ veth: { mtu: 9000, gsoMaxSegs: 7 }, sink: { mtu: 4000 } })
+  // 60 more interfaces, so that the dump takes several messages a read and several reads.
+  for (let i = 0; i < 60; i++) ns.ip('a', `link add x${i} type ifb`)
+  type Row = Record<string, number | string | boolean>
+  const ours = await inside<Row[]>(ns, `await poke('${ns.addresses.b.v4}'); out(nl.links())`)
+  const theirs = JSON.parse(ns.ip('a', '-d -s -json link show')) as Record<string, never>[]
+  expect(ours.length).toBe(63)
+  expect(
+    ours.map((l) => ({
+      ifindex: l.index,
+      ifname: l.name,
+      mtu: l.mtu,
+      address: l.mac,
+      operstate: String(l.operstate).toUpperCase(),
+      kind: l.kind,
+      segs: l.gsoMaxSegments,
+      size: l.gsoMaxSizeBytes,
+      up: l.up,
+      carrier: l.carrier,
+      noArp: l.noArp,
+      loopback: l.loopback,
+      multicast: l.multicast,
+      pointToPoint: l.pointToPoint,
+    })),
+  ).toEqual(
+    theirs.map((l: Record<string, never>) => ({
+      ifindex: l.ifindex,
+      ifname: l.ifname,
+      mtu: l.mtu,
+      address: mac(l.address),
+      operstate: l.operstate,
+      kind: (l.linkinfo as { info_kind: string } | undefined)?.info_kind,
+      segs: l.gso_max_segs,
+      size: l.gso_max_size,
+      up: (l.flags as string[]).includes('UP'),
+      carrier: (l.flags as string[]).includes('LOWER_UP'),
+      noArp: (l.flags as string[]).includes('NOARP'),
+      loopback: (l.flags as string[]).includes('LOOPBACK'),
+      multicast: (l.flags as string[]).includes('MULTICAST'),
+      pointToPoint: (l.flags as string[]).includes('POINTOPOINT'),
+    })),
+  )
+  const v0 = ours.find((l) => l.name === 'v0')!
+  expect(v0).toMatchObject({ mtu: 9000, gsoMaxSegments: 7, kind: 'veth', up: true, carrier: true })
+  expect(v0.txPackets).toBeGreaterThan(0)
+  expect(await inside(ns, 'out([errno(() => nl.link(9999)), errno(() => nl.link(0)), nl.link(index("v0")).name])')).toEqual([
+    'NativeError ENODEV',
+    'NativeError ENODEV',
+    'v0',
+  ])
+})
+
+test('txDropped counts what the interface dropped at transmit', async (ctx) => {
+  const why = netnsUnavailable()
+  need(ctx, !why, why)
+  await using ns = await makeNetns({ sink: {} })
+  const [before, first, theirs, second] = await inside<number[]>(
+    ns,
+    `const dropped = () => nl.link(index('ifb9')).txDropped
+     const before = dropped()
+     for (let i = 0; i < 25; i++) await poke('10.99.0.2', 0)
+     await sleep(50)
+     const first = dropped()
+     const theirs = JSON.parse(ip('-s', '-json', 'link', 'show', 'ifb9'))[0].stats64.tx.dropped
+     out([before, first, theirs, dropped()])`,
+  )
+  // IPv6 may send a report of its own in between, hence a range.
+  expect(first! - before!).toBeGreaterThanOrEqual(25)
+  expect(theirs).toBeGreaterThanOrEqual(first!)
+  expect(theirs).toBeLessThanOrEqual(second!)
+})
+
+test('addresses agree with ip address, those of a down interface included', async (ctx) => {
+  const why = netnsUnavailable()
+  need(ctx, !why, why)
+  await using ns = await makeNetns({ veth: {} })
+  ns.ip('a', 'link add dark type ifb')
+  ns.ip('a', 'address add 10.1.2.3/24 dev dark')
+  ns.ip('a', 'address add 10.5.0.1 peer 10.5.0.2 dev dark')
+  const ours = await inside<{ ifindex: number; bytes: string; linkLocal: boolean }[]>(ns, 'out(nl.addresses())')
+  type Theirs = { ifindex: number; addr_info: { local: string; scope: string }[] }[]
+  const theirs = (JSON.parse(ns.ip('a', '-json address show')) as Theirs).flatMap((l) =>
+    l.addr_info.map((a) => `${l.ifindex} ${a.scope === 'link'}`),
+  )
+  expect(ours.map((a) => `${a.ifindex} ${a.linkLocal}`).sort()).toEqual(theirs.sort())
+  const have = ours.map((a) => a.bytes)
+  expect(have).toContain('0a010203')
+  expect(have).toContain('0a050001') // ours, not the peer's
+  expect(have).toContain('fd770000000000000000000000000001')
+})
+
+test('routes: on the link, through a gateway, local, multicast, with an MTU, refused', async (ctx) => {
+  const why = netnsUnavailable()
+  need(ctx, !why, why)
+  await using ns = await makeNetns({ veth: {} })
+  ns.ip('a', 'route add 10.200.0.0/16 via 10.77.0.2 mtu 1280')
+  ns.ip('a', 'route add 10.201.0.0/16 via inet6 fd77::2 dev v0')
+  ns.ip('a', 'route add unreachable 10.202.0.0/16')
+  ns.ip('a', 'route add prohibit 10.203.0.0/16')
+  ns.ip('a', 'route add blackhole 10.204.0.0/16')
+  ns.ip('a', '-6 route add fd78::/64 via fd77::2')
+  ns.ip('a', '-6 route add unreachable fd79::/64')
+  const r = await inside<Record<string, unknown>>(
+    ns,
+    `const v0 = index('v0')
+     const v6 = (a, last) => { const x = new Uint8Array(16); x[0] = 0xfd; x[1] = a; x[15] = last; return x }
+     out({
+       v0,
+       link: nl.routeTo(4, b(10, 77, 0, 2)),
+       gateway: nl.routeTo(4, b(10, 200, 1, 1)),
+       via6: nl.routeTo(4, b(10, 201, 1, 1)),
+       local: nl.routeTo(4, b(10, 77, 0, 1)),
+       multicast: nl.routeTo(4, b(239, 1, 2, 3), { oif: v0 }),
+       withSource: nl.routeTo(4, b(10, 77, 0, 2), { source: b(10, 77, 0, 1) }),
+       foreignSource: errno(() => nl.routeTo(4, b(10, 77, 0, 2), { source: b(10, 99, 99, 99) })),
+       none: errno(() => nl.routeTo(4, b(8, 8, 8, 8))),
+       unreachable: errno(() => nl.routeTo(4, b(10, 202, 0, 1))),
+       prohibit: errno(() => nl.routeTo(4, b(10, 203, 0, 1))),
+       blackhole: errno(() => nl.routeTo(4, b(10, 204, 0, 1))),
+       link6: nl.routeTo(6, v6(0x77, 2)),
+       gateway6: nl.routeTo(6, v6(0x78, 9)),
+       none6: errno(() => nl.routeTo(6, v6(0x80, 1))),
+       unreachable6: errno(() => nl.routeTo(6, v6(0x79, 1)).type),
+     })`,
+  )
+  const ifindex = r.v0
+  expect(r).toEqual({
+    v0: ifindex,
+    link: { type: 'unicast', ifindex, source: '0a4d0001' },
+    gateway: { type: 'unicast', ifindex, gateway: '0a4d0002', source: '0a4d0001', mtu: 1280 },
+    via6: { type: 'unicast', ifindex, gateway: 'fd770000000000000000000000000002', source: '0a4d0001' },
+    local: { type: 'local', ifindex: 1, source: '0a4d0001' },
+    multicast: { type: 'multicast', ifindex, source: '0a4d0001' },
+    withSource: { type: 'unicast', ifindex },
+    foreignSource: expect.stringMatching(/ENETUNREACH|EINVAL/), // EINVAL on older kernels
+    none: 'NativeError ENETUNREACH',
+    unreachable: 'NativeError EHOSTUNREACH',
+    prohibit: 'NativeError EACCES',
+    blackhole: 'NativeError EINVAL',
+    link6: { type: 'unicast', ifindex, source: 'fd770000000000000000000000000001' },
+    gateway6: {
+      type: 'unicast',
+      ifindex,
+      gateway: 'fd770000000000000000000000000002',
+      source: 'fd770000000000000000000000000001',
+    },
+    none6: 'NativeError ENETUNREACH',
+    unreachable6: expect.stringMatching(/^(unreachable|NativeError EHOSTUNREACH)$/),
+  })
+})
+
+test('neighbours: none, reachable with the peer’s MAC, permanent, failed, of both families', async (ctx) => {
+  const why = netnsUnavailable()
+  need(ctx, !why, why)
+  await using ns = await makeNetns({ veth: {} })
+  const peer = mac(JSON.parse(ns.ip('b', '-json link show v1'))[0].address)
+  ns.ip('a', 'neighbour add 10.77.0.9 lladdr 02:00:00:00:00:09 dev v0 nud permanent')
+  ns.ip('a', 'neighbour add 10.77.0.10 dev v0 nud failed')
+  const before = await inside<string>(ns, `out(nl.neighbour(4, index('v0'), b(10, 77, 0, 2)).state)`)
+  const after = await inside<Record<string, unknown>>(
+    ns,
+    `const v0 = index('v0'), v6 = new Uint8Array(16)
+     v6[0] = 0xfd; v6[1] = 0x77; v6[15] = 2
+     await poke('${ns.addresses.b.v4}')
+     await poke('${ns.addresses.b.v6}')
+     out({
+       v4: nl.neighbour(4, v0, b(10, 77, 0, 2)),
+       v6: nl.neighbour(6, v0, v6),
+       permanent: nl.neighbour(4, v0, b(10, 77, 0, 9)),
+       failed: nl.neighbour(4, v0, b(10, 77, 0, 10)),
+       badInterface: errno(() => nl.neighbour(4, 9999, b(10, 77, 0, 2))),
+     })`,
+  )
+  expect(before).toBe('none')
+  expect(after).toEqual({
+    v4: { state: expect.stringMatching(/^(reachable|delay|stale)$/), mac: peer },
+    v6: { state: expect.stringMatching(/^(reachable|delay|stale)$/), mac: peer },
+    permanent: { state: 'permanent', mac: '020000000009' },
+    failed: { state: 'failed' },
+    badInterface: 'NativeError ENODEV',
+  })
+})
+
+test('qdiscDrops is what tc says of the root, not of its children again', async (ctx) => {
+  const why = netnsUnavailable()
+  need(ctx, !why, why)
+  await using ns = await makeNetns({ veth: {} })
+  ns.tc('a', 'qdisc add dev v0 root handle 1: tbf rate 1mbit burst 2000 limit 4000')
+  ns.tc('a', 'qdisc add dev v0 parent 1:1 handle 10: bfifo limit 4000')
+  ns.ip('a', 'neighbour add 10.77.0.2 lladdr 02:00:00:00:00:02 dev v0 nud permanent')
+  const ours = await inside<{ drops: number; overlimits: number }>(
+    ns,
+    `const s = dgram.createSocket('udp4')
+     for (let i = 0; i < 60; i++) await new Promise((done) => s.send(Buffer.alloc(1000), 9, '10.77.0.2', done))
+     s.close()
+     await sleep(100)
+     out(nl.qdiscDrops(index('v0')))`,
+  )
+  type Theirs = { kind: string; root?: boolean; drops: number; overlimits: number }[]
+  const theirs = JSON.parse(ns.tc('a', '-s -json qdisc show dev v0')) as Theirs
+  const root = theirs.find((q) => q.root)!
+  expect(theirs.map((q) => q.kind)).toEqual(['tbf', 'bfifo'])
+  expect(ours.drops).toBe(root.drops)
+  expect(ours.drops).toBeGreaterThan(20)
+  expect(ours.drops).toBeLessThan(60)
+  expect(ours.overlimits).toBeGreaterThan(0)
+  expect(await inside(ns, `out(nl.qdiscDrops(index('lo')))`)).toMatchObject({ drops: 0, overlimits: 0 })
+})
+
+test('LinkWatch sees own link down, peer link down, removal; not what does not touch the carrier', async (ctx) => {
+  const why = netnsUnavailable()
+  need(ctx, !why, why)
+  await using ns = await makeNetns({ veth: {}, sink: {} })
+  const got = await inside<Record<string, unknown>>(
+    ns,
+    `const v0 = index('v0'), ifb = index('ifb9')
+     const watch = new LinkWatch([v0, ifb])
+     const until = async (test) => { for (let i = 0; i < 300; i++) { const d = { ...watch.drain(v0) }; if (test(d)) return d; await sleep(10) } return 'nothing came' }
+     const r = {}
+     r.quiet = { ...watch.drain(v0) }
+     ip('link', 'set', 'v0', 'mtu', '1400')
+     r.mtu = await until((d) => d.changes > 0)
+     const lossesBefore = nl.link(v0).carrierDownCount
+     ip('-n', '${ns.name.b}', 'link', 'set', 'v1', 'down')
+     r.lossCountedAtOnce = nl.link(v0).carrierDownCount - lossesBefore
+     r.peerDown = (await until((d) => d.carrierLost)).carrierLost
+     ip('-n', '${ns.name.b}', 'link', 'set', 'v1', 'up')
+     r.back = (await until((d) => d.changes > 0 && nl.link(v0).carrier)).changes > 0
+     await sleep(1100)
+     watch.drain(v0)
+     ip('link', 'set', 'v0', 'down')
+     r.ownDown = (await until((d) => d.carrierLost)).carrierLost
+     r.drained = { ...watch.drain(v0) }
+     ip('link', 'set', 'v0', 'up')
+     r.up = (await until((d) => d.changes > 0)).changes > 0
+     // a flap so short that the kernel may make one message of it
+     await sleep(1100)
+     watch.drain(v0)
+     ip('-n', '${ns.name.b}', 'link', 'set', 'v1', 'down')
+     ip('-n', '${ns.name.b}', 'link', 'set', 'v1', 'up')
+     r.flap = (await until((d) => d.carrierLost)).carrierLost
+     await sleep(1100)
+     watch.drain(v0)
+     r.other = { ...watch.drain(ifb) }
+     ip('link', 'set', 'ifb9', 'down')
+     watch.drain(v0)
+     r.otherKept = watch.drain(ifb).carrierLost
+     ip('link', 'del', 'v0')
+     r.removed = (await until((d) => d.carrierLost)).carrierLost
+     watch.close()
+     watch.close()
+     r.closed = { ...watch.drain(v0) }
+     r.noInterface = errno(() => new LinkWatch([9999]))
+     out(r)`,
+  )
+  expect(got).toEqual({
+    quiet: { carrierLost: false, changes: 0 },
+    mtu: { carrierLost: false, changes: expect.any(Number) },
+    lossCountedAtOnce: 1,
+    peerDown: true,
+    back: true,
+    ownDown: true,
+    drained: { carrierLost: false, changes: 0 },
+    up: true,
+    flap: true,
+    other: { carrierLost: false, changes: 0 },
+    otherKept: true,
+    removed: true,
+    closed: { carrierLost: false, changes: 0 },
+    noInterface: 'NativeError ENODEV',
+  })
+})
+
+test('LinkWatch doubts everything when the kernel dropped messages, and leaves no descriptor behind', async (ctx) => {
+  const why = netnsUnavailable()
+  need(ctx, !why, why)
+  await using ns = await makeNetns({ veth: {}, sink: {} })
+  const got = await inside<Record<string, unknown>>(
+    ns,
+    `import { readdirSync, writeFileSync } from 'node:fs'
+     const v0 = index('v0'), fds = () => readdirSync('/proc/self/fd').length
+     const before = fds()
+     for (let i = 0; i < 20; i++) new LinkWatch([v0]).close()
+     for (let i = 0; i < 20; i++) errno(() => nl.link(9999))
+     const leaked = fds() - before
+     const watch = new LinkWatch([v0])
+     // 600 messages of about 1.4 KiB, more than the socket's buffer of 208 KiB takes
+     writeFileSync('/tmp/spc-batch-' + process.pid, Array.from({ length: 600 }, (_, i) => 'link set ifb9 alias n' + i).join('\\n') + '\\n')
+     ip('-batch', '/tmp/spc-batch-' + process.pid)
+     const overrun = { ...watch.drain(v0) }
+     const after = { ...watch.drain(v0) }
+     watch.close()
+     out({ leaked, overrun, after })
+     process.on('exit', () => execFileSync('rm', ['-f', '/tmp/spc-batch-' + process.pid]))`,
+  )
+  expect(got).toEqual({
+    leaked: 0,
+    overrun: { carrierLost: true, changes: expect.any(Number) },
+    after: { carrierLost: false, changes: 0 },
+  })
+})
