@@ -14,9 +14,9 @@ const HEAD = `
   const index = (name) => nl.links().find((l) => l.name === name).index
   const hex = (bytes) => bytes && Buffer.from(bytes).toString('hex')
   const plain = (o) => JSON.parse(JSON.stringify(o, (k, v) => (v instanceof Uint8Array ? hex(v) : v)))
-  const poke = async (host, waitMs = 100) => {
+  const poke = async (host, waitMs = 100, size = 1) => {
     const s = dgram.createSocket(host.includes(':') ? 'udp6' : 'udp4')
-    await new Promise((done) => s.send('x', 9, host, done))
+    await new Promise((done) => s.send(Buffer.alloc(size), 9, host, done))
     s.close()
     await sleep(waitMs)
   }
@@ -94,15 +94,17 @@ test('links agree with ip -d -s link, field by field', async (ctx) => {
 test('txDropped counts what the interface dropped at transmit', async (ctx) => {
   const why = netnsUnavailable()
   need(ctx, !why, why)
-  await using ns = await makeNetns({ sink: {} })
+  await using ns = await makeNetns({ veth: { mtu: 1500 } })
+  ns.ip('b', 'link set v1 mtu 600') // veth drops at transmit what the peer could not take
+  ns.ip('a', 'neighbour add 10.77.0.2 lladdr 02:00:00:00:00:02 dev v0 nud permanent')
   const [before, first, theirs, second] = await inside<number[]>(
     ns,
-    `const dropped = () => nl.link(index('ifb9')).txDropped
+    `const dropped = () => nl.link(index('v0')).txDropped
      const before = dropped()
-     for (let i = 0; i < 25; i++) await poke('10.99.0.2', 0)
+     for (let i = 0; i < 25; i++) await poke('10.77.0.2', 0, 1000)
      await sleep(50)
      const first = dropped()
-     const theirs = JSON.parse(ip('-s', '-json', 'link', 'show', 'ifb9'))[0].stats64.tx.dropped
+     const theirs = JSON.parse(ip('-s', '-json', 'link', 'show', 'v0'))[0].stats64.tx.dropped
      out([before, first, theirs, dropped()])`,
   )
   // IPv6 may send a report of its own in between, hence a range.
