@@ -1,0 +1,61 @@
+// dist/, compiled from src/ and ffi/.
+import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { at, digest, filesIn, Quit, read, say, step } from './process.mjs'
+
+const STAMP = at('.cache/build.stamp')
+const DIST = at('dist')
+// Beside dist, so that the source maps, which are relative, hold in both.
+const NEXT = at('.dist-next')
+
+/** What dist is to be built from, and what it is: a source edited, or an output lost or built by hand, shows. */
+function state() {
+  const sources = ['src', 'ffi'].flatMap((room) => filesIn(at(room)).map((file) => [room, file, read(at(room, file))]))
+  const built = filesIn(DIST).map((file) => {
+    const { size, mtimeMs } = statSync(join(DIST, file))
+    return [file, size, mtimeMs]
+  })
+  return digest(sources, read(at('tsconfig.json')), read(at('package-lock.json')), built)
+}
+
+/** Brings dist to what NEXT is, one file at a time and each atomically, for the sake of those who are running from it. */
+function replaceDist() {
+  const next = new Set(filesIn(NEXT))
+  for (const file of next) {
+    const target = join(DIST, file)
+    if (existsSync(target) && readFileSync(target).equals(readFileSync(join(NEXT, file)))) continue
+    mkdirSync(dirname(target), { recursive: true })
+    renameSync(join(NEXT, file), target)
+  }
+  for (const file of filesIn(DIST)) if (!next.has(file)) rmSync(join(DIST, file))
+  // tsc writes no execute bit.
+  const bin = join(DIST, 'src/cli/main.js')
+  if (existsSync(bin)) chmodSync(bin, 0o755)
+}
+
+export const build = {
+  current: () => existsSync(STAMP) && read(STAMP) === state(),
+  async make() {
+    const start = performance.now()
+    rmSync(STAMP, { force: true })
+    rmSync(NEXT, { recursive: true, force: true })
+    try {
+      const { status } = await step(process.execPath, [
+        at('node_modules/typescript/bin/tsc'),
+        '-p',
+        'tsconfig.json',
+        '--outDir',
+        NEXT,
+      ])
+      if (status !== 0) {
+        say('the sources do not compile; dist/ is left as it was')
+        throw new Quit(status)
+      }
+      replaceDist()
+    } finally {
+      rmSync(NEXT, { recursive: true, force: true })
+    }
+    writeFileSync(STAMP, state())
+    say(`built in ${((performance.now() - start) / 1000).toFixed(1)} s`)
+  },
+}

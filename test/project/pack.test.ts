@@ -1,0 +1,145 @@
+// The package as a user gets it: packed, installed into an empty project, imported, type-checked, run.
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { need } from '../support/need.js'
+import { project, ROOT, runIn } from './support.js'
+
+const { directory, remove } = project({
+  'package.json': JSON.stringify({ name: 'consumer', private: true, type: 'module' }),
+  'tsconfig.json': JSON.stringify({
+    compilerOptions: {
+      target: 'es2023',
+      // Not skipLibCheck: our own declarations are what is checked here.
+      skipLibCheck: false,
+      lib: ['es2023', 'esnext.disposable'],
+      module: 'nodenext',
+      strict: true,
+      exactOptionalPropertyTypes: true,
+      noUncheckedIndexedAccess: true,
+      types: ['node'],
+      typeRoots: [join(ROOT, 'node_modules/@types')],
+      rootDir: '.',
+      outDir: 'out',
+    },
+    include: ['*.ts'],
+  }),
+})
+const installed = join(directory, 'node_modules/speadcast')
+let unreachable = ''
+
+beforeAll(() => {
+  const packed = runIn(ROOT, 'npm', ['pack', '--pack-destination', directory, '--loglevel=error'])
+  if (packed.status !== 0) throw new Error(`npm pack failed: ${packed.stderr}`)
+  const tarball = readdirSync(directory).find((name) => name.endsWith('.tgz'))
+  const install = ['install', '--ignore-scripts', '--prefer-offline', '--no-audit', '--no-fund', '--loglevel=error', `./${tarball}`]
+  const { status, stderr } = runIn(directory, 'npm', install)
+  if (status === 0) return
+  if (/ENOTFOUND|ECONNREFUSED|ETIMEDOUT|EAI_AGAIN|ENETUNREACH/.test(stderr))
+    unreachable = `no package registry to install the dependencies from: ${stderr}`
+  else throw new Error(`npm install of the packed package failed: ${stderr}`)
+}, 120_000)
+afterAll(remove)
+
+const filesIn = (folder: string): string[] =>
+  readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name).slice(folder.length + 1))
+    .sort()
+
+const manifest = () => JSON.parse(readFileSync(join(installed, 'package.json'), 'utf8'))
+const nodeEval = (code: string) => runIn(directory, process.execPath, ['--input-type=module', '-e', code])
+const typeCheck = () => runIn(directory, process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', '.'])
+
+describe('the packed package', () => {
+  test('holds what was built from a source that exists, its papers, and nothing else', (ctx) => {
+    need(ctx, !unreachable, unreachable)
+    const papers = new Set(['package.json', 'README.md', 'LICENSE', 'CHANGELOG.md'])
+    const strangers = filesIn(installed).filter((file) => {
+      const built = /^dist\/((?:src|ffi)\/.*)\.(?:js|js\.map|d\.ts)$/.exec(file)
+      return built ? !existsSync(join(ROOT, `${built[1]}.ts`)) : !papers.has(file)
+    })
+    expect(strangers).toEqual([])
+    expect(filesIn(installed)).toEqual(
+      expect.arrayContaining(['CHANGELOG.md', 'LICENSE', 'README.md', 'dist/src/index.js', 'dist/src/index.d.ts']),
+    )
+  })
+
+  test('says what it is: ESM, free of side effects, MIT', (ctx) => {
+    need(ctx, !unreachable, unreachable)
+    expect(manifest()).toMatchObject({ name: 'speadcast', type: 'module', sideEffects: false, license: 'MIT' })
+    const text = readFileSync(join(installed, 'LICENSE'), 'utf8')
+    expect(text).toContain('Permission is hereby granted, free of charge')
+  })
+
+  test.for(['speadcast', 'speadcast/receive'])('exports %s, which does nothing on import', (name, ctx) => {
+    need(ctx, !unreachable, unreachable)
+    // With nothing left to do the process must end by itself: no timer, worker or handle is made on import.
+    const { status, stdout, stderr } = nodeEval(`const names = Object.keys(await import('${name}')); console.log(names.length)`)
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
+    expect(Number(stdout)).toBeGreaterThan(0)
+  })
+
+  test.for(['speadcast/dist/src/index.js', 'speadcast/dist/ffi/libc.js', 'speadcast/receive/index.js'])(
+    'does not export %s',
+    (name, ctx) => {
+      need(ctx, !unreachable, unreachable)
+      const { stdout } = nodeEval(`await import('${name}').catch((error) => console.log(error.code))`)
+      expect(stdout.trim()).toBe('ERR_PACKAGE_PATH_NOT_EXPORTED')
+    },
+  )
+
+  test('has a command that runs', (ctx) => {
+    need(ctx, !unreachable, unreachable)
+    const bin = join(installed, manifest().bin.speadcast)
+    expect(readFileSync(bin, 'utf8').split('\n')[0]).toBe('#!/usr/bin/env node')
+    if (process.platform !== 'win32') expect(statSync(bin).mode & 0o111).toBe(0o111)
+    const { status, stdout } = runIn(directory, join(directory, 'node_modules/.bin/speadcast'), ['--help'])
+    expect(status).toBe(0)
+    for (const command of ['send', 'recv', 'demo']) expect(stdout).toMatch(new RegExp(`^\\s+${command}\\b`, 'm'))
+  })
+
+  test('has declarations that a strict consumer can check whole', (ctx) => {
+    need(ctx, !unreachable, unreachable)
+    writeFileSync(
+      join(directory, 'consumer.ts'),
+      `import * as receive from 'speadcast/receive'
+import * as speadcast from 'speadcast'
+export const stream: ReturnType<typeof speadcast.openStream> = speadcast.openStream({ to: ['127.0.0.1:7148'] })
+// @ts-expect-error: what the package does not export has no type, so nothing above is quietly any
+speadcast.noSuchExport
+// @ts-expect-error
+receive.noSuchExport
+`,
+    )
+    const { status, stdout } = typeCheck()
+    expect({ status, stdout }).toEqual({ status: 0, stdout: '' })
+  })
+})
+
+/** Code blocks of the README whose info string says `run`: \`\`\`ts run */
+function runnableBlocks(): { language: string; code: string }[] {
+  const text = readFileSync(join(ROOT, 'README.md'), 'utf8')
+  return [...text.matchAll(/^```(ts|js)\b([^\n]*)\n(.*?)^```$/gms)]
+    .filter(([, , info]) => /\brun\b/.test(info ?? ''))
+    .map(([, language, , code]) => ({ language: language ?? '', code: code ?? '' }))
+}
+
+test('the README’s runnable blocks compile under strict and run', (ctx) => {
+  need(ctx, existsSync(join(ROOT, 'README.md')), 'there is no README.md yet')
+  need(ctx, !unreachable, unreachable)
+  const blocks = runnableBlocks()
+  expect(blocks.length, 'README.md must have a block that starts with ```ts run').toBeGreaterThan(0)
+  mkdirSync(join(directory, 'out'), { recursive: true })
+  const files = blocks.map(({ language, code }, i) => {
+    writeFileSync(join(directory, language === 'ts' ? `readme-${i}.ts` : `out/readme-${i}.js`), code)
+    return `out/readme-${i}.js`
+  })
+  const checked = typeCheck()
+  expect({ status: checked.status, stdout: checked.stdout }).toEqual({ status: 0, stdout: '' })
+  for (const file of files) {
+    const { status, stderr } = runIn(directory, process.execPath, [file])
+    expect({ file, status, stderr }).toEqual({ file, status: 0, stderr: '' })
+  }
+  console.log(`README.md: ${files.length} block(s) compiled and ran`)
+}, 120_000)
