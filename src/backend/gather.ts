@@ -1,0 +1,32 @@
+/** Rows of a packet table as bytes, for backends that copy: memory and pcap. */
+import { attachRegion } from '../../ffi/region.js'
+import type { PacketTable, TableRegion } from '../batch/table.js'
+
+/** Regions a backend was told of, by address: ids are unique per isolate only. */
+export class RegisteredRegions {
+  readonly #bytes = new Map<number, Uint8Array>()
+
+  register(region: TableRegion): void {
+    const known = this.#bytes.get(region.address)
+    if (!known || known.length < region.byteLength)
+      this.#bytes.set(region.address, new Uint8Array(attachRegion(region), 0, region.byteLength))
+  }
+
+  /** The bytes of each of the table's regions. @throws Error when one was not registered, which would be a NIC's local protection error. */
+  of(table: PacketTable): Uint8Array[] {
+    return table.regions.map((region) => {
+      const bytes = this.#bytes.get(region.address)
+      if (!bytes || bytes.length < region.byteLength) throw new Error(`region ${region.id} was not registered before compile`)
+      return bytes
+    })
+  }
+
+  clear(): void {
+    this.#bytes.clear()
+  }
+}
+
+/** edge[r] = r + 1: every packet can be posted by itself. */
+export function singleEdges(rows: number): Uint32Array {
+  return Uint32Array.from({ length: rows }, (_, r) => r + 1)
+}
