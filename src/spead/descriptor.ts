@@ -1,30 +1,213 @@
-import type { Dtype } from './dtype.js'
-import type { Flavour } from './flavour.js'
+import { check, SpeadcastError } from '../errors.js'
+import { ascii } from './bytes.js'
+import {
+  HEADER_BYTES,
+  ITEM_DESCRIPTOR_DESCRIPTION,
+  ITEM_DESCRIPTOR_DTYPE,
+  ITEM_DESCRIPTOR_FORMAT,
+  ITEM_DESCRIPTOR_ID,
+  ITEM_DESCRIPTOR_NAME,
+  ITEM_DESCRIPTOR_SHAPE,
+  ITEM_HEAP_CNT,
+  ITEM_HEAP_LENGTH,
+  ITEM_PAYLOAD_LENGTH,
+  ITEM_PAYLOAD_OFFSET,
+  ITEM_STREAM_CTRL,
+  POINTER_BYTES,
+} from './constants.js'
+import { type Dtype, parseDtype } from './dtype.js'
+import { BUG_COMPAT, type Flavour } from './flavour.js'
+import { putPacketHeader } from './header.js'
+import { checkItemId, flavourName, hex, maxAddress, pointerBase, putPointer, splitUnsigned } from './pointer.js'
+
+/** One field of a SPEAD format: 'u' unsigned, 'i' signed, 'b' boolean, 'c' character, 'f' IEEE float; width in bits. */
 export type FormatField = readonly [code: string, bits: number]
+
+/** What describes an item. Exactly one of `dtype` and `format` is given. */
 export interface ItemOptions {
+  /** 1 to 2^(63−N) − 1 for SPEAD-64-N, but not 1–6, which are SPEAD's own. An ItemGroup finds one from 0x1000 up if left out. */
   id?: number
+  /** ASCII. Receivers look items up by it. */
   name: string
+  /** ASCII; default ''. */
   description?: string
+  /** Default [], a scalar. One dimension of a `format` item may be null: any length, known from each value. */
   shape?: readonly (number | null)[]
+  /** A numpy scalar type, see `parseDtype`. */
   dtype?: string
+  /** Fields of one element, packed without gaps, most significant bit first: u, i, b of any width, c of 8 bits, f of 32 or 64. */
   format?: readonly FormatField[]
+  /** Order of the elements in memory and on the wire; 'F' (first index fastest) only with `dtype`. Default 'C'. */
   order?: 'C' | 'F'
 }
+
+/** Name, type and shape of an item: what a receiver needs to read it. Immutable. */
 export class Descriptor {
-  readonly id!: number
-  readonly name!: string
-  readonly description!: string
-  readonly shape!: readonly (number | null)[]
+  readonly id: number
+  readonly name: string
+  readonly description: string
+  readonly shape: readonly (number | null)[]
   readonly dtype: Dtype | undefined
   readonly format: readonly FormatField[] | undefined
-  readonly order!: 'C' | 'F'
-  readonly variable!: boolean
+  readonly order: 'C' | 'F'
+  /** Whether a dimension is null, so that every value has its own length. */
+  readonly variable: boolean
+  /** Bits of one element. */
+  readonly elementBits: number
+  /** Elements of one value; undefined if variable. */
+  readonly elements: number | undefined
+  /** Bytes of one value on the wire; undefined if variable. */
   readonly byteLength: number | undefined
-  readonly allowImmediate!: boolean
+  /**
+   * Whether a value short enough goes into the item pointer itself. Not so for variable items, whose length would be lost, nor for
+   * elements of broken bytes, for which SPEAD does not say where the padding goes.
+   */
+  readonly allowImmediate: boolean
+
+  /** Throws ERR_SPEADCAST_ITEM if the options do not describe an item. */
   constructor(options: ItemOptions) {
-    throw new Error(`${options}`)
+    const { id, name, description = '', shape = [], dtype, format, order = 'C' } = options
+    const bad = (problem: string) => new SpeadcastError('ERR_SPEADCAST_ITEM', `item '${name}': ${problem}`)
+    if (id === undefined) throw bad('it needs an id (only an ItemGroup chooses one)')
+    if (!Number.isSafeInteger(id) || id <= 0) throw bad(`id is ${id}; it must be a whole number above 0`)
+    if (id <= ITEM_STREAM_CTRL) throw bad(`id ${hex(id)} is one of SPEAD's own (0x1 to 0x6); take one from 0x400 up`)
+    checkAscii(name, `name of item ${hex(id)}`)
+    checkAscii(description, `description of item '${name}'`)
+    if (order !== 'C' && order !== 'F') throw bad(`order is ${order}; it must be 'C' or 'F'`)
+    for (const dim of shape)
+      if (dim !== null && !(Number.isSafeInteger(dim) && dim >= 0))
+        throw bad(`shape has a dimension of ${dim}; each must be a whole number from 0 up, or null`)
+
+    const nulls = shape.filter((dim) => dim === null).length
+    if (nulls > 1) throw bad(`shape has ${nulls} null dimensions; the length of a value tells only one`)
+    if ((dtype === undefined) === (format === undefined)) throw bad('exactly one of dtype and format must be given')
+    if (dtype !== undefined && nulls > 0) throw bad('a dtype item cannot have a null dimension; use a format, such as [["u", 16]]')
+    if (format !== undefined && order !== 'C') throw bad(`a format item has order 'C'; order 'F' needs a dtype`)
+
+    this.id = id
+    this.name = name
+    this.description = description
+    this.shape = Object.freeze([...shape])
+    this.order = order
+    this.dtype = dtype === undefined ? undefined : parseDtype(dtype)
+    this.format = format === undefined ? undefined : checkFormat(format, bad)
+    this.variable = nulls > 0
+    this.elementBits = this.dtype ? this.dtype.itemSizeBytes * 8 : this.format!.reduce((sum, [, bits]) => sum + bits, 0)
+    const elements = shape.reduce<number>((product, dim) => product * (dim ?? 1), 1)
+    if (!Number.isSafeInteger(elements * this.elementBits)) throw bad(`shape (${shape}) makes a value too large to count its bits`)
+    this.elements = this.variable ? undefined : elements
+    this.byteLength = this.variable ? undefined : Math.ceil((elements * this.elementBits) / 8)
+    this.allowImmediate = !this.variable && (this.dtype !== undefined || this.elementBits % 8 === 0)
   }
+
+  /**
+   * The value of a descriptor item (id 5): a SPEAD packet of its own, with heap cnt 1 (as spead2 sends it), in the flavour's
+   * widths. With a dtype the numpy header comes last and overrides format and shape; the format is then empty. Throws
+   * ERR_SPEADCAST_ITEM if id, a dimension, a field width or the whole does not fit the flavour.
+   */
   encode(flavour: Flavour): Uint8Array {
-    throw new Error(`${flavour}`)
+    const parts: [id: number, bytes: Uint8Array][] = [
+      [ITEM_DESCRIPTOR_NAME, ascii(this.name)],
+      [ITEM_DESCRIPTOR_DESCRIPTION, ascii(this.description)],
+      [ITEM_DESCRIPTOR_FORMAT, this.#formatBytes(flavour)],
+      [ITEM_DESCRIPTOR_SHAPE, this.#shapeBytes(flavour)],
+    ]
+    if (this.dtype) parts.push([ITEM_DESCRIPTOR_DTYPE, ascii(this.#numpyHeader(this.dtype, flavour))])
+
+    const payloadBytes = parts.reduce((sum, [, bytes]) => sum + bytes.length, 0)
+    check(
+      payloadBytes <= maxAddress(flavour),
+      'ERR_SPEADCAST_ITEM',
+      () =>
+        `descriptor of item '${this.name}' is ${payloadBytes} bytes, more than ${flavourName(flavour)} can address ` +
+        `(${maxAddress(flavour)}): shorten name and description, or use more heap address bits`,
+    )
+    checkItemId(flavour, this.id)
+    const pointers = 5 + parts.length
+    const headerBytes = HEADER_BYTES + pointers * POINTER_BYTES
+    const out = new Uint8Array(headerBytes + payloadBytes)
+    const view = new DataView(out.buffer)
+    let at = putPacketHeader(view, 0, flavour, pointers)
+    const put = (id: number, immediate: boolean, value: number, field: string): void => {
+      const base = pointerBase(flavour, id, immediate)
+      const half = splitUnsigned(value, flavour.heapAddressBits, `${field} of item '${this.name}'`, 'ERR_SPEADCAST_ITEM')
+      putPointer(view, at, base.hi + half.hi, base.lo + half.lo)
+      at += POINTER_BYTES
+    }
+    put(ITEM_HEAP_CNT, true, 1, 'descriptor heap cnt')
+    put(ITEM_HEAP_LENGTH, true, payloadBytes, 'descriptor length')
+    put(ITEM_PAYLOAD_OFFSET, true, 0, 'descriptor offset')
+    put(ITEM_PAYLOAD_LENGTH, true, payloadBytes, 'descriptor length')
+    put(ITEM_DESCRIPTOR_ID, true, this.id, 'id in the descriptor')
+    let address = 0
+    for (const [id, bytes] of parts) {
+      put(id, false, address, 'descriptor address')
+      out.set(bytes, headerBytes + address)
+      address += bytes.length
+    }
+    return out
   }
+
+  /** SPEAD section 8.3: per field a character and the width, together 9 − N/8 bytes; 4 in PySPEAD. */
+  #formatBytes(flavour: Flavour): Uint8Array {
+    const fieldBytes = flavour.bugCompat & BUG_COMPAT.DESCRIPTOR_WIDTHS ? 4 : 9 - flavour.heapAddressBits / 8
+    const fields = this.format ?? []
+    const out = new Uint8Array(fields.length * fieldBytes)
+    fields.forEach(([code, bits], i) => {
+      out[i * fieldBytes] = code.charCodeAt(0)
+      putUnsigned(out, i * fieldBytes + 1, fieldBytes - 1, bits, `width of field ${i} of item '${this.name}'`)
+    })
+    return out
+  }
+
+  /** SPEAD section 8.3: per dimension a tag byte (1 if variable; PySPEAD 2) and N/8 bytes of length; 7 in PySPEAD. */
+  #shapeBytes(flavour: Flavour): Uint8Array {
+    const dimBytes = 1 + (flavour.bugCompat & BUG_COMPAT.DESCRIPTOR_WIDTHS ? 7 : flavour.heapAddressBits / 8)
+    const out = new Uint8Array(this.shape.length * dimBytes)
+    this.shape.forEach((dim, i) => {
+      if (dim === null) out[i * dimBytes] = flavour.bugCompat & BUG_COMPAT.SHAPE_BIT_1 ? 2 : 1
+      else putUnsigned(out, i * dimBytes + 1, dimBytes - 1, dim, `dimension ${i} of item '${this.name}'`)
+    })
+    return out
+  }
+
+  /** The header dict of numpy's .npy format as Python prints it. */
+  #numpyHeader(dtype: Dtype, flavour: Flavour): string {
+    const swap = flavour.bugCompat & BUG_COMPAT.SWAP_ENDIAN
+    const descr = swap ? dtype.descr.replace(/^[<>]/, (sign) => (sign === '<' ? '>' : '<')) : dtype.descr
+    const dims = this.shape.length === 1 ? `${this.shape[0]},` : this.shape.join(', ')
+    return `{'descr': '${descr}', 'fortran_order': ${this.order === 'F' ? 'True' : 'False'}, 'shape': (${dims})}`
+  }
+}
+
+const FIELD_WIDTHS: Readonly<Record<string, readonly number[] | undefined>> = { c: [8], f: [32, 64] }
+
+function checkFormat(format: readonly FormatField[], bad: (problem: string) => Error): readonly FormatField[] {
+  if (format.length === 0) throw bad('format has no fields')
+  return Object.freeze(
+    format.map(([code, bits]): FormatField => {
+      if (!/^[uibcf]$/.test(code)) throw bad(`format code '${code}' is unknown; it must be one of u, i, b, c, f`)
+      if (!Number.isSafeInteger(bits) || bits <= 0)
+        throw bad(`format field '${code}' has ${bits} bits; it needs a whole number from 1 up`)
+      const widths = FIELD_WIDTHS[code]
+      if (widths && !widths.includes(bits))
+        throw bad(`format field '${code}' has ${bits} bits; it must have ${widths.join(' or ')}`)
+      return Object.freeze([code, bits] as const)
+    }),
+  )
+}
+
+function checkAscii(text: string, field: string): void {
+  check(typeof text === 'string', 'ERR_SPEADCAST_ITEM', () => `${field} must be a string, not ${text}`)
+  for (let i = 0; i < text.length; i++)
+    check(
+      text.charCodeAt(i) < 0x80,
+      'ERR_SPEADCAST_ITEM',
+      () => `${field} is '${text}'; SPEAD descriptors are ASCII, and '${text[i]}' is not`,
+    )
+}
+
+function putUnsigned(out: Uint8Array, at: number, bytes: number, value: number, field: string): void {
+  splitUnsigned(value, bytes * 8, field, 'ERR_SPEADCAST_ITEM')
+  for (let i = at + bytes - 1, rest = value; rest > 0; i--, rest = Math.floor(rest / 256)) out[i] = rest % 256
 }

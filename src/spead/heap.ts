@@ -1,49 +1,203 @@
+import { check } from '../errors.js'
+import { allocate } from './bytes.js'
+import {
+  ITEM_DESCRIPTOR,
+  ITEM_NULL,
+  ITEM_PAYLOAD_LENGTH,
+  ITEM_STREAM_CTRL,
+  STREAM_CTRL_START,
+  STREAM_CTRL_STOP,
+} from './constants.js'
 import type { Descriptor } from './descriptor.js'
-import { DEFAULT_FLAVOUR, type Flavour } from './flavour.js'
+import { DEFAULT_FLAVOUR, type Flavour, makeFlavour } from './flavour.js'
 import type { Item } from './item.js'
-import type { PacketPlan, Split } from './plan.js'
+import { type PacketPlan, planPackets, type Split } from './plan.js'
+import { checkItemId, hex, putPointer, splitHeapCnt } from './pointer.js'
+import { encodeValue } from './value.js'
+
+/** One item pointer of a heap, with its bytes. */
 export interface HeapEntry {
   readonly id: number
   readonly name: string
   readonly kind: 'item' | 'descriptor' | 'control'
+  /** The value stands in the item pointer, right-aligned; otherwise in the heap payload. */
   readonly immediate: boolean
   readonly lengthBytes: number
+  /** Of an item added by `addItem` or a descriptor: what describes it. */
+  readonly descriptor?: Descriptor
+  /**
+   * The value as wire bytes, read afresh from where it comes: a view of the caller's memory where that holds wire bytes already, so
+   * valid only until that changes. Throws ERR_SPEADCAST_VALUE if it no longer fits the item or has another length.
+   */
   bytes(): Uint8Array
 }
+
+/** An item by its bytes, without a descriptor. */
 export interface RawItem {
+  /** 0 (a padding pointer) to 2^(63−N) − 1, but not 1–4, which every packet has already. */
   id: number
   name?: string
+  /** Wire bytes, by reference: read at every send. A function is called at every send and must keep to one length. */
   bytes: Uint8Array | (() => Uint8Array)
+  /** Put the bytes into the item pointer if there are at most N/8 of them. */
   allowImmediate: boolean
 }
+
+export interface PacketOptions {
+  /** Largest UDP payload in bytes. */
+  maxPacketSizeBytes: number
+  /** Default 'even'. */
+  split?: Split
+}
+
+/**
+ * Items and descriptors that travel together. A heap refers to the values its items have when they are added, without copying:
+ * typed arrays and buffers are read again at every send, so a heap can be sent many times with new samples in the same memory.
+ */
 export class Heap {
+  readonly flavour: Flavour
+  /** Every packet carries all item pointers, so that each can be understood without the others. Default false. */
   repeatPointers = false
-  constructor(readonly flavour: Flavour = DEFAULT_FLAVOUR) {}
-  addItem(item: Item): this {
-    throw new Error(`${item}`)
+  readonly #entries: HeapEntry[] = []
+
+  /** Default flavour: SPEAD-64-48. */
+  constructor(flavour: Flavour = DEFAULT_FLAVOUR) {
+    this.flavour = makeFlavour(flavour)
   }
-  addRaw(raw: RawItem): this {
-    throw new Error(`${raw}`)
-  }
-  addDescriptor(descriptor: Descriptor): this {
-    throw new Error(`${descriptor}`)
-  }
-  addStart(): this {
-    throw new Error('unwritten')
-  }
-  addEnd(): this {
-    throw new Error('unwritten')
-  }
+
   get entries(): readonly HeapEntry[] {
-    throw new Error('unwritten')
+    return this.#entries
   }
+
+  #add(entry: Omit<HeapEntry, 'immediate'>, allowImmediate: boolean): this {
+    const immediate = allowImmediate && entry.lengthBytes <= this.flavour.heapAddressBits / 8
+    const read = entry.bytes
+    const bytes = (): Uint8Array => {
+      const value = read()
+      check(
+        value.length === entry.lengthBytes,
+        'ERR_SPEADCAST_VALUE',
+        () => `item '${entry.name}' was added with ${entry.lengthBytes} bytes and now has ${value.length}: add it to a new heap`,
+      )
+      return value
+    }
+    this.#entries.push(Object.freeze({ ...entry, immediate, bytes }))
+    return this
+  }
+
+  /**
+   * Adds the item with the value it has now. Throws ERR_SPEADCAST_VALUE if it has none or it does not fit, ERR_SPEADCAST_ITEM if the id does
+   * not fit the flavour. A value given as a function is called now only if the item's length depends on it.
+   */
+  addItem(item: Item): this {
+    checkItemId(this.flavour, item.id)
+    const { value, name, id } = item
+    check(value !== undefined, 'ERR_SPEADCAST_VALUE', () => `item '${name}' has no value to send: assign one`)
+    const read = typeof value === 'function' ? () => encodeValue(item, value()) : () => encodeValue(item, value)
+    const lengthBytes = typeof value === 'function' && item.byteLength !== undefined ? item.byteLength : read().length
+    return this.#add({ id, name, kind: 'item', lengthBytes, descriptor: item, bytes: read }, item.allowImmediate)
+  }
+
+  /** Adds bytes under an id. Throws ERR_SPEADCAST_ITEM for an id that is out of range or one of the packet's own (1–4). */
+  addRaw({ id, name = hex(id), bytes, allowImmediate }: RawItem): this {
+    checkItemId(this.flavour, id)
+    check(
+      id === ITEM_NULL || id > ITEM_PAYLOAD_LENGTH,
+      'ERR_SPEADCAST_ITEM',
+      () => `item id ${hex(id)} stands in every packet already (heap cnt, heap length, payload offset and length): use another`,
+    )
+    const read = typeof bytes === 'function' ? bytes : () => bytes
+    const plain = (): Uint8Array => {
+      const value: unknown = read()
+      check(
+        value instanceof Uint8Array,
+        'ERR_SPEADCAST_VALUE',
+        () => `raw item '${name}' gave ${typeof value}; it must give a Uint8Array`,
+      )
+      return value
+    }
+    return this.#add({ id, name, kind: 'item', lengthBytes: plain().length, bytes: plain }, allowImmediate)
+  }
+
+  /** Adds what describes an item; its value need not be in the same heap. Throws ERR_SPEADCAST_ITEM if it does not fit the flavour. */
+  addDescriptor(descriptor: Descriptor): this {
+    const encoded = descriptor.encode(this.flavour)
+    const { name } = descriptor
+    return this.#add(
+      { id: ITEM_DESCRIPTOR, name, kind: 'descriptor', lengthBytes: encoded.length, descriptor, bytes: () => encoded },
+      false,
+    )
+  }
+
+  /** Adds the start-of-stream item. */
+  addStart(): this {
+    return this.#control(STREAM_CTRL_START, 'stream start')
+  }
+
+  /** Adds the end-of-stream item. Receivers stop at it and take nothing else from its heap, so it belongs in a heap of its own. */
+  addEnd(): this {
+    return this.#control(STREAM_CTRL_STOP, 'stream end')
+  }
+
+  #control(value: number, name: string): this {
+    const encoded = Uint8Array.of(value)
+    return this.#add({ id: ITEM_STREAM_CTRL, name, kind: 'control', lengthBytes: 1, bytes: () => encoded }, true)
+  }
+
+  /** Equal keys: same packets but for heap cnt, immediates and payload. */
   shapeKey(): string {
-    throw new Error('unwritten')
+    const entries = this.#entries.map(
+      ({ id, immediate, lengthBytes }) => `${id.toString(36)}${immediate ? '' : `:${lengthBytes.toString(36)}`}`,
+    )
+    return `${this.flavour.heapAddressBits},${this.flavour.bugCompat},${this.repeatPointers ? 'r' : 's'} ${entries.join(' ')}`
   }
 }
-export function planOf(heap: Heap, options: { maxPacketSizeBytes: number; split?: Split }): PacketPlan {
-  throw new Error(`${heap}${options}`)
+
+/** The heap's packets as a plan; see `planPackets` for the errors. */
+export function planOf(heap: Heap, options: PacketOptions): PacketPlan {
+  return planPackets({
+    flavour: heap.flavour,
+    items: heap.entries,
+    maxPacketSizeBytes: options.maxPacketSizeBytes,
+    split: options.split ?? 'even',
+    repeatPointers: heap.repeatPointers,
+  })
 }
-export function packetsOf(heap: Heap, cnt: number | bigint, options: { maxPacketSizeBytes: number; split?: Split }): Uint8Array[] {
-  throw new Error(`${heap}${cnt}${options}`)
+
+/**
+ * Every packet of the heap as its bytes: the plain way, for tests, captures and reference; batches compile the plan instead. Throws
+ * ERR_SPEADCAST_HEAP_CNT for a cnt beyond the flavour's width, and what `planPackets` and `HeapEntry.bytes` throw.
+ */
+export function packetsOf(heap: Heap, cnt: number | bigint, options: PacketOptions): Uint8Array[] {
+  const plan = planOf(heap, options)
+  const { hi, lo } = splitHeapCnt(plan.flavour, cnt)
+  const headers = plan.headers.slice()
+  const view = new DataView(headers.buffer)
+  for (let p = 0; p < plan.packets; p++) {
+    if (plan.cntAt[p] < 0) continue
+    const at = plan.headerStart[p] + plan.cntAt[p]
+    putPointer(view, at, view.getUint32(at) + hi, view.getUint32(at + 4) + lo)
+  }
+
+  const values = heap.entries.map((entry) => entry.bytes())
+  for (let i = 0; i < plan.immediateItem.length; i++) {
+    const value = values[plan.immediateItem[i]]
+    headers.set(value, plan.headerStart[plan.immediatePacket[i]] + plan.immediateAt[i] + 8 - value.length)
+  }
+  const payload = allocate(plan.heapLengthBytes, 'the heap payload')
+  let address = 0
+  for (const [i, entry] of heap.entries.entries()) {
+    if (entry.immediate) continue
+    payload.set(values[i], address)
+    address += values[i].length
+  }
+
+  return Array.from({ length: plan.packets }, (_, p) => {
+    const header = headers.subarray(plan.headerStart[p], plan.headerStart[p + 1])
+    const part = payload.subarray(plan.payloadStart[p], plan.payloadStart[p + 1])
+    const packet = new Uint8Array(header.length + part.length)
+    packet.set(header)
+    packet.set(part, header.length)
+    return packet
+  })
 }

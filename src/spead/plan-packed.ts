@@ -1,0 +1,141 @@
+import { check } from '../errors.js'
+import { HEADER_BYTES, POINTER_BYTES } from './constants.js'
+import type { Flavour } from './flavour.js'
+import type { ItemPointers, PacketPlan } from './plan.js'
+import { MAX_PACKETS, PlanWriter } from './plan-writer.js'
+import { flavourName, maxAddress } from './pointer.js'
+
+/** The packet header and the four pointers spead2 puts into every packet: heap cnt, heap length, payload offset, payload length. */
+const PREFIX_BYTES = HEADER_BYTES + 4 * POINTER_BYTES
+/** Payload kept free beside the pointers of a packet, so that packets of one heap differ in their offsets. */
+const MIN_PAYLOAD_BYTES = 8
+/** Prefix, one pointer, payload. */
+const MIN_PACKET_BYTES = PREFIX_BYTES + POINTER_BYTES + MIN_PAYLOAD_BYTES
+
+/** Item pointers that fit a packet of `sizeBytes` beside the least payload. */
+const pointerRoom = (sizeBytes: number): number => Math.floor((sizeBytes - PREFIX_BYTES - MIN_PAYLOAD_BYTES) / POINTER_BYTES)
+
+interface Load {
+  /** Heap payload with its padding, at least 1. */
+  payloadBytes: number
+  /** Item pointers with the NULL one, at least 1. */
+  pointers: number
+  repeat: boolean
+}
+
+/**
+ * Both of our own splits: pointers go into the first packets until there are none left (or all into every packet), payload fills the
+ * rest of each packet. They differ in the packet size: 'greedy' takes the maximum rounded down to a multiple of 8, which gives
+ * spead2's packets, 'even' the size that makes all packets equal.
+ *
+ * Padding is spead2's: where item payload runs short of one byte per packet that pointers alone need, zeros and a NULL pointer to them
+ * are added. Unlike spead2 the zeros come after the items' bytes in every case (it misplaces them in heaps of very many pointers).
+ */
+export function planPacked(
+  flavour: Flavour,
+  items: ItemPointers,
+  maxPacketSizeBytes: number,
+  split: 'greedy' | 'even',
+  repeat: boolean,
+): PacketPlan {
+  check(
+    maxPacketSizeBytes >= MIN_PACKET_BYTES,
+    'ERR_SPEADCAST_PACKET_SIZE',
+    () => `maximum packet size is ${maxPacketSizeBytes} bytes; SPEAD headers and the least payload need ${MIN_PACKET_BYTES}`,
+  )
+  const greedyBytes = maxPacketSizeBytes - (maxPacketSizeBytes % 8)
+  const room = pointerRoom(greedyBytes)
+  check(
+    !repeat || items.count < room,
+    'ERR_SPEADCAST_PACKET_SIZE',
+    () =>
+      `${items.count} item pointers cannot be repeated in packets of ${maxPacketSizeBytes} bytes, which hold ${room - 1}: ` +
+      `use packets of ${MIN_PACKET_BYTES + items.count * POINTER_BYTES} bytes or do not repeat them`,
+  )
+  const least = repeat ? 1 : MIN_PAYLOAD_BYTES * Math.floor(items.count / room) + 1
+  const paddingBytes = Math.max(0, least - items.payloadBytes)
+  const payloadBytes = items.payloadBytes + paddingBytes
+  check(
+    payloadBytes <= maxAddress(flavour),
+    'ERR_SPEADCAST_SPLIT',
+    () =>
+      `${items.count} item pointers in packets of ${maxPacketSizeBytes} bytes need a heap payload of ${payloadBytes} bytes with padding; ` +
+      `${flavourName(flavour)} addresses up to ${maxAddress(flavour)}: use larger packets or more heap address bits`,
+  )
+  const load: Load = { payloadBytes, pointers: items.count + (paddingBytes > 0 ? 1 : 0), repeat }
+  const sizeBytes = split === 'greedy' ? greedyBytes : evenPacketBytes(load, maxPacketSizeBytes, greedyBytes)
+  return pack(flavour, items, load, paddingBytes, sizeBytes)
+}
+
+const once = (load: Load): number => load.payloadBytes + (load.repeat ? 0 : load.pointers * POINTER_BYTES)
+const perPacket = (load: Load): number => PREFIX_BYTES + (load.repeat ? load.pointers * POINTER_BYTES : 0)
+/** Every packet but the last is full. */
+const packetsAt = (load: Load, sizeBytes: number): number => Math.ceil(once(load) / (sizeBytes - perPacket(load)))
+
+/** Whether packets of this size leave payload for every packet that pointers need. */
+function feasible(load: Load, sizeBytes: number): boolean {
+  if (load.repeat) return sizeBytes > perPacket(load)
+  const room = pointerRoom(sizeBytes)
+  if (room < 1) return false
+  const full = Math.ceil(load.pointers / room) - 1
+  return load.payloadBytes > full * (sizeBytes - PREFIX_BYTES - room * POINTER_BYTES)
+}
+
+/**
+ * The packet size that makes all packets equal with the fewest of them, between k (the least there can be) and max(k + 1, 1.1 k)
+ * packets; a size that is a multiple of 8 goes before one that is not. Without such a size: the least multiple of 8 that does with k
+ * packets, the last of which is then shorter.
+ */
+function evenPacketBytes(load: Load, maxPacketSizeBytes: number, greedyBytes: number): number {
+  // Where the pointers spill over several packets, only multiples of 8 keep spead2's bound on the padding valid.
+  const largest = feasible(load, maxPacketSizeBytes) ? maxPacketSizeBytes : greedyBytes
+  const fewest = packetsAt(load, largest)
+  if (fewest > MAX_PACKETS) return largest
+  const most = Math.max(fewest + 1, Math.floor(fewest * 1.1))
+  let unaligned = 0
+  for (let packets = fewest; packets <= most; packets++) {
+    if (once(load) % packets !== 0) continue
+    const sizeBytes = once(load) / packets + perPacket(load)
+    if (!feasible(load, sizeBytes)) continue
+    if (sizeBytes % 8 === 0) return sizeBytes
+    unaligned ||= sizeBytes
+  }
+  if (unaligned) return unaligned
+  const balanced = Math.ceil(once(load) / fewest) + perPacket(load)
+  const aligned = Math.ceil(balanced / 8) * 8
+  if (aligned <= largest && feasible(load, aligned)) return aligned
+  return feasible(load, balanced) ? balanced : largest
+}
+
+function pack(flavour: Flavour, items: ItemPointers, load: Load, paddingBytes: number, sizeBytes: number): PacketPlan {
+  const packets = packetsAt(load, sizeBytes)
+  const copies = load.repeat ? packets : 1
+  const immediates = items.immediate.reduce((sum, flag) => sum + flag, 0)
+  const size = {
+    packets,
+    itemPointers: packets * 4 + copies * load.pointers,
+    immediates: copies * immediates,
+    heapLengthBytes: load.payloadBytes,
+    paddingBytes,
+  }
+  const writer = new PlanWriter(flavour, size, items)
+  const room = load.repeat ? load.pointers : pointerRoom(sizeBytes)
+  let next = 0
+  let left = load.payloadBytes
+  for (let p = 0; p < packets; p++) {
+    if (load.repeat) next = 0
+    const end = Math.min(next + room, load.pointers)
+    const payloadBytes = Math.min(left, sizeBytes - PREFIX_BYTES - (end - next) * POINTER_BYTES)
+    writer.packet(4 + end - next, payloadBytes)
+    writer.heapCnt()
+    writer.heapLength()
+    writer.payloadOffset()
+    writer.payloadLength()
+    for (; next < end; next++) {
+      if (next < items.count) writer.item(next)
+      else writer.nullItem(items.payloadBytes)
+    }
+    left -= payloadBytes
+  }
+  return writer.finish()
+}

@@ -1,0 +1,212 @@
+import { SpeadcastError } from '../errors.js'
+import { float16Bits, putBits, putWideBits } from './bytes.js'
+import type { Descriptor, FormatField } from './descriptor.js'
+import { componentBytes, type Dtype } from './dtype.js'
+
+/** Names the place of a value for an error, such as '[3][1]'. */
+export type Where = () => string
+
+/**
+ * Writes the components of an item's elements into its wire bytes: the fields of a format, the two floats of a complex, else the
+ * element itself. Component i belongs to element ⌊i / components⌋, elements counted as they lie on the wire.
+ */
+export interface Encoder {
+  readonly components: number
+  /** Throws ERR_SPEADCAST_VALUE if `value` is of the wrong type or out of range. */
+  put(component: number, value: unknown, where: Where): void
+}
+
+export function encoderFor(descriptor: Descriptor, out: Uint8Array<ArrayBuffer>): Encoder {
+  return descriptor.dtype
+    ? dtypeEncoder(descriptor.name, descriptor.dtype, out)
+    : formatEncoder(descriptor, descriptor.format!, out)
+}
+
+/** What a value is, for an error: '300', 'a string', 'null'. */
+export function shown(value: unknown): string {
+  if (typeof value === 'string') return value.length <= 20 ? `'${value}'` : `a string of ${value.length} characters`
+  if (typeof value === 'bigint') return `${value}n`
+  if (Array.isArray(value)) return `an array of ${value.length}`
+  if (ArrayBuffer.isView(value)) return `a ${value.constructor.name} of ${value.byteLength} bytes`
+  if (value !== null && typeof value === 'object') return `a ${value.constructor?.name ?? 'object'}`
+  return typeof value === 'function' || typeof value === 'symbol' ? `a ${typeof value}` : `${value}`
+}
+
+export function fail(name: string, where: Where, problem: string): never {
+  throw new SpeadcastError('ERR_SPEADCAST_VALUE', `item '${name}'${where()}: ${problem}`)
+}
+
+type Check<T> = (value: unknown, where: Where) => T
+
+/** A check for whole numbers of a width; gives a number up to 53 bits and whatever came above. */
+function integerCheck(name: string, code: 'u' | 'i', bits: number): Check<number | bigint> {
+  const bigMin = code === 'i' ? -(1n << BigInt(bits - 1)) : 0n
+  const bigMax = (1n << BigInt(code === 'i' ? bits - 1 : bits)) - 1n
+  const min = Number(bigMin)
+  const max = Number(bigMax)
+  const limit = bits <= 32 ? `${min} to ${max}` : code === 'i' ? `−2^${bits - 1} to 2^${bits - 1} − 1` : `0 to 2^${bits} − 1`
+  return (value, where) => {
+    if (typeof value === 'bigint') {
+      if (value < bigMin || value > bigMax) fail(name, where, `${value}n is out of range for ${code}${bits} (${limit})`)
+      return bits <= 53 ? Number(value) : value
+    }
+    if (typeof value !== 'number') return fail(name, where, `${shown(value)} is not a number, which ${code}${bits} needs`)
+    if (!Number.isInteger(value)) fail(name, where, `${value} is not a whole number, which ${code}${bits} needs (${limit})`)
+    if (value < min || value > max) fail(name, where, `${value} is out of range for ${code}${bits} (${limit})`)
+    if (!Number.isSafeInteger(value)) fail(name, where, `${value} is beyond 2^53, where numbers have gaps: give a bigint`)
+    return value
+  }
+}
+
+const FLOAT_MAX: Readonly<Record<number, number>> = { 16: 65_504, 32: 3.4028234663852886e38 }
+
+function floatCheck(name: string, bits: number): Check<number> {
+  const rounds = bits === 16 ? (value: number) => (Math.abs(value) < 65_520 ? value : Infinity) : bits === 32 ? Math.fround : Number
+  return (value, where) => {
+    if (typeof value !== 'number' && typeof value !== 'bigint')
+      return fail(name, where, `${shown(value)} is not a number, which f${bits} needs`)
+    const number = Number(value)
+    if (Number.isFinite(number) && !Number.isFinite(rounds(number)))
+      fail(name, where, `${value} is out of range for f${bits} (up to ±${FLOAT_MAX[bits]})`)
+    return number
+  }
+}
+
+function booleanCheck(name: string): Check<number> {
+  return (value, where) => {
+    if (value === true || value === 1 || value === 1n) return 1
+    if (value === false || value === 0 || value === 0n) return 0
+    return fail(name, where, `${shown(value)} is not a boolean (true, false, 1 or 0)`)
+  }
+}
+
+/** A character of a format: one ASCII character, or its byte as a number. */
+function characterCheck(name: string): Check<number> {
+  return (value, where) => {
+    if (typeof value === 'string' && value.length === 1 && value.charCodeAt(0) < 0x80) return value.charCodeAt(0)
+    if (typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= 255) return value
+    return fail(name, where, `${shown(value)} is not one ASCII character`)
+  }
+}
+
+function dtypeEncoder(name: string, dtype: Dtype, out: Uint8Array<ArrayBuffer>): Encoder {
+  const view = new DataView(out.buffer, out.byteOffset, out.byteLength)
+  const little = !dtype.bigEndian
+  const size = componentBytes(dtype)
+  const one = (put: (at: number, value: unknown, where: Where) => void): Encoder => ({
+    components: 1,
+    put: (i, value, where) => put(i * dtype.itemSizeBytes, value, where),
+  })
+  switch (dtype.kind) {
+    case 'b': {
+      const boolean = booleanCheck(name)
+      return one((at, value, where) => view.setUint8(at, boolean(value, where)))
+    }
+    case 'i':
+    case 'u':
+    case 'M':
+    case 'm': {
+      const integer = integerCheck(name, dtype.kind === 'u' ? 'u' : 'i', size * 8)
+      if (size === 1) return one((at, value, where) => view.setUint8(at, Number(integer(value, where))))
+      if (size === 2) return one((at, value, where) => view.setUint16(at, Number(integer(value, where)), little))
+      if (size === 4) return one((at, value, where) => view.setUint32(at, Number(integer(value, where)), little))
+      return one((at, value, where) => view.setBigUint64(at, BigInt.asUintN(64, BigInt(integer(value, where))), little))
+    }
+    case 'f':
+    case 'c': {
+      if (size === 16)
+        return one((_at, _value, where) => fail(name, where, `values of ${dtype.descr} can only be given as raw bytes`))
+      const float = floatCheck(name, size * 8)
+      const set = (at: number, value: number): void => {
+        if (size === 2) view.setUint16(at, float16Bits(value), little)
+        else if (size === 4) view.setFloat32(at, value, little)
+        else view.setFloat64(at, value, little)
+      }
+      return { components: dtype.itemSizeBytes / size, put: (i, value, where) => set(i * size, float(value, where)) }
+    }
+    case 'U':
+      return one((at, value, where) => putUnicode(name, dtype, view, at, value, where))
+    default:
+      return one((at, value, where) => putRaw(name, dtype, out, at, value, where))
+  }
+}
+
+function putUnicode(name: string, dtype: Dtype, view: DataView, at: number, value: unknown, where: Where): void {
+  if (typeof value !== 'string') fail(name, where, `${shown(value)} is not a string, which ${dtype.descr} needs`)
+  const characters = [...value]
+  const limit = dtype.itemSizeBytes / 4
+  if (characters.length > limit)
+    fail(name, where, `${shown(value)} has ${characters.length} characters; ${dtype.descr} holds ${limit}`)
+  characters.forEach((character, i) => {
+    view.setUint32(at + 4 * i, character.codePointAt(0)!, !dtype.bigEndian)
+  })
+}
+
+/** S takes strings and bytes up to its size and fills with zeros; V takes exactly its size in bytes. */
+function putRaw(name: string, dtype: Dtype, out: Uint8Array, at: number, value: unknown, where: Where): void {
+  const limit = dtype.itemSizeBytes
+  if (dtype.kind === 'S' && typeof value === 'string') {
+    if (value.length > limit) fail(name, where, `${shown(value)} has ${value.length} characters; ${dtype.descr} holds ${limit}`)
+    for (let i = 0; i < value.length; i++) {
+      if (value.charCodeAt(i) > 0x7f)
+        fail(name, where, `'${value}' is not ASCII, which ${dtype.descr} needs; U<n> takes any characters`)
+      out[at + i] = value.charCodeAt(i)
+    }
+    return
+  }
+  const wanted = dtype.kind === 'S' ? `a string or a Uint8Array of up to ${limit} bytes` : `a Uint8Array of ${limit} bytes`
+  if (!(value instanceof Uint8Array) || value.length > limit || (dtype.kind === 'V' && value.length !== limit))
+    fail(name, where, `${shown(value)} is not ${wanted}, which ${dtype.descr} needs`)
+  out.set(value, at)
+}
+
+type PutField = (at: number, value: unknown, where: Where) => void
+
+function formatEncoder(descriptor: Descriptor, format: readonly FormatField[], out: Uint8Array<ArrayBuffer>): Encoder {
+  const fields: PutField[] = format.map((field) => fieldWriter(descriptor.name, field, out))
+  const bits = descriptor.elementBits
+  const offsets: number[] = []
+  format.reduce((offset, [, width], i) => {
+    offsets[i] = offset
+    return offset + width
+  }, 0)
+  if (fields.length === 1) return { components: 1, put: (i, value, where) => fields[0](i * bits, value, where) }
+  return {
+    components: fields.length,
+    put: (i, value, where) => {
+      const field = i % fields.length
+      fields[field](((i - field) / fields.length) * bits + offsets[field], value, where)
+    },
+  }
+}
+
+function fieldWriter(name: string, [code, bits]: FormatField, out: Uint8Array<ArrayBuffer>): PutField {
+  switch (code) {
+    case 'b': {
+      const boolean = booleanCheck(name)
+      return (at, value, where) => putBits(out, at + bits - 1, boolean(value, where), 1)
+    }
+    case 'c': {
+      const character = characterCheck(name)
+      return (at, value, where) => putBits(out, at, character(value, where), 8)
+    }
+    case 'f': {
+      const float = floatCheck(name, bits)
+      const scratch = new DataView(new ArrayBuffer(8))
+      if (bits === 32)
+        return (at, value, where) => {
+          scratch.setFloat32(0, float(value, where))
+          putBits(out, at, scratch.getUint32(0), 32)
+        }
+      return (at, value, where) => {
+        scratch.setFloat64(0, float(value, where))
+        putBits(out, at, scratch.getUint32(0), 32)
+        putBits(out, at + 32, scratch.getUint32(4), 32)
+      }
+    }
+    default: {
+      const integer = integerCheck(name, code === 'i' ? 'i' : 'u', bits)
+      return (at, value, where) => putWideBits(out, at, integer(value, where), bits)
+    }
+  }
+}
