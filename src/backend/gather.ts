@@ -1,6 +1,8 @@
 /** Rows of a packet table as bytes, for backends that copy: memory and pcap. */
 import { attachRegion } from '../../ffi/region.js'
 import type { PacketTable, TableRegion } from '../batch/table.js'
+import { check } from '../errors.js'
+import type { BackendCaps } from './backend.js'
 
 /** Regions a backend was told of, by address: ids are unique per isolate only. */
 export class RegisteredRegions {
@@ -23,6 +25,27 @@ export class RegisteredRegions {
 
   clear(): void {
     this.#bytes.clear()
+  }
+}
+
+/**
+ * What post relies on and does not look at again.
+ * @throws SpeadcastError ERR_SPEADCAST_SUBSTREAM, ERR_SPEADCAST_PACKET_SIZE
+ */
+export function checkTable(table: PacketTable, caps: BackendCaps): void {
+  for (let r = 0; r < table.rows; r++) {
+    const substream = table.substream[r]!
+    const bytes = table.udpBytes[r]!
+    check(
+      substream < caps.substreams,
+      'ERR_SPEADCAST_SUBSTREAM',
+      () => `substream ${substream} of a packet is not below ${caps.substreams}`,
+    )
+    check(
+      bytes <= caps.maxPacketSizeBytes,
+      'ERR_SPEADCAST_PACKET_SIZE',
+      () => `a packet of ${bytes} bytes exceeds the ${caps.maxPacketSizeBytes} that UDP can carry`,
+    )
   }
 }
 

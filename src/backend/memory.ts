@@ -22,7 +22,7 @@ import {
   type PostResult,
   type ReapResult,
 } from './backend.js'
-import { RegisteredRegions, singleEdges } from './gather.js'
+import { checkTable, RegisteredRegions, singleEdges } from './gather.js'
 
 /**
  * A failure to inject: an errno (as `skip`), or how it shows. `skip`: that packet cannot be sent, the next may. `again`: nothing
@@ -95,6 +95,7 @@ export class MemoryBackend implements Backend {
   }
 
   compile(table: PacketTable, _hints: CompileHints): MemoryPosting {
+    checkTable(table, this.caps)
     return { rows: table.rows, edge: singleEdges(table.rows), table, regions: this.#regions.of(table) }
   }
 

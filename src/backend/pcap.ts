@@ -29,7 +29,7 @@ import {
   type PostResult,
   type ReapResult,
 } from './backend.js'
-import { RegisteredRegions, singleEdges } from './gather.js'
+import { checkTable, RegisteredRegions, singleEdges } from './gather.js'
 
 export interface PcapOptions {
   /** One per substream, all of one family. Nothing is sent to them; their addresses and ports are in the frames. */
@@ -137,6 +137,7 @@ export class PcapBackend implements Backend {
   }
 
   compile(table: PacketTable, _hints: CompileHints): PcapPosting {
+    checkTable(table, this.caps)
     return { rows: table.rows, edge: singleEdges(table.rows), table, regions: this.#regions.of(table) }
   }
 

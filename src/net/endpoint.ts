@@ -61,8 +61,9 @@ export function parseEndpoints(specs: readonly string[]): EndpointSpec[] {
 function parseOne(spec: string): EndpointSpec[] {
   const bracketed = spec.match(/^\[([^[\]]*)\](.*)$/)
   const colons = spec.split(':').length - 1
-  if (!bracketed && colons > 1 && !/[[\]]/.test(spec)) fail(spec, 'an IPv6 address needs brackets')
-  const match = bracketed ?? spec.match(/^([^:[\]]*)(.*)$/)!
+  if (!bracketed && /[[\]]/.test(spec)) fail(spec, 'brackets go around a whole IPv6 address, and the port behind them')
+  if (!bracketed && colons > 1) fail(spec, 'an IPv6 address needs brackets')
+  const match = bracketed ?? spec.match(/^([^:]*)(.*)$/)!
   const host = match[1]!
   const port = parsePort(spec, match[2]!)
   if (host === '') fail(spec, 'the host is missing')
@@ -109,7 +110,8 @@ function parseOne(spec: string): EndpointSpec[] {
 function parsePort(spec: string, rest: string): number {
   if (rest === '' || rest === ':') fail(spec, 'the port is missing')
   const digits = rest.slice(1)
-  if (rest[0] !== ':' || !/^\d+$/.test(digits)) fail(spec, `'${digits}' is not a port`)
+  if (rest[0] !== ':') fail(spec, `'${rest}' is not a colon and a port`)
+  if (!/^\d+$/.test(digits)) fail(spec, `'${digits}' is not a port`)
   const port = Number(digits)
   if (!(port >= 1 && port <= 65535)) fail(spec, `port ${digits} is not in 1–65535`)
   return port
