@@ -87,8 +87,9 @@ function feasible(load: Load, sizeBytes: number): boolean {
  * packets, the last of which is then shorter.
  */
 function evenPacketBytes(load: Load, maxPacketSizeBytes: number, greedyBytes: number): number {
-  // Where the pointers spill over several packets, only multiples of 8 keep spead2's bound on the padding valid.
-  const largest = feasible(load, maxPacketSizeBytes) ? maxPacketSizeBytes : greedyBytes
+  // Where the pointers spill over several packets, the padding (spead2's) suffices for the multiple of 8, but maybe not for all above it.
+  let largest = maxPacketSizeBytes
+  while (largest > greedyBytes && !feasible(load, largest)) largest--
   const fewest = packetsAt(load, largest)
   if (fewest > MAX_PACKETS) return largest
   const most = Math.max(fewest + 1, Math.floor(fewest * 1.1))
