@@ -20,7 +20,7 @@ export interface ResolvedInterface {
   readonly loopback: boolean
 }
 
-interface LocalInterface {
+export interface LocalInterface {
   readonly name: string
   readonly index: number
   readonly mtu: number | undefined
@@ -32,11 +32,15 @@ interface LocalInterface {
 
 /**
  * @param nameOrAddress `eth0`, `10.0.0.5`, `fd00::5`, `fe80::5%eth0`
+ * @param all what there is to choose from; this machine's, unless given
  * @throws SpeadcastError ERR_SPEADCAST_INTERFACE when there is no such interface (the message lists those there are), when it is
  *   down, or when it has no address of the family.
  */
-export function resolveInterface(nameOrAddress: string, family: Family): ResolvedInterface {
-  const all = localInterfaces()
+export function resolveInterface(
+  nameOrAddress: string,
+  family: Family,
+  all: readonly LocalInterface[] = localInterfaces(),
+): ResolvedInterface {
   const [literal = '', zone] = nameOrAddress.split('%')
   const wanted = parseAddress(literal)
   const has = (local: LocalInterface) => wanted && local.addresses.some(({ bytes }) => equal(bytes, wanted))
@@ -90,7 +94,7 @@ function equal(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && a.every((byte, i) => byte === b[i])
 }
 
-function localInterfaces(): LocalInterface[] {
+export function localInterfaces(): LocalInterface[] {
   if (process.platform !== 'linux') return portableInterfaces()
   let addresses: netlink.InterfaceAddress[]
   let links: netlink.Link[]
@@ -104,7 +108,7 @@ function localInterfaces(): LocalInterface[] {
 }
 
 /** What Node knows on any system: interfaces that are up and have an address. Index and MTU only where /sys or a scope id tells. */
-function portableInterfaces(): LocalInterface[] {
+export function portableInterfaces(): LocalInterface[] {
   return Object.entries(networkInterfaces()).map(([name, infos = []]) => {
     const addresses = infos.flatMap(({ address }) => {
       const bytes = parseAddress(address.replace(/%.*/, ''))

@@ -79,7 +79,7 @@ function askRoute(endpoint: ResolvedEndpoint, oif: number, iface: ResolvedInterf
     if (!(cause instanceof NativeError)) throw cause
     const why =
       cause.errno === ERRNO.EACCES
-        ? 'a route prohibits'
+        ? 'a route prohibits packets'
         : cause.errno === ERRNO.ENETUNREACH
           ? 'there is no route'
           : `the kernel answers ${cause.errnoName} to a route`

@@ -12,8 +12,6 @@ const HEAD = `
   const ip = (...args) => execFileSync('ip', args, { encoding: 'utf8' })
   const b = (...bytes) => Uint8Array.from(bytes)
   const index = (name) => nl.links().find((l) => l.name === name).index
-  const hex = (bytes) => bytes && Buffer.from(bytes).toString('hex')
-  const plain = (o) => JSON.parse(JSON.stringify(o, (k, v) => (v instanceof Uint8Array ? hex(v) : v)))
   const poke = async (host, waitMs = 100, size = 1) => {
     const s = dgram.createSocket(host.includes(':') ? 'udp6' : 'udp4')
     await new Promise((done) => s.send(Buffer.alloc(size), 9, host, done))
@@ -23,16 +21,7 @@ const HEAD = `
   const errno = (f) => { try { return f() } catch (e) { return e.name + ' ' + e.errnoName } }
 `
 
-/** Runs code in namespace `a`; it gives its result to out(). */
-async function inside<T>(ns: Netns, code: string): Promise<T> {
-  const { stdout } = await ns.exec('a', [
-    'node',
-    '--input-type=module',
-    '-e',
-    `${HEAD}\nconst out = (v) => console.log(JSON.stringify(plain(v)))\n${code}`,
-  ])
-  return JSON.parse(stdout) as T
-}
+const inside = <T>(ns: Netns, code: string) => ns.script<T>('a', HEAD + code)
 
 const mac = (text: string) => text.replaceAll(':', '')
 

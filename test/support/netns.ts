@@ -11,6 +11,7 @@
  */
 import { type ChildProcess, type SpawnOptions, spawn, spawnSync } from 'node:child_process'
 import { readdirSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 
 export interface VethOptions {
   /** Default 1500. */
@@ -58,6 +59,10 @@ export function netnsUnavailable(): string {
   spawnSync('ip', ['netns', 'del', name])
   return made.status === 0 ? '' : `ip netns add failed: ${made.stderr.trim()}`
 }
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url))
+const SCRIPT_HEAD =
+  "const out = (value) => console.log(JSON.stringify(value, (k, v) => (ArrayBuffer.isView(v) ? Buffer.from(v.buffer, v.byteOffset, v.byteLength).toString('hex') : v)));"
 
 const live = new Set<Netns>()
 let serial = 0
@@ -110,6 +115,17 @@ export class Netns {
     } finally {
       clearTimeout(timer)
     }
+  }
+
+  /**
+   * Runs an ES module's text inside a namespace (`#dist/…` imports work) and returns what it last gave to `out(value)`, by way of
+   * JSON; typed arrays arrive as hex.
+   */
+  async script<T>(where: 'a' | 'b', code: string, options: ExecOptions = {}): Promise<T> {
+    const argv = ['node', '--input-type=module', '-e', `${SCRIPT_HEAD}${code}`]
+    const { stdout } = await this.exec(where, argv, { cwd: ROOT, ...options })
+    const last = stdout.trimEnd().split('\n').at(-1)!
+    return JSON.parse(last) as T
   }
 
   /** Starts a command inside a namespace; it is killed at teardown if it still runs. The child's pid is the command's own. */
