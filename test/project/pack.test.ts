@@ -65,6 +65,12 @@ describe('the packed package', () => {
     )
   })
 
+  test('carries its sources in its source maps, so that stack traces can be read', (ctx) => {
+    need(ctx, !unreachable, unreachable)
+    const map = JSON.parse(readFileSync(join(installed, 'dist/src/errors.js.map'), 'utf8'))
+    expect(map.sourcesContent).toEqual([readFileSync(join(ROOT, 'src/errors.ts'), 'utf8')])
+  })
+
   test('says what it is: ESM, free of side effects, MIT', (ctx) => {
     need(ctx, !unreachable, unreachable)
     expect(manifest()).toMatchObject({ name: 'speadcast', type: 'module', sideEffects: false, license: 'MIT' })
