@@ -1,0 +1,304 @@
+/**
+ * Receiving UDP in bulk: a bound, joined, non-blocking socket, and an arena that one recvmmsg(2) fills with up to 64 datagrams, or
+ * runs of equal datagrams that the kernel coalesced (UDP_GRO). Linux only.
+ *
+ * The thread that opens the sockets and maps the memory (main) also gives both back, after the receiving thread has ended; the
+ * receiving thread only needs their numbers: descriptors and a RegionHandle.
+ */
+import { AF_INET, CMSGHDR, IOVEC, MMSGHDR, MSG_DONTWAIT, MSGHDR, SOCKADDR_IN, SOCKADDR_IN6 } from './layout.js'
+import { errno, isMapFailed, libc } from './libc.js'
+import { ERRNO, NativeError } from './native-error.js'
+import { attachRegion, type RegionHandle } from './region.js'
+import { Scratch } from './scratch.js'
+import { type SocketAddress, UdpSocket } from './udp-socket.js'
+
+// asm-generic/socket.h, linux/in.h, linux/in6.h, linux/udp.h: [level, name].
+const SO_REUSEADDR = [1, 2] as const
+const SO_RCVBUF = [1, 8] as const
+const SO_RCVBUFFORCE = [1, 33] as const
+const SO_MEMINFO = [1, 55] as const
+const IP_ADD_MEMBERSHIP = [0, 35] as const
+const IP_MULTICAST_ALL = [0, 49] as const
+const IPV6_JOIN_GROUP = [41, 20] as const
+const IPV6_MULTICAST_ALL = [41, 29] as const
+const UDP_GRO = [17, 104] as const
+const MSG_TRUNC = 0x20
+/** linux/sock_diag.h: SO_MEMINFO fills SK_MEMINFO_VARS = 9 words, of which this one counts drops. */
+const SK_MEMINFO_DROPS = 8
+
+export interface ReceiveSocketOptions {
+  /** Where to bind. A multicast address is bound itself, so that other groups on the same port stay out, and joined. */
+  readonly address: SocketAddress
+  readonly multicast: boolean
+  /** Interface of the group membership; 0 lets the kernel choose by route (ip(7), ip_mreqn; ipv6(7), ipv6_mreq). */
+  readonly interfaceIndex: number
+  /** In setsockopt's units: socket(7), the kernel doubles it for its bookkeeping. */
+  readonly receiveBufferBytes: number
+  /** false leaves datagrams uncoalesced. */
+  readonly gro: boolean
+}
+
+/** | open | all calls | close() | · | closed | close() (no effect) | never | */
+export class ReceiveSocket {
+  readonly fd: number
+  readonly family: 4 | 6
+  /** What the kernel gave, in the units of the request (half of what SO_RCVBUF reads back). */
+  readonly receiveBufferBytes: number
+  readonly gro: boolean
+  readonly #socket: UdpSocket
+  readonly #scratch = new Scratch(64)
+  #open = true
+
+  /** @throws NativeError naming the call: socket, setsockopt, bind. */
+  constructor(options: ReceiveSocketOptions) {
+    const { address, multicast, interfaceIndex } = options
+    this.family = address.family
+    this.#socket = new UdpSocket(address.family)
+    this.fd = this.#socket.fd
+    try {
+      // Only groups may be shared. On a unicast port SO_REUSEADDR would let a second receiver silently take the first one's packets.
+      if (multicast) this.#socket.setOption(SO_REUSEADDR, 1)
+      this.receiveBufferBytes = this.#growBuffer(options.receiveBufferBytes)
+      this.gro = options.gro && this.#socket.tryOption(UDP_GRO, 1) === 0
+      // ipv6(7): binding a link-local address, group or not, needs the interface as its scope.
+      const scopeId = address.scopeId || (multicast && address.family === 6 ? interfaceIndex : 0)
+      this.#socket.bind({ ...address, scopeId })
+      if (multicast) this.#join(address, interfaceIndex)
+    } catch (error) {
+      this.close()
+      throw error
+    }
+  }
+
+  /** SO_RCVBUFFORCE passes rmem_max but needs CAP_NET_ADMIN; SO_RCVBUF is clipped to rmem_max without an error (socket(7)). */
+  #growBuffer(wanted: number): number {
+    if (this.#socket.tryOption(SO_RCVBUFFORCE, wanted) !== 0) this.#socket.setOption(SO_RCVBUF, wanted)
+    return this.#socket.getOption(SO_RCVBUF) >>> 1
+  }
+
+  #join(group: SocketAddress, interfaceIndex: number): void {
+    // Deliver only what this socket joined, not every group any process of this host joined (ip(7), IP_MULTICAST_ALL).
+    this.#socket.tryOption(group.family === 6 ? IPV6_MULTICAST_ALL : IP_MULTICAST_ALL, 0)
+    if (group.family === 6) {
+      const request = new Uint8Array(20)
+      request.set(group.bytes)
+      new DataView(request.buffer).setUint32(16, interfaceIndex || (group.scopeId ?? 0), true)
+      this.#socket.setOption(IPV6_JOIN_GROUP, request)
+    } else {
+      const request = new Uint8Array(12)
+      request.set(group.bytes)
+      new DataView(request.buffer).setInt32(8, interfaceIndex, true)
+      this.#socket.setOption(IP_ADD_MEMBERSHIP, request)
+    }
+  }
+
+  /** Datagrams (a coalesced run counts once) that found the buffer full; see droppedBySocket. */
+  dropped(): number {
+    return this.#open ? droppedBySocket(this.fd, this.#scratch) : 0
+  }
+
+  close(): void {
+    if (!this.#open) return
+    this.#open = false
+    this.#socket.close()
+    this.#scratch.region.release()
+  }
+}
+
+/**
+ * Drops since the socket was made, or 0 where the kernel does not say. SO_MEMINFO reads the same counter (sk_drops) that
+ * SO_RXQ_OVFL attaches to datagrams, but now instead of when the last datagram was queued, and at no cost per datagram.
+ */
+export function droppedBySocket(fd: number, scratch: Scratch): number {
+  scratch.i32[9] = 36
+  const failed = libc().getsockopt(fd, SO_MEMINFO[0], SO_MEMINFO[1], scratch.address, scratch.address + 36) < 0
+  return failed || scratch.i32[9]! < 36 ? 0 : scratch.i32[SK_MEMINFO_DROPS]! >>> 0
+}
+
+/** Messages of one recvmmsg. Each has room for the largest coalesced run, which is the largest UDP datagram. */
+export const ARENA_MESSAGES = 64
+export const ARENA_MESSAGE_BYTES = 65536
+const HEADERS_AT = ARENA_MESSAGES * ARENA_MESSAGE_BYTES
+const NAME_BYTES = 32
+const CONTROL_BYTES = 64
+const IOVECS_AT = HEADERS_AT + ARENA_MESSAGES * MMSGHDR.size
+const NAMES_AT = IOVECS_AT + ARENA_MESSAGES * IOVEC.size
+const CONTROL_AT = NAMES_AT + ARENA_MESSAGES * NAME_BYTES
+const REPLY_AT = CONTROL_AT + ARENA_MESSAGES * CONTROL_BYTES
+const REPLY_BYTES = 256
+/** Where free memory behind the arena starts: a page boundary. */
+export const ARENA_BYTES = (REPLY_AT + REPLY_BYTES + 4095) & ~4095
+
+const PROT_READ_WRITE = 3
+const MAP_PRIVATE_ANONYMOUS_NORESERVE = 0x4022
+const MADV_DONTNEED = 4
+const MADV_DONTFORK = 10
+const idle: RegionHandle[] = []
+
+/**
+ * Maps the arena and `heapBytes` behind it, in one mapping because copyWithin between packets and heaps makes no view object.
+ * Unlike a Region it is not faulted in: the size is a bound on what may be used, the pages come with the first heap that needs them.
+ * @throws NativeError
+ */
+export function mapReceiveMemory(heapBytes: number): RegionHandle {
+  const byteLength = ARENA_BYTES + Math.ceil(heapBytes / 4096) * 4096
+  const i = idle.findIndex((handle) => handle.byteLength === byteLength)
+  if (i >= 0) return idle.splice(i, 1)[0]!
+  const address = libc().mmap(0, byteLength, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS_NORESERVE, -1, 0)
+  if (isMapFailed(address)) throw new NativeError('mmap', errno(), `${byteLength} bytes`)
+  libc().madvise(address, byteLength, MADV_DONTFORK)
+  return { id: 0, address, byteLength }
+}
+
+/** Drops the pages and keeps the range for the next receiver (region.ts: never munmap). Only after the receiving thread has ended. */
+export function recycleReceiveMemory(handle: RegionHandle): void {
+  libc().madvise(handle.address, handle.byteLength, MADV_DONTNEED)
+  idle.push(handle)
+}
+
+/** How many senders are told apart at a time; beyond it the oldest's number is given up. */
+const SENDERS = 256
+const SENDER_WORDS = 7
+
+export class ReceiveArena {
+  /** The whole mapping: message i starts at i × ARENA_MESSAGE_BYTES, free memory at ARENA_BYTES. */
+  readonly buffer: ArrayBuffer
+  /** Filled by receive(). Bytes of message i. */
+  readonly length = new Int32Array(ARENA_MESSAGES)
+  /** Bytes of each datagram in message i, the last may be shorter; equals its length when it holds one datagram. */
+  readonly segmentBytes = new Int32Array(ARENA_MESSAGES)
+  /** A number per sender's address and port, unique among the last 256 senders. */
+  readonly sender = new Int32Array(ARENA_MESSAGES)
+  /** 1 where the datagram was longer than the message buffer. */
+  readonly truncated = new Uint8Array(ARENA_MESSAGES)
+
+  readonly #address: number
+  readonly #i32: Int32Array
+  readonly #u32: Uint32Array
+  readonly #u8: Uint8Array
+  readonly #recvmmsg = libc().recvmmsg
+  readonly #senders = new Uint32Array(SENDERS * SENDER_WORDS)
+  readonly #senderId = new Int32Array(SENDERS)
+  #senderSlot = 0
+  #nextSender = 0
+  #dirty = ARENA_MESSAGES
+
+  constructor(handle: RegionHandle) {
+    this.buffer = attachRegion(handle)
+    this.#address = handle.address
+    this.#i32 = new Int32Array(this.buffer, 0, ARENA_BYTES >> 2)
+    this.#u32 = new Uint32Array(this.buffer, 0, ARENA_BYTES >> 2)
+    this.#u8 = new Uint8Array(this.buffer, 0, ARENA_BYTES)
+    for (let i = 0; i < ARENA_MESSAGES; i++) {
+      const header = HEADERS_AT + i * MMSGHDR.size
+      const iovec = IOVECS_AT + i * IOVEC.size
+      this.#putPointer(header + MSGHDR.name, handle.address + NAMES_AT + i * NAME_BYTES)
+      this.#putPointer(header + MSGHDR.iov, handle.address + iovec)
+      this.#putPointer(header + MSGHDR.iovlen, 1)
+      this.#putPointer(header + MSGHDR.control, handle.address + CONTROL_AT + i * CONTROL_BYTES)
+      this.#putPointer(iovec + IOVEC.base, handle.address + i * ARENA_MESSAGE_BYTES)
+      this.#putPointer(iovec + IOVEC.len, ARENA_MESSAGE_BYTES)
+    }
+    this.#senders.fill(0xffffffff)
+    this.#senderId.fill(-1)
+  }
+
+  #putPointer(at: number, address: number): void {
+    this.#u32[at >> 2] = address >>> 0
+    this.#u32[(at >> 2) + 1] = Math.floor(address / 2 ** 32)
+  }
+
+  /**
+   * One recvmmsg that does not wait. Returns the number of messages, 0 if there are none; their bytes are valid until the next call.
+   * One system call, no allocation; a few stores and loads per message (not per datagram).
+   * @throws NativeError for anything but EAGAIN and EINTR.
+   */
+  receive(fd: number): number {
+    const { length, segmentBytes, sender, truncated } = this
+    const i32 = this.#i32
+    // name and control lengths are value-result: only the messages that were used have to be reset.
+    for (let i = 0; i < this.#dirty; i++) {
+      const header = (HEADERS_AT + i * MMSGHDR.size) >> 2
+      i32[header + (MSGHDR.namelen >> 2)] = SOCKADDR_IN6.size
+      i32[header + (MSGHDR.controllen >> 2)] = CONTROL_BYTES
+    }
+    const n = this.#recvmmsg(fd, this.#address + HEADERS_AT, ARENA_MESSAGES, MSG_DONTWAIT, 0)
+    if (n <= 0) {
+      this.#dirty = 0
+      if (n < 0) {
+        const e = errno()
+        if (e !== ERRNO.EAGAIN && e !== ERRNO.EINTR) throw new NativeError('recvmmsg', e)
+      }
+      return 0
+    }
+    this.#dirty = n
+    for (let i = 0; i < n; i++) {
+      const header = (HEADERS_AT + i * MMSGHDR.size) >> 2
+      const bytes = i32[header + (MMSGHDR.len >> 2)]!
+      length[i] = bytes
+      truncated[i] = i32[header + (MSGHDR.flags >> 2)]! & MSG_TRUNC ? 1 : 0
+      let segment = bytes
+      const control = (CONTROL_AT + i * CONTROL_BYTES) >> 2
+      // GRO's cmsg is an int (idioms.md 20), and the only kind we asked for.
+      if (
+        i32[header + (MSGHDR.controllen >> 2)]! >= CMSGHDR.data + 4 &&
+        i32[control + (CMSGHDR.level >> 2)] === UDP_GRO[0] &&
+        i32[control + (CMSGHDR.type >> 2)] === UDP_GRO[1]
+      ) {
+        segment = i32[control + (CMSGHDR.data >> 2)]!
+        if (segment <= 0 || segment > bytes) segment = bytes
+      }
+      segmentBytes[i] = segment
+      sender[i] = this.#senderOf((NAMES_AT + i * NAME_BYTES) >> 2)
+    }
+    return n
+  }
+
+  /** Number of the sender whose sockaddr is at word `at`. The same as the last message's in the usual case: two or six compares. */
+  #senderOf(at: number): number {
+    if (this.#isSender(this.#senderSlot, at)) return this.#senderId[this.#senderSlot]!
+    for (let slot = 0; slot < SENDERS; slot++) {
+      if (this.#isSender(slot, at)) {
+        this.#senderSlot = slot
+        return this.#senderId[slot]!
+      }
+    }
+    const id = this.#nextSender
+    this.#nextSender = (id + 1) & 0x7fffffff
+    this.#senderSlot = id % SENDERS
+    this.#senderId[this.#senderSlot] = id
+    for (let k = 0; k < SENDER_WORDS; k++) this.#senders[this.#senderSlot * SENDER_WORDS + k] = this.#u32[at + k]!
+    return id
+  }
+
+  #isSender(slot: number, at: number): boolean {
+    const u32 = this.#u32
+    const known = this.#senders
+    const k = slot * SENDER_WORDS
+    if (known[k] !== u32[at]) return false
+    // sockaddr_in ends behind its second word; sockaddr_in6's second word is a flow label, which may change from packet to packet.
+    if ((u32[at]! & 0xffff) === AF_INET) return known[k + 1] === u32[at + 1]
+    return (
+      known[k + 2] === u32[at + 2] &&
+      known[k + 3] === u32[at + 3] &&
+      known[k + 4] === u32[at + 4] &&
+      known[k + 5] === u32[at + 5] &&
+      known[k + 6] === u32[at + 6]
+    )
+  }
+
+  /** The address message i came from, as sockaddr bytes to give to reply(). Cold. */
+  senderAddress(i: number): Uint8Array {
+    const at = NAMES_AT + i * NAME_BYTES
+    const v4 = (this.#u32[at >> 2]! & 0xffff) === AF_INET
+    return this.#u8.slice(at, at + (v4 ? SOCKADDR_IN.size : SOCKADDR_IN6.size))
+  }
+
+  /** Sends at most 192 bytes to an address of senderAddress(). Returns false if the kernel did not take them. */
+  reply(fd: number, bytes: Uint8Array, to: Uint8Array): boolean {
+    this.#u8.set(to, REPLY_AT)
+    this.#u8.set(bytes.subarray(0, REPLY_BYTES - 64), REPLY_AT + 64)
+    const at = this.#address + REPLY_AT
+    return libc().sendto(fd, at + 64, bytes.length, MSG_DONTWAIT, at, to.length) === bytes.length
+  }
+}

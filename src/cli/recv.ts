@@ -1,0 +1,203 @@
+/** `speadcast recv`: receive heaps, check them, write them, say what came. */
+import { Command, InvalidArgumentError, Option } from 'commander'
+import { SpeadcastError } from '../errors.js'
+import { openReceiver, type Receiver, type ReceiverOptions, type ReceiveSummary } from '../receive/index.js'
+
+interface RecvOptions {
+  heaps?: number
+  timeout?: number
+  verify?: true
+  output?: string
+  item: string
+  interface?: string
+  stops?: number
+  buffer?: number
+  credits?: true
+  backend: 'auto' | 'native' | 'dgram'
+  json?: true
+}
+
+const USAGE = 2
+const FAILED = 1
+const INTERRUPTED = 130
+const USAGE_CODES = new Set(['ERR_SPEADCAST_CONFIG', 'ERR_SPEADCAST_ENDPOINT', 'ERR_SPEADCAST_INTERFACE', 'ERR_SPEADCAST_RESOLVE'])
+
+export function recvCommand(): Command {
+  return new Command('recv')
+    .description('receive SPEAD heaps over UDP: count, verify or store them')
+    .argument(
+      '<HOST:PORT...>',
+      'addresses of this machine, or multicast groups to join; [::1]:7148 for IPv6, 239.10.10.0+15:7148 for sixteen',
+    )
+    .option('-n, --heaps <N>', 'end after N complete heaps with data', wholeNumber(1))
+    .option('--timeout <SECONDS>', 'exit 1 with what was got if the end has not come by then', seconds)
+    .option('--verify', 'check the tutorial pattern: every byte of item 0x3300 is the heap index, item 0x1600 its first sample')
+    .option('--output <FILE>', "write an item's payload in heap-cnt order; missing heaps leave nothing in the file")
+    .option('--item <NAME>', 'the item of --output and of sha256: name, or id as 0x3300', 'adc_samples')
+    .option('--interface <NAME|ADDRESS>', 'interface on which to join groups')
+    .option('--stops <N>', 'end after N stop heaps; 0: never (default: one per endpoint)', wholeNumber(0))
+    .option(
+      '--buffer <BYTES>',
+      'socket buffer per endpoint (default: 64 MiB, without CAP_NET_ADMIN at most net.core.rmem_max)',
+      wholeNumber(4096),
+    )
+    .addOption(
+      new Option('--backend <KIND>', 'recvmmsg in a thread, or node:dgram').choices(['auto', 'native', 'dgram']).default('auto'),
+    )
+    .option('--credits', 'tell senders that ask how much was taken, so that they can spare the socket buffer (used by the demo)')
+    .option('--json', 'one JSON object on standard output, everything else on standard error')
+    .addHelpText(
+      'after',
+      `
+Ends at the stop heap, after --heaps, at --timeout, or at Ctrl-C (again: at once, exit 130).
+Exit status: 0 received; 1 the expected end did not come, or --verify or --output found heaps missing, incomplete or corrupt; 2 bad usage.
+JSON: heaps (complete ones with data), heapsIncomplete, heapsCorrupt, payloadBytes (item data), packets, seconds (first packet to
+last), items, sha256 (of the item's bytes in heap-cnt order), and reason, bytes, heapsMissing, duplicates, malformed, droppedByKernel …
+
+Examples:
+  speadcast recv 239.10.0.1:7148 --interface eth0 --verify
+  speadcast recv 0.0.0.0:7148 --output samples.i1 --timeout 60 --json`,
+    )
+    .action(run)
+}
+
+async function run(endpoints: string[], options: RecvOptions): Promise<void> {
+  let receiver: Receiver
+  try {
+    receiver = await openReceiver(receiverOptions(endpoints, options))
+  } catch (error) {
+    if (!(error instanceof SpeadcastError)) throw error
+    process.stderr.write(`speadcast recv: ${error.message}\n`)
+    process.exitCode = USAGE_CODES.has(error.code) ? USAGE : FAILED
+    return
+  }
+  const interrupt = () => {
+    process.off('SIGINT', interrupt).off('SIGTERM', interrupt)
+    process.once('SIGINT', abort).once('SIGTERM', abort)
+    receiver.close().catch(() => undefined)
+  }
+  const abort = () => process.exit(INTERRUPTED)
+  process.on('SIGINT', interrupt).on('SIGTERM', interrupt)
+  const { backend, receiveBufferBytes, backendReason } = receiver.stats()
+  const why = backendReason && ` (${backendReason})`
+  process.stderr.write(
+    `listening on ${receiver.endpoints.join(', ')}; ${backend}${why}, socket buffer ${receiveBufferBytes} bytes\n`,
+  )
+  const progress = process.stderr.isTTY ? setInterval(() => showProgress(receiver), 500) : undefined
+  try {
+    const summary = await receiver.done
+    clearInterval(progress)
+    if (progress) process.stderr.write('\r\x1b[K')
+    report(summary, options)
+  } catch (error) {
+    clearInterval(progress)
+    process.stderr.write(`speadcast recv: ${(error as Error).message}\n`)
+    process.exitCode = FAILED
+  } finally {
+    for (const signal of ['SIGINT', 'SIGTERM']) process.off(signal, interrupt).off(signal, abort)
+  }
+}
+
+function receiverOptions(endpoints: string[], options: RecvOptions): ReceiverOptions {
+  const { heaps, timeout, stops, buffer, output } = options
+  return {
+    endpoints,
+    ...(options.interface !== undefined && { interface: options.interface }),
+    ...(heaps !== undefined && { heaps }),
+    ...(timeout !== undefined && { timeoutSeconds: timeout }),
+    ...(stops !== undefined && { stops }),
+    ...(buffer !== undefined && { receiveBufferBytes: buffer }),
+    ...(output !== undefined && { output }),
+    item: /^(0x[\da-f]+|\d+)$/i.test(options.item) ? Number(options.item) : options.item,
+    verify: options.verify ?? false,
+    hash: options.json === true || output !== undefined,
+    deliver: false,
+    credits: options.credits ?? false,
+    backend: options.backend,
+  }
+}
+
+/** Prints the result and sets the exit status; every problem is one line on standard error. */
+function report(summary: ReceiveSummary, options: RecvOptions): void {
+  const { reason, heaps, heapsIncomplete, heapsCorrupt, heapsMissing, verifyMissing, outputLeftOut } = summary
+  const problems: string[] = []
+  if (reason === 'timeout') problems.push(`the expected end did not come in ${options.timeout} s`)
+  if (reason === 'stop' && options.heaps !== undefined && heaps < options.heaps)
+    problems.push(`the stream stopped after ${heaps} of ${options.heaps} heaps`)
+  if (heapsCorrupt > 0) problems.push(`${heapsCorrupt} heaps are corrupt`)
+  if (options.verify || options.output !== undefined) {
+    if (heapsIncomplete > 0) problems.push(`${heapsIncomplete} heaps are incomplete`)
+    const missing = options.verify ? verifyMissing : heapsMissing
+    if (missing > 0) problems.push(`${missing} heaps are missing`)
+    if (options.output !== undefined && outputLeftOut > 0)
+      problems.push(
+        `${outputLeftOut} heaps are not in ${options.output}: they came too late for their place, or have no item '${options.item}'`,
+      )
+  }
+  for (const problem of problems) process.stderr.write(`speadcast recv: ${problem}\n`)
+  for (const example of summary.corruptExamples) process.stderr.write(`  ${example}\n`)
+  if (summary.droppedByKernel > 0)
+    process.stderr.write(
+      `  the socket buffer (${summary.receiveBufferBytes} bytes) overflowed ${summary.droppedByKernel} times; ` +
+        'raise it: sysctl -w net.core.rmem_max=67108864, or send more slowly\n',
+    )
+  process.stdout.write(options.json ? `${JSON.stringify(json(summary))}\n` : table(summary))
+  if (problems.length > 0) process.exitCode = FAILED
+}
+
+function json(summary: ReceiveSummary): Record<string, unknown> {
+  const { heaps, heapsIncomplete, heapsCorrupt, payloadBytes, packets, seconds, items, sha256, ...rest } = summary
+  return { heaps, heapsIncomplete, heapsCorrupt, payloadBytes, packets, seconds, items, sha256, ...rest }
+}
+
+function table(summary: ReceiveSummary): string {
+  const { seconds, payloadBytes, packets, droppedByKernel } = summary
+  const rate =
+    seconds > 0
+      ? `${(payloadBytes / seconds / 1e6).toFixed(1)} MB/s, ${Math.round(packets / seconds)} packets/s`
+      : 'too short to say'
+  const rows: [string, string][] = [
+    ['ended by', summary.reason],
+    ['heaps', `${summary.heaps}`],
+    ['  incomplete', `${summary.heapsIncomplete}`],
+    ['  missing', `${Math.max(summary.heapsMissing, summary.verifyMissing)}`],
+    ['  corrupt', `${summary.heapsCorrupt}`],
+    ['payload', `${payloadBytes} bytes`],
+    ['packets', `${packets}`],
+    ['  duplicate', `${summary.duplicates}`],
+    ['  malformed', `${summary.malformed}`],
+    ['  dropped', Number.isNaN(droppedByKernel) ? 'unknown' : `${droppedByKernel} (by the kernel; coalesced ones count once)`],
+    ['seconds', seconds.toFixed(3)],
+    ['rate', rate],
+  ]
+  if (summary.sha256) rows.push(['sha256', summary.sha256])
+  for (const { id, name, dtype, shape, format } of summary.items) {
+    const type = dtype ?? (format.map(([code, bits]) => `${code}${bits}`).join(' ') || 'undescribed')
+    rows.push([`item 0x${id.toString(16)}`, `${name ?? '?'} ${type}${shape ? ` [${shape.map((n) => n ?? '?').join(', ')}]` : ''}`])
+  }
+  const width = Math.max(...rows.map(([key]) => key.length)) + 2
+  return rows.map(([key, value]) => `${key.padEnd(width)}${value}\n`).join('')
+}
+
+function showProgress(receiver: Receiver): void {
+  const { heaps, heapsIncomplete, bytes, droppedByKernel } = receiver.stats()
+  process.stderr.write(
+    `\r\x1b[K${heaps} heaps, ${(bytes / 1e6).toFixed(1)} MB, ${heapsIncomplete} incomplete, ${droppedByKernel} dropped`,
+  )
+}
+
+function wholeNumber(least: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text)
+    if (!/^\d+$/.test(text) || !Number.isSafeInteger(value) || value < least)
+      throw new InvalidArgumentError(`It must be a whole number, ${least} or more.`)
+    return value
+  }
+}
+
+function seconds(text: string): number {
+  const value = Number(text)
+  if (!/^\d*\.?\d+$/.test(text) || !(value > 0))
+    throw new InvalidArgumentError('It must be a number of seconds above 0, without a unit.')
+  return value
+}

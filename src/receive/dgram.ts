@@ -1,0 +1,167 @@
+/** The portable receiver: node:dgram in this thread. Same results, a fraction of the rate, no back-pressure into the socket. */
+import { createSocket, type RemoteInfo, type Socket } from 'node:dgram'
+import { SpeadcastError } from '../errors.js'
+import { CreditLedger, isHello } from './credits.js'
+import type { DriverEvents, DriverOptions, ReceiveDriver, ReceiveEndpoint } from './driver.js'
+import { type EndReason, ReceiveSession, STAT, STAT_NAMES } from './session.js'
+
+const DATAGRAM_BYTES = 65536
+const MAX_SENDERS = 4096
+const TICK_MS = 10
+
+export async function openDgram(options: DriverOptions, events: DriverEvents): Promise<ReceiveDriver> {
+  const sockets: Socket[] = []
+  const closeAll = () => Promise.all(sockets.map((socket) => new Promise<void>((resolve) => socket.close(() => resolve()))))
+  try {
+    for (const endpoint of options.endpoints) sockets.push(await bind(endpoint))
+    events.onBound()
+  } catch (error) {
+    await closeAll()
+    throw error
+  }
+  const receiveBufferBytes = Math.min(...sockets.map((socket) => growBuffer(socket, options.receiveBufferBytes)))
+  const stats = new Float64Array(STAT_NAMES.length)
+  stats[STAT.droppedByKernel] = Number.NaN
+  // Untouched pages of a large ArrayBuffer cost nothing where the system allocates lazily (Linux, macOS).
+  const buffer = new ArrayBuffer(DATAGRAM_BYTES + options.heapMemoryBytes)
+  const u8 = new Uint8Array(buffer)
+  const view = new DataView(buffer)
+  const session = new ReceiveSession(buffer, DATAGRAM_BYTES, options.session, stats)
+  const credits = options.credits ? new CreditLedger(receiveBufferBytes) : undefined
+  const senders = new Map<string, number>()
+  let nextSender = 0
+  let waitingHeaps = 0
+  let waitingBytes = 0
+  let ended = false
+  let quiet = true
+  let announceSoon = false
+
+  const deliver = () => {
+    for (const heap of session.outbox.splice(0)) {
+      if (waitingHeaps >= options.queueHeaps || waitingBytes >= options.queueBytes) {
+        stats[STAT.heapsDiscarded]++
+        continue
+      }
+      waitingHeaps++
+      waitingBytes += heap.payloadBytes
+      events.onHeap(heap)
+    }
+  }
+  const end = (reason: EndReason) => {
+    if (ended) return
+    ended = true
+    clearInterval(timer)
+    try {
+      const summary = session.finish(reason)
+      deliver()
+      credits?.announce(stats[STAT.bytes]!, stats[STAT.heaps]!, true)
+      void closeAll().then(() => events.onEnd(summary))
+    } catch (error) {
+      void closeAll().then(() => events.onError(error))
+    }
+  }
+  const fail = (error: unknown) => {
+    if (ended) return
+    ended = true
+    clearInterval(timer)
+    void closeAll().then(() => events.onError(error))
+  }
+  const onMessage = (message: Buffer, from: RemoteInfo, endpoint: number) => {
+    if (ended) return
+    const now = performance.now()
+    u8.set(message)
+    const text = `${from.address} ${from.port}`
+    if (credits && isHello(view, 0, message.length)) {
+      const socket = sockets[endpoint]!
+      const send = (credit: Uint8Array) => socket.send(credit, from.port, from.address, () => undefined)
+      credits.hello(text, send, stats[STAT.bytes]!, stats[STAT.heaps]!)
+      return
+    }
+    let sender = senders.get(text)
+    if (sender === undefined) {
+      if (senders.size >= MAX_SENDERS) senders.clear()
+      sender = nextSender++
+      senders.set(text, sender)
+    }
+    try {
+      session.arrived(now)
+      session.packet(0, message.length, sender, endpoint)
+    } catch (error) {
+      fail(error)
+      return
+    }
+    quiet = false
+    if (session.outbox.length > 0) deliver()
+    if (credits && !announceSoon) {
+      announceSoon = true
+      // Behind the datagrams that libuv reads in the same turn: then the socket is empty, as before a sleep.
+      setImmediate(() => {
+        announceSoon = false
+        if (!ended) credits.announce(stats[STAT.bytes]!, stats[STAT.heaps]!, true)
+      })
+    }
+    const reason = session.ended(now, false)
+    if (reason !== undefined) end(reason)
+  }
+  sockets.forEach((socket, endpoint) => {
+    socket.on('message', (message, from) => onMessage(message, from, endpoint))
+    socket.on('error', fail)
+  })
+  session.start(performance.now())
+  const timer = setInterval(() => {
+    const reason = session.ended(performance.now(), quiet)
+    quiet = true
+    if (reason !== undefined) end(reason)
+  }, TICK_MS)
+
+  return {
+    backend: 'dgram',
+    gro: false,
+    receiveBufferBytes,
+    stats,
+    stop: () => end('closed'),
+    taken(heap) {
+      waitingHeaps--
+      waitingBytes -= heap.payloadBytes
+    },
+  }
+}
+
+function bind(endpoint: ReceiveEndpoint): Promise<Socket> {
+  const { family, address, port, multicast, scopeId, interfaceIndex, interfaceName } = endpoint
+  const zone = family === 6 ? scopeId || (multicast ? interfaceIndex : 0) : 0
+  const socket = createSocket({ type: family === 6 ? 'udp6' : 'udp4', reuseAddr: multicast, ipv6Only: family === 6 })
+  // Windows does not bind group addresses; elsewhere binding one keeps other groups on the port out.
+  const at = multicast && process.platform === 'win32' ? undefined : zone ? `${address}%${zone}` : address
+  return new Promise((resolve, reject) => {
+    const failed = (cause: Error) => {
+      socket.close()
+      const message = `cannot receive on ${endpoint.text}: ${cause.message}`
+      reject(new SpeadcastError('ERR_SPEADCAST_ENDPOINT', message, { cause }))
+    }
+    socket.once('error', failed)
+    socket.bind({ port, ...(at !== undefined && { address: at }), exclusive: true }, () => {
+      try {
+        if (multicast) socket.addMembership(address, interfaceName)
+        socket.off('error', failed)
+        resolve(socket)
+      } catch (cause) {
+        failed(cause as Error)
+      }
+    })
+  })
+}
+
+/** libuv sets SO_RCVBUF, which Linux clips to rmem_max without an error and other systems refuse: then the next smaller is tried. */
+function growBuffer(socket: Socket, wanted: number): number {
+  for (let bytes = wanted; bytes >= 65536; bytes = Math.floor(bytes / 2)) {
+    try {
+      socket.setRecvBufferSize(bytes)
+      break
+    } catch {
+      // too large for this system
+    }
+  }
+  const got = socket.getRecvBufferSize()
+  return process.platform === 'linux' ? got >>> 1 : got
+}

@@ -1,0 +1,46 @@
+/** What openReceiver asks of the two ways to receive: native.ts and dgram.ts. Types only. */
+import type { ResolvedEndpoint } from '../net/endpoint.js'
+import type { ReceivedHeap } from './heap.js'
+import type { SessionOptions, SessionSummary } from './session.js'
+
+export interface ReceiveEndpoint extends ResolvedEndpoint {
+  /** 0: the kernel chooses. */
+  readonly interfaceIndex: number
+  /** An address (IPv4) or a name (IPv6) of the interface, as node:dgram wants it for a membership. */
+  readonly interfaceName: string | undefined
+}
+
+export interface DriverOptions {
+  readonly endpoints: readonly ReceiveEndpoint[]
+  readonly session: SessionOptions
+  /** In setsockopt's units. */
+  readonly receiveBufferBytes: number
+  /** Bound on the memory of heaps in the making or waiting for their turn. */
+  readonly heapMemoryBytes: number
+  readonly gro: boolean
+  readonly credits: boolean
+  readonly queueHeaps: number
+  readonly queueBytes: number
+}
+
+export interface DriverEvents {
+  /** All sockets are bound; nothing has been received yet. */
+  onBound(): void
+  onHeap(heap: ReceivedHeap): void
+  /** Exactly one of these, once, when sockets and memory are given back. */
+  onEnd(summary: SessionSummary): void
+  onError(error: unknown): void
+}
+
+export interface ReceiveDriver {
+  readonly backend: 'recvmmsg' | 'dgram'
+  readonly gro: boolean
+  /** What the kernel gave; the smallest of the sockets. */
+  readonly receiveBufferBytes: number
+  /** In the order of STAT_NAMES. */
+  readonly stats: Float64Array
+  /** Asks for the end, which onEnd reports. Idempotent, never blocks. */
+  stop(): void
+  /** The consumer has taken a heap: makes room in the queue. */
+  taken(heap: ReceivedHeap): void
+}

@@ -1,0 +1,137 @@
+/** A finished heap as a consumer sees it: plain data with its own memory. */
+import { ITEM_DESCRIPTOR, ITEM_STREAM_CTRL, STREAM_CTRL_START, STREAM_CTRL_STOP } from '../spead/constants.js'
+import type { AssembledHeap } from './assemble.js'
+import { type ReceivedDescriptor, resolveShape, valueBytes } from './descriptor.js'
+import { type ItemTable, LAST_RESERVED_ID } from './items.js'
+
+export interface ReceivedItem {
+  readonly id: number
+  /** From the latest descriptor of this id, null before any. */
+  readonly name: string | null
+  readonly dtype: string | null
+  /** A varying dimension is filled in from the length where that tells it. */
+  readonly shape: (number | null)[] | null
+  readonly immediate: boolean
+  /** The value's bytes in wire order. An immediate has as many low-order bytes as its descriptor says, or all of the address width. */
+  readonly bytes: Uint8Array<ArrayBuffer>
+}
+
+export interface ReceivedHeap {
+  /** A bigint only beyond 2^53 − 1 (SPEAD-64-56). */
+  readonly cnt: number | bigint
+  readonly flavour: { readonly heapAddressBits: number }
+  /** A number per sending socket, and the index of the endpoint the heap came to. */
+  readonly sender: number
+  readonly endpoint: number
+  /** All but SPEAD's own items (ids 0–6), in the order of their pointers. */
+  readonly items: Map<number, ReceivedItem>
+  /** Descriptors that came in this heap. */
+  readonly descriptors: ReceivedDescriptor[]
+  readonly control?: 'start' | 'stop'
+  /** false: packets are missing, and bytes never received are zero. */
+  readonly complete: boolean
+  /** Item data: the lengths of the addressed items that are not descriptors. */
+  readonly payloadBytes: number
+  readonly packets: number
+}
+
+/** 'start' or 'stop' if the heap carries that stream control item. */
+export function controlOf(table: ItemTable): 'start' | 'stop' | undefined {
+  const i = table.find(ITEM_STREAM_CTRL)
+  if (i < 0 || !table.immediate[i]) return undefined
+  const code = table.value(i)
+  return code === STREAM_CTRL_STOP ? 'stop' : code === STREAM_CTRL_START ? 'start' : undefined
+}
+
+/** Item data of the loaded heap, or −1 if it has no item but SPEAD's own. */
+export function dataBytesOf(table: ItemTable): number {
+  let bytes = -1
+  for (let i = 0; i < table.count; i++) {
+    if (table.ids[i]! <= LAST_RESERVED_ID) continue
+    if (bytes < 0) bytes = 0
+    if (!table.immediate[i]) bytes += table.length[i]!
+  }
+  return bytes
+}
+
+/** Bytes of each descriptor item of the loaded heap, as views of `u8`. */
+export function descriptorItems(heap: AssembledHeap, table: ItemTable, u8: Uint8Array): Uint8Array[] {
+  const found: Uint8Array[] = []
+  for (let i = 0; i < table.count; i++) {
+    if (table.ids[i] !== ITEM_DESCRIPTOR || table.immediate[i]) continue
+    const at = heap.at + table.offset[i]!
+    found.push(u8.subarray(at, at + table.length[i]!))
+  }
+  return found
+}
+
+/** How many low-order bytes of an immediate are the value. */
+export function immediateBytes(descriptor: ReceivedDescriptor | undefined, addressBytes: number): number {
+  const bytes = descriptor ? valueBytes(descriptor) : undefined
+  return bytes === undefined || bytes > addressBytes ? addressBytes : bytes
+}
+
+/** Writes the low `bytes` of an immediate, big-endian, at `at`. */
+export function putImmediate(table: ItemTable, i: number, u8: Uint8Array, at: number, bytes: number): void {
+  const high = table.high[i]!
+  const low = table.low[i]!
+  for (let k = 0; k < bytes; k++) {
+    const shift = 8 * (bytes - 1 - k)
+    u8[at + k] = shift >= 32 ? high >>> (shift - 32) : low >>> shift
+  }
+}
+
+/** Copies the heap out of the receive buffer: one ArrayBuffer for payload and immediates, which may be transferred. */
+export function copyHeap(
+  heap: AssembledHeap,
+  table: ItemTable,
+  u8: Uint8Array,
+  known: ReadonlyMap<number, ReceivedDescriptor>,
+  descriptors: ReceivedDescriptor[],
+): ReceivedHeap {
+  const payload = Math.max(0, heap.length)
+  const own = new Uint8Array(payload + 8 * table.count)
+  own.set(u8.subarray(heap.at, heap.at + payload))
+  let free = payload
+  const items = new Map<number, ReceivedItem>()
+  for (let i = 0; i < table.count; i++) {
+    const id = table.ids[i]!
+    if (id <= LAST_RESERVED_ID) continue
+    const descriptor = known.get(id)
+    const immediate = table.immediate[i] === 1
+    let at = table.offset[i]!
+    let length = table.length[i]!
+    if (immediate) {
+      at = free
+      length = immediateBytes(descriptor, heap.addressBytes)
+      putImmediate(table, i, own, at, length)
+      free += length
+    }
+    items.set(id, {
+      id,
+      name: descriptor?.name ?? null,
+      dtype: descriptor?.dtype ?? null,
+      shape: descriptor ? resolveShape(descriptor, length) : null,
+      immediate,
+      bytes: new Uint8Array(own.buffer, at, length),
+    })
+  }
+  const control = controlOf(table)
+  return {
+    cnt: cntOf(heap),
+    flavour: { heapAddressBits: heap.addressBytes * 8 },
+    sender: heap.sender,
+    endpoint: heap.endpoint,
+    items,
+    descriptors,
+    ...(control && { control }),
+    complete: heap.complete,
+    payloadBytes: Math.max(0, dataBytesOf(table)),
+    packets: heap.packets,
+  }
+}
+
+function cntOf(heap: AssembledHeap): number | bigint {
+  const cnt = heap.cntNumber
+  return Number.isSafeInteger(cnt) ? cnt : (BigInt(heap.cntHigh) << 32n) | BigInt(heap.cntLow)
+}

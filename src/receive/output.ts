@@ -1,0 +1,168 @@
+/**
+ * One item's payload, heap after heap in heap-cnt order, into a file and a hash. Heaps may finish out of order: those that come early
+ * wait in a window bounded in heaps and bytes; when it is full the lowest goes, and what comes later with a lower cnt is left out and
+ * counted. Missing heaps leave nothing in the file.
+ */
+import { createHash, type Hash } from 'node:crypto'
+import { writeSync } from 'node:fs'
+import type { AssembledHeap } from './assemble.js'
+import type { HeapStorage } from './storage.js'
+
+interface Held {
+  readonly cnt: number
+  readonly at: number
+  /** −1: the heap takes its place in the order but has nothing to write. */
+  readonly length: number
+  readonly slot: number
+}
+
+export interface OutputOptions {
+  /** Where to write; undefined only hashes. The caller opens and closes it. */
+  readonly fd?: number | undefined
+  readonly hash: boolean
+  /** Heaps that may wait. */
+  readonly windowHeaps: number
+  readonly windowBytes: number
+  /** Heaps that wait at the start, when it is not known yet which cnt is the first. */
+  readonly firstHeaps: number
+}
+
+/** Bytes of the buffer behind which small items are gathered before they are hashed and written. */
+export const STAGE_BYTES = 1 << 20
+
+export class OrderedOutput {
+  /** Heaps that came too late for their place. */
+  late = 0
+  bytes = 0
+  readonly #u8: Uint8Array
+  readonly #storage: HeapStorage
+  readonly #options: OutputOptions
+  readonly #hash: Hash | undefined
+  readonly #stageAt: number
+  #staged = 0
+  readonly #held: Held[] = []
+  #heldBytes = 0
+  #started = false
+  #next = 0
+
+  /** `stageAt`: STAGE_BYTES of `buffer` that are nobody else's. */
+  constructor(buffer: ArrayBuffer, stageAt: number, storage: HeapStorage, options: OutputOptions) {
+    this.#u8 = new Uint8Array(buffer)
+    this.#stageAt = stageAt
+    this.#storage = storage
+    this.#options = options
+    this.#hash = options.hash ? createHash('sha256') : undefined
+  }
+
+  /**
+   * Takes `length` bytes at `at` as what heap `cnt` contributes, or a length of −1 for a heap without the item. If the heap has to wait
+   * its slot is kept, or what lies in the receive buffer is copied. In order: one copy into the stage, no allocation.
+   */
+  add(cnt: number, at: number, length: number, heap: AssembledHeap): void {
+    if (this.#started && cnt < this.#next) {
+      if (length >= 0) this.late++
+      return
+    }
+    if (this.#started && cnt === this.#next) {
+      this.#emit(at, length)
+      this.#next = cnt + 1
+      this.#drain()
+      return
+    }
+    this.#hold(cnt, at, length, heap)
+    const { windowHeaps, windowBytes, firstHeaps } = this.#options
+    if (!this.#started && this.#held.length >= firstHeaps) this.releaseLowest()
+    while (this.#held.length > windowHeaps || this.#heldBytes > windowBytes) this.releaseLowest()
+  }
+
+  /** Gives up waiting for what should come before the lowest heap that waits. false if none waits. */
+  releaseLowest(): boolean {
+    const lowest = this.#held.shift()
+    if (!lowest) return false
+    this.#started = true
+    this.#letGo(lowest)
+    this.#drain()
+    return true
+  }
+
+  /** Writes all that waits and closes the hash: its hexadecimal digest, or null if none was asked for. Once. */
+  finish(): string | null {
+    while (this.releaseLowest());
+    this.#flushStage()
+    return this.#hash?.digest('hex') ?? null
+  }
+
+  #drain(): void {
+    while (this.#held.length > 0 && this.#held[0]!.cnt <= this.#next) this.#letGo(this.#held.shift()!)
+  }
+
+  #letGo(held: Held): void {
+    this.#emit(held.at, held.length)
+    if (held.slot >= 0) {
+      this.#heldBytes -= this.#storage.size(held.slot)
+      this.#storage.release(held.slot)
+    }
+    this.#next = Math.max(this.#next, held.cnt + 1)
+  }
+
+  #hold(cnt: number, at: number, length: number, heap: AssembledHeap): void {
+    const held = this.#held
+    let i = held.length
+    while (i > 0 && held[i - 1]!.cnt > cnt) i--
+    if (i > 0 && held[i - 1]!.cnt === cnt) {
+      if (length >= 0) this.late++
+      return
+    }
+    let slot = -1
+    let from = at
+    if (length > 0) {
+      slot = heap.keepSlot()
+      if (slot < 0) {
+        slot = this.#storage.take(length)
+        while (slot < 0 && held.length > 0 && held[0]!.cnt < cnt) {
+          this.releaseLowest()
+          slot = this.#storage.take(length)
+        }
+        if (slot < 0) {
+          // No room, and everything lower is out: it goes now.
+          this.#started = true
+          this.#emit(at, length)
+          this.#next = cnt + 1
+          this.#drain()
+          return
+        }
+        this.#u8.copyWithin(slot, at, at + length)
+        from = slot
+        i = held.length
+        while (i > 0 && held[i - 1]!.cnt > cnt) i--
+      }
+      this.#heldBytes += this.#storage.size(slot)
+    }
+    held.splice(i, 0, { cnt, at: from, length, slot })
+  }
+
+  #emit(at: number, length: number): void {
+    if (length <= 0) return
+    this.bytes += length
+    if (length >= STAGE_BYTES / 4) {
+      this.#flushStage()
+      this.#put(at, length)
+      return
+    }
+    if (this.#staged + length > STAGE_BYTES) this.#flushStage()
+    this.#u8.copyWithin(this.#stageAt + this.#staged, at, at + length)
+    this.#staged += length
+  }
+
+  #flushStage(): void {
+    const staged = this.#staged
+    this.#staged = 0
+    if (staged > 0) this.#put(this.#stageAt, staged)
+  }
+
+  #put(at: number, length: number): void {
+    this.#hash?.update(this.#u8.subarray(at, at + length))
+    if (this.#options.fd === undefined) return
+    for (let done = 0; done < length; ) done += writeSync(this.#options.fd, this.#u8, at + done, length - done)
+  }
+}

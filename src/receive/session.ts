@@ -1,0 +1,319 @@
+/**
+ * What happens to received packets, whichever way they came: decode, assemble, then per heap descriptors, verification, output,
+ * delivery, and the question whether this was the end. Runs in the receiving thread; the drivers (worker.ts, dgram.ts) feed it.
+ */
+import { ADDED, type AssembledHeap, Assembler, DUPLICATE } from './assemble.js'
+import { decodePacket, PACKET_OK, PacketHeader } from './decode.js'
+import { decodeDescriptor, type ReceivedDescriptor } from './descriptor.js'
+import { controlOf, copyHeap, dataBytesOf, descriptorItems, immediateBytes, putImmediate, type ReceivedHeap } from './heap.js'
+import { ItemTable, LAST_RESERVED_ID } from './items.js'
+import { OrderedOutput, STAGE_BYTES } from './output.js'
+import { HeapStorage } from './storage.js'
+import { greatestCommonDivisor, PatternVerifier, TUTORIAL_SAMPLES } from './verify.js'
+
+/** Counters as doubles in shared memory, written by the receiving thread alone. */
+export const STAT_NAMES = [
+  /** Packets that became part of a heap. */
+  'packets',
+  /** UDP payload bytes of all datagrams. */
+  'bytes',
+  /** Complete heaps with data; descriptor-only and stream control heaps are in `controlHeaps`. */
+  'heaps',
+  'controlHeaps',
+  /** Heaps given up with packets missing. */
+  'heapsIncomplete',
+  'heapsCorrupt',
+  /** Heaps the consumer was too slow for (node:dgram only: the native receiver leaves packets in the socket instead). */
+  'heapsDiscarded',
+  /** Packets that came again, or came for a heap already finished or given up. */
+  'duplicates',
+  /** Datagrams that are not SPEAD, or contradict their heap. */
+  'malformed',
+  /** Datagrams, or coalesced runs of them, that found the socket buffer full; NaN where that is not known (node:dgram). */
+  'droppedByKernel',
+  /** Item data of the heaps in `heaps`. */
+  'payloadBytes',
+] as const
+export type StatName = (typeof STAT_NAMES)[number]
+export const STAT = Object.fromEntries(STAT_NAMES.map((name, i) => [name, i])) as Readonly<Record<StatName, number>>
+
+export type EndReason = 'stop' | 'heaps' | 'timeout' | 'closed' | 'aborted'
+
+/** Structured-cloneable: it crosses to the worker. */
+export interface SessionOptions {
+  readonly endpoints: number
+  readonly maxHeaps: number
+  /** Milliseconds from the start, Infinity for none. */
+  readonly timeoutMs: number
+  /** Complete data heaps to end after, Infinity for none. */
+  readonly heaps: number
+  /** Stop heaps to end after, Infinity for none. */
+  readonly stops: number
+  readonly verify: boolean
+  readonly hash: boolean
+  readonly outputFd?: number | undefined
+  /** Name or number of the item for output and hash. */
+  readonly item: string | number
+  readonly deliver: boolean
+}
+
+export interface SeenItem {
+  readonly id: number
+  readonly name: string | null
+  readonly description: string | null
+  readonly dtype: string | null
+  readonly shape: (number | null)[] | null
+  readonly format: [code: string, bits: number][]
+}
+
+export interface SessionSummary {
+  readonly reason: EndReason
+  /** First packet to last. */
+  readonly seconds: number
+  readonly items: SeenItem[]
+  /** Heap cnts between the lowest and the highest seen that never came, if they are spaced as regularly as those that did. */
+  readonly heapsMissing: number
+  /** With `verify`: the same by timestamps. */
+  readonly verifyMissing: number
+  readonly corruptExamples: string[]
+  readonly sha256: string | null
+  readonly outputBytes: number
+  /** Data heaps that are not in the output: too late for the window, or without the item. */
+  readonly outputLeftOut: number
+}
+
+/** Quiet time after which the end is believed: packets may overtake the stop heap. */
+const LINGER_MS = 20
+const LINGER_INCOMPLETE_MS = 100
+const LINGER_AT_MOST_MS = 1000
+const SCRATCH_BYTES = 4096
+const WINDOW_HEAPS = 1024
+const WINDOW_BYTES = 96 << 20
+const FIRST_HEAPS = 16
+const MAX_DESCRIPTORS = 4096
+
+export class ReceiveSession {
+  /** Copies of finished heaps for the consumer, if `deliver`; the driver empties it. */
+  readonly outbox: ReceivedHeap[] = []
+  readonly #options: SessionOptions
+  readonly #stats: Float64Array
+  readonly #u8: Uint8Array
+  readonly #view: DataView
+  readonly #packet = new PacketHeader()
+  readonly #table = new ItemTable()
+  readonly #known = new Map<number, ReceivedDescriptor>()
+  readonly #seenIds = new Set<number>()
+  readonly #assembler: Assembler
+  readonly #verifier: PatternVerifier | undefined
+  readonly #output: OrderedOutput | undefined
+  readonly #scratchAt: number
+  #itemId: number
+  #leftOut = 0
+  #stops = 0
+  #ending = false
+
+  #startedAt = 0
+  #firstAt = -1
+  #lastAt = 0
+  #stoppedAt = -1
+
+  // Heap cnts, unwrapped: a sequence may pass the width of its flavour.
+  #cntSeen = false
+  #cntHighest = 0
+  #cntLowest = 0
+  #cntStep = 0
+  #cntHeaps = 0
+
+  /** `freeAt`: where, in `buffer`, memory starts that the driver does not use; a multiple of 4096. */
+  constructor(buffer: ArrayBuffer, freeAt: number, options: SessionOptions, stats: Float64Array) {
+    this.#options = options
+    this.#stats = stats
+    this.#u8 = new Uint8Array(buffer)
+    this.#view = new DataView(buffer)
+    this.#scratchAt = freeAt
+    const wantsOutput = options.hash || options.outputFd !== undefined
+    const storage = new HeapStorage(freeAt + SCRATCH_BYTES + (wantsOutput ? STAGE_BYTES : 0), buffer.byteLength)
+    this.#verifier = options.verify ? new PatternVerifier(buffer) : undefined
+    this.#output = wantsOutput
+      ? new OrderedOutput(buffer, freeAt + SCRATCH_BYTES, storage, {
+          fd: options.outputFd,
+          hash: options.hash,
+          windowHeaps: WINDOW_HEAPS,
+          windowBytes: Math.min(WINDOW_BYTES, storage.capacity / 2),
+          // Sockets are read in turn, so heaps of several endpoints come far out of order.
+          firstHeaps: options.endpoints > 1 ? WINDOW_HEAPS : FIRST_HEAPS,
+        })
+      : undefined
+    this.#assembler = new Assembler(buffer, {
+      maxHeaps: options.maxHeaps,
+      storage,
+      onHeap: (heap) => this.#onHeap(heap),
+      onPressure: () => this.#output?.releaseLowest() ?? false,
+    })
+    this.#itemId = typeof options.item === 'number' ? options.item : options.item === 'adc_samples' ? TUTORIAL_SAMPLES : -1
+  }
+
+  start(nowMs: number): void {
+    this.#startedAt = nowMs
+  }
+
+  /** Before and after a run of datagrams. */
+  arrived(nowMs: number): void {
+    if (this.#firstAt < 0) this.#firstAt = nowMs
+    this.#lastAt = nowMs
+  }
+
+  /** One datagram, in the buffer at `at`. No allocation unless heaps are delivered or descriptors come. */
+  packet(at: number, length: number, sender: number, endpoint: number): void {
+    if (this.#stats[STAT.heaps] >= this.#options.heaps) return
+    const stats = this.#stats
+    stats[STAT.bytes] += length
+    if (decodePacket(this.#view, at, length, this.#packet) !== PACKET_OK) {
+      stats[STAT.malformed]++
+      return
+    }
+    const verdict = this.#assembler.add(this.#packet, sender, endpoint)
+    if (verdict === ADDED) stats[STAT.packets]++
+    else if (verdict === DUPLICATE) stats[STAT.duplicates]++
+    else stats[STAT.malformed]++
+  }
+
+  /** A datagram that was longer than the buffer it came into. */
+  truncated(): void {
+    this.#stats[STAT.malformed]++
+  }
+
+  /** Why to end, if so. `quiet`: no datagram was waiting just now. */
+  ended(nowMs: number, quiet: boolean): EndReason | undefined {
+    if (this.#stats[STAT.heaps] >= this.#options.heaps) return 'heaps'
+    if (this.#stops >= this.#options.stops) {
+      if (this.#stoppedAt < 0) this.#stoppedAt = nowMs
+      const silence = nowMs - Math.max(this.#lastAt, this.#stoppedAt)
+      if (quiet && silence >= (this.#assembler.live === 0 ? LINGER_MS : LINGER_INCOMPLETE_MS)) return 'stop'
+      if (nowMs - this.#stoppedAt >= LINGER_AT_MOST_MS) return 'stop'
+    }
+    return nowMs - this.#startedAt >= this.#options.timeoutMs ? 'timeout' : undefined
+  }
+
+  /** How long the driver may sleep: bounded, and shorter while the end is near. */
+  sleepMs(nowMs: number): number {
+    const left = this.#startedAt + this.#options.timeoutMs - nowMs
+    return Math.max(1, Math.min(this.#stoppedAt >= 0 ? 10 : 50, Math.ceil(left)))
+  }
+
+  /** Gives up what is unfinished, writes what waits. Once, at the end. */
+  finish(reason: EndReason): SessionSummary {
+    this.#ending = true
+    // When the wanted number is reached, heaps in the making are not lost: nobody waits for them.
+    if (reason !== 'heaps') this.#assembler.flush()
+    const sha256 = this.#output?.finish() ?? null
+    const cnts = this.#cntStep > 0 ? (this.#cntHighest - this.#cntLowest) / this.#cntStep + 1 : this.#cntHeaps
+    return {
+      reason,
+      seconds: this.#firstAt < 0 ? 0 : (this.#lastAt - this.#firstAt) / 1000,
+      items: this.#itemsSeen(),
+      heapsMissing: Math.max(0, cnts - this.#cntHeaps),
+      verifyMissing: this.#verifier?.missing ?? 0,
+      corruptExamples: this.#verifier?.examples ?? [],
+      sha256,
+      outputBytes: this.#output?.bytes ?? 0,
+      outputLeftOut: (this.#output?.late ?? 0) + this.#leftOut,
+    }
+  }
+
+  #onHeap(heap: AssembledHeap): void {
+    const stats = this.#stats
+    // While the assembler makes room or flushes, more heaps may finish than were asked for.
+    if (!this.#ending && stats[STAT.heaps] >= this.#options.heaps) return
+    const table = this.#table
+    table.load(heap)
+    const cnt = this.#unwrap(heap)
+    const control = controlOf(table)
+    const descriptors = heap.complete ? this.#learn(heap) : []
+    const dataBytes = dataBytesOf(table)
+    if (!heap.complete) stats[STAT.heapsIncomplete]++
+    else if (dataBytes >= 0) {
+      stats[STAT.heaps]++
+      stats[STAT.payloadBytes] += dataBytes
+      this.#noteIds()
+      if (this.#verifier) {
+        this.#verifier.check(heap, table, this.#known)
+        stats[STAT.heapsCorrupt] = this.#verifier.corrupt
+      }
+    } else stats[STAT.controlHeaps]++
+    if (this.#options.deliver) this.outbox.push(copyHeap(heap, table, this.#u8, this.#known, descriptors))
+    if (this.#output) this.#write(this.#output, heap, cnt, heap.complete && dataBytes >= 0)
+    if (control !== undefined) {
+      if (control === 'stop' && heap.complete) this.#stops++
+      // The same cnts may come again now, from a sender that starts anew.
+      this.#assembler.forgetFinished()
+    }
+  }
+
+  #write(output: OrderedOutput, heap: AssembledHeap, cnt: number, hasData: boolean): void {
+    const table = this.#table
+    const i = hasData ? table.find(this.#itemId) : -1
+    if (i < 0) {
+      if (hasData) this.#leftOut++
+      output.add(cnt, 0, -1, heap)
+    } else if (table.immediate[i]) {
+      const length = immediateBytes(this.#known.get(this.#itemId), heap.addressBytes)
+      putImmediate(table, i, this.#u8, this.#scratchAt, length)
+      output.add(cnt, this.#scratchAt, length, heap)
+    } else output.add(cnt, heap.at + table.offset[i]!, table.length[i]!, heap)
+  }
+
+  #learn(heap: AssembledHeap): ReceivedDescriptor[] {
+    const found: ReceivedDescriptor[] = []
+    for (const bytes of descriptorItems(heap, this.#table, this.#u8)) {
+      const descriptor = decodeDescriptor(bytes)
+      if (!descriptor || (this.#known.size >= MAX_DESCRIPTORS && !this.#known.has(descriptor.id))) continue
+      found.push(descriptor)
+      this.#known.set(descriptor.id, descriptor)
+      if (descriptor.name === this.#options.item) this.#itemId = descriptor.id
+    }
+    return found
+  }
+
+  #noteIds(): void {
+    const { count, ids } = this.#table
+    for (let i = 0; i < count; i++) {
+      const id = ids[i]!
+      if (id > LAST_RESERVED_ID && !this.#seenIds.has(id) && this.#seenIds.size < MAX_DESCRIPTORS) this.#seenIds.add(id)
+    }
+  }
+
+  /** The heap cnt continued across wraps of its width, as near as can be to the highest so far; and what it says about gaps. */
+  #unwrap(heap: AssembledHeap): number {
+    let cnt = heap.cntNumber
+    if (!this.#cntSeen) {
+      this.#cntSeen = true
+      this.#cntHighest = cnt
+      this.#cntLowest = cnt
+    } else {
+      const period = 2 ** (heap.addressBytes * 8)
+      const turns = Math.round((this.#cntHighest - cnt) / period)
+      cnt += turns * period
+      this.#cntStep = greatestCommonDivisor(Math.abs(cnt - this.#cntHighest), this.#cntStep)
+      if (cnt > this.#cntHighest) this.#cntHighest = cnt
+      if (cnt < this.#cntLowest) this.#cntLowest = cnt
+    }
+    this.#cntHeaps++
+    return cnt
+  }
+
+  #itemsSeen(): SeenItem[] {
+    const ids = new Set([...this.#known.keys(), ...this.#seenIds])
+    return [...ids].map((id) => {
+      const descriptor = this.#known.get(id)
+      return {
+        id,
+        name: descriptor?.name ?? null,
+        description: descriptor?.description ?? null,
+        dtype: descriptor?.dtype ?? null,
+        shape: descriptor?.shape ?? null,
+        format: descriptor?.format ?? [],
+      }
+    })
+  }
+}

@@ -1,0 +1,108 @@
+/**
+ * The tutorial's pattern, checked: item 0x3300 `adc_samples` (int8) has the heap index as int8 in every byte, and immediate 0x1600
+ * `timestamp` is the index of the heap's first sample. The heap index is timestamp / samples per heap, not the heap cnt: descriptor
+ * and stop heaps use cnts too.
+ */
+import type { AssembledHeap } from './assemble.js'
+import type { ReceivedDescriptor } from './descriptor.js'
+import { immediateBytes, putImmediate } from './heap.js'
+import type { ItemTable } from './items.js'
+
+export const TUTORIAL_TIMESTAMP = 0x1600
+export const TUTORIAL_SAMPLES = 0x3300
+const EXAMPLES = 8
+
+export class PatternVerifier {
+  corrupt = 0
+  /** What was wrong with the first few. */
+  readonly examples: string[] = []
+  #heaps = 0
+  #first = 0
+  #last = 0
+  #stride = 0
+  readonly #u8: Uint8Array
+  readonly #u32: Uint32Array
+  readonly #immediate = new Uint8Array(8)
+  readonly #immediateWords = new Uint32Array(this.#immediate.buffer)
+
+  constructor(buffer: ArrayBuffer) {
+    this.#u8 = new Uint8Array(buffer)
+    this.#u32 = new Uint32Array(buffer, 0, buffer.byteLength >> 2)
+  }
+
+  /** Checks a complete data heap: every byte of it. No allocation unless it is corrupt. */
+  check(heap: AssembledHeap, table: ItemTable, known: ReadonlyMap<number, ReceivedDescriptor>): void {
+    const problem = this.#judge(heap, table, known)
+    if (problem === '') return
+    this.corrupt++
+    if (this.examples.length < EXAMPLES) this.examples.push(`heap cnt ${heap.cntNumber}: ${problem}`)
+  }
+
+  #judge(heap: AssembledHeap, table: ItemTable, known: ReadonlyMap<number, ReceivedDescriptor>): string {
+    const timestampAt = table.find(TUTORIAL_TIMESTAMP)
+    const samplesAt = table.find(TUTORIAL_SAMPLES)
+    if (timestampAt < 0 || !table.immediate[timestampAt]) return 'has no immediate timestamp (0x1600)'
+    if (samplesAt < 0) return 'has no adc_samples (0x3300)'
+    const timestamp = table.value(timestampAt)
+    const immediate = table.immediate[samplesAt] === 1
+    const samples = immediate ? immediateBytes(known.get(TUTORIAL_SAMPLES), heap.addressBytes) : table.length[samplesAt]!
+    const index = timestamp / samples
+    if (!Number.isInteger(index)) return `timestamp ${timestamp} is not a multiple of its ${samples} samples`
+    this.#note(index)
+    // Heaps of up to six samples travel inside the item pointer.
+    if (immediate) putImmediate(table, samplesAt, this.#immediate, 0, samples)
+    const u8 = immediate ? this.#immediate : this.#u8
+    const u32 = immediate ? this.#immediateWords : this.#u32
+    const at = immediate ? 0 : heap.at + table.offset[samplesAt]!
+    const wrong = firstDifference(u8, u32, at, samples, index & 0xff)
+    if (wrong < 0) return ''
+    return `sample ${wrong} of heap index ${index} is ${(u8[at + wrong]! << 24) >> 24}, not ${(index << 24) >> 24}`
+  }
+
+  /** Heaps whose timestamps lie between the first and the last seen, and that were not; spacing as regular as what came. */
+  get missing(): number {
+    if (this.#heaps < 2 || this.#stride === 0) return 0
+    return Math.max(0, (this.#last - this.#first) / this.#stride + 1 - this.#heaps)
+  }
+
+  #note(index: number): void {
+    if (this.#heaps++ === 0) {
+      this.#first = index
+      this.#last = index
+      return
+    }
+    this.#stride = greatestCommonDivisor(Math.abs(index - this.#first), this.#stride)
+    if (index < this.#first) this.#first = index
+    if (index > this.#last) this.#last = index
+  }
+}
+
+/** Euclid's, for safe integers; gcd(0, b) = b. */
+export function greatestCommonDivisor(a: number, b: number): number {
+  let x = a
+  let y = b
+  while (y !== 0) {
+    const rest = x % y
+    x = y
+    y = rest
+  }
+  return x
+}
+
+/** Index of the first of `length` bytes at `at` that is not `byte`, or −1. Four bytes a step, four steps a turn; no allocation. */
+export function firstDifference(u8: Uint8Array, u32: Uint32Array, at: number, length: number, byte: number): number {
+  const end = at + length
+  let i = at
+  while (i < end && (i & 3) !== 0) {
+    if (u8[i] !== byte) return i - at
+    i++
+  }
+  const word = Math.imul(byte, 0x01010101) >>> 0
+  const wordEnd = end >>> 2
+  let w = i >>> 2
+  for (; w + 4 <= wordEnd; w += 4) {
+    if (u32[w] !== word || u32[w + 1] !== word || u32[w + 2] !== word || u32[w + 3] !== word) break
+  }
+  for (i = Math.max(i, w << 2); i < end; i++) if (u8[i] !== byte) return i - at
+  return -1
+}
