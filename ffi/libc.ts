@@ -6,7 +6,7 @@
  * addresses are below 2^47 on x86-64 and 2^48 (2^52 with LVA, unused by default) on arm64, so a double holds them.
  * A negative result means failure: read `errno()` in the very next statement, or use `check`.
  */
-import koffi from 'koffi'
+import { koffi } from './koffi.js'
 import { NativeError } from './native-error.js'
 
 const PROTOTYPES = {
@@ -20,6 +20,7 @@ const PROTOTYPES = {
   write: 'intptr_t write(int fd, uint64_t buf, size_t count)',
   eventfd: 'int eventfd(uint initval, int flags)',
   poll: 'int poll(uint64_t fds, uint64_t nfds, int timeout)',
+  ppoll: 'int ppoll(uint64_t fds, uint64_t nfds, uint64_t timeout, uint64_t sigmask)',
   epoll_create1: 'int epoll_create1(int flags)',
   epoll_ctl: 'int epoll_ctl(int epfd, int op, int fd, uint64_t event)',
   socket: 'int socket(int domain, int type, int protocol)',
@@ -46,7 +47,7 @@ let bound: Libc | undefined
 /** The bound functions. Hoist them into locals or fields: `const { sendmmsg } = libc()`. Throws if libc cannot be loaded. */
 export function libc(): Libc {
   if (bound) return bound
-  const lib = koffi.load(process.platform === 'linux' ? null : 'libc.dylib')
+  const lib = koffi().load(process.platform === 'linux' ? null : 'libc.dylib')
   const table: Partial<Record<Name, (...args: Arguments) => number>> = {}
   for (const name of Object.keys(PROTOTYPES) as Name[]) {
     // A symbol missing here (macOS has no sendmmsg) must fail where it is used, by name, not at load.
@@ -64,12 +65,12 @@ export function libc(): Libc {
 
 /** errno of the last call made through koffi on this thread; only meaningful in the statement right after the call. */
 export function errno(): number {
-  return koffi.errno()
+  return koffi().errno()
 }
 
 /** Throws NativeError when a call that returns −1 on failure did. Use directly around the call: `check('bind', c.bind(…))`. */
 export function check(call: string, result: number, detail = ''): number {
-  if (result < 0) throw new NativeError(call, koffi.errno(), detail)
+  if (result < 0) throw new NativeError(call, koffi().errno(), detail)
   return result
 }
 

@@ -10,9 +10,10 @@
  * detach external buffers (idioms.md 7), so a released range goes to a pool and is handed out again.
  * Huge pages are asked for and *faulted in* before allocate() returns: under a container's hugetlb limit mmap succeeds and
  * the first touch is SIGBUS, where MADV_POPULATE_WRITE returns an errno (madvise(2), Linux 5.14).
+ * Off Linux a region is an ordinary ArrayBuffer without an address: only the dgram backend runs there, in one isolate.
  */
 import { fstatSync } from 'node:fs'
-import koffi from 'koffi'
+import { koffi } from './koffi.js'
 import { check, errno, isMapFailed, libc } from './libc.js'
 import { ERRNO, errnoName, NativeError } from './native-error.js'
 
@@ -21,6 +22,7 @@ const PROT_READ_WRITE = 3
 const MAP_SHARED = 1
 const MAP_PRIVATE = 2
 const MAP_ANONYMOUS = 0x20
+const MAP_FIXED = 0x10
 const MAP_NORESERVE = 0x4000
 const MAP_HUGETLB = 0x40000
 const MAP_HUGE_2MB = 21 << 26
@@ -51,6 +53,7 @@ export interface RegionOptions {
 let nextId = 1
 const pool: { address: number; byteLength: number; pages: PageKind; buffer: ArrayBuffer }[] = []
 const attached = new Map<number, ArrayBuffer>()
+const ordinary = new Map<number, ArrayBuffer>()
 
 function roundUp(n: number, to: number): number {
   return Math.ceil(n / to) * to
@@ -72,7 +75,7 @@ export class Region implements RegionHandle {
     buffer?: ArrayBuffer,
   ) {
     this.id = nextId++
-    this.buffer = buffer ?? (koffi.view(BigInt(address), byteLength) as ArrayBuffer)
+    this.buffer = buffer ?? attachRegion(this)
   }
 
   /**
@@ -81,6 +84,7 @@ export class Region implements RegionHandle {
    */
   static allocate(byteLength: number, options: RegionOptions = {}): Region {
     if (!(Number.isSafeInteger(byteLength) && byteLength > 0)) throw new RangeError(`region of ${byteLength} bytes`)
+    if (process.platform !== 'linux') return Region.#ordinary(byteLength)
     const mode = options.hugePages ?? 'auto'
     let refused = ''
     if (mode === 'require' || (mode === 'auto' && byteLength >= HUGE_PAGE_BYTES)) {
@@ -134,25 +138,33 @@ export class Region implements RegionHandle {
   release(): void {
     if (this.#released) return
     this.#released = true
+    ordinary.delete(this.id)
     if (!this.recyclable) return
     libc().madvise(this.address, this.byteLength, MADV_DONTNEED)
     pool.push({ address: this.address, byteLength: this.byteLength, pages: this.pages, buffer: this.buffer })
+  }
+
+  static #ordinary(byteLength: number): Region {
+    const region = new Region(0, byteLength, 'small', 'not Linux', false, new ArrayBuffer(byteLength))
+    ordinary.set(region.id, region.buffer)
+    return region
   }
 
   static #recycle(byteLength: number, pages: PageKind, refused = ''): Region | undefined {
     const i = pool.findIndex((range) => range.pages === pages && range.byteLength === byteLength)
     if (i < 0) return undefined
     const [range] = pool.splice(i, 1)
-    if (populate(range!.address, byteLength) !== 0) return undefined
+    if (populate(range!.address, byteLength, pages === 'hugetlb') !== 0) return undefined
     return new Region(range!.address, byteLength, pages, refused, true, range!.buffer)
   }
 }
 
 /** The same memory seen from another isolate: one ArrayBuffer per region per isolate, made at first use. */
 export function attachRegion(handle: RegionHandle): ArrayBuffer {
+  if (handle.address === 0) return ordinary.get(handle.id)!
   let buffer = attached.get(handle.address)
   if (!buffer || buffer.byteLength < handle.byteLength) {
-    buffer = koffi.view(BigInt(handle.address), handle.byteLength) as ArrayBuffer
+    buffer = koffi().view(BigInt(handle.address), handle.byteLength) as ArrayBuffer
     attached.set(handle.address, buffer)
   }
   return buffer
@@ -163,18 +175,21 @@ function tryMap(length: number, flags: number, huge: boolean, thp = false): numb
   if (isMapFailed(address)) return new NativeError('mmap', errno(), `${length} bytes${huge ? ', MAP_HUGETLB' : ''}`)
   if (thp) libc().madvise(address, length, MADV_HUGEPAGE)
   libc().madvise(address, length, MADV_DONTFORK)
-  const failed = populate(address, length)
+  const failed = populate(address, length, huge)
   if (failed !== 0) {
-    // The range is parked with its pages dropped rather than unmapped: nothing has seen it, so unmapping would be safe, but one rule is simpler.
-    libc().mmap(address, length, 0, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | 0x10, -1, 0)
+    // Nothing has seen the range, but one rule (never unmap) is simpler than two: it stays as an inaccessible reservation.
+    libc().mmap(address, length, 0, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0)
     return new NativeError('madvise', failed, `MADV_POPULATE_WRITE of ${length} bytes: ${errnoName(failed)}`)
   }
   return address
 }
 
-/** Faults all pages in; 0 or an errno. Kernels before 5.14 answer EINVAL: there small pages fault on first touch without risk. */
-function populate(address: number, length: number): number {
+/**
+ * Faults all pages in; 0 or an errno. Kernels before 5.14 answer EINVAL: small pages then fault on first touch without risk, huge
+ * ones might be SIGBUS and are refused.
+ */
+function populate(address: number, length: number, huge: boolean): number {
   if (libc().madvise(address, length, MADV_POPULATE_WRITE) === 0) return 0
   const e = errno()
-  return e === ERRNO.EINVAL ? 0 : e
+  return e === ERRNO.EINVAL && !huge ? 0 : e
 }

@@ -1,0 +1,57 @@
+/**
+ * Struct layouts the UDP path writes, one table each, for LP64 Linux (x86-64 and arm64 agree: none embeds a mutex or a
+ * long double). Checked against a C compiler in test/ffi/layout.test.ts.
+ * Sources: sys/uio.h, bits/socket.h, linux/errqueue.h, netinet/in.h.
+ */
+export const IOVEC = { base: 0, len: 8, size: 16 } as const
+export const MSGHDR = { name: 0, namelen: 8, iov: 16, iovlen: 24, control: 32, controllen: 40, flags: 48, size: 56 } as const
+export const MMSGHDR = { hdr: 0, len: 56, size: 64 } as const
+export const CMSGHDR = { len: 0, level: 8, type: 12, data: 16 } as const
+export const SOCKADDR_IN = { family: 0, port: 2, addr: 4, size: 16 } as const
+export const SOCKADDR_IN6 = { family: 0, port: 2, flowinfo: 4, addr: 8, scopeId: 24, size: 28 } as const
+export const EXTENDED_ERR = { errno: 0, origin: 4, type: 5, code: 6, info: 8, data: 12, size: 16 } as const
+export const POLLFD = { fd: 0, events: 4, revents: 6, size: 8 } as const
+/** Packed on x86-64 only (sys/epoll.h, __EPOLL_PACKED). */
+export const EPOLL_EVENT =
+  process.arch === 'x64' ? ({ events: 0, data: 4, size: 12 } as const) : ({ events: 0, data: 8, size: 16 } as const)
+
+export const AF_INET = 2
+export const AF_INET6 = 10
+export const SOCK_DGRAM = 2
+export const SOCK_NONBLOCK = 0o4000
+export const SOCK_CLOEXEC = 0o2000000
+export const MSG_DONTWAIT = 0x40
+export const MSG_ERRQUEUE = 0x2000
+export const POLLIN = 1
+export const POLLOUT = 4
+export const POLLERR = 8
+/** UIO_MAXIOV of linux/uio.h: the most messages of a sendmmsg(2) and the most iovecs of one message. */
+export const UIO_MAXIOV = 1024
+
+/** [level, name] of the socket options we set (asm-generic/socket.h, linux/in.h, linux/in6.h, linux/udp.h). */
+export const OPT = {
+  SO_ERROR: [1, 4],
+  SO_SNDBUF: [1, 7],
+  SO_SNDBUFFORCE: [1, 32],
+  IP_TOS: [0, 1],
+  IP_TTL: [0, 2],
+  IP_MTU_DISCOVER: [0, 10],
+  IP_RECVERR: [0, 11],
+  IP_MULTICAST_IF: [0, 32],
+  IP_MULTICAST_TTL: [0, 33],
+  IP_MULTICAST_LOOP: [0, 34],
+  IP_UNICAST_IF: [0, 50],
+  IPV6_UNICAST_HOPS: [41, 16],
+  IPV6_MULTICAST_IF: [41, 17],
+  IPV6_MULTICAST_HOPS: [41, 18],
+  IPV6_MULTICAST_LOOP: [41, 19],
+  IPV6_MTU_DISCOVER: [41, 23],
+  IPV6_RECVERR: [41, 25],
+  IPV6_V6ONLY: [41, 26],
+  IPV6_TCLASS: [41, 67],
+  IPV6_UNICAST_IF: [41, 76],
+  UDP_SEGMENT: [17, 103],
+} as const satisfies Record<string, readonly [number, number]>
+/** DF set, interface MTU as the limit, path MTU learned from ICMP ignored (ip(7)); the same value for both families. */
+export const PMTUDISC_PROBE = 3
+export const PMTUDISC_DONT = 0

@@ -1,0 +1,55 @@
+/**
+ * Waiting for a descriptor on the event loop, main thread only (idioms.md 6). The descriptor sits in an epoll set and libuv polls
+ * that: a socket with a pending error queue (POLLERR) would otherwise stop libuv's watcher for good.
+ */
+import { koffi } from './koffi.js'
+import { EPOLL_EVENT } from './layout.js'
+import { check, libc } from './libc.js'
+import { Scratch } from './scratch.js'
+
+interface PollHandle {
+  close(): void
+  ref?(): void
+  unref?(): void
+}
+// koffi 3.3.4's index.d.ts declares the callback as (events); it is called with (status, events).
+type PollFunction = (fd: number, options: { readable: boolean }, callback: (status: number, events: number) => void) => PollHandle
+
+const EPOLL_CLOEXEC = 0o2000000
+const EPOLL_CTL_ADD = 1
+const EPOLLONESHOT = 1 << 30
+
+/** Handles must be reachable or the callbacks just stop coming. */
+const held = new Set<LoopPoll>()
+
+/** Calls `ready` once, when any of `fds` has one of its poll(2) events; close() before the descriptors are closed. */
+export class LoopPoll {
+  readonly #epoll: number
+  readonly #handle: PollHandle
+  #open = true
+
+  constructor(fds: readonly { readonly fd: number; readonly events: number }[], ready: () => void) {
+    const c = libc()
+    this.#epoll = check('epoll_create1', c.epoll_create1(EPOLL_CLOEXEC))
+    const scratch = new Scratch(64)
+    for (const { fd, events } of fds) {
+      scratch.view.setUint32(EPOLL_EVENT.events, (events | EPOLLONESHOT) >>> 0, true)
+      check('epoll_ctl', c.epoll_ctl(this.#epoll, EPOLL_CTL_ADD, fd, scratch.address))
+    }
+    scratch.region.release()
+    this.#handle = (koffi() as unknown as { node: { poll: PollFunction } }).node.poll(this.#epoll, { readable: true }, () => {
+      if (!this.#open) return
+      this.close()
+      ready()
+    })
+    held.add(this)
+  }
+
+  close(): void {
+    if (!this.#open) return
+    this.#open = false
+    held.delete(this)
+    this.#handle.close()
+    libc().close(this.#epoll)
+  }
+}

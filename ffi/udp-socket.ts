@@ -1,0 +1,225 @@
+/**
+ * A non-blocking UDP socket for sending, and its error queue.
+ *
+ * | state  | legal calls          | leaves by |
+ * |--------|----------------------|-----------|
+ * | open   | all                  | close()   |
+ * | closed | close() (no effect)  | never     |
+ *
+ * Nobody but us closes a descriptor opened through koffi (idioms.md 9).
+ */
+import {
+  AF_INET,
+  AF_INET6,
+  CMSGHDR,
+  EXTENDED_ERR,
+  MSG_DONTWAIT,
+  MSG_ERRQUEUE,
+  MSGHDR,
+  OPT,
+  PMTUDISC_DONT,
+  PMTUDISC_PROBE,
+  SOCK_CLOEXEC,
+  SOCK_DGRAM,
+  SOCK_NONBLOCK,
+  SOCKADDR_IN,
+  SOCKADDR_IN6,
+} from './layout.js'
+import { check, errno, libc } from './libc.js'
+import { NativeError } from './native-error.js'
+import { Scratch } from './scratch.js'
+
+export interface SocketAddress {
+  readonly family: 4 | 6
+  /** 4 or 16 bytes, network order. */
+  readonly bytes: Uint8Array
+  readonly port: number
+  /** IPv6 link-local scope (interface index); 0 elsewhere. */
+  readonly scopeId?: number
+}
+
+/** sockaddr_in or sockaddr_in6 bytes. */
+export function encodeSocketAddress(address: SocketAddress): Uint8Array {
+  const v6 = address.family === 6
+  const bytes = new Uint8Array(v6 ? SOCKADDR_IN6.size : SOCKADDR_IN.size)
+  const view = new DataView(bytes.buffer)
+  view.setUint16(SOCKADDR_IN.family, v6 ? AF_INET6 : AF_INET, true)
+  view.setUint16(SOCKADDR_IN.port, address.port)
+  bytes.set(address.bytes, v6 ? SOCKADDR_IN6.addr : SOCKADDR_IN.addr)
+  if (v6) view.setUint32(SOCKADDR_IN6.scopeId, address.scopeId ?? 0, true)
+  return bytes
+}
+
+/** One entry of the error queue (ip(7), IP_RECVERR): an ICMP answer or a local failure, for a datagram sent earlier. */
+export interface QueuedError {
+  errno: number
+  /** linux/errqueue.h SO_EE_ORIGIN_*: 1 local, 2 ICMP, 3 ICMPv6. */
+  origin: number
+  /** The MTU for EMSGSIZE. */
+  info: number
+  /** Destination of the datagram the error is about. */
+  port: number
+  address: Uint8Array
+}
+
+const NAME_AT = 64
+const IOV_AT = 128
+const DATA_AT = 192
+const CONTROL_AT = 512
+const CONTROL_BYTES = 512
+
+export class UdpSocket {
+  readonly fd: number
+  readonly family: 4 | 6
+  readonly #scratch = new Scratch(4096)
+  #open = true
+
+  constructor(family: 4 | 6) {
+    this.family = family
+    this.fd = check(
+      'socket',
+      libc().socket(family === 6 ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0),
+      family === 6 ? 'AF_INET6' : 'AF_INET',
+    )
+    if (family === 6) this.setOption(OPT.IPV6_V6ONLY, 1)
+  }
+
+  setOption(option: readonly [number, number], value: number | Uint8Array): void {
+    if (typeof value === 'number') {
+      this.#scratch.i32[0] = value
+      check(
+        'setsockopt',
+        libc().setsockopt(this.fd, option[0], option[1], this.#scratch.address, 4),
+        `${optionName(option)} = ${value}`,
+      )
+    } else {
+      check(
+        'setsockopt',
+        libc().setsockopt(this.fd, option[0], option[1], this.#scratch.put(value), value.length),
+        optionName(option),
+      )
+    }
+  }
+
+  /** 0 or the errno, for options whose absence is a fact to report and not a failure. */
+  tryOption(option: readonly [number, number], value: number): number {
+    this.#scratch.i32[0] = value
+    return libc().setsockopt(this.fd, option[0], option[1], this.#scratch.address, 4) < 0 ? errno() : 0
+  }
+
+  getOption(option: readonly [number, number]): number {
+    this.#scratch.i32[0] = 0
+    this.#scratch.i32[2] = 4
+    check(
+      'getsockopt',
+      libc().getsockopt(this.fd, option[0], option[1], this.#scratch.address, this.#scratch.address + 8),
+      optionName(option),
+    )
+    return this.#scratch.i32[0]!
+  }
+
+  /**
+   * IP_RECVERR makes the kernel report ENOBUFS instead of hiding it, and PMTUDISC_PROBE sets DF so that nothing is fragmented
+   * behind our back (design.md, "What sent means").
+   */
+  reportErrors(allowFragmentation: boolean): void {
+    const v6 = this.family === 6
+    this.setOption(v6 ? OPT.IPV6_RECVERR : OPT.IP_RECVERR, 1)
+    this.setOption(v6 ? OPT.IPV6_MTU_DISCOVER : OPT.IP_MTU_DISCOVER, allowFragmentation ? PMTUDISC_DONT : PMTUDISC_PROBE)
+  }
+
+  bind(address: SocketAddress): void {
+    const bytes = encodeSocketAddress(address)
+    check('bind', libc().bind(this.fd, this.#scratch.put(bytes), bytes.length), `port ${address.port}`)
+  }
+
+  connect(address: SocketAddress): void {
+    const bytes = encodeSocketAddress(address)
+    check('connect', libc().connect(this.fd, this.#scratch.put(bytes), bytes.length), `port ${address.port}`)
+  }
+
+  localPort(): number {
+    this.#scratch.i32[16] = SOCKADDR_IN6.size
+    check('getsockname', libc().getsockname(this.fd, this.#scratch.address, this.#scratch.address + 64))
+    return this.#scratch.view.getUint16(SOCKADDR_IN.port)
+  }
+
+  /** Reads and clears the pending error that the next send would have reported instead of sending; 0 if none. */
+  takeError(): number {
+    return this.getOption(OPT.SO_ERROR)
+  }
+
+  /** Reads one entry of the error queue into `out`; false when it is empty. Allocates nothing. */
+  readError(out: QueuedError): boolean {
+    const s = this.#scratch
+    s.putPointer(MSGHDR.name, s.address + NAME_AT)
+    s.view.setUint32(MSGHDR.namelen, SOCKADDR_IN6.size, true)
+    s.putPointer(MSGHDR.iov, s.address + IOV_AT)
+    s.putPointer(MSGHDR.iovlen, 1)
+    s.putPointer(IOV_AT, s.address + DATA_AT)
+    s.putPointer(IOV_AT + 8, CONTROL_AT - DATA_AT)
+    s.putPointer(MSGHDR.control, s.address + CONTROL_AT)
+    s.putPointer(MSGHDR.controllen, CONTROL_BYTES)
+    if (libc().recvmsg(this.fd, s.address, MSG_ERRQUEUE | MSG_DONTWAIT) < 0) return false
+    const v6 = s.view.getUint16(NAME_AT, true) === AF_INET6
+    out.port = s.view.getUint16(NAME_AT + SOCKADDR_IN.port)
+    const addressAt = NAME_AT + (v6 ? SOCKADDR_IN6.addr : SOCKADDR_IN.addr)
+    out.address = s.u8.subarray(addressAt, addressAt + (v6 ? 16 : 4))
+    out.errno = 0
+    const end = CONTROL_AT + s.view.getUint32(MSGHDR.controllen, true)
+    for (let at = CONTROL_AT; at + CMSGHDR.data <= end; ) {
+      const length = s.view.getUint32(at + CMSGHDR.len, true)
+      if (length < CMSGHDR.data) break
+      const level = s.view.getInt32(at + CMSGHDR.level, true)
+      const type = s.view.getInt32(at + CMSGHDR.type, true)
+      if ((level === 0 && type === OPT.IP_RECVERR[1]) || (level === 41 && type === OPT.IPV6_RECVERR[1])) {
+        out.errno = s.view.getUint32(at + CMSGHDR.data + EXTENDED_ERR.errno, true)
+        out.origin = s.u8[at + CMSGHDR.data + EXTENDED_ERR.origin]!
+        out.info = s.view.getUint32(at + CMSGHDR.data + EXTENDED_ERR.info, true)
+      }
+      at += (length + 7) & ~7
+    }
+    return true
+  }
+
+  close(): void {
+    if (!this.#open) return
+    this.#open = false
+    libc().close(this.fd)
+    this.#scratch.region.release()
+  }
+}
+
+function optionName(option: readonly [number, number]): string {
+  for (const [name, value] of Object.entries(OPT)) if (value[0] === option[0] && value[1] === option[1]) return name
+  return `option ${option[0]}/${option[1]}`
+}
+
+let maxSegments: number | undefined
+
+/**
+ * Segments the kernel takes in one UDP_SEGMENT message: 0 without the option (before 4.18), 64, or 128 (6.9 and its stable
+ * backports, so the version number alone does not tell). Found by sending 128 one-byte segments from a loopback socket to itself,
+ * once per process; where loopback is down, 64.
+ */
+export function probeMaxSegments(): number {
+  if (maxSegments !== undefined) return maxSegments
+  let socket: UdpSocket | undefined
+  try {
+    socket = new UdpSocket(4)
+    if (socket.tryOption(OPT.UDP_SEGMENT, 1) !== 0) {
+      maxSegments = 0
+    } else {
+      const loopback = { family: 4, bytes: Uint8Array.of(127, 0, 0, 1) } as const
+      socket.bind({ ...loopback, port: 0 })
+      socket.connect({ ...loopback, port: socket.localPort() })
+      maxSegments = libc().sendto(socket.fd, new Scratch(4096).address, 128, MSG_DONTWAIT, 0, 0) === 128 ? 128 : 64
+    }
+  } catch (error) {
+    if (!(error instanceof NativeError)) throw error
+    maxSegments = 64
+  } finally {
+    socket?.close()
+  }
+  return maxSegments
+}
