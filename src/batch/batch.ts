@@ -1,0 +1,411 @@
+/**
+ * A batch: `heaps` heaps of the same items in preallocated memory, compiled once, sent many times.
+ */
+import { Region } from '../../ffi/region.js'
+import { check, SpeadcastError } from '../errors.js'
+import { ITEM_DESCRIPTOR } from '../spead/constants.js'
+import {
+  alignmentOf,
+  encodeValue,
+  type Flavour,
+  type Item,
+  type ItemGroup,
+  type PacketPlan,
+  type PlanItem,
+  planPackets,
+  type Split,
+} from '../spead/index.js'
+import { pointerBase } from '../spead/pointer.js'
+import {
+  type CompiledBatch,
+  compileBatch,
+  firstHeaps,
+  type GroupMode,
+  type HeapSpec,
+  type PayloadPart,
+  type StagedImmediate,
+  writeHeaders,
+} from './compile.js'
+import { type AddressedItem, type BatchLayout, layoutBatch } from './layout.js'
+import { ENCODE_FLOAT, ENCODE_INT, ENCODE_UINT } from './scatter.js'
+import { checksumRegion, type Sendable, type VariantRequest, validateCnts } from './sendable.js'
+import { type BatchHandle, BatchViews, type HeapViews, type ImmediateColumn, type ItemViewPlace } from './views.js'
+
+/** Where an item's samples live when they are not in the batch's own memory: heap j's at offsetBytes + j × strideBytes of the region. */
+export interface ExternalMemory {
+  readonly region: Region
+  readonly offsetBytes?: number
+  /** Default: the item's length, heaps back to back. */
+  readonly strideBytes?: number
+}
+
+export interface BatchConfig {
+  readonly items: ItemGroup
+  readonly heaps: number
+  readonly flavour: Flavour
+  readonly packetSizeBytes: number
+  readonly split: Split
+  readonly repeatPointers: boolean
+  readonly groupMode: GroupMode
+  /** Substream of each heap. */
+  readonly substreams: Uint16Array
+  /** Bytes per second of each heap: −1 the stream's rate, 0 unlimited. */
+  readonly rates?: Float64Array | undefined
+  readonly memory: Readonly<Record<string, ExternalMemory>>
+  /** Reserve room for a variant whose first heap of each substream carries the descriptors. */
+  readonly inBandDescriptors: boolean
+}
+
+interface Immediate {
+  readonly item: Item
+  readonly index: number
+  readonly column: number
+  readonly encoding: 0 | 1 | 2
+  readonly littleEndian: boolean
+}
+
+export class CompilableBatch<T extends object = HeapViews> implements Sendable {
+  readonly heaps: number
+  readonly items: ItemGroup
+  readonly flavour: Flavour
+  readonly region: Region
+  readonly rates: Float64Array | undefined
+  readonly groupMode: GroupMode
+  readonly views: BatchViews<T>
+  /** How the heaps are laid out: interleaved single packets, or headers and payloads apart. */
+  readonly interleaved: boolean
+  readonly packetsPerHeap: number
+  readonly #plan: PacketPlan
+  readonly #layout: BatchLayout
+  readonly #specs: readonly HeapSpec[]
+  readonly #regions: readonly Region[]
+  readonly #immediates: readonly Immediate[]
+  readonly #handle: BatchHandle
+  readonly #config: BatchConfig
+  readonly #aux: Aux | undefined
+  #cnts: Float64Array | undefined
+
+  /** @throws ERR_SPEADCAST_ITEM, _SPLIT, _PACKET_SIZE, _MEMORY, _VALUE, _SUBSTREAM */
+  constructor(config: BatchConfig) {
+    const { flavour, heaps } = config
+    this.#config = config
+    this.items = config.items
+    this.flavour = flavour
+    this.heaps = heaps
+    this.rates = config.rates
+    this.groupMode = config.groupMode
+    const items = config.items.items()
+    check(items.length > 0, 'ERR_SPEADCAST_ITEM', () => 'the item group is empty; add() at least one item before createBatch')
+    const planItems = items.map((item) => planItem(item, flavour))
+    this.#plan = planPackets({
+      flavour,
+      items: planItems,
+      maxPacketSizeBytes: config.packetSizeBytes,
+      split: config.split,
+      repeatPointers: config.repeatPointers,
+    })
+    this.packetsPerHeap = this.#plan.packets
+    const external = Object.entries(config.memory)
+    for (const [name, memory] of external) checkExternal(config.items.get(name), memory, heaps)
+    const externalRegions = [...new Set(external.map(([, memory]) => memory.region))]
+    const addressed = items.filter((_, i) => !planItems[i]!.immediate)
+    const places = addressed.map((item): AddressedItem => {
+      const memory = config.memory[item.name]
+      return {
+        name: item.name,
+        lengthBytes: item.byteLength!,
+        alignment: item.dtype ? alignmentOf(item.dtype) : 1,
+        ...(memory && {
+          external: {
+            region: 1 + externalRegions.indexOf(memory.region),
+            offset: memory.offsetBytes ?? 0,
+            stride: memory.strideBytes ?? item.byteLength!,
+          },
+        }),
+      }
+    })
+    let column = 1
+    this.#immediates = items.flatMap((item, index) =>
+      planItems[index]!.immediate ? [describeImmediate(item, index, column++)] : [],
+    )
+    this.#layout = layoutBatch(this.#plan, places, heaps, column)
+    this.interleaved = this.#layout.interleaved
+    this.#aux = config.inBandDescriptors ? planAux(config, items, planItems, this.#layout.byteLength) : undefined
+    this.region = Region.allocate(this.#layout.byteLength + (this.#aux?.byteLength ?? 0))
+    this.#regions = [this.region, ...externalRegions]
+    const { substreams } = config
+    this.#specs = Array.from({ length: heaps }, (_, j) => ({
+      plan: this.#plan,
+      substream: substreams[j]!,
+      headerOffset: this.#layout.headerOffset(j),
+      parts: this.#layout.parts(j),
+    }))
+    const bytes = new Uint8Array(this.region.buffer)
+    for (const spec of this.#specs) writeHeaders(bytes, spec)
+    this.#handle = {
+      heaps,
+      regions: this.#regions.map((region) => region.handle()),
+      items: this.#layout.places.map((place, i): ItemViewPlace => {
+        const item = addressed[i]!
+        return {
+          name: place.name,
+          region: place.region,
+          offset: place.offset,
+          stride: place.stride,
+          dtype: item.dtype?.descr ?? '',
+          elements: item.dtype ? item.elements! : place.lengthBytes,
+        }
+      }),
+      immediates: this.#immediates.map(({ item, column }) => ({ name: item.name, columnAt: this.#columnAt(column) })),
+    }
+    this.views = new BatchViews<T>(this.#handle)
+    this.#prefill(addressed, bytes)
+  }
+
+  #columnAt(column: number): number {
+    return this.#layout.columnsAt + column * this.heaps * 8
+  }
+
+  /** Values that items have at creation are in every heap from the start. */
+  #prefill(addressed: readonly Item[], bytes: Uint8Array): void {
+    for (const [i, item] of addressed.entries()) {
+      if (item.value === undefined || this.#config.memory[item.name]) continue
+      const value = encodeValue(item, typeof item.value === 'function' ? item.value() : item.value)
+      const place = this.#layout.places[i]!
+      for (let j = 0; j < this.heaps; j++) bytes.set(value, place.offset + j * place.stride)
+    }
+    for (const { item, encoding, littleEndian } of this.#immediates) {
+      if (item.value === undefined) continue
+      const value = encodeValue(item, typeof item.value === 'function' ? item.value() : item.value)
+      this.views.immediate(item.name).fill(decodeImmediate(value, encoding, littleEndian))
+    }
+  }
+
+  /** Heap cnts of the next sends, one per heap: −1 (the default) takes the sequence's next. */
+  get cnts(): Float64Array {
+    this.#cnts ??= new Float64Array(this.region.buffer, this.#columnAt(0), this.heaps).fill(-1)
+    return this.#cnts
+  }
+
+  get explicitCnts(): boolean {
+    return this.#cnts !== undefined
+  }
+
+  handle(): BatchHandle {
+    return this.#handle
+  }
+
+  immediate(name: string): ImmediateColumn {
+    return this.views.immediate(name)
+  }
+
+  payloadBytes(heaps: number): number {
+    return heaps * this.#plan.heapLengthBytes
+  }
+
+  validate(heaps: number): void {
+    if (this.#cnts) validateCnts(this.#cnts, heaps, this.flavour)
+    for (const { item, encoding } of this.#immediates) {
+      if (encoding === ENCODE_FLOAT) continue
+      const column = this.views.immediate(item.name)
+      const span = 256 ** item.byteLength!
+      const low = encoding === ENCODE_INT ? -span / 2 : 0
+      const high = Math.min(encoding === ENCODE_INT ? span / 2 : span, 2 ** 53)
+      for (let j = 0; j < heaps; j++) {
+        const value = column[j]!
+        // Math.floor and two comparisons: NaN and fractions fail too.
+        if (value >= low && value < high && Math.floor(value) === value) continue
+        throw new SpeadcastError(
+          'ERR_SPEADCAST_VALUE',
+          `immediate '${item.name}' of heap ${j} is ${value}; it must be a whole number from ${low} to ${high - 1}`,
+        )
+      }
+    }
+  }
+
+  variant(heaps: number, inBand: boolean): VariantRequest {
+    const key = inBand ? 'in-band' : 'all'
+    const rows = inBand ? this.#inBandRows(heaps) : heaps * this.#plan.packets
+    const compile = (): CompiledBatch => this.#compile(inBand ? this.#inBandSpecs(this.#aux!) : this.#specs)
+    if (this.groupMode === 'serial' || heaps === this.heaps) return { key, rows, compile }
+    // Round-robin order of fewer heaps is another order, not a prefix.
+    return { key: `${key} ${heaps}`, rows, compile: () => firstHeaps(compile(), heaps) }
+  }
+
+  #compile(specs: readonly HeapSpec[]): CompiledBatch {
+    const staged = this.#immediates.map(({ item, index, column, encoding, littleEndian }): StagedImmediate => {
+      const base = pointerBase(this.flavour, item.id, true)
+      return {
+        name: item.name,
+        item: index,
+        baseHi: base.hi,
+        baseLo: base.lo,
+        encoding,
+        bytes: item.byteLength!,
+        littleEndian,
+        columnAt: this.#columnAt(column),
+      }
+    })
+    // In-band heaps have descriptor entries before each item, so their plans number the items differently.
+    return compileBatch({
+      specs,
+      regions: this.#regions,
+      mode: this.groupMode,
+      immediates: staged,
+      cntColumnAt: this.#columnAt(0),
+      itemIndex: (spec, index) => (spec.plan === this.#plan ? index : 2 * index + 1),
+    })
+  }
+
+  #inBandRows(heaps: number): number {
+    const first = new Set<number>()
+    let rows = 0
+    for (let j = 0; j < heaps; j++) {
+      const substream = this.#config.substreams[j]!
+      rows += first.has(substream) ? this.#plan.packets : this.#aux!.plan.packets
+      first.add(substream)
+    }
+    return rows
+  }
+
+  #inBandSpecs(aux: Aux): HeapSpec[] {
+    const bytes = new Uint8Array(this.region.buffer)
+    for (const { at, encoded } of aux.descriptors) bytes.set(encoded, at)
+    const first = new Map<number, number>()
+    return this.#specs.map((spec) => {
+      if (first.has(spec.substream)) return spec
+      first.set(spec.substream, first.size)
+      const own: HeapSpec = {
+        plan: aux.plan,
+        substream: spec.substream,
+        headerOffset: aux.headersAt + (first.size - 1) * aux.headerStride,
+        parts: this.#inBandParts(aux, spec.parts),
+      }
+      writeHeaders(bytes, own)
+      return own
+    })
+  }
+
+  /** Wire order: each item's descriptor, then the item; the heap's own parts are cut at the items' ends. */
+  #inBandParts(aux: Aux, parts: readonly PayloadPart[]): PayloadPart[] {
+    const out: PayloadPart[] = []
+    const rest = [...parts]
+    const take = (length: number): void => {
+      while (length > 0 && rest.length > 0) {
+        const part = rest[0]!
+        const n = Math.min(length, part.length)
+        out.push({ ...part, length: n })
+        if (n === part.length) rest.shift()
+        else rest[0] = { ...part, offset: part.offset + n, length: part.length - n }
+        length -= n
+      }
+    }
+    for (const { at, encoded, addressedBytes } of aux.descriptors) {
+      out.push({ region: 0, offset: at, length: encoded.length })
+      take(addressedBytes)
+    }
+    out.push({ region: 0, offset: aux.paddingAt, length: aux.plan.paddingBytes })
+    return out
+  }
+
+  checksum(): number {
+    return checksumRegion(this.region, 0, this.#layout.columnsAt)
+  }
+}
+
+/** Room behind the batch's own memory for descriptors and the headers of heaps that carry them. */
+interface Aux {
+  readonly plan: PacketPlan
+  readonly descriptors: readonly { readonly at: number; readonly encoded: Uint8Array; readonly addressedBytes: number }[]
+  /** plan.paddingBytes zeros. */
+  readonly paddingAt: number
+  readonly headersAt: number
+  readonly headerStride: number
+  readonly byteLength: number
+}
+
+function planAux(config: BatchConfig, items: readonly Item[], planItems: readonly PlanItem[], from: number): Aux {
+  const start = Math.ceil(from / 64) * 64
+  let at = start
+  const descriptors = items.map((item, i) => {
+    const encoded = item.encode(config.flavour)
+    const descriptor = { at, encoded, addressedBytes: planItems[i]!.immediate ? 0 : planItems[i]!.lengthBytes }
+    at += encoded.length
+    return descriptor
+  })
+  const plan = planPackets({
+    flavour: config.flavour,
+    items: planItems.flatMap((item, i) => [
+      { id: ITEM_DESCRIPTOR, immediate: false, lengthBytes: descriptors[i]!.encoded.length },
+      item,
+    ]),
+    maxPacketSizeBytes: config.packetSizeBytes,
+    split: typeof config.split === 'string' ? config.split : 'even',
+    repeatPointers: config.repeatPointers,
+  })
+  const paddingAt = at
+  const headersAt = Math.ceil((at + plan.paddingBytes) / 64) * 64
+  const headerStride = Math.ceil(plan.headers.length / 64) * 64
+  const substreams = new Set(config.substreams).size
+  return { plan, descriptors, paddingAt, headersAt, headerStride, byteLength: headersAt + substreams * headerStride - from }
+}
+
+function planItem(item: Item, flavour: Flavour): PlanItem {
+  check(
+    item.byteLength !== undefined,
+    'ERR_SPEADCAST_ITEM',
+    () =>
+      `item '${item.name}' has a variable shape; batches need fixed shapes, so send it with sendHeap or add it with a fixed one`,
+  )
+  const immediate = item.allowImmediate && item.byteLength <= flavour.heapAddressBits / 8
+  return { id: item.id, immediate, lengthBytes: item.byteLength }
+}
+
+function checkExternal(
+  item: Item,
+  { region, offsetBytes = 0, strideBytes = item.byteLength! }: ExternalMemory,
+  heaps: number,
+): void {
+  check(
+    Number.isSafeInteger(offsetBytes) && Number.isSafeInteger(strideBytes) && offsetBytes >= 0 && strideBytes >= item.byteLength!,
+    'ERR_SPEADCAST_MEMORY',
+    () =>
+      `memory of item '${item.name}': offsetBytes ${offsetBytes}, strideBytes ${strideBytes}; the stride must be at least its ${item.byteLength} bytes`,
+  )
+  const end = offsetBytes + (heaps - 1) * strideBytes + item.byteLength!
+  check(
+    end <= region.byteLength,
+    'ERR_SPEADCAST_MEMORY',
+    () =>
+      `memory of item '${item.name}' ends at byte ${end} of a region of ${region.byteLength}; map a larger one or send fewer heaps`,
+  )
+  const alignment = item.dtype ? alignmentOf(item.dtype) : 1
+  check(
+    offsetBytes % alignment === 0 && strideBytes % alignment === 0,
+    'ERR_SPEADCAST_MEMORY',
+    () => `memory of item '${item.name}': offsetBytes and strideBytes must be multiples of ${alignment} for its views`,
+  )
+}
+
+/** How a number staged for the item becomes its bytes. Anything but one number (arrays, strings, float16) is staged as its bytes read as one big-endian integer. */
+function describeImmediate(item: Item, index: number, column: number): Immediate {
+  const kind = item.dtype?.kind ?? (item.format!.length === 1 ? item.format![0]![0] : 'raw')
+  const single = item.elements === 1
+  const littleEndian =
+    single && item.dtype !== undefined && 'iuf'.includes(kind) && !item.dtype.bigEndian && item.dtype.itemSizeBytes > 1
+  if (single && kind === 'i') return { item, index, column, encoding: ENCODE_INT, littleEndian }
+  if (single && kind === 'f' && item.byteLength === 4) return { item, index, column, encoding: ENCODE_FLOAT, littleEndian }
+  return { item, index, column, encoding: ENCODE_UINT, littleEndian }
+}
+
+function decodeImmediate(bytes: Uint8Array, encoding: 0 | 1 | 2, littleEndian: boolean): number {
+  let value = 0
+  const ordered = littleEndian ? [...bytes].reverse() : bytes
+  for (const byte of ordered) value = value * 256 + byte
+  if (encoding === ENCODE_FLOAT) {
+    const view = new DataView(new ArrayBuffer(4))
+    view.setUint32(0, value)
+    return view.getFloat32(0)
+  }
+  return encoding === ENCODE_INT && value >= 256 ** bytes.length / 2 ? value - 256 ** bytes.length : value
+}

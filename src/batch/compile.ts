@@ -1,0 +1,241 @@
+/**
+ * The batch compiler: heaps with a packet plan and a place in memory → a packet table for the backend and a scatter table for the
+ * engine. Runs once per batch variant; cold, but linear in packets and without an object per packet.
+ */
+
+import { ITEM_HEAP_CNT } from '../spead/constants.js'
+import type { PacketPlan } from '../spead/index.js'
+import { pointerBase } from '../spead/pointer.js'
+import type { ImmediateScatter, ScatterTable } from './scatter.js'
+import type { PacketTable, TableRegion } from './table.js'
+
+/** Serial sends heap after heap; round-robin one packet of each heap in turn, skipping finished ones (spead2's GroupMode). */
+export type GroupMode = 'serial' | 'round-robin'
+
+/** Where a piece of a heap's payload lives: `region` indexes the list given to compileBatch. */
+export interface PayloadPart {
+  readonly region: number
+  readonly offset: number
+  readonly length: number
+}
+
+export interface HeapSpec {
+  readonly plan: PacketPlan
+  readonly substream: number
+  /** Where packet 0's header starts in region 0; later headers follow it directly. */
+  readonly headerOffset: number
+  /** The heap payload in wire order, plan.heapLengthBytes in all; neighbours in memory are merged. */
+  readonly parts: readonly PayloadPart[]
+}
+
+/** A staged immediate: which item of the plan it is, and how and from where it is written at send. */
+export interface StagedImmediate extends Omit<ImmediateScatter, 'at' | 'start'> {
+  readonly item: number
+}
+
+export interface CompiledBatch {
+  readonly table: PacketTable
+  readonly scatter: ScatterTable
+  /** rowsOfHeaps[n]: rows that heaps 0 … n−1 take, when they are the first rows (serial). */
+  readonly rowsOfHeaps: Uint32Array
+}
+
+export interface CompileOptions {
+  readonly specs: readonly HeapSpec[]
+  /** Region 0 holds headers and staged columns. */
+  readonly regions: readonly TableRegion[]
+  readonly mode: GroupMode
+  readonly immediates: readonly StagedImmediate[]
+  readonly cntColumnAt: number
+  /** Which item of a heap's plan a staged immediate is, where plans differ; default: the same in all. */
+  readonly itemIndex?: (spec: HeapSpec, item: number) => number
+}
+
+export function compileBatch({ specs, regions, mode, immediates, cntColumnAt, itemIndex }: CompileOptions): CompiledBatch {
+  const heaps = specs.length
+  const rowsOfHeaps = new Uint32Array(heaps + 1)
+  for (let j = 0; j < heaps; j++) rowsOfHeaps[j + 1] = rowsOfHeaps[j]! + specs[j]!.plan.packets
+  const rows = rowsOfHeaps[heaps]!
+  const order = mode === 'serial' ? undefined : roundRobin(specs, rows)
+
+  const segmentStart = new Uint32Array(rows + 1)
+  const udpBytes = new Uint32Array(rows)
+  const substream = new Uint16Array(rows)
+  const heap = new Uint32Array(rows)
+  const segments = new SegmentList(rows * 2 + heaps)
+  const walkers = specs.map((spec) => new PartWalker(spec.parts))
+
+  for (let r = 0; r < rows; r++) {
+    const j = order ? order[r]! : heapOfRow(rowsOfHeaps, r, r === 0 ? 0 : heap[r - 1]!)
+    const spec = specs[j]!
+    const { plan } = spec
+    const walker = walkers[j]!
+    const p = walker.packet++
+    const header = plan.headerStart[p + 1]! - plan.headerStart[p]!
+    const payload = plan.payloadStart[p + 1]! - plan.payloadStart[p]!
+    segmentStart[r] = segments.count
+    segments.push(0, spec.headerOffset + plan.headerStart[p]!, header, true)
+    walker.take(payload, segments)
+    udpBytes[r] = header + payload
+    substream[r] = spec.substream
+    heap[r] = j
+  }
+  segmentStart[rows] = segments.count
+
+  const flavour = specs[0]!.plan.flavour
+  const cntBase = pointerBase(flavour, ITEM_HEAP_CNT, true)
+  const bits = flavour.heapAddressBits
+  const cntStart = new Uint32Array(heaps + 1)
+  const cntAt: number[] = []
+  for (const [j, { plan, headerOffset }] of specs.entries()) {
+    for (let p = 0; p < plan.packets; p++) if (plan.cntAt[p]! >= 0) cntAt.push(headerOffset + plan.headerStart[p]! + plan.cntAt[p]!)
+    cntStart[j + 1] = cntAt.length
+  }
+  return {
+    table: {
+      rows,
+      heaps,
+      regions: regions.map(({ id, address, byteLength }) => ({ id, address, byteLength })),
+      segmentStart,
+      segmentRegion: segments.region.slice(0, segments.count),
+      segmentOffset: segments.offset.slice(0, segments.count),
+      segmentLength: segments.length.slice(0, segments.count),
+      udpBytes,
+      substream,
+      heap,
+    },
+    scatter: {
+      region: { id: regions[0]!.id, address: regions[0]!.address, byteLength: regions[0]!.byteLength },
+      cntAt: Uint32Array.from(cntAt),
+      cntStart,
+      cntBaseHi: cntBase.hi,
+      cntBaseLo: cntBase.lo,
+      maskHi: bits > 32 ? 2 ** (bits - 32) - 1 : 0,
+      maskLo: bits >= 32 ? 0xffffffff : 2 ** bits - 1,
+      cntColumnAt,
+      immediates: immediates.map((staged) => locateImmediate(specs, staged, itemIndex ?? ((_, item) => item))),
+    },
+    rowsOfHeaps,
+  }
+}
+
+/** The same batch cut to its first `heaps` heaps, in whatever order the rows have. Shares memory with the whole; tables are new. */
+export function firstHeaps(whole: CompiledBatch, heaps: number): CompiledBatch {
+  const { table } = whole
+  const keep: number[] = []
+  for (let r = 0; r < table.rows; r++) if (table.heap[r]! < heaps) keep.push(r)
+  const segmentStart = new Uint32Array(keep.length + 1)
+  const segments = new SegmentList(table.segmentLength.length)
+  for (const [i, r] of keep.entries()) {
+    segmentStart[i] = segments.count
+    for (let s = table.segmentStart[r]!; s < table.segmentStart[r + 1]!; s++)
+      segments.push(table.segmentRegion[s]!, table.segmentOffset[s]!, table.segmentLength[s]!, true)
+  }
+  segmentStart[keep.length] = segments.count
+  return {
+    ...whole,
+    table: {
+      rows: keep.length,
+      heaps,
+      regions: table.regions,
+      segmentStart,
+      segmentRegion: segments.region.slice(0, segments.count),
+      segmentOffset: segments.offset.slice(0, segments.count),
+      segmentLength: segments.length.slice(0, segments.count),
+      udpBytes: Uint32Array.from(keep, (r) => table.udpBytes[r]!),
+      substream: Uint16Array.from(keep, (r) => table.substream[r]!),
+      heap: Uint32Array.from(keep, (r) => table.heap[r]!),
+    },
+  }
+}
+
+/** Copies the plan's header templates to where the spec wants them; heap cnts and staged immediates stay zero until a send. */
+export function writeHeaders(bytes: Uint8Array, spec: HeapSpec): void {
+  bytes.set(spec.plan.headers, spec.headerOffset)
+}
+
+function heapOfRow(rowsOfHeaps: Uint32Array, row: number, from: number): number {
+  let j = from
+  while (rowsOfHeaps[j + 1]! <= row) j++
+  return j
+}
+
+function roundRobin(specs: readonly HeapSpec[], rows: number): Uint32Array {
+  const order = new Uint32Array(rows)
+  let r = 0
+  for (let turn = 0; r < rows; turn++) for (let j = 0; j < specs.length; j++) if (turn < specs[j]!.plan.packets) order[r++] = j
+  return order
+}
+
+function locateImmediate(
+  specs: readonly HeapSpec[],
+  { item, ...staged }: StagedImmediate,
+  itemIndex: (spec: HeapSpec, item: number) => number,
+): ImmediateScatter {
+  const start = new Uint32Array(specs.length + 1)
+  const at: number[] = []
+  for (const [j, spec] of specs.entries()) {
+    const { plan, headerOffset } = spec
+    const wanted = itemIndex(spec, item)
+    for (let i = 0; i < plan.immediateItem.length; i++)
+      if (plan.immediateItem[i] === wanted)
+        at.push(headerOffset + plan.headerStart[plan.immediatePacket[i]!]! + plan.immediateAt[i]!)
+    start[j + 1] = at.length
+  }
+  return { ...staged, at: Uint32Array.from(at), start }
+}
+
+class SegmentList {
+  region: Uint16Array
+  offset: Float64Array
+  length: Uint32Array
+  count = 0
+  constructor(capacity: number) {
+    this.region = new Uint16Array(capacity)
+    this.offset = new Float64Array(capacity)
+    this.length = new Uint32Array(capacity)
+  }
+  /** Appends, or lengthens the last segment when the new one continues it in memory and does not begin a packet. */
+  push(region: number, offset: number, length: number, newPacket: boolean): void {
+    if (length === 0) return
+    const last = this.count - 1
+    if (!newPacket && this.region[last] === region && this.offset[last]! + this.length[last]! === offset) {
+      this.length[last]! += length
+      return
+    }
+    if (this.count === this.length.length) {
+      this.region = grown(this.region, new Uint16Array(this.count * 2))
+      this.offset = grown(this.offset, new Float64Array(this.count * 2))
+      this.length = grown(this.length, new Uint32Array(this.count * 2))
+    }
+    this.region[this.count] = region
+    this.offset[this.count] = offset
+    this.length[this.count++] = length
+  }
+}
+
+function grown<T extends Uint16Array | Uint32Array | Float64Array>(from: T, to: T): T {
+  to.set(from)
+  return to
+}
+
+/** Hands out a heap's payload in wire order, across its parts. */
+class PartWalker {
+  packet = 0
+  #part = 0
+  #used = 0
+  constructor(readonly parts: readonly PayloadPart[]) {}
+  take(bytes: number, into: SegmentList): void {
+    while (bytes > 0) {
+      const part = this.parts[this.#part]!
+      const n = Math.min(bytes, part.length - this.#used)
+      into.push(part.region, part.offset + this.#used, n, false)
+      this.#used += n
+      bytes -= n
+      if (this.#used === part.length) {
+        this.#part++
+        this.#used = 0
+      }
+    }
+  }
+}

@@ -1,0 +1,150 @@
+/**
+ * Heaps by spead2's vocabulary: a list of Heap references, compiled at first use and compiled no more while their shape stays the
+ * same. Their values live in the user's memory, outside any region, so each send copies them into this batch's memory first.
+ */
+import { Region } from '../../ffi/region.js'
+import type { Flavour, Heap, PacketPlan, Split } from '../spead/index.js'
+import { planOf } from '../spead/index.js'
+import { pointerBase, putPointer } from '../spead/pointer.js'
+import { type CompiledBatch, compileBatch, type GroupMode, type HeapSpec, writeHeaders } from './compile.js'
+import { checksumRegion, type Sendable, type VariantRequest, validateCnts } from './sendable.js'
+
+/** A heap and how it is to be sent; spead2's HeapReference. */
+export interface HeapReference {
+  readonly heap: Heap
+  /** Default: the sequence's next. */
+  readonly cnt?: number
+  /** Which endpoint; default 0. */
+  readonly substream?: number
+  /** Default: the stream's rate; 0 = unlimited. */
+  readonly rateBytesPerSecond?: number
+}
+
+interface Slot {
+  readonly plan: PacketPlan
+  readonly headerOffset: number
+  readonly payloadOffset: number
+}
+
+/** Two lists with equal keys can share a PreparedHeaps (one at a time). */
+export function preparedKey(references: readonly HeapReference[], mode: GroupMode): string {
+  return `${mode}|${references.map(({ heap, substream = 0, rateBytesPerSecond = -1 }) => `${substream},${rateBytesPerSecond},${heap.shapeKey()}`).join('|')}`
+}
+
+export class PreparedHeaps implements Sendable {
+  readonly heaps: number
+  readonly flavour: Flavour
+  readonly region: Region
+  readonly rates: Float64Array | undefined
+  readonly #slots: readonly Slot[]
+  readonly #specs: readonly HeapSpec[]
+  readonly #cntColumnAt: number
+  readonly #cnts: Float64Array
+  readonly #bytes: Uint8Array
+  readonly #view: DataView
+  #explicit = false
+
+  constructor(
+    references: readonly HeapReference[],
+    readonly mode: GroupMode,
+    options: { packetSizeBytes: number; split: Split },
+  ) {
+    this.heaps = references.length
+    this.flavour = references[0]!.heap.flavour
+    let at = 0
+    this.#slots = references.map(({ heap }): Slot => {
+      const plan = planOf(heap, { maxPacketSizeBytes: options.packetSizeBytes, split: options.split })
+      // One packet: header and payload adjoin, one segment. Several: headers first.
+      const slot = { plan, headerOffset: at, payloadOffset: at + plan.headers.length }
+      at += plan.headers.length + plan.heapLengthBytes
+      if (plan.packets > 1) at = Math.ceil(at / 64) * 64
+      return slot
+    })
+    this.#cntColumnAt = Math.ceil(at / 64) * 64
+    this.region = Region.allocate(this.#cntColumnAt + this.heaps * 8)
+    this.#cnts = new Float64Array(this.region.buffer, this.#cntColumnAt, this.heaps)
+    this.#bytes = new Uint8Array(this.region.buffer)
+    this.#view = new DataView(this.region.buffer)
+    const rates = Float64Array.from(references, ({ rateBytesPerSecond }) => rateBytesPerSecond ?? -1)
+    this.rates = rates.some((rate) => rate !== -1) ? rates : undefined
+    this.#specs = this.#slots.map(({ plan, headerOffset, payloadOffset }, j) => ({
+      plan,
+      substream: references[j]!.substream ?? 0,
+      headerOffset,
+      parts: [{ region: 0, offset: payloadOffset, length: plan.heapLengthBytes }],
+    }))
+    for (const spec of this.#specs) writeHeaders(this.#bytes, spec)
+  }
+
+  /** Copies the heaps' present values in. `references` must have this object's key. */
+  fill(references: readonly HeapReference[]): void {
+    this.#explicit = false
+    for (const [j, { heap, cnt }] of references.entries()) {
+      const { plan, headerOffset, payloadOffset } = this.#slots[j]!
+      this.#cnts[j] = cnt ?? -1
+      if (cnt !== undefined) this.#explicit = true
+      let at = payloadOffset
+      for (const [i, entry] of heap.entries.entries()) {
+        const bytes = entry.bytes()
+        if (entry.immediate) this.#putImmediate(plan, headerOffset, i, entry.id, bytes)
+        else {
+          this.#bytes.set(bytes, at)
+          at += bytes.length
+        }
+      }
+    }
+  }
+
+  #putImmediate(plan: PacketPlan, headerOffset: number, item: number, id: number, bytes: Uint8Array): void {
+    const base = pointerBase(this.flavour, id, true)
+    let hi = 0
+    let lo = 0
+    // At most 7 bytes, right-aligned (SPEAD §8.1); halves keep 56 bits exact.
+    for (const byte of bytes) {
+      hi = (hi << 8) | (lo >>> 24)
+      lo = ((lo << 8) | byte) >>> 0
+    }
+    for (let i = 0; i < plan.immediateItem.length; i++)
+      if (plan.immediateItem[i] === item)
+        putPointer(
+          this.#view,
+          headerOffset + plan.headerStart[plan.immediatePacket[i]!]! + plan.immediateAt[i]!,
+          base.hi | hi,
+          (base.lo | lo) >>> 0,
+        )
+  }
+
+  get explicitCnts(): boolean {
+    return this.#explicit
+  }
+
+  payloadBytes(heaps: number): number {
+    let bytes = 0
+    for (let j = 0; j < heaps; j++) bytes += this.#slots[j]!.plan.heapLengthBytes
+    return bytes
+  }
+
+  validate(heaps: number): void {
+    if (this.#explicit) validateCnts(this.#cnts, heaps, this.flavour)
+  }
+
+  variant(): VariantRequest {
+    const rows = this.#slots.reduce((sum, { plan }) => sum + plan.packets, 0)
+    return {
+      key: 'all',
+      rows,
+      compile: (): CompiledBatch =>
+        compileBatch({
+          specs: this.#specs,
+          regions: [this.region],
+          mode: this.mode,
+          immediates: [],
+          cntColumnAt: this.#cntColumnAt,
+        }),
+    }
+  }
+
+  checksum(): number {
+    return checksumRegion(this.region, 0, this.#cntColumnAt)
+  }
+}

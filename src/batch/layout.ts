@@ -1,0 +1,139 @@
+/**
+ * Where a batch's bytes stand: headers, payloads and staged columns of `heaps` equal heaps. Layout is the compiler's decision and
+ * no part of the API; views are handed out per heap and item.
+ *
+ * Interleaved (one packet per heap): header, payload, header, payload … without gaps, so that many packets are one contiguous
+ * segment of one GSO message (2–3 times the rate of separate segments at small heaps). Apart (several packets per heap): all
+ * headers, then each heap's payload contiguous in wire order. A heap payload has no padding between items (SPEAD §8: addresses
+ * count from the start of the concatenated items), so where no single start address aligns every item's typed array, the items
+ * are stored apart and the packets gather them.
+ */
+
+import { check } from '../errors.js'
+import type { PacketPlan } from '../spead/index.js'
+import type { PayloadPart } from './compile.js'
+
+export interface AddressedItem {
+  readonly name: string
+  readonly lengthBytes: number
+  /** BYTES_PER_ELEMENT of its view. */
+  readonly alignment: number
+  /** Set when the item's data lives in a region of the user's: heap j's at offset + j × stride. */
+  readonly external?: { readonly region: number; readonly offset: number; readonly stride: number }
+}
+
+export interface ItemPlace {
+  readonly name: string
+  readonly region: number
+  readonly offset: number
+  readonly stride: number
+  readonly lengthBytes: number
+}
+
+export interface BatchLayout {
+  readonly interleaved: boolean
+  readonly byteLength: number
+  readonly columnsAt: number
+  headerOffset(heap: number): number
+  parts(heap: number): PayloadPart[]
+  readonly places: readonly ItemPlace[]
+}
+
+const CACHE_LINE = 64
+/** Offsets in the packet tables are 32-bit. */
+const MAX_BATCH_BYTES = 2 ** 32 - 2 ** 21
+
+const roundUp = (n: number, to: number): number => Math.ceil(n / to) * to
+
+/**
+ * @param columns doubles per heap to reserve for staged values
+ * @throws ERR_SPEADCAST_MEMORY when the batch would exceed 4 GiB
+ */
+export function layoutBatch(plan: PacketPlan, items: readonly AddressedItem[], heaps: number, columns: number): BatchLayout {
+  const headerBytes = plan.headers.length
+  const payloadBytes = plan.heapLengthBytes
+  check(heaps * (headerBytes + payloadBytes + CACHE_LINE) + heaps * columns * 8 <= MAX_BATCH_BYTES, 'ERR_SPEADCAST_MEMORY', () => {
+    const most = Math.floor(MAX_BATCH_BYTES / (headerBytes + payloadBytes + CACHE_LINE + columns * 8))
+    return `a batch of ${heaps} heaps × ${payloadBytes} bytes exceeds 4 GiB; ${most > 0 ? `use at most ${most} heaps per batch` : 'use smaller heaps'}`
+  })
+  const anyExternal = items.some((item) => item.external)
+  const offsets = startOffsets(items)
+  const stride = headerBytes + payloadBytes
+  const widest = Math.max(1, ...items.map((item) => item.alignment))
+  const aligned = (base: number): boolean => items.every((item, i) => (base + offsets[i]!) % item.alignment === 0)
+
+  if (plan.packets === 1 && !anyExternal && aligned(headerBytes) && (heaps === 1 || stride % widest === 0)) {
+    return {
+      interleaved: true,
+      columnsAt: roundUp(heaps * stride, CACHE_LINE),
+      byteLength: roundUp(heaps * stride, CACHE_LINE) + heaps * columns * 8,
+      headerOffset: (j) => j * stride,
+      parts: (j) => [{ region: 0, offset: j * stride + headerBytes, length: payloadBytes }],
+      places: items.map((item, i) => ({
+        name: item.name,
+        region: 0,
+        offset: headerBytes + offsets[i]!,
+        stride,
+        lengthBytes: item.lengthBytes,
+      })),
+    }
+  }
+
+  const payloadAt = roundUp(heaps * headerBytes, CACHE_LINE)
+  let base = 0
+  while (base < 16 && !aligned(base)) base++
+  if (!anyExternal && base < 16) {
+    const payloadStride = roundUp(base + payloadBytes, CACHE_LINE)
+    const columnsAt = payloadAt + heaps * payloadStride
+    return {
+      interleaved: false,
+      columnsAt,
+      byteLength: columnsAt + heaps * columns * 8,
+      headerOffset: (j) => j * headerBytes,
+      parts: (j) => [{ region: 0, offset: payloadAt + j * payloadStride + base, length: payloadBytes }],
+      places: items.map((item, i) => ({
+        name: item.name,
+        region: 0,
+        offset: payloadAt + base + offsets[i]!,
+        stride: payloadStride,
+        lengthBytes: item.lengthBytes,
+      })),
+    }
+  }
+
+  let at = payloadAt
+  const places = items.map((item): ItemPlace => {
+    if (item.external) return { name: item.name, ...item.external, lengthBytes: item.lengthBytes }
+    const place = {
+      name: item.name,
+      region: 0,
+      offset: at,
+      stride: roundUp(item.lengthBytes, CACHE_LINE),
+      lengthBytes: item.lengthBytes,
+    }
+    at += heaps * place.stride
+    return place
+  })
+  const paddingAt = at
+  const columnsAt = roundUp(paddingAt + plan.paddingBytes, CACHE_LINE)
+  return {
+    interleaved: false,
+    columnsAt,
+    byteLength: columnsAt + heaps * columns * 8,
+    headerOffset: (j) => j * headerBytes,
+    parts: (j) => [
+      ...places.map((place) => ({ region: place.region, offset: place.offset + j * place.stride, length: place.lengthBytes })),
+      { region: 0, offset: paddingAt, length: plan.paddingBytes },
+    ],
+    places,
+  }
+}
+
+function startOffsets(items: readonly AddressedItem[]): number[] {
+  let at = 0
+  return items.map((item) => {
+    const offset = at
+    at += item.lengthBytes
+    return offset
+  })
+}

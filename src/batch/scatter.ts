@@ -1,0 +1,145 @@
+/**
+ * Patching a compiled batch: the only work per heap that a send costs. Plain stores into the headers, nothing allocated, no FFI.
+ *
+ * A heap cnt or an immediate is the low `heapAddressBits` of an 8-byte big-endian item pointer (SPEAD §8.1), so each patch is two
+ * 32-bit stores of (constant half | value half). Values are doubles or pairs of 32-bit halves: no BigInt.
+ */
+import type { TableRegion } from './table.js'
+
+/** How a staged number becomes the bytes of an immediate, which stand right-aligned in the pointer. */
+export const ENCODE_UINT = 0
+export const ENCODE_INT = 1
+/** The bytes of a float32. */
+export const ENCODE_FLOAT = 2
+
+export interface ImmediateScatter {
+  readonly name: string
+  /** Byte offsets of the pointers in the header region, heap-major: those of heap j are at[start[j]] … at[start[j+1]−1]. */
+  readonly at: Uint32Array
+  readonly start: Uint32Array
+  readonly baseHi: number
+  readonly baseLo: number
+  readonly encoding: 0 | 1 | 2
+  readonly bytes: number
+  /** The item's bytes are least significant first (a little-endian dtype). */
+  readonly littleEndian: boolean
+  /** Byte offset in the header region of the column of staged doubles, one per heap. */
+  readonly columnAt: number
+}
+
+export interface ScatterTable {
+  /** Headers and staged columns. */
+  readonly region: TableRegion
+  readonly cntAt: Uint32Array
+  readonly cntStart: Uint32Array
+  readonly cntBaseHi: number
+  readonly cntBaseLo: number
+  /** 2^heapAddressBits − 1, as halves: cnts wrap at the width. */
+  readonly maskHi: number
+  readonly maskLo: number
+  /** Byte offset of the column of explicit heap cnts (−1 = take from the sequence), one double per heap. */
+  readonly cntColumnAt: number
+  readonly immediates: readonly ImmediateScatter[]
+}
+
+/** The heap cnt sequence: next value and step as 32-bit halves. One object per engine, updated in place. */
+export interface CntSequence {
+  nextHi: number
+  nextLo: number
+  stepHi: number
+  stepLo: number
+}
+
+/**
+ * Writes the next `heaps` cnts of the sequence into every packet header of heaps 0 … heaps−1 and advances it.
+ * Cost: two stores per packet, about 3 ns. The additions carry by comparison, so all 56 bits are exact.
+ */
+export function scatterSequence(view: DataView, table: ScatterTable, heaps: number, sequence: CntSequence): void {
+  const { cntAt, cntStart, cntBaseHi, cntBaseLo, maskHi, maskLo } = table
+  const { stepHi, stepLo } = sequence
+  let hi = sequence.nextHi
+  let lo = sequence.nextLo
+  for (let j = 0; j < heaps; j++) {
+    const wordHi = cntBaseHi | hi
+    const wordLo = cntBaseLo | lo
+    for (let i = cntStart[j]!, end = cntStart[j + 1]!; i < end; i++) {
+      const at = cntAt[i]!
+      view.setUint32(at, wordHi)
+      view.setUint32(at + 4, wordLo)
+    }
+    const sum = lo + stepLo
+    lo = (sum & maskLo) >>> 0
+    hi = ((hi + stepHi + (sum > 0xffffffff ? 1 : 0)) & maskHi) >>> 0
+  }
+  sequence.nextHi = hi
+  sequence.nextLo = lo
+}
+
+/** As scatterSequence, but heap j takes column[j] where that is ≥ 0; explicit cnts do not advance the sequence. */
+export function scatterExplicit(
+  view: DataView,
+  table: ScatterTable,
+  heaps: number,
+  column: Float64Array,
+  sequence: CntSequence,
+): void {
+  const { cntAt, cntStart, cntBaseHi, cntBaseLo, maskHi, maskLo } = table
+  for (let j = 0; j < heaps; j++) {
+    const cnt = column[j]!
+    const explicit = cnt >= 0
+    const hi = explicit ? Math.floor(cnt / 4294967296) : sequence.nextHi
+    const lo = explicit ? cnt >>> 0 : sequence.nextLo
+    for (let i = cntStart[j]!, end = cntStart[j + 1]!; i < end; i++) {
+      const at = cntAt[i]!
+      view.setUint32(at, cntBaseHi | hi)
+      view.setUint32(at + 4, cntBaseLo | lo)
+    }
+    if (!explicit) {
+      const sum = lo + sequence.stepLo
+      sequence.nextLo = (sum & maskLo) >>> 0
+      sequence.nextHi = ((hi + sequence.stepHi + (sum > 0xffffffff ? 1 : 0)) & maskHi) >>> 0
+    }
+  }
+}
+
+const f32 = new Float32Array(1)
+const f32bits = new Uint32Array(f32.buffer)
+
+/** Writes the staged values of one immediate into heaps 0 … heaps−1. Values were range-checked at send. Cost: as scatterSequence. */
+export function scatterImmediate(view: DataView, table: ImmediateScatter, heaps: number, column: Float64Array): void {
+  const { at, start, baseHi, baseLo, encoding, bytes, littleEndian } = table
+  if (encoding === ENCODE_UINT && !littleEndian) {
+    for (let j = 0; j < heaps; j++) {
+      const value = column[j]!
+      const wordHi = baseHi | Math.floor(value / 4294967296)
+      const wordLo = baseLo | (value >>> 0)
+      for (let i = start[j]!, end = start[j + 1]!; i < end; i++) {
+        view.setUint32(at[i]!, wordHi)
+        view.setUint32(at[i]! + 4, wordLo)
+      }
+    }
+    return
+  }
+  const span = 256 ** bytes
+  for (let j = 0; j < heaps; j++) {
+    let value = column[j]!
+    if (encoding === ENCODE_FLOAT) {
+      f32[0] = value
+      value = f32bits[0]!
+    } else if (value < 0) {
+      value += span
+    }
+    let hi = Math.floor(value / 4294967296)
+    let lo = value >>> 0
+    if (littleEndian) {
+      // Byte-reversed over the item's own length; little-endian numpy types that fit a pointer have 1, 2 or 4 bytes.
+      const swapped = ((lo & 0xff) << 24) | ((lo & 0xff00) << 8) | ((lo >>> 8) & 0xff00) | (lo >>> 24)
+      lo = swapped >>> (8 * (4 - bytes))
+      hi = 0
+    }
+    for (let i = start[j]!, end = start[j + 1]!; i < end; i++) {
+      view.setUint32(at[i]!, baseHi | hi)
+      view.setUint32(at[i]! + 4, baseLo | lo)
+    }
+  }
+}

@@ -1,0 +1,59 @@
+import type { Region } from '../../ffi/region.js'
+import { SpeadcastError } from '../errors.js'
+import type { Flavour } from '../spead/index.js'
+import type { CompiledBatch } from './compile.js'
+
+/** A compiled form of a batch under a name; `rows` is how many of its rows a send takes. */
+export interface VariantRequest {
+  readonly key: string
+  readonly rows: number
+  compile(): CompiledBatch
+}
+
+/**
+ * What the stream needs of anything it can send. The stream owns `inFlight` and `closed`; everything else is the batch's.
+ *
+ * | state     | legal                                     | next                        |
+ * |-----------|-------------------------------------------|-----------------------------|
+ * | free      | write views and columns, send, close      | in flight by send           |
+ * | in flight | read; await free                          | free by settlement          |
+ * | closed    | nothing: its memory is recycled           | —                           |
+ *
+ * Prohibited: writing while in flight (the kernel or the NIC may be reading; debug mode detects it), sending while in flight, sending
+ * on another stream, closing while in flight.
+ */
+export interface Sendable {
+  readonly heaps: number
+  readonly flavour: Flavour
+  readonly region: Region
+  readonly rates: Float64Array | undefined
+  readonly explicitCnts: boolean
+  /** Payload bytes (item data and padding, without headers) of the first n heaps. */
+  payloadBytes(heaps: number): number
+  variant(heaps: number, inBandDescriptors: boolean): VariantRequest
+  /** Checks staged values of the first n heaps; throws before anything is queued. */
+  validate(heaps: number): void
+  /** A checksum over what will be sent, for debug mode. */
+  checksum(): number
+}
+
+/** Explicit heap cnts are doubles: −1 takes the sequence's next, others must be whole and fit the width. */
+export function validateCnts(column: Float64Array, heaps: number, flavour: Flavour): void {
+  const limit = Math.min(2 ** flavour.heapAddressBits, 2 ** 53)
+  for (let j = 0; j < heaps; j++) {
+    const cnt = column[j]!
+    if (cnt === -1 || (cnt >= 0 && cnt < limit && Number.isInteger(cnt))) continue
+    throw new SpeadcastError(
+      'ERR_SPEADCAST_HEAP_CNT',
+      `heap cnt of heap ${j} is ${cnt}; it must be a whole number from 0 to 2^${Math.min(flavour.heapAddressBits, 53)} − 1, or −1 to take the sequence's next`,
+    )
+  }
+}
+
+/** Sum of 32-bit words of the region: cheap, and any overwritten sample changes it unless another change cancels it. */
+export function checksumRegion(region: Region, from: number, to: number): number {
+  const words = new Uint32Array(region.buffer, Math.ceil(from / 4) * 4, Math.max(0, Math.floor(to / 4) - Math.ceil(from / 4)))
+  let sum = 0
+  for (let i = 0; i < words.length; i++) sum = (Math.imul(sum, 31) + words[i]!) | 0
+  return sum
+}

@@ -1,0 +1,96 @@
+/**
+ * What a user writes into: typed arrays over a batch's memory. Made from plain data, so that another thread of the process can make
+ * the same views from a batch's handle (postMessage would silently clone the views themselves).
+ */
+import { attachRegion, type RegionHandle } from '../../ffi/region.js'
+import { SpeadcastError } from '../errors.js'
+import { parseDtype, typedView } from '../spead/index.js'
+
+/** The typed arrays of numbers. 64-bit integer items have BigInt64Array or BigUint64Array views: name them in createBatch's type argument. */
+export type NumericView = Int8Array | Uint8Array | Int16Array | Uint16Array | Int32Array | Uint32Array | Float32Array | Float64Array
+export type HeapViews = Record<string, NumericView>
+
+/** A staged immediate: one number per heap, in heap order; write it like any Float64Array. */
+export class ImmediateColumn extends Float64Array<ArrayBuffer> {
+  /** Heap j gets first + j × step. */
+  setRamp(first: number, step: number): void {
+    for (let j = 0; j < this.length; j++) this[j] = first + j * step
+  }
+}
+
+export interface ItemViewPlace {
+  readonly name: string
+  readonly region: number
+  readonly offset: number
+  readonly stride: number
+  /** numpy dtype for the typed view; empty for raw bytes (bit-packed and other format items). */
+  readonly dtype: string
+  /** Elements of the view (bytes for raw). */
+  readonly elements: number
+}
+
+/** Plain data: pass it to a worker thread of the same process and call attachBatch there. */
+export interface BatchHandle {
+  readonly heaps: number
+  readonly regions: readonly RegionHandle[]
+  readonly items: readonly ItemViewPlace[]
+  readonly immediates: readonly { readonly name: string; readonly columnAt: number }[]
+}
+
+export class BatchViews<T extends object = HeapViews> {
+  readonly #handle: BatchHandle
+  readonly #buffers: readonly ArrayBuffer[]
+  readonly #heaps: (T | undefined)[]
+  readonly #columns = new Map<string, ImmediateColumn>()
+
+  constructor(handle: BatchHandle) {
+    this.#handle = handle
+    this.#buffers = handle.regions.map(attachRegion)
+    this.#heaps = new Array(handle.heaps)
+    for (const { name, columnAt } of handle.immediates)
+      this.#columns.set(name, new ImmediateColumn(this.#buffers[0]!, columnAt, handle.heaps))
+  }
+
+  get heaps(): number {
+    return this.#handle.heaps
+  }
+
+  /**
+   * Views of heap j's addressed items, by name; made once, and valid for the life of the batch. Elements are in the dtype's own
+   * byte order; items whose bytes no typed array can hold (big-endian, bit-packed, strings) are raw wire bytes as Uint8Array.
+   */
+  heap(j: number): T {
+    return this.#heaps[j] ?? this.#makeHeap(j)
+  }
+
+  /** One item's views, heap by heap. */
+  *item<K extends keyof T & string>(name: K): Generator<T[K]> {
+    for (let j = 0; j < this.heaps; j++) yield this.heap(j)[name]
+  }
+
+  /** The staged column of an immediate item. @throws ERR_SPEADCAST_ITEM when there is no such immediate. */
+  immediate(name: string): ImmediateColumn {
+    const column = this.#columns.get(name)
+    if (column) return column
+    const known = [...this.#columns.keys()].map((known) => `'${known}'`).join(', ') || 'none'
+    throw new SpeadcastError('ERR_SPEADCAST_ITEM', `the batch has no immediate item '${name}'; it has ${known}`)
+  }
+
+  #makeHeap(j: number): T {
+    if (!(Number.isInteger(j) && j >= 0 && j < this.heaps))
+      throw new SpeadcastError('ERR_SPEADCAST_VALUE', `heap index ${j} is not below the batch's ${this.heaps} heaps`)
+    const views: Record<string, unknown> = {}
+    for (const { name, region, offset, stride, dtype, elements } of this.#handle.items) {
+      const buffer = this.#buffers[region]!
+      const at = offset + j * stride
+      views[name] = dtype === '' ? new Uint8Array(buffer, at, elements) : typedView(parseDtype(dtype), buffer, at, elements)
+    }
+    this.#heaps[j] = views as T
+    return views as T
+  }
+}
+
+/** The views of a batch, in another thread of the same process. The batch must stay open while they are used. */
+export function attachBatch<T extends object = HeapViews>(handle: BatchHandle): BatchViews<T> {
+  return new BatchViews<T>(handle)
+}
