@@ -15,6 +15,14 @@ export interface BackendCaps {
   readonly maxPacketSizeBytes: number
 }
 
+/** What every backend's factory is given besides its own options. */
+export interface BackendEnvironment {
+  /** Where to count, indexed by COUNTER of src/stats.ts; shared memory, so that the main thread reads it at any time. */
+  readonly counters: Float64Array
+  /** Backends that complete by callback call this when reap has something new. */
+  readonly wake: () => void
+}
+
 export interface CompileHints {
   /** Pacing bursts should end on an edge of the posting: no message may exceed this many UDP payload bytes. */
   readonly maxMessageBytes: number
@@ -60,8 +68,10 @@ export interface ReapResult {
 
 export interface Backend {
   readonly caps: BackendCaps
-  /** Plain counters and states for `stream.stats()`; cheap to read at any time. */
-  stats(): Record<string, number | string | boolean>
+  /** States in words for `stream.stats()`, such as which segmentation is in use and why. Cold: read when `revision` rose. */
+  states(): Record<string, string | number | boolean>
+  /** Rises whenever `states()` would answer differently. */
+  revision(): number
   register(region: TableRegion): void
   compile(table: PacketTable, hints: CompileHints): Posting
   /** Frees what compile made. Never while rows of it are posted and not reaped. */

@@ -1,0 +1,176 @@
+/**
+ * node:dgram, for macOS, Windows and anything else: one send per packet, completed by callback. Evidence: `accepted`.
+ * Runs on the event loop only. libuv queues what the kernel does not take at once, so posts are bounded to keep that queue short.
+ */
+import { createSocket, type Socket } from 'node:dgram'
+import { once } from 'node:events'
+import { ERRNO, errnoName } from '../../ffi/native-error.js'
+import { attachRegion } from '../../ffi/region.js'
+import type { PacketTable, TableRegion } from '../batch/table.js'
+import { SpeadcastError } from '../errors.js'
+import { COUNTER } from '../stats.js'
+import {
+  type Backend,
+  type BackendCaps,
+  type BackendEnvironment,
+  POST_AGAIN,
+  POST_OK,
+  type Posting,
+  type PostResult,
+  type ReapResult,
+} from './backend.js'
+import type { UdpOptions } from './udp-open.js'
+
+export type DgramOptions = Pick<UdpOptions, 'endpoints' | 'interface' | 'sourcePort' | 'ttl' | 'multicastLoop' | 'sendBufferBytes'>
+
+/** Packets handed to libuv and not called back. */
+const MAX_OUTSTANDING = 256
+
+class DgramPosting implements Posting {
+  readonly rows: number
+  readonly edge: Uint32Array
+  /** The buffers of each packet, as socket.send takes them. */
+  readonly packets: readonly Uint8Array[][]
+  constructor(readonly table: PacketTable) {
+    this.rows = table.rows
+    this.edge = Uint32Array.from({ length: table.rows }, (_, r) => r + 1)
+    const memory = table.regions.map((region) => new Uint8Array(attachRegion(region)))
+    this.packets = Array.from({ length: table.rows }, (_, r) => {
+      const buffers: Uint8Array[] = []
+      for (let s = table.segmentStart[r]!; s < table.segmentStart[r + 1]!; s++) {
+        const from = table.segmentOffset[s]!
+        buffers.push(memory[table.segmentRegion[s]!]!.subarray(from, from + table.segmentLength[s]!))
+      }
+      return buffers
+    })
+  }
+}
+
+class DgramBackend implements Backend {
+  readonly caps: BackendCaps
+  #outstanding = 0
+  #closed = false
+  readonly #out = {
+    completed: 0,
+    failures: 0,
+    failedAt: new Uint32Array(MAX_OUTSTANDING),
+    failedErrno: new Int32Array(MAX_OUTSTANDING),
+  }
+
+  constructor(
+    readonly socket: Socket,
+    readonly options: DgramOptions,
+    readonly environment: BackendEnvironment,
+  ) {
+    this.caps = { name: 'dgram', evidence: 'accepted', substreams: options.endpoints.length, maxPacketSizeBytes: 65507 }
+  }
+
+  states(): Record<string, string | number | boolean> {
+    return {
+      sourcePort: this.socket.address().port,
+      segmentation: 'off',
+      segmentationReason: 'node:dgram has no segmentation offload',
+    }
+  }
+  revision(): number {
+    return 0
+  }
+  register(_region: TableRegion): void {}
+  compile(table: PacketTable): DgramPosting {
+    return new DgramPosting(table)
+  }
+  release(_posting: Posting): void {}
+
+  /** Completions come back in the order of the sends: libuv tries a send at once only while its queue is empty. */
+  readonly #done = (error: (Error & { errno?: number }) | null): void => {
+    const out = this.#out
+    if (error) {
+      out.failedAt[out.failures] = out.completed
+      out.failedErrno[out.failures++] = Math.abs(error.errno ?? ERRNO.EIO!)
+    }
+    out.completed++
+    this.#outstanding--
+    if (!this.#closed) this.environment.wake()
+  }
+
+  post(posting: DgramPosting, first: number, end: number, out: PostResult): void {
+    const { endpoints } = this.options
+    // Reaped in between, or the failure arrays could overflow.
+    const room = MAX_OUTSTANDING - this.#outstanding - this.#out.completed
+    const n = Math.min(end - first, room)
+    for (let r = first; r < first + n; r++) {
+      const { port, address } = endpoints[posting.table.substream[r]!]!
+      this.#outstanding++
+      this.socket.send(posting.packets[r]!, port, address, this.#done)
+    }
+    this.environment.counters[COUNTER.posts]! += n
+    this.environment.counters[COUNTER.plainMessages]! += n
+    out.accepted = n
+    out.skipped = 0
+    out.kind = first + n < end ? POST_AGAIN : POST_OK
+    out.waitFor = 'writable'
+  }
+
+  reap(out: ReapResult): void {
+    const own = this.#out
+    out.completed = own.completed
+    out.failures = own.failures
+    for (let i = 0; i < own.failures; i++) {
+      out.failedAt[i] = own.failedAt[i]!
+      out.failedErrno[i] = own.failedErrno[i]!
+    }
+    own.completed = 0
+    own.failures = 0
+  }
+
+  suspicion(): number {
+    return 0
+  }
+  waitSet(): readonly { fd: number; events: number }[] {
+    return []
+  }
+  explain(errno: number, substream: number, udpBytes: number): string {
+    const { text } = this.options.endpoints[substream]!
+    const name = errnoName(errno)
+    return name === 'EMSGSIZE'
+      ? `${text}: a packet of ${udpBytes} bytes is too large for the path or the socket (EMSGSIZE)`
+      : `${text}: ${name}`
+  }
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    this.socket.close()
+  }
+}
+
+export async function openDgram(options: DgramOptions, environment: BackendEnvironment): Promise<Backend> {
+  const { endpoints } = options
+  const v6 = endpoints[0]!.family === 6
+  const socket = createSocket({
+    type: v6 ? 'udp6' : 'udp4',
+    ...(options.sendBufferBytes > 0 && { sendBufferSize: options.sendBufferBytes }),
+    // Addresses are resolved already; the default lookup would make every send asynchronous.
+    lookup: (host, _options, callback) => callback(null, host, v6 ? 6 : 4),
+  })
+  try {
+    const listening = once(socket, 'listening')
+    socket.bind({ port: options.sourcePort, ...(options.interface && { address: options.interface.address }) })
+    await listening
+    if (options.interface) socket.setMulticastInterface(v6 ? `::%${options.interface.name}` : options.interface.address)
+    if (options.ttl !== undefined) {
+      socket.setTTL(options.ttl)
+      socket.setMulticastTTL(options.ttl)
+    }
+    socket.setMulticastLoopback(options.multicastLoop)
+  } catch (cause) {
+    socket.close()
+    throw new SpeadcastError(
+      'ERR_SPEADCAST_BACKEND',
+      `cannot open a UDP socket to ${endpoints[0]!.text}: ${(cause as Error).message}`,
+      { cause },
+    )
+  }
+  // ICMP errors of unconnected sockets are not reported; anything else is about one send and reaches its callback too.
+  socket.on('error', () => {})
+  return new DgramBackend(socket, options, environment)
+}

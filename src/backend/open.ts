@@ -1,0 +1,27 @@
+/** Opens a backend from its plain description. Each file is imported when needed: dgram must work where koffi cannot be loaded. */
+
+import type { ResolvedEndpoint } from '../net/endpoint.js'
+import type { Backend, BackendEnvironment } from './backend.js'
+import type { DgramOptions } from './dgram.js'
+import type { MemoryOptions } from './memory.js'
+import type { PcapOptions } from './pcap.js'
+import type { UdpOptions } from './udp-open.js'
+
+export type BackendSpec =
+  | ({ readonly kind: 'udp' } & UdpOptions)
+  | ({ readonly kind: 'dgram' } & DgramOptions)
+  | ({ readonly kind: 'memory'; readonly substreams: number } & MemoryOptions)
+  | ({ readonly kind: 'pcap'; readonly endpoints: readonly ResolvedEndpoint[] } & PcapOptions)
+
+export async function openBackend(spec: BackendSpec, environment: BackendEnvironment): Promise<Backend> {
+  switch (spec.kind) {
+    case 'udp':
+      return (await import('./udp.js')).openUdp(spec, environment)
+    case 'dgram':
+      return (await import('./dgram.js')).openDgram(spec, environment)
+    case 'memory':
+      return (await import('./memory.js')).openMemory(spec, environment)
+    case 'pcap':
+      return (await import('./pcap.js')).openPcap(spec, environment)
+  }
+}

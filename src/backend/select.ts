@@ -1,0 +1,35 @@
+/** Which backend `auto` takes, and why not the others. */
+import { libc } from '../../ffi/libc.js'
+import { SpeadcastError } from '../errors.js'
+
+export type BackendName = 'udp' | 'dgram' | 'memory' | 'pcap'
+export type BackendChoice = BackendName | 'auto'
+
+export interface Selection {
+  readonly backend: BackendName
+  /** For a person: why this one and not a faster one. */
+  readonly reason: string
+}
+
+/** @throws ERR_SPEADCAST_BACKEND when a backend was asked for by name that cannot work here. */
+export function selectBackend(choice: BackendChoice): Selection {
+  if (choice === 'dgram' || choice === 'memory' || choice === 'pcap') return { backend: choice, reason: 'asked for' }
+  const refused = udpRefused()
+  if (choice === 'udp') {
+    if (refused)
+      throw new SpeadcastError('ERR_SPEADCAST_BACKEND', `backend 'udp' cannot work here: ${refused}; use backend 'dgram' or 'auto'`)
+    return { backend: 'udp', reason: 'asked for' }
+  }
+  if (refused) return { backend: 'dgram', reason: `udp: ${refused}` }
+  return { backend: 'udp', reason: 'sendmmsg with segmentation offload; this version has no ibverbs backend' }
+}
+
+function udpRefused(): string | undefined {
+  if (process.platform !== 'linux') return `sendmmsg(2) with UDP_SEGMENT is Linux only, this is ${process.platform}`
+  try {
+    libc()
+    return undefined
+  } catch (cause) {
+    return `koffi could not be loaded (${(cause as Error).message}); was it installed with --omit=optional?`
+  }
+}

@@ -1,0 +1,271 @@
+/**
+ * The cold half of the UDP backend: opens and configures the socket, knows each substream's path (interface, MTU, next hop), keeps
+ * unresolved neighbours from swallowing packets, watches for what makes "accepted" doubtful, and explains errors to a person.
+ */
+
+import { OPT } from '../../ffi/layout.js'
+import { LinkWatch } from '../../ffi/link-watch.js'
+import { errnoName, NativeError } from '../../ffi/native-error.js'
+import { link, qdiscDrops } from '../../ffi/netlink.js'
+import { encodeSocketAddress, probeMaxSegments, type QueuedError, UdpSocket } from '../../ffi/udp-socket.js'
+import { check, SpeadcastError } from '../errors.js'
+import type { ResolvedEndpoint } from '../net/endpoint.js'
+import type { ResolvedInterface } from '../net/interface.js'
+import { largestPacketSizeBytes, type Path, pathTo, waitForNeighbours } from '../net/route.js'
+import { Gates } from './gates.js'
+
+export interface UdpOptions {
+  /** One per substream, all of one family. */
+  readonly endpoints: readonly ResolvedEndpoint[]
+  readonly interface?: ResolvedInterface
+  readonly sourcePort: number
+  /** TTL or hop limit of unicast and multicast packets; undefined = the kernel's (64 and 1). */
+  readonly ttl?: number
+  readonly multicastLoop: boolean
+  /** Differentiated services code point, 0–63 (RFC 2474). */
+  readonly dscp?: number
+  /** 0 leaves the kernel's default. */
+  readonly sendBufferBytes: number
+  readonly packetSizeBytes: number
+  readonly allowFragmentation: boolean
+  readonly segmentation: 'auto' | 'off'
+  /** How long opening waits for unicast neighbours to answer. */
+  readonly neighbourTimeoutMs: number
+}
+
+export interface UdpPath {
+  readonly socket: UdpSocket
+  readonly family: 4 | 6
+  readonly substreams: number
+  /** sockaddr per substream; empty when the socket is connected. */
+  readonly names: readonly Uint8Array[]
+  readonly maxSegments: number
+  readonly segmentationReason: string
+  readonly gates: Gates
+  states(): Record<string, string | number | boolean>
+  suspicion(): number
+  noteError(error: QueuedError): void
+  explain(errno: number, substream: number, udpBytes: number): string
+  close(): void
+}
+
+const DROP_CHECK_MS = 10
+
+/**
+ * @throws ERR_SPEADCAST_UNREACHABLE without a route to any endpoint, ERR_SPEADCAST_PACKET_SIZE beyond an interface's MTU,
+ * ERR_SPEADCAST_BACKEND when the socket cannot be made as asked
+ */
+export async function openUdpPath(options: UdpOptions): Promise<UdpPath> {
+  const { endpoints } = options
+  const family = endpoints[0]!.family
+  const paths = endpoints.map((endpoint) => findPath(endpoint, options))
+  checkPacketSize(options, paths)
+  const gates = new Gates(paths)
+  const resolved = await waitForNeighbours(paths, options.neighbourTimeoutMs)
+  for (const [i, state] of resolved.entries()) if (state === 'failed') gates.shut(i)
+
+  let socket: UdpSocket | undefined
+  try {
+    socket = new UdpSocket(family)
+    configure(socket, options)
+    // Connected, one destination costs no route lookup per message. A gate may open later, so a dead endpoint is no reason not to.
+    const connected = endpoints.length === 1
+    if (connected) socket.connect(endpoints[0]!)
+    return new LinuxUdpPath(socket, options, paths, gates, connected)
+  } catch (cause) {
+    socket?.close()
+    if (!(cause instanceof NativeError)) throw cause
+    throw new SpeadcastError('ERR_SPEADCAST_BACKEND', `cannot open a UDP socket to ${endpoints[0]!.text}: ${cause.message}`, {
+      cause,
+    })
+  }
+}
+
+function findPath(endpoint: ResolvedEndpoint, options: UdpOptions): Path {
+  try {
+    return pathTo(endpoint, options.interface)
+  } catch (cause) {
+    if (!(cause instanceof NativeError)) throw cause
+    const via = options.interface ? ` through ${options.interface.name}` : ''
+    throw new SpeadcastError(
+      'ERR_SPEADCAST_UNREACHABLE',
+      `no route to ${endpoint.text}${via} (${cause.errnoName}); check \`ip route get ${endpoint.address}\``,
+      {
+        cause,
+      },
+    )
+  }
+}
+
+function checkPacketSize(options: UdpOptions, paths: readonly Path[]): void {
+  if (options.allowFragmentation) return
+  const overhead = options.endpoints[0]!.family === 6 ? 48 : 28
+  for (const path of paths) {
+    const most = largestPacketSizeBytes(path.mtu, options.endpoints[0]!.family)
+    check(options.packetSizeBytes <= most, 'ERR_SPEADCAST_PACKET_SIZE', () =>
+      tooLarge(options.packetSizeBytes, overhead, path.mtu, path.interfaceName),
+    )
+  }
+}
+
+function tooLarge(packetSizeBytes: number, overhead: number, mtu: number, interfaceName: string): string {
+  return (
+    `packetSizeBytes ${packetSizeBytes} + ${overhead} exceeds MTU ${mtu} of ${interfaceName}; ` +
+    `pass packetSizeBytes ≤ ${mtu - overhead}, raise the MTU, or allow fragmentation`
+  )
+}
+
+function configure(socket: UdpSocket, options: UdpOptions): void {
+  const v6 = options.endpoints[0]!.family === 6
+  socket.reportErrors(options.allowFragmentation)
+  if (options.interface) {
+    const index = new Uint8Array(4)
+    new DataView(index.buffer).setUint32(0, options.interface.index)
+    socket.setOption(v6 ? OPT.IPV6_UNICAST_IF : OPT.IP_UNICAST_IF, index)
+    if (v6) socket.setOption(OPT.IPV6_MULTICAST_IF, options.interface.index)
+    else socket.setOption(OPT.IP_MULTICAST_IF, ipMreqn(options.interface.index))
+  }
+  if (options.ttl !== undefined) {
+    socket.setOption(v6 ? OPT.IPV6_UNICAST_HOPS : OPT.IP_TTL, options.ttl)
+    socket.setOption(v6 ? OPT.IPV6_MULTICAST_HOPS : OPT.IP_MULTICAST_TTL, options.ttl)
+  }
+  socket.setOption(v6 ? OPT.IPV6_MULTICAST_LOOP : OPT.IP_MULTICAST_LOOP, options.multicastLoop ? 1 : 0)
+  if (options.dscp !== undefined) socket.setOption(v6 ? OPT.IPV6_TCLASS : OPT.IP_TOS, options.dscp << 2)
+  if (options.sendBufferBytes > 0 && socket.tryOption(OPT.SO_SNDBUFFORCE, options.sendBufferBytes) !== 0)
+    socket.setOption(OPT.SO_SNDBUF, options.sendBufferBytes)
+  const source = options.interface?.addressBytes ?? new Uint8Array(v6 ? 16 : 4)
+  const linkLocal = v6 && source[0] === 0xfe && (source[1]! & 0xc0) === 0x80
+  socket.bind({ family: v6 ? 6 : 4, bytes: source, port: options.sourcePort, scopeId: linkLocal ? options.interface!.index : 0 })
+}
+
+/** struct ip_mreqn { multiaddr, address, ifindex }, of which only the index counts here (ip(7), IP_MULTICAST_IF). */
+function ipMreqn(ifindex: number): Uint8Array {
+  const bytes = new Uint8Array(12)
+  new DataView(bytes.buffer).setInt32(8, ifindex, true)
+  return bytes
+}
+
+class LinuxUdpPath implements UdpPath {
+  readonly family: 4 | 6
+  readonly substreams: number
+  readonly names: readonly Uint8Array[]
+  readonly maxSegments: number
+  readonly segmentationReason: string
+  readonly #watch: LinkWatch
+  readonly #interfaces: readonly number[]
+  readonly #sendBufferBytes: number
+  #suspicion = 0
+  #drops: number
+  readonly #dropsAtOpen: number
+  #checkedAt = performance.now()
+
+  constructor(
+    readonly socket: UdpSocket,
+    readonly options: UdpOptions,
+    readonly paths: readonly Path[],
+    readonly gates: Gates,
+    connected: boolean,
+  ) {
+    this.family = options.endpoints[0]!.family
+    this.substreams = options.endpoints.length
+    this.names = connected ? [] : options.endpoints.map(encodeSocketAddress)
+    this.#sendBufferBytes = socket.getOption(OPT.SO_SNDBUF)
+    const probed = options.segmentation === 'off' ? 1 : probeMaxSegments()
+    this.maxSegments = Math.max(1, probed)
+    this.segmentationReason =
+      options.segmentation === 'off'
+        ? 'switched off'
+        : probed === 0
+          ? 'this kernel has no UDP_SEGMENT (Linux 4.18)'
+          : `up to ${probed} segments a message`
+    this.#interfaces = [...new Set(paths.map((path) => path.ifindex))]
+    this.#watch = new LinkWatch(this.#interfaces)
+    this.#drops = this.#countDrops()
+    this.#dropsAtOpen = this.#drops
+  }
+
+  states(): Record<string, string | number | boolean> {
+    const { options } = this
+    // The kernel reports twice what was asked for (socket(7), SO_SNDBUF).
+    const granted = this.#sendBufferBytes / 2
+    return {
+      interface: [...new Set(this.paths.map((path) => path.interfaceName))].join(','),
+      sourcePort: this.socket.localPort(),
+      sendBufferBytes: granted,
+      ...(granted < options.sendBufferBytes && {
+        sendBufferClipped: `asked for ${options.sendBufferBytes}; raise it with sysctl net.core.wmem_max=${options.sendBufferBytes}`,
+      }),
+      substreamsWithoutNeighbour: this.gates.shutCount,
+      dropsBelowSocket: this.#drops - this.#dropsAtOpen,
+    }
+  }
+
+  suspicion(): number {
+    for (let i = 0; i < this.#interfaces.length; i++) if (this.#watch.drain(this.#interfaces[i]!).carrierLost) this.#suspicion++
+    const now = performance.now()
+    if (now - this.#checkedAt > DROP_CHECK_MS) {
+      this.#checkedAt = now
+      const drops = this.#countDrops()
+      if (drops !== this.#drops) this.#suspicion++
+      this.#drops = drops
+    }
+    return this.#suspicion
+  }
+
+  #countDrops(): number {
+    let drops = 0
+    try {
+      for (const ifindex of this.#interfaces) drops += link(ifindex).txDropped + qdiscDrops(ifindex).drops
+    } catch (error) {
+      if (!(error instanceof NativeError)) throw error // the interface went away: the link watch has seen that
+    }
+    return drops
+  }
+
+  /**
+   * ECONNREFUSED says that the packet arrived where nobody listens: it was sent. Anything else says that earlier packets did not get
+   * there; EHOSTUNREACH, that the neighbour stopped answering and what was accepted for it meanwhile is lost.
+   */
+  noteError(error: QueuedError): void {
+    const name = errnoName(error.errno)
+    if (name !== 'ECONNREFUSED') this.#suspicion++
+    if (name !== 'EHOSTUNREACH') return
+    for (const [i, endpoint] of this.options.endpoints.entries())
+      if (endpoint.port === error.port && !endpoint.multicast && Buffer.compare(endpoint.bytes, error.address) === 0)
+        this.gates.shut(i)
+  }
+
+  explain(errno: number, substream: number, udpBytes: number): string {
+    const endpoint = this.options.endpoints[substream]!
+    const known = this.paths[substream]!
+    const name = errnoName(errno)
+    switch (name) {
+      case 'EMSGSIZE': {
+        const path = this.#pathNow(substream) ?? known
+        return tooLarge(udpBytes, this.family === 6 ? 48 : 28, path.mtu, path.interfaceName)
+      }
+      case 'EPERM':
+        return `${endpoint.text}: a firewall rule forbids it (EPERM); look at the output chain of \`nft list ruleset\``
+      case 'EHOSTUNREACH':
+        return `${endpoint.text}: nobody answers for its address on ${known.interfaceName} (EHOSTUNREACH); check that the host is up and the address is right`
+      case 'ENETUNREACH':
+      case 'ENETDOWN':
+        return `${endpoint.text}: no usable route (${name}); ${known.interfaceName} may be down, see \`ip route get ${endpoint.address}\``
+      default:
+        return `${endpoint.text}: ${name}`
+    }
+  }
+
+  #pathNow(substream: number): Path | undefined {
+    try {
+      return pathTo(this.options.endpoints[substream]!, this.options.interface)
+    } catch {
+      return undefined
+    }
+  }
+
+  close(): void {
+    this.#watch.close()
+    this.socket.close()
+  }
+}

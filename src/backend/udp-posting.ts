@@ -1,0 +1,106 @@
+/**
+ * Compiling a packet table for sendmmsg: which packets form one segmented message, and the prelinked vectors.
+ *
+ * A run may be one message while its packets go to one destination and have equal size (the last may be shorter): udp(7),
+ * UDP_SEGMENT. Limits found by probing (verbs-and-udp-facts.md §4): 64 or 128 segments; 65507 bytes of UDP payload over IPv4, since
+ * the whole must still look like one datagram (65508 is EMSGSIZE), 65487 over IPv6; 1024 iovecs (UIO_MAXIOV).
+ */
+import { UIO_MAXIOV } from '../../ffi/layout.js'
+import { MessageVector } from '../../ffi/message-vector.js'
+import type { PacketTable } from '../batch/table.js'
+import type { Posting } from './backend.js'
+
+export interface MessageLimits {
+  readonly maxSegments: number
+  readonly maxMessageBytes: number
+}
+
+/** 65535 − 20 − 8; and for IPv6, where the kernel counts its own 40-byte header in, 65535 − 40 − 8. */
+export const MAX_MESSAGE_BYTES = { 4: 65507, 6: 65487 } as const
+
+export class UdpPosting implements Posting {
+  readonly rows: number
+  readonly edge: Uint32Array
+  readonly messageOf: Uint32Array
+  /** First row of each message, and the number of rows as last entry. */
+  readonly firstRow: Uint32Array
+  readonly merged: MessageVector
+  #plain: MessageVector | undefined
+  /** Posts to go before segmentation is tried again for this posting; 0 = segmentation in use. */
+  plainFor = 0
+
+  constructor(
+    readonly table: PacketTable,
+    readonly names: readonly Uint8Array[],
+    limits: MessageLimits,
+  ) {
+    this.rows = table.rows
+    const ends = messageEnds(table, limits)
+    this.firstRow = Uint32Array.of(0, ...ends)
+    this.messageOf = new Uint32Array(table.rows)
+    this.edge = new Uint32Array(table.rows)
+    for (let m = 0; m < ends.length; m++) {
+      this.messageOf.fill(m, this.firstRow[m]!, ends[m]!)
+      this.edge.fill(ends[m]!, this.firstRow[m]!, ends[m]!)
+    }
+    this.merged = link(table, names, this.firstRow)
+  }
+
+  get plain(): MessageVector {
+    this.#plain ??= link(
+      this.table,
+      this.names,
+      Uint32Array.from({ length: this.rows + 1 }, (_, r) => r),
+    )
+    return this.#plain
+  }
+
+  release(): void {
+    this.merged.release()
+    this.#plain?.release()
+  }
+}
+
+function messageEnds(table: PacketTable, { maxSegments, maxMessageBytes }: MessageLimits): number[] {
+  const ends: number[] = []
+  for (let r = 0; r < table.rows; ) {
+    const segment = table.udpBytes[r]!
+    let bytes = segment
+    let iovecs = table.segmentStart[r + 1]! - table.segmentStart[r]!
+    let end = r + 1
+    while (end < table.rows && end - r < maxSegments && table.substream[end] === table.substream[r]) {
+      const next = table.udpBytes[end]!
+      iovecs += table.segmentStart[end + 1]! - table.segmentStart[end]!
+      if (next > segment || bytes + next > maxMessageBytes || iovecs > UIO_MAXIOV) break
+      bytes += next
+      end++
+      if (next < segment) break
+    }
+    ends.push(end)
+    r = end
+  }
+  return ends
+}
+
+/** Message m covers rows firstRow[m] … firstRow[m+1]−1; segments contiguous in memory become one iovec across rows too. */
+function link(table: PacketTable, names: readonly Uint8Array[], firstRow: Uint32Array): MessageVector {
+  const { segmentStart, segmentRegion, segmentOffset, segmentLength } = table
+  const messages = firstRow.length - 1
+  const vector = new MessageVector(messages, segmentStart[table.rows]!, names)
+  let iovec = 0
+  for (let m = 0; m < messages; m++) {
+    const row = firstRow[m]!
+    const end = firstRow[m + 1]!
+    const first = iovec
+    for (let s = segmentStart[row]!; s < segmentStart[end]!; ) {
+      const region = segmentRegion[s]!
+      const offset = segmentOffset[s]!
+      let length = segmentLength[s++]!
+      while (s < segmentStart[end]! && segmentRegion[s] === region && segmentOffset[s] === offset + length)
+        length += segmentLength[s++]!
+      vector.iovec(iovec++, table.regions[region]!.address, offset, length)
+    }
+    vector.message(m, table.substream[row]!, first, iovec - first, end - row > 1 ? table.udpBytes[row]! : 0)
+  }
+  return vector
+}

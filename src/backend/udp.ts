@@ -1,0 +1,283 @@
+/**
+ * UDP through sendmmsg(2) with segmentation offload. Evidence: `accepted` (the kernel took it).
+ *
+ * | state  | legal              | leaves by |
+ * |--------|--------------------|-----------|
+ * | open   | all                | close()   |
+ * | closed | close (no effect)  | never     |
+ *
+ * Errors, each seen on a real kernel (design.md, "What sent means"):
+ * EAGAIN waits for writability; ENOBUFS (visible because IP_RECVERR is on) backs off and posts again; an ICMP error of an earlier
+ * datagram (ECONNREFUSED …) is reported *instead of* sending, so the queue is drained and the same message posted again; a
+ * segmented message that fails for a reason segmentation may have is posted packet by packet, which tells whose fault it was.
+ */
+import { POLLOUT, UIO_MAXIOV } from '../../ffi/layout.js'
+import { ERRNO, errnoName } from '../../ffi/native-error.js'
+import type { QueuedError } from '../../ffi/udp-socket.js'
+import type { PacketTable, TableRegion } from '../batch/table.js'
+import { COUNTER } from '../stats.js'
+import {
+  type Backend,
+  type BackendCaps,
+  type BackendEnvironment,
+  type CompileHints,
+  POST_AGAIN,
+  POST_FATAL,
+  POST_OK,
+  POST_SKIP,
+  type PostResult,
+  type ReapResult,
+} from './backend.js'
+import { openUdpPath, type UdpOptions, type UdpPath } from './udp-open.js'
+import { MAX_MESSAGE_BYTES, UdpPosting } from './udp-posting.js'
+
+const {
+  EAGAIN,
+  ENOBUFS,
+  ENOMEM,
+  EINTR,
+  EINVAL,
+  EMSGSIZE,
+  EIO,
+  ENOPROTOOPT,
+  EOPNOTSUPP,
+  EBADF,
+  ENOTSOCK,
+  EFAULT,
+  EHOSTUNREACH,
+  ECONNREFUSED,
+} = ERRNO as Record<string, number>
+
+const ENOBUFS_PAUSE_NANOSECONDS = 50_000
+/** A message that meets more pending ICMP errors than this in a row is given up on. */
+const REPOSTS = 8
+/** Posts in plain mode before a posting whose messages were too large tries segmentation again; doubles up to the limit. */
+const PLAIN_POSTS = 64
+const PLAIN_POSTS_LIMIT = 65536
+
+export class UdpBackend implements Backend {
+  readonly caps: BackendCaps
+  readonly #path: UdpPath
+  readonly #counters: Float64Array
+  readonly #fd: number
+  readonly #noFds: readonly { fd: number; events: number }[] = []
+  readonly #writable: readonly { fd: number; events: number }[]
+  readonly #error: QueuedError = { errno: 0, origin: 0, info: 0, port: 0, address: new Uint8Array(0) }
+  #segmentation: 'on' | 'off'
+  #reason: string
+  #maxSegments: number
+  #revision = 0
+  #completed = 0
+  #reposts = 0
+  #plainPosts = PLAIN_POSTS
+  /** End of the message being resent packet by packet to find out whether segmentation was to blame; 0 = none. */
+  #probeEnd = 0
+  #probeErrno = 0
+
+  constructor(path: UdpPath, environment: BackendEnvironment) {
+    this.#path = path
+    this.#counters = environment.counters
+    this.#fd = this.#path.socket.fd
+    this.#writable = [{ fd: this.#fd, events: POLLOUT }]
+    this.#segmentation = this.#path.maxSegments > 1 ? 'on' : 'off'
+    this.#maxSegments = this.#path.maxSegments
+    this.#reason = this.#path.segmentationReason
+    this.caps = {
+      name: 'udp',
+      evidence: 'accepted',
+      substreams: path.substreams,
+      maxPacketSizeBytes: MAX_MESSAGE_BYTES[this.#path.family],
+    }
+  }
+
+  states(): Record<string, string | number | boolean> {
+    return {
+      ...this.#path.states(),
+      segmentation: this.#segmentation,
+      segmentationReason: this.#reason,
+      maxSegments: this.#maxSegments,
+    }
+  }
+
+  revision(): number {
+    return this.#revision
+  }
+
+  /** The kernel copies at send: nothing to register. */
+  register(_region: TableRegion): void {}
+
+  compile(table: PacketTable, hints: CompileHints): UdpPosting {
+    return new UdpPosting(table, this.#path.names, {
+      maxSegments: this.#segmentation === 'on' ? this.#maxSegments : 1,
+      maxMessageBytes: Math.min(hints.maxMessageBytes, MAX_MESSAGE_BYTES[this.#path.family]),
+    })
+  }
+
+  release(posting: UdpPosting): void {
+    posting.release()
+  }
+
+  /** One or a few system calls; allocates nothing unless an error is reported. */
+  post(posting: UdpPosting, first: number, end: number, out: PostResult): void {
+    out.kind = POST_OK
+    out.accepted = 0
+    out.skipped = 0
+    let row = first
+    const merging = this.#merging(posting)
+    while (row < end) {
+      const message = posting.messageOf[row]!
+      let vector = posting.merged
+      let from = message
+      let count = 0
+      const whole = merging && posting.firstRow[message] === row && row >= this.#probeEnd
+      if (whole) {
+        // Whole messages up to `end`; a message that `end` cuts is sent packet by packet.
+        const last = end === posting.rows ? posting.firstRow.length - 1 : posting.messageOf[end]!
+        count = last - message
+      }
+      const split = count === 0
+      if (split) {
+        vector = posting.plain
+        from = row
+        count = Math.min(end, merging ? posting.edge[row]! : end) - row
+      }
+      if (this.#path.gates.any)
+        count = this.#path.gates.open(posting.table.substream, split ? undefined : posting.firstRow, from, count)
+      if (count === 0) {
+        this.#skip(posting, row, split ? row + 1 : Math.min(end, posting.edge[row]!), EHOSTUNREACH!, out)
+        return
+      }
+      const sent = vector.send(this.#fd, from, count)
+      this.#counters[COUNTER.posts]! += 1
+      if (sent <= 0) {
+        if (!this.#failed(posting, row, split, end, -sent, out)) return
+        continue
+      }
+      this.#reposts = 0
+      const next = split ? row + sent : posting.firstRow[from + sent]!
+      out.accepted += next - row
+      this.#completed += next - row
+      if (split) this.#counters[COUNTER.plainMessages]! += sent
+      else this.#counters[COUNTER.segmentedMessages]! += sent
+      row = next
+      if (this.#probeEnd !== 0 && row >= this.#probeEnd) this.#blameSegmentation(posting)
+      if (count >= UIO_MAXIOV) return
+    }
+    this.#probeEnd = 0
+  }
+
+  #merging(posting: UdpPosting): boolean {
+    if (this.#segmentation === 'off') return false
+    if (posting.plainFor === 0) return true
+    posting.plainFor--
+    return posting.plainFor === 0
+  }
+
+  /** What to do about a failed call whose first message starts at `row`: true = try again at once, false = `out` says what. */
+  #failed(posting: UdpPosting, row: number, split: boolean, end: number, errno: number, out: PostResult): boolean {
+    switch (errno) {
+      case EINTR:
+        return true
+      case EAGAIN:
+        this.#counters[COUNTER.waits]! += 1
+        out.kind = POST_AGAIN
+        out.waitFor = 'writable'
+        return false
+      case ENOBUFS:
+      case ENOMEM:
+        this.#counters[COUNTER.noBuffers]! += 1
+        out.kind = POST_AGAIN
+        out.waitFor = ENOBUFS_PAUSE_NANOSECONDS
+        return false
+      case EBADF:
+      case ENOTSOCK:
+      case EFAULT:
+        out.kind = POST_FATAL
+        out.errno = errno
+        out.substream = posting.table.substream[row]!
+        return false
+      case EINVAL:
+      case EMSGSIZE:
+      case EIO:
+      case ENOPROTOOPT:
+      case EOPNOTSUPP:
+        if (!split && posting.edge[row]! - row > 1) {
+          this.#probeEnd = posting.edge[row]!
+          this.#probeErrno = errno
+          return true
+        }
+        // The packet alone fails too: segmentation was not to blame.
+        this.#probeEnd = 0
+    }
+    // ECONNREFUSED can only be an earlier datagram's; other errnos may be this one's own, and then the queue is empty.
+    if (this.#reposts < REPOSTS && (this.#drainErrors() + this.#path.socket.takeError() > 0 || errno === ECONNREFUSED)) {
+      this.#reposts++
+      this.#counters[COUNTER.reposts]! += 1
+      return true
+    }
+    this.#reposts = 0
+    this.#skip(posting, row, split ? row + 1 : Math.min(end, posting.edge[row]!), errno, out)
+    return false
+  }
+
+  #skip(posting: UdpPosting, row: number, end: number, errno: number, out: PostResult): void {
+    out.kind = POST_SKIP
+    out.errno = errno
+    out.substream = posting.table.substream[row]!
+    out.skipped = end - row
+    this.#completed += end - row
+  }
+
+  /** The message failed as one and went as packets: stop merging, as far as the errno says. */
+  #blameSegmentation(posting: UdpPosting): void {
+    this.#probeEnd = 0
+    this.#revision++
+    if (this.#probeErrno === EIO || this.#probeErrno === ENOPROTOOPT || this.#probeErrno === EOPNOTSUPP) {
+      this.#segmentation = 'off'
+      this.#reason = `${errnoName(this.#probeErrno)}: the egress device or an IPsec policy cannot segment; sending packet by packet`
+      return
+    }
+    // A matter of size: only this posting, and only for a while (the MTU or the route may change back).
+    posting.plainFor = this.#plainPosts
+    this.#plainPosts = Math.min(PLAIN_POSTS_LIMIT, this.#plainPosts * 2)
+    this.#reason = `${errnoName(this.#probeErrno)} on a message of ${posting.edge[0]} packets; tried again after ${posting.plainFor} batches`
+  }
+
+  /** Reads the error queue to its end; returns how many entries there were. */
+  #drainErrors(): number {
+    let n = 0
+    while (n < 1000 && this.#path.socket.readError(this.#error)) {
+      n++
+      this.#path.noteError(this.#error)
+    }
+    this.#counters[COUNTER.queuedErrors]! += n
+    return n
+  }
+
+  reap(out: ReapResult): void {
+    out.completed = this.#completed
+    out.failures = 0
+    this.#completed = 0
+  }
+
+  suspicion(): number {
+    return this.#path.suspicion()
+  }
+
+  waitSet(wantWrite: boolean): readonly { fd: number; events: number }[] {
+    // A pending error queue makes the socket ready whatever is asked for, so it is only waited on when it is needed.
+    return wantWrite ? this.#writable : this.#noFds
+  }
+
+  explain(errno: number, substream: number, udpBytes: number): string {
+    return this.#path.explain(errno, substream, udpBytes)
+  }
+
+  close(): void {
+    this.#path.close()
+  }
+}
+
+export async function openUdp(options: UdpOptions, environment: BackendEnvironment): Promise<UdpBackend> {
+  return new UdpBackend(await openUdpPath(options), environment)
+}
