@@ -1,0 +1,133 @@
+/**
+ * The event-loop driver: steps the engine in the caller's thread, for `thread: 'inline'`, the dgram backend, and tests with a clock
+ * of their own. Never blocks: it yields after a millisecond of steps, waits for sockets through libuv and for deadlines by timers.
+ */
+import type { LoopPoll } from '../../ffi/loop-poll.js'
+import type { Backend, BackendCaps } from '../backend/backend.js'
+import { openBackend } from '../backend/open.js'
+import type { CompiledBatch } from '../batch/compile.js'
+import { SpeadcastError } from '../errors.js'
+import type { Driver, DriverInput } from './driver.js'
+import { Engine, NEXT_AT_DEADLINE, NEXT_IDLE, NEXT_STEP_NOW, NEXT_STOPPED } from './engine.js'
+import * as R from './ring.js'
+
+const SLICE_NANOSECONDS = 1_000_000
+
+export class InlineDriver implements Driver {
+  readonly caps: BackendCaps
+  readonly #engine: Engine
+  #scheduled = false
+  #immediate: NodeJS.Immediate | undefined
+  #timer: NodeJS.Timeout | undefined
+  #poll: LoopPoll | undefined
+  #held = false
+  #closed = false
+  #pumping = false
+  readonly #stopped: Promise<void>
+  #stop!: () => void
+
+  static async open(input: DriverInput): Promise<InlineDriver> {
+    let driver: InlineDriver | undefined
+    const backend = await openBackend(input.backend, { counters: input.ring.counters, wake: () => driver?.submitted() })
+    const LoopPollClass = backend.waitSet(true).length > 0 ? (await import('../../ffi/loop-poll.js')).LoopPoll : undefined
+    driver = new InlineDriver(input, backend, LoopPollClass)
+    return driver
+  }
+
+  private constructor(
+    readonly input: DriverInput,
+    readonly backend: Backend,
+    readonly LoopPollClass: typeof LoopPoll | undefined,
+  ) {
+    this.caps = backend.caps
+    this.#engine = new Engine(backend, input.ring, input.options, input.onMessage, () => {})
+    this.#stopped = new Promise((resolve) => {
+      this.#stop = resolve
+    })
+    input.onMessage({ type: 'states', states: backend.states() })
+  }
+
+  addVariant(id: number, compiled: CompiledBatch, rates?: Float64Array): void {
+    this.#engine.addVariant(id, compiled, rates)
+  }
+
+  dropVariant(id: number): void {
+    this.#engine.dropVariant(id)
+  }
+
+  submitted(): void {
+    if (this.#scheduled || this.#closed) return
+    this.#scheduled = true
+    this.#immediate = setImmediate(this.#pump)
+  }
+
+  drainMessages(): void {}
+
+  hold(inFlight: boolean): void {
+    this.#held = inFlight
+    if (inFlight) this.#timer?.ref()
+    else this.#timer?.unref()
+  }
+
+  async stopped(): Promise<void> {
+    this.submitted()
+    await this.#stopped
+  }
+
+  readonly #pump = (): void => {
+    this.#scheduled = false
+    this.#cancelWaits()
+    if (this.#closed || this.#pumping) return
+    this.#pumping = true
+    let next = NEXT_STEP_NOW
+    try {
+      const start = performance.now() * 1e6
+      for (let now = start; next === NEXT_STEP_NOW && now - start < SLICE_NANOSECONDS; now = performance.now() * 1e6)
+        next = this.#engine.step(now)
+    } catch (cause) {
+      this.#close()
+      this.input.onDead(new SpeadcastError('ERR_SPEADCAST_WORKER', `the engine failed: ${(cause as Error).message}`, { cause }))
+      return
+    } finally {
+      this.#pumping = false
+    }
+    this.input.onSettled()
+    if (next === NEXT_STEP_NOW) this.submitted()
+    else if (next === NEXT_STOPPED) this.#close()
+    else if (next === NEXT_AT_DEADLINE) this.#waitUntil(this.#engine.deadline)
+    else if (next !== NEXT_IDLE) this.#waitForBackend()
+  }
+
+  #waitUntil(deadline: number): void {
+    const milliseconds = (deadline - performance.now() * 1e6) / 1e6
+    if (milliseconds < 1) this.submitted()
+    else {
+      this.#timer = setTimeout(this.#pump, Math.floor(milliseconds))
+      if (!this.#held) this.#timer.unref()
+    }
+  }
+
+  /** Backends without descriptors call wake themselves. */
+  #waitForBackend(): void {
+    const fds = this.backend.waitSet(true)
+    if (fds.length > 0) this.#poll = new this.LoopPollClass!(fds, this.#pump)
+  }
+
+  #cancelWaits(): void {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    this.#poll?.close()
+    this.#poll = undefined
+    if (this.#immediate) clearImmediate(this.#immediate)
+    this.#immediate = undefined
+  }
+
+  #close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    this.#cancelWaits()
+    this.backend.close()
+    Atomics.store(this.input.ring.control, R.C_CLOSED, 1)
+    this.#stop()
+  }
+}

@@ -1,0 +1,205 @@
+/**
+ * The default driver, main-thread side: an I/O thread (worker.ts) steps the engine.
+ *
+ * | state   | leaves by                                                                     |
+ * |---------|-------------------------------------------------------------------------------|
+ * | opening | 'ready' → running; 'failed' or exit → dead                                     |
+ * | running | C_STOP set and seen → stopped; worker 'error' or 'exit' → dead, every promise settles |
+ * | stopped | eventfd closed, and whatever descriptors a dead thread left open               |
+ *
+ * The main thread owns the eventfd and closes it after the thread's exit (idioms.md 9). process.exit() would wait for a thread in
+ * a native call: an exit hook sets the stop flag and writes the eventfd (idioms.md 11).
+ */
+import { MessageChannel, receiveMessageOnPort, Worker } from 'node:worker_threads'
+import { closeDescriptors, EventFd } from '../../ffi/wait.js'
+import type { BackendCaps } from '../backend/backend.js'
+import type { CompiledBatch } from '../batch/compile.js'
+import { SpeadcastError } from '../errors.js'
+import type { Driver, DriverInput } from './driver.js'
+import { type ControlMessage, fromPlainError, type Report, type WorkerInput } from './protocol.js'
+import * as R from './ring.js'
+
+type WaitAsync = (
+  array: Int32Array,
+  index: number,
+  value: number,
+) => { async: false; value: string } | { async: true; value: Promise<string> }
+const waitAsync = (Atomics as unknown as { waitAsync: WaitAsync }).waitAsync
+
+const running = new Set<WorkerDriver>()
+let exitHook = false
+
+export class WorkerDriver implements Driver {
+  caps!: BackendCaps
+  readonly #input: DriverInput
+  readonly #wake = new EventFd()
+  readonly #worker: Worker
+  readonly #port
+  readonly #exited: Promise<void>
+  #fds: readonly number[] = []
+  #held = false
+  #watching = false
+  #dead = false
+
+  static async open(input: DriverInput): Promise<WorkerDriver> {
+    const driver = new WorkerDriver(input)
+    await driver.#ready
+    return driver
+  }
+
+  readonly #ready: Promise<void>
+
+  private constructor(input: DriverInput) {
+    this.#input = input
+    const { port1, port2 } = new MessageChannel()
+    this.#port = port1
+    const workerInput: WorkerInput = {
+      memory: input.ring.memory,
+      eventFd: this.#wake.fd,
+      backend: input.backend,
+      options: input.options,
+      affinity: input.affinity,
+    }
+    this.#worker = new Worker(new URL('./worker.js', import.meta.url), {
+      name: 'speadcast I/O',
+      workerData: { ...workerInput, port: port2 },
+      transferList: [port2],
+    })
+    let opened: () => void
+    let refused: (error: SpeadcastError) => void
+    this.#ready = new Promise((resolve, reject) => {
+      opened = resolve
+      refused = reject
+    })
+    // 'message' listeners before unref, which otherwise refs again (idioms.md 12).
+    port1.on('message', (report: Report) => {
+      if (report.type === 'ready') {
+        this.caps = report.caps
+        this.#fds = report.fds
+        input.onMessage({ type: 'states', states: report.states })
+        opened()
+      } else if (report.type === 'failed') {
+        const error = fromPlainError(report.error)
+        refused(error)
+        this.#die(error)
+      } else {
+        input.onMessage(report)
+        input.onSettled()
+      }
+    })
+    let crash: unknown
+    this.#worker.on('error', (error) => {
+      crash = error
+    })
+    this.#exited = new Promise((resolve) => {
+      this.#worker.on('exit', (code) => {
+        this.drainMessages()
+        const stopped = Atomics.load(input.ring.control, R.C_CLOSED) === 1
+        const error = new SpeadcastError('ERR_SPEADCAST_WORKER', `the I/O thread ended with code ${code}`, { cause: crash })
+        refused(error)
+        input.onSettled()
+        if (!stopped) this.#die(error)
+        running.delete(this)
+        this.#wake.close()
+        if (!stopped) closeDescriptors(this.#fds)
+        port1.close()
+        resolve()
+      })
+    })
+    running.add(this)
+    if (!exitHook) {
+      exitHook = true
+      process.on('exit', () => {
+        for (const driver of running) driver.#stopNow()
+      })
+    }
+    this.#ready.then(
+      () => this.#release(),
+      () => {},
+    )
+  }
+
+  #release(): void {
+    if (this.#held) return
+    this.#worker.unref()
+    this.#port.unref()
+  }
+
+  #stopNow(): void {
+    Atomics.store(this.#input.ring.control, R.C_STOP, R.STOP_ABORT)
+    this.#wake.signal()
+  }
+
+  #die(error: SpeadcastError): void {
+    if (this.#dead) return
+    this.#dead = true
+    this.#input.onDead(error)
+  }
+
+  addVariant(id: number, compiled: CompiledBatch, rates?: Float64Array): void {
+    this.#control({ type: 'variant', id, compiled, ...(rates && { rates }) })
+  }
+
+  dropVariant(id: number): void {
+    this.#control({ type: 'drop', id })
+  }
+
+  #control(message: ControlMessage): void {
+    this.#port.postMessage(message)
+    Atomics.add(this.#input.ring.control, R.C_CONTROL, 1)
+    this.submitted()
+  }
+
+  submitted(): void {
+    if (Atomics.exchange(this.#input.ring.control, R.C_ASLEEP, 0) === 1) this.#wake.signal()
+  }
+
+  drainMessages(): void {
+    for (let item = receiveMessageOnPort(this.#port); item; item = receiveMessageOnPort(this.#port)) {
+      const report = item.message as Report
+      if (report.type === 'failed') this.#die(fromPlainError(report.error))
+      else if (report.type !== 'ready') this.#input.onMessage(report)
+    }
+  }
+
+  hold(inFlight: boolean): void {
+    if (inFlight === this.#held) return
+    this.#held = inFlight
+    if (inFlight) {
+      this.#worker.ref()
+      if (!this.#watching) this.#watch()
+    } else this.#release()
+  }
+
+  /** One outstanding waitAsync while anything is in flight; it does not keep the process alive by itself. */
+  #watch(): void {
+    const { control } = this.#input.ring
+    this.#watching = true
+    const wait = waitAsync(control, R.C_SETTLED, Atomics.load(control, R.C_SETTLED))
+    // Settlements between the stream's last look and this load are seen by the call below.
+    this.#input.onSettled()
+    if (!this.#held) {
+      this.#watching = false
+      return
+    }
+    if (!wait.async) {
+      queueMicrotask(this.#again)
+      return
+    }
+    wait.value.then(this.#again)
+  }
+
+  readonly #again = (): void => {
+    if (this.#dead) return
+    this.#watch()
+  }
+
+  async stopped(): Promise<void> {
+    this.#worker.ref()
+    this.#wake.signal()
+    // A thread that does not leave by itself sits in a native call that never returns; the process may at least go on.
+    const timer = setTimeout(() => void this.#worker.terminate(), 2000)
+    await this.#exited
+    clearTimeout(timer)
+  }
+}

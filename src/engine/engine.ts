@@ -1,0 +1,410 @@
+/**
+ * The engine: submissions in, packets out, settlements back. `step(now)` never blocks and never waits; a driver calls it and, when
+ * it says there is nothing to do, sleeps as told. The same class runs in the I/O thread, on the event loop, and in tests under a
+ * virtual clock.
+ *
+ * Order is strict: one submission is posted at a time, rows in table order, settlements in submission order.
+ * Cost per batch: a scatter (scatter.ts), one post per 1024 messages, a few shared words. Nothing is allocated unless something fails.
+ */
+import { errnoName } from '../../ffi/native-error.js'
+import { attachRegion } from '../../ffi/region.js'
+import {
+  type Backend,
+  POST_AGAIN,
+  POST_FATAL,
+  POST_OK,
+  POST_SKIP,
+  type Posting,
+  type PostResult,
+  type ReapResult,
+} from '../backend/backend.js'
+import type { CompiledBatch } from '../batch/compile.js'
+import { type CntSequence, type ScatterTable, scatterExplicit, scatterImmediate, scatterSequence } from '../batch/scatter.js'
+import { COUNTER } from '../stats.js'
+import { Limiter } from './limiter.js'
+import { FailureLog, type OutcomeMessage } from './outcome.js'
+import * as R from './ring.js'
+
+export interface EngineOptions {
+  /** UDP payload bytes per second; 0 = as fast as possible. */
+  readonly rateBytesPerSecond: number
+  readonly burstBytes: number
+  readonly burstRateRatio: number
+  /** Postings in flight (posted, not reaped) before the next is taken. */
+  readonly maxInFlight: number
+}
+
+export type EngineMessage = OutcomeMessage | { readonly type: 'states'; readonly states: Record<string, string | number | boolean> }
+
+/** What the driver should do before the next step. */
+export const NEXT_STEP_NOW = 0
+/** Nothing submitted: sleep until woken. */
+export const NEXT_IDLE = 1
+/** Sleep until `deadline` (pacing, back-off), unless woken. */
+export const NEXT_AT_DEADLINE = 2
+/** Sleep until the backend's wait set is ready. */
+export const NEXT_WHEN_WRITABLE = 3
+/** Rows are posted and not completed: sleep on the wait set (or until the backend calls wake). */
+export const NEXT_WHEN_REAPED = 4
+export const NEXT_STOPPED = 5
+
+interface Variant {
+  readonly compiled: CompiledBatch
+  readonly posting: Posting
+  readonly view: DataView
+  readonly cntColumn: Float64Array
+  readonly columns: readonly Float64Array[]
+  /** udpBytes summed: bytes of rows 0 … r−1. */
+  readonly bytesBefore: Float64Array
+  /** Nanoseconds rows 0 … r−1 take at the wanted rate; undefined when unlimited. */
+  readonly nanosecondsBefore: Float64Array | undefined
+  dropped: boolean
+}
+
+/** A submission being posted or waiting for its completions. Pooled. */
+class Flight {
+  slot = 0
+  variant: Variant | undefined
+  heaps = 0
+  rows = 0
+  posted = 0
+  completed = 0
+  /** Rows given up at post: they come back from reap as completed without a failure of their own. */
+  log: FailureLog | undefined
+  suspicion = 0
+}
+
+const BACKOFF_LIMIT_NANOSECONDS = 2_000_000
+
+export class Engine {
+  /** With NEXT_AT_DEADLINE, when to step again (the clock of step's `now`). */
+  deadline = 0
+  readonly #variants = new Map<number, Variant>()
+  readonly #sequence: CntSequence = { nextHi: 0, nextLo: 1, stepHi: 0, stepLo: 1 }
+  readonly #limiter: Limiter | undefined
+  readonly #post: PostResult = { kind: POST_OK, accepted: 0, skipped: 0, errno: 0, substream: 0, waitFor: 'writable' }
+  readonly #reap: ReapResult = { completed: 0, failures: 0, failedAt: new Uint32Array(1024), failedErrno: new Int32Array(1024) }
+  readonly #flights: Flight[] = []
+  readonly #spare: Flight[] = []
+  readonly #counters: Float64Array
+  #current: Flight | undefined
+  #taken = 0
+  #idle = true
+  #backoff = 0
+  #revision = -1
+  #fatal: { errno: number; substream: number } | undefined
+
+  constructor(
+    readonly backend: Backend,
+    readonly ring: R.Ring,
+    readonly options: EngineOptions,
+    readonly emit: (message: EngineMessage) => void,
+    /** Called once per settlement, after the shared words are written. */
+    readonly settled: () => void,
+  ) {
+    this.#counters = ring.counters
+    if (options.rateBytesPerSecond > 0) this.#limiter = new Limiter(options.burstBytes, options.burstRateRatio)
+  }
+
+  /** @param rates bytes per second per heap: −1 the stream's, 0 unlimited. */
+  addVariant(id: number, compiled: CompiledBatch, rates?: Float64Array): void {
+    const { table, scatter } = compiled
+    for (const region of table.regions) this.backend.register(region)
+    const buffer = attachRegion(scatter.region)
+    const bytesBefore = new Float64Array(table.rows + 1)
+    for (let r = 0; r < table.rows; r++) bytesBefore[r + 1] = bytesBefore[r]! + table.udpBytes[r]!
+    this.#variants.set(id, {
+      compiled,
+      posting: this.backend.compile(table, { maxMessageBytes: this.#limiter ? this.options.burstBytes : 65507 }),
+      view: new DataView(buffer),
+      cntColumn: new Float64Array(buffer, scatter.cntColumnAt, table.heaps),
+      columns: scatter.immediates.map((immediate) => new Float64Array(buffer, immediate.columnAt, table.heaps)),
+      bytesBefore,
+      nanosecondsBefore: this.#limiter ? this.#costs(table.udpBytes, table.heap, rates) : undefined,
+      dropped: false,
+    })
+  }
+
+  /** Frees a variant once nothing of it is in flight; the caller sends nothing of it any more. */
+  dropVariant(id: number): void {
+    const variant = this.#variants.get(id)
+    if (!variant) return
+    this.#variants.delete(id)
+    variant.dropped = true
+    if (this.#current?.variant !== variant && !this.#flights.some((flight) => flight.variant === variant))
+      this.backend.release(variant.posting)
+  }
+
+  step(now: number): number {
+    this.#complete(now)
+    const stop = Atomics.load(this.ring.control, R.C_STOP)
+    if (stop === R.STOP_ABORT) return this.#abort()
+    if (!this.#current) {
+      if (this.#flights.length >= this.options.maxInFlight) return NEXT_WHEN_REAPED
+      if (!this.#take(now)) {
+        if (this.#flights.length > 0) return NEXT_WHEN_REAPED
+        if (stop === R.STOP_DRAIN) return NEXT_STOPPED
+        this.#idle = true
+        return NEXT_IDLE
+      }
+    }
+    return this.#current ? this.#postSome(this.#current, now) : NEXT_STEP_NOW
+  }
+
+  /** Something was submitted that no step has taken yet. */
+  get hasSubmissions(): boolean {
+    return Atomics.load(this.ring.control, R.C_SUBMITTED) !== this.#taken
+  }
+
+  #costs(udpBytes: Uint32Array, heap: Uint32Array, rates: Float64Array | undefined): Float64Array {
+    const before = new Float64Array(udpBytes.length + 1)
+    for (let r = 0; r < udpBytes.length; r++) {
+      const own = rates ? rates[heap[r]!]! : -1
+      const rate = own < 0 ? this.options.rateBytesPerSecond : own
+      before[r + 1] = before[r]! + (rate > 0 ? (udpBytes[r]! * 1e9) / rate : 0)
+    }
+    return before
+  }
+
+  /** Takes the next submission and patches its headers; false when there is none. */
+  #take(now: number): boolean {
+    const { ring } = this
+    if (!this.hasSubmissions) return false
+    const slot = ring.slot(this.#taken)
+    this.#taken = (this.#taken + 1) | 0
+    const flight = this.#spare.pop() ?? new Flight()
+    flight.slot = slot
+    flight.posted = 0
+    flight.completed = 0
+    flight.rows = 0
+    flight.log = undefined
+    flight.variant = undefined
+    if (Atomics.compareExchange(ring.slots, slot + R.W_STATE, R.STATE_QUEUED, R.STATE_TAKEN) !== R.STATE_QUEUED) {
+      ring.slots[slot + R.W_OUTCOME] = R.OUTCOME_ABORTED
+      this.#queueSettled(flight)
+      return true
+    }
+    ring.slots[slot + R.W_OUTCOME] = R.OUTCOME_SENT
+    if (ring.slots[slot + R.W_OP] === R.OP_SET_CNT) {
+      this.#sequence.nextHi = ring.slots[slot + R.W_CNT_HI]! >>> 0
+      this.#sequence.nextLo = ring.slots[slot + R.W_CNT_LO]! >>> 0
+      this.#sequence.stepHi = ring.slots[slot + R.W_STEP_HI]! >>> 0
+      this.#sequence.stepLo = ring.slots[slot + R.W_STEP_LO]! >>> 0
+      this.#queueSettled(flight)
+      return true
+    }
+    const variant = this.#variants.get(ring.slots[slot + R.W_VARIANT]!)
+    if (!variant) throw new Error(`submission of unknown variant ${ring.slots[slot + R.W_VARIANT]}`)
+    flight.variant = variant
+    flight.heaps = ring.slots[slot + R.W_HEAPS]!
+    flight.rows = ring.slots[slot + R.W_ROWS]!
+    flight.suspicion = this.backend.suspicion()
+    ring.slots[slot + R.W_CNT_HI] = this.#sequence.nextHi
+    ring.slots[slot + R.W_CNT_LO] = this.#sequence.nextLo
+    this.#patch(variant, variant.compiled.scatter, flight.heaps, ring.slots[slot + R.W_EXPLICIT_CNTS] === 1)
+    if (this.#idle) {
+      this.#idle = false
+      this.#limiter?.wake(now)
+    }
+    this.#current = flight
+    return true
+  }
+
+  #patch(variant: Variant, scatter: ScatterTable, heaps: number, explicit: boolean): void {
+    if (explicit) scatterExplicit(variant.view, scatter, heaps, variant.cntColumn, this.#sequence)
+    else scatterSequence(variant.view, scatter, heaps, this.#sequence)
+    for (let i = 0; i < variant.columns.length; i++)
+      scatterImmediate(variant.view, scatter.immediates[i]!, heaps, variant.columns[i]!)
+  }
+
+  /** A settled submission with nothing on the wire keeps its place in the order of settlements. */
+  #queueSettled(flight: Flight): void {
+    this.#flights.push(flight)
+    this.#settleFront()
+  }
+
+  #postSome(flight: Flight, now: number): number {
+    const variant = flight.variant!
+    if (this.#fatal) return this.#failRest(flight)
+    let end = flight.rows
+    const limiter = this.#limiter
+    if (limiter) {
+      if (now < limiter.target) {
+        this.deadline = limiter.target
+        this.#counters[COUNTER.pacedNanoseconds]! += this.deadline - now
+        return NEXT_AT_DEADLINE
+      }
+      end = this.#burstEnd(variant, flight, limiter.allowanceBytes)
+    }
+    const out = this.#post
+    this.backend.post(variant.posting, flight.posted, end, out)
+    const from = flight.posted
+    flight.posted += out.accepted
+    const bytes = variant.bytesBefore[flight.posted]! - variant.bytesBefore[from]!
+    this.#counters[COUNTER.packets]! += out.accepted
+    this.#counters[COUNTER.udpBytes]! += bytes
+    if (limiter && out.accepted > 0) {
+      const cost = variant.nanosecondsBefore!
+      limiter.charge(bytes, cost[flight.posted]! - cost[from]!, now)
+    }
+    if (out.accepted > 0) this.#backoff = 0
+    switch (out.kind) {
+      case POST_AGAIN:
+        if (out.waitFor === 'writable') return this.#finishIfPosted(flight, now) ?? NEXT_WHEN_WRITABLE
+        this.#backoff = Math.min(BACKOFF_LIMIT_NANOSECONDS, this.#backoff === 0 ? out.waitFor : this.#backoff * 2)
+        this.deadline = now + this.#backoff
+        return this.#finishIfPosted(flight, now) ?? NEXT_AT_DEADLINE
+      case POST_SKIP:
+        this.#fail(flight, flight.posted, out.skipped, out.substream, out.errno)
+        flight.posted += out.skipped
+        break
+      case POST_FATAL:
+        this.#fatal = { errno: out.errno, substream: out.substream }
+        return this.#failRest(flight)
+    }
+    return this.#finishIfPosted(flight, now) ?? NEXT_STEP_NOW
+  }
+
+  /** First row such that a whole burst is posted before it, moved up to an edge of the posting. */
+  #burstEnd(variant: Variant, flight: Flight, allowance: number): number {
+    const { bytesBefore, posting } = variant
+    const limit = bytesBefore[flight.posted]! + allowance
+    let low = flight.posted + 1
+    let high = flight.rows
+    while (low < high) {
+      const middle = (low + high) >> 1
+      if (bytesBefore[middle]! >= limit) high = middle
+      else low = middle + 1
+    }
+    return Math.min(posting.edge[low - 1]!, flight.rows)
+  }
+
+  #finishIfPosted(flight: Flight, now: number): number | undefined {
+    if (flight.posted < flight.rows) return undefined
+    this.#current = undefined
+    this.#flights.push(flight)
+    this.#complete(now)
+    return NEXT_STEP_NOW
+  }
+
+  /** Distributes what the backend completed over the flights, oldest first, and settles those that are through. */
+  #complete(_now: number): void {
+    const out = this.#reap
+    this.backend.reap(out)
+    if (out.completed === 0) return
+    let rest = out.completed
+    let base = 0
+    let failure = 0
+    for (let i = 0; rest > 0; i++) {
+      const flight = this.#flights[i] ?? this.#current
+      if (!flight) throw new Error(`backend completed ${rest} rows that were never posted`)
+      const n = Math.min(rest, flight.posted - flight.completed)
+      for (; failure < out.failures && out.failedAt[failure]! < base + n; failure++) {
+        const row = flight.completed + out.failedAt[failure]! - base
+        this.#fail(flight, row, 1, flight.variant!.compiled.table.substream[row]!, out.failedErrno[failure]!)
+        this.#counters[COUNTER.packets]! -= 1
+        this.#counters[COUNTER.udpBytes]! -= flight.variant!.compiled.table.udpBytes[row]!
+      }
+      flight.completed += n
+      base += n
+      rest -= n
+      if (flight === this.#current) break
+    }
+    this.#settleFront()
+  }
+
+  #settleFront(): void {
+    while (this.#flights.length > 0 && this.#flights[0]!.completed === this.#flights[0]!.rows) this.#settle(this.#flights.shift()!)
+  }
+
+  #settle(flight: Flight): void {
+    const { slots, control } = this.ring
+    const { slot, variant } = flight
+    if (variant) {
+      this.#counters[COUNTER.batches]! += 1
+      const suspicion = this.backend.suspicion()
+      slots[slot + R.W_SUSPECT] = suspicion === flight.suspicion ? 0 : 1
+      if (flight.log) {
+        const message = flight.log.message((j) => packetsOf(variant.compiled, j), errnoName)
+        // A partial send covers the first heaps only.
+        this.emit({ ...message, heaps: message.heaps.slice(0, flight.heaps) })
+        slots[slot + R.W_OUTCOME] = R.OUTCOME_FAILED
+        const failed = message.heaps.slice(0, flight.heaps).filter((status) => status !== 'sent').length
+        this.#counters[COUNTER.heapsFailed]! += failed
+        this.#counters[COUNTER.heapsSent]! += flight.heaps - failed
+        this.#counters[COUNTER.packetsFailed]! += flight.log.packets
+      } else {
+        this.#counters[COUNTER.heapsSent]! += flight.heaps
+      }
+      if (variant.dropped && !this.#flights.some((other) => other.variant === variant)) this.backend.release(variant.posting)
+    }
+    this.#publishStates()
+    Atomics.store(slots, slot + R.W_STATE, R.STATE_SETTLED)
+    Atomics.add(control, R.C_SETTLED, 1)
+    flight.variant = undefined
+    flight.log = undefined
+    this.#spare.push(flight)
+    this.settled()
+  }
+
+  #publishStates(): void {
+    const revision = this.backend.revision()
+    if (revision === this.#revision) return
+    this.#revision = revision
+    this.emit({ type: 'states', states: this.backend.states() })
+  }
+
+  #fail(flight: Flight, first: number, count: number, substream: number, errno: number): void {
+    const { table } = flight.variant!.compiled
+    flight.log ??= new FailureLog(table.heaps)
+    for (let r = first; r < first + count; r++)
+      flight.log.fail(table.heap[r]!, substream, errno, () => this.backend.explain(errno, substream, table.udpBytes[r]!))
+  }
+
+  /** Fatal: what was not posted fails with the backend's error; everything later does too. */
+  #failRest(flight: Flight): number {
+    const { errno, substream } = this.#fatal!
+    this.#fail(flight, flight.posted, flight.rows - flight.posted, substream, errno)
+    return this.#forget(flight)
+  }
+
+  /** Rows that never reached the backend count as completed; the flight settles when its posted ones do. */
+  #forget(flight: Flight): number {
+    const unposted = flight.rows - flight.posted
+    flight.rows = flight.posted
+    this.#current = undefined
+    this.#flights.push(flight)
+    this.#settleFront()
+    return unposted >= 0 ? NEXT_STEP_NOW : NEXT_IDLE
+  }
+
+  #abort(): number {
+    const flight = this.#current
+    if (flight) {
+      const { table } = flight.variant!.compiled
+      flight.log ??= new FailureLog(table.heaps)
+      for (let r = flight.posted; r < flight.rows; r++) flight.log.flush(table.heap[r]!)
+      this.#forget(flight)
+    }
+    while (this.hasSubmissions) {
+      const slot = this.ring.slot(this.#taken)
+      Atomics.compareExchange(this.ring.slots, slot + R.W_STATE, R.STATE_QUEUED, R.STATE_ABORTED)
+      this.#take(0)
+    }
+    // Rows that an asynchronous backend still holds cannot be waited for.
+    while (this.#flights.length > 0) {
+      const pending = this.#flights.shift()!
+      if (pending.variant && pending.completed < pending.rows) {
+        const { table } = pending.variant.compiled
+        pending.log ??= new FailureLog(table.heaps)
+        for (let r = pending.completed; r < pending.rows; r++) pending.log.lose(table.heap[r]!)
+      }
+      this.#settle(pending)
+    }
+    return NEXT_STOPPED
+  }
+}
+
+function packetsOf(compiled: CompiledBatch, heap: number): number {
+  return compiled.rowsOfHeaps[heap + 1]! - compiled.rowsOfHeaps[heap]!
+}

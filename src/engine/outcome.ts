@@ -1,0 +1,64 @@
+/** What happened to each heap of a batch ("What sent means" in design.md). Built only when something went wrong. */
+export type HeapStatus = 'sent' | 'partial' | 'failed' | 'flushed' | 'unknown'
+
+export interface SubstreamCause {
+  readonly substream: number
+  readonly errno: number
+  readonly errnoName: string
+  /** Packets of this batch lost to this cause. */
+  readonly packets: number
+  readonly message: string
+}
+
+/** Plain data: crosses from the I/O thread by structured clone, ahead of the settlement it explains. */
+export interface OutcomeMessage {
+  readonly type: 'outcome'
+  readonly heaps: HeapStatus[]
+  readonly causes: SubstreamCause[]
+}
+
+/** Failed packets of one batch, counted per heap. Allocated at a batch's first failure. */
+export class FailureLog {
+  readonly #failed: Uint32Array
+  readonly #flushed: Uint32Array
+  readonly #lost: Uint32Array
+  readonly #causes = new Map<string, { substream: number; errno: number; packets: number; message: string }>()
+  packets = 0
+  constructor(heaps: number) {
+    this.#failed = new Uint32Array(heaps)
+    this.#flushed = new Uint32Array(heaps)
+    this.#lost = new Uint32Array(heaps)
+  }
+  fail(heap: number, substream: number, errno: number, explain: () => string): void {
+    this.#failed[heap]!++
+    this.packets++
+    const key = `${substream} ${errno}`
+    const cause = this.#causes.get(key)
+    if (cause) cause.packets++
+    else this.#causes.set(key, { substream, errno, packets: 1, message: explain() })
+  }
+  flush(heap: number): void {
+    this.#flushed[heap]!++
+    this.packets++
+  }
+  /** Posted, and its completion will never be seen. */
+  lose(heap: number): void {
+    this.#lost[heap]!++
+    this.packets++
+  }
+  message(packetsOfHeap: (heap: number) => number, errnoName: (errno: number) => string): OutcomeMessage {
+    const heaps = Array.from(this.#failed, (failed, j): HeapStatus => {
+      const flushed = this.#flushed[j]!
+      const packets = packetsOfHeap(j)
+      if (this.#lost[j]! > 0) return 'unknown'
+      if (failed + flushed === 0) return 'sent'
+      if (flushed === packets) return 'flushed'
+      return failed + flushed === packets ? 'failed' : 'partial'
+    })
+    return {
+      type: 'outcome',
+      heaps,
+      causes: [...this.#causes.values()].map((cause) => ({ ...cause, errnoName: errnoName(cause.errno) })),
+    }
+  }
+}

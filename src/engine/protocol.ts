@@ -1,0 +1,67 @@
+/** What the two threads tell each other besides the ring: control messages one way, reports the other. Plain data only. */
+import type { BackendCaps } from '../backend/backend.js'
+import type { BackendSpec } from '../backend/open.js'
+import type { CompiledBatch } from '../batch/compile.js'
+import { type ErrorCode, SpeadcastError } from '../errors.js'
+import type { EngineMessage, EngineOptions } from './engine.js'
+
+export type ControlMessage =
+  | { readonly type: 'variant'; readonly id: number; readonly compiled: CompiledBatch; readonly rates?: Float64Array }
+  | { readonly type: 'drop'; readonly id: number }
+
+export interface WorkerInput {
+  readonly memory: SharedArrayBuffer
+  readonly eventFd: number
+  readonly backend: BackendSpec
+  readonly options: EngineOptions
+  /** CPUs the I/O thread may run on; empty = leave as inherited. */
+  readonly affinity: readonly number[]
+}
+
+export interface PlainError {
+  readonly code: ErrorCode
+  readonly message: string
+  readonly cause?: {
+    readonly name: string
+    readonly message: string
+    readonly call?: string
+    readonly errno?: number
+    readonly errnoName?: string
+  }
+}
+
+export type Report =
+  | {
+      readonly type: 'ready'
+      readonly caps: BackendCaps
+      readonly states: Record<string, string | number | boolean>
+      readonly fds: readonly number[]
+    }
+  | { readonly type: 'failed'; readonly error: PlainError }
+  | EngineMessage
+
+type ErrorWithErrno = Error & { readonly call?: string; readonly errno?: number; readonly errnoName?: string }
+
+/** Errors lose their class in a structured clone; these two carry what matters across. */
+export function toPlainError(error: unknown): PlainError {
+  const known = error instanceof SpeadcastError
+  const cause = (known ? error.cause : error) as ErrorWithErrno | undefined
+  return {
+    code: known ? error.code : 'ERR_SPEADCAST_WORKER',
+    message: (error as Error).message,
+    ...(cause && {
+      cause: {
+        name: cause.name,
+        message: cause.message,
+        ...(cause.call !== undefined && { call: cause.call }),
+        ...(cause.errno !== undefined && { errno: cause.errno }),
+        ...(cause.errnoName !== undefined && { errnoName: cause.errnoName }),
+      },
+    }),
+  }
+}
+
+export function fromPlainError(plain: PlainError): SpeadcastError {
+  const cause = plain.cause && Object.assign(new Error(plain.cause.message), plain.cause)
+  return new SpeadcastError(plain.code, plain.message, cause && { cause })
+}

@@ -1,0 +1,107 @@
+/**
+ * The I/O thread: opens the backend, steps the engine, sleeps in one bounded wait.
+ *
+ * Every wait ends within 50 ms, because process.exit() waits for a thread that is inside a native call (idioms.md 11), and earlier
+ * through the eventfd. Messages to a thread that never returns to its event loop do not arrive by themselves: the port is
+ * drained synchronously whenever the ring's control count has moved.
+ */
+import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads'
+import { setAffinity } from '../../ffi/affinity.js'
+import { EventFd, PollSet, sharpenTimers } from '../../ffi/wait.js'
+import { openBackend } from '../backend/open.js'
+import { Engine, NEXT_AT_DEADLINE, NEXT_IDLE, NEXT_STEP_NOW, NEXT_STOPPED, NEXT_WHEN_REAPED, NEXT_WHEN_WRITABLE } from './engine.js'
+import { type ControlMessage, type Report, toPlainError, type WorkerInput } from './protocol.js'
+import * as R from './ring.js'
+
+const BOUND_NANOSECONDS = 50e6
+/** Waking from a sleep costs more than this; shorter waits spin. */
+const SPIN_NANOSECONDS = 50_000
+
+const input = workerData as WorkerInput & { port: MessagePort }
+const { port } = input
+const ring = new R.Ring(input.memory)
+const now = (): number => performance.now() * 1e6
+
+async function run(): Promise<void> {
+  const report = (message: Report): void => port.postMessage(message)
+  const wake = new EventFd(input.eventFd)
+  if (input.affinity.length > 0) setAffinity(input.affinity)
+  sharpenTimers()
+  const backend = await openBackend(input.backend, { counters: ring.counters, wake: () => {} })
+  report({ type: 'ready', caps: backend.caps, states: backend.states(), fds: backend.waitSet(true).map(({ fd }) => fd) })
+  const engine = new Engine(backend, ring, input.options, report, () => Atomics.notify(ring.control, R.C_SETTLED))
+  const poll = new PollSet(16)
+  let control = 0
+
+  const drainControl = (): void => {
+    const posted = Atomics.load(ring.control, R.C_CONTROL)
+    while (control !== posted) {
+      const message = receiveMessageOnPort(port)?.message as ControlMessage | undefined
+      if (!message) throw new Error('a control message was announced and did not arrive')
+      control = (control + 1) | 0
+      if (message.type === 'variant') engine.addVariant(message.id, message.compiled, message.rates)
+      else engine.dropVariant(message.id)
+    }
+  }
+
+  /** Nothing was submitted, stopped or announced since the engine last looked. */
+  const quiet = (): boolean =>
+    Atomics.load(ring.control, R.C_STOP) === stopSeen &&
+    Atomics.load(ring.control, R.C_CONTROL) === control &&
+    !engine.hasSubmissions
+  let stopSeen = 0
+
+  const sleep = (nanoseconds: number, wantWrite: boolean, wakeOnSubmit: boolean): void => {
+    poll.reset()
+    poll.add(wake.fd)
+    for (const { fd, events } of backend.waitSet(wantWrite)) poll.add(fd, events)
+    Atomics.store(ring.control, R.C_ASLEEP, 1)
+    if (!wakeOnSubmit || quiet()) poll.wait(Math.min(nanoseconds, BOUND_NANOSECONDS))
+    Atomics.store(ring.control, R.C_ASLEEP, 0)
+    if (poll.revents(0) !== 0) wake.clear()
+  }
+
+  const spin = (until: number, wakeOnSubmit: boolean): boolean => {
+    while (now() < until) if (wakeOnSubmit && !quiet()) return true
+    return false
+  }
+
+  let overshoot = 20_000
+  try {
+    for (;;) {
+      drainControl()
+      stopSeen = Atomics.load(ring.control, R.C_STOP)
+      const next = engine.step(now())
+      if (next === NEXT_STEP_NOW) continue
+      if (next === NEXT_STOPPED) break
+      if (next === NEXT_IDLE) {
+        if (!spin(now() + SPIN_NANOSECONDS, true)) sleep(BOUND_NANOSECONDS, false, true)
+      } else if (next === NEXT_AT_DEADLINE) {
+        const left = engine.deadline - now()
+        if (left > SPIN_NANOSECONDS + overshoot) {
+          const target = now() + left - overshoot
+          sleep(left - overshoot, false, false)
+          const late = now() - target
+          if (late > 0 && left < BOUND_NANOSECONDS) overshoot += (Math.min(late, 200_000) - overshoot) / 8
+        } else {
+          spin(engine.deadline, false)
+        }
+      } else if (next === NEXT_WHEN_WRITABLE || next === NEXT_WHEN_REAPED) {
+        sleep(BOUND_NANOSECONDS, next === NEXT_WHEN_WRITABLE, next === NEXT_WHEN_REAPED)
+      }
+    }
+  } finally {
+    backend.close()
+    Atomics.store(ring.control, R.C_CLOSED, 1)
+    Atomics.notify(ring.control, R.C_SETTLED)
+  }
+}
+
+run().then(
+  () => port.close(),
+  (error: unknown) => {
+    port.postMessage({ type: 'failed', error: toPlainError(error) } satisfies Report)
+    Atomics.notify(ring.control, R.C_SETTLED)
+    port.close()
+  },
+)
