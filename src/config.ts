@@ -1,0 +1,207 @@
+/** The options of openStream, checked once at the edge: unknown keys, wrong types and contradictions never get past here. */
+import * as v from 'valibot'
+import { SpeadcastError } from './errors.js'
+import type { Split } from './spead/index.js'
+
+export const DEFAULTS = {
+  /** UDP payload that fits a 1500-byte MTU over IPv4, as spead2's default. */
+  packetSizeBytes: 1472,
+  burstBytes: 65536,
+  burstRateRatio: 1.05,
+  sendBufferBytes: 1 << 20,
+  neighbourTimeoutMs: 1000,
+} as const
+
+const whole = (low: number, high: number, unit: string) =>
+  v.pipe(
+    v.number(`must be a whole number of ${unit} from ${low} to ${high}`),
+    v.check((n) => Number.isInteger(n) && n >= low && n <= high, `must be a whole number of ${unit} from ${low} to ${high}`),
+  )
+
+const exactSplit = v.strictObject({
+  payloadBytes: whole(0, 65507, 'bytes'),
+  pointers: v.array(
+    v.union([
+      v.picklist(['heap-cnt', 'heap-length', 'payload-offset', 'payload-length', 'padding']),
+      v.strictObject({ item: whole(0, 2 ** 53 - 1, 'item id'), addressAsImmediate: v.exactOptional(v.boolean()) }),
+    ]),
+  ),
+  repeat: v.exactOptional(v.boolean()),
+})
+
+const schema = v.strictObject({
+  to: v.pipe(
+    v.union([v.string(), v.array(v.string())], "must be an endpoint 'HOST:PORT' or a list of them"),
+    v.transform((to) => (typeof to === 'string' ? [to] : to)),
+  ),
+  interface: v.optional(v.string('must be an interface name or address')),
+  backend: v.optional(
+    v.picklist(['auto', 'udp', 'dgram', 'memory', 'pcap'], "must be 'auto', 'udp', 'dgram', 'memory' or 'pcap'"),
+    'auto',
+  ),
+  thread: v.optional(v.picklist(['worker', 'inline'], "must be 'worker' or 'inline'")),
+  affinity: v.optional(v.array(whole(0, 1023, 'CPU number')), []),
+  flavour: v.optional(v.strictObject({ heapAddressBits: v.optional(v.number(), 48), bugCompat: v.optional(v.number(), 0) }), {
+    heapAddressBits: 48,
+    bugCompat: 0,
+  }),
+  packetSizeBytes: v.optional(whole(1, 65507, 'bytes'), DEFAULTS.packetSizeBytes),
+  split: v.optional(
+    v.union([v.picklist(['even', 'greedy']), exactSplit], "must be 'even', 'greedy' or { payloadBytes, pointers, repeat }"),
+    'even',
+  ),
+  repeatPointers: v.optional(v.boolean(), false),
+  firstCnt: v.optional(v.union([v.number(), v.bigint()]), 1),
+  cntStep: v.optional(v.union([v.number(), v.bigint()]), 1),
+  descriptors: v.optional(
+    v.union(
+      [
+        v.picklist(['first', 'in-band', 'none']),
+        v.strictObject({ everySeconds: v.pipe(v.number(), v.minValue(0.001, 'must be at least 0.001')) }),
+      ],
+      "must be 'first', 'in-band', 'none' or { everySeconds }",
+    ),
+    'first',
+  ),
+  rate: v.optional(
+    v.union([v.number(), v.string()], "must be bytes per second, or a string with a unit such as '40Gbps' or '5GB/s'"),
+    0,
+  ),
+  burstBytes: v.optional(whole(1, 2 ** 31, 'bytes'), DEFAULTS.burstBytes),
+  burstRateRatio: v.optional(
+    v.pipe(
+      v.number(),
+      v.check((ratio) => ratio >= 1 && Number.isFinite(ratio), 'must be at least 1'),
+    ),
+    DEFAULTS.burstRateRatio,
+  ),
+  ttl: v.optional(whole(0, 255, 'hops')),
+  multicastLoop: v.optional(v.boolean(), true),
+  dscp: v.optional(whole(0, 63, 'DSCP value')),
+  sourcePort: v.optional(whole(0, 65535, 'port'), 0),
+  sendBufferBytes: v.optional(whole(0, 2 ** 30, 'bytes'), DEFAULTS.sendBufferBytes),
+  allowFragmentation: v.optional(v.boolean(), false),
+  segmentation: v.optional(v.picklist(['auto', 'off'], "must be 'auto' or 'off'"), 'auto'),
+  neighbourTimeoutMs: v.optional(whole(0, 60_000, 'milliseconds'), DEFAULTS.neighbourTimeoutMs),
+  pcapPath: v.optional(v.string('must be a file path')),
+  memory: v.optional(v.custom<Record<string, unknown>>((input) => typeof input === 'object' && input !== null)),
+  debug: v.optional(v.boolean(), false),
+})
+
+/** What openStream takes. Everything but `to` has a default. */
+export interface StreamOptions {
+  /** Endpoints, one substream each: 'HOST:PORT', '[::1]:7148', '239.10.10.0+15:7148' (sixteen), or a list of such. */
+  to: string | readonly string[]
+  /** Interface to send through, by name or by one of its addresses. Default: the route decides. */
+  interface?: string
+  /** Default 'auto': udp on Linux, dgram elsewhere; `stream.reason` says why. */
+  backend?: 'auto' | 'udp' | 'dgram' | 'memory' | 'pcap'
+  /** Who sends: an I/O thread (default for udp) or the caller's event loop (default for the others). */
+  thread?: 'worker' | 'inline'
+  /** CPUs for the I/O thread. Default: any. */
+  affinity?: readonly number[]
+  /** Default SPEAD-64-48 without bug compatibility. Heaps sent with sendHeap bring their own. */
+  flavour?: { heapAddressBits?: number; bugCompat?: number }
+  /** Largest UDP payload of a packet, SPEAD header and item pointers included. Default 1472, which fits a 1500-byte MTU over IPv4. */
+  packetSizeBytes?: number
+  /** How heaps are cut into packets: 'even' (default) makes all packets of a heap one size, 'greedy' cuts as spead2 does, or an exact layout. */
+  split?: Split
+  /** Every packet carries all item pointers of its heap. Default false. */
+  repeatPointers?: boolean
+  /** The heap cnt sequence: first value (default 1) and step (default 1), wrapping at the flavour's width. */
+  firstCnt?: number | bigint
+  cntStep?: number | bigint
+  /**
+   * How descriptors travel: as heaps of their own before the first batch of an item group ('first', default) and again every so
+   * often ({ everySeconds }), in the first heap of each substream of the first batch ('in-band'), or not at all ('none').
+   */
+  descriptors?: 'first' | 'in-band' | 'none' | { everySeconds: number }
+  /** UDP payload bytes per second, or text with a unit ('40Gbps', '5GB/s'). Default 0: as fast as possible. */
+  rate?: number | string
+  /** Bytes sent back to back before the limiter looks at the clock. Default 65536. */
+  burstBytes?: number
+  /** How much faster than `rate` the sender may go to catch up after a delay. Default 1.05. */
+  burstRateRatio?: number
+  /** TTL or hop limit. Default: the system's, 1 for multicast. */
+  ttl?: number
+  /** Deliver multicast packets to receivers on this host too. Default true. */
+  multicastLoop?: boolean
+  /** Differentiated services code point (RFC 2474), 0–63. */
+  dscp?: number
+  /** UDP source port. Default 0: any. */
+  sourcePort?: number
+  /** Socket send buffer asked for. Default 1 MiB; 0 leaves the system's. `stream.stats()` tells what was granted. */
+  sendBufferBytes?: number
+  /** Let IP fragment packets beyond the MTU instead of refusing them. Default false. */
+  allowFragmentation?: boolean
+  /** UDP segmentation offload. Default 'auto'. */
+  segmentation?: 'auto' | 'off'
+  /** How long opening waits for unicast neighbours to answer ARP or neighbour discovery. Default 1000. */
+  neighbourTimeoutMs?: number
+  /** Of backend 'pcap': the file to write, nanosecond pcap with Ethernet frames. */
+  pcapPath?: string
+  /** Of backend 'memory': see MemoryOptions. */
+  memory?: object
+  /** Detect writing to a batch in flight, by checksums; costs a pass over the data at send and at settlement. Default false. */
+  debug?: boolean
+}
+
+export type StreamConfig = v.InferOutput<typeof schema> & { readonly rateBytesPerSecond: number }
+
+/** @throws ERR_SPEADCAST_CONFIG naming every offending option, its value and what is allowed. */
+export function parseStreamConfig(input: unknown): StreamConfig {
+  const result = v.safeParse(schema, input)
+  if (!result.success) throw new SpeadcastError('ERR_SPEADCAST_CONFIG', describeIssues(result.issues))
+  const config = result.output
+  const contradict = (message: string): never => {
+    throw new SpeadcastError('ERR_SPEADCAST_CONFIG', message)
+  }
+  if (config.backend === 'pcap' && config.pcapPath === undefined) contradict("backend 'pcap' needs pcapPath, the file to write")
+  if (config.pcapPath !== undefined && config.backend !== 'pcap')
+    contradict(`pcapPath is only for backend 'pcap', not '${config.backend}'`)
+  if (config.memory !== undefined && config.backend !== 'memory')
+    contradict(`memory is only for backend 'memory', not '${config.backend}'`)
+  if (config.backend === 'dgram' && config.thread === 'worker')
+    contradict("backend 'dgram' runs on the event loop; leave thread out or use 'inline'")
+  return { ...config, rateBytesPerSecond: parseRate(config.rate) }
+}
+
+function describeIssues(issues: readonly v.BaseIssue<unknown>[]): string {
+  return issues
+    .map((issue) => {
+      const path = v.getDotPath(issue) ?? ''
+      if (issue.type === 'strict_object' && issue.expected === 'never') {
+        return `unknown option '${path}'; known ones: ${Object.keys(schema.entries).join(', ')}`
+      }
+      if (issue.received === 'undefined') return `option '${path}' is missing`
+      return `option '${path}' is ${issue.received}; ${issue.message}`
+    })
+    .join('; ')
+}
+
+const UNITS: Readonly<Record<string, number>> = {
+  bps: 1 / 8, kbps: 1e3 / 8, Mbps: 1e6 / 8, Gbps: 1e9 / 8, Tbps: 1e12 / 8,
+  'B/s': 1, 'kB/s': 1e3, 'MB/s': 1e6, 'GB/s': 1e9, 'KiB/s': 1024, 'MiB/s': 2 ** 20, 'GiB/s': 2 ** 30,
+} // biome-ignore format: a table
+
+/**
+ * A rate in bytes per second of UDP payload: a number, or text with a unit ('40Gbps', '5GB/s', '100 MiB/s'). 0 = as fast as possible.
+ * @throws ERR_SPEADCAST_CONFIG
+ */
+export function parseRate(rate: number | string): number {
+  if (typeof rate === 'number') {
+    if (rate >= 0 && Number.isFinite(rate)) return rate
+    throw new SpeadcastError(
+      'ERR_SPEADCAST_CONFIG',
+      `rate is ${rate}; it must be a number of bytes per second, 0 for as fast as possible`,
+    )
+  }
+  const match = /^\s*(\d+(?:\.\d+)?(?:e\d+)?)\s*([A-Za-z/]*)\s*$/.exec(rate)
+  if (match && Number(match[1]) === 0) return 0
+  const unit = match && UNITS[match[2]!]
+  if (unit) return Number(match[1]) * unit
+  throw new SpeadcastError(
+    'ERR_SPEADCAST_CONFIG',
+    `rate '${rate}' has no known unit; write it as 10Gbps or 1.25GB/s (units: ${Object.keys(UNITS).join(', ')})`,
+  )
+}

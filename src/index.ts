@@ -1,0 +1,39 @@
+export { Region } from '../ffi/region.js'
+export type { MemoryOptions, MemoryPacket } from './backend/memory.js'
+export type { ExternalMemory } from './batch/batch.js'
+export type { GroupMode } from './batch/compile.js'
+export type { HeapReference } from './batch/heaps.js'
+export {
+  attachBatch,
+  type BatchHandle,
+  type BatchViews,
+  type HeapViews,
+  type ImmediateColumn,
+  type NumericView,
+} from './batch/views.js'
+export { DEFAULTS, parseRate, type StreamOptions } from './config.js'
+export type { HeapStatus, SubstreamCause } from './engine/outcome.js'
+export { ERROR_CODES, type ErrorCode, SpeadcastError } from './errors.js'
+export { openStream } from './open-stream.js'
+export { type BatchOutcome, type BatchResult, SendError } from './result.js'
+export type { SendPromise } from './send-promise.js'
+export {
+  BUG_COMPAT,
+  DEFAULT_FLAVOUR,
+  Descriptor,
+  type ExactPointer,
+  type ExactSplit,
+  type Flavour,
+  Heap,
+  Item,
+  ItemGroup,
+  type ItemInit,
+  type ItemOptions,
+  type ItemSource,
+  type ItemValue,
+  makeFlavour,
+  packetsOf,
+  type Split,
+} from './spead/index.js'
+export type { CloseOptions, CloseReport, SendOptions, Stream, StreamStats } from './stream.js'
+export type { Batch, BatchOptions } from './stream-batch.js'

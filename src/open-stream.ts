@@ -1,0 +1,124 @@
+import type { MemoryPacket } from './backend/memory.js'
+import type { BackendSpec } from './backend/open.js'
+import { selectBackend } from './backend/select.js'
+import { parseStreamConfig, type StreamConfig, type StreamOptions } from './config.js'
+import type { Driver, DriverInput } from './engine/driver.js'
+import { Ring } from './engine/ring.js'
+import { check } from './errors.js'
+import { parseEndpoints, type ResolvedEndpoint, resolveEndpoints } from './net/endpoint.js'
+import { type ResolvedInterface, resolveInterface } from './net/interface.js'
+import { makeFlavour } from './spead/index.js'
+import { splitHeapCnt } from './spead/pointer.js'
+import { Stream } from './stream.js'
+import { Submissions } from './submissions.js'
+
+/** Postings that an asynchronous backend may have in flight. */
+const MAX_IN_FLIGHT = 8
+/** SPEAD header, four pointers, one item pointer and eight bytes: spead2's smallest packet too. */
+const SMALLEST_PACKET_BYTES = 56
+
+/**
+ * Opens a stream: resolves endpoints, chooses a backend, starts the sending side.
+ * @throws (rejects) ERR_SPEADCAST_CONFIG, _ENDPOINT, _RESOLVE, _INTERFACE, _PACKET_SIZE, _BACKEND, _UNREACHABLE; the message says
+ *   what to change
+ */
+export async function openStream(options: StreamOptions): Promise<Stream> {
+  const config = parseStreamConfig(options)
+  const flavour = makeFlavour(config.flavour)
+  splitHeapCnt(flavour, config.firstCnt)
+  check(
+    config.packetSizeBytes >= SMALLEST_PACKET_BYTES || typeof config.split === 'object',
+    'ERR_SPEADCAST_PACKET_SIZE',
+    () => `packetSizeBytes ${config.packetSizeBytes} is too small for SPEAD headers; pass at least ${SMALLEST_PACKET_BYTES}`,
+  )
+  const endpoints = await resolveEndpoints(parseEndpoints(config.to))
+  const iface = config.interface === undefined ? undefined : resolveInterface(config.interface, endpoints[0]!.family)
+  const { backend, reason } = selectBackend(config.backend)
+  const thread = config.thread ?? (backend === 'udp' ? 'worker' : 'inline')
+  check(
+    !(backend === 'memory' && thread === 'worker'),
+    'ERR_SPEADCAST_CONFIG',
+    () => "backend 'memory' keeps its packets in this thread; leave thread out or use 'inline'",
+  )
+  const ring = new Ring()
+  // Settlements may arrive while the driver is still opening: they find `stream` undefined and wait for the next look.
+  let stream: Stream | undefined
+  let states: Record<string, string | number | boolean> = {}
+  const submissions = new Submissions(ring, (pending, error) => stream?.noteFailure(pending, error))
+  const input: DriverInput = {
+    ring,
+    backend: backendSpec(backend, config, endpoints, iface),
+    options: {
+      rateBytesPerSecond: config.rateBytesPerSecond,
+      burstBytes: config.burstBytes,
+      burstRateRatio: config.burstRateRatio,
+      maxInFlight: MAX_IN_FLIGHT,
+    },
+    affinity: config.affinity,
+    onSettled: () => submissions.harvest(),
+    onMessage: (message) => {
+      if (message.type === 'outcome') submissions.outcome(message)
+      else {
+        states = message.states
+        stream?.setStates(states)
+      }
+    },
+    onDead: (error) => submissions.die(error),
+  }
+  const { driver, packets } = await openDriver(thread, input)
+  submissions.driver = driver
+  stream = new Stream({ config, endpoints, ring, submissions, driver, reason, packets })
+  stream.setStates(states)
+  if (config.firstCnt !== 1 || config.cntStep !== 1) stream.setCntSequence(config.firstCnt, config.cntStep)
+  return stream
+}
+
+async function openDriver(thread: 'worker' | 'inline', input: DriverInput): Promise<{ driver: Driver; packets: MemoryPacket[] }> {
+  if (thread === 'worker')
+    return { driver: await (await import('./engine/driver-worker.js')).WorkerDriver.open(input), packets: [] }
+  const driver = await (await import('./engine/driver-inline.js')).InlineDriver.open(input)
+  const { packets = [] } = driver.backend as { packets?: MemoryPacket[] }
+  return { driver, packets }
+}
+
+function backendSpec(
+  backend: 'udp' | 'dgram' | 'memory' | 'pcap',
+  config: StreamConfig,
+  endpoints: readonly ResolvedEndpoint[],
+  iface: ResolvedInterface | undefined,
+): BackendSpec {
+  const { sourcePort, multicastLoop, sendBufferBytes, ttl, dscp } = config
+  const common = {
+    endpoints,
+    ...(iface && { interface: iface }),
+    sourcePort,
+    multicastLoop,
+    sendBufferBytes,
+    ...(ttl !== undefined && { ttl }),
+  }
+  switch (backend) {
+    case 'udp':
+      return {
+        kind: 'udp',
+        ...common,
+        ...(dscp !== undefined && { dscp }),
+        packetSizeBytes: config.packetSizeBytes,
+        allowFragmentation: config.allowFragmentation,
+        segmentation: config.segmentation,
+        neighbourTimeoutMs: config.neighbourTimeoutMs,
+      }
+    case 'dgram':
+      return { kind: 'dgram', ...common }
+    case 'memory':
+      return { kind: 'memory', substreams: endpoints.length, ...config.memory }
+    case 'pcap':
+      return {
+        kind: 'pcap',
+        endpoints,
+        path: config.pcapPath!,
+        source: { ...(iface && { address: iface.address, mac: iface.mac }), ...(sourcePort > 0 && { port: sourcePort }) },
+        ...(ttl !== undefined && { ttl }),
+        ...(dscp !== undefined && { dscp }),
+      }
+  }
+}

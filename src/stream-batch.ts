@@ -1,0 +1,127 @@
+import type { BatchConfig, ExternalMemory } from './batch/batch.js'
+import { CompilableBatch } from './batch/batch.js'
+import type { GroupMode } from './batch/compile.js'
+import type { BatchHandle, HeapViews, ImmediateColumn } from './batch/views.js'
+import type { ItemGroup } from './spead/index.js'
+
+/** What `stream.createBatch` takes. */
+export interface BatchOptions {
+  /** The items of every heap, with fixed shapes. Values they have now are copied into every heap. */
+  items: ItemGroup
+  /** Heaps per batch, at least 1. */
+  heaps: number
+  /** Order of packets: 'serial' (default) heap after heap, 'round-robin' one packet of each heap in turn. */
+  groupMode?: GroupMode
+  /** Substream (endpoint index) of each heap: one for all, a list, or a function of the heap's index. Default: j mod endpoints. */
+  substreams?: number | readonly number[] | ((heap: number) => number)
+  /** Bytes per second of each heap: −1 the stream's rate, 0 unlimited. Default: the stream's. Only with a stream rate. */
+  rates?: readonly number[]
+  /** Items whose samples live in memory of yours: regions from Region.allocate or Region.fromFd. */
+  memory?: Readonly<Record<string, ExternalMemory>>
+}
+
+/** What a batch asks of the stream it belongs to. */
+export interface BatchOwner {
+  /** The event loop had no turn for too long: take one. */
+  breathe(): Promise<void> | undefined
+  harvest(): void
+  closeBatch(batch: Batch<object>): void
+}
+
+/**
+ * A batch of a stream. Write `heap(j)` views and `immediate(name)` columns, `send` it, wait for `free`, write again; sendable.ts has
+ * the table of states.
+ */
+export class Batch<T extends object = HeapViews> {
+  /** @internal */
+  readonly compiled: CompilableBatch<T>
+  readonly #owner: BatchOwner
+  #inFlight = false
+  #closed = false
+  #waiting: Promise<void> | undefined
+  #release: (() => void) | undefined
+
+  /** @internal */
+  constructor(owner: BatchOwner, config: BatchConfig) {
+    this.#owner = owner
+    this.compiled = new CompilableBatch<T>(config)
+  }
+
+  get heaps(): number {
+    return this.compiled.heaps
+  }
+
+  get packetsPerHeap(): number {
+    return this.compiled.packetsPerHeap
+  }
+
+  /** True when every heap is one packet and stands beside its header, the fastest layout. */
+  get interleaved(): boolean {
+    return this.compiled.interleaved
+  }
+
+  get state(): 'free' | 'in-flight' | 'closed' {
+    if (this.#closed) return 'closed'
+    return this.#inFlight ? 'in-flight' : 'free'
+  }
+
+  /** The views of heap j's addressed items, by name. Valid until the batch is closed; do not write while the batch is in flight. */
+  heap(j: number): T {
+    return this.compiled.views.heap(j)
+  }
+
+  /** The views of one item, heap by heap. */
+  item<K extends keyof T & string>(name: K): Generator<T[K]> {
+    return this.compiled.views.item(name)
+  }
+
+  /**
+   * The staged values of an immediate item, one per heap, put into the headers when the batch is sent. Integers are exact to the
+   * item's width; an immediate that is not one number is staged as its bytes read as a big-endian integer.
+   */
+  immediate(name: string): ImmediateColumn {
+    return this.compiled.immediate(name)
+  }
+
+  /** Heap cnts, one per heap: −1 (default) takes the sequence's next and others are sent as they are. */
+  get cnts(): Float64Array {
+    return this.compiled.cnts
+  }
+
+  /** Plain data from which attachBatch makes the same views in another thread of this process. */
+  handle(): BatchHandle {
+    return this.compiled.handle()
+  }
+
+  /**
+   * Resolves when the previous send of this batch has settled, whatever its fate; never rejects. Now and then it also lets the event
+   * loop turn: a loop that awaits only settled promises would starve timers and sockets (idioms.md 14).
+   */
+  get free(): Promise<void> {
+    if (this.#inFlight) this.#owner.harvest()
+    if (!this.#inFlight) return this.#owner.breathe() ?? FREE
+    this.#waiting ??= new Promise((resolve) => {
+      this.#release = resolve
+    })
+    return this.#waiting
+  }
+
+  /** Gives the memory back; views must not be used any more. @throws ERR_SPEADCAST_BATCH_STATE while in flight. Idempotent. */
+  close(): void {
+    if (this.#closed) return
+    this.#owner.closeBatch(this as unknown as Batch<object>)
+    this.#closed = true
+  }
+
+  /** @internal */
+  setInFlight(inFlight: boolean): void {
+    this.#inFlight = inFlight
+    if (inFlight) return
+    const release = this.#release
+    this.#release = undefined
+    this.#waiting = undefined
+    release?.()
+  }
+}
+
+const FREE = Promise.resolve()

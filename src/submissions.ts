@@ -1,0 +1,182 @@
+/**
+ * The main-thread half of the ring: queues sends in order, and turns settlements into resolved promises.
+ *
+ * A pending send is in `overflow` while the ring is full, then in a slot, and leaves when the engine settles it. An aborted one is
+ * rejected at once but keeps its slot until the engine has passed it (order is strict).
+ */
+import type { Driver } from './engine/driver.js'
+import type { OutcomeMessage } from './engine/outcome.js'
+import * as R from './engine/ring.js'
+import { SpeadcastError } from './errors.js'
+import { type BatchResult, SendError } from './result.js'
+
+export interface Pending {
+  readonly op: number
+  readonly variant: number
+  readonly heaps: number
+  readonly rows: number
+  readonly explicitCnts: boolean
+  readonly payloadBytes: number
+  /** Of OP_SET_CNT: next and step as 32-bit halves. */
+  readonly sequence?: readonly [number, number, number, number]
+  /** Called once, when the memory may be written again; before resolve or reject. */
+  readonly onFree: () => void
+  readonly resolve: (result: BatchResult) => void
+  readonly reject: (error: unknown) => void
+  slot: number
+  done: boolean
+}
+
+export class Submissions {
+  driver!: Driver
+  readonly #queue: (Pending | undefined)[] = new Array(R.SLOTS)
+  readonly #overflow: Pending[] = []
+  readonly #outcomes: OutcomeMessage[] = []
+  readonly #waiters: { readonly at: number; readonly done: () => void }[] = []
+  #submitted = 0
+  #settled = 0
+  /** Sends ever accepted and ever settled, overflow included; they order flush(). */
+  #accepted = 0
+  #finished = 0
+  /** Heaps that settled without being sent whole, ever; aborted by their own signal not counted. */
+  unsentHeaps = 0
+  #dead: SpeadcastError | undefined
+
+  constructor(
+    readonly ring: R.Ring,
+    /** A send failed; `error` went to its promise. */
+    readonly onFailure: (pending: Pending, error: unknown) => void,
+  ) {}
+
+  get inFlight(): number {
+    return this.#accepted - this.#finished
+  }
+
+  get dead(): SpeadcastError | undefined {
+    return this.#dead
+  }
+
+  outcome(message: OutcomeMessage): void {
+    this.#outcomes.push(message)
+  }
+
+  submit(pending: Pending): void {
+    if (this.#dead) throw this.#dead
+    this.#accepted++
+    if (this.#overflow.length > 0 || ((this.#submitted - this.#settled) | 0) >= R.SLOTS) {
+      this.#overflow.push(pending)
+    } else this.#enter(pending)
+    this.driver.hold(true)
+    this.driver.submitted()
+  }
+
+  #enter(pending: Pending): void {
+    const { slots, control } = this.ring
+    const slot = this.ring.slot(this.#submitted)
+    pending.slot = slot
+    this.#queue[this.#submitted & (R.SLOTS - 1)] = pending
+    slots[slot + R.W_OP] = pending.op
+    slots[slot + R.W_VARIANT] = pending.variant
+    slots[slot + R.W_HEAPS] = pending.heaps
+    slots[slot + R.W_ROWS] = pending.rows
+    slots[slot + R.W_EXPLICIT_CNTS] = pending.explicitCnts ? 1 : 0
+    if (pending.sequence) for (let i = 0; i < 4; i++) slots[slot + R.W_CNT_HI + i] = pending.sequence[i]!
+    Atomics.store(slots, slot + R.W_STATE, R.STATE_QUEUED)
+    this.#submitted = (this.#submitted + 1) | 0
+    Atomics.store(control, R.C_SUBMITTED, this.#submitted)
+  }
+
+  /** Withdraws a send that nothing was posted of; false when it is too late. */
+  abort(pending: Pending, reason: unknown): boolean {
+    if (pending.done) return false
+    const waiting = this.#overflow.indexOf(pending)
+    if (waiting >= 0) {
+      this.#overflow.splice(waiting, 1)
+      this.#finish(pending, undefined, reason)
+      return true
+    }
+    if (Atomics.compareExchange(this.ring.slots, pending.slot + R.W_STATE, R.STATE_QUEUED, R.STATE_ABORTED) !== R.STATE_QUEUED)
+      return false
+    pending.done = true
+    pending.onFree()
+    pending.reject(reason)
+    this.driver.submitted()
+    return true
+  }
+
+  /** Settles everything the engine has settled. Cheap when there is nothing: one atomic load. */
+  harvest(): void {
+    const { control, slots } = this.ring
+    const settled = Atomics.load(control, R.C_SETTLED)
+    if (settled === this.#settled) return
+    while (this.#settled !== settled) {
+      const index = this.#settled & (R.SLOTS - 1)
+      const slot = index * (slots.length / R.SLOTS)
+      const pending = this.#queue[index]!
+      this.#queue[index] = undefined
+      this.#settled = (this.#settled + 1) | 0
+      const outcome = slots[slot + R.W_OUTCOME]
+      const suspect = slots[slot + R.W_SUSPECT] === 1
+      if (outcome === R.OUTCOME_FAILED) this.#fail(pending, suspect)
+      else if (outcome === R.OUTCOME_ABORTED)
+        this.#finish(
+          pending,
+          undefined,
+          new SpeadcastError('ERR_SPEADCAST_ABORTED', 'the stream was destroyed before this was sent'),
+        )
+      else {
+        const firstCnt = (slots[slot + R.W_CNT_HI]! >>> 0) * 2 ** 32 + (slots[slot + R.W_CNT_LO]! >>> 0)
+        const { heaps, rows: packets, payloadBytes } = pending
+        this.#finish(pending, { heaps, packets, payloadBytes, firstCnt, evidence: this.driver.caps.evidence, suspect }, undefined)
+      }
+      Atomics.store(slots, slot + R.W_STATE, R.STATE_EMPTY)
+    }
+    while (this.#overflow.length > 0 && ((this.#submitted - this.#settled) | 0) < R.SLOTS) this.#enter(this.#overflow.shift()!)
+    if (this.inFlight === 0) this.driver.hold(false)
+    else this.driver.submitted()
+  }
+
+  #fail(pending: Pending, suspect: boolean): void {
+    if (this.#outcomes.length === 0) this.driver.drainMessages()
+    const { heaps, causes } = this.#outcomes.shift()!
+    const failedHeaps = heaps.flatMap((status, j) => (status === 'sent' ? [] : [j]))
+    this.#finish(pending, undefined, new SendError({ heaps, causes, failedHeaps, suspect, evidence: this.driver.caps.evidence }))
+  }
+
+  #finish(pending: Pending, result: BatchResult | undefined, error: unknown): void {
+    this.#finished++
+    if (!pending.done) {
+      pending.done = true
+      pending.onFree()
+      if (result) pending.resolve(result)
+      else {
+        this.unsentHeaps += error instanceof SendError ? error.outcome.failedHeaps.length : pending.heaps
+        pending.reject(error)
+        this.onFailure(pending, error)
+      }
+    }
+    while (this.#waiters.length > 0 && this.#waiters[0]!.at <= this.#finished) this.#waiters.shift()!.done()
+  }
+
+  /** Resolves when everything submitted so far has settled, whatever its fate. */
+  drained(): Promise<void> {
+    if (this.inFlight === 0) return Promise.resolve()
+    return new Promise((done) => this.#waiters.push({ at: this.#accepted, done }))
+  }
+
+  /** The sending side is gone: every promise settles now. */
+  die(error: SpeadcastError): void {
+    if (this.#dead) return
+    this.harvest()
+    this.#dead = error
+    while (this.#settled !== this.#submitted) {
+      const index = this.#settled & (R.SLOTS - 1)
+      const pending = this.#queue[index]!
+      this.#queue[index] = undefined
+      this.#settled = (this.#settled + 1) | 0
+      this.#finish(pending, undefined, error)
+    }
+    for (const pending of this.#overflow.splice(0)) this.#finish(pending, undefined, error)
+    this.driver?.hold(false)
+  }
+}
