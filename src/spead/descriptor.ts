@@ -148,7 +148,7 @@ export class Descriptor {
     return out
   }
 
-  /** SPEAD section 8.3: per field a character and the width, together 9 − N/8 bytes; 4 in PySPEAD. */
+  /** SPEAD, item descriptors: per field a character and the width, together 9 − N/8 bytes; 4 in PySPEAD. */
   #formatBytes(flavour: Flavour): Uint8Array {
     const fieldBytes = flavour.bugCompat & BUG_COMPAT.DESCRIPTOR_WIDTHS ? 4 : 9 - flavour.heapAddressBits / 8
     const fields = this.format ?? []
@@ -160,7 +160,7 @@ export class Descriptor {
     return out
   }
 
-  /** SPEAD section 8.3: per dimension a tag byte (1 if variable; PySPEAD 2) and N/8 bytes of length; 7 in PySPEAD. */
+  /** SPEAD, item descriptors: per dimension a tag byte (1 if variable; PySPEAD 2) and N/8 bytes of length; 7 in PySPEAD. */
   #shapeBytes(flavour: Flavour): Uint8Array {
     const dimBytes = 1 + (flavour.bugCompat & BUG_COMPAT.DESCRIPTOR_WIDTHS ? 7 : flavour.heapAddressBits / 8)
     const out = new Uint8Array(this.shape.length * dimBytes)

@@ -31,53 +31,19 @@ type NaturalConstructor = {
 }
 
 /** numpy's one-letter codes and names on 64-bit Linux ('l' is 8 bytes), each by kind and size. */
+// biome-ignore format: a table
 const ALIASES: Readonly<Record<string, string>> = {
   '?': 'b1', b: 'i1', B: 'u1', h: 'i2', H: 'u2', i: 'i4', I: 'u4', l: 'i8', L: 'u8', q: 'i8', Q: 'u8', p: 'i8', P: 'u8', n: 'i8', N: 'u8',
   e: 'f2', f: 'f4', d: 'f8', g: 'f16', F: 'c8', D: 'c16', G: 'c32', c: 'S1',
-} // biome-ignore format: a table
+}
 
+// biome-ignore format: a table
 const NAMES: Readonly<Record<string, string>> = {
-  bool: 'b1',
-  bool_: 'b1',
-  byte: 'i1',
-  short: 'i2',
-  intc: 'i4',
-  int: 'i8',
-  int_: 'i8',
-  long: 'i8',
-  longlong: 'i8',
-  intp: 'i8',
-  int8: 'i1',
-  int16: 'i2',
-  int32: 'i4',
-  int64: 'i8',
-  ubyte: 'u1',
-  ushort: 'u2',
-  uintc: 'u4',
-  uint: 'u8',
-  ulong: 'u8',
-  ulonglong: 'u8',
-  uintp: 'u8',
-  uint8: 'u1',
-  uint16: 'u2',
-  uint32: 'u4',
-  uint64: 'u8',
-  half: 'f2',
-  single: 'f4',
-  double: 'f8',
-  float: 'f8',
-  longdouble: 'f16',
-  float16: 'f2',
-  float32: 'f4',
-  float64: 'f8',
-  float128: 'f16',
-  csingle: 'c8',
-  cdouble: 'c16',
-  complex: 'c16',
-  clongdouble: 'c32',
-  complex64: 'c8',
-  complex128: 'c16',
-  complex256: 'c32',
+  bool: 'b1', bool_: 'b1', int8: 'i1', int16: 'i2', int32: 'i4', int64: 'i8', uint8: 'u1', uint16: 'u2', uint32: 'u4', uint64: 'u8',
+  byte: 'i1', short: 'i2', intc: 'i4', int: 'i8', int_: 'i8', long: 'i8', longlong: 'i8', intp: 'i8',
+  ubyte: 'u1', ushort: 'u2', uintc: 'u4', uint: 'u8', ulong: 'u8', ulonglong: 'u8', uintp: 'u8',
+  float16: 'f2', float32: 'f4', float64: 'f8', float128: 'f16', half: 'f2', single: 'f4', double: 'f8', float: 'f8', longdouble: 'f16',
+  complex64: 'c8', complex128: 'c16', complex256: 'c32', csingle: 'c8', cdouble: 'c16', complex: 'c16', clongdouble: 'c32',
 }
 
 const SIZES: Readonly<Record<string, readonly number[]>> = {

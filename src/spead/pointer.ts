@@ -31,7 +31,7 @@ export function checkItemId(flavour: Flavour, id: number): void {
 }
 
 /**
- * The item pointer with value 0 (SPEAD section 8.2): bit 63 says immediate, then the id, then N bits of value or address. A value
+ * The item pointer with value 0 (SPEAD section 8): bit 63 says immediate, then the id, then N bits of value or address. A value
  * below 2^N is added to it, half by half, without a carry. Throws ERR_SPEADCAST_ITEM if the id does not fit.
  */
 export function pointerBase(flavour: Flavour, id: number, immediate: boolean): Halves {

@@ -62,14 +62,20 @@ describe('Descriptor.encode', () => {
     )
   })
 
-  // SPEAD section 8.3; the width of a field is 8 − N/8 bytes, a dimension N/8.
+  // SPEAD, item descriptors: the width of a field is 8 − N/8 bytes, a dimension N/8.
   it.each([
     [8, '75 00 00 00 00 00 00 10 | 69 00 00 00 00 00 00 09 | 00 02 | 01 00'],
     [24, '75 00 00 00 00 10 | 69 00 00 00 00 09 | 00 00 00 02 | 01 00 00 00'],
     [48, '75 00 10 | 69 00 09 | 00 00 00 00 00 00 02 | 01 00 00 00 00 00 00'],
     [56, '75 10 | 69 09 | 00 00 00 00 00 00 00 02 | 01 00 00 00 00 00 00 00'],
   ])('sizes format and shape fields for %i address bits', (heapAddressBits, expected) => {
-    const options: Partial<ItemOptions> = { shape: [2, null], format: [['u', 16], ['i', 9]] } // biome-ignore format: pairs
+    const options: Partial<ItemOptions> = {
+      shape: [2, null],
+      format: [
+        ['u', 16],
+        ['i', 9],
+      ],
+    }
     expect(tail(options, heapAddressBits)).toEqual(bytes(expected))
   })
 
@@ -99,7 +105,15 @@ describe('Descriptor', () => {
     expect(timestamp).toMatchObject({ variable: false, byteLength: 6, allowImmediate: true, shape: [], order: 'C' })
     expect(adc).toMatchObject({ variable: false, byteLength: 1048576, allowImmediate: true })
     expect(of({ format: [['u', 12]], shape: [3] })).toMatchObject({ byteLength: 5, allowImmediate: false })
-    expect(of({ format: [['u', 12], ['i', 4]], shape: [3] })).toMatchObject({ byteLength: 6, allowImmediate: true }) // biome-ignore format: pairs
+    expect(
+      of({
+        format: [
+          ['u', 12],
+          ['i', 4],
+        ],
+        shape: [3],
+      }),
+    ).toMatchObject({ byteLength: 6, allowImmediate: true })
     expect(of({ format: [['u', 8]], shape: [null, 2] })).toMatchObject({
       variable: true,
       byteLength: undefined,

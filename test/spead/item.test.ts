@@ -26,7 +26,10 @@ describe('Item', () => {
 describe('ItemGroup', () => {
   it('finds items by name and id, in the order they were added', () => {
     const group = new ItemGroup().add({ id: 0x1600, name: 'timestamp', format: [['u', 48]] }).add({ name: 'b', dtype: 'u1' })
-    expect(group.items().map(({ id, name }) => [id, name])).toEqual([[0x1600, 'timestamp'], [0x1000, 'b']]) // biome-ignore format: pairs
+    expect(group.items().map(({ id, name }) => [id, name])).toEqual([
+      [0x1600, 'timestamp'],
+      [0x1000, 'b'],
+    ])
     expect(group.get('timestamp')).toBe(group.get(0x1600))
     expect([group.has('b'), group.has(0x1000), group.has('c'), group.has(7)]).toEqual([true, true, false, false])
     expect(() => group.get('c')).toThrow(/no item of name 'c'.*'timestamp' \(0x1600\), 'b' \(0x1000\)/)

@@ -159,7 +159,10 @@ describe('exact split', () => {
   })
 
   it('has the n-th item of an id at its n-th mention', () => {
-    const two = [{ id: 5, immediate: false, lengthBytes: 7 }, { id: 5, immediate: false, lengthBytes: 9 }] // biome-ignore format: pairs
+    const two = [
+      { id: 5, immediate: false, lengthBytes: 7 },
+      { id: 5, immediate: false, lengthBytes: 9 },
+    ]
     const made = plan(two, 1472, { payloadBytes: 16, pointers: [{ item: 5 }, { item: 5 }] })
     expect(made.headers).toEqual(bytes('53 04 02 06 00 00 00 02', '0005 000000000000 0005 000000000007'))
   })

@@ -28,7 +28,7 @@ describe('flavour', () => {
 })
 
 describe('item pointer', () => {
-  // SPEAD section 8.2: mode bit, 63 − N bits of id, N bits of value.
+  // SPEAD section 8: mode bit, 63 − N bits of id, N bits of value.
   it.each([
     [8, 0x1234, '80 00 00 00 00 12 34 00'],
     [16, 0x1234, '80 00 00 00 12 34 00 00'],
@@ -48,7 +48,14 @@ describe('item pointer', () => {
   it('takes the largest id of a flavour and no larger', () => {
     expect(written(pointerBase(makeFlavour({ heapAddressBits: 48 }), 0x7fff, true))).toEqual(bytes('ff ff 00 00 00 00 00 00'))
     expect(written(pointerBase(makeFlavour({ heapAddressBits: 24 }), 2 ** 39 - 1, false))).toEqual(bytes('7f ff ff ff ff 00 00 00'))
-    for (const [heapAddressBits, id] of [[48, 0x8000], [56, 0x80], [40, 0x800000], [48, -1], [48, 1.5], [48, Number.NaN]]) // biome-ignore format: pairs
+    for (const [heapAddressBits, id] of [
+      [48, 0x8000],
+      [56, 0x80],
+      [40, 0x800000],
+      [48, -1],
+      [48, 1.5],
+      [48, Number.NaN],
+    ])
       expect(() => pointerBase(makeFlavour({ heapAddressBits }), id, false)).toThrow(
         expect.objectContaining({ code: 'ERR_SPEADCAST_ITEM' }),
       )

@@ -63,10 +63,24 @@ describe('numbers by dtype', () => {
   })
 
   it('nests arrays in C and in Fortran order', () => {
-    const value = [[1, 2, 3], [4, 5, 6]] // biome-ignore format: a matrix
+    const value = [
+      [1, 2, 3],
+      [4, 5, 6],
+    ]
     expect(encode({ dtype: '>i2', shape: [2, 3] }, value)).toEqual(bytes('0001 0002 0003 0004 0005 0006'))
     expect(encode({ dtype: '>i2', shape: [2, 3], order: 'F' }, value)).toEqual(bytes('0001 0004 0002 0005 0003 0006'))
-    expect(encode({ dtype: 'u1', shape: [2, 2, 2], order: 'F' }, [[[0, 1], [2, 3]], [[4, 5], [6, 7]]])).toEqual(bytes('00 04 02 06 01 05 03 07')) // biome-ignore format: a cube
+    expect(
+      encode({ dtype: 'u1', shape: [2, 2, 2], order: 'F' }, [
+        [
+          [0, 1],
+          [2, 3],
+        ],
+        [
+          [4, 5],
+          [6, 7],
+        ],
+      ]),
+    ).toEqual(bytes('00 04 02 06 01 05 03 07'))
     expect(encode({ dtype: '>c8', shape: [2] }, [[1, 2], 3])).toEqual(bytes('3f800000 40000000 40400000 00000000'))
     expect(encode({ dtype: 'u1', shape: [2, 3] }, [Uint8Array.of(1, 2, 3), [4, 5, 6]])).toEqual(bytes('01 02 03 04 05 06'))
   })
@@ -81,7 +95,7 @@ describe('numbers by dtype', () => {
 })
 
 describe('numbers by format', () => {
-  // Most significant bit first over the whole array, zeros at the end (SPEAD section 8.3).
+  // Most significant bit first over the whole array, zeros at the end.
   it.each<[ItemOptions['format'], (number | null)[], unknown, string]>([
     [[['u', 8]], [], 200, 'c8'],
     [[['u', 16]], [2], [0x1234, 1], '12 34 00 01'],
@@ -101,7 +115,18 @@ describe('numbers by format', () => {
     [[['i', 10]], [4], [-512, 511, -1, 0], '80 1f ff fc 00'],
     [[['u', 12]], [3], [0x123, 0x456, 0x789], '12 34 56 78 90'],
     [[['u', 12]], [null], [0x123, 0x456], '12 34 56'],
-    [[['u', 12], ['i', 4]], [2], [[0x123, -1], [0x456, 1]], '12 3f 45 61'],
+    [
+      [
+        ['u', 12],
+        ['i', 4],
+      ],
+      [2],
+      [
+        [0x123, -1],
+        [0x456, 1],
+      ],
+      '12 3f 45 61',
+    ],
     [[['b', 1]], [], true, '80'],
     [[['b', 16]], [], true, '00 01'],
     [[['b', 3]], [2], [true, false], '20'],
@@ -109,12 +134,41 @@ describe('numbers by format', () => {
     [[['c', 8]], [], 0xff, 'ff'],
     [[['f', 32]], [], 1.5, '3f c0 00 00'],
     [[['f', 64]], [], -2, 'c0 00(7)'],
-    [[['f', 32], ['u', 4]], [2], [[1.5, 3], [2.5, 4]], '3f c0 00 00 34 02 00 00 04'],
-    [[['u', 8], ['b', 8], ['c', 8], ['f', 32]], [], [1, true, 'x', 1.5], '01 01 78 3f c0 00 00'],
-    [[['u', 4], ['f', 64]], [], [15, 1], 'f3 ff 00(6) 00'],
+    [
+      [
+        ['f', 32],
+        ['u', 4],
+      ],
+      [2],
+      [
+        [1.5, 3],
+        [2.5, 4],
+      ],
+      '3f c0 00 00 34 02 00 00 04',
+    ],
+    [
+      [
+        ['u', 8],
+        ['b', 8],
+        ['c', 8],
+        ['f', 32],
+      ],
+      [],
+      [1, true, 'x', 1.5],
+      '01 01 78 3f c0 00 00',
+    ],
+    [
+      [
+        ['u', 4],
+        ['f', 64],
+      ],
+      [],
+      [15, 1],
+      'f3 ff 00(6) 00',
+    ],
   ])('packs %j, shape %j: %s', (format, shape, value, expected) => {
     expect(encode({ format: format!, shape }, value)).toEqual(bytes(expected))
-  }) // biome-ignore format: a table
+  })
 })
 
 describe('memory', () => {
@@ -160,10 +214,20 @@ describe('memory', () => {
     [{ format: [['u', 48]] }, Float64Array.of(2 ** 40), '01 00(5)'],
     [{ format: [['i', 10]], shape: [null] }, Int16Array.of(-512, 511, -1, 0), '80 1f ff fc 00'],
     [{ format: [['f', 32]], shape: [null, 2] }, Float32Array.of(1, -2), '3f 80 00 00 c0 00 00 00'],
-    [{ format: [['i', 4], ['i', 4]], shape: [2] }, Int8Array.of(1, -1, 7, -8), '1f 78'],
+    [
+      {
+        format: [
+          ['i', 4],
+          ['i', 4],
+        ],
+        shape: [2],
+      },
+      Int8Array.of(1, -1, 7, -8),
+      '1f 78',
+    ],
   ])('is converted value by value otherwise: %j from %o', (options, value, expected) => {
     expect(encode(options, value)).toEqual(bytes(expected))
-  }) // biome-ignore format: a table
+  })
 
   it('that is detached is refused by name', () => {
     const value = new Int8Array(4)
@@ -210,9 +274,24 @@ describe('a value that does not fit', () => {
     ['an array for a scalar', { dtype: 'u1' }, [1], /an array of 1 is not a number/],
     ['ragged rows', { format: [['u', 8]], shape: [2, null] }, [[1, 2], [1]], /'x'\[1\]: .*needs 2 values along dimension 1; got 1/],
     ['a string for numbers', { format: [['u', 8]], shape: [null] }, 'abc', /needs an array here; got 'abc'/],
-    ['too few fields', { format: [['u', 8], ['u', 8]] }, [1], /an array of 1 is not an array of 2 fields/],
+    [
+      'too few fields',
+      {
+        format: [
+          ['u', 8],
+          ['u', 8],
+        ],
+      },
+      [1],
+      /an array of 1 is not an array of 2 fields/,
+    ],
     ['three parts of a complex', { dtype: 'c8' }, [1, 2, 3], /not a number or \[re, im\]/],
-    ['a short typed array', { dtype: '<i2', shape: [4] }, new Int16Array(3), /takes 4 elements, 8 bytes; got Int16Array of 3 elements, 6 bytes/],
+    [
+      'a short typed array',
+      { dtype: '<i2', shape: [4] },
+      new Int16Array(3),
+      /takes 4 elements, 8 bytes; got Int16Array of 3 elements, 6 bytes/,
+    ],
     ['a short buffer', { dtype: '<i2', shape: [4] }, new ArrayBuffer(7), /takes 4 elements, 8 bytes; got ArrayBuffer of 7 bytes/],
     ['a typed array element', { dtype: 'u1', shape: [3] }, Int16Array.of(1, 2, 300), /'x'\[2\]: 300 is out of range/],
     ['half a row', { format: [['u', 16]], shape: [null, 2] }, new Uint16Array(3), /rows of 4 bytes/],
@@ -222,7 +301,7 @@ describe('a value that does not fit', () => {
     expect(() => encode(options, value)).toThrow(
       expect.objectContaining({ code: 'ERR_SPEADCAST_VALUE', message: expect.stringMatching(message) }),
     )
-  }) // biome-ignore format: a table
+  })
 
   it('takes no memory for a shape it has not seen the values of', () => {
     expect(() => encode({ dtype: 'u1', shape: [2 ** 20, 2 ** 25] }, [[1]])).toThrow(/needs 1048576 values/)
