@@ -40,7 +40,7 @@ export interface PcapOptions {
   readonly source?: {
     /** Default 192.0.2.1 or 2001:db8::1, addresses reserved for documentation. */
     readonly address?: string
-    /** Default 49152, the first ephemeral port (RFC 6335). */
+    /** Default 50000, an ephemeral port (RFC 6335); tcpdump takes it for no other protocol, as it does the first one, 49152. */
     readonly port?: number
     /** Default a locally administered MAC made from the address. */
     readonly mac?: Uint8Array
@@ -283,7 +283,7 @@ function makeTemplates(options: PcapOptions): FrameTemplate[] {
       destinationMac: multicastMac(endpoint.bytes) ?? placeholderMac(endpoint.bytes),
       source: address,
       destination: endpoint.bytes,
-      sourcePort: source.port ?? 49152,
+      sourcePort: source.port ?? 50000,
       destinationPort: endpoint.port,
       ...(ttl !== undefined && { ttl }),
       ...(dscp !== undefined && { dscp }),
