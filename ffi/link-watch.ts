@@ -15,6 +15,8 @@ import { Region } from './region.js'
 const SOCK_NONBLOCK = 0x800
 const RTMGRP_LINK = 1
 const BUFFER_BYTES = 32 << 10
+/** Under a flood of messages the rest waits for the next drain. */
+const MAX_READS = 256
 
 export interface LinkChanges {
   /** The interface was without carrier, set down or removed at some time since the last drain. */
@@ -98,7 +100,7 @@ export class LinkWatch {
   }
 
   #read(): void {
-    for (;;) {
+    for (let reads = 0; reads < MAX_READS; reads++) {
       const got = this.#recv(this.fd, this.#region.address, BUFFER_BYTES, 0)
       if (got < 0) {
         const e = errno()

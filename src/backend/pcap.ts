@@ -143,7 +143,7 @@ export class PcapBackend implements Backend {
 
   release(_posting: Posting): void {}
 
-  /** Copies each packet once, summing on the way; accepted rows are in the file when it returns. Allocates nothing. */
+  /** Copies each packet once, summing on the way; accepted rows are in the file when it returns. Allocates no buffers. */
   post(posting: PcapPosting, first: number, end: number, out: PostResult): void {
     out.kind = POST_OK
     out.accepted = 0
