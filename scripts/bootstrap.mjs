@@ -3,7 +3,7 @@
 //
 //   node scripts/bootstrap.mjs build                  install, build
 //   node scripts/bootstrap.mjs demo [ARGS]            install, build, run `speadcast demo`
-//   node scripts/bootstrap.mjs run FILE [ARGS]        install, build, run a script
+//   node scripts/bootstrap.mjs run FILE [ARGS]        install, build, set up the Python peer, run a script
 //   node scripts/bootstrap.mjs test [VITEST ARGS]     install, build, set up the Python peer, test, end with a line of counts
 //
 // Each part stamps what it was made from, so a second run costs milliseconds. Concurrent runs are safe: one works, the others wait.
@@ -14,7 +14,7 @@ import { build } from './lib/build.mjs'
 import { lock } from './lib/mutex.mjs'
 import { packages } from './lib/packages.mjs'
 import { peer } from './lib/peer.mjs'
-import { at, checkInterrupted, interrupted, Quit, readJson, run, say } from './lib/process.mjs'
+import { at, checkInterrupted, interrupted, Quit, readJson, run, say, watchSignals } from './lib/process.mjs'
 
 /** Makes those parts that are not current, in order. The lock is taken only if there is one. */
 async function ensure(...parts) {
@@ -51,19 +51,17 @@ async function test(args) {
   }
 }
 
-async function script(file, args) {
-  await ensure(packages, build)
-  return (await run(process.execPath, [file, ...args])).status
-}
+const runNode = (...args) => run(process.execPath, args).then(({ status }) => status)
 
 const [what = '', ...args] = process.argv.slice(2)
 const COMMANDS = {
   build: () => ensure(packages, build).then(() => 0),
-  demo: () => script(at('dist/src/cli/main.js'), ['demo', ...args]),
-  run: () => script(args[0], args.slice(1)),
+  demo: () => ensure(packages, build).then(() => runNode(at('dist/src/cli/main.js'), 'demo', ...args)),
+  run: () => ensure(packages, build, peer).then(() => runNode(...args)),
   test: () => test(args),
 }
 
+watchSignals()
 try {
   if (!Object.hasOwn(COMMANDS, what)) {
     say(`usage: node scripts/bootstrap.mjs ${Object.keys(COMMANDS).join('|')} [ARGS]`)

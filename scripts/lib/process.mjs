@@ -42,13 +42,17 @@ export const checkInterrupted = () => {
 }
 
 let child
-const onTerminal = process.stdin.isTTY || process.stdout.isTTY || process.stderr.isTTY
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'])
-  process.on(signal, () => {
-    interruption.abort(signal)
-    // Ctrl-C on a terminal reaches the child by itself, and a second SIGINT would abort what the first asked to drain.
-    if (!(signal === 'SIGINT' && onTerminal)) child?.kill(signal)
-  })
+
+/** From now on a signal ends the child that runs, and then us, instead of leaving a half-made install behind. */
+export function watchSignals() {
+  const onTerminal = process.stdin.isTTY || process.stdout.isTTY || process.stderr.isTTY
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'])
+    process.on(signal, () => {
+      interruption.abort(signal)
+      // Ctrl-C on a terminal reaches the child by itself, and a second SIGINT would abort what the first asked to drain.
+      if (!(signal === 'SIGINT' && onTerminal)) child?.kill(signal)
+    })
+}
 
 /** Runs a program to its end. Returns its exit status (128 + n after signal n) and, where it was piped, its output. */
 export function run(command, args, { env = {}, stdio = 'inherit', timeoutMs } = {}) {

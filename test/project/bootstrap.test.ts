@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Finished, plainEnv, project, ROOT, runIn } from './support.js'
 
@@ -56,7 +57,7 @@ beforeAll(async () => {
 }, 180_000)
 afterAll(remove)
 
-describe('the bootstrap', () => {
+describe('the bootstrap', { timeout: 120_000 }, () => {
   test('three at once in a fresh clone: one installs and builds, all pass', () => {
     for (const { status, stdout, stderr } of fresh)
       expect({ status, last: lastLine({ stdout }), stderr: status === 0 ? '' : stderr }).toEqual({
@@ -67,7 +68,7 @@ describe('the bootstrap', () => {
     expect(count(fresh, 'installing packages')).toBe(1)
     expect(count(fresh, 'built in')).toBe(1)
     expect(existsSync(join(directory, '.cache/bootstrap.lock'))).toBe(false)
-  }, 120_000)
+  })
 
   test('a second run makes nothing', () => {
     const { status, stderr } = npmTest()
@@ -102,6 +103,21 @@ describe('the bootstrap', () => {
     expect(npmTest().status).toBe(0)
   })
 
+  test('SIGTERM in the middle of the setup ends it, gives the lock back and leaves nothing half-made', async () => {
+    rmSync(join(directory, 'dist'), { recursive: true })
+    const child = spawn(process.execPath, ['scripts/bootstrap.mjs', 'build'], {
+      cwd: directory,
+      env: plainEnv(ENV),
+      stdio: 'ignore',
+    })
+    const ended = new Promise((resolve) => child.on('close', (status, signal) => resolve(status ?? signal)))
+    while (!existsSync(join(directory, '.cache/bootstrap.lock')) && child.exitCode === null) await sleep(5)
+    child.kill('SIGTERM')
+    expect(await ended).toBe(128 + 15)
+    expect(['.cache/bootstrap.lock', '.dist-next', 'dist'].filter((name) => existsSync(join(directory, name)))).toEqual([])
+    expect(npmTest().status).toBe(0)
+  })
+
   test('a type error ends the run before any test, and leaves dist as it was', () => {
     writeFileSync(join(directory, 'src/answer.ts'), "export const answer: number = 'none'\n")
     const { status, stdout, stderr } = npmTest()
@@ -114,7 +130,7 @@ describe('the bootstrap', () => {
   })
 })
 
-describe('the closing line', () => {
+describe('the closing line', { timeout: 120_000 }, () => {
   const lineFor = (test: string, ...args: string[]) => {
     writeFileSync(join(directory, 'test/other.test.ts'), test)
     const result = npmTest(...args)

@@ -51,7 +51,7 @@ const manifest = () => JSON.parse(readFileSync(join(installed, 'package.json'), 
 const nodeEval = (code: string) => runIn(directory, process.execPath, ['--input-type=module', '-e', code])
 const typeCheck = () => runIn(directory, process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', '.'])
 
-describe('the packed package', () => {
+describe('the packed package', { timeout: 120_000 }, () => {
   test('holds what was built from a source that exists, its papers, and nothing else', (ctx) => {
     need(ctx, !unreachable, unreachable)
     const papers = new Set(['package.json', 'README.md', 'LICENSE', 'CHANGELOG.md'])
