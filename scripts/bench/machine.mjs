@@ -1,0 +1,68 @@
+// What the figures were measured on, and how disturbed the machine was while they were.
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import os from 'node:os'
+import { join } from 'node:path'
+import { $ } from 'zx'
+import { at, readJson } from '../lib/process.mjs'
+
+const VULNERABILITIES = '/sys/devices/system/cpu/vulnerabilities'
+const THP = '/sys/kernel/mm/transparent_hugepage/enabled'
+
+/** Only those that apply to this CPU. */
+function mitigations() {
+  if (!existsSync(VULNERABILITIES)) return {}
+  const all = readdirSync(VULNERABILITIES).map((name) => [name, readFileSync(join(VULNERABILITIES, name), 'utf8').trim()])
+  return Object.fromEntries(all.filter(([, state]) => state !== 'Not affected'))
+}
+
+export async function describeMachine() {
+  const git = async (...args) => (await $({ cwd: at(), nothrow: true, quiet: true })`git ${args}`).stdout.trim()
+  return {
+    kind: 'machine',
+    date: new Date().toISOString(),
+    cpu: os.cpus()[0].model,
+    cpus: os.cpus().length,
+    memoryBytes: os.totalmem(),
+    kernel: `${os.type()} ${os.release()} ${os.machine()}`,
+    hypervisor: /^flags.*\bhypervisor\b/m.test(readFileSync('/proc/cpuinfo', 'utf8')),
+    mitigations: mitigations(),
+    transparentHugePages: existsSync(THP) ? /\[(\w+)\]/.exec(readFileSync(THP, 'utf8'))?.[1] : 'none',
+    node: process.version,
+    v8: process.versions.v8,
+    koffi: readJson(at('node_modules/koffi/package.json')).version,
+    gcc: (await $({ nothrow: true, quiet: true })`gcc -dumpfullversion`).stdout.trim(),
+    commit: await git('rev-parse', 'HEAD'),
+    // Of what is measured: rows and pages may change.
+    dirty: (await git('status', '--porcelain', '--', 'src', 'ffi', 'scripts', 'package-lock.json')) !== '',
+  }
+}
+
+const fields = (file) => {
+  const text = readFileSync(file, 'utf8')
+  return text
+    .slice(file.endsWith('/self/stat') ? text.lastIndexOf(')') + 2 : 0)
+    .split('\n')[0]
+    .trim()
+    .split(/\s+/)
+}
+
+/** Ticks of the whole machine, and of this process with the children it has waited for. proc(5). */
+function sample() {
+  const [user, nice, system, idle, iowait, irq, softirq, steal] = fields('/proc/stat').slice(1).map(Number)
+  const mine = fields('/proc/self/stat')
+  const [utime, stime, cutime, cstime] = mine.slice(11, 15).map(Number)
+  const busy = user + nice + system + irq + softirq
+  return { all: busy + idle + iowait + steal, steal, busy, mine: utime + stime + cutime + cstime }
+}
+
+/** Starts watching; the function returned tells which share of the machine was stolen by its host or used by other processes. */
+export function watchLoad() {
+  const before = sample()
+  return () => {
+    const after = sample()
+    const ticks = Math.max(1, after.all - before.all)
+    const other = Math.max(0, after.busy - before.busy - (after.mine - before.mine))
+    const share = (part) => Math.round((part / ticks) * 1000) / 1000
+    return { stealShare: share(after.steal - before.steal), otherShare: share(other) }
+  }
+}

@@ -1,0 +1,85 @@
+// What sending costs beside time: JS heap per batch and event-loop delay of the main thread, garbage collections of the I/O thread.
+// ours.mjs does the sending; the limits are issue 2's.
+import { at } from '../lib/process.mjs'
+import { DESTINATION } from './blackhole.mjs'
+import { table } from './report.mjs'
+
+const PROGRAM = at('scripts/bench/ours.mjs')
+const HEAP_SIZE = 8192
+
+const ours = (hole, flags, name, options) =>
+  hole.run([...flags, PROGRAM, '--measure', name, '--heap-size', String(HEAP_SIZE), ...options, DESTINATION])
+const rowOf = (output) => JSON.parse(output.trimEnd().split('\n').at(-1))
+
+async function heap(hole) {
+  // A young generation that holds what the measured batches allocate: few collections, small rounding.
+  const row = rowOf(await ours(hole, [process.execPath, '--expose-gc', '--max-semi-space-size=64'], 'heap', []))
+  const { allocatedBytesPerBatch: allocated, heldBytesPerBatch: held, collections } = row
+  console.log(
+    `JS heap per batch on the main thread: ${allocated} bytes allocated (≤ 1024: ${allocated <= 1024 ? 'met' : 'MISSED'}), ${held} held`,
+  )
+  return { ...row, collections }
+}
+
+async function eventloop(hole, { pairs }) {
+  const row = rowOf(await ours(hole, [process.execPath], 'eventloop', ['--pairs', pairs]))
+  const ms = (value) => value.toFixed(2)
+  const lines = row.pairs.map((p, i) => [
+    i + 1,
+    ms(p.sendingP99Milliseconds),
+    ms(p.fillingP99Milliseconds),
+    ms(p.addedMilliseconds),
+  ])
+  console.log(table(['pair', 'p99 sending (ms)', 'p99 filling only (ms)', 'added (ms)'], lines))
+  const added = row.medianAddedMilliseconds
+  console.log(
+    `event-loop p99 added by sending ${row.batchHeaps} × 8 KiB batches: ${ms(added)} ms (≤ 1: ${added <= 1 ? 'met' : 'MISSED'})`,
+  )
+  return row
+}
+
+/**
+ * Garbage collections per isolate, before and within the steady part, from --trace-gc's lines `[pid:isolate] … ms: Scavenge …`. The
+ * isolate of the first line is the main thread's: ours.mjs forces a collection before it starts the I/O thread.
+ */
+function countCollections(text) {
+  const isolates = new Map()
+  let steady = false
+  for (const line of text.split('\n')) {
+    if (line.startsWith('mark: ')) steady = line === 'mark: steady'
+    const [, isolate, kind] = /^\[\d+:(0x[0-9a-f]+)\]\s+\d+ ms: (Scavenge|Minor Mark-Compact|Mark-Compact)/.exec(line) ?? []
+    if (!isolate) continue
+    if (!isolates.has(isolate)) isolates.set(isolate, { thread: isolates.size ? 'io' : 'main', before: 0, minor: 0, major: 0 })
+    const counts = isolates.get(isolate)
+    if (!steady) counts.before++
+    else if (kind === 'Mark-Compact') counts.major++
+    else counts.minor++
+  }
+  return [...isolates.values()]
+}
+
+async function gc(hole, { seconds }) {
+  // stdbuf: V8 traces through stdio, which would keep its lines back until the marks are long written.
+  const flags = ['stdbuf', '-oL', process.execPath, '--trace-gc', '--expose-gc']
+  const result = await ours(hole, flags, 'gc', ['--seconds', seconds])
+  const row = rowOf(result)
+  const threads = countCollections(result)
+  if (threads[0]?.before < 1) throw new Error('--trace-gc showed not even the collection that was forced')
+  const lines = threads.map((t) => [t.thread, t.before, t.minor, t.major])
+  console.log(table(['thread', 'before', 'minor', 'major'], lines))
+  if (threads.length === 1) console.log('the I/O thread collected nothing at all')
+  const major = threads.filter((t) => t.thread === 'io').reduce((sum, t) => sum + t.major, 0)
+  console.log(
+    `major collections in the I/O thread in ${row.seconds} s (${row.batchesSent} batches): ${major} (0: ${major === 0 ? 'met' : 'MISSED'})`,
+  )
+  return { ...row, threads }
+}
+
+const MEASURES = { heap, eventloop, gc }
+export const MEASURE_NAMES = Object.keys(MEASURES)
+
+/** Prints what it found; returns the row. */
+export async function measure(hole, name, options) {
+  const { program, ...row } = await MEASURES[name](hole, options)
+  return { kind: 'measure', measure: name, program, ...row }
+}

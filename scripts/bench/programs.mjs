@@ -1,0 +1,60 @@
+// The programs that are compared: how each is built and started. All take the same options and print one JSON row.
+import { existsSync, mkdirSync } from 'node:fs'
+import { $ } from 'zx'
+import { at } from '../lib/process.mjs'
+import { DESTINATION } from './blackhole.mjs'
+import { spead2WithGso } from './spead2-gso.mjs'
+
+const FLOOR = at('.cache/bench/floor')
+const PYTHON = process.env.SPEADCAST_TEST_PYTHON ?? at('.cache/venv/bin/python')
+export const BATCH_BYTES = 512 * 1024
+
+function python() {
+  if (!existsSync(PYTHON)) throw new Error(`no Python with spead2 at ${PYTHON}: npm test sets one up`)
+  return PYTHON
+}
+
+/** `--python` of everything that decodes with spead2. */
+export const peerPython = python
+
+/** name → prepare() → the command. spead2 keeps the two batches of its tutorial ("no benefit to using more than two"). */
+export const PROGRAMS = {
+  floor: {
+    what: 'C, sendmmsg on prebuilt messages, fill on its own thread',
+    async prepare() {
+      mkdirSync(at('.cache/bench'), { recursive: true })
+      await $`gcc -O3 -march=native -pthread -o ${FLOOR} ${at('scripts/bench/floor.c')}`
+      return [FLOOR]
+    },
+  },
+  spead2: {
+    what: "spead2's Python batch program, spead2 built from source with segmentation offload",
+    batches: 2,
+    prepare: async () => ['env', `PYTHONPATH=${await spead2WithGso(python())}`, python(), at('scripts/bench/spead2_batch.py')],
+  },
+  'spead2-wheel': {
+    what: "the same program with PyPI's wheel, which has no segmentation offload",
+    batches: 2,
+    prepare: async () => [python(), at('scripts/bench/spead2_batch.py')],
+  },
+  ours: {
+    what: 'speadcast: main thread fills, I/O thread sends',
+    async prepare() {
+      if (!existsSync(at('dist/src/index.js'))) throw new Error('speadcast is not built: npm run build')
+      return [process.execPath, at('scripts/bench/ours.mjs')]
+    },
+  },
+}
+
+export const batchHeaps = (heapSizeBytes) => Math.max(1, Math.floor(BATCH_BYTES / heapSizeBytes))
+
+/** Options of one run. `bytes` of payload are timed, behind `warmupBytes` rounded up to whole batches. */
+export function runOptions({ heapSizeBytes, packetSizeBytes, batches, bytes, warmupBytes }) {
+  const perBatch = batchHeaps(heapSizeBytes)
+  const warmupHeaps = Math.ceil(warmupBytes / (perBatch * heapSizeBytes)) * perBatch
+  const heaps = Math.max(1, Math.round(bytes / heapSizeBytes))
+  return [
+    ...['--heap-size', heapSizeBytes, '--heaps', heaps, '--warmup-heaps', warmupHeaps],
+    ...['--packet-size', packetSizeBytes, '--batches', batches, '--batch-bytes', BATCH_BYTES, DESTINATION],
+  ].map(String)
+}
