@@ -345,6 +345,10 @@ export function heapArb(heapAddressBits: number, kind: Kind, bucket: (typeof BUC
         kinds.add(items[i].carrier)
         bytes += payloadBytes(c, widest)
       })
+      if (kind === 'control' || r.extras.includes('control')) {
+        parts.splice(r.at % (parts.length + 1), 0, r.stop ? { end: true } : { start: true })
+        kinds.add('control')
+      }
       // Enough for k packets: the smallest packet takes 16 bytes of payload and pointers. The filler stands last.
       const lacking = 16 * r.k - bytes - 8 * (parts.length + 1)
       if (lacking > 0 && bucket.last > 1) {
@@ -356,10 +360,6 @@ export function heapArb(heapAddressBits: number, kind: Kind, bucket: (typeof BUC
           bytes += fill
         }
       }
-      if (kind === 'control' || r.extras.includes('control')) {
-        parts.splice(r.at % (parts.length + 1), 0, r.stop ? { end: true } : { start: true })
-        kinds.add('control')
-      }
       const n = parts.length
       // The smallest packets that are at most k in number, by spead2's rules; near enough, the result decides the bucket.
       const packetsAt = (size: number) => {
@@ -368,7 +368,9 @@ export function heapArb(heapAddressBits: number, kind: Kind, bucket: (typeof BUC
         return Math.ceil((padded + 8 * (n + (padded > bytes ? 1 : 0))) / (size - 40))
       }
       let packetSize = r.repeat ? 64 + 8 * n : 56
+      const smallest = packetSize
       while (packetsAt(packetSize) > r.k) packetSize += 8
+      if (packetsAt(packetSize) < bucket.first && packetSize > smallest && packetsAt(packetSize - 8) <= bucket.last) packetSize -= 8
       packetSize += r.jitter + (r.k === 1 ? 8 * r.slack * 90 : 0)
       const heap: GeneratedHeap = {
         flavour: { heapAddressBits, bugCompat: r.bugCompat },
