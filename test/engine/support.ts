@@ -1,0 +1,92 @@
+/** An engine on the memory backend under a clock of the test's own. No threads, no timers. */
+import { type MemoryBackend, type MemoryOptions, openMemory } from '#dist/src/backend/memory.js'
+import type { GroupMode } from '#dist/src/batch/compile.js'
+import { type HeapReference, PreparedHeaps } from '#dist/src/batch/heaps.js'
+import {
+  Engine,
+  type EngineMessage,
+  type EngineOptions,
+  NEXT_AT_DEADLINE,
+  NEXT_IDLE,
+  NEXT_STEP_NOW,
+  NEXT_STOPPED,
+} from '#dist/src/engine/engine.js'
+import * as R from '#dist/src/engine/ring.js'
+import { Heap } from '#dist/src/spead/index.js'
+
+export function rawHeap(bytes: number, fill = 0): Heap {
+  return new Heap().addRaw({ id: 0x1000, bytes: new Uint8Array(bytes).fill(fill), allowImmediate: false })
+}
+
+export interface Rig {
+  readonly engine: Engine
+  readonly ring: R.Ring
+  readonly backend: MemoryBackend
+  readonly messages: EngineMessage[]
+  readonly settled: number[]
+  clock: number
+  /** Prepares heaps under a variant id. */
+  add(id: number, references: readonly HeapReference[], mode?: GroupMode, packetSizeBytes?: number): PreparedHeaps
+  /** Queues variant `id`; returns its slot. */
+  submit(id: number, prepared: PreparedHeaps): number
+  /** Steps until idle or stopped, moving the clock to every deadline; returns the last answer. */
+  run(limit?: number): number
+  word(slot: number, word: number): number
+}
+
+export function rig(memory: Partial<MemoryOptions> = {}, options: Partial<EngineOptions> = {}): Rig {
+  const ring = new R.Ring()
+  const backend = openMemory({ substreams: 4, ...memory }, { counters: ring.counters, wake: () => {} })
+  const messages: EngineMessage[] = []
+  const settled: number[] = []
+  const engine = new Engine(
+    backend,
+    ring,
+    { rateBytesPerSecond: 0, burstBytes: 65536, burstRateRatio: 1.05, maxInFlight: 8, ...options },
+    (message) => messages.push(message),
+    () => settled.push(Atomics.load(ring.control, R.C_SETTLED)),
+  )
+  let submitted = 0
+  const self: Rig = {
+    engine,
+    ring,
+    backend,
+    messages,
+    settled,
+    clock: 1e9,
+    add(id, references, mode = 'serial', packetSizeBytes = 1472) {
+      const prepared = new PreparedHeaps(references, mode, { packetSizeBytes, split: 'even' })
+      prepared.fill(references)
+      engine.addVariant(id, prepared.variant().compile(), prepared.rates)
+      return prepared
+    },
+    submit(id, prepared) {
+      const slot = ring.slot(submitted)
+      ring.slots[slot + R.W_OP] = R.OP_SEND
+      ring.slots[slot + R.W_VARIANT] = id
+      ring.slots[slot + R.W_HEAPS] = prepared.heaps
+      ring.slots[slot + R.W_ROWS] = prepared.variant().rows
+      ring.slots[slot + R.W_EXPLICIT_CNTS] = prepared.explicitCnts ? 1 : 0
+      Atomics.store(ring.slots, slot + R.W_STATE, R.STATE_QUEUED)
+      Atomics.store(ring.control, R.C_SUBMITTED, ++submitted)
+      return slot
+    },
+    run(limit = 100_000) {
+      for (let i = 0; i < limit; i++) {
+        const next = engine.step(self.clock)
+        if (next === NEXT_IDLE || next === NEXT_STOPPED) return next
+        if (next === NEXT_AT_DEADLINE) self.clock = Math.max(self.clock, engine.deadline)
+        else if (next !== NEXT_STEP_NOW) self.clock += 1000
+      }
+      throw new Error(`not idle after ${limit} steps`)
+    },
+    word: (slot, word) => ring.slots[slot + word]!,
+  }
+  return self
+}
+
+/** The heap cnt of a SPEAD-64-48 packet whose first item pointer is the heap cnt (SPEAD §8.1). */
+export function cntOf(packet: { readonly bytes: Uint8Array }): number {
+  const view = new DataView(packet.bytes.buffer, packet.bytes.byteOffset)
+  return view.getUint16(10) * 2 ** 32 + view.getUint32(12)
+}
