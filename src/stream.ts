@@ -21,7 +21,7 @@ import { check, SpeadcastError } from './errors.js'
 import type { ResolvedEndpoint } from './net/endpoint.js'
 import type { BatchResult } from './result.js'
 import { SendPromise } from './send-promise.js'
-import { type Flavour, Heap, type ItemGroup, makeFlavour } from './spead/index.js'
+import { type Flavour, Heap, type ItemGroup, makeFlavour, type Split } from './spead/index.js'
 import { splitHeapCnt, splitUnsigned } from './spead/pointer.js'
 import { type CounterName, readCounters } from './stats.js'
 import { Batch, type BatchOptions, type BatchOwner } from './stream-batch.js'
@@ -263,16 +263,21 @@ export class Stream implements BatchOwner, AsyncDisposable {
       )
     }
     options.signal?.throwIfAborted()
-    return this.#sendPrepared(references, mode, options.signal)
+    return this.#sendPrepared(references, mode, this.#config.split, options.signal)
   }
 
-  #sendPrepared(references: readonly HeapReference[], mode: GroupMode, signal?: AbortSignal): SendPromise<BatchResult> {
-    const key = preparedKey(references, mode)
+  #sendPrepared(
+    references: readonly HeapReference[],
+    mode: GroupMode,
+    split: Split,
+    signal?: AbortSignal,
+  ): SendPromise<BatchResult> {
+    const key = `${typeof split === 'string' ? split : 'exact'} ${preparedKey(references, mode)}`
     const pool = this.#prepared.get(key)
     let prepared = pool?.pop()
     if (prepared) this.#preparedFree--
     else
-      prepared = new PreparedHeaps(references, mode, { packetSizeBytes: this.#config.packetSizeBytes, split: this.#config.split })
+      prepared = new PreparedHeaps(references, mode, { packetSizeBytes: this.#config.packetSizeBytes, split })
     const mine = prepared
     try {
       mine.fill(references)
@@ -309,10 +314,9 @@ export class Stream implements BatchOwner, AsyncDisposable {
   #sendControl(add: (heap: Heap) => void): SendPromise<BatchResult> {
     const heap = new Heap(this.flavour)
     add(heap)
-    return this.sendHeaps(
-      this.endpoints.map((_, substream) => ({ heap, substream })),
-      'serial',
-    )
+    this.#refuseClosed('sendStart, sendEnd')
+    this.#rethrow()
+    return this.#sendEverywhere(heap)
   }
 
   /** From the next send on, heap cnts are next, next + step, … modulo the flavour's width. @throws ERR_SPEADCAST_HEAP_CNT */
@@ -347,12 +351,15 @@ export class Stream implements BatchOwner, AsyncDisposable {
     const heap = new Heap(this.flavour)
     for (const item of items.items()) heap.addDescriptor(item)
     // Whoever watches the data heaps learns of the same failure; nobody watches this promise.
-    const promise = this.#sendPrepared(
-      this.endpoints.map((_, substream) => ({ heap, substream })),
-      'serial',
-    )
-    promise.observed = true
+    this.#sendEverywhere(heap).observed = true
     return false
+  }
+
+  /** A heap of the stream's own on every substream. An exact layout lists the items of data heaps; this one has others. */
+  #sendEverywhere(heap: Heap): SendPromise<BatchResult> {
+    const { split } = this.#config
+    const references = this.endpoints.map((_, substream) => ({ heap, substream }))
+    return this.#sendPrepared(references, 'serial', typeof split === 'object' ? 'even' : split)
   }
 
   #submit(
