@@ -27,8 +27,8 @@ import {
   writeHeaders,
 } from './compile.js'
 import { type AddressedItem, type BatchLayout, layoutBatch } from './layout.js'
-import { ENCODE_FLOAT, ENCODE_INT, ENCODE_UINT } from './scatter.js'
 import { checksumRegion, type Sendable, type VariantRequest, validateCnts } from './sendable.js'
+import type { ImmediateEncoding } from './table.js'
 import { type BatchHandle, BatchViews, type HeapViews, type ImmediateColumn, type ItemViewPlace } from './views.js'
 
 /** Where an item's samples live when they are not in the batch's own memory: heap j's at offsetBytes + j × strideBytes of the region. */
@@ -60,7 +60,7 @@ interface Immediate {
   readonly item: Item
   readonly index: number
   readonly column: number
-  readonly encoding: 0 | 1 | 2
+  readonly encoding: ImmediateEncoding
   readonly littleEndian: boolean
 }
 
@@ -206,11 +206,11 @@ export class CompilableBatch<T extends object = HeapViews> implements Sendable {
   validate(heaps: number): void {
     if (this.#cnts) validateCnts(this.#cnts, heaps, this.flavour)
     for (const { item, encoding } of this.#immediates) {
-      if (encoding === ENCODE_FLOAT) continue
+      if (encoding === 'float') continue
       const column = this.views.immediate(item.name)
       const span = 256 ** item.byteLength!
-      const low = encoding === ENCODE_INT ? -span / 2 : 0
-      const high = Math.min(encoding === ENCODE_INT ? span / 2 : span, 2 ** 53)
+      const low = encoding === 'int' ? -span / 2 : 0
+      const high = Math.min(encoding === 'int' ? span / 2 : span, 2 ** 53)
       for (let j = 0; j < heaps; j++) {
         const value = column[j]!
         // Math.floor and two comparisons: NaN and fractions fail too.
@@ -393,19 +393,19 @@ function describeImmediate(item: Item, index: number, column: number): Immediate
   const single = item.elements === 1
   const littleEndian =
     single && item.dtype !== undefined && 'iuf'.includes(kind) && !item.dtype.bigEndian && item.dtype.itemSizeBytes > 1
-  if (single && kind === 'i') return { item, index, column, encoding: ENCODE_INT, littleEndian }
-  if (single && kind === 'f' && item.byteLength === 4) return { item, index, column, encoding: ENCODE_FLOAT, littleEndian }
-  return { item, index, column, encoding: ENCODE_UINT, littleEndian }
+  if (single && kind === 'i') return { item, index, column, encoding: 'int', littleEndian }
+  if (single && kind === 'f' && item.byteLength === 4) return { item, index, column, encoding: 'float', littleEndian }
+  return { item, index, column, encoding: 'uint', littleEndian }
 }
 
-function decodeImmediate(bytes: Uint8Array, encoding: 0 | 1 | 2, littleEndian: boolean): number {
+function decodeImmediate(bytes: Uint8Array, encoding: ImmediateEncoding, littleEndian: boolean): number {
   let value = 0
   const ordered = littleEndian ? [...bytes].reverse() : bytes
   for (const byte of ordered) value = value * 256 + byte
-  if (encoding === ENCODE_FLOAT) {
+  if (encoding === 'float') {
     const view = new DataView(new ArrayBuffer(4))
     view.setUint32(0, value)
     return view.getFloat32(0)
   }
-  return encoding === ENCODE_INT && value >= 256 ** bytes.length / 2 ? value - 256 ** bytes.length : value
+  return encoding === 'int' && value >= 256 ** bytes.length / 2 ? value - 256 ** bytes.length : value
 }

@@ -6,8 +6,7 @@
 import { ITEM_HEAP_CNT } from '../spead/constants.js'
 import type { PacketPlan } from '../spead/index.js'
 import { pointerBase } from '../spead/pointer.js'
-import type { ImmediateScatter, ScatterTable } from './scatter.js'
-import type { PacketTable, TableRegion } from './table.js'
+import type { ImmediateScatter, PacketTable, ScatterTable, TableRegion } from './table.js'
 
 /** Serial sends heap after heap; round-robin one packet of each heap in turn, skipping finished ones (spead2's GroupMode). */
 export type GroupMode = 'serial' | 'round-robin'

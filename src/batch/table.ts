@@ -33,3 +33,37 @@ export interface PacketTable {
   /** Which heap of the batch the packet belongs to. */
   readonly heap: Uint32Array
 }
+
+/** How a staged number becomes the bytes of an immediate, which stand right-aligned in the pointer; 'float' is float32. */
+export type ImmediateEncoding = 'uint' | 'int' | 'float'
+
+export interface ImmediateScatter {
+  readonly name: string
+  /** Byte offsets of the pointers in the header region, heap-major: those of heap j are at[start[j]] … at[start[j+1]−1]. */
+  readonly at: Uint32Array
+  readonly start: Uint32Array
+  readonly baseHi: number
+  readonly baseLo: number
+  readonly encoding: ImmediateEncoding
+  readonly bytes: number
+  /** The item's bytes are least significant first (a little-endian dtype). */
+  readonly littleEndian: boolean
+  /** Byte offset in the header region of the column of staged doubles, one per heap. */
+  readonly columnAt: number
+}
+
+/** Where a send writes what changes: heap cnts and staged immediates. The engine does the writing (engine/scatter.ts). */
+export interface ScatterTable {
+  /** Headers and staged columns. */
+  readonly region: TableRegion
+  readonly cntAt: Uint32Array
+  readonly cntStart: Uint32Array
+  readonly cntBaseHi: number
+  readonly cntBaseLo: number
+  /** 2^heapAddressBits − 1, as halves: cnts wrap at the width. */
+  readonly maskHi: number
+  readonly maskLo: number
+  /** Byte offset of the column of explicit heap cnts (−1 = take from the sequence), one double per heap. */
+  readonly cntColumnAt: number
+  readonly immediates: readonly ImmediateScatter[]
+}

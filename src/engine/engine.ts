@@ -19,11 +19,12 @@ import {
   type ReapResult,
 } from '../backend/backend.js'
 import type { CompiledBatch } from '../batch/compile.js'
-import { type CntSequence, type ScatterTable, scatterExplicit, scatterImmediate, scatterSequence } from '../batch/scatter.js'
+import type { ScatterTable } from '../batch/table.js'
 import { COUNTER } from '../stats.js'
 import { Limiter } from './limiter.js'
 import { FailureLog, type OutcomeMessage } from './outcome.js'
 import * as R from './ring.js'
+import { type CntSequence, scatterExplicit, scatterImmediate, scatterSequence } from './scatter.js'
 
 export interface EngineOptions {
   /** UDP payload bytes per second; 0 = as fast as possible. */

@@ -4,43 +4,7 @@
  * A heap cnt or an immediate is the low `heapAddressBits` of an 8-byte big-endian item pointer (SPEAD §8.1), so each patch is two
  * 32-bit stores of (constant half | value half). Values are doubles or pairs of 32-bit halves: no BigInt.
  */
-import type { TableRegion } from './table.js'
-
-/** How a staged number becomes the bytes of an immediate, which stand right-aligned in the pointer. */
-export const ENCODE_UINT = 0
-export const ENCODE_INT = 1
-/** The bytes of a float32. */
-export const ENCODE_FLOAT = 2
-
-export interface ImmediateScatter {
-  readonly name: string
-  /** Byte offsets of the pointers in the header region, heap-major: those of heap j are at[start[j]] … at[start[j+1]−1]. */
-  readonly at: Uint32Array
-  readonly start: Uint32Array
-  readonly baseHi: number
-  readonly baseLo: number
-  readonly encoding: 0 | 1 | 2
-  readonly bytes: number
-  /** The item's bytes are least significant first (a little-endian dtype). */
-  readonly littleEndian: boolean
-  /** Byte offset in the header region of the column of staged doubles, one per heap. */
-  readonly columnAt: number
-}
-
-export interface ScatterTable {
-  /** Headers and staged columns. */
-  readonly region: TableRegion
-  readonly cntAt: Uint32Array
-  readonly cntStart: Uint32Array
-  readonly cntBaseHi: number
-  readonly cntBaseLo: number
-  /** 2^heapAddressBits − 1, as halves: cnts wrap at the width. */
-  readonly maskHi: number
-  readonly maskLo: number
-  /** Byte offset of the column of explicit heap cnts (−1 = take from the sequence), one double per heap. */
-  readonly cntColumnAt: number
-  readonly immediates: readonly ImmediateScatter[]
-}
+import type { ImmediateScatter, ScatterTable } from '../batch/table.js'
 
 /** The heap cnt sequence: next value and step as 32-bit halves. One object per engine, updated in place. */
 export interface CntSequence {
@@ -108,7 +72,7 @@ const f32bits = new Uint32Array(f32.buffer)
 /** Writes the staged values of one immediate into heaps 0 … heaps−1. Values were range-checked at send. Cost: as scatterSequence. */
 export function scatterImmediate(view: DataView, table: ImmediateScatter, heaps: number, column: Float64Array): void {
   const { at, start, baseHi, baseLo, encoding, bytes, littleEndian } = table
-  if (encoding === ENCODE_UINT && !littleEndian) {
+  if (encoding === 'uint' && !littleEndian) {
     for (let j = 0; j < heaps; j++) {
       const value = column[j]!
       const wordHi = baseHi | Math.floor(value / 4294967296)
@@ -123,7 +87,7 @@ export function scatterImmediate(view: DataView, table: ImmediateScatter, heaps:
   const span = 256 ** bytes
   for (let j = 0; j < heaps; j++) {
     let value = column[j]!
-    if (encoding === ENCODE_FLOAT) {
+    if (encoding === 'float') {
       f32[0] = value
       value = f32bits[0]!
     } else if (value < 0) {
