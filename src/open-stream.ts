@@ -44,7 +44,7 @@ export async function openStream(options: StreamOptions): Promise<Stream> {
   // Settlements may arrive while the driver is still opening: they find `stream` undefined and wait for the next look.
   let stream: Stream | undefined
   let states: Record<string, string | number | boolean> = {}
-  const submissions = new Submissions(ring, (pending, error) => stream?.noteFailure(pending, error))
+  const submissions = new Submissions(ring, (promise, error) => stream?.noteFailure(promise, error))
   const input: DriverInput = {
     ring,
     backend: backendSpec(backend, config, endpoints, iface),

@@ -1,9 +1,30 @@
 /**
  * The promise of one send. It knows whether anybody looked: an ignored failure must not become an unhandled rejection, and must not
  * be lost either (it surfaces at the next send, flush or close).
+ *
+ * One is made per batch, so it is built with what is at hand: no executor closure, and no handler unless it really rejects.
  */
+type Resolve<T> = (value: T) => void
+type Reject = (reason: unknown) => void
+
+let resolveOfNew: Resolve<never>
+let rejectOfNew: Reject
+const capture = (resolve: Resolve<never>, reject: Reject): void => {
+  resolveOfNew = resolve
+  rejectOfNew = reject
+}
+
 export class SendPromise<T> extends Promise<T> {
   observed = false
+  /** @internal */
+  readonly fulfil: Resolve<T>
+  readonly #reject: Reject
+
+  constructor() {
+    super(capture as (resolve: Resolve<T>, reject: Reject) => void)
+    this.fulfil = resolveOfNew as Resolve<unknown> as Resolve<T>
+    this.#reject = rejectOfNew
+  }
 
   // Derived promises are ordinary ones.
   static override get [Symbol.species](): PromiseConstructor {
@@ -19,16 +40,10 @@ export class SendPromise<T> extends Promise<T> {
     return super.then(onFulfilled, onRejected)
   }
 
-  /** A promise with its settling functions, quiet about rejection until somebody looks. */
-  static create<T>(): { promise: SendPromise<T>; resolve: (value: T) => void; reject: (reason: unknown) => void } {
-    let resolve!: (value: T) => void
-    let reject!: (reason: unknown) => void
-    const promise = new SendPromise<T>((res, rej) => {
-      resolve = res
-      reject = rej
-    })
-    Promise.prototype.then.call(promise, undefined, ignore)
-    return { promise, resolve, reject }
+  /** @internal Rejects without ever becoming an unhandled rejection. */
+  fail(reason: unknown): void {
+    Promise.prototype.then.call(this, undefined, ignore)
+    this.#reject(reason)
   }
 }
 

@@ -100,9 +100,10 @@ export class Batch<T extends object = HeapViews> {
   get free(): Promise<void> {
     if (this.#inFlight) this.#owner.harvest()
     if (!this.#inFlight) return this.#owner.breathe() ?? FREE
-    this.#waiting ??= new Promise((resolve) => {
-      this.#release = resolve
-    })
+    if (!this.#waiting) {
+      this.#waiting = new Promise(captureResolve)
+      this.#release = captured
+    }
     return this.#waiting
   }
 
@@ -125,3 +126,9 @@ export class Batch<T extends object = HeapViews> {
 }
 
 const FREE = Promise.resolve()
+
+// A closure less per wait than resolving from inside the executor.
+let captured: () => void
+const captureResolve = (resolve: () => void): void => {
+  captured = resolve
+}

@@ -12,12 +12,12 @@
 import type { MemoryPacket } from './backend/memory.js'
 import type { GroupMode } from './batch/compile.js'
 import { type HeapReference, PreparedHeaps, preparedKey } from './batch/heaps.js'
-import type { Sendable } from './batch/sendable.js'
 import type { HeapViews } from './batch/views.js'
 import type { StreamConfig } from './config.js'
 import type { Driver } from './engine/driver.js'
-import { C_STOP, OP_SEND, OP_SET_CNT, type Ring, STOP_ABORT, STOP_DRAIN } from './engine/ring.js'
+import { C_STOP, OP_SET_CNT, type Ring, STOP_ABORT, STOP_DRAIN } from './engine/ring.js'
 import { check, SpeadcastError } from './errors.js'
+import { Lane, Lanes } from './lanes.js'
 import type { ResolvedEndpoint } from './net/endpoint.js'
 import type { BatchResult } from './result.js'
 import { SendPromise } from './send-promise.js'
@@ -25,7 +25,7 @@ import { type Flavour, Heap, type ItemGroup, makeFlavour, type Split } from './s
 import { splitHeapCnt, splitUnsigned } from './spead/pointer.js'
 import { type CounterName, readCounters } from './stats.js'
 import { Batch, type BatchOptions, type BatchOwner } from './stream-batch.js'
-import type { Pending, Submissions } from './submissions.js'
+import { Pending, type Submissions } from './submissions.js'
 
 export interface SendOptions {
   /** Send only the first so many heaps of the batch. Default: all. */
@@ -54,11 +54,11 @@ export interface StreamStats extends Record<CounterName, number> {
   readonly states: Readonly<Record<string, string | number | boolean>>
 }
 
-/** Partial round-robin variants kept compiled per batch. */
-const MAX_VARIANTS = 8
 /** Compiled heap lists kept for reuse by sendHeaps. */
 const MAX_PREPARED = 64
 const BREATH_MS = 0.5
+
+type PreparedLane = Lane & { readonly sendable: PreparedHeaps }
 
 export interface StreamParts {
   readonly config: StreamConfig
@@ -81,14 +81,13 @@ export class Stream implements BatchOwner, AsyncDisposable {
   readonly #ring: Ring
   readonly #submissions: Submissions
   readonly #driver: Driver
-  readonly #variants = new WeakMap<Sendable, Map<string, number>>()
-  readonly #prepared = new Map<string, PreparedHeaps[]>()
+  readonly #lanes: Lanes
+  readonly #prepared = new Map<string, PreparedLane[]>()
   #preparedFree = 0
   readonly #described = new WeakMap<ItemGroup, number>()
-  readonly #batches = new Set<Batch<object>>()
+  readonly #batches = new Map<Batch<object>, Lane>()
   #failures: { readonly promise: SendPromise<BatchResult>; readonly error: unknown }[] = []
   #states: Record<string, string | number | boolean> = {}
-  #nextVariant = 1
   #lastTurn = performance.now()
   #closing: Promise<CloseReport> | undefined
   #closed = false
@@ -102,6 +101,7 @@ export class Stream implements BatchOwner, AsyncDisposable {
     this.#ring = ring
     this.#submissions = submissions
     this.#driver = driver
+    this.#lanes = new Lanes(driver)
     this.packets = packets
     this.backend = driver.caps.name
     this.reason = reason
@@ -115,9 +115,8 @@ export class Stream implements BatchOwner, AsyncDisposable {
   }
 
   /** @internal */
-  noteFailure(pending: Pending, error: unknown): void {
-    const promise = (pending as Pending & { promise?: SendPromise<BatchResult> }).promise
-    if (promise && !promise.observed) this.#failures.push({ promise, error })
+  noteFailure(promise: SendPromise<BatchResult>, error: unknown): void {
+    if (!promise.observed) this.#failures.push({ promise, error })
   }
 
   /**
@@ -158,8 +157,12 @@ export class Stream implements BatchOwner, AsyncDisposable {
       memory,
       inBandDescriptors: this.#config.descriptors === 'in-band',
     })
-    this.#batches.add(batch as unknown as Batch<object>)
-    this.#compile(batch.compiled, heaps, false)
+    const lane = new Lane(batch.compiled, () => {
+      batch.setInFlight(false)
+      if (this.#config.debug && batch.compiled.checksum() !== lane.checksum) reportOverwrite()
+    })
+    this.#batches.set(batch as unknown as Batch<object>, lane)
+    this.#lanes.aim(lane, heaps, false)
     return batch
   }
 
@@ -203,31 +206,24 @@ export class Stream implements BatchOwner, AsyncDisposable {
    * signal.reason. A promise nobody looks at is safe to drop: its failure is thrown by the next send, flush or close.
    * @throws at once, nothing queued: ERR_SPEADCAST_CLOSED, _BATCH_STATE, _VALUE, _HEAP_CNT, or an earlier unobserved failure
    */
-  send<T extends object>(batch: Batch<T>, options: SendOptions = {}): SendPromise<BatchResult> {
-    this.#refuseClosed('send')
-    this.#rethrow()
-    check(this.#batches.has(batch as unknown as Batch<object>), 'ERR_SPEADCAST_BATCH_STATE', () =>
-      batch.state === 'closed'
-        ? 'send: the batch is closed'
-        : 'send: the batch belongs to another stream; create it with this stream',
-    )
-    if (batch.state === 'in-flight') this.#submissions.harvest()
-    check(batch.state === 'free', 'ERR_SPEADCAST_BATCH_STATE', () => 'send: the batch is still in flight; await batch.free first')
-    const { heaps = batch.heaps, signal } = options
-    check(
-      Number.isInteger(heaps) && heaps >= 1 && heaps <= batch.heaps,
-      'ERR_SPEADCAST_VALUE',
-      () => `send: heaps is ${heaps}; the batch has 1 to ${batch.heaps}`,
-    )
-    signal?.throwIfAborted()
+  send<T extends object>(batch: Batch<T>, options?: SendOptions): SendPromise<BatchResult> {
+    if (this.#closing || this.#submissions.dead) this.#refuseClosed('send')
+    if (this.#failures.length > 0) this.#rethrow()
+    const lane = this.#batches.get(batch as unknown as Batch<object>)
+    if (!lane) throw notOurs(batch)
+    if (batch.state !== 'free') this.#submissions.harvest()
+    if (batch.state !== 'free')
+      throw new SpeadcastError('ERR_SPEADCAST_BATCH_STATE', 'send: the batch is still in flight; await batch.free first')
+    const heaps = options?.heaps ?? batch.heaps
+    if (!(Number.isInteger(heaps) && heaps >= 1 && heaps <= batch.heaps))
+      throw new SpeadcastError('ERR_SPEADCAST_VALUE', `send: heaps is ${heaps}; the batch has 1 to ${batch.heaps}`)
+    options?.signal?.throwIfAborted()
     batch.compiled.validate(heaps)
-    const inBand = this.#describe(batch.compiled.items)
+    const inBand = this.#config.descriptors !== 'none' && this.#describe(batch.compiled.items)
+    if (this.#config.debug) lane.checksum = batch.compiled.checksum()
+    this.#lanes.aim(lane, heaps, inBand)
     batch.setInFlight(true)
-    const sum = this.#config.debug ? batch.compiled.checksum() : 0
-    return this.#submit(batch.compiled, heaps, inBand, signal, () => {
-      batch.setInFlight(false)
-      if (this.#config.debug && batch.compiled.checksum() !== sum) this.#reportOverwrite()
-    })
+    return this.#submit(lane, heaps, options?.signal)
   }
 
   /** One heap by its Heap object (spead2's async_send_heap); its values are copied now. */
@@ -276,28 +272,33 @@ export class Stream implements BatchOwner, AsyncDisposable {
     const pool = this.#prepared.get(key)
     let prepared = pool?.pop()
     if (prepared) this.#preparedFree--
-    else
-      prepared = new PreparedHeaps(references, mode, { packetSizeBytes: this.#config.packetSizeBytes, split })
-    const mine = prepared
+    else {
+      const heaps = new PreparedHeaps(references, mode, { packetSizeBytes: this.#config.packetSizeBytes, split })
+      prepared = new Lane(heaps, () => this.#keepPrepared(key, made)) as PreparedLane
+      const made = prepared
+    }
+    const lane = prepared
+    const { sendable } = lane
     try {
-      mine.fill(references)
-      mine.validate(references.length)
+      sendable.fill(references)
+      sendable.validate(references.length)
+      this.#lanes.aim(lane, sendable.heaps, false)
     } catch (error) {
-      this.#keepPrepared(key, mine)
+      lane.onFree(lane)
       throw error
     }
-    return this.#submit(mine, mine.heaps, false, signal, () => this.#keepPrepared(key, mine))
+    return this.#submit(lane, sendable.heaps, signal)
   }
 
-  #keepPrepared(key: string, prepared: PreparedHeaps): void {
+  #keepPrepared(key: string, lane: PreparedLane): void {
     if (this.#closed || this.#preparedFree >= MAX_PREPARED) {
-      this.#dropVariants(prepared)
-      prepared.region.release()
+      if (!this.#closed) this.#lanes.drop(lane)
+      lane.sendable.region.release()
       return
     }
     const pool = this.#prepared.get(key)
-    if (pool) pool.push(prepared)
-    else this.#prepared.set(key, [prepared])
+    if (pool) pool.push(lane)
+    else this.#prepared.set(key, [lane])
     this.#preparedFree++
   }
 
@@ -325,18 +326,10 @@ export class Stream implements BatchOwner, AsyncDisposable {
     const from = splitHeapCnt(this.flavour, next)
     const by = splitUnsigned(step, this.flavour.heapAddressBits, 'heap cnt step', 'ERR_SPEADCAST_HEAP_CNT')
     check(by.hi !== 0 || by.lo !== 0, 'ERR_SPEADCAST_HEAP_CNT', () => 'heap cnt step is 0; every heap needs its own cnt')
-    this.#submissions.submit({
-      ...IDLE,
-      op: OP_SET_CNT,
-      variant: 0,
-      heaps: 0,
-      rows: 0,
-      explicitCnts: false,
-      payloadBytes: 0,
-      sequence: [from.hi, from.lo, by.hi, by.lo],
-      slot: 0,
-      done: false,
-    })
+    const pending = new Pending(() => {})
+    pending.op = OP_SET_CNT
+    pending.sequence = [from.hi, from.lo, by.hi, by.lo]
+    this.#submissions.submit(pending)
   }
 
   /** Sends descriptors if the group's are due; true when they must travel inside the batch. */
@@ -362,76 +355,30 @@ export class Stream implements BatchOwner, AsyncDisposable {
     return this.#sendPrepared(references, 'serial', typeof split === 'object' ? 'even' : split)
   }
 
-  #submit(
-    sendable: Sendable,
-    heaps: number,
-    inBand: boolean,
-    signal: AbortSignal | undefined,
-    onFree: () => void,
-  ): SendPromise<BatchResult> {
-    const { promise, resolve, reject } = SendPromise.create<BatchResult>()
-    const { id, rows } = this.#compile(sendable, heaps, inBand)
-    const onAbort = signal && (() => void this.#submissions.abort(pending, signal.reason))
-    const pending: Pending & { promise: SendPromise<BatchResult> } = {
-      op: OP_SEND,
-      variant: id,
-      heaps,
-      rows,
-      explicitCnts: sendable.explicitCnts,
-      payloadBytes: sendable.payloadBytes(heaps),
-      onFree: onAbort
-        ? () => {
-            signal.removeEventListener('abort', onAbort)
-            onFree()
-          }
-        : onFree,
-      resolve,
-      reject,
-      slot: 0,
-      done: false,
-      promise,
-    }
-    try {
-      this.#submissions.submit(pending)
-    } catch (error) {
-      onFree()
-      throw error
-    }
-    if (onAbort) signal.addEventListener('abort', onAbort)
-    return promise
-  }
-
-  #compile(sendable: Sendable, heaps: number, inBand: boolean): { id: number; rows: number } {
-    const { key, rows, compile } = sendable.variant(heaps, inBand)
-    let known = this.#variants.get(sendable)
-    if (!known) {
-      known = new Map()
-      this.#variants.set(sendable, known)
-    }
-    let id = known.get(key)
-    if (id === undefined) {
-      if (known.size >= MAX_VARIANTS) {
-        const [oldest, oldId] = [...known].find(([name]) => name !== 'all')!
-        known.delete(oldest)
-        this.#driver.dropVariant(oldId)
+  #submit(lane: Lane, heaps: number, signal: AbortSignal | undefined): SendPromise<BatchResult> {
+    const { pending, sendable } = lane
+    const promise = new SendPromise<BatchResult>()
+    pending.heaps = heaps
+    pending.explicitCnts = sendable.explicitCnts
+    pending.payloadBytes = sendable.payloadBytes(heaps)
+    pending.promise = promise
+    this.#submissions.submit(pending)
+    if (signal) {
+      pending.signal = signal
+      pending.onAbort = () => {
+        if (this.#submissions.abort(pending, signal.reason)) lane.renew()
       }
-      id = this.#nextVariant++
-      this.#driver.addVariant(id, compile(), sendable.rates)
-      known.set(key, id)
+      signal.addEventListener('abort', pending.onAbort)
     }
-    return { id, rows }
-  }
-
-  #dropVariants(sendable: Sendable): void {
-    for (const id of this.#variants.get(sendable)?.values() ?? []) this.#driver.dropVariant(id)
-    this.#variants.delete(sendable)
+    return promise
   }
 
   /** @internal */
   closeBatch(batch: Batch<object>): void {
     check(batch.state !== 'in-flight', 'ERR_SPEADCAST_BATCH_STATE', () => 'close: the batch is in flight; await batch.free first')
+    const lane = this.#batches.get(batch)!
     this.#batches.delete(batch)
-    if (!this.#closed) this.#dropVariants(batch.compiled)
+    if (!this.#closed) this.#lanes.drop(lane)
     batch.compiled.region.release()
   }
 
@@ -511,8 +458,8 @@ export class Stream implements BatchOwner, AsyncDisposable {
     this.#submissions.harvest()
     this.#submissions.die(new SpeadcastError('ERR_SPEADCAST_CLOSED', 'the stream is closed'))
     this.#closed = true
-    for (const batch of [...this.#batches]) batch.close()
-    for (const pool of this.#prepared.values()) for (const prepared of pool) prepared.region.release()
+    for (const batch of [...this.#batches.keys()]) batch.close()
+    for (const pool of this.#prepared.values()) for (const { sendable } of pool) sendable.region.release()
     this.#prepared.clear()
   }
 
@@ -545,15 +492,19 @@ export class Stream implements BatchOwner, AsyncDisposable {
     this.#failures = []
     if (unseen) throw unseen.error
   }
-
-  #reportOverwrite(): void {
-    process.emitWarning('a batch was written while it was in flight: what was sent is a mixture; await batch.free before writing', {
-      code: 'SPEADCAST_OVERWRITE',
-    })
-  }
 }
 
-const IDLE = { onFree: () => {}, resolve: () => {}, reject: () => {} }
+function reportOverwrite(): void {
+  process.emitWarning('a batch was written while it was in flight: what was sent is a mixture; await batch.free before writing', {
+    code: 'SPEADCAST_OVERWRITE',
+  })
+}
+
+function notOurs(batch: Batch<never> | Batch<object>): SpeadcastError {
+  const message =
+    batch.state === 'closed' ? 'send: the batch is closed' : 'send: the batch belongs to another stream; create it with this stream'
+  return new SpeadcastError('ERR_SPEADCAST_BATCH_STATE', message)
+}
 
 function checkHeapRate(rate: number): void {
   check(

@@ -9,22 +9,39 @@ import type { OutcomeMessage } from './engine/outcome.js'
 import * as R from './engine/ring.js'
 import { SpeadcastError } from './errors.js'
 import { type BatchResult, SendError } from './result.js'
+import type { SendPromise } from './send-promise.js'
 
-export interface Pending {
-  readonly op: number
-  readonly variant: number
-  readonly heaps: number
-  readonly rows: number
-  readonly explicitCnts: boolean
-  readonly payloadBytes: number
+/** One send on its way. Reused by its lane, so its shape is fixed here. */
+export class Pending {
+  op: number = R.OP_SEND
+  variant = 0
+  heaps = 0
+  rows = 0
+  explicitCnts = false
+  payloadBytes = 0
   /** Of OP_SET_CNT: next and step as 32-bit halves. */
-  readonly sequence?: readonly [number, number, number, number]
-  /** Called once, when the memory may be written again; before resolve or reject. */
-  readonly onFree: () => void
-  readonly resolve: (result: BatchResult) => void
-  readonly reject: (error: unknown) => void
-  slot: number
-  done: boolean
+  sequence: readonly [number, number, number, number] | undefined
+  promise: SendPromise<BatchResult> | undefined
+  signal: AbortSignal | undefined
+  onAbort: (() => void) | undefined
+  slot = 0
+  done = true
+  /** @param onFree the memory may be written again; called once per send, before its promise settles */
+  constructor(readonly onFree: () => void) {}
+
+  settle(result: BatchResult | undefined, error: unknown): void {
+    const { promise } = this
+    this.done = true
+    this.promise = undefined
+    if (this.onAbort) {
+      this.signal!.removeEventListener('abort', this.onAbort)
+      this.signal = undefined
+      this.onAbort = undefined
+    }
+    this.onFree()
+    if (result) promise?.fulfil(result)
+    else promise?.fail(error)
+  }
 }
 
 export class Submissions {
@@ -45,7 +62,7 @@ export class Submissions {
   constructor(
     readonly ring: R.Ring,
     /** A send failed; `error` went to its promise. */
-    readonly onFailure: (pending: Pending, error: unknown) => void,
+    readonly onFailure: (promise: SendPromise<BatchResult>, error: unknown) => void,
   ) {}
 
   get inFlight(): number {
@@ -62,6 +79,7 @@ export class Submissions {
 
   submit(pending: Pending): void {
     if (this.#dead) throw this.#dead
+    pending.done = false
     this.#accepted++
     if (this.#overflow.length > 0 || ((this.#submitted - this.#settled) | 0) >= R.SLOTS) {
       this.#overflow.push(pending)
@@ -97,9 +115,7 @@ export class Submissions {
     }
     if (Atomics.compareExchange(this.ring.slots, pending.slot + R.W_STATE, R.STATE_QUEUED, R.STATE_ABORTED) !== R.STATE_QUEUED)
       return false
-    pending.done = true
-    pending.onFree()
-    pending.reject(reason)
+    pending.settle(undefined, reason)
     this.driver.submitted()
     return true
   }
@@ -127,7 +143,8 @@ export class Submissions {
       else {
         const firstCnt = (slots[slot + R.W_CNT_HI]! >>> 0) * 2 ** 32 + (slots[slot + R.W_CNT_LO]! >>> 0)
         const { heaps, rows: packets, payloadBytes } = pending
-        this.#finish(pending, { heaps, packets, payloadBytes, firstCnt, evidence: this.driver.caps.evidence, suspect }, undefined)
+        const { evidence } = this.driver.caps
+        this.#finish(pending, { heaps, packets, payloadBytes, firstCnt, evidence, suspect }, undefined)
       }
       Atomics.store(slots, slot + R.W_STATE, R.STATE_EMPTY)
     }
@@ -146,13 +163,11 @@ export class Submissions {
   #finish(pending: Pending, result: BatchResult | undefined, error: unknown): void {
     this.#finished++
     if (!pending.done) {
-      pending.done = true
-      pending.onFree()
-      if (result) pending.resolve(result)
-      else {
-        this.unsentHeaps += error instanceof SendError ? error.outcome.failedHeaps.length : pending.heaps
-        pending.reject(error)
-        this.onFailure(pending, error)
+      const { promise, heaps } = pending
+      pending.settle(result, error)
+      if (!result) {
+        this.unsentHeaps += error instanceof SendError ? error.outcome.failedHeaps.length : heaps
+        if (promise) this.onFailure(promise, error)
       }
     }
     while (this.#waiters.length > 0 && this.#waiters[0]!.at <= this.#finished) this.#waiters.shift()!.done()

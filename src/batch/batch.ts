@@ -83,6 +83,8 @@ export class CompilableBatch<T extends object = HeapViews> implements Sendable {
   readonly #handle: BatchHandle
   readonly #config: BatchConfig
   readonly #aux: Aux | undefined
+  /** The request of an ordinary send, made once. */
+  readonly #whole: VariantRequest
   #cnts: Float64Array | undefined
 
   /** @throws ERR_SPEADCAST_ITEM, _SPLIT, _PACKET_SIZE, _MEMORY, _VALUE, _SUBSTREAM */
@@ -159,6 +161,7 @@ export class CompilableBatch<T extends object = HeapViews> implements Sendable {
       immediates: this.#immediates.map(({ item, column }) => ({ name: item.name, columnAt: this.#columnAt(column) })),
     }
     this.views = new BatchViews<T>(this.#handle)
+    this.#whole = { key: 'all', rows: heaps * this.#plan.packets, compile: () => this.#compile(this.#specs) }
     this.#prefill(addressed, bytes)
   }
 
@@ -224,6 +227,7 @@ export class CompilableBatch<T extends object = HeapViews> implements Sendable {
   }
 
   variant(heaps: number, inBand: boolean): VariantRequest {
+    if (!inBand && heaps === this.heaps) return this.#whole
     const key = inBand ? 'in-band' : 'all'
     const rows = inBand ? this.#inBandRows(heaps) : heaps * this.#plan.packets
     const compile = (): CompiledBatch => this.#compile(inBand ? this.#inBandSpecs(this.#aux!) : this.#specs)
