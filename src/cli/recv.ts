@@ -71,12 +71,13 @@ async function run(endpoints: string[], options: RecvOptions): Promise<void> {
     process.exitCode = USAGE_CODES.has(error.code) ? USAGE : FAILED
     return
   }
+  // One listener for both: taking the last listener of a signal away loses one that is already on its way.
+  let interrupted = false
   const interrupt = () => {
-    process.off('SIGINT', interrupt).off('SIGTERM', interrupt)
-    process.once('SIGINT', abort).once('SIGTERM', abort)
+    if (interrupted) process.exit(INTERRUPTED)
+    interrupted = true
     receiver.close().catch(() => undefined)
   }
-  const abort = () => process.exit(INTERRUPTED)
   process.on('SIGINT', interrupt).on('SIGTERM', interrupt)
   const { backend, receiveBufferBytes, backendReason } = receiver.stats()
   const why = backendReason && ` (${backendReason})`
@@ -94,7 +95,7 @@ async function run(endpoints: string[], options: RecvOptions): Promise<void> {
     process.stderr.write(`speadcast recv: ${(error as Error).message}\n`)
     process.exitCode = FAILED
   } finally {
-    for (const signal of ['SIGINT', 'SIGTERM']) process.off(signal, interrupt).off(signal, abort)
+    for (const signal of ['SIGINT', 'SIGTERM']) process.off(signal, interrupt)
   }
 }
 

@@ -249,8 +249,11 @@ export class Assembler {
     heap.packets = 0
     heap.received = 0
     heap.pointerCount = 0
-    heap.starts.length = 0
-    heap.ends.length = 0
+    // Setting a length that is 0 already costs as much as decoding a pointer.
+    if (heap.starts.length > 0) {
+      heap.starts.length = 0
+      heap.ends.length = 0
+    }
     return heap
   }
 

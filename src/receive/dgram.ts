@@ -85,6 +85,7 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
     }
     try {
       session.arrived(now)
+      session.message()
       session.packet(0, message.length, sender, endpoint)
     } catch (error) {
       fail(error)

@@ -46,8 +46,8 @@ export class ItemTable {
       count++
     }
     this.count = count
-    const order = this.#order.subarray(0, addressed)
-    if (!sorted) order.sort((a, b) => this.offset[a]! - this.offset[b]! || a - b)
+    const order = this.#order
+    if (!sorted) order.subarray(0, addressed).sort((a, b) => this.offset[a]! - this.offset[b]! || a - b)
     // An item reaches to the next higher address, or to the end of the heap; items at one address are empty but for the last.
     for (let k = addressed - 1, end = heap.length; k >= 0; k--) {
       const i = order[k]!

@@ -60,7 +60,12 @@ export async function openNative(options: DriverOptions, events: DriverEvents): 
     queueHeaps: options.queueHeaps,
     queueKibibytes: options.queueBytes >>> 10,
   }
-  const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: input, name: 'speadcast receive' })
+  const worker = new Worker(new URL('./worker.js', import.meta.url), {
+    workerData: input,
+    name: 'speadcast receive',
+    // The process's own would be inherited, and `node --input-type=module -e …` makes a worker with a file fail.
+    execArgv: [],
+  })
   const signal = () => {
     if (Atomics.exchange(control, CONTROL.ASLEEP, 0) !== 0) eventFd.signal()
   }

@@ -116,8 +116,10 @@ export class OrderedOutput {
     let slot = -1
     let from = at
     if (length > 0) {
-      slot = heap.keepSlot()
-      if (slot < 0) {
+      // Only what lies in the heap's own slot may stay there: an immediate comes from scratch, a single packet from the receive buffer.
+      const owned = heap.slot >= 0 && at >= heap.slot && at < heap.slot + this.#storage.size(heap.slot)
+      if (owned) slot = heap.keepSlot()
+      else {
         slot = this.#storage.take(length)
         while (slot < 0 && held.length > 0 && held[0]!.cnt < cnt) {
           this.releaseLowest()

@@ -2,6 +2,7 @@
  * What happens to received packets, whichever way they came: decode, assemble, then per heap descriptors, verification, output,
  * delivery, and the question whether this was the end. Runs in the receiving thread; the drivers (worker.ts, dgram.ts) feed it.
  */
+import { ITEM_DESCRIPTOR } from '../spead/constants.js'
 import { ADDED, type AssembledHeap, Assembler, DUPLICATE } from './assemble.js'
 import { decodePacket, PACKET_OK, PacketHeader } from './decode.js'
 import { decodeDescriptor, type ReceivedDescriptor } from './descriptor.js'
@@ -17,6 +18,8 @@ export const STAT_NAMES = [
   'packets',
   /** UDP payload bytes of all datagrams. */
   'bytes',
+  /** Reads that gave those bytes: datagrams, or runs of them that the kernel coalesced (UDP_GRO). */
+  'messages',
   /** Complete heaps with data; descriptor-only and stream control heaps are in `controlHeaps`. */
   'heaps',
   'controlHeaps',
@@ -91,6 +94,7 @@ const WINDOW_HEAPS = 1024
 const WINDOW_BYTES = 96 << 20
 const FIRST_HEAPS = 16
 const MAX_DESCRIPTORS = 4096
+const NO_DESCRIPTORS: ReceivedDescriptor[] = []
 
 export class ReceiveSession {
   /** Copies of finished heaps for the consumer, if `deliver`; the driver empties it. */
@@ -178,6 +182,11 @@ export class ReceiveSession {
     else stats[STAT.malformed]++
   }
 
+  /** One read of the socket; `packet` follows for each datagram in it. */
+  message(): void {
+    this.#stats[STAT.messages]++
+  }
+
   /** A datagram that was longer than the buffer it came into. */
   truncated(): void {
     this.#stats[STAT.malformed]++
@@ -229,7 +238,7 @@ export class ReceiveSession {
     table.load(heap)
     const cnt = this.#unwrap(heap)
     const control = controlOf(table)
-    const descriptors = heap.complete ? this.#learn(heap) : []
+    const descriptors = heap.complete && table.find(ITEM_DESCRIPTOR) >= 0 ? this.#learn(heap) : NO_DESCRIPTORS
     const dataBytes = dataBytesOf(table)
     if (!heap.complete) stats[STAT.heapsIncomplete]++
     else if (dataBytes >= 0) {
@@ -294,7 +303,7 @@ export class ReceiveSession {
       const period = 2 ** (heap.addressBytes * 8)
       const turns = Math.round((this.#cntHighest - cnt) / period)
       cnt += turns * period
-      this.#cntStep = greatestCommonDivisor(Math.abs(cnt - this.#cntHighest), this.#cntStep)
+      if (this.#cntStep !== 1) this.#cntStep = greatestCommonDivisor(Math.abs(cnt - this.#cntHighest), this.#cntStep)
       if (cnt > this.#cntHighest) this.#cntHighest = cnt
       if (cnt < this.#cntLowest) this.#cntLowest = cnt
     }

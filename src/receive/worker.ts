@@ -72,6 +72,7 @@ function run(input: WorkerInput, post: (message: WorkerOutput, transfer?: ArrayB
         credits.hello(`${fd} ${to.join()}`, (credit) => arena.reply(fd, credit, to), stats[STAT.bytes]!, stats[STAT.heaps]!)
         continue
       }
+      session.message()
       const segment = arena.segmentBytes[i]!
       const sender = arena.sender[i]!
       for (let at = 0; at < length; at += segment) {
@@ -89,10 +90,12 @@ function run(input: WorkerInput, post: (message: WorkerOutput, transfer?: ArrayB
       reason = 'closed'
       break
     }
+    // A full queue leaves the packets in the socket: the kernel holds what fits, and counts what does not.
+    const full = options.deliver && queueFull()
     let taken = 0
     const before = performance.now()
     // One call per socket and turn: what came to several endpoints at once stays nearly in order.
-    for (let endpoint = 0; endpoint < fds.length; endpoint++) taken += take(endpoint)
+    if (!full) for (let endpoint = 0; endpoint < fds.length; endpoint++) taken += take(endpoint)
     const now = performance.now()
     if (taken > 0) {
       session.arrived(before)
@@ -100,13 +103,12 @@ function run(input: WorkerInput, post: (message: WorkerOutput, transfer?: ArrayB
     }
     if (session.outbox.length > 0) deliver()
     credits?.announce(stats[STAT.bytes]!, stats[STAT.heaps]!, taken === 0)
-    reason = session.ended(now, taken === 0)
+    reason = session.ended(now, taken === 0 && !full)
     if (reason !== undefined) break
-    if (options.deliver && queueFull()) sleep(waitForMain, session.sleepMs(now), () => !queueFull())
-    else if (taken === 0) {
-      stats[STAT.droppedByKernel] = dropped()
-      sleep(waitForPackets, session.sleepMs(now), never)
-    }
+    if (taken > 0) continue
+    stats[STAT.droppedByKernel] = dropped()
+    if (full) sleep(waitForMain, session.sleepMs(now), () => !queueFull())
+    else sleep(waitForPackets, session.sleepMs(now), never)
   }
   const summary = session.finish(reason)
   stats[STAT.droppedByKernel] = dropped()

@@ -9,7 +9,8 @@ kind        "types": `heaps` heaps of every kind of item the flavour can hold, n
             `heapSize` int8 samples, all bytes the heap index, with a timestamp; "heaps" lines are then left out
 wire        "stream": spead2.send.UdpStream. "packets": PacketGenerator's bytes through a plain socket, which can also
             "order": "reverse" | "shuffle" (packets of `window` heaps mixed), "duplicate": n of them, "drop": [[heap, packet], ...],
-            "garbage": n foreign datagrams, "truncate": n copies cut short
+            "garbage": n foreign datagrams, "truncate": n copies cut short, "gso": true hands runs of equal packets to the kernel at once
+            (UDP_SEGMENT), which a receiver with UDP_GRO gets as one
 other       flavour (bits, 48), packetSize, rate (bytes/s), repeatPointers, descriptors ("first" heap of its own | "each" heap | "none"),
             stop (true), firstCnt, cntStep, corrupt ([heap, ...]), roundRobin, ttl, interface (address), interfaceIndex, seed
 """
@@ -20,6 +21,7 @@ import json
 import logging
 import random
 import socket
+import struct
 import sys
 import time
 
@@ -204,6 +206,19 @@ def send_by_stream(spec, heaps):
     return total
 
 
+def runs(packets):
+    """Runs that one UDP_SEGMENT message can carry: equal sizes but for a shorter last one, at most 64 segments and 65507 bytes."""
+    run = []
+    for packet in packets:
+        fits = run and len(packet) <= len(run[0]) == len(run[-1]) and len(run) < 64 and sum(map(len, run)) + len(packet) <= 65507
+        if run and not fits:
+            yield run
+            run = []
+        run.append(bytes(packet))
+    if run:
+        yield run
+
+
 def send_by_packets(spec, heaps):
     rng = random.Random(spec.get("seed", 1))
     host, port = spec["to"][0]
@@ -231,10 +246,11 @@ def send_by_packets(spec, heaps):
             if rng.random() < 0.5:
                 junk = b"\x53\x04\x02\x06\x00\x00" + junk  # looks like SPEAD-64-48 for a while
             window.insert(rng.randrange(len(window) + 1), junk)
-        for packet in window:
-            sock.sendto(packet, (host, port))
-            total += len(packet)
-            since += len(packet)
+        for run in runs(window) if spec.get("gso") else [[packet] for packet in window]:
+            control = [(17, 103, struct.pack("H", len(run[0])))] if len(run) > 1 else []
+            sent = sock.sendmsg(run, control, 0, (host, port))
+            total += sent
+            since += sent
             if since > 100_000:  # gentle: loss would be the test's, not the receiver's
                 time.sleep(0.002)
                 since = 0

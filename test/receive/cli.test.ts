@@ -1,0 +1,152 @@
+import { createHash } from 'node:crypto'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, expect, test } from 'vitest'
+import { need } from '../support/need.js'
+import { spead2Python } from '../support/peer.js'
+import { freePort, recvArgv, type SenderSpec, send, start } from './support.js'
+
+const NO_PEER = 'needs the venv with spead2 (scripts/bootstrap.mjs makes it)'
+const scratch = mkdtempSync(join(tmpdir(), 'speadcast-recv-'))
+afterAll(() => rmSync(scratch, { recursive: true }))
+
+async function recv(spec: Omit<SenderSpec, 'to'>, ...args: string[]) {
+  const port = await freePort()
+  const run = start(recvArgv(`127.0.0.1:${port}`, '--timeout', '20', ...args))
+  await run.said(/^listening on 127\.0\.0\.1:\d+; /m)
+  const sent = await send({ to: [['127.0.0.1', port]], rate: 40e6, ...spec })
+  return { ...(await run.ended), done: sent.done }
+}
+
+const TUTORIAL = { kind: 'tutorial', heaps: 50, heapSize: 20_000, packetSize: 1472 } as const
+
+test('recv --verify --output --json: one object on stdout with the agreed fields, and the file', async (ctx) => {
+  need(ctx, spead2Python(), NO_PEER)
+  const file = join(scratch, 'samples')
+  const { code, stdout, done } = await recv(TUTORIAL, '--verify', '--output', file, '--json')
+  expect(code).toBe(0)
+  expect(stdout).toMatch(/^\{.*\}\n$/)
+  const result = JSON.parse(stdout)
+  expect(Object.keys(result).slice(0, 8)).toEqual(
+    'heaps heapsIncomplete heapsCorrupt payloadBytes packets seconds items sha256'.split(' '),
+  )
+  expect(result).toMatchObject({
+    heaps: 50,
+    heapsIncomplete: 0,
+    heapsCorrupt: 0,
+    payloadBytes: 1_000_000,
+    packets: done.packets,
+    sha256: done.sha256,
+    items: [
+      { id: 0x1600, name: 'timestamp', format: [['u', 48]], shape: [] },
+      { id: 0x3300, name: 'adc_samples', dtype: '|i1', shape: [20_000] },
+    ],
+    reason: 'stop',
+  })
+  expect(createHash('sha256').update(readFileSync(file)).digest('hex')).toBe(done.sha256)
+})
+
+test('recv without --json prints a table for people', async (ctx) => {
+  need(ctx, spead2Python(), NO_PEER)
+  const { code, stdout } = await recv({ ...TUTORIAL, heaps: 3 })
+  expect(code).toBe(0)
+  expect(stdout).toMatch(/^heaps +3$/m)
+  expect(stdout).toMatch(/^payload +60000 bytes$/m)
+  expect(stdout).toMatch(/^item 0x3300 +adc_samples \|i1 \[20000\]$/m)
+})
+
+test('recv --heaps N ends there; a stream that stops before is a failure that says so', async (ctx) => {
+  need(ctx, spead2Python(), NO_PEER)
+  const enough = await recv({ ...TUTORIAL, stop: false }, '--heaps', '20', '--json')
+  expect([enough.code, JSON.parse(enough.stdout)]).toMatchObject([0, { heaps: 20, reason: 'heaps' }])
+  const few = await recv(TUTORIAL, '--heaps', '51', '--json')
+  expect([few.code, JSON.parse(few.stdout)]).toMatchObject([1, { heaps: 50, reason: 'stop' }])
+  expect(few.stderr).toContain('the stream stopped after 50 of 51 heaps')
+})
+
+test('recv --verify: corrupt heaps are a failure that names them; without it they go unnoticed', async (ctx) => {
+  need(ctx, spead2Python(), NO_PEER)
+  const { code, stdout, stderr } = await recv({ ...TUTORIAL, corrupt: [3, 40] }, '--verify', '--json')
+  expect([code, JSON.parse(stdout)]).toMatchObject([1, { heaps: 50, heapsCorrupt: 2 }])
+  expect(stderr).toMatch(/2 heaps are corrupt\n {2}heap cnt 5: sample 10000 of heap index 3 is 2, not 3\n/)
+  const unchecked = await recv({ ...TUTORIAL, corrupt: [3, 40] }, '--json')
+  expect([unchecked.code, JSON.parse(unchecked.stdout)]).toMatchObject([0, { heapsCorrupt: 0 }])
+})
+
+test('recv --output: heaps with holes are left out, counted, and a failure', async (ctx) => {
+  need(ctx, spead2Python(), NO_PEER)
+  const file = join(scratch, 'holes')
+  const lost: [number, number][] = [[7, 2], ...Array.from({ length: 15 }, (_, packet) => [9, packet] as [number, number])]
+  const { code, stdout, stderr } = await recv({ ...TUTORIAL, wire: 'packets', drop: lost }, '--output', file, '--json')
+  expect([code, JSON.parse(stdout)]).toMatchObject([
+    1,
+    { heaps: 48, heapsIncomplete: 1, heapsMissing: 1, outputBytes: 48 * 20_000 },
+  ])
+  expect(stderr).toMatch(/1 heaps are incomplete\n.*1 heaps are missing\n/)
+  const expected = Buffer.concat(Array.from({ length: 50 }, (_, i) => Buffer.alloc(i === 7 || i === 9 ? 0 : 20_000, i)))
+  expect(readFileSync(file).equals(expected)).toBe(true)
+})
+
+test('recv --item takes a name or an id', async (ctx) => {
+  need(ctx, spead2Python(), NO_PEER)
+  const file = join(scratch, 'item')
+  const wrong = await recv({ ...TUTORIAL, heaps: 2 }, '--output', file, '--item', 'nonesuch')
+  expect(wrong.code).toBe(1)
+  expect(wrong.stderr).toContain("have no item 'nonesuch'")
+  const { code } = await recv({ ...TUTORIAL, heaps: 2 }, '--output', file, '--item', '0x1600')
+  expect(code).toBe(0)
+  expect(readFileSync(file).toString('hex')).toBe('000000000000000000004e20')
+})
+
+test('recv --timeout: exit 1 with what was got', async (ctx) => {
+  const idle = start(recvArgv(`127.0.0.1:${await freePort()}`, '--timeout', '0.2', '--json'))
+  const { code, stdout, stderr } = await idle.ended
+  expect([code, JSON.parse(stdout)]).toMatchObject([1, { heaps: 0, packets: 0, seconds: 0, items: [], reason: 'timeout' }])
+  expect(stderr).toContain('the expected end did not come in 0.2 s')
+  need(ctx, spead2Python(), NO_PEER)
+  const port = await freePort()
+  const run = start(recvArgv(`127.0.0.1:${port}`, '--timeout', '4', '--json'))
+  await run.said(/listening/)
+  await send({ to: [['127.0.0.1', port]], ...TUTORIAL, rate: 40e6, stop: false })
+  const some = await run.ended
+  expect([some.code, JSON.parse(some.stdout)]).toMatchObject([1, { heaps: 50, reason: 'timeout' }])
+})
+
+test('the first SIGINT or SIGTERM ends with the summary and 0, a second while that lasts with 130', async () => {
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    const run = start(recvArgv(`127.0.0.1:${await freePort()}`, '--json'))
+    await run.said(/listening/)
+    run.child.kill(signal)
+    const { code, stdout } = await run.ended
+    expect([code, JSON.parse(stdout)]).toMatchObject([0, { heaps: 0, reason: 'closed' }])
+  }
+  const run = start(recvArgv(`127.0.0.1:${await freePort()}`, '--json'))
+  await run.said(/listening/)
+  // Both are pending when it goes on, so that the second comes during the end the first began.
+  for (const signal of ['SIGSTOP', 'SIGINT', 'SIGTERM', 'SIGCONT'] as const) run.child.kill(signal)
+  expect(await run.ended).toMatchObject({ code: 130, stdout: '' })
+})
+
+test.each([
+  [['127.0.0.1:0'], 2, /port 0 is not in 1–65535/],
+  [['127.0.0.1:7148', '--interface', 'nonesuch'], 2, /no interface is named 'nonesuch'/],
+  [['192.0.2.1:7148'], 2, /no interface here has this address/],
+  [['127.0.0.1:7148', '--output', '/nonexistent/x'], 1, /cannot write \/nonexistent\/x/],
+])('recv %j: exit %i', async (args, expected, message) => {
+  const { code, stdout, stderr } = await start(recvArgv(...args)).ended
+  expect([code, stdout]).toEqual([expected, ''])
+  expect(stderr).toMatch(message)
+})
+
+test.each([
+  [[], /missing required argument/],
+  [['127.0.0.1:7148', '--heaps', '0'], /whole number, 1 or more/],
+  [['127.0.0.1:7148', '--timeout', '5s'], /number of seconds/],
+  [['127.0.0.1:7148', '--backend', 'ibverbs'], /Allowed choices are auto, native, dgram/],
+  [['127.0.0.1:7148', '--verfy'], /unknown option '--verfy'/],
+])('recv %j is refused', async (args, message) => {
+  const { code, stderr } = await start(recvArgv(...args)).ended
+  expect(code).not.toBe(0)
+  expect(stderr).toMatch(message)
+})
