@@ -56,6 +56,7 @@ export async function openStream(options: StreamOptions): Promise<Stream> {
     },
     affinity: config.affinity,
     onSettled: () => submissions.harvest(),
+    watched: () => submissions.watched,
     onMessage: (message) => {
       if (message.type === 'outcome') submissions.outcome(message)
       else {

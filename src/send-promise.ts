@@ -16,13 +16,18 @@ const capture = (resolve: Resolve<never>, reject: Reject): void => {
 
 export class SendPromise<T> extends Promise<T> {
   observed = false
-  /** @internal */
-  readonly fulfil: Resolve<T>
+  /** @internal The engine was asked to report this one's settlement at once. */
+  watched = false
+  #settled = false
+  readonly #watch: (promise: SendPromise<T>) => void
+  readonly #fulfil: Resolve<T>
   readonly #reject: Reject
 
-  constructor() {
+  /** @internal */
+  constructor(watch: (promise: SendPromise<T>) => void) {
     super(capture as (resolve: Resolve<T>, reject: Reject) => void)
-    this.fulfil = resolveOfNew as Resolve<unknown> as Resolve<T>
+    this.#watch = watch
+    this.#fulfil = resolveOfNew as Resolve<unknown> as Resolve<T>
     this.#reject = rejectOfNew
   }
 
@@ -37,11 +42,29 @@ export class SendPromise<T> extends Promise<T> {
     onRejected?: ((reason: unknown) => B | PromiseLike<B>) | null,
   ): Promise<A | B> {
     this.observed = true
+    this.#expect()
     return super.then(onFulfilled, onRejected)
+  }
+
+  /** @internal Fulfils when this settles, either way; does not count as observing. */
+  settled(): Promise<void> {
+    this.#expect()
+    return Promise.prototype.then.call(this, ignore, ignore) as Promise<void>
+  }
+
+  #expect(): void {
+    if (!this.#settled && !this.watched) this.#watch(this)
+  }
+
+  /** @internal */
+  fulfil(value: T): void {
+    this.#settled = true
+    this.#fulfil(value)
   }
 
   /** @internal Rejects without ever becoming an unhandled rejection. */
   fail(reason: unknown): void {
+    this.#settled = true
     Promise.prototype.then.call(this, undefined, ignore)
     this.#reject(reason)
   }

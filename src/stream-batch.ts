@@ -2,6 +2,8 @@ import type { BatchConfig, ExternalMemory } from './batch/batch.js'
 import { CompilableBatch } from './batch/batch.js'
 import type { GroupMode } from './batch/compile.js'
 import type { BatchHandle, HeapViews, ImmediateColumn } from './batch/views.js'
+import type { BatchResult } from './result.js'
+import type { SendPromise } from './send-promise.js'
 import type { ItemGroup } from './spead/index.js'
 
 /** What `stream.createBatch` takes. */
@@ -36,10 +38,9 @@ export class Batch<T extends object = HeapViews> {
   /** @internal */
   readonly compiled: CompilableBatch<T>
   readonly #owner: BatchOwner
-  #inFlight = false
+  #inFlight: SendPromise<BatchResult> | undefined
   #closed = false
   #waiting: Promise<void> | undefined
-  #release: (() => void) | undefined
 
   /** @internal */
   constructor(owner: BatchOwner, config: BatchConfig) {
@@ -100,10 +101,7 @@ export class Batch<T extends object = HeapViews> {
   get free(): Promise<void> {
     if (this.#inFlight) this.#owner.harvest()
     if (!this.#inFlight) return this.#owner.breathe() ?? FREE
-    if (!this.#waiting) {
-      this.#waiting = new Promise(captureResolve)
-      this.#release = captured
-    }
+    this.#waiting ??= this.#inFlight.settled()
     return this.#waiting
   }
 
@@ -114,21 +112,11 @@ export class Batch<T extends object = HeapViews> {
     this.#closed = true
   }
 
-  /** @internal */
-  setInFlight(inFlight: boolean): void {
-    this.#inFlight = inFlight
-    if (inFlight) return
-    const release = this.#release
-    this.#release = undefined
+  /** @internal The promise of the send under way, undefined when it has settled. */
+  setInFlight(promise: SendPromise<BatchResult> | undefined): void {
+    this.#inFlight = promise
     this.#waiting = undefined
-    release?.()
   }
 }
 
 const FREE = Promise.resolve()
-
-// A closure less per wait than resolving from inside the executor.
-let captured: () => void
-const captureResolve = (resolve: () => void): void => {
-  captured = resolve
-}

@@ -158,7 +158,7 @@ export class Stream implements BatchOwner, AsyncDisposable {
       inBandDescriptors: this.#config.descriptors === 'in-band',
     })
     const lane = new Lane(batch.compiled, () => {
-      batch.setInFlight(false)
+      batch.setInFlight(undefined)
       if (this.#config.debug && batch.compiled.checksum() !== lane.checksum) reportOverwrite()
     })
     this.#batches.set(batch as unknown as Batch<object>, lane)
@@ -222,8 +222,10 @@ export class Stream implements BatchOwner, AsyncDisposable {
     const inBand = this.#config.descriptors !== 'none' && this.#describe(batch.compiled.items)
     if (this.#config.debug) lane.checksum = batch.compiled.checksum()
     this.#lanes.aim(lane, heaps, inBand)
-    batch.setInFlight(true)
-    return this.#submit(lane, heaps, options?.signal)
+    const promise = new SendPromise<BatchResult>(this.#submissions.watch)
+    batch.setInFlight(promise)
+    this.#submit(lane, heaps, promise, options?.signal)
+    return promise
   }
 
   /** One heap by its Heap object (spead2's async_send_heap); its values are copied now. */
@@ -287,7 +289,9 @@ export class Stream implements BatchOwner, AsyncDisposable {
       lane.onFree(lane)
       throw error
     }
-    return this.#submit(lane, sendable.heaps, signal)
+    const promise = new SendPromise<BatchResult>(this.#submissions.watch)
+    this.#submit(lane, sendable.heaps, promise, signal)
+    return promise
   }
 
   #keepPrepared(key: string, lane: PreparedLane): void {
@@ -355,9 +359,8 @@ export class Stream implements BatchOwner, AsyncDisposable {
     return this.#sendPrepared(references, 'serial', typeof split === 'object' ? 'even' : split)
   }
 
-  #submit(lane: Lane, heaps: number, signal: AbortSignal | undefined): SendPromise<BatchResult> {
+  #submit(lane: Lane, heaps: number, promise: SendPromise<BatchResult>, signal: AbortSignal | undefined): void {
     const { pending, sendable } = lane
-    const promise = new SendPromise<BatchResult>()
     pending.heaps = heaps
     pending.explicitCnts = sendable.explicitCnts
     pending.payloadBytes = sendable.payloadBytes(heaps)
@@ -370,7 +373,6 @@ export class Stream implements BatchOwner, AsyncDisposable {
       }
       signal.addEventListener('abort', pending.onAbort)
     }
-    return promise
   }
 
   /** @internal */

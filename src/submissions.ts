@@ -55,6 +55,8 @@ export class Submissions {
   /** Sends ever accepted and ever settled, overflow included; they order flush(). */
   #accepted = 0
   #finished = 0
+  /** Sends in flight that somebody waits for. */
+  #watched = 0
   /** Heaps that settled without being sent whole, ever; aborted by their own signal not counted. */
   unsentHeaps = 0
   #dead: SpeadcastError | undefined
@@ -67,6 +69,17 @@ export class Submissions {
 
   get inFlight(): number {
     return this.#accepted - this.#finished
+  }
+
+  get watched(): boolean {
+    return this.#watched > 0 || this.#waiters.length > 0
+  }
+
+  /** Somebody waits for the send behind this promise, which is in flight. */
+  readonly watch = (promise: SendPromise<BatchResult>): void => {
+    promise.watched = true
+    this.#watched++
+    this.driver.watch()
   }
 
   get dead(): SpeadcastError | undefined {
@@ -115,6 +128,7 @@ export class Submissions {
     }
     if (Atomics.compareExchange(this.ring.slots, pending.slot + R.W_STATE, R.STATE_QUEUED, R.STATE_ABORTED) !== R.STATE_QUEUED)
       return false
+    if (pending.promise?.watched) this.#watched--
     pending.settle(undefined, reason)
     this.driver.submitted()
     return true
@@ -164,6 +178,7 @@ export class Submissions {
     this.#finished++
     if (!pending.done) {
       const { promise, heaps } = pending
+      if (promise?.watched) this.#watched--
       pending.settle(result, error)
       if (!result) {
         this.unsentHeaps += error instanceof SendError ? error.outcome.failedHeaps.length : heaps
@@ -176,7 +191,9 @@ export class Submissions {
   /** Resolves when everything submitted so far has settled, whatever its fate. */
   drained(): Promise<void> {
     if (this.inFlight === 0) return Promise.resolve()
-    return new Promise((done) => this.#waiters.push({ at: this.#accepted, done }))
+    const drained = new Promise<void>((done) => this.#waiters.push({ at: this.#accepted, done }))
+    this.driver.watch()
+    return drained
   }
 
   /** The sending side is gone: every promise settles now. */

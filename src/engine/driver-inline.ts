@@ -69,6 +69,9 @@ export class InlineDriver implements Driver {
     else this.#timer?.unref()
   }
 
+  /** Every step is followed by a look at the settlements. */
+  watch(): void {}
+
   async stopped(): Promise<void> {
     this.submitted()
     await this.#stopped

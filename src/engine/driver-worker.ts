@@ -26,6 +26,9 @@ type WaitAsync = (
 ) => { async: false; value: string } | { async: true; value: Promise<string> }
 const waitAsync = (Atomics as unknown as { waitAsync: WaitAsync }).waitAsync
 
+/** How late a settlement that nobody waits for may be noticed. */
+const UNWATCHED_MS = 2
+
 const running = new Set<WorkerDriver>()
 let exitHook = false
 
@@ -37,8 +40,8 @@ export class WorkerDriver implements Driver {
   readonly #port
   readonly #exited: Promise<void>
   #fds: readonly number[] = []
-  #held = false
   #watching = false
+  #timer: NodeJS.Timeout | undefined
   #dead = false
 
   static async open(input: DriverInput): Promise<WorkerDriver> {
@@ -100,6 +103,7 @@ export class WorkerDriver implements Driver {
         input.onSettled()
         if (!stopped) this.#die(error)
         running.delete(this)
+        clearInterval(this.#timer)
         this.#wake.close()
         if (!stopped) closeDescriptors(this.#fds)
         port1.close()
@@ -114,15 +118,12 @@ export class WorkerDriver implements Driver {
       })
     }
     this.#ready.then(
-      () => this.#release(),
+      () => {
+        this.#worker.unref()
+        this.#port.unref()
+      },
       () => {},
     )
-  }
-
-  #release(): void {
-    if (this.#held) return
-    this.#worker.unref()
-    this.#port.unref()
   }
 
   #stopNow(): void {
@@ -162,36 +163,40 @@ export class WorkerDriver implements Driver {
     }
   }
 
+  /**
+   * A slow timer, referenced while work is in flight, notices what nobody waits for. Waking the main thread for every batch would
+   * cost it some microseconds and 300 bytes each, mostly for nothing: a loop that finds its next batch free never waits.
+   */
   hold(inFlight: boolean): void {
-    if (inFlight === this.#held) return
-    this.#held = inFlight
-    if (inFlight) {
-      this.#worker.ref()
-      if (!this.#watching) this.#watch()
-    } else this.#release()
+    if (!inFlight) {
+      this.#timer?.unref()
+      return
+    }
+    if (this.#timer) this.#timer.ref()
+    else this.#timer = setInterval(this.#tick, UNWATCHED_MS)
   }
 
-  /** One outstanding waitAsync while anything is in flight; it does not keep the process alive by itself. */
-  #watch(): void {
+  readonly #tick = (): void => {
+    this.#input.onSettled()
+    if (this.#timer?.hasRef()) return
+    clearInterval(this.#timer)
+    this.#timer = undefined
+  }
+
+  watch(): void {
+    if (!this.#watching) this.#arm()
+  }
+
+  /** One outstanding waitAsync while anybody waits; it does not keep the process alive by itself. */
+  readonly #arm = (): void => {
     const { control } = this.#input.ring
     this.#watching = true
     const wait = waitAsync(control, R.C_SETTLED, Atomics.load(control, R.C_SETTLED))
-    // Settlements between the stream's last look and this load are seen by the call below.
+    // Settlements between the stream's last look and this load.
     this.#input.onSettled()
-    if (!this.#held) {
-      this.#watching = false
-      return
-    }
-    if (!wait.async) {
-      queueMicrotask(this.#again)
-      return
-    }
-    wait.value.then(this.#again)
-  }
-
-  readonly #again = (): void => {
-    if (this.#dead) return
-    this.#watch()
+    if (this.#dead || !this.#input.watched()) this.#watching = false
+    else if (wait.async) wait.value.then(this.#arm)
+    else queueMicrotask(this.#arm)
   }
 
   async stopped(): Promise<void> {

@@ -13,6 +13,8 @@ export interface DriverInput {
   readonly affinity: readonly number[]
   /** Settlements or messages may have arrived. May be called more often than needed, never re-entrantly from submitted(). */
   readonly onSettled: () => void
+  /** Whether anybody waits for a settlement. */
+  readonly watched: () => boolean
   readonly onMessage: (message: EngineMessage) => void
   /** The sending side is gone; nothing submitted will settle any more. */
   readonly onDead: (error: SpeadcastError) => void
@@ -26,8 +28,10 @@ export interface Driver {
   submitted(): void
   /** Delivers messages that were posted before the settlements now visible. */
   drainMessages(): void
-  /** Keeps the process alive while work is in flight, and lets it end otherwise. */
+  /** Keeps the process alive while work is in flight, and lets it end otherwise. Settlements are then noticed within milliseconds. */
   hold(inFlight: boolean): void
+  /** Somebody waits for a settlement: notice it at once, until `input.watched()` says that nobody does any more. */
+  watch(): void
   /** After C_STOP was set: resolves when the backend and all descriptors are closed. */
   stopped(): Promise<void>
 }

@@ -102,6 +102,8 @@ export class Engine {
     readonly emit: (message: EngineMessage) => void,
     /** Called once per settlement, after the shared words are written. */
     readonly settled: () => void,
+    /** Called when a submission is seen and before it is taken: variants announced before it must be added now. */
+    readonly beforeTake: () => void = () => {},
   ) {
     this.#counters = ring.counters
     if (options.rateBytesPerSecond > 0) this.#limiter = new Limiter(options.burstBytes, options.burstRateRatio)
@@ -171,6 +173,7 @@ export class Engine {
   #take(now: number): boolean {
     const { ring } = this
     if (!this.hasSubmissions) return false
+    this.beforeTake()
     const slot = ring.slot(this.#taken)
     this.#taken = (this.#taken + 1) | 0
     const flight = this.#spare.pop() ?? new Flight()

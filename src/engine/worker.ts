@@ -29,10 +29,10 @@ async function run(): Promise<void> {
   sharpenTimers()
   const backend = await openBackend(input.backend, { counters: ring.counters, wake: () => {} })
   report({ type: 'ready', caps: backend.caps, states: backend.states(), fds: backend.waitSet(true).map(({ fd }) => fd) })
-  const engine = new Engine(backend, ring, input.options, report, () => Atomics.notify(ring.control, R.C_SETTLED))
   const poll = new PollSet(16)
   let control = 0
 
+  /** Also before every take: a variant may be announced and used while a step is under way. */
   const drainControl = (): void => {
     const posted = Atomics.load(ring.control, R.C_CONTROL)
     while (control !== posted) {
@@ -43,6 +43,8 @@ async function run(): Promise<void> {
       else engine.dropVariant(message.id)
     }
   }
+  const settled = (): void => void Atomics.notify(ring.control, R.C_SETTLED)
+  const engine = new Engine(backend, ring, input.options, report, settled, drainControl)
 
   /** Nothing was submitted, stopped or announced since the engine last looked. */
   const quiet = (): boolean =>
