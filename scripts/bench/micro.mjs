@@ -1,0 +1,80 @@
+// Micro-benchmarks of the hot loops, in nanoseconds per heap or packet: `node scripts/bench/micro.mjs`. Compare runs on one machine only.
+import { Bench } from 'tinybench'
+import { openMemory } from '#dist/src/backend/memory.js'
+import { CompilableBatch } from '#dist/src/batch/batch.js'
+import { PreparedHeaps } from '#dist/src/batch/heaps.js'
+import { Engine } from '#dist/src/engine/engine.js'
+import * as R from '#dist/src/engine/ring.js'
+import { scatterExplicit, scatterImmediate, scatterSequence } from '#dist/src/engine/scatter.js'
+import { DEFAULT_FLAVOUR, Heap, ItemGroup } from '#dist/src/spead/index.js'
+
+const HEAPS = 2048
+const items = new ItemGroup()
+  .add({ id: 0x1600, name: 'timestamp', format: [['u', 48]] })
+  .add({ id: 0x1601, name: 'offset', dtype: '<i2' })
+  .add({ id: 0x3300, name: 'adc_samples', dtype: 'i1', shape: [256] })
+const config = {
+  items, heaps: HEAPS, flavour: DEFAULT_FLAVOUR, packetSizeBytes: 9000, split: 'even', repeatPointers: false, groupMode: 'serial',
+  substreams: new Uint16Array(HEAPS), memory: {}, inBandDescriptors: false,
+} // biome-ignore format: a table
+const batch = new CompilableBatch(config)
+const { scatter, table } = batch.variant(HEAPS, false).compile()
+const view = new DataView(batch.region.buffer)
+const sequence = { nextHi: 0, nextLo: 1, stepHi: 0, stepLo: 1 }
+const column = (i) => new Float64Array(batch.region.buffer, scatter.immediates[i].columnAt, HEAPS)
+const [timestamp, offset] = [column(0), column(1)]
+const ramp = batch.immediate('timestamp')
+ramp.setRamp(2 ** 40, 256)
+const cnts = new Float64Array(HEAPS).fill(-1)
+
+const ring = new R.Ring()
+const backend = openMemory({ substreams: 1, keepPackets: false }, { counters: ring.counters, wake: () => {} })
+const engine = new Engine(
+  backend,
+  ring,
+  { rateBytesPerSecond: 0, burstBytes: 65536, burstRateRatio: 1.05, maxInFlight: 8 },
+  () => {},
+  () => {},
+)
+const one = new PreparedHeaps(
+  [{ heap: new Heap().addRaw({ id: 0x1000, bytes: new Uint8Array(8), allowImmediate: false }) }],
+  'serial',
+  {
+    packetSizeBytes: 1472,
+    split: 'even',
+  },
+)
+engine.addVariant(1, one.variant().compile())
+let submitted = 0
+
+const bench = new Bench({ time: 300 })
+const per = new Map()
+const add = (name, units, run) => {
+  per.set(name, units)
+  bench.add(name, run)
+}
+add('scatter heap cnts from the sequence, per packet', table.rows, () => scatterSequence(view, scatter, HEAPS, sequence))
+add('scatter explicit heap cnts, per packet', table.rows, () => scatterExplicit(view, scatter, HEAPS, cnts, sequence))
+add('scatter a 48-bit unsigned immediate, per heap', HEAPS, () => scatterImmediate(view, scatter.immediates[0], HEAPS, timestamp))
+add('scatter a little-endian int16 immediate, per heap', HEAPS, () => scatterImmediate(view, scatter.immediates[1], HEAPS, offset))
+add('check staged values at send, per heap', HEAPS, () => batch.validate(HEAPS))
+add('setRamp, per heap', HEAPS, () => ramp.setRamp(2 ** 40, 256))
+add('engine: take, post and settle a one-packet submission', 1, () => {
+  const slot = ring.slot(submitted)
+  ring.slots[slot + R.W_OP] = R.OP_SEND
+  ring.slots[slot + R.W_VARIANT] = 1
+  ring.slots[slot + R.W_HEAPS] = 1
+  ring.slots[slot + R.W_ROWS] = 1
+  Atomics.store(ring.slots, slot + R.W_STATE, R.STATE_QUEUED)
+  submitted = (submitted + 1) | 0
+  Atomics.store(ring.control, R.C_SUBMITTED, submitted)
+  while (Atomics.load(ring.control, R.C_SETTLED) !== submitted) engine.step(0)
+})
+add('compile a batch of 2048 heaps, per packet', table.rows, () => batch.variant(HEAPS, false).compile())
+await bench.run()
+console.table(
+  bench.tasks.map(({ name, result }) => ({
+    what: name,
+    'median ns': result.state === 'completed' ? ((result.latency.p50 * 1e6) / per.get(name)).toFixed(2) : result.state,
+  })),
+)
