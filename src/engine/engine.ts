@@ -91,6 +91,7 @@ export class Engine {
   #current: Flight | undefined
   #taken = 0
   #idle = true
+  #suspicion = 0
   #backoff = 0
   #revision = -1
   #fatal: { errno: number; substream: number } | undefined
@@ -202,7 +203,9 @@ export class Engine {
     flight.variant = variant
     flight.heaps = ring.slots[slot + R.W_HEAPS]!
     flight.rows = ring.slots[slot + R.W_ROWS]!
-    flight.suspicion = this.backend.suspicion()
+    // One look per batch while busy: the last settlement's is this batch's first.
+    if (this.#idle) this.#suspicion = this.backend.suspicion()
+    flight.suspicion = this.#suspicion
     ring.slots[slot + R.W_CNT_HI] = this.#sequence.nextHi
     ring.slots[slot + R.W_CNT_LO] = this.#sequence.nextLo
     this.#patch(variant, variant.compiled.scatter, flight.heaps, ring.slots[slot + R.W_EXPLICIT_CNTS] === 1)
@@ -326,8 +329,8 @@ export class Engine {
     const { slot, variant } = flight
     if (variant) {
       this.#counters[COUNTER.batches]! += 1
-      const suspicion = this.backend.suspicion()
-      slots[slot + R.W_SUSPECT] = suspicion === flight.suspicion ? 0 : 1
+      this.#suspicion = this.backend.suspicion()
+      slots[slot + R.W_SUSPECT] = this.#suspicion === flight.suspicion ? 0 : 1
       if (flight.log) {
         const message = flight.log.message((j) => packetsOf(variant.compiled, j), errnoName)
         // A partial send covers the first heaps only.
