@@ -58,7 +58,6 @@ const PLANTED: readonly (readonly [string, string, boolean])[] = [
   ['src/backend/a.ts', '../engine/engine.js', false],
   ['src/backend/a.ts', '../stream.js', false],
   ['src/engine/a.ts', '../backend/backend.js', true],
-  ['src/engine/a.ts', '../batch/scatter.js', true],
   ['src/engine/a.ts', 'koffi', false],
   ['src/engine/a.ts', '../spead/flavour.js', false],
   ['src/engine/a.ts', '../batch/layout.js', false],
@@ -187,7 +186,7 @@ test('scripts/layers.mjs lets type imports and workers of the own room pass', ()
     'src/backend/a.ts':
       "import type { PacketTable } from '../batch/table.js'\nexport type { TableRegion } from '../batch/table.js'\n",
     'src/engine/a.ts':
-      "import { scatter } from '../batch/scatter.js'\nexport const w = new Worker(new URL('./worker.js', import.meta.url))\n",
+      "import { errnoName } from '../../ffi/native-error.js'\nexport const w = new Worker(new URL('./worker.js', import.meta.url))\n",
     'src/cli/a.ts': "export const about = new URL('../../../package.json', import.meta.url)\n",
   })
   expect(runIn(ROOT, process.execPath, [LAYERS, directory])).toEqual({ status: 0, stdout: '', stderr: '' })
