@@ -140,17 +140,17 @@ function scatterConverted(
   baseLo: number,
 ): void {
   const { at, start, encoding, bytes, littleEndian } = table
-  const span = 256 ** bytes
+  // Two's complement in halves: 2^56 − 1 is no double. Zero-length items have bytes = 0 and value 0.
+  const maskHi = bytes > 4 ? 256 ** (bytes - 4) - 1 : 0
+  const maskLo = bytes >= 4 ? 0xffffffff : 256 ** bytes - 1
   for (let j = 0; j < heaps; j++) {
     let value = column[j]!
     if (encoding === 'float') {
       f32[0] = value
       value = f32bits[0]!
-    } else if (value < 0) {
-      value += span
     }
-    let hi = Math.floor(value * PER_TWO_32)
-    let lo = value >>> 0
+    let hi = Math.floor(value * PER_TWO_32) & maskHi
+    let lo = (value & maskLo) >>> 0
     if (littleEndian) {
       // Byte-reversed over the item's own length; little-endian numpy types that fit a pointer have 1, 2 or 4 bytes.
       const swapped = ((lo & 0xff) << 24) | ((lo & 0xff00) << 8) | ((lo >>> 8) & 0xff00) | (lo >>> 24)
