@@ -2,12 +2,12 @@
  * Heaps by spead2's vocabulary: a list of Heap references, compiled at first use and compiled no more while their shape stays the
  * same. Their values live in the user's memory, outside any region, so each send copies them into this batch's memory first.
  */
-import { Region } from '../../ffi/region.js'
+import type { Region } from '../../ffi/region.js'
 import type { Flavour, Heap, PacketPlan, Split } from '../spead/index.js'
 import { planOf } from '../spead/index.js'
 import { pointerBase, putPointer } from '../spead/pointer.js'
 import { type CompiledBatch, compileBatch, type GroupMode, type HeapSpec, writeHeaders } from './compile.js'
-import { checksumRegion, type Sendable, type VariantRequest, validateCnts } from './sendable.js'
+import { allocateRegion, type Sendable, type VariantRequest, validateCnts } from './sendable.js'
 
 /** A heap and how it is to be sent; spead2's HeapReference. */
 export interface HeapReference {
@@ -61,7 +61,7 @@ export class PreparedHeaps implements Sendable {
       return slot
     })
     this.#cntColumnAt = Math.ceil(at / 64) * 64
-    this.region = Region.allocate(this.#cntColumnAt + this.heaps * 8)
+    this.region = allocateRegion(this.#cntColumnAt + this.heaps * 8)
     this.#cnts = new Float64Array(this.region.buffer, this.#cntColumnAt, this.heaps)
     this.#bytes = new Uint8Array(this.region.buffer)
     this.#view = new DataView(this.region.buffer)
@@ -142,9 +142,5 @@ export class PreparedHeaps implements Sendable {
           cntColumnAt: this.#cntColumnAt,
         }),
     }
-  }
-
-  checksum(): number {
-    return checksumRegion(this.region, 0, this.#cntColumnAt)
   }
 }

@@ -1,4 +1,4 @@
-import type { Region } from '../../ffi/region.js'
+import { Region } from '../../ffi/region.js'
 import { SpeadcastError } from '../errors.js'
 import type { Flavour } from '../spead/index.js'
 import type { CompiledBatch } from './compile.js'
@@ -33,8 +33,6 @@ export interface Sendable {
   variant(heaps: number, inBandDescriptors: boolean): VariantRequest
   /** Checks staged values of the first n heaps; throws before anything is queued. */
   validate(heaps: number): void
-  /** A checksum over what will be sent, for debug mode. */
-  checksum(): number
 }
 
 /** Explicit heap cnts are doubles: −1 takes the sequence's next, others must be whole and fit the width. */
@@ -50,10 +48,18 @@ export function validateCnts(column: Float64Array, heaps: number, flavour: Flavo
   }
 }
 
-/** Sum of 32-bit words of the region: cheap, and any overwritten sample changes it unless another change cancels it. */
-export function checksumRegion(region: Region, from: number, to: number): number {
-  const words = new Uint32Array(region.buffer, Math.ceil(from / 4) * 4, Math.max(0, Math.floor(to / 4) - Math.ceil(from / 4)))
-  let sum = 0
-  for (let i = 0; i < words.length; i++) sum = (Math.imul(sum, 31) + words[i]!) | 0
-  return sum
+/** @throws ERR_SPEADCAST_MEMORY */
+export function allocateRegion(byteLength: number): Region {
+  try {
+    return Region.allocate(byteLength)
+  } catch (cause) {
+    // ffi's NativeError by its field.
+    const { errnoName } = cause as { errnoName?: string }
+    if (errnoName === undefined) throw cause
+    throw new SpeadcastError(
+      'ERR_SPEADCAST_MEMORY',
+      `cannot have ${byteLength} bytes of memory (${errnoName}): use fewer or smaller heaps, fewer batches, or raise the limit (ulimit -v, the cgroup's memory.max)`,
+      { cause },
+    )
+  }
 }
