@@ -206,8 +206,8 @@ export class Engine {
     // One look per batch while busy: the last settlement's is this batch's first.
     if (this.#idle) this.#suspicion = this.backend.suspicion()
     flight.suspicion = this.#suspicion
-    ring.slots[slot + R.W_CNT_HI] = this.#sequence.nextHi
-    ring.slots[slot + R.W_CNT_LO] = this.#sequence.nextLo
+    ring.slots[slot + R.W_CNT_HI] = this.#sequence.nextHi & variant.compiled.scatter.maskHi
+    ring.slots[slot + R.W_CNT_LO] = this.#sequence.nextLo & variant.compiled.scatter.maskLo
     this.#patch(variant, variant.compiled.scatter, flight.heaps, ring.slots[slot + R.W_EXPLICIT_CNTS] === 1)
     if (this.#idle) {
       this.#idle = false

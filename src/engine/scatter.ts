@@ -6,7 +6,10 @@
  */
 import type { ImmediateScatter, ScatterTable } from '../batch/table.js'
 
-/** The heap cnt sequence: next value and step as 32-bit halves. One object per engine, updated in place. */
+/**
+ * The heap cnt sequence: next value and step as 32-bit halves, counting modulo 2^64. Heaps take its low N bits, so a heap of a narrower
+ * flavour leaves it whole. One object per engine, updated in place.
+ */
 export interface CntSequence {
   nextHi: number
   nextLo: number
@@ -16,7 +19,7 @@ export interface CntSequence {
 
 /**
  * Writes the next `heaps` cnts of the sequence into every packet header of heaps 0 … heaps−1 and advances it.
- * Cost: two stores per packet, 2–4 ns. The additions carry by comparison, so all 56 bits are exact.
+ * Cost: two stores per packet, 2–4 ns. The additions carry by comparison, so all bits are exact.
  */
 export function scatterSequence(view: DataView, table: ScatterTable, heaps: number, sequence: CntSequence): void {
   const { cntAt, cntStart, maskHi, maskLo } = table
@@ -27,7 +30,7 @@ export function scatterSequence(view: DataView, table: ScatterTable, heaps: numb
   let lo = sequence.nextLo
   if (stepHi === 0 && cntAt.length === cntStart.length - 1 && lo + stepLo * heaps <= maskLo) {
     // One packet per heap and no carry: most sends of small heaps.
-    const wordHi = cntBaseHi | hi
+    const wordHi = cntBaseHi | (hi & maskHi)
     for (let j = 0; j < heaps; j++) {
       const at = cntAt[j]!
       view.setUint32(at, wordHi)
@@ -38,16 +41,16 @@ export function scatterSequence(view: DataView, table: ScatterTable, heaps: numb
     return
   }
   for (let j = 0; j < heaps; j++) {
-    const wordHi = cntBaseHi | hi
-    const wordLo = cntBaseLo | lo
+    const wordHi = cntBaseHi | (hi & maskHi)
+    const wordLo = cntBaseLo | (lo & maskLo)
     for (let i = cntStart[j]!, end = cntStart[j + 1]!; i < end; i++) {
       const at = cntAt[i]!
       view.setUint32(at, wordHi)
       view.setUint32(at + 4, wordLo)
     }
     const sum = lo + stepLo
-    lo = (sum & maskLo) >>> 0
-    hi = ((hi + stepHi + (sum > 0xffffffff ? 1 : 0)) & maskHi) >>> 0
+    lo = sum >>> 0
+    hi = (hi + stepHi + (sum > 0xffffffff ? 1 : 0)) >>> 0
   }
   sequence.nextHi = hi
   sequence.nextLo = lo
@@ -71,13 +74,13 @@ export function scatterExplicit(
     const lo = explicit ? cnt >>> 0 : sequence.nextLo
     for (let i = cntStart[j]!, end = cntStart[j + 1]!; i < end; i++) {
       const at = cntAt[i]!
-      view.setUint32(at, cntBaseHi | hi)
-      view.setUint32(at + 4, cntBaseLo | lo)
+      view.setUint32(at, cntBaseHi | (hi & maskHi))
+      view.setUint32(at + 4, cntBaseLo | (lo & maskLo))
     }
     if (!explicit) {
       const sum = lo + sequence.stepLo
-      sequence.nextLo = (sum & maskLo) >>> 0
-      sequence.nextHi = ((hi + sequence.stepHi + (sum > 0xffffffff ? 1 : 0)) & maskHi) >>> 0
+      sequence.nextLo = sum >>> 0
+      sequence.nextHi = (hi + sequence.stepHi + (sum > 0xffffffff ? 1 : 0)) >>> 0
     }
   }
 }
