@@ -117,7 +117,7 @@ export class Region implements RegionHandle {
     const size = fstatSync(fd).size
     const byteLength = options.byteLength ?? size - offset
     // Beyond the end of the file the mapping exists but touching it is SIGBUS.
-    if (!(byteLength > 0 && offset + byteLength <= size))
+    if (!(Number.isSafeInteger(byteLength) && byteLength > 0 && offset + byteLength <= size))
       throw new RangeError(`bytes ${offset}..${offset + byteLength} are not all inside the file of ${size} bytes`)
     const address = libc().mmap(0, byteLength, PROT_READ_WRITE, MAP_SHARED, fd, offset)
     if (isMapFailed(address)) throw new NativeError('mmap', errno(), `fd ${fd}, ${byteLength} bytes, PROT_READ|PROT_WRITE`)
@@ -154,7 +154,10 @@ export class Region implements RegionHandle {
     const i = pool.findIndex((range) => range.pages === pages && range.byteLength === byteLength)
     if (i < 0) return undefined
     const [range] = pool.splice(i, 1)
+    // Again, for late writes through views of the last owner; hugetlb pages can be dropped since Linux 5.18.
+    const dropped = libc().madvise(range!.address, byteLength, MADV_DONTNEED) === 0
     if (populate(range!.address, byteLength, pages === 'hugetlb') !== 0) return undefined
+    if (!dropped) new Uint8Array(range!.buffer).fill(0)
     return new Region(range!.address, byteLength, pages, refused, true, range!.buffer)
   }
 }
