@@ -1,6 +1,6 @@
 /**
- * Tells whether an interface lost its carrier, for callers in a loop: a non-blocking rtnetlink(7) socket in the group of link
- * messages. `drain` is one recv(2) that nearly always says EAGAIN: no allocation, under a microsecond. Linux only.
+ * Tells whether an interface lost its carrier or a neighbour, for callers in a loop: a non-blocking rtnetlink(7) socket in the groups
+ * of link and neighbour messages. `drain` is one recv(2) that nearly always says EAGAIN: no allocation, under a microsecond. Linux only.
  *
  * The kernel rate-limits these messages (linkwatch: non-urgent ones may come a second late, and a loss and a return in between
  * become one message). Each message therefore also carries the count of losses, which is compared with the last one seen; who needs
@@ -8,12 +8,25 @@
  */
 import { check, errno, libc } from './libc.js'
 import { ERRNO, NativeError } from './native-error.js'
-import { IFF_LOWER_UP, IFF_UP, IFINFOMSG_LEN, IFLA_CARRIER_DOWN_COUNT, link, RTM_DELLINK, RTM_NEWLINK } from './netlink.js'
+import {
+  IFF_LOWER_UP,
+  IFF_UP,
+  IFINFOMSG_LEN,
+  IFLA_CARRIER_DOWN_COUNT,
+  link,
+  RTM_DELLINK,
+  RTM_DELNEIGH,
+  RTM_NEWLINK,
+  RTM_NEWNEIGH,
+} from './netlink.js'
 import { AF_NETLINK, NLMSG_HDRLEN, SOCK_RAW_CLOEXEC } from './netlink-query.js'
 import { Region } from './region.js'
 
 const SOCK_NONBLOCK = 0x800
 const RTMGRP_LINK = 1
+const RTMGRP_NEIGH = 4
+/** linux/neighbour.h, NUD_INCOMPLETE and NUD_FAILED: no MAC is known. */
+const NUD_UNRESOLVED = 0x01 | 0x20
 const BUFFER_BYTES = 32 << 10
 /** Under a flood of messages the rest waits for the next drain. */
 const MAX_READS = 256
@@ -23,6 +36,8 @@ export interface LinkChanges {
   carrierLost: boolean
   /** Link messages about this interface since the last drain, of any kind (carrier, MTU, flags…). */
   changes: number
+  /** The kernel forgot some neighbour's MAC on this interface, or gave up on finding it. */
+  neighbourLost: boolean
 }
 
 interface Slot {
@@ -55,8 +70,8 @@ export class LinkWatch {
       this.#view.setUint16(0, AF_NETLINK, true)
       this.#view.setUint16(2, 0, true)
       this.#view.setUint32(4, 0, true)
-      this.#view.setUint32(8, RTMGRP_LINK, true)
-      check('bind', c.bind(this.fd, this.#region.address, 12), 'AF_NETLINK, RTMGRP_LINK')
+      this.#view.setUint32(8, RTMGRP_LINK | RTMGRP_NEIGH, true)
+      check('bind', c.bind(this.fd, this.#region.address, 12), 'AF_NETLINK, RTMGRP_LINK | RTMGRP_NEIGH')
       // Only after bind, so that no loss can fall between the count and the watch.
       for (const ifindex of ifindexes) this.#slot(ifindex)
     } catch (error) {
@@ -77,6 +92,7 @@ export class LinkWatch {
     slot.reported = pending
     reported.carrierLost = false
     reported.changes = 0
+    reported.neighbourLost = false
     return pending
   }
 
@@ -92,8 +108,8 @@ export class LinkWatch {
     const slot: Slot = {
       ifindex,
       downCount: link(ifindex).carrierDownCount,
-      pending: { carrierLost: false, changes: 0 },
-      reported: { carrierLost: false, changes: 0 },
+      pending: { carrierLost: false, changes: 0, neighbourLost: false },
+      reported: { carrierLost: false, changes: 0, neighbourLost: false },
     }
     this.#slots.push(slot)
     return slot
@@ -111,6 +127,7 @@ export class LinkWatch {
         for (const slot of this.#slots) {
           slot.pending.carrierLost = true
           slot.pending.changes++
+          slot.pending.neighbourLost = true
         }
         continue
       }
@@ -125,6 +142,12 @@ export class LinkWatch {
       if (size < NLMSG_HDRLEN) return
       const type = view.getUint16(at + 4, true)
       const body = at + NLMSG_HDRLEN
+      // struct ndmsg: u8 family, 3 pad, i32 ifindex, u16 state, u8 flags, u8 type
+      if (type === RTM_DELNEIGH || (type === RTM_NEWNEIGH && (view.getUint16(body + 8, true) & NUD_UNRESOLVED) !== 0)) {
+        const index = view.getInt32(body + 4, true)
+        for (let i = 0; i < this.#slots.length; i++)
+          if (this.#slots[i]!.ifindex === index) this.#slots[i]!.pending.neighbourLost = true
+      }
       // struct ifinfomsg: u8 family, pad, u16 type, i32 index, u32 flags, u32 change. Family AF_BRIDGE speaks of ports, not of links.
       if ((type === RTM_NEWLINK || type === RTM_DELLINK) && view.getUint8(body) === 0) {
         const index = view.getInt32(body + 4, true)

@@ -252,6 +252,10 @@ test('LinkWatch sees own link down, peer link down, removal; not what does not t
      r.quiet = { ...watch.drain(v0) }
      ip('link', 'set', 'v0', 'mtu', '1400')
      r.mtu = await until((d) => d.changes > 0)
+     ip('neigh', 'add', '10.77.0.9', 'lladdr', '02:00:00:00:00:09', 'dev', 'v0')
+     r.neighbourKnown = watch.drain(v0).neighbourLost
+     ip('neigh', 'del', '10.77.0.9', 'dev', 'v0')
+     r.neighbourLost = (await until((d) => d.neighbourLost)).neighbourLost
      const lossesBefore = nl.link(v0).carrierDownCount
      ip('-n', '${ns.name.b}', 'link', 'set', 'v1', 'down')
      r.lossCountedAtOnce = nl.link(v0).carrierDownCount - lossesBefore
@@ -286,19 +290,21 @@ test('LinkWatch sees own link down, peer link down, removal; not what does not t
      out(r)`,
   )
   expect(got).toEqual({
-    quiet: { carrierLost: false, changes: 0 },
-    mtu: { carrierLost: false, changes: expect.any(Number) },
+    quiet: { carrierLost: false, changes: 0, neighbourLost: false },
+    mtu: { carrierLost: false, changes: expect.any(Number), neighbourLost: false },
+    neighbourKnown: false,
+    neighbourLost: true,
     lossCountedAtOnce: 1,
     peerDown: true,
     back: true,
     ownDown: true,
-    drained: { carrierLost: false, changes: 0 },
+    drained: { carrierLost: false, changes: 0, neighbourLost: false },
     up: true,
     flap: true,
-    other: { carrierLost: false, changes: 0 },
+    other: { carrierLost: false, changes: 0, neighbourLost: false },
     otherKept: true,
     removed: true,
-    closed: { carrierLost: false, changes: 0 },
+    closed: { carrierLost: false, changes: 0, neighbourLost: false },
     noInterface: 'NativeError ENODEV',
   })
 })
@@ -327,7 +333,7 @@ test('LinkWatch doubts everything when the kernel dropped messages, and leaves n
   )
   expect(got).toEqual({
     leaked: 0,
-    overrun: { carrierLost: true, changes: expect.any(Number) },
-    after: { carrierLost: false, changes: 0 },
+    overrun: { carrierLost: true, changes: expect.any(Number), neighbourLost: true },
+    after: { carrierLost: false, changes: 0, neighbourLost: false },
   })
 })
