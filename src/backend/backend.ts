@@ -79,8 +79,11 @@ export interface Backend {
   /** Posts rows first … end−1; may take fewer. */
   post(posting: Posting, first: number, end: number, out: PostResult): void
   reap(out: ReapResult): void
-  /** Rises whenever the backend saw something that makes recent evidence doubtful (carrier lost, drops below the socket). */
-  suspicion(): number
+  /**
+   * Rises whenever the backend saw something that makes recent evidence doubtful (carrier lost, drops below the socket). Called twice
+   * a batch; `thorough` when nothing else is to be done, so that looking closer delays nothing.
+   */
+  suspicion(thorough: boolean): number
   /**
    * Readable/writable descriptors to sleep on, as poll(2) wants them; empty for backends that call `wake` themselves.
    * `wantWrite` says that the last post answered 'writable'.

@@ -1,49 +1,168 @@
+import { ERRNO, NativeError } from '../../ffi/native-error.js'
+import { SpeadcastError } from '../errors.js'
 import { kickNeighbour, neighbourState, type Path } from '../net/route.js'
 
-const RECHECK_MS = 50
+/** Packets go. */
+const OPEN = 0
+/** The next hop's MAC is being asked for: packets wait. */
+const PENDING = 1
+/** It did not answer in time, or cannot be asked: packets are refused, so that other substreams go on. */
+const SHUT = 2
+
+const RECHECK_MS = [0, 1, 10]
+/** The kernel itself asks three times, a second apart, for every packet that wants to go there. */
 const KICK_MS = 1000
+
+type Known = Map<string, ReturnType<typeof neighbourState>>
+
+export interface GateOptions {
+  readonly paths: readonly Path[]
+  /** How long packets wait for a next hop that has become unknown. */
+  readonly timeoutMs: number
+  /** The path of a substream as of now. @throws NativeError, or SpeadcastError where there is none */
+  readonly find: (substream: number) => Path
+}
 
 /**
  * Substreams whose next hop has no link-layer address. The kernel queues a few packets to such a neighbour, says all is well and
- * drops the rest in silence (1,000 of 1,000 sends succeed), so they are refused here until the neighbour answers.
+ * drops the rest in silence (1,000 of 1,000 sends succeed), so they wait here, and are refused when the neighbour does not answer.
+ *
+ * | state   | next                                                                                  |
+ * |---------|---------------------------------------------------------------------------------------|
+ * | open    | pending or shut, when `doubt` finds the MAC unknown; shut by `shut`                     |
+ * | pending | open when the MAC is known, shut after timeoutMs                                        |
+ * | shut    | open when the MAC is known; asked for again every second, by the route of then; pending when there is a route again, and by `revive` |
  */
 export class Gates {
+  /** Some gate is not open: ask `open` before every post. */
   any = false
-  readonly #closed: Uint8Array
-  #checkedAt = 0
-  #kickedAt = 0
-  constructor(readonly paths: readonly Path[]) {
-    this.#closed = new Uint8Array(paths.length)
+  /** Rises with every change. */
+  revision = 0
+  readonly paths: Path[]
+  readonly #options: GateOptions
+  readonly #state: Uint8Array
+  readonly #errno: Int32Array
+  readonly #since: Float64Array
+  readonly #checkedAt: Float64Array
+  readonly #kickedAt: Float64Array
+
+  constructor(options: GateOptions) {
+    const n = options.paths.length
+    this.#options = options
+    this.paths = [...options.paths]
+    this.#state = new Uint8Array(n)
+    this.#errno = new Int32Array(n)
+    this.#since = new Float64Array(n)
+    this.#checkedAt = new Float64Array(n)
+    this.#kickedAt = new Float64Array(n)
   }
 
-  shut(substream: number): void {
-    this.#closed[substream] = 1
-    this.any = true
+  shut(substream: number, errno = ERRNO.EHOSTUNREACH!): void {
+    this.#errno[substream] = errno
+    this.#set(substream, SHUT)
+  }
+
+  /**
+   * Asks the kernel about every open gate that needs a neighbour (through `ifindex`, if given), after something happened there: a few
+   * 10 µs for each next hop. True when one of them is open no more: packets of late may be lost.
+   */
+  doubt(ifindex?: number): boolean {
+    const now = performance.now()
+    const known: Known = new Map()
+    const before = this.revision
+    for (const [i, path] of this.paths.entries())
+      if (this.#state[i] === OPEN && path.needsNeighbour && (ifindex === undefined || ifindex === path.ifindex))
+        this.#check(i, now, known)
+    return this.revision !== before
+  }
+
+  /** The link is back: what was given up on gets another chance to answer before packets are refused. */
+  revive(): void {
+    const now = performance.now()
+    for (let i = 0; i < this.paths.length; i++) {
+      if (this.#state[i] !== SHUT) continue
+      this.#since[i] = now
+      this.#checkedAt[i] = 0
+      this.#kickedAt[i] = 0
+      this.#set(i, PENDING)
+    }
   }
 
   get shutCount(): number {
-    return this.#closed.reduce((sum, shut) => sum + shut, 0)
+    return this.#state.reduce((sum, state) => sum + (state === SHUT ? 1 : 0), 0)
   }
 
-  /** How many messages from `from` on may go before one to a shut substream; message m starts at row firstRow[m] (or is row m). */
+  /** How many messages from `from` on may go before one to a gate that is not open; message m starts at row firstRow[m] (or is row m). */
   open(substream: Uint16Array, firstRow: Uint32Array | undefined, from: number, count: number): number {
     this.#recheck()
-    for (let i = 0; i < count; i++) if (this.#closed[substream[firstRow ? firstRow[from + i]! : from + i]!] === 1) return i
+    if (!this.any) return count
+    for (let i = 0; i < count; i++) if (this.#state[substream[firstRow ? firstRow[from + i]! : from + i]!] !== OPEN) return i
     return count
+  }
+
+  /** What `open` stopped at: 0 = wait a little, else the errno that refuses the packet. */
+  refusal(substream: number): number {
+    return this.#state[substream] === SHUT ? this.#errno[substream]! : 0
+  }
+
+  #set(substream: number, state: 0 | 1 | 2): void {
+    if (this.#state[substream] === state) return
+    this.#state[substream] = state
+    this.any = this.#state.some((each) => each !== OPEN)
+    this.revision++
   }
 
   #recheck(): void {
     const now = performance.now()
-    if (now - this.#checkedAt < RECHECK_MS) return
-    this.#checkedAt = now
-    const kick = now - this.#kickedAt > KICK_MS
-    if (kick) this.#kickedAt = now
+    let known: Known | undefined
     for (let i = 0; i < this.paths.length; i++) {
-      if (this.#closed[i] === 0) continue
-      const state = neighbourState(this.paths[i]!)
-      if (state === 'reachable' || state === 'not-needed') this.#closed[i] = 0
-      else if (kick) kickNeighbour(this.paths[i]!)
+      const state = this.#state[i]!
+      if (state === OPEN || now - this.#checkedAt[i]! < RECHECK_MS[state]!) continue
+      // Substreams mostly share next hops: each is asked about once.
+      known ??= new Map()
+      this.#check(i, now, known)
     }
-    this.any = this.#closed.includes(1)
+  }
+
+  #check(i: number, now: number, known: Known): void {
+    this.#checkedAt[i] = now
+    try {
+      this.#ask(i, now, known)
+    } catch (error) {
+      const cause = error instanceof SpeadcastError ? error.cause : error
+      if (!(cause instanceof NativeError)) {
+        if (!(error instanceof SpeadcastError)) throw error
+        this.shut(i, ERRNO.ENETUNREACH)
+      } else if (cause.errno === ERRNO.EPERM || cause.errno === ERRNO.EACCES) {
+        // A firewall forbids the datagram that asks, which says nothing of ours: the first one will make the kernel ask.
+        this.#set(i, OPEN)
+      } else {
+        this.shut(i, cause.errno)
+      }
+    }
+  }
+
+  #ask(i: number, now: number, known: Known): void {
+    const noRoute = this.#state[i] === SHUT && this.#errno[i] !== ERRNO.EHOSTUNREACH
+    const kick = this.#state[i] === OPEN || noRoute || now - this.#kickedAt[i]! > KICK_MS
+    if (kick && this.#state[i] !== OPEN) this.paths[i] = this.#options.find(i)
+    const path = this.paths[i]!
+    const key = `${path.ifindex} ${path.nextHop?.text}`
+    const neighbour = known.get(key) ?? neighbourState(path)
+    known.set(key, neighbour)
+    if (neighbour === 'reachable' || neighbour === 'not-needed') {
+      this.#set(i, OPEN)
+      return
+    }
+    if (kick) {
+      this.#kickedAt[i] = now
+      kickNeighbour(path)
+    }
+    if (this.#state[i] === OPEN && neighbour === 'failed') this.shut(i)
+    else if (this.#state[i] === OPEN || noRoute) {
+      this.#since[i] = now
+      this.#errno[i] = ERRNO.EHOSTUNREACH!
+      this.#set(i, PENDING)
+    } else if (this.#state[i] === PENDING && now - this.#since[i]! > this.#options.timeoutMs) this.shut(i)
   }
 }

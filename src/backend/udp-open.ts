@@ -43,13 +43,22 @@ export interface UdpPath {
   readonly segmentationReason: string
   readonly gates: Gates
   states(): Record<string, string | number | boolean>
-  suspicion(): number
+  /** Rises when `states()` would answer differently. */
+  readonly revision: number
+  /** See Backend.suspicion. */
+  suspicion(thorough: boolean): number
   noteError(error: QueuedError): void
+  /** A message was refused with ENOBUFS: whoever counts drops below the socket has counted it. */
+  noteRefused(): void
+  /** A post failed because of the route or the link. */
+  noteUnreachable(): void
   explain(errno: number, substream: number, udpBytes: number): string
   close(): void
 }
 
-const DROP_CHECK_MS = 10
+/** Asking the kernel for drops costs some 50 µs an interface: how often in a busy stream, and before a pause. */
+const LOOK_MS = 10
+const THOROUGH_LOOK_MS = 1
 
 /**
  * @throws ERR_SPEADCAST_UNREACHABLE without a route to any endpoint, ERR_SPEADCAST_PACKET_SIZE beyond an interface's MTU,
@@ -60,7 +69,8 @@ export async function openUdpPath(options: UdpOptions): Promise<UdpPath> {
   const family = endpoints[0]!.family
   const paths = endpoints.map((endpoint) => findPath(endpoint, options))
   checkPacketSize(options, paths)
-  const gates = new Gates(paths)
+  const find = (i: number) => pathTo(endpoints[i]!, options.interface)
+  const gates = new Gates({ paths, timeoutMs: options.neighbourTimeoutMs, find })
   const resolved = await waitForNeighbours(paths, options.neighbourTimeoutMs)
   for (const [i, state] of resolved.entries()) if (state === 'failed') gates.shut(i)
 
@@ -71,7 +81,7 @@ export async function openUdpPath(options: UdpOptions): Promise<UdpPath> {
     // Connected, one destination costs no route lookup per message. A gate may open later, so a dead endpoint is no reason not to.
     const connected = endpoints.length === 1
     if (connected) socket.connect(endpoints[0]!)
-    return new LinuxUdpPath(socket, options, paths, gates, connected)
+    return new LinuxUdpPath(socket, options, gates, connected)
   } catch (cause) {
     socket?.close()
     if (!(cause instanceof NativeError)) throw cause
@@ -103,14 +113,14 @@ function checkPacketSize(options: UdpOptions, paths: readonly Path[]): void {
   for (const path of paths) {
     const most = largestPacketSizeBytes(path.mtu, options.endpoints[0]!.family)
     check(options.packetSizeBytes <= most, 'ERR_SPEADCAST_PACKET_SIZE', () =>
-      tooLarge(options.packetSizeBytes, overhead, path.mtu, path.interfaceName),
+      tooLarge(`packetSizeBytes ${options.packetSizeBytes}`, overhead, path.mtu, path.interfaceName),
     )
   }
 }
 
-function tooLarge(packetSizeBytes: number, overhead: number, mtu: number, interfaceName: string): string {
+function tooLarge(what: string, overhead: number, mtu: number, interfaceName: string): string {
   return (
-    `packetSizeBytes ${packetSizeBytes} + ${overhead} exceeds MTU ${mtu} of ${interfaceName}; ` +
+    `${what} + ${overhead} exceeds MTU ${mtu} of ${interfaceName}; ` +
     `pass packetSizeBytes ≤ ${mtu - overhead}, raise the MTU, or allow fragmentation`
   )
 }
@@ -145,6 +155,8 @@ function ipMreqn(ifindex: number): Uint8Array {
   return bytes
 }
 
+const interfacesOf = (gates: Gates): number[] => [...new Set(gates.paths.map((path) => path.ifindex))]
+
 class LinuxUdpPath implements UdpPath {
   readonly family: 4 | 6
   readonly substreams: number
@@ -152,17 +164,22 @@ class LinuxUdpPath implements UdpPath {
   readonly maxSegments: number
   readonly segmentationReason: string
   readonly #watch: LinkWatch
-  readonly #interfaces: readonly number[]
   readonly #sendBufferBytes: number
+  #interfaces: readonly number[]
+  #gatesRevision = 0
+  #revision = 0
   #suspicion = 0
-  #drops: number
-  readonly #dropsAtOpen: number
-  #checkedAt = performance.now()
+  #drops = 0
+  #dropsSeen = 0
+  #carrierLosses = 0
+  /** Drops that the kernel told us of by ENOBUFS, since the last look. */
+  #refused = 0
+  #carrier = true
+  #lookedAt = 0
 
   constructor(
     readonly socket: UdpSocket,
     readonly options: UdpOptions,
-    readonly paths: readonly Path[],
     readonly gates: Gates,
     connected: boolean,
   ) {
@@ -178,10 +195,15 @@ class LinuxUdpPath implements UdpPath {
         : probed === 0
           ? 'this kernel has no UDP_SEGMENT (Linux 4.18)'
           : `up to ${probed} segments a message`
-    this.#interfaces = [...new Set(paths.map((path) => path.ifindex))]
+    this.#interfaces = interfacesOf(gates)
     this.#watch = new LinkWatch(this.#interfaces)
-    this.#drops = this.#countDrops()
-    this.#dropsAtOpen = this.#drops
+    this.#look(performance.now())
+    this.#suspicion = 0
+    this.#dropsSeen = 0
+  }
+
+  get revision(): number {
+    return this.#revision + this.gates.revision
   }
 
   states(): Record<string, string | number | boolean> {
@@ -189,37 +211,75 @@ class LinuxUdpPath implements UdpPath {
     // The kernel reports twice what was asked for (socket(7), SO_SNDBUF).
     const granted = this.#sendBufferBytes / 2
     return {
-      interface: [...new Set(this.paths.map((path) => path.interfaceName))].join(','),
+      interface: [...new Set(this.gates.paths.map((path) => path.interfaceName))].join(','),
       sourcePort: this.socket.localPort(),
       sendBufferBytes: granted,
       ...(granted < options.sendBufferBytes && {
         sendBufferClipped: `asked for ${options.sendBufferBytes}; raise it with sysctl net.core.wmem_max=${options.sendBufferBytes}`,
       }),
       substreamsWithoutNeighbour: this.gates.shutCount,
-      dropsBelowSocket: this.#drops - this.#dropsAtOpen,
+      carrier: this.#carrier,
+      dropsBelowSocket: this.#dropsSeen,
     }
   }
 
-  suspicion(): number {
-    for (let i = 0; i < this.#interfaces.length; i++) if (this.#watch.drain(this.#interfaces[i]!).carrierLost) this.#suspicion++
-    const now = performance.now()
-    if (now - this.#checkedAt > DROP_CHECK_MS) {
-      this.#checkedAt = now
-      const drops = this.#countDrops()
-      if (drops !== this.#drops) this.#suspicion++
-      this.#drops = drops
+  suspicion(thorough: boolean): number {
+    let lost = false
+    for (let i = 0; i < this.#interfaces.length; i++) {
+      const ifindex = this.#interfaces[i]!
+      const { carrierLost, neighbourLost } = this.#watch.drain(ifindex)
+      if (carrierLost) lost = true
+      if ((carrierLost || neighbourLost) && this.gates.doubt(ifindex)) lost = true
     }
+    const now = performance.now()
+    if (lost || now - this.#lookedAt > (thorough ? THOROUGH_LOOK_MS : LOOK_MS)) this.#look(now)
+    // Without a carrier the kernel takes packets and drops them, or keeps some for a neighbour it cannot ask for.
+    if (lost || !this.#carrier) this.#suspicion++
     return this.#suspicion
   }
 
-  #countDrops(): number {
-    let drops = 0
-    try {
-      for (const ifindex of this.#interfaces) drops += link(ifindex).txDropped + qdiscDrops(ifindex).drops
-    } catch (error) {
-      if (!(error instanceof NativeError)) throw error // the interface went away: the link watch has seen that
+  /** Compares the kernel's counters with those of the last look. LinkWatch alone may be a second late. */
+  #look(now: number): void {
+    this.#lookedAt = now
+    if (this.#gatesRevision !== this.gates.revision) {
+      this.#gatesRevision = this.gates.revision
+      this.#interfaces = interfacesOf(this.gates)
     }
-    return drops
+    let drops = 0
+    let carrierLosses = 0
+    let carrier = true
+    try {
+      for (const ifindex of this.#interfaces) {
+        const { txDropped, carrierDownCount, up, carrier: signal } = link(ifindex)
+        drops += txDropped + qdiscDrops(ifindex).drops
+        carrierLosses += carrierDownCount
+        carrier &&= up && signal
+      }
+    } catch (error) {
+      if (!(error instanceof NativeError)) throw error
+      carrier = false // an interface went away
+    }
+    const unexplained = Math.max(0, drops - this.#drops - this.#refused)
+    if (unexplained > 0) this.#suspicion++
+    if (carrierLosses !== this.#carrierLosses) {
+      this.#suspicion++
+      this.gates.doubt()
+    }
+    if (carrier && !this.#carrier) this.gates.revive()
+    if (unexplained > 0 || carrier !== this.#carrier) this.#revision++
+    this.#dropsSeen += unexplained
+    this.#drops = drops
+    this.#refused = 0
+    this.#carrierLosses = carrierLosses
+    this.#carrier = carrier
+  }
+
+  noteRefused(): void {
+    this.#refused++
+  }
+
+  noteUnreachable(): void {
+    this.gates.doubt()
   }
 
   /**
@@ -237,17 +297,19 @@ class LinuxUdpPath implements UdpPath {
 
   explain(errno: number, substream: number, udpBytes: number): string {
     const endpoint = this.options.endpoints[substream]!
-    const known = this.paths[substream]!
+    const known = this.gates.paths[substream]!
     const name = errnoName(errno)
     switch (name) {
       case 'EMSGSIZE': {
         const path = this.#pathNow(substream) ?? known
-        return tooLarge(udpBytes, this.family === 6 ? 48 : 28, path.mtu, path.interfaceName)
+        return tooLarge(`a packet of ${udpBytes}`, this.family === 6 ? 48 : 28, path.mtu, path.interfaceName)
       }
       case 'EPERM':
         return `${endpoint.text}: a firewall rule forbids it (EPERM); look at the output chain of \`nft list ruleset\``
       case 'EHOSTUNREACH':
         return `${endpoint.text}: nobody answers for its address on ${known.interfaceName} (EHOSTUNREACH); check that the host is up and the address is right`
+      case 'ENOBUFS':
+        return `${endpoint.text}: the queue of ${known.interfaceName} lets no packet of ${udpBytes} bytes through (ENOBUFS); see \`tc -s qdisc show dev ${known.interfaceName}\``
       case 'ENETUNREACH':
       case 'ENETDOWN':
         return `${endpoint.text}: no usable route (${name}); ${known.interfaceName} may be down, see \`ip route get ${endpoint.address}\``

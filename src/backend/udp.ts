@@ -7,7 +7,8 @@
  * | closed | close (no effect)  | never     |
  *
  * Errors, each seen on a real kernel (design.md, "What sent means"):
- * EAGAIN waits for writability; ENOBUFS (visible because IP_RECVERR is on) backs off and posts again; an ICMP error of an earlier
+ * EAGAIN waits for writability; ENOBUFS (visible because IP_RECVERR is on) backs off and posts again, in smaller messages if it goes
+ * on, and gives up on a packet after seconds; an ICMP error of an earlier
  * datagram (ECONNREFUSED …) is reported *instead of* sending, so the queue is drained and the same message posted again; a
  * segmented message that fails for a reason segmentation may have is posted packet by packet, which tells whose fault it was.
  */
@@ -44,11 +45,16 @@ const {
   EBADF,
   ENOTSOCK,
   EFAULT,
-  EHOSTUNREACH,
+  EPERM,
   ECONNREFUSED,
 } = ERRNO as Record<string, number>
 
 const ENOBUFS_PAUSE_NANOSECONDS = 50_000
+const NEIGHBOUR_PAUSE_NANOSECONDS = 500_000
+/** A segmented message refused for want of buffers this long is posted packet by packet: a short queue may never have room for it. */
+const REFUSED_MESSAGE_MS = 50
+/** A packet refused this long without anything getting through is given up on: the queue lets nothing of its size pass. */
+const REFUSED_PACKET_MS = 3000
 /** A message that meets more pending ICMP errors than this in a row is given up on. */
 const REPOSTS = 8
 /** Posts in plain mode before a posting whose messages were too large tries segmentation again; doubles up to the limit. */
@@ -64,6 +70,8 @@ export class UdpBackend implements Backend {
   readonly #writable: readonly { fd: number; events: number }[]
   readonly #error: QueuedError = { errno: 0, origin: 0, info: 0, port: 0, address: new Uint8Array(0) }
   #segmentation: 'on' | 'off'
+  /** The posting that goes packet by packet for a while. */
+  #paused: UdpPosting | undefined
   #reason: string
   #maxSegments: number
   #revision = 0
@@ -73,6 +81,10 @@ export class UdpBackend implements Backend {
   /** End of the message being resent packet by packet to find out whether segmentation was to blame; 0 = none. */
   #probeEnd = 0
   #probeErrno = 0
+  /** The last call sent less than it was given: one message was refused, and the errno of the next call says why. */
+  #short = false
+  /** When ENOBUFS began, nothing having been accepted since; 0 = it is not going on. */
+  #refusedSince = 0
 
   constructor(path: UdpPath, environment: BackendEnvironment) {
     this.#path = path
@@ -93,14 +105,14 @@ export class UdpBackend implements Backend {
   states(): Record<string, string | number | boolean> {
     return {
       ...this.#path.states(),
-      segmentation: this.#segmentation,
+      segmentation: this.#paused ? 'paused' : this.#segmentation,
       segmentationReason: this.#reason,
       maxSegments: this.#maxSegments,
     }
   }
 
   revision(): number {
-    return this.#revision
+    return this.#revision + this.#path.revision
   }
 
   /** The kernel copies at send: nothing to register. */
@@ -114,6 +126,7 @@ export class UdpBackend implements Backend {
   }
 
   release(posting: UdpPosting): void {
+    if (this.#paused === posting) this.#resume()
     posting.release()
   }
 
@@ -144,21 +157,32 @@ export class UdpBackend implements Backend {
       if (this.#path.gates.any)
         count = this.#path.gates.open(posting.table.substream, split ? undefined : posting.firstRow, from, count)
       if (count === 0) {
-        this.#skip(posting, row, split ? row + 1 : Math.min(end, posting.edge[row]!), EHOSTUNREACH!, out)
+        const errno = this.#path.gates.refusal(posting.table.substream[row]!)
+        if (errno === 0) {
+          out.kind = POST_AGAIN
+          out.waitFor = NEIGHBOUR_PAUSE_NANOSECONDS
+        } else this.#skip(posting, row, split ? row + 1 : Math.min(end, posting.edge[row]!), errno, out)
         return
       }
       const sent = vector.send(this.#fd, from, count)
       this.#counters[COUNTER.posts]! += 1
+      // A full queue may have room again at the next call; a full socket buffer or an error of the message's own stays.
+      if (this.#short && (sent > 0 || -sent === ENOBUFS)) this.#path.noteRefused()
+      this.#short = sent > 0 && sent < Math.min(count, UIO_MAXIOV)
       if (sent <= 0) {
         if (!this.#failed(posting, row, split, end, -sent, out)) return
         continue
       }
       this.#reposts = 0
+      this.#refusedSince = 0
       const next = split ? row + sent : posting.firstRow[from + sent]!
       out.accepted += next - row
       this.#completed += next - row
       if (split) this.#counters[COUNTER.plainMessages]! += sent
-      else this.#counters[COUNTER.segmentedMessages]! += sent
+      else {
+        this.#counters[COUNTER.segmentedMessages]! += sent
+        if (this.#paused === posting) this.#resume()
+      }
       row = next
       if (this.#probeEnd !== 0 && row >= this.#probeEnd) this.#blameSegmentation(posting)
       if (count >= UIO_MAXIOV) return
@@ -185,10 +209,7 @@ export class UdpBackend implements Backend {
         return false
       case ENOBUFS:
       case ENOMEM:
-        this.#counters[COUNTER.noBuffers]! += 1
-        out.kind = POST_AGAIN
-        out.waitFor = ENOBUFS_PAUSE_NANOSECONDS
-        return false
+        return this.#refused(posting, row, split, out)
       case EBADF:
       case ENOTSOCK:
       case EFAULT:
@@ -202,8 +223,7 @@ export class UdpBackend implements Backend {
       case ENOPROTOOPT:
       case EOPNOTSUPP:
         if (!split && posting.edge[row]! - row > 1) {
-          this.#probeEnd = posting.edge[row]!
-          this.#probeErrno = errno
+          this.#probe(posting, row, errno)
           return true
         }
         // The packet alone fails too: segmentation was not to blame.
@@ -216,8 +236,35 @@ export class UdpBackend implements Backend {
       return true
     }
     this.#reposts = 0
+    if (errno !== EPERM && errno !== EMSGSIZE) this.#path.noteUnreachable()
     this.#skip(posting, row, split ? row + 1 : Math.min(end, posting.edge[row]!), errno, out)
     return false
+  }
+
+  /** ENOBUFS: a queue below the socket was full. Time will tell whether it is ever anything else. */
+  #refused(posting: UdpPosting, row: number, split: boolean, out: PostResult): boolean {
+    this.#counters[COUNTER.noBuffers]! += 1
+    this.#path.noteRefused()
+    const now = performance.now()
+    if (this.#refusedSince === 0) this.#refusedSince = now
+    const one = split || posting.edge[row]! - row === 1
+    if (!one && now - this.#refusedSince > REFUSED_MESSAGE_MS) {
+      this.#probe(posting, row, ENOBUFS!)
+      return true
+    }
+    if (one && now - this.#refusedSince > REFUSED_PACKET_MS) {
+      this.#skip(posting, row, row + 1, ENOBUFS!, out)
+      return false
+    }
+    out.kind = POST_AGAIN
+    out.waitFor = ENOBUFS_PAUSE_NANOSECONDS
+    return false
+  }
+
+  /** From `row` to the end of its message, packet by packet: shows whether segmentation is to blame for `errno`. */
+  #probe(posting: UdpPosting, row: number, errno: number): void {
+    this.#probeEnd = posting.edge[row]!
+    this.#probeErrno = errno
   }
 
   #skip(posting: UdpPosting, row: number, end: number, errno: number, out: PostResult): void {
@@ -240,7 +287,15 @@ export class UdpBackend implements Backend {
     // A matter of size: only this posting, and only for a while (the MTU or the route may change back).
     posting.plainFor = this.#plainPosts
     this.#plainPosts = Math.min(PLAIN_POSTS_LIMIT, this.#plainPosts * 2)
-    this.#reason = `${errnoName(this.#probeErrno)} on a message of ${posting.edge[0]} packets; tried again after ${posting.plainFor} batches`
+    this.#paused = posting
+    this.#reason = `${errnoName(this.#probeErrno)} on a message of ${posting.edge[0]} packets; tried again after ${posting.plainFor} posts`
+  }
+
+  #resume(): void {
+    this.#paused = undefined
+    this.#plainPosts = PLAIN_POSTS
+    this.#reason = this.#path.segmentationReason
+    this.#revision++
   }
 
   /** Reads the error queue to its end; returns how many entries there were. */
@@ -260,8 +315,8 @@ export class UdpBackend implements Backend {
     this.#completed = 0
   }
 
-  suspicion(): number {
-    return this.#path.suspicion()
+  suspicion(thorough: boolean): number {
+    return this.#path.suspicion(thorough)
   }
 
   waitSet(wantWrite: boolean): readonly { fd: number; events: number }[] {

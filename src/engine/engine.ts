@@ -76,6 +76,7 @@ class Flight {
 }
 
 const BACKOFF_LIMIT_NANOSECONDS = 2_000_000
+const PAUSE_NANOSECONDS = 10_000_000
 
 export class Engine {
   /** With NEXT_AT_DEADLINE, when to step again (the clock of step's `now`). */
@@ -91,6 +92,8 @@ export class Engine {
   #current: Flight | undefined
   #taken = 0
   #idle = true
+  #idleSince = Number.NEGATIVE_INFINITY
+  /** The backend's when it was last asked. */
   #suspicion = 0
   #backoff = 0
   #revision = -1
@@ -148,6 +151,7 @@ export class Engine {
       if (!this.#take(now)) {
         if (this.#flights.length > 0) return NEXT_WHEN_REAPED
         if (stop === R.STOP_DRAIN) return NEXT_STOPPED
+        if (!this.#idle) this.#idleSince = now
         this.#idle = true
         return NEXT_IDLE
       }
@@ -203,8 +207,8 @@ export class Engine {
     flight.variant = variant
     flight.heaps = ring.slots[slot + R.W_HEAPS]!
     flight.rows = ring.slots[slot + R.W_ROWS]!
-    // One look per batch while busy: the last settlement's is this batch's first.
-    if (this.#idle) this.#suspicion = this.backend.suspicion()
+    // What is noticed between two batches may have happened to the first: it counts for the second, unless there was a pause.
+    if (this.#idle && now - this.#idleSince > PAUSE_NANOSECONDS) this.#suspicion = this.backend.suspicion(true)
     flight.suspicion = this.#suspicion
     ring.slots[slot + R.W_CNT_HI] = this.#sequence.nextHi & variant.compiled.scatter.maskHi
     ring.slots[slot + R.W_CNT_LO] = this.#sequence.nextLo & variant.compiled.scatter.maskLo
@@ -329,7 +333,8 @@ export class Engine {
     const { slot, variant } = flight
     if (variant) {
       this.#counters[COUNTER.batches]! += 1
-      this.#suspicion = this.backend.suspicion()
+      const last = !this.#current && this.#flights.length === 0 && !this.hasSubmissions
+      this.#suspicion = this.backend.suspicion(last)
       slots[slot + R.W_SUSPECT] = this.#suspicion === flight.suspicion ? 0 : 1
       if (flight.log) {
         const message = flight.log.message((j) => packetsOf(variant.compiled, j), errnoName)
