@@ -1,0 +1,188 @@
+import { createHash } from 'node:crypto'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import type { BatchOutcome, BatchResult, CloseReport, StreamOptions, StreamStats } from '#dist/src/index.js'
+import { type Netns, waitForOutput } from '../support/netns.js'
+import { peerScript } from '../support/peer.js'
+
+export interface CapturedPacket {
+  address: string
+  port: number
+  /** UDP payload. */
+  bytes: number
+  /** −1 where it is no SPEAD packet. */
+  cnt: number
+  payloadOffset: number
+  sha1: string
+  fragment: boolean
+}
+
+export interface Capture {
+  /** Takes what is still on its way, ends the capture and returns all of it. Throws if the capture itself missed packets. */
+  stop(): Promise<CapturedPacket[]>
+}
+
+/** Captures UDP packets to `ports` at an interface; `direction` 'in' is the wire as the other end sees it. */
+export async function capture(
+  ns: Netns,
+  where: 'a' | 'b',
+  options: { device?: string; direction?: 'in' | 'out'; ports?: string } = {},
+): Promise<Capture> {
+  const { device = where === 'a' ? 'v0' : 'v1', direction = 'in', ports = '7148' } = options
+  const child = ns.spawn(where, ['python3', '-u', peerScript('capture.py'), device, direction, ports], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  })
+  await waitForOutput(child, /ready\n/)
+  let text = ''
+  child.stdout!.setEncoding('utf8').on('data', (chunk: string) => {
+    text += chunk
+  })
+  const ended = new Promise<void>((resolve) => child.once('close', () => resolve()))
+  return {
+    async stop() {
+      child.stdin!.end()
+      await ended
+      const { packets, drops } = JSON.parse(text) as {
+        packets: [string, number, number, number, number, string, boolean][]
+        drops: number
+      }
+      if (drops > 0) throw new Error(`the capture missed ${drops} packets`)
+      return packets.map(([address, port, bytes, cnt, payloadOffset, sha1, fragment]) => ({
+        address,
+        port,
+        bytes,
+        cnt,
+        payloadOffset,
+        sha1,
+        fragment,
+      }))
+    },
+  }
+}
+
+export interface PlainError {
+  code: string
+  message: string
+  outcome?: BatchOutcome
+  stack?: string
+}
+export interface RunReport {
+  sent: number
+  suspect: number
+  /** Number of the send, what it rejected with. */
+  failed: [number, PlainError][]
+  /** Per sent batch: number of the send, first heap cnt, suspect. */
+  statuses: [number, number, boolean][]
+}
+interface BatchRequest {
+  name?: string
+  heaps: number
+  /** Bytes of item adc_samples (u1); or give items. */
+  bytes?: number
+  items?: object[]
+  groupMode?: 'serial' | 'round-robin'
+  substreams?: number | number[]
+  rates?: number[]
+}
+
+/** A stream in a process of its own inside a namespace; see scripts/sender.mjs. It dies with the namespace. */
+export class RemoteStream {
+  readonly #waiting = new Map<number, (answer: unknown) => void>()
+  #next = 0
+  #stderr = ''
+  #ended: PlainError | undefined
+  readonly #child
+
+  private constructor(ns: Netns, where: 'a' | 'b') {
+    this.#child = ns.spawn(where, ['node', fileURLToPath(new URL('scripts/sender.mjs', import.meta.url))], {
+      stdio: ['pipe', 'pipe', 'pipe'],
+    })
+    this.#child.stderr!.on('data', (chunk) => {
+      this.#stderr += chunk
+    })
+    createInterface({ input: this.#child.stdout! }).on('line', (line) => {
+      if (!line.startsWith('{')) return
+      const { id, ...answer } = JSON.parse(line)
+      this.#waiting.get(id)?.(answer)
+      this.#waiting.delete(id)
+    })
+    this.#child.once('close', (code, signal) => {
+      this.#ended = { code: 'ENDED', message: `the sender ended with ${signal ?? code}\n${this.#stderr}` }
+      for (const settle of this.#waiting.values()) settle({ error: this.#ended })
+      this.#waiting.clear()
+    })
+    this.#child.stdin!.on('error', () => {})
+  }
+
+  /** Opens a stream to port 7148 unless told otherwise. @throws what openStream rejects with */
+  static async open(ns: Netns, options: StreamOptions, where: 'a' | 'b' = 'a'): Promise<RemoteStream> {
+    const stream = new RemoteStream(ns, where)
+    await stream.reopen(options)
+    return stream
+  }
+
+  /** Closes the stream and opens another in the same process. */
+  reopen(options: StreamOptions): Promise<{ states: StreamStats['states'] }> {
+    return this.#ask('open', { options: { backend: 'udp', descriptors: 'none', ...options } })
+  }
+
+  #request<T>(op: string, request: object = {}): Promise<T & { error?: PlainError }> {
+    const id = this.#next++
+    return new Promise((resolve) => {
+      if (this.#ended) return resolve({ error: this.#ended } as T & { error: PlainError })
+      this.#waiting.set(id, resolve as (answer: unknown) => void)
+      this.#child.stdin!.write(`${JSON.stringify({ id, op, ...request })}\n`)
+    })
+  }
+
+  async #ask<T>(op: string, request: object = {}): Promise<T> {
+    const answer = await this.#request<T>(op, request)
+    if (answer.error) throw Object.assign(new Error(answer.error.message), answer.error)
+    return answer
+  }
+
+  batch(request: BatchRequest): Promise<{ packetsPerHeap: number }> {
+    return this.#ask('batch', request)
+  }
+
+  send(request: { name?: string; heaps?: number; cnt?: number } = {}): Promise<{ ok?: BatchResult; error?: PlainError }> {
+    return this.#request('send', request)
+  }
+
+  /** Sends the batch again and again. */
+  run(request: { name?: string; seconds: number; gapMs?: number }): Promise<RunReport> {
+    return this.#ask('run', request)
+  }
+
+  async stop(): Promise<void> {
+    await this.#ask('stop')
+  }
+
+  stats(): Promise<StreamStats> {
+    return this.#ask('stats')
+  }
+
+  /** Of backend 'memory': the packets sent so far. */
+  async packets(): Promise<{ substream: number; bytes: Buffer; sha1: string }[]> {
+    const packets = Object.values(await this.#ask<Record<string, [number, string]>>('packets'))
+    return packets.map(([substream, text]) => {
+      const bytes = Buffer.from(text, 'base64')
+      return { substream, bytes, sha1: createHash('sha1').update(bytes).digest('hex') }
+    })
+  }
+
+  async close(): Promise<CloseReport> {
+    return (await this.#ask<{ report: CloseReport }>('close')).report
+  }
+}
+
+/** A counter of /proc/net/snmp (Udp) and /proc/net/snmp6 (Udp6) in a namespace, both families summed. */
+export async function udpCounter(ns: Netns, where: 'a' | 'b', name: string): Promise<number> {
+  const { stdout } = await ns.exec(where, ['cat', '/proc/net/snmp', '/proc/net/snmp6'])
+  const [names, values] = stdout
+    .split('\n')
+    .filter((line) => line.startsWith('Udp: '))
+    .map((line) => line.split(' ').slice(1))
+  const v6 = stdout.match(new RegExp(`^Udp6${name}\\s+(\\d+)`, 'm'))
+  return Number(values![names!.indexOf(name)] ?? 0) + Number(v6?.[1] ?? 0)
+}
