@@ -2,7 +2,7 @@
  * The main-thread half of the ring: queues sends in order, and turns settlements into resolved promises.
  *
  * A pending send is in `overflow` while the ring is full, then in a slot, and leaves when the engine settles it. An aborted one is
- * rejected at once but keeps its slot until the engine has passed it (order is strict).
+ * rejected at once but keeps its place or slot until the engine has passed it, or the ring has room for it (order is strict).
  */
 import type { Driver } from './engine/driver.js'
 import type { OutcomeMessage } from './engine/outcome.js'
@@ -24,6 +24,7 @@ export class Pending {
   promise: SendPromise<BatchResult> | undefined
   signal: AbortSignal | undefined
   onAbort: (() => void) | undefined
+  /** −1 while the ring has no room for it. */
   slot = 0
   done = true
   /** @param onFree the memory may be written again; called once per send, before its promise settles */
@@ -95,6 +96,7 @@ export class Submissions {
     pending.done = false
     this.#accepted++
     if (this.#overflow.length > 0 || ((this.#submitted - this.#settled) | 0) >= R.SLOTS) {
+      pending.slot = -1
       this.#overflow.push(pending)
     } else this.#enter(pending)
     this.driver.hold(true)
@@ -120,13 +122,8 @@ export class Submissions {
   /** Withdraws a send that nothing was posted of; false when it is too late. */
   abort(pending: Pending, reason: unknown): boolean {
     if (pending.done) return false
-    const waiting = this.#overflow.indexOf(pending)
-    if (waiting >= 0) {
-      this.#overflow.splice(waiting, 1)
-      this.#finish(pending, undefined, reason)
-      return true
-    }
-    if (Atomics.compareExchange(this.ring.slots, pending.slot + R.W_STATE, R.STATE_QUEUED, R.STATE_ABORTED) !== R.STATE_QUEUED)
+    const state = pending.slot + R.W_STATE
+    if (pending.slot >= 0 && Atomics.compareExchange(this.ring.slots, state, R.STATE_QUEUED, R.STATE_ABORTED) !== R.STATE_QUEUED)
       return false
     if (pending.promise?.watched) this.#watched--
     pending.settle(undefined, reason)
@@ -162,7 +159,11 @@ export class Submissions {
       }
       Atomics.store(slots, slot + R.W_STATE, R.STATE_EMPTY)
     }
-    while (this.#overflow.length > 0 && ((this.#submitted - this.#settled) | 0) < R.SLOTS) this.#enter(this.#overflow.shift()!)
+    while (this.#overflow.length > 0 && ((this.#submitted - this.#settled) | 0) < R.SLOTS) {
+      const next = this.#overflow.shift()!
+      if (next.done) this.#finish(next, undefined, undefined)
+      else this.#enter(next)
+    }
     if (this.inFlight === 0) this.driver.hold(false)
     else this.driver.submitted()
   }
