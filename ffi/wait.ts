@@ -8,17 +8,21 @@ import { Scratch } from './scratch.js'
 export class EventFd {
   readonly fd: number
   readonly #scratch = new Scratch(64)
+  #open = true
   constructor(fd?: number) {
     this.fd = fd ?? check('eventfd', libc().eventfd(0, SOCK_NONBLOCK | SOCK_CLOEXEC))
     this.#scratch.i32[0] = 1
   }
+  /** No effect after close(): the number may be another descriptor's by then. */
   signal(): void {
-    libc().write(this.fd, this.#scratch.address, 8)
+    if (this.#open) libc().write(this.fd, this.#scratch.address, 8)
   }
   clear(): void {
     libc().read(this.fd, this.#scratch.address + 16, 8)
   }
   close(): void {
+    if (!this.#open) return
+    this.#open = false
     libc().close(this.fd)
   }
 }

@@ -65,6 +65,8 @@ export class WorkerDriver implements Driver {
     }
     this.#worker = new Worker(new URL('./worker.js', import.meta.url), {
       name: 'speadcast I/O',
+      // The process's own would be inherited, and `node --input-type=module -e …` makes a worker with a file fail.
+      execArgv: [],
       workerData: { ...workerInput, port: port2 },
       transferList: [port2],
     })
