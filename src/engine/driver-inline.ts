@@ -12,6 +12,8 @@ import { Engine, NEXT_AT_DEADLINE, NEXT_IDLE, NEXT_STEP_NOW, NEXT_STOPPED } from
 import * as R from './ring.js'
 
 const SLICE_NANOSECONDS = 1_000_000
+/** Node takes longer timers for 1 ms. */
+const MAX_TIMER_MS = 2 ** 31 - 1
 
 export class InlineDriver implements Driver {
   readonly caps: BackendCaps
@@ -105,7 +107,7 @@ export class InlineDriver implements Driver {
     const milliseconds = (deadline - performance.now() * 1e6) / 1e6
     if (milliseconds < 1) this.submitted()
     else {
-      this.#timer = setTimeout(this.#pump, Math.floor(milliseconds))
+      this.#timer = setTimeout(this.#pump, Math.min(Math.floor(milliseconds), MAX_TIMER_MS))
       if (!this.#held) this.#timer.unref()
     }
   }

@@ -96,6 +96,7 @@ export class Engine {
   /** The backend's when it was last asked. */
   #suspicion = 0
   #backoff = 0
+  #pacedTo = 0
   #revision = -1
   #fatal: { errno: number; substream: number } | undefined
 
@@ -242,7 +243,9 @@ export class Engine {
     if (limiter) {
       if (now < limiter.target) {
         this.deadline = limiter.target
-        this.#counters[COUNTER.pacedNanoseconds]! += this.deadline - now
+        // Once per target: long waits take many steps.
+        if (this.#pacedTo !== limiter.target) this.#counters[COUNTER.pacedNanoseconds]! += limiter.target - now
+        this.#pacedTo = limiter.target
         return NEXT_AT_DEADLINE
       }
       end = this.#burstEnd(variant, flight, limiter.allowanceBytes)
