@@ -14,6 +14,8 @@ export class Lane {
   pending: Pending
   /** Debug mode: the checksum at send. */
   checksum = 0
+  /** Of the send under way: what is to be taken back if it is withdrawn by its signal. */
+  onWithdrawn: (() => void) | undefined
 
   constructor(
     readonly sendable: Sendable,

@@ -8,8 +8,7 @@ import { check } from './errors.js'
 import { parseEndpoints, type ResolvedEndpoint, resolveEndpoints } from './net/endpoint.js'
 import { type ResolvedInterface, resolveInterface } from './net/interface.js'
 import { makeFlavour } from './spead/index.js'
-import { splitHeapCnt } from './spead/pointer.js'
-import { Stream } from './stream.js'
+import { cntSequence, Stream } from './stream.js'
 import { Submissions } from './submissions.js'
 
 /** Postings that an asynchronous backend may have in flight. */
@@ -25,7 +24,7 @@ const SMALLEST_PACKET_BYTES = 56
 export async function openStream(options: StreamOptions): Promise<Stream> {
   const config = parseStreamConfig(options)
   const flavour = makeFlavour(config.flavour)
-  splitHeapCnt(flavour, config.firstCnt)
+  cntSequence(flavour, config.firstCnt, config.cntStep)
   check(
     config.packetSizeBytes >= SMALLEST_PACKET_BYTES || typeof config.split === 'object',
     'ERR_SPEADCAST_PACKET_SIZE',

@@ -10,6 +10,7 @@
  * Teardown: refuse sends → drain or abort → stop the driver → backend and descriptors closed → regions back to the pool.
  */
 import type { MemoryPacket } from './backend/memory.js'
+import type { CompilableBatch } from './batch/batch.js'
 import type { GroupMode } from './batch/compile.js'
 import { type HeapReference, PreparedHeaps, preparedKey } from './batch/heaps.js'
 import type { HeapViews } from './batch/views.js'
@@ -21,7 +22,7 @@ import { Lane, Lanes } from './lanes.js'
 import type { ResolvedEndpoint } from './net/endpoint.js'
 import type { BatchResult } from './result.js'
 import { SendPromise } from './send-promise.js'
-import { type Flavour, Heap, type ItemGroup, makeFlavour, type Split } from './spead/index.js'
+import { type Flavour, Heap, type Item, type ItemGroup, makeFlavour, type Split } from './spead/index.js'
 import { splitHeapCnt, splitUnsigned } from './spead/pointer.js'
 import { type CounterName, readCounters } from './stats.js'
 import { Batch, type BatchOptions, type BatchOwner } from './stream-batch.js'
@@ -57,8 +58,25 @@ export interface StreamStats extends Record<CounterName, number> {
 /** Compiled heap lists kept for reuse by sendHeaps. */
 const MAX_PREPARED = 64
 const BREATH_MS = 0.5
+/** Node takes longer timers for 1 ms. */
+const MAX_TIMER_MS = 2 ** 31 - 1
+const SEND_OPTIONS = ['heaps', 'signal']
+const SEND_HEAPS_OPTIONS = ['signal']
+const REFERENCE_OPTIONS = ['heap', 'cnt', 'substream', 'rateBytesPerSecond']
+const CLOSE_OPTIONS = ['deadlineSeconds']
+const NO_SUBSTREAMS: Set<number> = new Set()
 
 type PreparedLane = Lane & { readonly sendable: PreparedHeaps }
+
+type Describable = Pick<CompilableBatch, 'items' | 'substreams'>
+
+/** What receivers were told of an item group. */
+interface Described {
+  readonly items: readonly Item[]
+  readonly at: number
+  /** In band: which substreams had the descriptors. */
+  readonly substreams: Set<number>
+}
 
 export interface StreamParts {
   readonly config: StreamConfig
@@ -84,7 +102,7 @@ export class Stream implements BatchOwner, AsyncDisposable {
   readonly #lanes: Lanes
   readonly #prepared = new Map<string, PreparedLane[]>()
   #preparedFree = 0
-  readonly #described = new WeakMap<ItemGroup, number>()
+  readonly #described = new WeakMap<ItemGroup, Described>()
   readonly #batches = new Map<Batch<object>, Lane>()
   #failures: { readonly promise: SendPromise<BatchResult>; readonly error: unknown }[] = []
   #states: Record<string, string | number | boolean> = {}
@@ -135,6 +153,11 @@ export class Stream implements BatchOwner, AsyncDisposable {
     )
     const { items, heaps, groupMode = 'serial', rates, memory = {} } = options
     check(
+      typeof items?.items === 'function',
+      'ERR_SPEADCAST_CONFIG',
+      () => `createBatch: items is ${items}; it must be an ItemGroup, which says what a heap holds`,
+    )
+    check(
       Number.isInteger(heaps) && heaps >= 1 && heaps < 2 ** 24,
       'ERR_SPEADCAST_CONFIG',
       () => `createBatch: heaps is ${heaps}; it must be a whole number from 1 to 2^24 − 1`,
@@ -161,8 +184,11 @@ export class Stream implements BatchOwner, AsyncDisposable {
       batch.setInFlight(undefined)
       if (this.#config.debug && batch.compiled.checksum() !== lane.checksum) reportOverwrite()
     })
-    this.#batches.set(batch as unknown as Batch<object>, lane)
     this.#lanes.aim(lane, heaps, false)
+    this.#batches.set(batch as unknown as Batch<object>, lane)
+    // Items that joined the group since it was described are unknown to receivers.
+    const known = this.#described.get(items)?.items
+    if (known && !items.items().every((item) => known.includes(item))) this.#described.delete(items)
     return batch
   }
 
@@ -211,6 +237,7 @@ export class Stream implements BatchOwner, AsyncDisposable {
     if (this.#failures.length > 0) this.#rethrow()
     const lane = this.#batches.get(batch as unknown as Batch<object>)
     if (!lane) throw notOurs(batch)
+    if (options) refuseUnknown('send', options, SEND_OPTIONS)
     if (batch.state !== 'free') this.#submissions.harvest()
     if (batch.state !== 'free')
       throw new SpeadcastError('ERR_SPEADCAST_BATCH_STATE', 'send: the batch is still in flight; await batch.free first')
@@ -219,7 +246,7 @@ export class Stream implements BatchOwner, AsyncDisposable {
       throw new SpeadcastError('ERR_SPEADCAST_VALUE', `send: heaps is ${heaps}; the batch has 1 to ${batch.heaps}`)
     options?.signal?.throwIfAborted()
     batch.compiled.validate(heaps)
-    const inBand = this.#config.descriptors !== 'none' && this.#describe(batch.compiled.items)
+    const inBand = this.#config.descriptors !== 'none' && this.#describe(batch.compiled, heaps, lane)
     if (this.#config.debug) lane.checksum = batch.compiled.checksum()
     this.#lanes.aim(lane, heaps, inBand)
     const promise = new SendPromise<BatchResult>(this.#submissions.watch)
@@ -245,13 +272,21 @@ export class Stream implements BatchOwner, AsyncDisposable {
   ): SendPromise<BatchResult> {
     this.#refuseClosed('sendHeaps')
     this.#rethrow()
+    refuseUnknown('sendHeaps', options, SEND_HEAPS_OPTIONS)
     check(references.length > 0, 'ERR_SPEADCAST_VALUE', () => 'sendHeaps: the list is empty')
     check(
       mode === 'serial' || mode === 'round-robin',
       'ERR_SPEADCAST_CONFIG',
       () => `sendHeaps: group mode is '${mode}'; it must be 'serial' or 'round-robin'`,
     )
-    for (const { heap, substream = 0, rateBytesPerSecond } of references) {
+    for (const reference of references) {
+      const { heap, substream = 0, rateBytesPerSecond } = reference
+      refuseUnknown('sendHeaps', reference, REFERENCE_OPTIONS)
+      check(
+        typeof heap?.shapeKey === 'function',
+        'ERR_SPEADCAST_VALUE',
+        () => `sendHeaps: heap is ${heap}; it must be a Heap, from new Heap() or ItemGroup.getHeap()`,
+      )
       this.#checkSubstream(substream)
       if (rateBytesPerSecond !== undefined) checkHeapRate(rateBytesPerSecond)
       check(
@@ -271,10 +306,8 @@ export class Stream implements BatchOwner, AsyncDisposable {
     signal?: AbortSignal,
   ): SendPromise<BatchResult> {
     const key = `${typeof split === 'string' ? split : 'exact'} ${preparedKey(references, mode)}`
-    const pool = this.#prepared.get(key)
-    let prepared = pool?.pop()
-    if (prepared) this.#preparedFree--
-    else {
+    let prepared = this.#takePrepared(key)
+    if (!prepared) {
       const heaps = new PreparedHeaps(references, mode, { packetSizeBytes: this.#config.packetSizeBytes, split })
       prepared = new Lane(heaps, () => this.#keepPrepared(key, made)) as PreparedLane
       const made = prepared
@@ -294,16 +327,29 @@ export class Stream implements BatchOwner, AsyncDisposable {
     return promise
   }
 
+  #takePrepared(key: string): PreparedLane | undefined {
+    const pool = this.#prepared.get(key)
+    if (!pool) return undefined
+    this.#preparedFree--
+    if (pool.length === 1) this.#prepared.delete(key)
+    return pool.pop()
+  }
+
+  /** Keeps the lists used last: a key goes to the map's end whenever one of its lists comes back. */
   #keepPrepared(key: string, lane: PreparedLane): void {
-    if (this.#closed || this.#preparedFree >= MAX_PREPARED) {
-      if (!this.#closed) this.#lanes.drop(lane)
+    if (this.#closed) {
       lane.sendable.region.release()
       return
     }
-    const pool = this.#prepared.get(key)
-    if (pool) pool.push(lane)
-    else this.#prepared.set(key, [lane])
-    this.#preparedFree++
+    const pool = this.#prepared.get(key) ?? []
+    pool.push(lane)
+    this.#prepared.delete(key)
+    this.#prepared.set(key, pool)
+    if (++this.#preparedFree <= MAX_PREPARED) return
+    const [oldest] = this.#prepared.keys()
+    const dropped = this.#takePrepared(oldest!)!
+    this.#lanes.drop(dropped)
+    dropped.sendable.region.release()
   }
 
   /** A start-of-stream heap on every substream. */
@@ -327,29 +373,44 @@ export class Stream implements BatchOwner, AsyncDisposable {
   /** From the next send on, heap cnts are next, next + step, … modulo the flavour's width. @throws ERR_SPEADCAST_HEAP_CNT */
   setCntSequence(next: number | bigint, step: number | bigint): void {
     this.#refuseClosed('setCntSequence')
-    const from = splitHeapCnt(this.flavour, next)
-    const by = splitUnsigned(step, this.flavour.heapAddressBits, 'heap cnt step', 'ERR_SPEADCAST_HEAP_CNT')
-    check(by.hi !== 0 || by.lo !== 0, 'ERR_SPEADCAST_HEAP_CNT', () => 'heap cnt step is 0; every heap needs its own cnt')
     const pending = new Pending(() => {})
     pending.op = OP_SET_CNT
-    pending.sequence = [from.hi, from.lo, by.hi, by.lo]
+    pending.sequence = cntSequence(this.flavour, next, step)
     this.#submissions.submit(pending)
   }
 
-  /** Sends descriptors if the group's are due; true when they must travel inside the batch. */
-  #describe(items: ItemGroup): boolean {
+  /** Sends descriptors if the group's are due; true when they must travel inside the first `heaps` heaps of the batch. */
+  #describe(batch: Describable, heaps: number, lane: Lane): boolean {
     const { descriptors } = this.#config
-    if (descriptors === 'none') return false
-    const last = this.#described.get(items)
-    if (last !== undefined && (typeof descriptors === 'string' || performance.now() - last < descriptors.everySeconds * 1000))
-      return false
-    this.#described.set(items, performance.now())
-    if (descriptors === 'in-band') return true
+    const last = this.#described.get(batch.items)
+    if (descriptors === 'in-band') return this.#describeInBand(batch, heaps, lane, last)
+    if (last && (typeof descriptors === 'string' || performance.now() - last.at < descriptors.everySeconds * 1000)) return false
+    const items = batch.items.items()
+    this.#described.set(batch.items, { items, at: performance.now(), substreams: NO_SUBSTREAMS })
     const heap = new Heap(this.flavour)
-    for (const item of items.items()) heap.addDescriptor(item)
+    for (const item of items) heap.addDescriptor(item)
     // Whoever watches the data heaps learns of the same failure; nobody watches this promise.
     this.#sendEverywhere(heap).observed = true
     return false
+  }
+
+  #describeInBand(batch: Describable, heaps: number, lane: Lane, last: Described | undefined): boolean {
+    lane.onWithdrawn = undefined
+    const known = last ?? { items: batch.items.items(), at: 0, substreams: new Set() }
+    if (!last) this.#described.set(batch.items, known)
+    if (known.substreams.size === this.endpoints.length) return false
+    const fresh: number[] = []
+    for (let j = 0; j < heaps; j++) {
+      const substream = batch.substreams[j]!
+      if (known.substreams.has(substream)) continue
+      known.substreams.add(substream)
+      fresh.push(substream)
+    }
+    if (fresh.length === 0) return false
+    lane.onWithdrawn = () => {
+      for (const substream of fresh) known.substreams.delete(substream)
+    }
+    return true
   }
 
   /** A heap of the stream's own on every substream. An exact layout lists the items of data heaps; this one has others. */
@@ -369,7 +430,9 @@ export class Stream implements BatchOwner, AsyncDisposable {
     if (signal) {
       pending.signal = signal
       pending.onAbort = () => {
-        if (this.#submissions.abort(pending, signal.reason)) lane.renew()
+        if (!this.#submissions.abort(pending, signal.reason)) return
+        lane.onWithdrawn?.()
+        lane.renew()
       }
       signal.addEventListener('abort', pending.onAbort)
     }
@@ -411,6 +474,7 @@ export class Stream implements BatchOwner, AsyncDisposable {
    * report. Idempotent: later calls share the first's promise. @throws (rejects) an unobserved failure, after having closed
    */
   close(options: CloseOptions = {}): Promise<CloseReport> {
+    refuseUnknown('close', options, CLOSE_OPTIONS)
     const { deadlineSeconds } = options
     check(
       deadlineSeconds === undefined || (Number.isFinite(deadlineSeconds) && deadlineSeconds >= 0),
@@ -427,10 +491,13 @@ export class Stream implements BatchOwner, AsyncDisposable {
     else {
       let timer: NodeJS.Timeout | undefined
       const deadline = new Promise<void>((resolve) => {
-        timer = setTimeout(() => {
-          late = true
-          resolve()
-        }, deadlineSeconds * 1000)
+        timer = setTimeout(
+          () => {
+            late = true
+            resolve()
+          },
+          Math.min(deadlineSeconds * 1000, MAX_TIMER_MS),
+        )
       })
       await Promise.race([this.#submissions.drained(), deadline])
       clearTimeout(timer)
@@ -496,6 +563,25 @@ export class Stream implements BatchOwner, AsyncDisposable {
   }
 }
 
+/** First cnt and step as 32-bit halves. @throws ERR_SPEADCAST_HEAP_CNT */
+export function cntSequence(
+  flavour: Flavour,
+  next: number | bigint,
+  step: number | bigint,
+): readonly [number, number, number, number] {
+  const from = splitHeapCnt(flavour, next)
+  const by = splitUnsigned(step, flavour.heapAddressBits, 'heap cnt step', 'ERR_SPEADCAST_HEAP_CNT')
+  check(by.hi !== 0 || by.lo !== 0, 'ERR_SPEADCAST_HEAP_CNT', () => 'heap cnt step is 0; every heap needs its own cnt')
+  return [from.hi, from.lo, by.hi, by.lo]
+}
+
+/** Allocates nothing: send calls it. */
+function refuseUnknown(call: string, options: object, known: readonly string[]): void {
+  for (const key in options)
+    if (!known.includes(key))
+      throw new SpeadcastError('ERR_SPEADCAST_CONFIG', `${call}: unknown option '${key}'; known ones: ${known.join(', ')}`)
+}
+
 function reportOverwrite(): void {
   process.emitWarning('a batch was written while it was in flight: what was sent is a mixture; await batch.free before writing', {
     code: 'SPEADCAST_OVERWRITE',
@@ -504,7 +590,9 @@ function reportOverwrite(): void {
 
 function notOurs(batch: Batch<never> | Batch<object>): SpeadcastError {
   const message =
-    batch.state === 'closed' ? 'send: the batch is closed' : 'send: the batch belongs to another stream; create it with this stream'
+    batch?.state === 'closed'
+      ? 'send: the batch is closed'
+      : 'send: the batch belongs to another stream; create it with this stream'
   return new SpeadcastError('ERR_SPEADCAST_BATCH_STATE', message)
 }
 

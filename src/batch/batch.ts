@@ -82,6 +82,8 @@ function firstOutside(values: Float64Array, n: number, low: number, high: number
 export class CompilableBatch<T extends object = HeapViews> implements Sendable {
   readonly heaps: number
   readonly items: ItemGroup
+  /** Substream of each heap. */
+  readonly substreams: Uint16Array
   readonly flavour: Flavour
   readonly region: Region
   readonly rates: Float64Array | undefined
@@ -108,6 +110,7 @@ export class CompilableBatch<T extends object = HeapViews> implements Sendable {
     const { flavour, heaps } = config
     this.#config = config
     this.items = config.items
+    this.substreams = config.substreams
     this.flavour = flavour
     this.heaps = heaps
     this.rates = config.rates
