@@ -69,7 +69,12 @@ export async function openStream(options: StreamOptions): Promise<Stream> {
   submissions.driver = driver
   stream = new Stream({ config, endpoints, ring, submissions, driver, reason, packets })
   stream.setStates(states)
-  if (config.firstCnt !== 1 || config.cntStep !== 1) stream.setCntSequence(config.firstCnt, config.cntStep)
+  try {
+    if (config.firstCnt !== 1 || config.cntStep !== 1) stream.setCntSequence(config.firstCnt, config.cntStep)
+  } catch (error) {
+    await stream.destroy()
+    throw error
+  }
   return stream
 }
 
