@@ -1,4 +1,5 @@
 export { Region } from '../ffi/region.js'
+export { type HeapsToSend, type SendAllOptions, type SendAllResult, sendAll, toWritable } from './adapters.js'
 export type { MemoryOptions, MemoryPacket } from './backend/memory.js'
 export type { ExternalMemory } from './batch/batch.js'
 export type { GroupMode } from './batch/compile.js'
@@ -11,11 +12,20 @@ export {
   type ImmediateColumn,
   type NumericView,
 } from './batch/views.js'
+export { type BatchRingOptions, createBatchRing } from './batch-ring.js'
 export { DEFAULTS, parseRate, type StreamOptions } from './config.js'
 export type { HeapStatus, SubstreamCause } from './engine/outcome.js'
 export { ERROR_CODES, type ErrorCode, SpeadcastError } from './errors.js'
 export { openStream } from './open-stream.js'
 export { type BatchOutcome, type BatchResult, SendError } from './result.js'
+export {
+  type SampleWriter,
+  type SampleWriterEnd,
+  type SampleWriterOptions,
+  type SampleWriterSummary,
+  type SettledHeaps,
+  sampleWriter,
+} from './sample-writer.js'
 export type { SendPromise } from './send-promise.js'
 export {
   BUG_COMPAT,

@@ -1,0 +1,125 @@
+/** Streams of other kinds in front of a stream of heaps, all with back-pressure: nothing is read while what was read cannot be sent. */
+import { setMaxListeners } from 'node:events'
+import type { GroupMode } from './batch/compile.js'
+import type { HeapReference } from './batch/heaps.js'
+import { check, SpeadcastError } from './errors.js'
+import type { BatchResult } from './result.js'
+import type { SampleWriter } from './sample-writer.js'
+import { Heap } from './spead/index.js'
+import type { Stream } from './stream.js'
+
+/** What sendAll takes: a heap, a heap with its substream, cnt or rate, or several that are sent as one group. */
+export type HeapsToSend = Heap | HeapReference | readonly HeapReference[]
+
+export interface SendAllOptions {
+  /** Order of the packets of a group. Default 'serial'. */
+  groupMode?: GroupMode
+  /** Sends under way at once, each a heap or a group. Default 16. */
+  inFlight?: number
+  /** Stops taking from the source, withdraws what is queued and not on its way, and rejects with signal.reason. */
+  signal?: AbortSignal
+}
+
+export interface SendAllResult {
+  readonly heaps: number
+  readonly packets: number
+  readonly payloadBytes: number
+}
+
+/**
+ * Sends all heaps of a source, in order, and resolves when all have settled. A heap's values are copied when it is taken from the source, so
+ * the source may give the same Heap again with new samples in the same memory. The first failure ends it: no more is taken, what is
+ * under way settles, the promise rejects with that failure.
+ * @throws (rejects) what stream.sendHeaps throws, what the source throws, signal.reason
+ */
+export async function sendAll(
+  stream: Stream,
+  source: AsyncIterable<HeapsToSend> | Iterable<HeapsToSend>,
+  options: SendAllOptions = {},
+): Promise<SendAllResult> {
+  const { groupMode = 'serial', inFlight = 16, signal } = options
+  check(
+    Number.isInteger(inFlight) && inFlight >= 1,
+    'ERR_SPEADCAST_CONFIG',
+    () => `inFlight is ${inFlight}; it must be a whole number from 1 up`,
+  )
+  signal?.throwIfAborted()
+  const withdraw = new AbortController()
+  setMaxListeners(0, withdraw.signal)
+  const total = { heaps: 0, packets: 0, payloadBytes: 0 }
+  const underWay = new Set<Promise<void>>()
+  let failure: { readonly error: unknown } | undefined
+  let wake: (() => void) | undefined
+  const fail = (error: unknown): void => {
+    failure ??= { error }
+    wake?.()
+  }
+  const failed = new Promise<void>((resolve) => {
+    wake = resolve
+  })
+  const onAbort = () => {
+    fail(signal!.reason)
+    withdraw.abort(signal!.reason)
+  }
+  signal?.addEventListener('abort', onAbort, { once: true })
+  const count = ({ heaps, packets, payloadBytes }: BatchResult): void => {
+    total.heaps += heaps
+    total.packets += packets
+    total.payloadBytes += payloadBytes
+  }
+
+  const iterator = iterate(source)
+  try {
+    while (!failure) {
+      const next = await Promise.race([iterator.next(), failed])
+      if (failure || !next || next.done) break
+      const sent = stream.sendHeaps(referencesOf(next.value), groupMode, { signal: withdraw.signal })
+      const settled: Promise<void> = sent.then(count, fail).then(() => void underWay.delete(settled))
+      underWay.add(settled)
+      if (underWay.size >= inFlight) await Promise.race(underWay)
+    }
+  } catch (error) {
+    fail(error)
+  } finally {
+    signal?.removeEventListener('abort', onAbort)
+  }
+  // A source that hangs in next() would hang in return() too: it is told, not waited for.
+  if (failure) void Promise.resolve(iterator.return?.()).catch(() => {})
+  await Promise.all(underWay)
+  if (failure) throw (failure as { error: unknown }).error
+  return total
+}
+
+function iterate(source: AsyncIterable<HeapsToSend> | Iterable<HeapsToSend>): AsyncIterator<HeapsToSend> | Iterator<HeapsToSend> {
+  if (Symbol.asyncIterator in source) return source[Symbol.asyncIterator]()
+  return source[Symbol.iterator]()
+}
+
+function referencesOf(value: HeapsToSend): readonly HeapReference[] {
+  if (value instanceof Heap) return [{ heap: value }]
+  const references = Array.isArray(value) ? (value as readonly HeapReference[]) : [value as HeapReference]
+  for (const reference of references)
+    if (!(reference?.heap instanceof Heap))
+      throw new SpeadcastError(
+        'ERR_SPEADCAST_VALUE',
+        'sendAll: the source gave something that is no Heap, no { heap, … } and no list of these',
+      )
+  return references
+}
+
+/**
+ * The writer as a WHATWG stream, for pipeTo; `Writable.fromWeb` makes a node stream of it. Closing is end(), aborting is abort(). Each
+ * chunk is copied before the next is asked for.
+ */
+export function toWritable(writer: SampleWriter): WritableStream<ArrayBufferView> {
+  return new WritableStream<ArrayBufferView>(
+    {
+      write: (samples) => writer.write(samples),
+      close: async () => {
+        await writer.end()
+      },
+      abort: (reason) => writer.abort(reason),
+    },
+    { highWaterMark: 1 },
+  )
+}
