@@ -1,0 +1,143 @@
+/** What `speadcast demo` does: heaps over loopback, paced by the receiver's credits, every byte checked. */
+import { createSocket } from 'node:dgram'
+import { openStream, packetsOf, type Stream } from '../index.js'
+import { CreditGate, openReceiver, type Receiver } from '../receive/index.js'
+import type { DemoFlags } from './demo.js'
+import { complain, EXIT_FAILED, usageError } from './exit.js'
+import { onInterrupt } from './interrupt.js'
+import { showProgress } from './progress.js'
+import { patternSource, tutorialItems } from './send-heaps.js'
+import { bytes, bytesPerSecond, count, table } from './table.js'
+import { Tally } from './tally.js'
+
+const BATCHES = 4
+const MOST_BATCH_BYTES = 512 * 1024
+const GIVE_UP_MS = 3000
+
+export async function runDemo(flags: DemoFlags): Promise<void> {
+  const stopping = new AbortController()
+  const undo = onInterrupt(() => stopping.abort())
+  let receiver: Receiver | undefined
+  let stream: Stream | undefined
+  let gate: CreditGate | undefined
+  try {
+    const to = `127.0.0.1:${await freePort()}`
+    receiver = await openReceiver({ endpoints: to, verify: true, credits: true })
+    gate = await CreditGate.open({ to })
+    stream = await openStream({ to, packetSizeBytes: flags.packetSize })
+    await demo(stream, receiver, gate, flags, stopping.signal)
+  } catch (error) {
+    complain('demo', error)
+  } finally {
+    gate?.close()
+    await stream?.destroy()
+    await receiver?.close().catch(() => undefined)
+    undo()
+  }
+}
+
+async function demo(stream: Stream, receiver: Receiver, gate: CreditGate, flags: DemoFlags, stopping: AbortSignal): Promise<void> {
+  const heapUdpBytes = udpBytesOf(flags)
+  const { windowBytes } = gate
+  if (heapUdpBytes > windowBytes)
+    throw usageError(
+      `--heap-size ${flags.heapSize}: such a heap is ${heapUdpBytes} bytes of packets, and the receiver's socket buffer has room for ` +
+        `${windowBytes}; use smaller heaps or raise net.core.rmem_max`,
+    )
+  const tally = new Tally('demo')
+  const pattern = {
+    heaps: Math.ceil(flags.bytes / flags.heapSize),
+    heapSizeBytes: flags.heapSize,
+    heapAddressBits: 48,
+    // Several batches within the window, so that sender and receiver work at the same time.
+    batchHeaps: Math.max(1, Math.floor(Math.min(windowBytes / BATCHES, MOST_BATCH_BYTES) / heapUdpBytes)),
+    batches: BATCHES,
+    groupMode: 'serial',
+    beforeSend: (heaps: number) => gate.ready(heaps * heapUdpBytes),
+  } as const
+  const source = patternSource(stream, tutorialItems(flags.heapSize), pattern, tally)
+  // Interrupted, a wait for credits must not go on.
+  stopping.addEventListener('abort', () => gate.close())
+  const hideProgress = showProgress('sent', () => ({ ...tally, totalBytes: source.totalBytes }))
+  const startedAt = performance.now()
+  await source.send(stopping)
+  await stream.flush()
+  await stream.sendEnd()
+  const giveUp = setTimeout(() => void receiver.close().catch(() => undefined), GIVE_UP_MS)
+  const received = await receiver.done
+  clearTimeout(giveUp)
+  hideProgress()
+  await stream.close()
+
+  const stats = stream.stats()
+  const { heaps, heapsIncomplete, heapsCorrupt, receiveBufferBytes, droppedByKernel } = received
+  const seconds = Math.max((tally.lastAt - startedAt) / 1000, received.seconds)
+  const lost = tally.heaps - heaps
+  const summary = {
+    backend: stats.backend,
+    reason: stats.reason,
+    evidence: stats.evidence,
+    creditPaced: true,
+    creditWindowBytes: windowBytes,
+    heapsSent: tally.heaps,
+    heapsReceived: heaps,
+    heapsLost: lost,
+    heapsIncomplete,
+    heapsCorrupt,
+    heapsFailed: tally.failed,
+    heapSizeBytes: flags.heapSize,
+    packetSizeBytes: flags.packetSize,
+    packets: received.packets,
+    payloadBytes: received.payloadBytes,
+    seconds,
+    payloadBytesPerSecond: received.payloadBytes / seconds,
+    packetsPerSecond: received.packets / seconds,
+    segmentation: String(stats.states.segmentation ?? 'off'),
+    segmentationReason: String(stats.states.segmentationReason ?? ''),
+    receiver: { backend: received.backend, receiveBufferBytes, droppedByKernel, gro: received.gro },
+  }
+  process.stdout.write(
+    flags.json
+      ? `${JSON.stringify(summary)}\n`
+      : table([
+          [
+            'rate',
+            `${bytesPerSecond(summary.payloadBytesPerSecond)} of samples, ${bytes(received.payloadBytes)} in ${seconds.toFixed(2)} s`,
+          ],
+          ['packets/s', `${count(summary.packetsPerSecond)}, of at most ${flags.packetSize} bytes`],
+          ['heaps sent', `${count(tally.heaps)} of ${flags.heapSize} bytes`],
+          ['heaps received', count(heaps)],
+          ['heaps lost', `${count(lost)}${heapsIncomplete > 0 ? `, ${count(heapsIncomplete)} of them incomplete` : ''}`],
+          ['heaps corrupt', `${count(heapsCorrupt)}, every byte checked`],
+          ['backend', `${stats.backend} (${stats.reason})`],
+          ['segmentation', `${summary.segmentation} (${summary.segmentationReason})`],
+          ['receiver', `${received.backend}, socket buffer ${bytes(receiveBufferBytes)}`],
+          ['pace', `by credits from the receiver: at most ${bytes(windowBytes)} under way`],
+        ]),
+  )
+  for (const example of received.corruptExamples) process.stderr.write(`speadcast demo: ${example}\n`)
+  if (lost !== 0 || heapsCorrupt > 0 || tally.failed > 0 || heaps === 0) {
+    process.stderr.write(`speadcast demo: ${lost} heaps were lost, ${heapsCorrupt} corrupt, ${tally.failed} not sent\n`)
+    process.exitCode = EXIT_FAILED
+  }
+}
+
+/** UDP payload of one heap as it will be cut. */
+function udpBytesOf({ heapSize, packetSize }: DemoFlags): number {
+  const items = tutorialItems(heapSize)
+  items.get('timestamp').value = 0
+  items.get('adc_samples').value = new Int8Array(heapSize)
+  const heap = items.getHeap({ descriptors: 'none', data: 'all' })
+  return packetsOf(heap, 0, { maxPacketSizeBytes: packetSize }).reduce((sum, packet) => sum + packet.length, 0)
+}
+
+/** A UDP port of 127.0.0.1 that nobody has now. */
+async function freePort(): Promise<number> {
+  const socket = createSocket('udp4')
+  const port = await new Promise<number>((resolve, reject) => {
+    socket.once('error', reject)
+    socket.bind(0, '127.0.0.1', () => resolve(socket.address().port))
+  })
+  await new Promise<void>((resolve) => socket.close(() => resolve()))
+  return port
+}

@@ -1,0 +1,27 @@
+/** Exit statuses, the same for every command: 0 success, 1 failure at run time, 2 bad usage, 130 interrupted twice. */
+import { type ErrorCode, SpeadcastError } from '../errors.js'
+
+export const EXIT_FAILED = 1
+export const EXIT_USAGE = 2
+export const EXIT_INTERRUPTED = 130
+
+const USAGE_CODES: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'ERR_SPEADCAST_CONFIG',
+  'ERR_SPEADCAST_ENDPOINT',
+  'ERR_SPEADCAST_HEAP_CNT',
+  'ERR_SPEADCAST_INTERFACE',
+  'ERR_SPEADCAST_ITEM',
+  'ERR_SPEADCAST_PACKET_SIZE',
+  'ERR_SPEADCAST_RESOLVE',
+  'ERR_SPEADCAST_SPLIT',
+])
+
+/** Options that contradict each other or make no sense together. */
+export const usageError = (message: string): SpeadcastError => new SpeadcastError('ERR_SPEADCAST_CONFIG', message)
+
+/** One line on standard error, with a stack only for what was not thrown on purpose, and the exit status. */
+export function complain(command: string, error: unknown): void {
+  const known = error instanceof SpeadcastError
+  process.stderr.write(`speadcast ${command}: ${known ? error.message : error instanceof Error ? error.stack : String(error)}\n`)
+  process.exitCode = known && USAGE_CODES.has(error.code) ? EXIT_USAGE : EXIT_FAILED
+}

@@ -1,0 +1,64 @@
+#!/usr/bin/env node
+/** `speadcast`: finds the command, loads that one only, and turns what commander throws into exit statuses. */
+import { readFileSync } from 'node:fs'
+import { Command, CommanderError } from 'commander'
+import { complain, EXIT_FAILED, EXIT_USAGE } from './exit.js'
+
+const COMMANDS: Readonly<Record<string, { readonly description: string; readonly load: () => Promise<Command> }>> = {
+  send: {
+    description: 'send SPEAD heaps over UDP: the tutorial pattern, or raw samples from a file or a pipe',
+    load: async () => (await import('./send.js')).sendCommand(),
+  },
+  recv: {
+    description: 'receive SPEAD heaps over UDP: count, verify or store them',
+    load: async () => (await import('./recv.js')).recvCommand(),
+  },
+  demo: {
+    description: 'send heaps over loopback to a receiver of its own, check every byte, and print a table',
+    load: async () => (await import('./demo.js')).demoCommand(),
+  },
+}
+
+function version(): string {
+  const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8'))
+  return version
+}
+
+async function main(args: readonly string[]): Promise<void> {
+  const program = new Command('speadcast')
+    .description('Send SPEAD heaps in batches, as fast as the hardware allows.')
+    .version(version())
+    .exitOverride()
+    .showHelpAfterError('(--help lists commands and options)')
+    .addHelpText(
+      'after',
+      `
+Every command takes --help and --json (one JSON object on standard output, everything else on standard error).
+Exit status: 0 success, 1 failure at run time, 2 bad usage, 130 interrupted twice.
+
+Examples:
+  speadcast demo
+  speadcast recv 127.0.0.1:7148 --verify
+  speadcast send 127.0.0.1:7148 --rate 1Gbps`,
+    )
+  const wanted = args.find((arg) => Object.hasOwn(COMMANDS, arg))
+  for (const [name, { description, load }] of Object.entries(COMMANDS)) {
+    if (name === wanted) program.addCommand((await load()).copyInheritedSettings(program))
+    else program.command(name).description(description)
+  }
+  try {
+    await program.parseAsync(args, { from: 'user' })
+  } catch (error) {
+    // commander has written its message, or the help that was asked for, already.
+    if (!(error instanceof CommanderError)) throw error
+    if (error.exitCode !== 0) process.exitCode = EXIT_USAGE
+  }
+}
+
+// A reader that has seen enough (| head) is no failure of ours to report.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error
+  process.exit(process.exitCode ?? EXIT_FAILED)
+})
+
+await main(process.argv.slice(2)).catch((error) => complain(process.argv[2] ?? '', error))

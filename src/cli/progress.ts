@@ -1,0 +1,40 @@
+/** One line on standard error, rewritten as it goes; nothing at all where that is no terminal. */
+import { bytesPerSecond, clock, count } from './table.js'
+
+export interface ProgressState {
+  /** Heaps settled. */
+  readonly heaps: number
+  readonly payloadBytes: number
+  /** Undefined where the end is not known. */
+  readonly totalBytes: number | undefined
+  readonly failed: number
+}
+
+const EVERY_MS = 250
+
+/** Returns what ends it and clears the line. `state` is asked four times a second. */
+export function showProgress(what: string, state: () => ProgressState): () => void {
+  const { stderr } = process
+  if (!stderr.isTTY) return () => undefined
+  const start = performance.now()
+  let lastAt = start
+  let lastBytes = 0
+  const timer = setInterval(() => {
+    const now = performance.now()
+    const { heaps, payloadBytes, totalBytes, failed } = state()
+    const parts = [`${what} ${count(heaps)} heaps`, bytesPerSecond(((payloadBytes - lastBytes) / (now - lastAt)) * 1000)]
+    if (totalBytes && payloadBytes > 0) {
+      const left = ((totalBytes - payloadBytes) * (now - start)) / payloadBytes / 1000
+      parts.push(`${((payloadBytes / totalBytes) * 100).toFixed(0)} %`, `ETA ${clock(Math.max(0, left))}`)
+    }
+    if (failed > 0) parts.push(`${count(failed)} failed`)
+    stderr.write(`\r\x1b[K${parts.join(', ').slice(0, Math.max(20, (stderr.columns || 80) - 1))}`)
+    lastAt = now
+    lastBytes = payloadBytes
+  }, EVERY_MS)
+  timer.unref()
+  return () => {
+    clearInterval(timer)
+    stderr.write('\r\x1b[K')
+  }
+}

@@ -1,0 +1,133 @@
+/** The two sources of heaps: the tutorial's pattern, and raw samples. Both have the same two items. */
+import { type Batch, createBatchRing, Item, ItemGroup, SendError, type Stream, sampleWriter } from '../index.js'
+import { usageError } from './exit.js'
+import type { SendFlags } from './send.js'
+import type { Input } from './send-input.js'
+import type { Tally } from './tally.js'
+
+export const TIMESTAMP_ID = 0x1600
+export const SAMPLES_ID = 0x3300
+const BATCH_BYTES = 512 * 1024
+
+export interface HeapSource {
+  /** Undefined where the input does not tell. */
+  readonly totalBytes: number | undefined
+  /** Sends all; returns early, with what is whole queued, when `stopping` aborts. Failures of heaps go to the tally. */
+  send(stopping: AbortSignal): Promise<void>
+}
+
+const timestampBits = (heapAddressBits: number): number => Math.min(48, heapAddressBits)
+
+/** @throws ERR_SPEADCAST_ITEM for a dtype that is none, ERR_SPEADCAST_CONFIG for a heap that is no whole number of samples */
+export function tutorialItems(heapSizeBytes: number, heapAddressBits = 48, dtype = 'i1'): ItemGroup {
+  const sampleBytes = new Item({ id: SAMPLES_ID, name: 'adc_samples', dtype, shape: [] }).byteLength!
+  if (heapSizeBytes % sampleBytes !== 0) {
+    const nearest = Math.ceil(heapSizeBytes / sampleBytes) * sampleBytes
+    throw usageError(`--heap-size ${heapSizeBytes} is no whole number of ${dtype} samples of ${sampleBytes} bytes; use ${nearest}`)
+  }
+  return new ItemGroup()
+    .add({
+      id: TIMESTAMP_ID,
+      name: 'timestamp',
+      description: 'Index of the first sample',
+      format: [['u', timestampBits(heapAddressBits)]],
+    })
+    .add({
+      id: SAMPLES_ID,
+      name: 'adc_samples',
+      description: 'ADC converter output',
+      dtype,
+      shape: [heapSizeBytes / sampleBytes],
+    })
+}
+
+export interface PatternOptions {
+  readonly heaps: number
+  readonly heapSizeBytes: number
+  readonly heapAddressBits: number
+  readonly batchHeaps: number
+  readonly batches: number
+  readonly groupMode: 'serial' | 'round-robin'
+  /** Waited for before each batch is sent, with its number of heaps. */
+  readonly beforeSend?: (heaps: number) => Promise<void>
+}
+
+export const batchHeapsOf = ({ batchHeaps, heapSize }: SendFlags): number =>
+  batchHeaps ?? Math.max(1, Math.floor(BATCH_BYTES / heapSize))
+
+/** Every byte of heap i is i, its timestamp the index of its first sample, modulo the item's width. */
+export function patternSource(stream: Stream, items: ItemGroup, options: PatternOptions, tally: Tally): HeapSource {
+  const { heaps, heapSizeBytes, heapAddressBits, batches, groupMode, beforeSend } = options
+  const batchHeaps = Math.min(heaps, options.batchHeaps)
+  const needed = Math.min(batches, Math.ceil(heaps / batchHeaps))
+  const ring = createBatchRing<Pattern>(stream, { items, heaps: batchHeaps, batches: needed, groupMode })
+  const fill = heapSizeBytes > heapAddressBits / 8 ? fillView : fillImmediate
+  const modulo = 2 ** timestampBits(heapAddressBits)
+  return {
+    totalBytes: heaps * heapSizeBytes,
+    async send(stopping) {
+      let timestamp = 0
+      for (let i = 0, b = 0; i < heaps; i += batchHeaps, b++) {
+        const batch = ring[b % ring.length]!
+        await batch.free
+        if (stopping.aborted) return
+        const count = Math.min(batchHeaps, heaps - i)
+        const timestamps = batch.immediate('timestamp')
+        for (let j = 0; j < count; j++) {
+          fill(batch, j, (i + j) & 0xff, heapSizeBytes)
+          timestamps[j] = timestamp
+          timestamp = (timestamp + heapSizeBytes) % modulo
+        }
+        if (beforeSend) await beforeSend(count)
+        stream.send(batch, { heaps: count }).then(
+          (result) => tally.settled({ heaps: count, failedHeaps: 0, sampleBytes: count * heapSizeBytes, result }),
+          (error: unknown) => {
+            const failedHeaps = error instanceof SendError ? error.outcome.failedHeaps.length : count
+            tally.settled({ heaps: count, failedHeaps, sampleBytes: (count - failedHeaps) * heapSizeBytes, error })
+          },
+        )
+      }
+    },
+  }
+}
+
+interface Pattern {
+  readonly adc_samples: Int8Array
+}
+
+function fillView(batch: Batch<Pattern>, j: number, byte: number): void {
+  batch.heap(j).adc_samples.fill(byte)
+}
+
+/** So few samples that they stand in the item pointer: one as a signed number, several as their bytes read as one big-endian number. */
+function fillImmediate(batch: Batch<Pattern>, j: number, byte: number, heapSize: number): void {
+  let value = 0
+  for (let k = 0; k < heapSize; k++) value = value * 256 + byte
+  batch.immediate('adc_samples')[j] = heapSize === 1 ? (byte << 24) >> 24 : value
+}
+
+export function inputSource(stream: Stream, items: ItemGroup, flags: SendFlags, input: Input, tally: Tally): HeapSource {
+  const { heapSize, heaps, batches, groupMode } = flags
+  const writer = sampleWriter(stream, {
+    items,
+    item: 'adc_samples',
+    timestamp: 'timestamp',
+    heapsPerBatch: batchHeapsOf(flags),
+    batches,
+    groupMode,
+    onSettled: tally.settled,
+  })
+  const limit = heaps === undefined ? Number.POSITIVE_INFINITY : heaps * heapSize
+  return {
+    totalBytes: input.totalBytes === undefined ? heaps && limit : Math.min(limit, input.totalBytes),
+    async send(stopping) {
+      let left = limit
+      for await (const chunk of input.chunks(stopping)) {
+        await writer.write(chunk.length > left ? chunk.subarray(0, left) : chunk)
+        left -= chunk.length
+        if (left <= 0) break
+      }
+      await writer.end({ dropPartialSample: stopping.aborted })
+    },
+  }
+}

@@ -1,0 +1,53 @@
+/** Where raw samples come from: a file, read into one buffer over and over, or standard input. */
+import { open, stat } from 'node:fs/promises'
+import { addAbortSignal } from 'node:stream'
+import { SpeadcastError } from '../errors.js'
+
+export interface Input {
+  /** Undefined where that is not known: pipes and devices. */
+  readonly totalBytes: number | undefined
+  /** Pieces in order; each is valid until the next is asked for. Ends early, without an error, when `signal` aborts. */
+  chunks(signal: AbortSignal): AsyncGenerator<Uint8Array>
+}
+
+const CHUNK_BYTES = 1 << 20
+
+/** @throws ERR_SPEADCAST_INPUT */
+export async function openInput(path: string): Promise<Input> {
+  if (path === '-') return { totalBytes: undefined, chunks: standardInput }
+  const kind = await stat(path).catch((cause) => unreadable(path, cause))
+  if (kind.isDirectory()) unreadable(path, new Error('it is a directory'))
+  // Reading a pipe by its name would hold a thread, and with it the exit of the process, until somebody writes.
+  if (kind.isFIFO() || kind.isSocket()) unreadable(path, new Error(`it is a pipe; write: --input - < ${path}`))
+  return {
+    totalBytes: kind.isFile() ? kind.size : undefined,
+    async *chunks(signal) {
+      const file = await open(path).catch((cause) => unreadable(path, cause))
+      const buffer = Buffer.allocUnsafe(CHUNK_BYTES)
+      try {
+        while (!signal.aborted) {
+          const { bytesRead } = await file.read(buffer, 0, CHUNK_BYTES, null).catch((cause) => unreadable(path, cause))
+          if (bytesRead === 0) return
+          yield buffer.subarray(0, bytesRead)
+        }
+      } finally {
+        await file.close()
+      }
+    },
+  }
+}
+
+async function* standardInput(signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  if (signal.aborted) return
+  try {
+    yield* addAbortSignal(signal, process.stdin) as AsyncIterable<Buffer>
+  } catch (cause) {
+    if (!signal.aborted) unreadable('standard input', cause as Error)
+  } finally {
+    process.stdin.destroy()
+  }
+}
+
+function unreadable(path: string, cause: Error): never {
+  throw new SpeadcastError('ERR_SPEADCAST_INPUT', `cannot read ${path}: ${cause.message}`, { cause })
+}

@@ -1,0 +1,69 @@
+import { parseRate, type Split, type StreamOptions } from '../index.js'
+import { usageError } from './exit.js'
+import type { SendFlags } from './send.js'
+import { SAMPLES_ID, TIMESTAMP_ID } from './send-heaps.js'
+
+const DEFAULT_PACKET_BYTES = 1472
+/** SPEAD header, the four standard pointers, timestamp and adc_samples. */
+const EXACT_HEADER_BYTES = 8 + 6 * 8
+
+/** Options that contradict each other; the library checks each for itself. @throws ERR_SPEADCAST_CONFIG */
+export function checkFlags({ rateMethod, split, payloadBytes, input, dtype, pcap, backend }: SendFlags): void {
+  if (rateMethod === 'hw')
+    throw usageError('--rate-method hw: pacing by the NIC needs an ibverbs backend, which this version does not have; use sw')
+  if (split === 'exact' && payloadBytes === undefined)
+    throw usageError('--split exact needs --payload-bytes, the payload of every packet')
+  if (split !== 'exact' && payloadBytes !== undefined) throw usageError(`--payload-bytes is for --split exact, not ${split}`)
+  if (dtype !== undefined && input === undefined)
+    throw usageError('--dtype is for --input; without it the heaps are the tutorial’s, int8')
+  if (backend === 'pcap' && pcap === undefined) throw usageError('--backend pcap needs --pcap, the file to write')
+  if (pcap !== undefined && backend !== 'pcap' && backend !== 'auto')
+    throw usageError(`--pcap writes a file instead of sending, so it cannot go with --backend ${backend}; drop one of the two`)
+}
+
+export function packetSizeBytes({ split, payloadBytes, packetSize }: SendFlags): number {
+  if (packetSize !== undefined) return packetSize
+  return split === 'exact' ? EXACT_HEADER_BYTES + payloadBytes! : DEFAULT_PACKET_BYTES
+}
+
+/** @throws ERR_SPEADCAST_CONFIG */
+export function streamOptions(endpoints: readonly string[], flags: SendFlags): StreamOptions {
+  const { thread, ttl, pcap, repeatPointers = false } = flags
+  const backend = pcap === undefined ? flags.backend : 'pcap'
+  return {
+    to: endpoints,
+    backend,
+    packetSizeBytes: packetSizeBytes(flags),
+    split: splitOf(flags),
+    // An exact layout says so itself.
+    repeatPointers: repeatPointers && flags.split !== 'exact',
+    flavour: { heapAddressBits: flags.heapAddressBits },
+    firstCnt: flags.firstCnt,
+    cntStep: flags.cntStep,
+    descriptors: descriptorsOf(flags.descriptors),
+    rate: parseRate(flags.rate),
+    burstBytes: flags.burst,
+    burstRateRatio: flags.burstRateRatio,
+    ...(flags.interface !== undefined && { interface: flags.interface }),
+    ...(thread !== undefined && { thread }),
+    ...(ttl !== undefined && { ttl }),
+    ...(pcap !== undefined && { pcapPath: pcap }),
+    ...(backend === 'memory' && { memory: { keepPackets: false } }),
+  }
+}
+
+function splitOf({ split, payloadBytes, repeatPointers = false }: SendFlags): Split {
+  if (split !== 'exact') return split
+  return {
+    payloadBytes: payloadBytes!,
+    pointers: ['heap-cnt', 'heap-length', 'payload-offset', 'payload-length', { item: TIMESTAMP_ID }, { item: SAMPLES_ID }],
+    repeat: repeatPointers,
+  }
+}
+
+function descriptorsOf(text: string): NonNullable<StreamOptions['descriptors']> {
+  if (text === 'first' || text === 'in-band' || text === 'none') return text
+  const everySeconds = Number(text)
+  if (/^\d+(\.\d+)?$/.test(text) && everySeconds >= 0.001) return { everySeconds }
+  throw usageError(`--descriptors is '${text}'; it must be first, in-band, none or a number of seconds from 0.001 up`)
+}

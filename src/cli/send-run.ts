@@ -1,0 +1,76 @@
+/** What `speadcast send` does: options to a stream, heaps from the pattern or from the input, an orderly end. */
+import { openStream, type Stream } from '../index.js'
+import { complain } from './exit.js'
+import { onInterrupt } from './interrupt.js'
+import { showProgress } from './progress.js'
+import type { SendFlags } from './send.js'
+import { batchHeapsOf, inputSource, patternSource, tutorialItems } from './send-heaps.js'
+import { type Input, openInput } from './send-input.js'
+import { checkFlags, streamOptions } from './send-options.js'
+import { reportSend } from './send-report.js'
+import { Tally } from './tally.js'
+
+const DEFAULT_HEAPS = 1000
+
+export async function runSend(endpoints: string[], flags: SendFlags): Promise<void> {
+  const stopping = new AbortController()
+  const undo = onInterrupt(() => stopping.abort())
+  let stream: Stream | undefined
+  try {
+    checkFlags(flags)
+    const input = flags.input === undefined ? undefined : await openInput(flags.input)
+    stream = await openStream(streamOptions(endpoints, flags))
+    await send(stream, flags, input, stopping.signal)
+  } catch (error) {
+    complain('send', error)
+  } finally {
+    await stream?.destroy()
+    undo()
+  }
+}
+
+async function send(stream: Stream, flags: SendFlags, input: Input | undefined, stopping: AbortSignal): Promise<void> {
+  const tally = new Tally('send')
+  const { heapSize, heapAddressBits, dtype, heaps = DEFAULT_HEAPS, batches, groupMode } = flags
+  const items = tutorialItems(heapSize, heapAddressBits, dtype)
+  const pattern = { heaps, heapSizeBytes: heapSize, heapAddressBits, batchHeaps: batchHeapsOf(flags), batches, groupMode }
+  const source = input ? inputSource(stream, items, flags, input, tally) : patternSource(stream, items, pattern, tally)
+  const cutOff = () => {
+    tally.cut = true
+    stream.close({ deadlineSeconds: 0 }).catch(() => undefined)
+  }
+  let deadline: NodeJS.Timeout | undefined
+  stopping.addEventListener('abort', () => {
+    process.stderr.write(`interrupted: sending what is queued, for ${flags.deadline} s at most; again to end at once\n`)
+    deadline = setTimeout(cutOff, flags.deadline * 1000)
+  })
+  const hideProgress = showProgress('sent', () => ({ ...tally, totalBytes: source.totalBytes }))
+
+  const cpuBefore = process.cpuUsage()
+  const startedAt = performance.now()
+  let failure: unknown
+  await source.send(stopping).catch((error) => {
+    failure = error
+  })
+  await stream.flush().catch((error) => {
+    failure ??= error
+  })
+  const { user, system } = process.cpuUsage(cpuBefore)
+  // After a failure too: receivers wait for it.
+  if (flags.stop && !tally.cut) {
+    try {
+      await stream.sendEnd()
+    } catch (error) {
+      if (!tally.cut) tally.stopFailed(error)
+    }
+  }
+  clearTimeout(deadline)
+  hideProgress()
+  // What the deadline cut off is in the tally.
+  if (tally.cut) failure = undefined
+  await stream.close().catch((error) => {
+    failure ??= error
+  })
+  const seconds = tally.heaps > 0 ? (tally.lastAt - startedAt) / 1000 : 0
+  reportSend(stream, tally, flags, { seconds, cpuSeconds: (user + system) / 1e6, failure })
+}

@@ -1,0 +1,26 @@
+/** Plain text for people: aligned rows, and numbers with units. */
+
+export function table(rows: readonly (readonly [name: string, value: string])[]): string {
+  const width = Math.max(...rows.map(([name]) => name.length)) + 2
+  return rows.map(([name, value]) => `${name.padEnd(width)}${value}\n`).join('')
+}
+
+const scaled = (value: number, unit: string, digits: number): string => {
+  const prefixes = ['', 'k', 'M', 'G', 'T']
+  let i = 0
+  for (; value >= 1000 && i < prefixes.length - 1; i++) value /= 1000
+  return `${value.toFixed(i === 0 ? 0 : digits)} ${prefixes[i]}${unit}`
+}
+
+export const bytes = (value: number): string => scaled(value, 'B', 2)
+export const bytesPerSecond = (value: number): string => scaled(value, 'B/s', 2)
+export const bitsPerSecond = (bytesPerSecond: number): string => scaled(bytesPerSecond * 8, 'b/s', 2)
+export const count = (value: number): string => Math.round(value).toLocaleString('en')
+
+/** 0:05, 12:34, 1:02:03. */
+export function clock(seconds: number): string {
+  const whole = Math.round(seconds)
+  const [h, m, s] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60]
+  const two = (n: number): string => `${n}`.padStart(2, '0')
+  return h > 0 ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`
+}

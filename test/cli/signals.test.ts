@@ -1,0 +1,84 @@
+// Ctrl-C: the first drains, within the deadline, and exits 0 with the summary; the second ends at once with 130.
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { datagramsOf, freePort, pointersOf, start, startReceiver, temporaryFolder } from './support.js'
+
+const TIMESTAMP = 0x1600
+
+/** Resolves when the file has grown beyond `bytes`. */
+async function grown(path: string, bytes: number): Promise<void> {
+  for (let waited = 0; waited < 10_000; waited += 20) {
+    try {
+      if (readFileSync(path).length > bytes) return
+    } catch {
+      // not there yet
+    }
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+  throw new Error(`${path} did not grow`)
+}
+
+test.for(['SIGINT', 'SIGTERM'] as const)('%s sends what is queued, then the stop heap, and exits 0', async (signal) => {
+  const path = join(temporaryFolder(), 'x.pcap')
+  const args = ['send', '10.0.0.5:7148', '-n', '1000000', '-H', '10000', '--batch-heaps', '2', '--rate', '2MB/s', '--pcap', path]
+  const sending = start([...args, '--json'])
+  // More than a buffer of the pcap backend.
+  await grown(path, 10_000)
+  sending.child.kill(signal)
+  const { code, stdout, stderr } = await sending.done
+  const json = JSON.parse(stdout)
+  expect({ code, stderr }).toMatchObject({ code: 0, stderr: expect.stringMatching(/^interrupted: /) })
+  expect(json).toMatchObject({ heapsFailed: 0, heapsDropped: 0 })
+  expect(json.heaps).toBeGreaterThan(0)
+  const packets = datagramsOf(readFileSync(path)).map(({ payload }) => pointersOf(payload))
+  // The summary tells the truth: as many heaps as the file has, each of its packets there, and the stop heap last.
+  expect(packets.filter((pointers) => pointers.some(({ id }) => id === TIMESTAMP))).toHaveLength(json.heaps)
+  expect(packets).toHaveLength(json.packets)
+  expect(packets.at(-1)!.find(({ id }) => id === 6)).toEqual({ id: 6, immediate: true, value: 2 })
+})
+
+test('what the deadline cuts off is counted as dropped, and the exit status is still 0', async () => {
+  const to = `127.0.0.1:${await freePort()}`
+  const sending = start(['send', to, '-n', '1000', '--rate', '100kB/s', '--deadline', '0.2', '--json'])
+  // Half a second of a heap that takes ten.
+  await new Promise((resolve) => setTimeout(resolve, 1500))
+  sending.child.kill('SIGINT')
+  const { code, stdout, stderr } = await sending.done
+  expect({ code, stderr }).toMatchObject({ code: 0, stderr: expect.stringMatching(/^interrupted: .* for 0\.2 s at most/) })
+  const json = JSON.parse(stdout)
+  expect(json).toMatchObject({ heaps: 0, heapsFailed: 0, payloadBytes: 0 })
+  expect(json.heapsDropped).toBeGreaterThan(0)
+})
+
+test('a second signal ends at once with 130 and no summary', async () => {
+  const to = `127.0.0.1:${await freePort()}`
+  const sending = start(['send', to, '-n', '1000', '--rate', '100kB/s', '--deadline', '3600', '--json'])
+  await new Promise((resolve) => setTimeout(resolve, 1500))
+  sending.child.kill('SIGINT')
+  await sending.saw(/^interrupted: /)
+  sending.child.kill('SIGINT')
+  expect(await sending.done).toMatchObject({ code: 130, signal: null, stdout: '' })
+})
+
+test('an open pipe that gives nothing does not hold the end; what was read is sent, but for a partial sample', async () => {
+  const output = join(temporaryFolder(), 'out')
+  const receiver = await startReceiver(['--output', output])
+  const sending = start(['send', receiver.to, '--input', '-', '--dtype', '<i4', '-H', '1000', '--json'], { stdin: 'pipe' })
+  const samples = Buffer.alloc(2500 + 3, 'abcdefg')
+  await new Promise((resolve) => sending.child.stdin!.write(samples, resolve))
+  // The descriptor heap, sent with the first batch, is late: nothing tells when the child has read its input but time.
+  await new Promise((resolve) => setTimeout(resolve, 1500))
+  sending.child.kill('SIGINT')
+  const { code, stdout } = await sending.done
+  expect({ code, json: JSON.parse(stdout) }).toMatchObject({ code: 0, json: { heaps: 3, payloadBytes: 2500 } })
+  expect(await receiver.done).toMatchObject({ code: 0, json: { heaps: 3 } })
+  expect(readFileSync(output).equals(samples.subarray(0, 2500))).toBe(true)
+})
+
+test('a reader of standard output that went away is not an error to report', async () => {
+  const sending = start(['send', '127.0.0.1:7148', '-n', '3', '--backend', 'memory'])
+  sending.child.stdout!.destroy()
+  const { code, stderr } = await sending.done
+  expect({ code: code === 0 || code === 1, stderr }).toEqual({ code: true, stderr: '' })
+})

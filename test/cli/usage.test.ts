@@ -1,0 +1,104 @@
+// Bad usage: exit status 2, nothing on standard output, and a message that names the value and the remedy.
+import { describe, expect, test } from 'vitest'
+import { run } from './support.js'
+
+const TO = '127.0.0.1:7148'
+
+/** [arguments behind `send`, what the message must say]. */
+const BAD: readonly (readonly [readonly string[], RegExp])[] = [
+  [[], /missing required argument 'HOST:PORT'/],
+  [['10.0.0.1'], /'10\.0\.0\.1': the port is missing; write HOST:PORT/],
+  [['127.0.0.1:0'], /port 0 is not in 1–65535/],
+  [['127.0.0.1:70000'], /port 70000 is not in 1–65535/],
+  [['::1:7148'], /an IPv6 address needs brackets/],
+  [['no-such-host.invalid:7148'], /'no-such-host\.invalid' did not resolve .*check the name/],
+  [[TO, '[::1]:7148'], /mix IPv4 and IPv6/],
+  [['[::1]:7148', '--interface', '127.0.0.1'], /interface 127\.0\.0\.1 is an IPv4 address but the endpoints are IPv6/],
+  [[TO, '--interface', 'no-such-if'], /no interface is named 'no-such-if'; there are: lo/],
+  [[TO, '--no-such-option'], /unknown option '--no-such-option'/],
+  [[TO, '--heap', '8'], /unknown option '--heap'/],
+  [[TO, '-H', '0'], /--heap-size <BYTES>' argument '0' is invalid.* from 1 to 2147483648/],
+  [[TO, '-H', '1099511627776'], /--heap-size <BYTES>' argument '1099511627776' is invalid.* from 1 to 2147483648/],
+  [[TO, '-H', '1.5'], /argument '1\.5' is invalid/],
+  [[TO, '-H', '8Kib'], /argument '8Kib' is invalid.*such as 8192 or 8KiB/],
+  [[TO, '-p', '0'], /--packet-size <BYTES>' argument '0' is invalid.* from 56 to 65507/],
+  [[TO, '-p', '7'], /argument '7' is invalid.* from 56 to 65507/],
+  [[TO, '-p', '47'], /argument '47' is invalid.* from 56 to 65507/],
+  [[TO, '-p', '1000000'], /argument '1000000' is invalid.* from 56 to 65507/],
+  [[TO, '-n', '0'], /--heaps <N>' argument '0' is invalid.* from 1 up/],
+  [[TO, '-n', 'many'], /argument 'many' is invalid/],
+  [[TO, '-n'], /'-n, --heaps <N>' argument missing/],
+  [[TO, '--batch-heaps', '0'], /argument '0' is invalid/],
+  [[TO, '--batches', '0'], /argument '0' is invalid/],
+  [[TO, '--rate', '10'], /rate '10' has no known unit; write it as 10Gbps or 1\.25GB\/s/],
+  [[TO, '--rate', '10Gbit'], /rate '10Gbit' has no known unit; write it as 10Gbps/],
+  [[TO, '--rate', '-1Gbps'], /rate '-1Gbps'/],
+  [[TO, '--burst', '0'], /argument '0' is invalid/],
+  [[TO, '--burst-rate-ratio', '0.9'], /argument '0\.9' is invalid.* from 1 up/],
+  [[TO, '--rate-method', 'hw'], /needs an ibverbs backend, which this version does not have; use sw/],
+  [[TO, '--rate-method', 'fast'], /Allowed choices are auto, sw, hw/],
+  [[TO, '--group-mode', 'random'], /Allowed choices are serial, round-robin/],
+  [[TO, '--backend', 'ibverbs'], /Allowed choices are auto, udp, dgram, pcap, memory/],
+  [[TO, '--backend', 'dgram', '--thread', 'worker'], /'dgram' runs on the event loop/],
+  [[TO, '--backend', 'pcap'], /--backend pcap needs --pcap, the file to write/],
+  [[TO, '--backend', 'udp', '--pcap', '/tmp/x.pcap'], /--pcap writes a file instead of sending/],
+  [[TO, '--ttl', '256'], /argument '256' is invalid.* from 0 to 255/],
+  [[TO, '--heap-address-bits', '47'], /heapAddressBits is 47; it must be one of 8, 16, 24, 32, 40, 48, 56/],
+  [[TO, '--heap-address-bits', '56'], /item id 0x1600 does not fit SPEAD-64-56/],
+  [[TO, '--first-cnt', '-1'], /argument '-1' is invalid/],
+  [[TO, '--first-cnt', '281474976710656'], /heap cnt of SPEAD-64-48 is 281474976710656; it must be .* from 0 to 2\^48 − 1/],
+  [[TO, '--cnt-step', '0'], /heap cnt step is 0; every heap needs its own cnt/],
+  [[TO, '--descriptors', 'often'], /--descriptors is 'often'; it must be first, in-band, none or a number of seconds/],
+  [[TO, '--descriptors', '0'], /--descriptors is '0'/],
+  [[TO, '--split', 'exact'], /--split exact needs --payload-bytes/],
+  [[TO, '--payload-bytes', '1024'], /--payload-bytes is for --split exact, not even/],
+  [
+    [TO, '--split', 'exact', '--payload-bytes', '8192', '-p', '1472'],
+    /more than the maximum of 1472: raise the maximum packet size/,
+  ],
+  [[TO, '--dtype', 'i2'], /--dtype is for --input/],
+  [[TO, '--input', '/dev/null', '--dtype', 'x9'], /dtype 'x9' cannot be sent; use a numpy scalar type/],
+  [
+    [TO, '--input', '/dev/null', '--dtype', 'i8', '-H', '1001'],
+    /--heap-size 1001 is no whole number of i8 samples of 8 bytes; use 1008/,
+  ],
+  [
+    [TO, '--input', '/dev/null', '-H', '4'],
+    /4 bytes a heap, which travel inside the item pointer; give it a shape of more than 6 bytes/,
+  ],
+  [[TO, '--deadline', 'soon'], /argument 'soon' is invalid/],
+]
+
+describe('bad usage of send', () => {
+  // A process each, some at a time.
+  test.concurrent.for(BAD)('%j', { timeout: 60_000 }, async ([args, message], { expect }) => {
+    const { code, stdout, stderr } = await run(['send', ...args])
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
+    expect(stderr).toMatch(message)
+    expect(stderr).not.toMatch(/\n\s+at /)
+  })
+})
+
+describe('bad usage of the program', () => {
+  test.for([
+    [['no-such-command'], /unknown command 'no-such-command'/],
+    [[], /Usage: speadcast/],
+    [['demo', 'extra'], /too many arguments for 'demo'/],
+    [['demo', '--bytes', '0'], /argument '0' is invalid/],
+    [['demo', '-p', '55'], /argument '55' is invalid.* from 56 to 65507/],
+  ] as const)('%j', async ([args, message]) => {
+    const { code, stdout, stderr } = await run(args)
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
+    expect(stderr).toMatch(message)
+  })
+})
+
+test.for([
+  [['--input', '/no/such/file'], /cannot read \/no\/such\/file: ENOENT/],
+  [['--input', '/'], /cannot read \/: it is a directory/],
+  [['--pcap', '/no/such/folder/x.pcap'], /cannot create the pcap file '\/no\/such\/folder\/x\.pcap': ENOENT/],
+] as const)('what the system refuses is a failure at run time: %j', async ([args, message]) => {
+  const { code, stdout, stderr } = await run(['send', TO, ...args])
+  expect({ code, stdout }).toEqual({ code: 1, stdout: '' })
+  expect(stderr).toMatch(message)
+})
