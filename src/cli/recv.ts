@@ -1,7 +1,10 @@
 /** `speadcast recv`: receive heaps, check them, write them, say what came. */
-import { Command, InvalidArgumentError, Option } from 'commander'
-import { SpeadcastError } from '../errors.js'
-import { openReceiver, type Receiver, type ReceiverOptions, type ReceiveSummary } from '../receive/index.js'
+import { Command, Option } from 'commander'
+import type { Receiver, ReceiverOptions, ReceiveSummary } from '../receive/index.js'
+import { complain, EXIT_FAILED } from './exit.js'
+import { onInterrupt } from './interrupt.js'
+import { byteCount, decimal, wholeNumber } from './quantity.js'
+import { bytes, bytesPerSecond, count, table } from './table.js'
 
 interface RecvOptions {
   heaps?: number
@@ -17,11 +20,6 @@ interface RecvOptions {
   json?: true
 }
 
-const USAGE = 2
-const FAILED = 1
-const INTERRUPTED = 130
-const USAGE_CODES = new Set(['ERR_SPEADCAST_CONFIG', 'ERR_SPEADCAST_ENDPOINT', 'ERR_SPEADCAST_INTERFACE', 'ERR_SPEADCAST_RESOLVE'])
-
 export function recvCommand(): Command {
   return new Command('recv')
     .description('receive SPEAD heaps over UDP: count, verify or store them')
@@ -30,7 +28,7 @@ export function recvCommand(): Command {
       'addresses of this machine, or multicast groups to join; [::1]:7148 for IPv6, 239.10.10.0+15:7148 for sixteen',
     )
     .option('-n, --heaps <N>', 'end after N complete heaps with data', wholeNumber(1))
-    .option('--timeout <SECONDS>', 'exit 1 with what was got if the end has not come by then', seconds)
+    .option('--timeout <SECONDS>', 'exit 1 with what was got if the end has not come by then', decimal(0.001))
     .option('--verify', 'check the tutorial pattern: every byte of item 0x3300 is the heap index, item 0x1600 its first sample')
     .option('--output <FILE>', "write an item's payload in heap-cnt order; missing heaps leave nothing in the file")
     .option('--item <NAME>', 'the item of --output and of sha256: name, or id as 0x3300', 'adc_samples')
@@ -39,7 +37,7 @@ export function recvCommand(): Command {
     .option(
       '--buffer <BYTES>',
       'socket buffer per endpoint (default: 64 MiB, without CAP_NET_ADMIN at most net.core.rmem_max)',
-      wholeNumber(4096),
+      byteCount(4096, 2 ** 30),
     )
     .addOption(
       new Option('--backend <KIND>', 'recvmmsg in a thread, or node:dgram').choices(['auto', 'native', 'dgram']).default('auto'),
@@ -62,40 +60,30 @@ Examples:
 }
 
 async function run(endpoints: string[], options: RecvOptions): Promise<void> {
+  const { openReceiver } = await import('../receive/index.js')
   let receiver: Receiver
   try {
     receiver = await openReceiver(receiverOptions(endpoints, options))
   } catch (error) {
-    if (!(error instanceof SpeadcastError)) throw error
-    process.stderr.write(`speadcast recv: ${error.message}\n`)
-    process.exitCode = USAGE_CODES.has(error.code) ? USAGE : FAILED
+    complain('recv', error)
     return
   }
-  // One listener for both: taking the last listener of a signal away loses one that is already on its way.
-  let interrupted = false
-  const interrupt = () => {
-    if (interrupted) process.exit(INTERRUPTED)
-    interrupted = true
-    receiver.close().catch(() => undefined)
-  }
-  process.on('SIGINT', interrupt).on('SIGTERM', interrupt)
+  const undo = onInterrupt(() => void receiver.close().catch(() => undefined))
   const { backend, receiveBufferBytes, backendReason } = receiver.stats()
   const why = backendReason && ` (${backendReason})`
   process.stderr.write(
     `listening on ${receiver.endpoints.join(', ')}; ${backend}${why}, socket buffer ${receiveBufferBytes} bytes\n`,
   )
-  const progress = process.stderr.isTTY ? setInterval(() => showProgress(receiver), 500) : undefined
+  const hideProgress = process.stderr.isTTY ? showProgress(receiver) : () => undefined
   try {
     const summary = await receiver.done
-    clearInterval(progress)
-    if (progress) process.stderr.write('\r\x1b[K')
+    hideProgress()
     report(summary, options)
   } catch (error) {
-    clearInterval(progress)
-    process.stderr.write(`speadcast recv: ${(error as Error).message}\n`)
-    process.exitCode = FAILED
+    hideProgress()
+    complain('recv', error)
   } finally {
-    for (const signal of ['SIGINT', 'SIGTERM']) process.off(signal, interrupt)
+    undo()
   }
 }
 
@@ -142,8 +130,8 @@ function report(summary: ReceiveSummary, options: RecvOptions): void {
       `  the socket buffer (${summary.receiveBufferBytes} bytes) overflowed ${summary.droppedByKernel} times; ` +
         'raise it: sysctl -w net.core.rmem_max=67108864, or send more slowly\n',
     )
-  process.stdout.write(options.json ? `${JSON.stringify(json(summary))}\n` : table(summary))
-  if (problems.length > 0) process.exitCode = FAILED
+  process.stdout.write(options.json ? `${JSON.stringify(json(summary))}\n` : people(summary))
+  if (problems.length > 0) process.exitCode = EXIT_FAILED
 }
 
 function json(summary: ReceiveSummary): Record<string, unknown> {
@@ -151,54 +139,44 @@ function json(summary: ReceiveSummary): Record<string, unknown> {
   return { heaps, heapsIncomplete, heapsCorrupt, payloadBytes, packets, seconds, items, sha256, ...rest }
 }
 
-function table(summary: ReceiveSummary): string {
+function people(summary: ReceiveSummary): string {
   const { seconds, payloadBytes, packets, droppedByKernel } = summary
-  const rate =
-    seconds > 0
-      ? `${(payloadBytes / seconds / 1e6).toFixed(1)} MB/s, ${Math.round(packets / seconds)} packets/s`
-      : 'too short to say'
   const rows: [string, string][] = [
     ['ended by', summary.reason],
-    ['heaps', `${summary.heaps}`],
-    ['  incomplete', `${summary.heapsIncomplete}`],
-    ['  missing', `${Math.max(summary.heapsMissing, summary.verifyMissing)}`],
-    ['  corrupt', `${summary.heapsCorrupt}`],
+    ['heaps', count(summary.heaps)],
+    ['  incomplete', count(summary.heapsIncomplete)],
+    ['  missing', count(Math.max(summary.heapsMissing, summary.verifyMissing))],
+    ['  corrupt', count(summary.heapsCorrupt)],
     ['payload', `${payloadBytes} bytes`],
-    ['packets', `${packets}`],
-    ['  duplicate', `${summary.duplicates}`],
-    ['  malformed', `${summary.malformed}`],
-    ['  dropped', Number.isNaN(droppedByKernel) ? 'unknown' : `${droppedByKernel} (by the kernel; coalesced ones count once)`],
+    ['packets', count(packets)],
+    ['  duplicate', count(summary.duplicates)],
+    ['  malformed', count(summary.malformed)],
+    ['  dropped', Number.isNaN(droppedByKernel) ? 'unknown' : `${count(droppedByKernel)} by the kernel; coalesced ones count once`],
     ['seconds', seconds.toFixed(3)],
-    ['rate', rate],
+    ['rate', seconds > 0 ? `${bytesPerSecond(payloadBytes / seconds)}, ${count(packets / seconds)} packets/s` : 'too short to say'],
   ]
   if (summary.sha256) rows.push(['sha256', summary.sha256])
   for (const { id, name, dtype, shape, format } of summary.items) {
     const type = dtype ?? (format.map(([code, bits]) => `${code}${bits}`).join(' ') || 'undescribed')
     rows.push([`item 0x${id.toString(16)}`, `${name ?? '?'} ${type}${shape ? ` [${shape.map((n) => n ?? '?').join(', ')}]` : ''}`])
   }
-  const width = Math.max(...rows.map(([key]) => key.length)) + 2
-  return rows.map(([key, value]) => `${key.padEnd(width)}${value}\n`).join('')
+  return table(rows)
 }
 
-function showProgress(receiver: Receiver): void {
-  const { heaps, heapsIncomplete, bytes, droppedByKernel } = receiver.stats()
-  process.stderr.write(
-    `\r\x1b[K${heaps} heaps, ${(bytes / 1e6).toFixed(1)} MB, ${heapsIncomplete} incomplete, ${droppedByKernel} dropped`,
-  )
-}
-
-function wholeNumber(least: number): (text: string) => number {
-  return (text) => {
-    const value = Number(text)
-    if (!/^\d+$/.test(text) || !Number.isSafeInteger(value) || value < least)
-      throw new InvalidArgumentError(`It must be a whole number, ${least} or more.`)
-    return value
+/** One line on standard error, rewritten twice a second; returns what ends it and clears the line. */
+function showProgress(receiver: Receiver): () => void {
+  const clear = '\r\x1b[K'
+  let last = 0
+  const timer = setInterval(() => {
+    const now = receiver.stats()
+    const parts = [`${count(now.heaps)} heaps`, bytesPerSecond((now.bytes - last) * 2), bytes(now.bytes)]
+    last = now.bytes
+    if (now.heapsIncomplete > 0) parts.push(`${count(now.heapsIncomplete)} incomplete`)
+    if (now.droppedByKernel > 0) parts.push(`${count(now.droppedByKernel)} dropped`)
+    process.stderr.write(`${clear}${parts.join(', ')}`)
+  }, 500)
+  return () => {
+    clearInterval(timer)
+    process.stderr.write(clear)
   }
-}
-
-function seconds(text: string): number {
-  const value = Number(text)
-  if (!/^\d*\.?\d+$/.test(text) || !(value > 0))
-    throw new InvalidArgumentError('It must be a number of seconds above 0, without a unit.')
-  return value
 }

@@ -339,7 +339,7 @@ async function chooseBackend(wanted: 'auto' | 'native' | 'dgram'): Promise<{ ope
       return { open: openNative, reason: '' }
     } catch (error) {
       cause = error
-      why = `the C library cannot be called: ${(error as Error).message}`
+      why = `the C library cannot be called: ${(error as Error).message.split('\n')[0]}`
     }
   }
   if (wanted === 'native') throw new SpeadcastError('ERR_SPEADCAST_BACKEND', `${why}; use backend 'dgram'`, { cause })

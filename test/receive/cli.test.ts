@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
@@ -113,6 +113,27 @@ test('recv --timeout: exit 1 with what was got', async (ctx) => {
   expect([some.code, JSON.parse(some.stdout)]).toMatchObject([1, { heaps: 50, reason: 'timeout' }])
 })
 
+test('recv where koffi cannot be loaded uses node:dgram, says why, and receives the same', async (ctx) => {
+  need(ctx, spead2Python(), NO_PEER)
+  const preload = join(scratch, 'no-koffi.cjs')
+  writeFileSync(
+    preload,
+    `const Module = require('node:module'), resolve = Module._resolveFilename
+     Module._resolveFilename = function (name, ...rest) {
+       if (name === 'koffi') throw new Error("Cannot find module 'koffi'")
+       return resolve.call(this, name, ...rest)
+     }`,
+  )
+  const port = await freePort()
+  const [node, ...args] = recvArgv(`127.0.0.1:${port}`, '--timeout', '20', '--verify', '--json')
+  const run = start([node!, '-r', preload, ...args])
+  await run.said(/^listening on .*; dgram \(the C library cannot be called: Cannot find module 'koffi'\)/m)
+  const { done } = await send({ to: [['127.0.0.1', port]], ...TUTORIAL, rate: 20e6 })
+  const { code, stdout } = await run.ended
+  const { sha256, packets } = done
+  expect([code, JSON.parse(stdout)]).toMatchObject([0, { backend: 'dgram', heaps: 50, sha256, packets, droppedByKernel: null }])
+})
+
 test('the first SIGINT or SIGTERM ends with the summary and 0, a second while that lasts with 130', async () => {
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     const run = start(recvArgv(`127.0.0.1:${await freePort()}`, '--json'))
@@ -141,12 +162,13 @@ test.each([
 
 test.each([
   [[], /missing required argument/],
-  [['127.0.0.1:7148', '--heaps', '0'], /whole number, 1 or more/],
-  [['127.0.0.1:7148', '--timeout', '5s'], /number of seconds/],
+  [['127.0.0.1:7148', '--heaps', '0'], /a whole number from 1 up/],
+  [['127.0.0.1:7148', '--timeout', '5s'], /a number from 0.001 up, without a unit/],
+  [['127.0.0.1:7148', '--buffer', '64'], /a whole number of bytes from 4096/],
   [['127.0.0.1:7148', '--backend', 'ibverbs'], /Allowed choices are auto, native, dgram/],
   [['127.0.0.1:7148', '--verfy'], /unknown option '--verfy'/],
-])('recv %j is refused', async (args, message) => {
-  const { code, stderr } = await start(recvArgv(...args)).ended
-  expect(code).not.toBe(0)
+])('recv %j: exit 2', async (args, message) => {
+  const { code, stdout, stderr } = await start(recvArgv(...args)).ended
+  expect([code, stdout]).toEqual([2, ''])
   expect(stderr).toMatch(message)
 })

@@ -21,7 +21,7 @@ export interface SenderSpec {
   stop?: boolean
   firstCnt?: number
   cntStep?: number
-  corrupt?: number[]
+  corrupt?: readonly number[]
   roundRobin?: boolean
   ttl?: number
   interface?: string
@@ -190,13 +190,5 @@ export function watch(child: ChildProcess): Run {
 
 export const dist = (path: string): string => fileURLToPath(new URL(`../../dist/${path}`, import.meta.url))
 
-/** `speadcast recv …` without the other commands. */
-export const recvArgv = (...args: string[]): string[] => [
-  'node',
-  '--input-type=module',
-  '-e',
-  `const { recvCommand } = await import(${JSON.stringify(dist('src/cli/recv.js'))})
-   await recvCommand().parseAsync(process.argv.slice(1), { from: 'user' })`,
-  '--',
-  ...args,
-]
+/** `speadcast recv …` */
+export const recvArgv = (...args: string[]): string[] => ['node', dist('src/cli/main.js'), 'recv', ...args]
