@@ -63,6 +63,21 @@ export function libc(): Libc {
   return bound
 }
 
+let usable: boolean | undefined
+
+/** Whether native calls work here: Linux with a koffi binary. Elsewhere regions are ordinary buffers and only dgram sends. */
+export function nativeCallsWork(): boolean {
+  if (usable === undefined) {
+    usable = process.platform === 'linux'
+    try {
+      if (usable) libc()
+    } catch {
+      usable = false
+    }
+  }
+  return usable
+}
+
 /** errno of the last call made through koffi on this thread; only meaningful in the statement right after the call. */
 export function errno(): number {
   return koffi().errno()

@@ -10,11 +10,11 @@
  * detach external buffers (idioms.md 7), so a released range goes to a pool and is handed out again.
  * Huge pages are asked for and *faulted in* before allocate() returns: under a container's hugetlb limit mmap succeeds and
  * the first touch is SIGBUS, where MADV_POPULATE_WRITE returns an errno (madvise(2), Linux 5.14).
- * Off Linux a region is an ordinary ArrayBuffer without an address: only the dgram backend runs there, in one isolate.
+ * Off Linux, and without a koffi binary, a region is an ordinary ArrayBuffer without an address: only the dgram backend runs there, in one isolate.
  */
 import { fstatSync } from 'node:fs'
 import { koffi } from './koffi.js'
-import { check, errno, isMapFailed, libc } from './libc.js'
+import { check, errno, isMapFailed, libc, nativeCallsWork } from './libc.js'
 import { ERRNO, errnoName, NativeError } from './native-error.js'
 
 // asm-generic/mman-common.h, asm-generic/mman.h; the same on x86-64 and arm64.
@@ -84,7 +84,7 @@ export class Region implements RegionHandle {
    */
   static allocate(byteLength: number, options: RegionOptions = {}): Region {
     if (!(Number.isSafeInteger(byteLength) && byteLength > 0)) throw new RangeError(`region of ${byteLength} bytes`)
-    if (process.platform !== 'linux') return Region.#ordinary(byteLength)
+    if (!nativeCallsWork()) return Region.#ordinary(byteLength)
     const mode = options.hugePages ?? 'auto'
     let refused = ''
     if (mode === 'require' || (mode === 'auto' && byteLength >= HUGE_PAGE_BYTES)) {
@@ -145,7 +145,7 @@ export class Region implements RegionHandle {
   }
 
   static #ordinary(byteLength: number): Region {
-    const region = new Region(0, byteLength, 'small', 'not Linux', false, new ArrayBuffer(byteLength))
+    const region = new Region(0, byteLength, 'small', 'no native calls here', false, new ArrayBuffer(byteLength))
     ordinary.set(region.id, region.buffer)
     return region
   }

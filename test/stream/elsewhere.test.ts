@@ -1,0 +1,88 @@
+/**
+ * Where there is no Linux and no koffi binary, the package still loads and sends through node:dgram. A preloaded script makes this
+ * machine look like that: it changes process.platform and refuses `require('koffi')`. What macOS itself does differently, only
+ * macOS shows (.github/workflows/ci.yml runs the suite there).
+ */
+import { execFile } from 'node:child_process'
+import { createSocket } from 'node:dgram'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { promisify } from 'node:util'
+import { expect, test } from 'vitest'
+
+const PRELOAD = `
+const Module = require('node:module')
+const load = Module._load
+Module._load = function (request, ...rest) {
+  if (request === 'koffi') throw new Error('no koffi binary for this platform (planted by the test)')
+  return load.call(this, request, ...rest)
+}
+if (process.env.PLATFORM) Object.defineProperty(process, 'platform', { value: process.env.PLATFORM })
+`
+
+const PROGRAM = `
+import { ItemGroup, openStream } from ${JSON.stringify(pathToFileURL('dist/src/index.js').href)}
+const [port, backend] = process.argv.slice(2)
+let stream
+try {
+  stream = await openStream({ to: '127.0.0.1:' + port, backend, descriptors: 'none' })
+  const items = new ItemGroup().add({ id: 0x1600, name: 'timestamp', format: [['u', 48]] }).add({ id: 0x3300, name: 'samples', dtype: 'u2', shape: [1000] })
+  const batch = stream.createBatch({ items, heaps: 3 })
+  for (let j = 0; j < 3; j++) batch.heap(j).samples.fill(j + 1)
+  batch.immediate('timestamp').setRamp(5, 1000)
+  const result = await stream.send(batch)
+  console.log(JSON.stringify({ backend: stream.backend, reason: stream.reason, ...result }))
+} catch (error) {
+  console.log(JSON.stringify({ code: error.code, message: error.message }))
+} finally {
+  await stream?.close()
+}
+`
+
+async function run(platform: string, backend: string): Promise<{ answer: Record<string, unknown>; packets: Buffer[] }> {
+  const folder = mkdtempSync(join(tmpdir(), 'speadcast-elsewhere-'))
+  const socket = createSocket('udp4')
+  try {
+    const listening = once(socket, 'listening')
+    socket.bind(0, '127.0.0.1')
+    await listening
+    const packets: Buffer[] = []
+    socket.on('message', (message) => packets.push(message))
+    writeFileSync(join(folder, 'preload.cjs'), PRELOAD)
+    writeFileSync(join(folder, 'program.mjs'), PROGRAM)
+    const args = ['--require', join(folder, 'preload.cjs'), join(folder, 'program.mjs'), String(socket.address().port), backend]
+    const { stdout } = await promisify(execFile)(process.execPath, args, {
+      env: { ...process.env, PLATFORM: platform },
+      timeout: 20_000,
+    })
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    return { answer: JSON.parse(stdout), packets }
+  } finally {
+    socket.close()
+    rmSync(folder, { recursive: true })
+  }
+}
+
+test('macOS: auto takes dgram, says why, and the samples arrive', async () => {
+  const { answer, packets } = await run('darwin', 'auto')
+  expect(answer).toMatchObject({ backend: 'dgram', heaps: 3, evidence: 'accepted' })
+  expect(answer.reason).toMatch(/Linux only, this is darwin/)
+  const samples = packets.map((packet) => [...new Set(packet.subarray(56).filter((_, i) => i % 2 === 0))])
+  // 2000 bytes a heap at ≤ 1472 a packet: two packets each, every low byte the heap's fill value (headers are 56 and 40 bytes).
+  expect(packets).toHaveLength(6)
+  expect(samples[0]).toContain(1)
+  expect(samples[5]).toContain(3)
+})
+
+test('Linux without koffi: auto takes dgram and quotes the failure, udp is refused with the remedy', async () => {
+  const auto = await run('linux', 'auto')
+  expect(auto.answer).toMatchObject({ backend: 'dgram', heaps: 3 })
+  expect(auto.answer.reason).toMatch(/planted by the test/)
+  expect(auto.packets).toHaveLength(6)
+  const { answer } = await run('linux', 'udp')
+  expect(answer.code).toBe('ERR_SPEADCAST_BACKEND')
+  expect(answer.message).toMatch(/use backend 'dgram' or 'auto'/)
+})
