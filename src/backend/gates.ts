@@ -12,6 +12,8 @@ const SHUT = 2
 const RECHECK_MS = [0, 1, 10]
 /** The kernel itself asks three times, a second apart, for every packet that wants to go there. */
 const KICK_MS = 1000
+/** How long packets wait, once in KICK_MS, for a neighbour that was given up on: one that lives again answers within this. */
+const GRACE_MS = 5
 
 type Known = Map<string, ReturnType<typeof neighbourState>>
 
@@ -31,7 +33,7 @@ export interface GateOptions {
  * |---------|---------------------------------------------------------------------------------------|
  * | open    | pending or shut, when `doubt` finds the MAC unknown; shut by `shut`                     |
  * | pending | open when the MAC is known, shut after timeoutMs                                        |
- * | shut    | open when the MAC is known; asked for again every second, by the route of then; pending when there is a route again, and by `revive` |
+ * | shut    | open when the MAC is known; pending for a moment every second, by the route of then, or for long when there is a route again, and by `revive` |
  */
 export class Gates {
   /** Some gate is not open: ask `open` before every post. */
@@ -42,7 +44,7 @@ export class Gates {
   readonly #options: GateOptions
   readonly #state: Uint8Array
   readonly #errno: Int32Array
-  readonly #since: Float64Array
+  readonly #deadline: Float64Array
   readonly #checkedAt: Float64Array
   readonly #kickedAt: Float64Array
 
@@ -52,7 +54,7 @@ export class Gates {
     this.paths = [...options.paths]
     this.#state = new Uint8Array(n)
     this.#errno = new Int32Array(n)
-    this.#since = new Float64Array(n)
+    this.#deadline = new Float64Array(n)
     this.#checkedAt = new Float64Array(n)
     this.#kickedAt = new Float64Array(n)
   }
@@ -81,15 +83,16 @@ export class Gates {
     const now = performance.now()
     for (let i = 0; i < this.paths.length; i++) {
       if (this.#state[i] !== SHUT) continue
-      this.#since[i] = now
+      this.#deadline[i] = now + this.#options.timeoutMs
       this.#checkedAt[i] = 0
       this.#kickedAt[i] = 0
       this.#set(i, PENDING)
     }
   }
 
-  get shutCount(): number {
-    return this.#state.reduce((sum, state) => sum + (state === SHUT ? 1 : 0), 0)
+  /** Substreams whose packets wait or are refused. */
+  get closedCount(): number {
+    return this.#state.reduce((sum, state) => sum + (state === OPEN ? 0 : 1), 0)
   }
 
   /** How many messages from `from` on may go before one to a gate that is not open; message m starts at row firstRow[m] (or is row m). */
@@ -158,11 +161,14 @@ export class Gates {
       this.#kickedAt[i] = now
       kickNeighbour(path)
     }
-    if (this.#state[i] === OPEN && neighbour === 'failed') this.shut(i)
-    else if (this.#state[i] === OPEN || noRoute) {
-      this.#since[i] = now
+    if (this.#state[i] === PENDING) {
+      if (now > this.#deadline[i]!) this.shut(i)
+    } else if (this.#state[i] === OPEN && neighbour === 'failed') {
+      this.shut(i)
+    } else if (kick) {
+      this.#deadline[i] = now + (this.#state[i] === OPEN || noRoute ? this.#options.timeoutMs : GRACE_MS)
       this.#errno[i] = ERRNO.EHOSTUNREACH!
       this.#set(i, PENDING)
-    } else if (this.#state[i] === PENDING && now - this.#since[i]! > this.#options.timeoutMs) this.shut(i)
+    }
   }
 }

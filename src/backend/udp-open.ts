@@ -217,7 +217,7 @@ class LinuxUdpPath implements UdpPath {
       ...(granted < options.sendBufferBytes && {
         sendBufferClipped: `asked for ${options.sendBufferBytes}; raise it with sysctl net.core.wmem_max=${options.sendBufferBytes}`,
       }),
-      substreamsWithoutNeighbour: this.gates.shutCount,
+      substreamsWithoutNeighbour: this.gates.closedCount,
       carrier: this.#carrier,
       dropsBelowSocket: this.#dropsSeen,
     }
@@ -306,8 +306,11 @@ class LinuxUdpPath implements UdpPath {
       }
       case 'EPERM':
         return `${endpoint.text}: a firewall rule forbids it (EPERM); look at the output chain of \`nft list ruleset\``
+      case 'EACCES':
+      case 'EINVAL':
+        return `${endpoint.text}: the kernel refuses it (${name}), as for a prohibit or blackhole route; see \`ip route get ${endpoint.address}\``
       case 'EHOSTUNREACH':
-        return `${endpoint.text}: nobody answers for its address on ${known.interfaceName} (EHOSTUNREACH); check that the host is up and the address is right`
+        return `${endpoint.text}: nobody answers for its address on ${known.interfaceName} (EHOSTUNREACH); check that the host is up and \`ip route get ${endpoint.address}\` is right`
       case 'ENOBUFS':
         return `${endpoint.text}: the queue of ${known.interfaceName} lets no packet of ${udpBytes} bytes through (ENOBUFS); see \`tc -s qdisc show dev ${known.interfaceName}\``
       case 'ENETUNREACH':
