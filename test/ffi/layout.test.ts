@@ -1,0 +1,148 @@
+/** Every offset, size and constant that ffi/ writes into kernel structures, against the system's own headers through a C compiler. */
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import * as layout from '#dist/ffi/layout.js'
+import * as netlink from '#dist/ffi/netlink.js'
+import * as netlinkQuery from '#dist/ffi/netlink-query.js'
+import { need } from '../support/need.js'
+
+/** C type and, where the names differ, C member of every exported struct; `size` is sizeof. */
+const STRUCTS: Record<string, { type: string; members: Record<string, string> }> = {
+  IOVEC: { type: 'struct iovec', members: { base: 'iov_base', len: 'iov_len' } },
+  MSGHDR: {
+    type: 'struct msghdr',
+    members: {
+      name: 'msg_name',
+      namelen: 'msg_namelen',
+      iov: 'msg_iov',
+      iovlen: 'msg_iovlen',
+      control: 'msg_control',
+      controllen: 'msg_controllen',
+      flags: 'msg_flags',
+    },
+  },
+  MMSGHDR: { type: 'struct mmsghdr', members: { hdr: 'msg_hdr', len: 'msg_len' } },
+  CMSGHDR: { type: 'struct cmsghdr', members: { len: 'cmsg_len', level: 'cmsg_level', type: 'cmsg_type' } },
+  SOCKADDR_IN: { type: 'struct sockaddr_in', members: { family: 'sin_family', port: 'sin_port', addr: 'sin_addr' } },
+  SOCKADDR_IN6: {
+    type: 'struct sockaddr_in6',
+    members: {
+      family: 'sin6_family',
+      port: 'sin6_port',
+      flowinfo: 'sin6_flowinfo',
+      addr: 'sin6_addr',
+      scopeId: 'sin6_scope_id',
+    },
+  },
+  EXTENDED_ERR: {
+    type: 'struct sock_extended_err',
+    members: {
+      errno: 'ee_errno',
+      origin: 'ee_origin',
+      type: 'ee_type',
+      code: 'ee_code',
+      info: 'ee_info',
+      data: 'ee_data',
+    },
+  },
+  POLLFD: { type: 'struct pollfd', members: { fd: 'fd', events: 'events', revents: 'revents' } },
+  EPOLL_EVENT: { type: 'struct epoll_event', members: { events: 'events', data: 'data' } },
+}
+/** Where the C name or expression is not the exported name. */
+const EXPRESSIONS: Record<string, string> = {
+  PMTUDISC_PROBE: 'IP_PMTUDISC_PROBE',
+  PMTUDISC_DONT: 'IP_PMTUDISC_DONT',
+  'CMSGHDR.data': 'CMSG_LEN(0)',
+  SOCK_RAW_CLOEXEC: 'SOCK_RAW | SOCK_CLOEXEC',
+  IFINFOMSG_LEN: 'sizeof(struct ifinfomsg)',
+  IFF_LOWER_UP: '0x10000', // net/if.h, which the others need, leaves it out; linux/if.h: 1 << 16
+}
+const LEVELS: Record<string, string> = { SO: 'SOL_SOCKET', IP: 'IPPROTO_IP', IPV6: 'IPPROTO_IPV6', UDP: 'SOL_UDP' }
+
+/** [what, C expression, our number] of everything exported. */
+function claims(): [string, string, number][] {
+  const out: [string, string, number][] = []
+  const constants = { ...layout, ...numbersOf(netlink), ...numbersOf(netlinkQuery) }
+  for (const [name, value] of Object.entries(constants)) {
+    if (typeof value === 'number') out.push([name, EXPRESSIONS[name] ?? name, value])
+    else if (name === 'OPT')
+      for (const [option, [level, number]] of Object.entries(layout.OPT)) {
+        out.push([`level of ${option}`, LEVELS[option.split('_')[0]!] ?? `no level for ${option}`, level], [option, option, number])
+      }
+    else
+      for (const [field, offset] of Object.entries(value as Record<string, number>)) {
+        const what = `${name}.${field}`
+        const { type, members } = STRUCTS[name] ?? { type: `no C type for ${name}`, members: {} }
+        const expression = field === 'size' ? `sizeof(${type})` : `offsetof(${type}, ${members[field] ?? `no member for ${what}`})`
+        out.push([what, EXPRESSIONS[what] ?? expression, offset])
+      }
+  }
+  // ffi/message-vector.ts and ffi/udp-socket.ts rely on these.
+  out.push(['CMSG_SPACE of a UDP_SEGMENT message', 'CMSG_SPACE(sizeof(uint16_t))', 24])
+  out.push(['CMSG_LEN of a UDP_SEGMENT message', 'CMSG_LEN(sizeof(uint16_t))', layout.CMSGHDR.data + 2])
+  out.push(['size of a pointer', 'sizeof(void *)', 8])
+  out.push(['IPV6_PMTUDISC_PROBE', 'IPV6_PMTUDISC_PROBE', layout.PMTUDISC_PROBE])
+  out.push(['IPV6_PMTUDISC_DONT', 'IPV6_PMTUDISC_DONT', layout.PMTUDISC_DONT])
+  return out
+}
+
+function numbersOf(module: object): Record<string, number> {
+  return Object.fromEntries(Object.entries(module).filter(([, value]) => typeof value === 'number'))
+}
+
+test('struct layouts and constants are those of the system headers', (ctx) => {
+  const compiler = ['cc', 'gcc', 'clang'].find((name) => spawnSync(name, ['--version']).status === 0)
+  need(ctx, process.platform === 'linux', 'the layouts are Linux’s')
+  need(ctx, compiler, 'needs a C compiler (cc, gcc or clang)')
+  const all = claims()
+  const source = `#define _GNU_SOURCE
+#include <limits.h>
+#include <netinet/in.h>
+#include <netinet/udp.h>
+#include <poll.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <linux/errqueue.h>
+#include <linux/if_link.h>
+#include <linux/neighbour.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+#ifndef SOL_UDP
+#define SOL_UDP IPPROTO_UDP
+#endif
+#ifndef UIO_MAXIOV
+#define UIO_MAXIOV IOV_MAX /* linux/uio.h cannot be included beside sys/uio.h */
+#endif
+int main(void) {
+${all.map(([, expression]) => `  printf("%lld\\n", (long long)(${expression}));`).join('\n')}
+  return 0;
+}
+`
+  const directory = mkdtempSync(join(tmpdir(), 'speadcast-layout-'))
+  try {
+    writeFileSync(join(directory, 'layout.c'), source)
+    const built = spawnSync(compiler, ['-Werror', '-o', join(directory, 'layout'), join(directory, 'layout.c')], {
+      encoding: 'utf8',
+    })
+    expect(built.stderr).toBe('')
+    const run = spawnSync(join(directory, 'layout'), { encoding: 'utf8' })
+    const theirs = run.stdout.trim().split('\n').map(Number)
+    expect(theirs.length).toBe(all.length)
+    expect(Object.fromEntries(all.map(([what, , ours]) => [what, ours]))).toEqual(
+      Object.fromEntries(all.map(([what], i) => [what, theirs[i]])),
+    )
+    console.log(`layout: ${all.length} offsets, sizes and constants agree with the headers of ${compiler}`)
+    expect(all.length).toBeGreaterThan(80)
+  } finally {
+    rmSync(directory, { recursive: true })
+  }
+})
