@@ -93,10 +93,9 @@ export class RemoteStream {
   #ended: PlainError | undefined
   readonly #child
 
-  private constructor(ns: Netns, where: 'a' | 'b') {
-    this.#child = ns.spawn(where, ['node', fileURLToPath(new URL('scripts/sender.mjs', import.meta.url))], {
-      stdio: ['pipe', 'pipe', 'pipe'],
-    })
+  private constructor(ns: Netns, prefix: readonly string[]) {
+    const script = fileURLToPath(new URL('scripts/sender.mjs', import.meta.url))
+    this.#child = ns.spawn('a', [...prefix, process.execPath, script], { stdio: ['pipe', 'pipe', 'pipe'] })
     this.#child.stderr!.on('data', (chunk) => {
       this.#stderr += chunk
     })
@@ -114,9 +113,9 @@ export class RemoteStream {
     this.#child.stdin!.on('error', () => {})
   }
 
-  /** Opens a stream to port 7148 unless told otherwise. @throws what openStream rejects with */
-  static async open(ns: Netns, options: StreamOptions, where: 'a' | 'b' = 'a'): Promise<RemoteStream> {
-    const stream = new RemoteStream(ns, where)
+  /** Opens a stream in namespace a; `prefix` is a command to run it under. @throws what openStream rejects with */
+  static async open(ns: Netns, options: StreamOptions, prefix: readonly string[] = []): Promise<RemoteStream> {
+    const stream = new RemoteStream(ns, prefix)
     await stream.reopen(options)
     return stream
   }
@@ -185,4 +184,23 @@ export async function udpCounter(ns: Netns, where: 'a' | 'b', name: string): Pro
     .map((line) => line.split(' ').slice(1))
   const v6 = stdout.match(new RegExp(`^Udp6${name}\\s+(\\d+)`, 'm'))
   return Number(values![names!.indexOf(name)] ?? 0) + Number(v6?.[1] ?? 0)
+}
+
+/** Packets on the wire of every heap cnt; throws if any packet was there twice. */
+export function packetsOfHeaps(packets: CapturedPacket[]): Map<number, number> {
+  const seen = new Set<string>()
+  const heaps = new Map<number, number>()
+  for (const { address, port, cnt, payloadOffset } of packets) {
+    const key = `${address} ${port} ${cnt} ${payloadOffset}`
+    if (seen.has(key)) throw new Error(`twice on the wire: ${key}`)
+    seen.add(key)
+    heaps.set(cnt, (heaps.get(cnt) ?? 0) + 1)
+  }
+  return heaps
+}
+
+/** A UDP socket of both families in namespace b that nobody reads: datagrams to its port draw no ICMP answers. */
+export async function listen(ns: Netns, port: number): Promise<void> {
+  const code = `import socket, time; s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); s.setsockopt(41, 26, 0); s.bind(("::", ${port})); print("ready", flush=True); time.sleep(1000)`
+  await waitForOutput(ns.spawn('b', ['python3', '-c', code], { stdio: ['ignore', 'pipe', 'inherit'] }), /ready/)
 }

@@ -4,7 +4,7 @@ import { expect, test } from 'vitest'
 import type { BatchOutcome } from '#dist/src/index.js'
 import { need } from '../support/need.js'
 import { makeNetns, type Netns, netnsUnavailable, type VethOptions } from '../support/netns.js'
-import { type CapturedPacket, capture, RemoteStream, type RunReport } from './support.js'
+import { capture, packetsOfHeaps, RemoteStream, type RunReport } from './support.js'
 
 const V4 = '10.77.0.2:7148'
 const V6 = '[fd77::2]:7148'
@@ -17,19 +17,6 @@ const QUIET: VethOptions = { mtu: 1500, gsoMaxSegs: 1, a: ['10.77.0.1/24'], b: [
 
 async function quiet(ns: Netns): Promise<void> {
   for (const where of ['a', 'b'] as const) await ns.exec(where, ['sh', '-c', 'echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6'])
-}
-
-/** Packets on the wire of every heap cnt; throws if any packet was there twice. */
-function packetsOfHeaps(packets: CapturedPacket[]): Map<number, number> {
-  const seen = new Set<string>()
-  const heaps = new Map<number, number>()
-  for (const { address, port, cnt, payloadOffset } of packets) {
-    const key = `${address} ${port} ${cnt} ${payloadOffset}`
-    if (seen.has(key)) throw new Error(`twice on the wire: ${key}`)
-    seen.add(key)
-    heaps.set(cnt, (heaps.get(cnt) ?? 0) + 1)
-  }
-  return heaps
 }
 
 /**
