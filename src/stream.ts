@@ -9,6 +9,7 @@
  *
  * Teardown: refuse sends → drain or abort → stop the driver → backend and descriptors closed → regions back to the pool.
  */
+import { listen } from './abort-listeners.js'
 import type { MemoryPacket } from './backend/memory.js'
 import type { CompilableBatch } from './batch/batch.js'
 import type { GroupMode } from './batch/compile.js'
@@ -41,7 +42,7 @@ export interface CloseOptions {
 }
 
 export interface CloseReport {
-  /** Heaps that were queued and not sent whole because the deadline passed. */
+  /** Heaps that were queued and not sent whole because the deadline passed or the stream was destroyed. */
   readonly droppedHeaps: number
 }
 
@@ -69,6 +70,11 @@ const NO_SUBSTREAMS: Set<number> = new Set()
 type PreparedLane = Lane & { readonly sendable: PreparedHeaps }
 
 type Describable = Pick<CompilableBatch, 'items' | 'substreams'>
+
+interface Failure {
+  readonly promise: SendPromise<BatchResult>
+  readonly error: unknown
+}
 
 /** What receivers were told of an item group. */
 interface Described {
@@ -104,9 +110,11 @@ export class Stream implements BatchOwner, AsyncDisposable {
   #preparedFree = 0
   readonly #described = new WeakMap<ItemGroup, Described>()
   readonly #batches = new Map<Batch<object>, Lane>()
-  #failures: { readonly promise: SendPromise<BatchResult>; readonly error: unknown }[] = []
+  #failures: Failure[] = []
   #states: Record<string, string | number | boolean> = {}
   #lastTurn = performance.now()
+  /** Set when sends were cut off by a deadline or destroy: how things stood then. */
+  #cut: { readonly unsentHeaps: number; readonly failures: Failure[] } | undefined
   #closing: Promise<CloseReport> | undefined
   #closed = false
 
@@ -434,7 +442,7 @@ export class Stream implements BatchOwner, AsyncDisposable {
         lane.onWithdrawn?.()
         lane.renew()
       }
-      signal.addEventListener('abort', pending.onAbort)
+      listen(signal, pending.onAbort)
     }
   }
 
@@ -502,20 +510,29 @@ export class Stream implements BatchOwner, AsyncDisposable {
       await Promise.race([this.#submissions.drained(), deadline])
       clearTimeout(timer)
     }
-    const unsent = this.#submissions.unsentHeaps
+    if (late) this.#cutOff()
     await this.#shutDown(late ? STOP_ABORT : STOP_DRAIN)
-    if (late) {
-      // What the deadline cut off is reported here, once.
-      this.#failures = []
-      return { droppedHeaps: this.#submissions.unsentHeaps - unsent }
-    }
+    // What was cut off is reported here, once; only what failed before that surfaces.
+    if (this.#cut) this.#failures = this.#cut.failures
     this.#rethrow()
-    return { droppedHeaps: 0 }
+    return { droppedHeaps: this.#droppedHeaps }
+  }
+
+  get #droppedHeaps(): number {
+    return this.#cut ? this.#submissions.unsentHeaps - this.#cut.unsentHeaps : 0
+  }
+
+  /** What fails from here on is not a failure but was dropped. */
+  #cutOff(): void {
+    this.#submissions.harvest()
+    this.#cut ??= { unsentHeaps: this.#submissions.unsentHeaps, failures: this.#failures }
+    this.#failures = []
   }
 
   /** Aborts: queued sends reject, posted ones settle as far as they got, everything is closed. Idempotent. */
   async destroy(): Promise<void> {
-    this.#closing ??= this.#shutDown(STOP_ABORT).then(() => ({ droppedHeaps: 0 }))
+    if (!this.#closed) this.#cutOff()
+    this.#closing ??= this.#shutDown(STOP_ABORT).then(() => ({ droppedHeaps: this.#droppedHeaps }))
     Atomics.store(this.#ring.control, C_STOP, STOP_ABORT)
     this.#driver.submitted()
     await this.#closing.catch(() => {})

@@ -4,6 +4,7 @@
  * A pending send is in `overflow` while the ring is full, then in a slot, and leaves when the engine settles it. An aborted one is
  * rejected at once but keeps its place or slot until the engine has passed it, or the ring has room for it (order is strict).
  */
+import { unlisten } from './abort-listeners.js'
 import type { Driver } from './engine/driver.js'
 import type { OutcomeMessage } from './engine/outcome.js'
 import * as R from './engine/ring.js'
@@ -35,7 +36,7 @@ export class Pending {
     this.done = true
     this.promise = undefined
     if (this.onAbort) {
-      this.signal!.removeEventListener('abort', this.onAbort)
+      unlisten(this.signal!, this.onAbort)
       this.signal = undefined
       this.onAbort = undefined
     }
@@ -135,7 +136,8 @@ export class Submissions {
   harvest(): void {
     const { control, slots } = this.ring
     const settled = Atomics.load(control, R.C_SETTLED)
-    if (settled === this.#settled) return
+    // After die() what entered the ring and was never taken is settled here, but not there.
+    if (settled === this.#settled || this.#dead) return
     while (this.#settled !== settled) {
       const index = this.#settled & (R.SLOTS - 1)
       const slot = index * (slots.length / R.SLOTS)
