@@ -22,7 +22,12 @@ export async function runDemo(flags: DemoFlags): Promise<void> {
   let gate: CreditGate | undefined
   try {
     const to = `127.0.0.1:${await freePort()}`
-    receiver = await openReceiver({ endpoints: to, verify: true, credits: true })
+    receiver = await openReceiver({
+      endpoints: to,
+      verify: true,
+      credits: true,
+      ...(flags.buffer !== undefined && { receiveBufferBytes: flags.buffer }),
+    })
     gate = await CreditGate.open({ to })
     stream = await openStream({ to, packetSizeBytes: flags.packetSize })
     await demo(stream, receiver, gate, flags, stopping.signal)

@@ -6,6 +6,7 @@ export interface DemoFlags {
   readonly bytes: number
   readonly heapSize: number
   readonly packetSize: number
+  readonly buffer?: number
   readonly json?: true
 }
 
@@ -15,6 +16,11 @@ export function demoCommand(): Command {
     .option('--bytes <BYTES>', 'samples to send, rounded up to whole heaps', byteCount(1, 2 ** 50), 2 ** 30)
     .option('-H, --heap-size <BYTES>', 'samples in a heap', byteCount(8, 16 * 2 ** 20), 32768)
     .option('-p, --packet-size <BYTES>', 'largest UDP payload, SPEAD header included', byteCount(56, 65507), 8972)
+    .option(
+      '--buffer <BYTES>',
+      "the receiver's socket buffer (default: 64 MiB, without CAP_NET_ADMIN at most net.core.rmem_max)",
+      byteCount(4096, 2 ** 30),
+    )
     .option('--json', 'one JSON object on standard output, everything else on standard error')
     .addHelpText(
       'after',

@@ -1,4 +1,5 @@
 import { spawn, spawnSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { need } from '../support/need.js'
 import { CLI, run, runJson, start } from './support.js'
@@ -57,9 +58,17 @@ test('nobody’s small socket buffer loses nothing', async (ctx) => {
   expect(json.receiver.receiveBufferBytes).toBeLessThan(64 << 20)
 })
 
-test('Ctrl-C ends it with what was sent till then, all of it received', async () => {
+/** Seconds of CPU the process has used (proc(5): utime and stime, in hundredths). */
+function cpuSeconds(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'latin1').split(') ')[1]!.split(' ')
+  return (Number(fields[11]) + Number(fields[12])) / 100
+}
+
+test('Ctrl-C ends it with what was sent till then, all of it received', async (ctx) => {
+  need(ctx, process.platform === 'linux', 'seeing that another process is at work needs /proc')
   const demo = start(['demo', '--bytes', '1TiB', '--json'])
-  await new Promise((resolve) => setTimeout(resolve, 1500))
+  // Start-up takes a third of a second of it.
+  while (cpuSeconds(demo.child.pid!) < 1.5) await new Promise((resolve) => setTimeout(resolve, 50))
   demo.child.kill('SIGINT')
   const { code, stdout } = await demo.done
   const json = JSON.parse(stdout)

@@ -1,4 +1,5 @@
 // What `speadcast send` puts on the wire and what it says of it: read from its pcap files, byte by byte, and received by `recv`.
+import { spawnSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
@@ -348,4 +349,17 @@ describe('what cannot be sent', () => {
     expect(stderr.match(/10\.77\.0\.99:7148: nobody answers/g)).toHaveLength(1)
     expect(stderr).toMatch(/10 heaps were not sent whole/)
   })
+})
+
+test('on a terminal, standard error shows heaps, rate and time left, and is clean in the end', (ctx) => {
+  need(ctx, !spawnSync('script', ['--version']).error, 'a terminal needs script (util-linux)')
+  const command = `${process.execPath} ${CLI} send 127.0.0.1:7148 -n 30 -H 1MiB --rate 20MB/s --thread inline --backend memory`
+  // -f: at once, -e: its exit status.
+  const { status, stdout } = spawnSync('script', ['-qefc', command, '/dev/null'], { encoding: 'utf8', timeout: 30_000 })
+  expect(status).toBe(0)
+  const shown = stdout.split('\r\x1b[K')
+  expect(shown.length).toBeGreaterThan(3)
+  expect(shown.some((line) => /^sent \d+ heaps, [\d.]+ .?B\/s, \d+ %, ETA \d+:\d\d$/.test(line))).toBe(true)
+  // The last thing behind the progress line is the table, from the left margin.
+  expect(shown.at(-1)).toMatch(/^backend +memory/)
 })

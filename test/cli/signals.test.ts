@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { datagramsOf, freePort, pointersOf, start, startReceiver, temporaryFolder } from './support.js'
+import { datagramsOf, pointersOf, sink, start, temporaryFolder } from './support.js'
 
 const TIMESTAMP = 0x1600
 
@@ -39,10 +39,10 @@ test.for(['SIGINT', 'SIGTERM'] as const)('%s sends what is queued, then the stop
 })
 
 test('what the deadline cuts off is counted as dropped, and the exit status is still 0', async () => {
-  const to = `127.0.0.1:${await freePort()}`
+  const { to, got } = await sink()
+  // A heap takes ten seconds.
   const sending = start(['send', to, '-n', '1000', '--rate', '100kB/s', '--deadline', '0.2', '--json'])
-  // Half a second of a heap that takes ten.
-  await new Promise((resolve) => setTimeout(resolve, 1500))
+  await got(2)
   sending.child.kill('SIGINT')
   const { code, stdout, stderr } = await sending.done
   expect({ code, stderr }).toMatchObject({ code: 0, stderr: expect.stringMatching(/^interrupted: .* for 0\.2 s at most/) })
@@ -52,9 +52,9 @@ test('what the deadline cuts off is counted as dropped, and the exit status is s
 })
 
 test('a second signal ends at once with 130 and no summary', async () => {
-  const to = `127.0.0.1:${await freePort()}`
+  const { to, got } = await sink()
   const sending = start(['send', to, '-n', '1000', '--rate', '100kB/s', '--deadline', '3600', '--json'])
-  await new Promise((resolve) => setTimeout(resolve, 1500))
+  await got(2)
   sending.child.kill('SIGINT')
   await sending.saw(/^interrupted: /)
   sending.child.kill('SIGINT')
@@ -62,18 +62,18 @@ test('a second signal ends at once with 130 and no summary', async () => {
 })
 
 test('an open pipe that gives nothing does not hold the end; what was read is sent, but for a partial sample', async () => {
-  const output = join(temporaryFolder(), 'out')
-  const receiver = await startReceiver(['--output', output])
-  const sending = start(['send', receiver.to, '--input', '-', '--dtype', '<i4', '-H', '1000', '--json'], { stdin: 'pipe' })
+  const { to, datagrams, got } = await sink()
+  const args = ['send', to, '--input', '-', '--dtype', '<i4', '-H', '1000', '--batch-heaps', '1', '--descriptors', 'none', '--json']
+  const sending = start(args, { stdin: 'pipe' })
   const samples = Buffer.alloc(2500 + 3, 'abcdefg')
-  await new Promise((resolve) => sending.child.stdin!.write(samples, resolve))
-  // The descriptor heap, sent with the first batch, is late: nothing tells when the child has read its input but time.
-  await new Promise((resolve) => setTimeout(resolve, 1500))
+  sending.child.stdin!.write(samples)
+  await got(2)
   sending.child.kill('SIGINT')
   const { code, stdout } = await sending.done
   expect({ code, json: JSON.parse(stdout) }).toMatchObject({ code: 0, json: { heaps: 3, payloadBytes: 2500 } })
-  expect(await receiver.done).toMatchObject({ code: 0, json: { heaps: 3 } })
-  expect(readFileSync(output).equals(samples.subarray(0, 2500))).toBe(true)
+  await got(4)
+  const data = datagrams.slice(0, 3).map((bytes) => bytes.subarray(8 + 8 * pointersOf(bytes).length))
+  expect(Buffer.concat(data).equals(samples.subarray(0, 2500))).toBe(true)
 })
 
 test('a reader of standard output that went away is not an error to report', async () => {

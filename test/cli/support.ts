@@ -117,6 +117,31 @@ export async function freePort(): Promise<number> {
   return port
 }
 
+export interface Sink {
+  /** Where to send. */
+  readonly to: string
+  /** Payloads so far. */
+  readonly datagrams: Buffer[]
+  /** Resolves when so many have come. */
+  got(count: number): Promise<void>
+}
+
+/** A socket that keeps what it gets; closed when the test ends. */
+export async function sink(): Promise<Sink> {
+  const socket = createSocket('udp4')
+  onTestFinished(() => void socket.close())
+  const datagrams: Buffer[] = []
+  socket.on('message', (message) => datagrams.push(message))
+  await new Promise<void>((resolve) => socket.bind(0, '127.0.0.1', resolve))
+  const got = async (count: number): Promise<void> => {
+    for (let waited = 0; datagrams.length < count; waited += 10) {
+      if (waited > 10_000) throw new Error(`${datagrams.length} of ${count} datagrams came`)
+      await new Promise((resolve) => setTimeout(resolve, 10))
+    }
+  }
+  return { to: `127.0.0.1:${socket.address().port}`, datagrams, got }
+}
+
 export function temporaryFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), 'speadcast-cli-'))
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
