@@ -2,7 +2,7 @@
  * The main-thread half of the ring: queues sends in order, and turns settlements into resolved promises.
  *
  * A pending send is in `overflow` while the ring is full, then in a slot, and leaves when the engine settles it. An aborted one is
- * rejected at once but keeps its place or slot until the engine has passed it, or the ring has room for it (order is strict).
+ * rejected at once but keeps its place, then its slot, until the engine has passed it (order is strict).
  */
 import { unlisten } from './abort-listeners.js'
 import type { Driver } from './engine/driver.js'
@@ -115,7 +115,8 @@ export class Submissions {
     slots[slot + R.W_ROWS] = pending.rows
     slots[slot + R.W_EXPLICIT_CNTS] = pending.explicitCnts ? 1 : 0
     if (pending.sequence) for (let i = 0; i < 4; i++) slots[slot + R.W_CNT_HI + i] = pending.sequence[i]!
-    Atomics.store(slots, slot + R.W_STATE, R.STATE_QUEUED)
+    // One withdrawn while it waited still takes its turn, or flush would count it before those in front of it.
+    Atomics.store(slots, slot + R.W_STATE, pending.done ? R.STATE_ABORTED : R.STATE_QUEUED)
     this.#submitted = (this.#submitted + 1) | 0
     Atomics.store(control, R.C_SUBMITTED, this.#submitted)
   }
@@ -161,11 +162,7 @@ export class Submissions {
       }
       Atomics.store(slots, slot + R.W_STATE, R.STATE_EMPTY)
     }
-    while (this.#overflow.length > 0 && ((this.#submitted - this.#settled) | 0) < R.SLOTS) {
-      const next = this.#overflow.shift()!
-      if (next.done) this.#finish(next, undefined, undefined)
-      else this.#enter(next)
-    }
+    while (this.#overflow.length > 0 && ((this.#submitted - this.#settled) | 0) < R.SLOTS) this.#enter(this.#overflow.shift()!)
     if (this.inFlight === 0) this.driver.hold(false)
     else this.driver.submitted()
   }
