@@ -1,5 +1,4 @@
 /** Streams of other kinds in front of a stream of heaps, all with back-pressure: nothing is read while what was read cannot be sent. */
-import { setMaxListeners } from 'node:events'
 import type { GroupMode } from './batch/compile.js'
 import type { HeapReference } from './batch/heaps.js'
 import { check, SpeadcastError } from './errors.js'
@@ -45,7 +44,6 @@ export async function sendAll(
   )
   signal?.throwIfAborted()
   const withdraw = new AbortController()
-  setMaxListeners(0, withdraw.signal)
   const total = { heaps: 0, packets: 0, payloadBytes: 0 }
   const underWay = new Set<Promise<void>>()
   let failure: { readonly error: unknown } | undefined

@@ -10,7 +10,6 @@
  *
  * One call at a time: await each before the next.
  */
-import { setMaxListeners } from 'node:events'
 import type { GroupMode } from './batch/compile.js'
 import { createBatchRing } from './batch-ring.js'
 import { check, SpeadcastError } from './errors.js'
@@ -159,8 +158,6 @@ export class SampleWriter {
     })
     this.#views = this.#ring.map(() => [])
     this.#onSettled = onSettled
-    // One listener per send under way is no leak.
-    setMaxListeners(0, this.#withdraw.signal)
     const onAbort = () => this.abort(signal!.reason)
     signal?.addEventListener('abort', onAbort, { once: true })
     this.#unlisten = () => signal?.removeEventListener('abort', onAbort)
