@@ -185,7 +185,8 @@ export class SampleWriter {
   /**
    * Sends what is left and waits for all heaps to settle. A last heap that is not full is sent with as many samples as there are: with its
    * own shape, which its descriptor tells first (unless the stream sends none). Then the batches' memory is given back. Idempotent.
-   * @throws (rejects) ERR_SPEADCAST_INPUT if the last bytes are no whole sample (all samples before them are sent then), and as write does
+   * @throws (rejects) ERR_SPEADCAST_INPUT if the last bytes are no whole sample (all samples before them are sent then), ERR_SPEADCAST_SPLIT if
+   *   under an exact layout the last heap is so short that it would stand in an item pointer, and as write does
    */
   end(options: SampleWriterEnd = {}): Promise<SampleWriterSummary> {
     if (this.#ended) return this.#ended
