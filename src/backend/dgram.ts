@@ -156,6 +156,8 @@ export async function openDgram(options: DgramOptions, environment: BackendEnvir
     const listening = once(socket, 'listening')
     socket.bind({ port: options.sourcePort, ...(options.interface && { address: options.interface.address }) })
     await listening
+    // Sends under way keep the process by themselves; an idle stream must not.
+    socket.unref()
     if (options.interface) socket.setMulticastInterface(v6 ? `::%${options.interface.name}` : options.interface.address)
     if (options.ttl !== undefined) {
       socket.setTTL(options.ttl)
