@@ -100,7 +100,11 @@ export class WorkerDriver implements Driver {
       this.#worker.on('exit', (code) => {
         this.drainMessages()
         const stopped = Atomics.load(input.ring.control, R.C_CLOSED) === 1
-        const error = new SpeadcastError('ERR_SPEADCAST_WORKER', `the I/O thread ended with code ${code}`, { cause: crash })
+        const error = new SpeadcastError(
+          'ERR_SPEADCAST_WORKER',
+          `the I/O thread ended with code ${code}${crash ? `: ${(crash as Error).message}` : ''}`,
+          { cause: crash },
+        )
         refused(error)
         input.onSettled()
         if (!stopped) this.#die(error)
