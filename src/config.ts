@@ -12,11 +12,24 @@ export const DEFAULTS = {
   neighbourTimeoutMs: 1000,
 } as const
 
-const whole = (low: number, high: number, unit: string) =>
-  v.pipe(
-    v.number(`must be a whole number of ${unit} from ${low} to ${high}`),
-    v.check((n) => Number.isInteger(n) && n >= low && n <= high, `must be a whole number of ${unit} from ${low} to ${high}`),
+const whole = (low: number, high: number, unit: string) => {
+  const message = `must be a whole number from ${low} to ${high} (${unit})`
+  return v.pipe(
+    v.number(message),
+    v.check((n) => Number.isInteger(n) && n >= low && n <= high, message),
   )
+}
+
+const memoryOptions = v.strictObject(
+  {
+    keepPackets: v.exactOptional(v.boolean()),
+    acceptPerPost: v.exactOptional(whole(1, 2 ** 31, 'packets')),
+    pauseNanoseconds: v.exactOptional(whole(0, 1e12, 'nanoseconds')),
+    completeAfterReaps: v.exactOptional(whole(1, 2 ** 31, 'reaps')),
+    failAt: v.exactOptional(v.function('must be a function of row and substream')),
+  },
+  'must be an object, see MemoryOptions',
+)
 
 const exactSplit = v.strictObject({
   payloadBytes: whole(0, 65507, 'bytes'),
@@ -84,7 +97,7 @@ const schema = v.strictObject({
   segmentation: v.optional(v.picklist(['auto', 'off'], "must be 'auto' or 'off'"), 'auto'),
   neighbourTimeoutMs: v.optional(whole(0, 60_000, 'milliseconds'), DEFAULTS.neighbourTimeoutMs),
   pcapPath: v.optional(v.string('must be a file path')),
-  memory: v.optional(v.custom<Record<string, unknown>>((input) => typeof input === 'object' && input !== null)),
+  memory: v.optional(memoryOptions),
   debug: v.optional(v.boolean(), false),
 })
 
@@ -171,12 +184,20 @@ function describeIssues(issues: readonly v.BaseIssue<unknown>[]): string {
     .map((issue) => {
       const path = v.getDotPath(issue) ?? ''
       if (issue.type === 'strict_object' && issue.expected === 'never') {
-        return `unknown option '${path}'; known ones: ${Object.keys(schema.entries).join(', ')}`
+        return `unknown option '${path}'; known ones: ${knownBeside(issue).join(', ')}`
       }
       if (issue.received === 'undefined') return `option '${path}' is missing`
       return `option '${path}' is ${issue.received}; ${issue.message}`
     })
     .join('; ')
+}
+
+/** The names that an unknown one stands among: the stream's options, or those inside one of them. */
+function knownBeside({ path }: v.BaseIssue<unknown>): string[] {
+  const { entries } = schema
+  if (!path || path.length < 2) return Object.keys(entries)
+  const outer = entries[path[0]!.key as keyof typeof entries] as { wrapped?: { entries?: object } } | undefined
+  return Object.keys(outer?.wrapped?.entries ?? {})
 }
 
 const UNITS: Readonly<Record<string, number>> = {

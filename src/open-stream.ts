@@ -1,4 +1,4 @@
-import type { MemoryPacket } from './backend/memory.js'
+import type { MemoryOptions, MemoryPacket } from './backend/memory.js'
 import type { BackendSpec } from './backend/open.js'
 import { selectBackend } from './backend/select.js'
 import { parseStreamConfig, type StreamConfig, type StreamOptions } from './config.js'
@@ -38,6 +38,16 @@ export async function openStream(options: StreamOptions): Promise<Stream> {
     !(backend === 'memory' && thread === 'worker'),
     'ERR_SPEADCAST_CONFIG',
     () => "backend 'memory' keeps its packets in this thread; leave thread out or use 'inline'",
+  )
+  check(
+    !(config.affinity.length > 0 && thread === 'inline'),
+    'ERR_SPEADCAST_CONFIG',
+    () => `affinity is for the I/O thread, and backend '${backend}' sends from this one; leave it out or use thread 'worker'`,
+  )
+  check(
+    !(config.dscp !== undefined && backend === 'dgram'),
+    'ERR_SPEADCAST_CONFIG',
+    () => "backend 'dgram' cannot set dscp, for node:dgram has no such option; leave it out or use backend 'udp'",
   )
   const ring = new Ring()
   // Settlements may arrive while the driver is still opening: they find `stream` undefined and wait for the next look.
@@ -115,7 +125,7 @@ function backendSpec(
     case 'dgram':
       return { kind: 'dgram', ...common }
     case 'memory':
-      return { kind: 'memory', substreams: endpoints.length, ...config.memory }
+      return { kind: 'memory', substreams: endpoints.length, ...(config.memory as Omit<MemoryOptions, 'substreams'>) }
     case 'pcap':
       return {
         kind: 'pcap',

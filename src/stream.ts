@@ -151,7 +151,7 @@ export class Stream implements BatchOwner, AsyncDisposable {
    */
   createBatch<T extends object = HeapViews>(options: BatchOptions): Batch<T> {
     this.#refuseClosed('createBatch')
-    const unknown = Object.keys(options).filter(
+    const unknown = Object.keys(options ?? {}).filter(
       (key) => !['items', 'heaps', 'groupMode', 'substreams', 'rates', 'memory'].includes(key),
     )
     check(
@@ -159,7 +159,7 @@ export class Stream implements BatchOwner, AsyncDisposable {
       'ERR_SPEADCAST_CONFIG',
       () => `createBatch: unknown option '${unknown[0]}'; known ones: items, heaps, groupMode, substreams, rates, memory`,
     )
-    const { items, heaps, groupMode = 'serial', rates, memory = {} } = options
+    const { items, heaps, groupMode = 'serial', rates, memory = {} } = options ?? {}
     check(
       typeof items?.items === 'function',
       'ERR_SPEADCAST_CONFIG',
@@ -281,7 +281,12 @@ export class Stream implements BatchOwner, AsyncDisposable {
     this.#refuseClosed('sendHeaps')
     this.#rethrow()
     refuseUnknown('sendHeaps', options, SEND_HEAPS_OPTIONS)
-    check(references.length > 0, 'ERR_SPEADCAST_VALUE', () => 'sendHeaps: the list is empty')
+    check(
+      Array.isArray(references) && references.length > 0,
+      'ERR_SPEADCAST_VALUE',
+      () =>
+        `sendHeaps: ${references?.length === 0 ? 'the list is empty' : `${references} is no list`}; give it at least one { heap }`,
+    )
     check(
       mode === 'serial' || mode === 'round-robin',
       'ERR_SPEADCAST_CONFIG',

@@ -399,11 +399,8 @@ function planItem(item: Item, flavour: Flavour): PlanItem {
   return { id: item.id, immediate, lengthBytes: item.byteLength }
 }
 
-function checkExternal(
-  item: Item,
-  { region, offsetBytes = 0, strideBytes = item.byteLength! }: ExternalMemory,
-  heaps: number,
-): void {
+function checkExternal(item: Item, memory: ExternalMemory, heaps: number): void {
+  const { region, offsetBytes = 0, strideBytes = item.byteLength! } = memory ?? {}
   check(
     region instanceof Region,
     'ERR_SPEADCAST_MEMORY',

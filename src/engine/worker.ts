@@ -9,6 +9,7 @@ import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_
 import { setAffinity } from '../../ffi/affinity.js'
 import { EventFd, PollSet, sharpenTimers } from '../../ffi/wait.js'
 import { openBackend } from '../backend/open.js'
+import { SpeadcastError } from '../errors.js'
 import { Engine, NEXT_AT_DEADLINE, NEXT_IDLE, NEXT_STEP_NOW, NEXT_STOPPED, NEXT_WHEN_REAPED, NEXT_WHEN_WRITABLE } from './engine.js'
 import { type ControlMessage, type Report, toPlainError, type WorkerInput } from './protocol.js'
 import * as R from './ring.js'
@@ -22,10 +23,21 @@ const { port } = input
 const ring = new R.Ring(input.memory)
 const now = (): number => performance.now() * 1e6
 
+function pin(cpus: readonly number[]): void {
+  try {
+    setAffinity(cpus)
+  } catch (cause) {
+    const why = (cause as Error).message
+    throw new SpeadcastError('ERR_SPEADCAST_CONFIG', `affinity: none of CPUs ${cpus.join(', ')} may be used here (${why})`, {
+      cause,
+    })
+  }
+}
+
 async function run(): Promise<void> {
   const report = (message: Report): void => port.postMessage(message)
   const wake = new EventFd(input.eventFd)
-  if (input.affinity.length > 0) setAffinity(input.affinity)
+  if (input.affinity.length > 0) pin(input.affinity)
   sharpenTimers()
   const backend = await openBackend(input.backend, { counters: ring.counters, wake: () => {} })
   report({ type: 'ready', caps: backend.caps, states: backend.states(), fds: backend.waitSet(true).map(({ fd }) => fd) })
