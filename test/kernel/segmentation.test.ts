@@ -84,7 +84,7 @@ test('a message too large for the MTU goes as packets while fragmentation is all
   const wire = await capture(ns, 'b')
   const stream = await RemoteStream.open(ns, { to: TO, packetSizeBytes: 8000, allowFragmentation: true })
   const { packetsPerHeap } = await stream.batch({ heaps: 2, bytes: 30_000 })
-  const said = []
+  const said: unknown[] = []
   const sendAndSay = async (sends: number) => {
     for (let i = 0; i < sends; i++) expect((await stream.send()).error).toBeUndefined()
     said.push((await stream.stats()).states.segmentation)
