@@ -17,12 +17,12 @@ const USAGE = `usage: npm run bench -- [options]
 
   --sizes LIST        heap sizes, as 256,8KiB,1MiB (default: powers of two from 256 to 16MiB)
   --bytes SIZE        payload timed in each run (default 4GiB; heaps under 1 KiB: half of it)
-  --warmup-bytes SIZE payload sent before the clock starts (default 256MiB)
+  --warmup-bytes SIZE payload sent before the clock starts (default 2GiB)
   --repeats N         rounds per point; a round runs each program once (default 5)
   --batches LIST      batches of 512 KiB in flight, as 4,2 (default 4,2; spead2 always has its tutorial's 2)
   --packet-size N     largest UDP payload (default 9000)
   --only LIST         of ${Object.keys(PROGRAMS).join(', ')} (default floor,spead2,ours)
-  --quick             256 B, 8 KiB, 64 KiB, 1 MiB; 512 MiB, 3 rounds, 4 batches; committed ratios beside
+  --quick             256 B, 8 KiB, 64 KiB, 1 MiB; 1 GiB, 3 rounds, 4 batches; committed ratios beside
   --max-disturbance X a round is repeated, up to twice, if the host stole or others used more than this share (default 0.05)
   --check             no rates: capture every packet, decode it with spead2, compare floor and ours byte for byte
   --measure LIST      no rates: of ${MEASURE_NAMES.join(', ')}
@@ -37,7 +37,7 @@ const { values } = parseArgs({
   options: {
     sizes: { type: 'string' },
     bytes: { type: 'string' },
-    'warmup-bytes': { type: 'string', default: '256MiB' },
+    'warmup-bytes': { type: 'string', default: '2GiB' },
     repeats: { type: 'string' },
     batches: { type: 'string' },
     'packet-size': { type: 'string', default: '9000' },
@@ -135,7 +135,7 @@ async function rates(hole) {
   if (usesSpead2) machine.spead2 = (await $`${peerPython()} -c ${'import spead2; print(spead2.__version__)'}`).stdout.trim()
   machine.programs = Object.fromEntries(names.map((name) => [name, PROGRAMS[name].what]))
   const out = openRows(quick ? 'udp-blackhole-quick' : 'udp-blackhole', machine)
-  const bytes = bytesOf(values.bytes ?? (quick ? '512MiB' : '4GiB'))
+  const bytes = bytesOf(values.bytes ?? (quick ? '1GiB' : '4GiB'))
   const repeats = Number(values.repeats ?? (quick ? 3 : 5))
   const warmupBytes = bytesOf(values['warmup-bytes'])
   for (const batches of batchCounts)
