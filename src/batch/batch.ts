@@ -427,7 +427,10 @@ function checkExternal(item: Item, memory: ExternalMemory, heaps: number): void 
   )
 }
 
-/** How a number staged for the item becomes its bytes. Anything but one number (arrays, strings, float16) is staged as its bytes read as one big-endian integer. */
+/**
+ * How a number staged for the item becomes its bytes. Anything but one number (arrays, strings) is staged as its bytes read as one
+ * big-endian integer, a float16 as its 16 bits.
+ */
 function describeImmediate(item: Item, index: number, column: number): Immediate {
   const kind = item.dtype?.kind ?? (item.format!.length === 1 ? item.format![0]![0] : 'raw')
   const single = item.elements === 1
@@ -435,19 +438,21 @@ function describeImmediate(item: Item, index: number, column: number): Immediate
     single && item.dtype !== undefined && 'iuf'.includes(kind) && !item.dtype.bigEndian && item.dtype.itemSizeBytes > 1
   const span = 256 ** item.byteLength!
   const base = { item, index, column, littleEndian }
-  if (single && kind === 'i') return { ...base, encoding: 'int', low: -span / 2, high: span / 2 }
+  if (single && kind === 'i')
+    return { ...base, encoding: 'int', low: Math.max(-span / 2, 1 - 2 ** 53), high: Math.min(span / 2, 2 ** 53) }
   if (single && kind === 'f' && item.byteLength === 4) return { ...base, encoding: 'float', low: 1, high: 0 }
   return { ...base, encoding: 'uint', low: 0, high: Math.min(span, 2 ** 53) }
 }
 
 function decodeImmediate(bytes: Uint8Array, encoding: ImmediateEncoding, littleEndian: boolean): number {
-  let value = 0
   const ordered = littleEndian ? [...bytes].reverse() : bytes
+  // From the sign down: 2^56 − 1 is no double, −1 is.
+  let value = encoding === 'int' && ordered[0]! >= 0x80 ? -1 : 0
   for (const byte of ordered) value = value * 256 + byte
   if (encoding === 'float') {
     const view = new DataView(new ArrayBuffer(4))
     view.setUint32(0, value)
     return view.getFloat32(0)
   }
-  return encoding === 'int' && value >= 256 ** bytes.length / 2 ? value - 256 ** bytes.length : value
+  return value
 }

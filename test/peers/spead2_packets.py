@@ -1,12 +1,14 @@
 """The real spead2 as a test peer: one JSON request per line on stdin, one JSON answer per line on stdout.
 
-It only calls spead2's public API (PacketGenerator, ItemGroup, recv.Stream); it knows nothing of our encoder. Bytes travel as
+It only calls spead2's public API (PacketGenerator, BytesStream, ItemGroup, recv.Stream); it knows nothing of our encoder. Bytes travel as
 base64, integers that may exceed 2^53 as decimal strings. An answer is {"id", "ok": true, "result"} or {"id", "ok": false, "error"};
 inside a batch each case answers for itself, with {"error"} where spead2 raised.
 
 Requests (field "op"):
   encode    {cases: [{flavour, repeatPointers, cnt, packetSizes: [n], parts}]} -> [{packets: [[b64]]}]
             parts: [{"descriptor": ITEM} | {"item": ITEM} | {"start": true} | {"end": true}]
+  groups    {cases: [{flavour, repeatPointers, packetSize, sequence: [next, step], groups: [{mode, heaps: [{cnt, parts}]}]}]} -> [{packets: [b64]}]
+            each group by one send_heaps on one stream; packets of all groups as the stream wrote them; no cnt: the sequence's next
   sequence  {cases: [{flavour, descriptorFrequency, steps}]} -> [{heaps: [[b64]]}]
             steps: {"add": ITEM} | {"set": name, "item": ITEM} | {"touch": name} | {"heap": {descriptors, data}, cnt, packetSize}
   decode    {heaps: [{packets: [b64], bugCompat, items: [ITEM]}]} -> [HEAP]
@@ -88,11 +90,12 @@ def packets_of(heap, cnt, size):
     return [b64(p) for p in spead2.send.PacketGenerator(heap, int(cnt), size)]
 
 
-def encode_one(case):
+def build_heap(case, parts):
+    """The heap, and the items whose memory it refers to."""
     heap = spead2.send.Heap(make_flavour(case["flavour"]))
     heap.repeat_pointers = bool(case.get("repeatPointers"))
     keep = []
-    for part in case["parts"]:
+    for part in parts:
         if "descriptor" in part:
             heap.add_descriptor(make_item(part["descriptor"]))
         elif "item" in part:
@@ -102,6 +105,11 @@ def encode_one(case):
             heap.add_start()
         else:
             heap.add_end()
+    return heap, keep
+
+
+def encode_one(case):
+    heap, _keep = build_heap(case, case["parts"])
     out = []
     for size in case["packetSizes"]:
         try:
@@ -109,6 +117,36 @@ def encode_one(case):
         except Exception as e:
             out.append({"error": f"{type(e).__name__}: {e}"})
     return {"packets": out}
+
+
+def cut(data):
+    """Packets written one behind the other: each ends where its number of pointers and its payload length pointer say."""
+    packets = []
+    at = 0
+    while at < len(data):
+        bits = data[at + 3] * 8
+        end = at + 8 + 8 * int.from_bytes(data[at + 6 : at + 8], "big")
+        for p in range(at + 8, end, 8):
+            pointer = int.from_bytes(data[p : p + 8], "big")
+            if pointer >> bits == (1 << (63 - bits)) | 4:
+                length = pointer & ((1 << bits) - 1)
+        packets.append(data[at : end + length])
+        at = end + length
+    return packets
+
+
+def groups_one(case):
+    most = max(len(group["heaps"]) for group in case["groups"])
+    config = spead2.send.StreamConfig(max_packet_size=case["packetSize"], max_heaps=most)
+    stream = spead2.send.BytesStream(POOL, config)
+    if "sequence" in case:
+        stream.set_cnt_sequence(*(int(n) for n in case["sequence"]))
+    for group in case["groups"]:
+        built = [(build_heap(case, heap["parts"]), int(heap.get("cnt", -1))) for heap in group["heaps"]]
+        references = [spead2.send.HeapReference(heap, cnt=cnt) for (heap, _keep), cnt in built]
+        modes = {"serial": spead2.send.GroupMode.SERIAL, "round-robin": spead2.send.GroupMode.ROUND_ROBIN}
+        stream.send_heaps(references, modes[group["mode"]])
+    return {"packets": [b64(p) for p in cut(stream.getvalue())]}
 
 
 def sequence_one(case):
@@ -231,6 +269,7 @@ def each(function, cases):
 
 OPS = {
     "encode": lambda r: each(encode_one, r["cases"]),
+    "groups": lambda r: each(groups_one, r["cases"]),
     "sequence": lambda r: each(sequence_one, r["cases"]),
     "decode": lambda r: each(decode_one, r["heaps"]),
     "versions": lambda r: {"spead2": spead2.__version__, "numpy": np.__version__},

@@ -37,6 +37,15 @@ export interface EncodeCase {
   parts: PeerPart[]
 }
 
+/** Groups of heaps sent one after another on one stream; a heap without cnt takes the sequence's next (default 1, 2, …). */
+export interface GroupsCase {
+  flavour: PeerFlavour
+  repeatPointers?: boolean
+  packetSize: number
+  sequence?: [next: string, step: string]
+  groups: { mode: 'serial' | 'round-robin'; heaps: { cnt?: string; parts: PeerPart[] }[] }[]
+}
+
 export type SequenceStep =
   | { add: PeerItem & { autoId?: boolean } }
   | { set: string; item: PeerItem }
@@ -74,6 +83,7 @@ export interface DecodedHeap {
 }
 
 export type EncodeResult = { error: string } | { packets: (string[] | { error: string })[] }
+export type GroupsResult = { error: string } | { packets: string[] }
 export type SequenceResult = { error: string } | { heaps: string[][] }
 
 const live = new Set<ChildProcessByStdio<Writable, Readable, Readable>>()
@@ -137,6 +147,11 @@ export class PythonPeer {
   /** spead2's own packets of each heap, once per packet size. */
   encode(cases: EncodeCase[]): Promise<EncodeResult[]> {
     return this.request('encode', { cases })
+  }
+
+  /** All packets in the order in which spead2's own stream writes them. */
+  groups(cases: GroupsCase[]): Promise<GroupsResult[]> {
+    return this.request('groups', { cases })
   }
 
   /** spead2's ItemGroup taken through the same steps; the packets of every heap it made. */
