@@ -26,7 +26,7 @@ import {
   type StagedImmediate,
   writeHeaders,
 } from './compile.js'
-import { type AddressedItem, type BatchLayout, layoutBatch } from './layout.js'
+import { type AddressedItem, type BatchLayout, checkBatchBytes, layoutBatch } from './layout.js'
 import { allocateRegion, type Sendable, type VariantRequest, validateCnts } from './sendable.js'
 import type { ImmediateEncoding } from './table.js'
 import { type BatchHandle, BatchViews, type HeapViews, type ImmediateColumn, type ItemViewPlace } from './views.js'
@@ -126,7 +126,7 @@ export class CompilableBatch<T extends object = HeapViews> implements Sendable {
       repeatPointers: config.repeatPointers,
     })
     this.packetsPerHeap = this.#plan.packets
-    const external = Object.entries(config.memory)
+    const external = new Map(Object.entries(config.memory))
     for (const [name, memory] of external) {
       const item = config.items.get(name)
       check(
@@ -136,10 +136,10 @@ export class CompilableBatch<T extends object = HeapViews> implements Sendable {
       )
       checkExternal(item, memory, heaps)
     }
-    const externalRegions = [...new Set(external.map(([, memory]) => memory.region))]
+    const externalRegions = [...new Set([...external.values()].map(({ region }) => region))]
     const addressed = items.filter((_, i) => !planItems[i]!.immediate)
     const places = addressed.map((item): AddressedItem => {
-      const memory = config.memory[item.name]
+      const memory = external.get(item.name)
       return {
         name: item.name,
         lengthBytes: item.byteLength!,
@@ -160,7 +160,16 @@ export class CompilableBatch<T extends object = HeapViews> implements Sendable {
     this.#layout = layoutBatch(this.#plan, places, heaps, column)
     this.interleaved = this.#layout.interleaved
     this.#aux = config.inBandDescriptors ? planAux(config, items, planItems, this.#layout.byteLength) : undefined
-    this.region = allocateRegion(this.#layout.byteLength + (this.#aux?.byteLength ?? 0))
+    const auxBytes = this.#aux?.byteLength ?? 0
+    checkBatchBytes(this.#layout.byteLength, auxBytes, heaps, this.#plan.heapLengthBytes)
+    // Before memory is taken, for a value may not fit its item.
+    const values = new Map<string, Uint8Array>()
+    for (const item of items) {
+      const { value, name } = item
+      if (value === undefined || external.has(name)) continue
+      values.set(name, encodeValue(item, typeof value === 'function' ? value() : value))
+    }
+    this.region = allocateRegion(this.#layout.byteLength + auxBytes)
     this.#regions = [this.region, ...externalRegions]
     const { substreams } = config
     this.#specs = Array.from({ length: heaps }, (_, j) => ({
@@ -192,7 +201,7 @@ export class CompilableBatch<T extends object = HeapViews> implements Sendable {
     this.#whole = { key: 'all', rows: heaps * this.#plan.packets, compile: () => this.#compile(this.#specs) }
     for (const immediate of this.#immediates)
       immediate.values = new Float64Array(this.region.buffer, this.#columnAt(immediate.column), heaps)
-    this.#prefill(addressed, bytes)
+    this.#prefill(values, bytes)
   }
 
   #columnAt(column: number): number {
@@ -200,17 +209,14 @@ export class CompilableBatch<T extends object = HeapViews> implements Sendable {
   }
 
   /** Values that items have at creation are in every heap from the start. */
-  #prefill(addressed: readonly Item[], bytes: Uint8Array): void {
-    for (const [i, item] of addressed.entries()) {
-      if (item.value === undefined || this.#config.memory[item.name]) continue
-      const value = encodeValue(item, typeof item.value === 'function' ? item.value() : item.value)
-      const place = this.#layout.places[i]!
-      for (let j = 0; j < this.heaps; j++) bytes.set(value, place.offset + j * place.stride)
+  #prefill(values: ReadonlyMap<string, Uint8Array>, bytes: Uint8Array): void {
+    for (const { name, offset, stride } of this.#layout.places) {
+      const value = values.get(name)
+      if (value) for (let j = 0; j < this.heaps; j++) bytes.set(value, offset + j * stride)
     }
     for (const { item, encoding, littleEndian } of this.#immediates) {
-      if (item.value === undefined) continue
-      const value = encodeValue(item, typeof item.value === 'function' ? item.value() : item.value)
-      this.views.immediate(item.name).fill(decodeImmediate(value, encoding, littleEndian))
+      const value = values.get(item.name)
+      if (value) this.views.immediate(item.name).fill(decodeImmediate(value, encoding, littleEndian))
     }
   }
 

@@ -40,22 +40,38 @@ export interface BatchLayout {
 }
 
 const CACHE_LINE = 64
-/** Offsets in the packet tables are 32-bit. */
+/** Offsets in the packet tables are 32-bit, and huge pages round up. */
 const MAX_BATCH_BYTES = 2 ** 32 - 2 ** 21
+/** What the parts of a layout are rounded up by, at most. */
+const ROUNDING_BYTES = 4096
 
 const roundUp = (n: number, to: number): number => Math.ceil(n / to) * to
+
+/**
+ * @param byteLength of the layout, `extraBytes` what stands behind it
+ * @throws ERR_SPEADCAST_MEMORY when a batch, with samples that live elsewhere, would exceed 4 GiB
+ */
+export function checkBatchBytes(byteLength: number, extraBytes: number, heaps: number, payloadBytes: number): void {
+  const bytes = Math.max(byteLength, heaps * payloadBytes)
+  check(bytes + extraBytes <= MAX_BATCH_BYTES, 'ERR_SPEADCAST_MEMORY', () => {
+    const most = Math.floor((MAX_BATCH_BYTES - extraBytes - ROUNDING_BYTES) / Math.ceil(bytes / heaps))
+    return `a batch of ${heaps} heaps × ${payloadBytes} bytes exceeds 4 GiB; ${most > 0 ? `use at most ${most} heaps per batch` : 'use smaller heaps'}`
+  })
+}
 
 /**
  * @param columns doubles per heap to reserve for staged values
  * @throws ERR_SPEADCAST_MEMORY when the batch would exceed 4 GiB
  */
 export function layoutBatch(plan: PacketPlan, items: readonly AddressedItem[], heaps: number, columns: number): BatchLayout {
+  const layout = arrange(plan, items, heaps, columns)
+  checkBatchBytes(layout.byteLength, 0, heaps, plan.heapLengthBytes)
+  return layout
+}
+
+function arrange(plan: PacketPlan, items: readonly AddressedItem[], heaps: number, columns: number): BatchLayout {
   const headerBytes = plan.headers.length
   const payloadBytes = plan.heapLengthBytes
-  check(heaps * (headerBytes + payloadBytes + CACHE_LINE) + heaps * columns * 8 <= MAX_BATCH_BYTES, 'ERR_SPEADCAST_MEMORY', () => {
-    const most = Math.floor(MAX_BATCH_BYTES / (headerBytes + payloadBytes + CACHE_LINE + columns * 8))
-    return `a batch of ${heaps} heaps × ${payloadBytes} bytes exceeds 4 GiB; ${most > 0 ? `use at most ${most} heaps per batch` : 'use smaller heaps'}`
-  })
   const anyExternal = items.some((item) => item.external)
   const offsets = startOffsets(items)
   const stride = headerBytes + payloadBytes

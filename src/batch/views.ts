@@ -79,14 +79,16 @@ export class BatchViews<T extends object = HeapViews> {
   #makeHeap(j: number): T {
     if (!(Number.isInteger(j) && j >= 0 && j < this.heaps))
       throw new SpeadcastError('ERR_SPEADCAST_VALUE', `heap index ${j} is not below the batch's ${this.heaps} heaps`)
-    const views: Record<string, unknown> = {}
-    for (const { name, region, offset, stride, dtype, elements } of this.#handle.items) {
-      const buffer = this.#buffers[region]!
-      const at = offset + j * stride
-      views[name] = dtype === '' ? new Uint8Array(buffer, at, elements) : typedView(parseDtype(dtype), buffer, at, elements)
-    }
-    this.#heaps[j] = views as T
-    return views as T
+    // An item may have any name, '__proto__' too.
+    const views = Object.fromEntries(
+      this.#handle.items.map(({ name, region, offset, stride, dtype, elements }) => {
+        const buffer = this.#buffers[region]!
+        const at = offset + j * stride
+        return [name, dtype === '' ? new Uint8Array(buffer, at, elements) : typedView(parseDtype(dtype), buffer, at, elements)]
+      }),
+    ) as T
+    this.#heaps[j] = views
+    return views
   }
 }
 

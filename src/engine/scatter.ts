@@ -28,7 +28,7 @@ export function scatterSequence(view: DataView, table: ScatterTable, heaps: numb
   const { stepHi, stepLo } = sequence
   let hi = sequence.nextHi
   let lo = sequence.nextLo
-  if (stepHi === 0 && cntAt.length === cntStart.length - 1 && lo + stepLo * heaps <= maskLo) {
+  if (stepHi === 0 && table.cntOnce && lo + stepLo * heaps <= maskLo) {
     // One packet per heap and no carry: most sends of small heaps.
     const wordHi = cntBaseHi | (hi & maskHi)
     for (let j = 0; j < heaps; j++) {
