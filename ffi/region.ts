@@ -111,6 +111,10 @@ export class Region implements RegionHandle {
     return new Region(address, byteLength, 'small', '')
   }
 
+  get released(): boolean {
+    return this.#released
+  }
+
   handle(): RegionHandle {
     return { id: this.id, address: this.address, byteLength: this.byteLength }
   }

@@ -413,6 +413,11 @@ function checkExternal(item: Item, memory: ExternalMemory, heaps: number): void 
     () => `memory of item '${item.name}': region is ${region}; it must be a Region, from Region.fromFd or Region.allocate`,
   )
   check(
+    !region.released,
+    'ERR_SPEADCAST_MEMORY',
+    () => `memory of item '${item.name}': its region was released and may be another's by now; allocate it anew`,
+  )
+  check(
     Number.isSafeInteger(offsetBytes) && Number.isSafeInteger(strideBytes) && offsetBytes >= 0 && strideBytes >= item.byteLength!,
     'ERR_SPEADCAST_MEMORY',
     () =>
