@@ -11,17 +11,8 @@ import { Region } from '#dist/ffi/region.js'
 import type { Batch } from '#dist/src/index.js'
 import { dump } from '../spead/cases.js'
 import { need } from '../support/need.js'
+import { sharedFile } from '../support/shared-file.js'
 import { compiledOf, fill, groupOf, memoryStream, planned, rawBytes, samples, segmentsOf, taken, timestamp } from './support.js'
-
-/** An unlinked file in tmpfs, closed when the test ends. */
-function sharedFile(bytes: number): number {
-  const folder = mkdtempSync(join('/dev/shm', 'speadcast-'))
-  const fd = openSync(join(folder, 'samples'), 'w+')
-  rmSync(folder, { recursive: true })
-  ftruncateSync(fd, bytes)
-  onTestFinished(() => closeSync(fd))
-  return fd
-}
 
 /** Another process with the file mapped, which writes when told `OFFSET LENGTH BYTE`. */
 function otherMapper(fd: number): (offset: number, length: number, byte: number) => Promise<void> {

@@ -1,0 +1,272 @@
+/** Mapped memory as the rest relies on it: zeroed, of the pages it says, never inherited, never gone from under a view. */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { beforeEach, describe, expect, test } from 'vitest'
+import { nativeCallsWork } from '#dist/ffi/libc.js'
+import { Region, type RegionHandle } from '#dist/ffi/region.js'
+import { need } from '../support/need.js'
+import { sharedFile } from '../support/shared-file.js'
+import { allocate, bytesOf, isAll, KIB, MIB } from './support.js'
+
+beforeEach((ctx) => need(ctx, process.platform === 'linux' && nativeCallsWork(), 'regions are mapped on Linux only'))
+
+/** Below a page, below and at what shares a huge page, about and above a huge page, several of them. */
+const SIZES = [1, 100, 4095, 4096, 65535, 65536, 100_000, 512 * KIB, 2 * MIB - 1, 2 * MIB, 2 * MIB + 1, 5 * MIB]
+
+interface Mapping {
+  readonly from: number
+  readonly end: number
+  readonly flags: string[]
+  kib(field: string): number
+}
+
+/** What the kernel says of the mappings that hold any of the region, by /proc/self/smaps (proc_pid_smaps(5)). */
+function mappingsOf({ address, byteLength }: RegionHandle): Mapping[] {
+  return readFileSync('/proc/self/smaps', 'utf8')
+    .split(/^(?=[\da-f]+-[\da-f]+ )/m)
+    .map((text): Mapping => {
+      const [, from, end] = /^([\da-f]+)-([\da-f]+)/.exec(text)!
+      return {
+        from: Number.parseInt(from!, 16),
+        end: Number.parseInt(end!, 16),
+        flags: /^VmFlags:(.*)$/m.exec(text)![1]!.trim().split(' '),
+        kib: (field) => Number(new RegExp(`^${field}: +(\\d+) kB$`, 'm').exec(text)![1]),
+      }
+    })
+    .filter(({ from, end }) => from < address + byteLength && end > address)
+}
+
+const memoryOf = (field: 'VmSize' | 'VmRSS'): number =>
+  Number(new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(readFileSync('/proc/self/status', 'utf8'))![1]) * KIB
+
+/** Runs a module in a process of its own, with Region in scope; it must end by itself within ten seconds. */
+async function child(body: string): Promise<{ code: number | null; signal: NodeJS.Signals | null; out: string }> {
+  const url = new URL('../../dist/ffi/region.js', import.meta.url)
+  const script = `import { Region } from ${JSON.stringify(url)}\n${body}`
+  const process_ = spawn(process.execPath, ['--input-type=module', '-e', script], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    timeout: 10_000,
+  })
+  let out = ''
+  process_.stdout!.setEncoding('utf8').on('data', (text: string) => {
+    out += text
+  })
+  const [code, signal] = await once(process_, 'close')
+  return { code, signal, out }
+}
+
+describe('allocate', () => {
+  test.for(SIZES.flatMap((bytes) => (['auto', 'never'] as const).map((hugePages) => ({ bytes, hugePages }))))(
+    '$bytes bytes, huge pages $hugePages: at least as many, page aligned, zeroed, writable to the last',
+    ({ bytes, hugePages }) => {
+      const region = allocate(bytes, { hugePages })
+      expect(region.byteLength).toBeGreaterThanOrEqual(bytes)
+      expect(region.address % 4096).toBe(0)
+      expect(region.buffer.byteLength).toBe(region.byteLength)
+      const view = bytesOf(region)
+      expect(isAll(view, 0)).toBe(true)
+      view.fill(0xa5)
+      expect(isAll(view, 0xa5)).toBe(true)
+      expect(region.handle()).toEqual({ id: region.id, address: region.address, byteLength: region.byteLength })
+    },
+  )
+
+  test.for([0, -1, 0.5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 53])('%d bytes is a RangeError', (bytes) => {
+    expect(() => Region.allocate(bytes)).toThrow(RangeError)
+  })
+
+  test('more than there is throws with the call and errno, and what comes next works', () => {
+    for (const hugePages of ['auto', 'never', 'require'] as const)
+      expect(() => Region.allocate(2 ** 46, { hugePages })).toThrow(
+        expect.objectContaining({ name: 'NativeError', call: 'mmap', errnoName: 'ENOMEM' }),
+      )
+    expect(isAll(bytesOf(allocate(3 * MIB)), 0)).toBe(true)
+  })
+
+  test('regions do not overlap, and none sees what another is written', () => {
+    const regions = [...SIZES, ...SIZES, ...SIZES].map((bytes) => allocate(bytes))
+    for (const [i, region] of regions.entries()) bytesOf(region).fill(i + 1)
+    for (const [i, region] of regions.entries()) expect(isAll(bytesOf(region), i + 1)).toBe(true)
+    const ranges = regions.map(({ address, byteLength }) => [address, address + byteLength]).sort(([a], [b]) => a! - b!)
+    for (let i = 1; i < ranges.length; i++) expect(ranges[i]![0]).toBeGreaterThanOrEqual(ranges[i - 1]![1]!)
+    expect(new Set(regions.map(({ id }) => id)).size).toBe(regions.length)
+  })
+})
+
+describe('pages are what the region says they are', () => {
+  const thp = (): string => readFileSync('/sys/kernel/mm/transparent_hugepage/enabled', 'utf8')
+
+  test.for([512 * KIB, 2 * MIB, 64 * MIB])('auto, %i bytes', (bytes, ctx) => {
+    const region = allocate(bytes)
+    const mappings = mappingsOf(region)
+    expect(mappings.length).toBeGreaterThan(0)
+    if (region.pages === 'hugetlb') for (const mapping of mappings) expect(mapping.kib('KernelPageSize')).toBe(2048)
+    else for (const mapping of mappings) expect(mapping.kib('KernelPageSize')).toBe(4)
+    if (region.pages !== 'thp') {
+      // Reserved ones are all there; ordinary ones were either not worth asking for or refused, and then it says why.
+      if (region.pages === 'small' && bytes >= 2 * MIB) expect(region.hugePagesRefused).toMatch(/E[A-Z]+/)
+      return
+    }
+    for (const mapping of mappings) expect(mapping.flags).toContain('hg')
+    need(ctx, !thp().includes('[never]'), 'transparent huge pages are switched off here')
+    const huge = mappings.reduce((sum, mapping) => sum + mapping.kib('AnonHugePages'), 0) * KIB
+    expect(huge).toBeGreaterThanOrEqual(2 * MIB)
+    // All of it, unless memory is in pieces.
+    expect(huge).toBeGreaterThanOrEqual(0.5 * Math.min(bytes, region.byteLength))
+  })
+
+  test('populated: all of it is resident before anybody touches it', () => {
+    for (const bytes of [64 * KIB, 32 * MIB])
+      for (const hugePages of ['auto', 'never'] as const) {
+        const region = Region.allocate(bytes, { hugePages })
+        const mappings = mappingsOf(region)
+        // Rss has no hugetlb pages in it.
+        const resident = mappings.reduce((sum, mapping) => sum + mapping.kib('Rss') + mapping.kib('Private_Hugetlb'), 0) * KIB
+        expect(resident).toBeGreaterThanOrEqual(bytes)
+        region.release()
+      }
+  })
+
+  test('never: small pages, whatever the size, and no complaint', () => {
+    const region = allocate(8 * MIB, { hugePages: 'never' })
+    expect(region).toMatchObject({ pages: 'small', hugePagesRefused: '' })
+    for (const mapping of mappingsOf(region)) expect(mapping.kib('KernelPageSize')).toBe(4)
+  })
+
+  test('require: reserved huge pages or an errno, never a signal', async () => {
+    const free = Number(/^HugePages_Free: +(\d+)$/m.exec(readFileSync('/proc/meminfo', 'utf8'))![1])
+    const overcommit = Number(readFileSync('/proc/sys/vm/nr_overcommit_hugepages', 'utf8'))
+    const { code, signal, out } = await child(`
+      const report = (value) => console.log(JSON.stringify(value))
+      for (const bytes of [1, ${(free + overcommit + 1) * 2 * MIB}, 1])
+        try {
+          const region = Region.allocate(bytes, { hugePages: 'require' })
+          new Uint8Array(region.buffer).fill(7)
+          report({ pages: region.pages, byteLength: region.byteLength })
+          region.release()
+        } catch ({ name, call, errnoName }) {
+          report({ name, call, errnoName })
+        }`)
+    expect({ code, signal }).toEqual({ code: 0, signal: null })
+    const refused = { name: 'NativeError', call: expect.stringMatching(/^(mmap|madvise)$/), errnoName: 'ENOMEM' }
+    const had = { pages: 'hugetlb', byteLength: 2 * MIB }
+    const one = free > 0 ? had : refused
+    const answers = out
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line))
+    if (overcommit === 0) expect(answers).toEqual([one, refused, one])
+    else expect(answers).toHaveLength(3)
+  })
+
+  test('not inherited by fork', () => {
+    const fd = sharedFile(3 * MIB)
+    const regions = [...SIZES.flatMap((bytes) => [allocate(bytes), allocate(bytes, { hugePages: 'never' })]), Region.fromFd(fd)]
+    for (const region of regions) {
+      const mappings = mappingsOf(region)
+      expect(mappings.length).toBeGreaterThan(0)
+      // "dc": do not copy area on fork.
+      for (const { flags } of mappings) expect(flags).toContain('dc')
+    }
+  })
+})
+
+describe('release', () => {
+  test.for(SIZES)('%i bytes: handed out again and again, zeroed, whatever was written, also too late', (bytes) => {
+    const cycle = (round: number): void => {
+      const region = Region.allocate(bytes)
+      const view = bytesOf(region)
+      expect(isAll(view, 0), `round ${round}`).toBe(true)
+      view.fill(0xff)
+      region.release()
+      region.release()
+      // Its owner is told not to, and does it all the same.
+      view.fill(0xee)
+    }
+    for (let round = 0; round < 20; round++) cycle(round)
+    const before = memoryOf('VmSize')
+    for (let round = 20; round < 120; round++) cycle(round)
+    // A hundred new mappings would be a hundred times its size.
+    expect(memoryOf('VmSize') - before).toBeLessThan(Math.max(4 * MIB, 10 * bytes))
+  })
+
+  test('gives the pages back to the system', () => {
+    const region = Region.allocate(256 * MIB)
+    const held = memoryOf('VmRSS')
+    region.release()
+    expect(region.pages === 'hugetlb' || held - memoryOf('VmRSS') > 200 * MIB).toBe(true)
+    expect(region.released).toBe(true)
+  })
+
+  test('of one leaves its neighbours alone', () => {
+    for (const bytes of SIZES) {
+      const regions = Array.from({ length: 9 }, () => allocate(bytes))
+      for (const [i, region] of regions.entries()) bytesOf(region).fill(i + 1)
+      for (const i of [0, 4, 8]) regions[i]!.release()
+      const fresh = [0, 4, 8].map(() => allocate(bytes))
+      for (const region of fresh) {
+        expect(isAll(bytesOf(region), 0)).toBe(true)
+        bytesOf(region).fill(0x77)
+      }
+      for (const i of [1, 2, 3, 5, 6, 7]) expect(isAll(bytesOf(regions[i]!), i + 1), `${bytes} bytes, neighbour ${i}`).toBe(true)
+    }
+  })
+
+  test('by chance: a thousand regions come and go, each keeps its bytes and begins with zeroes', () => {
+    let state = 0x2545f491
+    const random = (n: number): number => {
+      state ^= state << 13
+      state ^= state >>> 17
+      state ^= state << 5
+      return (state >>> 0) % n
+    }
+    const live: { region: Region; value: number }[] = []
+    const before = memoryOf('VmSize')
+    for (let i = 0; i < 1000; i++) {
+      if (live.length < 12 && random(5) < 3) {
+        const bytes = 1 + random([4096, 70 * KIB, 700 * KIB, 2 * MIB, 5 * MIB][random(5)]!)
+        const hugePages = random(4) === 0 ? 'never' : 'auto'
+        const region = Region.allocate(bytes, { hugePages })
+        expect(isAll(bytesOf(region), 0), `operation ${i}, ${bytes} bytes`).toBe(true)
+        const value = 1 + random(200)
+        bytesOf(region).fill(value)
+        live.push({ region, value })
+      } else if (live.length > 0) {
+        const [{ region, value }] = live.splice(random(live.length), 1) as [{ region: Region; value: number }]
+        expect(isAll(bytesOf(region), value), `operation ${i}`).toBe(true)
+        region.release()
+        if (random(2) === 0) bytesOf(region).fill(0xcc)
+      }
+    }
+    for (const { region, value } of live) {
+      expect(isAll(bytesOf(region), value)).toBe(true)
+      region.release()
+    }
+    // 12 regions of at most 5 MiB live at a time; ranges of released ones are kept for their kind and length.
+    expect(memoryOf('VmSize') - before).toBeLessThan(1500 * MIB)
+  })
+
+  test('views of released memory crash nobody', async () => {
+    const { code, signal, out } = await child(`
+      let sum = 0
+      for (const bytes of ${JSON.stringify(SIZES)})
+        for (const hugePages of ['auto', 'never']) {
+          const views = Array.from({ length: 4 }, () => Region.allocate(bytes, { hugePages })).map((region) => {
+            const view = new Uint8Array(region.buffer)
+            view.fill(1)
+            region.release()
+            return view
+          })
+          const other = Region.allocate(bytes + 4096, { hugePages })
+          for (const view of views) {
+            sum += view[0] + view[view.length - 1] + view.reduce((a, b) => a + b, 0)
+            view.fill(3)
+            sum += view[view.length >> 1]
+          }
+          other.release()
+        }
+      console.log(Number.isFinite(sum))`)
+    expect({ code, signal, out }).toEqual({ code: 0, signal: null, out: 'true\n' })
+  })
+})

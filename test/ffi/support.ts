@@ -1,0 +1,18 @@
+/** Regions for tests, given back when the test ends. */
+import { onTestFinished } from 'vitest'
+import { Region, type RegionOptions } from '#dist/ffi/region.js'
+
+export const KIB = 1024
+export const MIB = 2 ** 20
+
+export function allocate(bytes: number, options?: RegionOptions): Region {
+  const region = Region.allocate(bytes, options)
+  onTestFinished(() => region.release())
+  return region
+}
+
+export const bytesOf = ({ buffer }: Region): Uint8Array => new Uint8Array(buffer)
+
+/** Takes no memory of its own: every byte is as the one before it. */
+export const isAll = (bytes: Uint8Array, value: number): boolean =>
+  bytes[0] === value && Buffer.compare(bytes.subarray(1), bytes.subarray(0, -1)) === 0
