@@ -1,11 +1,12 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { openDgram } from '#dist/src/backend/dgram.js'
 import { openMemory } from '#dist/src/backend/memory.js'
 import { openPcap } from '#dist/src/backend/pcap.js'
 import { parseEndpoints, resolveEndpoints } from '#dist/src/net/endpoint.js'
-import { type Arrival, backendContract, environment } from './backend-contract.js'
+import { readPcap } from '../support/pcap.js'
+import { backendContract, environment } from './backend-contract.js'
 import { openReceivers } from './receivers.js'
 
 backendContract({
@@ -16,20 +17,6 @@ backendContract({
     return { backend, arrived: async () => backend.packets, close: async () => backend.close() }
   },
 })
-
-/** UDP payloads of an Ethernet/IPv4 nanosecond pcap, by the format's own description (pcap-savefile(5), RFC 791, RFC 768). */
-function readPcap(file: string, firstPort: number): Arrival[] {
-  const bytes = readFileSync(file)
-  const packets: Arrival[] = []
-  for (let at = 24; at < bytes.length; ) {
-    const length = bytes.readUInt32LE(at + 8)
-    const frame = bytes.subarray(at + 16, at + 16 + length)
-    const udp = frame.subarray(14 + (frame[14]! & 15) * 4)
-    packets.push({ substream: udp.readUInt16BE(2) - firstPort, bytes: new Uint8Array(udp.subarray(8, udp.readUInt16BE(4))) })
-    at += 16 + length
-  }
-  return packets
-}
 
 backendContract({
   name: 'pcap',

@@ -1,10 +1,9 @@
 /** Mapped memory as the rest relies on it: zeroed, of the pages it says, never inherited, never gone from under a view. */
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { nativeCallsWork } from '#dist/ffi/libc.js'
 import { Region, type RegionHandle } from '#dist/ffi/region.js'
+import { dist, runModule } from '../support/child.js'
 import { need } from '../support/need.js'
 import { sharedFile } from '../support/shared-file.js'
 import { allocate, bytesOf, isAll, KIB, MIB } from './support.js'
@@ -40,21 +39,7 @@ function mappingsOf({ address, byteLength }: RegionHandle): Mapping[] {
 const memoryOf = (field: 'VmSize' | 'VmRSS'): number =>
   Number(new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(readFileSync('/proc/self/status', 'utf8'))![1]) * KIB
 
-/** Runs a module in a process of its own, with Region in scope; it must end by itself within ten seconds. */
-async function child(body: string): Promise<{ code: number | null; signal: NodeJS.Signals | null; out: string }> {
-  const url = new URL('../../dist/ffi/region.js', import.meta.url)
-  const script = `import { Region } from ${JSON.stringify(url)}\n${body}`
-  const process_ = spawn(process.execPath, ['--input-type=module', '-e', script], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-    timeout: 10_000,
-  })
-  let out = ''
-  process_.stdout!.setEncoding('utf8').on('data', (text: string) => {
-    out += text
-  })
-  const [code, signal] = await once(process_, 'close')
-  return { code, signal, out }
-}
+const child = (body: string) => runModule(`import { Region } from ${dist('ffi/region.js')}\n${body}`)
 
 describe('allocate', () => {
   test.for(SIZES.flatMap((bytes) => (['auto', 'never'] as const).map((hugePages) => ({ bytes, hugePages }))))(
@@ -137,7 +122,7 @@ describe('pages are what the region says they are', () => {
   test('require: reserved huge pages or an errno, never a signal', async () => {
     const free = Number(/^HugePages_Free: +(\d+)$/m.exec(readFileSync('/proc/meminfo', 'utf8'))![1])
     const overcommit = Number(readFileSync('/proc/sys/vm/nr_overcommit_hugepages', 'utf8'))
-    const { code, signal, out } = await child(`
+    const { code, signal, stdout } = await child(`
       const report = (value) => console.log(JSON.stringify(value))
       for (const bytes of [1, ${(free + overcommit + 1) * 2 * MIB}, 1])
         try {
@@ -152,7 +137,7 @@ describe('pages are what the region says they are', () => {
     const refused = { name: 'NativeError', call: expect.stringMatching(/^(mmap|madvise)$/), errnoName: 'ENOMEM' }
     const had = { pages: 'hugetlb', byteLength: 2 * MIB }
     const one = free > 0 ? had : refused
-    const answers = out
+    const answers = stdout
       .trim()
       .split('\n')
       .map((line) => JSON.parse(line))
@@ -189,6 +174,22 @@ describe('release', () => {
     for (let round = 20; round < 120; round++) cycle(round)
     // A hundred new mappings would be a hundred times its size.
     expect(memoryOf('VmSize') - before).toBeLessThan(Math.max(4 * MIB, 10 * bytes))
+  })
+
+  test('memory stays bounded where one region is taken before the last is given back', () => {
+    for (const bytes of [5000, 100_000, 700 * KIB, 1.5 * MIB, 3 * MIB]) {
+      let last = Region.allocate(bytes)
+      const step = (): void => {
+        const next = Region.allocate(bytes)
+        last.release()
+        last = next
+      }
+      for (let i = 0; i < 50; i++) step()
+      const before = memoryOf('VmSize')
+      for (let i = 0; i < 200; i++) step()
+      expect(memoryOf('VmSize') - before, `${bytes} bytes`).toBeLessThan(Math.max(4 * MIB, 10 * bytes))
+      last.release()
+    }
   })
 
   test('gives the pages back to the system', () => {
@@ -248,7 +249,7 @@ describe('release', () => {
   })
 
   test('views of released memory crash nobody', async () => {
-    const { code, signal, out } = await child(`
+    const { code, signal, stdout } = await child(`
       let sum = 0
       for (const bytes of ${JSON.stringify(SIZES)})
         for (const hugePages of ['auto', 'never']) {
@@ -267,6 +268,6 @@ describe('release', () => {
           other.release()
         }
       console.log(Number.isFinite(sum))`)
-    expect({ code, signal, out }).toEqual({ code: 0, signal: null, out: 'true\n' })
+    expect({ code, signal, stdout }).toEqual({ code: 0, signal: null, stdout: 'true\n' })
   })
 })
