@@ -31,7 +31,10 @@ export class SendError extends SpeadcastError {
   constructor(readonly outcome: BatchOutcome) {
     const { heaps, failedHeaps, causes } = outcome
     const flushed = heaps.filter((status) => status === 'flushed').length
-    const why = causes.map(({ message, packets }) => `${message} [${packets} packet${packets === 1 ? '' : 's'}]`).join('; ')
+    // A backend that breaks says the same for every substream.
+    const lost = new Map<string, number>()
+    for (const { message, packets } of causes) lost.set(message, (lost.get(message) ?? 0) + packets)
+    const why = [...lost].map(([message, packets]) => `${message} [${packets} packet${packets === 1 ? '' : 's'}]`).join('; ')
     super(
       'ERR_SPEADCAST_SEND',
       `${failedHeaps.length} of ${heaps.length} heaps were not sent whole${why ? `: ${why}` : ''}${flushed > 0 ? `${why ? ';' : ':'} ${flushed} flushed by destroy` : ''}`,

@@ -244,8 +244,8 @@ export class PcapBackend implements Backend {
     return []
   }
 
-  explain(errno: number, substream: number, udpBytes: number): string {
-    return `${errnoName(errno)} while writing '${this.#path}', at a packet of ${udpBytes} bytes for substream ${substream}; the file holds ${this.#whole} bytes of whole packets`
+  explain(errno: number): string {
+    return `${errnoName(errno)} while writing '${this.#path}'; the file holds ${this.#whole} bytes of whole packets`
   }
 
   /** @throws SpeadcastError ERR_SPEADCAST_NATIVE when the file system reports a failed write only now (quotas, network file systems). */

@@ -98,7 +98,8 @@ export class Engine {
   #backoff = 0
   #pacedTo = 0
   #revision = -1
-  #fatal: { errno: number; substream: number } | undefined
+  /** The errno that the backend broke with; 0 = it did not. */
+  #fatal = 0
 
   constructor(
     readonly backend: Backend,
@@ -237,7 +238,7 @@ export class Engine {
 
   #postSome(flight: Flight, now: number): number {
     const variant = flight.variant!
-    if (this.#fatal) return this.#failRest(flight)
+    if (this.#fatal !== 0) return this.#failRest(flight)
     let end = flight.rows
     const limiter = this.#limiter
     if (limiter) {
@@ -269,11 +270,11 @@ export class Engine {
         this.deadline = now + this.#backoff
         return this.#finishIfPosted(flight, now) ?? NEXT_AT_DEADLINE
       case POST_SKIP:
-        this.#fail(flight, flight.posted, out.skipped, out.substream, out.errno)
+        this.#fail(flight, flight.posted, out.skipped, out.errno)
         flight.posted += out.skipped
         break
       case POST_FATAL:
-        this.#fatal = { errno: out.errno, substream: out.substream }
+        this.#fatal = out.errno
         return this.#failRest(flight)
     }
     return this.#finishIfPosted(flight, now) ?? NEXT_STEP_NOW
@@ -315,7 +316,7 @@ export class Engine {
       const n = Math.min(rest, flight.posted - flight.completed)
       for (; failure < out.failures && out.failedAt[failure]! < base + n; failure++) {
         const row = flight.completed + out.failedAt[failure]! - base
-        this.#fail(flight, row, 1, flight.variant!.compiled.table.substream[row]!, out.failedErrno[failure]!)
+        this.#fail(flight, row, 1, out.failedErrno[failure]!)
         this.#counters[COUNTER.packets]! -= 1
         this.#counters[COUNTER.udpBytes]! -= flight.variant!.compiled.table.udpBytes[row]!
       }
@@ -369,17 +370,18 @@ export class Engine {
     this.emit({ type: 'states', states: this.backend.states() })
   }
 
-  #fail(flight: Flight, first: number, count: number, substream: number, errno: number): void {
+  #fail(flight: Flight, first: number, count: number, errno: number): void {
     const { table } = flight.variant!.compiled
     flight.log ??= new FailureLog(table.heaps)
-    for (let r = first; r < first + count; r++)
+    for (let r = first; r < first + count; r++) {
+      const substream = table.substream[r]!
       flight.log.fail(table.heap[r]!, substream, errno, () => this.backend.explain(errno, substream, table.udpBytes[r]!))
+    }
   }
 
   /** Fatal: what was not posted fails with the backend's error; everything later does too. */
   #failRest(flight: Flight): number {
-    const { errno, substream } = this.#fatal!
-    this.#fail(flight, flight.posted, flight.rows - flight.posted, substream, errno)
+    this.#fail(flight, flight.posted, flight.rows - flight.posted, this.#fatal)
     return this.#forget(flight)
   }
 

@@ -1,0 +1,58 @@
+// Writes batches of 3 heaps × 5 packets into pcap files on a file system that has room for k packets and a piece of the next, for
+// every k. Must run in a mount namespace of its own; argv is an empty folder to mount over. One JSON line a stream on standard output:
+//   { thread, k, told: what the batch that met the end told, later: the next one, closed, file: base64 }
+import { execFileSync } from 'node:child_process'
+import { readFileSync, unlinkSync } from 'node:fs'
+import { join } from 'node:path'
+import { ItemGroup, openStream } from '#dist/src/index.js'
+
+const PAGE = 4096
+const folder = process.argv[2]
+const path = join(folder, 'heaps.pcap')
+const mount = (options) => execFileSync('mount', ['-t', 'tmpfs', '-o', options, 'speadcast-test', folder])
+
+const plain = (sent) =>
+  sent.then(
+    (result) => ({ result }),
+    ({ code, message, outcome }) => ({ error: { code, message, outcome } }),
+  )
+
+/** Opens a stream into an empty file and calls `full` before the batch is sent. */
+async function run(thread, full) {
+  const stream = await openStream({
+    to: '10.0.0.1+2:7148',
+    backend: 'pcap',
+    pcapPath: path,
+    thread,
+    packetSizeBytes: 6056,
+    descriptors: 'none',
+  })
+  const items = new ItemGroup().add({ id: 0x3300, name: 'adc_samples', dtype: 'u1', shape: [30_000] })
+  const batch = stream.createBatch({ items, heaps: 3 })
+  for (let j = 0; j < 3; j++) batch.heap(j).adc_samples.fill(j + 1)
+  full()
+  const told = await plain(stream.send(batch))
+  await batch.free
+  const later = await plain(stream.send(batch))
+  const closed = await stream.close()
+  const file = readFileSync(path)
+  unlinkSync(path)
+  return { told, later, closed, file }
+}
+
+/** Where each record of a pcap file ends, the header being the first. */
+function recordEnds(file) {
+  const ends = [24]
+  for (let at = 24; at < file.length; ends.push(at)) at += 16 + file.readUInt32LE(at + 8)
+  return ends
+}
+
+mount('size=1m')
+const ends = recordEnds((await run('inline', () => {})).file).slice(0, 16)
+for (const thread of ['inline', 'worker'])
+  for (const [k, end] of ends.entries()) {
+    // A record is longer than a page, so whole pages can end within any of them.
+    const { file, ...rest } = await run(thread, () => mount(`remount,size=${Math.ceil(end / PAGE) * PAGE}`))
+    mount('remount,size=1m')
+    console.log(JSON.stringify({ thread, k, ...rest, file: file.toString('base64') }))
+  }

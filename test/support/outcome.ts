@@ -1,0 +1,47 @@
+/** What a stream tells of a batch of 3 heaps × 5 packets, held against the packets that there really are. */
+import { expect } from 'vitest'
+import type { BatchOutcome, HeapStatus } from '#dist/src/index.js'
+import { pointersOf } from '../cli/support.js'
+
+export const HEAPS = 3
+export const PACKETS = 5
+export const EACH_PACKET = Array.from({ length: HEAPS * PACKETS }, (_, k) => k)
+
+const HEAP_CNT = 1
+const PAYLOAD_OFFSET = 3
+
+/** Packets of each heap cnt; throws if one is there twice. */
+export function packetsOfHeaps(packets: readonly { readonly bytes: Uint8Array }[]): Map<number, number> {
+  const seen = new Set<string>()
+  const heaps = new Map<number, number>()
+  for (const { bytes } of packets) {
+    const pointers = pointersOf(bytes)
+    const value = (id: number) => pointers.find((pointer) => pointer.id === id)!.value
+    const cnt = value(HEAP_CNT)
+    const key = `${cnt} ${value(PAYLOAD_OFFSET)}`
+    if (seen.has(key)) throw new Error(`twice: heap cnt and payload offset ${key}`)
+    seen.add(key)
+    heaps.set(cnt, (heaps.get(cnt) ?? 0) + 1)
+  }
+  return heaps
+}
+
+/**
+ * Expects every heap's word, the list of failed ones and the packets told as lost, each laid to the substream it was for, to be what
+ * `there` lacks; returns the words. Without an outcome all was told to be sent. Heap j must go to substream j.
+ */
+export function compareOutcome(
+  outcome: BatchOutcome | undefined,
+  firstCnt: number,
+  there: ReadonlyMap<number, number>,
+  heaps = HEAPS,
+): HeapStatus[] {
+  const missing = Array.from({ length: heaps }, (_, j) => PACKETS - (there.get(firstCnt + j) ?? 0))
+  const expected = missing.map((n): HeapStatus => (n === 0 ? 'sent' : n === PACKETS ? 'failed' : 'partial'))
+  expect(outcome?.heaps ?? Array(heaps).fill('sent')).toEqual(expected)
+  expect(outcome?.failedHeaps ?? []).toEqual(expected.flatMap((status, j) => (status === 'sent' ? [] : [j])))
+  const lost = Array(heaps).fill(0)
+  for (const { substream, packets } of outcome?.causes ?? []) lost[substream] += packets
+  expect(lost).toEqual(missing)
+  return expected
+}
