@@ -57,8 +57,10 @@ Examples:
 
 // A reader that has seen enough (| head) is no failure of ours to report.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error
+  if (error.code !== 'EPIPE') process.stderr.write(`speadcast: cannot write to standard output: ${error.message}\n`)
   process.exit(process.exitCode ?? EXIT_FAILED)
 })
+// What is said beside the result may find no reader (2>&1 | tee, whom Ctrl-C ends too); the heaps still go.
+process.stderr.on('error', () => undefined)
 
 await main(process.argv.slice(2)).catch((error) => complain(process.argv[2] ?? '', error))

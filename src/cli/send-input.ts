@@ -1,4 +1,5 @@
 /** Where raw samples come from: a file, read into one buffer over and over, or standard input. */
+import { fstatSync } from 'node:fs'
 import { open, stat } from 'node:fs/promises'
 import { addAbortSignal } from 'node:stream'
 import { SpeadcastError } from '../errors.js'
@@ -14,7 +15,11 @@ const CHUNK_BYTES = 1 << 20
 
 /** @throws ERR_SPEADCAST_INPUT */
 export async function openInput(path: string): Promise<Input> {
-  if (path === '-') return { totalBytes: undefined, chunks: standardInput }
+  if (path === '-') {
+    // Node gives such an input as an empty one.
+    if (fstatSync(process.stdin.fd).isDirectory()) unreadable('standard input', new Error('it is a directory'))
+    return { totalBytes: undefined, chunks: standardInput }
+  }
   const kind = await stat(path).catch((cause) => unreadable(path, cause))
   if (kind.isDirectory()) unreadable(path, new Error('it is a directory'))
   // Reading a pipe by its name would hold a thread, and with it the exit of the process, until somebody writes.

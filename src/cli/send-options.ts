@@ -8,7 +8,8 @@ const DEFAULT_PACKET_BYTES = 1472
 const EXACT_HEADER_BYTES = 8 + 6 * 8
 
 /** Options that contradict each other; the library checks each for itself. @throws ERR_SPEADCAST_CONFIG */
-export function checkFlags({ rateMethod, split, payloadBytes, input, dtype, pcap, backend }: SendFlags): void {
+export function checkFlags(flags: SendFlags): void {
+  const { rateMethod, split, payloadBytes, input, dtype, pcap, backend, heapAddressBits, descriptors } = flags
   if (rateMethod === 'hw')
     throw usageError('--rate-method hw: pacing by the NIC needs an ibverbs backend, which this version does not have; use sw')
   if (split === 'exact' && payloadBytes === undefined)
@@ -16,6 +17,12 @@ export function checkFlags({ rateMethod, split, payloadBytes, input, dtype, pcap
   if (split !== 'exact' && payloadBytes !== undefined) throw usageError(`--payload-bytes is for --split exact, not ${split}`)
   if (dtype !== undefined && input === undefined)
     throw usageError('--dtype is for --input; without it the heaps are the tutorial’s, int8')
+  // The id stands in the descriptor as an immediate.
+  if (heapAddressBits === 8 && descriptors !== 'none')
+    throw usageError(
+      `--heap-address-bits ${heapAddressBits}: descriptors of SPEAD-64-${heapAddressBits} cannot hold the item ids, ` +
+        `0x${TIMESTAMP_ID.toString(16)} and 0x${SAMPLES_ID.toString(16)}; use --descriptors none`,
+    )
   if (backend === 'pcap' && pcap === undefined) throw usageError('--backend pcap needs --pcap, the file to write')
   if (pcap !== undefined && backend !== 'pcap' && backend !== 'auto')
     throw usageError(`--pcap writes a file instead of sending, so it cannot go with --backend ${backend}; drop one of the two`)

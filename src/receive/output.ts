@@ -5,6 +5,7 @@
  */
 import { createHash, type Hash } from 'node:crypto'
 import { writeSync } from 'node:fs'
+import { SpeadcastError } from '../errors.js'
 import type { AssembledHeap } from './assemble.js'
 import type { HeapStorage } from './storage.js'
 
@@ -165,6 +166,10 @@ export class OrderedOutput {
   #put(at: number, length: number): void {
     this.#hash?.update(this.#u8.subarray(at, at + length))
     if (this.#options.fd === undefined) return
-    for (let done = 0; done < length; ) done += writeSync(this.#options.fd, this.#u8, at + done, length - done)
+    try {
+      for (let done = 0; done < length; ) done += writeSync(this.#options.fd, this.#u8, at + done, length - done)
+    } catch (cause) {
+      throw new SpeadcastError('ERR_SPEADCAST_NATIVE', `cannot write the output: ${(cause as Error).message}`, { cause })
+    }
   }
 }

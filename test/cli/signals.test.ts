@@ -1,8 +1,10 @@
 // Ctrl-C: the first drains, within the deadline, and exits 0 with the summary; the second ends at once with 130.
-import { readFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { closeSync, existsSync, openSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { datagramsOf, pointersOf, sink, start, temporaryFolder } from './support.js'
+import { need } from '../support/need.js'
+import { CLI, datagramsOf, pointersOf, sink, start, temporaryFolder } from './support.js'
 
 const TIMESTAMP = 0x1600
 
@@ -81,4 +83,30 @@ test('a reader of standard output that went away is not an error to report', asy
   sending.child.stdout!.destroy()
   const { code, stderr } = await sending.done
   expect({ code: code === 0 || code === 1, stderr }).toEqual({ code: true, stderr: '' })
+})
+
+test('a reader of standard error that went away keeps nothing from being sent and told', async () => {
+  const { to, got } = await sink()
+  const sending = start(['send', to, '-n', '100000', '-H', '10000', '--rate', '2MB/s', '--json'])
+  sending.child.stderr!.destroy()
+  await got(2)
+  sending.child.kill('SIGINT')
+  const { code, stdout } = await sending.done
+  const json = JSON.parse(stdout)
+  expect({ code, json }).toMatchObject({ code: 0, json: { heapsFailed: 0, heapsDropped: 0 } })
+  expect(json.heaps).toBeGreaterThan(0)
+})
+
+test.for([
+  ['send', '127.0.0.1:7148', '-n', '3', '--backend', 'memory'],
+  ['send', '--help'],
+])('%j says that standard output is full', (args, ctx) => {
+  need(ctx, existsSync('/dev/full'), 'needs /dev/full (Linux)')
+  const full = openSync('/dev/full', 'w')
+  const { status, stderr } = spawnSync(process.execPath, [CLI, ...args], { stdio: ['ignore', full, 'pipe'], encoding: 'utf8' })
+  closeSync(full)
+  expect({ status, stderr }).toEqual({
+    status: 1,
+    stderr: 'speadcast: cannot write to standard output: ENOSPC: no space left on device, write\n',
+  })
 })

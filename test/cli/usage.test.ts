@@ -45,6 +45,7 @@ const BAD: readonly (readonly [readonly string[], RegExp])[] = [
   [[TO, '--ttl', '256'], /argument '256' is invalid.* from 0 to 255/],
   [[TO, '--heap-address-bits', '47'], /heapAddressBits is 47; it must be one of 8, 16, 24, 32, 40, 48, 56/],
   [[TO, '--heap-address-bits', '56'], /item id 0x1600 does not fit SPEAD-64-56/],
+  [[TO, '--heap-address-bits', '8'], /SPEAD-64-8 cannot hold the item ids, 0x1600 and 0x3300; use --descriptors none/],
   [[TO, '--first-cnt', '-1'], /argument '-1' is invalid/],
   [[TO, '--first-cnt', '281474976710656'], /heap cnt of SPEAD-64-48 is 281474976710656; it must be .* from 0 to 2\^48 − 1/],
   [[TO, '--cnt-step', '0'], /heap cnt step is 0; every heap needs its own cnt/],

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
@@ -86,6 +86,14 @@ test('recv --output: heaps with holes are left out, counted, and a failure', asy
   expect(stderr).toMatch(/1 heaps are incomplete\n.*1 heaps are missing\n/)
   const expected = Buffer.concat(Array.from({ length: 50 }, (_, i) => Buffer.alloc(i === 7 || i === 9 ? 0 : 20_000, i)))
   expect(readFileSync(file).equals(expected)).toBe(true)
+})
+
+test.for(['native', 'dgram'])('recv --output on a full disk says so and exits 1: %s', async (backend, ctx) => {
+  need(ctx, existsSync('/dev/full'), 'needs /dev/full (Linux)')
+  need(ctx, spead2Python(), NO_PEER)
+  const { code, stdout, stderr } = await recv(TUTORIAL, '--output', '/dev/full', '--backend', backend, '--json')
+  expect([code, stdout]).toEqual([1, ''])
+  expect(stderr).toMatch(/^speadcast recv: cannot write the output: ENOSPC/m)
 })
 
 test('recv --item takes a name or an id', async (ctx) => {
