@@ -119,7 +119,7 @@ export interface StreamOptions {
   packetSizeBytes?: number
   /** How heaps are cut into packets: 'even' (default) makes all packets of a heap one size, 'greedy' cuts as spead2 does, or an exact layout. */
   split?: Split
-  /** Every packet carries all item pointers of its heap. Default false. */
+  /** Every packet carries all item pointers of its heap, whichever way it is sent. Default false: only of a Heap that asks for it. */
   repeatPointers?: boolean
   /** The heap cnt sequence: first value (default 1) and step (default 1), wrapping at the flavour's width. */
   firstCnt?: number | bigint
@@ -163,6 +163,8 @@ export type StreamConfig = v.InferOutput<typeof schema> & { readonly rateBytesPe
 
 /** @throws ERR_SPEADCAST_CONFIG naming every offending option, its value and what is allowed. */
 export function parseStreamConfig(input: unknown): StreamConfig {
+  if (typeof input !== 'object' || input === null)
+    throw new SpeadcastError('ERR_SPEADCAST_CONFIG', `options are ${input}; pass an object such as { to: '239.10.0.1:7148' }`)
   const result = v.safeParse(schema, input)
   if (!result.success) throw new SpeadcastError('ERR_SPEADCAST_CONFIG', describeIssues(result.issues))
   const config = result.output

@@ -5,7 +5,7 @@ import { SpeadcastError } from './errors.js'
 export interface BatchResult {
   readonly heaps: number
   readonly packets: number
-  /** Heap payload: item data, without SPEAD headers. */
+  /** Data of addressed items: without SPEAD headers, padding and what travels inside item pointers. */
   readonly payloadBytes: number
   /** First heap cnt taken from the sequence (exact below 2^53). */
   readonly firstCnt: number

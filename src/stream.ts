@@ -321,7 +321,8 @@ export class Stream implements BatchOwner, AsyncDisposable {
     const key = `${typeof split === 'string' ? split : 'exact'} ${preparedKey(references, mode)}`
     let prepared = this.#takePrepared(key)
     if (!prepared) {
-      const heaps = new PreparedHeaps(references, mode, { packetSizeBytes: this.#config.packetSizeBytes, split })
+      const { packetSizeBytes, repeatPointers } = this.#config
+      const heaps = new PreparedHeaps(references, mode, { packetSizeBytes, split, repeatPointers })
       prepared = new Lane(heaps, () => this.#keepPrepared(key, made)) as PreparedLane
       const made = prepared
     }

@@ -27,7 +27,7 @@ import {
   writeHeaders,
 } from './compile.js'
 import { type AddressedItem, type BatchLayout, checkBatchBytes, layoutBatch } from './layout.js'
-import { allocateRegion, type Sendable, type VariantRequest, validateCnts } from './sendable.js'
+import { allocateRegion, itemBytes, type Sendable, type VariantRequest, validateCnts } from './sendable.js'
 import type { ImmediateEncoding } from './table.js'
 import { type BatchHandle, BatchViews, type HeapViews, type ImmediateColumn, type ItemViewPlace } from './views.js'
 
@@ -239,7 +239,7 @@ export class CompilableBatch<T extends object = HeapViews> implements Sendable {
   }
 
   payloadBytes(heaps: number): number {
-    return heaps * this.#plan.heapLengthBytes
+    return heaps * itemBytes(this.#plan)
   }
 
   validate(heaps: number): void {

@@ -7,7 +7,7 @@ import type { Flavour, Heap, PacketPlan, Split } from '../spead/index.js'
 import { planOf } from '../spead/index.js'
 import { pointerBase, putPointer } from '../spead/pointer.js'
 import { type CompiledBatch, compileBatch, type GroupMode, type HeapSpec, writeHeaders } from './compile.js'
-import { allocateRegion, type Sendable, type VariantRequest, validateCnts } from './sendable.js'
+import { allocateRegion, itemBytes, type Sendable, type VariantRequest, validateCnts } from './sendable.js'
 
 /** A heap and how it is to be sent; spead2's HeapReference. */
 export interface HeapReference {
@@ -47,13 +47,14 @@ export class PreparedHeaps implements Sendable {
   constructor(
     references: readonly HeapReference[],
     readonly mode: GroupMode,
-    options: { packetSizeBytes: number; split: Split },
+    options: { packetSizeBytes: number; split: Split; repeatPointers?: boolean },
   ) {
     this.heaps = references.length
     this.flavour = references[0]!.heap.flavour
+    const { packetSizeBytes: maxPacketSizeBytes, split, repeatPointers = false } = options
     let at = 0
     this.#slots = references.map(({ heap }): Slot => {
-      const plan = planOf(heap, { maxPacketSizeBytes: options.packetSizeBytes, split: options.split })
+      const plan = planOf(heap, { maxPacketSizeBytes, split, repeatPointers })
       // One packet: header and payload adjoin, one segment. Several: headers first.
       const slot = { plan, headerOffset: at, payloadOffset: at + plan.headers.length }
       at += plan.headers.length + plan.heapLengthBytes
@@ -120,7 +121,7 @@ export class PreparedHeaps implements Sendable {
 
   payloadBytes(heaps: number): number {
     let bytes = 0
-    for (let j = 0; j < heaps; j++) bytes += this.#slots[j]!.plan.heapLengthBytes
+    for (let j = 0; j < heaps; j++) bytes += itemBytes(this.#slots[j]!.plan)
     return bytes
   }
 

@@ -1,6 +1,6 @@
 import { Region } from '../../ffi/region.js'
 import { SpeadcastError } from '../errors.js'
-import type { Flavour } from '../spead/index.js'
+import type { Flavour, PacketPlan } from '../spead/index.js'
 import type { CompiledBatch } from './compile.js'
 
 /** A compiled form of a batch under a name; `rows` is how many of its rows a send takes. */
@@ -28,12 +28,14 @@ export interface Sendable {
   readonly region: Region
   readonly rates: Float64Array | undefined
   readonly explicitCnts: boolean
-  /** Payload bytes (item data and padding, without headers) of the first n heaps. */
+  /** Addressed item data of the first n heaps, without headers and padding. */
   payloadBytes(heaps: number): number
   variant(heaps: number, inBandDescriptors: boolean): VariantRequest
   /** Checks staged values of the first n heaps; throws before anything is queued. */
   validate(heaps: number): void
 }
+
+export const itemBytes = ({ heapLengthBytes, paddingBytes }: PacketPlan): number => heapLengthBytes - paddingBytes
 
 /** Explicit heap cnts are doubles: −1 takes the sequence's next, others must be whole and fit the width. */
 export function validateCnts(column: Float64Array, heaps: number, flavour: Flavour): void {

@@ -48,6 +48,8 @@ export interface PacketOptions {
   maxPacketSizeBytes: number
   /** Default 'even'. */
   split?: Split
+  /** As if the heap's own `repeatPointers` were set. Default false. */
+  repeatPointers?: boolean
 }
 
 /**
@@ -160,7 +162,7 @@ export function planOf(heap: Heap, options: PacketOptions): PacketPlan {
     items: heap.entries,
     maxPacketSizeBytes: options.maxPacketSizeBytes,
     split: options.split ?? 'even',
-    repeatPointers: heap.repeatPointers,
+    repeatPointers: heap.repeatPointers || (options.repeatPointers ?? false),
   })
 }
 

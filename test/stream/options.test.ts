@@ -1,0 +1,336 @@
+/** Every option of openStream, walked as the table that the schema itself is: its change shows in bytes, in stats or in an error. */
+import { spawnSync } from 'node:child_process'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, onTestFinished, type TestContext, test } from 'vitest'
+import { ItemGroup, openStream, type Stream, type StreamOptions, type StreamStats } from '#dist/src/index.js'
+import { pointersOf, temporaryFolder } from '../cli/support.js'
+import { need } from '../support/need.js'
+import { makeNetns, type Netns, netnsUnavailable, waitForOutput } from '../support/netns.js'
+
+const DESCRIPTOR = 5
+
+/** Packets of two heaps of 4000 bytes and a timestamp, sent `sends` times. */
+async function sent(
+  options: Partial<StreamOptions>,
+  sends = 1,
+): Promise<{ stream: Stream; packets: Uint8Array[]; stats: StreamStats }> {
+  const stream = await openStream({ to: '10.0.0.1:7148', backend: 'memory', ...options })
+  onTestFinished(() => stream.destroy())
+  const items = new ItemGroup()
+    .add({ id: 0x1600, name: 'timestamp', format: [['u', 40]] })
+    .add({ id: 0x3300, name: 'adc_samples', dtype: 'u1', shape: [4000] })
+  const batch = stream.createBatch({ items, heaps: 2 })
+  for (let n = 0; n < sends; n++) {
+    await batch.free
+    await stream.send(batch)
+  }
+  return { stream, packets: stream.packets.map(({ bytes }) => bytes), stats: stream.stats() }
+}
+
+const lengths = (packets: readonly Uint8Array[]) => packets.map(({ length }) => length)
+const ids = (packet: Uint8Array) => pointersOf(packet).map(({ id }) => id)
+const cnts = (packets: readonly Uint8Array[]) => [...new Set(packets.map((packet) => pointersOf(packet)[0]!.value))]
+const told = (options: Partial<StreamOptions>): Promise<string> =>
+  openStream({ to: '127.0.0.1:7148', ...options }).then(
+    (stream) => stream.destroy().then(() => 'no error'),
+    (error: Error & { code: string }) => `${error.code} ${error.message}`,
+  )
+
+/** Ethernet frames of the pcap backend. */
+async function frames(options: Partial<StreamOptions>): Promise<Buffer[]> {
+  const pcapPath = join(temporaryFolder(), 'x.pcap')
+  const { stream } = await sent({ backend: 'pcap', pcapPath, ...options })
+  await stream.close()
+  const file = readFileSync(pcapPath)
+  const all: Buffer[] = []
+  for (let at = 24; at < file.length; at += 16 + file.readUInt32LE(at + 8))
+    all.push(file.subarray(at + 16, at + 16 + file.readUInt32LE(at + 8)))
+  return all
+}
+
+async function namespaces(ctx: TestContext): Promise<Netns> {
+  const why = netnsUnavailable()
+  need(ctx, !why, why)
+  need(ctx, spawnSync('tcpdump', ['--version']).status === 0, 'needs tcpdump')
+  return makeNetns({ veth: { mtu: 1500 } })
+}
+
+/** Opens a stream in namespace a: its states, or the error. */
+const openedIn = (ns: Netns, options: StreamOptions): Promise<{ states?: Record<string, unknown>; error?: string }> =>
+  ns.script(
+    'a',
+    `import { openStream } from '#dist/src/index.js'
+     try {
+       const stream = await openStream(${JSON.stringify(options)})
+       out({ states: stream.stats().states })
+       await stream.close()
+     } catch ({ code, message }) { out({ error: code + ' ' + message }) }`,
+  )
+
+/** What a socket in namespace a, joined to the group there, hears of three heaps sent from the same namespace. */
+const heardBySelf = (ns: Netns, options: Partial<StreamOptions>): Promise<number> =>
+  ns.script(
+    'a',
+    `import { createSocket } from 'node:dgram'
+     import { Heap, openStream } from '#dist/src/index.js'
+     const socket = createSocket('udp4')
+     await new Promise((resolve) => socket.bind(7148, resolve))
+     socket.addMembership('239.1.2.3', '10.77.0.1')
+     let heard = 0
+     socket.on('message', () => heard++)
+     const stream = await openStream({ to: '239.1.2.3:7148', interface: 'v0', ...${JSON.stringify(options)} })
+     for (let n = 0; n < 3; n++) await stream.sendHeap(new Heap())
+     await new Promise((resolve) => setTimeout(resolve, 100))
+     await stream.close()
+     socket.close()
+     out(heard)`,
+  )
+
+/** The IP and UDP headers of one packet as tcpdump in namespace b describes them. */
+async function onTheWire(ns: Netns, options: StreamOptions): Promise<string> {
+  const dump = ns.spawn('b', ['tcpdump', '-i', 'v1', '-nn', '-v', '-l', '-c', '1', 'udp port 7148'], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  await new Promise<void>((resolve) =>
+    dump.stderr!.on('data', (text: Buffer) => {
+      if (text.includes('listening')) resolve()
+    }),
+  )
+  const seen = waitForOutput(dump, /[\s\S]*UDP, length.*\n/)
+  await ns.script(
+    'a',
+    `import { Heap, openStream } from '#dist/src/index.js'
+     const stream = await openStream(${JSON.stringify(options)})
+     await stream.sendHeap(new Heap())
+     await stream.close()
+     out(1)`,
+  )
+  return (await seen)[0]
+}
+
+const threads = (): number => readdirSync('/proc/self/task').length
+
+const WALK: Record<keyof StreamOptions, (ctx: TestContext) => Promise<void>> = {
+  async to() {
+    const destination = (frame: Buffer) => `${frame.subarray(30, 34).join('.')}:${frame.readUInt16BE(36)}`
+    expect(new Set((await frames({ to: '10.1.2.3:4000' })).map(destination))).toEqual(new Set(['10.1.2.3:4000']))
+    expect(new Set((await frames({ to: ['10.1.2.3+1:4001'] })).map(destination))).toEqual(
+      new Set(['10.1.2.3:4001', '10.1.2.4:4001']),
+    )
+  },
+  async interface() {
+    const source = (frame: Buffer | undefined) => frame!.subarray(26, 30).join('.')
+    expect(source((await frames({}))[0])).toBe('192.0.2.1')
+    expect(source((await frames({ interface: 'lo' }))[0])).toBe('127.0.0.1')
+    expect(await told({ interface: 'no-such' })).toMatch(/^ERR_SPEADCAST_INTERFACE/)
+  },
+  async backend() {
+    expect((await sent({ backend: 'memory' })).stats).toMatchObject({ backend: 'memory', evidence: 'written' })
+    expect((await sent({ backend: 'dgram', to: '127.0.0.1:7148' })).stats).toMatchObject({ backend: 'dgram', evidence: 'accepted' })
+  },
+  async thread(ctx) {
+    need(ctx, existsSync('/proc/self/task'), 'counts threads in /proc')
+    const grown = async (thread: 'inline' | 'worker') => {
+      const before = threads()
+      const { stream } = await sent({ backend: 'pcap', pcapPath: '/dev/null', thread })
+      const more = threads() - before
+      await stream.close()
+      return more
+    }
+    expect(await grown('inline')).toBe(0)
+    expect(await grown('worker')).toBeGreaterThan(0)
+  },
+  async affinity() {
+    expect(await told({ affinity: [1023] })).toMatch(/^ERR_SPEADCAST_CONFIG affinity: none of CPUs 1023 may be used here/)
+    expect(await told({ affinity: [0], thread: 'inline' })).toMatch(/^ERR_SPEADCAST_CONFIG affinity is for the I\/O thread/)
+  },
+  async flavour() {
+    const { packets } = await sent({ flavour: { heapAddressBits: 40 } })
+    // Bytes of item id with flag, and of heap address (SPEAD §2).
+    expect([...packets[0]!.subarray(2, 4)]).toEqual([3, 5])
+    expect([...(await sent({})).packets[0]!.subarray(2, 4)]).toEqual([2, 6])
+  },
+  async packetSizeBytes() {
+    const small = lengths((await sent({ packetSizeBytes: 500 })).packets)
+    const large = lengths((await sent({ packetSizeBytes: 9000 })).packets)
+    expect(Math.max(...small)).toBeLessThanOrEqual(500)
+    expect(large.filter((length) => length > 4000)).toHaveLength(2)
+  },
+  async split() {
+    const heap = (packets: readonly Uint8Array[]) => lengths(packets).slice(1, 4)
+    expect(heap((await sent({ split: 'greedy' })).packets)).toEqual([1472, 1472, 40 + 4000 - 1416 - 1432])
+    expect(new Set(heap((await sent({})).packets)).size).toBe(1)
+    const exact = { payloadBytes: 1000, pointers: ['heap-cnt', 'payload-offset', { item: 0x1600 }, { item: 0x3300 }] } as const
+    expect(lengths((await sent({ split: exact, descriptors: 'none' })).packets)).toEqual(Array(8).fill(8 + 4 * 8 + 1000))
+  },
+  async repeatPointers() {
+    const second = async (options: Partial<StreamOptions>) => ids((await sent({ descriptors: 'none', ...options })).packets[1]!)
+    expect(await second({})).toEqual([1, 2, 3, 4])
+    expect(await second({ repeatPointers: true })).toEqual([1, 2, 3, 4, 0x1600, 0x3300])
+    // Heaps by name too.
+    const byName = async (options: Partial<StreamOptions>) => {
+      const stream = await openStream({ to: '10.0.0.1:7148', backend: 'memory', ...options })
+      const items = new ItemGroup().add({
+        id: 0x3300,
+        name: 'adc_samples',
+        dtype: 'u1',
+        shape: [4000],
+        value: new Uint8Array(4000),
+      })
+      await stream.sendHeap(items.getHeap({ descriptors: 'none' }))
+      await stream.close()
+      return ids(stream.packets[1]!.bytes)
+    }
+    expect(await byName({})).toEqual([1, 2, 3, 4])
+    expect(await byName({ repeatPointers: true })).toEqual([1, 2, 3, 4, 0x3300])
+  },
+  async firstCnt() {
+    expect(cnts((await sent({ firstCnt: 0xfffffffffffen, descriptors: 'none' }, 2)).packets)).toEqual([
+      2 ** 48 - 2,
+      2 ** 48 - 1,
+      0,
+      1,
+    ])
+  },
+  async cntStep() {
+    expect(cnts((await sent({ cntStep: 7, descriptors: 'none' }, 2)).packets)).toEqual([1, 8, 15, 22])
+  },
+  async descriptors() {
+    const where = async (descriptors: StreamOptions['descriptors']) => {
+      const { packets } = await sent({ descriptors: descriptors!, packetSizeBytes: 9000, rate: '1MB/s', burstBytes: 1 }, 2)
+      return packets
+        .map((packet) => (ids(packet).includes(DESCRIPTOR) ? 'D' : '') + (ids(packet).includes(0x3300) ? 'd' : ''))
+        .join(' ')
+    }
+    expect(await where('first')).toBe('D d d d d')
+    expect(await where('in-band')).toBe('Dd d d d')
+    expect(await where('none')).toBe('d d d d')
+    // The first send takes 8 ms.
+    expect(await where({ everySeconds: 0.002 })).toBe('D d d D d d')
+  },
+  async rate() {
+    expect((await sent({ rate: '10MB/s', burstBytes: 1000 })).stats.pacedNanoseconds).toBeGreaterThan(0)
+    expect((await sent({})).stats.pacedNanoseconds).toBe(0)
+  },
+  async burstBytes() {
+    const posts = async (burstBytes: number) => (await sent({ rate: '100MB/s', burstBytes, descriptors: 'none' })).stats.posts
+    expect(await posts(1)).toBe(8)
+    expect(await posts(1e6)).toBe(1)
+  },
+  // What it does takes a clock: test/engine/limiter.test.ts.
+  async burstRateRatio() {
+    expect(await told({ burstRateRatio: 0.99 })).toMatch(/^ERR_SPEADCAST_CONFIG option 'burstRateRatio' is 0\.99/)
+  },
+  async ttl(ctx) {
+    expect((await frames({ ttl: 5 }))[0]![22]).toBe(5)
+    expect((await frames({}))[0]![22]).toBe(64)
+    await using ns = await namespaces(ctx)
+    expect(await onTheWire(ns, { to: '10.77.0.2:7148', ttl: 7 })).toMatch(/ttl 7,/)
+    expect(await onTheWire(ns, { to: '[fd77::2]:7148', packetSizeBytes: 1452, ttl: 8 })).toMatch(/hlim 8,/)
+    expect(await onTheWire(ns, { to: '239.1.2.3:7148', interface: 'v0', ttl: 9 })).toMatch(/ttl 9,/)
+    expect(await onTheWire(ns, { to: '239.1.2.3:7148', interface: 'v0' })).toMatch(/ttl 1,/)
+    expect(await onTheWire(ns, { to: '[ff15::3]:7148', packetSizeBytes: 1452, interface: 'v0', ttl: 10 })).toMatch(/hlim 10,/)
+    expect(await onTheWire(ns, { to: '239.1.2.3:7148', interface: 'v0', ttl: 11, backend: 'dgram' })).toMatch(/ttl 11,/)
+    expect(await onTheWire(ns, { to: '10.77.0.2:7148', ttl: 12, backend: 'dgram' })).toMatch(/ttl 12,/)
+  },
+  async multicastLoop(ctx) {
+    await using ns = await namespaces(ctx)
+    for (const backend of ['udp', 'dgram'] as const) {
+      expect(await heardBySelf(ns, { backend })).toBe(3)
+      expect(await heardBySelf(ns, { backend, multicastLoop: false })).toBe(0)
+    }
+  },
+  async dscp(ctx) {
+    expect((await frames({ dscp: 46 }))[0]![15]).toBe(46 << 2)
+    expect(await told({ backend: 'dgram', dscp: 46 })).toMatch(/^ERR_SPEADCAST_CONFIG backend 'dgram' cannot set dscp/)
+    await using ns = await namespaces(ctx)
+    expect(await onTheWire(ns, { to: '10.77.0.2:7148', dscp: 46 })).toMatch(/tos 0xb8,/)
+    expect(await onTheWire(ns, { to: '[fd77::2]:7148', packetSizeBytes: 1452, dscp: 46 })).toMatch(/class 0xb8,/)
+  },
+  async sourcePort() {
+    expect((await frames({ sourcePort: 4321 }))[0]!.readUInt16BE(34)).toBe(4321)
+    for (const backend of ['udp', 'dgram'] as const) {
+      const any = (await sent({ to: '127.0.0.1:7148', backend })).stats.states.sourcePort as number
+      const { stream, stats } = await sent({ to: '127.0.0.1:7148', backend, sourcePort: any + 1 < 65536 ? any + 1 : any - 1 })
+      expect(Math.abs((stats.states.sourcePort as number) - any)).toBe(1)
+      await stream.close()
+    }
+  },
+  async sendBufferBytes() {
+    const granted = async (sendBufferBytes: number) =>
+      (await sent({ to: '127.0.0.1:7148', backend: 'udp', sendBufferBytes })).stats.states.sendBufferBytes
+    expect(await granted(20_000)).toBe(20_000)
+    expect(await granted(50_000)).toBe(50_000)
+  },
+  async allowFragmentation(ctx) {
+    await using ns = await namespaces(ctx)
+    const options = { to: '10.77.0.2:7148', packetSizeBytes: 9000 }
+    expect((await openedIn(ns, options)).error).toMatch(/^ERR_SPEADCAST_PACKET_SIZE .*allow fragmentation/)
+    expect(await openedIn(ns, { ...options, allowFragmentation: true })).toMatchObject({ states: { interface: 'v0' } })
+  },
+  async segmentation() {
+    const messages = async (options: Partial<StreamOptions>) => {
+      const { stats } = await sent({ to: '127.0.0.1:7148', backend: 'udp', descriptors: 'none', ...options })
+      expect(stats.packets).toBe(8)
+      return [stats.states.segmentationReason, stats.segmentedMessages, stats.plainMessages]
+    }
+    const off = ['switched off', 0, 8]
+    expect(await messages({ segmentation: 'off' })).toEqual(off)
+    expect(await messages({})).not.toEqual(off)
+  },
+  async neighbourTimeoutMs(ctx) {
+    await using ns = await namespaces(ctx)
+    // Nobody has this address. Asked for no time at all, it is given up on at once: either way the stream opens and says so.
+    const options = { to: '10.77.0.99:7148' }
+    for (const neighbourTimeoutMs of [0, 300]) {
+      const { states } = await openedIn(ns, { ...options, neighbourTimeoutMs })
+      expect(states).toMatchObject({ substreamsWithoutNeighbour: 1 })
+    }
+    expect(await told({ neighbourTimeoutMs: 60_001 })).toMatch(/^ERR_SPEADCAST_CONFIG option 'neighbourTimeoutMs' is 60001/)
+  },
+  async pcapPath() {
+    const pcapPath = join(temporaryFolder(), 'here.pcap')
+    const { stats } = await sent({ backend: 'pcap', pcapPath })
+    expect(stats.states.path).toBe(pcapPath)
+    expect(readFileSync(pcapPath).length).toBeGreaterThan(8000)
+    expect(await told({ pcapPath })).toMatch(/^ERR_SPEADCAST_CONFIG pcapPath is only for backend 'pcap', not 'auto'/)
+  },
+  async memory() {
+    expect((await sent({ memory: { keepPackets: false } })).packets).toEqual([])
+    const { posts, packets } = (await sent({ memory: { acceptPerPost: 1 } })).stats
+    expect(posts).toBe(packets)
+  },
+  async debug() {
+    const codes: string[] = []
+    const listen = (warning: Error & { code?: string }) => void codes.push(warning.code ?? '')
+    process.on('warning', listen)
+    onTestFinished(() => void process.off('warning', listen))
+    for (const debug of [false, true]) {
+      const stream = await openStream({ to: '10.0.0.1:7148', backend: 'memory', debug })
+      const items = new ItemGroup().add({ id: 0x3300, name: 'adc_samples', dtype: 'u1', shape: [100] })
+      const batch = stream.createBatch<{ adc_samples: Uint8Array }>({ items, heaps: 1 })
+      const sending = stream.send(batch)
+      batch.heap(0).adc_samples.fill(1)
+      await sending
+      await stream.close()
+      await new Promise(setImmediate)
+      expect(codes).toEqual(debug ? ['SPEADCAST_OVERWRITE'] : [])
+    }
+  },
+}
+
+test('the walk leaves no option of openStream out', async () => {
+  const known = (await told({ noSuchOption: 1 } as object)).match(/known ones: (.*)$/)![1]!.split(', ')
+  expect(Object.keys(WALK).sort()).toEqual(known.sort())
+  console.log(`options: ${known.length} walked`)
+})
+
+test.for([undefined, null, '127.0.0.1:7148'])('options that are none: %s', async (options) => {
+  const opened = openStream(options as never)
+  await expect(opened).rejects.toThrow(`options are ${options}; pass an object such as { to: '239.10.0.1:7148' }`)
+})
+
+test.for(Object.entries(WALK))('%s', async ([, walk], ctx) => {
+  await walk(ctx)
+})
