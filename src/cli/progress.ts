@@ -12,6 +12,11 @@ export interface ProgressState {
 
 const EVERY_MS = 250
 
+/** A line of its own on standard error, in place of the progress that stands there. */
+export function say(line: string): void {
+  process.stderr.write(`${process.stderr.isTTY ? '\r\x1b[K' : ''}${line}\n`)
+}
+
 /** Returns what ends it and clears the line. `state` is asked four times a second. */
 export function showProgress(what: string, state: () => ProgressState): () => void {
   const { stderr } = process

@@ -2,7 +2,7 @@
 import { openStream, type Stream } from '../index.js'
 import { complain } from './exit.js'
 import { onInterrupt } from './interrupt.js'
-import { showProgress } from './progress.js'
+import { say, showProgress } from './progress.js'
 import type { SendFlags } from './send.js'
 import { batchHeapsOf, inputSource, patternSource, tutorialItems } from './send-heaps.js'
 import { type Input, openInput } from './send-input.js'
@@ -41,7 +41,7 @@ async function send(stream: Stream, flags: SendFlags, input: Input | undefined, 
   }
   let deadline: NodeJS.Timeout | undefined
   stopping.addEventListener('abort', () => {
-    process.stderr.write(`interrupted: sending what is queued, for ${flags.deadline} s at most; again to end at once\n`)
+    say(`interrupted: sending what is queued, for ${flags.deadline} s at most; again to end at once`)
     deadline = setTimeout(cutOff, flags.deadline * 1000)
   })
   const hideProgress = showProgress('sent', () => ({ ...tally, totalBytes: source.totalBytes }))

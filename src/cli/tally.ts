@@ -1,4 +1,5 @@
 import { SendError, type SettledHeaps } from '../index.js'
+import { say } from './progress.js'
 
 /** What was sent, counted as it settles; each cause of failure is told once, when it first shows. */
 export class Tally {
@@ -45,6 +46,6 @@ export class Tally {
   #tell(cause: string): void {
     if (this.#told.has(cause)) return
     this.#told.add(cause)
-    process.stderr.write(`${process.stderr.isTTY ? '\r\x1b[K' : ''}speadcast ${this.command}: ${cause}\n`)
+    say(`speadcast ${this.command}: ${cause}`)
   }
 }
