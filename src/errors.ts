@@ -17,12 +17,10 @@ export const ERROR_CODES = {
   ERR_SPEADCAST_SUBSTREAM: 'A substream index is not below the number of endpoints.',
   ERR_SPEADCAST_MEMORY: 'Memory could not be mapped, faulted in or registered.',
   ERR_SPEADCAST_CLOSED: 'The stream or receiver is closed or was destroyed.',
-  ERR_SPEADCAST_ABORTED: 'The queued batch was withdrawn before any of it was sent.',
+  ERR_SPEADCAST_ABORTED: 'What was queued was withdrawn before any of it was sent.',
   ERR_SPEADCAST_SEND: 'Some heaps of a batch were not sent whole; `outcome` names them and the cause per substream.',
-  ERR_SPEADCAST_DEADLINE: 'The deadline passed before everything queued was sent; `dropped` counts the heaps.',
   ERR_SPEADCAST_UNREACHABLE: 'An endpoint cannot be reached (no route, no neighbour, administratively forbidden).',
   ERR_SPEADCAST_WORKER: 'The I/O thread ended unexpectedly.',
-  ERR_SPEADCAST_PROTOCOL: 'Received or stored bytes are not valid SPEAD.',
   ERR_SPEADCAST_INPUT: 'Input data ended in the middle of a sample, or could not be read.',
   ERR_SPEADCAST_NATIVE: 'A system call failed unexpectedly; `cause` has the call and errno.',
 } as const

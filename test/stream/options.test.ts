@@ -32,7 +32,7 @@ const lengths = (packets: readonly Uint8Array[]) => packets.map(({ length }) => 
 const ids = (packet: Uint8Array) => pointersOf(packet).map(({ id }) => id)
 const cnts = (packets: readonly Uint8Array[]) => [...new Set(packets.map((packet) => pointersOf(packet)[0]!.value))]
 const told = (options: Partial<StreamOptions>): Promise<string> =>
-  openStream({ to: '127.0.0.1:7148', ...options }).then(
+  openStream({ to: '127.0.0.1:9', ...options }).then(
     (stream) => stream.destroy().then(() => 'no error'),
     (error: Error & { code: string }) => `${error.code} ${error.message}`,
   )
@@ -127,7 +127,7 @@ const WALK: Record<keyof StreamOptions, (ctx: TestContext) => Promise<void>> = {
   },
   async backend() {
     expect((await sent({ backend: 'memory' })).stats).toMatchObject({ backend: 'memory', evidence: 'written' })
-    expect((await sent({ backend: 'dgram', to: '127.0.0.1:7148' })).stats).toMatchObject({ backend: 'dgram', evidence: 'accepted' })
+    expect((await sent({ backend: 'dgram', to: '127.0.0.1:9' })).stats).toMatchObject({ backend: 'dgram', evidence: 'accepted' })
   },
   async thread(ctx) {
     need(ctx, existsSync('/proc/self/task'), 'counts threads in /proc')
@@ -251,17 +251,31 @@ const WALK: Record<keyof StreamOptions, (ctx: TestContext) => Promise<void>> = {
   async sourcePort() {
     expect((await frames({ sourcePort: 4321 }))[0]!.readUInt16BE(34)).toBe(4321)
     for (const backend of ['udp', 'dgram'] as const) {
-      const any = (await sent({ to: '127.0.0.1:7148', backend })).stats.states.sourcePort as number
-      const { stream, stats } = await sent({ to: '127.0.0.1:7148', backend, sourcePort: any + 1 < 65536 ? any + 1 : any - 1 })
+      const any = (await sent({ to: '127.0.0.1:9', backend })).stats.states.sourcePort as number
+      const { stream, stats } = await sent({ to: '127.0.0.1:9', backend, sourcePort: any + 1 < 65536 ? any + 1 : any - 1 })
       expect(Math.abs((stats.states.sourcePort as number) - any)).toBe(1)
       await stream.close()
     }
   },
-  async sendBufferBytes() {
+  async sendBufferBytes(ctx) {
     const granted = async (sendBufferBytes: number) =>
-      (await sent({ to: '127.0.0.1:7148', backend: 'udp', sendBufferBytes })).stats.states.sendBufferBytes
+      (await sent({ to: '127.0.0.1:9', backend: 'udp', sendBufferBytes })).stats.states.sendBufferBytes
     expect(await granted(20_000)).toBe(20_000)
     expect(await granted(50_000)).toBe(50_000)
+    need(ctx, process.platform === 'linux' && process.getuid?.() === 0, 'becoming another user needs Linux and root')
+    need(ctx, !spawnSync('setpriv', ['--version']).error, 'becoming another user needs setpriv (util-linux)')
+    // Whoever may not exceed net.core.wmem_max is told what was granted, and what to raise.
+    const most = Number(readFileSync('/proc/sys/net/core/wmem_max', 'utf8'))
+    const nobody = ['--reuid=65534', '--regid=65534', '--clear-groups', '--inh-caps=-all', '--bounding-set=-all']
+    const code = `import { openStream } from '#dist/src/index.js'
+      const stream = await openStream({ to: '127.0.0.1:9', sendBufferBytes: ${most + 1000} })
+      console.log(JSON.stringify(stream.stats().states))
+      await stream.close()`
+    const { stdout } = spawnSync('setpriv', [...nobody, process.execPath, '--input-type=module', '-e', code], { encoding: 'utf8' })
+    expect(JSON.parse(stdout)).toMatchObject({
+      sendBufferBytes: most,
+      sendBufferClipped: `asked for ${most + 1000}; raise it with sysctl net.core.wmem_max=${most + 1000}`,
+    })
   },
   async allowFragmentation(ctx) {
     await using ns = await namespaces(ctx)
@@ -271,7 +285,7 @@ const WALK: Record<keyof StreamOptions, (ctx: TestContext) => Promise<void>> = {
   },
   async segmentation() {
     const messages = async (options: Partial<StreamOptions>) => {
-      const { stats } = await sent({ to: '127.0.0.1:7148', backend: 'udp', descriptors: 'none', ...options })
+      const { stats } = await sent({ to: '127.0.0.1:9', backend: 'udp', descriptors: 'none', ...options })
       expect(stats.packets).toBe(8)
       return [stats.states.segmentationReason, stats.segmentedMessages, stats.plainMessages]
     }
@@ -326,7 +340,7 @@ test('the walk leaves no option of openStream out', async () => {
   console.log(`options: ${known.length} walked`)
 })
 
-test.for([undefined, null, '127.0.0.1:7148'])('options that are none: %s', async (options) => {
+test.for([undefined, null, '127.0.0.1:9'])('options that are none: %s', async (options) => {
   const opened = openStream(options as never)
   await expect(opened).rejects.toThrow(`options are ${options}; pass an object such as { to: '239.10.0.1:7148' }`)
 })
