@@ -12,6 +12,8 @@ import { ERRNO, errnoName } from '../../ffi/native-error.js'
 import { attachRegion } from '../../ffi/region.js'
 import type { PacketTable, TableRegion } from '../batch/table.js'
 import { SpeadcastError } from '../errors.js'
+import { needsScope } from '../net/address.js'
+import { localInterfaces } from '../net/interface.js'
 import { COUNTER } from '../stats.js'
 import {
   type Backend,
@@ -56,6 +58,8 @@ class DgramPosting implements Posting {
 class DgramBackend implements Backend {
   readonly caps: BackendCaps
   readonly #v6: boolean
+  /** Of each substream, with its zone. */
+  readonly #addresses: readonly string[]
   #outstanding = 0
   #closed = false
   #drops: number
@@ -75,6 +79,9 @@ class DgramBackend implements Backend {
   ) {
     this.caps = { name: 'dgram', evidence: 'accepted', substreams: options.endpoints.length, maxPacketSizeBytes: 65507 }
     this.#v6 = options.endpoints[0]!.family === 6
+    this.#addresses = options.endpoints.map(({ address, bytes, scopeId }) =>
+      zoned(address, bytes, scopeId || (options.interface?.index ?? 0)),
+    )
     this.#drops = dropsBelowSockets(this.#v6)
   }
 
@@ -113,9 +120,9 @@ class DgramBackend implements Backend {
     const room = MAX_OUTSTANDING - this.#outstanding - this.#out.completed
     const n = Math.min(end - first, room)
     for (let r = first; r < first + n; r++) {
-      const { port, address } = endpoints[posting.table.substream[r]!]!
+      const substream = posting.table.substream[r]!
       this.#outstanding++
-      this.socket.send(posting.packets[r]!, port, address, this.#done)
+      this.socket.send(posting.packets[r]!, endpoints[substream]!.port, this.#addresses[substream], this.#done)
     }
     this.environment.counters[COUNTER.posts]! += n
     this.environment.counters[COUNTER.plainMessages]! += n
@@ -164,6 +171,13 @@ class DgramBackend implements Backend {
   }
 }
 
+/** With the zone that a link-local address needs, as libuv reads it: an interface's name, on Windows its index. */
+function zoned(address: string, bytes: Uint8Array, index: number): string {
+  if (!needsScope(bytes) || index === 0) return address
+  const name = process.platform === 'win32' ? undefined : localInterfaces().find((local) => local.index === index)?.name
+  return `${address}%${name ?? index}`
+}
+
 /**
  * UDP packets of one family that a queue below any socket here refused, ever (proc_pid_net(5), SndbufErrors: of ours too, where the
  * socket has no IP_RECVERR). 0 where no kernel tells.
@@ -192,7 +206,8 @@ export async function openDgram(options: DgramOptions, environment: BackendEnvir
   })
   try {
     const listening = once(socket, 'listening')
-    socket.bind({ port: options.sourcePort, ...(options.interface && { address: options.interface.address }) })
+    const { interface: iface } = options
+    socket.bind({ port: options.sourcePort, ...(iface && { address: zoned(iface.address, iface.addressBytes, iface.index) }) })
     await listening
     // Sends under way keep the process by themselves; an idle stream must not.
     socket.unref()

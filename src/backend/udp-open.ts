@@ -9,6 +9,7 @@ import { errnoName, NativeError } from '../../ffi/native-error.js'
 import { link, qdiscDrops } from '../../ffi/netlink.js'
 import { encodeSocketAddress, probeMaxSegments, type QueuedError, UdpSocket } from '../../ffi/udp-socket.js'
 import { check, SpeadcastError } from '../errors.js'
+import { needsScope } from '../net/address.js'
 import type { ResolvedEndpoint } from '../net/endpoint.js'
 import type { ResolvedInterface } from '../net/interface.js'
 import { largestPacketSizeBytes, type Path, pathTo, waitForNeighbours } from '../net/route.js'
@@ -64,8 +65,9 @@ const THOROUGH_LOOK_MS = 1
  * @throws ERR_SPEADCAST_UNREACHABLE without a route to any endpoint, ERR_SPEADCAST_PACKET_SIZE beyond an interface's MTU,
  * ERR_SPEADCAST_BACKEND when the socket cannot be made as asked
  */
-export async function openUdpPath(options: UdpOptions): Promise<UdpPath> {
-  const { endpoints } = options
+export async function openUdpPath(given: UdpOptions): Promise<UdpPath> {
+  const endpoints = given.endpoints.map((endpoint) => scoped(endpoint, given.interface))
+  const options = { ...given, endpoints }
   const family = endpoints[0]!.family
   const paths = endpoints.map((endpoint) => findPath(endpoint, options))
   checkPacketSize(options, paths)
@@ -85,10 +87,16 @@ export async function openUdpPath(options: UdpOptions): Promise<UdpPath> {
   } catch (cause) {
     socket?.close()
     if (!(cause instanceof NativeError)) throw cause
-    throw new SpeadcastError('ERR_SPEADCAST_BACKEND', `cannot open a UDP socket to ${endpoints[0]!.text}: ${cause.message}`, {
-      cause,
-    })
+    // connect(2): an address that is broadcast, which the kernel sends to only if asked for.
+    const broadcast = cause.call === 'connect' && cause.errnoName === 'EACCES'
+    const why = broadcast ? `it is a broadcast address; send to a multicast group instead (${cause.message})` : cause.message
+    throw new SpeadcastError('ERR_SPEADCAST_BACKEND', `cannot open a UDP socket to ${endpoints[0]!.text}: ${why}`, { cause })
   }
+}
+
+/** A link-local destination needs its interface in the socket address too: IPV6_UNICAST_IF does not stand in for it. */
+function scoped(endpoint: ResolvedEndpoint, iface: ResolvedInterface | undefined): ResolvedEndpoint {
+  return iface && endpoint.scopeId === 0 && needsScope(endpoint.bytes) ? { ...endpoint, scopeId: iface.index } : endpoint
 }
 
 function findPath(endpoint: ResolvedEndpoint, options: UdpOptions): Path {
@@ -308,7 +316,7 @@ class LinuxUdpPath implements UdpPath {
         return `${endpoint.text}: a firewall rule forbids it (EPERM); look at the output chain of \`nft list ruleset\``
       case 'EACCES':
       case 'EINVAL':
-        return `${endpoint.text}: the kernel refuses it (${name}), as for a prohibit or blackhole route; see \`ip route get ${endpoint.address}\``
+        return `${endpoint.text}: the kernel refuses it (${name}), as for a prohibit or blackhole route, or a broadcast address; see \`ip route get ${endpoint.address}\``
       case 'EHOSTUNREACH':
         return `${endpoint.text}: nobody answers for its address on ${known.interfaceName} (EHOSTUNREACH); check that the host is up and \`ip route get ${endpoint.address}\` is right`
       case 'ENOBUFS':
