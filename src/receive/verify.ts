@@ -1,7 +1,8 @@
 /**
  * The tutorial's pattern, checked: item 0x3300 `adc_samples` (int8) has the heap index as int8 in every byte, and immediate 0x1600
  * `timestamp` is the index of the heap's first sample. The heap index is timestamp / samples per heap, not the heap cnt: descriptor
- * and stop heaps use cnts too.
+ * and stop heaps use cnts too. A timestamp has as many bits as a heap address, 48 at most, and starts again at 0 behind the last: which
+ * time round it is follows from the heaps before.
  */
 import type { AssembledHeap } from './assemble.js'
 import type { ReceivedDescriptor } from './descriptor.js'
@@ -11,6 +12,10 @@ import type { ItemTable } from './items.js'
 export const TUTORIAL_TIMESTAMP = 0x1600
 export const TUTORIAL_SAMPLES = 0x3300
 const EXAMPLES = 8
+/** Bits of the tutorial's timestamp where the flavour has room for them. */
+const TIMESTAMP_BITS = 48
+/** How far from the last heap the next may be, in heaps, where timestamps start again. */
+const REACH = 32768
 
 export class PatternVerifier {
   corrupt = 0
@@ -20,6 +25,7 @@ export class PatternVerifier {
   #first = 0
   #last = 0
   #stride = 0
+  #latest = 0
   readonly #u8: Uint8Array
   readonly #u32: Uint32Array
   readonly #immediate = new Uint8Array(8)
@@ -46,7 +52,7 @@ export class PatternVerifier {
     const timestamp = table.value(timestampAt)
     const immediate = table.immediate[samplesAt] === 1
     const samples = immediate ? immediateBytes(known.get(TUTORIAL_SAMPLES), heap.addressBytes) : table.length[samplesAt]!
-    const index = timestamp / samples
+    const index = this.#indexOf(timestamp, samples, 2 ** Math.min(TIMESTAMP_BITS, 8 * heap.addressBytes))
     if (!Number.isInteger(index)) return `timestamp ${timestamp} is not a multiple of its ${samples} samples`
     this.#note(index)
     // Heaps of up to six samples travel inside the item pointer.
@@ -59,6 +65,20 @@ export class PatternVerifier {
     return `sample ${wrong} of heap index ${index} is ${(u8[at + wrong]! << 24) >> 24}, not ${(index << 24) >> 24}`
   }
 
+  /** Of the heaps that have this timestamp the one nearest to what comes next; not whole if none has. */
+  #indexOf(timestamp: number, samples: number, modulo: number): number {
+    if (this.#heaps === 0) return timestamp / samples
+    const expected = (this.#latest + 1) * samples
+    const round = Math.round((expected - timestamp) / modulo)
+    for (let d = 0; d * modulo <= (REACH + 1) * samples; d++) {
+      for (let k = round + d; k >= 0 && k >= round - d; k -= 2 * d || 1) {
+        const index = (timestamp + k * modulo) / samples
+        if (Number.isInteger(index) && Math.abs(index - this.#latest) <= REACH) return index
+      }
+    }
+    return timestamp / samples
+  }
+
   /** Heaps whose timestamps lie between the first and the last seen, and that were not; spacing as regular as what came. */
   get missing(): number {
     if (this.#heaps < 2 || this.#stride === 0) return 0
@@ -66,6 +86,7 @@ export class PatternVerifier {
   }
 
   #note(index: number): void {
+    this.#latest = index
     if (this.#heaps++ === 0) {
       this.#first = index
       this.#last = index

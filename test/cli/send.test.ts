@@ -47,6 +47,10 @@ describe('the tutorial’s heaps', () => {
       ['udp', '-H', '8192', '--group-mode', 'round-robin', '--batch-heaps', '7'],
       ['udp', '-H', '10007', '--split', 'greedy', '-p', '1001'],
       ['udp', '-H', '8192', '--heap-address-bits', '40', '--first-cnt', '0xfffffffff0'],
+      // Timestamps that start again at 0, at another offset within the heap every time.
+      ['udp', '-H', '200', '--heap-address-bits', '8', '--descriptors', 'none'],
+      ['udp', '-H', '65535', '--heap-address-bits', '16'],
+      ['udp', '-H', '3000', '--heap-address-bits', '16', '--group-mode', 'round-robin', '--batch-heaps', '8'],
       ['udp', '-H', '6'],
       ['udp', '-H', '1'],
     ].map((args) => ({ args })),
