@@ -163,8 +163,6 @@ export type StreamConfig = v.InferOutput<typeof schema> & { readonly rateBytesPe
 
 /** @throws ERR_SPEADCAST_CONFIG naming every offending option, its value and what is allowed. */
 export function parseStreamConfig(input: unknown): StreamConfig {
-  if (typeof input !== 'object' || input === null)
-    throw new SpeadcastError('ERR_SPEADCAST_CONFIG', `options are ${input}; pass an object such as { to: '239.10.0.1:7148' }`)
   const result = v.safeParse(schema, input)
   if (!result.success) throw new SpeadcastError('ERR_SPEADCAST_CONFIG', describeIssues(result.issues))
   const config = result.output

@@ -340,11 +340,6 @@ test('the walk leaves no option of openStream out', async () => {
   console.log(`options: ${known.length} walked`)
 })
 
-test.for([undefined, null, '127.0.0.1:9'])('options that are none: %s', async (options) => {
-  const opened = openStream(options as never)
-  await expect(opened).rejects.toThrow(`options are ${options}; pass an object such as { to: '239.10.0.1:7148' }`)
-})
-
 test.for(Object.entries(WALK))('%s', async ([, walk], ctx) => {
   await walk(ctx)
 })
