@@ -148,7 +148,11 @@ function fromPool(byteLength: number, kind: PageKind): number | undefined {
 
 /** The same memory seen from another isolate: one ArrayBuffer per region per isolate, made at first use. */
 export function attachRegion(handle: RegionHandle): ArrayBuffer {
-  if (handle.address === 0) return ordinary.get(handle.id)!
+  if (handle.address === 0) {
+    const own = ordinary.get(handle.id)
+    if (!own) throw new Error('memory without native calls (off Linux, or without koffi) cannot be used in another thread')
+    return own
+  }
   let buffer = attached.get(handle.address)
   if (buffer?.byteLength !== handle.byteLength) {
     buffer = koffi().view(BigInt(handle.address), handle.byteLength) as ArrayBuffer

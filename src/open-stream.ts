@@ -1,6 +1,6 @@
 import type { MemoryOptions, MemoryPacket } from './backend/memory.js'
 import type { BackendSpec } from './backend/open.js'
-import { selectBackend } from './backend/select.js'
+import { selectBackend, threadRefused } from './backend/select.js'
 import { parseStreamConfig, type StreamConfig, type StreamOptions } from './config.js'
 import type { Driver, DriverInput } from './engine/driver.js'
 import { Ring } from './engine/ring.js'
@@ -38,6 +38,12 @@ export async function openStream(options: StreamOptions): Promise<Stream> {
     !(backend === 'memory' && thread === 'worker'),
     'ERR_SPEADCAST_CONFIG',
     () => "backend 'memory' keeps its packets in this thread; leave thread out or use 'inline'",
+  )
+  const noThread = thread === 'worker' ? threadRefused() : undefined
+  check(
+    noThread === undefined,
+    'ERR_SPEADCAST_BACKEND',
+    () => `there can be no I/O thread here: ${noThread}; leave thread out or use 'inline'`,
   )
   check(
     !(config.affinity.length > 0 && thread === 'inline'),

@@ -26,6 +26,16 @@ export function selectBackend(choice: BackendChoice): Selection {
 
 function udpRefused(): string | undefined {
   if (process.platform !== 'linux') return `sendmmsg(2) with UDP_SEGMENT is Linux only, this is ${process.platform}`
+  return koffiRefused()
+}
+
+/** Why there can be no I/O thread here; undefined where there can. */
+export function threadRefused(): string | undefined {
+  if (process.platform !== 'linux') return `it waits in Linux's poll(2) and eventfd(2), this is ${process.platform}`
+  return koffiRefused()
+}
+
+function koffiRefused(): string | undefined {
   try {
     libc()
     return undefined

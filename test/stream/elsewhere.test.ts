@@ -42,6 +42,32 @@ try {
 }
 `
 
+/** Several batches, whose memory is told apart by nothing but its region; and what this place does not have. */
+const DRY_RUN = `
+import { readFileSync } from 'node:fs'
+import { ItemGroup, openStream } from ${JSON.stringify(pathToFileURL('dist/src/index.js').href)}
+const [pcapPath] = process.argv.slice(2)
+async function send(options) {
+  const stream = await openStream({ to: '10.0.0.1:7148', descriptors: 'none', ...options })
+  const items = new ItemGroup().add({ id: 0x3300, name: 'samples', dtype: 'u1', shape: [1000] })
+  const batches = [1, 2, 3].map((n) => {
+    const batch = stream.createBatch({ items, heaps: 1 })
+    batch.heap(0).samples.fill(n)
+    return batch
+  })
+  for (const batch of [...batches, batches[0]]) await stream.send(batch)
+  await stream.close()
+  return stream.packets.map(({ bytes }) => bytes.at(-1))
+}
+const memory = await send({ backend: 'memory' })
+await send({ backend: 'pcap', pcapPath })
+const file = readFileSync(pcapPath)
+const pcap = []
+for (let at = 24; at < file.length; at += 16 + file.readUInt32LE(at + 8)) pcap.push(file[at + 15 + file.readUInt32LE(at + 8)])
+const thread = await send({ backend: 'pcap', pcapPath, thread: 'worker' }).catch(({ code, message }) => code + ' ' + message)
+console.log(JSON.stringify({ memory, pcap, thread }))
+`
+
 async function run(platform: string, backend: string): Promise<{ answer: Record<string, unknown>; packets: Buffer[] }> {
   const folder = mkdtempSync(join(tmpdir(), 'speadcast-elsewhere-'))
   const socket = createSocket('udp4')
@@ -86,3 +112,23 @@ test('Linux without koffi: auto takes dgram and quotes the failure, udp is refus
   expect(answer.code).toBe('ERR_SPEADCAST_BACKEND')
   expect(answer.message).toMatch(/use backend 'dgram' or 'auto'/)
 })
+
+test.for([
+  ['darwin', /^ERR_SPEADCAST_BACKEND there can be no I\/O thread here: .* this is darwin; leave thread out or use 'inline'$/],
+  ['linux', /^ERR_SPEADCAST_BACKEND there can be no I\/O thread here: .*planted by the test.*; leave thread out or use 'inline'$/],
+] as const)(
+  '%s without koffi: memory and pcap send each batch’s own samples; an I/O thread is refused',
+  async ([platform, refusal]) => {
+    const folder = mkdtempSync(join(tmpdir(), 'speadcast-elsewhere-'))
+    try {
+      writeFileSync(join(folder, 'preload.cjs'), PRELOAD)
+      writeFileSync(join(folder, 'program.mjs'), DRY_RUN)
+      const args = ['--require', join(folder, 'preload.cjs'), join(folder, 'program.mjs'), join(folder, 'x.pcap')]
+      const env = { ...process.env, PLATFORM: platform }
+      const { stdout } = await promisify(execFile)(process.execPath, args, { env, timeout: 20_000 })
+      expect(JSON.parse(stdout)).toEqual({ memory: [1, 2, 3, 1], pcap: [1, 2, 3, 1], thread: expect.stringMatching(refusal) })
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
+  },
+)
