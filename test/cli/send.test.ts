@@ -1,6 +1,6 @@
 // What `speadcast send` puts on the wire and what it says of it: read from its pcap files, byte by byte, and received by `recv`.
 import { spawnSync } from 'node:child_process'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { need } from '../support/need.js'
@@ -310,6 +310,21 @@ describe('--input', () => {
     expect(stderr).toMatch(/3 bytes left over at the end: a sample of item 'adc_samples' is 4 bytes/)
     expect(heaps.map(({ data }) => data.length)).toEqual([1000, 20])
     expect(json).toMatchObject({ heaps: 2, payloadBytes: 1020 })
+  })
+
+  test('a longer input takes no more memory', (ctx) => {
+    need(ctx, existsSync('/dev/zero'), 'needs /dev/zero')
+    const preload = join(temporaryFolder(), 'peak.cjs')
+    writeFileSync(preload, "process.on('exit', () => process.stderr.write(String(process.resourceUsage().maxRSS)))")
+    const peakKibibytes = (heaps: number): number => {
+      const args = ['-r', preload, CLI, 'send', '127.0.0.1:9', '--input', '/dev/zero', '-n', `${heaps}`, '--json']
+      const { status, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8', timeout: 25_000 })
+      expect(status).toBe(0)
+      return Number(stderr)
+    }
+    const [short, long] = [peakKibibytes(64), peakKibibytes(1024)]
+    console.log(`send --input: at most ${short >> 10} MiB resident for 64 MiB of samples, ${long >> 10} MiB for 1 GiB`)
+    expect(long - short).toBeLessThan(128 * 1024)
   })
 
   test('-n ends the input early', async () => {
