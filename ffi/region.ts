@@ -150,8 +150,8 @@ function fromPool(byteLength: number, kind: PageKind): number | undefined {
 export function attachRegion(handle: RegionHandle): ArrayBuffer {
   if (handle.address === 0) {
     const own = ordinary.get(handle.id)
-    if (!own) throw new Error('memory without native calls (off Linux, or without koffi) cannot be used in another thread')
-    return own
+    if (own) return own
+    throw new Error('this memory is of another thread, or was released: without native calls (Linux with koffi) threads share none')
   }
   let buffer = attached.get(handle.address)
   if (buffer?.byteLength !== handle.byteLength) {

@@ -89,6 +89,8 @@ export interface Backend {
    * `wantWrite` says that the last post answered 'writable'.
    */
   waitSet(wantWrite: boolean): readonly { readonly fd: number; readonly events: number }[]
+  /** Open descriptors that Node knows nothing of: whoever outlives the thread that opened them closes them. */
+  descriptors?(): readonly number[]
   /** What a substream's failure means for a person: interface, MTU, remedy. Cold. */
   explain(errno: number, substream: number, udpBytes: number): string
   /** Stops using all registered memory, then closes what it opened. Idempotent. */

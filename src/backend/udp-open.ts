@@ -43,6 +43,8 @@ export interface UdpPath {
   readonly maxSegments: number
   readonly segmentationReason: string
   readonly gates: Gates
+  /** All it has open. */
+  readonly descriptors: readonly number[]
   states(): Record<string, string | number | boolean>
   /** Rises when `states()` would answer differently. */
   readonly revision: number
@@ -244,6 +246,10 @@ class LinuxUdpPath implements UdpPath {
     // Without a carrier the kernel takes packets and drops them, or keeps some for a neighbour it cannot ask for.
     if (lost || !this.#carrier) this.#suspicion++
     return this.#suspicion
+  }
+
+  get descriptors(): readonly number[] {
+    return [this.socket.fd, this.#watch.fd]
   }
 
   /** Compares the kernel's counters with those of the last look. LinkWatch alone may be a second late. */

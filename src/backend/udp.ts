@@ -324,6 +324,10 @@ export class UdpBackend implements Backend {
     return wantWrite ? this.#writable : this.#noFds
   }
 
+  descriptors(): readonly number[] {
+    return this.#path.descriptors
+  }
+
   explain(errno: number, substream: number, udpBytes: number): string {
     return this.#path.explain(errno, substream, udpBytes)
   }

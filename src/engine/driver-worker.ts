@@ -51,6 +51,8 @@ export class WorkerDriver implements Driver {
   }
 
   readonly #ready: Promise<void>
+  /** Rejects `#ready`; no effect once the thread has opened its backend. */
+  #refuse!: (error: SpeadcastError) => void
 
   private constructor(input: DriverInput) {
     this.#input = input
@@ -71,10 +73,9 @@ export class WorkerDriver implements Driver {
       transferList: [port2],
     })
     let opened: () => void
-    let refused: (error: SpeadcastError) => void
     this.#ready = new Promise((resolve, reject) => {
       opened = resolve
-      refused = reject
+      this.#refuse = reject
     })
     // 'message' listeners before unref, which otherwise refs again (idioms.md 12).
     port1.on('message', (report: Report) => {
@@ -84,9 +85,7 @@ export class WorkerDriver implements Driver {
         input.onMessage({ type: 'states', states: report.states })
         opened()
       } else if (report.type === 'failed') {
-        const error = fromPlainError(report.error)
-        refused(error)
-        this.#die(error)
+        this.#die(fromPlainError(report.error))
       } else {
         input.onMessage(report)
         input.onSettled()
@@ -105,7 +104,7 @@ export class WorkerDriver implements Driver {
           `the I/O thread ended with code ${code}${crash ? `: ${(crash as Error).message}` : ''}`,
           { cause: crash },
         )
-        refused(error)
+        this.#refuse(error)
         input.onSettled()
         if (!stopped) this.#die(error)
         running.delete(this)
@@ -140,6 +139,7 @@ export class WorkerDriver implements Driver {
   #die(error: SpeadcastError): void {
     if (this.#dead) return
     this.#dead = true
+    this.#refuse(error)
     this.#input.onDead(error)
   }
 

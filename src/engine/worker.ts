@@ -40,7 +40,7 @@ async function run(): Promise<void> {
   if (input.affinity.length > 0) pin(input.affinity)
   sharpenTimers()
   const backend = await openBackend(input.backend, { counters: ring.counters, wake: () => {} })
-  report({ type: 'ready', caps: backend.caps, states: backend.states(), fds: backend.waitSet(true).map(({ fd }) => fd) })
+  report({ type: 'ready', caps: backend.caps, states: backend.states(), fds: backend.descriptors?.() ?? [] })
   const poll = new PollSet(16)
   let control = 0
 

@@ -12,6 +12,7 @@ import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
 import { expect, test } from 'vitest'
+import { readPcap } from '../support/pcap.js'
 
 const PRELOAD = `
 const Module = require('node:module')
@@ -132,3 +133,38 @@ test.for([
     }
   },
 )
+
+test('without native memory a batch cannot be attached in another thread, which says so', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'speadcast-elsewhere-'))
+  const index = JSON.stringify(pathToFileURL('dist/src/index.js').href)
+  try {
+    writeFileSync(join(folder, 'preload.cjs'), PRELOAD)
+    writeFileSync(
+      join(folder, 'attach.mjs'),
+      `import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'
+      import { attachBatch, ItemGroup, openStream } from ${index}
+      if (isMainThread) {
+        const stream = await openStream({ to: '127.0.0.1:9' })
+        const batch = stream.createBatch({ items: new ItemGroup().add({ id: 0x3300, name: 'a', dtype: 'u1', shape: [100] }), heaps: 1 })
+        attachBatch(batch.handle()).heap(0).a.fill(5)
+        const worker = new Worker(new URL(import.meta.url), { workerData: batch.handle() })
+        worker.once('message', async (message) => {
+          console.log(JSON.stringify({ message, here: batch.heap(0).a[99] }))
+          await stream.close()
+        })
+      } else {
+        let message = 'attached'
+        try { attachBatch(workerData) } catch (error) { message = error.message }
+        parentPort.postMessage(message)
+      }`,
+    )
+    const args = ['--require', join(folder, 'preload.cjs'), join(folder, 'attach.mjs')]
+    const { stdout } = await promisify(execFile)(process.execPath, args, {
+      env: { ...process.env, PLATFORM: 'win32' },
+      timeout: 20_000,
+    })
+    expect(JSON.parse(stdout)).toEqual({ message: expect.stringMatching(/this memory is of another thread/), here: 5 })
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+})

@@ -1,0 +1,160 @@
+/**
+ * A driver with the ring and the submissions in front of it, as a stream has them, so that the same scenarios run on the event loop
+ * (packets kept by the memory backend) and in an I/O thread (packets in a pcap file: nothing in memory crosses).
+ */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { onTestFinished } from 'vitest'
+import type { MemoryBackend, MemoryOptions } from '#dist/src/backend/memory.js'
+import type { GroupMode } from '#dist/src/batch/compile.js'
+import { type HeapReference, PreparedHeaps } from '#dist/src/batch/heaps.js'
+import type { Driver, DriverInput } from '#dist/src/engine/driver.js'
+import { InlineDriver } from '#dist/src/engine/driver-inline.js'
+import { WorkerDriver } from '#dist/src/engine/driver-worker.js'
+import type { EngineMessage, EngineOptions } from '#dist/src/engine/engine.js'
+import * as R from '#dist/src/engine/ring.js'
+import type { SpeadcastError } from '#dist/src/errors.js'
+import { parseEndpoints, resolveEndpoints } from '#dist/src/net/endpoint.js'
+import type { BatchResult } from '#dist/src/result.js'
+import { SendPromise } from '#dist/src/send-promise.js'
+import { Pending, Submissions } from '#dist/src/submissions.js'
+import { type PcapPacket, readPcap } from '../support/pcap.js'
+
+export const KINDS = ['inline', 'worker'] as const
+export type DriverKind = (typeof KINDS)[number]
+
+const FIRST_PORT = 7148
+const SUBSTREAMS = 4
+
+export interface Variant {
+  readonly id: number
+  readonly heaps: number
+  readonly rows: number
+}
+
+export interface Sent {
+  readonly promise: SendPromise<BatchResult>
+  readonly pending: Pending
+}
+
+export interface DriverRig {
+  readonly driver: Driver
+  readonly ring: R.Ring
+  readonly submissions: Submissions
+  readonly messages: EngineMessage[]
+  readonly deaths: SpeadcastError[]
+  add(references: readonly HeapReference[], mode?: GroupMode): Variant
+  /** The same variant may be under way many times: backends copy. */
+  send(variant: Variant): Sent
+  setSequence(next: number, step: number): void
+  /** Everything sent so far, by backend; of an I/O thread only after `stop`. */
+  packets(): readonly PcapPacket[]
+  stop(how: typeof R.STOP_DRAIN | typeof R.STOP_ABORT): Promise<void>
+}
+
+export interface RigOptions {
+  readonly memory?: Partial<MemoryOptions>
+  readonly engine?: Partial<EngineOptions>
+  /** The memory backend in an I/O thread, whose options the test needs more than its packets. */
+  readonly keepNothing?: boolean
+}
+
+async function backendSpec(kind: DriverKind, options: RigOptions): Promise<{ spec: DriverInput['backend']; path?: string }> {
+  if (kind === 'inline' || options.keepNothing) return { spec: { kind: 'memory', substreams: SUBSTREAMS, ...options.memory } }
+  const folder = mkdtempSync(join(tmpdir(), 'speadcast-driver-'))
+  onTestFinished(() => rmSync(folder, { recursive: true }))
+  const path = join(folder, 'packets.pcap')
+  const to = Array.from({ length: SUBSTREAMS }, (_, i) => `239.1.2.3:${FIRST_PORT + i}`)
+  return { spec: { kind: 'pcap', path, endpoints: await resolveEndpoints(parseEndpoints(to)) }, path }
+}
+
+export async function driverRig(kind: DriverKind, options: RigOptions = {}): Promise<DriverRig> {
+  const ring = new R.Ring()
+  const messages: EngineMessage[] = []
+  const deaths: SpeadcastError[] = []
+  const submissions = new Submissions(ring, () => {})
+  // What a driver promises of its callbacks: never from within submitted().
+  let submitting = false
+  const { spec, path } = await backendSpec(kind, options)
+  const input: DriverInput = {
+    ring,
+    backend: spec,
+    options: { rateBytesPerSecond: 0, burstBytes: 65536, burstRateRatio: 1.05, maxInFlight: 8, ...options.engine },
+    affinity: [],
+    onSettled: () => {
+      if (submitting) throw new Error('onSettled from within submitted()')
+      submissions.harvest()
+    },
+    watched: () => submissions.watched,
+    onMessage: (message) => {
+      messages.push(message)
+      if (message.type === 'outcome') submissions.outcome(message)
+    },
+    onDead: (error) => {
+      deaths.push(error)
+      submissions.die(error)
+    },
+  }
+  const driver = await (kind === 'inline' ? InlineDriver.open(input) : WorkerDriver.open(input))
+  submissions.driver = driver
+  const submit = (pending: Pending): void => {
+    submitting = true
+    try {
+      submissions.submit(pending)
+    } finally {
+      submitting = false
+    }
+  }
+  let ids = 0
+  let stopped: Promise<void> | undefined
+  const stop = (how: number): Promise<void> => {
+    Atomics.store(ring.control, R.C_STOP, how)
+    driver.submitted()
+    stopped ??= driver.stopped().then(() => submissions.harvest())
+    return stopped
+  }
+  onTestFinished(() => stop(R.STOP_ABORT))
+  return {
+    driver,
+    ring,
+    submissions,
+    messages,
+    deaths,
+    add(references, mode = 'serial') {
+      const prepared = new PreparedHeaps(references, mode, { packetSizeBytes: 1472, split: 'even' })
+      prepared.fill(references)
+      const { rows, compile } = prepared.variant()
+      const id = ++ids
+      driver.addVariant(id, compile(), prepared.rates)
+      return { id, heaps: prepared.heaps, rows }
+    },
+    send({ id, heaps, rows }) {
+      const pending = new Pending(() => {})
+      const promise = new SendPromise<BatchResult>(submissions.watch)
+      Object.assign(pending, { variant: id, heaps, rows, promise })
+      submit(pending)
+      return { promise, pending }
+    },
+    setSequence(next, step) {
+      const pending = new Pending(() => {})
+      pending.op = R.OP_SET_CNT
+      pending.sequence = [Math.floor(next / 2 ** 32), next % 2 ** 32, Math.floor(step / 2 ** 32), step % 2 ** 32]
+      submit(pending)
+    },
+    packets: () => (path ? readPcap(path, FIRST_PORT) : (driver as InlineDriver & { backend: MemoryBackend }).backend.packets),
+    stop,
+  }
+}
+
+/** Fails instead of hanging. */
+export function within<T>(what: string, promise: Promise<T>, milliseconds = 10_000): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`${what}: not within ${milliseconds} ms`)), milliseconds)
+  })
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer))
+}
+
+export const settledOf = (sent: readonly Sent[]) =>
+  within(`${sent.length} sends settle`, Promise.allSettled(sent.map(({ promise }) => promise)), 20_000)
