@@ -12,7 +12,6 @@ import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
 import { expect, test } from 'vitest'
-import { readPcap } from '../support/pcap.js'
 
 const PRELOAD = `
 const Module = require('node:module')
