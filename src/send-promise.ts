@@ -39,7 +39,8 @@ export class SendPromise<T> extends Promise<T> {
   // biome-ignore lint/suspicious/noThenProperty: await and the combinators call `then` on a subclass, which is how observation is noticed
   override then<A = T, B = never>(
     onFulfilled?: ((value: T) => A | PromiseLike<A>) | null,
-    onRejected?: ((reason: unknown) => B | PromiseLike<B>) | null,
+    // biome-ignore lint/suspicious/noExplicitAny: as Promise has it, so that a handler may say what it takes, such as a SendError
+    onRejected?: ((reason: any) => B | PromiseLike<B>) | null,
   ): Promise<A | B> {
     this.observed = true
     this.#expect()

@@ -27,12 +27,12 @@ import { type Flavour, Heap, type Item, type ItemGroup, makeFlavour, type Split 
 import { splitHeapCnt, splitUnsigned } from './spead/pointer.js'
 import { type CounterName, readCounters } from './stats.js'
 import { Batch, type BatchOptions, type BatchOwner } from './stream-batch.js'
-import { Pending, type Submissions } from './submissions.js'
+import { abortedByDestroy, Pending, type Submissions } from './submissions.js'
 
 export interface SendOptions {
   /** Send only the first so many heaps of the batch. Default: all. */
   heaps?: number
-  /** Withdraws the send if none of it was posted yet: its promise rejects with signal.reason and no heap cnt is used up. */
+  /** Withdraws the send while its turn has not come: its promise rejects with signal.reason and no heap cnt is used up. */
   signal?: AbortSignal
 }
 
@@ -116,6 +116,7 @@ export class Stream implements BatchOwner, AsyncDisposable {
   /** Set when sends were cut off by a deadline or destroy: how things stood then. */
   #cut: { readonly unsentHeaps: number; readonly failures: Failure[] } | undefined
   #closing: Promise<CloseReport> | undefined
+  #tornDown: Promise<void> | undefined
   #closed = false
 
   /** Backend 'memory' only: the packets sent so far, in order; empty it as you like. */
@@ -538,17 +539,23 @@ export class Stream implements BatchOwner, AsyncDisposable {
   /** Aborts: queued sends reject, posted ones settle as far as they got, everything is closed. Idempotent. */
   async destroy(): Promise<void> {
     if (!this.#closed) this.#cutOff()
-    this.#closing ??= this.#shutDown(STOP_ABORT).then(() => ({ droppedHeaps: this.#droppedHeaps }))
-    Atomics.store(this.#ring.control, C_STOP, STOP_ABORT)
+    const down = this.#shutDown(STOP_ABORT)
+    this.#closing ??= down.then(() => ({ droppedHeaps: this.#droppedHeaps }))
     this.#driver.submitted()
     await this.#closing.catch(() => {})
   }
 
-  async #shutDown(stop: number): Promise<void> {
+  /** May be called again, to abort what is draining: a drain waits for what only an abort settles. */
+  #shutDown(stop: number): Promise<void> {
     if (Atomics.load(this.#ring.control, C_STOP) !== STOP_ABORT) Atomics.store(this.#ring.control, C_STOP, stop)
+    this.#tornDown ??= this.#tearDown()
+    return this.#tornDown
+  }
+
+  async #tearDown(): Promise<void> {
     await this.#driver.stopped()
     this.#submissions.harvest()
-    this.#submissions.die(new SpeadcastError('ERR_SPEADCAST_CLOSED', 'the stream is closed'))
+    this.#submissions.die(abortedByDestroy())
     this.#closed = true
     for (const batch of [...this.#batches.keys()]) batch.close()
     for (const pool of this.#prepared.values()) for (const { sendable } of pool) sendable.region.release()
@@ -557,7 +564,9 @@ export class Stream implements BatchOwner, AsyncDisposable {
 
   /** Drains and closes; no error if it is closed or closing already. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.close()
+    // Whoever closed it has the error.
+    if (this.#closing) await this.#closing.catch(() => {})
+    else await this.close()
   }
 
   stats(): StreamStats {

@@ -46,6 +46,9 @@ export class Pending {
   }
 }
 
+export const abortedByDestroy = (): SpeadcastError =>
+  new SpeadcastError('ERR_SPEADCAST_ABORTED', 'the stream was destroyed, or closed at its deadline, before this was sent')
+
 export class Submissions {
   driver!: Driver
   readonly #queue: (Pending | undefined)[] = new Array(R.SLOTS)
@@ -121,7 +124,7 @@ export class Submissions {
     Atomics.store(control, R.C_SUBMITTED, this.#submitted)
   }
 
-  /** Withdraws a send that nothing was posted of; false when it is too late. */
+  /** Withdraws a send that the sender has not taken; false when it is too late. */
   abort(pending: Pending, reason: unknown): boolean {
     if (pending.done) return false
     const state = pending.slot + R.W_STATE
@@ -148,12 +151,7 @@ export class Submissions {
       const outcome = slots[slot + R.W_OUTCOME]
       const suspect = slots[slot + R.W_SUSPECT] === 1
       if (outcome === R.OUTCOME_FAILED) this.#fail(pending, suspect)
-      else if (outcome === R.OUTCOME_ABORTED)
-        this.#finish(
-          pending,
-          undefined,
-          new SpeadcastError('ERR_SPEADCAST_ABORTED', 'the stream was destroyed before this was sent'),
-        )
+      else if (outcome === R.OUTCOME_ABORTED) this.#finish(pending, undefined, abortedByDestroy())
       else {
         const firstCnt = (slots[slot + R.W_CNT_HI]! >>> 0) * 2 ** 32 + (slots[slot + R.W_CNT_LO]! >>> 0)
         const { heaps, rows: packets, payloadBytes } = pending

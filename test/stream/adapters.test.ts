@@ -9,12 +9,10 @@ import {
   Item,
   ItemGroup,
   type ItemInit,
-  openStream,
   type SampleWriterOptions,
   SendError,
   type SettledHeaps,
   type Stream,
-  type StreamOptions,
   sampleWriter,
   sendAll,
   toWritable,
@@ -22,12 +20,7 @@ import {
 import { pointersOf } from '../cli/support.js'
 import { need } from '../support/need.js'
 import { PythonPeer } from '../support/python-peer.js'
-
-const DESCRIPTOR = 5
-const TIMESTAMP = 0x1600
-const SAMPLES = 0x3300
-const ENETUNREACH = 101
-const EAGAIN = 11
+import { memoryStream, parse, SAMPLES, TIMESTAMP, turn } from './support.js'
 
 const TIMESTAMP_ITEM: ItemInit = { id: TIMESTAMP, name: 'timestamp', format: [['u', 48]] }
 const itemsOf = (samples: Partial<ItemInit> = {}): ItemGroup =>
@@ -37,56 +30,13 @@ const typeOf = ({ dtype, format, shape = [100] }: Partial<ItemInit>) => ({
   ...(format ? { format } : { dtype: dtype ?? 'i1' }),
 })
 
-/** Of the memory backend: nothing is taken while `shut`; rows are refused where `refuse` says so. */
-interface Gate {
-  shut: boolean
-  refuse?: (row: number, substream: number) => boolean
-}
-
-async function memoryStream(options: Partial<StreamOptions> = {}, gate?: Gate): Promise<Stream> {
-  const failAt = gate && ((row: number, substream: number) => faultOf(gate, row, substream))
-  const stream = await openStream({
-    to: '10.0.0.1:7148',
-    backend: 'memory',
-    memory: { ...(failAt && { failAt, pauseNanoseconds: 1e6 }) },
-    ...options,
-  })
-  onTestFinished(() => stream.destroy())
-  return stream
-}
-
-function faultOf(gate: Gate, row: number, substream: number) {
-  if (gate.shut) return { errno: EAGAIN, how: 'again' } as const
-  return gate.refuse?.(row, substream) ? ENETUNREACH : undefined
-}
-
 const WRITER = { item: 'adc_samples', timestamp: 'timestamp', heapsPerBatch: 3, batches: 2 } as const
 const writerOn = (stream: Stream, options: Partial<SampleWriterOptions> = {}) =>
   sampleWriter(stream, { items: itemsOf(), ...WRITER, ...options })
 
-interface Sent {
-  readonly substream: number
-  readonly cnt: number
-  readonly timestamp: number | undefined
-  readonly data: Buffer
-  readonly descriptors: number
-}
-
 /** Single-packet heaps in sending order; `data` is the payload. */
-function sentOn(stream: Stream): Sent[] {
-  return stream.packets.map(({ substream, bytes }) => {
-    const pointers = pointersOf(bytes)
-    const value = (id: number) => pointers.find((pointer) => pointer.id === id)?.value
-    return {
-      substream,
-      cnt: value(1)!,
-      timestamp: value(TIMESTAMP),
-      data: Buffer.from(bytes.subarray(8 + 8 * pointers.length)),
-      descriptors: pointers.filter(({ id }) => id === DESCRIPTOR).length,
-    }
-  })
-}
-const dataOn = (stream: Stream): Sent[] => sentOn(stream).filter(({ timestamp }) => timestamp !== undefined)
+const sentOn = (stream: Stream) => stream.packets.map(parse).map((packet) => ({ ...packet, timestamp: packet.value(TIMESTAMP) }))
+const dataOn = (stream: Stream) => sentOn(stream).filter(({ timestamp }) => timestamp !== undefined)
 const shapesOn = (stream: Stream): string[] =>
   sentOn(stream)
     .filter(({ descriptors }) => descriptors > 0)
@@ -94,7 +44,6 @@ const shapesOn = (stream: Stream): string[] =>
 
 const bytesUpTo = (length: number): Uint8Array =>
   Uint8Array.from({ length }, (_, i) => (Math.imul(i + 1, 2654435761) >>> 11) & 0xff)
-const turn = (ms = 20): Promise<string> => new Promise((resolve) => setTimeout(resolve, ms, 'pending'))
 
 describe('sampleWriter', () => {
   test.for([[[1]], [[99, 1, 0, 250]], [[300]], [[7]], [[2111]], [[100, 600]]])(
