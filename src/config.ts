@@ -126,7 +126,8 @@ export interface StreamOptions {
   cntStep?: number | bigint
   /**
    * How descriptors travel: as heaps of their own before the first batch of an item group ('first', default) and again every so
-   * often ({ everySeconds }), in the first heap of each substream of the first batch ('in-band'), or not at all ('none').
+   * often ({ everySeconds }), in the first heap of each substream of the first batch ('in-band'), or not at all ('none'). Substreams
+   * whose descriptors could not be sent have them again with the next batch.
    */
   descriptors?: 'first' | 'in-band' | 'none' | { everySeconds: number }
   /** UDP payload bytes per second, or text with a unit ('40Gbps', '5GB/s'). Default 0: as fast as possible. */

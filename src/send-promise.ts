@@ -53,6 +53,11 @@ export class SendPromise<T> extends Promise<T> {
     return Promise.prototype.then.call(this, ignore, ignore) as Promise<void>
   }
 
+  /** @internal Calls back if this rejects; does not count as observing, nor as waiting. */
+  onFailure(callback: (reason: unknown) => void): void {
+    Promise.prototype.then.call(this, undefined, callback)
+  }
+
   #expect(): void {
     if (!this.#settled && !this.watched) this.#watch(this)
   }

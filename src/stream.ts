@@ -16,14 +16,15 @@ import type { GroupMode } from './batch/compile.js'
 import { type HeapReference, PreparedHeaps, preparedKey } from './batch/heaps.js'
 import type { HeapViews } from './batch/views.js'
 import type { StreamConfig } from './config.js'
+import { Descriptions } from './descriptions.js'
 import type { Driver } from './engine/driver.js'
 import { C_STOP, OP_SET_CNT, type Ring, STOP_ABORT, STOP_DRAIN } from './engine/ring.js'
 import { check, SpeadcastError } from './errors.js'
 import { Lane, Lanes } from './lanes.js'
 import type { ResolvedEndpoint } from './net/endpoint.js'
-import type { BatchResult } from './result.js'
+import { type BatchResult, SendError } from './result.js'
 import { SendPromise } from './send-promise.js'
-import { type Flavour, Heap, type Item, type ItemGroup, makeFlavour, type Split } from './spead/index.js'
+import { type Flavour, Heap, makeFlavour, type Split } from './spead/index.js'
 import { splitHeapCnt, splitUnsigned } from './spead/pointer.js'
 import { type CounterName, readCounters } from './stats.js'
 import { Batch, type BatchOptions, type BatchOwner } from './stream-batch.js'
@@ -65,7 +66,6 @@ const SEND_OPTIONS = ['heaps', 'signal']
 const SEND_HEAPS_OPTIONS = ['signal']
 const REFERENCE_OPTIONS = ['heap', 'cnt', 'substream', 'rateBytesPerSecond']
 const CLOSE_OPTIONS = ['deadlineSeconds']
-const NO_SUBSTREAMS: Set<number> = new Set()
 
 type PreparedLane = Lane & { readonly sendable: PreparedHeaps }
 
@@ -74,14 +74,6 @@ type Describable = Pick<CompilableBatch, 'items' | 'substreams'>
 interface Failure {
   readonly promise: SendPromise<BatchResult>
   readonly error: unknown
-}
-
-/** What receivers were told of an item group. */
-interface Described {
-  readonly items: readonly Item[]
-  readonly at: number
-  /** In band: which substreams had the descriptors. */
-  readonly substreams: Set<number>
 }
 
 export interface StreamParts {
@@ -108,7 +100,7 @@ export class Stream implements BatchOwner, AsyncDisposable {
   readonly #lanes: Lanes
   readonly #prepared = new Map<string, PreparedLane[]>()
   #preparedFree = 0
-  readonly #described = new WeakMap<ItemGroup, Described>()
+  readonly #descriptions: Descriptions
   readonly #batches = new Map<Batch<object>, Lane>()
   #failures: Failure[] = []
   #states: Record<string, string | number | boolean> = {}
@@ -134,6 +126,7 @@ export class Stream implements BatchOwner, AsyncDisposable {
     this.reason = reason
     this.flavour = makeFlavour(config.flavour)
     this.endpoints = endpoints.map(({ text }) => text)
+    this.#descriptions = new Descriptions(config.descriptors)
   }
 
   /** @internal */
@@ -195,9 +188,7 @@ export class Stream implements BatchOwner, AsyncDisposable {
     })
     this.#lanes.aim(lane, heaps, false)
     this.#batches.set(batch as unknown as Batch<object>, lane)
-    // Items that joined the group since it was described are unknown to receivers.
-    const known = this.#described.get(items)?.items
-    if (known && !items.items().every((item) => known.includes(item))) this.#described.delete(items)
+    this.#descriptions.noteItems(items)
     return batch
   }
 
@@ -255,10 +246,11 @@ export class Stream implements BatchOwner, AsyncDisposable {
       throw new SpeadcastError('ERR_SPEADCAST_VALUE', `send: heaps is ${heaps}; the batch has 1 to ${batch.heaps}`)
     options?.signal?.throwIfAborted()
     batch.compiled.validate(heaps)
-    const inBand = this.#config.descriptors !== 'none' && this.#describe(batch.compiled, heaps, lane)
+    const ifDescriptorsFail = this.#describe(batch.compiled, heaps, lane)
     if (this.#config.debug) lane.checksum = batch.compiled.checksum()
-    this.#lanes.aim(lane, heaps, inBand)
+    this.#lanes.aim(lane, heaps, ifDescriptorsFail !== undefined)
     const promise = new SendPromise<BatchResult>(this.#submissions.watch)
+    if (ifDescriptorsFail) promise.onFailure(ifDescriptorsFail)
     batch.setInFlight(promise)
     this.#submit(lane, heaps, promise, options?.signal)
     return promise
@@ -382,7 +374,7 @@ export class Stream implements BatchOwner, AsyncDisposable {
     add(heap)
     this.#refuseClosed('sendStart, sendEnd')
     this.#rethrow()
-    return this.#sendEverywhere(heap)
+    return this.#sendTo([...this.endpoints.keys()], heap)
   }
 
   /** From the next send on, heap cnts are next, next + step, … modulo the flavour's width. @throws ERR_SPEADCAST_HEAP_CNT */
@@ -394,44 +386,54 @@ export class Stream implements BatchOwner, AsyncDisposable {
     this.#submissions.submit(pending)
   }
 
-  /** Sends descriptors if the group's are due; true when they must travel inside the first `heaps` heaps of the batch. */
-  #describe(batch: Describable, heaps: number, lane: Lane): boolean {
-    const { descriptors } = this.#config
-    const last = this.#described.get(batch.items)
-    if (descriptors === 'in-band') return this.#describeInBand(batch, heaps, lane, last)
-    if (last && (typeof descriptors === 'string' || performance.now() - last.at < descriptors.everySeconds * 1000)) return false
-    const items = batch.items.items()
-    this.#described.set(batch.items, { items, at: performance.now(), substreams: NO_SUBSTREAMS })
+  /**
+   * Sends descriptors to the substreams without. Where they travel inside the first heaps of the batch instead: what to do when some of
+   * those fail.
+   */
+  #describe(batch: Describable, heaps: number, lane: Lane): ((error: unknown) => void) | undefined {
+    lane.onWithdrawn = undefined
+    if (this.#config.descriptors === 'none') return undefined
+    const told = this.#descriptions.told(batch.items)
+    if (told.size === this.endpoints.length) return undefined
+    if (this.#config.descriptors === 'in-band') return this.#describeInBand(batch, heaps, lane, told)
+    const without = [...this.endpoints.keys()].filter((k) => !told.has(k))
     const heap = new Heap(this.flavour)
-    for (const item of items) heap.addDescriptor(item)
-    // Whoever watches the data heaps learns of the same failure; nobody watches this promise.
-    this.#sendEverywhere(heap).observed = true
-    return false
+    for (const item of batch.items.items()) heap.addDescriptor(item)
+    const promise = this.#sendTo(without, heap)
+    const takeBack = this.#descriptions.tell(batch.items, without)
+    // No failure of the user's send: those substreams get them again, before the next batch.
+    promise.observed = true
+    promise.onFailure((error) => takeBack(failedHeaps(error).map((j) => without[j]!)))
+    return undefined
   }
 
-  #describeInBand(batch: Describable, heaps: number, lane: Lane, last: Described | undefined): boolean {
-    lane.onWithdrawn = undefined
-    const known = last ?? { items: batch.items.items(), at: 0, substreams: new Set() }
-    if (!last) this.#described.set(batch.items, known)
-    if (known.substreams.size === this.endpoints.length) return false
-    const fresh: number[] = []
+  #describeInBand(
+    batch: Describable,
+    heaps: number,
+    lane: Lane,
+    told: ReadonlySet<number>,
+  ): ((error: unknown) => void) | undefined {
+    let carriers: Map<number, number> | undefined
     for (let j = 0; j < heaps; j++) {
       const substream = batch.substreams[j]!
-      if (known.substreams.has(substream)) continue
-      known.substreams.add(substream)
-      fresh.push(substream)
+      if (told.has(substream) || carriers?.has(substream)) continue
+      carriers ??= new Map()
+      carriers.set(substream, j)
     }
-    if (fresh.length === 0) return false
-    lane.onWithdrawn = () => {
-      for (const substream of fresh) known.substreams.delete(substream)
+    if (!carriers) return undefined
+    const fresh = [...carriers]
+    const takeBack = this.#descriptions.tell(batch.items, carriers.keys())
+    lane.onWithdrawn = () => takeBack(carriers.keys())
+    return (error) => {
+      const failed = new Set(failedHeaps(error))
+      takeBack(fresh.flatMap(([substream, j]) => (failed.has(j) ? [substream] : [])))
     }
-    return true
   }
 
-  /** A heap of the stream's own on every substream. An exact layout lists the items of data heaps; this one has others. */
-  #sendEverywhere(heap: Heap): SendPromise<BatchResult> {
+  /** A heap of the stream's own. An exact layout lists the items of data heaps; this one has others. */
+  #sendTo(substreams: readonly number[], heap: Heap): SendPromise<BatchResult> {
     const { split } = this.#config
-    const references = this.endpoints.map((_, substream) => ({ heap, substream }))
+    const references = substreams.map((substream) => ({ heap, substream }))
     return this.#sendPrepared(references, 'serial', typeof split === 'object' ? 'even' : split)
   }
 
@@ -627,6 +629,9 @@ function notOurs(batch: Batch<never> | Batch<object>): SpeadcastError {
       : 'send: the batch belongs to another stream; create it with this stream'
   return new SpeadcastError('ERR_SPEADCAST_BATCH_STATE', message)
 }
+
+/** Indices of the heaps that were tried and not sent whole. */
+const failedHeaps = (error: unknown): readonly number[] => (error instanceof SendError ? error.outcome.failedHeaps : [])
 
 function checkHeapRate(rate: number): void {
   check(

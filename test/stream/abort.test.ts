@@ -175,6 +175,24 @@ test('descriptors that would have travelled in a withdrawn batch travel in the n
   expect(stream.packets.map(parse).flatMap(({ pointers }) => pointers.filter(({ id }) => id === DESCRIPTOR))).toHaveLength(6)
 })
 
+test('a withdrawn batch without descriptors takes none back that an earlier send of it carried', async () => {
+  const gate: Gate = { shut: false }
+  const stream = await memoryStream({ descriptors: 'in-band' }, gate)
+  const batch = filledBatch(stream, 0)
+  await stream.send(batch)
+  gate.shut = true
+  const controller = new AbortController()
+  const head = stream.sendHeap(numberHeap(100))
+  const withdrawn = stream.send(batch, { signal: controller.signal })
+  await turn()
+  controller.abort(REASON)
+  await expect(withdrawn).rejects.toBe(REASON)
+  gate.shut = false
+  await head
+  await stream.send(batch)
+  expect(stream.packets.map(parse).map(({ descriptors }) => descriptors)).toEqual([2, 0, 0, 0, 0])
+})
+
 test('a thousand sends with one signal leave one listener, and in the end none', async () => {
   const warnings: Error[] = []
   const onWarning = (warning: Error) => warnings.push(warning)
