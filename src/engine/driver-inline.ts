@@ -2,6 +2,7 @@
  * The event-loop driver: steps the engine in the caller's thread, for `thread: 'inline'`, the dgram backend, and tests with a clock
  * of their own. Never blocks: it yields after a millisecond of steps, waits for sockets through libuv and for deadlines by timers.
  */
+import { isMainThread } from 'node:worker_threads'
 import type { LoopPoll } from '../../ffi/loop-poll.js'
 import type { Backend, BackendCaps } from '../backend/backend.js'
 import { openBackend } from '../backend/open.js'
@@ -14,6 +15,9 @@ import * as R from './ring.js'
 const SLICE_NANOSECONDS = 1_000_000
 /** Node takes longer timers for 1 ms. */
 const MAX_TIMER_MS = 2 ** 31 - 1
+
+/** Of a worker: a thread leaves its descriptors behind when it ends. */
+const open = new Set<InlineDriver>()
 
 export class InlineDriver implements Driver {
   readonly caps: BackendCaps
@@ -31,7 +35,8 @@ export class InlineDriver implements Driver {
   static async open(input: DriverInput): Promise<InlineDriver> {
     let driver: InlineDriver | undefined
     const backend = await openBackend(input.backend, { counters: input.ring.counters, wake: () => driver?.submitted() })
-    const LoopPollClass = backend.waitSet(true).length > 0 ? (await import('../../ffi/loop-poll.js')).LoopPoll : undefined
+    const needsPoll = backend.waitSet(true).length > 0 && isMainThread
+    const LoopPollClass = needsPoll ? (await import('../../ffi/loop-poll.js')).LoopPoll : undefined
     driver = new InlineDriver(input, backend, LoopPollClass)
     return driver
   }
@@ -47,6 +52,9 @@ export class InlineDriver implements Driver {
       this.#stop = resolve
     })
     input.onMessage({ type: 'states', states: backend.states() })
+    if (isMainThread) return
+    if (open.size === 0) process.on('exit', InlineDriver.#closeAll)
+    open.add(this)
   }
 
   addVariant(id: number, compiled: CompiledBatch, rates?: Float64Array): void {
@@ -106,16 +114,20 @@ export class InlineDriver implements Driver {
   #waitUntil(deadline: number): void {
     const milliseconds = (deadline - performance.now() * 1e6) / 1e6
     if (milliseconds < 1) this.submitted()
-    else {
-      this.#timer = setTimeout(this.#pump, Math.min(Math.floor(milliseconds), MAX_TIMER_MS))
-      if (!this.#held) this.#timer.unref()
-    }
+    else this.#setTimer(Math.min(Math.floor(milliseconds), MAX_TIMER_MS))
   }
 
-  /** Backends without descriptors call wake themselves. */
+  #setTimer(milliseconds: number): void {
+    this.#timer = setTimeout(this.#pump, milliseconds)
+    if (!this.#held) this.#timer.unref()
+  }
+
+  /** Backends without descriptors call wake themselves. In a worker a poll would crash the process at the worker's end (idioms.md 6). */
   #waitForBackend(): void {
     const fds = this.backend.waitSet(true)
-    if (fds.length > 0) this.#poll = new this.LoopPollClass!(fds, this.#pump)
+    if (fds.length === 0) return
+    if (this.LoopPollClass) this.#poll = new this.LoopPollClass(fds, this.#pump)
+    else this.#setTimer(1)
   }
 
   #cancelWaits(): void {
@@ -127,9 +139,14 @@ export class InlineDriver implements Driver {
     this.#immediate = undefined
   }
 
+  static readonly #closeAll = (): void => {
+    for (const driver of open) driver.#close()
+  }
+
   #close(): void {
     if (this.#closed) return
     this.#closed = true
+    if (open.delete(this) && open.size === 0) process.off('exit', InlineDriver.#closeAll)
     this.#cancelWaits()
     this.backend.close()
     Atomics.store(this.input.ring.control, R.C_CLOSED, 1)

@@ -8,9 +8,10 @@
  * | stopped | eventfd closed, and whatever descriptors a dead thread left open               |
  *
  * The main thread owns the eventfd and closes it after the thread's exit (idioms.md 9). process.exit() would wait for a thread in
- * a native call: an exit hook sets the stop flag and writes the eventfd (idioms.md 11).
+ * a native call: an exit hook sets the stop flag and writes the eventfd (idioms.md 11). It does not run in a thread that is
+ * terminated from outside: the I/O thread then ends with it, and its descriptors stay.
  */
-import { MessageChannel, receiveMessageOnPort, Worker } from 'node:worker_threads'
+import { isMainThread, MessageChannel, receiveMessageOnPort, Worker } from 'node:worker_threads'
 import { closeDescriptors, EventFd } from '../../ffi/wait.js'
 import type { BackendCaps } from '../backend/backend.js'
 import type { CompiledBatch } from '../batch/compile.js'
@@ -28,6 +29,9 @@ const waitAsync = (Atomics as unknown as { waitAsync: WaitAsync }).waitAsync
 
 /** How late a settlement that nobody waits for may be noticed. */
 const UNWATCHED_MS = 2
+
+/** How long a thread that ends waits for its I/O thread to close its descriptors. */
+const LEAVE_MS = 100
 
 const running = new Set<WorkerDriver>()
 let exitHook = false
@@ -120,6 +124,8 @@ export class WorkerDriver implements Driver {
       exitHook = true
       process.on('exit', () => {
         for (const driver of running) driver.#stopNow()
+        // A process takes its descriptors with it, a thread does not.
+        if (!isMainThread) for (const driver of running) driver.#awaitStop()
       })
     }
     this.#ready.then(
@@ -134,6 +140,11 @@ export class WorkerDriver implements Driver {
   #stopNow(): void {
     Atomics.store(this.#input.ring.control, R.C_STOP, R.STOP_ABORT)
     this.#wake.signal()
+  }
+
+  #awaitStop(): void {
+    const { control } = this.#input.ring
+    if (Atomics.wait(control, R.C_CLOSED, 0, LEAVE_MS) !== 'timed-out') this.#wake.close()
   }
 
   #die(error: SpeadcastError): void {

@@ -107,6 +107,7 @@ async function run(): Promise<void> {
   } finally {
     backend.close()
     Atomics.store(ring.control, R.C_CLOSED, 1)
+    Atomics.notify(ring.control, R.C_CLOSED)
     Atomics.notify(ring.control, R.C_SETTLED)
   }
 }
