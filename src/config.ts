@@ -20,9 +20,11 @@ const whole = (low: number, high: number, unit: string) => {
   )
 }
 
+const yesOrNo = v.boolean('must be true or false')
+
 const memoryOptions = v.strictObject(
   {
-    keepPackets: v.exactOptional(v.boolean()),
+    keepPackets: v.exactOptional(yesOrNo),
     acceptPerPost: v.exactOptional(whole(1, 2 ** 31, 'packets')),
     pauseNanoseconds: v.exactOptional(whole(0, 1e12, 'nanoseconds')),
     completeAfterReaps: v.exactOptional(whole(1, 2 ** 31, 'reaps')),
@@ -34,17 +36,26 @@ const memoryOptions = v.strictObject(
 const exactSplit = v.strictObject({
   payloadBytes: whole(0, 65507, 'bytes'),
   pointers: v.array(
-    v.union([
-      v.picklist(['heap-cnt', 'heap-length', 'payload-offset', 'payload-length', 'padding']),
-      v.strictObject({ item: whole(0, 2 ** 53 - 1, 'item id'), addressAsImmediate: v.exactOptional(v.boolean()) }),
-    ]),
+    v.union(
+      [
+        v.picklist(['heap-cnt', 'heap-length', 'payload-offset', 'payload-length', 'padding']),
+        v.strictObject({ item: whole(0, 2 ** 53 - 1, 'item id'), addressAsImmediate: v.exactOptional(yesOrNo) }),
+      ],
+      "must be 'heap-cnt', 'heap-length', 'payload-offset', 'payload-length', 'padding' or { item }",
+    ),
+    'must be a list of pointers',
   ),
-  repeat: v.exactOptional(v.boolean()),
+  repeat: v.exactOptional(yesOrNo),
 })
+
+const countable = v.union([v.number(), v.bigint()], 'must be a whole number, as a bigint beyond 2^53')
 
 const schema = v.strictObject({
   to: v.pipe(
-    v.union([v.string(), v.array(v.string())], "must be an endpoint 'HOST:PORT' or a list of them"),
+    v.union(
+      [v.string(), v.array(v.string("must be an endpoint 'HOST:PORT'"))],
+      "must be an endpoint 'HOST:PORT' or a list of them",
+    ),
     v.transform((to) => (typeof to === 'string' ? [to] : to)),
   ),
   interface: v.optional(v.string('must be an interface name or address')),
@@ -53,24 +64,36 @@ const schema = v.strictObject({
     'auto',
   ),
   thread: v.optional(v.picklist(['worker', 'inline'], "must be 'worker' or 'inline'")),
-  affinity: v.optional(v.array(whole(0, 1023, 'CPU number')), []),
-  flavour: v.optional(v.strictObject({ heapAddressBits: v.optional(v.number(), 48), bugCompat: v.optional(v.number(), 0) }), {
-    heapAddressBits: 48,
-    bugCompat: 0,
-  }),
-  packetSizeBytes: v.optional(whole(1, 65507, 'bytes'), DEFAULTS.packetSizeBytes),
+  affinity: v.optional(v.array(whole(0, 1023, 'CPU number'), 'must be a list of CPU numbers'), []),
+  flavour: v.optional(
+    v.strictObject(
+      {
+        heapAddressBits: v.optional(v.number('must be one of 8, 16, 24, 32, 40, 48, 56'), 48),
+        bugCompat: v.optional(v.number('must be a sum of BUG_COMPAT flags'), 0),
+      },
+      'must be an object { heapAddressBits, bugCompat }',
+    ),
+    { heapAddressBits: 48, bugCompat: 0 },
+  ),
+  // Its range is checked by openStream, for it has a code of its own.
+  packetSizeBytes: v.optional(
+    v.pipe(v.number('must be a number of bytes'), v.integer('must be a whole number of bytes')),
+    DEFAULTS.packetSizeBytes,
+  ),
   split: v.optional(
     v.union([v.picklist(['even', 'greedy']), exactSplit], "must be 'even', 'greedy' or { payloadBytes, pointers, repeat }"),
     'even',
   ),
-  repeatPointers: v.optional(v.boolean(), false),
-  firstCnt: v.optional(v.union([v.number(), v.bigint()]), 1),
-  cntStep: v.optional(v.union([v.number(), v.bigint()]), 1),
+  repeatPointers: v.optional(yesOrNo, false),
+  firstCnt: v.optional(countable, 1),
+  cntStep: v.optional(countable, 1),
   descriptors: v.optional(
     v.union(
       [
         v.picklist(['first', 'in-band', 'none']),
-        v.strictObject({ everySeconds: v.pipe(v.number(), v.minValue(0.001, 'must be at least 0.001')) }),
+        v.strictObject({
+          everySeconds: v.pipe(v.number('must be a number of seconds'), v.minValue(0.001, 'must be at least 0.001 (seconds)')),
+        }),
       ],
       "must be 'first', 'in-band', 'none' or { everySeconds }",
     ),
@@ -83,22 +106,22 @@ const schema = v.strictObject({
   burstBytes: v.optional(whole(1, 2 ** 31, 'bytes'), DEFAULTS.burstBytes),
   burstRateRatio: v.optional(
     v.pipe(
-      v.number(),
+      v.number('must be a number from 1 up'),
       v.check((ratio) => ratio >= 1 && Number.isFinite(ratio), 'must be at least 1'),
     ),
     DEFAULTS.burstRateRatio,
   ),
   ttl: v.optional(whole(0, 255, 'hops')),
-  multicastLoop: v.optional(v.boolean(), true),
+  multicastLoop: v.optional(yesOrNo, true),
   dscp: v.optional(whole(0, 63, 'DSCP value')),
   sourcePort: v.optional(whole(0, 65535, 'port'), 0),
   sendBufferBytes: v.optional(whole(0, 2 ** 30, 'bytes'), DEFAULTS.sendBufferBytes),
-  allowFragmentation: v.optional(v.boolean(), false),
+  allowFragmentation: v.optional(yesOrNo, false),
   segmentation: v.optional(v.picklist(['auto', 'off'], "must be 'auto' or 'off'"), 'auto'),
   neighbourTimeoutMs: v.optional(whole(0, 60_000, 'milliseconds'), DEFAULTS.neighbourTimeoutMs),
   pcapPath: v.optional(v.string('must be a file path')),
   memory: v.optional(memoryOptions),
-  debug: v.optional(v.boolean(), false),
+  debug: v.optional(yesOrNo, false),
 })
 
 /** What openStream takes. Everything but `to` has a default. */
@@ -182,23 +205,47 @@ export function parseStreamConfig(input: unknown): StreamConfig {
 
 function describeIssues(issues: readonly v.BaseIssue<unknown>[]): string {
   return issues
-    .map((issue) => {
-      const path = v.getDotPath(issue) ?? ''
-      if (issue.type === 'strict_object' && issue.expected === 'never') {
-        return `unknown option '${path}'; known ones: ${knownBeside(issue).join(', ')}`
-      }
-      if (issue.received === 'undefined') return `option '${path}' is missing`
-      return `option '${path}' is ${issue.received}; ${issue.message}`
+    .flatMap((issue) => precise(issue))
+    .map(({ path, issue }) => {
+      const name = path.join('.')
+      if (path.length === 0)
+        return `openStream: the options are ${issue.received}; give an object such as { to: '239.10.0.1:7148' }`
+      if (issue.type === 'strict_object' && issue.expected === 'never')
+        return `unknown option '${name}'; known ones: ${optionNames(...path.slice(0, -1)).join(', ')}`
+      if (issue.received === 'undefined')
+        return `option '${name}' is missing${name === 'to' ? "; give it the endpoints, 'HOST:PORT'" : ''}`
+      return `option '${name}' is ${issue.received}; ${issue.message}`
     })
     .join('; ')
 }
 
-/** The names that an unknown one stands among: the stream's options, or those inside one of them. */
-function knownBeside({ path }: v.BaseIssue<unknown>): string[] {
-  const { entries } = schema
-  if (!path || path.length < 2) return Object.keys(entries)
-  const outer = entries[path[0]!.key as keyof typeof entries] as { wrapped?: { entries?: object } } | undefined
-  return Object.keys(outer?.wrapped?.entries ?? {})
+type Place = { readonly path: readonly string[]; readonly issue: v.BaseIssue<unknown> }
+
+/** Where one of several forms fits but for something inside it, what is wrong there: `split.payloadBytes` rather than `split`. */
+function precise(issue: v.BaseIssue<unknown>, outer: readonly string[] = []): Place[] {
+  const path = [...outer, ...(issue.path ?? []).map(({ key }) => String(key))]
+  const inside = issue.type === 'union' ? (issue.issues ?? []).filter((inner) => inner.path) : []
+  return inside.length > 0 ? inside.flatMap((inner) => precise(inner, path)) : [{ path, issue }]
+}
+
+/** What valibot's schemas of objects, optional, alternative and listed things have in common; a picklist's options are strings. */
+interface SchemaNode {
+  readonly entries?: Readonly<Record<string, SchemaNode>>
+  readonly wrapped?: SchemaNode
+  readonly options?: readonly (SchemaNode | string)[]
+  readonly item?: SchemaNode
+}
+
+function entriesOf(node: SchemaNode | string | undefined): SchemaNode['entries'] {
+  if (typeof node !== 'object') return undefined
+  return node.entries ?? entriesOf(node.wrapped) ?? entriesOf(node.item) ?? node.options?.map(entriesOf).find(Boolean)
+}
+
+/** Names of the stream's options; of those inside one of them: optionNames('flavour'). Empty where there are none. */
+export function optionNames(...within: readonly string[]): string[] {
+  let entries = entriesOf(schema as unknown as SchemaNode)
+  for (const name of within) if (!/^\d+$/.test(name)) entries = entriesOf(entries?.[name])
+  return Object.keys(entries ?? {})
 }
 
 const UNITS: Readonly<Record<string, number>> = {
@@ -221,9 +268,9 @@ export function parseRate(rate: number | string): number {
   const match = /^\s*(\d+(?:\.\d+)?(?:e\d+)?)\s*([A-Za-z/]*)\s*$/.exec(rate)
   if (match && Number(match[1]) === 0) return 0
   const unit = match && UNITS[match[2]!]
-  if (unit) return Number(match[1]) * unit
+  if (unit && Number.isFinite(Number(match[1]) * unit)) return Number(match[1]) * unit
   throw new SpeadcastError(
     'ERR_SPEADCAST_CONFIG',
-    `rate '${rate}' has no known unit; write it as 10Gbps or 1.25GB/s (units: ${Object.keys(UNITS).join(', ')})`,
+    `rate '${rate}' ${unit ? 'is too large' : 'has no known unit'}; write it as 10Gbps or 1.25GB/s (units: ${Object.keys(UNITS).join(', ')})`,
   )
 }

@@ -15,6 +15,8 @@ import { Submissions } from './submissions.js'
 const MAX_IN_FLIGHT = 8
 /** SPEAD header, four pointers, one item pointer and eight bytes: spead2's smallest packet too. */
 const SMALLEST_PACKET_BYTES = 56
+/** 65535 less an IPv4 header of 20 and the UDP header's 8. */
+const LARGEST_PACKET_BYTES = 65507
 
 /**
  * Opens a stream: resolves endpoints, chooses a backend, starts the sending side.
@@ -25,11 +27,7 @@ export async function openStream(options: StreamOptions): Promise<Stream> {
   const config = parseStreamConfig(options)
   const flavour = makeFlavour(config.flavour)
   cntSequence(flavour, config.firstCnt, config.cntStep)
-  check(
-    config.packetSizeBytes >= SMALLEST_PACKET_BYTES || typeof config.split === 'object',
-    'ERR_SPEADCAST_PACKET_SIZE',
-    () => `packetSizeBytes ${config.packetSizeBytes} is too small for SPEAD headers; pass at least ${SMALLEST_PACKET_BYTES}`,
-  )
+  checkPacketSize(config)
   const endpoints = await resolveEndpoints(parseEndpoints(config.to))
   const iface = config.interface === undefined ? undefined : resolveInterface(config.interface, endpoints[0]!.family)
   const { backend, reason } = selectBackend(config.backend)
@@ -92,6 +90,17 @@ export async function openStream(options: StreamOptions): Promise<Stream> {
     throw error
   }
   return stream
+}
+
+/** An exact layout may leave pointers out; whether its packets fit is known when there are items. */
+function checkPacketSize({ packetSizeBytes, split }: StreamConfig): void {
+  const least = typeof split === 'object' ? 1 : SMALLEST_PACKET_BYTES
+  check(
+    packetSizeBytes >= least && packetSizeBytes <= LARGEST_PACKET_BYTES,
+    'ERR_SPEADCAST_PACKET_SIZE',
+    () =>
+      `packetSizeBytes is ${packetSizeBytes}; it must be from ${least}, for SPEAD headers, to ${LARGEST_PACKET_BYTES}, the largest UDP payload`,
+  )
 }
 
 async function openDriver(thread: 'worker' | 'inline', input: DriverInput): Promise<{ driver: Driver; packets: MemoryPacket[] }> {

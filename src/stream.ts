@@ -10,6 +10,7 @@
  * Teardown: refuse sends → drain or abort → stop the driver → backend and descriptors closed → regions back to the pool.
  */
 import { listen } from './abort-listeners.js'
+import { checkGroupMode, checkHeapRate, checkOptions, checkReferences, checkSignal, checkSubstream } from './arguments.js'
 import type { MemoryPacket } from './backend/memory.js'
 import type { CompilableBatch } from './batch/batch.js'
 import type { GroupMode } from './batch/compile.js'
@@ -26,6 +27,7 @@ import { type BatchResult, SendError } from './result.js'
 import { SendPromise } from './send-promise.js'
 import { type Flavour, Heap, makeFlavour, type Split } from './spead/index.js'
 import { splitHeapCnt, splitUnsigned } from './spead/pointer.js'
+import { shown } from './spead/value-encoder.js'
 import { type CounterName, readCounters } from './stats.js'
 import { Batch, type BatchOptions, type BatchOwner } from './stream-batch.js'
 import { abortedByDestroy, Pending, type Submissions } from './submissions.js'
@@ -63,8 +65,9 @@ const BREATH_MS = 0.5
 /** Node takes longer timers for 1 ms. */
 const MAX_TIMER_MS = 2 ** 31 - 1
 const SEND_OPTIONS = ['heaps', 'signal']
+const SEND_HEAP_OPTIONS = ['cnt', 'substream', 'rateBytesPerSecond', 'signal']
 const SEND_HEAPS_OPTIONS = ['signal']
-const REFERENCE_OPTIONS = ['heap', 'cnt', 'substream', 'rateBytesPerSecond']
+const BATCH_OPTIONS = ['items', 'heaps', 'groupMode', 'substreams', 'rates', 'memory']
 const CLOSE_OPTIONS = ['deadlineSeconds']
 
 type PreparedLane = Lane & { readonly sendable: PreparedHeaps }
@@ -145,29 +148,23 @@ export class Stream implements BatchOwner, AsyncDisposable {
    */
   createBatch<T extends object = HeapViews>(options: BatchOptions): Batch<T> {
     this.#refuseClosed('createBatch')
-    const unknown = Object.keys(options ?? {}).filter(
-      (key) => !['items', 'heaps', 'groupMode', 'substreams', 'rates', 'memory'].includes(key),
-    )
-    check(
-      unknown.length === 0,
-      'ERR_SPEADCAST_CONFIG',
-      () => `createBatch: unknown option '${unknown[0]}'; known ones: items, heaps, groupMode, substreams, rates, memory`,
-    )
-    const { items, heaps, groupMode = 'serial', rates, memory = {} } = options ?? {}
+    checkOptions('createBatch', options, BATCH_OPTIONS)
+    const { items, heaps, groupMode = 'serial', rates, memory = {} } = options
     check(
       typeof items?.items === 'function',
       'ERR_SPEADCAST_CONFIG',
-      () => `createBatch: items is ${items}; it must be an ItemGroup, which says what a heap holds`,
+      () => `createBatch: items is ${shown(items)}; it must be an ItemGroup, which says what a heap holds`,
     )
     check(
       Number.isInteger(heaps) && heaps >= 1 && heaps < 2 ** 24,
       'ERR_SPEADCAST_CONFIG',
-      () => `createBatch: heaps is ${heaps}; it must be a whole number from 1 to 2^24 − 1`,
+      () => `createBatch: heaps is ${shown(heaps)}; it must be a whole number from 1 to 2^24 − 1`,
     )
+    checkGroupMode('createBatch', groupMode)
     check(
-      groupMode === 'serial' || groupMode === 'round-robin',
+      typeof memory === 'object' && memory !== null,
       'ERR_SPEADCAST_CONFIG',
-      () => `createBatch: groupMode is '${groupMode}'; it must be 'serial' or 'round-robin'`,
+      () => `createBatch: memory is ${shown(memory)}; it must be an object of { region, offsetBytes, strideBytes } by item name`,
     )
     const batch = new Batch<T>(this, {
       items,
@@ -202,17 +199,7 @@ export class Stream implements BatchOwner, AsyncDisposable {
           : option
             ? (j: number) => option[j]!
             : (j: number) => j % n
-    return Uint16Array.from({ length: heaps }, (_, j) => this.#checkSubstream(of(j)))
-  }
-
-  #checkSubstream(substream: number): number {
-    const n = this.endpoints.length
-    check(
-      Number.isInteger(substream) && substream >= 0 && substream < n,
-      'ERR_SPEADCAST_SUBSTREAM',
-      () => `substream is ${substream}; the stream has ${n} endpoint${n === 1 ? '' : 's'}, 0 to ${n - 1}`,
-    )
-    return substream
+    return Uint16Array.from({ length: heaps }, (_, j) => checkSubstream(of(j), n))
   }
 
   #ratesOf(rates: readonly number[] | undefined, heaps: number): Float64Array | undefined {
@@ -222,8 +209,12 @@ export class Stream implements BatchOwner, AsyncDisposable {
       'ERR_SPEADCAST_CONFIG',
       () => 'rates per heap need a stream with a rate; give openStream a rate',
     )
-    check(rates.length === heaps, 'ERR_SPEADCAST_CONFIG', () => `rates has ${rates.length} entries for ${heaps} heaps`)
-    for (const rate of rates) checkHeapRate(rate)
+    check(
+      rates.length === heaps,
+      'ERR_SPEADCAST_CONFIG',
+      () => `createBatch: rates is ${shown(rates)} for ${heaps} heaps; give a list of one for each`,
+    )
+    for (const rate of rates) checkHeapRate(rate, true)
     return Float64Array.from(rates)
   }
 
@@ -237,14 +228,14 @@ export class Stream implements BatchOwner, AsyncDisposable {
     if (this.#failures.length > 0) this.#rethrow()
     const lane = this.#batches.get(batch as unknown as Batch<object>)
     if (!lane) throw notOurs(batch)
-    if (options) refuseUnknown('send', options, SEND_OPTIONS)
+    if (options !== undefined) checkOptions('send', options, SEND_OPTIONS)
     if (batch.state !== 'free') this.#submissions.harvest()
     if (batch.state !== 'free')
       throw new SpeadcastError('ERR_SPEADCAST_BATCH_STATE', 'send: the batch is still in flight; await batch.free first')
     const heaps = options?.heaps ?? batch.heaps
     if (!(Number.isInteger(heaps) && heaps >= 1 && heaps <= batch.heaps))
-      throw new SpeadcastError('ERR_SPEADCAST_VALUE', `send: heaps is ${heaps}; the batch has 1 to ${batch.heaps}`)
-    options?.signal?.throwIfAborted()
+      throw new SpeadcastError('ERR_SPEADCAST_VALUE', `send: heaps is ${shown(heaps)}; the batch has 1 to ${batch.heaps}`)
+    checkSignal('send', options?.signal)
     batch.compiled.validate(heaps)
     const ifDescriptorsFail = this.#describe(batch.compiled, heaps, lane)
     if (this.#config.debug) lane.checksum = batch.compiled.checksum()
@@ -258,8 +249,9 @@ export class Stream implements BatchOwner, AsyncDisposable {
 
   /** One heap by its Heap object (spead2's async_send_heap); its values are copied now. */
   sendHeap(heap: Heap, options: Omit<HeapReference, 'heap'> & { signal?: AbortSignal } = {}): SendPromise<BatchResult> {
+    checkOptions('sendHeap', options, SEND_HEAP_OPTIONS)
     const { signal, ...reference } = options
-    return this.sendHeaps([{ heap, ...reference }], 'serial', signal ? { signal } : {})
+    return this.sendHeaps([{ heap, ...reference }], 'serial', signal === undefined ? {} : { signal })
   }
 
   /**
@@ -273,35 +265,10 @@ export class Stream implements BatchOwner, AsyncDisposable {
   ): SendPromise<BatchResult> {
     this.#refuseClosed('sendHeaps')
     this.#rethrow()
-    refuseUnknown('sendHeaps', options, SEND_HEAPS_OPTIONS)
-    check(
-      Array.isArray(references) && references.length > 0,
-      'ERR_SPEADCAST_VALUE',
-      () =>
-        `sendHeaps: ${references?.length === 0 ? 'the list is empty' : `${references} is no list`}; give it at least one { heap }`,
-    )
-    check(
-      mode === 'serial' || mode === 'round-robin',
-      'ERR_SPEADCAST_CONFIG',
-      () => `sendHeaps: group mode is '${mode}'; it must be 'serial' or 'round-robin'`,
-    )
-    for (const reference of references) {
-      const { heap, substream = 0, rateBytesPerSecond } = reference
-      refuseUnknown('sendHeaps', reference, REFERENCE_OPTIONS)
-      check(
-        typeof heap?.shapeKey === 'function',
-        'ERR_SPEADCAST_VALUE',
-        () => `sendHeaps: heap is ${heap}; it must be a Heap, from new Heap() or ItemGroup.getHeap()`,
-      )
-      this.#checkSubstream(substream)
-      if (rateBytesPerSecond !== undefined) checkHeapRate(rateBytesPerSecond)
-      check(
-        heap.flavour.heapAddressBits === references[0]!.heap.flavour.heapAddressBits,
-        'ERR_SPEADCAST_CONFIG',
-        () => 'sendHeaps: all heaps of a group must have the same flavour',
-      )
-    }
-    options.signal?.throwIfAborted()
+    checkOptions('sendHeaps', options, SEND_HEAPS_OPTIONS)
+    checkReferences(references, this.endpoints.length, this.#config.rateBytesPerSecond > 0)
+    checkGroupMode('sendHeaps', mode)
+    checkSignal('sendHeaps', options.signal)
     return this.#sendPrepared(references, mode, this.#config.split, options.signal)
   }
 
@@ -491,12 +458,12 @@ export class Stream implements BatchOwner, AsyncDisposable {
    * report. Idempotent: later calls share the first's promise. @throws (rejects) an unobserved failure, after having closed
    */
   close(options: CloseOptions = {}): Promise<CloseReport> {
-    refuseUnknown('close', options, CLOSE_OPTIONS)
+    checkOptions('close', options, CLOSE_OPTIONS)
     const { deadlineSeconds } = options
     check(
       deadlineSeconds === undefined || (Number.isFinite(deadlineSeconds) && deadlineSeconds >= 0),
       'ERR_SPEADCAST_CONFIG',
-      () => `close: deadlineSeconds is ${deadlineSeconds}; it must be a number of seconds from 0 up`,
+      () => `close: deadlineSeconds is ${shown(deadlineSeconds)}; it must be a number of seconds from 0 up`,
     )
     this.#closing ??= this.#close(deadlineSeconds)
     return this.#closing
@@ -609,34 +576,21 @@ export function cntSequence(
   return [from.hi, from.lo, by.hi, by.lo]
 }
 
-/** Allocates nothing: send calls it. */
-function refuseUnknown(call: string, options: object, known: readonly string[]): void {
-  for (const key in options)
-    if (!known.includes(key))
-      throw new SpeadcastError('ERR_SPEADCAST_CONFIG', `${call}: unknown option '${key}'; known ones: ${known.join(', ')}`)
-}
-
 function reportOverwrite(): void {
   process.emitWarning('a batch was written while it was in flight: what was sent is a mixture; await batch.free before writing', {
     code: 'SPEADCAST_OVERWRITE',
   })
 }
 
-function notOurs(batch: Batch<never> | Batch<object>): SpeadcastError {
-  const message =
-    batch?.state === 'closed'
-      ? 'send: the batch is closed'
-      : 'send: the batch belongs to another stream; create it with this stream'
-  return new SpeadcastError('ERR_SPEADCAST_BATCH_STATE', message)
+function notOurs(batch: unknown): SpeadcastError {
+  const what =
+    batch instanceof Batch
+      ? batch.state === 'closed'
+        ? 'the batch is closed'
+        : 'the batch belongs to another stream'
+      : `the batch is ${shown(batch)}`
+  return new SpeadcastError('ERR_SPEADCAST_BATCH_STATE', `send: ${what}; give one from createBatch of this stream`)
 }
 
 /** Indices of the heaps that were tried and not sent whole. */
 const failedHeaps = (error: unknown): readonly number[] => (error instanceof SendError ? error.outcome.failedHeaps : [])
-
-function checkHeapRate(rate: number): void {
-  check(
-    rate === -1 || (rate >= 0 && Number.isFinite(rate)),
-    'ERR_SPEADCAST_CONFIG',
-    () => `heap rate is ${rate}; it must be bytes per second, 0 for unlimited or −1 for the stream's`,
-  )
-}

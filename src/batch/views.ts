@@ -63,8 +63,17 @@ export class BatchViews<T extends object = HeapViews> {
     return this.#heaps[j] ?? this.#makeHeap(j)
   }
 
-  /** One item's views, heap by heap. */
-  *item<K extends keyof T & string>(name: K): Generator<T[K]> {
+  /** One item's views, heap by heap. @throws ERR_SPEADCAST_ITEM when there is no such addressed item. */
+  item<K extends keyof T & string>(name: K): Generator<T[K]> {
+    const names = this.#handle.items.map((item) => item.name)
+    if (names.includes(name)) return this.#viewsOf(name)
+    const why = this.#columns.has(name)
+      ? `item '${name}' is an immediate, which has a column instead: immediate('${name}')`
+      : `the batch has no addressed item '${name}'; it has ${names.map((known) => `'${known}'`).join(', ') || 'none'}`
+    throw new SpeadcastError('ERR_SPEADCAST_ITEM', why)
+  }
+
+  *#viewsOf<K extends keyof T & string>(name: K): Generator<T[K]> {
     for (let j = 0; j < this.heaps; j++) yield this.heap(j)[name]
   }
 

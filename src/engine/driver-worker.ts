@@ -108,9 +108,9 @@ export class WorkerDriver implements Driver {
           `the I/O thread ended with code ${code}${crash ? `: ${(crash as Error).message}` : ''}`,
           { cause: crash },
         )
-        this.#refuse(error)
         input.onSettled()
         if (!stopped) this.#die(error)
+        this.#refuse(error)
         running.delete(this)
         clearInterval(this.#timer)
         this.#wake.close()
