@@ -96,6 +96,8 @@ export class Engine {
   /** The backend's when it was last asked. */
   #suspicion = 0
   #backoff = 0
+  /** A backend that asked for a pause is left alone until then, though submissions wake the thread meanwhile. */
+  #retryAt = Number.NEGATIVE_INFINITY
   #pacedTo = 0
   #revision = -1
   /** The errno that the backend broke with; 0 = it did not. */
@@ -239,6 +241,10 @@ export class Engine {
   #postSome(flight: Flight, now: number): number {
     const variant = flight.variant!
     if (this.#fatal !== 0) return this.#failRest(flight)
+    if (now < this.#retryAt) {
+      this.deadline = this.#retryAt
+      return NEXT_AT_DEADLINE
+    }
     let end = flight.rows
     const limiter = this.#limiter
     if (limiter) {
@@ -267,7 +273,8 @@ export class Engine {
       case POST_AGAIN:
         if (out.waitFor === 'writable') return this.#finishIfPosted(flight, now) ?? NEXT_WHEN_WRITABLE
         this.#backoff = Math.min(BACKOFF_LIMIT_NANOSECONDS, this.#backoff === 0 ? out.waitFor : this.#backoff * 2)
-        this.deadline = now + this.#backoff
+        this.#retryAt = now + this.#backoff
+        this.deadline = this.#retryAt
         return this.#finishIfPosted(flight, now) ?? NEXT_AT_DEADLINE
       case POST_SKIP:
         this.#fail(flight, flight.posted, out.skipped, out.errno)

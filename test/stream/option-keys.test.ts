@@ -1,0 +1,162 @@
+// What is inside options that are objects, walked as options.test.ts walks the options; and README's table of them.
+import { readFileSync } from 'node:fs'
+import { expect, onTestFinished, test } from 'vitest'
+import { optionNames } from '#dist/src/config.js'
+import { type BatchOptions, openStream, SendError, type StreamOptions } from '#dist/src/index.js'
+import { need } from '../support/need.js'
+import { filledBatch, itemsOf, memoryStream, numberHeap, type Packet, parse, SAMPLES, TIMESTAMP, turn } from './support.js'
+
+type Options = Partial<StreamOptions>
+
+/** What a batch of two heaps becomes; without an exact layout one packet each. */
+async function sent(options: Options, batch: Partial<BatchOptions> = {}): Promise<Packet[]> {
+  const stream = await memoryStream({ descriptors: 'none', ...options })
+  await stream.send(stream.createBatch({ items: itemsOf(), heaps: 2, ...batch }))
+  return stream.packets.map(parse)
+}
+
+const ids = ({ pointers }: Packet) => pointers.map(({ id }) => id)
+const exact = (options: object): Options => ({
+  split: { payloadBytes: 50, pointers: ['heap-cnt', 'payload-offset', { item: SAMPLES }, { item: TIMESTAMP }], ...options },
+})
+
+/** Sends four hundred packets. */
+async function timed(options: Options) {
+  const stream = await memoryStream({ descriptors: 'none', ...options })
+  const start = performance.now()
+  await stream.send(filledBatch(stream, 0, { heaps: 400 }))
+  return { ms: performance.now() - start, ...stream.stats() }
+}
+
+const INSIDE: Readonly<Record<string, () => Promise<void>>> = {
+  async 'flavour.heapAddressBits'() {
+    // SPEAD, packet header: magic, version, bytes of item id, bytes of heap address.
+    expect((await sent({ flavour: { heapAddressBits: 40 } }))[0]!.bytes.subarray(0, 4)).toEqual(Uint8Array.of(0x53, 4, 3, 5))
+  },
+  async 'flavour.bugCompat'() {
+    const described = async (bugCompat: number) => {
+      const stream = await memoryStream({ flavour: { bugCompat } })
+      const items = itemsOf().add({ id: 0x3301, name: 'wide', dtype: '<i2', shape: [4] })
+      await stream.send(stream.createBatch({ items, heaps: 1 }))
+      return parse(stream.packets[0]!)
+        .data.toString('latin1')
+        .match(/'descr': '([<>])i2'/)![1]
+    }
+    // 4 swaps the byte order that is told (spead2, BUG_COMPAT_SWAP_ENDIAN).
+    expect([await described(0), await described(4)]).toEqual(['<', '>'])
+  },
+  async 'split.payloadBytes'() {
+    expect((await sent(exact({ payloadBytes: 64 }), { heaps: 1 })).map(({ data }) => data.length)).toEqual([64, 36])
+  },
+  async 'split.pointers'() {
+    const pointers = ['payload-offset', { item: TIMESTAMP }, 'padding', 'heap-cnt', { item: SAMPLES }] as const
+    expect(ids((await sent(exact({ pointers })))[0]!)).toEqual([3, TIMESTAMP, 0, 1, SAMPLES])
+  },
+  async 'split.pointers.item'() {
+    const pointers = ['heap-cnt', 'payload-offset', { item: TIMESTAMP }]
+    await expect(sent(exact({ pointers }))).rejects.toMatchObject({ code: 'ERR_SPEADCAST_SPLIT', message: /0x3300/ })
+  },
+  async 'split.pointers.addressAsImmediate'() {
+    const immediate = async (addressAsImmediate: boolean) => {
+      const pointers = ['heap-cnt', 'payload-offset', { item: TIMESTAMP }, { item: SAMPLES, addressAsImmediate }]
+      return (await sent(exact({ pointers })))[0]!.pointers[3]!.immediate
+    }
+    expect([await immediate(false), await immediate(true)]).toEqual([false, true])
+  },
+  async 'split.repeat'() {
+    const pointers = async (repeat: boolean) =>
+      (await sent(exact({ repeat }), { heaps: 1 })).map((packet) => packet.pointers.length)
+    expect(await pointers(true)).toEqual([4, 4])
+    expect(await pointers(false)).toEqual([4, 2])
+  },
+  async 'descriptors.everySeconds'() {
+    const heaps = async (everySeconds: number) => {
+      const stream = await memoryStream({ descriptors: { everySeconds } })
+      const batch = stream.createBatch({ items: itemsOf(), heaps: 1 })
+      await stream.send(batch)
+      await turn(10)
+      await stream.send(batch)
+      return stream.packets.map(parse).map((packet) => packet.descriptors)
+    }
+    expect(await heaps(0.001)).toEqual([2, 0, 2, 0])
+    expect(await heaps(3600)).toEqual([2, 0, 0])
+  },
+  async 'memory.keepPackets'() {
+    expect(await sent({ memory: { keepPackets: true } })).toHaveLength(2)
+    expect(await sent({ memory: { keepPackets: false } })).toEqual([])
+  },
+  async 'memory.acceptPerPost'() {
+    expect((await timed({ memory: { acceptPerPost: 10 } })).posts).toBe(40)
+    expect((await timed({ memory: {} })).posts).toBe(1)
+  },
+  async 'memory.pauseNanoseconds'() {
+    // 79 pauses of 2 ms, the most the engine takes.
+    const { ms, waits } = await timed({ memory: { acceptPerPost: 5, pauseNanoseconds: 2e6 } })
+    expect(waits).toBe(79)
+    expect(ms).toBeGreaterThan(150)
+  },
+  async 'memory.completeAfterReaps'() {
+    const stream = await memoryStream({ memory: { completeAfterReaps: 2 ** 31 } })
+    const send = stream.sendHeap(numberHeap(1)).catch((error) => error)
+    await turn()
+    expect(stream.packets).toHaveLength(1)
+    await stream.destroy()
+    expect(((await send) as SendError).outcome.heaps).toEqual(['unknown'])
+  },
+  async 'memory.failAt'() {
+    const memory = { failAt: (row: number) => (row === 1 ? 101 : undefined) }
+    await expect(sent({ memory })).rejects.toMatchObject({ outcome: { heaps: ['sent', 'failed'] } })
+    await expect(sent({ memory })).rejects.toBeInstanceOf(SendError)
+  },
+}
+
+/** Every key inside an option, at any depth. */
+const keysInside = (within: readonly string[]): string[] =>
+  optionNames(...within).flatMap((name) => [[...within, name].join('.'), ...keysInside([...within, name])])
+
+test('every key inside an option has a row, and every row is a key', () => {
+  const keys = optionNames().flatMap((name) => keysInside([name]))
+  expect(keys.length).toBeGreaterThan(10)
+  expect(Object.keys(INSIDE).sort()).toEqual(keys.sort())
+})
+
+test.for(Object.entries(INSIDE))('%s', ([, row]) => row())
+
+test('README has every option, and none that is none', () => {
+  const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8')
+  const table = readme.split('\n## Options of `openStream`\n\n')[1]!.split('\n\n')[0]!
+  const names = table.split('\n').flatMap((line) => [...line.split('|')[1]!.matchAll(/`(\w+)`/g)].map(([, name]) => name!))
+  expect(names.toSorted()).toEqual(optionNames().toSorted())
+})
+
+test('what README calls the default is the default', async (ctx) => {
+  need(ctx, process.platform === 'linux', 'defaults of Linux')
+  const told = {
+    packetSizeBytes: 1472,
+    split: 'even',
+    repeatPointers: false,
+    firstCnt: 1,
+    cntStep: 1,
+    descriptors: 'first',
+    rate: 0,
+    burstBytes: 65536,
+    burstRateRatio: 1.05,
+    flavour: { heapAddressBits: 48 },
+  } as const
+  const packets = async (options: Options) => {
+    const stream = await memoryStream(options)
+    await stream.send(filledBatch(stream, 0, { items: itemsOf(4000) }))
+    return stream.packets.map(({ bytes }) => Buffer.from(bytes).toString('hex'))
+  }
+  expect(await packets({})).toEqual(await packets(told))
+  const udpStream = async (options: Options) => {
+    const stream = await openStream({ to: '127.0.0.1:7148', ...options })
+    onTestFinished(() => stream.destroy())
+    return stream
+  }
+  const stream = await udpStream({})
+  const { thread, ...same } = { thread: 'worker', backend: 'auto', multicastLoop: true, sourcePort: 0, sendBufferBytes: 1 << 20, allowFragmentation: false, segmentation: 'auto', neighbourTimeoutMs: 1000, debug: false } as const // biome-ignore format: a list
+  const other = await udpStream({ thread, ...same })
+  const { sourcePort: _, ...states } = stream.stats().states
+  expect(other.stats().states).toMatchObject(states)
+})
