@@ -155,6 +155,8 @@ export interface Datagram {
   readonly to: string
   /** IP total length and what Ethernet adds in front. */
   readonly frameBytes: number
+  /** Or hop limit. */
+  readonly ttl: number
   readonly payload: Buffer
 }
 
@@ -173,6 +175,7 @@ export function datagramsOf(pcap: Buffer): Datagram[] {
       from: `${address(ends[0]!)}:${frame.readUInt16BE(udp)}`,
       to: `${address(ends[1]!)}:${frame.readUInt16BE(udp + 2)}`,
       frameBytes: length,
+      ttl: frame[v6 ? 21 : 22]!,
       payload: frame.subarray(udp + 8, udp + frame.readUInt16BE(udp + 4)),
     })
     at += 16 + length
