@@ -12,11 +12,11 @@ import { allocateRegion, itemBytes, type Sendable, type VariantRequest, validate
 /** A heap and how it is to be sent; spead2's HeapReference. */
 export interface HeapReference {
   readonly heap: Heap
-  /** Default: the sequence's next. */
+  /** Default, and −1: the sequence's next. */
   readonly cnt?: number
   /** Which endpoint; default 0. */
   readonly substream?: number
-  /** Default: the stream's rate; 0 = unlimited. */
+  /** Default, and −1: the stream's rate; 0 = unlimited. Only with a stream rate. */
   readonly rateBytesPerSecond?: number
 }
 
