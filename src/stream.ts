@@ -222,7 +222,7 @@ export class Stream implements BatchOwner, AsyncDisposable {
    * Queues a batch. Its promise resolves when all of it is sent, and rejects with a SendError that names every heap's fate, or with
    * signal.reason. A promise nobody looks at is safe to drop: its failure, of several the first, is thrown by the next send,
    * flush or close.
-   * @throws at once, nothing queued: ERR_SPEADCAST_CLOSED, _BATCH_STATE, _VALUE, _HEAP_CNT, or an earlier unobserved failure
+   * @throws at once, nothing queued: ERR_SPEADCAST_CLOSED, _CONFIG, _BATCH_STATE, _VALUE, _HEAP_CNT, or an earlier unobserved failure
    */
   send<T extends object>(batch: Batch<T>, options?: SendOptions): SendPromise<BatchResult> {
     if (this.#closing || this.#submissions.dead) this.#refuseClosed('send')
