@@ -212,7 +212,9 @@ export class Stream implements BatchOwner, AsyncDisposable {
     check(
       rates.length === heaps,
       'ERR_SPEADCAST_CONFIG',
-      () => `createBatch: rates is ${shown(rates)} for ${heaps} heaps; give a list of one for each`,
+      () =>
+        `createBatch: ${rates.length === undefined ? `rates is ${shown(rates)}` : `rates has ${rates.length} entries`} for ${heaps} heaps; ` +
+        'give a list of one for each',
     )
     for (const rate of rates) checkHeapRate(rate, true)
     return Float64Array.from(rates)

@@ -26,7 +26,7 @@ test.for([
   [{ heaps: 0 }, 'CONFIG', /heaps is 0/],
   [{ heaps: 1.5 }, 'CONFIG', /heaps is 1.5/],
   [{ heaps: 2 ** 24 }, 'CONFIG', /2\^24/],
-  [{ heaps: '3' as never }, 'CONFIG', /heaps is 3/],
+  [{ heaps: '3' as never }, 'CONFIG', /heaps is '3'/],
   [{ items: {} as never }, 'CONFIG', /must be an ItemGroup/],
   [{ groupMode: 'parallel' as never }, 'CONFIG', /'serial' or 'round-robin'/],
   [{ heap: 3 } as never, 'CONFIG', /unknown option 'heap'/],
