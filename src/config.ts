@@ -159,7 +159,7 @@ export interface StreamOptions {
   burstBytes?: number
   /** How much faster than `rate` the sender may go to catch up after a delay. Default 1.05. */
   burstRateRatio?: number
-  /** TTL or hop limit. Default: the system's, 1 for multicast. */
+  /** TTL or hop limit; 0, for multicast alone, leaves this host's receivers. Default: the system's, 1 for multicast. */
   ttl?: number
   /** Deliver multicast packets to receivers on this host too. Default true. */
   multicastLoop?: boolean

@@ -29,6 +29,12 @@ export async function openStream(options: StreamOptions): Promise<Stream> {
   cntSequence(flavour, config.firstCnt, config.cntStep)
   checkPacketSize(config)
   const endpoints = await resolveEndpoints(parseEndpoints(config.to))
+  const unicast = endpoints.find(({ multicast }) => !multicast)
+  check(
+    !(config.ttl === 0 && unicast),
+    'ERR_SPEADCAST_CONFIG',
+    () => `ttl is 0, which keeps multicast on this host; ${unicast!.text} is unicast and needs at least 1`,
+  )
   const iface = config.interface === undefined ? undefined : resolveInterface(config.interface, endpoints[0]!.family)
   const { backend, reason } = selectBackend(config.backend)
   const thread = config.thread ?? (backend === 'udp' ? 'worker' : 'inline')

@@ -213,7 +213,8 @@ export async function openDgram(options: DgramOptions, environment: BackendEnvir
     socket.unref()
     if (options.interface) socket.setMulticastInterface(v6 ? `::%${options.interface.name}` : options.interface.address)
     if (options.ttl !== undefined) {
-      socket.setTTL(options.ttl)
+      // 0 is for multicast alone.
+      if (options.ttl > 0) socket.setTTL(options.ttl)
       socket.setMulticastTTL(options.ttl)
     }
     socket.setMulticastLoopback(options.multicastLoop)

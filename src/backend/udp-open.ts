@@ -146,7 +146,8 @@ function configure(socket: UdpSocket, options: UdpOptions): void {
     else socket.setOption(OPT.IP_MULTICAST_IF, ipMreqn(options.interface.index))
   }
   if (options.ttl !== undefined) {
-    socket.setOption(v6 ? OPT.IPV6_UNICAST_HOPS : OPT.IP_TTL, options.ttl)
+    // 0 is for multicast alone (ip(7)).
+    if (options.ttl > 0) socket.setOption(v6 ? OPT.IPV6_UNICAST_HOPS : OPT.IP_TTL, options.ttl)
     socket.setOption(v6 ? OPT.IPV6_MULTICAST_HOPS : OPT.IP_MULTICAST_TTL, options.ttl)
   }
   socket.setOption(v6 ? OPT.IPV6_MULTICAST_LOOP : OPT.IP_MULTICAST_LOOP, options.multicastLoop ? 1 : 0)

@@ -247,6 +247,11 @@ const WALK: Record<keyof StreamOptions, (ctx: TestContext) => Promise<void>> = {
     expect(await onTheWire(ns, { to: '[ff15::3]:7148', packetSizeBytes: 1452, interface: 'v0', ttl: 10 })).toMatch(/hlim 10,/)
     expect(await onTheWire(ns, { to: '239.1.2.3:7148', interface: 'v0', ttl: 11, backend: 'dgram' })).toMatch(/ttl 11,/)
     expect(await onTheWire(ns, { to: '10.77.0.2:7148', ttl: 12, backend: 'dgram' })).toMatch(/ttl 12,/)
+    const isUnicast = /^ERR_SPEADCAST_CONFIG ttl is 0, .*; 127\.0\.0\.1:9 is unicast and needs at least 1$/
+    for (const backend of ['udp', 'dgram'] as const) {
+      expect(await told({ ttl: 0, backend })).toMatch(isUnicast)
+      expect(await heardBySelf(ns, { ttl: 0, backend })).toBe(3)
+    }
   },
   async multicastLoop(ctx) {
     await using ns = await namespaces(ctx)
