@@ -1,4 +1,4 @@
-/** An engine on the memory backend under a clock of the test's own. No threads, no timers. */
+/** An engine on the memory backend under a clock of the test's own: stepped by hand, or by the event-loop driver (event-loop.ts). */
 import { type MemoryBackend, type MemoryOptions, openMemory } from '#dist/src/backend/memory.js'
 import type { GroupMode } from '#dist/src/batch/compile.js'
 import { type HeapReference, PreparedHeaps } from '#dist/src/batch/heaps.js'
@@ -19,7 +19,7 @@ export function rawHeap(bytes: number, fill = 0): Heap {
 }
 
 export interface Rig {
-  readonly engine: Engine
+  readonly engine: Pick<Engine, 'step' | 'addVariant' | 'dropVariant'>
   readonly ring: R.Ring
   readonly backend: MemoryBackend
   readonly messages: EngineMessage[]
@@ -34,7 +34,37 @@ export interface Rig {
   word(slot: number, word: number): number
 }
 
-export function rig(memory: Partial<MemoryOptions> = {}, options: Partial<EngineOptions> = {}): Rig {
+export type MakeRig = (memory?: Partial<MemoryOptions>, options?: Partial<EngineOptions>) => Rig
+
+export const ENGINE_OPTIONS: EngineOptions = { rateBytesPerSecond: 0, burstBytes: 65536, burstRateRatio: 1.05, maxInFlight: 8 }
+
+let makeRig: MakeRig = steppedRig
+
+/** Who steps the engine in the tests to come. */
+export function driveWith(make: MakeRig): void {
+  makeRig = make
+}
+
+export const rig: MakeRig = (memory, options) => makeRig(memory, options)
+
+/** Fills the next slot as the stream does. */
+export function submitTo(ring: R.Ring, id: number, prepared: PreparedHeaps): number {
+  const submitted = Atomics.load(ring.control, R.C_SUBMITTED)
+  const slot = ring.slot(submitted)
+  ring.slots[slot + R.W_OP] = R.OP_SEND
+  ring.slots[slot + R.W_VARIANT] = id
+  ring.slots[slot + R.W_HEAPS] = prepared.heaps
+  ring.slots[slot + R.W_ROWS] = prepared.variant().rows
+  ring.slots[slot + R.W_EXPLICIT_CNTS] = prepared.explicitCnts ? 1 : 0
+  Atomics.store(ring.slots, slot + R.W_STATE, R.STATE_QUEUED)
+  Atomics.store(ring.control, R.C_SUBMITTED, submitted + 1)
+  return slot
+}
+
+export function steppedRig(
+  memory: Partial<MemoryOptions> = {},
+  options: Partial<EngineOptions> = {},
+): Rig & { readonly engine: Engine } {
   const ring = new R.Ring()
   const backend = openMemory({ substreams: 4, ...memory }, { counters: ring.counters, wake: () => {} })
   const messages: EngineMessage[] = []
@@ -42,12 +72,11 @@ export function rig(memory: Partial<MemoryOptions> = {}, options: Partial<Engine
   const engine = new Engine(
     backend,
     ring,
-    { rateBytesPerSecond: 0, burstBytes: 65536, burstRateRatio: 1.05, maxInFlight: 8, ...options },
+    { ...ENGINE_OPTIONS, ...options },
     (message) => messages.push(message),
     () => settled.push(Atomics.load(ring.control, R.C_SETTLED)),
   )
-  let submitted = 0
-  const self: Rig = {
+  const self: Rig & { readonly engine: Engine } = {
     engine,
     ring,
     backend,
@@ -60,17 +89,7 @@ export function rig(memory: Partial<MemoryOptions> = {}, options: Partial<Engine
       engine.addVariant(id, prepared.variant().compile(), prepared.rates)
       return prepared
     },
-    submit(id, prepared) {
-      const slot = ring.slot(submitted)
-      ring.slots[slot + R.W_OP] = R.OP_SEND
-      ring.slots[slot + R.W_VARIANT] = id
-      ring.slots[slot + R.W_HEAPS] = prepared.heaps
-      ring.slots[slot + R.W_ROWS] = prepared.variant().rows
-      ring.slots[slot + R.W_EXPLICIT_CNTS] = prepared.explicitCnts ? 1 : 0
-      Atomics.store(ring.slots, slot + R.W_STATE, R.STATE_QUEUED)
-      Atomics.store(ring.control, R.C_SUBMITTED, ++submitted)
-      return slot
-    },
+    submit: (id, prepared) => submitTo(ring, id, prepared),
     run(limit = 100_000) {
       for (let i = 0; i < limit; i++) {
         const next = engine.step(self.clock)
