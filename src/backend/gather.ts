@@ -4,23 +4,23 @@ import type { PacketTable, TableRegion } from '../batch/table.js'
 import { check } from '../errors.js'
 import type { BackendCaps } from './backend.js'
 
-/** By address: ids are unique per isolate only. Where memory has no address (ffi/region.ts) there is one isolate. */
-const keyOf = ({ address, id }: TableRegion): number => (address === 0 ? -id : address)
-
-/** Regions a backend was told of. */
+/** Regions a backend was told of, by address: ids are unique per isolate only. */
 export class RegisteredRegions {
   readonly #bytes = new Map<number, Uint8Array>()
 
+  /** Memory without an address (ffi/region.ts) is of this isolate, which finds it by itself and lets go of it when nobody uses it. */
   register(region: TableRegion): void {
-    const known = this.#bytes.get(keyOf(region))
+    if (region.address === 0) return
+    const known = this.#bytes.get(region.address)
     if (!known || known.length < region.byteLength)
-      this.#bytes.set(keyOf(region), new Uint8Array(attachRegion(region), 0, region.byteLength))
+      this.#bytes.set(region.address, new Uint8Array(attachRegion(region), 0, region.byteLength))
   }
 
   /** The bytes of each of the table's regions. @throws Error when one was not registered, which would be a NIC's local protection error. */
   of(table: PacketTable): Uint8Array[] {
     return table.regions.map((region) => {
-      const bytes = this.#bytes.get(keyOf(region))
+      if (region.address === 0) return new Uint8Array(attachRegion(region))
+      const bytes = this.#bytes.get(region.address)
       if (!bytes || bytes.length < region.byteLength) throw new Error(`region ${region.id} was not registered before compile`)
       return bytes
     })

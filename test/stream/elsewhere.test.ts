@@ -167,3 +167,35 @@ test('without native memory a batch cannot be attached in another thread, which 
     rmSync(folder, { recursive: true })
   }
 })
+
+test('without native memory closed batches are let go', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'speadcast-elsewhere-'))
+  try {
+    writeFileSync(join(folder, 'preload.cjs'), PRELOAD)
+    writeFileSync(
+      join(folder, 'batches.mjs'),
+      `import { ItemGroup, openStream } from ${JSON.stringify(pathToFileURL('dist/src/index.js').href)}
+      const stream = await openStream({ to: '239.1.2.3:7148', backend: 'memory', memory: { keepPackets: false } })
+      const items = new ItemGroup().add({ id: 0x3300, name: 'a', dtype: 'u1', shape: [2 ** 24] })
+      for (let i = 0; i < 40; i++) {
+        const batch = stream.createBatch({ items, heaps: 1 })
+        batch.heap(0).a.fill(i)
+        await stream.send(batch)
+        batch.close()
+      }
+      await new Promise(setImmediate)
+      globalThis.gc()
+      console.log(process.memoryUsage().arrayBuffers)`,
+    )
+    const args = ['--expose-gc', '--require', join(folder, 'preload.cjs'), join(folder, 'batches.mjs')]
+    const { stdout } = await promisify(execFile)(process.execPath, args, {
+      env: { ...process.env, PLATFORM: 'darwin' },
+      timeout: 20_000,
+    })
+    // 40 × 16 MiB, if they stayed.
+    expect(Number(stdout)).toBeGreaterThan(0)
+    expect(Number(stdout)).toBeLessThan(100 * 2 ** 20)
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+})
