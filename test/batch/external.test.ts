@@ -92,12 +92,12 @@ describe('another process writes', () => {
 
 test('files may be closed and unlinked once they are mapped', async (ctx) => {
   needSharedMemory(ctx)
-  const path = join(mkdtempSync(join(tmpdir(), 'speadcast-')), 'samples')
-  const fd = openSync(path, 'w+')
+  const folder = mkdtempSync(join(tmpdir(), 'speadcast-'))
+  const fd = openSync(join(folder, 'samples'), 'w+')
   writeSync(fd, Buffer.alloc(3000, 7))
   const region = Region.fromFd(fd)
   closeSync(fd)
-  rmSync(path)
+  rmSync(folder, { recursive: true })
   const stream = await memoryStream()
   const batch = stream.createBatch({ items: groupOf([samples('adc', '|u1', [1000])]), heaps: 3, memory: { adc: { region } } })
   await stream.send(batch)
