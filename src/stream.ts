@@ -177,6 +177,7 @@ export class Stream implements BatchOwner, AsyncDisposable {
       substreams: this.#substreamsOf(options.substreams, heaps),
       rates: this.#ratesOf(rates, heaps),
       memory,
+      headroomBytes: this.#driver.caps.headroomBytes,
       inBandDescriptors: this.#config.descriptors === 'in-band',
     })
     const lane = new Lane(batch.compiled, () => {
@@ -285,7 +286,8 @@ export class Stream implements BatchOwner, AsyncDisposable {
     let prepared = this.#takePrepared(key)
     if (!prepared) {
       const { packetSizeBytes, repeatPointers } = this.#config
-      const heaps = new PreparedHeaps(references, mode, { packetSizeBytes, split, repeatPointers })
+      const { headroomBytes } = this.#driver.caps
+      const heaps = new PreparedHeaps(references, mode, { packetSizeBytes, split, repeatPointers, headroomBytes })
       prepared = new Lane(heaps, () => this.#keepPrepared(key, made)) as PreparedLane
       const made = prepared
     }

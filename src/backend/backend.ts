@@ -13,6 +13,12 @@ export interface BackendCaps {
   readonly evidence: 'accepted' | 'completed' | 'written'
   readonly substreams: number
   readonly maxPacketSizeBytes: number
+  /** Room for its own headers that the backend wants in front of every packet's first segment; a multiple of 8. */
+  readonly headroomBytes: number
+  /** Waiting for completions or for room, the I/O thread looks again and again for so long before it sleeps. */
+  readonly pollNanoseconds: number
+  /** The device keeps the stream's rate: nobody else need. */
+  readonly pacesItself?: boolean
 }
 
 /** What every backend's factory is given besides its own options. */
@@ -43,6 +49,13 @@ export const POST_SKIP = 2
 /** The backend is broken for good. */
 export const POST_FATAL = 3
 
+/** Causes of failure are errnos and, beyond them: a packet dropped from a queue because of an earlier one's failure, … */
+export const CAUSE_FLUSHED = -1
+/** … a packet that was handed over and never heard of again, … */
+export const CAUSE_UNKNOWN = -2
+/** … and completion statuses of a NIC, added to this. */
+export const CAUSE_STATUS = 0x10000
+
 /** Filled by post; one object per engine, reused. */
 export interface PostResult {
   kind: 0 | 1 | 2 | 3
@@ -63,6 +76,7 @@ export interface ReapResult {
   /** Rows among them that failed, as index into the completed ones; `failures` entries are valid. */
   failures: number
   readonly failedAt: Uint32Array
+  /** Errnos or CAUSE_… */
   readonly failedErrno: Int32Array
 }
 
@@ -91,6 +105,13 @@ export interface Backend {
   waitSet(wantWrite: boolean): readonly { readonly fd: number; readonly events: number }[]
   /** Open descriptors that Node knows nothing of: whoever outlives the thread that opened them closes them. */
   descriptors?(): readonly number[]
+  /**
+   * Called when the driver is about to sleep for completions or for room: from now on they make the wait set ready. False when something
+   * has completed meanwhile. Absent where the wait set needs no arming.
+   */
+  arm?(): boolean
+  /** Names of causes that are no errno. */
+  causeName?(cause: number): string
   /** What a substream's failure means for a person: interface, MTU, remedy. Cold. */
   explain(errno: number, substream: number, udpBytes: number): string
   /** Stops using all registered memory, then closes what it opened. Idempotent. */

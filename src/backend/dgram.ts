@@ -77,7 +77,14 @@ class DgramBackend implements Backend {
     readonly options: DgramOptions,
     readonly environment: BackendEnvironment,
   ) {
-    this.caps = { name: 'dgram', evidence: 'accepted', substreams: options.endpoints.length, maxPacketSizeBytes: 65507 }
+    this.caps = {
+      name: 'dgram',
+      evidence: 'accepted',
+      substreams: options.endpoints.length,
+      maxPacketSizeBytes: 65507,
+      headroomBytes: 0,
+      pollNanoseconds: 0,
+    }
     this.#v6 = options.endpoints[0]!.family === 6
     this.#addresses = options.endpoints.map(({ address, bytes, scopeId }) =>
       zoned(address, bytes, scopeId || (options.interface?.index ?? 0)),

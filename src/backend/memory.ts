@@ -79,7 +79,14 @@ export class MemoryBackend implements Backend {
   constructor(options: MemoryOptions, environment: BackendEnvironment) {
     this.#options = options
     this.#environment = environment
-    this.caps = { name: 'memory', evidence: 'written', substreams: options.substreams, maxPacketSizeBytes: 65507 }
+    this.caps = {
+      name: 'memory',
+      evidence: 'written',
+      substreams: options.substreams,
+      maxPacketSizeBytes: 65507,
+      headroomBytes: 0,
+      pollNanoseconds: 0,
+    }
   }
 
   states(): Record<string, string | number | boolean> {

@@ -102,6 +102,8 @@ export class PcapBackend implements Backend {
       evidence: 'written',
       substreams: endpoints.length,
       maxPacketSizeBytes: endpoints[0]!.family === 4 ? 65507 : 65527,
+      headroomBytes: 0,
+      pollNanoseconds: 0,
     }
     try {
       this.#fd = openSync(path, 'w')

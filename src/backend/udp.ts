@@ -99,6 +99,8 @@ export class UdpBackend implements Backend {
       evidence: 'accepted',
       substreams: path.substreams,
       maxPacketSizeBytes: MAX_MESSAGE_BYTES[this.#path.family],
+      headroomBytes: 0,
+      pollNanoseconds: 0,
     }
   }
 

@@ -10,7 +10,6 @@ import {
   type Flavour,
   type Item,
   type ItemGroup,
-  type PacketPlan,
   type PlanItem,
   planPackets,
   type Split,
@@ -26,6 +25,7 @@ import {
   type StagedImmediate,
   writeHeaders,
 } from './compile.js'
+import { type SpacedPlan, withHeadroom } from './headroom.js'
 import { type AddressedItem, type BatchLayout, checkBatchBytes, layoutBatch } from './layout.js'
 import { allocateRegion, itemBytes, type Sendable, type VariantRequest, validateCnts } from './sendable.js'
 import type { ImmediateEncoding } from './table.js'
@@ -52,6 +52,8 @@ export interface BatchConfig {
   /** Bytes per second of each heap: −1 the stream's rate, 0 unlimited. */
   readonly rates?: Float64Array | undefined
   readonly memory: Readonly<Record<string, ExternalMemory>>
+  /** What the backend wants in front of every packet. */
+  readonly headroomBytes: number
   /** Reserve room for a variant whose first heap of each substream carries the descriptors. */
   readonly inBandDescriptors: boolean
 }
@@ -92,7 +94,7 @@ export class CompilableBatch<T extends object = HeapViews> implements Sendable {
   /** How the heaps are laid out: interleaved single packets, or headers and payloads apart. */
   readonly interleaved: boolean
   readonly packetsPerHeap: number
-  readonly #plan: PacketPlan
+  readonly #plan: SpacedPlan
   readonly #layout: BatchLayout
   readonly #specs: readonly HeapSpec[]
   readonly #regions: readonly Region[]
@@ -118,13 +120,14 @@ export class CompilableBatch<T extends object = HeapViews> implements Sendable {
     const items = config.items.items()
     check(items.length > 0, 'ERR_SPEADCAST_ITEM', () => 'the item group is empty; add() at least one item before createBatch')
     const planItems = items.map((item) => planItem(item, flavour))
-    this.#plan = planPackets({
+    const plan = planPackets({
       flavour,
       items: planItems,
       maxPacketSizeBytes: config.packetSizeBytes,
       split: config.split,
       repeatPointers: config.repeatPointers,
     })
+    this.#plan = withHeadroom(plan, config.headroomBytes)
     this.packetsPerHeap = this.#plan.packets
     const external = new Map(Object.entries(config.memory))
     for (const [name, memory] of external) {
@@ -359,7 +362,7 @@ export class CompilableBatch<T extends object = HeapViews> implements Sendable {
 
 /** Room behind the batch's own memory for descriptors and the headers of heaps that carry them. */
 interface Aux {
-  readonly plan: PacketPlan
+  readonly plan: SpacedPlan
   readonly descriptors: readonly { readonly at: number; readonly encoded: Uint8Array; readonly addressedBytes: number }[]
   /** plan.paddingBytes zeros. */
   readonly paddingAt: number
@@ -377,7 +380,7 @@ function planAux(config: BatchConfig, items: readonly Item[], planItems: readonl
     at += encoded.length
     return descriptor
   })
-  const plan = planPackets({
+  const plain = planPackets({
     flavour: config.flavour,
     items: planItems.flatMap((item, i) => [
       { id: ITEM_DESCRIPTOR, immediate: false, lengthBytes: descriptors[i]!.encoded.length },
@@ -387,6 +390,7 @@ function planAux(config: BatchConfig, items: readonly Item[], planItems: readonl
     split: typeof config.split === 'string' ? config.split : 'even',
     repeatPointers: config.repeatPointers,
   })
+  const plan = withHeadroom(plain, config.headroomBytes)
   const paddingAt = at
   const headersAt = Math.ceil((at + plan.paddingBytes) / 64) * 64
   const headerStride = Math.ceil(plan.headers.length / 64) * 64

@@ -4,8 +4,8 @@
  */
 
 import { ITEM_HEAP_CNT } from '../spead/constants.js'
-import type { PacketPlan } from '../spead/index.js'
 import { pointerBase } from '../spead/pointer.js'
+import type { SpacedPlan } from './headroom.js'
 import type { ImmediateScatter, PacketTable, ScatterTable, TableRegion } from './table.js'
 
 /** Serial sends heap after heap; round-robin one packet of each heap in turn, skipping finished ones (spead2's GroupMode). */
@@ -19,9 +19,9 @@ export interface PayloadPart {
 }
 
 export interface HeapSpec {
-  readonly plan: PacketPlan
+  readonly plan: SpacedPlan
   readonly substream: number
-  /** Where packet 0's header starts in region 0; later headers follow it directly. */
+  /** Where the plan's headers stand in region 0. */
   readonly headerOffset: number
   /** The heap payload in wire order, plan.heapLengthBytes in all; neighbours in memory are merged. */
   readonly parts: readonly PayloadPart[]
@@ -70,7 +70,7 @@ export function compileBatch({ specs, regions, mode, immediates, cntColumnAt, it
     const { plan } = spec
     const walker = walkers[j]!
     const p = walker.packet++
-    const header = plan.headerStart[p + 1]! - plan.headerStart[p]!
+    const header = plan.headerStart[p + 1]! - plan.headroomBytes - plan.headerStart[p]!
     const payload = plan.payloadStart[p + 1]! - plan.payloadStart[p]!
     segmentStart[r] = segments.count
     segments.push(0, spec.headerOffset + plan.headerStart[p]!, header, true)
@@ -102,6 +102,7 @@ export function compileBatch({ specs, regions, mode, immediates, cntColumnAt, it
       udpBytes,
       substream,
       heap,
+      headroomBytes: specs[0]!.plan.headroomBytes,
     },
     scatter: {
       region: { id: regions[0]!.id, address: regions[0]!.address, byteLength: regions[0]!.byteLength },
@@ -145,6 +146,7 @@ export function firstHeaps(whole: CompiledBatch, heaps: number): CompiledBatch {
       udpBytes: Uint32Array.from(keep, (r) => table.udpBytes[r]!),
       substream: Uint16Array.from(keep, (r) => table.substream[r]!),
       heap: Uint32Array.from(keep, (r) => table.heap[r]!),
+      headroomBytes: table.headroomBytes,
     },
   }
 }

@@ -3,10 +3,11 @@
  * same. Their values live in the user's memory, outside any region, so each send copies them into this batch's memory first.
  */
 import type { Region } from '../../ffi/region.js'
-import type { Flavour, Heap, PacketPlan, Split } from '../spead/index.js'
+import type { Flavour, Heap, Split } from '../spead/index.js'
 import { planOf } from '../spead/index.js'
 import { pointerBase, putPointer } from '../spead/pointer.js'
 import { type CompiledBatch, compileBatch, type GroupMode, type HeapSpec, writeHeaders } from './compile.js'
+import { type SpacedPlan, withHeadroom } from './headroom.js'
 import { allocateRegion, itemBytes, type Sendable, type VariantRequest, validateCnts } from './sendable.js'
 
 /** A heap and how it is to be sent; spead2's HeapReference. */
@@ -21,7 +22,7 @@ export interface HeapReference {
 }
 
 interface Slot {
-  readonly plan: PacketPlan
+  readonly plan: SpacedPlan
   readonly headerOffset: number
   readonly payloadOffset: number
 }
@@ -47,14 +48,14 @@ export class PreparedHeaps implements Sendable {
   constructor(
     references: readonly HeapReference[],
     readonly mode: GroupMode,
-    options: { packetSizeBytes: number; split: Split; repeatPointers?: boolean },
+    options: { packetSizeBytes: number; split: Split; repeatPointers?: boolean; headroomBytes: number },
   ) {
     this.heaps = references.length
     this.flavour = references[0]!.heap.flavour
     const { packetSizeBytes: maxPacketSizeBytes, split, repeatPointers = false } = options
     let at = 0
     this.#slots = references.map(({ heap }): Slot => {
-      const plan = planOf(heap, { maxPacketSizeBytes, split, repeatPointers })
+      const plan = withHeadroom(planOf(heap, { maxPacketSizeBytes, split, repeatPointers }), options.headroomBytes)
       // One packet: header and payload adjoin, one segment. Several: headers first.
       const slot = { plan, headerOffset: at, payloadOffset: at + plan.headers.length }
       at += plan.headers.length + plan.heapLengthBytes
@@ -96,7 +97,7 @@ export class PreparedHeaps implements Sendable {
     }
   }
 
-  #putImmediate(plan: PacketPlan, headerOffset: number, item: number, id: number, bytes: Uint8Array): void {
+  #putImmediate(plan: SpacedPlan, headerOffset: number, item: number, id: number, bytes: Uint8Array): void {
     const base = pointerBase(this.flavour, id, true)
     let hi = 0
     let lo = 0

@@ -32,6 +32,8 @@ export interface PacketTable {
   readonly substream: Uint16Array
   /** Which heap of the batch the packet belongs to. */
   readonly heap: Uint32Array
+  /** So many bytes in front of every packet's first segment are the backend's to write. */
+  readonly headroomBytes: number
 }
 
 /** How a staged number becomes the bytes of an immediate, which stand right-aligned in the pointer; 'float' is float32. */

@@ -17,10 +17,10 @@ export interface HandTable {
   readonly overwrite: (byte: number) => void
 }
 
-/** Segments go alternately into two regions, with gaps of an odd number of bytes between them. */
-export function handTable(packets: readonly HandPacket[]): HandTable {
+/** Segments go alternately into two regions, with gaps between them: an odd number of bytes, and what the backend wants for its headers. */
+export function handTable(packets: readonly HandPacket[], headroomBytes = 0): HandTable {
   const segments = packets.flatMap(({ segments }) => segments)
-  const bytes = segments.reduce((sum, { length }) => sum + length + 3, 4096)
+  const bytes = segments.reduce((sum, { length }) => sum + length + 3 + headroomBytes, 4096)
   const regions = [Region.allocate(bytes, { hugePages: 'never' }), Region.allocate(bytes, { hugePages: 'never' })]
   const views = regions.map(({ buffer }) => new Uint8Array(buffer).fill(0xaa))
   const used = [1, 2]
@@ -30,7 +30,7 @@ export function handTable(packets: readonly HandPacket[]): HandTable {
   })
   const segmentRegion = Uint16Array.from(segments, (_, i) => i % 2)
   const segmentOffset = Float64Array.from(segments, (segment, i) => {
-    const at = used[i % 2]!
+    const at = used[i % 2]! + headroomBytes
     views[i % 2]!.set(segment, at)
     used[i % 2] = at + segment.length + 3
     return at
@@ -47,6 +47,7 @@ export function handTable(packets: readonly HandPacket[]): HandTable {
     udpBytes: Uint32Array.from(expected, ({ length }) => length),
     substream: Uint16Array.from(packets, ({ substream }) => substream),
     heap: Uint32Array.from(packets, ({ heap = 0 }) => heap),
+    headroomBytes,
   }
   const overwrite = (byte: number) => {
     for (const view of views) view.fill(byte)

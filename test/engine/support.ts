@@ -84,7 +84,7 @@ export function steppedRig(
     settled,
     clock: 1e9,
     add(id, references, mode = 'serial', packetSizeBytes = 1472) {
-      const prepared = new PreparedHeaps(references, mode, { packetSizeBytes, split: 'even' })
+      const prepared = new PreparedHeaps(references, mode, { packetSizeBytes, split: 'even', headroomBytes: 0 })
       prepared.fill(references)
       engine.addVariant(id, prepared.variant().compile(), prepared.rates)
       return prepared
