@@ -16,6 +16,7 @@ const PROTOTYPES = {
   ftruncate: 'int ftruncate(int fd, int64_t length)',
   dup: 'int dup(int fd)',
   close: 'int close(int fd)',
+  fcntl: 'int fcntl(int fd, int cmd, int arg)',
   read: 'intptr_t read(int fd, uint64_t buf, size_t count)',
   write: 'intptr_t write(int fd, uint64_t buf, size_t count)',
   eventfd: 'int eventfd(uint initval, int flags)',

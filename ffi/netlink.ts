@@ -106,6 +106,12 @@ export interface Link {
   readonly operstate: (typeof OPERSTATES)[number]
   /** 'veth', 'vlan', 'bond'…; absent for hardware. */
   readonly kind?: string
+  /** Of a VLAN, MACVLAN or other link on top of another: the one below. */
+  readonly lower?: number
+  /** Of a port of a bond or bridge: the bond or bridge. */
+  readonly master?: number
+  /** Of a VLAN: its 802.1Q tag. */
+  readonly vlanId?: number
   readonly gsoMaxSegments: number
   readonly gsoMaxSizeBytes: number
   readonly txPackets: number
@@ -120,7 +126,12 @@ export interface Link {
 function linkOf(view: DataView, body: number, found: Attributes): Link {
   const flags = view.getUint32(body + 8, true)
   const info = found.get(18)
-  const kind = info && textOf(attributesOf(view, info.at, info.at + info.length), 1)
+  const about = info && attributesOf(view, info.at, info.at + info.length)
+  const kind = about && textOf(about, 1)
+  const data = kind === 'vlan' ? about?.get(2) : undefined
+  const vlan = data && attributesOf(view, data.at, data.at + data.length).get(1)
+  const lower = u32Of(view, found, 5)
+  const master = u32Of(view, found, 10)
   // struct rtnl_link_stats64: rx_packets, tx_packets, rx_bytes, tx_bytes, rx_errors, tx_errors, rx_dropped, tx_dropped, …
   const stats = found.get(23)
   const counter = (i: number) => (stats && stats.length >= (i + 1) * 8 ? Number(view.getBigUint64(stats.at + i * 8, true)) : 0)
@@ -138,6 +149,9 @@ function linkOf(view: DataView, body: number, found: Attributes): Link {
     multicast: (flags & 0x1000) !== 0,
     operstate: (operstate && OPERSTATES[view.getUint8(operstate.at)]) ?? 'unknown',
     ...(kind && { kind }),
+    ...(lower && { lower }),
+    ...(master && { master }),
+    ...(vlan && { vlanId: view.getUint16(vlan.at, true) }),
     gsoMaxSegments: u32Of(view, found, 40) ?? 0,
     gsoMaxSizeBytes: u32Of(view, found, 41) ?? 0,
     txPackets: counter(1),

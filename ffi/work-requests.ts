@@ -1,0 +1,112 @@
+/**
+ * A prelinked chain of ibv_send_wr with their ibv_sge, in one region: one work request per packet, written once. Posting any consecutive
+ * part of it is a few stores and one call.
+ *
+ * | state    | legal              | leaves by      |
+ * |----------|--------------------|----------------|
+ * | building | request(), sge()   | first post     |
+ * | ready    | post()             | release()      |
+ * | released | nothing: the range is recycled | —  |
+ *
+ * The provider has copied a work request when post_send returns (ibv_post_send(3)): the chain is not memory that a device reads, and what
+ * a post changed in it is put back at once.
+ */
+import { attachRegion, Region } from './region.js'
+import type { SendQueue } from './send-queue.js'
+import { IBV_SEND_IP_CSUM, IBV_SEND_SIGNALED, IBV_SEND_WR, IBV_SGE, IBV_WR_SEND } from './verbs-layout.js'
+
+const WR_WORDS = IBV_SEND_WR.size / 4
+const SGE_WORDS = IBV_SGE.size / 4
+const NEXT = IBV_SEND_WR.next / 4
+const FLAGS = IBV_SEND_WR.send_flags / 4
+
+export class WorkRequestChain {
+  readonly #region: Region
+  readonly #words: Uint32Array<ArrayBuffer>
+  readonly #address: number
+  readonly #sgeAt: number
+  readonly #badAt: number
+  #errno = 0
+
+  /**
+   * @param id 32 bits that completions of this chain carry beside the row
+   * @param signalEvery a work request whose row is one less than a multiple of this is always signalled
+   */
+  constructor(
+    readonly rows: number,
+    sges: number,
+    id: number,
+    readonly signalEvery: number,
+    checksumOffload: boolean,
+  ) {
+    this.#sgeAt = rows * IBV_SEND_WR.size
+    this.#badAt = this.#sgeAt + sges * IBV_SGE.size
+    this.#region = Region.allocate(this.#badAt + 8)
+    this.#address = this.#region.address
+    this.#words = new Uint32Array(attachRegion(this.#region))
+    const flags = checksumOffload ? IBV_SEND_IP_CSUM : 0
+    for (let row = 0; row < rows; row++) {
+      const at = row * WR_WORDS
+      this.#words[at + IBV_SEND_WR.wr_id / 4] = row
+      this.#words[at + IBV_SEND_WR.wr_id / 4 + 1] = id
+      this.#words[at + IBV_SEND_WR.opcode / 4] = IBV_WR_SEND
+      this.#words[at + FLAGS] = flags | ((row + 1) % signalEvery === 0 ? IBV_SEND_SIGNALED : 0)
+      if (row + 1 < rows) this.#pointer(at + NEXT, this.#address + (row + 1) * IBV_SEND_WR.size)
+    }
+  }
+
+  #pointer(word: number, address: number): void {
+    this.#words[word] = address >>> 0
+    this.#words[word + 1] = Math.floor(address / 2 ** 32)
+  }
+
+  /** Completions of what was posted before are told from later ones by another id. */
+  renumber(id: number): void {
+    for (let row = 0; row < this.rows; row++) this.#words[row * WR_WORDS + IBV_SEND_WR.wr_id / 4 + 1] = id
+  }
+
+  /** Row `row` gathers SGEs first … first+count−1. */
+  request(row: number, first: number, count: number): void {
+    const at = row * WR_WORDS
+    this.#pointer(at + IBV_SEND_WR.sg_list / 4, this.#address + this.#sgeAt + first * IBV_SGE.size)
+    this.#words[at + IBV_SEND_WR.num_sge / 4] = count
+  }
+
+  sge(i: number, address: number, byteLength: number, lkey: number): void {
+    const at = this.#sgeAt / 4 + i * SGE_WORDS
+    this.#pointer(at + IBV_SGE.addr / 4, address)
+    this.#words[at + IBV_SGE.length / 4] = byteLength
+    this.#words[at + IBV_SGE.lkey / 4] = lkey
+  }
+
+  /** Why the last post took less than asked; 0 if it took all. */
+  get errno(): number {
+    return this.#errno
+  }
+
+  /**
+   * Posts rows first … end−1 in one call, the last of them signalled; returns how many were taken. Those before a refused one are on
+   * their way (ibv_post_send(3): bad_wr). Six stores, nothing allocated.
+   */
+  post(queue: SendQueue, first: number, end: number): number {
+    const words = this.#words
+    const last = (end - 1) * WR_WORDS
+    const nextLo = words[last + NEXT]!
+    const nextHi = words[last + NEXT + 1]!
+    const flags = words[last + FLAGS]!
+    words[last + NEXT] = 0
+    words[last + NEXT + 1] = 0
+    words[last + FLAGS] = flags | IBV_SEND_SIGNALED
+    this.#errno = queue.postSend(queue.qp, this.#address + first * IBV_SEND_WR.size, this.#address + this.#badAt)
+    words[last + NEXT] = nextLo
+    words[last + NEXT + 1] = nextHi
+    words[last + FLAGS] = flags
+    if (this.#errno === 0) return end - first
+    const bad = words[this.#badAt / 4]! + words[this.#badAt / 4 + 1]! * 2 ** 32
+    return (bad - this.#address) / IBV_SEND_WR.size - first
+  }
+
+  release(): void {
+    this.#region.release()
+  }
+}
