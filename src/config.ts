@@ -10,6 +10,11 @@ export const DEFAULTS = {
   burstRateRatio: 1.05,
   sendBufferBytes: 1 << 20,
   neighbourTimeoutMs: 1000,
+  /** An mlx5 ring of 64-byte slots for this many takes 256 KiB. */
+  queueDepth: 4096,
+  /** About what waking a sleeping thread costs. */
+  pollMicroseconds: 50,
+  completionTimeoutMs: 5000,
 } as const
 
 const whole = (low: number, high: number, unit: string) => {
@@ -32,6 +37,24 @@ const memoryOptions = v.strictObject(
   },
   'must be an object, see MemoryOptions',
 )
+
+const ibverbsOptions = v.strictObject(
+  {
+    library: v.exactOptional(v.string('must be the name or path of libibverbs')),
+    queueDepth: v.optional(whole(16, 65536, 'work requests'), DEFAULTS.queueDepth),
+    poll: v.optional(v.picklist(['busy', 'adaptive', 'event'], "must be 'busy', 'adaptive' or 'event'"), 'adaptive'),
+    pollMicroseconds: v.optional(whole(0, 1e6, 'microseconds'), DEFAULTS.pollMicroseconds),
+    completionVector: v.optional(whole(0, 1023, 'completion vector'), 0),
+    completionTimeoutMs: v.optional(whole(10, 600_000, 'milliseconds'), DEFAULTS.completionTimeoutMs),
+    vlan: v.exactOptional(
+      v.strictObject({ id: whole(1, 4094, 'VLAN id'), priority: v.exactOptional(whole(0, 7, 'priority code point')) }),
+    ),
+  },
+  'must be an object, see IbverbsStreamOptions',
+)
+
+/** The options of backend 'ibverbs' where none are given. */
+export const IBVERBS_DEFAULTS = v.parse(ibverbsOptions, {})
 
 const exactSplit = v.strictObject({
   payloadBytes: whole(0, 65507, 'bytes'),
@@ -60,7 +83,10 @@ const schema = v.strictObject({
   ),
   interface: v.optional(v.string('must be an interface name or address')),
   backend: v.optional(
-    v.picklist(['auto', 'udp', 'dgram', 'memory', 'pcap'], "must be 'auto', 'udp', 'dgram', 'memory' or 'pcap'"),
+    v.picklist(
+      ['auto', 'ibverbs', 'udp', 'dgram', 'memory', 'pcap'],
+      "must be 'auto', 'ibverbs', 'udp', 'dgram', 'memory' or 'pcap'",
+    ),
     'auto',
   ),
   thread: v.optional(v.picklist(['worker', 'inline'], "must be 'worker' or 'inline'")),
@@ -103,6 +129,7 @@ const schema = v.strictObject({
     v.union([v.number(), v.string()], "must be bytes per second, or a string with a unit such as '40Gbps' or '5GB/s'"),
     0,
   ),
+  rateMethod: v.optional(v.picklist(['auto', 'sw', 'hw'], "must be 'auto', 'sw' or 'hw'"), 'auto'),
   burstBytes: v.optional(whole(1, 2 ** 31, 'bytes'), DEFAULTS.burstBytes),
   burstRateRatio: v.optional(
     v.pipe(
@@ -119,10 +146,32 @@ const schema = v.strictObject({
   allowFragmentation: v.optional(yesOrNo, false),
   segmentation: v.optional(v.picklist(['auto', 'off'], "must be 'auto' or 'off'"), 'auto'),
   neighbourTimeoutMs: v.optional(whole(0, 60_000, 'milliseconds'), DEFAULTS.neighbourTimeoutMs),
+  ibverbs: v.optional(ibverbsOptions),
   pcapPath: v.optional(v.string('must be a file path')),
   memory: v.optional(memoryOptions),
   debug: v.optional(yesOrNo, false),
 })
+
+/** Of backend 'ibverbs'. */
+export interface IbverbsStreamOptions {
+  /** Name or path of libibverbs. Default: the environment's SPEADCAST_VERBS_LIBRARY, then libibverbs.so.1. */
+  library?: string
+  /** Packets that may be under way at the device. Default 4096, or the device's limit. */
+  queueDepth?: number
+  /**
+   * How completions are noticed: 'adaptive' (default) polls for `pollMicroseconds`, then sleeps until the device calls; 'event' sleeps at
+   * once; 'busy' never sleeps while packets are under way and takes a CPU for it.
+   */
+  poll?: 'busy' | 'adaptive' | 'event'
+  /** Default 50. */
+  pollMicroseconds?: number
+  /** Which of the device's interrupts completions use, modulo their number. Default 0. */
+  completionVector?: number
+  /** Nothing completed for so long, with packets under way: the queue is reset and their heaps are `unknown`. Default 5000. */
+  completionTimeoutMs?: number
+  /** 802.1Q tag of the frames. Default: that of the interface if it is a VLAN, priority 0. */
+  vlan?: { id: number; priority?: number }
+}
 
 /** What openStream takes. Everything but `to` has a default. */
 export interface StreamOptions {
@@ -130,8 +179,8 @@ export interface StreamOptions {
   to: string | readonly string[]
   /** Interface to send through, by name or by one of its addresses. Default: the route decides. */
   interface?: string
-  /** Default 'auto': udp on Linux, dgram elsewhere; `stream.reason` says why. */
-  backend?: 'auto' | 'udp' | 'dgram' | 'memory' | 'pcap'
+  /** Default 'auto': ibverbs where it can work, else udp on Linux, dgram elsewhere; `stream.reason` says why. */
+  backend?: 'auto' | 'ibverbs' | 'udp' | 'dgram' | 'memory' | 'pcap'
   /** Who sends: an I/O thread (default for udp) or the caller's event loop (default for the others). */
   thread?: 'worker' | 'inline'
   /** CPUs for the I/O thread. Default: any. */
@@ -155,6 +204,8 @@ export interface StreamOptions {
   descriptors?: 'first' | 'in-band' | 'none' | { everySeconds: number }
   /** UDP payload bytes per second, or text with a unit ('40Gbps', '5GB/s'). Default 0: as fast as possible. */
   rate?: number | string
+  /** Who keeps the rate: 'sw' this program (what 'auto' means), 'hw' the device of backend 'ibverbs'. Default 'auto'. */
+  rateMethod?: 'auto' | 'sw' | 'hw'
   /** Bytes sent back to back before the limiter looks at the clock. Default 65536. */
   burstBytes?: number
   /** How much faster than `rate` the sender may go to catch up after a delay. Default 1.05. */
@@ -175,6 +226,8 @@ export interface StreamOptions {
   segmentation?: 'auto' | 'off'
   /** How long opening waits for unicast neighbours to answer ARP or neighbour discovery. Default 1000. */
   neighbourTimeoutMs?: number
+  /** Of backend 'ibverbs'. */
+  ibverbs?: IbverbsStreamOptions
   /** Of backend 'pcap': the file to write, nanosecond pcap with Ethernet frames. */
   pcapPath?: string
   /** Of backend 'memory': see MemoryOptions. */
@@ -198,6 +251,12 @@ export function parseStreamConfig(input: unknown): StreamConfig {
     contradict(`pcapPath is only for backend 'pcap', not '${config.backend}'`)
   if (config.memory !== undefined && config.backend !== 'memory')
     contradict(`memory is only for backend 'memory', not '${config.backend}'`)
+  if (config.ibverbs !== undefined && config.backend !== 'ibverbs' && config.backend !== 'auto')
+    contradict(`ibverbs is only for backend 'ibverbs', not '${config.backend}'`)
+  if (config.rateMethod === 'hw' && config.backend !== 'ibverbs')
+    contradict("rateMethod 'hw' is pacing by the device: it needs backend 'ibverbs'")
+  if (config.allowFragmentation && config.backend === 'ibverbs')
+    contradict("backend 'ibverbs' makes its own frames and never fragments; leave allowFragmentation out")
   if (config.backend === 'dgram' && config.thread === 'worker')
     contradict("backend 'dgram' runs on the event loop; leave thread out or use 'inline'")
   return { ...config, rateBytesPerSecond: parseRate(config.rate) }

@@ -1,7 +1,8 @@
+import type { IbverbsOptions } from './backend/ibverbs-open.js'
 import type { MemoryOptions, MemoryPacket } from './backend/memory.js'
 import type { BackendSpec } from './backend/open.js'
-import { selectBackend, threadRefused } from './backend/select.js'
-import { parseStreamConfig, type StreamConfig, type StreamOptions } from './config.js'
+import { type BackendName, selectBackend, threadRefused } from './backend/select.js'
+import { IBVERBS_DEFAULTS, parseStreamConfig, type StreamConfig, type StreamOptions } from './config.js'
 import type { Driver, DriverInput } from './engine/driver.js'
 import { Ring } from './engine/ring.js'
 import { check } from './errors.js'
@@ -36,8 +37,12 @@ export async function openStream(options: StreamOptions): Promise<Stream> {
     () => `ttl is 0, which keeps multicast on this host; ${unicast!.text} is unicast and needs at least 1`,
   )
   const iface = config.interface === undefined ? undefined : resolveInterface(config.interface, endpoints[0]!.family)
-  const { backend, reason } = selectBackend(config.backend)
-  const thread = config.thread ?? (backend === 'udp' ? 'worker' : 'inline')
+  const { backend, reason } = await selectBackend(config.backend, {
+    endpoints,
+    interface: iface,
+    verbsLibrary: config.ibverbs?.library,
+  })
+  const thread = config.thread ?? (backend === 'udp' || backend === 'ibverbs' ? 'worker' : 'inline')
   check(
     !(backend === 'memory' && thread === 'worker'),
     'ERR_SPEADCAST_CONFIG',
@@ -118,7 +123,7 @@ async function openDriver(thread: 'worker' | 'inline', input: DriverInput): Prom
 }
 
 function backendSpec(
-  backend: 'udp' | 'dgram' | 'memory' | 'pcap',
+  backend: BackendName,
   config: StreamConfig,
   endpoints: readonly ResolvedEndpoint[],
   iface: ResolvedInterface | undefined,
@@ -133,6 +138,8 @@ function backendSpec(
     ...(ttl !== undefined && { ttl }),
   }
   switch (backend) {
+    case 'ibverbs':
+      return { kind: 'ibverbs', ...ibverbsSpec(config, endpoints, iface) }
     case 'udp':
       return {
         kind: 'udp',
@@ -156,5 +163,33 @@ function backendSpec(
         ...(ttl !== undefined && { ttl }),
         ...(dscp !== undefined && { dscp }),
       }
+  }
+}
+
+function ibverbsSpec(
+  config: StreamConfig,
+  endpoints: readonly ResolvedEndpoint[],
+  iface: ResolvedInterface | undefined,
+): IbverbsOptions {
+  const { ttl, dscp, rateBytesPerSecond } = config
+  const { library, poll, pollMicroseconds, vlan, queueDepth, completionVector, completionTimeoutMs } = {
+    ...IBVERBS_DEFAULTS,
+    ...config.ibverbs,
+  }
+  return {
+    endpoints,
+    ...(iface && { interface: iface }),
+    sourcePort: config.sourcePort,
+    ...(ttl !== undefined && { ttl }),
+    ...(dscp !== undefined && { dscp }),
+    ...(vlan && { vlan }),
+    packetSizeBytes: config.packetSizeBytes,
+    neighbourTimeoutMs: config.neighbourTimeoutMs,
+    queueDepth,
+    completionVector,
+    completionTimeoutMs,
+    pollNanoseconds: poll === 'busy' ? Number.POSITIVE_INFINITY : poll === 'event' ? 0 : pollMicroseconds * 1000,
+    ...(library !== undefined && { verbsLibrary: library }),
+    ...(config.rateMethod === 'hw' && rateBytesPerSecond > 0 && { hardwareRateBytesPerSecond: rateBytesPerSecond }),
   }
 }

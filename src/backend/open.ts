@@ -3,11 +3,13 @@
 import type { ResolvedEndpoint } from '../net/endpoint.js'
 import type { Backend, BackendEnvironment } from './backend.js'
 import type { DgramOptions } from './dgram.js'
+import type { IbverbsOptions } from './ibverbs-open.js'
 import type { MemoryOptions } from './memory.js'
 import type { PcapOptions } from './pcap.js'
 import type { UdpOptions } from './udp-open.js'
 
 export type BackendSpec =
+  | ({ readonly kind: 'ibverbs' } & IbverbsOptions)
   | ({ readonly kind: 'udp' } & UdpOptions)
   | ({ readonly kind: 'dgram' } & DgramOptions)
   | ({ readonly kind: 'memory'; readonly substreams: number } & MemoryOptions)
@@ -15,6 +17,8 @@ export type BackendSpec =
 
 export async function openBackend(spec: BackendSpec, environment: BackendEnvironment): Promise<Backend> {
   switch (spec.kind) {
+    case 'ibverbs':
+      return (await import('./ibverbs.js')).openIbverbs(spec, environment)
     case 'udp':
       return (await import('./udp.js')).openUdp(spec, environment)
     case 'dgram':

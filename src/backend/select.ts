@@ -1,8 +1,10 @@
 /** Which backend `auto` takes, and why not the others. */
 import { libc } from '../../ffi/libc.js'
 import { SpeadcastError } from '../errors.js'
+import type { ResolvedEndpoint } from '../net/endpoint.js'
+import type { ResolvedInterface } from '../net/interface.js'
 
-export type BackendName = 'udp' | 'dgram' | 'memory' | 'pcap'
+export type BackendName = 'ibverbs' | 'udp' | 'dgram' | 'memory' | 'pcap'
 export type BackendChoice = BackendName | 'auto'
 
 export interface Selection {
@@ -11,9 +13,16 @@ export interface Selection {
   readonly reason: string
 }
 
+export interface Wanted {
+  readonly endpoints: readonly ResolvedEndpoint[]
+  readonly interface: ResolvedInterface | undefined
+  readonly verbsLibrary: string | undefined
+}
+
 /** @throws ERR_SPEADCAST_BACKEND when a backend was asked for by name that cannot work here. */
-export function selectBackend(choice: BackendChoice): Selection {
-  if (choice === 'dgram' || choice === 'memory' || choice === 'pcap') return { backend: choice, reason: 'asked for' }
+export async function selectBackend(choice: BackendChoice, wanted: Wanted): Promise<Selection> {
+  // Opening it says why it cannot work, if it cannot.
+  if (choice !== 'auto' && choice !== 'udp') return { backend: choice, reason: 'asked for' }
   const refused = udpRefused()
   if (choice === 'udp') {
     if (refused)
@@ -21,10 +30,20 @@ export function selectBackend(choice: BackendChoice): Selection {
     return { backend: 'udp', reason: 'asked for' }
   }
   if (refused) return { backend: 'dgram', reason: `udp: ${refused}` }
-  return { backend: 'udp', reason: 'sendmmsg with segmentation offload; this version has no ibverbs backend' }
+  const noVerbs = await ibverbsRefused(wanted)
+  if (!noVerbs) return { backend: 'ibverbs', reason: 'raw packets through the RDMA device behind the interface' }
+  return { backend: 'udp', reason: `sendmmsg with segmentation offload; ibverbs: ${noVerbs}` }
 }
 
-function udpRefused(): string | undefined {
+/** Why ibverbs cannot send to these endpoints; undefined if it can. */
+export async function ibverbsRefused(wanted: Wanted): Promise<string | undefined> {
+  const refused = udpRefused()
+  if (refused) return refused
+  return (await import('./ibverbs-probe.js')).probeIbverbs(wanted)
+}
+
+/** Why sendmmsg cannot be used; undefined if it can. */
+export function udpRefused(): string | undefined {
   if (process.platform !== 'linux') return `sendmmsg(2) with UDP_SEGMENT is Linux only, this is ${process.platform}`
   return koffiRefused()
 }

@@ -8,12 +8,13 @@ import { LinkWatch } from '../../ffi/link-watch.js'
 import { errnoName, NativeError } from '../../ffi/native-error.js'
 import { link, qdiscDrops } from '../../ffi/netlink.js'
 import { encodeSocketAddress, probeMaxSegments, type QueuedError, UdpSocket } from '../../ffi/udp-socket.js'
-import { check, SpeadcastError } from '../errors.js'
+import { SpeadcastError } from '../errors.js'
 import { needsScope } from '../net/address.js'
 import type { ResolvedEndpoint } from '../net/endpoint.js'
 import type { ResolvedInterface } from '../net/interface.js'
-import { largestPacketSizeBytes, type Path, pathTo, waitForNeighbours } from '../net/route.js'
+import { type Path, pathTo, waitForNeighbours } from '../net/route.js'
 import { Gates } from './gates.js'
+import { checkPacketSize, findPath, tooLarge } from './paths.js'
 
 export interface UdpOptions {
   /** One per substream, all of one family. */
@@ -71,8 +72,8 @@ export async function openUdpPath(given: UdpOptions): Promise<UdpPath> {
   const endpoints = given.endpoints.map((endpoint) => scoped(endpoint, given.interface))
   const options = { ...given, endpoints }
   const family = endpoints[0]!.family
-  const paths = endpoints.map((endpoint) => findPath(endpoint, options))
-  checkPacketSize(options, paths)
+  const paths = endpoints.map((endpoint) => findPath(endpoint, options.interface))
+  if (!options.allowFragmentation) checkPacketSize(options.packetSizeBytes, paths)
   const find = (i: number) => pathTo(endpoints[i]!, options.interface)
   const gates = new Gates({ paths, timeoutMs: options.neighbourTimeoutMs, find })
   const resolved = await waitForNeighbours(paths, options.neighbourTimeoutMs)
@@ -99,40 +100,6 @@ export async function openUdpPath(given: UdpOptions): Promise<UdpPath> {
 /** A link-local destination needs its interface in the socket address too: IPV6_UNICAST_IF does not stand in for it. */
 function scoped(endpoint: ResolvedEndpoint, iface: ResolvedInterface | undefined): ResolvedEndpoint {
   return iface && endpoint.scopeId === 0 && needsScope(endpoint.bytes) ? { ...endpoint, scopeId: iface.index } : endpoint
-}
-
-function findPath(endpoint: ResolvedEndpoint, options: UdpOptions): Path {
-  try {
-    return pathTo(endpoint, options.interface)
-  } catch (cause) {
-    if (!(cause instanceof NativeError)) throw cause
-    const via = options.interface ? ` through ${options.interface.name}` : ''
-    throw new SpeadcastError(
-      'ERR_SPEADCAST_UNREACHABLE',
-      `no route to ${endpoint.text}${via} (${cause.errnoName}); check \`ip route get ${endpoint.address}\``,
-      {
-        cause,
-      },
-    )
-  }
-}
-
-function checkPacketSize(options: UdpOptions, paths: readonly Path[]): void {
-  if (options.allowFragmentation) return
-  const overhead = options.endpoints[0]!.family === 6 ? 48 : 28
-  for (const path of paths) {
-    const most = largestPacketSizeBytes(path.mtu, options.endpoints[0]!.family)
-    check(options.packetSizeBytes <= most, 'ERR_SPEADCAST_PACKET_SIZE', () =>
-      tooLarge(`packetSizeBytes ${options.packetSizeBytes}`, overhead, path.mtu, path.interfaceName),
-    )
-  }
-}
-
-function tooLarge(what: string, overhead: number, mtu: number, interfaceName: string): string {
-  return (
-    `${what} + ${overhead} exceeds MTU ${mtu} of ${interfaceName}; ` +
-    `pass packetSizeBytes ≤ ${mtu - overhead}, raise the MTU, or allow fragmentation`
-  )
 }
 
 function configure(socket: UdpSocket, options: UdpOptions): void {
@@ -316,8 +283,7 @@ class LinuxUdpPath implements UdpPath {
     const name = errnoName(errno)
     switch (name) {
       case 'EMSGSIZE': {
-        const path = this.#pathNow(substream) ?? known
-        return tooLarge(`a packet of ${udpBytes}`, this.family === 6 ? 48 : 28, path.mtu, path.interfaceName)
+        return tooLarge(`a packet of ${udpBytes}`, this.#pathNow(substream) ?? known)
       }
       case 'EPERM':
         return `${endpoint.text}: a firewall rule forbids it (EPERM); look at the output chain of \`nft list ruleset\``

@@ -9,9 +9,10 @@ const EXACT_HEADER_BYTES = 8 + 6 * 8
 
 /** Options that contradict each other; the library checks each for itself. @throws ERR_SPEADCAST_CONFIG */
 export function checkFlags(flags: SendFlags): void {
-  const { rateMethod, split, payloadBytes, input, dtype, pcap, backend, heapAddressBits, descriptors } = flags
-  if (rateMethod === 'hw')
-    throw usageError('--rate-method hw: pacing by the NIC needs an ibverbs backend, which this version does not have; use sw')
+  const { rateMethod, split, payloadBytes, input, dtype, pcap, backend, heapAddressBits, descriptors, poll, verbsLibrary } = flags
+  if (rateMethod === 'hw' && backend !== 'ibverbs') throw usageError('--rate-method hw: pacing by the NIC needs --backend ibverbs')
+  if ((poll !== undefined || verbsLibrary !== undefined) && backend !== 'ibverbs' && backend !== 'auto')
+    throw usageError(`--poll and --verbs-library are for --backend ibverbs, not ${backend}`)
   if (split === 'exact' && payloadBytes === undefined)
     throw usageError('--split exact needs --payload-bytes, the payload of every packet')
   if (split !== 'exact' && payloadBytes !== undefined) throw usageError(`--payload-bytes is for --split exact, not ${split}`)
@@ -35,7 +36,7 @@ export function packetSizeBytes({ split, payloadBytes, packetSize }: SendFlags):
 
 /** @throws ERR_SPEADCAST_CONFIG */
 export function streamOptions(endpoints: readonly string[], flags: SendFlags): StreamOptions {
-  const { thread, ttl, pcap, repeatPointers = false } = flags
+  const { thread, ttl, pcap, poll, verbsLibrary, repeatPointers = false } = flags
   const backend = pcap === undefined ? flags.backend : 'pcap'
   return {
     to: endpoints,
@@ -49,12 +50,16 @@ export function streamOptions(endpoints: readonly string[], flags: SendFlags): S
     cntStep: flags.cntStep,
     descriptors: descriptorsOf(flags.descriptors),
     rate: parseRate(flags.rate),
+    rateMethod: flags.rateMethod,
     burstBytes: flags.burst,
     burstRateRatio: flags.burstRateRatio,
     ...(flags.interface !== undefined && { interface: flags.interface }),
     ...(thread !== undefined && { thread }),
     ...(ttl !== undefined && { ttl }),
     ...(pcap !== undefined && { pcapPath: pcap }),
+    ...((poll !== undefined || verbsLibrary !== undefined) && {
+      ibverbs: { ...(poll && { poll }), ...(verbsLibrary && { library: verbsLibrary }) },
+    }),
     ...(backend === 'memory' && { memory: { keepPackets: false } }),
   }
 }

@@ -9,9 +9,11 @@ export interface SendFlags {
   readonly batchHeaps?: number
   readonly batches: number
   readonly groupMode: 'serial' | 'round-robin'
-  readonly backend: 'auto' | 'udp' | 'dgram' | 'pcap' | 'memory'
+  readonly backend: 'auto' | 'ibverbs' | 'udp' | 'dgram' | 'pcap' | 'memory'
   readonly pcap?: string
   readonly thread?: 'worker' | 'inline'
+  readonly poll?: 'busy' | 'adaptive' | 'event'
+  readonly verbsLibrary?: string
   readonly interface?: string
   readonly ttl?: number
   readonly rate: string
@@ -89,7 +91,7 @@ export function sendCommand(): Command {
     .option('--burst <BYTES>', 'sent back to back before the limiter looks at the clock', byteCount(1, 2 ** 31), 65536)
     .option('--burst-rate-ratio <RATIO>', 'how much faster than --rate to go to catch up', decimal(1), 1.05)
     .addOption(
-      new Option('--rate-method <WHO>', 'who keeps the rate: sw, this program; hw, the NIC (not in this version)')
+      new Option('--rate-method <WHO>', 'who keeps the rate: sw, this program (auto too); hw, the NIC of --backend ibverbs')
         .choices(['auto', 'sw', 'hw'])
         .default('auto'),
     )
@@ -97,16 +99,26 @@ export function sendCommand(): Command {
     .addOption(
       new Option(
         '--backend <KIND>',
-        'udp: sendmmsg with segmentation offload (Linux); dgram: node:dgram; pcap: a file; memory: nowhere',
+        'ibverbs: raw packets past the kernel (Mellanox NICs); udp: sendmmsg with segmentation offload (Linux); dgram: node:dgram; pcap: a file; memory: nowhere',
       )
-        .choices(['auto', 'udp', 'dgram', 'pcap', 'memory'])
+        .choices(['auto', 'ibverbs', 'udp', 'dgram', 'pcap', 'memory'])
         .default('auto'),
     )
     .option('--pcap <FILE>', 'write the frames to a pcap file instead of sending them (backend pcap)')
     .addOption(
-      new Option('--thread <WHICH>', 'who sends: an I/O thread (default for udp), or the event loop').choices(['worker', 'inline']),
+      new Option('--thread <WHICH>', 'who sends: an I/O thread (default for ibverbs and udp), or the event loop').choices([
+        'worker',
+        'inline',
+      ]),
     )
     .option('--interface <NAME|ADDRESS>', 'interface to send through (default: the route decides)')
+    .addOption(
+      new Option(
+        '--poll <HOW>',
+        'of ibverbs, how completions are noticed: adaptive polls before it sleeps (default), event sleeps at once, busy never does',
+      ).choices(['busy', 'adaptive', 'event']),
+    )
+    .option('--verbs-library <PATH>', 'name or path of libibverbs (default: $SPEADCAST_VERBS_LIBRARY, then libibverbs.so.1)')
     .option('--ttl <HOPS>', 'TTL or hop limit (default: the system’s; 1 for multicast)', wholeNumber(0, 255))
     .optionsGroup('Output:')
     .option('--deadline <SECONDS>', 'after Ctrl-C, send what is queued for so long at most', decimal(0), 5)

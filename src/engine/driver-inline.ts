@@ -124,6 +124,10 @@ export class InlineDriver implements Driver {
 
   /** Backends without descriptors call wake themselves. In a worker a poll would crash the process at the worker's end (idioms.md 6). */
   #waitForBackend(): void {
+    if (this.backend.arm?.() === false) {
+      this.submitted()
+      return
+    }
     const fds = this.backend.waitSet(true)
     if (fds.length === 0) return
     if (this.LoopPollClass) this.#poll = new this.LoopPollClass(fds, this.#pump)

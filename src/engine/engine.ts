@@ -6,10 +6,12 @@
  * Order is strict: one submission is posted at a time, rows in table order, settlements in submission order.
  * Cost per batch: a scatter (scatter.ts), one post per 1024 messages, a few shared words. Nothing is allocated unless something fails.
  */
-import { errnoName } from '../../ffi/native-error.js'
+import { ERRNO, errnoName } from '../../ffi/native-error.js'
 import { attachRegion } from '../../ffi/region.js'
 import {
   type Backend,
+  CAUSE_FLUSHED,
+  CAUSE_UNKNOWN,
   POST_AGAIN,
   POST_FATAL,
   POST_OK,
@@ -20,6 +22,7 @@ import {
 } from '../backend/backend.js'
 import type { CompiledBatch } from '../batch/compile.js'
 import type { ScatterTable } from '../batch/table.js'
+import type { SpeadcastError } from '../errors.js'
 import { COUNTER } from '../stats.js'
 import { Limiter } from './limiter.js'
 import { FailureLog, type OutcomeMessage } from './outcome.js'
@@ -51,7 +54,9 @@ export const NEXT_STOPPED = 5
 
 interface Variant {
   readonly compiled: CompiledBatch
-  readonly posting: Posting
+  readonly posting: Posting | undefined
+  /** Why there is no posting: sends of this variant fail. */
+  readonly refused: { readonly errno: number; readonly message: string } | undefined
   readonly view: DataView
   readonly cntColumn: Float64Array
   readonly columns: readonly Float64Array[]
@@ -114,19 +119,30 @@ export class Engine {
     readonly beforeTake: () => void = () => {},
   ) {
     this.#counters = ring.counters
-    if (options.rateBytesPerSecond > 0) this.#limiter = new Limiter(options.burstBytes, options.burstRateRatio)
+    if (options.rateBytesPerSecond > 0 && !backend.caps.pacesItself)
+      this.#limiter = new Limiter(options.burstBytes, options.burstRateRatio)
   }
 
   /** @param rates bytes per second per heap: −1 the stream's, 0 unlimited. */
   addVariant(id: number, compiled: CompiledBatch, rates?: Float64Array): void {
     const { table, scatter } = compiled
-    for (const region of table.regions) this.backend.register(region)
+    let posting: Posting | undefined
+    let refused: Variant['refused']
+    try {
+      for (const region of table.regions) this.backend.register(region)
+      posting = this.backend.compile(table, { maxMessageBytes: this.#limiter ? this.options.burstBytes : 65507 })
+    } catch (error) {
+      // Memory that cannot be locked, for one: the stream goes on without this batch.
+      const { message, cause } = error as SpeadcastError
+      refused = { errno: (cause as { errno?: number } | undefined)?.errno ?? ERRNO.ENOMEM!, message }
+    }
     const buffer = attachRegion(scatter.region)
     const bytesBefore = new Float64Array(table.rows + 1)
     for (let r = 0; r < table.rows; r++) bytesBefore[r + 1] = bytesBefore[r]! + table.udpBytes[r]!
     this.#variants.set(id, {
       compiled,
-      posting: this.backend.compile(table, { maxMessageBytes: this.#limiter ? this.options.burstBytes : 65507 }),
+      posting,
+      refused,
       view: new DataView(buffer),
       cntColumn: new Float64Array(buffer, scatter.cntColumnAt, table.heaps),
       columns: scatter.immediates.map((immediate) => new Float64Array(buffer, immediate.columnAt, table.heaps)),
@@ -142,8 +158,11 @@ export class Engine {
     if (!variant) return
     this.#variants.delete(id)
     variant.dropped = true
-    if (this.#current?.variant !== variant && !this.#flights.some((flight) => flight.variant === variant))
-      this.backend.release(variant.posting)
+    if (this.#current?.variant !== variant && !this.#flights.some((flight) => flight.variant === variant)) this.#release(variant)
+  }
+
+  #release({ posting }: Variant): void {
+    if (posting) this.backend.release(posting)
   }
 
   step(now: number): number {
@@ -241,6 +260,8 @@ export class Engine {
   #postSome(flight: Flight, now: number): number {
     const variant = flight.variant!
     if (this.#fatal !== 0) return this.#failRest(flight)
+    const { posting } = variant
+    if (!posting) return this.#failAll(flight, variant.refused!)
     if (now < this.#retryAt) {
       this.deadline = this.#retryAt
       return NEXT_AT_DEADLINE
@@ -255,10 +276,10 @@ export class Engine {
         this.#pacedTo = limiter.target
         return NEXT_AT_DEADLINE
       }
-      end = this.#burstEnd(variant, flight, limiter.allowanceBytes)
+      end = this.#burstEnd(variant, posting, flight, limiter.allowanceBytes)
     }
     const out = this.#post
-    this.backend.post(variant.posting, flight.posted, end, out)
+    this.backend.post(posting, flight.posted, end, out)
     const from = flight.posted
     flight.posted += out.accepted
     const bytes = variant.bytesBefore[flight.posted]! - variant.bytesBefore[from]!
@@ -288,8 +309,7 @@ export class Engine {
   }
 
   /** First row such that a whole burst is posted before it, moved up to an edge of the posting. */
-  #burstEnd(variant: Variant, flight: Flight, allowance: number): number {
-    const { bytesBefore, posting } = variant
+  #burstEnd({ bytesBefore }: Variant, posting: Posting, flight: Flight, allowance: number): number {
     const limit = bytesBefore[flight.posted]! + allowance
     let low = flight.posted + 1
     let high = flight.rows
@@ -348,7 +368,8 @@ export class Engine {
       this.#suspicion = this.backend.suspicion(last)
       slots[slot + R.W_SUSPECT] = this.#suspicion === flight.suspicion ? 0 : 1
       if (flight.log) {
-        const message = flight.log.message((j) => packetsOf(variant.compiled, j), errnoName)
+        const nameOf = (cause: number) => this.backend.causeName?.(cause) ?? errnoName(cause)
+        const message = flight.log.message((j) => packetsOf(variant.compiled, j), nameOf)
         // A partial send covers the first heaps only.
         this.emit({ ...message, heaps: message.heaps.slice(0, flight.heaps) })
         slots[slot + R.W_OUTCOME] = R.OUTCOME_FAILED
@@ -359,7 +380,7 @@ export class Engine {
       } else {
         this.#counters[COUNTER.heapsSent]! += flight.heaps
       }
-      if (variant.dropped && !this.#flights.some((other) => other.variant === variant)) this.backend.release(variant.posting)
+      if (variant.dropped && !this.#flights.some((other) => other.variant === variant)) this.#release(variant)
     }
     this.#publishStates()
     Atomics.store(slots, slot + R.W_STATE, R.STATE_SETTLED)
@@ -382,13 +403,22 @@ export class Engine {
     flight.log ??= new FailureLog(table.heaps)
     for (let r = first; r < first + count; r++) {
       const substream = table.substream[r]!
-      flight.log.fail(table.heap[r]!, substream, errno, () => this.backend.explain(errno, substream, table.udpBytes[r]!))
+      if (errno === CAUSE_FLUSHED) flight.log.flush(table.heap[r]!)
+      else if (errno === CAUSE_UNKNOWN) flight.log.lose(table.heap[r]!)
+      else flight.log.fail(table.heap[r]!, substream, errno, () => this.backend.explain(errno, substream, table.udpBytes[r]!))
     }
   }
 
   /** Fatal: what was not posted fails with the backend's error; everything later does too. */
   #failRest(flight: Flight): number {
     this.#fail(flight, flight.posted, flight.rows - flight.posted, this.#fatal)
+    return this.#forget(flight)
+  }
+
+  #failAll(flight: Flight, { errno, message }: NonNullable<Variant['refused']>): number {
+    const { table } = flight.variant!.compiled
+    flight.log ??= new FailureLog(table.heaps)
+    for (let r = 0; r < flight.rows; r++) flight.log.fail(table.heap[r]!, table.substream[r]!, errno, () => message)
     return this.#forget(flight)
   }
 

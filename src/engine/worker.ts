@@ -81,11 +81,14 @@ async function run(): Promise<void> {
   }
 
   let overshoot = 20_000
+  /** Since when the engine has been waiting for the backend; 0 if it is not. */
+  let waitingSince = 0
   try {
     for (;;) {
       drainControl()
       stopSeen = Atomics.load(ring.control, R.C_STOP)
       const next = engine.step(now())
+      if (next !== NEXT_WHEN_WRITABLE && next !== NEXT_WHEN_REAPED) waitingSince = 0
       if (next === NEXT_STEP_NOW) continue
       if (next === NEXT_STOPPED) break
       if (next === NEXT_IDLE) {
@@ -101,6 +104,10 @@ async function run(): Promise<void> {
           spin(engine.deadline, false)
         }
       } else if (next === NEXT_WHEN_WRITABLE || next === NEXT_WHEN_REAPED) {
+        const time = now()
+        if (waitingSince === 0) waitingSince = time
+        if (time - waitingSince < backend.caps.pollNanoseconds || backend.arm?.() === false) continue
+        waitingSince = 0
         sleep(BOUND_NANOSECONDS, next === NEXT_WHEN_WRITABLE, next === NEXT_WHEN_REAPED)
       }
     }

@@ -108,6 +108,7 @@ export class FrameTemplate {
   /** Offset of the IP header in the frame. */
   readonly ipAt: number
   readonly udpAt: number
+  readonly ipv6: boolean
   readonly #v4: boolean
   /** The IPv4 header's sum without its length. */
   readonly #ipSum: number
@@ -135,6 +136,7 @@ export class FrameTemplate {
       within('vlan priority', vlan.priority ?? 0, 0, 7)
     }
     this.#v4 = source.length === 4
+    this.ipv6 = !this.#v4
     this.ipAt = vlan ? 18 : 14
     this.udpAt = this.ipAt + (this.#v4 ? 20 : 40)
     this.headerBytes = this.udpAt + 8

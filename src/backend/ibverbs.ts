@@ -1,0 +1,628 @@
+/**
+ * Raw packets through libibverbs: frames gathered by the NIC out of registered memory, the kernel passed by. Evidence: `completed` (the
+ * NIC's completion).
+ *
+ * | state      | post answers          | leaves by                                                                    |
+ * |------------|-----------------------|------------------------------------------------------------------------------|
+ * | ready      | ok, again, skip       | an error completion, a dead queue or silence → recovering; close()            |
+ * | recovering | again                 | all that was under way is accounted for and the queue is ready again → ready;   |
+ * |            |                       | MAX_RECOVERIES in a row without a packet sent, or the device gone → broken     |
+ * | broken     | fatal                 | close()                                                                      |
+ * | closed     | —                     | never                                                                        |
+ *
+ * A slot of the send queue is free only when a signalled completion behind it was polled (ibv_post_send(3)): every SIGNALS-th part of
+ * the queue is signalled, and the last packet of every post. Work requests complete in order. When one fails, the queue pair is in error
+ * and all behind it are flushed: never sent, so their heaps say so; nothing is sent twice.
+ * Teardown: queue pair, completion queue, channel → registrations → domain → device.
+ */
+import { POLLIN } from '../../ffi/layout.js'
+import { ERRNO, NativeError } from '../../ffi/native-error.js'
+import { POLL_BATCH, SendQueue } from '../../ffi/send-queue.js'
+import type { MemoryRegistration } from '../../ffi/verbs.js'
+import { IBV_WC_WR_FLUSH_ERR } from '../../ffi/verbs-layout.js'
+import type { PacketTable, TableRegion } from '../batch/table.js'
+import { COUNTER } from '../stats.js'
+import {
+  type Backend,
+  type BackendCaps,
+  type BackendEnvironment,
+  CAUSE_FLUSHED,
+  CAUSE_STATUS,
+  CAUSE_UNKNOWN,
+  type CompileHints,
+  POST_AGAIN,
+  POST_FATAL,
+  POST_OK,
+  POST_SKIP,
+  type PostResult,
+  type ReapResult,
+} from './backend.js'
+import { causeName, explainCause, explained, type IbverbsOptions, type OpenDevice, openDevice } from './ibverbs-open.js'
+import { IbverbsPosting } from './ibverbs-posting.js'
+
+/** Two SGEs, header and payload, take one slot of an mlx5 ring with up to five. */
+const MAX_SGES = 5
+/** How many parts of the send queue end in a signalled work request. */
+const SIGNALS = 8
+const MAX_RECOVERIES = 8
+/** Everything flushed is polled within this, or is called lost. */
+const DRAIN_MS = 200
+const PAUSE_NANOSECONDS = 20_000
+const NEIGHBOUR_PAUSE_NANOSECONDS = 500_000
+/** Looking for asynchronous events is a system call. */
+const EVENTS_MS = 1
+/** Troubles remembered for `states` and for the error of a stream that is broken. */
+const HISTORY = 10
+/** A work request that the provider refuses this often with room in the queue is given up on. */
+const REPOSTS = 8
+/** The id of a work request is the posting's number, below this, and the generation of the queue above. */
+const GENERATION = 2 ** 24
+
+interface Registered {
+  readonly registration: MemoryRegistration
+  users: number
+}
+
+/** Packets under way: rows first … end−1 of a posting, the first of them number `at` of all packets ever posted. */
+interface Part {
+  posting: IbverbsPosting
+  first: number
+  end: number
+  at: number
+  /** Given up at post: accounted for when its turn comes. */
+  skipped: boolean
+}
+
+interface Trouble {
+  readonly since: number
+  readonly cause: string
+  /** What the packets are whose fate no completion told: nothing behind a failed one was sent, but a silent queue may have sent all. */
+  readonly rest: typeof CAUSE_FLUSHED | typeof CAUSE_UNKNOWN
+}
+
+export class IbverbsBackend implements Backend {
+  readonly caps: BackendCaps
+  readonly #options: IbverbsOptions
+  readonly #device: OpenDevice
+  readonly #counters: Float64Array
+  readonly #registered = new Map<string, Registered>()
+  readonly #waitSet: { fd: number; events: number }[]
+  #queue: SendQueue
+  #nextPosting = 1
+  #generation = 0
+  /** Parts under way, oldest first from #head; a ring of a power of two. */
+  readonly #parts: Part[]
+  #head = 0
+  #count = 0
+  /** Packets ever posted, accounted for, and reported by reap. */
+  #posted = 0
+  #done = 0
+  #reported = 0
+  /** Failures not yet reported, oldest first. */
+  readonly #failures: { at: number; cause: number }[] = []
+  #vendorError = 0
+  #trouble: Trouble | undefined
+  #fatal = 0
+  /** In a row, without a packet sent between them. */
+  #recoveriesInRow = 0
+  readonly #history: string[] = []
+  #refusals = 0
+  #armed = false
+  #progressAt = 0
+  #eventsAt = 0
+  #replaceQueue = false
+  #suspicion = 0
+  #portDown = false
+  #revision = 0
+  #recoveries = 0
+  #closed = false
+
+  constructor(options: IbverbsOptions, device: OpenDevice, queue: SendQueue, environment: BackendEnvironment) {
+    this.#options = options
+    this.#device = device
+    this.#queue = queue
+    this.#counters = environment.counters
+    this.#parts = Array.from({ length: 2 ** Math.ceil(Math.log2(queue.depth + 1)) }, () => ({
+      posting: undefined as unknown as IbverbsPosting,
+      first: 0,
+      end: 0,
+      at: 0,
+      skipped: false,
+    }))
+    this.#waitSet = [
+      { fd: queue.channelFd, events: POLLIN },
+      { fd: device.context.asyncFd, events: POLLIN },
+    ]
+    const { frames } = device
+    this.caps = {
+      name: 'ibverbs',
+      evidence: 'completed',
+      substreams: options.endpoints.length,
+      maxPacketSizeBytes: options.packetSizeBytes,
+      headroomBytes: Math.ceil(frames.templates[0]!.headerBytes / 8) * 8,
+      pollNanoseconds: options.pollNanoseconds,
+      pacesItself: options.hardwareRateBytesPerSecond !== undefined,
+    }
+  }
+
+  states(): Record<string, string | number | boolean> {
+    const { rdma, facts, frames, interfaceName } = this.#device
+    const { vlan } = frames
+    return {
+      interface: interfaceName,
+      device: rdma.device,
+      port: rdma.port,
+      sourcePort: frames.port,
+      queueDepth: this.#queue.depth,
+      checksums: facts.checksumOffload ? 'device' : frames.templates[0]!.ipv6 ? 'software' : 'none for UDP over IPv4',
+      pacing: this.caps.pacesItself ? 'device' : 'software',
+      portActive: !this.#portDown,
+      substreamsWithoutNeighbour: frames.gates.closedCount,
+      recoveries: this.#recoveries,
+      ...(vlan && { vlan: vlan.id }),
+      ...(this.#history.length > 0 && { trouble: this.#history.join('; ') }),
+    }
+  }
+
+  revision(): number {
+    return this.#revision + this.#device.frames.gates.revision
+  }
+
+  /** Pins the memory for the device. @throws SpeadcastError ERR_SPEADCAST_BACKEND, as beyond RLIMIT_MEMLOCK */
+  register(region: TableRegion): void {
+    if (this.#registered.has(keyOf(region))) return
+    const registration = explained(() => this.#device.domain.register(region.address, region.byteLength))
+    this.#registered.set(keyOf(region), { registration, users: 0 })
+  }
+
+  readonly #lkeyOf = (region: TableRegion): number => {
+    this.register(region)
+    const registered = this.#registered.get(keyOf(region))!
+    registered.users++
+    return registered.registration.lkey
+  }
+
+  compile(table: PacketTable, _hints: CompileHints): IbverbsPosting {
+    const { facts, frames } = this.#device
+    const number = this.#nextPosting++ % GENERATION
+    const posting = new IbverbsPosting(table, {
+      number,
+      id: this.#idOf(number),
+      signalEvery: Math.max(1, Math.floor(this.#queue.depth / SIGNALS)),
+      maxSges: this.#queue.options.sges,
+      checksumOffload: facts.checksumOffload,
+      templates: frames.templates,
+      lkeyOf: this.#lkeyOf,
+    })
+    posting.generation = this.#generation
+    posting.macRevision = frames.macRevision
+    return posting
+  }
+
+  #idOf(number: number): number {
+    return ((this.#generation & 0xff) * GENERATION + number) >>> 0
+  }
+
+  release(posting: IbverbsPosting): void {
+    const { table, ownRegion } = posting
+    for (const region of ownRegion ? [...table.regions, ownRegion] : table.regions) {
+      const registered = this.#registered.get(keyOf(region))
+      if (!registered || --registered.users > 0) continue
+      registered.registration.release()
+      this.#registered.delete(keyOf(region))
+    }
+    posting.release()
+  }
+
+  /** One call to the provider for as many packets as the send queue has room for; allocates nothing unless something fails. */
+  post(posting: IbverbsPosting, first: number, end: number, out: PostResult): void {
+    out.kind = POST_OK
+    out.accepted = 0
+    out.skipped = 0
+    if (this.#fatal !== 0) {
+      out.kind = POST_FATAL
+      out.errno = this.#fatal
+      out.substream = posting.table.substream[first]!
+      return
+    }
+    if (this.#trouble) {
+      again(out, PAUSE_NANOSECONDS)
+      return
+    }
+    let n = Math.min(this.#room(end - first), end - first)
+    if (n === 0) {
+      this.#counters[COUNTER.waits]! += 1
+      again(out, 'writable')
+      return
+    }
+    const { frames } = this.#device
+    if (frames.gates.any) {
+      n = frames.gates.open(posting.table.substream, undefined, first, n)
+      if (n === 0) {
+        const errno = frames.gates.refusal(posting.table.substream[first]!)
+        if (errno === 0) again(out, NEIGHBOUR_PAUSE_NANOSECONDS)
+        else this.#skip(posting, first, end, errno, out)
+        return
+      }
+    }
+    frames.keepUp()
+    if (posting.generation !== this.#generation || posting.macRevision !== frames.macRevision) this.#renew(posting)
+    posting.prepare(first, first + n)
+    out.accepted = posting.chain.post(this.#queue, first, first + n)
+    this.#counters[COUNTER.posts]! += 1
+    if (out.accepted > 0) {
+      if (this.#posted === this.#done) this.#progressAt = performance.now()
+      this.#take(posting, first, first + out.accepted, false)
+    }
+    if (out.accepted === n) {
+      this.#refusals = 0
+      return
+    }
+    // There was room by our count; the provider may know better, and is asked again.
+    if (this.#refusals++ < REPOSTS) {
+      again(out, PAUSE_NANOSECONDS)
+      return
+    }
+    this.#refusals = 0
+    this.#skip(posting, first + out.accepted, first + out.accepted + 1, posting.chain.errno, out)
+  }
+
+  /** Free slots; none rather than a few, unless they are all that is wanted, so that posts stay long. */
+  #room(wanted: number): number {
+    const { depth } = this.#queue
+    const enough = Math.min(wanted, Math.ceil(depth / SIGNALS))
+    if (depth - (this.#posted - this.#done) < enough) this.#poll()
+    const room = depth - (this.#posted - this.#done)
+    // A part takes a place of its own in the ring of parts, if only for a packet given up.
+    return room < enough || this.#trouble || this.#count > this.#parts.length - 2 ? 0 : room
+  }
+
+  /** Rows from `row` on, as long as they go to the same substream. */
+  #skip(posting: IbverbsPosting, row: number, limit: number, errno: number, out: PostResult): void {
+    const { substream } = posting.table
+    let end = row + 1
+    while (end < limit && substream[end] === substream[row]) end++
+    out.kind = POST_SKIP
+    out.errno = errno
+    out.substream = substream[row]!
+    out.skipped = end - row
+    this.#take(posting, row, end, true)
+    this.#passSkipped()
+  }
+
+  #take(posting: IbverbsPosting, first: number, end: number, skipped: boolean): void {
+    const part = this.#part(this.#count++)
+    part.posting = posting
+    part.first = first
+    part.end = end
+    part.at = this.#posted
+    part.skipped = skipped
+    posting.outstanding += end - first
+    this.#posted += end - first
+  }
+
+  /** The k-th part under way. */
+  #part(k: number): Part {
+    if (k === this.#parts.length) throw new Error('more parts under way than the send queue has slots')
+    return this.#parts[(this.#head + k) & (this.#parts.length - 1)]!
+  }
+
+  /** What a posting carries that may have changed; what a device may be reading is left alone until it has completed. */
+  #renew(posting: IbverbsPosting): void {
+    const { macRevision } = this.#device.frames
+    if (posting.outstanding > 0) return
+    if (posting.macRevision !== macRevision) posting.writeFrames()
+    posting.macRevision = macRevision
+    if (posting.generation === this.#generation) return
+    posting.generation = this.#generation
+    posting.id = this.#idOf(posting.number)
+    posting.chain.renumber(posting.id)
+  }
+
+  reap(out: ReapResult): void {
+    if (this.#armed) {
+      this.#armed = false
+      if (this.#fatal === 0) this.#queue.takeEvents()
+      this.#takeAsyncEvents()
+    }
+    if (this.#posted !== this.#done) this.#poll()
+    if (this.#trouble) this.#recover(this.#trouble)
+    out.failures = 0
+    const upTo = this.#failures.length === 0 ? this.#done : this.#reportFailures(out)
+    out.completed = upTo - this.#reported
+    this.#reported = upTo
+  }
+
+  /** As many failures as `out` has room for; returns up to which packet all is told. */
+  #reportFailures(out: ReapResult): number {
+    const told = Math.min(this.#failures.length, out.failedAt.length)
+    for (let i = 0; i < told; i++) {
+      out.failedAt[i] = this.#failures[i]!.at - this.#reported
+      out.failedErrno[i] = this.#failures[i]!.cause
+    }
+    this.#failures.splice(0, told)
+    out.failures = told
+    return Math.min(this.#done, this.#failures[0]?.at ?? this.#done)
+  }
+
+  /** Takes every completion there is; returns how many. */
+  #poll(): number {
+    let taken = 0
+    for (;;) {
+      const n = this.#queue.poll()
+      if (n < 0) {
+        this.#startTrouble('the completion queue cannot be polled', CAUSE_UNKNOWN, true)
+        return taken
+      }
+      for (let i = 0; i < n; i++) {
+        const status = this.#queue.status(i)
+        if (status !== 0) this.#failed(i, status)
+        else if (this.#completeThrough(this.#queue.row(i), this.#queue.chain(i))) this.#recoveriesInRow = 0
+      }
+      taken += n
+      if (n < POLL_BATCH) break
+    }
+    if (taken > 0) this.#progressAt = performance.now()
+    else this.#watch()
+    return taken
+  }
+
+  /** Which part under way holds a row of a chain, or −1: a completion of an earlier generation. Nearly always the first. */
+  #find(row: number, id: number): number {
+    for (let k = 0; k < this.#count; k++) {
+      const { posting, first, end, skipped } = this.#part(k)
+      if (!skipped && posting.id === id && row >= first && row < end) return k
+    }
+    return -1
+  }
+
+  /** The row and all before it are sent. */
+  #completeThrough(row: number, id: number): boolean {
+    const k = this.#find(row, id)
+    if (k < 0) return false
+    for (let before = 0; before < k; before++) this.#passFirst(this.#part(0).end)
+    this.#passFirst(row + 1)
+    this.#passSkipped()
+    return true
+  }
+
+  /** Rows of the oldest part up to `end` are accounted for. */
+  #passFirst(end: number): void {
+    const part = this.#part(0)
+    const n = end - part.first
+    part.posting.outstanding -= n
+    part.first = end
+    part.at += n
+    this.#done = part.at
+    if (part.first < part.end) return
+    this.#head = (this.#head + 1) & (this.#parts.length - 1)
+    this.#count--
+  }
+
+  #passSkipped(): void {
+    while (this.#count > 0 && this.#part(0).skipped) this.#passFirst(this.#part(0).end)
+  }
+
+  /** An error completion: what is before it was sent; it and, in the end, all behind it was not. */
+  #failed(i: number, status: number): void {
+    const row = this.#queue.row(i)
+    const id = this.#queue.chain(i)
+    const k = this.#find(row, id)
+    if (k < 0) return
+    if (this.#trouble) {
+      this.#failThrough(k, row, CAUSE_FLUSHED)
+      return
+    }
+    for (let before = 0; before < k; before++) this.#passFirst(this.#part(0).end)
+    if (row > this.#part(0).first) this.#passFirst(row)
+    const flushed = status === IBV_WC_WR_FLUSH_ERR
+    if (!flushed) this.#vendorError = this.#queue.vendorError(i)
+    this.#failThrough(0, row, flushed ? CAUSE_FLUSHED : CAUSE_STATUS + status)
+    this.#startTrouble(causeName(CAUSE_STATUS + status), CAUSE_FLUSHED, false)
+  }
+
+  /** All packets up to a row of the k-th part failed of one cause, those given up before left out. */
+  #failThrough(k: number, row: number, cause: number): void {
+    for (let i = 0; i <= k; i++) {
+      const part = this.#part(0)
+      const end = i === k ? row + 1 : part.end
+      if (!part.skipped) for (let n = 0; n < end - part.first; n++) this.#failures.push({ at: part.at + n, cause })
+      this.#passFirst(end)
+    }
+    this.#passSkipped()
+  }
+
+  #failAll(cause: number): void {
+    if (this.#count > 0) this.#failThrough(this.#count - 1, this.#part(this.#count - 1).end - 1, cause)
+  }
+
+  #startTrouble(cause: string, rest: Trouble['rest'], replaceQueue: boolean): void {
+    this.#replaceQueue ||= replaceQueue
+    this.#trouble ??= { since: performance.now(), cause, rest }
+  }
+
+  /** Called while nothing completes: has something happened to the device, or for too long nothing at all? */
+  #watch(): void {
+    const now = performance.now()
+    if (now - this.#eventsAt > EVENTS_MS) {
+      this.#eventsAt = now
+      this.#takeAsyncEvents()
+    }
+    if (this.#trouble || now - this.#progressAt < this.#options.completionTimeoutMs) return
+    this.#startTrouble(`no completion for ${this.#options.completionTimeoutMs} ms`, CAUSE_UNKNOWN, false)
+    try {
+      this.#queue.fail()
+    } catch (error) {
+      if (!(error instanceof NativeError)) throw error
+      this.#replaceQueue = true
+    }
+  }
+
+  /** The queue is made ready again once all that was under way is accounted for: only then may its memory be written. */
+  #recover(trouble: Trouble): void {
+    if (this.#done !== this.#posted && performance.now() - trouble.since < DRAIN_MS) return
+    this.#note(trouble.cause)
+    try {
+      if (++this.#recoveriesInRow > MAX_RECOVERIES) throw new NativeError('recovery', ERRNO.EIO!, 'given up')
+      this.#restart()
+      this.#failAll(trouble.rest)
+      this.#recoveries++
+    } catch (error) {
+      if (!(error instanceof NativeError)) throw error
+      this.#break(error.message, trouble.rest)
+    }
+    this.#trouble = undefined
+    this.#progressAt = performance.now()
+  }
+
+  #restart(): void {
+    this.#generation = (this.#generation + 1) & 0xff
+    if (!this.#replaceQueue) {
+      try {
+        this.#queue.reset()
+        this.#makeReady()
+        return
+      } catch (error) {
+        if (!(error instanceof NativeError)) throw error
+      }
+    }
+    this.#replaceQueue = false
+    this.#queue.close()
+    this.#queue = new SendQueue(this.#device.domain, this.#queue.options)
+    this.#waitSet[0]!.fd = this.#queue.channelFd
+    this.#makeReady()
+  }
+
+  #makeReady(): void {
+    makeReady(this.#queue, this.#options, this.#device)
+  }
+
+  #note(cause: string): void {
+    this.#history.push(cause)
+    if (this.#history.length > HISTORY) this.#history.shift()
+    this.#revision++
+  }
+
+  #break(why: string, rest: Trouble['rest']): void {
+    this.#note(why)
+    this.#fatal = ERRNO.EIO!
+    // Destroying the queue pair stops the device: the memory is free again.
+    this.#queue.close()
+    this.#waitSet[0]!.fd = -1
+    this.#trouble = undefined
+    this.#failAll(rest)
+  }
+
+  #takeAsyncEvents(): void {
+    for (let event = this.#device.context.event(); event; event = this.#device.context.event()) {
+      switch (event.name) {
+        case 'IBV_EVENT_PORT_ERR':
+        case 'IBV_EVENT_PORT_ACTIVE':
+          this.#portDown = event.name === 'IBV_EVENT_PORT_ERR'
+          this.#suspicion++
+          this.#revision++
+          break
+        case 'IBV_EVENT_DEVICE_FATAL':
+          if (this.#fatal === 0) this.#break(event.name, CAUSE_UNKNOWN)
+          break
+        case 'IBV_EVENT_QP_FATAL':
+        case 'IBV_EVENT_QP_REQ_ERR':
+        case 'IBV_EVENT_QP_ACCESS_ERR':
+          this.#startTrouble(event.name, CAUSE_FLUSHED, false)
+          break
+        case 'IBV_EVENT_CQ_ERR':
+          this.#startTrouble(event.name, CAUSE_UNKNOWN, true)
+      }
+    }
+  }
+
+  suspicion(): number {
+    if (this.#fatal === 0) this.#takeAsyncEvents()
+    if (this.#portDown) this.#suspicion++
+    return this.#suspicion + this.#device.frames.suspicion()
+  }
+
+  arm(): boolean {
+    if (this.#fatal !== 0) return true
+    this.#armed = true
+    this.#queue.arm()
+    return this.#poll() === 0
+  }
+
+  waitSet(): readonly { fd: number; events: number }[] {
+    return this.#waitSet
+  }
+
+  causeName(cause: number): string {
+    return causeName(cause)
+  }
+
+  explain(cause: number, substream: number, udpBytes: number): string {
+    const why = explainCause(cause, this.#device.frames.gates.paths[substream]!, udpBytes, this.#vendorError)
+    return this.#fatal === 0 ? why : `${why}; before: ${this.#history.join(', ')}`
+  }
+
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    this.#queue.close()
+    for (const { registration } of this.#registered.values()) registration.release()
+    this.#registered.clear()
+    closeDevice(this.#device)
+  }
+}
+
+function again(out: PostResult, waitFor: PostResult['waitFor']): void {
+  out.kind = POST_AGAIN
+  out.waitFor = waitFor
+}
+
+/** Ids are unique per isolate only; addresses come again. */
+function keyOf({ id, address, byteLength }: TableRegion): string {
+  return `${id} ${address} ${byteLength}`
+}
+
+/** To the state that sends, with the device's rate limit if it is to pace. @throws NativeError */
+function makeReady(
+  queue: SendQueue,
+  { hardwareRateBytesPerSecond: rate, packetSizeBytes }: IbverbsOptions,
+  device: OpenDevice,
+): void {
+  queue.ready()
+  if (rate === undefined) return
+  // The device counts frames, and our rate UDP payload.
+  const frameBytes = packetSizeBytes + device.frames.templates[0]!.headerBytes
+  queue.limitRate(Math.round((rate * 8 * frameBytes) / packetSizeBytes / 1000), frameBytes, frameBytes)
+}
+
+/** @throws ERR_SPEADCAST_BACKEND and what openDevice throws; the message has the remedy */
+export async function openIbverbs(options: IbverbsOptions, environment: BackendEnvironment): Promise<IbverbsBackend> {
+  const device = await openDevice(options)
+  const { facts, domain, rdma } = device
+  let queue: SendQueue | undefined
+  try {
+    queue = explained(
+      () =>
+        new SendQueue(domain, {
+          port: rdma.port,
+          depth: Math.min(options.queueDepth, facts.maxWorkRequests, facts.maxCqEntries),
+          sges: Math.min(MAX_SGES, facts.maxSges),
+          completionVector: options.completionVector,
+        }),
+    )
+    const ready = queue
+    explained(() => makeReady(ready, options, device))
+    return new IbverbsBackend(options, device, queue, environment)
+  } catch (error) {
+    queue?.close()
+    closeDevice(device)
+    throw error
+  }
+}
+
+function closeDevice({ domain, context, frames, socket }: OpenDevice): void {
+  domain.release()
+  context.close()
+  frames.close()
+  socket.close()
+}

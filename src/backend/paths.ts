@@ -1,0 +1,37 @@
+/** Where packets go, for the backends that send on a network: found and checked when a stream opens. */
+import { NativeError } from '../../ffi/native-error.js'
+import { check, SpeadcastError } from '../errors.js'
+import type { ResolvedEndpoint } from '../net/endpoint.js'
+import type { ResolvedInterface } from '../net/interface.js'
+import { largestPacketSizeBytes, type Path, pathTo } from '../net/route.js'
+
+/** @throws ERR_SPEADCAST_UNREACHABLE without a route */
+export function findPath(endpoint: ResolvedEndpoint, iface: ResolvedInterface | undefined): Path {
+  try {
+    return pathTo(endpoint, iface)
+  } catch (cause) {
+    if (!(cause instanceof NativeError)) throw cause
+    const via = iface ? ` through ${iface.name}` : ''
+    throw new SpeadcastError(
+      'ERR_SPEADCAST_UNREACHABLE',
+      `no route to ${endpoint.text}${via} (${cause.errnoName}); check \`ip route get ${endpoint.address}\``,
+      { cause },
+    )
+  }
+}
+
+/** @throws ERR_SPEADCAST_PACKET_SIZE when packets would not fit an interface's MTU */
+export function checkPacketSize(packetSizeBytes: number, paths: readonly Path[]): void {
+  for (const path of paths)
+    check(packetSizeBytes <= largestPacketSizeBytes(path.mtu, path.family), 'ERR_SPEADCAST_PACKET_SIZE', () =>
+      tooLarge(`packetSizeBytes ${packetSizeBytes}`, path),
+    )
+}
+
+export function tooLarge(what: string, { family, mtu, interfaceName }: Path): string {
+  const overhead = family === 6 ? 48 : 28
+  return (
+    `${what} + ${overhead} exceeds MTU ${mtu} of ${interfaceName}; ` +
+    `pass packetSizeBytes ≤ ${mtu - overhead}, raise the MTU, or allow fragmentation`
+  )
+}
