@@ -13,6 +13,14 @@ const COMMANDS: Readonly<Record<string, { readonly description: string; readonly
     description: 'receive SPEAD heaps over UDP: count, verify or store them',
     load: async () => (await import('./recv.js')).recvCommand(),
   },
+  devices: {
+    description: 'list RDMA devices and what each can do for sending',
+    load: async () => (await import('./devices.js')).devicesCommand(),
+  },
+  doctor: {
+    description: 'say which backend would send to an endpoint, and why not the others',
+    load: async () => (await import('./doctor.js')).doctorCommand(),
+  },
   demo: {
     description: 'send heaps over loopback to a receiver of its own, check every byte, and print a table',
     load: async () => (await import('./demo.js')).demoCommand(),

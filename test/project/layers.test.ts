@@ -73,6 +73,7 @@ const PLANTED: readonly (readonly [string, string, boolean])[] = [
   ['src/receive/a.ts', '../index.js', false],
   ['src/cli/a.ts', '../index.js', true],
   ['src/cli/a.ts', '../receive/index.js', true],
+  ['src/cli/a.ts', '../devices.js', true],
   ['src/cli/a.ts', '../errors.js', true],
   ['src/cli/a.ts', './send.js', true],
   ['src/cli/a.ts', 'commander', true],

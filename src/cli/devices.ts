@@ -1,0 +1,68 @@
+/** `speadcast devices`: the RDMA devices of this machine. */
+import { Command } from 'commander'
+import { listRdmaDevices, type RdmaDeviceReport, type RdmaPortReport } from '../devices.js'
+import { complain } from './exit.js'
+import { bitsPerSecond, table } from './table.js'
+
+interface DevicesFlags {
+  readonly verbsLibrary?: string
+  readonly json?: true
+}
+
+export function devicesCommand(): Command {
+  return new Command('devices')
+    .description('list RDMA devices and what each can do for sending (backend ibverbs)')
+    .option('--verbs-library <PATH>', 'name or path of libibverbs (default: $SPEADCAST_VERBS_LIBRARY, then libibverbs.so.1)')
+    .option('--json', 'one JSON object on standard output, everything else on standard error')
+    .addHelpText(
+      'after',
+      `
+Opens each device for a moment and tries to make a raw packet queue pair, with the rights of whoever runs it; sends nothing.
+Exit status: 0 devices were listed, even if there are none; 1 libibverbs is not there or cannot be used; 2 bad usage.
+JSON: devices: [{ name, firmware, vendorId, partId, numaNode (-1: unknown), rawPackets, refused (why not), checksumOffload,
+pacing { minBytesPerSecond, maxBytesPerSecond } (of frames), maxSges, maxQueueDepth,
+ports: [{ port, linkLayer, active, gigabitsPerSecond, mtuBytes, interfaces, gids }] }]
+
+Examples:
+  speadcast devices
+  speadcast devices --json | jq '.devices[] | select(.rawPackets) | .ports[].interfaces[]'`,
+    )
+    .action(run)
+}
+
+function run({ verbsLibrary, json }: DevicesFlags): void {
+  try {
+    const devices = listRdmaDevices(verbsLibrary === undefined ? {} : { library: verbsLibrary })
+    process.stdout.write(json ? `${JSON.stringify({ devices })}\n` : devices.map(describe).join('\n') || 'no RDMA devices\n')
+  } catch (error) {
+    complain('devices', error)
+  }
+}
+
+function describe(device: RdmaDeviceReport): string {
+  const { pacing } = device
+  const paced = pacing && `${bitsPerSecond(pacing.minBytesPerSecond)} to ${bitsPerSecond(pacing.maxBytesPerSecond)}`
+  return table([
+    [device.name, `firmware ${device.firmware || 'unknown'}${device.numaNode < 0 ? '' : `, NUMA node ${device.numaNode}`}`],
+    ['  raw packets', device.rawPackets ? 'yes' : `no: ${device.refused}`],
+    ['  checksums', device.checksumOffload ? 'filled by the device' : 'not filled by the device'],
+    ['  hardware pacing', paced ?? 'none'],
+    ['  queue depth', `at most ${device.maxQueueDepth}, ${device.maxSges} segments a packet`],
+    ...device.ports.flatMap(describePort),
+  ])
+}
+
+function describePort(port: RdmaPortReport): [string, string][] {
+  const { gigabitsPerSecond: speed, mtuBytes, interfaces } = port
+  const facts = [
+    port.linkLayer,
+    port.active ? 'active' : 'down',
+    ...(speed > 0 ? [`${speed} Gb/s`] : []),
+    ...(mtuBytes > 0 ? [`MTU ${mtuBytes}`] : []),
+    interfaces.length > 0 ? `interface ${interfaces.join(', ')}` : 'no interface',
+  ]
+  return [
+    [`  port ${port.port}`, facts.join(', ')],
+    ...port.gids.map((gid, i): [string, string] => [i === 0 ? '    GIDs' : '', gid]),
+  ]
+}

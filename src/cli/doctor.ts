@@ -1,0 +1,45 @@
+/** `speadcast doctor`: which backend would be taken, and why not the others. */
+import { Command } from 'commander'
+import { explainBackends } from '../devices.js'
+import { complain } from './exit.js'
+import { table } from './table.js'
+
+interface DoctorFlags {
+  readonly interface?: string
+  readonly verbsLibrary?: string
+  readonly json?: true
+}
+
+export function doctorCommand(): Command {
+  return new Command('doctor')
+    .description('say which backend would send to an endpoint, and why not the others')
+    .argument('<HOST:PORT...>', 'endpoints, as for send')
+    .option('--interface <NAME|ADDRESS>', 'interface to send through (default: the route decides)')
+    .option('--verbs-library <PATH>', 'name or path of libibverbs (default: $SPEADCAST_VERBS_LIBRARY, then libibverbs.so.1)')
+    .option('--json', 'one JSON object on standard output, everything else on standard error')
+    .addHelpText(
+      'after',
+      `
+Looks for routes and devices, with the rights of whoever runs it; sends nothing.
+Exit status: 0 there is a way to send; 1 something could not be found out; 2 bad usage, such as an endpoint that does not resolve.
+JSON: backend (what auto takes), reason, backends: [{ backend, works, reason }]
+
+Examples:
+  speadcast doctor 239.10.0.1:7148 --interface eth0
+  speadcast doctor 10.0.0.5:7148 --json`,
+    )
+    .action(run)
+}
+
+async function run(to: readonly string[], flags: DoctorFlags): Promise<void> {
+  try {
+    const report = await explainBackends(to, {
+      ...(flags.interface !== undefined && { interface: flags.interface }),
+      ...(flags.verbsLibrary !== undefined && { library: flags.verbsLibrary }),
+    })
+    const rows = report.backends.map(({ backend, works, reason }) => [backend, works ? reason : `no: ${reason}`] as const)
+    process.stdout.write(flags.json ? `${JSON.stringify(report)}\n` : table([['auto takes', report.backend], ...rows]))
+  } catch (error) {
+    complain('doctor', error)
+  }
+}

@@ -1,0 +1,117 @@
+/** The package's entry for questions about a machine: its RDMA devices, and which backend would be taken. Apart, so that senders do not load it. */
+import { NativeError } from '../ffi/native-error.js'
+import { VerbsContext } from '../ffi/verbs.js'
+import { IBV_PORT_ACTIVE } from '../ffi/verbs-layout.js'
+import type { VerbsLibrary } from '../ffi/verbs-library.js'
+import { explained, loadLibrary, rawPacketsRefused } from './backend/ibverbs-open.js'
+import { formatGid, type RdmaDevice, type RdmaPort, rdmaDevices } from './net/rdma.js'
+
+export { type BackendReport, type BackendVerdict, explainBackends } from './doctor.js'
+
+export interface RdmaPortReport {
+  readonly port: number
+  readonly linkLayer: 'Ethernet' | 'InfiniBand'
+  readonly active: boolean
+  /** Gigabits per second; 0 where the device does not tell. */
+  readonly gigabitsPerSecond: number
+  /** Bytes of IP datagram that its interface takes; 0 without an interface. */
+  readonly mtuBytes: number
+  readonly interfaces: readonly string[]
+  readonly gids: readonly string[]
+}
+
+export interface RdmaDeviceReport {
+  readonly name: string
+  readonly firmware: string
+  readonly vendorId: number
+  readonly partId: number
+  /** −1 where the system does not tell. */
+  readonly numaNode: number
+  /** Whether backend 'ibverbs' can send through it, by this process: raw packet queue pairs were tried. */
+  readonly rawPackets: boolean
+  /** Why not; empty if so. */
+  readonly refused: string
+  readonly checksumOffload: boolean
+  /** Bounds of the hardware rate limit in bytes per second of frames; undefined without one. */
+  readonly pacing: { readonly minBytesPerSecond: number; readonly maxBytesPerSecond: number } | undefined
+  readonly maxSges: number
+  readonly maxQueueDepth: number
+  readonly ports: readonly RdmaPortReport[]
+}
+
+/**
+ * The RDMA devices of this machine and what each can do for backend 'ibverbs'. Opens each for a moment; sends nothing.
+ * @param options.library name or path of libibverbs
+ * @throws ERR_SPEADCAST_BACKEND when libibverbs is not there or cannot be used
+ */
+export function listRdmaDevices(options: { library?: string } = {}): RdmaDeviceReport[] {
+  const library = loadLibrary(options.library)
+  return explained(() => rdmaDevices(library)).map((device) => report(library, device))
+}
+
+function report(library: VerbsLibrary, device: RdmaDevice): RdmaDeviceReport {
+  const { name, facts, numaNode, ports } = device
+  const ethernet = ports.find((port) => port.ethernet)
+  const refused = ethernet ? refusedBy(library, name, ethernet.port) : 'no port of it is Ethernet'
+  const { pacing } = facts
+  const bytes = (kbps: number) => (kbps * 1000) / 8
+  return {
+    name,
+    firmware: facts.firmware,
+    vendorId: facts.vendorId,
+    partId: facts.partId,
+    numaNode,
+    rawPackets: refused === '',
+    refused,
+    checksumOffload: facts.checksumOffload,
+    pacing: pacing && { minBytesPerSecond: bytes(pacing.minKbps), maxBytesPerSecond: bytes(pacing.maxKbps) },
+    maxSges: facts.maxSges,
+    maxQueueDepth: facts.maxWorkRequests,
+    ports: ports.map(portReport),
+  }
+}
+
+function refusedBy(library: VerbsLibrary, name: string, port: number): string {
+  try {
+    const context = VerbsContext.open(library, name)
+    try {
+      return rawPacketsRefused(context, port) ?? ''
+    } finally {
+      context.close()
+    }
+  } catch (error) {
+    if (!(error instanceof NativeError)) throw error
+    return error.message
+  }
+}
+
+/** ibv_query_port(3): lanes by width, Gb/s a lane by speed; RoCE devices tell them too. */
+const LANES = new Map([
+  [1, 1],
+  [2, 4],
+  [4, 8],
+  [8, 12],
+  [16, 2],
+])
+const LANE_GBPS = new Map([
+  [1, 2.5],
+  [2, 5],
+  [4, 10],
+  [8, 10],
+  [16, 14],
+  [32, 25],
+  [64, 50],
+  [128, 100],
+])
+
+function portReport(port: RdmaPort): RdmaPortReport {
+  return {
+    port: port.port,
+    linkLayer: port.ethernet ? 'Ethernet' : 'InfiniBand',
+    active: port.state === IBV_PORT_ACTIVE,
+    gigabitsPerSecond: (LANES.get(port.width) ?? 0) * (LANE_GBPS.get(port.speed) ?? 0),
+    mtuBytes: port.interfaces[0]?.mtu ?? 0,
+    interfaces: port.interfaces.map(({ name }) => name),
+    gids: port.gids.map(formatGid),
+  }
+}

@@ -1,0 +1,44 @@
+/** Which backend `auto` takes for some endpoints, and why not the others. */
+import { type BackendName, ibverbsRefused, selectBackend, udpRefused } from './backend/select.js'
+import { parseEndpoints, resolveEndpoints } from './net/endpoint.js'
+import { resolveInterface } from './net/interface.js'
+
+export interface BackendVerdict {
+  readonly backend: BackendName
+  readonly works: boolean
+  /** Why it does not; for the one that `auto` takes, why it is the one. */
+  readonly reason: string
+}
+
+export interface BackendReport {
+  /** What `auto` takes. */
+  readonly backend: BackendName
+  readonly reason: string
+  /** The backends that send on a network, fastest first. */
+  readonly backends: readonly BackendVerdict[]
+}
+
+/**
+ * Asks what openStream would: resolves the endpoints, looks for routes and devices, opens a device for a moment. Sends nothing.
+ * @throws (rejects) ERR_SPEADCAST_ENDPOINT, _RESOLVE, _INTERFACE
+ */
+export async function explainBackends(
+  to: string | readonly string[],
+  options: { interface?: string; library?: string } = {},
+): Promise<BackendReport> {
+  const endpoints = await resolveEndpoints(parseEndpoints(typeof to === 'string' ? [to] : to))
+  const wanted = {
+    endpoints,
+    interface: options.interface === undefined ? undefined : resolveInterface(options.interface, endpoints[0]!.family),
+    verbsLibrary: options.library,
+  }
+  const { backend, reason } = await selectBackend('auto', wanted)
+  const ibverbs = await ibverbsRefused(wanted)
+  const udp = udpRefused()
+  const verdict = (name: BackendName, refused: string | undefined): BackendVerdict => ({
+    backend: name,
+    works: refused === undefined,
+    reason: refused ?? (name === backend ? 'what auto takes' : 'works, slower than what auto takes'),
+  })
+  return { backend, reason, backends: [verdict('ibverbs', ibverbs), verdict('udp', udp), verdict('dgram', undefined)] }
+}
