@@ -49,8 +49,10 @@ const MAX_RECOVERIES = 8
 const DRAIN_MS = 200
 const PAUSE_NANOSECONDS = 20_000
 const NEIGHBOUR_PAUSE_NANOSECONDS = 500_000
-/** Looking for asynchronous events is a system call. */
-const EVENTS_MS = 1
+/** How often to look for what happened to the device, the link or the neighbours. */
+const LOOK_MS = 1
+/** Calls of `suspicion` in a busy stream, one a batch, between questions for the time. */
+const CALLS_PER_LOOK = 8
 /** Troubles remembered for `states` and for the error of a stream that is broken. */
 const HISTORY = 10
 /** A work request that the provider refuses this often with room in the queue is given up on. */
@@ -108,10 +110,15 @@ export class IbverbsBackend implements Backend {
   readonly #history: string[] = []
   #refusals = 0
   #armed = false
+  /** Something was posted or completed since the time was last asked for, which costs as much as twenty packets. */
+  #progressed = false
   #progressAt = 0
   #eventsAt = 0
   #replaceQueue = false
   #suspicion = 0
+  #linkSuspicion = 0
+  #lookedAt = 0
+  #calls = 0
   #portDown = false
   #revision = 0
   #recoveries = 0
@@ -251,7 +258,7 @@ export class IbverbsBackend implements Backend {
     out.accepted = posting.chain.post(this.#queue, first, first + n)
     this.#counters[COUNTER.posts]! += 1
     if (out.accepted > 0) {
-      if (this.#posted === this.#done) this.#progressAt = performance.now()
+      this.#progressed = true
       this.#take(posting, first, first + out.accepted, false)
     }
     if (out.accepted === n) {
@@ -362,7 +369,7 @@ export class IbverbsBackend implements Backend {
       taken += n
       if (n < POLL_BATCH) break
     }
-    if (taken > 0) this.#progressAt = performance.now()
+    if (taken > 0) this.#progressed = true
     else this.#watch()
     return taken
   }
@@ -444,7 +451,9 @@ export class IbverbsBackend implements Backend {
   /** Called while nothing completes: has something happened to the device, or for too long nothing at all? */
   #watch(): void {
     const now = performance.now()
-    if (now - this.#eventsAt > EVENTS_MS) {
+    if (this.#progressed) this.#progressAt = now
+    this.#progressed = false
+    if (now - this.#eventsAt > LOOK_MS) {
       this.#eventsAt = now
       this.#takeAsyncEvents()
     }
@@ -472,7 +481,7 @@ export class IbverbsBackend implements Backend {
       this.#break(error.message, trouble.rest)
     }
     this.#trouble = undefined
-    this.#progressAt = performance.now()
+    this.#progressed = true
   }
 
   #restart(): void {
@@ -536,10 +545,16 @@ export class IbverbsBackend implements Backend {
     }
   }
 
-  suspicion(): number {
-    if (this.#fatal === 0) this.#takeAsyncEvents()
+  /** Looking is a few system calls, and a batch of 64 packets takes less than one of them: so once a millisecond at most. */
+  suspicion(thorough: boolean): number {
+    const now = thorough || ++this.#calls % CALLS_PER_LOOK === 0 ? performance.now() : this.#lookedAt
+    if (now - this.#lookedAt > LOOK_MS) {
+      this.#lookedAt = now
+      if (this.#fatal === 0) this.#takeAsyncEvents()
+      this.#linkSuspicion = this.#device.frames.suspicion()
+    }
     if (this.#portDown) this.#suspicion++
-    return this.#suspicion + this.#device.frames.suspicion()
+    return this.#suspicion + this.#linkSuspicion
   }
 
   arm(): boolean {
