@@ -26,6 +26,8 @@ const USAGE = `usage: npm run bench -- [options]
   --max-disturbance X a round is repeated, up to twice, if the host stole or others used more than this share (default 0.05)
   --check             no rates: capture every packet, decode it with spead2, compare floor and ours byte for byte
   --measure LIST      no rates: of ${MEASURE_NAMES.join(', ')}
+  --verbs             CPU per packet of posting through libibverbs, on the software NIC (null and model)
+  --packets N         packets of each run of --verbs (default 2000000)
   --seconds N         length of --measure gc (default 60)
   --pairs N           pairs of --measure eventloop (default 5)
   --record            write rows to docs/bench/ instead of .cache/bench/
@@ -46,6 +48,8 @@ const { values } = parseArgs({
     'max-disturbance': { type: 'string', default: '0.05' },
     check: { type: 'boolean', default: false },
     measure: { type: 'string' },
+    verbs: { type: 'boolean', default: false },
+    packets: { type: 'string', default: '2000000' },
     seconds: { type: 'string', default: '60' },
     pairs: { type: 'string', default: '5' },
     record: { type: 'boolean', default: false },
@@ -167,6 +171,16 @@ async function measures(hole) {
   log(`rows: ${out.file}`)
 }
 
+async function verbs() {
+  const { measureVerbs } = await import('./bench/verbs.mjs')
+  let out
+  await measureVerbs({ repeats: Number(values.repeats ?? 5), packets: Number(values.packets) }, (row) => {
+    if (out) out.add(row)
+    else out = openRows('verbs', row)
+  })
+  log(`rows: ${out.file}`)
+}
+
 async function check(hole) {
   const wrong = await checkWire(hole, names, {
     sizes: values.sizes ? sizes : [256, 8192, 16384, 65536, 2 ** 18, 2 ** 20],
@@ -180,6 +194,7 @@ async function check(hole) {
 
 if (values.help) process.stdout.write(USAGE)
 else if (values.report) printReport(readRows(values.report))
+else if (values.verbs) await verbs()
 else {
   const hole = await openBlackHole()
   // The namespace goes with the process (its exit handler), and what runs in it.

@@ -1,0 +1,101 @@
+// Our side of the verbs ABI: the engine on the ibverbs backend, as the I/O thread runs it, without the thread. Prints one JSON row per
+// chain length: nanoseconds of CPU per packet from taking a batch to settling it, heap cnt and timestamp patched in every packet.
+// usage: verbs-ours.mjs INTERFACE GROUP:PORT PACKETS one|two CHAIN... ; `two` puts the samples into memory of the user's, so that every
+// packet has two SGEs, as the floor's
+import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Region } from '#dist/ffi/region.js'
+import { openIbverbs } from '#dist/src/backend/ibverbs.js'
+import { CompilableBatch } from '#dist/src/batch/batch.js'
+import { Engine } from '#dist/src/engine/engine.js'
+import * as R from '#dist/src/engine/ring.js'
+import { parseEndpoints, resolveEndpoints } from '#dist/src/net/endpoint.js'
+import { resolveInterface } from '#dist/src/net/interface.js'
+import { ItemGroup, makeFlavour } from '#dist/src/spead/index.js'
+
+const HEAP_BYTES = 8192
+const IN_FLIGHT = 4
+const [iface, to, packetsText, sges, ...chains] = process.argv.slice(2)
+const packets = Number(packetsText)
+
+const ring = new R.Ring()
+const backend = await openIbverbs(
+  {
+    endpoints: await resolveEndpoints(parseEndpoints([to])),
+    interface: resolveInterface(iface, 4),
+    sourcePort: 0,
+    packetSizeBytes: 9000,
+    neighbourTimeoutMs: 100,
+    queueDepth: 4096,
+    pollNanoseconds: 0,
+    completionVector: 0,
+    completionTimeoutMs: 5000,
+  },
+  { counters: ring.counters, wake: () => {} },
+)
+const failed = (message) => {
+  if (message.type === 'outcome') throw new Error(JSON.stringify(message.causes))
+}
+const options = { rateBytesPerSecond: 0, burstBytes: 65536, burstRateRatio: 1.05, maxInFlight: 8 }
+const engine = new Engine(backend, ring, options, failed, () => {})
+const items = new ItemGroup()
+  .add({ id: 0x1600, name: 'timestamp', description: 'Index of the first sample', format: [['u', 48]] })
+  .add({ id: 0x3300, name: 'adc_samples', description: 'ADC converter output', dtype: 'i1', shape: [HEAP_BYTES] })
+
+const folder = mkdtempSync(join(tmpdir(), 'speadcast-bench-'))
+function userMemory(bytes) {
+  const fd = openSync(join(folder, 'samples'), 'w+')
+  ftruncateSync(fd, bytes)
+  const region = Region.fromFd(fd)
+  closeSync(fd)
+  return region
+}
+
+let submitted = 0
+const settled = () => Atomics.load(ring.control, R.C_SETTLED)
+function submit(variant, heaps) {
+  const slot = ring.slot(submitted)
+  ring.slots[slot + R.W_OP] = R.OP_SEND
+  ring.slots[slot + R.W_VARIANT] = variant
+  ring.slots[slot + R.W_HEAPS] = heaps
+  ring.slots[slot + R.W_ROWS] = heaps
+  Atomics.store(ring.slots, slot + R.W_STATE, R.STATE_QUEUED)
+  Atomics.store(ring.control, R.C_SUBMITTED, ++submitted)
+}
+/** `total` packets in batches of `length`, IN_FLIGHT of them queued at any time. */
+function run(variants, length, total) {
+  for (let sent = 0, k = 0; sent < total; sent += length, k = (k + 1) % variants.length) {
+    submit(variants[k], length)
+    while (submitted - settled() >= IN_FLIGHT) engine.step(0)
+  }
+  while (settled() !== submitted) engine.step(0)
+}
+
+let nextVariant = 1
+for (const length of chains.map(Number)) {
+  const variants = Array.from({ length: IN_FLIGHT }, () => {
+    const batch = new CompilableBatch({
+      items,
+      heaps: length,
+      flavour: makeFlavour({}),
+      packetSizeBytes: 9000,
+      split: 'even',
+      repeatPointers: false,
+      groupMode: 'serial',
+      substreams: new Uint16Array(length),
+      memory: sges === 'two' ? { adc_samples: { region: userMemory(length * HEAP_BYTES) } } : {},
+      headroomBytes: backend.caps.headroomBytes,
+      inBandDescriptors: false,
+    })
+    engine.addVariant(nextVariant, batch.variant(length, false).compile())
+    return nextVariant++
+  })
+  run(variants, length, packets)
+  const before = process.cpuUsage()
+  run(variants, length, packets)
+  const { user, system } = process.cpuUsage(before)
+  console.log(JSON.stringify({ program: `ours-${sges}`, chain: length, nanosecondsPerPacket: ((user + system) * 1000) / packets }))
+}
+backend.close()
+rmSync(folder, { recursive: true })
