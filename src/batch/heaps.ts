@@ -48,14 +48,14 @@ export class PreparedHeaps implements Sendable {
   constructor(
     references: readonly HeapReference[],
     readonly mode: GroupMode,
-    options: { packetSizeBytes: number; split: Split; repeatPointers?: boolean; headroomBytes: number },
+    options: { packetSizeBytes: number; split: Split; repeatPointers?: boolean; headroomBytes?: number },
   ) {
     this.heaps = references.length
     this.flavour = references[0]!.heap.flavour
     const { packetSizeBytes: maxPacketSizeBytes, split, repeatPointers = false } = options
     let at = 0
     this.#slots = references.map(({ heap }): Slot => {
-      const plan = withHeadroom(planOf(heap, { maxPacketSizeBytes, split, repeatPointers }), options.headroomBytes)
+      const plan = withHeadroom(planOf(heap, { maxPacketSizeBytes, split, repeatPointers }), options.headroomBytes ?? 0)
       // One packet: header and payload adjoin, one segment. Several: headers first.
       const slot = { plan, headerOffset: at, payloadOffset: at + plan.headers.length }
       at += plan.headers.length + plan.heapLengthBytes

@@ -28,7 +28,34 @@ async function timed(options: Options) {
   return { ms: performance.now() - start, ...stream.stats() }
 }
 
+/** What happens on a device is in test/ibverbs; here, that each key is known and has its bounds. */
+const refusedOf = async (ibverbs: object) => {
+  const error = await openStream({ to: '127.0.0.1:9', backend: 'ibverbs', ibverbs }).catch(
+    (error: Error & { code: string }) => error,
+  )
+  return error instanceof Error ? `${(error as { code?: string }).code} ${error.message}` : 'opened'
+}
+const outside = (key: string, value: unknown) => async () =>
+  expect(await refusedOf({ [key]: value })).toMatch(new RegExp(`^ERR_SPEADCAST_CONFIG option 'ibverbs\\.${key}' is `))
+
 const INSIDE: Readonly<Record<string, () => Promise<void>>> = {
+  async 'ibverbs.library'() {
+    expect(await refusedOf({ library: '/nonexistent.so' })).toMatch(
+      /^ERR_SPEADCAST_BACKEND .*\/nonexistent\.so could not be loaded/,
+    )
+  },
+  'ibverbs.queueDepth': outside('queueDepth', 1),
+  'ibverbs.poll': outside('poll', 'often'),
+  'ibverbs.pollMicroseconds': outside('pollMicroseconds', -1),
+  'ibverbs.completionVector': outside('completionVector', 1.5),
+  'ibverbs.completionTimeoutMs': outside('completionTimeoutMs', 1),
+  'ibverbs.vlan': outside('vlan', 5),
+  async 'ibverbs.vlan.id'() {
+    expect(await refusedOf({ vlan: { id: 4095 } })).toMatch(/^ERR_SPEADCAST_CONFIG .*ibverbs\.vlan\.id.*4095/)
+  },
+  async 'ibverbs.vlan.priority'() {
+    expect(await refusedOf({ vlan: { id: 5, priority: 8 } })).toMatch(/^ERR_SPEADCAST_CONFIG .*ibverbs\.vlan\.priority.*8/)
+  },
   async 'flavour.heapAddressBits'() {
     // SPEAD, packet header: magic, version, bytes of item id, bytes of heap address.
     expect((await sent({ flavour: { heapAddressBits: 40 } }))[0]!.bytes.subarray(0, 4)).toEqual(Uint8Array.of(0x53, 4, 3, 5))

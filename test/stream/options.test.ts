@@ -142,6 +142,17 @@ const WALK: Record<keyof StreamOptions, (ctx: TestContext) => Promise<void>> = {
     expect(await grown('inline')).toBe(0)
     expect(await grown('worker')).toBeGreaterThan(0)
   },
+  async ibverbs() {
+    const ibverbs = { library: '/nonexistent/libibverbs.so.1' }
+    expect(await told({ backend: 'ibverbs', ibverbs })).toMatch(/^ERR_SPEADCAST_BACKEND .*\/nonexistent\/libibverbs\.so\.1/)
+    expect(await told({ backend: 'udp', ibverbs })).toMatch(
+      /^ERR_SPEADCAST_CONFIG ibverbs is only for backend 'ibverbs', not 'udp'/,
+    )
+    expect((await sent({ backend: 'auto', to: '127.0.0.1:9', ibverbs })).stream.reason).toMatch(/\/nonexistent\/libibverbs\.so\.1/)
+  },
+  async rateMethod() {
+    expect(await told({ backend: 'udp', rateMethod: 'hw' })).toMatch(/^ERR_SPEADCAST_CONFIG .*needs backend 'ibverbs'/)
+  },
   async affinity() {
     expect(await told({ affinity: [1023] })).toMatch(/^ERR_SPEADCAST_CONFIG affinity: none of CPUs 1023 may be used here/)
     expect(await told({ affinity: [0], thread: 'inline' })).toMatch(/^ERR_SPEADCAST_CONFIG affinity is for the I\/O thread/)
