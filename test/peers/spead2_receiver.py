@@ -4,6 +4,7 @@
 
   endpoints  [[host, port, device or null], …]: a stream each, which ends at its first stop item; a multicast group is joined on device
   items      [{name, dtype | format, shape, order}]: what the sender says of itself; every heap must carry all of them and `index`
+  ibverbs    address of the interface whose device receives, instead of the kernel; the groups are joined there by spead2 itself
   maxHeaps   default 4, spead2's own; round-robin groups need as many
   file       name of an item instead of `items`: its bytes in the order of `timestamp` are hashed
   seconds    give up after so long (default 20)
@@ -124,13 +125,17 @@ def rcvbuf_errors():
 
 
 class Endpoint:
-    def __init__(self, number, request, sock):
+    def __init__(self, number, request, source):
         config = spead2.recv.StreamConfig(max_heaps=request.get("maxHeaps", 4))
         ring = spead2.recv.RingStreamConfig(heaps=256, contiguous_only=False)
         self.number = number
         self.request = request
         self.stream = spead2.recv.Stream(spead2.ThreadPool(), config, ring)
-        self.stream.add_udp_reader(sock, max_size=MAX_PACKET)
+        if "ibverbs" in request:
+            config = spead2.recv.UdpIbvConfig(endpoints=[source], interface_address=request["ibverbs"], buffer_size=32 << 20, max_size=9000)
+            self.stream.add_udp_ibv_reader(config)
+        else:
+            self.stream.add_udp_reader(source, max_size=MAX_PACKET)
         self.group = spead2.ItemGroup()
         self.heaps = self.incomplete = self.descriptor_heaps = 0
         self.pieces = {}
@@ -171,8 +176,11 @@ def main():
     request = json.loads(sys.argv[1])
     logging.getLogger("spead2").setLevel(logging.ERROR)
     before = rcvbuf_errors()
-    sockets = [open_socket(*endpoint) for endpoint in request["endpoints"]]
-    endpoints = [Endpoint(i, request, s) for i, s in enumerate(sockets)]
+    if "ibverbs" in request:
+        sources = [(host, port) for host, port, *_ in request["endpoints"]]
+    else:
+        sources = [open_socket(*endpoint) for endpoint in request["endpoints"]]
+    endpoints = [Endpoint(i, request, source) for i, source in enumerate(sources)]
     for endpoint in endpoints:
         endpoint.thread.start()
     tell(ready=spead2.__version__)
