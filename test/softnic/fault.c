@@ -48,9 +48,11 @@ static struct {
 static bool set_trap(enum trap kind, uint64_t n, bool every, int value) {
   const int most = sizeof traps.trap / sizeof *traps.trap;
   take(&traps.lock);
-  bool room = traps.count < most && n > 0;
+  int i = 0;
+  while (i < traps.count && traps.trap[i].left) i++; /* one that is spent, or a new one */
+  bool room = i < most && n > 0;
   if (room) {
-    int i = traps.count++;
+    if (i == traps.count) traps.count++;
     traps.trap[i].kind = kind;
     traps.trap[i].left = n;
     traps.trap[i].every = every ? n : 0;

@@ -45,6 +45,30 @@ CHECK(fail_every_nth_wr, "`fail-every N STATUS` goes on") {
   rig_close(&r);
 }
 
+CHECK(any_number_of_faults, "faults that are spent make room for others, and two of a kind count on their own") {
+  control_open();
+  struct rig r = rig_open((struct options){0});
+  struct ibv_wc wc[2];
+  for (int i = 0; i < 40; i++) {
+    control("fail 1 FATAL_ERR");
+    EQUAL(post_one(&r, i, 0), 0);
+    EXPECT(completion(r.cq, wc));
+    EQUAL(wc[0].status, IBV_WC_FATAL_ERR);
+    EQUAL(to_state(r.qp, IBV_QPS_RESET), 0);
+    to_rts(r.qp);
+  }
+  control("fail 1 LOC_QP_OP_ERR");
+  control("fail 2 REM_OP_ERR");
+  for (int i = 0; i < 2; i++) {
+    EQUAL(post_one(&r, i, 0), 0);
+    EXPECT(completion(r.cq, wc));
+    EQUAL(wc[0].status, i ? IBV_WC_REM_OP_ERR : IBV_WC_LOC_QP_OP_ERR);
+    EQUAL(to_state(r.qp, IBV_QPS_RESET), 0);
+    to_rts(r.qp);
+  }
+  rig_close(&r);
+}
+
 CHECK(refuse_the_nth_wr, "`refuse N ERRNO`: posting stops there with bad_wr, and those before it are posted") {
   faults("refuse 3 ENOMEM");
   struct rig r = rig_open((struct options){0});
