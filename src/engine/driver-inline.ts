@@ -15,6 +15,8 @@ import * as R from './ring.js'
 const SLICE_NANOSECONDS = 1_000_000
 /** Node takes longer timers for 1 ms. */
 const MAX_TIMER_MS = 2 ** 31 - 1
+/** A backend also has to notice that nothing happens. */
+const LONGEST_WAIT_MS = 50
 
 /** Of a worker: a thread leaves its descriptors behind when it ends. */
 const open = new Set<InlineDriver>()
@@ -131,7 +133,7 @@ export class InlineDriver implements Driver {
     const fds = this.backend.waitSet(true)
     if (fds.length === 0) return
     if (this.LoopPollClass) this.#poll = new this.LoopPollClass(fds, this.#pump)
-    else this.#setTimer(1)
+    this.#setTimer(this.LoopPollClass ? LONGEST_WAIT_MS : 1)
   }
 
   #cancelWaits(): void {
