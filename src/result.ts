@@ -30,14 +30,15 @@ export interface BatchOutcome {
 export class SendError extends SpeadcastError {
   constructor(readonly outcome: BatchOutcome) {
     const { heaps, failedHeaps, causes } = outcome
-    const flushed = heaps.filter((status) => status === 'flushed').length
+    const count = (status: HeapStatus) => heaps.filter((each) => each === status).length
     // A backend that breaks says the same for every substream.
     const lost = new Map<string, number>()
     for (const { message, packets } of causes) lost.set(message, (lost.get(message) ?? 0) + packets)
-    const why = [...lost].map(([message, packets]) => `${message} [${packets} packet${packets === 1 ? '' : 's'}]`).join('; ')
-    super(
-      'ERR_SPEADCAST_SEND',
-      `${failedHeaps.length} of ${heaps.length} heaps were not sent whole${why ? `: ${why}` : ''}${flushed > 0 ? `${why ? ';' : ':'} ${flushed} flushed by destroy` : ''}`,
-    )
+    const why = [
+      ...[...lost].map(([message, packets]) => `${message} [${packets} packet${packets === 1 ? '' : 's'}]`),
+      ...(count('flushed') > 0 ? [`${count('flushed')} never tried`] : []),
+      ...(count('unknown') > 0 ? [`of ${count('unknown')} the fate is unknown: handed over and not heard of again`] : []),
+    ].join('; ')
+    super('ERR_SPEADCAST_SEND', `${failedHeaps.length} of ${heaps.length} heaps were not sent whole${why && `: ${why}`}`)
   }
 }
