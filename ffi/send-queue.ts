@@ -10,7 +10,7 @@
  * Teardown: QP → CQ → channel; destroying a CQ waits for all its events to be acknowledged (ibv_destroy_cq(3)).
  */
 import { readI32, readU32 } from './memory.js'
-import { NativeError } from './native-error.js'
+import { ERRNO, NativeError } from './native-error.js'
 import { attachRegion, Region } from './region.js'
 import { type ProtectionDomain, setNonBlocking } from './verbs.js'
 import {
@@ -51,7 +51,7 @@ export class SendQueue {
   readonly postSend: (qp: number, wr: number, bad: number) => number
   /** For poll(2): readable when an armed queue has a completion. */
   readonly channelFd: number
-  /** Slots that the provider granted, at least those asked for. */
+  /** Work requests that may be under way. The provider may grant more than was asked for; the completion queue has room for these. */
   readonly depth: number
   readonly #library: VerbsLibrary
   readonly #cq: Pointer<'ibv_cq'>
@@ -76,7 +76,12 @@ export class SendQueue {
     this.postSend = operations.postSend
     this.#pollCq = operations.pollCq
     this.#reqNotifyCq = operations.reqNotifyCq
-    this.#channel = library.pointer('ibv_create_comp_channel', context.pointer)
+    try {
+      this.#channel = library.pointer('ibv_create_comp_channel', context.pointer)
+    } catch (error) {
+      this.#region.release()
+      throw error
+    }
     this.channelFd = readI32(this.#channel + IBV_COMP_CHANNEL.fd)
     let cq: Pointer<'ibv_cq'> | undefined
     try {
@@ -93,7 +98,7 @@ export class SendQueue {
       throw error
     }
     // ibv_create_qp(3) writes back what it granted.
-    this.depth = this.#view.getUint32(ATTR_AT + IBV_QP_INIT_ATTR['cap.max_send_wr'], true)
+    this.depth = Math.min(options.depth, this.#view.getUint32(ATTR_AT + IBV_QP_INIT_ATTR['cap.max_send_wr'], true))
     this.number = readU32(this.qp + IBV_QP.qp_num)
   }
 
@@ -139,18 +144,23 @@ export class SendQueue {
   }
 
   /**
-   * Lets the device pace frames; ready state only, and lost when it is left. 0 lifts the limit.
-   * @throws NativeError EOPNOTSUPP, EINVAL outside the device's range
+   * Lets the device pace frames, back to back no more than one of `frameBytes` where it can be told so; ready state only, and lost when
+   * it is left. 0 lifts the limit. @throws NativeError EOPNOTSUPP, EINVAL outside the device's range
    */
-  limitRate(kbps: number, maxBurstBytes: number, typicalFrameBytes: number): void {
-    const R = IBV_QP_RATE_LIMIT_ATTR
+  limitRate(kbps: number, frameBytes: number): void {
     const modify = extendedOperation(this.domain.context.pointer, 'modify_qp_rate_limit', 'int (uint64_t, uint64_t)')
-    const attr = this.#clearAttr(R.size)
-    this.#view.setUint32(ATTR_AT + R.rate_limit, kbps, true)
-    this.#view.setUint32(ATTR_AT + R.max_burst_sz, maxBurstBytes, true)
-    this.#view.setUint16(ATTR_AT + R.typical_pkt_sz, typicalFrameBytes, true)
-    const result = modify ? modify(this.qp, attr) : 95
-    if (result !== 0) throw new NativeError('ibv_modify_qp_rate_limit', Math.abs(result), `${kbps} kb/s`)
+    const limit = (burstBytes: number): number => {
+      const R = IBV_QP_RATE_LIMIT_ATTR
+      const attr = this.#clearAttr(R.size)
+      this.#view.setUint32(ATTR_AT + R.rate_limit, kbps, true)
+      this.#view.setUint32(ATTR_AT + R.max_burst_sz, burstBytes, true)
+      this.#view.setUint16(ATTR_AT + R.typical_pkt_sz, burstBytes, true)
+      return modify ? Math.abs(modify(this.qp, attr)) : ERRNO.EOPNOTSUPP!
+    }
+    let result = limit(frameBytes)
+    // Only some mlx5 devices know of bursts (MLX5_IB_PP_SUPPORT_BURST), which libibverbs does not tell.
+    if (result === ERRNO.EINVAL) result = limit(0)
+    if (result !== 0) throw new NativeError('ibv_modify_qp_rate_limit', result, `${kbps} kb/s`)
   }
 
   /** Takes up to POLL_BATCH completions; their fields are read by the methods below. Negative: the queue is broken. 50 ns. */
@@ -187,10 +197,6 @@ export class SendQueue {
   #acknowledge(): void {
     if (this.#unacknowledged > 0) this.#library.call.ibv_ack_cq_events(this.#cq, this.#unacknowledged)
     this.#unacknowledged = 0
-  }
-
-  isCq(element: number): boolean {
-    return element === this.#cq
   }
 
   close(): void {

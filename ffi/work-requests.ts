@@ -79,6 +79,11 @@ export class WorkRequestChain {
     this.#words[at + IBV_SGE.lkey / 4] = lkey
   }
 
+  /** How many rows directly before `row` are unsignalled unless a post ended there. */
+  unsignalledBefore(row: number): number {
+    return row % this.signalEvery
+  }
+
   /** Why the last post took less than asked; 0 if it took all. */
   get errno(): number {
     return this.#errno

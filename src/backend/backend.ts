@@ -53,8 +53,10 @@ export const POST_FATAL = 3
 export const CAUSE_FLUSHED = -1
 /** … a packet that was handed over and never heard of again, … */
 export const CAUSE_UNKNOWN = -2
-/** … and completion statuses of a NIC, added to this. */
+/** … completion statuses of a NIC, added to this, … */
 export const CAUSE_STATUS = 0x10000
+/** … and its asynchronous events, added to this. */
+export const CAUSE_EVENT = 0x20000
 
 /** Filled by post; one object per engine, reused. */
 export interface PostResult {

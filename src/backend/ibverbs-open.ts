@@ -7,12 +7,12 @@
  * every second and woken by an empty datagram when it is stale.
  */
 import { LinkWatch } from '../../ffi/link-watch.js'
-import { errnoName, NativeError } from '../../ffi/native-error.js'
+import { ERRNO, errnoName, NativeError } from '../../ffi/native-error.js'
 import { link } from '../../ffi/netlink.js'
 import { SendQueue } from '../../ffi/send-queue.js'
 import { UdpSocket } from '../../ffi/udp-socket.js'
 import { type DeviceFacts, type ProtectionDomain, VerbsContext } from '../../ffi/verbs.js'
-import { WC_STATUS } from '../../ffi/verbs-layout.js'
+import { EVENT_TYPE, IBV_PORT_ACTIVE, WC_STATUS } from '../../ffi/verbs-layout.js'
 import { VerbsLibrary, VerbsUnavailable } from '../../ffi/verbs-library.js'
 import { SpeadcastError } from '../errors.js'
 import { needsScope, parseAddress } from '../net/address.js'
@@ -20,8 +20,8 @@ import type { ResolvedEndpoint } from '../net/endpoint.js'
 import { FrameTemplate, multicastMac, type VlanTag } from '../net/frame.js'
 import type { ResolvedInterface } from '../net/interface.js'
 import { type RdmaPath, rdmaPathOf } from '../net/rdma.js'
-import { kickNeighbour, neighbourOf, type Path, pathTo, waitForNeighbours } from '../net/route.js'
-import { CAUSE_STATUS } from './backend.js'
+import { kickNeighbour, type NeighbourOutcome, neighbourOf, type Path, pathTo, waitForNeighbours } from '../net/route.js'
+import { CAUSE_EVENT, CAUSE_STATUS } from './backend.js'
 import { Gates } from './gates.js'
 import { checkPacketSize, findPath, tooLarge } from './paths.js'
 
@@ -53,6 +53,8 @@ export interface IbverbsOptions {
 export const CANNOT = "backend 'ibverbs' cannot work here: "
 
 const MAC_LOOK_MS = 1000
+const BROADCAST_MAC = new Uint8Array(6).fill(0xff)
+const NO_MAC = new Uint8Array(6)
 
 /** The frame headers of a stream's substreams, and what may change them. */
 export class FramePaths {
@@ -65,10 +67,12 @@ export class FramePaths {
   #lookedAt = performance.now()
   #gatesRevision = 0
   #suspicion = 0
+  #carrier = true
 
   constructor(
     readonly options: IbverbsOptions,
     readonly paths: readonly Path[],
+    neighbours: readonly NeighbourOutcome[],
     readonly mac: Uint8Array,
     readonly source: Uint8Array,
     readonly port: number,
@@ -78,15 +82,25 @@ export class FramePaths {
     this.gates = new Gates({
       paths,
       timeoutMs: options.neighbourTimeoutMs,
-      find: (i) => pathTo(endpoints[i]!, options.interface),
+      find: (i) => this.#find(i),
     })
-    this.#macs = endpoints.map((endpoint, i) => multicastMac(endpoint.bytes) ?? this.#nextHopMac(i) ?? new Uint8Array(6))
+    this.#macs = endpoints.map((endpoint, i) => {
+      const path = paths[i]!
+      const mac = multicastMac(endpoint.bytes) ?? neighbourOf(path)?.mac
+      if (path.needsNeighbour && (!mac || neighbours[i] === 'failed')) this.gates.shut(i)
+      return mac ?? (path.onLinkMulticastOrLoopback ? BROADCAST_MAC : NO_MAC)
+    })
     this.templates = endpoints.map((_, i) => this.#template(i))
     this.#watch = new LinkWatch([paths[0]!.ifindex])
+    this.#carrier = hasCarrier(paths[0]!.ifindex)
   }
 
-  #nextHopMac(i: number): Uint8Array | undefined {
-    return neighbourOf(this.gates.paths[i]!)?.mac
+  /** The queue pair stays at its port, wherever routes go meanwhile. */
+  #find(i: number): Path {
+    const path = pathTo(this.options.endpoints[i]!, this.options.interface)
+    const { ifindex, interfaceName } = this.paths[0]!
+    if (path.ifindex === ifindex) return path
+    throw new NativeError('RTM_GETROUTE', ERRNO.ENETUNREACH!, `${path.to} goes by ${path.interfaceName}, not ${interfaceName}`)
   }
 
   #template(i: number): FrameTemplate {
@@ -116,10 +130,12 @@ export class FramePaths {
     if (now - this.#lookedAt < MAC_LOOK_MS && this.#gatesRevision === this.gates.revision) return
     this.#lookedAt = now
     this.#gatesRevision = this.gates.revision
+    const known = new Map<string, Uint8Array | undefined>()
     for (const [i, path] of this.gates.paths.entries()) {
       if (!path.needsNeighbour) continue
-      const { state, mac } = neighbourOf(path) ?? {}
-      if (state === 'stale') this.#kick(path)
+      const key = path.nextHop!.text
+      if (!known.has(key)) known.set(key, this.#macOf(path))
+      const mac = known.get(key)
       if (!mac || Buffer.compare(mac, this.#macs[i]!) === 0) continue
       this.#macs[i] = mac
       this.templates[i] = this.#template(i)
@@ -128,18 +144,28 @@ export class FramePaths {
   }
 
   /** The kernel asks a stale neighbour only when a datagram of its own goes there. */
-  #kick(path: Path): void {
+  #macOf(path: Path): Uint8Array | undefined {
     try {
-      kickNeighbour(path)
+      const { state, mac } = neighbourOf(path) ?? {}
+      if (state === 'stale') kickNeighbour(path)
+      return mac
     } catch (error) {
-      if (!(error instanceof NativeError)) throw error // a firewall forbids it: the entry ages on
+      // A firewall forbids it, and the entry ages on; or the interface is gone, of which the device will tell.
+      if (!(error instanceof NativeError)) throw error
+      return undefined
     }
   }
 
+  /** While there is no carrier all is suspect: whether the device tells of it, some do late, or never. */
   suspicion(): number {
     const { ifindex } = this.paths[0]!
-    const { carrierLost, neighbourLost } = this.#watch.drain(ifindex)
-    if (carrierLost) this.#suspicion++
+    const { carrierLost, neighbourLost, changes } = this.#watch.drain(ifindex)
+    if (changes > 0) {
+      const carrier = hasCarrier(ifindex)
+      if (carrier && !this.#carrier) this.gates.revive()
+      this.#carrier = carrier
+    }
+    if (carrierLost || !this.#carrier) this.#suspicion++
     if ((carrierLost || neighbourLost) && this.gates.doubt(ifindex)) this.#suspicion++
     this.look()
     return this.#suspicion
@@ -150,11 +176,23 @@ export class FramePaths {
   }
 }
 
+function hasCarrier(ifindex: number): boolean {
+  try {
+    const { up, carrier } = link(ifindex)
+    return up && carrier
+  } catch (error) {
+    if (!(error instanceof NativeError)) throw error
+    return false // the interface is gone
+  }
+}
+
 export interface OpenDevice {
   readonly context: VerbsContext
   readonly domain: ProtectionDomain
   readonly facts: DeviceFacts
   readonly rdma: RdmaPath
+  /** When it was opened; events tell of changes. */
+  readonly portActive: boolean
   readonly frames: FramePaths
   readonly interfaceName: string
   /** Keeps the source port ours. */
@@ -168,7 +206,7 @@ export async function openDevice(options: IbverbsOptions): Promise<OpenDevice> {
   const { endpoints } = options
   const paths = endpoints.map((endpoint) => findPath(endpoint, options.interface))
   const { ifindex, interfaceName } = oneInterface(paths)
-  checkPacketSize(options.packetSizeBytes, paths)
+  checkPacketSize(options.packetSizeBytes, paths, false)
   const library = loadLibrary(options.verbsLibrary)
   const source = options.interface?.addressBytes ?? parseAddress(paths[0]!.sourceAddress)
   if (!source)
@@ -177,7 +215,7 @@ export async function openDevice(options: IbverbsOptions): Promise<OpenDevice> {
       `interface ${interfaceName} has no address for ${endpoints[0]!.text}; give one`,
     )
   const rdma = explained(() => rdmaPathOf(library, ifindex, source))
-  await waitForNeighbours(paths, options.neighbourTimeoutMs)
+  const neighbours = await waitForNeighbours(paths, options.neighbourTimeoutMs)
   const opened: { close(): void }[] = []
   try {
     const socket = new UdpSocket(endpoints[0]!.family)
@@ -191,15 +229,36 @@ export async function openDevice(options: IbverbsOptions): Promise<OpenDevice> {
     const context = explained(() => VerbsContext.open(library, rdma.device))
     opened.push(context)
     const facts = explained(() => context.facts())
+    const portActive = explained(() => context.port(rdma.port).state === IBV_PORT_ACTIVE)
     const vlan = options.vlan ?? (rdma.vlanId === undefined ? undefined : { id: rdma.vlanId })
-    const frames = new FramePaths(options, paths, link(ifindex).mac, source, socket.localPort(), vlan)
+    const frames = new FramePaths(options, paths, neighbours, link(ifindex).mac, source, socket.localPort(), vlan)
     opened.push(frames)
+    checkPacing(facts, rdma, options, frames.templates[0]!.headerBytes)
     const domain = explained(() => context.allocateDomain())
-    return { context, domain, facts, rdma, frames, interfaceName, socket }
+    return { context, domain, facts, rdma, portActive, frames, interfaceName, socket }
   } catch (error) {
     for (const each of opened.reverse()) each.close()
     throw error instanceof NativeError ? refused(error) : error
   }
+}
+
+/** The device counts frames, and our rate UDP payload. Kilobits per second. */
+export function frameRateKbps(bytesPerSecond: number, packetSizeBytes: number, headerBytes: number): number {
+  return Math.round((bytesPerSecond * 8 * (packetSizeBytes + headerBytes)) / packetSizeBytes / 1000)
+}
+
+function checkPacing({ pacing }: DeviceFacts, { device }: RdmaPath, options: IbverbsOptions, headerBytes: number): void {
+  const { hardwareRateBytesPerSecond: rate } = options
+  if (rate === undefined) return
+  const remedy = "use rateMethod 'sw'"
+  if (!pacing)
+    throw new SpeadcastError('ERR_SPEADCAST_BACKEND', `rateMethod 'hw': device ${device} has no hardware rate limit; ${remedy}`)
+  const kbps = frameRateKbps(rate, options.packetSizeBytes, headerBytes)
+  if (kbps < pacing.minKbps || kbps > pacing.maxKbps)
+    throw new SpeadcastError(
+      'ERR_SPEADCAST_BACKEND',
+      `rateMethod 'hw': device ${device} can keep ${pacing.minKbps} to ${pacing.maxKbps} kb/s, and the rate is ${kbps} kb/s of frames; ${remedy}`,
+    )
 }
 
 export function oneInterface(paths: readonly Path[]): Path {
@@ -267,23 +326,39 @@ function why(cause: NativeError): string {
   return cause.message
 }
 
-/** Names of causes: errnos, and completion statuses beyond them. */
+/** Names of causes: errnos, and completion statuses and events beyond them. */
 export function causeName(cause: number): string {
+  if (cause >= CAUSE_EVENT) return EVENT_TYPE[cause - CAUSE_EVENT] ?? `event ${cause - CAUSE_EVENT}`
   return cause >= CAUSE_STATUS ? (WC_STATUS[cause - CAUSE_STATUS] ?? `status ${cause - CAUSE_STATUS}`) : errnoName(cause)
 }
 
-export function explainCause(cause: number, path: Path, udpBytes: number, vendorError: number): string {
+export function explainCause(
+  cause: number,
+  path: Path,
+  udpBytes: number,
+  { vendorError, completionTimeoutMs }: { vendorError: number; completionTimeoutMs: number },
+): string {
   const name = causeName(cause)
+  if (cause >= CAUSE_EVENT)
+    return `${path.to}: the device stopped before a packet of ${udpBytes} bytes (${name}); its queue was reset`
   if (cause >= CAUSE_STATUS)
     return `${path.to}: the device could not send a packet of ${udpBytes} bytes (${name}, vendor code 0x${vendorError.toString(16)})`
   switch (name) {
+    case 'ETIMEDOUT':
+      return `${path.to}: no completion for ${completionTimeoutMs} ms, the device stopped before a packet of ${udpBytes} bytes (ETIMEDOUT); its queue was reset`
     case 'EHOSTUNREACH':
       return `${path.to}: nobody answers for its address on ${path.interfaceName} (EHOSTUNREACH); check that the host is up and \`ip route get\` is right`
     case 'EMSGSIZE':
-      return tooLarge(`a packet of ${udpBytes}`, path)
+      return tooLarge(`a packet of ${udpBytes}`, path, false)
     case 'EIO':
       return `${path.to}: the device behind ${path.interfaceName} is gone or broken (EIO); open another stream when it is back`
+    case 'ENETUNREACH':
+    case 'ENETDOWN':
+    case 'EACCES':
+      return `${path.to}: no usable route through ${path.interfaceName} (${name}); see \`ip route get\``
+    case 'EINVAL':
+      return `${path.to}: the device, or a blackhole route, refuses a packet of ${udpBytes} bytes (EINVAL)`
     default:
-      return `${path.to}: ${name}`
+      return `${path.to}: the device refuses a packet of ${udpBytes} bytes (${name})`
   }
 }

@@ -44,8 +44,9 @@ export class IbverbsPosting implements Posting {
   readonly chain: WorkRequestChain
   /** Rows posted and not completed: their memory is the device's. */
   outstanding = 0
-  /** Of the MACs in the frame headers. */
+  /** Of the MACs in the frame headers of rows from `framedFrom` on; earlier rows were under way when it changed. */
   macRevision = 0
+  framedFrom = 0
   generation = 0
   readonly number: number
   id: number
@@ -84,7 +85,7 @@ export class IbverbsPosting implements Posting {
       this.chain.request(row, sge, own.length)
       for (const { address, length, lkey } of own) this.chain.sge(sge++, address, length, lkey)
     }
-    this.writeFrames()
+    this.writeFrames(0, 0)
   }
 
   #piecesOf(row: number, headerBytes: number, lkeys: readonly number[]): Piece[] {
@@ -118,7 +119,13 @@ export class IbverbsPosting implements Posting {
       used += Math.ceil(Math.max(MIN_FRAME_BYTES, headerBytes + udpBytes[row]!) / 64) * 64
     }
     const region = Region.allocate(used)
-    const lkey = this.#options.lkeyOf(region)
+    let lkey: number
+    try {
+      lkey = this.#options.lkeyOf(region)
+    } catch (error) {
+      region.release()
+      throw error
+    }
     for (const row of rows)
       pieces[row] = [{ address: region.address + at[row]!, length: Math.max(MIN_FRAME_BYTES, headerBytes + udpBytes[row]!), lkey }]
     return { region, bytes: new Uint8Array(region.buffer), at, rows: Uint32Array.from(rows) }
@@ -129,11 +136,13 @@ export class IbverbsPosting implements Posting {
     return this.#bounce?.region
   }
 
-  /** Frame headers of all rows, as the templates are now. Never while rows are outstanding. */
-  writeFrames(): void {
+  /** Frame headers as the templates are now, of rows from `first` on: none of them may be under way. */
+  writeFrames(first: number, macRevision: number): void {
+    this.macRevision = macRevision
+    this.framedFrom = first
     const { segmentStart, segmentRegion, segmentOffset, udpBytes, substream } = this.table
     const { templates } = this.#options
-    for (let row = 0; row < this.rows; row++) {
+    for (let row = first; row < this.rows; row++) {
       const s = segmentStart[row]!
       const template = templates[substream[row]!]!
       template.write(this.#memory[segmentRegion[s]!]!, segmentOffset[s]! - template.headerBytes, udpBytes[row]!, -1)

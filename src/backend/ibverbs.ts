@@ -19,13 +19,14 @@ import { POLLIN } from '../../ffi/layout.js'
 import { ERRNO, NativeError } from '../../ffi/native-error.js'
 import { POLL_BATCH, SendQueue } from '../../ffi/send-queue.js'
 import type { MemoryRegistration } from '../../ffi/verbs.js'
-import { IBV_WC_WR_FLUSH_ERR } from '../../ffi/verbs-layout.js'
+import { EVENT_TYPE, IBV_WC_WR_FLUSH_ERR } from '../../ffi/verbs-layout.js'
 import type { PacketTable, TableRegion } from '../batch/table.js'
 import { COUNTER } from '../stats.js'
 import {
   type Backend,
   type BackendCaps,
   type BackendEnvironment,
+  CAUSE_EVENT,
   CAUSE_FLUSHED,
   CAUSE_STATUS,
   CAUSE_UNKNOWN,
@@ -37,7 +38,15 @@ import {
   type PostResult,
   type ReapResult,
 } from './backend.js'
-import { causeName, explainCause, explained, type IbverbsOptions, type OpenDevice, openDevice } from './ibverbs-open.js'
+import {
+  causeName,
+  explainCause,
+  explained,
+  frameRateKbps,
+  type IbverbsOptions,
+  type OpenDevice,
+  openDevice,
+} from './ibverbs-open.js'
 import { IbverbsPosting } from './ibverbs-posting.js'
 
 /** Two SGEs, header and payload, take one slot of an mlx5 ring with up to five. */
@@ -55,7 +64,7 @@ const LOOK_MS = 1
 const CALLS_PER_LOOK = 8
 /** Troubles remembered for `states` and for the error of a stream that is broken. */
 const HISTORY = 10
-/** A work request that the provider refuses this often with room in the queue is given up on. */
+/** A work request that the provider refuses this often with room in the queue is given up on, and the next at once until one is taken. */
 const REPOSTS = 8
 /** The id of a work request is the posting's number, below this, and the generation of the queue above. */
 const GENERATION = 2 ** 24
@@ -77,10 +86,17 @@ interface Part {
 
 interface Trouble {
   readonly since: number
-  readonly cause: string
-  /** What the packets are whose fate no completion told: nothing behind a failed one was sent, but a silent queue may have sent all. */
-  readonly rest: typeof CAUSE_FLUSHED | typeof CAUSE_UNKNOWN
+  readonly cause: number
+  readonly why: string
+  /**
+   * An error completion came. All work requests that a queue in error did not send complete with one, so the first tells where sending
+   * ended: before it all was sent, behind it nothing. Without any, the queue may have sent all.
+   */
+  located: boolean
 }
+
+const CQ_ERR = CAUSE_EVENT + EVENT_TYPE.indexOf('IBV_EVENT_CQ_ERR')
+const NOTHING: readonly { fd: number; events: number }[] = []
 
 export class IbverbsBackend implements Backend {
   readonly caps: BackendCaps
@@ -88,6 +104,7 @@ export class IbverbsBackend implements Backend {
   readonly #device: OpenDevice
   readonly #counters: Float64Array
   readonly #registered = new Map<string, Registered>()
+  readonly #postings = new Set<IbverbsPosting>()
   readonly #waitSet: { fd: number; events: number }[]
   #queue: SendQueue
   #nextPosting = 1
@@ -98,6 +115,8 @@ export class IbverbsBackend implements Backend {
   #count = 0
   /** Packets ever posted, accounted for, and reported by reap. */
   #posted = 0
+  /** A completion will tell of so many of them: the last of them is signalled. */
+  #announced = 0
   #done = 0
   #reported = 0
   /** Failures not yet reported, oldest first. */
@@ -119,7 +138,7 @@ export class IbverbsBackend implements Backend {
   #linkSuspicion = 0
   #lookedAt = 0
   #calls = 0
-  #portDown = false
+  #portDown: boolean
   #revision = 0
   #recoveries = 0
   #closed = false
@@ -129,6 +148,7 @@ export class IbverbsBackend implements Backend {
     this.#device = device
     this.#queue = queue
     this.#counters = environment.counters
+    this.#portDown = !device.portActive
     this.#parts = Array.from({ length: 2 ** Math.ceil(Math.log2(queue.depth + 1)) }, () => ({
       posting: undefined as unknown as IbverbsPosting,
       first: 0,
@@ -175,35 +195,54 @@ export class IbverbsBackend implements Backend {
     return this.#revision + this.#device.frames.gates.revision
   }
 
-  /** Pins the memory for the device. @throws SpeadcastError ERR_SPEADCAST_BACKEND, as beyond RLIMIT_MEMLOCK */
-  register(region: TableRegion): void {
-    if (this.#registered.has(keyOf(region))) return
-    const registration = explained(() => this.#device.domain.register(region.address, region.byteLength))
-    this.#registered.set(keyOf(region), { registration, users: 0 })
-  }
+  /** Memory is pinned for the device with the first posting that uses it, and for as long as one does. */
+  register(_region: TableRegion): void {}
 
-  readonly #lkeyOf = (region: TableRegion): number => {
-    this.register(region)
-    const registered = this.#registered.get(keyOf(region))!
+  #use(region: TableRegion): number {
+    let registered = this.#registered.get(keyOf(region))
+    if (!registered) {
+      const registration = explained(() => this.#device.domain.register(region.address, region.byteLength))
+      registered = { registration, users: 0 }
+      this.#registered.set(keyOf(region), registered)
+    }
     registered.users++
     return registered.registration.lkey
   }
 
+  #unuse(region: TableRegion): void {
+    const registered = this.#registered.get(keyOf(region))!
+    if (--registered.users > 0) return
+    registered.registration.release()
+    this.#registered.delete(keyOf(region))
+  }
+
+  /** @throws SpeadcastError ERR_SPEADCAST_BACKEND when memory cannot be pinned, as beyond RLIMIT_MEMLOCK */
   compile(table: PacketTable, _hints: CompileHints): IbverbsPosting {
     const { facts, frames } = this.#device
     const number = this.#nextPosting++ % GENERATION
-    const posting = new IbverbsPosting(table, {
-      number,
-      id: this.#idOf(number),
-      signalEvery: Math.max(1, Math.floor(this.#queue.depth / SIGNALS)),
-      maxSges: this.#queue.options.sges,
-      checksumOffload: facts.checksumOffload,
-      templates: frames.templates,
-      lkeyOf: this.#lkeyOf,
-    })
-    posting.generation = this.#generation
-    posting.macRevision = frames.macRevision
-    return posting
+    const used: TableRegion[] = []
+    try {
+      const posting = new IbverbsPosting(table, {
+        number,
+        id: this.#idOf(number),
+        signalEvery: Math.max(1, Math.floor(this.#queue.depth / SIGNALS)),
+        maxSges: this.#queue.options.sges,
+        checksumOffload: facts.checksumOffload,
+        templates: frames.templates,
+        lkeyOf: (region) => {
+          const lkey = this.#use(region)
+          used.push(region)
+          return lkey
+        },
+      })
+      posting.generation = this.#generation
+      posting.macRevision = frames.macRevision
+      this.#postings.add(posting)
+      return posting
+    } catch (error) {
+      for (const region of used) this.#unuse(region)
+      throw error
+    }
   }
 
   #idOf(number: number): number {
@@ -212,12 +251,8 @@ export class IbverbsBackend implements Backend {
 
   release(posting: IbverbsPosting): void {
     const { table, ownRegion } = posting
-    for (const region of ownRegion ? [...table.regions, ownRegion] : table.regions) {
-      const registered = this.#registered.get(keyOf(region))
-      if (!registered || --registered.users > 0) continue
-      registered.registration.release()
-      this.#registered.delete(keyOf(region))
-    }
+    for (const region of ownRegion ? [...table.regions, ownRegion] : table.regions) this.#unuse(region)
+    this.#postings.delete(posting)
     posting.release()
   }
 
@@ -253,24 +288,29 @@ export class IbverbsBackend implements Backend {
       }
     }
     frames.keepUp()
-    if (posting.generation !== this.#generation || posting.macRevision !== frames.macRevision) this.#renew(posting)
+    if (posting.generation !== this.#generation) this.#renumber(posting)
+    if (posting.macRevision !== frames.macRevision || first < posting.framedFrom) posting.writeFrames(first, frames.macRevision)
     posting.prepare(first, first + n)
     out.accepted = posting.chain.post(this.#queue, first, first + n)
     this.#counters[COUNTER.posts]! += 1
     if (out.accepted > 0) {
-      this.#progressed = true
+      // The clock of a silent device starts with the first packet of which it says nothing, whatever is posted behind it.
+      if (this.#posted === this.#done) this.#progressed = true
       this.#take(posting, first, first + out.accepted, false)
+      this.#refusals = 0
     }
     if (out.accepted === n) {
-      this.#refusals = 0
+      this.#announced = this.#posted
       return
     }
-    // There was room by our count; the provider may know better, and is asked again.
-    if (this.#refusals++ < REPOSTS) {
+    const unannounced = posting.chain.unsignalledBefore(first + out.accepted)
+    if (unannounced < out.accepted) this.#announced = this.#posted - unannounced
+    // There was room by our count; the provider may know better, and is asked again. Unless the device is gone.
+    this.#takeAsyncEvents()
+    if (this.#fatal !== 0 || this.#refusals++ < REPOSTS) {
       again(out, PAUSE_NANOSECONDS)
       return
     }
-    this.#refusals = 0
     this.#skip(posting, first + out.accepted, first + out.accepted + 1, posting.chain.errno, out)
   }
 
@@ -281,7 +321,7 @@ export class IbverbsBackend implements Backend {
     if (depth - (this.#posted - this.#done) < enough) this.#poll()
     const room = depth - (this.#posted - this.#done)
     // A part takes a place of its own in the ring of parts, if only for a packet given up.
-    return room < enough || this.#trouble || this.#count > this.#parts.length - 2 ? 0 : room
+    return room < enough || this.#trouble || this.#fatal !== 0 || this.#count > this.#parts.length - 2 ? 0 : room
   }
 
   /** Rows from `row` on, as long as they go to the same substream. */
@@ -314,13 +354,8 @@ export class IbverbsBackend implements Backend {
     return this.#parts[(this.#head + k) & (this.#parts.length - 1)]!
   }
 
-  /** What a posting carries that may have changed; what a device may be reading is left alone until it has completed. */
-  #renew(posting: IbverbsPosting): void {
-    const { macRevision } = this.#device.frames
-    if (posting.outstanding > 0) return
-    if (posting.macRevision !== macRevision) posting.writeFrames()
-    posting.macRevision = macRevision
-    if (posting.generation === this.#generation) return
+  /** After a recovery; nothing of the posting is under way then. */
+  #renumber(posting: IbverbsPosting): void {
     posting.generation = this.#generation
     posting.id = this.#idOf(posting.number)
     posting.chain.renumber(posting.id)
@@ -330,7 +365,7 @@ export class IbverbsBackend implements Backend {
     if (this.#armed) {
       this.#armed = false
       if (this.#fatal === 0) this.#queue.takeEvents()
-      this.#takeAsyncEvents()
+      if (this.#fatal === 0) this.#takeAsyncEvents()
     }
     if (this.#posted !== this.#done) this.#poll()
     if (this.#trouble) this.#recover(this.#trouble)
@@ -358,7 +393,8 @@ export class IbverbsBackend implements Backend {
     for (;;) {
       const n = this.#queue.poll()
       if (n < 0) {
-        this.#startTrouble('the completion queue cannot be polled', CAUSE_UNKNOWN, true)
+        this.#replaceQueue = true
+        this.#startTrouble(CQ_ERR, 'the completion queue cannot be polled')
         return taken
       }
       for (let i = 0; i < n; i++) {
@@ -367,7 +403,7 @@ export class IbverbsBackend implements Backend {
         else if (this.#completeThrough(this.#queue.row(i), this.#queue.chain(i))) this.#recoveriesInRow = 0
       }
       taken += n
-      if (n < POLL_BATCH) break
+      if (n < POLL_BATCH || this.#fatal !== 0) break
     }
     if (taken > 0) this.#progressed = true
     else this.#watch()
@@ -410,22 +446,26 @@ export class IbverbsBackend implements Backend {
     while (this.#count > 0 && this.#part(0).skipped) this.#passFirst(this.#part(0).end)
   }
 
-  /** An error completion: what is before it was sent; it and, in the end, all behind it was not. */
+  /** An error completion. */
   #failed(i: number, status: number): void {
     const row = this.#queue.row(i)
     const id = this.#queue.chain(i)
+    const vendorError = this.#queue.vendorError(i)
+    const flushed = status === IBV_WC_WR_FLUSH_ERR
+    // Whatever put the queue in error may have said so: that is the cause then.
+    if (flushed && !this.#trouble) this.#takeAsyncEvents()
     const k = this.#find(row, id)
     if (k < 0) return
-    if (this.#trouble) {
+    const trouble = this.#startTrouble(CAUSE_STATUS + status)
+    if (trouble.located) {
       this.#failThrough(k, row, CAUSE_FLUSHED)
       return
     }
+    trouble.located = true
     for (let before = 0; before < k; before++) this.#passFirst(this.#part(0).end)
     if (row > this.#part(0).first) this.#passFirst(row)
-    const flushed = status === IBV_WC_WR_FLUSH_ERR
-    if (!flushed) this.#vendorError = this.#queue.vendorError(i)
-    this.#failThrough(0, row, flushed ? CAUSE_FLUSHED : CAUSE_STATUS + status)
-    this.#startTrouble(causeName(CAUSE_STATUS + status), CAUSE_FLUSHED, false)
+    if (!flushed) this.#vendorError = vendorError
+    this.#failThrough(0, row, flushed ? trouble.cause : CAUSE_STATUS + status)
   }
 
   /** All packets up to a row of the k-th part failed of one cause, those given up before left out. */
@@ -443,13 +483,14 @@ export class IbverbsBackend implements Backend {
     if (this.#count > 0) this.#failThrough(this.#count - 1, this.#part(this.#count - 1).end - 1, cause)
   }
 
-  #startTrouble(cause: string, rest: Trouble['rest'], replaceQueue: boolean): void {
-    this.#replaceQueue ||= replaceQueue
-    this.#trouble ??= { since: performance.now(), cause, rest }
+  #startTrouble(cause: number, why = causeName(cause)): Trouble {
+    this.#trouble ??= { since: performance.now(), cause, why, located: false }
+    return this.#trouble
   }
 
   /** Called while nothing completes: has something happened to the device, or for too long nothing at all? */
   #watch(): void {
+    if (this.#posted === this.#done) return
     const now = performance.now()
     if (this.#progressed) this.#progressAt = now
     this.#progressed = false
@@ -457,8 +498,11 @@ export class IbverbsBackend implements Backend {
       this.#eventsAt = now
       this.#takeAsyncEvents()
     }
-    if (this.#trouble || now - this.#progressAt < this.#options.completionTimeoutMs) return
-    this.#startTrouble(`no completion for ${this.#options.completionTimeoutMs} ms`, CAUSE_UNKNOWN, false)
+    const { completionTimeoutMs } = this.#options
+    // Behind what was refused nothing is signalled: nobody will tell of it unless more is posted.
+    const patience = this.#done < this.#announced ? completionTimeoutMs : Math.min(DRAIN_MS, completionTimeoutMs)
+    if (this.#trouble || this.#fatal !== 0 || now - this.#progressAt < patience) return
+    this.#startTrouble(ERRNO.ETIMEDOUT!, `no completion for ${patience} ms`)
     try {
       this.#queue.fail()
     } catch (error) {
@@ -470,15 +514,18 @@ export class IbverbsBackend implements Backend {
   /** The queue is made ready again once all that was under way is accounted for: only then may its memory be written. */
   #recover(trouble: Trouble): void {
     if (this.#done !== this.#posted && performance.now() - trouble.since < DRAIN_MS) return
-    this.#note(trouble.cause)
+    // Events of this trouble must not be taken for another's.
+    this.#takeAsyncEvents()
+    if (this.#fatal !== 0) return
+    this.#note(trouble.why)
     try {
       if (++this.#recoveriesInRow > MAX_RECOVERIES) throw new NativeError('recovery', ERRNO.EIO!, 'given up')
       this.#restart()
-      this.#failAll(trouble.rest)
+      this.#failAll(trouble.located ? CAUSE_FLUSHED : CAUSE_UNKNOWN)
       this.#recoveries++
     } catch (error) {
       if (!(error instanceof NativeError)) throw error
-      this.#break(error.message, trouble.rest)
+      this.#break(error.message)
     }
     this.#trouble = undefined
     this.#progressed = true
@@ -512,18 +559,19 @@ export class IbverbsBackend implements Backend {
     this.#revision++
   }
 
-  #break(why: string, rest: Trouble['rest']): void {
+  #break(why: string): void {
     this.#note(why)
     this.#fatal = ERRNO.EIO!
     // Destroying the queue pair stops the device: the memory is free again.
     this.#queue.close()
-    this.#waitSet[0]!.fd = -1
+    this.#waitSet.splice(0)
+    this.#failAll(this.#trouble?.located ? CAUSE_FLUSHED : CAUSE_UNKNOWN)
     this.#trouble = undefined
-    this.#failAll(rest)
   }
 
+  /** Not once the backend is broken. */
   #takeAsyncEvents(): void {
-    for (let event = this.#device.context.event(); event; event = this.#device.context.event()) {
+    for (let event = this.#device.context.event(); event; event = this.#fatal === 0 ? this.#device.context.event() : undefined) {
       switch (event.name) {
         case 'IBV_EVENT_PORT_ERR':
         case 'IBV_EVENT_PORT_ACTIVE':
@@ -532,15 +580,17 @@ export class IbverbsBackend implements Backend {
           this.#revision++
           break
         case 'IBV_EVENT_DEVICE_FATAL':
-          if (this.#fatal === 0) this.#break(event.name, CAUSE_UNKNOWN)
+          this.#break(event.name)
           break
+        case 'IBV_EVENT_CQ_ERR':
+          this.#replaceQueue = true
+          this.#startTrouble(CQ_ERR)
+          break
+        // Should one be late, of a queue that was reset meanwhile: all under way completes, and it is reset again.
         case 'IBV_EVENT_QP_FATAL':
         case 'IBV_EVENT_QP_REQ_ERR':
         case 'IBV_EVENT_QP_ACCESS_ERR':
-          this.#startTrouble(event.name, CAUSE_FLUSHED, false)
-          break
-        case 'IBV_EVENT_CQ_ERR':
-          this.#startTrouble(event.name, CAUSE_UNKNOWN, true)
+          this.#startTrouble(CAUSE_EVENT + EVENT_TYPE.indexOf(event.name))
       }
     }
   }
@@ -558,14 +608,15 @@ export class IbverbsBackend implements Backend {
   }
 
   arm(): boolean {
-    if (this.#fatal !== 0) return true
+    if (this.#fatal !== 0) return this.#reported === this.#done
     this.#armed = true
     this.#queue.arm()
-    return this.#poll() === 0
+    return this.#poll() === 0 && this.#reported === this.#done
   }
 
-  waitSet(): readonly { fd: number; events: number }[] {
-    return this.#waitSet
+  /** An asynchronous event stays until somebody looks for it: with nothing under way it would keep the thread from sleeping. */
+  waitSet(wantWrite: boolean): readonly { fd: number; events: number }[] {
+    return wantWrite || this.#posted !== this.#done ? this.#waitSet : NOTHING
   }
 
   causeName(cause: number): string {
@@ -573,7 +624,10 @@ export class IbverbsBackend implements Backend {
   }
 
   explain(cause: number, substream: number, udpBytes: number): string {
-    const why = explainCause(cause, this.#device.frames.gates.paths[substream]!, udpBytes, this.#vendorError)
+    const why = explainCause(cause, this.#device.frames.gates.paths[substream]!, udpBytes, {
+      vendorError: this.#vendorError,
+      completionTimeoutMs: this.#options.completionTimeoutMs,
+    })
     return this.#fatal === 0 ? why : `${why}; before: ${this.#history.join(', ')}`
   }
 
@@ -581,6 +635,8 @@ export class IbverbsBackend implements Backend {
     if (this.#closed) return
     this.#closed = true
     this.#queue.close()
+    for (const posting of this.#postings) posting.release()
+    this.#postings.clear()
     for (const { registration } of this.#registered.values()) registration.release()
     this.#registered.clear()
     closeDevice(this.#device)
@@ -605,23 +661,32 @@ function makeReady(
 ): void {
   queue.ready()
   if (rate === undefined) return
-  // The device counts frames, and our rate UDP payload.
-  const frameBytes = packetSizeBytes + device.frames.templates[0]!.headerBytes
-  queue.limitRate(Math.round((rate * 8 * frameBytes) / packetSizeBytes / 1000), frameBytes, frameBytes)
+  const { headerBytes } = device.frames.templates[0]!
+  queue.limitRate(frameRateKbps(rate, packetSizeBytes, headerBytes), packetSizeBytes + headerBytes)
+}
+
+/**
+ * With more than one SGE a work request takes up to two of the blocks of 64 bytes that mlx5 counts as max_qp_wr, and it rounds the number
+ * up to a power of two (mlx5_calc_sq_size).
+ */
+function depthWithin(maxWorkRequests: number, sges: number): number {
+  const blocks = Math.ceil((48 + 16 * sges) / 64)
+  return 2 ** Math.floor(Math.log2(Math.max(1, maxWorkRequests / blocks)))
 }
 
 /** @throws ERR_SPEADCAST_BACKEND and what openDevice throws; the message has the remedy */
 export async function openIbverbs(options: IbverbsOptions, environment: BackendEnvironment): Promise<IbverbsBackend> {
   const device = await openDevice(options)
   const { facts, domain, rdma } = device
+  const sges = Math.min(MAX_SGES, facts.maxSges)
   let queue: SendQueue | undefined
   try {
     queue = explained(
       () =>
         new SendQueue(domain, {
           port: rdma.port,
-          depth: Math.min(options.queueDepth, facts.maxWorkRequests, facts.maxCqEntries),
-          sges: Math.min(MAX_SGES, facts.maxSges),
+          depth: Math.min(options.queueDepth, depthWithin(facts.maxWorkRequests, sges), facts.maxCqEntries),
+          sges,
           completionVector: options.completionVector,
         }),
     )

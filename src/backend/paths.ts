@@ -21,17 +21,17 @@ export function findPath(endpoint: ResolvedEndpoint, iface: ResolvedInterface | 
 }
 
 /** @throws ERR_SPEADCAST_PACKET_SIZE when packets would not fit an interface's MTU */
-export function checkPacketSize(packetSizeBytes: number, paths: readonly Path[]): void {
+export function checkPacketSize(packetSizeBytes: number, paths: readonly Path[], canFragment: boolean): void {
   for (const path of paths)
     check(packetSizeBytes <= largestPacketSizeBytes(path.mtu, path.family), 'ERR_SPEADCAST_PACKET_SIZE', () =>
-      tooLarge(`packetSizeBytes ${packetSizeBytes}`, path),
+      tooLarge(`packetSizeBytes ${packetSizeBytes}`, path, canFragment),
     )
 }
 
-export function tooLarge(what: string, { family, mtu, interfaceName }: Path): string {
+export function tooLarge(what: string, { family, mtu, interfaceName }: Path, canFragment: boolean): string {
   const overhead = family === 6 ? 48 : 28
   return (
     `${what} + ${overhead} exceeds MTU ${mtu} of ${interfaceName}; ` +
-    `pass packetSizeBytes ≤ ${mtu - overhead}, raise the MTU, or allow fragmentation`
+    `pass packetSizeBytes ≤ ${mtu - overhead}${canFragment ? ', raise the MTU, or allow fragmentation' : ' or raise the MTU'}`
   )
 }

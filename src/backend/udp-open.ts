@@ -73,7 +73,7 @@ export async function openUdpPath(given: UdpOptions): Promise<UdpPath> {
   const options = { ...given, endpoints }
   const family = endpoints[0]!.family
   const paths = endpoints.map((endpoint) => findPath(endpoint, options.interface))
-  if (!options.allowFragmentation) checkPacketSize(options.packetSizeBytes, paths)
+  if (!options.allowFragmentation) checkPacketSize(options.packetSizeBytes, paths, true)
   const find = (i: number) => pathTo(endpoints[i]!, options.interface)
   const gates = new Gates({ paths, timeoutMs: options.neighbourTimeoutMs, find })
   const resolved = await waitForNeighbours(paths, options.neighbourTimeoutMs)
@@ -283,7 +283,7 @@ class LinuxUdpPath implements UdpPath {
     const name = errnoName(errno)
     switch (name) {
       case 'EMSGSIZE': {
-        return tooLarge(`a packet of ${udpBytes}`, this.#pathNow(substream) ?? known)
+        return tooLarge(`a packet of ${udpBytes}`, this.#pathNow(substream) ?? known, true)
       }
       case 'EPERM':
         return `${endpoint.text}: a firewall rule forbids it (EPERM); look at the output chain of \`nft list ruleset\``
