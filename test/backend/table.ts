@@ -13,7 +13,7 @@ export interface HandTable {
   readonly table: PacketTable
   /** What each row must look like on the wire. */
   readonly expected: Uint8Array[]
-  /** Overwrites all memory the table points to. */
+  /** Overwrites all memory the table points to; what is in front of packets is the backend's. */
   readonly overwrite: (byte: number) => void
 }
 
@@ -50,7 +50,7 @@ export function handTable(packets: readonly HandPacket[], headroomBytes = 0): Ha
     headroomBytes,
   }
   const overwrite = (byte: number) => {
-    for (const view of views) view.fill(byte)
+    for (const [i, at] of segmentOffset.entries()) views[i % 2]!.fill(byte, at, at + segments[i]!.length)
   }
   return { table, expected, overwrite }
 }

@@ -2,10 +2,11 @@
  * One suite for every backend: what the engine relies on (src/backend/backend.ts). Each backend's test file opens it, says how to see
  * what arrived, and which faults it can provoke.
  */
-import { describe, expect, test } from 'vitest'
+import { beforeEach, describe, expect, test } from 'vitest'
 import { type Backend, POST_AGAIN, POST_OK, type PostResult, type ReapResult } from '#dist/src/backend/backend.js'
 import { COUNTER_NAMES } from '#dist/src/stats.js'
 import { handTable, pattern } from '../backend/table.js'
+import { need } from '../support/need.js'
 
 export interface Arrival {
   readonly substream: number
@@ -21,7 +22,13 @@ export interface OpenedBackend {
 
 export interface ContractOptions {
   readonly name: string
+  /** Default the name. */
+  readonly what?: string
   readonly evidence: 'accepted' | 'completed' | 'written'
+  /** Default what IP and UDP carry; a backend that makes frames takes what fits its interface. */
+  readonly largestPacketBytes?: number
+  /** Why this machine cannot run it; empty if it can. */
+  readonly unavailable?: () => string
   /** Opens the backend towards `substreams` destinations. */
   open(substreams: number): Promise<OpenedBackend>
 }
@@ -80,18 +87,30 @@ function mixedPackets(substreams: number) {
   return packets
 }
 
-export function backendContract({ name, evidence, open }: ContractOptions): void {
-  describe(`backend contract: ${name}`, () => {
+export function backendContract({
+  name,
+  what = name,
+  evidence,
+  largestPacketBytes = 65487,
+  unavailable = () => '',
+  open,
+}: ContractOptions): void {
+  describe(`backend contract: ${what}`, () => {
+    beforeEach((ctx) => {
+      const why = unavailable()
+      need(ctx, !why, why)
+    })
+
     test('caps say what it is', async () => {
       const { backend, close } = await open(3)
       expect(backend.caps).toMatchObject({ name, evidence, substreams: 3 })
-      expect(backend.caps.maxPacketSizeBytes).toBeGreaterThanOrEqual(65487)
+      expect(backend.caps.maxPacketSizeBytes).toBeGreaterThanOrEqual(largestPacketBytes)
       await close()
     })
 
     test('every packet arrives bit for bit, in row order per substream, completed once', async () => {
       const { backend, arrived, close } = await open(3)
-      const { table, expected } = handTable(mixedPackets(3))
+      const { table, expected } = handTable(mixedPackets(3), backend.caps.headroomBytes)
       for (const region of table.regions) backend.register(region)
       const posting = backend.compile(table, { maxMessageBytes: 65507 })
       expect(await postAll(backend, posting, 0, table.rows)).toBe(table.rows)
@@ -110,7 +129,7 @@ export function backendContract({ name, evidence, open }: ContractOptions): void
 
     test('edges are ends of indivisible messages, each at least one row and within the byte limit', async () => {
       const { backend, close } = await open(3)
-      const { table } = handTable(mixedPackets(3))
+      const { table } = handTable(mixedPackets(3), backend.caps.headroomBytes)
       for (const region of table.regions) backend.register(region)
       const posting = backend.compile(table, { maxMessageBytes: 5000 })
       expect(posting.rows).toBe(table.rows)
@@ -127,7 +146,7 @@ export function backendContract({ name, evidence, open }: ContractOptions): void
 
     test('any cut of the rows sends the same packets', async () => {
       const { backend, arrived, close } = await open(3)
-      const { table, expected } = handTable(mixedPackets(3))
+      const { table, expected } = handTable(mixedPackets(3), backend.caps.headroomBytes)
       for (const region of table.regions) backend.register(region)
       const posting = backend.compile(table, { maxMessageBytes: 65507 })
       const cuts = [0, 1, 5, 6, 13, 14, 20, 21, 28, table.rows]
@@ -144,7 +163,10 @@ export function backendContract({ name, evidence, open }: ContractOptions): void
 
     test('memory is read at post: the next send of the same posting carries the new bytes', async () => {
       const { backend, arrived, close } = await open(1)
-      const { table, expected, overwrite } = handTable([{ substream: 0, segments: [pattern(1, 40), pattern(2, 200)] }])
+      const { table, expected, overwrite } = handTable(
+        [{ substream: 0, segments: [pattern(1, 40), pattern(2, 200)] }],
+        backend.caps.headroomBytes,
+      )
       for (const region of table.regions) backend.register(region)
       const posting = backend.compile(table, { maxMessageBytes: 65507 })
       await postAll(backend, posting, 0, 1)
@@ -159,7 +181,10 @@ export function backendContract({ name, evidence, open }: ContractOptions): void
     test('two postings complete in the order they were posted', async () => {
       const { backend, arrived, close } = await open(1)
       const tables = [0, 1].map((n) =>
-        handTable(Array.from({ length: 5 }, (_, i) => ({ substream: 0, segments: [pattern(n * 100 + i, 48)] }))),
+        handTable(
+          Array.from({ length: 5 }, (_, i) => ({ substream: 0, segments: [pattern(n * 100 + i, 48)] })),
+          backend.caps.headroomBytes,
+        ),
       )
       const postings = tables.map(({ table }) => {
         for (const region of table.regions) backend.register(region)
