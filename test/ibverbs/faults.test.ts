@@ -1,0 +1,185 @@
+/** Work requests that fail, are refused or never complete: what is said of each heap is what the peer saw of it, and sending goes on. */
+import { expect, test } from 'vitest'
+import { capture, packetsOfHeaps } from '../kernel/support.js'
+import { makeNetns } from '../support/netns.js'
+import { compareWithWire, Nic, needNic, openOn, type Sent, statusesOf } from './support.js'
+
+const TO = '10.77.0.2:7148'
+const HEAPS = 3
+const PACKETS = 5
+const BYTES = 5000
+const PACKET = 1048
+
+/** Of a batch whose packet k fails: nothing behind it was sent. */
+const expectedOf = (k: number) =>
+  Array.from({ length: HEAPS }, (_, j) => {
+    const sent = Math.min(PACKETS, Math.max(0, k - j * PACKETS))
+    if (sent === PACKETS) return 'sent'
+    if (sent > 0) return 'partial'
+    return k >= j * PACKETS ? 'failed' : 'flushed'
+  })
+
+for (const thread of ['worker', 'inline'] as const)
+  test(`each of the 15 packets of a batch fails in turn, ${thread}`, async (ctx) => {
+    needNic(ctx)
+    await using ns = await makeNetns({ veth: { gsoMaxSegs: 1 } })
+    const nic = new Nic()
+    const wire = await capture(ns, 'b')
+    const stream = await openOn(nic, ns, { to: TO, packetSizeBytes: PACKET, thread })
+    expect(await stream.batch({ heaps: HEAPS, bytes: BYTES })).toEqual({ packetsPerHeap: PACKETS })
+    const results: [number, Sent][] = []
+    for (let k = 0; k < HEAPS * PACKETS; k++) {
+      await nic.command(`fail ${k + 1} GENERAL_ERR`)
+      results.push([k, await stream.send()])
+      results.push([-1, await stream.send()])
+    }
+    const stats = await stream.stats()
+    await stream.close()
+    const seen = packetsOfHeaps(await wire.stop())
+    for (const [n, [k, result]] of results.entries()) {
+      const statuses = statusesOf(result, HEAPS)
+      expect(statuses, `send ${n}`).toEqual(k < 0 ? Array(HEAPS).fill('sent') : expectedOf(k))
+      compareWithWire(statuses, 1 + n * HEAPS, seen, PACKETS)
+      if (k >= 0)
+        expect(result.error!.outcome!.causes).toMatchObject([
+          {
+            substream: 0,
+            errnoName: 'IBV_WC_GENERAL_ERR',
+            packets: 1,
+            message: expect.stringMatching(/10\.77\.0\.2:7148.*IBV_WC_GENERAL_ERR, vendor code 0x88/),
+          },
+        ])
+    }
+    const report = nic.cleanReport()
+    expect(report).toMatchObject({ errors: 15, cqOverruns: 0, made: { qps: expect.any(Number) } })
+    expect(stats.states.recoveries).toBe(15)
+    expect(stats.heapsSent + stats.heapsFailed).toBe(results.length * HEAPS)
+    expect(stats.packets).toBe([...seen.values()].reduce((a, b) => a + b, 0))
+    console.log(
+      `ibverbs faults, ${thread}: 15 packets failed in turn, ${results.length * HEAPS} heaps compared with the wire, ${stats.states.recoveries} recoveries: ${results[0]![1].error!.message}`,
+    )
+  })
+
+const SENT = Array(HEAPS).fill('sent')
+
+test.for(['ENOMEM', 'EINVAL'])(
+  'each of the 15 packets of a batch refused once with %s: posted again, none twice',
+  async (errno, ctx) => {
+    needNic(ctx)
+    await using ns = await makeNetns({ veth: { gsoMaxSegs: 1 } })
+    const nic = new Nic()
+    const wire = await capture(ns, 'b')
+    const stream = await openOn(nic, ns, { to: TO, packetSizeBytes: PACKET })
+    await stream.batch({ heaps: HEAPS, bytes: BYTES })
+    for (let k = 0; k < HEAPS * PACKETS; k++) {
+      await nic.command(`refuse ${k + 1} ${errno}`)
+      expect((await stream.send()).error, `packet ${k}`).toBeUndefined()
+    }
+    await stream.close()
+    const seen = packetsOfHeaps(await wire.stop())
+    for (let cnt = 1; cnt <= 15 * HEAPS; cnt++) expect(seen.get(cnt)).toBe(PACKETS)
+    expect(nic.cleanReport()).toMatchObject({ refused: 15, errors: 0, flushed: 0 })
+  },
+)
+
+test.for([
+  [HEAPS, BYTES],
+  [250, 5000],
+] as const)(
+  'a provider that refuses for ever: %d heaps fail with its errno, soon, and when it relents sending goes on',
+  async ([heaps, bytes], ctx) => {
+    needNic(ctx)
+    await using ns = await makeNetns({ veth: { gsoMaxSegs: 1 } })
+    const nic = new Nic()
+    const wire = await capture(ns, 'b')
+    const stream = await openOn(nic, ns, { to: TO, packetSizeBytes: PACKET })
+    await stream.batch({ heaps, bytes })
+    for (const errno of ['ENOMEM', 'EINVAL']) {
+      await nic.command(`refuse-every 1 ${errno}`)
+      const from = performance.now()
+      const { error } = await stream.send()
+      // Not eight attempts, with pauses of up to 2 ms, for each packet: the first packet tells.
+      expect(performance.now() - from).toBeLessThan(5000)
+      expect(error!.outcome).toMatchObject({
+        heaps: Array(heaps).fill('failed'),
+        causes: [{ errnoName: errno, packets: heaps * PACKETS, message: expect.stringMatching(/refuses/) }],
+      })
+      await nic.command('clear')
+      expect((await stream.send()).error).toBeUndefined()
+    }
+    await stream.close()
+    const seen = packetsOfHeaps(await wire.stop())
+    expect([...seen.keys()].length).toBe(2 * heaps)
+    for (const errno of [1, 3]) for (let j = 0; j < heaps; j++) expect(seen.get(1 + errno * heaps + j)).toBe(PACKETS)
+    nic.cleanReport()
+  },
+)
+
+test('refused for good behind packets that no completion will tell of: their fate is unknown, said soon, and sending goes on', async (ctx) => {
+  needNic(ctx)
+  await using ns = await makeNetns({ veth: { gsoMaxSegs: 1 } })
+  const nic = new Nic()
+  const wire = await capture(ns, 'b')
+  const stream = await openOn(nic, ns, { to: TO, packetSizeBytes: PACKET })
+  await stream.batch({ heaps: HEAPS, bytes: BYTES })
+  // Seven are taken; then, attempt after attempt, none.
+  await nic.command(...Array.from({ length: 25 }, (_, i) => `refuse ${8 + i} ENOMEM`))
+  const from = performance.now()
+  const { error } = await stream.send()
+  expect(performance.now() - from).toBeLessThan(4000)
+  expect(error!.outcome!.heaps).toEqual(['unknown', 'unknown', 'failed'])
+  await nic.command('clear')
+  expect(statusesOf(await stream.send(), HEAPS)).toEqual(SENT)
+  await stream.close()
+  const seen = packetsOfHeaps(await wire.stop())
+  expect([1, 2, 3, 4, 5, 6].map((cnt) => seen.get(cnt))).toEqual([PACKETS, 2, undefined, PACKETS, PACKETS, PACKETS])
+  nic.cleanReport()
+})
+
+for (const thread of ['worker', 'inline'] as const)
+  for (const poll of ['adaptive', 'event', 'busy'] as const)
+    test(`a device that stops: after completionTimeoutMs the rest of the batch is given up, ${thread}, ${poll}`, async (ctx) => {
+      needNic(ctx)
+      await using ns = await makeNetns({ veth: { gsoMaxSegs: 1 } })
+      const nic = new Nic()
+      const wire = await capture(ns, 'b')
+      const stream = await openOn(nic, ns, { to: TO, packetSizeBytes: PACKET, thread, ibverbs: { poll, completionTimeoutMs: 150 } })
+      await stream.batch({ heaps: HEAPS, bytes: BYTES })
+      await nic.command('stall 8')
+      const { error } = await stream.send()
+      expect(error!.outcome).toMatchObject({
+        heaps: ['sent', 'partial', 'flushed'],
+        causes: [{ errnoName: 'ETIMEDOUT', packets: 1, message: expect.stringMatching(/no completion for 150 ms/) }],
+      })
+      await nic.command('resume')
+      expect(statusesOf(await stream.send(), HEAPS)).toEqual(SENT)
+      const { states } = await stream.stats()
+      expect(states).toMatchObject({ recoveries: 1, trouble: 'no completion for 150 ms' })
+      await stream.close()
+      const seen = packetsOfHeaps(await wire.stop())
+      expect([1, 2, 3, 4, 5, 6].map((cnt) => seen.get(cnt))).toEqual([PACKETS, 2, undefined, PACKETS, PACKETS, PACKETS])
+      nic.cleanReport()
+    })
+
+test('a queue that fails again and again with nothing sent between: the stream fails for good, with the history, and closes', async (ctx) => {
+  needNic(ctx)
+  await using ns = await makeNetns({ veth: { gsoMaxSegs: 1 } })
+  const nic = new Nic({ faults: ['fail-every 1 LOC_PROT_ERR'] })
+  const stream = await openOn(nic, ns, { to: TO, packetSizeBytes: PACKET })
+  await stream.batch({ heaps: HEAPS, bytes: BYTES })
+  const causes: string[] = []
+  let last = ''
+  for (let n = 0; n < 12; n++) {
+    const { error } = await stream.send()
+    expect(error!.outcome!.heaps).not.toContain('sent')
+    causes.push(error!.outcome!.causes[0]!.errnoName)
+    last = error!.message
+  }
+  // Eight recoveries in a row, then no more.
+  expect(causes).toEqual([...Array(9).fill('IBV_WC_LOC_PROT_ERR'), 'EIO', 'EIO', 'EIO'])
+  expect(last).toMatch(/open another stream.*before: .*IBV_WC_LOC_PROT_ERR.*given up/)
+  await nic.command('clear')
+  expect((await stream.send()).error!.outcome!.causes[0]!.errnoName).toBe('EIO')
+  await stream.close()
+  nic.cleanReport()
+})

@@ -1,0 +1,210 @@
+/** What a device or a process may lack: memory to pin, rights, segments, queue, checksums, pacing. */
+import { expect, test } from 'vitest'
+import type { StreamOptions } from '#dist/src/index.js'
+import { capture, packetsOfHeaps, RemoteStream } from '../kernel/support.js'
+import { makeNetns, type Netns, waitForOutput } from '../support/netns.js'
+import { CLI, Nic, needNic, openOn } from './support.js'
+
+const V4 = '10.77.0.2:7148'
+const V6 = '[fd77::2]:7148'
+const PACKET = 1048
+const OPTIONS: StreamOptions = { to: V4, packetSizeBytes: PACKET }
+
+test('memory that cannot be pinned fails the batch that wanted it, with the remedy; others go on, and nothing stays pinned', async (ctx) => {
+  needNic(ctx)
+  await using ns = await makeNetns({ veth: { gsoMaxSegs: 1 } })
+  const nic = new Nic()
+  const wire = await capture(ns, 'b')
+  const stream = await openOn(nic, ns, OPTIONS)
+  await stream.batch({ name: 'good', heaps: 3, bytes: 5000 })
+  expect((await stream.send({ name: 'good' })).error).toBeUndefined()
+  await nic.command('reg-mr 1 ENOMEM')
+  await stream.batch({ name: 'bad', heaps: 3, bytes: 5000 })
+  for (let i = 0; i < 2; i++) {
+    const { error } = await stream.send({ name: 'bad' })
+    expect(error!.outcome).toMatchObject({
+      heaps: ['failed', 'failed', 'failed'],
+      causes: [
+        {
+          errnoName: 'ENOMEM',
+          packets: 15,
+          message: expect.stringMatching(/cannot be locked.*ibv_reg_mr.*ulimit -l.*LimitMEMLOCK=.*--ulimit memlock/),
+        },
+      ],
+    })
+    expect((await stream.send({ name: 'good' })).error).toBeUndefined()
+  }
+  await stream.batch({ name: 'another', heaps: 3, bytes: 5000 })
+  expect((await stream.send({ name: 'another' })).error).toBeUndefined()
+  await stream.close()
+  const seen = packetsOfHeaps(await wire.stop())
+  const sent = [1, 2, 3, 7, 8, 9, 13, 14, 15, 16, 17, 18]
+  expect([...seen.entries()].sort(([a], [b]) => a - b)).toEqual(sent.map((cnt) => [cnt, 5]))
+  nic.cleanReport()
+})
+
+test('a batch refused half-way leaves the memory that it had pinned to others', async (ctx) => {
+  needNic(ctx)
+  await using ns = await makeNetns({ veth: {} })
+  // One SGE: every packet is copied into memory of the backend's own, which is pinned too.
+  const nic = new Nic({ mode: 'null', faults: ['limit max_sge 1', `limit memlock_bytes ${3 << 20}`] })
+  const stream = await openOn(nic, ns, OPTIONS)
+  await stream.batch({ name: 'twice 2 MiB', heaps: 2, bytes: 1 << 20 })
+  expect((await stream.send({ name: 'twice 2 MiB' })).error).toMatchObject({ message: expect.stringMatching(/RLIMIT_MEMLOCK/) })
+  await stream.batch({ name: 'twice 1.2 MiB', heaps: 2, bytes: 600 << 10 })
+  expect((await stream.send({ name: 'twice 1.2 MiB' })).error).toBeUndefined()
+  await stream.close()
+  nic.cleanReport()
+})
+
+test('lockable memory of an ordinary user: the limit is the process’s own', async (ctx) => {
+  needNic(ctx)
+  await using ns = await makeNetns({ veth: {} })
+  const nic = new Nic({ mode: 'null' })
+  const limited = ['prlimit', `--memlock=${1 << 20}`, 'setpriv', '--bounding-set', '-ipc_lock', ...nic.prefix]
+  const stream = await RemoteStream.open(ns, { backend: 'ibverbs', ...OPTIONS }, limited)
+  await stream.batch({ name: 'small', heaps: 1, bytes: 300_000 })
+  await stream.batch({ name: 'large', heaps: 1, bytes: 3_000_000 })
+  expect((await stream.send({ name: 'large' })).error).toMatchObject({ message: expect.stringMatching(/RLIMIT_MEMLOCK/) })
+  expect((await stream.send({ name: 'small' })).error).toBeUndefined()
+  await stream.close()
+  nic.cleanReport()
+})
+
+test.for([
+  ['a device that refuses', ['create-qp-every 1 EPERM'], []],
+  ['a process without CAP_NET_RAW', [], ['setpriv', '--bounding-set', '-net_raw']],
+] as const)('no raw packets, %s: ibverbs says what helps, auto takes udp and says why', async ([, faults, under], ctx) => {
+  needNic(ctx)
+  await using ns = await makeNetns({ veth: { gsoMaxSegs: 1 } })
+  const nic = new Nic({ mode: 'null', faults })
+  const remedy =
+    /raw packet queue pairs need CAP_NET_RAW \(ibv_create_qp failed: EPERM\); .*setpriv --ambient-caps.*AmbientCapabilities=CAP_NET_RAW.*--cap-add=NET_RAW/
+  await expect(RemoteStream.open(ns, { ...OPTIONS, backend: 'ibverbs' }, [...under, ...nic.prefix])).rejects.toMatchObject({
+    code: 'ERR_SPEADCAST_BACKEND',
+    message: expect.stringMatching(remedy),
+  })
+  const other = new Nic({ mode: 'null', faults })
+  const stream = await RemoteStream.open(ns, { ...OPTIONS, backend: 'auto' }, [...under, ...other.prefix])
+  const { backend, reason } = await stream.stats()
+  await stream.close()
+  expect(backend).toBe('udp')
+  expect(reason).toMatch(remedy)
+  for (const { made, leaked } of [nic.report(), other.report()]) {
+    expect(made.contexts).toBeGreaterThan(0)
+    expect(Object.values(leaked)).toEqual(Array(7).fill(0))
+  }
+})
+
+/** `recv --verify` in namespace b: the kernel's own UDP, which drops what has a wrong checksum. */
+async function startReceiver(ns: Netns, endpoint: string, heaps: number) {
+  const args = [process.execPath, CLI, 'recv', endpoint, '--verify', '--json', '--heaps', `${heaps}`, '--timeout', '10']
+  const child = ns.spawn('b', ['sh', '-c', '"$0" "$@" 2>&1', ...args], { stdio: ['ignore', 'pipe', 'inherit'] })
+  let text = ''
+  child.stdout!.on('data', (piece) => {
+    text += piece
+  })
+  const closed = new Promise<void>((resolve) => child.once('close', () => resolve()))
+  await waitForOutput(child, /listening on/)
+  return async () => {
+    await closed
+    return JSON.parse(text.trim().split('\n').at(-1)!) as Record<string, number>
+  }
+}
+
+const LIMITS: [what: string, faults: string[], packetBytes: number, check: (report: ReturnType<Nic['cleanReport']>) => void][] = [
+  ['nothing', [], PACKET, () => {}],
+  ['one segment a packet', ['limit max_sge 1'], PACKET, () => {}],
+  [
+    'a queue of 64, and a thousand packets a batch',
+    ['limit max_qp_wr 64'],
+    600,
+    ({ maxOutstanding }) => expect(maxOutstanding).toBeLessThanOrEqual(64),
+  ],
+  [
+    'a queue of 64 with one segment a packet',
+    ['limit max_qp_wr 64', 'limit max_sge 1'],
+    600,
+    ({ maxOutstanding }) => expect(maxOutstanding).toBe(64),
+  ],
+  ['a completion queue of 20', ['limit max_cqe 20'], 600, ({ maxOutstanding }) => expect(maxOutstanding).toBeLessThanOrEqual(20)],
+  ['no checksums', ['limit checksum 0'], PACKET, () => {}],
+  ['no checksums, one segment, small packets of odd sizes', ['limit checksum 0', 'limit max_sge 1'], 95, () => {}],
+]
+for (const to of [V4, V6])
+  test.for(LIMITS)(
+    `to ${to}, limited to %s: every heap arrives at the kernel’s receiver`,
+    async ([, faults, packetBytes, check], ctx) => {
+      needNic(ctx)
+      await using ns = await makeNetns({ veth: { gsoMaxSegs: 1 } })
+      const nic = new Nic({ faults })
+      const heaps = 40
+      const received = await startReceiver(ns, to, heaps)
+      const args = ['-n', `${heaps}`, '-H', '30001', '-p', `${packetBytes}`, '--batch-heaps', '20', '--rate', '200Mbps', '--json']
+      const { stdout } = await ns.exec('a', [...nic.prefix, process.execPath, CLI, 'send', to, '--backend', 'ibverbs', ...args])
+      const sent = JSON.parse(stdout)
+      expect(sent).toMatchObject({ backend: 'ibverbs', evidence: 'completed', heaps, heapsFailed: 0, heapsSuspect: 0 })
+      expect(await received()).toMatchObject({ heaps, heapsIncomplete: 0, heapsCorrupt: 0, payloadBytes: heaps * 30001 })
+      const checksums = !faults.includes('limit checksum 0') ? 'device' : to === V6 ? 'software' : 'none for UDP over IPv4'
+      expect(sent.stats.checksums).toBe(checksums)
+      const report = nic.cleanReport()
+      expect(report).toMatchObject({ cqOverruns: 0, refused: 0, errors: 0, droppedOversize: 0, droppedByKernel: 0 })
+      check(report)
+    },
+  )
+
+/** The device counts Ethernet frames without preamble and FCS: 14 + 20 + 8 bytes of headers over IPv4. */
+const kbpsOf = (bytesPerSecond: number, udpBytes: number, headerBytes: number) =>
+  Math.round((bytesPerSecond * 8 * (udpBytes + headerBytes)) / udpBytes / 1000)
+
+test.for([
+  ['IPv4', V4, {}, 42],
+  ['IPv6', V6, {}, 62],
+  ['IPv4 with a VLAN tag', V4, { ibverbs: { vlan: { id: 7 } } }, 46],
+] as const)(
+  'hardware pacing over %s: the device is given the rate of frames, and again after a recovery',
+  async ([, to, options, headers], ctx) => {
+    needNic(ctx)
+    await using ns = await makeNetns({ veth: {} })
+    for (const burst of [0, 1]) {
+      const nic = new Nic({ mode: 'copy', faults: [`limit pacing_burst ${burst}`] })
+      const stream = await openOn(nic, ns, { to, packetSizeBytes: 1400, rate: 20e6, rateMethod: 'hw', ...options })
+      await stream.batch({ heaps: 4, bytes: 100_000 })
+      const from = performance.now()
+      for (let i = 0; i < 5; i++) expect((await stream.send()).error).toBeUndefined()
+      const seconds = (performance.now() - from) / 1000
+      const stats = await stream.stats()
+      // Nobody else paces: the NIC was the bottleneck.
+      expect(stats.states.pacing).toBe('device')
+      expect(stats.pacedNanoseconds).toBe(0)
+      expect(stats.udpBytes / seconds).toBeLessThan(20e6 * 1.1)
+      await nic.command('fail 3 GENERAL_ERR')
+      expect((await stream.send()).error).toBeDefined()
+      expect((await stream.send()).error).toBeUndefined()
+      await stream.close()
+      const kbps = kbpsOf(20e6, 1400, headers)
+      expect(nic.cleanReport().rateLimitsKbps).toEqual([kbps, kbps])
+    }
+  },
+)
+
+test('hardware pacing that the device has not, or not so slow or fast: a clear error', async (ctx) => {
+  needNic(ctx)
+  await using ns = await makeNetns({ veth: {} })
+  const options = { ...OPTIONS, rate: '1Gbps', rateMethod: 'hw' } as const
+  for (const [fault, message] of [
+    ['limit pacing 0', /rateMethod 'hw': device softnic0 has no hardware rate limit; use rateMethod 'sw'/],
+    [
+      'limit rate_max_kbps 900000',
+      /device softnic0 can keep 1000 to 900000 kb\/s, and the rate is 1040076 kb\/s of frames; use rateMethod 'sw'/,
+    ],
+    ['limit rate_min_kbps 2000000', /can keep 2000000 to /],
+  ] as const) {
+    const nic = new Nic({ mode: 'null', faults: [fault] })
+    await expect(openOn(nic, ns, options)).rejects.toMatchObject({
+      code: 'ERR_SPEADCAST_BACKEND',
+      message: expect.stringMatching(message),
+    })
+    expect(Object.values(nic.report().leaked)).toEqual(Array(7).fill(0))
+  }
+})
