@@ -9,7 +9,7 @@ import type { BatchOutcome, StreamOptions } from '#dist/src/index.js'
 import { type PlainError, RemoteStream } from '../kernel/support.js'
 import { need } from '../support/need.js'
 import { type Netns, netnsUnavailable } from '../support/netns.js'
-import { softnic } from '../support/softnic.js'
+import { buildSoftnic, softnicUnavailable } from '../support/softnic.js'
 
 export const CLI = fileURLToPath(new URL('../../dist/src/cli/main.js', import.meta.url))
 export const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
@@ -52,7 +52,7 @@ export interface NicOptions {
 
 /** Why there is no software NIC here, or no namespace to use it in; empty if there are. */
 export function nicUnavailable(): string {
-  return netnsUnavailable() || (softnic() ? '' : 'needs the software NIC (a C compiler, make, libibverbs-dev, librdmacm-dev)')
+  return netnsUnavailable() || softnicUnavailable()
 }
 
 export function needNic(ctx: TestContext): void {
@@ -77,13 +77,13 @@ export class Nic {
   }
 
   get library(): string {
-    return join(softnic()!, 'libibverbs.so.1')
+    return join(buildSoftnic().directory, 'libibverbs.so.1')
   }
 
   get environment(): Record<string, string> {
     const { mode = 'wire', faults = [], netdevs } = this.options
     return {
-      LD_LIBRARY_PATH: softnic()!,
+      LD_LIBRARY_PATH: buildSoftnic().directory,
       SOFTNIC_MODE: mode,
       SOFTNIC_CONTROL: this.#control,
       SOFTNIC_REPORT: join(this.folder, 'report.%p'),
