@@ -1,8 +1,13 @@
 import { defineConfig } from 'vitest/config'
 
+/** Minutes of their own: run by .ci/run, and by SPEADCAST_TEST_ALL=1 npm test. */
+const HEAVY = ['test/softnic/checks.test.ts', 'test/ibverbs/resources.test.ts']
+const all = process.env.CI === 'true' || process.env.SPEADCAST_TEST_ALL === '1'
+
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
+    exclude: all ? [] : HEAVY,
     // Child processes, not threads: what is tested loads native code, starts workers and changes network namespaces.
     pool: 'forks',
     maxWorkers: 2,
