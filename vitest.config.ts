@@ -11,6 +11,8 @@ export default defineConfig({
     // Child processes, not threads: what is tested loads native code, starts workers and changes network namespaces.
     pool: 'forks',
     maxWorkers: 2,
+    // On two noisy cores; what is retried says so. Drawn cases keep their seed, so that they fail again.
+    retry: process.env.CI === 'true' ? 1 : 0,
     expect: { requireAssertions: true },
     allowOnly: false,
     // Shows why a test was skipped.
