@@ -354,6 +354,7 @@ export function explainCause(
       return `${path.to}: the device behind ${path.interfaceName} is gone or broken (EIO); open another stream when it is back`
     case 'ENETUNREACH':
     case 'ENETDOWN':
+    case 'ENODEV':
     case 'EACCES':
       return `${path.to}: no usable route through ${path.interfaceName} (${name}); see \`ip route get\``
     case 'EINVAL':

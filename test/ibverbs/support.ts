@@ -1,5 +1,5 @@
-/** The ibverbs backend on the software NIC (test/softnic): how a process is put on it, what goes wrong with it, and what it saw. */
-import { appendFileSync, closeSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+/** The ibverbs backend on the software NIC (test/softnic): a process is put on it, things go wrong with it, and it tells what it saw. */
+import { closeSync, mkdtempSync, openSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -9,46 +9,18 @@ import type { BatchOutcome, StreamOptions } from '#dist/src/index.js'
 import { type PlainError, RemoteStream } from '../kernel/support.js'
 import { need } from '../support/need.js'
 import { type Netns, netnsUnavailable } from '../support/netns.js'
-import { buildSoftnic, softnicUnavailable } from '../support/softnic.js'
+import {
+  buildSoftnic,
+  Control,
+  NOTHING_LEAKED,
+  readReport,
+  type SoftnicReport,
+  type SoftnicSettings,
+  softnicUnavailable,
+} from '../support/softnic.js'
 
 export const CLI = fileURLToPath(new URL('../../dist/src/cli/main.js', import.meta.url))
 export const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
-
-const KINDS = ['contexts', 'pds', 'mrs', 'channels', 'cqs', 'qps', 'flows'] as const
-type Kind = (typeof KINDS)[number]
-
-/** What the NIC saw of a process. */
-export interface NicReport {
-  readonly leaked: Record<Kind, number>
-  readonly made: Record<Kind, number>
-  readonly posts: number
-  readonly posted: number
-  readonly signalled: number
-  readonly refused: number
-  readonly frames: number
-  readonly completions: number
-  readonly errors: number
-  readonly flushed: number
-  readonly maxOutstanding: number
-  readonly droppedPortDown: number
-  readonly droppedOversize: number
-  readonly droppedByKernel: number
-  readonly cqOverruns: number
-  readonly completionEvents: number
-  readonly portErrors: number
-  readonly qpFatals: number
-  readonly deviceFatals: number
-  /** The latest 32. */
-  readonly rateLimitsKbps: number[]
-}
-
-export interface NicOptions {
-  readonly mode?: 'null' | 'copy' | 'wire' | 'pcap'
-  /** Commands that hold from the start. */
-  readonly faults?: readonly string[]
-  /** Netdevs that are RDMA devices; default all. "v0+v0.5" answers for the VLAN too. */
-  readonly netdevs?: string
-}
 
 /** Why there is no software NIC here, or no namespace to use it in; empty if there are. */
 export function nicUnavailable(): string {
@@ -60,37 +32,23 @@ export function needNic(ctx: TestContext): void {
   need(ctx, !why, why)
 }
 
+export type NicOptions = Pick<SoftnicSettings, 'mode' | 'faults' | 'netdevs'>
+
 /** A software NIC for one process. Its files go when the test ends. */
 export class Nic {
   readonly folder = mkdtempSync(join(tmpdir(), 'speadcast-ibverbs-'))
   readonly pcap = join(this.folder, 'frames.pcap')
-  readonly #control = join(this.folder, 'control')
-  #lines = 0
+  readonly environment: Record<string, string>
+  readonly library: string
+  readonly #control = new Control(join(this.folder, 'control'))
 
   /** @param whenOver calls back when the files may go */
-  constructor(
-    readonly options: NicOptions = {},
-    whenOver: (remove: () => void) => void = onTestFinished,
-  ) {
-    writeFileSync(this.#control, '')
+  constructor({ mode = 'wire', ...options }: NicOptions = {}, whenOver: (remove: () => void) => void = onTestFinished) {
+    const { directory, environment } = buildSoftnic()
+    this.library = join(directory, 'libibverbs.so.1')
+    const report = join(this.folder, 'report.%p')
+    this.environment = environment({ mode, ...options, control: this.#control, report, pcap: this.pcap })
     whenOver(() => rmSync(this.folder, { recursive: true, force: true }))
-  }
-
-  get library(): string {
-    return join(buildSoftnic().directory, 'libibverbs.so.1')
-  }
-
-  get environment(): Record<string, string> {
-    const { mode = 'wire', faults = [], netdevs } = this.options
-    return {
-      LD_LIBRARY_PATH: buildSoftnic().directory,
-      SOFTNIC_MODE: mode,
-      SOFTNIC_CONTROL: this.#control,
-      SOFTNIC_REPORT: join(this.folder, 'report.%p'),
-      SOFTNIC_PCAP: this.pcap,
-      ...(faults.length > 0 && { SOFTNIC_FAULTS: faults.join(';') }),
-      ...(netdevs !== undefined && { SOFTNIC_NETDEVS: netdevs }),
-    }
   }
 
   /** A command to run a program under. */
@@ -98,39 +56,23 @@ export class Nic {
     return ['env', ...Object.entries(this.environment).map(([name, value]) => `${name}=${value}`)]
   }
 
-  /** Gives the NIC a command; resolves when it has been carried out. */
-  async command(...lines: string[]): Promise<void> {
-    this.#lines += lines.length
-    appendFileSync(this.#control, `${lines.join('\n')}\n`)
-    for (let waited = 0; waited < 5000; waited += 2) {
-      const acknowledged = this.#acknowledged()
-      if (/not a command/.test(acknowledged)) throw new Error(`softnic: ${acknowledged}`)
-      if (Number.parseInt(acknowledged, 10) >= this.#lines) return
-      await sleep(2)
-    }
-    throw new Error(`softnic did not do ${lines} in 5 s`)
+  /** Gives the NIC of the running process commands; resolves when they have been carried out. */
+  async command(...commands: string[]): Promise<void> {
+    for (const command of commands) await this.#control.apply(command)
   }
 
-  #acknowledged(): string {
-    try {
-      return readFileSync(`${this.#control}.ack`, 'utf8')
-    } catch {
-      return '' // nothing yet
-    }
-  }
-
-  /** Of the process that ran on it last; written when its last device is closed, and when it ends. */
-  report(): NicReport {
+  /** Written when the process closes its last device, and when it ends. */
+  report(): SoftnicReport {
     const files = readdirSync(this.folder).filter((name) => /^report\.\d+$/.test(name))
     if (files.length !== 1) throw new Error(`${files.length} reports of the software NIC`)
-    return JSON.parse(readFileSync(join(this.folder, files[0]!), 'utf8'))
+    return readReport(join(this.folder, files[0]!))
   }
 
   /** The report of a process that made queue pairs and left nothing behind. */
-  cleanReport(): NicReport {
+  cleanReport(): SoftnicReport {
     const report = this.report()
     expect(report.made.qps).toBeGreaterThan(0)
-    expect(report.leaked).toEqual(Object.fromEntries(KINDS.map((kind) => [kind, 0])))
+    expect(report.leaked).toEqual(NOTHING_LEAKED)
     return report
   }
 }
@@ -145,7 +87,7 @@ export interface Sent {
   readonly error?: PlainError
 }
 
-/** What is expected of a heap of `packets` packets, by how many of it the wire has and, if none, whether any was tried. */
+/** What was said of each heap of a send; the error itself where it is no SendError. */
 export function statusesOf(result: Sent, heaps: number): BatchOutcome['heaps'] {
   return result.ok ? Array(heaps).fill('sent') : (result.error?.outcome?.heaps ?? [`${result.error?.message}` as never])
 }
