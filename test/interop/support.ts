@@ -27,6 +27,14 @@ export interface Scenario {
   partial?: number
   /** Of the receiver; default spead2's own. */
   maxHeaps?: number
+  /** Address of the interface whose RDMA device receives, instead of the kernel. */
+  ibverbs?: string
+}
+
+/** Commands to run the programs under, such as env with variables. */
+export interface Under {
+  readonly sender?: readonly string[]
+  readonly receiver?: readonly string[]
 }
 
 export interface Received {
@@ -50,8 +58,12 @@ export const endpointText = ([host, port]: readonly [string, number, string?]): 
   `${host.includes(':') ? `[${host}]` : host}:${port}`
 
 /** Starts the real spead2 in namespace b; `received` waits until all its streams have ended. */
-export async function startSpead2(ns: Netns, request: object): Promise<{ received(): Promise<Received> }> {
-  const child = ns.spawn('b', [spead2Python()!, '-u', peerScript('spead2_receiver.py'), JSON.stringify(request)], {
+export async function startSpead2(
+  ns: Netns,
+  request: object,
+  under: readonly string[] = [],
+): Promise<{ received(): Promise<Received> }> {
+  const child = ns.spawn('b', [...under, spead2Python()!, '-u', peerScript('spead2_receiver.py'), JSON.stringify(request)], {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   let text = ''
@@ -75,15 +87,19 @@ export async function startSpead2(ns: Netns, request: object): Promise<{ receive
 }
 
 /** Sends a scenario to spead2 and compares every heap. Returns how many. */
-export async function exchange(ns: Netns, what: string, scenario: Scenario): Promise<number> {
-  const { endpoints, items, maxHeaps, options, substreams, heaps } = scenario
-  const receiver = await startSpead2(ns, {
+export async function exchange(ns: Netns, what: string, scenario: Scenario, under: Under = {}): Promise<number> {
+  const { endpoints, items, maxHeaps, options, substreams, heaps, ibverbs } = scenario
+  const wanted = {
     endpoints: endpoints.map(([h, p, d]) => [h, p, d ?? null]),
     items,
     maxHeaps: maxHeaps ?? 4,
-  })
+    ...(ibverbs && { ibverbs }),
+  }
+  const receiver = await startSpead2(ns, wanted, under.receiver)
   const request = { ...scenario, options: { rate: '500Mbps', ...options, to: endpoints.map(endpointText) } }
-  const { stdout } = await ns.exec('a', ['node', SENDER, JSON.stringify(request)], { timeoutMs: 25_000 })
+  const { stdout } = await ns.exec('a', [...(under.sender ?? []), process.execPath, SENDER, JSON.stringify(request)], {
+    timeoutMs: 25_000,
+  })
   const sent = JSON.parse(stdout) as { heaps: number; stats: StreamStats }
   const received = await receiver.received()
   const label = `${what}: ${JSON.stringify(received.done)}`
