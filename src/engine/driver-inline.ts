@@ -18,7 +18,7 @@ const MAX_TIMER_MS = 2 ** 31 - 1
 /** A backend also has to notice that nothing happens. */
 const LONGEST_WAIT_MS = 50
 
-/** Of a worker: a thread leaves its descriptors behind when it ends. */
+/** Closed when the thread ends: of a worker, which leaves its descriptors behind, and of a device, which is to get back what it gave. */
 const open = new Set<InlineDriver>()
 
 export class InlineDriver implements Driver {
@@ -54,7 +54,7 @@ export class InlineDriver implements Driver {
       this.#stop = resolve
     })
     input.onMessage({ type: 'states', states: backend.states() })
-    if (isMainThread) return
+    if (isMainThread && this.caps.evidence !== 'completed') return
     if (open.size === 0) process.on('exit', InlineDriver.#closeAll)
     open.add(this)
   }

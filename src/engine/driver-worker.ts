@@ -31,7 +31,7 @@ const waitAsync = (Atomics as unknown as { waitAsync: WaitAsync }).waitAsync
 const UNWATCHED_MS = 2
 
 /** How long a thread that ends waits for its I/O thread to close its descriptors. */
-const LEAVE_MS = 100
+const LEAVE_MS = 500
 
 const running = new Set<WorkerDriver>()
 let exitHook = false
@@ -124,8 +124,8 @@ export class WorkerDriver implements Driver {
       exitHook = true
       process.on('exit', () => {
         for (const driver of running) driver.#stopNow()
-        // A process takes its descriptors with it, a thread does not.
-        if (!isMainThread) for (const driver of running) driver.#awaitStop()
+        // A process takes its descriptors with it, a thread does not, and a device is to get back what it gave.
+        for (const driver of running) if (!isMainThread || driver.caps?.evidence === 'completed') driver.#awaitStop()
       })
     }
     this.#ready.then(

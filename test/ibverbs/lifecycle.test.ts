@@ -1,0 +1,222 @@
+/** How a stream, its thread and its process end, in whatever state the queue is: everything settles, and the device gets all back. */
+
+import { fileURLToPath } from 'node:url'
+import { expect, test } from 'vitest'
+import type { StreamOptions } from '#dist/src/index.js'
+import { capture, packetsOfHeaps } from '../kernel/support.js'
+import { makeNetns, type Netns, waitForOutput } from '../support/netns.js'
+import { CLI, Nic, needNic, openOn, sleep } from './support.js'
+
+const LOADED = fileURLToPath(new URL('scripts/loaded.mjs', import.meta.url))
+const TO = '10.77.0.2:7148'
+
+interface Ended {
+  code: number | null
+  signal: NodeJS.Signals | null
+  stderr: string
+  /** What it printed at the end, if it did. */
+  told:
+    | { sent: number; failed: number; statuses: Record<string, number>; closed: unknown; milliseconds: number; fds: number }
+    | undefined
+}
+
+/** Starts the program; `finish` lets it end, and waits for that. */
+async function startLoaded(ns: Netns, nic: Nic, options: Partial<StreamOptions>, end: string) {
+  const argv = [
+    ...nic.prefix,
+    process.execPath,
+    LOADED,
+    JSON.stringify({ to: TO, packetSizeBytes: 1048, backend: 'ibverbs', ...options }),
+    end,
+  ]
+  const child = ns.spawn('a', argv, { stdio: ['pipe', 'pipe', 'pipe'] })
+  let stdout = ''
+  let stderr = ''
+  child.stdout!.on('data', (text) => {
+    stdout += text
+  })
+  child.stderr!.on('data', (text) => {
+    stderr += text
+  })
+  child.stdin!.on('error', () => {})
+  const closed = new Promise<Ended>((resolve) =>
+    child.once('close', (code, signal) => {
+      const last = stdout.trim().split('\n').at(-1)!
+      resolve({ code, signal, stderr, told: last.startsWith('{') ? JSON.parse(last) : undefined })
+    }),
+  )
+  await waitForOutput(child, /loaded/)
+  return {
+    child,
+    finish: (): Promise<Ended> => {
+      child.stdin!.write('end\n')
+      return closed
+    },
+    closed,
+  }
+}
+
+const STATES: [state: string, faults: string[], commands: string[], afterMs: number][] = [
+  ['sending', ['pace 20000'], [], 50],
+  ['with a device that is silent', [], ['stall'], 50],
+  ['in trouble', [], Array.from({ length: 30 }, (_, i) => `refuse ${8 + i} ENOMEM`), 300],
+  ['failing at every packet', ['fail-every 7 GENERAL_ERR'], [], 50],
+  ['refused by the provider', [], ['refuse-every 1 ENOMEM'], 50],
+  ['with its queue pair in error', ['pace 20000'], ['qp-fatal'], 0],
+  ['with the port down', ['pace 20000'], ['port down'], 20],
+  ['with the device gone', ['pace 20000'], ['remove'], 50],
+  ['with the device gone and mute', ['pace 20000'], ['stall', 'remove mute'], 0],
+]
+for (const thread of ['worker', 'inline'] as const)
+  for (const end of ['close', 'destroy'])
+    test.for(STATES)(
+      `${end} under load, ${thread}, %s: all settles, nothing is left`,
+      async ([, faults, commands, afterMs], ctx) => {
+        needNic(ctx)
+        await using ns = await makeNetns({ veth: {} })
+        const nic = new Nic({ mode: 'copy', faults })
+        const running = await startLoaded(ns, nic, { thread }, end)
+        await sleep(50)
+        await nic.command(...commands)
+        await sleep(afterMs)
+        const { code, signal, stderr, told } = await running.finish()
+        expect({ code, signal, stderr }).toEqual({ code: 0, signal: null, stderr: '' })
+        expect(told!.milliseconds).toBeLessThan(5000)
+        expect(told!.fds).toBe(0)
+        expect(
+          Object.keys(told!.statuses).filter(
+            (status) => !/^(sent|partial|failed|flushed|unknown|ERR_SPEADCAST_ABORTED)$/.test(status),
+          ),
+        ).toEqual([])
+        nic.cleanReport()
+      },
+    )
+
+for (const thread of ['worker', 'inline'] as const) {
+  test.for([
+    ['exit', 7, ''],
+    ['throw', 1, 'on purpose'],
+    ['end', 0, ''],
+  ] as const)(
+    `the process ends without close, ${thread}, by %s: at once, with its own status`,
+    async ([end, status, message], ctx) => {
+      needNic(ctx)
+      await using ns = await makeNetns({ veth: {} })
+      for (const commands of end === 'end' ? [[]] : [[], ['stall']]) {
+        const nic = new Nic({ mode: 'copy', faults: ['pace 20000'] })
+        const running = await startLoaded(ns, nic, { thread }, end)
+        await sleep(50)
+        await nic.command(...commands)
+        await sleep(20)
+        const from = performance.now()
+        const { code, signal, stderr } = await running.finish()
+        expect({ code, signal }).toEqual({ code: status, signal: null })
+        expect(stderr).toContain(message)
+        expect(performance.now() - from).toBeLessThan(3000)
+        nic.cleanReport()
+      }
+    },
+  )
+  test(`SIGTERM to a process that does not listen for it, ${thread}: it dies of it`, async (ctx) => {
+    needNic(ctx)
+    await using ns = await makeNetns({ veth: {} })
+    for (const commands of [[], ['stall']]) {
+      const nic = new Nic({ mode: 'copy' })
+      const running = await startLoaded(ns, nic, { thread }, 'close')
+      await nic.command(...commands)
+      await sleep(50)
+      running.child.kill('SIGTERM')
+      expect(await running.closed).toMatchObject({ code: null, signal: 'SIGTERM', stderr: '' })
+    }
+  })
+}
+
+test('SIGTERM to speadcast send: what is queued is sent, the summary is true, nothing is left', async (ctx) => {
+  needNic(ctx)
+  await using ns = await makeNetns({ veth: { gsoMaxSegs: 1 } })
+  const nic = new Nic()
+  const wire = await capture(ns, 'b')
+  const args = [
+    'send',
+    TO,
+    '--backend',
+    'ibverbs',
+    '-n',
+    '1000000',
+    '-H',
+    '10000',
+    '--batch-heaps',
+    '2',
+    '--rate',
+    '4MB/s',
+    '--json',
+  ]
+  const child = ns.spawn('a', [...nic.prefix, process.execPath, CLI, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
+  let stdout = ''
+  child.stdout!.on('data', (text) => {
+    stdout += text
+  })
+  await sleep(800)
+  child.kill('SIGTERM')
+  const code = await new Promise((resolve) => child.once('close', resolve))
+  const seen = packetsOfHeaps(await wire.stop())
+  const told = JSON.parse(stdout)
+  expect(code).toBe(0)
+  expect(told).toMatchObject({ backend: 'ibverbs', heapsFailed: 0, heapsDropped: 0, evidence: 'completed' })
+  expect(told.heaps).toBeGreaterThan(10)
+  expect([...seen.values()].reduce((a, b) => a + b, 0)).toBe(told.packets)
+  // Its own, a descriptor heap and a stop heap.
+  expect(seen.size).toBe(told.heaps + 2)
+  expect(nic.cleanReport().frames).toBe(told.packets)
+})
+
+test('a worker that holds a stream is terminated: the process goes on, and only what was that stream’s is left', async (ctx) => {
+  needNic(ctx)
+  await using ns = await makeNetns({ veth: {} })
+  for (const thread of ['worker', 'inline'] as const)
+    for (const commands of [[], ['stall'], ['qp-fatal']]) {
+      const nic = new Nic({ mode: 'copy', faults: ['pace 20000'] })
+      const running = await startLoaded(ns, nic, { thread }, 'terminate')
+      await sleep(50)
+      await nic.command(...commands)
+      // The next stream finds a device that works.
+      setTimeout(() => void nic.command('resume'), 50)
+      const { code, signal, stderr, told } = await running.finish()
+      expect({ code, signal, stderr }).toEqual({ code: 0, signal: null, stderr: '' })
+      expect(told!.sent).toBeGreaterThan(3)
+      const { made, leaked } = nic.report()
+      expect(made.contexts - leaked.contexts).toBeGreaterThan(1)
+      expect(leaked).toMatchObject({ contexts: 1, pds: 1, qps: 1, cqs: 1, channels: 1 })
+    }
+})
+
+test('two streams on one device: each sends its own, one fails and closes without the other', async (ctx) => {
+  needNic(ctx)
+  await using ns = await makeNetns({ veth: { gsoMaxSegs: 1 } })
+  const nics = [new Nic({ faults: ['pace 20000'] }), new Nic({ faults: ['pace 20000'] })]
+  const wire = await capture(ns, 'b', { ports: '7148-7149' })
+  const streams = []
+  for (const [i, nic] of nics.entries()) {
+    const stream = await openOn(nic, ns, { to: `10.77.0.2:${7148 + i}`, packetSizeBytes: 1048 })
+    await stream.batch({ heaps: 3, bytes: 5000 })
+    streams.push(stream)
+  }
+  const running = streams.map((stream) => stream.run({ seconds: 20, gapMs: 1 }))
+  await sleep(150)
+  await nics[0]!.command('remove')
+  await sleep(150)
+  await streams[0]!.stop()
+  const first = await running[0]!
+  await streams[0]!.close()
+  await sleep(150)
+  await streams[1]!.stop()
+  const second = await running[1]!
+  await streams[1]!.close()
+  const packets = await wire.stop()
+  expect(first.failed.length).toBeGreaterThan(0)
+  expect(second.failed).toEqual([])
+  const seen = packetsOfHeaps(packets.filter(({ port }) => port === 7149))
+  expect(seen.size).toBe(3 * second.sent)
+  expect(new Set(seen.values())).toEqual(new Set([5]))
+  for (const nic of nics) nic.cleanReport()
+})

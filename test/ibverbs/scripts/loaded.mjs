@@ -1,0 +1,88 @@
+// loaded.mjs OPTIONS END: a stream that always has six batches under way, until a line comes on standard input; then it ends by END:
+//   close | destroy | exit | throw | end (nothing is closed, sending stops) | terminate (the stream is a worker's)
+// Prints 'loaded' when the first batches are under way, and JSON at the end: { sent, failed, statuses, closed, milliseconds, fds }.
+import { readdirSync } from 'node:fs'
+import { createInterface } from 'node:readline'
+import { isMainThread, Worker, workerData } from 'node:worker_threads'
+import { ItemGroup, openStream } from '#dist/src/index.js'
+
+const [options, end] = isMainThread ? [JSON.parse(process.argv[2]), process.argv[3]] : [workerData, 'terminate']
+const fds = () => readdirSync('/proc/self/fd').length
+async function load() {
+  const stream = await openStream({ descriptors: 'none', ...options })
+  const items = new ItemGroup().add({ id: 0x3300, name: 'samples', description: '', dtype: 'u1', shape: [5000] })
+  const out = { sent: 0, failed: 0, statuses: {}, stop: false, pending: new Set() }
+  const batches = Array.from({ length: 6 }, () => stream.createBatch({ items, heaps: 3 }))
+  const again = (batch) => {
+    let sending
+    try {
+      sending = stream.send(batch)
+    } catch (error) {
+      if (error.code !== 'ERR_SPEADCAST_CLOSED') throw error
+      return
+    }
+    const settled = sending.then(
+      () => out.sent++,
+      (error) => {
+        out.failed++
+        const { heaps = [error.code] } = error.outcome ?? {}
+        for (const status of heaps) out.statuses[status] = (out.statuses[status] ?? 0) + 1
+      },
+    )
+    out.pending.add(settled)
+    settled.then(() => {
+      out.pending.delete(settled)
+      if (!out.stop) setImmediate(again, batch)
+    })
+  }
+  for (const batch of batches) again(batch)
+  return { stream, out }
+}
+
+// Standard input has descriptors of its own: from the start.
+const lines = isMainThread && createInterface({ input: process.stdin })
+const told = () => new Promise((resolve) => lines.once('line', resolve))
+
+if (end === 'terminate' && isMainThread) {
+  const worker = new Worker(new URL(import.meta.url), { workerData: options })
+  await new Promise((resolve) => worker.once('message', resolve))
+  console.log('loaded')
+  await told()
+  await worker.terminate()
+  // The process goes on, and sends.
+  const { stream, out } = await load()
+  await new Promise((resolve) => setTimeout(resolve, 100))
+  out.stop = true
+  await stream.close()
+  console.log(JSON.stringify({ sent: out.sent, failed: out.failed, statuses: out.statuses }))
+  process.stdin.destroy()
+} else {
+  // What is opened once and for all is no leak.
+  const first = await load()
+  first.out.stop = true
+  await first.stream.close()
+  const before = fds()
+  const { stream, out } = await load()
+  if (isMainThread) {
+    console.log('loaded')
+    await told()
+  } else {
+    const { parentPort } = await import('node:worker_threads')
+    parentPort.postMessage('loaded')
+  }
+  const from = performance.now()
+  if (end === 'exit') process.exit(7)
+  if (end === 'throw') throw new Error('on purpose')
+  if (end !== 'terminate') {
+    out.stop = true
+    let closed
+    if (end === 'close') closed = await stream.close({ deadlineSeconds: 0.3 }).catch((error) => error.code)
+    if (end === 'destroy') closed = await stream.destroy()
+    const milliseconds = performance.now() - from
+    await Promise.all(out.pending)
+    const { pending: _, stop: __, ...counts } = out
+    if (end !== 'end') await new Promise((resolve) => setTimeout(resolve, 50))
+    console.log(JSON.stringify({ ...counts, closed, milliseconds, fds: fds() - before }))
+    process.stdin.destroy()
+  }
+}
