@@ -1,4 +1,5 @@
 /** What a device tells beside completions, or fails to: events of queue, port and device, wake-ups for nothing, completions in drops. */
+import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import type { StreamOptions } from '#dist/src/index.js'
 import { capture, packetsOfHeaps, type RunReport } from '../kernel/support.js'
@@ -128,6 +129,30 @@ test('a port that is down when the stream opens: suspect from the first', async 
   expect((await stream.stats()).states.portActive).toBe(false)
   expect((await stream.send()).ok).toMatchObject({ suspect: true })
   await stream.close()
+  nic.cleanReport()
+})
+
+/** CPU seconds of a process (proc_pid_stat(5): utime and stime, in hundredths). */
+function cpuSeconds(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ')
+  return (Number(fields[11]) + Number(fields[12])) / 100
+}
+
+test('events that come while nothing is sent wait for the next batch, and the thread sleeps on', async (ctx) => {
+  needNic(ctx)
+  await using ns = await makeNetns({ veth: {} })
+  const nic = new Nic({ mode: 'null' })
+  const stream = await openOn(nic, ns, OPTIONS)
+  await stream.batch({ heaps: HEAPS, bytes: BYTES })
+  expect((await stream.send()).error).toBeUndefined()
+  await nic.command('port down', 'port up', 'spurious', 'port down')
+  await sleep(100)
+  const before = cpuSeconds(nic.pid)
+  await sleep(1000)
+  const used = cpuSeconds(nic.pid) - before
+  expect((await stream.send()).ok).toMatchObject({ suspect: true })
+  await stream.close()
+  expect(used).toBeLessThan(0.5)
   nic.cleanReport()
 })
 

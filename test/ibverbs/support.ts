@@ -61,11 +61,20 @@ export class Nic {
     for (const command of commands) await this.#control.apply(command)
   }
 
-  /** Written when the process closes its last device, and when it ends. */
-  report(): SoftnicReport {
+  get #reportName(): string {
     const files = readdirSync(this.folder).filter((name) => /^report\.\d+$/.test(name))
     if (files.length !== 1) throw new Error(`${files.length} reports of the software NIC`)
-    return readReport(join(this.folder, files[0]!))
+    return files[0]!
+  }
+
+  /** Of the process that runs on it; known once it has looked for its device. */
+  get pid(): number {
+    return Number(this.#reportName.split('.')[1])
+  }
+
+  /** Written when the process closes its last device, and when it ends. */
+  report(): SoftnicReport {
+    return readReport(join(this.folder, this.#reportName))
   }
 
   /** The report of a process that made queue pairs and left nothing behind. */
