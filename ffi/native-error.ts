@@ -7,6 +7,8 @@ const NAME_OF = new Map<number, string>()
 for (const [name, value] of Object.entries(constants.errno)) if (!NAME_OF.has(value)) NAME_OF.set(value, name)
 // os.constants has one name per number but not all of Linux's; these are the ones the network stack adds.
 if (process.platform === 'linux') {
+  // One number, and ENOTSUP is none of the kernel's names.
+  NAME_OF.set(ERRNO.EOPNOTSUPP!, 'EOPNOTSUPP')
   for (const [name, value] of [
     ['ESHUTDOWN', 108],
     ['EHOSTDOWN', 112],

@@ -96,6 +96,16 @@ test.for([
   }
 })
 
+test('a device without raw packet queue pairs, as soft-RoCE: said so', async (ctx) => {
+  needNic(ctx)
+  await using ns = await makeNetns({ veth: {} })
+  const nic = new Nic({ mode: 'null', faults: ['create-qp-every 1 EOPNOTSUPP'] })
+  await expect(openOn(nic, ns, OPTIONS)).rejects.toThrow(
+    /the device has no raw packet queue pairs \(ibv_create_qp failed: EOPNOTSUPP\), as soft-RoCE .*use backend 'udp'/,
+  )
+  expect(Object.values(nic.report().leaked)).toEqual(Array(7).fill(0))
+})
+
 /** `recv --verify` in namespace b: the kernel's own UDP, which drops what has a wrong checksum. */
 async function startReceiver(ns: Netns, endpoint: string, heaps: number) {
   const args = [process.execPath, CLI, 'recv', endpoint, '--verify', '--json', '--heaps', `${heaps}`, '--timeout', '10']
