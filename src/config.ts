@@ -257,6 +257,8 @@ export function parseStreamConfig(input: unknown): StreamConfig {
     contradict("rateMethod 'hw' is pacing by the device: it needs backend 'ibverbs'")
   if (config.allowFragmentation && config.backend === 'ibverbs')
     contradict("backend 'ibverbs' makes its own frames and never fragments; leave allowFragmentation out")
+  if (config.ttl === 0 && config.backend === 'ibverbs')
+    contradict("ttl is 0, which keeps packets on this host; backend 'ibverbs' passes by its kernel and needs at least 1")
   if (config.backend === 'dgram' && config.thread === 'worker')
     contradict("backend 'dgram' runs on the event loop; leave thread out or use 'inline'")
   return { ...config, rateBytesPerSecond: parseRate(config.rate) }

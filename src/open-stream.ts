@@ -1,11 +1,11 @@
 import type { IbverbsOptions } from './backend/ibverbs-open.js'
 import type { MemoryOptions, MemoryPacket } from './backend/memory.js'
 import type { BackendSpec } from './backend/open.js'
-import { type BackendName, selectBackend, threadRefused } from './backend/select.js'
+import { type BackendName, type Selection, selectBackend, threadRefused, udpInstead } from './backend/select.js'
 import { IBVERBS_DEFAULTS, parseStreamConfig, type StreamConfig, type StreamOptions } from './config.js'
 import type { Driver, DriverInput } from './engine/driver.js'
 import { Ring } from './engine/ring.js'
-import { check } from './errors.js'
+import { check, SpeadcastError } from './errors.js'
 import { parseEndpoints, type ResolvedEndpoint, resolveEndpoints } from './net/endpoint.js'
 import { type ResolvedInterface, resolveInterface } from './net/interface.js'
 import { makeFlavour } from './spead/index.js'
@@ -37,11 +37,29 @@ export async function openStream(options: StreamOptions): Promise<Stream> {
     () => `ttl is 0, which keeps multicast on this host; ${unicast!.text} is unicast and needs at least 1`,
   )
   const iface = config.interface === undefined ? undefined : resolveInterface(config.interface, endpoints[0]!.family)
-  const { backend, reason } = await selectBackend(config.backend, {
+  const selection = await selectBackend(config.backend, {
     endpoints,
     interface: iface,
     verbsLibrary: config.ibverbs?.library,
+    allowFragmentation: config.allowFragmentation,
+    ttl: config.ttl,
   })
+  try {
+    return await openWith(selection, config, endpoints, iface)
+  } catch (error) {
+    const refused = config.backend === 'auto' && selection.backend === 'ibverbs' && error instanceof SpeadcastError
+    // What looking could not tell: that a queue of full length takes more memory than may be locked, for one.
+    if (!refused || error.code !== 'ERR_SPEADCAST_BACKEND') throw error
+    return openWith(udpInstead(error.message), config, endpoints, iface)
+  }
+}
+
+async function openWith(
+  { backend, reason }: Selection,
+  config: StreamConfig,
+  endpoints: readonly ResolvedEndpoint[],
+  iface: ResolvedInterface | undefined,
+): Promise<Stream> {
   const thread = config.thread ?? (backend === 'udp' || backend === 'ibverbs' ? 'worker' : 'inline')
   check(
     !(backend === 'memory' && thread === 'worker'),

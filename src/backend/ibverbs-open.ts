@@ -20,7 +20,15 @@ import type { ResolvedEndpoint } from '../net/endpoint.js'
 import { FrameTemplate, multicastMac, type VlanTag } from '../net/frame.js'
 import type { ResolvedInterface } from '../net/interface.js'
 import { type RdmaPath, rdmaPathOf } from '../net/rdma.js'
-import { kickNeighbour, type NeighbourOutcome, neighbourOf, type Path, pathTo, waitForNeighbours } from '../net/route.js'
+import {
+  kickNeighbour,
+  largestPacketSizeBytes,
+  type NeighbourOutcome,
+  neighbourOf,
+  type Path,
+  pathTo,
+  waitForNeighbours,
+} from '../net/route.js'
 import { CAUSE_EVENT, CAUSE_STATUS } from './backend.js'
 import { Gates } from './gates.js'
 import { checkPacketSize, findPath, tooLarge } from './paths.js'
@@ -67,7 +75,8 @@ export class FramePaths {
   #lookedAt = performance.now()
   #gatesRevision = 0
   #suspicion = 0
-  #carrier = true
+  /** False: without a carrier, or by an MTU too small, a device may drop packets and say that they were sent. */
+  passable = true
 
   constructor(
     readonly options: IbverbsOptions,
@@ -92,7 +101,7 @@ export class FramePaths {
     })
     this.templates = endpoints.map((_, i) => this.#template(i))
     this.#watch = new LinkWatch([paths[0]!.ifindex])
-    this.#carrier = hasCarrier(paths[0]!.ifindex)
+    this.passable = this.#looksPassable()
   }
 
   /** The queue pair stays at its port, wherever routes go meanwhile. */
@@ -156,16 +165,27 @@ export class FramePaths {
     }
   }
 
-  /** While there is no carrier all is suspect: whether the device tells of it, some do late, or never. */
+  /** Packets of full size leave by the interface as it is now. */
+  #looksPassable(): boolean {
+    const { ifindex, family } = this.paths[0]!
+    try {
+      const { up, carrier, mtu } = link(ifindex)
+      return up && carrier && this.options.packetSizeBytes <= largestPacketSizeBytes(mtu, family)
+    } catch (error) {
+      if (!(error instanceof NativeError)) throw error
+      return false // the interface is gone
+    }
+  }
+
   suspicion(): number {
     const { ifindex } = this.paths[0]!
     const { carrierLost, neighbourLost, changes } = this.#watch.drain(ifindex)
     if (changes > 0) {
-      const carrier = hasCarrier(ifindex)
-      if (carrier && !this.#carrier) this.gates.revive()
-      this.#carrier = carrier
+      const passable = this.#looksPassable()
+      if (passable && !this.passable) this.gates.revive()
+      this.passable = passable
     }
-    if (carrierLost || !this.#carrier) this.#suspicion++
+    if (carrierLost) this.#suspicion++
     if ((carrierLost || neighbourLost) && this.gates.doubt(ifindex)) this.#suspicion++
     this.look()
     return this.#suspicion
@@ -173,16 +193,6 @@ export class FramePaths {
 
   close(): void {
     this.#watch.close()
-  }
-}
-
-function hasCarrier(ifindex: number): boolean {
-  try {
-    const { up, carrier } = link(ifindex)
-    return up && carrier
-  } catch (error) {
-    if (!(error instanceof NativeError)) throw error
-    return false // the interface is gone
   }
 }
 

@@ -603,7 +603,7 @@ export class IbverbsBackend implements Backend {
       if (this.#fatal === 0) this.#takeAsyncEvents()
       this.#linkSuspicion = this.#device.frames.suspicion()
     }
-    if (this.#portDown) this.#suspicion++
+    if (this.#portDown || !this.#device.frames.passable) this.#suspicion++
     return this.#suspicion + this.#linkSuspicion
   }
 

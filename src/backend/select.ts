@@ -17,6 +17,8 @@ export interface Wanted {
   readonly endpoints: readonly ResolvedEndpoint[]
   readonly interface: ResolvedInterface | undefined
   readonly verbsLibrary: string | undefined
+  readonly allowFragmentation?: boolean
+  readonly ttl?: number | undefined
 }
 
 /** @throws ERR_SPEADCAST_BACKEND when a backend was asked for by name that cannot work here. */
@@ -32,6 +34,11 @@ export async function selectBackend(choice: BackendChoice, wanted: Wanted): Prom
   if (refused) return { backend: 'dgram', reason: `udp: ${refused}` }
   const noVerbs = await ibverbsRefused(wanted)
   if (!noVerbs) return { backend: 'ibverbs', reason: 'raw packets through the RDMA device behind the interface' }
+  return udpInstead(noVerbs)
+}
+
+/** What `auto` takes where ibverbs turns out not to work. */
+export function udpInstead(noVerbs: string): Selection {
   return { backend: 'udp', reason: `sendmmsg with segmentation offload; ibverbs: ${noVerbs}` }
 }
 
@@ -39,6 +46,8 @@ export async function selectBackend(choice: BackendChoice, wanted: Wanted): Prom
 export async function ibverbsRefused(wanted: Wanted): Promise<string | undefined> {
   const refused = udpRefused()
   if (refused) return refused
+  if (wanted.allowFragmentation) return 'it never fragments, and allowFragmentation is set'
+  if (wanted.ttl === 0) return 'ttl 0 keeps packets on this host, whose kernel does not see its packets'
   return (await import('./ibverbs-probe.js')).probeIbverbs(wanted)
 }
 

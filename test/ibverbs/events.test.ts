@@ -120,6 +120,48 @@ test('port down and up: what is sent while it is down is suspect, and lost indee
   expect(nic.cleanReport()).toMatchObject({ portErrors: 1, droppedPortDown: 3 * HEAPS * PACKETS })
 })
 
+test('an MTU too small for the packets: suspect while it lasts, for the device drops them and says that they were sent', async (ctx) => {
+  needNic(ctx)
+  await using ns = await makeNetns({ veth: { gsoMaxSegs: 1 } })
+  const nic = new Nic()
+  const wire = await capture(ns, 'b')
+  const stream = await openOn(nic, ns, OPTIONS)
+  await stream.batch({ heaps: HEAPS, bytes: BYTES })
+  const results = [await stream.send()]
+  for (const mtu of [1000, 1500]) {
+    ns.ip('a', `link set v0 mtu ${mtu}`)
+    await sleep(50)
+    results.push(await stream.send())
+  }
+  await stream.close()
+  const seen = packetsOfHeaps(await wire.stop())
+  expect(results.map(({ ok }) => ok!.suspect)).toEqual([false, true, false])
+  for (let cnt = 1; cnt <= 9; cnt++) expect(seen.get(cnt)).toBe(cnt > 3 && cnt <= 6 ? undefined : PACKETS)
+  expect(nic.cleanReport().droppedOversize).toBe(HEAPS * PACKETS)
+})
+
+test('the peer’s link down behind a neighbour that is known for good: suspect while it lasts', async (ctx) => {
+  needNic(ctx)
+  await using ns = await makeNetns({ veth: { a: ['10.77.0.1/24'], b: ['10.77.0.2/24'], gsoMaxSegs: 1 } })
+  const [{ address }] = JSON.parse(ns.ip('b', '-json link show v1'))
+  ns.ip('a', `neigh replace 10.77.0.2 lladdr ${address} dev v0 nud permanent`)
+  const nic = new Nic()
+  const stream = await openOn(nic, ns, OPTIONS)
+  await stream.batch({ heaps: HEAPS, bytes: BYTES })
+  const suspect = [(await stream.send()).ok!.suspect]
+  ns.ip('b', 'link set v1 down')
+  for (let i = 0; i < 3; i++) {
+    await sleep(20)
+    suspect.push((await stream.send()).ok!.suspect)
+  }
+  ns.ip('b', 'link set v1 up')
+  await sleep(100)
+  suspect.push((await stream.send()).ok!.suspect)
+  await stream.close()
+  expect(suspect).toEqual([false, true, true, true, false])
+  nic.cleanReport()
+})
+
 test('a port that is down when the stream opens: suspect from the first', async (ctx) => {
   needNic(ctx)
   await using ns = await makeNetns({ veth: { gsoMaxSegs: 1 } })

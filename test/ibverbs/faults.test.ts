@@ -60,6 +60,31 @@ for (const thread of ['worker', 'inline'] as const)
     )
   })
 
+for (const thread of ['worker', 'inline'] as const)
+  test(`the first of 5000 packets fails: all that was behind it in the queue is told of, ${thread}`, async (ctx) => {
+    needNic(ctx)
+    await using ns = await makeNetns({ veth: { gsoMaxSegs: 1 } })
+    const nic = new Nic({ faults: ['fail 1 LOC_LEN_ERR'] })
+    const wire = await capture(ns, 'b')
+    const stream = await openOn(nic, ns, { to: TO, packetSizeBytes: PACKET, thread, ibverbs: { poll: 'event' } })
+    await stream.batch({ heaps: 1000, bytes: BYTES })
+    const from = performance.now()
+    const { error } = await stream.send()
+    // Failures are told by the thousand, and none of them waits for a wake-up.
+    expect(performance.now() - from).toBeLessThan(2000)
+    const { error: none } = await stream.send()
+    await stream.close()
+    const seen = packetsOfHeaps(await wire.stop())
+    expect(none).toBeUndefined()
+    const { heaps } = error!.outcome!
+    compareWithWire(heaps, 1, seen, PACKETS)
+    compareWithWire(Array(1000).fill('sent'), 1001, seen, PACKETS)
+    const count = (status: string) => heaps.filter((each) => each === status).length
+    // The queue took 4096, up to the first packet of heap 819; what was posted after the recovery went.
+    expect([heaps[0], count('flushed'), count('partial'), count('sent')]).toEqual(['failed', 818, 1, 180])
+    expect(nic.cleanReport()).toMatchObject({ errors: 1, flushed: 4095 })
+  })
+
 const SENT = Array(HEAPS).fill('sent')
 
 test.for(['ENOMEM', 'EINVAL'])(

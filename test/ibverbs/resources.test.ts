@@ -96,6 +96,35 @@ test.for([
   }
 })
 
+test('auto takes udp as well where the device fails only when the stream is opened, or must not be used', async (ctx) => {
+  needNic(ctx)
+  await using ns = await makeNetns({ veth: { mtu: 1500 } })
+  const wire = await capture(ns, 'b')
+  for (const [faults, options, why] of [
+    // The first queue pair is the one that looks whether it works.
+    [
+      ['create-qp 2 ENOMEM'],
+      { ...OPTIONS, rate: '1Gbps' },
+      /^sendmmsg .*; ibverbs: .*cannot be locked \(ibv_create_qp failed: ENOMEM\); raise RLIMIT_MEMLOCK/,
+    ],
+    [
+      [],
+      { ...OPTIONS, packetSizeBytes: 3000, allowFragmentation: true },
+      /; ibverbs: it never fragments, and allowFragmentation is set$/,
+    ],
+    [[], { ...OPTIONS, to: '239.1.2.3:7148', interface: 'v0', ttl: 0 }, /; ibverbs: ttl 0 keeps packets on this host/],
+  ] as const) {
+    const nic = new Nic({ mode: 'null', faults })
+    const stream = await openOn(nic, ns, { ...options, backend: 'auto' })
+    await stream.batch({ heaps: 2, bytes: 5000 })
+    expect((await stream.send()).error).toBeUndefined()
+    const { backend, reason } = await stream.stats()
+    expect({ backend, reason }).toEqual({ backend: 'udp', reason: expect.stringMatching(why) })
+    await stream.close()
+  }
+  expect((await wire.stop()).length).toBeGreaterThanOrEqual(10)
+})
+
 test('a device without raw packet queue pairs, as soft-RoCE: said so', async (ctx) => {
   needNic(ctx)
   await using ns = await makeNetns({ veth: {} })
