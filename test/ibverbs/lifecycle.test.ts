@@ -190,6 +190,26 @@ test('a worker that holds a stream is terminated: the process goes on, and only 
     }
 })
 
+test('two streams on one device in one process: one is closed, the other sends on', async (ctx) => {
+  needNic(ctx)
+  await using ns = await makeNetns({ veth: {} })
+  for (const thread of ['worker', 'inline'] as const) {
+    const nic = new Nic({ mode: 'copy', faults: ['pace 20000'] })
+    const running = await startLoaded(ns, nic, { thread }, 'two')
+    await sleep(50)
+    // Both queues fail, and both recover.
+    await nic.command('qp-fatal')
+    await sleep(100)
+    const { code, stderr, told } = await running.finish()
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+    expect(told).toMatchObject({ fds: 0 })
+    const { sentAfterwards, failed } = told!.closed as { sentAfterwards: number; failed: number }
+    expect(sentAfterwards).toBeGreaterThan(3)
+    expect([told!.failed, failed].every((n) => n > 0 && n <= 8)).toBe(true)
+    nic.cleanReport()
+  }
+})
+
 test('two streams on one device: each sends its own, one fails and closes without the other', async (ctx) => {
   needNic(ctx)
   await using ns = await makeNetns({ veth: { gsoMaxSegs: 1 } })

@@ -1,5 +1,6 @@
 // loaded.mjs OPTIONS END: a stream that always has six batches under way, until a line comes on standard input; then it ends by END:
-//   close | destroy | exit | throw | end (nothing is closed, sending stops) | terminate (the stream is a worker's)
+//   close | destroy | exit | throw | end (nothing is closed, sending stops) | terminate (the stream is a worker's) |
+//   two (there is a second stream on the device, of the other kind of thread; it sends on when the first is closed)
 // Prints 'loaded' when the first batches are under way, and JSON at the end: { sent, failed, statuses, closed, milliseconds, fds }.
 import { readdirSync } from 'node:fs'
 import { createInterface } from 'node:readline'
@@ -8,8 +9,8 @@ import { ItemGroup, openStream } from '#dist/src/index.js'
 
 const [options, end] = isMainThread ? [JSON.parse(process.argv[2]), process.argv[3]] : [workerData, 'terminate']
 const fds = () => readdirSync('/proc/self/fd').length
-async function load() {
-  const stream = await openStream({ descriptors: 'none', ...options })
+async function load(more = {}) {
+  const stream = await openStream({ descriptors: 'none', ...options, ...more })
   const items = new ItemGroup().add({ id: 0x3300, name: 'samples', description: '', dtype: 'u1', shape: [5000] })
   const out = { sent: 0, failed: 0, statuses: {}, stop: false, pending: new Set() }
   const batches = Array.from({ length: 6 }, () => stream.createBatch({ items, heaps: 3 }))
@@ -63,6 +64,7 @@ if (end === 'terminate' && isMainThread) {
   await first.stream.close()
   const before = fds()
   const { stream, out } = await load()
+  const second = end === 'two' && (await load({ thread: options.thread === 'worker' ? 'inline' : 'worker' }))
   if (isMainThread) {
     console.log('loaded')
     await told()
@@ -78,6 +80,14 @@ if (end === 'terminate' && isMainThread) {
     let closed
     if (end === 'close') closed = await stream.close({ deadlineSeconds: 0.3 }).catch((error) => error.code)
     if (end === 'destroy') closed = await stream.destroy()
+    if (second) {
+      await stream.close()
+      const sent = second.out.sent
+      await new Promise((resolve) => setTimeout(resolve, 100))
+      closed = { sentAfterwards: second.out.sent - sent, failed: second.out.failed }
+      second.out.stop = true
+      await second.stream.close()
+    }
     const milliseconds = performance.now() - from
     await Promise.all(out.pending)
     const { pending: _, stop: __, ...counts } = out
