@@ -1,60 +1,9 @@
 /** How a stream, its thread and its process end, in whatever state the queue is: everything settles, and the device gets all back. */
-
-import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
-import type { StreamOptions } from '#dist/src/index.js'
 import { capture, packetsOfHeaps } from '../kernel/support.js'
-import { makeNetns, type Netns, waitForOutput } from '../support/netns.js'
+import { makeNetns } from '../support/netns.js'
+import { startLoaded, TO } from './loaded.js'
 import { CLI, Nic, needNic, openOn, sleep } from './support.js'
-
-const LOADED = fileURLToPath(new URL('scripts/loaded.mjs', import.meta.url))
-const TO = '10.77.0.2:7148'
-
-interface Ended {
-  code: number | null
-  signal: NodeJS.Signals | null
-  stderr: string
-  /** What it printed at the end, if it did. */
-  told:
-    | { sent: number; failed: number; statuses: Record<string, number>; closed: unknown; milliseconds: number; fds: number }
-    | undefined
-}
-
-/** Starts the program; `finish` lets it end, and waits for that. */
-async function startLoaded(ns: Netns, nic: Nic, options: Partial<StreamOptions>, end: string) {
-  const argv = [
-    ...nic.prefix,
-    process.execPath,
-    LOADED,
-    JSON.stringify({ to: TO, packetSizeBytes: 1048, backend: 'ibverbs', ...options }),
-    end,
-  ]
-  const child = ns.spawn('a', argv, { stdio: ['pipe', 'pipe', 'pipe'] })
-  let stdout = ''
-  let stderr = ''
-  child.stdout!.on('data', (text) => {
-    stdout += text
-  })
-  child.stderr!.on('data', (text) => {
-    stderr += text
-  })
-  child.stdin!.on('error', () => {})
-  const closed = new Promise<Ended>((resolve) =>
-    child.once('close', (code, signal) => {
-      const last = stdout.trim().split('\n').at(-1)!
-      resolve({ code, signal, stderr, told: last.startsWith('{') ? JSON.parse(last) : undefined })
-    }),
-  )
-  await waitForOutput(child, /loaded/)
-  return {
-    child,
-    finish: (): Promise<Ended> => {
-      child.stdin!.write('end\n')
-      return closed
-    },
-    closed,
-  }
-}
 
 const STATES: [state: string, faults: string[], commands: string[], afterMs: number][] = [
   ['sending', ['pace 20000'], [], 50],
@@ -168,26 +117,6 @@ test('SIGTERM to speadcast send: what is queued is sent, the summary is true, no
   // Its own, a descriptor heap and a stop heap.
   expect(seen.size).toBe(told.heaps + 2)
   expect(nic.cleanReport().frames).toBe(told.packets)
-})
-
-test('a worker that holds a stream is terminated: the process goes on, and only what was that stream’s is left', async (ctx) => {
-  needNic(ctx)
-  await using ns = await makeNetns({ veth: {} })
-  for (const thread of ['worker', 'inline'] as const)
-    for (const commands of [[], ['stall'], ['qp-fatal']]) {
-      const nic = new Nic({ mode: 'copy', faults: ['pace 20000'] })
-      const running = await startLoaded(ns, nic, { thread }, 'terminate')
-      await sleep(50)
-      await nic.command(...commands)
-      // The next stream finds a device that works.
-      setTimeout(() => void nic.command('resume'), 50)
-      const { code, signal, stderr, told } = await running.finish()
-      expect({ code, signal, stderr }).toEqual({ code: 0, signal: null, stderr: '' })
-      expect(told!.sent).toBeGreaterThan(3)
-      const { made, leaked } = nic.report()
-      expect(made.contexts - leaked.contexts).toBeGreaterThan(1)
-      expect(leaked).toMatchObject({ contexts: 1, pds: 1, qps: 1, cqs: 1, channels: 1 })
-    }
 })
 
 test('two streams on one device in one process: one is closed, the other sends on', async (ctx) => {
