@@ -119,7 +119,7 @@ export class Submissions {
     slots[slot + R.W_EXPLICIT_CNTS] = pending.explicitCnts ? 1 : 0
     if (pending.sequence) for (let i = 0; i < 4; i++) slots[slot + R.W_CNT_HI + i] = pending.sequence[i]!
     // One withdrawn while it waited still takes its turn, or flush would count it before those in front of it.
-    Atomics.store(slots, slot + R.W_STATE, pending.done ? R.STATE_ABORTED : R.STATE_QUEUED)
+    slots[slot + R.W_STATE] = pending.done ? R.STATE_ABORTED : R.STATE_QUEUED
     this.#submitted = (this.#submitted + 1) | 0
     Atomics.store(control, R.C_SUBMITTED, this.#submitted)
   }
@@ -158,7 +158,7 @@ export class Submissions {
         const { evidence } = this.driver.caps
         this.#finish(pending, { heaps, packets, payloadBytes, firstCnt, evidence, suspect }, undefined)
       }
-      Atomics.store(slots, slot + R.W_STATE, R.STATE_EMPTY)
+      slots[slot + R.W_STATE] = R.STATE_EMPTY
     }
     while (this.#overflow.length > 0 && ((this.#submitted - this.#settled) | 0) < R.SLOTS) this.#enter(this.#overflow.shift()!)
     if (this.inFlight === 0) this.driver.hold(false)

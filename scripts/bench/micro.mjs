@@ -5,7 +5,7 @@ import { CompilableBatch } from '#dist/src/batch/batch.js'
 import { PreparedHeaps } from '#dist/src/batch/heaps.js'
 import { Engine } from '#dist/src/engine/engine.js'
 import * as R from '#dist/src/engine/ring.js'
-import { scatterExplicit, scatterImmediate, scatterSequence } from '#dist/src/engine/scatter.js'
+import { HighHalf, scatterExplicit, scatterImmediate, scatterSequence } from '#dist/src/engine/scatter.js'
 import { DEFAULT_FLAVOUR, Heap, ItemGroup } from '#dist/src/spead/index.js'
 
 const HEAPS = 2048
@@ -15,12 +15,18 @@ const items = new ItemGroup()
   .add({ id: 0x3300, name: 'adc_samples', dtype: 'i1', shape: [256] })
 const config = {
   items, heaps: HEAPS, flavour: DEFAULT_FLAVOUR, packetSizeBytes: 9000, split: 'even', repeatPointers: false, groupMode: 'serial',
-  substreams: new Uint16Array(HEAPS), memory: {}, inBandDescriptors: false,
+  substreams: new Uint16Array(HEAPS), memory: {}, inBandDescriptors: false, headroomBytes: 0,
 } // biome-ignore format: a table
 const batch = new CompilableBatch(config)
 const { scatter, table } = batch.variant(HEAPS, false).compile()
 const view = new DataView(batch.region.buffer)
 const sequence = { nextHi: 0, nextLo: 1, stepHi: 0, stepLo: 1 }
+const standingCnt = new HighHalf(scatter.cntAt, scatter.cntStart)
+const standing = scatter.immediates.map(({ at, start }) => new HighHalf(at, start))
+const unknown = (half) => {
+  half.written(-1, 0)
+  return half
+}
 const column = (i) => new Float64Array(batch.region.buffer, scatter.immediates[i].columnAt, HEAPS)
 const [timestamp, offset] = [column(0), column(1)]
 const ramp = batch.immediate('timestamp')
@@ -53,10 +59,15 @@ const add = (name, units, run) => {
   per.set(name, units)
   bench.add(name, run)
 }
-add('scatter heap cnts from the sequence, per packet', table.rows, () => scatterSequence(view, scatter, HEAPS, sequence))
-add('scatter explicit heap cnts, per packet', table.rows, () => scatterExplicit(view, scatter, HEAPS, cnts, sequence))
-add('scatter a 48-bit unsigned immediate, per heap', HEAPS, () => scatterImmediate(view, scatter.immediates[0], HEAPS, timestamp))
-add('scatter a little-endian int16 immediate, per heap', HEAPS, () => scatterImmediate(view, scatter.immediates[1], HEAPS, offset))
+add('scatter heap cnts from the sequence, per packet', table.rows, () =>
+  scatterSequence(view, scatter, HEAPS, sequence, standingCnt),
+)
+add('the same, upper halves too', table.rows, () => scatterSequence(view, scatter, HEAPS, sequence, unknown(standingCnt)))
+add('scatter explicit heap cnts, per packet', table.rows, () => scatterExplicit(view, scatter, HEAPS, cnts, sequence, standingCnt))
+const immediate = (i, half) => scatterImmediate(view, scatter.immediates[i], HEAPS, [timestamp, offset][i], half)
+add('scatter a 48-bit unsigned immediate, per heap', HEAPS, () => immediate(0, standing[0]))
+add('the same, upper halves too, per heap', HEAPS, () => immediate(0, unknown(standing[0])))
+add('scatter a little-endian int16 immediate, per heap', HEAPS, () => immediate(1, standing[1]))
 add('check staged values at send, per heap', HEAPS, () => batch.validate(HEAPS))
 add('setRamp, per heap', HEAPS, () => ramp.setRamp(2 ** 40, 256))
 add('engine: take, post and settle a one-packet submission', 1, () => {
@@ -65,7 +76,7 @@ add('engine: take, post and settle a one-packet submission', 1, () => {
   ring.slots[slot + R.W_VARIANT] = 1
   ring.slots[slot + R.W_HEAPS] = 1
   ring.slots[slot + R.W_ROWS] = 1
-  Atomics.store(ring.slots, slot + R.W_STATE, R.STATE_QUEUED)
+  ring.slots[slot + R.W_STATE] = R.STATE_QUEUED
   submitted = (submitted + 1) | 0
   Atomics.store(ring.control, R.C_SUBMITTED, submitted)
   while (Atomics.load(ring.control, R.C_SETTLED) !== submitted) engine.step(0)

@@ -108,7 +108,6 @@ export function compileBatch({ specs, regions, mode, immediates, cntColumnAt, it
       region: { id: regions[0]!.id, address: regions[0]!.address, byteLength: regions[0]!.byteLength },
       cntAt: Uint32Array.from(cntAt),
       cntStart,
-      cntOnce: cntStart.every((start, j) => start === j),
       cntBaseHi: cntBase.hi,
       cntBaseLo: cntBase.lo,
       maskHi: bits > 32 ? 2 ** (bits - 32) - 1 : 0,

@@ -60,8 +60,6 @@ export interface ScatterTable {
   readonly region: TableRegion
   readonly cntAt: Uint32Array
   readonly cntStart: Uint32Array
-  /** Every heap has its cnt in one place. */
-  readonly cntOnce: boolean
   readonly cntBaseHi: number
   readonly cntBaseLo: number
   /** 2^heapAddressBits − 1, as halves: cnts wrap at the width. */

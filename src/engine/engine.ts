@@ -27,7 +27,7 @@ import { COUNTER } from '../stats.js'
 import { Limiter } from './limiter.js'
 import { FailureLog, type OutcomeMessage } from './outcome.js'
 import * as R from './ring.js'
-import { type CntSequence, scatterExplicit, scatterImmediate, scatterSequence } from './scatter.js'
+import { type CntSequence, HighHalf, scatterExplicit, scatterImmediate, scatterSequence } from './scatter.js'
 
 export interface EngineOptions {
   /** UDP payload bytes per second; 0 = as fast as possible. */
@@ -60,6 +60,10 @@ interface Variant {
   readonly view: DataView
   readonly cntColumn: Float64Array
   readonly columns: readonly Float64Array[]
+  readonly standingCnt: HighHalf
+  readonly standing: readonly HighHalf[]
+  /** Common to variants that share header memory: who wrote it last knows what stands there, nobody else does. */
+  readonly headers: { writtenBy: number }
   /** udpBytes summed: bytes of rows 0 … r−1. */
   readonly bytesBefore: Float64Array
   /** Nanoseconds rows 0 … r−1 take at the wanted rate; undefined when unlimited. */
@@ -80,6 +84,36 @@ class Flight {
   suspicion = 0
 }
 
+/** Oldest first. Every one holds a slot of the ring, so there are no more than it has. */
+class FlightQueue {
+  readonly #flights: (Flight | undefined)[] = new Array(R.SLOTS).fill(undefined)
+  #head = 0
+  length = 0
+
+  push(flight: Flight): void {
+    this.#flights[(this.#head + this.length++) & (R.SLOTS - 1)] = flight
+  }
+
+  at(i: number): Flight {
+    return this.#flights[(this.#head + i) & (R.SLOTS - 1)]!
+  }
+
+  shift(): Flight {
+    const flight = this.at(0)
+    this.#flights[this.#head] = undefined
+    this.#head = (this.#head + 1) & (R.SLOTS - 1)
+    this.length--
+    return flight
+  }
+
+  uses(variant: Variant): boolean {
+    for (let i = 0; i < this.length; i++) if (this.at(i).variant === variant) return true
+    return false
+  }
+}
+
+/** So many take a device that sends 100 Gb/s longer than posting them takes us. */
+const ROWS_PER_REAP = 256
 const BACKOFF_LIMIT_NANOSECONDS = 2_000_000
 const PAUSE_NANOSECONDS = 10_000_000
 
@@ -91,11 +125,17 @@ export class Engine {
   readonly #limiter: Limiter | undefined
   readonly #post: PostResult = { kind: POST_OK, accepted: 0, skipped: 0, errno: 0, substream: 0, waitFor: 'writable' }
   readonly #reap: ReapResult = { completed: 0, failures: 0, failedAt: new Uint32Array(1024), failedErrno: new Int32Array(1024) }
-  readonly #flights: Flight[] = []
+  readonly #flights = new FlightQueue()
   readonly #spare: Flight[] = []
   readonly #counters: Float64Array
+  readonly #tellsAtPost: boolean
   #current: Flight | undefined
   #taken = 0
+  /** Submissions there were when it was last asked: what comes with one is seen with it (Atomics orders it). */
+  #seen = 0
+  #settled = 0
+  /** Rows of flights posted since the backend was last asked what it completed, if it does not tell at post. */
+  #unasked = 0
   #idle = true
   #idleSince = Number.NEGATIVE_INFINITY
   /** The backend's when it was last asked. */
@@ -119,6 +159,7 @@ export class Engine {
     readonly beforeTake: () => void = () => {},
   ) {
     this.#counters = ring.counters
+    this.#tellsAtPost = backend.caps.evidence !== 'completed'
     if (options.rateBytesPerSecond > 0 && !backend.caps.pacesItself)
       this.#limiter = new Limiter(options.burstBytes, options.burstRateRatio)
   }
@@ -146,10 +187,21 @@ export class Engine {
       view: new DataView(buffer),
       cntColumn: new Float64Array(buffer, scatter.cntColumnAt, table.heaps),
       columns: scatter.immediates.map((immediate) => new Float64Array(buffer, immediate.columnAt, table.heaps)),
+      standingCnt: new HighHalf(scatter.cntAt, scatter.cntStart),
+      standing: scatter.immediates.map(({ at, start }) => new HighHalf(at, start)),
+      headers: this.#headersOf(scatter),
       bytesBefore,
       nanosecondsBefore: this.#limiter ? this.#costs(table.udpBytes, table.heap, rates) : undefined,
       dropped: false,
     })
+  }
+
+  #headersOf({ region }: ScatterTable): Variant['headers'] {
+    for (const { compiled, headers } of this.#variants.values()) {
+      const other = compiled.scatter.region
+      if (other.id === region.id && other.address === region.address) return headers
+    }
+    return { writtenBy: 0 }
   }
 
   /** Frees a variant once nothing of it is in flight; the caller sends nothing of it any more. */
@@ -158,7 +210,7 @@ export class Engine {
     if (!variant) return
     this.#variants.delete(id)
     variant.dropped = true
-    if (this.#current?.variant !== variant && !this.#flights.some((flight) => flight.variant === variant)) this.#release(variant)
+    if (this.#current?.variant !== variant && !this.#flights.uses(variant)) this.#release(variant)
   }
 
   #release({ posting }: Variant): void {
@@ -166,8 +218,9 @@ export class Engine {
   }
 
   step(now: number): number {
-    this.#complete(now)
-    const stop = Atomics.load(this.ring.control, R.C_STOP)
+    if (!this.#postsFirst()) this.#complete(now)
+    // A plain read costs nothing and is right until there is something to read.
+    const stop = this.ring.control[R.C_STOP] === R.STOP_NO ? R.STOP_NO : Atomics.load(this.ring.control, R.C_STOP)
     if (stop === R.STOP_ABORT) return this.#abort()
     if (!this.#current) {
       if (this.#flights.length >= this.options.maxInFlight) return NEXT_WHEN_REAPED
@@ -182,9 +235,17 @@ export class Engine {
     return this.#current ? this.#postSome(this.#current, now) : NEXT_STEP_NOW
   }
 
+  /** Asking a device costs as much as a dozen packets: short batches that wait are posted before it is asked again. */
+  #postsFirst(): boolean {
+    const { maxInFlight } = this.options
+    const some = this.#unasked > 0 && this.#unasked < ROWS_PER_REAP
+    return some && !this.#current && this.#flights.length < maxInFlight && this.hasSubmissions
+  }
+
   /** Something was submitted that no step has taken yet. */
   get hasSubmissions(): boolean {
-    return Atomics.load(this.ring.control, R.C_SUBMITTED) !== this.#taken
+    if (this.#seen === this.#taken) this.#seen = Atomics.load(this.ring.control, R.C_SUBMITTED)
+    return this.#seen !== this.#taken
   }
 
   #costs(udpBytes: Uint32Array, heap: Uint32Array, rates: Float64Array | undefined): Float64Array {
@@ -235,7 +296,7 @@ export class Engine {
     flight.suspicion = this.#suspicion
     ring.slots[slot + R.W_CNT_HI] = this.#sequence.nextHi & variant.compiled.scatter.maskHi
     ring.slots[slot + R.W_CNT_LO] = this.#sequence.nextLo & variant.compiled.scatter.maskLo
-    this.#patch(variant, variant.compiled.scatter, flight.heaps, ring.slots[slot + R.W_EXPLICIT_CNTS] === 1)
+    this.#patch(ring.slots[slot + R.W_VARIANT]!, variant, flight.heaps, ring.slots[slot + R.W_EXPLICIT_CNTS] === 1)
     if (this.#idle) {
       this.#idle = false
       this.#limiter?.wake(now)
@@ -244,11 +305,17 @@ export class Engine {
     return true
   }
 
-  #patch(variant: Variant, scatter: ScatterTable, heaps: number, explicit: boolean): void {
-    if (explicit) scatterExplicit(variant.view, scatter, heaps, variant.cntColumn, this.#sequence)
-    else scatterSequence(variant.view, scatter, heaps, this.#sequence)
-    for (let i = 0; i < variant.columns.length; i++)
-      scatterImmediate(variant.view, scatter.immediates[i]!, heaps, variant.columns[i]!)
+  #patch(id: number, variant: Variant, heaps: number, explicit: boolean): void {
+    const { view, compiled, columns, cntColumn, standingCnt, standing, headers } = variant
+    const { scatter } = compiled
+    if (headers.writtenBy !== id) {
+      headers.writtenBy = id
+      standingCnt.written(-1, 0)
+      for (const each of standing) each.written(-1, 0)
+    }
+    if (explicit) scatterExplicit(view, scatter, heaps, cntColumn, this.#sequence, standingCnt)
+    else scatterSequence(view, scatter, heaps, this.#sequence, standingCnt)
+    for (let i = 0; i < columns.length; i++) scatterImmediate(view, scatter.immediates[i]!, heaps, columns[i]!, standing[i]!)
   }
 
   /** A settled submission with nothing on the wire keeps its place in the order of settlements. */
@@ -325,20 +392,23 @@ export class Engine {
     if (flight.posted < flight.rows) return undefined
     this.#current = undefined
     this.#flights.push(flight)
-    this.#complete(now)
+    // A device tells later: the next step asks it.
+    if (this.#tellsAtPost) this.#complete(now)
+    else this.#unasked += flight.rows
     return NEXT_STEP_NOW
   }
 
   /** Distributes what the backend completed over the flights, oldest first, and settles those that are through. */
   #complete(_now: number): void {
     const out = this.#reap
+    this.#unasked = 0
     this.backend.reap(out)
     if (out.completed === 0) return
     let rest = out.completed
     let base = 0
     let failure = 0
     for (let i = 0; rest > 0; i++) {
-      const flight = this.#flights[i] ?? this.#current
+      const flight = i < this.#flights.length ? this.#flights.at(i) : this.#current
       if (!flight) throw new Error(`backend completed ${rest} rows that were never posted`)
       const n = Math.min(rest, flight.posted - flight.completed)
       for (; failure < out.failures && out.failedAt[failure]! < base + n; failure++) {
@@ -356,7 +426,8 @@ export class Engine {
   }
 
   #settleFront(): void {
-    while (this.#flights.length > 0 && this.#flights[0]!.completed === this.#flights[0]!.rows) this.#settle(this.#flights.shift()!)
+    const flights = this.#flights
+    while (flights.length > 0 && flights.at(0).completed === flights.at(0).rows) this.#settle(flights.shift())
   }
 
   #settle(flight: Flight): void {
@@ -380,11 +451,12 @@ export class Engine {
       } else {
         this.#counters[COUNTER.heapsSent]! += flight.heaps
       }
-      if (variant.dropped && !this.#flights.some((other) => other.variant === variant)) this.#release(variant)
+      if (variant.dropped && !this.#flights.uses(variant)) this.#release(variant)
     }
     this.#publishStates()
-    Atomics.store(slots, slot + R.W_STATE, R.STATE_SETTLED)
-    Atomics.add(control, R.C_SETTLED, 1)
+    slots[slot + R.W_STATE] = R.STATE_SETTLED
+    this.#settled = (this.#settled + 1) | 0
+    Atomics.store(control, R.C_SETTLED, this.#settled)
     flight.variant = undefined
     flight.log = undefined
     this.#spare.push(flight)
@@ -447,7 +519,7 @@ export class Engine {
     }
     // Rows that an asynchronous backend still holds cannot be waited for.
     while (this.#flights.length > 0) {
-      const pending = this.#flights.shift()!
+      const pending = this.#flights.shift()
       if (pending.variant && pending.completed < pending.rows) {
         const { table } = pending.variant.compiled
         pending.log ??= new FailureLog(table.heaps)

@@ -4,6 +4,8 @@
  *
  *   SETTLED ≤ TAKEN ≤ SUBMITTED, all counting for ever modulo 2^32; slot = count mod SLOTS
  *
+ * Words of a slot are written plainly: storing SUBMITTED or SETTLED, which is atomic, publishes them, and reading it brings them.
+ *
  * | slot state | set by   | next                                  |
  * |------------|----------|---------------------------------------|
  * | EMPTY      | producer | QUEUED                                |

@@ -44,9 +44,12 @@ async function run(): Promise<void> {
   const poll = new PollSet(16)
   let control = 0
 
-  /** Also before every take: a variant may be announced and used while a step is under way. */
+  /**
+   * Also before every take: a variant may be announced and used while a step is under way. A plain read will do: a submission that was
+   * seen brings the count of what was announced before it.
+   */
   const drainControl = (): void => {
-    const posted = Atomics.load(ring.control, R.C_CONTROL)
+    const posted = ring.control[R.C_CONTROL]!
     while (control !== posted) {
       const message = receiveMessageOnPort(port)?.message as ControlMessage | undefined
       if (!message) throw new Error('a control message was announced and did not arrive')
