@@ -48,11 +48,23 @@ function evenStride(at: Uint32Array, start: Uint32Array): number {
   return at.every((offset, j) => offset === at[0]! + j * stride) ? stride : 0
 }
 
-/** One 32-bit number a heap, evenly spaced: 1 ns each. By itself, as all the loops here: within a larger function they are slower. */
+/**
+ * One 32-bit number a heap, evenly spaced: 0.8 ns each, in fours because V8 does not unroll. By itself, as all the loops here: within a
+ * larger function they are slower.
+ */
 function writeRamp(view: DataView, from: number, stride: number, heaps: number, base: number, first: number, step: number): void {
   let at = from
   let value = first
-  for (let j = 0; j < heaps; j++) {
+  let j = 0
+  for (; j + 4 <= heaps; j += 4) {
+    view.setInt32(at, base | value)
+    view.setInt32(at + stride, base | (value + step))
+    view.setInt32(at + 2 * stride, base | (value + 2 * step))
+    view.setInt32(at + 3 * stride, base | (value + 3 * step))
+    value = (value + 4 * step) | 0
+    at = (at + 4 * stride) | 0
+  }
+  for (; j < heaps; j++) {
     view.setInt32(at, base | value)
     value = (value + step) | 0
     at = (at + stride) | 0
@@ -61,7 +73,7 @@ function writeRamp(view: DataView, from: number, stride: number, heaps: number, 
 
 /**
  * Writes the next `heaps` cnts of the sequence into every packet header of heaps 0 … heaps−1 and advances it.
- * Cost: 1 ns per packet of evenly spaced one-packet heaps whose cnts keep their upper half, else two stores, 2–4 ns. The additions carry
+ * Cost: 0.8 ns per packet of evenly spaced one-packet heaps whose cnts keep their upper half, else two stores, 2–4 ns. The additions carry
  * by comparison, so all bits are exact.
  */
 export function scatterSequence(
@@ -135,7 +147,7 @@ const TWO_32 = 4294967296
 /** Exact: a power of two. */
 const PER_TWO_32 = 1 / TWO_32
 
-/** Lower halves of numbers whose upper half is `hi`, evenly spaced. Returns the first heap whose number has another. 1.5 ns a pointer. */
+/** Lower halves of numbers whose upper half is `hi`, evenly spaced. False at the first that has another. 1.6 ns a pointer. */
 function writeLowHalves(
   view: DataView,
   from: number,
@@ -144,17 +156,30 @@ function writeLowHalves(
   heaps: number,
   hi: number,
   baseLo: number,
-): number {
+): boolean {
   const least = hi * TWO_32
   const beyond = least + TWO_32
   let at = from
-  for (let j = 0; j < heaps; j++) {
+  let j = 0
+  for (; j + 4 <= heaps; j += 4) {
+    const a = column[j]!
+    const b = column[j + 1]!
+    const c = column[j + 2]!
+    const d = column[j + 3]!
+    if (a < least || a >= beyond || b < least || b >= beyond || c < least || c >= beyond || d < least || d >= beyond) return false
+    view.setInt32(at, baseLo | a)
+    view.setInt32(at + stride, baseLo | b)
+    view.setInt32(at + 2 * stride, baseLo | c)
+    view.setInt32(at + 3 * stride, baseLo | d)
+    at = (at + 4 * stride) | 0
+  }
+  for (; j < heaps; j++) {
     const value = column[j]!
-    if (value < least || value >= beyond) return j
+    if (value < least || value >= beyond) return false
     view.setInt32(at, baseLo | value)
     at = (at + stride) | 0
   }
-  return heaps
+  return true
 }
 
 /** Any number of pointers per heap (repeated pointers). Returns the upper half of all numbers, or −1 when they differ. 2–4 ns a pointer. */
@@ -237,7 +262,7 @@ export function scatterImmediate(
   }
   const { hi, stride } = standing
   if (stride > 0 && hi >= 0 && heaps <= standing.heaps) {
-    if (writeLowHalves(view, table.at[0]! + 4, stride, column, heaps, hi, baseLo) === heaps) return
+    if (writeLowHalves(view, table.at[0]! + 4, stride, column, heaps, hi, baseLo)) return
   }
   standing.written(scatterUint(view, table, column, heaps, baseHi, baseLo), heaps)
 }
