@@ -1,5 +1,6 @@
 // npm run bench -- --verbs: CPU per packet of posting through the verbs ABI, on the software NIC of test/softnic, which delivers nothing.
 // docs/bench/README.md says what is compared.
+import { spawnSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -69,6 +70,34 @@ export async function measureVerbs({ repeats, packets }, add) {
       return rows
     },
   }
+  const mac = (await $({ quiet: true })`ip netns exec ${name} cat /sys/class/net/v0/address`).stdout.trim()
+  const perftest = async (mode, chain) => {
+    const frames = [
+      '-s',
+      '8192',
+      '-m',
+      '9000',
+      '-n',
+      String(packets * 2),
+      '-l',
+      String(chain),
+      '-t',
+      String(Math.max(256, chain * 2)),
+    ]
+    const addresses = ['-B', mac, '-E', '01:00:5e:63:00:02', '-j', ADDRESS, '-J', '239.99.0.2', '-k', '7000', '-K', '7148']
+    const text = await run(mode, ['raw_ethernet_bw', '--client', '-d', 'softnic0', ...addresses, ...frames])
+    // #bytes #iterations BW-peak BW-average MsgRate[Mpps]; it polls without a pause, so time is CPU time.
+    const rate = Number(/^ *8192\s+\d+\s+\S+\s+\S+\s+(\S+)/m.exec(text)[1])
+    return { program: 'raw_ethernet_bw', chain, nanosecondsPerPacket: 1000 / rate }
+  }
+  if (spawnSync('raw_ethernet_bw', ['--version']).error)
+    console.log('raw_ethernet_bw is missing (apt-get install perftest): left out')
+  else
+    programs.raw_ethernet_bw = async (mode) => {
+      const rows = []
+      for (const chain of CHAINS) rows.push(await perftest(mode, chain))
+      return rows
+    }
   try {
     add(await describeMachine())
     const all = []
@@ -107,12 +136,15 @@ function report(mode, rows) {
       cost('ours-two', chain).toFixed(1),
       cost('ours-one', chain).toFixed(1),
       peer ? cost('spead2', chain).toFixed(0) : '',
+      of('raw_ethernet_bw', chain).length > 0 ? cost('raw_ethernet_bw', chain).toFixed(1) : '',
       ratio('ours-two', 'floor', chain).toFixed(2),
       peer ? `1/${(1 / ratio('ours-two', 'spead2', chain)).toFixed(1)}` : '',
     ]
   })
   console.log(`\nsoftware NIC, ${mode}: ns of CPU per packet, our side of the verbs ABI`)
-  console.log(table(['chain', 'C floor', 'ours, 2 SGEs', 'ours, 1 SGE', 'spead2', 'ours/floor', 'ours/spead2'], lines))
+  console.log(
+    table(['chain', 'C floor', 'ours, 2 SGEs', 'ours, 1 SGE', 'spead2', 'raw_ethernet_bw', 'ours/floor', 'ours/spead2'], lines),
+  )
   for (const chain of CHAINS.filter((n) => n >= FROM_CHAIN)) {
     const overFloor = ratio('ours-two', 'floor', chain)
     console.log(
