@@ -72,20 +72,10 @@ export async function measureVerbs({ repeats, packets }, add) {
   }
   const mac = (await $({ quiet: true })`ip netns exec ${name} cat /sys/class/net/v0/address`).stdout.trim()
   const perftest = async (mode, chain) => {
-    const frames = [
-      '-s',
-      '8192',
-      '-m',
-      '9000',
-      '-n',
-      String(packets * 2),
-      '-l',
-      String(chain),
-      '-t',
-      String(Math.max(256, chain * 2)),
-    ]
+    const frames = Math.ceil((packets * 2) / 1024) * 1024
+    const shape = `-s 8192 -m 9000 -n ${frames} -l ${chain} -t ${Math.max(256, chain * 2)}`.split(' ')
     const addresses = ['-B', mac, '-E', '01:00:5e:63:00:02', '-j', ADDRESS, '-J', '239.99.0.2', '-k', '7000', '-K', '7148']
-    const text = await run(mode, ['raw_ethernet_bw', '--client', '-d', 'softnic0', ...addresses, ...frames])
+    const text = await run(mode, ['raw_ethernet_bw', '--client', '-d', 'softnic0', ...addresses, ...shape])
     // #bytes #iterations BW-peak BW-average MsgRate[Mpps]; it polls without a pause, so time is CPU time.
     const rate = Number(/^ *8192\s+\d+\s+\S+\s+\S+\s+(\S+)/m.exec(text)[1])
     return { program: 'raw_ethernet_bw', chain, nanosecondsPerPacket: 1000 / rate }
