@@ -1,7 +1,10 @@
 import { defineConfig } from 'vitest/config'
 
 /** Minutes of their own: run by .ci/run, and by SPEADCAST_TEST_ALL=1 npm test. */
-const HEAVY = ['test/softnic/checks.test.ts', 'test/ibverbs/resources.test.ts', 'test/ibverbs/lifecycle.test.ts']
+const HEAVY = [
+  'softnic/checks',
+  ...['endurance', 'interop', 'lifecycle', 'neighbours', 'resources'].map((name) => `ibverbs/${name}`),
+].map((name) => `test/${name}.test.ts`)
 const all = process.env.CI === 'true' || process.env.SPEADCAST_TEST_ALL === '1'
 
 export default defineConfig({

@@ -10,7 +10,9 @@ const batches = Array.from({ length: 4 }, () => stream.createBatch({ items, heap
 const out = { sent: 0, failed: 0, unexpected: [], samples: [] }
 const failed = (error) => {
   out.failed++
-  if (!/IBV_WC_GENERAL_ERR/.test(error.message) && out.unexpected.length < 5) out.unexpected.push(error.message)
+  // What was in the queue behind a failed packet was never tried.
+  if (!/IBV_WC_GENERAL_ERR|heaps were not sent whole: 2 never tried$/.test(error.message) && out.unexpected.length < 5)
+    out.unexpected.push(error.message)
 }
 for (let i = 0; i < batchesToSend; i++) {
   const batch = batches[i % 4]
