@@ -5,12 +5,14 @@ const HEAVY = [
   'softnic/checks',
   ...['endurance', 'interop', 'lifecycle', 'neighbours', 'resources'].map((name) => `ibverbs/${name}`),
 ].map((name) => `test/${name}.test.ts`)
+/** Needs a container engine and the images: npm run test:docker. */
+const DOCKER = process.env.SPEADCAST_TEST_DOCKER === '1' ? [] : ['test/docker/**']
 const all = process.env.CI === 'true' || process.env.SPEADCAST_TEST_ALL === '1'
 
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
-    exclude: all ? [] : HEAVY,
+    exclude: [...DOCKER, ...(all ? [] : HEAVY)],
     // Child processes, not threads: what is tested loads native code, starts workers and changes network namespaces.
     pool: 'forks',
     maxWorkers: 2,

@@ -1,0 +1,68 @@
+// docker/compose.yaml as it stands, in each of its ways: two senders, both receivers, every heap there and every byte right.
+import { readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { command, json, needDocker, needSpead2, ROOT } from './support.js'
+
+const HEAPS = 500
+const FOLDER = join(ROOT, 'docker')
+const WAYS = ['', ...readdirSync(FOLDER).filter((name) => name.endsWith('.env'))]
+
+interface Service {
+  readonly ID: string
+  readonly Service: string
+}
+
+test('all ways of sending have an env file', () => {
+  expect(WAYS).toEqual(['', 'multicast-ipv6.env', 'unicast-ipv6.env', 'unicast.env'])
+})
+
+test.for(WAYS)('compose.yaml %s', async (way, ctx) => {
+  needDocker(ctx)
+  needSpead2(ctx)
+  const project = `spc-${process.pid}`
+  const options = ['--project-name', project, '-f', 'docker/compose.yaml', ...(way ? ['--env-file', `docker/${way}`] : [])]
+  const compose = (...args: string[]) =>
+    command(['docker', 'compose', ...options, ...args], { env: { SPEADCAST_HEAPS: String(HEAPS), COMPOSE_PARALLEL_LIMIT: '8' } })
+  try {
+    const up = await compose('up', '--detach', '--no-build', '--pull', 'never')
+    expect(up, up.stderr).toMatchObject({ code: 0 })
+    const listed = (await compose('ps', '--all', '--format', 'json')).stdout.trim()
+    const services = (listed.startsWith('[') ? JSON.parse(listed) : listed.split('\n').map((line) => JSON.parse(line))) as Service[]
+    expect(services.map(({ Service }) => Service).sort()).toEqual(['receive', 'receive-spead2', 'send-1', 'send-2'])
+    // One destination for all: everything reaches both receivers.
+    const each = way.startsWith('unicast') ? HEAPS : 2 * HEAPS
+    for (const { ID, Service } of services.sort((a, b) => (a.Service < b.Service ? 1 : -1))) {
+      const code = Number((await command(['docker', 'wait', ID])).stdout)
+      const logs = await command(['docker', 'logs', ID])
+      const expected = Service.startsWith('send')
+        ? { heaps: HEAPS, heapsFailed: 0, heapsSuspect: 0, packetSizeBytes: 8952, backend: 'udp' }
+        : { heaps: each, heapsIncomplete: 0, heapsCorrupt: 0, payloadBytes: each * 32_768 }
+      const told = json({ ...logs, code })
+      expect({ code, ...told }, `${Service}: ${JSON.stringify(told)}`).toMatchObject({ code: 0, ...expected })
+    }
+  } finally {
+    await compose('down', '--volumes', '--timeout', '1')
+  }
+})
+
+test('compose.rdma.yaml is what compose understands', async (ctx) => {
+  needDocker(ctx)
+  const { code, stdout, stderr } = await command([
+    'docker',
+    'compose',
+    '-f',
+    'docker/compose.rdma.yaml',
+    'config',
+    '--format',
+    'json',
+  ])
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+  expect(JSON.parse(stdout).services.send).toMatchObject({
+    network_mode: 'host',
+    cap_drop: ['ALL'],
+    cap_add: ['NET_RAW', 'IPC_LOCK', 'SYS_NICE'],
+    ulimits: { memlock: { soft: -1, hard: -1 } },
+    devices: [{ source: '/dev/infiniband/uverbs0' }, { source: '/dev/infiniband/rdma_cm' }],
+  })
+})
