@@ -69,7 +69,7 @@ test('without a network: the address that cannot be reached is named', async (ct
 test('health: a receiver is healthy once it listens; a container that only sleeps is not', async (ctx) => {
   needDocker(ctx)
   const start = (...args: string[]) =>
-    ok('run', '-d', '--health-interval', '1s', '--health-retries', '1', '--health-start-period', '0s', ...args)
+    ok('run', '-d', '--health-interval', '1s', '--health-retries', '1', '--health-start-period', '1s', ...args)
   const health = async (id: string): Promise<string> => {
     for (const deadline = Date.now() + 20_000; ; await new Promise((resolve) => setTimeout(resolve, 200))) {
       const state = await ok('inspect', '-f', '{{.State.Health.Status}}', id)
