@@ -1,0 +1,72 @@
+// The second host, which sees what the first one's kernel does not: a capture there, by ssh, by any command, or by hand.
+import { spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { createInterface } from 'node:readline/promises'
+
+/** Behind the last frame, before a capture that got fewer is called over. */
+const QUIET_SECONDS = 3
+
+/** Why nothing can be captured; empty if something can. */
+export function secondHostMissing(options) {
+  if (options['second-host'] || options['capture-command'] || options['by-hand']) return ''
+  return 'no second host: give --second-host USER@HOST (ssh), --capture-command, or --by-hand'
+}
+
+const filterOf = (port) => `udp and dst port ${port}`
+const tcpdump = (device, port, count, seconds) =>
+  `timeout ${seconds} tcpdump -i ${device} -U -s 0 -B 65536 -c ${count} -w - '${filterOf(port)}'`
+
+/**
+ * Captures `count` frames to `port` while `body` sends them; fewer when they do not come in time.
+ * @returns {Promise<{ result: unknown, pcap: Buffer }>} what body resolved with, and the capture
+ */
+export async function captureWhile(options, { port, count, seconds }, body) {
+  const limit = Math.ceil(seconds + QUIET_SECONDS)
+  const device = options['second-interface']
+  if (options['by-hand']) return byHand(tcpdump(device, port, count, limit + 600), body)
+  const child = options['capture-command']
+    ? spawn('sh', ['-c', options['capture-command']], {
+        env: { ...process.env, COUNT: String(count), SECONDS: String(limit), FILTER: filterOf(port) },
+        stdio: ['ignore', 'pipe', 'pipe'],
+      })
+    : spawn('ssh', ['-o', 'BatchMode=yes', options['second-host'], tcpdump(device, port, count, limit)], {
+        stdio: ['ignore', 'pipe', 'pipe'],
+      })
+  const parts = []
+  let complaints = ''
+  child.stdout.on('data', (part) => parts.push(part))
+  const ended = new Promise((resolve) => {
+    child.on('error', (error) => {
+      complaints += error.message
+      resolve()
+    })
+    child.on('close', resolve)
+  })
+  const listening = new Promise((resolve) => {
+    child.stderr.setEncoding('utf8').on('data', (text) => {
+      complaints += text
+      if (complaints.includes('listening on')) resolve(true)
+    })
+    ended.then(() => resolve(false))
+  })
+  if (!(await listening)) throw new Error(`the capture did not start: ${complaints.trim()}`)
+  try {
+    const result = await body()
+    await ended
+    return { result, pcap: Buffer.concat(parts) }
+  } finally {
+    child.kill()
+  }
+}
+
+async function byHand(command, body) {
+  const ask = createInterface({ input: process.stdin, output: process.stderr })
+  try {
+    await ask.question(`\nOn the second host, as root:\n\n  ${command} > acceptance.pcap\n\nEnter when it listens: `)
+    const result = await body()
+    const file = await ask.question('End it there (Ctrl-C) and bring acceptance.pcap here. Its path: ')
+    return { result, pcap: readFileSync(file.trim()) }
+  } finally {
+    ask.close()
+  }
+}

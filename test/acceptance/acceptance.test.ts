@@ -1,0 +1,105 @@
+// scripts/acceptance.mjs from end to end on the software NIC, with the other end of a veth pair as second host: it finds what softnic does.
+
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect, onTestFinished, test } from 'vitest'
+import { Nic, type NicOptions, needNic } from '../ibverbs/support.js'
+import { need } from '../support/need.js'
+import { makeNetns } from '../support/netns.js'
+
+const SCRIPT = join(import.meta.dirname, '../../scripts/acceptance.mjs')
+const CAPTURE = (name: string) =>
+  `exec ip netns exec ${name} timeout $SECONDS tcpdump -i v1 -U -s 0 -B 65536 -c $COUNT -w - "$FILTER"`
+
+interface Step {
+  readonly name: string
+  readonly result: 'passed' | 'failed' | 'measured' | 'not done'
+  readonly found: string
+}
+
+async function accept(options: NicOptions & { args?: readonly string[]; second?: boolean }) {
+  const { args = [], second = false, ...nicOptions } = options
+  await using ns = await makeNetns({ veth: { mtu: 9000, gsoMaxSegs: 1 } })
+  const out = mkdtempSync(join(tmpdir(), 'speadcast-acceptance-'))
+  onTestFinished(() => rmSync(out, { recursive: true, force: true }))
+  const nic = new Nic({ netdevs: ['v0'], ...nicOptions })
+  const { SOFTNIC_REPORT: _, SOFTNIC_CONTROL: __, ...environment } = nic.environment
+  const common = ['--interface', 'v0', '--to', '239.10.0.1:7148', '--seconds', '1', '--rates', '100Mbps', '--out', out]
+  const capture = second ? ['--capture-command', CAPTURE(ns.name.b)] : []
+  const { code, stderr } = await ns.exec('a', ['node', SCRIPT, ...common, ...capture, ...args], {
+    env: environment,
+    check: false,
+    timeoutMs: 110_000,
+  })
+  const report = JSON.parse(readFileSync(join(out, 'report.json'), 'utf8'))
+  const steps = Object.fromEntries((report.steps as Step[]).map((step) => [step.name, step]))
+  return { code, stderr, steps, markdown: readFileSync(join(out, 'report.md'), 'utf8') }
+}
+
+const results = (steps: Record<string, Step>) => Object.fromEntries(Object.values(steps).map(({ name, result }) => [name, result]))
+
+test('every step, with a second host', { timeout: 120_000 }, async (ctx) => {
+  needNic(ctx)
+  for (const tool of ['tcpdump', 'raw_ethernet_bw']) need(ctx, !spawnSync(tool, ['--version']).error, `needs ${tool}`)
+  const { code, steps, markdown, stderr } = await accept({ second: true, args: ['--disturb'] })
+  expect(results(steps), stderr).toEqual({
+    device: 'passed',
+    choice: 'passed',
+    throughput: 'measured',
+    capture: 'passed',
+    checksums: 'passed',
+    'over the MTU': 'measured',
+    flush: 'passed',
+    'rate sw': 'passed',
+    'rate hw': 'passed',
+    'link down': 'passed',
+  })
+  expect(code).toBe(0)
+  // What softnic is known to do (its README.md): a frame above the MTU is lost, and its work request succeeds.
+  expect(steps['over the MTU']!.found).toMatch(/8972 bytes: completion 0, arrived; 8973 bytes: completion 0, did not arrive/)
+  // Local protection error, and a flush for each that was behind it.
+  expect(steps.flush!.found).toMatch(/number 20 failed \(row 20: status 4.*43 flush completions for the 43 behind it/)
+  expect(steps.throughput!.found).toMatch(/raw_ethernet_bw [\d.]+ Mpps/)
+  for (const name of Object.keys(steps)) expect(markdown).toContain(`| ${name} |`)
+})
+
+test('without second host, pacing and checksums of the device: what cannot be done says why', { timeout: 60_000 }, async (ctx) => {
+  needNic(ctx)
+  const { code, steps } = await accept({ mode: 'null', faults: ['limit pacing 0', 'limit checksum 0'] })
+  expect(results(steps)).toMatchObject({
+    device: 'passed',
+    choice: 'passed',
+    capture: 'not done',
+    checksums: 'not done',
+    'over the MTU': 'measured',
+    flush: 'passed',
+    'rate hw': 'not done',
+    'link down': 'not done',
+  })
+  expect(code).toBe(0)
+  expect(steps.capture!.found).toMatch(/no second host/)
+  expect(steps['rate hw']!.found).toMatch(/no rate limit/)
+  expect(steps['link down']!.found).toMatch(/--disturb/)
+})
+
+test('a device that says sent of what never leaves does not pass', { timeout: 60_000 }, async (ctx) => {
+  needNic(ctx)
+  need(ctx, !spawnSync('tcpdump', ['--version']).error, 'needs tcpdump')
+  const lost = await accept({ mode: 'copy', second: true, args: ['--only', 'capture,checksums'] })
+  expect(lost.code).toBe(1)
+  expect(results(lost.steps)).toEqual({ device: 'passed', capture: 'failed', checksums: 'failed' })
+  expect(lost.steps.capture!.found).toMatch(/, 0 captured; 0 of 50 heaps whole/)
+})
+
+test('no RDMA device, and bad usage', { timeout: 60_000 }, async (ctx) => {
+  needNic(ctx)
+  const none = await accept({ netdevs: [] })
+  expect(none.code).toBe(1)
+  expect(results(none.steps)).toMatchObject({ device: 'failed', flush: 'not done', 'rate sw': 'not done' })
+  for (const args of [[], ['--interface', 'v0'], ['--interface', 'v0', '--to', '10.0.0.1:1'], ['--nonsense']]) {
+    const { status, stdout } = spawnSync(process.execPath, [SCRIPT, ...args], { encoding: 'utf8' })
+    expect({ status, stdout }).toEqual({ status: 2, stdout: '' })
+  }
+})
