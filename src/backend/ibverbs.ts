@@ -60,7 +60,7 @@ const PAUSE_NANOSECONDS = 20_000
 const NEIGHBOUR_PAUSE_NANOSECONDS = 500_000
 /** How often to look for what happened to the device, the link or the neighbours. */
 const LOOK_MS = 1
-/** Calls of `suspicion` in a busy stream, one a batch, between questions for the time. */
+/** Calls of `suspicion` in a stream too busy to sleep, one a batch, between questions for the time. */
 const CALLS_PER_LOOK = 8
 /** Troubles remembered for `states` and for the error of a stream that is broken. */
 const HISTORY = 10
@@ -616,6 +616,8 @@ export class IbverbsBackend implements Backend {
 
   /** An asynchronous event stays until somebody looks for it: with nothing under way it would keep the thread from sleeping. */
   waitSet(wantWrite: boolean): readonly { fd: number; events: number }[] {
+    // Who sleeps is not so busy that batches are short: the next question looks at the time.
+    this.#calls = -1
     return wantWrite || this.#posted !== this.#done ? this.#waitSet : NOTHING
   }
 

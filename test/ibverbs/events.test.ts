@@ -120,6 +120,32 @@ test('port down and up: what is sent while it is down is suspect, and lost indee
   expect(nic.cleanReport()).toMatchObject({ portErrors: 1, droppedPortDown: 3 * HEAPS * PACKETS })
 })
 
+test('slow batches that queue behind one another: each that lost something on the way to a port that was down is suspect', async (ctx) => {
+  needNic(ctx)
+  await using ns = await makeNetns({ veth: { gsoMaxSegs: 1 } })
+  const nic = new Nic()
+  const wire = await capture(ns, 'b')
+  // 50 ms a batch.
+  const stream = await openOn(nic, ns, { ...OPTIONS, rate: 20 * HEAPS * PACKETS * PACKET, burstBytes: PACKET })
+  const names = Array.from({ length: 24 }, (_, i) => `batch ${i}`)
+  for (const name of names) await stream.batch({ name, heaps: HEAPS, bytes: BYTES })
+  const sending = names.map((name) => stream.send({ name }))
+  await sleep(470)
+  await nic.command('port down')
+  await sleep(200)
+  await nic.command('port up')
+  const results = await Promise.all(sending)
+  await stream.close()
+  const seen = packetsOfHeaps(await wire.stop())
+  const fates = results.map(({ ok }) => {
+    const packets = [0, 1, 2].reduce((sum, j) => sum + (seen.get(ok!.firstCnt + j) ?? 0), 0)
+    return { suspect: ok!.suspect, whole: packets === HEAPS * PACKETS }
+  })
+  expect(fates.filter(({ whole }) => !whole).length).toBeGreaterThan(2)
+  expect(fates.filter(({ suspect, whole }) => !suspect && !whole)).toEqual([])
+  expect(fates.filter(({ suspect }) => !suspect).length).toBeGreaterThan(8)
+})
+
 test('an MTU too small for the packets: suspect while it lasts, for the device drops them and says that they were sent', async (ctx) => {
   needNic(ctx)
   await using ns = await makeNetns({ veth: { gsoMaxSegs: 1 } })
