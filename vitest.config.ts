@@ -3,6 +3,7 @@ import { defineConfig } from 'vitest/config'
 /** Minutes of their own: run by .ci/run, and by SPEADCAST_TEST_ALL=1 npm test. */
 const HEAVY = [
   'softnic/checks',
+  'acceptance/acceptance',
   ...['endurance', 'interop', 'lifecycle', 'neighbours', 'resources'].map((name) => `ibverbs/${name}`),
 ].map((name) => `test/${name}.test.ts`)
 /** Needs a container engine and the images: npm run test:docker. */

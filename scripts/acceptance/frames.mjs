@@ -78,18 +78,26 @@ export function packetOf(payload) {
   }
 }
 
-/** Data heaps in the packets: how many are whole, how many are not. A data heap has a timestamp, 0x1600. */
+/**
+ * Data heaps (those with a timestamp, 0x1600) in the packets: how many are whole, which are not, which are missing between the first and
+ * the last, and in how many packets not every sample is the same, as it is in the tutorial's heaps.
+ */
 export function heapsOf(payloads) {
   const heaps = new Map()
   for (const payload of payloads) {
     const packet = packetOf(payload)
-    if (!packet || packet.cnt === undefined) continue
-    const heap = heaps.get(packet.cnt) ?? { bytes: 0, of: packet.heapBytes, data: false }
+    if (packet?.cnt === undefined) continue
+    const heap = heaps.get(packet.cnt) ?? { bytes: 0, of: packet.heapBytes, data: false, uneven: 0 }
     heap.bytes += packet.payloadBytes
     heap.data ||= packet.ids.has(0x1600)
+    if (packet.samples.some((byte) => byte !== packet.samples[0])) heap.uneven++
     heaps.set(packet.cnt, heap)
   }
-  const data = [...heaps.values()].filter((heap) => heap.data)
-  const whole = data.filter((heap) => heap.bytes === heap.of).length
-  return { whole, partial: data.length - whole }
+  const data = [...heaps].filter(([, heap]) => heap.data).sort(([a], [b]) => a - b)
+  const partial = data.filter(([, heap]) => heap.bytes !== heap.of).map(([cnt]) => cnt)
+  const missing = []
+  for (let i = 1; i < data.length; i++) if (data[i][0] > data[i - 1][0] + 1) missing.push([data[i - 1][0] + 1, data[i][0] - 1])
+  const last = data.at(-1)?.[0]
+  const wrongPackets = data.reduce((sum, [, heap]) => sum + heap.uneven, 0)
+  return { whole: data.length - partial.length, partial, missing, last, wrongPackets }
 }

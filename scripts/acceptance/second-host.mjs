@@ -2,8 +2,9 @@
 import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
 
-/** Behind the last frame, before a capture that got fewer is called over. */
+/** Behind what was sent, before a capture that got fewer frames is ended. */
 const QUIET_SECONDS = 3
 
 /** Why nothing can be captured; empty if something can. */
@@ -18,10 +19,11 @@ const tcpdump = (device, port, count, seconds) =>
 
 /**
  * Captures `count` frames to `port` while `body` sends them; fewer when they do not come in time.
- * @returns {Promise<{ result: unknown, pcap: Buffer }>} what body resolved with, and the capture
+ * @returns {Promise<{ result: unknown, pcap: Buffer, dropped: number }>} what body resolved with, the capture, and how many frames
+ * tcpdump says it missed
  */
 export async function captureWhile(options, { port, count, seconds }, body) {
-  const limit = Math.ceil(seconds + QUIET_SECONDS)
+  const limit = Math.ceil(seconds + QUIET_SECONDS + 60)
   const device = options['second-interface']
   if (options['by-hand']) return byHand(tcpdump(device, port, count, limit + 600), body)
   const child = options['capture-command']
@@ -52,8 +54,11 @@ export async function captureWhile(options, { port, count, seconds }, body) {
   if (!(await listening)) throw new Error(`the capture did not start: ${complaints.trim()}`)
   try {
     const result = await body()
+    await Promise.race([ended, sleep(QUIET_SECONDS * 1000)])
+    child.kill()
     await ended
-    return { result, pcap: Buffer.concat(parts) }
+    const [, dropped = 0] = /(\d+) packets dropped by kernel/.exec(complaints) ?? []
+    return { result, pcap: Buffer.concat(parts), dropped: Number(dropped) }
   } finally {
     child.kill()
   }
@@ -65,7 +70,7 @@ async function byHand(command, body) {
     await ask.question(`\nOn the second host, as root:\n\n  ${command} > acceptance.pcap\n\nEnter when it listens: `)
     const result = await body()
     const file = await ask.question('End it there (Ctrl-C) and bring acceptance.pcap here. Its path: ')
-    return { result, pcap: readFileSync(file.trim()) }
+    return { result, pcap: readFileSync(file.trim()), dropped: 0 }
   } finally {
     ask.close()
   }
