@@ -47,7 +47,10 @@ async function build(engine) {
   const spead2 = stageSpead2(python)
   if (spead2) await docker`docker build --network none --build-arg BASE_IMAGE=${HOST_BASE} -t speadcast-spead2 ${SPEAD2_CONTEXT}`
   done(`images built without network: speadcast${spead2 ? ', speadcast-spead2' : ''}`)
-  return { SPEADCAST_DOCKER_SPEAD2: spead2 ? '' : 'the Python peer is not there (.cache/venv)' }
+  return {
+    SPEADCAST_DOCKER_BASE: base,
+    SPEADCAST_DOCKER_SPEAD2: spead2 ? '' : 'the Python peer is not there (.cache/venv)',
+  }
 }
 
 /** Names of test files are looked for in test/docker only. */

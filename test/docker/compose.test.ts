@@ -2,7 +2,7 @@
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { command, json, needDocker, needSpead2, ROOT } from './support.js'
+import { command, HOST_IMAGE, json, needDocker, needSpead2, ROOT } from './support.js'
 
 const HEAPS = 500
 const FOLDER = join(ROOT, 'docker')
@@ -22,10 +22,10 @@ test.for(WAYS)('compose.yaml %s', async (way, ctx) => {
   needSpead2(ctx)
   const project = `spc-${process.pid}`
   const options = ['--project-name', project, '-f', 'docker/compose.yaml', ...(way ? ['--env-file', `docker/${way}`] : [])]
-  const compose = (...args: string[]) =>
-    command(['docker', 'compose', ...options, ...args], { env: { SPEADCAST_HEAPS: String(HEAPS), COMPOSE_PARALLEL_LIMIT: '8' } })
+  const env = { SPEADCAST_HEAPS: String(HEAPS), BASE_IMAGE: process.env.SPEADCAST_DOCKER_BASE!, PYTHON_IMAGE: HOST_IMAGE }
+  const compose = (...args: string[]) => command(['docker', 'compose', ...options, ...args], { env })
   try {
-    const up = await compose('up', '--detach', '--no-build', '--pull', 'never')
+    const up = await compose('up', '--detach', way ? '--no-build' : '--build')
     expect(up, up.stderr).toMatchObject({ code: 0 })
     const listed = (await compose('ps', '--all', '--format', 'json')).stdout.trim()
     const services = (listed.startsWith('[') ? JSON.parse(listed) : listed.split('\n').map((line) => JSON.parse(line))) as Service[]

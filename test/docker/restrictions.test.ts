@@ -1,6 +1,8 @@
 // A container has less than a host: no huge pages, no capabilities, no RDMA devices, a read-only root, a user without a name.
 import { expect, test } from 'vitest'
-import { docker, IMAGE, json, needDocker, ok } from './support.js'
+import { need } from '../support/need.js'
+import { buildSoftnic, softnicUnavailable } from '../support/softnic.js'
+import { Container, docker, IMAGE, json, Network, needDocker, ok, RECEIVER } from './support.js'
 
 const LEAST = ['--cap-drop', 'ALL', '--security-opt', 'no-new-privileges', '--read-only', '--memory', '512m', '--pids-limit', '64']
 
@@ -57,6 +59,47 @@ test('with nothing at all: auto says why it is udp, and ibverbs by name is refus
   const doctor = await docker('run', '--rm', ...LEAST, IMAGE, 'doctor', '239.10.0.1:7148', '--interface', 'eth0', '--json')
   expect(doctor).toMatchObject({ code: 0, stderr: '' })
   expect(json(doctor)).toMatchObject({ backend: 'udp' })
+})
+
+test('past the kernel from a container: NET_RAW and root are what it takes, and auto says so where they are missing', async (ctx) => {
+  needDocker(ctx)
+  const why = softnicUnavailable()
+  need(ctx, !why, why)
+  await using network = await Network.make({ x: 5, mtu: 9000 })
+  const { directory } = buildSoftnic()
+  const nic = ['-v', `${directory}:/softnic:ro`, '-e', 'LD_LIBRARY_PATH=/softnic', '-e', 'SOFTNIC_MODE=wire', ...network.at(12)]
+  const least = ['--cap-drop', 'ALL', '--security-opt', 'no-new-privileges', '--read-only']
+  const to = `${network.v4(11)}:7148`
+  const send = async (...options: string[]) => {
+    const args = ['-n', '200', '-H', '32KiB', '-p', '8972', '--rate', '80Mbps', '--json']
+    await using receiver = await Container.listening(
+      [...RECEIVER, ...network.at(11)],
+      IMAGE,
+      'recv',
+      to,
+      '--verify',
+      '--json',
+      '--timeout',
+      '30',
+    )
+    const sent = await docker('run', '--rm', ...nic, ...least, ...options, IMAGE, 'send', to, ...args)
+    return { code: sent.code, sent: json(sent), got: json(await receiver.ended()) }
+  }
+  const whole = { heaps: 200, heapsIncomplete: 0, heapsCorrupt: 0 }
+  expect(await send('--user', '0:0', '--cap-add', 'NET_RAW')).toMatchObject({
+    code: 0,
+    sent: { backend: 'ibverbs', evidence: 'completed', heaps: 200, heapsFailed: 0 },
+    got: whole,
+  })
+  for (const missing of [
+    ['--user', '0:0'],
+    ['--cap-add', 'NET_RAW'],
+  ])
+    expect(await send(...missing), missing.join(' ')).toMatchObject({
+      code: 0,
+      sent: { backend: 'udp', reason: expect.stringMatching(/ibverbs: .*CAP_NET_RAW/), heaps: 200, heapsFailed: 0 },
+      got: whole,
+    })
 })
 
 test('without a network: the address that cannot be reached is named', async (ctx) => {
