@@ -5,6 +5,7 @@
 //   node scripts/bootstrap.mjs demo [ARGS]            install, build, run `speadcast demo`
 //   node scripts/bootstrap.mjs run FILE [ARGS]        install, build, set up the Python peer, run a script
 //   node scripts/bootstrap.mjs test [VITEST ARGS]     install, build, set up the Python peer, test, end with a line of counts
+//   node scripts/bootstrap.mjs vm [FILES]             install, build, run test/vm in a virtual machine, end with a line of counts
 //
 // Each part stamps what it was made from, so a second run costs milliseconds. Concurrent runs are safe: one works, the others wait.
 import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
@@ -59,6 +60,7 @@ const COMMANDS = {
   demo: () => ensure(packages, build).then(() => runNode(at('dist/src/cli/main.js'), 'demo', ...args)),
   run: () => ensure(packages, build, peer).then(() => runNode(...args)),
   test: () => test(args),
+  vm: () => ensure(packages, build).then(() => runNode(at('scripts/vm/suite.mjs'), ...args)),
 }
 
 watchSignals()

@@ -1,0 +1,29 @@
+// One run for a person at a terminal: makes what is missing, passes output on, and shows the guest's console when there is no answer.
+import { writeFileSync } from 'node:fs'
+import { interrupted, ROOT, say } from '../lib/process.mjs'
+import { image } from './image.mjs'
+import { runInMachine } from './machine.mjs'
+
+const CONSOLE_LINES = 40
+
+/** @returns the command's exit status; 1 when there is none, 130 when interrupted */
+export async function inMachine({ names = [], consoleFile, ...job }) {
+  const made = await image()
+  const passed = ([name]) => name === 'CI' || name === 'NO_COLOR' || name.startsWith('SPEADCAST_') || names.includes(name)
+  const screen = []
+  const result = await runInMachine(made, {
+    cwd: ROOT,
+    env: Object.fromEntries(Object.entries(process.env).filter(passed)),
+    onConsole: (bytes) => screen.push(bytes),
+    onStdout: (bytes) => process.stdout.write(bytes),
+    onStderr: (bytes) => process.stderr.write(bytes),
+    signal: interrupted,
+    ...job,
+  })
+  const text = Buffer.concat(screen).toString()
+  if (consoleFile) writeFileSync(consoleFile, text)
+  if (result.failed === undefined) return result.status
+  const last = text.trimEnd().split(/\r?\n/).slice(-CONSOLE_LINES)
+  say(`no exit status from the VM: ${result.failed}; its console ends with\n${last.map((line) => `  | ${line}`).join('\n')}`)
+  return interrupted.aborted ? 130 : 1
+}
