@@ -9,6 +9,7 @@
  *
  * Teardown: QP → CQ → channel; destroying a CQ waits for all its events to be acknowledged (ibv_destroy_cq(3)).
  */
+import { errno } from './libc.js'
 import { readI32, readU32 } from './memory.js'
 import { ERRNO, NativeError } from './native-error.js'
 import { attachRegion, Region } from './region.js'
@@ -111,7 +112,9 @@ export class SendQueue {
     view.setUint32(ATTR_AT + Q['cap.max_send_wr'], this.options.depth, true)
     view.setUint32(ATTR_AT + Q['cap.max_send_sge'], this.options.sges, true)
     view.setUint32(ATTR_AT + Q.qp_type, IBV_QPT_RAW_PACKET, true)
-    return this.#library.pointer('ibv_create_qp', this.domain.pointer, attr)
+    const qp = this.#library.call.ibv_create_qp(this.domain.pointer, attr)
+    if (qp === 0) throw new NativeError('ibv_create_qp', errno(), this.domain.context.name)
+    return qp as Pointer<'ibv_qp'>
   }
 
   #clearAttr(bytes: number): number {

@@ -35,7 +35,8 @@ function compiled(file) {
 }
 
 async function main(args) {
-  const tests = chosen(args)
+  const flags = args.filter((arg) => arg.startsWith('--'))
+  const tests = chosen(args.filter((arg) => !arg.startsWith('--')))
   const helpers = [
     ...files('test/vm', (name) => !name.endsWith(GUEST)),
     ...files('test/support', (name) => !name.endsWith('.test.ts')),
@@ -50,6 +51,7 @@ async function main(args) {
       '--test-concurrency=1',
       `--test-timeout=${TEST_TIMEOUT_MS}`,
       '--test-reporter=./scripts/vm/reporter.mjs',
+      ...flags,
       ...tests.map(js),
     ],
     prepare: `cp -r /run/vm/compiled/. .\nrxe up || exit 125`,

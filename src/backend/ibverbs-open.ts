@@ -324,11 +324,11 @@ function refused(cause: NativeError): SpeadcastError {
 function why(cause: NativeError): string {
   const { call } = cause
   if (call === 'ibv_create_qp' && ['EPERM', 'EINVAL', 'EACCES'].includes(cause.errnoName))
-    return `raw packet queue pairs need CAP_NET_RAW (${cause.message}); ${CAPABILITIES}`
+    return `raw packet queue pairs need CAP_NET_RAW: ${cause.message}; ${CAPABILITIES}`
   if (call === 'ibv_create_qp' && cause.errnoName === 'EOPNOTSUPP')
-    return `the device has no raw packet queue pairs (${cause.message}), as soft-RoCE and InfiniBand links have none; use backend 'udp'`
+    return `the device has no raw packet queue pairs: ${cause.message}, errno ${cause.errno}; soft-RoCE and InfiniBand links have none, use backend 'udp'`
   if (['ibv_reg_mr', 'ibv_create_cq', 'ibv_create_qp'].includes(call) && cause.errnoName === 'ENOMEM')
-    return `the memory cannot be locked (${cause.message}); raise RLIMIT_MEMLOCK: \`ulimit -l unlimited\`, LimitMEMLOCK=infinity in a systemd unit, or --ulimit memlock=-1 of docker`
+    return `the memory cannot be locked: ${cause.message}; raise RLIMIT_MEMLOCK: \`ulimit -l unlimited\`, LimitMEMLOCK=infinity in a systemd unit, or --ulimit memlock=-1 of docker`
   if (call === 'ibv_get_device_list' && cause.errnoName === 'ENOSYS')
     return 'this kernel has no RDMA devices (no ib_uverbs module loaded)'
   if (call === 'ibv_get_device_list' || call === 'ibv_open_device')

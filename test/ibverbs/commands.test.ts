@@ -83,7 +83,7 @@ test('devices: what the NIC is, for root and for an ordinary user, in text and J
   expect(device).toEqual({
     ...expected,
     rawPackets: false,
-    refused: expect.stringMatching(/need CAP_NET_RAW \(ibv_create_qp failed: EPERM/),
+    refused: expect.stringMatching(/need CAP_NET_RAW: ibv_create_qp failed: EPERM \(softnic0\)/),
   })
 })
 

@@ -79,7 +79,7 @@ test.for([
   await using ns = await makeNetns({ veth: { gsoMaxSegs: 1 } })
   const nic = new Nic({ mode: 'null', faults })
   const remedy =
-    /raw packet queue pairs need CAP_NET_RAW \(ibv_create_qp failed: EPERM\); .*setpriv --ambient-caps.*AmbientCapabilities=CAP_NET_RAW.*--cap-add=NET_RAW/
+    /raw packet queue pairs need CAP_NET_RAW: ibv_create_qp failed: EPERM \(softnic0\); .*setpriv --ambient-caps.*AmbientCapabilities=CAP_NET_RAW.*--cap-add=NET_RAW/
   await expect(RemoteStream.open(ns, { ...OPTIONS, backend: 'ibverbs' }, [...under, ...nic.prefix])).rejects.toMatchObject({
     code: 'ERR_SPEADCAST_BACKEND',
     message: expect.stringMatching(remedy),
@@ -105,7 +105,7 @@ test('auto takes udp as well where the device fails only when the stream is open
     [
       ['create-qp 2 ENOMEM'],
       { ...OPTIONS, rate: '1Gbps' },
-      /^sendmmsg .*; ibverbs: .*cannot be locked \(ibv_create_qp failed: ENOMEM\); raise RLIMIT_MEMLOCK/,
+      /^sendmmsg .*; ibverbs: .*cannot be locked: ibv_create_qp failed: ENOMEM \(softnic0\); raise RLIMIT_MEMLOCK/,
     ],
     [
       [],
@@ -130,7 +130,7 @@ test('a device without raw packet queue pairs, as soft-RoCE: said so', async (ct
   await using ns = await makeNetns({ veth: {} })
   const nic = new Nic({ mode: 'null', faults: ['create-qp-every 1 EOPNOTSUPP'] })
   await expect(openOn(nic, ns, OPTIONS)).rejects.toThrow(
-    /the device has no raw packet queue pairs \(ibv_create_qp failed: EOPNOTSUPP\), as soft-RoCE .*use backend 'udp'/,
+    /the device has no raw packet queue pairs: ibv_create_qp failed: EOPNOTSUPP \(softnic0\), errno 95; soft-RoCE .*use backend 'udp'/,
   )
   expect(Object.values(nic.report().leaked)).toEqual(Array(7).fill(0))
 })

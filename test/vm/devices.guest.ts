@@ -1,15 +1,97 @@
-/** What the package tells of a real RDMA device, soft-RoCE's, through Debian's libibverbs and the kernel's uverbs. */
+/** What the command line and `auto` tell of a real RDMA device without raw packets, soft-RoCE's, and that they send by udp then. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { listRdmaDevices } from '#dist/src/devices.js'
+import { openStream } from '#dist/src/index.js'
+import { CLI, sh, speadcast, started, until } from './support.js'
 
-test('soft-RoCE devices are listed with their interfaces, and raw packets refused with the errno', () => {
-  const devices = listRdmaDevices()
-  assert.deepEqual(
-    devices.map(({ name, ports }) => [name, ports[0]!.interfaces]),
-    [
-      ['rxe0', ['rx0']],
-      ['rxe1', ['rx1']],
-    ],
+const REFUSAL =
+  /the device has no raw packet queue pairs: ibv_create_qp failed: EOPNOTSUPP \(rxe0\), errno 95; soft-RoCE and InfiniBand links have none, use backend 'udp'/
+
+test('speadcast devices --json lists both devices as sysfs and ip know them', async () => {
+  const { code, stdout, stderr } = await speadcast('devices', '--json')
+  assert.deepEqual([code, stderr], [0, ''])
+  const { devices } = JSON.parse(stdout)
+  assert.equal(devices.length, 2)
+  for (const [i, device] of devices.entries()) {
+    const netdev = sh(`cat /sys/class/infiniband/${device.name}/ports/1/gid_attrs/ndevs/0`).trim()
+    assert.deepEqual([device.name, netdev], [`rxe${i}`, `rx${i}`])
+    assert.equal(device.rawPackets, false)
+    assert.match(device.refused, new RegExp(REFUSAL.source.replace('rxe0', device.name)))
+    assert.equal(device.checksumOffload, false)
+    assert.equal(device.pacing, undefined)
+    assert.equal(device.ports.length, 1)
+    const [{ addr_info }] = JSON.parse(sh(`ip -json address show ${netdev}`))
+    const addresses = (addr_info as { local: string }[]).map(({ local }) => local)
+    const { gids, ...port } = device.ports[0]
+    assert.deepEqual(port, {
+      port: 1,
+      linkLayer: 'Ethernet',
+      active: true,
+      // 1X of 10 Gb/s, as ibv_devinfo says.
+      gigabitsPerSecond: 10,
+      mtuBytes: 4200,
+      interfaces: [netdev],
+    })
+    assert.deepEqual([...new Set(gids)].sort(), addresses.sort())
+  }
+})
+
+test('speadcast devices shows the same as a table', async () => {
+  const { code, stdout, stderr } = await speadcast('devices')
+  assert.deepEqual([code, stderr], [0, ''])
+  assert.match(stdout, /^rxe0 +firmware 0\.0\.0$/m)
+  assert.match(stdout, new RegExp(`^ +raw packets +no: ${REFUSAL.source}$`, 'm'))
+  assert.match(stdout, /^ +port 1 +Ethernet, active, 10 Gb\/s, MTU 4200, interface rx1$/m)
+  assert.match(stdout, /^ +(GIDs +)?10\.98\.0\.2$/m)
+})
+
+test('speadcast doctor takes udp and says why ibverbs cannot', async () => {
+  const { code, stdout, stderr } = await speadcast('doctor', '239.10.0.1:7148', '--interface', 'rx0', '--json')
+  assert.deepEqual([code, stderr], [0, ''])
+  const { backend, backends } = JSON.parse(stdout) as { backend: string; backends: Record<string, string | boolean>[] }
+  assert.equal(backend, 'udp')
+  const ibverbs = backends.find((verdict) => verdict.backend === 'ibverbs')!
+  assert.equal(ibverbs.works, false)
+  assert.match(`${ibverbs.reason}`, REFUSAL)
+  const table = await speadcast('doctor', '239.10.0.1:7148', '--interface', 'rx0')
+  assert.match(table.stdout, /^auto takes +udp$/m)
+  assert.match(table.stdout, new RegExp(`^ibverbs +no: ${REFUSAL.source}$`, 'm'))
+})
+
+test('backend ibverbs is refused with the errno; auto sends by udp, with the errno and the device in its reason', async () => {
+  const to = '239.10.0.1:7148'
+  const options = { to, interface: 'rx0', ttl: 1, packetSizeBytes: 1472 } as const
+  await assert.rejects(
+    openStream({ ...options, backend: 'ibverbs' }),
+    (error: Error & { code: string; cause: { errno: number } }) => {
+      assert.equal(error.code, 'ERR_SPEADCAST_BACKEND')
+      assert.match(error.message, new RegExp(`^backend 'ibverbs' cannot work here: ${REFUSAL.source}$`))
+      assert.equal(error.cause.errno, 95)
+      return true
+    },
   )
+  const receiver = started([
+    process.execPath,
+    CLI,
+    'recv',
+    to,
+    '--interface',
+    '10.98.0.2',
+    '--heaps',
+    '5',
+    '--verify',
+    '--json',
+    '--timeout',
+    '20',
+  ])
+  await until(
+    () => sh('cat /proc/net/igmp; ip maddress show dev rx1'),
+    (text) => text.includes('239.10.0.1'),
+  )
+  const sent = await speadcast('send', to, '--interface', 'rx0', '--heaps', '5', '--heap-size', '8192', '--json')
+  assert.equal(sent.code, 0, sent.stderr)
+  const report = JSON.parse(sent.stdout)
+  assert.equal(report.backend, 'udp')
+  assert.match(sent.stderr + sent.stdout, REFUSAL)
+  assert.equal(await receiver.end, 0, receiver.text())
 })

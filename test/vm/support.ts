@@ -1,0 +1,78 @@
+/** What the guest's tests share: commands, the command line, the kernel's own account of RDMA resources. */
+import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { promisify } from 'node:util'
+import { VerbsContext } from '#dist/ffi/verbs.js'
+import { VerbsLibrary } from '#dist/ffi/verbs-library.js'
+
+const COMMAND_TIMEOUT_MS = 30_000
+export const CLI = 'dist/src/cli/main.js'
+
+/** A command's stdout, by sh. @throws with what it wrote when it fails */
+export function sh(script: string): string {
+  const { status, signal, stdout, stderr } = spawnSync('sh', ['-c', script], { encoding: 'utf8', timeout: COMMAND_TIMEOUT_MS })
+  if (status === 0) return stdout
+  throw new Error(`${script}: ${status ?? signal}\n${stdout}${stderr}`)
+}
+
+export interface Ended {
+  readonly code: number
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** A program to its end, whatever its exit status; it is killed after a while. */
+export async function ended(argv: readonly string[], env: Record<string, string> = {}): Promise<Ended> {
+  const [file, ...args] = argv
+  const options = { timeout: COMMAND_TIMEOUT_MS, killSignal: 'SIGKILL', env: { ...process.env, ...env } } as const
+  return promisify(execFile)(file!, args, options).then(
+    ({ stdout, stderr }) => ({ code: 0, stdout, stderr }),
+    ({ code, signal, stdout, stderr }) => ({ code: code ?? signal, stdout, stderr }),
+  )
+}
+
+export const speadcast = (...args: string[]): Promise<Ended> => ended([process.execPath, CLI, ...args])
+
+/** The text of a module in a process of its own, with this before it on its command line (setpriv, prlimit). */
+export const moduleUnder = (before: readonly string[], source: string, args: readonly string[] = []): Promise<Ended> =>
+  ended([...before, process.execPath, '--input-type=module', '-e', source, '--', ...args])
+
+/** A program that runs on, with the text that it has written. */
+export function started(argv: readonly string[]): { child: ChildProcess; text: () => string; end: Promise<number | null> } {
+  const child = spawn(argv[0]!, argv.slice(1), { stdio: ['ignore', 'pipe', 'pipe'] })
+  let text = ''
+  for (const stream of [child.stdout, child.stderr])
+    stream.setEncoding('utf8').on('data', (piece: string) => {
+      text += piece
+    })
+  const end = new Promise<number | null>((resolve) => child.once('close', (code) => resolve(code)))
+  return { child, text: () => text, end }
+}
+
+/** Asks until it is so. @throws with what it last answered */
+export async function until<T>(ask: () => T, isSo: (answer: T) => unknown, timeoutMs = 15_000): Promise<T> {
+  const deadline = performance.now() + timeoutMs
+  for (;;) {
+    const answer = ask()
+    if (isSo(answer)) return answer
+    if (performance.now() > deadline) throw new Error(`not so after ${timeoutMs} ms: ${JSON.stringify(answer)}`)
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+}
+
+export const ifindexOf = (name: string): number => Number(readFileSync(`/sys/class/net/${name}/ifindex`, 'utf8'))
+
+/** What the kernel has of a kind for a device, by user space (the kernel's own have no pid). */
+export function resources(kind: 'qp' | 'cq' | 'mr' | 'pd' | 'ctx', device: string): Record<string, number | string>[] {
+  const all = JSON.parse(sh(`rdma -j -dd res show ${kind}`) || '[]') as Record<string, number | string>[]
+  return all.filter(({ ifname, pid }) => ifname === device && pid !== undefined)
+}
+
+export async function withContext<T>(device: string, use: (context: VerbsContext) => T | Promise<T>): Promise<T> {
+  const context = VerbsContext.open(VerbsLibrary.load(), device)
+  try {
+    return await use(context)
+  } finally {
+    context.close()
+  }
+}

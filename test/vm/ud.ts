@@ -1,0 +1,173 @@
+/**
+ * A queue pair for datagrams, made by hand of the layouts and bindings in ffi/: what it does on a real device shows that they are right.
+ * Receiving and address handles are called here directly.
+ */
+import { koffi } from '#dist/ffi/koffi.js'
+import { readI32, readPointer, readU32 } from '#dist/ffi/memory.js'
+import { Scratch } from '#dist/ffi/scratch.js'
+import { type ProtectionDomain, setNonBlocking, type VerbsContext } from '#dist/ffi/verbs.js'
+import * as L from '#dist/ffi/verbs-layout.js'
+import type { ContextOperations, VerbsLibrary } from '#dist/ffi/verbs-library.js'
+
+// verbs.h
+const IBV_QP_PKEY_INDEX = 1 << 4
+const IBV_QP_QKEY = 1 << 6
+const IBV_QP_SQ_PSN = 1 << 16
+const OPS_POST_RECV = 216
+const IBV_AH_ATTR = { dgid: 0, sgid_index: 20, hop_limit: 21, is_global: 29, port_num: 30, size: 32 }
+const IBV_RECV_WR = { wr_id: 0, next: 8, sg_list: 16, num_sge: 24, size: 32 }
+export const GRH_BYTES = 40
+
+export const QKEY = 0x11223344
+
+export interface Completion {
+  readonly id: number
+  readonly status: number
+}
+
+export class UdQueue {
+  readonly channel: number
+  readonly channelFd: number
+  readonly cq: number
+  readonly qp: number
+  readonly number: number
+  readonly operations: ContextOperations
+  readonly #library: VerbsLibrary
+  readonly #scratch = new Scratch(4096)
+  readonly #domain: ProtectionDomain
+
+  constructor(context: VerbsContext, domain: ProtectionDomain, { depth = 16, psn = 0x123456 } = {}) {
+    const library = context.library
+    this.#library = library
+    this.#domain = domain
+    this.operations = library.operations(context.pointer)
+    this.channel = library.pointer('ibv_create_comp_channel', context.pointer)
+    this.channelFd = readI32(this.channel + L.IBV_COMP_CHANNEL.fd)
+    setNonBlocking(this.channelFd)
+    this.cq = library.pointer('ibv_create_cq', context.pointer, 2 * depth, 0, this.channel, 0)
+    const { view, u8, address } = this.#scratch
+    const Q = L.IBV_QP_INIT_ATTR
+    view.setBigUint64(Q.send_cq, BigInt(this.cq), true)
+    view.setBigUint64(Q.recv_cq, BigInt(this.cq), true)
+    for (const field of ['cap.max_send_wr', 'cap.max_recv_wr'] as const) view.setUint32(Q[field], depth, true)
+    view.setUint32(Q['cap.max_send_sge'], 2, true)
+    view.setUint32(Q['cap.max_recv_sge'], 1, true)
+    view.setUint32(Q.qp_type, L.IBV_QPT_UD, true)
+    this.qp = library.pointer('ibv_create_qp', domain.pointer, address)
+    this.number = readU32(this.qp + L.IBV_QP.qp_num)
+    const modify = (state: number, mask: number) => {
+      u8.fill(0, 0, L.IBV_QP_ATTR.size)
+      view.setUint32(L.IBV_QP_ATTR.qp_state, state, true)
+      view.setUint32(L.IBV_QP_ATTR.qkey, QKEY, true)
+      view.setUint32(L.IBV_QP_ATTR.sq_psn, psn, true)
+      view.setUint8(L.IBV_QP_ATTR.port_num, 1)
+      library.done('ibv_modify_qp', `${state}`, this.qp, address, L.IBV_QP_STATE | mask)
+    }
+    modify(L.IBV_QPS_INIT, L.IBV_QP_PORT | IBV_QP_PKEY_INDEX | IBV_QP_QKEY)
+    modify(L.IBV_QPS_RTR, 0)
+    modify(L.IBV_QPS_RTS, IBV_QP_SQ_PSN)
+  }
+
+  /** An address handle for a GID, by this device's GID of an index. */
+  addressHandle(gid: Uint8Array, sourceIndex: number): number {
+    const { view, u8, address } = this.#scratch
+    u8.fill(0, 0, IBV_AH_ATTR.size)
+    u8.set(gid, IBV_AH_ATTR.dgid)
+    view.setUint8(IBV_AH_ATTR.sgid_index, sourceIndex)
+    view.setUint8(IBV_AH_ATTR.hop_limit, 64)
+    view.setUint8(IBV_AH_ATTR.is_global, 1)
+    view.setUint8(IBV_AH_ATTR.port_num, 1)
+    const create = koffi().load(this.#library.path).func('uint64_t ibv_create_ah(uint64_t pd, uint64_t attr)')
+    const handle = create(this.#domain.pointer, address) as number
+    if (handle === 0) throw new Error('ibv_create_ah failed')
+    return handle
+  }
+
+  destroyAddressHandle(handle: number): void {
+    koffi().load(this.#library.path).func('int ibv_destroy_ah(uint64_t ah)')(handle)
+  }
+
+  receive(id: number, at: number, byteLength: number, lkey: number): void {
+    const { view, u8, address } = this.#scratch
+    u8.fill(0, 0, 64)
+    view.setBigUint64(IBV_RECV_WR.wr_id, BigInt(id), true)
+    view.setBigUint64(IBV_RECV_WR.sg_list, BigInt(address + IBV_RECV_WR.size), true)
+    view.setUint32(IBV_RECV_WR.num_sge, 1, true)
+    this.#sge(IBV_RECV_WR.size, at, byteLength, lkey)
+    const k = koffi()
+    const context = readPointer(this.qp)
+    const post = k.decode(BigInt(readPointer(context + OPS_POST_RECV)), k.proto('int (uint64_t, uint64_t, uint64_t)'))
+    const result = post(this.qp, address, address + 64) as number
+    if (result !== 0) throw new Error(`post_recv: ${result}`)
+  }
+
+  #sge(offset: number, at: number, byteLength: number, lkey: number): void {
+    const { view } = this.#scratch
+    view.setBigUint64(offset + L.IBV_SGE.addr, BigInt(at), true)
+    view.setUint32(offset + L.IBV_SGE.length, byteLength, true)
+    view.setUint32(offset + L.IBV_SGE.lkey, lkey, true)
+  }
+
+  /** A chain of one message for each id, of two segments each, only the last of them signalled. */
+  send(
+    ids: readonly number[],
+    segments: readonly { at: number; byteLength: number; lkey: number }[],
+    ah: number,
+    number: number,
+  ): void {
+    const { view, u8, address } = this.#scratch
+    const W = L.IBV_SEND_WR
+    u8.fill(0, 0, 2048)
+    const sgeAt = 2048
+    for (const [i, id] of ids.entries()) {
+      const wr = i * W.size
+      const last = i === ids.length - 1
+      view.setBigUint64(wr + W.wr_id, BigInt(id), true)
+      view.setBigUint64(wr + W.next, BigInt(last ? 0 : address + wr + W.size), true)
+      view.setBigUint64(wr + W.sg_list, BigInt(address + sgeAt), true)
+      view.setUint32(wr + W.num_sge, segments.length, true)
+      view.setUint32(wr + W.opcode, L.IBV_WR_SEND, true)
+      view.setUint32(wr + W.send_flags, last ? L.IBV_SEND_SIGNALED : 0, true)
+      view.setBigUint64(wr + W['wr.ud.ah'], BigInt(ah), true)
+      view.setUint32(wr + W['wr.ud.remote_qpn'], number, true)
+      view.setUint32(wr + W['wr.ud.remote_qkey'], QKEY, true)
+    }
+    for (const [i, { at, byteLength, lkey }] of segments.entries()) this.#sge(sgeAt + i * L.IBV_SGE.size, at, byteLength, lkey)
+    const result = this.operations.postSend(this.qp, address, address + 4088)
+    if (result !== 0) throw new Error(`post_send: ${result}`)
+  }
+
+  poll(): Completion[] {
+    const { view, address } = this.#scratch
+    const n = this.operations.pollCq(this.cq, 16, address)
+    if (n < 0) throw new Error(`poll_cq: ${n}`)
+    return Array.from({ length: n }, (_, i) => ({
+      id: Number(view.getBigUint64(i * L.IBV_WC.size + L.IBV_WC.wr_id, true)),
+      status: view.getUint32(i * L.IBV_WC.size + L.IBV_WC.status, true),
+    }))
+  }
+
+  arm(): number {
+    return this.operations.reqNotifyCq(this.cq, 0)
+  }
+
+  /** How many events the channel had; acknowledged. Each must be of this queue. */
+  takeEvents(): number {
+    const { view, address } = this.#scratch
+    const { call } = this.#library
+    let n = 0
+    for (; call.ibv_get_cq_event(this.channel, address, address + 8) === 0; n++)
+      if (Number(view.getBigUint64(0, true)) !== this.cq) throw new Error('an event of another queue')
+    if (n > 0) call.ibv_ack_cq_events(this.cq, n)
+    return n
+  }
+
+  close(): void {
+    const { call } = this.#library
+    call.ibv_destroy_qp(this.qp)
+    this.takeEvents()
+    call.ibv_destroy_cq(this.cq)
+    call.ibv_destroy_comp_channel(this.channel)
+    this.#scratch.region.release()
+  }
+}
