@@ -8,12 +8,14 @@ const HEAVY = [
 ].map((name) => `test/${name}.test.ts`)
 /** Needs a container engine and the images: npm run test:docker. */
 const DOCKER = process.env.SPEADCAST_TEST_DOCKER === '1' ? [] : ['test/docker/**']
+/** Boots machines that take both cores for a minute, lest others' deadlines pass meanwhile: a stage of its own in .ci/run. */
+const MACHINE = process.env.SPEADCAST_TEST_VM === '1' ? [] : ['test/vm/machine.test.ts']
 const all = process.env.CI === 'true' || process.env.SPEADCAST_TEST_ALL === '1'
 
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
-    exclude: [...DOCKER, ...(all ? [] : HEAVY)],
+    exclude: [...DOCKER, ...MACHINE, ...(all ? [] : HEAVY)],
     // Child processes, not threads: what is tested loads native code, starts workers and changes network namespaces.
     pool: 'forks',
     maxWorkers: 2,

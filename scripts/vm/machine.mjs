@@ -2,7 +2,7 @@
 // wherever qemu does, and takes its time.
 import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { Transform } from 'node:stream'
@@ -41,6 +41,14 @@ class Until extends Transform {
   }
 }
 
+/** Removes the folders of those that were killed. */
+function sweep() {
+  for (const name of readdirSync(tmpdir())) {
+    const owner = name.match(/^speadcast-vm-(\d+)-/)?.[1]
+    if (owner && !existsSync(`/proc/${owner}`)) rmSync(join(tmpdir(), name), { recursive: true, force: true })
+  }
+}
+
 /**
  * @param image what image() returned
  * @param job { argv, cwd, env, prepare, deadlineMs, memoryMiB, onConsole, onStdout, onStderr, signal, fill, drain }; `prepare` are lines
@@ -48,7 +56,8 @@ class Until extends Transform {
  * @returns { status } of the command, or { failed } with why there is none
  */
 export async function runInMachine(image, job) {
-  const folder = mkdtempSync(join(tmpdir(), 'speadcast-vm-'))
+  sweep()
+  const folder = mkdtempSync(join(tmpdir(), `speadcast-vm-${process.pid}-`))
   try {
     const mark = `\u0001${randomBytes(12).toString('hex')}`
     copyFileSync(START, join(folder, 'start.sh'))

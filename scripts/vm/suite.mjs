@@ -8,7 +8,7 @@ import { inMachine } from './session.mjs'
 
 const GUEST = '.guest.ts'
 const TEST_TIMEOUT_MS = 60_000
-const DEADLINE_MS = 220_000
+const DEADLINE_MS = 200_000
 
 const files = (room, fits) =>
   readdirSync(at(room))
@@ -37,10 +37,8 @@ function compiled(file) {
 async function main(args) {
   const flags = args.filter((arg) => arg.startsWith('--'))
   const tests = chosen(args.filter((arg) => !arg.startsWith('--')))
-  const helpers = [
-    ...files('test/vm', (name) => !name.endsWith(GUEST)),
-    ...files('test/support', (name) => !name.endsWith('.test.ts')),
-  ]
+  const helper = (name) => name.endsWith('.ts') && !name.endsWith(GUEST) && !name.endsWith('.test.ts')
+  const helpers = [...files('test/vm', helper), ...files('test/support', helper)]
   const js = (file) => file.replace(/\.ts$/, '.js')
   let counts = { passed: 0, failed: 0, skipped: 0 }
   const status = await inMachine({
@@ -57,7 +55,7 @@ async function main(args) {
     prepare: `cp -r /run/vm/compiled/. .\nrxe up || exit 125`,
     deadlineMs: DEADLINE_MS,
     fill(folder) {
-      for (const file of [...tests, ...helpers].filter((name) => name.endsWith('.ts'))) {
+      for (const file of [...tests, ...helpers]) {
         const target = join(folder, 'compiled', js(file))
         mkdirSync(dirname(target), { recursive: true })
         writeFileSync(target, compiled(file))
