@@ -7,7 +7,8 @@ import { at, Quit, ROOT, readJson, say, watchSignals } from '../lib/process.mjs'
 import { inMachine } from './session.mjs'
 
 const GUEST = '.guest.ts'
-const TEST_TIMEOUT_MS = 60_000
+/** Of a file: node takes it for a test too. */
+const TEST_TIMEOUT_MS = 120_000
 const DEADLINE_MS = 200_000
 
 const files = (room, fits) =>

@@ -4,9 +4,10 @@ import { readFileSync } from 'node:fs'
 import { promisify } from 'node:util'
 import { VerbsContext } from '#dist/ffi/verbs.js'
 import { VerbsLibrary } from '#dist/ffi/verbs-library.js'
+import { ItemGroup, type Stream, type StreamStats } from '#dist/src/index.js'
 
 const COMMAND_TIMEOUT_MS = 30_000
-export const CLI = 'dist/src/cli/main.js'
+const CLI = 'dist/src/cli/main.js'
 
 /** A command's stdout, by sh. @throws with what it wrote when it fails */
 export function sh(script: string): string {
@@ -75,4 +76,16 @@ export async function withContext<T>(device: string, use: (context: VerbsContext
   } finally {
     context.close()
   }
+}
+
+/** Heaps of the tutorial's pattern, which a receiver can verify: every sample is the heap's index, the timestamp its first sample. */
+export async function sendTutorial(stream: Stream, heaps: number, heapBytes: number): Promise<StreamStats> {
+  const items = new ItemGroup()
+    .add({ id: 0x1600, name: 'timestamp', description: 'Index of the first sample', format: [['u', 48]] })
+    .add({ id: 0x3300, name: 'adc_samples', description: 'ADC converter output', dtype: 'i1', shape: [heapBytes] })
+  const batch = stream.createBatch({ items, heaps })
+  for (let i = 0; i < heaps; i++) batch.heap(i).adc_samples.fill(i)
+  batch.immediate('timestamp').setRamp(0, heapBytes)
+  await stream.send(batch)
+  return stream.stats()
 }

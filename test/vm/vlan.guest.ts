@@ -1,14 +1,36 @@
 /** The udp backend through a real 802.1Q interface, which hosts of this project's kind lack: what is on the wire, and what arrives. */
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
-import { CLI, ended, sh, speadcast, started, until } from './support.js'
+import { explainBackends } from '#dist/src/devices.js'
+import { openStream } from '#dist/src/index.js'
+import { sendTutorial, sh, started, until } from './support.js'
 
 const NS = 'peer'
-const HEAPS = 40
+const HEAPS = 20
 const HEAP_BYTES = 30_000
 
-before(() => {
+/** Endpoint, and the largest packet of an MTU of 1500. */
+const ENDPOINTS = [
+  ['10.97.42.2:7148', 1472],
+  ['[fd97:42::2]:7149', 1452],
+  ['239.10.42.1:7150', 1472],
+] as const
+
+/** One process in the peer's namespace receives for all, verifies, and says how each ended. */
+const RECEIVERS = `
+  import { openReceiver } from '#dist/src/receive/index.js'
+  const common = { interface: 'tagged', verify: true, heaps: ${HEAPS}, timeoutSeconds: 100, receiveBufferBytes: 4 << 20, backend: 'dgram' }
+  const all = await Promise.all(process.argv.slice(1).map((endpoints) => openReceiver({ endpoints, ...common })))
+  console.log('ready')
+  for (const receiver of all) receiver.done.then(({ heaps, heapsCorrupt, packets, reason }) => {
+    console.log(JSON.stringify({ heaps, heapsCorrupt, reason, bytes: packets > 0 }))
+  })`
+const inPeer = (...argv: string[]) => started(['ip', 'netns', 'exec', NS, ...argv])
+let receivers: ReturnType<typeof started>
+
+before(async () => {
   sh(`
+    echo ${8 << 20} >/proc/sys/net/core/rmem_max
     ip netns add ${NS}
     ip link add trunk type veth peer name trunk-end netns ${NS}
     ip link set trunk up
@@ -22,83 +44,32 @@ before(() => {
     ip -n ${NS} link set tagged up
     ip -n ${NS} address add 10.97.42.2/24 dev tagged
     ip -n ${NS} address add fd97:42::2/64 dev tagged nodad`)
+  receivers = inPeer(process.execPath, '--input-type=module', '-e', RECEIVERS, '--', ...ENDPOINTS.map(([to]) => to))
+  await until(receivers.text, (text) => text.includes('ready'), 50_000)
 })
 
-after(() => sh(`ip netns del ${NS}; ip link del trunk 2>/dev/null; true`))
+after(() => {
+  receivers.child.kill('SIGKILL')
+  sh(`ip netns del ${NS}; ip link del trunk 2>/dev/null; true`)
+})
 
-const received = (device: string): number =>
-  JSON.parse(sh(`ip -n ${NS} -s -json link show ${device}`))[0].stats64.rx.packets as number
-
-for (const [name, to, packetBytes] of [
-  ['IPv4 unicast', '10.97.42.2:7148', 1472],
-  ['IPv6 unicast', '[fd97:42::2]:7148', 1452],
-  ['IPv4 multicast', '239.10.42.1:7148', 1472],
-] as const)
-  test(`${name} through a VLAN: every heap arrives, tagged, in packets of the VLAN's MTU`, async () => {
-    const capture = started([
-      'ip',
-      'netns',
-      'exec',
-      NS,
-      'tcpdump',
-      '-nn',
-      '-e',
-      '-U',
-      '-c',
-      '3',
-      '-i',
-      'trunk-end',
-      'udp port 7148 or (vlan and udp port 7148)',
-    ])
-    const receiver = started([
-      'ip',
-      'netns',
-      'exec',
-      NS,
-      process.execPath,
-      CLI,
-      'recv',
-      to,
-      '--interface',
-      'tagged',
-      '--verify',
-      '--json',
-      '--heaps',
-      `${HEAPS}`,
-      '--timeout',
-      '20',
-    ])
-    await until(
-      () => sh(`ip netns exec ${NS} ss -Hlun`),
-      (text) => text.includes(':7148'),
-    )
+for (const [i, [to, packetSizeBytes]] of ENDPOINTS.entries())
+  test(`to ${to} through a VLAN: every heap arrives whole, and frames are tagged`, async () => {
+    const capture = inPeer('tcpdump', '-nn', '-e', '-U', '-c', '3', '-i', 'trunk-end', 'vlan 42 and udp')
     await until(capture.text, (text) => text.includes('listening on'))
-    const before = received('tagged')
-    const args = [
-      '--interface',
-      'trunk.42',
-      '-n',
-      `${HEAPS}`,
-      '-H',
-      `${HEAP_BYTES}`,
-      '-p',
-      `${packetBytes}`,
-      '--backend',
-      'udp',
-      '--json',
-    ]
-    const sent = await speadcast('send', to, ...args)
-    assert.equal(sent.code, 0, sent.stderr)
-    assert.equal(await receiver.end, 0, receiver.text())
-    const report = JSON.parse(
-      receiver
-        .text()
-        .split('\n')
-        .find((line) => line.startsWith('{'))!,
+    await using stream = await openStream({ to, interface: 'trunk.42', packetSizeBytes, backend: 'udp', ttl: 1, thread: 'inline' })
+    const { backend } = await sendTutorial(stream, HEAPS, HEAP_BYTES)
+    assert.equal(backend, 'udp')
+    const ends = await until(
+      () =>
+        receivers
+          .text()
+          .split('\n')
+          .filter((line) => line.startsWith('{')),
+      (lines) => lines.length === i + 1,
+      30_000,
     )
-    assert.deepEqual([report.heaps, report.heapsIncomplete, report.heapsCorrupt], [HEAPS, 0, 0])
-    assert.equal(report.payloadBytes >= HEAPS * HEAP_BYTES, true)
-    assert.ok(received('tagged') > before)
+    assert.deepEqual(JSON.parse(ends[i]!), { heaps: HEAPS, heapsCorrupt: 0, reason: 'heaps', bytes: true })
     await capture.end
     assert.match(capture.text(), /ethertype 802\.1Q \(0x8100\).* vlan 42, p 5, ethertype IPv[46]/)
   })
@@ -106,30 +77,17 @@ for (const [name, to, packetBytes] of [
 test('a packet that fits the link but not the VLAN is refused before anything is sent', async () => {
   sh('ip link set trunk.42 mtu 1400')
   try {
-    const sent = await speadcast(
-      'send',
-      '10.97.42.2:7148',
-      '--interface',
-      'trunk.42',
-      '-n',
-      '1',
-      '-p',
-      '1472',
-      '--backend',
-      'udp',
-      '--json',
-    )
-    assert.notEqual(sent.code, 0)
-    assert.match(sent.stderr, /1472.*MTU.*1400|1400.*1372/s)
+    const options = { to: '10.97.42.2:7148', interface: 'trunk.42', backend: 'udp' } as const
+    await assert.rejects(openStream({ ...options, packetSizeBytes: 1373 }), /1373.*trunk\.42.*1372/s)
+    const stream = await openStream({ ...options, packetSizeBytes: 1372 })
+    await stream.close()
   } finally {
     sh('ip link set trunk.42 mtu 1500')
   }
 })
 
-test('doctor resolves the VLAN as any interface', async () => {
-  const { code, stdout } = await ended([process.execPath, CLI, 'doctor', '10.97.42.2:7148', '--json'])
-  assert.equal(code, 0)
-  const { backend, reason } = JSON.parse(stdout)
+test('auto resolves the VLAN as any interface', async () => {
+  const { backend, reason } = await explainBackends('10.97.42.2:7148')
   assert.equal(backend, 'udp')
   assert.match(reason, /no RDMA device is behind interface trunk\.42/)
 })
