@@ -32,7 +32,10 @@ function restore(environment, before) {
 
 /** Builds all images; returns what the tests must be told. */
 async function build(engine) {
-  const docker = $({ env: { ...process.env, ...engine.environment }, quiet: true })
+  const env = { ...process.env, ...engine.environment }
+  // The old builder leaves the first stage behind as an image without a name; where there is no other, it must do.
+  const { status } = spawnSync('docker', ['buildx', 'version'], { env, stdio: 'ignore' })
+  const docker = $({ env: { ...env, DOCKER_BUILDKIT: status === 0 ? '1' : '0' }, quiet: true })
   const python = at('.cache/venv/bin/python')
   await importHostBase(HOST_BASE, engine.environment, existsSync(python) ? python : undefined)
   // A private engine reaches no registry.

@@ -1,7 +1,7 @@
 // The second host, which sees what the first one's kernel does not: a capture there, by ssh, by any command, or by hand.
 import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
-import { createInterface } from 'node:readline/promises'
+import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 /** Behind what was sent, before a capture that got fewer frames is ended. */
@@ -55,8 +55,11 @@ export async function captureWhile(options, { port, count, seconds }, body) {
   try {
     const result = await body()
     await Promise.race([ended, sleep(QUIET_SECONDS * 1000)])
+    // Ends the capture, or only what brings it here: then it ends there by its own timeout, and the pipe stays open until it does.
     child.kill()
-    await ended
+    await Promise.race([ended, sleep(1000)])
+    child.stdout.destroy()
+    child.stderr.destroy()
     const [, dropped = 0] = /(\d+) packets dropped by kernel/.exec(complaints) ?? []
     return { result, pcap: Buffer.concat(parts), dropped: Number(dropped) }
   } finally {
@@ -65,13 +68,21 @@ export async function captureWhile(options, { port, count, seconds }, body) {
 }
 
 async function byHand(command, body) {
-  const ask = createInterface({ input: process.stdin, output: process.stderr })
+  const input = createInterface({ input: process.stdin })
+  // Lines that come before they are asked for are kept.
+  const lines = input[Symbol.asyncIterator]()
+  const ask = async (text) => {
+    process.stderr.write(text)
+    const { value, done } = await lines.next()
+    if (done) throw new Error('standard input ended before the capture was brought')
+    return value.trim()
+  }
   try {
-    await ask.question(`\nOn the second host, as root:\n\n  ${command} > acceptance.pcap\n\nEnter when it listens: `)
+    await ask(`\nOn the second host, as root:\n\n  ${command} > acceptance.pcap\n\nEnter when it listens: `)
     const result = await body()
-    const file = await ask.question('End it there (Ctrl-C) and bring acceptance.pcap here. Its path: ')
-    return { result, pcap: readFileSync(file.trim()), dropped: 0 }
+    const file = await ask('End it there (Ctrl-C) and bring acceptance.pcap here. Its path: ')
+    return { result, pcap: readFileSync(file), dropped: 0 }
   } finally {
-    ask.close()
+    input.close()
   }
 }

@@ -1,13 +1,13 @@
 // scripts/acceptance.mjs from end to end on the software NIC, with the other end of a veth pair as second host: it finds what softnic does.
 
-import { spawnSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { type ChildProcess, spawnSync } from 'node:child_process'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
-import { Nic, type NicOptions, needNic } from '../ibverbs/support.js'
+import { Nic, type NicOptions, needNic, sleep } from '../ibverbs/support.js'
 import { need } from '../support/need.js'
-import { makeNetns } from '../support/netns.js'
+import { makeNetns, type Netns } from '../support/netns.js'
 
 const SCRIPT = join(import.meta.dirname, '../../scripts/acceptance.mjs')
 const CAPTURE = (name: string) =>
@@ -19,23 +19,58 @@ interface Step {
   readonly found: string
 }
 
-async function accept(options: NicOptions & { args?: readonly string[]; second?: boolean }) {
-  const { args = [], second = false, ...nicOptions } = options
+interface Run extends NicOptions {
+  readonly args?: readonly string[]
+  /** The other end of the pair captures: by a command, behind a program called ssh, or beside (`--by-hand`). */
+  readonly second?: 'command' | 'ssh' | 'hand'
+}
+
+async function accept({ args = [], second, ...nicOptions }: Run) {
   await using ns = await makeNetns({ veth: { mtu: 9000, gsoMaxSegs: 1 } })
   const out = mkdtempSync(join(tmpdir(), 'speadcast-acceptance-'))
   onTestFinished(() => rmSync(out, { recursive: true, force: true }))
   const nic = new Nic({ netdevs: ['v0'], ...nicOptions })
   const { SOFTNIC_REPORT: _, SOFTNIC_CONTROL: __, ...environment } = nic.environment
   const common = ['--interface', 'v0', '--to', '239.10.0.1:7148', '--seconds', '1', '--rates', '100Mbps', '--out', out]
-  const capture = second ? ['--capture-command', CAPTURE(ns.name.b)] : []
-  const { code, stderr } = await ns.exec('a', ['node', SCRIPT, ...common, ...capture, ...args], {
-    env: environment,
-    check: false,
-    timeoutMs: 110_000,
+  const capture = {
+    command: ['--capture-command', CAPTURE(ns.name.b)],
+    ssh: ['--second-host', 'nobody@nowhere', '--second-interface', 'v1'],
+    hand: ['--by-hand'],
+  }
+  // ssh -o BatchMode=yes HOST COMMAND, to a host that is a namespace here.
+  writeFileSync(join(out, 'ssh'), `#!/bin/sh\nshift 3\nexec ip netns exec ${ns.name.b} sh -c "$*"\n`, { mode: 0o755 })
+  const child = ns.spawn('a', ['node', SCRIPT, ...common, ...(second ? capture[second] : []), ...args], {
+    env: { ...process.env, ...environment, PATH: `${out}:${process.env.PATH}` },
   })
+  let stderr = ''
+  child.stderr!.setEncoding('utf8').on('data', (text: string) => {
+    stderr += text
+  })
+  child.stdout!.resume()
+  const ended = new Promise<number | null>((resolve) => child.once('close', resolve))
+  if (second === 'hand') await captureByHand(ns, join(out, 'hand.pcap'), child, () => stderr)
+  const code = await ended
   const report = JSON.parse(readFileSync(join(out, 'report.json'), 'utf8'))
   const steps = Object.fromEntries((report.steps as Step[]).map((step) => [step.name, step]))
   return { code, stderr, steps, markdown: readFileSync(join(out, 'report.md'), 'utf8') }
+}
+
+/** Does what the script asks its user for. */
+async function captureByHand(ns: Netns, pcap: string, script: ChildProcess, said: () => string): Promise<void> {
+  const asked = async (what: RegExp) => {
+    while (!what.test(said()) && script.exitCode === null) await sleep(20)
+  }
+  await asked(/Enter when it listens/)
+  const tcpdump = ns.spawn('b', ['tcpdump', '-i', 'v1', '-U', '-s', '0', '-B', '65536', '-w', pcap, 'udp'], { stdio: 'ignore' })
+  const over = new Promise((resolve) => tcpdump.once('close', resolve))
+  while (!existsSync(pcap) && tcpdump.exitCode === null) await sleep(20)
+  script.stdin!.write('\n')
+  await asked(/Its path: $/)
+  // For what the kernel has not handed over yet.
+  await sleep(1500)
+  tcpdump.kill('SIGINT')
+  await over
+  script.stdin!.write(`${pcap}\n`)
 }
 
 const results = (steps: Record<string, Step>) => Object.fromEntries(Object.values(steps).map(({ name, result }) => [name, result]))
@@ -43,7 +78,7 @@ const results = (steps: Record<string, Step>) => Object.fromEntries(Object.value
 test('every step, with a second host', { timeout: 120_000 }, async (ctx) => {
   needNic(ctx)
   for (const tool of ['tcpdump', 'raw_ethernet_bw']) need(ctx, !spawnSync(tool, ['--version']).error, `needs ${tool}`)
-  const { code, steps, markdown, stderr } = await accept({ second: true, args: ['--disturb'] })
+  const { code, steps, markdown, stderr } = await accept({ second: 'command', args: ['--disturb'] })
   // How well a rate is kept depends on what else the machine does: these say what they measured.
   const { 'rate sw': sw, 'rate hw': hw, ...others } = steps
   for (const rate of [sw!, hw!]) expect(rate.found).toMatch(/^100Mbps: 0\.\d+ Gb\/s \([+-]/)
@@ -64,6 +99,14 @@ test('every step, with a second host', { timeout: 120_000 }, async (ctx) => {
   expect(steps.flush!.found).toMatch(/number 20 failed \(row 20: status 4.*43 flush completions for the 43 behind it/)
   expect(steps.throughput!.found).toMatch(/raw_ethernet_bw [\d.]+ Mpps/)
   for (const name of Object.keys(steps)) expect(markdown).toContain(`| ${name} |`)
+})
+
+test.for(['ssh', 'hand'] as const)('a capture by %s', { timeout: 60_000 }, async (second, ctx) => {
+  needNic(ctx)
+  need(ctx, !spawnSync('tcpdump', ['--version']).error, 'needs tcpdump')
+  const { steps, stderr } = await accept({ second, args: ['--only', 'capture,checksums'] })
+  expect(results(steps), stderr).toEqual({ device: 'passed', capture: 'passed', checksums: 'passed' })
+  if (second === 'hand') expect(stderr).toMatch(/tcpdump -i eth0 .* > acceptance\.pcap/)
 })
 
 test('without second host, pacing and checksums of the device: what cannot be done says why', { timeout: 60_000 }, async (ctx) => {
@@ -88,7 +131,7 @@ test('without second host, pacing and checksums of the device: what cannot be do
 test('a device that says sent of what never leaves does not pass', { timeout: 60_000 }, async (ctx) => {
   needNic(ctx)
   need(ctx, !spawnSync('tcpdump', ['--version']).error, 'needs tcpdump')
-  const lost = await accept({ mode: 'copy', second: true, args: ['--only', 'capture,checksums'] })
+  const lost = await accept({ mode: 'copy', second: 'command', args: ['--only', 'capture,checksums'] })
   expect(lost.code).toBe(1)
   expect(results(lost.steps)).toEqual({ device: 'passed', capture: 'failed', checksums: 'failed' })
   expect(lost.steps.capture!.found).toMatch(/, 0 captured; 0 of 50 heaps whole/)
