@@ -60,7 +60,7 @@ async function build(engine) {
 const args = process.argv.slice(2).map((arg) => (arg.startsWith('-') ? arg : `test/docker/${arg}`))
 const files = args.some((arg) => arg.startsWith('test/docker/')) ? [] : ['test/docker']
 const tests = (environment) =>
-  run(process.execPath, [at('scripts/bootstrap.mjs'), 'test', ...files, ...args, '--no-file-parallelism'], {
+  run(process.execPath, [at('scripts/bootstrap.mjs'), 'test', ...files, ...args, '--no-file-parallelism', '--test-timeout=90000'], {
     env: { ...environment, SPEADCAST_TEST_DOCKER: '1' },
   }).then(({ status }) => status)
 

@@ -34,7 +34,7 @@ const WAYS = {
   'multicast IPv6': { to: '[ff15::10:1]:7148', listen: '[ff15::10:1]:7148', jumbo: 8952 },
 } as const
 
-const LISTEN = ['--interface', 'eth0', '--timeout', '30']
+const LISTEN = ['--interface', 'eth0', '--timeout', '60']
 const receivers = {
   speadcast: (host: number, listen: string) =>
     Container.listening([...RECEIVER, ...network!.at(host)], IMAGE, 'recv', listen, ...LISTEN, '--json'),
@@ -81,17 +81,27 @@ async function deliver(way: keyof typeof WAYS, names: readonly Receiver[], packe
   }
 }
 
-test.for(Object.keys(WAYS) as (keyof typeof WAYS)[])(
-  '%s: every bit arrives at speadcast and at spead2, in packets of 1452 bytes and in jumbo frames',
+const SMALL = 1452
+test.for(['multicast IPv4', 'multicast IPv6'] as const)(
+  '%s: every bit arrives at both receivers, in small packets and jumbo frames',
   async (way, ctx) => {
     needDocker(ctx)
     needSpead2(ctx)
-    const all = Object.keys(receivers) as Receiver[]
-    // One sender reaches both only by multicast.
-    const rounds = way.startsWith('multicast') ? [all] : all.map((name) => [name])
-    for (const packetSize of [1452, WAYS[way].jumbo]) for (const names of rounds) await deliver(way, names, packetSize)
+    for (const packetSize of [SMALL, WAYS[way].jumbo]) await deliver(way, ['speadcast', 'spead2'], packetSize)
   },
 )
+
+// compose.test.ts sends unicast jumbo frames to either receiver over both families.
+test.for([
+  ['unicast IPv4', 'speadcast', SMALL],
+  ['unicast IPv4', 'spead2', WAYS['unicast IPv4'].jumbo],
+  ['unicast IPv6', 'speadcast', WAYS['unicast IPv6'].jumbo],
+  ['unicast IPv6', 'spead2', SMALL],
+] as const)('%s: every bit arrives at %s, in packets of %i bytes', async ([way, receiver, packetSize], ctx) => {
+  needDocker(ctx)
+  if (receiver === 'spead2') needSpead2(ctx)
+  await deliver(way, [receiver], packetSize)
+})
 
 test('a packet larger than the network carries is refused, with the size that fits', async (ctx) => {
   needDocker(ctx)
