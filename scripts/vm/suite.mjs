@@ -1,14 +1,16 @@
 // The tests that need a kernel with RDMA: test/vm/*.guest.ts, by node's own runner, which starts in a tenth of vitest's time under
 // emulation. They are compiled here and laid beside their sources in the guest, so that relative paths hold.
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
 import { basename, dirname, join, relative } from 'node:path'
 import ts from 'typescript'
 import { at, Quit, ROOT, readJson, say, watchSignals } from '../lib/process.mjs'
+import { image } from './image.mjs'
 import { inMachine } from './session.mjs'
 
 const GUEST = '.guest.ts'
 /** Of a file: node takes it for a test too. */
-const TEST_TIMEOUT_MS = 120_000
+const FILE_TIMEOUT_MS = 150_000
 const DEADLINE_MS = 200_000
 
 const files = (room, fits) =>
@@ -35,26 +37,46 @@ function compiled(file) {
   return ts.transpileModule(readFileSync(at(file), 'utf8'), { compilerOptions: options, fileName: basename(file) }).outputText
 }
 
-async function main(args) {
-  const flags = args.filter((arg) => arg.startsWith('--'))
-  const tests = chosen(args.filter((arg) => !arg.startsWith('--')))
+/** Parts of about the same size, the largest file first: what a file takes goes with its length, roughly. */
+function divided(tests, parts) {
+  const all = Array.from({ length: parts }, () => ({ bytes: 0, tests: [] }))
+  const sized = tests.map((file) => ({ file, bytes: statSync(at(file)).size })).sort((a, b) => b.bytes - a.bytes)
+  for (const { file, bytes } of sized) {
+    const least = all.reduce((a, b) => (b.bytes < a.bytes ? b : a))
+    least.bytes += bytes
+    least.tests.push(file)
+  }
+  return all.map((part) => part.tests.sort())
+}
+
+/** One machine's run; what it writes is held back until `turn`, so that two do not talk at once. */
+async function runTests(tests, flags, turn) {
   const helper = (name) => name.endsWith('.ts') && !name.endsWith(GUEST) && !name.endsWith('.test.ts')
   const helpers = [...files('test/vm', helper), ...files('test/support', helper)]
   const js = (file) => file.replace(/\.ts$/, '.js')
   let counts = { passed: 0, failed: 0, skipped: 0 }
+  const held = []
+  let mayWrite = false
+  const write = (stream) => (bytes) => (mayWrite ? stream.write(bytes) : held.push([stream, bytes]))
+  const talking = turn.then(() => {
+    mayWrite = true
+    for (const [stream, bytes] of held) stream.write(bytes)
+  })
   const status = await inMachine({
     argv: [
       'node',
       '--enable-source-maps',
       '--test',
       '--test-concurrency=1',
-      `--test-timeout=${TEST_TIMEOUT_MS}`,
+      `--test-timeout=${FILE_TIMEOUT_MS}`,
       '--test-reporter=./scripts/vm/reporter.mjs',
       ...flags,
       ...tests.map(js),
     ],
     prepare: `cp -r /run/vm/compiled/. .\nrxe up || exit 125`,
     deadlineMs: DEADLINE_MS,
+    onStdout: write(process.stdout),
+    onStderr: write(process.stderr),
     fill(folder) {
       for (const file of [...tests, ...helpers]) {
         const target = join(folder, 'compiled', js(file))
@@ -67,8 +89,24 @@ async function main(args) {
       if (existsSync(file)) counts = readJson(file)
     },
   })
+  await talking
+  // A run that ended with no failed test (a hang, a crash of the kernel) must not read as a success.
+  return { status, ...counts, failed: counts.failed || (status === 0 ? 0 : 1) }
+}
+
+async function main(args) {
+  const flags = args.filter((arg) => arg.startsWith('--'))
+  const tests = chosen(args.filter((arg) => !arg.startsWith('--')))
+  await image()
+  const parts = divided(tests, Math.min(tests.length, availableParallelism() > 1 ? 2 : 1))
+  const runs = []
+  for (const part of parts) runs.push(runTests(part, flags, runs.at(-1)?.catch(() => {}) ?? Promise.resolve()))
+  const results = await Promise.all(runs)
+  const sum = (name) => results.reduce((total, result) => total + result[name], 0)
+  const counts = { passed: sum('passed'), failed: sum('failed'), skipped: sum('skipped') }
   if (process.env.SPEADCAST_COUNTS) writeFileSync(process.env.SPEADCAST_COUNTS, JSON.stringify(counts))
-  console.log(`speadcast: ${counts.passed} passed, ${counts.failed || (status === 0 ? 0 : 1)} failed, ${counts.skipped} skipped`)
+  console.log(`speadcast: ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`)
+  const status = results.find((result) => result.status !== 0)?.status ?? 0
   return status || (counts.failed > 0 || counts.passed === 0 ? 1 : 0)
 }
 
