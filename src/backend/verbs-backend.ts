@@ -47,7 +47,7 @@ import {
   type OpenDevice,
   openDevice,
 } from './ibverbs-open.js'
-import { IbverbsPosting } from './ibverbs-posting.js'
+import { IbverbsPosting } from './verbs-posting.js'
 
 /** Two SGEs, header and payload, take one slot of an mlx5 ring with up to five. */
 const MAX_SGES = 5
