@@ -10,6 +10,7 @@ export const IBV_CONTEXT = {
   'ops.poll_cq': 96,
   'ops.req_notify_cq': 104,
   'ops.post_send': 208,
+  'ops.post_recv': 216,
   async_fd: 268,
   num_comp_vectors: 272,
   abi_compat: 280 + MUTEX_BYTES,
@@ -31,8 +32,9 @@ export const IBV_SEND_WR = {
   'wr.ud.remote_qkey': 52,
   size: 128,
 } as const
+export const IBV_RECV_WR = { wr_id: 0, next: 8, sg_list: 16, num_sge: 24, size: 32 } as const
 export const IBV_SGE = { addr: 0, length: 8, lkey: 12, size: 16 } as const
-export const IBV_WC = { wr_id: 0, status: 8, vendor_err: 16, size: 48 } as const
+export const IBV_WC = { wr_id: 0, status: 8, vendor_err: 16, byte_len: 20, src_qp: 32, slid: 42, size: 48 } as const
 
 export const IBV_QP_INIT_ATTR = {
   send_cq: 8,
@@ -68,6 +70,7 @@ export const IBV_PORT_ATTR = {
   state: 0,
   max_mtu: 4,
   active_mtu: 8,
+  lid: 34,
   active_width: 43,
   active_speed: 44,
   link_layer: 46,
@@ -75,10 +78,34 @@ export const IBV_PORT_ATTR = {
 } as const
 export const IBV_GID_ENTRY = { gid: 0, gid_index: 16, port_num: 20, gid_type: 24, ndev_ifindex: 28, size: 32 } as const
 
+export const IBV_AH_ATTR = {
+  'grh.dgid': 0,
+  'grh.flow_label': 16,
+  'grh.sgid_index': 20,
+  'grh.hop_limit': 21,
+  'grh.traffic_class': 22,
+  dlid: 24,
+  sl: 26,
+  is_global: 29,
+  port_num: 30,
+  size: 32,
+} as const
+/** What a datagram's buffer begins with, filled in or not (ibv_post_recv(3)). */
+export const IBV_GRH = { sgid: 8, dgid: 24, size: 40 } as const
+
 export const IBV_MR = { lkey: 36 } as const
 export const IBV_COMP_CHANNEL = { fd: 8 } as const
 export const IBV_QP = { qp_num: 52 } as const
 export const IBV_ASYNC_EVENT = { element: 0, event_type: 8, size: 16 } as const
+export const RDMA_EVENT_CHANNEL = { fd: 0 } as const
+export const RDMA_CM_EVENT = {
+  event: 16,
+  status: 20,
+  'param.ud.ah_attr': 40,
+  'param.ud.qp_num': 72,
+  'param.ud.qkey': 76,
+  size: 80,
+} as const
 export const RDMA_CM_ID = { verbs: 0, port_num: 348 } as const
 
 export const IBV_QPT_UD = 4
@@ -92,7 +119,10 @@ export const IBV_QPS_RTR = 2
 export const IBV_QPS_RTS = 3
 export const IBV_QPS_ERR = 6
 export const IBV_QP_STATE = 1
+export const IBV_QP_PKEY_INDEX = 1 << 4
 export const IBV_QP_PORT = 1 << 5
+export const IBV_QP_QKEY = 1 << 6
+export const IBV_QP_SQ_PSN = 1 << 16
 export const IBV_ACCESS_LOCAL_WRITE = 1
 export const IBV_PORT_ACTIVE = 4
 export const IBV_LINK_LAYER_ETHERNET = 2
@@ -100,6 +130,8 @@ export const IBV_DEVICE_RAW_IP_CSUM = 1 << 26
 export const IBV_RAW_PACKET_CAP_IP_CSUM = 1 << 2
 export const IBV_WC_WR_FLUSH_ERR = 5
 export const RDMA_PS_UDP = 0x111
+export const RDMA_UDP_QKEY = 0x01234567
+export const RDMA_CM_EVENT_MULTICAST_JOIN = 12
 
 /** enum ibv_wc_status, in order from 0. */
 export const WC_STATUS = [

@@ -36,6 +36,10 @@ const PROTOTYPES = {
   ibv_get_cq_event: 'int ibv_get_cq_event(uint64_t channel, uint64_t cq, uint64_t cq_context)',
   ibv_ack_cq_events: 'void ibv_ack_cq_events(uint64_t cq, uint nevents)',
   ibv_create_qp: 'uint64_t ibv_create_qp(uint64_t pd, uint64_t init_attr)',
+  ibv_create_ah: 'uint64_t ibv_create_ah(uint64_t pd, uint64_t attr)',
+  ibv_destroy_ah: 'int ibv_destroy_ah(uint64_t ah)',
+  ibv_attach_mcast: 'int ibv_attach_mcast(uint64_t qp, uint64_t gid, uint16_t lid)',
+  ibv_detach_mcast: 'int ibv_detach_mcast(uint64_t qp, uint64_t gid, uint16_t lid)',
   ibv_modify_qp: 'int ibv_modify_qp(uint64_t qp, uint64_t attr, int mask)',
   ibv_destroy_qp: 'int ibv_destroy_qp(uint64_t qp)',
   ibv_get_async_event: 'int ibv_get_async_event(uint64_t context, uint64_t event)',
@@ -56,6 +60,8 @@ type Native = (...args: number[]) => number
 export interface ContextOperations {
   /** int (qp, wr, **bad_wr): 0 or a positive errno. */
   readonly postSend: Native
+  /** int (qp, wr, **bad_wr): 0 or a positive errno. */
+  readonly postReceive: Native
   /** int (cq, n, *wc): completions, or negative. */
   readonly pollCq: Native
   /** int (cq, solicited_only) */
@@ -132,6 +138,7 @@ export class VerbsLibrary {
     if (!found) {
       found = {
         postSend: at(context + IBV_CONTEXT['ops.post_send'], 'int (uint64_t, uint64_t, uint64_t)'),
+        postReceive: at(context + IBV_CONTEXT['ops.post_recv'], 'int (uint64_t, uint64_t, uint64_t)'),
         pollCq: at(context + IBV_CONTEXT['ops.poll_cq'], 'int (uint64_t, int, uint64_t)'),
         reqNotifyCq: at(context + IBV_CONTEXT['ops.req_notify_cq'], 'int (uint64_t, int)'),
       }

@@ -6,6 +6,7 @@
  * | VerbsContext      | open                | close         | —                            |
  * | protection domain | context.allocate    | release       | the context is closed        |
  * | registration      | domain.register     | release       | the domain is released; no work request of it may be under way |
+ * | address handle    | domain.addressHandle | release      | the same                     |
  *
  * Giving back is idempotent and never throws: what a device that is gone refuses to give back is gone with it.
  */
@@ -16,6 +17,7 @@ import { Scratch } from './scratch.js'
 import {
   EVENT_TYPE,
   IBV_ACCESS_LOCAL_WRITE,
+  IBV_AH_ATTR,
   IBV_ASYNC_EVENT,
   IBV_CONTEXT,
   IBV_DEVICE_ATTR_EX,
@@ -47,6 +49,8 @@ export interface PortFacts {
   /** enum ibv_mtu: 1 is 256 bytes, each step doubles. The link's, for RDMA; raw packets follow the netdev's. */
   readonly activeMtu: number
   readonly maxMtu: number
+  /** Local id, of InfiniBand; 0 with Ethernet. */
+  readonly lid: number
   readonly width: number
   readonly speed: number
   readonly linkLayer: number
@@ -162,6 +166,7 @@ export class VerbsContext {
       state: view.getUint32(P.state, true),
       activeMtu: view.getUint32(P.active_mtu, true),
       maxMtu: view.getUint32(P.max_mtu, true),
+      lid: view.getUint16(P.lid, true),
       width: view.getUint8(P.active_width),
       speed: view.getUint8(P.active_speed),
       linkLayer: view.getUint8(P.link_layer),
@@ -224,10 +229,67 @@ export class ProtectionDomain {
     return new MemoryRegistration(this, address, byteLength)
   }
 
+  /**
+   * The way to another port. With Ethernet the kernel looks up the MAC, for a second at most: this blocks unless the neighbour is known.
+   * @throws NativeError; ETIMEDOUT, EHOSTUNREACH or ENETUNREACH when there is no way
+   */
+  addressHandle(address: DatagramAddress): AddressHandle {
+    return new AddressHandle(this, address)
+  }
+
   release(): void {
     if (!this.#open) return
     this.#open = false
     this.context.library.call.ibv_dealloc_pd(this.pointer)
+  }
+}
+
+export interface DatagramAddress {
+  /** 16 bytes. */
+  readonly gid: Uint8Array
+  /** Local id of the other port, of InfiniBand; 0 with Ethernet. */
+  readonly lid: number
+  /** Own port, from 1, and the index of its GID to send from. */
+  readonly port: number
+  readonly sourceGidIndex: number
+  readonly hopLimit: number
+  readonly trafficClass: number
+  readonly flowLabel?: number
+  readonly serviceLevel?: number
+}
+
+export class AddressHandle {
+  readonly pointer: Pointer<'ibv_ah'>
+  #open = true
+
+  constructor(
+    readonly domain: ProtectionDomain,
+    address: DatagramAddress,
+  ) {
+    const A = IBV_AH_ATTR
+    const scratch = new Scratch(A.size)
+    const { u8, view } = scratch
+    u8.fill(0, 0, A.size)
+    u8.set(address.gid, A['grh.dgid'])
+    view.setUint32(A['grh.flow_label'], address.flowLabel ?? 0, true)
+    view.setUint8(A['grh.sgid_index'], address.sourceGidIndex)
+    view.setUint8(A['grh.hop_limit'], address.hopLimit)
+    view.setUint8(A['grh.traffic_class'], address.trafficClass)
+    view.setUint16(A.dlid, address.lid, true)
+    view.setUint8(A.sl, address.serviceLevel ?? 0)
+    view.setUint8(A.is_global, 1)
+    view.setUint8(A.port_num, address.port)
+    try {
+      this.pointer = domain.context.library.pointer('ibv_create_ah', domain.pointer, scratch.address)
+    } finally {
+      scratch.region.release()
+    }
+  }
+
+  release(): void {
+    if (!this.#open) return
+    this.#open = false
+    this.domain.context.library.call.ibv_destroy_ah(this.pointer)
   }
 }
 

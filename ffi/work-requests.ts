@@ -20,6 +20,13 @@ const SGE_WORDS = IBV_SGE.size / 4
 const NEXT = IBV_SEND_WR.next / 4
 const FLAGS = IBV_SEND_WR.send_flags / 4
 
+export interface DatagramDestination {
+  /** An address handle of the queue pair's domain. */
+  readonly handle: number
+  readonly qpn: number
+  readonly qkey: number
+}
+
 export class WorkRequestChain {
   readonly #region: Region
   readonly #words: Uint32Array<ArrayBuffer>
@@ -70,6 +77,14 @@ export class WorkRequestChain {
     const at = row * WR_WORDS
     this.#pointer(at + IBV_SEND_WR.sg_list / 4, this.#address + this.#sgeAt + first * IBV_SGE.size)
     this.#words[at + IBV_SEND_WR.num_sge / 4] = count
+  }
+
+  /** Of a datagram: where the row goes. */
+  datagram(row: number, { handle, qpn, qkey }: DatagramDestination): void {
+    const at = row * WR_WORDS
+    this.#pointer(at + IBV_SEND_WR['wr.ud.ah'] / 4, handle)
+    this.#words[at + IBV_SEND_WR['wr.ud.remote_qpn'] / 4] = qpn
+    this.#words[at + IBV_SEND_WR['wr.ud.remote_qkey'] / 4] = qkey
   }
 
   sge(i: number, address: number, byteLength: number, lkey: number): void {

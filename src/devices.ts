@@ -3,7 +3,7 @@ import { NativeError } from '../ffi/native-error.js'
 import { VerbsContext } from '../ffi/verbs.js'
 import { IBV_PORT_ACTIVE } from '../ffi/verbs-layout.js'
 import type { VerbsLibrary } from '../ffi/verbs-library.js'
-import { explained, loadLibrary, rawPacketsRefused } from './backend/ibverbs-open.js'
+import { explained, loadLibrary, queuePairsRefused } from './backend/verbs-open.js'
 import { formatGid, type RdmaDevice, type RdmaPort, rdmaDevices } from './net/rdma.js'
 
 export { type BackendReport, type BackendVerdict, explainBackends } from './doctor.js'
@@ -45,8 +45,8 @@ export interface RdmaDeviceReport {
  * @throws ERR_SPEADCAST_BACKEND when libibverbs is not there or cannot be used
  */
 export function listRdmaDevices(options: { library?: string } = {}): RdmaDeviceReport[] {
-  const library = loadLibrary(options.library)
-  return explained(() => rdmaDevices(library)).map((device) => report(library, device))
+  const library = loadLibrary('ibverbs', options.library)
+  return explained('ibverbs', () => rdmaDevices(library)).map((device) => report(library, device))
 }
 
 function report(library: VerbsLibrary, device: RdmaDevice): RdmaDeviceReport {
@@ -75,7 +75,7 @@ function refusedBy(library: VerbsLibrary, name: string, port: number): string {
   try {
     const context = VerbsContext.open(library, name)
     try {
-      return rawPacketsRefused(context, port) ?? ''
+      return queuePairsRefused(context, port, 'raw') ?? ''
     } finally {
       context.close()
     }

@@ -6,7 +6,7 @@ import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync } from 'node:fs
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Region } from '#dist/ffi/region.js'
-import { openIbverbs } from '#dist/src/backend/verbs-backend.js'
+import { openIbverbs } from '#dist/src/backend/ibverbs.js'
 import { CompilableBatch } from '#dist/src/batch/batch.js'
 import { Engine } from '#dist/src/engine/engine.js'
 import * as R from '#dist/src/engine/ring.js'

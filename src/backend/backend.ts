@@ -8,7 +8,7 @@
 import type { PacketTable, TableRegion } from '../batch/table.js'
 
 export interface BackendCaps {
-  readonly name: 'udp' | 'dgram' | 'memory' | 'pcap' | 'ibverbs'
+  readonly name: 'udp' | 'dgram' | 'memory' | 'pcap' | 'ibverbs' | 'rdma-ud'
   /** `accepted`: the kernel took the packet. `completed`: the NIC reported it sent. `written`: it is in the file or memory. */
   readonly evidence: 'accepted' | 'completed' | 'written'
   readonly substreams: number

@@ -3,24 +3,24 @@ import { VerbsContext } from '../../ffi/verbs.js'
 import { SpeadcastError } from '../errors.js'
 import { parseAddress } from '../net/address.js'
 import { rdmaPathOf } from '../net/rdma.js'
-import { CANNOT, explained, loadLibrary, oneInterface, rawPacketsRefused } from './ibverbs-open.js'
 import { findPath } from './paths.js'
 import type { Wanted } from './select.js'
+import { cannot, explained, loadLibrary, oneInterface, queuePairsRefused } from './verbs-open.js'
 
 /** Why not; undefined if it can. */
 export function probeIbverbs({ endpoints, interface: iface, verbsLibrary }: Wanted): string | undefined {
   try {
-    const library = loadLibrary(verbsLibrary)
+    const library = loadLibrary('ibverbs', verbsLibrary)
     const { ifindex, sourceAddress } = oneInterface(endpoints.map((endpoint) => findPath(endpoint, iface)))
-    const rdma = explained(() => rdmaPathOf(library, ifindex, iface?.addressBytes ?? parseAddress(sourceAddress)))
-    const context = explained(() => VerbsContext.open(library, rdma.device))
+    const rdma = explained('ibverbs', () => rdmaPathOf(library, ifindex, iface?.addressBytes ?? parseAddress(sourceAddress)))
+    const context = explained('ibverbs', () => VerbsContext.open(library, rdma.device))
     try {
-      return rawPacketsRefused(context, rdma.port)
+      return queuePairsRefused(context, rdma.port, 'raw')
     } finally {
       context.close()
     }
   } catch (error) {
     if (!(error instanceof SpeadcastError)) throw error
-    return error.message.startsWith(CANNOT) ? error.message.slice(CANNOT.length) : error.message
+    return error.message.replace(cannot('ibverbs'), '')
   }
 }

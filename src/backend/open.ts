@@ -18,7 +18,7 @@ export type BackendSpec =
 export async function openBackend(spec: BackendSpec, environment: BackendEnvironment): Promise<Backend> {
   switch (spec.kind) {
     case 'ibverbs':
-      return (await import('./verbs-backend.js')).openIbverbs(spec, environment)
+      return (await import('./ibverbs.js')).openIbverbs(spec, environment)
     case 'udp':
       return (await import('./udp.js')).openUdp(spec, environment)
     case 'dgram':

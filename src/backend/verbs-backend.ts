@@ -1,6 +1,7 @@
 /**
- * Raw packets through libibverbs: frames gathered by the NIC out of registered memory, the kernel passed by. Evidence: `completed` (the
- * NIC's completion).
+ * Packets through a queue pair of libibverbs: gathered by the NIC out of registered memory, the kernel passed by. Evidence: `completed`
+ * (the NIC's completion). What kind of queue pair it is, and so what stands in front of a packet and where it goes, is a `Way`'s to know:
+ * raw frames in ibverbs.ts, datagrams of the fabric in rdma-ud.ts.
  *
  * | state      | post answers          | leaves by                                                                    |
  * |------------|-----------------------|------------------------------------------------------------------------------|
@@ -17,6 +18,7 @@
  */
 import { POLLIN } from '../../ffi/layout.js'
 import { ERRNO, NativeError } from '../../ffi/native-error.js'
+import type { QueuePairType } from '../../ffi/queue-pair.js'
 import { POLL_BATCH, SendQueue } from '../../ffi/send-queue.js'
 import type { MemoryRegistration } from '../../ffi/verbs.js'
 import { EVENT_TYPE, IBV_WC_WR_FLUSH_ERR } from '../../ffi/verbs-layout.js'
@@ -38,16 +40,8 @@ import {
   type PostResult,
   type ReapResult,
 } from './backend.js'
-import {
-  causeName,
-  explainCause,
-  explained,
-  frameRateKbps,
-  type IbverbsOptions,
-  type OpenDevice,
-  openDevice,
-} from './ibverbs-open.js'
-import { IbverbsPosting } from './verbs-posting.js'
+import { causeName, explained, type OpenDevice, type QueueOptions, type VerbsBackendName } from './verbs-open.js'
+import type { PostingOptions, VerbsPosting } from './verbs-posting.js'
 
 /** Two SGEs, header and payload, take one slot of an mlx5 ring with up to five. */
 const MAX_SGES = 5
@@ -69,14 +63,39 @@ const REPOSTS = 8
 /** The id of a work request is the posting's number, below this, and the generation of the queue above. */
 const GENERATION = 2 ** 24
 
+/** What one kind of queue pair brings. Everything here is called once a post or more rarely; `V` is a posting made for it. */
+export interface Way<V extends VerbsPosting> {
+  readonly name: VerbsBackendName
+  readonly headroomBytes: number
+  readonly pacesItself: boolean
+  /** Rises when `states` would answer differently. */
+  readonly revision: number
+  /** False: packets may be dropped although their work requests succeed. */
+  readonly passable: boolean
+  states(): Record<string, string | number | boolean>
+  compile(table: PacketTable, options: PostingOptions): V
+  /** From reset to the state that sends. @throws NativeError */
+  ready(queue: SendQueue): void
+  /** How many of n rows from `first` on may go now. */
+  admit(posting: V, first: number, n: number): number
+  /** Why `admit` stopped at a row: 0 = wait a little, else the errno that refuses it. */
+  refusal(posting: V, row: number): number
+  /** Before rows first … end−1 are posted. */
+  prepare(posting: V, first: number, end: number): void
+  /** Rises whenever something makes recent completions doubtful. */
+  suspicion(): number
+  explain(cause: number, substream: number, udpBytes: number, vendorError: number): string
+  close(): void
+}
+
 interface Registered {
   readonly registration: MemoryRegistration
   users: number
 }
 
 /** Packets under way: rows first … end−1 of a posting, the first of them number `at` of all packets ever posted. */
-interface Part {
-  posting: IbverbsPosting
+interface Part<V> {
+  posting: V
   first: number
   end: number
   at: number
@@ -98,19 +117,20 @@ interface Trouble {
 const CQ_ERR = CAUSE_EVENT + EVENT_TYPE.indexOf('IBV_EVENT_CQ_ERR')
 const NOTHING: readonly { fd: number; events: number }[] = []
 
-export class IbverbsBackend implements Backend {
+export class VerbsBackend<V extends VerbsPosting> implements Backend {
   readonly caps: BackendCaps
-  readonly #options: IbverbsOptions
+  readonly #options: QueueOptions
   readonly #device: OpenDevice
+  readonly #way: Way<V>
   readonly #counters: Float64Array
   readonly #registered = new Map<string, Registered>()
-  readonly #postings = new Set<IbverbsPosting>()
+  readonly #postings = new Set<V>()
   readonly #waitSet: { fd: number; events: number }[]
   #queue: SendQueue
   #nextPosting = 1
   #generation = 0
   /** Parts under way, oldest first from #head; a ring of a power of two. */
-  readonly #parts: Part[]
+  readonly #parts: Part<V>[]
   #head = 0
   #count = 0
   /** Packets ever posted, accounted for, and reported by reap. */
@@ -143,14 +163,15 @@ export class IbverbsBackend implements Backend {
   #recoveries = 0
   #closed = false
 
-  constructor(options: IbverbsOptions, device: OpenDevice, queue: SendQueue, environment: BackendEnvironment) {
+  constructor(options: QueueOptions, device: OpenDevice, way: Way<V>, queue: SendQueue, environment: BackendEnvironment) {
     this.#options = options
     this.#device = device
+    this.#way = way
     this.#queue = queue
     this.#counters = environment.counters
     this.#portDown = !device.portActive
     this.#parts = Array.from({ length: 2 ** Math.ceil(Math.log2(queue.depth + 1)) }, () => ({
-      posting: undefined as unknown as IbverbsPosting,
+      posting: undefined as unknown as V,
       first: 0,
       end: 0,
       at: 0,
@@ -160,39 +181,33 @@ export class IbverbsBackend implements Backend {
       { fd: queue.channelFd, events: POLLIN },
       { fd: device.context.asyncFd, events: POLLIN },
     ]
-    const { frames } = device
     this.caps = {
-      name: 'ibverbs',
+      name: way.name,
       evidence: 'completed',
       substreams: options.endpoints.length,
       maxPacketSizeBytes: options.packetSizeBytes,
-      headroomBytes: Math.ceil(frames.templates[0]!.headerBytes / 8) * 8,
+      headroomBytes: way.headroomBytes,
       pollNanoseconds: options.pollNanoseconds,
-      pacesItself: options.hardwareRateBytesPerSecond !== undefined,
+      pacesItself: way.pacesItself,
     }
   }
 
   states(): Record<string, string | number | boolean> {
-    const { rdma, facts, frames, interfaceName } = this.#device
-    const { vlan } = frames
+    const { rdma } = this.#device
     return {
-      interface: interfaceName,
       device: rdma.device,
       port: rdma.port,
-      sourcePort: frames.port,
       queueDepth: this.#queue.depth,
-      checksums: facts.checksumOffload ? 'device' : frames.templates[0]!.ipv6 ? 'software' : 'none for UDP over IPv4',
       pacing: this.caps.pacesItself ? 'device' : 'software',
       portActive: !this.#portDown,
-      substreamsWithoutNeighbour: frames.gates.closedCount,
       recoveries: this.#recoveries,
-      ...(vlan && { vlan: vlan.id }),
+      ...this.#way.states(),
       ...(this.#history.length > 0 && { trouble: this.#history.join('; ') }),
     }
   }
 
   revision(): number {
-    return this.#revision + this.#device.frames.gates.revision
+    return this.#revision + this.#way.revision
   }
 
   /** Memory is pinned for the device with the first posting that uses it, and for as long as one does. */
@@ -201,7 +216,7 @@ export class IbverbsBackend implements Backend {
   #use(region: TableRegion): number {
     let registered = this.#registered.get(keyOf(region))
     if (!registered) {
-      const registration = explained(() => this.#device.domain.register(region.address, region.byteLength))
+      const registration = explained(this.#way.name, () => this.#device.domain.register(region.address, region.byteLength))
       registered = { registration, users: 0 }
       this.#registered.set(keyOf(region), registered)
     }
@@ -217,18 +232,15 @@ export class IbverbsBackend implements Backend {
   }
 
   /** @throws SpeadcastError ERR_SPEADCAST_BACKEND when memory cannot be pinned, as beyond RLIMIT_MEMLOCK */
-  compile(table: PacketTable, _hints: CompileHints): IbverbsPosting {
-    const { facts, frames } = this.#device
+  compile(table: PacketTable, _hints: CompileHints): V {
     const number = this.#nextPosting++ % GENERATION
     const used: TableRegion[] = []
     try {
-      const posting = new IbverbsPosting(table, {
+      const posting = this.#way.compile(table, {
         number,
         id: this.#idOf(number),
         signalEvery: Math.max(1, Math.floor(this.#queue.depth / SIGNALS)),
         maxSges: this.#queue.options.sges,
-        checksumOffload: facts.checksumOffload,
-        templates: frames.templates,
         lkeyOf: (region) => {
           const lkey = this.#use(region)
           used.push(region)
@@ -236,7 +248,6 @@ export class IbverbsBackend implements Backend {
         },
       })
       posting.generation = this.#generation
-      posting.macRevision = frames.macRevision
       this.#postings.add(posting)
       return posting
     } catch (error) {
@@ -249,7 +260,7 @@ export class IbverbsBackend implements Backend {
     return ((this.#generation & 0xff) * GENERATION + number) >>> 0
   }
 
-  release(posting: IbverbsPosting): void {
+  release(posting: V): void {
     const { table, ownRegion } = posting
     for (const region of ownRegion ? [...table.regions, ownRegion] : table.regions) this.#unuse(region)
     this.#postings.delete(posting)
@@ -257,7 +268,7 @@ export class IbverbsBackend implements Backend {
   }
 
   /** One call to the provider for as many packets as the send queue has room for; allocates nothing unless something fails. */
-  post(posting: IbverbsPosting, first: number, end: number, out: PostResult): void {
+  post(posting: V, first: number, end: number, out: PostResult): void {
     out.kind = POST_OK
     out.accepted = 0
     out.skipped = 0
@@ -277,20 +288,15 @@ export class IbverbsBackend implements Backend {
       again(out, 'writable')
       return
     }
-    const { frames } = this.#device
-    if (frames.gates.any) {
-      n = frames.gates.open(posting.table.substream, undefined, first, n)
-      if (n === 0) {
-        const errno = frames.gates.refusal(posting.table.substream[first]!)
-        if (errno === 0) again(out, NEIGHBOUR_PAUSE_NANOSECONDS)
-        else this.#skip(posting, first, end, errno, out)
-        return
-      }
+    n = this.#way.admit(posting, first, n)
+    if (n === 0) {
+      const errno = this.#way.refusal(posting, first)
+      if (errno === 0) again(out, NEIGHBOUR_PAUSE_NANOSECONDS)
+      else this.#skip(posting, first, end, errno, out)
+      return
     }
-    frames.keepUp()
     if (posting.generation !== this.#generation) this.#renumber(posting)
-    if (posting.macRevision !== frames.macRevision || first < posting.framedFrom) posting.writeFrames(first, frames.macRevision)
-    posting.prepare(first, first + n)
+    this.#way.prepare(posting, first, first + n)
     out.accepted = posting.chain.post(this.#queue, first, first + n)
     this.#counters[COUNTER.posts]! += 1
     if (out.accepted > 0) {
@@ -325,7 +331,7 @@ export class IbverbsBackend implements Backend {
   }
 
   /** Rows from `row` on, as long as they go to the same substream. */
-  #skip(posting: IbverbsPosting, row: number, limit: number, errno: number, out: PostResult): void {
+  #skip(posting: V, row: number, limit: number, errno: number, out: PostResult): void {
     const { substream } = posting.table
     let end = row + 1
     while (end < limit && substream[end] === substream[row]) end++
@@ -337,7 +343,7 @@ export class IbverbsBackend implements Backend {
     this.#passSkipped()
   }
 
-  #take(posting: IbverbsPosting, first: number, end: number, skipped: boolean): void {
+  #take(posting: V, first: number, end: number, skipped: boolean): void {
     const part = this.#part(this.#count++)
     part.posting = posting
     part.first = first
@@ -349,13 +355,13 @@ export class IbverbsBackend implements Backend {
   }
 
   /** The k-th part under way. */
-  #part(k: number): Part {
+  #part(k: number): Part<V> {
     if (k === this.#parts.length) throw new Error('more parts under way than the send queue has slots')
     return this.#parts[(this.#head + k) & (this.#parts.length - 1)]!
   }
 
   /** After a recovery; nothing of the posting is under way then. */
-  #renumber(posting: IbverbsPosting): void {
+  #renumber(posting: V): void {
     posting.generation = this.#generation
     posting.id = this.#idOf(posting.number)
     posting.chain.renumber(posting.id)
@@ -536,7 +542,7 @@ export class IbverbsBackend implements Backend {
     if (!this.#replaceQueue) {
       try {
         this.#queue.reset()
-        this.#makeReady()
+        this.#way.ready(this.#queue)
         return
       } catch (error) {
         if (!(error instanceof NativeError)) throw error
@@ -546,11 +552,7 @@ export class IbverbsBackend implements Backend {
     this.#queue.close()
     this.#queue = new SendQueue(this.#device.domain, this.#queue.options)
     this.#waitSet[0]!.fd = this.#queue.channelFd
-    this.#makeReady()
-  }
-
-  #makeReady(): void {
-    makeReady(this.#queue, this.#options, this.#device)
+    this.#way.ready(this.#queue)
   }
 
   #note(cause: string): void {
@@ -601,9 +603,9 @@ export class IbverbsBackend implements Backend {
     if (now - this.#lookedAt > LOOK_MS) {
       this.#lookedAt = now
       if (this.#fatal === 0) this.#takeAsyncEvents()
-      this.#linkSuspicion = this.#device.frames.suspicion()
+      this.#linkSuspicion = this.#way.suspicion()
     }
-    if (this.#portDown || !this.#device.frames.passable) this.#suspicion++
+    if (this.#portDown || !this.#way.passable) this.#suspicion++
     return this.#suspicion + this.#linkSuspicion
   }
 
@@ -626,10 +628,7 @@ export class IbverbsBackend implements Backend {
   }
 
   explain(cause: number, substream: number, udpBytes: number): string {
-    const why = explainCause(cause, this.#device.frames.gates.paths[substream]!, udpBytes, {
-      vendorError: this.#vendorError,
-      completionTimeoutMs: this.#options.completionTimeoutMs,
-    })
+    const why = this.#way.explain(cause, substream, udpBytes, this.#vendorError)
     return this.#fatal === 0 ? why : `${why}; before: ${this.#history.join(', ')}`
   }
 
@@ -641,7 +640,9 @@ export class IbverbsBackend implements Backend {
     this.#postings.clear()
     for (const { registration } of this.#registered.values()) registration.release()
     this.#registered.clear()
-    closeDevice(this.#device)
+    this.#way.close()
+    this.#device.domain.release()
+    this.#device.context.close()
   }
 }
 
@@ -655,18 +656,6 @@ function keyOf({ id, address, byteLength }: TableRegion): string {
   return `${id} ${address} ${byteLength}`
 }
 
-/** To the state that sends, with the device's rate limit if it is to pace. @throws NativeError */
-function makeReady(
-  queue: SendQueue,
-  { hardwareRateBytesPerSecond: rate, packetSizeBytes }: IbverbsOptions,
-  device: OpenDevice,
-): void {
-  queue.ready()
-  if (rate === undefined) return
-  const { headerBytes } = device.frames.templates[0]!
-  queue.limitRate(frameRateKbps(rate, packetSizeBytes, headerBytes), packetSizeBytes + headerBytes)
-}
-
 /**
  * With more than one SGE a work request takes up to two of the blocks of 64 bytes that mlx5 counts as max_qp_wr, and it rounds the number
  * up to a power of two (mlx5_calc_sq_size).
@@ -676,35 +665,37 @@ function depthWithin(maxWorkRequests: number, sges: number): number {
   return 2 ** Math.floor(Math.log2(Math.max(1, maxWorkRequests / blocks)))
 }
 
-/** @throws ERR_SPEADCAST_BACKEND and what openDevice throws; the message has the remedy */
-export async function openIbverbs(options: IbverbsOptions, environment: BackendEnvironment): Promise<IbverbsBackend> {
-  const device = await openDevice(options)
-  const { facts, domain, rdma } = device
+/**
+ * Takes over what is open, and closes it if there can be no queue.
+ * @throws ERR_SPEADCAST_BACKEND; the message has the remedy
+ */
+export function startQueue<V extends VerbsPosting>(
+  options: QueueOptions,
+  device: OpenDevice,
+  way: Way<V>,
+  pair: { readonly type: QueuePairType; readonly qkey?: number },
+  environment: BackendEnvironment,
+): VerbsBackend<V> {
+  const { facts, domain, context, rdma } = device
   const sges = Math.min(MAX_SGES, facts.maxSges)
   let queue: SendQueue | undefined
   try {
-    queue = explained(
-      () =>
-        new SendQueue(domain, {
-          port: rdma.port,
-          depth: Math.min(options.queueDepth, depthWithin(facts.maxWorkRequests, sges), facts.maxCqEntries),
-          sges,
-          completionVector: options.completionVector,
-        }),
-    )
-    const ready = queue
-    explained(() => makeReady(ready, options, device))
-    return new IbverbsBackend(options, device, queue, environment)
+    return explained(way.name, () => {
+      queue = new SendQueue(domain, {
+        ...pair,
+        port: rdma.port,
+        depth: Math.min(options.queueDepth, depthWithin(facts.maxWorkRequests, sges), facts.maxCqEntries),
+        sges,
+        completionVector: options.completionVector,
+      })
+      way.ready(queue)
+      return new VerbsBackend(options, device, way, queue, environment)
+    })
   } catch (error) {
     queue?.close()
-    closeDevice(device)
+    way.close()
+    domain.release()
+    context.close()
     throw error
   }
-}
-
-function closeDevice({ domain, context, frames, socket }: OpenDevice): void {
-  domain.release()
-  context.close()
-  frames.close()
-  socket.close()
 }

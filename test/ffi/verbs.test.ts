@@ -71,7 +71,7 @@ test('devices, facts, port and GIDs', async () => {
       pacing: { minKbps: 1000, maxKbps: 100_000_000 },
     })
     // RoCE's 4096 fits into 9000; 4 lanes of 25 Gb/s.
-    expect(context.port(1)).toEqual({ state: 4, activeMtu: 5, maxMtu: 5, width: 2, speed: 32, linkLayer: 2 })
+    expect(context.port(1)).toEqual({ state: 4, activeMtu: 5, maxMtu: 5, lid: 0, width: 2, speed: 32, linkLayer: 2 })
     expect(() => context.port(2)).toThrow(/ibv_query_port failed: EINVAL/)
     const gids = context.gids()!
     expect(gids.every((gid, i) => gid.index === i && gid.port === 1 && gid.type === 2 && gid.ifindex === ifindex)).toBe(true)

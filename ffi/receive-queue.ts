@@ -1,0 +1,115 @@
+/**
+ * Datagrams received into one registered region: as many equal slots as the queue is deep, each with room for the 40 bytes that a global
+ * route header takes in front of a message (ibv_post_recv(3)). The work requests are a prelinked ring, so that giving any run of slots
+ * back is four stores and one call. Slots are filled, and so given back, in turn.
+ */
+import { NativeError } from './native-error.js'
+import { POLL_BATCH, QueuePair, type QueuePairOptions, WC_WORDS } from './queue-pair.js'
+import { attachRegion, Region } from './region.js'
+import type { ProtectionDomain } from './verbs.js'
+import { IBV_GRH, IBV_RECV_WR, IBV_SGE, IBV_WC } from './verbs-layout.js'
+
+export { POLL_BATCH }
+
+export interface ReceiveQueueOptions extends QueuePairOptions {
+  readonly slots: number
+  readonly slotBytes: number
+  /** Of the first slot, in memory that is registered with the domain under `lkey`. */
+  readonly address: number
+  readonly lkey: number
+}
+
+/** In front of every message. */
+export const HEADER_BYTES = IBV_GRH.size
+const WR_WORDS = IBV_RECV_WR.size / 4
+const NEXT = IBV_RECV_WR.next / 4
+export class ReceiveQueue extends QueuePair {
+  readonly slots: number
+  readonly slotBytes: number
+  readonly #postReceive: (qp: number, wr: number, bad: number) => number
+  readonly #requests: Region
+  readonly #wr: Uint32Array
+  readonly #badAt: number
+  /** The next slot to give back, and how many behind it wait for that. */
+  #next = 0
+  #spent = 0
+
+  /** @throws NativeError, as QueuePair's */
+  constructor(domain: ProtectionDomain, options: ReceiveQueueOptions) {
+    super(domain, options, { sends: 1, sendSges: 1, receives: options.slots })
+    this.slots = Math.min(options.slots, this.grantedReceives)
+    this.slotBytes = options.slotBytes
+    this.#postReceive = domain.context.library.operations(domain.context.pointer).postReceive
+    const sgesAt = this.slots * IBV_RECV_WR.size
+    this.#badAt = sgesAt + this.slots * IBV_SGE.size
+    this.#requests = Region.allocate(this.#badAt + 8)
+    this.#wr = new Uint32Array(attachRegion(this.#requests))
+    const { address } = this.#requests
+    for (let slot = 0; slot < this.slots; slot++) {
+      const at = slot * WR_WORDS
+      const sge = sgesAt + slot * IBV_SGE.size
+      this.#wr[at + IBV_RECV_WR.wr_id / 4] = slot
+      this.#pointer(at + NEXT, address + ((slot + 1) % this.slots) * IBV_RECV_WR.size)
+      this.#pointer(at + IBV_RECV_WR.sg_list / 4, address + sge)
+      this.#wr[at + IBV_RECV_WR.num_sge / 4] = 1
+      this.#pointer((sge + IBV_SGE.addr) / 4, options.address + slot * options.slotBytes)
+      this.#wr[(sge + IBV_SGE.length) / 4] = options.slotBytes
+      this.#wr[(sge + IBV_SGE.lkey) / 4] = options.lkey
+    }
+  }
+
+  #pointer(word: number, address: number): void {
+    this.#wr[word] = address >>> 0
+    this.#wr[word + 1] = Math.floor(address / 2 ** 32)
+  }
+
+  /** Takes datagrams from now on. @throws NativeError */
+  start(): void {
+    this.ready()
+    this.spent(this.slots)
+  }
+
+  /** Which slot completion i filled. */
+  slot(i: number): number {
+    return this.words[i * WC_WORDS]!
+  }
+  /** Bytes of its message, without the header. */
+  messageBytes(i: number): number {
+    return this.words[i * WC_WORDS + IBV_WC.byte_len / 4]! - HEADER_BYTES
+  }
+  sourceQueuePair(i: number): number {
+    return this.words[i * WC_WORDS + IBV_WC.src_qp / 4]!
+  }
+  /** Of InfiniBand. */
+  sourceLid(i: number): number {
+    return this.words[i * WC_WORDS + (IBV_WC.slid >> 2)]! >>> 16
+  }
+
+  /** `n` more slots have been read. All that were are given back once they are an eighth of the queue. @throws NativeError */
+  spent(n: number): void {
+    this.#spent += n
+    if (this.#spent * 8 >= this.slots) this.#giveBack()
+  }
+
+  #giveBack(): void {
+    const n = this.#spent
+    const wr = this.#wr
+    const last = ((this.#next + n - 1) % this.slots) * WR_WORDS
+    const nextLo = wr[last + NEXT]!
+    const nextHi = wr[last + NEXT + 1]!
+    wr[last + NEXT] = 0
+    wr[last + NEXT + 1] = 0
+    const { address } = this.#requests
+    const errno = this.#postReceive(this.qp, address + this.#next * IBV_RECV_WR.size, address + this.#badAt)
+    wr[last + NEXT] = nextLo
+    wr[last + NEXT + 1] = nextHi
+    if (errno !== 0) throw new NativeError('ibv_post_recv', Math.abs(errno), `${n} slots`)
+    this.#next = (this.#next + n) % this.slots
+    this.#spent = 0
+  }
+
+  override close(): void {
+    super.close()
+    this.#requests.release()
+  }
+}

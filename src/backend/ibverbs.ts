@@ -1,0 +1,95 @@
+/** Raw packets: frames of our own making through an RDMA device's Ethernet port. The machine is verbs-backend.ts. */
+import type { SendQueue } from '../../ffi/send-queue.js'
+import type { PacketTable } from '../batch/table.js'
+import type { BackendEnvironment } from './backend.js'
+import { explainRaw, frameRateKbps, type IbverbsOptions, type OpenRawDevice, openDevice } from './ibverbs-open.js'
+import { IbverbsPosting } from './ibverbs-posting.js'
+import { startQueue, type VerbsBackend, type Way } from './verbs-backend.js'
+import type { PostingOptions } from './verbs-posting.js'
+
+class RawFrames implements Way<IbverbsPosting> {
+  readonly name = 'ibverbs'
+  readonly headroomBytes: number
+  readonly pacesItself: boolean
+  readonly #options: IbverbsOptions
+  readonly #device: OpenRawDevice
+
+  constructor(options: IbverbsOptions, device: OpenRawDevice) {
+    this.#options = options
+    this.#device = device
+    this.headroomBytes = Math.ceil(device.frames.templates[0]!.headerBytes / 8) * 8
+    this.pacesItself = options.hardwareRateBytesPerSecond !== undefined
+  }
+
+  get revision(): number {
+    return this.#device.frames.gates.revision
+  }
+
+  get passable(): boolean {
+    return this.#device.frames.passable
+  }
+
+  states(): Record<string, string | number | boolean> {
+    const { facts, frames, interfaceName } = this.#device
+    const { vlan } = frames
+    return {
+      interface: interfaceName,
+      sourcePort: frames.port,
+      checksums: facts.checksumOffload ? 'device' : frames.templates[0]!.ipv6 ? 'software' : 'none for UDP over IPv4',
+      substreamsWithoutNeighbour: frames.gates.closedCount,
+      ...(vlan && { vlan: vlan.id }),
+    }
+  }
+
+  compile(table: PacketTable, options: PostingOptions): IbverbsPosting {
+    const { facts, frames } = this.#device
+    const posting = new IbverbsPosting(table, options, frames.templates, facts.checksumOffload)
+    posting.macRevision = frames.macRevision
+    return posting
+  }
+
+  /** With the device's rate limit, if it is to pace. */
+  ready(queue: SendQueue): void {
+    queue.ready()
+    const { hardwareRateBytesPerSecond: rate, packetSizeBytes } = this.#options
+    if (rate === undefined) return
+    const { headerBytes } = this.#device.frames.templates[0]!
+    queue.limitRate(frameRateKbps(rate, packetSizeBytes, headerBytes), packetSizeBytes + headerBytes)
+  }
+
+  admit(posting: IbverbsPosting, first: number, n: number): number {
+    const { gates } = this.#device.frames
+    return gates.any ? gates.open(posting.table.substream, undefined, first, n) : n
+  }
+
+  refusal(posting: IbverbsPosting, row: number): number {
+    return this.#device.frames.gates.refusal(posting.table.substream[row]!)
+  }
+
+  prepare(posting: IbverbsPosting, first: number, end: number): void {
+    const { frames } = this.#device
+    frames.keepUp()
+    if (posting.macRevision !== frames.macRevision || first < posting.framedFrom) posting.writeFrames(first, frames.macRevision)
+    posting.prepare(first, end)
+  }
+
+  suspicion(): number {
+    return this.#device.frames.suspicion()
+  }
+
+  explain(cause: number, substream: number, udpBytes: number, vendorError: number): string {
+    const path = this.#device.frames.gates.paths[substream]!
+    return explainRaw(cause, path, udpBytes, vendorError, this.#options.completionTimeoutMs)
+  }
+
+  close(): void {
+    this.#device.frames.close()
+    this.#device.socket.close()
+  }
+}
+
+/** @throws ERR_SPEADCAST_BACKEND and what openDevice throws; the message has the remedy */
+export async function openIbverbs(options: IbverbsOptions, environment: BackendEnvironment): Promise<VerbsBackend<IbverbsPosting>> {
+  const device = await openDevice(options)
+  return startQueue(options, device, new RawFrames(options, device), { type: 'raw' }, environment)
+}
