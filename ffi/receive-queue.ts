@@ -6,6 +6,7 @@
 import { NativeError } from './native-error.js'
 import { POLL_BATCH, QueuePair, type QueuePairOptions, WC_WORDS } from './queue-pair.js'
 import { attachRegion, Region } from './region.js'
+import { Scratch } from './scratch.js'
 import type { ProtectionDomain } from './verbs.js'
 import { IBV_GRH, IBV_RECV_WR, IBV_SGE, IBV_WC } from './verbs-layout.js'
 
@@ -30,6 +31,8 @@ export class ReceiveQueue extends QueuePair {
   readonly #requests: Region
   readonly #wr: Uint32Array
   readonly #badAt: number
+  readonly #gid = new Scratch(16)
+  readonly #groups: { readonly gid: Uint8Array; readonly lid: number }[] = []
   /** The next slot to give back, and how many behind it wait for that. */
   #next = 0
   #spent = 0
@@ -67,6 +70,18 @@ export class ReceiveQueue extends QueuePair {
   start(): void {
     this.ready()
     this.spent(this.slots)
+  }
+
+  /** Takes a group's datagrams too; the port must have joined it. @throws NativeError */
+  attach(gid: Uint8Array, lid: number): void {
+    const { library } = this.domain.context
+    this.#groups.push({ gid, lid })
+    try {
+      library.done('ibv_attach_mcast', '', this.qp, this.#gid.put(gid), lid)
+    } catch (error) {
+      this.#groups.pop()
+      throw error
+    }
   }
 
   /** Which slot completion i filled. */
@@ -109,7 +124,11 @@ export class ReceiveQueue extends QueuePair {
   }
 
   override close(): void {
+    const { library } = this.domain.context
+    // A queue pair cannot be destroyed while it is attached.
+    for (const { gid, lid } of this.#groups.splice(0)) library.call.ibv_detach_mcast(this.qp, this.#gid.put(gid), lid)
     super.close()
     this.#requests.release()
+    this.#gid.region.release()
   }
 }

@@ -136,12 +136,12 @@ const MADV_DONTFORK = 10
 const idle: RegionHandle[] = []
 
 /**
- * Maps the arena and `heapBytes` behind it, in one mapping because copyWithin between packets and heaps makes no view object.
+ * Maps the arena (of recvmmsg, unless said otherwise) and `heapBytes` behind it, in one mapping because copyWithin between packets and heaps makes no view object.
  * Unlike a Region it is not faulted in: the size is a bound on what may be used, the pages come with the first heap that needs them.
  * @throws NativeError
  */
-export function mapReceiveMemory(heapBytes: number): RegionHandle {
-  const byteLength = ARENA_BYTES + Math.ceil(heapBytes / 4096) * 4096
+export function mapReceiveMemory(heapBytes: number, arenaBytes = ARENA_BYTES): RegionHandle {
+  const byteLength = arenaBytes + Math.ceil(heapBytes / 4096) * 4096
   const i = idle.findIndex((handle) => handle.byteLength === byteLength)
   if (i >= 0) return idle.splice(i, 1)[0]!
   const address = libc().mmap(0, byteLength, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS_NORESERVE, -1, 0)

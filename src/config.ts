@@ -15,6 +15,7 @@ export const DEFAULTS = {
   /** About what waking a sleeping thread costs. */
   pollMicroseconds: 50,
   completionTimeoutMs: 5000,
+  connectTimeoutMs: 5000,
 } as const
 
 const whole = (low: number, high: number, unit: string) => {
@@ -53,8 +54,31 @@ const ibverbsOptions = v.strictObject(
   'must be an object, see IbverbsStreamOptions',
 )
 
-/** The options of backend 'ibverbs' where none are given. */
+/** The options of backends 'ibverbs' and 'rdma-ud' where none are given. */
 export const IBVERBS_DEFAULTS = v.parse(ibverbsOptions, {})
+
+const peer = v.strictObject(
+  {
+    gid: v.exactOptional(v.string('must be a GID, written as an IPv6 or IPv4 address')),
+    qpn: whole(2, 2 ** 24 - 1, 'queue pair number'),
+    qkey: v.exactOptional(whole(0, 2 ** 32 - 1, 'queue key')),
+    lid: v.exactOptional(whole(0, 0xffff, 'local id')),
+    mtuBytes: v.exactOptional(whole(256, 65536, 'bytes')),
+  },
+  'must be { gid, qpn, qkey, lid }',
+)
+
+const rdmaUdOptions = v.strictObject(
+  {
+    device: v.exactOptional(v.string("must be an RDMA device's name, with its port or without: 'mlx5_0:1'")),
+    peers: v.exactOptional(v.array(peer, 'must be a list of { gid, qpn, qkey, lid }, one for each endpoint')),
+    connectTimeoutMs: v.optional(whole(1, 600_000, 'milliseconds'), DEFAULTS.connectTimeoutMs),
+  },
+  'must be an object, see RdmaUdStreamOptions',
+)
+
+/** The options of backend 'rdma-ud' where none are given. */
+export const RDMA_UD_DEFAULTS = v.parse(rdmaUdOptions, {})
 
 const exactSplit = v.strictObject({
   payloadBytes: whole(0, 65507, 'bytes'),
@@ -84,8 +108,8 @@ const schema = v.strictObject({
   interface: v.optional(v.string('must be an interface name or address')),
   backend: v.optional(
     v.picklist(
-      ['auto', 'ibverbs', 'udp', 'dgram', 'memory', 'pcap'],
-      "must be 'auto', 'ibverbs', 'udp', 'dgram', 'memory' or 'pcap'",
+      ['auto', 'ibverbs', 'rdma-ud', 'udp', 'dgram', 'memory', 'pcap'],
+      "must be 'auto', 'ibverbs', 'rdma-ud', 'udp', 'dgram', 'memory' or 'pcap'",
     ),
     'auto',
   ),
@@ -147,12 +171,13 @@ const schema = v.strictObject({
   segmentation: v.optional(v.picklist(['auto', 'off'], "must be 'auto' or 'off'"), 'auto'),
   neighbourTimeoutMs: v.optional(whole(0, 60_000, 'milliseconds'), DEFAULTS.neighbourTimeoutMs),
   ibverbs: v.optional(ibverbsOptions),
+  rdmaUd: v.optional(rdmaUdOptions),
   pcapPath: v.optional(v.string('must be a file path')),
   memory: v.optional(memoryOptions),
   debug: v.optional(yesOrNo, false),
 })
 
-/** Of backend 'ibverbs'. */
+/** Of backends 'ibverbs' and 'rdma-ud'. */
 export interface IbverbsStreamOptions {
   /** Name or path of libibverbs. Default: the environment's SPEADCAST_VERBS_LIBRARY, then libibverbs.so.1. */
   library?: string
@@ -169,8 +194,31 @@ export interface IbverbsStreamOptions {
   completionVector?: number
   /** Nothing completed for so long, with packets under way: the queue is reset and their heaps are `unknown`. Default 5000. */
   completionTimeoutMs?: number
-  /** 802.1Q tag of the frames. Default: that of the interface if it is a VLAN, priority 0. */
+  /** 802.1Q tag of the frames, of backend 'ibverbs' alone. Default: that of the interface if it is a VLAN, priority 0. */
   vlan?: { id: number; priority?: number }
+}
+
+/** A receiver's queue pair, where no rendezvous tells it. */
+export interface RdmaUdPeer {
+  /** GID of its port, as an IPv6 address, or the IPv4 address that it stands for (RoCE). Default: the endpoint's address. */
+  gid?: string
+  qpn: number
+  /** Default 0x01234567, which speadcast's receivers take. */
+  qkey?: number
+  /** Local id of its port, which InfiniBand needs. Default 0. */
+  lid?: number
+  /** The largest message that it takes. Default: the sending port's MTU. */
+  mtuBytes?: number
+}
+
+/** Of backend 'rdma-ud'. */
+export interface RdmaUdStreamOptions {
+  /** RDMA device to send from, with its port or without: 'mlx5_0:1'. Default: the one behind `interface`, or behind the route. */
+  device?: string
+  /** Where the receivers are, one for each endpoint. Default: they are asked, over TCP at their endpoints. */
+  peers?: readonly RdmaUdPeer[]
+  /** How long opening waits for their answers. Default 5000. */
+  connectTimeoutMs?: number
 }
 
 /** What openStream takes. Everything but `to` has a default. */
@@ -179,9 +227,12 @@ export interface StreamOptions {
   to: string | readonly string[]
   /** Interface to send through, by name or by one of its addresses. Default: the route decides. */
   interface?: string
-  /** Default 'auto': ibverbs where it can work, else udp on Linux, dgram elsewhere; `stream.reason` says why. */
-  backend?: 'auto' | 'ibverbs' | 'udp' | 'dgram' | 'memory' | 'pcap'
-  /** Who sends: an I/O thread (default for udp) or the caller's event loop (default for the others). */
+  /**
+   * Default 'auto': ibverbs where it can work, else udp on Linux, dgram elsewhere; `stream.reason` says why. Never 'rdma-ud', datagrams of
+   * InfiniBand or RoCE, which only a receiver of that kind hears.
+   */
+  backend?: 'auto' | 'ibverbs' | 'rdma-ud' | 'udp' | 'dgram' | 'memory' | 'pcap'
+  /** Who sends: an I/O thread (default for ibverbs, rdma-ud and udp) or the caller's event loop (default for the others). */
   thread?: 'worker' | 'inline'
   /** CPUs for the I/O thread. Default: any. */
   affinity?: readonly number[]
@@ -226,8 +277,10 @@ export interface StreamOptions {
   segmentation?: 'auto' | 'off'
   /** How long opening waits for unicast neighbours to answer ARP or neighbour discovery. Default 1000. */
   neighbourTimeoutMs?: number
-  /** Of backend 'ibverbs'. */
+  /** Of backends 'ibverbs' and 'rdma-ud'. */
   ibverbs?: IbverbsStreamOptions
+  /** Of backend 'rdma-ud'. */
+  rdmaUd?: RdmaUdStreamOptions
   /** Of backend 'pcap': the file to write, nanosecond pcap with Ethernet frames. */
   pcapPath?: string
   /** Of backend 'memory': see MemoryOptions. */
@@ -251,14 +304,20 @@ export function parseStreamConfig(input: unknown): StreamConfig {
     contradict(`pcapPath is only for backend 'pcap', not '${config.backend}'`)
   if (config.memory !== undefined && config.backend !== 'memory')
     contradict(`memory is only for backend 'memory', not '${config.backend}'`)
-  if (config.ibverbs !== undefined && config.backend !== 'ibverbs' && config.backend !== 'auto')
-    contradict(`ibverbs is only for backend 'ibverbs', not '${config.backend}'`)
+  if (config.ibverbs !== undefined && !['ibverbs', 'rdma-ud', 'auto'].includes(config.backend))
+    contradict(`ibverbs is only for backends 'ibverbs' and 'rdma-ud', not '${config.backend}'`)
+  if (config.rdmaUd !== undefined && config.backend !== 'rdma-ud')
+    contradict(`rdmaUd is only for backend 'rdma-ud', not '${config.backend}'`)
+  if (config.ibverbs?.vlan && config.backend === 'rdma-ud')
+    contradict("ibverbs.vlan tags frames; backend 'rdma-ud' makes none, its VLAN is that of its GID: give the VLAN's interface")
+  if (config.sourcePort > 0 && config.backend === 'rdma-ud')
+    contradict("sourcePort is of UDP; backend 'rdma-ud' sends from a queue pair, leave it out")
   if (config.rateMethod === 'hw' && config.backend !== 'ibverbs')
     contradict("rateMethod 'hw' is pacing by the device: it needs backend 'ibverbs'")
-  if (config.allowFragmentation && config.backend === 'ibverbs')
-    contradict("backend 'ibverbs' makes its own frames and never fragments; leave allowFragmentation out")
-  if (config.ttl === 0 && config.backend === 'ibverbs')
-    contradict("ttl is 0, which keeps packets on this host; backend 'ibverbs' passes by its kernel and needs at least 1")
+  if (config.allowFragmentation && (config.backend === 'ibverbs' || config.backend === 'rdma-ud'))
+    contradict(`backend '${config.backend}' passes by the kernel and never fragments; leave allowFragmentation out`)
+  if (config.ttl === 0 && (config.backend === 'ibverbs' || config.backend === 'rdma-ud'))
+    contradict(`ttl is 0, which keeps packets on this host; backend '${config.backend}' passes by its kernel and needs at least 1`)
   if (config.backend === 'dgram' && config.thread === 'worker')
     contradict("backend 'dgram' runs on the event loop; leave thread out or use 'inline'")
   return { ...config, rateBytesPerSecond: parseRate(config.rate) }

@@ -1,10 +1,13 @@
 /** The package's entry for questions about a machine: its RDMA devices, and which backend would be taken. Apart, so that senders do not load it. */
 import { NativeError } from '../ffi/native-error.js'
+import type { QueuePairType } from '../ffi/queue-pair.js'
 import { VerbsContext } from '../ffi/verbs.js'
 import { IBV_PORT_ACTIVE } from '../ffi/verbs-layout.js'
 import type { VerbsLibrary } from '../ffi/verbs-library.js'
-import { explained, loadLibrary, queuePairsRefused } from './backend/verbs-open.js'
+import { queuePairsRefused } from './backend/verbs-open.js'
+import { activeMtuBytes } from './net/fabric.js'
 import { formatGid, type RdmaDevice, type RdmaPort, rdmaDevices } from './net/rdma.js'
+import { explained, loadLibrary } from './net/verbs-errors.js'
 
 export { type BackendReport, type BackendVerdict, explainBackends } from './doctor.js'
 
@@ -16,6 +19,8 @@ export interface RdmaPortReport {
   readonly gigabitsPerSecond: number
   /** Bytes of IP datagram that its interface takes; 0 without an interface. */
   readonly mtuBytes: number
+  /** Bytes that a datagram (UD) may carry: what packetSizeBytes may be with backend 'rdma-ud'. */
+  readonly datagramBytes: number
   readonly interfaces: readonly string[]
   readonly gids: readonly string[]
 }
@@ -31,6 +36,10 @@ export interface RdmaDeviceReport {
   readonly rawPackets: boolean
   /** Why not; empty if so. */
   readonly refused: string
+  /** Whether backend 'rdma-ud' can send through it, by this process: datagram (UD) queue pairs were tried. */
+  readonly datagrams: boolean
+  /** Why not; empty if so. */
+  readonly datagramsRefused: string
   readonly checksumOffload: boolean
   /** Bounds of the hardware rate limit in bytes per second of frames; undefined without one. */
   readonly pacing: { readonly minBytesPerSecond: number; readonly maxBytesPerSecond: number } | undefined
@@ -40,7 +49,7 @@ export interface RdmaDeviceReport {
 }
 
 /**
- * The RDMA devices of this machine and what each can do for backend 'ibverbs'. Opens each for a moment; sends nothing.
+ * The RDMA devices of this machine and what each can do for backends 'ibverbs' and 'rdma-ud'. Opens each for a moment; sends nothing.
  * @param options.library name or path of libibverbs
  * @throws ERR_SPEADCAST_BACKEND when libibverbs is not there or cannot be used
  */
@@ -52,7 +61,8 @@ export function listRdmaDevices(options: { library?: string } = {}): RdmaDeviceR
 function report(library: VerbsLibrary, device: RdmaDevice): RdmaDeviceReport {
   const { name, facts, numaNode, ports } = device
   const ethernet = ports.find((port) => port.ethernet)
-  const refused = ethernet ? refusedBy(library, name, ethernet.port) : 'no port of it is Ethernet'
+  const refused = ethernet ? refusedBy(library, name, ethernet.port, 'raw') : 'no port of it is Ethernet'
+  const datagramsRefused = refusedBy(library, name, 1, 'datagram')
   const { pacing } = facts
   const bytes = (kbps: number) => (kbps * 1000) / 8
   return {
@@ -63,6 +73,8 @@ function report(library: VerbsLibrary, device: RdmaDevice): RdmaDeviceReport {
     numaNode,
     rawPackets: refused === '',
     refused,
+    datagrams: datagramsRefused === '',
+    datagramsRefused,
     checksumOffload: facts.checksumOffload,
     pacing: pacing && { minBytesPerSecond: bytes(pacing.minKbps), maxBytesPerSecond: bytes(pacing.maxKbps) },
     maxSges: facts.maxSges,
@@ -71,11 +83,11 @@ function report(library: VerbsLibrary, device: RdmaDevice): RdmaDeviceReport {
   }
 }
 
-function refusedBy(library: VerbsLibrary, name: string, port: number): string {
+function refusedBy(library: VerbsLibrary, name: string, port: number, type: QueuePairType): string {
   try {
     const context = VerbsContext.open(library, name)
     try {
-      return queuePairsRefused(context, port, 'raw') ?? ''
+      return queuePairsRefused(context, port, type) ?? ''
     } finally {
       context.close()
     }
@@ -111,6 +123,7 @@ function portReport(port: RdmaPort): RdmaPortReport {
     active: port.state === IBV_PORT_ACTIVE,
     gigabitsPerSecond: (LANES.get(port.width) ?? 0) * (LANE_GBPS.get(port.speed) ?? 0),
     mtuBytes: port.interfaces[0]?.mtu ?? 0,
+    datagramBytes: activeMtuBytes(port),
     interfaces: port.interfaces.map(({ name }) => name),
     gids: port.gids.map(formatGid),
   }

@@ -1,5 +1,5 @@
 /** Which backend `auto` takes for some endpoints, and why not the others. */
-import { type BackendName, ibverbsRefused, selectBackend, udpRefused } from './backend/select.js'
+import { type BackendName, ibverbsRefused, rdmaUdRefused, selectBackend, udpRefused } from './backend/select.js'
 import { parseEndpoints, resolveEndpoints } from './net/endpoint.js'
 import { resolveInterface } from './net/interface.js'
 
@@ -14,7 +14,7 @@ export interface BackendReport {
   /** What `auto` takes. */
   readonly backend: BackendName
   readonly reason: string
-  /** The backends that send on a network, fastest first. */
+  /** The backends that send on a network, fastest first; behind them 'rdma-ud', which is never taken. */
   readonly backends: readonly BackendVerdict[]
 }
 
@@ -40,5 +40,11 @@ export async function explainBackends(
     works: refused === undefined,
     reason: refused ?? (name === backend ? 'what auto takes' : 'works, slower than what auto takes'),
   })
-  return { backend, reason, backends: [verdict('ibverbs', ibverbs), verdict('udp', udp), verdict('dgram', undefined)] }
+  const noDatagrams = await rdmaUdRefused(wanted)
+  const rdmaUd: BackendVerdict = {
+    backend: 'rdma-ud',
+    works: noDatagrams === undefined,
+    reason: noDatagrams ?? 'works towards `speadcast recv --backend rdma-ud` alone, so auto never takes it',
+  }
+  return { backend, reason, backends: [verdict('ibverbs', ibverbs), verdict('udp', udp), verdict('dgram', undefined), rdmaUd] }
 }

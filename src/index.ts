@@ -13,7 +13,14 @@ export {
   type NumericView,
 } from './batch/views.js'
 export { type BatchRingOptions, createBatchRing } from './batch-ring.js'
-export { DEFAULTS, type IbverbsStreamOptions, parseRate, type StreamOptions } from './config.js'
+export {
+  DEFAULTS,
+  type IbverbsStreamOptions,
+  parseRate,
+  type RdmaUdPeer,
+  type RdmaUdStreamOptions,
+  type StreamOptions,
+} from './config.js'
 export type { HeapStatus, SubstreamCause } from './engine/outcome.js'
 export { ERROR_CODES, type ErrorCode, SpeadcastError } from './errors.js'
 export { openStream } from './open-stream.js'

@@ -1,8 +1,10 @@
 import type { IbverbsOptions } from './backend/ibverbs-open.js'
 import type { MemoryOptions, MemoryPacket } from './backend/memory.js'
 import type { BackendSpec } from './backend/open.js'
+import type { RdmaUdOptions } from './backend/rdma-ud-open.js'
 import { type BackendName, type Selection, selectBackend, threadRefused, udpInstead } from './backend/select.js'
-import { IBVERBS_DEFAULTS, parseStreamConfig, type StreamConfig, type StreamOptions } from './config.js'
+import type { QueueOptions } from './backend/verbs-open.js'
+import { IBVERBS_DEFAULTS, parseStreamConfig, RDMA_UD_DEFAULTS, type StreamConfig, type StreamOptions } from './config.js'
 import type { Driver, DriverInput } from './engine/driver.js'
 import { Ring } from './engine/ring.js'
 import { check, SpeadcastError } from './errors.js'
@@ -60,7 +62,7 @@ async function openWith(
   endpoints: readonly ResolvedEndpoint[],
   iface: ResolvedInterface | undefined,
 ): Promise<Stream> {
-  const thread = config.thread ?? (backend === 'udp' || backend === 'ibverbs' ? 'worker' : 'inline')
+  const thread = config.thread ?? (['udp', 'ibverbs', 'rdma-ud'].includes(backend) ? 'worker' : 'inline')
   check(
     !(backend === 'memory' && thread === 'worker'),
     'ERR_SPEADCAST_CONFIG',
@@ -158,6 +160,8 @@ function backendSpec(
   switch (backend) {
     case 'ibverbs':
       return { kind: 'ibverbs', ...ibverbsSpec(config, endpoints, iface) }
+    case 'rdma-ud':
+      return { kind: 'rdma-ud', ...rdmaUdSpec(config, endpoints, iface) }
     case 'udp':
       return {
         kind: 'udp',
@@ -189,18 +193,44 @@ function ibverbsSpec(
   endpoints: readonly ResolvedEndpoint[],
   iface: ResolvedInterface | undefined,
 ): IbverbsOptions {
-  const { ttl, dscp, rateBytesPerSecond } = config
-  const { library, poll, pollMicroseconds, vlan, queueDepth, completionVector, completionTimeoutMs } = {
+  const { rateBytesPerSecond, ibverbs: { vlan } = {} } = config
+  return {
+    ...queueSpec(config, endpoints, iface),
+    sourcePort: config.sourcePort,
+    ...(vlan && { vlan }),
+    ...(config.rateMethod === 'hw' && rateBytesPerSecond > 0 && { hardwareRateBytesPerSecond: rateBytesPerSecond }),
+  }
+}
+
+function rdmaUdSpec(
+  config: StreamConfig,
+  endpoints: readonly ResolvedEndpoint[],
+  iface: ResolvedInterface | undefined,
+): RdmaUdOptions {
+  const { peers } = config.rdmaUd ?? {}
+  check(
+    peers === undefined || peers.length === endpoints.length,
+    'ERR_SPEADCAST_CONFIG',
+    () => `rdmaUd.peers names ${peers!.length} queue pairs, and there are ${endpoints.length} endpoints; give one for each`,
+  )
+  return { ...queueSpec(config, endpoints, iface), ...RDMA_UD_DEFAULTS, ...config.rdmaUd }
+}
+
+function queueSpec(
+  config: StreamConfig,
+  endpoints: readonly ResolvedEndpoint[],
+  iface: ResolvedInterface | undefined,
+): QueueOptions {
+  const { ttl, dscp } = config
+  const { library, poll, pollMicroseconds, queueDepth, completionVector, completionTimeoutMs } = {
     ...IBVERBS_DEFAULTS,
     ...config.ibverbs,
   }
   return {
     endpoints,
     ...(iface && { interface: iface }),
-    sourcePort: config.sourcePort,
     ...(ttl !== undefined && { ttl }),
     ...(dscp !== undefined && { dscp }),
-    ...(vlan && { vlan }),
     packetSizeBytes: config.packetSizeBytes,
     neighbourTimeoutMs: config.neighbourTimeoutMs,
     queueDepth,
@@ -208,6 +238,5 @@ function ibverbsSpec(
     completionTimeoutMs,
     pollNanoseconds: poll === 'busy' ? Number.POSITIVE_INFINITY : poll === 'event' ? 0 : pollMicroseconds * 1000,
     ...(library !== undefined && { verbsLibrary: library }),
-    ...(config.rateMethod === 'hw' && rateBytesPerSecond > 0 && { hardwareRateBytesPerSecond: rateBytesPerSecond }),
   }
 }

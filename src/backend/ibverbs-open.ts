@@ -25,18 +25,10 @@ import {
   pathTo,
   waitForNeighbours,
 } from '../net/route.js'
+import { explained, loadLibrary, refused } from '../net/verbs-errors.js'
 import { Gates } from './gates.js'
 import { checkPacketSize, findPath, tooLarge } from './paths.js'
-import {
-  causeName,
-  explainCause,
-  explained,
-  loadLibrary,
-  type OpenDevice,
-  oneInterface,
-  type QueueOptions,
-  refused,
-} from './verbs-open.js'
+import { causeName, explainCause, type OpenDevice, oneInterface, type QueueOptions } from './verbs-open.js'
 
 export interface IbverbsOptions extends QueueOptions {
   readonly sourcePort: number

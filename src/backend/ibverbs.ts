@@ -7,6 +7,9 @@ import { IbverbsPosting } from './ibverbs-posting.js'
 import { startQueue, type VerbsBackend, type Way } from './verbs-backend.js'
 import type { PostingOptions } from './verbs-posting.js'
 
+/** Two SGEs, header and payload, take one slot of an mlx5 ring with up to five. */
+const SHAPE = { type: 'raw', maxSges: 5, requestBytes: 48 } as const
+
 class RawFrames implements Way<IbverbsPosting> {
   readonly name = 'ibverbs'
   readonly headroomBytes: number
@@ -91,5 +94,5 @@ class RawFrames implements Way<IbverbsPosting> {
 /** @throws ERR_SPEADCAST_BACKEND and what openDevice throws; the message has the remedy */
 export async function openIbverbs(options: IbverbsOptions, environment: BackendEnvironment): Promise<VerbsBackend<IbverbsPosting>> {
   const device = await openDevice(options)
-  return startQueue(options, device, new RawFrames(options, device), { type: 'raw' }, environment)
+  return startQueue(options, device, new RawFrames(options, device), SHAPE, environment)
 }

@@ -6,10 +6,12 @@ import type { DgramOptions } from './dgram.js'
 import type { IbverbsOptions } from './ibverbs-open.js'
 import type { MemoryOptions } from './memory.js'
 import type { PcapOptions } from './pcap.js'
+import type { RdmaUdOptions } from './rdma-ud-open.js'
 import type { UdpOptions } from './udp-open.js'
 
 export type BackendSpec =
   | ({ readonly kind: 'ibverbs' } & IbverbsOptions)
+  | ({ readonly kind: 'rdma-ud' } & RdmaUdOptions)
   | ({ readonly kind: 'udp' } & UdpOptions)
   | ({ readonly kind: 'dgram' } & DgramOptions)
   | ({ readonly kind: 'memory'; readonly substreams: number } & MemoryOptions)
@@ -19,6 +21,8 @@ export async function openBackend(spec: BackendSpec, environment: BackendEnviron
   switch (spec.kind) {
     case 'ibverbs':
       return (await import('./ibverbs.js')).openIbverbs(spec, environment)
+    case 'rdma-ud':
+      return (await import('./rdma-ud.js')).openRdmaUd(spec, environment)
     case 'udp':
       return (await import('./udp.js')).openUdp(spec, environment)
     case 'dgram':

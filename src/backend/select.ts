@@ -4,7 +4,7 @@ import { SpeadcastError } from '../errors.js'
 import type { ResolvedEndpoint } from '../net/endpoint.js'
 import type { ResolvedInterface } from '../net/interface.js'
 
-export type BackendName = 'ibverbs' | 'udp' | 'dgram' | 'memory' | 'pcap'
+export type BackendName = 'ibverbs' | 'rdma-ud' | 'udp' | 'dgram' | 'memory' | 'pcap'
 export type BackendChoice = BackendName | 'auto'
 
 export interface Selection {
@@ -48,7 +48,12 @@ export async function ibverbsRefused(wanted: Wanted): Promise<string | undefined
   if (refused) return refused
   if (wanted.allowFragmentation) return 'it never fragments, and allowFragmentation is set'
   if (wanted.ttl === 0) return 'ttl 0 keeps packets on this host, whose kernel does not see its packets'
-  return (await import('./ibverbs-probe.js')).probeIbverbs(wanted)
+  return (await import('./verbs-probe.js')).probeIbverbs(wanted)
+}
+
+/** Why datagrams of the fabric cannot be sent from the port that leads to these endpoints; undefined if they can. */
+export async function rdmaUdRefused(wanted: Wanted): Promise<string | undefined> {
+  return udpRefused() ?? (await import('./verbs-probe.js')).probeRdmaUd(wanted)
 }
 
 /** Why sendmmsg cannot be used; undefined if it can. */

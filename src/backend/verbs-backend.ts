@@ -23,6 +23,7 @@ import { POLL_BATCH, SendQueue } from '../../ffi/send-queue.js'
 import type { MemoryRegistration } from '../../ffi/verbs.js'
 import { EVENT_TYPE, IBV_WC_WR_FLUSH_ERR } from '../../ffi/verbs-layout.js'
 import type { PacketTable, TableRegion } from '../batch/table.js'
+import { explained, type VerbsBackendName } from '../net/verbs-errors.js'
 import { COUNTER } from '../stats.js'
 import {
   type Backend,
@@ -40,11 +41,9 @@ import {
   type PostResult,
   type ReapResult,
 } from './backend.js'
-import { causeName, explained, type OpenDevice, type QueueOptions, type VerbsBackendName } from './verbs-open.js'
+import { causeName, type OpenDevice, type QueueOptions } from './verbs-open.js'
 import type { PostingOptions, VerbsPosting } from './verbs-posting.js'
 
-/** Two SGEs, header and payload, take one slot of an mlx5 ring with up to five. */
-const MAX_SGES = 5
 /** How many parts of the send queue end in a signalled work request. */
 const SIGNALS = 8
 const MAX_RECOVERIES = 8
@@ -86,6 +85,13 @@ export interface Way<V extends VerbsPosting> {
   suspicion(): number
   explain(cause: number, substream: number, udpBytes: number, vendorError: number): string
   close(): void
+}
+
+export interface QueueShape {
+  readonly type: QueuePairType
+  readonly maxSges: number
+  /** Of mlx5's work request without SGEs, 16 bytes each. */
+  readonly requestBytes: number
 }
 
 interface Registered {
@@ -657,11 +663,11 @@ function keyOf({ id, address, byteLength }: TableRegion): string {
 }
 
 /**
- * With more than one SGE a work request takes up to two of the blocks of 64 bytes that mlx5 counts as max_qp_wr, and it rounds the number
+ * With more than one SGE a work request takes two or more of the blocks of 64 bytes that mlx5 counts as max_qp_wr, and it rounds the number
  * up to a power of two (mlx5_calc_sq_size).
  */
-function depthWithin(maxWorkRequests: number, sges: number): number {
-  const blocks = Math.ceil((48 + 16 * sges) / 64)
+function depthWithin(maxWorkRequests: number, requestBytes: number): number {
+  const blocks = Math.ceil(requestBytes / 64)
   return 2 ** Math.floor(Math.log2(Math.max(1, maxWorkRequests / blocks)))
 }
 
@@ -673,18 +679,18 @@ export function startQueue<V extends VerbsPosting>(
   options: QueueOptions,
   device: OpenDevice,
   way: Way<V>,
-  pair: { readonly type: QueuePairType; readonly qkey?: number },
+  { type, maxSges, requestBytes }: QueueShape,
   environment: BackendEnvironment,
 ): VerbsBackend<V> {
   const { facts, domain, context, rdma } = device
-  const sges = Math.min(MAX_SGES, facts.maxSges)
+  const sges = Math.min(maxSges, facts.maxSges)
   let queue: SendQueue | undefined
   try {
     return explained(way.name, () => {
       queue = new SendQueue(domain, {
-        ...pair,
+        type,
         port: rdma.port,
-        depth: Math.min(options.queueDepth, depthWithin(facts.maxWorkRequests, sges), facts.maxCqEntries),
+        depth: Math.min(options.queueDepth, depthWithin(facts.maxWorkRequests, requestBytes + 16 * sges), facts.maxCqEntries),
         sges,
         completionVector: options.completionVector,
       })

@@ -1,18 +1,16 @@
-/** What the backends on libibverbs share besides the machine itself: the library, an opened device, and errors explained to a person. */
+/** What the backends on libibverbs share besides the machine itself: an opened device, and failures explained to a person. */
 import { errnoName, NativeError } from '../../ffi/native-error.js'
 import type { QueuePairType } from '../../ffi/queue-pair.js'
 import { SendQueue } from '../../ffi/send-queue.js'
 import type { DeviceFacts, ProtectionDomain, VerbsContext } from '../../ffi/verbs.js'
 import { EVENT_TYPE, WC_STATUS } from '../../ffi/verbs-layout.js'
-import { VerbsLibrary, VerbsUnavailable } from '../../ffi/verbs-library.js'
 import { SpeadcastError } from '../errors.js'
 import type { ResolvedEndpoint } from '../net/endpoint.js'
 import type { ResolvedInterface } from '../net/interface.js'
 import type { RdmaPath } from '../net/rdma.js'
 import type { Path } from '../net/route.js'
+import { whyRefused } from '../net/verbs-errors.js'
 import { CAUSE_EVENT, CAUSE_STATUS } from './backend.js'
-
-export type VerbsBackendName = 'ibverbs' | 'rdma-ud'
 
 export interface QueueOptions {
   /** One per substream, all of one family, all through one interface. */
@@ -42,11 +40,6 @@ export interface OpenDevice {
   readonly portActive: boolean
 }
 
-/** How every refusal to work here begins. */
-export function cannot(backend: VerbsBackendName): string {
-  return `backend '${backend}' cannot work here: `
-}
-
 export function oneInterface(paths: readonly Path[]): Path {
   const other = paths.find(({ ifindex }) => ifindex !== paths[0]!.ifindex)
   if (other)
@@ -55,28 +48,6 @@ export function oneInterface(paths: readonly Path[]): Path {
       `a queue pair sends through one port, but ${paths[0]!.to} goes by ${paths[0]!.interfaceName} and ${other.to} by ${other.interfaceName}; give interface, or open a stream for each`,
     )
   return paths[0]!
-}
-
-export function loadLibrary(backend: VerbsBackendName, path: string | undefined): VerbsLibrary {
-  try {
-    return VerbsLibrary.load(path)
-  } catch (cause) {
-    if (!(cause instanceof VerbsUnavailable)) throw cause
-    throw new SpeadcastError('ERR_SPEADCAST_BACKEND', `${cannot(backend)}${cause.message}`, { cause })
-  }
-}
-
-/** A failed call as a refusal that says what to do about it. */
-export function explained<T>(backend: VerbsBackendName, call: () => T): T {
-  try {
-    return call()
-  } catch (error) {
-    throw error instanceof NativeError ? refused(backend, error) : error
-  }
-}
-
-export function refused(backend: VerbsBackendName, cause: NativeError): SpeadcastError {
-  return new SpeadcastError('ERR_SPEADCAST_BACKEND', `${cannot(backend)}${why(backend, cause)}`, { cause })
 }
 
 /** Why this process cannot make queue pairs of a type on a port; undefined if it can. */
@@ -91,28 +62,8 @@ export function queuePairsRefused(context: VerbsContext, port: number, type: Que
     }
   } catch (error) {
     if (!(error instanceof NativeError)) throw error
-    return why(type === 'raw' ? 'ibverbs' : 'rdma-ud', error)
+    return whyRefused(type === 'raw' ? 'ibverbs' : 'rdma-ud', error)
   }
-}
-
-const CAPABILITIES =
-  'give node the capability by `setpriv --ambient-caps +net_raw --inh-caps +net_raw node …`, by AmbientCapabilities=CAP_NET_RAW in a systemd unit, or by --cap-add=NET_RAW of docker (setcap on node itself makes the loader ignore LD_LIBRARY_PATH)'
-
-function why(backend: VerbsBackendName, cause: NativeError): string {
-  const { call, errnoName } = cause
-  if (backend === 'ibverbs' && call === 'ibv_create_qp' && ['EPERM', 'EINVAL', 'EACCES'].includes(errnoName))
-    return `raw packet queue pairs need CAP_NET_RAW: ${cause.message}; ${CAPABILITIES}`
-  if (call === 'ibv_create_qp' && errnoName === 'EOPNOTSUPP')
-    return backend === 'ibverbs'
-      ? `the device has no raw packet queue pairs: ${cause.message}, errno ${cause.errno}; soft-RoCE and InfiniBand links have none, use backend 'udp'`
-      : `the device has no datagram (UD) queue pairs: ${cause.message}, errno ${cause.errno}; iWARP has none, use backend 'udp'`
-  if (['ibv_reg_mr', 'ibv_create_cq', 'ibv_create_qp'].includes(call) && errnoName === 'ENOMEM')
-    return `the memory cannot be locked: ${cause.message}; raise RLIMIT_MEMLOCK: \`ulimit -l unlimited\`, LimitMEMLOCK=infinity in a systemd unit, or --ulimit memlock=-1 of docker`
-  if (call === 'ibv_get_device_list' && errnoName === 'ENOSYS')
-    return 'this kernel has no RDMA devices (no ib_uverbs module loaded)'
-  if (call === 'ibv_get_device_list' || call === 'ibv_open_device')
-    return `${cause.message}; /dev/infiniband must be there and open to you (docker: --device=/dev/infiniband)`
-  return cause.message
 }
 
 /** Names of causes: errnos, and completion statuses and events beyond them. */

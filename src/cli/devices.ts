@@ -11,17 +11,18 @@ interface DevicesFlags {
 
 export function devicesCommand(): Command {
   return new Command('devices')
-    .description('list RDMA devices and what each can do for sending (backend ibverbs)')
+    .description('list RDMA devices and what each can do for sending (backends ibverbs and rdma-ud)')
     .option('--verbs-library <PATH>', 'name or path of libibverbs (default: $SPEADCAST_VERBS_LIBRARY, then libibverbs.so.1)')
     .option('--json', 'one JSON object on standard output, everything else on standard error')
     .addHelpText(
       'after',
       `
-Opens each device for a moment and tries to make a raw packet queue pair, with the rights of whoever runs it; sends nothing.
+Opens each device for a moment and tries to make raw packet (ibverbs) and datagram (rdma-ud) queue pairs, with the rights of whoever runs it; sends nothing.
 Exit status: 0 devices were listed, even if there are none; 1 libibverbs is not there or cannot be used; 2 bad usage.
-JSON: devices: [{ name, firmware, vendorId, partId, numaNode (-1: unknown), rawPackets, refused (why not), checksumOffload,
+JSON: devices: [{ name, firmware, vendorId, partId, numaNode (-1: unknown), rawPackets, refused (why not), datagrams,
+datagramsRefused (why not), checksumOffload,
 pacing { minBytesPerSecond, maxBytesPerSecond } (of frames), maxSges, maxQueueDepth,
-ports: [{ port, linkLayer, active, gigabitsPerSecond, mtuBytes, interfaces, gids }] }]
+ports: [{ port, linkLayer, active, gigabitsPerSecond, mtuBytes, datagramBytes, interfaces, gids }] }]
 
 Examples:
   speadcast devices
@@ -45,6 +46,7 @@ function describe(device: RdmaDeviceReport): string {
   return table([
     [device.name, `firmware ${device.firmware || 'unknown'}${device.numaNode < 0 ? '' : `, NUMA node ${device.numaNode}`}`],
     ['  raw packets', device.rawPackets ? 'yes' : `no: ${device.refused}`],
+    ['  datagrams', device.datagrams ? 'yes' : `no: ${device.datagramsRefused}`],
     ['  checksums', device.checksumOffload ? 'filled by the device' : 'not filled by the device'],
     ['  hardware pacing', paced ?? 'none'],
     ['  queue depth', `at most ${device.maxQueueDepth}, ${device.maxSges} segments a packet`],
@@ -59,6 +61,7 @@ function describePort(port: RdmaPortReport): [string, string][] {
     port.active ? 'active' : 'down',
     ...(speed > 0 ? [`${speed} Gb/s`] : []),
     ...(mtuBytes > 0 ? [`MTU ${mtuBytes}`] : []),
+    `datagrams of ${port.datagramBytes} bytes`,
     interfaces.length > 0 ? `interface ${interfaces.join(', ')}` : 'no interface',
   ]
   return [

@@ -3,6 +3,7 @@ import { Command, Option } from 'commander'
 import type { Receiver, ReceiverOptions, ReceiveSummary } from '../receive/index.js'
 import { complain, EXIT_FAILED } from './exit.js'
 import { onInterrupt } from './interrupt.js'
+import { formatPeer } from './peer.js'
 import { byteCount, decimal, wholeNumber } from './quantity.js'
 import { bytes, bytesPerSecond, count, table } from './table.js'
 
@@ -16,13 +17,15 @@ interface RecvOptions {
   stops?: number
   buffer?: number
   credits?: true
-  backend: 'auto' | 'native' | 'dgram'
+  backend: 'auto' | 'native' | 'dgram' | 'rdma-ud'
+  device?: string
+  verbsLibrary?: string
   json?: true
 }
 
 export function recvCommand(): Command {
   return new Command('recv')
-    .description('receive SPEAD heaps over UDP: count, verify or store them')
+    .description('receive SPEAD heaps over UDP, or as datagrams of InfiniBand or RoCE: count, verify or store them')
     .argument(
       '<HOST:PORT...>',
       'addresses of this machine, or multicast groups to join; [::1]:7148 for IPv6, 239.10.10.0+15:7148 for sixteen',
@@ -32,16 +35,23 @@ export function recvCommand(): Command {
     .option('--verify', 'check the tutorial pattern: every byte of item 0x3300 is the heap index, item 0x1600 its first sample')
     .option('--output <FILE>', "write an item's payload in heap-cnt order; missing heaps leave nothing in the file")
     .option('--item <NAME>', 'the item of --output and of sha256: name, or id as 0x3300', 'adc_samples')
-    .option('--interface <NAME|ADDRESS>', 'interface on which to join groups')
+    .option('--interface <NAME|ADDRESS>', 'interface on which to join groups, and of rdma-ud the RDMA device')
     .option('--stops <N>', 'end after N stop heaps; 0: never (default: one per endpoint)', wholeNumber(0))
     .option(
       '--buffer <BYTES>',
-      'socket buffer per endpoint (default: 64 MiB, without CAP_NET_ADMIN at most net.core.rmem_max)',
+      'socket buffer per endpoint (default: 64 MiB, without CAP_NET_ADMIN at most net.core.rmem_max); of rdma-ud, pinned memory (16 MiB)',
       byteCount(4096, 2 ** 30),
     )
     .addOption(
-      new Option('--backend <KIND>', 'recvmmsg in a thread, or node:dgram').choices(['auto', 'native', 'dgram']).default('auto'),
+      new Option(
+        '--backend <KIND>',
+        'native: recvmmsg in a thread; dgram: node:dgram; rdma-ud: from send --backend rdma-ud, which finds it over TCP at HOST:PORT',
+      )
+        .choices(['auto', 'native', 'dgram', 'rdma-ud'])
+        .default('auto'),
     )
+    .option('--device <NAME[:PORT]>', 'of rdma-ud: RDMA device to receive on (default: the one behind the address or interface)')
+    .option('--verbs-library <PATH>', 'of rdma-ud: libibverbs (default: $SPEADCAST_VERBS_LIBRARY, then libibverbs.so.1)')
     .option('--credits', 'tell senders that ask how much was taken, so that they can spare the socket buffer (used by the demo)')
     .option('--json', 'one JSON object on standard output, everything else on standard error')
     .addHelpText(
@@ -54,7 +64,8 @@ last), items, sha256 (of the item's bytes in heap-cnt order), and reason, bytes,
 
 Examples:
   speadcast recv 239.10.0.1:7148 --interface eth0 --verify
-  speadcast recv 0.0.0.0:7148 --output samples.i1 --timeout 60 --json`,
+  speadcast recv 0.0.0.0:7148 --output samples.i1 --timeout 60 --json
+  speadcast recv 10.0.0.5:7148 --backend rdma-ud --verify`,
     )
     .action(run)
 }
@@ -72,8 +83,10 @@ async function run(endpoints: string[], options: RecvOptions): Promise<void> {
   const { backend, receiveBufferBytes, backendReason } = receiver.stats()
   const why = backendReason && ` (${backendReason})`
   process.stderr.write(
-    `listening on ${receiver.endpoints.join(', ')}; ${backend}${why}, socket buffer ${receiveBufferBytes} bytes\n`,
+    `listening on ${receiver.endpoints.join(', ')}; ${backend}${why}, ${backend === 'rdma-ud' ? 'receives of' : 'socket buffer'} ${receiveBufferBytes} bytes\n`,
   )
+  for (const [i, peer] of receiver.peers.entries())
+    process.stderr.write(`${receiver.endpoints[i]} is --peer ${formatPeer(peer)}, datagrams of ${peer.mtuBytes} bytes\n`)
   const hideProgress = process.stderr.isTTY ? showProgress(receiver) : () => undefined
   try {
     const summary = await receiver.done
@@ -103,6 +116,8 @@ function receiverOptions(endpoints: string[], options: RecvOptions): ReceiverOpt
     deliver: false,
     credits: options.credits ?? false,
     backend: options.backend,
+    ...(options.device !== undefined && { device: options.device }),
+    ...(options.verbsLibrary !== undefined && { verbsLibrary: options.verbsLibrary }),
   }
 }
 
@@ -151,7 +166,12 @@ function people(summary: ReceiveSummary): string {
     ['packets', count(packets)],
     ['  duplicate', count(summary.duplicates)],
     ['  malformed', count(summary.malformed)],
-    ['  dropped', Number.isNaN(droppedByKernel) ? 'unknown' : `${count(droppedByKernel)} by the kernel; coalesced ones count once`],
+    [
+      '  dropped',
+      Number.isNaN(droppedByKernel)
+        ? 'unknown, nobody counts them'
+        : `${count(droppedByKernel)} by the kernel; coalesced ones count once`,
+    ],
     ['seconds', seconds.toFixed(3)],
     ['rate', seconds > 0 ? `${bytesPerSecond(payloadBytes / seconds)}, ${count(packets / seconds)} packets/s` : 'too short to say'],
   ]

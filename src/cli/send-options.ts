@@ -9,10 +9,26 @@ const EXACT_HEADER_BYTES = 8 + 6 * 8
 
 /** Options that contradict each other; the library checks each for itself. @throws ERR_SPEADCAST_CONFIG */
 export function checkFlags(flags: SendFlags): void {
-  const { rateMethod, split, payloadBytes, input, dtype, pcap, backend, heapAddressBits, descriptors, poll, verbsLibrary } = flags
+  const {
+    rateMethod,
+    split,
+    payloadBytes,
+    input,
+    dtype,
+    pcap,
+    backend,
+    heapAddressBits,
+    descriptors,
+    poll,
+    verbsLibrary,
+    device,
+    peer,
+  } = flags
   if (rateMethod === 'hw' && backend !== 'ibverbs') throw usageError('--rate-method hw: pacing by the NIC needs --backend ibverbs')
-  if ((poll !== undefined || verbsLibrary !== undefined) && backend !== 'ibverbs' && backend !== 'auto')
-    throw usageError(`--poll and --verbs-library are for --backend ibverbs, not ${backend}`)
+  if ((poll !== undefined || verbsLibrary !== undefined) && !['ibverbs', 'rdma-ud', 'auto'].includes(backend))
+    throw usageError(`--poll and --verbs-library are for --backend ibverbs and rdma-ud, not ${backend}`)
+  if ((device !== undefined || peer !== undefined) && backend !== 'rdma-ud')
+    throw usageError(`--device and --peer are for --backend rdma-ud, not ${backend}`)
   if (split === 'exact' && payloadBytes === undefined)
     throw usageError('--split exact needs --payload-bytes, the payload of every packet')
   if (split !== 'exact' && payloadBytes !== undefined) throw usageError(`--payload-bytes is for --split exact, not ${split}`)
@@ -36,7 +52,7 @@ export function packetSizeBytes({ split, payloadBytes, packetSize }: SendFlags):
 
 /** @throws ERR_SPEADCAST_CONFIG */
 export function streamOptions(endpoints: readonly string[], flags: SendFlags): StreamOptions {
-  const { thread, ttl, pcap, poll, verbsLibrary, repeatPointers = false } = flags
+  const { thread, ttl, pcap, poll, verbsLibrary, device, peer, repeatPointers = false } = flags
   const backend = pcap === undefined ? flags.backend : 'pcap'
   return {
     to: endpoints,
@@ -60,6 +76,7 @@ export function streamOptions(endpoints: readonly string[], flags: SendFlags): S
     ...((poll !== undefined || verbsLibrary !== undefined) && {
       ibverbs: { ...(poll && { poll }), ...(verbsLibrary && { library: verbsLibrary }) },
     }),
+    ...((device !== undefined || peer) && { rdmaUd: { ...(device !== undefined && { device }), ...(peer && { peers: peer }) } }),
     ...(backend === 'memory' && { memory: { keepPackets: false } }),
   }
 }

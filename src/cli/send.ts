@@ -1,5 +1,6 @@
 /** `speadcast send`: its options; send-run.ts does it, and is loaded only then. */
 import { Command, Option } from 'commander'
+import { type PeerFlag, peerList } from './peer.js'
 import { byteCount, counter, decimal, wholeNumber } from './quantity.js'
 
 export interface SendFlags {
@@ -9,11 +10,13 @@ export interface SendFlags {
   readonly batchHeaps?: number
   readonly batches: number
   readonly groupMode: 'serial' | 'round-robin'
-  readonly backend: 'auto' | 'ibverbs' | 'udp' | 'dgram' | 'pcap' | 'memory'
+  readonly backend: 'auto' | 'ibverbs' | 'rdma-ud' | 'udp' | 'dgram' | 'pcap' | 'memory'
   readonly pcap?: string
   readonly thread?: 'worker' | 'inline'
   readonly poll?: 'busy' | 'adaptive' | 'event'
   readonly verbsLibrary?: string
+  readonly device?: string
+  readonly peer?: readonly PeerFlag[]
   readonly interface?: string
   readonly ttl?: number
   readonly rate: string
@@ -99,14 +102,14 @@ export function sendCommand(): Command {
     .addOption(
       new Option(
         '--backend <KIND>',
-        'ibverbs: raw packets past the kernel (Mellanox NICs); udp: sendmmsg with segmentation offload (Linux); dgram: node:dgram; pcap: a file; memory: nowhere',
+        'ibverbs: raw packets past the kernel (Mellanox NICs); rdma-ud: datagrams of InfiniBand or RoCE, for recv --backend rdma-ud; udp: sendmmsg with segmentation offload (Linux); dgram: node:dgram; pcap: a file; memory: nowhere',
       )
-        .choices(['auto', 'ibverbs', 'udp', 'dgram', 'pcap', 'memory'])
+        .choices(['auto', 'ibverbs', 'rdma-ud', 'udp', 'dgram', 'pcap', 'memory'])
         .default('auto'),
     )
     .option('--pcap <FILE>', 'write the frames to a pcap file instead of sending them (backend pcap)')
     .addOption(
-      new Option('--thread <WHICH>', 'who sends: an I/O thread (default for ibverbs and udp), or the event loop').choices([
+      new Option('--thread <WHICH>', 'who sends: an I/O thread (default for ibverbs, rdma-ud and udp), or the event loop').choices([
         'worker',
         'inline',
       ]),
@@ -115,10 +118,16 @@ export function sendCommand(): Command {
     .addOption(
       new Option(
         '--poll <HOW>',
-        'of ibverbs, how completions are noticed: adaptive polls before it sleeps (default), event sleeps at once, busy never does',
+        'of ibverbs and rdma-ud, how completions are noticed: adaptive polls before it sleeps (default), event sleeps at once, busy never does',
       ).choices(['busy', 'adaptive', 'event']),
     )
     .option('--verbs-library <PATH>', 'name or path of libibverbs (default: $SPEADCAST_VERBS_LIBRARY, then libibverbs.so.1)')
+    .option('--device <NAME[:PORT]>', 'of rdma-ud: RDMA device to send from (default: the one behind the interface)')
+    .option(
+      '--peer <[GID/]QPN/QKEY[/LID]>',
+      'of rdma-ud, once for each endpoint: its queue pair, as recv prints it (default: asked of it over TCP)',
+      peerList,
+    )
     .option('--ttl <HOPS>', 'TTL or hop limit (default: the system’s; 1 for multicast)', wholeNumber(0, 255))
     .optionsGroup('Output:')
     .option('--deadline <SECONDS>', 'after Ctrl-C, send what is queued for so long at most', decimal(0), 5)
@@ -142,7 +151,8 @@ Examples:
   speadcast send 239.10.0.1:7148 --interface eth0 --ttl 4 --rate 10Gbps -p 8972
   speadcast send 10.0.0.5:7148 --input samples.i2 --dtype '<i2' -H 64KiB
   capture | speadcast send 239.10.10.0+15:7148 --input - -H 8KiB -p 8972 --json
-  speadcast send 10.0.0.5:7148 -n 10 --pcap heaps.pcap`,
+  speadcast send 10.0.0.5:7148 -n 10 --pcap heaps.pcap
+  speadcast send 10.0.0.5:7148 --backend rdma-ud --interface ib0 -p 4096`,
     )
     .action(async (endpoints: string[], flags: SendFlags) => (await import('./send-run.js')).runSend(endpoints, flags))
 }

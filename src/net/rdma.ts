@@ -108,7 +108,12 @@ export interface RdmaPath {
  * @param address one of the interface's addresses, for librdmacm where nothing else knows
  * @throws ERR_SPEADCAST_BACKEND naming the devices there are
  */
-export function rdmaPathOf(library: VerbsLibrary, ifindex: number, address?: Uint8Array): RdmaPath {
+export function rdmaPathOf(
+  library: VerbsLibrary,
+  ifindex: number,
+  address?: Uint8Array,
+  { ethernetOnly = true }: { ethernetOnly?: boolean } = {},
+): RdmaPath {
   const all = links()
   const byIndex = new Map(all.map((link) => [link.index, link]))
   const own = byIndex.get(ifindex)
@@ -122,7 +127,8 @@ export function rdmaPathOf(library: VerbsLibrary, ifindex: number, address?: Uin
   const devices = rdmaDevices(library)
   for (const { name, ports } of devices)
     for (const { port, ethernet, interfaces } of ports)
-      if (ethernet && interfaces.some(({ index }) => candidates.has(index))) return { device: name, port, vlanId }
+      if ((ethernet || !ethernetOnly) && interfaces.some(({ index }) => candidates.has(index)))
+        return { device: name, port, vlanId }
   const managed = address && deviceOfAddress(library, address, ifindex)
   if (managed) return { ...managed, vlanId }
   throw new SpeadcastError(
@@ -143,6 +149,6 @@ export function describeDevices(devices: readonly RdmaDevice[]): string {
 }
 
 /** A GID as text; RoCE's IPv4 ones, which are mapped addresses, as those. */
-export function formatGid({ bytes }: Gid): string {
+export function formatGid({ bytes }: Pick<Gid, 'bytes'>): string {
   return formatAddress(isV4Mapped(bytes) ? bytes.subarray(12) : bytes)
 }

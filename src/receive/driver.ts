@@ -1,5 +1,7 @@
 /** What openReceiver asks of the two ways to receive: native.ts and dgram.ts. Types only. */
 import type { ResolvedEndpoint } from '../net/endpoint.js'
+import type { ResolvedInterface } from '../net/interface.js'
+import type { DatagramPeer } from '../net/rendezvous.js'
 import type { ReceivedHeap } from './heap.js'
 import type { SessionOptions, SessionSummary } from './session.js'
 
@@ -19,6 +21,10 @@ export interface DriverOptions {
   readonly heapMemoryBytes: number
   readonly gro: boolean
   readonly credits: boolean
+  /** Of rdma-ud. */
+  readonly interface: ResolvedInterface | undefined
+  readonly device: string | undefined
+  readonly verbsLibrary: string | undefined
   readonly queueHeaps: number
   readonly queueBytes: number
 }
@@ -33,7 +39,9 @@ export interface DriverEvents {
 }
 
 export interface ReceiveDriver {
-  readonly backend: 'recvmmsg' | 'dgram'
+  readonly backend: 'recvmmsg' | 'dgram' | 'rdma-ud'
+  /** Of rdma-ud: where senders find the endpoints. */
+  readonly peers?: readonly DatagramPeer[]
   readonly gro: boolean
   /** What the kernel gave; the smallest of the sockets. */
   readonly receiveBufferBytes: number

@@ -6,8 +6,10 @@
  */
 import { closeSync, constants, fstatSync, ftruncateSync, openSync } from 'node:fs'
 import { check, SpeadcastError } from '../errors.js'
+import { formatAddress } from '../net/address.js'
 import { parseEndpoints, resolveEndpoints } from '../net/endpoint.js'
-import { resolveInterface } from '../net/interface.js'
+import { type ResolvedInterface, resolveInterface } from '../net/interface.js'
+import type { DatagramPeer } from '../net/rendezvous.js'
 import { openDgram } from './dgram.js'
 import type { DriverEvents, DriverOptions, ReceiveDriver, ReceiveEndpoint } from './driver.js'
 import type { ReceivedHeap } from './heap.js'
@@ -23,13 +25,18 @@ export const DEFAULT_MAX_HEAPS = 1024
 export const DEFAULT_HEAP_MEMORY_BYTES = 256 << 20
 /** Asked of the kernel with SO_RCVBUFFORCE, and without CAP_NET_ADMIN clipped to net.core.rmem_max. */
 export const DEFAULT_RECEIVE_BUFFER_BYTES = 64 << 20
+/** Pinned, unlike a socket's, and so counted against RLIMIT_MEMLOCK. */
+export const DEFAULT_DATAGRAM_BUFFER_BYTES = 16 << 20
 
 export interface ReceiverOptions {
   /** `HOST:PORT`, ranges as `239.10.10.0+15:7148`; HOST is an address of this machine or a multicast group, which is joined. */
   readonly endpoints: string | readonly string[]
   /** Name or address of the interface to join groups on; default: the kernel's choice by route. */
   readonly interface?: string
-  /** Socket buffer per endpoint; default 64 MiB, clipped to net.core.rmem_max without CAP_NET_ADMIN. `stats()` says what it became. */
+  /**
+   * Socket buffer per endpoint; default 64 MiB, clipped to net.core.rmem_max without CAP_NET_ADMIN. `stats()` says what it became. Of
+   * 'rdma-ud': memory for receives per endpoint, 4160 bytes each, pinned; default 16 MiB.
+   */
   readonly receiveBufferBytes?: number
   /** Heaps in the making; the oldest is given up for the next. Default 1024, which a round-robin batch of small heaps needs. */
   readonly maxHeaps?: number
@@ -58,14 +65,28 @@ export interface ReceiverOptions {
   readonly deliver?: boolean
   /** Answers senders that ask for credits (CreditGate). Default false. */
   readonly credits?: boolean
-  /** 'native' (recvmmsg in a thread; Linux), 'dgram' (node:dgram), or 'auto': native where it can be had. */
-  readonly backend?: 'auto' | 'native' | 'dgram'
+  /**
+   * 'native' (recvmmsg in a thread; Linux), 'dgram' (node:dgram), or 'auto': native where it can be had. 'rdma-ud': datagrams of InfiniBand
+   * or RoCE instead of UDP, from a stream of backend 'rdma-ud'.
+   */
+  readonly backend?: 'auto' | 'native' | 'dgram' | 'rdma-ud'
+  /** Of 'rdma-ud': RDMA device to receive on, with its port or without: 'mlx5_0:1'. Default: that of the address, or of `interface`. */
+  readonly device?: string
+  /** Of 'rdma-ud': name or path of libibverbs. Default: the environment's SPEADCAST_VERBS_LIBRARY, then libibverbs.so.1. */
+  readonly verbsLibrary?: string
   /** Let the kernel coalesce datagrams (UDP_GRO). Default true. */
   readonly gro?: boolean
 }
 
+/** A queue pair that takes an endpoint's datagrams. */
+export interface ReceiverPeer extends Omit<DatagramPeer, 'gid' | 'mtuBytes'> {
+  /** Of its port, as an IPv6 address. */
+  readonly gid: string
+  readonly mtuBytes: number
+}
+
 export type ReceiverStats = Readonly<Record<StatName, number>> & {
-  readonly backend: 'recvmmsg' | 'dgram'
+  readonly backend: 'recvmmsg' | 'dgram' | 'rdma-ud'
   /** Why not recvmmsg; empty if it is. */
   readonly backendReason: string
   readonly gro: boolean
@@ -103,7 +124,7 @@ export async function openReceiver(options: ReceiverOptions): Promise<Receiver> 
   const wantsOutput = options.output !== undefined
   const session = validate(options)
   options.signal?.throwIfAborted()
-  const endpoints = await prepare(options)
+  const { endpoints, chosen } = await prepare(options)
   const outputFd = options.output === undefined ? undefined : openOutput(options.output)
   const queue = new HeapQueue((heap) => driver?.taken(heap))
   let driver: ReceiveDriver | undefined
@@ -137,10 +158,14 @@ export async function openReceiver(options: ReceiverOptions): Promise<Receiver> 
       item: options.item ?? 'adc_samples',
       deliver: session.deliver,
     },
-    receiveBufferBytes: options.receiveBufferBytes ?? DEFAULT_RECEIVE_BUFFER_BYTES,
+    receiveBufferBytes:
+      options.receiveBufferBytes ?? (options.backend === 'rdma-ud' ? DEFAULT_DATAGRAM_BUFFER_BYTES : DEFAULT_RECEIVE_BUFFER_BYTES),
     heapMemoryBytes: session.heapMemoryBytes,
     gro: options.gro ?? true,
     credits: options.credits ?? false,
+    interface: chosen,
+    device: options.device,
+    verbsLibrary: options.verbsLibrary,
     queueHeaps: QUEUE_HEAPS,
     queueBytes: QUEUE_BYTES,
   }
@@ -167,6 +192,8 @@ export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {
   readonly done: Promise<ReceiveSummary>
   /** Canonical texts of what is listened on. */
   readonly endpoints: readonly string[]
+  /** Of backend 'rdma-ud': the endpoints' queue pairs, as a sender's `rdmaUd.peers` takes them. Else empty. */
+  readonly peers: readonly ReceiverPeer[]
   readonly #driver: ReceiveDriver
   readonly #backendReason: string
   readonly #queue: HeapQueue
@@ -184,6 +211,7 @@ export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {
     this.#driver = driver
     this.#backendReason = backendReason
     this.endpoints = endpoints
+    this.peers = (driver.peers ?? []).map((peer) => ({ ...peer, gid: formatAddress(peer.gid), mtuBytes: peer.mtuBytes ?? 0 }))
     this.#queue = queue
     const onAbort = () => {
       this.#aborted = true
@@ -258,6 +286,8 @@ const KEYS: readonly string[] = [
   'credits',
   'backend',
   'gro',
+  'device',
+  'verbsLibrary',
 ] satisfies (keyof ReceiverOptions)[]
 
 function validate(options: ReceiverOptions): { maxHeaps: number; heapMemoryBytes: number; deliver: boolean } {
@@ -278,7 +308,13 @@ function validate(options: ReceiverOptions): { maxHeaps: number; heapMemoryBytes
   const { timeoutSeconds, backend = 'auto', item } = options
   if (timeoutSeconds !== undefined && !(typeof timeoutSeconds === 'number' && timeoutSeconds > 0))
     fail(`timeoutSeconds is ${timeoutSeconds}; it must be a number above 0`)
-  if (!['auto', 'native', 'dgram'].includes(backend)) fail(`backend is '${backend}'; it must be 'auto', 'native' or 'dgram'`)
+  if (!['auto', 'native', 'dgram', 'rdma-ud'].includes(backend))
+    fail(`backend is '${backend}'; it must be 'auto', 'native', 'dgram' or 'rdma-ud'`)
+  for (const name of ['device', 'verbsLibrary'] as const) {
+    if (options[name] !== undefined && typeof options[name] !== 'string') fail(`${name} is ${options[name]}; it must be a string`)
+    if (options[name] !== undefined && backend !== 'rdma-ud') fail(`${name} is for backend 'rdma-ud', not '${backend}'`)
+  }
+  if (options.credits && backend === 'rdma-ud') fail("credits are of UDP; backend 'rdma-ud' gives none, leave them out")
   if (item !== undefined && !(typeof item === 'string' ? item !== '' : Number.isSafeInteger(item) && item > 6))
     fail(`item is ${item}; it must be an item's name, or its id above 6`)
   return {
@@ -288,7 +324,7 @@ function validate(options: ReceiverOptions): { maxHeaps: number; heapMemoryBytes
   }
 }
 
-async function prepare(options: ReceiverOptions): Promise<ReceiveEndpoint[]> {
+async function prepare(options: ReceiverOptions): Promise<{ endpoints: ReceiveEndpoint[]; chosen: ResolvedInterface | undefined }> {
   const specs = typeof options.endpoints === 'string' ? [options.endpoints] : options.endpoints
   check(
     Array.isArray(specs),
@@ -304,11 +340,12 @@ async function prepare(options: ReceiverOptions): Promise<ReceiveEndpoint[]> {
   // One socket each: the limit is the thread's poll and the usual 1024 descriptors of a process.
   check(resolved.length <= 512, 'ERR_SPEADCAST_ENDPOINT', () => `${resolved.length} endpoints to receive on; at most 512`)
   const chosen = options.interface === undefined ? undefined : resolveInterface(options.interface, resolved[0]!.family)
-  return resolved.map((endpoint) => ({
+  const endpoints = resolved.map((endpoint) => ({
     ...endpoint,
     interfaceIndex: chosen?.index ?? endpoint.scopeId,
     interfaceName: chosen && (endpoint.family === 6 ? `::%${chosen.name}` : chosen.address),
   }))
+  return { endpoints, chosen }
 }
 
 /** Only files a write cannot block on for ever: a FIFO without a reader would hold the receiving thread. */
@@ -328,7 +365,7 @@ function openOutput(path: string): number {
 
 type Open = (options: DriverOptions, events: DriverEvents) => Promise<ReceiveDriver>
 
-async function chooseBackend(wanted: 'auto' | 'native' | 'dgram'): Promise<{ open: Open; reason: string }> {
+async function chooseBackend(wanted: NonNullable<ReceiverOptions['backend']>): Promise<{ open: Open; reason: string }> {
   if (wanted === 'dgram') return { open: openDgram, reason: 'asked for' }
   let why = `recvmmsg with GRO is for Linux, this is ${process.platform}`
   let cause: unknown
@@ -336,12 +373,15 @@ async function chooseBackend(wanted: 'auto' | 'native' | 'dgram'): Promise<{ ope
     try {
       const { openNative, probeNative } = await import('./native.js')
       probeNative()
+      if (wanted === 'rdma-ud') return { open: (await import('./rdma.js')).openRdma, reason: '' }
       return { open: openNative, reason: '' }
     } catch (error) {
       cause = error
       why = `the C library cannot be called: ${(error as Error).message.split('\n')[0]}`
     }
   }
+  if (wanted === 'rdma-ud')
+    throw new SpeadcastError('ERR_SPEADCAST_BACKEND', `${why}; backend 'rdma-ud' works on Linux alone`, { cause })
   if (wanted === 'native') throw new SpeadcastError('ERR_SPEADCAST_BACKEND', `${why}; use backend 'dgram'`, { cause })
   return { open: openDgram, reason: why }
 }

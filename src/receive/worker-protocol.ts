@@ -1,26 +1,27 @@
 /** What crosses between main and the receiving thread. */
 import type { RegionHandle } from '../../ffi/region.js'
+import type { DatagramPeer } from '../net/rendezvous.js'
 import type { ReceivedHeap } from './heap.js'
+import type { RdmaSourceInput } from './rdma-source.js'
 import type { SessionOptions, SessionSummary } from './session.js'
+import type { UdpSourceInput } from './udp-source.js'
 
 export interface WorkerInput {
   readonly memory: RegionHandle
-  readonly fds: readonly number[]
+  readonly source: UdpSourceInput | RdmaSourceInput
   readonly wakeFd: number
   /** Int32Array of CONTROL words. */
   readonly control: SharedArrayBuffer
   /** Float64Array in the order of STAT_NAMES. */
   readonly stats: SharedArrayBuffer
   readonly options: SessionOptions
-  /** Socket buffer bytes to state in credits; 0 sends none. */
-  readonly creditBufferBytes: number
   /** Delivered heaps, and KiB of them, that may wait for the consumer. */
   readonly queueHeaps: number
   readonly queueKibibytes: number
 }
 
 export type WorkerOutput =
-  | { readonly type: 'ready' }
+  | { readonly type: 'ready'; readonly peers: readonly DatagramPeer[] }
   | { readonly type: 'heaps'; readonly heaps: ReceivedHeap[] }
   | { readonly type: 'end'; readonly summary: SessionSummary }
   | { readonly type: 'error'; readonly code: string; readonly message: string; readonly detail: string }

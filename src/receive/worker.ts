@@ -1,26 +1,22 @@
 /**
- * The receiving thread: a loop of recvmmsg, session, and a bounded sleep. It never returns to its event loop, so main speaks to it
+ * The receiving thread: a loop of taking packets from a source, session, and a bounded sleep. Once it runs it never returns to its event loop, so main speaks to it
  * through the control words and an eventfd only; it speaks to main by postMessage (idioms.md 12).
  */
 import { setPriority } from 'node:os'
 import { parentPort, workerData } from 'node:worker_threads'
-import { ARENA_BYTES, ARENA_MESSAGE_BYTES, droppedBySocket, ReceiveArena } from '../../ffi/recvmmsg.js'
-import { Scratch } from '../../ffi/scratch.js'
 import { EventFd, PollSet } from '../../ffi/wait.js'
 import { SpeadcastError } from '../errors.js'
-import { CreditLedger, isHello } from './credits.js'
 import { type EndReason, ReceiveSession, STAT } from './session.js'
+import type { PacketSource } from './source.js'
 import { CONTROL, kibibytesOf, type WorkerInput, type WorkerOutput } from './worker-protocol.js'
 
-function run(input: WorkerInput, post: (message: WorkerOutput, transfer?: ArrayBuffer[]) => void): void {
-  const { fds, options, queueHeaps, queueKibibytes } = input
+type Post = (message: WorkerOutput, transfer?: ArrayBuffer[]) => void
+
+function run(input: WorkerInput, source: PacketSource, stats: Float64Array, post: Post): void {
+  const { options, queueHeaps, queueKibibytes } = input
+  const { fds, endpoints } = source
   const control = new Int32Array(input.control)
-  const stats = new Float64Array(input.stats)
-  const arena = new ReceiveArena(input.memory)
-  const view = new DataView(arena.buffer)
-  const session = new ReceiveSession(arena.buffer, ARENA_BYTES, options, stats)
-  const credits = input.creditBufferBytes > 0 ? new CreditLedger(input.creditBufferBytes) : undefined
-  const scratch = new Scratch(64)
+  const session = new ReceiveSession(source.buffer, source.freeAt, options, stats)
   const wake = new EventFd(input.wakeFd)
   const waitForPackets = new PollSet(fds.length + 1)
   const waitForMain = new PollSet(1)
@@ -47,7 +43,6 @@ function run(input: WorkerInput, post: (message: WorkerOutput, transfer?: ArrayB
   const queueFull = (): boolean =>
     ((postedHeaps - Atomics.load(control, CONTROL.TAKEN_HEAPS)) | 0) >= queueHeaps ||
     ((postedKibibytes - Atomics.load(control, CONTROL.TAKEN_KIBIBYTES)) | 0) >= queueKibibytes
-  const dropped = (): number => fds.reduce((sum, fd) => sum + droppedBySocket(fd, scratch), 0)
   /** Sleeps until a descriptor of `set` is ready, main signals, or `ms` (≤ 50) pass; not at all if `awake()` says so behind the flag. */
   const sleep = (set: PollSet, ms: number, awake: () => boolean): void => {
     Atomics.store(control, CONTROL.ASLEEP, 1)
@@ -57,32 +52,6 @@ function run(input: WorkerInput, post: (message: WorkerOutput, transfer?: ArrayB
   }
   const never = () => false
 
-  /** One recvmmsg; returns the messages taken. */
-  const take = (endpoint: number): number => {
-    const fd = fds[endpoint]!
-    const n = arena.receive(fd)
-    for (let i = 0; i < n; i++) {
-      const base = i * ARENA_MESSAGE_BYTES
-      const length = arena.length[i]!
-      if (arena.truncated[i]) {
-        session.truncated()
-        continue
-      }
-      if (credits && isHello(view, base, length)) {
-        const to = arena.senderAddress(i)
-        credits.hello(`${fd} ${to.join()}`, (credit) => arena.reply(fd, credit, to), stats[STAT.bytes]!, stats[STAT.heaps]!)
-        continue
-      }
-      session.message()
-      const segment = arena.segmentBytes[i]!
-      const sender = arena.sender[i]!
-      for (let at = 0; at < length; at += segment) {
-        session.packet(base + at, Math.min(segment, length - at), sender, endpoint)
-      }
-    }
-    return n
-  }
-
   // setpriority(2) with 0 is this thread alone on Linux. What waits in a full socket is lost, so receiving goes before the rest of a busy
   // machine; without CAP_SYS_NICE it takes its turn.
   try {
@@ -91,8 +60,9 @@ function run(input: WorkerInput, post: (message: WorkerOutput, transfer?: ArrayB
     // not allowed
   }
   session.start(performance.now())
-  post({ type: 'ready' })
+  post({ type: 'ready', peers: source.peers ?? [] })
   let reason: EndReason | undefined
+  let armed = false
   while (reason === undefined) {
     if (Atomics.load(control, CONTROL.STOP) !== 0) {
       reason = 'closed'
@@ -102,41 +72,62 @@ function run(input: WorkerInput, post: (message: WorkerOutput, transfer?: ArrayB
     const full = options.deliver && queueFull()
     let taken = 0
     const before = performance.now()
-    // One call per socket and turn: what came to several endpoints at once stays nearly in order.
-    if (!full) for (let endpoint = 0; endpoint < fds.length; endpoint++) taken += take(endpoint)
+    // One call per endpoint and turn: what came to several endpoints at once stays nearly in order.
+    if (!full) for (let endpoint = 0; endpoint < endpoints; endpoint++) taken += source.take(endpoint, session)
     const now = performance.now()
     if (taken > 0) {
       session.arrived(before)
       session.arrived(now)
     }
     if (session.outbox.length > 0) deliver()
-    credits?.announce(stats[STAT.bytes]!, stats[STAT.heaps]!, taken === 0)
+    source.announce?.(taken === 0)
     reason = session.ended(now, taken === 0 && !full)
     if (reason !== undefined) break
-    if (taken > 0) continue
-    stats[STAT.droppedByKernel] = dropped()
+    if (taken > 0) {
+      armed = false
+      continue
+    }
+    stats[STAT.droppedByKernel] = source.dropped()
     if (full) sleep(waitForMain, session.sleepMs(now), () => !queueFull())
-    else sleep(waitForPackets, session.sleepMs(now), never)
+    else if (source.arm && !armed) {
+      source.arm()
+      armed = true
+    } else {
+      sleep(waitForPackets, session.sleepMs(now), never)
+      source.woken?.()
+      armed = false
+    }
   }
   const summary = session.finish(reason)
-  stats[STAT.droppedByKernel] = dropped()
+  stats[STAT.droppedByKernel] = source.dropped()
   if (session.outbox.length > 0) deliver()
-  credits?.announce(stats[STAT.bytes]!, stats[STAT.heaps]!, true)
+  source.announce?.(true)
   post({ type: 'end', summary })
 }
 
+async function openSource({ source, memory }: WorkerInput, stats: Float64Array): Promise<PacketSource> {
+  if (source.kind === 'udp') return new (await import('./udp-source.js')).UdpSource(source, memory, stats)
+  return (await import('./rdma-source.js')).RdmaSource.open(source, memory)
+}
+
 /** Whatever happens here has to reach main as a value: an Error's class and cause do not survive the crossing. */
-function main(): void {
+async function main(): Promise<void> {
   const port = parentPort
   if (!port) return
-  const post = (message: WorkerOutput, transfer: ArrayBuffer[] = []) => port.postMessage(message, transfer)
+  const post: Post = (message, transfer = []) => port.postMessage(message, transfer)
+  let source: PacketSource | undefined
   try {
-    run(workerData as WorkerInput, post)
+    const input = workerData as WorkerInput
+    const stats = new Float64Array(input.stats)
+    source = await openSource(input, stats)
+    run(input, source, stats, post)
   } catch (error) {
     const code = error instanceof SpeadcastError ? error.code : 'ERR_SPEADCAST_NATIVE'
     const { message, stack = '' } = error as Error
     post({ type: 'error', code, message, detail: stack })
+  } finally {
+    source?.close()
   }
 }
 
-main()
+void main()

@@ -1,0 +1,251 @@
+/**
+ * The cold half of the rdma-ud backend: opens the port that datagrams leave by, learns from each receiver where it is (or joins the
+ * group), and makes an address handle for each substream.
+ *
+ * A datagram too large for the path is dropped without a word by some devices, which report it sent (rxe, IBV_WC_SUCCESS): its size is
+ * checked here, when a stream opens, and again whenever the interface changes.
+ */
+import { LinkWatch } from '../../ffi/link-watch.js'
+import { NativeError } from '../../ffi/native-error.js'
+import { link } from '../../ffi/netlink.js'
+import type { GroupMembership } from '../../ffi/rdmacm.js'
+import type { AddressHandle, DatagramAddress, ProtectionDomain } from '../../ffi/verbs.js'
+import { IBV_PORT_ACTIVE } from '../../ffi/verbs-layout.js'
+import type { DatagramDestination } from '../../ffi/work-requests.js'
+import { check, SpeadcastError } from '../errors.js'
+import { parseAddress } from '../net/address.js'
+import type { ResolvedEndpoint } from '../net/endpoint.js'
+import {
+  activeMtuBytes,
+  type FabricPort,
+  gidOf,
+  interfaceWith,
+  openFabricPort,
+  type PortChoice,
+  parseGid,
+  portChoice,
+} from '../net/fabric.js'
+import { joinGroup, openGroups } from '../net/groups.js'
+import { formatGid } from '../net/rdma.js'
+import { askRendezvous, type DatagramPeer, DEFAULT_QKEY } from '../net/rendezvous.js'
+import { type Path, waitForNeighbours } from '../net/route.js'
+import { explained, loadLibrary } from '../net/verbs-errors.js'
+import { findPath } from './paths.js'
+import { type OpenDevice, oneInterface, type QueueOptions } from './verbs-open.js'
+
+/** A receiver's queue pair, as the user names it. */
+export interface PeerOption {
+  /** Default: the endpoint's address as GID. */
+  readonly gid?: string
+  readonly qpn: number
+  readonly qkey?: number
+  readonly lid?: number
+  readonly mtuBytes?: number
+}
+
+export interface RdmaUdOptions extends QueueOptions {
+  /** `mlx5_0` or `mlx5_0:1`; default the one behind the interface. */
+  readonly device?: string
+  /** One per endpoint; default what the receivers answer over TCP. */
+  readonly peers?: readonly PeerOption[]
+  /** How long opening waits for receivers to answer, and for the fabric to let us join a group. */
+  readonly connectTimeoutMs: number
+}
+
+/** The two bits below are ECN's. */
+const trafficClass = (dscp: number): number => dscp << 2
+/** Of unicast; the CM gives a group's. */
+const OF_UNICAST = { hopLimit: 64, trafficClass: 0 }
+
+export interface Destination extends DatagramDestination {
+  readonly peer: DatagramPeer
+  readonly ah: AddressHandle
+}
+
+export interface OpenFabric extends OpenDevice {
+  readonly fabric: FabricPort
+  readonly destinations: readonly Destination[]
+  readonly groups: GroupMembership | undefined
+}
+
+/**
+ * @throws ERR_SPEADCAST_BACKEND: no library, no RDMA device, or it cannot be opened; _PACKET_SIZE, _UNREACHABLE, _INTERFACE
+ */
+export async function openFabric(options: RdmaUdOptions): Promise<OpenFabric> {
+  const { endpoints, device, packetSizeBytes } = options
+  const library = loadLibrary('rdma-ud', options.verbsLibrary)
+  const paths = device === undefined ? endpoints.map((endpoint) => findPath(endpoint, options.interface)) : []
+  const choice = senderPort(options, paths)
+  const fabric = openFabricPort(library, choice)
+  const { context, gid, port } = fabric
+  const opened: { close(): void }[] = [context]
+  try {
+    checkSize(packetSizeBytes, fabric.mtuBytes, describePort(fabric))
+    const facts = explained('rdma-ud', () => context.facts())
+    let groups: GroupMembership | undefined
+    if (endpoints.some(({ multicast }) => multicast)) {
+      groups = openGroups(choice.address ?? ipv4Of(gid.bytes), choice.ifindex)
+      opened.push(groups)
+    }
+    const peers = await Promise.all(
+      endpoints.map((endpoint, i) => (endpoint.multicast ? undefined : findPeer(endpoint, options.peers?.[i], options))),
+    )
+    for (const [i, peer] of peers.entries())
+      if (peer?.mtuBytes) checkSize(packetSizeBytes, peer.mtuBytes, `the receiver ${endpoints[i]!.text}`)
+    // An address handle waits for the neighbour by itself, but then nothing else goes on in this thread.
+    const direct = paths.filter((_, i) => peers[i] && equal(peers[i].gid, gidOf(endpoints[i]!.bytes)))
+    if (fabric.ethernet) await waitForNeighbours(direct, options.neighbourTimeoutMs)
+    const domain = explained('rdma-ud', () => context.allocateDomain())
+    opened.push({ close: () => domain.release() })
+    const destinations: Destination[] = []
+    opened.push({ close: () => closeDestinations(destinations) })
+    for (const [i, endpoint] of endpoints.entries()) {
+      const peer = peers[i]
+      const where = peer
+        ? { gid: peer.gid, lid: peer.lid, qpn: peer.qpn, qkey: peer.qkey, ...OF_UNICAST, port, sourceGidIndex: gid.index }
+        : await joinGroup(groups!, endpoint, options.connectTimeoutMs)
+      const { ttl, dscp } = options
+      const address = {
+        ...where,
+        ...(ttl !== undefined && { hopLimit: ttl }),
+        ...(dscp !== undefined && { trafficClass: trafficClass(dscp) }),
+      }
+      const ah = makeHandle(domain, address, endpoint, fabric)
+      destinations.push({ handle: ah.pointer, qpn: where.qpn, qkey: where.qkey, peer: where, ah })
+    }
+    const portActive = fabric.facts.state === IBV_PORT_ACTIVE
+    return {
+      context,
+      domain,
+      facts,
+      rdma: { device: fabric.device, port, vlanId: undefined },
+      portActive,
+      fabric,
+      destinations,
+      groups,
+    }
+  } catch (error) {
+    for (const each of opened.reverse()) each.close()
+    throw error
+  }
+}
+
+export function closeDestinations(destinations: readonly Destination[]): void {
+  for (const { ah } of destinations) ah.release()
+}
+
+export function describePort({ device, port }: FabricPort): string {
+  return `port ${port} of ${device}`
+}
+
+/** Which port sends: the one behind the interface, or behind the route. */
+export function senderPort(
+  { device, interface: iface, endpoints }: Pick<RdmaUdOptions, 'device' | 'interface' | 'endpoints'>,
+  paths: readonly Path[],
+): PortChoice {
+  if (device !== undefined || iface) return portChoice(device, iface, undefined)
+  const { ifindex, onLinkMulticastOrLoopback, sourceAddress } = oneInterface(paths)
+  // The route to an address of this machine leads to lo, behind which no device is.
+  const local = onLinkMulticastOrLoopback && !endpoints[0]!.multicast ? interfaceWith(endpoints[0]!.bytes) : 0
+  return { device, ifindex: local || ifindex, address: parseAddress(sourceAddress) }
+}
+
+function checkSize(packetSizeBytes: number, mtuBytes: number, where: string): void {
+  check(packetSizeBytes <= mtuBytes, 'ERR_SPEADCAST_PACKET_SIZE', () =>
+    tooLarge(`packetSizeBytes ${packetSizeBytes}`, mtuBytes, where),
+  )
+}
+
+export function tooLarge(what: string, mtuBytes: number, where: string): string {
+  const remedy = mtuBytes < 4096 ? ' or raise the MTU of its interface, of which RDMA takes the next lower power of two' : ''
+  return `${what} exceeds the ${mtuBytes} bytes that a datagram may carry through ${where}; pass packetSizeBytes ≤ ${mtuBytes}${remedy}`
+}
+
+async function findPeer(
+  endpoint: ResolvedEndpoint,
+  given: PeerOption | undefined,
+  { connectTimeoutMs }: RdmaUdOptions,
+): Promise<DatagramPeer> {
+  if (!given) return askRendezvous(endpoint, connectTimeoutMs)
+  const gid = given.gid === undefined ? gidOf(endpoint.bytes) : parseGid(given.gid)
+  check(
+    gid,
+    'ERR_SPEADCAST_CONFIG',
+    () => `gid '${given.gid}' of a peer is neither an IPv6 address, as GIDs are written, nor an IPv4 one`,
+  )
+  return { gid, lid: given.lid ?? 0, qpn: given.qpn, qkey: given.qkey ?? DEFAULT_QKEY, mtuBytes: given.mtuBytes }
+}
+
+function makeHandle(
+  domain: ProtectionDomain,
+  address: DatagramAddress,
+  { text }: ResolvedEndpoint,
+  fabric: FabricPort,
+): AddressHandle {
+  try {
+    return domain.addressHandle(address)
+  } catch (cause) {
+    if (!(cause instanceof NativeError)) throw cause
+    const from = `${formatGid(fabric.gid)} of ${describePort(fabric)}`
+    throw new SpeadcastError(
+      'ERR_SPEADCAST_UNREACHABLE',
+      `${text}: no way from ${from} to GID ${formatGid({ bytes: address.gid })} (${cause.message}); check that its host is up and in the same subnet`,
+      { cause },
+    )
+  }
+}
+
+/** RoCE's GID of an IPv4 address. */
+function ipv4Of(gid: Uint8Array): Uint8Array | undefined {
+  return equal(gid, gidOf(gid.subarray(12))) ? gid.slice(12) : undefined
+}
+
+function equal(a: Uint8Array, b: Uint8Array): boolean {
+  return Buffer.compare(a, b) === 0
+}
+
+/** What happens to the port: its interface's carrier, and what a datagram may carry. */
+export class PortWatch {
+  /** Datagrams of full size leave by the port as it is now. */
+  passable = true
+  mtuBytes: number
+  revision = 0
+  readonly #fabric: FabricPort
+  readonly #packetSizeBytes: number
+  readonly #watch: LinkWatch | undefined
+  #suspicion = 0
+
+  constructor(fabric: FabricPort, packetSizeBytes: number) {
+    this.#fabric = fabric
+    this.#packetSizeBytes = packetSizeBytes
+    this.mtuBytes = fabric.mtuBytes
+    const { ifindex } = fabric.gid
+    this.#watch = ifindex > 0 ? new LinkWatch([ifindex]) : undefined
+    if (this.#watch) this.passable = this.#looksPassable(ifindex)
+  }
+
+  #looksPassable(ifindex: number): boolean {
+    try {
+      const mtuBytes = activeMtuBytes(this.#fabric.context.port(this.#fabric.port))
+      if (mtuBytes !== this.mtuBytes) this.revision++
+      this.mtuBytes = mtuBytes
+      const { up, carrier } = link(ifindex)
+      return up && carrier && this.#packetSizeBytes <= mtuBytes
+    } catch (error) {
+      if (!(error instanceof NativeError)) throw error
+      return false // the interface or the device is gone
+    }
+  }
+
+  suspicion(): number {
+    const { ifindex } = this.#fabric.gid
+    const { carrierLost, changes } = this.#watch?.drain(ifindex) ?? { carrierLost: false, changes: 0 }
+    if (changes > 0) this.passable = this.#looksPassable(ifindex)
+    if (carrierLost) this.#suspicion++
+    return this.#suspicion
+  }
+
+  close(): void {
+    this.#watch?.close()
+  }
+}

@@ -1,0 +1,128 @@
+/**
+ * SPEAD packets as datagrams (UD) of InfiniBand or RoCE, for receivers that listen for such: another speadcast. Any RDMA device can send
+ * them, soft-RoCE too. The machine is verbs-backend.ts; a packet is the message, with nothing in front of it.
+ */
+import { ERRNO } from '../../ffi/native-error.js'
+import type { SendQueue } from '../../ffi/send-queue.js'
+import type { DatagramDestination } from '../../ffi/work-requests.js'
+import type { PacketTable } from '../batch/table.js'
+import { check } from '../errors.js'
+import { formatGid } from '../net/rdma.js'
+import type { BackendEnvironment } from './backend.js'
+import {
+  closeDestinations,
+  describePort,
+  type OpenFabric,
+  openFabric,
+  PortWatch,
+  type RdmaUdOptions,
+  tooLarge,
+} from './rdma-ud-open.js'
+import { startQueue, type VerbsBackend, type Way } from './verbs-backend.js'
+import { causeName, explainCause } from './verbs-open.js'
+import { type PostingOptions, VerbsPosting } from './verbs-posting.js'
+
+/** A datagram's work request begins with 16 bytes of control and 48 of address: with four SGEs it takes two of mlx5's blocks of 64. */
+const SHAPE = { type: 'datagram', maxSges: 4, requestBytes: 64 } as const
+const FORM = { headerBytes: 0, leastBytes: 0, checksumOffload: false } as const
+
+class DatagramPosting extends VerbsPosting {
+  constructor(table: PacketTable, options: PostingOptions, destinations: readonly DatagramDestination[]) {
+    super(table, options, FORM)
+    for (let row = 0; row < table.rows; row++) this.chain.datagram(row, destinations[table.substream[row]!]!)
+  }
+}
+
+class Datagrams implements Way<DatagramPosting> {
+  readonly name = 'rdma-ud'
+  readonly headroomBytes = 0
+  readonly pacesItself = false
+  readonly #options: RdmaUdOptions
+  readonly #open: OpenFabric
+  readonly #watch: PortWatch
+
+  constructor(options: RdmaUdOptions, open: OpenFabric) {
+    this.#options = options
+    this.#open = open
+    this.#watch = new PortWatch(open.fabric, options.packetSizeBytes)
+  }
+
+  get revision(): number {
+    return this.#watch.revision
+  }
+
+  get passable(): boolean {
+    return this.#watch.passable
+  }
+
+  states(): Record<string, string | number | boolean> {
+    const { fabric, destinations } = this.#open
+    const peer = ({ peer: { gid, lid, qpn, qkey } }: (typeof destinations)[number]): string =>
+      `${formatGid({ bytes: gid })}/${qpn}/0x${qkey.toString(16)}${lid > 0 ? `/${lid}` : ''}`
+    return {
+      linkLayer: fabric.ethernet ? 'Ethernet' : 'InfiniBand',
+      gid: formatGid(fabric.gid),
+      gidIndex: fabric.gid.index,
+      mtuBytes: this.#watch.mtuBytes,
+      // Enough to see that it is the right one; a stream may have thousands.
+      peer: `${peer(destinations[0]!)}${destinations.length > 1 ? ` and ${destinations.length - 1} more` : ''}`,
+    }
+  }
+
+  compile(table: PacketTable, options: PostingOptions): DatagramPosting {
+    const { packetSizeBytes } = this.#options
+    for (let row = 0; row < table.rows; row++)
+      check(
+        table.udpBytes[row]! <= packetSizeBytes,
+        'ERR_SPEADCAST_PACKET_SIZE',
+        () => `a packet of ${table.udpBytes[row]} bytes exceeds the stream's packetSizeBytes, ${packetSizeBytes}`,
+      )
+    return new DatagramPosting(table, options, this.#open.destinations)
+  }
+
+  ready(queue: SendQueue): void {
+    queue.ready()
+  }
+
+  /** The MTU may have shrunk since: what exceeds it would be dropped and called sent. */
+  admit(posting: DatagramPosting, first: number, n: number): number {
+    const { mtuBytes } = this.#watch
+    if (this.#options.packetSizeBytes <= mtuBytes) return n
+    const { udpBytes } = posting.table
+    let fitting = 0
+    while (fitting < n && udpBytes[first + fitting]! <= mtuBytes) fitting++
+    return fitting
+  }
+
+  refusal(): number {
+    return ERRNO.EMSGSIZE!
+  }
+
+  prepare(posting: DatagramPosting, first: number, end: number): void {
+    posting.prepare(first, end)
+  }
+
+  suspicion(): number {
+    return this.#watch.suspicion()
+  }
+
+  explain(cause: number, substream: number, udpBytes: number, vendorError: number): string {
+    const { fabric } = this.#open
+    const { text } = this.#options.endpoints[substream]!
+    const where = describePort(fabric)
+    if (causeName(cause) === 'EMSGSIZE') return `${text}: ${tooLarge(`a packet of ${udpBytes} bytes`, this.#watch.mtuBytes, where)}`
+    return explainCause(cause, text, where, udpBytes, vendorError, this.#options.completionTimeoutMs)
+  }
+
+  close(): void {
+    this.#watch.close()
+    closeDestinations(this.#open.destinations)
+    this.#open.groups?.close()
+  }
+}
+
+/** @throws ERR_SPEADCAST_BACKEND and what openFabric throws; the message has the remedy */
+export async function openRdmaUd(options: RdmaUdOptions, environment: BackendEnvironment): Promise<VerbsBackend<DatagramPosting>> {
+  const open = await openFabric(options)
+  return startQueue(options, open, new Datagrams(options, open), SHAPE, environment)
+}

@@ -1,0 +1,49 @@
+/** Whether libibverbs could send to some endpoints, for `auto` and `doctor`: everything is tried for real but sending. */
+import type { QueuePairType } from '../../ffi/queue-pair.js'
+import { VerbsContext } from '../../ffi/verbs.js'
+import type { VerbsLibrary } from '../../ffi/verbs-library.js'
+import { SpeadcastError } from '../errors.js'
+import { parseAddress } from '../net/address.js'
+import { openFabricPort } from '../net/fabric.js'
+import { rdmaPathOf } from '../net/rdma.js'
+import { cannot, explained, loadLibrary, type VerbsBackendName } from '../net/verbs-errors.js'
+import { findPath } from './paths.js'
+import { senderPort } from './rdma-ud-open.js'
+import type { Wanted } from './select.js'
+import { oneInterface, queuePairsRefused } from './verbs-open.js'
+
+/** Why raw packets cannot be sent; undefined if they can. */
+export function probeIbverbs({ endpoints, interface: iface, verbsLibrary }: Wanted): string | undefined {
+  return probe('ibverbs', 'raw', verbsLibrary, (library) => {
+    const { ifindex, sourceAddress } = oneInterface(endpoints.map((endpoint) => findPath(endpoint, iface)))
+    const rdma = explained('ibverbs', () => rdmaPathOf(library, ifindex, iface?.addressBytes ?? parseAddress(sourceAddress)))
+    return { context: explained('ibverbs', () => VerbsContext.open(library, rdma.device)), port: rdma.port }
+  })
+}
+
+/** Why datagrams cannot be sent; undefined if they can. Whether somebody listens is not asked. */
+export function probeRdmaUd({ endpoints, interface: iface, verbsLibrary }: Wanted): string | undefined {
+  return probe('rdma-ud', 'datagram', verbsLibrary, (library) => {
+    const paths = endpoints.map((endpoint) => findPath(endpoint, iface))
+    return openFabricPort(library, senderPort({ endpoints, ...(iface && { interface: iface }) }, paths))
+  })
+}
+
+function probe(
+  backend: VerbsBackendName,
+  type: QueuePairType,
+  verbsLibrary: string | undefined,
+  open: (library: VerbsLibrary) => { readonly context: VerbsContext; readonly port: number },
+): string | undefined {
+  try {
+    const { context, port } = open(loadLibrary(backend, verbsLibrary))
+    try {
+      return queuePairsRefused(context, port, type)
+    } finally {
+      context.close()
+    }
+  } catch (error) {
+    if (!(error instanceof SpeadcastError)) throw error
+    return error.message.replace(cannot(backend), '')
+  }
+}

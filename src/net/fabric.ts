@@ -1,0 +1,126 @@
+/**
+ * Ports as ends of datagrams (UD) of InfiniBand or RoCE: which port a user means, which of its GIDs is meant by an address, and how much a
+ * datagram may carry. Linux only, cold.
+ *
+ * A GID is 16 bytes. With RoCE a port has one for each IP address of its interface, IPv4 ones as ::ffff:a.b.c.d; with InfiniBand the first
+ * of its table names the port, and within the subnet the local id (LID) leads there.
+ */
+import { type Gid, type PortFacts, VerbsContext } from '../../ffi/verbs.js'
+import { IBV_LINK_LAYER_ETHERNET } from '../../ffi/verbs-layout.js'
+import type { VerbsLibrary } from '../../ffi/verbs-library.js'
+import { check, SpeadcastError } from '../errors.js'
+import { parseAddress } from './address.js'
+import { localInterfaces, type ResolvedInterface } from './interface.js'
+import { formatGid, rdmaPathOf } from './rdma.js'
+import { explained } from './verbs-errors.js'
+
+const BACKEND = 'rdma-ud'
+const ROCE_V2 = 2
+
+/** Wherever the first byte of one stands, an IPv4 address as GID. */
+export function gidOf(address: Uint8Array): Uint8Array {
+  if (address.length === 16) return address
+  const gid = new Uint8Array(16)
+  gid.fill(0xff, 10, 12)
+  gid.set(address, 12)
+  return gid
+}
+
+/** 16 bytes of a GID as text: an IPv6 address, or the IPv4 address it stands for; undefined when it is neither. */
+export function parseGid(text: string): Uint8Array | undefined {
+  const bytes = parseAddress(text)
+  return bytes && gidOf(bytes)
+}
+
+export interface PortChoice {
+  /** `mlx5_0` or `mlx5_0:1`; else that of the interface. */
+  readonly device?: string | undefined
+  readonly ifindex?: number | undefined
+  /** The port's own address. */
+  readonly address?: Uint8Array | undefined
+}
+
+export interface FabricPort {
+  readonly context: VerbsContext
+  readonly device: string
+  readonly port: number
+  readonly facts: PortFacts
+  readonly gid: Gid
+  readonly ethernet: boolean
+  /** What a datagram may carry here as of now. */
+  readonly mtuBytes: number
+}
+
+/** enum ibv_mtu: 1 is 256 bytes, each step doubles. */
+export function activeMtuBytes({ activeMtu }: PortFacts): number {
+  return 128 << activeMtu
+}
+
+/** The interface that has an address of this machine; 0 if none. */
+export function interfaceWith(address: Uint8Array): number {
+  const has = (bytes: Uint8Array) => Buffer.compare(bytes, address) === 0
+  return localInterfaces().find(({ loopback, addresses }) => !loopback && addresses.some(({ bytes }) => has(bytes)))?.index ?? 0
+}
+
+/** @throws ERR_SPEADCAST_BACKEND naming the devices or GIDs there are, ERR_SPEADCAST_INTERFACE */
+export function openFabricPort(library: VerbsLibrary, choice: PortChoice): FabricPort {
+  const { device, port } = choosePort(library, choice)
+  const context = explained(BACKEND, () => VerbsContext.open(library, device))
+  try {
+    const facts = explained(BACKEND, () => context.port(port))
+    const ethernet = facts.linkLayer === IBV_LINK_LAYER_ETHERNET
+    const gid = ownGid(context, port, ethernet, choice.address)
+    return { context, device, port, facts, gid, ethernet, mtuBytes: activeMtuBytes(facts) }
+  } catch (error) {
+    context.close()
+    throw error
+  }
+}
+
+function choosePort(library: VerbsLibrary, { device, ifindex, address }: PortChoice): { device: string; port: number } {
+  if (device !== undefined) {
+    const [, name = '', port = '1'] = /^([^:]+)(?::(\d{1,3}))?$/.exec(device) ?? []
+    check(name !== '', 'ERR_SPEADCAST_CONFIG', () => `device is '${device}'; write its name, or name and port: mlx5_0:1`)
+    return { device: name, port: Number(port) }
+  }
+  if (!ifindex)
+    throw new SpeadcastError(
+      'ERR_SPEADCAST_BACKEND',
+      "backend 'rdma-ud' needs to know its port: give interface (or one of its addresses) or the RDMA device",
+    )
+  return explained(BACKEND, () => rdmaPathOf(library, ifindex, address, { ethernetOnly: false }))
+}
+
+/** The GID to send from, or to be reached by. */
+function ownGid(context: VerbsContext, port: number, ethernet: boolean, address: Uint8Array | undefined): Gid {
+  const gids = (context.gids() ?? []).filter((gid) => gid.port === port).sort((a, b) => a.index - b.index)
+  const where = `port ${port} of ${context.name}`
+  check(
+    gids.length > 0,
+    'ERR_SPEADCAST_BACKEND',
+    () => `backend 'rdma-ud' cannot work here: ${where} tells no GIDs; that takes a link, rdma-core 32 and Linux 5.10`,
+  )
+  if (!ethernet) return gids[0]!
+  const wanted = address && gidOf(address)
+  const fitting = gids.filter(({ bytes }) => !wanted || Buffer.compare(bytes, wanted) === 0)
+  check(fitting.length > 0, 'ERR_SPEADCAST_BACKEND', () => {
+    const there = [...new Set(gids.map(formatGid))].join(', ')
+    return `backend 'rdma-ud' cannot work here: ${formatGid({ bytes: wanted! })} is no GID of ${where}; there are: ${there}`
+  })
+  return fitting.find(({ type }) => type === ROCE_V2) ?? fitting[0]!
+}
+
+/** What to choose a port by, for a receiver at an address of its own or a sender from one. */
+export function portChoice(
+  device: string | undefined,
+  chosen: ResolvedInterface | undefined,
+  own: Uint8Array | undefined,
+): PortChoice {
+  const address = chosen?.addressBytes ?? (own?.every((byte) => byte === 0) ? undefined : own)
+  return {
+    device,
+    ifindex: chosen?.index ?? (address && interfaceWith(address)),
+    // A device by name has the GIDs it has.
+    address: device === undefined ? address : chosen?.addressBytes,
+  }
+}

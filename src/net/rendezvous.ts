@@ -1,0 +1,115 @@
+/**
+ * How a sender of datagrams (UD) learns where its receiver is: over TCP, at the endpoint's own HOST:PORT. The receiver writes one line of
+ * JSON to whoever connects, and closes:
+ *
+ *     {"speadcast":"rdma-ud","version":1,"gid":"::ffff:a00:2","lid":0,"qpn":17,"qkey":19088743,"mtuBytes":4096}
+ */
+import { createConnection, createServer, type Server } from 'node:net'
+import * as v from 'valibot'
+import { SpeadcastError } from '../errors.js'
+import { formatAddress } from './address.js'
+import type { ResolvedEndpoint } from './endpoint.js'
+import { parseGid } from './fabric.js'
+
+/** Where datagrams are taken. */
+export interface DatagramPeer {
+  /** 16 bytes. */
+  readonly gid: Uint8Array
+  /** Of InfiniBand; 0 with Ethernet. */
+  readonly lid: number
+  readonly qpn: number
+  readonly qkey: number
+  /** The largest message that it takes; undefined where nobody told. */
+  readonly mtuBytes?: number | undefined
+}
+
+/** What is asked for without a better reason: librdmacm's, so that one queue pair takes unicast and multicast (rdma_cma.h). */
+export const DEFAULT_QKEY = 0x01234567
+
+const LONGEST_LINE = 4096
+const whole = (most: number) => v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(most))
+const line = v.object({
+  speadcast: v.literal('rdma-ud'),
+  version: v.literal(1),
+  gid: v.pipe(
+    v.string(),
+    v.check((text) => parseGid(text) !== undefined),
+  ),
+  lid: whole(0xffff),
+  qpn: whole(0xffffff),
+  qkey: whole(0xffffffff),
+  mtuBytes: v.pipe(whole(65536), v.minValue(256)),
+})
+
+/** Answers on an endpoint until closed. `peer` may still be in the making. @throws (rejects) ERR_SPEADCAST_ENDPOINT */
+export async function offerRendezvous(
+  { text, address, port, scopeId }: ResolvedEndpoint,
+  peer: Promise<DatagramPeer>,
+): Promise<{ close(): void }> {
+  const answer = peer.then(
+    ({ gid, ...rest }) => `${JSON.stringify({ speadcast: 'rdma-ud', version: 1, gid: formatAddress(gid), ...rest })}\n`,
+  )
+  answer.catch(() => undefined)
+  const server: Server = createServer((socket) => {
+    socket.on('error', () => undefined)
+    socket.resume()
+    answer.then(
+      (text) => socket.end(text),
+      () => socket.destroy(),
+    )
+  })
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (cause: NodeJS.ErrnoException) =>
+      reject(
+        new SpeadcastError('ERR_SPEADCAST_ENDPOINT', `cannot wait for senders on ${text} over TCP: ${cause.message}`, { cause }),
+      ),
+    )
+    server.listen({ host: scopeId ? `${address}%${scopeId}` : address, port, exclusive: true, ipv6Only: true }, resolve)
+  })
+  // A receiver lives as long as its thread.
+  server.unref()
+  return { close: () => server.close() }
+}
+
+/** @throws (rejects) ERR_SPEADCAST_UNREACHABLE when nobody answers, or not as a receiver does */
+export async function askRendezvous({ text, address, port, scopeId }: ResolvedEndpoint, timeoutMs: number): Promise<DatagramPeer> {
+  const refuse = (why: string, cause?: unknown) =>
+    new SpeadcastError(
+      'ERR_SPEADCAST_UNREACHABLE',
+      `${text}: ${why}; start \`speadcast recv --backend rdma-ud\` there first, or name the queue pair by rdmaUd.peers (--peer)`,
+      { cause },
+    )
+  const answer = await new Promise<string>((resolve, reject) => {
+    let got = ''
+    const socket = createConnection({ host: scopeId ? `${address}%${scopeId}` : address, port })
+    const timer = setTimeout(() => {
+      socket.destroy()
+      reject(refuse(`no rdma-ud receiver answered over TCP in ${timeoutMs} ms`))
+    }, timeoutMs)
+    socket.setEncoding('utf8')
+    socket.on('data', (text) => {
+      got += text
+      if (got.length > LONGEST_LINE || got.includes('\n')) socket.destroy()
+    })
+    socket.on('error', (cause: NodeJS.ErrnoException) =>
+      reject(refuse(`no rdma-ud receiver answers over TCP (${cause.code})`, cause)),
+    )
+    socket.on('close', () => {
+      clearTimeout(timer)
+      resolve(got)
+    })
+  })
+  const parsed = v.safeParse(line, parseJson(answer))
+  if (!parsed.success)
+    throw refuse(`what answers over TCP is no rdma-ud receiver of this version (${JSON.stringify(answer.slice(0, 60))})`)
+  const { gid, lid, qpn, qkey, mtuBytes } = parsed.output
+  return { gid: parseGid(gid)!, lid, qpn, qkey, mtuBytes }
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}

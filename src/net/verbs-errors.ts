@@ -1,0 +1,54 @@
+/** Loading libibverbs, and its refusals as errors that say what to do about them. Cold. */
+import { NativeError } from '../../ffi/native-error.js'
+import { VerbsLibrary, VerbsUnavailable } from '../../ffi/verbs-library.js'
+import { SpeadcastError } from '../errors.js'
+
+export type VerbsBackendName = 'ibverbs' | 'rdma-ud'
+
+/** How every refusal to work here begins. */
+export function cannot(backend: VerbsBackendName): string {
+  return `backend '${backend}' cannot work here: `
+}
+
+export function loadLibrary(backend: VerbsBackendName, path: string | undefined): VerbsLibrary {
+  try {
+    return VerbsLibrary.load(path)
+  } catch (cause) {
+    if (!(cause instanceof VerbsUnavailable)) throw cause
+    throw new SpeadcastError('ERR_SPEADCAST_BACKEND', `${cannot(backend)}${cause.message}`, { cause })
+  }
+}
+
+/** A failed call as a refusal that says what to do about it. */
+export function explained<T>(backend: VerbsBackendName, call: () => T): T {
+  try {
+    return call()
+  } catch (error) {
+    throw error instanceof NativeError ? refused(backend, error) : error
+  }
+}
+
+export function refused(backend: VerbsBackendName, cause: NativeError): SpeadcastError {
+  return new SpeadcastError('ERR_SPEADCAST_BACKEND', `${cannot(backend)}${whyRefused(backend, cause)}`, { cause })
+}
+
+const CAPABILITIES =
+  'give node the capability by `setpriv --ambient-caps +net_raw --inh-caps +net_raw node …`, by AmbientCapabilities=CAP_NET_RAW in a systemd unit, or by --cap-add=NET_RAW of docker (setcap on node itself makes the loader ignore LD_LIBRARY_PATH)'
+
+/** What a failed call of libibverbs means, and the remedy. */
+export function whyRefused(backend: VerbsBackendName, cause: NativeError): string {
+  const { call, errnoName } = cause
+  if (backend === 'ibverbs' && call === 'ibv_create_qp' && ['EPERM', 'EINVAL', 'EACCES'].includes(errnoName))
+    return `raw packet queue pairs need CAP_NET_RAW: ${cause.message}; ${CAPABILITIES}`
+  if (call === 'ibv_create_qp' && errnoName === 'EOPNOTSUPP')
+    return backend === 'ibverbs'
+      ? `the device has no raw packet queue pairs: ${cause.message}, errno ${cause.errno}; soft-RoCE and InfiniBand links have none, use backend 'udp'`
+      : `the device has no datagram (UD) queue pairs: ${cause.message}, errno ${cause.errno}; iWARP has none, use backend 'udp'`
+  if (['ibv_reg_mr', 'ibv_create_cq', 'ibv_create_qp'].includes(call) && errnoName === 'ENOMEM')
+    return `the memory cannot be locked: ${cause.message}; raise RLIMIT_MEMLOCK: \`ulimit -l unlimited\`, LimitMEMLOCK=infinity in a systemd unit, or --ulimit memlock=-1 of docker`
+  if (call === 'ibv_get_device_list' && errnoName === 'ENOSYS')
+    return 'this kernel has no RDMA devices (no ib_uverbs module loaded)'
+  if (call === 'ibv_get_device_list' || call === 'ibv_open_device')
+    return `${cause.message}; /dev/infiniband must be there and open to you (docker: --device=/dev/infiniband)`
+  return cause.message
+}

@@ -1,0 +1,53 @@
+/**
+ * The receiver of datagrams (UD): the rendezvous in this thread, queue pairs in the worker. Imports koffi: load it dynamically.
+ *
+ * A sender comes to an endpoint's HOST:PORT over TCP and is told the endpoint's queue pair (net/rendezvous.ts); to a multicast group it
+ * comes by the group.
+ */
+import { mapReceiveMemory } from '../../ffi/recvmmsg.js'
+import { type DatagramPeer, offerRendezvous } from '../net/rendezvous.js'
+import type { DriverEvents, DriverOptions, ReceiveDriver } from './driver.js'
+import { arenaBytes, SLOT_BYTES } from './rdma-source.js'
+import { startThread, threadShared } from './thread.js'
+
+const LEAST_SLOTS = 64
+const MOST_SLOTS = 65536
+
+export async function openRdma(options: DriverOptions, events: DriverEvents): Promise<ReceiveDriver> {
+  const { endpoints, device, verbsLibrary } = options
+  const offers: { close(): void }[] = []
+  const close = () => {
+    for (const offer of offers) offer.close()
+  }
+  let told: { resolve: (peers: readonly DatagramPeer[]) => void; reject: (error: unknown) => void }
+  const peers = new Promise<readonly DatagramPeer[]>((resolve, reject) => {
+    told = { resolve, reject }
+  })
+  peers.catch(() => undefined)
+  try {
+    for (const [i, endpoint] of endpoints.entries())
+      if (!endpoint.multicast)
+        offers.push(
+          await offerRendezvous(
+            endpoint,
+            peers.then((all) => all[i]!),
+          ),
+        )
+    events.onBound()
+    const slots = Math.min(MOST_SLOTS, Math.max(LEAST_SLOTS, Math.floor(options.receiveBufferBytes / SLOT_BYTES)))
+    const driver = await startThread({
+      shared: threadShared(mapReceiveMemory(options.heapMemoryBytes, arenaBytes(endpoints.length, slots))),
+      source: { kind: 'rdma-ud', endpoints, interface: options.interface, device, verbsLibrary, slots },
+      options,
+      events,
+      driver: { backend: 'rdma-ud', gro: false, receiveBufferBytes: slots * SLOT_BYTES },
+      onGone: close,
+    })
+    told!.resolve(driver.peers!)
+    return driver
+  } catch (error) {
+    told!.reject(error)
+    close()
+    throw error
+  }
+}

@@ -1,0 +1,112 @@
+/** Starting the receiving thread, and hearing of its end. Imports koffi: load it dynamically. */
+import { Worker } from 'node:worker_threads'
+import { recycleReceiveMemory } from '../../ffi/recvmmsg.js'
+import type { RegionHandle } from '../../ffi/region.js'
+import { EventFd } from '../../ffi/wait.js'
+import { type ErrorCode, SpeadcastError } from '../errors.js'
+import type { DatagramPeer } from '../net/rendezvous.js'
+import type { DriverEvents, DriverOptions, ReceiveDriver } from './driver.js'
+import { type SessionSummary, STAT_NAMES } from './session.js'
+import { CONTROL, kibibytesOf, type WorkerInput, type WorkerOutput } from './worker-protocol.js'
+
+/** Stop flags to raise when the process ends: it would otherwise wait for the worker's poll to time out (idioms.md 11). */
+const stopAtExit = new Set<() => void>()
+let hooked = false
+
+/** What main and the receiving thread both see. */
+export interface ThreadShared {
+  readonly control: Int32Array<SharedArrayBuffer>
+  readonly stats: Float64Array<SharedArrayBuffer>
+  readonly wake: EventFd
+  readonly memory: RegionHandle
+}
+
+export function threadShared(memory: RegionHandle): ThreadShared {
+  return {
+    control: new Int32Array(new SharedArrayBuffer(4 * CONTROL.WORDS)),
+    stats: new Float64Array(new SharedArrayBuffer(8 * STAT_NAMES.length)),
+    wake: new EventFd(),
+    memory,
+  }
+}
+
+export interface ThreadStart {
+  readonly shared: ThreadShared
+  readonly source: WorkerInput['source']
+  readonly options: DriverOptions
+  readonly events: DriverEvents
+  readonly driver: Pick<ReceiveDriver, 'backend' | 'gro' | 'receiveBufferBytes'>
+  /** The thread has ended, and what it used may be closed. */
+  readonly onGone: () => void
+}
+
+export async function startThread({ shared, source, options, events, driver, onGone }: ThreadStart): Promise<ReceiveDriver> {
+  const { control, stats, wake, memory } = shared
+  const input: WorkerInput = {
+    memory,
+    source,
+    wakeFd: wake.fd,
+    control: control.buffer,
+    stats: stats.buffer,
+    options: options.session,
+    queueHeaps: options.queueHeaps,
+    queueKibibytes: options.queueBytes >>> 10,
+  }
+  const worker = new Worker(new URL('./worker.js', import.meta.url), {
+    workerData: input,
+    name: 'speadcast receive',
+    // The process's own would be inherited, and `node --input-type=module -e …` makes a worker with a file fail.
+    execArgv: [],
+  })
+  const signal = () => {
+    if (Atomics.exchange(control, CONTROL.ASLEEP, 0) !== 0) wake.signal()
+  }
+  const stop = () => {
+    Atomics.store(control, CONTROL.STOP, 1)
+    wake.signal()
+  }
+  if (!hooked) {
+    hooked = true
+    process.on('exit', () => {
+      for (const stopOne of stopAtExit) stopOne()
+    })
+  }
+  stopAtExit.add(stop)
+
+  const ready = new Promise<readonly DatagramPeer[]>((resolve, reject) => {
+    let failure: unknown
+    let summary: SessionSummary | undefined
+    worker.on('message', (message: WorkerOutput) => {
+      if (message.type === 'ready') resolve(message.peers)
+      else if (message.type === 'heaps') for (const heap of message.heaps) events.onHeap(heap)
+      else if (message.type === 'end') summary = message.summary
+      else failure = new SpeadcastError(message.code as ErrorCode, message.message, { cause: message.detail })
+    })
+    worker.on('error', (cause) => {
+      failure ??= new SpeadcastError('ERR_SPEADCAST_WORKER', `the receiving thread failed: ${cause.message}`, { cause })
+    })
+    // 'exit' comes behind all messages; only now is nobody left who uses the descriptors and the memory.
+    worker.on('exit', (code) => {
+      stopAtExit.delete(stop)
+      onGone()
+      wake.close()
+      recycleReceiveMemory(memory)
+      if (summary && failure === undefined) return events.onEnd(summary)
+      failure ??= new SpeadcastError('ERR_SPEADCAST_WORKER', `the receiving thread ended unexpectedly (exit ${code})`)
+      reject(failure)
+      events.onError(failure)
+    })
+  })
+  const peers = await ready
+  return {
+    ...driver,
+    peers,
+    stats,
+    stop,
+    taken(heap) {
+      Atomics.add(control, CONTROL.TAKEN_HEAPS, 1)
+      Atomics.add(control, CONTROL.TAKEN_KIBIBYTES, kibibytesOf(heap))
+      signal()
+    },
+  }
+}

@@ -1,0 +1,72 @@
+/** Datagrams of bound sockets, by recvmmsg. The sockets are main's to close. */
+import { ARENA_BYTES, ARENA_MESSAGE_BYTES, droppedBySocket, ReceiveArena } from '../../ffi/recvmmsg.js'
+import type { RegionHandle } from '../../ffi/region.js'
+import { Scratch } from '../../ffi/scratch.js'
+import { CreditLedger, isHello } from './credits.js'
+import { type ReceiveSession, STAT } from './session.js'
+import type { PacketSource } from './source.js'
+
+export interface UdpSourceInput {
+  readonly kind: 'udp'
+  readonly fds: readonly number[]
+  /** Socket buffer bytes to state in credits; 0 sends none. */
+  readonly creditBufferBytes: number
+}
+
+export class UdpSource implements PacketSource {
+  readonly buffer: ArrayBuffer
+  readonly freeAt = ARENA_BYTES
+  readonly endpoints: number
+  readonly fds: readonly number[]
+  readonly #arena: ReceiveArena
+  readonly #view: DataView
+  readonly #credits: CreditLedger | undefined
+  readonly #scratch = new Scratch(64)
+  readonly #stats: Float64Array
+
+  constructor({ fds, creditBufferBytes }: UdpSourceInput, memory: RegionHandle, stats: Float64Array) {
+    this.#arena = new ReceiveArena(memory)
+    this.buffer = this.#arena.buffer
+    this.#view = new DataView(this.buffer)
+    this.#credits = creditBufferBytes > 0 ? new CreditLedger(creditBufferBytes) : undefined
+    this.#stats = stats
+    this.fds = fds
+    this.endpoints = fds.length
+  }
+
+  /** One recvmmsg; returns the messages taken. */
+  take(endpoint: number, session: ReceiveSession): number {
+    const arena = this.#arena
+    const fd = this.fds[endpoint]!
+    const n = arena.receive(fd)
+    for (let i = 0; i < n; i++) {
+      const base = i * ARENA_MESSAGE_BYTES
+      const length = arena.length[i]!
+      if (arena.truncated[i]) {
+        session.truncated()
+        continue
+      }
+      if (this.#credits && isHello(this.#view, base, length)) {
+        const to = arena.senderAddress(i)
+        const reply = (credit: Uint8Array) => arena.reply(fd, credit, to)
+        this.#credits.hello(`${fd} ${to.join()}`, reply, this.#stats[STAT.bytes]!, this.#stats[STAT.heaps]!)
+        continue
+      }
+      session.message()
+      const segment = arena.segmentBytes[i]!
+      const sender = arena.sender[i]!
+      for (let at = 0; at < length; at += segment) session.packet(base + at, Math.min(segment, length - at), sender, endpoint)
+    }
+    return n
+  }
+
+  announce(quiet: boolean): void {
+    this.#credits?.announce(this.#stats[STAT.bytes]!, this.#stats[STAT.heaps]!, quiet)
+  }
+
+  dropped(): number {
+    return this.fds.reduce((sum, fd) => sum + droppedBySocket(fd, this.#scratch), 0)
+  }
+
+  close(): void {}
+}
