@@ -10,11 +10,11 @@ const COMMANDS: Readonly<Record<string, { readonly description: string; readonly
     load: async () => (await import('./send.js')).sendCommand(),
   },
   recv: {
-    description: 'receive SPEAD heaps over UDP: count, verify or store them',
+    description: 'receive SPEAD heaps over UDP, or as datagrams of InfiniBand or RoCE: count, verify or store them',
     load: async () => (await import('./recv.js')).recvCommand(),
   },
   devices: {
-    description: 'list RDMA devices and what each can do for sending',
+    description: 'list RDMA devices and what each can do for sending (backends ibverbs and rdma-ud)',
     load: async () => (await import('./devices.js')).devicesCommand(),
   },
   doctor: {

@@ -5,8 +5,12 @@ import { packetSizeBytes } from './send-options.js'
 import { bitsPerSecond, bytes, bytesPerSecond, count, table } from './table.js'
 import type { Tally } from './tally.js'
 
-/** Of each frame: UDP 8, Ethernet header 14, FCS 4, preamble and start 8, gap 12 (IEEE 802.3); IP without options 20 or 40. */
-const wireOverheadBytes = (family: 4 | 6): number => 8 + (family === 4 ? 20 : 40) + 14 + 4 + 8 + 12
+/**
+ * Of each frame: UDP 8, Ethernet header 14, FCS 4, preamble and start 8, gap 12 (IEEE 802.3); IP without options 20 or 40. A datagram of
+ * RoCE version 2 has base and datagram headers of 12 and 8 behind UDP's, and a checksum of 4 (IBTA annex A17); one of InfiniBand less.
+ */
+const wireOverheadBytes = (family: 4 | 6, backend: string): number =>
+  8 + (family === 4 ? 20 : 40) + 14 + 4 + 8 + 12 + (backend === 'rdma-ud' ? 12 + 8 + 4 : 0)
 
 /** '[::1]:7148', or 'name (::1):7148'. */
 const familyOf = (endpoint: string): 4 | 6 => (/^\[|\([^)]*:/.test(endpoint) ? 6 : 4)
@@ -21,7 +25,7 @@ interface Measured {
 export function reportSend(stream: Stream, tally: Tally, flags: SendFlags, { seconds, cpuSeconds, failure }: Measured): void {
   const { backend, reason, evidence, states, inFlight: _, ...counters } = stream.stats()
   const { packets, udpBytes } = counters
-  const wireBytes = udpBytes + packets * wireOverheadBytes(familyOf(stream.endpoints[0]!))
+  const wireBytes = udpBytes + packets * wireOverheadBytes(familyOf(stream.endpoints[0]!), backend)
   const perSecond = (value: number): number => (seconds > 0 ? value / seconds : 0)
   const summary = {
     backend,

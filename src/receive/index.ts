@@ -6,9 +6,9 @@
  */
 import { closeSync, constants, fstatSync, ftruncateSync, openSync } from 'node:fs'
 import { check, SpeadcastError } from '../errors.js'
-import { formatAddress } from '../net/address.js'
 import { parseEndpoints, resolveEndpoints } from '../net/endpoint.js'
 import { type ResolvedInterface, resolveInterface } from '../net/interface.js'
+import { formatGid } from '../net/rdma.js'
 import type { DatagramPeer } from '../net/rendezvous.js'
 import { openDgram } from './dgram.js'
 import type { DriverEvents, DriverOptions, ReceiveDriver, ReceiveEndpoint } from './driver.js'
@@ -80,7 +80,7 @@ export interface ReceiverOptions {
 
 /** A queue pair that takes an endpoint's datagrams. */
 export interface ReceiverPeer extends Omit<DatagramPeer, 'gid' | 'mtuBytes'> {
-  /** Of its port, as an IPv6 address. */
+  /** Of its port, as an IPv6 address, or the IPv4 address that it stands for. */
   readonly gid: string
   readonly mtuBytes: number
 }
@@ -211,7 +211,11 @@ export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {
     this.#driver = driver
     this.#backendReason = backendReason
     this.endpoints = endpoints
-    this.peers = (driver.peers ?? []).map((peer) => ({ ...peer, gid: formatAddress(peer.gid), mtuBytes: peer.mtuBytes ?? 0 }))
+    this.peers = (driver.peers ?? []).map((peer) => ({
+      ...peer,
+      gid: formatGid({ bytes: peer.gid }),
+      mtuBytes: peer.mtuBytes ?? 0,
+    }))
     this.#queue = queue
     const onAbort = () => {
       this.#aborted = true

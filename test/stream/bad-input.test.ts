@@ -46,7 +46,7 @@ const OPEN: readonly (readonly [what: string, options: unknown, code: string, me
   ['an unknown option inside split', { to: TO, split: { payloadBytes: 8, pointers: [], repeats: true } }, 'CONFIG', /'split\.repeats'; known ones: payloadBytes, pointers, repeat/],
   ['an unknown option inside descriptors', { to: TO, descriptors: { everySecond: 1 } }, 'CONFIG', /'descriptors\.everySecond'; known ones: everySeconds/],
   ['several at once', { to: TO, nope: 1, ttl: 256, rate: null }, 'CONFIG', /'rate' is null; .*'ttl' is 256; .*unknown option 'nope'/],
-  ['an unknown backend', { to: TO, backend: 'tcp' }, 'CONFIG', /'backend' is "tcp"; must be 'auto', 'ibverbs', 'udp'/],
+  ['an unknown backend', { to: TO, backend: 'tcp' }, 'CONFIG', /'backend' is "tcp"; must be 'auto', 'ibverbs', 'rdma-ud', 'udp'/],
   ['a file that cannot be', { to: TO, backend: 'pcap', pcapPath: '/no/such/folder/x.pcap' }, 'BACKEND', /cannot create .*'\/no\/such\/folder\/x\.pcap': ENOENT/],
   ['pcap without a file', { to: TO, backend: 'pcap' }, 'CONFIG', /'pcap' needs pcapPath, the file to write/],
   ['a file without pcap', { to: TO, backend: 'dgram', pcapPath: '/tmp/x' }, 'CONFIG', /pcapPath is only for backend 'pcap', not 'dgram'/],

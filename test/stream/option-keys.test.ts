@@ -38,6 +38,14 @@ const refusedOf = async (ibverbs: object) => {
 const outside = (key: string, value: unknown) => async () =>
   expect(await refusedOf({ [key]: value })).toMatch(new RegExp(`^ERR_SPEADCAST_CONFIG option 'ibverbs\\.${key}' is `))
 
+const outsideUd = (rdmaUd: object, key: string) => async () => {
+  const told = openStream({ to: '127.0.0.1:9', backend: 'rdma-ud', rdmaUd })
+  await expect(told).rejects.toMatchObject({
+    code: 'ERR_SPEADCAST_CONFIG',
+    message: expect.stringContaining(`option 'rdmaUd.${key}' is `),
+  })
+}
+
 const INSIDE: Readonly<Record<string, () => Promise<void>>> = {
   async 'ibverbs.library'() {
     expect(await refusedOf({ library: '/nonexistent.so' })).toMatch(
@@ -56,6 +64,15 @@ const INSIDE: Readonly<Record<string, () => Promise<void>>> = {
   async 'ibverbs.vlan.priority'() {
     expect(await refusedOf({ vlan: { id: 5, priority: 8 } })).toMatch(/^ERR_SPEADCAST_CONFIG .*ibverbs\.vlan\.priority.*8/)
   },
+  // What they do is in test/vm.
+  'rdmaUd.device': outsideUd({ device: 5 }, 'device'),
+  'rdmaUd.connectTimeoutMs': outsideUd({ connectTimeoutMs: 0 }, 'connectTimeoutMs'),
+  'rdmaUd.peers': outsideUd({ peers: 5 }, 'peers'),
+  'rdmaUd.peers.gid': outsideUd({ peers: [{ qpn: 17, gid: 1 }] }, 'peers.0.gid'),
+  'rdmaUd.peers.qpn': outsideUd({ peers: [{ qpn: 1 }] }, 'peers.0.qpn'),
+  'rdmaUd.peers.qkey': outsideUd({ peers: [{ qpn: 17, qkey: 2 ** 32 }] }, 'peers.0.qkey'),
+  'rdmaUd.peers.lid': outsideUd({ peers: [{ qpn: 17, lid: 65536 }] }, 'peers.0.lid'),
+  'rdmaUd.peers.mtuBytes': outsideUd({ peers: [{ qpn: 17, mtuBytes: 1 }] }, 'peers.0.mtuBytes'),
   async 'flavour.heapAddressBits'() {
     // SPEAD, packet header: magic, version, bytes of item id, bytes of heap address.
     expect((await sent({ flavour: { heapAddressBits: 40 } }))[0]!.bytes.subarray(0, 4)).toEqual(Uint8Array.of(0x53, 4, 3, 5))

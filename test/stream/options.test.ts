@@ -146,9 +146,27 @@ const WALK: Record<keyof StreamOptions, (ctx: TestContext) => Promise<void>> = {
     const ibverbs = { library: '/nonexistent/libibverbs.so.1' }
     expect(await told({ backend: 'ibverbs', ibverbs })).toMatch(/^ERR_SPEADCAST_BACKEND .*\/nonexistent\/libibverbs\.so\.1/)
     expect(await told({ backend: 'udp', ibverbs })).toMatch(
-      /^ERR_SPEADCAST_CONFIG ibverbs is only for backend 'ibverbs', not 'udp'/,
+      /^ERR_SPEADCAST_CONFIG ibverbs is only for backends 'ibverbs' and 'rdma-ud', not 'udp'/,
     )
     expect((await sent({ backend: 'auto', to: '127.0.0.1:9', ibverbs })).stream.reason).toMatch(/\/nonexistent\/libibverbs\.so\.1/)
+  },
+  async rdmaUd() {
+    expect(await told({ backend: 'udp', rdmaUd: {} })).toMatch(
+      /^ERR_SPEADCAST_CONFIG rdmaUd is only for backend 'rdma-ud', not 'udp'/,
+    )
+    const peers = [{ qpn: 17 }, { qpn: 18 }]
+    expect(await told({ backend: 'rdma-ud', rdmaUd: { peers } })).toMatch(
+      /^ERR_SPEADCAST_CONFIG rdmaUd\.peers names 2 queue pairs, and there are 1 endpoints/,
+    )
+    expect(await told({ backend: 'rdma-ud', sourcePort: 5 })).toMatch(/^ERR_SPEADCAST_CONFIG sourcePort is of UDP/)
+    expect(await told({ backend: 'rdma-ud', allowFragmentation: true })).toMatch(/^ERR_SPEADCAST_CONFIG .*never fragments/)
+    expect(await told({ backend: 'rdma-ud', ibverbs: { vlan: { id: 5 } } })).toMatch(
+      /^ERR_SPEADCAST_CONFIG ibverbs\.vlan tags frames/,
+    )
+    const ibverbs = { library: '/nonexistent/libibverbs.so.1' }
+    expect(await told({ backend: 'rdma-ud', ibverbs })).toMatch(
+      /^ERR_SPEADCAST_BACKEND backend 'rdma-ud' cannot work here: \/nonexistent\/libibverbs\.so\.1/,
+    )
   },
   async rateMethod() {
     expect(await told({ backend: 'udp', rateMethod: 'hw' })).toMatch(/^ERR_SPEADCAST_CONFIG .*needs backend 'ibverbs'/)
