@@ -24,6 +24,7 @@ import {
   type PortChoice,
   parseGid,
   portChoice,
+  sourceGid,
 } from '../net/fabric.js'
 import { joinGroup, openGroups } from '../net/groups.js'
 import { formatGid } from '../net/rdma.js'
@@ -102,7 +103,15 @@ export async function openFabric(options: RdmaUdOptions): Promise<OpenFabric> {
     for (const [i, endpoint] of endpoints.entries()) {
       const peer = peers[i]
       const where = peer
-        ? { gid: peer.gid, lid: peer.lid, qpn: peer.qpn, qkey: peer.qkey, ...OF_UNICAST, port, sourceGidIndex: gid.index }
+        ? {
+            gid: peer.gid,
+            lid: peer.lid,
+            qpn: peer.qpn,
+            qkey: peer.qkey,
+            ...OF_UNICAST,
+            port,
+            sourceGidIndex: sourceGid(fabric, peer.gid).index,
+          }
         : await joinGroup(groups!, endpoint, options.connectTimeoutMs)
       const { ttl, dscp } = options
       const address = {
@@ -186,7 +195,7 @@ function makeHandle(
     return domain.addressHandle(address)
   } catch (cause) {
     if (!(cause instanceof NativeError)) throw cause
-    const from = `${formatGid(fabric.gid)} of ${describePort(fabric)}`
+    const from = `${formatGid(sourceGid(fabric, address.gid))} of ${describePort(fabric)}`
     throw new SpeadcastError(
       'ERR_SPEADCAST_UNREACHABLE',
       `${text}: no way from ${from} to GID ${formatGid({ bytes: address.gid })} (${cause.message}); check that its host is up and in the same subnet`,

@@ -9,7 +9,7 @@ import { type Gid, type PortFacts, VerbsContext } from '../../ffi/verbs.js'
 import { IBV_LINK_LAYER_ETHERNET } from '../../ffi/verbs-layout.js'
 import type { VerbsLibrary } from '../../ffi/verbs-library.js'
 import { check, SpeadcastError } from '../errors.js'
-import { parseAddress } from './address.js'
+import { isV4Mapped, needsScope, parseAddress } from './address.js'
 import { localInterfaces, type ResolvedInterface } from './interface.js'
 import { formatGid, rdmaPathOf } from './rdma.js'
 import { explained } from './verbs-errors.js'
@@ -45,7 +45,9 @@ export interface FabricPort {
   readonly device: string
   readonly port: number
   readonly facts: PortFacts
+  /** What it is reached by, and sends from to GIDs of its kind. */
   readonly gid: Gid
+  readonly gids: readonly Gid[]
   readonly ethernet: boolean
   /** What a datagram may carry here as of now. */
   readonly mtuBytes: number
@@ -69,8 +71,9 @@ export function openFabricPort(library: VerbsLibrary, choice: PortChoice): Fabri
   try {
     const facts = explained(BACKEND, () => context.port(port))
     const ethernet = facts.linkLayer === IBV_LINK_LAYER_ETHERNET
-    const gid = ownGid(context, port, ethernet, choice.address)
-    return { context, device, port, facts, gid, ethernet, mtuBytes: activeMtuBytes(facts) }
+    const gids = (context.gids() ?? []).filter((gid) => gid.port === port).sort((a, b) => a.index - b.index)
+    const gid = ownGid(gids, `port ${port} of ${device}`, ethernet, choice.address)
+    return { context, device, port, facts, gid, gids, ethernet, mtuBytes: activeMtuBytes(facts) }
   } catch (error) {
     context.close()
     throw error
@@ -91,10 +94,16 @@ function choosePort(library: VerbsLibrary, { device, ifindex, address }: PortCho
   return explained(BACKEND, () => rdmaPathOf(library, ifindex, address, { ethernetOnly: false }))
 }
 
-/** The GID to send from, or to be reached by. */
-function ownGid(context: VerbsContext, port: number, ethernet: boolean, address: Uint8Array | undefined): Gid {
-  const gids = (context.gids() ?? []).filter((gid) => gid.port === port).sort((a, b) => a.index - b.index)
-  const where = `port ${port} of ${context.name}`
+/** IPv4 addresses, link-local ones, others: RoCE knows no way from one kind to another. */
+const kindOf = (gid: Uint8Array): number => (isV4Mapped(gid) ? 0 : needsScope(gid) ? 2 : 1)
+
+/** The GID to send from to another. */
+export function sourceGid({ gid, gids, ethernet }: FabricPort, to: Uint8Array): Gid {
+  if (!ethernet || kindOf(gid.bytes) === kindOf(to)) return gid
+  return gids.find(({ bytes, type }) => type === ROCE_V2 && kindOf(bytes) === kindOf(to)) ?? gid
+}
+
+function ownGid(gids: readonly Gid[], where: string, ethernet: boolean, address: Uint8Array | undefined): Gid {
   check(
     gids.length > 0,
     'ERR_SPEADCAST_BACKEND',
@@ -107,7 +116,8 @@ function ownGid(context: VerbsContext, port: number, ethernet: boolean, address:
     const there = [...new Set(gids.map(formatGid))].join(', ')
     return `backend 'rdma-ud' cannot work here: ${formatGid({ bytes: wanted! })} is no GID of ${where}; there are: ${there}`
   })
-  return fitting.find(({ type }) => type === ROCE_V2) ?? fitting[0]!
+  const rank = ({ type, bytes }: Gid): number => (type === ROCE_V2 ? 0 : 10) + kindOf(bytes)
+  return fitting.toSorted((a, b) => rank(a) - rank(b))[0]!
 }
 
 /** What to choose a port by, for a receiver at an address of its own or a sender from one. */

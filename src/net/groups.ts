@@ -4,6 +4,9 @@ import { type Group, GroupMembership } from '../../ffi/rdmacm.js'
 import { SpeadcastError } from '../errors.js'
 import type { ResolvedEndpoint } from './endpoint.js'
 
+/** The kernel's own, which no errno.h has. */
+const ENOTSUPP = 524
+
 /** @param local the own address on the RDMA interface. @throws ERR_SPEADCAST_INTERFACE, _BACKEND */
 export function openGroups(local: Uint8Array | undefined, ifindex: number | undefined): GroupMembership {
   if (!local)
@@ -33,6 +36,9 @@ export async function joinGroup(
     return await groups.join(bytes, scopeId, timeoutMs)
   } catch (cause) {
     if (!(cause instanceof NativeError)) throw cause
-    throw new SpeadcastError('ERR_SPEADCAST_UNREACHABLE', `${text}: the group cannot be joined (${cause.message})`, { cause })
+    const remedy = cause.errno === ENOTSUPP && bytes.length === 16 ? '; Linux joins no IPv6 groups for RoCE, use an IPv4 one' : ''
+    throw new SpeadcastError('ERR_SPEADCAST_UNREACHABLE', `${text}: the group cannot be joined (${cause.message})${remedy}`, {
+      cause,
+    })
   }
 }
