@@ -6,7 +6,7 @@
  * checked here, when a stream opens, and again whenever the interface changes.
  */
 import { LinkWatch } from '../../ffi/link-watch.js'
-import { NativeError } from '../../ffi/native-error.js'
+import { ERRNO, NativeError } from '../../ffi/native-error.js'
 import { link } from '../../ffi/netlink.js'
 import type { GroupMembership } from '../../ffi/rdmacm.js'
 import type { AddressHandle, DatagramAddress, ProtectionDomain } from '../../ffi/verbs.js'
@@ -213,10 +213,15 @@ function equal(a: Uint8Array, b: Uint8Array): boolean {
   return Buffer.compare(a, b) === 0
 }
 
-/** What happens to the port: its interface's carrier, and what a datagram may carry. */
+/**
+ * What happens to the port: its interface's link, and what a datagram may carry. Without a link every datagram is an error to some devices
+ * (rxe), which is no reason to give up on the queue.
+ */
 export class PortWatch {
   /** Datagrams of full size leave by the port as it is now. */
   passable = true
+  /** The errno that refuses every datagram for now: the interface is down or gone. 0 for none. */
+  shut = 0
   mtuBytes: number
   revision = 0
   readonly #fabric: FabricPort
@@ -230,27 +235,28 @@ export class PortWatch {
     this.mtuBytes = fabric.mtuBytes
     const { ifindex } = fabric.gid
     this.#watch = ifindex > 0 ? new LinkWatch([ifindex]) : undefined
-    if (this.#watch) this.passable = this.#looksPassable(ifindex)
+    this.look()
   }
 
-  #looksPassable(ifindex: number): boolean {
+  look(): void {
+    const { context, port, gid } = this.#fabric
     try {
-      const mtuBytes = activeMtuBytes(this.#fabric.context.port(this.#fabric.port))
+      const { up, carrier } = gid.ifindex > 0 ? link(gid.ifindex) : { up: true, carrier: true }
+      this.shut = up && carrier ? 0 : ERRNO.ENETDOWN!
+      const mtuBytes = activeMtuBytes(context.port(port))
       if (mtuBytes !== this.mtuBytes) this.revision++
       this.mtuBytes = mtuBytes
-      const { up, carrier } = link(ifindex)
-      return up && carrier && this.#packetSizeBytes <= mtuBytes
     } catch (error) {
       if (!(error instanceof NativeError)) throw error
-      return false // the interface or the device is gone
+      this.shut = ERRNO.ENODEV!
     }
+    this.passable = this.shut === 0 && this.#packetSizeBytes <= this.mtuBytes
   }
 
   suspicion(): number {
-    const { ifindex } = this.#fabric.gid
-    const { carrierLost, changes } = this.#watch?.drain(ifindex) ?? { carrierLost: false, changes: 0 }
-    if (changes > 0) this.passable = this.#looksPassable(ifindex)
-    if (carrierLost) this.#suspicion++
+    const changed = this.#watch?.drain(this.#fabric.gid.ifindex)
+    if (changed && changed.changes > 0) this.look()
+    if (changed?.carrierLost) this.#suspicion++
     return this.#suspicion
   }
 

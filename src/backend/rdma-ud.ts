@@ -80,14 +80,17 @@ class Datagrams implements Way<DatagramPosting> {
     return new DatagramPosting(table, options, this.#open.destinations)
   }
 
+  /** After a failure the reason may be that the link is down. */
   ready(queue: SendQueue): void {
     queue.ready()
+    this.#watch.look()
   }
 
   /** The MTU may have shrunk since: what exceeds it would be dropped and called sent. */
   admit(posting: DatagramPosting, first: number, n: number): number {
-    const { mtuBytes } = this.#watch
-    if (this.#options.packetSizeBytes <= mtuBytes) return n
+    const { mtuBytes, passable, shut } = this.#watch
+    if (passable) return n
+    if (shut !== 0) return 0
     const { udpBytes } = posting.table
     let fitting = 0
     while (fitting < n && udpBytes[first + fitting]! <= mtuBytes) fitting++
@@ -95,7 +98,7 @@ class Datagrams implements Way<DatagramPosting> {
   }
 
   refusal(): number {
-    return ERRNO.EMSGSIZE!
+    return this.#watch.shut || ERRNO.EMSGSIZE!
   }
 
   prepare(posting: DatagramPosting, first: number, end: number): void {
@@ -110,8 +113,16 @@ class Datagrams implements Way<DatagramPosting> {
     const { fabric } = this.#open
     const { text } = this.#options.endpoints[substream]!
     const where = describePort(fabric)
-    if (causeName(cause) === 'EMSGSIZE') return `${text}: ${tooLarge(`a packet of ${udpBytes} bytes`, this.#watch.mtuBytes, where)}`
-    return explainCause(cause, text, where, udpBytes, vendorError, this.#options.completionTimeoutMs)
+    switch (causeName(cause)) {
+      case 'EMSGSIZE':
+        return `${text}: ${tooLarge(`a packet of ${udpBytes} bytes`, this.#watch.mtuBytes, where)}`
+      case 'ENETDOWN':
+        return `${text}: ${where} has no link (ENETDOWN); sending goes on when it is back`
+      case 'ENODEV':
+        return `${text}: the interface or the device of ${where} is gone (ENODEV); open another stream when it is back`
+      default:
+        return explainCause(cause, text, where, udpBytes, vendorError, this.#options.completionTimeoutMs)
+    }
   }
 
   close(): void {
