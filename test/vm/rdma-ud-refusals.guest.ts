@@ -17,7 +17,6 @@ test('what exceeds the MTU is refused with the largest size that fits', async ()
   })
   sh('ip link set rx0 mtu 1500')
   try {
-    await eventually('the MTU of rxe0 is 1024', () => listRdmaDevices()[0]!.ports[0]!.datagramBytes === 1024)
     await assert.rejects(openSender({ to: `${RX1}:7148`, packetSizeBytes: 1472 }), {
       code: 'ERR_SPEADCAST_PACKET_SIZE',
       message: /packetSizeBytes 1472 exceeds the 1024 bytes .* of rxe0; pass packetSizeBytes ≤ 1024 or raise the MTU/,
@@ -32,12 +31,10 @@ test('what exceeds the MTU is refused with the largest size that fits', async ()
     checkHeaps(await got, { heaps: 4, bytes: 9000 })
   } finally {
     sh('ip link set rx0 mtu 4200')
-    await eventually('the MTU of rxe0 is 4096', () => listRdmaDevices()[0]!.ports[0]!.datagramBytes === 4096)
   }
   // And the receiver's, which it tells.
   sh('ip link set rx1 mtu 2200')
   try {
-    await eventually('the MTU of rxe1 is 2048', () => listRdmaDevices()[1]!.ports[0]!.datagramBytes === 2048)
     const receiver = await openTaker({ endpoints: `${RX1}:7148` })
     await assert.rejects(openSender({ to: `${RX1}:7148`, packetSizeBytes: 4096 }), {
       code: 'ERR_SPEADCAST_PACKET_SIZE',
@@ -46,7 +43,6 @@ test('what exceeds the MTU is refused with the largest size that fits', async ()
     await receiver.close()
   } finally {
     sh('ip link set rx1 mtu 4200')
-    await eventually('the MTU of rxe1 is 4096', () => listRdmaDevices()[1]!.ports[0]!.datagramBytes === 4096)
   }
 })
 
@@ -57,7 +53,7 @@ test('an MTU that shrinks under a stream: nothing is called sent that the device
   const before = await sendHeaps(stream, { heaps: 4, bytes: 9000 })
   assert.equal(before[0]!.status, 'fulfilled')
   sh('ip link set rx0 mtu 1500')
-  await sleep(100)
+  assert.equal(listRdmaDevices()[0]!.ports[0]!.datagramBytes, 1024)
   const during = await sendHeaps(stream, { first: 4, heaps: 8, bytes: 9000 })
   for (const result of during) {
     assert.equal(result.status, 'rejected')
