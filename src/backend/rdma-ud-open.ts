@@ -41,7 +41,7 @@ export interface PeerOption {
   readonly qpn: number
   readonly qkey?: number
   readonly lid?: number
-  readonly mtuBytes?: number
+  readonly mtuBytes?: number | undefined
 }
 
 export interface RdmaUdOptions extends QueueOptions {

@@ -6,7 +6,7 @@ import type { GroupMembership } from '../../ffi/rdmacm.js'
 import { HEADER_BYTES, ReceiveQueue } from '../../ffi/receive-queue.js'
 import { attachRegion, type RegionHandle } from '../../ffi/region.js'
 import type { MemoryRegistration, ProtectionDomain } from '../../ffi/verbs.js'
-import { IBV_GRH } from '../../ffi/verbs-layout.js'
+import { IBV_GRH, WC_STATUS } from '../../ffi/verbs-layout.js'
 import { SpeadcastError } from '../errors.js'
 import { type FabricPort, openFabricPort, portChoice } from '../net/fabric.js'
 import { joinGroup, openGroups } from '../net/groups.js'
@@ -144,7 +144,7 @@ export class RdmaSource implements PacketSource {
       if (status !== SUCCESS)
         throw new SpeadcastError(
           'ERR_SPEADCAST_NATIVE',
-          `a receiving queue pair failed (status ${status}, vendor code ${queue.vendorError(i)})`,
+          `a receiving queue pair failed (${WC_STATUS[status] ?? status}, vendor code 0x${queue.vendorError(i).toString(16)})`,
         )
       const base = at + queue.slot(i) * SLOT_BYTES
       session.message()

@@ -41,6 +41,8 @@ test('devices: what the NIC is, for root and for an ordinary user, in text and J
     numaNode: -1,
     rawPackets: true,
     refused: '',
+    datagrams: true,
+    datagramsRefused: '',
     checksumOffload: true,
     pacing: { minBytesPerSecond: 100_000, maxBytesPerSecond: 1e9 },
     maxSges: 30,
@@ -52,6 +54,7 @@ test('devices: what the NIC is, for root and for an ordinary user, in text and J
         active: true,
         gigabitsPerSecond: 100,
         mtuBytes: 9000,
+        datagramBytes: 4096,
         interfaces: ['v0'],
         gids: expect.arrayContaining(['10.77.0.1', 'fd77::1']),
       },
@@ -66,9 +69,10 @@ test('devices: what the NIC is, for root and for an ordinary user, in text and J
   for (const line of [
     /^softnic0\s+firmware 1\.0\.0$/,
     /raw packets\s+yes/,
+    /datagrams\s+yes$/,
     /not filled by the device/,
     /hardware pacing\s+none/,
-    /port 1\s+Ethernet, down, 100 Gb\/s, MTU 9000, interface v0/,
+    /port 1\s+Ethernet, down, 100 Gb\/s, MTU 9000, datagrams of 4096 bytes, interface v0/,
   ])
     expect(text.stdout.split('\n').filter((each) => line.test(each))).toHaveLength(1)
   other.cleanReport()
@@ -115,7 +119,7 @@ test('doctor: which backend, and why not the others', async (ctx) => {
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
     expect(milliseconds).toBeLessThan(2000)
     const told = JSON.parse(stdout) as Verdicts
-    expect(told.backends.map(({ backend }) => backend)).toEqual(['ibverbs', 'udp', 'dgram'])
+    expect(told.backends.map(({ backend }) => backend)).toEqual(['ibverbs', 'udp', 'dgram', 'rdma-ud'])
     expect(told.backends.find(({ works }) => works)!.backend).toBe(told.backend)
     return told
   }
@@ -130,8 +134,9 @@ test('doctor: which backend, and why not the others', async (ctx) => {
     [['10.200.0.1:7148'], /no route to 10\.200\.0\.1|there is no route/],
   ] as const) {
     const told = await doctor(nics(), ...args)
-    expect(told).toMatchObject({ backend: 'udp', backends: [{ works: false }, { works: true }, { works: true }] })
+    expect(told).toMatchObject({ backend: 'udp', backends: [{ works: false }, { works: true }, { works: true }, { works: false }] })
     expect(told.backends[0]!.reason).toMatch(why)
+    expect(told.backends[3]!.reason).toMatch(why)
     expect(told.reason).toMatch(why)
   }
   const missing = await doctor([], TO, '--verbs-library', '/nonexistent.so')
@@ -142,9 +147,12 @@ test('doctor: which backend, and why not the others', async (ctx) => {
     TO,
   )
   expect(nobody.backends[0]).toMatchObject({ works: false, reason: expect.stringMatching(/CAP_NET_RAW/) })
+  expect(nobody.backends[3]).toMatchObject({ works: true, reason: expect.stringMatching(/so auto never takes it/) })
 
   const text = await speadcast(ns, nics(), 'doctor', TO)
-  expect(text.stdout).toMatch(/^auto takes\s+ibverbs\nibverbs\s+what auto takes\nudp\s+works, slower.*\ndgram\s+works, slower/)
+  expect(text.stdout).toMatch(
+    /^auto takes\s+ibverbs\nibverbs\s+what auto takes\nudp\s+works, slower.*\ndgram\s+works, slower.*\nrdma-ud\s+works towards/,
+  )
   expect(await speadcast(ns, nics(), 'doctor', 'nonsense')).toMatchObject({ code: 2, stdout: '' })
   expect(await speadcast(ns, nics(), 'doctor')).toMatchObject({ code: 2, stdout: '' })
   expect(await speadcast(ns, nics(), 'doctor', TO, '--interface', 'nope')).toMatchObject({ code: 2, stdout: '' })

@@ -77,6 +77,7 @@ static void tell(const struct cqe *cqe, struct ibv_wc *wc) {
         .opcode = cqe->receive ? IBV_WC_RECV : IBV_WC_SEND,
         .byte_len = cqe->byte_len,
         .qp_num = cqe->qp->base.qp_base.qp_num,
+        .src_qp = cqe->src_qp,
         .wc_flags = cqe->wc_flags,
     };
     return;

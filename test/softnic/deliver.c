@@ -86,7 +86,7 @@ static int open_wire(const struct device *device, int *out) {
 }
 
 int delivery_open(struct qp *qp) {
-  if (nic.mode == MODE_NULL || nic.mode == MODE_MODEL) return 0;
+  if (nic.mode == MODE_NULL || nic.mode == MODE_MODEL || is_ud(qp)) return 0;
   struct delivery *d = malloc(sizeof *d);
   if (!d) return ENOMEM;
   d->socket = -1;
@@ -132,7 +132,7 @@ void delivery_flush(struct qp *qp) {
   d->frames = d->used = 0;
 }
 
-static uint32_t gather(uint8_t *to, const struct ibv_sge *sges, uint32_t n) {
+uint32_t gather(uint8_t *to, const struct ibv_sge *sges, uint32_t n) {
   uint32_t length = 0;
   for (uint32_t i = 0; i < n; i++) {
     if (!sges[i].length) continue;

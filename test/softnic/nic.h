@@ -59,7 +59,7 @@ const char *fault_control(void);
 void engine_start(void);
 void engine_wake(void);
 
-enum kind { CONTEXTS, PDS, MRS, CHANNELS, CQS, QPS, FLOWS, KINDS };
+enum kind { CONTEXTS, PDS, MRS, CHANNELS, CQS, QPS, FLOWS, AHS, KINDS };
 
 void report_made(enum kind kind);
 void report_gone(enum kind kind);

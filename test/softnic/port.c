@@ -103,6 +103,12 @@ int ibv_get_pkey_index(struct ibv_context *context, uint8_t port, __be16 pkey) {
   return !dead(context) && port == PORT && pkey == 0xffff ? 0 : -1;
 }
 
+uint32_t path_mtu(uint32_t netdev_mtu) {
+  uint32_t bytes = 256;
+  while (bytes < 4096 && 2 * bytes + 88 <= netdev_mtu) bytes *= 2;
+  return bytes;
+}
+
 int port_query(struct ibv_context *context, uint8_t port, struct ibv_port_attr *attr, size_t size) {
   if (dead(context)) return EIO;
   if (port != PORT) return EINVAL;
@@ -124,7 +130,7 @@ int port_query(struct ibv_context *context, uint8_t port, struct ibv_port_attr *
       .flags = IBV_QPF_GRH_REQUIRED,
   };
   /* RoCE's own headers must fit beside the payload. */
-  for (uint32_t bytes = 512; bytes <= 4096 && bytes + 88 <= netdev_mtu(netdev); bytes *= 2) is.active_mtu++;
+  for (uint32_t bytes = path_mtu(netdev_mtu(netdev)); bytes > 256; bytes /= 2) is.active_mtu++;
   memset(attr, 0, size);
   memcpy(attr, &is, size < sizeof is ? size : sizeof is);
   return 0;

@@ -7,7 +7,7 @@
  * - an SGE that is not covered by its region completes with LOC_PROT_ERR, a frame shorter than an Ethernet header with LOC_LEN_ERR;
  *   the queue pair is then in ERR, and everything behind completes with WR_FLUSH_ERR, signalled or not;
  * - posting in ERR is allowed, and flushed;
- * - a frame larger than the MTU, and any frame while the port is down, is dropped although its WR succeeds.
+ * - a frame larger than the MTU, and any frame while the port is down, is dropped although its WR succeeds; of datagrams, see ud.c.
  * Inline data is copied when posted and its lkey is not looked at; other memory is read when the WR is executed.
  */
 #include <string.h>
@@ -54,13 +54,21 @@ static inline bool covered(const struct qp *qp, const struct ibv_sge *sges, uint
   return true;
 }
 
+static inline uint64_t sq_at(const struct qp *qp) {
+  return qp->sq.done & qp->sq.mask;
+}
+
 static enum ibv_wc_status execute(struct qp *qp, const struct slot *slot, const struct ibv_sge *sges, const uint8_t *inline_data) {
   bool inlined = slot->flags & IBV_SEND_INLINE;
   uint64_t bytes = slot->inline_length;
   if (slot->forced) return slot->forced;
   if (!inlined && !covered(qp, sges, slot->num_sge, &bytes)) return IBV_WC_LOC_PROT_ERR;
-  if (bytes < ETHERNET_BYTES) return IBV_WC_LOC_LEN_ERR;
+  if (bytes < ETHERNET_BYTES && !is_ud(qp)) return IBV_WC_LOC_LEN_ERR;
   qp->stats.bytes += bytes;
+  if (is_ud(qp)) {
+    ud_deliver(qp, sq_at(qp), sges, slot->num_sge, inlined ? inline_data : NULL, bytes);
+    return IBV_WC_SUCCESS;
+  }
   /* Room for a VLAN tag, as NICs leave. */
   if (bytes > load_relaxed(&qp->context->mtu) + ETHERNET_BYTES + 4 || bytes > MAX_FRAME_BYTES) {
     qp->stats.dropped_oversize++;
@@ -133,7 +141,7 @@ int send_refusal(const struct qp *qp, uint64_t index, unsigned flags) {
   if (qp->state < IBV_QPS_RTS) return EINVAL;
   if (index - load(&qp->sq.freed) >= qp->sq.depth) return ENOMEM;
   if (flags & ~(IBV_SEND_FENCE | IBV_SEND_SIGNALED | IBV_SEND_SOLICITED | IBV_SEND_INLINE | IBV_SEND_IP_CSUM)) return EINVAL;
-  return flags & IBV_SEND_IP_CSUM && !nic.limits.checksum ? EINVAL : 0;
+  return flags & IBV_SEND_IP_CSUM && (!nic.limits.checksum || is_ud(qp)) ? EINVAL : 0;
 }
 
 int send_store(struct qp *qp, uint64_t index, uint64_t wr_id, unsigned flags) {
@@ -197,6 +205,7 @@ static int store_wr(struct qp *qp, uint64_t index, const struct ibv_send_wr *wr)
   if (wr->opcode != IBV_WR_SEND) return EINVAL;
   if (wr->num_sge < 0 || (uint32_t)wr->num_sge > qp->sq.max_sge) return ENOMEM;
   error = send_store(qp, index, wr->wr_id, wr->send_flags);
+  if (!error && is_ud(qp)) error = ud_target(qp, index, wr);
   if (error || !(wr->send_flags & IBV_SEND_INLINE)) return error ? error : send_store_sges(qp, index, wr->sg_list, wr->num_sge);
   struct ibv_data_buf buffers[256];
   for (int i = 0; i < wr->num_sge; i++)
@@ -263,7 +272,7 @@ int send_post(struct ibv_qp *base, struct ibv_send_wr *wr, struct ibv_send_wr **
   int error = 0;
   take(&qp->sq.lock);
   uint64_t before = qp->stats.posted;
-  bool touches = nic.mode != MODE_NULL && nic.mode != MODE_MODEL;
+  bool touches = (nic.mode != MODE_NULL && nic.mode != MODE_MODEL) || is_ud(qp);
   if (likely(!touches && qp->state == IBV_QPS_RTS && !load_relaxed(&nic.hot) && !qp->rate_kbps && qp->sq.done == qp->sq.head))
     wr = post_fast(qp, wr);
   if (unlikely(wr)) error = post_any(qp, wr, bad);

@@ -1,8 +1,9 @@
 /*
  * Queue pairs: making, moving through their states, destroying. The rules kept here:
- * - RAW_PACKET needs CAP_NET_RAW (EPERM); more WRs, SGEs or inline bytes than the device has are EINVAL, and so is a send ring of
+ * - RAW_PACKET needs CAP_NET_RAW (EPERM), UD does not; more WRs, SGEs or inline bytes than the device has are EINVAL, and so is a send ring of
  *   more than max_qp_wr blocks of 64 bytes: a WR costs one block with one SGE and two with two to five, as on mlx5;
- * - the kernel's state table: RESET to INIT needs the port and nothing else, then RTR, then RTS; ERR leaves only to RESET;
+ * - the kernel's state table: RESET to INIT needs the port and nothing else (UD: partition and key too), then RTR, then RTS (UD: a
+ *   sequence number); ERR leaves only to RESET;
  * - RESET forgets what was posted and takes the queue pair's completions out of its CQs; ERR completes what was posted, flushed;
  * - a rate limit can be set in RTS only (or on the way there), must lie in the device's range, and is lost on leaving RTS;
  * - a queue pair with flow rules on it cannot be destroyed (EBUSY), and destroying waits for acknowledged async events.
@@ -31,12 +32,14 @@ static int refusal(struct ibv_context *context, const struct ibv_qp_init_attr_ex
   const struct ibv_qp_cap *cap = &attr->cap;
   const struct limits *limits = &nic.limits;
   if (dead(context)) return EIO;
-  if (attr->qp_type != IBV_QPT_RAW_PACKET || attr->srq || attr->comp_mask & ~known) return EOPNOTSUPP;
+  bool ud = attr->qp_type == IBV_QPT_UD;
+  if ((attr->qp_type != IBV_QPT_RAW_PACKET && !ud) || attr->srq || attr->comp_mask & ~known) return EOPNOTSUPP;
   if (attr->comp_mask & IBV_QP_INIT_ATTR_CREATE_FLAGS && attr->create_flags & ~IBV_QP_CREATE_BLOCK_SELF_MCAST_LB) return EOPNOTSUPP;
-  if (attr->comp_mask & IBV_QP_INIT_ATTR_SEND_OPS_FLAGS && attr->send_ops_flags & ~(uint64_t)IBV_QP_EX_WITH_SEND) return EOPNOTSUPP;
+  if (attr->comp_mask & IBV_QP_INIT_ATTR_SEND_OPS_FLAGS && (ud || attr->send_ops_flags & ~(uint64_t)IBV_QP_EX_WITH_SEND))
+    return EOPNOTSUPP;
   if (!(attr->comp_mask & IBV_QP_INIT_ATTR_PD) || !attr->pd || !attr->send_cq || !attr->recv_cq) return EINVAL;
   if (attr->pd->context != context || attr->send_cq->context != context || attr->recv_cq->context != context) return EINVAL;
-  if (limits->cap_net_raw && !capable(CAP_NET_RAW)) return EPERM;
+  if (!ud && limits->cap_net_raw && !capable(CAP_NET_RAW)) return EPERM;
   if (cap->max_send_wr > limits->max_qp_wr || cap->max_recv_wr > limits->max_qp_wr) return EINVAL;
   if (cap->max_send_sge > limits->max_sge || cap->max_recv_sge > limits->max_sge) return EINVAL;
   if (cap->max_inline_data > limits->max_inline || !ring_fits(cap)) return EINVAL;
@@ -48,6 +51,7 @@ static void release(struct qp *qp) {
   free(qp->sq.slots);
   free(qp->sq.sges);
   free(qp->sq.inlines);
+  free(qp->sq.targets);
   free(qp->rq.slots);
   free(qp->rq.sges);
   pthread_mutex_destroy(&qp->base.qp_base.mutex);
@@ -68,11 +72,12 @@ static int allocate(struct qp *qp, const struct ibv_qp_cap *cap) {
   sq->slots = calloc(ring, sizeof *sq->slots);
   sq->sges = calloc(ring * (sq->max_sge ? sq->max_sge : 1), sizeof *sq->sges);
   sq->inlines = calloc(ring, sq->max_inline ? sq->max_inline : 1);
+  sq->targets = calloc(is_ud(qp) ? ring : 1, sizeof *sq->targets);
   ring = power_of_two(rq->depth);
   rq->mask = ring - 1;
   rq->slots = calloc(ring, sizeof *rq->slots);
   rq->sges = calloc(ring * (rq->max_sge ? rq->max_sge : 1), sizeof *rq->sges);
-  if (!sq->slots || !sq->sges || !sq->inlines || !rq->slots || !rq->sges) return ENOMEM;
+  if (!sq->slots || !sq->sges || !sq->inlines || !sq->targets || !rq->slots || !rq->sges) return ENOMEM;
   return delivery_open(qp);
 }
 
@@ -88,6 +93,7 @@ struct ibv_qp *qp_create_ex(struct ibv_context *context, struct ibv_qp_init_attr
   pthread_mutex_init(&base->mutex, NULL);
   pthread_cond_init(&base->cond, NULL);
   qp->context = to_context(context);
+  base->qp_type = attr->qp_type;
   error = allocate(qp, &attr->cap);
   if (error) {
     release(qp);
@@ -102,7 +108,6 @@ struct ibv_qp *qp_create_ex(struct ibv_context *context, struct ibv_qp_init_attr
   base->send_cq = attr->send_cq;
   base->recv_cq = attr->recv_cq;
   base->qp_num = base->handle = add(&number, 1);
-  base->qp_type = attr->qp_type;
   base->state = qp->state = IBV_QPS_RESET;
   if (attr->comp_mask & IBV_QP_INIT_ATTR_SEND_OPS_FLAGS) wr_install(qp, attr->send_ops_flags);
   add(&((struct pd *)attr->pd)->uses, 1);
@@ -132,6 +137,7 @@ int ibv_destroy_qp(struct ibv_qp *base) {
   struct qp *qp = to_qp(base);
   if (load(&qp->flows)) return EBUSY;
   if (qp->gone) return EIO;
+  ud_leave(qp);
   pthread_mutex_lock(&nic.mutex);
   for (struct qp **at = &nic.qps; *at; at = &(*at)->next)
     if (*at == qp) {
@@ -204,12 +210,17 @@ static int rate_refusal(uint32_t kbps) {
 static int modify(struct qp *qp, const struct ibv_qp_attr *attr, int mask) {
   enum ibv_qp_state from = qp->state;
   enum ibv_qp_state to = mask & IBV_QP_STATE ? attr->qp_state : from;
-  int needed = from == IBV_QPS_RESET && to == IBV_QPS_INIT ? IBV_QP_PORT : 0;
-  int optional = to == IBV_QPS_RTS ? IBV_QP_RATE_LIMIT : 0;
+  bool ud = is_ud(qp);
+  int needed = 0;
+  if (from == IBV_QPS_RESET && to == IBV_QPS_INIT) needed = IBV_QP_PORT | (ud ? IBV_QP_PKEY_INDEX | IBV_QP_QKEY : 0);
+  if (ud && from == IBV_QPS_RTR && to == IBV_QPS_RTS) needed = IBV_QP_SQ_PSN;
+  int optional = to == IBV_QPS_RTS && !ud ? IBV_QP_RATE_LIMIT : 0;
   int given = mask & ~(IBV_QP_STATE | IBV_QP_CUR_STATE);
   if (mask & IBV_QP_CUR_STATE && attr->cur_qp_state != from) return EINVAL;
   if (!allowed(from, to) || (given & needed) != needed || given & ~(needed | optional)) return EINVAL;
   if (given & IBV_QP_PORT && attr->port_num != PORT) return EINVAL;
+  if (given & IBV_QP_PKEY_INDEX && attr->pkey_index != 0) return EINVAL;
+  if (given & IBV_QP_QKEY) qp->qkey = attr->qkey;
   if (given & IBV_QP_RATE_LIMIT) {
     int error = rate_refusal(attr->rate_limit);
     if (error) return error;
@@ -220,6 +231,7 @@ static int modify(struct qp *qp, const struct ibv_qp_attr *attr, int mask) {
   }
   if (to == IBV_QPS_RESET) reset(qp);
   if (to == IBV_QPS_RTR) store(&qp->context->mtu, netdev_mtu(qp->context->device->netdev));
+  if (ud && to == IBV_QPS_RTR) ud_listen(qp);
   store(&qp->state, to);
   if (to != IBV_QPS_RTS) qp->rate_kbps = 0;
   if (given & IBV_QP_RATE_LIMIT) {

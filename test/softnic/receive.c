@@ -5,13 +5,14 @@
  * - a frame that does not fit completes with LOC_LEN_ERR, an SGE that is not covered by a region with local write with
  *   LOC_PROT_ERR; both put the queue pair into ERR;
  * - a slot is free again when its completion was polled.
+ * A datagram that does so takes no lock of a send queue: it may come from the sender's own.
  */
 #include <string.h>
 
 #include "softnic.h"
 
 /* With rq.lock held. */
-static bool complete(struct qp *qp, enum ibv_wc_status status, uint32_t length, bool checksums_good, uint32_t tag) {
+static bool complete(struct qp *qp, enum ibv_wc_status status, uint32_t length, unsigned wc_flags, uint32_t tag, uint32_t from) {
   struct receive_queue *rq = &qp->rq;
   struct cqe cqe = {
       .wr_id = rq->slots[rq->done & rq->mask].wr_id,
@@ -21,7 +22,8 @@ static bool complete(struct qp *qp, enum ibv_wc_status status, uint32_t length, 
       .vendor_err = status == IBV_WC_SUCCESS ? 0 : status == IBV_WC_WR_FLUSH_ERR ? 0xf9 : 0x32,
       .byte_len = length,
       .flow_tag = tag,
-      .wc_flags = checksums_good ? IBV_WC_IP_CSUM_OK : 0,
+      .src_qp = from,
+      .wc_flags = wc_flags,
       .receive = true,
   };
   rq->done++;
@@ -31,7 +33,7 @@ static bool complete(struct qp *qp, enum ibv_wc_status status, uint32_t length, 
 void receive_flush(struct qp *qp) {
   if (load_relaxed(&qp->context->life) != ALIVE) return;
   take(&qp->rq.lock);
-  while (qp->rq.done != qp->rq.head) complete(qp, IBV_WC_WR_FLUSH_ERR, 0, false, 0);
+  while (qp->rq.done != qp->rq.head) complete(qp, IBV_WC_WR_FLUSH_ERR, 0, 0, 0, 0);
   drop(&qp->rq.lock);
 }
 
@@ -58,7 +60,7 @@ int receive_post(struct ibv_qp *base, struct ibv_recv_wr *wr, struct ibv_recv_wr
       *bad = wr;
       break;
     }
-    if (load(&qp->state) == IBV_QPS_ERR) complete(qp, IBV_WC_WR_FLUSH_ERR, 0, false, 0);
+    if (load(&qp->state) == IBV_QPS_ERR) complete(qp, IBV_WC_WR_FLUSH_ERR, 0, 0, 0, 0);
   }
   drop(&qp->rq.lock);
   return error;
@@ -80,9 +82,10 @@ static enum ibv_wc_status scatter(const struct qp *qp, const uint8_t *bytes, uin
   return length ? IBV_WC_LOC_LEN_ERR : IBV_WC_SUCCESS;
 }
 
-void receive_frame(struct qp *qp, const uint8_t *bytes, uint32_t length, bool checksums_good, uint32_t tag) {
+/* Into the oldest WR, if there is one. `room`: the CQ had some. */
+static enum ibv_wc_status receive(struct qp *qp, const uint8_t *bytes, uint32_t length, unsigned wc_flags, uint32_t tag,
+                                  uint32_t from, bool *room) {
   enum ibv_wc_status status = IBV_WC_SUCCESS;
-  bool room = true;
   take(&qp->rq.lock);
   enum ibv_qp_state state = load(&qp->state);
   if ((state != IBV_QPS_RTR && state != IBV_QPS_RTS && state != IBV_QPS_SQD) || qp->rq.done == qp->rq.head) {
@@ -90,9 +93,23 @@ void receive_frame(struct qp *qp, const uint8_t *bytes, uint32_t length, bool ch
   } else {
     status = scatter(qp, bytes, length);
     if (status == IBV_WC_SUCCESS) qp->stats.received++;
-    room = complete(qp, status, length, checksums_good, tag);
+    *room = complete(qp, status, length, wc_flags, tag, from);
   }
   drop(&qp->rq.lock);
+  return status;
+}
+
+void receive_message(struct qp *qp, const uint8_t *bytes, uint32_t length, uint32_t from) {
+  bool room = true;
+  enum ibv_wc_status status = receive(qp, bytes, length, IBV_WC_GRH, 0, from, &room);
+  if (status == IBV_WC_SUCCESS && room) return;
+  store(&qp->state, IBV_QPS_ERR);
+  receive_flush(qp);
+}
+
+void receive_frame(struct qp *qp, const uint8_t *bytes, uint32_t length, bool checksums_good, uint32_t tag) {
+  bool room = true;
+  enum ibv_wc_status status = receive(qp, bytes, length, checksums_good ? IBV_WC_IP_CSUM_OK : 0, tag, 0, &room);
   if (status == IBV_WC_SUCCESS && room) return;
   if (!room) {
     qp_fatal(qp);

@@ -75,7 +75,7 @@ void report_add(const struct stats *stats) {
 }
 
 static void print(FILE *f) {
-  static const char *const kinds[KINDS] = {"contexts", "pds", "mrs", "channels", "cqs", "qps", "flows"};
+  static const char *const kinds[KINDS] = {"contexts", "pds", "mrs", "channels", "cqs", "qps", "flows", "ahs"};
   struct stats s = report.total;
   pthread_mutex_lock(&nic.mutex);
   for (const struct qp *qp = nic.qps; qp; qp = qp->next) sum(&s, &qp->stats);

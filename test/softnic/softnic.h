@@ -1,8 +1,8 @@
 /*
  * What the parts of the software NIC share: its objects, and what each part offers the others.
  *
- * Locks, in the order in which they may be taken: nic.mutex (lists of objects), a context's flow_mutex, a send queue's lock, a
- * receive queue's lock, a CQ's lock, an event queue's mutex.
+ * Locks, in the order in which they may be taken: nic.mutex (lists of objects), a context's flow_mutex, a send queue's lock, that
+ * of the listeners (ud.c), a receive queue's lock, a CQ's lock, an event queue's mutex.
  */
 #ifndef SOFTNIC_H
 #define SOFTNIC_H
@@ -138,6 +138,8 @@ uint32_t netdev_mtu(const char *netdev);
 bool netdev_running(const char *netdev);
 /* Entries in use, at most GIDS. */
 int gid_table(const struct device *device, struct ibv_gid_entry *entries);
+/* What a datagram may carry over a netdev of that MTU. */
+uint32_t path_mtu(uint32_t netdev_mtu);
 int port_query(struct ibv_context *context, uint8_t port, struct ibv_port_attr *attr, size_t size);
 int device_query(struct ibv_context *context, const struct ibv_query_device_ex_input *input, struct ibv_device_attr_ex *attr,
                  size_t size);
@@ -201,6 +203,7 @@ struct cqe {
   uint32_t vendor_err;
   uint32_t byte_len;
   uint32_t flow_tag;
+  uint32_t src_qp;
   uint16_t wc_flags;
   bool receive;
   bool solicited;
@@ -253,6 +256,12 @@ struct slot {
   uint8_t forced;
 };
 
+/* Where a datagram goes. */
+struct target {
+  union ibv_gid from, to;
+  uint32_t qpn, qkey;
+};
+
 /* Numbers count WRs from the last RESET: freed <= done <= head, and head - freed <= depth. */
 struct send_queue {
   struct lock lock;
@@ -266,6 +275,8 @@ struct send_queue {
   struct slot *slots;
   struct ibv_sge *sges;
   uint8_t *inlines;
+  /* Of datagrams. */
+  struct target *targets;
   /* Of the ibv_wr_* calls between start and complete. */
   uint64_t build;
   int build_error;
@@ -305,6 +316,12 @@ struct qp {
   int flows;
   struct delivery *delivery;
   struct qp *next;
+  /* Of datagrams: its key, what it is reached by, and the next that listens. */
+  uint32_t qkey;
+  struct ibv_gid_entry gid[GIDS];
+  int gids;
+  bool listening;
+  struct qp *next_listener;
 };
 
 static inline struct qp *to_qp(struct ibv_qp *qp) {
@@ -341,6 +358,8 @@ void delivery_close(struct qp *qp);
 /* Gathers and sends one frame; it may stay in a buffer until delivery_flush. */
 void deliver(struct qp *qp, const struct ibv_sge *sges, uint32_t n, const uint8_t *inline_data, uint32_t bytes, unsigned flags);
 void delivery_flush(struct qp *qp);
+/* Copies what SGEs name; returns how much that is. */
+uint32_t gather(uint8_t *to, const struct ibv_sge *sges, uint32_t n);
 void delivery_finish(void);
 bool wire_allowed(const char *netdev);
 
@@ -371,6 +390,23 @@ int flow_destroy(struct ibv_flow *flow);
 void receiver_stop(struct context *context);
 /* A frame for this queue pair came in. */
 void receive_frame(struct qp *qp, const uint8_t *bytes, uint32_t length, bool checksums_good, uint32_t tag);
+
+/* A datagram for this queue pair came in, its header first. */
+void receive_message(struct qp *qp, const uint8_t *bytes, uint32_t length, uint32_t from);
+
+/* ---- datagrams (ud.c) */
+
+static inline bool is_ud(const struct qp *qp) {
+  return qp->base.qp_base.qp_type == IBV_QPT_UD;
+}
+
+/* 0, or the errno that refuses a WR. */
+int ud_target(struct qp *qp, uint64_t index, const struct ibv_send_wr *wr);
+/* From now on it may be found; from RTR on it is ready to take what comes. */
+void ud_listen(struct qp *qp);
+void ud_leave(struct qp *qp);
+/* With sq.lock held: the datagram of a slot, gathered and brought to whom it is for. */
+void ud_deliver(struct qp *qp, uint64_t at, const struct ibv_sge *sges, uint32_t n, const uint8_t *inline_data, uint32_t bytes);
 
 #include "nic.h"
 

@@ -80,11 +80,6 @@ int ibv_destroy_srq(struct ibv_srq *srq) {
   return EOPNOTSUPP;
 }
 
-struct ibv_ah *ibv_create_ah(struct ibv_pd *pd, struct ibv_ah_attr *attr) {
-  (void)pd, (void)attr;
-  return none();
-}
-
 int ibv_init_ah_from_wc(struct ibv_context *context, uint8_t port, struct ibv_wc *wc, struct ibv_grh *grh,
                         struct ibv_ah_attr *attr) {
   (void)context, (void)port, (void)wc, (void)grh, (void)attr;
@@ -94,11 +89,6 @@ int ibv_init_ah_from_wc(struct ibv_context *context, uint8_t port, struct ibv_wc
 struct ibv_ah *ibv_create_ah_from_wc(struct ibv_pd *pd, struct ibv_wc *wc, struct ibv_grh *grh, uint8_t port) {
   (void)pd, (void)wc, (void)grh, (void)port;
   return none();
-}
-
-int ibv_destroy_ah(struct ibv_ah *ah) {
-  (void)ah;
-  return EOPNOTSUPP;
 }
 
 int ibv_attach_mcast(struct ibv_qp *qp, const union ibv_gid *gid, uint16_t lid) {

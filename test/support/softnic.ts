@@ -50,7 +50,7 @@ export interface Softnic {
   environment(settings?: SoftnicSettings): Record<string, string>
 }
 
-type Kind = 'contexts' | 'pds' | 'mrs' | 'channels' | 'cqs' | 'qps' | 'flows'
+type Kind = 'contexts' | 'pds' | 'mrs' | 'channels' | 'cqs' | 'qps' | 'flows' | 'ahs'
 
 export interface SoftnicReport {
   /** Alive when the report was written. */
@@ -174,7 +174,16 @@ export function readReport(file: string): SoftnicReport {
   return JSON.parse(readFileSync(file, 'utf8')) as SoftnicReport
 }
 
-export const NOTHING_LEAKED: SoftnicReport['leaked'] = { contexts: 0, pds: 0, mrs: 0, channels: 0, cqs: 0, qps: 0, flows: 0 }
+export const NOTHING_LEAKED: SoftnicReport['leaked'] = {
+  contexts: 0,
+  pds: 0,
+  mrs: 0,
+  channels: 0,
+  cqs: 0,
+  qps: 0,
+  flows: 0,
+  ahs: 0,
+}
 
 /** A control file. Made before the program starts; one program reads it. */
 export class Control {

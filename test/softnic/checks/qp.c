@@ -105,10 +105,10 @@ CHECK(a_ring_of_two_sges_has_half_the_depth,
   rig_close(&r);
 }
 
-CHECK(other_kinds_of_queue_pair, "queue pairs that are not raw packet ones, and features that are not there, are EOPNOTSUPP") {
+CHECK(other_kinds_of_queue_pair, "queue pairs that are neither raw packet nor datagram ones, and features that are not there, are EOPNOTSUPP") {
   struct rig r = rig_open((struct options){0});
   struct ibv_qp_init_attr init = qp_init(&r, &(struct options){0});
-  init.qp_type = IBV_QPT_UD;
+  init.qp_type = IBV_QPT_RC;
   EXPECT(!ibv_create_qp(r.pd, &init));
   EQUAL(errno, EOPNOTSUPP);
   struct ibv_qp_init_attr_ex ex = {.qp_type = IBV_QPT_RAW_PACKET,

@@ -1,0 +1,123 @@
+/** The contract for datagrams, on the software NIC in this process: what a receiving queue pair of ours takes is what arrived. */
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { mapReceiveMemory, recycleReceiveMemory } from '#dist/ffi/recvmmsg.js'
+import { openRdmaUd } from '#dist/src/backend/rdma-ud.js'
+import { IBVERBS_DEFAULTS, RDMA_UD_DEFAULTS } from '#dist/src/config.js'
+import { listRdmaDevices } from '#dist/src/devices.js'
+import { parseEndpoints, resolveEndpoints } from '#dist/src/net/endpoint.js'
+import { formatGid } from '#dist/src/net/rdma.js'
+import { arenaBytes, RdmaSource } from '#dist/src/receive/rdma-source.js'
+import type { ReceiveSession } from '#dist/src/receive/session.js'
+import { inNamespace, Nic, needNic, nicUnavailable } from '../ibverbs/support.js'
+import { makeNetns, type Netns } from '../support/netns.js'
+import { type Arrival, backendContract, environment } from './backend-contract.js'
+
+let ns: Netns
+let nic: Nic
+let removeFiles: () => void
+
+beforeAll(async () => {
+  if (nicUnavailable()) return
+  ns = await makeNetns({ veth: { mtu: 9000 } })
+  nic = new Nic({ mode: 'null' }, (remove) => {
+    removeFiles = remove
+  })
+  // The library reads them once.
+  Object.assign(process.env, nic.environment)
+  await inNamespace(ns.name.a, async () => listRdmaDevices({ library: nic.library }))
+})
+
+afterAll(async () => {
+  removeFiles?.()
+  await ns?.[Symbol.asyncDispose]()
+})
+
+const SLOTS = 128
+const PASSES = [
+  { what: 'rdma-ud', host: '10.77.0.1', commands: ['limit max_sge 30'] },
+  { what: 'rdma-ud over IPv6', host: '[fd77::1]', commands: ['limit max_sge 30'] },
+  { what: 'rdma-ud on a device with one segment', host: '10.77.0.1', commands: ['limit max_sge 1'] },
+]
+
+/** Takes what comes, in slices of the event loop. */
+async function openTaker(host: string, substreams: number) {
+  const resolved = await resolveEndpoints(parseEndpoints(Array.from({ length: substreams }, (_, i) => `${host}:${7148 + i}`)))
+  const endpoints = resolved.map((endpoint) => ({ ...endpoint, interfaceIndex: 0, interfaceName: undefined }))
+  const memory = mapReceiveMemory(4096, arenaBytes(substreams, SLOTS))
+  const source = await RdmaSource.open({ kind: 'rdma-ud', endpoints, verbsLibrary: nic.library, slots: SLOTS }, memory)
+  const arrivals: Arrival[] = []
+  const senders = new Set<number>()
+  const session = {
+    message() {},
+    packet(at: number, length: number, sender: number, substream: number) {
+      senders.add(sender)
+      arrivals.push({ substream, bytes: new Uint8Array(source.buffer.slice(at, at + length)) })
+    },
+  } as unknown as ReceiveSession
+  const takeAll = (): void => {
+    for (let endpoint = 0; endpoint < substreams; endpoint++) while (source.take(endpoint, session) > 0);
+  }
+  const timer = setInterval(takeAll, 1)
+  return {
+    endpoints: resolved,
+    peers: source.peers.map(({ gid, ...peer }) => ({ ...peer, gid: formatGid({ bytes: gid }) })),
+    senders,
+    async arrived(count: number) {
+      for (let tries = 0; arrivals.length < count && tries < 500; tries++) await new Promise((resolve) => setTimeout(resolve, 5))
+      await new Promise((resolve) => setTimeout(resolve, 20)) // duplicates would come now
+      takeAll()
+      return arrivals
+    },
+    close() {
+      clearInterval(timer)
+      source.close()
+      recycleReceiveMemory(memory)
+    },
+  }
+}
+
+for (const { what, host, commands } of PASSES)
+  backendContract({
+    name: 'rdma-ud',
+    what,
+    evidence: 'completed',
+    largestPacketBytes: 4096,
+    unavailable: nicUnavailable,
+    open: async (substreams) => {
+      await nic.command(...commands)
+      const taker = await inNamespace(ns.name.a, () => openTaker(host, substreams))
+      const { poll: _, pollMicroseconds, ...queue } = IBVERBS_DEFAULTS
+      const backend = await inNamespace(ns.name.a, () =>
+        openRdmaUd(
+          {
+            ...queue,
+            ...RDMA_UD_DEFAULTS,
+            endpoints: taker.endpoints,
+            peers: taker.peers,
+            packetSizeBytes: 4096,
+            neighbourTimeoutMs: 1000,
+            pollNanoseconds: pollMicroseconds * 1000,
+            verbsLibrary: nic.library,
+          },
+          environment(),
+        ),
+      )
+      return {
+        backend,
+        arrived: taker.arrived,
+        close: async () => {
+          backend.close()
+          // All of it came from one queue pair.
+          expect(taker.senders.size).toBeLessThanOrEqual(1)
+          taker.close()
+        },
+      }
+    },
+  })
+
+test('and nothing of the device is left', (ctx) => {
+  needNic(ctx)
+  const report = nic.cleanReport()
+  expect(report.received).toBeGreaterThan(PASSES.length * 50)
+  expect(report).toMatchObject({ receivedUnmatched: 0, droppedNoBuffer: 0, droppedOversize: 0 })
+})
