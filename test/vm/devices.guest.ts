@@ -18,6 +18,7 @@ test('speadcast devices --json lists both devices as sysfs and ip know them', as
     assert.deepEqual([device.name, netdev], [`rxe${i}`, `rx${i}`])
     assert.equal(device.rawPackets, false)
     assert.match(device.refused, new RegExp(REFUSAL.source.replace('rxe0', device.name)))
+    assert.deepEqual([device.datagrams, device.datagramsRefused], [true, ''])
     assert.equal(device.checksumOffload, false)
     assert.equal(device.pacing, undefined)
     assert.equal(device.ports.length, 1)
@@ -31,6 +32,7 @@ test('speadcast devices --json lists both devices as sysfs and ip know them', as
       // 1X of 10 Gb/s, as ibv_devinfo says.
       gigabitsPerSecond: 10,
       mtuBytes: 4200,
+      datagramBytes: 4096,
       interfaces: [netdev],
     })
     assert.deepEqual([...new Set(gids)].sort(), addresses.sort())
@@ -42,7 +44,7 @@ test('speadcast devices shows the same as a table', async () => {
   assert.deepEqual([code, stderr], [0, ''])
   assert.match(stdout, /^rxe0 +firmware 0\.0\.0$/m)
   assert.match(stdout, new RegExp(`^ +raw packets +no: ${REFUSAL.source}$`, 'm'))
-  assert.match(stdout, /^ +port 1 +Ethernet, active, 10 Gb\/s, MTU 4200, interface rx1$/m)
+  assert.match(stdout, /^ +port 1 +Ethernet, active, 10 Gb\/s, MTU 4200, datagrams of 4096 bytes, interface rx1$/m)
   assert.match(stdout, /^ +(GIDs +)?10\.98\.0\.2$/m)
 })
 
@@ -54,6 +56,9 @@ test('speadcast doctor takes udp and says why ibverbs cannot', async () => {
   const ibverbs = backends.find((verdict) => verdict.backend === 'ibverbs')!
   assert.equal(ibverbs.works, false)
   assert.match(`${ibverbs.reason}`, REFUSAL)
+  const rdmaUd = backends.find((verdict) => verdict.backend === 'rdma-ud')!
+  assert.equal(rdmaUd.works, true)
+  assert.match(`${rdmaUd.reason}`, /so auto never takes it$/)
 })
 
 test('backend ibverbs is refused with the errno; auto sends by udp, with the errno and the device in its reason', async () => {

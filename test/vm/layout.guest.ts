@@ -74,6 +74,7 @@ test('port attributes are what ibv_devinfo says', async () => {
       state: number('state'),
       activeMtu: number('active_mtu'),
       maxMtu: number('max_mtu'),
+      lid: Number(said('port_lid')),
       width: number('active_width'),
       speed: number('active_speed'),
       linkLayer: 2,

@@ -6,13 +6,13 @@ import { moduleUnder } from './support.js'
 const REGISTER = `
   import { Region } from '#dist/ffi/region.js'
   import { VerbsContext } from '#dist/ffi/verbs.js'
-  import { explained, loadLibrary } from '#dist/src/backend/ibverbs-open.js'
-  const context = explained(() => VerbsContext.open(loadLibrary(), 'rxe0'))
-  const domain = explained(() => context.allocateDomain())
+  import { explained, loadLibrary } from '#dist/src/net/verbs-errors.js'
+  const context = explained('ibverbs', () => VerbsContext.open(loadLibrary('ibverbs'), 'rxe0'))
+  const domain = explained('ibverbs', () => context.allocateDomain())
   const told = (bytes) => {
     try {
       const region = Region.allocate(bytes, { hugePages: 'never' })
-      explained(() => domain.register(region.address, bytes)).release()
+      explained('ibverbs', () => domain.register(region.address, bytes)).release()
       return 'registered'
     } catch ({ code, message, cause }) {
       return { code, message, errno: cause?.errnoName }

@@ -6,7 +6,19 @@ import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { BatchResult, SendError, Stream } from '#dist/src/index.js'
 import type { Receiver } from '#dist/src/receive/index.js'
-import { collect, eventually, held, itemsOf, NOTHING, numberOf, openSender, openTaker, RX1, samplesOf, sh } from './datagrams.js'
+import {
+  collect,
+  eventually,
+  held,
+  itemsOf,
+  NOTHING,
+  numberOf,
+  openSender,
+  openTaker,
+  RX1,
+  samplesOf,
+  sh,
+} from '../support/datagrams.js'
 
 const BYTES = 20_000
 const HEAPS = 4
@@ -143,19 +155,4 @@ test('the interface below the device is deleted in mid-send: heaps fail with the
   assert.deepEqual(await removed, [0, null])
   assert.deepEqual(held(), NOTHING)
   sh('rxe up')
-})
-
-test('a receiver that is killed and started anew: a stream that opens again finds it', async () => {
-  const first = await openTaker({ endpoints: `${RX1}:7148`, stops: 0 })
-  const [peer] = first.peers
-  await first.close()
-  const second = await openTaker({ endpoints: `${RX1}:7148` })
-  assert.notEqual(second.peers[0]!.qpn, peer!.qpn)
-  const got = collect(second)
-  const stream = await openSender({ to: `${RX1}:7148`, descriptors: 'none' })
-  const batch = stream.createBatch({ items: itemsOf(100), heaps: 2 })
-  await stream.send(batch)
-  await stream.sendEnd()
-  await stream.close()
-  assert.equal((await got).length, 2)
 })

@@ -1,4 +1,4 @@
-/** What the tests of rdma-ud in the guest share: heaps whose every byte is known, receivers that keep them, and the kernel's own books. */
+/** What the tests of rdma-ud share, in the guest and on the software NIC: heaps whose every byte is known, and receivers that keep them. */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { setTimeout as sleep } from 'node:timers/promises'
