@@ -1,5 +1,5 @@
 /**
- * RDMA devices through libibverbs: contexts, facts, memory registrations. Cold; the data path is in send-queue.ts and work-requests.ts.
+ * RDMA devices through libibverbs: contexts, facts, memory registrations. Cold; the data path is in send-queue.ts and work-requests.ts, and receive-queue.ts.
  *
  * | object            | made by             | given back by | must be gone before          |
  * |-------------------|---------------------|---------------|------------------------------|

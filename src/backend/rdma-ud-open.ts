@@ -13,7 +13,7 @@ import type { AddressHandle, DatagramAddress, ProtectionDomain } from '../../ffi
 import { IBV_PORT_ACTIVE } from '../../ffi/verbs-layout.js'
 import type { DatagramDestination } from '../../ffi/work-requests.js'
 import { check, SpeadcastError } from '../errors.js'
-import { parseAddress } from '../net/address.js'
+import { formatGid, parseAddress } from '../net/address.js'
 import type { ResolvedEndpoint } from '../net/endpoint.js'
 import {
   activeMtuBytes,
@@ -27,7 +27,6 @@ import {
   sourceGid,
 } from '../net/fabric.js'
 import { joinGroup, openGroups } from '../net/groups.js'
-import { formatGid } from '../net/rdma.js'
 import { askRendezvous, type DatagramPeer, DEFAULT_QKEY } from '../net/rendezvous.js'
 import { type Path, waitForNeighbours } from '../net/route.js'
 import { explained, loadLibrary } from '../net/verbs-errors.js'

@@ -7,7 +7,7 @@ import type { SendQueue } from '../../ffi/send-queue.js'
 import type { DatagramDestination } from '../../ffi/work-requests.js'
 import type { PacketTable } from '../batch/table.js'
 import { check } from '../errors.js'
-import { formatGid } from '../net/rdma.js'
+import { formatGid } from '../net/address.js'
 import type { BackendEnvironment } from './backend.js'
 import {
   closeDestinations,

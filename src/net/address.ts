@@ -75,3 +75,8 @@ export function addToAddress(bytes: Uint8Array, n: number): Uint8Array | undefin
   }
   return carry > 0 ? undefined : sum
 }
+
+/** A GID as text; RoCE's IPv4 ones, which are mapped addresses, as those. */
+export function formatGid({ bytes }: { readonly bytes: Uint8Array }): string {
+  return formatAddress(isV4Mapped(bytes) ? bytes.subarray(12) : bytes)
+}

@@ -7,7 +7,6 @@ import { type DeviceFacts, deviceNames, type Gid, type PortFacts, VerbsContext }
 import { IBV_LINK_LAYER_ETHERNET } from '../../ffi/verbs-layout.js'
 import type { VerbsLibrary } from '../../ffi/verbs-library.js'
 import { SpeadcastError } from '../errors.js'
-import { formatAddress, isV4Mapped } from './address.js'
 
 export interface RdmaPort extends PortFacts {
   /** From 1. */
@@ -146,9 +145,4 @@ export function describeDevices(devices: readonly RdmaDevice[]): string {
       })
       .join(', ') || 'none'
   )
-}
-
-/** A GID as text; RoCE's IPv4 ones, which are mapped addresses, as those. */
-export function formatGid({ bytes }: Pick<Gid, 'bytes'>): string {
-  return formatAddress(isV4Mapped(bytes) ? bytes.subarray(12) : bytes)
 }

@@ -10,6 +10,7 @@ import { SpeadcastError } from '../errors.js'
 import { formatAddress } from './address.js'
 import type { ResolvedEndpoint } from './endpoint.js'
 import { parseGid } from './fabric.js'
+import { localInterfaces } from './interface.js'
 
 /** Where datagrams are taken. */
 export interface DatagramPeer {
@@ -27,6 +28,8 @@ export interface DatagramPeer {
 export const DEFAULT_QKEY = 0x01234567
 
 const LONGEST_LINE = 4096
+/** Nobody keeps a connection open for longer. */
+const SLOWEST_MS = 10_000
 const whole = (most: number) => v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(most))
 const line = v.object({
   speadcast: v.literal('rdma-ud'),
@@ -52,6 +55,8 @@ export async function offerRendezvous(
   answer.catch(() => undefined)
   const server: Server = createServer((socket) => {
     socket.on('error', () => undefined)
+    socket.setTimeout(SLOWEST_MS, () => socket.destroy())
+    socket.unref()
     socket.resume()
     answer.then(
       (text) => socket.end(text),
@@ -64,7 +69,7 @@ export async function offerRendezvous(
         new SpeadcastError('ERR_SPEADCAST_ENDPOINT', `cannot wait for senders on ${text} over TCP: ${cause.message}`, { cause }),
       ),
     )
-    server.listen({ host: scopeId ? `${address}%${scopeId}` : address, port, exclusive: true, ipv6Only: true }, resolve)
+    server.listen({ host: hostOf(address, scopeId), port, exclusive: true, ipv6Only: true }, resolve)
   })
   // A receiver lives as long as its thread.
   server.unref()
@@ -81,7 +86,7 @@ export async function askRendezvous({ text, address, port, scopeId }: ResolvedEn
     )
   const answer = await new Promise<string>((resolve, reject) => {
     let got = ''
-    const socket = createConnection({ host: scopeId ? `${address}%${scopeId}` : address, port })
+    const socket = createConnection({ host: hostOf(address, scopeId), port })
     const timer = setTimeout(() => {
       socket.destroy()
       reject(refuse(`no rdma-ud receiver answered over TCP in ${timeoutMs} ms`))
@@ -104,6 +109,11 @@ export async function askRendezvous({ text, address, port, scopeId }: ResolvedEn
     throw refuse(`what answers over TCP is no rdma-ud receiver of this version (${JSON.stringify(answer.slice(0, 60))})`)
   const { gid, lid, qpn, qkey, mtuBytes } = parsed.output
   return { gid: parseGid(gid)!, lid, qpn, qkey, mtuBytes }
+}
+
+/** libuv knows zones by their names. */
+function hostOf(address: string, scopeId: number): string {
+  return scopeId === 0 ? address : `${address}%${localInterfaces().find(({ index }) => index === scopeId)?.name ?? scopeId}`
 }
 
 function parseJson(text: string): unknown {

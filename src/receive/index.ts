@@ -6,9 +6,9 @@
  */
 import { closeSync, constants, fstatSync, ftruncateSync, openSync } from 'node:fs'
 import { check, SpeadcastError } from '../errors.js'
+import { formatGid } from '../net/address.js'
 import { parseEndpoints, resolveEndpoints } from '../net/endpoint.js'
 import { type ResolvedInterface, resolveInterface } from '../net/interface.js'
-import { formatGid } from '../net/rdma.js'
 import type { DatagramPeer } from '../net/rendezvous.js'
 import { openDgram } from './dgram.js'
 import type { DriverEvents, DriverOptions, ReceiveDriver, ReceiveEndpoint } from './driver.js'

@@ -31,6 +31,7 @@ export interface RdmaSourceInput {
 export const SLOT_BYTES = Math.ceil((4096 + HEADER_BYTES) / 64) * 64
 const JOIN_MS = 5000
 const SUCCESS = 0
+const MAX_SENDERS = 4096
 const BACKEND = 'rdma-ud'
 
 interface Listener {
@@ -53,6 +54,7 @@ export class RdmaSource implements PacketSource {
   readonly #listeners: readonly Listener[]
   readonly #words: Uint32Array
   readonly #senders = new Map<string, number>()
+  #nextSender = 0
   #lastSender = -1
   readonly #last = new Uint32Array(6)
 
@@ -187,7 +189,8 @@ export class RdmaSource implements PacketSource {
     const key = last.join()
     let sender = this.#senders.get(key)
     if (sender === undefined) {
-      sender = this.#senders.size
+      if (this.#senders.size >= MAX_SENDERS) this.#senders.clear()
+      sender = this.#nextSender++
       this.#senders.set(key, sender)
     }
     this.#lastSender = sender
