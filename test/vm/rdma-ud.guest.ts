@@ -19,7 +19,7 @@ import {
   sendHeaps,
   sh,
 } from '../support/datagrams.js'
-import { CLI, speadcast, started, until } from './support.js'
+import { speadcast, started, until } from './support.js'
 
 const datagramBytes = (device: string) => listRdmaDevices().find(({ name }) => name === device)!.ports[0]!.datagramBytes
 
@@ -100,7 +100,18 @@ test('what exceeds the MTU is refused with the largest size that fits, also wher
 })
 
 test('from the command line, the receiver in a process of its own', async () => {
-  const run = [process.execPath, CLI, 'recv', `${RX1}:7148`, '--backend', 'rdma-ud', '--verify', '--json', '--timeout', '40']
+  const run = [
+    process.execPath,
+    'dist/src/cli/main.js',
+    'recv',
+    `${RX1}:7148`,
+    '--backend',
+    'rdma-ud',
+    '--verify',
+    '--json',
+    '--timeout',
+    '40',
+  ]
   const recv = started(run)
   await until(recv.text, (text) => /--peer 10\.98\.0\.2\/\d+\/0x1234567, datagrams of 4096 bytes/.test(text))
   const options = ['--backend', 'rdma-ud', '--interface', 'rx0', '-n', '30', '-H', '32KiB', '-p', '4096', '--json']
