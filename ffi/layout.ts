@@ -55,3 +55,39 @@ export const OPT = {
 /** DF set, interface MTU as the limit, path MTU learned from ICMP ignored (ip(7)); the same value for both families. */
 export const PMTUDISC_PROBE = 3
 export const PMTUDISC_DONT = 0
+
+/** linux/io_uring.h. Of the two kinds of ring offsets only what is used. */
+export const URING_PARAMS = { sqEntries: 0, cqEntries: 4, flags: 8, features: 20, sqOff: 40, cqOff: 80, size: 120 } as const
+export const URING_SQ_OFF = { head: 0, tail: 4, ringMask: 8, array: 24, size: 40 } as const
+export const URING_CQ_OFF = { head: 0, tail: 4, ringMask: 8, overflow: 16, cqes: 20, size: 40 } as const
+export const URING_SQE = {
+  opcode: 0,
+  flags: 1,
+  ioprio: 2,
+  fd: 4,
+  off: 8,
+  addr: 16,
+  len: 24,
+  msgFlags: 28,
+  userData: 32,
+  size: 64,
+} as const
+export const URING_CQE = { userData: 0, res: 8, flags: 12, size: 16 } as const
+export const SYS_io_uring_setup = 425
+export const SYS_io_uring_enter = 426
+export const IORING_SETUP_CQSIZE = 1 << 3
+export const IORING_SETUP_SUBMIT_ALL = 1 << 7
+export const IORING_SETUP_COOP_TASKRUN = 1 << 8
+export const IORING_SETUP_SINGLE_ISSUER = 1 << 12
+export const IORING_FEAT_SINGLE_MMAP = 1
+export const IORING_OFF_SQ_RING = 0
+export const IORING_OFF_SQES = 0x10000000
+export const IORING_ENTER_GETEVENTS = 1
+export const IOSQE_IO_LINK = 1 << 2
+export const IORING_OP_SENDMSG = 9
+export const IORING_OP_SENDMSG_ZC = 48
+export const IORING_SEND_ZC_REPORT_USAGE = 1 << 3
+export const IORING_CQE_F_MORE = 1 << 1
+export const IORING_CQE_F_NOTIF = 1 << 3
+/** As a 32-bit integer, which has a sign here. */
+export const IORING_NOTIF_USAGE_ZC_COPIED = 1 << 31

@@ -39,7 +39,7 @@ export function mapPages(byteLength: number, kind: PageKind): number | NativeErr
   const failed = populate(address, byteLength, kind)
   if (failed === 0) return address
   // Nothing has seen the range, but one rule (never unmap) is simpler than two: it stays as an inaccessible reservation.
-  libc().mmap(address, byteLength, PROT_NONE, RESERVED | MAP_FIXED, -1, 0)
+  dropMapping(address, byteLength)
   return new NativeError('madvise', failed, `MADV_POPULATE_WRITE of ${byteLength} bytes: ${errnoName(failed)}`)
 }
 
@@ -62,6 +62,11 @@ export function mapFile(fd: number, offset: number, byteLength: number): number 
   if (isMapFailed(address)) throw new NativeError('mmap', errno(), `fd ${fd}, ${byteLength} bytes, PROT_READ|PROT_WRITE`)
   check('madvise', libc().madvise(address, roundUp(byteLength, PAGE_BYTES), MADV_DONTFORK), 'MADV_DONTFORK')
   return address
+}
+
+/** Lets go of what is mapped there; the range stays reserved, and touching it is SIGSEGV. */
+export function dropMapping(address: number, byteLength: number): void {
+  libc().mmap(address, byteLength, PROT_NONE, RESERVED | MAP_FIXED, -1, 0)
 }
 
 /** Gives the pages back to the system; the range stays mapped and reads as zeroes. False for hugetlb pages before Linux 5.18. */

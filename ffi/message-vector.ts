@@ -18,7 +18,8 @@ const NAME_SPACE = 32
 export class MessageVector {
   readonly #region: Region
   readonly #view: DataView<ArrayBuffer>
-  readonly #headers: number
+  /** Of the first mmsghdr; each is MMSGHDR.size bytes and begins with its msghdr. */
+  readonly headersAddress: number
   readonly #iovAt: number
   readonly #controlAt: number
   readonly #nameAt: number
@@ -36,7 +37,7 @@ export class MessageVector {
     this.#nameAt = this.#controlAt + messages * CONTROL_SPACE
     this.#nameLength = names[0]?.length ?? 0
     this.#region = Region.allocate(Math.max(8, this.#nameAt + names.length * NAME_SPACE), { hugePages: 'never' })
-    this.#headers = this.#region.address
+    this.headersAddress = this.#region.address
     const buffer = attachRegion(this.#region)
     this.#view = new DataView(buffer)
     for (const [i, name] of names.entries()) new Uint8Array(buffer, this.#nameAt + i * NAME_SPACE, name.length).set(name)
@@ -53,7 +54,7 @@ export class MessageVector {
    */
   message(i: number, name: number, first: number, count: number, segmentBytes: number): void {
     const at = i * MMSGHDR.size
-    const base = this.#headers
+    const base = this.headersAddress
     if (this.#nameLength > 0) {
       this.#pointer(at + MSGHDR.name, base + this.#nameAt + name * NAME_SPACE)
       this.#view.setUint32(at + MSGHDR.namelen, this.#nameLength, true)
@@ -83,7 +84,7 @@ export class MessageVector {
    * allocated. sendmmsg(2) reports an error only for the first message: behind a short count, call again to learn why.
    */
   send(fd: number, first: number, count: number): number {
-    const r = this.#sendmmsg(fd, this.#headers + first * MMSGHDR.size, count > UIO_MAXIOV ? UIO_MAXIOV : count, MSG_DONTWAIT)
+    const r = this.#sendmmsg(fd, this.headersAddress + first * MMSGHDR.size, count > UIO_MAXIOV ? UIO_MAXIOV : count, MSG_DONTWAIT)
     return r < 0 ? -errno() : r
   }
 

@@ -170,6 +170,7 @@ function backendSpec(
         packetSizeBytes: config.packetSizeBytes,
         allowFragmentation: config.allowFragmentation,
         segmentation: config.segmentation,
+        udpPath: config.udpPath,
         neighbourTimeoutMs: config.neighbourTimeoutMs,
       }
     case 'dgram':

@@ -22,6 +22,9 @@ export const COUNTER_NAMES = [
   'reposts',
   'segmentedMessages',
   'plainMessages',
+  /** Messages sent without a copy, of those above, and those among them that the kernel copied all the same. */
+  'zeroCopyMessages',
+  'copiedMessages',
   /** ICMP and local errors read from the socket's error queue. */
   'queuedErrors',
   /** Nanoseconds slept by the rate limiter. */

@@ -3,7 +3,7 @@
  * substreams (one destination each), never heaps or promises. The engine calls, in this order:
  * open (a factory function) → register → compile → { post, reap }* → close.
  *
- * Rows are completed strictly in the order they were posted. "Completed" means what `caps.evidence` says.
+ * Rows are completed strictly in the order they were posted. "Completed" means what `caps.evidence` says, and that their memory is free.
  */
 import type { PacketTable, TableRegion } from '../batch/table.js'
 
@@ -112,6 +112,11 @@ export interface Backend {
    * has completed meanwhile. Absent where the wait set needs no arming.
    */
   arm?(): boolean
+  /**
+   * Called when nobody waits any longer: packets that were accepted, and whose memory alone is held, complete with the next reap. Absent
+   * where a completion says more than that.
+   */
+  abandon?(): void
   /** Names of causes that are no errno. */
   causeName?(cause: number): string
   /** What a substream's failure means for a person: interface, MTU, remedy. Cold. */

@@ -31,11 +31,13 @@ export interface UdpOptions {
   readonly packetSizeBytes: number
   readonly allowFragmentation: boolean
   readonly segmentation: 'auto' | 'off'
+  readonly udpPath: 'auto' | 'io_uring' | 'sendmmsg'
   /** How long opening waits for unicast neighbours to answer. */
   readonly neighbourTimeoutMs: number
 }
 
 export interface UdpPath {
+  readonly options: UdpOptions
   readonly socket: UdpSocket
   readonly family: 4 | 6
   readonly substreams: number

@@ -6,6 +6,7 @@
  * the whole must still look like one datagram (65508 is EMSGSIZE), 65487 over IPv6; 1024 iovecs (UIO_MAXIOV).
  */
 import { UIO_MAXIOV } from '../../ffi/layout.js'
+import { HUGE_PAGE_BYTES, PAGE_BYTES } from '../../ffi/mapping.js'
 import { MessageVector } from '../../ffi/message-vector.js'
 import type { PacketTable } from '../batch/table.js'
 import type { Posting } from './backend.js'
@@ -13,7 +14,12 @@ import type { Posting } from './backend.js'
 export interface MessageLimits {
   readonly maxSegments: number
   readonly maxMessageBytes: number
+  /** What is sent without a copy stands in so many pieces of physical memory at most. */
+  readonly maxFragments?: number
 }
+
+/** MAX_SKB_FRAGS, if the kernel is not built for more: EMSGSIZE beyond, for what is sent without a copy. */
+export const MAX_FRAGMENTS = 17
 
 /** 65535 − 20 − 8; and for IPv6, where the kernel counts its own 40-byte header in, 65535 − 40 − 8. */
 export const MAX_MESSAGE_BYTES = { 4: 65507, 6: 65487 } as const
@@ -25,6 +31,8 @@ export class UdpPosting implements Posting {
   /** First row of each message, and the number of rows as last entry. */
   readonly firstRow: Uint32Array
   readonly merged: MessageVector
+  /** Posts to go before messages are sent without a copy again; 0 = they are. */
+  copiedFor = 0
   #plain: MessageVector | undefined
   /** Posts to go before segmentation is tried again for this posting; 0 = segmentation in use. */
   plainFor = 0
@@ -32,10 +40,12 @@ export class UdpPosting implements Posting {
   constructor(
     readonly table: PacketTable,
     readonly names: readonly Uint8Array[],
-    limits: MessageLimits,
+    /** Of messageEnds. */
+    ends: readonly number[],
+    /** Its messages may be sent without a copy. */
+    readonly zeroCopy: boolean,
   ) {
     this.rows = table.rows
-    const ends = messageEnds(table, limits)
     this.firstRow = Uint32Array.of(0, ...ends)
     this.messageOf = new Uint32Array(table.rows)
     this.edge = new Uint32Array(table.rows)
@@ -61,17 +71,22 @@ export class UdpPosting implements Posting {
   }
 }
 
-function messageEnds(table: PacketTable, { maxSegments, maxMessageBytes }: MessageLimits): number[] {
+/** The last row + 1 of each message. */
+export function messageEnds(table: PacketTable, limits: MessageLimits): number[] {
+  const { maxSegments, maxMessageBytes, maxFragments } = limits
   const ends: number[] = []
   for (let r = 0; r < table.rows; ) {
     const segment = table.udpBytes[r]!
     let bytes = segment
     let iovecs = table.segmentStart[r + 1]! - table.segmentStart[r]!
+    const fragments = maxFragments === undefined ? undefined : new FragmentCounter(table)
+    fragments?.add(r)
     let end = r + 1
     while (end < table.rows && end - r < maxSegments && table.substream[end] === table.substream[r]) {
       const next = table.udpBytes[end]!
       iovecs += table.segmentStart[end + 1]! - table.segmentStart[end]!
       if (next > segment || bytes + next > maxMessageBytes || iovecs > UIO_MAXIOV) break
+      if (fragments && fragments.add(end) > maxFragments!) break
       bytes += next
       end++
       if (next < segment) break
@@ -80,6 +95,29 @@ function messageEnds(table: PacketTable, { maxSegments, maxMessageBytes }: Messa
     r = end
   }
   return ends
+}
+
+/** Pieces of physical memory that the rows of a message stand in: what follows in the same page is the same piece. */
+class FragmentCounter {
+  #end = -1
+  #fragments = 0
+
+  constructor(readonly table: PacketTable) {}
+
+  /** How many there are with this row. */
+  add(row: number): number {
+    const { segmentStart, segmentRegion, segmentOffset, segmentLength, regions } = this.table
+    for (let s = segmentStart[row]!; s < segmentStart[row + 1]!; s++) {
+      const { address, pages = 'small' } = regions[segmentRegion[s]!]!
+      const page = pages === 'small' ? PAGE_BYTES : HUGE_PAGE_BYTES
+      const start = address + segmentOffset[s]!
+      const end = start + segmentLength[s]!
+      this.#fragments += Math.ceil(end / page) - Math.floor(start / page)
+      if (start === this.#end && start % page !== 0) this.#fragments--
+      this.#end = end
+    }
+    return this.#fragments
+  }
 }
 
 /** Message m covers rows firstRow[m] … firstRow[m+1]−1; segments contiguous in memory become one iovec across rows too. */

@@ -1,5 +1,5 @@
 /**
- * UDP through sendmmsg(2) with segmentation offload. Evidence: `accepted` (the kernel took it).
+ * UDP through sendmmsg(2) or io_uring(7), with segmentation offload. Evidence: `accepted` (the kernel took it).
  *
  * | state  | legal              | leaves by |
  * |--------|--------------------|-----------|
@@ -11,8 +11,10 @@
  * on, and gives up on a packet after seconds; an ICMP error of an earlier
  * datagram (ECONNREFUSED …) is reported *instead of* sending, so the queue is drained and the same message posted again; a
  * segmented message that fails for a reason segmentation may have is posted packet by packet, which tells whose fault it was.
+ * Both ways tell at once what the kernel took, so errors are met in one way. Messages sent without a copy (udp-ring.ts, udp-copies.ts)
+ * complete later, with the kernel's notification that it reads their memory no more, and hold up what is posted behind them.
  */
-import { POLLOUT, UIO_MAXIOV } from '../../ffi/layout.js'
+import { POLLIN, POLLOUT, UIO_MAXIOV } from '../../ffi/layout.js'
 import { ERRNO, errnoName } from '../../ffi/native-error.js'
 import type { QueuedError } from '../../ffi/udp-socket.js'
 import type { PacketTable, TableRegion } from '../batch/table.js'
@@ -29,8 +31,10 @@ import {
   type PostResult,
   type ReapResult,
 } from './backend.js'
+import { Copies } from './udp-copies.js'
 import { openUdpPath, type UdpOptions, type UdpPath } from './udp-open.js'
 import { MAX_MESSAGE_BYTES, UdpPosting } from './udp-posting.js'
+import type { UdpRing } from './udp-ring.js'
 
 const {
   EAGAIN,
@@ -66,8 +70,10 @@ export class UdpBackend implements Backend {
   readonly #path: UdpPath
   readonly #counters: Float64Array
   readonly #fd: number
-  readonly #noFds: readonly { fd: number; events: number }[] = []
   readonly #writable: readonly { fd: number; events: number }[]
+  readonly #whenFree: readonly { fd: number; events: number }[]
+  readonly #copies: Copies
+  readonly #ring: UdpRing | undefined
   readonly #error: QueuedError = { errno: 0, origin: 0, info: 0, port: 0, address: new Uint8Array(0) }
   #segmentation: 'on' | 'off'
   /** The posting that goes packet by packet for a while. */
@@ -75,7 +81,11 @@ export class UdpBackend implements Backend {
   #reason: string
   #maxSegments: number
   #revision = 0
-  #completed = 0
+  /** Rows ever posted or given up, and reported by reap. */
+  #posted = 0
+  #reported = 0
+  /** The last post found the ring full. */
+  #ringFull = false
   #reposts = 0
   #plainPosts = PLAIN_POSTS
   /** End of the message being resent packet by packet to find out whether segmentation was to blame; 0 = none. */
@@ -90,7 +100,10 @@ export class UdpBackend implements Backend {
     this.#path = path
     this.#counters = environment.counters
     this.#fd = this.#path.socket.fd
-    this.#writable = [{ fd: this.#fd, events: POLLOUT }]
+    this.#copies = new Copies(this.#path, this.#counters)
+    this.#ring = this.#copies.ring
+    this.#whenFree = this.#ring ? [{ fd: this.#ring.fd, events: POLLIN }] : []
+    this.#writable = [{ fd: this.#fd, events: POLLOUT }, ...this.#whenFree]
     this.#segmentation = this.#path.maxSegments > 1 ? 'on' : 'off'
     this.#maxSegments = this.#path.maxSegments
     this.#reason = this.#path.segmentationReason
@@ -110,21 +123,23 @@ export class UdpBackend implements Backend {
       segmentation: this.#paused ? 'paused' : this.#segmentation,
       segmentationReason: this.#reason,
       maxSegments: this.#maxSegments,
+      ...this.#copies.states(),
     }
   }
 
   revision(): number {
-    return this.#revision + this.#path.revision
+    return this.#revision + this.#path.revision + this.#copies.revision
   }
 
-  /** The kernel copies at send: nothing to register. */
+  /** The kernel copies at send, or finds the pages by itself: nothing to register. */
   register(_region: TableRegion): void {}
 
   compile(table: PacketTable, hints: CompileHints): UdpPosting {
-    return new UdpPosting(table, this.#path.names, {
+    const { ends, zeroCopy } = this.#copies.cut(table, {
       maxSegments: this.#segmentation === 'on' ? this.#maxSegments : 1,
       maxMessageBytes: Math.min(hints.maxMessageBytes, MAX_MESSAGE_BYTES[this.#path.family]),
     })
+    return new UdpPosting(table, this.#path.names, ends, zeroCopy)
   }
 
   release(posting: UdpPosting): void {
@@ -139,6 +154,9 @@ export class UdpBackend implements Backend {
     out.skipped = 0
     let row = first
     const merging = this.#merging(posting)
+    const { forced } = this.#copies
+    let zeroCopy = posting.zeroCopy && merging && this.#copies.none(posting)
+    this.#ringFull = false
     while (row < end) {
       const message = posting.messageOf[row]!
       let vector = posting.merged
@@ -166,12 +184,28 @@ export class UdpBackend implements Backend {
         } else this.#skip(posting, row, split ? row + 1 : Math.min(end, posting.edge[row]!), errno, out)
         return
       }
-      const sent = vector.send(this.#fd, from, count)
+      const ring = forced || (zeroCopy && whole) ? this.#ring : undefined
+      const most = ring ? ring.room : UIO_MAXIOV
+      if (most === 0) {
+        this.#counters[COUNTER.waits]! += 1
+        this.#ringFull = true
+        out.kind = POST_AGAIN
+        out.waitFor = 'writable'
+        return
+      }
+      if (count > most) count = most
+      const sent = ring
+        ? ring.send(vector, from, count, zeroCopy && whole, this.#posted, split ? undefined : posting.firstRow)
+        : vector.send(this.#fd, from, count)
       this.#counters[COUNTER.posts]! += 1
       // A full queue may have room again at the next call; a full socket buffer or an error of the message's own stays.
       if (this.#short && (sent > 0 || -sent === ENOBUFS)) this.#path.noteRefused()
-      this.#short = sent > 0 && sent < Math.min(count, UIO_MAXIOV)
+      this.#short = sent > 0 && sent < count
       if (sent <= 0) {
+        if (zeroCopy && whole && this.#copies.mend(posting, -sent)) {
+          zeroCopy = false
+          continue
+        }
         if (!this.#failed(posting, row, split, end, -sent, out)) return
         continue
       }
@@ -179,7 +213,8 @@ export class UdpBackend implements Backend {
       this.#refusedSince = 0
       const next = split ? row + sent : posting.firstRow[from + sent]!
       out.accepted += next - row
-      this.#completed += next - row
+      this.#posted += next - row
+      if (zeroCopy && whole) this.#counters[COUNTER.zeroCopyMessages]! += sent
       if (split) this.#counters[COUNTER.plainMessages]! += sent
       else {
         this.#counters[COUNTER.segmentedMessages]! += sent
@@ -187,7 +222,8 @@ export class UdpBackend implements Backend {
       }
       row = next
       if (this.#probeEnd !== 0 && row >= this.#probeEnd) this.#blameSegmentation(posting)
-      if (count >= UIO_MAXIOV) return
+      // What is posted so far may complete meanwhile.
+      if (count >= most) return
     }
     this.#probeEnd = 0
   }
@@ -274,7 +310,7 @@ export class UdpBackend implements Backend {
     out.errno = errno
     out.substream = posting.table.substream[row]!
     out.skipped = end - row
-    this.#completed += end - row
+    this.#posted += end - row
   }
 
   /** The message failed as one and went as packets: stop merging, as far as the errno says. */
@@ -312,9 +348,10 @@ export class UdpBackend implements Backend {
   }
 
   reap(out: ReapResult): void {
-    out.completed = this.#completed
+    const free = this.#copies.free(this.#posted)
+    out.completed = free - this.#reported
     out.failures = 0
-    this.#completed = 0
+    this.#reported = free
   }
 
   suspicion(thorough: boolean): number {
@@ -323,18 +360,24 @@ export class UdpBackend implements Backend {
 
   waitSet(wantWrite: boolean): readonly { fd: number; events: number }[] {
     // A pending error queue makes the socket ready whatever is asked for, so it is only waited on when it is needed.
-    return wantWrite ? this.#writable : this.#noFds
+    return wantWrite && !this.#ringFull ? this.#writable : this.#whenFree
   }
 
   descriptors(): readonly number[] {
-    return this.#path.descriptors
+    return this.#ring ? [...this.#path.descriptors, this.#ring.fd] : this.#path.descriptors
   }
 
   explain(errno: number, substream: number, udpBytes: number): string {
     return this.#path.explain(errno, substream, udpBytes)
   }
 
+  abandon(): void {
+    this.#ring?.abandon()
+  }
+
   close(): void {
+    this.#ring?.abandon()
+    this.#ring?.close()
     this.#path.close()
   }
 }

@@ -94,7 +94,7 @@ export function compileBatch({ specs, regions, mode, immediates, cntColumnAt, it
     table: {
       rows,
       heaps,
-      regions: regions.map(({ id, address, byteLength }) => ({ id, address, byteLength })),
+      regions: regions.map(({ id, address, byteLength, pages }) => ({ id, address, byteLength, ...(pages && { pages }) })),
       segmentStart,
       segmentRegion: segments.region.slice(0, segments.count),
       segmentOffset: segments.offset.slice(0, segments.count),

@@ -9,6 +9,8 @@ export interface TableRegion {
   /** Opaque outside ffi/. */
   readonly address: number
   readonly byteLength: number
+  /** Default small: so much of it lies together in physical memory as its pages are long. */
+  readonly pages?: 'hugetlb' | 'thp' | 'small'
 }
 
 /**

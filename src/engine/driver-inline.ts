@@ -9,7 +9,7 @@ import { openBackend } from '../backend/open.js'
 import type { CompiledBatch } from '../batch/compile.js'
 import { SpeadcastError } from '../errors.js'
 import type { Driver, DriverInput } from './driver.js'
-import { Engine, NEXT_AT_DEADLINE, NEXT_IDLE, NEXT_STEP_NOW, NEXT_STOPPED } from './engine.js'
+import { Engine, NEXT_AT_DEADLINE, NEXT_IDLE, NEXT_STEP_NOW, NEXT_STOPPED, NEXT_WHEN_WRITABLE } from './engine.js'
 import * as R from './ring.js'
 
 const SLICE_NANOSECONDS = 1_000_000
@@ -110,7 +110,7 @@ export class InlineDriver implements Driver {
     if (next === NEXT_STEP_NOW) this.submitted()
     else if (next === NEXT_STOPPED) this.#close()
     else if (next === NEXT_AT_DEADLINE) this.#waitUntil(this.#engine.deadline)
-    else if (next !== NEXT_IDLE) this.#waitForBackend()
+    else if (next !== NEXT_IDLE) this.#waitForBackend(next === NEXT_WHEN_WRITABLE)
   }
 
   #waitUntil(deadline: number): void {
@@ -125,12 +125,12 @@ export class InlineDriver implements Driver {
   }
 
   /** Backends without descriptors call wake themselves. In a worker a poll would crash the process at the worker's end (idioms.md 6). */
-  #waitForBackend(): void {
+  #waitForBackend(wantWrite: boolean): void {
     if (this.backend.arm?.() === false) {
       this.submitted()
       return
     }
-    const fds = this.backend.waitSet(true)
+    const fds = this.backend.waitSet(wantWrite)
     if (fds.length === 0) return
     if (this.LoopPollClass) this.#poll = new this.LoopPollClass(fds, this.#pump)
     this.#setTimer(this.LoopPollClass ? LONGEST_WAIT_MS : 1)

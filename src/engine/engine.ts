@@ -505,6 +505,8 @@ export class Engine {
   }
 
   #abort(): number {
+    this.backend.abandon?.()
+    this.#complete(0)
     const flight = this.#current
     if (flight) {
       const { table } = flight.variant!.compiled

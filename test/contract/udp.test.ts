@@ -3,33 +3,36 @@ import { backendContract, environment } from './backend-contract.js'
 import { openReceivers } from './receivers.js'
 
 // Twice: with segmentation offload, and packet by packet.
-for (const segmentation of ['auto', 'off'] as const) {
-  backendContract({
-    name: 'udp',
-    evidence: 'accepted',
-    open: async (substreams) => {
-      const receivers = await openReceivers(substreams)
-      const backend = await openUdp(
-        {
-          endpoints: receivers.endpoints,
-          sourcePort: 0,
-          multicastLoop: true,
-          sendBufferBytes: 0,
-          packetSizeBytes: 1472,
-          allowFragmentation: false,
-          segmentation,
-          neighbourTimeoutMs: 100,
-        },
-        environment(),
-      )
-      return {
-        backend,
-        arrived: receivers.arrived,
-        close: async () => {
-          backend.close()
-          await receivers.close()
-        },
-      }
-    },
-  })
-}
+for (const segmentation of ['auto', 'off'] as const)
+  for (const udpPath of ['sendmmsg', 'io_uring'] as const) {
+    backendContract({
+      name: 'udp',
+      what: `udp, segmentation ${segmentation}, ${udpPath}`,
+      evidence: 'accepted',
+      open: async (substreams) => {
+        const receivers = await openReceivers(substreams)
+        const backend = await openUdp(
+          {
+            endpoints: receivers.endpoints,
+            sourcePort: 0,
+            multicastLoop: true,
+            sendBufferBytes: 0,
+            packetSizeBytes: 1472,
+            allowFragmentation: false,
+            segmentation,
+            udpPath,
+            neighbourTimeoutMs: 100,
+          },
+          environment(),
+        )
+        return {
+          backend,
+          arrived: receivers.arrived,
+          close: async () => {
+            backend.close()
+            await receivers.close()
+          },
+        }
+      },
+    })
+  }

@@ -49,6 +49,40 @@ const STRUCTS: Record<string, { type: string; members: Record<string, string> }>
     },
   },
   POLLFD: { type: 'struct pollfd', members: { fd: 'fd', events: 'events', revents: 'revents' } },
+  URING_PARAMS: {
+    type: 'struct io_uring_params',
+    members: {
+      sqEntries: 'sq_entries',
+      cqEntries: 'cq_entries',
+      flags: 'flags',
+      features: 'features',
+      sqOff: 'sq_off',
+      cqOff: 'cq_off',
+    },
+  },
+  URING_SQ_OFF: {
+    type: 'struct io_sqring_offsets',
+    members: { head: 'head', tail: 'tail', ringMask: 'ring_mask', array: 'array' },
+  },
+  URING_CQ_OFF: {
+    type: 'struct io_cqring_offsets',
+    members: { head: 'head', tail: 'tail', ringMask: 'ring_mask', overflow: 'overflow', cqes: 'cqes' },
+  },
+  URING_SQE: {
+    type: 'struct io_uring_sqe',
+    members: {
+      opcode: 'opcode',
+      flags: 'flags',
+      ioprio: 'ioprio',
+      fd: 'fd',
+      off: 'off',
+      addr: 'addr',
+      len: 'len',
+      msgFlags: 'msg_flags',
+      userData: 'user_data',
+    },
+  },
+  URING_CQE: { type: 'struct io_uring_cqe', members: { userData: 'user_data', res: 'res', flags: 'flags' } },
   EPOLL_EVENT: { type: 'struct epoll_event', members: { events: 'events', data: 'data' } },
 }
 /** Where the C name or expression is not the exported name. */
@@ -58,6 +92,7 @@ const EXPRESSIONS: Record<string, string> = {
   'CMSGHDR.data': 'CMSG_LEN(0)',
   SOCK_RAW_CLOEXEC: 'SOCK_RAW | SOCK_CLOEXEC',
   IFINFOMSG_LEN: 'sizeof(struct ifinfomsg)',
+  IORING_NOTIF_USAGE_ZC_COPIED: '(int32_t)IORING_NOTIF_USAGE_ZC_COPIED',
   IFF_LOWER_UP: '0x10000', // net/if.h, which the others need, leaves it out; linux/if.h: 1 << 16
 }
 const LEVELS: Record<string, string> = { SO: 'SOL_SOCKET', IP: 'IPPROTO_IP', IPV6: 'IPPROTO_IPV6', UDP: 'SOL_UDP' }
@@ -110,7 +145,9 @@ test('struct layouts and constants are those of the system headers', (ctx) => {
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <time.h>
+#include <sys/syscall.h>
 #include <linux/errqueue.h>
+#include <linux/io_uring.h>
 #include <linux/if_link.h>
 #include <linux/neighbour.h>
 #include <linux/netlink.h>

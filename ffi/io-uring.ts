@@ -1,0 +1,164 @@
+/**
+ * An io_uring(7) for sending: its rings mapped, entries written and completions read through typed arrays, one io_uring_enter(2) for a
+ * chain of messages. Linux 6.2 (SENDMSG_ZC that reports whether it copied).
+ *
+ * | state  | legal        | leaves by                                                       |
+ * |--------|--------------|-----------------------------------------------------------------|
+ * | open   | all          | close()                                                         |
+ * | closed | close()      | never; the rings' address ranges stay reserved (ffi/mapping.ts)  |
+ *
+ * A message completes with its result and, when sent without a copy, once more with a notification: from then on the kernel reads its
+ * memory no more. Results are there when `submit` returns: MSG_DONTWAIT keeps the kernel from finishing a message later by itself.
+ * Linked, a message that fails takes those behind it with it (ECANCELED), so that none overtakes it.
+ */
+import * as L from './layout.js'
+import { check, errno, libc } from './libc.js'
+import { dropMapping, mapFile, PAGE_BYTES, roundUp } from './mapping.js'
+import { ERRNO, NativeError } from './native-error.js'
+import { attachRegion } from './region.js'
+import { Scratch } from './scratch.js'
+
+const { URING_PARAMS, URING_SQ_OFF, URING_CQ_OFF, URING_SQE, URING_CQE } = L
+const SQE_WORDS = URING_SQE.size / 4
+const CQE_WORDS = URING_CQE.size / 4
+const FLAGS = L.IORING_SETUP_CQSIZE | L.IORING_SETUP_SUBMIT_ALL | L.IORING_SETUP_COOP_TASKRUN | L.IORING_SETUP_SINGLE_ISSUER
+
+interface Mapped {
+  readonly address: number
+  readonly byteLength: number
+}
+
+function map(fd: number, offset: number, bytes: number): Mapped & { readonly buffer: ArrayBuffer } {
+  const byteLength = roundUp(bytes, PAGE_BYTES)
+  const address = mapFile(fd, offset, byteLength)
+  return { address, byteLength, buffer: attachRegion({ id: 0, address, byteLength }) }
+}
+
+export class IoUring {
+  /** For poll(2): readable while there are completions. */
+  readonly fd: number
+  /** Messages of one submit. */
+  readonly entries: number
+  readonly #syscall = libc().syscall
+  readonly #maps: Mapped[] = []
+  readonly #ring: Int32Array
+  readonly #sqes: Int32Array
+  readonly #sqHead: number
+  readonly #sqTail: number
+  readonly #sqMask: number
+  readonly #cqHead: number
+  readonly #cqTail: number
+  readonly #cqMask: number
+  readonly #cqes: number
+  #tail = 0
+  #head = 0
+  #at = 0
+  #open = true
+
+  /**
+   * Used by the thread that makes it and by no other. `entries` and `completions` are powers of two.
+   * @throws NativeError ENOSYS, EPERM and EACCES where io_uring is not to be had, EINVAL before Linux 6.0
+   */
+  constructor(entries: number, completions: number) {
+    const params = new Scratch(URING_PARAMS.size)
+    params.view.setUint32(URING_PARAMS.flags, FLAGS, true)
+    params.view.setUint32(URING_PARAMS.cqEntries, completions, true)
+    try {
+      this.fd = check('io_uring_setup', this.#syscall(L.SYS_io_uring_setup, entries, params.address, 0, 0, 0, 0))
+      const param = (at: number): number => params.view.getUint32(at, true)
+      this.entries = param(URING_PARAMS.sqEntries)
+      const sq = (field: keyof typeof URING_SQ_OFF): number => param(URING_PARAMS.sqOff + URING_SQ_OFF[field])
+      const cq = (field: keyof typeof URING_CQ_OFF): number => param(URING_PARAMS.cqOff + URING_CQ_OFF[field])
+      try {
+        if (!(param(URING_PARAMS.features) & L.IORING_FEAT_SINGLE_MMAP)) throw new NativeError('io_uring_setup', ERRNO.EOPNOTSUPP!)
+        const end = Math.max(sq('array') + this.entries * 4, cq('cqes') + param(URING_PARAMS.cqEntries) * URING_CQE.size)
+        const ring = this.#map(L.IORING_OFF_SQ_RING, end)
+        this.#ring = new Int32Array(ring)
+        this.#sqes = new Int32Array(this.#map(L.IORING_OFF_SQES, this.entries * URING_SQE.size))
+        // Entry i always stands in place i.
+        for (let i = 0; i < this.entries; i++) this.#ring[sq('array') / 4 + i] = i
+      } catch (error) {
+        this.close()
+        throw error
+      }
+      this.#sqHead = sq('head') / 4
+      this.#sqTail = sq('tail') / 4
+      this.#sqMask = this.#ring[sq('ringMask') / 4]!
+      this.#cqHead = cq('head') / 4
+      this.#cqTail = cq('tail') / 4
+      this.#cqMask = this.#ring[cq('ringMask') / 4]!
+      this.#cqes = cq('cqes') / 4
+    } finally {
+      params.region.release()
+    }
+  }
+
+  #map(offset: number, bytes: number): ArrayBuffer {
+    const { buffer, ...mapped } = map(this.fd, offset, bytes)
+    this.#maps.push(mapped)
+    return buffer
+  }
+
+  /**
+   * Sends messages whose headers stand at `address` and every `stride` bytes behind it, in a chain; message i completes with number
+   * `number + i`. Returns how many were tried, fewer than `count` if the kernel lacks memory, or −errno. One system call.
+   */
+  submit(socket: number, address: number, stride: number, count: number, number: number, zeroCopy: boolean): number {
+    const sqes = this.#sqes
+    const opcode = zeroCopy ? L.IORING_OP_SENDMSG_ZC | (L.IORING_SEND_ZC_REPORT_USAGE << 16) : L.IORING_OP_SENDMSG
+    for (let i = 0; i < count; i++) {
+      const at = ((this.#tail + i) & this.#sqMask) * SQE_WORDS
+      const header = address + i * stride
+      sqes[at] = i < count - 1 ? opcode | (L.IOSQE_IO_LINK << 8) : opcode
+      sqes[at + URING_SQE.fd / 4] = socket
+      sqes[at + URING_SQE.addr / 4] = header | 0
+      sqes[at + URING_SQE.addr / 4 + 1] = Math.floor(header / 2 ** 32)
+      sqes[at + URING_SQE.len / 4] = 1
+      sqes[at + URING_SQE.msgFlags / 4] = L.MSG_DONTWAIT
+      sqes[at + URING_SQE.userData / 4] = (number + i) | 0
+    }
+    this.#tail = (this.#tail + count) | 0
+    Atomics.store(this.#ring, this.#sqTail, this.#tail)
+    const r = this.#syscall(L.SYS_io_uring_enter, this.fd, count, 0, 0, 0, 0)
+    if (r === count) return r
+    const failed = r < 0 ? errno() : 0
+    // What the kernel did not take is taken back, lest it go with the next messages.
+    this.#tail = Atomics.load(this.#ring, this.#sqHead)
+    Atomics.store(this.#ring, this.#sqTail, this.#tail)
+    return failed === 0 ? r : -failed
+  }
+
+  /** Lets the kernel bring completions that it has not written yet, waiting for one if there is none. */
+  wait(): void {
+    const r = this.#syscall(L.SYS_io_uring_enter, this.fd, 0, 1, L.IORING_ENTER_GETEVENTS, 0, 0)
+    if (r < 0 && errno() !== ERRNO.EINTR) throw new NativeError('io_uring_enter', errno())
+  }
+
+  /** Goes to the next completion, whose fields the methods below read; false when there is none. */
+  next(): boolean {
+    if (this.#head === Atomics.load(this.#ring, this.#cqTail)) return false
+    this.#at = this.#cqes + (this.#head & this.#cqMask) * CQE_WORDS
+    return true
+  }
+  number(): number {
+    return this.#ring[this.#at + URING_CQE.userData / 4]!
+  }
+  result(): number {
+    return this.#ring[this.#at + URING_CQE.res / 4]!
+  }
+  flags(): number {
+    return this.#ring[this.#at + URING_CQE.flags / 4]!
+  }
+  /** Gives the completion's place back to the kernel. */
+  done(): void {
+    this.#head = (this.#head + 1) | 0
+    Atomics.store(this.#ring, this.#cqHead, this.#head)
+  }
+
+  close(): void {
+    if (!this.#open) return
+    this.#open = false
+    libc().close(this.fd)
+    for (const { address, byteLength } of this.#maps) dropMapping(address, byteLength)
+  }
+}

@@ -1,0 +1,149 @@
+/**
+ * Whether the UDP backend's messages are copied: which way a stream sends (option udpPath), and when it goes the other way for a while.
+ *
+ * | state      | messages worth it go           | leaves by                                                             |
+ * |------------|--------------------------------|-----------------------------------------------------------------------|
+ * | no ring    | by sendmmsg                    | never                                                                 |
+ * | zero copy  | by io_uring, without a copy     | the kernel copied, held memory for long or refused a message → copying |
+ * | copying    | by sendmmsg                    | some posts, twice as many every time → zero copy                        |
+ *
+ * Asked for by name, io_uring sends everything, what is copied too.
+ */
+import { ERRNO, errnoName } from '../../ffi/native-error.js'
+import type { PacketTable } from '../batch/table.js'
+import { COUNTER } from '../stats.js'
+import type { UdpPath } from './udp-open.js'
+import { MAX_FRAGMENTS, type MessageLimits, messageEnds, type UdpPosting } from './udp-posting.js'
+import { openUdpRing, type UdpRing } from './udp-ring.js'
+
+/** Messages shorter than this cost as much to hold as to copy. */
+const WORTH_BYTES = 32 << 10
+/** Cut to fit the fragments of a message there may be so many times more of them. */
+const MORE_MESSAGES = 1.25
+/** Copying meanwhile, a stream goes on when a queue below the socket holds its packets for longer. */
+const HELD_MS = 100
+/** Posts that copy before zero copy is tried again; doubles up to the limit. */
+const COPYING_POSTS = 256
+const COPYING_POSTS_LIMIT = 65536
+
+const SMALL = `messages of less than ${WORTH_BYTES} bytes, or not in huge pages, are sent faster with a copy`
+
+export class Copies {
+  readonly ring: UdpRing | undefined
+  /** Everything goes through the ring. */
+  readonly forced: boolean
+  revision = 0
+  readonly #counters: Float64Array
+  #reason: string
+  /** The reason while nothing is wrong. */
+  #usual: string
+  /** Posts to go before zero copy is tried again; 0 = it is in use. */
+  #copying = 0
+  #pause = COPYING_POSTS
+  #heldSince = 0
+  #progress = 0
+  #worth = false
+
+  constructor({ socket, options }: UdpPath, counters: Float64Array) {
+    this.#counters = counters
+    const ring = options.udpPath === 'sendmmsg' ? 'asked for' : openUdpRing(socket.fd)
+    if (typeof ring === 'string') this.#reason = options.udpPath === 'sendmmsg' ? ring : `io_uring: ${ring}`
+    else {
+      this.ring = ring
+      this.#reason = options.udpPath === 'io_uring' ? 'asked for' : SMALL
+    }
+    this.#usual = this.#reason
+    this.forced = this.ring !== undefined && options.udpPath === 'io_uring'
+  }
+
+  states(): Record<string, string | number | boolean> {
+    const zeroCopy = this.#worth && this.#copying === 0
+    return { udpPath: this.forced || zeroCopy ? 'io_uring' : 'sendmmsg', udpPathReason: this.#reason, zeroCopy }
+  }
+
+  /** Where messages end, and whether they may go without a copy. */
+  cut(table: PacketTable, limits: MessageLimits): { readonly ends: readonly number[]; readonly zeroCopy: boolean } {
+    const ends = messageEnds(table, limits)
+    if (!this.ring) return { ends, zeroCopy: false }
+    const fitting = messageEnds(table, { ...limits, maxFragments: MAX_FRAGMENTS })
+    const bytes = table.udpBytes.reduce((sum, n) => sum + n, 0)
+    const worth = fitting.length <= ends.length * MORE_MESSAGES && bytes / fitting.length >= WORTH_BYTES
+    if (!worth && !this.forced) return { ends, zeroCopy: false }
+    if (!this.#worth) {
+      this.#worth = true
+      if (!this.forced) this.#usual = 'large messages in huge pages, sent without a copy'
+      this.#reason = this.#usual
+      this.revision++
+    }
+    return { ends: fitting, zeroCopy: true }
+  }
+
+  /** No copies for this post of the posting. */
+  none(posting: UdpPosting): boolean {
+    if (this.#copying > 0) {
+      this.#copying--
+      if (this.#copying === 0) this.revision++
+      return false
+    }
+    if (posting.copiedFor === 0) return true
+    posting.copiedFor--
+    return false
+  }
+
+  /** Rows, of all `posted`, before the first whose memory is held. */
+  free(posted: number): number {
+    const { ring } = this
+    if (!ring) return posted
+    ring.collect()
+    if (ring.notified > 0) this.#judge(ring)
+    if (ring.held === 0) this.#heldSince = 0
+    else this.#watch(ring)
+    return ring.free(posted)
+  }
+
+  #judge(ring: UdpRing): void {
+    this.#counters[COUNTER.copiedMessages]! += ring.copied
+    if (ring.copied > 0)
+      this.#copyFor('the kernel copied what was sent without a copy, as for loopback, veth and interfaces that are captured from')
+    else if (this.#pause > COPYING_POSTS && this.#copying === 0) {
+      this.#pause = COPYING_POSTS
+      this.#reason = this.#usual
+      this.revision++
+    }
+    ring.notified = 0
+    ring.copied = 0
+  }
+
+  #watch(ring: UdpRing): void {
+    const now = performance.now()
+    if (this.#heldSince === 0 || ring.progress !== this.#progress) {
+      this.#heldSince = now
+      this.#progress = ring.progress
+    } else if (now - this.#heldSince > HELD_MS) this.#copyFor(`a queue below the socket held packets for more than ${HELD_MS} ms`)
+  }
+
+  #copyFor(why: string): void {
+    if (this.#copying > 0) return
+    this.#copying = this.#pause
+    this.#reason = `${why}; tried again after ${this.#pause} posts`
+    this.#pause = Math.min(COPYING_POSTS_LIMIT, this.#pause * 2)
+    this.revision++
+  }
+
+  /** A message without a copy failed in a way that one with a copy may not: true = try it so. */
+  mend(posting: UdpPosting, errno: number): boolean {
+    switch (errno) {
+      case ERRNO.EMSGSIZE: // more fragments than a message may have, its pages being smaller than it seemed
+      case ERRNO.EFAULT: // memory without pages, as a device's
+      case ERRNO.ENOMEM: // more memory than may be locked
+      case ERRNO.EINVAL:
+      case ERRNO.EOPNOTSUPP:
+        posting.copiedFor = this.#pause
+        this.#pause = Math.min(COPYING_POSTS_LIMIT, this.#pause * 2)
+        this.#reason = `${errnoName(errno)} on a message without a copy; tried again after ${posting.copiedFor} posts`
+        this.revision++
+        return true
+    }
+    return false
+  }
+}
