@@ -33,7 +33,12 @@ if (warmup % batchHeaps !== 0) throw new Error(`--warmup-heaps must be a multipl
 // Before anything else runs, so that --trace-gc shows which isolate is the main thread's.
 if (values.measure === 'gc') globalThis.gc()
 
-const stream = await openStream({ to: positionals, backend: 'udp', udpPath: values['udp-path'], packetSizeBytes: Number(values['packet-size']) })
+const stream = await openStream({
+  to: positionals,
+  backend: 'udp',
+  udpPath: values['udp-path'],
+  packetSizeBytes: Number(values['packet-size']),
+})
 const items = new ItemGroup()
   .add({ id: 0x1600, name: 'timestamp', description: 'Index of the first sample', format: [['u', 48]] })
   .add({ id: 0x3300, name: 'adc_samples', description: 'ADC converter output', dtype: 'i1', shape: [heapSize] })

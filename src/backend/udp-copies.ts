@@ -67,8 +67,8 @@ export class Copies {
     if (!this.ring) return { ends, zeroCopy: false }
     const fitting = messageEnds(table, { ...limits, maxFragments: MAX_FRAGMENTS })
     const bytes = table.udpBytes.reduce((sum, n) => sum + n, 0)
-    const worth = fitting.length <= ends.length * MORE_MESSAGES && bytes / fitting.length >= WORTH_BYTES
-    if (!worth && !this.forced) return { ends, zeroCopy: false }
+    const worth = this.forced || bytes / fitting.length >= WORTH_BYTES
+    if (!worth || fitting.length > ends.length * MORE_MESSAGES) return { ends, zeroCopy: false }
     if (!this.#worth) {
       this.#worth = true
       if (!this.forced) this.#usual = 'large messages in huge pages, sent without a copy'

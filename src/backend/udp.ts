@@ -153,7 +153,7 @@ export class UdpBackend implements Backend {
     out.accepted = 0
     out.skipped = 0
     let row = first
-    const merging = this.#merging(posting)
+    let merging = this.#merging(posting)
     const { forced } = this.#copies
     let zeroCopy = posting.zeroCopy && merging && this.#copies.none(posting)
     this.#ringFull = false
@@ -221,7 +221,10 @@ export class UdpBackend implements Backend {
         if (this.#paused === posting) this.#resume()
       }
       row = next
-      if (this.#probeEnd !== 0 && row >= this.#probeEnd) this.#blameSegmentation(posting)
+      if (this.#probeEnd !== 0 && row >= this.#probeEnd) {
+        this.#blameSegmentation(posting)
+        merging = false
+      }
       // What is posted so far may complete meanwhile.
       if (count >= most) return
     }

@@ -23,12 +23,15 @@ export function checkFlags(flags: SendFlags): void {
     verbsLibrary,
     device,
     peer,
+    udpPath,
   } = flags
   if (rateMethod === 'hw' && backend !== 'ibverbs') throw usageError('--rate-method hw: pacing by the NIC needs --backend ibverbs')
   if ((poll !== undefined || verbsLibrary !== undefined) && !['ibverbs', 'rdma-ud', 'auto'].includes(backend))
     throw usageError(`--poll and --verbs-library are for --backend ibverbs and rdma-ud, not ${backend}`)
   if ((device !== undefined || peer !== undefined) && backend !== 'rdma-ud')
     throw usageError(`--device and --peer are for --backend rdma-ud, not ${backend}`)
+  if (udpPath !== 'auto' && (pcap !== undefined || (backend !== 'udp' && backend !== 'auto')))
+    throw usageError(`--udp-path is for --backend udp, not ${pcap === undefined ? backend : 'pcap'}`)
   if (split === 'exact' && payloadBytes === undefined)
     throw usageError('--split exact needs --payload-bytes, the payload of every packet')
   if (split !== 'exact' && payloadBytes !== undefined) throw usageError(`--payload-bytes is for --split exact, not ${split}`)
@@ -57,6 +60,7 @@ export function streamOptions(endpoints: readonly string[], flags: SendFlags): S
   return {
     to: endpoints,
     backend,
+    udpPath: flags.udpPath,
     packetSizeBytes: packetSizeBytes(flags),
     split: splitOf(flags),
     // An exact layout says so itself.

@@ -13,6 +13,7 @@ export interface SendFlags {
   readonly backend: 'auto' | 'ibverbs' | 'rdma-ud' | 'udp' | 'dgram' | 'pcap' | 'memory'
   readonly pcap?: string
   readonly thread?: 'worker' | 'inline'
+  readonly udpPath: 'auto' | 'io_uring' | 'sendmmsg'
   readonly poll?: 'busy' | 'adaptive' | 'event'
   readonly verbsLibrary?: string
   readonly device?: string
@@ -105,6 +106,14 @@ export function sendCommand(): Command {
         'ibverbs: raw packets past the kernel (Mellanox NICs); rdma-ud: datagrams of InfiniBand or RoCE, for recv --backend rdma-ud; udp: sendmmsg with segmentation offload (Linux); dgram: node:dgram; pcap: a file; memory: nowhere',
       )
         .choices(['auto', 'ibverbs', 'rdma-ud', 'udp', 'dgram', 'pcap', 'memory'])
+        .default('auto'),
+    )
+    .addOption(
+      new Option(
+        '--udp-path <PATH>',
+        'of udp, how packets reach the kernel: sendmmsg copies them; io_uring lends it large messages instead; auto: io_uring where it is faster',
+      )
+        .choices(['auto', 'io_uring', 'sendmmsg'])
         .default('auto'),
     )
     .option('--pcap <FILE>', 'write the frames to a pcap file instead of sending them (backend pcap)')

@@ -51,7 +51,7 @@ test('sendmmsg refuses a segmented message: every packet goes once, and segmenta
     const wire = await capture(ns, 'b')
     const inject = `inject=sendmmsg:error=${errno}:when=2`
     const strace = ['strace', '-qq', '-f', '-o', '/dev/null', '-e', 'trace=sendmmsg', '-e', inject]
-    const stream = await RemoteStream.open(ns, { to: TO }, strace)
+    const stream = await RemoteStream.open(ns, { to: TO, udpPath: 'sendmmsg' }, strace)
     const { packetsPerHeap } = await stream.batch({ heaps: 3, bytes: 7000 })
     const results = [await stream.send()]
     const before = (await stream.stats()).states

@@ -85,6 +85,13 @@ interface BatchRequest {
   rates?: number[]
 }
 
+let udpPath: NonNullable<StreamOptions['udpPath']> = 'sendmmsg'
+
+/** What streams of this file's tests send by, unless they say otherwise. */
+export function sendBy(path: typeof udpPath): void {
+  udpPath = path
+}
+
 /** A stream in a process of its own inside a namespace; see scripts/sender.mjs. It dies with the namespace. */
 export class RemoteStream {
   readonly #waiting = new Map<number, (answer: unknown) => void>()
@@ -122,7 +129,9 @@ export class RemoteStream {
 
   /** Closes the stream and opens another in the same process. */
   reopen(options: StreamOptions): Promise<{ states: StreamStats['states'] }> {
-    return this.#ask('open', { options: { backend: 'udp', descriptors: 'none', ...options } })
+    const { backend = 'udp' } = options
+    const path = backend === 'udp' && { udpPath }
+    return this.#ask('open', { options: { backend, descriptors: 'none', ...path, ...options } })
   }
 
   #request<T>(op: string, request: object = {}): Promise<T & { error?: PlainError }> {

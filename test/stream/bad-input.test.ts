@@ -83,6 +83,8 @@ const OPEN: readonly (readonly [what: string, options: unknown, code: string, me
   ['a source port of 70000', { to: TO, sourcePort: 70_000 }, 'CONFIG', /'sourcePort' is 70000; must be a whole number from 0 to 65535/],
   ['a negative send buffer', { to: TO, sendBufferBytes: -1 }, 'CONFIG', /'sendBufferBytes' is -1; must be a whole number from 0/],
   ['a negative neighbour timeout', { to: TO, neighbourTimeoutMs: -1 }, 'CONFIG', /'neighbourTimeoutMs' is -1; must be a whole number from 0/],
+  ['unknown udpPath', { to: TO, udpPath: 'raw' }, 'CONFIG', /'udpPath' is "raw"; must be 'auto', 'io_uring' or 'sendmmsg'/],
+  ['udpPath of another backend', { to: TO, backend: 'dgram', udpPath: 'io_uring' }, 'CONFIG', /udpPath is only for backend 'udp', not 'dgram'/],
   ['unknown segmentation', { to: TO, segmentation: 'on' }, 'CONFIG', /'segmentation' is "on"; must be 'auto' or 'off'/],
   ...['repeatPointers', 'multicastLoop', 'allowFragmentation', 'debug'].map((name) => [`${name} that is no boolean`, { to: TO, [name]: 'yes' }, 'CONFIG', new RegExp(`'${name}' is "yes"; must be true or false`)] as const),
 ] // biome-ignore format: a table

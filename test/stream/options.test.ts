@@ -341,6 +341,21 @@ const WALK: Record<keyof StreamOptions, (ctx: TestContext) => Promise<void>> = {
     expect(await messages({ segmentation: 'off' })).toEqual(off)
     expect(await messages({})).not.toEqual(off)
   },
+  async udpPath(ctx) {
+    const path = async (options: Partial<StreamOptions>) => {
+      const { stats, stream } = await sent({ to: '127.0.0.1:9', backend: 'udp', descriptors: 'none', ...options })
+      await stream.close()
+      expect(stats.packets).toBe(8)
+      return [stats.states.udpPath, stats.states.udpPathReason]
+    }
+    expect(await path({ udpPath: 'sendmmsg' })).toEqual(['sendmmsg', 'asked for'])
+    const [used, reason] = await path({ udpPath: 'io_uring' })
+    const refused = /^io_uring: /.test(`${reason}`)
+    expect(used).toBe(refused ? 'sendmmsg' : 'io_uring')
+    need(ctx, !refused, `no io_uring here: ${reason}`)
+    // Small messages are not worth lending.
+    expect(await path({})).toEqual(['sendmmsg', expect.stringMatching(/faster with a copy$/)])
+  },
   async neighbourTimeoutMs(ctx) {
     await using ns = await namespaces(ctx)
     // Nobody has this address. Asked for no time at all, it is given up on at once: either way the stream opens and says so.
