@@ -7,7 +7,7 @@
  * | zero copy  | by io_uring, without a copy     | the kernel copied, held memory for long or refused a message → copying |
  * | copying    | by sendmmsg                    | some posts, twice as many every time → zero copy                        |
  *
- * Asked for by name, io_uring sends everything, what is copied too.
+ * Asked for by name, io_uring sends everything: what is copied too.
  */
 import { ERRNO, errnoName } from '../../ffi/native-error.js'
 import type { PacketTable } from '../batch/table.js'
@@ -18,6 +18,8 @@ import { openUdpRing, type UdpRing } from './udp-ring.js'
 
 /** Messages shorter than this cost as much to hold as to copy. */
 const WORTH_BYTES = 32 << 10
+/** Asked for by name, io_uring lends messages from this length on. */
+const LEAST_BYTES = 4 << 10
 /** Cut to fit the fragments of a message there may be so many times more of them. */
 const MORE_MESSAGES = 1.25
 /** Copying meanwhile, a stream goes on when a queue below the socket holds its packets for longer. */
@@ -67,7 +69,7 @@ export class Copies {
     if (!this.ring) return { ends, zeroCopy: false }
     const fitting = messageEnds(table, { ...limits, maxFragments: MAX_FRAGMENTS })
     const bytes = table.udpBytes.reduce((sum, n) => sum + n, 0)
-    const worth = this.forced || bytes / fitting.length >= WORTH_BYTES
+    const worth = bytes / fitting.length >= (this.forced ? LEAST_BYTES : WORTH_BYTES)
     if (!worth || fitting.length > ends.length * MORE_MESSAGES) return { ends, zeroCopy: false }
     if (!this.#worth) {
       this.#worth = true

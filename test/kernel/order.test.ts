@@ -11,6 +11,13 @@ const SCRIPT = fileURLToPath(new URL('scripts/order.mjs', import.meta.url))
 for (const { heaps, inFlight, options, what } of [
   { heaps: 1_000_000, inFlight: 2, options: {}, what: 'I/O thread' },
   { heaps: 1_000_000, inFlight: 8, options: {}, what: 'I/O thread' },
+  { heaps: 300_000, inFlight: 8, options: { udpPath: 'io_uring' }, what: 'io_uring' },
+  {
+    heaps: 100_000,
+    inFlight: 8,
+    options: { udpPath: 'io_uring', thread: 'inline', segmentation: 'off' },
+    what: 'io_uring, event loop, packet by packet',
+  },
   { heaps: 100_000, inFlight: 8, options: { thread: 'inline', segmentation: 'off' }, what: 'event loop, packet by packet' },
 ])
   test(`${heaps} heaps arrive in order with ${inFlight} batches in flight (${what})`, { timeout: 60_000 }, async (ctx) => {
