@@ -74,6 +74,8 @@ for (const { what, options, mtuSegments, exact } of [
     expect(stats.packets).toBe(8 * 16 * packetsPerHeap)
     if (exact) {
       expect(bytes).toBe(stats.udpBytes)
+      const places = seen.map(({ cnt, payloadOffset }) => cnt * 2 ** 16 + payloadOffset)
+      expect(places).toEqual(places.toSorted((a, b) => a - b))
       expect(stats.noBuffers).toBeGreaterThan(10)
       expect(stats.states.dropsBelowSocket).toBe(0)
       expect(results.some(({ suspect }) => suspect)).toBe(false)
