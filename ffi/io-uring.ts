@@ -18,10 +18,18 @@ import { ERRNO, NativeError } from './native-error.js'
 import { attachRegion } from './region.js'
 import { Scratch } from './scratch.js'
 
-const { URING_PARAMS, URING_SQ_OFF, URING_CQ_OFF, URING_SQE, URING_CQE } = L
+const { URING_PARAMS, URING_SQ_OFF, URING_CQ_OFF, URING_SQE, URING_CQE, URING_RSRC_REGISTER, URING_RSRC_UPDATE2 } = L
 const SQE_WORDS = URING_SQE.size / 4
 const CQE_WORDS = URING_CQE.size / 4
+/** Slots for registered memory. */
+const BUFFERS = 1024
 const FLAGS = L.IORING_SETUP_CQSIZE | L.IORING_SETUP_SUBMIT_ALL | L.IORING_SETUP_COOP_TASKRUN | L.IORING_SETUP_SINGLE_ISSUER
+
+/** Of `submit`: the kernel copies the messages, or finds their pages by itself. */
+export const COPY = -2
+export const LEND = -1
+const LENT = L.IORING_OP_SENDMSG_ZC | (L.IORING_SEND_ZC_REPORT_USAGE << 16)
+const REGISTERED = LENT | (L.IORING_RECVSEND_FIXED_BUF << 16)
 
 interface Mapped {
   readonly address: number
@@ -50,6 +58,9 @@ export class IoUring {
   readonly #cqTail: number
   readonly #cqMask: number
   readonly #cqes: number
+  readonly #scratch = new Scratch(256)
+  /** Memory is registered in slots 0 … buffers−1; 0 where there can be none. */
+  readonly buffers: number
   #tail = 0
   #head = 0
   #at = 0
@@ -88,6 +99,7 @@ export class IoUring {
       this.#cqTail = cq('tail') / 4
       this.#cqMask = this.#ring[cq('ringMask') / 4]!
       this.#cqes = cq('cqes') / 4
+      this.buffers = this.#makeSlots() ? BUFFERS : 0
     } finally {
       params.region.release()
     }
@@ -99,13 +111,42 @@ export class IoUring {
     return buffer
   }
 
+  #register(operation: number, count: number): number {
+    const r = this.#syscall(L.SYS_io_uring_register, this.fd, operation, this.#scratch.address, count, 0, 0)
+    return r < 0 ? errno() : 0
+  }
+
+  #makeSlots(): boolean {
+    const { view, u8 } = this.#scratch
+    u8.fill(0)
+    view.setUint32(URING_RSRC_REGISTER.nr, BUFFERS, true)
+    view.setUint32(URING_RSRC_REGISTER.flags, L.IORING_RSRC_REGISTER_SPARSE, true)
+    return this.#register(L.IORING_REGISTER_BUFFERS2, URING_RSRC_REGISTER.size) === 0
+  }
+
+  /**
+   * Pins memory, so that messages out of it cost no search for its pages; of length 0, lets go of what is in the slot. 0 or an errno:
+   * ENOMEM beyond RLIMIT_MEMLOCK, EFAULT for memory without pages or more than 1 GiB.
+   */
+  registerBuffer(slot: number, address: number, byteLength: number): number {
+    const scratch = this.#scratch
+    scratch.u8.fill(0)
+    const iovec = URING_RSRC_UPDATE2.size
+    scratch.view.setUint32(URING_RSRC_UPDATE2.offset, slot, true)
+    scratch.view.setUint32(URING_RSRC_UPDATE2.nr, 1, true)
+    scratch.putPointer(URING_RSRC_UPDATE2.data, scratch.address + iovec)
+    scratch.putPointer(iovec + L.IOVEC.base, byteLength === 0 ? 0 : address)
+    scratch.putPointer(iovec + L.IOVEC.len, byteLength)
+    return this.#register(L.IORING_REGISTER_BUFFERS_UPDATE, URING_RSRC_UPDATE2.size)
+  }
+
   /**
    * Sends messages whose headers stand at `address` and every `stride` bytes behind it, in a chain; message i completes with number
-   * `number + i`. Returns how many were tried, fewer than `count` if the kernel lacks memory, or −errno. One system call.
+   * `number + i`. `buffer` is COPY, LEND, or the slot that all of their memory is registered in (Linux 6.15). Returns how many were tried, fewer than `count` if the kernel lacks memory, or −errno. One system call.
    */
-  submit(socket: number, address: number, stride: number, count: number, number: number, zeroCopy: boolean): number {
+  submit(socket: number, address: number, stride: number, count: number, number: number, buffer: number): number {
     const sqes = this.#sqes
-    const opcode = zeroCopy ? L.IORING_OP_SENDMSG_ZC | (L.IORING_SEND_ZC_REPORT_USAGE << 16) : L.IORING_OP_SENDMSG
+    const opcode = buffer === COPY ? L.IORING_OP_SENDMSG : buffer === LEND ? LENT : REGISTERED
     for (let i = 0; i < count; i++) {
       const at = ((this.#tail + i) & this.#sqMask) * SQE_WORDS
       const header = address + i * stride
@@ -116,6 +157,7 @@ export class IoUring {
       sqes[at + URING_SQE.len / 4] = 1
       sqes[at + URING_SQE.msgFlags / 4] = L.MSG_DONTWAIT
       sqes[at + URING_SQE.userData / 4] = (number + i) | 0
+      sqes[at + URING_SQE.bufIndex / 4] = buffer < 0 ? 0 : buffer
     }
     this.#tail = (this.#tail + count) | 0
     Atomics.store(this.#ring, this.#sqTail, this.#tail)
@@ -159,6 +201,7 @@ export class IoUring {
     if (!this.#open) return
     this.#open = false
     libc().close(this.fd)
+    this.#scratch.region.release()
     for (const { address, byteLength } of this.#maps) dropMapping(address, byteLength)
   }
 }

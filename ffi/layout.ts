@@ -70,11 +70,18 @@ export const URING_SQE = {
   len: 24,
   msgFlags: 28,
   userData: 32,
+  bufIndex: 40,
   size: 64,
 } as const
 export const URING_CQE = { userData: 0, res: 8, flags: 12, size: 16 } as const
+export const URING_RSRC_REGISTER = { nr: 0, flags: 4, data: 16, size: 32 } as const
+export const URING_RSRC_UPDATE2 = { offset: 0, data: 8, nr: 24, size: 32 } as const
 export const SYS_io_uring_setup = 425
 export const SYS_io_uring_enter = 426
+export const SYS_io_uring_register = 427
+export const IORING_REGISTER_BUFFERS2 = 15
+export const IORING_REGISTER_BUFFERS_UPDATE = 16
+export const IORING_RSRC_REGISTER_SPARSE = 1
 export const IORING_SETUP_CQSIZE = 1 << 3
 export const IORING_SETUP_SUBMIT_ALL = 1 << 7
 export const IORING_SETUP_COOP_TASKRUN = 1 << 8
@@ -86,6 +93,7 @@ export const IORING_ENTER_GETEVENTS = 1
 export const IOSQE_IO_LINK = 1 << 2
 export const IORING_OP_SENDMSG = 9
 export const IORING_OP_SENDMSG_ZC = 48
+export const IORING_RECVSEND_FIXED_BUF = 1 << 2
 export const IORING_SEND_ZC_REPORT_USAGE = 1 << 3
 export const IORING_CQE_F_MORE = 1 << 1
 export const IORING_CQE_F_NOTIF = 1 << 3

@@ -9,12 +9,14 @@
  *
  * Asked for by name, io_uring sends everything: what is copied too.
  */
+import { OPT } from '../../ffi/layout.js'
 import { ERRNO, errnoName } from '../../ffi/native-error.js'
+import type { UdpSocket } from '../../ffi/udp-socket.js'
 import type { PacketTable } from '../batch/table.js'
 import { COUNTER } from '../stats.js'
 import type { UdpPath } from './udp-open.js'
 import { MAX_FRAGMENTS, type MessageLimits, messageEnds, type UdpPosting } from './udp-posting.js'
-import { openUdpRing, type UdpRing } from './udp-ring.js'
+import { openUdpRing, UdpRing } from './udp-ring.js'
 
 /** Messages shorter than this cost as much to hold as to copy. */
 const WORTH_BYTES = 32 << 10
@@ -27,6 +29,14 @@ const HELD_MS = 100
 /** Posts that copy before zero copy is tried again; doubles up to the limit. */
 const COPYING_POSTS = 256
 const COPYING_POSTS_LIMIT = 65536
+
+/**
+ * A message out of registered memory is charged to the socket with as much as its pages are long: up to 17 times 2 MiB, of the 2 GiB that
+ * there may be. So the socket's buffer is made as large as that meanwhile, and messages are counted instead.
+ */
+const WIDE_BYTES = 2 ** 30 - 1
+const MOST_HELD = 60
+const LEAST_HELD = 2
 
 const SMALL = `messages of less than ${WORTH_BYTES} bytes, or not in huge pages, are sent faster with a copy`
 
@@ -46,12 +56,21 @@ export class Copies {
   #progress = 0
   #worth = false
 
+  readonly #socket: UdpSocket
+  readonly #sendBufferBytes: number
+  /** The socket's buffer is as large as can be. */
+  #wide = false
+
   constructor({ socket, options }: UdpPath, counters: Float64Array) {
     this.#counters = counters
+    this.#socket = socket
+    // The kernel reports twice what was asked for (socket(7), SO_SNDBUF).
+    this.#sendBufferBytes = socket.getOption(OPT.SO_SNDBUF) / 2
     const ring = options.udpPath === 'sendmmsg' ? 'asked for' : openUdpRing(socket.fd)
     if (typeof ring === 'string') this.#reason = options.udpPath === 'sendmmsg' ? ring : `io_uring: ${ring}`
     else {
       this.ring = ring
+      ring.limit(Math.min(MOST_HELD, Math.max(LEAST_HELD, Math.floor((2 * this.#sendBufferBytes) / 65536))))
       this.#reason = options.udpPath === 'io_uring' ? 'asked for' : SMALL
     }
     this.#usual = this.#reason
@@ -80,8 +99,33 @@ export class Copies {
     return { ends: fitting, zeroCopy: true }
   }
 
-  /** No copies for this post of the posting. */
-  none(posting: UdpPosting): boolean {
+  /** Registers the memory that a posting lends, where that is one region and may be done; returns how to send it (IoUring.submit). */
+  use({ regions }: PacketTable): number {
+    if (regions.length > 1 || !this.#widen(true)) return UdpRing.LEND
+    return this.ring!.use(regions[0]!)
+  }
+
+  /** Needs CAP_NET_ADMIN. */
+  #widen(wide: boolean): boolean {
+    if (this.#wide === wide) return true
+    if (this.#socket.tryOption(OPT.SO_SNDBUFFORCE, wide ? WIDE_BYTES : this.#sendBufferBytes) !== 0) return false
+    this.#wide = wide
+    return true
+  }
+
+  release({ table, registered }: UdpPosting): void {
+    if (registered) this.ring!.unuse(table.regions[0]!)
+  }
+
+  /** Whether this post of the posting lends its messages. */
+  lend(posting: UdpPosting, merging: boolean): boolean {
+    const lent = merging && posting.zeroCopy && this.#lends(posting)
+    const wide = lent && posting.buffer >= 0
+    if (wide !== this.#wide) this.#widen(wide)
+    return lent
+  }
+
+  #lends(posting: UdpPosting): boolean {
     if (this.#copying > 0) {
       this.#copying--
       if (this.#copying === 0) this.revision++
@@ -134,6 +178,11 @@ export class Copies {
 
   /** A message without a copy failed in a way that one with a copy may not: true = try it so. */
   mend(posting: UdpPosting, errno: number): boolean {
+    if (posting.buffer !== UdpRing.LEND && (errno === ERRNO.EINVAL || errno === ERRNO.EOPNOTSUPP)) {
+      posting.buffer = UdpRing.LEND
+      this.ring!.forgoRegistered()
+      return true
+    }
     switch (errno) {
       case ERRNO.EMSGSIZE: // more fragments than a message may have, its pages being smaller than it seemed
       case ERRNO.EFAULT: // memory without pages, as a device's

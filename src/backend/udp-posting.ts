@@ -31,6 +31,8 @@ export class UdpPosting implements Posting {
   /** First row of each message, and the number of rows as last entry. */
   readonly firstRow: Uint32Array
   readonly merged: MessageVector
+  /** Its memory is registered with the ring, in use as such or not. */
+  readonly registered: boolean
   /** Posts to go before messages are sent without a copy again; 0 = they are. */
   copiedFor = 0
   #plain: MessageVector | undefined
@@ -42,10 +44,13 @@ export class UdpPosting implements Posting {
     readonly names: readonly Uint8Array[],
     /** Of messageEnds. */
     ends: readonly number[],
-    /** Its messages may be sent without a copy. */
+    /** Its messages may be lent to the kernel. */
     readonly zeroCopy: boolean,
+    /** How: see IoUring.submit. */
+    public buffer: number,
   ) {
     this.rows = table.rows
+    this.registered = buffer >= 0
     this.firstRow = Uint32Array.of(0, ...ends)
     this.messageOf = new Uint32Array(table.rows)
     this.edge = new Uint32Array(table.rows)

@@ -8,13 +8,14 @@
  * | held     | done with its notification                                         |
  * | done     | forgotten when all before it are done                              |
  */
-import { IoUring } from '../../ffi/io-uring.js'
+import { COPY, IoUring, LEND } from '../../ffi/io-uring.js'
 import { IORING_CQE_F_MORE, IORING_CQE_F_NOTIF, IORING_NOTIF_USAGE_ZC_COPIED, MMSGHDR } from '../../ffi/layout.js'
 import { MessageVector } from '../../ffi/message-vector.js'
 import { ERRNO, errnoName, NativeError } from '../../ffi/native-error.js'
 import { Scratch } from '../../ffi/scratch.js'
 import { UdpSocket } from '../../ffi/udp-socket.js'
 import { PollSet } from '../../ffi/wait.js'
+import type { TableRegion } from '../batch/table.js'
 
 /** Messages of one call: of 64 KiB each, more than a socket buffer takes. */
 const CHAIN = 128
@@ -48,9 +49,19 @@ export class UdpRing {
   #results = 0
   #failed = 0
   #errno = 0
+  /** Registered memory, by where it is, and slots that are free again. */
+  readonly #buffers = new Map<string, { readonly slot: number; users: number }>()
+  readonly #freeSlots: number[] = []
+  #slots = 0
+  #limit = SLOTS
+  /** The kernel sends nothing out of registered memory (before Linux 6.15). */
+  #unregistered = false
   /** Notifications of messages that the kernel took, and those among them that say it copied all the same. */
   notified = 0
   copied = 0
+
+  static readonly COPY = COPY
+  static readonly LEND = LEND
 
   /** @throws NativeError */
   constructor(socket: number) {
@@ -64,8 +75,13 @@ export class UdpRing {
 
   /** How many messages the next call may have. */
   get room(): number {
-    const free = SLOTS - this.held
-    return free < CHAIN ? free : CHAIN
+    const free = this.#limit - this.held
+    return free > CHAIN ? CHAIN : free < 0 ? 0 : free
+  }
+
+  /** So many messages are held at most; at first as many as there are slots. */
+  limit(messages: number): void {
+    this.#limit = messages
   }
 
   /** Messages from the oldest on whose memory the kernel holds. */
@@ -79,10 +95,10 @@ export class UdpRing {
   }
 
   /**
-   * As MessageVector.send, for at most `room` messages; `rowsBefore` counts the rows posted before the first of them, and firstRow[i]
+   * As MessageVector.send, for at most `room` messages, copied or lent (`buffer`, see IoUring.submit); `rowsBefore` counts the rows posted before the first of them, and firstRow[i]
    * the rows of its posting before message i.
    */
-  send(vector: MessageVector, first: number, count: number, zeroCopy: boolean, rowsBefore: number, firstRow?: Uint32Array): number {
+  send(vector: MessageVector, first: number, count: number, buffer: number, rowsBefore: number, firstRow?: Uint32Array): number {
     const number = this.#next
     const base = rowsBefore - (firstRow ? firstRow[first]! : first)
     for (let i = 0; i < count; i++) {
@@ -95,7 +111,7 @@ export class UdpRing {
     this.#next = (number + count) | 0
     this.#failed = count
     const address = vector.headersAddress + first * MMSGHDR.size
-    const r = this.#ring.submit(this.#socket, address, MMSGHDR.size, count, number, zeroCopy)
+    const r = this.#ring.submit(this.#socket, address, MMSGHDR.size, count, number, buffer)
     const tried = r < 0 ? 0 : r
     if (tried < count) {
       for (let i = tried; i < count; i++) this.#state[(number + i) & (SLOTS - 1)] = DONE
@@ -109,6 +125,39 @@ export class UdpRing {
       this.collect()
     }
     return this.#failed > 0 ? this.#failed : -this.#errno
+  }
+
+  /** The slot that memory is registered in, for one more user of it; LEND where it cannot be. */
+  use({ address, byteLength }: TableRegion): number {
+    const key = `${address} ${byteLength}`
+    const known = this.#buffers.get(key)
+    if (known) {
+      known.users++
+      return known.slot
+    }
+    const slot = this.#freeSlots.pop() ?? this.#slots
+    if (this.#unregistered || slot >= this.#ring.buffers) return LEND
+    if (slot === this.#slots) this.#slots++
+    if (this.#ring.registerBuffer(slot, address, byteLength) === 0) {
+      this.#buffers.set(key, { slot, users: 1 })
+      return slot
+    }
+    this.#freeSlots.push(slot)
+    return LEND
+  }
+
+  unuse({ address, byteLength }: TableRegion): void {
+    const key = `${address} ${byteLength}`
+    const known = this.#buffers.get(key)!
+    if (--known.users > 0) return
+    this.#buffers.delete(key)
+    this.#ring.registerBuffer(known.slot, 0, 0)
+    this.#freeSlots.push(known.slot)
+  }
+
+  /** A message out of registered memory was refused for that. */
+  forgoRegistered(): void {
+    this.#unregistered = true
   }
 
   /** Takes what the kernel reported. No system call. */
@@ -219,7 +268,7 @@ function probe(): number {
     const vector = new MessageVector(1, 1, [])
     vector.iovec(0, byte.address, 0, 1)
     vector.message(0, 0, 0, 1, 0)
-    const sent = ring.send(vector, 0, 1, true, 0)
+    const sent = ring.send(vector, 0, 1, LEND, 0)
     ring.abandon()
     probed = sent === -ERRNO.EINVAL! || sent === -ERRNO.EOPNOTSUPP! ? -sent : 0
     vector.release()

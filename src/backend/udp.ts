@@ -34,7 +34,7 @@ import {
 import { Copies } from './udp-copies.js'
 import { openUdpPath, type UdpOptions, type UdpPath } from './udp-open.js'
 import { MAX_MESSAGE_BYTES, UdpPosting } from './udp-posting.js'
-import type { UdpRing } from './udp-ring.js'
+import { UdpRing } from './udp-ring.js'
 
 const {
   EAGAIN,
@@ -139,11 +139,12 @@ export class UdpBackend implements Backend {
       maxSegments: this.#segmentation === 'on' ? this.#maxSegments : 1,
       maxMessageBytes: Math.min(hints.maxMessageBytes, MAX_MESSAGE_BYTES[this.#path.family]),
     })
-    return new UdpPosting(table, this.#path.names, ends, zeroCopy)
+    return new UdpPosting(table, this.#path.names, ends, zeroCopy, zeroCopy ? this.#copies.use(table) : UdpRing.COPY)
   }
 
   release(posting: UdpPosting): void {
     if (this.#paused === posting) this.#resume()
+    this.#copies.release(posting)
     posting.release()
   }
 
@@ -155,7 +156,7 @@ export class UdpBackend implements Backend {
     let row = first
     let merging = this.#merging(posting)
     const { forced } = this.#copies
-    let zeroCopy = posting.zeroCopy && merging && this.#copies.none(posting)
+    let zeroCopy = this.#copies.lend(posting, merging)
     this.#ringFull = false
     while (row < end) {
       const message = posting.messageOf[row]!
@@ -195,7 +196,14 @@ export class UdpBackend implements Backend {
       }
       if (count > most) count = most
       const sent = ring
-        ? ring.send(vector, from, count, zeroCopy && whole, this.#posted, split ? undefined : posting.firstRow)
+        ? ring.send(
+            vector,
+            from,
+            count,
+            zeroCopy && whole ? posting.buffer : UdpRing.COPY,
+            this.#posted,
+            split ? undefined : posting.firstRow,
+          )
         : vector.send(this.#fd, from, count)
       this.#counters[COUNTER.posts]! += 1
       // A full queue may have room again at the next call; a full socket buffer or an error of the message's own stays.
@@ -203,7 +211,7 @@ export class UdpBackend implements Backend {
       this.#short = sent > 0 && sent < count
       if (sent <= 0) {
         if (zeroCopy && whole && this.#copies.mend(posting, -sent)) {
-          zeroCopy = false
+          zeroCopy = posting.copiedFor === 0
           continue
         }
         if (!this.#failed(posting, row, split, end, -sent, out)) return

@@ -80,8 +80,11 @@ const STRUCTS: Record<string, { type: string; members: Record<string, string> }>
       len: 'len',
       msgFlags: 'msg_flags',
       userData: 'user_data',
+      bufIndex: 'buf_index',
     },
   },
+  URING_RSRC_REGISTER: { type: 'struct io_uring_rsrc_register', members: { nr: 'nr', flags: 'flags', data: 'data' } },
+  URING_RSRC_UPDATE2: { type: 'struct io_uring_rsrc_update2', members: { offset: 'offset', data: 'data', nr: 'nr' } },
   URING_CQE: { type: 'struct io_uring_cqe', members: { userData: 'user_data', res: 'res', flags: 'flags' } },
   EPOLL_EVENT: { type: 'struct epoll_event', members: { events: 'events', data: 'data' } },
 }
