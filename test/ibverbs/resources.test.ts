@@ -3,6 +3,7 @@ import { expect, test } from 'vitest'
 import type { StreamOptions } from '#dist/src/index.js'
 import { capture, packetsOfHeaps, RemoteStream } from '../kernel/support.js'
 import { makeNetns, type Netns, waitForOutput } from '../support/netns.js'
+import { NOTHING_LEAKED } from '../support/softnic.js'
 import { CLI, Nic, needNic, openOn } from './support.js'
 
 const V4 = '10.77.0.2:7148'
@@ -92,7 +93,7 @@ test.for([
   expect(reason).toMatch(remedy)
   for (const { made, leaked } of [nic.report(), other.report()]) {
     expect(made.contexts).toBeGreaterThan(0)
-    expect(Object.values(leaked)).toEqual(Array(7).fill(0))
+    expect(leaked).toEqual(NOTHING_LEAKED)
   }
 })
 
@@ -132,7 +133,7 @@ test('a device without raw packet queue pairs, as soft-RoCE: said so', async (ct
   await expect(openOn(nic, ns, OPTIONS)).rejects.toThrow(
     /the device has no raw packet queue pairs: ibv_create_qp failed: EOPNOTSUPP \(softnic0\), errno 95; soft-RoCE .*use backend 'udp'/,
   )
-  expect(Object.values(nic.report().leaked)).toEqual(Array(7).fill(0))
+  expect(nic.report().leaked).toEqual(NOTHING_LEAKED)
 })
 
 /** `recv --verify` in namespace b: the kernel's own UDP, which drops what has a wrong checksum. */
@@ -244,6 +245,6 @@ test('hardware pacing that the device has not, or not so slow or fast: a clear e
       code: 'ERR_SPEADCAST_BACKEND',
       message: expect.stringMatching(message),
     })
-    expect(Object.values(nic.report().leaked)).toEqual(Array(7).fill(0))
+    expect(nic.report().leaked).toEqual(NOTHING_LEAKED)
   }
 })
