@@ -9,8 +9,8 @@ import { attachRegion, Region } from '#dist/ffi/region.js'
 import { SendQueue } from '#dist/ffi/send-queue.js'
 import { VerbsContext } from '#dist/ffi/verbs.js'
 import { WorkRequestChain } from '#dist/ffi/work-requests.js'
-import { loadLibrary } from '#dist/src/backend/ibverbs-open.js'
 import { listRdmaDevices } from '#dist/src/devices.js'
+import { loadLibrary } from '#dist/src/net/verbs-errors.js'
 import { multicastMac } from './multicast-mac.mjs'
 
 const [what, iface, to, library] = process.argv.slice(2)
@@ -45,7 +45,7 @@ function writeFrame(target, payloadBytes) {
   return bytes.length
 }
 
-const context = VerbsContext.open(loadLibrary(library), device.name)
+const context = VerbsContext.open(loadLibrary('ibverbs', library), device.name)
 const domain = context.allocateDomain()
 const queue = new SendQueue(domain, { port: devicePort, depth: DEPTH, sges: 1, completionVector: 0 })
 queue.ready()
