@@ -89,6 +89,11 @@ export class UdpRing {
     return (this.#next - this.#oldest) | 0
   }
 
+  /** Why the last call ended before all of its messages were taken. */
+  get errno(): number {
+    return this.#errno
+  }
+
   /** Rises with every message let go. */
   get progress(): number {
     return this.#oldest
@@ -110,6 +115,7 @@ export class UdpRing {
     this.#first = number
     this.#next = (number + count) | 0
     this.#failed = count
+    this.#errno = 0
     const address = vector.headersAddress + first * MMSGHDR.size
     const r = this.#ring.submit(this.#socket, address, MMSGHDR.size, count, number, buffer)
     const tried = r < 0 ? 0 : r

@@ -233,6 +233,13 @@ export class UdpBackend implements Backend {
         this.#blameSegmentation(posting)
         merging = false
       }
+      // Trying again at once would cost what is cancelled behind the first message, and find little room.
+      if (ring && this.#short && ring.errno === EAGAIN) {
+        this.#counters[COUNTER.waits]! += 1
+        out.kind = POST_AGAIN
+        out.waitFor = 'writable'
+        return
+      }
       // What is posted so far may complete meanwhile.
       if (count >= most) return
     }
