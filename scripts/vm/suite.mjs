@@ -10,8 +10,8 @@ import { inMachine } from './session.mjs'
 
 const GUEST = '.guest.ts'
 /** Of a file: node takes it for a test too. */
-const FILE_TIMEOUT_MS = 150_000
-const DEADLINE_MS = 200_000
+const FILE_TIMEOUT_MS = 300_000
+const DEADLINE_MS = 420_000
 
 const files = (room, fits) =>
   readdirSync(at(room))
