@@ -191,10 +191,9 @@ export class UdpRing {
     }
     this.#state[slot] = more ? REFUSED : DONE
     const i = (this.#numberOf[slot]! - this.#first) | 0
-    if (i < this.#failed) {
-      this.#failed = i
-      this.#errno = -result
-    }
+    if (i < this.#failed) this.#failed = i
+    // One that the kernel does not even begin (ENOMEM beyond RLIMIT_MEMLOCK) takes those before it along too.
+    if (result !== -ERRNO.ECANCELED!) this.#errno = -result
   }
 
   #notify(slot: number, result: number): void {
