@@ -4,7 +4,7 @@ import { defineConfig } from 'vitest/config'
 const HEAVY = [
   'softnic/checks',
   'acceptance/acceptance',
-  ...['endurance', 'interop', 'lifecycle', 'neighbours', 'resources'].map((name) => `ibverbs/${name}`),
+  ...['endurance', 'faults', 'frames', 'interop', 'lifecycle', 'neighbours', 'resources'].map((name) => `ibverbs/${name}`),
 ].map((name) => `test/${name}.test.ts`)
 /** Needs a container engine and the images: npm run test:docker. */
 const DOCKER = process.env.SPEADCAST_TEST_DOCKER === '1' ? [] : ['test/docker/**']
