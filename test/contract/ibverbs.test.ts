@@ -2,35 +2,17 @@
  * The contract on the software NIC, in this process: its thread goes into a namespace to open the backend, and the receivers are kernel
  * sockets in the peer's.
  */
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { openIbverbs } from '#dist/src/backend/ibverbs.js'
 import { IBVERBS_DEFAULTS } from '#dist/src/config.js'
 import { listRdmaDevices } from '#dist/src/devices.js'
-import { inNamespace, Nic, needNic, nicUnavailable } from '../ibverbs/support.js'
-import { makeNetns, type Netns } from '../support/netns.js'
+import { inNamespace, needNic, nicHere, nicUnavailable } from '../ibverbs/support.js'
 import { backendContract, environment } from './backend-contract.js'
 import { openReceivers } from './receivers.js'
 
-let ns: Netns
-let nic: Nic
-let removeFiles: () => void
-
-beforeAll(async () => {
-  if (nicUnavailable()) return
-  ns = await makeNetns({ veth: { mtu: 9000 } })
-  nic = new Nic({}, (remove) => {
-    removeFiles = remove
-  })
-  // The library reads them once.
-  Object.assign(process.env, nic.environment)
-  // With the first device it begins to take commands.
-  await inNamespace(ns.name.a, async () => listRdmaDevices({ library: nic.library }))
-})
-
-afterAll(async () => {
-  removeFiles?.()
-  await ns?.[Symbol.asyncDispose]()
-})
+const here = nicHere({ veth: { mtu: 9000 } }, {}, ({ ns, nic }) =>
+  inNamespace(ns.name.a, async () => listRdmaDevices({ library: nic.library })),
+)
 
 const PACKET_BYTES = 1472
 const PASSES = [
@@ -56,10 +38,10 @@ for (const { what, address, commands } of PASSES)
     largestPacketBytes: PACKET_BYTES,
     unavailable: nicUnavailable,
     open: async (substreams) => {
-      const receivers = await inNamespace(ns.name.b, () => openReceivers(substreams, address))
+      const receivers = await inNamespace(here.ns.name.b, () => openReceivers(substreams, address))
       const { poll: _, pollMicroseconds, ...options } = IBVERBS_DEFAULTS
-      await nic.command(...commands)
-      const backend = await inNamespace(ns.name.a, () =>
+      await here.nic.command(...commands)
+      const backend = await inNamespace(here.ns.name.a, () =>
         openIbverbs(
           {
             ...options,
@@ -68,7 +50,7 @@ for (const { what, address, commands } of PASSES)
             packetSizeBytes: PACKET_BYTES,
             neighbourTimeoutMs: 1000,
             pollNanoseconds: pollMicroseconds * 1000,
-            verbsLibrary: nic.library,
+            verbsLibrary: here.nic.library,
           },
           environment(),
         ),
@@ -86,6 +68,6 @@ for (const { what, address, commands } of PASSES)
 
 test('and nothing of the device is left', (ctx) => {
   needNic(ctx)
-  const report = nic.cleanReport()
+  const report = here.nic.cleanReport()
   expect(report.frames).toBeGreaterThan(PASSES.length * 50)
 })

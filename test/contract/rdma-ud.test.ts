@@ -1,5 +1,5 @@
 /** The contract for datagrams, on the software NIC in this process: what a receiving queue pair of ours takes is what arrived. */
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { mapReceiveMemory, recycleReceiveMemory } from '#dist/ffi/recvmmsg.js'
 import { openRdmaUd } from '#dist/src/backend/rdma-ud.js'
 import { IBVERBS_DEFAULTS, RDMA_UD_DEFAULTS } from '#dist/src/config.js'
@@ -8,29 +8,12 @@ import { formatGid } from '#dist/src/net/address.js'
 import { parseEndpoints, resolveEndpoints } from '#dist/src/net/endpoint.js'
 import { arenaBytes, RdmaSource } from '#dist/src/receive/rdma-source.js'
 import type { ReceiveSession } from '#dist/src/receive/session.js'
-import { inNamespace, Nic, needNic, nicUnavailable } from '../ibverbs/support.js'
-import { makeNetns, type Netns } from '../support/netns.js'
+import { inNamespace, needNic, nicHere, nicUnavailable } from '../ibverbs/support.js'
 import { type Arrival, backendContract, environment } from './backend-contract.js'
 
-let ns: Netns
-let nic: Nic
-let removeFiles: () => void
-
-beforeAll(async () => {
-  if (nicUnavailable()) return
-  ns = await makeNetns({ veth: { mtu: 9000 } })
-  nic = new Nic({ mode: 'null' }, (remove) => {
-    removeFiles = remove
-  })
-  // The library reads them once.
-  Object.assign(process.env, nic.environment)
-  await inNamespace(ns.name.a, async () => listRdmaDevices({ library: nic.library }))
-})
-
-afterAll(async () => {
-  removeFiles?.()
-  await ns?.[Symbol.asyncDispose]()
-})
+const here = nicHere({ veth: { mtu: 9000 } }, { mode: 'null' }, ({ ns, nic }) =>
+  inNamespace(ns.name.a, async () => listRdmaDevices({ library: nic.library })),
+)
 
 const SLOTS = 128
 const PASSES = [
@@ -44,7 +27,7 @@ async function openTaker(host: string, substreams: number) {
   const resolved = await resolveEndpoints(parseEndpoints(Array.from({ length: substreams }, (_, i) => `${host}:${7148 + i}`)))
   const endpoints = resolved.map((endpoint) => ({ ...endpoint, interfaceIndex: 0, interfaceName: undefined }))
   const memory = mapReceiveMemory(4096, arenaBytes(substreams, SLOTS))
-  const source = await RdmaSource.open({ kind: 'rdma-ud', endpoints, verbsLibrary: nic.library, slots: SLOTS }, memory)
+  const source = await RdmaSource.open({ kind: 'rdma-ud', endpoints, verbsLibrary: here.nic.library, slots: SLOTS }, memory)
   const arrivals: Arrival[] = []
   const senders = new Set<number>()
   const session = {
@@ -84,10 +67,10 @@ for (const { what, host, commands } of PASSES)
     largestPacketBytes: 4096,
     unavailable: nicUnavailable,
     open: async (substreams) => {
-      await nic.command(...commands)
-      const taker = await inNamespace(ns.name.a, () => openTaker(host, substreams))
+      await here.nic.command(...commands)
+      const taker = await inNamespace(here.ns.name.a, () => openTaker(host, substreams))
       const { poll: _, pollMicroseconds, ...queue } = IBVERBS_DEFAULTS
-      const backend = await inNamespace(ns.name.a, () =>
+      const backend = await inNamespace(here.ns.name.a, () =>
         openRdmaUd(
           {
             ...queue,
@@ -97,7 +80,7 @@ for (const { what, host, commands } of PASSES)
             packetSizeBytes: 4096,
             neighbourTimeoutMs: 1000,
             pollNanoseconds: pollMicroseconds * 1000,
-            verbsLibrary: nic.library,
+            verbsLibrary: here.nic.library,
           },
           environment(),
         ),
@@ -117,7 +100,7 @@ for (const { what, host, commands } of PASSES)
 
 test('and nothing of the device is left', (ctx) => {
   needNic(ctx)
-  const report = nic.cleanReport()
+  const report = here.nic.cleanReport()
   expect(report.received).toBeGreaterThan(PASSES.length * 50)
   expect(report).toMatchObject({ receivedUnmatched: 0, droppedNoBuffer: 0, droppedOversize: 0 })
 })

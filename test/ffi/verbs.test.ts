@@ -1,6 +1,6 @@
 /** The bindings of libibverbs and librdmacm against the software NIC: what it says of itself elsewhere is what we read. */
 import { join } from 'node:path'
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import { beforeEach, expect, test } from 'vitest'
 import { koffi } from '#dist/ffi/koffi.js'
 import { NativeError } from '#dist/ffi/native-error.js'
 import { deviceOfAddress } from '#dist/ffi/rdmacm.js'
@@ -11,38 +11,17 @@ import { IBV_CONTEXT, VERBS_CONTEXT } from '#dist/ffi/verbs-layout.js'
 import { extendedOperation, VerbsLibrary, VerbsUnavailable } from '#dist/ffi/verbs-library.js'
 import { WorkRequestChain } from '#dist/ffi/work-requests.js'
 import { formatGid, parseAddress } from '#dist/src/net/address.js'
-import { inNamespace, Nic, nicUnavailable } from '../ibverbs/support.js'
-import { need } from '../support/need.js'
-import { makeNetns, type Netns } from '../support/netns.js'
+import { inNamespace, needNic, nicHere } from '../ibverbs/support.js'
 
-let ns: Netns
-let nic: Nic
 let library: VerbsLibrary
-let removeFiles: (() => void) | undefined
-
-beforeAll(async () => {
-  if (nicUnavailable()) return
-  ns = await makeNetns({ veth: { mtu: 9000 } })
-  nic = new Nic({ mode: 'null', netdevs: ['v0'] }, (remove) => {
-    removeFiles = remove
-  })
-  // The library reads them once.
-  Object.assign(process.env, nic.environment)
+const here = nicHere({ veth: { mtu: 9000 } }, { mode: 'null', netdevs: ['v0'] }, ({ nic }) => {
   library = VerbsLibrary.load(nic.library)
 })
 
-beforeEach((ctx) => {
-  const why = nicUnavailable()
-  need(ctx, !why, why)
-})
-
-afterAll(async () => {
-  removeFiles?.()
-  await ns?.[Symbol.asyncDispose]()
-})
+beforeEach(needNic)
 
 const opened = <T>(use: (context: VerbsContext) => T | Promise<T>): Promise<T> =>
-  inNamespace(ns.name.a, async () => {
+  inNamespace(here.ns.name.a, async () => {
     const context = VerbsContext.open(library, 'softnic0')
     try {
       return await use(context)
@@ -52,11 +31,11 @@ const opened = <T>(use: (context: VerbsContext) => T | Promise<T>): Promise<T> =
   })
 
 test('devices, facts, port and GIDs', async () => {
-  await inNamespace(ns.name.a, async () => expect(deviceNames(library)).toEqual(['softnic0']))
-  const addresses = (JSON.parse(ns.ip('a', '-json address show v0')) as { addr_info: { local: string }[] }[])[0]!.addr_info.map(
-    ({ local }) => local,
-  )
-  const { ifindex } = JSON.parse(ns.ip('a', '-json link show v0'))[0]
+  await inNamespace(here.ns.name.a, async () => expect(deviceNames(library)).toEqual(['softnic0']))
+  const addresses = (
+    JSON.parse(here.ns.ip('a', '-json address show v0')) as { addr_info: { local: string }[] }[]
+  )[0]!.addr_info.map(({ local }) => local)
+  const { ifindex } = JSON.parse(here.ns.ip('a', '-json link show v0'))[0]
   await opened((context) => {
     expect(context.facts()).toEqual({
       firmware: '1.0.0',
@@ -76,7 +55,7 @@ test('devices, facts, port and GIDs', async () => {
     expect(gids.every((gid, i) => gid.index === i && gid.port === 1 && gid.type === 2 && gid.ifindex === ifindex)).toBe(true)
     expect(gids.map(formatGid).sort()).toEqual([...new Set(addresses)].sort())
   })
-  await inNamespace(ns.name.a, async () => {
+  await inNamespace(here.ns.name.a, async () => {
     expect(() => VerbsContext.open(library, 'mlx5_0')).toThrow(/ibv_open_device failed: ENODEV \(mlx5_0\)/)
   })
 })
@@ -207,14 +186,14 @@ test('memory that is not mapped cannot be registered', async () => {
 test('asynchronous events come one by one, acknowledged, and then none', async () => {
   await opened(async (context) => {
     expect(context.event()).toBeUndefined()
-    await nic.command('port down', 'port up')
+    await here.nic.command('port down', 'port up')
     expect(context.event()).toEqual({ name: 'IBV_EVENT_PORT_ERR', element: 1 })
     expect(context.event()).toMatchObject({ name: 'IBV_EVENT_PORT_ACTIVE' })
     expect(context.event()).toBeUndefined()
     const domain = context.allocateDomain()
     const queue = new SendQueue(domain, { port: 1, depth: 16, sges: 1, completionVector: 0 })
     queue.ready()
-    await nic.command('qp-fatal')
+    await here.nic.command('qp-fatal')
     expect(context.event()).toEqual({ name: 'IBV_EVENT_QP_FATAL', element: queue.qp })
     // Waits until every event of it was acknowledged.
     queue.close()
@@ -228,13 +207,13 @@ test('libraries that are missing or none', () => {
     /\/nonexistent\.so could not be loaded \(.*\); install it \(Debian: libibverbs1 and ibverbs-providers\)/,
   )
   expect(() => VerbsLibrary.load('libm.so.6')).toThrow(/libm\.so\.6 lacks ibv_get_device_list, .*; it is older than rdma-core 24/)
-  expect(VerbsLibrary.load(nic.library)).toBe(library)
+  expect(VerbsLibrary.load(here.nic.library)).toBe(library)
 })
 
 test('librdmacm knows the device of an address; without it, or without such a device, nobody does', async () => {
-  const rdmacm = join(nic.library, '..', 'librdmacm.so.1')
+  const rdmacm = join(here.nic.library, '..', 'librdmacm.so.1')
   const ask = (address: string, path = rdmacm) =>
-    inNamespace(ns.name.a, async () => deviceOfAddress(library, parseAddress(address)!, 0, path))
+    inNamespace(here.ns.name.a, async () => deviceOfAddress(library, parseAddress(address)!, 0, path))
   expect(await ask('10.77.0.1')).toEqual({ device: 'softnic0', port: 1 })
   expect(await ask('fd77::1')).toEqual({ device: 'softnic0', port: 1 })
   expect(await ask('10.77.0.99')).toBeUndefined()
@@ -243,5 +222,5 @@ test('librdmacm knows the device of an address; without it, or without such a de
 })
 
 test('and all was given back', () => {
-  expect(nic.cleanReport()).toMatchObject({ errors: 1, refused: 2 })
+  expect(here.nic.cleanReport()).toMatchObject({ errors: 1, refused: 2 })
 })

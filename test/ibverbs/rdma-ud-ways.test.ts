@@ -2,20 +2,12 @@
  * Backend rdma-ud and its receiver on the software NIC, which brings datagrams from one of its devices to another inside this process: the
  * ways to say where they go, the sizes of everything, and what is refused. On a real kernel's device: test/vm.
  */
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import { beforeEach, expect, test } from 'vitest'
 import { listRdmaDevices } from '#dist/src/devices.js'
 import { across, checkHeaps, collect, openSender, openTaker, RX0, RX1, sendHeaps } from '../support/datagrams.js'
-import { need } from '../support/need.js'
-import { makeNetns, type Netns } from '../support/netns.js'
-import { inNamespace, Nic, nicUnavailable, sleep } from './support.js'
+import { inNamespace, needNic, nicHere, sleep } from './support.js'
 
-let ns: Netns
-let nic: Nic
-let removeFiles: () => void
-
-beforeAll(async () => {
-  if (nicUnavailable()) return
-  ns = await makeNetns()
+const here = nicHere({}, { mode: 'null', netdevs: ['rx0', 'rx1'] }, ({ ns, nic }) => {
   // As in the virtual machine.
   ns.ip('a', 'link add rx0 address 02:00:00:00:98:01 type veth peer name rx1 address 02:00:00:00:98:02')
   for (const [i, peer] of [2, 1].entries()) {
@@ -25,25 +17,14 @@ beforeAll(async () => {
     ns.ip('a', `neighbour add 10.98.0.${peer} lladdr 02:00:00:00:98:0${peer} dev rx${i}`)
     ns.ip('a', `neighbour add fd98::${peer} lladdr 02:00:00:00:98:0${peer} dev rx${i}`)
   }
-  nic = new Nic({ mode: 'null', netdevs: ['rx0', 'rx1'] }, (remove) => {
-    removeFiles = remove
-  })
-  Object.assign(process.env, nic.environment, { SPEADCAST_VERBS_LIBRARY: nic.library })
-  await inside(async () => void listRdmaDevices())
+  process.env.SPEADCAST_VERBS_LIBRARY = nic.library
+  return inside(async () => void listRdmaDevices())
 })
 
-beforeEach((ctx) => {
-  const why = nicUnavailable()
-  need(ctx, !why, why)
-})
-
-afterAll(async () => {
-  removeFiles?.()
-  await ns?.[Symbol.asyncDispose]()
-})
+beforeEach(needNic)
 
 /** With this thread in the namespace, and the threads that it starts. */
-const inside = (body: () => Promise<void>) => inNamespace(ns.name.a, body)
+const inside = (body: () => Promise<void>) => inNamespace(here.ns.name.a, body)
 
 const TO = `${RX1}:7148`
 const NO_INTERFACE = { interface: undefined as never }
@@ -71,7 +52,7 @@ test.for([
 ] as const)('%s', ([, endpoints, sending, options]) =>
   inside(async () => {
     await across(endpoints, sending, options)
-    expect(nic.report().leaked).toMatchObject({ qps: 0, ahs: 0, mrs: 0 })
+    expect(here.nic.report().leaked).toMatchObject({ qps: 0, ahs: 0, mrs: 0 })
   }),
 )
 
@@ -147,7 +128,7 @@ test('two senders are told apart, and their heaps of one cnt', () =>
 
 test('the receiver’s MTU counts too', () =>
   inside(async () => {
-    ns.ip('a', 'link set rx1 mtu 2200')
+    here.ns.ip('a', 'link set rx1 mtu 2200')
     try {
       const receiver = await openTaker({ endpoints: TO })
       await expect(openSender({ to: TO, packetSizeBytes: 4096 })).rejects.toMatchObject({
@@ -156,7 +137,7 @@ test('the receiver’s MTU counts too', () =>
       })
       await receiver.close()
     } finally {
-      ns.ip('a', 'link set rx1 mtu 4200')
+      here.ns.ip('a', 'link set rx1 mtu 4200')
     }
   }))
 
@@ -210,5 +191,5 @@ test('a machine without an RDMA CM has no groups', () =>
   }))
 
 test('and nothing of the device is left', () => {
-  expect(nic.cleanReport().received).toBeGreaterThan(1000)
+  expect(here.nic.cleanReport().received).toBeGreaterThan(1000)
 })

@@ -2,40 +2,20 @@
  * Backend rdma-ud and its receiver on the software NIC, both in this process, when things go wrong with the device: what is said of each
  * heap is what arrived. Where nothing goes wrong, see test/vm, on a real kernel's device.
  */
-import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test } from 'vitest'
+import { beforeEach, expect, onTestFinished, test } from 'vitest'
 import { listRdmaDevices } from '#dist/src/devices.js'
 import { type BatchResult, ItemGroup, openStream, type SendError, type Stream, type StreamOptions } from '#dist/src/index.js'
 import { openReceiver, type Receiver } from '#dist/src/receive/index.js'
-import { need } from '../support/need.js'
-import { makeNetns, type Netns } from '../support/netns.js'
-import { inNamespace, Nic, nicUnavailable, sleep } from './support.js'
+import { inNamespace, needNic, nicHere, sleep } from './support.js'
 
-let ns: Netns
-let nic: Nic
-let removeFiles: () => void
+const here = nicHere({ veth: { mtu: 9000 } }, { mode: 'null' }, ({ ns, nic }) =>
+  inNamespace(ns.name.a, async () => listRdmaDevices({ library: nic.library })),
+)
 
-beforeAll(async () => {
-  if (nicUnavailable()) return
-  ns = await makeNetns({ veth: { mtu: 9000 } })
-  nic = new Nic({ mode: 'null' }, (remove) => {
-    removeFiles = remove
-  })
-  Object.assign(process.env, nic.environment)
-  await inNamespace(ns.name.a, async () => listRdmaDevices({ library: nic.library }))
-})
-
-beforeEach((ctx) => {
-  const why = nicUnavailable()
-  need(ctx, !why, why)
-})
-
-afterAll(async () => {
-  removeFiles?.()
-  await ns?.[Symbol.asyncDispose]()
-})
+beforeEach(needNic)
 
 /** With this thread in the namespace, where routes and links are asked about too. */
-const inside = (body: () => Promise<void>) => inNamespace(ns.name.a, body)
+const inside = (body: () => Promise<void>) => inNamespace(here.ns.name.a, body)
 
 const TO = '10.77.0.1:7148'
 const HEAPS = 3
@@ -47,7 +27,7 @@ const receive = (): Promise<Receiver> =>
   openReceiver({
     endpoints: TO,
     backend: 'rdma-ud',
-    verbsLibrary: nic.library,
+    verbsLibrary: here.nic.library,
     deliver: true,
     stops: 0,
     receiveBufferBytes: 1 << 20,
@@ -61,7 +41,7 @@ const open = (options: Partial<StreamOptions> = {}): Promise<Stream> =>
     packetSizeBytes: 2100,
     descriptors: 'none',
     thread: 'inline',
-    ibverbs: { library: nic.library, completionTimeoutMs: 300 },
+    ibverbs: { library: here.nic.library, completionTimeoutMs: 300 },
     ...options,
   })
 
@@ -106,7 +86,7 @@ async function receiveUntilQuiet(body: () => Promise<void>): Promise<Map<number,
   const receiver = await openReceiver({
     endpoints: TO,
     backend: 'rdma-ud',
-    verbsLibrary: nic.library,
+    verbsLibrary: here.nic.library,
     deliver: true,
     receiveBufferBytes: 1 << 20,
   })
@@ -123,7 +103,7 @@ test('each of the 15 packets of a batch fails in turn: each heap is what was sai
       const stream = await open()
       const batch = batchOf(stream)
       for (let n = 1; n <= HEAPS * PACKETS; n++) {
-        await nic.command(`fail ${n} GENERAL_ERR`)
+        await here.nic.command(`fail ${n} GENERAL_ERR`)
         said.push(await say(stream.send(batch)))
         said.push(await say(stream.send(batch)))
       }
@@ -148,10 +128,10 @@ test('a device that stops is reset: unknown, then sent again', () =>
       const stream = await open()
       const batch = batchOf(stream)
       said.push(await say(stream.send(batch)))
-      await nic.command('stall 7')
+      await here.nic.command('stall 7')
       const stalled = say(stream.send(batch))
       said.push(await stalled)
-      await nic.command('resume', 'clear')
+      await here.nic.command('resume', 'clear')
       said.push(await say(stream.send(batch)))
       await stream.sendEnd()
       await stream.close()
@@ -168,9 +148,9 @@ test('packets that the device will not take are given up after a while, those be
     const seen = await receiveUntilQuiet(async () => {
       const stream = await open()
       const batch = batchOf(stream)
-      await nic.command('refuse-every 4 EINVAL')
+      await here.nic.command('refuse-every 4 EINVAL')
       for (let i = 0; i < 10; i++) said.push(await say(stream.send(batch)))
-      await nic.command('clear')
+      await here.nic.command('clear')
       said.push(await say(stream.send(batch)))
       await stream.sendEnd()
       await stream.close()
@@ -182,14 +162,14 @@ test('packets that the device will not take are given up after a while, those be
 test('address handles and queues are given back, whatever opening ends with', () =>
   inside(async () => {
     const receiver = await receive()
-    await nic.command('create-qp 1 ENOMEM')
+    await here.nic.command('create-qp 1 ENOMEM')
     await expect(open()).rejects.toMatchObject({
       code: 'ERR_SPEADCAST_BACKEND',
       message: expect.stringMatching(
         /backend 'rdma-ud' cannot work here: the memory cannot be locked: ibv_create_qp failed: ENOMEM/,
       ),
     })
-    await nic.command('clear')
+    await here.nic.command('clear')
     await expect(open({ packetSizeBytes: 4097 })).rejects.toMatchObject({ code: 'ERR_SPEADCAST_PACKET_SIZE' })
     await expect(open({ rdmaUd: { peers: [{ gid: 'fd77::2', qpn: 17 }], device: 'softnic9' } })).rejects.toMatchObject({
       code: 'ERR_SPEADCAST_BACKEND',
@@ -199,7 +179,7 @@ test('address handles and queues are given back, whatever opening ends with', ()
       code: 'ERR_SPEADCAST_UNREACHABLE',
     })
     await receiver.close()
-    nic.cleanReport()
+    here.nic.cleanReport()
   }))
 
 test('a receiver that fails says so and closes: the device has stopped', () =>
@@ -211,7 +191,7 @@ test('a receiver that fails says so and closes: the device has stopped', () =>
         () => undefined,
       ),
     )
-    await nic.command('qp-fatal')
+    await here.nic.command('qp-fatal')
     await expect(receiver.done).rejects.toMatchObject({
       code: 'ERR_SPEADCAST_NATIVE',
       message: expect.stringMatching(/a receiving queue pair failed \(IBV_WC_WR_FLUSH_ERR/),
@@ -225,7 +205,7 @@ test('the device is removed under sender and receiver: every promise settles, an
     const batch = batchOf(stream)
     expect(await say(stream.send(batch))).toEqual(['sent', 'sent', 'sent'])
     const ended = receiver.done.catch((error) => error)
-    await nic.command('remove')
+    await here.nic.command('remove')
     const after: string[] = []
     for (let i = 0; i < 3; i++) after.push(...(await say(stream.send(batch))))
     expect(after).not.toContain('sent')
@@ -235,7 +215,7 @@ test('the device is removed under sender and receiver: every promise settles, an
       message: expect.stringMatching(/softnic0 is gone or broken/),
     })
     await sleep(10)
-    await nic.command('insert')
+    await here.nic.command('insert')
     const again = await open({ rdmaUd: { peers: [{ qpn: 17 }] } })
     expect(await say(again.send(batchOf(again)))).toEqual(['sent', 'sent', 'sent'])
     await again.close()

@@ -3,7 +3,7 @@
  * once; everything else is real, in this process: what is waited on must be the new queue's.
  */
 import { readdirSync } from 'node:fs'
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import { beforeEach, expect, test } from 'vitest'
 import { koffi } from '#dist/ffi/koffi.js'
 import { IBV_QP_ATTR, IBV_QPS_RESET } from '#dist/ffi/verbs-layout.js'
 import { VerbsLibrary } from '#dist/ffi/verbs-library.js'
@@ -15,40 +15,20 @@ import { parseEndpoints, resolveEndpoints } from '#dist/src/net/endpoint.js'
 import { resolveInterface } from '#dist/src/net/interface.js'
 import { handTable, pattern } from '../backend/table.js'
 import { environment } from '../contract/backend-contract.js'
-import { need } from '../support/need.js'
-import { makeNetns, type Netns } from '../support/netns.js'
-import { inNamespace, Nic, nicUnavailable, sleep } from './support.js'
+import { inNamespace, needNic, nicHere, sleep } from './support.js'
 
-let ns: Netns
-let nic: Nic
 let library: VerbsLibrary
-let removeFiles: (() => void) | undefined
-
-beforeAll(async () => {
-  if (nicUnavailable()) return
-  ns = await makeNetns({ veth: {} })
-  nic = new Nic({ mode: 'null' }, (remove) => {
-    removeFiles = remove
-  })
-  Object.assign(process.env, nic.environment)
+const here = nicHere({ veth: {} }, { mode: 'null' }, ({ nic }) => {
   library = VerbsLibrary.load(nic.library)
 })
 
-beforeEach((ctx) => {
-  const why = nicUnavailable()
-  need(ctx, !why, why)
-})
-
-afterAll(async () => {
-  removeFiles?.()
-  await ns?.[Symbol.asyncDispose]()
-})
+beforeEach(needNic)
 
 async function open(): Promise<Backend> {
   const { poll: _, pollMicroseconds: __, ...options } = IBVERBS_DEFAULTS
   const endpoints = await resolveEndpoints(parseEndpoints(['239.1.2.3:7148']))
-  const more = { sourcePort: 0, packetSizeBytes: 1472, neighbourTimeoutMs: 100, pollNanoseconds: 0, verbsLibrary: nic.library }
-  return inNamespace(ns.name.a, () =>
+  const more = { sourcePort: 0, packetSizeBytes: 1472, neighbourTimeoutMs: 100, pollNanoseconds: 0, verbsLibrary: here.nic.library }
+  return inNamespace(here.ns.name.a, () =>
     openIbverbs({ ...options, ...more, endpoints, interface: resolveInterface('v0', 4) }, environment()),
   )
 }
@@ -87,14 +67,14 @@ async function reapAll(backend: Backend, rows: number): Promise<number> {
 
 /** Posts all rows, and waits for their completions as the I/O thread does: arm, sleep on the wait set, reap. */
 async function sendAsleep(backend: Backend, posting: Posting, rows: number): Promise<{ failures: number; woken: number }> {
-  await nic.command('stall')
+  await here.nic.command('stall')
   backend.post(posting, 0, rows, out)
   expect([out.kind, out.accepted]).toEqual([POST_OK, rows])
   expect(backend.arm!()).toBe(true)
   const poll = new PollSet(4)
   for (const { fd, events } of backend.waitSet(false)) poll.add(fd, events)
   expect(poll.wait(0)).toBe(0)
-  await nic.command('resume')
+  await here.nic.command('resume')
   const woken = poll.wait(1e9)
   return { failures: await reapAll(backend, rows), woken }
 }
@@ -110,7 +90,7 @@ test('a queue that cannot be reset is replaced, and completions of the new one w
   expect(await sendAsleep(backend, posting, 10)).toEqual({ failures: 0, woken: 1 })
   for (let n = 1; n <= 3; n++) {
     const restore = refuseResets(1)
-    await nic.command('fail 4 GENERAL_ERR')
+    await here.nic.command('fail 4 GENERAL_ERR')
     backend.post(posting, 0, 10, out)
     expect(await reapAll(backend, 10)).toBe(7)
     expect(restore()).toBe(1)
@@ -121,7 +101,7 @@ test('a queue that cannot be reset is replaced, and completions of the new one w
   backend.close()
   expect(readdirSync('/proc/self/fd').length).toBeLessThanOrEqual(before + 2)
   // One that was made at first, and three in its place.
-  expect(nic.cleanReport().made).toMatchObject({ qps: 4, cqs: 4, channels: 4 })
+  expect(here.nic.cleanReport().made).toMatchObject({ qps: 4, cqs: 4, channels: 4 })
 })
 
 test('nor can another be made: broken for good, and closing gives back what there is', async () => {
@@ -132,7 +112,7 @@ test('nor can another be made: broken for good, and closing gives back what ther
   )
   const posting = backend.compile(table, { maxMessageBytes: 65507 })
   const restore = refuseResets(1)
-  await nic.command('fail 2 GENERAL_ERR', 'create-qp 1 ENOMEM')
+  await here.nic.command('fail 2 GENERAL_ERR', 'create-qp 1 ENOMEM')
   backend.post(posting, 0, 3, out)
   expect(await reapAll(backend, 3)).toBe(2)
   restore()
@@ -145,5 +125,5 @@ test('nor can another be made: broken for good, and closing gives back what ther
   expect(backend.arm!()).toBe(true)
   expect(out.kind).not.toBe(POST_AGAIN)
   backend.close()
-  nic.cleanReport()
+  here.nic.cleanReport()
 })

@@ -3,12 +3,12 @@ import { closeSync, mkdtempSync, openSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { expect, onTestFinished, type TestContext } from 'vitest'
+import { afterAll, beforeAll, expect, onTestFinished, type TestContext } from 'vitest'
 import { koffi } from '#dist/ffi/koffi.js'
 import type { BatchOutcome, StreamOptions } from '#dist/src/index.js'
 import { type PlainError, RemoteStream } from '../kernel/support.js'
 import { need } from '../support/need.js'
-import { type Netns, netnsUnavailable } from '../support/netns.js'
+import { makeNetns, type Netns, type NetnsOptions, netnsUnavailable } from '../support/netns.js'
 import {
   buildSoftnic,
   Control,
@@ -141,4 +141,34 @@ export async function inNamespace<T>(name: string, body: () => Promise<T>): Prom
     enter(`/proc/self/fd/${own}`)
     closeSync(own)
   }
+}
+
+export interface NicHere {
+  readonly ns: Netns
+  readonly nic: Nic
+}
+
+/**
+ * The software NIC for the process of a test file, whose library reads its environment once, and namespaces for as long as the file runs.
+ * What is returned has them from beforeAll on, where there is a NIC.
+ *
+ * @param ready is called last: look for a device there, with which the NIC begins to take commands
+ */
+export function nicHere(netns: NetnsOptions, options: NicOptions, ready: (here: NicHere) => unknown): NicHere {
+  const here = {} as { ns: Netns; nic: Nic }
+  let removeFiles: (() => void) | undefined
+  beforeAll(async () => {
+    if (nicUnavailable()) return
+    here.ns = await makeNetns(netns)
+    here.nic = new Nic(options, (remove) => {
+      removeFiles = remove
+    })
+    Object.assign(process.env, here.nic.environment)
+    await ready(here)
+  })
+  afterAll(async () => {
+    removeFiles?.()
+    await here.ns?.[Symbol.asyncDispose]()
+  })
+  return here
 }
