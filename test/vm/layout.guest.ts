@@ -7,6 +7,7 @@ import { readFileSync, readlinkSync } from 'node:fs'
 import { test } from 'node:test'
 import { readPointer } from '#dist/ffi/memory.js'
 import { Region } from '#dist/ffi/region.js'
+import { AddressHandle } from '#dist/ffi/verbs.js'
 import { IBV_CONTEXT, VERBS_CONTEXT } from '#dist/ffi/verbs-layout.js'
 import { extendedOperation } from '#dist/ffi/verbs-library.js'
 import { PollSet } from '#dist/ffi/wait.js'
@@ -142,7 +143,14 @@ test('a chain of work requests arrives on another device, gathered, and wakes by
       const receiver = new UdQueue(to, receiveDomain)
       const gids = { from: from.gids()!, to: to.gids()! }
       const v4 = (all: typeof gids.from) => all.find(({ bytes: b }) => b[10] === 0xff && b[12] === 10)!
-      const ah = sender.addressHandle(v4(gids.to).bytes, v4(gids.from).index)
+      const ah = new AddressHandle(sendDomain, {
+        gid: v4(gids.to).bytes,
+        lid: 0,
+        port: 1,
+        sourceGidIndex: v4(gids.from).index,
+        hopLimit: 64,
+        trafficClass: 0,
+      })
       for (let i = 0; i < 4000; i++) bytes[i] = (i * 7) & 0xff
 
       const pollSet = new PollSet(2)
@@ -162,7 +170,7 @@ test('a chain of work requests arrives on another device, gathered, and wakes by
         { at: region.address, byteLength: 40, lkey: sent.lkey },
         { at: region.address + 1000, byteLength: 3000, lkey: sent.lkey },
       ]
-      sender.send([2 ** 40 + 5, 2 ** 40 + 6, 2 ** 40 + 7], segments, ah, receiver.number)
+      sender.send([2 ** 40 + 5, 2 ** 40 + 6, 2 ** 40 + 7], segments, ah.pointer, receiver.number)
       await until(
         () => ready(50),
         (fds) => fds.includes(0),
@@ -187,13 +195,13 @@ test('a chain of work requests arrives on another device, gathered, and wakes by
       }
       // Not armed again: what completes now makes no event, until it is armed.
       receiver.receive(103, region.address + (1 << 15), SLOT, received.lkey)
-      sender.send([9], segments, ah, receiver.number)
+      sender.send([9], segments, ah.pointer, receiver.number)
       await until(
         () => sender.poll().length,
         (n) => n === 1,
       )
       assert.equal(sender.takeEvents(), 0)
-      sender.destroyAddressHandle(ah)
+      ah.release()
       sender.close()
       receiver.close()
       for (const thing of [sent, received, sendDomain, receiveDomain]) thing.release()

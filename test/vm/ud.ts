@@ -1,21 +1,13 @@
 /**
  * A queue pair for datagrams, made by hand of the layouts and bindings in ffi/: what it does on a real device shows that they are right.
- * Receiving and address handles are called here directly.
  */
-import { koffi } from '#dist/ffi/koffi.js'
-import { readI32, readPointer, readU32 } from '#dist/ffi/memory.js'
+import { readI32, readU32 } from '#dist/ffi/memory.js'
 import { Scratch } from '#dist/ffi/scratch.js'
 import { type ProtectionDomain, setNonBlocking, type VerbsContext } from '#dist/ffi/verbs.js'
 import * as L from '#dist/ffi/verbs-layout.js'
 import type { ContextOperations, VerbsLibrary } from '#dist/ffi/verbs-library.js'
 
-// verbs.h
-const IBV_QP_PKEY_INDEX = 1 << 4
-const IBV_QP_QKEY = 1 << 6
-const IBV_QP_SQ_PSN = 1 << 16
-const OPS_POST_RECV = 216
-const IBV_AH_ATTR = { dgid: 0, sgid_index: 20, hop_limit: 21, is_global: 29, port_num: 30, size: 32 }
-const IBV_RECV_WR = { wr_id: 0, next: 8, sg_list: 16, num_sge: 24, size: 32 }
+/** In front of a message, whatever our layouts say (ibv_post_recv(3)). */
 export const GRH_BYTES = 40
 
 export const QKEY = 0x11223344
@@ -34,12 +26,10 @@ export class UdQueue {
   readonly operations: ContextOperations
   readonly #library: VerbsLibrary
   readonly #scratch = new Scratch(4096)
-  readonly #domain: ProtectionDomain
 
   constructor(context: VerbsContext, domain: ProtectionDomain, { depth = 16, psn = 0x123456 } = {}) {
     const library = context.library
     this.#library = library
-    this.#domain = domain
     this.operations = library.operations(context.pointer)
     this.channel = library.pointer('ibv_create_comp_channel', context.pointer)
     this.channelFd = readI32(this.channel + L.IBV_COMP_CHANNEL.fd)
@@ -63,41 +53,20 @@ export class UdQueue {
       view.setUint8(L.IBV_QP_ATTR.port_num, 1)
       library.done('ibv_modify_qp', `${state}`, this.qp, address, L.IBV_QP_STATE | mask)
     }
-    modify(L.IBV_QPS_INIT, L.IBV_QP_PORT | IBV_QP_PKEY_INDEX | IBV_QP_QKEY)
+    modify(L.IBV_QPS_INIT, L.IBV_QP_PORT | L.IBV_QP_PKEY_INDEX | L.IBV_QP_QKEY)
     modify(L.IBV_QPS_RTR, 0)
-    modify(L.IBV_QPS_RTS, IBV_QP_SQ_PSN)
-  }
-
-  /** An address handle for a GID, by this device's GID of an index. */
-  addressHandle(gid: Uint8Array, sourceIndex: number): number {
-    const { view, u8, address } = this.#scratch
-    u8.fill(0, 0, IBV_AH_ATTR.size)
-    u8.set(gid, IBV_AH_ATTR.dgid)
-    view.setUint8(IBV_AH_ATTR.sgid_index, sourceIndex)
-    view.setUint8(IBV_AH_ATTR.hop_limit, 64)
-    view.setUint8(IBV_AH_ATTR.is_global, 1)
-    view.setUint8(IBV_AH_ATTR.port_num, 1)
-    const create = koffi().load(this.#library.path).func('uint64_t ibv_create_ah(uint64_t pd, uint64_t attr)')
-    const handle = create(this.#domain.pointer, address) as number
-    if (handle === 0) throw new Error('ibv_create_ah failed')
-    return handle
-  }
-
-  destroyAddressHandle(handle: number): void {
-    koffi().load(this.#library.path).func('int ibv_destroy_ah(uint64_t ah)')(handle)
+    modify(L.IBV_QPS_RTS, L.IBV_QP_SQ_PSN)
   }
 
   receive(id: number, at: number, byteLength: number, lkey: number): void {
     const { view, u8, address } = this.#scratch
     u8.fill(0, 0, 64)
-    view.setBigUint64(IBV_RECV_WR.wr_id, BigInt(id), true)
-    view.setBigUint64(IBV_RECV_WR.sg_list, BigInt(address + IBV_RECV_WR.size), true)
-    view.setUint32(IBV_RECV_WR.num_sge, 1, true)
-    this.#sge(IBV_RECV_WR.size, at, byteLength, lkey)
-    const k = koffi()
-    const context = readPointer(this.qp)
-    const post = k.decode(BigInt(readPointer(context + OPS_POST_RECV)), k.proto('int (uint64_t, uint64_t, uint64_t)'))
-    const result = post(this.qp, address, address + 64) as number
+    const R = L.IBV_RECV_WR
+    view.setBigUint64(R.wr_id, BigInt(id), true)
+    view.setBigUint64(R.sg_list, BigInt(address + R.size), true)
+    view.setUint32(R.num_sge, 1, true)
+    this.#sge(R.size, at, byteLength, lkey)
+    const result = this.operations.postReceive(this.qp, address, address + 64)
     if (result !== 0) throw new Error(`post_recv: ${result}`)
   }
 
