@@ -1,9 +1,7 @@
 // npm run bench -- --verbs: CPU per packet of posting through the verbs ABI, on the software NIC of test/softnic, which delivers nothing.
 // docs/bench/README.md says what is compared.
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { mkdirSync } from 'node:fs'
 import { $ } from 'zx'
 import { at } from '../lib/process.mjs'
 import { describeMachine } from './machine.mjs'
@@ -42,7 +40,6 @@ export async function measureVerbs({ repeats, packets }, add) {
   const floor = at('.cache/bench/verbs_floor')
   await $`gcc -O3 -march=native -o ${floor} ${at('scripts/bench/verbs_floor.c')} -libverbs`
   const { name, close } = await openNic()
-  const scratch = mkdtempSync(join(tmpdir(), 'speadcast-bench-'))
   /** Runs a program on the software NIC; its rows, or what it printed. */
   const run = async (mode, command) => {
     const env = { ...process.env, LD_LIBRARY_PATH: nic, SOFTNIC_MODE: mode, SOFTNIC_MODEL_NS: '30', SOFTNIC_NETDEVS: 'v0' }
@@ -105,7 +102,6 @@ export async function measureVerbs({ repeats, packets }, add) {
         all.filter((row) => row.mode === mode),
       )
   } finally {
-    rmSync(scratch, { recursive: true })
     close()
   }
 }

@@ -71,6 +71,11 @@ export interface PostResult {
   waitFor: 'writable' | number
 }
 
+export function again(out: PostResult, waitFor: PostResult['waitFor']): void {
+  out.kind = POST_AGAIN
+  out.waitFor = waitFor
+}
+
 /** Failures that only show after the post (asynchronous backends); filled by reap, reused. */
 export interface ReapResult {
   /** Rows completed since the last reap, in posting order, failed ones included. */

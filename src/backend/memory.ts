@@ -10,11 +10,11 @@ import { ERRNO, errnoName } from '../../ffi/native-error.js'
 import type { PacketTable, TableRegion } from '../batch/table.js'
 import { COUNTER } from '../stats.js'
 import {
+  again,
   type Backend,
   type BackendCaps,
   type BackendEnvironment,
   type CompileHints,
-  POST_AGAIN,
   POST_FATAL,
   POST_OK,
   POST_SKIP,
@@ -166,8 +166,7 @@ export class MemoryBackend implements Backend {
 
   #again(out: PostResult): void {
     this.#environment.counters[COUNTER.waits]! += 1
-    out.kind = POST_AGAIN
-    out.waitFor = this.#options.pauseNanoseconds ?? 1000
+    again(out, this.#options.pauseNanoseconds ?? 1000)
   }
 
   reap(out: ReapResult): void {

@@ -20,11 +20,11 @@ import type { QueuedError } from '../../ffi/udp-socket.js'
 import type { PacketTable, TableRegion } from '../batch/table.js'
 import { COUNTER } from '../stats.js'
 import {
+  again,
   type Backend,
   type BackendCaps,
   type BackendEnvironment,
   type CompileHints,
-  POST_AGAIN,
   POST_FATAL,
   POST_OK,
   POST_SKIP,
@@ -179,10 +179,8 @@ export class UdpBackend implements Backend {
         count = this.#path.gates.open(posting.table.substream, split ? undefined : posting.firstRow, from, count)
       if (count === 0) {
         const errno = this.#path.gates.refusal(posting.table.substream[row]!)
-        if (errno === 0) {
-          out.kind = POST_AGAIN
-          out.waitFor = NEIGHBOUR_PAUSE_NANOSECONDS
-        } else this.#skip(posting, row, split ? row + 1 : Math.min(end, posting.edge[row]!), errno, out)
+        if (errno === 0) again(out, NEIGHBOUR_PAUSE_NANOSECONDS)
+        else this.#skip(posting, row, split ? row + 1 : Math.min(end, posting.edge[row]!), errno, out)
         return
       }
       const ring = forced || (zeroCopy && whole) ? this.#ring : undefined
@@ -190,8 +188,7 @@ export class UdpBackend implements Backend {
       if (most === 0) {
         this.#counters[COUNTER.waits]! += 1
         this.#ringFull = true
-        out.kind = POST_AGAIN
-        out.waitFor = 'writable'
+        again(out, 'writable')
         return
       }
       if (count > most) count = most
@@ -236,8 +233,7 @@ export class UdpBackend implements Backend {
       // Trying again at once would cost what is cancelled behind the first message, and find little room.
       if (ring && this.#short && ring.errno === EAGAIN) {
         this.#counters[COUNTER.waits]! += 1
-        out.kind = POST_AGAIN
-        out.waitFor = 'writable'
+        again(out, 'writable')
         return
       }
       // What is posted so far may complete meanwhile.
@@ -260,8 +256,7 @@ export class UdpBackend implements Backend {
         return true
       case EAGAIN:
         this.#counters[COUNTER.waits]! += 1
-        out.kind = POST_AGAIN
-        out.waitFor = 'writable'
+        again(out, 'writable')
         return false
       case ENOBUFS:
       case ENOMEM:
@@ -312,8 +307,7 @@ export class UdpBackend implements Backend {
       this.#skip(posting, row, row + 1, ENOBUFS!, out)
       return false
     }
-    out.kind = POST_AGAIN
-    out.waitFor = ENOBUFS_PAUSE_NANOSECONDS
+    again(out, ENOBUFS_PAUSE_NANOSECONDS)
     return false
   }
 

@@ -26,6 +26,7 @@ import type { PacketTable, TableRegion } from '../batch/table.js'
 import { explained, type VerbsBackendName } from '../net/verbs-errors.js'
 import { COUNTER } from '../stats.js'
 import {
+  again,
   type Backend,
   type BackendCaps,
   type BackendEnvironment,
@@ -34,7 +35,6 @@ import {
   CAUSE_STATUS,
   CAUSE_UNKNOWN,
   type CompileHints,
-  POST_AGAIN,
   POST_FATAL,
   POST_OK,
   POST_SKIP,
@@ -650,11 +650,6 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
     this.#device.domain.release()
     this.#device.context.close()
   }
-}
-
-function again(out: PostResult, waitFor: PostResult['waitFor']): void {
-  out.kind = POST_AGAIN
-  out.waitFor = waitFor
 }
 
 /** Ids are unique per isolate only; addresses come again. */
