@@ -142,7 +142,8 @@ export class IoUring {
 
   /**
    * Sends messages whose headers stand at `address` and every `stride` bytes behind it, in a chain; message i completes with number
-   * `number + i`. `buffer` is COPY, LEND, or the slot that all of their memory is registered in (Linux 6.15). Returns how many were tried, fewer than `count` if the kernel lacks memory, or −errno. One system call.
+   * `number + i`. `buffer` is COPY, LEND, or the slot that all of their memory is registered in (Linux 6.15). Returns how many were tried,
+   * fewer than `count` if the kernel lacks memory, or −errno. One system call.
    */
   submit(socket: number, address: number, stride: number, count: number, number: number, buffer: number): number {
     const sqes = this.#sqes

@@ -3,6 +3,7 @@
  * route header takes in front of a message (ibv_post_recv(3)). The work requests are a prelinked ring, so that giving any run of slots
  * back is four stores and one call. Slots are filled, and so given back, in turn.
  */
+import { writePointer } from './memory.js'
 import { NativeError } from './native-error.js'
 import { POLL_BATCH, QueuePair, type QueuePairOptions, WC_WORDS } from './queue-pair.js'
 import { attachRegion, Region } from './region.js'
@@ -24,6 +25,7 @@ export interface ReceiveQueueOptions extends QueuePairOptions {
 export const HEADER_BYTES = IBV_GRH.size
 const WR_WORDS = IBV_RECV_WR.size / 4
 const NEXT = IBV_RECV_WR.next / 4
+
 export class ReceiveQueue extends QueuePair {
   readonly slots: number
   readonly slotBytes: number
@@ -52,18 +54,13 @@ export class ReceiveQueue extends QueuePair {
       const at = slot * WR_WORDS
       const sge = sgesAt + slot * IBV_SGE.size
       this.#wr[at + IBV_RECV_WR.wr_id / 4] = slot
-      this.#pointer(at + NEXT, address + ((slot + 1) % this.slots) * IBV_RECV_WR.size)
-      this.#pointer(at + IBV_RECV_WR.sg_list / 4, address + sge)
+      writePointer(this.#wr, at + NEXT, address + ((slot + 1) % this.slots) * IBV_RECV_WR.size)
+      writePointer(this.#wr, at + IBV_RECV_WR.sg_list / 4, address + sge)
       this.#wr[at + IBV_RECV_WR.num_sge / 4] = 1
-      this.#pointer((sge + IBV_SGE.addr) / 4, options.address + slot * options.slotBytes)
+      writePointer(this.#wr, (sge + IBV_SGE.addr) / 4, options.address + slot * options.slotBytes)
       this.#wr[(sge + IBV_SGE.length) / 4] = options.slotBytes
       this.#wr[(sge + IBV_SGE.lkey) / 4] = options.lkey
     }
-  }
-
-  #pointer(word: number, address: number): void {
-    this.#wr[word] = address >>> 0
-    this.#wr[word + 1] = Math.floor(address / 2 ** 32)
   }
 
   /** Takes datagrams from now on. @throws NativeError */

@@ -11,6 +11,7 @@
  * The provider has copied a work request when post_send returns (ibv_post_send(3)): the chain is not memory that a device reads, and what
  * a post changed in it is put back at once.
  */
+import { writePointer } from './memory.js'
 import { attachRegion, Region } from './region.js'
 import type { SendQueue } from './send-queue.js'
 import { IBV_SEND_IP_CSUM, IBV_SEND_SIGNALED, IBV_SEND_WR, IBV_SGE, IBV_WR_SEND } from './verbs-layout.js'
@@ -58,13 +59,8 @@ export class WorkRequestChain {
       this.#words[at + IBV_SEND_WR.wr_id / 4 + 1] = id
       this.#words[at + IBV_SEND_WR.opcode / 4] = IBV_WR_SEND
       this.#words[at + FLAGS] = flags | ((row + 1) % signalEvery === 0 ? IBV_SEND_SIGNALED : 0)
-      if (row + 1 < rows) this.#pointer(at + NEXT, this.#address + (row + 1) * IBV_SEND_WR.size)
+      if (row + 1 < rows) writePointer(this.#words, at + NEXT, this.#address + (row + 1) * IBV_SEND_WR.size)
     }
-  }
-
-  #pointer(word: number, address: number): void {
-    this.#words[word] = address >>> 0
-    this.#words[word + 1] = Math.floor(address / 2 ** 32)
   }
 
   /** Completions of what was posted before are told from later ones by another id. */
@@ -75,21 +71,21 @@ export class WorkRequestChain {
   /** Row `row` gathers SGEs first … first+count−1. */
   request(row: number, first: number, count: number): void {
     const at = row * WR_WORDS
-    this.#pointer(at + IBV_SEND_WR.sg_list / 4, this.#address + this.#sgeAt + first * IBV_SGE.size)
+    writePointer(this.#words, at + IBV_SEND_WR.sg_list / 4, this.#address + this.#sgeAt + first * IBV_SGE.size)
     this.#words[at + IBV_SEND_WR.num_sge / 4] = count
   }
 
   /** Of a datagram: where the row goes. */
   datagram(row: number, { handle, qpn, qkey }: DatagramDestination): void {
     const at = row * WR_WORDS
-    this.#pointer(at + IBV_SEND_WR['wr.ud.ah'] / 4, handle)
+    writePointer(this.#words, at + IBV_SEND_WR['wr.ud.ah'] / 4, handle)
     this.#words[at + IBV_SEND_WR['wr.ud.remote_qpn'] / 4] = qpn
     this.#words[at + IBV_SEND_WR['wr.ud.remote_qkey'] / 4] = qkey
   }
 
   sge(i: number, address: number, byteLength: number, lkey: number): void {
     const at = this.#sgeAt / 4 + i * SGE_WORDS
-    this.#pointer(at + IBV_SGE.addr / 4, address)
+    writePointer(this.#words, at + IBV_SGE.addr / 4, address)
     this.#words[at + IBV_SGE.length / 4] = byteLength
     this.#words[at + IBV_SGE.lkey / 4] = lkey
   }

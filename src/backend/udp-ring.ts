@@ -100,8 +100,8 @@ export class UdpRing {
   }
 
   /**
-   * As MessageVector.send, for at most `room` messages, copied or lent (`buffer`, see IoUring.submit); `rowsBefore` counts the rows posted before the first of them, and firstRow[i]
-   * the rows of its posting before message i.
+   * As MessageVector.send, for at most `room` messages, copied or lent (`buffer`, see IoUring.submit); `rowsBefore` counts the rows posted
+   * before the first of them, and firstRow[i] the rows of its posting before message i.
    */
   send(vector: MessageVector, first: number, count: number, buffer: number, rowsBefore: number, firstRow?: Uint32Array): number {
     const number = this.#next
