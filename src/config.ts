@@ -169,7 +169,7 @@ const schema = v.strictObject({
   sendBufferBytes: v.optional(whole(0, 2 ** 30, 'bytes'), DEFAULTS.sendBufferBytes),
   allowFragmentation: v.optional(yesOrNo, false),
   segmentation: v.optional(v.picklist(['auto', 'off'], "must be 'auto' or 'off'"), 'auto'),
-  udpPath: v.optional(v.picklist(['auto', 'io_uring', 'sendmmsg'], "must be 'auto', 'io_uring' or 'sendmmsg'"), 'sendmmsg'),
+  udpPath: v.optional(v.picklist(['auto', 'io_uring', 'sendmmsg'], "must be 'auto', 'io_uring' or 'sendmmsg'"), 'auto'),
   neighbourTimeoutMs: v.optional(whole(0, 60_000, 'milliseconds'), DEFAULTS.neighbourTimeoutMs),
   ibverbs: v.optional(ibverbsOptions),
   rdmaUd: v.optional(rdmaUdOptions),
@@ -278,7 +278,7 @@ export interface StreamOptions {
   segmentation?: 'auto' | 'off'
   /**
    * How backend 'udp' hands packets to the kernel: copied by 'sendmmsg', or large messages in huge pages without a copy by 'io_uring'.
-   * 'auto': io_uring where it is faster. Default 'sendmmsg', while io_uring has not been tried on NICs. `stream.stats().states` tells which (`udpPath`) and why (`udpPathReason`).
+   * Default 'auto': io_uring where it is faster. `stream.stats().states` tells which (`udpPath`) and why (`udpPathReason`).
    */
   udpPath?: 'auto' | 'io_uring' | 'sendmmsg'
   /** How long opening waits for unicast neighbours to answer ARP or neighbour discovery. Default 1000. */
@@ -318,7 +318,7 @@ export function parseStreamConfig(input: unknown): StreamConfig {
     contradict("ibverbs.vlan tags frames; backend 'rdma-ud' makes none, its VLAN is that of its GID: give the VLAN's interface")
   if (config.sourcePort > 0 && config.backend === 'rdma-ud')
     contradict("sourcePort is of UDP; backend 'rdma-ud' sends from a queue pair, leave it out")
-  if (config.udpPath !== 'sendmmsg' && config.backend !== 'udp' && config.backend !== 'auto')
+  if (config.udpPath !== 'auto' && config.backend !== 'udp' && config.backend !== 'auto')
     contradict(`udpPath is only for backend 'udp', not '${config.backend}'`)
   if (config.rateMethod === 'hw' && config.backend !== 'ibverbs')
     contradict("rateMethod 'hw' is pacing by the device: it needs backend 'ibverbs'")

@@ -1,11 +1,15 @@
 /**
  * Whether the UDP backend's messages are copied: which way a stream sends (option udpPath), and when it goes the other way for a while.
  *
- * | state      | messages worth it go           | leaves by                                                             |
- * |------------|--------------------------------|-----------------------------------------------------------------------|
- * | no ring    | by sendmmsg                    | never                                                                 |
- * | zero copy  | by io_uring, without a copy     | the kernel copied, held memory for long or refused a message → copying |
- * | copying    | by sendmmsg                    | some posts, twice as many every time → zero copy                        |
+ * | state     | messages worth it go                             | leaves by                                                            |
+ * |-----------|--------------------------------------------------|----------------------------------------------------------------------|
+ * | no ring   | by sendmmsg                                      | never                                                                |
+ * | trying    | by io_uring, without a copy                      | the kernel let go of some → zero copy; else as zero copy             |
+ * | zero copy | the same, out of registered memory if they can   | the kernel copied, held memory long or refused a message → copying   |
+ * | copying   | by sendmmsg                                      | some posts, twice as many every time → trying                        |
+ *
+ * Tried first, because a socket of this host that a message out of registered memory reaches all the same (multicast looped back, a
+ * bridge) is charged with whole huge pages for it, and drops it for that.
  *
  * Asked for by name, io_uring sends everything: what is copied too.
  */
@@ -55,18 +59,24 @@ export class Copies {
   #heldSince = 0
   #progress = 0
   #worth = false
+  /** The kernel has let go of messages that it did not copy, and has copied none since. */
+  #trusted = false
+  /** Of the postings that copy because a message of theirs was refused, the last. */
+  #refused: UdpPosting | undefined
 
   readonly #socket: UdpSocket
   readonly #sendBufferBytes: number
   /** The socket's buffer is as large as can be. */
   #wide = false
 
-  constructor({ socket, options }: UdpPath, counters: Float64Array) {
+  constructor({ socket, options, gates }: UdpPath, counters: Float64Array) {
     this.#counters = counters
     this.#socket = socket
     // The kernel reports twice what was asked for (socket(7), SO_SNDBUF).
     this.#sendBufferBytes = socket.getOption(OPT.SO_SNDBUF) / 2
-    const ring = options.udpPath === 'sendmmsg' ? 'asked for' : openUdpRing(socket.fd)
+    const copiedBy = options.udpPath === 'auto' ? gates.paths.find((path) => path.copiedBy)?.copiedBy : undefined
+    const ring =
+      options.udpPath === 'sendmmsg' ? 'asked for' : copiedBy ? `${copiedBy} copies all the same` : openUdpRing(socket.fd)
     if (typeof ring === 'string') this.#reason = options.udpPath === 'sendmmsg' ? ring : `io_uring: ${ring}`
     else {
       this.ring = ring
@@ -78,7 +88,7 @@ export class Copies {
   }
 
   states(): Record<string, string | number | boolean> {
-    const zeroCopy = this.#worth && this.#copying === 0
+    const zeroCopy = this.#worth && this.#copying === 0 && !this.#refused?.copiedFor
     return { udpPath: this.forced || zeroCopy ? 'io_uring' : 'sendmmsg', udpPathReason: this.#reason, zeroCopy }
   }
 
@@ -113,16 +123,18 @@ export class Copies {
     return true
   }
 
-  release({ table, registered }: UdpPosting): void {
-    if (registered) this.ring!.unuse(table.regions[0]!)
+  release(posting: UdpPosting): void {
+    if (this.#refused === posting) this.#refused = undefined
+    if (posting.registered) this.ring!.unuse(posting.table.regions[0]!)
   }
 
-  /** Whether this post of the posting lends its messages. */
-  lend(posting: UdpPosting, merging: boolean): boolean {
-    const lent = merging && posting.zeroCopy && this.#lends(posting)
-    const wide = lent && posting.buffer >= 0
+  /** How this post sends the posting's whole messages (IoUring.submit). */
+  mode(posting: UdpPosting, merging: boolean): number {
+    const mode =
+      !merging || !posting.zeroCopy || !this.#lends(posting) ? UdpRing.COPY : this.#trusted ? posting.buffer : UdpRing.LEND
+    const wide = mode >= 0
     if (wide !== this.#wide) this.#widen(wide)
-    return lent
+    return mode
   }
 
   #lends(posting: UdpPosting): boolean {
@@ -133,6 +145,7 @@ export class Copies {
     }
     if (posting.copiedFor === 0) return true
     posting.copiedFor--
+    if (posting.copiedFor === 0) this.revision++
     return false
   }
 
@@ -149,6 +162,7 @@ export class Copies {
 
   #judge(ring: UdpRing): void {
     this.#counters[COUNTER.copiedMessages]! += ring.copied
+    this.#trusted = ring.copied === 0
     if (ring.copied > 0)
       this.#copyFor('the kernel copied what was sent without a copy, as for loopback, veth and interfaces that are captured from')
     else if (this.#pause > COPYING_POSTS && this.#copying === 0) {
@@ -170,6 +184,7 @@ export class Copies {
 
   #copyFor(why: string): void {
     if (this.#copying > 0) return
+    this.#trusted = false
     this.#copying = this.#pause
     this.#reason = `${why}; tried again after ${this.#pause} posts`
     this.#pause = Math.min(COPYING_POSTS_LIMIT, this.#pause * 2)
@@ -177,8 +192,8 @@ export class Copies {
   }
 
   /** A message without a copy failed in a way that one with a copy may not: true = try it so. */
-  mend(posting: UdpPosting, errno: number): boolean {
-    if (posting.buffer !== UdpRing.LEND && (errno === ERRNO.EINVAL || errno === ERRNO.EOPNOTSUPP)) {
+  mend(posting: UdpPosting, mode: number, errno: number): boolean {
+    if (mode !== UdpRing.LEND && (errno === ERRNO.EINVAL || errno === ERRNO.EOPNOTSUPP)) {
       posting.buffer = UdpRing.LEND
       this.ring!.forgoRegistered()
       return true
@@ -190,6 +205,7 @@ export class Copies {
       case ERRNO.EINVAL:
       case ERRNO.EOPNOTSUPP:
         posting.copiedFor = this.#pause
+        this.#refused = posting
         this.#pause = Math.min(COPYING_POSTS_LIMIT, this.#pause * 2)
         this.#reason = `${errnoName(errno)} on a message without a copy; tried again after ${posting.copiedFor} posts`
         this.revision++

@@ -156,7 +156,7 @@ export class UdpBackend implements Backend {
     let row = first
     let merging = this.#merging(posting)
     const { forced } = this.#copies
-    let zeroCopy = this.#copies.lend(posting, merging)
+    let mode = this.#copies.mode(posting, merging)
     this.#ringFull = false
     while (row < end) {
       const message = posting.messageOf[row]!
@@ -183,7 +183,8 @@ export class UdpBackend implements Backend {
         else this.#skip(posting, row, split ? row + 1 : Math.min(end, posting.edge[row]!), errno, out)
         return
       }
-      const ring = forced || (zeroCopy && whole) ? this.#ring : undefined
+      const lent = whole && mode !== UdpRing.COPY
+      const ring = forced || lent ? this.#ring : undefined
       const most = ring ? ring.room : UIO_MAXIOV
       if (most === 0) {
         this.#counters[COUNTER.waits]! += 1
@@ -193,22 +194,15 @@ export class UdpBackend implements Backend {
       }
       if (count > most) count = most
       const sent = ring
-        ? ring.send(
-            vector,
-            from,
-            count,
-            zeroCopy && whole ? posting.buffer : UdpRing.COPY,
-            this.#posted,
-            split ? undefined : posting.firstRow,
-          )
+        ? ring.send(vector, from, count, lent ? mode : UdpRing.COPY, this.#posted, split ? undefined : posting.firstRow)
         : vector.send(this.#fd, from, count)
       this.#counters[COUNTER.posts]! += 1
       // A full queue may have room again at the next call; a full socket buffer or an error of the message's own stays.
       if (this.#short && (sent > 0 || -sent === ENOBUFS)) this.#path.noteRefused()
       this.#short = sent > 0 && sent < count
       if (sent <= 0) {
-        if (zeroCopy && whole && this.#copies.mend(posting, -sent)) {
-          zeroCopy = posting.copiedFor === 0
+        if (lent && this.#copies.mend(posting, mode, -sent)) {
+          mode = posting.copiedFor === 0 ? UdpRing.LEND : UdpRing.COPY
           continue
         }
         if (!this.#failed(posting, row, split, end, -sent, out)) return
@@ -219,7 +213,7 @@ export class UdpBackend implements Backend {
       const next = split ? row + sent : posting.firstRow[from + sent]!
       out.accepted += next - row
       this.#posted += next - row
-      if (zeroCopy && whole) this.#counters[COUNTER.zeroCopyMessages]! += sent
+      if (lent) this.#counters[COUNTER.zeroCopyMessages]! += sent
       if (split) this.#counters[COUNTER.plainMessages]! += sent
       else {
         this.#counters[COUNTER.segmentedMessages]! += sent

@@ -79,6 +79,8 @@ export function patternSource(stream: Stream, items: ItemGroup, options: Pattern
           timestamp = (timestamp + heapSizeBytes) % modulo
         }
         if (beforeSend) await beforeSend(count)
+        // Told to stop while it waited for credits: it has none for this batch.
+        if (stopping.aborted) return
         stream.send(batch, { heaps: count }).then(
           (result) => tally.settled({ heaps: count, failedHeaps: 0, sampleBytes: count * heapSizeBytes, result }),
           (error: unknown) => {

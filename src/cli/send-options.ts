@@ -30,7 +30,7 @@ export function checkFlags(flags: SendFlags): void {
     throw usageError(`--poll and --verbs-library are for --backend ibverbs and rdma-ud, not ${backend}`)
   if ((device !== undefined || peer !== undefined) && backend !== 'rdma-ud')
     throw usageError(`--device and --peer are for --backend rdma-ud, not ${backend}`)
-  if (udpPath !== 'sendmmsg' && (pcap !== undefined || (backend !== 'udp' && backend !== 'auto')))
+  if (udpPath !== 'auto' && (pcap !== undefined || (backend !== 'udp' && backend !== 'auto')))
     throw usageError(`--udp-path is for --backend udp, not ${pcap === undefined ? backend : 'pcap'}`)
   if (split === 'exact' && payloadBytes === undefined)
     throw usageError('--split exact needs --payload-bytes, the payload of every packet')

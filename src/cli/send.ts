@@ -114,7 +114,7 @@ export function sendCommand(): Command {
         'of udp, how packets reach the kernel: sendmmsg copies them; io_uring lends it large messages instead; auto: io_uring where it is faster',
       )
         .choices(['auto', 'io_uring', 'sendmmsg'])
-        .default('sendmmsg'),
+        .default('auto'),
     )
     .option('--pcap <FILE>', 'write the frames to a pcap file instead of sending them (backend pcap)')
     .addOption(

@@ -23,6 +23,8 @@ export interface Path {
   readonly nextHop?: { readonly bytes: Uint8Array; readonly text: string }
   /** Multicast, broadcast, or an address of this machine: the MAC follows from the address, or there is none. */
   readonly onLinkMulticastOrLoopback: boolean
+  /** What hands packets to a socket of this host, of which the kernel makes a copy whatever the sender lends: 'loopback', 'veth'… */
+  readonly copiedBy?: string
   /** The next hop's MAC has to be resolved: false also for interfaces without ARP and point-to-point links. */
   readonly needsNeighbour: boolean
   /** The source address the kernel chooses; empty when it tells none. */
@@ -33,6 +35,9 @@ export interface Path {
 const HEADER_BYTES = { 4: 28, 6: 48 } as const
 /** Total length (IPv4) and payload length (IPv6) are 16-bit fields. */
 const LARGEST = { 4: 65535 - 28, 6: 65535 - 8 } as const
+
+/** Kinds of link whose drivers copy what a packet borrows from its sender (skb_orphan_frags_rx in veth.c, tun.c, netkit.c). */
+const COPYING_KINDS: readonly (string | undefined)[] = ['veth', 'tun', 'netkit']
 
 /** UDP payload bytes that fit an MTU without fragmentation. */
 export function largestPacketSizeBytes(mtu: number, family: Family): number {
@@ -54,6 +59,7 @@ export function pathTo(endpoint: ResolvedEndpoint, iface?: ResolvedInterface): P
   const device = link(route.ifindex)
   const direct = route.type !== 'unicast'
   const nextHop = route.gateway ?? endpoint.bytes
+  const copiedBy = device.loopback ? 'loopback' : COPYING_KINDS.find((kind) => kind === device.kind)
   return {
     to: endpoint.text,
     family: endpoint.family,
@@ -62,6 +68,7 @@ export function pathTo(endpoint: ResolvedEndpoint, iface?: ResolvedInterface): P
     mtu: Math.min(route.mtu ?? Number.POSITIVE_INFINITY, device.mtu),
     ...(!direct && { nextHop: { bytes: nextHop, text: formatAddress(nextHop) } }),
     onLinkMulticastOrLoopback: direct || device.loopback,
+    ...(copiedBy && { copiedBy }),
     needsNeighbour: !direct && !device.loopback && !device.noArp && !device.pointToPoint,
     sourceAddress: route.source ? formatAddress(route.source) : '',
   }

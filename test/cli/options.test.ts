@@ -82,7 +82,7 @@ const ROWS: Readonly<Record<string, Row>> = {
   '--peer': { args: ['--backend', 'rdma-ud', '--peer', '1/2/3/4/5'], look: refused, before: 0, after: [2, expect.stringMatching(/'1\/2\/3\/4\/5' is no queue pair; write \[GID\/\]QPN\/QKEY\[\/LID\]/)] },
   '--verbs-library': { args: ['--backend', 'ibverbs', '-p', '500', '--verbs-library', '/nonexistent.so'], look: refused, before: 0, after: [1, expect.stringMatching(/\/nonexistent\.so could not be loaded/)] },
   '--backend': { args: ['--backend', 'memory'], look: ({ json }) => json.backend, before: 'pcap', after: 'memory' },
-  '--udp-path': { without: [...THREE, '--backend', 'memory'], args: [...THREE, '--backend', 'memory', '--udp-path', 'auto'], look: refused, before: 0, after: [2, expect.stringMatching(/--udp-path is for --backend udp, not memory/)] },
+  '--udp-path': { without: [...THREE, '--backend', 'memory'], args: [...THREE, '--backend', 'memory', '--udp-path', 'sendmmsg'], look: refused, before: 0, after: [2, expect.stringMatching(/--udp-path is for --backend udp, not memory/)] },
   '--pcap': { without: [...THREE, '--backend', 'memory'], args: [...THREE], look: ({ json, packets }) => [json.backend, packets.length], before: ['memory', 0], after: ['pcap', 5] },
   '--thread': { args: ['--backend', 'dgram', '--thread', 'worker'], look: refused, before: 0, after: [2, expect.stringMatching(/'dgram' runs on the event loop/)] },
   '--interface': { args: ['--interface', '127.0.0.1'], look: ({ frames }) => frames[0]!.from.startsWith('127.0.0.1:'), before: false, after: true },

@@ -85,7 +85,7 @@ interface BatchRequest {
   rates?: number[]
 }
 
-let udpPath: NonNullable<StreamOptions['udpPath']> = 'sendmmsg'
+let udpPath: NonNullable<StreamOptions['udpPath']> = 'auto'
 
 /** What streams of this file's tests send by, unless they say otherwise. */
 export function sendBy(path: typeof udpPath): void {
