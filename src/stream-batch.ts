@@ -26,7 +26,8 @@ export interface BatchOptions {
 export interface BatchOwner {
   /** The event loop had no turn for too long: take one. */
   breathe(): Promise<void> | undefined
-  harvest(): void
+  /** Settles what has settled, and waits a moment for the batch. */
+  expect(batch: { readonly state: string }): void
   closeBatch(batch: Batch<object>): void
 }
 
@@ -99,7 +100,7 @@ export class Batch<T extends object = HeapViews> {
    * loop turn: a loop that awaits only settled promises would starve timers and sockets (idioms.md 14).
    */
   get free(): Promise<void> {
-    if (this.#inFlight) this.#owner.harvest()
+    if (this.#inFlight) this.#owner.expect(this)
     if (!this.#inFlight) return this.#owner.breathe() ?? FREE
     this.#waiting ??= this.#inFlight.settled()
     return this.#waiting

@@ -437,8 +437,8 @@ export class Stream implements BatchOwner, AsyncDisposable {
   }
 
   /** @internal */
-  harvest(): void {
-    this.#submissions.harvest()
+  expect(batch: { readonly state: string }): void {
+    this.#submissions.expect(batch)
   }
 
   /** @internal */

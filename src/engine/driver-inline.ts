@@ -23,6 +23,7 @@ const open = new Set<InlineDriver>()
 
 export class InlineDriver implements Driver {
   readonly caps: BackendCaps
+  readonly parallel = false
   readonly #engine: Engine
   #scheduled = false
   #immediate: NodeJS.Immediate | undefined

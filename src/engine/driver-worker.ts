@@ -38,6 +38,7 @@ let exitHook = false
 
 export class WorkerDriver implements Driver {
   caps!: BackendCaps
+  readonly parallel = true
   readonly #input: DriverInput
   readonly #wake = new EventFd()
   readonly #worker: Worker
@@ -208,11 +209,15 @@ export class WorkerDriver implements Driver {
   readonly #arm = (): void => {
     const { control } = this.#input.ring
     this.#watching = true
+    // Before the load: what is settled behind it is notified of.
+    Atomics.store(control, R.C_WATCHED, 1)
     const wait = waitAsync(control, R.C_SETTLED, Atomics.load(control, R.C_SETTLED))
     // Settlements between the stream's last look and this load.
     this.#input.onSettled()
-    if (this.#dead || !this.#input.watched()) this.#watching = false
-    else if (wait.async) wait.value.then(this.#arm)
+    if (this.#dead || !this.#input.watched()) {
+      this.#watching = false
+      Atomics.store(control, R.C_WATCHED, 0)
+    } else if (wait.async) wait.value.then(this.#arm)
     else queueMicrotask(this.#arm)
   }
 

@@ -61,6 +61,8 @@ export const C_STOP = 3
 export const C_CONTROL = 4
 /** The sending thread has closed its backend and every descriptor. */
 export const C_CLOSED = 5
+/** Somebody sleeps until SETTLED rises: whoever raises it must notify, which costs a microsecond, and with a sleeper nine. */
+export const C_WATCHED = 6
 const HEAD_WORDS = 16
 
 export const STOP_NO = 0

@@ -16,7 +16,7 @@ import * as R from './ring.js'
 
 const BOUND_NANOSECONDS = 50e6
 /** Waking from a sleep costs more than this; shorter waits spin. */
-const SPIN_NANOSECONDS = 50_000
+const SPIN_NANOSECONDS = 100_000
 
 const input = workerData as WorkerInput & { port: MessagePort }
 const { port } = input
@@ -58,7 +58,9 @@ async function run(): Promise<void> {
       else engine.dropVariant(message.id)
     }
   }
-  const settled = (): void => void Atomics.notify(ring.control, R.C_SETTLED)
+  const settled = (): void => {
+    if (Atomics.load(ring.control, R.C_WATCHED) === 1) Atomics.notify(ring.control, R.C_SETTLED)
+  }
   const engine = new Engine(backend, ring, input.options, report, settled, drainControl)
 
   /** Nothing was submitted, stopped or announced since the engine last looked. */
