@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import os from 'node:os'
 import { join } from 'node:path'
 import { $ } from 'zx'
-import { at, readJson } from '../lib/process.mjs'
+import { at, digest, filesIn, read, readJson } from '../lib/process.mjs'
 
 const VULNERABILITIES = '/sys/devices/system/cpu/vulnerabilities'
 const THP = '/sys/kernel/mm/transparent_hugepage/enabled'
@@ -13,6 +13,14 @@ function mitigations() {
   if (!existsSync(VULNERABILITIES)) return {}
   const all = readdirSync(VULNERABILITIES).map((name) => [name, readFileSync(join(VULNERABILITIES, name), 'utf8').trim()])
   return Object.fromEntries(all.filter(([, state]) => state !== 'Not affected'))
+}
+
+/** Of what is measured: ours, and the programs beside it. Rows of two digests do not belong into one file. */
+function sources() {
+  const own = ['src', 'ffi'].flatMap((folder) => filesIn(at(folder)).map((file) => join(folder, file)))
+  const programs = filesIn(at('scripts/bench')).filter((file) => /(\.c|\.py|^(ours|dgram|verbs-ours)\.mjs)$/.test(file))
+  const all = [...own, ...programs.map((file) => join('scripts/bench', file))]
+  return digest(all.map((file) => [file, read(at(file))])).slice(0, 16)
 }
 
 export async function describeMachine() {
@@ -32,7 +40,8 @@ export async function describeMachine() {
     koffi: readJson(at('node_modules/koffi/package.json')).version,
     gcc: (await $({ nothrow: true, quiet: true })`gcc -dumpfullversion`).stdout.trim(),
     commit: await git('rev-parse', 'HEAD'),
-    // Of what is measured: rows and pages may change.
+    sources: sources(),
+    // Rows and pages may change.
     dirty: (await git('status', '--porcelain', '--', 'src', 'ffi', 'scripts', 'package-lock.json')) !== '',
   }
 }
@@ -51,17 +60,21 @@ function sample() {
   const [user, nice, system, idle, iowait, irq, softirq, steal] = fields('/proc/stat').slice(1).map(Number)
   const mine = fields('/proc/self/stat')
   const [utime, stime, cutime, cstime] = mine.slice(11, 15).map(Number)
-  const busy = user + nice + system + irq + softirq
-  return { all: busy + idle + iowait + steal, steal, busy, mine: utime + stime + cutime + cstime }
+  const busy = user + nice + system + irq
+  return { all: busy + softirq + idle + iowait + steal, steal, busy, softirq, mine: utime + stime + cutime + cstime }
 }
 
-/** Starts watching; the function returned tells which share of the machine was stolen by its host or used by other processes. */
-export function watchLoad() {
+/**
+ * Starts watching; the function returned tells which share of the machine was stolen by its host or used by other processes. With a
+ * `receiver`, handing it the packets is the run's own work, which Linux counts to no process (softirq).
+ */
+export function watchLoad({ receiver = false } = {}) {
   const before = sample()
   return () => {
     const after = sample()
     const ticks = Math.max(1, after.all - before.all)
-    const other = Math.max(0, after.busy - before.busy - (after.mine - before.mine))
+    const softirq = receiver ? 0 : after.softirq - before.softirq
+    const other = Math.max(0, after.busy - before.busy + softirq - (after.mine - before.mine))
     const share = (part) => Math.round((part / ticks) * 1000) / 1000
     return { stealShare: share(after.steal - before.steal), otherShare: share(other) }
   }
