@@ -48,7 +48,7 @@ async function rates(options) {
     left = await sweep(ground, programs, options, out, log)
   })
   log(`rows: ${out.file}; ${Math.round((performance.now() - start) / 1000)} s${left ? `; ${left} rounds left` : ''}`)
-  console.log(reportText(out.rows, quick ? readRows(COMMITTED) : []))
+  console.log(reportText(out.rows, quick ? readRows(COMMITTED) : undefined))
   if (left) process.exitCode = UNFINISHED
 }
 

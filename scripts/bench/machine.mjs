@@ -46,35 +46,39 @@ export async function describeMachine() {
   }
 }
 
+/** Of a file in /proc: the words of its first line, behind a program's name in brackets. */
 const fields = (file) => {
-  const text = readFileSync(file, 'utf8')
-  return text
-    .slice(file.endsWith('/self/stat') ? text.lastIndexOf(')') + 2 : 0)
-    .split('\n')[0]
+  const [line] = readFileSync(file, 'utf8').split('\n')
+  return line
+    .slice(line.lastIndexOf(')') + 1)
     .trim()
     .split(/\s+/)
 }
 
+/** Kernel threads that hand packets over when the sender's own time slice did not reach: a run's own work. */
+const packetThreads = readdirSync('/proc').filter(
+  (id) => /^\d+$/.test(id) && read(join('/proc', id, 'comm')).startsWith('ksoftirqd/'),
+)
+
 /** Ticks of the whole machine, and of this process with the children it has waited for. proc(5). */
 function sample() {
   const [user, nice, system, idle, iowait, irq, softirq, steal] = fields('/proc/stat').slice(1).map(Number)
-  const mine = fields('/proc/self/stat')
-  const [utime, stime, cutime, cstime] = mine.slice(11, 15).map(Number)
-  const busy = user + nice + system + irq
-  return { all: busy + softirq + idle + iowait + steal, steal, busy, softirq, mine: utime + stime + cutime + cstime }
+  const ticksOf = (id, from, to) =>
+    fields(join('/proc', id, 'stat'))
+      .slice(from, to)
+      .reduce((sum, ticks) => sum + Number(ticks), 0)
+  const busy = user + nice + system + irq + softirq
+  const mine = packetThreads.reduce((sum, id) => sum + ticksOf(id, 11, 13), ticksOf('self', 11, 15))
+  return { all: busy + idle + iowait + steal, steal, busy, mine }
 }
 
-/**
- * Starts watching; the function returned tells which share of the machine was stolen by its host or used by other processes. With a
- * `receiver`, handing it the packets is the run's own work, which Linux counts to no process (softirq).
- */
-export function watchLoad({ receiver = false } = {}) {
+/** Starts watching; the function returned tells which share of the machine was stolen by its host or used by other processes. */
+export function watchLoad() {
   const before = sample()
   return () => {
     const after = sample()
     const ticks = Math.max(1, after.all - before.all)
-    const softirq = receiver ? 0 : after.softirq - before.softirq
-    const other = Math.max(0, after.busy - before.busy + softirq - (after.mine - before.mine))
+    const other = Math.max(0, after.busy - before.busy - (after.mine - before.mine))
     const share = (part) => Math.round((part / ticks) * 1000) / 1000
     return { stealShare: share(after.steal - before.steal), otherShare: share(other) }
   }

@@ -2,35 +2,38 @@
 
 const NAME = /^[A-Za-z][\w.-]*$/
 
+/** What a command may ask for in braces, and by which name its environment has the same. */
+const WORDS = {
+  heapSize: { variable: 'HEAP_SIZE', of: (point) => point.heapSizeBytes },
+  packetSize: { variable: 'PACKET_SIZE', of: (point) => point.packetSizeBytes },
+  batches: { variable: 'BATCHES', of: (point) => point.batches },
+  heaps: { variable: 'HEAPS', of: (point) => point.heaps },
+  address: { variable: 'ADDRESS', of: (point) => point.address },
+  port: { variable: 'PORT', of: (point) => point.port },
+}
+const WORD = /\{(\w+)\}/g
+
 /** @returns `{ name, command }`; throws with what is wrong */
 export function parsePeer(text, taken) {
   const [, name, command] = /^([^=]*)=(.*)$/s.exec(text) ?? []
   if (!command?.trim()) throw new Error(`--peer ${text}: it is name=command`)
   if (!NAME.test(name)) throw new Error(`--peer ${text}: ${name || 'nothing'} is not a name of letters, digits, . _ and -`)
   if (taken.includes(name)) throw new Error(`--peer ${text}: there is a ${name} already`)
+  const unknown = [...command.matchAll(WORD)].map(([, word]) => word).find((word) => !Object.hasOwn(WORDS, word))
+  if (unknown) throw new Error(`--peer ${text}: {${unknown}} is not one of ${Object.keys(WORDS).join(', ')}`)
   return { name, command }
 }
 
-/** What a command may ask for in braces; its environment has the same as HEAP_SIZE and so on. */
-const wordsOf = ({ heapSizeBytes, packetSizeBytes, batches, heaps, address, port }) => ({
-  heapSize: heapSizeBytes,
-  packetSize: packetSizeBytes,
-  batches,
-  heaps,
-  address,
-  port,
-})
-
-/** The shell's text and environment of one run; throws on a word in braces that is not one of ours. */
+/** The shell's text and environment of one run. */
 export function peerCommand(command, point) {
-  const words = wordsOf(point)
-  const text = command.replace(/\{(\w+)\}/g, (_, word) => {
-    if (!Object.hasOwn(words, word)) throw new Error(`--peer: {${word}} is not one of ${Object.keys(words).join(', ')}`)
-    return words[word]
-  })
-  const variable = (word) => word.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()
-  return { text, env: Object.fromEntries(Object.entries(words).map(([word, value]) => [variable(word), String(value)])) }
+  return {
+    text: command.replace(WORD, (_, word) => WORDS[word].of(point)),
+    env: Object.fromEntries(Object.values(WORDS).map(({ variable, of }) => [variable, String(of(point))])),
+  }
 }
+
+/** Whether it sends as many heaps as it is told to. */
+export const heedsHeaps = (command) => /\{heaps\}|\bHEAPS\b/.test(command)
 
 const NUMBER = '\\d+(?:\\.\\d+)?(?:[eE][+-]?\\d+)?'
 

@@ -2,7 +2,7 @@
 import { $ } from 'zx'
 import { ADDRESS, FRAME_OVERHEAD_BYTES, PORT } from './blackhole.mjs'
 import { watchLoad } from './machine.mjs'
-import { peerCommand, peerRate } from './peers.mjs'
+import { heedsHeaps, peerCommand, peerRate } from './peers.mjs'
 import { pointKey, progress } from './points.mjs'
 import { batchHeaps, PROGRAMS, peerPython, runOptions } from './programs.mjs'
 import { showBytes } from './text.mjs'
@@ -25,9 +25,10 @@ export async function prepare(names, peers) {
     const run = async (ground, { heaps, warmupHeaps, ...point }) => {
       const { text, env } = peerCommand(command, { ...point, heaps: heaps + warmupHeaps, address: ADDRESS, port: PORT })
       const payloadBytesPerSecond = peerRate(await ground.run(['sh', '-c', text], env))
-      return { heapSizeBytes: point.heapSizeBytes, packetSizeBytes: point.packetSizeBytes, payloadBytesPerSecond }
+      const { heapSizeBytes, packetSizeBytes } = point
+      return { heapSizeBytes, packetSizeBytes, heapsAsked: heaps + warmupHeaps, payloadBytesPerSecond }
     }
-    programs.push({ name, what: command, sized: /\{heaps\}|\bHEAPS\b/.test(command), run })
+    programs.push({ name, what: command, sized: heedsHeaps(command), run })
   }
   return programs
 }
@@ -50,7 +51,7 @@ const wholeBatches = (bytes, heapSizeBytes) => {
 async function runOnce(ground, program, point, maxDisturbance) {
   const stop = await ground.receive()
   const before = await ground.counters()
-  const load = watchLoad({ receiver: ground.receives })
+  const load = watchLoad()
   const row = await program.run(ground, { ...point, batches: program.batches ?? point.batches })
   const received = await stop()
   const disturbance = load()

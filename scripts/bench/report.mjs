@@ -84,11 +84,11 @@ export function machineLines(machine) {
   ].join('\n')
 }
 
-/** The text of everything that rows say. */
-export function reportText(rows, committed = []) {
+/** The text of everything that rows say; beside `committed` ones only how they compare. */
+export function reportText(rows, committed) {
   const machine = rows.find((row) => row.kind === 'machine')
   const parts = machine ? [machineLines(machine)] : []
-  const before = points(committed)
+  const before = points(committed ?? [])
   for (const group of groups(points(rows))) {
     const { ground, batches, packetSizeBytes } = group[0]
     const counts = group.map((point) => point.rounds.length)
@@ -103,7 +103,7 @@ export function reportText(rows, committed = []) {
   }
   const verbs = rows.filter((row) => row.kind === 'verbs')
   if (verbs.length) parts.push(verbsReport(verbs))
-  const targets = targetLines(rows)
+  const targets = committed ? [] : targetLines(rows)
   if (targets.length) parts.push(`\n${targets.join('\n')}`)
   return parts.join('\n')
 }

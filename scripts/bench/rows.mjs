@@ -23,7 +23,7 @@ export function differences(before, now) {
 
 /**
  * Opens a file to add rows to: fresh, or with `append` behind those it has, which must be of the same machine and sources. Every part
- * begins with its machine line.
+ * begins with its machine line, written before its first row.
  */
 export function openRows(file, machine, { append = false } = {}) {
   const rows = append ? readRows(file) : []
@@ -35,10 +35,15 @@ export function openRows(file, machine, { append = false } = {}) {
     )
   mkdirSync(dirname(file), { recursive: true })
   if (rows.length === 0) writeFileSync(file, '')
-  const add = (row) => {
+  const write = (row) => {
     rows.push(row)
     appendFileSync(file, `${JSON.stringify(row)}\n`)
   }
-  add(machine)
+  let begun = false
+  const add = (row) => {
+    if (!begun) write(machine)
+    begun = true
+    write(row)
+  }
   return { file, rows, add }
 }

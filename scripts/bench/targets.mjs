@@ -22,7 +22,7 @@ const ZERO_COPY_OVER_SPEAD2 = [
 const OVER_FLOOR = { from: 4 * KiB, to: Infinity, least: 0.9 }
 /** The floor is one only if it beats spead2's Python program by this. */
 const ADMISSION = { sizes: [8 * KiB, 64 * KiB], least: 1.3 }
-/** Segmentation and a receiver's share of the cores are not what the targets are about: other grounds are shown, not judged. */
+/** Segmentation and a receiver's share of the cores are not what the targets are about. */
 const JUDGED_GROUND = 'blackhole'
 
 const showBand = ({ from, to }) => {
@@ -30,54 +30,51 @@ const showBand = ({ from, to }) => {
   return from === to ? showBytes(from) : `${showBytes(from)} to ${showBytes(to)}`
 }
 
-/** The worst size of a band by `figure` of the ratio; undefined if none ran both. */
-function worst(group, a, b, band, figure) {
-  const inside = group.filter((point) => point.heapSizeBytes >= band.from && point.heapSizeBytes <= band.to)
-  const all = inside.map((point) => ({ point, ratio: ratio(point, a, b) })).filter((entry) => entry.ratio)
-  return (
-    all.toSorted((x, y) => figure(x.ratio) - figure(y.ratio))[0] && {
-      ...all.toSorted((x, y) => figure(x.ratio) - figure(y.ratio))[0],
-      sizes: all.length,
-    }
-  )
-}
-
 const medianOf = (r) => r.median
 /** One round has no interval, so nothing below it is known. */
 const lowerBound = (r) => r.low ?? 0
 
-function bandLine(group, a, b, band, { figure, what, judged, beside }) {
-  const found = worst(group, a, b, band, figure)
-  if (!found) return []
-  const shown = `worst of ${found.sizes} sizes ${showRatio(found.ratio)} at ${showBytes(found.point.heapSizeBytes)}`
-  const other = beside && worst(group, a, beside, band, figure)
-  const extra = other ? ` (over ${beside}: ${showRatio(other.ratio)} at ${showBytes(other.point.heapSizeBytes)}, not judged)` : ''
-  const end = judged ? verdict(figure(found.ratio) >= band.least) : 'not judged'
-  return [`  ${a}/${b}, ${showBand(band)}, ${what} ≥ ${band.least}: ${shown}: ${end}${extra}`]
+/** Every size of a band that ran both, worst first by `figure` of the ratio. */
+function ranked(group, a, b, band, figure) {
+  const inside = group.filter((point) => point.heapSizeBytes >= band.from && point.heapSizeBytes <= band.to)
+  const all = inside.map((point) => ({ heapSizeBytes: point.heapSizeBytes, ratio: ratio(point, a, b) }))
+  return all.filter((entry) => entry.ratio).toSorted((x, y) => figure(x.ratio) - figure(y.ratio))
+}
+
+/** A line for the band, empty if nothing in it ran both. `beside` shows the same over another program, unjudged. */
+function bandLine(group, a, b, band, { figure, what, beside }) {
+  const reached = (all) => all.filter((entry) => figure(entry.ratio) >= band.least).length
+  const show = (all) =>
+    `${reached(all)} of ${all.length} sizes, worst ${showRatio(all[0].ratio)} at ${showBytes(all[0].heapSizeBytes)}`
+  const found = ranked(group, a, b, band, figure)
+  if (found.length === 0) return []
+  const other = beside ? ranked(group, a, beside, band, figure) : []
+  const extra = other.length ? `; over ${beside}, not judged: ${show(other)}` : ''
+  return [
+    `  ${a}/${b}, ${showBand(band)}, ${what} ≥ ${band.least}: ${verdict(reached(found) === found.length)}, ${show(found)}${extra}`,
+  ]
 }
 
 function udpTargets(group) {
   const { ground, packetSizeBytes, batches } = group[0]
-  const judged = ground === JUDGED_GROUND
-  const lines = []
-  for (const size of ADMISSION.sizes)
-    lines.push(
-      ...bandLine(
-        group,
-        'floor',
-        'spead2-wheel',
-        { from: size, to: size, least: ADMISSION.least },
-        { figure: medianOf, what: 'admitted as a floor by', judged },
-      ),
-    )
-  lines.push(...bandLine(group, 'ours-sendmmsg', 'floor', OVER_FLOOR, { figure: lowerBound, what: 'lower bound', judged }))
+  if (ground !== JUDGED_GROUND) return []
+  const lines = ADMISSION.sizes.flatMap((size) =>
+    bandLine(
+      group,
+      'floor',
+      'spead2-wheel',
+      { from: size, to: size, least: ADMISSION.least },
+      { figure: medianOf, what: 'admitted by', beside: 'spead2' },
+    ),
+  )
+  lines.push(...bandLine(group, 'ours-sendmmsg', 'floor', OVER_FLOOR, { figure: lowerBound, what: 'lower bound' }))
   for (const [name, bands] of [
     ['ours-sendmmsg', SENDMMSG_OVER_SPEAD2],
     ['ours', ZERO_COPY_OVER_SPEAD2],
   ])
     for (const band of bands)
-      lines.push(...bandLine(group, name, 'spead2-wheel', band, { figure: medianOf, what: 'median', judged, beside: 'spead2' }))
-  return lines.length ? [`${ground}, packets ≤ ${packetSizeBytes}, ${batches} batches:`, ...lines] : []
+      lines.push(...bandLine(group, name, 'spead2-wheel', band, { figure: medianOf, what: 'median', beside: 'spead2' }))
+  return lines.length ? [`UDP, black hole, packets ≤ ${packetSizeBytes}, ${batches} batches:`, ...lines] : []
 }
 
 /** Most of what sending adds to the main thread's event-loop p99, ms. */

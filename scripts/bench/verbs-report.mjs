@@ -17,7 +17,13 @@ const PROGRAMS = {
   raw_ethernet_bw: 'raw_ethernet_bw',
 }
 
-const byMode = (rows) => [...groupBy(rows, (row) => row.mode)]
+/** Rows of each mode; of a repeated round those of its last attempt. */
+const byMode = (rows) =>
+  [...groupBy(rows, (row) => row.mode)].map(([mode, own]) => {
+    const rounds = [...groupBy(own, (row) => row.round).values()]
+    const last = (round) => Math.max(...round.map((row) => row.attempt ?? 0))
+    return [mode, rounds.flatMap((round) => round.filter((row) => (row.attempt ?? 0) === last(round)))]
+  })
 const chainsOf = (rows) => [...new Set(rows.map((row) => row.chain))].toSorted((a, b) => a - b)
 const of = (rows, program, chain) => rows.filter((row) => row.program === program && row.chain === chain)
 

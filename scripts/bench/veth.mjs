@@ -40,7 +40,6 @@ export async function openVeth() {
   return {
     ...sender,
     close,
-    receives: true,
     /** What the sender's end took so far, and what the other end had no room for. A GSO message is one packet. */
     async counters() {
       const { tx } = await sender.statistics('v0')
