@@ -55,10 +55,15 @@ const fields = (file) => {
     .split(/\s+/)
 }
 
+function nameOf(process) {
+  try {
+    return readFileSync(join('/proc', process, 'comm'), 'utf8')
+  } catch {
+    return '' // ended meanwhile
+  }
+}
 /** Kernel threads that hand packets over when the sender's own time slice did not reach: a run's own work. */
-const packetThreads = readdirSync('/proc').filter(
-  (id) => /^\d+$/.test(id) && read(join('/proc', id, 'comm')).startsWith('ksoftirqd/'),
-)
+const packetThreads = readdirSync('/proc').filter((id) => /^\d+$/.test(id) && nameOf(id).startsWith('ksoftirqd/'))
 
 /** Ticks of the whole machine, and of this process with the children it has waited for. proc(5). */
 function sample() {

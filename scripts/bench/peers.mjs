@@ -35,13 +35,14 @@ export function peerCommand(command, point) {
 /** Whether it sends as many heaps as it is told to. */
 export const heedsHeaps = (command) => /\{heaps\}|\bHEAPS\b/.test(command)
 
-const NUMBER = '\\d+(?:\\.\\d+)?(?:[eE][+-]?\\d+)?'
+/** Not the end of a longer one: 1,234.5 must not read as 234.5. */
+const NUMBER = '(?<![\\d.,])\\d+(?:\\.\\d+)?(?:[eE][+-]?\\d+)?'
 
-/** Bytes a second of a peer's output: its last `… MB/s`, else its last line if that is a number. MB is 10⁶ bytes. */
+/** Bytes a second of a peer's output: its last line if that is a number, else its last `… MB/s`. MB is 10⁶ bytes. */
 export function peerRate(stdout) {
-  const named = [...stdout.matchAll(new RegExp(`(${NUMBER})\\s*MB/s`, 'g'))].at(-1)?.[1]
   const bare = new RegExp(`^${NUMBER}$`).exec(stdout.trim().split('\n').at(-1).trim())?.[0]
-  const megabytes = Number(named ?? bare)
+  const named = [...stdout.matchAll(new RegExp(`(${NUMBER})\\s*MB/s`, 'g'))].at(-1)?.[1]
+  const megabytes = Number(bare ?? named)
   if (!(megabytes > 0)) throw new Error(`a peer must end with its rate in MB/s; it printed ${JSON.stringify(stdout.slice(-200))}`)
   return megabytes * 1e6
 }
