@@ -24,7 +24,7 @@ function ours(...options) {
 
 /**
  * name → prepare() → the command. spead2 keeps the two batches of its tutorial ("no benefit to using more than two"). `sameBytes`: puts
- * the floor's packets on the wire, byte for byte.
+ * the floor's packets on the wire, byte for byte. `asked`: runs only where it is named.
  */
 export const PROGRAMS = {
   floor: {
@@ -63,6 +63,11 @@ export const PROGRAMS = {
     what: "the same with udpPath 'sendmmsg', which always copies",
     sameBytes: true,
     prepare: async () => ours('--udp-path', 'sendmmsg'),
+  },
+  'ours-sendmmsg-greedy': {
+    what: "the same with split 'greedy': packets as spead2 cuts them",
+    asked: true,
+    prepare: async () => ours('--udp-path', 'sendmmsg', '--split', 'greedy'),
   },
 }
 

@@ -4,8 +4,8 @@ import { targetLines } from './targets.mjs'
 import { showBytes, showRatio, table } from './text.mjs'
 import { verbsReport } from './verbs-report.mjs'
 
-const ORDER = ['floor', 'spead2-wheel', 'spead2', 'dgram', 'ours', 'ours-sendmmsg']
-const OURS = ['ours', 'ours-sendmmsg']
+const ORDER = ['floor', 'spead2-wheel', 'spead2', 'dgram', 'ours', 'ours-sendmmsg', 'ours-sendmmsg-greedy']
+const OURS = ['ours', 'ours-sendmmsg', 'ours-sendmmsg-greedy']
 const GROUND_NAMES = {
   blackhole: 'black hole',
   'blackhole-gso1': 'black hole that takes no segmentation',
