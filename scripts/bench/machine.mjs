@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import os from 'node:os'
 import { join } from 'node:path'
 import { $ } from 'zx'
-import { at, readJson } from '../lib/process.mjs'
+import { at, digest, filesIn, read, readJson } from '../lib/process.mjs'
 
 const VULNERABILITIES = '/sys/devices/system/cpu/vulnerabilities'
 const THP = '/sys/kernel/mm/transparent_hugepage/enabled'
@@ -13,6 +13,14 @@ function mitigations() {
   if (!existsSync(VULNERABILITIES)) return {}
   const all = readdirSync(VULNERABILITIES).map((name) => [name, readFileSync(join(VULNERABILITIES, name), 'utf8').trim()])
   return Object.fromEntries(all.filter(([, state]) => state !== 'Not affected'))
+}
+
+/** Of what is measured: ours, and the programs beside it. Rows of two digests do not belong into one file. */
+function sources() {
+  const own = ['src', 'ffi'].flatMap((folder) => filesIn(at(folder)).map((file) => join(folder, file)))
+  const programs = filesIn(at('scripts/bench')).filter((file) => /(\.c|\.py|^(ours|dgram|verbs-ours)\.mjs)$/.test(file))
+  const all = [...own, ...programs.map((file) => join('scripts/bench', file))]
+  return digest(all.map((file) => [file, read(at(file))])).slice(0, 16)
 }
 
 export async function describeMachine() {
@@ -32,27 +40,41 @@ export async function describeMachine() {
     koffi: readJson(at('node_modules/koffi/package.json')).version,
     gcc: (await $({ nothrow: true, quiet: true })`gcc -dumpfullversion`).stdout.trim(),
     commit: await git('rev-parse', 'HEAD'),
-    // Of what is measured: rows and pages may change.
+    sources: sources(),
+    // Rows and pages may change.
     dirty: (await git('status', '--porcelain', '--', 'src', 'ffi', 'scripts', 'package-lock.json')) !== '',
   }
 }
 
+/** Of a file in /proc: the words of its first line, behind a program's name in brackets. */
 const fields = (file) => {
-  const text = readFileSync(file, 'utf8')
-  return text
-    .slice(file.endsWith('/self/stat') ? text.lastIndexOf(')') + 2 : 0)
-    .split('\n')[0]
+  const [line] = readFileSync(file, 'utf8').split('\n')
+  return line
+    .slice(line.lastIndexOf(')') + 1)
     .trim()
     .split(/\s+/)
 }
 
+function nameOf(process) {
+  try {
+    return readFileSync(join('/proc', process, 'comm'), 'utf8')
+  } catch {
+    return '' // ended meanwhile
+  }
+}
+/** Kernel threads that hand packets over when the sender's own time slice did not reach: a run's own work. */
+const packetThreads = readdirSync('/proc').filter((id) => /^\d+$/.test(id) && nameOf(id).startsWith('ksoftirqd/'))
+
 /** Ticks of the whole machine, and of this process with the children it has waited for. proc(5). */
 function sample() {
   const [user, nice, system, idle, iowait, irq, softirq, steal] = fields('/proc/stat').slice(1).map(Number)
-  const mine = fields('/proc/self/stat')
-  const [utime, stime, cutime, cstime] = mine.slice(11, 15).map(Number)
+  const ticksOf = (id, from, to) =>
+    fields(join('/proc', id, 'stat'))
+      .slice(from, to)
+      .reduce((sum, ticks) => sum + Number(ticks), 0)
   const busy = user + nice + system + irq + softirq
-  return { all: busy + idle + iowait + steal, steal, busy, mine: utime + stime + cutime + cstime }
+  const mine = packetThreads.reduce((sum, id) => sum + ticksOf(id, 11, 13), ticksOf('self', 11, 15))
+  return { all: busy + idle + iowait + steal, steal, busy, mine }
 }
 
 /** Starts watching; the function returned tells which share of the machine was stolen by its host or used by other processes. */

@@ -2,7 +2,7 @@
 // ours.mjs does the sending; the limits are issue 2's.
 import { at } from '../lib/process.mjs'
 import { DESTINATION } from './blackhole.mjs'
-import { table } from './report.mjs'
+import { table } from './text.mjs'
 
 const PROGRAM = at('scripts/bench/ours.mjs')
 const HEAP_SIZE = 8192

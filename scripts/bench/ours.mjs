@@ -19,6 +19,7 @@ const { values, positionals } = parseArgs({
     batches: { type: 'string', default: '4' },
     'batch-bytes': { type: 'string', default: String(512 * 1024) },
     'udp-path': { type: 'string', default: 'auto' },
+    split: { type: 'string', default: 'even' },
     measure: { type: 'string' },
     seconds: { type: 'string', default: '60' },
     pairs: { type: 'string', default: '5' },
@@ -37,6 +38,7 @@ const stream = await openStream({
   to: positionals,
   backend: 'udp',
   udpPath: values['udp-path'],
+  split: values.split,
   packetSizeBytes: Number(values['packet-size']),
 })
 const items = new ItemGroup()

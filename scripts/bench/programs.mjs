@@ -17,44 +17,65 @@ function python() {
 /** `--python` of everything that decodes with spead2. */
 export const peerPython = python
 
-/** name → prepare() → the command. spead2 keeps the two batches of its tutorial ("no benefit to using more than two"). */
+function ours(...options) {
+  if (!existsSync(at('dist/src/index.js'))) throw new Error('speadcast is not built: npm run build')
+  return [process.execPath, at('scripts/bench/ours.mjs'), ...options]
+}
+
+/**
+ * name → prepare() → the command. spead2 keeps the two batches of its tutorial ("no benefit to using more than two"). `sameBytes`: puts
+ * the floor's packets on the wire, byte for byte. `asked`: runs only where it is named.
+ */
 export const PROGRAMS = {
   floor: {
     what: 'C, sendmmsg on prebuilt messages, fill on its own thread',
+    sameBytes: true,
     async prepare() {
       mkdirSync(at('.cache/bench'), { recursive: true })
       await $`gcc -O3 -march=native -pthread -o ${FLOOR} ${at('scripts/bench/floor.c')}`
       return [FLOOR]
     },
   },
-  spead2: {
-    what: "spead2's Python batch program, spead2 built from source with segmentation offload",
-    batches: 2,
-    prepare: async () => ['env', `PYTHONPATH=${await spead2WithGso(python())}`, python(), at('scripts/bench/spead2_batch.py')],
-  },
   'spead2-wheel': {
-    what: "the same program with PyPI's wheel, which has no segmentation offload",
+    what: "spead2's Python batch program on PyPI's wheel, which has no segmentation offload",
     batches: 2,
     prepare: async () => [python(), at('scripts/bench/spead2_batch.py')],
   },
-  ours: {
-    what: 'speadcast: main thread fills, I/O thread sends',
+  spead2: {
+    what: 'the same on spead2 built from source, with segmentation offload',
+    batches: 2,
+    prepare: async () => ['env', `PYTHONPATH=${await spead2WithGso(python())}`, python(), at('scripts/bench/spead2_batch.py')],
+  },
+  dgram: {
+    what: 'node:dgram: connected socket, packets built before the clock starts',
+    sameBytes: true,
     async prepare() {
-      if (!existsSync(at('dist/src/index.js'))) throw new Error('speadcast is not built: npm run build')
-      return [process.execPath, at('scripts/bench/ours.mjs')]
+      ours()
+      return [process.execPath, at('scripts/bench/dgram.mjs')]
     },
+  },
+  ours: {
+    what: 'speadcast: main thread fills, I/O thread sends; copies messages or lends them to io_uring as it sees fit',
+    sameBytes: true,
+    prepare: async () => ours(),
+  },
+  'ours-sendmmsg': {
+    what: "the same with udpPath 'sendmmsg', which always copies",
+    sameBytes: true,
+    prepare: async () => ours('--udp-path', 'sendmmsg'),
+  },
+  'ours-sendmmsg-greedy': {
+    what: "the same with split 'greedy': packets as spead2 cuts them",
+    asked: true,
+    prepare: async () => ours('--udp-path', 'sendmmsg', '--split', 'greedy'),
   },
 }
 
 export const batchHeaps = (heapSizeBytes) => Math.max(1, Math.floor(BATCH_BYTES / heapSizeBytes))
 
-/** Options of one run. `bytes` of payload are timed, behind `warmupBytes` rounded up to whole batches. */
-export function runOptions({ heapSizeBytes, packetSizeBytes, batches, bytes, warmupBytes }) {
-  const perBatch = batchHeaps(heapSizeBytes)
-  const warmupHeaps = Math.ceil(warmupBytes / (perBatch * heapSizeBytes)) * perBatch
-  const heaps = Math.max(1, Math.round(bytes / heapSizeBytes))
-  return [
+/** Options of one run: `heaps` are timed, behind `warmupHeaps`, which are whole batches. */
+export const runOptions = ({ heapSizeBytes, packetSizeBytes, batches, heaps, warmupHeaps }) =>
+  [
     ...['--heap-size', heapSizeBytes, '--heaps', heaps, '--warmup-heaps', warmupHeaps],
     ...['--packet-size', packetSizeBytes, '--batches', batches, '--batch-bytes', BATCH_BYTES, DESTINATION],
   ].map(String)
-}

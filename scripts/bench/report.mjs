@@ -1,169 +1,109 @@
 // From rows to tables. Pure: a committed file of rows gives the same tables again (--report).
+import { groups, points, rate, ratio } from './points.mjs'
+import { targetLines } from './targets.mjs'
+import { showBytes, showRatio, table } from './text.mjs'
+import { verbsReport } from './verbs-report.mjs'
 
-export function median(values) {
-  const sorted = values.toSorted((a, b) => a - b)
-  const middle = sorted.length >> 1
-  return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2
+const ORDER = ['floor', 'spead2-wheel', 'spead2', 'dgram', 'ours', 'ours-sendmmsg', 'ours-sendmmsg-greedy']
+const OURS = ['ours', 'ours-sendmmsg', 'ours-sendmmsg-greedy']
+const GROUND_NAMES = {
+  blackhole: 'black hole',
+  'blackhole-gso1': 'black hole that takes no segmentation',
+  veth: 'veth to a receiver',
 }
 
-export const geometricMean = (values) => Math.exp(values.reduce((sum, value) => sum + Math.log(value), 0) / values.length)
-
-function groupBy(list, key) {
-  const groups = new Map()
-  for (const item of list) groups.set(key(item), [...(groups.get(key(item)) ?? []), item])
-  return groups
+const programsOf = (group) => {
+  const ran = new Set(group.flatMap((point) => point.rounds.flatMap(Object.keys)))
+  return [...ORDER.filter((name) => ran.has(name)), ...[...ran].filter((name) => !ORDER.includes(name))]
 }
 
-/** One point: every round's rows of one heap size, packet size and number of batches in flight. A repeated round counts once. */
-export function points(rows) {
-  const key = (row) => [row.pointBatches, row.packetSizeBytes, row.heapSizeBytes].join()
-  return [
-    ...groupBy(
-      rows.filter((row) => row.kind === 'run'),
-      key,
-    ).values(),
-  ].map((own) => {
-    const rounds = [...groupBy(own, (row) => row.round).values()].map((round) => {
-      const last = Math.max(...round.map((row) => row.attempt))
-      return Object.fromEntries(round.filter((row) => row.attempt === last).map((row) => [row.program, row]))
-    })
-    const { heapSizeBytes, packetSizeBytes, pointBatches } = own[0]
-    return {
-      heapSizeBytes,
-      packetSizeBytes,
-      batches: pointBatches,
-      rounds,
-      repeated: new Set(own.map((r) => `${r.round},${r.attempt}`)).size - rounds.length,
-    }
+/** Pairs worth comparing: the floor against spead2, ours against everything else. */
+function pairsOf(programs) {
+  const pairs = [
+    ['floor', 'spead2-wheel'],
+    ['floor', 'spead2'],
+  ].filter((pair) => pair.every((name) => programs.includes(name)))
+  const others = programs.filter((name) => !OURS.includes(name))
+  for (const name of OURS.filter((own) => programs.includes(own))) pairs.push(...others.map((other) => [name, other]))
+  return pairs
+}
+
+const showRate = (r) => {
+  if (!r) return '–'
+  const megabytes = (value) => Math.round(value / 1e6).toLocaleString('en')
+  return `${megabytes(r.median)} [${megabytes(r.least)}…${megabytes(r.most)}]`
+}
+
+/** Median of the rounds with the least and the greatest, MB/s, for points that share all but the heap size. */
+export function rateTable(group) {
+  const programs = programsOf(group)
+  const lines = group.map((point) => [showBytes(point.heapSizeBytes), ...programs.map((name) => showRate(rate(point, name)))])
+  return table(['heap', ...programs.map((name) => `${name} MB/s`)], lines)
+}
+
+/** Paired ratios with their intervals; `committed` points put theirs beside. */
+export function ratioTable(group, committed = []) {
+  const pairs = pairsOf(programsOf(group))
+  const same = (point) => (c) => ['ground', 'heapSizeBytes', 'packetSizeBytes', 'batches'].every((key) => c[key] === point[key])
+  const head = ['heap']
+  for (const [a, b] of pairs) head.push(`${a}/${b}`, ...(committed.length ? ['committed'] : []))
+  const lines = group.map((point) => {
+    const before = committed.find(same(point))
+    const cells = pairs.flatMap(([a, b]) => [
+      showRatio(ratio(point, a, b)),
+      ...(committed.length ? [before ? showRatio(ratio(before, a, b)) : '–'] : []),
+    ])
+    return [showBytes(point.heapSizeBytes), ...cells]
   })
+  return table(head, lines)
 }
 
-/** Median, least and greatest of a/b over the rounds that have both; undefined if none has. */
-export function ratio(point, a, b) {
-  const all = point.rounds
-    .filter((round) => round[a] && round[b])
-    .map((round) => round[a].payloadBytesPerSecond / round[b].payloadBytesPerSecond)
-  return all.length ? { median: median(all), least: Math.min(...all), most: Math.max(...all) } : undefined
-}
-
-const rate = (point, program) => {
-  const all = point.rounds.filter((round) => round[program]).map((round) => round[program].payloadBytesPerSecond / 1e6)
-  return all.length ? Math.round(median(all)).toLocaleString('en') : '–'
-}
-const showRatio = (r) => (r ? `${r.median.toFixed(2)} [${r.least.toFixed(2)}…${r.most.toFixed(2)}]` : '–')
-export const showBytes = (n) => {
-  for (const [unit, size] of [
-    ['GiB', 2 ** 30],
-    ['MiB', 2 ** 20],
-    ['KiB', 2 ** 10],
-  ])
-    if (n >= size && n % size === 0) return `${n / size} ${unit}`
-  return `${n} B`
-}
-
-/** Lines of a table, columns padded, the first flush left. */
-export function table(head, lines) {
-  const all = [head, ...lines]
-  const width = head.map((_, c) => Math.max(...all.map((line) => String(line[c]).length)))
-  const show = (line) =>
-    line
-      .map((cell, c) => (c ? String(cell).padStart(width[c]) : String(cell).padEnd(width[c])))
-      .join('  ')
-      .trimEnd()
-  return [show(head), width.map((w) => '-'.repeat(w)).join('  '), ...lines.map(show)].join('\n')
-}
-
-const ORDER = ['floor', 'spead2', 'spead2-wheel', 'ours']
-const RATIOS = [
-  ['floor', 'spead2'],
-  ['ours', 'floor'],
-  ['ours', 'spead2'],
-  ['ours', 'spead2-wheel'],
-]
-
-/** One table for all points that share packet size and batches. `committed` adds its ratios beside ours. */
-export function rateTable(group, committed = []) {
-  const programs = ORDER.filter((name) => group.some((point) => point.rounds.some((round) => round[name])))
-  const ratios = RATIOS.filter(([a, b]) => programs.includes(a) && programs.includes(b))
-  const before = (point) =>
-    committed.find(
-      (c) => c.heapSizeBytes === point.heapSizeBytes && c.packetSizeBytes === point.packetSizeBytes && c.batches === point.batches,
-    )
-  const head = ['heap', ...programs.map((name) => `${name} MB/s`), ...ratios.map(([a, b]) => `${a}/${b}`)]
-  if (committed.length) head.push(...ratios.map(([a, b]) => `${a}/${b} committed`))
-  return table(
-    head,
-    group.map((point) => [
-      showBytes(point.heapSizeBytes),
-      ...programs.map((name) => rate(point, name)),
-      ...ratios.map(([a, b]) => showRatio(ratio(point, a, b))),
-      ...(committed.length ? ratios.map(([a, b]) => (before(point) ? showRatio(ratio(before(point), a, b)) : '–')) : []),
-    ]),
-  )
-}
-
-const verdict = (ok) => (ok ? 'met' : 'MISSED')
-
-/** The figures issue 2 asks for, one line each. */
-export function summary(group) {
-  const medians = (a, b) => group.map((point) => ratio(point, a, b)?.median).filter((value) => value !== undefined)
-  const lines = []
-  for (const size of [8192, 65536]) {
-    const admission = group.filter((point) => point.heapSizeBytes === size).map((point) => ratio(point, 'floor', 'spead2'))[0]
-    if (admission)
-      lines.push(
-        `floor admitted at ${showBytes(size)} (floor/spead2 ≥ 1.3): ${showRatio(admission)} ${verdict(admission.median >= 1.3)}`,
-      )
-  }
-  const floor = medians('ours', 'floor')
-  const spead2 = medians('ours', 'spead2')
-  const mean = (values) => geometricMean(values).toFixed(2)
-  if (floor.length)
-    lines.push(
-      `ours/floor, geometric mean of ${floor.length} sizes (≥ 0.75): ${mean(floor)} ${verdict(geometricMean(floor) >= 0.75)}`,
-    )
-  if (spead2.length) {
-    lines.push(
-      `ours/spead2, geometric mean of ${spead2.length} sizes (≥ 1.4): ${mean(spead2)} ${verdict(geometricMean(spead2) >= 1.4)}`,
-    )
-    lines.push(`ours/spead2, least size (≥ 0.9): ${Math.min(...spead2).toFixed(2)} ${verdict(Math.min(...spead2) >= 0.9)}`)
-  }
+/** How undisturbed the runs were, and what got lost on the way to a receiver. */
+function quality(group) {
   const runs = group.flatMap((point) => point.rounds.flatMap((round) => Object.values(round)))
-  const disturbed = runs.filter((row) => row.disturbed).length
-  const most = (name) => (100 * Math.max(...runs.map((row) => row[name]))).toFixed(1)
+  const percent = (name) => (100 * Math.max(...runs.map((row) => row[name]))).toFixed(1)
   const repeated = group.reduce((sum, point) => sum + point.repeated, 0)
-  lines.push(
-    `${runs.length} runs, ${disturbed} disturbed, ${repeated} rounds repeated; most stolen by the host ${most('stealShare')} %, most used by others ${most('otherShare')} %`,
-  )
+  const lines = [
+    `${runs.length} runs, ${runs.filter((row) => row.disturbed).length} disturbed, ${repeated} rounds repeated; most stolen by the host ${percent('stealShare')} %, most used by others ${percent('otherShare')} %`,
+  ]
+  const delivered = runs.filter((row) => row.lossShare !== undefined)
+  for (const name of programsOf(group)) {
+    const own = delivered.filter((row) => row.program === name).map((row) => row.lossShare)
+    if (own.length) lines.push(`lost on the way, ${name}: at most ${(100 * Math.max(...own)).toFixed(2)} % of a run`)
+  }
   return lines.join('\n')
 }
 
-export function printReport(rows, committed = []) {
+export function machineLines(machine) {
+  const { cpu, cpus, kernel, node, koffi, spead2, date, commit, dirty } = machine
+  const mitigations = Object.entries(machine.mitigations).map(([name, state]) => `${name}: ${state}`)
+  return [
+    `${cpu} × ${cpus}, ${kernel}, node ${node}, koffi ${koffi}, spead2 ${spead2 ?? 'not used'}`,
+    `mitigations: ${mitigations.join('; ') || 'none needed'}`,
+    `${date}, commit ${commit.slice(0, 7)}${dirty ? ' with changes' : ''}`,
+  ].join('\n')
+}
+
+/** The text of everything that rows say; beside `committed` ones only how they compare. */
+export function reportText(rows, committed) {
   const machine = rows.find((row) => row.kind === 'machine')
-  if (machine) {
-    const { cpu, cpus, kernel, node, koffi, spead2, date, commit, dirty } = machine
-    console.log(`${cpu} × ${cpus}, ${kernel}, node ${node}, koffi ${koffi}, spead2 ${spead2 ?? 'not used'}`)
-    console.log(
-      `mitigations: ${
-        Object.entries(machine.mitigations)
-          .map(([name, state]) => `${name}: ${state}`)
-          .join('; ') || 'none needed'
-      }`,
+  const parts = machine ? [machineLines(machine)] : []
+  const before = points(committed ?? [])
+  for (const group of groups(points(rows))) {
+    const { ground, batches, packetSizeBytes } = group[0]
+    const counts = group.map((point) => point.rounds.length)
+    const least = Math.min(...counts)
+    const rounds = least === Math.max(...counts) ? `${least}` : `${least} to ${Math.max(...counts)}`
+    parts.push(
+      `\n${GROUND_NAMES[ground] ?? ground}, packets ≤ ${packetSizeBytes}, ${batches} batches of 512 KiB in flight (spead2: 2), ${rounds} rounds`,
+      `medians [least…most]\n${rateTable(group)}`,
+      `medians of the ratios within a round [95 % interval]\n${ratioTable(group, before)}`,
+      quality(group),
     )
-    console.log(`${date}, commit ${commit.slice(0, 7)}${dirty ? ' with changes' : ''}`)
   }
-  const before = points(committed)
-  for (const group of groupBy(points(rows), (point) => `${point.batches},${point.packetSizeBytes}`).values()) {
-    const { batches, packetSizeBytes, rounds } = group[0]
-    console.log(
-      `\nblack hole, packets ≤ ${packetSizeBytes}, ${batches} batches of 512 KiB in flight (spead2: 2), medians of ${rounds.length} rounds`,
-    )
-    console.log(
-      rateTable(
-        group.toSorted((a, b) => a.heapSizeBytes - b.heapSizeBytes),
-        before,
-      ),
-    )
-    console.log(summary(group))
-  }
+  const verbs = rows.filter((row) => row.kind === 'verbs')
+  if (verbs.length) parts.push(verbsReport(verbs))
+  const targets = committed ? [] : targetLines(rows)
+  if (targets.length) parts.push(`\n${targets.join('\n')}`)
+  return parts.join('\n')
 }

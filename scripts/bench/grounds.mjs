@@ -1,0 +1,10 @@
+// Where heaps are sent to. All take them at the same address.
+import { openBlackHole } from './blackhole.mjs'
+import { openVeth } from './veth.mjs'
+
+/** name → opens it. */
+export const GROUNDS = {
+  blackhole: () => openBlackHole(),
+  'blackhole-gso1': () => openBlackHole({ segmentInSoftware: true }),
+  veth: () => openVeth(),
+}

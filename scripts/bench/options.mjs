@@ -1,0 +1,132 @@
+// What `npm run bench` can be asked for. What is asked wrongly ends the program with status 2.
+import { parseArgs } from 'node:util'
+import { GROUNDS } from './grounds.mjs'
+import { MEASURE_NAMES } from './measure.mjs'
+import { parsePeer } from './peers.mjs'
+import { PROGRAMS } from './programs.mjs'
+
+const NAMES = Object.keys(PROGRAMS)
+
+export const USAGE = `usage: npm run bench -- [options]
+
+  --sizes LIST        heap sizes, as 256,8KiB,1MiB (default: powers of two from 256 to 64MiB)
+  --packet-size LIST  largest UDP payload, as 9000,1472 (default 9000)
+  --ground NAME       of ${Object.keys(GROUNDS).join(', ')} (default blackhole)
+  --batches LIST      batches of 512 KiB in flight, as 4,2 (default 4; spead2 always has its tutorial's 2)
+  --only LIST         of ${NAMES.join(', ')} (default: all but the last)
+  --peer NAME=COMMAND a program of yours that prints its MB/s (can be repeated); docs/bench/README.md has the words in braces it may use
+  --repeats N         rounds per point; a round runs each program once (default 5)
+  --bytes SIZE        payload timed in each run (default 4GiB; heaps under 1 KiB: half of it)
+  --warmup-bytes SIZE payload sent before the clock starts (default 2GiB)
+  --window SECONDS    a program that would be timed for longer sends less, and its warm-up shrinks likewise (default 2)
+  --max-disturbance X a round is repeated, up to twice, if the host stole or others used more than this share (default 0.05)
+  --quick             256 B, 8 KiB, 64 KiB, 1 MiB; 1 GiB, half a second at most, 3 rounds, nothing repeated; committed ratios beside
+
+  --record            write rows to docs/bench/ instead of .cache/bench/
+  --out FILE          write rows there
+  --append            keep the rows that the file has and run what its points lack of --repeats rounds
+  --stop-after S      begin no round after S seconds; status 75 if rounds are left (call again with --append)
+
+  --report LIST       no runs: print the tables of recorded files
+  --targets LIST      no runs: judge recorded files by issue 5's targets
+
+  --check             no rates: capture every packet, decode it with spead2, compare programs byte for byte
+  --measure LIST      no rates: of ${MEASURE_NAMES.join(', ')}
+  --seconds N         length of --measure gc (default 60)
+  --pairs N           pairs of --measure eventloop (default 5)
+  --verbs             CPU per packet of posting through libibverbs, on the software NIC (null, model and copy)
+  --packets N         packets of each run of --verbs (default 2000000)
+`
+
+const OPTIONS = {
+  sizes: { type: 'string' },
+  'packet-size': { type: 'string' },
+  ground: { type: 'string', default: 'blackhole' },
+  batches: { type: 'string', default: '4' },
+  only: { type: 'string' },
+  peer: { type: 'string', multiple: true, default: [] },
+  repeats: { type: 'string' },
+  bytes: { type: 'string' },
+  'warmup-bytes': { type: 'string', default: '2GiB' },
+  window: { type: 'string' },
+  'max-disturbance': { type: 'string', default: '0.05' },
+  quick: { type: 'boolean', default: false },
+  record: { type: 'boolean', default: false },
+  out: { type: 'string' },
+  append: { type: 'boolean', default: false },
+  'stop-after': { type: 'string', default: 'Infinity' },
+  report: { type: 'string' },
+  targets: { type: 'string' },
+  check: { type: 'boolean', default: false },
+  measure: { type: 'string' },
+  seconds: { type: 'string', default: '60' },
+  pairs: { type: 'string', default: '5' },
+  verbs: { type: 'boolean', default: false },
+  packets: { type: 'string', default: '2000000' },
+  help: { type: 'boolean', default: false },
+}
+
+const QUICK = {
+  sizes: '256,8KiB,64KiB,1MiB',
+  only: 'floor,spead2-wheel,ours,ours-sendmmsg',
+  bytes: '1GiB',
+  window: '0.5',
+  repeats: '3',
+}
+const FULL = {
+  sizes: Array.from({ length: 19 }, (_, i) => 2 ** (i + 8)).join(),
+  only: NAMES.filter((name) => !PROGRAMS[name].asked).join(),
+  bytes: '4GiB',
+  window: '2',
+  repeats: '5',
+}
+
+function sizeOf(text, option) {
+  const [, number, unit] = /^([1-9]\d*)(KiB|MiB|GiB)?$/.exec(text) ?? []
+  if (!number) throw new Error(`--${option} ${text}: not a size such as 256, 8KiB or 1MiB`)
+  return Number(number) * { undefined: 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 }[unit]
+}
+
+function numberOf(text, option, whole) {
+  const value = Number(text)
+  if (!(value > 0) || (whole && !Number.isInteger(value)))
+    throw new Error(`--${option} ${text}: not a ${whole ? 'whole ' : ''}number above 0`)
+  return value
+}
+
+function namesOf(text, option, known) {
+  const names = text.split(',')
+  const unknown = names.find((name) => !known.includes(name))
+  if (unknown !== undefined) throw new Error(`--${option} ${unknown}: it is one of ${known.join(', ')}`)
+  return names
+}
+
+/** Throws with what is wrong. */
+export function parseOptions(args) {
+  const { values: given } = parseArgs({ args, options: OPTIONS })
+  const values = { ...(given.quick ? QUICK : FULL), ...given }
+  const whole = (option) => numberOf(values[option], option, true)
+  const list = (option, of) => values[option].split(',').map((text) => of(text, option))
+  const peers = []
+  for (const text of values.peer) peers.push(parsePeer(text, [...NAMES, ...peers.map((peer) => peer.name)]))
+  return {
+    ...values,
+    sizes: list('sizes', sizeOf),
+    sizesGiven: given.sizes !== undefined,
+    packetSizes: (values['packet-size'] ?? '9000').split(',').map((text) => numberOf(text, 'packet-size', true)),
+    packetSizesGiven: given['packet-size'] !== undefined,
+    ground: namesOf(values.ground, 'ground', Object.keys(GROUNDS))[0],
+    batchCounts: values.batches.split(',').map((text) => numberOf(text, 'batches', true)),
+    names: namesOf(values.only, 'only', NAMES),
+    peers,
+    repeats: whole('repeats'),
+    bytes: sizeOf(values.bytes, 'bytes'),
+    warmupBytes: sizeOf(values['warmup-bytes'], 'warmup-bytes'),
+    windowSeconds: numberOf(values.window, 'window'),
+    maxDisturbance: numberOf(values['max-disturbance'], 'max-disturbance'),
+    repeatsOfDisturbed: values.quick ? 0 : 2,
+    stopAfterSeconds: numberOf(values['stop-after'], 'stop-after'),
+    measures: values.measure === undefined ? [] : namesOf(values.measure, 'measure', MEASURE_NAMES),
+    packets: whole('packets'),
+  }
+}

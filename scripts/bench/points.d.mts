@@ -1,0 +1,21 @@
+import type { Summary } from './statistics.mjs'
+
+export type Row = Readonly<Record<string, unknown>>
+export interface Point {
+  readonly ground: string
+  readonly heapSizeBytes: number
+  readonly packetSizeBytes: number
+  readonly batches: number
+  readonly rounds: readonly Readonly<Record<string, Row>>[]
+  readonly repeated: number
+}
+export function points(rows: readonly Row[]): Point[]
+export function groups(points: readonly Point[]): Point[][]
+export function ratio(point: Point, a: string, b: string): Summary | undefined
+export function rate(point: Point, program: string): Summary | undefined
+export function pointKey(row: Row): string
+export function progress(
+  rows: readonly Row[],
+  key: string,
+  programs: readonly string[],
+): { readonly complete: number; readonly next: number }

@@ -1,0 +1,59 @@
+// From rows of runs to points: every round of one ground, packet size, number of batches and heap size. Pure.
+import { summarise } from './statistics.mjs'
+
+export function groupBy(list, key) {
+  const groups = new Map()
+  for (const item of list) groups.set(key(item), [...(groups.get(key(item)) ?? []), item])
+  return groups
+}
+
+export const groundOf = (row) => row.ground ?? 'blackhole'
+/** Of a row. */
+export const pointKey = (row) => [groundOf(row), row.packetSizeBytes, row.pointBatches, row.heapSizeBytes].join()
+const runsOf = (rows) => rows.filter((row) => row.kind === 'run')
+
+/** A repeated round counts once, by its last attempt. */
+export function points(rows) {
+  return [...groupBy(runsOf(rows), pointKey).values()].map((own) => {
+    const rounds = [...groupBy(own, (row) => row.round).values()].map((round) => {
+      const last = Math.max(...round.map((row) => row.attempt))
+      return Object.fromEntries(round.filter((row) => row.attempt === last).map((row) => [row.program, row]))
+    })
+    const { heapSizeBytes, packetSizeBytes, pointBatches } = own[0]
+    return {
+      ground: groundOf(own[0]),
+      heapSizeBytes,
+      packetSizeBytes,
+      batches: pointBatches,
+      rounds,
+      repeated: new Set(own.map((r) => `${r.round},${r.attempt}`)).size - rounds.length,
+    }
+  })
+}
+
+/** Points that share all but the heap size, by heap size. */
+export const groups = (all) =>
+  [...groupBy(all, (point) => [point.ground, point.packetSizeBytes, point.batches].join()).values()].map((group) =>
+    group.toSorted((a, b) => a.heapSizeBytes - b.heapSizeBytes),
+  )
+
+/** Of a/b within each round that has both: median, interval and the rest (statistics.mjs); undefined if none has. */
+export const ratio = (point, a, b) =>
+  summarise(
+    point.rounds
+      .filter((round) => round[a] && round[b])
+      .map((round) => round[a].payloadBytesPerSecond / round[b].payloadBytesPerSecond),
+  )
+
+/** Of a program's payload bytes a second. */
+export const rate = (point, program) =>
+  summarise(point.rounds.filter((round) => round[program]).map((round) => round[program].payloadBytesPerSecond))
+
+/** Rounds of a point, and how many of them ran each of `programs`: what is left to do, and which number comes next. */
+export function progress(rows, key, programs) {
+  const own = runsOf(rows).filter((row) => pointKey(row) === key)
+  const complete = [...groupBy(own, (row) => row.round).values()].filter((round) =>
+    programs.every((name) => round.some((row) => row.program === name)),
+  )
+  return { complete: complete.length, next: Math.max(-1, ...own.map((row) => row.round)) + 1 }
+}

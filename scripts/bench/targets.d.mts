@@ -1,0 +1,3 @@
+import type { Row } from './points.mjs'
+
+export function targetLines(rows: readonly Row[]): string[]

@@ -1,0 +1,163 @@
+// scripts/bench.mjs from end to end, in small: what it says of runs is so. How fast they are is not looked at.
+import { spawn, spawnSync } from 'node:child_process'
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect, onTestFinished, test } from 'vitest'
+import type { Row } from '../../scripts/bench/points.mjs'
+import { readRows } from '../../scripts/bench/rows.mjs'
+import { need } from '../support/need.js'
+import { netnsUnavailable } from '../support/netns.js'
+import { spead2Python } from '../support/peer.js'
+
+const SCRIPT = join(import.meta.dirname, '../../scripts/bench.mjs')
+const SMALL = ['--bytes', '4MiB', '--warmup-bytes', '1MiB', '--repeats', '1', '--max-disturbance', '1']
+
+interface Ended {
+  readonly pid: number | undefined
+  readonly code: number | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+function bench(args: readonly string[]): Promise<Ended> {
+  const child = spawn(process.execPath, [SCRIPT, ...args], { timeout: 50_000 })
+  const text = { stdout: '', stderr: '' }
+  for (const name of ['stdout', 'stderr'] as const)
+    child[name].setEncoding('utf8').on('data', (part: string) => {
+      text[name] += part
+    })
+  return new Promise((resolve, reject) => {
+    child.once('error', reject)
+    child.once('close', (code) => resolve({ pid: child.pid, code, ...text }))
+  })
+}
+
+function temporary(name: string): string {
+  const folder = mkdtempSync(join(tmpdir(), 'speadcast-bench-'))
+  onTestFinished(() => rmSync(folder, { recursive: true }))
+  return join(folder, name)
+}
+
+function needGround(ctx: { skip(note?: string): never }): void {
+  const why = netnsUnavailable()
+  need(ctx, !why, why)
+  need(ctx, spawnSync('gcc', ['--version']).status === 0, 'needs gcc')
+}
+
+const runsOf = (file: string): Row[] => readRows(file).filter((row) => row.kind === 'run')
+
+test('over veth a receiver counts what was sent, by every program, and no namespace is left', async (ctx) => {
+  needGround(ctx)
+  const file = temporary('rows.jsonl')
+  const args = ['--ground', 'veth', '--sizes', '256,16KiB', '--packet-size', '1472', '--only', 'floor,dgram,ours-sendmmsg']
+  const { pid, code, stderr } = await bench([...args, '--out', file, ...SMALL])
+  expect(stderr).toContain('round 1: floor')
+  expect(code).toBe(0)
+  const rows = runsOf(file)
+  expect(rows.map((row) => [row.program, row.heapSizeBytes])).toEqual(
+    [256, 16384].flatMap((size) => ['floor', 'dgram', 'ours-sendmmsg'].map((name) => [name, size])),
+  )
+  for (const row of rows)
+    expect(row).toMatchObject({ ground: 'veth', receivedPackets: row.packets, receivedUdpBytes: row.udpBytes, lossShare: 0 })
+  const left = spawnSync('ip', ['netns', 'list'], { encoding: 'utf8' }).stdout
+  expect(left).not.toContain(`speadcast-bench-${pid}`)
+}, 60_000)
+
+test('node:dgram and the floor put the same packets on the wire as ours, and spead2 decodes them', async (ctx) => {
+  needGround(ctx)
+  need(ctx, spead2Python(), 'needs the Python peer')
+  const args = ['--check', '--sizes', '256,20000', '--packet-size', '1472', '--only', 'floor,dgram,ours-sendmmsg']
+  const { code, stdout } = await bench(args)
+  expect(stdout).toContain('all as it should be')
+  expect(code).toBe(0)
+}, 60_000)
+
+test("without segmentation offload every packet is the interface's; a peer's rate is what it printed", async (ctx) => {
+  needGround(ctx)
+  const file = temporary('rows.jsonl')
+  const peer = 'echo=echo {heapSize} $PACKET_SIZE $HEAPS; echo 12.5 MB/s'
+  const args = ['--ground', 'blackhole-gso1', '--sizes', '8KiB', '--only', 'floor', '--peer', peer]
+  const { code } = await bench([...args, '--out', file, ...SMALL])
+  expect(code).toBe(0)
+  const [floor, echo] = runsOf(file)
+  expect(floor).toMatchObject({ program: 'floor', ground: 'blackhole-gso1', messages: floor?.packets })
+  expect(echo).toMatchObject({ program: 'echo', payloadBytesPerSecond: 12.5e6, udpBytes: 0, messages: 0 })
+}, 60_000)
+
+test('a sweep that was stopped says so by status 75, goes on where it was, and then has nothing left', async (ctx) => {
+  needGround(ctx)
+  const file = temporary('rows.jsonl')
+  const args = ['--sizes', '8KiB,16KiB', '--only', 'floor', '--out', file, ...SMALL, '--append']
+  const stopped = await bench([...args, '--stop-after', '0.001'])
+  expect(stopped.stderr).toMatch(/; [12] rounds left/)
+  expect(stopped.code).toBe(75)
+  expect((await bench(args)).code).toBe(0)
+  const rows = readRows(file)
+  expect(rows.filter((row) => row.kind === 'run').map((row) => row.heapSizeBytes)).toEqual([8192, 16384])
+  expect((await bench(args)).code).toBe(0)
+  expect(readRows(file)).toEqual(rows)
+}, 60_000)
+
+test('a peer that prints no rate ends the run, and its round leaves no row', async (ctx) => {
+  needGround(ctx)
+  const file = temporary('rows.jsonl')
+  const { code, stderr } = await bench(['--sizes', '8KiB', '--only', 'floor', '--peer', 'p=echo fast', '--out', file, ...SMALL])
+  expect(code).not.toBe(0)
+  expect(stderr).toContain('a peer must end with its rate in MB/s')
+  expect(runsOf(file)).toEqual([])
+}, 60_000)
+
+test('--report and --targets read a file again', async () => {
+  const file = temporary('rows.jsonl')
+  const machine = {
+    kind: 'machine',
+    cpu: 'A',
+    cpus: 2,
+    kernel: 'K',
+    mitigations: {},
+    node: 'v20',
+    koffi: '3',
+    date: 'd',
+    commit: 'abcdefghi',
+  }
+  const run = (program: string, round: number, megabytes: number) => ({
+    ...{ kind: 'run', program, round, attempt: 0, heapSizeBytes: 8192, packetSizeBytes: 9000, pointBatches: 4 },
+    ...{ payloadBytesPerSecond: megabytes * 1e6, stealShare: 0.01, otherShare: 0.02, disturbed: false },
+  })
+  const rounds = [0, 1, 2, 3, 4, 5].flatMap((round) => [run('floor', round, 4000), run('ours-sendmmsg', round, 3000 + 100 * round)])
+  writeFileSync(file, [machine, ...rounds].map((row) => `${JSON.stringify(row)}\n`).join(''))
+  const report = await bench(['--report', file])
+  expect(report.code).toBe(0)
+  expect(report.stdout).toContain('8 KiB  4,000 [4,000…4,000]  3,250 [3,000…3,500]')
+  expect(report.stdout).toContain('8 KiB     0.81 [0.75…0.88]')
+  expect(report.stdout).toContain(
+    '12 runs, 0 disturbed, 0 rounds repeated; most stolen by the host 1.0 %, most used by others 2.0 %',
+  )
+  const targets = await bench(['--targets', file])
+  expect(targets.code).toBe(0)
+  expect(targets.stdout).toContain('lower bound ≥ 0.9: MISSED, 0 of 1 sizes, worst 0.81 [0.75…0.88] at 8 KiB')
+})
+
+test('committed rows can be read again', async () => {
+  const files = ['udp-blackhole', 'verbs'].map((name) => join(import.meta.dirname, `../../docs/bench/${name}.jsonl`))
+  expect(files.every(existsSync)).toBe(true)
+  const { code, stdout } = await bench(['--report', files.join()])
+  expect(code).toBe(0)
+  expect(stdout).toContain('black hole, packets ≤ 9000')
+  expect(stdout).toContain('software NIC, null')
+})
+
+test.each([
+  [['--sizes', '0'], '--sizes 0: not a size'],
+  [['--only', 'floor,cpp'], '--only cpp: it is one of floor'],
+  [['--ground', 'moon'], '--ground moon: it is one of blackhole'],
+  [['--peer', 'floor=true'], 'there is a floor already'],
+  [['--measure', 'mood'], '--measure mood: it is one of'],
+  [['--nonsense'], 'nonsense'],
+])('%j is refused with status 2 before anything runs', async (args, why) => {
+  const { code, stdout, stderr } = await bench(args)
+  expect(stderr).toContain(why)
+  expect(stdout).toBe('')
+  expect(code).toBe(2)
+})
