@@ -49,11 +49,11 @@ export class Pending {
 export const abortedByDestroy = (): SpeadcastError =>
   new SpeadcastError('ERR_SPEADCAST_ABORTED', 'the stream was destroyed, or closed at its deadline, before this was sent')
 
-/** Twice as long as a batch of 512 KiB takes. */
-const EXPECT_MS = 0.1
+/** As long as four batches of 512 KiB take. */
+const EXPECT_MS = 0.2
 /** So many waits in vain are followed by another; then waits sleep, 2^(MOST_IN_VAIN − PATIENCE) at most. */
-const PATIENCE = 4
-const MOST_IN_VAIN = 10
+const PATIENCE = 32
+const MOST_IN_VAIN = 38
 
 export class Submissions {
   driver!: Driver
