@@ -22,7 +22,7 @@ const LOOKS = {
 const OTHERS = [
   { color: '#009E73', shape: 'triangle-left' },
   { color: '#999999', shape: 'triangle-right' },
-  { color: '#7F5200', shape: 'stroke' },
+  { color: '#7F5200', shape: 'wedge' },
 ]
 const ORDER = Object.keys(LOOKS)
 
@@ -39,7 +39,15 @@ export function looksOf(programs, labels = {}) {
 /** Colour, shape and dash of a field `program` that holds labels, in one legend. */
 export function encodingOf(looks, columns) {
   const scale = (range) => ({ domain: looks.map(({ label }) => label), range: looks.map(range) })
-  const legend = { orient: 'top', direction: 'horizontal', columns, title: null, symbolSize: 70, symbolOpacity: 1 }
+  const legend = {
+    orient: 'top',
+    direction: 'horizontal',
+    columns,
+    title: null,
+    symbolSize: 70,
+    symbolOpacity: 1,
+    symbolStrokeWidth: 0,
+  }
   const field = { field: 'program', type: 'nominal', legend }
   return {
     color: { ...field, scale: scale(({ color }) => color) },
