@@ -1,4 +1,6 @@
+import type { Stream } from '../index.js'
 import { EXIT_INTERRUPTED } from './exit.js'
+import type { Tally } from './tally.js'
 
 /** The first SIGINT or SIGTERM calls `first`, the second ends the process with 130. Returns what undoes it. */
 export function onInterrupt(first: () => void): () => void {
@@ -10,4 +12,21 @@ export function onInterrupt(first: () => void): () => void {
   }
   process.on('SIGINT', handler).on('SIGTERM', handler)
   return () => process.off('SIGINT', handler).off('SIGTERM', handler)
+}
+
+/** Once `stopping` aborts, what is queued may go for so long; then it is cut off, and counted as dropped. Returns what undoes it. */
+export function cutOffAfter(stream: Stream, tally: Tally, stopping: AbortSignal, seconds: number): () => void {
+  let timer: NodeJS.Timeout | undefined
+  const cutOff = (): void => {
+    tally.cut = true
+    stream.close({ deadlineSeconds: 0 }).catch(() => undefined)
+  }
+  const begin = (): void => {
+    timer = setTimeout(cutOff, seconds * 1000)
+  }
+  stopping.addEventListener('abort', begin)
+  return () => {
+    stopping.removeEventListener('abort', begin)
+    clearTimeout(timer)
+  }
 }

@@ -13,6 +13,10 @@ const COMMANDS: Readonly<Record<string, { readonly description: string; readonly
     description: 'receive SPEAD heaps over UDP, or as datagrams of InfiniBand or RoCE: count, verify or store them',
     load: async () => (await import('./recv.js')).recvCommand(),
   },
+  bench: {
+    description: 'measure how fast this host sends to an endpoint, for heaps of many sizes',
+    load: async () => (await import('./bench.js')).benchCommand(),
+  },
   devices: {
     description: 'list RDMA devices and what each can do for sending (backends ibverbs and rdma-ud)',
     load: async () => (await import('./devices.js')).devicesCommand(),

@@ -25,6 +25,12 @@ export function byteCount(least: number, most: number): (text: string) => number
   }
 }
 
+/** Several of them: 256,8KiB,1MiB. */
+export function byteCounts(least: number, most: number): (text: string) => number[] {
+  const one = byteCount(least, most)
+  return (text) => text.split(',').map((part) => one(part.trim()))
+}
+
 /** Decimal or 0x…; a bigint where a number is not exact. The library knows the limits. */
 export function counter(text: string): number | bigint {
   if (!/^(\d+|0x[\da-f]+)$/i.test(text)) throw new InvalidArgumentError('It must be a whole number, such as 1 or 0x1000.')

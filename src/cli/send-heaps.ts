@@ -1,5 +1,14 @@
 /** The two sources of heaps: the tutorial's pattern, and raw samples. Both have the same two items. */
-import { type Batch, createBatchRing, Item, ItemGroup, SendError, type Stream, sampleWriter } from '../index.js'
+import {
+  type Batch,
+  createBatchRing,
+  type ImmediateColumn,
+  Item,
+  ItemGroup,
+  SendError,
+  type Stream,
+  sampleWriter,
+} from '../index.js'
 import { usageError } from './exit.js'
 import type { SendFlags } from './send.js'
 import type { Input } from './send-input.js'
@@ -52,7 +61,7 @@ export interface PatternOptions {
   readonly beforeSend?: (heaps: number) => Promise<void>
 }
 
-export const batchHeapsOf = ({ batchHeaps, heapSize }: SendFlags): number =>
+export const batchHeapsOf = ({ batchHeaps, heapSize }: Pick<SendFlags, 'batchHeaps' | 'heapSize'>): number =>
   batchHeaps ?? Math.max(1, Math.floor(BATCH_BYTES / heapSize))
 
 /** Every byte of heap i is i, its timestamp the index of its first sample, modulo the item's width. */
@@ -72,12 +81,8 @@ export function patternSource(stream: Stream, items: ItemGroup, options: Pattern
         await batch.free
         if (stopping.aborted) return
         const count = Math.min(batchHeaps, heaps - i)
-        const timestamps = batch.immediate('timestamp')
-        for (let j = 0; j < count; j++) {
-          fill(batch, j, (i + j) & 0xff, heapSizeBytes)
-          timestamps[j] = timestamp
-          timestamp = (timestamp + heapSizeBytes) % modulo
-        }
+        for (let j = 0; j < count; j++) fill(batch, j, (i + j) & 0xff, heapSizeBytes)
+        timestamp = stamp(batch.immediate('timestamp'), count, timestamp, heapSizeBytes, modulo)
         if (beforeSend) await beforeSend(count)
         // Told to stop while it waited for credits: it has none for this batch.
         if (stopping.aborted) return
@@ -91,6 +96,14 @@ export function patternSource(stream: Stream, items: ItemGroup, options: Pattern
       }
     },
   }
+}
+
+/** Returns the timestamp after the last. */
+function stamp(timestamps: ImmediateColumn, count: number, first: number, step: number, modulo: number): number {
+  const next = first + count * step
+  if (next <= modulo) timestamps.setRamp(first, step)
+  else for (let j = 0; j < count; j++) timestamps[j] = (first + j * step) % modulo
+  return next % modulo
 }
 
 interface Pattern {

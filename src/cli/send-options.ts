@@ -2,36 +2,29 @@ import { parseRate, type Split, type StreamOptions } from '../index.js'
 import { usageError } from './exit.js'
 import type { SendFlags } from './send.js'
 import { SAMPLES_ID, TIMESTAMP_ID } from './send-heaps.js'
+import type { WayOutFlags } from './way-out.js'
 
-const DEFAULT_PACKET_BYTES = 1472
+export const DEFAULT_PACKET_BYTES = 1472
 /** SPEAD header, the four standard pointers, timestamp and adc_samples. */
 const EXACT_HEADER_BYTES = 8 + 6 * 8
 
-/** Options that contradict each other; the library checks each for itself. @throws ERR_SPEADCAST_CONFIG */
-export function checkFlags(flags: SendFlags): void {
-  const {
-    rateMethod,
-    split,
-    payloadBytes,
-    input,
-    dtype,
-    pcap,
-    backend,
-    heapAddressBits,
-    descriptors,
-    poll,
-    verbsLibrary,
-    device,
-    peer,
-    udpPath,
-  } = flags
-  if (rateMethod === 'hw' && backend !== 'ibverbs') throw usageError('--rate-method hw: pacing by the NIC needs --backend ibverbs')
+/** @throws ERR_SPEADCAST_CONFIG */
+export function checkWayOut({ poll, verbsLibrary, device, peer, udpPath }: WayOutFlags, backend: WayOutFlags['backend']): void {
   if ((poll !== undefined || verbsLibrary !== undefined) && !['ibverbs', 'rdma-ud', 'auto'].includes(backend))
     throw usageError(`--poll and --verbs-library are for --backend ibverbs and rdma-ud, not ${backend}`)
   if ((device !== undefined || peer !== undefined) && backend !== 'rdma-ud')
     throw usageError(`--device and --peer are for --backend rdma-ud, not ${backend}`)
-  if (udpPath !== 'auto' && (pcap !== undefined || (backend !== 'udp' && backend !== 'auto')))
-    throw usageError(`--udp-path is for --backend udp, not ${pcap === undefined ? backend : 'pcap'}`)
+  if (udpPath !== 'auto' && backend !== 'udp' && backend !== 'auto')
+    throw usageError(`--udp-path is for --backend udp, not ${backend}`)
+}
+
+/** Options that contradict each other; the library checks each for itself. @throws ERR_SPEADCAST_CONFIG */
+export function checkFlags(flags: SendFlags): void {
+  const { rateMethod, split, payloadBytes, input, dtype, pcap, backend, heapAddressBits, descriptors } = flags
+  if (rateMethod === 'hw' && backend !== 'ibverbs') throw usageError('--rate-method hw: pacing by the NIC needs --backend ibverbs')
+  if (pcap !== undefined && backend !== 'pcap' && backend !== 'auto')
+    throw usageError(`--pcap writes a file instead of sending, so it cannot go with --backend ${backend}; drop one of the two`)
+  checkWayOut(flags, backendOf(flags))
   if (split === 'exact' && payloadBytes === undefined)
     throw usageError('--split exact needs --payload-bytes, the payload of every packet')
   if (split !== 'exact' && payloadBytes !== undefined) throw usageError(`--payload-bytes is for --split exact, not ${split}`)
@@ -44,8 +37,6 @@ export function checkFlags(flags: SendFlags): void {
         `0x${TIMESTAMP_ID.toString(16)} and 0x${SAMPLES_ID.toString(16)}; use --descriptors none`,
     )
   if (backend === 'pcap' && pcap === undefined) throw usageError('--backend pcap needs --pcap, the file to write')
-  if (pcap !== undefined && backend !== 'pcap' && backend !== 'auto')
-    throw usageError(`--pcap writes a file instead of sending, so it cannot go with --backend ${backend}; drop one of the two`)
 }
 
 export function packetSizeBytes({ split, payloadBytes, packetSize }: SendFlags): number {
@@ -53,14 +44,28 @@ export function packetSizeBytes({ split, payloadBytes, packetSize }: SendFlags):
   return split === 'exact' ? EXACT_HEADER_BYTES + payloadBytes! : DEFAULT_PACKET_BYTES
 }
 
+const backendOf = ({ pcap, backend }: SendFlags): WayOutFlags['backend'] => (pcap === undefined ? backend : 'pcap')
+
+export function wayOut({ udpPath, thread, ttl, poll, verbsLibrary, device, peer, ...flags }: WayOutFlags): Partial<StreamOptions> {
+  return {
+    udpPath,
+    ...(flags.interface !== undefined && { interface: flags.interface }),
+    ...(thread !== undefined && { thread }),
+    ...(ttl !== undefined && { ttl }),
+    ...((poll !== undefined || verbsLibrary !== undefined) && {
+      ibverbs: { ...(poll && { poll }), ...(verbsLibrary && { library: verbsLibrary }) },
+    }),
+    ...((device !== undefined || peer) && { rdmaUd: { ...(device !== undefined && { device }), ...(peer && { peers: peer }) } }),
+    ...(flags.backend === 'memory' && { memory: { keepPackets: false } }),
+  }
+}
+
 /** @throws ERR_SPEADCAST_CONFIG */
 export function streamOptions(endpoints: readonly string[], flags: SendFlags): StreamOptions {
-  const { thread, ttl, pcap, poll, verbsLibrary, device, peer, repeatPointers = false } = flags
-  const backend = pcap === undefined ? flags.backend : 'pcap'
+  const { pcap, repeatPointers = false } = flags
   return {
     to: endpoints,
-    backend,
-    udpPath: flags.udpPath,
+    backend: backendOf(flags),
     packetSizeBytes: packetSizeBytes(flags),
     split: splitOf(flags),
     // An exact layout says so itself.
@@ -73,15 +78,8 @@ export function streamOptions(endpoints: readonly string[], flags: SendFlags): S
     rateMethod: flags.rateMethod,
     burstBytes: flags.burst,
     burstRateRatio: flags.burstRateRatio,
-    ...(flags.interface !== undefined && { interface: flags.interface }),
-    ...(thread !== undefined && { thread }),
-    ...(ttl !== undefined && { ttl }),
+    ...wayOut(flags),
     ...(pcap !== undefined && { pcapPath: pcap }),
-    ...((poll !== undefined || verbsLibrary !== undefined) && {
-      ibverbs: { ...(poll && { poll }), ...(verbsLibrary && { library: verbsLibrary }) },
-    }),
-    ...((device !== undefined || peer) && { rdmaUd: { ...(device !== undefined && { device }), ...(peer && { peers: peer }) } }),
-    ...(backend === 'memory' && { memory: { keepPackets: false } }),
   }
 }
 

@@ -1,7 +1,7 @@
 /** What `speadcast send` does: options to a stream, heaps from the pattern or from the input, an orderly end. */
 import { openStream, type Stream } from '../index.js'
 import { complain } from './exit.js'
-import { onInterrupt } from './interrupt.js'
+import { cutOffAfter, onInterrupt } from './interrupt.js'
 import { say, showProgress } from './progress.js'
 import type { SendFlags } from './send.js'
 import { batchHeapsOf, inputSource, patternSource, tutorialItems } from './send-heaps.js'
@@ -35,15 +35,10 @@ async function send(stream: Stream, flags: SendFlags, input: Input | undefined, 
   const items = tutorialItems(heapSize, heapAddressBits, dtype)
   const pattern = { heaps, heapSizeBytes: heapSize, heapAddressBits, batchHeaps: batchHeapsOf(flags), batches, groupMode }
   const source = input ? inputSource(stream, items, flags, input, tally) : patternSource(stream, items, pattern, tally)
-  const cutOff = () => {
-    tally.cut = true
-    stream.close({ deadlineSeconds: 0 }).catch(() => undefined)
-  }
-  let deadline: NodeJS.Timeout | undefined
-  stopping.addEventListener('abort', () => {
-    say(`interrupted: sending what is queued, for ${flags.deadline} s at most; again to end at once`)
-    deadline = setTimeout(cutOff, flags.deadline * 1000)
-  })
+  stopping.addEventListener('abort', () =>
+    say(`interrupted: sending what is queued, for ${flags.deadline} s at most; again to end at once`),
+  )
+  const settledInTime = cutOffAfter(stream, tally, stopping, flags.deadline)
   const hideProgress = showProgress('sent', () => ({ ...tally, totalBytes: source.totalBytes }))
 
   const cpuBefore = process.cpuUsage()
@@ -64,7 +59,7 @@ async function send(stream: Stream, flags: SendFlags, input: Input | undefined, 
       if (!tally.cut) tally.stopFailed(error)
     }
   }
-  clearTimeout(deadline)
+  settledInTime()
   hideProgress()
   // What the deadline cut off is in the tally.
   if (tally.cut) failure = undefined

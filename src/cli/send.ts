@@ -1,25 +1,16 @@
 /** `speadcast send`: its options; send-run.ts does it, and is loaded only then. */
 import { Command, Option } from 'commander'
-import { type PeerFlag, peerList } from './peer.js'
 import { byteCount, counter, decimal, wholeNumber } from './quantity.js'
+import { addWayOut, packetSizeOption, rateOption, type WayOutFlags } from './way-out.js'
 
-export interface SendFlags {
+export interface SendFlags extends WayOutFlags {
   readonly heaps?: number
   readonly heapSize: number
   readonly packetSize?: number
   readonly batchHeaps?: number
   readonly batches: number
   readonly groupMode: 'serial' | 'round-robin'
-  readonly backend: 'auto' | 'ibverbs' | 'rdma-ud' | 'udp' | 'dgram' | 'pcap' | 'memory'
   readonly pcap?: string
-  readonly thread?: 'worker' | 'inline'
-  readonly udpPath: 'auto' | 'io_uring' | 'sendmmsg'
-  readonly poll?: 'busy' | 'adaptive' | 'event'
-  readonly verbsLibrary?: string
-  readonly device?: string
-  readonly peer?: readonly PeerFlag[]
-  readonly interface?: string
-  readonly ttl?: number
   readonly rate: string
   readonly burst: number
   readonly burstRateRatio: number
@@ -41,7 +32,7 @@ export interface SendFlags {
 const GIB = 2 ** 30
 
 export function sendCommand(): Command {
-  return new Command('send')
+  const send = new Command('send')
     .description('send SPEAD heaps over UDP: the tutorial pattern, or raw samples from a file or a pipe')
     .argument(
       '<HOST:PORT...>',
@@ -58,11 +49,7 @@ export function sendCommand(): Command {
     .option('--stop', 'send a stop heap at the end, one per substream', true)
     .option('--no-stop', 'send none')
     .optionsGroup('Packets:')
-    .option(
-      '-p, --packet-size <BYTES>',
-      'largest UDP payload, SPEAD header included (default: 1472, which fits an MTU of 1500 over IPv4)',
-      byteCount(56, 65507),
-    )
+    .addOption(packetSizeOption())
     .addOption(
       new Option('--split <HOW>', 'even: packets of one size; greedy: spead2’s packets; exact: see --payload-bytes')
         .choices(['even', 'greedy', 'exact'])
@@ -91,7 +78,7 @@ export function sendCommand(): Command {
         .choices(['serial', 'round-robin'])
         .default('serial'),
     )
-    .option('--rate <RATE>', 'UDP payload a second, with its unit: 10Gbps, 1.25GB/s, 100MiB/s; 0: as fast as possible', '0')
+    .addOption(rateOption())
     .option('--burst <BYTES>', 'sent back to back before the limiter looks at the clock', byteCount(1, 2 ** 31), 65536)
     .option('--burst-rate-ratio <RATIO>', 'how much faster than --rate to go to catch up', decimal(1), 1.05)
     .addOption(
@@ -100,44 +87,9 @@ export function sendCommand(): Command {
         .default('auto'),
     )
     .optionsGroup('Way out:')
-    .addOption(
-      new Option(
-        '--backend <KIND>',
-        'ibverbs: raw packets past the kernel (Mellanox NICs); rdma-ud: datagrams of InfiniBand or RoCE, for recv --backend rdma-ud; udp: sendmmsg with segmentation offload (Linux); dgram: node:dgram; pcap: a file; memory: nowhere',
-      )
-        .choices(['auto', 'ibverbs', 'rdma-ud', 'udp', 'dgram', 'pcap', 'memory'])
-        .default('auto'),
-    )
-    .addOption(
-      new Option(
-        '--udp-path <PATH>',
-        'of udp, how packets reach the kernel: sendmmsg copies them; io_uring lends it large messages instead; auto: io_uring where it is faster',
-      )
-        .choices(['auto', 'io_uring', 'sendmmsg'])
-        .default('auto'),
-    )
+  addWayOut(send, ['auto', 'ibverbs', 'rdma-ud', 'udp', 'dgram', 'pcap', 'memory'])
+  return send
     .option('--pcap <FILE>', 'write the frames to a pcap file instead of sending them (backend pcap)')
-    .addOption(
-      new Option('--thread <WHICH>', 'who sends: an I/O thread (default for ibverbs, rdma-ud and udp), or the event loop').choices([
-        'worker',
-        'inline',
-      ]),
-    )
-    .option('--interface <NAME|ADDRESS>', 'interface to send through (default: the route decides)')
-    .addOption(
-      new Option(
-        '--poll <HOW>',
-        'of ibverbs and rdma-ud, how completions are noticed: adaptive polls before it sleeps (default), event sleeps at once, busy never does',
-      ).choices(['busy', 'adaptive', 'event']),
-    )
-    .option('--verbs-library <PATH>', 'name or path of libibverbs (default: $SPEADCAST_VERBS_LIBRARY, then libibverbs.so.1)')
-    .option('--device <NAME[:PORT]>', 'of rdma-ud: RDMA device to send from (default: the one behind the interface)')
-    .option(
-      '--peer <[GID/]QPN/QKEY[/LID]>',
-      'of rdma-ud, once for each endpoint: its queue pair, as recv prints it (default: asked of it over TCP)',
-      peerList,
-    )
-    .option('--ttl <HOPS>', 'TTL or hop limit (default: the system’s; 1 for multicast)', wholeNumber(0, 255))
     .optionsGroup('Output:')
     .option('--deadline <SECONDS>', 'after Ctrl-C, send what is queued for so long at most', decimal(0), 5)
     .option('--json', 'one JSON object on standard output, everything else on standard error')

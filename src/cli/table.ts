@@ -5,6 +5,22 @@ export function table(rows: readonly (readonly [name: string, value: string])[])
   return rows.map(([name, value]) => `${name.padEnd(width)}${value}\n`).join('')
 }
 
+/** Columns under their heads, the first flush left, the others right. */
+export function columns(head: readonly string[], lines: readonly (readonly string[])[]): string {
+  const widths = head.map((_, c) => Math.max(...[head, ...lines].map((line) => line[c]!.length)))
+  const show = (line: readonly string[]): string =>
+    line.map((cell, c) => (c === 0 ? cell.padEnd(widths[c]!) : cell.padStart(widths[c]!))).join('  ')
+  return [head, ...lines].map((line) => `${show(line).trimEnd()}\n`).join('')
+}
+
+/** 256 B, 8 KiB, 1.5 MiB. */
+export function binaryBytes(value: number): string {
+  const units = ['B', 'KiB', 'MiB', 'GiB']
+  let i = 0
+  for (; value >= 1024 && i < units.length - 1; i++) value /= 1024
+  return `${Number(value.toFixed(2))} ${units[i]}`
+}
+
 const scaled = (value: number, unit: string, digits: number): string => {
   const prefixes = ['', 'k', 'M', 'G', 'T']
   let i = 0

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { CLI, run, temporaryFolder } from './support.js'
 
-const COMMANDS = ['send', 'recv', 'demo']
+const COMMANDS = ['send', 'recv', 'bench', 'demo']
 
 test('--help lists every command with the description that the command itself has', async () => {
   const { code, stdout, stderr } = await run(['--help'])
@@ -69,15 +69,18 @@ test('--version is the package’s', async () => {
   expect(await run(['--version'])).toMatchObject({ code: 0, stdout: `${manifest.version}\n` })
 })
 
-test.for([['--help'], ['send', '--help'], ['demo', '--help']])('%j loads neither the library nor native code', (args) => {
-  // V8's coverage report names every script that was loaded.
-  const folder = temporaryFolder()
-  const { status } = spawnSync(process.execPath, [CLI, ...args], { env: { ...process.env, NODE_V8_COVERAGE: folder } })
-  expect(status).toBe(0)
-  const loaded = readdirSync(folder).flatMap((file) => {
-    const { result } = JSON.parse(readFileSync(join(folder, file), 'utf8')) as { result: { url: string }[] }
-    return result.map(({ url }) => url)
-  })
-  expect(loaded.some((url) => url.endsWith('/dist/src/cli/main.js'))).toBe(true)
-  expect(loaded.filter((url) => /\/dist\/(ffi|src\/(?!cli\/|errors\.js))|koffi|valibot/.test(url))).toEqual([])
-})
+test.for([['--help'], ['send', '--help'], ['bench', '--help'], ['demo', '--help']])(
+  '%j loads neither the library nor native code',
+  (args) => {
+    // V8's coverage report names every script that was loaded.
+    const folder = temporaryFolder()
+    const { status } = spawnSync(process.execPath, [CLI, ...args], { env: { ...process.env, NODE_V8_COVERAGE: folder } })
+    expect(status).toBe(0)
+    const loaded = readdirSync(folder).flatMap((file) => {
+      const { result } = JSON.parse(readFileSync(join(folder, file), 'utf8')) as { result: { url: string }[] }
+      return result.map(({ url }) => url)
+    })
+    expect(loaded.some((url) => url.endsWith('/dist/src/cli/main.js'))).toBe(true)
+    expect(loaded.filter((url) => /\/dist\/(ffi|src\/(?!cli\/|errors\.js))|koffi|valibot/.test(url))).toEqual([])
+  },
+)

@@ -17,10 +17,10 @@ test('the table of options has every option of openStream and no other', async (
 })
 
 test('every command line has only options that exist', async () => {
-  const lines = section('From the command line').match(/^.*\bspeadcast (send|recv) .*$/gm)!
+  const lines = section('From the command line').match(/^.*\bspeadcast (send|recv|bench) .*$/gm)!
   expect(lines.length).toBeGreaterThan(5)
   for (const line of lines) {
-    const [, command, rest] = line.match(/speadcast (send|recv) (.*)$/)!
+    const [, command, rest] = line.match(/speadcast (send|recv|bench) (.*)$/)!
     const { stdout } = await run([command!, '--help'])
     const options = rest!.match(/(?<= )--?[A-Za-z][\w-]*/g) ?? []
     for (const option of options) expect(stdout, line).toMatch(new RegExp(`^ +(-\\w, )?${option}[ ,]`, 'm'))

@@ -128,7 +128,8 @@ export interface Sink {
 
 /** A socket that keeps what it gets; closed when the test ends. */
 export async function sink(): Promise<Sink> {
-  const socket = createSocket('udp4')
+  // The kernel gives twice what one may ask for (socket(7)), and without asking no more than that: room for two bursts.
+  const socket = createSocket({ type: 'udp4', recvBufferSize: 1 << 20 })
   onTestFinished(() => void socket.close())
   const datagrams: Buffer[] = []
   socket.on('message', (message) => datagrams.push(message))

@@ -1,0 +1,152 @@
+/** What `speadcast bench` does: a stream for each measurement, the tutorial's pattern for so many seconds, the counts of that time. */
+import { openStream, parseRate, type Stream } from '../index.js'
+import type { BenchFlags } from './bench.js'
+import { type BenchRow, reportBench } from './bench-report.js'
+import { complain, EXIT_FAILED } from './exit.js'
+import { cutOffAfter, onInterrupt } from './interrupt.js'
+import { say, showProgress } from './progress.js'
+import { batchHeapsOf, patternSource, tutorialItems } from './send-heaps.js'
+import { checkWayOut, DEFAULT_PACKET_BYTES, wayOut } from './send-options.js'
+import { binaryBytes } from './table.js'
+import { Tally } from './tally.js'
+
+const HEAP_ADDRESS_BITS = 48
+/** After Ctrl-C, what is queued may go for so long. */
+const DEADLINE_SECONDS = 5
+
+export async function runBench(flags: BenchFlags): Promise<void> {
+  const stopping = new AbortController()
+  const undo = onInterrupt(() => {
+    say('interrupted: ending with what was measured so far; again to end at once')
+    stopping.abort()
+  })
+  const rows: BenchRow[] = []
+  let failure: unknown
+  try {
+    checkWayOut(flags, flags.backend)
+    await sweep(flags, rows, stopping.signal)
+  } catch (error) {
+    failure = error
+  }
+  undo()
+  if (rows.length > 0 || failure === undefined) reportBench(rows, flags, stopping.signal.aborted)
+  if (failure !== undefined) complain('bench', failure)
+  else if (rows.some((row) => row.heapsFailed > 0)) {
+    process.stderr.write('speadcast bench: heaps were not sent whole\n')
+    process.exitCode = EXIT_FAILED
+  }
+}
+
+async function sweep(flags: BenchFlags, rows: BenchRow[], stopping: AbortSignal): Promise<void> {
+  // One for all, so that a cause is told once.
+  const tally = new Tally('bench')
+  let firstCnt = 1
+  for (let round = 0; round < flags.repeats; round++)
+    for (const heapSize of flags.sizes) {
+      if (stopping.aborted) return
+      const stream = await openStream({
+        to: flags.to,
+        backend: flags.backend,
+        packetSizeBytes: flags.packetSize ?? DEFAULT_PACKET_BYTES,
+        rate: parseRate(flags.rate),
+        firstCnt,
+        ...wayOut(flags),
+      })
+      const hideProgress = showProgress(`round ${round + 1}, heaps of ${binaryBytes(heapSize)}: sent`, () => ({
+        ...tally,
+        totalBytes: undefined,
+      }))
+      try {
+        const row = await measure(stream, { flags, heapSize, round, tally, stopping })
+        if (row === undefined) return
+        rows.push(row)
+        // Nothing went: the larger ones would not either.
+        if (row.heaps === 0) return
+        firstCnt += row.stats.heapsSent + row.stats.heapsFailed
+      } finally {
+        hideProgress()
+        await stream.destroy()
+      }
+    }
+}
+
+interface Point {
+  readonly flags: BenchFlags
+  readonly heapSize: number
+  readonly round: number
+  readonly tally: Tally
+  readonly stopping: AbortSignal
+}
+
+/** Undefined if it was interrupted before anything was measured. */
+async function measure(stream: Stream, { flags, heapSize, round, tally, stopping }: Point): Promise<BenchRow | undefined> {
+  const batchHeaps = batchHeapsOf({ heapSize })
+  const options = {
+    heaps: Number.POSITIVE_INFINITY,
+    heapSizeBytes: heapSize,
+    heapAddressBits: HEAP_ADDRESS_BITS,
+    batchHeaps,
+    batches: flags.batches,
+    groupMode: 'serial',
+  } as const
+  const source = patternSource(stream, tutorialItems(heapSize, HEAP_ADDRESS_BITS), options, tally)
+  const settledInTime = cutOffAfter(stream, tally, stopping, DEADLINE_SECONDS)
+  const interrupted = (): boolean => stopping.aborted
+  const sendFor = async (seconds: number): Promise<void> => {
+    // Node 20 may collect what AbortSignal.any gives while somebody still asks it.
+    const enough = new AbortController()
+    const end = (): void => enough.abort()
+    const timer = setTimeout(end, seconds * 1000)
+    stopping.addEventListener('abort', end)
+    try {
+      await source.send(enough.signal)
+    } finally {
+      clearTimeout(timer)
+      stopping.removeEventListener('abort', end)
+    }
+    await stream.flush()
+  }
+  const now = () => ({ ...tally, counters: stream.stats(), cpu: process.cpuUsage(), at: performance.now() })
+  try {
+    const start = now()
+    if (flags.warmupSeconds > 0) await sendFor(flags.warmupSeconds)
+    if (interrupted()) return undefined
+    const before = now()
+    await sendFor(flags.seconds)
+    const after = now()
+    if (tally.lastAt <= before.at) return undefined
+    const { inFlight: _, ...stats } = after.counters
+    const seconds = (tally.lastAt - before.at) / 1000
+    const packets = after.counters.packets - before.counters.packets
+    const payloadBytes = after.payloadBytes - before.payloadBytes
+    const refusals = ({ counters }: typeof after): number => counters.noBuffers + counters.reposts
+    return {
+      kind: 'run',
+      ground: 'host',
+      program: 'ours',
+      round,
+      attempt: 0,
+      pointBatches: flags.batches,
+      batches: flags.batches,
+      batchHeaps,
+      heapSizeBytes: heapSize,
+      packetSizeBytes: flags.packetSize ?? DEFAULT_PACKET_BYTES,
+      heaps: after.heaps - before.heaps,
+      payloadBytes,
+      seconds,
+      payloadBytesPerSecond: Math.round(payloadBytes / seconds),
+      packetsPerSecond: Math.round(packets / seconds),
+      cpuSeconds: (after.cpu.user + after.cpu.system - before.cpu.user - before.cpu.system) / 1e6,
+      packets: stats.packets,
+      udpBytes: stats.udpBytes,
+      warmupHeaps: before.heaps - start.heaps,
+      heapsFailed: after.failed - start.failed,
+      heapsSuspect: after.suspect - start.suspect,
+      refused: refusals(after) - refusals(before),
+      ...(interrupted() && { interrupted: true }),
+      stats,
+    }
+  } finally {
+    settledInTime()
+  }
+}

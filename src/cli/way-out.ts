@@ -1,0 +1,69 @@
+/** Options that `send` and `bench` have in common: which way packets go out, how large and how fast. */
+import { type Command, Option } from 'commander'
+import { type PeerFlag, peerList } from './peer.js'
+import { byteCount, wholeNumber } from './quantity.js'
+
+export interface WayOutFlags {
+  readonly backend: 'auto' | 'ibverbs' | 'rdma-ud' | 'udp' | 'dgram' | 'pcap' | 'memory'
+  readonly udpPath: 'auto' | 'io_uring' | 'sendmmsg'
+  readonly thread?: 'worker' | 'inline'
+  readonly interface?: string
+  readonly poll?: 'busy' | 'adaptive' | 'event'
+  readonly verbsLibrary?: string
+  readonly device?: string
+  readonly peer?: readonly PeerFlag[]
+  readonly ttl?: number
+}
+
+export const packetSizeOption = (): Option =>
+  new Option(
+    '-p, --packet-size <BYTES>',
+    'largest UDP payload, SPEAD header included (default: 1472, which fits an MTU of 1500 over IPv4)',
+  ).argParser(byteCount(56, 65507))
+
+export const rateOption = (): Option =>
+  new Option('--rate <RATE>', 'UDP payload a second, with its unit: 10Gbps, 1.25GB/s, 100MiB/s; 0: as fast as possible').default(
+    '0',
+  )
+
+export function addWayOut(command: Command, backends: readonly WayOutFlags['backend'][]): Command {
+  const file = backends.includes('pcap') ? 'pcap: a file; ' : ''
+  return command
+    .addOption(
+      new Option(
+        '--backend <KIND>',
+        `ibverbs: raw packets past the kernel (Mellanox NICs); rdma-ud: datagrams of InfiniBand or RoCE, for recv --backend rdma-ud; udp: sendmmsg with segmentation offload (Linux); dgram: node:dgram; ${file}memory: nowhere`,
+      )
+        .choices(backends)
+        .default('auto'),
+    )
+    .addOption(
+      new Option(
+        '--udp-path <PATH>',
+        'of udp, how packets reach the kernel: sendmmsg copies them; io_uring lends it large messages instead; auto: io_uring where it is faster',
+      )
+        .choices(['auto', 'io_uring', 'sendmmsg'])
+        .default('auto'),
+    )
+    .addOption(
+      new Option('--thread <WHICH>', 'who sends: an I/O thread (default for ibverbs, rdma-ud and udp), or the event loop').choices([
+        'worker',
+        'inline',
+      ]),
+    )
+    .option('--interface <NAME|ADDRESS>', 'interface to send through (default: the route decides)')
+    .addOption(
+      new Option(
+        '--poll <HOW>',
+        'of ibverbs and rdma-ud, how completions are noticed: adaptive polls before it sleeps (default), event sleeps at once, busy never does',
+      ).choices(['busy', 'adaptive', 'event']),
+    )
+    .option('--verbs-library <PATH>', 'name or path of libibverbs (default: $SPEADCAST_VERBS_LIBRARY, then libibverbs.so.1)')
+    .option('--device <NAME[:PORT]>', 'of rdma-ud: RDMA device to send from (default: the one behind the interface)')
+    .option(
+      '--peer <[GID/]QPN/QKEY[/LID]>',
+      'of rdma-ud, once for each endpoint: its queue pair, as recv prints it (default: asked of it over TCP)',
+      peerList,
+    )
+    .option('--ttl <HOPS>', 'TTL or hop limit (default: the system’s; 1 for multicast)', wholeNumber(0, 255))
+}
