@@ -7,7 +7,9 @@ const HEAVY = [
   'bench/bench',
   'kernel/io-uring',
   'project/bootstrap',
-  ...['endurance', 'events', 'faults', 'frames', 'interop', 'lifecycle', 'neighbours', 'resources'].map((name) => `ibverbs/${name}`),
+  ...['endurance', 'events', 'faults', 'frames', 'interop', 'lifecycle', 'neighbours', 'resources'].map(
+    (name) => `ibverbs/${name}`,
+  ),
 ].map((name) => `test/${name}.test.ts`)
 /** Needs a container engine and the images: npm run test:docker. */
 const DOCKER = process.env.SPEADCAST_TEST_DOCKER === '1' ? [] : ['test/docker/**']
