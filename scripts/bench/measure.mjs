@@ -2,6 +2,8 @@
 // ours.mjs does the sending; the limits are issue 2's.
 import { at } from '../lib/process.mjs'
 import { DESTINATION } from './blackhole.mjs'
+import { rss } from './rss.mjs'
+import { startup } from './startup.mjs'
 import { table } from './text.mjs'
 
 const PROGRAM = at('scripts/bench/ours.mjs')
@@ -75,7 +77,7 @@ async function gc(hole, { seconds }) {
   return { ...row, threads }
 }
 
-const MEASURES = { heap, eventloop, gc }
+const MEASURES = { heap, eventloop, gc, startup, rss }
 export const MEASURE_NAMES = Object.keys(MEASURES)
 
 /** Prints what it found; returns the row. */
