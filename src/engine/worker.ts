@@ -5,8 +5,9 @@
  * through the eventfd. Messages to a thread that never returns to its event loop do not arrive by themselves: the port is
  * drained synchronously whenever the ring's control count has moved.
  */
-import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads'
+import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { setAffinity } from '../../ffi/affinity.js'
+import { nativeCallsWork } from '../../ffi/libc.js'
 import { EventFd, PollSet, sharpenTimers } from '../../ffi/wait.js'
 import { openBackend } from '../backend/open.js'
 import { SpeadcastError } from '../errors.js'
@@ -18,8 +19,8 @@ const BOUND_NANOSECONDS = 50e6
 /** Waking from a sleep costs more than this; shorter waits spin. */
 const SPIN_NANOSECONDS = 100_000
 
-const input = workerData as WorkerInput & { port: MessagePort }
-const { port } = input
+const port = workerData as MessagePort
+const input = await told()
 const ring = new R.Ring(input.memory)
 const now = (): number => performance.now() * 1e6
 
@@ -32,6 +33,15 @@ function pin(cpus: readonly number[]): void {
       cause,
     })
   }
+}
+
+/** What the main thread wants of us. It is still finding out while we load what nearly all want. */
+async function told(): Promise<WorkerInput> {
+  const message = new Promise<WorkerInput>((resolve) => {
+    parentPort!.once('message', resolve)
+  })
+  nativeCallsWork()
+  return message
 }
 
 async function run(): Promise<void> {
