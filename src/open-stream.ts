@@ -7,7 +7,7 @@ import type { QueueOptions } from './backend/verbs-open.js'
 import { IBVERBS_DEFAULTS, parseStreamConfig, RDMA_UD_DEFAULTS, type StreamConfig, type StreamOptions } from './config.js'
 import type { Driver, DriverInput } from './engine/driver.js'
 import { Ring } from './engine/ring.js'
-import type { IoThread } from './engine/thread.js'
+import { IoThread } from './engine/thread.js'
 import { check, SpeadcastError } from './errors.js'
 import { type EndpointSpec, parseEndpoints, type ResolvedEndpoint, resolveEndpoints } from './net/endpoint.js'
 import { type ResolvedInterface, resolveInterface } from './net/interface.js'
@@ -36,7 +36,7 @@ export async function openStream(options: StreamOptions): Promise<Stream> {
   checkPacketSize(config)
   const specs = parseEndpoints(config.to)
   // It loads its code meanwhile.
-  const early = mayHaveThread(config) ? new (await import('./engine/thread.js')).IoThread() : undefined
+  const early = mayHaveThread(config) ? new IoThread() : undefined
   try {
     return await openResolved(config, specs, early)
   } catch (error) {

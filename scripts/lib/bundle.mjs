@@ -1,4 +1,4 @@
-// node scripts/lib/bundle.mjs DIRECTORY: moves the code of the modules that every sender loads into two files, in place.
+// node scripts/lib/bundle.mjs DIRECTORY: moves the code of the modules that every sender loads into a few files, in place.
 //
 // Node needs about a millisecond to find, read, compile and link a module, again in every thread, and a sender has a hundred of them:
 // that was most of the time to its first packet. A module whose code has moved stays as a file that exports it from there, so
@@ -22,9 +22,12 @@ const BUNDLES = {
     'src/backend/udp.js',
     'src/engine/engine.js',
     'src/engine/protocol.js',
+    'src/net/interface.js',
   ],
   // The rest of sending.
-  main: ['src/index.js', 'src/engine/driver-worker.js', 'src/engine/driver-inline.js'],
+  main: ['ffi/loop-poll.js', 'src/index.js', 'src/engine/driver-worker.js', 'src/engine/driver-inline.js'],
+  // Where there are RDMA devices, in both threads.
+  verbs: ['src/backend/ibverbs.js', 'src/backend/rdma-ud.js', 'src/backend/verbs-probe.js'],
 }
 /** Begins to work when it is loaded, exports nothing, and stays where it is. */
 const THREAD = 'src/engine/worker'

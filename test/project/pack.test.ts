@@ -54,7 +54,7 @@ const typeCheck = () => runIn(directory, process.execPath, [join(ROOT, 'node_mod
 describe('the packed package', { timeout: 120_000 }, () => {
   test('holds what was built from a source that exists, its papers, and nothing else', (ctx) => {
     need(ctx, !unreachable, unreachable)
-    const bundles = ['dist/io.js', 'dist/io.js.map', 'dist/main.js', 'dist/main.js.map']
+    const bundles = ['io', 'main', 'verbs'].flatMap((name) => [`dist/${name}.js`, `dist/${name}.js.map`])
     const papers = new Set([...bundles, 'package.json', 'README.md', 'LICENSE', 'CHANGELOG.md', 'docs/errors.md'])
     const strangers = filesIn(installed).filter((file) => {
       const built = /^dist\/((?:src|ffi)\/.*)\.(?:js|js\.map|d\.ts)$/.exec(file)
