@@ -18,6 +18,8 @@ import * as R from './ring.js'
 const BOUND_NANOSECONDS = 50e6
 /** Waking from a sleep costs more than this; shorter waits spin. */
 const SPIN_NANOSECONDS = 100_000
+/** A sleep that was ended at once, with what falling asleep and waking up take. */
+const SHORT_GAP_NANOSECONDS = 2 * SPIN_NANOSECONDS
 
 const port = workerData as MessagePort
 const input = await told()
@@ -95,6 +97,8 @@ async function run(): Promise<void> {
     return false
   }
 
+  /** The last wait for a submission was short. With more streams than cores, or slow ones, spinning takes time from those who have work. */
+  let worthSpinning = true
   let overshoot = 20_000
   /** Since when the engine has been waiting for the backend; 0 if it is not. */
   let waitingSince = 0
@@ -107,7 +111,9 @@ async function run(): Promise<void> {
       if (next === NEXT_STEP_NOW) continue
       if (next === NEXT_STOPPED) break
       if (next === NEXT_IDLE) {
-        if (!spin(now() + SPIN_NANOSECONDS, true)) sleep(BOUND_NANOSECONDS, false, true)
+        const since = now()
+        if (!(worthSpinning && spin(since + SPIN_NANOSECONDS, true))) sleep(BOUND_NANOSECONDS, false, true)
+        worthSpinning = now() - since < SHORT_GAP_NANOSECONDS
       } else if (next === NEXT_AT_DEADLINE) {
         const left = engine.deadline - now()
         if (left > SPIN_NANOSECONDS + overshoot) {
