@@ -1,5 +1,5 @@
 // One point of `--measure growth`: so many streams, each with batches of so many heaps of 1 KiB in so many items, heap j to substream
-// j mod n. Prints one JSON row: milliseconds to open the streams and to compile their batches, then CPU nanoseconds of all threads
+// j mod n, or in blocks. Prints one JSON row: milliseconds to open the streams and to compile their batches, then CPU nanoseconds of all threads
 // while sending for a while, and the memory in use. Samples are not touched: what grows is ours.
 import { parseArgs } from 'node:util'
 import { ItemGroup, openStream } from '#dist/src/index.js'
@@ -10,6 +10,8 @@ const { values, positionals } = parseArgs({
     heaps: { type: 'string', default: '64' },
     items: { type: 'string', default: '1' },
     substreams: { type: 'string', default: '1' },
+    // Neighbouring heaps to the same one: heap j to floor(j n / heaps).
+    blocks: { type: 'boolean', default: false },
     streams: { type: 'string', default: '1' },
     'heap-size': { type: 'string', default: '1024' },
     seconds: { type: 'string', default: '1' },
@@ -46,9 +48,10 @@ for (let i = 0; i < items; i++)
   group.add({ id: 0x3300 + i, name: `part${i}`, description: 'A part of the heap', dtype: 'i1', shape: [heapSize / items] })
 
 const [opened, openMilliseconds] = await milliseconds(open)
+const substreamOf = values.blocks ? (j) => Math.floor((j * substreams) / heaps) : (j) => j % substreams
 const compile = () =>
   opened.map((stream) =>
-    Array.from({ length: BATCHES }, () => stream.createBatch({ items: group, heaps, substreams: (j) => j % substreams })),
+    Array.from({ length: BATCHES }, () => stream.createBatch({ items: group, heaps, substreams: substreamOf })),
   )
 const [batches, compileMilliseconds] = await milliseconds(compile)
 
@@ -83,6 +86,7 @@ console.log(
     heaps,
     items,
     substreams,
+    blocks: values.blocks,
     streams,
     openMilliseconds,
     compileMilliseconds,
