@@ -1,8 +1,10 @@
 // How cost grows with heaps per batch, items per heap, substreams and streams: growth-ours.mjs at each point, all points of a round in
 // turn. Ratios are within a round, to the smallest point of the row.
+import { existsSync } from 'node:fs'
 import { at } from '../lib/process.mjs'
 import { DESTINATION } from './blackhole.mjs'
 import { median } from './statistics.mjs'
+import { openNic } from './verbs.mjs'
 
 const PROGRAM = at('scripts/bench/growth-ours.mjs')
 const ROUNDS = 3
@@ -54,6 +56,29 @@ export function growthTable(rows) {
     .join('\n\n')
 }
 
+/** Heaps of 8 KiB, a packet each, posted through libibverbs to the software NIC, which delivers nothing: a batch is a chain. Pure. */
+export function chainTable(rows) {
+  const lengths = [...new Set(rows.map(({ chain }) => chain))]
+  const costs = lengths.map((length) => median(rows.filter(({ chain }) => chain === length).map((row) => row.nanosecondsPerPacket)))
+  const lines = lengths.map((length, i) => {
+    const times = i === 0 ? '' : ` (${(costs[i] / costs[0]).toPrecision(2)} ×)`
+    return `| ${length} | ${costs[i].toFixed(1)}${times} | ${((costs[i] * length) / 1000).toFixed(2)} |`
+  })
+  return ['| heaps a batch, ibverbs | CPU ns a heap | CPU µs a batch |', '|---|---|---|', ...lines].join('\n')
+}
+
+async function chains() {
+  const nic = await openNic('-nic')
+  const rows = []
+  try {
+    for (let round = 0; round < ROUNDS; round++)
+      for (const row of await nic.ours('null', 1_000_000, 'one', SWEEPS.heaps.points)) rows.push({ round, ...row })
+  } finally {
+    nic.close()
+  }
+  return rows
+}
+
 export async function growth(hole) {
   const rows = []
   for (let round = 0; round < ROUNDS; round++)
@@ -64,6 +89,9 @@ export async function growth(hole) {
         rows.push(row)
         process.stderr.write(`round ${round + 1}, ${point} ${sweep}: ${Math.round(row.cpuNanosecondsPerHeap)} ns a heap\n`)
       }
+  const verbs = existsSync('/usr/include/infiniband/verbs.h') ? await chains() : []
   console.log(growthTable(rows))
-  return { program: 'ours', rows }
+  if (verbs.length > 0) console.log(`\n${chainTable(verbs)}`)
+  else console.log('\nibverbs is left out: libibverbs-dev is not installed')
+  return { program: 'ours', rows, verbs }
 }
