@@ -7,6 +7,7 @@ import { median } from './statistics.mjs'
 import { openNic } from './verbs.mjs'
 
 const PROGRAM = at('scripts/bench/growth-ours.mjs')
+/** At most: one takes more than a minute. */
 const ROUNDS = 3
 
 /** What varies, and what is asked of the program besides. */
@@ -67,11 +68,11 @@ export function chainTable(rows) {
   return ['| heaps a batch, ibverbs | CPU ns a heap | CPU µs a batch |', '|---|---|---|', ...lines].join('\n')
 }
 
-async function chains() {
+async function chains(rounds) {
   const nic = await openNic('-nic')
   const rows = []
   try {
-    for (let round = 0; round < ROUNDS; round++)
+    for (let round = 0; round < rounds; round++)
       for (const row of await nic.ours('null', 1_000_000, 'one', SWEEPS.heaps.points)) rows.push({ round, ...row })
   } finally {
     nic.close()
@@ -79,9 +80,10 @@ async function chains() {
   return rows
 }
 
-export async function growth(hole) {
+export async function growth(hole, { repeats }) {
+  const rounds = Math.min(repeats, ROUNDS)
   const rows = []
-  for (let round = 0; round < ROUNDS; round++)
+  for (let round = 0; round < rounds; round++)
     for (const [sweep, { points, varies = sweep, with: more = [] }] of Object.entries(SWEEPS))
       for (const point of points) {
         const output = await hole.run([process.execPath, PROGRAM, ...more, `--${varies}`, point, DESTINATION].map(String))
@@ -89,7 +91,7 @@ export async function growth(hole) {
         rows.push(row)
         process.stderr.write(`round ${round + 1}, ${point} ${sweep}: ${Math.round(row.cpuNanosecondsPerHeap)} ns a heap\n`)
       }
-  const verbs = existsSync('/usr/include/infiniband/verbs.h') ? await chains() : []
+  const verbs = existsSync('/usr/include/infiniband/verbs.h') ? await chains(rounds) : []
   console.log(growthTable(rows))
   if (verbs.length > 0) console.log(`\n${chainTable(verbs)}`)
   else console.log('\nibverbs is left out: libibverbs-dev is not installed')

@@ -66,14 +66,14 @@ describe('the packed package', { timeout: 120_000 }, () => {
 
   test('carries its sources in its source maps, so that stack traces can be read', (ctx) => {
     need(ctx, !unreachable, unreachable)
-    const sources = ['io', 'main', 'src/net/frame'].flatMap((name) => {
+    const sources = ['io', 'main', 'src/backend/pcap'].flatMap((name) => {
       const map = JSON.parse(readFileSync(join(installed, `dist/${name}.js.map`), 'utf8'))
       return map.sources.map((source: string, i: number) => [
         join(dirname(`dist/${name}`), source).replace(/^dist\/(?=\.\.)/, ''),
         map.sourcesContent[i],
       ])
     })
-    for (const file of ['src/errors.ts', 'src/stream.ts', 'src/net/frame.ts', 'ffi/libc.ts'])
+    for (const file of ['src/errors.ts', 'src/stream.ts', 'src/backend/pcap.ts', 'ffi/libc.ts'])
       expect(sources).toContainEqual([file, readFileSync(join(ROOT, file), 'utf8')])
   })
 
