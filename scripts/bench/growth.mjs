@@ -32,7 +32,8 @@ const cellOf = (row, field) => (typeof field === 'function' ? field(row) : row[f
 export function growthTable(rows) {
   return Object.entries(SWEEPS)
     .filter(([sweep]) => rows.some((row) => row.sweep === sweep))
-    .map(([sweep, { what, points, varies = sweep }]) => {
+    .map(([sweep, { what, varies = sweep }]) => {
+      const points = [...new Set(rows.filter((row) => row.sweep === sweep).map((row) => row[varies]))]
       const of = (point) => rows.filter((row) => row.sweep === sweep && row[varies] === point)
       const first = of(points[0])
       const lines = points.map((point) => {
