@@ -12,7 +12,6 @@
  * the first touch is SIGBUS, where MADV_POPULATE_WRITE returns an errno (madvise(2), Linux 5.14).
  * Off Linux, and without a koffi binary, a region is an ordinary ArrayBuffer without an address: only the dgram backend runs there, in one isolate.
  */
-import { fstatSync } from 'node:fs'
 import { carve, SMALLEST_CARVED_BYTES } from './carve.js'
 import { koffi } from './koffi.js'
 import { nativeCallsWork } from './libc.js'
@@ -98,7 +97,7 @@ export class Region implements RegionHandle {
     const offset = options.offset ?? 0
     if (!(Number.isSafeInteger(offset) && offset >= 0 && offset % PAGE_BYTES === 0))
       throw new RangeError(`offset ${offset} is not a multiple of the page size ${PAGE_BYTES}`)
-    const size = fstatSync(fd).size
+    const { size } = process.getBuiltinModule('node:fs').fstatSync(fd)
     const byteLength = options.byteLength ?? size - offset
     // Beyond the end of the file the mapping exists but touching it is SIGBUS.
     if (!(Number.isSafeInteger(byteLength) && byteLength > 0 && offset + byteLength <= size))

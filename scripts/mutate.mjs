@@ -1,11 +1,11 @@
 // Plants off-by-one mistakes in the built SPEAD encoder, one at a time, and demands that the tests of test/spead catch each of them:
-// a proof that the tests look at the bytes. Works on a copy of dist in a temporary folder; the tests import the copy through an alias.
+// a proof that the tests look at the bytes. Works on a build of its own in a temporary folder; the tests import it through an alias.
 //
 //   node scripts/mutate.mjs [NAME...]      all mistakes, or those whose name contains one of the words
 //
 // First the unchanged copy must pass, then every changed one must fail, by a failed assertion of a test and not by a broken run.
-import { spawn } from 'node:child_process'
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { execFileSync, spawn } from 'node:child_process'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -122,7 +122,6 @@ const words = process.argv.slice(2)
 const chosen = MISTAKES.filter(({ name }) => words.length === 0 || words.some((word) => name.includes(word)))
 if (chosen.length === 0)
   throw new Error(`no mistake is called ${words.join(' or ')}; there are: ${MISTAKES.map((m) => m.name).join(', ')}`)
-if (!existsSync(join(root, 'dist/src/spead/index.js'))) throw new Error('dist is missing: run npm run build first')
 
 // Inside the project, so that the copy finds its dependencies and the config finds vitest.
 mkdirSync(join(root, '.cache'), { recursive: true })
@@ -134,7 +133,10 @@ const clean = () => {
 process.on('exit', clean)
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(1))
 
-cpSync(join(root, 'dist/src'), join(folder, 'dist/src'), { recursive: true })
+// Compiled anew: the modules of dist/ are bundled.
+execFileSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', root, '--outDir', join(folder, 'dist')], {
+  stdio: ['ignore', 2, 2],
+})
 writeFileSync(
   join(folder, 'vitest.config.mjs'),
   `import { mergeConfig } from 'vitest/config'

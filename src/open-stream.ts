@@ -7,8 +7,9 @@ import type { QueueOptions } from './backend/verbs-open.js'
 import { IBVERBS_DEFAULTS, parseStreamConfig, RDMA_UD_DEFAULTS, type StreamConfig, type StreamOptions } from './config.js'
 import type { Driver, DriverInput } from './engine/driver.js'
 import { Ring } from './engine/ring.js'
+import { IoThread } from './engine/thread.js'
 import { check, SpeadcastError } from './errors.js'
-import { parseEndpoints, type ResolvedEndpoint, resolveEndpoints } from './net/endpoint.js'
+import { type EndpointSpec, parseEndpoints, type ResolvedEndpoint, resolveEndpoints } from './net/endpoint.js'
 import { type ResolvedInterface, resolveInterface } from './net/interface.js'
 import { makeFlavour } from './spead/index.js'
 import { cntSequence, Stream } from './stream.js'
@@ -16,6 +17,8 @@ import { Submissions } from './submissions.js'
 
 /** Postings that an asynchronous backend may have in flight. */
 const MAX_IN_FLIGHT = 8
+/** Backends that send from an I/O thread unless asked otherwise. */
+const THREADED: readonly BackendName[] = ['udp', 'ibverbs', 'rdma-ud']
 /** SPEAD header, four pointers, one item pointer and eight bytes: spead2's smallest packet too. */
 const SMALLEST_PACKET_BYTES = 56
 /** 65535 less an IPv4 header of 20 and the UDP header's 8. */
@@ -31,7 +34,24 @@ export async function openStream(options: StreamOptions): Promise<Stream> {
   const flavour = makeFlavour(config.flavour)
   cntSequence(flavour, config.firstCnt, config.cntStep)
   checkPacketSize(config)
-  const endpoints = await resolveEndpoints(parseEndpoints(config.to))
+  const specs = parseEndpoints(config.to)
+  // It loads its code meanwhile.
+  const early = mayHaveThread(config) ? new IoThread() : undefined
+  try {
+    return await openResolved(config, specs, early)
+  } catch (error) {
+    await early?.dismiss()
+    throw error
+  }
+}
+
+/** Whether sending will probably be the I/O thread's: if not, one that was started is dismissed. */
+function mayHaveThread({ thread, backend }: StreamConfig): boolean {
+  return process.platform === 'linux' && thread !== 'inline' && (backend === 'auto' || THREADED.includes(backend))
+}
+
+async function openResolved(config: StreamConfig, specs: readonly EndpointSpec[], early: IoThread | undefined): Promise<Stream> {
+  const endpoints = await resolveEndpoints(specs)
   const unicast = endpoints.find(({ multicast }) => !multicast)
   check(
     !(config.ttl === 0 && unicast),
@@ -47,7 +67,7 @@ export async function openStream(options: StreamOptions): Promise<Stream> {
     ttl: config.ttl,
   })
   try {
-    return await openWith(selection, config, endpoints, iface)
+    return await openWith(selection, config, endpoints, iface, early)
   } catch (error) {
     const refused = config.backend === 'auto' && selection.backend === 'ibverbs' && error instanceof SpeadcastError
     // What looking could not tell: that a queue of full length takes more memory than may be locked, for one.
@@ -61,8 +81,10 @@ async function openWith(
   config: StreamConfig,
   endpoints: readonly ResolvedEndpoint[],
   iface: ResolvedInterface | undefined,
+  early?: IoThread,
 ): Promise<Stream> {
-  const thread = config.thread ?? (['udp', 'ibverbs', 'rdma-ud'].includes(backend) ? 'worker' : 'inline')
+  const thread = config.thread ?? (THREADED.includes(backend) ? 'worker' : 'inline')
+  if (thread === 'inline') await early?.dismiss()
   check(
     !(backend === 'memory' && thread === 'worker'),
     'ERR_SPEADCAST_CONFIG',
@@ -110,7 +132,7 @@ async function openWith(
     },
     onDead: (error) => submissions.die(error),
   }
-  const { driver, packets } = await openDriver(thread, input)
+  const { driver, packets } = await openDriver(thread, input, early)
   submissions.driver = driver
   stream = new Stream({ config, endpoints, ring, submissions, driver, reason, packets })
   stream.setStates(states)
@@ -134,9 +156,13 @@ function checkPacketSize({ packetSizeBytes, split }: StreamConfig): void {
   )
 }
 
-async function openDriver(thread: 'worker' | 'inline', input: DriverInput): Promise<{ driver: Driver; packets: MemoryPacket[] }> {
+async function openDriver(
+  thread: 'worker' | 'inline',
+  input: DriverInput,
+  early?: IoThread,
+): Promise<{ driver: Driver; packets: MemoryPacket[] }> {
   if (thread === 'worker')
-    return { driver: await (await import('./engine/driver-worker.js')).WorkerDriver.open(input), packets: [] }
+    return { driver: await (await import('./engine/driver-worker.js')).WorkerDriver.open(input, early), packets: [] }
   const driver = await (await import('./engine/driver-inline.js')).InlineDriver.open(input)
   const { packets = [] } = driver.backend as { packets?: MemoryPacket[] }
   return { driver, packets }

@@ -2,6 +2,9 @@
 // ours.mjs does the sending; the limits are issue 2's.
 import { at } from '../lib/process.mjs'
 import { DESTINATION } from './blackhole.mjs'
+import { growth } from './growth.mjs'
+import { rss } from './rss.mjs'
+import { startup } from './startup.mjs'
 import { table } from './text.mjs'
 
 const PROGRAM = at('scripts/bench/ours.mjs')
@@ -75,7 +78,7 @@ async function gc(hole, { seconds }) {
   return { ...row, threads }
 }
 
-const MEASURES = { heap, eventloop, gc }
+const MEASURES = { heap, eventloop, gc, startup, rss, growth }
 export const MEASURE_NAMES = Object.keys(MEASURES)
 
 /** Prints what it found; returns the row. */

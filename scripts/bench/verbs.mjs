@@ -20,9 +20,20 @@ const HEAP_BYTES = 8192
 /** Copying 8 KiB takes some twenty times as long as posting them. */
 const SHARE_OF_PACKETS = { null: 1, model: 1, copy: 1 / 8 }
 
-async function openNic() {
-  const namespace = await openNamespace()
+const rowsOf = (text) =>
+  text
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line))
+
+/** A namespace where runOn(mode, command) runs a program on the software NIC. */
+export async function openNic(suffix = '') {
+  const library = at('.cache/bench/softnic')
+  mkdirSync(library, { recursive: true })
+  await $({ quiet: true })`make -s -C ${at('test/softnic')} OUT=${library}`
+  const namespace = await openNamespace(suffix)
   const { ip } = namespace
+  const environment = { LD_LIBRARY_PATH: library, SOFTNIC_MODEL_NS: MODEL_NANOSECONDS, SOFTNIC_NETDEVS: 'v0' }
   try {
     await ip('link', 'add', 'v0', 'mtu', 9100, 'type', 'veth', 'peer', 'name', 'v1')
     for (const end of ['v0', 'v1']) await ip('link', 'set', end, 'up')
@@ -32,40 +43,35 @@ async function openNic() {
     namespace.close()
     throw error
   }
-  return namespace
+  return {
+    ...namespace,
+    runOn: (mode, command) => namespace.run(command.map(String), { ...environment, SOFTNIC_MODE: mode }),
+    /** Rows of verbs-ours.mjs; `segments`: 'one' or 'two' SGEs a packet. */
+    async ours(mode, packets, segments, chains) {
+      const script = at('scripts/bench/verbs-ours.mjs')
+      return rowsOf(await this.runOn(mode, [process.execPath, script, 'v0', GROUP, packets, segments, ...chains]))
+    },
+  }
 }
 
 /** name → runs it in a mode, all chains; its rows. */
 async function programsOn(nic) {
-  const library = at('.cache/bench/softnic')
-  mkdirSync(library, { recursive: true })
-  await $({ quiet: true })`make -s -C ${at('test/softnic')} OUT=${library}`
   const floor = at('.cache/bench/verbs_floor')
   await $`gcc -O3 -march=native -o ${floor} ${at('scripts/bench/verbs_floor.c')} -libverbs`
-  const run = (mode, command) =>
-    nic.run(command, { LD_LIBRARY_PATH: library, SOFTNIC_MODE: mode, SOFTNIC_MODEL_NS: MODEL_NANOSECONDS, SOFTNIC_NETDEVS: 'v0' })
-  const rowsOf = (text) =>
-    text
-      .trimEnd()
-      .split('\n')
-      .map((line) => JSON.parse(line))
+  const run = nic.runOn
   const each = async (chains, one) => {
     const rows = []
     for (const chain of chains) rows.push(await one(chain))
     return rows
   }
-  const ours = (segments) => async (mode, packets) => {
-    const script = at('scripts/bench/verbs-ours.mjs')
-    return rowsOf(await run(mode, [process.execPath, script, 'v0', GROUP, packets, segments, ...CHAINS].map(String)))
-  }
+  const ours = (segments) => (mode, packets) => nic.ours(mode, packets, segments, CHAINS)
   const spead2 = [peerPython(), at('scripts/bench/verbs_spead2.py'), ADDRESS, GROUP]
   const mac = JSON.parse((await nic.ip('-j', 'link', 'show', 'v0')).stdout)[0].address
   const programs = {
-    floor: async (mode, packets) => rowsOf(await run(mode, [floor, 'softnic0', packets, ...CHAINS].map(String))),
+    floor: async (mode, packets) => rowsOf(await run(mode, [floor, 'softnic0', packets, ...CHAINS])),
     'ours-two': ours('two'),
     'ours-one': ours('one'),
-    spead2: (mode, packets) =>
-      each(SPEAD2_CHAINS, async (chain) => rowsOf(await run(mode, [...spead2, packets / 10, chain].map(String)))[0]),
+    spead2: (mode, packets) => each(SPEAD2_CHAINS, async (chain) => rowsOf(await run(mode, [...spead2, packets / 10, chain]))[0]),
   }
   if (spawnSync('raw_ethernet_bw', ['--version']).error) return programs
   programs.raw_ethernet_bw = (mode, packets) =>

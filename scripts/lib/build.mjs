@@ -1,10 +1,11 @@
-// dist/, compiled from src/ and ffi/.
+// dist/, compiled from src/ and ffi/, then bundled.
 import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { at, digest, filesIn, Quit, read, say, step } from './process.mjs'
 
 const STAMP = at('.cache/build.stamp')
 const DIST = at('dist')
+const BUNDLE = at('scripts/lib/bundle.mjs')
 // Beside dist, so that the source maps, which are relative, hold in both.
 const NEXT = at('.dist-next')
 
@@ -15,7 +16,7 @@ function state() {
     const { size, mtimeMs } = statSync(join(DIST, file))
     return [file, size, mtimeMs]
   })
-  return digest(sources, read(at('tsconfig.json')), read(at('package-lock.json')), built)
+  return digest(sources, read(at('tsconfig.json')), read(BUNDLE), read(at('package-lock.json')), built)
 }
 
 /** Brings dist to what NEXT is, one file at a time and each atomically, for the sake of those who are running from it. */
@@ -51,6 +52,8 @@ export const build = {
         say('the sources do not compile; dist/ is left as it was')
         throw new Quit(status)
       }
+      const bundled = await step(process.execPath, [BUNDLE, NEXT])
+      if (bundled.status !== 0) throw new Quit(bundled.status)
       replaceDist()
     } finally {
       rmSync(NEXT, { recursive: true, force: true })

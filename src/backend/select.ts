@@ -48,6 +48,7 @@ export async function ibverbsRefused(wanted: Wanted): Promise<string | undefined
   if (refused) return refused
   if (wanted.allowFragmentation) return 'it never fragments, and allowFragmentation is set'
   if (wanted.ttl === 0) return 'ttl 0 keeps packets on this host, whose kernel does not see its packets'
+  if (!wanted.verbsLibrary && noDevices()) return `this machine has no RDMA devices (${SYSFS} is empty or not there)`
   return (await import('./verbs-probe.js')).probeIbverbs(wanted)
 }
 
@@ -66,6 +67,22 @@ export function udpRefused(): string | undefined {
 export function threadRefused(): string | undefined {
   if (process.platform !== 'linux') return `it waits in Linux's poll(2) and eventfd(2), this is ${process.platform}`
   return koffiRefused()
+}
+
+const SYSFS = '/sys/class/infiniband'
+
+/**
+ * Whether libibverbs would find no device, which by itself takes some 15 ms to find out: most machines have none. A library from
+ * elsewhere may know devices that the kernel does not.
+ */
+function noDevices(): boolean {
+  if (process.env.SPEADCAST_VERBS_LIBRARY || process.env.LD_LIBRARY_PATH || process.env.LD_PRELOAD) return false
+  const { existsSync, readdirSync } = process.getBuiltinModule('node:fs')
+  try {
+    return existsSync('/sys/class/net') && !(existsSync(SYSFS) && readdirSync(SYSFS).length > 0)
+  } catch {
+    return false
+  }
 }
 
 function koffiRefused(): string | undefined {

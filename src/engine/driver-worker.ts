@@ -11,14 +11,15 @@
  * a native call: an exit hook sets the stop flag and writes the eventfd (idioms.md 11). It does not run in a thread that is
  * terminated from outside: the I/O thread then ends with it, and its descriptors stay.
  */
-import { isMainThread, MessageChannel, receiveMessageOnPort, Worker } from 'node:worker_threads'
+import { isMainThread, type MessagePort, receiveMessageOnPort, type Worker } from 'node:worker_threads'
 import { closeDescriptors, EventFd } from '../../ffi/wait.js'
 import type { BackendCaps } from '../backend/backend.js'
 import type { CompiledBatch } from '../batch/compile.js'
 import { SpeadcastError } from '../errors.js'
 import type { Driver, DriverInput } from './driver.js'
-import { type ControlMessage, fromPlainError, type Report, type WorkerInput } from './protocol.js'
+import { type ControlMessage, fromPlainError, type Report } from './protocol.js'
 import * as R from './ring.js'
+import { IoThread } from './thread.js'
 
 type WaitAsync = (
   array: Int32Array,
@@ -42,15 +43,16 @@ export class WorkerDriver implements Driver {
   readonly #input: DriverInput
   readonly #wake = new EventFd()
   readonly #worker: Worker
-  readonly #port
+  readonly #port: MessagePort
   readonly #exited: Promise<void>
   #fds: readonly number[] = []
   #watching = false
   #timer: NodeJS.Timeout | undefined
   #dead = false
 
-  static async open(input: DriverInput): Promise<WorkerDriver> {
-    const driver = new WorkerDriver(input)
+  /** @param thread one that was started earlier, not opened yet */
+  static async open(input: DriverInput, thread = new IoThread()): Promise<WorkerDriver> {
+    const driver = new WorkerDriver(input, thread)
     await driver.#ready
     return driver
   }
@@ -59,31 +61,17 @@ export class WorkerDriver implements Driver {
   /** Rejects `#ready`; no effect once the thread has opened its backend. */
   #refuse!: (error: SpeadcastError) => void
 
-  private constructor(input: DriverInput) {
+  private constructor(input: DriverInput, thread: IoThread) {
     this.#input = input
-    const { port1, port2 } = new MessageChannel()
-    this.#port = port1
-    const workerInput: WorkerInput = {
-      memory: input.ring.memory,
-      eventFd: this.#wake.fd,
-      backend: input.backend,
-      options: input.options,
-      affinity: input.affinity,
-    }
-    this.#worker = new Worker(new URL('./worker.js', import.meta.url), {
-      name: 'speadcast I/O',
-      // The process's own would be inherited, and `node --input-type=module -e …` makes a worker with a file fail.
-      execArgv: [],
-      workerData: { ...workerInput, port: port2 },
-      transferList: [port2],
-    })
+    this.#worker = thread.worker
+    this.#port = thread.port
     let opened: () => void
     this.#ready = new Promise((resolve, reject) => {
       opened = resolve
       this.#refuse = reject
     })
     // 'message' listeners before unref, which otherwise refs again (idioms.md 12).
-    port1.on('message', (report: Report) => {
+    this.#port.on('message', (report: Report) => {
       if (report.type === 'ready') {
         this.caps = report.caps
         this.#fds = report.fds
@@ -96,30 +84,26 @@ export class WorkerDriver implements Driver {
         input.onSettled()
       }
     })
-    let crash: unknown
-    this.#worker.on('error', (error) => {
-      crash = error
+    this.#exited = thread.exited.then((code) => {
+      this.drainMessages()
+      const stopped = Atomics.load(input.ring.control, R.C_CLOSED) === 1
+      const { crash } = thread
+      const error = new SpeadcastError(
+        'ERR_SPEADCAST_WORKER',
+        `the I/O thread ended with code ${code}${crash ? `: ${crash.message}` : ''}`,
+        { cause: crash },
+      )
+      input.onSettled()
+      if (!stopped) this.#die(error)
+      this.#refuse(error)
+      running.delete(this)
+      clearInterval(this.#timer)
+      this.#wake.close()
+      if (!stopped) closeDescriptors(this.#fds)
+      this.#port.close()
     })
-    this.#exited = new Promise((resolve) => {
-      this.#worker.on('exit', (code) => {
-        this.drainMessages()
-        const stopped = Atomics.load(input.ring.control, R.C_CLOSED) === 1
-        const error = new SpeadcastError(
-          'ERR_SPEADCAST_WORKER',
-          `the I/O thread ended with code ${code}${crash ? `: ${(crash as Error).message}` : ''}`,
-          { cause: crash },
-        )
-        input.onSettled()
-        if (!stopped) this.#die(error)
-        this.#refuse(error)
-        running.delete(this)
-        clearInterval(this.#timer)
-        this.#wake.close()
-        if (!stopped) closeDescriptors(this.#fds)
-        port1.close()
-        resolve()
-      })
-    })
+    const { ring, backend, options, affinity } = input
+    thread.open({ memory: ring.memory, eventFd: this.#wake.fd, backend, options, affinity })
     running.add(this)
     if (!exitHook) {
       exitHook = true

@@ -5,8 +5,9 @@
  * through the eventfd. Messages to a thread that never returns to its event loop do not arrive by themselves: the port is
  * drained synchronously whenever the ring's control count has moved.
  */
-import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads'
+import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { setAffinity } from '../../ffi/affinity.js'
+import { nativeCallsWork } from '../../ffi/libc.js'
 import { EventFd, PollSet, sharpenTimers } from '../../ffi/wait.js'
 import { openBackend } from '../backend/open.js'
 import { SpeadcastError } from '../errors.js'
@@ -17,9 +18,11 @@ import * as R from './ring.js'
 const BOUND_NANOSECONDS = 50e6
 /** Waking from a sleep costs more than this; shorter waits spin. */
 const SPIN_NANOSECONDS = 100_000
+/** A sleep that was ended at once, with what falling asleep and waking up take. */
+const SHORT_GAP_NANOSECONDS = 2 * SPIN_NANOSECONDS
 
-const input = workerData as WorkerInput & { port: MessagePort }
-const { port } = input
+const port = workerData as MessagePort
+const input = await told()
 const ring = new R.Ring(input.memory)
 const now = (): number => performance.now() * 1e6
 
@@ -32,6 +35,15 @@ function pin(cpus: readonly number[]): void {
       cause,
     })
   }
+}
+
+/** What the main thread wants of us. It is still finding out while we load what nearly all want. */
+async function told(): Promise<WorkerInput> {
+  const message = new Promise<WorkerInput>((resolve) => {
+    parentPort!.once('message', resolve)
+  })
+  nativeCallsWork()
+  return message
 }
 
 async function run(): Promise<void> {
@@ -85,6 +97,8 @@ async function run(): Promise<void> {
     return false
   }
 
+  /** The last wait for a submission was short. With more streams than cores, or slow ones, spinning takes time from those who have work. */
+  let worthSpinning = true
   let overshoot = 20_000
   /** Since when the engine has been waiting for the backend; 0 if it is not. */
   let waitingSince = 0
@@ -97,7 +111,9 @@ async function run(): Promise<void> {
       if (next === NEXT_STEP_NOW) continue
       if (next === NEXT_STOPPED) break
       if (next === NEXT_IDLE) {
-        if (!spin(now() + SPIN_NANOSECONDS, true)) sleep(BOUND_NANOSECONDS, false, true)
+        const since = now()
+        if (!(worthSpinning && spin(since + SPIN_NANOSECONDS, true))) sleep(BOUND_NANOSECONDS, false, true)
+        worthSpinning = now() - since < SHORT_GAP_NANOSECONDS
       } else if (next === NEXT_AT_DEADLINE) {
         const left = engine.deadline - now()
         if (left > SPIN_NANOSECONDS + overshoot) {

@@ -1,28 +1,41 @@
 /** IP and MAC addresses as bytes and as text. Pure. */
-import { isIPv4, isIPv6 } from 'node:net'
 
 export type Family = 4 | 6
 
-/** 4 or 16 bytes of an address literal without zone; undefined when it is none. */
+/** 4 or 16 bytes of an address literal without zone, such as node:net's isIP takes; undefined when it is none. */
 export function parseAddress(text: string): Uint8Array | undefined {
-  if (isIPv4(text)) return Uint8Array.from(text.split('.'), Number)
-  if (!isIPv6(text) || text.includes('%')) return undefined
-  const [left = '', right] = text.split('::')
-  const head = groups(left)
-  const tail = right === undefined ? [] : groups(right)
+  if (!text.includes(':')) return parseV4(text)
+  const [left = '', right, ...more] = text.split('::')
+  const head = groups(left, right === undefined)
+  const tail = groups(right ?? '', true)
+  if (!head || !tail || more.length > 0) return undefined
+  const length = head.length + tail.length
+  // `::` stands for one group of zeroes at least.
+  if (right === undefined ? length !== 16 : length > 14) return undefined
   const bytes = new Uint8Array(16)
   bytes.set(head)
   bytes.set(tail, 16 - tail.length)
   return bytes
 }
 
-function groups(text: string): number[] {
+function parseV4(text: string): Uint8Array | undefined {
+  const parts = text.split('.')
+  const good = parts.length === 4 && parts.every((part) => /^(?:0|[1-9]\d{0,2})$/.test(part) && Number(part) < 256)
+  return good ? Uint8Array.from(parts, Number) : undefined
+}
+
+/** Bytes of colon-separated groups; the last of an address may be four decimal numbers. Undefined when one is none. */
+function groups(text: string, last: boolean): number[] | undefined {
   if (text === '') return []
-  return text.split(':').flatMap((group) => {
-    if (group.includes('.')) return group.split('.').map(Number)
-    const value = Number.parseInt(group, 16)
-    return [value >> 8, value & 0xff]
-  })
+  const parts = text.split(':')
+  const bytes: number[] = []
+  for (const [i, part] of parts.entries()) {
+    const v4 = last && i === parts.length - 1 && part.includes('.') && parseV4(part)
+    if (v4) bytes.push(...v4)
+    else if (/^[\da-f]{1,4}$/i.test(part)) bytes.push(Number.parseInt(part, 16) >> 8, Number.parseInt(part, 16) & 0xff)
+    else return undefined
+  }
+  return bytes
 }
 
 /** Dotted decimal, or RFC 5952 (lower case, longest run of two or more zero groups as `::`, the first of equals). */

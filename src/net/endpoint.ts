@@ -2,7 +2,6 @@
  * Endpoint syntax: `HOST:PORT`, `[IPV6]:PORT`, `[fe80::1%eth0]:PORT`, and ranges of consecutive addresses, `239.10.10.0+15:7148`
  * (sixteen endpoints) or `[ff15::1+3]:7148` (four; a zone comes last: `[ff12::1+3%eth0]:7148`). Cold.
  */
-import { lookup } from 'node:dns/promises'
 import { check, SpeadcastError } from '../errors.js'
 import { addToAddress, type Family, formatAddress, isMulticast, isV4Mapped, parseAddress } from './address.js'
 import { interfaceIndex } from './interface.js'
@@ -171,6 +170,8 @@ export async function resolveEndpoints(
 
 async function lookupName(name: string): Promise<Uint8Array[]> {
   try {
+    // At first use: most endpoints are addresses, and it takes as long to load as all of ours.
+    const { lookup } = await import('node:dns/promises')
     // verbatim: the order the system's resolver chose (RFC 6724).
     const answers = await lookup(name, { all: true, verbatim: true })
     return answers.map(({ address }) => parseAddress(address.replace(/%.*/, ''))!).filter((bytes) => bytes && !isV4Mapped(bytes))

@@ -1,5 +1,4 @@
 /** Which network interface a user means by a name or one of its addresses. Cold. */
-import { existsSync, readFileSync } from 'node:fs'
 import { networkInterfaces } from 'node:os'
 import * as netlink from '../../ffi/netlink.js'
 import { check, SpeadcastError } from '../errors.js'
@@ -128,6 +127,7 @@ export function portableInterfaces(): LocalInterface[] {
 }
 
 function sysNumber(name: string, file: string): number | undefined {
+  const { existsSync, readFileSync } = process.getBuiltinModule('node:fs')
   const path = `/sys/class/net/${name}/${file}`
   return existsSync(path) ? Number(readFileSync(path, 'utf8')) : undefined
 }

@@ -2,7 +2,6 @@
  * Where the kernel would send an endpoint's packets: interface, MTU, next hop, and whether the next hop's MAC is known. Linux only
  * (rtnetlink). Cold: called when a stream opens and when a send failed.
  */
-import { setTimeout as sleep } from 'node:timers/promises'
 import { sendEmptyDatagram } from '../../ffi/empty-datagram.js'
 import { ERRNO, NativeError } from '../../ffi/native-error.js'
 import { link, type Neighbour, neighbour, type Route, routeTo } from '../../ffi/netlink.js'
@@ -169,7 +168,7 @@ export async function waitForNeighbours(paths: readonly Path[], timeoutMs: numbe
   }
   const deadline = performance.now() + timeoutMs
   for (let pauseMs = 1; open.size > 0; pauseMs = Math.min(pauseMs + 1, 10)) {
-    await sleep(pauseMs)
+    await new Promise((resolve) => setTimeout(resolve, pauseMs))
     for (const [key, path] of open) {
       const state = neighbourState(path)
       if (state === 'unresolved') continue

@@ -1,6 +1,6 @@
 // The package as a user gets it: packed, installed into an empty project, imported, type-checked, run.
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { need } from '../support/need.js'
 import { project, ROOT, runIn } from './support.js'
@@ -54,7 +54,8 @@ const typeCheck = () => runIn(directory, process.execPath, [join(ROOT, 'node_mod
 describe('the packed package', { timeout: 120_000 }, () => {
   test('holds what was built from a source that exists, its papers, and nothing else', (ctx) => {
     need(ctx, !unreachable, unreachable)
-    const papers = new Set(['package.json', 'README.md', 'LICENSE', 'CHANGELOG.md', 'docs/errors.md'])
+    const bundles = ['io', 'main', 'verbs'].flatMap((name) => [`dist/${name}.js`, `dist/${name}.js.map`])
+    const papers = new Set([...bundles, 'package.json', 'README.md', 'LICENSE', 'CHANGELOG.md', 'docs/errors.md'])
     const strangers = filesIn(installed).filter((file) => {
       const built = /^dist\/((?:src|ffi)\/.*)\.(?:js|js\.map|d\.ts)$/.exec(file)
       return built ? !existsSync(join(ROOT, `${built[1]}.ts`)) : !papers.has(file)
@@ -65,8 +66,32 @@ describe('the packed package', { timeout: 120_000 }, () => {
 
   test('carries its sources in its source maps, so that stack traces can be read', (ctx) => {
     need(ctx, !unreachable, unreachable)
-    const map = JSON.parse(readFileSync(join(installed, 'dist/src/errors.js.map'), 'utf8'))
-    expect(map.sourcesContent).toEqual([readFileSync(join(ROOT, 'src/errors.ts'), 'utf8')])
+    const sources = ['io', 'main', 'src/backend/pcap'].flatMap((name) => {
+      const map = JSON.parse(readFileSync(join(installed, `dist/${name}.js.map`), 'utf8'))
+      return map.sources.map((source: string, i: number) => [
+        join(dirname(`dist/${name}`), source).replace(/^dist\/(?=\.\.)/, ''),
+        map.sourcesContent[i],
+      ])
+    })
+    for (const file of ['src/errors.ts', 'src/stream.ts', 'src/backend/pcap.ts', 'ffi/libc.ts'])
+      expect(sources).toContainEqual([file, readFileSync(join(ROOT, file), 'utf8')])
+  })
+
+  test('gives the code that it holds of others with their licence', (ctx) => {
+    need(ctx, !unreachable, unreachable)
+    const text = readFileSync(join(installed, 'dist/main.js'), 'utf8')
+    expect(text).toContain(readFileSync(join(ROOT, 'node_modules/valibot/LICENSE.md'), 'utf8').trim())
+  })
+
+  // Each module that is loaded costs a millisecond or more, in the main thread and again in the I/O thread.
+  test('is loaded as a few files', (ctx) => {
+    need(ctx, !unreachable, unreachable)
+    const loaded = (file: string): string[] =>
+      [...readFileSync(join(installed, file), 'utf8').matchAll(/^(?:import|export) [^;]*?\bfrom ['"](\.[^'"]+)['"];?$/gm)]
+        .map(([, from]) => join(dirname(file), from!))
+        .flatMap((next) => [next, ...loaded(next)])
+    expect([...new Set(loaded('dist/src/index.js'))].sort()).toEqual(['dist/io.js', 'dist/main.js'])
+    expect([...new Set(loaded('dist/src/engine/worker.js'))]).toEqual(['dist/io.js'])
   })
 
   test('says what it is: ESM, free of side effects, MIT', (ctx) => {
