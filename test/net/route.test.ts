@@ -48,13 +48,20 @@ test('the path is the kernel’s: interface, MTU, next hop, source', async (ctx)
   )
   type Indexed = { ifname: string; ifindex: number }[]
   const index = Object.fromEntries((JSON.parse(ns.ip('a', '-json link show')) as Indexed).map((l) => [l.ifname, l.ifindex]))
-  const v0 = { interfaceName: 'v0', ifindex: index.v0, mtu: 9000, onLinkMulticastOrLoopback: false, needsNeighbour: true }
+  const v0 = {
+    interfaceName: 'v0',
+    ifindex: index.v0,
+    mtu: 9000,
+    onLinkMulticastOrLoopback: false,
+    copiedBy: 'veth',
+    needsNeighbour: true,
+  }
   const v4 = { ...v0, family: 4, sourceAddress: '10.77.0.1' }
   const v6 = { ...v0, family: 6, sourceAddress: 'fd77::1' }
   const hop4 = { nextHop: { bytes: '0a4d0002', text: '10.77.0.2' } }
   const hop6 = { nextHop: { bytes: 'fd770000000000000000000000000002', text: 'fd77::2' } }
   const direct = { onLinkMulticastOrLoopback: true, needsNeighbour: false }
-  const lo = { interfaceName: 'lo', ifindex: 1, mtu: 65536, ...direct }
+  const lo = { interfaceName: 'lo', ifindex: 1, mtu: 65536, copiedBy: 'loopback', ...direct }
   expect(r).toEqual({
     link: { to: '10.77.0.2:7148', ...v4, ...hop4 },
     gateway: { to: '10.200.1.1:7148', ...v4, ...hop4, mtu: 1280 },
