@@ -5,7 +5,8 @@
  * | state    | legal              | leaves by      |
  * |----------|--------------------|----------------|
  * | building | request(), sge()   | first post     |
- * | ready    | post()             | release()      |
+ * | ready    | post(), cut()      | release()      |
+ * | cut      | follow(), postCut(), refused(), mend() | mend() → ready |
  * | released | nothing: the range is recycled | —  |
  *
  * The provider has copied a work request when post_send returns (ibv_post_send(3)): the chain is not memory that a device reads, and what
@@ -35,6 +36,11 @@ export class WorkRequestChain {
   readonly #sgeAt: number
   readonly #badAt: number
   #errno = 0
+  /** Before which row the chain is cut, and what stood there; 0 = it is not. */
+  #cutAt = 0
+  #nextLo = 0
+  #nextHi = 0
+  #flags = 0
 
   /**
    * @param id 32 bits that completions of this chain carry beside the row
@@ -105,21 +111,54 @@ export class WorkRequestChain {
    * their way (ibv_post_send(3): bad_wr). Six stores, nothing allocated.
    */
   post(queue: SendQueue, first: number, end: number): number {
+    this.cut(end)
+    const taken = this.postCut(queue, first, this) ? end - first : this.refused(this) - first
+    this.mend()
+    return taken
+  }
+
+  get isCut(): boolean {
+    return this.#cutAt !== 0
+  }
+
+  /** Ends the chain before row `end`. */
+  cut(end: number): void {
     const words = this.#words
     const last = (end - 1) * WR_WORDS
-    const nextLo = words[last + NEXT]!
-    const nextHi = words[last + NEXT + 1]!
-    const flags = words[last + FLAGS]!
+    this.#cutAt = end
+    this.#nextLo = words[last + NEXT]!
+    this.#nextHi = words[last + NEXT + 1]!
+    this.#flags = words[last + FLAGS]!
     words[last + NEXT] = 0
     words[last + NEXT + 1] = 0
-    words[last + FLAGS] = flags | IBV_SEND_SIGNALED
+  }
+
+  /** Behind where this chain is cut, `next` begins. */
+  follow(next: WorkRequestChain): void {
+    writePointer(this.#words, (this.#cutAt - 1) * WR_WORDS + NEXT, next.#address)
+  }
+
+  /** Posts from row `first` on, through the chains that follow, where `last` is cut, the last row signalled. False: see `refused`. */
+  postCut(queue: SendQueue, first: number, last: WorkRequestChain): boolean {
+    last.#words[(last.#cutAt - 1) * WR_WORDS + FLAGS] = last.#flags | IBV_SEND_SIGNALED
     this.#errno = queue.postSend(queue.qp, this.#address + first * IBV_SEND_WR.size, this.#address + this.#badAt)
-    words[last + NEXT] = nextLo
-    words[last + NEXT + 1] = nextHi
-    words[last + FLAGS] = flags
-    if (this.#errno === 0) return end - first
-    const bad = words[this.#badAt / 4]! + words[this.#badAt / 4 + 1]! * 2 ** 32
-    return (bad - this.#address) / IBV_SEND_WR.size - first
+    return this.#errno === 0
+  }
+
+  /** After a post from this chain that was refused in part: the row of `chain` that was refused, if it is one of its rows. */
+  refused(chain: WorkRequestChain): number {
+    const bad = this.#words[this.#badAt / 4]! + this.#words[this.#badAt / 4 + 1]! * 2 ** 32
+    return (bad - chain.#address) / IBV_SEND_WR.size
+  }
+
+  /** As before cut(). */
+  mend(): void {
+    const words = this.#words
+    const last = (this.#cutAt - 1) * WR_WORDS
+    words[last + NEXT] = this.#nextLo
+    words[last + NEXT + 1] = this.#nextHi
+    words[last + FLAGS] = this.#flags
+    this.#cutAt = 0
   }
 
   release(): void {

@@ -99,6 +99,16 @@ export interface Backend {
   release(posting: Posting): void
   /** Posts rows first … end−1; may take fewer. */
   post(posting: Posting, first: number, end: number, out: PostResult): void
+  /**
+   * Leaves rows 0 … end−1 of a posting to the next postJoined, behind those joined before: several short postings in one call. False when
+   * they have to go by post(). Between join and postJoined nothing but join is called. Absent where that is no cheaper.
+   */
+  join?(posting: Posting, end: number): boolean
+  /**
+   * Posts what was joined, something, and returns how many of its rows were taken. The rest, nearly always none, is forgotten: post() of
+   * the first of them says why.
+   */
+  postJoined?(): number
   reap(out: ReapResult): void
   /**
    * Rises whenever the backend saw something that makes recent evidence doubtful (carrier lost, drops below the socket). Called twice

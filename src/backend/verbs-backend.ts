@@ -59,6 +59,8 @@ const CALLS_PER_LOOK = 8
 const HISTORY = 10
 /** A work request that the provider refuses this often with room in the queue is given up on, and the next at once until one is taken. */
 const REPOSTS = 8
+/** Postings posted in one call. */
+const MAX_JOINS = 32
 /** The id of a work request is the posting's number, below this, and the generation of the queue above. */
 const GENERATION = 2 ** 24
 
@@ -139,6 +141,11 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
   readonly #parts: Part<V>[]
   #head = 0
   #count = 0
+  /** For the next postJoined, the first #joins of them, with where each ends. */
+  readonly #joined: (V | undefined)[] = new Array(MAX_JOINS).fill(undefined)
+  readonly #joinedEnds = new Int32Array(MAX_JOINS)
+  #joins = 0
+  #joinedRows = 0
   /** Packets ever posted, accounted for, and reported by reap. */
   #posted = 0
   /** A completion will tell of so many of them: the last of them is signalled. */
@@ -324,6 +331,52 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
       return
     }
     this.#skip(posting, first + out.accepted, first + out.accepted + 1, posting.chain.errno, out)
+  }
+
+  join(posting: V, end: number): boolean {
+    const { chain } = posting
+    const joins = this.#joins
+    if (this.#fatal !== 0 || this.#trouble || posting.generation !== this.#generation || chain.isCut) return false
+    if (joins === MAX_JOINS || this.#queue.depth - (this.#posted - this.#done) - this.#joinedRows < end) return false
+    if (this.#count + joins > this.#parts.length - 2 || this.#way.admit(posting, 0, end) !== end) return false
+    this.#way.prepare(posting, 0, end)
+    chain.cut(end)
+    if (joins > 0) this.#joined[joins - 1]!.chain.follow(chain)
+    this.#joined[joins] = posting
+    this.#joinedEnds[joins] = end
+    this.#joins = joins + 1
+    this.#joinedRows += end
+    return true
+  }
+
+  postJoined(): number {
+    const joins = this.#joins
+    const first = this.#joined[0]!.chain
+    const whole = first.postCut(this.#queue, 0, this.#joined[joins - 1]!.chain)
+    const before = this.#posted
+    this.#counters[COUNTER.posts]! += 1
+    let refused = false
+    for (let i = 0; i < joins; i++) {
+      const posting = this.#joined[i]!
+      posting.chain.mend()
+      if (refused) continue
+      let end = this.#joinedEnds[i]!
+      if (!whole) {
+        const row = first.refused(posting.chain)
+        refused = row >= 0 && row < end && Number.isInteger(row)
+        if (refused) end = row
+      }
+      if (end === 0) continue
+      this.#take(posting, 0, end, false)
+      const unannounced = whole && i === joins - 1 ? 0 : posting.chain.unsignalledBefore(end)
+      if (unannounced < end) this.#announced = this.#posted - unannounced
+    }
+    this.#joins = 0
+    this.#joinedRows = 0
+    if (this.#posted === before) return 0
+    if (before === this.#done) this.#progressed = true
+    this.#refusals = 0
+    return this.#posted - before
   }
 
   /** Free slots; none rather than a few, unless they are all that is wanted, so that posts stay long. */

@@ -3,11 +3,11 @@
  * it says there is nothing to do, sleeps as told. The same class runs in the I/O thread, on the event loop, and in tests under a
  * virtual clock.
  *
- * Order is strict: one submission is posted at a time, rows in table order, settlements in submission order.
+ * Order is strict: submissions are posted in turn, short ones together where the backend can, rows in table order; settlements follow.
+ * Of what it took and did not settle, flights.ts.
  * Cost per batch: a scatter (scatter.ts), one post per 1024 messages, a few shared words. Nothing is allocated unless something fails.
  */
 import { ERRNO, errnoName } from '../../ffi/native-error.js'
-import { attachRegion } from '../../ffi/region.js'
 import {
   type Backend,
   CAUSE_FLUSHED,
@@ -21,13 +21,14 @@ import {
   type ReapResult,
 } from '../backend/backend.js'
 import type { CompiledBatch } from '../batch/compile.js'
-import type { ScatterTable } from '../batch/table.js'
 import type { SpeadcastError } from '../errors.js'
 import { COUNTER } from '../stats.js'
+import { Flights, MASK } from './flights.js'
 import { Limiter } from './limiter.js'
-import { FailureLog, type OutcomeMessage } from './outcome.js'
+import type { FailureLog, OutcomeMessage } from './outcome.js'
 import * as R from './ring.js'
-import { type CntSequence, HighHalf, scatterExplicit, scatterImmediate, scatterSequence } from './scatter.js'
+import type { CntSequence } from './scatter.js'
+import { makeVariant, patch, type Refusal, type Variant } from './variant.js'
 
 export interface EngineOptions {
   /** UDP payload bytes per second; 0 = as fast as possible. */
@@ -52,68 +53,10 @@ export const NEXT_WHEN_WRITABLE = 3
 export const NEXT_WHEN_REAPED = 4
 export const NEXT_STOPPED = 5
 
-interface Variant {
-  readonly compiled: CompiledBatch
-  readonly posting: Posting | undefined
-  /** Why there is no posting: sends of this variant fail. */
-  readonly refused: { readonly errno: number; readonly message: string } | undefined
-  readonly view: DataView
-  readonly cntColumn: Float64Array
-  readonly columns: readonly Float64Array[]
-  readonly standingCnt: HighHalf
-  readonly standing: readonly HighHalf[]
-  /** Common to variants that share header memory: who wrote it last knows what stands there, nobody else does. */
-  readonly headers: { writtenBy: number }
-  /** udpBytes summed: bytes of rows 0 … r−1. */
-  readonly bytesBefore: Float64Array
-  /** Nanoseconds rows 0 … r−1 take at the wanted rate; undefined when unlimited. */
-  readonly nanosecondsBefore: Float64Array | undefined
-  dropped: boolean
-}
-
-/** A submission being posted or waiting for its completions. Pooled. */
-class Flight {
-  slot = 0
-  variant: Variant | undefined
-  heaps = 0
-  rows = 0
-  posted = 0
-  completed = 0
-  /** Rows given up at post: they come back from reap as completed without a failure of their own. */
-  log: FailureLog | undefined
-  suspicion = 0
-}
-
-/** Oldest first. Every one holds a slot of the ring, so there are no more than it has. */
-class FlightQueue {
-  readonly #flights: (Flight | undefined)[] = new Array(R.SLOTS).fill(undefined)
-  #head = 0
-  length = 0
-
-  push(flight: Flight): void {
-    this.#flights[(this.#head + this.length++) & (R.SLOTS - 1)] = flight
-  }
-
-  at(i: number): Flight {
-    return this.#flights[(this.#head + i) & (R.SLOTS - 1)]!
-  }
-
-  shift(): Flight {
-    const flight = this.at(0)
-    this.#flights[this.#head] = undefined
-    this.#head = (this.#head + 1) & (R.SLOTS - 1)
-    this.length--
-    return flight
-  }
-
-  uses(variant: Variant): boolean {
-    for (let i = 0; i < this.length; i++) if (this.at(i).variant === variant) return true
-    return false
-  }
-}
-
 /** So many take a device that sends 100 Gb/s longer than posting them takes us. */
 const ROWS_PER_REAP = 256
+/** Variants found without a look-up, by the low bits of their ids. */
+const RECENT = 16
 const BACKOFF_LIMIT_NANOSECONDS = 2_000_000
 const PAUSE_NANOSECONDS = 10_000_000
 
@@ -121,19 +64,17 @@ export class Engine {
   /** With NEXT_AT_DEADLINE, when to step again (the clock of step's `now`). */
   deadline = 0
   readonly #variants = new Map<number, Variant>()
+  readonly #recent: (Variant | undefined)[] = new Array(RECENT).fill(undefined)
   readonly #sequence: CntSequence = { nextHi: 0, nextLo: 1, stepHi: 0, stepLo: 1 }
   readonly #limiter: Limiter | undefined
   readonly #post: PostResult = { kind: POST_OK, accepted: 0, skipped: 0, errno: 0, substream: 0, waitFor: 'writable' }
   readonly #reap: ReapResult = { completed: 0, failures: 0, failedAt: new Uint32Array(1024), failedErrno: new Int32Array(1024) }
-  readonly #flights = new FlightQueue()
-  readonly #spare: Flight[] = []
+  readonly #flights = new Flights()
   readonly #counters: Float64Array
   readonly #tellsAtPost: boolean
-  #current: Flight | undefined
-  #taken = 0
+  readonly #joins: boolean
   /** Submissions there were when it was last asked: what comes with one is seen with it (Atomics orders it). */
   #seen = 0
-  #settled = 0
   /** Rows of flights posted since the backend was last asked what it completed, if it does not tell at post. */
   #unasked = 0
   #idle = true
@@ -153,7 +94,7 @@ export class Engine {
     readonly ring: R.Ring,
     readonly options: EngineOptions,
     readonly emit: (message: EngineMessage) => void,
-    /** Called once per settlement, after the shared words are written. */
+    /** Called after the shared words of settlements are written: once for all that settle together. */
     readonly settled: () => void,
     /** Called when a submission is seen and before it is taken: variants announced before it must be added now. */
     readonly beforeTake: () => void = () => {},
@@ -162,13 +103,14 @@ export class Engine {
     this.#tellsAtPost = backend.caps.evidence !== 'completed'
     if (options.rateBytesPerSecond > 0 && !backend.caps.pacesItself)
       this.#limiter = new Limiter(options.burstBytes, options.burstRateRatio)
+    this.#joins = backend.join !== undefined && !this.#limiter
   }
 
   /** @param rates bytes per second per heap: −1 the stream's, 0 unlimited. */
   addVariant(id: number, compiled: CompiledBatch, rates?: Float64Array): void {
-    const { table, scatter } = compiled
+    const { table } = compiled
     let posting: Posting | undefined
-    let refused: Variant['refused']
+    let refused: Refusal | undefined
     try {
       for (const region of table.regions) this.backend.register(region)
       posting = this.backend.compile(table, { maxMessageBytes: this.#limiter ? this.options.burstBytes : 65507 })
@@ -177,31 +119,10 @@ export class Engine {
       const { message, cause } = error as SpeadcastError
       refused = { errno: (cause as { errno?: number } | undefined)?.errno ?? ERRNO.ENOMEM!, message }
     }
-    const buffer = attachRegion(scatter.region)
-    const bytesBefore = new Float64Array(table.rows + 1)
-    for (let r = 0; r < table.rows; r++) bytesBefore[r + 1] = bytesBefore[r]! + table.udpBytes[r]!
-    this.#variants.set(id, {
-      compiled,
-      posting,
-      refused,
-      view: new DataView(buffer),
-      cntColumn: new Float64Array(buffer, scatter.cntColumnAt, table.heaps),
-      columns: scatter.immediates.map((immediate) => new Float64Array(buffer, immediate.columnAt, table.heaps)),
-      standingCnt: new HighHalf(scatter.cntAt, scatter.cntStart),
-      standing: scatter.immediates.map(({ at, start }) => new HighHalf(at, start)),
-      headers: this.#headersOf(scatter),
-      bytesBefore,
-      nanosecondsBefore: this.#limiter ? this.#costs(table.udpBytes, table.heap, rates) : undefined,
-      dropped: false,
-    })
-  }
-
-  #headersOf({ region }: ScatterTable): Variant['headers'] {
-    for (const { compiled, headers } of this.#variants.values()) {
-      const other = compiled.scatter.region
-      if (other.id === region.id && other.address === region.address) return headers
-    }
-    return { writtenBy: 0 }
+    const nanosecondsBefore = this.#limiter ? this.#costs(table.udpBytes, table.heap, rates) : undefined
+    const variant = makeVariant({ id, compiled, posting, refused, nanosecondsBefore }, this.#variants.values())
+    this.#variants.set(id, variant)
+    this.#recent[id & (RECENT - 1)] = variant
   }
 
   /** Frees a variant once nothing of it is in flight; the caller sends nothing of it any more. */
@@ -209,8 +130,9 @@ export class Engine {
     const variant = this.#variants.get(id)
     if (!variant) return
     this.#variants.delete(id)
+    if (this.#recent[id & (RECENT - 1)] === variant) this.#recent[id & (RECENT - 1)] = undefined
     variant.dropped = true
-    if (this.#current?.variant !== variant && !this.#flights.uses(variant)) this.#release(variant)
+    if (!this.#flights.uses(variant)) this.#release(variant)
   }
 
   #release({ posting }: Variant): void {
@@ -218,34 +140,35 @@ export class Engine {
   }
 
   step(now: number): number {
-    if (!this.#postsFirst()) this.#complete(now)
+    const flights = this.#flights
+    if (!this.#postsFirst()) this.#complete()
     // A plain read costs nothing and is right until there is something to read.
     const stop = this.ring.control[R.C_STOP] === R.STOP_NO ? R.STOP_NO : Atomics.load(this.ring.control, R.C_STOP)
     if (stop === R.STOP_ABORT) return this.#abort()
-    if (!this.#current) {
-      if (this.#flights.length >= this.options.maxInFlight) return NEXT_WHEN_REAPED
-      if (!this.#take(now)) {
-        if (this.#flights.length > 0) return NEXT_WHEN_REAPED
+    if (flights.posted === flights.taken) {
+      if (flights.length >= this.options.maxInFlight) return NEXT_WHEN_REAPED
+      if (!this.#takeSome(now)) {
+        if (flights.length > 0) return NEXT_WHEN_REAPED
         if (stop === R.STOP_DRAIN) return NEXT_STOPPED
         if (!this.#idle) this.#idleSince = now
         this.#idle = true
         return NEXT_IDLE
       }
     }
-    return this.#current ? this.#postSome(this.#current, now) : NEXT_STEP_NOW
+    return flights.posted === flights.taken ? NEXT_STEP_NOW : this.#postSome(flights.posted & MASK, now)
   }
 
   /** Asking a device costs as much as a dozen packets: short batches that wait are posted before it is asked again. */
   #postsFirst(): boolean {
-    const { maxInFlight } = this.options
+    const { posted, taken, length } = this.#flights
     const some = this.#unasked > 0 && this.#unasked < ROWS_PER_REAP
-    return some && !this.#current && this.#flights.length < maxInFlight && this.hasSubmissions
+    return some && posted === taken && length < this.options.maxInFlight && this.hasSubmissions
   }
 
   /** Something was submitted that no step has taken yet. */
   get hasSubmissions(): boolean {
-    if (this.#seen === this.#taken) this.#seen = Atomics.load(this.ring.control, R.C_SUBMITTED)
-    return this.#seen !== this.#taken
+    if (this.#seen === this.#flights.taken) this.#seen = Atomics.load(this.ring.control, R.C_SUBMITTED)
+    return this.#seen !== this.#flights.taken
   }
 
   #costs(udpBytes: Uint32Array, heap: Uint32Array, rates: Float64Array | undefined): Float64Array {
@@ -258,82 +181,115 @@ export class Engine {
     return before
   }
 
+  /** Takes the next submission, or as many as the backend posts in one call; false when there is none. */
+  #takeSome(now: number): boolean {
+    const flights = this.#flights
+    const first = flights.taken
+    const limit = (flights.settled + this.options.maxInFlight) | 0
+    let joinedTo = first
+    let rows = 0
+    while (flights.taken !== limit && rows < ROWS_PER_REAP && this.#take(now)) {
+      if (!this.#joins) break
+      const i = (flights.taken - 1) & MASK
+      const variant = flights.variants[i]
+      if (!variant) continue
+      const { posting } = variant
+      if (!posting || this.#fatal !== 0 || now < this.#retryAt || !this.backend.join!(posting, flights.rows[i]!)) break
+      rows += flights.rows[i]!
+      joinedTo = flights.taken
+    }
+    if (flights.taken === first) return false
+    if (joinedTo !== first) this.#postJoined(joinedTo)
+    flights.passEmpty()
+    // A settled submission with nothing on the wire keeps its place in the order of settlements.
+    this.#settleFront()
+    return true
+  }
+
+  /** Posts what was joined, all of it before count `end`. What the backend does not take is posted by itself, in turn. */
+  #postJoined(end: number): void {
+    const flights = this.#flights
+    let accepted = this.backend.postJoined!()
+    if (accepted > 0) this.#backoff = 0
+    this.#unasked += accepted
+    this.#counters[COUNTER.packets]! += accepted
+    let bytes = 0
+    while (flights.posted !== end) {
+      const i = flights.posted & MASK
+      const variant = flights.variants[i]
+      if (variant) {
+        const n = Math.min(flights.rows[i]!, accepted)
+        flights.rowsPosted[i] = n
+        accepted -= n
+        bytes += variant.bytesBefore[n]!
+        if (n < flights.rows[i]!) break
+      }
+      flights.posted = (flights.posted + 1) | 0
+    }
+    this.#counters[COUNTER.udpBytes]! += bytes
+  }
+
   /** Takes the next submission and patches its headers; false when there is none. */
   #take(now: number): boolean {
-    const { ring } = this
+    const flights = this.#flights
     if (!this.hasSubmissions) return false
     this.beforeTake()
-    const slot = ring.slot(this.#taken)
-    this.#taken = (this.#taken + 1) | 0
-    const flight = this.#spare.pop() ?? new Flight()
-    flight.slot = slot
-    flight.posted = 0
-    flight.completed = 0
-    flight.rows = 0
-    flight.log = undefined
-    flight.variant = undefined
-    if (Atomics.compareExchange(ring.slots, slot + R.W_STATE, R.STATE_QUEUED, R.STATE_TAKEN) !== R.STATE_QUEUED) {
-      ring.slots[slot + R.W_OUTCOME] = R.OUTCOME_ABORTED
-      this.#queueSettled(flight)
+    const { slots } = this.ring
+    const slot = this.ring.slot(flights.taken)
+    const i = flights.take()
+    if (Atomics.compareExchange(slots, slot + R.W_STATE, R.STATE_QUEUED, R.STATE_TAKEN) !== R.STATE_QUEUED) {
+      slots[slot + R.W_OUTCOME] = R.OUTCOME_ABORTED
       return true
     }
-    ring.slots[slot + R.W_OUTCOME] = R.OUTCOME_SENT
-    if (ring.slots[slot + R.W_OP] === R.OP_SET_CNT) {
-      this.#sequence.nextHi = ring.slots[slot + R.W_CNT_HI]! >>> 0
-      this.#sequence.nextLo = ring.slots[slot + R.W_CNT_LO]! >>> 0
-      this.#sequence.stepHi = ring.slots[slot + R.W_STEP_HI]! >>> 0
-      this.#sequence.stepLo = ring.slots[slot + R.W_STEP_LO]! >>> 0
-      this.#queueSettled(flight)
+    const sequence = this.#sequence
+    slots[slot + R.W_OUTCOME] = R.OUTCOME_SENT
+    if (slots[slot + R.W_OP] === R.OP_SET_CNT) {
+      sequence.nextHi = slots[slot + R.W_CNT_HI]! >>> 0
+      sequence.nextLo = slots[slot + R.W_CNT_LO]! >>> 0
+      sequence.stepHi = slots[slot + R.W_STEP_HI]! >>> 0
+      sequence.stepLo = slots[slot + R.W_STEP_LO]! >>> 0
       return true
     }
-    const variant = this.#variants.get(ring.slots[slot + R.W_VARIANT]!)
-    if (!variant) throw new Error(`submission of unknown variant ${ring.slots[slot + R.W_VARIANT]}`)
-    flight.variant = variant
-    flight.heaps = ring.slots[slot + R.W_HEAPS]!
-    flight.rows = ring.slots[slot + R.W_ROWS]!
+    const variant = this.#variant(slots[slot + R.W_VARIANT]!)
+    const heaps = slots[slot + R.W_HEAPS]!
+    flights.variants[i] = variant
+    flights.heaps[i] = heaps
+    flights.rows[i] = slots[slot + R.W_ROWS]!
     // What is noticed between two batches may have happened to the first: it counts for the second, unless there was a pause.
     if (this.#idle && now - this.#idleSince > PAUSE_NANOSECONDS) this.#suspicion = this.backend.suspicion(true)
-    flight.suspicion = this.#suspicion
-    ring.slots[slot + R.W_CNT_HI] = this.#sequence.nextHi & variant.compiled.scatter.maskHi
-    ring.slots[slot + R.W_CNT_LO] = this.#sequence.nextLo & variant.compiled.scatter.maskLo
-    this.#patch(ring.slots[slot + R.W_VARIANT]!, variant, flight.heaps, ring.slots[slot + R.W_EXPLICIT_CNTS] === 1)
+    flights.suspicion[i] = this.#suspicion
+    slots[slot + R.W_CNT_HI] = sequence.nextHi & variant.compiled.scatter.maskHi
+    slots[slot + R.W_CNT_LO] = sequence.nextLo & variant.compiled.scatter.maskLo
+    patch(variant, heaps, slots[slot + R.W_EXPLICIT_CNTS] === 1, sequence)
     if (this.#idle) {
       this.#idle = false
       this.#limiter?.wake(now)
     }
-    this.#current = flight
     return true
   }
 
-  #patch(id: number, variant: Variant, heaps: number, explicit: boolean): void {
-    const { view, compiled, columns, cntColumn, standingCnt, standing, headers } = variant
-    const { scatter } = compiled
-    if (headers.writtenBy !== id) {
-      headers.writtenBy = id
-      standingCnt.written(-1, 0)
-      for (const each of standing) each.written(-1, 0)
-    }
-    if (explicit) scatterExplicit(view, scatter, heaps, cntColumn, this.#sequence, standingCnt)
-    else scatterSequence(view, scatter, heaps, this.#sequence, standingCnt)
-    for (let i = 0; i < columns.length; i++) scatterImmediate(view, scatter.immediates[i]!, heaps, columns[i]!, standing[i]!)
+  #variant(id: number): Variant {
+    const recent = this.#recent[id & (RECENT - 1)]
+    if (recent !== undefined && recent.id === id) return recent
+    const variant = this.#variants.get(id)
+    if (!variant) throw new Error(`submission of unknown variant ${id}`)
+    this.#recent[id & (RECENT - 1)] = variant
+    return variant
   }
 
-  /** A settled submission with nothing on the wire keeps its place in the order of settlements. */
-  #queueSettled(flight: Flight): void {
-    this.#flights.push(flight)
-    this.#settleFront()
-  }
-
-  #postSome(flight: Flight, now: number): number {
-    const variant = flight.variant!
-    if (this.#fatal !== 0) return this.#failRest(flight)
+  /** @param i index of the current flight */
+  #postSome(i: number, now: number): number {
+    const { variants, rows, rowsPosted } = this.#flights
+    const variant = variants[i]!
+    if (this.#fatal !== 0) return this.#failRest(i)
     const { posting } = variant
-    if (!posting) return this.#failAll(flight, variant.refused!)
+    if (!posting) return this.#failAll(i, variant.refused!)
     if (now < this.#retryAt) {
       this.deadline = this.#retryAt
       return NEXT_AT_DEADLINE
     }
-    let end = flight.rows
+    const from = rowsPosted[i]!
+    let end = rows[i]!
     const limiter = this.#limiter
     if (limiter) {
       if (now < limiter.target) {
@@ -343,124 +299,135 @@ export class Engine {
         this.#pacedTo = limiter.target
         return NEXT_AT_DEADLINE
       }
-      end = this.#burstEnd(variant, posting, flight, limiter.allowanceBytes)
+      end = this.#burstEnd(variant, posting, from, end, limiter.allowanceBytes)
     }
     const out = this.#post
-    this.backend.post(posting, flight.posted, end, out)
-    const from = flight.posted
-    flight.posted += out.accepted
-    const bytes = variant.bytesBefore[flight.posted]! - variant.bytesBefore[from]!
+    this.backend.post(posting, from, end, out)
+    const to = from + out.accepted
+    rowsPosted[i] = to
+    const bytes = variant.bytesBefore[to]! - variant.bytesBefore[from]!
     this.#counters[COUNTER.packets]! += out.accepted
     this.#counters[COUNTER.udpBytes]! += bytes
     if (limiter && out.accepted > 0) {
       const cost = variant.nanosecondsBefore!
-      limiter.charge(bytes, cost[flight.posted]! - cost[from]!, now)
+      limiter.charge(bytes, cost[to]! - cost[from]!, now)
     }
     if (out.accepted > 0) this.#backoff = 0
     switch (out.kind) {
       case POST_AGAIN:
-        if (out.waitFor === 'writable') return this.#finishIfPosted(flight, now) ?? NEXT_WHEN_WRITABLE
+        if (out.waitFor === 'writable') return this.#finishIfPosted(i) ?? NEXT_WHEN_WRITABLE
         this.#backoff = Math.min(BACKOFF_LIMIT_NANOSECONDS, this.#backoff === 0 ? out.waitFor : this.#backoff * 2)
         this.#retryAt = now + this.#backoff
         this.deadline = this.#retryAt
-        return this.#finishIfPosted(flight, now) ?? NEXT_AT_DEADLINE
+        return this.#finishIfPosted(i) ?? NEXT_AT_DEADLINE
       case POST_SKIP:
-        this.#fail(flight, flight.posted, out.skipped, out.errno)
-        flight.posted += out.skipped
+        this.#fail(i, to, out.skipped, out.errno)
+        rowsPosted[i] = to + out.skipped
         break
       case POST_FATAL:
         this.#fatal = out.errno
-        return this.#failRest(flight)
+        return this.#failRest(i)
     }
-    return this.#finishIfPosted(flight, now) ?? NEXT_STEP_NOW
+    return this.#finishIfPosted(i) ?? NEXT_STEP_NOW
   }
 
   /** First row such that a whole burst is posted before it, moved up to an edge of the posting. */
-  #burstEnd({ bytesBefore }: Variant, posting: Posting, flight: Flight, allowance: number): number {
-    const limit = bytesBefore[flight.posted]! + allowance
-    let low = flight.posted + 1
-    let high = flight.rows
+  #burstEnd({ bytesBefore }: Variant, posting: Posting, from: number, rows: number, allowance: number): number {
+    const limit = bytesBefore[from]! + allowance
+    let low = from + 1
+    let high = rows
     while (low < high) {
       const middle = (low + high) >> 1
       if (bytesBefore[middle]! >= limit) high = middle
       else low = middle + 1
     }
-    return Math.min(posting.edge[low - 1]!, flight.rows)
+    return Math.min(posting.edge[low - 1]!, rows)
   }
 
-  #finishIfPosted(flight: Flight, now: number): number | undefined {
-    if (flight.posted < flight.rows) return undefined
-    this.#current = undefined
-    this.#flights.push(flight)
+  #finishIfPosted(i: number): number | undefined {
+    const { rows, rowsPosted } = this.#flights
+    if (rowsPosted[i]! < rows[i]!) return undefined
+    this.#flights.pass()
     // A device tells later: the next step asks it.
-    if (this.#tellsAtPost) this.#complete(now)
-    else this.#unasked += flight.rows
+    if (this.#tellsAtPost) this.#complete()
+    else this.#unasked += rows[i]!
     return NEXT_STEP_NOW
   }
 
   /** Distributes what the backend completed over the flights, oldest first, and settles those that are through. */
-  #complete(_now: number): void {
+  #complete(): void {
     const out = this.#reap
     this.#unasked = 0
     this.backend.reap(out)
     if (out.completed === 0) return
+    const { variants, rowsPosted, rowsCompleted, settled, taken } = this.#flights
     let rest = out.completed
     let base = 0
     let failure = 0
-    for (let i = 0; rest > 0; i++) {
-      const flight = i < this.#flights.length ? this.#flights.at(i) : this.#current
-      if (!flight) throw new Error(`backend completed ${rest} rows that were never posted`)
-      const n = Math.min(rest, flight.posted - flight.completed)
+    for (let k = settled; rest > 0; k = (k + 1) | 0) {
+      if (k === taken) throw new Error(`backend completed ${rest} rows that were never posted`)
+      const i = k & MASK
+      const completed = rowsCompleted[i]!
+      const n = Math.min(rest, rowsPosted[i]! - completed)
       for (; failure < out.failures && out.failedAt[failure]! < base + n; failure++) {
-        const row = flight.completed + out.failedAt[failure]! - base
-        this.#fail(flight, row, 1, out.failedErrno[failure]!)
+        const row = completed + out.failedAt[failure]! - base
+        this.#fail(i, row, 1, out.failedErrno[failure]!)
         this.#counters[COUNTER.packets]! -= 1
-        this.#counters[COUNTER.udpBytes]! -= flight.variant!.compiled.table.udpBytes[row]!
+        this.#counters[COUNTER.udpBytes]! -= variants[i]!.compiled.table.udpBytes[row]!
       }
-      flight.completed += n
+      rowsCompleted[i] = completed + n
       base += n
       rest -= n
-      if (flight === this.#current) break
     }
     this.#settleFront()
   }
 
+  /** Settles the oldest flights that are through. Everything they say is written before the one store that publishes it. */
   #settleFront(): void {
     const flights = this.#flights
-    while (flights.length > 0 && flights.at(0).completed === flights.at(0).rows) this.#settle(flights.shift())
+    const { variants, suspicion } = flights
+    const end = flights.through()
+    if (end === flights.settled) return
+    const { slots, control } = this.ring
+    let asked = false
+    let batches = 0
+    let heapsSent = 0
+    for (let k = flights.settled; k !== end; k = (k + 1) | 0) {
+      const i = k & MASK
+      const slot = this.ring.slot(k)
+      const variant = variants[i]
+      if (variant) {
+        if (!asked) this.#suspicion = this.backend.suspicion(end === flights.taken && !this.hasSubmissions)
+        asked = true
+        batches++
+        slots[slot + R.W_SUSPECT] = this.#suspicion === suspicion[i] ? 0 : 1
+        const log = flights.takeLog(i)
+        heapsSent += log ? this.#tell(slot, variant, flights.heaps[i]!, log) : flights.heaps[i]!
+        variants[i] = undefined
+        if (variant.dropped && !flights.uses(variant)) this.#release(variant)
+      }
+      slots[slot + R.W_STATE] = R.STATE_SETTLED
+    }
+    this.#counters[COUNTER.batches]! += batches
+    this.#counters[COUNTER.heapsSent]! += heapsSent
+    this.#publishStates()
+    flights.settled = end
+    Atomics.store(control, R.C_SETTLED, end)
+    this.settled()
   }
 
-  #settle(flight: Flight): void {
-    const { slots, control } = this.ring
-    const { slot, variant } = flight
-    if (variant) {
-      this.#counters[COUNTER.batches]! += 1
-      const last = !this.#current && this.#flights.length === 0 && !this.hasSubmissions
-      this.#suspicion = this.backend.suspicion(last)
-      slots[slot + R.W_SUSPECT] = this.#suspicion === flight.suspicion ? 0 : 1
-      if (flight.log) {
-        const nameOf = (cause: number) => this.backend.causeName?.(cause) ?? errnoName(cause)
-        const message = flight.log.message((j) => packetsOf(variant.compiled, j), nameOf)
-        // A partial send covers the first heaps only.
-        this.emit({ ...message, heaps: message.heaps.slice(0, flight.heaps) })
-        slots[slot + R.W_OUTCOME] = R.OUTCOME_FAILED
-        const failed = message.heaps.slice(0, flight.heaps).filter((status) => status !== 'sent').length
-        this.#counters[COUNTER.heapsFailed]! += failed
-        this.#counters[COUNTER.heapsSent]! += flight.heaps - failed
-        this.#counters[COUNTER.packetsFailed]! += flight.log.packets
-      } else {
-        this.#counters[COUNTER.heapsSent]! += flight.heaps
-      }
-      if (variant.dropped && !this.#flights.uses(variant)) this.#release(variant)
-    }
-    this.#publishStates()
-    slots[slot + R.W_STATE] = R.STATE_SETTLED
-    this.#settled = (this.#settled + 1) | 0
-    Atomics.store(control, R.C_SETTLED, this.#settled)
-    flight.variant = undefined
-    flight.log = undefined
-    this.#spare.push(flight)
-    this.settled()
+  /** Says what failed of a submission; returns how many heaps were sent. */
+  #tell(slot: number, { compiled }: Variant, heaps: number, log: FailureLog): number {
+    const nameOf = (cause: number) => this.backend.causeName?.(cause) ?? errnoName(cause)
+    const message = log.message((j) => packetsOf(compiled, j), nameOf)
+    // A partial send covers the first heaps only.
+    const statuses = message.heaps.slice(0, heaps)
+    this.emit({ ...message, heaps: statuses })
+    this.ring.slots[slot + R.W_OUTCOME] = R.OUTCOME_FAILED
+    const failed = statuses.filter((status) => status !== 'sent').length
+    this.#counters[COUNTER.heapsFailed]! += failed
+    this.#counters[COUNTER.packetsFailed]! += log.packets
+    return heaps - failed
   }
 
   #publishStates(): void {
@@ -470,65 +437,69 @@ export class Engine {
     this.emit({ type: 'states', states: this.backend.states() })
   }
 
-  #fail(flight: Flight, first: number, count: number, errno: number): void {
-    const { table } = flight.variant!.compiled
-    flight.log ??= new FailureLog(table.heaps)
+  #fail(i: number, first: number, count: number, errno: number): void {
+    const { table } = this.#flights.variants[i]!.compiled
+    const log = this.#flights.log(i)
     for (let r = first; r < first + count; r++) {
       const substream = table.substream[r]!
-      if (errno === CAUSE_FLUSHED) flight.log.flush(table.heap[r]!)
-      else if (errno === CAUSE_UNKNOWN) flight.log.lose(table.heap[r]!)
-      else flight.log.fail(table.heap[r]!, substream, errno, () => this.backend.explain(errno, substream, table.udpBytes[r]!))
+      if (errno === CAUSE_FLUSHED) log.flush(table.heap[r]!)
+      else if (errno === CAUSE_UNKNOWN) log.lose(table.heap[r]!)
+      else log.fail(table.heap[r]!, substream, errno, () => this.backend.explain(errno, substream, table.udpBytes[r]!))
     }
   }
 
   /** Fatal: what was not posted fails with the backend's error; everything later does too. */
-  #failRest(flight: Flight): number {
-    this.#fail(flight, flight.posted, flight.rows - flight.posted, this.#fatal)
-    return this.#forget(flight)
+  #failRest(i: number): number {
+    const { rows, rowsPosted } = this.#flights
+    this.#fail(i, rowsPosted[i]!, rows[i]! - rowsPosted[i]!, this.#fatal)
+    return this.#forget(i)
   }
 
-  #failAll(flight: Flight, { errno, message }: NonNullable<Variant['refused']>): number {
-    const { table } = flight.variant!.compiled
-    flight.log ??= new FailureLog(table.heaps)
-    for (let r = 0; r < flight.rows; r++) flight.log.fail(table.heap[r]!, table.substream[r]!, errno, () => message)
-    return this.#forget(flight)
+  #failAll(i: number, { errno, message }: Refusal): number {
+    const { variants, rows } = this.#flights
+    const { table } = variants[i]!.compiled
+    const log = this.#flights.log(i)
+    for (let r = 0; r < rows[i]!; r++) log.fail(table.heap[r]!, table.substream[r]!, errno, () => message)
+    return this.#forget(i)
   }
 
-  /** Rows that never reached the backend count as completed; the flight settles when its posted ones do. */
-  #forget(flight: Flight): number {
-    const unposted = flight.rows - flight.posted
-    flight.rows = flight.posted
-    this.#current = undefined
-    this.#flights.push(flight)
+  /** Rows of the current flight that never reached the backend count as completed; it settles when its posted ones do. */
+  #forget(i: number): number {
+    const { rows, rowsPosted } = this.#flights
+    rows[i] = rowsPosted[i]!
+    this.#flights.pass()
     this.#settleFront()
-    return unposted >= 0 ? NEXT_STEP_NOW : NEXT_IDLE
+    return NEXT_STEP_NOW
   }
 
   #abort(): number {
+    const flights = this.#flights
+    const { variants, rows, rowsPosted, rowsCompleted } = flights
     this.backend.abandon?.()
-    this.#complete(0)
-    const flight = this.#current
-    if (flight) {
-      const { table } = flight.variant!.compiled
-      flight.log ??= new FailureLog(table.heaps)
-      for (let r = flight.posted; r < flight.rows; r++) flight.log.flush(table.heap[r]!)
-      this.#forget(flight)
+    this.#complete()
+    while (flights.posted !== flights.taken) {
+      const i = flights.posted & MASK
+      const { table } = variants[i]!.compiled
+      const log = flights.log(i)
+      for (let r = rowsPosted[i]!; r < rows[i]!; r++) log.flush(table.heap[r]!)
+      this.#forget(i)
     }
     while (this.hasSubmissions) {
-      const slot = this.ring.slot(this.#taken)
+      const slot = this.ring.slot(flights.taken)
       Atomics.compareExchange(this.ring.slots, slot + R.W_STATE, R.STATE_QUEUED, R.STATE_ABORTED)
       this.#take(0)
+      flights.passEmpty()
     }
     // Rows that an asynchronous backend still holds cannot be waited for.
-    while (this.#flights.length > 0) {
-      const pending = this.#flights.shift()
-      if (pending.variant && pending.completed < pending.rows) {
-        const { table } = pending.variant.compiled
-        pending.log ??= new FailureLog(table.heaps)
-        for (let r = pending.completed; r < pending.rows; r++) pending.log.lose(table.heap[r]!)
-      }
-      this.#settle(pending)
+    for (let k = flights.settled; k !== flights.taken; k = (k + 1) | 0) {
+      const i = k & MASK
+      if (rowsCompleted[i]! === rows[i]!) continue
+      const { table } = variants[i]!.compiled
+      const log = flights.log(i)
+      for (let r = rowsCompleted[i]!; r < rows[i]!; r++) log.lose(table.heap[r]!)
+      rowsCompleted[i] = rows[i]!
     }
+    this.#settleFront()
     return NEXT_STOPPED
   }
 }

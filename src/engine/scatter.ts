@@ -266,3 +266,90 @@ export function scatterImmediate(
   }
   standing.written(scatterUint(view, table, column, heaps, baseHi, baseLo), heaps)
 }
+
+/** One uint immediate, in one-packet heaps as evenly spaced as their cnts: whether scatterTogether knows how. */
+export function standTogether({ immediates }: ScatterTable, standingCnt: HighHalf, standing: readonly HighHalf[]): boolean {
+  if (immediates.length !== 1 || immediates[0]!.encoding !== 'uint' || immediates[0]!.littleEndian) return false
+  return standingCnt.stride > 0 && standing[0]!.stride === standingCnt.stride
+}
+
+/** Lower halves of cnts and of an immediate `apart` bytes from them. False at the first whose upper half is not `hi`. */
+function writeBoth(
+  view: DataView,
+  from: number,
+  stride: number,
+  apart: number,
+  heaps: number,
+  cntBase: number,
+  first: number,
+  step: number,
+  column: Float64Array,
+  hi: number,
+  base: number,
+): boolean {
+  const least = hi * TWO_32
+  const beyond = least + TWO_32
+  let at = from
+  let value = first
+  let j = 0
+  for (; j + 4 <= heaps; j += 4) {
+    const a = column[j]!
+    const b = column[j + 1]!
+    const c = column[j + 2]!
+    const d = column[j + 3]!
+    if (a < least || a >= beyond || b < least || b >= beyond || c < least || c >= beyond || d < least || d >= beyond) return false
+    view.setInt32(at, cntBase | value)
+    view.setInt32(at + apart, base | a)
+    at = (at + stride) | 0
+    value = (value + step) | 0
+    view.setInt32(at, cntBase | value)
+    view.setInt32(at + apart, base | b)
+    at = (at + stride) | 0
+    value = (value + step) | 0
+    view.setInt32(at, cntBase | value)
+    view.setInt32(at + apart, base | c)
+    at = (at + stride) | 0
+    value = (value + step) | 0
+    view.setInt32(at, cntBase | value)
+    view.setInt32(at + apart, base | d)
+    at = (at + stride) | 0
+    value = (value + step) | 0
+  }
+  for (; j < heaps; j++) {
+    const a = column[j]!
+    if (a < least || a >= beyond) return false
+    view.setInt32(at, cntBase | value)
+    view.setInt32(at + apart, base | a)
+    at = (at + stride) | 0
+    value = (value + step) | 0
+  }
+  return true
+}
+
+/**
+ * scatterSequence and scatterImmediate in one loop, where standTogether says so and the upper halves stay. False: they do not, nothing of
+ * the sequence is used, and both are to be called.
+ */
+export function scatterTogether(
+  view: DataView,
+  table: ScatterTable,
+  heaps: number,
+  sequence: CntSequence,
+  standingCnt: HighHalf,
+  column: Float64Array,
+  standing: HighHalf,
+): boolean {
+  const { nextLo, stepLo } = sequence
+  const next = nextLo + stepLo * heaps
+  if (sequence.stepHi !== 0 || next > table.maskLo) return false
+  if (!standingCnt.stands(sequence.nextHi & table.maskHi, heaps) || standing.hi < 0 || heaps > standing.heaps) return false
+  const immediate = table.immediates[0]!
+  const from = table.cntAt[0]! + 4
+  const apart = immediate.at[0]! + 4 - from
+  const { stride } = standingCnt
+  const base = immediate.baseLo | 0
+  if (!writeBoth(view, from, stride, apart, heaps, table.cntBaseLo | 0, nextLo | 0, stepLo | 0, column, standing.hi, base))
+    return false
+  sequence.nextLo = next
+  return true
+}
