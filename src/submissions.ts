@@ -51,6 +51,8 @@ export const abortedByDestroy = (): SpeadcastError =>
 
 /** As long as four batches of 512 KiB take. */
 const EXPECT_MS = 0.2
+/** Looks, of some nanoseconds each, between two at the time. */
+const POLLS = 4096
 /** So many waits in vain are followed by another; then waits sleep, 2^(MOST_IN_VAIN − PATIENCE) at most. */
 const PATIENCE = 32
 const MOST_IN_VAIN = 38
@@ -185,14 +187,16 @@ export class Submissions {
       this.#sleeps--
       return
     }
+    const { control } = this.ring
     const until = performance.now() + EXPECT_MS
-    while (batch.state === 'in-flight') {
-      if (performance.now() > until) {
+    for (let polls = 1; batch.state === 'in-flight'; polls++) {
+      if (Atomics.load(control, R.C_SETTLED) !== this.#settled) this.harvest()
+      // The time is a number on the heap.
+      else if (polls % POLLS === 0 && performance.now() > until) {
         this.#sleeps = Math.floor(2 ** (this.#inVain - PATIENCE))
         this.#inVain = Math.min(this.#inVain + 1, MOST_IN_VAIN)
         return
       }
-      this.harvest()
     }
     this.#inVain = 0
   }
