@@ -2,15 +2,7 @@
 import { attachRegion } from '../../ffi/region.js'
 import type { Posting } from '../backend/backend.js'
 import type { CompiledBatch } from '../batch/compile.js'
-import {
-  type CntSequence,
-  HighHalf,
-  scatterExplicit,
-  scatterImmediate,
-  scatterSequence,
-  scatterTogether,
-  standTogether,
-} from './scatter.js'
+import { type CntSequence, HighHalf, scatterExplicit, scatterImmediate, scatterSequence } from './scatter.js'
 
 export interface Refusal {
   readonly errno: number
@@ -28,8 +20,6 @@ export interface Variant {
   readonly columns: readonly Float64Array[]
   readonly standingCnt: HighHalf
   readonly standing: readonly HighHalf[]
-  /** scatterTogether may patch it. */
-  readonly together: boolean
   /** Common to variants that share header memory: who wrote it last knows what stands there, nobody else does. */
   readonly headers: { writtenBy: number }
   /** udpBytes summed: bytes of rows 0 … r−1. */
@@ -53,16 +43,13 @@ export function makeVariant(parts: VariantParts, others: Iterable<Variant>): Var
   const buffer = attachRegion(scatter.region)
   const bytesBefore = new Float64Array(table.rows + 1)
   for (let r = 0; r < table.rows; r++) bytesBefore[r + 1] = bytesBefore[r]! + table.udpBytes[r]!
-  const standingCnt = new HighHalf(scatter.cntAt, scatter.cntStart)
-  const standing = scatter.immediates.map(({ at, start }) => new HighHalf(at, start))
   return {
     ...parts,
     view: new DataView(buffer),
     cntColumn: new Float64Array(buffer, scatter.cntColumnAt, table.heaps),
     columns: scatter.immediates.map((immediate) => new Float64Array(buffer, immediate.columnAt, table.heaps)),
-    standingCnt,
-    standing,
-    together: standTogether(scatter, standingCnt, standing),
+    standingCnt: new HighHalf(scatter.cntAt, scatter.cntStart),
+    standing: scatter.immediates.map(({ at, start }) => new HighHalf(at, start)),
     headers: headersOf(parts.compiled, others),
     bytesBefore,
     dropped: false,
@@ -85,9 +72,6 @@ export function patch(variant: Variant, heaps: number, explicit: boolean, sequen
     headers.writtenBy = id
     standingCnt.written(-1, 0)
     for (const each of standing) each.written(-1, 0)
-  }
-  if (variant.together && !explicit) {
-    if (scatterTogether(view, scatter, heaps, sequence, standingCnt, columns[0]!, standing[0]!)) return
   }
   if (explicit) scatterExplicit(view, scatter, heaps, cntColumn, sequence, standingCnt)
   else scatterSequence(view, scatter, heaps, sequence, standingCnt)
