@@ -36,7 +36,7 @@ export class WorkRequestChain {
   readonly #sgeAt: number
   readonly #badAt: number
   #errno = 0
-  /** Before which row the chain is cut, and what stood there; 0 = it is not. */
+  /** See `cutAt`; and what stood there. */
   #cutAt = 0
   #nextLo = 0
   #nextHi = 0
@@ -117,8 +117,9 @@ export class WorkRequestChain {
     return taken
   }
 
-  get isCut(): boolean {
-    return this.#cutAt !== 0
+  /** Before which row it is cut; 0 = it is not. */
+  get cutAt(): number {
+    return this.#cutAt
   }
 
   /** Ends the chain before row `end`. */

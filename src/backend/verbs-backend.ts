@@ -141,9 +141,8 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
   readonly #parts: Part<V>[]
   #head = 0
   #count = 0
-  /** For the next postJoined, the first #joins of them, with where each ends. */
+  /** For the next postJoined, the first #joins of them; each ends where its chain is cut. */
   readonly #joined: (V | undefined)[] = new Array(MAX_JOINS).fill(undefined)
-  readonly #joinedEnds = new Int32Array(MAX_JOINS)
   #joins = 0
   #joinedRows = 0
   /** Packets ever posted, accounted for, and reported by reap. */
@@ -336,14 +335,13 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
   join(posting: V, end: number): boolean {
     const { chain } = posting
     const joins = this.#joins
-    if (this.#fatal !== 0 || this.#trouble || posting.generation !== this.#generation || chain.isCut) return false
+    if (this.#fatal !== 0 || this.#trouble || posting.generation !== this.#generation || chain.cutAt !== 0) return false
     if (joins === MAX_JOINS || this.#queue.depth - (this.#posted - this.#done) - this.#joinedRows < end) return false
     if (this.#count + joins > this.#parts.length - 2 || this.#way.admit(posting, 0, end) !== end) return false
     this.#way.prepare(posting, 0, end)
     chain.cut(end)
     if (joins > 0) this.#joined[joins - 1]!.chain.follow(chain)
     this.#joined[joins] = posting
-    this.#joinedEnds[joins] = end
     this.#joins = joins + 1
     this.#joinedRows += end
     return true
@@ -358,17 +356,18 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
     let refused = false
     for (let i = 0; i < joins; i++) {
       const posting = this.#joined[i]!
-      posting.chain.mend()
+      const { chain } = posting
+      let end = chain.cutAt
+      chain.mend()
       if (refused) continue
-      let end = this.#joinedEnds[i]!
       if (!whole) {
-        const row = first.refused(posting.chain)
+        const row = first.refused(chain)
         refused = row >= 0 && row < end && Number.isInteger(row)
         if (refused) end = row
       }
       if (end === 0) continue
       this.#take(posting, 0, end, false)
-      const unannounced = whole && i === joins - 1 ? 0 : posting.chain.unsignalledBefore(end)
+      const unannounced = whole && i === joins - 1 ? 0 : chain.unsignalledBefore(end)
       if (unannounced < end) this.#announced = this.#posted - unannounced
     }
     this.#joins = 0

@@ -46,7 +46,6 @@ export class WorkerDriver implements Driver {
   readonly #port: MessagePort
   readonly #exited: Promise<void>
   #fds: readonly number[] = []
-  #watching = false
   #timer: NodeJS.Timeout | undefined
   #dead = false
 
@@ -186,22 +185,20 @@ export class WorkerDriver implements Driver {
   }
 
   watch(): void {
-    if (!this.#watching) this.#arm()
+    // Only this thread writes it.
+    if (this.#input.ring.control[R.C_WATCHED] === 0) this.#arm()
   }
 
   /** One outstanding waitAsync while anybody waits; it does not keep the process alive by itself. */
   readonly #arm = (): void => {
     const { control } = this.#input.ring
-    this.#watching = true
     // Before the load: what is settled behind it is notified of.
     Atomics.store(control, R.C_WATCHED, 1)
     const wait = waitAsync(control, R.C_SETTLED, Atomics.load(control, R.C_SETTLED))
     // Settlements between the stream's last look and this load.
     this.#input.onSettled()
-    if (this.#dead || !this.#input.watched()) {
-      this.#watching = false
-      Atomics.store(control, R.C_WATCHED, 0)
-    } else if (wait.async) wait.value.then(this.#arm)
+    if (this.#dead || !this.#input.watched()) Atomics.store(control, R.C_WATCHED, 0)
+    else if (wait.async) wait.value.then(this.#arm)
     else queueMicrotask(this.#arm)
   }
 
