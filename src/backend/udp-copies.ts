@@ -44,6 +44,15 @@ const LEAST_HELD = 2
 
 const SMALL = `messages of less than ${WORTH_BYTES} bytes, or not in huge pages, are sent faster with a copy`
 
+/** A ring to send by, or why there is none. */
+function ringFor({ socket, options, gates }: UdpPath): UdpRing | string {
+  if (options.udpPath === 'sendmmsg') return 'asked for'
+  const copying = gates.paths.find((path) => path.copiedBy)
+  if (options.udpPath === 'auto' && copying) return `io_uring: ${copying.copiedBy} copies all the same`
+  const ring = openUdpRing(socket.fd)
+  return typeof ring === 'string' ? `io_uring: ${ring}` : ring
+}
+
 export class Copies {
   readonly ring: UdpRing | undefined
   /** Everything goes through the ring. */
@@ -69,15 +78,14 @@ export class Copies {
   /** The socket's buffer is as large as can be. */
   #wide = false
 
-  constructor({ socket, options, gates }: UdpPath, counters: Float64Array) {
+  constructor(path: UdpPath, counters: Float64Array) {
+    const { socket, options } = path
     this.#counters = counters
     this.#socket = socket
     // The kernel reports twice what was asked for (socket(7), SO_SNDBUF).
     this.#sendBufferBytes = socket.getOption(OPT.SO_SNDBUF) / 2
-    const copiedBy = options.udpPath === 'auto' ? gates.paths.find((path) => path.copiedBy)?.copiedBy : undefined
-    const ring =
-      options.udpPath === 'sendmmsg' ? 'asked for' : copiedBy ? `${copiedBy} copies all the same` : openUdpRing(socket.fd)
-    if (typeof ring === 'string') this.#reason = options.udpPath === 'sendmmsg' ? ring : `io_uring: ${ring}`
+    const ring = ringFor(path)
+    if (typeof ring === 'string') this.#reason = ring
     else {
       this.ring = ring
       ring.limit(Math.min(MOST_HELD, Math.max(LEAST_HELD, Math.floor((2 * this.#sendBufferBytes) / 65536))))

@@ -208,7 +208,15 @@ class LinuxUdpPath implements UdpPath {
 
   suspicion(thorough: boolean): number {
     const now = performance.now()
-    if (!thorough && now - this.#drainedAt < DRAIN_MS) return this.#carrier ? this.#suspicion : ++this.#suspicion
+    const lost = (thorough || now - this.#drainedAt >= DRAIN_MS) && this.#drain(now)
+    if (lost || now - this.#lookedAt > (thorough ? THOROUGH_LOOK_MS : LOOK_MS)) this.#look(now)
+    // Without a carrier the kernel takes packets and drops them, or keeps some for a neighbour it cannot ask for.
+    if (lost || !this.#carrier) this.#suspicion++
+    return this.#suspicion
+  }
+
+  /** Whether the kernel told of a carrier lost since the last time, or of a neighbour that packets go to. */
+  #drain(now: number): boolean {
     this.#drainedAt = now
     let lost = false
     for (let i = 0; i < this.#interfaces.length; i++) {
@@ -217,10 +225,7 @@ class LinuxUdpPath implements UdpPath {
       if (carrierLost) lost = true
       if ((carrierLost || neighbourLost) && this.gates.doubt(ifindex)) lost = true
     }
-    if (lost || now - this.#lookedAt > (thorough ? THOROUGH_LOOK_MS : LOOK_MS)) this.#look(now)
-    // Without a carrier the kernel takes packets and drops them, or keeps some for a neighbour it cannot ask for.
-    if (lost || !this.#carrier) this.#suspicion++
-    return this.#suspicion
+    return lost
   }
 
   get descriptors(): readonly number[] {
