@@ -11,6 +11,7 @@ import { prepare, pythonVersions, sweep } from './bench/rates.mjs'
 import { machineLines, reportText } from './bench/report.mjs'
 import { openRows, readRows } from './bench/rows.mjs'
 import { targetLines } from './bench/targets.mjs'
+import { measureVerbs, openNic } from './bench/verbs.mjs'
 import { at } from './lib/process.mjs'
 
 const COMMITTED = at('docs/bench/udp-blackhole.jsonl')
@@ -23,8 +24,8 @@ const log = (text) => process.stderr.write(`${text}\n`)
 const fileOf = (options, name) => options.out ?? at(options.record ? 'docs/bench' : '.cache/bench', `${name}.jsonl`)
 
 /** Opens a ground, with what to do when a signal comes: what it made goes with the process (its exit handler), and what runs there. */
-async function on(name, body) {
-  const ground = await GROUNDS[name]()
+async function on(open, body) {
+  const ground = await open()
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () => process.exit(1))
   try {
     await body(ground)
@@ -44,7 +45,7 @@ async function rates(options) {
   const out = openRows(fileOf(options, `udp-${options.ground}${quick ? '-quick' : ''}`), machine, options)
   const start = performance.now()
   let left
-  await on(options.ground, async (ground) => {
+  await on(GROUNDS[options.ground], async (ground) => {
     left = await sweep(ground, programs, options, out, log)
   })
   log(`rows: ${out.file}; ${Math.round((performance.now() - start) / 1000)} s${left ? `; ${left} rounds left` : ''}`)
@@ -55,24 +56,26 @@ async function rates(options) {
 async function measures(options) {
   await PROGRAMS.ours.prepare()
   const out = openRows(fileOf(options, 'measures'), await describeMachine(), options)
-  await on('blackhole', async (hole) => {
+  await on(GROUNDS.blackhole, async (hole) => {
     for (const name of options.measures) out.add(await measure(hole, name, options))
   })
   log(`rows: ${out.file}`)
 }
 
 async function verbs(options) {
-  const { measureVerbs } = await import('./bench/verbs.mjs')
   const machine = { ...(await describeMachine()), ...(await pythonVersions(['spead2'])) }
   const out = openRows(fileOf(options, 'verbs'), machine, options)
-  const left = await measureVerbs(options, out, log)
+  let left
+  await on(openNic, async (nic) => {
+    left = await measureVerbs(nic, options, out, log)
+  })
   log(`rows: ${out.file}${left ? `; ${left} rounds left` : ''}`)
   console.log(reportText(out.rows))
   if (left) process.exitCode = UNFINISHED
 }
 
 const check = (options) =>
-  on('blackhole', async (hole) => {
+  on(GROUNDS.blackhole, async (hole) => {
     const wrong = await checkWire(hole, options.names, {
       sizes: options.sizesGiven ? options.sizes : CHECKED_SIZES,
       packetSizes: options.packetSizesGiven ? options.packetSizes : CHECKED_PACKET_SIZES,

@@ -3,26 +3,11 @@
 // Same bytes as the floor's and ours; a batch is refilled when the callbacks of all its packets have come. Prints a row as ours.mjs does.
 import dgram from 'node:dgram'
 import { once } from 'node:events'
-import { parseArgs } from 'node:util'
-import { Heap, ItemGroup, packetsOf } from '#dist/src/index.js'
+import { Heap, packetsOf } from '#dist/src/index.js'
+import { runArguments, timed, tutorialItems } from './arguments.mjs'
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    'heap-size': { type: 'string', default: '8192' },
-    heaps: { type: 'string', default: '1000' },
-    'warmup-heaps': { type: 'string', default: '0' },
-    'packet-size': { type: 'string', default: '9000' },
-    batches: { type: 'string', default: '4' },
-    'batch-bytes': { type: 'string', default: String(512 * 1024) },
-  },
-})
-const heapSize = Number(values['heap-size'])
-const heaps = Number(values.heaps)
-const warmup = Number(values['warmup-heaps'])
-const packetSize = Number(values['packet-size'])
-const batchHeaps = Math.max(1, Math.floor(Number(values['batch-bytes']) / heapSize))
-if (warmup % batchHeaps !== 0) throw new Error(`--warmup-heaps must be a multiple of the ${batchHeaps} heaps of a batch`)
+const run = runArguments()
+const { positionals, heapSize, heaps, warmup, packetSize, batchHeaps } = run
 
 /** SPEAD-64-48: where the heap cnt's pointer is in every packet and the timestamp's in a heap's first; values are their last 6 bytes. */
 const CNT_AT = 8
@@ -30,9 +15,7 @@ const TIMESTAMP_AT = 40
 const HEADER_BYTES = 40
 const FIRST_HEADER_BYTES = 56
 
-const items = new ItemGroup()
-  .add({ id: 0x1600, name: 'timestamp', description: 'Index of the first sample', format: [['u', 48]] })
-  .add({ id: 0x3300, name: 'adc_samples', description: 'ADC converter output', dtype: 'i1', shape: [heapSize] })
+const items = tutorialItems(heapSize)
 items.get('timestamp').value = 0
 items.get('adc_samples').value = new Int8Array(heapSize)
 const options = { maxPacketSizeBytes: packetSize }
@@ -55,7 +38,7 @@ function makeHeap(samples) {
   return { headers, samples, messages }
 }
 
-const batches = Array.from({ length: Number(values.batches) }, () => {
+const batches = Array.from({ length: run.batches }, () => {
   const memory = template.length === 1 ? Buffer.alloc(0) : Buffer.alloc(batchHeaps * heapSize)
   const own = Array.from({ length: batchHeaps }, (_, j) => makeHeap(memory.subarray(j * heapSize, (j + 1) * heapSize)))
   return { heaps: own, left: 0, free: Promise.resolve() }
@@ -103,7 +86,7 @@ const start = performance.now()
 await sendHeaps(warmup, warmup + heaps)
 await Promise.all(batches.map((batch) => batch.free))
 const seconds = (performance.now() - start) / 1000
-const { user, system } = process.cpuUsage(cpu)
+const used = process.cpuUsage(cpu)
 for (const packet of stop) await sendOne(packet)
 socket.close()
 
@@ -116,12 +99,7 @@ const row = {
   packetsPerHeap: template.length,
   batches: batches.length,
   batchHeaps,
-  heaps,
-  warmupHeaps: warmup,
-  payloadBytes: heaps * heapSize,
-  seconds,
-  payloadBytesPerSecond: Math.round((heaps * heapSize) / seconds),
-  cpuSeconds: (user + system) / 1e6,
+  ...timed(run, seconds, used),
   packets: all * template.length + descriptors.length + stop.length,
   udpBytes: all * bytesOf(template) + bytesOf(descriptors) + bytesOf(stop),
 }

@@ -5,31 +5,18 @@
 // --measure heap | eventloop | gc: what sending costs beside time; see the functions. They run from `npm run bench -- --measure`.
 import { writeSync } from 'node:fs'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
-import { parseArgs } from 'node:util'
 import v8 from 'node:v8'
-import { ItemGroup, openStream } from '#dist/src/index.js'
+import { openStream } from '#dist/src/index.js'
+import { runArguments, timed, tutorialItems } from './arguments.mjs'
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    'heap-size': { type: 'string', default: '8192' },
-    heaps: { type: 'string', default: '1000' },
-    'warmup-heaps': { type: 'string', default: '0' },
-    'packet-size': { type: 'string', default: '9000' },
-    batches: { type: 'string', default: '4' },
-    'batch-bytes': { type: 'string', default: String(512 * 1024) },
-    'udp-path': { type: 'string', default: 'auto' },
-    split: { type: 'string', default: 'even' },
-    measure: { type: 'string' },
-    seconds: { type: 'string', default: '60' },
-    pairs: { type: 'string', default: '5' },
-  },
+const run = runArguments({
+  'udp-path': { type: 'string', default: 'auto' },
+  split: { type: 'string', default: 'even' },
+  measure: { type: 'string' },
+  seconds: { type: 'string', default: '60' },
+  pairs: { type: 'string', default: '5' },
 })
-const heapSize = Number(values['heap-size'])
-const heaps = Number(values.heaps)
-const warmup = Number(values['warmup-heaps'])
-const batchHeaps = Math.max(1, Math.floor(Number(values['batch-bytes']) / heapSize))
-if (warmup % batchHeaps !== 0) throw new Error(`--warmup-heaps must be a multiple of the ${batchHeaps} heaps of a batch`)
+const { values, positionals, heapSize, heaps, warmup, packetSize, batchHeaps } = run
 
 // Before anything else runs, so that --trace-gc shows which isolate is the main thread's.
 if (values.measure === 'gc') globalThis.gc()
@@ -39,12 +26,10 @@ const stream = await openStream({
   backend: 'udp',
   udpPath: values['udp-path'],
   split: values.split,
-  packetSizeBytes: Number(values['packet-size']),
+  packetSizeBytes: packetSize,
 })
-const items = new ItemGroup()
-  .add({ id: 0x1600, name: 'timestamp', description: 'Index of the first sample', format: [['u', 48]] })
-  .add({ id: 0x3300, name: 'adc_samples', description: 'ADC converter output', dtype: 'i1', shape: [heapSize] })
-const batches = Array.from({ length: Number(values.batches) }, () => stream.createBatch({ items, heaps: batchHeaps }))
+const items = tutorialItems(heapSize)
+const batches = Array.from({ length: run.batches }, () => stream.createBatch({ items, heaps: batchHeaps }))
 
 function fill(batch, first, n) {
   for (let j = 0; j < n; j++) batch.heap(j).adc_samples.fill(first + j)
@@ -73,15 +58,7 @@ async function throughput() {
   await sendHeaps(warmup, warmup + heaps)
   await stream.flush()
   const seconds = (performance.now() - start) / 1000
-  const { user, system } = process.cpuUsage(cpu)
-  return {
-    heaps,
-    warmupHeaps: warmup,
-    payloadBytes: heaps * heapSize,
-    seconds,
-    payloadBytesPerSecond: Math.round((heaps * heapSize) / seconds),
-    cpuSeconds: (user + system) / 1e6,
-  }
+  return timed(run, seconds, process.cpuUsage(cpu))
 }
 
 /**
@@ -175,7 +152,7 @@ await stream.close()
 const row = {
   program: 'ours',
   heapSizeBytes: heapSize,
-  packetSizeBytes: Number(values['packet-size']),
+  packetSizeBytes: packetSize,
   batches: batches.length,
   batchHeaps,
   ...result,

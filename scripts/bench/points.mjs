@@ -12,13 +12,16 @@ export const groundOf = (row) => row.ground ?? 'blackhole'
 export const pointKey = (row) => [groundOf(row), row.packetSizeBytes, row.pointBatches, row.heapSizeBytes].join()
 const runsOf = (rows) => rows.filter((row) => row.kind === 'run')
 
-/** A repeated round counts once, by its last attempt. */
+/** Rows by rounds: a repeated round counts once, by its last attempt. */
+export const lastAttempts = (rows) =>
+  [...groupBy(rows, (row) => row.round).values()].map((round) => {
+    const last = Math.max(...round.map((row) => row.attempt ?? 0))
+    return round.filter((row) => (row.attempt ?? 0) === last)
+  })
+
 export function points(rows) {
   return [...groupBy(runsOf(rows), pointKey).values()].map((own) => {
-    const rounds = [...groupBy(own, (row) => row.round).values()].map((round) => {
-      const last = Math.max(...round.map((row) => row.attempt))
-      return Object.fromEntries(round.filter((row) => row.attempt === last).map((row) => [row.program, row]))
-    })
+    const rounds = lastAttempts(own).map((round) => Object.fromEntries(round.map((row) => [row.program, row])))
     const { heapSizeBytes, packetSizeBytes, pointBatches } = own[0]
     return {
       ground: groundOf(own[0]),

@@ -7,11 +7,12 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { at } from '../lib/process.mjs'
 import { DESTINATION } from './blackhole.mjs'
 import { median } from './statistics.mjs'
-import { table } from './text.mjs'
+import { limitOf } from './targets.mjs'
+import { table, verdict } from './text.mjs'
 
 const ROUNDS = 5
 const SECONDS = 3
-const LIMIT_MEGABYTES = 45
+const LIMIT_MEGABYTES = limitOf('addedMegabytes')
 
 const kilobytes = (text, name) => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(text)?.[1] ?? 0) * 1024
 
@@ -76,6 +77,6 @@ export async function rss(hole) {
       ],
     ),
   )
-  console.log(`resident memory over node (≤ ${LIMIT_MEGABYTES} MB: ${rssAdded <= LIMIT_MEGABYTES ? 'met' : 'MISSED'})`)
+  console.log(`resident memory over node (≤ ${LIMIT_MEGABYTES} MB: ${verdict(rssAdded <= LIMIT_MEGABYTES)})`)
   return { program: 'ours', rounds, addedMegabytes: rssAdded, inlineAddedMegabytes: added('inline', 'rssBytes') }
 }

@@ -5,11 +5,12 @@ import { $ } from 'zx'
 import { at } from '../lib/process.mjs'
 import { DESTINATION, PORT } from './blackhole.mjs'
 import { median } from './statistics.mjs'
-import { table } from './text.mjs'
+import { limitOf } from './targets.mjs'
+import { table, verdict } from './text.mjs'
 
 const WATCH = at('.cache/bench/first_packet')
 const ROUNDS = 15
-const LIMITS = { worker: 120, inline: 50 }
+const LIMITS = { worker: limitOf('workerAddedMilliseconds'), inline: limitOf('inlineAddedMilliseconds') }
 
 const quartiles = (values) => [0.25, 0.75].map((q) => values.toSorted((a, b) => a - b)[Math.round(q * (values.length - 1))])
 
@@ -37,7 +38,7 @@ export async function startup(hole) {
   }
   const line = (what, values, limit) => {
     const show = [median(values), ...quartiles(values), Math.min(...values), Math.max(...values)].map((ms) => ms.toFixed(1))
-    return [what, ...show, limit === undefined ? '' : `≤ ${limit}: ${median(values) <= limit ? 'met' : 'MISSED'}`]
+    return [what, ...show, limit === undefined ? '' : `≤ ${limit}: ${verdict(median(values) <= limit)}`]
   }
   const over = (thread) => rounds.map((round) => round[`${thread}Milliseconds`] - round.bareMilliseconds)
   const bare = rounds.map((round) => round.bareMilliseconds)

@@ -85,6 +85,9 @@ const MEASURED = [
   { measure: 'eventloop', field: 'medianAddedMilliseconds', what: 'event-loop p99 added by sending', most: 1, unit: 'ms' },
 ]
 
+/** The most that a field of a measure's row may be. */
+export const limitOf = (name) => MEASURED.find(({ field }) => field === name).most
+
 const measureTargets = (rows) =>
   MEASURED.flatMap(({ measure, field, what, most, unit }) =>
     rows

@@ -12,7 +12,8 @@ import { Engine } from '#dist/src/engine/engine.js'
 import * as R from '#dist/src/engine/ring.js'
 import { parseEndpoints, resolveEndpoints } from '#dist/src/net/endpoint.js'
 import { resolveInterface } from '#dist/src/net/interface.js'
-import { ItemGroup, makeFlavour } from '#dist/src/spead/index.js'
+import { makeFlavour } from '#dist/src/spead/index.js'
+import { tutorialItems } from './arguments.mjs'
 
 const HEAP_BYTES = 8192
 /** Batches of memory in turn, as many as the floor has. */
@@ -41,9 +42,7 @@ const failed = (message) => {
 }
 const options = { rateBytesPerSecond: 0, burstBytes: 65536, burstRateRatio: 1.05, maxInFlight: BATCHES }
 const engine = new Engine(backend, ring, options, failed, () => {})
-const items = new ItemGroup()
-  .add({ id: 0x1600, name: 'timestamp', description: 'Index of the first sample', format: [['u', 48]] })
-  .add({ id: 0x3300, name: 'adc_samples', description: 'ADC converter output', dtype: 'i1', shape: [HEAP_BYTES] })
+const items = tutorialItems(HEAP_BYTES)
 
 const folder = mkdtempSync(join(tmpdir(), 'speadcast-bench-'))
 function userMemory(bytes) {

@@ -1,5 +1,5 @@
 // From rows of --verbs to tables and verdicts. Pure.
-import { groupBy } from './points.mjs'
+import { groupBy, lastAttempts } from './points.mjs'
 import { median, summarise } from './statistics.mjs'
 import { showRatio, table, verdict } from './text.mjs'
 
@@ -17,13 +17,7 @@ const PROGRAMS = {
   raw_ethernet_bw: 'raw_ethernet_bw',
 }
 
-/** Rows of each mode; of a repeated round those of its last attempt. */
-const byMode = (rows) =>
-  [...groupBy(rows, (row) => row.mode)].map(([mode, own]) => {
-    const rounds = [...groupBy(own, (row) => row.round).values()]
-    const last = (round) => Math.max(...round.map((row) => row.attempt ?? 0))
-    return [mode, rounds.flatMap((round) => round.filter((row) => (row.attempt ?? 0) === last(round)))]
-  })
+const byMode = (rows) => [...groupBy(rows, (row) => row.mode)].map(([mode, own]) => [mode, lastAttempts(own).flat()])
 const chainsOf = (rows) => [...new Set(rows.map((row) => row.chain))].toSorted((a, b) => a - b)
 const of = (rows, program, chain) => rows.filter((row) => row.program === program && row.chain === chain)
 

@@ -88,36 +88,30 @@ async function programsOn(nic) {
 }
 
 /** Adds to `out` what its modes lack of `repeats` rounds; returns how many rounds are left, for want of time. */
-export async function measureVerbs(options, out, log) {
+export async function measureVerbs(nic, options, out, log) {
   const { repeats, packets, stopAfterSeconds, maxDisturbance, repeatsOfDisturbed } = options
   const end = performance.now() + stopAfterSeconds * 1000
-  const nic = await openNic()
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () => process.exit(1))
+  const programs = await programsOn(nic)
+  if (!programs.raw_ethernet_bw) log('raw_ethernet_bw is missing (apt-get install perftest): left out')
   let left = 0
-  try {
-    const programs = await programsOn(nic)
-    if (!programs.raw_ethernet_bw) log('raw_ethernet_bw is missing (apt-get install perftest): left out')
-    for (const mode of MODES) {
-      const before = out.rows.filter((row) => row.kind === 'verbs' && row.mode === mode).map((row) => row.round)
-      for (let round = Math.max(-1, ...before) + 1; round < repeats; round++) {
-        if (performance.now() >= end) {
-          left += repeats - round
-          break
-        }
-        for (let attempt = 0; attempt <= repeatsOfDisturbed; attempt++) {
-          const load = watchLoad()
-          const rows = []
-          for (const program of Object.values(programs)) rows.push(...(await program(mode, packets * SHARE_OF_PACKETS[mode])))
-          const shares = load()
-          const disturbed = shares.stealShare + shares.otherShare > maxDisturbance
-          for (const row of rows) out.add({ kind: 'verbs', mode, round, attempt, ...row, ...shares, disturbed })
-          log(`software NIC, ${mode}, round ${round + 1} of ${repeats}${disturbed ? ' (disturbed)' : ''}`)
-          if (!disturbed) break
-        }
+  for (const mode of MODES) {
+    const before = out.rows.filter((row) => row.kind === 'verbs' && row.mode === mode).map((row) => row.round)
+    for (let round = Math.max(-1, ...before) + 1; round < repeats; round++) {
+      if (performance.now() >= end) {
+        left += repeats - round
+        break
+      }
+      for (let attempt = 0; attempt <= repeatsOfDisturbed; attempt++) {
+        const load = watchLoad()
+        const rows = []
+        for (const program of Object.values(programs)) rows.push(...(await program(mode, packets * SHARE_OF_PACKETS[mode])))
+        const shares = load()
+        const disturbed = shares.stealShare + shares.otherShare > maxDisturbance
+        for (const row of rows) out.add({ kind: 'verbs', mode, round, attempt, ...row, ...shares, disturbed })
+        log(`software NIC, ${mode}, round ${round + 1} of ${repeats}${disturbed ? ' (disturbed)' : ''}`)
+        if (!disturbed) break
       }
     }
-  } finally {
-    nic.close()
   }
   return left
 }
