@@ -113,7 +113,7 @@ test('from the command line, the receiver in a process of its own', async () => 
     '--verify',
     '--json',
     '--timeout',
-    '40',
+    '120',
   ]
   const recv = started(run)
   await until(recv.text, (text) => /--peer 10\.98\.0\.2\/\d+\/0x1234567, datagrams of 4096 bytes/.test(text))

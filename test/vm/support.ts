@@ -6,7 +6,8 @@ import { VerbsContext } from '#dist/ffi/verbs.js'
 import { VerbsLibrary } from '#dist/ffi/verbs-library.js'
 import { ItemGroup, type Stream, type StreamStats } from '#dist/src/index.js'
 
-const COMMAND_TIMEOUT_MS = 30_000
+/** Where the processor is emulated and the host busy, a command of two seconds has taken more than thirty. */
+const COMMAND_TIMEOUT_MS = 120_000
 const CLI = 'dist/src/cli/main.js'
 
 /** A command's stdout, by sh. @throws with what it wrote when it fails */
@@ -51,7 +52,7 @@ export function started(argv: readonly string[]): { child: ChildProcess; text: (
 }
 
 /** Asks until it is so. @throws with what it last answered */
-export async function until<T>(ask: () => T, isSo: (answer: T) => unknown, timeoutMs = 15_000): Promise<T> {
+export async function until<T>(ask: () => T, isSo: (answer: T) => unknown, timeoutMs = 60_000): Promise<T> {
   const deadline = performance.now() + timeoutMs
   for (;;) {
     const answer = ask()
