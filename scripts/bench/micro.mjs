@@ -5,7 +5,7 @@ import { CompilableBatch } from '#dist/src/batch/batch.js'
 import { PreparedHeaps } from '#dist/src/batch/heaps.js'
 import { Engine } from '#dist/src/engine/engine.js'
 import * as R from '#dist/src/engine/ring.js'
-import { HighHalf, scatterExplicit, scatterImmediate, scatterSequence } from '#dist/src/engine/scatter.js'
+import { CntPointers, ImmediatePointers, scatter, scatterExplicit, scatterImmediate } from '#dist/src/engine/scatter.js'
 import { DEFAULT_FLAVOUR, Heap, ItemGroup } from '#dist/src/spead/index.js'
 
 const HEAPS = 2048
@@ -18,20 +18,21 @@ const config = {
   substreams: new Uint16Array(HEAPS), memory: {}, inBandDescriptors: false, headroomBytes: 0,
 } // biome-ignore format: a table
 const batch = new CompilableBatch(config)
-const { scatter, table } = batch.variant(HEAPS, false).compile()
+const { scatter: places, table } = batch.variant(HEAPS, false).compile()
 const view = new DataView(batch.region.buffer)
 const sequence = { nextHi: 0, nextLo: 1, stepHi: 0, stepLo: 1 }
-const standingCnt = new HighHalf(scatter.cntAt, scatter.cntStart)
-const standing = scatter.immediates.map(({ at, start }) => new HighHalf(at, start))
-const unknown = (half) => {
-  half.written(-1, 0)
-  return half
+const cnt = new CntPointers(places)
+const [timestamp, offset] = places.immediates.map((table) => new ImmediatePointers(table, batch.region.buffer, HEAPS))
+const unknown = (pointers) => {
+  pointers.written(-1, 0)
+  return pointers
 }
-const column = (i) => new Float64Array(batch.region.buffer, scatter.immediates[i].columnAt, HEAPS)
-const [timestamp, offset] = [column(0), column(1)]
 const ramp = batch.immediate('timestamp')
 ramp.setRamp(2 ** 40, 256)
 const cnts = new Float64Array(HEAPS).fill(-1)
+const uneven = new CompilableBatch(config)
+uneven.immediate('timestamp').setRamp(2 ** 40, 256)
+uneven.immediate('timestamp')[HEAPS - 1] += 1
 
 const ring = new R.Ring()
 const backend = openMemory({ substreams: 1, keepPackets: false }, { counters: ring.counters, wake: () => {} })
@@ -59,16 +60,20 @@ const add = (name, units, run) => {
   per.set(name, units)
   bench.add(name, run)
 }
-add('scatter heap cnts from the sequence, per packet', table.rows, () =>
-  scatterSequence(view, scatter, HEAPS, sequence, standingCnt),
-)
-add('the same, upper halves too', table.rows, () => scatterSequence(view, scatter, HEAPS, sequence, unknown(standingCnt)))
-add('scatter explicit heap cnts, per packet', table.rows, () => scatterExplicit(view, scatter, HEAPS, cnts, sequence, standingCnt))
-const immediate = (i, half) => scatterImmediate(view, scatter.immediates[i], HEAPS, [timestamp, offset][i], half)
-add('scatter a 48-bit unsigned immediate, per heap', HEAPS, () => immediate(0, standing[0]))
-add('the same, upper halves too, per heap', HEAPS, () => immediate(0, unknown(standing[0])))
-add('scatter a little-endian int16 immediate, per heap', HEAPS, () => immediate(1, standing[1]))
+const evenly = (step, immediate) => {
+  immediate.ramp.set([immediate.column[0], step])
+  return immediate
+}
+add('scatter heap cnts from the sequence, per packet', table.rows, () => scatter(view, cnt, [], HEAPS, sequence))
+add('the same, upper halves too', table.rows, () => scatter(view, unknown(cnt), [], HEAPS, sequence))
+add('scatter explicit heap cnts, per packet', table.rows, () => scatterExplicit(view, cnt, HEAPS, cnts, sequence))
+add('both heap cnts and a ramp, per heap', HEAPS, () => scatter(view, cnt, [evenly(256, timestamp)], HEAPS, sequence))
+add('scatter a 48-bit unsigned immediate, a ramp, per heap', HEAPS, () => scatterImmediate(view, evenly(256, timestamp), HEAPS))
+add('the same, any values, per heap', HEAPS, () => scatterImmediate(view, evenly(Number.NaN, timestamp), HEAPS))
+add('the same, upper halves too, per heap', HEAPS, () => scatterImmediate(view, unknown(timestamp), HEAPS))
+add('scatter a little-endian int16 immediate, per heap', HEAPS, () => scatterImmediate(view, offset, HEAPS))
 add('check staged values at send, per heap', HEAPS, () => batch.validate(HEAPS))
+add('the same, not evenly spaced, per heap', HEAPS, () => uneven.validate(HEAPS))
 add('setRamp, per heap', HEAPS, () => ramp.setRamp(2 ** 40, 256))
 add('engine: take, post and settle a one-packet submission', 1, () => {
   const slot = ring.slot(submitted)
@@ -76,7 +81,7 @@ add('engine: take, post and settle a one-packet submission', 1, () => {
   ring.slots[slot + R.W_VARIANT] = 1
   ring.slots[slot + R.W_HEAPS] = 1
   ring.slots[slot + R.W_ROWS] = 1
-  ring.slots[slot + R.W_STATE] = R.STATE_QUEUED
+  ring.slots[slot + R.W_STATE] = R.STATE_FINAL
   submitted = (submitted + 1) | 0
   Atomics.store(ring.control, R.C_SUBMITTED, submitted)
   while (Atomics.load(ring.control, R.C_SETTLED) !== submitted) engine.step(0)

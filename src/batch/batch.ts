@@ -69,15 +69,33 @@ interface Immediate {
   readonly high: number
   /** The column as a plain Float64Array: one hidden class in the loops that read it. */
   values?: Float64Array
+  /** What validate() found: the first value and the step, or NaN. */
+  ramp?: Float64Array
+}
+
+/**
+ * What each of `n` values is above the one before it, or NaN when they are not so evenly spaced, or not all whole numbers in
+ * low … high − 1. Additions are exact within ±2^53. 0.7 ns a value, and little for values at random.
+ */
+function stepOf(values: Float64Array, n: number, low: number, high: number): number {
+  const first = values[0]!
+  const step = n > 1 ? values[1]! - first : 0
+  let expected = first
+  for (let j = 0; j < n; j++) {
+    if (values[j] !== expected) return Number.NaN
+    expected += step
+  }
+  return Math.floor(step) === step && isWithin(first, low, high) && isWithin(values[n - 1]!, low, high) ? step : Number.NaN
+}
+
+function isWithin(value: number, low: number, high: number): boolean {
+  return value >= low && value < high && Math.floor(value) === value
 }
 
 /** Index of the first of `n` values that is not a whole number in low … high−1, or −1. About 1 ns a value; NaN is outside. */
 function firstOutside(values: Float64Array, n: number, low: number, high: number): number {
   if (low > high) return -1
-  for (let j = 0; j < n; j++) {
-    const value = values[j]!
-    if (!(value >= low && value < high && Math.floor(value) === value)) return j
-  }
+  for (let j = 0; j < n; j++) if (!isWithin(values[j]!, low, high)) return j
   return -1
 }
 
@@ -202,13 +220,20 @@ export class CompilableBatch<T extends object = HeapViews> implements Sendable {
     this.views = new BatchViews<T>(this.#handle)
     this.#cnts = new Float64Array(this.region.buffer, this.#columnAt(0), heaps).fill(-1)
     this.#whole = { key: 'all', rows: heaps * this.#plan.packets, compile: () => this.#compile(this.#specs) }
-    for (const immediate of this.#immediates)
+    for (const immediate of this.#immediates) {
       immediate.values = new Float64Array(this.region.buffer, this.#columnAt(immediate.column), heaps)
+      immediate.ramp = new Float64Array(this.region.buffer, this.#rampAt(immediate.column), 2).fill(Number.NaN)
+    }
     this.#prefill(values, bytes)
   }
 
   #columnAt(column: number): number {
     return this.#layout.columnsAt + column * this.heaps * 8
+  }
+
+  /** Behind all columns, so that those of a batch are in one cache line. */
+  #rampAt(column: number): number {
+    return this.#columnAt(1 + this.#immediates.length) + column * 16
   }
 
   /** Values that items have at creation are in every heap from the start. */
@@ -248,7 +273,11 @@ export class CompilableBatch<T extends object = HeapViews> implements Sendable {
   validate(heaps: number): void {
     if (this.#explicit) validateCnts(this.#cnts, heaps, this.flavour)
     for (let i = 0; i < this.#immediates.length; i++) {
-      const { item, low, high, values } = this.#immediates[i]!
+      const { item, low, high, values, ramp } = this.#immediates[i]!
+      const step = stepOf(values!, heaps, low, high)
+      ramp![0] = values![0]!
+      ramp![1] = step
+      if (!Number.isNaN(step)) continue
       const j = firstOutside(values!, heaps, low, high)
       if (j < 0) continue
       throw new SpeadcastError(
@@ -280,6 +309,7 @@ export class CompilableBatch<T extends object = HeapViews> implements Sendable {
         bytes: item.byteLength!,
         littleEndian,
         columnAt: this.#columnAt(column),
+        rampAt: this.#rampAt(column),
       }
     })
     // In-band heaps have descriptor entries before each item, so their plans number the items differently.

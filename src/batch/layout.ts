@@ -60,7 +60,7 @@ export function checkBatchBytes(byteLength: number, extraBytes: number, heaps: n
 }
 
 /**
- * @param columns doubles per heap to reserve for staged values
+ * @param columns of staged values: a double per heap and two more
  * @throws ERR_SPEADCAST_MEMORY when the batch would exceed 4 GiB
  */
 export function layoutBatch(plan: PacketPlan, items: readonly AddressedItem[], heaps: number, columns: number): BatchLayout {
@@ -82,7 +82,7 @@ function arrange(plan: PacketPlan, items: readonly AddressedItem[], heaps: numbe
     return {
       interleaved: true,
       columnsAt: roundUp(heaps * stride, CACHE_LINE),
-      byteLength: roundUp(heaps * stride, CACHE_LINE) + heaps * columns * 8,
+      byteLength: roundUp(heaps * stride, CACHE_LINE) + columns * (heaps + 2) * 8,
       headerOffset: (j) => j * stride,
       parts: (j) => [{ region: 0, offset: j * stride + headerBytes, length: payloadBytes }],
       places: items.map((item, i) => ({
@@ -104,7 +104,7 @@ function arrange(plan: PacketPlan, items: readonly AddressedItem[], heaps: numbe
     return {
       interleaved: false,
       columnsAt,
-      byteLength: columnsAt + heaps * columns * 8,
+      byteLength: columnsAt + columns * (heaps + 2) * 8,
       headerOffset: (j) => j * headerBytes,
       parts: (j) => [{ region: 0, offset: payloadAt + j * payloadStride + base, length: payloadBytes }],
       places: items.map((item, i) => ({
@@ -135,7 +135,7 @@ function arrange(plan: PacketPlan, items: readonly AddressedItem[], heaps: numbe
   return {
     interleaved: false,
     columnsAt,
-    byteLength: columnsAt + heaps * columns * 8,
+    byteLength: columnsAt + columns * (heaps + 2) * 8,
     headerOffset: (j) => j * headerBytes,
     parts: (j) => [
       ...places.map((place) => ({ region: place.region, offset: place.offset + j * place.stride, length: place.lengthBytes })),

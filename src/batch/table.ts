@@ -54,6 +54,8 @@ export interface ImmediateScatter {
   readonly littleEndian: boolean
   /** Byte offset in the header region of the column of staged doubles, one per heap. */
   readonly columnAt: number
+  /** Of two doubles: the first value to be sent, and what each is above the one before it, NaN when they are not so evenly spaced. */
+  readonly rampAt: number
 }
 
 /** Where a send writes what changes: heap cnts and staged immediates. The engine does the writing (engine/scatter.ts). */

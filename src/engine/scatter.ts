@@ -18,21 +18,33 @@ export interface CntSequence {
 }
 
 /**
- * What stands in the headers of a variant's first `heaps` heaps: a send whose heap cnts or immediates keep their upper halves, as nearly
- * all do, writes the lower ones only. −1: not all the same, or not known.
+ * Where one number a heap goes, and what stands there: a send whose numbers keep their upper halves, as nearly all do, writes the lower
+ * ones only.
  */
-export class HighHalf {
+class Pointers {
+  /** The upper half of all numbers of the first `heaps` heaps; −1: not all the same, or not known. */
   hi = -1
   heaps = 0
   /** Bytes from one heap's pointer to the next one's; 0 when a heap has several or they are not evenly spaced. */
   readonly stride: number
+  /** Of the first one's lower half. */
+  readonly from: number
+  readonly baseHi: number
+  readonly baseLo: number
+  /** Lower halves to be written, where they are evenly spaced: the first, and what each is above the one before it, modulo 2^32. */
+  first = 0
+  step = 0
 
-  constructor(at: Uint32Array, start: Uint32Array) {
+  constructor(
+    readonly at: Uint32Array,
+    readonly start: Uint32Array,
+    baseHi: number,
+    baseLo: number,
+  ) {
     this.stride = evenStride(at, start)
-  }
-
-  stands(hi: number, heaps: number): boolean {
-    return hi === this.hi && heaps <= this.heaps
+    this.from = at.length > 0 ? at[0]! + 4 : 0
+    this.baseHi = baseHi | 0
+    this.baseLo = baseLo | 0
   }
 
   written(hi: number, heaps: number): void {
@@ -41,64 +53,136 @@ export class HighHalf {
   }
 }
 
+export class CntPointers extends Pointers {
+  /** Of 32 signed bits, as all numbers here: others would be objects of their own, in cache lines of their own. */
+  readonly maskHi: number
+  readonly maskLo: number
+  constructor(table: ScatterTable) {
+    super(table.cntAt, table.cntStart, table.cntBaseHi, table.cntBaseLo)
+    this.maskHi = table.maskHi | 0
+    this.maskLo = table.maskLo | 0
+  }
+}
+
+export class ImmediatePointers extends Pointers {
+  readonly plain: boolean
+  readonly column: Float64Array
+  /** Read through the view of the headers: an array of its own would be two cache lines more. The machine is little-endian. */
+  readonly rampAt: number
+  constructor(
+    readonly table: ImmediateScatter,
+    buffer: ArrayBuffer,
+    heaps: number,
+  ) {
+    super(table.at, table.start, table.baseHi, table.baseLo)
+    this.plain = table.encoding === 'uint' && !table.littleEndian
+    this.column = new Float64Array(buffer, table.columnAt, heaps)
+    this.rampAt = table.rampAt
+  }
+}
+
 function evenStride(at: Uint32Array, start: Uint32Array): number {
   const heaps = start.length - 1
   if (at.length !== heaps || start.some((first, j) => first !== j)) return 0
   const stride = heaps > 1 ? at[1]! - at[0]! : 8
+  // The loops below count in 32 signed bits.
+  if (at[0]! + 4 + heaps * stride > 0x7fffffff) return 0
   return at.every((offset, j) => offset === at[0]! + j * stride) ? stride : 0
 }
 
 /**
- * One 32-bit number a heap, evenly spaced: 0.8 ns each, in fours because V8 does not unroll. By itself, as all the loops here: within a
- * larger function they are slower.
+ * One ramp of lower halves, 0.5 ns each. Every number is said to be of 32 bits, for V8 tests for overflow otherwise; and by itself, as all
+ * the loops here: within a larger function they are slower. A ramp that is in range never reaches the bits of the item id above it.
  */
-function writeRamp(view: DataView, from: number, stride: number, heaps: number, base: number, first: number, step: number): void {
-  let at = from
-  let value = first
-  let j = 0
-  for (; j + 4 <= heaps; j += 4) {
-    view.setInt32(at, base | value)
-    view.setInt32(at + stride, base | (value + step))
-    view.setInt32(at + 2 * stride, base | (value + 2 * step))
-    view.setInt32(at + 3 * stride, base | (value + 3 * step))
-    value = (value + 4 * step) | 0
-    at = (at + 4 * stride) | 0
-  }
-  for (; j < heaps; j++) {
-    view.setInt32(at, base | value)
-    value = (value + step) | 0
-    at = (at + stride) | 0
+function writeRamp(view: DataView, pointers: Pointers, heaps: number): void {
+  const stride = pointers.stride | 0
+  const step = pointers.step | 0
+  let word = pointers.baseLo | pointers.first
+  let at = pointers.from | 0
+  const end = (at + Math.imul(stride, heaps)) | 0
+  for (; at < end; at = (at + stride) | 0) {
+    view.setInt32(at, word)
+    word = (word + step) | 0
   }
 }
 
+/** Two of one stride at once: 0.8 ns for both. */
+function writeRamps(view: DataView, a: Pointers, b: Pointers, heaps: number): void {
+  const stride = a.stride | 0
+  const gap = (b.from - a.from) | 0
+  const stepA = a.step | 0
+  const stepB = b.step | 0
+  let wordA = a.baseLo | a.first
+  let wordB = b.baseLo | b.first
+  let at = a.from | 0
+  const end = (at + Math.imul(stride, heaps)) | 0
+  for (; at < end; at = (at + stride) | 0) {
+    view.setInt32(at, wordA)
+    view.setInt32((at + gap) | 0, wordB)
+    wordA = (wordA + stepA) | 0
+    wordB = (wordB + stepB) | 0
+  }
+}
+
+/** The sequence's next `heaps` cnts as a ramp, and the sequence behind them; false if upper halves change or must be written. */
+function takeRamp(cnt: CntPointers, heaps: number, sequence: CntSequence): boolean {
+  const { nextHi, nextLo, stepHi, stepLo } = sequence
+  const end = nextLo + stepLo * heaps
+  if (stepHi !== 0 || end > cnt.maskLo >>> 0 || cnt.stride === 0 || heaps > cnt.heaps || (nextHi & cnt.maskHi) !== cnt.hi)
+    return false
+  cnt.first = nextLo | 0
+  cnt.step = stepLo | 0
+  sequence.nextLo = end
+  return true
+}
+
+/** The staged values as a ramp; false if they are none, or upper halves change or must be written. */
+function findRamp(view: DataView, pointers: ImmediatePointers, heaps: number): boolean {
+  const { hi, rampAt, stride } = pointers
+  if (stride === 0 || hi < 0 || heaps > pointers.heaps) return false
+  const step = view.getFloat64(rampAt + 8, true)
+  const first = view.getFloat64(rampAt, true) - hi * TWO_32
+  const last = first + step * (heaps - 1)
+  // NaN is never within.
+  if (!(first >= 0 && first < TWO_32 && last >= 0 && last < TWO_32)) return false
+  pointers.first = first | 0
+  pointers.step = step | 0
+  return true
+}
+
 /**
- * Writes the next `heaps` cnts of the sequence into every packet header of heaps 0 … heaps−1 and advances it.
- * Cost: 0.8 ns per packet of evenly spaced one-packet heaps whose cnts keep their upper half, else two stores, 2–4 ns. The additions carry
- * by comparison, so all bits are exact.
+ * Writes the next `heaps` cnts of the sequence and the staged values, in range as send() found them, into the headers of heaps 0 … heaps−1.
+ * Cost: 0.8 ns per evenly spaced one-packet heap for cnt and one immediate that is a ramp; 0.5 for each further ramp, 1.6 for other
+ * values; else 2–4 ns for each pointer.
  */
-export function scatterSequence(
+export function scatter(
   view: DataView,
-  table: ScatterTable,
+  cnt: CntPointers,
+  immediates: readonly ImmediatePointers[],
   heaps: number,
   sequence: CntSequence,
-  standing: HighHalf,
 ): void {
-  const { cntAt, cntStart, maskHi, maskLo } = table
-  const cntBaseHi = table.cntBaseHi | 0
-  const cntBaseLo = table.cntBaseLo | 0
+  let i = 0
+  if (!takeRamp(cnt, heaps, sequence)) scatterSequence(view, cnt, heaps, sequence)
+  else if (immediates.length > 0 && immediates[0]!.stride === cnt.stride && findRamp(view, immediates[0]!, heaps)) {
+    writeRamps(view, cnt, immediates[0]!, heaps)
+    i = 1
+  } else writeRamp(view, cnt, heaps)
+  for (; i < immediates.length; i++) scatterImmediate(view, immediates[i]!, heaps)
+}
+
+/** Into every packet header, and advances the sequence. The additions carry by comparison, so all bits are exact. */
+function scatterSequence(view: DataView, cnt: CntPointers, heaps: number, sequence: CntSequence): void {
+  const { maskHi, maskLo, baseHi, baseLo } = cnt
   const { stepHi, stepLo } = sequence
   let hi = sequence.nextHi
   let lo = sequence.nextLo
-  const carries = stepHi !== 0 || lo + stepLo * heaps > maskLo
-  if (!carries && standing.stride > 0 && standing.stands(hi & maskHi, heaps)) {
-    writeRamp(view, cntAt[0]! + 4, standing.stride, heaps, cntBaseLo, lo | 0, stepLo | 0)
-    sequence.nextLo = lo + stepLo * heaps
-    return
-  }
-  standing.written(carries ? -1 : hi & maskHi, heaps)
+  const carries = stepHi !== 0 || lo + stepLo * heaps > maskLo >>> 0
+  cnt.written(carries ? -1 : hi & maskHi, heaps)
+  const { at: cntAt, start: cntStart } = cnt
   for (let j = 0; j < heaps; j++) {
-    const wordHi = cntBaseHi | (hi & maskHi)
-    const wordLo = cntBaseLo | (lo & maskLo)
+    const wordHi = baseHi | (hi & maskHi)
+    const wordLo = baseLo | (lo & maskLo)
     for (let i = cntStart[j]!, end = cntStart[j + 1]!; i < end; i++) {
       const at = cntAt[i]!
       view.setUint32(at, wordHi)
@@ -112,19 +196,16 @@ export function scatterSequence(
   sequence.nextLo = lo
 }
 
-/** As scatterSequence, but heap j takes column[j] where that is ≥ 0; explicit cnts do not advance the sequence. */
+/** Of cnts, as scatter; but heap j takes column[j] where that is ≥ 0; explicit cnts do not advance the sequence. */
 export function scatterExplicit(
   view: DataView,
-  table: ScatterTable,
+  pointers: CntPointers,
   heaps: number,
   column: Float64Array,
   sequence: CntSequence,
-  standing: HighHalf,
 ): void {
-  const { cntAt, cntStart, maskHi, maskLo } = table
-  const cntBaseHi = table.cntBaseHi | 0
-  const cntBaseLo = table.cntBaseLo | 0
-  standing.written(-1, 0)
+  const { at: cntAt, start: cntStart, maskHi, maskLo, baseHi, baseLo } = pointers
+  pointers.written(-1, 0)
   for (let j = 0; j < heaps; j++) {
     const cnt = column[j]!
     const explicit = cnt >= 0
@@ -132,8 +213,8 @@ export function scatterExplicit(
     const lo = explicit ? cnt >>> 0 : sequence.nextLo
     for (let i = cntStart[j]!, end = cntStart[j + 1]!; i < end; i++) {
       const at = cntAt[i]!
-      view.setUint32(at, cntBaseHi | (hi & maskHi))
-      view.setUint32(at + 4, cntBaseLo | (lo & maskLo))
+      view.setUint32(at, baseHi | (hi & maskHi))
+      view.setUint32(at + 4, baseLo | (lo & maskLo))
     }
     if (!explicit) {
       const sum = lo + sequence.stepLo
@@ -183,15 +264,7 @@ function writeLowHalves(
 }
 
 /** Any number of pointers per heap (repeated pointers). Returns the upper half of all numbers, or −1 when they differ. 2–4 ns a pointer. */
-function scatterUint(
-  view: DataView,
-  table: ImmediateScatter,
-  column: Float64Array,
-  heaps: number,
-  baseHi: number,
-  baseLo: number,
-): number {
-  const { at, start } = table
+function scatterUint(view: DataView, { at, start, column, baseHi, baseLo }: ImmediatePointers, heaps: number): number {
   const firstHi = Math.floor(column[0]! * PER_TWO_32)
   let common = firstHi
   for (let j = 0; j < heaps; j++) {
@@ -213,15 +286,8 @@ const f32 = new Float32Array(1)
 const f32bits = new Uint32Array(f32.buffer)
 
 /** Signed, float and little-endian immediates: brought to an unsigned big-endian number first. 9 ns. */
-function scatterConverted(
-  view: DataView,
-  table: ImmediateScatter,
-  column: Float64Array,
-  heaps: number,
-  baseHi: number,
-  baseLo: number,
-): void {
-  const { at, start, encoding, bytes, littleEndian } = table
+function scatterConverted(view: DataView, { at, start, column, baseHi, baseLo, table }: ImmediatePointers, heaps: number): void {
+  const { encoding, bytes, littleEndian } = table
   // Two's complement in halves: 2^56 − 1 is no double. Zero-length items have bytes = 0 and value 0.
   const maskHi = bytes > 4 ? 256 ** (bytes - 4) - 1 : 0
   const maskLo = bytes >= 4 ? 0xffffffff : 256 ** bytes - 1
@@ -246,23 +312,18 @@ function scatterConverted(
   }
 }
 
-/** Writes the staged values of one immediate into heaps 0 … heaps−1. Values were range-checked at send. */
-export function scatterImmediate(
-  view: DataView,
-  table: ImmediateScatter,
-  heaps: number,
-  column: Float64Array,
-  standing: HighHalf,
-): void {
-  const baseHi = table.baseHi | 0
-  const baseLo = table.baseLo | 0
-  if (table.encoding !== 'uint' || table.littleEndian) {
-    scatterConverted(view, table, column, heaps, baseHi, baseLo)
+/** Writes the staged values of one immediate into heaps 0 … heaps−1; for the cost see scatter(). */
+export function scatterImmediate(view: DataView, pointers: ImmediatePointers, heaps: number): void {
+  const { hi, stride } = pointers
+  if (!pointers.plain) {
+    scatterConverted(view, pointers, heaps)
     return
   }
-  const { hi, stride } = standing
-  if (stride > 0 && hi >= 0 && heaps <= standing.heaps) {
-    if (writeLowHalves(view, table.at[0]! + 4, stride, column, heaps, hi, baseLo)) return
+  if (findRamp(view, pointers, heaps)) {
+    writeRamp(view, pointers, heaps)
+    return
   }
-  standing.written(scatterUint(view, table, column, heaps, baseHi, baseLo), heaps)
+  const standing = stride > 0 && hi >= 0 && heaps <= pointers.heaps
+  if (standing && writeLowHalves(view, pointers.from, stride, pointers.column, heaps, hi, pointers.baseLo)) return
+  pointers.written(scatterUint(view, pointers, heaps), heaps)
 }

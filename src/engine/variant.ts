@@ -2,7 +2,7 @@
 import { attachRegion } from '../../ffi/region.js'
 import type { Posting } from '../backend/backend.js'
 import type { CompiledBatch } from '../batch/compile.js'
-import { type CntSequence, HighHalf, scatterExplicit, scatterImmediate, scatterSequence } from './scatter.js'
+import { CntPointers, type CntSequence, ImmediatePointers, scatter, scatterExplicit, scatterImmediate } from './scatter.js'
 
 export interface Refusal {
   readonly errno: number
@@ -17,11 +17,13 @@ export interface Variant {
   readonly refused: Refusal | undefined
   readonly view: DataView
   readonly cntColumn: Float64Array
-  readonly columns: readonly Float64Array[]
-  readonly standingCnt: HighHalf
-  readonly standing: readonly HighHalf[]
+  readonly cnt: CntPointers
+  readonly immediates: readonly ImmediatePointers[]
   /** Common to variants that share header memory: who wrote it last knows what stands there, nobody else does. */
   readonly headers: { writtenBy: number }
+  readonly rows: number
+  /** UDP payload bytes of all rows. */
+  readonly bytes: number
   /** udpBytes summed: bytes of rows 0 … r−1. */
   readonly bytesBefore: Float64Array
   /** Nanoseconds rows 0 … r−1 take at the wanted rate; undefined when unlimited. */
@@ -47,10 +49,11 @@ export function makeVariant(parts: VariantParts, others: Iterable<Variant>): Var
     ...parts,
     view: new DataView(buffer),
     cntColumn: new Float64Array(buffer, scatter.cntColumnAt, table.heaps),
-    columns: scatter.immediates.map((immediate) => new Float64Array(buffer, immediate.columnAt, table.heaps)),
-    standingCnt: new HighHalf(scatter.cntAt, scatter.cntStart),
-    standing: scatter.immediates.map(({ at, start }) => new HighHalf(at, start)),
+    cnt: new CntPointers(scatter),
+    immediates: scatter.immediates.map((immediate) => new ImmediatePointers(immediate, buffer, table.heaps)),
     headers: headersOf(parts.compiled, others),
+    rows: table.rows,
+    bytes: bytesBefore[table.rows]!,
     bytesBefore,
     dropped: false,
   }
@@ -66,14 +69,16 @@ function headersOf({ scatter: { region } }: CompiledBatch, others: Iterable<Vari
 
 /** Writes heap cnts and staged immediates into the headers of heaps 0 … heaps−1; see scatter.ts for the cost. */
 export function patch(variant: Variant, heaps: number, explicit: boolean, sequence: CntSequence): void {
-  const { id, view, compiled, columns, cntColumn, standingCnt, standing, headers } = variant
-  const { scatter } = compiled
-  if (headers.writtenBy !== id) {
-    headers.writtenBy = id
-    standingCnt.written(-1, 0)
-    for (const each of standing) each.written(-1, 0)
+  const { view, cnt, immediates, headers } = variant
+  if (headers.writtenBy !== variant.id) {
+    headers.writtenBy = variant.id
+    cnt.written(-1, 0)
+    for (const each of immediates) each.written(-1, 0)
   }
-  if (explicit) scatterExplicit(view, scatter, heaps, cntColumn, sequence, standingCnt)
-  else scatterSequence(view, scatter, heaps, sequence, standingCnt)
-  for (let i = 0; i < columns.length; i++) scatterImmediate(view, scatter.immediates[i]!, heaps, columns[i]!, standing[i]!)
+  if (!explicit) {
+    scatter(view, cnt, immediates, heaps, sequence)
+    return
+  }
+  scatterExplicit(view, cnt, heaps, variant.cntColumn, sequence)
+  for (let i = 0; i < immediates.length; i++) scatterImmediate(view, immediates[i]!, heaps)
 }

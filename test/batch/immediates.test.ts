@@ -112,6 +112,68 @@ for (const [type, values] of [
     expect(stream.packets).toEqual([])
   })
 
+describe('one batch, sent again and again: its headers have what is staged now', () => {
+  const LIMIT = 2 ** 48
+  const HEAPS = 7
+  const ramp = (first: number, step: number): number[] => Array.from({ length: HEAPS }, (_, j) => first + j * step)
+  /** [what, values, heaps of the send] */
+  const sends: [string, number[], number?][] = [
+    ['a ramp', ramp(4096, 8192)],
+    ['the next', ramp(4096 + HEAPS * 8192, 8192)],
+    ['across the half', ramp(2 ** 32 - 3 * 8192, 8192)],
+    ['with another upper half', ramp(5 * 2 ** 32, 1)],
+    ['up to its end', ramp(6 * 2 ** 32 - HEAPS, 1)],
+    ['falling', ramp(5 * 2 ** 32 + 700, -100)],
+    ['falling across the half', ramp(5 * 2 ** 32 + 1, -1)],
+    ['all the same', ramp(5 * 2 ** 32 + 5, 0)],
+    ['the last of a ramp is off', [...ramp(0, 3).slice(0, -1), 99]],
+    ['the first two only, which are even', [8, 16, 3, 2 ** 40, 0, 1, 2], 2],
+    ['the first one only', ramp(77, 9), 1],
+    ['all of them again', [8, 16, 3, 2 ** 40, 0, 1, 2]],
+    ['steps beyond 2^32', ramp(1, 2 ** 33)],
+    ['to the very last', ramp(LIMIT - HEAPS, 1)],
+    ['from one end to the other', [0, LIMIT - 1, 0, LIMIT - 1, 0, LIMIT - 1, 0]],
+  ]
+  /** The low 48 bits of every pointer of an item, an immediate (SPEAD section 8.1: mode 1, id, value). */
+  const valuesIn = (packet: Uint8Array, id: number): number[] => {
+    const bytes = Buffer.from(packet)
+    const pointers = Array.from({ length: bytes.readUInt16BE(6) }, (_, i) => bytes.readBigUInt64BE(8 + 8 * i))
+    return pointers.filter((pointer) => pointer >> 48n === BigInt(0x8000 | id)).map((pointer) => Number(pointer & 0xffffffffffffn))
+  }
+
+  test.for([
+    ['heaps of one packet', 9000, 1],
+    ['heaps of two, pointers in both', 600, 2],
+  ] as const)('%s', async ([, packetSizeBytes, packets]) => {
+    const items = [staged('value', ['u', 48], () => 0), samples('adc', '|u1', [1000])]
+    const { id } = items[0]!.init
+    const stream = await memoryStream({ packetSizeBytes, repeatPointers: true })
+    const batch = filled(stream, items, HEAPS)
+    expect(batch.packetsPerHeap).toBe(packets)
+    for (const [what, values, heaps = HEAPS] of sends) {
+      batch.immediate('value').set(values)
+      await stream.send(batch, { heaps })
+      const expected = values.slice(0, heaps).flatMap((value) => new Array(packets).fill(value))
+      expect(
+        taken(stream).flatMap((packet) => valuesIn(packet, id)),
+        what,
+      ).toEqual(expected)
+    }
+  })
+
+  test('evenly spaced is not whole', async () => {
+    const stream = await memoryStream()
+    const batch = filled(stream, [staged('value', ['u', 48], () => 0), samples('adc', '|u1', [100])], 3)
+    batch.immediate('value').setRamp(1, 0.5)
+    expect(() => stream.send(batch)).toThrow(
+      expect.objectContaining({
+        code: 'ERR_SPEADCAST_VALUE',
+        message: expect.stringContaining("immediate 'value' of heap 1 is 1.5"),
+      }),
+    )
+  })
+})
+
 describe('what is not one number', () => {
   const init = { id: 0x20, name: 'value' }
   const cases: { what: string; item: ItemInit; staged: number; bytes: number[] }[] = [
