@@ -35,12 +35,14 @@ export class WorkRequestChain {
   readonly #address: number
   readonly #sgeAt: number
   readonly #badAt: number
+  /** #address in halves. */
+  readonly #lo: number
+  readonly #hi: number
   #errno = 0
   /** See `cutAt`; and what stood there. */
   #cutAt = 0
   #nextLo = 0
   #nextHi = 0
-  #flags = 0
 
   /**
    * @param id 32 bits that completions of this chain carry beside the row
@@ -57,6 +59,8 @@ export class WorkRequestChain {
     this.#badAt = this.#sgeAt + sges * IBV_SGE.size
     this.#region = Region.allocate(this.#badAt + 8)
     this.#address = this.#region.address
+    this.#lo = this.#address | 0
+    this.#hi = Math.floor(this.#address / 2 ** 32)
     this.#words = new Uint32Array(attachRegion(this.#region))
     const flags = checksumOffload ? IBV_SEND_IP_CSUM : 0
     for (let row = 0; row < rows; row++) {
@@ -124,25 +128,32 @@ export class WorkRequestChain {
 
   /** Ends the chain before row `end`. */
   cut(end: number): void {
+    this.#cutAt = end
+    if (end === this.rows) return
     const words = this.#words
     const last = (end - 1) * WR_WORDS
-    this.#cutAt = end
     this.#nextLo = words[last + NEXT]!
     this.#nextHi = words[last + NEXT + 1]!
-    this.#flags = words[last + FLAGS]!
     words[last + NEXT] = 0
     words[last + NEXT + 1] = 0
   }
 
   /** Behind where this chain is cut, `next` begins. */
   follow(next: WorkRequestChain): void {
-    writePointer(this.#words, (this.#cutAt - 1) * WR_WORDS + NEXT, next.#address)
+    const words = this.#words
+    const last = (this.#cutAt - 1) * WR_WORDS
+    words[last + NEXT] = next.#lo
+    words[last + NEXT + 1] = next.#hi
   }
 
   /** Posts from row `first` on, through the chains that follow, where `last` is cut, the last row signalled. False: see `refused`. */
   postCut(queue: SendQueue, first: number, last: WorkRequestChain): boolean {
-    last.#words[(last.#cutAt - 1) * WR_WORDS + FLAGS] = last.#flags | IBV_SEND_SIGNALED
+    const words = last.#words
+    const at = (last.#cutAt - 1) * WR_WORDS + FLAGS
+    const flags = words[at]!
+    words[at] = flags | IBV_SEND_SIGNALED
     this.#errno = queue.postSend(queue.qp, this.#address + first * IBV_SEND_WR.size, this.#address + this.#badAt)
+    words[at] = flags
     return this.#errno === 0
   }
 
@@ -158,7 +169,8 @@ export class WorkRequestChain {
     const last = (this.#cutAt - 1) * WR_WORDS
     words[last + NEXT] = this.#nextLo
     words[last + NEXT + 1] = this.#nextHi
-    words[last + FLAGS] = this.#flags
+    this.#nextLo = 0
+    this.#nextHi = 0
     this.#cutAt = 0
   }
 

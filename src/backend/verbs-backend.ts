@@ -367,9 +367,11 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
       }
       if (end === 0) continue
       this.#take(posting, 0, end, false)
-      const unannounced = whole && i === joins - 1 ? 0 : chain.unsignalledBefore(end)
+      if (whole) continue
+      const unannounced = chain.unsignalledBefore(end)
       if (unannounced < end) this.#announced = this.#posted - unannounced
     }
+    if (whole) this.#announced = this.#posted
     this.#joins = 0
     this.#joinedRows = 0
     if (this.#posted === before) return 0
@@ -402,6 +404,8 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
   }
 
   #take(posting: V, first: number, end: number, skipped: boolean): void {
+    // The same few as long as all that is under way completes now and then: the ring is larger than a cache.
+    if (this.#count === 0) this.#head = 0
     const part = this.#part(this.#count++)
     part.posting = posting
     part.first = first
