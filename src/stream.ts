@@ -415,9 +415,9 @@ export class Stream implements BatchOwner, AsyncDisposable {
     pending.explicitCnts = sendable.explicitCnts
     pending.payloadBytes = sendable.payloadBytes(heaps)
     pending.promise = promise
+    pending.signal = signal
     this.#submissions.submit(pending)
     if (signal) {
-      pending.signal = signal
       pending.onAbort = () => {
         if (!this.#submissions.abort(pending, signal.reason)) return
         lane.onWithdrawn?.()

@@ -23,6 +23,7 @@ export class Pending {
   /** Of OP_SET_CNT: next and step as 32-bit halves. */
   sequence: readonly [number, number, number, number] | undefined
   promise: SendPromise<BatchResult> | undefined
+  /** Who may withdraw it; set before it is submitted. */
   signal: AbortSignal | undefined
   onAbort: (() => void) | undefined
   /** −1 while the ring has no room for it. */
@@ -130,12 +131,12 @@ export class Submissions {
     slots[slot + R.W_EXPLICIT_CNTS] = pending.explicitCnts ? 1 : 0
     if (pending.sequence) for (let i = 0; i < 4; i++) slots[slot + R.W_CNT_HI + i] = pending.sequence[i]!
     // One withdrawn while it waited still takes its turn, or flush would count it before those in front of it.
-    slots[slot + R.W_STATE] = pending.done ? R.STATE_ABORTED : R.STATE_QUEUED
+    slots[slot + R.W_STATE] = pending.done ? R.STATE_ABORTED : pending.signal ? R.STATE_QUEUED : R.STATE_FINAL
     this.#submitted = (this.#submitted + 1) | 0
     Atomics.store(control, R.C_SUBMITTED, this.#submitted)
   }
 
-  /** Withdraws a send that the sender has not taken; false when it is too late. */
+  /** Withdraws a send with a signal that the sender has not taken; false when it is too late. */
   abort(pending: Pending, reason: unknown): boolean {
     if (pending.done) return false
     const state = pending.slot + R.W_STATE

@@ -61,7 +61,7 @@ function submit(variant, heaps) {
   ring.slots[slot + R.W_VARIANT] = variant
   ring.slots[slot + R.W_HEAPS] = heaps
   ring.slots[slot + R.W_ROWS] = heaps
-  ring.slots[slot + R.W_STATE] = R.STATE_QUEUED
+  ring.slots[slot + R.W_STATE] = R.STATE_FINAL
   Atomics.store(ring.control, R.C_SUBMITTED, ++submitted)
 }
 /**
@@ -97,6 +97,9 @@ for (const length of chains.map(Number)) {
       inBandDescriptors: false,
     })
     engine.addVariant(nextVariant, batch.variant(length, false).compile())
+    // As send() does, in the thread that submits.
+    batch.immediate('timestamp').setRamp(nextVariant * length * HEAP_BYTES, HEAP_BYTES)
+    batch.validate(length)
     return nextVariant++
   })
   run(variants, length, packets)

@@ -221,7 +221,7 @@ export class Engine {
         const n = Math.min(flights.rows[i]!, accepted)
         flights.rowsPosted[i] = n
         accepted -= n
-        bytes += variant.bytesBefore[n]!
+        bytes += n === variant.rows ? variant.bytes : variant.bytesBefore[n]!
         if (n < flights.rows[i]!) break
       }
       flights.posted = (flights.posted + 1) | 0
@@ -237,7 +237,7 @@ export class Engine {
     const { slots } = this.ring
     const slot = this.ring.slot(flights.taken)
     const i = flights.take()
-    if (Atomics.compareExchange(slots, slot + R.W_STATE, R.STATE_QUEUED, R.STATE_TAKEN) !== R.STATE_QUEUED) {
+    if (!this.#claim(slot + R.W_STATE)) {
       slots[slot + R.W_OUTCOME] = R.OUTCOME_ABORTED
       return true
     }
@@ -258,13 +258,22 @@ export class Engine {
     // What is noticed between two batches may have happened to the first: it counts for the second, unless there was a pause.
     if (this.#idle && now - this.#idleSince > PAUSE_NANOSECONDS) this.#suspicion = this.backend.suspicion(true)
     flights.suspicion[i] = this.#suspicion
-    slots[slot + R.W_CNT_HI] = sequence.nextHi & variant.compiled.scatter.maskHi
-    slots[slot + R.W_CNT_LO] = sequence.nextLo & variant.compiled.scatter.maskLo
+    slots[slot + R.W_CNT_HI] = sequence.nextHi & variant.cnt.maskHi
+    slots[slot + R.W_CNT_LO] = sequence.nextLo & variant.cnt.maskLo
     patch(variant, heaps, slots[slot + R.W_EXPLICIT_CNTS] === 1, sequence)
     if (this.#idle) {
       this.#idle = false
       this.#limiter?.wake(now)
     }
+    return true
+  }
+
+  /** False if it was withdrawn. */
+  #claim(state: number): boolean {
+    const { slots } = this.ring
+    if (slots[state] !== R.STATE_FINAL)
+      return Atomics.compareExchange(slots, state, R.STATE_QUEUED, R.STATE_TAKEN) === R.STATE_QUEUED
+    slots[state] = R.STATE_TAKEN
     return true
   }
 
@@ -486,7 +495,7 @@ export class Engine {
     }
     while (this.hasSubmissions) {
       const slot = this.ring.slot(flights.taken)
-      Atomics.compareExchange(this.ring.slots, slot + R.W_STATE, R.STATE_QUEUED, R.STATE_ABORTED)
+      if (this.#claim(slot + R.W_STATE)) this.ring.slots[slot + R.W_STATE] = R.STATE_ABORTED
       this.#take(0)
       flights.passEmpty()
     }

@@ -8,8 +8,9 @@
  *
  * | slot state | set by   | next                                  |
  * |------------|----------|---------------------------------------|
- * | EMPTY      | producer | QUEUED                                |
+ * | EMPTY      | producer | QUEUED or FINAL                       |
  * | QUEUED     | producer | TAKEN (consumer) or ABORTED (producer), by compare-exchange: exactly one wins |
+ * | FINAL      | producer | TAKEN: nobody withdraws it, which saves the exchange |
  * | TAKEN      | consumer | SETTLED                               |
  * | ABORTED    | producer | SETTLED (consumer, nothing was sent, no heap cnt was used) |
  * | SETTLED    | consumer | EMPTY (producer, having read the results) |
@@ -23,6 +24,7 @@ export const STATE_QUEUED = 1
 export const STATE_TAKEN = 2
 export const STATE_ABORTED = 3
 export const STATE_SETTLED = 4
+export const STATE_FINAL = 5
 
 /** Send the first HEAPS heaps of a variant. */
 export const OP_SEND = 0

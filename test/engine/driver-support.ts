@@ -45,8 +45,8 @@ export interface DriverRig {
   readonly messages: EngineMessage[]
   readonly deaths: SpeadcastError[]
   add(references: readonly HeapReference[], mode?: GroupMode): Variant
-  /** The same variant may be under way many times: backends copy. */
-  send(variant: Variant): Sent
+  /** The same variant may be under way many times: backends copy. Only what has a signal may be withdrawn. */
+  send(variant: Variant, signal?: AbortSignal): Sent
   setSequence(next: number, step: number): void
   /** Everything sent so far, by backend; of an I/O thread only after `stop`. */
   packets(): readonly PcapPacket[]
@@ -129,10 +129,10 @@ export async function driverRig(kind: DriverKind, options: RigOptions = {}): Pro
       driver.addVariant(id, compile(), prepared.rates)
       return { id, heaps: prepared.heaps, rows }
     },
-    send({ id, heaps, rows }) {
+    send({ id, heaps, rows }, signal) {
       const pending = new Pending(() => {})
       const promise = new SendPromise<BatchResult>(submissions.watch)
-      Object.assign(pending, { variant: id, heaps, rows, promise })
+      Object.assign(pending, { variant: id, heaps, rows, promise, signal })
       submit(pending)
       return { promise, pending }
     },

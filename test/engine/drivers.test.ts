@@ -81,8 +81,9 @@ describe.for(KINDS)('%s driver', (kind) => {
     const variant = rig.add([{ heap: rawHeap(200, 9) }])
     const sends: Sent[] = []
     let flushed = 0
+    const { signal } = new AbortController()
     for (let i = 0; i < 4000; i++) {
-      sends.push(rig.send(variant))
+      sends.push(rig.send(variant, i % 7 === 0 ? signal : undefined))
       if (i === 2999) rig.setSequence(1_000_000, 2)
       if (i === 1999) void rig.submissions.drained().then(() => (flushed = rig.submissions.inFlight))
     }
@@ -90,6 +91,7 @@ describe.for(KINDS)('%s driver', (kind) => {
     const withdrawn = new Set<number>()
     for (let i = 0; i < 4000; i += 7) if (rig.submissions.abort(sends[i]!.pending, `withdrawn ${i}`)) withdrawn.add(i)
     expect(withdrawn.size).toBeGreaterThan(400)
+    expect(rig.submissions.abort(sends[1]!.pending, 'it has no signal')).toBe(false)
     const results = await settledOf(sends)
     let cnt = 1
     for (const [i, result] of results.entries()) {
