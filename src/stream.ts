@@ -544,6 +544,8 @@ export class Stream implements BatchOwner, AsyncDisposable {
   }
 
   stats(): StreamStats {
+    // What the sending thread said before it settled what is settled by now may still be on its way.
+    this.#driver.drainMessages()
     return {
       ...readCounters(this.#ring.counters),
       backend: this.backend,
