@@ -37,6 +37,8 @@ const PROTOTYPES = {
   recvmmsg: 'int recvmmsg(int fd, uint64_t msgvec, uint vlen, int flags, uint64_t timeout)',
   prctl: 'int prctl(int option, uint64_t a, uint64_t b, uint64_t c, uint64_t d)',
   syscall: 'intptr_t syscall(intptr_t number, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f)',
+  sched_getaffinity: 'int sched_getaffinity(int pid, size_t cpusetsize, uint64_t mask)',
+  sched_getcpu: 'int sched_getcpu()',
   sched_setaffinity: 'int sched_setaffinity(int pid, size_t cpusetsize, uint64_t mask)',
 } as const
 

@@ -12,6 +12,7 @@
  * terminated from outside: the I/O thread then ends with it, and its descriptors stay.
  */
 import { isMainThread, type MessagePort, receiveMessageOnPort, type Worker } from 'node:worker_threads'
+import { currentCpu } from '../../ffi/affinity.js'
 import { closeDescriptors, EventFd } from '../../ffi/wait.js'
 import type { BackendCaps } from '../backend/backend.js'
 import type { CompiledBatch } from '../batch/compile.js'
@@ -192,6 +193,7 @@ export class WorkerDriver implements Driver {
   /** One outstanding waitAsync while anybody waits; it does not keep the process alive by itself. */
   readonly #arm = (): void => {
     const { control } = this.#input.ring
+    control[R.C_CPU] = currentCpu()
     // Before the load: what is settled behind it is notified of.
     Atomics.store(control, R.C_WATCHED, 1)
     const wait = waitAsync(control, R.C_SETTLED, Atomics.load(control, R.C_SETTLED))

@@ -65,6 +65,8 @@ export const C_CONTROL = 4
 export const C_CLOSED = 5
 /** Somebody sleeps until SETTLED rises: whoever raises it must notify, which costs a microsecond, and with a sleeper nine. */
 export const C_WATCHED = 6
+/** The CPU that this somebody ran on when it went to sleep. */
+export const C_CPU = 7
 const HEAD_WORDS = 16
 
 export const STOP_NO = 0
