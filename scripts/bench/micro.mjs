@@ -22,6 +22,10 @@ const { scatter: places, table } = batch.variant(HEAPS, false).compile()
 const view = new DataView(batch.region.buffer)
 const sequence = { nextHi: 0, nextLo: 1, stepHi: 0, stepLo: 1 }
 const cnt = new CntPointers(places)
+const long = new CompilableBatch({ ...config, heaps: HEAPS / 16, packetSizeBytes: 80, substreams: new Uint16Array(HEAPS / 16) })
+const longOnes = long.variant(HEAPS / 16, false).compile()
+const longView = new DataView(long.region.buffer)
+const longCnt = new CntPointers(longOnes.scatter)
 const [timestamp, offset] = places.immediates.map((table) => new ImmediatePointers(table, batch.region.buffer, HEAPS))
 const unknown = (pointers) => {
   pointers.written(-1, 0)
@@ -61,10 +65,12 @@ const add = (name, units, run) => {
   bench.add(name, run)
 }
 const evenly = (step, immediate) => {
-  immediate.ramp.set([immediate.column[0], step])
+  view.setFloat64(immediate.rampAt, immediate.column[0], true)
+  view.setFloat64(immediate.rampAt + 8, step, true)
   return immediate
 }
 add('scatter heap cnts from the sequence, per packet', table.rows, () => scatter(view, cnt, [], HEAPS, sequence))
+add('the same in heaps of several packets', longOnes.table.rows, () => scatter(longView, longCnt, [], HEAPS / 16, sequence))
 add('the same, upper halves too', table.rows, () => scatter(view, unknown(cnt), [], HEAPS, sequence))
 add('scatter explicit heap cnts, per packet', table.rows, () => scatterExplicit(view, cnt, HEAPS, cnts, sequence))
 add('both heap cnts and a ramp, per heap', HEAPS, () => scatter(view, cnt, [evenly(256, timestamp)], HEAPS, sequence))
