@@ -142,8 +142,7 @@ function writeRamps(view: DataView, a: Pointers, b: Pointers, heaps: number): vo
 function takeRamp(cnt: CntPointers, heaps: number, sequence: CntSequence): boolean {
   const { nextHi, nextLo, stepHi, stepLo } = sequence
   const end = nextLo + stepLo * heaps
-  if (stepHi !== 0 || end > cnt.maskLo >>> 0 || cnt.stride === 0 || heaps > cnt.heaps || (nextHi & cnt.maskHi) !== cnt.hi)
-    return false
+  if (stepHi !== 0 || end > cnt.maskLo >>> 0 || heaps > cnt.heaps || (nextHi & cnt.maskHi) !== cnt.hi) return false
   cnt.first = nextLo | 0
   cnt.step = stepLo | 0
   sequence.nextLo = end

@@ -61,6 +61,64 @@ describe('cnts', () => {
   })
 })
 
+describe('cnts of one batch, sent again and again', () => {
+  const HEAPS = 5
+  /** [first, step], then how many heaps of the batch each send takes. */
+  const runs: [[bigint, bigint], number[]][] = [
+    [
+      [1n, 1n],
+      [5, 5, 2, 5],
+    ],
+    [
+      [2n ** 32n - 12n, 1n],
+      [5, 5, 5, 5],
+    ],
+    [
+      [2n ** 33n - 20n, 4n],
+      [5, 5, 1, 5],
+    ],
+    [
+      [7n, 2n ** 31n + 3n],
+      [5, 5],
+    ],
+    [
+      [9n, 2n ** 33n + 1n],
+      [5, 5],
+    ],
+    [
+      [2n ** 48n - 8n, 1n],
+      [5, 5, 5],
+    ],
+    [
+      [65530n, 1n],
+      [3, 5, 5],
+    ],
+  ]
+  for (const bits of [16, 24, 32, 40, 48])
+    for (const [packetSizeBytes, packets] of [
+      [8972, 1],
+      [1600, 3],
+    ] as const)
+      test(`SPEAD-64-${bits}, heaps of ${packets} packets: every header has its own, modulo the width`, async () => {
+        const stream = await memoryStream({ flavour: { heapAddressBits: bits }, packetSizeBytes })
+        const batch = filled(stream, ITEMS, HEAPS)
+        expect(batch.packetsPerHeap).toBe(packets)
+        for (const [pair, sends] of runs) {
+          const [first, step] = pair.map((value) => BigInt.asUintN(bits, value)) as [bigint, bigint]
+          stream.setCntSequence(first, step)
+          let next = first
+          for (const heaps of sends) {
+            await stream.send(batch, { heaps })
+            const expected = Array.from({ length: heaps }, (_, j) => BigInt.asUintN(bits, next + BigInt(j) * step))
+            expect(taken(stream).map((packet) => cntOf(packet, bits))).toEqual(
+              expected.flatMap((cnt) => new Array(packets).fill(cnt)),
+            )
+            next += BigInt(heaps) * step
+          }
+        }
+      })
+})
+
 describe('substreams', () => {
   const to = ['10.0.0.1:7148', '10.0.0.1:7149', '10.0.0.1:7150']
 
