@@ -38,3 +38,8 @@ export function currentCpu(): number {
 export function leaveCpu(cpu: number, allowed: readonly number[]): void {
   if (setMask(allowed.filter((other) => other !== cpu)) === 0) setMask(allowed)
 }
+
+/** Lets whoever else wants this CPU have it (sched_yield(2)); returns at once when nobody does. 0.3 µs. */
+export function yieldCpu(): void {
+  libc().sched_yield()
+}

@@ -40,6 +40,7 @@ const PROTOTYPES = {
   sched_getaffinity: 'int sched_getaffinity(int pid, size_t cpusetsize, uint64_t mask)',
   sched_getcpu: 'int sched_getcpu()',
   sched_setaffinity: 'int sched_setaffinity(int pid, size_t cpusetsize, uint64_t mask)',
+  sched_yield: 'int sched_yield()',
 } as const
 
 type Name = keyof typeof PROTOTYPES

@@ -52,8 +52,9 @@ export const abortedByDestroy = (): SpeadcastError =>
 
 /** As long as four batches of 512 KiB take. */
 const EXPECT_MS = 0.2
-/** Looks, of some nanoseconds each, between two at the time. */
-const POLLS = 4096
+/** Looks, of some nanoseconds each, between two offers of the CPU to others, and those between two looks at the time. */
+const POLLS = 256
+const OFFERS = 16
 /** So many waits in vain are followed by another; then waits sleep, 2^(MOST_IN_VAIN − PATIENCE) at most. */
 const PATIENCE = 32
 const MOST_IN_VAIN = 38
@@ -183,7 +184,8 @@ export class Submissions {
    */
   expect(batch: { readonly state: string }): void {
     this.harvest()
-    if (batch.state !== 'in-flight' || !this.driver.parallel) return
+    const { giveWay } = this.driver
+    if (batch.state !== 'in-flight' || !giveWay) return
     if (this.#sleeps > 0) {
       this.#sleeps--
       return
@@ -191,9 +193,15 @@ export class Submissions {
     const { control } = this.ring
     const until = performance.now() + EXPECT_MS
     for (let polls = 1; batch.state === 'in-flight'; polls++) {
-      if (Atomics.load(control, R.C_SETTLED) !== this.#settled) this.harvest()
+      if (Atomics.load(control, R.C_SETTLED) !== this.#settled) {
+        this.harvest()
+        continue
+      }
+      if (polls % POLLS !== 0) continue
+      // The sending thread may be waiting for this very CPU.
+      giveWay()
       // The time is a number on the heap.
-      else if (polls % POLLS === 0 && performance.now() > until) {
+      if (polls % (POLLS * OFFERS) === 0 && performance.now() > until) {
         this.#sleeps = Math.floor(2 ** (this.#inVain - PATIENCE))
         this.#inVain = Math.min(this.#inVain + 1, MOST_IN_VAIN)
         return

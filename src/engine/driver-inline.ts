@@ -23,7 +23,7 @@ const open = new Set<InlineDriver>()
 
 export class InlineDriver implements Driver {
   readonly caps: BackendCaps
-  readonly parallel = false
+  readonly giveWay = undefined
   readonly #engine: Engine
   #scheduled = false
   #immediate: NodeJS.Immediate | undefined

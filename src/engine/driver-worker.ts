@@ -12,7 +12,7 @@
  * terminated from outside: the I/O thread then ends with it, and its descriptors stay.
  */
 import { isMainThread, type MessagePort, receiveMessageOnPort, type Worker } from 'node:worker_threads'
-import { currentCpu } from '../../ffi/affinity.js'
+import { currentCpu, yieldCpu } from '../../ffi/affinity.js'
 import { closeDescriptors, EventFd } from '../../ffi/wait.js'
 import type { BackendCaps } from '../backend/backend.js'
 import type { CompiledBatch } from '../batch/compile.js'
@@ -40,7 +40,7 @@ let exitHook = false
 
 export class WorkerDriver implements Driver {
   caps!: BackendCaps
-  readonly parallel = true
+  readonly giveWay = yieldCpu
   readonly #input: DriverInput
   readonly #wake = new EventFd()
   readonly #worker: Worker

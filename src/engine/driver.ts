@@ -22,8 +22,8 @@ export interface DriverInput {
 
 export interface Driver {
   readonly caps: BackendCaps
-  /** Sends while the caller computes. */
-  readonly parallel: boolean
+  /** Where it sends while the caller computes: for a caller that waits, lets others have this CPU. */
+  readonly giveWay: (() => void) | undefined
   addVariant(id: number, compiled: CompiledBatch, rates?: Float64Array): void
   dropVariant(id: number): void
   /** A slot was filled and C_SUBMITTED raised. */

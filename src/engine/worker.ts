@@ -7,7 +7,7 @@
  */
 import { performance } from 'node:perf_hooks'
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
-import { currentCpu, getAffinity, leaveCpu, setAffinity } from '../../ffi/affinity.js'
+import { currentCpu, getAffinity, leaveCpu, setAffinity, yieldCpu } from '../../ffi/affinity.js'
 import { nativeCallsWork } from '../../ffi/libc.js'
 import { EventFd, PollSet, sharpenTimers } from '../../ffi/wait.js'
 import { openBackend } from '../backend/open.js'
@@ -19,6 +19,8 @@ import * as R from './ring.js'
 const BOUND_NANOSECONDS = 50e6
 /** Waking from a sleep costs more than this; shorter waits spin. */
 const SPIN_NANOSECONDS = 100_000
+/** Looks for work, of some 0.1 µs, between two offers of the CPU to others. */
+const LOOKS = 16
 /** A sleep that was ended at once, with what falling asleep and waking up take. */
 const SHORT_GAP_NANOSECONDS = 2 * SPIN_NANOSECONDS
 
@@ -103,8 +105,16 @@ async function run(): Promise<void> {
     if (poll.revents(0) !== 0) wake.clear()
   }
 
-  const spin = (until: number, wakeOnSubmit: boolean): boolean => {
-    while (now() < until) if (wakeOnSubmit && !quiet()) return true
+  const spin = (until: number): void => {
+    while (now() < until);
+  }
+
+  /** For a submission; false if there is none by then. Who submits may be waiting for this very CPU. */
+  const spinForWork = (until: number): boolean => {
+    for (let looks = 1; now() < until; looks++) {
+      if (!quiet()) return true
+      if (looks % LOOKS === 0) yieldCpu()
+    }
     return false
   }
 
@@ -123,7 +133,7 @@ async function run(): Promise<void> {
       if (next === NEXT_STOPPED) break
       if (next === NEXT_IDLE) {
         const since = now()
-        if (!(worthSpinning && spin(since + SPIN_NANOSECONDS, true))) sleep(BOUND_NANOSECONDS, false, true)
+        if (!(worthSpinning && spinForWork(since + SPIN_NANOSECONDS))) sleep(BOUND_NANOSECONDS, false, true)
         worthSpinning = now() - since < SHORT_GAP_NANOSECONDS
       } else if (next === NEXT_AT_DEADLINE) {
         const left = engine.deadline - now()
@@ -133,7 +143,7 @@ async function run(): Promise<void> {
           const late = now() - target
           if (late > 0 && left < BOUND_NANOSECONDS) overshoot += (Math.min(late, 200_000) - overshoot) / 8
         } else {
-          spin(engine.deadline, false)
+          spin(engine.deadline)
         }
       } else if (next === NEXT_WHEN_WRITABLE || next === NEXT_WHEN_REAPED) {
         const time = now()
