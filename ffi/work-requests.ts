@@ -35,14 +35,9 @@ export class WorkRequestChain {
   readonly #address: number
   readonly #sgeAt: number
   readonly #badAt: number
-  /** #address in halves. */
-  readonly #lo: number
-  readonly #hi: number
   #errno = 0
-  /** See `cutAt`; and what stood there. */
+  /** See `cutAt`. */
   #cutAt = 0
-  #nextLo = 0
-  #nextHi = 0
 
   /**
    * @param id 32 bits that completions of this chain carry beside the row
@@ -59,8 +54,6 @@ export class WorkRequestChain {
     this.#badAt = this.#sgeAt + sges * IBV_SGE.size
     this.#region = Region.allocate(this.#badAt + 8)
     this.#address = this.#region.address
-    this.#lo = this.#address | 0
-    this.#hi = Math.floor(this.#address / 2 ** 32)
     this.#words = new Uint32Array(attachRegion(this.#region))
     const flags = checksumOffload ? IBV_SEND_IP_CSUM : 0
     for (let row = 0; row < rows; row++) {
@@ -129,21 +122,12 @@ export class WorkRequestChain {
   /** Ends the chain before row `end`. */
   cut(end: number): void {
     this.#cutAt = end
-    if (end === this.rows) return
-    const words = this.#words
-    const last = (end - 1) * WR_WORDS
-    this.#nextLo = words[last + NEXT]!
-    this.#nextHi = words[last + NEXT + 1]!
-    words[last + NEXT] = 0
-    words[last + NEXT + 1] = 0
+    if (end < this.rows) writePointer(this.#words, (end - 1) * WR_WORDS + NEXT, 0)
   }
 
   /** Behind where this chain is cut, `next` begins. */
   follow(next: WorkRequestChain): void {
-    const words = this.#words
-    const last = (this.#cutAt - 1) * WR_WORDS
-    words[last + NEXT] = next.#lo
-    words[last + NEXT + 1] = next.#hi
+    writePointer(this.#words, (this.#cutAt - 1) * WR_WORDS + NEXT, next.#address)
   }
 
   /** Posts from row `first` on, through the chains that follow, where `last` is cut, the last row signalled. False: see `refused`. */
@@ -165,12 +149,8 @@ export class WorkRequestChain {
 
   /** As before cut(). */
   mend(): void {
-    const words = this.#words
-    const last = (this.#cutAt - 1) * WR_WORDS
-    words[last + NEXT] = this.#nextLo
-    words[last + NEXT + 1] = this.#nextHi
-    this.#nextLo = 0
-    this.#nextHi = 0
+    const end = this.#cutAt
+    writePointer(this.#words, (end - 1) * WR_WORDS + NEXT, end < this.rows ? this.#address + end * IBV_SEND_WR.size : 0)
     this.#cutAt = 0
   }
 
