@@ -34,8 +34,9 @@ export function currentCpu(): number {
   return libc().sched_getcpu()
 }
 
-/** Moves the calling thread to another of `allowed`, all of which it may use again afterwards; or does nothing. Some 30 µs. */
-export function leaveCpu(cpu: number, allowed: readonly number[]): void {
+/** Moves the calling thread to another CPU of those it may use, all of which it may use again afterwards; or does nothing. Some 30 µs. */
+export function leaveCpu(cpu: number): void {
+  const allowed = getAffinity()
   if (setMask(allowed.filter((other) => other !== cpu)) === 0) setMask(allowed)
 }
 

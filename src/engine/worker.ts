@@ -74,8 +74,7 @@ async function run(): Promise<void> {
       else engine.dropVariant(message.id)
     }
   }
-  const cpus = getAffinity()
-  const movable = cpus.length > 1 && input.affinity.length === 0
+  const movable = input.affinity.length === 0 && getAffinity().length > 1
   /**
    * Who is woken comes back to the CPU it slept on. If that is ours, it takes turns with us there, each waiting for the other, and a CPU
    * beside it idles: on a small machine that is busy the kernel does not look for one (SIS_UTIL, kernel/sched/fair.c).
@@ -83,7 +82,7 @@ async function run(): Promise<void> {
   const settled = (): void => {
     const { control } = ring
     if (Atomics.load(control, R.C_WATCHED) !== 1) return
-    if (movable && currentCpu() === control[R.C_CPU]) leaveCpu(control[R.C_CPU]!, cpus)
+    if (movable && currentCpu() === control[R.C_CPU]) leaveCpu(control[R.C_CPU]!)
     Atomics.notify(control, R.C_SETTLED)
   }
   const engine = new Engine(backend, ring, input.options, report, settled, drainControl)

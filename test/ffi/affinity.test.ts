@@ -25,7 +25,8 @@ test('leaving a CPU moves the thread at once and leaves it free to run anywhere'
     setAffinity([cpu])
     expect(currentCpu()).toBe(cpu)
     // Set free, it stays where it is unless it is moved: the kernel moves only who waits.
-    leaveCpu(cpu, allowed)
+    setAffinity(allowed)
+    leaveCpu(cpu)
     expect(currentCpu()).not.toBe(cpu)
     expect(getAffinity()).toEqual(allowed)
   }
