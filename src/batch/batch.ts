@@ -94,7 +94,6 @@ function isWithin(value: number, low: number, high: number): boolean {
 
 /** Index of the first of `n` values that is not a whole number in low … high−1, or −1. About 1 ns a value; NaN is outside. */
 function firstOutside(values: Float64Array, n: number, low: number, high: number): number {
-  if (low > high) return -1
   for (let j = 0; j < n; j++) if (!isWithin(values[j]!, low, high)) return j
   return -1
 }
@@ -274,6 +273,7 @@ export class CompilableBatch<T extends object = HeapViews> implements Sendable {
     if (this.#explicit) validateCnts(this.#cnts, heaps, this.flavour)
     for (let i = 0; i < this.#immediates.length; i++) {
       const { item, low, high, values, ramp } = this.#immediates[i]!
+      if (low > high) continue
       const step = stepOf(values!, heaps, low, high)
       ramp![0] = values![0]!
       ramp![1] = step

@@ -47,6 +47,11 @@ class Pointers {
     this.baseLo = baseLo | 0
   }
 
+  /** The upper half of the first `heaps` heaps' numbers is known. */
+  stands(heaps: number): boolean {
+    return this.hi >= 0 && heaps <= this.heaps
+  }
+
   written(hi: number, heaps: number): void {
     this.hi = hi
     this.heaps = heaps
@@ -138,21 +143,25 @@ function writeRamps(view: DataView, a: Pointers, b: Pointers, heaps: number): vo
   }
 }
 
+/** Whether the upper half changes within the sequence's next `heaps` cnts, or behind them. */
+function carries({ nextLo, stepHi, stepLo }: CntSequence, heaps: number, maskLo: number): boolean {
+  return stepHi !== 0 || nextLo + stepLo * heaps > maskLo >>> 0
+}
+
 /** The sequence's next `heaps` cnts as a ramp, and the sequence behind them; false if upper halves change or must be written. */
 function takeRamp(cnt: CntPointers, heaps: number, sequence: CntSequence): boolean {
-  const { nextHi, nextLo, stepHi, stepLo } = sequence
-  const end = nextLo + stepLo * heaps
-  if (stepHi !== 0 || end > cnt.maskLo >>> 0 || heaps > cnt.heaps || (nextHi & cnt.maskHi) !== cnt.hi) return false
+  const { nextHi, nextLo, stepLo } = sequence
+  if (carries(sequence, heaps, cnt.maskLo) || !cnt.stands(heaps) || (nextHi & cnt.maskHi) !== cnt.hi) return false
   cnt.first = nextLo | 0
   cnt.step = stepLo | 0
-  sequence.nextLo = end
+  sequence.nextLo = nextLo + stepLo * heaps
   return true
 }
 
 /** The staged values as a ramp; false if they are none, or upper halves change or must be written. */
 function findRamp(view: DataView, pointers: ImmediatePointers, heaps: number): boolean {
   const { hi, rampAt } = pointers
-  if (hi < 0 || heaps > pointers.heaps) return false
+  if (!pointers.stands(heaps)) return false
   const step = view.getFloat64(rampAt + 8, true)
   const first = view.getFloat64(rampAt, true) - hi * TWO_32
   const last = first + step * (heaps - 1)
@@ -195,8 +204,7 @@ function scatterSequence(view: DataView, cnt: CntPointers, heaps: number, sequen
   const { stepHi, stepLo } = sequence
   let hi = sequence.nextHi
   let lo = sequence.nextLo
-  const carries = stepHi !== 0 || lo + stepLo * heaps > maskLo >>> 0
-  cnt.written(carries ? -1 : hi & maskHi, heaps)
+  cnt.written(carries(sequence, heaps, maskLo) ? -1 : hi & maskHi, heaps)
   const { at: cntAt, start: cntStart } = cnt
   for (let j = 0; j < heaps; j++) {
     const wordHi = baseHi | (hi & maskHi)
@@ -341,7 +349,7 @@ export function scatterImmediate(view: DataView, pointers: ImmediatePointers, he
     write(view, pointers, heaps)
     return
   }
-  const standing = stride > 0 && hi >= 0 && heaps <= pointers.heaps
-  if (standing && writeLowHalves(view, pointers.from, stride, pointers.column, heaps, hi, pointers.baseLo)) return
+  const low = stride > 0 && pointers.stands(heaps)
+  if (low && writeLowHalves(view, pointers.from, stride, pointers.column, heaps, hi, pointers.baseLo)) return
   pointers.written(scatterUint(view, pointers, heaps), heaps)
 }
