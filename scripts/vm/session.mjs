@@ -6,6 +6,13 @@ import { runInMachine } from './machine.mjs'
 
 const CONSOLE_LINES = 40
 
+/** The console's last lines, and all from where a panic begins: its traces have 20 to 50 lines, by what lay on the stack. */
+function consoleEnd(text) {
+  const lines = text.trimEnd().split(/\r?\n/)
+  const panic = lines.findLastIndex((line) => line.includes('Kernel panic'))
+  return lines.slice(panic < 0 ? -CONSOLE_LINES : Math.min(panic, Math.max(0, lines.length - CONSOLE_LINES)))
+}
+
 /** @returns the command's exit status; 1 when there is none, 130 when interrupted */
 export async function inMachine({ names = [], consoleFile, ...job }) {
   const made = await image()
@@ -23,7 +30,7 @@ export async function inMachine({ names = [], consoleFile, ...job }) {
   const text = Buffer.concat(screen).toString()
   if (consoleFile) writeFileSync(consoleFile, text)
   if (result.failed === undefined) return result.status
-  const last = text.trimEnd().split(/\r?\n/).slice(-CONSOLE_LINES)
-  say(`no exit status from the VM: ${result.failed}; its console ends with\n${last.map((line) => `  | ${line}`).join('\n')}`)
+  const shown = consoleEnd(text).map((line) => `  | ${line}`)
+  say(`no exit status from the VM: ${result.failed}; its console ends with\n${shown.join('\n')}`)
   return interrupted.aborted ? 130 : 1
 }
