@@ -18,6 +18,12 @@ export interface CntSequence {
 }
 
 /**
+ * So many columns a thread writes whole, whatever stands there, before it leaves upper halves alone. V8 compiles calls it has seen and
+ * throws the code away at the first it has not: without these lessons that is when a timestamp carries, a second into a stream.
+ */
+let lessons = 128
+
+/**
  * Where one number a heap goes, and what stands there: a send whose numbers keep their upper halves, as nearly all do, writes the lower
  * ones only.
  */
@@ -53,7 +59,8 @@ class Pointers {
   }
 
   written(hi: number, heaps: number): void {
-    this.hi = hi
+    if (lessons > 0) lessons--
+    this.hi = lessons > 0 ? -1 : hi
     this.heaps = heaps
   }
 }
@@ -184,18 +191,26 @@ export function scatter(
   heaps: number,
   sequence: CntSequence,
 ): void {
-  let i = 0
-  if (!takeRamp(cnt, heaps, sequence)) scatterSequence(view, cnt, heaps, sequence)
-  else if (
-    cnt.stride > 0 &&
-    immediates.length > 0 &&
-    immediates[0]!.stride === cnt.stride &&
-    findRamp(view, immediates[0]!, heaps)
-  ) {
+  const ramp = takeRamp(cnt, heaps, sequence)
+  const paired =
+    ramp && cnt.stride > 0 && immediates.length > 0 && immediates[0]!.stride === cnt.stride && findRamp(view, immediates[0]!, heaps)
+  if (paired) {
     writeRamps(view, cnt, immediates[0]!, heaps)
-    i = 1
-  } else write(view, cnt, heaps)
-  for (; i < immediates.length; i++) scatterImmediate(view, immediates[i]!, heaps)
+    for (let i = 1; i < immediates.length; i++) scatterImmediate(view, immediates[i]!, heaps)
+  } else scatterApart(view, cnt, immediates, heaps, ramp ? null : sequence)
+}
+
+/** Cnts of the sequence, or the ramp found for them, and then immediates. */
+function scatterApart(
+  view: DataView,
+  cnt: CntPointers,
+  immediates: readonly ImmediatePointers[],
+  heaps: number,
+  sequence: CntSequence | null,
+): void {
+  if (sequence === null) write(view, cnt, heaps)
+  else scatterSequence(view, cnt, heaps, sequence)
+  for (let i = 0; i < immediates.length; i++) scatterImmediate(view, immediates[i]!, heaps)
 }
 
 /** Into every packet header, and advances the sequence. The additions carry by comparison, so all bits are exact. */
@@ -349,7 +364,8 @@ export function scatterImmediate(view: DataView, pointers: ImmediatePointers, he
     write(view, pointers, heaps)
     return
   }
-  const low = stride > 0 && pointers.stands(heaps)
+  // Not for a ramp: its upper half has just been found to change.
+  const low = stride > 0 && pointers.stands(heaps) && Number.isNaN(view.getFloat64(pointers.rampAt + 8, true))
   if (low && writeLowHalves(view, pointers.from, stride, pointers.column, heaps, hi, pointers.baseLo)) return
   pointers.written(scatterUint(view, pointers, heaps), heaps)
 }

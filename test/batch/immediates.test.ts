@@ -150,7 +150,8 @@ describe('one batch, sent again and again: its headers have what is staged now',
     const stream = await memoryStream({ packetSizeBytes, repeatPointers: true })
     const batch = filled(stream, items, HEAPS)
     expect(batch.packetsPerHeap).toBe(packets)
-    for (const [what, values, heaps = HEAPS] of sends) {
+    // The first hundred or so of a thread are written whole.
+    for (const [what, values, heaps = HEAPS] of Array.from({ length: 10 }, () => sends).flat()) {
       batch.immediate('value').set(values)
       await stream.send(batch, { heaps })
       const expected = values.slice(0, heaps).flatMap((value) => new Array(packets).fill(value))
