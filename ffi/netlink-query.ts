@@ -14,11 +14,11 @@ export const SOCK_RAW_CLOEXEC = 3 | 0x80000
 const SOL_SOCKET = 1
 const SO_RCVTIMEO = 20
 const MSG_TRUNC = 0x20
-const NLM_F_REQUEST = 1
-const NLM_F_DUMP = 0x300
-const NLM_F_DUMP_INTR = 0x10
-const NLMSG_ERROR = 2
-const NLMSG_DONE = 3
+export const NLM_F_REQUEST = 1
+export const NLM_F_DUMP = 0x300
+export const NLM_F_DUMP_INTR = 0x10
+export const NLMSG_ERROR = 2
+export const NLMSG_DONE = 3
 /** Bytes of struct nlmsghdr, which the message of the family follows. */
 export const NLMSG_HDRLEN = 16
 

@@ -1,7 +1,7 @@
 /**
- * What the kernel knows of routes, links, addresses, neighbours and queueing disciplines, asked by rtnetlink(7). Linux only.
- * About 20 µs a question (netlink-query.ts); failures are NativeErrors that carry the kernel's errno. Not for hot paths: see
- * link-watch.ts for what may be called per step.
+ * What the kernel knows of routes, links, addresses and neighbours, asked by rtnetlink(7). Linux only. About 20 µs a question
+ * (netlink-query.ts); failures are NativeErrors that carry the kernel's errno. Not for hot paths: see link-watch.ts for what may be
+ * called per step, and link-losses.ts.
  */
 import { ERRNO, NativeError } from './native-error.js'
 import { type Attributes, attributesOf, bytesOf, query, textOf, u32, u32Of } from './netlink-query.js'
@@ -11,7 +11,7 @@ export type Family = 4 | 6
 // linux/rtnetlink.h, linux/if.h, linux/if_link.h
 export const RTM_NEWLINK = 16
 export const RTM_DELLINK = 17
-const RTM_GETLINK = 18
+export const RTM_GETLINK = 18
 const RTM_NEWADDR = 20
 const RTM_GETADDR = 22
 const RTM_NEWROUTE = 24
@@ -19,9 +19,6 @@ const RTM_GETROUTE = 26
 export const RTM_NEWNEIGH = 28
 export const RTM_DELNEIGH = 29
 const RTM_GETNEIGH = 30
-const RTM_NEWQDISC = 36
-const RTM_GETQDISC = 38
-const TC_H_ROOT = 0xffffffff
 export const IFF_UP = 1
 export const IFF_LOWER_UP = 0x10000
 export const IFLA_CARRIER_DOWN_COUNT = 48
@@ -258,39 +255,4 @@ export function neighbour(family: Family, ifindex: number, address: Uint8Array):
     if (!(error instanceof NativeError && error.errno === ERRNO.ENOENT)) throw error
   }
   return entry
-}
-
-export interface QdiscCounters {
-  /** Packets dropped by the interface's root queueing discipline, those of its classes and children included. 32 bits, wraps. */
-  readonly drops: number
-  /** Times a shaper held a packet back: delay, not loss. 32 bits, wraps. */
-  readonly overlimits: number
-  readonly requeues: number
-  readonly queuedPackets: number
-  readonly queuedBytes: number
-}
-
-/**
- * Counters of the interface's root qdisc. Children are not added: classful qdiscs count their children's drops as their own
- * (qdisc_tree_reduce_backlog, mq_dump), so a sum over all would count twice. All zero for interfaces without a queue.
- */
-export function qdiscDrops(ifindex: number): QdiscCounters {
-  let counters: QdiscCounters = { drops: 0, overlimits: 0, requeues: 0, queuedPackets: 0, queuedBytes: 0 }
-  const onMessage = (view: DataView, body: number, found: Attributes) => {
-    if (view.getInt32(body + 4, true) !== ifindex || view.getUint32(body + 12, true) !== TC_H_ROOT) return
-    const stats = found.get(7)
-    const queue = stats && attributesOf(view, stats.at, stats.at + stats.length).get(3)
-    if (!queue || queue.length < 20) return
-    // struct gnet_stats_queue: qlen, backlog, drops, requeues, overlimits
-    counters = {
-      queuedPackets: view.getUint32(queue.at, true),
-      queuedBytes: view.getUint32(queue.at + 4, true),
-      drops: view.getUint32(queue.at + 8, true),
-      requeues: view.getUint32(queue.at + 12, true),
-      overlimits: view.getUint32(queue.at + 16, true),
-    }
-  }
-  // struct tcmsg: family, 3 pad, i32 ifindex, u32 handle, u32 parent, u32 info. The kernel does not filter the dump by interface.
-  query({ what: 'RTM_GETQDISC', type: RTM_GETQDISC, answer: RTM_NEWQDISC, dump: true, header: new Uint8Array(20), onMessage })
-  return counters
 }

@@ -8,6 +8,7 @@ const HEAD = `
   import dgram from 'node:dgram'
   import { setTimeout as sleep } from 'node:timers/promises'
   import * as nl from '#dist/ffi/netlink.js'
+  import { LinkLosses } from '#dist/ffi/link-losses.js'
   import { LinkWatch } from '#dist/ffi/link-watch.js'
   const ip = (...args) => execFileSync('ip', args, { encoding: 'utf8' })
   const b = (...bytes) => Uint8Array.from(bytes)
@@ -213,30 +214,45 @@ test('neighbours: none, reachable with the peer’s MAC, permanent, failed, of b
   })
 })
 
-test('qdiscDrops is what tc says of the root, not of its children again', async (ctx) => {
+test('LinkLosses: queue drops are what tc says of the root, not of its children again; the rest is what link says', async (ctx) => {
   const why = netnsUnavailable()
   need(ctx, !why, why)
   await using ns = await makeNetns({ veth: {} })
   ns.tc('a', 'qdisc add dev v0 root handle 1: tbf rate 1mbit burst 2000 limit 4000')
   ns.tc('a', 'qdisc add dev v0 parent 1:1 handle 10: bfifo limit 4000')
   ns.ip('a', 'neighbour add 10.77.0.2 lladdr 02:00:00:00:00:02 dev v0 nud permanent')
-  const ours = await inside<{ drops: number; overlimits: number }>(
+  for (let i = 0; i < 60; i++) ns.ip('a', `link add x${i} numtxqueues 8 type ifb`)
+  const [ours, lo, link] = await inside<Record<string, number | boolean>[]>(
     ns,
     `const s = dgram.createSocket('udp4')
      for (let i = 0; i < 60; i++) await new Promise((done) => s.send(Buffer.alloc(1000), 9, '10.77.0.2', done))
      s.close()
      await sleep(100)
-     out(nl.qdiscDrops(index('v0')))`,
+     const losses = new LinkLosses()
+     const read = (ifindex) => { losses.read(ifindex); const { running, carrierDownCount, txDropped, queueDrops } = losses; return { running, carrierDownCount, txDropped, queueDrops } }
+     const none = errno(() => read(9999))
+     const lo = read(index('lo'))
+     const v0 = read(index('v0'))
+     losses.close()
+     losses.close()
+     out([v0, { ...lo, none }, nl.link(index('v0'))])`,
   )
-  type Theirs = { kind: string; root?: boolean; drops: number; overlimits: number }[]
+  type Theirs = { kind: string; root?: boolean; drops: number }[]
   const theirs = JSON.parse(ns.tc('a', '-s -json qdisc show dev v0')) as Theirs
   const root = theirs.find((q) => q.root)!
   expect(theirs.map((q) => q.kind)).toEqual(['tbf', 'bfifo'])
-  expect(ours.drops).toBe(root.drops)
-  expect(ours.drops).toBeGreaterThan(20)
-  expect(ours.drops).toBeLessThan(60)
-  expect(ours.overlimits).toBeGreaterThan(0)
-  expect(await inside(ns, `out(nl.qdiscDrops(index('lo')))`)).toMatchObject({ drops: 0, overlimits: 0 })
+  expect(ours!.queueDrops).toBe(root.drops)
+  expect(ours!.queueDrops).toBeGreaterThan(20)
+  expect(ours!.queueDrops).toBeLessThan(60)
+  const { txDropped, carrierDownCount } = link!
+  expect(ours).toMatchObject({ running: true, txDropped, carrierDownCount })
+  expect(lo).toEqual({
+    running: true,
+    carrierDownCount: 0,
+    txDropped: 0,
+    queueDrops: 0,
+    none: 'NativeError ENODEV',
+  })
 })
 
 test('LinkWatch sees own link down, peer link down, removal; not what does not touch the carrier', async (ctx) => {
