@@ -9,6 +9,7 @@
  *
  * Teardown: refuse sends → drain or abort → stop the driver → backend and descriptors closed → regions back to the pool.
  */
+import { performance } from 'node:perf_hooks'
 import { listen } from './abort-listeners.js'
 import { checkGroupMode, checkHeapRate, checkOptions, checkReferences, checkSignal, checkSubstream } from './arguments.js'
 import type { MemoryPacket } from './backend/memory.js'

@@ -2,6 +2,7 @@
  * The event-loop driver: steps the engine in the caller's thread, for `thread: 'inline'`, the dgram backend, and tests with a clock
  * of their own. Never blocks: it yields after a millisecond of steps, waits for sockets through libuv and for deadlines by timers.
  */
+import { performance } from 'node:perf_hooks'
 import { isMainThread } from 'node:worker_threads'
 import type { LoopPoll } from '../../ffi/loop-poll.js'
 import type { Backend, BackendCaps } from '../backend/backend.js'

@@ -40,7 +40,6 @@ let exitHook = false
 
 export class WorkerDriver implements Driver {
   caps!: BackendCaps
-  readonly giveWay = yieldCpu
   readonly #input: DriverInput
   readonly #wake = new EventFd()
   readonly #worker: Worker
@@ -185,6 +184,17 @@ export class WorkerDriver implements Driver {
     this.#timer = undefined
   }
 
+  readonly giveWay = (): void => {
+    this.#sayCpu()
+    yieldCpu()
+  }
+
+  #sayCpu(): void {
+    const { control } = this.#input.ring
+    const cpu = currentCpu()
+    if (control[R.C_CPU] !== cpu) control[R.C_CPU] = cpu
+  }
+
   watch(): void {
     // Only this thread writes it.
     if (this.#input.ring.control[R.C_WATCHED] === 0) this.#arm()
@@ -193,7 +203,7 @@ export class WorkerDriver implements Driver {
   /** One outstanding waitAsync while anybody waits; it does not keep the process alive by itself. */
   readonly #arm = (): void => {
     const { control } = this.#input.ring
-    control[R.C_CPU] = currentCpu()
+    this.#sayCpu()
     // Before the load: what is settled behind it is notified of.
     Atomics.store(control, R.C_WATCHED, 1)
     const wait = waitAsync(control, R.C_SETTLED, Atomics.load(control, R.C_SETTLED))

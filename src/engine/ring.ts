@@ -65,7 +65,7 @@ export const C_CONTROL = 4
 export const C_CLOSED = 5
 /** Somebody sleeps until SETTLED rises: whoever raises it must notify, which costs a microsecond, and with a sleeper nine. */
 export const C_WATCHED = 6
-/** The CPU that this somebody ran on when it went to sleep. */
+/** The CPU that who submits ran on when it last waited. */
 export const C_CPU = 7
 const HEAD_WORDS = 16
 

@@ -21,6 +21,8 @@ const BOUND_NANOSECONDS = 50e6
 const SPIN_NANOSECONDS = 100_000
 /** Looks for work, of some 0.1 µs, between two offers of the CPU to others. */
 const LOOKS = 16
+/** Somebody else had the CPU if offering it took longer. */
+const SHARED_NANOSECONDS = 10_000
 /** A sleep that was ended at once, with what falling asleep and waking up take. */
 const SHORT_GAP_NANOSECONDS = 2 * SPIN_NANOSECONDS
 
@@ -76,14 +78,23 @@ async function run(): Promise<void> {
   }
   const movable = input.affinity.length === 0 && getAffinity().length > 1
   /**
-   * Who is woken comes back to the CPU it slept on. If that is ours, it takes turns with us there, each waiting for the other, and a CPU
-   * beside it idles: on a small machine that is busy the kernel does not look for one (SIS_UTIL, kernel/sched/fair.c).
+   * Whoever waits for settlements must not share our CPU, where each would wait for the other while a CPU beside it idles: on a small
+   * machine that is busy the kernel does not look for one (SIS_UTIL, kernel/sched/fair.c), nor does it move threads that ran just now.
    */
+  const part = (): void => {
+    const cpu = ring.control[R.C_CPU]!
+    if (movable && currentCpu() === cpu) leaveCpu(cpu)
+  }
   const settled = (): void => {
-    const { control } = ring
-    if (Atomics.load(control, R.C_WATCHED) !== 1) return
-    if (movable && currentCpu() === control[R.C_CPU]) leaveCpu(control[R.C_CPU]!)
-    Atomics.notify(control, R.C_SETTLED)
+    if (Atomics.load(ring.control, R.C_WATCHED) !== 1) return
+    // Who is woken comes back to the CPU it slept on.
+    part()
+    Atomics.notify(ring.control, R.C_SETTLED)
+  }
+  const giveWay = (): void => {
+    const before = now()
+    yieldCpu()
+    if (now() - before > SHARED_NANOSECONDS) part()
   }
   const engine = new Engine(backend, ring, input.options, report, settled, drainControl)
 
@@ -112,7 +123,7 @@ async function run(): Promise<void> {
   const spinForWork = (until: number): boolean => {
     for (let looks = 1; now() < until; looks++) {
       if (!quiet()) return true
-      if (looks % LOOKS === 0) yieldCpu()
+      if (looks % LOOKS === 0) giveWay()
     }
     return false
   }
