@@ -7,7 +7,7 @@ import { Heap, packetsOf } from '#dist/src/index.js'
 import { runArguments, timed, tutorialItems } from './arguments.mjs'
 
 const run = runArguments()
-const { positionals, heapSize, heaps, warmup, packetSize, batchHeaps } = run
+const { positionals, heapSize, heaps, warmup, warmupPart, packetSize, batchHeaps } = run
 
 /** SPEAD-64-48: where the heap cnt's pointer is in every packet and the timestamp's in a heap's first; values are their last 6 bytes. */
 const CNT_AT = 8
@@ -80,7 +80,7 @@ async function sendHeaps(first, end) {
   }
 }
 
-await sendHeaps(0, warmup)
+for (let i = 0; i < warmup; i += warmupPart) await sendHeaps(i, Math.min(i + warmupPart, warmup))
 const cpu = process.cpuUsage()
 const start = performance.now()
 await sendHeaps(warmup, warmup + heaps)

@@ -17,7 +17,8 @@ export const USAGE = `usage: npm run bench -- [options]
   --peer NAME=COMMAND a program of yours that prints its MB/s (can be repeated); docs/bench/README.md has the words in braces it may use
   --repeats N         rounds per point; a round runs each program once (default 5)
   --bytes SIZE        payload timed in each run (default 4GiB; heaps under 1 KiB: half of it)
-  --warmup-bytes SIZE payload sent before the clock starts (default 2GiB)
+  --warmup-bytes SIZE payload sent before the clock starts (default 8GiB; likewise;
+                      a quarter of it for programs that are compiled ahead)
   --window SECONDS    a program that would be timed for longer sends less, and its warm-up shrinks likewise (default 2)
   --max-disturbance X a round is repeated, up to twice, if the host stole or others used more than this share (default 0.05)
   --quick             256 B, 8 KiB, 64 KiB, 1 MiB; 1 GiB, half a second at most, 3 rounds, nothing repeated; committed ratios beside
@@ -47,7 +48,7 @@ const OPTIONS = {
   peer: { type: 'string', multiple: true, default: [] },
   repeats: { type: 'string' },
   bytes: { type: 'string' },
-  'warmup-bytes': { type: 'string', default: '2GiB' },
+  'warmup-bytes': { type: 'string' },
   window: { type: 'string' },
   'max-disturbance': { type: 'string', default: '0.05' },
   quick: { type: 'boolean', default: false },
@@ -70,6 +71,7 @@ const QUICK = {
   sizes: '256,8KiB,64KiB,1MiB',
   only: 'floor,spead2-wheel,ours,ours-sendmmsg',
   bytes: '1GiB',
+  'warmup-bytes': '2GiB',
   window: '0.5',
   repeats: '3',
 }
@@ -77,6 +79,7 @@ const FULL = {
   sizes: Array.from({ length: 19 }, (_, i) => 2 ** (i + 8)).join(),
   only: NAMES.filter((name) => !PROGRAMS[name].asked).join(),
   bytes: '4GiB',
+  'warmup-bytes': '8GiB',
   window: '2',
   repeats: '5',
 }

@@ -16,7 +16,7 @@ const run = runArguments({
   seconds: { type: 'string', default: '60' },
   pairs: { type: 'string', default: '5' },
 })
-const { values, positionals, heapSize, heaps, warmup, packetSize, batchHeaps } = run
+const { values, positionals, heapSize, heaps, warmup, warmupPart, packetSize, batchHeaps } = run
 
 // Before anything else runs, so that --trace-gc shows which isolate is the main thread's.
 if (values.measure === 'gc') globalThis.gc()
@@ -52,7 +52,7 @@ async function sendHeaps(first, end, seconds = Infinity) {
 const sendFor = (seconds, first) => sendHeaps(first, Infinity, seconds)
 
 async function throughput() {
-  await sendHeaps(0, warmup)
+  for (let i = 0; i < warmup; i += warmupPart) await sendHeaps(i, Math.min(i + warmupPart, warmup))
   const cpu = process.cpuUsage()
   const start = performance.now()
   await sendHeaps(warmup, warmup + heaps)

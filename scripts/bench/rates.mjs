@@ -11,15 +11,17 @@ import { showBytes } from './text.mjs'
 const LEAST_BATCHES = 4
 /** Of the bytes of a run: what is sent to learn a program's rate. */
 const PROBE_SHARE = 1 / 128
+/** Of the warm-up: for a program compiled ahead. */
+const AHEAD_SHARE = 1 / 4
 
-/** What runs in a round: `{ name, what, batches?, sized, run(ground, point) → row }`. */
+/** What runs in a round: `{ name, what, batches?, ahead?, sized, run(ground, point) → row }`. */
 export async function prepare(names, peers) {
   const programs = []
   for (const name of names) {
-    const { what, batches, prepare: make } = PROGRAMS[name]
+    const { what, batches, ahead, prepare: make } = PROGRAMS[name]
     const command = await make()
     const run = async (ground, point) => JSON.parse(await ground.run([...command, ...runOptions(point)]))
-    programs.push({ name, what, batches, sized: true, run })
+    programs.push({ name, what, batches, ahead, sized: true, run })
   }
   for (const { name, command } of peers) {
     const run = async (ground, { heaps, warmupHeaps, ...point }) => {
@@ -76,14 +78,16 @@ async function runOnce(ground, program, point, maxDisturbance) {
 /** Heaps of a run that takes about the window at most: known only when a small one has shown the program's rate. */
 async function sizeOfRun(ground, program, point, { bytes, warmupBytes, windowSeconds, maxDisturbance }) {
   const { heapSizeBytes } = point
-  const most = heapSizeBytes < 1024 ? bytes / 2 : bytes
-  const all = { heaps: wholeBatches(most, heapSizeBytes), warmupHeaps: wholeBatches(warmupBytes, heapSizeBytes) }
+  const part = heapSizeBytes < 1024 ? 1 / 2 : 1
+  const most = part * bytes
+  const warmup = part * warmupBytes * (program.ahead ? AHEAD_SHARE : 1)
+  const all = { heaps: wholeBatches(most, heapSizeBytes), warmupHeaps: wholeBatches(warmup, heapSizeBytes) }
   if (!program.sized) return all
   const few = wholeBatches(most * PROBE_SHARE, heapSizeBytes)
   if (few >= all.heaps) return all
   const probe = await runOnce(ground, program, { ...point, heaps: few, warmupHeaps: few }, maxDisturbance)
   const share = Math.min(1, (probe.payloadBytesPerSecond * windowSeconds) / most)
-  return { heaps: wholeBatches(share * most, heapSizeBytes), warmupHeaps: wholeBatches(share * warmupBytes, heapSizeBytes) }
+  return { heaps: wholeBatches(share * most, heapSizeBytes), warmupHeaps: wholeBatches(share * warmup, heapSizeBytes) }
 }
 
 /** Each round begins with the next program, so that none always runs behind the same one. */
