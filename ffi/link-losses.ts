@@ -8,11 +8,13 @@
  * | open   | read, close  | close()   |
  * | closed | close        | never     |
  */
+import { SOCK_NONBLOCK } from './layout.js'
 import { check, errno, libc } from './libc.js'
 import { ERRNO, NativeError } from './native-error.js'
 import { IFF_LOWER_UP, IFF_UP, IFINFOMSG_LEN, IFLA_CARRIER_DOWN_COUNT, RTM_GETLINK, RTM_NEWLINK } from './netlink.js'
 import {
   AF_NETLINK,
+  attributeAt,
   NLM_F_DUMP,
   NLM_F_DUMP_INTR,
   NLM_F_REQUEST,
@@ -27,7 +29,6 @@ import { Region } from './region.js'
 const RTM_NEWQDISC = 36
 const RTM_GETQDISC = 38
 const TC_H_ROOT = 0xffffffff
-const SOCK_NONBLOCK = 0x800
 const IFLA_STATS64 = 23
 const TCA_STATS2 = 7
 const TCA_STATS_QUEUE = 3
@@ -36,6 +37,7 @@ const TCMSG_LEN = 20
 const TX_DROPPED = 7 * 8
 /** struct gnet_stats_queue: qlen, backlog, drops, … */
 const QUEUE_DROPS = 8
+const QUEUE_BYTES = 20
 /** As netlink-query.ts. */
 const BUFFER_BYTES = 64 << 10
 const MAX_READS = 4096
@@ -139,9 +141,9 @@ export class LinkLosses {
     const flags = view.getUint32(body + 8, true)
     this.running = (flags & IFF_UP) !== 0 && (flags & IFF_LOWER_UP) !== 0
     const from = body + IFINFOMSG_LEN
-    const count = attribute(view, from, end, IFLA_CARRIER_DOWN_COUNT)
+    const count = attributeAt(view, from, end, IFLA_CARRIER_DOWN_COUNT, 4)
     this.carrierDownCount = count < 0 ? 0 : view.getUint32(count, true)
-    const stats = attribute(view, from, end, IFLA_STATS64)
+    const stats = attributeAt(view, from, end, IFLA_STATS64, TX_DROPPED + 8)
     this.txDropped =
       stats < 0 ? 0 : view.getUint32(stats + TX_DROPPED, true) + view.getUint32(stats + TX_DROPPED + 4, true) * 2 ** 32
   }
@@ -150,21 +152,9 @@ export class LinkLosses {
   #qdisc(body: number, end: number, ifindex: number): void {
     const view = this.#view
     if (view.getInt32(body + 4, true) !== ifindex || view.getUint32(body + 12, true) !== TC_H_ROOT) return
-    const stats = attribute(view, body + TCMSG_LEN, end, TCA_STATS2)
+    const stats = attributeAt(view, body + TCMSG_LEN, end, TCA_STATS2, 0)
     if (stats < 0) return
-    const queue = attribute(view, stats, stats + view.getUint16(stats - 4, true) - 4, TCA_STATS_QUEUE)
+    const queue = attributeAt(view, stats, stats + view.getUint16(stats - 4, true) - 4, TCA_STATS_QUEUE, QUEUE_BYTES)
     if (queue >= 0) this.queueDrops = view.getUint32(queue + QUEUE_DROPS, true)
   }
-}
-
-/** Where the data of the first attribute of a type begins (its length, header included, stands 4 bytes before); −1 if there is none. */
-function attribute(view: DataView, from: number, end: number, type: number): number {
-  for (let at = from; at + 4 <= end; ) {
-    const length = view.getUint16(at, true)
-    if (length < 4) return -1
-    // The two top bits are NLA_F_NESTED and NLA_F_NET_BYTEORDER.
-    if ((view.getUint16(at + 2, true) & 0x3fff) === type) return at + 4
-    at += (length + 3) & ~3
-  }
-  return -1
 }

@@ -6,6 +6,7 @@
  * become one message). Each message therefore also carries the count of losses, which is compared with the last one seen; who needs
  * the truth of this very moment asks `link(index).carrierDownCount`.
  */
+import { SOCK_NONBLOCK } from './layout.js'
 import { check, errno, libc } from './libc.js'
 import { ERRNO, NativeError } from './native-error.js'
 import {
@@ -19,10 +20,9 @@ import {
   RTM_NEWLINK,
   RTM_NEWNEIGH,
 } from './netlink.js'
-import { AF_NETLINK, NLMSG_HDRLEN, SOCK_RAW_CLOEXEC } from './netlink-query.js'
+import { AF_NETLINK, attributeAt, NLMSG_HDRLEN, SOCK_RAW_CLOEXEC } from './netlink-query.js'
 import { Region } from './region.js'
 
-const SOCK_NONBLOCK = 0x800
 const RTMGRP_LINK = 1
 const RTMGRP_NEIGH = 4
 /** linux/neighbour.h, NUD_INCOMPLETE and NUD_FAILED: no MAC is known. */
@@ -156,7 +156,8 @@ export class LinkWatch {
           if (slot.ifindex !== index) continue
           slot.pending.changes++
           const flags = view.getUint32(body + 8, true)
-          const downCount = carrierDownCount(view, body + IFINFOMSG_LEN, Math.min(at + size, got), slot.downCount)
+          const count = attributeAt(view, body + IFINFOMSG_LEN, Math.min(at + size, got), IFLA_CARRIER_DOWN_COUNT, 4)
+          const downCount = count < 0 ? slot.downCount : view.getUint32(count, true)
           if (type === RTM_DELLINK || !(flags & IFF_UP) || !(flags & IFF_LOWER_UP) || downCount !== slot.downCount)
             slot.pending.carrierLost = true
           slot.downCount = downCount
@@ -165,14 +166,4 @@ export class LinkWatch {
       at += (size + 3) & ~3
     }
   }
-}
-
-function carrierDownCount(view: DataView, from: number, end: number, otherwise: number): number {
-  for (let at = from; at + 8 <= end; ) {
-    const length = view.getUint16(at, true)
-    if (length < 4) return otherwise
-    if (view.getUint16(at + 2, true) === IFLA_CARRIER_DOWN_COUNT) return view.getUint32(at + 4, true)
-    at += (length + 3) & ~3
-  }
-  return otherwise
 }

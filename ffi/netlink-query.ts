@@ -50,6 +50,21 @@ export function attributesOf(view: DataView, from: number, end: number): Attribu
   return found
 }
 
+/**
+ * Where the data of the first attribute of a type begins, if it has so many bytes at least; −1 if there is none. For loops: allocates
+ * nothing. The attribute's length, header included, stands 4 bytes before.
+ */
+export function attributeAt(view: DataView, from: number, end: number, type: number, leastBytes: number): number {
+  for (let at = from; at + 4 <= end; ) {
+    const length = view.getUint16(at, true)
+    if (length < 4 || at + length > end) return -1
+    // As attributesOf.
+    if ((view.getUint16(at + 2, true) & 0x3fff) === type) return length >= 4 + leastBytes ? at + 4 : -1
+    at += (length + 3) & ~3
+  }
+  return -1
+}
+
 export function u32(value: number): Uint8Array {
   return new Uint8Array(Uint32Array.of(value).buffer)
 }
