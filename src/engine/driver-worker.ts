@@ -13,7 +13,7 @@
  */
 import { isMainThread, type MessagePort, receiveMessageOnPort, type Worker } from 'node:worker_threads'
 import { currentCpu, yieldCpu } from '../../ffi/affinity.js'
-import { closeDescriptors, EventFd } from '../../ffi/wait.js'
+import { closeDescriptors, EventFd, nap } from '../../ffi/wait.js'
 import type { BackendCaps } from '../backend/backend.js'
 import type { CompiledBatch } from '../batch/compile.js'
 import { SpeadcastError } from '../errors.js'
@@ -31,6 +31,9 @@ const waitAsync = (Atomics as unknown as { waitAsync: WaitAsync }).waitAsync
 
 /** How late a settlement that nobody waits for may be noticed. */
 const UNWATCHED_MS = 2
+
+/** Less than half a batch of 512 KiB takes. */
+const NAP_NANOSECONDS = 20_000
 
 /** How long a thread that ends waits for its I/O thread to close its descriptors. */
 const LEAVE_MS = 500
@@ -187,6 +190,11 @@ export class WorkerDriver implements Driver {
   readonly giveWay = (): void => {
     this.#sayCpu()
     yieldCpu()
+  }
+
+  readonly nap = (): void => {
+    this.#sayCpu()
+    nap(NAP_NANOSECONDS)
   }
 
   #sayCpu(): void {
