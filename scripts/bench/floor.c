@@ -257,8 +257,12 @@ struct counter {
 
 static struct counter filled, sent;
 
-/* Spins about 20 µs, as long as a batch of 512 KiB takes at most, then sleeps on a futex. */
+/*
+ * Spins about 20 µs, as long as a batch of 512 KiB takes at most, then sleeps on a futex; 10 ms at most: Linux 6.18 was seen to lose a
+ * wake-up of a private futex, and both threads slept until a signal came.
+ */
 static void wait_until(struct counter *c, uint32_t target) {
+  static const struct timespec most = {.tv_nsec = 10 * 1000 * 1000};
   for (int i = 0; i < 1000; i++) {
     if ((int32_t)(atomic_load_explicit(&c->value, memory_order_acquire) - target) >= 0) return;
     __builtin_ia32_pause();
@@ -267,7 +271,7 @@ static void wait_until(struct counter *c, uint32_t target) {
     atomic_store(&c->asleep, 1);
     uint32_t seen = atomic_load(&c->value);
     if ((int32_t)(seen - target) >= 0) break;
-    syscall(SYS_futex, &c->value, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+    syscall(SYS_futex, &c->value, FUTEX_WAIT_PRIVATE, seen, &most, NULL, 0);
   }
   atomic_store(&c->asleep, 0);
 }

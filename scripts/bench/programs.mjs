@@ -25,7 +25,7 @@ function ours(...options) {
 /**
  * name → prepare() → the command. spead2 keeps the two batches of its tutorial ("no benefit to using more than two"). `sameBytes`: puts
  * the floor's packets on the wire, byte for byte. `asked`: runs only where it is named. `ahead`: compiled before it runs, as fast from the
- * start as ever.
+ * start as ever. `byBatch`: compiled while it runs, and does the same for a batch whatever its size.
  */
 export const PROGRAMS = {
   floor: {
@@ -61,16 +61,19 @@ export const PROGRAMS = {
   ours: {
     what: 'speadcast: main thread fills, I/O thread sends; copies messages or lends them to io_uring as it sees fit',
     sameBytes: true,
+    byBatch: true,
     prepare: async () => ours(),
   },
   'ours-sendmmsg': {
     what: "the same with udpPath 'sendmmsg', which always copies",
     sameBytes: true,
+    byBatch: true,
     prepare: async () => ours('--udp-path', 'sendmmsg'),
   },
   'ours-sendmmsg-greedy': {
     what: "the same with split 'greedy': packets as spead2 cuts them",
     asked: true,
+    byBatch: true,
     prepare: async () => ours('--udp-path', 'sendmmsg', '--split', 'greedy'),
   },
 }

@@ -13,15 +13,18 @@ const LEAST_BATCHES = 4
 const PROBE_SHARE = 1 / 128
 /** Of the warm-up: for a program compiled ahead. */
 const AHEAD_SHARE = 1 / 4
+/** V8 compiles what has run often: batches in a warm-up of a program `byBatch`, for up to so many times the bytes. */
+const WARMUP_BATCHES = 6144
+const MOST_WARMUPS = 6
 
-/** What runs in a round: `{ name, what, batches?, ahead?, sized, run(ground, point) → row }`. */
+/** What runs in a round: `{ name, what, batches?, ahead?, byBatch?, sized, run(ground, point) → row }`. */
 export async function prepare(names, peers) {
   const programs = []
   for (const name of names) {
-    const { what, batches, ahead, prepare: make } = PROGRAMS[name]
+    const { what, batches, ahead, byBatch, prepare: make } = PROGRAMS[name]
     const command = await make()
     const run = async (ground, point) => JSON.parse(await ground.run([...command, ...runOptions(point)]))
-    programs.push({ name, what, batches, ahead, sized: true, run })
+    programs.push({ name, what, batches, ahead, byBatch, sized: true, run })
   }
   for (const { name, command } of peers) {
     const run = async (ground, { heaps, warmupHeaps, ...point }) => {
@@ -75,12 +78,18 @@ async function runOnce(ground, program, point, maxDisturbance) {
   return { ...row, program: program.name, udpBytes, messages, ...loss, ...disturbance, disturbed }
 }
 
+function warmupOf({ ahead, byBatch }, heapSizeBytes, bytes) {
+  if (ahead) return bytes * AHEAD_SHARE
+  const often = byBatch ? WARMUP_BATCHES * batchHeaps(heapSizeBytes) * heapSizeBytes : 0
+  return Math.max(bytes, Math.min(often, MOST_WARMUPS * bytes))
+}
+
 /** Heaps of a run that takes about the window at most: known only when a small one has shown the program's rate. */
 async function sizeOfRun(ground, program, point, { bytes, warmupBytes, windowSeconds, maxDisturbance }) {
   const { heapSizeBytes } = point
   const part = heapSizeBytes < 1024 ? 1 / 2 : 1
   const most = part * bytes
-  const warmup = part * warmupBytes * (program.ahead ? AHEAD_SHARE : 1)
+  const warmup = part * warmupOf(program, heapSizeBytes, warmupBytes)
   const all = { heaps: wholeBatches(most, heapSizeBytes), warmupHeaps: wholeBatches(warmup, heapSizeBytes) }
   if (!program.sized) return all
   const few = wholeBatches(most * PROBE_SHARE, heapSizeBytes)
