@@ -105,6 +105,7 @@ export class WorkerDriver implements Driver {
       this.#port.close()
     })
     const { ring, backend, options, affinity } = input
+    ring.control[R.C_CPU] = R.NO_CPU
     thread.open({ memory: ring.memory, eventFd: this.#wake.fd, backend, options, affinity })
     running.add(this)
     if (!exitHook) {
@@ -188,19 +189,17 @@ export class WorkerDriver implements Driver {
   }
 
   readonly giveWay = (): void => {
-    this.#sayCpu()
+    const { control } = this.#input.ring
+    control[R.C_CPU] = currentCpu()
     yieldCpu()
+    control[R.C_CPU] = R.NO_CPU
   }
 
   readonly nap = (): void => {
-    this.#sayCpu()
-    nap(NAP_NANOSECONDS)
-  }
-
-  #sayCpu(): void {
     const { control } = this.#input.ring
-    const cpu = currentCpu()
-    if (control[R.C_CPU] !== cpu) control[R.C_CPU] = cpu
+    control[R.C_CPU] = currentCpu()
+    nap(NAP_NANOSECONDS)
+    control[R.C_CPU] = R.NO_CPU
   }
 
   watch(): void {
@@ -211,14 +210,16 @@ export class WorkerDriver implements Driver {
   /** One outstanding waitAsync while anybody waits; it does not keep the process alive by itself. */
   readonly #arm = (): void => {
     const { control } = this.#input.ring
-    this.#sayCpu()
+    control[R.C_CPU] = currentCpu()
     // Before the load: what is settled behind it is notified of.
     Atomics.store(control, R.C_WATCHED, 1)
     const wait = waitAsync(control, R.C_SETTLED, Atomics.load(control, R.C_SETTLED))
     // Settlements between the stream's last look and this load.
     this.#input.onSettled()
-    if (this.#dead || !this.#input.watched()) Atomics.store(control, R.C_WATCHED, 0)
-    else if (wait.async) wait.value.then(this.#arm)
+    if (this.#dead || !this.#input.watched()) {
+      Atomics.store(control, R.C_WATCHED, 0)
+      control[R.C_CPU] = R.NO_CPU
+    } else if (wait.async) wait.value.then(this.#arm)
     else queueMicrotask(this.#arm)
   }
 

@@ -65,9 +65,11 @@ export const C_CONTROL = 4
 export const C_CLOSED = 5
 /** Somebody sleeps until SETTLED rises: whoever raises it must notify, which costs a microsecond, and with a sleeper nine. */
 export const C_WATCHED = 6
-/** The CPU that who submits ran on when it last waited. */
+/** The CPU that who submits waits on, asleep or offering it; NO_CPU while it computes. */
 export const C_CPU = 7
 const HEAD_WORDS = 16
+
+export const NO_CPU = -1
 
 export const STOP_NO = 0
 /** Leave when everything submitted has settled. */
