@@ -68,14 +68,13 @@ export function sharpenTimers(): void {
   libc().prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)
 }
 
-let napTime: Scratch | undefined
+let nothing: PollSet | undefined
 
-/** Puts the calling thread to sleep for so long, less than a second. Its timer slack is the default one behind it (prctl(2): 0). */
+/** Puts the calling thread to sleep for so long. Its timer slack is the default one behind it (prctl(2): 0). */
 export function nap(nanoseconds: number): void {
-  napTime ??= new Scratch(16)
-  napTime.putPointer(8, nanoseconds)
+  nothing ??= new PollSet(0)
   sharpenTimers()
-  libc().ppoll(0, 0, napTime.address, 0)
+  nothing.wait(nanoseconds)
   libc().prctl(PR_SET_TIMERSLACK, 0, 0, 0, 0)
 }
 

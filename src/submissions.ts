@@ -195,8 +195,8 @@ export class Submissions {
    */
   expect(batch: { readonly state: string }): void {
     this.harvest()
-    const { giveWay, nap } = this.driver
-    if (batch.state !== 'in-flight' || !giveWay || !nap) return
+    const { giveWay } = this.driver
+    if (batch.state !== 'in-flight' || !giveWay) return
     if (this.#sleeps > 0) {
       this.#sleeps--
       return
@@ -211,15 +211,12 @@ export class Submissions {
         continue
       }
       if (polls % POLLS !== 0) continue
-      if (naps && polls > POLLS * BRIEF) {
-        nap()
-        this.#awake()
-      } else {
-        // The sending thread may be waiting for this very CPU.
-        giveWay()
-        // The time is a number on the heap.
-        if (polls % (POLLS * OFFERS) !== 0) continue
-      }
+      const asleep = naps && polls > POLLS * BRIEF
+      // The sending thread may be waiting for this very CPU.
+      giveWay(asleep)
+      if (asleep) this.#awake()
+      // The time is a number on the heap.
+      else if (polls % (POLLS * OFFERS) !== 0) continue
       if (performance.now() > until) {
         this.#sleeps = Math.floor(2 ** (this.#inVain - PATIENCE))
         this.#inVain = Math.min(this.#inVain + 1, MOST_IN_VAIN)

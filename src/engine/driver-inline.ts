@@ -25,7 +25,6 @@ const open = new Set<InlineDriver>()
 export class InlineDriver implements Driver {
   readonly caps: BackendCaps
   readonly giveWay = undefined
-  readonly nap = undefined
   readonly #engine: Engine
   #scheduled = false
   #immediate: NodeJS.Immediate | undefined

@@ -188,17 +188,11 @@ export class WorkerDriver implements Driver {
     this.#timer = undefined
   }
 
-  readonly giveWay = (): void => {
+  readonly giveWay = (asleep: boolean): void => {
     const { control } = this.#input.ring
     control[R.C_CPU] = currentCpu()
-    yieldCpu()
-    control[R.C_CPU] = R.NO_CPU
-  }
-
-  readonly nap = (): void => {
-    const { control } = this.#input.ring
-    control[R.C_CPU] = currentCpu()
-    nap(NAP_NANOSECONDS)
+    if (asleep) nap(NAP_NANOSECONDS)
+    else yieldCpu()
     control[R.C_CPU] = R.NO_CPU
   }
 

@@ -22,10 +22,8 @@ export interface DriverInput {
 
 export interface Driver {
   readonly caps: BackendCaps
-  /** Where it sends while the caller computes: for a caller that waits, lets others have this CPU. */
-  readonly giveWay: (() => void) | undefined
-  /** As giveWay, and sleeps for 20 µs. */
-  readonly nap: (() => void) | undefined
+  /** Where it sends while the caller computes: for a caller that waits, lets others have this CPU, or leaves it for 20 µs. */
+  readonly giveWay: ((asleep: boolean) => void) | undefined
   addVariant(id: number, compiled: CompiledBatch, rates?: Float64Array): void
   dropVariant(id: number): void
   /** A slot was filled and C_SUBMITTED raised. */

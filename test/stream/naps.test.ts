@@ -21,11 +21,10 @@ function waits(count: number, inFlight: number): boolean[] {
   let yields = 0
   const driver: Partial<Driver> = {
     caps: { evidence: 'accepted' } as Driver['caps'],
-    // So many that none of them is a brief wait.
-    giveWay: () => ++yields % 16 === 0 && settleOne(),
-    nap: () => {
-      napped = true
-      settleOne()
+    giveWay: (asleep) => {
+      napped ||= asleep
+      // So many yields that none of them is a brief wait.
+      if (asleep || ++yields % 16 === 0) settleOne()
     },
     hold: () => {},
     submitted: () => {},
