@@ -193,7 +193,8 @@ export class WorkerDriver implements Driver {
     control[R.C_CPU] = currentCpu()
     if (asleep) nap(NAP_NANOSECONDS)
     else yieldCpu()
-    control[R.C_CPU] = R.NO_CPU
+    // A thread that is to be woken comes back to this CPU.
+    if (control[R.C_WATCHED] === 0) control[R.C_CPU] = R.NO_CPU
   }
 
   watch(): void {
