@@ -39,6 +39,8 @@ export interface RegionOptions {
 let nextId = 1
 const pool: { readonly address: number; readonly byteLength: number; readonly kind: PageKind }[] = []
 const attached = new Map<number, ArrayBuffer>()
+/** What this isolate has allocated and not released. */
+const live = new Set<Region>()
 const ordinary = new Map<number, ArrayBuffer>()
 
 export class Region implements RegionHandle {
@@ -58,6 +60,7 @@ export class Region implements RegionHandle {
   ) {
     this.id = nextId++
     this.buffer = buffer ?? attachRegion(this)
+    live.add(this)
   }
 
   /**
@@ -122,6 +125,7 @@ export class Region implements RegionHandle {
   release(): void {
     if (this.#released) return
     this.#released = true
+    live.delete(this)
     ordinary.delete(this.id)
     this.giveBack()
   }
@@ -131,6 +135,14 @@ export class Region implements RegionHandle {
     ordinary.set(region.id, region.buffer)
     return region
   }
+}
+
+/**
+ * For a thread that ends, once no device and no call uses its memory: releases all that this isolate has allocated, which nothing else
+ * would. What other threads allocated and it attached is theirs.
+ */
+export function releaseAll(): void {
+  for (const region of live) region.release()
 }
 
 /** A released range of that very length and kind, zeroed; undefined if there is none. */

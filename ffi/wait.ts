@@ -1,4 +1,4 @@
-/** Sleeping and waking across threads: eventfd, a bounded poll(2), and the I/O thread's timer slack. Linux only. */
+/** Sleeping and waking across threads: eventfd, a bounded poll(2), and a thread's timer slack. Linux only. */
 import { POLLFD, POLLIN, SOCK_CLOEXEC, SOCK_NONBLOCK } from './layout.js'
 import { check, errno, libc } from './libc.js'
 import { ERRNO, NativeError } from './native-error.js'
@@ -24,6 +24,7 @@ export class EventFd {
     if (!this.#open) return
     this.#open = false
     libc().close(this.fd)
+    this.#scratch.region.release()
   }
 }
 

@@ -79,7 +79,7 @@ export class UdpBackend implements Backend {
   /** The posting that goes packet by packet for a while. */
   #paused: UdpPosting | undefined
   #reason: string
-  #maxSegments: number
+  readonly #postings = new Set<UdpPosting>()
   #revision = 0
   /** Rows ever posted or given up, and reported by reap. */
   #posted = 0
@@ -105,7 +105,6 @@ export class UdpBackend implements Backend {
     this.#whenFree = this.#ring ? [{ fd: this.#ring.fd, events: POLLIN }] : []
     this.#writable = [{ fd: this.#fd, events: POLLOUT }, ...this.#whenFree]
     this.#segmentation = this.#path.maxSegments > 1 ? 'on' : 'off'
-    this.#maxSegments = this.#path.maxSegments
     this.#reason = this.#path.segmentationReason
     this.caps = {
       name: 'udp',
@@ -122,7 +121,7 @@ export class UdpBackend implements Backend {
       ...this.#path.states(),
       segmentation: this.#paused ? 'paused' : this.#segmentation,
       segmentationReason: this.#reason,
-      maxSegments: this.#maxSegments,
+      maxSegments: this.#path.maxSegments,
       ...this.#copies.states(),
     }
   }
@@ -136,15 +135,19 @@ export class UdpBackend implements Backend {
 
   compile(table: PacketTable, hints: CompileHints): UdpPosting {
     const { ends, zeroCopy } = this.#copies.cut(table, {
-      maxSegments: this.#segmentation === 'on' ? this.#maxSegments : 1,
+      maxSegments: this.#segmentation === 'on' ? this.#path.maxSegments : 1,
       maxMessageBytes: Math.min(hints.maxMessageBytes, MAX_MESSAGE_BYTES[this.#path.family]),
     })
-    return new UdpPosting(table, this.#path.names, ends, zeroCopy, zeroCopy ? this.#copies.use(table) : UdpRing.COPY)
+    const buffer = zeroCopy ? this.#copies.use(table) : UdpRing.COPY
+    const posting = new UdpPosting(table, this.#path.names, ends, zeroCopy, buffer)
+    this.#postings.add(posting)
+    return posting
   }
 
   release(posting: UdpPosting): void {
     if (this.#paused === posting) this.#resume()
     this.#copies.release(posting)
+    this.#postings.delete(posting)
     posting.release()
   }
 
@@ -384,6 +387,7 @@ export class UdpBackend implements Backend {
   close(): void {
     this.#ring?.abandon()
     this.#ring?.close()
+    for (const posting of this.#postings) posting.release()
     this.#path.close()
   }
 }

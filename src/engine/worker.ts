@@ -9,6 +9,7 @@ import { performance } from 'node:perf_hooks'
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { currentCpu, getAffinity, leaveCpu, setAffinity, yieldCpu } from '../../ffi/affinity.js'
 import { nativeCallsWork } from '../../ffi/libc.js'
+import { releaseAll } from '../../ffi/region.js'
 import { EventFd, PollSet, sharpenTimers } from '../../ffi/wait.js'
 import { openBackend } from '../backend/open.js'
 import { SpeadcastError } from '../errors.js'
@@ -89,7 +90,8 @@ async function run(): Promise<void> {
   const settled = (): void => {
     const watched = Atomics.load(ring.control, R.C_WATCHED) === 1
     // Who sleeps comes back to the CPU it slept on; who naps is often there. To look costs 0.1 µs.
-    if (watched || (++settlements & 15) === 0) part()
+    settlements = (settlements + 1) & 15
+    if (watched || settlements === 0) part()
     if (watched) Atomics.notify(ring.control, R.C_SETTLED)
   }
   const giveWay = (): void => {
@@ -172,11 +174,11 @@ async function run(): Promise<void> {
   }
 }
 
-run().then(
-  () => port.close(),
-  (error: unknown) => {
-    port.postMessage({ type: 'failed', error: toPlainError(error) } satisfies Report)
-    Atomics.notify(ring.control, R.C_SETTLED)
-    port.close()
-  },
-)
+try {
+  await run()
+} catch (error) {
+  port.postMessage({ type: 'failed', error: toPlainError(error) } satisfies Report)
+} finally {
+  releaseAll()
+  port.close()
+}

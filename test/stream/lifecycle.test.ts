@@ -1,4 +1,5 @@
 // How a stream ends: drained, at a deadline, destroyed, left by its block, or because its I/O thread died. Every send settles.
+import { readFileSync } from 'node:fs'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { type BatchResult, openStream, SendError, type Stream, type StreamOptions } from '#dist/src/index.js'
 import { need } from '../support/need.js'
@@ -299,6 +300,35 @@ test('two streams at once keep their heaps, counts and batches apart', async (ct
   expect(first!.map(({ cnt }) => cnt)).toEqual(Array.from({ length: 40 }, (_, i) => 1000 + 10 * i))
   expect(timestampsOf(second!)).toEqual(Array.from({ length: 40 }, (_, i) => 100 + i))
   expect(second!.map(({ cnt }) => cnt)).toEqual(Array.from({ length: 40 }, (_, i) => 1 + i))
+})
+
+/**
+ * Resident KiB of memory that is ours: no child inherits it (VmFlags dc, proc_pid_smaps(5)), and it does not start at a multiple of 256 KiB
+ * as V8's heap does, of which that is also true.
+ */
+const mappedKib = (): number =>
+  readFileSync('/proc/self/smaps', 'utf8')
+    .split(/^(?=[\da-f]+-[\da-f]+ )/m)
+    .filter((mapping) => /^[\da-f]+(?!0000)[\da-f]{4}-[\da-f]+ rw-p/.test(mapping) && /^VmFlags:.* dc\b/m.test(mapping))
+    .reduce((sum, mapping) => sum + Number(/^Rss: +(\d+) kB$/m.exec(mapping)![1]), 0)
+
+test.for(['worker', 'inline'] as const)('%s: what a stream mapped is given back when it closes', async (thread, ctx) => {
+  need(ctx, process.platform === 'linux', 'looks at /proc')
+  const messages = 4000
+  const use = async (times: number) => {
+    for (let i = 0; i < times; i++) {
+      const stream = await openStream({ to: '127.0.0.1:9', backend: 'udp', thread, segmentation: 'off', descriptors: 'none' })
+      await stream.send(filledBatch(stream, 0, { heaps: messages, items: itemsOf(16) }))
+      await stream.sendHeap(numberHeap(0))
+      await stream.close()
+    }
+  }
+  // What is kept for the next one is there from now on.
+  await use(2)
+  const before = mappedKib()
+  await use(8)
+  // A message takes more than 100 bytes.
+  expect(mappedKib() - before).toBeLessThan((8 * messages * 100) / 1024 / 4)
 })
 
 test('leaving the block after a failed close adds no second error', async () => {
