@@ -51,6 +51,8 @@ export class WorkerDriver implements Driver {
   #fds: readonly number[] = []
   #timer: NodeJS.Timeout | undefined
   #dead = false
+  /** What the I/O thread says it died of. */
+  #failure: SpeadcastError | undefined
 
   /** @param thread one that was started earlier, not opened yet */
   static async open(input: DriverInput, thread = new IoThread()): Promise<WorkerDriver> {
@@ -96,7 +98,7 @@ export class WorkerDriver implements Driver {
         { cause: crash },
       )
       input.onSettled()
-      if (!stopped) this.#die(error)
+      if (this.#failure || !stopped) this.#die(this.#failure ?? error)
       this.#refuse(error)
       running.delete(this)
       clearInterval(this.#timer)
@@ -163,8 +165,12 @@ export class WorkerDriver implements Driver {
   drainMessages(): void {
     for (let item = receiveMessageOnPort(this.#port); item; item = receiveMessageOnPort(this.#port)) {
       const report = item.message as Report
-      if (report.type === 'failed') this.#die(fromPlainError(report.error))
-      else if (report.type !== 'ready') this.#input.onMessage(report)
+      if (report.type === 'failed') {
+        // Not at once: who asks may be in the middle of settling what went before.
+        const failure = fromPlainError(report.error)
+        this.#failure = failure
+        queueMicrotask(() => this.#die(failure))
+      } else if (report.type !== 'ready') this.#input.onMessage(report)
     }
   }
 
@@ -208,13 +214,15 @@ export class WorkerDriver implements Driver {
     control[R.C_CPU] = currentCpu()
     // Before the load: what is settled behind it is notified of.
     Atomics.store(control, R.C_WATCHED, 1)
-    const wait = waitAsync(control, R.C_SETTLED, Atomics.load(control, R.C_SETTLED))
-    // Settlements between the stream's last look and this load.
+    const settled = Atomics.load(control, R.C_SETTLED)
     this.#input.onSettled()
     if (this.#dead || !this.#input.watched()) {
       Atomics.store(control, R.C_WATCHED, 0)
       control[R.C_CPU] = R.NO_CPU
-    } else if (wait.async) wait.value.then(this.#arm)
+      return
+    }
+    const wait = waitAsync(control, R.C_SETTLED, settled)
+    if (wait.async) wait.value.then(this.#arm)
     else queueMicrotask(this.#arm)
   }
 

@@ -142,6 +142,25 @@ describe('the I/O thread', () => {
     expect(rig.packets()).toHaveLength(1)
   })
 
+  test('while what it said of failures is unread: every send is told its own fate', async () => {
+    const rig = await driverRig('worker')
+    const variant = rig.add([{ heap: rawHeap(100) }])
+    const [two, three] = [2, 3].map((heaps) =>
+      rig.add(Array.from({ length: heaps }, () => ({ heap: rawHeap(100), substream: 99 }))),
+    )
+    const sends = [two!, three!, { ...variant, id: 4711 }, variant].map((what) => rig.send(what))
+    // No turn of the event loop, so the first to read its reports is who settles.
+    Atomics.wait(rig.ring.control, R.C_CLOSED, 0, 10_000)
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 100)
+    rig.submissions.harvest()
+    const results = await settledOf(sends)
+    expect(results.map(outcome)).toEqual([...Array(2).fill('ERR_SPEADCAST_SEND'), WORKER, WORKER])
+    expect(results.slice(0, 2)).toMatchObject(
+      [2, 3].map((heaps) => ({ reason: { outcome: { heaps: Array(heaps).fill('failed') } } })),
+    )
+    expect(rig.deaths).toMatchObject([{ message: 'submission of unknown variant 4711' }])
+  })
+
   test('what cannot be opened rejects with the reason, and the threads end', async (ctx) => {
     need(ctx, process.platform === 'linux', 'looks at /proc')
     const before = descriptors()
