@@ -229,11 +229,20 @@ class LinuxUdpPath implements UdpPath {
     let lost = false
     for (let i = 0; i < this.#interfaces.length; i++) {
       const ifindex = this.#interfaces[i]!
-      const { carrierLost, neighbourLost } = this.#watch.drain(ifindex)
+      const { carrierLost, neighbourLost } = this.#changes(ifindex)
       if (carrierLost) lost = true
       if ((carrierLost || neighbourLost) && this.gates.doubt(ifindex)) lost = true
     }
     return lost
+  }
+
+  #changes(ifindex: number): { readonly carrierLost: boolean; readonly neighbourLost: boolean } {
+    try {
+      return this.#watch.drain(ifindex)
+    } catch (error) {
+      if (!(error instanceof NativeError)) throw error
+      return { carrierLost: true, neighbourLost: true } // it went away before it was watched
+    }
   }
 
   get descriptors(): readonly number[] {
