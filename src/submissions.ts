@@ -215,9 +215,9 @@ export class Submissions {
       // The sending thread may be waiting for this very CPU.
       giveWay(asleep)
       if (asleep) this.#awake()
-      // The time is a number on the heap.
       else if (polls % (POLLS * OFFERS) !== 0) continue
-      if (performance.now() > until) {
+      // What settled during a nap was not waited for in vain.
+      if (performance.now() > until && Atomics.load(control, R.C_SETTLED) === this.#settled) {
         this.#sleeps = Math.floor(2 ** (this.#inVain - PATIENCE))
         this.#inVain = Math.min(this.#inVain + 1, MOST_IN_VAIN)
         return
@@ -227,7 +227,9 @@ export class Submissions {
   }
 
   #awake(): void {
-    if (Atomics.load(this.ring.control, R.C_SETTLED) !== this.#submitted) {
+    const settled = Atomics.load(this.ring.control, R.C_SETTLED)
+    if (settled === this.#settled) return
+    if (settled !== this.#submitted) {
       this.#penalty = Math.max(1, this.#penalty >> 1)
       return
     }

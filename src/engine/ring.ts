@@ -65,7 +65,7 @@ export const C_CONTROL = 4
 export const C_CLOSED = 5
 /** Somebody sleeps until SETTLED rises: whoever raises it must notify, which costs a microsecond, and with a sleeper nine. */
 export const C_WATCHED = 6
-/** The CPU that who submits waits on, asleep or offering it; NO_CPU while it computes. */
+/** The CPU that who submits waits on, asleep or offering it, or was last seen on while C_WATCHED; else NO_CPU. */
 export const C_CPU = 7
 const HEAD_WORDS = 16
 

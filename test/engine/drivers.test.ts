@@ -1,7 +1,9 @@
 /** What both drivers do alike: order, back-pressure without loss, waking, pacing, stopping. Real clocks, real threads. */
 import { describe, expect, test } from 'vitest'
+import { nativeCallsWork } from '#dist/ffi/libc.js'
 import * as R from '#dist/src/engine/ring.js'
 import { readCounters } from '#dist/src/stats.js'
+import { need } from '../support/need.js'
 import { type DriverKind, type DriverRig, driverRig, KINDS, type Sent, settledOf, type Variant, within } from './driver-support.js'
 import { cntOf, rawHeap } from './support.js'
 
@@ -247,6 +249,26 @@ describe.for(KINDS)('%s driver', (kind) => {
       expect(rig.deaths).toEqual([])
     })
   })
+})
+
+test('an I/O thread is told of a CPU while somebody waits there, and no longer', async (ctx) => {
+  need(ctx, process.platform === 'linux' && nativeCallsWork(), 'CPUs are looked at on Linux only')
+  const rig = await driverRig('worker', { engine: { rateBytesPerSecond: 1, burstBytes: 1 }, keepNothing: true })
+  const told = () => rig.ring.control[R.C_CPU]! !== R.NO_CPU
+  const { promise } = rig.send(rig.add([{ heap: rawHeap(2500) }]))
+  for (const asleep of [false, true]) {
+    rig.driver.giveWay!(asleep)
+    expect(told()).toBe(false)
+  }
+  const settled = promise.catch(() => {})
+  expect(told()).toBe(true)
+  for (const asleep of [false, true]) {
+    rig.driver.giveWay!(asleep)
+    expect(told()).toBe(true)
+  }
+  await within('the stop', rig.stop(R.STOP_ABORT))
+  await settled
+  expect(told()).toBe(false)
 })
 
 async function until(condition: () => boolean): Promise<void> {

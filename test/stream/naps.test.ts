@@ -11,20 +11,21 @@ beforeEach(() => {
   return () => clock.mockRestore()
 })
 
-/** Waits for one batch after the other behind a sender that settles one batch per nap or yield; whether each wait napped. */
-function waits(count: number, inFlight: number): boolean[] {
+/** Waits for one batch after the other behind a sender that settles one per so many naps or yields; whether each wait napped. */
+function waits(count: number, inFlight: number, napsPerBatch = 1): boolean[] {
   const ring = new R.Ring()
   const submissions = new Submissions(ring, () => {})
   let napped = false
   let settled = 0
   const settleOne = () => Atomics.store(ring.control, R.C_SETTLED, ++settled)
   let yields = 0
+  let naps = 0
   const driver: Partial<Driver> = {
     caps: { evidence: 'accepted' } as Driver['caps'],
     giveWay: (asleep) => {
       napped ||= asleep
       // So many yields that none of them is a brief wait.
-      if (asleep || ++yields % 16 === 0) settleOne()
+      if (asleep ? ++naps % napsPerBatch === 0 : ++yields % 16 === 0) settleOne()
     },
     hold: () => {},
     submitted: () => {},
@@ -55,8 +56,8 @@ test('a wait naps while something stays in flight', () => {
   expect(waits(50, 2)).toEqual(Array(50).fill(true))
 })
 
-test('naps that leave nothing in flight become rare', () => {
-  const napping = waits(5000, 1).flatMap((napped, i) => (napped ? [i] : []))
+test.for([1, 2, 3])('naps that leave nothing in flight become rare, %i to a batch', (napsPerBatch) => {
+  const napping = waits(5000, 1, napsPerBatch).flatMap((napped, i) => (napped ? [i] : []))
   const spun = napping.slice(1).map((i, k) => i - napping[k]! - 1)
   expect(spun).toEqual([1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 1024, 1024])
 })
