@@ -18,8 +18,8 @@ export const USAGE = `usage: npm run bench -- [options]
   --repeats N         rounds per point; a round runs each program once (default 5)
   --bytes SIZE        payload timed in each run (default 4GiB; heaps under 1 KiB: half of it)
   --warmup-bytes SIZE payload sent before the clock starts (default 8GiB; likewise;
-                      a quarter of it for programs that are compiled ahead, up to
-                      six times as much for large batches of ours)
+                      a quarter of it for programs that are compiled ahead,
+                      of ours at least 6144 batches, up to six times as much)
   --window SECONDS    a program that would be timed for longer sends less, and its warm-up shrinks likewise (default 2)
   --max-disturbance X a round is repeated, up to twice, if the host stole or others used more than this share (default 0.05)
   --quick             256 B, 8 KiB, 64 KiB, 1 MiB; 1 GiB, half a second at most, 3 rounds, nothing repeated; committed ratios beside
