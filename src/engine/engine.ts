@@ -54,7 +54,7 @@ export const NEXT_WHEN_REAPED = 4
 export const NEXT_STOPPED = 5
 
 /** So many take a device that sends 100 Gb/s longer than posting them takes us. */
-const ROWS_PER_REAP = 256
+const ROWS_PER_REAP = 512
 /** Variants found without a look-up, by the low bits of their ids. */
 const RECENT = 16
 const BACKOFF_LIMIT_NANOSECONDS = 2_000_000
