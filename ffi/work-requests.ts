@@ -38,6 +38,11 @@ export class WorkRequestChain {
   #errno = 0
   /** See `cutAt`. */
   #cutAt = 0
+  /** What `next` is where it is cut, in halves, signed: others are numbers on the heap. */
+  #nextLo = 0
+  #nextHi = 0
+  readonly #addressLo: number
+  readonly #addressHi: number
 
   /**
    * @param id 32 bits that completions of this chain carry beside the row
@@ -54,6 +59,8 @@ export class WorkRequestChain {
     this.#badAt = this.#sgeAt + sges * IBV_SGE.size
     this.#region = Region.allocate(this.#badAt + 8)
     this.#address = this.#region.address
+    this.#addressLo = this.#address | 0
+    this.#addressHi = Math.floor(this.#address / 2 ** 32) | 0
     this.#words = new Uint32Array(attachRegion(this.#region))
     const flags = checksumOffload ? IBV_SEND_IP_CSUM : 0
     for (let row = 0; row < rows; row++) {
@@ -121,13 +128,20 @@ export class WorkRequestChain {
 
   /** Ends the chain before row `end`. */
   cut(end: number): void {
+    const words = this.#words
+    const at = (end - 1) * WR_WORDS + NEXT
     this.#cutAt = end
-    if (end < this.rows) writePointer(this.#words, (end - 1) * WR_WORDS + NEXT, 0)
+    this.#nextLo = words[at]! | 0
+    this.#nextHi = words[at + 1]! | 0
+    words[at] = 0
+    words[at + 1] = 0
   }
 
   /** Behind where this chain is cut, `next` begins. */
   follow(next: WorkRequestChain): void {
-    writePointer(this.#words, (this.#cutAt - 1) * WR_WORDS + NEXT, next.#address)
+    const at = (this.#cutAt - 1) * WR_WORDS + NEXT
+    this.#words[at] = next.#addressLo
+    this.#words[at + 1] = next.#addressHi
   }
 
   /** Posts from row `first` on, through the chains that follow, where `last` is cut, the last row signalled. False: see `refused`. */
@@ -149,8 +163,9 @@ export class WorkRequestChain {
 
   /** As before cut(). */
   mend(): void {
-    const end = this.#cutAt
-    writePointer(this.#words, (end - 1) * WR_WORDS + NEXT, end < this.rows ? this.#address + end * IBV_SEND_WR.size : 0)
+    const at = (this.#cutAt - 1) * WR_WORDS + NEXT
+    this.#words[at] = this.#nextLo
+    this.#words[at + 1] = this.#nextHi
     this.#cutAt = 0
   }
 
