@@ -186,6 +186,8 @@ test('each of the 3 heaps has an endpoint that fails in each way, the others go'
     for (const [what, spoil, mend, errnoName, message] of WAYS)
       for (let j = 0; j < HEAPS; j++) {
         spoil(addresses[j]!)
+        // Behind a pause of 10 ms the kernel is asked what happened before anything is posted.
+        await new Promise((resolve) => setTimeout(resolve, 20))
         const result = await stream.send()
         mend(addresses[j]!)
         results.push({ what, j, errnoName, message, result })
