@@ -6,6 +6,7 @@ import { Region, type RegionHandle } from '#dist/ffi/region.js'
 import { dist, runModule } from '../support/child.js'
 import { need } from '../support/need.js'
 import { sharedFile } from '../support/shared-file.js'
+import { type Mapping, mappings } from '../support/smaps.js'
 import { allocate, bytesOf, isAll, KIB, MIB } from './support.js'
 
 beforeEach((ctx) => need(ctx, process.platform === 'linux' && nativeCallsWork(), 'regions are mapped on Linux only'))
@@ -13,28 +14,9 @@ beforeEach((ctx) => need(ctx, process.platform === 'linux' && nativeCallsWork(),
 /** Below a page, below and at what shares a huge page, about and above a huge page, several of them. */
 const SIZES = [1, 100, 4095, 4096, 65535, 65536, 100_000, 512 * KIB, 2 * MIB - 1, 2 * MIB, 2 * MIB + 1, 5 * MIB]
 
-interface Mapping {
-  readonly from: number
-  readonly end: number
-  readonly flags: string[]
-  kib(field: string): number
-}
-
-/** What the kernel says of the mappings that hold any of the region, by /proc/self/smaps (proc_pid_smaps(5)). */
-function mappingsOf({ address, byteLength }: RegionHandle): Mapping[] {
-  return readFileSync('/proc/self/smaps', 'utf8')
-    .split(/^(?=[\da-f]+-[\da-f]+ )/m)
-    .map((text): Mapping => {
-      const [, from, end] = /^([\da-f]+)-([\da-f]+)/.exec(text)!
-      return {
-        from: Number.parseInt(from!, 16),
-        end: Number.parseInt(end!, 16),
-        flags: /^VmFlags:(.*)$/m.exec(text)![1]!.trim().split(' '),
-        kib: (field) => Number(new RegExp(`^${field}: +(\\d+) kB$`, 'm').exec(text)![1]),
-      }
-    })
-    .filter(({ from, end }) => from < address + byteLength && end > address)
-}
+/** Those that hold any of the region. */
+const mappingsOf = ({ address, byteLength }: RegionHandle): Mapping[] =>
+  mappings().filter(({ from, end }) => from < address + byteLength && end > address)
 
 const memoryOf = (field: 'VmSize' | 'VmRSS'): number =>
   Number(new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(readFileSync('/proc/self/status', 'utf8'))![1]) * KIB

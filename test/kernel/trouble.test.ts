@@ -1,6 +1,5 @@
 /** What a kernel does to a sender on a bad day. After each, what was reported is compared with what was on the wire. */
 import { spawnSync } from 'node:child_process'
-import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import type { BatchOutcome } from '#dist/src/index.js'
 import { need } from '../support/need.js'
@@ -376,16 +375,4 @@ test('a firewall rule (EPERM) and a route deleted (ENETUNREACH) fail what they c
     expect(new Set(heaps.values())).toEqual(new Set([4]))
     console.log(`${first}: ${forbidden.error!.message} | ${unreachable.error!.message} | 21 heaps on the wire, those reported sent`)
   }
-})
-
-test('an interface that goes away as the route has just come to it makes sending suspect, no more', async (ctx) => {
-  const why = netnsUnavailable()
-  need(ctx, !why, why)
-  await using ns = await makeNetns()
-  const { stdout } = await ns.exec('a', [process.execPath, fileURLToPath(new URL('scripts/gone.mjs', import.meta.url))])
-  const { interfaces, suspicions } = JSON.parse(stdout)
-  expect(interfaces).toEqual(['d0', 'd1'])
-  const [first, down, gone] = suspicions
-  expect(down).toBeGreaterThan(first)
-  expect(gone).toBeGreaterThan(down)
 })

@@ -1,8 +1,8 @@
 // How a stream ends: drained, at a deadline, destroyed, left by its block, or because its I/O thread died. Every send settles.
-import { readFileSync } from 'node:fs'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { type BatchResult, openStream, SendError, type Stream, type StreamOptions } from '#dist/src/index.js'
 import { need } from '../support/need.js'
+import { mappings } from '../support/smaps.js'
 import {
   EAGAIN,
   filledBatch,
@@ -307,10 +307,9 @@ test('two streams at once keep their heaps, counts and batches apart', async (ct
  * as V8's heap does, of which that is also true.
  */
 const mappedKib = (): number =>
-  readFileSync('/proc/self/smaps', 'utf8')
-    .split(/^(?=[\da-f]+-[\da-f]+ )/m)
-    .filter((mapping) => /^[\da-f]+(?!0000)[\da-f]{4}-[\da-f]+ rw-p/.test(mapping) && /^VmFlags:.* dc\b/m.test(mapping))
-    .reduce((sum, mapping) => sum + Number(/^Rss: +(\d+) kB$/m.exec(mapping)![1]), 0)
+  mappings()
+    .filter(({ from, rights, flags }) => from % 2 ** 18 !== 0 && rights === 'rw-p' && flags.includes('dc'))
+    .reduce((sum, mapping) => sum + mapping.kib('Rss'), 0)
 
 test.for(['worker', 'inline'] as const)('%s: what a stream mapped is given back when it closes', async (thread, ctx) => {
   need(ctx, process.platform === 'linux', 'looks at /proc')
