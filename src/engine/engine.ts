@@ -28,7 +28,7 @@ import { Limiter } from './limiter.js'
 import type { FailureLog, OutcomeMessage } from './outcome.js'
 import * as R from './ring.js'
 import type { CntSequence } from './scatter.js'
-import { makeVariant, patch, type Refusal, type Variant } from './variant.js'
+import { patch, type Refusal, Variant } from './variant.js'
 
 export interface EngineOptions {
   /** UDP payload bytes per second; 0 = as fast as possible. */
@@ -120,7 +120,7 @@ export class Engine {
       refused = { errno: (cause as { errno?: number } | undefined)?.errno ?? ERRNO.ENOMEM!, message }
     }
     const nanosecondsBefore = this.#limiter ? this.#costs(table.udpBytes, table.heap, rates) : undefined
-    const variant = makeVariant({ id, compiled, posting, refused, nanosecondsBefore }, this.#variants.values())
+    const variant = new Variant({ id, compiled, posting, refused, nanosecondsBefore }, this.#variants.values())
     this.#variants.set(id, variant)
     this.#recent[id & (RECENT - 1)] = variant
   }

@@ -9,11 +9,21 @@ export interface Refusal {
   readonly message: string
 }
 
-export interface Variant {
+export interface VariantParts {
   readonly id: number
   readonly compiled: CompiledBatch
   readonly posting: Posting | undefined
   /** Why there is no posting: sends of this variant fail. */
+  readonly refused: Refusal | undefined
+  /** Nanoseconds rows 0 … r−1 take at the wanted rate; undefined when unlimited. */
+  readonly nanosecondsBefore: Float64Array | undefined
+}
+
+/** A class, for V8 gives what a spread makes another shape the second time: every function that had seen the first would be compiled anew. */
+export class Variant {
+  readonly id: number
+  readonly compiled: CompiledBatch
+  readonly posting: Posting | undefined
   readonly refused: Refusal | undefined
   readonly view: DataView
   readonly cntColumn: Float64Array
@@ -26,36 +36,27 @@ export interface Variant {
   readonly bytes: number
   /** udpBytes summed: bytes of rows 0 … r−1. */
   readonly bytesBefore: Float64Array
-  /** Nanoseconds rows 0 … r−1 take at the wanted rate; undefined when unlimited. */
   readonly nanosecondsBefore: Float64Array | undefined
-  dropped: boolean
-}
+  dropped = false
 
-export interface VariantParts {
-  readonly id: number
-  readonly compiled: CompiledBatch
-  readonly posting: Posting | undefined
-  readonly refused: Refusal | undefined
-  readonly nanosecondsBefore: Float64Array | undefined
-}
-
-/** @param others that may share header memory */
-export function makeVariant(parts: VariantParts, others: Iterable<Variant>): Variant {
-  const { table, scatter } = parts.compiled
-  const buffer = attachRegion(scatter.region)
-  const bytesBefore = new Float64Array(table.rows + 1)
-  for (let r = 0; r < table.rows; r++) bytesBefore[r + 1] = bytesBefore[r]! + table.udpBytes[r]!
-  return {
-    ...parts,
-    view: new DataView(buffer),
-    cntColumn: new Float64Array(buffer, scatter.cntColumnAt, table.heaps),
-    cnt: new CntPointers(scatter),
-    immediates: scatter.immediates.map((immediate) => new ImmediatePointers(immediate, buffer, table.heaps)),
-    headers: headersOf(parts.compiled, others),
-    rows: table.rows,
-    bytes: bytesBefore[table.rows]!,
-    bytesBefore,
-    dropped: false,
+  /** @param others that may share header memory */
+  constructor({ id, compiled, posting, refused, nanosecondsBefore }: VariantParts, others: Iterable<Variant>) {
+    const { table, scatter } = compiled
+    const buffer = attachRegion(scatter.region)
+    this.id = id
+    this.compiled = compiled
+    this.posting = posting
+    this.refused = refused
+    this.view = new DataView(buffer)
+    this.cntColumn = new Float64Array(buffer, scatter.cntColumnAt, table.heaps)
+    this.cnt = new CntPointers(scatter)
+    this.immediates = scatter.immediates.map((immediate) => new ImmediatePointers(immediate, buffer, table.heaps))
+    this.headers = headersOf(compiled, others)
+    this.rows = table.rows
+    this.bytesBefore = new Float64Array(table.rows + 1)
+    for (let r = 0; r < table.rows; r++) this.bytesBefore[r + 1] = this.bytesBefore[r]! + table.udpBytes[r]!
+    this.bytes = this.bytesBefore[table.rows]!
+    this.nanosecondsBefore = nanosecondsBefore
   }
 }
 
