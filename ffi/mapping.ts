@@ -1,6 +1,10 @@
-/** mmap(2) and madvise(2) as regions need them: populated, of the pages asked for, not inherited by fork. Ranges are never unmapped. */
+/**
+ * mmap(2) and madvise(2) as regions need them: populated, of the pages asked for, side by side where that is possible, not inherited by
+ * fork. Ranges are never unmapped.
+ */
 import { check, errno, isMapFailed, libc } from './libc.js'
 import { ERRNO, errnoName, NativeError } from './native-error.js'
+import { misplaced, place } from './placement.js'
 
 // asm-generic/mman-common.h, asm-generic/mman.h; the same on x86-64 and arm64.
 const PROT_NONE = 0
@@ -12,6 +16,8 @@ const MAP_ANONYMOUS = 0x20
 const MAP_NORESERVE = 0x4000
 const MAP_HUGETLB = 0x40000
 const MAP_HUGE_2MB = 21 << 26
+const MREMAP_MAYMOVE = 1
+const MREMAP_FIXED = 2
 const MADV_DONTNEED = 4
 const MADV_DONTFORK = 10
 const MADV_HUGEPAGE = 14
@@ -32,7 +38,7 @@ export function roundUp(n: number, to: number): number {
 
 /** Zeroed and faulted in; huge pages start at a multiple of their size. `byteLength` must be a multiple of the page size of `kind`. */
 export function mapPages(byteLength: number, kind: PageKind): number | NativeError {
-  const address = kind === 'thp' ? mapAligned(byteLength) : map(byteLength, kind === 'hugetlb' ? MAP_HUGETLB | MAP_HUGE_2MB : 0)
+  const address = map(byteLength, kind)
   if (isMapFailed(address))
     return new NativeError('mmap', errno(), `${byteLength} bytes${kind === 'hugetlb' ? ', MAP_HUGETLB' : ''}`)
   libc().madvise(address, byteLength, MADV_DONTFORK)
@@ -43,16 +49,36 @@ export function mapPages(byteLength: number, kind: PageKind): number | NativeErr
   return new NativeError('madvise', failed, `MADV_POPULATE_WRITE of ${byteLength} bytes: ${errnoName(failed)}`)
 }
 
-function map(byteLength: number, flags: number): number {
-  return libc().mmap(0, byteLength, PROT_READ_WRITE, ANONYMOUS | flags, -1, 0)
+function map(byteLength: number, kind: PageKind): number {
+  if (kind === 'hugetlb') return mapHugetlb(byteLength)
+  const placed = place(byteLength, kind === 'thp')
+  let address: number
+  if (placed !== undefined) {
+    address = mapAnonymous(placed, byteLength, MAP_FIXED)
+    if (isMapFailed(address)) misplaced(placed, byteLength)
+  } else address = kind === 'thp' ? mapAligned(byteLength) : mapAnonymous(0, byteLength)
+  if (kind === 'thp' && !isMapFailed(address)) libc().madvise(address, byteLength, MADV_HUGEPAGE)
+  return address
+}
+
+function mapAnonymous(address: number, byteLength: number, flags = 0): number {
+  return libc().mmap(address, byteLength, PROT_READ_WRITE, ANONYMOUS | flags, -1, 0)
 }
 
 /** Before Linux 6.7 a mapping starts at any page, and a transparent huge page only at a multiple of its size. */
 function mapAligned(byteLength: number): number {
   const reserved = libc().mmap(0, byteLength + HUGE_PAGE_BYTES, PROT_NONE, RESERVED, -1, 0)
-  if (isMapFailed(reserved)) return reserved
-  const address = libc().mmap(roundUp(reserved, HUGE_PAGE_BYTES), byteLength, PROT_READ_WRITE, ANONYMOUS | MAP_FIXED, -1, 0)
-  if (!isMapFailed(address)) libc().madvise(address, byteLength, MADV_HUGEPAGE)
+  return isMapFailed(reserved) ? reserved : mapAnonymous(roundUp(reserved, HUGE_PAGE_BYTES), byteLength, MAP_FIXED)
+}
+
+/** Mostly there are none, which must not cost a place; if there are, they are moved to one, which Linux can since 5.16. */
+function mapHugetlb(byteLength: number): number {
+  const address = mapAnonymous(0, byteLength, MAP_HUGETLB | MAP_HUGE_2MB)
+  if (isMapFailed(address)) return address
+  const placed = place(byteLength, true)
+  if (placed === undefined) return address
+  if (!isMapFailed(libc().mremap(address, byteLength, byteLength, MREMAP_MAYMOVE | MREMAP_FIXED, placed))) return placed
+  misplaced(placed, byteLength)
   return address
 }
 

@@ -26,7 +26,7 @@ const long = new CompilableBatch({ ...config, heaps: HEAPS / 16, packetSizeBytes
 const longOnes = long.variant(HEAPS / 16, false).compile()
 const longView = new DataView(long.region.buffer)
 const longCnt = new CntPointers(longOnes.scatter)
-const [timestamp, offset] = places.immediates.map((table) => new ImmediatePointers(table, batch.region.buffer, HEAPS))
+const [timestamp, offset] = places.immediates.map((table) => new ImmediatePointers(table, batch.region, batch.region.buffer, HEAPS))
 const unknown = (pointers) => {
   pointers.written(-1, 0)
   return pointers

@@ -4,7 +4,9 @@
  * A heap cnt or an immediate is the low `heapAddressBits` of an 8-byte big-endian item pointer (SPEAD §8.1), so each patch is two
  * 32-bit stores of (constant half | value half). Values are doubles or pairs of 32-bit halves: no BigInt.
  */
-import type { ImmediateScatter, ScatterTable } from '../batch/table.js'
+import { offsetInWindow, WINDOW_BYTES } from '../../ffi/window.js'
+import type { ImmediateScatter, ScatterTable, TableRegion } from '../batch/table.js'
+import { type Ramp, strided } from './strided.js'
 
 /**
  * The heap cnt sequence: next value and step as 32-bit halves, counting modulo 2^64. Heaps take its low N bits, so a heap of a narrower
@@ -27,28 +29,30 @@ let lessons = 128
  * Where one number a heap goes, and what stands there: a send whose numbers keep their upper halves, as nearly all do, writes the lower
  * ones only.
  */
-class Pointers {
+class Pointers implements Ramp {
   /** The upper half of all numbers of the first `heaps` heaps; −1: not all the same, or not known. */
   hi = -1
   heaps = 0
-  /** Bytes from one heap's pointer to the next one's; 0 when a heap has several or they are not evenly spaced. */
+  /** Bytes from one heap's pointer to the next one's; 0 when a heap has several, they are not evenly spaced, or outside the window. */
   readonly stride: number
-  /** Of the first one's lower half. */
   readonly from: number
   readonly baseHi: number
   readonly baseLo: number
-  /** A ramp of lower halves to be written: the first heap's, and what each is above the one before it, modulo 2^32. */
   first = 0
   step = 0
 
   constructor(
     readonly at: Uint32Array,
     readonly start: Uint32Array,
+    region: TableRegion,
     baseHi: number,
     baseLo: number,
   ) {
-    this.stride = evenStride(at, start)
-    this.from = at.length > 0 ? at[0]! + 4 : 0
+    const stride = evenStride(at, start)
+    const from = offsetInWindow(region) + (stride > 0 ? at[0]! + 4 : 0)
+    const windowed = from >= 0 && from + (start.length - 2) * stride + 4 <= WINDOW_BYTES
+    this.stride = windowed ? stride : 0
+    this.from = windowed ? from : 0
     this.baseHi = baseHi | 0
     this.baseLo = baseLo | 0
   }
@@ -70,7 +74,7 @@ export class CntPointers extends Pointers {
   readonly maskHi: number
   readonly maskLo: number
   constructor(table: ScatterTable) {
-    super(table.cntAt, table.cntStart, table.cntBaseHi, table.cntBaseLo)
+    super(table.cntAt, table.cntStart, table.region, table.cntBaseHi, table.cntBaseLo)
     this.maskHi = table.maskHi | 0
     this.maskLo = table.maskLo | 0
   }
@@ -83,10 +87,11 @@ export class ImmediatePointers extends Pointers {
   readonly rampAt: number
   constructor(
     readonly table: ImmediateScatter,
+    region: TableRegion,
     buffer: ArrayBuffer,
     heaps: number,
   ) {
-    super(table.at, table.start, table.baseHi, table.baseLo)
+    super(table.at, table.start, region, table.baseHi, table.baseLo)
     this.plain = table.encoding === 'uint' && !table.littleEndian
     this.column = new Float64Array(buffer, table.columnAt, heaps)
     this.rampAt = table.rampAt
@@ -97,25 +102,7 @@ function evenStride(at: Uint32Array, start: Uint32Array): number {
   const heaps = start.length - 1
   if (at.length !== heaps || start.some((first, j) => first !== j)) return 0
   const stride = heaps > 1 ? at[1]! - at[0]! : 8
-  // The loops below count in 32 signed bits.
-  if (at[0]! + 4 + heaps * stride > 0x7fffffff) return 0
   return at.every((offset, j) => offset === at[0]! + j * stride) ? stride : 0
-}
-
-/**
- * One ramp of lower halves, 0.5 ns each. Every number is said to be of 32 bits, for V8 tests for overflow otherwise; and by itself, as all
- * the loops here: within a larger function they are slower. A ramp that is in range never reaches the bits of the item id above it.
- */
-function writeRamp(view: DataView, pointers: Pointers, heaps: number): void {
-  const stride = pointers.stride | 0
-  const step = pointers.step | 0
-  let word = pointers.baseLo | pointers.first
-  let at = pointers.from | 0
-  const end = (at + Math.imul(stride, heaps)) | 0
-  for (; at < end; at = (at + stride) | 0) {
-    view.setInt32(at, word)
-    word = (word + step) | 0
-  }
 }
 
 /** A ramp by heap where a heap has several pointers, or they stand anywhere: 1.5 ns a pointer. */
@@ -128,26 +115,8 @@ function writeEach(view: DataView, { at, start, baseLo, first, step }: Pointers,
 }
 
 function write(view: DataView, pointers: Pointers, heaps: number): void {
-  if (pointers.stride > 0) writeRamp(view, pointers, heaps)
+  if (pointers.stride > 0) strided().writeRamp(pointers, heaps)
   else writeEach(view, pointers, heaps)
-}
-
-/** Two of one stride at once: 0.9 ns for both. */
-function writeRamps(view: DataView, a: Pointers, b: Pointers, heaps: number): void {
-  const stride = a.stride | 0
-  const gap = (b.from - a.from) | 0
-  const stepA = a.step | 0
-  const stepB = b.step | 0
-  let wordA = a.baseLo | a.first
-  let wordB = b.baseLo | b.first
-  let at = a.from | 0
-  const end = (at + Math.imul(stride, heaps)) | 0
-  for (; at < end; at = (at + stride) | 0) {
-    view.setInt32(at, wordA)
-    view.setInt32((at + gap) | 0, wordB)
-    wordA = (wordA + stepA) | 0
-    wordB = (wordB + stepB) | 0
-  }
 }
 
 /** Whether the upper half changes within the sequence's next `heaps` cnts, or behind them. */
@@ -181,7 +150,7 @@ function findRamp(view: DataView, pointers: ImmediatePointers, heaps: number): b
 
 /**
  * Writes the next `heaps` cnts of the sequence and the staged values, in range as send() found them, into the headers of heaps 0 … heaps−1.
- * Cost: 0.9 ns per evenly spaced one-packet heap for cnt and one immediate that is a ramp; 0.5 for each further ramp, 1.6 for other
+ * Cost: 0.7 ns per evenly spaced one-packet heap for cnt and one immediate that is a ramp; 0.5 for each further ramp, 1.4 for other
  * values; else 1.5 ns for each pointer of a ramp, 2–4 of other values.
  */
 export function scatter(
@@ -195,7 +164,7 @@ export function scatter(
   const paired =
     ramp && cnt.stride > 0 && immediates.length > 0 && immediates[0]!.stride === cnt.stride && findRamp(view, immediates[0]!, heaps)
   if (paired) {
-    writeRamps(view, cnt, immediates[0]!, heaps)
+    strided().writeRamps(cnt, immediates[0]!, heaps)
     for (let i = 1; i < immediates.length; i++) scatterImmediate(view, immediates[i]!, heaps)
   } else scatterApart(view, cnt, immediates, heaps, ramp ? null : sequence)
 }
@@ -269,41 +238,6 @@ const TWO_32 = 4294967296
 /** Exact: a power of two. */
 const PER_TWO_32 = 1 / TWO_32
 
-/** Lower halves of numbers whose upper half is `hi`, evenly spaced. False at the first that has another. 1.6 ns a pointer. */
-function writeLowHalves(
-  view: DataView,
-  from: number,
-  stride: number,
-  column: Float64Array,
-  heaps: number,
-  hi: number,
-  baseLo: number,
-): boolean {
-  const least = hi * TWO_32
-  const beyond = least + TWO_32
-  let at = from
-  let j = 0
-  for (; j + 4 <= heaps; j += 4) {
-    const a = column[j]!
-    const b = column[j + 1]!
-    const c = column[j + 2]!
-    const d = column[j + 3]!
-    if (a < least || a >= beyond || b < least || b >= beyond || c < least || c >= beyond || d < least || d >= beyond) return false
-    view.setInt32(at, baseLo | a)
-    view.setInt32(at + stride, baseLo | b)
-    view.setInt32(at + 2 * stride, baseLo | c)
-    view.setInt32(at + 3 * stride, baseLo | d)
-    at = (at + 4 * stride) | 0
-  }
-  for (; j < heaps; j++) {
-    const value = column[j]!
-    if (value < least || value >= beyond) return false
-    view.setInt32(at, baseLo | value)
-    at = (at + stride) | 0
-  }
-  return true
-}
-
 /** Any number of pointers per heap (repeated pointers). Returns the upper half of all numbers, or −1 when they differ. 2–4 ns a pointer. */
 function scatterUint(view: DataView, { at, start, column, baseHi, baseLo }: ImmediatePointers, heaps: number): number {
   const firstHi = Math.floor(column[0]! * PER_TWO_32)
@@ -366,6 +300,6 @@ export function scatterImmediate(view: DataView, pointers: ImmediatePointers, he
   }
   // Not for a ramp: its upper half has just been found to change.
   const low = stride > 0 && pointers.stands(heaps) && Number.isNaN(view.getFloat64(pointers.rampAt + 8, true))
-  if (low && writeLowHalves(view, pointers.from, stride, pointers.column, heaps, hi, pointers.baseLo)) return
+  if (low && strided().writeColumn(pointers, pointers.column, heaps, hi)) return
   pointers.written(scatterUint(view, pointers, heaps), heaps)
 }

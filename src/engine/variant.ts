@@ -50,7 +50,7 @@ export class Variant {
     this.view = new DataView(buffer)
     this.cntColumn = new Float64Array(buffer, scatter.cntColumnAt, table.heaps)
     this.cnt = new CntPointers(scatter)
-    this.immediates = scatter.immediates.map((immediate) => new ImmediatePointers(immediate, buffer, table.heaps))
+    this.immediates = scatter.immediates.map((immediate) => new ImmediatePointers(immediate, scatter.region, buffer, table.heaps))
     this.headers = headersOf(compiled, others)
     this.rows = table.rows
     this.bytesBefore = new Float64Array(table.rows + 1)

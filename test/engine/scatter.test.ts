@@ -1,7 +1,10 @@
-/** Patching, where a whole batch would take more memory than a test should. */
-import { expect, test } from 'vitest'
-import type { ScatterTable } from '#dist/src/batch/table.js'
-import { CntPointers, scatter } from '#dist/src/engine/scatter.js'
+/** Patching, wherever headers are: in the window of the loops over evenly spaced ones, outside it, and beyond what 31 bits count. */
+import { describe, expect, onTestFinished, test } from 'vitest'
+import { nativeCallsWork } from '#dist/ffi/libc.js'
+import { Region } from '#dist/ffi/region.js'
+import type { ImmediateScatter, ScatterTable, TableRegion } from '#dist/src/batch/table.js'
+import { CntPointers, ImmediatePointers, scatter } from '#dist/src/engine/scatter.js'
+import { need } from '../support/need.js'
 
 // Of this only the pages that are written take memory.
 const FROM = 2 ** 31 - 40
@@ -11,6 +14,7 @@ test('headers on both sides of 2 GiB are patched alike, the first time and again
   const cntAt = Uint32Array.from({ length: 6 }, (_, j) => FROM + 24 * j)
   const halves = { cntBaseHi: 0x80010000, cntBaseLo: 0, maskHi: 0xffff, maskLo: 0xffffffff }
   const table = {
+    region: { address: 0 },
     cntAt,
     cntStart: Uint32Array.from({ length: 7 }, (_, j) => j),
     ...halves,
@@ -25,4 +29,78 @@ test('headers on both sides of 2 GiB are patched alike, the first time and again
     const expected = Array.from({ length: 6 }, (_, j) => 0x8001_0000_0000_0000n + first + BigInt(j))
     expect([...cntAt].map((at) => view.getBigUint64(at))).toEqual(expected)
   }
+})
+
+const STRIDE = 104
+const HEAPS = 9
+/** Of pointers in a header: heap cnt, and two immediates of 48 bits. */
+const AT = [8, 40, 48]
+const COLUMNS_AT = HEAPS * STRIDE + 64
+const RAMPS_AT = COLUMNS_AT + 2 * HEAPS * 8
+const BYTES = RAMPS_AT + 32
+
+function sender(buffer: ArrayBuffer, region: TableRegion) {
+  const view = new DataView(buffer)
+  const places = (offset: number) => Uint32Array.from({ length: HEAPS }, (_, j) => STRIDE * j + offset)
+  const start = Uint32Array.from({ length: HEAPS + 1 }, (_, j) => j)
+  const immediates = [0, 1].map((i): ImmediateScatter => {
+    const where = { columnAt: COLUMNS_AT + i * HEAPS * 8, rampAt: RAMPS_AT + i * 16 }
+    const rest = { encoding: 'uint', bytes: 6, littleEndian: false, ...where } as const
+    return { name: `i${i}`, at: places(AT[1 + i]!), start, baseHi: 0x96000000 + (i << 16), baseLo: 0, ...rest }
+  })
+  const cnt = { cntAt: places(AT[0]!), cntStart: start, cntBaseHi: 0x80010000, cntBaseLo: 0, maskHi: 0xffff, maskLo: 0xffffffff }
+  const pointers = new CntPointers({ region, ...cnt, cntColumnAt: 0, immediates } satisfies ScatterTable)
+  const all = immediates.map((immediate) => new ImmediatePointers(immediate, region, buffer, HEAPS))
+  const sequence = { nextHi: 0, nextLo: 1, stepHi: 0, stepLo: 1 }
+  /** Stages numbers as a ramp or one by one, patches, and returns all pointers of all heaps. */
+  return (heaps: number, staged: readonly (readonly number[])[], ramps: boolean): bigint[][] => {
+    for (const [i, numbers] of staged.entries()) {
+      new Float64Array(buffer, immediates[i]!.columnAt, HEAPS).set(numbers)
+      new Float64Array(buffer, immediates[i]!.rampAt, 2).set([numbers[0]!, ramps ? numbers[1]! - numbers[0]! : Number.NaN])
+    }
+    scatter(view, pointers, all, heaps, sequence)
+    return Array.from({ length: HEAPS }, (_, j) => AT.map((at) => view.getBigUint64(STRIDE * j + at)))
+  }
+}
+
+describe('evenly spaced headers', () => {
+  const MEMORY = {
+    'in the window': () => Region.allocate(BYTES),
+    'in a region outside it': () => Region.allocate(16 * 2 ** 20),
+    'in an ordinary buffer': () => ({ id: 0, address: 0, byteLength: BYTES, buffer: new ArrayBuffer(BYTES) }),
+  }
+  test.for(Object.entries(MEMORY))(
+    '%s: of any number of heaps, ramps or not, the pointers that are to be written and no others',
+    ([name, allocate], ctx) => {
+      need(ctx, name.includes('buffer') || nativeCallsWork(), 'regions are mapped on Linux only')
+      // The window is where an isolate's first region is.
+      new CntPointers({
+        region: MEMORY['in the window'](),
+        cntAt: Uint32Array.of(8),
+        cntStart: Uint32Array.of(0, 1),
+      } as unknown as ScatterTable)
+      const memory = allocate()
+      if (memory instanceof Region) onTestFinished(() => memory.release())
+      const send = sender(memory.buffer, memory)
+      let cnt = 1n
+      const standing: bigint[][] = Array.from({ length: HEAPS }, () => [0n, 0n, 0n])
+      // More often than it takes for upper halves to be left alone, and across 2^32 for one of the immediates.
+      for (let round = 0; round < 400; round++) {
+        const heaps = round < 150 ? HEAPS : 1 + (round % HEAPS)
+        const ramps = round % 3 !== 2
+        const first = [2 ** 40 + round * 8192, 2 ** 32 - 3000 + round * 9]
+        const step = ramps ? [8192, 1] : [0, 0]
+        const staged = first.map((number, i) =>
+          Array.from({ length: HEAPS }, (_, j) => number + j * step[i]! + (ramps ? 0 : (j * j) % 7)),
+        )
+        for (let j = 0; j < heaps; j++)
+          // SPEAD section 8.1: immediate mode, item id, and the number in the low 48 bits.
+          standing[j] = [0x8001n, 0x9600n, 0x9601n].map(
+            (upper, i) => (upper << 48n) + (i === 0 ? cnt + BigInt(j) : BigInt(staged[i - 1]![j]!)),
+          )
+        cnt += BigInt(heaps)
+        expect(send(heaps, staged, ramps), `round ${round}`).toEqual(standing)
+      }
+    },
+  )
 })

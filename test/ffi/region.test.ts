@@ -1,6 +1,6 @@
 /** Mapped memory as the rest relies on it: zeroed, of the pages it says, never inherited, never gone from under a view. */
-import { readFileSync } from 'node:fs'
-import { beforeEach, describe, expect, test } from 'vitest'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { beforeEach, describe, expect, onTestFinished, test } from 'vitest'
 import { nativeCallsWork } from '#dist/ffi/libc.js'
 import { Region, type RegionHandle } from '#dist/ffi/region.js'
 import { dist, runModule } from '../support/child.js'
@@ -136,6 +136,43 @@ describe('pages are what the region says they are', () => {
       // "dc": do not copy area on fork.
       for (const { flags } of mappings) expect(flags).toContain('dc')
     }
+  })
+})
+
+describe('regions of up to 8 MiB lie side by side', () => {
+  const BLOCK = 32 * MIB
+  const report = `
+    const places = []
+    const allocate = (bytes, options) => {
+      const { address, byteLength, pages } = Region.allocate(bytes, options)
+      places.push({ block: Math.floor(address / ${BLOCK}), last: Math.floor((address + byteLength - 1) / ${BLOCK}), pages })
+    }
+    for (const bytes of [100, 5000, ${512 * KIB}, ${3 * MIB}, ${8 * MIB}, 70000]) allocate(bytes)`
+
+  test('in one block of 32 MiB until it is full, and then in another', async () => {
+    const { stdout } = await child(`${report}
+      for (let i = 0; i < 5; i++) allocate(${8 * MIB}, { hugePages: 'never' })
+      console.log(JSON.stringify(places))`)
+    const places = JSON.parse(stdout) as { block: number; last: number }[]
+    for (const { block, last } of places) expect(last).toBe(block)
+    const blocks = places.map(({ block }) => block)
+    // 14 MiB in huge pages, two of 8 MiB, then there is no room for a third.
+    expect(new Set(blocks.slice(0, 8)).size).toBe(1)
+    expect(new Set(blocks.slice(8)).size).toBe(1)
+    expect(blocks[8]).not.toBe(blocks[0])
+  })
+
+  test('in reserved huge pages too', async (ctx) => {
+    const PAGES = '/proc/sys/vm/nr_hugepages'
+    const had = readFileSync(PAGES, 'utf8')
+    need(ctx, process.getuid!() === 0, 'only root reserves huge pages')
+    writeFileSync(PAGES, String(Number(had) + 8))
+    onTestFinished(() => writeFileSync(PAGES, had))
+    need(ctx, Number(readFileSync(PAGES, 'utf8')) === Number(had) + 8, 'memory is in too many pieces for huge pages')
+    const { stdout } = await child(`${report}\nconsole.log(JSON.stringify(places))`)
+    const places = JSON.parse(stdout) as { block: number; pages: string }[]
+    expect(places.map(({ pages }) => pages)).toEqual(['small', 'small', 'hugetlb', 'hugetlb', 'hugetlb', 'hugetlb'])
+    expect(new Set(places.map(({ block }) => block)).size).toBe(1)
   })
 })
 

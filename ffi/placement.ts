@@ -1,0 +1,47 @@
+/**
+ * Where an isolate's regions go: side by side, in blocks of address space that are reserved whole and found by rounding an address down, so
+ * that one view sees all of a block (window.ts). Regions that would fill one fast, and what finds no room, go wherever mmap(2) puts them.
+ *
+ * | part of a block  | is                                                          |
+ * |------------------|-------------------------------------------------------------|
+ * | below `low`      | handed out, to ordinary pages                                |
+ * | `low` to `high`  | reserved: inaccessible, and no other mapping comes here      |
+ * | from `high` on   | handed out, to huge pages                                    |
+ */
+import { isMapFailed, libc } from './libc.js'
+
+const PROT_NONE = 0
+// MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, asm-generic/mman-common.h
+const RESERVED = 0x4022
+const MAP_FIXED_NOREPLACE = 0x100000
+
+/** V8 collects garbage for every 64 MiB that an isolate has views of. */
+export const BLOCK_BYTES = 32 << 20
+const MAX_PLACED_BYTES = BLOCK_BYTES / 4
+
+let block: { low: number; high: number } | undefined
+
+function reserve(): { low: number; high: number } | undefined {
+  const address = libc().mmap(0, 2 * BLOCK_BYTES, PROT_NONE, RESERVED, -1, 0)
+  if (isMapFailed(address)) return undefined
+  const low = Math.ceil(address / BLOCK_BYTES) * BLOCK_BYTES
+  return { low, high: low + BLOCK_BYTES }
+}
+
+/** A reserved range for the caller to map over, aligned for huge pages if it is to be of such; undefined: nowhere in particular. */
+export function place(byteLength: number, huge: boolean): number | undefined {
+  if (byteLength > MAX_PLACED_BYTES) return undefined
+  if (!block || block.high - block.low < byteLength) block = reserve()
+  if (!block) return undefined
+  if (huge) {
+    block.high -= byteLength
+    return block.high
+  }
+  block.low += byteLength
+  return block.low - byteLength
+}
+
+/** The caller could not map over the range, and the attempt may have undone its reservation. It is not handed out again. */
+export function misplaced(address: number, byteLength: number): void {
+  libc().mmap(address, byteLength, PROT_NONE, RESERVED | MAP_FIXED_NOREPLACE, -1, 0)
+}

@@ -1,0 +1,31 @@
+/**
+ * One view of the block of address space that this isolate's regions are in (placement.ts). A loop that stores through a constant view has
+ * its length and its shape compiled in; through a view that comes with the batch V8 loads and checks both before every store, for it takes
+ * a DataView's store for one that may change them. That is half of what patching a header costs.
+ *
+ * What lies between regions is nobody's to touch, and V8 checks offsets against the block only: who writes through it has seen that all
+ * its offsets are inside a region, once, when the batch was compiled.
+ */
+import { koffi } from './koffi.js'
+import { BLOCK_BYTES } from './placement.js'
+import type { RegionHandle } from './region.js'
+
+export const WINDOW_BYTES = BLOCK_BYTES
+
+let window: { readonly address: number; readonly view: DataView } | undefined
+
+/** Where in the window the region begins: outside, if it has no address or is in another block than the first one asked for. */
+export function offsetInWindow({ address }: RegionHandle): number {
+  if (address === 0) return Number.NEGATIVE_INFINITY
+  if (!window) {
+    const start = Math.floor(address / BLOCK_BYTES) * BLOCK_BYTES
+    window = { address: start, view: new DataView(koffi().view(BigInt(start), BLOCK_BYTES) as ArrayBuffer) }
+  }
+  return address - window.address
+}
+
+/** Once offsetInWindow was asked for a region with an address. */
+export function windowView(): DataView {
+  if (!window) throw new Error('there is no window yet')
+  return window.view
+}
