@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { Region } from '#dist/ffi/region.js'
 import { openIbverbs } from '#dist/src/backend/ibverbs.js'
 import { CompilableBatch } from '#dist/src/batch/batch.js'
-import { Engine } from '#dist/src/engine/engine.js'
+import { Engine, NEXT_IDLE } from '#dist/src/engine/engine.js'
 import * as R from '#dist/src/engine/ring.js'
 import { parseEndpoints, resolveEndpoints } from '#dist/src/net/endpoint.js'
 import { resolveInterface } from '#dist/src/net/interface.js'
@@ -73,7 +73,8 @@ function run(variants, length, total) {
   for (let sent = 0, k = 0; sent < total; ) {
     for (let i = 0; i < QUEUED && sent < total; i++, sent += length) submit(variants[k++ % variants.length], length)
     const before = process.cpuUsage()
-    while (settled() !== submitted) engine.step(0)
+    while (engine.step(0) !== NEXT_IDLE);
+    if (settled() !== submitted) throw new Error('idle before all is settled')
     const { user, system } = process.cpuUsage(before)
     microseconds += user + system
   }
