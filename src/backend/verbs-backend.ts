@@ -102,8 +102,9 @@ interface Registered {
 }
 
 /** Packets under way: rows first … end−1 of a posting, the first of them number `at` of all packets ever posted. */
-interface Part<V> {
-  posting: V
+interface Part {
+  /** The posting's when it was posted. */
+  id: number
   first: number
   end: number
   at: number
@@ -138,7 +139,7 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
   #nextPosting = 1
   #generation = 0
   /** Parts under way, oldest first from #head; a ring of a power of two. */
-  readonly #parts: Part<V>[]
+  readonly #parts: Part[]
   #head = 0
   #count = 0
   /** For the next postJoined, the first #joins of them; each ends where its chain is cut. */
@@ -183,7 +184,7 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
     this.#counters = environment.counters
     this.#portDown = !device.portActive
     this.#parts = Array.from({ length: 2 ** Math.ceil(Math.log2(queue.depth + 1)) }, () => ({
-      posting: undefined as unknown as V,
+      id: 0,
       first: 0,
       end: 0,
       at: 0,
@@ -407,17 +408,16 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
     // The same few as long as all that is under way completes now and then: the ring is larger than a cache.
     if (this.#count === 0) this.#head = 0
     const part = this.#part(this.#count++)
-    part.posting = posting
+    part.id = posting.id
     part.first = first
     part.end = end
     part.at = this.#posted
     part.skipped = skipped
-    posting.outstanding += end - first
     this.#posted += end - first
   }
 
   /** The k-th part under way. */
-  #part(k: number): Part<V> {
+  #part(k: number): Part {
     if (k === this.#parts.length) throw new Error('more parts under way than the send queue has slots')
     return this.#parts[(this.#head + k) & (this.#parts.length - 1)]!
   }
@@ -481,8 +481,8 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
   /** Which part under way holds a row of a chain, or −1: a completion of an earlier generation. Nearly always the first. */
   #find(row: number, id: number): number {
     for (let k = 0; k < this.#count; k++) {
-      const { posting, first, end, skipped } = this.#part(k)
-      if (!skipped && posting.id === id && row >= first && row < end) return k
+      const part = this.#part(k)
+      if (part.id === id && !part.skipped && row >= part.first && row < part.end) return k
     }
     return -1
   }
@@ -501,7 +501,6 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
   #passFirst(end: number): void {
     const part = this.#part(0)
     const n = end - part.first
-    part.posting.outstanding -= n
     part.first = end
     part.at += n
     this.#done = part.at

@@ -46,8 +46,6 @@ export class VerbsPosting implements Posting {
   readonly rows: number
   readonly edge: Uint32Array
   readonly chain: WorkRequestChain
-  /** Rows posted and not completed: their memory is the device's. */
-  outstanding = 0
   generation = 0
   readonly number: number
   id: number

@@ -23,7 +23,7 @@ import {
 import type { CompiledBatch } from '../batch/compile.js'
 import type { SpeadcastError } from '../errors.js'
 import { COUNTER } from '../stats.js'
-import { Flights, MASK } from './flights.js'
+import { type Flight, Flights } from './flights.js'
 import { Limiter } from './limiter.js'
 import type { FailureLog, OutcomeMessage } from './outcome.js'
 import * as R from './ring.js'
@@ -155,7 +155,7 @@ export class Engine {
         return NEXT_IDLE
       }
     }
-    return flights.posted === flights.taken ? NEXT_STEP_NOW : this.#postSome(flights.posted & MASK, now)
+    return flights.posted === flights.taken ? NEXT_STEP_NOW : this.#postSome(flights.at(flights.posted), now)
   }
 
   /** Asking a device costs as much as a dozen packets: short batches that wait are posted before it is asked again. */
@@ -188,14 +188,13 @@ export class Engine {
     const limit = (flights.settled + this.options.maxInFlight) | 0
     let joinedTo = first
     let rows = 0
-    while (flights.taken !== limit && rows < ROWS_PER_REAP && this.#take(now)) {
-      if (!this.#joins) break
-      const i = (flights.taken - 1) & MASK
-      const variant = flights.variants[i]
-      if (!variant) continue
-      const { posting } = variant
-      if (!posting || this.#fatal !== 0 || now < this.#retryAt || !this.backend.join!(posting, flights.rows[i]!)) break
-      rows += flights.rows[i]!
+    while (flights.taken !== limit && rows < ROWS_PER_REAP) {
+      const flight = this.#take(now)
+      if (!flight || !this.#joins) break
+      if (!flight.variant) continue
+      const { posting } = flight.variant
+      if (!posting || this.#fatal !== 0 || now < this.#retryAt || !this.backend.join!(posting, flight.rows)) break
+      rows += flight.rows
       joinedTo = flights.taken
     }
     if (flights.taken === first) return false
@@ -215,31 +214,31 @@ export class Engine {
     this.#counters[COUNTER.packets]! += accepted
     let bytes = 0
     while (flights.posted !== end) {
-      const i = flights.posted & MASK
-      const variant = flights.variants[i]
+      const flight = flights.at(flights.posted)
+      const { variant, rows } = flight
       if (variant) {
-        const n = Math.min(flights.rows[i]!, accepted)
-        flights.rowsPosted[i] = n
+        const n = Math.min(rows, accepted)
+        flight.rowsPosted = n
         accepted -= n
         bytes += n === variant.rows ? variant.bytes : variant.bytesBefore[n]!
-        if (n < flights.rows[i]!) break
+        if (n < rows) break
       }
       flights.posted = (flights.posted + 1) | 0
     }
     this.#counters[COUNTER.udpBytes]! += bytes
   }
 
-  /** Takes the next submission and patches its headers; false when there is none. */
-  #take(now: number): boolean {
+  /** Takes the next submission and patches its headers; undefined when there is none. */
+  #take(now: number): Flight | undefined {
     const flights = this.#flights
-    if (!this.hasSubmissions) return false
+    if (!this.hasSubmissions) return undefined
     this.beforeTake()
     const { slots } = this.ring
     const slot = this.ring.slot(flights.taken)
-    const i = flights.take()
+    const flight = flights.take()
     if (!this.#claim(slot + R.W_STATE)) {
       slots[slot + R.W_OUTCOME] = R.OUTCOME_ABORTED
-      return true
+      return flight
     }
     const sequence = this.#sequence
     slots[slot + R.W_OUTCOME] = R.OUTCOME_SENT
@@ -248,16 +247,16 @@ export class Engine {
       sequence.nextLo = slots[slot + R.W_CNT_LO]! >>> 0
       sequence.stepHi = slots[slot + R.W_STEP_HI]! >>> 0
       sequence.stepLo = slots[slot + R.W_STEP_LO]! >>> 0
-      return true
+      return flight
     }
     const variant = this.#variant(slots[slot + R.W_VARIANT]!)
     const heaps = slots[slot + R.W_HEAPS]!
-    flights.variants[i] = variant
-    flights.heaps[i] = heaps
-    flights.rows[i] = slots[slot + R.W_ROWS]!
+    flight.variant = variant
+    flight.heaps = heaps
+    flight.rows = slots[slot + R.W_ROWS]!
     // What is noticed between two batches may have happened to the first: it counts for the second, unless there was a pause.
     if (this.#idle && now - this.#idleSince > PAUSE_NANOSECONDS) this.#suspicion = this.backend.suspicion(true)
-    flights.suspicion[i] = this.#suspicion
+    flight.suspicion = this.#suspicion
     slots[slot + R.W_CNT_HI] = sequence.nextHi & variant.cnt.maskHi
     slots[slot + R.W_CNT_LO] = sequence.nextLo & variant.cnt.maskLo
     patch(variant, heaps, slots[slot + R.W_EXPLICIT_CNTS] === 1, sequence)
@@ -265,7 +264,7 @@ export class Engine {
       this.#idle = false
       this.#limiter?.wake(now)
     }
-    return true
+    return flight
   }
 
   /** False if it was withdrawn. */
@@ -286,19 +285,18 @@ export class Engine {
     return variant
   }
 
-  /** @param i index of the current flight */
-  #postSome(i: number, now: number): number {
-    const { variants, rows, rowsPosted } = this.#flights
-    const variant = variants[i]!
-    if (this.#fatal !== 0) return this.#failRest(i)
+  /** Of the current flight. */
+  #postSome(flight: Flight, now: number): number {
+    const variant = flight.variant!
+    if (this.#fatal !== 0) return this.#failRest(flight)
     const { posting } = variant
-    if (!posting) return this.#failAll(i, variant.refused!)
+    if (!posting) return this.#failAll(flight, variant.refused!)
     if (now < this.#retryAt) {
       this.deadline = this.#retryAt
       return NEXT_AT_DEADLINE
     }
-    const from = rowsPosted[i]!
-    let end = rows[i]!
+    const from = flight.rowsPosted
+    let end = flight.rows
     const limiter = this.#limiter
     if (limiter) {
       if (now < limiter.target) {
@@ -313,7 +311,7 @@ export class Engine {
     const out = this.#post
     this.backend.post(posting, from, end, out)
     const to = from + out.accepted
-    rowsPosted[i] = to
+    flight.rowsPosted = to
     const bytes = variant.bytesBefore[to]! - variant.bytesBefore[from]!
     this.#counters[COUNTER.packets]! += out.accepted
     this.#counters[COUNTER.udpBytes]! += bytes
@@ -324,20 +322,20 @@ export class Engine {
     if (out.accepted > 0) this.#backoff = 0
     switch (out.kind) {
       case POST_AGAIN:
-        if (out.waitFor === 'writable') return this.#finishIfPosted(i) ?? NEXT_WHEN_WRITABLE
+        if (out.waitFor === 'writable') return this.#finishIfPosted(flight) ?? NEXT_WHEN_WRITABLE
         this.#backoff = Math.min(BACKOFF_LIMIT_NANOSECONDS, this.#backoff === 0 ? out.waitFor : this.#backoff * 2)
         this.#retryAt = now + this.#backoff
         this.deadline = this.#retryAt
-        return this.#finishIfPosted(i) ?? NEXT_AT_DEADLINE
+        return this.#finishIfPosted(flight) ?? NEXT_AT_DEADLINE
       case POST_SKIP:
-        this.#fail(i, to, out.skipped, out.errno)
-        rowsPosted[i] = to + out.skipped
+        this.#fail(flight, to, out.skipped, out.errno)
+        flight.rowsPosted = to + out.skipped
         break
       case POST_FATAL:
         this.#fatal = out.errno
-        return this.#failRest(i)
+        return this.#failRest(flight)
     }
-    return this.#finishIfPosted(i) ?? NEXT_STEP_NOW
+    return this.#finishIfPosted(flight) ?? NEXT_STEP_NOW
   }
 
   /** First row such that a whole burst is posted before it, moved up to an edge of the posting. */
@@ -353,13 +351,12 @@ export class Engine {
     return Math.min(posting.edge[low - 1]!, rows)
   }
 
-  #finishIfPosted(i: number): number | undefined {
-    const { rows, rowsPosted } = this.#flights
-    if (rowsPosted[i]! < rows[i]!) return undefined
+  #finishIfPosted({ rows, rowsPosted }: Flight): number | undefined {
+    if (rowsPosted < rows) return undefined
     this.#flights.pass()
     // A device tells later: the next step asks it.
     if (this.#tellsAtPost) this.#complete()
-    else this.#unasked += rows[i]!
+    else this.#unasked += rows
     return NEXT_STEP_NOW
   }
 
@@ -369,22 +366,22 @@ export class Engine {
     this.#unasked = 0
     this.backend.reap(out)
     if (out.completed === 0) return
-    const { variants, rowsPosted, rowsCompleted, settled, taken } = this.#flights
+    const flights = this.#flights
     let rest = out.completed
     let base = 0
     let failure = 0
-    for (let k = settled; rest > 0; k = (k + 1) | 0) {
-      if (k === taken) throw new Error(`backend completed ${rest} rows that were never posted`)
-      const i = k & MASK
-      const completed = rowsCompleted[i]!
-      const n = Math.min(rest, rowsPosted[i]! - completed)
+    for (let k = flights.settled; rest > 0; k = (k + 1) | 0) {
+      if (k === flights.taken) throw new Error(`backend completed ${rest} rows that were never posted`)
+      const flight = flights.at(k)
+      const completed = flight.rowsCompleted
+      const n = Math.min(rest, flight.rowsPosted - completed)
       for (; failure < out.failures && out.failedAt[failure]! < base + n; failure++) {
         const row = completed + out.failedAt[failure]! - base
-        this.#fail(i, row, 1, out.failedErrno[failure]!)
+        this.#fail(flight, row, 1, out.failedErrno[failure]!)
         this.#counters[COUNTER.packets]! -= 1
-        this.#counters[COUNTER.udpBytes]! -= variants[i]!.compiled.table.udpBytes[row]!
+        this.#counters[COUNTER.udpBytes]! -= flight.variant!.compiled.table.udpBytes[row]!
       }
-      rowsCompleted[i] = completed + n
+      flight.rowsCompleted = completed + n
       base += n
       rest -= n
     }
@@ -394,7 +391,6 @@ export class Engine {
   /** Settles the oldest flights that are through. Everything they say is written before the one store that publishes it. */
   #settleFront(): void {
     const flights = this.#flights
-    const { variants, suspicion } = flights
     const end = flights.through()
     if (end === flights.settled) return
     const { slots, control } = this.ring
@@ -402,17 +398,17 @@ export class Engine {
     let batches = 0
     let heapsSent = 0
     for (let k = flights.settled; k !== end; k = (k + 1) | 0) {
-      const i = k & MASK
+      const flight = flights.at(k)
       const slot = this.ring.slot(k)
-      const variant = variants[i]
+      const { variant } = flight
       if (variant) {
         if (!asked) this.#suspicion = this.backend.suspicion(end === flights.taken && !this.hasSubmissions)
         asked = true
         batches++
-        slots[slot + R.W_SUSPECT] = this.#suspicion === suspicion[i] ? 0 : 1
-        const log = flights.takeLog(i)
-        heapsSent += log ? this.#tell(slot, variant, flights.heaps[i]!, log) : flights.heaps[i]!
-        variants[i] = undefined
+        slots[slot + R.W_SUSPECT] = this.#suspicion === flight.suspicion ? 0 : 1
+        heapsSent += flight.log ? this.#tell(slot, variant, flight.heaps, flight.log) : flight.heaps
+        flight.log = undefined
+        flight.variant = undefined
         if (variant.dropped && !flights.uses(variant)) this.#release(variant)
       }
       slots[slot + R.W_STATE] = R.STATE_SETTLED
@@ -446,9 +442,9 @@ export class Engine {
     this.emit({ type: 'states', states: this.backend.states() })
   }
 
-  #fail(i: number, first: number, count: number, errno: number): void {
-    const { table } = this.#flights.variants[i]!.compiled
-    const log = this.#flights.log(i)
+  #fail(flight: Flight, first: number, count: number, errno: number): void {
+    const { table } = flight.variant!.compiled
+    const log = flight.logged()
     for (let r = first; r < first + count; r++) {
       const substream = table.substream[r]!
       if (errno === CAUSE_FLUSHED) log.flush(table.heap[r]!)
@@ -458,24 +454,21 @@ export class Engine {
   }
 
   /** Fatal: what was not posted fails with the backend's error; everything later does too. */
-  #failRest(i: number): number {
-    const { rows, rowsPosted } = this.#flights
-    this.#fail(i, rowsPosted[i]!, rows[i]! - rowsPosted[i]!, this.#fatal)
-    return this.#forget(i)
+  #failRest(flight: Flight): number {
+    this.#fail(flight, flight.rowsPosted, flight.rows - flight.rowsPosted, this.#fatal)
+    return this.#forget(flight)
   }
 
-  #failAll(i: number, { errno, message }: Refusal): number {
-    const { variants, rows } = this.#flights
-    const { table } = variants[i]!.compiled
-    const log = this.#flights.log(i)
-    for (let r = 0; r < rows[i]!; r++) log.fail(table.heap[r]!, table.substream[r]!, errno, () => message)
-    return this.#forget(i)
+  #failAll(flight: Flight, { errno, message }: Refusal): number {
+    const { table } = flight.variant!.compiled
+    const log = flight.logged()
+    for (let r = 0; r < flight.rows; r++) log.fail(table.heap[r]!, table.substream[r]!, errno, () => message)
+    return this.#forget(flight)
   }
 
   /** Rows of the current flight that never reached the backend count as completed; it settles when its posted ones do. */
-  #forget(i: number): number {
-    const { rows, rowsPosted } = this.#flights
-    rows[i] = rowsPosted[i]!
+  #forget(flight: Flight): number {
+    flight.rows = flight.rowsPosted
     this.#flights.pass()
     this.#settleFront()
     return NEXT_STEP_NOW
@@ -483,15 +476,14 @@ export class Engine {
 
   #abort(): number {
     const flights = this.#flights
-    const { variants, rows, rowsPosted, rowsCompleted } = flights
     this.backend.abandon?.()
     this.#complete()
     while (flights.posted !== flights.taken) {
-      const i = flights.posted & MASK
-      const { table } = variants[i]!.compiled
-      const log = flights.log(i)
-      for (let r = rowsPosted[i]!; r < rows[i]!; r++) log.flush(table.heap[r]!)
-      this.#forget(i)
+      const flight = flights.at(flights.posted)
+      const { table } = flight.variant!.compiled
+      const log = flight.logged()
+      for (let r = flight.rowsPosted; r < flight.rows; r++) log.flush(table.heap[r]!)
+      this.#forget(flight)
     }
     while (this.hasSubmissions) {
       const slot = this.ring.slot(flights.taken)
@@ -501,12 +493,12 @@ export class Engine {
     }
     // Rows that an asynchronous backend still holds cannot be waited for.
     for (let k = flights.settled; k !== flights.taken; k = (k + 1) | 0) {
-      const i = k & MASK
-      if (rowsCompleted[i]! === rows[i]!) continue
-      const { table } = variants[i]!.compiled
-      const log = flights.log(i)
-      for (let r = rowsCompleted[i]!; r < rows[i]!; r++) log.lose(table.heap[r]!)
-      rowsCompleted[i] = rows[i]!
+      const flight = flights.at(k)
+      if (flight.rowsCompleted === flight.rows) continue
+      const { table } = flight.variant!.compiled
+      const log = flight.logged()
+      for (let r = flight.rowsCompleted; r < flight.rows; r++) log.lose(table.heap[r]!)
+      flight.rowsCompleted = flight.rows
     }
     this.#settleFront()
     return NEXT_STOPPED
