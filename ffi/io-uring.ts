@@ -75,7 +75,8 @@ export class IoUring {
     params.view.setUint32(URING_PARAMS.flags, FLAGS, true)
     params.view.setUint32(URING_PARAMS.cqEntries, completions, true)
     try {
-      this.fd = check('io_uring_setup', this.#syscall(L.SYS_io_uring_setup, entries, params.address, 0, 0, 0, 0))
+      const setup = () => check('io_uring_setup', this.#syscall(L.SYS_io_uring_setup, entries, params.address, 0, 0, 0, 0))
+      this.fd = this.#scratch.orRelease(setup)
       const param = (at: number): number => params.view.getUint32(at, true)
       this.entries = param(URING_PARAMS.sqEntries)
       const sq = (field: keyof typeof URING_SQ_OFF): number => param(URING_PARAMS.sqOff + URING_SQ_OFF[field])

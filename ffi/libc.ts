@@ -42,6 +42,7 @@ const PROTOTYPES = {
   sched_getcpu: 'int sched_getcpu()',
   sched_setaffinity: 'int sched_setaffinity(int pid, size_t cpusetsize, uint64_t mask)',
   sched_yield: 'int sched_yield()',
+  sysconf: 'intptr_t sysconf(int name)',
 } as const
 
 type Name = keyof typeof PROTOTYPES

@@ -64,7 +64,12 @@ export class LinkWatch {
     const c = libc()
     this.#region = Region.allocate(BUFFER_BYTES, { hugePages: 'never' })
     this.#view = new DataView(this.#region.buffer)
-    this.fd = check('socket', c.socket(AF_NETLINK, SOCK_RAW_CLOEXEC | SOCK_NONBLOCK, 0), 'AF_NETLINK, NETLINK_ROUTE')
+    try {
+      this.fd = check('socket', c.socket(AF_NETLINK, SOCK_RAW_CLOEXEC | SOCK_NONBLOCK, 0), 'AF_NETLINK, NETLINK_ROUTE')
+    } catch (error) {
+      this.#region.release()
+      throw error
+    }
     try {
       // struct sockaddr_nl: u16 family, u16 pad, u32 pid, u32 groups
       this.#view.setUint16(0, AF_NETLINK, true)

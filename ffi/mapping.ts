@@ -51,14 +51,18 @@ export function mapPages(byteLength: number, kind: PageKind): number | NativeErr
 
 function map(byteLength: number, kind: PageKind): number {
   if (kind === 'hugetlb') return mapHugetlb(byteLength)
-  const placed = place(byteLength, kind === 'thp')
-  let address: number
-  if (placed !== undefined) {
-    address = mapAnonymous(placed, byteLength, MAP_FIXED)
-    if (isMapFailed(address)) misplaced(placed, byteLength)
-  } else address = kind === 'thp' ? mapAligned(byteLength) : mapAnonymous(0, byteLength)
-  if (kind === 'thp' && !isMapFailed(address)) libc().madvise(address, byteLength, MADV_HUGEPAGE)
+  const thp = kind === 'thp'
+  const address = mapPlaced(byteLength, thp) ?? (thp ? mapAligned(byteLength) : mapAnonymous(0, byteLength))
+  if (thp && !isMapFailed(address)) libc().madvise(address, byteLength, MADV_HUGEPAGE)
   return address
+}
+
+function mapPlaced(byteLength: number, huge: boolean): number | undefined {
+  const placed = place(byteLength, huge)
+  if (placed === undefined) return undefined
+  if (!isMapFailed(mapAnonymous(placed, byteLength, MAP_FIXED))) return placed
+  misplaced(placed, byteLength)
+  return undefined
 }
 
 function mapAnonymous(address: number, byteLength: number, flags = 0): number {

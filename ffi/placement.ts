@@ -18,8 +18,11 @@ const MAP_FIXED_NOREPLACE = 0x100000
 /** V8 collects garbage for every 64 MiB that an isolate has views of. */
 export const BLOCK_BYTES = 32 << 20
 const MAX_PLACED_BYTES = BLOCK_BYTES / 4
+/** Of sysconf(3), in glibc and musl. Mappings begin at pages, which arm64 has of up to 64 KiB. */
+const SC_PAGESIZE = 30
 
 let block: { low: number; high: number } | undefined
+let pageBytes = 0
 
 function reserve(): { low: number; high: number } | undefined {
   const address = libc().mmap(0, 2 * BLOCK_BYTES, PROT_NONE, RESERVED, -1, 0)
@@ -31,14 +34,16 @@ function reserve(): { low: number; high: number } | undefined {
 /** A reserved range for the caller to map over, aligned for huge pages if it is to be of such; undefined: nowhere in particular. */
 export function place(byteLength: number, huge: boolean): number | undefined {
   if (byteLength > MAX_PLACED_BYTES) return undefined
-  if (!block || block.high - block.low < byteLength) block = reserve()
+  pageBytes ||= libc().sysconf(SC_PAGESIZE)
+  const length = Math.ceil(byteLength / pageBytes) * pageBytes
+  if (!block || block.high - block.low < length) block = reserve()
   if (!block) return undefined
   if (huge) {
-    block.high -= byteLength
+    block.high -= length
     return block.high
   }
-  block.low += byteLength
-  return block.low - byteLength
+  block.low += length
+  return block.low - length
 }
 
 /** The caller could not map over the range, and the attempt may have undone its reservation. It is not handed out again. */

@@ -76,11 +76,9 @@ export class UdpSocket {
 
   constructor(family: 4 | 6) {
     this.family = family
-    this.fd = check(
-      'socket',
-      libc().socket(family === 6 ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0),
-      family === 6 ? 'AF_INET6' : 'AF_INET',
-    )
+    const [domain, name] = family === 6 ? [AF_INET6, 'AF_INET6'] : [AF_INET, 'AF_INET']
+    const { socket } = libc()
+    this.fd = this.#scratch.orRelease(() => check('socket', socket(domain, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), name))
     if (family === 6) this.setOption(OPT.IPV6_V6ONLY, 1)
   }
 

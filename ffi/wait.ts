@@ -10,7 +10,7 @@ export class EventFd {
   readonly #scratch = new Scratch(64)
   #open = true
   constructor(fd?: number) {
-    this.fd = fd ?? check('eventfd', libc().eventfd(0, SOCK_NONBLOCK | SOCK_CLOEXEC))
+    this.fd = fd ?? this.#scratch.orRelease(() => check('eventfd', libc().eventfd(0, SOCK_NONBLOCK | SOCK_CLOEXEC)))
     this.#scratch.i32[0] = 1
   }
   /** No effect after close(): the number may be another descriptor's by then. */
