@@ -22,16 +22,18 @@ export interface CarvedRange {
 interface Chunk {
   readonly address: number
   readonly pages: PageKind
+  readonly placed: boolean
   usedBytes: number
   ranges: number
 }
 
 const chunks: Chunk[] = []
 
-/** At least `byteLength` zeroed bytes, page aligned, at most a huge page; undefined where no huge page can be had. */
-export function carve(byteLength: number): CarvedRange | undefined {
+/** At least `byteLength` zeroed bytes, page aligned, at most a huge page, placed or not; undefined where no huge page can be had. */
+export function carve(byteLength: number, placed: boolean): CarvedRange | undefined {
   const length = roundUp(byteLength, PAGE_BYTES)
-  const chunk = chunks.find(({ usedBytes }) => usedBytes + length <= HUGE_PAGE_BYTES && usedBytes > 0) ?? emptyChunk()
+  const filling = (chunk: Chunk) => chunk.placed === placed && chunk.usedBytes > 0 && chunk.usedBytes + length <= HUGE_PAGE_BYTES
+  const chunk = chunks.find(filling) ?? emptyChunk(placed)
   if (!chunk) return undefined
   const address = chunk.address + chunk.usedBytes
   chunk.usedBytes += length
@@ -44,15 +46,15 @@ export function carve(byteLength: number): CarvedRange | undefined {
   return { address, byteLength: length, pages: chunk.pages, release }
 }
 
-function emptyChunk(): Chunk | undefined {
-  const empty = chunks.find(({ usedBytes }) => usedBytes === 0)
+function emptyChunk(placed: boolean): Chunk | undefined {
+  const empty = chunks.find((chunk) => chunk.placed === placed && chunk.usedBytes === 0)
   // Dropped again, for late writes through views of the last owners.
   if (empty && dropPages(empty.address, HUGE_PAGE_BYTES) && populate(empty.address, HUGE_PAGE_BYTES, empty.pages) === 0)
     return empty
   for (const pages of ['hugetlb', 'thp'] as const) {
-    const address = mapPages(HUGE_PAGE_BYTES, pages)
+    const address = mapPages(HUGE_PAGE_BYTES, pages, placed)
     if (typeof address !== 'number') continue
-    const chunk: Chunk = { address, pages, usedBytes: 0, ranges: 0 }
+    const chunk: Chunk = { address, pages, placed, usedBytes: 0, ranges: 0 }
     chunks.push(chunk)
     return chunk
   }

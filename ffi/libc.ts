@@ -11,6 +11,7 @@ import { NativeError } from './native-error.js'
 
 const PROTOTYPES = {
   mmap: 'uint64_t mmap(uint64_t addr, size_t length, int prot, int flags, int fd, int64_t offset)',
+  munmap: 'int munmap(uint64_t addr, size_t length)',
   mremap: 'uint64_t mremap(uint64_t old_address, size_t old_size, size_t new_size, int flags, uint64_t new_address)',
   madvise: 'int madvise(uint64_t addr, size_t length, int advice)',
   memfd_create: 'int memfd_create(const char *name, uint flags)',

@@ -1,6 +1,6 @@
 /**
- * mmap(2) and madvise(2) as regions need them: populated, of the pages asked for, side by side where that is possible, not inherited by
- * fork. Ranges are never unmapped.
+ * mmap(2) and madvise(2) as regions need them: populated, of the pages asked for, side by side if asked for, not inherited by fork. What
+ * somebody has been given is never unmapped.
  */
 import { check, errno, isMapFailed, libc } from './libc.js'
 import { ERRNO, errnoName, NativeError } from './native-error.js'
@@ -36,9 +36,9 @@ export function roundUp(n: number, to: number): number {
   return Math.ceil(n / to) * to
 }
 
-/** Zeroed and faulted in; huge pages start at a multiple of their size. `byteLength` must be a multiple of the page size of `kind`. */
-export function mapPages(byteLength: number, kind: PageKind): number | NativeError {
-  const address = map(byteLength, kind)
+/** Zeroed and faulted in, `placed` in a block (placement.ts) or not; huge pages start at a multiple of their size. `byteLength` must be a multiple of the page size of `kind`. */
+export function mapPages(byteLength: number, kind: PageKind, placed: boolean): number | NativeError {
+  const address = map(byteLength, kind, placed)
   if (isMapFailed(address))
     return new NativeError('mmap', errno(), `${byteLength} bytes${kind === 'hugetlb' ? ', MAP_HUGETLB' : ''}`)
   libc().madvise(address, byteLength, MADV_DONTFORK)
@@ -49,10 +49,10 @@ export function mapPages(byteLength: number, kind: PageKind): number | NativeErr
   return new NativeError('madvise', failed, `MADV_POPULATE_WRITE of ${byteLength} bytes: ${errnoName(failed)}`)
 }
 
-function map(byteLength: number, kind: PageKind): number {
-  if (kind === 'hugetlb') return mapHugetlb(byteLength)
+function map(byteLength: number, kind: PageKind, placed: boolean): number {
+  if (kind === 'hugetlb') return mapHugetlb(byteLength, placed)
   const thp = kind === 'thp'
-  const address = mapPlaced(byteLength, thp) ?? (thp ? mapAligned(byteLength) : mapAnonymous(0, byteLength))
+  const address = (placed ? mapPlaced(byteLength, thp) : undefined) ?? (thp ? mapAligned(byteLength) : mapAnonymous(0, byteLength))
   if (thp && !isMapFailed(address)) libc().madvise(address, byteLength, MADV_HUGEPAGE)
   return address
 }
@@ -75,14 +75,14 @@ function mapAligned(byteLength: number): number {
   return isMapFailed(reserved) ? reserved : mapAnonymous(roundUp(reserved, HUGE_PAGE_BYTES), byteLength, MAP_FIXED)
 }
 
-/** Mostly there are none, which must not cost a place; if there are, they are moved to one, which Linux can since 5.16. */
-function mapHugetlb(byteLength: number): number {
+/** Mostly there are none, and that costs no place; if there are, they are moved to one, which Linux can since 5.16. */
+function mapHugetlb(byteLength: number, placed: boolean): number {
   const address = mapAnonymous(0, byteLength, MAP_HUGETLB | MAP_HUGE_2MB)
-  if (isMapFailed(address)) return address
-  const placed = place(byteLength, true)
-  if (placed === undefined) return address
-  if (!isMapFailed(libc().mremap(address, byteLength, byteLength, MREMAP_MAYMOVE | MREMAP_FIXED, placed))) return placed
-  misplaced(placed, byteLength)
+  if (!placed || isMapFailed(address) || populate(address, byteLength, 'hugetlb') !== 0) return address
+  const to = place(byteLength, true)
+  if (to === undefined) return address
+  if (!isMapFailed(libc().mremap(address, byteLength, byteLength, MREMAP_MAYMOVE | MREMAP_FIXED, to))) return to
+  misplaced(to, byteLength)
   return address
 }
 

@@ -1,6 +1,7 @@
 /**
- * Where an isolate's regions go: side by side, in blocks of address space that are reserved whole and found by rounding an address down, so
- * that one view sees all of a block (window.ts). Regions that would fill one fast, and what finds no room, go wherever mmap(2) puts them.
+ * Where an isolate's regions go whose headers are patched: side by side, in blocks of address space that are reserved whole and found by
+ * rounding an address down, so that one view sees all of a block (window.ts). Regions that would fill one fast, and what finds no room, go
+ * wherever mmap(2) puts them.
  *
  * | part of a block  | is                                                          |
  * |------------------|-------------------------------------------------------------|
@@ -28,12 +29,20 @@ function reserve(): { low: number; high: number } | undefined {
   const address = libc().mmap(0, 2 * BLOCK_BYTES, PROT_NONE, RESERVED, -1, 0)
   if (isMapFailed(address)) return undefined
   const low = Math.ceil(address / BLOCK_BYTES) * BLOCK_BYTES
-  return { low, high: low + BLOCK_BYTES }
+  const high = low + BLOCK_BYTES
+  // Nothing has seen what is before and behind.
+  if (low > address) libc().munmap(address, low - address)
+  if (high < address + 2 * BLOCK_BYTES) libc().munmap(high, address + 2 * BLOCK_BYTES - high)
+  return { low, high }
+}
+
+export function placeable(byteLength: number): boolean {
+  return byteLength <= MAX_PLACED_BYTES
 }
 
 /** A reserved range for the caller to map over, aligned for huge pages if it is to be of such; undefined: nowhere in particular. */
 export function place(byteLength: number, huge: boolean): number | undefined {
-  if (byteLength > MAX_PLACED_BYTES) return undefined
+  if (!placeable(byteLength)) return undefined
   pageBytes ||= libc().sysconf(SC_PAGESIZE)
   const length = Math.ceil(byteLength / pageBytes) * pageBytes
   if (!block || block.high - block.low < length) block = reserve()

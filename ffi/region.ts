@@ -1,5 +1,5 @@
 /**
- * A Region is one memory mapping, one registration with a NIC, and one ArrayBuffer per isolate.
+ * A Region is memory of one kind at one address, one registration with a NIC, and one ArrayBuffer per isolate.
  *
  * | state    | views           | memory                                    | leaves by        |
  * |----------|-----------------|-------------------------------------------|------------------|
@@ -34,10 +34,12 @@ export interface RegionOptions {
    * `require` takes reserved ones of its own or throws.
    */
   readonly hugePages?: 'auto' | 'require' | 'never'
+  /** Default false. @internal Headers in it will be patched: it lies beside others of which that is true (placement.ts). */
+  readonly patched?: boolean
 }
 
 let nextId = 1
-const pool: { readonly address: number; readonly byteLength: number; readonly kind: PageKind }[] = []
+const pool: { readonly address: number; readonly byteLength: number; readonly kind: PageKind; readonly placed: boolean }[] = []
 const attached = new Map<number, ArrayBuffer>()
 /** What this isolate has allocated and not released. */
 const live = new Set<Region>()
@@ -71,21 +73,23 @@ export class Region implements RegionHandle {
     if (!(Number.isSafeInteger(byteLength) && byteLength > 0)) throw new RangeError(`region of ${byteLength} bytes`)
     if (!nativeCallsWork()) return Region.#ordinary(byteLength)
     const mode = options.hugePages ?? 'auto'
-    const range = mode === 'auto' && byteLength >= SMALLEST_CARVED_BYTES && byteLength < HUGE_PAGE_BYTES && carve(byteLength)
+    const placed = options.patched ?? false
+    const range =
+      mode === 'auto' && byteLength >= SMALLEST_CARVED_BYTES && byteLength < HUGE_PAGE_BYTES && carve(byteLength, placed)
     if (range) return new Region(range.address, range.byteLength, range.pages, '', range.release)
     const large = mode === 'auto' && byteLength >= HUGE_PAGE_BYTES
     const kinds: PageKind[] = mode === 'require' ? ['hugetlb'] : large ? ['hugetlb', 'thp', 'small'] : ['small']
     let refused: NativeError | undefined
     for (const kind of kinds) {
       const length = roundUp(byteLength, kind === 'small' ? PAGE_BYTES : HUGE_PAGE_BYTES)
-      const address = fromPool(length, kind) ?? mapPages(length, kind)
+      const address = fromPool(length, kind, placed) ?? mapPages(length, kind, placed)
       if (typeof address !== 'number') {
         refused ??= address
         continue
       }
       const release = (): void => {
         dropPages(address, length)
-        pool.push({ address, byteLength: length, kind })
+        pool.push({ address, byteLength: length, kind, placed })
       }
       return new Region(address, length, kind, refused?.message ?? '', release)
     }
@@ -146,8 +150,8 @@ export function releaseAll(): void {
 }
 
 /** A released range of that very length and kind, zeroed; undefined if there is none. */
-function fromPool(byteLength: number, kind: PageKind): number | undefined {
-  const i = pool.findIndex((range) => range.kind === kind && range.byteLength === byteLength)
+function fromPool(byteLength: number, kind: PageKind, placed: boolean): number | undefined {
+  const i = pool.findIndex((range) => range.kind === kind && range.byteLength === byteLength && range.placed === placed)
   if (i < 0) return undefined
   const { address } = pool.splice(i, 1)[0]!
   // Again, for late writes through views of the last owner; hugetlb pages can be dropped since Linux 5.18.

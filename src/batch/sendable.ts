@@ -53,7 +53,7 @@ export function validateCnts(column: Float64Array, heaps: number, flavour: Flavo
 /** @throws ERR_SPEADCAST_MEMORY */
 export function allocateRegion(byteLength: number): Region {
   try {
-    return Region.allocate(byteLength)
+    return Region.allocate(byteLength, { patched: true })
   } catch (cause) {
     // ffi's NativeError by its field.
     const { errnoName } = cause as { errnoName?: string }

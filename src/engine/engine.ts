@@ -251,6 +251,8 @@ export class Engine {
     }
     const variant = this.#variant(slots[slot + R.W_VARIANT]!)
     const heaps = slots[slot + R.W_HEAPS]!
+    // The loops that patch rely on it.
+    if (heaps > variant.heaps) throw new Error(`${heaps} heaps of a batch of ${variant.heaps}`)
     flight.variant = variant
     flight.heaps = heaps
     flight.rows = slots[slot + R.W_ROWS]!

@@ -4,9 +4,9 @@
  * A heap cnt or an immediate is the low `heapAddressBits` of an 8-byte big-endian item pointer (SPEAD §8.1), so each patch is two
  * 32-bit stores of (constant half | value half). Values are doubles or pairs of 32-bit halves: no BigInt.
  */
-import { offsetInWindow, WINDOW_BYTES } from '../../ffi/window.js'
+import { offsetInWindow, windowView } from '../../ffi/window.js'
 import type { ImmediateScatter, ScatterTable, TableRegion } from '../batch/table.js'
-import { type Ramp, strided } from './strided.js'
+import { type Ramp, windowed, writeColumn, writeRamp } from './strided.js'
 
 /**
  * The heap cnt sequence: next value and step as 32-bit halves, counting modulo 2^64. Heaps take its low N bits, so a heap of a narrower
@@ -33,9 +33,10 @@ class Pointers implements Ramp {
   /** The upper half of all numbers of the first `heaps` heaps; −1: not all the same, or not known. */
   hi = -1
   heaps = 0
-  /** Bytes from one heap's pointer to the next one's; 0 when a heap has several, they are not evenly spaced, or outside the window. */
+  /** Bytes from one heap's pointer to the next one's; 0 when a heap has several or they are not evenly spaced. */
   readonly stride: number
   readonly from: number
+  readonly inWindow: boolean
   readonly baseHi: number
   readonly baseLo: number
   first = 0
@@ -48,11 +49,12 @@ class Pointers implements Ramp {
     baseHi: number,
     baseLo: number,
   ) {
-    const stride = evenStride(at, start)
-    const from = offsetInWindow(region) + (stride > 0 ? at[0]! + 4 : 0)
-    const windowed = from >= 0 && from + (start.length - 2) * stride + 4 <= WINDOW_BYTES
-    this.stride = windowed ? stride : 0
-    this.from = windowed ? from : 0
+    const outside = at.find((offset) => offset + 8 > region.byteLength)
+    if (outside !== undefined) throw new Error(`item pointer at byte ${outside} of a region of ${region.byteLength}`)
+    this.stride = evenStride(at, start)
+    const offset = this.stride > 0 ? offsetInWindow(region) : -1
+    this.inWindow = offset >= 0
+    this.from = this.stride > 0 ? at[0]! + 4 + Math.max(0, offset) : 0
     this.baseHi = baseHi | 0
     this.baseLo = baseLo | 0
   }
@@ -102,6 +104,8 @@ function evenStride(at: Uint32Array, start: Uint32Array): number {
   const heaps = start.length - 1
   if (at.length !== heaps || start.some((first, j) => first !== j)) return 0
   const stride = heaps > 1 ? at[1]! - at[0]! : 8
+  // The loops count in 32 signed bits.
+  if (at[0]! + 4 + heaps * stride > 0x7fffffff) return 0
   return at.every((offset, j) => offset === at[0]! + j * stride) ? stride : 0
 }
 
@@ -115,7 +119,8 @@ function writeEach(view: DataView, { at, start, baseLo, first, step }: Pointers,
 }
 
 function write(view: DataView, pointers: Pointers, heaps: number): void {
-  if (pointers.stride > 0) strided().writeRamp(pointers, heaps)
+  if (pointers.inWindow) windowed().writeRamp(pointers, heaps)
+  else if (pointers.stride > 0) writeRamp(view, pointers, heaps)
   else writeEach(view, pointers, heaps)
 }
 
@@ -162,9 +167,9 @@ export function scatter(
 ): void {
   const ramp = takeRamp(cnt, heaps, sequence)
   const paired =
-    ramp && cnt.stride > 0 && immediates.length > 0 && immediates[0]!.stride === cnt.stride && findRamp(view, immediates[0]!, heaps)
+    ramp && cnt.inWindow && immediates.length > 0 && immediates[0]!.stride === cnt.stride && findRamp(view, immediates[0]!, heaps)
   if (paired) {
-    strided().writeRamps(cnt, immediates[0]!, heaps)
+    windowed().writeRamps(cnt, immediates[0]!, heaps)
     for (let i = 1; i < immediates.length; i++) scatterImmediate(view, immediates[i]!, heaps)
   } else scatterApart(view, cnt, immediates, heaps, ramp ? null : sequence)
 }
@@ -287,9 +292,14 @@ function scatterConverted(view: DataView, { at, start, column, baseHi, baseLo, t
   }
 }
 
+function writeLow(view: DataView, pointers: ImmediatePointers, heaps: number): boolean {
+  const { inWindow, column, hi } = pointers
+  return writeColumn(inWindow ? windowView() : view, pointers, column, heaps, hi)
+}
+
 /** Writes the staged values of one immediate into heaps 0 … heaps−1; for the cost see scatter(). */
 export function scatterImmediate(view: DataView, pointers: ImmediatePointers, heaps: number): void {
-  const { hi, stride } = pointers
+  const { stride } = pointers
   if (!pointers.plain) {
     scatterConverted(view, pointers, heaps)
     return
@@ -300,6 +310,6 @@ export function scatterImmediate(view: DataView, pointers: ImmediatePointers, he
   }
   // Not for a ramp: its upper half has just been found to change.
   const low = stride > 0 && pointers.stands(heaps) && Number.isNaN(view.getFloat64(pointers.rampAt + 8, true))
-  if (low && strided().writeColumn(pointers, pointers.column, heaps, hi)) return
+  if (low && writeLow(view, pointers, heaps)) return
   pointers.written(scatterUint(view, pointers, heaps), heaps)
 }

@@ -32,6 +32,7 @@ export class Variant {
   /** Common to variants that share header memory: who wrote it last knows what stands there, nobody else does. */
   readonly headers: { writtenBy: number }
   readonly rows: number
+  readonly heaps: number
   /** UDP payload bytes of all rows. */
   readonly bytes: number
   /** udpBytes summed: bytes of rows 0 … r−1. */
@@ -53,6 +54,7 @@ export class Variant {
     this.immediates = scatter.immediates.map((immediate) => new ImmediatePointers(immediate, scatter.region, buffer, table.heaps))
     this.headers = headersOf(compiled, others)
     this.rows = table.rows
+    this.heaps = table.heaps
     this.bytesBefore = new Float64Array(table.rows + 1)
     for (let r = 0; r < table.rows; r++) this.bytesBefore[r + 1] = this.bytesBefore[r]! + table.udpBytes[r]!
     this.bytes = this.bytesBefore[table.rows]!

@@ -14,7 +14,7 @@ test('headers on both sides of 2 GiB are patched alike, the first time and again
   const cntAt = Uint32Array.from({ length: 6 }, (_, j) => FROM + 24 * j)
   const halves = { cntBaseHi: 0x80010000, cntBaseLo: 0, maskHi: 0xffff, maskLo: 0xffffffff }
   const table = {
-    region: { address: 0 },
+    region: { address: 0, byteLength: 2 ** 31 + 128 },
     cntAt,
     cntStart: Uint32Array.from({ length: 7 }, (_, j) => j),
     ...halves,
@@ -52,8 +52,9 @@ function sender(buffer: ArrayBuffer, region: TableRegion) {
   const pointers = new CntPointers({ region, ...cnt, cntColumnAt: 0, immediates } satisfies ScatterTable)
   const all = immediates.map((immediate) => new ImmediatePointers(immediate, region, buffer, HEAPS))
   const sequence = { nextHi: 0, nextLo: 1, stepHi: 0, stepLo: 1 }
+  expect(all.every(({ inWindow }) => inWindow === pointers.inWindow)).toBe(true)
   /** Stages numbers as a ramp or one by one, patches, and returns all pointers of all heaps. */
-  return (heaps: number, staged: readonly (readonly number[])[], ramps: boolean): bigint[][] => {
+  const send = (heaps: number, staged: readonly (readonly number[])[], ramps: boolean): bigint[][] => {
     for (const [i, numbers] of staged.entries()) {
       new Float64Array(buffer, immediates[i]!.columnAt, HEAPS).set(numbers)
       new Float64Array(buffer, immediates[i]!.rampAt, 2).set([numbers[0]!, ramps ? numbers[1]! - numbers[0]! : Number.NaN])
@@ -61,19 +62,20 @@ function sender(buffer: ArrayBuffer, region: TableRegion) {
     scatter(view, pointers, all, heaps, sequence)
     return Array.from({ length: HEAPS }, (_, j) => AT.map((at) => view.getBigUint64(STRIDE * j + at)))
   }
+  return { send, inWindow: pointers.inWindow }
 }
 
 describe('evenly spaced headers', () => {
   const MEMORY = {
-    'in the window': () => Region.allocate(BYTES),
-    'in a region outside it': () => Region.allocate(16 * 2 ** 20),
+    'in the window': () => Region.allocate(BYTES, { patched: true }),
+    'in a region too large for it': () => Region.allocate(16 * 2 ** 20, { patched: true }),
     'in an ordinary buffer': () => ({ id: 0, address: 0, byteLength: BYTES, buffer: new ArrayBuffer(BYTES) }),
   }
   test.for(Object.entries(MEMORY))(
     '%s: of any number of heaps, ramps or not, the pointers that are to be written and no others',
     ([name, allocate], ctx) => {
       need(ctx, name.includes('buffer') || nativeCallsWork(), 'regions are mapped on Linux only')
-      // The window is where an isolate's first region is.
+      // The window is the block of the first region that comes.
       new CntPointers({
         region: MEMORY['in the window'](),
         cntAt: Uint32Array.of(8),
@@ -81,7 +83,8 @@ describe('evenly spaced headers', () => {
       } as unknown as ScatterTable)
       const memory = allocate()
       if (memory instanceof Region) onTestFinished(() => memory.release())
-      const send = sender(memory.buffer, memory)
+      const { send, inWindow } = sender(memory.buffer, memory)
+      expect(inWindow).toBe(name === 'in the window')
       let cnt = 1n
       const standing: bigint[][] = Array.from({ length: HEAPS }, () => [0n, 0n, 0n])
       // More often than it takes for upper halves to be left alone, and across 2^32 for one of the immediates.
@@ -103,4 +106,15 @@ describe('evenly spaced headers', () => {
       }
     },
   )
+})
+
+test('a pointer that is not all inside its region is refused', () => {
+  const at = (offset: number) =>
+    new CntPointers({
+      region: { id: 0, address: 0, byteLength: 100 },
+      cntAt: Uint32Array.of(0, offset),
+      cntStart: Uint32Array.of(0, 1, 2),
+    } as unknown as ScatterTable)
+  expect(at(92).stride).toBe(92)
+  expect(() => at(93)).toThrow('item pointer at byte 93 of a region of 100')
 })
