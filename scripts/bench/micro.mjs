@@ -7,6 +7,7 @@ import { Engine } from '#dist/src/engine/engine.js'
 import * as R from '#dist/src/engine/ring.js'
 import { CntPointers, ImmediatePointers, scatter, scatterExplicit, scatterImmediate } from '#dist/src/engine/scatter.js'
 import { DEFAULT_FLAVOUR, Heap, ItemGroup } from '#dist/src/spead/index.js'
+import { tutorialItems } from './arguments.mjs'
 
 const HEAPS = 2048
 const items = new ItemGroup()
@@ -27,6 +28,12 @@ const longOnes = long.variant(HEAPS / 16, false).compile()
 const longView = new DataView(long.region.buffer)
 const longCnt = new CntPointers(longOnes.scatter)
 const [timestamp, offset] = places.immediates.map((table) => new ImmediatePointers(table, batch.region, batch.region.buffer, HEAPS))
+const far = new CompilableBatch({ ...config, items: tutorialItems(8192) })
+const farOnes = far.variant(HEAPS, false).compile().scatter
+const farView = new DataView(far.region.buffer)
+const farCnt = new CntPointers(farOnes)
+const farTimestamp = new ImmediatePointers(farOnes.immediates[0], far.region, far.region.buffer, HEAPS)
+far.immediate('timestamp').setRamp(2 ** 40, 8192)
 const unknown = (pointers) => {
   pointers.written(-1, 0)
   return pointers
@@ -74,6 +81,7 @@ add('the same in heaps of several packets', longOnes.table.rows, () => scatter(l
 add('the same, upper halves too', table.rows, () => scatter(view, unknown(cnt), [], HEAPS, sequence))
 add('scatter explicit heap cnts, per packet', table.rows, () => scatterExplicit(view, cnt, HEAPS, cnts, sequence))
 add('both heap cnts and a ramp, per heap', HEAPS, () => scatter(view, cnt, [evenly(256, timestamp)], HEAPS, sequence))
+add('the same, in a batch too large for the window', HEAPS, () => scatter(farView, farCnt, [farTimestamp], HEAPS, sequence))
 add('scatter a 48-bit unsigned immediate, a ramp, per heap', HEAPS, () => scatterImmediate(view, evenly(256, timestamp), HEAPS))
 add('the same, any values, per heap', HEAPS, () => scatterImmediate(view, evenly(Number.NaN, timestamp), HEAPS))
 add('the same, upper halves too, per heap', HEAPS, () => scatterImmediate(view, unknown(timestamp), HEAPS))

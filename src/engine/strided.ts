@@ -19,7 +19,7 @@ export interface Ramp {
 
 const TWO_32 = 4294967296
 
-/** One ramp, 1 ns each. For what is said of numbers see below. */
+/** One ramp, 0.6 ns each and more where headers are far apart. For what is said of numbers see below. */
 export function writeRamp(view: DataView, ramp: Ramp, heaps: number): void {
   const stride = ramp.stride | 0
   const step = ramp.step | 0
