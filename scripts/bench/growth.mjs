@@ -74,7 +74,7 @@ async function chains(rounds) {
   const rows = []
   try {
     for (let round = 0; round < rounds; round++)
-      for (const row of await nic.ours('null', 1_000_000, 'one', SWEEPS.heaps.points)) rows.push({ round, ...row })
+      for (const row of await nic.ours('null', 24_000_000, 'one', SWEEPS.heaps.points)) rows.push({ round, ...row })
   } finally {
     nic.close()
   }
