@@ -36,7 +36,10 @@ export function roundUp(n: number, to: number): number {
   return Math.ceil(n / to) * to
 }
 
-/** Zeroed and faulted in, `placed` in a block (placement.ts) or not; huge pages start at a multiple of their size. `byteLength` must be a multiple of the page size of `kind`. */
+/**
+ * Zeroed and faulted in, `placed` in a block (placement.ts) or not; huge pages start at a multiple of their size. `byteLength` must be a
+ * multiple of the page size of `kind`.
+ */
 export function mapPages(byteLength: number, kind: PageKind, placed: boolean): number | NativeError {
   const address = map(byteLength, kind, placed)
   if (isMapFailed(address))
