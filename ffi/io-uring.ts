@@ -15,7 +15,7 @@ import * as L from './layout.js'
 import { check, errno, libc } from './libc.js'
 import { dropMapping, mapFile, PAGE_BYTES, roundUp } from './mapping.js'
 import { ERRNO, NativeError } from './native-error.js'
-import { attachRegion } from './region.js'
+import { attachRegion, orRelease } from './region.js'
 import { Scratch } from './scratch.js'
 
 const { URING_PARAMS, URING_SQ_OFF, URING_CQ_OFF, URING_SQE, URING_CQE, URING_RSRC_REGISTER, URING_RSRC_UPDATE2 } = L
@@ -76,7 +76,7 @@ export class IoUring {
     params.view.setUint32(URING_PARAMS.cqEntries, completions, true)
     try {
       const setup = () => check('io_uring_setup', this.#syscall(L.SYS_io_uring_setup, entries, params.address, 0, 0, 0, 0))
-      this.fd = this.#scratch.orRelease(setup)
+      this.fd = orRelease(this.#scratch.region, setup)
       const param = (at: number): number => params.view.getUint32(at, true)
       this.entries = param(URING_PARAMS.sqEntries)
       const sq = (field: keyof typeof URING_SQ_OFF): number => param(URING_PARAMS.sqOff + URING_SQ_OFF[field])

@@ -23,7 +23,7 @@ import {
   NLMSG_HDRLEN,
   SOCK_RAW_CLOEXEC,
 } from './netlink-query.js'
-import { Region } from './region.js'
+import { orRelease, Region } from './region.js'
 
 // linux/rtnetlink.h, linux/pkt_sched.h, linux/gen_stats.h, linux/if_link.h
 const RTM_NEWQDISC = 36
@@ -64,12 +64,8 @@ export class LinkLosses {
 
   /** @throws NativeError when the socket cannot be opened */
   constructor() {
-    try {
-      this.fd = check('socket', libc().socket(AF_NETLINK, SOCK_RAW_CLOEXEC | SOCK_NONBLOCK, 0), 'AF_NETLINK, NETLINK_ROUTE')
-    } catch (error) {
-      this.#region.release()
-      throw error
-    }
+    const open = () => check('socket', libc().socket(AF_NETLINK, SOCK_RAW_CLOEXEC | SOCK_NONBLOCK, 0), 'AF_NETLINK, NETLINK_ROUTE')
+    this.fd = orRelease(this.#region, open)
   }
 
   /** @throws NativeError ENODEV when there is no such interface */

@@ -21,7 +21,7 @@ import {
   RTM_NEWNEIGH,
 } from './netlink.js'
 import { AF_NETLINK, attributeAt, NLMSG_HDRLEN, SOCK_RAW_CLOEXEC } from './netlink-query.js'
-import { Region } from './region.js'
+import { orRelease, Region } from './region.js'
 
 const RTMGRP_LINK = 1
 const RTMGRP_NEIGH = 4
@@ -64,12 +64,8 @@ export class LinkWatch {
     const c = libc()
     this.#region = Region.allocate(BUFFER_BYTES, { hugePages: 'never' })
     this.#view = new DataView(this.#region.buffer)
-    try {
-      this.fd = check('socket', c.socket(AF_NETLINK, SOCK_RAW_CLOEXEC | SOCK_NONBLOCK, 0), 'AF_NETLINK, NETLINK_ROUTE')
-    } catch (error) {
-      this.#region.release()
-      throw error
-    }
+    const open = () => check('socket', c.socket(AF_NETLINK, SOCK_RAW_CLOEXEC | SOCK_NONBLOCK, 0), 'AF_NETLINK, NETLINK_ROUTE')
+    this.fd = orRelease(this.#region, open)
     try {
       // struct sockaddr_nl: u16 family, u16 pad, u32 pid, u32 groups
       this.#view.setUint16(0, AF_NETLINK, true)

@@ -13,7 +13,7 @@
 import { errno } from './libc.js'
 import { readI32, readU32 } from './memory.js'
 import { NativeError } from './native-error.js'
-import { attachRegion, Region } from './region.js'
+import { attachRegion, orRelease, Region } from './region.js'
 import { type ProtectionDomain, setNonBlocking } from './verbs.js'
 import {
   IBV_COMP_CHANNEL,
@@ -96,12 +96,7 @@ export abstract class QueuePair {
     const operations = library.operations(context.pointer)
     this.#pollCq = operations.pollCq
     this.#reqNotifyCq = operations.reqNotifyCq
-    try {
-      this.#channel = library.pointer('ibv_create_comp_channel', context.pointer)
-    } catch (error) {
-      this.#region.release()
-      throw error
-    }
+    this.#channel = orRelease(this.#region, () => library.pointer('ibv_create_comp_channel', context.pointer))
     this.channelFd = readI32(this.#channel + IBV_COMP_CHANNEL.fd)
     let cq: Pointer<'ibv_cq'> | undefined
     try {

@@ -7,6 +7,7 @@ import { koffi } from './koffi.js'
 import { errno } from './libc.js'
 import { readI32, readPointer, readU8, readU32 } from './memory.js'
 import { ERRNO, NativeError } from './native-error.js'
+import { orRelease } from './region.js'
 import { Scratch } from './scratch.js'
 import { encodeSocketAddress } from './udp-socket.js'
 import type { DatagramAddress } from './verbs.js'
@@ -116,8 +117,11 @@ export class GroupMembership {
     const functions = load(path, GROUP_PROTOTYPES)
     if (!functions) throw new NativeError('dlopen', ERRNO.ENOSYS!, path)
     this.#functions = functions
-    this.#channel = functions.rdma_create_event_channel()
-    if (this.#channel === 0) throw new NativeError('rdma_create_event_channel', errno() || ERRNO.ENODEV!)
+    this.#channel = orRelease(this.#scratch.region, () => {
+      const channel = functions.rdma_create_event_channel()
+      if (channel === 0) throw new NativeError('rdma_create_event_channel', errno() || ERRNO.ENODEV!)
+      return channel
+    })
     let id = 0
     try {
       const { address } = this.#scratch

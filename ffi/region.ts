@@ -149,6 +149,16 @@ export function releaseAll(): void {
   for (const region of live) region.release()
 }
 
+/** For the call that decides whether whoever has the region comes to be: it is released if that throws. */
+export function orRelease<T>(region: Region, call: () => T): T {
+  try {
+    return call()
+  } catch (error) {
+    region.release()
+    throw error
+  }
+}
+
 /** A released range of that very length and kind, zeroed; undefined if there is none. */
 function fromPool(byteLength: number, kind: PageKind, placed: boolean): number | undefined {
   const i = pool.findIndex((range) => range.kind === kind && range.byteLength === byteLength && range.placed === placed)

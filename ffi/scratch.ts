@@ -15,15 +15,6 @@ export class Scratch {
     this.i32 = new Int32Array(buffer)
     this.view = new DataView(buffer)
   }
-  /** For the call that decides whether whoever has this memory comes to be: it is released if that throws. */
-  orRelease<T>(call: () => T): T {
-    try {
-      return call()
-    } catch (error) {
-      this.region.release()
-      throw error
-    }
-  }
   /** Copies `bytes` to the start and returns the address. */
   put(bytes: Uint8Array): number {
     this.u8.set(bytes)

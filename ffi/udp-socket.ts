@@ -27,6 +27,7 @@ import {
 } from './layout.js'
 import { check, errno, libc } from './libc.js'
 import { NativeError } from './native-error.js'
+import { orRelease } from './region.js'
 import { Scratch } from './scratch.js'
 
 export interface SocketAddress {
@@ -78,7 +79,9 @@ export class UdpSocket {
     this.family = family
     const [domain, name] = family === 6 ? [AF_INET6, 'AF_INET6'] : [AF_INET, 'AF_INET']
     const { socket } = libc()
-    this.fd = this.#scratch.orRelease(() => check('socket', socket(domain, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), name))
+    this.fd = orRelease(this.#scratch.region, () =>
+      check('socket', socket(domain, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), name),
+    )
     if (family === 6) this.setOption(OPT.IPV6_V6ONLY, 1)
   }
 

@@ -2,6 +2,7 @@
 import { POLLFD, POLLIN, SOCK_CLOEXEC, SOCK_NONBLOCK } from './layout.js'
 import { check, errno, libc } from './libc.js'
 import { ERRNO, NativeError } from './native-error.js'
+import { orRelease } from './region.js'
 import { Scratch } from './scratch.js'
 
 /** Wakes a thread that waits in `PollSet.wait`. The descriptor works from every thread of the process. */
@@ -10,7 +11,7 @@ export class EventFd {
   readonly #scratch = new Scratch(64)
   #open = true
   constructor(fd?: number) {
-    this.fd = fd ?? this.#scratch.orRelease(() => check('eventfd', libc().eventfd(0, SOCK_NONBLOCK | SOCK_CLOEXEC)))
+    this.fd = fd ?? orRelease(this.#scratch.region, () => check('eventfd', libc().eventfd(0, SOCK_NONBLOCK | SOCK_CLOEXEC)))
     this.#scratch.i32[0] = 1
   }
   /** No effect after close(): the number may be another descriptor's by then. */
