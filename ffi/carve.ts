@@ -8,6 +8,7 @@
  * | empty  | its pages given back to the system             | filling, its pages new, at the next carve  |
  */
 import { dropPages, HUGE_PAGE_BYTES, mapPages, PAGE_BYTES, type PageKind, populate, roundUp } from './mapping.js'
+import { place } from './placement.js'
 
 /** Less than this has little use of huge pages. */
 export const SMALLEST_CARVED_BYTES = 64 << 10
@@ -52,7 +53,7 @@ function emptyChunk(placed: boolean): Chunk | undefined {
   if (empty && dropPages(empty.address, HUGE_PAGE_BYTES) && populate(empty.address, HUGE_PAGE_BYTES, empty.pages) === 0)
     return empty
   for (const pages of ['hugetlb', 'thp'] as const) {
-    const address = mapPages(HUGE_PAGE_BYTES, pages, placed)
+    const address = mapPages(HUGE_PAGE_BYTES, pages, placed ? place : undefined)
     if (typeof address !== 'number') continue
     const chunk: Chunk = { address, pages, placed, usedBytes: 0, ranges: 0 }
     chunks.push(chunk)

@@ -4,7 +4,6 @@
  */
 import { check, errno, isMapFailed, libc } from './libc.js'
 import { ERRNO, errnoName, NativeError } from './native-error.js'
-import { misplaced, place } from './placement.js'
 
 // asm-generic/mman-common.h, asm-generic/mman.h; the same on x86-64 and arm64.
 const PROT_NONE = 0
@@ -15,6 +14,7 @@ const MAP_FIXED = 0x10
 const MAP_ANONYMOUS = 0x20
 const MAP_NORESERVE = 0x4000
 const MAP_HUGETLB = 0x40000
+const MAP_FIXED_NOREPLACE = 0x100000
 const MAP_HUGE_2MB = 21 << 26
 const MREMAP_MAYMOVE = 1
 const MREMAP_FIXED = 2
@@ -36,35 +36,38 @@ export function roundUp(n: number, to: number): number {
   return Math.ceil(n / to) * to
 }
 
+/** A reserved range for a mapping, aligned for huge pages if it is to be of such; undefined: wherever mmap(2) puts it. */
+export type Place = (byteLength: number, huge: boolean) => number | undefined
+
 /**
- * Zeroed and faulted in, `placed` in a block (placement.ts) or not; huge pages start at a multiple of their size. `byteLength` must be a
- * multiple of the page size of `kind`.
+ * Zeroed and faulted in, at its place if it has one; huge pages start at a multiple of their size. `byteLength` must be a multiple of the page
+ * size of `kind`.
  */
-export function mapPages(byteLength: number, kind: PageKind, placed: boolean): number | NativeError {
-  const address = map(byteLength, kind, placed)
+export function mapPages(byteLength: number, kind: PageKind, place?: Place): number | NativeError {
+  const address =
+    kind === 'hugetlb' ? mapAnonymous(0, byteLength, MAP_HUGETLB | MAP_HUGE_2MB) : map(byteLength, kind === 'thp', place)
   if (isMapFailed(address))
     return new NativeError('mmap', errno(), `${byteLength} bytes${kind === 'hugetlb' ? ', MAP_HUGETLB' : ''}`)
   libc().madvise(address, byteLength, MADV_DONTFORK)
   const failed = populate(address, byteLength, kind)
-  if (failed === 0) return address
+  // Mostly there are no reserved pages, and that must not cost a place: they are moved to one once they are there.
+  if (failed === 0) return kind === 'hugetlb' && place ? moved(address, byteLength, place) : address
   // Nothing has seen the range, but one rule (never unmap) is simpler than two: it stays as an inaccessible reservation.
   dropMapping(address, byteLength)
   return new NativeError('madvise', failed, `MADV_POPULATE_WRITE of ${byteLength} bytes: ${errnoName(failed)}`)
 }
 
-function map(byteLength: number, kind: PageKind, placed: boolean): number {
-  if (kind === 'hugetlb') return mapHugetlb(byteLength, placed)
-  const thp = kind === 'thp'
-  const address = (placed ? mapPlaced(byteLength, thp) : undefined) ?? (thp ? mapAligned(byteLength) : mapAnonymous(0, byteLength))
-  if (thp && !isMapFailed(address)) libc().madvise(address, byteLength, MADV_HUGEPAGE)
+function map(byteLength: number, huge: boolean, place?: Place): number {
+  const address = mapPlaced(byteLength, huge, place) ?? (huge ? mapAligned(byteLength) : mapAnonymous(0, byteLength))
+  if (huge && !isMapFailed(address)) libc().madvise(address, byteLength, MADV_HUGEPAGE)
   return address
 }
 
-function mapPlaced(byteLength: number, huge: boolean): number | undefined {
-  const placed = place(byteLength, huge)
+function mapPlaced(byteLength: number, huge: boolean, place?: Place): number | undefined {
+  const placed = place?.(byteLength, huge)
   if (placed === undefined) return undefined
   if (!isMapFailed(mapAnonymous(placed, byteLength, MAP_FIXED))) return placed
-  misplaced(placed, byteLength)
+  reserveAgain(placed, byteLength)
   return undefined
 }
 
@@ -74,19 +77,27 @@ function mapAnonymous(address: number, byteLength: number, flags = 0): number {
 
 /** Before Linux 6.7 a mapping starts at any page, and a transparent huge page only at a multiple of its size. */
 function mapAligned(byteLength: number): number {
-  const reserved = libc().mmap(0, byteLength + HUGE_PAGE_BYTES, PROT_NONE, RESERVED, -1, 0)
+  const reserved = reserve(byteLength + HUGE_PAGE_BYTES)
   return isMapFailed(reserved) ? reserved : mapAnonymous(roundUp(reserved, HUGE_PAGE_BYTES), byteLength, MAP_FIXED)
 }
 
-/** Mostly there are none, and that costs no place; if there are, they are moved to one, which Linux can since 5.16. */
-function mapHugetlb(byteLength: number, placed: boolean): number {
-  const address = mapAnonymous(0, byteLength, MAP_HUGETLB | MAP_HUGE_2MB)
-  if (!placed || isMapFailed(address) || populate(address, byteLength, 'hugetlb') !== 0) return address
+/** Linux moves reserved huge pages since 5.16; before, they stay where they are. */
+function moved(address: number, byteLength: number, place: Place): number {
   const to = place(byteLength, true)
   if (to === undefined) return address
   if (!isMapFailed(libc().mremap(address, byteLength, byteLength, MREMAP_MAYMOVE | MREMAP_FIXED, to))) return to
-  misplaced(to, byteLength)
+  reserveAgain(to, byteLength)
   return address
+}
+
+/** Addresses that no mapping comes to unless it is told to, inaccessible; MAP_FAILED if there are none. */
+export function reserve(byteLength: number): number {
+  return libc().mmap(0, byteLength, PROT_NONE, RESERVED, -1, 0)
+}
+
+/** Nothing could be mapped over the range, and the attempt may have undone its reservation. */
+function reserveAgain(address: number, byteLength: number): void {
+  libc().mmap(address, byteLength, PROT_NONE, RESERVED | MAP_FIXED_NOREPLACE, -1, 0)
 }
 
 /** Bytes `offset` … `offset + byteLength − 1` of an open file, shared with its other mappers. @throws NativeError */

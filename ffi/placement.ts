@@ -10,11 +10,7 @@
  * | from `high` on   | handed out, to huge pages                                    |
  */
 import { isMapFailed, libc } from './libc.js'
-
-const PROT_NONE = 0
-// MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, asm-generic/mman-common.h
-const RESERVED = 0x4022
-const MAP_FIXED_NOREPLACE = 0x100000
+import { reserve, roundUp } from './mapping.js'
 
 /** V8 collects garbage for every 64 MiB that an isolate has views of. */
 export const BLOCK_BYTES = 32 << 20
@@ -25,10 +21,10 @@ const SC_PAGESIZE = 30
 let block: { low: number; high: number } | undefined
 let pageBytes = 0
 
-function reserve(): { low: number; high: number } | undefined {
-  const address = libc().mmap(0, 2 * BLOCK_BYTES, PROT_NONE, RESERVED, -1, 0)
+function newBlock(): { low: number; high: number } | undefined {
+  const address = reserve(2 * BLOCK_BYTES)
   if (isMapFailed(address)) return undefined
-  const low = Math.ceil(address / BLOCK_BYTES) * BLOCK_BYTES
+  const low = roundUp(address, BLOCK_BYTES)
   const high = low + BLOCK_BYTES
   // Nothing has seen what is before and behind.
   if (low > address) libc().munmap(address, low - address)
@@ -40,12 +36,12 @@ export function placeable(byteLength: number): boolean {
   return byteLength <= MAX_PLACED_BYTES
 }
 
-/** A reserved range for the caller to map over, aligned for huge pages if it is to be of such; undefined: nowhere in particular. */
+/** A Place (mapping.ts) in a block. What could not be mapped there is not handed out again. */
 export function place(byteLength: number, huge: boolean): number | undefined {
   if (!placeable(byteLength)) return undefined
   pageBytes ||= libc().sysconf(SC_PAGESIZE)
-  const length = Math.ceil(byteLength / pageBytes) * pageBytes
-  if (!block || block.high - block.low < length) block = reserve()
+  const length = roundUp(byteLength, pageBytes)
+  if (!block || block.high - block.low < length) block = newBlock()
   if (!block) return undefined
   if (huge) {
     block.high -= length
@@ -53,9 +49,4 @@ export function place(byteLength: number, huge: boolean): number | undefined {
   }
   block.low += length
   return block.low - length
-}
-
-/** The caller could not map over the range, and the attempt may have undone its reservation. It is not handed out again. */
-export function misplaced(address: number, byteLength: number): void {
-  libc().mmap(address, byteLength, PROT_NONE, RESERVED | MAP_FIXED_NOREPLACE, -1, 0)
 }

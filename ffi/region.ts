@@ -17,6 +17,7 @@ import { koffi } from './koffi.js'
 import { nativeCallsWork } from './libc.js'
 import { dropPages, HUGE_PAGE_BYTES, mapFile, mapPages, PAGE_BYTES, type PageKind, populate, roundUp } from './mapping.js'
 import type { NativeError } from './native-error.js'
+import { place } from './placement.js'
 
 export type { PageKind }
 
@@ -82,7 +83,7 @@ export class Region implements RegionHandle {
     let refused: NativeError | undefined
     for (const kind of kinds) {
       const length = roundUp(byteLength, kind === 'small' ? PAGE_BYTES : HUGE_PAGE_BYTES)
-      const address = fromPool(length, kind, placed) ?? mapPages(length, kind, placed)
+      const address = fromPool(length, kind, placed) ?? mapPages(length, kind, placed ? place : undefined)
       if (typeof address !== 'number') {
         refused ??= address
         continue
