@@ -30,7 +30,7 @@ export class Flight {
   log: FailureLog | undefined = undefined
 
   logged(): FailureLog {
-    this.log ??= new FailureLog(this.variant!.compiled.table.heaps)
+    this.log ??= new FailureLog(this.variant!.heaps)
     return this.log
   }
 }

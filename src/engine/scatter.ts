@@ -6,7 +6,7 @@
  */
 import { offsetInWindow, windowView } from '../../ffi/window.js'
 import type { ImmediateScatter, ScatterTable, TableRegion } from '../batch/table.js'
-import { type Ramp, windowed, writeColumn, writeRamp } from './strided.js'
+import { type Ramp, TWO_32, windowed, writeColumn, writeRamp } from './strided.js'
 
 /**
  * The heap cnt sequence: next value and step as 32-bit halves, counting modulo 2^64. Heaps take its low N bits, so a heap of a narrower
@@ -224,7 +224,7 @@ export function scatterExplicit(
   for (let j = 0; j < heaps; j++) {
     const cnt = column[j]!
     const explicit = cnt >= 0
-    const hi = explicit ? Math.floor(cnt / 4294967296) : sequence.nextHi
+    const hi = explicit ? Math.floor(cnt / TWO_32) : sequence.nextHi
     const lo = explicit ? cnt >>> 0 : sequence.nextLo
     for (let i = cntStart[j]!, end = cntStart[j + 1]!; i < end; i++) {
       const at = cntAt[i]!
@@ -239,7 +239,6 @@ export function scatterExplicit(
   }
 }
 
-const TWO_32 = 4294967296
 /** Exact: a power of two. */
 const PER_TWO_32 = 1 / TWO_32
 
@@ -292,14 +291,9 @@ function scatterConverted(view: DataView, { at, start, column, baseHi, baseLo, t
   }
 }
 
-function writeLow(view: DataView, pointers: ImmediatePointers, heaps: number): boolean {
-  const { inWindow, column, hi } = pointers
-  return writeColumn(inWindow ? windowView() : view, pointers, column, heaps, hi)
-}
-
 /** Writes the staged values of one immediate into heaps 0 … heaps−1; for the cost see scatter(). */
 export function scatterImmediate(view: DataView, pointers: ImmediatePointers, heaps: number): void {
-  const { stride } = pointers
+  const { inWindow, column, hi, stride } = pointers
   if (!pointers.plain) {
     scatterConverted(view, pointers, heaps)
     return
@@ -310,6 +304,6 @@ export function scatterImmediate(view: DataView, pointers: ImmediatePointers, he
   }
   // Not for a ramp: its upper half has just been found to change.
   const low = stride > 0 && pointers.stands(heaps) && Number.isNaN(view.getFloat64(pointers.rampAt + 8, true))
-  if (low && writeLow(view, pointers, heaps)) return
+  if (low && writeColumn(inWindow ? windowView() : view, pointers, column, heaps, hi)) return
   pointers.written(scatterUint(view, pointers, heaps), heaps)
 }

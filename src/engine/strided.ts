@@ -17,7 +17,7 @@ export interface Ramp {
   readonly step: number
 }
 
-const TWO_32 = 4294967296
+export const TWO_32 = 4294967296
 
 /** One ramp, 0.6 ns each and more where headers are far apart. For what is said of numbers see below. */
 export function writeRamp(view: DataView, ramp: Ramp, heaps: number): void {
