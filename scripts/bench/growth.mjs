@@ -69,19 +69,19 @@ export function chainTable(rows) {
   return ['| heaps a batch, ibverbs | CPU ns a heap | CPU µs a batch |', '|---|---|---|', ...lines].join('\n')
 }
 
-async function chains(rounds) {
+async function chains(rounds, packets) {
   const nic = await openNic('-nic')
   const rows = []
   try {
     for (let round = 0; round < rounds; round++)
-      for (const row of await nic.ours('null', 24_000_000, 'one', SWEEPS.heaps.points)) rows.push({ round, ...row })
+      for (const row of await nic.ours('null', packets, 'one', SWEEPS.heaps.points)) rows.push({ round, ...row })
   } finally {
     nic.close()
   }
   return rows
 }
 
-export async function growth(hole, { repeats }) {
+export async function growth(hole, { repeats, packets }) {
   const rounds = Math.min(repeats, ROUNDS)
   const rows = []
   for (let round = 0; round < rounds; round++)
@@ -92,7 +92,7 @@ export async function growth(hole, { repeats }) {
         rows.push(row)
         process.stderr.write(`round ${round + 1}, ${point} ${sweep}: ${Math.round(row.cpuNanosecondsPerHeap)} ns a heap\n`)
       }
-  const verbs = existsSync('/usr/include/infiniband/verbs.h') ? await chains(rounds) : []
+  const verbs = existsSync('/usr/include/infiniband/verbs.h') ? await chains(rounds, packets) : []
   console.log(growthTable(rows))
   if (verbs.length > 0) console.log(`\n${chainTable(verbs)}`)
   else console.log('\nibverbs is left out: libibverbs-dev is not installed')

@@ -1,9 +1,9 @@
 /** Patching, wherever headers are: in the window of the loops over evenly spaced ones, outside it, and beyond what 31 bits count. */
-import { describe, expect, onTestFinished, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { nativeCallsWork } from '#dist/ffi/libc.js'
-import { Region } from '#dist/ffi/region.js'
 import type { ImmediateScatter, ScatterTable, TableRegion } from '#dist/src/batch/table.js'
 import { CntPointers, ImmediatePointers, scatter } from '#dist/src/engine/scatter.js'
+import { allocate } from '../ffi/support.js'
 import { need } from '../support/need.js'
 
 // Of this only the pages that are written take memory.
@@ -67,13 +67,13 @@ function sender(buffer: ArrayBuffer, region: TableRegion) {
 
 describe('evenly spaced headers', () => {
   const MEMORY = {
-    'in the window': () => Region.allocate(BYTES, { patched: true }),
-    'in a region too large for it': () => Region.allocate(16 * 2 ** 20, { patched: true }),
+    'in the window': () => allocate(BYTES, { patched: true }),
+    'in a region too large for it': () => allocate(16 * 2 ** 20, { patched: true }),
     'in an ordinary buffer': () => ({ id: 0, address: 0, byteLength: BYTES, buffer: new ArrayBuffer(BYTES) }),
   }
   test.for(Object.entries(MEMORY))(
     '%s: of any number of heaps, ramps or not, the pointers that are to be written and no others',
-    ([name, allocate], ctx) => {
+    ([name, memoryOf], ctx) => {
       need(ctx, name.includes('buffer') || nativeCallsWork(), 'regions are mapped on Linux only')
       // The window is the block of the first region that comes.
       new CntPointers({
@@ -81,8 +81,7 @@ describe('evenly spaced headers', () => {
         cntAt: Uint32Array.of(8),
         cntStart: Uint32Array.of(0, 1),
       } as unknown as ScatterTable)
-      const memory = allocate()
-      if (memory instanceof Region) onTestFinished(() => memory.release())
+      const memory = memoryOf()
       const { send, inWindow } = sender(memory.buffer, memory)
       expect(inWindow).toBe(name === 'in the window')
       let cnt = 1n

@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process'
 import { beforeEach, expect, test } from 'vitest'
 import { nativeCallsWork } from '#dist/ffi/libc.js'
-import { dist } from '../support/child.js'
+import { dist, runModule } from '../support/child.js'
 import { need } from '../support/need.js'
 
 beforeEach((ctx) => need(ctx, process.platform === 'linux' && nativeCallsWork(), 'native calls are made on Linux only'))
@@ -15,7 +15,7 @@ const OPENERS = {
   'io-uring.js': ['IoUring', '64, 128'],
 } as const
 
-test.for(Object.entries(OPENERS))('%s, with all descriptors taken', ([file, [name, options]], ctx) => {
+test.for(Object.entries(OPENERS))('%s, with all descriptors taken', async ([file, [name, options]], ctx) => {
   need(ctx, spawnSync('prlimit', ['--version']).status === 0, 'limiting descriptors needs prlimit (util-linux)')
   const source = `
     import { openSync, readFileSync } from 'node:fs'
@@ -43,8 +43,7 @@ test.for(Object.entries(OPENERS))('%s, with all descriptors taken', ([file, [nam
     for (let i = 0; i < 4000; i++) attempt()
     libc().close(taken.at(-2))
     console.log(JSON.stringify({ errors: [...errors], grown: resident() - before }))`
-  const node = [process.execPath, '--input-type=module', '-e', source]
-  const { stdout, stderr } = spawnSync('prlimit', ['--nofile=64:64', ...node], { encoding: 'utf8', timeout: 20_000 })
+  const { stdout, stderr } = await runModule(source, 20_000, ['prlimit', '--nofile=64:64'])
   expect(stderr).toBe('')
   // In KiB.
   const { errors, grown } = JSON.parse(stdout) as { errors: string[]; grown: number }

@@ -12,9 +12,10 @@ export interface Ended {
 /** Where `import` finds a built module from anywhere, quoted. */
 export const dist = (path: string): string => JSON.stringify(new URL(`../../dist/${path}`, import.meta.url).href)
 
-/** Runs the text of a module in a node process of its own, for `timeoutMs` at most. */
-export async function runModule(source: string, timeoutMs = 10_000): Promise<Ended> {
-  const child = spawn(process.execPath, ['--input-type=module', '-e', source], {
+/** Runs the text of a module in a node process of its own, for `timeoutMs` at most, with `before` before it on its command line (prlimit). */
+export async function runModule(source: string, timeoutMs = 10_000, before: readonly string[] = []): Promise<Ended> {
+  const [command, ...rest] = [...before, process.execPath, '--input-type=module', '-e', source]
+  const child = spawn(command!, rest, {
     stdio: ['ignore', 'pipe', 'pipe'],
     cwd: fileURLToPath(new URL('../..', import.meta.url)),
     timeout: timeoutMs,
