@@ -23,25 +23,41 @@ export class EventFd {
   }
   close(): void {
     if (!this.#open) return
-    this.#open = false
     libc().close(this.fd)
+    this.forget()
+  }
+  /** Instead of close(), for a descriptor that is another thread's. */
+  forget(): void {
+    this.#open = false
     this.#scratch.region.release()
   }
 }
 
 /** A reusable pollfd array. wait() allocates nothing and never blocks longer than asked: the caller keeps that ≤ 50 ms. */
 export class PollSet {
-  readonly #scratch: Scratch
-  readonly #timeAt: number
+  #scratch: Scratch
+  #timeAt: number
+  #capacity: number
   #count = 0
+  /** @param capacity descriptors at first; there may be more */
   constructor(capacity: number) {
+    this.#capacity = capacity
     this.#timeAt = capacity * POLLFD.size
     this.#scratch = new Scratch(this.#timeAt + 16)
+  }
+  #grow(): void {
+    const before = this.#scratch
+    this.#capacity = 2 * this.#capacity + 1
+    this.#timeAt = this.#capacity * POLLFD.size
+    this.#scratch = new Scratch(this.#timeAt + 16)
+    this.#scratch.u8.set(before.u8.subarray(0, this.#count * POLLFD.size))
+    before.region.release()
   }
   reset(): void {
     this.#count = 0
   }
   add(fd: number, events: number = POLLIN): void {
+    if (this.#count === this.#capacity) this.#grow()
     const at = this.#count++ * POLLFD.size
     this.#scratch.view.setInt32(at + POLLFD.fd, fd, true)
     this.#scratch.view.setInt16(at + POLLFD.events, events, true)
@@ -68,6 +84,17 @@ const PR_SET_TIMERSLACK = 29
 /** Timer slack of 1 ns for the calling thread: a 50 µs sleep otherwise takes 130 µs (idioms.md 16). */
 export function sharpenTimers(): void {
   libc().prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)
+}
+
+const PR_SET_NAME = 15
+const NAME_BYTES = 15
+
+/** Names the calling thread for top(1) and gdb; the kernel keeps 15 bytes (prctl(2)). */
+export function nameThread(name: string): void {
+  const scratch = new Scratch(NAME_BYTES + 1)
+  scratch.u8.set(new TextEncoder().encode(name).subarray(0, NAME_BYTES))
+  libc().prctl(PR_SET_NAME, scratch.address, 0, 0, 0)
+  scratch.region.release()
 }
 
 let nothing: PollSet | undefined

@@ -1,6 +1,7 @@
 /** The options of openStream, checked once at the edge: unknown keys, wrong types and contradictions never get past here. */
 import * as v from 'valibot'
 import { SpeadcastError } from './errors.js'
+import { IoThread } from './io-thread.js'
 import type { Split } from './spead/index.js'
 
 export const DEFAULTS = {
@@ -113,7 +114,10 @@ const schema = v.strictObject({
     ),
     'auto',
   ),
-  thread: v.optional(v.picklist(['worker', 'inline'], "must be 'worker' or 'inline'")),
+  thread: v.optional(
+    v.union([v.picklist(['worker', 'inline']), v.instance(IoThread)], "must be 'worker', 'inline' or an IoThread"),
+  ),
+  ioThreads: v.optional(whole(1, 1024, 'I/O threads')),
   affinity: v.optional(v.array(whole(0, 1023, 'CPU number'), 'must be a list of CPU numbers'), []),
   flavour: v.optional(
     v.strictObject(
@@ -233,9 +237,18 @@ export interface StreamOptions {
    * InfiniBand or RoCE, which only a receiver of that kind hears.
    */
   backend?: 'auto' | 'ibverbs' | 'rdma-ud' | 'udp' | 'dgram' | 'memory' | 'pcap'
-  /** Who sends: an I/O thread (default for ibverbs, rdma-ud and udp) or the caller's event loop (default for the others). */
-  thread?: 'worker' | 'inline'
-  /** CPUs for the I/O thread. Default: any. */
+  /**
+   * Who sends: an I/O thread of those that the process's streams share ('worker', default for ibverbs, rdma-ud and udp), one of the
+   * program's own, or the caller's event loop ('inline', default for the others).
+   */
+  thread?: 'worker' | 'inline' | IoThread
+  /**
+   * How many I/O threads the process's streams share at most: this stream starts another only while there are fewer. Streams with a rate
+   * gather on few threads; those without have one each as far as there are threads, and share them fairly by bytes beyond. Default: the CPUs
+   * that the process may use, and at least 2.
+   */
+  ioThreads?: number
+  /** CPUs for the I/O thread, which the stream shares with streams of the same affinity only. Default: any. */
   affinity?: readonly number[]
   /** Default SPEAD-64-48 without bug compatibility. Heaps sent with sendHeap bring their own. */
   flavour?: { heapAddressBits?: number; bugCompat?: number }
@@ -326,8 +339,12 @@ export function parseStreamConfig(input: unknown): StreamConfig {
     contradict(`backend '${config.backend}' passes by the kernel and never fragments; leave allowFragmentation out`)
   if (config.ttl === 0 && (config.backend === 'ibverbs' || config.backend === 'rdma-ud'))
     contradict(`ttl is 0, which keeps packets on this host; backend '${config.backend}' passes by its kernel and needs at least 1`)
-  if (config.backend === 'dgram' && config.thread === 'worker')
+  if (config.backend === 'dgram' && config.thread !== undefined && config.thread !== 'inline')
     contradict("backend 'dgram' runs on the event loop; leave thread out or use 'inline'")
+  if (config.affinity.length > 0 && config.thread instanceof IoThread)
+    contradict('affinity is for a shared I/O thread, and thread is one of your own; give it to new IoThread instead')
+  if (config.ioThreads !== undefined && (config.thread instanceof IoThread || config.thread === 'inline'))
+    contradict('ioThreads is for shared I/O threads; leave it out, or leave thread out')
   return { ...config, rateBytesPerSecond: parseRate(config.rate) }
 }
 

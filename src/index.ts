@@ -23,6 +23,7 @@ export {
 } from './config.js'
 export type { HeapStatus, SubstreamCause } from './engine/outcome.js'
 export { ERROR_CODES, type ErrorCode, SpeadcastError } from './errors.js'
+export { IoThread, type IoThreadOptions } from './io-thread.js'
 export { openStream } from './open-stream.js'
 export { type BatchOutcome, type BatchResult, SendError } from './result.js'
 export {

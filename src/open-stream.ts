@@ -6,9 +6,10 @@ import { type BackendName, type Selection, selectBackend, threadRefused, udpInst
 import type { QueueOptions } from './backend/verbs-open.js'
 import { IBVERBS_DEFAULTS, parseStreamConfig, RDMA_UD_DEFAULTS, type StreamConfig, type StreamOptions } from './config.js'
 import type { Driver, DriverInput } from './engine/driver.js'
+import { DEFAULT_IO_THREADS, ioThreads, type Lease, lease } from './engine/pool.js'
 import { Ring } from './engine/ring.js'
-import { IoThread } from './engine/thread.js'
 import { check, SpeadcastError } from './errors.js'
+import { handleOf, IoThread } from './io-thread.js'
 import { type EndpointSpec, parseEndpoints, type ResolvedEndpoint, resolveEndpoints } from './net/endpoint.js'
 import { type ResolvedInterface, resolveInterface } from './net/interface.js'
 import { makeFlavour } from './spead/index.js'
@@ -35,22 +36,33 @@ export async function openStream(options: StreamOptions): Promise<Stream> {
   cntSequence(flavour, config.firstCnt, config.cntStep)
   checkPacketSize(config)
   const specs = parseEndpoints(config.to)
-  // It loads its code meanwhile.
-  const early = mayHaveThread(config) ? new IoThread() : undefined
+  // If it has to be started it loads its code meanwhile.
+  const early = mayHaveThread(config) ? leaseFor(config) : undefined
   try {
     return await openResolved(config, specs, early)
   } catch (error) {
-    await early?.dismiss()
+    early?.release()
     throw error
   }
 }
 
-/** Whether sending will probably be the I/O thread's: if not, one that was started is dismissed. */
+function leaseFor({ thread, affinity, ioThreads: most, rateBytesPerSecond }: StreamConfig): Lease {
+  if (!(thread instanceof IoThread)) return ioThreads.take({ affinity, ioThreads: most ?? DEFAULT_IO_THREADS, rateBytesPerSecond })
+  const handle = handleOf(thread)
+  check(
+    handle.state === 'running',
+    'ERR_SPEADCAST_CLOSED',
+    () => 'openStream: the I/O thread given as thread is closed, or has died; make another',
+  )
+  return lease(handle)
+}
+
+/** Whether sending will probably be an I/O thread's: if not, the claim on one is given up. */
 function mayHaveThread({ thread, backend }: StreamConfig): boolean {
   return process.platform === 'linux' && thread !== 'inline' && (backend === 'auto' || THREADED.includes(backend))
 }
 
-async function openResolved(config: StreamConfig, specs: readonly EndpointSpec[], early: IoThread | undefined): Promise<Stream> {
+async function openResolved(config: StreamConfig, specs: readonly EndpointSpec[], early: Lease | undefined): Promise<Stream> {
   const endpoints = await resolveEndpoints(specs)
   const unicast = endpoints.find(({ multicast }) => !multicast)
   check(
@@ -81,10 +93,11 @@ async function openWith(
   config: StreamConfig,
   endpoints: readonly ResolvedEndpoint[],
   iface: ResolvedInterface | undefined,
-  early?: IoThread,
+  early?: Lease,
 ): Promise<Stream> {
-  const thread = config.thread ?? (THREADED.includes(backend) ? 'worker' : 'inline')
-  if (thread === 'inline') await early?.dismiss()
+  const asked = config.thread instanceof IoThread ? 'worker' : config.thread
+  const thread = asked ?? (THREADED.includes(backend) ? 'worker' : 'inline')
+  if (thread === 'inline') early?.release()
   check(
     !(backend === 'memory' && thread === 'worker'),
     'ERR_SPEADCAST_CONFIG',
@@ -120,7 +133,6 @@ async function openWith(
       burstRateRatio: config.burstRateRatio,
       maxInFlight: MAX_IN_FLIGHT,
     },
-    affinity: config.affinity,
     onSettled: () => submissions.harvest(),
     watched: () => submissions.watched,
     onMessage: (message) => {
@@ -132,7 +144,7 @@ async function openWith(
     },
     onDead: (error) => submissions.die(error),
   }
-  const { driver, packets } = await openDriver(thread, input, early)
+  const { driver, packets } = await openDriver(thread, input, () => early ?? leaseFor(config))
   submissions.driver = driver
   stream = new Stream({ config, endpoints, ring, submissions, driver, reason, packets })
   stream.setStates(states)
@@ -159,10 +171,10 @@ function checkPacketSize({ packetSizeBytes, split }: StreamConfig): void {
 async function openDriver(
   thread: 'worker' | 'inline',
   input: DriverInput,
-  early?: IoThread,
+  leased: () => Lease,
 ): Promise<{ driver: Driver; packets: MemoryPacket[] }> {
   if (thread === 'worker')
-    return { driver: await (await import('./engine/driver-worker.js')).WorkerDriver.open(input, early), packets: [] }
+    return { driver: await (await import('./engine/driver-worker.js')).WorkerDriver.open(input, leased()), packets: [] }
   const driver = await (await import('./engine/driver-inline.js')).InlineDriver.open(input)
   const { packets = [] } = driver.backend as { packets?: MemoryPacket[] }
   return { driver, packets }

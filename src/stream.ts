@@ -439,7 +439,8 @@ export class Stream implements BatchOwner, AsyncDisposable {
 
   /** @internal */
   expect(batch: { readonly state: string }): void {
-    this.#submissions.expect(batch)
+    this.#submissions.harvest()
+    if (batch.state === 'in-flight') this.#driver.waiter?.wait(batch, this.#submissions)
   }
 
   /** @internal */

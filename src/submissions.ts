@@ -4,7 +4,6 @@
  * A pending send is in `overflow` while the ring is full, then in a slot, and leaves when the engine settles it. An aborted one is
  * rejected at once but keeps its place, then its slot, until the engine has passed it (order is strict).
  */
-import { performance } from 'node:perf_hooks'
 import { unlisten } from './abort-listeners.js'
 import type { Driver } from './engine/driver.js'
 import type { OutcomeMessage } from './engine/outcome.js'
@@ -51,19 +50,6 @@ export class Pending {
 export const abortedByDestroy = (): SpeadcastError =>
   new SpeadcastError('ERR_SPEADCAST_ABORTED', 'the stream was destroyed, or closed at its deadline, before this was sent')
 
-/** As long as four batches of 512 KiB take. */
-const EXPECT_MS = 0.2
-/** Looks, of some nanoseconds each, between two offers of the CPU to others, and those between two looks at the time. */
-const POLLS = 256
-const OFFERS = 16
-/** So many offers, 7 µs, come before a nap. */
-const BRIEF = 4
-/** So many waits in a row at most are spun through because a nap was too long. */
-const MOST_SPINS = 1024
-/** So many waits in vain are followed by another; then waits sleep, 2^(MOST_IN_VAIN − PATIENCE) at most. */
-const PATIENCE = 32
-const MOST_IN_VAIN = 38
-
 export class Submissions {
   driver!: Driver
   readonly #queue: (Pending | undefined)[] = new Array(R.SLOTS)
@@ -77,12 +63,6 @@ export class Submissions {
   #finished = 0
   /** Sends in flight that somebody waits for. */
   #watched = 0
-  /** Waits to go by sleeping; waits in a row that were in vain. */
-  #sleeps = 0
-  #inVain = 0
-  /** Waits to be spun through before one naps again; how many the next nap that is too long brings. */
-  #spins = 0
-  #penalty = 1
   /** Heaps that settled without being sent whole, ever; aborted by their own signal not counted. */
   unsentHeaps = 0
   #dead: SpeadcastError | undefined
@@ -157,12 +137,12 @@ export class Submissions {
     return true
   }
 
-  /** Settles everything the engine has settled. Cheap when there is nothing: one atomic load. */
-  harvest(): void {
+  /** Settles everything the engine has settled; false when there is nothing, which costs one atomic load. */
+  harvest(): boolean {
     const { control, slots } = this.ring
     const settled = Atomics.load(control, R.C_SETTLED)
     // After die() what entered the ring and was never taken is settled here, but not there.
-    if (settled === this.#settled || this.#dead) return
+    if (settled === this.#settled || this.#dead) return false
     while (this.#settled !== settled) {
       const index = this.#settled & (R.SLOTS - 1)
       const slot = index * (slots.length / R.SLOTS)
@@ -184,57 +164,7 @@ export class Submissions {
     while (this.#overflow.length > 0 && ((this.#submitted - this.#settled) | 0) < R.SLOTS) this.#enter(this.#overflow.shift()!)
     if (this.inFlight === 0) this.driver.hold(false)
     else this.driver.submitted()
-  }
-
-  /**
-   * As harvest, again and again for a moment if the batch is still in flight: waking this thread costs the one that sends 10 to 40 µs, as
-   * much as a batch. In vain again and again, the next waits sleep at once, twice as many every time.
-   *
-   * All but brief waits nap in between: who sends may be on the same core, as the two CPUs of many small virtual machines are, and is
-   * faster by itself. A nap that leaves nothing in flight was too long; then waits spin, twice as many every time.
-   */
-  expect(batch: { readonly state: string }): void {
-    this.harvest()
-    const { giveWay } = this.driver
-    if (batch.state !== 'in-flight' || !giveWay) return
-    if (this.#sleeps > 0) {
-      this.#sleeps--
-      return
-    }
-    const { control } = this.ring
-    const naps = this.#spins === 0
-    if (!naps) this.#spins--
-    const until = performance.now() + EXPECT_MS
-    for (let polls = 1; batch.state === 'in-flight'; polls++) {
-      if (Atomics.load(control, R.C_SETTLED) !== this.#settled) {
-        this.harvest()
-        continue
-      }
-      if (polls % POLLS !== 0) continue
-      const asleep = naps && polls > POLLS * BRIEF
-      // The sending thread may be waiting for this very CPU.
-      giveWay(asleep)
-      if (asleep) this.#awake()
-      else if (polls % (POLLS * OFFERS) !== 0) continue
-      // What settled during a nap was not waited for in vain.
-      if (performance.now() > until && Atomics.load(control, R.C_SETTLED) === this.#settled) {
-        this.#sleeps = Math.floor(2 ** (this.#inVain - PATIENCE))
-        this.#inVain = Math.min(this.#inVain + 1, MOST_IN_VAIN)
-        return
-      }
-    }
-    this.#inVain = 0
-  }
-
-  #awake(): void {
-    const settled = Atomics.load(this.ring.control, R.C_SETTLED)
-    if (settled === this.#settled) return
-    if (settled !== this.#submitted) {
-      this.#penalty = Math.max(1, this.#penalty >> 1)
-      return
-    }
-    this.#spins = this.#penalty
-    this.#penalty = Math.min(2 * this.#penalty, MOST_SPINS)
+    return true
   }
 
   #fail(pending: Pending, suspect: boolean): void {

@@ -24,7 +24,7 @@ const open = new Set<InlineDriver>()
 
 export class InlineDriver implements Driver {
   readonly caps: BackendCaps
-  readonly giveWay = undefined
+  readonly waiter = undefined
   readonly #engine: Engine
   #scheduled = false
   #immediate: NodeJS.Immediate | undefined

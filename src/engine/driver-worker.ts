@@ -3,24 +3,29 @@
  *
  * | state   | leaves by                                                                     |
  * |---------|-------------------------------------------------------------------------------|
- * | opening | 'ready' → running; 'failed' or exit → dead                                     |
- * | running | C_STOP set and seen → stopped; worker 'error' or 'exit' → dead, every promise settles |
- * | stopped | eventfd closed, and whatever descriptors a dead thread left open               |
+ * | opening | 'ready' → running; 'failed' or the thread's exit → dead                        |
+ * | running | C_STOP set and seen → closed; 'failed' or the thread's exit → dead, every promise settles |
+ * | dead    | 'closed', or the thread's exit → closed                                        |
+ * | closed  | the stream has left its thread; descriptors that a dead thread left open are closed |
  *
- * The main thread owns the eventfd and closes it after the thread's exit (idioms.md 9). process.exit() would wait for a thread in
- * a native call: an exit hook sets the stop flag and writes the eventfd (idioms.md 11). It does not run in a thread that is
- * terminated from outside: the I/O thread then ends with it, and its descriptors stay.
+ * The main thread owns the thread's eventfd and closes it after the thread's exit. process.exit() would wait for a thread in a native
+ * call: an exit hook sets the stop flag and writes the eventfd. It does not run in a thread that is terminated from outside: the I/O
+ * thread then ends with it, and its descriptors stay.
  */
-import { isMainThread, type MessagePort, receiveMessageOnPort, type Worker } from 'node:worker_threads'
+import { performance } from 'node:perf_hooks'
+import { isMainThread, MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads'
 import { currentCpu, yieldCpu } from '../../ffi/affinity.js'
-import { closeDescriptors, EventFd, nap } from '../../ffi/wait.js'
+import { closeDescriptors, nap } from '../../ffi/wait.js'
 import type { BackendCaps } from '../backend/backend.js'
 import type { CompiledBatch } from '../batch/compile.js'
 import { SpeadcastError } from '../errors.js'
+import { Contention, runDelayNanoseconds } from './contention.js'
 import type { Driver, DriverInput } from './driver.js'
+import type { Lease } from './pool.js'
 import { type ControlMessage, fromPlainError, type Report } from './protocol.js'
 import * as R from './ring.js'
-import { IoThread } from './thread.js'
+import type { IoThreadHandle } from './thread.js'
+import { Waiter } from './waiter.js'
 
 type WaitAsync = (
   array: Int32Array,
@@ -41,105 +46,140 @@ const LEAVE_MS = 500
 const running = new Set<WorkerDriver>()
 let exitHook = false
 
+/** Of this thread: whatever stream it waits for, the CPU is the same. */
+const contention = new Contention(runDelayNanoseconds)
+
 export class WorkerDriver implements Driver {
   caps!: BackendCaps
+  readonly waiter: Waiter | undefined
   readonly #input: DriverInput
-  readonly #wake = new EventFd()
-  readonly #worker: Worker
+  readonly #lease: Lease
+  readonly #thread: IoThreadHandle
   readonly #port: MessagePort
-  readonly #exited: Promise<void>
+  readonly #closed: Promise<void>
+  #close!: () => void
   #fds: readonly number[] = []
   #timer: NodeJS.Timeout | undefined
-  #dead = false
+  state: 'opening' | 'running' | 'dead' | 'closed' = 'opening'
   /** What the I/O thread says it died of. */
   #failure: SpeadcastError | undefined
 
-  /** @param thread one that was started earlier, not opened yet */
-  static async open(input: DriverInput, thread = new IoThread()): Promise<WorkerDriver> {
-    const driver = new WorkerDriver(input, thread)
-    await driver.#ready
+  /** @param lease released when the stream is closed, or cannot be opened */
+  static async open(input: DriverInput, lease: Lease): Promise<WorkerDriver> {
+    const { thread } = lease
+    const driver = new WorkerDriver(input, lease)
+    thread.retain()
+    try {
+      await driver.#ready
+    } finally {
+      thread.release()
+    }
     return driver
   }
 
   readonly #ready: Promise<void>
+  #opened!: () => void
   /** Rejects `#ready`; no effect once the thread has opened its backend. */
   #refuse!: (error: SpeadcastError) => void
 
-  private constructor(input: DriverInput, thread: IoThread) {
+  private constructor(input: DriverInput, lease: Lease) {
+    const { thread } = lease
     this.#input = input
-    this.#worker = thread.worker
-    this.#port = thread.port
-    let opened: () => void
+    this.#lease = lease
+    this.#thread = thread
+    // While a rate leaves time there is nothing to spin for.
+    if (input.options.rateBytesPerSecond === 0)
+      this.waiter = new Waiter({ now: () => performance.now() * 1e6, giveWay: this.#giveWay }, contention)
     this.#ready = new Promise((resolve, reject) => {
-      opened = resolve
+      this.#opened = resolve
       this.#refuse = reject
     })
-    // 'message' listeners before unref, which otherwise refs again (idioms.md 12).
-    this.#port.on('message', (report: Report) => {
-      if (report.type === 'ready') {
-        this.caps = report.caps
-        this.#fds = report.fds
-        input.onMessage({ type: 'states', states: report.states })
-        opened()
-      } else if (report.type === 'failed') {
-        this.#die(fromPlainError(report.error))
-      } else {
-        input.onMessage(report)
-        input.onSettled()
-      }
+    this.#closed = new Promise((resolve) => {
+      this.#close = resolve
     })
-    this.#exited = thread.exited.then((code) => {
-      this.drainMessages()
-      const stopped = Atomics.load(input.ring.control, R.C_CLOSED) === 1
-      const { crash } = thread
-      const error = new SpeadcastError(
-        'ERR_SPEADCAST_WORKER',
-        `the I/O thread ended with code ${code}${crash ? `: ${crash.message}` : ''}`,
-        { cause: crash },
-      )
-      input.onSettled()
-      if (this.#failure || !stopped) this.#die(this.#failure ?? error)
-      this.#refuse(error)
-      running.delete(this)
-      clearInterval(this.#timer)
-      this.#wake.close()
-      if (!stopped) closeDescriptors(this.#fds)
-      this.#port.close()
+    const { port1, port2 } = new MessageChannel()
+    this.#port = port1
+    // 'message' listeners before unref, which otherwise refs again.
+    port1.on('message', (report: Report) => {
+      this.#receive(report)
+      this.#input.onSettled()
     })
-    const { ring, backend, options, affinity } = input
+    port1.unref()
+    void thread.exited.then((code) => this.#threadEnded(code, thread.crash))
+    const { ring, backend, options } = input
     ring.control[R.C_CPU] = R.NO_CPU
-    thread.open({ memory: ring.memory, eventFd: this.#wake.fd, backend, options, affinity })
+    thread.open({ port: port2, memory: ring.memory, backend, options })
     running.add(this)
     if (!exitHook) {
       exitHook = true
-      process.on('exit', () => {
-        for (const driver of running) driver.#stopNow()
-        // A process takes its descriptors with it, a thread does not, and a device is to get back what it gave.
-        for (const driver of running) if (!isMainThread || driver.caps?.evidence === 'completed') driver.#awaitStop()
-      })
+      process.on('exit', stopAll)
     }
-    this.#ready.then(
-      () => {
-        this.#worker.unref()
-        this.#port.unref()
-      },
-      () => {},
-    )
+  }
+
+  #receive(report: Report): void {
+    switch (report.type) {
+      case 'ready':
+        this.caps = report.caps
+        this.#fds = report.fds
+        this.#input.onMessage({ type: 'states', states: report.states })
+        if (this.state === 'opening') this.state = 'running'
+        this.#opened()
+        break
+      case 'failed':
+        // Not at once: who asks may be in the middle of settling what went before.
+        this.#failure = fromPlainError(report.error)
+        queueMicrotask(() => this.#die(this.#failure!))
+        break
+      case 'closed':
+        queueMicrotask(() => this.#leave())
+        break
+      default:
+        this.#input.onMessage(report)
+    }
+  }
+
+  #threadEnded(code: number, crash: Error | undefined): void {
+    if (this.state === 'closed') return
+    this.drainMessages()
+    const stopped = Atomics.load(this.#input.ring.control, R.C_CLOSED) === 1
+    this.#input.onSettled()
+    const why = `the I/O thread ended with code ${code}${crash ? `: ${crash.message}` : ''}`
+    if (this.#failure || !stopped) this.#die(this.#failure ?? new SpeadcastError('ERR_SPEADCAST_WORKER', why, { cause: crash }))
+    if (!stopped) closeDescriptors(this.#fds)
+    this.#leave()
+  }
+
+  /** The stream is its thread's no more. */
+  #leave(): void {
+    if (this.state === 'closed') return
+    this.state = 'closed'
+    this.#input.onSettled()
+    running.delete(this)
+    clearInterval(this.#timer)
+    this.#port.close()
+    this.#lease.release()
+    this.#close()
   }
 
   #stopNow(): void {
     Atomics.store(this.#input.ring.control, R.C_STOP, R.STOP_ABORT)
-    this.#wake.signal()
+    this.#thread.signal()
+  }
+
+  /** For the exit of the process, or of this thread. */
+  static stopAll(): void {
+    for (const driver of running) driver.#stopNow()
+    // A process takes its descriptors with it, a thread does not, and a device is to get back what it gave.
+    for (const driver of running) if (!isMainThread || driver.caps?.evidence === 'completed') driver.#awaitStop()
   }
 
   #awaitStop(): void {
-    const { control } = this.#input.ring
-    if (Atomics.wait(control, R.C_CLOSED, 0, LEAVE_MS) !== 'timed-out') this.#wake.close()
+    if (Atomics.wait(this.#input.ring.control, R.C_CLOSED, 0, LEAVE_MS) !== 'timed-out') this.#lease.release()
   }
 
   #die(error: SpeadcastError): void {
-    if (this.#dead) return
-    this.#dead = true
+    if (this.state === 'dead' || this.state === 'closed') return
+    this.state = 'dead'
     this.#refuse(error)
     this.#input.onDead(error)
   }
@@ -159,19 +199,12 @@ export class WorkerDriver implements Driver {
   }
 
   submitted(): void {
-    if (Atomics.exchange(this.#input.ring.control, R.C_ASLEEP, 0) === 1) this.#wake.signal()
+    if (Atomics.exchange(this.#input.ring.control, R.C_ASLEEP, 0) === 1) this.#thread.signal()
   }
 
   drainMessages(): void {
-    for (let item = receiveMessageOnPort(this.#port); item; item = receiveMessageOnPort(this.#port)) {
-      const report = item.message as Report
-      if (report.type === 'failed') {
-        // Not at once: who asks may be in the middle of settling what went before.
-        const failure = fromPlainError(report.error)
-        this.#failure = failure
-        queueMicrotask(() => this.#die(failure))
-      } else if (report.type !== 'ready') this.#input.onMessage(report)
-    }
+    for (let item = receiveMessageOnPort(this.#port); item; item = receiveMessageOnPort(this.#port))
+      this.#receive(item.message as Report)
   }
 
   /**
@@ -194,7 +227,7 @@ export class WorkerDriver implements Driver {
     this.#timer = undefined
   }
 
-  readonly giveWay = (asleep: boolean): void => {
+  readonly #giveWay = (asleep: boolean): void => {
     const { control } = this.#input.ring
     control[R.C_CPU] = currentCpu()
     if (asleep) nap(NAP_NANOSECONDS)
@@ -216,7 +249,7 @@ export class WorkerDriver implements Driver {
     Atomics.store(control, R.C_WATCHED, 1)
     const settled = Atomics.load(control, R.C_SETTLED)
     this.#input.onSettled()
-    if (this.#dead || !this.#input.watched()) {
+    if (this.state === 'dead' || this.state === 'closed' || !this.#input.watched()) {
       Atomics.store(control, R.C_WATCHED, 0)
       control[R.C_CPU] = R.NO_CPU
       return
@@ -227,11 +260,11 @@ export class WorkerDriver implements Driver {
   }
 
   async stopped(): Promise<void> {
-    this.#worker.ref()
-    this.#wake.signal()
-    // A thread that does not leave by itself sits in a native call that never returns; the process may at least go on.
-    const timer = setTimeout(() => void this.#worker.terminate(), 2000)
-    await this.#exited
-    clearTimeout(timer)
+    this.#thread.retain()
+    this.#thread.signal()
+    await this.#thread.awaitUnlessStuck(this.#closed)
+    this.#thread.release()
   }
 }
+
+const stopAll = (): void => WorkerDriver.stopAll()

@@ -5,12 +5,12 @@ import type { CompiledBatch } from '../batch/compile.js'
 import type { SpeadcastError } from '../errors.js'
 import type { EngineMessage, EngineOptions } from './engine.js'
 import type { Ring } from './ring.js'
+import type { Waiter } from './waiter.js'
 
 export interface DriverInput {
   readonly ring: Ring
   readonly backend: BackendSpec
   readonly options: EngineOptions
-  readonly affinity: readonly number[]
   /** Settlements or messages may have arrived. May be called more often than needed, never re-entrantly from submitted(). */
   readonly onSettled: () => void
   /** Whether anybody waits for a settlement. */
@@ -22,8 +22,8 @@ export interface DriverInput {
 
 export interface Driver {
   readonly caps: BackendCaps
-  /** Where it sends while the caller computes: for a caller that waits, lets others have this CPU, or leaves it for 20 µs. */
-  readonly giveWay: ((asleep: boolean) => void) | undefined
+  /** Where it sends while the caller computes, and as fast as it can: how a caller waits a moment for a batch. */
+  readonly waiter: Waiter | undefined
   addVariant(id: number, compiled: CompiledBatch, rates?: Float64Array): void
   dropVariant(id: number): void
   /** A slot was filled and C_SUBMITTED raised. */

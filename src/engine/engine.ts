@@ -146,7 +146,7 @@ export class Engine {
     const stop = this.ring.control[R.C_STOP] === R.STOP_NO ? R.STOP_NO : Atomics.load(this.ring.control, R.C_STOP)
     if (stop === R.STOP_ABORT) return this.#abort()
     if (flights.posted === flights.taken) {
-      if (flights.length >= this.options.maxInFlight) return NEXT_WHEN_REAPED
+      if (this.full) return NEXT_WHEN_REAPED
       if (!this.#takeSome(now)) {
         if (flights.length > 0) return NEXT_WHEN_REAPED
         if (stop === R.STOP_DRAIN) return NEXT_STOPPED
@@ -169,6 +169,11 @@ export class Engine {
   get hasSubmissions(): boolean {
     if (this.#seen === this.#flights.taken) this.#seen = Atomics.load(this.ring.control, R.C_SUBMITTED)
     return this.#seen !== this.#flights.taken
+  }
+
+  /** As many submissions as may be are in flight: the next is taken when one of them completes. */
+  get full(): boolean {
+    return this.#flights.length >= this.options.maxInFlight
   }
 
   #costs(udpBytes: Uint32Array, heap: Uint32Array, rates: Float64Array | undefined): Float64Array {

@@ -1,4 +1,5 @@
 /** What the two threads tell each other besides the ring: control messages one way, reports the other. Plain data only. */
+import type { MessagePort } from 'node:worker_threads'
 import type { BackendCaps } from '../backend/backend.js'
 import type { BackendSpec } from '../backend/open.js'
 import type { CompiledBatch } from '../batch/compile.js'
@@ -9,14 +10,29 @@ export type ControlMessage =
   | { readonly type: 'variant'; readonly id: number; readonly compiled: CompiledBatch; readonly rates?: Float64Array }
   | { readonly type: 'drop'; readonly id: number }
 
-export interface WorkerInput {
+/** What an I/O thread is, from its start on. */
+export interface ThreadSetup {
+  readonly name: string
+  /** CPUs it may run on; empty = as inherited. */
+  readonly affinity: readonly number[]
+  /** Its nice value (setpriority(2)); undefined = as inherited. */
+  readonly priority: number | undefined
+}
+
+/** A stream to be opened in an I/O thread. */
+export interface OpenStream {
+  readonly type: 'open'
+  /** For the stream's control messages and reports. */
+  readonly port: MessagePort
+  /** Of its ring. */
   readonly memory: SharedArrayBuffer
+  /** The thread's own, the same for all its streams. */
   readonly eventFd: number
   readonly backend: BackendSpec
   readonly options: EngineOptions
-  /** CPUs the I/O thread may run on; empty = leave as inherited. */
-  readonly affinity: readonly number[]
 }
+
+export type ThreadMessage = OpenStream | { readonly type: 'end' }
 
 export interface PlainError {
   readonly code: ErrorCode
@@ -38,6 +54,8 @@ export type Report =
       readonly fds: readonly number[]
     }
   | { readonly type: 'failed'; readonly error: PlainError }
+  /** The last one: the backend is closed, or was never opened. */
+  | { readonly type: 'closed' }
   | EngineMessage
 
 type ErrorWithErrno = Error & { readonly call?: string; readonly errno?: number; readonly errnoName?: string }

@@ -69,6 +69,12 @@ export const C_WATCHED = 6
 export const C_CPU = 7
 const HEAD_WORDS = 16
 
+/** Words that an I/O thread shares with the thread that started it: messages ever sent to it, … */
+export const T_ANNOUNCED = 0
+/** … and a number that moves while it runs. */
+export const T_BEAT = 1
+export const THREAD_WORDS = 2
+
 export const NO_CPU = -1
 
 export const STOP_NO = 0

@@ -1,46 +1,124 @@
 /**
- * The I/O thread as the main thread holds it. Starting one takes some 40 ms, most of them to load code: it can be started before it is
- * known what it shall send, and be told, or dismissed, later.
+ * An I/O thread as the main thread holds it. Starting one takes some 40 ms, most of them to load code, so it can be started before it is
+ * known what it shall send. It serves any number of streams (worker.ts) and waits in its event loop while it has none.
+ *
+ * | state    | leaves by                                                            |
+ * |----------|----------------------------------------------------------------------|
+ * | running  | end() → ending; its death → ended, and every stream of it dies        |
+ * | ending   | the last stream is closed → ended                                     |
+ * | ended    | never; `exited` has resolved and the eventfd is closed                |
+ *
+ * The thread does not keep the process alive while nobody retains it.
  */
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
-import type { WorkerInput } from './protocol.js'
+import { EventFd } from '../../ffi/wait.js'
+import type { OpenStream, ThreadMessage, ThreadSetup } from './protocol.js'
+import { T_ANNOUNCED, T_BEAT, THREAD_WORDS } from './ring.js'
 
-export class IoThread {
-  readonly worker: Worker
-  /** For reports from it and control messages to it; of what opens it, see `open`. */
-  readonly port: MessagePort
+/** A thread in which nothing moves for so long sits in a native call that does not return. */
+const STUCK_MS = 2000
+
+export class IoThreadHandle {
   /** What ended it, if it did not end by itself. */
   crash: Error | undefined
   /** Its exit code. */
   readonly exited: Promise<number>
+  readonly #worker: Worker
+  readonly #port: MessagePort
+  readonly #words = new Int32Array(new SharedArrayBuffer(THREAD_WORDS * 4))
+  #wake: EventFd | undefined
+  #streams = 0
+  #retained = 0
+  state: 'running' | 'ending' | 'ended' = 'running'
 
-  constructor() {
+  constructor(setup: ThreadSetup = { name: 'speadcast I/O', affinity: [], priority: undefined }) {
     const { port1, port2 } = new MessageChannel()
-    this.port = port1
-    this.worker = new Worker(new URL('./worker.js', import.meta.url), {
-      name: 'speadcast I/O',
+    this.#port = port1
+    this.#worker = new Worker(new URL('./worker.js', import.meta.url), {
+      name: setup.name,
       // The process's own would be inherited, and `node --input-type=module -e …` makes a worker with a file fail.
       execArgv: [],
       // It allocates next to nothing once it sends; what it allocates until then would otherwise stay, some 7 MB.
       resourceLimits: { maxYoungGenerationSizeMb: 4 },
-      workerData: port2,
+      workerData: { port: port2, words: this.#words, setup },
       transferList: [port2],
     })
-    this.worker.on('error', (error) => {
+    this.#worker.on('error', (error) => {
       this.crash = error
     })
     this.exited = new Promise((resolve) => {
-      this.worker.on('exit', resolve)
+      this.#worker.on('exit', (code) => {
+        this.state = 'ended'
+        this.#wake?.close()
+        this.#port.close()
+        resolve(code)
+      })
     })
+    this.#worker.unref()
+    this.#port.unref()
   }
 
-  open(input: WorkerInput): void {
-    this.worker.postMessage(input)
+  /** How many streams are open in it, or being opened. */
+  get streams(): number {
+    return this.#streams
   }
 
-  /** Instead of open(). */
-  async dismiss(): Promise<void> {
-    await this.worker.terminate()
-    this.port.close()
+  /** One stream more, until leave(). */
+  join(): void {
+    this.#streams++
+  }
+
+  /** A stream is closed, or never came to be. Without streams the thread sleeps in its event loop and needs no eventfd. */
+  leave(): void {
+    if (--this.#streams > 0) return
+    this.#wake?.close()
+    this.#wake = undefined
+  }
+
+  /** Wakes it from its sleep. */
+  signal(): void {
+    this.#wake?.signal()
+  }
+
+  open(input: Omit<OpenStream, 'type' | 'eventFd'>): void {
+    this.#wake ??= new EventFd()
+    this.#tell({ type: 'open', eventFd: this.#wake.fd, ...input }, [input.port])
+  }
+
+  /** The thread ends when its last stream is closed; nothing is opened in it any more. */
+  end(): void {
+    if (this.state !== 'running') return
+    this.state = 'ending'
+    this.#tell({ type: 'end' })
+  }
+
+  #tell(message: ThreadMessage, transfer: MessagePort[] = []): void {
+    this.#port.postMessage(message, transfer)
+    Atomics.add(this.#words, T_ANNOUNCED, 1)
+    this.signal()
+  }
+
+  /** Keeps the process alive until release(). */
+  retain(): void {
+    if (this.#retained++ === 0) this.#worker.ref()
+  }
+
+  release(): void {
+    if (--this.#retained === 0) this.#worker.unref()
+  }
+
+  /**
+   * Ends the thread from outside if nothing has moved in it for 2 s at a stretch, until `done` resolves: it sits in a native call that never
+   * returns, and the process may at least go on.
+   */
+  async awaitUnlessStuck(done: Promise<void>): Promise<void> {
+    let beat = Atomics.load(this.#words, T_BEAT)
+    const timer = setInterval(() => {
+      const now = Atomics.load(this.#words, T_BEAT)
+      if (now === beat) void this.#worker.terminate()
+      beat = now
+    }, STUCK_MS)
+    await done
+    clearInterval(timer)
   }
 }

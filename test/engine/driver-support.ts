@@ -13,7 +13,9 @@ import type { Driver, DriverInput } from '#dist/src/engine/driver.js'
 import { InlineDriver } from '#dist/src/engine/driver-inline.js'
 import { WorkerDriver } from '#dist/src/engine/driver-worker.js'
 import type { EngineMessage, EngineOptions } from '#dist/src/engine/engine.js'
+import { lease } from '#dist/src/engine/pool.js'
 import * as R from '#dist/src/engine/ring.js'
+import { IoThreadHandle } from '#dist/src/engine/thread.js'
 import type { SpeadcastError } from '#dist/src/errors.js'
 import { parseEndpoints, resolveEndpoints } from '#dist/src/net/endpoint.js'
 import type { BatchResult } from '#dist/src/result.js'
@@ -40,6 +42,8 @@ export interface Sent {
 
 export interface DriverRig {
   readonly driver: Driver
+  /** Of an I/O thread. */
+  readonly thread: IoThreadHandle | undefined
   readonly ring: R.Ring
   readonly submissions: Submissions
   readonly messages: EngineMessage[]
@@ -81,7 +85,6 @@ export async function driverRig(kind: DriverKind, options: RigOptions = {}): Pro
     ring,
     backend: spec,
     options: { rateBytesPerSecond: 0, burstBytes: 65536, burstRateRatio: 1.05, maxInFlight: 8, ...options.engine },
-    affinity: [],
     onSettled: () => {
       if (submitting) throw new Error('onSettled from within submitted()')
       submissions.harvest()
@@ -96,7 +99,9 @@ export async function driverRig(kind: DriverKind, options: RigOptions = {}): Pro
       submissions.die(error)
     },
   }
-  const driver = await (kind === 'inline' ? InlineDriver.open(input) : WorkerDriver.open(input))
+  const thread = kind === 'worker' ? new IoThreadHandle() : undefined
+  const driver = await (thread ? WorkerDriver.open(input, lease(thread)) : InlineDriver.open(input))
+  onTestFinished(() => thread?.end())
   submissions.driver = driver
   const submit = (pending: Pending): void => {
     submitting = true
@@ -111,12 +116,13 @@ export async function driverRig(kind: DriverKind, options: RigOptions = {}): Pro
   const stop = (how: number): Promise<void> => {
     Atomics.store(ring.control, R.C_STOP, how)
     driver.submitted()
-    stopped ??= driver.stopped().then(() => submissions.harvest())
+    stopped ??= driver.stopped().then(() => void submissions.harvest())
     return stopped
   }
   onTestFinished(() => stop(R.STOP_ABORT))
   return {
     driver,
+    thread,
     ring,
     submissions,
     messages,

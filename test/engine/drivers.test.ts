@@ -253,17 +253,17 @@ describe.for(KINDS)('%s driver', (kind) => {
 
 test('an I/O thread is told of a CPU while somebody waits there, and no longer', async (ctx) => {
   need(ctx, process.platform === 'linux' && nativeCallsWork(), 'CPUs are looked at on Linux only')
-  const rig = await driverRig('worker', { engine: { rateBytesPerSecond: 1, burstBytes: 1 }, keepNothing: true })
+  const rig = await driverRig('worker', { memory: { pauseNanoseconds: 1e9, acceptPerPost: 1 }, keepNothing: true })
   const told = () => rig.ring.control[R.C_CPU]! !== R.NO_CPU
   const { promise } = rig.send(rig.add([{ heap: rawHeap(2500) }]))
   for (const asleep of [false, true]) {
-    rig.driver.giveWay!(asleep)
+    rig.driver.waiter!.tools.giveWay(asleep)
     expect(told()).toBe(false)
   }
   const settled = promise.catch(() => {})
   expect(told()).toBe(true)
   for (const asleep of [false, true]) {
-    rig.driver.giveWay!(asleep)
+    rig.driver.waiter!.tools.giveWay(asleep)
     expect(told()).toBe(true)
   }
   await within('the stop', rig.stop(R.STOP_ABORT))

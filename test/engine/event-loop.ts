@@ -76,7 +76,6 @@ export const eventLoopRig: MakeRig = (memory = {}, options = {}) => {
     ring,
     backend: { kind: 'memory', substreams: 4, ...memory },
     options: { ...ENGINE_OPTIONS, ...options },
-    affinity: [],
     onSettled: () => {
       const count = Atomics.load(ring.control, R.C_SETTLED)
       while (settled.length < count) settled.push(settled.length + 1)

@@ -1,6 +1,6 @@
 // How a stream ends: drained, at a deadline, destroyed, left by its block, or because its I/O thread died. Every send settles.
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { type BatchResult, openStream, SendError, type Stream, type StreamOptions } from '#dist/src/index.js'
+import { type BatchResult, IoThread, openStream, SendError, type Stream, type StreamOptions } from '#dist/src/index.js'
 import { need } from '../support/need.js'
 import { mappings } from '../support/smaps.js'
 import {
@@ -215,7 +215,7 @@ describe('in every state of its sends', () => {
 describe('the I/O thread', () => {
   async function withThread(options: Partial<StreamOptions> = {}) {
     const { result: stream, threads } = await threadsOf(() =>
-      openStream({ to: '127.0.0.1:7148', backend: 'udp', descriptors: 'none', ...SLOW, ...options }),
+      openStream({ to: '127.0.0.1:7148', backend: 'udp', descriptors: 'none', thread: new IoThread(), ...SLOW, ...options }),
     )
     onTestFinished(() => stream.destroy())
     return { stream, thread: threads[0]! }

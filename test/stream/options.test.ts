@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, onTestFinished, type TestContext, test } from 'vitest'
 import { optionNames } from '#dist/src/config.js'
-import { ItemGroup, openStream, type Stream, type StreamOptions, type StreamStats } from '#dist/src/index.js'
+import { IoThread, ItemGroup, openStream, type Stream, type StreamOptions, type StreamStats } from '#dist/src/index.js'
 import { pointersOf, temporaryFolder } from '../cli/support.js'
 import { need } from '../support/need.js'
 import { makeNetns, type Netns, netnsUnavailable, waitForOutput } from '../support/netns.js'
@@ -132,15 +132,35 @@ const WALK: Record<keyof StreamOptions, (ctx: TestContext) => Promise<void>> = {
   },
   async thread(ctx) {
     need(ctx, existsSync('/proc/self/task'), 'counts threads in /proc')
-    const grown = async (thread: 'inline' | 'worker') => {
+    const grown = async (options: Partial<StreamOptions>) => {
       const before = threads()
-      const { stream } = await sent({ backend: 'pcap', pcapPath: '/dev/null', thread })
+      const { stream } = await sent({ backend: 'pcap', pcapPath: '/dev/null', ...options })
       const more = threads() - before
       await stream.close()
       return more
     }
-    expect(await grown('inline')).toBe(0)
-    expect(await grown('worker')).toBeGreaterThan(0)
+    expect(await grown({ thread: 'inline' })).toBe(0)
+    // Streams that say the same affinity share threads; nobody has said this one yet.
+    expect(await grown({ thread: 'worker', affinity: [0] })).toBeGreaterThan(0)
+    const thread = new IoThread({ name: 'walk' })
+    onTestFinished(() => thread.close())
+    expect(await grown({ thread })).toBe(0)
+    const names = readdirSync('/proc/self/task').map((id) => readFileSync(`/proc/self/task/${id}/comm`, 'utf8').trim())
+    expect(names).toContain('walk')
+  },
+  async ioThreads(ctx) {
+    need(ctx, existsSync('/proc/self/task'), 'counts threads in /proc')
+    const grown = async (ioThreads: number) => {
+      const before = threads()
+      const options = { backend: 'pcap', pcapPath: '/dev/null', thread: 'worker', affinity: [0, 1], ioThreads } as const
+      const streams = [await sent(options), await sent(options), await sent(options)]
+      const more = threads() - before
+      await Promise.all(streams.map(({ stream }) => stream.close()))
+      return more
+    }
+    expect(await grown(1)).toBe(1)
+    expect(await grown(3)).toBe(2)
+    expect(await told({ thread: 'inline', ioThreads: 2 })).toMatch(/^ERR_SPEADCAST_CONFIG ioThreads is for shared I\/O threads/)
   },
   async ibverbs() {
     const ibverbs = { library: '/nonexistent/libibverbs.so.1' }

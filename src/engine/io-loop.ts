@@ -1,0 +1,259 @@
+/**
+ * What an I/O thread does: steps the engines of its members, and sleeps in one bounded wait when none can go on.
+ *
+ * | member waits for           | may step when                                                                     |
+ * |----------------------------|-----------------------------------------------------------------------------------|
+ * | nothing (NEXT_STEP_NOW)     | its turn comes                                                                    |
+ * | a submission (NEXT_IDLE)    | there is one, a control message, or a stop                                        |
+ * | its deadline                | the clock is there, or a stop                                                     |
+ * | its backend                 | a descriptor of its wait set is ready, a submission if it could be taken, a stop, and 50 ms later at the latest |
+ *
+ * Members take turns of QUANTUM_BYTES, so that a stream at full speed does not starve a paced one beside it. A member that is alone has
+ * no bound.
+ *
+ * Every wait ends within 50 ms, because process.exit() waits for a thread that is inside a native call, and earlier through the eventfd.
+ * A thread spins for work only as long as nobody else wants its CPU (contention.ts) and never while a rate leaves it time to sleep.
+ */
+import { POLLIN } from '../../ffi/layout.js'
+import type { Contention } from './contention.js'
+import { NEXT_AT_DEADLINE, NEXT_IDLE, NEXT_STEP_NOW, NEXT_STOPPED, NEXT_WHEN_REAPED, NEXT_WHEN_WRITABLE } from './engine.js'
+import type { Member } from './member.js'
+
+const BOUND_NANOSECONDS = 50e6
+/** While a stream is being opened, which takes turns of the event loop. */
+const OPENING_BOUND_NANOSECONDS = 1e6
+/** How long a lone member's thread spins for a submission. */
+const SPIN_NANOSECONDS = 100_000
+/** Falling asleep and waking up take as long: a deadline that is nearer is spun for where nobody else wants the CPU. */
+const NEAR_NANOSECONDS = 50_000
+/** Looks for work, of some 0.1 µs, between two offers of the CPU to others. */
+const LOOKS = 16
+/** Somebody else had the CPU if offering it took longer. */
+const SHARED_NANOSECONDS = 10_000
+/** A wait that was ended at once, with what falling asleep and waking up take. */
+const SHORT_GAP_NANOSECONDS = 200_000
+const QUANTUM_BYTES = 1 << 19
+/** Steps of a turn: what is announced to the thread is looked at in between. */
+const MOST_STEPS = 64
+
+export interface LoopTools {
+  /** Nanoseconds. */
+  now(): number
+  /** Lets whoever else wants this CPU have it (sched_yield(2)). */
+  offerCpu(): void
+  /** Something was announced to the thread itself: a stream to be opened. */
+  announced(): boolean
+  readonly wake: { readonly fd: number; clear(): void }
+  readonly poll: LoopPollSet
+}
+
+/** As PollSet of ffi/wait.ts. */
+export interface LoopPollSet {
+  reset(): void
+  add(fd: number, events: number): void
+  /** Nanoseconds. */
+  wait(timeoutNanoseconds: number): number
+  revents(i: number): number
+}
+
+export class IoLoop {
+  readonly #members: Member[] = []
+
+  constructor(
+    readonly tools: LoopTools,
+    readonly contention: Contention,
+    /** A member stopped, or its engine threw `error`; it is closed and no longer the loop's. */
+    readonly onEnd: (member: Member, error: unknown) => void,
+  ) {}
+
+  get size(): number {
+    return this.#members.length
+  }
+
+  add(member: Member): void {
+    this.#members.push(member)
+  }
+
+  /**
+   * Runs until nobody is left, something is announced to the thread, or, while a stream is being opened, for a turn.
+   * Allocates nothing unless a member ends.
+   */
+  run(opening: boolean): void {
+    const { tools } = this
+    const bound = opening ? OPENING_BOUND_NANOSECONDS : BOUND_NANOSECONDS
+    do {
+      if (tools.announced()) return
+      if (!this.#turns() && this.#members.length > 0) this.#wait(bound)
+    } while (this.#members.length > 0 && !opening)
+  }
+
+  /** One turn for each member that may step; false if there was none. */
+  #turns(): boolean {
+    const members = this.#members
+    const quantum = members.length === 1 ? Number.POSITIVE_INFINITY : QUANTUM_BYTES
+    let any = false
+    for (let i = 0; i < members.length; i++) {
+      const member = members[i]!
+      const now = this.tools.now()
+      if (!this.#ready(member, now)) continue
+      any = true
+      if (!this.#turn(member, now, quantum)) i--
+    }
+    return any
+  }
+
+  /** False if the member has left. */
+  #turn(member: Member, start: number, quantum: number): boolean {
+    const enough = member.bytes + quantum
+    let now = start
+    try {
+      for (let steps = 0; steps < MOST_STEPS && member.bytes < enough; steps++) {
+        const next = member.step(now)
+        if (next !== NEXT_STEP_NOW) {
+          this.#toWait(member, next, now)
+          if (next !== NEXT_STOPPED) return true
+          this.#end(member, undefined)
+          return false
+        }
+        now = this.tools.now()
+      }
+    } catch (error) {
+      this.#end(member, error)
+      return false
+    }
+    member.waitsFor = NEXT_STEP_NOW
+    return true
+  }
+
+  #toWait(member: Member, next: number, now: number): void {
+    member.waitsFor = next
+    member.woken = false
+    member.lookedAt = now
+    if (next !== NEXT_WHEN_WRITABLE && next !== NEXT_WHEN_REAPED) member.waitingSince = 0
+    else if (member.waitingSince === 0) member.waitingSince = now
+  }
+
+  #end(member: Member, error: unknown): void {
+    this.#members.splice(this.#members.indexOf(member), 1)
+    try {
+      member.close()
+    } finally {
+      this.onEnd(member, error)
+    }
+  }
+
+  #ready(member: Member, now: number): boolean {
+    switch (member.waitsFor) {
+      case NEXT_STEP_NOW:
+        return true
+      case NEXT_IDLE:
+        return !member.quiet
+      case NEXT_AT_DEADLINE:
+        return now >= member.engine.deadline || member.stopping
+      default:
+        return (
+          member.woken ||
+          now - member.lookedAt >= BOUND_NANOSECONDS ||
+          (now - member.waitingSince < member.backend.caps.pollNanoseconds && this.#mayPoll(member, now)) ||
+          (member.waitsFor === NEXT_WHEN_REAPED ? !member.quiet : member.stopping)
+        )
+    }
+  }
+
+  /** Who asks a backend to be polled for ever has given it the CPU. */
+  #mayPoll(member: Member, now: number): boolean {
+    return member.backend.caps.pollNanoseconds === Number.POSITIVE_INFINITY || this.contention.maySpin(now)
+  }
+
+  #wait(bound: number): void {
+    const [member] = this.#members
+    const now = this.tools.now()
+    if (this.#members.length === 1) {
+      if (member!.waitsFor === NEXT_IDLE) {
+        this.#awaitWork(member!, now, bound)
+        return
+      }
+      const left = member!.engine.deadline - now
+      if (member!.waitsFor === NEXT_AT_DEADLINE && left < NEAR_NANOSECONDS && this.contention.maySpin(now)) {
+        this.#spinUntil(now + left)
+        return
+      }
+    }
+    this.#sleep(bound, now)
+  }
+
+  #awaitWork(member: Member, since: number, bound: number): void {
+    const spins = member.worthSpinning && this.contention.maySpin(since)
+    if (!(spins && this.#spinForWork(member, since + SPIN_NANOSECONDS))) this.#sleep(bound, this.tools.now())
+    member.worthSpinning = this.tools.now() - since < SHORT_GAP_NANOSECONDS
+  }
+
+  /** False if there is none by then, or others want the CPU. Whoever submits may be waiting for this very CPU. */
+  #spinForWork(member: Member, until: number): boolean {
+    const { tools, contention } = this
+    let now = tools.now()
+    for (let looks = 1; now < until; looks++) {
+      if (!member.quiet) return true
+      const before = now
+      if (looks % LOOKS === 0) tools.offerCpu()
+      now = tools.now()
+      if (now - before < SHARED_NANOSECONDS) continue
+      contention.note(before, now)
+      if (!contention.maySpin(now)) return !member.quiet
+      member.leaveWaitersCpu()
+    }
+    return false
+  }
+
+  #spinUntil(until: number): void {
+    const { tools, contention } = this
+    for (let before = tools.now(); before < until; ) {
+      const now = tools.now()
+      contention.note(before, now)
+      before = now
+    }
+  }
+
+  /** One poll(2) for all. */
+  #sleep(bound: number, now: number): void {
+    const { poll, wake } = this.tools
+    const members = this.#members
+    poll.reset()
+    poll.add(wake.fd, POLLIN)
+    let count = 1
+    let timeout = bound
+    /** Nobody sleeps: something completed, or was submitted, meanwhile. */
+    let busy = false
+    for (let i = 0; i < members.length; i++) {
+      const member = members[i]!
+      member.firstDescriptor = count
+      member.descriptors = 0
+      if (member.waitsFor === NEXT_AT_DEADLINE) {
+        timeout = Math.min(timeout, member.engine.deadline - now)
+        continue
+      }
+      if (member.waitsFor !== NEXT_WHEN_WRITABLE) member.asleep = true
+      if (member.waitsFor !== NEXT_IDLE && member.backend.arm?.() === false) busy = true
+      for (const { fd, events } of member.backend.waitSet(member.waitsFor === NEXT_WHEN_WRITABLE)) {
+        poll.add(fd, events)
+        count++
+        member.descriptors++
+      }
+    }
+    // What is submitted from here on finds a sleeper, and writes the eventfd.
+    for (let i = 0; i < members.length && !busy; i++) {
+      const { waitsFor } = members[i]!
+      busy = (waitsFor === NEXT_IDLE || waitsFor === NEXT_WHEN_REAPED) && !members[i]!.quiet
+    }
+    if (!busy) poll.wait(Math.max(0, timeout))
+    for (let i = 0; i < members.length; i++) {
+      const member = members[i]!
+      if (member.waitsFor === NEXT_AT_DEADLINE) continue
+      if (member.waitsFor !== NEXT_WHEN_WRITABLE) member.asleep = false
+      member.woken = busy
+      for (let k = 0; k < member.descriptors; k++) if (poll.revents(member.firstDescriptor + k) !== 0) member.woken = true
+      if (member.woken) member.waitingSince = 0
+    }
+    if (poll.revents(0) !== 0) wake.clear()
+  }
+}

@@ -1,0 +1,122 @@
+/**
+ * One stream's sending half inside an I/O thread: its engine, the ring that it shares with the stream's own thread, and the port by which
+ * variants come. io-loop.ts decides when it steps.
+ */
+import type { Backend } from '../backend/backend.js'
+import { COUNTER } from '../stats.js'
+import { Engine, type EngineMessage, type EngineOptions, NEXT_STEP_NOW } from './engine.js'
+import type { ControlMessage } from './protocol.js'
+import * as R from './ring.js'
+
+export interface MemberParts {
+  readonly backend: Backend
+  readonly ring: R.Ring
+  readonly options: EngineOptions
+  /** To the stream's thread. */
+  readonly report: (message: EngineMessage) => void
+  /** The next control message; undefined when there is none. */
+  readonly receive: () => ControlMessage | undefined
+  /** Leaves `cpu`, where somebody waits for what has settled. */
+  readonly leaveCpu: (cpu: number) => void
+}
+
+export class Member {
+  readonly engine: Engine
+  readonly ring: R.Ring
+  readonly backend: Backend
+  /** The engine's last answer (NEXT_…): what the member waits for. */
+  waitsFor: number = NEXT_STEP_NOW
+  /** Since when it has been waiting for its backend; 0 if it is not. */
+  waitingSince = 0
+  /** A descriptor of its wait set is ready. */
+  woken = false
+  /** When it began to wait. */
+  lookedAt = 0
+  /** Where its descriptors stand in the poll set of the sleep under way. */
+  firstDescriptor = 0
+  descriptors = 0
+  /** The last wait for a submission was short. */
+  worthSpinning = true
+  readonly #receive: () => ControlMessage | undefined
+  readonly #leaveCpu: (cpu: number) => void
+  #control = 0
+  #stopSeen = 0
+  #settlements = 0
+
+  constructor({ backend, ring, options, report, receive, leaveCpu }: MemberParts) {
+    this.backend = backend
+    this.ring = ring
+    this.#receive = receive
+    this.#leaveCpu = leaveCpu
+    this.engine = new Engine(backend, ring, options, report, this.#settled, this.#drainControl)
+  }
+
+  /** UDP payload bytes it ever posted. */
+  get bytes(): number {
+    return this.ring.counters[COUNTER.udpBytes]!
+  }
+
+  step(now: number): number {
+    this.#drainControl()
+    this.#stopSeen = Atomics.load(this.ring.control, R.C_STOP)
+    return this.engine.step(now)
+  }
+
+  /** The stream was told to stop since the last step. */
+  get stopping(): boolean {
+    return Atomics.load(this.ring.control, R.C_STOP) !== this.#stopSeen
+  }
+
+  /** Nothing that the engine could take was submitted, and nothing stopped or announced, since the engine last looked. */
+  get quiet(): boolean {
+    if (this.stopping || Atomics.load(this.ring.control, R.C_CONTROL) !== this.#control) return false
+    return this.engine.full || !this.engine.hasSubmissions
+  }
+
+  /** While true, whoever submits writes the thread's eventfd. */
+  set asleep(yes: boolean) {
+    Atomics.store(this.ring.control, R.C_ASLEEP, yes ? 1 : 0)
+  }
+
+  /**
+   * Runs before every take too, because a variant may be announced and used while a step is under way. A plain read will do: a submission
+   * that was seen brings the count of what was announced before it.
+   */
+  readonly #drainControl = (): void => {
+    const posted = this.ring.control[R.C_CONTROL]!
+    while (this.#control !== posted) {
+      const message = this.#receive()
+      if (!message) throw new Error('a control message was announced and did not arrive')
+      this.#control = (this.#control + 1) | 0
+      if (message.type === 'variant') this.engine.addVariant(message.id, message.compiled, message.rates)
+      else this.engine.dropVariant(message.id)
+    }
+  }
+
+  /**
+   * Whoever waits for settlements must not share this thread's CPU, because each would wait for the other while a CPU beside it idles: on a
+   * small machine that is busy the kernel does not look for one (SIS_UTIL, kernel/sched/fair.c), nor does it move threads that ran
+   * just now. A sleeper comes back to the CPU it slept on, and one that naps is often there. To look costs 0.1 µs.
+   */
+  readonly #settled = (): void => {
+    const { control } = this.ring
+    const watched = Atomics.load(control, R.C_WATCHED) === 1
+    this.#settlements = (this.#settlements + 1) & 15
+    if (watched || this.#settlements === 0) this.leaveWaitersCpu()
+    if (watched) Atomics.notify(control, R.C_SETTLED)
+  }
+
+  leaveWaitersCpu(): void {
+    const cpu = this.ring.control[R.C_CPU]!
+    if (cpu !== R.NO_CPU) this.#leaveCpu(cpu)
+  }
+
+  /** Closes the backend and says so to whoever waits for that. */
+  close(): void {
+    const { control } = this.ring
+    this.backend.close()
+    Atomics.store(control, R.C_CLOSED, 1)
+    Atomics.notify(control, R.C_CLOSED)
+    Atomics.notify(control, R.C_SETTLED)
+  }
+}

@@ -1,0 +1,102 @@
+/**
+ * The I/O threads that the streams of a process share, less those that a program makes itself (src/io-thread.ts).
+ *
+ * | a stream that       | goes to                                                                                        |
+ * |---------------------|------------------------------------------------------------------------------------------------|
+ * | keeps a rate        | the thread with the most paced streams and no other, as long as their rates stay below a bound    |
+ * | is as fast as it can | a thread without streams, or a new one while there are fewer than `ioThreads`; else the one with the fewest such streams |
+ *
+ * A thread stays when its last stream closes, because each thread that ends leaves three mappings of koffi's behind: a service that opens
+ * a stream every second would run into vm.max_map_count within a day. It waits in its event loop and does not keep the process alive.
+ */
+import { availableParallelism } from 'node:os'
+import { IoThreadHandle } from './thread.js'
+
+/** What one thread paces beside others without being late: a third of what it sends at full speed over a slow kernel path. */
+const PACED_BYTES_PER_SECOND = 1.25e9
+
+/** A stream's claim on an I/O thread. */
+export interface Lease {
+  readonly thread: IoThreadHandle
+  /** The stream is closed, or never came to be. Idempotent. */
+  release(): void
+}
+
+export interface Placement {
+  /** 0 = as fast as it can. */
+  readonly rateBytesPerSecond: number
+  /** CPUs the thread may run on; empty = as inherited. Only streams that say the same share a thread. */
+  readonly affinity: readonly number[]
+  /** A thread more is started only while there are fewer of this affinity. */
+  readonly ioThreads: number
+}
+
+export const DEFAULT_IO_THREADS = Math.max(2, availableParallelism())
+
+class Place {
+  unpaced = 0
+  rate = 0
+  constructor(
+    readonly thread: IoThreadHandle,
+    readonly affinity: string,
+  ) {}
+
+  get idle(): boolean {
+    return this.thread.streams === 0
+  }
+}
+
+export class IoThreadPool {
+  #places: Place[] = []
+
+  take(placement: Placement): Lease {
+    const { rateBytesPerSecond: rate } = placement
+    const place = this.#choose(placement)
+    if (rate === 0) place.unpaced++
+    place.rate += rate
+    return lease(place.thread, () => {
+      if (rate === 0) place.unpaced--
+      place.rate -= rate
+    })
+  }
+
+  #choose({ rateBytesPerSecond: rate, affinity, ioThreads }: Placement): Place {
+    this.#places = this.#places.filter(({ thread }) => thread.state === 'running')
+    const key = affinity.join()
+    const places = this.#places.filter((place) => place.affinity === key)
+    if (rate > 0) {
+      const gathered = places.filter(
+        (place) => place.unpaced === 0 && place.rate > 0 && place.rate + rate <= PACED_BYTES_PER_SECOND,
+      )
+      const fullest = gathered.toSorted((a, b) => b.rate - a.rate)[0]
+      if (fullest) return fullest
+    }
+    const idle = places.find((place) => place.idle)
+    if (idle) return idle
+    if (places.length < ioThreads) {
+      const thread = new IoThreadHandle({ name: 'speadcast I/O', affinity, priority: undefined })
+      const place = new Place(thread, key)
+      this.#places.push(place)
+      return place
+    }
+    return places.toSorted((a, b) => a.unpaced - b.unpaced || a.rate - b.rate)[0]!
+  }
+}
+
+/** Counts a stream of the thread's until release(). */
+export function lease(thread: IoThreadHandle, onRelease: () => void = () => {}): Lease {
+  let held = true
+  thread.join()
+  return {
+    thread,
+    release: () => {
+      if (!held) return
+      held = false
+      thread.leave()
+      onRelease()
+    },
+  }
+}
+
+/** Of this isolate: a thread belongs to the one that started it and ends with it. */
+export const ioThreads = new IoThreadPool()

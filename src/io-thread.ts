@@ -1,0 +1,79 @@
+import { IoThreadHandle } from './engine/thread.js'
+import { check } from './errors.js'
+import { shown } from './spead/value-encoder.js'
+
+/** What `new IoThread` takes. */
+export interface IoThreadOptions {
+  /** CPUs the thread may run on, by number. Default: any that the process may. */
+  affinity?: readonly number[]
+  /** Its name in top(1) and debuggers, of which Linux shows 15 bytes. Default 'speadcast I/O'. */
+  name?: string
+  /** Its nice value, −20 (first) to 19 (last); below the process's own it takes CAP_SYS_NICE. Default: the process's. */
+  priority?: number
+}
+
+const OPTIONS = ['affinity', 'name', 'priority']
+const handles = new WeakMap<IoThread, IoThreadHandle>()
+
+/**
+ * An I/O thread of the program's own, for `openStream({ thread })`: several streams may share it, and none that was not given it. Without
+ * one, streams share the threads of a pool (option `ioThreads`). It does not keep the process alive.
+ *
+ * Affinity and priority are set when the first stream opens, which fails with ERR_SPEADCAST_CONFIG where they may not be had.
+ */
+export class IoThread implements AsyncDisposable {
+  /** @throws ERR_SPEADCAST_CONFIG */
+  constructor(options: IoThreadOptions = {}) {
+    check(
+      typeof options === 'object' && options !== null,
+      'ERR_SPEADCAST_CONFIG',
+      () => `new IoThread: the options are ${shown(options)}; give an object such as { affinity: [2] }`,
+    )
+    const unknown = Object.keys(options).find((key) => !OPTIONS.includes(key))
+    check(
+      unknown === undefined,
+      'ERR_SPEADCAST_CONFIG',
+      () => `new IoThread: unknown option '${unknown}'; known ones: ${OPTIONS.join(', ')}`,
+    )
+    const { affinity = [], name = 'speadcast I/O', priority } = options
+    check(
+      Array.isArray(affinity) && affinity.every((cpu) => Number.isInteger(cpu) && cpu >= 0 && cpu <= 1023),
+      'ERR_SPEADCAST_CONFIG',
+      () => `new IoThread: affinity is ${shown(affinity)}; it must be a list of CPU numbers from 0 to 1023`,
+    )
+    check(
+      typeof name === 'string' && name !== '' && !name.includes('\0'),
+      'ERR_SPEADCAST_CONFIG',
+      () => `new IoThread: name is ${shown(name)}; it must be a text`,
+    )
+    check(
+      priority === undefined || (Number.isInteger(priority) && priority >= -20 && priority <= 19),
+      'ERR_SPEADCAST_CONFIG',
+      () => `new IoThread: priority is ${shown(priority)}; it must be a nice value, a whole number from −20 to 19`,
+    )
+    handles.set(this, new IoThreadHandle({ name, affinity, priority }))
+  }
+
+  /** How many streams are open in it, or being opened. */
+  get streams(): number {
+    return handleOf(this).streams
+  }
+
+  /** Takes no more streams; resolves when those it has are closed and the thread has ended. Idempotent. */
+  async close(): Promise<void> {
+    const handle = handleOf(this)
+    handle.end()
+    handle.retain()
+    await handle.exited
+    handle.release()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+}
+
+/** The thread behind it, for openStream. */
+export function handleOf(thread: IoThread): IoThreadHandle {
+  return handles.get(thread)!
+}

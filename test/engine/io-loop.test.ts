@@ -1,0 +1,258 @@
+/** The I/O thread's loop over the memory backend, on a clock of the test's own: who steps when, how it waits, and what it leaves alone. */
+import { beforeEach, describe, expect, test } from 'vitest'
+import { type MemoryBackend, type MemoryOptions, openMemory } from '#dist/src/backend/memory.js'
+import { PreparedHeaps } from '#dist/src/batch/heaps.js'
+import { Contention } from '#dist/src/engine/contention.js'
+import type { EngineOptions } from '#dist/src/engine/engine.js'
+import { IoLoop } from '#dist/src/engine/io-loop.js'
+import { Member } from '#dist/src/engine/member.js'
+import * as R from '#dist/src/engine/ring.js'
+import { readCounters } from '#dist/src/stats.js'
+import { ENGINE_OPTIONS, rawHeap, submitTo } from './support.js'
+
+const WAKE = 99
+const LOOK_NANOSECONDS = 50
+const HEAP_BYTES = 8192
+
+class Host {
+  clock = 0
+  /** How long an offer of the CPU takes, and how late a sleep returns. */
+  offerNanoseconds = 300
+  lateNanoseconds = 0
+  offers = 0
+  /** Lengths asked for, of sleeps that were not woken. */
+  readonly sleeps: number[] = []
+  /** What happens, and when; the earliest first. */
+  readonly events: { at: number; run: () => void }[] = []
+  readonly ended: { member: Member; error: unknown }[] = []
+  #announced = false
+  readonly loop: IoLoop
+
+  constructor() {
+    const tools = {
+      now: () => {
+        this.clock += LOOK_NANOSECONDS
+        this.#due()
+        return this.clock
+      },
+      offerCpu: () => {
+        this.offers++
+        this.clock += this.offerNanoseconds
+      },
+      announced: () => this.#announced,
+      wake: { fd: WAKE, clear: () => {} },
+      poll: { reset: () => {}, add: () => {}, revents: () => 0, wait: (nanoseconds: number) => this.#sleep(nanoseconds) },
+    }
+    this.loop = new IoLoop(tools, new Contention(() => 0), (member, error) => this.ended.push({ member, error }))
+  }
+
+  /** A sleep ends early when somebody wakes the thread: every event here does. */
+  #sleep(nanoseconds: number): number {
+    const event = this.events[0]
+    if (event && event.at <= this.clock + nanoseconds) {
+      this.clock = Math.max(this.clock, event.at)
+      this.#due()
+      return 1
+    }
+    this.sleeps.push(nanoseconds)
+    this.clock += nanoseconds + this.lateNanoseconds
+    return 0
+  }
+
+  #due(): void {
+    while (this.events.length > 0 && this.events[0]!.at <= this.clock) this.events.shift()!.run()
+  }
+
+  at(nanoseconds: number, run: () => void): void {
+    const i = this.events.findLastIndex((event) => event.at <= nanoseconds)
+    this.events.splice(i + 1, 0, { at: nanoseconds, run })
+  }
+
+  /** Runs the loop until the clock is there. */
+  runUntil(nanoseconds: number): void {
+    this.#announced = false
+    this.at(nanoseconds, () => {
+      this.#announced = true
+    })
+    this.loop.run(false)
+  }
+}
+
+interface Sender {
+  readonly member: Member
+  readonly ring: R.Ring
+  /** Sends `count` batches of so many heaps of 8 KiB. */
+  send(count: number): void
+  readonly settled: number
+}
+
+function sender(host: Host, heaps: number, options: Partial<EngineOptions> = {}, memory: Partial<MemoryOptions> = {}): Sender {
+  const ring = new R.Ring()
+  const backend = openMemory({ substreams: 1, keepPackets: false, ...memory }, { counters: ring.counters, wake: () => {} })
+  takesTime(host, backend)
+  const member = new Member({
+    backend,
+    ring,
+    options: { ...ENGINE_OPTIONS, ...options },
+    report: () => {},
+    receive: () => undefined,
+    leaveCpu: () => {},
+  })
+  const references = Array.from({ length: heaps }, () => ({ heap: rawHeap(HEAP_BYTES) }))
+  const prepared = new PreparedHeaps(references, 'serial', { packetSizeBytes: 9000, split: 'even' })
+  prepared.fill(references)
+  member.engine.addVariant(1, prepared.variant().compile())
+  host.loop.add(member)
+  return {
+    member,
+    ring,
+    send: (count) => {
+      for (let i = 0; i < count; i++) submitTo(ring, 1, prepared)
+    },
+    get settled() {
+      return Atomics.load(ring.control, R.C_SETTLED)
+    },
+  }
+}
+
+/** Posting takes a microsecond a packet. */
+function takesTime(host: Host, backend: MemoryBackend): void {
+  const post = backend.post.bind(backend)
+  backend.post = (posting, first, end, out) => {
+    post(posting, first, end, out)
+    host.clock += out.accepted * 1000
+  }
+}
+
+let host: Host
+beforeEach(() => {
+  host = new Host()
+})
+
+describe('a lone member without a rate', () => {
+  test('spins for work while it comes often, and sleeps when it does not', () => {
+    const { send } = sender(host, 1)
+    for (let i = 0; i < 10; i++) host.at(10_000 + i * 20_000, () => send(1))
+    host.runUntil(200_000)
+    expect(host.offers).toBeGreaterThan(100)
+    const { offers } = host
+    host.runUntil(1e9)
+    // One spin of 0.1 ms, in vain.
+    expect(host.offers - offers).toBeLessThan(300)
+    expect(host.sleeps.length).toBeGreaterThan(10)
+  })
+
+  test('an offer of the CPU that takes 3 ms ends spinning, until it is calm', () => {
+    const one = sender(host, 1)
+    for (let i = 0; i < 16_000; i++) host.at(10_000 + i * 20_000, () => one.send(1))
+    host.offerNanoseconds = 3e6
+    host.runUntil(150e6)
+    expect(host.offers).toBe(1)
+    host.offerNanoseconds = 300
+    host.runUntil(203e6)
+    expect(host.offers).toBe(1)
+    host.runUntil(210e6)
+    expect(host.offers).toBeGreaterThan(100)
+    host.runUntil(300e6)
+    expect(one.settled).toBeGreaterThan(14_000)
+  })
+
+  test('nothing wakes it but submissions it could take', () => {
+    // The device takes its time, and one submission at once.
+    const one = sender(host, 1, { maxInFlight: 1 }, { completeAfterReaps: 1000 })
+    one.send(5)
+    const asleep: number[] = []
+    for (let i = 1; i < 10; i++) host.at(i * 10e6, () => asleep.push(one.ring.control[R.C_ASLEEP]!))
+    host.runUntil(100e6)
+    expect(asleep).toEqual(Array(9).fill(1))
+    expect(host.offers).toBe(0)
+  })
+})
+
+describe('a lone member with a rate', () => {
+  const rate = { rateBytesPerSecond: 125e6, burstBytes: 65536 }
+
+  test('sleeps once a burst, and neither spins nor offers its CPU', () => {
+    const { send, ring } = sender(host, 64, rate)
+    send(20)
+    // 20 × 512 KiB take 84 ms.
+    host.runUntil(60e6)
+    expect(host.offers).toBe(0)
+    const bursts = readCounters(ring.counters).udpBytes / 65536
+    expect(bursts).toBeGreaterThan(100)
+    expect(host.sleeps.length).toBeLessThanOrEqual(bursts + 1)
+  })
+
+  test('submissions do not wake it while it waits for its deadline', () => {
+    const { send, ring } = sender(host, 64, rate)
+    send(20)
+    const asleep: number[] = []
+    for (let ms = 1; ms < 50; ms++) host.at(ms * 1e6, () => asleep.push(ring.control[R.C_ASLEEP]!))
+    host.runUntil(50e6)
+    expect(asleep).toEqual(Array(49).fill(0))
+  })
+
+  test('a sleep that returns 4 ms late costs no rate', () => {
+    const { send, ring } = sender(host, 64, { ...rate, burstRateRatio: 2 })
+    send(500)
+    host.runUntil(100e6)
+    host.lateNanoseconds = 4e6
+    host.runUntil(101e6)
+    host.lateNanoseconds = 0
+    host.runUntil(1000e6)
+    expect(readCounters(ring.counters).udpBytes / 125e6).toBeCloseTo(1, 2)
+  })
+})
+
+describe('members beside one another', () => {
+  test('one at full speed does not starve one with a rate', () => {
+    const fast = sender(host, 64)
+    const paced = sender(host, 8, { rateBytesPerSecond: 125e6, burstBytes: 65536 })
+    const feed = () => {
+      fast.send(Math.max(0, 200 - (Atomics.load(fast.ring.control, R.C_SUBMITTED) - fast.settled)))
+      paced.send(Math.max(0, 100 - (Atomics.load(paced.ring.control, R.C_SUBMITTED) - paced.settled)))
+    }
+    for (let ms = 0; ms < 100; ms++) host.at(ms * 1e6, feed)
+    host.runUntil(100e6)
+    expect(readCounters(paced.ring.counters).udpBytes / 12.5e6).toBeCloseTo(1, 1)
+    // A microsecond a packet is 8.2 GB/s.
+    expect(readCounters(fast.ring.counters).udpBytes / 0.82e9).toBeGreaterThan(0.8)
+  })
+
+  test('two at full speed get as many bytes each, whatever their batches', () => {
+    const [large, small] = [sender(host, 64), sender(host, 4)]
+    for (let ms = 0; ms < 50; ms++)
+      for (const one of [large, small])
+        host.at(ms * 1e6, () => one.send(Math.max(0, 800 - (Atomics.load(one.ring.control, R.C_SUBMITTED) - one.settled))))
+    host.runUntil(50e6)
+    const [a, b] = [large, small].map(({ ring }) => readCounters(ring.counters).udpBytes)
+    expect(b! / a!).toBeGreaterThan(0.9)
+    expect(b! / a!).toBeLessThan(1.1)
+  })
+
+  test('one whose engine throws ends by itself, and says why', () => {
+    const [good, bad] = [sender(host, 1), sender(host, 1)]
+    bad.member.backend.reap = () => {
+      throw new Error('on purpose')
+    }
+    good.send(1)
+    bad.send(1)
+    host.at(1e6, () => good.send(1))
+    host.runUntil(2e6)
+    expect(host.ended).toEqual([{ member: bad.member, error: new Error('on purpose') }])
+    expect(Atomics.load(bad.ring.control, R.C_CLOSED)).toBe(1)
+    expect(good.settled).toBe(2)
+    expect(host.loop.size).toBe(1)
+  })
+
+  test('those told to stop leave, each when it is through', () => {
+    const [first, second] = [sender(host, 1), sender(host, 64, { rateBytesPerSecond: 125e6 })]
+    second.send(2)
+    host.at(1e6, () => Atomics.store(first.ring.control, R.C_STOP, R.STOP_DRAIN))
+    host.at(2e6, () => Atomics.store(second.ring.control, R.C_STOP, R.STOP_DRAIN))
+    host.runUntil(50e6)
+    expect(host.ended.map(({ member }) => member)).toEqual([first.member, second.member])
+    expect(second.settled).toBe(2)
+    expect(host.loop.size).toBe(0)
+  })
+})
