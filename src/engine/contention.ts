@@ -3,74 +3,72 @@
  * scheduler's line: on a busy host each offer costs it whole time slices of the others. A thread that sleeps is let in as soon as it
  * wakes (EEVDF, kernel/sched/fair.c: it has lag to claim). So nobody spins while the host is busy.
  *
- * | state     | may spin | leaves by                                                                                    |
- * |-----------|----------|----------------------------------------------------------------------------------------------|
- * | calm      | yes      | a pause between two looks at the clock that was long, because others had the CPU → contended  |
- * | contended | no       | a pause of 0.2 s or more, at whose end the kernel says that this thread hardly waited → calm |
+ * | state     | may spin | leaves by                                                                                     |
+ * |-----------|----------|-----------------------------------------------------------------------------------------------|
+ * | calm      | yes      | an offer of the CPU came back late, to this thread or to another of the process → contended   |
+ * | contended | no       | a pause of 20 ms or more → calm                                                               |
  *
- * Pauses double when the calm behind one does not last, because the only way to find out is to lose a time slice.
+ * Pauses double, up to 1.6 s, while the calm behind them does not last: to find out costs a time slice. The kernel's own account of
+ * how long a thread waited for a CPU (/proc/thread-self/schedstat) does not tell, because threads of ours that wake one another on one CPU
+ * wait there too: 5 to 30 % of the time on an idle host with two CPUs.
  */
 
-/** A look at the clock that comes so much later than the one before it says that others had the CPU: a time slice is 1.4 ms or more. */
-const LONG_NANOSECONDS = 200_000
-const PAUSE_NANOSECONDS = 200_000_000
+/**
+ * An offer that takes longer let a thread run that is not one of ours. A time slice of others is 1.4 ms or more; a thread of ours on the
+ * same CPU sends the batches that wait and sleeps, within 0.9 ms in all that was seen on an idle host.
+ */
+const LATE_NANOSECONDS = 1_000_000
+/** V8's own threads, which compile and collect, end within it. */
+const PAUSE_NANOSECONDS = 20_000_000
 const LONGEST_PAUSE_NANOSECONDS = 1_600_000_000
-/** A thread that was kept waiting for so much of a pause would be kept waiting if it spun. */
-const BUSY_SHARE = 0.05
 
 export class Contention {
   #calm = true
   /** The end of the pause while contended; else since when it is calm. */
   #until = Number.NEGATIVE_INFINITY
   #pause = PAUSE_NANOSECONDS
-  #since = 0
-  #delay = 0
+  #seen: number
 
-  /**
-   * @param runDelay nanoseconds that this thread was ready to run and did not, ever; NaN where the kernel does not say. Asked twice a
-   *   pause.
-   */
-  constructor(readonly runDelay: () => number) {}
+  /** @param shared one word of memory that the threads of the process share: how often any of them found others there */
+  constructor(readonly shared: Int32Array) {
+    this.#seen = shared[0]!
+  }
 
-  /** Whether spinning may pay at `now` (nanoseconds). A comparison or two, unless a pause has just ended. */
+  /** As maySpin found when it was last asked. */
+  get calm(): boolean {
+    return this.#calm
+  }
+
+  /** Whether spinning may pay at `now` (nanoseconds). A few comparisons. */
   maySpin(now: number): boolean {
-    if (this.#calm) return true
-    if (now < this.#until) return false
-    const share = (this.runDelay() - this.#delay) / (now - this.#since)
-    if (share > BUSY_SHARE) this.#wait(now)
-    else {
+    const found = this.shared[0]!
+    if (found !== this.#seen) {
+      this.#seen = found
+      this.#wait(now)
+    }
+    if (!this.#calm && now >= this.#until) {
       this.#calm = true
       this.#until = now
     }
     return this.#calm
   }
 
-  /** The thread looked at the clock at `before`, did next to nothing, and looked again at `now`. */
+  /** The thread looked at the clock at `before`, offered its CPU or did next to nothing, and looked again at `now`. */
   note(before: number, now: number): void {
-    if (now - before < LONG_NANOSECONDS) return
-    const brief = this.#calm && now - this.#until < this.#pause
-    if (brief) this.#pause = Math.min(2 * this.#pause, LONGEST_PAUSE_NANOSECONDS)
-    else if (this.#calm) this.#pause = PAUSE_NANOSECONDS
+    if (now - before < LATE_NANOSECONDS) return
+    this.#seen = Atomics.add(this.shared, 0, 1) + 1
     this.#wait(now)
   }
 
   #wait(now: number): void {
+    if (this.#calm) {
+      const brief = now - this.#until < this.#pause
+      this.#pause = brief ? Math.min(2 * this.#pause, LONGEST_PAUSE_NANOSECONDS) : PAUSE_NANOSECONDS
+    }
     this.#calm = false
-    this.#since = now
     this.#until = now + this.#pause
-    this.#delay = this.runDelay()
   }
 }
 
-/**
- * The second number of /proc/thread-self/schedstat (Documentation/scheduler/sched-stats.rst in the kernel's sources), of the calling thread.
- * Some 40 µs. NaN on a kernel without CONFIG_SCHED_INFO, where /proc is hidden, and off Linux.
- */
-export function runDelayNanoseconds(): number {
-  try {
-    const text = process.getBuiltinModule('node:fs').readFileSync('/proc/thread-self/schedstat', 'latin1')
-    return Number(text.split(' ')[1])
-  } catch {
-    return Number.NaN
-  }
-}
+/** The word that this process's threads share, as far as they were started from here. */
+export const contentionWord = new Int32Array(new SharedArrayBuffer(4))

@@ -19,6 +19,17 @@ export interface ThreadSetup {
   readonly priority: number | undefined
 }
 
+/** What an I/O thread is given when it starts. */
+export interface ThreadInput {
+  /** For ThreadMessages. */
+  readonly port: MessagePort
+  /** T_… of ring.ts. */
+  readonly words: Int32Array
+  /** See Contention. */
+  readonly contention: Int32Array
+  readonly setup: ThreadSetup
+}
+
 /** A stream to be opened in an I/O thread. */
 export interface OpenStream {
   readonly type: 'open'

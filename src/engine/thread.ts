@@ -12,7 +12,8 @@
  */
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
 import { EventFd } from '../../ffi/wait.js'
-import type { OpenStream, ThreadMessage, ThreadSetup } from './protocol.js'
+import { contentionWord } from './contention.js'
+import type { OpenStream, ThreadInput, ThreadMessage, ThreadSetup } from './protocol.js'
 import { T_ANNOUNCED, T_BEAT, THREAD_WORDS } from './ring.js'
 
 /** A thread in which nothing moves for so long sits in a native call that does not return. */
@@ -40,7 +41,7 @@ export class IoThreadHandle {
       execArgv: [],
       // It allocates next to nothing once it sends; what it allocates until then would otherwise stay, some 7 MB.
       resourceLimits: { maxYoungGenerationSizeMb: 4 },
-      workerData: { port: port2, words: this.#words, setup },
+      workerData: { port: port2, words: this.#words, contention: contentionWord, setup } satisfies ThreadInput,
       transferList: [port2],
     })
     this.#worker.on('error', (error) => {

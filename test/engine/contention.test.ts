@@ -1,20 +1,18 @@
 /** When a thread may spin: not while others want its CPU, and again when they have gone. A clock of the test's own. */
 import { expect, test } from 'vitest'
-import { Contention, runDelayNanoseconds } from '#dist/src/engine/contention.js'
-import { need } from '../support/need.js'
+import { Contention } from '#dist/src/engine/contention.js'
 
 const MS = 1e6
 
-/** A thread that is kept waiting for `share` of the time. */
-class Host {
+class Thread {
   now = 0
-  delay = 0
-  share = 0
-  readonly contention = new Contention(() => this.delay)
+  readonly contention: Contention
+  constructor(word: Int32Array = new Int32Array(1)) {
+    this.contention = new Contention(word)
+  }
 
-  pass(milliseconds: number): boolean {
+  maySpinAfter(milliseconds: number): boolean {
     this.now += milliseconds * MS
-    this.delay += this.share * milliseconds * MS
     return this.contention.maySpin(this.now)
   }
 
@@ -28,56 +26,48 @@ class Host {
   /** Milliseconds until it may spin again. */
   pause(): number {
     const from = this.now
-    for (let i = 0; i < 100_000; i++) if (this.pass(1)) return (this.now - from) / MS
+    for (let i = 0; i < 10_000; i++) if (this.maySpinAfter(1)) return (this.now - from) / MS
     return Number.POSITIVE_INFINITY
   }
 }
 
 test('brief offers are none of anybody else', () => {
-  const host = new Host()
-  for (let i = 0; i < 1000; i++) host.offer(0.199)
-  expect(host.pass(0)).toBe(true)
+  const thread = new Thread()
+  for (let i = 0; i < 1000; i++) thread.offer(0.999)
+  expect(thread.maySpinAfter(0)).toBe(true)
 })
 
-test('a yield that takes 3 ms ends spinning for 0.2 s', () => {
-  const host = new Host()
-  host.offer(3)
-  expect(host.pass(0)).toBe(false)
-  expect(host.pause()).toBe(200)
-})
-
-test('while the thread is kept waiting it does not spin, however long that lasts', () => {
-  const host = new Host()
-  host.share = 0.2
-  host.offer(3)
-  for (let ms = 0; ms < 20_000; ms += 10) expect(host.pass(10)).toBe(false)
-  host.share = 0
-  // At the end of the pause under way, and of one more: half of the first was busy.
-  expect(host.pause()).toBeLessThanOrEqual(400)
+test('a yield that takes 3 ms ends spinning for 20 ms', () => {
+  const thread = new Thread()
+  thread.offer(3)
+  expect(thread.maySpinAfter(0)).toBe(false)
+  expect(thread.pause()).toBe(20)
 })
 
 test('pauses double while the calm behind them does not last, and are short again after a longer one', () => {
-  const host = new Host()
-  const pauses = Array.from({ length: 6 }, () => {
-    host.offer(3)
-    return host.pause()
+  const thread = new Thread()
+  const pauses = Array.from({ length: 9 }, () => {
+    thread.offer(3)
+    return thread.pause()
   })
-  expect(pauses).toEqual([200, 400, 800, 1600, 1600, 1600])
-  expect(host.pass(1700)).toBe(true)
-  host.offer(3)
-  expect(host.pause()).toBe(200)
+  expect(pauses).toEqual([20, 40, 80, 160, 320, 640, 1280, 1600, 1600])
+  expect(thread.maySpinAfter(1700)).toBe(true)
+  thread.offer(3)
+  expect(thread.pause()).toBe(20)
 })
 
-test('where the kernel does not say, pauses alone decide', () => {
-  const contention = new Contention(() => Number.NaN)
-  contention.note(0, 3 * MS)
-  expect(contention.maySpin(100 * MS)).toBe(false)
-  expect(contention.maySpin(203 * MS)).toBe(true)
+test('what one thread finds holds for the others of the process', () => {
+  const word = new Int32Array(new SharedArrayBuffer(4))
+  const [main, io] = [new Thread(word), new Thread(word)]
+  io.offer(3)
+  expect(main.maySpinAfter(1)).toBe(false)
+  expect(main.pause()).toBe(20)
+  expect(io.maySpinAfter(0)).toBe(false)
+  expect(io.pause()).toBe(20)
 })
 
-test('the kernel tells how long this thread waited', (ctx) => {
-  const first = runDelayNanoseconds()
-  need(ctx, !Number.isNaN(first), 'this kernel has no /proc/thread-self/schedstat')
-  expect(first).toBeGreaterThanOrEqual(0)
-  expect(runDelayNanoseconds()).toBeGreaterThanOrEqual(first)
+test('a thread that begins later does not take over what was found before', () => {
+  const word = new Int32Array(1)
+  new Thread(word).offer(3)
+  expect(new Thread(word).maySpinAfter(0)).toBe(true)
 })

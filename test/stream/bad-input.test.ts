@@ -272,9 +272,10 @@ describe('openStream', () => {
 })
 
 describe.for(['memory', 'udp'] as const)('%s: what was queued before arrives, what is sent after too', (kind) => {
-  test.for(CALLS)('%s', async ([, call, code, message], ctx) => {
+  test.for(CALLS)('%s', async ([name, call, code, message], ctx) => {
     // Slow enough that a batch is under way until the next call.
-    const { stream, packets } = await openOutlet(ctx, kind, { descriptors: 'none', rate: '200kB/s', burstBytes: 1 })
+    const slow = /batch under way/.test(name) ? { rate: '200kB/s', burstBytes: 1 } : {}
+    const { stream, packets } = await openOutlet(ctx, kind, { descriptors: 'none', ...slow })
     const other = await openOutlet(ctx, 'memory')
     const batches = [0, 2].map((first) => fill(stream.createBatch<Samples>(batchOf(itemsOf())), first))
     const foreign = other.stream.createBatch<Samples>(batchOf(itemsOf()))
