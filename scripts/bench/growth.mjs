@@ -3,8 +3,8 @@
 import { existsSync } from 'node:fs'
 import { at } from '../lib/process.mjs'
 import { DESTINATION } from './blackhole.mjs'
+import { openNic } from './nic.mjs'
 import { median } from './statistics.mjs'
-import { openNic } from './verbs.mjs'
 
 const PROGRAM = at('scripts/bench/growth-ours.mjs')
 /** At most: one takes more than a minute. */

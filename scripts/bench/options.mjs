@@ -12,8 +12,10 @@ export const USAGE = `usage: npm run bench -- [options]
   --sizes LIST        heap sizes, as 256,8KiB,1MiB (default: powers of two from 256 to 64MiB)
   --packet-size LIST  largest UDP payload, as 9000,1472 (default 9000)
   --ground NAME       of ${Object.keys(GROUNDS).join(', ')} (default blackhole)
+  --hogs LIST         endless loops that run beside, as 0,1,2: a round has each of these numbers (default 0)
   --batches LIST      batches of 512 KiB in flight, as 4,2 (default 4; spead2 always has its tutorial's 2)
-  --only LIST         of ${NAMES.join(', ')} (default: all but the last)
+  --only LIST         of ${NAMES.join(', ')} 
+                      (default: what runs on the ground, save ${NAMES.filter((name) => PROGRAMS[name].asked).join(', ')})
   --peer NAME=COMMAND a program of yours that prints its MB/s (can be repeated); docs/bench/README.md has the words in braces it may use
   --repeats N         rounds per point; a round runs each program once (default 5)
   --bytes SIZE        payload timed in each run (default 4GiB; heaps under 1 KiB: half of it)
@@ -44,6 +46,7 @@ const OPTIONS = {
   sizes: { type: 'string' },
   'packet-size': { type: 'string' },
   ground: { type: 'string', default: 'blackhole' },
+  hogs: { type: 'string', default: '0' },
   batches: { type: 'string', default: '4' },
   only: { type: 'string' },
   peer: { type: 'string', multiple: true, default: [] },
@@ -78,7 +81,6 @@ const QUICK = {
 }
 const FULL = {
   sizes: Array.from({ length: 19 }, (_, i) => 2 ** (i + 8)).join(),
-  only: NAMES.filter((name) => !PROGRAMS[name].asked).join(),
   bytes: '4GiB',
   'warmup-bytes': '8GiB',
   window: '2',
@@ -105,12 +107,32 @@ function namesOf(text, option, known) {
   return names
 }
 
+function hogsOf(text) {
+  if (!/^\d{1,3}$/.test(text)) throw new Error(`--hogs ${text}: not a number of processes from 0 to 999`)
+  return Number(text)
+}
+
+const runsOn = (name, ground) => (PROGRAMS[name].ground ?? ground) === ground && (PROGRAMS[name].ground || ground !== 'softnic')
+
+/** The programs asked for, or all that are not to be asked for; throws if one cannot run on the ground. */
+function programsOn(ground, only) {
+  if (only === undefined) return NAMES.filter((name) => !PROGRAMS[name].asked && runsOn(name, ground))
+  const names = namesOf(only, 'only', NAMES)
+  const other = names.find((name) => !runsOn(name, ground))
+  if (other !== undefined) throw new Error(`--only ${other}: it does not run on --ground ${ground}`)
+  return names
+}
+
 /** Throws with what is wrong. */
 export function parseOptions(args) {
   const { values: given } = parseArgs({ args, options: OPTIONS })
   const values = { ...(given.quick ? QUICK : FULL), ...given }
   const whole = (option) => numberOf(values[option], option, true)
   const list = (option, of) => values[option].split(',').map((text) => of(text, option))
+  const ground = namesOf(values.ground, 'ground', Object.keys(GROUNDS))[0]
+  const hogCounts = list('hogs', hogsOf)
+  if (values.verbs && hogCounts.some((hogs) => hogs > 0))
+    throw new Error('--hogs: --verbs measures CPU time per packet; --ground softnic has the rate beside busy neighbours')
   const peers = []
   for (const text of values.peer) peers.push(parsePeer(text, [...NAMES, ...peers.map((peer) => peer.name)]))
   return {
@@ -119,9 +141,10 @@ export function parseOptions(args) {
     sizesGiven: given.sizes !== undefined,
     packetSizes: (values['packet-size'] ?? '9000').split(',').map((text) => numberOf(text, 'packet-size', true)),
     packetSizesGiven: given['packet-size'] !== undefined,
-    ground: namesOf(values.ground, 'ground', Object.keys(GROUNDS))[0],
+    ground,
+    hogCounts,
     batchCounts: values.batches.split(',').map((text) => numberOf(text, 'batches', true)),
-    names: namesOf(values.only, 'only', NAMES),
+    names: programsOn(ground, values.only),
     peers,
     repeats: whole('repeats'),
     bytes: sizeOf(values.bytes, 'bytes'),

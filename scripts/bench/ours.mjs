@@ -10,6 +10,7 @@ import { openStream } from '#dist/src/index.js'
 import { runArguments, timed, tutorialItems } from './arguments.mjs'
 
 const run = runArguments({
+  backend: { type: 'string', default: 'udp' },
   'udp-path': { type: 'string', default: 'auto' },
   split: { type: 'string', default: 'even' },
   measure: { type: 'string' },
@@ -23,7 +24,8 @@ if (values.measure === 'gc') globalThis.gc()
 
 const stream = await openStream({
   to: positionals,
-  backend: 'udp',
+  backend: values.backend,
+  ...(values.backend === 'ibverbs' && { ibverbs: { poll: 'adaptive' } }),
   udpPath: values['udp-path'],
   split: values.split,
   packetSizeBytes: packetSize,

@@ -6,6 +6,7 @@ export interface Point {
   readonly heapSizeBytes: number
   readonly packetSizeBytes: number
   readonly batches: number
+  readonly hogs: number
   readonly rounds: readonly Readonly<Record<string, Row>>[]
   readonly repeated: number
 }
@@ -13,6 +14,7 @@ export function points(rows: readonly Row[]): Point[]
 export function groups(points: readonly Point[]): Point[][]
 export function ratio(point: Point, a: string, b: string): Summary | undefined
 export function rate(point: Point, program: string): Summary | undefined
+export function share(point: Point, of: Point, program: string): Summary | undefined
 export function pointKey(row: Row): string
 export function progress(
   rows: readonly Row[],

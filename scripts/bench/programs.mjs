@@ -2,7 +2,7 @@
 import { existsSync, mkdirSync } from 'node:fs'
 import { $ } from 'zx'
 import { at } from '../lib/process.mjs'
-import { DESTINATION } from './blackhole.mjs'
+import { ADDRESS, PORT } from './blackhole.mjs'
 import { spead2WithGso } from './spead2-gso.mjs'
 
 const FLOOR = at('.cache/bench/floor')
@@ -24,7 +24,7 @@ function ours(...options) {
 
 /**
  * name → prepare() → the command. spead2 keeps the two batches of its tutorial ("no benefit to using more than two"). `sameBytes`: puts
- * the floor's packets on the wire, byte for byte. `asked`: runs only where it is named. `ahead`: compiled before it runs, as fast from the
+ * the floor's packets on the wire, byte for byte. `asked`: runs only where it is named. `ground`: the only one that it runs on, if not a UDP one. `ahead`: compiled before it runs, as fast from the
  * start as ever. `byBatch`: compiled while it runs, and does the same for a batch whatever its size.
  */
 export const PROGRAMS = {
@@ -76,13 +76,19 @@ export const PROGRAMS = {
     byBatch: true,
     prepare: async () => ours('--udp-path', 'sendmmsg', '--split', 'greedy'),
   },
+  'ours-ibverbs': {
+    what: "speadcast's ibverbs backend through the software NIC, completions polled and awaited as it sees fit",
+    ground: 'softnic',
+    byBatch: true,
+    prepare: async () => ours('--backend', 'ibverbs'),
+  },
 }
 
 export const batchHeaps = (heapSizeBytes) => Math.max(1, Math.floor(BATCH_BYTES / heapSizeBytes))
 
 /** Options of one run: `heaps` are timed, behind `warmupHeaps`, which are whole batches. */
-export const runOptions = ({ heapSizeBytes, packetSizeBytes, batches, heaps, warmupHeaps }) =>
+export const runOptions = ({ heapSizeBytes, packetSizeBytes, batches, heaps, warmupHeaps }, address = ADDRESS) =>
   [
     ...['--heap-size', heapSizeBytes, '--heaps', heaps, '--warmup-heaps', warmupHeaps],
-    ...['--packet-size', packetSizeBytes, '--batches', batches, '--batch-bytes', BATCH_BYTES, DESTINATION],
+    ...['--packet-size', packetSizeBytes, '--batches', batches, '--batch-bytes', BATCH_BYTES, `${address}:${PORT}`],
   ].map(String)

@@ -56,8 +56,8 @@ function bandLine(group, a, b, band, { figure, what, beside }) {
 }
 
 function udpTargets(group) {
-  const { ground, packetSizeBytes, batches } = group[0]
-  if (ground !== JUDGED_GROUND) return []
+  const { ground, packetSizeBytes, batches, hogs } = group[0]
+  if (ground !== JUDGED_GROUND || hogs > 0) return []
   const lines = ADMISSION.sizes.flatMap((size) =>
     bandLine(
       group,

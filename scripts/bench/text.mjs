@@ -9,6 +9,8 @@ export const showBytes = (n) => {
   return `${n} B`
 }
 
+export const showHogs = (n) => (n ? `beside ${n} endless loop${n > 1 ? 's' : ''}` : 'idle')
+
 /** Lines of a table, columns padded, the first flush left. */
 export function table(head, lines) {
   const all = [head, ...lines]

@@ -9,6 +9,7 @@ import { readRows } from '../../scripts/bench/rows.mjs'
 import { need } from '../support/need.js'
 import { netnsUnavailable } from '../support/netns.js'
 import { spead2Python } from '../support/peer.js'
+import { softnicUnavailable } from '../support/softnic.js'
 
 const SCRIPT = join(import.meta.dirname, '../../scripts/bench.mjs')
 const SMALL = ['--bytes', '4MiB', '--warmup-bytes', '1MiB', '--repeats', '1', '--max-disturbance', '1']
@@ -99,6 +100,34 @@ test('a sweep that was stopped says so by status 75, goes on where it was, and t
   expect(readRows(file)).toEqual(rows)
 }, 60_000)
 
+test('beside busy neighbours rows say how many, and the report has the share of the idle rate', async (ctx) => {
+  needGround(ctx)
+  const file = temporary('rows.jsonl')
+  const args = ['--sizes', '8KiB', '--only', 'floor', '--hogs', '0,1,2', '--out', file]
+  const { code, stdout } = await bench([...args, ...SMALL])
+  expect(code).toBe(0)
+  expect(runsOf(file).map((row) => row.hogs)).toEqual([0, 1, 2])
+  expect(stdout).toContain('beside 2 endless loops')
+  expect(stdout).toContain('share of the idle rate')
+}, 60_000)
+
+test('through the software NIC the ibverbs backend posts the bytes that it reports', async (ctx) => {
+  needGround(ctx)
+  const why = softnicUnavailable()
+  need(ctx, !why, why)
+  const file = temporary('rows.jsonl')
+  const { code, stderr } = await bench(['--ground', 'softnic', '--sizes', '8KiB,16KiB', '--hogs', '1', '--out', file, ...SMALL])
+  expect(stderr).toContain('round 1: ours-ibverbs')
+  expect(code).toBe(0)
+  const rows = runsOf(file)
+  expect(rows.map((row) => [row.program, row.ground, row.heapSizeBytes])).toEqual([
+    ['ours-ibverbs', 'softnic', 8192],
+    ['ours-ibverbs', 'softnic', 16384],
+  ])
+  // The NIC counts frames: no message holds several packets.
+  for (const row of rows) expect(row.messages).toBe(row.packets)
+}, 60_000)
+
 test('a peer that prints no rate ends the run, and its round leaves no row', async (ctx) => {
   needGround(ctx)
   const file = temporary('rows.jsonl')
@@ -152,6 +181,10 @@ test.each([
   [['--sizes', '0'], '--sizes 0: not a size'],
   [['--only', 'floor,cpp'], '--only cpp: it is one of floor'],
   [['--ground', 'moon'], '--ground moon: it is one of blackhole'],
+  [['--hogs', 'two'], '--hogs two: not a number of processes'],
+  [['--hogs', '1', '--verbs'], '--ground softnic has the rate beside busy neighbours'],
+  [['--only', 'ours-ibverbs'], '--only ours-ibverbs: it does not run on --ground blackhole'],
+  [['--only', 'floor', '--ground', 'softnic'], '--only floor: it does not run on --ground softnic'],
   [['--peer', 'floor=true'], 'there is a floor already'],
   [['--measure', 'mood'], '--measure mood: it is one of'],
   [['--nonsense'], 'nonsense'],
