@@ -1,6 +1,7 @@
 // What `npm run bench` can be asked for. What is asked wrongly ends the program with status 2.
 import { parseArgs } from 'node:util'
 import { GROUNDS } from './grounds.mjs'
+import { SWEEPS } from './growth.mjs'
 import { MEASURE_NAMES } from './measure.mjs'
 import { parsePeer } from './peers.mjs'
 import { PROGRAMS } from './programs.mjs'
@@ -16,6 +17,7 @@ export const USAGE = `usage: npm run bench -- [options]
   --batches LIST      batches of 512 KiB in flight, as 4,2 (default 4; spead2 always has its tutorial's 2)
   --only LIST         of ${NAMES.join(', ')} 
                       (default: what runs on the ground, save ${NAMES.filter((name) => PROGRAMS[name].asked).join(', ')})
+  --before DIRECTORY  a built tree of speadcast at another state: programs before and before-sendmmsg
   --peer NAME=COMMAND a program of yours that prints its MB/s (can be repeated); docs/bench/README.md has the words in braces it may use
   --repeats N         rounds per point; a round runs each program once (default 5)
   --bytes SIZE        payload timed in each run (default 4GiB; heaps under 1 KiB: half of it)
@@ -36,8 +38,10 @@ export const USAGE = `usage: npm run bench -- [options]
 
   --check             no rates: capture every packet, decode it with spead2, compare programs byte for byte
   --measure LIST      no rates: of ${MEASURE_NAMES.join(', ')}
-  --seconds N         length of --measure gc (default 60)
+  --rates LIST        of --measure pacing, as 100Mbps,1Gbps (default 100Mbps,1Gbps,5Gbps)
+  --seconds N         length of --measure gc (default 60), and of each run of pacing and streams (default 5)
   --pairs N           pairs of --measure eventloop (default 5)
+  --sweeps LIST       of --measure growth: of ${Object.keys(SWEEPS).join(', ')}, chains (default all, 3 rounds at most)
   --verbs             CPU per packet of posting through libibverbs, on the software NIC (null, model and copy)
   --packets N         packets of each run of --verbs (default 24000000: with a tenth, V8 is still compiling)
 `
@@ -49,6 +53,7 @@ const OPTIONS = {
   hogs: { type: 'string', default: '0' },
   batches: { type: 'string', default: '4' },
   only: { type: 'string' },
+  before: { type: 'string' },
   peer: { type: 'string', multiple: true, default: [] },
   repeats: { type: 'string' },
   bytes: { type: 'string' },
@@ -64,7 +69,9 @@ const OPTIONS = {
   targets: { type: 'string' },
   check: { type: 'boolean', default: false },
   measure: { type: 'string' },
-  seconds: { type: 'string', default: '60' },
+  rates: { type: 'string', default: '100Mbps,1Gbps,5Gbps' },
+  seconds: { type: 'string' },
+  sweeps: { type: 'string' },
   pairs: { type: 'string', default: '5' },
   verbs: { type: 'boolean', default: false },
   packets: { type: 'string', default: '24000000' },
@@ -91,6 +98,13 @@ function sizeOf(text, option) {
   const [, number, unit] = /^([1-9]\d*)(KiB|MiB|GiB)?$/.exec(text) ?? []
   if (!number) throw new Error(`--${option} ${text}: not a size such as 256, 8KiB or 1MiB`)
   return Number(number) * { undefined: 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 }[unit]
+}
+
+/** Bytes per second. */
+function rateOf(text, option) {
+  const [, number, unit] = /^(\d+(?:\.\d+)?)(Mbps|Gbps)$/.exec(text) ?? []
+  if (!(number > 0)) throw new Error(`--${option} ${text}: not a rate such as 100Mbps or 1Gbps`)
+  return (Number(number) * { Mbps: 1e6, Gbps: 1e9 }[unit]) / 8
 }
 
 function numberOf(text, option, whole) {
@@ -153,6 +167,9 @@ export function parseOptions(args) {
     maxDisturbance: numberOf(values['max-disturbance'], 'max-disturbance'),
     repeatsOfDisturbed: values.quick ? 0 : 2,
     stopAfterSeconds: numberOf(values['stop-after'], 'stop-after'),
+    sweeps: values.sweeps === undefined ? undefined : namesOf(values.sweeps, 'sweeps', [...Object.keys(SWEEPS), 'chains']),
+    rates: list('rates', rateOf),
+    seconds: values.seconds === undefined ? undefined : numberOf(values.seconds, 'seconds'),
     measures: values.measure === undefined ? [] : namesOf(values.measure, 'measure', MEASURE_NAMES),
     packets: whole('packets'),
   }

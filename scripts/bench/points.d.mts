@@ -15,9 +15,9 @@ export function groups(points: readonly Point[]): Point[][]
 export function ratio(point: Point, a: string, b: string): Summary | undefined
 export function rate(point: Point, program: string): Summary | undefined
 export function share(point: Point, of: Point, program: string): Summary | undefined
-export function pointKey(row: Row): string
+export function pointKey(row: Row): string | undefined
 export function progress(
   rows: readonly Row[],
-  key: string,
+  key: string | undefined,
   programs: readonly string[],
 ): { readonly complete: number; readonly next: number }

@@ -10,8 +10,15 @@ export function groupBy(list, key) {
 export const groundOf = (row) => row.ground ?? 'blackhole'
 /** Busy neighbours that ran beside it. */
 export const hogsOf = (row) => row.hogs ?? 0
-/** Of a row. */
-export const pointKey = (row) => [groundOf(row), row.packetSizeBytes, row.pointBatches, hogsOf(row), row.heapSizeBytes].join()
+/** By kind of row: what its point is. */
+const KEYS = {
+  run: [groundOf, (row) => row.packetSizeBytes, (row) => row.pointBatches, hogsOf, (row) => row.heapSizeBytes],
+  pacing: [(row) => row.rateBytesPerSecond, hogsOf],
+  bursts: [(row) => row.rateBytesPerSecond, hogsOf],
+  streams: [(row) => row.streams, hogsOf],
+}
+/** Of a row; undefined of kinds that have no rounds of programs. */
+export const pointKey = (row) => KEYS[row.kind] && [row.kind, ...KEYS[row.kind].map((of) => of(row))].join()
 const runsOf = (rows) => rows.filter((row) => row.kind === 'run')
 
 /** Rows by rounds: a repeated round counts once, by its last attempt. */
@@ -68,7 +75,7 @@ export const share = (point, of, program) =>
 
 /** Rounds of a point, and how many of them ran each of `programs`: what is left to do, and which number comes next. */
 export function progress(rows, key, programs) {
-  const own = runsOf(rows).filter((row) => pointKey(row) === key)
+  const own = rows.filter((row) => pointKey(row) === key)
   const complete = [...groupBy(own, (row) => row.round).values()].filter((round) =>
     programs.every((name) => round.some((row) => row.program === name)),
   )

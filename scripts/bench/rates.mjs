@@ -18,12 +18,12 @@ const WARMUP_BATCHES = 6144
 const MOST_WARMUPS = 6
 
 /** What runs in a round: `{ name, what, batches?, ahead?, byBatch?, sized, run(ground, point) → row }`. */
-export async function prepare(names, peers) {
+export async function prepare({ names, peers, before }) {
   await compileBeside()
   const programs = []
   for (const name of names) {
     const { what, batches, ahead, byBatch, prepare: make } = PROGRAMS[name]
-    const command = await make()
+    const command = await make({ before })
     const run = async (ground, point) =>
       JSON.parse(await ground.run(beside(point.hogs, [...command, ...runOptions(point, ground.address)])))
     programs.push({ name, what, batches, ahead, byBatch, sized: true, run })
@@ -103,10 +103,9 @@ async function sizeOfRun(ground, program, point, { bytes, warmupBytes, windowSec
 }
 
 /** Packet sizes, batches in flight and heap sizes one after another; of each, a round has every number of hogs. As runRounds(). */
-export async function sweep(ground, programs, options, out, log) {
+export async function sweep(ground, programs, options) {
   const { packetSizes, batchCounts, sizes, hogCounts } = options
   const names = programs.map((program) => program.name)
-  const within = { ...options, endsAt: performance.now() + options.stopAfterSeconds * 1000, out, log }
   let left = 0
   for (const packetSizeBytes of packetSizes)
     for (const batches of batchCounts)
@@ -125,7 +124,7 @@ export async function sweep(ground, programs, options, out, log) {
             show: ({ payloadBytesPerSecond }) => `${Math.round(payloadBytesPerSecond / 1e6)} MB/s`,
           }
         })
-        left += await runRounds(points, names, within)
+        left += await runRounds(points, names, options)
       }
   return left
 }

@@ -1,11 +1,24 @@
 // From rows to tables. Pure: a committed file of rows gives the same tables again (--report).
+import { pacingReport } from './pacing-report.mjs'
 import { groups, points, rate, ratio, share } from './points.mjs'
 import { targetLines } from './targets.mjs'
 import { showBytes, showHogs, showRatio, table } from './text.mjs'
 import { verbsReport } from './verbs-report.mjs'
 
-const ORDER = ['floor', 'spead2-wheel', 'spead2', 'dgram', 'ours', 'ours-sendmmsg', 'ours-sendmmsg-greedy', 'ours-ibverbs']
-const OURS = ['ours', 'ours-sendmmsg', 'ours-sendmmsg-greedy', 'ours-ibverbs']
+const ORDER = [
+  'floor',
+  'spead2-wheel',
+  'spead2',
+  'dgram',
+  'ours',
+  'ours-sendmmsg',
+  'ours-sendmmsg-greedy',
+  'ours-ibverbs',
+  'floor-nofill',
+  'ours-nofill',
+]
+const OURS = ['ours', 'ours-sendmmsg', 'ours-sendmmsg-greedy', 'ours-ibverbs', 'ours-nofill']
+const isUnfilled = (name) => name.endsWith('-nofill')
 const GROUND_NAMES = {
   blackhole: 'black hole',
   'blackhole-gso1': 'black hole that takes no segmentation',
@@ -25,7 +38,8 @@ function pairsOf(programs) {
     ['floor', 'spead2'],
   ].filter((pair) => pair.every((name) => programs.includes(name)))
   const others = programs.filter((name) => !OURS.includes(name))
-  for (const name of OURS.filter((own) => programs.includes(own))) pairs.push(...others.map((other) => [name, other]))
+  for (const name of OURS.filter((own) => programs.includes(own)))
+    pairs.push(...others.filter((other) => isUnfilled(other) === isUnfilled(name)).map((other) => [name, other]))
   return pairs
 }
 
@@ -121,6 +135,7 @@ export function reportText(rows, committed) {
   }
   const verbs = rows.filter((row) => row.kind === 'verbs')
   if (verbs.length) parts.push(verbsReport(verbs))
+  parts.push(...pacingReport(rows))
   const targets = committed ? [] : targetLines(rows)
   if (targets.length) parts.push(`\n${targets.join('\n')}`)
   return parts.join('\n')
