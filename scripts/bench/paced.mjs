@@ -92,6 +92,8 @@ for (const stream of streams) await stream.close()
 
 const heapUdpBytes = udpBytes / (batchesSent * batchHeaps)
 const inside = senders.map(({ settled }) => settled.filter((at) => at >= first.at && at <= last.at))
+/** Bytes a second from the first settlement to the last; none of a stream that came to fewer than two. */
+const rateOf = (at) => (at.length < 2 ? 0 : ((at.length - 1) * batchHeaps * heapUdpBytes * 1000) / (at.at(-1) - at[0]))
 const seconds = (last.at - first.at) / 1000
 const cpuMicroseconds = last.cpu.user + last.cpu.system - first.cpu.user - first.cpu.system
 console.log(
@@ -105,7 +107,7 @@ console.log(
     batchHeaps,
     seconds,
     udpBytes: last.udpBytes - first.udpBytes,
-    streamRates: inside.map((at) => ((at.length - 1) * batchHeaps * heapUdpBytes * 1000) / (at.at(-1) - at[0])),
+    streamRates: inside.map(rateOf),
     cpuSeconds: cpuMicroseconds / 1e6,
     threads,
     rssBytes,

@@ -86,6 +86,8 @@ class Sender:
 
     def rate(self, first: float, last: float) -> float:
         inside = [at for at in self.settled if first <= at <= last]
+        if len(inside) < 2:
+            return 0.0
         return (len(inside) - 1) * self.batch_heaps * self.heap_udp_bytes / (inside[-1] - inside[0])
 
 
