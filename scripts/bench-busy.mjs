@@ -8,6 +8,7 @@
 // npm run bench:busy -- --append --stop-after 170: in parts; status 75 while rounds are left. Other options are those of npm run bench.
 import os from 'node:os'
 import { parseArgs } from 'node:util'
+import { askedParts } from './bench/parts.mjs'
 import { at, run } from './lib/process.mjs'
 
 const CPUS = os.cpus().length
@@ -38,22 +39,16 @@ const PARTS = {
   ],
 }
 
-const [first = '', ...rest] = process.argv.slice(2)
-const named = Object.hasOwn(PARTS, first)
-if (first !== '' && !named && !first.startsWith('--')) {
-  process.stderr.write(`bench-busy: ${first}: it is one of ${Object.keys(PARTS).join(', ')}\n`)
-  process.exit(2)
-}
-const args = named ? rest : process.argv.slice(2)
+const { names, options } = askedParts('bench-busy', Object.keys(PARTS))
 const { values } = parseArgs({
-  args,
+  args: options,
   strict: false,
   options: { append: { type: 'boolean' }, before: { type: 'string' }, 'stop-after': { type: 'string' } },
 })
 const end = performance.now() + Number(values['stop-after'] ?? Number.POSITIVE_INFINITY) * 1000
-const asked = named ? [first] : Object.keys(PARTS).filter((name) => name !== 'before' || values.before)
 let append = values.append
-for (const name of asked) {
+for (const name of names) {
+  if (name === 'before' && !values.before && names.length > 1) continue
   const secondsLeft = (end - performance.now()) / 1000
   if (secondsLeft <= 0) {
     process.exitCode = UNFINISHED
@@ -61,7 +56,7 @@ for (const name of asked) {
   }
   const where = ['--out', at('docs/bench/busy.jsonl'), ...(append ? ['--append'] : [])]
   const within = Number.isFinite(secondsLeft) ? ['--stop-after', String(secondsLeft)] : []
-  const { status } = await run(process.execPath, [at('scripts/bench.mjs'), ...PARTS[name], ...where, ...args, ...within])
+  const { status } = await run(process.execPath, [at('scripts/bench.mjs'), ...PARTS[name], ...where, ...options, ...within])
   append = true
   process.exitCode ||= status
   if (status !== 0) break
