@@ -1,10 +1,10 @@
 #!/usr/bin/env node
-// npm run bench:busy: records docs/bench/busy.jsonl, all that issue 14's targets are judged by, in about 25 minutes:
+// npm run bench:busy: records docs/bench/busy.jsonl, all that issue 14's targets are judged by, in about 15 minutes:
 //   unpaced and ibverbs  beside none, one and as many endless loops as there are CPUs
 //   pacing, streams      paced senders, what they send back to back, and 64 of them in one process
 //   unfilled, cost       small heaps without the fill, the main thread's cost of a heap, the growth by-substream
 //   veth                 to a receiver
-//   before               idle rates beside another built tree, with --before DIRECTORY alone
+//   before               idle rates beside another built tree, into before.jsonl, another 5; only with --before DIRECTORY
 // npm run bench:busy -- --append --stop-after 170: in parts; status 75 while rounds are left. Other options are those of npm run bench.
 import os from 'node:os'
 import { parseArgs } from 'node:util'
@@ -54,7 +54,9 @@ for (const name of names) {
     process.exitCode = UNFINISHED
     break
   }
-  const where = ['--out', at('docs/bench/busy.jsonl'), ...(append ? ['--append'] : [])]
+  // Idle rates of other lengths than the busy rows': they are none of their rounds.
+  const file = name === 'before' ? 'before' : 'busy'
+  const where = ['--out', at(`docs/bench/${file}.jsonl`), ...(append ? ['--append'] : [])]
   const within = Number.isFinite(secondsLeft) ? ['--stop-after', String(secondsLeft)] : []
   const { status } = await run(process.execPath, [at('scripts/bench.mjs'), ...PARTS[name], ...where, ...options, ...within])
   append = true

@@ -93,8 +93,10 @@ export function busyFigure(rows) {
     ({ heapSizeBytes, hogs }) => ({ heapSizeBytes, machine: neighbours(hogs) }),
   )
   const hogCounts = [...new Set(all.map((point) => point.hogs))].sort((a, b) => a - b)
+  // Room beside the outer sizes, whose labels would run into the next panel's.
+  const x = bytesAxis('heapSizeBytes', 'heap size', [sizes[0] / 2, sizes.at(-1) * 2])
   const encoding = {
-    x: bytesAxis('heapSizeBytes', 'heap size', [sizes[0], sizes.at(-1)]),
+    x: { ...x, axis: { ...x.axis, values: sizes } },
     y: gigabytesAxis,
     ...encodingOf(looks, 2),
   }

@@ -14,10 +14,10 @@ const SOURCES = [
   { file: 'udp-blackhole.jsonl', make: rateFigures },
   { file: 'udp-blackhole-gso1.jsonl', make: rateFigures },
   { file: 'udp-veth.jsonl', make: rateFigures },
-  { file: 'busy.jsonl', make: (rows) => one('busy', busyFigure(rows)) },
   { file: 'verbs.jsonl', make: (rows) => one('verbs-cpu', verbsFigure(rows)) },
   { file: 'even-packets.jsonl', make: (rows) => one('even-packets', evenPacketsFigure(rows)) },
   { file: 'in-flight.jsonl', make: (rows) => one('in-flight', inFlightFigure(rows)) },
+  { file: 'busy.jsonl', make: (rows) => one('busy', busyFigure(rows)) },
 ]
 
 /** All that the rows in a folder give, and the files that are not there. */

@@ -15,7 +15,7 @@ export const USAGE = `usage: npm run bench -- [options]
   --ground NAME       of ${Object.keys(GROUNDS).join(', ')} (default blackhole)
   --hogs LIST         endless loops that run beside, as 0,1,2: a round has each of these numbers (default 0)
   --batches LIST      batches of 512 KiB in flight, as 4,2 (default 4; spead2 always has its tutorial's 2)
-  --only LIST         of ${NAMES.join(', ')} 
+  --only LIST         of ${NAMES.join(', ')}
                       (default: what runs on the ground, save ${NAMES.filter((name) => PROGRAMS[name].asked).join(', ')})
   --before DIRECTORY  a built tree of speadcast at another state: programs before and before-sendmmsg
   --peer NAME=COMMAND a program of yours that prints its MB/s (can be repeated); docs/bench/README.md has the words in braces it may use
