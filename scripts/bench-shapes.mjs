@@ -3,6 +3,7 @@
 //   even-packets  heaps of about two packets, cut evenly and as spead2 cuts them, beside spead2
 //   in-flight     one to eight batches in flight
 // npm run bench:shapes -- in-flight --repeats 5 --append --stop-after 60: one of them, with options of npm run bench.
+import { askedParts } from './bench/parts.mjs'
 import { at, run } from './lib/process.mjs'
 
 const KIB = 1024
@@ -19,14 +20,8 @@ const SHAPES = {
 /** Half the payload of the sweep: shapes need no last digit. */
 const LENGTH = ['--bytes', '2GiB', '--repeats', '3']
 
-const [first = '', ...rest] = process.argv.slice(2)
-const named = Object.hasOwn(SHAPES, first)
-if (first !== '' && !named && !first.startsWith('--')) {
-  process.stderr.write(`bench-shapes: ${first}: it is one of ${Object.keys(SHAPES).join(', ')}\n`)
-  process.exit(2)
-}
-const options = named ? rest : process.argv.slice(2)
-for (const name of named ? [first] : Object.keys(SHAPES)) {
+const { names, options } = askedParts('bench-shapes', Object.keys(SHAPES))
+for (const name of names) {
   const out = ['--out', at('docs/bench', `${name}.jsonl`)]
   const { status } = await run(process.execPath, [at('scripts/bench.mjs'), ...SHAPES[name], ...LENGTH, ...out, ...options])
   process.exitCode ||= status

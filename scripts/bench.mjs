@@ -4,14 +4,15 @@
 import { checkWire } from './bench/check.mjs'
 import { GROUNDS } from './bench/grounds.mjs'
 import { describeMachine } from './bench/machine.mjs'
-import { measure } from './bench/measure.mjs'
+import { measure, ROUND_MEASURES } from './bench/measure.mjs'
+import { openNic } from './bench/nic.mjs'
 import { parseOptions, USAGE } from './bench/options.mjs'
 import { PROGRAMS } from './bench/programs.mjs'
 import { prepare, pythonVersions, sweep } from './bench/rates.mjs'
 import { machineLines, reportText } from './bench/report.mjs'
 import { openRows, readRows } from './bench/rows.mjs'
 import { targetLines } from './bench/targets.mjs'
-import { measureVerbs, openNic } from './bench/verbs.mjs'
+import { measureVerbs } from './bench/verbs.mjs'
 import { at } from './lib/process.mjs'
 
 const COMMITTED = at('docs/bench/udp-blackhole.jsonl')
@@ -22,6 +23,9 @@ const UNFINISHED = 75
 
 const log = (text) => process.stderr.write(`${text}\n`)
 const fileOf = (options, name) => options.out ?? at(options.record ? 'docs/bench' : '.cache/bench', `${name}.jsonl`)
+
+/** For runRounds(). */
+const inTime = (options, out) => ({ ...options, out, log, endsAt: performance.now() + options.stopAfterSeconds * 1000 })
 
 /** Opens a ground, with what to do when a signal comes: what it made goes with the process (its exit handler), and what runs there. */
 async function on(open, body) {
@@ -35,8 +39,8 @@ async function on(open, body) {
 }
 
 async function rates(options) {
-  const { names, peers, quick } = options
-  const programs = await prepare(names, peers)
+  const { names, quick } = options
+  const programs = await prepare(options)
   const machine = {
     ...(await describeMachine()),
     ...(await pythonVersions(names)),
@@ -46,7 +50,7 @@ async function rates(options) {
   const start = performance.now()
   let left
   await on(GROUNDS[options.ground], async (ground) => {
-    left = await sweep(ground, programs, options, out, log)
+    left = await sweep(ground, programs, inTime(options, out))
   })
   log(`rows: ${out.file}; ${Math.round((performance.now() - start) / 1000)} s${left ? `; ${left} rounds left` : ''}`)
   console.log(reportText(out.rows, quick ? readRows(COMMITTED) : undefined))
@@ -55,11 +59,16 @@ async function rates(options) {
 
 async function measures(options) {
   await PROGRAMS.ours.prepare()
-  const out = openRows(fileOf(options, 'measures'), await describeMachine(), options)
+  const rounds = options.measures.some((name) => ROUND_MEASURES.includes(name))
+  const machine = { ...(await describeMachine()), ...(await pythonVersions(rounds ? ['spead2'] : [])) }
+  const out = openRows(fileOf(options, 'measures'), machine, options)
+  let left = 0
   await on(GROUNDS.blackhole, async (hole) => {
-    for (const name of options.measures) out.add(await measure(hole, name, options))
+    for (const name of options.measures) left += await measure(hole, name, inTime(options, out))
   })
-  log(`rows: ${out.file}`)
+  log(`rows: ${out.file}${left ? `; ${left} rounds left` : ''}`)
+  if (rounds) console.log(reportText(out.rows))
+  if (left) process.exitCode = UNFINISHED
 }
 
 async function verbs(options) {

@@ -16,6 +16,7 @@ export async function openBlackHole({ segmentInSoftware = false } = {}) {
   const { ip } = namespace
   const hole = {
     ...namespace,
+    address: ADDRESS,
     /** What the interface was given so far; an ifb counts it as received. A GSO message is one packet, its headers counted once. */
     async counters() {
       const { rx } = await namespace.statistics(INTERFACE)

@@ -39,7 +39,7 @@ const showSizes = (sizes) => {
 
 /** Prints a table; returns what was wrong, empty if nothing was. */
 export async function checkWire(hole, names, { sizes, packetSizes, batches }) {
-  const commands = Object.fromEntries(await Promise.all(names.map(async (name) => [name, await PROGRAMS[name].prepare()])))
+  const commands = Object.fromEntries(await Promise.all(names.map(async (name) => [name, await PROGRAMS[name].prepare({})])))
   const wrong = []
   const lines = []
   await hole.segmentInSoftware(true)

@@ -50,7 +50,7 @@ function rateData(all, where, facts) {
 /** Rate against heap size: one figure for each ground and packet size that has several heap sizes. → name → specification */
 export function rateFigures(rows) {
   const figures = {}
-  for (const group of groups(points(rows).filter((point) => point.batches === IN_FLIGHT))) {
+  for (const group of groups(points(rows).filter((point) => point.batches === IN_FLIGHT && point.hogs === 0))) {
     const { ground, packetSizeBytes } = group[0]
     if (group.length < 2) continue
     const { looks, data, rounds } = rateData(group, heapOf, ({ heapSizeBytes }) => ({ heapSizeBytes }))
@@ -72,6 +72,43 @@ export function rateFigures(rows) {
     }
   }
   return figures
+}
+
+const neighbours = (hogs) => ['idle', 'one busy neighbour'][hogs] ?? `${hogs} busy neighbours`
+
+/** Rate against heap size on an idle and on a busy machine, a panel for each number of endless loops beside. → specification, or undefined */
+export function busyFigure(rows) {
+  const onHole = points(rows).filter((point) => point.batches === IN_FLIGHT && point.ground === 'blackhole')
+  const busy = onHole.filter((point) => point.hogs > 0)
+  if (busy.length === 0) return undefined
+  const sizes = [...new Set(busy.map((point) => point.heapSizeBytes))].sort((a, b) => a - b)
+  const programs = new Set(busy.flatMap((point) => point.rounds.flatMap(Object.keys)))
+  const ownOf = (round) => Object.fromEntries(Object.entries(round).filter(([name]) => programs.has(name)))
+  const all = onHole
+    .filter((point) => sizes.includes(point.heapSizeBytes))
+    .map((point) => ({ ...point, rounds: point.rounds.map(ownOf) }))
+  const { looks, data, rounds } = rateData(
+    all,
+    (point) => `${heapOf(point)}, ${neighbours(point.hogs)}`,
+    ({ heapSizeBytes, hogs }) => ({ heapSizeBytes, machine: neighbours(hogs) }),
+  )
+  const hogCounts = [...new Set(all.map((point) => point.hogs))].sort((a, b) => a - b)
+  // Room beside the outer sizes, whose labels would run into the next panel's.
+  const x = bytesAxis('heapSizeBytes', 'heap size', [sizes[0] / 2, sizes.at(-1) * 2])
+  const encoding = {
+    x: { ...x, axis: { ...x.axis, values: sizes } },
+    y: gigabytesAxis,
+    ...encodingOf(looks, 2),
+  }
+  return {
+    ...frame('UDP payload rate on an idle and on a busy machine', [
+      `endless loops at ordinary priority run beside the sender; packets of up to ${all[0].packetSizeBytes} bytes; ${spreadText(rounds, 'bands')}`,
+      `${GROUND_TITLES.blackhole}; ${madeOn(rows)}`,
+    ]),
+    data: { values: data },
+    facet: { column: { field: 'machine', sort: hogCounts.map(neighbours), header: {} } },
+    spec: { width: Math.floor(700 / hogCounts.length) - 14, height: 300, layer: layers(encoding) },
+  }
 }
 
 const VERBS_LABELS = { floor: 'C loop with the same patches', spead2: 'spead2, ibverbs sender' }

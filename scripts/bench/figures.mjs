@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { Resvg } from '@resvg/resvg-js'
 import * as vega from 'vega'
 import { compile } from 'vega-lite'
-import { evenPacketsFigure, inFlightFigure, rateFigures, verbsFigure } from './figure-specs.mjs'
+import { busyFigure, evenPacketsFigure, inFlightFigure, rateFigures, verbsFigure } from './figure-specs.mjs'
 import { readRows } from './rows.mjs'
 
 const one = (name, spec) => (spec ? { [name]: spec } : {})
@@ -17,6 +17,7 @@ const SOURCES = [
   { file: 'verbs.jsonl', make: (rows) => one('verbs-cpu', verbsFigure(rows)) },
   { file: 'even-packets.jsonl', make: (rows) => one('even-packets', evenPacketsFigure(rows)) },
   { file: 'in-flight.jsonl', make: (rows) => one('in-flight', inFlightFigure(rows)) },
+  { file: 'busy.jsonl', make: (rows) => one('busy', busyFigure(rows)) },
 ]
 
 /** All that the rows in a folder give, and the files that are not there. */

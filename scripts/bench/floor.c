@@ -282,6 +282,7 @@ static void publish(struct counter *c, uint32_t value) {
 }
 
 static double started, cpu_started;
+static int no_fill; /* samples stay as they are */
 
 static void *fill(void *unused) {
   (void)unused;
@@ -302,7 +303,7 @@ static void *fill(void *unused) {
       uint64_t timestamp = immediate(0x1600, (index * heap_size) & ((UINT64_C(1) << 48) - 1));
       memcpy(head + HEADER_BYTES, &timestamp, 8);
       for (uint64_t k = 0; k < packets_per_heap; k++) memcpy(head + k * HEADER_STRIDE + 8, &cnt, 8);
-      memset(samples, (int8_t)index, heap_size);
+      if (!no_fill) memset(samples, (int8_t)index, heap_size);
     }
     publish(&filled, round + 1);
   }
@@ -347,22 +348,24 @@ static uint64_t number(const char *text, const char *name, uint64_t least, uint6
 int main(int argc, char **argv) {
   static const struct option options[] = {{"heap-size", 1, 0, 'H'}, {"heaps", 1, 0, 'n'},       {"packet-size", 1, 0, 'p'},
                                           {"batches", 1, 0, 'b'},   {"batch-bytes", 1, 0, 'B'}, {"warmup-heaps", 1, 0, 'w'},
+                                          {"no-fill", 0, 0, 'N'},
                                           {0}};
   uint64_t max_packet = 9000, batch_bytes = 512 * 1024;
   heap_size = 8192;
   heaps = 1000;
-  for (int c; (c = getopt_long(argc, argv, "H:n:p:b:B:w:", options, NULL)) != -1;) {
+  for (int c; (c = getopt_long(argc, argv, "H:n:p:b:B:w:N", options, NULL)) != -1;) {
     if (c == 'H') heap_size = number(optarg, "--heap-size", 1, UINT64_C(1) << 30);
     else if (c == 'n') heaps = number(optarg, "--heaps", 1, UINT64_C(1) << 40);
     else if (c == 'p') max_packet = number(optarg, "--packet-size", 512, MAX_MESSAGE_BYTES);
     else if (c == 'b') batches = number(optarg, "--batches", 1, 64);
     else if (c == 'B') batch_bytes = number(optarg, "--batch-bytes", 1, UINT64_C(1) << 30);
+    else if (c == 'N') no_fill = 1;
     else if (c == 'w') warmup_heaps = number(optarg, "--warmup-heaps", 0, UINT64_C(1) << 40);
     else return 2;
   }
   char *colon = argc - optind == 1 ? strrchr(argv[optind], ':') : NULL;
   if (!colon) {
-    fputs("usage: floor [--heap-size B] [--heaps N] [--packet-size B] [--batches N] [--batch-bytes B] [--warmup-heaps N] IPV4:PORT\n", stderr);
+    fputs("usage: floor [--heap-size B] [--heaps N] [--packet-size B] [--batches N] [--batch-bytes B] [--warmup-heaps N] [--no-fill] IPV4:PORT\n", stderr);
     return 2;
   }
   *colon = 0;

@@ -1,5 +1,6 @@
 // Where heaps are sent to. All take them at the same address.
 import { openBlackHole } from './blackhole.mjs'
+import { openNicGround } from './nic.mjs'
 import { openVeth } from './veth.mjs'
 
 /** name → opens it. */
@@ -7,4 +8,5 @@ export const GROUNDS = {
   blackhole: () => openBlackHole(),
   'blackhole-gso1': () => openBlackHole({ segmentInSoftware: true }),
   veth: () => openVeth(),
+  softnic: () => openNicGround(),
 }

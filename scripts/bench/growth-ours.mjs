@@ -12,6 +12,7 @@ const { values, positionals } = parseArgs({
     substreams: { type: 'string', default: '1' },
     // Neighbouring heaps to the same one: heap j to floor(j n / heaps).
     blocks: { type: 'boolean', default: false },
+    'group-mode': { type: 'string', default: 'serial' },
     streams: { type: 'string', default: '1' },
     'heap-size': { type: 'string', default: '1024' },
     seconds: { type: 'string', default: '1' },
@@ -51,9 +52,15 @@ const [opened, openMilliseconds] = await milliseconds(open)
 const substreamOf = values.blocks ? (j) => Math.floor((j * substreams) / heaps) : (j) => j % substreams
 const compile = () =>
   opened.map((stream) =>
-    Array.from({ length: BATCHES }, () => stream.createBatch({ items: group, heaps, substreams: substreamOf })),
+    Array.from({ length: BATCHES }, () =>
+      stream.createBatch({ items: group, heaps, substreams: substreamOf, groupMode: values['group-mode'] }),
+    ),
   )
-const [batches, compileMilliseconds] = await milliseconds(compile)
+const [batches, compileMilliseconds] = await milliseconds(compile).catch(({ code, message }) => {
+  if (code !== 'ERR_SPEADCAST_CONFIG') throw new Error(message)
+  console.log(JSON.stringify({ refused: message }))
+  process.exit()
+})
 
 /** Sends whole rounds over all streams, so many at least, until the time is up. Returns how many batches went. */
 async function send(seconds, rounds = 0) {
@@ -87,6 +94,7 @@ console.log(
     items,
     substreams,
     blocks: values.blocks,
+    groupMode: values['group-mode'],
     streams,
     openMilliseconds,
     compileMilliseconds,

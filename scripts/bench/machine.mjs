@@ -18,7 +18,9 @@ function mitigations() {
 /** Of what is measured: ours, and the programs beside it. Rows of two digests do not belong into one file. */
 function sources() {
   const own = ['src', 'ffi'].flatMap((folder) => filesIn(at(folder)).map((file) => join(folder, file)))
-  const programs = filesIn(at('scripts/bench')).filter((file) => /(\.c|\.py|^(arguments|ours|dgram|verbs-ours)\.mjs)$/.test(file))
+  const programs = filesIn(at('scripts/bench')).filter((file) =>
+    /(\.c|\.py|^(arguments|ours|dgram|verbs-ours|paced|mainthread|growth-ours)\.mjs)$/.test(file),
+  )
   const all = [...own, ...programs.map((file) => join('scripts/bench', file))]
   return digest(all.map((file) => [file, read(at(file))])).slice(0, 16)
 }

@@ -3,10 +3,12 @@
 import { at } from '../lib/process.mjs'
 import { DESTINATION } from './blackhole.mjs'
 import { growth } from './growth.mjs'
+import { pacing, streams } from './pacing.mjs'
 import { rss } from './rss.mjs'
 import { startup } from './startup.mjs'
+import { median } from './statistics.mjs'
 import { limitOf } from './targets.mjs'
-import { table, verdict } from './text.mjs'
+import { showBytes, table, verdict } from './text.mjs'
 
 const PROGRAM = at('scripts/bench/ours.mjs')
 const HEAP_SIZE = 8192
@@ -63,10 +65,10 @@ function countCollections(text) {
   return [...isolates.values()]
 }
 
-async function gc(hole, { seconds }) {
+async function gc(hole, { seconds = 60 }) {
   // stdbuf: V8 traces through stdio, which would keep its lines back until the marks are long written.
   const flags = ['stdbuf', '-oL', process.execPath, '--trace-gc', '--expose-gc']
-  const result = await ours(hole, flags, 'gc', ['--seconds', seconds])
+  const result = await ours(hole, flags, 'gc', ['--seconds', String(seconds)])
   const row = rowOf(result)
   const threads = countCollections(result)
   if (threads[0]?.before < 1) throw new Error('--trace-gc showed not even the collection that was forced')
@@ -80,11 +82,44 @@ async function gc(hole, { seconds }) {
   return { ...row, threads }
 }
 
-const MEASURES = { heap, eventloop, gc, startup, rss, growth }
-export const MEASURE_NAMES = Object.keys(MEASURES)
+const MAIN_THREAD_SIZES = [256, 1024]
+/** The greatest of the heap sizes counts. */
+async function mainthread(hole, { repeats }) {
+  const program = at('scripts/bench/mainthread.mjs')
+  const rows = []
+  for (let round = 0; round < repeats; round++)
+    for (const size of MAIN_THREAD_SIZES)
+      rows.push({ round, ...rowOf(await hole.run([process.execPath, program, '--heap-size', String(size), DESTINATION])) })
+  const beside = (row) => row.lookUpNanoseconds + row.sendNanoseconds
+  const parts = {
+    fill: (row) => row.fillNanoseconds,
+    heap: (row) => row.lookUpNanoseconds,
+    send: (row) => row.sendNanoseconds,
+    beside,
+  }
+  const medianOf = (size, of) => median(rows.filter((row) => row.heapSizeBytes === size).map(of))
+  const lines = MAIN_THREAD_SIZES.map((size) => [
+    showBytes(size),
+    ...Object.values(parts).map((of) => medianOf(size, of).toFixed(1)),
+  ])
+  console.log(`main thread, ns a heap, medians of ${repeats} rounds`)
+  console.log(table(['heap', 'fill', 'batch.heap(j).adc_samples', 'timestamps, free and send', 'beside fill'], lines))
+  return { program: 'ours', rows, besideFillNanoseconds: Math.max(...MAIN_THREAD_SIZES.map((size) => medianOf(size, beside))) }
+}
 
-/** Prints what it found; returns the row. */
+const MEASURES = { heap, eventloop, gc, startup, rss, growth, mainthread }
+/** Those that run several programs in rounds, as rates do. */
+const ROUNDS = { pacing, streams }
+export const ROUND_MEASURES = Object.keys(ROUNDS)
+export const MEASURE_NAMES = [...Object.keys(MEASURES), ...ROUND_MEASURES]
+const ROUND_SECONDS = 5
+
+/** Prints what it found and adds its rows to `options.out`, unless `append` finds them there. Returns how many rounds are left, for want of time. */
 export async function measure(hole, name, options) {
-  const { program, ...row } = await MEASURES[name](hole, options)
-  return { kind: 'measure', measure: name, program, ...row }
+  if (ROUNDS[name]) return ROUNDS[name](hole, { ...options, seconds: options.seconds ?? ROUND_SECONDS })
+  if (options.append && options.out.rows.some((row) => row.measure === name)) return 0
+  if (performance.now() >= options.endsAt) return 1
+  const row = await MEASURES[name](hole, options)
+  if (row) options.out.add({ kind: 'measure', measure: name, ...row })
+  return 0
 }

@@ -10,8 +10,10 @@ import { openStream } from '#dist/src/index.js'
 import { runArguments, timed, tutorialItems } from './arguments.mjs'
 
 const run = runArguments({
+  backend: { type: 'string', default: 'udp' },
   'udp-path': { type: 'string', default: 'auto' },
   split: { type: 'string', default: 'even' },
+  'no-fill': { type: 'boolean', default: false },
   measure: { type: 'string' },
   seconds: { type: 'string', default: '60' },
   pairs: { type: 'string', default: '5' },
@@ -23,7 +25,8 @@ if (values.measure === 'gc') globalThis.gc()
 
 const stream = await openStream({
   to: positionals,
-  backend: 'udp',
+  backend: values.backend,
+  ...(values.backend === 'ibverbs' && { ibverbs: { poll: 'adaptive' } }),
   udpPath: values['udp-path'],
   split: values.split,
   packetSizeBytes: packetSize,
@@ -31,8 +34,9 @@ const stream = await openStream({
 const items = tutorialItems(heapSize)
 const batches = Array.from({ length: run.batches }, () => stream.createBatch({ items, heaps: batchHeaps }))
 
+const noFill = values['no-fill']
 function fill(batch, first, n) {
-  for (let j = 0; j < n; j++) batch.heap(j).adc_samples.fill(first + j)
+  if (!noFill) for (let j = 0; j < n; j++) batch.heap(j).adc_samples.fill(first + j)
   batch.immediate('timestamp').setRamp(first * heapSize, heapSize)
 }
 

@@ -6,6 +6,7 @@ export interface Point {
   readonly heapSizeBytes: number
   readonly packetSizeBytes: number
   readonly batches: number
+  readonly hogs: number
   readonly rounds: readonly Readonly<Record<string, Row>>[]
   readonly repeated: number
 }
@@ -13,9 +14,10 @@ export function points(rows: readonly Row[]): Point[]
 export function groups(points: readonly Point[]): Point[][]
 export function ratio(point: Point, a: string, b: string): Summary | undefined
 export function rate(point: Point, program: string): Summary | undefined
-export function pointKey(row: Row): string
+export function share(point: Point, of: Point, program: string): Summary | undefined
+export function pointKey(row: Row): string | undefined
 export function progress(
   rows: readonly Row[],
-  key: string,
+  key: string | undefined,
   programs: readonly string[],
 ): { readonly complete: number; readonly next: number }

@@ -1,4 +1,4 @@
-// From rows of runs to points: every round of one ground, packet size, number of batches and heap size. Pure.
+// From rows of runs to points: every round of one ground, packet size, number of batches, number of hogs and heap size. Pure.
 import { summarise } from './statistics.mjs'
 
 export function groupBy(list, key) {
@@ -8,8 +8,17 @@ export function groupBy(list, key) {
 }
 
 export const groundOf = (row) => row.ground ?? 'blackhole'
-/** Of a row. */
-export const pointKey = (row) => [groundOf(row), row.packetSizeBytes, row.pointBatches, row.heapSizeBytes].join()
+/** Busy neighbours that ran beside it. */
+export const hogsOf = (row) => row.hogs ?? 0
+/** By kind of row: what its point is. */
+const KEYS = {
+  run: [groundOf, (row) => row.packetSizeBytes, (row) => row.pointBatches, hogsOf, (row) => row.heapSizeBytes],
+  pacing: [(row) => row.rateBytesPerSecond, hogsOf],
+  bursts: [(row) => row.rateBytesPerSecond, hogsOf],
+  streams: [(row) => row.streams, hogsOf],
+}
+/** Of a row; undefined of kinds that have no rounds of programs. */
+export const pointKey = (row) => KEYS[row.kind] && [row.kind, ...KEYS[row.kind].map((of) => of(row))].join()
 const runsOf = (rows) => rows.filter((row) => row.kind === 'run')
 
 /** Rows by rounds: a repeated round counts once, by its last attempt. */
@@ -28,6 +37,7 @@ export function points(rows) {
       heapSizeBytes,
       packetSizeBytes,
       batches: pointBatches,
+      hogs: hogsOf(own[0]),
       rounds,
       repeated: new Set(own.map((r) => `${r.round},${r.attempt}`)).size - rounds.length,
     }
@@ -36,7 +46,7 @@ export function points(rows) {
 
 /** Points that share all but the heap size, by heap size. */
 export const groups = (all) =>
-  [...groupBy(all, (point) => [point.ground, point.packetSizeBytes, point.batches].join()).values()].map((group) =>
+  [...groupBy(all, (point) => [point.ground, point.packetSizeBytes, point.batches, point.hogs].join()).values()].map((group) =>
     group.toSorted((a, b) => a.heapSizeBytes - b.heapSizeBytes),
   )
 
@@ -52,9 +62,20 @@ export const ratio = (point, a, b) =>
 export const rate = (point, program) =>
   summarise(point.rounds.filter((round) => round[program]).map((round) => round[program].payloadBytesPerSecond))
 
+const rateIn = (point, program, round) => point.rounds.find((own) => own[program]?.round === round)?.[program].payloadBytesPerSecond
+
+/** Of a program's rate at a point over its own at another, within the rounds of one number: what busy neighbours leave of it. */
+export const share = (point, of, program) =>
+  summarise(
+    point.rounds
+      .map((round) => round[program])
+      .filter((row) => row && rateIn(of, program, row.round))
+      .map((row) => row.payloadBytesPerSecond / rateIn(of, program, row.round)),
+  )
+
 /** Rounds of a point, and how many of them ran each of `programs`: what is left to do, and which number comes next. */
 export function progress(rows, key, programs) {
-  const own = runsOf(rows).filter((row) => pointKey(row) === key)
+  const own = rows.filter((row) => pointKey(row) === key)
   const complete = [...groupBy(own, (row) => row.round).values()].filter((round) =>
     programs.every((name) => round.some((row) => row.program === name)),
   )

@@ -1,8 +1,9 @@
 // The programs that are compared: how each is built and started. All take the same options and print one JSON row.
 import { existsSync, mkdirSync } from 'node:fs'
+import { resolve } from 'node:path'
 import { $ } from 'zx'
 import { at } from '../lib/process.mjs'
-import { DESTINATION } from './blackhole.mjs'
+import { ADDRESS, PORT } from './blackhole.mjs'
 import { spead2WithGso } from './spead2-gso.mjs'
 
 const FLOOR = at('.cache/bench/floor')
@@ -22,9 +23,24 @@ function ours(...options) {
   return [process.execPath, at('scripts/bench/ours.mjs'), ...options]
 }
 
+async function floor(...options) {
+  mkdirSync(at('.cache/bench'), { recursive: true })
+  await $`gcc -O3 -march=native -pthread -o ${FLOOR} ${at('scripts/bench/floor.c')}`
+  return [FLOOR, ...options]
+}
+
+/** @param tree a built tree of speadcast at another state */
+function before(tree, ...options) {
+  if (!tree) throw new Error('which tree is to be run beside this one? --before DIRECTORY, built')
+  const program = resolve(tree, 'scripts/bench/ours.mjs')
+  for (const file of [program, resolve(tree, 'dist/src/index.js')])
+    if (!existsSync(file)) throw new Error(`--before ${tree}: there is no ${file}`)
+  return [process.execPath, program, ...options]
+}
+
 /**
- * name → prepare() → the command. spead2 keeps the two batches of its tutorial ("no benefit to using more than two"). `sameBytes`: puts
- * the floor's packets on the wire, byte for byte. `asked`: runs only where it is named. `ahead`: compiled before it runs, as fast from the
+ * name → prepare({ before }) → the command. spead2 keeps the two batches of its tutorial ("no benefit to using more than two"). `sameBytes`: puts
+ * the floor's packets on the wire, byte for byte. `asked`: runs only where it is named. `ground`: the only one that it runs on, if not a UDP one. `ahead`: compiled before it runs, as fast from the
  * start as ever. `byBatch`: compiled while it runs, and does the same for a batch whatever its size.
  */
 export const PROGRAMS = {
@@ -32,11 +48,13 @@ export const PROGRAMS = {
     what: 'C, sendmmsg on prebuilt messages, fill on its own thread',
     ahead: true,
     sameBytes: true,
-    async prepare() {
-      mkdirSync(at('.cache/bench'), { recursive: true })
-      await $`gcc -O3 -march=native -pthread -o ${FLOOR} ${at('scripts/bench/floor.c')}`
-      return [FLOOR]
-    },
+    prepare: () => floor(),
+  },
+  'floor-nofill': {
+    what: 'the same, samples left as they are',
+    asked: true,
+    ahead: true,
+    prepare: () => floor('--no-fill'),
   },
   'spead2-wheel': {
     what: "spead2's Python batch program on PyPI's wheel, which has no segmentation offload",
@@ -76,13 +94,37 @@ export const PROGRAMS = {
     byBatch: true,
     prepare: async () => ours('--udp-path', 'sendmmsg', '--split', 'greedy'),
   },
+  'ours-nofill': {
+    what: 'speadcast, samples left as they are',
+    asked: true,
+    byBatch: true,
+    prepare: async () => ours('--no-fill'),
+  },
+  before: {
+    what: 'speadcast at another state (--before)',
+    asked: true,
+    byBatch: true,
+    prepare: async (options) => before(options.before),
+  },
+  'before-sendmmsg': {
+    what: "the same with udpPath 'sendmmsg'",
+    asked: true,
+    byBatch: true,
+    prepare: async (options) => before(options.before, '--udp-path', 'sendmmsg'),
+  },
+  'ours-ibverbs': {
+    what: "speadcast's ibverbs backend through the software NIC, completions polled and awaited as it sees fit",
+    ground: 'softnic',
+    byBatch: true,
+    prepare: async () => ours('--backend', 'ibverbs'),
+  },
 }
 
 export const batchHeaps = (heapSizeBytes) => Math.max(1, Math.floor(BATCH_BYTES / heapSizeBytes))
 
 /** Options of one run: `heaps` are timed, behind `warmupHeaps`, which are whole batches. */
-export const runOptions = ({ heapSizeBytes, packetSizeBytes, batches, heaps, warmupHeaps }) =>
+export const runOptions = ({ heapSizeBytes, packetSizeBytes, batches, heaps, warmupHeaps }, address = ADDRESS) =>
   [
     ...['--heap-size', heapSizeBytes, '--heaps', heaps, '--warmup-heaps', warmupHeaps],
-    ...['--packet-size', packetSizeBytes, '--batches', batches, '--batch-bytes', BATCH_BYTES, DESTINATION],
+    ...['--packet-size', packetSizeBytes, '--batches', batches, '--batch-bytes', BATCH_BYTES, `${address}:${PORT}`],
   ].map(String)

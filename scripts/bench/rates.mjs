@@ -1,11 +1,11 @@
 // The sweep: every point, every round, every program of it in turn.
 import { $ } from 'zx'
-import { ADDRESS, FRAME_OVERHEAD_BYTES, PORT } from './blackhole.mjs'
-import { watchLoad } from './machine.mjs'
+import { FRAME_OVERHEAD_BYTES, PORT } from './blackhole.mjs'
+import { beside, compileBeside } from './hogs.mjs'
 import { heedsHeaps, peerCommand, peerRate } from './peers.mjs'
-import { pointKey, progress } from './points.mjs'
 import { batchHeaps, PROGRAMS, peerPython, runOptions } from './programs.mjs'
-import { showBytes } from './text.mjs'
+import { runRounds, watched } from './rounds.mjs'
+import { showBytes, showHogs } from './text.mjs'
 
 /** Least batches of a run, warm-up or timed: each is used once. */
 const LEAST_BATCHES = 4
@@ -18,18 +18,20 @@ const WARMUP_BATCHES = 6144
 const MOST_WARMUPS = 6
 
 /** What runs in a round: `{ name, what, batches?, ahead?, byBatch?, sized, run(ground, point) → row }`. */
-export async function prepare(names, peers) {
+export async function prepare({ names, peers, before }) {
+  await compileBeside()
   const programs = []
   for (const name of names) {
     const { what, batches, ahead, byBatch, prepare: make } = PROGRAMS[name]
-    const command = await make()
-    const run = async (ground, point) => JSON.parse(await ground.run([...command, ...runOptions(point)]))
+    const command = await make({ before })
+    const run = async (ground, point) =>
+      JSON.parse(await ground.run(beside(point.hogs, [...command, ...runOptions(point, ground.address)])))
     programs.push({ name, what, batches, ahead, byBatch, sized: true, run })
   }
   for (const { name, command } of peers) {
     const run = async (ground, { heaps, warmupHeaps, ...point }) => {
-      const { text, env } = peerCommand(command, { ...point, heaps: heaps + warmupHeaps, address: ADDRESS, port: PORT })
-      const payloadBytesPerSecond = peerRate(await ground.run(['sh', '-c', text], env))
+      const { text, env } = peerCommand(command, { ...point, heaps: heaps + warmupHeaps, address: ground.address, port: PORT })
+      const payloadBytesPerSecond = peerRate(await ground.run(beside(point.hogs, ['sh', '-c', text]), env))
       const { heapSizeBytes, packetSizeBytes } = point
       return { heapSizeBytes, packetSizeBytes, heapsAsked: heaps + warmupHeaps, payloadBytesPerSecond }
     }
@@ -56,10 +58,12 @@ const wholeBatches = (bytes, heapSizeBytes) => {
 async function runOnce(ground, program, point, maxDisturbance) {
   const stop = await ground.receive()
   const before = await ground.counters()
-  const load = watchLoad()
-  const row = await program.run(ground, { ...point, batches: program.batches ?? point.batches })
-  const received = await stop()
-  const disturbance = load()
+  let received
+  const row = await watched(maxDisturbance, async () => {
+    const own = await program.run(ground, { ...point, batches: program.batches ?? point.batches })
+    received = await stop()
+    return own
+  })
   const after = await ground.counters()
   const messages = after.packets - before.packets
   const given = after.bytes - before.bytes - messages * FRAME_OVERHEAD_BYTES
@@ -74,8 +78,7 @@ async function runOnce(ground, program, point, maxDisturbance) {
     receivedUdpBytes: received.udpBytes,
     lossShare: Math.round((1 - received.udpBytes / udpBytes) * 1e6) / 1e6,
   }
-  const disturbed = disturbance.stealShare + disturbance.otherShare > maxDisturbance
-  return { ...row, program: program.name, udpBytes, messages, ...loss, ...disturbance, disturbed }
+  return { ...row, program: program.name, udpBytes, messages, ...loss }
 }
 
 function warmupOf({ ahead, byBatch }, heapSizeBytes, bytes) {
@@ -99,49 +102,29 @@ async function sizeOfRun(ground, program, point, { bytes, warmupBytes, windowSec
   return { heaps: wholeBatches(share * most, heapSizeBytes), warmupHeaps: wholeBatches(share * warmup, heapSizeBytes) }
 }
 
-/** Each round begins with the next program, so that none always runs behind the same one. */
-const rotated = (list, by) => list.map((_, i) => list[(i + by) % list.length])
-
-/**
- * Runs what the points lack of `repeats` rounds and adds the rows to `out`. Returns how many rounds are left, for want of time.
- * @param log takes a line on how it goes
- */
-export async function sweep(ground, programs, options, out, log) {
-  const { ground: groundName, packetSizes, batchCounts, sizes, repeats, repeatsOfDisturbed, maxDisturbance } = options
-  const end = performance.now() + options.stopAfterSeconds * 1000
+/** Packet sizes, batches in flight and heap sizes one after another; of each, a round has every number of hogs. As runRounds(). */
+export async function sweep(ground, programs, options) {
+  const { packetSizes, batchCounts, sizes, hogCounts } = options
   const names = programs.map((program) => program.name)
   let left = 0
   for (const packetSizeBytes of packetSizes)
     for (const batches of batchCounts)
       for (const heapSizeBytes of sizes) {
-        const point = { heapSizeBytes, packetSizeBytes, batches }
-        const key = pointKey({ ground: groundName, packetSizeBytes, pointBatches: batches, heapSizeBytes })
-        const { complete, next } = progress(out.rows, key, names)
-        const counts = {}
-        for (let round = next, done = complete; done < repeats; round++, done++) {
-          if (performance.now() >= end) {
-            left += repeats - done
-            break
+        const points = hogCounts.map((hogs) => {
+          const counts = {}
+          const point = { heapSizeBytes, packetSizeBytes, batches, hogs }
+          return {
+            facts: { kind: 'run', ground: options.ground, pointBatches: batches, hogs, packetSizeBytes, heapSizeBytes },
+            label: `${showBytes(heapSizeBytes)}, packets ≤ ${packetSizeBytes}, ${batches} batches, ${showHogs(hogs)}`,
+            async run(name) {
+              const program = programs.find((one) => one.name === name)
+              counts[name] ??= await sizeOfRun(ground, program, point, options)
+              return runOnce(ground, program, { ...point, ...counts[name] }, options.maxDisturbance)
+            },
+            show: ({ payloadBytesPerSecond }) => `${Math.round(payloadBytesPerSecond / 1e6)} MB/s`,
           }
-          for (const program of programs) counts[program.name] ??= await sizeOfRun(ground, program, point, options)
-          for (let attempt = 0; attempt <= repeatsOfDisturbed; attempt++) {
-            const runs = []
-            for (const program of rotated(programs, round))
-              runs.push(await runOnce(ground, program, { ...point, ...counts[program.name] }, maxDisturbance))
-            for (const row of runs) out.add({ kind: 'run', ground: groundName, pointBatches: batches, ...row, round, attempt })
-            const shown = names.map((name) => {
-              const { payloadBytesPerSecond } = runs.find((row) => row.program === name)
-              return `${name} ${Math.round(payloadBytesPerSecond / 1e6)}`
-            })
-            const disturbed = runs.some((row) => row.disturbed)
-            const again = disturbed && attempt < repeatsOfDisturbed
-            const why = disturbed ? ` (disturbed, ${again ? 'again' : 'kept'})` : ''
-            log(
-              `${showBytes(heapSizeBytes)}, packets ≤ ${packetSizeBytes}, ${batches} batches, round ${round + 1}: ${shown.join(', ')} MB/s${why}`,
-            )
-            if (!again) break
-          }
-        }
+        })
+        left += await runRounds(points, names, options)
       }
   return left
 }

@@ -1,15 +1,29 @@
 // From rows to tables. Pure: a committed file of rows gives the same tables again (--report).
-import { groups, points, rate, ratio } from './points.mjs'
+import { pacingReport } from './pacing-report.mjs'
+import { groups, points, rate, ratio, share } from './points.mjs'
 import { targetLines } from './targets.mjs'
-import { showBytes, showRatio, table } from './text.mjs'
+import { showBytes, showHogs, showRatio, table } from './text.mjs'
 import { verbsReport } from './verbs-report.mjs'
 
-const ORDER = ['floor', 'spead2-wheel', 'spead2', 'dgram', 'ours', 'ours-sendmmsg', 'ours-sendmmsg-greedy']
-const OURS = ['ours', 'ours-sendmmsg', 'ours-sendmmsg-greedy']
+const ORDER = [
+  'floor',
+  'spead2-wheel',
+  'spead2',
+  'dgram',
+  'ours',
+  'ours-sendmmsg',
+  'ours-sendmmsg-greedy',
+  'ours-ibverbs',
+  'floor-nofill',
+  'ours-nofill',
+]
+const OURS = ['ours', 'ours-sendmmsg', 'ours-sendmmsg-greedy', 'ours-ibverbs', 'ours-nofill']
+const isUnfilled = (name) => name.endsWith('-nofill')
 const GROUND_NAMES = {
   blackhole: 'black hole',
   'blackhole-gso1': 'black hole that takes no segmentation',
   veth: 'veth to a receiver',
+  softnic: 'software NIC that completes at once',
 }
 
 const programsOf = (group) => {
@@ -24,7 +38,8 @@ function pairsOf(programs) {
     ['floor', 'spead2'],
   ].filter((pair) => pair.every((name) => programs.includes(name)))
   const others = programs.filter((name) => !OURS.includes(name))
-  for (const name of OURS.filter((own) => programs.includes(own))) pairs.push(...others.map((other) => [name, other]))
+  for (const name of OURS.filter((own) => programs.includes(own)))
+    pairs.push(...others.filter((other) => isUnfilled(other) === isUnfilled(name)).map((other) => [name, other]))
   return pairs
 }
 
@@ -44,7 +59,8 @@ export function rateTable(group) {
 /** Paired ratios with their intervals; `committed` points put theirs beside. */
 export function ratioTable(group, committed = []) {
   const pairs = pairsOf(programsOf(group))
-  const same = (point) => (c) => ['ground', 'heapSizeBytes', 'packetSizeBytes', 'batches'].every((key) => c[key] === point[key])
+  const same = (point) => (c) =>
+    ['ground', 'heapSizeBytes', 'packetSizeBytes', 'batches', 'hogs'].every((key) => c[key] === point[key])
   const head = ['heap']
   for (const [a, b] of pairs) head.push(`${a}/${b}`, ...(committed.length ? ['committed'] : []))
   const lines = group.map((point) => {
@@ -56,6 +72,16 @@ export function ratioTable(group, committed = []) {
     return [showBytes(point.heapSizeBytes), ...cells]
   })
   return table(head, lines)
+}
+
+/** What busy neighbours leave of each program's own rate, in the same rounds: median and interval. */
+export function shareTable(group, idle) {
+  const programs = programsOf(group)
+  const lines = group.map((point) => {
+    const own = idle.find((one) => one.heapSizeBytes === point.heapSizeBytes)
+    return [showBytes(point.heapSizeBytes), ...programs.map((name) => showRatio(own && share(point, own, name)))]
+  })
+  return table(['heap', ...programs], lines)
 }
 
 /** How undisturbed the runs were, and what got lost on the way to a receiver. */
@@ -89,20 +115,27 @@ export function reportText(rows, committed) {
   const machine = rows.find((row) => row.kind === 'machine')
   const parts = machine ? [machineLines(machine)] : []
   const before = points(committed ?? [])
-  for (const group of groups(points(rows))) {
-    const { ground, batches, packetSizeBytes } = group[0]
+  const all = groups(points(rows))
+  for (const group of all) {
+    const { ground, batches, packetSizeBytes, hogs } = group[0]
     const counts = group.map((point) => point.rounds.length)
     const least = Math.min(...counts)
     const rounds = least === Math.max(...counts) ? `${least}` : `${least} to ${Math.max(...counts)}`
-    parts.push(
-      `\n${GROUND_NAMES[ground] ?? ground}, packets ≤ ${packetSizeBytes}, ${batches} batches of 512 KiB in flight (spead2: 2), ${rounds} rounds`,
-      `medians [least…most]\n${rateTable(group)}`,
-      `medians of the ratios within a round [95 % interval]\n${ratioTable(group, before)}`,
-      quality(group),
+    const idle = all.find(
+      ([one]) => one.hogs === 0 && one.ground === ground && one.packetSizeBytes === packetSizeBytes && one.batches === batches,
     )
+    parts.push(
+      `\n${GROUND_NAMES[ground] ?? ground}, packets ≤ ${packetSizeBytes}, ${batches} batches of 512 KiB in flight (spead2: 2), ${showHogs(hogs)}, ${rounds} rounds`,
+      `medians [least…most]\n${rateTable(group)}`,
+    )
+    if (pairsOf(programsOf(group)).length > 0)
+      parts.push(`medians of the ratios within a round [95 % interval]\n${ratioTable(group, before)}`)
+    if (hogs > 0 && idle) parts.push(`share of the idle rate, within a round [95 % interval]\n${shareTable(group, idle)}`)
+    parts.push(quality(group))
   }
   const verbs = rows.filter((row) => row.kind === 'verbs')
   if (verbs.length) parts.push(verbsReport(verbs))
+  parts.push(...pacingReport(rows))
   const targets = committed ? [] : targetLines(rows)
   if (targets.length) parts.push(`\n${targets.join('\n')}`)
   return parts.join('\n')

@@ -1,4 +1,5 @@
-// Issue 5's table of targets, judged against rows. Pure (--targets).
+// Issue 5's table of targets, judged against rows, and issue 14's from busy-targets.mjs. Pure (--targets).
+import { busyTargetLines } from './busy-targets.mjs'
 import { groups, points, ratio } from './points.mjs'
 import { showBytes, showRatio, verdict } from './text.mjs'
 import { verbsTargets } from './verbs-report.mjs'
@@ -56,8 +57,8 @@ function bandLine(group, a, b, band, { figure, what, beside }) {
 }
 
 function udpTargets(group) {
-  const { ground, packetSizeBytes, batches } = group[0]
-  if (ground !== JUDGED_GROUND) return []
+  const { ground, packetSizeBytes, batches, hogs } = group[0]
+  if (ground !== JUDGED_GROUND || hogs > 0) return []
   const lines = ADMISSION.sizes.flatMap((size) =>
     bandLine(
       group,
@@ -102,5 +103,5 @@ export function targetLines(rows) {
     ...verbsTargets(rows.filter((row) => row.kind === 'verbs')),
     ...measureTargets(rows),
   ]
-  return lines.length ? ['targets of issue 5', ...lines] : []
+  return [...(lines.length ? ['targets of issue 5', ...lines] : []), ...busyTargetLines(rows)]
 }

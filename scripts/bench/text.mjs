@@ -9,6 +9,14 @@ export const showBytes = (n) => {
   return `${n} B`
 }
 
+export const showHogs = (n) => (n ? `beside ${n} endless loop${n > 1 ? 's' : ''}` : 'idle')
+
+/** 1 Gb/s, of bytes per second. */
+export function showRate(bytesPerSecond) {
+  const megabits = (bytesPerSecond * 8) / 1e6
+  return megabits >= 1000 ? `${megabits / 1000} Gb/s` : `${megabits} Mb/s`
+}
+
 /** Lines of a table, columns padded, the first flush left. */
 export function table(head, lines) {
   const all = [head, ...lines]

@@ -1,58 +1,20 @@
 // npm run bench -- --verbs: CPU per packet of posting through the verbs ABI, on the software NIC of test/softnic, which delivers nothing.
 // docs/bench/README.md says what is compared.
 import { spawnSync } from 'node:child_process'
-import { mkdirSync } from 'node:fs'
 import { $ } from 'zx'
 import { at } from '../lib/process.mjs'
 import { watchLoad } from './machine.mjs'
-import { openNamespace } from './namespace.mjs'
+import { ADDRESS, GROUP, rowsOf } from './nic.mjs'
 import { peerPython } from './programs.mjs'
 
 /** Of SOFTNIC_MODE: work requests cost nothing; a fixed time; the copying of their memory. */
 const MODES = ['null', 'model', 'copy']
-const MODEL_NANOSECONDS = '30'
 const CHAINS = [1, 16, 64, 256]
 /** spead2 is so slow that short chains of it would take minutes. */
 const SPEAD2_CHAINS = CHAINS.slice(2)
-const GROUP = '239.99.0.2:7148'
-const ADDRESS = '10.99.0.1'
 const HEAP_BYTES = 8192
 /** Copying 8 KiB takes some twenty times as long as posting them. */
 const SHARE_OF_PACKETS = { null: 1, model: 1, copy: 1 / 8 }
-
-const rowsOf = (text) =>
-  text
-    .trimEnd()
-    .split('\n')
-    .map((line) => JSON.parse(line))
-
-/** A namespace where runOn(mode, command) runs a program on the software NIC. */
-export async function openNic(suffix = '') {
-  const library = at('.cache/bench/softnic')
-  mkdirSync(library, { recursive: true })
-  await $({ quiet: true })`make -s -C ${at('test/softnic')} OUT=${library}`
-  const namespace = await openNamespace(suffix)
-  const { ip } = namespace
-  const environment = { LD_LIBRARY_PATH: library, SOFTNIC_MODEL_NS: MODEL_NANOSECONDS, SOFTNIC_NETDEVS: 'v0' }
-  try {
-    await ip('link', 'add', 'v0', 'mtu', 9100, 'type', 'veth', 'peer', 'name', 'v1')
-    for (const end of ['v0', 'v1']) await ip('link', 'set', end, 'up')
-    await ip('addr', 'add', `${ADDRESS}/24`, 'dev', 'v0')
-    await ip('route', 'add', '224.0.0.0/4', 'dev', 'v0')
-  } catch (error) {
-    namespace.close()
-    throw error
-  }
-  return {
-    ...namespace,
-    runOn: (mode, command) => namespace.run(command.map(String), { ...environment, SOFTNIC_MODE: mode }),
-    /** Rows of verbs-ours.mjs; `segments`: 'one' or 'two' SGEs a packet. */
-    async ours(mode, packets, segments, chains) {
-      const script = at('scripts/bench/verbs-ours.mjs')
-      return rowsOf(await this.runOn(mode, [process.execPath, script, 'v0', GROUP, packets, segments, ...chains]))
-    },
-  }
-}
 
 /** name → runs it in a mode, all chains; its rows. */
 async function programsOn(nic) {

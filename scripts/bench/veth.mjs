@@ -39,6 +39,7 @@ export async function openVeth() {
   }
   return {
     ...sender,
+    address: ADDRESS,
     close,
     /** What the sender's end took so far, and what the other end had no room for. A GSO message is one packet. */
     async counters() {

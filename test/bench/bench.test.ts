@@ -9,6 +9,7 @@ import { readRows } from '../../scripts/bench/rows.mjs'
 import { need } from '../support/need.js'
 import { netnsUnavailable } from '../support/netns.js'
 import { spead2Python } from '../support/peer.js'
+import { softnicUnavailable } from '../support/softnic.js'
 
 const SCRIPT = join(import.meta.dirname, '../../scripts/bench.mjs')
 const SMALL = ['--bytes', '4MiB', '--warmup-bytes', '1MiB', '--repeats', '1', '--max-disturbance', '1']
@@ -99,6 +100,95 @@ test('a sweep that was stopped says so by status 75, goes on where it was, and t
   expect(readRows(file)).toEqual(rows)
 }, 60_000)
 
+test('beside busy neighbours rows say how many, and the report has the share of the idle rate', async (ctx) => {
+  needGround(ctx)
+  const file = temporary('rows.jsonl')
+  const args = ['--sizes', '8KiB', '--only', 'floor', '--hogs', '0,1,2', '--out', file]
+  const { code, stdout } = await bench([...args, ...SMALL])
+  expect(code).toBe(0)
+  expect(runsOf(file).map((row) => row.hogs)).toEqual([0, 1, 2])
+  expect(stdout).toContain('beside 2 endless loops')
+  expect(stdout).toContain('share of the idle rate')
+}, 60_000)
+
+test('through the software NIC the ibverbs backend posts the bytes that it reports', async (ctx) => {
+  needGround(ctx)
+  const why = softnicUnavailable()
+  need(ctx, !why, why)
+  const file = temporary('rows.jsonl')
+  const { code, stderr } = await bench(['--ground', 'softnic', '--sizes', '8KiB,16KiB', '--hogs', '1', '--out', file, ...SMALL])
+  expect(stderr).toContain('round 1: ours-ibverbs')
+  expect(code).toBe(0)
+  const rows = runsOf(file)
+  expect(rows.map((row) => [row.program, row.ground, row.heapSizeBytes])).toEqual([
+    ['ours-ibverbs', 'softnic', 8192],
+    ['ours-ibverbs', 'softnic', 16384],
+  ])
+  // The NIC counts frames: no message holds several packets.
+  for (const row of rows) expect(row.messages).toBe(row.packets)
+}, 60_000)
+
+const rowsOf = (file: string, kind: string): Row[] => readRows(file).filter((row) => row.kind === kind)
+
+test('a paced sender is measured at the interface, and its packets are captured one by one', async (ctx) => {
+  needGround(ctx)
+  need(ctx, spead2Python(), 'needs the Python peer')
+  const file = temporary('rows.jsonl')
+  const args = ['--measure', 'pacing', '--only', 'ours', '--rates', '100Mbps', '--hogs', '0,1', '--seconds', '0.5']
+  const { code, stdout } = await bench([...args, '--out', file, ...SMALL])
+  expect(code).toBe(0)
+  expect(stdout).toContain('paced senders')
+  const pacing = rowsOf(file, 'pacing')
+  expect(pacing.map((row) => [row.program, row.rateBytesPerSecond, row.hogs])).toEqual([
+    ['ours', 12.5e6, 0],
+    ['ours', 12.5e6, 1],
+  ])
+  for (const row of pacing) {
+    const { udpBytes, seconds, error } = row as Record<string, number>
+    expect(udpBytes).toBeGreaterThan(0)
+    expect(error).toBeCloseTo(udpBytes! / (seconds! * 12.5e6) - 1, 9)
+  }
+  const bursts = rowsOf(file, 'bursts')
+  expect(bursts.map((row) => row.hogs)).toEqual([0, 1])
+  // A heap of 8 KiB is a packet with 56 bytes of SPEAD before it; what leaves together is whole packets.
+  for (const row of bursts) {
+    expect(row.packetBytes).toBe(8248)
+    expect((row.backToBackBytes as number) % 8248).toBe(0)
+    expect(row.packets).toBeGreaterThan(row.runs as number)
+  }
+}, 60_000)
+
+test('many streams of one process have a row, and so has the cost of a heap to the main thread', async (ctx) => {
+  needGround(ctx)
+  const file = temporary('rows.jsonl')
+  const args = ['--measure', 'streams,mainthread', '--only', 'ours', '--seconds', '0.5', '--out', file, ...SMALL, '--append']
+  expect((await bench(args)).code).toBe(0)
+  const rows = rowsOf(file, 'streams')
+  expect(rows.map((row) => row.streams)).toEqual([1, 64])
+  for (const row of rows)
+    for (const field of ['threads', 'rssBytes', 'cpuSeconds', 'udpBytes']) expect(row[field]).toBeGreaterThan(0)
+  const [cost] = rowsOf(file, 'measure')
+  expect((cost!.rows as Row[]).map((row) => row.heapSizeBytes)).toEqual([256, 1024])
+  for (const row of cost!.rows as Row[]) expect(row.fillNanoseconds).toBeGreaterThan(0)
+  const before = readRows(file)
+  expect((await bench(args)).code).toBe(0)
+  expect(readRows(file)).toEqual(before)
+}, 60_000)
+
+test('a part of bench-busy can be stopped and goes on; heaps that nobody fills are sent by both programs', (ctx) => {
+  needGround(ctx)
+  const script = join(import.meta.dirname, '../../scripts/bench-busy.mjs')
+  const file = temporary('rows.jsonl')
+  const run = (part: string, ...args: string[]) =>
+    spawnSync(process.execPath, [script, part, '--sizes', '8KiB,16KiB', ...SMALL, '--out', file, '--append', ...args], {
+      encoding: 'utf8',
+    })
+  expect(run('mood')).toMatchObject({ status: 2, stderr: expect.stringContaining('it is one of unpaced, ibverbs, pacing') })
+  expect(run('unfilled', '--stop-after', '0.001').status).toBe(75)
+  expect(run('unfilled').status).toBe(0)
+  expect(runsOf(file).map((row) => row.program)).toEqual(['floor-nofill', 'ours-nofill', 'floor-nofill', 'ours-nofill'])
+}, 60_000)
+
 test('a peer that prints no rate ends the run, and its round leaves no row', async (ctx) => {
   needGround(ctx)
   const file = temporary('rows.jsonl')
@@ -152,6 +242,13 @@ test.each([
   [['--sizes', '0'], '--sizes 0: not a size'],
   [['--only', 'floor,cpp'], '--only cpp: it is one of floor'],
   [['--ground', 'moon'], '--ground moon: it is one of blackhole'],
+  [['--rates', '1Gb'], '--rates 1Gb: not a rate such as 100Mbps'],
+  [['--rates', '0Gbps'], '--rates 0Gbps: not a rate'],
+  [['--sweeps', 'mood'], '--sweeps mood: it is one of heaps'],
+  [['--hogs', 'two'], '--hogs two: not a number of processes'],
+  [['--hogs', '1', '--verbs'], '--ground softnic has the rate beside busy neighbours'],
+  [['--only', 'ours-ibverbs'], '--only ours-ibverbs: it does not run on --ground blackhole'],
+  [['--only', 'floor', '--ground', 'softnic'], '--only floor: it does not run on --ground softnic'],
   [['--peer', 'floor=true'], 'there is a floor already'],
   [['--measure', 'mood'], '--measure mood: it is one of'],
   [['--nonsense'], 'nonsense'],

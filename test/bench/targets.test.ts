@@ -89,6 +89,7 @@ test('only the black hole is judged, each packet size by itself', () => {
   const rates = { 'ours-sendmmsg': 3000, 'spead2-wheel': 1000 }
   expect(targetLines(rounds(256, rates, { ground: 'veth' }))).toEqual([])
   expect(targetLines(rounds(256, rates, { ground: 'blackhole-gso1' }))).toEqual([])
+  expect(targetLines(rounds(256, rates, { hogs: 1 }))).toEqual([])
   const both = targetLines([...rounds(256, rates), ...rounds(256, rates, { packetSizeBytes: 1472 })])
   expect(both.filter((line) => line.startsWith('UDP'))).toEqual([
     'UDP, black hole, packets ≤ 9000, 4 batches:',

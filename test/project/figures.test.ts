@@ -95,7 +95,7 @@ test('a figure for each packet size and ground that has rows; what has none is s
   })
   const names = ['rate-blackhole-1472', 'rate-blackhole-9000', 'rate-veth-9000']
   expect(readdirSync(out).sort()).toEqual(names.flatMap((name) => [`${name}.png`, `${name}.svg`]))
-  for (const file of ['verbs.jsonl', 'even-packets.jsonl', 'in-flight.jsonl', 'udp-blackhole-gso1.jsonl'])
+  for (const file of ['busy.jsonl', 'verbs.jsonl', 'even-packets.jsonl', 'in-flight.jsonl', 'udp-blackhole-gso1.jsonl'])
     expect(stdout).toContain(`no ${file}: its figure is left out`)
 })
 
@@ -125,6 +125,19 @@ test('CPU per packet, even packets and batches in flight have all that their row
   expect(told(svg('even-packets'))).toContain('speadcast, copying (sendmmsg), heaps of 16 KiB: 10 GB/s, least 10, greatest 10')
   expect(told(svg('in-flight'))).toHaveLength(6)
   expect(told(svg('in-flight'))).toContain('speadcast, heaps of 4 MiB, 8 batches: 8 GB/s, least 8, greatest 8')
+})
+
+test('an idle and a busy machine are panels of one figure, of the sizes and programs that ran on both', () => {
+  const busy = [8192, 2 ** 20].flatMap((size) =>
+    [0, 1, 2].flatMap((hogs) => ['ours', 'spead2'].map((program) => run(program, size, 0, 6 - hogs, { hogs }))),
+  )
+  const idleAlone = [run('before', 8192, 1, 9), run('ours', 256, 0, 9)]
+  const { svg } = draw({ 'busy.jsonl': lines([MACHINE, ...busy, ...idleAlone]) })
+  expect(told(svg('busy'))).toHaveLength(12)
+  expect(told(svg('busy'))).toContain('speadcast, heaps of 1 MiB, 2 busy neighbours: 4 GB/s, least 4, greatest 4')
+  expect(told(svg('busy'))).toContain(`${KNOWN.spead2}, heaps of 8 KiB, idle: 6 GB/s, least 6, greatest 6`)
+  const words = [...svg('busy').matchAll(/<text[^>]*>([^<]*)<\/text>/g)].map(([, word]) => word!)
+  for (const panel of ['idle', 'one busy neighbour', '2 busy neighbours']) expect(words).toContain(panel)
 })
 
 test('the same rows give the same bytes, and --check tells of figures that other rows gave', () => {

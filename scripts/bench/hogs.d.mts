@@ -1,0 +1,2 @@
+export function compileBeside(): Promise<void>
+export function beside(hogs: number, command: readonly string[]): string[]
