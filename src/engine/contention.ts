@@ -1,36 +1,46 @@
 /**
  * Whether somebody else wants the CPU of the thread that asks. A thread that spins, and offers its CPU by sched_yield(2), is last in the
- * scheduler's line: on a busy host each offer costs it whole time slices of the others. A thread that sleeps is let in as soon as it
- * wakes (EEVDF, kernel/sched/fair.c: it has lag to claim). So nobody spins while the host is busy.
+ * scheduler's line (EEVDF, yield_task_fair() in kernel/sched/fair.c): on a busy host each offer costs it whole time slices of the others.
+ * A thread that sleeps is let in as soon as it wakes, because it has lag to claim. So nobody spins while the host is busy.
  *
- * | state     | may spin | leaves by                                                                                     |
- * |-----------|----------|-----------------------------------------------------------------------------------------------|
- * | calm      | yes      | an offer of the CPU came back late, to this thread or to another of the process → contended   |
- * | contended | no       | a pause of 20 ms or more → calm                                                               |
+ * | state     | may spin | leaves by                                                                                   |
+ * |-----------|----------|---------------------------------------------------------------------------------------------|
+ * | calm      | yes      | an offer of the CPU came back late, and others are running; or another thread found so → busy |
+ * | busy      | no       | a pause, at whose end no others are running → calm                                          |
  *
- * Pauses double, up to 1.6 s, while the calm behind them does not last: to find out costs a time slice. The kernel's own account of
- * how long a thread waited for a CPU (/proc/thread-self/schedstat) does not tell, because threads of ours that wake one another on one CPU
- * wait there too: 5 to 30 % of the time on an idle host with two CPUs.
+ * An offer may come back late on an idle host too, where it let a thread of ours run, which has some time slices to claim from one that
+ * offered its CPU before. So the kernel is asked who is running, and where it does not tell, pauses double while the calm behind them
+ * does not last. Its account of how long a thread waited (/proc/thread-self/schedstat) does not tell: threads of ours that wake one
+ * another on one CPU wait there, 5 to 30 % of the time on an idle host with two CPUs.
  */
+import { availableParallelism, cpus } from 'node:os'
 
-/**
- * An offer that takes longer let a thread run that is not one of ours. A time slice of others is 1.4 ms or more; a thread of ours on the
- * same CPU sends the batches that wait and sleeps, within 0.9 ms in all that was seen on an idle host.
- */
+/** Time slices are 1.4 ms or more. */
 const LATE_NANOSECONDS = 1_000_000
-/** V8's own threads, which compile and collect, end within it. */
+/** So late comes nobody on a host without others, but where a quota of CPU time is used up (cgroup v2, cpu.max). */
+const THROTTLED_NANOSECONDS = 5_000_000
 const PAUSE_NANOSECONDS = 20_000_000
+/** At whose end to look costs 0.2 ms, or a time slice. */
 const LONGEST_PAUSE_NANOSECONDS = 1_600_000_000
+/** Threads of a stream that have work at the same time: who fills and who sends. */
+const OWN_THREADS = 2
 
 export class Contention {
   #calm = true
-  /** The end of the pause while contended; else since when it is calm. */
+  /** The end of the pause while busy; else since when it is calm. */
   #until = Number.NEGATIVE_INFINITY
   #pause = PAUSE_NANOSECONDS
   #seen: number
 
-  /** @param shared one word of memory that the threads of the process share: how often any of them found others there */
-  constructor(readonly shared: Int32Array) {
+  /**
+   * @param shared one word of memory that the threads of the process share: how often any of them found others there
+   * @param others whether the CPUs do not suffice for others that run now and for us; undefined where that cannot be told. Asked when an offer
+   *   came back late, and at the end of pauses
+   */
+  constructor(
+    readonly shared: Int32Array,
+    readonly others: () => boolean | undefined,
+  ) {
     this.#seen = shared[0]!
   }
 
@@ -39,7 +49,7 @@ export class Contention {
     return this.#calm
   }
 
-  /** Whether spinning may pay at `now` (nanoseconds). A few comparisons. */
+  /** Whether spinning may pay at `now` (nanoseconds). A few comparisons, but at the end of a pause. */
   maySpin(now: number): boolean {
     const found = this.shared[0]!
     if (found !== this.#seen) {
@@ -47,28 +57,56 @@ export class Contention {
       this.#wait(now)
     }
     if (!this.#calm && now >= this.#until) {
-      this.#calm = true
-      this.#until = now
+      if (this.others()) this.#lengthen(now)
+      else {
+        this.#calm = true
+        this.#until = now
+      }
     }
     return this.#calm
   }
 
   /** The thread looked at the clock at `before`, offered its CPU or did next to nothing, and looked again at `now`. */
   note(before: number, now: number): void {
-    if (now - before < LATE_NANOSECONDS) return
+    if (now - before < LATE_NANOSECONDS || !this.#calm) return
+    if (now - before < THROTTLED_NANOSECONDS && this.others() === false) return
     this.#seen = Atomics.add(this.shared, 0, 1) + 1
     this.#wait(now)
   }
 
   #wait(now: number): void {
-    if (this.#calm) {
-      const brief = now - this.#until < this.#pause
-      this.#pause = brief ? Math.min(2 * this.#pause, LONGEST_PAUSE_NANOSECONDS) : PAUSE_NANOSECONDS
-    }
+    if (this.#calm && now - this.#until >= this.#pause) this.#pause = PAUSE_NANOSECONDS / 2
     this.#calm = false
+    this.#lengthen(now)
+  }
+
+  #lengthen(now: number): void {
+    this.#pause = Math.min(2 * this.#pause, LONGEST_PAUSE_NANOSECONDS)
     this.#until = now + this.#pause
   }
 }
 
 /** The word that this process's threads share, as far as they were started from here. */
 export const contentionWord = new Int32Array(new SharedArrayBuffer(4))
+
+/**
+ * Whether the CPUs suffice for the threads of other processes that run now, as /proc/loadavg counts them (proc_loadavg(5)), and for ours. 0.2
+ * ms, most of it to see which threads of this process are among them. undefined off Linux, where /proc is hidden, and where this
+ * process may use some of the CPUs only.
+ */
+export function othersRun(): boolean | undefined {
+  const { readFileSync, readdirSync } = process.getBuiltinModule('node:fs')
+  const all = cpus().length
+  if (process.platform !== 'linux' || availableParallelism() < all) return undefined
+  try {
+    const running = Number(/ (\d+)\/\d+ /.exec(readFileSync('/proc/loadavg', 'latin1'))![1])
+    if (running + OWN_THREADS <= all) return false
+    const own = readdirSync('/proc/self/task').filter((id) => isRunning(readFileSync(`/proc/self/task/${id}/stat`, 'latin1')))
+    return running - own.length + OWN_THREADS > all
+  } catch {
+    return undefined
+  }
+}
+
+/** The state stands behind the name in brackets, which may hold anything (proc_pid_stat(5)). */
+const isRunning = (stat: string): boolean => stat[stat.lastIndexOf(')') + 2] === 'R'

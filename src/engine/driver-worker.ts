@@ -19,7 +19,7 @@ import { closeDescriptors, nap } from '../../ffi/wait.js'
 import type { BackendCaps } from '../backend/backend.js'
 import type { CompiledBatch } from '../batch/compile.js'
 import { SpeadcastError } from '../errors.js'
-import { Contention, contentionWord } from './contention.js'
+import { Contention, contentionWord, othersRun } from './contention.js'
 import type { Driver, DriverInput } from './driver.js'
 import type { Lease } from './pool.js'
 import { type ControlMessage, fromPlainError, type Report } from './protocol.js'
@@ -47,7 +47,7 @@ const running = new Set<WorkerDriver>()
 let exitHook = false
 
 /** Of this thread: whatever stream it waits for, the CPU is the same. */
-const contention = new Contention(contentionWord)
+const contention = new Contention(contentionWord, othersRun)
 
 export class WorkerDriver implements Driver {
   caps!: BackendCaps

@@ -14,7 +14,7 @@ import { releaseAll } from '../../ffi/region.js'
 import { EventFd, nameThread, PollSet, sharpenTimers } from '../../ffi/wait.js'
 import { openBackend } from '../backend/open.js'
 import { SpeadcastError } from '../errors.js'
-import { Contention } from './contention.js'
+import { Contention, othersRun } from './contention.js'
 import { IoLoop } from './io-loop.js'
 import { Member } from './member.js'
 import {
@@ -29,7 +29,7 @@ import * as R from './ring.js'
 
 const { port, words, contention, setup } = workerData as ThreadInput
 
-const others = new Contention(contention)
+const others = new Contention(contention, othersRun)
 /** Messages taken from the thread's port. */
 let seen = 0
 let ending = false

@@ -1,14 +1,24 @@
 /** When a thread may spin: not while others want its CPU, and again when they have gone. A clock of the test's own. */
-import { expect, test } from 'vitest'
-import { Contention } from '#dist/src/engine/contention.js'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { cpus } from 'node:os'
+import { expect, onTestFinished, test, vi } from 'vitest'
+import { Contention, othersRun } from '#dist/src/engine/contention.js'
+import { need } from '../support/need.js'
 
 const MS = 1e6
 
 class Thread {
   now = 0
   readonly contention: Contention
+  /** Whether others are running; undefined where the kernel does not tell. */
+  others: boolean | undefined
+  asked = 0
   constructor(word: Int32Array = new Int32Array(1)) {
-    this.contention = new Contention(word)
+    this.contention = new Contention(word, () => {
+      this.asked++
+      return this.others
+    })
   }
 
   maySpinAfter(milliseconds: number): boolean {
@@ -70,4 +80,44 @@ test('a thread that begins later does not take over what was found before', () =
   const word = new Int32Array(1)
   new Thread(word).offer(3)
   expect(new Thread(word).maySpinAfter(0)).toBe(true)
+})
+
+test('an offer that comes back late where no others run is none of theirs', () => {
+  const thread = new Thread()
+  thread.others = false
+  thread.offer(3)
+  expect(thread.maySpinAfter(0)).toBe(true)
+})
+
+test('one that comes back so late that a quota of CPU time must be used up is', () => {
+  const thread = new Thread()
+  thread.others = false
+  thread.offer(60)
+  expect(thread.maySpinAfter(0)).toBe(false)
+})
+
+test('while others run nobody spins, and the kernel is asked less and less', () => {
+  const thread = new Thread()
+  thread.others = true
+  thread.offer(3)
+  for (let ms = 0; ms < 10_000; ms++) expect(thread.maySpinAfter(1)).toBe(false)
+  // At once, after 20, 40 … 1280 ms, and every 1.6 s.
+  expect(thread.asked).toBe(12)
+  thread.others = false
+  expect(thread.pause()).toBeLessThanOrEqual(1600)
+})
+
+test('the kernel is asked only when an offer came back late', () => {
+  const thread = new Thread()
+  for (let i = 0; i < 1000; i++) thread.offer(0.5)
+  expect(thread.asked).toBe(0)
+})
+
+test("endless loops on every CPU are seen, in the kernel's own figures", async (ctx) => {
+  need(ctx, othersRun() !== undefined, 'this process may not use every CPU, or /proc is hidden')
+  const loops = cpus().map(() => spawn('sh', ['-c', 'while :; do :; done']))
+  onTestFinished(() => loops.forEach((loop) => void loop.kill('SIGKILL')))
+  await Promise.all(loops.map((loop) => once(loop, 'spawn')))
+  await vi.waitUntil(() => othersRun(), { timeout: 10_000 })
+  expect(othersRun()).toBe(true)
 })

@@ -43,7 +43,9 @@ class Host {
       wake: { fd: WAKE, clear: () => {} },
       poll: { reset: () => {}, add: () => {}, revents: () => 0, wait: (nanoseconds: number) => this.#sleep(nanoseconds) },
     }
-    this.loop = new IoLoop(tools, new Contention(new Int32Array(1)), (member, error) => this.ended.push({ member, error }))
+    this.loop = new IoLoop(tools, new Contention(new Int32Array(1), () => undefined), (member, error) =>
+      this.ended.push({ member, error }),
+    )
   }
 
   /** A sleep ends early when somebody wakes the thread: every event here does. */

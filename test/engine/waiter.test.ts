@@ -27,7 +27,7 @@ class Caller {
         if (this.settles(asleep)) this.#ready++
       },
     },
-    new Contention(new Int32Array(1)),
+    new Contention(new Int32Array(1), () => undefined),
   )
 
   harvest(): boolean {
