@@ -33,6 +33,7 @@ export const OPT = {
   SO_ERROR: [1, 4],
   SO_SNDBUF: [1, 7],
   SO_SNDBUFFORCE: [1, 32],
+  SO_MAX_PACING_RATE: [1, 47],
   IP_TOS: [0, 1],
   IP_TTL: [0, 2],
   IP_MTU_DISCOVER: [0, 10],

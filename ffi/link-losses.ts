@@ -23,21 +23,20 @@ import {
   NLMSG_HDRLEN,
   SOCK_RAW_CLOEXEC,
 } from './netlink-query.js'
+import { RTM_GETQDISC, RTM_NEWQDISC, TC_H_ROOT, TCA_KIND, TCA_OPTIONS, TCMSG_LEN } from './qdisc.js'
 import { orRelease, Region } from './region.js'
 
-// linux/rtnetlink.h, linux/pkt_sched.h, linux/gen_stats.h, linux/if_link.h
-const RTM_NEWQDISC = 36
-const RTM_GETQDISC = 38
-const TC_H_ROOT = 0xffffffff
+// linux/rtnetlink.h, linux/gen_stats.h, linux/if_link.h
 const IFLA_STATS64 = 23
 const TCA_STATS2 = 7
 const TCA_STATS_QUEUE = 3
-const TCMSG_LEN = 20
 /** struct rtnl_link_stats64: rx_packets, tx_packets, rx_bytes, tx_bytes, rx_errors, tx_errors, rx_dropped, tx_dropped, … */
 const TX_DROPPED = 7 * 8
 /** struct gnet_stats_queue: qlen, backlog, drops, … */
 const QUEUE_DROPS = 8
 const QUEUE_BYTES = 20
+/** 'fq' and the zero behind it, padded, as a little-endian word. */
+const KIND_FQ = 0x7166
 /** As netlink-query.ts. */
 const BUFFER_BYTES = 64 << 10
 const MAX_READS = 4096
@@ -55,6 +54,8 @@ export class LinkLosses {
    * their children's drops as their own (qdisc_tree_reduce_backlog, mq_dump).
    */
   queueDrops = 0
+  /** Another number when its queueing disciplines were replaced, or when the options of an fq were changed. */
+  queueing = 0
   readonly #region = Region.allocate(BUFFER_BYTES, { hugePages: 'never' })
   readonly #view = new DataView(this.#region.buffer)
   readonly #sendto = libc().sendto
@@ -81,6 +82,7 @@ export class LinkLosses {
     const link = this.#request(0, RTM_GETLINK, NLM_F_REQUEST, IFINFOMSG_LEN, ifindex)
     const both = this.#request(link, RTM_GETQDISC, NLM_F_REQUEST | NLM_F_DUMP, TCMSG_LEN, ifindex)
     this.queueDrops = 0
+    this.queueing = 0
     check('sendto', this.#sendto(this.fd, this.#region.address, both, 0, 0, 0), 'RTM_GETLINK')
     let failed = 0
     let interrupted = false
@@ -144,13 +146,32 @@ export class LinkLosses {
       stats < 0 ? 0 : view.getUint32(stats + TX_DROPPED, true) + view.getUint32(stats + TX_DROPPED + 4, true) * 2 ** 32
   }
 
-  /** struct tcmsg: family, 3 pad, i32 ifindex, u32 handle, u32 parent, u32 info. The kernel does not filter the dump by interface. */
+  /** The kernel does not filter the dump by interface. */
   #qdisc(body: number, end: number, ifindex: number): void {
     const view = this.#view
-    if (view.getInt32(body + 4, true) !== ifindex || view.getUint32(body + 12, true) !== TC_H_ROOT) return
-    const stats = attributeAt(view, body + TCMSG_LEN, end, TCA_STATS2, 0)
+    if (view.getInt32(body + 4, true) !== ifindex) return
+    const from = body + TCMSG_LEN
+    const kind = attributeAt(view, from, end, TCA_KIND, 1)
+    this.#note(body + 8, 8)
+    if (kind >= 0) this.#noteAttribute(kind)
+    // Others' options may have counters among them.
+    const options = kind >= 0 && view.getUint32(kind, true) === KIND_FQ ? attributeAt(view, from, end, TCA_OPTIONS, 0) : -1
+    if (options >= 0) this.#noteAttribute(options)
+    if (view.getUint32(body + 12, true) !== TC_H_ROOT) return
+    const stats = attributeAt(view, from, end, TCA_STATS2, 0)
     if (stats < 0) return
     const queue = attributeAt(view, stats, stats + view.getUint16(stats - 4, true) - 4, TCA_STATS_QUEUE, QUEUE_BYTES)
     if (queue >= 0) this.queueDrops = view.getUint32(queue + QUEUE_DROPS, true)
+  }
+
+  /** Attributes are padded with zeros to whole words (nla_reserve). */
+  #noteAttribute(at: number): void {
+    this.#note(at, this.#view.getUint16(at - 4, true) - 4)
+  }
+
+  #note(at: number, bytes: number): void {
+    let sum = this.queueing
+    for (let i = 0; i < bytes; i += 4) sum = (Math.imul(sum, 31) + this.#view.getInt32(at + i, true)) | 0
+    this.queueing = sum
   }
 }

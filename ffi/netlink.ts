@@ -103,7 +103,7 @@ export interface Link {
   readonly operstate: (typeof OPERSTATES)[number]
   /** 'veth', 'vlan', 'bond'…; absent for hardware. */
   readonly kind?: string
-  /** Of a VLAN, MACVLAN or other link on top of another: the one below. */
+  /** Of a VLAN, MACVLAN or other link on top of another: the one below, if it is in this network namespace. */
   readonly lower?: number
   /** Of a port of a bond or bridge: the bond or bridge. */
   readonly master?: number
@@ -127,7 +127,8 @@ function linkOf(view: DataView, body: number, found: Attributes): Link {
   const kind = about && textOf(about, 1)
   const data = kind === 'vlan' ? about?.get(2) : undefined
   const vlan = data && attributesOf(view, data.at, data.at + data.length).get(1)
-  const lower = u32Of(view, found, 5)
+  // IFLA_LINK is an index of the namespace that IFLA_LINK_NETNSID names.
+  const lower = found.has(37) ? undefined : u32Of(view, found, 5)
   const master = u32Of(view, found, 10)
   // struct rtnl_link_stats64: rx_packets, tx_packets, rx_bytes, tx_bytes, rx_errors, tx_errors, rx_dropped, tx_dropped, …
   const stats = found.get(23)

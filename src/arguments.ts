@@ -34,8 +34,8 @@ export function checkGroupMode(call: string, mode: GroupMode): void {
 
 const REFERENCE_OPTIONS = ['heap', 'cnt', 'substream', 'rateBytesPerSecond']
 
-/** @param paced the stream has a rate, without which no heap can have one */
-export function checkReferences(references: readonly HeapReference[], substreams: number, paced: boolean): void {
+/** @param pace see checkHeapRate */
+export function checkReferences(references: readonly HeapReference[], substreams: number, pace: HeapPace): void {
   check(
     Array.isArray(references) && references.length > 0,
     'ERR_SPEADCAST_VALUE',
@@ -56,7 +56,7 @@ export function checkReferences(references: readonly HeapReference[], substreams
       () => `sendHeaps: cnt is ${shown(cnt)}; it must be a number, exact to 2^53; −1 takes the sequence's next`,
     )
     checkSubstream(substream, substreams)
-    if (rateBytesPerSecond !== undefined) checkHeapRate(rateBytesPerSecond, paced)
+    if (rateBytesPerSecond !== undefined) checkHeapRate(rateBytesPerSecond, pace)
     check(
       heap.flavour.heapAddressBits === references[0]!.heap.flavour.heapAddressBits,
       'ERR_SPEADCAST_CONFIG',
@@ -77,7 +77,13 @@ export function checkSubstream(substream: number, substreams: number): number {
   return substream
 }
 
-export function checkHeapRate(rate: number, paced: boolean): void {
+/** The stream has a rate, without which no heap can have one; and who keeps it, where that is not this program. */
+export interface HeapPace {
+  readonly paced: boolean
+  readonly keeper: 'the kernel' | 'the device' | undefined
+}
+
+export function checkHeapRate(rate: number, { paced, keeper }: HeapPace): void {
   check(
     rate === -1 || (rate >= 0 && Number.isFinite(rate)),
     'ERR_SPEADCAST_CONFIG',
@@ -87,5 +93,10 @@ export function checkHeapRate(rate: number, paced: boolean): void {
     paced || rate <= 0,
     'ERR_SPEADCAST_CONFIG',
     () => `heap rate is ${rate}, but the stream has none: rates per heap need a stream with a rate, so give openStream one`,
+  )
+  check(
+    rate === -1 || keeper === undefined,
+    'ERR_SPEADCAST_CONFIG',
+    () => `heap rate is ${rate}, and ${keeper} keeps the rate of this stream: rates per heap need rateMethod 'sw'`,
   )
 }

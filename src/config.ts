@@ -157,7 +157,7 @@ const schema = v.strictObject({
     v.union([v.number(), v.string()], "must be bytes per second, or a string with a unit such as '40Gbps' or '5GB/s'"),
     0,
   ),
-  rateMethod: v.optional(v.picklist(['auto', 'sw', 'hw'], "must be 'auto', 'sw' or 'hw'"), 'auto'),
+  rateMethod: v.optional(v.picklist(['auto', 'sw', 'kernel', 'hw'], "must be 'auto', 'sw', 'kernel' or 'hw'"), 'auto'),
   burstBytes: v.optional(whole(1, 2 ** 31, 'bytes'), DEFAULTS.burstBytes),
   burstRateRatio: v.optional(
     v.pipe(
@@ -269,8 +269,17 @@ export interface StreamOptions {
   descriptors?: 'first' | 'in-band' | 'none' | { everySeconds: number }
   /** UDP payload bytes per second, or text with a unit ('40Gbps', '5GB/s'). Default 0: as fast as possible. */
   rate?: number | string
-  /** Who keeps the rate: 'sw' this program (what 'auto' means), 'hw' the device of backend 'ibverbs'. Default 'auto'. */
-  rateMethod?: 'auto' | 'sw' | 'hw'
+  /**
+   * Who keeps the rate: 'sw' this program, 'kernel' the queueing discipline fq below backend 'udp' (tc-fq(8)), 'hw' the device of backend
+   * 'ibverbs'. Default 'auto': 'kernel' where packets wait in fq, or mq over fq, and `udpPath` is not 'io_uring', else 'sw'.
+   * `stream.stats().states` tells which (`rateMethod`) and why (`rateMethodReason`). Asked for by name, 'kernel' is refused where it cannot be.
+   *
+   * The kernel sends a segmented message whole: bursts are one message, of `burstBytes` at most and half a second of the rate. It keeps
+   * no rate per heap; up to 0.1 s of the rate waits in the socket, whatever `sendBufferBytes` says, and a batch settles before it leaves;
+   * a gap is not made up. All endpoints leave by one interface. The rate is that of the largest packets: batches of smaller ones keep
+   * less, by what more headers take. When fq goes away while the stream runs, this program paces.
+   */
+  rateMethod?: 'auto' | 'sw' | 'kernel' | 'hw'
   /** Bytes sent back to back before the limiter looks at the clock. Default 65536. */
   burstBytes?: number
   /** How much faster than `rate` the sender may go to catch up after a delay. Default 1.05. */
@@ -335,6 +344,15 @@ export function parseStreamConfig(input: unknown): StreamConfig {
     contradict(`udpPath is only for backend 'udp', not '${config.backend}'`)
   if (config.rateMethod === 'hw' && config.backend !== 'ibverbs')
     contradict("rateMethod 'hw' is pacing by the device: it needs backend 'ibverbs'")
+  const rateBytesPerSecond = parseRate(config.rate)
+  if (config.rateMethod === 'kernel') {
+    if (config.backend !== 'udp') contradict("rateMethod 'kernel' is pacing by the queue below a socket: it needs backend 'udp'")
+    if (rateBytesPerSecond === 0) contradict("rateMethod 'kernel' needs a rate; give openStream one")
+    if (config.udpPath === 'io_uring')
+      contradict(
+        "rateMethod 'kernel' lets packets wait, and udpPath 'io_uring' lends their memory meanwhile; leave one of the two out",
+      )
+  }
   if (config.allowFragmentation && (config.backend === 'ibverbs' || config.backend === 'rdma-ud'))
     contradict(`backend '${config.backend}' passes by the kernel and never fragments; leave allowFragmentation out`)
   if (config.ttl === 0 && (config.backend === 'ibverbs' || config.backend === 'rdma-ud'))
@@ -345,7 +363,7 @@ export function parseStreamConfig(input: unknown): StreamConfig {
     contradict('affinity is for a shared I/O thread, and thread is one of your own; give it to new IoThread instead')
   if (config.ioThreads !== undefined && (config.thread instanceof IoThread || config.thread === 'inline'))
     contradict('ioThreads is for shared I/O threads; leave it out, or leave thread out')
-  return { ...config, rateBytesPerSecond: parseRate(config.rate) }
+  return { ...config, rateBytesPerSecond }
 }
 
 function describeIssues(issues: readonly v.BaseIssue<unknown>[]): string {

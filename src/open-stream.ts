@@ -3,6 +3,7 @@ import type { MemoryOptions, MemoryPacket } from './backend/memory.js'
 import type { BackendSpec } from './backend/open.js'
 import type { RdmaUdOptions } from './backend/rdma-ud-open.js'
 import { type BackendName, type Selection, selectBackend, threadRefused, udpInstead } from './backend/select.js'
+import type { PaceOptions } from './backend/udp-pace.js'
 import type { QueueOptions } from './backend/verbs-open.js'
 import { IBVERBS_DEFAULTS, parseStreamConfig, RDMA_UD_DEFAULTS, type StreamConfig, type StreamOptions } from './config.js'
 import type { Driver, DriverInput } from './engine/driver.js'
@@ -122,6 +123,7 @@ async function openWith(
   const ring = new Ring()
   // Settlements may arrive while the driver is still opening: they find `stream` undefined and wait for the next look.
   let stream: Stream | undefined
+  const paced = config.rateBytesPerSecond > 0 && { rateMethod: 'sw', rateMethodReason: softwareReason(config, backend) }
   let states: Record<string, string | number | boolean> = {}
   const submissions = new Submissions(ring, (promise, error) => stream?.noteFailure(promise, error))
   const input: DriverInput = {
@@ -138,7 +140,7 @@ async function openWith(
     onMessage: (message) => {
       if (message.type === 'outcome') submissions.outcome(message)
       else {
-        states = message.states
+        states = { ...paced, ...message.states }
         stream?.setStates(states)
       }
     },
@@ -155,6 +157,14 @@ async function openWith(
     throw error
   }
   return stream
+}
+
+/** Why this program keeps the rate, where the backend does not say otherwise. */
+function softwareReason({ rateMethod, udpPath }: StreamConfig, backend: BackendName): string {
+  if (rateMethod === 'sw') return 'asked for'
+  return backend === 'udp'
+    ? `udpPath '${udpPath}' lends memory that packets would hold`
+    : `backend '${backend}' is not asked to keep it`
 }
 
 /** An exact layout may leave pointers out; whether its packets fit is known when there are items. */
@@ -210,6 +220,7 @@ function backendSpec(
         segmentation: config.segmentation,
         udpPath: config.udpPath,
         neighbourTimeoutMs: config.neighbourTimeoutMs,
+        ...kernelPace(config),
       }
     case 'dgram':
       return { kind: 'dgram', ...common }
@@ -225,6 +236,13 @@ function backendSpec(
         ...(dscp !== undefined && { dscp }),
       }
   }
+}
+
+function kernelPace({ rateBytesPerSecond, rateMethod, burstBytes, udpPath }: StreamConfig): { pace?: PaceOptions } {
+  const wanted = rateMethod === 'kernel' || (rateMethod === 'auto' && udpPath !== 'io_uring')
+  if (rateBytesPerSecond === 0 || !wanted) return {}
+  // The rate is one of UDP payload.
+  return { pace: { rateBytesPerSecond, burstBytes, countedHeaderBytes: 0, required: rateMethod === 'kernel' } }
 }
 
 function ibverbsSpec(

@@ -11,7 +11,15 @@
  */
 import { performance } from 'node:perf_hooks'
 import { listen } from './abort-listeners.js'
-import { checkGroupMode, checkHeapRate, checkOptions, checkReferences, checkSignal, checkSubstream } from './arguments.js'
+import {
+  checkGroupMode,
+  checkHeapRate,
+  checkOptions,
+  checkReferences,
+  checkSignal,
+  checkSubstream,
+  type HeapPace,
+} from './arguments.js'
 import type { MemoryPacket } from './backend/memory.js'
 import type { CompilableBatch } from './batch/batch.js'
 import type { GroupMode } from './batch/compile.js'
@@ -204,6 +212,12 @@ export class Stream implements BatchOwner, AsyncDisposable {
     return Uint16Array.from({ length: heaps }, (_, j) => checkSubstream(of(j), n))
   }
 
+  get #pace(): HeapPace {
+    const { pacesItself, name } = this.#driver.caps
+    const keeper = pacesItself ? (name === 'udp' ? 'the kernel' : 'the device') : undefined
+    return { paced: this.#config.rateBytesPerSecond > 0, keeper }
+  }
+
   #ratesOf(rates: readonly number[] | undefined, heaps: number): Float64Array | undefined {
     if (!rates) return undefined
     check(
@@ -218,7 +232,7 @@ export class Stream implements BatchOwner, AsyncDisposable {
         `createBatch: ${rates.length === undefined ? `rates is ${shown(rates)}` : `rates has ${rates.length} entries`} for ${heaps} heaps; ` +
         'give a list of one for each',
     )
-    for (const rate of rates) checkHeapRate(rate, true)
+    for (const rate of rates) checkHeapRate(rate, this.#pace)
     return Float64Array.from(rates)
   }
 
@@ -271,7 +285,7 @@ export class Stream implements BatchOwner, AsyncDisposable {
     this.#refuseClosed('sendHeaps')
     this.#rethrow()
     checkOptions('sendHeaps', options, SEND_HEAPS_OPTIONS)
-    checkReferences(references, this.endpoints.length, this.#config.rateBytesPerSecond > 0)
+    checkReferences(references, this.endpoints.length, this.#pace)
     checkGroupMode('sendHeaps', mode)
     checkSignal('sendHeaps', options.signal)
     return this.#sendPrepared(references, mode, this.#config.split, options.signal)

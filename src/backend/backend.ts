@@ -17,7 +17,7 @@ export interface BackendCaps {
   readonly headroomBytes: number
   /** Waiting for completions or for room, the I/O thread looks again and again for so long before it sleeps. */
   readonly pollNanoseconds: number
-  /** The device keeps the stream's rate: nobody else need. */
+  /** The device or the kernel keeps the rate of the stream, and the backend sees to it: nobody else need. */
   readonly pacesItself?: boolean
 }
 

@@ -45,8 +45,9 @@ const LEAST_HELD = 2
 const SMALL = `messages of less than ${WORTH_BYTES} bytes, or not in huge pages, are sent faster with a copy`
 
 /** A ring to send by, or why there is none. */
-function ringFor({ socket, options, gates }: UdpPath): UdpRing | string {
+function ringFor({ socket, options, gates, pace }: UdpPath): UdpRing | string {
   if (options.udpPath === 'sendmmsg') return 'asked for'
+  if (pace) return 'io_uring: packets that wait for their time would hold memory that is lent'
   const copying = gates.paths.find((path) => path.copiedBy)
   if (options.udpPath === 'auto' && copying) return `io_uring: ${copying.copiedBy} copies all the same`
   const ring = openUdpRing(socket.fd)

@@ -16,6 +16,7 @@ import type { ResolvedInterface } from '../net/interface.js'
 import { type Path, pathTo, waitForNeighbours } from '../net/route.js'
 import { Gates } from './gates.js'
 import { checkPacketSize, findPath, tooLarge } from './paths.js'
+import { findFairQueue, KernelPace, type PaceOptions } from './udp-pace.js'
 
 export interface UdpOptions {
   /** One per substream, all of one family. */
@@ -35,6 +36,8 @@ export interface UdpOptions {
   readonly udpPath: 'auto' | 'io_uring' | 'sendmmsg'
   /** How long opening waits for unicast neighbours to answer. */
   readonly neighbourTimeoutMs: number
+  /** A rate that the kernel keeps, if it can. */
+  readonly pace?: PaceOptions
 }
 
 export interface UdpPath {
@@ -47,6 +50,8 @@ export interface UdpPath {
   readonly maxSegments: number
   readonly segmentationReason: string
   readonly gates: Gates
+  /** The kernel keeps the rate; what it cannot keep is held back by this. */
+  readonly pace: KernelPace | undefined
   /** All it has open. */
   readonly descriptors: readonly number[]
   states(): Record<string, string | number | boolean>
@@ -74,7 +79,7 @@ const THOROUGH_LOOK_MS = 0.1
 
 /**
  * @throws ERR_SPEADCAST_UNREACHABLE without a route to any endpoint, ERR_SPEADCAST_PACKET_SIZE beyond an interface's MTU,
- * ERR_SPEADCAST_BACKEND when the socket cannot be made as asked
+ * ERR_SPEADCAST_BACKEND when the socket cannot be made as asked, or the kernel has to keep the rate and cannot
  */
 export async function openUdpPath(given: UdpOptions): Promise<UdpPath> {
   const endpoints = given.endpoints.map((endpoint) => scoped(endpoint, given.interface))
@@ -83,6 +88,11 @@ export async function openUdpPath(given: UdpOptions): Promise<UdpPath> {
   const paths = endpoints.map((endpoint) => findPath(endpoint, options.interface))
   if (!options.allowFragmentation) checkPacketSize(options.packetSizeBytes, paths, true)
   const find = (i: number) => pathTo(endpoints[i]!, options.interface)
+  const queueBehind = (paths: readonly Path[]) =>
+    findFairQueue({ paths, packetSizeBytes: options.packetSizeBytes, bound: options.interface !== undefined }, options.pace!)
+  const queue = options.pace && queueBehind(paths)
+  if (typeof queue === 'string' && options.pace!.required)
+    throw new SpeadcastError('ERR_SPEADCAST_BACKEND', `rateMethod 'kernel': ${queue}; or use rateMethod 'sw'`)
   const gates = new Gates({ paths, timeoutMs: options.neighbourTimeoutMs, find })
   const resolved = await waitForNeighbours(paths, options.neighbourTimeoutMs)
   for (const [i, state] of resolved.entries()) if (state === 'failed') gates.shut(i)
@@ -93,8 +103,10 @@ export async function openUdpPath(given: UdpOptions): Promise<UdpPath> {
     configure(socket, options)
     // Connected, one destination costs no route lookup per message. A gate may open later, so a dead endpoint is no reason not to.
     const connected = endpoints.length === 1
-    if (connected) socket.connect(endpoints[0]!)
-    return new LinuxUdpPath(socket, options, gates, connected)
+    const paced = typeof queue === 'object'
+    if (connected || paced) socket.connect(endpoints[0]!)
+    const pace = paced ? new KernelPace(socket, options.pace!, queue, () => queueBehind(gates.paths)) : queue
+    return new LinuxUdpPath(socket, options, gates, connected, pace)
   } catch (cause) {
     socket?.close()
     if (!(cause instanceof NativeError)) throw cause
@@ -144,6 +156,7 @@ function ipMreqn(ifindex: number): Uint8Array {
 const interfacesOf = (gates: Gates): number[] => [...new Set(gates.paths.map((path) => path.ifindex))]
 
 class LinuxUdpPath implements UdpPath {
+  readonly pace: KernelPace | undefined
   readonly family: 4 | 6
   readonly substreams: number
   readonly names: readonly Uint8Array[]
@@ -152,6 +165,7 @@ class LinuxUdpPath implements UdpPath {
   readonly #watch: LinkWatch
   readonly #losses: LinkLosses
   readonly #sendBufferBytes: number
+  readonly #unpaced: Record<string, string>
   #interfaces: readonly number[]
   #gatesRevision = 0
   #revision = 0
@@ -159,6 +173,7 @@ class LinuxUdpPath implements UdpPath {
   #drops = 0
   #dropsSeen = 0
   #carrierLosses = 0
+  #queueing = 0
   /** Drops that the kernel told us of by ENOBUFS, since the last look. */
   #refused = 0
   #carrier = true
@@ -170,7 +185,11 @@ class LinuxUdpPath implements UdpPath {
     readonly options: UdpOptions,
     readonly gates: Gates,
     connected: boolean,
+    /** Or why the kernel does not keep the rate, if it was asked to. */
+    pace: KernelPace | string | undefined,
   ) {
+    this.pace = typeof pace === 'object' ? pace : undefined
+    this.#unpaced = typeof pace === 'string' ? { rateMethod: 'sw', rateMethodReason: pace } : {}
     this.family = options.endpoints[0]!.family
     this.substreams = options.endpoints.length
     this.names = connected ? [] : options.endpoints.map(encodeSocketAddress)
@@ -197,7 +216,7 @@ class LinuxUdpPath implements UdpPath {
   }
 
   get revision(): number {
-    return this.#revision + this.gates.revision
+    return this.#revision + this.gates.revision + (this.pace?.revision ?? 0)
   }
 
   states(): Record<string, string | number | boolean> {
@@ -208,9 +227,11 @@ class LinuxUdpPath implements UdpPath {
       interface: [...new Set(this.gates.paths.map((path) => path.interfaceName))].join(','),
       sourcePort: this.socket.localPort(),
       sendBufferBytes: granted,
-      ...(granted < options.sendBufferBytes && {
-        sendBufferClipped: `asked for ${options.sendBufferBytes}; raise it with sysctl net.core.wmem_max=${options.sendBufferBytes}`,
-      }),
+      ...(this.pace?.states() ?? this.#unpaced),
+      ...(granted < options.sendBufferBytes &&
+        !this.pace && {
+          sendBufferClipped: `asked for ${options.sendBufferBytes}; raise it with sysctl net.core.wmem_max=${options.sendBufferBytes}`,
+        }),
       substreamsWithoutNeighbour: this.gates.closedCount,
       carrier: this.#carrier,
       dropsBelowSocket: this.#dropsSeen,
@@ -258,8 +279,10 @@ class LinuxUdpPath implements UdpPath {
     if (this.#gatesRevision !== this.gates.revision) {
       this.#gatesRevision = this.gates.revision
       this.#interfaces = interfacesOf(this.gates)
+      this.pace?.judge()
     }
     let drops = 0
+    let queueing = 0
     let carrierLosses = 0
     let carrier = true
     try {
@@ -269,6 +292,11 @@ class LinuxUdpPath implements UdpPath {
         drops += losses.txDropped + losses.queueDrops
         carrierLosses += losses.carrierDownCount
         carrier &&= losses.running
+        queueing = (Math.imul(queueing, 31) + losses.queueing) | 0
+      }
+      if (this.pace && !this.#interfaces.includes(this.pace.ifindex)) {
+        this.#losses.read(this.pace.ifindex)
+        queueing = (Math.imul(queueing, 31) + this.#losses.queueing) | 0
       }
     } catch (error) {
       if (!(error instanceof NativeError)) throw error
@@ -276,6 +304,12 @@ class LinuxUdpPath implements UdpPath {
     }
     const unexplained = Math.max(0, drops - this.#drops - this.#refused)
     if (unexplained > 0) this.#suspicion++
+    if (queueing !== this.#queueing) {
+      // What waited in a queue that was replaced is lost, and nobody counts it.
+      this.#suspicion++
+      this.#queueing = queueing
+      this.pace?.judge()
+    }
     if (carrierLosses !== this.#carrierLosses) {
       this.#suspicion++
       this.gates.doubt()

@@ -33,6 +33,8 @@ export class UdpPosting implements Posting {
   readonly merged: MessageVector
   /** Its memory is registered with the ring, in use as such or not. */
   readonly registered: boolean
+  /** Where the backend paces: see KernelPace.room. */
+  countedBefore: Float64Array | undefined
   /** Posts to go before messages are sent without a copy again; 0 = they are. */
   copiedFor = 0
   #plain: MessageVector | undefined

@@ -33,6 +33,7 @@ import {
 } from './backend.js'
 import { Copies } from './udp-copies.js'
 import { openUdpPath, type UdpOptions, type UdpPath } from './udp-open.js'
+import type { KernelPace } from './udp-pace.js'
 import { MAX_MESSAGE_BYTES, UdpPosting } from './udp-posting.js'
 import { UdpRing } from './udp-ring.js'
 
@@ -74,6 +75,7 @@ export class UdpBackend implements Backend {
   readonly #whenFree: readonly { fd: number; events: number }[]
   readonly #copies: Copies
   readonly #ring: UdpRing | undefined
+  readonly #pace: KernelPace | undefined
   readonly #error: QueuedError = { errno: 0, origin: 0, info: 0, port: 0, address: new Uint8Array(0) }
   #segmentation: 'on' | 'off'
   /** The posting that goes packet by packet for a while. */
@@ -100,6 +102,7 @@ export class UdpBackend implements Backend {
     this.#path = path
     this.#counters = environment.counters
     this.#fd = this.#path.socket.fd
+    this.#pace = path.pace
     this.#copies = new Copies(this.#path, this.#counters)
     this.#ring = this.#copies.ring
     this.#whenFree = this.#ring ? [{ fd: this.#ring.fd, events: POLLIN }] : []
@@ -113,6 +116,7 @@ export class UdpBackend implements Backend {
       maxPacketSizeBytes: MAX_MESSAGE_BYTES[this.#path.family],
       headroomBytes: 0,
       pollNanoseconds: 0,
+      pacesItself: path.pace !== undefined,
     }
   }
 
@@ -134,12 +138,14 @@ export class UdpBackend implements Backend {
   register(_region: TableRegion): void {}
 
   compile(table: PacketTable, hints: CompileHints): UdpPosting {
+    const pace = this.#pace
     const { ends, zeroCopy } = this.#copies.cut(table, {
       maxSegments: this.#segmentation === 'on' ? this.#path.maxSegments : 1,
-      maxMessageBytes: Math.min(hints.maxMessageBytes, MAX_MESSAGE_BYTES[this.#path.family]),
+      maxMessageBytes: Math.min(hints.maxMessageBytes, MAX_MESSAGE_BYTES[this.#path.family], pace?.maxMessageBytes ?? 65507),
     })
     const buffer = zeroCopy ? this.#copies.use(table) : UdpRing.COPY
     const posting = new UdpPosting(table, this.#path.names, ends, zeroCopy, buffer)
+    if (pace) posting.countedBefore = pace.compiled(table, ends.length)
     this.#postings.add(posting)
     return posting
   }
@@ -159,6 +165,7 @@ export class UdpBackend implements Backend {
     let row = first
     let merging = this.#merging(posting)
     const { forced } = this.#copies
+    const pace = this.#pace
     let mode = this.#copies.mode(posting, merging)
     this.#ringFull = false
     while (row < end) {
@@ -177,6 +184,14 @@ export class UdpBackend implements Backend {
         vector = posting.plain
         from = row
         count = Math.min(end, merging ? posting.edge[row]! : end) - row
+      }
+      if (pace) {
+        count = pace.room(posting.countedBefore!, split ? undefined : posting.firstRow, from, count)
+        if (count === 0) {
+          this.#path.suspicion(false)
+          again(out, pace.waitNanoseconds)
+          return
+        }
       }
       if (this.#path.gates.any)
         count = this.#path.gates.open(posting.table.substream, split ? undefined : posting.firstRow, from, count)
@@ -216,6 +231,7 @@ export class UdpBackend implements Backend {
       const next = split ? row + sent : posting.firstRow[from + sent]!
       out.accepted += next - row
       this.#posted += next - row
+      pace?.charge(posting.countedBefore![next]! - posting.countedBefore![row]!)
       if (lent) this.#counters[COUNTER.zeroCopyMessages]! += sent
       if (split) this.#counters[COUNTER.plainMessages]! += sent
       else {
@@ -295,13 +311,14 @@ export class UdpBackend implements Backend {
     this.#path.noteRefused()
     const now = performance.now()
     if (this.#refusedSince === 0) this.#refusedSince = now
-    const one = split || posting.edge[row]! - row === 1
+    // Where packets wait for their time, those of a message cut up would want more room than it.
+    const one = split || posting.edge[row]! - row === 1 || this.#pace?.byKernel === true
     if (!one && now - this.#refusedSince > REFUSED_MESSAGE_MS) {
       this.#probe(posting, row, ENOBUFS!)
       return true
     }
     if (one && now - this.#refusedSince > REFUSED_PACKET_MS) {
-      this.#skip(posting, row, row + 1, ENOBUFS!, out)
+      this.#skip(posting, row, split ? row + 1 : posting.edge[row]!, ENOBUFS!, out)
       return false
     }
     again(out, ENOBUFS_PAUSE_NANOSECONDS)
@@ -320,6 +337,7 @@ export class UdpBackend implements Backend {
     out.substream = posting.table.substream[row]!
     out.skipped = end - row
     this.#posted += end - row
+    this.#pace?.charge(posting.countedBefore![end]! - posting.countedBefore![row]!)
   }
 
   /** The message failed as one and went as packets: stop merging, as far as the errno says. */

@@ -211,7 +211,7 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
       device: rdma.device,
       port: rdma.port,
       queueDepth: this.#queue.depth,
-      pacing: this.caps.pacesItself ? 'device' : 'software',
+      ...(this.caps.pacesItself && { rateMethod: 'hw', rateMethodReason: 'asked for' }),
       portActive: !this.#portDown,
       recoveries: this.#recoveries,
       ...this.#way.states(),

@@ -22,6 +22,8 @@ export function checkWayOut({ poll, verbsLibrary, device, peer, udpPath }: WayOu
 export function checkFlags(flags: SendFlags): void {
   const { rateMethod, split, payloadBytes, input, dtype, pcap, backend, heapAddressBits, descriptors } = flags
   if (rateMethod === 'hw' && backend !== 'ibverbs') throw usageError('--rate-method hw: pacing by the NIC needs --backend ibverbs')
+  if (rateMethod === 'kernel' && backend !== 'udp')
+    throw usageError('--rate-method kernel: pacing by the kernel needs --backend udp')
   if (pcap !== undefined && backend !== 'pcap' && backend !== 'auto')
     throw usageError(`--pcap writes a file instead of sending, so it cannot go with --backend ${backend}; drop one of the two`)
   checkWayOut(flags, backendOf(flags))

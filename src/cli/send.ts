@@ -14,7 +14,7 @@ export interface SendFlags extends WayOutFlags {
   readonly rate: string
   readonly burst: number
   readonly burstRateRatio: number
-  readonly rateMethod: 'auto' | 'sw' | 'hw'
+  readonly rateMethod: 'auto' | 'sw' | 'kernel' | 'hw'
   readonly heapAddressBits: number
   readonly split: 'even' | 'greedy' | 'exact'
   readonly payloadBytes?: number
@@ -82,8 +82,11 @@ export function sendCommand(): Command {
     .option('--burst <BYTES>', 'sent back to back before the limiter looks at the clock', byteCount(1, 2 ** 31), 65536)
     .option('--burst-rate-ratio <RATIO>', 'how much faster than --rate to go to catch up', decimal(1), 1.05)
     .addOption(
-      new Option('--rate-method <WHO>', 'who keeps the rate: sw, this program (auto too); hw, the NIC of --backend ibverbs')
-        .choices(['auto', 'sw', 'hw'])
+      new Option(
+        '--rate-method <WHO>',
+        'who keeps the rate: sw, this program; kernel, the queueing discipline fq below --backend udp; hw, the NIC of --backend ibverbs; auto: kernel where packets wait in fq, else sw',
+      )
+        .choices(['auto', 'sw', 'kernel', 'hw'])
         .default('auto'),
     )
     .optionsGroup('Way out:')

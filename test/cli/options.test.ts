@@ -76,7 +76,7 @@ const ROWS: Readonly<Record<string, Row>> = {
   '--rate': { args: ['--rate', '20kB/s', '--burst', '64'], look: ({ json }) => json.stats.pacedNanoseconds! > 0, before: false, after: true },
   '--burst': { without: [...DATA, '--rate', '1GB/s'], args: [...DATA, '--rate', '1GB/s', '--burst', '1'], look: ({ json }) => json.stats.posts, before: 1, after: 3 },
   '--burst-rate-ratio': { args: [...PACED, '--burst-rate-ratio', '0.5'], look: refused, before: 0, after: [2, expect.stringMatching(/--burst-rate-ratio <RATIO>' argument '0\.5' is invalid/)] },
-  '--rate-method': { args: ['--rate-method', 'hw'], look: refused, before: 0, after: [2, expect.stringMatching(/needs --backend ibverbs/)] },
+  '--rate-method': { without: [...THREE, ...PACED, '--rate-method', 'sw'], args: [...THREE, ...PACED, '--rate-method', 'kernel'], look: refused, before: 0, after: [2, expect.stringMatching(/pacing by the kernel needs --backend udp/)] },
   '--poll': { args: ['--backend', 'udp', '--poll', 'busy'], look: refused, before: 0, after: [2, expect.stringMatching(/--poll and --verbs-library are for --backend ibverbs and rdma-ud, not udp/)] },
   '--device': { args: ['--backend', 'udp', '--device', 'mlx5_0'], look: refused, before: 0, after: [2, expect.stringMatching(/--device and --peer are for --backend rdma-ud, not udp/)] },
   '--peer': { args: ['--backend', 'rdma-ud', '--peer', '1/2/3/4/5'], look: refused, before: 0, after: [2, expect.stringMatching(/'1\/2\/3\/4\/5' is no queue pair; write \[GID\/\]QPN\/QKEY\[\/LID\]/)] },

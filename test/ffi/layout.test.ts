@@ -7,6 +7,7 @@ import { expect, test } from 'vitest'
 import * as layout from '#dist/ffi/layout.js'
 import * as netlink from '#dist/ffi/netlink.js'
 import * as netlinkQuery from '#dist/ffi/netlink-query.js'
+import * as qdisc from '#dist/ffi/qdisc.js'
 import { need } from '../support/need.js'
 
 /** C type and, where the names differ, C member of every exported struct; `size` is sizeof. */
@@ -95,6 +96,7 @@ const EXPRESSIONS: Record<string, string> = {
   'CMSGHDR.data': 'CMSG_LEN(0)',
   SOCK_RAW_CLOEXEC: 'SOCK_RAW | SOCK_CLOEXEC',
   IFINFOMSG_LEN: 'sizeof(struct ifinfomsg)',
+  TCMSG_LEN: 'sizeof(struct tcmsg)',
   IORING_NOTIF_USAGE_ZC_COPIED: '(int32_t)IORING_NOTIF_USAGE_ZC_COPIED',
   IFF_LOWER_UP: '0x10000', // net/if.h, which the others need, leaves it out; linux/if.h: 1 << 16
 }
@@ -103,7 +105,7 @@ const LEVELS: Record<string, string> = { SO: 'SOL_SOCKET', IP: 'IPPROTO_IP', IPV
 /** [what, C expression, our number] of everything exported. */
 function claims(): [string, string, number][] {
   const out: [string, string, number][] = []
-  const constants = { ...layout, ...numbersOf(netlink), ...numbersOf(netlinkQuery) }
+  const constants = { ...layout, ...numbersOf(netlink), ...numbersOf(netlinkQuery), ...numbersOf(qdisc) }
   for (const [name, value] of Object.entries(constants)) {
     if (typeof value === 'number') out.push([name, EXPRESSIONS[name] ?? name, value])
     else if (name === 'OPT')
@@ -154,6 +156,7 @@ test('struct layouts and constants are those of the system headers', (ctx) => {
 #include <linux/if_link.h>
 #include <linux/neighbour.h>
 #include <linux/netlink.h>
+#include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #ifndef SOL_UDP

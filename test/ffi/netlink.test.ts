@@ -10,6 +10,7 @@ const HEAD = `
   import * as nl from '#dist/ffi/netlink.js'
   import { LinkLosses } from '#dist/ffi/link-losses.js'
   import { LinkWatch } from '#dist/ffi/link-watch.js'
+  import { qdiscs } from '#dist/ffi/qdisc.js'
   const ip = (...args) => execFileSync('ip', args, { encoding: 'utf8' })
   const b = (...bytes) => Uint8Array.from(bytes)
   const index = (name) => nl.links().find((l) => l.name === name).index
@@ -253,6 +254,49 @@ test('LinkLosses: queue drops are what tc says of the root, not of its children 
     queueDrops: 0,
     none: 'NativeError ENODEV',
   })
+})
+
+test('qdiscs are those that tc shows, and LinkLosses notices when they are replaced', async (ctx) => {
+  const why = netnsUnavailable()
+  need(ctx, !why, why)
+  await using ns = await makeNetns({ veth: {} })
+  for (let i = 0; i < 60; i++) ns.ip('a', `link add x${i} numtxqueues 8 type ifb`)
+  ns.ip('a', 'link set x59 up')
+  ns.tc('a', 'qdisc replace dev x59 root handle 7: mq')
+  ns.tc('a', 'qdisc add dev v0 root handle 1: tbf rate 1mbit burst 2000 limit 4000')
+  ns.tc('a', 'qdisc add dev v0 parent 1:1 handle 10: bfifo limit 4000')
+  const { ours, queueing } = await inside<{ ours: Record<string, unknown[]>; queueing: number[] }>(
+    ns,
+    `const tc = (...args) => execFileSync('tc', ['qdisc', ...args])
+     const hex = (n) => (n >>> 16).toString(16) + ':' + ((n & 0xffff) || '').toString(16)
+     const told = ({ kind, handle, parent }) => ({ kind, handle: hex(handle), ...(parent === 0xffffffff ? { root: true } : { parent: hex(parent) }) })
+     const ours = Object.fromEntries(['lo', 'v0', 'x59'].map((name) => [name, qdiscs(index(name)).map(told)]))
+     const losses = new LinkLosses()
+     const read = () => { losses.read(index('v0')); return losses.queueing }
+     const queueing = [read()]
+     await poke('10.77.0.2')
+     queueing.push(read())
+     tc('replace', 'dev', 'v0', 'parent', '1:1', 'handle', '11:', 'pfifo')
+     queueing.push(read())
+     tc('del', 'dev', 'v0', 'root')
+     queueing.push(read())
+     tc('replace', 'dev', 'lo', 'root', 'pfifo')
+     queueing.push(read())
+     losses.close()
+     out({ ours, queueing, none: qdiscs(9999) })`,
+  )
+  const theirs = JSON.parse(ns.tc('a', '-json qdisc show dev x59')) as Record<string, unknown>[]
+  expect(ours.x59).toEqual(theirs.map(({ kind, handle, root, parent }) => ({ kind, handle, ...(root ? { root } : { parent }) })))
+  expect(ours.v0).toEqual([
+    { kind: 'tbf', handle: '1:', root: true },
+    { kind: 'bfifo', handle: '10:', parent: '1:1' },
+  ])
+  expect(ours.lo).toEqual([{ kind: 'noqueue', handle: '0:', root: true }])
+  expect(ours.x59!.length).toBe(9)
+  const [first, ...others] = queueing
+  expect(others[0]).toBe(first)
+  expect(new Set(others.slice(0, 3)).size).toBe(3)
+  expect(others[3]).toBe(others[2])
 })
 
 test('LinkWatch sees own link down, peer link down, removal; not what does not touch the carrier', async (ctx) => {

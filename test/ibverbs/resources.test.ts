@@ -215,7 +215,11 @@ test.for([
       const seconds = (performance.now() - from) / 1000
       const stats = await stream.stats()
       // Nobody else paces: the NIC was the bottleneck.
-      expect(stats.states.pacing).toBe('device')
+      expect(stats.states.rateMethod).toBe('hw')
+      await expect(stream.batch({ name: 'own', heaps: 1, bytes: 8, rates: [1e6] })).rejects.toMatchObject({
+        code: 'ERR_SPEADCAST_CONFIG',
+        message: expect.stringMatching(/the device keeps the rate of this stream: rates per heap need rateMethod 'sw'/),
+      })
       expect(stats.pacedNanoseconds).toBe(0)
       expect(stats.udpBytes / seconds).toBeLessThan(20e6 * 1.1)
       await nic.command('fail 3 GENERAL_ERR')

@@ -190,6 +190,12 @@ const WALK: Record<keyof StreamOptions, (ctx: TestContext) => Promise<void>> = {
   },
   async rateMethod() {
     expect(await told({ backend: 'udp', rateMethod: 'hw' })).toMatch(/^ERR_SPEADCAST_CONFIG .*needs backend 'ibverbs'/)
+    const kernel = { backend: 'udp', rateMethod: 'kernel', rate: 1e6 } as const
+    for (const backend of ['auto', 'ibverbs', 'rdma-ud', 'dgram', 'memory'] as const)
+      expect(await told({ ...kernel, backend })).toMatch(/^ERR_SPEADCAST_CONFIG rateMethod 'kernel' .*needs backend 'udp'/)
+    expect(await told({ ...kernel, rate: 0 })).toMatch(/^ERR_SPEADCAST_CONFIG rateMethod 'kernel' needs a rate/)
+    expect(await told({ ...kernel, udpPath: 'io_uring' })).toMatch(/^ERR_SPEADCAST_CONFIG .*udpPath 'io_uring' lends/)
+    expect((await sent({ backend: 'memory', rate: 1e9 })).stats.states).toMatchObject({ rateMethod: 'sw' })
   },
   async affinity() {
     expect(await told({ affinity: [1023] })).toMatch(/^ERR_SPEADCAST_CONFIG affinity: none of CPUs 1023 may be used here/)
