@@ -105,7 +105,7 @@ export class WorkerDriver implements Driver {
       this.#input.onSettled()
     })
     port1.unref()
-    void thread.exited.then((code) => this.#threadEnded(code, thread.crash))
+    thread.dependents.add(this.#threadEnded)
     const { ring, backend, options } = input
     ring.control[R.C_CPU] = R.NO_CPU
     thread.open({ port: port2, memory: ring.memory, backend, options })
@@ -138,8 +138,8 @@ export class WorkerDriver implements Driver {
     }
   }
 
-  #threadEnded(code: number, crash: Error | undefined): void {
-    if (this.state === 'closed') return
+  readonly #threadEnded = (code: number): void => {
+    const { crash } = this.#thread
     this.drainMessages()
     const stopped = Atomics.load(this.#input.ring.control, R.C_CLOSED) === 1
     this.#input.onSettled()
@@ -157,6 +157,7 @@ export class WorkerDriver implements Driver {
     running.delete(this)
     clearInterval(this.#timer)
     this.#port.close()
+    this.#thread.dependents.delete(this.#threadEnded)
     this.#lease.release()
     this.#close()
   }

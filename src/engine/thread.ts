@@ -22,8 +22,10 @@ const STUCK_MS = 2000
 export class IoThreadHandle {
   /** What ended it, if it did not end by itself. */
   crash: Error | undefined
-  /** Its exit code. */
+  /** Its exit code. What a stream does then it says to `dependents`, for a promise that may never resolve would hold it for ever. */
   readonly exited: Promise<number>
+  /** Called when the thread has ended, with its exit code. */
+  readonly dependents = new Set<(code: number) => void>()
   readonly #worker: Worker
   readonly #port: MessagePort
   readonly #words = new Int32Array(new SharedArrayBuffer(THREAD_WORDS * 4))
@@ -52,6 +54,7 @@ export class IoThreadHandle {
         this.state = 'ended'
         this.#wake?.close()
         this.#port.close()
+        for (const dependent of [...this.dependents]) dependent(code)
         resolve(code)
       })
     })
