@@ -24,11 +24,13 @@ export function checkSignal(call: string, signal: AbortSignal | undefined): void
   signal.throwIfAborted()
 }
 
+const GROUP_MODES: readonly GroupMode[] = ['serial', 'round-robin', 'by-substream']
+
 export function checkGroupMode(call: string, mode: GroupMode): void {
   check(
-    mode === 'serial' || mode === 'round-robin',
+    GROUP_MODES.includes(mode),
     'ERR_SPEADCAST_CONFIG',
-    () => `${call}: group mode is ${shown(mode)}; it must be 'serial' or 'round-robin'`,
+    () => `${call}: group mode is ${shown(mode)}; it must be 'serial', 'round-robin' or 'by-substream'`,
   )
 }
 

@@ -13,7 +13,7 @@ export interface BatchRingOptions {
   heaps: number
   /** Batches wanted, all of which can be under way at once. Default 4. */
   batches?: number
-  /** Default 'serial'. */
+  /** Order of the packets of a batch. Default 'serial'. */
   groupMode?: GroupMode
 }
 

@@ -6,7 +6,7 @@ import type { Sendable } from './batch/sendable.js'
 import type { Driver } from './engine/driver.js'
 import { Pending } from './submissions.js'
 
-/** Partial round-robin variants kept compiled per lane. */
+/** Variants of first n heaps kept compiled per lane, where these are no prefix of the whole. */
 const MAX_VARIANTS = 8
 
 export class Lane {

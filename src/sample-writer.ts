@@ -34,6 +34,7 @@ export interface SampleWriterOptions {
   heapsPerBatch?: number
   /** Batches under way at once; see createBatchRing. Default 4. */
   batches?: number
+  /** Order of the packets of a batch. Default 'serial'. */
   groupMode?: GroupMode
   /** Aborting is abort(signal.reason). */
   signal?: AbortSignal

@@ -12,7 +12,10 @@ export interface BatchOptions {
   items: ItemGroup
   /** Heaps per batch, at least 1. */
   heaps: number
-  /** Order of packets: 'serial' (default) heap after heap, 'round-robin' one packet of each heap in turn. */
+  /**
+   * Order of packets: 'serial' (default) heap after heap, 'round-robin' one packet of each heap in turn, 'by-substream' all heaps of one
+   * substream before those of the next. GroupMode says what that means to a receiver.
+   */
   groupMode?: GroupMode
   /** Substream (endpoint index) of each heap: one for all, a list, or a function of the heap's index. Default: j mod endpoints. */
   substreams?: number | readonly number[] | ((heap: number) => number)

@@ -27,12 +27,25 @@ const long = new CompilableBatch({ ...config, heaps: HEAPS / 16, packetSizeBytes
 const longOnes = long.variant(HEAPS / 16, false).compile()
 const longView = new DataView(long.region.buffer)
 const longCnt = new CntPointers(longOnes.scatter)
-const [timestamp, offset] = places.immediates.map((table) => new ImmediatePointers(table, batch.region, batch.region.buffer, HEAPS))
+const [timestamp, offset] = places.immediates.map(
+  (table) => new ImmediatePointers(table, batch.region, batch.region.buffer, HEAPS, cnt),
+)
 const far = new CompilableBatch({ ...config, items: tutorialItems(8192) })
 const farOnes = far.variant(HEAPS, false).compile().scatter
 const farView = new DataView(far.region.buffer)
 const farCnt = new CntPointers(farOnes)
-const farTimestamp = new ImmediatePointers(farOnes.immediates[0], far.region, far.region.buffer, HEAPS)
+const farTimestamp = new ImmediatePointers(farOnes.immediates[0], far.region, far.region.buffer, HEAPS, farCnt)
+const turns = new CompilableBatch({
+  ...config,
+  groupMode: 'by-substream',
+  substreams: Uint16Array.from({ length: HEAPS }, (_, j) => j % 16),
+})
+const turnsOnes = turns.variant(HEAPS, false).compile().scatter
+const turnsView = new DataView(turns.region.buffer)
+const turnsCnt = new CntPointers(turnsOnes)
+const turnsTimestamp = new ImmediatePointers(turnsOnes.immediates[0], turns.region, turns.region.buffer, HEAPS, turnsCnt)
+turns.immediate('timestamp').setRamp(2 ** 40, 256)
+turns.validate(HEAPS)
 far.immediate('timestamp').setRamp(2 ** 40, 8192)
 const unknown = (pointers) => {
   pointers.written(-1, 0)
@@ -82,6 +95,9 @@ add('the same, upper halves too', table.rows, () => scatter(view, unknown(cnt), 
 add('scatter explicit heap cnts, per packet', table.rows, () => scatterExplicit(view, cnt, HEAPS, cnts, sequence))
 add('both heap cnts and a ramp, per heap', HEAPS, () => scatter(view, cnt, [evenly(256, timestamp)], HEAPS, sequence))
 add('the same, in a batch too large for the window', HEAPS, () => scatter(farView, farCnt, [farTimestamp], HEAPS, sequence))
+add('the same, 16 substreams in turn, sent by substream', HEAPS, () =>
+  scatter(turnsView, turnsCnt, [turnsTimestamp], HEAPS, sequence),
+)
 add('scatter a 48-bit unsigned immediate, a ramp, per heap', HEAPS, () => scatterImmediate(view, evenly(256, timestamp), HEAPS))
 add('the same, any values, per heap', HEAPS, () => scatterImmediate(view, evenly(Number.NaN, timestamp), HEAPS))
 add('the same, upper halves too, per heap', HEAPS, () => scatterImmediate(view, unknown(timestamp), HEAPS))

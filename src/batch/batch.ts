@@ -21,6 +21,7 @@ import {
   firstHeaps,
   type GroupMode,
   type HeapSpec,
+  heapsBySubstream,
   type PayloadPart,
   type StagedImmediate,
   writeHeaders,
@@ -106,6 +107,7 @@ export class CompilableBatch<T extends object = HeapViews> implements Sendable {
   readonly flavour: Flavour
   readonly region: Region
   readonly rates: Float64Array | undefined
+  /** 'serial' where the heaps of each substream follow one another as they are. */
   readonly groupMode: GroupMode
   readonly views: BatchViews<T>
   /** How the heaps are laid out: interleaved single packets, or headers and payloads apart. */
@@ -133,7 +135,8 @@ export class CompilableBatch<T extends object = HeapViews> implements Sendable {
     this.flavour = flavour
     this.heaps = heaps
     this.rates = config.rates
-    this.groupMode = config.groupMode
+    const order = config.groupMode === 'by-substream' ? heapsBySubstream(config.substreams) : undefined
+    this.groupMode = config.groupMode === 'by-substream' && !order ? 'serial' : config.groupMode
     const items = config.items.items()
     check(items.length > 0, 'ERR_SPEADCAST_ITEM', () => 'the item group is empty; add() at least one item before createBatch')
     const planItems = items.map((item) => planItem(item, flavour))
@@ -177,7 +180,7 @@ export class CompilableBatch<T extends object = HeapViews> implements Sendable {
     this.#immediates = items.flatMap((item, index) =>
       planItems[index]!.immediate ? [describeImmediate(item, index, column++)] : [],
     )
-    this.#layout = layoutBatch(this.#plan, places, heaps, column)
+    this.#layout = layoutBatch(this.#plan, places, heaps, column, order)
     this.interleaved = this.#layout.interleaved
     this.#aux = config.inBandDescriptors ? planAux(config, items, planItems, this.#layout.byteLength) : undefined
     const auxBytes = this.#aux?.byteLength ?? 0
@@ -203,6 +206,7 @@ export class CompilableBatch<T extends object = HeapViews> implements Sendable {
     this.#handle = {
       heaps,
       regions: this.#regions.map((region) => region.handle()),
+      ...(this.#layout.slots && { slots: this.#layout.slots }),
       items: this.#layout.places.map((place, i): ItemViewPlace => {
         const item = addressed[i]!
         return {
@@ -293,7 +297,7 @@ export class CompilableBatch<T extends object = HeapViews> implements Sendable {
     const rows = inBand ? this.#inBandRows(heaps) : heaps * this.#plan.packets
     const compile = (): CompiledBatch => this.#compile(inBand ? this.#inBandSpecs(this.#aux!) : this.#specs)
     if (this.groupMode === 'serial' || heaps === this.heaps) return { key, rows, compile }
-    // Round-robin order of fewer heaps is another order, not a prefix.
+    // The other orders of fewer heaps are orders of their own, no prefixes.
     return { key: `${key} ${heaps}`, rows, compile: () => firstHeaps(compile(), heaps) }
   }
 

@@ -8,8 +8,16 @@ import { pointerBase } from '../spead/pointer.js'
 import type { SpacedPlan } from './headroom.js'
 import type { ImmediateScatter, PacketTable, ScatterTable, TableRegion } from './table.js'
 
-/** Serial sends heap after heap; round-robin one packet of each heap in turn, skipping finished ones (spead2's GroupMode). */
-export type GroupMode = 'serial' | 'round-robin'
+/**
+ * Order of the packets of a batch, or of a group of heaps. Heap cnts do not depend on it.
+ *
+ * - 'serial': heap after heap. A receiver holds one heap open.
+ * - 'round-robin': one packet of each heap in turn, skipping finished ones. A receiver holds open all heaps of a batch that go to it.
+ * - 'by-substream': heap after heap, all of a substream before those of the next, substreams in the order of their first heaps. A receiver of
+ *   one substream gets the packets that serial sends it, in the same order, and holds one heap open. Over UDP, a message has one destination
+ *   and up to 64 KiB of packets that follow one another: small heaps for many substreams take fewer messages in this order.
+ */
+export type GroupMode = 'serial' | 'round-robin' | 'by-substream'
 
 /** Where a piece of a heap's payload lives: `region` indexes the list given to compileBatch. */
 export interface PayloadPart {
@@ -55,7 +63,7 @@ export function compileBatch({ specs, regions, mode, immediates, cntColumnAt, it
   const rowsOfHeaps = new Uint32Array(heaps + 1)
   for (let j = 0; j < heaps; j++) rowsOfHeaps[j + 1] = rowsOfHeaps[j]! + specs[j]!.plan.packets
   const rows = rowsOfHeaps[heaps]!
-  const order = mode === 'serial' ? undefined : roundRobin(specs, rows)
+  const order = mode === 'serial' ? undefined : mode === 'round-robin' ? roundRobin(specs, rows) : grouped(specs, rows)
 
   const segmentStart = new Uint32Array(rows + 1)
   const udpBytes = new Uint32Array(rows)
@@ -165,6 +173,30 @@ function roundRobin(specs: readonly HeapSpec[], rows: number): Uint32Array {
   const order = new Uint32Array(rows)
   let r = 0
   for (let turn = 0; r < rows; turn++) for (let j = 0; j < specs.length; j++) if (turn < specs[j]!.plan.packets) order[r++] = j
+  return order
+}
+
+/** Heaps such that those of a substream follow one another; undefined where they do so already. */
+export function heapsBySubstream(substreams: ArrayLike<number>): Uint32Array | undefined {
+  const groups = new Map<number, number[]>()
+  for (let j = 0; j < substreams.length; j++) {
+    const group = groups.get(substreams[j]!)
+    if (group) group.push(j)
+    else groups.set(substreams[j]!, [j])
+  }
+  const order = Uint32Array.from([...groups.values()].flat())
+  return order.every((heap, i) => heap === i) ? undefined : order
+}
+
+function grouped(specs: readonly HeapSpec[], rows: number): Uint32Array | undefined {
+  const heaps = heapsBySubstream(specs.map(({ substream }) => substream))
+  if (!heaps) return undefined
+  const order = new Uint32Array(rows)
+  let r = 0
+  for (const j of heaps) {
+    order.fill(j, r, r + specs[j]!.plan.packets)
+    r += specs[j]!.plan.packets
+  }
   return order
 }
 

@@ -6,7 +6,7 @@ import type { Region } from '../../ffi/region.js'
 import type { Flavour, Heap, Split } from '../spead/index.js'
 import { planOf } from '../spead/index.js'
 import { pointerBase, putPointer } from '../spead/pointer.js'
-import { type CompiledBatch, compileBatch, type GroupMode, type HeapSpec, writeHeaders } from './compile.js'
+import { type CompiledBatch, compileBatch, type GroupMode, type HeapSpec, heapsBySubstream, writeHeaders } from './compile.js'
 import { type SpacedPlan, withHeadroom } from './headroom.js'
 import { allocateRegion, itemBytes, type Sendable, type VariantRequest, validateCnts } from './sendable.js'
 
@@ -54,14 +54,19 @@ export class PreparedHeaps implements Sendable {
     this.flavour = references[0]!.heap.flavour
     const { packetSizeBytes: maxPacketSizeBytes, split, repeatPointers = false } = options
     let at = 0
-    this.#slots = references.map(({ heap }): Slot => {
+    const place = ({ heap }: HeapReference): Slot => {
       const plan = withHeadroom(planOf(heap, { maxPacketSizeBytes, split, repeatPointers }), options.headroomBytes ?? 0)
       // One packet: header and payload adjoin, one segment. Several: headers first.
       const slot = { plan, headerOffset: at, payloadOffset: at + plan.headers.length }
       at += plan.headers.length + plan.heapLengthBytes
       if (plan.packets > 1) at = Math.ceil(at / 64) * 64
       return slot
-    })
+    }
+    // Packets that are sent one after the other stand one after the other, so that a message of them is one segment.
+    const order = mode === 'by-substream' ? heapsBySubstream(references.map(({ substream = 0 }) => substream)) : undefined
+    const slots: Slot[] = []
+    for (const j of order ?? references.keys()) slots[j] = place(references[j]!)
+    this.#slots = slots
     this.#cntColumnAt = Math.ceil(at / 64) * 64
     this.region = allocateRegion(this.#cntColumnAt + this.heaps * 8)
     this.#cnts = new Float64Array(this.region.buffer, this.#cntColumnAt, this.heaps)

@@ -7,6 +7,9 @@
  * headers, then each heap's payload contiguous in wire order. A heap payload has no padding between items (SPEAD §8: addresses
  * count from the start of the concatenated items), so where no single start address aligns every item's typed array, the items
  * are stored apart and the packets gather them.
+ *
+ * Interleaved heaps stand in the order they are sent in, for only then is a message one segment. Apart, a segment ends with its packet in
+ * any order, so heaps stand in their own.
  */
 
 import { check } from '../errors.js'
@@ -34,6 +37,8 @@ export interface BatchLayout {
   readonly interleaved: boolean
   readonly byteLength: number
   readonly columnsAt: number
+  /** Heap j has the slots[j]-th place in memory; undefined: the j-th. */
+  readonly slots?: Uint32Array
   headerOffset(heap: number): number
   parts(heap: number): PayloadPart[]
   readonly places: readonly ItemPlace[]
@@ -61,15 +66,28 @@ export function checkBatchBytes(byteLength: number, extraBytes: number, heaps: n
 
 /**
  * @param columns of staged values: a double per heap and two more
+ * @param order the heaps as they are sent; undefined: in their own
  * @throws ERR_SPEADCAST_MEMORY when the batch would exceed 4 GiB
  */
-export function layoutBatch(plan: PacketPlan, items: readonly AddressedItem[], heaps: number, columns: number): BatchLayout {
-  const layout = arrange(plan, items, heaps, columns)
+export function layoutBatch(
+  plan: PacketPlan,
+  items: readonly AddressedItem[],
+  heaps: number,
+  columns: number,
+  order?: Uint32Array,
+): BatchLayout {
+  const layout = arrange(plan, items, heaps, columns, order)
   checkBatchBytes(layout.byteLength, 0, heaps, plan.heapLengthBytes)
   return layout
 }
 
-function arrange(plan: PacketPlan, items: readonly AddressedItem[], heaps: number, columns: number): BatchLayout {
+function arrange(
+  plan: PacketPlan,
+  items: readonly AddressedItem[],
+  heaps: number,
+  columns: number,
+  order: Uint32Array | undefined,
+): BatchLayout {
   const headerBytes = plan.headers.length
   const payloadBytes = plan.heapLengthBytes
   const anyExternal = items.some((item) => item.external)
@@ -79,12 +97,15 @@ function arrange(plan: PacketPlan, items: readonly AddressedItem[], heaps: numbe
   const aligned = (base: number): boolean => items.every((item, i) => (base + offsets[i]!) % item.alignment === 0)
 
   if (plan.packets === 1 && !anyExternal && aligned(headerBytes) && (heaps === 1 || stride % widest === 0)) {
+    const slots = order && inverse(order)
+    const at = slots ? (j: number) => slots[j]! * stride : (j: number) => j * stride
     return {
       interleaved: true,
+      ...(slots && { slots }),
       columnsAt: roundUp(heaps * stride, CACHE_LINE),
       byteLength: roundUp(heaps * stride, CACHE_LINE) + columns * (heaps + 2) * 8,
-      headerOffset: (j) => j * stride,
-      parts: (j) => [{ region: 0, offset: j * stride + headerBytes, length: payloadBytes }],
+      headerOffset: at,
+      parts: (j) => [{ region: 0, offset: at(j) + headerBytes, length: payloadBytes }],
       places: items.map((item, i) => ({
         name: item.name,
         region: 0,
@@ -143,6 +164,12 @@ function arrange(plan: PacketPlan, items: readonly AddressedItem[], heaps: numbe
     ],
     places,
   }
+}
+
+function inverse(order: Uint32Array): Uint32Array {
+  const slots = new Uint32Array(order.length)
+  for (const [slot, heap] of order.entries()) slots[heap] = slot
+  return slots
 }
 
 function startOffsets(items: readonly AddressedItem[]): number[] {

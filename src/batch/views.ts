@@ -34,6 +34,8 @@ export interface BatchHandle {
   readonly heaps: number
   readonly regions: readonly RegionHandle[]
   readonly items: readonly ItemViewPlace[]
+  /** Heap j has the slots[j]-th place in memory; undefined: the j-th. */
+  readonly slots?: Uint32Array
   readonly immediates: readonly { readonly name: string; readonly columnAt: number }[]
 }
 
@@ -88,11 +90,12 @@ export class BatchViews<T extends object = HeapViews> {
   #makeHeap(j: number): T {
     if (!(Number.isInteger(j) && j >= 0 && j < this.heaps))
       throw new SpeadcastError('ERR_SPEADCAST_VALUE', `heap index ${j} is not below the batch's ${this.heaps} heaps`)
+    const slot = this.#handle.slots?.[j] ?? j
     // An item may have any name, '__proto__' too.
     const views = Object.fromEntries(
       this.#handle.items.map(({ name, region, offset, stride, dtype, elements }) => {
         const buffer = this.#buffers[region]!
-        const at = offset + j * stride
+        const at = offset + slot * stride
         return [name, dtype === '' ? new Uint8Array(buffer, at, elements) : typedView(parseDtype(dtype), buffer, at, elements)]
       }),
     ) as T

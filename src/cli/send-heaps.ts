@@ -2,6 +2,7 @@
 import {
   type Batch,
   createBatchRing,
+  type GroupMode,
   type ImmediateColumn,
   Item,
   ItemGroup,
@@ -56,7 +57,7 @@ export interface PatternOptions {
   readonly heapAddressBits: number
   readonly batchHeaps: number
   readonly batches: number
-  readonly groupMode: 'serial' | 'round-robin'
+  readonly groupMode: GroupMode
   /** Waited for before each batch is sent, with its number of heaps. */
   readonly beforeSend?: (heaps: number) => Promise<void>
 }

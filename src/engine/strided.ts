@@ -17,6 +17,12 @@ export interface Ramp {
   readonly step: number
 }
 
+/** Where the heaps stand evenly spaced in another order. */
+export interface OrderedRamp extends Ramp {
+  /** Bytes from one's to the next one's in that order. */
+  readonly spacing: number
+}
+
 export const TWO_32 = 4294967296
 
 /** One ramp, 0.6 ns each and more where headers are far apart. For what is said of numbers see below. */
@@ -29,6 +35,18 @@ export function writeRamp(view: DataView, ramp: Ramp, heaps: number): void {
   for (; at < end; at = (at + stride) | 0) {
     view.setInt32(at, word)
     word = (word + step) | 0
+  }
+}
+
+/** One ramp over heaps in the order they stand in, all of them. */
+export function writeOrdered(view: DataView, ramp: OrderedRamp, order: Uint32Array): void {
+  const spacing = ramp.spacing | 0
+  const step = ramp.step | 0
+  const base = ramp.baseLo | ramp.first
+  let at = ramp.from | 0
+  for (let s = 0; s < order.length; s++) {
+    view.setInt32(at, (base + Math.imul(order[s]!, step)) | 0)
+    at = (at + spacing) | 0
   }
 }
 
@@ -117,7 +135,24 @@ function makeWindowed(window: DataView) {
     view.setInt32((at + gap) | 0, wordB)
   }
 
-  return { writeRamp, writeRamps }
+  /** Two of one spacing at once: 1.3 ns for both. */
+  function writeOrderedPair(a: OrderedRamp, b: OrderedRamp, order: Uint32Array): void {
+    const spacing = a.spacing | 0
+    const gap = (b.from - a.from) | 0
+    const stepA = a.step | 0
+    const stepB = b.step | 0
+    const baseA = a.baseLo | a.first
+    const baseB = b.baseLo | b.first
+    let at = a.from | 0
+    for (let s = 0; s < order.length; s++) {
+      const heap = order[s]!
+      view.setInt32(at, (baseA + Math.imul(heap, stepA)) | 0)
+      view.setInt32((at + gap) | 0, (baseB + Math.imul(heap, stepB)) | 0)
+      at = (at + spacing) | 0
+    }
+  }
+
+  return { writeRamp, writeRamps, writeOrderedPair }
 }
 
 let loops: ReturnType<typeof makeWindowed> | undefined

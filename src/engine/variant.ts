@@ -51,7 +51,9 @@ export class Variant {
     this.view = new DataView(buffer)
     this.cntColumn = new Float64Array(buffer, scatter.cntColumnAt, table.heaps)
     this.cnt = new CntPointers(scatter)
-    this.immediates = scatter.immediates.map((immediate) => new ImmediatePointers(immediate, scatter.region, buffer, table.heaps))
+    this.immediates = scatter.immediates.map(
+      (immediate) => new ImmediatePointers(immediate, scatter.region, buffer, table.heaps, this.cnt),
+    )
     this.headers = headersOf(compiled, others)
     this.rows = table.rows
     this.heaps = table.heaps

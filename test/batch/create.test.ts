@@ -28,7 +28,7 @@ test.for([
   [{ heaps: 2 ** 24 }, 'CONFIG', /2\^24/],
   [{ heaps: '3' as never }, 'CONFIG', /heaps is '3'/],
   [{ items: {} as never }, 'CONFIG', /must be an ItemGroup/],
-  [{ groupMode: 'parallel' as never }, 'CONFIG', /'serial' or 'round-robin'/],
+  [{ groupMode: 'parallel' as never }, 'CONFIG', /'serial', 'round-robin' or 'by-substream'/],
   [{ heap: 3 } as never, 'CONFIG', /unknown option 'heap'/],
   [{ substreams: 2 }, 'SUBSTREAM', /substream is 2; the stream has 2 endpoints, 0 to 1/],
   [{ substreams: [0] }, 'SUBSTREAM', /substream is undefined/],

@@ -120,15 +120,18 @@ describe('where heap j lies', () => {
       b: { region: shared, offsetBytes: 1010, strideBytes: 1400 },
       c: { region: own },
     }
-    for (const groupMode of ['serial', 'round-robin'] as const) {
-      const stream = await memoryStream({ packetSizeBytes: 600 })
-      const batch = stream.createBatch({ items: groupOf(items), heaps: 5, groupMode, memory })
+    const substreams = [1, 0, 1, 1, 0]
+    for (const groupMode of ['serial', 'round-robin', 'by-substream'] as const) {
+      const stream = await memoryStream({ to: '10.0.0.1+1:7148', packetSizeBytes: 600 })
+      const batch = stream.createBatch({ items: groupOf(items), heaps: 5, groupMode, substreams, memory })
       fill(batch, items)
       for (const heaps of [5, 2]) {
         await stream.send(batch, { heaps })
         const first = heaps === 5 ? 1 : 6
         const options = { packetSizeBytes: 600 }
-        expect(dump(taken(stream))).toBe(dump(planned({ items, heaps, mode: groupMode, options, cnt: (j) => first + j })))
+        expect(dump(taken(stream))).toBe(
+          dump(planned({ items, heaps, mode: groupMode, substreams, options, cnt: (j) => first + j })),
+        )
       }
       const bytes = new Uint8Array(shared.buffer)
       expect(bytes.subarray(2 + 3 * 1400, 2 + 3 * 1400 + 1000)).toEqual(items[0]!.value(3))

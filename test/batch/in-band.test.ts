@@ -8,7 +8,7 @@ import { fill, filled, groupOf, memoryStream, planned, samples, taken, timestamp
 const THREE = ['10.0.0.1:7148', '10.0.0.2:7148', '10.0.0.3:7148']
 const open = (options: Partial<StreamOptions> = {}) => memoryStream({ descriptors: 'in-band', ...options })
 
-test.for(['serial', 'round-robin'] as const)(
+test.for(['serial', 'round-robin', 'by-substream'] as const)(
   'the first heap of every substream carries them, the others do not (%s)',
   async (mode) => {
     const stream = await open({ to: THREE })
@@ -17,7 +17,7 @@ test.for(['serial', 'round-robin'] as const)(
     const batch = stream.createBatch({ items: groupOf(items), heaps: 7, groupMode: mode, substreams })
     fill(batch, items)
     const { packets } = await stream.send(batch)
-    const wanted = planned({ items, heaps: 7, mode, described: [0, 2, 3] })
+    const wanted = planned({ items, heaps: 7, mode, substreams, described: [0, 2, 3] })
     expect(packets).toBe(wanted.length)
     expect(stream.packets.map(({ bytes }) => bytes)).toEqual(wanted)
     const cntOf = (bytes: Uint8Array) => Buffer.from(bytes.subarray(10, 16)).readUIntBE(0, 6)

@@ -46,8 +46,10 @@ const batchArb = fc
       maxLength: 6,
     }),
     heaps: fc.integer({ min: 1, max: 6 }),
-    substreams: fc.integer({ min: 1, max: 3 }),
-    mode: fc.constantFrom<Mode>('serial', 'round-robin'),
+    endpoints: fc.integer({ min: 1, max: 3 }),
+    /** Modulo the endpoints. */
+    substreams: fc.array(fc.nat(2), { minLength: 6, maxLength: 6 }),
+    mode: fc.constantFrom<Mode>('serial', 'round-robin', 'by-substream'),
     split: fc.constantFrom('even', 'greedy', 'exact'),
     repeatPointers: fc.boolean(),
     extraBytes: fc.constantFrom(0, 3, 24, 400, 9000),
@@ -80,14 +82,15 @@ function exactSplit(items: readonly Item[], flavourBytes: number, payloadBytes: 
 }
 
 async function check(drawn: Drawn): Promise<void> {
-  const { heapAddressBits, heaps, substreams, mode, repeatPointers } = drawn
+  const { heapAddressBits, heaps, endpoints, mode, repeatPointers } = drawn
+  const substreams = drawn.substreams.slice(0, heaps).map((k) => k % endpoints)
   const flavour = makeFlavour({ heapAddressBits })
   const inits = drawn.items.map(({ init, ours }): ItemInit => ({ ...init, value: ours! }))
   const items = inits.map((init) => new Item(init as ItemInit & { id: number }))
   const smallest = 56 + 8 * items.length
   const exact = drawn.split === 'exact'
   const options: StreamOptions = {
-    to: Array.from({ length: substreams }, (_, i) => `10.0.0.1:${7148 + i}`),
+    to: Array.from({ length: endpoints }, (_, i) => `10.0.0.1:${7148 + i}`),
     backend: 'memory',
     flavour: { heapAddressBits },
     packetSizeBytes: smallest + drawn.extraBytes,
@@ -111,7 +114,7 @@ async function check(drawn: Drawn): Promise<void> {
       return [[item.name, { region, offsetBytes: drawn.gap * unit, strideBytes }]]
     }),
   )
-  const batch = stream.createBatch({ items: group, heaps, groupMode: mode, memory })
+  const batch = stream.createBatch({ items: group, heaps, groupMode: mode, substreams, memory })
   expect(batch.compiled).toBeInstanceOf(CompilableBatch)
   // From the start every heap has the items' values, but for those in the user's memory; heap j then gets bytes of its own.
   const values = Array.from({ length: heaps }, (_, j) =>
@@ -128,9 +131,9 @@ async function check(drawn: Drawn): Promise<void> {
   const told = new Set<number>()
   for (const drawnHeaps of drawn.sends) {
     const n = 1 + (drawnHeaps % heaps)
-    const describes = Array.from({ length: n }, (_, j) => j).filter((j) => drawn.inBand && j < substreams)
-    const fresh = describes.some((j) => !told.has(j))
-    for (const j of describes) told.add(j)
+    const describes = Array.from({ length: n }, (_, j) => j).filter((j) => drawn.inBand && substreams.indexOf(substreams[j]!) === j)
+    const fresh = describes.some((j) => !told.has(substreams[j]!))
+    for (const j of describes) told.add(substreams[j]!)
     const expected = Array.from({ length: n }, (_, j) => {
       const described = fresh && describes.includes(j)
       const heap = new Heap(flavour)
@@ -141,13 +144,13 @@ async function check(drawn: Drawn): Promise<void> {
       }
       const split = described && exact ? 'even' : options.split!
       return packetsOf(heap, cnt + j, { maxPacketSizeBytes: options.packetSizeBytes!, split }).map((bytes) => ({
-        substream: j % substreams,
+        substream: substreams[j]!,
         bytes,
       }))
     })
     const result = await stream.send(batch, { heaps: n })
     const sent = stream.packets.splice(0)
-    const wanted = inOrder(expected, mode)
+    const wanted = inOrder(expected, mode, substreams.slice(0, n))
     expect(dump(sent.map(({ bytes }) => bytes))).toBe(dump(wanted.map(({ bytes }) => bytes)))
     expect(sent.map(({ substream }) => substream)).toEqual(wanted.map(({ substream }) => substream))
     expect(result).toMatchObject({ heaps: n, packets: wanted.length, firstCnt: cnt })

@@ -24,7 +24,11 @@ beforeAll(() => {
 afterAll(() => peer?.close())
 
 const GREEDY = { split: 'greedy' } as const
-const MODES = ['serial', 'round-robin'] as const
+const THEIR_MODES = ['serial', 'round-robin'] as const
+const MODES = [...THEIR_MODES, 'by-substream'] as const
+const TWO = '10.0.0.1+1:7148'
+/** Heap j to endpoint j mod 2. */
+const substreams = [0, 1, 0, 1, 0]
 
 interface Case {
   readonly what: string
@@ -76,10 +80,10 @@ const CASES: Case[] = [
 ]
 
 for (const { what, items, options, packetsPerHeap } of CASES)
-  test(`${what}: the first n of five heaps, for every n, in both orders`, async (ctx) => {
+  test(`${what}: the first n of five heaps, for every n, in every order`, async (ctx) => {
     need(ctx, peer, 'the spead2 venv is missing (npm test makes it)')
     for (const mode of MODES) {
-      const stream = await memoryStream({ ...GREEDY, ...options })
+      const stream = await memoryStream({ ...GREEDY, ...options, to: TWO })
       const batch = filled(stream, items, 5, mode)
       expect(batch.packetsPerHeap).toBe(packetsPerHeap)
       let first = 1
@@ -87,7 +91,7 @@ for (const { what, items, options, packetsPerHeap } of CASES)
         const from = first
         const result = await stream.send(batch, { heaps })
         expect(result).toMatchObject({ heaps, packets: heaps * packetsPerHeap, firstCnt: from })
-        const theirs = await bySpead2(peer, { items, heaps, mode, options: { ...options }, cnt: (j) => from + j })
+        const theirs = await bySpead2(peer, { items, heaps, mode, substreams, options: { ...options }, cnt: (j) => from + j })
         expect(dump(taken(stream)), `${mode}, ${heaps} heaps`).toBe(dump(theirs))
         first += heaps
       }
@@ -95,20 +99,22 @@ for (const { what, items, options, packetsPerHeap } of CASES)
   })
 
 for (const { what, items, options } of CASES.filter(({ what }) => what !== 'SPEAD-64-8'))
-  test(`${what}: descriptors in the first heap of the batch, then none`, async (ctx) => {
+  test(`${what}: descriptors in the first heap of each substream, then none`, async (ctx) => {
     need(ctx, peer, 'the spead2 venv is missing (npm test makes it)')
     for (const mode of MODES)
       for (const heaps of [3, 1, 2]) {
-        const stream = await memoryStream({ ...GREEDY, ...options, descriptors: 'in-band' })
+        const stream = await memoryStream({ ...GREEDY, ...options, to: TWO, descriptors: 'in-band' })
         const batch = filled(stream, items, 3, mode)
-        const sending = { items, mode, options: { ...options } }
+        const sending = { items, mode, substreams, options: { ...options } }
         const first = await stream.send(batch, { heaps })
-        const theirs = await bySpead2(peer, { ...sending, heaps, cnt: (j) => 1 + j, described: [0] })
+        const theirs = await bySpead2(peer, { ...sending, heaps, cnt: (j) => 1 + j, described: [0, 1].slice(0, heaps) })
         expect(dump(taken(stream)), `${mode}, ${heaps} heaps`).toBe(dump(theirs))
         expect(first.packets).toBe(theirs.length)
         await stream.send(batch)
-        const plain = await bySpead2(peer, { ...sending, heaps: 3, cnt: (j) => 1 + heaps + j })
-        expect(dump(taken(stream)), `${mode}, no descriptors`).toBe(dump(plain))
+        // The second substream has had no heap yet where one was sent.
+        const late = heaps === 1 ? [0, 1] : []
+        const plain = await bySpead2(peer, { ...sending, heaps: 3, cnt: (j) => 1 + heaps + j, described: late })
+        expect(dump(taken(stream)), `${mode}, the second send`).toBe(dump(plain))
       }
   })
 
@@ -124,7 +130,7 @@ describe('heap cnts', () => {
   const items = [timestamp(), samples('adc', '|u1', [3000])]
   const top = 2 ** 48 - 1
 
-  test.for(MODES)('explicit ones are sent as they are and leave the sequence alone (%s)', async (mode, ctx) => {
+  test.for(THEIR_MODES)('explicit ones are sent as they are and leave the sequence alone (%s)', async (mode, ctx) => {
     need(ctx, peer, 'the spead2 venv is missing (npm test makes it)')
     const stream = await memoryStream(GREEDY)
     const batch = filled(stream, items, 6, mode)
@@ -151,7 +157,7 @@ describe('heap cnts', () => {
     ['may go down: a step of 2^48 − 1', 2, top],
   ] as const)('the sequence %s', async ([, first, step], ctx) => {
     need(ctx, peer, 'the spead2 venv is missing (npm test makes it)')
-    for (const mode of MODES)
+    for (const mode of THEIR_MODES)
       for (const item of [items[1]!, samples('small', '|u1', [64])]) {
         const stream = await memoryStream({ ...GREEDY, firstCnt: first, cntStep: step })
         const batch = filled(stream, [item], 3, mode)

@@ -3,6 +3,7 @@ import { onTestFinished } from 'vitest'
 import type { CompiledBatch } from '#dist/src/batch/compile.js'
 import {
   type Batch,
+  type GroupMode,
   Heap,
   Item,
   ItemGroup,
@@ -17,7 +18,7 @@ import {
 import { base64, fromBase64 } from '../spead/cases.js'
 import type { GroupsCase, GroupsResult, PeerItem, PeerPart, PeerValue, PythonPeer } from '../support/python-peer.js'
 
-export type Mode = 'serial' | 'round-robin'
+export type Mode = GroupMode
 
 /** An item of a batch and the value that each heap has. */
 export interface BatchItem {
@@ -97,13 +98,17 @@ export interface Sending {
   readonly options?: Partial<StreamOptions>
   /** Cnt of heap j; default j + 1. */
   readonly cnt?: (heap: number) => number
+  /** Of each heap, where the order depends on it; default: one for all. */
+  readonly substreams?: readonly number[]
   /** Heaps whose items have their descriptors in front. */
   readonly described?: readonly number[]
 }
 
-/** Packets of heaps in sending order: all of one after the other, or one of each in turn. */
-export function inOrder<T>(heaps: readonly (readonly T[])[], mode: Mode): T[] {
+/** Packets of heaps in sending order: all of one after the other, one of each in turn, or all of one substream after the other. */
+export function inOrder<T>(heaps: readonly (readonly T[])[], mode: Mode, substreams: readonly number[] = []): T[] {
   if (mode === 'serial') return heaps.flat()
+  if (mode === 'by-substream')
+    return [...new Set(substreams)].flatMap((substream) => heaps.filter((_, j) => substreams[j] === substream)).flat()
   const turns = Math.max(...heaps.map(({ length }) => length))
   return Array.from({ length: turns }, (_, turn) => heaps.flatMap((packets) => packets.slice(turn, turn + 1))).flat()
 }
@@ -126,7 +131,7 @@ export function planned(sending: Sending): Uint8Array[] {
   const each = Array.from({ length: heaps }, (_, j) =>
     packetsOf(heapOf(sending, j), cnt(j), { maxPacketSizeBytes: packetSizeBytes, split }),
   )
-  return inOrder(each, mode)
+  return inOrder(each, mode, sending.substreams?.slice(0, heaps) ?? each.map(() => 0))
 }
 
 function peerItem({ init, value }: BatchItem, j: number): PeerItem {
@@ -144,7 +149,7 @@ function peerItem({ init, value }: BatchItem, j: number): PeerItem {
 /** Heaps for the real spead2, group by group, by their cnts: −1 takes the sequence's next. Heap j of each group has the values of heap j. */
 export function peerGroups(
   items: readonly BatchItem[],
-  mode: Mode,
+  mode: 'serial' | 'round-robin',
   cnts: readonly (readonly number[])[],
   { options = {}, described = [] }: Pick<Sending, 'options' | 'described'> = {},
 ): GroupsCase {
@@ -167,10 +172,20 @@ export function peerPackets(answer: GroupsResult): Uint8Array[] {
   return answer.packets.map(fromBase64)
 }
 
-/** The same group of heaps by the real spead2, in the order in which its stream writes the packets. */
+/**
+ * The same group of heaps by the real spead2, in the order in which its stream writes the packets. By substream, which it has not: the heaps
+ * in that order.
+ */
 export async function bySpead2(peer: PythonPeer, sending: Sending): Promise<Uint8Array[]> {
-  const { items, heaps, mode = 'serial', cnt = (j) => j + 1 } = sending
-  const [answer] = await peer.groups([peerGroups(items, mode, [Array.from({ length: heaps }, (_, j) => cnt(j))], sending)])
+  const { heaps, mode = 'serial', substreams = [], described = [], cnt = (j) => j + 1 } = sending
+  const each = Array.from({ length: heaps }, (_, j) => [j])
+  const order = mode === 'by-substream' ? inOrder(each, mode, substreams.slice(0, heaps)) : each.flat()
+  const items = sending.items.map(({ init, value }) => ({ init, value: (i: number) => value(order[i]!) }))
+  const group = peerGroups(items, mode === 'round-robin' ? mode : 'serial', [order.map(cnt)], {
+    ...sending,
+    described: described.map((j) => order.indexOf(j)),
+  })
+  const [answer] = await peer.groups([group])
   return peerPackets(answer!)
 }
 

@@ -125,6 +125,15 @@ describe('substreams', () => {
   })
 })
 
+test('by substream a batch goes to one endpoint after the other, its cnts as they were', async () => {
+  const { packets } = await capture(
+    ['10.0.0.1+1:7148', '-n', '10', '-H', '100', '--batch-heaps', '6', '--group-mode', 'by-substream', '--descriptors', 'none', '--no-stop'],
+  ) // biome-ignore format: one line of arguments
+  expect(packets.map((packet) => [cntOf(packet), packet.value(TIMESTAMP)! / 100, packet.to.slice(0, 8)])).toEqual(
+    [1, 3, 5, 2, 4, 6, 7, 9, 8, 10].map((cnt) => [cnt, cnt - 1, cnt % 2 === 1 ? '10.0.0.1' : '10.0.0.2']),
+  )
+})
+
 describe('heap cnts, descriptors, stop heaps', () => {
   test('cnts start, step and wrap as told', async () => {
     const { packets } = await capture(

@@ -39,9 +39,10 @@ const COLUMNS_AT = HEAPS * STRIDE + 64
 const RAMPS_AT = COLUMNS_AT + 2 * HEAPS * 8
 const BYTES = RAMPS_AT + 32
 
-function sender(buffer: ArrayBuffer, region: TableRegion) {
+/** @param slots heap j's header stands at the slots[j]-th place. */
+function sender(buffer: ArrayBuffer, region: TableRegion, slots: readonly number[]) {
   const view = new DataView(buffer)
-  const places = (offset: number) => Uint32Array.from({ length: HEAPS }, (_, j) => STRIDE * j + offset)
+  const places = (offset: number) => Uint32Array.from(slots, (slot) => STRIDE * slot + offset)
   const start = Uint32Array.from({ length: HEAPS + 1 }, (_, j) => j)
   const immediates = [0, 1].map((i): ImmediateScatter => {
     const where = { columnAt: COLUMNS_AT + i * HEAPS * 8, rampAt: RAMPS_AT + i * 16 }
@@ -50,7 +51,7 @@ function sender(buffer: ArrayBuffer, region: TableRegion) {
   })
   const cnt = { cntAt: places(AT[0]!), cntStart: start, cntBaseHi: 0x80010000, cntBaseLo: 0, maskHi: 0xffff, maskLo: 0xffffffff }
   const pointers = new CntPointers({ region, ...cnt, cntColumnAt: 0, immediates } satisfies ScatterTable)
-  const all = immediates.map((immediate) => new ImmediatePointers(immediate, region, buffer, HEAPS))
+  const all = immediates.map((immediate) => new ImmediatePointers(immediate, region, buffer, HEAPS, pointers))
   const sequence = { nextHi: 0, nextLo: 1, stepHi: 0, stepLo: 1 }
   expect(all.every(({ inWindow }) => inWindow === pointers.inWindow)).toBe(true)
   /** Stages numbers as a ramp or one by one, patches, and returns all pointers of all heaps. */
@@ -60,9 +61,9 @@ function sender(buffer: ArrayBuffer, region: TableRegion) {
       new Float64Array(buffer, immediates[i]!.rampAt, 2).set([numbers[0]!, ramps ? numbers[1]! - numbers[0]! : Number.NaN])
     }
     scatter(view, pointers, all, heaps, sequence)
-    return Array.from({ length: HEAPS }, (_, j) => AT.map((at) => view.getBigUint64(STRIDE * j + at)))
+    return Array.from({ length: HEAPS }, (_, j) => AT.map((at) => view.getBigUint64(STRIDE * slots[j]! + at)))
   }
-  return { send, inWindow: pointers.inWindow }
+  return { send, pointers }
 }
 
 describe('evenly spaced headers', () => {
@@ -71,9 +72,16 @@ describe('evenly spaced headers', () => {
     'in a region too large for it': () => allocate(16 * 2 ** 20, { patched: true }),
     'in an ordinary buffer': () => ({ id: 0, address: 0, byteLength: BYTES, buffer: new ArrayBuffer(BYTES) }),
   }
-  test.for(Object.entries(MEMORY))(
-    '%s: of any number of heaps, ramps or not, the pointers that are to be written and no others',
-    ([name, memoryOf], ctx) => {
+  const ORDERS = {
+    'in order': [0, 1, 2, 3, 4, 5, 6, 7, 8],
+    'those of every second heap first': [0, 5, 1, 6, 2, 7, 3, 8, 4],
+  }
+  const CASES = Object.entries(MEMORY).flatMap(([name, memoryOf]) =>
+    Object.entries(ORDERS).map(([order, slots]) => ({ name, memoryOf, order, slots })),
+  )
+  test.for(CASES)(
+    '$name, $order: of any number of heaps, ramps or not, the pointers that are to be written and no others',
+    ({ name, memoryOf, order, slots }, ctx) => {
       need(ctx, name.includes('buffer') || nativeCallsWork(), 'regions are mapped on Linux only')
       // The window is the block of the first region that comes.
       new CntPointers({
@@ -82,8 +90,9 @@ describe('evenly spaced headers', () => {
         cntStart: Uint32Array.of(0, 1),
       } as unknown as ScatterTable)
       const memory = memoryOf()
-      const { send, inWindow } = sender(memory.buffer, memory)
-      expect(inWindow).toBe(name === 'in the window')
+      const { send, pointers } = sender(memory.buffer, memory, slots)
+      expect(pointers.inWindow).toBe(name === 'in the window')
+      expect(pointers.order).toEqual(order === 'in order' ? undefined : Uint32Array.of(0, 2, 4, 6, 8, 1, 3, 5, 7))
       let cnt = 1n
       const standing: bigint[][] = Array.from({ length: HEAPS }, () => [0n, 0n, 0n])
       // More often than it takes for upper halves to be left alone, and across 2^32 for one of the immediates.
@@ -116,4 +125,15 @@ test('a pointer that is not all inside its region is refused', () => {
     } as unknown as ScatterTable)
   expect(at(92).stride).toBe(92)
   expect(() => at(93)).toThrow('item pointer at byte 93 of a region of 100')
+})
+
+test('headers that are evenly spaced in no order are no pair of anything', () => {
+  const at = (...cntAt: number[]) =>
+    new CntPointers({
+      region: { id: 0, address: 0, byteLength: 1000 },
+      cntAt: Uint32Array.from(cntAt),
+      cntStart: Uint32Array.of(0, 1, 2, 3),
+    } as unknown as ScatterTable)
+  expect(at(0, 100, 201)).toMatchObject({ stride: 0, spacing: 0, order: undefined, inWindow: false })
+  expect(at(200, 100, 0)).toMatchObject({ stride: 0, spacing: 100, order: Uint32Array.of(2, 1, 0) })
 })

@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import type { StreamOptions } from '#dist/src/index.js'
+import type { GroupMode, StreamOptions } from '#dist/src/index.js'
 import { type CapturedPacket, capture, RemoteStream } from '../kernel/support.js'
 import { need } from '../support/need.js'
 import { makeNetns } from '../support/netns.js'
@@ -18,7 +18,7 @@ interface Case {
   options: StreamOptions
   heaps: number
   bytes: number
-  groupMode?: 'serial' | 'round-robin'
+  groupMode?: GroupMode
   items?: object[]
   /** Fields that tshark must see in every frame; those that differ by packet are lists of all. */
   fields: Record<string, string>
@@ -81,6 +81,14 @@ const CASES: Case[] = [
       { id: 0x1700, name: 'flags', description: '', dtype: 'u1', shape: [13] },
       { id: 0x3300, name: 'adc_samples', description: '', dtype: 'u1', shape: [1001] },
     ],
+    fields: { 'ip.dst': '10.77.0.2' },
+  },
+  {
+    what: 'by substream to two ports, a packet a heap',
+    options: { to: [V4, '10.77.0.2:7149'] },
+    heaps: 5,
+    bytes: 200,
+    groupMode: 'by-substream',
     fields: { 'ip.dst': '10.77.0.2' },
   },
 ]

@@ -1,5 +1,6 @@
 /** The real spead2 receives what ibverbs sends, through its kernel's UDP and through its own ibverbs, and compares every element. */
 import { expect, test } from 'vitest'
+import type { GroupMode } from '#dist/src/index.js'
 import { exchange, type InteropItem, type Scenario } from '../interop/support.js'
 import { need } from '../support/need.js'
 import { makeNetns } from '../support/netns.js'
@@ -21,7 +22,7 @@ const LARGE = { 4: 8972, 6: 8952 } as const
 function scenario(
   endpoints: Scenario['endpoints'],
   packetSizeBytes: number,
-  groupMode: 'serial' | 'round-robin',
+  groupMode: GroupMode,
   more: Partial<Scenario> = {},
 ): Scenario {
   const n = endpoints.length
@@ -33,7 +34,7 @@ function scenario(
     batchHeaps: Math.max(16, n),
     groupMode,
     // Heaps of one substream that take turns.
-    maxHeaps: groupMode === 'serial' ? 4 : 16,
+    maxHeaps: groupMode === 'round-robin' ? 16 : groupMode === 'by-substream' ? 1 : 4,
     ...more,
     options: { backend: 'ibverbs', packetSizeBytes, ...(endpoints[0]!.length > 2 && { interface: 'v0' }), ...more.options },
   }
@@ -49,6 +50,7 @@ const THROUGH_THE_KERNEL: Record<string, Scenario> = {
   'IPv6, one substream, serial, jumbo': scenario(ports('fd77::2', 1), LARGE[6], 'serial'),
   'IPv4 multicast, one group, serial': scenario(groups4(1), SMALL[4], 'serial'),
   'IPv4 multicast, 64 groups, round-robin, jumbo': scenario(groups4(64), LARGE[4], 'round-robin'),
+  'IPv4 multicast, 16 groups, by substream': scenario(groups4(16), SMALL[4], 'by-substream', { heaps: 96, batchHeaps: 48 }),
   'IPv6 multicast, one group, round-robin, jumbo': scenario(groups6(1), LARGE[6], 'round-robin'),
   'IPv6 multicast, 64 groups, serial': scenario(groups6(64), SMALL[6], 'serial'),
   'sendHeap on the event loop, in-band descriptors': scenario(ports('10.77.0.2', 3), SMALL[4], 'serial', {

@@ -1,10 +1,12 @@
 /** The real spead2 receives what we send, over real sockets, and finds every element of every heap what it should be. */
 import { expect, test } from 'vitest'
+import type { GroupMode } from '#dist/src/index.js'
 import { need } from '../support/need.js'
 import { makeNetns, netnsUnavailable } from '../support/netns.js'
 import { spead2Python } from '../support/peer.js'
-import { exchange, type InteropItem, type Scenario } from './support.js'
+import { exchange, type InteropItem, type Scenario, transfer } from './support.js'
 
+const GROUPS = Array.from({ length: 16 }, (_, k): [string, number, string] => [`239.77.1.${k}`, 7148, 'v1'])
 const V4 = '10.77.0.2'
 const V6 = 'fd77::2'
 const ADC: InteropItem = { name: 'adc', dtype: '|i1', shape: [10_000] }
@@ -125,6 +127,39 @@ const SCENARIOS: Record<string, Scenario> = {
     // A receiver keeps spead2's four heaps unless told: heaps that take turns need as many.
     maxHeaps: 16,
   },
+  'by substream, sixteen multicast groups, heaps of a packet, one heap open': {
+    options: { interface: 'v0' },
+    endpoints: GROUPS,
+    how: 'batch',
+    heaps: 400,
+    items: [{ name: 'adc', dtype: '|i1', shape: [500] }],
+    batchHeaps: 96,
+    partial: 48,
+    groupMode: 'by-substream',
+    maxHeaps: 1,
+  },
+  'by substream, sixteen multicast groups, heaps of several packets and in-band descriptors, one heap open': {
+    options: { interface: 'v0', descriptors: 'in-band' },
+    endpoints: GROUPS,
+    how: 'batch',
+    heaps: 200,
+    items: [ADC],
+    batchHeaps: 64,
+    // Some groups have few heaps, one has most.
+    substreams: [...GROUPS.keys(), ...GROUPS.keys(), ...Array(32).fill(7)].reverse(),
+    groupMode: 'by-substream',
+    maxHeaps: 1,
+  },
+  'sendHeaps, by substream, sixteen multicast groups, one heap open': {
+    options: { interface: 'v0' },
+    endpoints: GROUPS,
+    how: 'sendHeaps',
+    heaps: 128,
+    items: [ADC],
+    batchHeaps: 64,
+    groupMode: 'by-substream',
+    maxHeaps: 1,
+  },
   'in-band descriptors, substreams reversed': {
     options: { descriptors: 'in-band' },
     endpoints: [
@@ -216,6 +251,23 @@ const SCENARIOS: Record<string, Scenario> = {
   },
   'dgram backend': { options: { backend: 'dgram' }, endpoints: [[V4, 7148]], how: 'batch', heaps: 30, items: [ADC], batchHeaps: 8 },
 }
+
+test('heaps that a receiver must hold open: one in serial order and by substream, in turns all of the batch', async (ctx) => {
+  const why = netnsUnavailable()
+  need(ctx, !why, why)
+  need(ctx, spead2Python(), 'needs spead2 4.5.1, from the venv that npm test makes')
+  await using ns = await makeNetns({ veth: { mtu: 9000 } })
+  const arrived = async (groupMode: GroupMode, maxHeaps: number) => {
+    const batch = { options: {}, endpoints: [[V4, 7148]] as Scenario['endpoints'], how: 'batch', heaps: 64, items: [ADC] } as const
+    const { sent, received } = await transfer(ns, { ...batch, items: [ADC], groupMode, maxHeaps })
+    expect(sent.heaps).toBe(64)
+    return received.heaps.length
+  }
+  expect(await arrived('serial', 1)).toBe(64)
+  expect(await arrived('by-substream', 1)).toBe(64)
+  expect(await arrived('round-robin', 64)).toBe(64)
+  expect(await arrived('round-robin', 8)).toBeLessThan(64)
+})
 
 test('every scenario arrives at spead2, heap by heap', { timeout: 90_000 }, async (ctx) => {
   const why = netnsUnavailable()

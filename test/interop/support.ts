@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url'
 import { expect } from 'vitest'
-import type { StreamOptions, StreamStats } from '#dist/src/index.js'
+import type { GroupMode, StreamOptions, StreamStats } from '#dist/src/index.js'
 import { type Netns, waitForOutput } from '../support/netns.js'
 import { peerScript, spead2Python } from '../support/peer.js'
 
@@ -20,7 +20,7 @@ export interface Scenario {
   heaps: number
   items: InteropItem[]
   batchHeaps?: number
-  groupMode?: 'serial' | 'round-robin'
+  groupMode?: GroupMode
   /** Substream of heap j: substreams[j mod length]; default j mod endpoints. */
   substreams?: number[]
   /** Every second batch sends only so many heaps. */
@@ -86,9 +86,9 @@ export async function startSpead2(
   }
 }
 
-/** Sends a scenario to spead2 and compares every heap. Returns how many. */
-export async function exchange(ns: Netns, what: string, scenario: Scenario, under: Under = {}): Promise<number> {
-  const { endpoints, items, maxHeaps, options, substreams, heaps, ibverbs } = scenario
+/** Sends a scenario to spead2. */
+export async function transfer(ns: Netns, scenario: Scenario, under: Under = {}) {
+  const { endpoints, items, maxHeaps, options, ibverbs } = scenario
   const wanted = {
     endpoints: endpoints.map(([h, p, d]) => [h, p, d ?? null]),
     items,
@@ -100,8 +100,13 @@ export async function exchange(ns: Netns, what: string, scenario: Scenario, unde
   const { stdout } = await ns.exec('a', [...(under.sender ?? []), process.execPath, SENDER, JSON.stringify(request)], {
     timeoutMs: 25_000,
   })
-  const sent = JSON.parse(stdout) as { heaps: number; stats: StreamStats }
-  const received = await receiver.received()
+  return { sent: JSON.parse(stdout) as { heaps: number; stats: StreamStats }, received: await receiver.received() }
+}
+
+/** Sends a scenario to spead2 and compares every heap. Returns how many. */
+export async function exchange(ns: Netns, what: string, scenario: Scenario, under: Under = {}): Promise<number> {
+  const { endpoints, substreams, heaps } = scenario
+  const { sent, received } = await transfer(ns, scenario, under)
   const label = `${what}: ${JSON.stringify(received.done)}`
   // What is wrong with a heap first: it says more than a count.
   expect(received.heaps.filter(([, , , , wrong]) => wrong.length > 0).slice(0, 3), label).toEqual([])
@@ -119,6 +124,12 @@ export async function exchange(ns: Netns, what: string, scenario: Scenario, unde
     cnts.every((cnt, i) => i === 0 || cnt > cnts[i - 1]!),
     label,
   ).toBe(true)
+  // One substream's heaps arrive in their order, unless they take turns.
+  if (scenario.groupMode !== 'round-robin')
+    for (const n of endpoints.keys()) {
+      const arrived = received.heaps.flatMap(([endpoint, , index]) => (endpoint === n ? [index] : []))
+      expect(arrived, label).toEqual(arrived.toSorted((a, b) => a - b))
+    }
   console.log(
     `peer spead2 ${received.version}: ${received.heaps.length} heaps compared (${what}; ${sent.stats.packets} packets, ` +
       `${received.done.descriptorHeaps} descriptor heaps, RcvbufErrors +${received.done.rcvbufErrors})`,

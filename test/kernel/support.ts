@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
-import type { BatchOutcome, BatchResult, CloseReport, StreamOptions, StreamStats } from '#dist/src/index.js'
+import type { BatchOutcome, BatchResult, CloseReport, GroupMode, StreamOptions, StreamStats } from '#dist/src/index.js'
 import { type Netns, waitForOutput } from '../support/netns.js'
 import { peerScript } from '../support/peer.js'
 
@@ -80,7 +80,7 @@ interface BatchRequest {
   /** Bytes of item adc_samples (u1); or give items. */
   bytes?: number
   items?: object[]
-  groupMode?: 'serial' | 'round-robin'
+  groupMode?: GroupMode
   substreams?: number | number[]
   rates?: number[]
 }

@@ -1,6 +1,6 @@
 /** What leaves the interface is what the packet table says, byte for byte, whatever segmentation does in between. */
 import { expect, test } from 'vitest'
-import type { StreamOptions } from '#dist/src/index.js'
+import type { GroupMode, StreamOptions } from '#dist/src/index.js'
 import { need } from '../support/need.js'
 import { makeNetns, netnsUnavailable } from '../support/netns.js'
 import { capture, RemoteStream } from './support.js'
@@ -11,7 +11,7 @@ interface Case {
   options?: Partial<StreamOptions>
   heaps: number
   bytes: number
-  groupMode?: 'serial' | 'round-robin'
+  groupMode?: GroupMode
   items?: object[]
   partial?: number
   /** sendmmsg messages of the first send, where the case is about them. */
@@ -54,6 +54,23 @@ const CASES: Case[] = [
     to: [V4, '10.77.0.2:7149'],
     options: { split: 'greedy' },
     groupMode: 'round-robin',
+    heaps: 5,
+    bytes: 5000,
+    partial: 3,
+  },
+  {
+    what: 'by substream: a message for each of two destinations, not one for each of eight heaps',
+    to: [V4, '10.77.0.2:7149'],
+    groupMode: 'by-substream',
+    heaps: 8,
+    bytes: 1000,
+    messages: 2,
+  },
+  {
+    what: 'by substream, heaps of several packets, first 3 of 5',
+    to: [V4, '10.77.0.2:7149'],
+    options: { descriptors: 'in-band' },
+    groupMode: 'by-substream',
     heaps: 5,
     bytes: 5000,
     partial: 3,
@@ -138,8 +155,9 @@ test('every packet on the wire is the packet table’s, in its order', { timeout
     if (one.options?.segmentation === 'off') expect(stats.segmentedMessages).toBe(0)
     else expect(stats.plainMessages).toBe(0)
     if (one.messages) {
+      const total = /total of (\d+)/.exec(one.what)
       const bytes = packets.reduce((sum, packet) => sum + packet.bytes.length, 0) / 2
-      expect(bytes, one.what).toBe(Number(one.what.match(/\d{5}/)![0]))
+      if (total) expect(bytes, one.what).toBe(Number(total[1]))
       expect(stats.segmentedMessages, one.what).toBe(2 * one.messages)
     }
     expected.push({ one, packets, messages: `${stats.segmentedMessages + stats.plainMessages} messages` })

@@ -51,11 +51,12 @@ describe('lists of heaps are compiled once', () => {
     expect(await twice(() => stream.sendHeaps(list, 'round-robin'))).toBe(2)
     expect(await twice(() => stream.sendHeaps([list[0]!, { ...list[1]!, substream: 1 }], 'serial'))).toBe(3)
     expect(await twice(() => stream.sendHeaps([list[0]!, { ...list[1]!, rateBytesPerSecond: 1e9 }], 'serial'))).toBe(4)
-    expect(await twice(() => stream.sendHeap(raw(new Uint8Array(3001))))).toBe(5)
-    expect(await twice(() => stream.sendHeap(raw(new Uint8Array(3001), 0x3001)))).toBe(6)
+    expect(await twice(() => stream.sendHeaps(list, 'by-substream'))).toBe(5)
+    expect(await twice(() => stream.sendHeap(raw(new Uint8Array(3001))))).toBe(6)
+    expect(await twice(() => stream.sendHeap(raw(new Uint8Array(3001), 0x3001)))).toBe(7)
     const repeating = raw(new Uint8Array(3001))
     repeating.repeatPointers = true
-    expect(await twice(() => stream.sendHeap(repeating))).toBe(7)
+    expect(await twice(() => stream.sendHeap(repeating))).toBe(8)
   })
 
   test('and kept while they are among the sixty-four used last', async () => {
@@ -126,7 +127,7 @@ describe('values', () => {
 })
 
 describe('sendHeaps', () => {
-  test.for(OUTLETS)('is one group: serial, round-robin, each to its substream: %s', async (kind, ctx) => {
+  test.for(OUTLETS)('is one group: serial, round-robin, by substream, each to its substream: %s', async (kind, ctx) => {
     const { stream, packets } = await openOutlet(ctx, kind, { packetSizeBytes: 200, split: 'greedy' }, 2)
     // 1, 2 and 3 packets of 144 payload bytes: 200 less header, standard pointers and the item's, of which later packets have 160.
     const list = [100, 250, 420].map((bytes, i) => ({
@@ -136,12 +137,13 @@ describe('sendHeaps', () => {
     }))
     expect(await stream.sendHeaps(list, 'serial')).toMatchObject({ heaps: 3, packets: 6, payloadBytes: 770 })
     expect(await stream.sendHeaps(list, 'round-robin')).toMatchObject({ heaps: 3, packets: 6, payloadBytes: 770 })
-    const arrived = await packets(12)
+    expect(await stream.sendHeaps(list, 'by-substream')).toMatchObject({ heaps: 3, packets: 6, payloadBytes: 770 })
+    const arrived = await packets(18)
     const of = (substream: number) => arrived.filter((packet) => packet.substream === substream).map(({ cnt }) => cnt)
-    expect(of(0)).toEqual([0, 20, 20, 20, 0, 20, 20, 20])
-    expect(of(1)).toEqual([10, 10, 10, 10])
+    expect(of(0)).toEqual([0, 20, 20, 20, 0, 20, 20, 20, 0, 20, 20, 20])
+    expect(of(1)).toEqual([10, 10, 10, 10, 10, 10])
     if (kind === 'memory' || kind === 'pcap')
-      expect(arrived.map(({ cnt }) => cnt)).toEqual([0, 10, 10, 20, 20, 20, 0, 10, 20, 10, 20, 20])
+      expect(arrived.map(({ cnt }) => cnt)).toEqual([0, 10, 10, 20, 20, 20, 0, 10, 20, 10, 20, 20, 0, 20, 20, 20, 10, 10])
   })
 })
 

@@ -2,7 +2,9 @@
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { ERRNO } from '#dist/ffi/native-error.js'
 import {
+  type BatchOutcome,
   type BatchResult,
+  type GroupMode,
   Heap,
   ItemGroup,
   type MemoryOptions,
@@ -16,6 +18,8 @@ import { compareOutcome, EACH_PACKET, HEAPS, PACKETS, packetsOfHeaps } from '../
 const EPERM = ERRNO.EPERM!
 const BYTES = 5000
 const PACKET = 1048
+/** Of each heap. By substream the last goes before the second. */
+const SUBSTREAMS = [2, 1, 2]
 
 type Fault = ReturnType<NonNullable<MemoryOptions['failAt']>>
 type Faults = (row: number, substream: number) => Fault
@@ -49,9 +53,9 @@ const settled = (sent: SendPromise<BatchResult>): Promise<BatchResult | SendErro
   )
 
 /** Sends a batch, or as many heaps by name, over and over; rows count since open. */
-function sender(stream: Stream, faults: { at: Faults }, groupMode: 'serial' | 'round-robin', by: 'batch' | 'heaps'): Send {
+function sender(stream: Stream, faults: { at: Faults }, groupMode: GroupMode, by: 'batch' | 'heaps'): Send {
   const group = items()
-  const batch = stream.createBatch({ items: group, heaps: HEAPS, groupMode })
+  const batch = stream.createBatch({ items: group, heaps: HEAPS, groupMode, substreams: SUBSTREAMS })
   expect(batch.packetsPerHeap).toBe(PACKETS)
   let row = 0
   return async (k, fault) => {
@@ -61,7 +65,7 @@ function sender(stream: Stream, faults: { at: Faults }, groupMode: 'serial' | 'r
     if (by === 'batch') return settled(stream.send(batch))
     const references = Array.from({ length: HEAPS }, (_, j) => {
       const heap = new Heap().addRaw({ id: 0x3300, bytes: new Uint8Array(BYTES).fill(j), allowImmediate: false })
-      return { heap, substream: j }
+      return { heap, substream: SUBSTREAMS[j]! }
     })
     return settled(stream.sendHeaps(references, groupMode))
   }
@@ -74,7 +78,10 @@ const WAYS: { memory: Partial<MemoryOptions>; how: 'skip' | 'late' }[] = [
   { memory: { acceptPerPost: 4, completeAfterReaps: 3 }, how: 'late' },
 ]
 
-describe.each(['serial', 'round-robin'] as const)('%s', (groupMode) => {
+const compared = (outcome: BatchOutcome | undefined, firstCnt: number, there: ReadonlyMap<number, number>, heaps = HEAPS) =>
+  compareOutcome(outcome, firstCnt, there, heaps, SUBSTREAMS)
+
+describe.each(['serial', 'round-robin', 'by-substream'] as const)('%s', (groupMode) => {
   describe.each(['batch', 'heaps'] as const)('by %s', (by) => {
     test.each(WAYS)('each of the 15 packets is refused in turn: $how, $memory', async ({ memory, how }) => {
       const faults: { at: Faults } = { at: () => undefined }
@@ -83,16 +90,18 @@ describe.each(['serial', 'round-robin'] as const)('%s', (groupMode) => {
       const seen = new Set<string>()
       for (const k of EACH_PACKET) {
         const told = await send(k, () => ({ errno: EPERM, how }))
-        const statuses = compareOutcome(outcomeOf(told), 1 + k * HEAPS, packetsOfHeaps(stream.packets))
+        const statuses = compared(outcomeOf(told), 1 + k * HEAPS, packetsOfHeaps(stream.packets))
         expect(statuses.filter((status) => status === 'partial')).toHaveLength(1)
         const { causes } = (told as SendError).outcome
-        expect(causes).toMatchObject([{ substream: statuses.indexOf('partial'), errno: EPERM, errnoName: 'EPERM', packets: 1 }])
+        expect(causes).toMatchObject([
+          { substream: SUBSTREAMS[statuses.indexOf('partial')], errno: EPERM, errnoName: 'EPERM', packets: 1 },
+        ])
         seen.add(statuses.join())
       }
       // Each heap had its turn.
       expect(seen.size).toBe(HEAPS)
       const after = await send(-1, () => undefined)
-      compareOutcome(outcomeOf(after), 1 + 15 * HEAPS, packetsOfHeaps(stream.packets))
+      compared(outcomeOf(after), 1 + 15 * HEAPS, packetsOfHeaps(stream.packets))
       expect(after).toMatchObject({ heaps: HEAPS, packets: 15, firstCnt: 1 + 15 * HEAPS, evidence: 'written' })
       expect(stream.stats()).toMatchObject({ heapsSent: 15 * 2 + 3, heapsFailed: 15, packets: 15 * 14 + 15, packetsFailed: 15 })
       console.log(`outcome, memory, ${groupMode}, by ${by}, ${how}: ${16 * HEAPS} heaps compared with the packets kept`)
@@ -105,7 +114,7 @@ describe.each(['serial', 'round-robin'] as const)('%s', (groupMode) => {
       for (const k of EACH_PACKET) {
         let refusals = 2
         const told = await send(k, () => (refusals-- > 0 ? { errno: ERRNO.ENOBUFS!, how: 'again' } : undefined))
-        expect(compareOutcome(outcomeOf(told), 1 + k * HEAPS, packetsOfHeaps(stream.packets))).toEqual(['sent', 'sent', 'sent'])
+        expect(compared(outcomeOf(told), 1 + k * HEAPS, packetsOfHeaps(stream.packets))).toEqual(['sent', 'sent', 'sent'])
       }
       expect(stream.stats()).toMatchObject({ heapsSent: 45, heapsFailed: 0, noBuffers: 30 })
     })
@@ -117,10 +126,10 @@ describe.each(['serial', 'round-robin'] as const)('%s', (groupMode) => {
         const stream = await open({ completeAfterReaps: 2 }, faults)
         const send = sender(stream, faults, groupMode, by)
         const told = await send(k, () => ({ errno: ERRNO.EIO!, how: 'fatal' }))
-        statuses.add(compareOutcome(outcomeOf(told), 1, packetsOfHeaps(stream.packets)).join())
+        statuses.add(compared(outcomeOf(told), 1, packetsOfHeaps(stream.packets)).join())
         expect(stream.packets).toHaveLength(k)
         const later = await send(-1, () => undefined)
-        expect(compareOutcome(outcomeOf(later), 1 + HEAPS, packetsOfHeaps(stream.packets))).toEqual(['failed', 'failed', 'failed'])
+        expect(compared(outcomeOf(later), 1 + HEAPS, packetsOfHeaps(stream.packets))).toEqual(['failed', 'failed', 'failed'])
         expect((later as SendError).message).toMatch(/3 of 3 heaps were not sent whole: EIO/)
         // Both failures were looked at.
         expect(await stream.close()).toEqual({ droppedHeaps: 0 })
@@ -132,11 +141,11 @@ describe.each(['serial', 'round-robin'] as const)('%s', (groupMode) => {
   test('the first two of three heaps, each of their 10 packets refused in turn', async () => {
     const faults: { at: Faults } = { at: () => undefined }
     const stream = await open({}, faults)
-    const batch = stream.createBatch({ items: items(), heaps: HEAPS, groupMode })
+    const batch = stream.createBatch({ items: items(), heaps: HEAPS, groupMode, substreams: SUBSTREAMS })
     for (let k = 0; k < 10; k++) {
       faults.at = (row) => (row === 10 * k + k ? EPERM : undefined)
       const told = await settled(stream.send(batch, { heaps: 2 }))
-      compareOutcome(outcomeOf(told), 1 + 2 * k, packetsOfHeaps(stream.packets), 2)
+      compared(outcomeOf(told), 1 + 2 * k, packetsOfHeaps(stream.packets), 2)
       expect((told as SendError).outcome.failedHeaps).toHaveLength(1)
     }
   })

@@ -8,6 +8,9 @@ import { itemsOf, memoryStream, parse, type Samples, TIMESTAMP } from './support
 
 const SEED = Number(process.env.SPEADCAST_TEST_SEED ?? Date.now() % 2 ** 31)
 const HEAPS = 5
+/** By substream, heaps 0, 2, 4, 1, 3. */
+const ORDERS = { serial: [0, 1, 2, 3, 4], 'round-robin': [0, 1, 2, 3, 4], 'by-substream': [0, 2, 4, 1, 3] }
+const MODES = Object.keys(ORDERS) as (keyof typeof ORDERS)[]
 const seen = { pointers: 0, jumps: 0, partial: 0, explicit: 0, mixed: 0 }
 afterAll(() => console.log(`patched headers, seed ${SEED}: ${JSON.stringify(seen)}`))
 
@@ -17,7 +20,7 @@ const number48 = fc.oneof(
   fc.integer({ min: 0, max: 2 ** 15 - 1 }).map((n) => n * 2 ** 32 + 2 ** 32 - 3),
 )
 const sendArb = fc.record({
-  batch: fc.nat(1),
+  batch: fc.nat(MODES.length - 1),
   heaps: fc.oneof({ arbitrary: fc.constant(HEAPS), weight: 3 }, { arbitrary: fc.integer({ min: 1, max: HEAPS }), weight: 1 }),
   /** Before it, the sequence jumps. */
   next: fc.option(number48, { freq: 3 }),
@@ -34,13 +37,13 @@ test.for([
 ] as const)('heap cnts and timestamps are right whatever was sent before: %s', async ([, bytes]) => {
   await fc.assert(
     fc.asyncProperty(fc.array(sendArb, { minLength: 2, maxLength: 12 }), async (sends) => {
-      const stream = await memoryStream({ descriptors: 'none' })
-      const batches = (['serial', 'round-robin'] as const).map((groupMode) =>
-        stream.createBatch<Samples>({ items: itemsOf(bytes), heaps: HEAPS, groupMode }),
-      )
+      const stream = await memoryStream({ to: '10.0.0.1+1:7148', descriptors: 'none' })
+      const batches = MODES.map((groupMode) => stream.createBatch<Samples>({ items: itemsOf(bytes), heaps: HEAPS, groupMode }))
       let next = 1
       for (const { batch: which, heaps, next: jump, explicit, timestamps } of sends) {
         const batch = batches[which]!
+        const mode = MODES[which]!
+        const order = ORDERS[mode].filter((j) => j < heaps)
         if (jump !== null) {
           next = jump
           stream.setCntSequence(jump, 1)
@@ -57,9 +60,9 @@ test.for([
         const cnts = Array.from({ length: heaps }, (_, j) => (j === 0 && explicit !== null ? explicit : next++ % 2 ** 48))
         const perHeap = packets.length / heaps
         for (const [i, packet] of packets.entries()) {
-          const j = which === 0 ? Math.floor(i / perHeap) : i % heaps
+          const j = order[mode === 'round-robin' ? i % heaps : Math.floor(i / perHeap)]!
           expect(packet.cnt).toBe(cnts[j])
-          const first = which === 0 ? i % perHeap === 0 : i < heaps
+          const first = mode === 'round-robin' ? i < heaps : i % perHeap === 0
           if (first) expect(packet.value(TIMESTAMP)).toBe(timestamps[j])
         }
         seen.pointers += packets.length + heaps
