@@ -15,10 +15,7 @@ export interface BackendCaps {
   readonly maxPacketSizeBytes: number
   /** Room for its own headers that the backend wants in front of every packet's first segment; a multiple of 8. */
   readonly headroomBytes: number
-  /**
-   * Equal packets to one substream, one behind the other, leave as one message, whichever heaps they belong to: a heap that ends with a
-   * shorter packet ends the message too.
-   */
+  /** Neighbouring packets of one size and substream leave as one message. A shorter packet ends the message, so equal packets pay. */
   readonly mergesEqualPackets: boolean
   /** Waiting for completions or for room, the I/O thread looks again and again for so long before it sleeps. */
   readonly pollNanoseconds: number

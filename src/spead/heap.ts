@@ -50,7 +50,7 @@ export interface PacketOptions {
   split?: Split
   /** As if the heap's own `repeatPointers` were set. Default false. */
   repeatPointers?: boolean
-  /** As a stream whose backend merges equal packets cuts 'even' (`udp` with segmentation offload): with one packet more if that makes all equal. Default false. */
+  /** Cut 'even' as streams of backend `udp` with segmentation offload do: one packet more if that makes all equal. Default false. */
   mergesEqualPackets?: boolean
 }
 

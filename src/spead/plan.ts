@@ -40,8 +40,9 @@ export interface ExactSplit {
 }
 
 /**
- * 'greedy': spead2's packets. 'even': the fewest packets, all of one size where that is possible, else with a shorter last one. Where
- * segmentation offload merges equal packets into messages, 'even' takes one packet more if that makes all of them equal. Or an exact layout.
+ * 'greedy': spead2's packets. 'even': the fewest packets, all of one size where that is possible, else with a shorter last one. Where the
+ * backend merges equal packets into messages (`udp` with segmentation offload), 'even' takes one packet more if that makes all equal.
+ * Or an exact layout.
  */
 export type Split = 'greedy' | 'even' | ExactSplit
 
@@ -80,8 +81,8 @@ export interface PlanOptions {
   /** Every packet carries all item pointers (spead2's repeat_pointers). Default false; an exact layout has its own word for it. */
   repeatPointers?: boolean
   /**
-   * Whoever sends merges equal packets of neighbouring heaps into one message, so that 'even' may take one packet more than the fewest to
-   * make all of them equal. Default false: never more than the fewest.
+   * The backend merges equal packets of neighbouring heaps into one message, so 'even' takes one packet more than the fewest if that makes
+   * all of them equal. Default false: never more than the fewest.
    */
   mergesEqualPackets?: boolean
 }
