@@ -254,7 +254,11 @@ export interface StreamOptions {
   flavour?: { heapAddressBits?: number; bugCompat?: number }
   /** Largest UDP payload of a packet, SPEAD header and item pointers included. Default 1472, which fits a 1500-byte MTU over IPv4. */
   packetSizeBytes?: number
-  /** How heaps are cut into packets: 'even' (default) makes all packets of a heap one size, 'greedy' cuts as spead2 does, or an exact layout. */
+  /**
+   * How heaps are cut into packets. 'even' (default): the fewest packets, all of one size where that is possible, else with a shorter last
+   * one; with backend 'udp' and segmentation offload one packet more if that makes all of them equal. 'greedy' cuts as spead2 does. Or an
+   * exact layout.
+   */
   split?: Split
   /** Every packet carries all item pointers of its heap, whichever way it is sent. Default false: only of a Heap that asks for it. */
   repeatPointers?: boolean

@@ -187,6 +187,7 @@ export class Stream implements BatchOwner, AsyncDisposable {
       rates: this.#ratesOf(rates, heaps),
       memory,
       headroomBytes: this.#driver.caps.headroomBytes,
+      mergesEqualPackets: this.#driver.caps.mergesEqualPackets,
       inBandDescriptors: this.#config.descriptors === 'in-band',
     })
     const lane = new Lane(batch.compiled, () => {
@@ -301,8 +302,9 @@ export class Stream implements BatchOwner, AsyncDisposable {
     let prepared = this.#takePrepared(key)
     if (!prepared) {
       const { packetSizeBytes, repeatPointers } = this.#config
-      const { headroomBytes } = this.#driver.caps
-      const heaps = new PreparedHeaps(references, mode, { packetSizeBytes, split, repeatPointers, headroomBytes })
+      const { headroomBytes, mergesEqualPackets } = this.#driver.caps
+      const cut = { packetSizeBytes, split, repeatPointers, headroomBytes, mergesEqualPackets }
+      const heaps = new PreparedHeaps(references, mode, cut)
       prepared = new Lane(heaps, () => this.#keepPrepared(key, made)) as PreparedLane
       const made = prepared
     }

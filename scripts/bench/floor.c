@@ -140,21 +140,19 @@ static size_t put_stop_heap(uint8_t *at, uint64_t cnt) {
 static uint64_t packets_per_heap, packet_bytes;
 
 /*
- * All packets equal: packets × size = heap + 40 × packets + 16 (the two item pointers ride in the first packet). Takes the fewest
- * packets for which that divides, a size that is a multiple of 8 first, within max(k + 1, 1.1 k) of the least possible count k;
- * otherwise equal packets of the least count, size rounded up to 8, with a shorter last one.
+ * All packets equal: packets × size = heap + 40 × packets + 16 (the two item pointers ride in the first packet). Takes the least
+ * possible count for which that divides, or one more; otherwise equal packets of the least count, size rounded up to 8, with a shorter
+ * last one.
  */
 static void plan(uint64_t heap_size, uint64_t max_packet) {
   uint64_t total = heap_size + FIRST_HEADER_BYTES - HEADER_BYTES, room = max_packet - HEADER_BYTES;
-  uint64_t least = (total + room - 1) / room, most = least * 11 / 10;
-  if (most < least + 1) most = least + 1;
-  for (uint64_t step = 8; step; step = step == 8 ? 1 : 0)
-    for (uint64_t k = least; k <= most; k++)
-      if (total % k == 0 && (total / k) % step == 0) {
-        packets_per_heap = k;
-        packet_bytes = total / k + HEADER_BYTES;
-        return;
-      }
+  uint64_t least = (total + room - 1) / room;
+  for (uint64_t k = least; k <= least + 1; k++)
+    if (total % k == 0) {
+      packets_per_heap = k;
+      packet_bytes = total / k + HEADER_BYTES;
+      return;
+    }
   packets_per_heap = least;
   packet_bytes = ((total + least - 1) / least + 7) / 8 * 8 + HEADER_BYTES;
   if (packet_bytes > max_packet) packet_bytes = (total + least - 1) / least + HEADER_BYTES;

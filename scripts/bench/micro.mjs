@@ -16,7 +16,7 @@ const items = new ItemGroup()
   .add({ id: 0x3300, name: 'adc_samples', dtype: 'i1', shape: [256] })
 const config = {
   items, heaps: HEAPS, flavour: DEFAULT_FLAVOUR, packetSizeBytes: 9000, split: 'even', repeatPointers: false, groupMode: 'serial',
-  substreams: new Uint16Array(HEAPS), memory: {}, inBandDescriptors: false, headroomBytes: 0,
+  substreams: new Uint16Array(HEAPS), memory: {}, inBandDescriptors: false, headroomBytes: 0, mergesEqualPackets: false,
 } // biome-ignore format: a table
 const batch = new CompilableBatch(config)
 const { scatter: places, table } = batch.variant(HEAPS, false).compile()

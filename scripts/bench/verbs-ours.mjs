@@ -95,6 +95,7 @@ for (const length of chains.map(Number)) {
       substreams: new Uint16Array(length),
       memory: sges === 'two' ? { adc_samples: { region: userMemory(length * HEAP_BYTES) } } : {},
       headroomBytes: backend.caps.headroomBytes,
+      mergesEqualPackets: backend.caps.mergesEqualPackets,
       inBandDescriptors: false,
     })
     engine.addVariant(nextVariant, batch.variant(length, false).compile())

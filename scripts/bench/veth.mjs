@@ -11,15 +11,11 @@ import { openNamespace } from './namespace.mjs'
 
 const DRAIN = at('.cache/bench/drain')
 
-/** Makes them. As openBlackHole(). */
-export async function openVeth() {
-  mkdirSync(at('.cache/bench'), { recursive: true })
-  await $`gcc -O2 -o ${DRAIN} ${at('scripts/bench/drain.c')}`.quiet()
+/** Makes two namespaces with v0 in the one and v1, which has ADDRESS, in the other. Whoever made them calls close(). Needs root. */
+export async function openPair() {
   const sender = await openNamespace()
   let receiver
-  let child
   const close = () => {
-    child?.kill('SIGKILL')
     sender.close()
     receiver?.close()
   }
@@ -36,6 +32,19 @@ export async function openVeth() {
   } catch (error) {
     close()
     throw error
+  }
+  return { sender, receiver, close }
+}
+
+/** As openBlackHole(). */
+export async function openVeth() {
+  mkdirSync(at('.cache/bench'), { recursive: true })
+  await $`gcc -O2 -o ${DRAIN} ${at('scripts/bench/drain.c')}`.quiet()
+  const { sender, receiver, close: closePair } = await openPair()
+  let child
+  const close = () => {
+    child?.kill('SIGKILL')
+    closePair()
   }
   return {
     ...sender,

@@ -15,6 +15,8 @@ export interface BackendCaps {
   readonly maxPacketSizeBytes: number
   /** Room for its own headers that the backend wants in front of every packet's first segment; a multiple of 8. */
   readonly headroomBytes: number
+  /** Neighbouring packets of one size and substream leave as one message. A shorter packet ends the message, so equal packets pay. */
+  readonly mergesEqualPackets: boolean
   /** Waiting for completions or for room, the I/O thread looks again and again for so long before it sleeps. */
   readonly pollNanoseconds: number
   /** The device or the kernel keeps the rate of the stream, and the backend sees to it: nobody else need. */

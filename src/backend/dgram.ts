@@ -83,6 +83,7 @@ class DgramBackend implements Backend {
       substreams: options.endpoints.length,
       maxPacketSizeBytes: 65507,
       headroomBytes: 0,
+      mergesEqualPackets: false,
       pollNanoseconds: 0,
     }
     this.#v6 = options.endpoints[0]!.family === 6

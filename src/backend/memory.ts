@@ -85,6 +85,7 @@ export class MemoryBackend implements Backend {
       substreams: options.substreams,
       maxPacketSizeBytes: 65507,
       headroomBytes: 0,
+      mergesEqualPackets: false,
       pollNanoseconds: 0,
     }
   }

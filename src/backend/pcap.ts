@@ -103,6 +103,7 @@ export class PcapBackend implements Backend {
       substreams: endpoints.length,
       maxPacketSizeBytes: endpoints[0]!.family === 4 ? 65507 : 65527,
       headroomBytes: 0,
+      mergesEqualPackets: false,
       pollNanoseconds: 0,
     }
     try {

@@ -115,6 +115,7 @@ export class UdpBackend implements Backend {
       substreams: path.substreams,
       maxPacketSizeBytes: MAX_MESSAGE_BYTES[this.#path.family],
       headroomBytes: 0,
+      mergesEqualPackets: this.#path.maxSegments > 1,
       pollNanoseconds: 0,
       pacesItself: path.pace !== undefined,
     }

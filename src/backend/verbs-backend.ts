@@ -200,6 +200,7 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
       substreams: options.endpoints.length,
       maxPacketSizeBytes: options.packetSizeBytes,
       headroomBytes: way.headroomBytes,
+      mergesEqualPackets: false,
       pollNanoseconds: options.pollNanoseconds,
       pacesItself: way.pacesItself,
     }

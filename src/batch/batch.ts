@@ -55,6 +55,8 @@ export interface BatchConfig {
   readonly memory: Readonly<Record<string, ExternalMemory>>
   /** What the backend wants in front of every packet. */
   readonly headroomBytes: number
+  /** The backend merges equal packets, so that one more is worth being equal. */
+  readonly mergesEqualPackets: boolean
   /** Reserve room for a variant whose first heap of each substream carries the descriptors. */
   readonly inBandDescriptors: boolean
 }
@@ -146,6 +148,7 @@ export class CompilableBatch<T extends object = HeapViews> implements Sendable {
       maxPacketSizeBytes: config.packetSizeBytes,
       split: config.split,
       repeatPointers: config.repeatPointers,
+      mergesEqualPackets: config.mergesEqualPackets,
     })
     this.#plan = withHeadroom(plan, config.headroomBytes)
     this.packetsPerHeap = this.#plan.packets
@@ -423,6 +426,7 @@ function planAux(config: BatchConfig, items: readonly Item[], planItems: readonl
     maxPacketSizeBytes: config.packetSizeBytes,
     split: typeof config.split === 'string' ? config.split : 'even',
     repeatPointers: config.repeatPointers,
+    mergesEqualPackets: config.mergesEqualPackets,
   })
   const plan = withHeadroom(plain, config.headroomBytes)
   const paddingAt = at

@@ -3,7 +3,8 @@
  * same. Their values live in the user's memory, outside any region, so each send copies them into this batch's memory first.
  */
 import type { Region } from '../../ffi/region.js'
-import type { Flavour, Heap, Split } from '../spead/index.js'
+import type { PacketOptions } from '../spead/heap.js'
+import type { Flavour, Heap } from '../spead/index.js'
 import { planOf } from '../spead/index.js'
 import { pointerBase, putPointer } from '../spead/pointer.js'
 import { type CompiledBatch, compileBatch, type GroupMode, type HeapSpec, heapsBySubstream, writeHeaders } from './compile.js'
@@ -48,14 +49,14 @@ export class PreparedHeaps implements Sendable {
   constructor(
     references: readonly HeapReference[],
     readonly mode: GroupMode,
-    options: { packetSizeBytes: number; split: Split; repeatPointers?: boolean; headroomBytes?: number },
+    options: Omit<PacketOptions, 'maxPacketSizeBytes'> & { packetSizeBytes: number; headroomBytes?: number },
   ) {
     this.heaps = references.length
     this.flavour = references[0]!.heap.flavour
-    const { packetSizeBytes: maxPacketSizeBytes, split, repeatPointers = false } = options
+    const { packetSizeBytes: maxPacketSizeBytes, headroomBytes = 0, ...cut } = options
     let at = 0
     const place = ({ heap }: HeapReference): Slot => {
-      const plan = withHeadroom(planOf(heap, { maxPacketSizeBytes, split, repeatPointers }), options.headroomBytes ?? 0)
+      const plan = withHeadroom(planOf(heap, { ...cut, maxPacketSizeBytes }), headroomBytes)
       // One packet: header and payload adjoin, one segment. Several: headers first.
       const slot = { plan, headerOffset: at, payloadOffset: at + plan.headers.length }
       at += plan.headers.length + plan.heapLengthBytes

@@ -127,13 +127,16 @@ async function demo(stream: Stream, receiver: Receiver, gate: CreditGate, flags:
   }
 }
 
-/** UDP payload of one heap as it will be cut. */
+/** UDP payload of one heap as it will be cut; without segmentation offload it may be a packet's header less. */
 function udpBytesOf({ heapSize, packetSize }: DemoFlags): number {
   const items = tutorialItems(heapSize)
   items.get('timestamp').value = 0
   items.get('adc_samples').value = new Int8Array(heapSize)
   const heap = items.getHeap({ descriptors: 'none', data: 'all' })
-  return packetsOf(heap, 0, { maxPacketSizeBytes: packetSize }).reduce((sum, packet) => sum + packet.length, 0)
+  return packetsOf(heap, 0, { maxPacketSizeBytes: packetSize, mergesEqualPackets: true }).reduce(
+    (sum, packet) => sum + packet.length,
+    0,
+  )
 }
 
 /** A UDP port of 127.0.0.1 that nobody has now. */

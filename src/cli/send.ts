@@ -52,7 +52,10 @@ export function sendCommand(): Command {
     .optionsGroup('Packets:')
     .addOption(packetSizeOption())
     .addOption(
-      new Option('--split <HOW>', 'even: packets of one size; greedy: spead2’s packets; exact: see --payload-bytes')
+      new Option(
+        '--split <HOW>',
+        'even: the fewest packets, of one size where possible; greedy: spead2’s packets; exact: see --payload-bytes',
+      )
         .choices(['even', 'greedy', 'exact'])
         .default('even'),
     )

@@ -50,6 +50,8 @@ export interface PacketOptions {
   split?: Split
   /** As if the heap's own `repeatPointers` were set. Default false. */
   repeatPointers?: boolean
+  /** Cut 'even' as streams of backend `udp` with segmentation offload do: one packet more if that makes all equal. Default false. */
+  mergesEqualPackets?: boolean
 }
 
 /**
@@ -163,6 +165,7 @@ export function planOf(heap: Heap, options: PacketOptions): PacketPlan {
     maxPacketSizeBytes: options.maxPacketSizeBytes,
     split: options.split ?? 'even',
     repeatPointers: heap.repeatPointers || (options.repeatPointers ?? false),
+    mergesEqualPackets: options.mergesEqualPackets ?? false,
   })
 }
 

@@ -18,26 +18,43 @@ const pointerRoom = (sizeBytes: number): number => Math.floor((sizeBytes - PREFI
 interface Load {
   /** Heap payload with its padding, at least 1. */
   payloadBytes: number
+  paddingBytes: number
   /** Item pointers with the NULL one, at least 1. */
   pointers: number
   repeat: boolean
 }
 
+/** spead2's packets: as large as the maximum, rounded down to a multiple of 8, allows. */
+export function planGreedy(flavour: Flavour, items: ItemPointers, maxPacketSizeBytes: number, repeat: boolean): PacketPlan {
+  const { load, greedyBytes } = loadOf(flavour, items, maxPacketSizeBytes, repeat)
+  return pack(flavour, items, load, greedyBytes)
+}
+
+/** Packets of the size that makes all of them equal, or all but the last. */
+export function planEven(
+  flavour: Flavour,
+  items: ItemPointers,
+  maxPacketSizeBytes: number,
+  repeat: boolean,
+  mergesEqualPackets: boolean,
+): PacketPlan {
+  const { load, greedyBytes } = loadOf(flavour, items, maxPacketSizeBytes, repeat)
+  return pack(flavour, items, load, evenPacketBytes(load, maxPacketSizeBytes, greedyBytes, mergesEqualPackets ? 1 : 0))
+}
+
 /**
- * Both of our own splits: pointers go into the first packets until there are none left (or all into every packet), payload fills the
- * rest of each packet. They differ in the packet size: 'greedy' takes the maximum rounded down to a multiple of 8, which gives
- * spead2's packets, 'even' the size that makes all packets equal.
+ * What packets of either split carry: pointers go into the first packets until there are none left (or all into every packet), payload
+ * fills the rest of each packet. Only the packet size is the split's own.
  *
  * Padding is spead2's: where item payload runs short of one byte per packet that pointers alone need, zeros and a NULL pointer to them
  * are added. Unlike spead2 the zeros come after the items' bytes in every case (it misplaces them in heaps of very many pointers).
  */
-export function planPacked(
+function loadOf(
   flavour: Flavour,
   items: ItemPointers,
   maxPacketSizeBytes: number,
-  split: 'greedy' | 'even',
   repeat: boolean,
-): PacketPlan {
+): { load: Load; greedyBytes: number } {
   check(
     maxPacketSizeBytes >= MIN_PACKET_BYTES,
     'ERR_SPEADCAST_PACKET_SIZE',
@@ -62,9 +79,7 @@ export function planPacked(
       `${items.count} item pointers in packets of ${maxPacketSizeBytes} bytes need a heap payload of ${payloadBytes} bytes with padding; ` +
       `${flavourName(flavour)} addresses up to ${maxAddress(flavour)}: use larger packets or more heap address bits`,
   )
-  const load: Load = { payloadBytes, pointers: items.count + (paddingBytes > 0 ? 1 : 0), repeat }
-  const sizeBytes = split === 'greedy' ? greedyBytes : evenPacketBytes(load, maxPacketSizeBytes, greedyBytes)
-  return pack(flavour, items, load, paddingBytes, sizeBytes)
+  return { load: { payloadBytes, paddingBytes, pointers: items.count + (paddingBytes > 0 ? 1 : 0), repeat }, greedyBytes }
 }
 
 const once = (load: Load): number => load.payloadBytes + (load.repeat ? 0 : load.pointers * POINTER_BYTES)
@@ -82,33 +97,28 @@ function feasible(load: Load, sizeBytes: number): boolean {
 }
 
 /**
- * The packet size that makes all packets equal with the fewest of them, between k (the least there can be) and max(k + 1, 1.1 k)
- * packets; a size that is a multiple of 8 goes before one that is not. Without such a size: the least multiple of 8 that does with k
- * packets, the last of which is then shorter.
+ * The packet size that makes all packets equal with the fewest of them, k, or with up to `extra` more. Without such a size: the least
+ * multiple of 8 that does with k packets, the last of which is then shorter.
+ *
+ * A packet more is worth being equal where that saves a message, and one more only: docs/bench/README.md, "A packet more to be equal".
  */
-function evenPacketBytes(load: Load, maxPacketSizeBytes: number, greedyBytes: number): number {
+function evenPacketBytes(load: Load, maxPacketSizeBytes: number, greedyBytes: number, extra: number): number {
   // Where the pointers spill over several packets, the padding (spead2's) suffices for the multiple of 8, but maybe not for all above it.
   let largest = maxPacketSizeBytes
   while (largest > greedyBytes && !feasible(load, largest)) largest--
   const fewest = packetsAt(load, largest)
   if (fewest > MAX_PACKETS) return largest
-  const most = Math.max(fewest + 1, Math.floor(fewest * 1.1))
-  let unaligned = 0
-  for (let packets = fewest; packets <= most; packets++) {
-    if (once(load) % packets !== 0) continue
+  for (let packets = fewest; packets <= fewest + extra; packets++) {
     const sizeBytes = once(load) / packets + perPacket(load)
-    if (!feasible(load, sizeBytes)) continue
-    if (sizeBytes % 8 === 0) return sizeBytes
-    unaligned ||= sizeBytes
+    if (Number.isInteger(sizeBytes) && feasible(load, sizeBytes)) return sizeBytes
   }
-  if (unaligned) return unaligned
   const balanced = Math.ceil(once(load) / fewest) + perPacket(load)
   const aligned = Math.ceil(balanced / 8) * 8
   if (aligned <= largest && feasible(load, aligned)) return aligned
   return feasible(load, balanced) ? balanced : largest
 }
 
-function pack(flavour: Flavour, items: ItemPointers, load: Load, paddingBytes: number, sizeBytes: number): PacketPlan {
+function pack(flavour: Flavour, items: ItemPointers, load: Load, sizeBytes: number): PacketPlan {
   const packets = packetsAt(load, sizeBytes)
   const copies = load.repeat ? packets : 1
   const immediates = items.immediate.reduce((sum, flag) => sum + flag, 0)
@@ -117,7 +127,7 @@ function pack(flavour: Flavour, items: ItemPointers, load: Load, paddingBytes: n
     itemPointers: packets * 4 + copies * load.pointers,
     immediates: copies * immediates,
     heapLengthBytes: load.payloadBytes,
-    paddingBytes,
+    paddingBytes: load.paddingBytes,
   }
   const writer = new PlanWriter(flavour, size, items)
   const room = load.repeat ? load.pointers : pointerRoom(sizeBytes)

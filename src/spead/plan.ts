@@ -1,7 +1,7 @@
 import { check } from '../errors.js'
 import type { Flavour } from './flavour.js'
 import { planExact } from './plan-exact.js'
-import { planPacked } from './plan-packed.js'
+import { planEven, planGreedy } from './plan-packed.js'
 import { checkItemId, flavourName, hex, maxAddress, pointerBase } from './pointer.js'
 
 /** One item of a heap as the plan sees it. */
@@ -40,8 +40,9 @@ export interface ExactSplit {
 }
 
 /**
- * 'greedy': spead2's packets. 'even': all packets of one size whenever a size up to the maximum allows it without too many packets,
- * so that segmentation offload never breaks a run. Or an exact layout.
+ * 'greedy': spead2's packets. 'even': the fewest packets, all of one size where that is possible, else with a shorter last one. Where the
+ * backend merges equal packets into messages (`udp` with segmentation offload), 'even' takes one packet more if that makes all equal.
+ * Or an exact layout.
  */
 export type Split = 'greedy' | 'even' | ExactSplit
 
@@ -79,6 +80,11 @@ export interface PlanOptions {
   split?: Split
   /** Every packet carries all item pointers (spead2's repeat_pointers). Default false; an exact layout has its own word for it. */
   repeatPointers?: boolean
+  /**
+   * The backend merges equal packets of neighbouring heaps into one message, so 'even' takes one packet more than the fewest if that makes
+   * all of them equal. Default false: never more than the fewest.
+   */
+  mergesEqualPackets?: boolean
 }
 
 /** The items' pointers with everything but immediates in them, and the heap payload's length. */
@@ -101,7 +107,7 @@ const MAX_ITEMS = 65_535
  * does not fit.
  */
 export function planPackets(options: PlanOptions): PacketPlan {
-  const { flavour, items, maxPacketSizeBytes, split = 'even', repeatPointers = false } = options
+  const { flavour, items, maxPacketSizeBytes, split = 'even', repeatPointers = false, mergesEqualPackets = false } = options
   // 65535 item pointers are what the packet header can count.
   check(
     Number.isSafeInteger(maxPacketSizeBytes) && maxPacketSizeBytes > 0 && maxPacketSizeBytes <= 8 * MAX_ITEMS,
@@ -109,7 +115,8 @@ export function planPackets(options: PlanOptions): PacketPlan {
     () => `maximum packet size is ${maxPacketSizeBytes}; it must be a whole number of bytes up to ${8 * MAX_ITEMS}`,
   )
   const pointers = itemPointers(flavour, items)
-  if (split === 'greedy' || split === 'even') return planPacked(flavour, pointers, maxPacketSizeBytes, split, repeatPointers)
+  if (split === 'greedy') return planGreedy(flavour, pointers, maxPacketSizeBytes, repeatPointers)
+  if (split === 'even') return planEven(flavour, pointers, maxPacketSizeBytes, repeatPointers, mergesEqualPackets)
   check(
     typeof split === 'object' && split !== null,
     'ERR_SPEADCAST_SPLIT',

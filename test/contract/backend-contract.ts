@@ -27,6 +27,8 @@ export interface ContractOptions {
   readonly evidence: 'accepted' | 'completed' | 'written'
   /** Default what IP and UDP carry; a backend that makes frames takes what fits its interface. */
   readonly largestPacketBytes?: number
+  /** Default false. */
+  readonly mergesEqualPackets?: boolean
   /** Why this machine cannot run it; empty if it can. */
   readonly unavailable?: () => string
   /** Opens the backend towards `substreams` destinations. */
@@ -92,6 +94,7 @@ export function backendContract({
   what = name,
   evidence,
   largestPacketBytes = 65487,
+  mergesEqualPackets = false,
   unavailable = () => '',
   open,
 }: ContractOptions): void {
@@ -103,7 +106,7 @@ export function backendContract({
 
     test('caps say what it is', async () => {
       const { backend, close } = await open(3)
-      expect(backend.caps).toMatchObject({ name, evidence, substreams: 3 })
+      expect(backend.caps).toMatchObject({ name, evidence, substreams: 3, mergesEqualPackets })
       expect(backend.caps.maxPacketSizeBytes).toBeGreaterThanOrEqual(largestPacketBytes)
       await close()
     })

@@ -9,6 +9,7 @@ for (const segmentation of ['auto', 'off'] as const)
       name: 'udp',
       what: `udp, segmentation ${segmentation}, ${udpPath}`,
       evidence: 'accepted',
+      mergesEqualPackets: segmentation === 'auto',
       open: async (substreams) => {
         const receivers = await openReceivers(substreams)
         const backend = await openUdp(

@@ -20,7 +20,7 @@ beforeEach(needNic)
 const BATCHES = 3
 const HEAPS = 2
 /** Of a heap. */
-const PACKETS = 4
+const PACKETS = 3
 const ROWS = HEAPS * PACKETS
 
 async function joinedRig() {
@@ -52,8 +52,9 @@ async function joinedRig() {
   )
   const batches = Array.from({ length: BATCHES }, (_, id) => {
     const references = Array.from({ length: HEAPS }, () => ({ heap: rawHeap(3000) }))
-    const { headroomBytes } = backend.caps
-    const prepared = new PreparedHeaps(references, 'serial', { packetSizeBytes: 1472, split: 'even', headroomBytes })
+    const { headroomBytes, mergesEqualPackets } = backend.caps
+    const cut = { packetSizeBytes: 1472, split: 'even', headroomBytes, mergesEqualPackets } as const
+    const prepared = new PreparedHeaps(references, 'serial', cut)
     prepared.fill(references)
     expect(prepared.variant().rows).toBe(ROWS)
     engine.addVariant(id + 1, prepared.variant().compile())

@@ -8,6 +8,8 @@ const immediates = (count: number): PlanItem[] =>
 const samples = (lengthBytes: number): PlanItem => ({ id: 0x3300, immediate: false, lengthBytes })
 const plan = (items: PlanItem[], maxPacketSizeBytes: number, split?: Split, repeatPointers = false): PacketPlan =>
   planPackets({ flavour: DEFAULT_FLAVOUR, items, maxPacketSizeBytes, repeatPointers, ...(split && { split }) })
+const merged = (items: PlanItem[], maxPacketSizeBytes: number): PacketPlan =>
+  planPackets({ flavour: DEFAULT_FLAVOUR, items, maxPacketSizeBytes, mergesEqualPackets: true })
 const headerBytes = (made: PacketPlan, p: number): number => made.headerStart[p + 1] - made.headerStart[p]
 const sizes = (made: PacketPlan): number[] =>
   Array.from({ length: made.packets }, (_, p) => headerBytes(made, p) + made.payloadStart[p + 1] - made.payloadStart[p])
@@ -78,25 +80,43 @@ describe('greedy split', () => {
   })
 })
 
+// A heap of one immediate is its payload and 16 bytes of item pointers, shared by its packets, which have 40 bytes each besides.
 describe('even split', () => {
   it.each([
     ['one packet', 8192, 9000, [8248]],
     ['two equal ones', 16384, 9000, [8240, 8240]],
-    ['equal ones of an odd size, if no other will do', 65536, 9000, Array(8).fill(8234)],
-    // 8208 = 6 · 1368, and 1368 = 8 · 171.
-    ['a multiple of 8 where there is one', 8192, 1472, Array(6).fill(1408)],
-    // 1985 + 2 · 8 is odd, and 3 · 667.
-    ['one packet more than needed, to be equal', 1985, 1050, Array(3).fill(707)],
+    ['equal ones of any size: 65552 = 8 · 8194', 65536, 9000, Array(8).fill(8234)],
+    ['equal ones: 8208 = 6 · 1368', 8192, 1472, Array(6).fill(1408)],
   ])('%s', (_, payload, max, expected) => {
-    expect(sizes(plan([...immediates(1), samples(payload)], max))).toEqual(expected)
+    const items = [...immediates(1), samples(payload)]
+    expect(sizes(plan(items, max))).toEqual(expected)
+    expect(sizes(merged(items, max))).toEqual(expected)
   })
 
-  it('has a shorter last packet only where equal ones would be too many', () => {
-    // 1048592 = 16 · 65537 (prime) has no divisor from 733 to 806.
-    const made = sizes(plan([...immediates(1), samples(1048576)], 1472))
-    expect(made.length).toBe(733)
-    expect(new Set(made.slice(0, -1))).toEqual(new Set([1472]))
-    expect(made[732]).toBe(408)
+  // 16392 = 2 · 8196 = 3 · 5464: three packets of 5504 bytes, a multiple of 8, or two of 8236, which is none.
+  it('takes fewer packets rather than a multiple of 8', () => {
+    for (const cut of [plan, merged]) expect(sizes(cut([samples(16384)], 8972))).toEqual([8236, 8236])
+  })
+
+  it.each([
+    // 2001 = 3 · 667 is odd; half of it and 40 is 1040.5, the next multiple of 8 1048.
+    ['three for two', 1985, 1050, Array(3).fill(707), [1048, 1033]],
+    // 4112 = 4 · 1028 is no multiple of 3; a third of it and 40 is 1410.7, the next multiple of 8 1416.
+    ['four for three', 4096, 1472, Array(4).fill(1068), [1416, 1416, 1400]],
+  ])('takes one packet more to be equal only where that saves messages: %s', (_, payload, max, equal, fewest) => {
+    const items = [...immediates(1), samples(payload)]
+    expect(sizes(merged(items, max))).toEqual(equal)
+    expect(sizes(plan(items, max))).toEqual(fewest)
+  })
+
+  it.each([
+    // 28622 = 22 · 1301 is a multiple neither of 20 nor of 21; a twentieth of it and 40 is 1471.1.
+    [28606, 20, 1472, 1454],
+    // 1048592 = 16 · 65537 (prime).
+    [1048576, 733, 1472, 408],
+  ])('has a shorter last packet where equal ones would be two more: %i bytes', (payload, packets, size, last) => {
+    for (const cut of [plan, merged])
+      expect(sizes(cut([...immediates(1), samples(payload)], 1472))).toEqual([...Array(packets - 1).fill(size), last])
   })
 
   it('takes packets of any maximum, not only multiples of 8', () => {
@@ -116,18 +136,18 @@ describe('even split', () => {
     expect((made.headers.length - 40 * made.packets) / 8).toBe(401)
   })
 
-  // The promise of the split, by trying all packet counts: equal if any count within the bound allows it.
-  it('keeps its promise for every payload from 1 to 3000 bytes', () => {
+  // The promise of the split, by trying the counts it may choose from.
+  it.each([
+    [plan, 0],
+    [merged, 1],
+  ])('keeps its promise for every payload from 1 to 3000 bytes (%#)', (cut, extra) => {
     const missed: string[] = []
     for (let payload = 1; payload <= 3000; payload++) {
       const max = 200 + (payload % 13)
-      const made = sizes(plan([...immediates(1), samples(payload)], max))
+      const made = sizes(cut([...immediates(1), samples(payload)], max))
       const once = payload + 16
       const fewest = Math.ceil(once / (max - 40))
-      const most = Math.max(fewest + 1, Math.floor(1.1 * fewest))
-      const counts = Array.from({ length: most - fewest + 1 }, (_, i) => fewest + i).filter((count) => once % count === 0)
-      const aligned = counts.filter((count) => (once / count) % 8 === 0)
-      const count = aligned[0] ?? counts[0]
+      const count = [fewest, fewest + extra].find((packets) => once % packets === 0)
       const equal = made.every((size) => size === made[0])
       const good =
         count === undefined

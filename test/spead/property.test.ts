@@ -22,7 +22,7 @@ const ROUNDS = 8
 
 let peer: PythonPeer | undefined
 let version = ''
-const compared = { bytes: 0, padding: 0, refused: 0, even: 0, evenWhole: 0, exact: 0, sequences: 0 }
+const compared = { bytes: 0, padding: 0, refused: 0, even: 0, evenWhole: 0, evenMore: 0, exact: 0, sequences: 0 }
 
 beforeAll(async () => {
   peer = PythonPeer.start()
@@ -65,8 +65,11 @@ function fill(size: number, payload: number, pointers: number): { packets: numbe
   }
 }
 
-/** What design.md asks of the even split, decided without our planner; returns what is wrong. */
-function unevenness(packets: Uint8Array[], maxSize: number, repeat: boolean): string | undefined {
+/**
+ * What the even split promises, decided without our planner: the fewest packets or up to `extra` more, the first number of them that
+ * can be equal; else the fewest, with a shorter last one. Returns what is wrong.
+ */
+function unevenness(packets: Uint8Array[], maxSize: number, repeat: boolean, extra: number): string | undefined {
   const sizes = packets.map((p) => p.length)
   const parsed = packets.map(parse)
   const { heapLength } = parsed[0]
@@ -76,29 +79,21 @@ function unevenness(packets: Uint8Array[], maxSize: number, repeat: boolean): st
   const shared = repeat ? heapLength : heapLength + 8 * all
   const describe = `sizes ${[...new Set(sizes)]} (${sizes.length} packets), payload ${heapLength}, ${all} pointers, at most ${maxSize}`
   if (Math.max(...sizes) > maxSize) return `a packet exceeds the maximum: ${describe}`
-  const bySpace = Math.ceil(shared / (maxSize - overhead))
-  const byPointers = repeat ? 1 : Math.ceil(all / Math.floor((maxSize - 48) / 8))
-  const fewest = Math.max(bySpace, byPointers)
-  const most = Math.max(fewest + 1, Math.floor(1.1 * fewest))
-  if (sizes.length > most) return `${sizes.length} packets where ${fewest} are possible and ${most} allowed: ${describe}`
-  // Sizes that would make all packets of this heap equal within the allowed number of packets.
-  const whole: number[] = []
-  for (let k = fewest; k <= most; k++) {
-    const size = overhead + shared / k
-    if (!Number.isInteger(size) || size > maxSize) continue
-    const got = repeat ? { packets: k, last: size } : fill(size, heapLength, all)
-    if (got?.packets === k && got.last === size) whole.push(size)
-  }
-  const aligned = whole.find((size) => size % 8 === 0)
-  if (sizes.every((s) => s === sizes[0])) {
-    if (aligned !== undefined && sizes[0] % 8 !== 0) return `${aligned} would be equal too, and a multiple of 8: ${describe}`
-    return undefined
-  }
-  if (whole.length > 0) return `packets of ${whole} bytes would be equal: ${describe}`
-  const before = sizes.slice(0, -1)
-  if (!before.every((s) => s === sizes[0]) || sizes[sizes.length - 1] > sizes[0])
-    return `neither equal nor equal with a shorter last one: ${describe}`
-  return undefined
+  const at = (size: number) => (repeat ? { packets: Math.ceil(shared / (size - overhead)) } : fill(size, heapLength, all))
+  // More bytes a packet never make more packets, but they may leave a packet of pointers without payload.
+  let largest = maxSize
+  while (!at(largest)) largest--
+  const fewest = at(largest)!.packets
+  const equal = Array.from({ length: extra + 1 }, (_, more) => fewest + more).find((count) => {
+    const size = overhead + shared / count
+    return Number.isInteger(size) && size <= maxSize && at(size)?.packets === count
+  })
+  if (sizes.length !== (equal ?? fewest)) return `${sizes.length} packets where ${equal ?? fewest} do: ${describe}`
+  if (equal !== undefined) return sizes.every((size) => size === sizes[0]) ? undefined : `could be equal: ${describe}`
+  // A single packet may be shorter than a full one of its size is: `fill` keeps 8 bytes for payload beside the pointers.
+  const last = sizes.length === 1 ? 0 : sizes[sizes.length - 1]
+  if (sizes.slice(0, -1).every((size) => size === sizes[0]) && last < sizes[0]) return undefined
+  return `neither equal nor equal with a shorter last one: ${describe}`
 }
 
 /** spead2 emits a heap's padding before its data when pointers fill several packets and the data cannot (reference 3c). */
@@ -135,11 +130,11 @@ interface Verdict {
   pads?: boolean
 }
 
-type Splits = Record<'greedy' | 'even' | 'exact', Uint8Array[] | Error>
+type Splits = Record<'greedy' | 'even' | 'merged' | 'exact', Uint8Array[] | Error>
 
 /** One heap's packets against spead2's greedy ones and the rules of the other splits. */
 function judgeOne(c: GeneratedHeap, mine: Splits, theirs: string[] | { error: string }, reference: Uint8Array[]): Verdict {
-  const { greedy, even, exact } = mine
+  const { greedy, even, merged, exact } = mine
   if (!Array.isArray(theirs)) {
     compared.refused++
     return greedy instanceof Error ? { packets: 0 } : { packets: 0, problem: `spead2 refused (${theirs.error}), ours did not` }
@@ -147,9 +142,11 @@ function judgeOne(c: GeneratedHeap, mine: Splits, theirs: string[] | { error: st
   const packets = theirs.length
   if (greedy instanceof Error) return { packets, problem: `greedy threw ${greedy.stack}` }
   if (even instanceof Error) return { packets, problem: `even threw ${even.stack}` }
+  if (merged instanceof Error) return { packets, problem: `even with mergesEqualPackets threw ${merged.stack}` }
   if (exact instanceof Error) return { packets, problem: `exact threw ${exact.stack}` }
-  const uneven = unevenness(even, c.packetSize, c.repeatPointers)
+  const uneven = unevenness(even, c.packetSize, c.repeatPointers, 0) ?? unevenness(merged, c.packetSize, c.repeatPointers, 1)
   if (uneven) return { packets, problem: `even: ${uneven}` }
+  if (merged.length > even.length) compared.evenMore++
   if (even.every((p) => p.length === even[0].length)) compared.evenWhole++
   const payloads = exact.map((p) => parse(p).payloadLength)
   if (payloads.slice(0, -1).some((n) => n !== c.exactPayloadBytes) || payloads[payloads.length - 1] > c.exactPayloadBytes)
@@ -171,9 +168,14 @@ async function judge(cases: GeneratedHeap[], live: PythonPeer): Promise<Verdict[
   const ours = cases.map((c) =>
     attempt(() => {
       const heap = ourHeap(c)
-      const make = (maxPacketSizeBytes: number, split: Split) =>
-        attempt(() => packetsOf(heap, c.cnt, { maxPacketSizeBytes, split }))
-      return { greedy: make(c.packetSize, 'greedy'), even: make(c.packetSize, 'even'), exact: make(65_507, exactSplit(c, heap)) }
+      const make = (maxPacketSizeBytes: number, split: Split, mergesEqualPackets = false) =>
+        attempt(() => packetsOf(heap, c.cnt, { maxPacketSizeBytes, split, mergesEqualPackets }))
+      return {
+        greedy: make(c.packetSize, 'greedy'),
+        even: make(c.packetSize, 'even'),
+        merged: make(c.packetSize, 'even', true),
+        exact: make(65_507, exactSplit(c, heap)),
+      }
     }),
   )
   const verdicts: Verdict[] = []
@@ -192,10 +194,11 @@ async function judge(cases: GeneratedHeap[], live: PythonPeer): Promise<Verdict[
       const reference = whole.map(fromBase64)
       Object.assign(verdict, judgeOne(c, mine, answer.packets[0], reference))
       if (verdict.problem !== undefined || verdict.packets === 0) continue
-      const { greedy, even, exact } = mine as Record<string, Uint8Array[]>
+      const { greedy, even, merged, exact } = mine as Record<string, Uint8Array[]>
       decode.push(
         { at, what: 'reference', packets: reference },
         { at, what: 'even', packets: even },
+        { at, what: 'even with mergesEqualPackets', packets: merged },
         { at, what: 'exact', packets: exact },
       )
       if (verdict.pads) decode.push({ at, what: 'greedy (padding after data)', packets: greedy })
@@ -292,12 +295,13 @@ describe('random heaps against the real spead2', () => {
     )
     console.log(
       `compared: ${compared.bytes} heaps byte for byte, ${compared.padding} decoded (spead2 pads before data), ` +
-        `${compared.refused} refused by both, ${compared.even} even (${compared.evenWhole} with all packets of one size) and ${compared.exact} exact decoded by spead2`,
+        `${compared.refused} refused by both, ${compared.even} even (${compared.evenWhole} with all packets of one size, ${compared.evenMore} where merging takes one more) and ${compared.exact} exact decoded by spead2`,
     )
     const thin = cells.filter((c) => count(c.bits, c.kind, c.b) < PER_CELL)
     expect(thin.map((c) => `${key(c.bits, c.kind, c.b)}: ${count(c.bits, c.kind, c.b)}`)).toEqual([])
     expect(compared.bytes).toBeGreaterThanOrEqual(2000)
     expect(compared.even).toBeGreaterThanOrEqual(2000)
+    expect(compared.evenMore).toBeGreaterThan(0)
     expect(compared.exact).toBeGreaterThanOrEqual(2000)
     console.log(`peer spead2 ${version}: ${compared.bytes + compared.padding} heaps compared`)
   })
