@@ -10,6 +10,7 @@ export const CMSGHDR = { len: 0, level: 8, type: 12, data: 16 } as const
 export const SOCKADDR_IN = { family: 0, port: 2, addr: 4, size: 16 } as const
 export const SOCKADDR_IN6 = { family: 0, port: 2, flowinfo: 4, addr: 8, scopeId: 24, size: 28 } as const
 export const EXTENDED_ERR = { errno: 0, origin: 4, type: 5, code: 6, info: 8, data: 12, size: 16 } as const
+export const ITIMERSPEC = { interval: 0, value: 16, size: 32 } as const
 export const POLLFD = { fd: 0, events: 4, revents: 6, size: 8 } as const
 /** Packed on x86-64 only (sys/epoll.h, __EPOLL_PACKED). */
 export const EPOLL_EVENT =
@@ -19,6 +20,9 @@ export const AF_INET = 2
 export const AF_INET6 = 10
 export const SOCK_DGRAM = 2
 export const SOCK_NONBLOCK = 0o4000
+export const CLOCK_MONOTONIC = 1
+export const TFD_NONBLOCK = 0o4000
+export const TFD_CLOEXEC = 0o2000000
 export const SOCK_CLOEXEC = 0o2000000
 export const MSG_DONTWAIT = 0x40
 export const MSG_ERRQUEUE = 0x2000

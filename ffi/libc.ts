@@ -22,6 +22,8 @@ const PROTOTYPES = {
   read: 'intptr_t read(int fd, uint64_t buf, size_t count)',
   write: 'intptr_t write(int fd, uint64_t buf, size_t count)',
   eventfd: 'int eventfd(uint initval, int flags)',
+  timerfd_create: 'int timerfd_create(int clockid, int flags)',
+  timerfd_settime: 'int timerfd_settime(int fd, int flags, uint64_t new_value, uint64_t old_value)',
   poll: 'int poll(uint64_t fds, uint64_t nfds, int timeout)',
   ppoll: 'int ppoll(uint64_t fds, uint64_t nfds, uint64_t timeout, uint64_t sigmask)',
   epoll_create1: 'int epoll_create1(int flags)',

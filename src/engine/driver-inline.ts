@@ -1,10 +1,12 @@
 /**
  * The event-loop driver: steps the engine in the caller's thread, for `thread: 'inline'`, the dgram backend, and tests with a clock
- * of their own. Never blocks: it yields after a millisecond of steps, waits for sockets through libuv and for deadlines by timers.
+ * of their own. It yields after a millisecond of steps, waits for sockets through libuv and for deadlines by a timerfd; in a worker, and off
+ * Linux, by Node's timers, and blocks for what is less than their millisecond.
  */
 import { performance } from 'node:perf_hooks'
 import { isMainThread } from 'node:worker_threads'
-import type { LoopPoll } from '../../ffi/loop-poll.js'
+import { nativeCallsWork } from '../../ffi/libc.js'
+import type { LoopPoll, LoopTimer } from '../../ffi/loop-poll.js'
 import type { Backend, BackendCaps } from '../backend/backend.js'
 import { openBackend } from '../backend/open.js'
 import type { CompiledBatch } from '../batch/compile.js'
@@ -19,6 +21,13 @@ const MAX_TIMER_MS = 2 ** 31 - 1
 /** A backend also has to notice that nothing happens. */
 const LONGEST_WAIT_MS = 50
 
+const never = new Int32Array(new SharedArrayBuffer(4))
+
+/** Blocks this thread, no longer than a slice of steps does. A thread that looks at the clock instead takes all of a CPU. */
+function nap(milliseconds: number): void {
+  Atomics.wait(never, 0, 0, milliseconds)
+}
+
 /** Closed when the thread ends: of a worker, which leaves its descriptors behind, and of a device, which is to get back what it gave. */
 const open = new Set<InlineDriver>()
 
@@ -30,6 +39,8 @@ export class InlineDriver implements Driver {
   #immediate: NodeJS.Immediate | undefined
   #timer: NodeJS.Timeout | undefined
   #poll: LoopPoll | undefined
+  /** For deadlines, which are fractions of a millisecond apart. */
+  readonly #precise: LoopTimer | undefined
   #held = false
   #closed = false
   #pumping = false
@@ -39,9 +50,10 @@ export class InlineDriver implements Driver {
   static async open(input: DriverInput): Promise<InlineDriver> {
     let driver: InlineDriver | undefined
     const backend = await openBackend(input.backend, { counters: input.ring.counters, wake: () => driver?.submitted() })
-    const needsPoll = backend.waitSet(true).length > 0 && isMainThread
-    const LoopPollClass = needsPoll ? (await import('../../ffi/loop-poll.js')).LoopPoll : undefined
-    driver = new InlineDriver(input, backend, LoopPollClass)
+    const needsTimer = input.options.rateBytesPerSecond > 0 && nativeCallsWork()
+    const native = isMainThread && (needsTimer || backend.waitSet(true).length > 0)
+    const polls = native ? await import('../../ffi/loop-poll.js') : undefined
+    driver = new InlineDriver(input, backend, polls?.LoopPoll, needsTimer ? polls?.LoopTimer : undefined, nap)
     return driver
   }
 
@@ -49,8 +61,13 @@ export class InlineDriver implements Driver {
     readonly input: DriverInput,
     readonly backend: Backend,
     readonly LoopPollClass: typeof LoopPoll | undefined,
+    LoopTimerClass?: typeof LoopTimer,
+    /** Where there is no precise timer: sleeps for less than a millisecond, so many milliseconds. */
+    readonly nap: (milliseconds: number) => void = () => {},
   ) {
     this.caps = backend.caps
+    this.#precise = LoopTimerClass && new LoopTimerClass(this.#pump)
+    this.#precise?.hold(false)
     this.#engine = new Engine(backend, input.ring, input.options, input.onMessage, () => {})
     this.#stopped = new Promise((resolve) => {
       this.#stop = resolve
@@ -79,6 +96,7 @@ export class InlineDriver implements Driver {
 
   hold(inFlight: boolean): void {
     this.#held = inFlight
+    this.#precise?.hold(inFlight)
     if (inFlight) this.#timer?.ref()
     else this.#timer?.unref()
   }
@@ -117,8 +135,12 @@ export class InlineDriver implements Driver {
 
   #waitUntil(deadline: number): void {
     const milliseconds = (deadline - performance.now() * 1e6) / 1e6
-    if (milliseconds < 1) this.submitted()
-    else this.#setTimer(Math.min(Math.floor(milliseconds), MAX_TIMER_MS))
+    if (milliseconds <= 0) this.submitted()
+    else if (this.#precise) this.#precise.set(milliseconds * 1e6)
+    else if (milliseconds < 1) {
+      this.nap(milliseconds)
+      this.submitted()
+    } else this.#setTimer(Math.min(Math.floor(milliseconds), MAX_TIMER_MS))
   }
 
   #setTimer(milliseconds: number): void {
@@ -156,6 +178,7 @@ export class InlineDriver implements Driver {
     this.#closed = true
     if (open.delete(this) && open.size === 0) process.off('exit', InlineDriver.#closeAll)
     this.#cancelWaits()
+    this.#precise?.close()
     this.backend.close()
     Atomics.store(this.input.ring.control, R.C_CLOSED, 1)
     this.#stop()

@@ -88,6 +88,7 @@ const STRUCTS: Record<string, { type: string; members: Record<string, string> }>
   URING_RSRC_UPDATE2: { type: 'struct io_uring_rsrc_update2', members: { offset: 'offset', data: 'data', nr: 'nr' } },
   URING_CQE: { type: 'struct io_uring_cqe', members: { userData: 'user_data', res: 'res', flags: 'flags' } },
   EPOLL_EVENT: { type: 'struct epoll_event', members: { events: 'events', data: 'data' } },
+  ITIMERSPEC: { type: 'struct itimerspec', members: { interval: 'it_interval', value: 'it_value' } },
 }
 /** Where the C name or expression is not the exported name. */
 const EXPRESSIONS: Record<string, string> = {
@@ -148,6 +149,7 @@ test('struct layouts and constants are those of the system headers', (ctx) => {
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <sys/syscall.h>
