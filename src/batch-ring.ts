@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { totalmem } from 'node:os'
 import type { GroupMode } from './batch/compile.js'
 import type { HeapViews } from './batch/views.js'
@@ -11,35 +12,72 @@ export interface BatchRingOptions {
   items: ItemGroup
   /** Heaps per batch. */
   heaps: number
-  /** Batches wanted, all of which can be under way at once. Default 4. */
+  /** Batches wanted, all of which can be under way at once. Default: see batchesFor. */
   batches?: number
   /** Order of the packets of a batch. Default 'serial'. */
   groupMode?: GroupMode
 }
 
+/** Enough for a stream without a rate to be sending one, filling another and waiting for a thread that wakes up late. */
+const LEAST_BATCHES = 4
+const MOST_BATCHES = 65536
+/** A filler that was held up this long still finds batches queued. On a busy machine threads were seen to lose the CPU for tens of ms. */
+const HELD_SECONDS = 0.05
+const MOST_HELD_BYTES = 2 ** 28
+
+/**
+ * How many batches of so many payload bytes createBatchRing takes on a stream where nobody says it: 4, or as many as hold 50 ms of the
+ * stream's rate, but no more than 256 MiB, an eighth of this machine's memory, or, of a backend that pins memory, half of what this
+ * process may lock.
+ * @param memoryBytes what a batch takes in memory; default its payload
+ */
+export function batchesFor(stream: Stream, payloadBytes: number, memoryBytes = payloadBytes): number {
+  const wanted = Math.ceil((stream.rateBytesPerSecond * HELD_SECONDS) / payloadBytes)
+  if (!(wanted > LEAST_BATCHES)) return LEAST_BATCHES
+  const pins = stream.backend === 'ibverbs' || stream.backend === 'rdma-ud'
+  const most = Math.min(MOST_HELD_BYTES, totalmem() / 8, pins ? lockableBytes() / 2 : Number.POSITIVE_INFINITY)
+  return Math.max(LEAST_BATCHES, Math.min(wanted, Math.floor(most / memoryBytes), MOST_BATCHES))
+}
+
+/** RLIMIT_MEMLOCK, which CAP_IPC_LOCK (bit 14, capability.h) lifts. Infinite where nobody tells. */
+function lockableBytes(): number {
+  try {
+    const capabilities = /^CapEff:\s+([\da-f]+)$/m.exec(readFileSync('/proc/self/status', 'latin1'))?.[1] ?? '0'
+    if ((BigInt(`0x${capabilities}`) >> 14n) & 1n) return Number.POSITIVE_INFINITY
+    const limit = /^Max locked memory\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'latin1'))?.[1]
+    return limit === undefined ? Number.POSITIVE_INFINITY : Number(limit)
+  } catch {
+    return Number.POSITIVE_INFINITY
+  }
+}
+
 /**
  * Batches to be filled and sent in turn, over and over, so that the i-th heap of all goes to substream i mod endpoints. Each heap's place
  * in memory belongs to one substream, so the ring must hold a multiple of the endpoints: it has `batches` batches, or as many more
- * as that takes where `heaps` is no multiple of the endpoints.
+ * as that takes where `heaps` is no multiple of the endpoints. Its length says how many there are.
  * @throws ERR_SPEADCAST_CONFIG and what createBatch throws
  */
 export function createBatchRing<T extends object = HeapViews>(stream: Stream, options: BatchRingOptions): Batch<T>[] {
-  const { items, heaps, batches = 4, groupMode = 'serial' } = options
+  const { items, heaps, batches, groupMode = 'serial' } = options
   check(
-    Number.isInteger(batches) && batches >= 1 && batches <= 65536,
+    batches === undefined || (Number.isInteger(batches) && batches >= 1 && batches <= MOST_BATCHES),
     'ERR_SPEADCAST_CONFIG',
-    () => `batches is ${batches}; it must be a whole number from 1 to 65536`,
+    () => `batches is ${batches}; it must be a whole number from 1 to ${MOST_BATCHES}`,
   )
   const endpoints = stream.endpoints.length
   let period = 1
   while (Number.isInteger(heaps) && (period * heaps) % endpoints !== 0) period++
-  const length = Math.ceil(batches / period) * period
   const ring: Batch<T>[] = []
+  let length = 1
   for (let k = 0; k < length; k++) {
     ring.push(stream.createBatch<T>({ items, heaps, groupMode, substreams: (j) => (k * heaps + j) % endpoints }))
+    if (k > 0) continue
+    const { compiled } = ring[0]!
+    const { byteLength } = compiled.region
+    length = Math.ceil((batches ?? batchesFor(stream, compiled.payloadBytes(heaps), byteLength)) / period) * period
     // Memory is faulted in as it is mapped: beyond what there is the kernel ends the process instead of refusing.
-    const bytes = ring[0]!.compiled.region.byteLength * length
-    check(k > 0 || bytes <= totalmem() / 2, 'ERR_SPEADCAST_MEMORY', () => {
+    const bytes = byteLength * length
+    check(bytes <= totalmem() / 2, 'ERR_SPEADCAST_MEMORY', () => {
       ring[0]!.close()
       return (
         `${length} batches of ${heaps} heaps for ${endpoints} endpoints take ${Math.round(bytes / 2 ** 20)} MiB, more than half of this ` +

@@ -9,6 +9,8 @@ export const DEFAULTS = {
   packetSizeBytes: 1472,
   burstBytes: 65536,
   burstRateRatio: 1.05,
+  /** A main thread's garbage collection and a busy CPU's time slices are shorter; a source that pauses is longer. */
+  catchUpSeconds: 0.05,
   sendBufferBytes: 1 << 20,
   neighbourTimeoutMs: 1000,
   /** An mlx5 ring of 64-byte slots for this many takes 256 KiB. */
@@ -158,6 +160,7 @@ const schema = v.strictObject({
     0,
   ),
   rateMethod: v.optional(v.picklist(['auto', 'sw', 'kernel', 'hw'], "must be 'auto', 'sw', 'kernel' or 'hw'"), 'auto'),
+  rateBasis: v.optional(v.picklist(['udp', 'wire'], "must be 'udp' or 'wire'"), 'udp'),
   burstBytes: v.optional(whole(1, 2 ** 31, 'bytes'), DEFAULTS.burstBytes),
   burstRateRatio: v.optional(
     v.pipe(
@@ -165,6 +168,13 @@ const schema = v.strictObject({
       v.check((ratio) => ratio >= 1 && Number.isFinite(ratio), 'must be at least 1'),
     ),
     DEFAULTS.burstRateRatio,
+  ),
+  catchUpSeconds: v.optional(
+    v.pipe(
+      v.number('must be a number of seconds'),
+      v.check((seconds) => seconds >= 0 && seconds <= 3600, 'must be from 0 to 3600 (seconds)'),
+    ),
+    DEFAULTS.catchUpSeconds,
   ),
   ttl: v.optional(whole(0, 255, 'hops')),
   multicastLoop: v.optional(yesOrNo, true),
@@ -271,7 +281,10 @@ export interface StreamOptions {
    * whose descriptors could not be sent have them again with the next batch.
    */
   descriptors?: 'first' | 'in-band' | 'none' | { everySeconds: number }
-  /** UDP payload bytes per second, or text with a unit ('40Gbps', '5GB/s'). Default 0: as fast as possible. */
+  /**
+   * Bytes per second, or text with a unit ('40Gbps', '5GB/s'), of what `rateBasis` counts. Default 0: as fast as possible.
+   * `stream.stats()` tells how far behind it the sender is, and why.
+   */
   rate?: number | string
   /**
    * Who keeps the rate: 'sw' this program, 'kernel' the queueing discipline fq below backend 'udp' (tc-fq(8)), 'hw' the device of backend
@@ -284,10 +297,24 @@ export interface StreamOptions {
    * less, by what more headers take. When fq goes away while the stream runs, this program paces.
    */
   rateMethod?: 'auto' | 'sw' | 'kernel' | 'hw'
-  /** Bytes sent back to back before the limiter looks at the clock. Default 65536. */
+  /**
+   * What `rate` counts: 'udp' payload (SPEAD headers and item data, as spead2 counts; default), or all that packets take on the 'wire'
+   * (also UDP, IP and Ethernet headers, VLAN tags, frame check sequence, preamble and gap), as a link's capacity is given.
+   */
+  rateBasis?: 'udp' | 'wire'
+  /**
+   * UDP payload sent back to back. In any span of time at most this goes out, a packet more, and what `rate` × `burstRateRatio` allows in
+   * that span. A smaller one takes more CPU, because the sender wakes up for every burst. Default 65536.
+   */
   burstBytes?: number
-  /** How much faster than `rate` the sender may go to catch up after a delay. Default 1.05. */
+  /** How much faster than `rate` the sender may go to make up for a delay. Default 1.05. */
   burstRateRatio?: number
+  /**
+   * How much of the time is made up in which nothing was queued, at `rate` × `burstRateRatio`. Whether the caller was late or had nothing
+   * to send cannot be told apart: up to this the caller counts as late, and what lies beyond is forgotten. 0 forgets all of it, as spead2
+   * does. A delay while batches are queued is made up whatever its length. Default 0.05.
+   */
+  catchUpSeconds?: number
   /** TTL or hop limit; 0, for multicast alone, leaves this host's receivers. Default: the system's, 1 for multicast. */
   ttl?: number
   /** Deliver multicast packets to receivers on this host too. Default true. */

@@ -12,7 +12,7 @@ export {
   type ImmediateColumn,
   type NumericView,
 } from './batch/views.js'
-export { type BatchRingOptions, createBatchRing } from './batch-ring.js'
+export { type BatchRingOptions, batchesFor, createBatchRing } from './batch-ring.js'
 export {
   DEFAULTS,
   type IbverbsStreamOptions,

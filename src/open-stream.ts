@@ -3,7 +3,7 @@ import type { MemoryOptions, MemoryPacket } from './backend/memory.js'
 import type { BackendSpec } from './backend/open.js'
 import type { RdmaUdOptions } from './backend/rdma-ud-open.js'
 import { type BackendName, type Selection, selectBackend, threadRefused, udpInstead } from './backend/select.js'
-import type { PaceOptions } from './backend/udp-pace.js'
+import type { UdpOptions } from './backend/udp-open.js'
 import type { QueueOptions } from './backend/verbs-open.js'
 import { IBVERBS_DEFAULTS, parseStreamConfig, RDMA_UD_DEFAULTS, type StreamConfig, type StreamOptions } from './config.js'
 import type { Driver, DriverInput } from './engine/driver.js'
@@ -131,8 +131,10 @@ async function openWith(
     backend: backendSpec(backend, config, endpoints, iface),
     options: {
       rateBytesPerSecond: config.rateBytesPerSecond,
+      rateBasis: config.rateBasis,
       burstBytes: config.burstBytes,
       burstRateRatio: config.burstRateRatio,
+      catchUpSeconds: config.catchUpSeconds,
       maxInFlight: MAX_IN_FLIGHT,
     },
     onSettled: () => submissions.harvest(),
@@ -225,7 +227,12 @@ function backendSpec(
     case 'dgram':
       return { kind: 'dgram', ...common }
     case 'memory':
-      return { kind: 'memory', substreams: endpoints.length, ...(config.memory as Omit<MemoryOptions, 'substreams'>) }
+      return {
+        kind: 'memory',
+        substreams: endpoints.length,
+        family: endpoints[0]!.family,
+        ...(config.memory as Omit<MemoryOptions, 'substreams' | 'family'>),
+      }
     case 'pcap':
       return {
         kind: 'pcap',
@@ -238,11 +245,16 @@ function backendSpec(
   }
 }
 
-function kernelPace({ rateBytesPerSecond, rateMethod, burstBytes, udpPath }: StreamConfig): { pace?: PaceOptions } {
+function kernelPace({
+  rateBytesPerSecond,
+  rateMethod,
+  rateBasis,
+  burstBytes,
+  udpPath,
+}: StreamConfig): Pick<UdpOptions, 'pace' | 'rateBasis'> {
   const wanted = rateMethod === 'kernel' || (rateMethod === 'auto' && udpPath !== 'io_uring')
   if (rateBytesPerSecond === 0 || !wanted) return {}
-  // The rate is one of UDP payload.
-  return { pace: { rateBytesPerSecond, burstBytes, countedHeaderBytes: 0, required: rateMethod === 'kernel' } }
+  return { pace: { rateBytesPerSecond, burstBytes, countedHeaderBytes: 0, required: rateMethod === 'kernel' }, rateBasis }
 }
 
 function ibverbsSpec(
@@ -250,12 +262,16 @@ function ibverbsSpec(
   endpoints: readonly ResolvedEndpoint[],
   iface: ResolvedInterface | undefined,
 ): IbverbsOptions {
-  const { rateBytesPerSecond, ibverbs: { vlan } = {} } = config
+  const { rateBytesPerSecond, rateBasis, ibverbs: { vlan } = {} } = config
   return {
     ...queueSpec(config, endpoints, iface),
     sourcePort: config.sourcePort,
     ...(vlan && { vlan }),
-    ...(config.rateMethod === 'hw' && rateBytesPerSecond > 0 && { hardwareRateBytesPerSecond: rateBytesPerSecond }),
+    ...(config.rateMethod === 'hw' &&
+      rateBytesPerSecond > 0 && {
+        hardwareRateBytesPerSecond: rateBytesPerSecond,
+        hardwareRateBasis: rateBasis,
+      }),
   }
 }
 

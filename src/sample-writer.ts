@@ -32,7 +32,7 @@ export interface SampleWriterOptions {
   firstSample?: number
   /** Heaps per batch, which are sent together when full. Default: as many as make 512 KiB, at least one. */
   heapsPerBatch?: number
-  /** Batches under way at once; see createBatchRing. Default 4. */
+  /** Batches under way at once; see createBatchRing, and batchesFor of the default. */
   batches?: number
   /** Order of the packets of a batch. Default 'serial'. */
   groupMode?: GroupMode
@@ -100,6 +100,8 @@ export class SampleWriter {
   readonly samplesPerHeap: number
   readonly sampleBytes: number
   readonly heapsPerBatch: number
+  /** How many can be under way at once. */
+  readonly batches: number
   readonly #stream: Stream
   readonly #items: ItemGroup
   readonly #item: Item
@@ -157,6 +159,7 @@ export class SampleWriter {
       ...(batches !== undefined && { batches }),
       ...(groupMode !== undefined && { groupMode }),
     })
+    this.batches = this.#ring.length
     this.#views = this.#ring.map(() => [])
     this.#onSettled = onSettled
     const onAbort = () => this.abort(signal!.reason)

@@ -27,8 +27,25 @@ export const COUNTER_NAMES = [
   'copiedMessages',
   /** ICMP and local errors read from the socket's error queue. */
   'queuedErrors',
-  /** Nanoseconds slept by the rate limiter. */
+  /** Nanoseconds slept by the rate limiter. Those below are its own too: 0 where there is no rate, or the device keeps it. */
   'pacedNanoseconds',
+  /** How long after it was due what was posted last went, and the most there was of that. Not counters. */
+  'lagNanoseconds',
+  'greatestLagNanoseconds',
+  /** What the rate should have sent in `lagNanoseconds`, of the bytes that it counts. Not a counter. */
+  'bytesBehind',
+  /** How long nothing was queued though the next byte was due. */
+  'starvedNanoseconds',
+  /** Such times, as far as they are made up (StreamOptions.catchUpSeconds), … */
+  'gapsMadeUp',
+  'madeUpNanoseconds',
+  /** … and as far as they are not, together with delays that were not made up before the queue ran empty. */
+  'gapsGivenUp',
+  'givenUpNanoseconds',
+  /** By how much the sending thread woke up after its time. */
+  'lateNanoseconds',
+  /** From when the kernel or the device had no room until it took packets again. */
+  'refusedNanoseconds',
 ] as const
 
 export type CounterName = (typeof COUNTER_NAMES)[number]

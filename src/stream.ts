@@ -64,6 +64,8 @@ export interface StreamStats extends Record<CounterName, number> {
   readonly evidence: BatchResult['evidence']
   /** Sends submitted and not settled. */
   readonly inFlight: number
+  /** Bytes of all packets on the wire, from preamble to gap: headers, VLAN tags and frame check sequence included. */
+  readonly wireBytes: number
   /** What the backend says of itself: segmentation and why, interface, buffer sizes … */
   readonly states: Readonly<Record<string, string | number | boolean>>
 }
@@ -105,6 +107,8 @@ export class Stream implements BatchOwner, AsyncDisposable {
   readonly reason: string
   readonly flavour: Flavour
   readonly endpoints: readonly string[]
+  /** Bytes per second, of what the option `rateBasis` counts; 0 = as fast as possible. */
+  readonly rateBytesPerSecond: number
   readonly #config: StreamConfig
   readonly #ring: Ring
   readonly #submissions: Submissions
@@ -135,6 +139,7 @@ export class Stream implements BatchOwner, AsyncDisposable {
     this.#lanes = new Lanes(driver)
     this.packets = packets
     this.backend = driver.caps.name
+    this.rateBytesPerSecond = config.rateBytesPerSecond
     this.reason = reason
     this.flavour = makeFlavour(config.flavour)
     this.endpoints = endpoints.map(({ text }) => text)
@@ -564,8 +569,10 @@ export class Stream implements BatchOwner, AsyncDisposable {
   stats(): StreamStats {
     // What the sending thread said before it settled what is settled by now may still be on its way.
     this.#driver.drainMessages()
+    const counters = readCounters(this.#ring.counters)
     return {
-      ...readCounters(this.#ring.counters),
+      ...counters,
+      wireBytes: counters.udpBytes + counters.packets * this.#driver.caps.wireOverheadBytes,
       backend: this.backend,
       reason: this.reason,
       evidence: this.#driver.caps.evidence,

@@ -63,7 +63,7 @@ const backend = openMemory({ substreams: 1, keepPackets: false }, { counters: ri
 const engine = new Engine(
   backend,
   ring,
-  { rateBytesPerSecond: 0, burstBytes: 65536, burstRateRatio: 1.05, maxInFlight: 8 },
+  { rateBytesPerSecond: 0, maxInFlight: 8 },
   () => {},
   () => {},
 )

@@ -40,7 +40,7 @@ const backend = await openIbverbs(
 const failed = (message) => {
   if (message.type === 'outcome') throw new Error(JSON.stringify(message.causes))
 }
-const options = { rateBytesPerSecond: 0, burstBytes: 65536, burstRateRatio: 1.05, maxInFlight: BATCHES }
+const options = { rateBytesPerSecond: 0, maxInFlight: BATCHES }
 const engine = new Engine(backend, ring, options, failed, () => {})
 const items = tutorialItems(HEAP_BYTES)
 

@@ -17,6 +17,8 @@ export interface BackendCaps {
   readonly headroomBytes: number
   /** Neighbouring packets of one size and substream leave as one message. A shorter packet ends the message, so equal packets pay. */
   readonly mergesEqualPackets: boolean
+  /** What a packet takes on the wire beyond its UDP payload: headers, preamble, checksum and gap (net/frame.ts). */
+  readonly wireOverheadBytes: number
   /** Waiting for completions or for room, the I/O thread looks again and again for so long before it sleeps. */
   readonly pollNanoseconds: number
   /** The device or the kernel keeps the rate of the stream, and the backend sees to it: nobody else need. */

@@ -13,7 +13,9 @@ import { attachRegion } from '../../ffi/region.js'
 import type { PacketTable, TableRegion } from '../batch/table.js'
 import { SpeadcastError } from '../errors.js'
 import { needsScope } from '../net/address.js'
+import { wireOverheadBytes } from '../net/frame.js'
 import { localInterfaces } from '../net/interface.js'
+import { pathTo } from '../net/route.js'
 import { COUNTER } from '../stats.js'
 import {
   type Backend,
@@ -84,6 +86,7 @@ class DgramBackend implements Backend {
       maxPacketSizeBytes: 65507,
       headroomBytes: 0,
       mergesEqualPackets: false,
+      wireOverheadBytes: wireOverheadBytes(options.endpoints[0]!.family, vlanTagsTo(options)),
       pollNanoseconds: 0,
     }
     this.#v6 = options.endpoints[0]!.family === 6
@@ -176,6 +179,15 @@ class DgramBackend implements Backend {
     if (this.#closed) return
     this.#closed = true
     this.socket.close()
+  }
+}
+
+/** 0 where no kernel tells, or no packet would leave. */
+function vlanTagsTo({ endpoints, interface: iface }: DgramOptions): number {
+  try {
+    return pathTo(endpoints[0]!, iface).vlanTags
+  } catch {
+    return 0
   }
 }
 

@@ -14,7 +14,7 @@ import { type DeviceFacts, VerbsContext } from '../../ffi/verbs.js'
 import { IBV_PORT_ACTIVE } from '../../ffi/verbs-layout.js'
 import { SpeadcastError } from '../errors.js'
 import { needsScope, parseAddress } from '../net/address.js'
-import { FrameTemplate, multicastMac, type VlanTag } from '../net/frame.js'
+import { AROUND_FRAME_BYTES, FrameTemplate, multicastMac, type VlanTag } from '../net/frame.js'
 import { type RdmaPath, rdmaPathOf } from '../net/rdma.js'
 import {
   kickNeighbour,
@@ -36,6 +36,8 @@ export interface IbverbsOptions extends QueueOptions {
   readonly vlan?: VlanTag
   /** Hardware pacing, UDP payload bytes per second. */
   readonly hardwareRateBytesPerSecond?: number
+  /** What that rate counts: UDP payload, or all from preamble to gap. */
+  readonly hardwareRateBasis?: 'udp' | 'wire'
 }
 
 const MAC_LOOK_MS = 1000
@@ -224,18 +226,22 @@ export async function openDevice(options: IbverbsOptions): Promise<OpenRawDevice
   }
 }
 
-/** The device counts frames, and our rate UDP payload. Kilobits per second. */
-export function frameRateKbps(bytesPerSecond: number, packetSizeBytes: number, headerBytes: number): number {
-  return Math.round((bytesPerSecond * 8 * (packetSizeBytes + headerBytes)) / packetSizeBytes / 1000)
+/** The device counts frames without preamble, checksum and gap, and the stream's rate something else. Kilobits per second. */
+export function frameRateKbps(
+  { hardwareRateBytesPerSecond = 0, hardwareRateBasis, packetSizeBytes }: IbverbsOptions,
+  headerBytes: number,
+): number {
+  const frameBytes = packetSizeBytes + headerBytes
+  const countedBytes = hardwareRateBasis === 'wire' ? frameBytes + AROUND_FRAME_BYTES : packetSizeBytes
+  return Math.round((hardwareRateBytesPerSecond * 8 * frameBytes) / countedBytes / 1000)
 }
 
 function checkPacing({ pacing }: DeviceFacts, { device }: RdmaPath, options: IbverbsOptions, headerBytes: number): void {
-  const { hardwareRateBytesPerSecond: rate } = options
-  if (rate === undefined) return
+  if (options.hardwareRateBytesPerSecond === undefined) return
   const remedy = "use rateMethod 'sw'"
   if (!pacing)
     throw new SpeadcastError('ERR_SPEADCAST_BACKEND', `rateMethod 'hw': device ${device} has no hardware rate limit; ${remedy}`)
-  const kbps = frameRateKbps(rate, options.packetSizeBytes, headerBytes)
+  const kbps = frameRateKbps(options, headerBytes)
   if (kbps < pacing.minKbps || kbps > pacing.maxKbps)
     throw new SpeadcastError(
       'ERR_SPEADCAST_BACKEND',

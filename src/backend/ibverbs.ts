@@ -1,6 +1,7 @@
 /** Raw packets: frames of our own making through an RDMA device's Ethernet port. The machine is verbs-backend.ts. */
 import type { SendQueue } from '../../ffi/send-queue.js'
 import type { PacketTable } from '../batch/table.js'
+import { AROUND_FRAME_BYTES } from '../net/frame.js'
 import type { BackendEnvironment } from './backend.js'
 import { explainRaw, frameRateKbps, type IbverbsOptions, type OpenRawDevice, openDevice } from './ibverbs-open.js'
 import { IbverbsPosting } from './ibverbs-posting.js'
@@ -13,6 +14,7 @@ const SHAPE = { type: 'raw', maxSges: 5, requestBytes: 48 } as const
 class RawFrames implements Way<IbverbsPosting> {
   readonly name = 'ibverbs'
   readonly headroomBytes: number
+  readonly wireOverheadBytes: number
   readonly pacesItself: boolean
   readonly #options: IbverbsOptions
   readonly #device: OpenRawDevice
@@ -20,7 +22,9 @@ class RawFrames implements Way<IbverbsPosting> {
   constructor(options: IbverbsOptions, device: OpenRawDevice) {
     this.#options = options
     this.#device = device
-    this.headroomBytes = Math.ceil(device.frames.templates[0]!.headerBytes / 8) * 8
+    const { headerBytes } = device.frames.templates[0]!
+    this.headroomBytes = Math.ceil(headerBytes / 8) * 8
+    this.wireOverheadBytes = AROUND_FRAME_BYTES + headerBytes
     this.pacesItself = options.hardwareRateBytesPerSecond !== undefined
   }
 
@@ -54,10 +58,9 @@ class RawFrames implements Way<IbverbsPosting> {
   /** With the device's rate limit, if it is to pace. */
   ready(queue: SendQueue): void {
     queue.ready()
-    const { hardwareRateBytesPerSecond: rate, packetSizeBytes } = this.#options
-    if (rate === undefined) return
+    if (!this.pacesItself) return
     const { headerBytes } = this.#device.frames.templates[0]!
-    queue.limitRate(frameRateKbps(rate, packetSizeBytes, headerBytes), packetSizeBytes + headerBytes)
+    queue.limitRate(frameRateKbps(this.#options, headerBytes), this.#options.packetSizeBytes + headerBytes)
   }
 
   admit(posting: IbverbsPosting, first: number, n: number): number {

@@ -8,6 +8,7 @@
  */
 import { ERRNO, errnoName } from '../../ffi/native-error.js'
 import type { PacketTable, TableRegion } from '../batch/table.js'
+import { wireOverheadBytes } from '../net/frame.js'
 import { COUNTER } from '../stats.js'
 import {
   again,
@@ -34,6 +35,8 @@ export type Fault = number | { readonly errno: number; readonly how: 'skip' | 'a
 export interface MemoryOptions {
   /** How many endpoints the stream has. */
   readonly substreams: number
+  /** Of the endpoints. Default 4. */
+  readonly family?: 4 | 6
   /** false counts packets and drops their bytes. Default true: memory grows with every packet sent. */
   readonly keepPackets?: boolean
   /** At most this many rows are taken per post; more are answered `again`. Default no bound. */
@@ -86,6 +89,7 @@ export class MemoryBackend implements Backend {
       maxPacketSizeBytes: 65507,
       headroomBytes: 0,
       mergesEqualPackets: false,
+      wireOverheadBytes: wireOverheadBytes(options.family ?? 4),
       pollNanoseconds: 0,
     }
   }

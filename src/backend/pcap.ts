@@ -16,7 +16,7 @@ import type { PacketTable, TableRegion } from '../batch/table.js'
 import { check, SpeadcastError } from '../errors.js'
 import { parseAddress } from '../net/address.js'
 import type { ResolvedEndpoint } from '../net/endpoint.js'
-import { copyAndSum, FrameTemplate, multicastMac, placeholderMac, type VlanTag } from '../net/frame.js'
+import { AROUND_FRAME_BYTES, copyAndSum, FrameTemplate, multicastMac, placeholderMac, type VlanTag } from '../net/frame.js'
 import { COUNTER } from '../stats.js'
 import {
   type Backend,
@@ -104,6 +104,7 @@ export class PcapBackend implements Backend {
       maxPacketSizeBytes: endpoints[0]!.family === 4 ? 65507 : 65527,
       headroomBytes: 0,
       mergesEqualPackets: false,
+      wireOverheadBytes: AROUND_FRAME_BYTES + this.#templates[0]!.headerBytes,
       pollNanoseconds: 0,
     }
     try {

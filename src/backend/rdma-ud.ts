@@ -8,6 +8,7 @@ import type { DatagramDestination } from '../../ffi/work-requests.js'
 import type { PacketTable } from '../batch/table.js'
 import { check } from '../errors.js'
 import { formatGid } from '../net/address.js'
+import { datagramOverheadBytes } from '../net/fabric.js'
 import type { BackendEnvironment } from './backend.js'
 import {
   closeDestinations,
@@ -36,6 +37,7 @@ class DatagramPosting extends VerbsPosting {
 class Datagrams implements Way<DatagramPosting> {
   readonly name = 'rdma-ud'
   readonly headroomBytes = 0
+  readonly wireOverheadBytes: number
   readonly pacesItself = false
   readonly #options: RdmaUdOptions
   readonly #open: OpenFabric
@@ -44,6 +46,10 @@ class Datagrams implements Way<DatagramPosting> {
   constructor(options: RdmaUdOptions, open: OpenFabric) {
     this.#options = options
     this.#open = open
+    this.wireOverheadBytes = datagramOverheadBytes(
+      open.fabric,
+      options.endpoints.some(({ multicast }) => multicast),
+    )
     this.#watch = new PortWatch(open.fabric, options.packetSizeBytes)
   }
 

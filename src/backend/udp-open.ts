@@ -12,6 +12,7 @@ import { encodeSocketAddress, probeMaxSegments, type QueuedError, UdpSocket } fr
 import { SpeadcastError } from '../errors.js'
 import { needsScope } from '../net/address.js'
 import type { ResolvedEndpoint } from '../net/endpoint.js'
+import { wireOverheadBytes } from '../net/frame.js'
 import type { ResolvedInterface } from '../net/interface.js'
 import { type Path, pathTo, waitForNeighbours } from '../net/route.js'
 import { Gates } from './gates.js'
@@ -38,6 +39,8 @@ export interface UdpOptions {
   readonly neighbourTimeoutMs: number
   /** A rate that the kernel keeps, if it can. */
   readonly pace?: PaceOptions
+  /** What the rate of `pace` counts: 'wire' adds what stands around each packet there. */
+  readonly rateBasis?: 'udp' | 'wire'
 }
 
 export interface UdpPath {
@@ -45,6 +48,8 @@ export interface UdpPath {
   readonly socket: UdpSocket
   readonly family: 4 | 6
   readonly substreams: number
+  /** As of opening, of the substream that takes the most. */
+  readonly wireOverheadBytes: number
   /** sockaddr per substream; empty when the socket is connected. */
   readonly names: readonly Uint8Array[]
   readonly maxSegments: number
@@ -83,9 +88,10 @@ const THOROUGH_LOOK_MS = 0.1
  */
 export async function openUdpPath(given: UdpOptions): Promise<UdpPath> {
   const endpoints = given.endpoints.map((endpoint) => scoped(endpoint, given.interface))
-  const options = { ...given, endpoints }
   const family = endpoints[0]!.family
-  const paths = endpoints.map((endpoint) => findPath(endpoint, options.interface))
+  const paths = endpoints.map((endpoint) => findPath(endpoint, given.interface))
+  const countedHeaderBytes = given.rateBasis === 'wire' ? overheadOf(family, paths) : 0
+  const options = { ...given, endpoints, ...(given.pace && { pace: { ...given.pace, countedHeaderBytes } }) }
   if (!options.allowFragmentation) checkPacketSize(options.packetSizeBytes, paths, true)
   const find = (i: number) => pathTo(endpoints[i]!, options.interface)
   const queueBehind = (paths: readonly Path[]) =>
@@ -116,6 +122,9 @@ export async function openUdpPath(given: UdpOptions): Promise<UdpPath> {
     throw new SpeadcastError('ERR_SPEADCAST_BACKEND', `cannot open a UDP socket to ${endpoints[0]!.text}: ${why}`, { cause })
   }
 }
+
+const overheadOf = (family: 4 | 6, paths: readonly Path[]): number =>
+  wireOverheadBytes(family, Math.max(...paths.map(({ vlanTags }) => vlanTags)))
 
 /** A link-local destination needs its interface in the socket address too: IPV6_UNICAST_IF does not stand in for it. */
 function scoped(endpoint: ResolvedEndpoint, iface: ResolvedInterface | undefined): ResolvedEndpoint {
@@ -159,6 +168,7 @@ class LinuxUdpPath implements UdpPath {
   readonly pace: KernelPace | undefined
   readonly family: 4 | 6
   readonly substreams: number
+  readonly wireOverheadBytes: number
   readonly names: readonly Uint8Array[]
   readonly maxSegments: number
   readonly segmentationReason: string
@@ -192,6 +202,7 @@ class LinuxUdpPath implements UdpPath {
     this.#unpaced = typeof pace === 'string' ? { rateMethod: 'sw', rateMethodReason: pace } : {}
     this.family = options.endpoints[0]!.family
     this.substreams = options.endpoints.length
+    this.wireOverheadBytes = overheadOf(this.family, gates.paths)
     this.names = connected ? [] : options.endpoints.map(encodeSocketAddress)
     this.#sendBufferBytes = socket.getOption(OPT.SO_SNDBUF)
     const probed = options.segmentation === 'off' ? 1 : probeMaxSegments()

@@ -116,6 +116,7 @@ export class UdpBackend implements Backend {
       maxPacketSizeBytes: MAX_MESSAGE_BYTES[this.#path.family],
       headroomBytes: 0,
       mergesEqualPackets: this.#path.maxSegments > 1,
+      wireOverheadBytes: path.wireOverheadBytes,
       pollNanoseconds: 0,
       pacesItself: path.pace !== undefined,
     }

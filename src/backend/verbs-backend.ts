@@ -68,6 +68,7 @@ const GENERATION = 2 ** 24
 export interface Way<V extends VerbsPosting> {
   readonly name: VerbsBackendName
   readonly headroomBytes: number
+  readonly wireOverheadBytes: number
   readonly pacesItself: boolean
   /** Rises when `states` would answer differently. */
   readonly revision: number
@@ -201,6 +202,7 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
       maxPacketSizeBytes: options.packetSizeBytes,
       headroomBytes: way.headroomBytes,
       mergesEqualPackets: false,
+      wireOverheadBytes: way.wireOverheadBytes,
       pollNanoseconds: options.pollNanoseconds,
       pacesItself: way.pacesItself,
     }

@@ -66,13 +66,15 @@ export function reportBench(rows: readonly BenchRow[], flags: BenchFlags, interr
   const host = describeHost(rows, flags)
   if (flags.json) process.stdout.write(`${JSON.stringify({ machine: host, interrupted, rows })}\n`)
   else if (rows.length === 0) process.stdout.write('nothing was measured\n')
-  else process.stdout.write(`${describe(host, flags)}\n${sizes(rows)}`)
+  else process.stdout.write(`${describe(host, flags, rows)}\n${sizes(rows)}`)
 }
 
 function describe(
   { states, ...host }: ReturnType<typeof describeHost>,
-  { seconds, warmupSeconds, batches, to }: BenchFlags,
+  { seconds, warmupSeconds, to }: BenchFlags,
+  rows: readonly BenchRow[],
 ): string {
+  const batches = [...new Set(rows.map((row) => row.batches))].sort((a, b) => a - b)
   const state = (name: string): string => `${states[name]}${states[`${name}Reason`] ? ` (${states[`${name}Reason`]})` : ''}`
   return table([
     ['to', to.join(', ')],
@@ -80,7 +82,7 @@ function describe(
     ['interface', `${host.interface || 'unknown'}${host.mtuBytes ? `, MTU ${host.mtuBytes}` : ''}`],
     ['backend', `${host.backend} (${host.reason}), evidence: ${host.evidence}`],
     ...['segmentation', 'udpPath'].filter((name) => states[name] !== undefined).map((name) => [name, state(name)] as const),
-    ['each', `${seconds} s behind ${warmupSeconds} s of warm-up, ${batches} batches in flight`],
+    ['each', `${seconds} s behind ${warmupSeconds} s of warm-up, ${batches.join(' or ')} batches in flight`],
   ])
 }
 

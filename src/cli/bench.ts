@@ -1,7 +1,7 @@
 /** `speadcast bench`: its options; bench-run.ts does it, and is loaded only then. */
 import { Command, Option } from 'commander'
 import { byteCounts, decimal, wholeNumber } from './quantity.js'
-import { addWayOut, packetSizeOption, rateOption, type WayOutFlags } from './way-out.js'
+import { addWayOut, batchesOption, packetSizeOption, rateOption, type WayOutFlags } from './way-out.js'
 
 export interface BenchFlags extends WayOutFlags {
   readonly to: readonly string[]
@@ -10,7 +10,7 @@ export interface BenchFlags extends WayOutFlags {
   readonly warmupSeconds: number
   readonly repeats: number
   readonly packetSize?: number
-  readonly batches: number
+  readonly batches?: number
   readonly rate: string
   readonly json?: true
 }
@@ -36,7 +36,7 @@ export function benchCommand(): Command {
     .option('--repeats <N>', 'rounds: each measures every size once', wholeNumber(1, 1000), 1)
     .optionsGroup('Packets, batches and pace:')
     .addOption(packetSizeOption())
-    .option('--batches <N>', 'batches in flight, of 512 KiB or one heap each', wholeNumber(1, 65536), 4)
+    .addOption(batchesOption())
     .addOption(rateOption())
     .optionsGroup('Way out:')
   addWayOut(bench, ['auto', 'ibverbs', 'rdma-ud', 'udp', 'dgram', 'memory'])

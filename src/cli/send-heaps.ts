@@ -1,6 +1,7 @@
 /** The two sources of heaps: the tutorial's pattern, and raw samples. Both have the same two items. */
 import {
   type Batch,
+  batchesFor,
   createBatchRing,
   type GroupMode,
   type ImmediateColumn,
@@ -22,6 +23,8 @@ const BATCH_BYTES = 512 * 1024
 export interface HeapSource {
   /** Undefined where the input does not tell. */
   readonly totalBytes: number | undefined
+  /** How many can be under way at once. */
+  readonly batches: number
   /** Sends all; returns early, with what is whole queued, when `stopping` aborts. Failures of heaps go to the tally. */
   send(stopping: AbortSignal): Promise<void>
 }
@@ -56,7 +59,8 @@ export interface PatternOptions {
   readonly heapSizeBytes: number
   readonly heapAddressBits: number
   readonly batchHeaps: number
-  readonly batches: number
+  /** Default: see batchesFor. */
+  readonly batches?: number | undefined
   readonly groupMode: GroupMode
   /** Waited for before each batch is sent, with its number of heaps. */
   readonly beforeSend?: (heaps: number) => Promise<void>
@@ -67,14 +71,15 @@ export const batchHeapsOf = ({ batchHeaps, heapSize }: Pick<SendFlags, 'batchHea
 
 /** Every byte of heap i is i, its timestamp the index of its first sample, modulo the item's width. */
 export function patternSource(stream: Stream, items: ItemGroup, options: PatternOptions, tally: Tally): HeapSource {
-  const { heaps, heapSizeBytes, heapAddressBits, batches, groupMode, beforeSend } = options
+  const { heaps, heapSizeBytes, heapAddressBits, groupMode, beforeSend } = options
   const batchHeaps = Math.min(heaps, options.batchHeaps)
-  const needed = Math.min(batches, Math.ceil(heaps / batchHeaps))
-  const ring = createBatchRing<Pattern>(stream, { items, heaps: batchHeaps, batches: needed, groupMode })
+  const batches = Math.min(options.batches ?? batchesFor(stream, batchHeaps * heapSizeBytes), Math.ceil(heaps / batchHeaps))
+  const ring = createBatchRing<Pattern>(stream, { items, heaps: batchHeaps, batches, groupMode })
   const fill = heapSizeBytes > heapAddressBits / 8 ? fillView : fillImmediate
   const modulo = 2 ** timestampBits(heapAddressBits)
   return {
     totalBytes: heaps * heapSizeBytes,
+    batches: ring.length,
     async send(stopping) {
       let timestamp = 0
       for (let i = 0, b = 0; i < heaps; i += batchHeaps, b++) {
@@ -129,12 +134,13 @@ export function inputSource(stream: Stream, items: ItemGroup, flags: SendFlags, 
     item: 'adc_samples',
     timestamp: 'timestamp',
     heapsPerBatch: batchHeapsOf(flags),
-    batches,
+    ...(batches !== undefined && { batches }),
     groupMode,
     onSettled: tally.settled,
   })
   const limit = heaps === undefined ? Number.POSITIVE_INFINITY : heaps * heapSize
   return {
+    batches: writer.batches,
     totalBytes: input.totalBytes === undefined ? heaps && limit : Math.min(limit, input.totalBytes),
     async send(stopping) {
       let left = limit

@@ -78,8 +78,10 @@ export function streamOptions(endpoints: readonly string[], flags: SendFlags): S
     descriptors: descriptorsOf(flags.descriptors),
     rate: parseRate(flags.rate),
     rateMethod: flags.rateMethod,
+    rateBasis: flags.rateBasis,
     burstBytes: flags.burst,
     burstRateRatio: flags.burstRateRatio,
+    catchUpSeconds: flags.catchUp,
     ...wayOut(flags),
     ...(pcap !== undefined && { pcapPath: pcap }),
   }

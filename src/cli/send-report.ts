@@ -1,31 +1,33 @@
 import type { Stream } from '../index.js'
 import { complain, EXIT_FAILED } from './exit.js'
+import { type PaceReport, paceReport } from './pace-report.js'
 import type { SendFlags } from './send.js'
+import { batchHeapsOf } from './send-heaps.js'
 import { packetSizeBytes } from './send-options.js'
 import { bitsPerSecond, bytes, bytesPerSecond, count, table } from './table.js'
 import type { Tally } from './tally.js'
 
-/**
- * Of each frame: UDP 8, Ethernet header 14, FCS 4, preamble and start 8, gap 12 (IEEE 802.3); IP without options 20 or 40. A datagram of
- * RoCE version 2 has base and datagram headers of 12 and 8 behind UDP's, and a checksum of 4 (IBTA annex A17); one of InfiniBand less.
- */
-const wireOverheadBytes = (family: 4 | 6, backend: string): number =>
-  8 + (family === 4 ? 20 : 40) + 14 + 4 + 8 + 12 + (backend === 'rdma-ud' ? 12 + 8 + 4 : 0)
-
-/** '[::1]:7148', or 'name (::1):7148'. */
-const familyOf = (endpoint: string): 4 | 6 => (/^\[|\([^)]*:/.test(endpoint) ? 6 : 4)
-
 interface Measured {
+  /** That could be under way at once. */
+  readonly batches: number
   readonly seconds: number
   readonly cpuSeconds: number
   readonly failure: unknown
 }
 
 /** The summary on standard output, complaints on standard error, the exit status. */
-export function reportSend(stream: Stream, tally: Tally, flags: SendFlags, { seconds, cpuSeconds, failure }: Measured): void {
-  const { backend, reason, evidence, states, inFlight: _, ...counters } = stream.stats()
+export function reportSend(
+  stream: Stream,
+  tally: Tally,
+  flags: SendFlags,
+  { batches, seconds, cpuSeconds, failure }: Measured,
+): void {
+  const { backend, reason, evidence, states, inFlight: _, wireBytes, ...counters } = stream.stats()
   const { packets, udpBytes } = counters
-  const wireBytes = udpBytes + packets * wireOverheadBytes(familyOf(stream.endpoints[0]!), backend)
+  const rate =
+    stream.rateBytesPerSecond > 0
+      ? paceReport({ ...counters, wireBytes }, stream.rateBytesPerSecond, flags.rateBasis, seconds)
+      : undefined
   const perSecond = (value: number): number => (seconds > 0 ? value / seconds : 0)
   const summary = {
     backend,
@@ -47,6 +49,9 @@ export function reportSend(stream: Stream, tally: Tally, flags: SendFlags, { sec
     cpuSeconds,
     heapsDropped: tally.dropped,
     heapsSuspect: tally.suspect,
+    batches,
+    batchHeaps: batchHeapsOf(flags),
+    ...(rate && { rate }),
     stats: { ...counters, ...states },
   }
   process.stdout.write(
@@ -64,6 +69,8 @@ export function reportSend(stream: Stream, tally: Tally, flags: SendFlags, { sec
           ['packets', `${count(packets)} of at most ${summary.packetSizeBytes} bytes`],
           ['segmentation', `${summary.segmentation} (${summary.segmentationReason})`],
           ['seconds', `${seconds.toFixed(3)}, CPU ${cpuSeconds.toFixed(3)}`],
+          ['batches', `${count(batches)} of ${count(summary.batchHeaps)} heaps under way at most`],
+          ...(rate ? ([['rate', describeRate(rate)]] as const) : []),
           ['payload rate', bytesPerSecond(summary.payloadBytesPerSecond)],
           ['UDP rate', bitsPerSecond(perSecond(udpBytes))],
           ['wire rate', bitsPerSecond(perSecond(wireBytes))],
@@ -74,6 +81,11 @@ export function reportSend(stream: Stream, tally: Tally, flags: SendFlags, { sec
   if (failure !== undefined) complain('send', failure)
   if (tally.failed > 0) fail(`${tally.failed} heaps were not sent whole`)
   if (tally.stopLost) fail('the stop heap was not sent to every substream')
+}
+
+function describeRate({ bytesPerSecond, basis, reached, reasons }: PaceReport): string {
+  const asked = `asked ${bitsPerSecond(bytesPerSecond)} of ${basis === 'wire' ? 'the wire' : 'UDP payload'}`
+  return `${asked}${reached === undefined ? '' : `, reached ${reached.toFixed(3)}`}${reasons.length > 0 ? `: ${reasons.join('; ')}` : ''}`
 }
 
 function fail(message: string): void {

@@ -67,5 +67,5 @@ async function send(stream: Stream, flags: SendFlags, input: Input | undefined, 
     failure ??= error
   })
   const seconds = tally.heaps > 0 ? (tally.lastAt - startedAt) / 1000 : 0
-  reportSend(stream, tally, flags, { seconds, cpuSeconds: (user + system) / 1e6, failure })
+  reportSend(stream, tally, flags, { batches: source.batches, seconds, cpuSeconds: (user + system) / 1e6, failure })
 }

@@ -2,19 +2,21 @@
 import { Command, Option } from 'commander'
 import type { GroupMode } from '../index.js'
 import { byteCount, counter, decimal, wholeNumber } from './quantity.js'
-import { addWayOut, packetSizeOption, rateOption, type WayOutFlags } from './way-out.js'
+import { addWayOut, batchesOption, packetSizeOption, rateOption, type WayOutFlags } from './way-out.js'
 
 export interface SendFlags extends WayOutFlags {
   readonly heaps?: number
   readonly heapSize: number
   readonly packetSize?: number
   readonly batchHeaps?: number
-  readonly batches: number
+  readonly batches?: number
   readonly groupMode: GroupMode
   readonly pcap?: string
   readonly rate: string
+  readonly rateBasis: 'udp' | 'wire'
   readonly burst: number
   readonly burstRateRatio: number
+  readonly catchUp: number
   readonly rateMethod: 'auto' | 'sw' | 'kernel' | 'hw'
   readonly heapAddressBits: number
   readonly split: 'even' | 'greedy' | 'exact'
@@ -76,7 +78,7 @@ export function sendCommand(): Command {
     )
     .optionsGroup('Batches and pace:')
     .option('--batch-heaps <N>', 'heaps per batch (default: as many as make 512 KiB, at least 1)', wholeNumber(1, 2 ** 24 - 1))
-    .option('--batches <N>', 'batches under way at once, or as many more as the substreams divide into', wholeNumber(1, 65536), 4)
+    .addOption(batchesOption())
     .addOption(
       new Option(
         '--group-mode <ORDER>',
@@ -87,8 +89,19 @@ export function sendCommand(): Command {
         .default('serial'),
     )
     .addOption(rateOption())
-    .option('--burst <BYTES>', 'sent back to back before the limiter looks at the clock', byteCount(1, 2 ** 31), 65536)
-    .option('--burst-rate-ratio <RATIO>', 'how much faster than --rate to go to catch up', decimal(1), 1.05)
+    .addOption(
+      new Option('--rate-basis <WHAT>', 'what --rate counts: udp, UDP payload; wire, all from preamble to gap, headers included')
+        .choices(['udp', 'wire'])
+        .default('udp'),
+    )
+    .option('--burst <BYTES>', 'UDP payload sent back to back at most, and a packet more', byteCount(1, 2 ** 31), 65536)
+    .option('--burst-rate-ratio <RATIO>', 'how much faster than --rate to go to make up for a delay', decimal(1), 1.05)
+    .option(
+      '--catch-up <SECONDS>',
+      'made up of a time in which no batch was waiting; what is longer is forgotten, with 0 all of it',
+      decimal(0),
+      0.05,
+    )
     .addOption(
       new Option(
         '--rate-method <WHO>',
@@ -117,7 +130,9 @@ JSON: backend, reason (why that one), evidence (what "sent" rests on: accepted b
 without descriptor and stop heaps), heapsFailed, heapsDropped (cut off by --deadline), heapsSuspect (sent while the link was lost or the
 interface dropped), heapSizeBytes, packetSizeBytes; payloadBytes (samples of the heaps sent); packets, udpBytes (with SPEAD headers) and
 wireBytes (with UDP, IP and Ethernet headers, FCS, preamble and gap) of all heaps; seconds (first fill to last completion),
-payloadBytesPerSecond, packetsPerSecond, segmentation, segmentationReason, cpuSeconds, stats.
+payloadBytesPerSecond, packetsPerSecond, segmentation, segmentationReason, cpuSeconds, batches, batchHeaps (what was taken), stats. With
+--rate also rate { bytesPerSecond (asked), basis, reached (share of it), reasons (why not; how much of the time no batch was waiting, the
+sending thread woke up late, the kernel or the device had no room, and packets that could not be sent took) }.
 
 Examples:
   speadcast send 239.10.0.1:7148 --interface eth0 --ttl 4 --rate 10Gbps -p 8972

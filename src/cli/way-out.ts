@@ -21,6 +21,12 @@ export const packetSizeOption = (): Option =>
     'largest UDP payload, SPEAD header included (default: 1472, which fits an MTU of 1500 over IPv4)',
   ).argParser(byteCount(56, 65507))
 
+export const batchesOption = (): Option =>
+  new Option(
+    '--batches <N>',
+    'batches under way at once, or as many more as the substreams divide into (default: 4, or as many as hold 50 ms of --rate, in at most 256 MiB)',
+  ).argParser(wholeNumber(1, 65536))
+
 export const rateOption = (): Option =>
   new Option('--rate <RATE>', 'UDP payload a second, with its unit: 10Gbps, 1.25GB/s, 100MiB/s; 0: as fast as possible').default(
     '0',

@@ -7,6 +7,7 @@
  * Of what it took and did not settle, flights.ts.
  * Cost per batch: a scatter (scatter.ts), one post per 1024 messages, a few shared words. Nothing is allocated unless something fails.
  */
+import { performance } from 'node:perf_hooks'
 import { ERRNO, errnoName } from '../../ffi/native-error.js'
 import {
   type Backend,
@@ -24,17 +25,13 @@ import type { CompiledBatch } from '../batch/compile.js'
 import type { SpeadcastError } from '../errors.js'
 import { COUNTER } from '../stats.js'
 import { type Flight, Flights } from './flights.js'
-import { Limiter } from './limiter.js'
 import type { FailureLog, OutcomeMessage } from './outcome.js'
+import { Pacer, type PacingOptions } from './pacer.js'
 import * as R from './ring.js'
 import type { CntSequence } from './scatter.js'
 import { patch, type Refusal, Variant } from './variant.js'
 
-export interface EngineOptions {
-  /** UDP payload bytes per second; 0 = as fast as possible. */
-  readonly rateBytesPerSecond: number
-  readonly burstBytes: number
-  readonly burstRateRatio: number
+export interface EngineOptions extends PacingOptions {
   /** Postings in flight (posted, not reaped) before the next is taken. */
   readonly maxInFlight: number
 }
@@ -66,7 +63,7 @@ export class Engine {
   readonly #variants = new Map<number, Variant>()
   readonly #recent: (Variant | undefined)[] = new Array(RECENT).fill(undefined)
   readonly #sequence: CntSequence = { nextHi: 0, nextLo: 1, stepHi: 0, stepLo: 1 }
-  readonly #limiter: Limiter | undefined
+  readonly #pacer: Pacer | undefined
   readonly #post: PostResult = { kind: POST_OK, accepted: 0, skipped: 0, errno: 0, substream: 0, waitFor: 'writable' }
   readonly #reap: ReapResult = { completed: 0, failures: 0, failedAt: new Uint32Array(1024), failedErrno: new Int32Array(1024) }
   readonly #flights = new Flights()
@@ -84,7 +81,6 @@ export class Engine {
   #backoff = 0
   /** A backend that asked for a pause is left alone until then, though submissions wake the thread meanwhile. */
   #retryAt = Number.NEGATIVE_INFINITY
-  #pacedTo = 0
   #revision = -1
   /** The errno that the backend broke with; 0 = it did not. */
   #fatal = 0
@@ -98,12 +94,18 @@ export class Engine {
     readonly settled: () => void,
     /** Called when a submission is seen and before it is taken: variants announced before it must be added now. */
     readonly beforeTake: () => void = () => {},
+    /** That of step's `now`: tells when a burst was posted. */
+    readonly clock: () => number = () => performance.now() * 1e6,
   ) {
     this.#counters = ring.counters
     this.#tellsAtPost = backend.caps.evidence !== 'completed'
-    if (options.rateBytesPerSecond > 0 && !backend.caps.pacesItself)
-      this.#limiter = new Limiter(options.burstBytes, options.burstRateRatio)
-    this.#joins = backend.join !== undefined && !this.#limiter
+    if (options.rateBytesPerSecond > 0 && !backend.caps.pacesItself) this.#pacer = new Pacer(options, backend.caps, ring.counters)
+    this.#joins = backend.join !== undefined && !this.#pacer
+  }
+
+  /** With NEXT_AT_DEADLINE, a wake-up that is this late costs nothing; 0 where there is no rate to keep. */
+  get slackNanoseconds(): number {
+    return this.#pacer?.slackNanoseconds ?? 0
   }
 
   /** @param rates bytes per second per heap: −1 the stream's, 0 unlimited. */
@@ -113,13 +115,13 @@ export class Engine {
     let refused: Refusal | undefined
     try {
       for (const region of table.regions) this.backend.register(region)
-      posting = this.backend.compile(table, { maxMessageBytes: this.#limiter ? this.options.burstBytes : 65507 })
+      posting = this.backend.compile(table, { maxMessageBytes: this.#pacer?.maxMessageBytes ?? 65507 })
     } catch (error) {
       // Memory that cannot be locked, for one: the stream goes on without this batch.
       const { message, cause } = error as SpeadcastError
       refused = { errno: (cause as { errno?: number } | undefined)?.errno ?? ERRNO.ENOMEM!, message }
     }
-    const nanosecondsBefore = this.#limiter ? this.#costs(table.udpBytes, table.heap, rates) : undefined
+    const nanosecondsBefore = this.#pacer?.costs(table, rates)
     const variant = new Variant({ id, compiled, posting, refused, nanosecondsBefore }, this.#variants.values())
     this.#variants.set(id, variant)
     this.#recent[id & (RECENT - 1)] = variant
@@ -148,6 +150,7 @@ export class Engine {
     if (flights.posted === flights.taken) {
       if (this.full) return NEXT_WHEN_REAPED
       if (!this.#takeSome(now)) {
+        this.#pacer?.dry(now)
         if (flights.length > 0) return NEXT_WHEN_REAPED
         if (stop === R.STOP_DRAIN) return NEXT_STOPPED
         if (!this.#idle) this.#idleSince = now
@@ -174,16 +177,6 @@ export class Engine {
   /** As many submissions as may be are in flight: the next is taken when one of them completes. */
   get full(): boolean {
     return this.#flights.length >= this.options.maxInFlight
-  }
-
-  #costs(udpBytes: Uint32Array, heap: Uint32Array, rates: Float64Array | undefined): Float64Array {
-    const before = new Float64Array(udpBytes.length + 1)
-    for (let r = 0; r < udpBytes.length; r++) {
-      const own = rates ? rates[heap[r]!]! : -1
-      const rate = own < 0 ? this.options.rateBytesPerSecond : own
-      before[r + 1] = before[r]! + (rate > 0 ? (udpBytes[r]! * 1e9) / rate : 0)
-    }
-    return before
   }
 
   /** Takes the next submission, or as many as the backend posts in one call; false when there is none. */
@@ -267,10 +260,8 @@ export class Engine {
     slots[slot + R.W_CNT_HI] = sequence.nextHi & variant.cnt.maskHi
     slots[slot + R.W_CNT_LO] = sequence.nextLo & variant.cnt.maskLo
     patch(variant, heaps, slots[slot + R.W_EXPLICIT_CNTS] === 1, sequence)
-    if (this.#idle) {
-      this.#idle = false
-      this.#limiter?.wake(now)
-    }
+    this.#idle = false
+    this.#pacer?.resume(now)
     return flight
   }
 
@@ -296,24 +287,24 @@ export class Engine {
   #postSome(flight: Flight, now: number): number {
     const variant = flight.variant!
     if (this.#fatal !== 0) return this.#failRest(flight)
-    const { posting } = variant
-    if (!posting) return this.#failAll(flight, variant.refused!)
     if (now < this.#retryAt) {
       this.deadline = this.#retryAt
       return NEXT_AT_DEADLINE
     }
     const from = flight.rowsPosted
     let end = flight.rows
-    const limiter = this.#limiter
-    if (limiter) {
-      if (now < limiter.target) {
-        this.deadline = limiter.target
-        // Once per target: long waits take many steps.
-        if (this.#pacedTo !== limiter.target) this.#counters[COUNTER.pacedNanoseconds]! += limiter.target - now
-        this.#pacedTo = limiter.target
+    const pacer = this.#pacer
+    if (pacer) {
+      end = pacer.end(variant, from, end, now)
+      if (end === from) {
+        this.deadline = pacer.deadline
         return NEXT_AT_DEADLINE
       }
-      end = this.#burstEnd(variant, posting, from, end, limiter.allowanceBytes)
+    }
+    const { posting } = variant
+    if (!posting) {
+      pacer?.charge(variant, from, flight.rows, now, now)
+      return this.#failAll(flight, variant.refused!)
     }
     const out = this.#post
     this.backend.post(posting, from, end, out)
@@ -322,13 +313,13 @@ export class Engine {
     const bytes = variant.bytesBefore[to]! - variant.bytesBefore[from]!
     this.#counters[COUNTER.packets]! += out.accepted
     this.#counters[COUNTER.udpBytes]! += bytes
-    if (limiter && out.accepted > 0) {
-      const cost = variant.nanosecondsBefore!
-      limiter.charge(bytes, cost[to]! - cost[from]!, now)
-    }
+    // What cannot be sent takes its time too: a rule or a dead link for half a second fails the packets of half a second.
+    const over = out.kind === POST_SKIP ? to + out.skipped : to
+    if (over > from) pacer?.charge(variant, from, over, now, this.clock())
     if (out.accepted > 0) this.#backoff = 0
     switch (out.kind) {
       case POST_AGAIN:
+        pacer?.refused(now)
         if (out.waitFor === 'writable') return this.#finishIfPosted(flight) ?? NEXT_WHEN_WRITABLE
         this.#backoff = Math.min(BACKOFF_LIMIT_NANOSECONDS, this.#backoff === 0 ? out.waitFor : this.#backoff * 2)
         this.#retryAt = now + this.#backoff
@@ -336,26 +327,13 @@ export class Engine {
         return this.#finishIfPosted(flight) ?? NEXT_AT_DEADLINE
       case POST_SKIP:
         this.#fail(flight, to, out.skipped, out.errno)
-        flight.rowsPosted = to + out.skipped
+        flight.rowsPosted = over
         break
       case POST_FATAL:
         this.#fatal = out.errno
         return this.#failRest(flight)
     }
     return this.#finishIfPosted(flight) ?? NEXT_STEP_NOW
-  }
-
-  /** First row such that a whole burst is posted before it, moved up to an edge of the posting. */
-  #burstEnd({ bytesBefore }: Variant, posting: Posting, from: number, rows: number, allowance: number): number {
-    const limit = bytesBefore[from]! + allowance
-    let low = from + 1
-    let high = rows
-    while (low < high) {
-      const middle = (low + high) >> 1
-      if (bytesBefore[middle]! >= limit) high = middle
-      else low = middle + 1
-    }
-    return Math.min(posting.edge[low - 1]!, rows)
   }
 
   #finishIfPosted({ rows, rowsPosted }: Flight): number | undefined {

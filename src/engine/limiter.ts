@@ -1,50 +1,121 @@
 /**
- * The two-rate limiter (spead2's "Rate limiting" developer page describes the idea): an average clock that catches up after
- * a delay, and a burst clock that bounds how fast it may catch up (rate × burstRateRatio). Times are nanoseconds as doubles, so
- * 65536 bytes at 40 Gb/s cost 13107.2 ns and nothing is lost to rounding. The clock is the caller's.
+ * Two clocks keep a rate, as in spead2's limiter. The average clock says when the next byte is due. The burst clock says when what went
+ * lately is paid for at the burst rate (rate × burstRateRatio), which bounds how fast a delay is made up.
+ *
+ * | the average clock is | bytes that may go now                                        |
+ * |----------------------|--------------------------------------------------------------|
+ * | ahead of now         | what the burst that began has left; then none until it is due |
+ * | at or behind now     | what a bucket of burstBytes, filled at the burst rate, holds   |
+ *
+ * So in every span of time at most burstBytes and what the burst rate allows in that span may go, and on average no more than the rate.
+ * Times are nanoseconds as doubles: 65536 bytes at 40 Gb/s cost 13107.2 ns and nothing is lost to rounding. The clock is the caller's,
+ * who hands over what fits, or one packet into an empty bucket. Nothing is allocated.
  */
+export interface LimiterOptions {
+  /** So much may leave back to back. */
+  readonly burstBytes: number
+  /** What that takes at the rate. */
+  readonly burstNanoseconds: number
+  /** ≥ 1 */
+  readonly burstRateRatio: number
+  /** So much of the time without work is made up. */
+  readonly catchUpNanoseconds: number
+}
+
+/** A wake-up is asked for early by at most this share of a burst's time; the rest of the bucket is worth posting by itself. */
+const EARLIEST = 3 / 4
+/** A post that takes this share of a burst's time more than usual was held up. */
+const UNUSUAL = 1 / 8
+
 export class Limiter {
-  #sendTime = 0
-  #burstTime = 0
-  #pendingBytes = 0
-  #pendingNanoseconds = 0
-  #target = 0
+  readonly burstBytes: number
+  /** A wake-up may be this late, each time, and the burst rate still makes up for it. */
+  readonly slackNanoseconds: number
+  readonly #ratio: number
+  readonly #burstNanoseconds: number
+  readonly #catchUpNanoseconds: number
+  /** When the next byte is due: the average clock. */
+  #due = Number.NEGATIVE_INFINITY
+  /** Bytes of the burst as of `levelAt`, and when the bucket has room for a whole burst: the burst clock. */
+  #level = 0
+  #levelAt = 0
+  #emptyAt = 0
+  /** How late bursts go and by how much that varies, and how long a post takes: moving averages. */
+  #lateness = 0
+  #deviation = 0
+  #postNanoseconds = 0
+
+  constructor({ burstBytes, burstNanoseconds, burstRateRatio, catchUpNanoseconds }: LimiterOptions) {
+    this.burstBytes = burstBytes
+    this.slackNanoseconds = burstNanoseconds * (1 - 1 / burstRateRatio)
+    this.#ratio = burstRateRatio
+    this.#burstNanoseconds = burstNanoseconds
+    this.#catchUpNanoseconds = catchUpNanoseconds
+  }
+
+  /** How long ago the next byte was due; negative while it is not. */
+  lag(now: number): number {
+    return now - this.#due
+  }
+
+  /** Work arrived after there was none. Returns the nanoseconds that will not be made up. */
+  resume(now: number): number {
+    const earliest = now - this.#catchUpNanoseconds
+    // The first ever: nothing was owed before it.
+    if (this.#due === Number.NEGATIVE_INFINITY) this.#due = now
+    if (this.#due >= earliest) return 0
+    const forgotten = earliest - this.#due
+    this.#due = earliest
+    return forgotten
+  }
+
+  /** Bytes that may go now, as a whole number. */
+  allowance(now: number): number {
+    this.#drain(now)
+    return Math.round(this.burstBytes - this.#level)
+  }
+
+  /** As of the last allowance(): a packet may go, however long. */
+  get empty(): boolean {
+    return this.#level === 0
+  }
 
   /**
-   * @param burstBytes how much may go out back to back before the clocks are looked at
-   * @param burstRateRatio ≥ 1
+   * When the next burst is to go, of which the first `bytes` do not fit now. On time, that is when it is due. Behind, a thread that has
+   * been waking up late is asked for earlier, by as much as it is late at most times (as TCP waits, RFC 6298), because what a full
+   * bucket is not given is lost to the rate.
    */
-  constructor(
-    readonly burstBytes: number,
-    readonly burstRateRatio: number,
-  ) {}
-
-  /** Bytes that may be posted now before charge() must be asked again; only meaningful when now ≥ target. */
-  get allowanceBytes(): number {
-    return Math.max(1, this.burstBytes - this.#pendingBytes)
+  next(bytes: number): number {
+    const room = this.burstBytes - Math.min(bytes, this.burstBytes)
+    const fits = this.#emptyAt - (room >= this.#level ? 1 : room / this.#level) * (this.#emptyAt - this.#levelAt)
+    const early = Math.min(this.#lateness + 2 * this.#deviation, EARLIEST * this.#burstNanoseconds)
+    return Math.max(this.#due, fits, this.#emptyAt - early)
   }
 
-  /** Nothing may be posted before this time. */
-  get target(): number {
-    return this.#target
+  /**
+   * `bytes` were posted, or given up on, that take `nanoseconds` at the wanted rate: between `now` and `after`, and `late` nanoseconds after
+   * next(). If that took far longer than usual, the thread lost its CPU meanwhile and the packets may have left just now.
+   */
+  charge(bytes: number, nanoseconds: number, now: number, after: number, late: number): void {
+    const delay = after - now - this.#postNanoseconds
+    const unusual = this.#burstNanoseconds * UNUSUAL
+    this.#postNanoseconds += Math.min(delay, unusual) / 16
+    const left = delay < unusual ? now : now + delay
+    this.#level += bytes
+    this.#levelAt = left
+    this.#due += nanoseconds
+    this.#emptyAt = Math.max(this.#emptyAt, left) + nanoseconds / this.#ratio
+    const more = Math.min(late + left - now, this.#burstNanoseconds) - this.#lateness
+    this.#lateness += more / 8
+    this.#deviation += (Math.abs(more) - this.#deviation) / 4
   }
 
-  /** Work arrived after there was none: what was not sent while idle is not caught up on, except for what is still owed. */
-  wake(now: number): void {
-    this.#sendTime = Math.max(this.#sendTime, now - this.#pendingNanoseconds)
-  }
-
-  /** `bytes` were posted that take `nanoseconds` at the wanted rate. */
-  charge(bytes: number, nanoseconds: number, now: number): void {
-    this.#pendingBytes += bytes
-    this.#pendingNanoseconds += nanoseconds
-    if (this.#pendingBytes < this.burstBytes) return
-    this.#sendTime += this.#pendingNanoseconds
-    this.#burstTime += this.#pendingNanoseconds / this.burstRateRatio
-    this.#pendingBytes = 0
-    this.#pendingNanoseconds = 0
-    const target = Math.max(this.#sendTime, this.#burstTime)
-    this.#burstTime = Math.max(now, target)
-    this.#target = target
+  #drain(now: number): void {
+    if (now < this.#due) return
+    if (now >= this.#emptyAt) this.#level = 0
+    else if (now > this.#levelAt) {
+      this.#level *= (this.#emptyAt - now) / (this.#emptyAt - this.#levelAt)
+      this.#levelAt = now
+    }
   }
 }

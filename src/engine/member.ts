@@ -18,6 +18,8 @@ export interface MemberParts {
   readonly receive: () => ControlMessage | undefined
   /** Leaves `cpu`, where somebody waits for what has settled. */
   readonly leaveCpu: (cpu: number) => void
+  /** That of step's `now`. Default this thread's performance.now(), in nanoseconds. */
+  readonly clock?: () => number
 }
 
 export class Member {
@@ -43,12 +45,12 @@ export class Member {
   #stopSeen = 0
   #settlements = 0
 
-  constructor({ backend, ring, options, report, receive, leaveCpu }: MemberParts) {
+  constructor({ backend, ring, options, report, receive, leaveCpu, clock }: MemberParts) {
     this.backend = backend
     this.ring = ring
     this.#receive = receive
     this.#leaveCpu = leaveCpu
-    this.engine = new Engine(backend, ring, options, report, this.#settled, this.#drainControl)
+    this.engine = new Engine(backend, ring, options, report, this.#settled, this.#drainControl, clock)
   }
 
   /** UDP payload bytes it ever posted. */

@@ -10,8 +10,10 @@ import { IBV_LINK_LAYER_ETHERNET } from '../../ffi/verbs-layout.js'
 import type { VerbsLibrary } from '../../ffi/verbs-library.js'
 import { check, SpeadcastError } from '../errors.js'
 import { formatGid, isV4Mapped, needsScope, parseAddress } from './address.js'
+import { AROUND_FRAME_BYTES, ETHERNET_BYTES, VLAN_TAG_BYTES, wireOverheadBytes } from './frame.js'
 import { localInterfaces, type ResolvedInterface } from './interface.js'
 import { rdmaPathOf } from './rdma.js'
+import { vlanTagsOf } from './route.js'
 import { explained } from './verbs-errors.js'
 
 const BACKEND = 'rdma-ud'
@@ -78,6 +80,19 @@ export function openFabricPort(library: VerbsLibrary, choice: PortChoice): Fabri
     context.close()
     throw error
   }
+}
+
+/**
+ * What a datagram takes on the wire beyond its payload. Base and datagram headers of 12 and 8 bytes and a checksum of 4 stand behind UDP's
+ * header (RoCE version 2, IBTA annex A17), a global route header of 40 (version 1, annex A16) or a local one of 8, where groups need the
+ * global one too and another checksum of 2 follows (InfiniBand, volume 1, chapter 5).
+ */
+export function datagramOverheadBytes({ ethernet, gid }: Pick<FabricPort, 'ethernet' | 'gid'>, toGroups: boolean): number {
+  const transport = 12 + 8 + 4
+  if (!ethernet) return 8 + (toGroups ? 40 : 0) + transport + 2
+  const vlanTags = gid.ifindex > 0 ? vlanTagsOf(gid.ifindex) : 0
+  if (gid.type === ROCE_V2) return wireOverheadBytes(isV4Mapped(gid.bytes) ? 4 : 6, vlanTags) + transport
+  return AROUND_FRAME_BYTES + ETHERNET_BYTES + vlanTags * VLAN_TAG_BYTES + 40 + transport
 }
 
 function choosePort(library: VerbsLibrary, { device, ifindex, address }: PortChoice): { device: string; port: number } {

@@ -11,6 +11,18 @@ import { isMulticast } from './address.js'
 /** Without frame check sequence; shorter frames are padded by the NIC. */
 export const MIN_FRAME_BYTES = 60
 
+/** Around every Ethernet frame: preamble and start 8, frame check sequence 4, gap 12 (IEEE 802.3). */
+export const AROUND_FRAME_BYTES = 8 + 4 + 12
+export const ETHERNET_BYTES = 14
+export const VLAN_TAG_BYTES = 4
+const IP_BYTES = { 4: 20, 6: 40 } as const
+const UDP_BYTES = 8
+
+/** What a UDP packet takes on the wire beyond its payload, from preamble to gap; IP headers have no options. Datagrams are not fragmented. */
+export function wireOverheadBytes(family: 4 | 6, vlanTags = 0): number {
+  return AROUND_FRAME_BYTES + ETHERNET_BYTES + vlanTags * VLAN_TAG_BYTES + IP_BYTES[family] + UDP_BYTES
+}
+
 export interface VlanTag {
   /** 1–4094. */
   readonly id: number
@@ -137,9 +149,9 @@ export class FrameTemplate {
     }
     this.#v4 = source.length === 4
     this.ipv6 = !this.#v4
-    this.ipAt = vlan ? 18 : 14
-    this.udpAt = this.ipAt + (this.#v4 ? 20 : 40)
-    this.headerBytes = this.udpAt + 8
+    this.ipAt = ETHERNET_BYTES + (vlan ? VLAN_TAG_BYTES : 0)
+    this.udpAt = this.ipAt + IP_BYTES[this.#v4 ? 4 : 6]
+    this.headerBytes = this.udpAt + UDP_BYTES
     const header = new Uint8Array(this.headerBytes)
     this.header = header
     const view = new DataView(header.buffer)

@@ -24,6 +24,8 @@ export interface Path {
   readonly onLinkMulticastOrLoopback: boolean
   /** What hands packets to a socket of this host, of which the kernel makes a copy whatever the sender lends: 'loopback', 'veth'… */
   readonly copiedBy?: string
+  /** 802.1Q tags that the interface, a VLAN or something on top of one, puts into every frame. */
+  readonly vlanTags: number
   /** The next hop's MAC has to be resolved: false also for interfaces without ARP and point-to-point links. */
   readonly needsNeighbour: boolean
   /** The source address the kernel chooses; empty when it tells none. */
@@ -68,9 +70,30 @@ export function pathTo(endpoint: ResolvedEndpoint, iface?: ResolvedInterface): P
     ...(!direct && { nextHop: { bytes: nextHop, text: formatAddress(nextHop) } }),
     onLinkMulticastOrLoopback: direct || device.loopback,
     ...(copiedBy && { copiedBy }),
+    vlanTags: vlanTagsOf(device.index),
     needsNeighbour: !direct && !device.loopback && !device.noArp && !device.pointToPoint,
     sourceAddress: route.source ? formatAddress(route.source) : '',
   }
+}
+
+/** More links on top of one another than this are a loop. */
+const MOST_LINKS = 8
+
+/** 802.1Q tags that an interface and those below it put into every frame; what is below in another network namespace is not seen. */
+export function vlanTagsOf(ifindex: number): number {
+  let tags = 0
+  let index: number | undefined = ifindex
+  try {
+    for (let depth = 0; index && depth < MOST_LINKS; depth++) {
+      const { kind, lower } = link(index)
+      if (kind === 'vlan') tags++
+      // The peer of a veth is no link below it.
+      index = kind === 'veth' ? undefined : lower
+    }
+  } catch (error) {
+    if (!(error instanceof NativeError)) throw error
+  }
+  return tags
 }
 
 function askRoute(endpoint: ResolvedEndpoint, oif: number, iface: ResolvedInterface | undefined): Route {

@@ -21,7 +21,7 @@ interface Seen extends Run {
   readonly frames: readonly Datagram[]
   readonly packets: readonly { bytes: Buffer; pointers: ReturnType<typeof pointersOf>; data: Buffer }[]
   /** Of the summary; undefined where there is none. */
-  readonly json: Record<string, never> & { stats: Record<string, number> }
+  readonly json: Record<string, never> & { stats: Record<string, number>; rate?: Record<string, unknown> }
 }
 
 const value = (packet: Seen['packets'][number], id: number) => packet.pointers.find((pointer) => pointer.id === id)?.value
@@ -77,6 +77,8 @@ const ROWS: Readonly<Record<string, Row>> = {
   '--burst': { without: [...DATA, '--rate', '1GB/s'], args: [...DATA, '--rate', '1GB/s', '--burst', '1'], look: ({ json }) => json.stats.posts, before: 1, after: 3 },
   '--burst-rate-ratio': { args: [...PACED, '--burst-rate-ratio', '0.5'], look: refused, before: 0, after: [2, expect.stringMatching(/--burst-rate-ratio <RATIO>' argument '0\.5' is invalid/)] },
   '--rate-method': { without: [...THREE, ...PACED, '--rate-method', 'sw'], args: [...THREE, ...PACED, '--rate-method', 'kernel'], look: refused, before: 0, after: [2, expect.stringMatching(/pacing by the kernel needs --backend udp/)] },
+  '--rate-basis': { without: [...THREE, ...PACED], args: [...THREE, ...PACED, '--rate-basis', 'wire'], look: ({ json }) => json.rate!.basis, before: 'udp', after: 'wire' },
+  '--catch-up': { args: [...PACED, '--catch-up', '-1'], look: refused, before: 0, after: [2, expect.stringMatching(/--catch-up <SECONDS>' argument '-1' is invalid/)] },
   '--poll': { args: ['--backend', 'udp', '--poll', 'busy'], look: refused, before: 0, after: [2, expect.stringMatching(/--poll and --verbs-library are for --backend ibverbs and rdma-ud, not udp/)] },
   '--device': { args: ['--backend', 'udp', '--device', 'mlx5_0'], look: refused, before: 0, after: [2, expect.stringMatching(/--device and --peer are for --backend rdma-ud, not udp/)] },
   '--peer': { args: ['--backend', 'rdma-ud', '--peer', '1/2/3/4/5'], look: refused, before: 0, after: [2, expect.stringMatching(/'1\/2\/3\/4\/5' is no queue pair; write \[GID\/\]QPN\/QKEY\[\/LID\]/)] },

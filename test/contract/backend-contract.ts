@@ -29,6 +29,8 @@ export interface ContractOptions {
   readonly largestPacketBytes?: number
   /** Default false. */
   readonly mergesEqualPackets?: boolean
+  /** Default IPv4's: preamble 8, Ethernet 14, IP 20, UDP 8, FCS 4, gap 12 (IEEE 802.3, RFC 791, RFC 768). */
+  readonly wireOverheadBytes?: number
   /** Why this machine cannot run it; empty if it can. */
   readonly unavailable?: () => string
   /** Opens the backend towards `substreams` destinations. */
@@ -95,6 +97,7 @@ export function backendContract({
   evidence,
   largestPacketBytes = 65487,
   mergesEqualPackets = false,
+  wireOverheadBytes = 66,
   unavailable = () => '',
   open,
 }: ContractOptions): void {
@@ -106,7 +109,7 @@ export function backendContract({
 
     test('caps say what it is', async () => {
       const { backend, close } = await open(3)
-      expect(backend.caps).toMatchObject({ name, evidence, substreams: 3, mergesEqualPackets })
+      expect(backend.caps).toMatchObject({ name, evidence, substreams: 3, mergesEqualPackets, wireOverheadBytes })
       expect(backend.caps.maxPacketSizeBytes).toBeGreaterThanOrEqual(largestPacketBytes)
       await close()
     })

@@ -36,6 +36,7 @@ for (const { what, address, commands } of PASSES)
     what,
     evidence: 'completed',
     largestPacketBytes: PACKET_BYTES,
+    wireOverheadBytes: address.includes(':') ? 86 : 66,
     unavailable: nicUnavailable,
     open: async (substreams) => {
       const receivers = await inNamespace(here.ns.name.b, () => openReceivers(substreams, address))

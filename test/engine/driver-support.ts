@@ -22,6 +22,7 @@ import type { BatchResult } from '#dist/src/result.js'
 import { SendPromise } from '#dist/src/send-promise.js'
 import { Pending, Submissions } from '#dist/src/submissions.js'
 import { type PcapPacket, readPcap } from '../support/pcap.js'
+import { ENGINE_OPTIONS } from './support.js'
 
 export const KINDS = ['inline', 'worker'] as const
 export type DriverKind = (typeof KINDS)[number]
@@ -84,7 +85,7 @@ export async function driverRig(kind: DriverKind, options: RigOptions = {}): Pro
   const input: DriverInput = {
     ring,
     backend: spec,
-    options: { rateBytesPerSecond: 0, burstBytes: 65536, burstRateRatio: 1.05, maxInFlight: 8, ...options.engine },
+    options: { ...ENGINE_OPTIONS, ...options.engine },
     onSettled: () => {
       if (submitting) throw new Error('onSettled from within submitted()')
       submissions.harvest()

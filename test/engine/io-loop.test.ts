@@ -99,6 +99,7 @@ function sender(host: Host, heaps: number, options: Partial<EngineOptions> = {},
     report: () => {},
     receive: () => undefined,
     leaveCpu: () => {},
+    clock: () => host.clock,
   })
   const references = Array.from({ length: heaps }, () => ({ heap: rawHeap(HEAP_BYTES) }))
   const prepared = new PreparedHeaps(references, 'serial', { packetSizeBytes: 9000, split: 'even' })
@@ -180,7 +181,8 @@ describe('a lone member with a rate', () => {
     // 20 × 512 KiB take 84 ms.
     host.runUntil(60e6)
     expect(host.offers).toBe(0)
-    const bursts = readCounters(ring.counters).udpBytes / 65536
+    // Seven packets of 8 KiB and their headers fit.
+    const bursts = readCounters(ring.counters).udpBytes / (7 * (HEAP_BYTES + 48))
     expect(bursts).toBeGreaterThan(100)
     expect(host.sleeps.length).toBeLessThanOrEqual(bursts + 1)
   })

@@ -36,7 +36,14 @@ export interface Rig {
 
 export type MakeRig = (memory?: Partial<MemoryOptions>, options?: Partial<EngineOptions>) => Rig
 
-export const ENGINE_OPTIONS: EngineOptions = { rateBytesPerSecond: 0, burstBytes: 65536, burstRateRatio: 1.05, maxInFlight: 8 }
+export const ENGINE_OPTIONS: EngineOptions = {
+  rateBytesPerSecond: 0,
+  rateBasis: 'udp',
+  burstBytes: 65536,
+  burstRateRatio: 1.05,
+  catchUpSeconds: 0.05,
+  maxInFlight: 8,
+}
 
 let makeRig: MakeRig = steppedRig
 
@@ -75,6 +82,8 @@ export function steppedRig(
     { ...ENGINE_OPTIONS, ...options },
     (message) => messages.push(message),
     () => settled.push(Atomics.load(ring.control, R.C_SETTLED)),
+    () => {},
+    () => self.clock,
   )
   const self: Rig & { readonly engine: Engine } = {
     engine,

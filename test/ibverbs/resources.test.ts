@@ -193,17 +193,20 @@ for (const to of [V4, V6])
     },
   )
 
-/** The device counts Ethernet frames without preamble and FCS: 14 + 20 + 8 bytes of headers over IPv4. */
-const kbpsOf = (bytesPerSecond: number, udpBytes: number, headerBytes: number) =>
-  Math.round((bytesPerSecond * 8 * (udpBytes + headerBytes)) / udpBytes / 1000)
+/** The device counts Ethernet frames without preamble and FCS: 14 + 20 + 8 bytes of headers over IPv4. The rate counts `counted` bytes of each. */
+const kbpsOf = (bytesPerSecond: number, udpBytes: number, headerBytes: number, counted = udpBytes) =>
+  Math.round((bytesPerSecond * 8 * (udpBytes + headerBytes)) / counted / 1000)
+/** Preamble 8, FCS 4, gap 12 (IEEE 802.3). */
+const AROUND = 8 + 4 + 12
 
 test.for([
-  ['IPv4', V4, {}, 42],
-  ['IPv6', V6, {}, 62],
-  ['IPv4 with a VLAN tag', V4, { ibverbs: { vlan: { id: 7 } } }, 46],
+  ['IPv4', V4, {}, 42, 1400],
+  ['IPv6', V6, {}, 62, 1400],
+  ['IPv4 with a VLAN tag', V4, { ibverbs: { vlan: { id: 7 } } }, 46, 1400],
+  ['IPv4, at a rate of the wire', V4, { rateBasis: 'wire' }, 42, 1400 + 42 + AROUND],
 ] as const)(
   'hardware pacing over %s: the device is given the rate of frames, and again after a recovery',
-  async ([, to, options, headers], ctx) => {
+  async ([, to, options, headers, counted], ctx) => {
     needNic(ctx)
     await using ns = await makeNetns({ veth: {} })
     for (const burst of [0, 1]) {
@@ -221,12 +224,13 @@ test.for([
         message: expect.stringMatching(/the device keeps the rate of this stream: rates per heap need rateMethod 'sw'/),
       })
       expect(stats.pacedNanoseconds).toBe(0)
+      expect(stats.wireBytes).toBe(stats.udpBytes + stats.packets * (headers + AROUND))
       expect(stats.udpBytes / seconds).toBeLessThan(20e6 * 1.1)
       await nic.command('fail 3 GENERAL_ERR')
       expect((await stream.send()).error).toBeDefined()
       expect((await stream.send()).error).toBeUndefined()
       await stream.close()
-      const kbps = kbpsOf(20e6, 1400, headers)
+      const kbps = kbpsOf(20e6, 1400, headers, counted)
       expect(nic.cleanReport().rateLimitsKbps).toEqual([kbps, kbps])
     }
   },

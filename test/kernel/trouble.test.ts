@@ -327,6 +327,50 @@ test('one dead endpoint among eight: the other seven complete, and the cause nam
   }
 })
 
+test('while a rule forbids packets or no route leads anywhere, a paced stream fails as many as it would have sent', async (ctx) => {
+  const why = netnsUnavailable()
+  need(ctx, !why, why)
+  need(ctx, spawnSync('nft', ['--version']).status === 0, 'needs nft (package nftables)')
+  const heaps = 8
+  const bytes = 8192
+  const rate = 12.5e6
+  await using ns = await makeNetns({ veth: { mtu: 9000 } })
+  const nft = (rule: string) => ns.exec('a', ['nft', ...rule.split(' ')])
+  await nft('add table inet t')
+  await nft('add chain inet t out { type filter hook output priority 0 ; }')
+  for (const { backend, outage } of [
+    { backend: 'udp', outage: 'rule' },
+    { backend: 'udp', outage: 'route' },
+    { backend: 'dgram', outage: 'rule' },
+  ] as const) {
+    const stream = await RemoteStream.open(ns, { to: V4, backend, rate, packetSizeBytes: 8972 })
+    await stream.batch({ heaps, bytes })
+    const running = stream.run({ seconds: 30 })
+    await sleep(300)
+    const before = performance.now()
+    if (outage === 'rule') await nft('add rule inet t out udp dport 7148 drop')
+    else ns.ip('a', 'route flush dev v0')
+    await sleep(500)
+    if (outage === 'rule') await nft('flush chain inet t out')
+    else ns.ip('a', 'route add 10.77.0.0/24 dev v0 src 10.77.0.1')
+    const seconds = (performance.now() - before) / 1000
+    await sleep(300)
+    await stream.stop()
+    const { failed } = await running
+    const { heapsFailed, heapsSent, udpBytes } = await stream.stats()
+    await stream.close()
+    const heapBytes = udpBytes / heapsSent
+    // A burst more, and what the burst rate makes up for. A machine that is busy sends less and fails less.
+    const most = (1.05 * rate * seconds + 65536) / heapBytes + 1
+    console.log(
+      `${backend}, ${outage} for ${seconds.toFixed(2)} s: ${heapsFailed} heaps failed, ${most.toFixed(0)} at most, ${heapsSent} sent`,
+    )
+    expect(failed.length).toBeGreaterThan(0)
+    expect(heapsFailed).toBeGreaterThan(most / 10)
+    expect(heapsFailed).toBeLessThanOrEqual(most)
+  }
+})
+
 test('a firewall rule (EPERM) and a route deleted (ENETUNREACH) fail what they concern, until they are gone', async (ctx) => {
   const why = netnsUnavailable()
   need(ctx, !why, why)

@@ -54,13 +54,14 @@ test('the path is the kernel’s: interface, MTU, next hop, source', async (ctx)
     mtu: 9000,
     onLinkMulticastOrLoopback: false,
     copiedBy: 'veth',
+    vlanTags: 0,
     needsNeighbour: true,
   }
   const v4 = { ...v0, family: 4, sourceAddress: '10.77.0.1' }
   const v6 = { ...v0, family: 6, sourceAddress: 'fd77::1' }
   const hop4 = { nextHop: { bytes: '0a4d0002', text: '10.77.0.2' } }
   const hop6 = { nextHop: { bytes: 'fd770000000000000000000000000002', text: 'fd77::2' } }
-  const direct = { onLinkMulticastOrLoopback: true, needsNeighbour: false }
+  const direct = { onLinkMulticastOrLoopback: true, needsNeighbour: false, vlanTags: 0 }
   const lo = { interfaceName: 'lo', ifindex: 1, mtu: 65536, copiedBy: 'loopback', ...direct }
   expect(r).toEqual({
     link: { to: '10.77.0.2:7148', ...v4, ...hop4 },
@@ -92,6 +93,7 @@ test('the path is the kernel’s: interface, MTU, next hop, source', async (ctx)
       mtu: 4000,
       nextHop: { bytes: '0a630002', text: '10.99.0.2' },
       onLinkMulticastOrLoopback: false,
+      vlanTags: 0,
       needsNeighbour: false, // NOARP
       sourceAddress: '10.99.0.1',
     },

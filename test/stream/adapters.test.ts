@@ -1,8 +1,10 @@
 // What stands in front of a stream: raw samples into heaps, sources of heaps, rings of batches. Packets are read from the memory backend.
+import { totalmem } from 'node:os'
 import { Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import {
+  batchesFor,
   createBatchRing,
   Heap,
   type HeapsToSend,
@@ -515,6 +517,26 @@ describe('createBatchRing', () => {
     expect(sentOn(stream).map(({ substream }) => substream)).toEqual(
       Array.from({ length: 2 * length! * heaps! }, (_, i) => i % endpoints!),
     )
+  })
+
+  test.for([
+    ['without a rate, four', 0, 100_000, 4],
+    ['at a low rate too', 1e6, 100_000, 4],
+    ['as many as hold 50 ms of the rate', 100e6, 100_000, 50],
+    ['of small ones too', 100e6, 1000, 5000],
+    ['within 256 MiB', 100e9, 2 ** 22, 64],
+    ['but four, however large they are', 100e9, 2 ** 27, 4],
+  ] as const)('where nobody says how many: %s', async ([, rate, bytes, length], ctx) => {
+    need(ctx, totalmem() >= 2 ** 31, 'less than 2 GiB of memory')
+    expect(batchesFor(await memoryStream({ rate }), bytes)).toBe(length)
+  })
+
+  test('the ring takes as many', async () => {
+    const stream = await memoryStream({ rate: 10e6, descriptors: 'none' })
+    expect(createBatchRing(stream, { items: itemsOf({ shape: [10_000] }), heaps: 2 })).toHaveLength(25)
+    const writer = sampleWriter(stream, { items: itemsOf({ shape: [10_000] }), item: 'adc_samples', heapsPerBatch: 2 })
+    expect(writer.batches).toBe(25)
+    await writer.end()
   })
 
   test('refuses what would take more than half of the memory', async () => {

@@ -185,6 +185,8 @@ test('what README calls the default is the default', async (ctx) => {
     rate: 0,
     burstBytes: 65536,
     burstRateRatio: 1.05,
+    catchUpSeconds: 0.05,
+    rateBasis: 'udp',
     flavour: { heapAddressBits: 48 },
   } as const
   const packets = async (options: Options) => {

@@ -270,6 +270,44 @@ const WALK: Record<keyof StreamOptions, (ctx: TestContext) => Promise<void>> = {
     expect((await sent({ rate: '10MB/s', burstBytes: 1000 })).stats.pacedNanoseconds).toBeGreaterThan(0)
     expect((await sent({})).stats.pacedNanoseconds).toBe(0)
   },
+  async rateBasis() {
+    expect(await told({ rateBasis: 'ip' as 'udp' })).toMatch(
+      /^ERR_SPEADCAST_CONFIG option 'rateBasis' is "ip"; must be 'udp' or 'wire'/,
+    )
+    const stream = await openStream({ to: '10.0.0.1:7148', backend: 'memory', rate: '10kB/s', burstBytes: 1, rateBasis: 'wire' })
+    const started = performance.now()
+    await stream.sendHeaps(Array(10).fill({ heap: new Heap() }), 'serial')
+    const { udpBytes, wireBytes } = stream.stats()
+    await stream.close()
+    // Of an empty heap's 49 bytes, 66 are around each packet: IEEE 802.3, RFC 791, RFC 768.
+    expect([udpBytes, wireBytes]).toEqual([490, 490 + 660])
+    // A lower bound, which a slow machine only moves away from: by UDP payload nine packets take 47 ms at the burst rate.
+    expect(performance.now() - started).toBeGreaterThan((9 * (49 + 66)) / 10 / 1.05)
+  },
+  async catchUpSeconds() {
+    expect(await told({ catchUpSeconds: -1 })).toMatch(
+      /^ERR_SPEADCAST_CONFIG option 'catchUpSeconds' is -1; must be from 0 to 3600/,
+    )
+    const gaps = async (catchUpSeconds: number) => {
+      const stream = await openStream({
+        to: '10.0.0.1:7148',
+        backend: 'memory',
+        rate: '10MB/s',
+        catchUpSeconds,
+        descriptors: 'none',
+      })
+      const items = new ItemGroup().add({ id: 0x3300, name: 'adc_samples', dtype: 'u1', shape: [952] })
+      const batch = stream.createBatch({ items, heaps: 1 })
+      await stream.send(batch)
+      await new Promise((resolve) => setTimeout(resolve, 20))
+      await stream.send(batch)
+      await stream.close()
+      const { gapsMadeUp, gapsGivenUp } = stream.stats()
+      return { gapsMadeUp, gapsGivenUp }
+    }
+    expect(await gaps(0)).toEqual({ gapsMadeUp: 0, gapsGivenUp: 1 })
+    expect(await gaps(3600)).toEqual({ gapsMadeUp: 1, gapsGivenUp: 0 })
+  },
   async burstBytes() {
     const posts = async (burstBytes: number) => (await sent({ rate: '100MB/s', burstBytes, descriptors: 'none' })).stats.posts
     expect(await posts(1)).toBe(6)

@@ -60,6 +60,9 @@ for (const [i, [to, packetSizeBytes]] of ENDPOINTS.entries())
     await using stream = await openStream({ to, interface: 'trunk.42', packetSizeBytes, backend: 'udp', ttl: 1, thread: 'inline' })
     const { backend } = await sendTutorial(stream, HEAPS, HEAP_BYTES)
     assert.equal(backend, 'udp')
+    const { packets, udpBytes, wireBytes } = stream.stats()
+    // Preamble 8, Ethernet with a tag 18, IP 20 or 40, UDP 8, FCS 4, gap 12 (IEEE 802.3 and 802.1Q).
+    assert.equal(wireBytes, udpBytes + packets * (to.startsWith('[') ? 90 : 70))
     const ends = await until(
       () =>
         receivers
