@@ -54,7 +54,7 @@ const BAD: readonly (readonly [readonly string[], RegExp])[] = [
   [[TO, '--udp-path', 'raw'], /Allowed choices are auto, io_uring, sendmmsg/],
   [[TO, '--backend', 'dgram', '--udp-path', 'io_uring'], /--udp-path is for --backend udp, not dgram/],
   [[TO, '--pcap', '/tmp/x.pcap', '--udp-path', 'io_uring'], /--udp-path is for --backend udp, not pcap/],
-  [[TO, '--rate-method', 'fast'], /Allowed choices are auto, sw, hw, kernel/],
+  [[TO, '--rate-method', 'fast'], /Allowed choices are auto, sw, kernel, hw/],
   [[TO, '--group-mode', 'random'], /Allowed choices are serial, round-robin, by-substream/],
   [[TO, '--backend', 'tcp'], /Allowed choices are auto, ibverbs, rdma-ud, udp, dgram, pcap, memory/],
   [[TO, '--backend', 'dgram', '--thread', 'worker'], /'dgram' runs on the event loop/],
