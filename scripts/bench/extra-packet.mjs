@@ -10,8 +10,9 @@ import { $ } from 'zx'
 import { at } from '../lib/process.mjs'
 import { DESTINATION, openBlackHole, PORT } from './blackhole.mjs'
 import { describeMachine, watchLoad } from './machine.mjs'
+import { groupBy } from './points.mjs'
 import { batchHeaps, PROGRAMS, peerPython, runOptions } from './programs.mjs'
-import { openRows } from './rows.mjs'
+import { openRows, readRows } from './rows.mjs'
 import { spead2WithGso } from './spead2-gso.mjs'
 import { median } from './statistics.mjs'
 import { showBytes, table } from './text.mjs'
@@ -172,24 +173,27 @@ async function measure(open, point, add) {
   }
 }
 
+/** Runs that say something: the machine was left alone, and nearly all heaps came. The interface's thread counts among the others. */
+const undisturbed = ({ stealShare, otherShare, lossShare = 0 }) => stealShare + otherShare <= 0.1 && lossShare <= 0.005
+
 /** CPU nanoseconds a heap of the fewest packets, and what one and two more add within a round: medians. */
 function report(rows) {
-  const runs = rows.filter((row) => row.kind === 'extra-packet')
+  const runs = rows.filter((row) => row.kind === 'extra-packet' && undisturbed(row))
   const of = (row) => row.senderNanoseconds ?? row.interfaceNanoseconds + row.receiverNanoseconds
   const signed = (n) => `${n < 0 ? '−' : '+'}${Math.abs(Math.round(n))}`
-  const lines = Object.entries(COUNTS).flatMap(([packetSizeBytes, counts]) =>
-    counts.map((fewest) => {
-      const own = runs.filter((row) => row.packetSizeBytes === Number(packetSizeBytes) && row.fewest === fewest)
-      const cells = ['sender', 'spead2-wheel', 'spead2'].flatMap((side) => {
-        const [least, ...more] = [0, 1, 2].map((extra) =>
-          own.filter((row) => row.side === side && row.packets === fewest + extra).toSorted((a, b) => a.round - b.round),
-        )
-        const added = (list) => (list.length ? signed(median(list.map((row, round) => of(row) - of(least[round])))) : '–')
-        return [least.length ? Math.round(median(least.map(of))) : '–', ...more.map(added)]
-      })
-      return [packetSizeBytes, fewest, own.length ? showBytes(own[0].heapSizeBytes) : '–', ...cells]
-    }),
-  )
+  const lines = [...groupBy(runs, (row) => `${row.packetSizeBytes} ${row.fewest}`).values()].map((own) => {
+    const { packetSizeBytes, fewest, heapSizeBytes } = own[0]
+    const cells = ['sender', 'spead2-wheel', 'spead2'].flatMap((side) => {
+      const at = (extra) => own.filter((row) => row.side === side && row.packets === fewest + extra)
+      const least = at(0)
+      const added = (extra) =>
+        at(extra).flatMap((row) => least.filter(({ round }) => round === row.round).map((few) => of(row) - of(few)))
+      const shown = [added(1), added(2)].map((list) => (list.length ? signed(median(list)) : '–'))
+      return [least.length ? Math.round(median(least.map(of))) : '–', ...shown]
+    })
+    return [packetSizeBytes, fewest, showBytes(heapSizeBytes), ...cells]
+  })
+  lines.sort((a, b) => a[0] - b[0] || a[1] - b[1])
   const three = (name) => [name, '+ 1', '+ 2']
   return table(['≤', 'packets', 'heap', ...['sender', 'receiver', 'receiver, GRO'].flatMap(three)], lines)
 }
@@ -200,21 +204,29 @@ const { values: options } = parseArgs({
     out: { type: 'string', default: at('.cache/bench/extra-packet.jsonl') },
     append: { type: 'boolean', default: false },
     'stop-after': { type: 'string', default: 'Infinity' },
+    report: { type: 'boolean', default: false },
   },
 })
-const end = performance.now() + Number(options['stop-after']) * 1000
-const sides = await sidesOf()
-const out = openRows(options.out, await describeMachine(), options)
-for (let round = 0; round < Number(options.repeats); round++)
-  for (const packetSizeBytes of Object.keys(COUNTS).map(Number))
-    for (const [side, open] of Object.entries(sides)) {
-      const same = (row) => row.round === round && row.packetSizeBytes === packetSizeBytes && row.side === side
-      if (out.rows.some(same)) continue
-      if (performance.now() >= end) process.exitCode = UNFINISHED
-      if (process.exitCode) break
-      const rows = []
-      await measure(open, { side, packetSizeBytes, round }, (row) => rows.push(row))
-      for (const row of rows) out.add(row)
-      process.stderr.write(`${side}, packets ≤ ${packetSizeBytes}, round ${round + 1} of ${options.repeats}\n`)
-    }
-console.log(report(out.rows))
+
+/** Adds to `out` what it lacks of the rounds. */
+async function record(out) {
+  const end = performance.now() + Number(options['stop-after']) * 1000
+  const sides = await sidesOf()
+  for (let round = 0; round < Number(options.repeats); round++)
+    for (const packetSizeBytes of Object.keys(COUNTS).map(Number))
+      for (const [side, open] of Object.entries(sides)) {
+        const same = (row) => row.round === round && row.packetSizeBytes === packetSizeBytes && row.side === side
+        if (out.rows.some(same)) continue
+        if (performance.now() >= end) return UNFINISHED
+        const rows = []
+        await measure(open, { side, packetSizeBytes, round }, (row) => rows.push(row))
+        for (const row of rows) out.add(row)
+        process.stderr.write(`${side}, packets ≤ ${packetSizeBytes}, round ${round + 1} of ${options.repeats}\n`)
+      }
+  return 0
+}
+
+// What was made goes with the process, in its exit handlers.
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () => process.exit(1))
+if (!options.report) process.exitCode = await record(openRows(options.out, await describeMachine(), options))
+console.log(report(readRows(options.out)))
