@@ -81,9 +81,13 @@ export class PollSet {
 
 const PR_SET_TIMERSLACK = 29
 
-/** Timer slack of 1 ns for the calling thread: a 50 µs sleep otherwise takes 130 µs (idioms.md 16). */
-export function sharpenTimers(): void {
-  libc().prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)
+/**
+ * How late the calling thread's sleeps may end, so that the kernel wakes it for several timers at once (prctl(2)). Linux's own 50 µs is too
+ * much for some: a sleep of 50 µs then takes 130.
+ */
+export function setTimerSlack(nanoseconds: number): void {
+  // Zero would mean Linux's own.
+  libc().prctl(PR_SET_TIMERSLACK, Math.max(1, Math.floor(nanoseconds)), 0, 0, 0)
 }
 
 const PR_SET_NAME = 15
@@ -102,7 +106,7 @@ let nothing: PollSet | undefined
 /** Puts the calling thread to sleep for so long. Its timer slack is the default one behind it (prctl(2): 0). */
 export function nap(nanoseconds: number): void {
   nothing ??= new PollSet(0)
-  sharpenTimers()
+  setTimerSlack(1)
   nothing.wait(nanoseconds)
   libc().prctl(PR_SET_TIMERSLACK, 0, 0, 0, 0)
 }

@@ -11,7 +11,7 @@ import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_
 import { currentCpu, getAffinity, leaveCpu, setAffinity, yieldCpu } from '../../ffi/affinity.js'
 import { nativeCallsWork } from '../../ffi/libc.js'
 import { releaseAll } from '../../ffi/region.js'
-import { EventFd, nameThread, PollSet, sharpenTimers } from '../../ffi/wait.js'
+import { EventFd, nameThread, PollSet, setTimerSlack } from '../../ffi/wait.js'
 import { openBackend } from '../backend/open.js'
 import { SpeadcastError } from '../errors.js'
 import { Contention, othersRun } from './contention.js'
@@ -28,6 +28,9 @@ import {
 import * as R from './ring.js'
 
 const { port, words, contention, setup } = workerData as ThreadInput
+
+/** Linux's own. */
+const LONGEST_SLACK_NANOSECONDS = 50_000
 
 const others = new Contention(contention, othersRun)
 /** Messages taken from the thread's port. */
@@ -72,6 +75,7 @@ async function open(input: OpenStream): Promise<void> {
     ports.set(member, input.port)
     report({ type: 'ready', caps: backend.caps, states: backend.states(), fds: backend.descriptors?.() ?? [] })
     loop.add(member)
+    fitTimers()
   } catch (error) {
     sayLast(input.port, error)
   }
@@ -83,7 +87,6 @@ function start(): IoLoop {
   if (affinity.length > 0) pin(affinity)
   if (priority !== undefined) prioritise(priority)
   nameThread(name)
-  sharpenTimers()
   const tools = {
     now,
     offerCpu: yieldCpu,
@@ -136,9 +139,15 @@ function leave(cpu: number): void {
   if (movable && currentCpu() === cpu) leaveCpu(cpu)
 }
 
+/** The stream with the shortest bursts decides. One without a rate has no deadlines but those of a backend that is to be asked again. */
+function fitTimers(): void {
+  setTimerSlack(Math.min(LONGEST_SLACK_NANOSECONDS, ...[...ports.keys()].map(({ engine }) => engine.slackNanoseconds)))
+}
+
 function ended(member: Member, error: unknown): void {
   const memberPort = ports.get(member)!
   ports.delete(member)
+  fitTimers()
   sayLast(memberPort, error)
 }
 
