@@ -34,8 +34,9 @@ type WaitAsync = (
 ) => { async: false; value: string } | { async: true; value: Promise<string> }
 const waitAsync = (Atomics as unknown as { waitAsync: WaitAsync }).waitAsync
 
-/** How late a settlement that nobody waits for may be noticed. */
+/** How late a settlement that nobody waits for may be noticed, of a stream that is as fast as it can, and of one with a rate. */
 const UNWATCHED_MS = 2
+const UNWATCHED_PACED_MS = 10
 
 /** Less than half a batch of 512 KiB takes. */
 const NAP_NANOSECONDS = 20_000
@@ -218,7 +219,7 @@ export class WorkerDriver implements Driver {
       return
     }
     if (this.#timer) this.#timer.ref()
-    else this.#timer = setInterval(this.#tick, UNWATCHED_MS)
+    else this.#timer = setInterval(this.#tick, this.waiter ? UNWATCHED_MS : UNWATCHED_PACED_MS)
   }
 
   readonly #tick = (): void => {
