@@ -89,23 +89,30 @@ export class Contention {
 /** The word that this process's threads share, as far as they were started from here. */
 export const contentionWord = new Int32Array(new SharedArrayBuffer(4))
 
+/** Threads of ours fall asleep and wake up between two files of /proc, so one look may take one of them for somebody else. */
+const LOOKS = 4
+
 /**
  * Whether the CPUs suffice for the threads of other processes that run now, as /proc/loadavg counts them (proc_loadavg(5)), and for ours. 0.2
- * ms, most of it to see which threads of this process are among them. undefined off Linux, where /proc is hidden, and where this
- * process may use some of the CPUs only.
+ * ms where they do, 0.8 where not, most of it to see which threads of this process are among them. undefined off Linux, where /proc is
+ * hidden, and where this process may use some of the CPUs only.
  */
 export function othersRun(): boolean | undefined {
-  const { readFileSync, readdirSync } = process.getBuiltinModule('node:fs')
   const all = cpus().length
   if (process.platform !== 'linux' || availableParallelism() < all) return undefined
   try {
-    const running = Number(/ (\d+)\/\d+ /.exec(readFileSync('/proc/loadavg', 'latin1'))![1])
-    if (running + OWN_THREADS <= all) return false
-    const own = readdirSync('/proc/self/task').filter((id) => isRunning(readFileSync(`/proc/self/task/${id}/stat`, 'latin1')))
-    return running - own.length + OWN_THREADS > all
+    for (let looks = 0; looks < LOOKS; looks++) if (othersRunning() + OWN_THREADS <= all) return false
+    return true
   } catch {
     return undefined
   }
+}
+
+function othersRunning(): number {
+  const { readFileSync, readdirSync } = process.getBuiltinModule('node:fs')
+  const running = Number(/ (\d+)\/\d+ /.exec(readFileSync('/proc/loadavg', 'latin1'))![1])
+  const own = readdirSync('/proc/self/task').filter((id) => isRunning(readFileSync(`/proc/self/task/${id}/stat`, 'latin1')))
+  return running - own.length
 }
 
 /** The state stands behind the name in brackets, which may hold anything (proc_pid_stat(5)). */
