@@ -56,11 +56,7 @@ const compile = () =>
       stream.createBatch({ items: group, heaps, substreams: substreamOf, groupMode: values['group-mode'] }),
     ),
   )
-const [batches, compileMilliseconds] = await milliseconds(compile).catch(({ code, message }) => {
-  if (code !== 'ERR_SPEADCAST_CONFIG') throw new Error(message)
-  console.log(JSON.stringify({ refused: message }))
-  process.exit()
-})
+const [batches, compileMilliseconds] = await milliseconds(compile)
 
 /** Sends whole rounds over all streams, so many at least, until the time is up. Returns how many batches went. */
 async function send(seconds, rounds = 0) {

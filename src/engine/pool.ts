@@ -12,7 +12,7 @@
 import { availableParallelism } from 'node:os'
 import { IoThreadHandle } from './thread.js'
 
-/** What one thread paces beside others without being late: a third of what it sends at full speed over a slow kernel path. */
+/** A thread that paces 10 Gb/s in bursts of 64 KiB has no time left to sleep: more streams go to another. */
 const PACED_BYTES_PER_SECOND = 1.25e9
 
 /** A stream's claim on an I/O thread. */
