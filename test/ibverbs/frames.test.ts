@@ -151,7 +151,9 @@ test.for(DEVICES)('%s: valid frames, with the udp backend’s payloads', { timeo
   for (const one of cases) {
     for (const backend of ['udp', 'ibverbs'] as const) {
       const { ibverbs, ...plain } = one.options
-      await stream.reopen({ ...(backend === 'udp' ? plain : one.options), backend, sourcePort: 40_000 })
+      // What merges no packets takes the fewest.
+      const own = backend === 'udp' ? ({ ...plain, segmentation: 'off' } as const) : one.options
+      await stream.reopen({ ...own, backend, sourcePort: 40_000 })
       expect(
         (await send(stream, one)).map(({ error }) => error),
         one.what,

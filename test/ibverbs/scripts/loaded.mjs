@@ -59,12 +59,15 @@ if (end === 'terminate' && isMainThread) {
   process.stdin.destroy()
 } else {
   // What is opened once and for all is no leak.
-  const first = await load()
-  first.out.stop = true
-  await first.stream.close()
+  const other = { thread: options.thread === 'worker' ? 'inline' : 'worker' }
+  for (const more of end === 'two' ? [{}, other] : [{}]) {
+    const first = await load(more)
+    first.out.stop = true
+    await first.stream.close()
+  }
   const before = fds()
   const { stream, out } = await load()
-  const second = end === 'two' && (await load({ thread: options.thread === 'worker' ? 'inline' : 'worker' }))
+  const second = end === 'two' && (await load(other))
   if (isMainThread) {
     console.log('loaded')
     await told()
