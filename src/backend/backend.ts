@@ -121,7 +121,7 @@ export interface Backend {
   suspicion(thorough: boolean): number
   /**
    * Readable/writable descriptors to sleep on, as poll(2) wants them; empty for backends that call `wake` themselves.
-   * `wantWrite` says that the last post answered 'writable'.
+   * `wantWrite` says that the last post answered 'writable'. Asked for before every sleep of the thread, those until a deadline included.
    */
   waitSet(wantWrite: boolean): readonly { readonly fd: number; readonly events: number }[]
   /** Open descriptors that Node knows nothing of: whoever outlives the thread that opened them closes them. */

@@ -230,6 +230,8 @@ export class IoLoop {
       member.descriptors = 0
       if (member.waitsFor === NEXT_AT_DEADLINE) {
         timeout = Math.min(timeout, member.engine.deadline - now)
+        // Nothing that happens meanwhile would let it go on sooner, but the backend is told that its thread sleeps.
+        member.backend.waitSet(false)
         continue
       }
       if (member.waitsFor !== NEXT_WHEN_WRITABLE) member.asleep = true
