@@ -22,8 +22,11 @@ export interface PacingOptions {
 
 /** Where a message does not fit any more, packets of it go if they are this share of a burst; else it waits. */
 const WORTH_CUTTING = 1 / 4
-/** A message of several packets is at most this share of a burst, so that it fits although the burst before it went a little late. */
-const MESSAGE_SHARE = 15 / 16
+/**
+ * A message of several packets is at most this share of a burst. A stream that is behind sends what fits of a burst, and a message that does
+ * not fit would go packet by packet, at several times the CPU, which puts a busy host behind for good. Four messages a burst go in one call.
+ */
+const MESSAGE_SHARE = 1 / 4
 
 export class Pacer {
   /** No message may exceed this. */
