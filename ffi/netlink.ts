@@ -103,7 +103,7 @@ export interface Link {
   readonly operstate: (typeof OPERSTATES)[number]
   /** 'veth', 'vlan', 'bond'…; absent for hardware. */
   readonly kind?: string
-  /** Of a VLAN, MACVLAN or other link on top of another: the one below, if it is in this network namespace. */
+  /** The link below, if this one is a VLAN, MACVLAN or other link on top of another and both are in this network namespace. */
   readonly lower?: number
   /** Of a port of a bond or bridge: the bond or bridge. */
   readonly master?: number

@@ -20,7 +20,7 @@ export interface Qdisc {
   readonly handle: number
   /** TC_H_ROOT, or the class of another one's that it belongs to: the handle's major number and one of its own. */
   readonly parent: number
-  /** Of kind 'fq' (tc-fq(8)), as far as the kernel tells. */
+  /** How fq (tc-fq(8)) is set, as far as the kernel tells. */
   readonly fq?: Fq
 }
 
@@ -29,7 +29,7 @@ export interface Fq {
   readonly paces: boolean
   /** Packets of one flow that may wait; a segmented message counts as one. */
   readonly flowLimit: number | undefined
-  /** What each flow may have at most: `maxrate`. Infinity without. */
+  /** The most that each flow may have: `maxrate`. Infinity without. */
   readonly maxRateBytesPerSecond: number
 }
 

@@ -1,7 +1,7 @@
-// What leaves back to back, from the times and sizes of captured packets. Pure.
+// Bytes that leave back to back, from the times and sizes of captured packets. Pure.
 
 /**
- * Of the time that a burst takes at the burst rate: packets nearer to one another than this are back to back. At 1 Gb/s that is 125 µs:
+ * Packets nearer to one another than this share of the time that a burst takes at the burst rate are back to back. At 1 Gb/s that is 125 µs:
  * packets of one message were seen 1 to 5 µs apart, messages of one burst up to 50, bursts 450 and more.
  */
 const GAP_SHARE = 1 / 4
