@@ -187,6 +187,19 @@ describe('a lone member with a rate', () => {
     expect(host.sleeps.length).toBeLessThanOrEqual(bursts + 1)
   })
 
+  test('its backend hears of every sleep', () => {
+    const { send, member } = sender(host, 64, rate)
+    let asked = 0
+    member.backend.waitSet = () => {
+      asked++
+      return []
+    }
+    send(20)
+    host.runUntil(50e6)
+    expect(host.sleeps.length).toBeGreaterThan(50)
+    expect(asked).toBeGreaterThanOrEqual(host.sleeps.length)
+  })
+
   test('submissions do not wake it while it waits for its deadline', () => {
     const { send, ring } = sender(host, 64, rate)
     send(20)
