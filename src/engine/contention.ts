@@ -9,18 +9,19 @@
  * | busy      | no       | a pause, at whose end no others are running → calm                                          |
  *
  * An offer may come back late on an idle host too, where it let a thread of ours run, which has some time slices to claim from one that
- * offered its CPU before. So the kernel is asked who is running, and where it does not tell, pauses double while the calm behind them
+ * offered its CPU before. So the kernel is asked what CPU time others take, and where it does not tell, pauses double while the calm behind them
  * does not last. Its account of how long a thread waited (/proc/thread-self/schedstat) does not tell: threads of ours that wake one
  * another on one CPU wait there, 5 to 30 % of the time on an idle host with two CPUs.
  */
 import { availableParallelism, cpus } from 'node:os'
+import { performance } from 'node:perf_hooks'
 
 /** Time slices are 1.4 ms or more. */
 const LATE_NANOSECONDS = 1_000_000
 /** So late comes nobody on a host without others, but where a quota of CPU time is used up (cgroup v2, cpu.max). */
 const THROTTLED_NANOSECONDS = 5_000_000
 const PAUSE_NANOSECONDS = 20_000_000
-/** At whose end to look costs 0.2 ms, or a time slice. */
+/** Looking again at its end costs 50 µs, or a time slice where the kernel does not tell. */
 const LONGEST_PAUSE_NANOSECONDS = 1_600_000_000
 /** Threads of a stream that have work at the same time: who fills and who sends. */
 const OWN_THREADS = 2
@@ -89,31 +90,50 @@ export class Contention {
 /** The word that this process's threads share, as far as they were started from here. */
 export const contentionWord = new Int32Array(new SharedArrayBuffer(4))
 
-/** Threads of ours fall asleep and wake up between two files of /proc, so one look may take one of them for somebody else. */
-const LOOKS = 4
+/** The kernel counts in hundredths of a second: a shorter span says nothing. */
+const SHORTEST_SPAN_MS = 50
+/** What was long ago says nothing of now. */
+const LONGEST_SPAN_MS = 1000
+/** CPUs that others may take of those that a stream needs. */
+const TOLERATED = 0.4
 
 /**
- * Whether the CPUs suffice for the threads of other processes that run now, as /proc/loadavg counts them (proc_loadavg(5)), and for ours. 0.2
- * ms where they do, 0.8 where not, most of it to see which threads of this process are among them. undefined off Linux, where /proc is
- * hidden, and where this process may use some of the CPUs only.
+ * Whether other processes take so much CPU time that too little is left for a stream: all that the kernel counts as user and system time
+ * (proc_stat(5)), less this process's. How many threads run at a moment (proc_loadavg(5)) does not tell, because on an idle host too that
+ * is 1 to 5 as threads of node and the kernel come and go.
  */
-export function othersRun(): boolean | undefined {
-  const all = cpus().length
-  if (process.platform !== 'linux' || availableParallelism() < all) return undefined
-  try {
-    for (let looks = 0; looks < LOOKS; looks++) if (othersRunning() + OWN_THREADS <= all) return false
-    return true
-  } catch {
-    return undefined
+export class HostLoad {
+  #at = Number.NEGATIVE_INFINITY
+  #all = 0
+  #own = 0
+  #busy = false
+
+  /** undefined off Linux, where /proc is hidden, and where this process may use some of the CPUs only. 50 µs. */
+  readonly othersRun = (): boolean | undefined => {
+    const count = cpus().length
+    if (process.platform !== 'linux' || availableParallelism() < count) return undefined
+    const now = performance.now()
+    const span = now - this.#at
+    if (span < SHORTEST_SPAN_MS) return this.#busy
+    try {
+      const all = busySeconds()
+      const { user, system } = process.cpuUsage()
+      const own = (user + system) / 1e6
+      const others = (all - this.#all - (own - this.#own)) / (span / 1000)
+      this.#busy = span <= LONGEST_SPAN_MS && others + OWN_THREADS > count + TOLERATED
+      this.#at = now
+      this.#all = all
+      this.#own = own
+      return this.#busy
+    } catch {
+      return undefined
+    }
   }
 }
 
-function othersRunning(): number {
-  const { readFileSync, readdirSync } = process.getBuiltinModule('node:fs')
-  const running = Number(/ (\d+)\/\d+ /.exec(readFileSync('/proc/loadavg', 'latin1'))![1])
-  const own = readdirSync('/proc/self/task').filter((id) => isRunning(readFileSync(`/proc/self/task/${id}/stat`, 'latin1')))
-  return running - own.length
+/** Seconds that all CPUs together spent in user, nice and system mode. USER_HZ is 100 on every architecture that Node runs on. */
+function busySeconds(): number {
+  const { readFileSync } = process.getBuiltinModule('node:fs')
+  const [, user, nice, system] = readFileSync('/proc/stat', 'latin1').split(/\s+/, 4)
+  return (Number(user) + Number(nice) + Number(system)) / 100
 }
-
-/** The state stands behind the name in brackets, which may hold anything (proc_pid_stat(5)). */
-const isRunning = (stat: string): boolean => stat[stat.lastIndexOf(')') + 2] === 'R'

@@ -19,7 +19,7 @@ import { closeDescriptors, nap } from '../../ffi/wait.js'
 import type { BackendCaps } from '../backend/backend.js'
 import type { CompiledBatch } from '../batch/compile.js'
 import { SpeadcastError } from '../errors.js'
-import { Contention, contentionWord, othersRun } from './contention.js'
+import { Contention, contentionWord, HostLoad } from './contention.js'
 import type { Driver, DriverInput } from './driver.js'
 import type { Lease } from './pool.js'
 import { type ControlMessage, fromPlainError, type Report } from './protocol.js'
@@ -48,7 +48,7 @@ const running = new Set<WorkerDriver>()
 let exitHook = false
 
 /** Of this thread: whatever stream it waits for, the CPU is the same. */
-const contention = new Contention(contentionWord, othersRun)
+const contention = new Contention(contentionWord, new HostLoad().othersRun)
 
 export class WorkerDriver implements Driver {
   caps!: BackendCaps

@@ -14,7 +14,7 @@ import { releaseAll } from '../../ffi/region.js'
 import { EventFd, nameThread, PollSet, setTimerSlack } from '../../ffi/wait.js'
 import { openBackend } from '../backend/open.js'
 import { SpeadcastError } from '../errors.js'
-import { Contention, othersRun } from './contention.js'
+import { Contention, HostLoad } from './contention.js'
 import { IoLoop } from './io-loop.js'
 import { Member } from './member.js'
 import {
@@ -32,7 +32,7 @@ const { port, words, contention, setup } = workerData as ThreadInput
 /** Linux's own. */
 const LONGEST_SLACK_NANOSECONDS = 50_000
 
-const others = new Contention(contention, othersRun)
+const others = new Contention(contention, new HostLoad().othersRun)
 /** Messages taken from the thread's port. */
 let seen = 0
 let ending = false
