@@ -23,7 +23,7 @@ export function runsOf(packets, gapNanoseconds) {
 }
 
 /**
- * Of the runs of a stream that keeps a rate: how many there were, the largest, and how many were larger than a burst and one packet. The
+ * Counts the runs of a stream that keeps a rate: how many there were, the largest, and how many were larger than a burst and one packet. The
  * first and the last may be cut by the ends of the capture and still count: they are parts of what left.
  */
 export function burstsOf(packets, pacing) {

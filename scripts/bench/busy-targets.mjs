@@ -9,7 +9,7 @@ const MiB = 2 ** 20
 const PACKET_BYTES = 9000
 const GIGABIT = 125e6
 
-/** Of the median of ratios to spead2 from source, beside as many loops as there are CPUs, and beside one: there the aim is the idle ratio. */
+/** Least medians of ratios to spead2 from source, beside as many loops as there are CPUs, and beside one: there the aim is the idle ratio. */
 const UNPACED_SIZES = [8 * KiB, 64 * KiB, MiB]
 const UNPACED = {
   ours: { full: { least: 1.3, aim: 1.6 }, one: { least: 1.3 } },
@@ -147,7 +147,7 @@ function streams(rows) {
   ]
 }
 
-/** Of CPU time a heap to that of one substream within a round: the worst number of substreams counts. */
+/** Ratios of CPU time a heap to that of one substream within a round: the worst number of substreams counts. */
 function bySubstream(rows) {
   const own = rows
     .filter((row) => row.measure === 'growth')

@@ -21,11 +21,11 @@ import { openPair } from './veth.mjs'
 /** Largest packet → least numbers of packets. */
 const COUNTS = { 1472: [2, 3, 4, 6, 8, 10, 12, 20], 9000: [2, 3, 4, 6, 8, 12] }
 const HEADER_BYTES = 40
-/** Of the tutorial's two item pointers, in a heap's first packet. */
+/** The tutorial's two item pointers take as much, in a heap's first packet. */
 const POINTER_BYTES = 16
 /** Payload of a run to the black hole; its warm-up has twice that. */
 const SEND_BYTES = 2 ** 30
-/** Of a run to a receiver. The rate is one that veth takes, which has room for 256 packets. */
+/** How a run to a receiver goes. The rate is one that veth takes, which has room for 256 packets. */
 const RECEIVE_BYTES = 2 ** 27
 const PACKETS_PER_SECOND = 70_000
 /** One CPU each for whoever sends and for whoever receives, the interface's side of it included. */

@@ -113,7 +113,7 @@ export class WorkerDriver implements Driver {
     running.add(this)
     if (!exitHook) {
       exitHook = true
-      process.on('exit', stopAll)
+      process.on('exit', WorkerDriver.stopAll)
     }
   }
 
@@ -268,5 +268,3 @@ export class WorkerDriver implements Driver {
     this.#thread.release()
   }
 }
-
-const stopAll = (): void => WorkerDriver.stopAll()
