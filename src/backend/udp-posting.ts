@@ -38,6 +38,8 @@ export class UdpPosting implements Posting {
   /** Posts to go before messages are sent without a copy again; 0 = they are. */
   copiedFor = 0
   #plain: MessageVector | undefined
+  /** The first iovec of each row in `plain`, and their number. */
+  #firstIovec: Uint32Array | undefined
   /** Posts to go before segmentation is tried again for this posting; 0 = segmentation in use. */
   plainFor = 0
 
@@ -63,13 +65,20 @@ export class UdpPosting implements Posting {
     this.merged = link(table, names, this.firstRow)
   }
 
+  /** Every row by itself, and a message more: see part(). */
   get plain(): MessageVector {
-    this.#plain ??= link(
-      this.table,
-      this.names,
-      Uint32Array.from({ length: this.rows + 1 }, (_, r) => r),
-    )
+    if (this.#plain) return this.#plain
+    const rows = Uint32Array.from({ length: this.rows + 1 }, (_, r) => r)
+    this.#firstIovec = new Uint32Array(this.rows + 1)
+    this.#plain = link(this.table, this.names, rows, this.#firstIovec)
     return this.#plain
+  }
+
+  /** Makes rows from … end−1, two or more of one message, message `rows` of `plain`. Plain stores. */
+  part(from: number, end: number): void {
+    const { plain, table } = this
+    const first = this.#firstIovec![from]!
+    plain.message(this.rows, table.substream[from]!, first, this.#firstIovec![end]! - first, table.udpBytes[from]!)
   }
 
   release(): void {
@@ -127,16 +136,20 @@ class FragmentCounter {
   }
 }
 
-/** Message m covers rows firstRow[m] … firstRow[m+1]−1; segments contiguous in memory become one iovec across rows too. */
-function link(table: PacketTable, names: readonly Uint8Array[], firstRow: Uint32Array): MessageVector {
+/**
+ * Message m covers rows firstRow[m] … firstRow[m+1]−1; segments contiguous in memory become one iovec across rows too. Behind them is a
+ * message that has no rows yet. `firstIovec` is filled with where the iovecs of each begin.
+ */
+function link(table: PacketTable, names: readonly Uint8Array[], firstRow: Uint32Array, firstIovec?: Uint32Array): MessageVector {
   const { segmentStart, segmentRegion, segmentOffset, segmentLength } = table
   const messages = firstRow.length - 1
-  const vector = new MessageVector(messages, segmentStart[table.rows]!, names)
+  const vector = new MessageVector(messages + 1, segmentStart[table.rows]!, names)
   let iovec = 0
   for (let m = 0; m < messages; m++) {
     const row = firstRow[m]!
     const end = firstRow[m + 1]!
     const first = iovec
+    if (firstIovec) firstIovec[m] = first
     for (let s = segmentStart[row]!; s < segmentStart[end]!; ) {
       const region = segmentRegion[s]!
       const offset = segmentOffset[s]!
@@ -147,5 +160,6 @@ function link(table: PacketTable, names: readonly Uint8Array[], firstRow: Uint32
     }
     vector.message(m, table.substream[row]!, first, iovec - first, end - row > 1 ? table.udpBytes[row]! : 0)
   }
+  if (firstIovec) firstIovec[messages] = iovec
   return vector
 }

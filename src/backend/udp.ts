@@ -177,18 +177,20 @@ export class UdpBackend implements Backend {
       let count = 0
       const whole = merging && posting.firstRow[message] === row && row >= this.#probeEnd
       if (whole) {
-        // Whole messages up to `end`; a message that `end` cuts is sent packet by packet.
+        // Whole messages up to `end`, which may cut one: its part goes as a message by itself.
         const last = end === posting.rows ? posting.firstRow.length - 1 : posting.messageOf[end]!
         count = last - message
       }
-      const split = count === 0
-      if (split) {
+      const rows = count === 0
+      if (rows) {
         vector = posting.plain
         from = row
         count = Math.min(end, merging ? posting.edge[row]! : end) - row
       }
+      const part = rows && merging && row >= this.#probeEnd && count > 1
+      const split = rows && !part
       if (pace) {
-        count = pace.room(posting.countedBefore!, split ? undefined : posting.firstRow, from, count)
+        count = pace.room(posting.countedBefore!, rows ? undefined : posting.firstRow, from, count)
         if (count === 0) {
           this.#path.suspicion(false)
           again(out, pace.waitNanoseconds)
@@ -196,7 +198,7 @@ export class UdpBackend implements Backend {
         }
       }
       if (this.#path.gates.any)
-        count = this.#path.gates.open(posting.table.substream, split ? undefined : posting.firstRow, from, count)
+        count = this.#path.gates.open(posting.table.substream, rows ? undefined : posting.firstRow, from, count)
       if (count === 0) {
         const errno = this.#path.gates.refusal(posting.table.substream[row]!)
         if (errno === 0) again(out, NEIGHBOUR_PAUSE_NANOSECONDS)
@@ -212,9 +214,14 @@ export class UdpBackend implements Backend {
         again(out, 'writable')
         return
       }
-      if (count > most) count = most
+      const packets = count
+      if (part && packets > 1) {
+        posting.part(row, row + packets)
+        from = posting.rows
+        count = 1
+      } else if (count > most) count = most
       const sent = ring
-        ? ring.send(vector, from, count, lent ? mode : UdpRing.COPY, this.#posted, split ? undefined : posting.firstRow)
+        ? ring.send(vector, from, count, lent ? mode : UdpRing.COPY, this.#posted, rows ? undefined : posting.firstRow)
         : vector.send(this.#fd, from, count)
       this.#counters[COUNTER.posts]! += 1
       // A full queue may have room again at the next call; a full socket buffer or an error of the message's own stays.
@@ -230,7 +237,7 @@ export class UdpBackend implements Backend {
       }
       this.#reposts = 0
       this.#refusedSince = 0
-      const next = split ? row + sent : posting.firstRow[from + sent]!
+      const next = part ? row + packets : rows ? row + sent : posting.firstRow[from + sent]!
       out.accepted += next - row
       this.#posted += next - row
       pace?.charge(posting.countedBefore![next]! - posting.countedBefore![row]!)

@@ -34,6 +34,30 @@ test('devices without checksum or segmentation offload', async (ctx) => {
   }
 })
 
+test('part of a message, of a send of some heaps or of a burst, goes as a shorter message', async (ctx) => {
+  const why = netnsUnavailable()
+  need(ctx, !why, why)
+  await using ns = await makeNetns({ veth: { mtu: 1500, gsoMaxSegs: 1 } })
+  await listen(ns, 7148)
+  // 24 equal packets, which are one message; a burst ends within it.
+  for (const options of [{ udpPath: 'sendmmsg' }, { udpPath: 'io_uring' }, { rate: 12.5e6, burstBytes: 4000 }]) {
+    const wire = await capture(ns, 'b')
+    const stream = await RemoteStream.open(ns, { to: TO, ...options })
+    const { packetsPerHeap } = await stream.batch({ heaps: 6, bytes: 5000 })
+    for (const heaps of [1, 2, 3, 5, 6]) expect((await stream.send({ heaps })).ok).toMatchObject({ heaps })
+    const { segmentedMessages, plainMessages, packets } = await stream.stats()
+    await stream.close()
+    const seen = packetsOfHeaps(await wire.stop())
+    expect([seen.size, new Set(seen.values())]).toEqual([17, new Set([packetsPerHeap])])
+    expect(packets).toBe(17 * packetsPerHeap)
+    // One packet that is left over goes by itself.
+    expect([segmentedMessages > 0, plainMessages <= (options.rate ? packets / 4 : 0)]).toEqual([true, true])
+    console.log(
+      `part of a message, ${JSON.stringify(options)}: ${packets} packets, ${segmentedMessages} messages, ${plainMessages} packets alone`,
+    )
+  }
+})
+
 // This kernel cannot be made to refuse segmentation, so strace answers in its place (once; every other call is the kernel's).
 test('sendmmsg refuses a segmented message: every packet goes once, and segmentation is off, or paused where size was to blame', async (ctx) => {
   const why = netnsUnavailable()
