@@ -1,13 +1,12 @@
 /**
  * Waiting on the event loop for a descriptor or a time, main thread only: in a worker a poll handle crashes the process at the worker's end.
- * A descriptor sits in an epoll set and libuv polls
- * that: a socket with a pending error queue (POLLERR) would otherwise stop libuv's watcher for good.
+ * A backend's descriptors sit in an epoll set and libuv polls that: a socket with a pending error queue (POLLERR) would otherwise stop libuv's watcher for good.
  */
 import { koffi } from './koffi.js'
-import { CLOCK_MONOTONIC, EPOLL_EVENT, ITIMERSPEC, TFD_CLOEXEC, TFD_NONBLOCK } from './layout.js'
+import { EPOLL_EVENT } from './layout.js'
 import { check, libc } from './libc.js'
-import { orRelease } from './region.js'
 import { Scratch } from './scratch.js'
+import type { EventFd, TimerFd } from './wait.js'
 
 interface PollHandle {
   close(): void
@@ -21,53 +20,34 @@ const EPOLL_CLOEXEC = 0o2000000
 const EPOLL_CTL_ADD = 1
 const EPOLLONESHOT = 1 << 30
 
-const EXPIRATIONS_AT = 64
-
-/**
- * A timer on the event loop with the kernel's resolution, main thread only: Node's own are whole milliseconds, and a burst of 64 KiB at
- * 1 Gb/s takes half of one (timerfd_create(2)).
- */
-export class LoopTimer {
-  readonly #fd: number
-  readonly #scratch = new Scratch(128)
+/** Calls `ready` on the event loop whenever `source` is ready, until close(), which closes both. Main thread only. */
+export class LoopWaker<Source extends EventFd | TimerFd> {
   readonly #handle: PollHandle
-  #open = true
 
-  constructor(readonly ready: () => void) {
-    this.#fd = orRelease(this.#scratch.region, () =>
-      check('timerfd_create', libc().timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC)),
-    )
-    this.#handle = (koffi() as unknown as { node: { poll: PollFunction } }).node.poll(this.#fd, { readable: true }, this.#fired)
+  constructor(
+    readonly source: Source,
+    readonly ready: () => void,
+  ) {
+    this.#handle = (koffi() as unknown as { node: { poll: PollFunction } }).node.poll(source.fd, { readable: true }, this.#fired)
+    this.hold(false)
   }
 
   /** Without reading it would be ready again at once. A timer that was set anew meanwhile has nothing to read. */
   readonly #fired = (): void => {
-    if (this.#open && libc().read(this.#fd, this.#scratch.address + EXPIRATIONS_AT, 8) > 0) this.ready()
+    if (this.source.clear()) this.ready()
   }
 
-  /** Calls `ready` once, in so many nanoseconds, which replaces what was set before. 1.5 µs. */
-  set(nanoseconds: number): void {
-    const s = this.#scratch
-    s.u8.fill(0, 0, ITIMERSPEC.size)
-    s.putPointer(ITIMERSPEC.value, Math.floor(nanoseconds / 1e9))
-    // Zero would stop it.
-    s.putPointer(ITIMERSPEC.value + 8, Math.max(1, Math.floor(nanoseconds % 1e9)))
-    check('timerfd_settime', libc().timerfd_settime(this.#fd, 0, s.address, 0))
-  }
-
-  /** Whether it keeps the process alive. No effect after close(): koffi crashes on a handle that is closed. */
+  /** Whether it keeps the process alive; not at first. No effect after close(): koffi crashes on a handle that is closed. */
   hold(yes: boolean): void {
-    if (!this.#open) return
+    if (!this.source.open) return
     if (yes) this.#handle.ref?.()
     else this.#handle.unref?.()
   }
 
   close(): void {
-    if (!this.#open) return
-    this.#open = false
+    if (!this.source.open) return
     this.#handle.close()
-    libc().close(this.#fd)
-    this.#scratch.region.release()
+    this.source.close()
   }
 }
 

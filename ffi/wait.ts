@@ -1,25 +1,28 @@
-/** Sleeping and waking across threads: eventfd, a bounded poll(2), and a thread's timer slack. Linux only. */
-import { POLLFD, POLLIN, SOCK_CLOEXEC, SOCK_NONBLOCK } from './layout.js'
+/** Sleeping and waking across threads: eventfd, timerfd, a bounded poll(2), and a thread's timer slack. Linux only. */
+import { CLOCK_MONOTONIC, ITIMERSPEC, POLLFD, POLLIN, SOCK_CLOEXEC, SOCK_NONBLOCK, TFD_CLOEXEC, TFD_NONBLOCK } from './layout.js'
 import { check, errno, libc } from './libc.js'
 import { ERRNO, NativeError } from './native-error.js'
 import { orRelease } from './region.js'
 import { Scratch } from './scratch.js'
 
-/** Wakes a thread that waits in `PollSet.wait`. The descriptor works from every thread of the process. */
-export class EventFd {
+const COUNT_AT = 64
+
+/** A descriptor that one thread makes ready and another waits for. It works from every thread of the process. */
+abstract class Waker {
   readonly fd: number
-  readonly #scratch = new Scratch(64)
+  protected readonly scratch = new Scratch(128)
   #open = true
-  constructor(fd?: number) {
-    this.fd = fd ?? orRelease(this.#scratch.region, () => check('eventfd', libc().eventfd(0, SOCK_NONBLOCK | SOCK_CLOEXEC)))
-    this.#scratch.i32[0] = 1
+
+  /** @param fd another thread's; default a new one */
+  constructor(make: () => number, fd?: number) {
+    this.fd = fd ?? orRelease(this.scratch.region, make)
   }
-  /** No effect after close(): the number may be another descriptor's by then. */
-  signal(): void {
-    if (this.#open) libc().write(this.fd, this.#scratch.address, 8)
+  get open(): boolean {
+    return this.#open
   }
-  clear(): void {
-    libc().read(this.fd, this.#scratch.address + 16, 8)
+  /** Not ready any more; false if it was not. */
+  clear(): boolean {
+    return this.#open && libc().read(this.fd, this.scratch.address + COUNT_AT, 8) > 0
   }
   close(): void {
     if (!this.#open) return
@@ -28,8 +31,38 @@ export class EventFd {
   }
   /** Instead of close(), for a descriptor that is another thread's. */
   forget(): void {
+    if (!this.#open) return
     this.#open = false
-    this.#scratch.region.release()
+    this.scratch.region.release()
+  }
+}
+
+/** Wakes who waits for it at once (eventfd(2)). */
+export class EventFd extends Waker {
+  constructor(fd?: number) {
+    super(() => check('eventfd', libc().eventfd(0, SOCK_NONBLOCK | SOCK_CLOEXEC)), fd)
+    this.scratch.i32[0] = 1
+  }
+  /** No effect after close(): the number may be another descriptor's by then. */
+  signal(): void {
+    if (this.open) libc().write(this.fd, this.scratch.address, 8)
+  }
+}
+
+/** Wakes who waits for it at a time, with the kernel's resolution (timerfd_create(2)). */
+export class TimerFd extends Waker {
+  constructor(fd?: number) {
+    super(() => check('timerfd_create', libc().timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC)), fd)
+  }
+  /** Ready once, in so many nanoseconds, which replaces what was set before. 1.5 µs. */
+  set(nanoseconds: number): void {
+    if (!this.open) return
+    const s = this.scratch
+    s.u8.fill(0, 0, ITIMERSPEC.size)
+    s.putPointer(ITIMERSPEC.value, Math.floor(nanoseconds / 1e9))
+    // Zero would stop it.
+    s.putPointer(ITIMERSPEC.value + 8, Math.max(1, Math.floor(nanoseconds % 1e9)))
+    check('timerfd_settime', libc().timerfd_settime(this.fd, 0, s.address, 0))
   }
 }
 

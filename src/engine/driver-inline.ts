@@ -6,7 +6,8 @@
 import { performance } from 'node:perf_hooks'
 import { isMainThread } from 'node:worker_threads'
 import { nativeCallsWork } from '../../ffi/libc.js'
-import type { LoopPoll, LoopTimer } from '../../ffi/loop-poll.js'
+import type { LoopPoll, LoopWaker } from '../../ffi/loop-poll.js'
+import { TimerFd } from '../../ffi/wait.js'
 import type { Backend, BackendCaps } from '../backend/backend.js'
 import { openBackend } from '../backend/open.js'
 import type { CompiledBatch } from '../batch/compile.js'
@@ -40,7 +41,7 @@ export class InlineDriver implements Driver {
   #timer: NodeJS.Timeout | undefined
   #poll: LoopPoll | undefined
   /** For deadlines, which are fractions of a millisecond apart. */
-  readonly #precise: LoopTimer | undefined
+  readonly #precise: LoopWaker<TimerFd> | undefined
   #held = false
   #closed = false
   #pumping = false
@@ -53,7 +54,8 @@ export class InlineDriver implements Driver {
     const needsTimer = input.options.rateBytesPerSecond > 0 && nativeCallsWork()
     const native = isMainThread && (needsTimer || backend.waitSet(true).length > 0)
     const polls = native ? await import('../../ffi/loop-poll.js') : undefined
-    driver = new InlineDriver(input, backend, polls?.LoopPoll, needsTimer ? polls?.LoopTimer : undefined, nap)
+    const timerOf = polls && needsTimer ? (ready: () => void) => new polls.LoopWaker(new TimerFd(), ready) : undefined
+    driver = new InlineDriver(input, backend, polls?.LoopPoll, timerOf, nap)
     return driver
   }
 
@@ -61,13 +63,12 @@ export class InlineDriver implements Driver {
     readonly input: DriverInput,
     readonly backend: Backend,
     readonly LoopPollClass: typeof LoopPoll | undefined,
-    LoopTimerClass?: typeof LoopTimer,
+    timerOf?: (ready: () => void) => LoopWaker<TimerFd>,
     /** Where there is no precise timer: sleeps for less than a millisecond, so many milliseconds. */
     readonly nap: (milliseconds: number) => void = () => {},
   ) {
     this.caps = backend.caps
-    this.#precise = LoopTimerClass && new LoopTimerClass(this.#pump)
-    this.#precise?.hold(false)
+    this.#precise = timerOf?.(this.#pump)
     this.#engine = new Engine(backend, input.ring, input.options, input.onMessage, () => {})
     this.#stopped = new Promise((resolve) => {
       this.#stop = resolve
@@ -136,7 +137,7 @@ export class InlineDriver implements Driver {
   #waitUntil(deadline: number): void {
     const milliseconds = (deadline - performance.now() * 1e6) / 1e6
     if (milliseconds <= 0) this.submitted()
-    else if (this.#precise) this.#precise.set(milliseconds * 1e6)
+    else if (this.#precise) this.#precise.source.set(milliseconds * 1e6)
     else if (milliseconds < 1) {
       this.nap(milliseconds)
       this.submitted()

@@ -15,7 +15,8 @@
 import { performance } from 'node:perf_hooks'
 import { isMainThread, MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads'
 import { currentCpu, yieldCpu } from '../../ffi/affinity.js'
-import { closeDescriptors, nap } from '../../ffi/wait.js'
+import { LoopWaker } from '../../ffi/loop-poll.js'
+import { closeDescriptors, EventFd, nap, TimerFd } from '../../ffi/wait.js'
 import type { BackendCaps } from '../backend/backend.js'
 import type { CompiledBatch } from '../batch/compile.js'
 import { SpeadcastError } from '../errors.js'
@@ -36,7 +37,7 @@ const waitAsync = (Atomics as unknown as { waitAsync: WaitAsync }).waitAsync
 
 /** How late a settlement that nobody waits for may be noticed, of a stream that is as fast as it can, and of one with a rate. */
 const UNWATCHED_MS = 2
-const UNWATCHED_PACED_MS = 10
+const UNWATCHED_PACED_MS = 50
 
 /** Less than half a batch of 512 KiB takes. */
 const NAP_NANOSECONDS = 20_000
@@ -61,6 +62,8 @@ export class WorkerDriver implements Driver {
   #close!: () => void
   #fds: readonly number[] = []
   #timer: NodeJS.Timeout | undefined
+  /** Wakes this thread when something settles; undefined in a worker, where a notification of C_SETTLED does. */
+  readonly #waker: LoopWaker<EventFd | TimerFd> | undefined
   state: 'opening' | 'running' | 'dead' | 'closed' = 'opening'
   /** What the I/O thread says it died of. */
   #failure: SpeadcastError | undefined
@@ -109,7 +112,8 @@ export class WorkerDriver implements Driver {
     thread.dependents.add(this.#threadEnded)
     const { ring, backend, options } = input
     ring.control[R.C_CPU] = R.NO_CPU
-    thread.open({ port: port2, memory: ring.memory, backend, options })
+    if (isMainThread) this.#waker = new LoopWaker(options.rateBytesPerSecond > 0 ? new TimerFd() : new EventFd(), this.#arm)
+    thread.open({ port: port2, memory: ring.memory, wakeFd: this.#waker?.source.fd, backend, options })
     running.add(this)
     if (!exitHook) {
       exitHook = true
@@ -157,6 +161,7 @@ export class WorkerDriver implements Driver {
     this.#input.onSettled()
     running.delete(this)
     clearInterval(this.#timer)
+    this.#waker?.close()
     this.#port.close()
     this.#thread.dependents.delete(this.#threadEnded)
     this.#lease.release()
@@ -243,7 +248,10 @@ export class WorkerDriver implements Driver {
     if (this.#input.ring.control[R.C_WATCHED] === 0) this.#arm()
   }
 
-  /** One outstanding waitAsync while anybody waits; it does not keep the process alive by itself. */
+  /**
+   * While anybody waits. It does not keep the process alive by itself. A thread that notifies holds a lock of V8 that who wakes takes at
+   * once: where both are on one CPU they switch twice more a batch, and the holder waits for whole time slices of others in between.
+   */
   readonly #arm = (): void => {
     const { control } = this.#input.ring
     control[R.C_CPU] = currentCpu()
@@ -256,6 +264,7 @@ export class WorkerDriver implements Driver {
       control[R.C_CPU] = R.NO_CPU
       return
     }
+    if (this.#waker) return
     const wait = waitAsync(control, R.C_SETTLED, settled)
     if (wait.async) wait.value.then(this.#arm)
     else queueMicrotask(this.#arm)

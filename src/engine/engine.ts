@@ -28,6 +28,7 @@ import { type Flight, Flights } from './flights.js'
 import type { FailureLog, OutcomeMessage } from './outcome.js'
 import { Pacer, type PacingOptions } from './pacer.js'
 import * as R from './ring.js'
+import { crossing, wholeMessages } from './rows.js'
 import type { CntSequence } from './scatter.js'
 import { patch, type Refusal, Variant } from './variant.js'
 
@@ -115,7 +116,7 @@ export class Engine {
     let refused: Refusal | undefined
     try {
       for (const region of table.regions) this.backend.register(region)
-      posting = this.backend.compile(table, { maxMessageBytes: this.#pacer?.maxMessageBytes ?? 65507 })
+      posting = this.backend.compile(table, { maxMessageBytes: this.#pacer?.maxMessageBytes(table) ?? 65507 })
     } catch (error) {
       // Memory that cannot be locked, for one: the stream goes on without this batch.
       const { message, cause } = error as SpeadcastError
@@ -141,7 +142,8 @@ export class Engine {
     if (posting) this.backend.release(posting)
   }
 
-  step(now: number): number {
+  /** @param mostBytes to be posted in this step, to a packet and, where messages are short, to a message; others wait for their turn */
+  step(now: number, mostBytes = Number.POSITIVE_INFINITY): number {
     const flights = this.#flights
     if (!this.#postsFirst()) this.#complete()
     // A plain read costs nothing and is right until there is something to read.
@@ -158,7 +160,7 @@ export class Engine {
         return NEXT_IDLE
       }
     }
-    return flights.posted === flights.taken ? NEXT_STEP_NOW : this.#postSome(flights.at(flights.posted), now)
+    return flights.posted === flights.taken ? NEXT_STEP_NOW : this.#postSome(flights.at(flights.posted), now, mostBytes)
   }
 
   /** Asking a device costs as much as a dozen packets: short batches that wait are posted before it is asked again. */
@@ -284,7 +286,7 @@ export class Engine {
   }
 
   /** Of the current flight. */
-  #postSome(flight: Flight, now: number): number {
+  #postSome(flight: Flight, now: number, mostBytes: number): number {
     const variant = flight.variant!
     if (this.#fatal !== 0) return this.#failRest(flight)
     if (now < this.#retryAt) {
@@ -302,6 +304,12 @@ export class Engine {
       }
     }
     const { posting } = variant
+    const limit = variant.bytesBefore[from]! + mostBytes
+    if (posting && variant.bytesBefore[end]! > limit) {
+      const cut = crossing(variant.bytesBefore, from, end, limit)
+      const whole = wholeMessages(posting, from, cut)
+      end = whole > from ? whole : cut
+    }
     if (!posting) {
       pacer?.charge(variant, from, flight.rows, now, now)
       return this.#failAll(flight, variant.refused!)

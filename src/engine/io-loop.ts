@@ -32,6 +32,16 @@ const LOOKS = 16
 const SHARED_NANOSECONDS = 10_000
 /** A wait that was ended at once, with what falling asleep and waking up take. */
 const SHORT_GAP_NANOSECONDS = 200_000
+/**
+ * On a busy host a thread that ran dry for long sleeps in such pieces the next times. Whoever has the work may be waiting for another CPU, and
+ * the kernel moves it to this one only when this falls asleep anew, and not within 0.5 ms of its running there (sched_migration_cost,
+ * kernel/sched/fair.c). A timer so near costs a virtual machine some microseconds.
+ */
+const DOZE_NANOSECONDS = 600_000
+const DOZING_NANOSECONDS = 5_000_000
+/** So long was long, and so many times follow. */
+const DRY_NANOSECONDS = 300_000
+const DOZES = 64
 const QUANTUM_BYTES = 1 << 19
 /** Steps of a turn: what is announced to the thread is looked at in between. */
 const MOST_STEPS = 64
@@ -108,7 +118,7 @@ export class IoLoop {
     let now = start
     try {
       for (let steps = 0; steps < MOST_STEPS && member.bytes < enough; steps++) {
-        const next = member.step(now)
+        const next = member.step(now, enough - member.bytes)
         if (next !== NEXT_STEP_NOW) {
           this.#toWait(member, next, now)
           if (next !== NEXT_STOPPED) return true
@@ -126,6 +136,7 @@ export class IoLoop {
   }
 
   #toWait(member: Member, next: number, now: number): void {
+    member.tell()
     member.waitsFor = next
     member.woken = false
     member.lookedAt = now
@@ -183,9 +194,15 @@ export class IoLoop {
   }
 
   #awaitWork(member: Member, since: number, bound: number): void {
-    const spins = member.worthSpinning && this.contention.maySpin(since)
-    if (!(spins && this.#spinForWork(member, since + SPIN_NANOSECONDS))) this.#sleep(bound, this.tools.now())
-    member.worthSpinning = this.tools.now() - since < SHORT_GAP_NANOSECONDS
+    const calm = this.contention.maySpin(since)
+    if (!(calm && member.worthSpinning && this.#spinForWork(member, since + SPIN_NANOSECONDS))) {
+      const dozes = !calm && member.dozes > 0 && since - member.lookedAt < DOZING_NANOSECONDS
+      this.#sleep(dozes ? DOZE_NANOSECONDS : bound, this.tools.now())
+    }
+    const waited = this.tools.now() - since
+    member.worthSpinning = waited < SHORT_GAP_NANOSECONDS
+    if (waited >= DRY_NANOSECONDS) member.dozes = DOZES
+    else if (member.dozes > 0) member.dozes--
   }
 
   /** False if there is none by then, or others want the CPU. Whoever submits may be waiting for this very CPU. */

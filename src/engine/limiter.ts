@@ -7,9 +7,10 @@
  * | ahead of now         | what the burst that began has left; then none until it is due |
  * | at or behind now     | what a bucket of burstBytes, filled at the burst rate, holds   |
  *
- * So in every span of time at most burstBytes and what the burst rate allows in that span may go, and on average no more than the rate.
+ * So in every span of time at most burstBytes, a packet, and what the burst rate allows in that span may go, and on average no more than the
+ * rate.
  * Times are nanoseconds as doubles: 65536 bytes at 40 Gb/s cost 13107.2 ns and nothing is lost to rounding. The clock is the caller's,
- * who hands over what fits, or one packet into an empty bucket. Nothing is allocated.
+ * who hands over what fits and ends with the packet that crosses the line. Nothing is allocated.
  */
 export interface LimiterOptions {
   /** So much may leave back to back. */
@@ -22,8 +23,6 @@ export interface LimiterOptions {
   readonly catchUpNanoseconds: number
 }
 
-/** A wake-up is asked for early by at most this share of a burst's time; the rest of the bucket is worth posting by itself. */
-const EARLIEST = 3 / 4
 /** A post that takes this share of a burst's time more than usual was held up. */
 const UNUSUAL = 1 / 8
 
@@ -69,27 +68,34 @@ export class Limiter {
     return forgotten
   }
 
-  /** Bytes that may go now, as a whole number. */
+  /** Bytes that may go now, and what the last packet has beyond them. */
   allowance(now: number): number {
     this.#drain(now)
     return Math.round(this.burstBytes - this.#level)
   }
 
-  /** As of the last allowance(): a packet may go, however long. */
-  get empty(): boolean {
-    return this.#level === 0
+  /**
+   * Bytes that are worth a wake-up and a message while the stream is behind: half a burst, and less for who wakes up so late that the bucket
+   * would be full by then.
+   */
+  get worthBytes(): number {
+    return Math.ceil(this.burstBytes * (this.#usualLateness > this.#burstNanoseconds / 2 ? 1 / 4 : 1 / 2))
+  }
+
+  /** By so much wake-ups are late at most times (as TCP waits, RFC 6298). */
+  get #usualLateness(): number {
+    return this.#lateness + 2 * this.#deviation
   }
 
   /**
    * When the next burst is to go, of which the first `bytes` do not fit now. On time, that is when it is due. Behind, a thread that has
-   * been waking up late is asked for earlier, by as much as it is late at most times (as TCP waits, RFC 6298), because what a full
-   * bucket is not given is lost to the rate.
+   * been waking up late is asked for earlier, by as much as it usually late, because what a full bucket is not given is lost to
+   * the rate.
    */
   next(bytes: number): number {
     const room = this.burstBytes - Math.min(bytes, this.burstBytes)
     const fits = this.#emptyAt - (room >= this.#level ? 1 : room / this.#level) * (this.#emptyAt - this.#levelAt)
-    const early = Math.min(this.#lateness + 2 * this.#deviation, EARLIEST * this.#burstNanoseconds)
-    return Math.max(this.#due, fits, this.#emptyAt - early)
+    return Math.max(this.#due, fits, this.#emptyAt - this.#usualLateness)
   }
 
   /**

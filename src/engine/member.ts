@@ -8,6 +8,13 @@ import { Engine, type EngineMessage, type EngineOptions, NEXT_STEP_NOW } from '.
 import type { ControlMessage } from './protocol.js'
 import * as R from './ring.js'
 
+/** Wakes the stream's own thread. */
+export interface Waker {
+  signal(): void
+  /** It is closed by who waits. */
+  forget(): void
+}
+
 export interface MemberParts {
   readonly backend: Backend
   readonly ring: R.Ring
@@ -18,6 +25,10 @@ export interface MemberParts {
   readonly receive: () => ControlMessage | undefined
   /** Leaves `cpu`, where somebody waits for what has settled. */
   readonly leaveCpu: (cpu: number) => void
+  /** undefined = by notifying C_SETTLED. */
+  readonly waker?: Waker | undefined
+  /** Whether nobody else wants the CPUs. */
+  readonly calm?: () => boolean
   /** That of step's `now`. Default this thread's performance.now(), in nanoseconds. */
   readonly clock?: () => number
 }
@@ -39,18 +50,26 @@ export class Member {
   descriptors = 0
   /** The last wait for a submission was short. */
   worthSpinning = true
+  /** One was long, and so many to come are slept through in pieces. */
+  dozes = 0
   readonly #receive: () => ControlMessage | undefined
   readonly #leaveCpu: (cpu: number) => void
   #control = 0
   #stopSeen = 0
   #settlements = 0
-  /** With a rate there is time for both on one CPU, and moving costs 30 µs and what the caches hold. */
-  readonly #moves: boolean
+  readonly #paced: boolean
+  readonly #waker: Waker | undefined
+  readonly #calm: () => boolean
+  /** SETTLED as the stream's thread was last told of it, or last did not wait. */
+  #told = 0
+  #telling = false
 
-  constructor({ backend, ring, options, report, receive, leaveCpu, clock }: MemberParts) {
+  constructor({ backend, ring, options, report, receive, leaveCpu, waker, calm, clock }: MemberParts) {
     this.backend = backend
     this.ring = ring
-    this.#moves = options.rateBytesPerSecond === 0
+    this.#paced = options.rateBytesPerSecond > 0
+    this.#waker = waker
+    this.#calm = calm ?? (() => true)
     this.#receive = receive
     this.#leaveCpu = leaveCpu
     this.engine = new Engine(backend, ring, options, report, this.#settled, this.#drainControl, clock)
@@ -61,10 +80,11 @@ export class Member {
     return this.ring.counters[COUNTER.udpBytes]!
   }
 
-  step(now: number): number {
+  /** @param mostBytes as Engine.step */
+  step(now: number, mostBytes: number): number {
     this.#drainControl()
     this.#stopSeen = Atomics.load(this.ring.control, R.C_STOP)
-    return this.engine.step(now)
+    return this.engine.step(now, mostBytes)
   }
 
   /** The stream was told to stop since the last step. */
@@ -101,14 +121,34 @@ export class Member {
   /**
    * Whoever waits for settlements must not share this thread's CPU, because each would wait for the other while a CPU beside it idles: on a
    * small machine that is busy the kernel does not look for one (SIS_UTIL, kernel/sched/fair.c), nor does it move threads that ran
-   * just now. A sleeper comes back to the CPU it slept on, and one that naps is often there. To look costs 0.1 µs.
+   * just now. A sleeper comes back to the CPU it slept on, and one that naps is often there. To look costs 0.1 µs. With a rate there is time
+   * for both on one CPU, and moving costs 30 µs and what the caches hold.
    */
   readonly #settled = (): void => {
     const { control } = this.ring
     const watched = Atomics.load(control, R.C_WATCHED) === 1
     this.#settlements = (this.#settlements + 1) & 15
-    if (this.#moves && (watched || this.#settlements === 0)) this.leaveWaitersCpu()
-    if (watched) Atomics.notify(control, R.C_SETTLED)
+    if (!this.#paced && (watched || this.#settlements === 0)) this.leaveWaitersCpu()
+    if (!watched) {
+      this.#told = control[R.C_SETTLED]!
+      return
+    }
+    this.#telling = true
+    if (this.#paced) return
+    const settled = control[R.C_SETTLED]!
+    // On a busy host the two share a CPU, and each wake-up costs two switches: the batches that are left are enough for so many.
+    const left = (control[R.C_SUBMITTED]! - settled) | 0
+    if (this.#calm() || ((settled - this.#told) | 0) >= left) this.tell()
+  }
+
+  /** Wakes whoever waits for settlements that it was not told of. */
+  tell(): void {
+    if (!this.#telling) return
+    const { control } = this.ring
+    this.#telling = false
+    this.#told = control[R.C_SETTLED]!
+    if (this.#waker) this.#waker.signal()
+    else Atomics.notify(control, R.C_SETTLED)
   }
 
   leaveWaitersCpu(): void {
@@ -123,5 +163,6 @@ export class Member {
     Atomics.store(control, R.C_CLOSED, 1)
     Atomics.notify(control, R.C_CLOSED)
     Atomics.notify(control, R.C_SETTLED)
+    this.#waker?.forget()
   }
 }

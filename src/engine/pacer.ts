@@ -2,10 +2,11 @@
  * Keeps an engine's rate: which rows may be posted now, when the next may, what a row costs, and what came in the way of the rate
  * (src/stats.ts). limiter.ts has the arithmetic. A burst costs one deadline, some additions, and a binary search over its rows.
  */
-import type { BackendCaps, Posting } from '../backend/backend.js'
+import type { BackendCaps } from '../backend/backend.js'
 import type { PacketTable } from '../batch/table.js'
 import { COUNTER } from '../stats.js'
 import { Limiter } from './limiter.js'
+import { crossing, wholeMessages } from './rows.js'
 import type { Variant } from './variant.js'
 
 export interface PacingOptions {
@@ -20,17 +21,7 @@ export interface PacingOptions {
   readonly catchUpSeconds: number
 }
 
-/** Where a message does not fit any more, packets of it go if they are this share of a burst; else it waits. */
-const WORTH_CUTTING = 1 / 4
-/**
- * A message of several packets is at most this share of a burst. A stream that is behind sends what fits of a burst, and a message that does
- * not fit would go packet by packet, at several times the CPU, which puts a busy host behind for good. Four messages a burst go in one call.
- */
-const MESSAGE_SHARE = 1 / 4
-
 export class Pacer {
-  /** No message may exceed this. */
-  readonly maxMessageBytes: number
   /** Timers may be this late. */
   readonly slackNanoseconds: number
   /** Where nothing may be posted now: when to ask again. */
@@ -59,7 +50,6 @@ export class Pacer {
     this.#rate = rate
     this.#overheadBytes = rateBasis === 'wire' ? caps.wireOverheadBytes : 0
     this.#counters = counters
-    this.maxMessageBytes = Math.max(1, Math.floor(MESSAGE_SHARE * burstBytes))
     this.slackNanoseconds = this.#limiter.slackNanoseconds / 2
   }
 
@@ -75,6 +65,11 @@ export class Pacer {
       before[r + 1] = before[r]! + (rate > 0 ? ((udpBytes[r]! + this.#overheadBytes) * 1e9) / rate : 0)
     }
     return before
+  }
+
+  /** No message may be longer: a burst ends with the packet that fills it. */
+  maxMessageBytes({ udpBytes }: PacketTable): number {
+    return this.#limiter.burstBytes + udpBytes.reduce((most, bytes) => Math.max(most, bytes), 1) - 1
   }
 
   /** Nothing is submitted that is not posted. */
@@ -111,17 +106,16 @@ export class Pacer {
       this.#lateNanoseconds = now - this.deadline
     }
     const allowance = limiter.allowance(now)
-    const limit = bytesBefore[from]! + allowance
-    if (bytesBefore[rows]! <= limit) return rows
-    const fitting = lastWithin(bytesBefore, from, rows, limit)
-    const whole = posting ? wholeMessages(posting, from, fitting) : fitting
-    if (whole > from) return whole
-    if (limiter.empty) return Math.max(fitting, from + 1)
-    const packet = bytesBefore[from + 1]! - bytesBefore[from]!
-    const worth = Math.max(packet, Math.floor(WORTH_CUTTING * limiter.burstBytes))
-    // On time, a message waits until it fits: cut, it takes several times the CPU.
-    if (limiter.lag(now) >= 0 && allowance >= worth && fitting > from) return fitting
-    this.#waitUntil(limiter.next(worth), now)
+    const base = bytesBefore[from]!
+    const { worthBytes } = limiter
+    if (allowance > 0) {
+      const fitting = crossing(bytesBefore, from, rows, base + allowance)
+      if (fitting === rows) return rows
+      const whole = posting ? wholeMessages(posting, from, fitting) : fitting
+      if (bytesBefore[whole]! - base >= worthBytes) return whole
+      if (allowance >= worthBytes) return fitting
+    }
+    this.#waitUntil(limiter.next(worthBytes), now)
     return from
   }
 
@@ -151,31 +145,4 @@ export class Pacer {
   refused(now: number): void {
     if (this.#refusedSince < 0) this.#refusedSince = now
   }
-}
-
-/** The greatest row up to which `limit` is not exceeded; rows 0 … from−1 do not exceed it, and rows 0 … rows−1 do. */
-function lastWithin(bytesBefore: Float64Array, from: number, rows: number, limit: number): number {
-  let low = from
-  let high = rows - 1
-  while (low < high) {
-    const middle = (low + high + 1) >> 1
-    if (bytesBefore[middle]! <= limit) low = middle
-    else high = middle - 1
-  }
-  return low
-}
-
-/** `end`, moved down to where a message ends; `from` if that is within the first. */
-function wholeMessages({ edge }: Posting, from: number, end: number): number {
-  if (end === from || edge[end - 1] === end) return end
-  // Rows of one message have one edge, and edges only rise.
-  const cut = edge[end - 1]!
-  let low = from
-  let high = end - 1
-  while (low < high) {
-    const middle = (low + high) >> 1
-    if (edge[middle] === cut) high = middle
-    else low = middle + 1
-  }
-  return low
 }

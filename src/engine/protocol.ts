@@ -39,6 +39,8 @@ export interface OpenStream {
   readonly memory: SharedArrayBuffer
   /** The thread's own, the same for all its streams. */
   readonly eventFd: number
+  /** Wakes the stream's own thread from its event loop: an eventfd, or with a rate a timerfd. undefined = notify C_SETTLED. */
+  readonly wakeFd: number | undefined
   readonly backend: BackendSpec
   readonly options: EngineOptions
 }

@@ -5,7 +5,7 @@ import { PreparedHeaps } from '#dist/src/batch/heaps.js'
 import { Contention } from '#dist/src/engine/contention.js'
 import type { EngineOptions } from '#dist/src/engine/engine.js'
 import { IoLoop } from '#dist/src/engine/io-loop.js'
-import { Member } from '#dist/src/engine/member.js'
+import { Member, type MemberParts } from '#dist/src/engine/member.js'
 import * as R from '#dist/src/engine/ring.js'
 import { readCounters } from '#dist/src/stats.js'
 import { ENGINE_OPTIONS, rawHeap, submitTo } from './support.js'
@@ -88,7 +88,13 @@ interface Sender {
   readonly settled: number
 }
 
-function sender(host: Host, heaps: number, options: Partial<EngineOptions> = {}, memory: Partial<MemoryOptions> = {}): Sender {
+function sender(
+  host: Host,
+  heaps: number,
+  options: Partial<EngineOptions> = {},
+  memory: Partial<MemoryOptions> = {},
+  parts: Partial<MemberParts> = {},
+): Sender {
   const ring = new R.Ring()
   const backend = openMemory({ substreams: 1, keepPackets: false, ...memory }, { counters: ring.counters, wake: () => {} })
   takesTime(host, backend)
@@ -100,6 +106,7 @@ function sender(host: Host, heaps: number, options: Partial<EngineOptions> = {},
     receive: () => undefined,
     leaveCpu: () => {},
     clock: () => host.clock,
+    ...parts,
   })
   const references = Array.from({ length: heaps }, () => ({ heap: rawHeap(HEAP_BYTES) }))
   const prepared = new PreparedHeaps(references, 'serial', { packetSizeBytes: 9000, split: 'even' })
@@ -221,6 +228,63 @@ describe('a lone member with a rate', () => {
   })
 })
 
+describe('whoever waits is told of settlements', () => {
+  /** How much had settled at every telling. */
+  function told(heaps: number, options: Partial<EngineOptions>, calm: boolean, watched = 1) {
+    const seen: number[] = []
+    const one: Sender = sender(
+      host,
+      heaps,
+      options,
+      {},
+      { calm: () => calm, waker: { signal: () => seen.push(one.settled), forget: () => {} } },
+    )
+    one.ring.control[R.C_WATCHED] = watched
+    return { ...one, seen }
+  }
+
+  test('each by itself on a calm host', () => {
+    const { send, seen } = told(1, {}, true)
+    send(6)
+    host.runUntil(1e6)
+    expect(seen).toEqual([1, 2, 3, 4, 5, 6])
+  })
+
+  test('when half of what is in flight has settled beside others, and of the rest before the thread sleeps', () => {
+    const { send, seen } = told(64, {}, false)
+    send(6)
+    host.runUntil(10e6)
+    expect(seen).toEqual([3, 5, 6])
+  })
+
+  test('with a rate, behind every burst that settled something', () => {
+    const { send, seen } = told(8, { rateBytesPerSecond: 125e6, burstBytes: 4 * 8 * (HEAP_BYTES + 48) }, true)
+    send(12)
+    host.runUntil(100e6)
+    expect(seen).toEqual([4, 8, 12])
+  })
+
+  test('nobody is told who does not wait', () => {
+    const { send, seen } = told(1, {}, true, 0)
+    send(6)
+    host.runUntil(1e6)
+    expect(seen).toEqual([])
+  })
+})
+
+test('a thread that ran dry for long on a busy host sleeps in pieces the next time, for a while', () => {
+  const one = sender(host, 1)
+  // Late by a slice: others want the CPU.
+  host.offerNanoseconds = 3e6
+  host.at(10_000, () => one.send(1))
+  host.runUntil(20e6)
+  host.offerNanoseconds = 300
+  host.at(21e6, () => one.send(1))
+  host.sleeps.length = 0
+  host.runUntil(25e6)
+  expect(host.sleeps.slice(0, 4)).toEqual(Array(4).fill(600_000))
+})
+
 describe('members beside one another', () => {
   test('one at full speed does not starve one with a rate', () => {
     const fast = sender(host, 64)
@@ -245,6 +309,23 @@ describe('members beside one another', () => {
     const [a, b] = [large, small].map(({ ring }) => readCounters(ring.counters).udpBytes)
     expect(b! / a!).toBeGreaterThan(0.9)
     expect(b! / a!).toBeLessThan(1.1)
+  })
+
+  test('a batch is posted in turns: a large one holds the others up for no longer', () => {
+    // 32 MiB take 4 ms.
+    const [large, paced] = [sender(host, 4096), sender(host, 8, { rateBytesPerSecond: 125e6, burstBytes: 65536 })]
+    const posts: number[] = []
+    const { post } = large.member.backend
+    large.member.backend.post = (posting, first, end, out) => {
+      posts.push((end - first) * HEAP_BYTES)
+      post.call(large.member.backend, posting, first, end, out)
+    }
+    large.send(20)
+    paced.send(150)
+    host.runUntil(70e6)
+    expect(large.settled).toBeGreaterThan(10)
+    expect(Math.max(...posts)).toBeLessThanOrEqual(2 ** 19 + HEAP_BYTES)
+    expect(readCounters(paced.ring.counters).greatestLagNanoseconds).toBeLessThan(200_000)
   })
 
   test('one whose engine throws ends by itself, and says why', () => {

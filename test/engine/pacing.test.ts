@@ -150,12 +150,17 @@ describe('every burst is bounded', () => {
     )
   })
 
-  test('without a packet more where bursts are whole packets', () => {
-    for (const burstBytes of [PACKET, 10_000, 65_536]) {
-      const late = (i: number): number => (i % 5 === 0 ? 4e6 : 0)
-      const { posts } = send({ packets: equal(200), gaps: [0, 3e7, 0], options: { burstBytes }, late })
-      expect(excess(posts, (RATE * 1.05) / 1e9)).toBeLessThanOrEqual(burstBytes + 0.01)
+  test('without a packet more where bursts are whole packets and the sender is on time', () => {
+    for (const burstBytes of [PACKET, 10_000, 65_000]) {
+      const { posts } = send({ packets: equal(200), gaps: [0, 0], options: { burstBytes } })
+      expect(excess(posts, RATE / 1e9)).toBeLessThanOrEqual(burstBytes + 0.01)
     }
+  })
+
+  test('by one and a half while it catches up, of packets that are half', () => {
+    const late = (i: number): number => (i % 5 === 0 ? 4e6 : 0)
+    const { posts } = send({ packets: equal(200), gaps: [0, 3e7, 0], options: { burstBytes: 2 * PACKET }, late })
+    expect(excess(posts, (RATE * 1.05) / 1e9)).toBeLessThanOrEqual(3 * PACKET + 0.01)
   })
 
   test('where the thread lost its CPU between the look at the clock and the packets’ leaving', () => {
@@ -168,11 +173,16 @@ describe('every burst is bounded', () => {
     expect([posts.length, cuts, wakeups]).toEqual([700, [], 99])
   })
 
-  test('smaller than a packet, or than two: packet by packet, and on the rate', () => {
-    for (const burstBytes of [1, 999, 1001, 1999]) {
-      const { posts } = send({ packets: equal(50), options: { burstBytes } })
-      expect(posts.map(({ at }) => Math.round(at - posts[0]!.at))).toEqual(posts.map((_, i) => i * PACKET))
-    }
+  test.for([
+    [1, 1],
+    [999, 1],
+    [1000, 1],
+    [1001, 2],
+    [2000, 2],
+  ])('of %i bytes: %i packets at a time, the last of which crosses the line, and on the rate', ([burstBytes, together]) => {
+    const { posts } = send({ packets: equal(50), options: { burstBytes: burstBytes! } })
+    const times = posts.map((_, i) => Math.floor(i / together!) * together! * PACKET)
+    expect(posts.map(({ at }) => Math.round(at - posts[0]!.at))).toEqual(times)
   })
 })
 
@@ -210,7 +220,8 @@ describe('a late thread', () => {
       const lagOf = (i: number): number => posts[i]!.at - posts[0]!.at - i * PACKET
       expect(lagOf(990)).toBeCloseTo(0, 3)
       expect(lagOf(1000)).toBeCloseTo(4e6, 3)
-      expect(lagOf(11_000)).toBeCloseTo(4e6 - 10_000 * PACKET * (1 - 1 / 1.25), -4)
+      // To a burst.
+      expect(Math.abs(lagOf(11_000) - (4e6 - 10_000 * PACKET * (1 - 1 / 1.25)))).toBeLessThanOrEqual(10 * PACKET)
       // Packets of a burst go before their time, none behind it.
       expect(Math.max(...[...posts.keys()].slice(21_000).map(lagOf))).toBeCloseTo(0, 3)
       expect(count('greatestLagNanoseconds')).toBeCloseTo(4e6, 3)
@@ -277,8 +288,9 @@ describe('what cannot be sent takes its time too', () => {
 
   test.for(['skip', 'late'] as const)('packets that fail: %s', (how) => {
     const { posts, count } = send({ packets: equal(10_000), failAt: failing(how) })
-    expect(count('packetsFailed')).toBe((OUTAGE.to - OUTAGE.from) / PACKET)
-    expect(posts[9990]!.at - posts[0]!.at).toBeCloseTo(9990 * PACKET, 0)
+    // To a burst: who fails packet by packet stops where the rest is not worth a message.
+    expect(Math.abs(count('packetsFailed') - (OUTAGE.to - OUTAGE.from) / PACKET)).toBeLessThan(10)
+    expect(Math.abs(posts[9990]!.at - posts[0]!.at - 9990 * PACKET)).toBeLessThan(10 * PACKET)
   })
 
   test('batches that the backend cannot take at all', () => {
