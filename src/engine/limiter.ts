@@ -23,6 +23,10 @@ export interface LimiterOptions {
   readonly catchUpNanoseconds: number
 }
 
+/** A stream that is behind sends what fits as soon as that is this share of a burst, … */
+const WORTH = 5 / 8
+/** … and earlier if its thread wakes up so late that the bucket would be full by then. */
+const WORTH_WHEN_LATE = 1 / 4
 /** A post that takes this share of a burst's time more than usual was held up. */
 const UNUSUAL = 1 / 8
 
@@ -74,12 +78,9 @@ export class Limiter {
     return Math.round(this.burstBytes - this.#level)
   }
 
-  /**
-   * Bytes that are worth a wake-up and a message while the stream is behind: half a burst, and less for who wakes up so late that the bucket
-   * would be full by then.
-   */
+  /** Bytes that are worth a wake-up and a message while the stream is behind. */
   get worthBytes(): number {
-    return Math.ceil(this.burstBytes * (this.#usualLateness > this.#burstNanoseconds / 2 ? 1 / 4 : 1 / 2))
+    return Math.ceil(this.burstBytes * (this.#usualLateness > this.#burstNanoseconds * (1 - WORTH) ? WORTH_WHEN_LATE : WORTH))
   }
 
   /** By so much wake-ups are late at most times (as TCP waits, RFC 6298). */
