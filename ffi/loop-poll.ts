@@ -1,6 +1,7 @@
 /**
  * Waiting on the event loop for a descriptor or a time, main thread only: in a worker a poll handle crashes the process at the worker's end.
- * A backend's descriptors sit in an epoll set and libuv polls that: a socket with a pending error queue (POLLERR) would otherwise stop libuv's watcher for good.
+ * A backend's descriptors sit in an epoll set and libuv polls that: a socket with a pending error queue (POLLERR) would otherwise stop
+ * libuv's watcher for good.
  */
 import { koffi } from './koffi.js'
 import { EPOLL_EVENT } from './layout.js'

@@ -1,10 +1,10 @@
 #!/usr/bin/env node
-// npm run bench:busy: records docs/bench/busy.jsonl, all that issue 14's targets are judged by, in about 15 minutes:
+// npm run bench:busy: records docs/bench/busy.jsonl, all that issue 14's targets are judged by, in about 35 minutes:
 //   unpaced and ibverbs  beside none, one and as many endless loops as there are CPUs
 //   pacing, streams      paced senders, what they send back to back, and 64 of them in one process
 //   unfilled, cost       small heaps without the fill, the main thread's cost of a heap, the growth by-substream
 //   veth                 to a receiver
-//   before               idle rates beside another built tree, into before.jsonl, another 5; only with --before DIRECTORY
+//   before               idle rates beside another built tree, into before.jsonl, another 10; only with --before DIRECTORY
 // npm run bench:busy -- --append --stop-after 170: in parts; status 75 while rounds are left. Other options are those of npm run bench.
 import os from 'node:os'
 import { parseArgs } from 'node:util'
@@ -13,20 +13,18 @@ import { at, run } from './lib/process.mjs'
 
 const CPUS = os.cpus().length
 const HOGS = [...new Set([0, 1, CPUS])].join()
-/** Runs of about a second: shares and ratios need no last digit. */
-const SHORT = ['--bytes', '4GiB', '--warmup-bytes', '2GiB', '--window', '1']
 const EVERY_SIZE = Array.from({ length: 19 }, (_, i) => 2 ** (i + 8)).join()
 /** As npm run bench ends a sweep that --stop-after ended. */
 const UNFINISHED = 75
 
 const PARTS = {
-  unpaced: ['--sizes', '8KiB,64KiB,1MiB', '--hogs', HOGS, '--only', 'floor,spead2,ours,ours-sendmmsg', ...SHORT],
-  ibverbs: ['--ground', 'softnic', '--sizes', '8KiB,1MiB', '--hogs', HOGS, ...SHORT],
+  unpaced: ['--sizes', '8KiB,64KiB,1MiB', '--hogs', HOGS, '--only', 'floor,spead2,ours,ours-sendmmsg'],
+  ibverbs: ['--ground', 'softnic', '--sizes', '8KiB,1MiB', '--hogs', HOGS],
   pacing: ['--measure', 'pacing', '--hogs', `0,${CPUS}`],
   streams: ['--measure', 'streams'],
-  unfilled: ['--sizes', '256,1KiB', '--only', 'floor-nofill,ours-nofill', ...SHORT],
+  unfilled: ['--sizes', '256,1KiB', '--only', 'floor-nofill,ours-nofill'],
   cost: ['--measure', 'mainthread,growth', '--sweeps', 'by-substream'],
-  veth: ['--ground', 'veth', '--sizes', '256,8KiB', '--only', 'floor,ours,ours-sendmmsg', ...SHORT],
+  veth: ['--ground', 'veth', '--sizes', '256,8KiB', '--only', 'floor,ours,ours-sendmmsg'],
   before: [
     '--sizes',
     EVERY_SIZE,

@@ -137,8 +137,8 @@ class FragmentCounter {
 }
 
 /**
- * Message m covers rows firstRow[m] … firstRow[m+1]−1; segments contiguous in memory become one iovec across rows too. Behind them is a
- * message that has no rows yet. `firstIovec` is filled with where the iovecs of each begin.
+ * Message m covers rows firstRow[m] … firstRow[m+1]−1; segments contiguous in memory become one iovec across rows too. A message more
+ * has no rows yet. `firstIovec` is filled with where the iovecs of each message begin.
  */
 function link(table: PacketTable, names: readonly Uint8Array[], firstRow: Uint32Array, firstIovec?: Uint32Array): MessageVector {
   const { segmentStart, segmentRegion, segmentOffset, segmentLength } = table

@@ -40,7 +40,7 @@ export class InlineDriver implements Driver {
   #immediate: NodeJS.Immediate | undefined
   #timer: NodeJS.Timeout | undefined
   #poll: LoopPoll | undefined
-  /** For deadlines, which are fractions of a millisecond apart. */
+  /** For deadlines: Node's timers are whole milliseconds, and a burst of 64 KiB at 1 Gb/s takes half of one. */
   readonly #precise: LoopWaker<TimerFd> | undefined
   #held = false
   #closed = false

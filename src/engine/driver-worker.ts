@@ -249,8 +249,9 @@ export class WorkerDriver implements Driver {
   }
 
   /**
-   * While anybody waits. It does not keep the process alive by itself. A thread that notifies holds a lock of V8 that who wakes takes at
-   * once: where both are on one CPU they switch twice more a batch, and the holder waits for whole time slices of others in between.
+   * Looks for settlements, now and whenever this thread is told of some, as long as anybody waits. That does not keep the process alive by
+   * itself. Atomics.waitAsync is for workers only: whoever notifies holds a lock of V8, which the woken thread takes at once. Where both
+   * are on one CPU, they switch twice more for every batch, and others run whole time slices meanwhile.
    */
   readonly #arm = (): void => {
     const { control } = this.#input.ring

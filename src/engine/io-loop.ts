@@ -33,13 +33,13 @@ const SHARED_NANOSECONDS = 10_000
 /** A wait that was ended at once, with what falling asleep and waking up take. */
 const SHORT_GAP_NANOSECONDS = 200_000
 /**
- * On a busy host a thread that ran dry for long sleeps in such pieces the next times. Whoever has the work may be waiting for another CPU, and
- * the kernel moves it to this one only when this falls asleep anew, and not within 0.5 ms of its running there (sched_migration_cost,
- * kernel/sched/fair.c). A timer so near costs a virtual machine some microseconds.
+ * On a busy host a thread that ran dry for long breaks its next sleeps up. The thread that has work for it may be waiting for another CPU, and
+ * the kernel moves that one here only when this CPU goes idle anew, and not within 0.5 ms of its running there (sched_migration_cost,
+ * kernel/sched/fair.c). It does not do so always, because a timer as near as this costs a virtual machine some microseconds.
  */
 const DOZE_NANOSECONDS = 600_000
 const DOZING_NANOSECONDS = 5_000_000
-/** So long was long, and so many times follow. */
+/** A wait as long as this was long; the next DOZES are broken up. */
 const DRY_NANOSECONDS = 300_000
 const DOZES = 64
 const QUANTUM_BYTES = 1 << 19

@@ -90,8 +90,8 @@ export class Limiter {
 
   /**
    * When the next burst is to go, of which the first `bytes` do not fit now. On time, that is when it is due. Behind, a thread that has
-   * been waking up late is asked for earlier, by as much as it usually late, because what a full bucket is not given is lost to
-   * the rate.
+   * been waking up late is asked for earlier, by as much as it is late at most times, because what a full bucket is not given
+   * is lost to the rate.
    */
   next(bytes: number): number {
     const room = this.burstBytes - Math.min(bytes, this.burstBytes)

@@ -11,7 +11,7 @@ import * as R from './ring.js'
 /** Wakes the stream's own thread. */
 export interface Waker {
   signal(): void
-  /** It is closed by who waits. */
+  /** Lets go of what is closed by whoever waits. */
   forget(): void
 }
 
@@ -50,7 +50,7 @@ export class Member {
   descriptors = 0
   /** The last wait for a submission was short. */
   worthSpinning = true
-  /** One was long, and so many to come are slept through in pieces. */
+  /** Waits to come that are slept through in pieces, because one was long. */
   dozes = 0
   readonly #receive: () => ControlMessage | undefined
   readonly #leaveCpu: (cpu: number) => void
@@ -136,7 +136,7 @@ export class Member {
     this.#telling = true
     if (this.#paced) return
     const settled = control[R.C_SETTLED]!
-    // On a busy host the two share a CPU, and each wake-up costs two switches: the batches that are left are enough for so many.
+    // On a busy host the two share a CPU and a wake-up costs two switches, so one must be worth as many batches as are left to send.
     const left = (control[R.C_SUBMITTED]! - settled) | 0
     if (this.#calm() || ((settled - this.#told) | 0) >= left) this.tell()
   }

@@ -94,8 +94,8 @@ async function open(input: OpenStream): Promise<void> {
 }
 
 /**
- * How long a thread that keeps a rate takes to fall asleep. Whoever wakes another thread on its own CPU is put off it at once, and on a busy
- * host comes back after whoever else was waiting: 4 ms late. So a timer wakes the other when this one sleeps.
+ * How long a thread that keeps a rate takes to fall asleep. A thread that wakes another on its own CPU loses the CPU at once, and on a busy
+ * host gets it back a time slice of somebody else later, 4 ms. So a timer wakes the other thread when this one sleeps.
  */
 const FALL_ASLEEP_NANOSECONDS = 50_000
 
@@ -103,7 +103,15 @@ function wakerOf({ wakeFd, options }: OpenStream): Waker | undefined {
   if (wakeFd === undefined) return undefined
   if (options.rateBytesPerSecond === 0) return new EventFd(wakeFd)
   const timer = new TimerFd(wakeFd)
-  return { signal: () => timer.set(FALL_ASLEEP_NANOSECONDS), forget: () => timer.forget() }
+  let due = 0
+  const signal = (): void => {
+    const time = now()
+    // One that is set already tells of this too; put off again and again it would never come.
+    if (time < due) return
+    due = time + FALL_ASLEEP_NANOSECONDS
+    timer.set(FALL_ASLEEP_NANOSECONDS)
+  }
+  return { signal, forget: () => timer.forget() }
 }
 
 /** What the first stream needs, and all others then have. @throws ERR_SPEADCAST_CONFIG */
