@@ -31,9 +31,9 @@ const PARTS = {
     '--only',
     'ours,before,ours-sendmmsg,before-sendmmsg',
     '--bytes',
-    '1GiB',
+    '2GiB',
     '--warmup-bytes',
-    '512MiB',
+    '2GiB',
   ],
 }
 
