@@ -1,6 +1,7 @@
 /** Segmentation offload where a device, a kernel or the MTU spoils it: the packets go all the same, and stats say how and why. */
 import { spawnSync } from 'node:child_process'
 import { expect, test } from 'vitest'
+import type { StreamOptions } from '#dist/src/index.js'
 import { need } from '../support/need.js'
 import { makeNetns, netnsUnavailable } from '../support/netns.js'
 import { capture, listen, packetsOfHeaps, RemoteStream } from './support.js'
@@ -40,7 +41,8 @@ test('part of a message, of a send of some heaps or of a burst, goes as a shorte
   await using ns = await makeNetns({ veth: { mtu: 1500, gsoMaxSegs: 1 } })
   await listen(ns, 7148)
   // 24 equal packets, which are one message; a burst ends within it.
-  for (const options of [{ udpPath: 'sendmmsg' }, { udpPath: 'io_uring' }, { rate: 12.5e6, burstBytes: 4000 }]) {
+  const ways: Partial<StreamOptions>[] = [{ udpPath: 'sendmmsg' }, { udpPath: 'io_uring' }, { rate: 12.5e6, burstBytes: 4000 }]
+  for (const options of ways) {
     const wire = await capture(ns, 'b')
     const stream = await RemoteStream.open(ns, { to: TO, ...options })
     const { packetsPerHeap } = await stream.batch({ heaps: 6, bytes: 5000 })
