@@ -1,8 +1,7 @@
 /** Which backend `auto` takes, and why not the others. */
 import { libc } from '../../ffi/libc.js'
 import { SpeadcastError } from '../errors.js'
-import type { ResolvedEndpoint } from '../net/endpoint.js'
-import type { ResolvedInterface } from '../net/interface.js'
+import type { Wanted } from './verbs-probe.js'
 
 export type BackendName = 'ibverbs' | 'rdma-ud' | 'udp' | 'dgram' | 'memory' | 'pcap'
 export type BackendChoice = BackendName | 'auto'
@@ -11,14 +10,6 @@ export interface Selection {
   readonly backend: BackendName
   /** For a person: why this one and not a faster one. */
   readonly reason: string
-}
-
-export interface Wanted {
-  readonly endpoints: readonly ResolvedEndpoint[]
-  readonly interface: ResolvedInterface | undefined
-  readonly verbsLibrary: string | undefined
-  readonly allowFragmentation?: boolean
-  readonly ttl?: number | undefined
 }
 
 /** @throws ERR_SPEADCAST_BACKEND when a backend was asked for by name that cannot work here. */

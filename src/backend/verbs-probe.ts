@@ -4,13 +4,22 @@ import { VerbsContext } from '../../ffi/verbs.js'
 import type { VerbsLibrary } from '../../ffi/verbs-library.js'
 import { SpeadcastError } from '../errors.js'
 import { parseAddress } from '../net/address.js'
+import type { ResolvedEndpoint } from '../net/endpoint.js'
 import { openFabricPort } from '../net/fabric.js'
+import type { ResolvedInterface } from '../net/interface.js'
 import { rdmaPathOf } from '../net/rdma.js'
 import { cannot, explained, loadLibrary, type VerbsBackendName } from '../net/verbs-errors.js'
 import { findPath } from './paths.js'
 import { senderPort } from './rdma-ud-open.js'
-import type { Wanted } from './select.js'
 import { oneInterface, queuePairsRefused } from './verbs-open.js'
+
+export interface Wanted {
+  readonly endpoints: readonly ResolvedEndpoint[]
+  readonly interface: ResolvedInterface | undefined
+  readonly verbsLibrary: string | undefined
+  readonly allowFragmentation?: boolean
+  readonly ttl?: number | undefined
+}
 
 /** Why raw packets cannot be sent; undefined if they can. */
 export function probeIbverbs({ endpoints, interface: iface, verbsLibrary }: Wanted): string | undefined {

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { cpus, machine, release, totalmem, type } from 'node:os'
 import type { StreamStats } from '../index.js'
-import type { BenchFlags } from './bench.js'
+import type { BenchFlags } from './bench-flags.js'
 import { binaryBytes, columns, count, table } from './table.js'
 
 /** As docs/bench/README.md describes rows of runs. */

@@ -1,6 +1,6 @@
 /** What `speadcast bench` does: a stream for each measurement, the tutorial's pattern for so many seconds, the counts of that time. */
 import { openStream, parseRate, type Stream } from '../index.js'
-import type { BenchFlags } from './bench.js'
+import type { BenchFlags } from './bench-flags.js'
 import { type BenchRow, reportBench } from './bench-report.js'
 import { complain, EXIT_FAILED } from './exit.js'
 import { cutOffAfter, onInterrupt } from './interrupt.js'

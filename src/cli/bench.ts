@@ -1,19 +1,9 @@
 /** `speadcast bench`: its options; bench-run.ts does it, and is loaded only then. */
-import { Command, Option } from 'commander'
-import { byteCounts, decimal, wholeNumber } from './quantity.js'
-import { addWayOut, batchesOption, packetSizeOption, rateOption, type WayOutFlags } from './way-out.js'
 
-export interface BenchFlags extends WayOutFlags {
-  readonly to: readonly string[]
-  readonly sizes: readonly number[]
-  readonly seconds: number
-  readonly warmupSeconds: number
-  readonly repeats: number
-  readonly packetSize?: number
-  readonly batches?: number
-  readonly rate: string
-  readonly json?: true
-}
+import { Command, Option } from 'commander'
+import type { BenchFlags } from './bench-flags.js'
+import { byteCounts, decimal, wholeNumber } from './quantity.js'
+import { addWayOut, batchesOption, packetSizeOption, rateOption } from './way-out.js'
 
 /** 256 B to 64 MiB. */
 const SIZES = Array.from({ length: 19 }, (_, i) => 2 ** (i + 8))

@@ -2,13 +2,20 @@
 import { createSocket } from 'node:dgram'
 import { openStream, packetsOf, type Stream } from '../index.js'
 import { CreditGate, openReceiver, type Receiver } from '../receive/index.js'
-import type { DemoFlags } from './demo.js'
 import { complain, EXIT_FAILED, usageError } from './exit.js'
 import { onInterrupt } from './interrupt.js'
 import { showProgress } from './progress.js'
 import { patternSource, tutorialItems } from './send-heaps.js'
 import { bytes, bytesPerSecond, count, table } from './table.js'
 import { Tally } from './tally.js'
+
+export interface DemoFlags {
+  readonly bytes: number
+  readonly heapSize: number
+  readonly packetSize: number
+  readonly buffer?: number
+  readonly json?: true
+}
 
 const BATCHES = 4
 const MOST_BATCH_BYTES = 512 * 1024

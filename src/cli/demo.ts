@@ -1,14 +1,7 @@
 /** `speadcast demo`: its options; demo-run.ts does it. */
 import { Command } from 'commander'
+import type { DemoFlags } from './demo-run.js'
 import { byteCount } from './quantity.js'
-
-export interface DemoFlags {
-  readonly bytes: number
-  readonly heapSize: number
-  readonly packetSize: number
-  readonly buffer?: number
-  readonly json?: true
-}
 
 export function demoCommand(): Command {
   return new Command('demo')

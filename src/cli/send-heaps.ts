@@ -12,7 +12,7 @@ import {
   sampleWriter,
 } from '../index.js'
 import { usageError } from './exit.js'
-import type { SendFlags } from './send.js'
+import type { SendFlags } from './send-flags.js'
 import type { Input } from './send-input.js'
 import type { Tally } from './tally.js'
 

@@ -1,6 +1,6 @@
 import { parseRate, type Split, type StreamOptions } from '../index.js'
 import { usageError } from './exit.js'
-import type { SendFlags } from './send.js'
+import type { SendFlags } from './send-flags.js'
 import { SAMPLES_ID, TIMESTAMP_ID } from './send-heaps.js'
 import type { WayOutFlags } from './way-out.js'
 

@@ -1,7 +1,7 @@
 import type { Stream } from '../index.js'
 import { complain, EXIT_FAILED } from './exit.js'
 import { type PaceReport, paceReport } from './pace-report.js'
-import type { SendFlags } from './send.js'
+import type { SendFlags } from './send-flags.js'
 import { batchHeapsOf } from './send-heaps.js'
 import { packetSizeBytes } from './send-options.js'
 import { bitsPerSecond, bytes, bytesPerSecond, count, table } from './table.js'

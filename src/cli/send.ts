@@ -1,36 +1,9 @@
 /** `speadcast send`: its options; send-run.ts does it, and is loaded only then. */
-import { Command, Option } from 'commander'
-import type { GroupMode } from '../index.js'
-import { byteCount, counter, decimal, wholeNumber } from './quantity.js'
-import { addWayOut, batchesOption, packetSizeOption, rateOption, type WayOutFlags } from './way-out.js'
 
-export interface SendFlags extends WayOutFlags {
-  readonly heaps?: number
-  readonly heapSize: number
-  readonly packetSize?: number
-  readonly batchHeaps?: number
-  readonly batches?: number
-  readonly groupMode: GroupMode
-  readonly pcap?: string
-  readonly rate: string
-  readonly rateBasis: 'udp' | 'wire'
-  readonly burst: number
-  readonly burstRateRatio: number
-  readonly catchUp: number
-  readonly rateMethod: 'auto' | 'sw' | 'kernel' | 'hw'
-  readonly heapAddressBits: number
-  readonly split: 'even' | 'greedy' | 'exact'
-  readonly payloadBytes?: number
-  readonly repeatPointers?: boolean
-  readonly firstCnt: number | bigint
-  readonly cntStep: number | bigint
-  readonly descriptors: string
-  readonly input?: string
-  readonly dtype?: string
-  readonly stop: boolean
-  readonly deadline: number
-  readonly json?: true
-}
+import { Command, Option } from 'commander'
+import { byteCount, counter, decimal, wholeNumber } from './quantity.js'
+import type { SendFlags } from './send-flags.js'
+import { addWayOut, batchesOption, packetSizeOption, rateOption } from './way-out.js'
 
 const GIB = 2 ** 30
 

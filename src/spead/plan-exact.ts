@@ -1,7 +1,7 @@
 import { check, SpeadcastError } from '../errors.js'
 import { HEADER_BYTES, POINTER_BYTES } from './constants.js'
 import type { Flavour } from './flavour.js'
-import type { ExactPointer, ExactSplit, ItemPointers, PacketPlan, PlanItem } from './plan.js'
+import type { ExactPointer, ExactSplit, ItemPointers, PacketPlan, PlanItem } from './plan-types.js'
 import { PlanWriter } from './plan-writer.js'
 import { hex } from './pointer.js'
 

@@ -1,7 +1,7 @@
 import { check } from '../errors.js'
 import { HEADER_BYTES, POINTER_BYTES } from './constants.js'
 import type { Flavour } from './flavour.js'
-import type { ItemPointers, PacketPlan } from './plan.js'
+import type { ItemPointers, PacketPlan } from './plan-types.js'
 import { MAX_PACKETS, PlanWriter } from './plan-writer.js'
 import { flavourName, maxAddress } from './pointer.js'
 

@@ -10,7 +10,7 @@ import {
 } from './constants.js'
 import type { Flavour } from './flavour.js'
 import { putPacketHeader } from './header.js'
-import type { ItemPointers, PacketPlan } from './plan.js'
+import type { ItemPointers, PacketPlan } from './plan-types.js'
 import { type Halves, pointerBase, putPointer } from './pointer.js'
 
 /** More than these in one heap is a mistake rather than a heap: the plan alone would take GiBs. */

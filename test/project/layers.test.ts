@@ -1,10 +1,10 @@
-import { copyFileSync, existsSync } from 'node:fs'
-import { join } from 'node:path'
+/** The rules of .dependency-cruiser.mjs: each has planted imports that it must catch and others that it must not. */
+import { readFileSync } from 'node:fs'
+import { join, posix } from 'node:path'
 import { expect, test } from 'vitest'
-import { need } from '../support/need.js'
 import { projectOfTest, ROOT, runIn } from './support.js'
 
-/** [file, import specifier, may it?]: one planted line each; every rule of biome.json has one that must be caught and one that must not. */
+/** [file, import specifier, may it?] */
 const PLANTED: readonly (readonly [string, string, boolean])[] = [
   ['ffi/a.ts', 'koffi', true],
   ['ffi/a.ts', './libc.js', true],
@@ -84,111 +84,81 @@ const PLANTED: readonly (readonly [string, string, boolean])[] = [
   ['src/cli/a.ts', '../../ffi/libc.js', false],
 ]
 
-const BIOME = join(ROOT, 'node_modules/@biomejs/biome/bin/biome')
+const CRUISER = join(ROOT, 'node_modules/dependency-cruiser/bin/dependency-cruise.mjs')
+const CONFIG = '.dependency-cruiser.mjs'
 
-interface BiomeReport {
-  readonly diagnostics: readonly {
-    readonly category: string
-    readonly location: { readonly path: unknown; readonly start: { readonly line: number } }
-  }[]
+interface Violation {
+  readonly from: string
+  readonly to: string
+  readonly rule: { readonly name: string }
 }
 
-/** Lints with the project's own biome.json; returns `category path:line` of each complaint. */
-function biomeLint(directory: string): string[] {
-  copyFileSync(join(ROOT, 'biome.json'), join(directory, 'biome.json'))
-  const { stdout, stderr } = runIn(directory, process.execPath, [BIOME, 'lint', '--reporter=json', '--max-diagnostics=500', '.'])
-  let report: BiomeReport
+/** Looks at files with the project's own rules. Files that these import are there too, and empty. */
+function violations(files: Readonly<Record<string, string>>): Violation[] {
+  const all: Record<string, string> = { 'tsconfig.json': '{}', [CONFIG]: readFileSync(join(ROOT, CONFIG), 'utf8') }
+  for (const [file, text] of Object.entries(files))
+    for (const [, specifier] of text.matchAll(/'(\.[^']*)\.js'/g)) all[`${posix.join(posix.dirname(file), specifier!)}.ts`] = ''
+  const directory = projectOfTest({ ...all, ...files })
+  const { stdout, stderr } = runIn(directory, process.execPath, [CRUISER, '--output-type', 'json', 'src', 'ffi'])
   try {
-    report = JSON.parse(stdout)
+    return JSON.parse(stdout).summary.violations
   } catch {
-    throw new Error(`biome did not run: ${stderr}`)
+    throw new Error(`dependency-cruiser did not run: ${stderr}`)
   }
-  return report.diagnostics.map(({ category, location }) => `${category} ${location.path}:${location.start.line}`)
 }
 
-test('biome catches every planted import against the layers, and nothing else', (ctx) => {
-  need(
-    ctx,
-    existsSync(BIOME) && runIn(ROOT, process.execPath, [BIOME, '--version']).status === 0,
-    'biome has no binary for this machine',
-  )
-  const lines = new Map<string, string[]>()
-  const expected: string[] = []
+const rulesBroken = (files: Readonly<Record<string, string>>): string[] => violations(files).map(({ rule }) => rule.name)
+
+test('every planted import against the layers is caught, and nothing else', () => {
+  const files: Record<string, string> = { 'ffi/none.ts': '' }
+  const expected = new Set<string>()
   for (const [file, specifier, allowed] of PLANTED) {
-    const text = lines.get(file) ?? []
-    lines.set(file, text)
-    text.push(`import '${specifier}'`)
-    if (!allowed) expected.push(`lint/style/noRestrictedImports ${file}:${text.length}`)
+    files[file] = `${files[file] ?? ''}import '${specifier}'\n`
+    const target = specifier.startsWith('.') ? posix.join(posix.dirname(file), specifier).replace(/\.js$/, '.ts') : specifier
+    if (!allowed) expected.add(`${file} → ${target.replace(/^node:/, '')}`)
   }
-  const found = biomeLint(projectOfTest(Object.fromEntries([...lines].map(([file, text]) => [file, `${text.join('\n')}\n`]))))
-  expect(found.filter((line) => line.includes('noRestrictedImports')).sort()).toEqual(expected.sort())
+  const found = violations(files).filter(({ rule }) => rule.name !== 'no-circular')
+  expect(new Set(found.map(({ from, to }) => `${from} → ${to}`))).toEqual(expected)
 })
 
 test.for([
   "export { step } from '../engine/engine.js'",
   "import type { Engine } from '../engine/engine.js'\n\nexport type E = Engine",
   "export const load = () => import('../engine/engine.js')",
-])('biome sees every form of import: %s', (text, ctx) => {
-  need(
-    ctx,
-    existsSync(BIOME) && runIn(ROOT, process.execPath, [BIOME, '--version']).status === 0,
-    'biome has no binary for this machine',
-  )
-  expect(biomeLint(projectOfTest({ 'src/backend/a.ts': `${text}\n` }))).toContain(
-    'lint/style/noRestrictedImports src/backend/a.ts:1',
-  )
+  "export type E = import('../engine/engine.js').Engine",
+])('every form of import is seen: %s', (text) => {
+  expect(rulesBroken({ 'src/backend/a.ts': `${text}\n`, 'ffi/none.ts': '' })).toEqual(['layer-backend'])
 })
 
-test('biome catches an import cycle', (ctx) => {
-  need(
-    ctx,
-    existsSync(BIOME) && runIn(ROOT, process.execPath, [BIOME, '--version']).status === 0,
-    'biome has no binary for this machine',
-  )
-  const directory = projectOfTest({
-    'src/config.ts': "import { b } from './b.js'\nexport const a = () => b\n",
-    'src/b.ts': "import { a } from './config.js'\nexport const b = () => a\n",
-  })
-  expect(biomeLint(directory)).toContain('lint/suspicious/noImportCycles src/b.ts:1')
-})
-
-const LAYERS = join(ROOT, 'scripts/layers.mjs')
-
-/** [file, what biome cannot see]: each stands on a line of its own. */
-const HIDDEN: readonly (readonly [string, string])[] = [
+test.for([
   ['src/backend/a.ts', "import { x } from '../batch/table.js'"],
-  ['src/backend/a.ts', "import { type PacketTable } from '../batch/table.js'"],
   ['src/backend/a.ts', "export { x } from '../batch/table.js'"],
   ['src/backend/a.ts', "export const t = () => import('../batch/table.js')"],
   ['src/engine/a.ts', "import { compile } from '../batch/compile.js'"],
-  ['src/engine/a.ts', "export const w = new Worker(new URL('../backend/worker.js', import.meta.url))"],
-  ['src/stream.ts', "export const w = new URL('./engine/worker.js', import.meta.url)"],
-  ['src/net/a.ts', "export type E = import('../engine/engine.js').Engine"],
-  ['src/net/a.ts', "export const hidden = (name: string) => import('../engine/' + name)"],
-]
-
-test('scripts/layers.mjs catches each planted line that biome cannot see', () => {
-  const files: Record<string, string> = {}
-  const expected = HIDDEN.map(([file, text]) => {
-    files[file] = `${files[file] ?? ''}${text}\n`
-    return `${file}:${files[file].split('\n').length - 1}`
-  })
-  const { status, stderr } = runIn(ROOT, process.execPath, [LAYERS, projectOfTest(files)])
-  const found = stderr
-    .trim()
-    .split('\n')
-    .map((line) => line.split(': ')[0])
-  expect(found.sort()).toEqual(expected.sort())
-  expect(status).toBe(1)
+] as const)('of the batch, others know types only: %s, %s', ([file, text]) => {
+  expect(rulesBroken({ [file]: `${text}\n`, 'ffi/none.ts': '' })).toEqual(['types-only'])
 })
 
-test('scripts/layers.mjs lets type imports and workers of the own room pass', () => {
-  const directory = projectOfTest({
-    'src/backend/a.ts':
-      "import type { PacketTable } from '../batch/table.js'\nexport type { TableRegion } from '../batch/table.js'\n",
-    'src/engine/a.ts':
-      "import { errnoName } from '../../ffi/native-error.js'\nexport const w = new Worker(new URL('./worker.js', import.meta.url))\n",
-    'src/cli/a.ts': "export const about = new URL('../../../package.json', import.meta.url)\n",
-  })
-  expect(runIn(ROOT, process.execPath, [LAYERS, directory])).toEqual({ status: 0, stdout: '', stderr: '' })
+test('imports of types pass where only types may be known', () => {
+  const text = "import type { PacketTable } from '../batch/table.js'\nexport type { TableRegion } from '../batch/table.js'\n"
+  expect(rulesBroken({ 'src/backend/a.ts': text, 'ffi/none.ts': '' })).toEqual([])
+})
+
+test('an import cycle is caught', () => {
+  const files = {
+    'src/config.ts': "import { b } from './b.js'\nexport const a = () => b\n",
+    'src/b.ts': "import { a } from './config.js'\nexport const b = () => a\n",
+    'ffi/none.ts': '',
+  }
+  expect(rulesBroken(files)).toContain('no-circular')
+})
+
+test('no code is named in a way that hides it: by a URL of another room, or by an expression', async () => {
+  const { glob } = await import('zx')
+  for (const file of await glob(['src/**/*.ts', 'ffi/**/*.ts'], { cwd: ROOT })) {
+    const text = readFileSync(join(ROOT, file), 'utf8')
+    const urls = [...text.matchAll(/new URL\(\s*'([^']*)',\s*import\.meta\.url/g)].map(([, url]) => url!)
+    expect([file, urls.filter((url) => /\.[cm]?[jt]s$/.test(url) && !/^\.\/[^/]*$/.test(url))]).toEqual([file, []])
+    expect([file, text.match(/\bimport\((?!')[^)]*\)/g)]).toEqual([file, null])
+  }
 })

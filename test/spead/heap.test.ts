@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { makeFlavour } from '#dist/src/spead/flavour.js'
 import { Heap, packetsOf, planOf } from '#dist/src/spead/heap.js'
-import { Item, ItemGroup, type ItemInit } from '#dist/src/spead/item.js'
+import { Item, type ItemInit } from '#dist/src/spead/item.js'
+import { ItemGroup } from '#dist/src/spead/item-group.js'
 import { bytes } from './hex.js'
 
 const SMALL = { maxPacketSizeBytes: 1472, split: 'greedy' } as const

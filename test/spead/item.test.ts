@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { Item, ItemGroup } from '#dist/src/spead/item.js'
+import { Item } from '#dist/src/spead/item.js'
+import { ItemGroup } from '#dist/src/spead/item-group.js'
 
 const u16 = [['u', 16]] as const
 

@@ -1,0 +1,14 @@
+/** What commander makes of the options of `speadcast bench`. */
+import type { WayOutFlags } from './way-out.js'
+
+export interface BenchFlags extends WayOutFlags {
+  readonly to: readonly string[]
+  readonly sizes: readonly number[]
+  readonly seconds: number
+  readonly warmupSeconds: number
+  readonly repeats: number
+  readonly packetSize?: number
+  readonly batches?: number
+  readonly rate: string
+  readonly json?: true
+}

@@ -1,0 +1,31 @@
+/** What commander makes of the options of `speadcast send`. */
+import type { GroupMode } from '../index.js'
+import type { WayOutFlags } from './way-out.js'
+
+export interface SendFlags extends WayOutFlags {
+  readonly heaps?: number
+  readonly heapSize: number
+  readonly packetSize?: number
+  readonly batchHeaps?: number
+  readonly batches?: number
+  readonly groupMode: GroupMode
+  readonly pcap?: string
+  readonly rate: string
+  readonly rateBasis: 'udp' | 'wire'
+  readonly burst: number
+  readonly burstRateRatio: number
+  readonly catchUp: number
+  readonly rateMethod: 'auto' | 'sw' | 'kernel' | 'hw'
+  readonly heapAddressBits: number
+  readonly split: 'even' | 'greedy' | 'exact'
+  readonly payloadBytes?: number
+  readonly repeatPointers?: boolean
+  readonly firstCnt: number | bigint
+  readonly cntStep: number | bigint
+  readonly descriptors: string
+  readonly input?: string
+  readonly dtype?: string
+  readonly stop: boolean
+  readonly deadline: number
+  readonly json?: true
+}

@@ -1,0 +1,151 @@
+import { check, SpeadcastError } from '../errors.js'
+import type { Descriptor } from './descriptor.js'
+import { DEFAULT_FLAVOUR, type Flavour, makeFlavour } from './flavour.js'
+import { Heap } from './heap.js'
+import { Item, type ItemInit } from './item.js'
+import { hex } from './pointer.js'
+
+export interface ItemGroupOptions {
+  /** Of the heaps made by `getHeap`; default SPEAD-64-48. */
+  flavour?: Flavour
+  /** 'stale' descriptors are those not sent within this many heaps; default: sent once. */
+  descriptorFrequency?: number
+}
+
+export interface HeapSelection {
+  /** 'stale' (default): never sent, sent `descriptorFrequency` heaps ago, or of an item replaced since. */
+  descriptors?: 'stale' | 'all' | 'none'
+  /** 'stale' (default): the item's version changed since it was last in a heap. */
+  data?: 'stale' | 'all' | 'none'
+}
+
+/** What of an item id went into the group's heaps. */
+interface Sent {
+  item: Item
+  version: number | undefined
+  descriptorHeap: number | undefined
+}
+
+/** Lowest id given to items without one (spead2's; SPEAD itself keeps those below 0x400). */
+const FIRST_AUTO_ID = 0x1000
+
+/** The items of a stream, by name and id, and what of them has been sent. Rules are spead2's ItemGroup's and HeapGenerator's. */
+export class ItemGroup {
+  readonly flavour: Flavour
+  readonly #frequency: number | undefined
+  readonly #byName = new Map<string, Item>()
+  readonly #byId = new Map<number, Item>()
+  readonly #sent = new Map<number, Sent>()
+  #heaps = 0
+
+  /** Throws ERR_SPEADCAST_CONFIG. */
+  constructor(options: ItemGroupOptions = {}) {
+    const { flavour = DEFAULT_FLAVOUR, descriptorFrequency } = options
+    check(
+      descriptorFrequency === undefined || (Number.isSafeInteger(descriptorFrequency) && descriptorFrequency > 0),
+      'ERR_SPEADCAST_CONFIG',
+      () => `descriptorFrequency is ${descriptorFrequency}; it must be a whole number of heaps from 1 up`,
+    )
+    this.flavour = makeFlavour(flavour)
+    this.#frequency = descriptorFrequency
+  }
+
+  /**
+   * Adds an item; chainable. An item identical but for its value to one of the group only passes its value, if it has one, on to that.
+   * Otherwise items with the same id or the same name are replaced, and the new one's version is above theirs.
+   */
+  add(init: ItemInit | Item): this {
+    const item = init instanceof Item ? init : new Item({ ...init, id: init.id ?? this.#freeId() })
+    const sameId = this.#byId.get(item.id)
+    const sameName = this.#byName.get(item.name)
+    if (sameId && identical(sameId, item)) {
+      if (item.value !== undefined && sameId !== item) sameId.value = item.value
+      return this
+    }
+    for (const old of [sameId, sameName]) {
+      if (!old) continue
+      item.version = Math.max(item.version, old.version + 1)
+      this.#byId.delete(old.id)
+      this.#byName.delete(old.name)
+    }
+    this.#byId.set(item.id, item)
+    this.#byName.set(item.name, item)
+    return this
+  }
+
+  #freeId(): number {
+    let id = FIRST_AUTO_ID
+    while (this.#byId.has(id)) id++
+    return id
+  }
+
+  /** Throws ERR_SPEADCAST_ITEM if there is none. */
+  get(nameOrId: string | number): Item {
+    const item = this.#find(nameOrId)
+    if (item) return item
+    const asked = typeof nameOrId === 'number' ? `id ${hex(nameOrId)}` : `name '${nameOrId}'`
+    const known = this.items().map(({ name, id }) => `'${name}' (${hex(id)})`)
+    throw new SpeadcastError('ERR_SPEADCAST_ITEM', `no item of ${asked} in the group; it has ${known.join(', ') || 'none'}`)
+  }
+
+  has(nameOrId: string | number): boolean {
+    return this.#find(nameOrId) !== undefined
+  }
+
+  #find(nameOrId: string | number): Item | undefined {
+    return typeof nameOrId === 'number' ? this.#byId.get(nameOrId) : this.#byName.get(nameOrId)
+  }
+
+  /** In the order they were added. */
+  items(): Item[] {
+    return [...this.#byName.values()]
+  }
+
+  /**
+   * A heap of what the receivers do not know yet, or of all: each item's descriptor directly before its value. Items without a value
+   * give a descriptor only.
+   */
+  getHeap(selection: HeapSelection = {}): Heap {
+    const { descriptors = 'stale', data = 'stale' } = selection
+    for (const [option, choice] of Object.entries({ descriptors, data }))
+      check(
+        choice === 'stale' || choice === 'all' || choice === 'none',
+        'ERR_SPEADCAST_CONFIG',
+        () => `${option} is '${choice}'; it must be 'stale', 'all' or 'none'`,
+      )
+    const heap = new Heap(this.flavour)
+    const record = new Map<number, Sent>()
+    for (const item of this.#byName.values()) {
+      const sent = { ...(this.#sent.get(item.id) ?? { item, version: undefined, descriptorHeap: undefined }) }
+      record.set(item.id, sent)
+      if (descriptors === 'all' || (descriptors === 'stale' && this.#descriptorStale(item, sent))) {
+        heap.addDescriptor(item)
+        sent.descriptorHeap = this.#heaps
+      }
+      if (item.value !== undefined && (data === 'all' || (data === 'stale' && sent.version !== item.version))) {
+        heap.addItem(item)
+        sent.version = item.version
+      }
+    }
+    // Only now: a heap that could not be made has told nobody anything.
+    for (const [id, sent] of record) this.#sent.set(id, sent)
+    this.#heaps++
+    return heap
+  }
+
+  /** Also forgets, in `sent`, the value sent under this id if another item has it now, as spead2 does. */
+  #descriptorStale(item: Item, sent: Sent): boolean {
+    if (sent.descriptorHeap === undefined) return true
+    if (this.#frequency !== undefined && this.#heaps - sent.descriptorHeap >= this.#frequency) return true
+    if (sent.item === item) return false
+    sent.item = item
+    sent.version = undefined
+    return true
+  }
+}
+
+function identical(a: Descriptor, b: Descriptor): boolean {
+  const key = ({ id, name, description, shape, dtype, format, order }: Descriptor): string =>
+    JSON.stringify([id, name, description, shape, dtype?.descr, format, order])
+  return key(a) === key(b)
+}
