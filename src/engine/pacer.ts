@@ -30,6 +30,8 @@ export class Pacer {
   readonly #rate: number
   readonly #overheadBytes: number
   readonly #counters: Float64Array
+  /** Bytes that may go of the burst under way: what the bucket had room for when it began, so that a slow post does not lengthen it. */
+  #burstLeft = 0
   /** Somebody was told of `deadline` and has not been back since. */
   #waiting = false
   /** How long after it they were, until rows are charged. */
@@ -105,18 +107,26 @@ export class Pacer {
       this.#counters[COUNTER.lateNanoseconds]! += now - this.deadline
       this.#lateNanoseconds = now - this.deadline
     }
-    const allowance = limiter.allowance(now)
-    const base = bytesBefore[from]!
     const { worthBytes } = limiter
-    if (allowance > 0) {
-      const fitting = crossing(bytesBefore, from, rows, base + allowance)
+    const base = bytesBefore[from]!
+    for (;;) {
+      if (this.#burstLeft <= 0) {
+        const allowance = limiter.allowance(now)
+        if (allowance < worthBytes) {
+          this.#waitUntil(limiter.next(worthBytes), now)
+          return from
+        }
+        this.#burstLeft = allowance
+      }
+      const fitting = crossing(bytesBefore, from, rows, base + this.#burstLeft)
       if (fitting === rows) return rows
+      const fresh = this.#burstLeft >= worthBytes
       const whole = posting ? wholeMessages(posting, from, fitting) : fitting
-      if (bytesBefore[whole]! - base >= worthBytes) return whole
-      if (allowance >= worthBytes) return fitting
+      if (whole > from && (!fresh || bytesBefore[whole]! - base >= worthBytes)) return whole
+      if (fresh) return fitting
+      // What is left of the burst is not worth a part of a message.
+      this.#burstLeft = 0
     }
-    this.#waitUntil(limiter.next(worthBytes), now)
-    return from
   }
 
   #waitUntil(deadline: number, now: number): void {
@@ -134,6 +144,7 @@ export class Pacer {
     counters[COUNTER.bytesBehind] = Math.round((lag * this.#rate) / 1e9)
     if (lag > counters[COUNTER.greatestLagNanoseconds]!) counters[COUNTER.greatestLagNanoseconds] = lag
     const bytes = bytesBefore[to]! - bytesBefore[from]!
+    this.#burstLeft -= bytes
     limiter.charge(bytes, nanosecondsBefore![to]! - nanosecondsBefore![from]!, now, after, this.#lateNanoseconds)
     this.#lateNanoseconds = 0
     if (this.#refusedSince < 0) return
