@@ -64,7 +64,7 @@ const MISTAKES = [
   },
   {
     name: 'descriptors one heap too late',
-    file: 'item.js',
+    file: 'item-group.js',
     from: '- sent.descriptorHeap >= this.#frequency',
     to: '- sent.descriptorHeap > this.#frequency',
   },

@@ -15,9 +15,13 @@ import { showHogs, showRate } from './text.mjs'
 const BURST = { burstBytes: 65536, burstRateRatio: 1.05 }
 /** V8 optimises what has run some thousand times, until when a burst of ours takes twice the CPU, and tidies up. Both programs get so long. */
 const WARMUP_BURSTS = 40_000
-const WARMUP_SECONDS = { least: 5, most: 20 }
-const warmupSeconds = (rateBytesPerSecond) =>
-  Math.min(WARMUP_SECONDS.most, Math.max(WARMUP_SECONDS.least, (WARMUP_BURSTS * BURST.burstBytes) / rateBytesPerSecond))
+/** Of what is measured: 5 to 20 s where that is 5. */
+const WARMUP_SHARE = { least: 1, most: 4 }
+const warmupSeconds = (rateBytesPerSecond, seconds) =>
+  Math.min(
+    WARMUP_SHARE.most * seconds,
+    Math.max(WARMUP_SHARE.least * seconds, (WARMUP_BURSTS * BURST.burstBytes) / rateBytesPerSecond),
+  )
 
 /** The largest runs show within a second or two, and a capture holds every packet. */
 const BURST_SECONDS = 2
@@ -61,7 +65,7 @@ function ratePoint(hole, programs, rateBytesPerSecond, hogs, { seconds, maxDistu
       watched(maxDisturbance, async () => {
         const row = await runPaced(hole, programs[name], hogs, {
           rate: rateBytesPerSecond,
-          'warmup-seconds': warmupSeconds(rateBytesPerSecond),
+          'warmup-seconds': warmupSeconds(rateBytesPerSecond, seconds),
           seconds,
         })
         return { ...row, error: errorOf(row) }
