@@ -15,7 +15,7 @@ import { showHogs, showRate } from './text.mjs'
 const BURST = { burstBytes: 65536, burstRateRatio: 1.05 }
 /** V8 optimises what has run some thousand times, until when a burst of ours takes twice the CPU, and tidies up. Both programs get so long. */
 const WARMUP_BURSTS = 40_000
-/** Of what is measured: 5 to 20 s where that is 5. */
+/** The warm-up is this share of the time measured: 5 to 20 s where that is 5. */
 const WARMUP_SHARE = { least: 1, most: 4 }
 const warmupSeconds = (rateBytesPerSecond, seconds) =>
   Math.min(

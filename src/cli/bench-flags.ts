@@ -1,4 +1,4 @@
-/** What commander makes of the options of `speadcast bench`. */
+/** The options of `speadcast bench`, as commander parses them. */
 import type { WayOutFlags } from './way-out.js'
 
 export interface BenchFlags extends WayOutFlags {

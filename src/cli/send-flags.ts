@@ -1,4 +1,4 @@
-/** What commander makes of the options of `speadcast send`. */
+/** The options of `speadcast send`, as commander parses them. */
 import type { GroupMode } from '../index.js'
 import type { WayOutFlags } from './way-out.js'
 

@@ -45,11 +45,6 @@ export class Contention {
     this.#seen = shared[0]!
   }
 
-  /** As maySpin found when it was last asked. */
-  get calm(): boolean {
-    return this.#calm
-  }
-
   /** Whether spinning may pay at `now` (nanoseconds). A few comparisons, but at the end of a pause. */
   maySpin(now: number): boolean {
     const found = this.shared[0]!
@@ -92,7 +87,7 @@ export const contentionWord = new Int32Array(new SharedArrayBuffer(4))
 
 /** The kernel counts in hundredths of a second: a shorter span says nothing. */
 const SHORTEST_SPAN_MS = 50
-/** What was long ago says nothing of now. */
+/** A longer span says nothing of now. */
 const LONGEST_SPAN_MS = 1000
 /** CPUs that others may take of those that a stream needs. */
 const TOLERATED = 0.4

@@ -124,7 +124,7 @@ export class Pacer {
       const whole = posting ? wholeMessages(posting, from, fitting) : fitting
       if (whole > from && (!fresh || bytesBefore[whole]! - base >= worthBytes)) return whole
       if (fresh) return fitting
-      // What is left of the burst is not worth a part of a message.
+      // The rest of the burst is not worth a part of a message.
       this.#burstLeft = 0
     }
   }

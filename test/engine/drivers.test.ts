@@ -255,7 +255,8 @@ test('an I/O thread is told of a CPU while somebody waits there, and no longer',
   need(ctx, process.platform === 'linux' && nativeCallsWork(), 'CPUs are looked at on Linux only')
   const rig = await driverRig('worker', { memory: { pauseNanoseconds: 1e9, acceptPerPost: 1 }, keepNothing: true })
   const told = () => rig.ring.control[R.C_CPU]! !== R.NO_CPU
-  const { promise } = rig.send(rig.add([{ heap: rawHeap(2500) }]))
+  // The engine waits for 2 ms a packet at most, so a heap of many is in flight until the stop, however late this thread is.
+  const { promise } = rig.send(rig.add([{ heap: rawHeap(2_500_000) }]))
   for (const asleep of [false, true]) {
     rig.driver.waiter!.tools.giveWay(asleep)
     expect(told()).toBe(false)
