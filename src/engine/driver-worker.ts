@@ -161,6 +161,8 @@ export class WorkerDriver implements Driver {
     this.#input.onSettled()
     running.delete(this)
     clearInterval(this.#timer)
+    // What would have told this thread of the last settlement is closed.
+    this.#disarm()
     this.#waker?.close()
     this.#port.close()
     this.#thread.dependents.delete(this.#threadEnded)
@@ -261,14 +263,19 @@ export class WorkerDriver implements Driver {
     const settled = Atomics.load(control, R.C_SETTLED)
     this.#input.onSettled()
     if (this.state === 'dead' || this.state === 'closed' || !this.#input.watched()) {
-      Atomics.store(control, R.C_WATCHED, 0)
-      control[R.C_CPU] = R.NO_CPU
+      this.#disarm()
       return
     }
     if (this.#waker) return
     const wait = waitAsync(control, R.C_SETTLED, settled)
     if (wait.async) wait.value.then(this.#arm)
     else queueMicrotask(this.#arm)
+  }
+
+  #disarm(): void {
+    const { control } = this.#input.ring
+    Atomics.store(control, R.C_WATCHED, 0)
+    control[R.C_CPU] = R.NO_CPU
   }
 
   async stopped(): Promise<void> {
