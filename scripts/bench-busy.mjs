@@ -4,7 +4,7 @@
 //   pacing, streams      paced senders, what they send back to back, and 64 of them in one process
 //   unfilled, cost       small heaps without the fill, the main thread's cost of a heap, the growth by-substream
 //   veth                 to a receiver
-//   before               idle rates beside another built tree, into before.jsonl, another 10; only with --before DIRECTORY
+//   before               idle rates beside another built tree, into before.jsonl, another 20; only with --before DIRECTORY
 // npm run bench:busy -- --append --stop-after 170: in parts; status 75 while rounds are left. Other options are those of npm run bench.
 import os from 'node:os'
 import { parseArgs } from 'node:util'
@@ -31,9 +31,9 @@ const PARTS = {
     '--only',
     'ours,before,ours-sendmmsg,before-sendmmsg',
     '--bytes',
-    '2GiB',
+    '8GiB',
     '--warmup-bytes',
-    '2GiB',
+    '8GiB',
   ],
 }
 

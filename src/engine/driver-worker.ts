@@ -21,6 +21,7 @@ import type { BackendCaps } from '../backend/backend.js'
 import type { CompiledBatch } from '../batch/compile.js'
 import { SpeadcastError } from '../errors.js'
 import { Contention, contentionWord, HostLoad } from './contention.js'
+import { Doorbell } from './doorbell.js'
 import type { Driver, DriverInput } from './driver.js'
 import type { Lease } from './pool.js'
 import { type ControlMessage, fromPlainError, type Report } from './protocol.js'
@@ -54,6 +55,7 @@ const contention = new Contention(contentionWord, new HostLoad().othersRun)
 export class WorkerDriver implements Driver {
   caps!: BackendCaps
   readonly waiter: Waiter | undefined
+  readonly #doorbell: Doorbell
   readonly #input: DriverInput
   readonly #lease: Lease
   readonly #thread: IoThreadHandle
@@ -92,8 +94,10 @@ export class WorkerDriver implements Driver {
     this.#lease = lease
     this.#thread = thread
     // While a rate leaves time there is nothing to spin for.
-    if (input.options.rateBytesPerSecond === 0)
-      this.waiter = new Waiter({ now: () => performance.now() * 1e6, giveWay: this.#giveWay }, contention)
+    const paced = input.options.rateBytesPerSecond > 0
+    const now = () => performance.now() * 1e6
+    this.#doorbell = new Doorbell({ now, wake: this.#wake, later: process.nextTick }, paced ? undefined : contention)
+    if (!paced) this.waiter = new Waiter({ now, giveWay: this.#giveWay, ring: this.#doorbell.ring }, contention)
     this.#ready = new Promise((resolve, reject) => {
       this.#opened = resolve
       this.#refuse = reject
@@ -112,7 +116,7 @@ export class WorkerDriver implements Driver {
     thread.dependents.add(this.#threadEnded)
     const { ring, backend, options } = input
     ring.control[R.C_CPU] = R.NO_CPU
-    if (isMainThread) this.#waker = new LoopWaker(options.rateBytesPerSecond > 0 ? new TimerFd() : new EventFd(), this.#arm)
+    if (isMainThread) this.#waker = new LoopWaker(paced ? new TimerFd() : new EventFd(), this.#arm)
     thread.open({ port: port2, memory: ring.memory, wakeFd: this.#waker?.source.fd, backend, options })
     running.add(this)
     if (!exitHook) {
@@ -208,6 +212,10 @@ export class WorkerDriver implements Driver {
   }
 
   submitted(): void {
+    if (Atomics.load(this.#input.ring.control, R.C_ASLEEP) === 1) this.#doorbell.submitted()
+  }
+
+  readonly #wake = (): void => {
     if (Atomics.exchange(this.#input.ring.control, R.C_ASLEEP, 0) === 1) this.#thread.signal()
   }
 

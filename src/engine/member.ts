@@ -50,6 +50,9 @@ export class Member {
   descriptors = 0
   /** The last wait for a submission was short. */
   worthSpinning = true
+  /** Waits to come that sleep without a glance; how many the next glance in vain brings. */
+  blind = 0
+  nextBlind = 1
   /** Waits to come that are slept through in pieces, because one was long. */
   dozes = 0
   readonly #receive: () => ControlMessage | undefined

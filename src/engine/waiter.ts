@@ -4,7 +4,7 @@
  *
  * | what was seen                                                        | what the next waits do                                   |
  * |----------------------------------------------------------------------|----------------------------------------------------------|
- * | others want the CPU (contention.ts)                                   | sleep at once                                            |
+ * | others want the CPU (contention.ts)                                   | wake the thread that sends, look once, sleep              |
  * | PATIENCE waits in a row settled nothing                               | the next one sleeps at once, then the next 2, 4 … 64      |
  * | a nap left nothing in flight: the thread that sends ran dry meanwhile | spin without naps, once, then 2, 4 … MOST_SPINS times     |
  * | nothing of these                                                     | spin briefly, then nap                                   |
@@ -31,6 +31,8 @@ export interface WaitTools {
   now(): number
   /** Lets others have this CPU, or leaves it for 20 µs. */
   giveWay(asleep: boolean): void
+  /** Tells the thread that sends of what was submitted, if it was not told yet. */
+  ring(): void
 }
 
 /** The queue as a wait sees it. Counts wrap at 2^32. */
@@ -58,7 +60,12 @@ export class Waiter {
   wait(batch: { readonly state: string }, queue: Awaited): void {
     const { tools, contention } = this
     const start = tools.now()
-    if (!contention.maySpin(start)) return
+    if (!contention.maySpin(start)) {
+      // A thread that wakes on this CPU has the CPU at once, and has sent when it gives it back.
+      tools.ring()
+      queue.harvest()
+      return
+    }
     if (this.#sleeps > 0) {
       this.#sleeps--
       return

@@ -20,6 +20,8 @@ class Host {
   offerNanoseconds = 300
   lateNanoseconds = 0
   offers = 0
+  /** Whether others run, as far as the kernel tells. */
+  others: boolean | undefined
   /** Lengths asked for, of sleeps that were not woken. */
   readonly sleeps: number[] = []
   /** What happens, and when; the earliest first. */
@@ -43,7 +45,7 @@ class Host {
       wake: { fd: WAKE, clear: () => {} },
       poll: { reset: () => {}, add: () => {}, revents: () => 0, wait: (nanoseconds: number) => this.#sleep(nanoseconds) },
     }
-    this.loop = new IoLoop(tools, new Contention(new Int32Array(1), () => undefined), (member, error) =>
+    this.loop = new IoLoop(tools, new Contention(new Int32Array(1), () => this.others), (member, error) =>
       this.ended.push({ member, error }),
     )
   }
@@ -269,6 +271,49 @@ describe('whoever waits is told of settlements', () => {
     send(6)
     host.runUntil(1e6)
     expect(seen).toEqual([])
+  })
+})
+
+describe('beside others a thread that has nothing to do', () => {
+  const LOOK_OF_A_GLANCE = 30_000
+
+  /** Others are seen at an offer of the CPU that comes back late. */
+  function besideOthers(): Sender {
+    const one = sender(host, 1)
+    host.others = true
+    host.offerNanoseconds = 3e6
+    host.at(10_000, () => one.send(1))
+    host.runUntil(20e6)
+    host.offers = 0
+    return one
+  }
+
+  /** Starts of the sleeps that end when the next batch comes, of `count` batches that come `gap` apart. */
+  function sleepsBetween(one: Sender, count: number, gap: number): boolean[] {
+    const slept: boolean[] = []
+    const first = host.clock + 1e6
+    const submit = () => {
+      slept.push(one.ring.control[R.C_ASLEEP] === 1)
+      one.send(1)
+    }
+    for (let i = 0; i < count; i++) host.at(first + i * gap, submit)
+    host.runUntil(first + count * gap)
+    return slept
+  }
+
+  test('looks for what a caller submits at once, and offers nobody its CPU', () => {
+    const one = besideOthers()
+    // The first few come behind glances in vain.
+    const slept = sleepsBetween(one, 80, LOOK_OF_A_GLANCE)
+    expect(slept.slice(-10)).toEqual(Array(10).fill(false))
+    expect(host.offers).toBe(0)
+  })
+
+  test('sleeps at once where glances are in vain, all but 1 of 64 times', () => {
+    const one = besideOthers()
+    const slept = sleepsBetween(one, 300, 10 * LOOK_OF_A_GLANCE)
+    expect(slept.filter((asleep) => asleep)).toHaveLength(300)
+    expect(one.member.nextBlind).toBe(63)
   })
 })
 

@@ -12,6 +12,8 @@ class Caller {
   inFlight = 0
   naps = 0
   yields = 0
+  /** What the sender, asleep until it is told, settles on this CPU before it gives it back. */
+  settlesWhenTold = 0
   /** How long offers take; what they settle. */
   yieldNanoseconds = YIELD_NANOSECONDS
   settles: (asleep: boolean) => boolean = () => false
@@ -25,6 +27,9 @@ class Caller {
         else this.yields++
         this.now += asleep ? NAP_NANOSECONDS : this.yieldNanoseconds
         if (this.settles(asleep)) this.#ready++
+      },
+      ring: () => {
+        this.#ready += this.settlesWhenTold
       },
     },
     new Contention(new Int32Array(1), () => undefined),
@@ -124,4 +129,15 @@ test('what settled during a long yield is settled, though others want the CPU', 
   caller.yieldNanoseconds = 3e6
   caller.settles = () => true
   expect(caller.wait().free).toBe(true)
+})
+
+test('beside others a wait wakes the thread that sends, and needs no sleep for what that settles at once', () => {
+  const caller = new Caller()
+  for (let i = 0; i < 3; i++) caller.send()
+  caller.yieldNanoseconds = 3e6
+  caller.wait()
+  expect(caller.wait().free).toBe(false)
+  caller.settlesWhenTold = 2
+  expect(caller.wait()).toEqual({ free: true, naps: 0, yields: 0 })
+  expect(caller.inFlight).toBe(1)
 })
