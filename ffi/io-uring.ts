@@ -5,7 +5,7 @@
  * | state  | legal        | leaves by                                                       |
  * |--------|--------------|-----------------------------------------------------------------|
  * | open   | all          | close()                                                         |
- * | closed | close()      | never; the rings' address ranges stay reserved (ffi/mapping.ts)  |
+ * | closed | close()      | never; the rings' address ranges stay reserved (ffi/memory/mapping.ts)  |
  *
  * A message completes with its result and, when sent without a copy, once more with a notification: from then on the kernel reads its
  * memory no more. Results are there when `submit` returns: MSG_DONTWAIT keeps the kernel from finishing a message later by itself.
@@ -13,10 +13,10 @@
  */
 import * as L from './layout.js'
 import { check, errno, libc } from './libc.js'
-import { dropMapping, mapFile, PAGE_BYTES, roundUp } from './mapping.js'
+import { dropMapping, mapFile, PAGE_BYTES, roundUp } from './memory/mapping.js'
 import { ERRNO, NativeError } from './native-error.js'
-import { attachRegion, orRelease } from './region.js'
-import { Scratch } from './scratch.js'
+import { attachRegion, orRelease } from './memory/region.js'
+import { Scratch } from './memory/scratch.js'
 
 const { URING_PARAMS, URING_SQ_OFF, URING_CQ_OFF, URING_SQE, URING_CQE, URING_RSRC_REGISTER, URING_RSRC_UPDATE2 } = L
 const SQE_WORDS = URING_SQE.size / 4

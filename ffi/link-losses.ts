@@ -24,7 +24,7 @@ import {
   SOCK_RAW_CLOEXEC,
 } from './netlink-query.js'
 import { RTM_GETQDISC, RTM_NEWQDISC, TC_H_ROOT, TCA_KIND, TCA_OPTIONS, TCMSG_LEN } from './qdisc.js'
-import { orRelease, Region } from './region.js'
+import { orRelease, Region } from './memory/region.js'
 
 // linux/rtnetlink.h, linux/gen_stats.h, linux/if_link.h
 const IFLA_STATS64 = 23

@@ -21,7 +21,7 @@ import {
   RTM_NEWNEIGH,
 } from './netlink.js'
 import { AF_NETLINK, attributeAt, NLMSG_HDRLEN, SOCK_RAW_CLOEXEC } from './netlink-query.js'
-import { orRelease, Region } from './region.js'
+import { orRelease, Region } from './memory/region.js'
 
 const RTMGRP_LINK = 1
 const RTMGRP_NEIGH = 4

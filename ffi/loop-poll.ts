@@ -6,7 +6,7 @@
 import { koffi } from './koffi.js'
 import { EPOLL_EVENT } from './layout.js'
 import { check, libc } from './libc.js'
-import { Scratch } from './scratch.js'
+import { Scratch } from './memory/scratch.js'
 import type { EventFd, TimerFd } from './wait.js'
 
 interface PollHandle {

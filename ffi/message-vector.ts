@@ -10,7 +10,7 @@
  */
 import { CMSGHDR, IOVEC, MMSGHDR, MSG_DONTWAIT, MSGHDR, OPT, UIO_MAXIOV } from './layout.js'
 import { errno, libc } from './libc.js'
-import { attachRegion, Region } from './region.js'
+import { attachRegion, Region } from './memory/region.js'
 
 const CONTROL_SPACE = 24 // CMSG_SPACE(sizeof(uint16_t))
 const NAME_SPACE = 32

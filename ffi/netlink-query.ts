@@ -6,7 +6,7 @@
  */
 import { check, libc } from './libc.js'
 import { ERRNO, NativeError } from './native-error.js'
-import { Region } from './region.js'
+import { Region } from './memory/region.js'
 
 // linux/netlink.h, linux/rtnetlink.h, bits/socket.h; the same on x86-64 and arm64.
 export const AF_NETLINK = 16

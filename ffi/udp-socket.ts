@@ -27,8 +27,8 @@ import {
 } from './layout.js'
 import { check, errno, libc } from './libc.js'
 import { NativeError } from './native-error.js'
-import { orRelease } from './region.js'
-import { Scratch } from './scratch.js'
+import { orRelease } from './memory/region.js'
+import { Scratch } from './memory/scratch.js'
 
 export interface SocketAddress {
   readonly family: 4 | 6

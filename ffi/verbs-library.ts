@@ -7,7 +7,7 @@
  */
 import { koffi } from './koffi.js'
 import { errno } from './libc.js'
-import { readPointer, readString, readU32 } from './memory.js'
+import { readPointer, readString, readU32 } from './memory/store-pointer.js'
 import { ERRNO, NativeError } from './native-error.js'
 import { IBV_CONTEXT, VERBS_CONTEXT } from './verbs-layout.js'
 

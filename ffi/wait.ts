@@ -2,8 +2,8 @@
 import { CLOCK_MONOTONIC, ITIMERSPEC, POLLFD, POLLIN, SOCK_CLOEXEC, SOCK_NONBLOCK, TFD_CLOEXEC, TFD_NONBLOCK } from './layout.js'
 import { check, errno, libc } from './libc.js'
 import { ERRNO, NativeError } from './native-error.js'
-import { orRelease } from './region.js'
-import { Scratch } from './scratch.js'
+import { orRelease } from './memory/region.js'
+import { Scratch } from './memory/scratch.js'
 
 const COUNT_AT = 64
 

@@ -1,4 +1,4 @@
-export { Region } from '../ffi/region.js'
+export { Region } from '../ffi/memory/region.js'
 export { type HeapsToSend, type SendAllOptions, type SendAllResult, sendAll, toWritable } from './adapters.js'
 export type { MemoryOptions, MemoryPacket } from './backend/memory.js'
 export type { ExternalMemory } from './batch/batch.js'

@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs'
 import { networkInterfaces } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { attachRegion, Region } from '#dist/ffi/region.js'
+import { attachRegion, Region } from '#dist/ffi/memory/region.js'
 import { SendQueue } from '#dist/ffi/send-queue.js'
 import { VerbsContext } from '#dist/ffi/verbs.js'
 import { WorkRequestChain } from '#dist/ffi/work-requests.js'

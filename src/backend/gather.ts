@@ -1,5 +1,5 @@
 /** Rows of a packet table as bytes, for backends that copy: memory and pcap. */
-import { attachRegion } from '../../ffi/region.js'
+import { attachRegion } from '../../ffi/memory/region.js'
 import type { PacketTable, TableRegion } from '../batch/table.js'
 import { check } from '../errors.js'
 import type { BackendCaps } from './backend.js'
@@ -8,7 +8,7 @@ import type { BackendCaps } from './backend.js'
 export class RegisteredRegions {
   readonly #bytes = new Map<number, Uint8Array>()
 
-  /** Memory without an address (ffi/region.ts) is of this isolate, which finds it by itself and lets go of it when nobody uses it. */
+  /** Memory without an address (ffi/memory/region.ts) is of this isolate, which finds it by itself and lets go of it when nobody uses it. */
   register(region: TableRegion): void {
     if (region.address === 0) return
     const known = this.#bytes.get(region.address)

@@ -6,7 +6,7 @@
  * the whole must still look like one datagram (65508 is EMSGSIZE), 65487 over IPv6; 1024 iovecs (UIO_MAXIOV).
  */
 import { UIO_MAXIOV } from '../../ffi/layout.js'
-import { HUGE_PAGE_BYTES, PAGE_BYTES } from '../../ffi/mapping.js'
+import { HUGE_PAGE_BYTES, PAGE_BYTES } from '../../ffi/memory/mapping.js'
 import { MessageVector } from '../../ffi/message-vector.js'
 import type { PacketTable } from '../batch/table.js'
 import type { Posting } from './backend.js'

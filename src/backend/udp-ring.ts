@@ -12,7 +12,7 @@ import { COPY, IoUring, LEND } from '../../ffi/io-uring.js'
 import { IORING_CQE_F_MORE, IORING_CQE_F_NOTIF, IORING_NOTIF_USAGE_ZC_COPIED, MMSGHDR } from '../../ffi/layout.js'
 import { MessageVector } from '../../ffi/message-vector.js'
 import { ERRNO, errnoName, NativeError } from '../../ffi/native-error.js'
-import { Scratch } from '../../ffi/scratch.js'
+import { Scratch } from '../../ffi/memory/scratch.js'
 import { UdpSocket } from '../../ffi/udp-socket.js'
 import { PollSet } from '../../ffi/wait.js'
 import type { TableRegion } from '../batch/table.js'
@@ -211,7 +211,7 @@ export class UdpRing {
 
   /**
    * Waits a little for what the kernel holds, and forgets it. Its pages stay the kernel's as long as it wants them: memory that is
-   * released gets others (ffi/mapping.ts).
+   * released gets others (ffi/memory/mapping.ts).
    */
   abandon(): void {
     if (this.held === 0) return

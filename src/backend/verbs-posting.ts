@@ -2,7 +2,7 @@
  * A packet table as a chain of work requests over registered memory: one SGE for what is contiguous. Built once; what a send changes (heap
  * cnts, immediates) is in the memory the SGEs point to.
  */
-import { attachRegion, Region } from '../../ffi/region.js'
+import { attachRegion, Region } from '../../ffi/memory/region.js'
 import { WorkRequestChain } from '../../ffi/work-requests.js'
 import type { PacketTable, TableRegion } from '../batch/table.js'
 import { check } from '../errors.js'

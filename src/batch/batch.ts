@@ -1,7 +1,7 @@
 /**
  * A batch: `heaps` heaps of the same items in preallocated memory, compiled once, sent many times.
  */
-import { Region } from '../../ffi/region.js'
+import { Region } from '../../ffi/memory/region.js'
 import { check, SpeadcastError } from '../errors.js'
 import { ITEM_DESCRIPTOR } from '../spead/constants.js'
 import {

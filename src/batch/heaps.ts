@@ -2,7 +2,7 @@
  * Heaps by spead2's vocabulary: a list of Heap references, compiled at first use and compiled no more while their shape stays the
  * same. Their values live in the user's memory, outside any region, so each send copies them into this batch's memory first.
  */
-import type { Region } from '../../ffi/region.js'
+import type { Region } from '../../ffi/memory/region.js'
 import type { PacketOptions } from '../spead/heap.js'
 import type { Flavour, Heap } from '../spead/index.js'
 import { planOf } from '../spead/index.js'

@@ -1,4 +1,4 @@
-import { Region } from '../../ffi/region.js'
+import { Region } from '../../ffi/memory/region.js'
 import { SpeadcastError } from '../errors.js'
 import type { Flavour, PacketPlan } from '../spead/index.js'
 import type { CompiledBatch } from './compile.js'

@@ -2,7 +2,7 @@
  * What a user writes into: typed arrays over a batch's memory. Made from plain data, so that another thread of the process can make
  * the same views from a batch's handle (postMessage would silently clone the views themselves).
  */
-import { attachRegion, type RegionHandle } from '../../ffi/region.js'
+import { attachRegion, type RegionHandle } from '../../ffi/memory/region.js'
 import { SpeadcastError } from '../errors.js'
 import { parseDtype, typedView } from '../spead/index.js'
 

@@ -4,7 +4,7 @@
  * A heap cnt or an immediate is the low `heapAddressBits` of an 8-byte big-endian item pointer (SPEAD §8.1), so each patch is two
  * 32-bit stores of (constant half | value half). Values are doubles or pairs of 32-bit halves: no BigInt.
  */
-import { offsetInWindow, windowView } from '../../ffi/window.js'
+import { offsetInWindow, windowView } from '../../ffi/memory/block-view.js'
 import type { ImmediateScatter, ScatterTable, TableRegion } from '../batch/table.js'
 import { type OrderedRamp, TWO_32, windowed, writeColumn, writeOrdered, writeRamp } from './strided.js'
 

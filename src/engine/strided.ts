@@ -1,9 +1,9 @@
 /**
  * The loops over evenly spaced pointers: what a send of ordinary heaps costs. Ramps of headers that are in the isolate's window
- * (ffi/window.ts) are written through it by functions that close over it, for V8 compiles in what the closures of a function that was called
+ * (ffi/memory/block-view.ts) are written through it by functions that close over it, for V8 compiles in what the closures of a function that was called
  * only once close over. To hand it to the loops below as an argument is not enough: they are not always inlined.
  */
-import { windowView } from '../../ffi/window.js'
+import { windowView } from '../../ffi/memory/block-view.js'
 
 /** Lower halves of item pointers, in 32 signed bits all. */
 export interface Ramp {

@@ -1,5 +1,5 @@
 /** A compiled batch as the engine sends it: its headers, the columns its values come in, and what stands in the headers. */
-import { attachRegion } from '../../ffi/region.js'
+import { attachRegion } from '../../ffi/memory/region.js'
 import type { Posting } from '../backend/backend.js'
 import type { CompiledBatch } from '../batch/compile.js'
 import { CntPointers, type CntSequence, ImmediatePointers, scatter, scatterExplicit, scatterImmediate } from './scatter.js'

@@ -4,7 +4,7 @@
  */
 import type { GroupMembership } from '../../ffi/rdmacm.js'
 import { HEADER_BYTES, ReceiveQueue } from '../../ffi/receive-queue.js'
-import { attachRegion, type RegionHandle } from '../../ffi/region.js'
+import { attachRegion, type RegionHandle } from '../../ffi/memory/region.js'
 import type { MemoryRegistration, ProtectionDomain } from '../../ffi/verbs.js'
 import { IBV_GRH, WC_STATUS } from '../../ffi/verbs-layout.js'
 import { SpeadcastError } from '../errors.js'

@@ -1,5 +1,5 @@
 /** What crosses between main and the receiving thread. */
-import type { RegionHandle } from '../../ffi/region.js'
+import type { RegionHandle } from '../../ffi/memory/region.js'
 import type { DatagramPeer } from '../net/rendezvous.js'
 import type { ReceivedHeap } from './heap.js'
 import type { RdmaSourceInput } from './rdma-source.js'

@@ -1,5 +1,5 @@
 /** Packet tables made by hand, for tests of single backends: no compiler, no SPEAD. */
-import { Region } from '#dist/ffi/region.js'
+import { Region } from '#dist/ffi/memory/region.js'
 import type { PacketTable } from '#dist/src/batch/table.js'
 
 export interface HandPacket {

@@ -1,6 +1,6 @@
 /** What createBatch refuses, in words, and what it leaves behind: nothing. */
 import { describe, expect, test } from 'vitest'
-import { Region } from '#dist/ffi/region.js'
+import { Region } from '#dist/ffi/memory/region.js'
 import { type BatchOptions, ItemGroup, type ItemInit, type Stream } from '#dist/src/index.js'
 import { groupOf, memoryStream, samples, timestamp } from './support.js'
 

@@ -1,6 +1,6 @@
 /** Debug mode says when a batch was written while it was under way; nothing else makes it speak. */
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { Region } from '#dist/ffi/region.js'
+import { Region } from '#dist/ffi/memory/region.js'
 import type { Batch, Stream } from '#dist/src/index.js'
 import { fill, filled, groupOf, memoryStream, rawBytes, samples, timestamp } from './support.js'
 

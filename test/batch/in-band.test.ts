@@ -1,6 +1,6 @@
 /** Descriptors inside the first heaps of the first batch, where receivers need them: once per substream. */
 import { expect, test } from 'vitest'
-import { Region } from '#dist/ffi/region.js'
+import { Region } from '#dist/ffi/memory/region.js'
 import type { StreamOptions } from '#dist/src/index.js'
 import { dump } from '../spead/cases.js'
 import { fill, filled, groupOf, memoryStream, planned, samples, taken, timestamp } from './support.js'

@@ -4,7 +4,7 @@
  */
 import fc from 'fast-check'
 import { afterAll, expect, test } from 'vitest'
-import { Region } from '#dist/ffi/region.js'
+import { Region } from '#dist/ffi/memory/region.js'
 import { CompilableBatch, type ExternalMemory } from '#dist/src/batch/batch.js'
 import {
   Heap,

@@ -6,7 +6,7 @@ import { COPY, IoUring, LEND } from '#dist/ffi/io-uring.js'
 import { IORING_CQE_F_MORE, IORING_CQE_F_NOTIF, IORING_NOTIF_USAGE_ZC_COPIED, MMSGHDR } from '#dist/ffi/layout.js'
 import { MessageVector } from '#dist/ffi/message-vector.js'
 import { ERRNO, NativeError } from '#dist/ffi/native-error.js'
-import { Region } from '#dist/ffi/region.js'
+import { Region } from '#dist/ffi/memory/region.js'
 import { UdpSocket } from '#dist/ffi/udp-socket.js'
 import { need } from '../support/need.js'
 

@@ -2,7 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest'
 import { nativeCallsWork } from '#dist/ffi/libc.js'
-import { Region, type RegionHandle } from '#dist/ffi/region.js'
+import { Region, type RegionHandle } from '#dist/ffi/memory/region.js'
 import { dist, runModule } from '../support/child.js'
 import { need } from '../support/need.js'
 import { sharedFile } from '../support/shared-file.js'
@@ -21,7 +21,7 @@ const mappingsOf = ({ address, byteLength }: RegionHandle): Mapping[] =>
 const memoryOf = (field: 'VmSize' | 'VmRSS'): number =>
   Number(new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(readFileSync('/proc/self/status', 'utf8'))![1]) * KIB
 
-const child = (body: string) => runModule(`import { Region } from ${dist('ffi/region.js')}\n${body}`)
+const child = (body: string) => runModule(`import { Region } from ${dist('ffi/memory/region.js')}\n${body}`)
 
 describe('allocate', () => {
   test.for(SIZES.flatMap((bytes) => (['auto', 'never'] as const).map((hugePages) => ({ bytes, hugePages }))))(

@@ -1,6 +1,6 @@
 /** Regions for tests, given back when the test ends. */
 import { onTestFinished } from 'vitest'
-import { Region, type RegionOptions } from '#dist/ffi/region.js'
+import { Region, type RegionOptions } from '#dist/ffi/memory/region.js'
 
 export const KIB = 1024
 export const MIB = 2 ** 20

@@ -4,7 +4,7 @@ import { test } from 'node:test'
 import { moduleUnder } from './support.js'
 
 const REGISTER = `
-  import { Region } from '#dist/ffi/region.js'
+  import { Region } from '#dist/ffi/memory/region.js'
   import { VerbsContext } from '#dist/ffi/verbs.js'
   import { explained, loadLibrary } from '#dist/src/net/verbs-errors.js'
   const context = explained('ibverbs', () => VerbsContext.open(loadLibrary('ibverbs'), 'rxe0'))

@@ -1,7 +1,7 @@
 /** `rdma link del` under an open context. The kernel waits for the last user of soft-RoCE, so what we must do is to let go. */
 import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
-import { Region } from '#dist/ffi/region.js'
+import { Region } from '#dist/ffi/memory/region.js'
 import { deviceNames, VerbsContext } from '#dist/ffi/verbs.js'
 import { VerbsLibrary } from '#dist/ffi/verbs-library.js'
 import { explainBackends, listRdmaDevices } from '#dist/src/devices.js'

@@ -1,6 +1,6 @@
 // A worker thread: attaches a region and answers every byte it is told with what stood at both ends before it filled all with it.
 import { parentPort, workerData } from 'node:worker_threads'
-import { attachRegion } from '#dist/ffi/region.js'
+import { attachRegion } from '#dist/ffi/memory/region.js'
 
 const { handle } = workerData
 const buffer = attachRegion(handle)

@@ -2,8 +2,8 @@
  * mmap(2) and madvise(2) as regions need them: populated, of the pages asked for, side by side if asked for, not inherited by fork. What
  * somebody has been given is never unmapped.
  */
-import { check, errno, isMapFailed, libc } from './libc.js'
-import { ERRNO, errnoName, NativeError } from './native-error.js'
+import { check, errno, isMapFailed, libc } from '../libc.js'
+import { ERRNO, errnoName, NativeError } from '../native-error.js'
 
 // asm-generic/mman-common.h, asm-generic/mman.h; the same on x86-64 and arm64.
 const PROT_NONE = 0

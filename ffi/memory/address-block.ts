@@ -9,7 +9,7 @@
  * | `low` to `high`  | reserved: inaccessible, and no other mapping comes here      |
  * | from `high` on   | handed out, to huge pages                                    |
  */
-import { isMapFailed, libc } from './libc.js'
+import { isMapFailed, libc } from '../libc.js'
 import { reserve, roundUp } from './mapping.js'
 
 /** V8 collects garbage for every 64 MiB that an isolate has views of. */

@@ -1,5 +1,5 @@
 /** Reading foreign memory by address, and writing addresses into our own. Cold. */
-import { koffi } from './koffi.js'
+import { koffi } from '../koffi.js'
 
 export const readU8 = (address: number): number => koffi().decode(BigInt(address), 'uint8_t') as number
 export const readU32 = (address: number): number => koffi().decode(BigInt(address), 'uint32_t') as number

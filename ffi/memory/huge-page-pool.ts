@@ -8,7 +8,7 @@
  * | empty  | its pages given back to the system             | filling, its pages new, at the next carve  |
  */
 import { dropPages, HUGE_PAGE_BYTES, mapPages, PAGE_BYTES, type PageKind, populate, roundUp } from './mapping.js'
-import { place } from './placement.js'
+import { place } from './address-block.js'
 
 /** Less than this has little use of huge pages. */
 export const SMALLEST_CARVED_BYTES = 64 << 10

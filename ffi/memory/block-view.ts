@@ -6,8 +6,8 @@
  * What lies between regions is nobody's to touch, and V8 checks offsets against the block only: who writes through it has checked, once, that
  * all its offsets are inside a region.
  */
-import { koffi } from './koffi.js'
-import { BLOCK_BYTES, placeable } from './placement.js'
+import { koffi } from '../koffi.js'
+import { BLOCK_BYTES, placeable } from './address-block.js'
 import type { RegionHandle } from './region.js'
 
 let window: { readonly address: number; readonly view: DataView } | undefined
