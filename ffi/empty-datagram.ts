@@ -1,6 +1,6 @@
 /** Sends one UDP datagram without payload from a socket of its own: makes the kernel resolve a neighbour. Linux only. */
 import { check, libc } from './libc.js'
-import type { Family } from './netlink.js'
+import type { Family } from './netlink/route.js'
 import { Region } from './memory/region.js'
 
 const SOCK_DGRAM_CLOEXEC_NONBLOCK = 2 | 0x80000 | 0x800

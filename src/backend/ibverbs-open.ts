@@ -6,9 +6,9 @@
  * bound UDP socket keeps the source port from others. Our packets never confirm a neighbour, so the kernel's entry ages: it is asked about
  * every second and woken by an empty datagram when it is stale.
  */
-import { LinkWatch } from '../../ffi/link-watch.js'
+import { LinkWatch } from '../../ffi/netlink/link-watch.js'
 import { ERRNO, NativeError } from '../../ffi/native-error.js'
-import { link } from '../../ffi/netlink.js'
+import { link } from '../../ffi/netlink/route.js'
 import { UdpSocket } from '../../ffi/udp-socket.js'
 import { type DeviceFacts, VerbsContext } from '../../ffi/verbs.js'
 import { IBV_PORT_ACTIVE } from '../../ffi/verbs-layout.js'

@@ -5,9 +5,9 @@
  * A datagram too large for the path is dropped without a word by some devices, which report it sent (rxe, IBV_WC_SUCCESS): its size is
  * checked here, when a stream opens, and again whenever the interface changes.
  */
-import { LinkWatch } from '../../ffi/link-watch.js'
+import { LinkWatch } from '../../ffi/netlink/link-watch.js'
 import { ERRNO, NativeError } from '../../ffi/native-error.js'
-import { link } from '../../ffi/netlink.js'
+import { link } from '../../ffi/netlink/route.js'
 import type { GroupMembership } from '../../ffi/rdmacm.js'
 import type { AddressHandle, DatagramAddress, ProtectionDomain } from '../../ffi/verbs.js'
 import { IBV_PORT_ACTIVE } from '../../ffi/verbs-layout.js'

@@ -5,8 +5,8 @@
 
 import { performance } from 'node:perf_hooks'
 import { OPT } from '../../ffi/layout.js'
-import { LinkLosses } from '../../ffi/link-losses.js'
-import { LinkWatch } from '../../ffi/link-watch.js'
+import { LinkLosses } from '../../ffi/netlink/link-losses.js'
+import { LinkWatch } from '../../ffi/netlink/link-watch.js'
 import { errnoName, NativeError } from '../../ffi/native-error.js'
 import { encodeSocketAddress, probeMaxSegments, type QueuedError, UdpSocket } from '../../ffi/udp-socket.js'
 import { SpeadcastError } from '../errors.js'

@@ -1,6 +1,6 @@
 /** Which network interface a user means by a name or one of its addresses. Cold. */
 import { networkInterfaces } from 'node:os'
-import * as netlink from '../../ffi/netlink.js'
+import * as netlink from '../../ffi/netlink/route.js'
 import { check, SpeadcastError } from '../errors.js'
 import { type Family, formatAddress, needsScope, parseAddress } from './address.js'
 

@@ -1,7 +1,7 @@
 /** RDMA devices and their ports: what there is, what each can do for us, and which of them is behind a network interface. Linux only, cold. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { NativeError } from '../../ffi/native-error.js'
-import { type Link, links } from '../../ffi/netlink.js'
+import { type Link, links } from '../../ffi/netlink/route.js'
 import { deviceOfAddress } from '../../ffi/rdmacm.js'
 import { type DeviceFacts, deviceNames, type Gid, type PortFacts, VerbsContext } from '../../ffi/verbs.js'
 import { IBV_LINK_LAYER_ETHERNET } from '../../ffi/verbs-layout.js'

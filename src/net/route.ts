@@ -4,7 +4,7 @@
  */
 import { sendEmptyDatagram } from '../../ffi/empty-datagram.js'
 import { ERRNO, NativeError } from '../../ffi/native-error.js'
-import { link, type Neighbour, neighbour, type Route, routeTo } from '../../ffi/netlink.js'
+import { link, type Neighbour, neighbour, type Route, routeTo } from '../../ffi/netlink/route.js'
 import { SpeadcastError } from '../errors.js'
 import { type Family, formatAddress, needsScope } from './address.js'
 import type { ResolvedEndpoint } from './endpoint.js'

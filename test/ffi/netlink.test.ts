@@ -1,4 +1,4 @@
-/** What ffi/netlink.ts reads is compared with what iproute2 says of the same kernel objects, in namespaces made here. */
+/** What ffi/netlink/route.ts reads is compared with what iproute2 says of the same kernel objects, in namespaces made here. */
 import { expect, test } from 'vitest'
 import { need } from '../support/need.js'
 import { makeNetns, type Netns, netnsUnavailable } from '../support/netns.js'
@@ -7,10 +7,10 @@ const HEAD = `
   import { execFileSync } from 'node:child_process'
   import dgram from 'node:dgram'
   import { setTimeout as sleep } from 'node:timers/promises'
-  import * as nl from '#dist/ffi/netlink.js'
-  import { LinkLosses } from '#dist/ffi/link-losses.js'
-  import { LinkWatch } from '#dist/ffi/link-watch.js'
-  import { qdiscs } from '#dist/ffi/qdisc.js'
+  import * as nl from '#dist/ffi/netlink/route.js'
+  import { LinkLosses } from '#dist/ffi/netlink/link-losses.js'
+  import { LinkWatch } from '#dist/ffi/netlink/link-watch.js'
+  import { qdiscs } from '#dist/ffi/netlink/qdisc.js'
   const ip = (...args) => execFileSync('ip', args, { encoding: 'utf8' })
   const b = (...bytes) => Uint8Array.from(bytes)
   const index = (name) => nl.links().find((l) => l.name === name).index

@@ -34,7 +34,7 @@ const PLANTED: readonly (readonly [string, string, boolean])[] = [
   ['src/spead/a.ts', '../batch/table.js', false],
   ['src/spead/a.ts', '../../ffi/memory/region.js', false],
   ['src/spead/a.ts', '../stats.js', false],
-  ['src/net/a.ts', '../../ffi/netlink.js', true],
+  ['src/net/a.ts', '../../ffi/netlink/route.js', true],
   ['src/net/a.ts', '../errors.js', true],
   ['src/net/a.ts', 'koffi', false],
   ['src/net/a.ts', '../spead/flavour.js', false],

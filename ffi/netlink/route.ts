@@ -3,8 +3,8 @@
  * (netlink-query.ts); failures are NativeErrors that carry the kernel's errno. Not for hot paths: see link-watch.ts for what may be
  * called per step, and link-losses.ts.
  */
-import { ERRNO, NativeError } from './native-error.js'
-import { type Attributes, attributesOf, bytesOf, query, textOf, u32, u32Of } from './netlink-query.js'
+import { ERRNO, NativeError } from '../native-error.js'
+import { type Attributes, attributesOf, bytesOf, query, textOf, u32, u32Of } from './query.js'
 
 export type Family = 4 | 6
 

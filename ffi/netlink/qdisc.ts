@@ -1,5 +1,5 @@
 /** Queueing disciplines of interfaces (tc(8)), asked by rtnetlink(7). Linux only. Cold: link-losses.ts notices when they change. */
-import { type Attributes, attributesOf, query, textOf, u32Of } from './netlink-query.js'
+import { type Attributes, attributesOf, query, textOf, u32Of } from './query.js'
 
 // linux/rtnetlink.h, linux/pkt_sched.h
 export const RTM_NEWQDISC = 36

@@ -6,9 +6,9 @@
  * become one message). Each message therefore also carries the count of losses, which is compared with the last one seen; who needs
  * the truth of this very moment asks `link(index).carrierDownCount`.
  */
-import { SOCK_NONBLOCK } from './layout.js'
-import { check, errno, libc } from './libc.js'
-import { ERRNO, NativeError } from './native-error.js'
+import { SOCK_NONBLOCK } from '../layout.js'
+import { check, errno, libc } from '../libc.js'
+import { ERRNO, NativeError } from '../native-error.js'
 import {
   IFF_LOWER_UP,
   IFF_UP,
@@ -19,9 +19,9 @@ import {
   RTM_DELNEIGH,
   RTM_NEWLINK,
   RTM_NEWNEIGH,
-} from './netlink.js'
-import { AF_NETLINK, attributeAt, NLMSG_HDRLEN, SOCK_RAW_CLOEXEC } from './netlink-query.js'
-import { orRelease, Region } from './memory/region.js'
+} from './route.js'
+import { AF_NETLINK, attributeAt, NLMSG_HDRLEN, SOCK_RAW_CLOEXEC } from './query.js'
+import { orRelease, Region } from '../memory/region.js'
 
 const RTMGRP_LINK = 1
 const RTMGRP_NEIGH = 4

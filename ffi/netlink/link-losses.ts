@@ -8,10 +8,10 @@
  * | open   | read, close  | close()   |
  * | closed | close        | never     |
  */
-import { SOCK_NONBLOCK } from './layout.js'
-import { check, errno, libc } from './libc.js'
-import { ERRNO, NativeError } from './native-error.js'
-import { IFF_LOWER_UP, IFF_UP, IFINFOMSG_LEN, IFLA_CARRIER_DOWN_COUNT, RTM_GETLINK, RTM_NEWLINK } from './netlink.js'
+import { SOCK_NONBLOCK } from '../layout.js'
+import { check, errno, libc } from '../libc.js'
+import { ERRNO, NativeError } from '../native-error.js'
+import { IFF_LOWER_UP, IFF_UP, IFINFOMSG_LEN, IFLA_CARRIER_DOWN_COUNT, RTM_GETLINK, RTM_NEWLINK } from './route.js'
 import {
   AF_NETLINK,
   attributeAt,
@@ -22,9 +22,9 @@ import {
   NLMSG_ERROR,
   NLMSG_HDRLEN,
   SOCK_RAW_CLOEXEC,
-} from './netlink-query.js'
+} from './query.js'
 import { RTM_GETQDISC, RTM_NEWQDISC, TC_H_ROOT, TCA_KIND, TCA_OPTIONS, TCMSG_LEN } from './qdisc.js'
-import { orRelease, Region } from './memory/region.js'
+import { orRelease, Region } from '../memory/region.js'
 
 // linux/rtnetlink.h, linux/gen_stats.h, linux/if_link.h
 const IFLA_STATS64 = 23
