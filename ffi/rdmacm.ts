@@ -9,7 +9,7 @@ import { readI32, readPointer, readU8, readU32 } from './memory/store-pointer.js
 import { ERRNO, NativeError } from './native-error.js'
 import { orRelease } from './memory/region.js'
 import { Scratch } from './memory/scratch.js'
-import { encodeSocketAddress } from './udp-socket.js'
+import { encodeSocketAddress } from './socket/udp-socket.js'
 import type { DatagramAddress } from './verbs.js'
 import { setNonBlocking } from './verbs.js'
 import {

@@ -9,7 +9,7 @@
 import { LinkWatch } from '../../ffi/netlink/link-watch.js'
 import { ERRNO, NativeError } from '../../ffi/native-error.js'
 import { link } from '../../ffi/netlink/route.js'
-import { UdpSocket } from '../../ffi/udp-socket.js'
+import { UdpSocket } from '../../ffi/socket/udp-socket.js'
 import { type DeviceFacts, VerbsContext } from '../../ffi/verbs.js'
 import { IBV_PORT_ACTIVE } from '../../ffi/verbs-layout.js'
 import { SpeadcastError } from '../errors.js'

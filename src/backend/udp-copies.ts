@@ -15,7 +15,7 @@
  */
 import { OPT } from '../../ffi/layout.js'
 import { ERRNO, errnoName } from '../../ffi/native-error.js'
-import type { UdpSocket } from '../../ffi/udp-socket.js'
+import type { UdpSocket } from '../../ffi/socket/udp-socket.js'
 import type { PacketTable } from '../batch/table.js'
 import { COUNTER } from '../stats.js'
 import type { UdpPath } from './udp-open.js'

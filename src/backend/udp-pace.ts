@@ -19,7 +19,7 @@
  */
 import { performance } from 'node:perf_hooks'
 import { OPT } from '../../ffi/layout.js'
-import type { UdpSocket } from '../../ffi/udp-socket.js'
+import type { UdpSocket } from '../../ffi/socket/udp-socket.js'
 import type { PacketTable } from '../batch/table.js'
 import { type FairQueue, fairQueueOf, fairQueueRemedy } from '../net/fair-queue.js'
 import { largestPacketSizeBytes, type Path } from '../net/route.js'

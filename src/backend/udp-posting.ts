@@ -7,7 +7,7 @@
  */
 import { UIO_MAXIOV } from '../../ffi/layout.js'
 import { HUGE_PAGE_BYTES, PAGE_BYTES } from '../../ffi/memory/mapping.js'
-import { MessageVector } from '../../ffi/message-vector.js'
+import { MessageVector } from '../../ffi/socket/message-vector.js'
 import type { PacketTable } from '../batch/table.js'
 import type { Posting } from './backend.js'
 

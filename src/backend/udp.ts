@@ -16,7 +16,7 @@
  */
 import { POLLIN, POLLOUT, UIO_MAXIOV } from '../../ffi/layout.js'
 import { ERRNO, errnoName } from '../../ffi/native-error.js'
-import type { QueuedError } from '../../ffi/udp-socket.js'
+import type { QueuedError } from '../../ffi/socket/udp-socket.js'
 import type { PacketTable, TableRegion } from '../batch/table.js'
 import { COUNTER } from '../stats.js'
 import {

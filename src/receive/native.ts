@@ -1,7 +1,7 @@
 /** The Linux receiver: sockets and memory of this thread, recvmmsg in a worker. Imports koffi: load it dynamically. */
 import { libc } from '../../ffi/libc.js'
 import { NativeError } from '../../ffi/native-error.js'
-import { mapReceiveMemory, ReceiveSocket } from '../../ffi/recvmmsg.js'
+import { mapReceiveMemory, ReceiveSocket } from '../../ffi/socket/recvmmsg.js'
 import { type ErrorCode, SpeadcastError } from '../errors.js'
 import type { DriverEvents, DriverOptions, ReceiveDriver } from './driver.js'
 import { startThread, type ThreadShared, threadShared } from './thread.js'

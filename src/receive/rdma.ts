@@ -4,7 +4,7 @@
  * A sender comes to an endpoint's HOST:PORT over TCP and is told the endpoint's queue pair (net/rendezvous.ts); to a multicast group it
  * comes by the group.
  */
-import { mapReceiveMemory } from '../../ffi/recvmmsg.js'
+import { mapReceiveMemory } from '../../ffi/socket/recvmmsg.js'
 import { type DatagramPeer, offerRendezvous } from '../net/rendezvous.js'
 import type { DriverEvents, DriverOptions, ReceiveDriver } from './driver.js'
 import { arenaBytes, SLOT_BYTES } from './rdma-source.js'

@@ -1,6 +1,6 @@
 /** Starting the receiving thread, and hearing of its end. Imports koffi: load it dynamically. */
 import { Worker } from 'node:worker_threads'
-import { recycleReceiveMemory } from '../../ffi/recvmmsg.js'
+import { recycleReceiveMemory } from '../../ffi/socket/recvmmsg.js'
 import type { RegionHandle } from '../../ffi/memory/region.js'
 import { EventFd } from '../../ffi/wait.js'
 import { type ErrorCode, SpeadcastError } from '../errors.js'

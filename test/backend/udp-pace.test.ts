@@ -1,7 +1,7 @@
 /** What bounds a stream whose rate the kernel keeps, under a clock of the test's own, on a real socket. Under fq itself: test/vm. */
 import { expect, onTestFinished, test } from 'vitest'
 import { OPT } from '#dist/ffi/layout.js'
-import { UdpSocket } from '#dist/ffi/udp-socket.js'
+import { UdpSocket } from '#dist/ffi/socket/udp-socket.js'
 import { LeakyBucket } from '#dist/src/backend/leaky-bucket.js'
 import { frameRate, KernelPace, type PaceOptions } from '#dist/src/backend/udp-pace.js'
 import type { PacketTable } from '#dist/src/batch/table.js'

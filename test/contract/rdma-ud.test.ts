@@ -1,6 +1,6 @@
 /** The contract for datagrams, on the software NIC in this process: what a receiving queue pair of ours takes is what arrived. */
 import { expect, test } from 'vitest'
-import { mapReceiveMemory, recycleReceiveMemory } from '#dist/ffi/recvmmsg.js'
+import { mapReceiveMemory, recycleReceiveMemory } from '#dist/ffi/socket/recvmmsg.js'
 import { openRdmaUd } from '#dist/src/backend/rdma-ud.js'
 import { IBVERBS_DEFAULTS, RDMA_UD_DEFAULTS } from '#dist/src/config.js'
 import { listRdmaDevices } from '#dist/src/devices.js'

@@ -2,12 +2,12 @@
 import { createSocket, type Socket } from 'node:dgram'
 import { once } from 'node:events'
 import { expect, type TestContext, test } from 'vitest'
-import { COPY, IoUring, LEND } from '#dist/ffi/io-uring.js'
+import { COPY, IoUring, LEND } from '#dist/ffi/socket/io-uring.js'
 import { IORING_CQE_F_MORE, IORING_CQE_F_NOTIF, IORING_NOTIF_USAGE_ZC_COPIED, MMSGHDR } from '#dist/ffi/layout.js'
-import { MessageVector } from '#dist/ffi/message-vector.js'
+import { MessageVector } from '#dist/ffi/socket/message-vector.js'
 import { ERRNO, NativeError } from '#dist/ffi/native-error.js'
 import { Region } from '#dist/ffi/memory/region.js'
-import { UdpSocket } from '#dist/ffi/udp-socket.js'
+import { UdpSocket } from '#dist/ffi/socket/udp-socket.js'
 import { need } from '../support/need.js'
 
 function openRing(ctx: TestContext): IoUring {

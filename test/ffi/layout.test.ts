@@ -121,7 +121,7 @@ function claims(): [string, string, number][] {
         out.push([what, EXPRESSIONS[what] ?? expression, offset])
       }
   }
-  // ffi/message-vector.ts and ffi/udp-socket.ts rely on these.
+  // ffi/socket/message-vector.ts and ffi/socket/udp-socket.ts rely on these.
   out.push(['CMSG_SPACE of a UDP_SEGMENT message', 'CMSG_SPACE(sizeof(uint16_t))', 24])
   out.push(['CMSG_LEN of a UDP_SEGMENT message', 'CMSG_LEN(sizeof(uint16_t))', layout.CMSGHDR.data + 2])
   out.push(['size of a pointer', 'sizeof(void *)', 8])

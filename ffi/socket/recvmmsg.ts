@@ -5,11 +5,11 @@
  * The thread that opens the sockets and maps the memory (main) also gives both back, after the receiving thread has ended; the
  * receiving thread only needs their numbers: descriptors and a RegionHandle.
  */
-import { AF_INET, CMSGHDR, IOVEC, MMSGHDR, MSG_DONTWAIT, MSGHDR, SOCKADDR_IN, SOCKADDR_IN6 } from './layout.js'
-import { errno, isMapFailed, libc } from './libc.js'
-import { ERRNO, NativeError } from './native-error.js'
-import { attachRegion, type RegionHandle } from './memory/region.js'
-import { Scratch } from './memory/scratch.js'
+import { AF_INET, CMSGHDR, IOVEC, MMSGHDR, MSG_DONTWAIT, MSGHDR, SOCKADDR_IN, SOCKADDR_IN6 } from '../layout.js'
+import { errno, isMapFailed, libc } from '../libc.js'
+import { ERRNO, NativeError } from '../native-error.js'
+import { attachRegion, type RegionHandle } from '../memory/region.js'
+import { Scratch } from '../memory/scratch.js'
 import { type SocketAddress, UdpSocket } from './udp-socket.js'
 
 // asm-generic/socket.h, linux/in.h, linux/in6.h, linux/udp.h: [level, name].

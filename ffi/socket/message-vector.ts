@@ -8,9 +8,9 @@
  * | ready    | send(), patch         | release() |
  * | released | nothing: the range is recycled | — |
  */
-import { CMSGHDR, IOVEC, MMSGHDR, MSG_DONTWAIT, MSGHDR, OPT, UIO_MAXIOV } from './layout.js'
-import { errno, libc } from './libc.js'
-import { attachRegion, Region } from './memory/region.js'
+import { CMSGHDR, IOVEC, MMSGHDR, MSG_DONTWAIT, MSGHDR, OPT, UIO_MAXIOV } from '../layout.js'
+import { errno, libc } from '../libc.js'
+import { attachRegion, Region } from '../memory/region.js'
 
 const CONTROL_SPACE = 24 // CMSG_SPACE(sizeof(uint16_t))
 const NAME_SPACE = 32

@@ -24,11 +24,11 @@ import {
   SOCK_NONBLOCK,
   SOCKADDR_IN,
   SOCKADDR_IN6,
-} from './layout.js'
-import { check, errno, libc } from './libc.js'
-import { NativeError } from './native-error.js'
-import { orRelease } from './memory/region.js'
-import { Scratch } from './memory/scratch.js'
+} from '../layout.js'
+import { check, errno, libc } from '../libc.js'
+import { NativeError } from '../native-error.js'
+import { orRelease } from '../memory/region.js'
+import { Scratch } from '../memory/scratch.js'
 
 export interface SocketAddress {
   readonly family: 4 | 6

@@ -11,12 +11,12 @@
  * memory no more. Results are there when `submit` returns: MSG_DONTWAIT keeps the kernel from finishing a message later by itself.
  * Linked, a message that fails takes those behind it with it (ECANCELED), so that none overtakes it.
  */
-import * as L from './layout.js'
-import { check, errno, libc } from './libc.js'
-import { dropMapping, mapFile, PAGE_BYTES, roundUp } from './memory/mapping.js'
-import { ERRNO, NativeError } from './native-error.js'
-import { attachRegion, orRelease } from './memory/region.js'
-import { Scratch } from './memory/scratch.js'
+import * as L from '../layout.js'
+import { check, errno, libc } from '../libc.js'
+import { dropMapping, mapFile, PAGE_BYTES, roundUp } from '../memory/mapping.js'
+import { ERRNO, NativeError } from '../native-error.js'
+import { attachRegion, orRelease } from '../memory/region.js'
+import { Scratch } from '../memory/scratch.js'
 
 const { URING_PARAMS, URING_SQ_OFF, URING_CQ_OFF, URING_SQE, URING_CQE, URING_RSRC_REGISTER, URING_RSRC_UPDATE2 } = L
 const SQE_WORDS = URING_SQE.size / 4
