@@ -1,5 +1,5 @@
 /** Raw packets: frames of our own making through an RDMA device's Ethernet port. The machine is verbs-backend.ts. */
-import type { SendQueue } from '../../ffi/send-queue.js'
+import type { SendQueue } from '../../ffi/verbs/send-queue.js'
 import type { PacketTable } from '../batch/table.js'
 import { AROUND_FRAME_BYTES } from '../net/frame.js'
 import type { BackendEnvironment } from './backend.js'

@@ -3,8 +3,8 @@
  * them, soft-RoCE too. The machine is verbs-backend.ts; a packet is the message, with nothing in front of it.
  */
 import { ERRNO } from '../../ffi/native-error.js'
-import type { SendQueue } from '../../ffi/send-queue.js'
-import type { DatagramDestination } from '../../ffi/work-requests.js'
+import type { SendQueue } from '../../ffi/verbs/send-queue.js'
+import type { DatagramDestination } from '../../ffi/verbs/work-requests.js'
 import type { PacketTable } from '../batch/table.js'
 import { check } from '../errors.js'
 import { formatGid } from '../net/address.js'

@@ -3,7 +3,7 @@
  * cnts, immediates) is in the memory the SGEs point to.
  */
 import { attachRegion, Region } from '../../ffi/memory/region.js'
-import { WorkRequestChain } from '../../ffi/work-requests.js'
+import { WorkRequestChain } from '../../ffi/verbs/work-requests.js'
 import type { PacketTable, TableRegion } from '../batch/table.js'
 import { check } from '../errors.js'
 import type { Posting } from './backend.js'

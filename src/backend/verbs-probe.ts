@@ -1,7 +1,7 @@
 /** Whether libibverbs could send to some endpoints, for `auto` and `doctor`: everything is tried for real but sending. */
-import type { QueuePairType } from '../../ffi/queue-pair.js'
-import { VerbsContext } from '../../ffi/verbs.js'
-import type { VerbsLibrary } from '../../ffi/verbs-library.js'
+import type { QueuePairType } from '../../ffi/verbs/queue-pair.js'
+import { VerbsContext } from '../../ffi/verbs/context.js'
+import type { VerbsLibrary } from '../../ffi/verbs/library.js'
 import { SpeadcastError } from '../errors.js'
 import { parseAddress } from '../net/address.js'
 import type { ResolvedEndpoint } from '../net/endpoint.js'

@@ -5,9 +5,9 @@
  * A GID is 16 bytes. With RoCE a port has one for each IP address of its interface, IPv4 ones as ::ffff:a.b.c.d; with InfiniBand the first
  * of its table names the port, and within the subnet the local id (LID) leads there.
  */
-import { type Gid, type PortFacts, VerbsContext } from '../../ffi/verbs.js'
-import { IBV_LINK_LAYER_ETHERNET } from '../../ffi/verbs-layout.js'
-import type { VerbsLibrary } from '../../ffi/verbs-library.js'
+import { type Gid, type PortFacts, VerbsContext } from '../../ffi/verbs/context.js'
+import { IBV_LINK_LAYER_ETHERNET } from '../../ffi/verbs/layout.js'
+import type { VerbsLibrary } from '../../ffi/verbs/library.js'
 import { check, SpeadcastError } from '../errors.js'
 import { formatGid, isV4Mapped, needsScope, parseAddress } from './address.js'
 import { AROUND_FRAME_BYTES, ETHERNET_BYTES, VLAN_TAG_BYTES, wireOverheadBytes } from './frame.js'

@@ -1,6 +1,6 @@
 /** Joining multicast groups of the fabric, with refusals that say what it takes. Cold. */
 import { NativeError } from '../../ffi/native-error.js'
-import { type Group, GroupMembership } from '../../ffi/rdmacm.js'
+import { type Group, GroupMembership } from '../../ffi/verbs/rdmacm.js'
 import { SpeadcastError } from '../errors.js'
 import type { ResolvedEndpoint } from './endpoint.js'
 

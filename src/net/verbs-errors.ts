@@ -1,6 +1,6 @@
 /** Loading libibverbs, and its refusals as errors that say what to do about them. Cold. */
 import { NativeError } from '../../ffi/native-error.js'
-import { VerbsLibrary, VerbsUnavailable } from '../../ffi/verbs-library.js'
+import { VerbsLibrary, VerbsUnavailable } from '../../ffi/verbs/library.js'
 import { SpeadcastError } from '../errors.js'
 
 export type VerbsBackendName = 'ibverbs' | 'rdma-ud'

@@ -1,7 +1,7 @@
-/** Every offset, size and constant of ffi/verbs-layout.ts against the installed infiniband/verbs.h and rdma/rdma_cma.h. */
+/** Every offset, size and constant of ffi/verbs/layout.ts against the installed infiniband/verbs.h and rdma/rdma_cma.h. */
 import { existsSync } from 'node:fs'
 import { expect, test } from 'vitest'
-import * as layout from '#dist/ffi/verbs-layout.js'
+import * as layout from '#dist/ffi/verbs/layout.js'
 import { cCompiler, cValues } from '../support/c-claims.js'
 import { need } from '../support/need.js'
 

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { readdirSync, readFileSync } from 'node:fs'
 import { after, before, test } from 'node:test'
-import { VerbsLibrary } from '#dist/ffi/verbs-library.js'
+import { VerbsLibrary } from '#dist/ffi/verbs/library.js'
 import { explainBackends } from '#dist/src/devices.js'
 import { rdmaDevices, rdmaPathOf } from '#dist/src/net/rdma.js'
 import { ifindexOf, moduleUnder, sh, until, withContext } from './support.js'
@@ -94,8 +94,8 @@ test('librdmacm finds the same devices by address', async () => {
   // In a process of its own: librdmacm keeps a device that it found open, and soft-RoCE is not removed before its last user ends.
   const { stdout, stderr } = await moduleUnder(
     [],
-    `import { deviceOfAddress } from '#dist/ffi/rdmacm.js'
-     import { VerbsLibrary } from '#dist/ffi/verbs-library.js'
+    `import { deviceOfAddress } from '#dist/ffi/verbs/rdmacm.js'
+     import { VerbsLibrary } from '#dist/ffi/verbs/library.js'
      import { parseAddress } from '#dist/src/net/address.js'
      const library = VerbsLibrary.load()
      const found = process.argv.slice(1).map((address) => deviceOfAddress(library, parseAddress(address)) ?? null)

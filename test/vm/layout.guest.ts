@@ -1,5 +1,5 @@
 /**
- * The layouts of ffi/verbs-layout.ts against live objects of Debian's libibverbs, its rxe provider and the kernel. What they must say comes
+ * The layouts of ffi/verbs/layout.ts against live objects of Debian's libibverbs, its rxe provider and the kernel. What they must say comes
  * from others: ibv_devinfo, which is compiled against the headers, sysfs, and the kernel's own account (rdma res).
  */
 import assert from 'node:assert/strict'
@@ -7,9 +7,9 @@ import { readFileSync, readlinkSync } from 'node:fs'
 import { test } from 'node:test'
 import { readPointer } from '#dist/ffi/memory/store-pointer.js'
 import { Region } from '#dist/ffi/memory/region.js'
-import { AddressHandle } from '#dist/ffi/verbs.js'
-import { IBV_CONTEXT, VERBS_CONTEXT } from '#dist/ffi/verbs-layout.js'
-import { extendedOperation } from '#dist/ffi/verbs-library.js'
+import { AddressHandle } from '#dist/ffi/verbs/context.js'
+import { IBV_CONTEXT, VERBS_CONTEXT } from '#dist/ffi/verbs/layout.js'
+import { extendedOperation } from '#dist/ffi/verbs/library.js'
 import { PollSet } from '#dist/ffi/wait.js'
 import { resources, sh, until, withContext } from './support.js'
 import { GRH_BYTES, UdQueue } from './ud.js'

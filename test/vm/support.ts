@@ -2,8 +2,8 @@
 import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { promisify } from 'node:util'
-import { VerbsContext } from '#dist/ffi/verbs.js'
-import { VerbsLibrary } from '#dist/ffi/verbs-library.js'
+import { VerbsContext } from '#dist/ffi/verbs/context.js'
+import { VerbsLibrary } from '#dist/ffi/verbs/library.js'
 import { ItemGroup, type Stream, type StreamStats } from '#dist/src/index.js'
 
 /** Where the processor is emulated and the host busy, a command of two seconds has taken more than thirty. */

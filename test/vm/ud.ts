@@ -3,9 +3,9 @@
  */
 import { readI32, readU32 } from '#dist/ffi/memory/store-pointer.js'
 import { Scratch } from '#dist/ffi/memory/scratch.js'
-import { type ProtectionDomain, setNonBlocking, type VerbsContext } from '#dist/ffi/verbs.js'
-import * as L from '#dist/ffi/verbs-layout.js'
-import type { ContextOperations, VerbsLibrary } from '#dist/ffi/verbs-library.js'
+import { type ProtectionDomain, setNonBlocking, type VerbsContext } from '#dist/ffi/verbs/context.js'
+import * as L from '#dist/ffi/verbs/layout.js'
+import type { ContextOperations, VerbsLibrary } from '#dist/ffi/verbs/library.js'
 
 /** In front of a message, whatever our layouts say (ibv_post_recv(3)). */
 export const GRH_BYTES = 40

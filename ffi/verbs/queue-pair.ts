@@ -10,11 +10,11 @@
  *
  * Teardown: QP → CQ → channel; destroying a CQ waits for all its events to be acknowledged (ibv_destroy_cq(3)).
  */
-import { errno } from './libc.js'
-import { readI32, readU32 } from './memory/store-pointer.js'
-import { NativeError } from './native-error.js'
-import { attachRegion, orRelease, Region } from './memory/region.js'
-import { type ProtectionDomain, setNonBlocking } from './verbs.js'
+import { errno } from '../libc.js'
+import { readI32, readU32 } from '../memory/store-pointer.js'
+import { NativeError } from '../native-error.js'
+import { attachRegion, orRelease, Region } from '../memory/region.js'
+import { type ProtectionDomain, setNonBlocking } from './context.js'
 import {
   IBV_COMP_CHANNEL,
   IBV_QP,
@@ -33,8 +33,8 @@ import {
   IBV_QPT_RAW_PACKET,
   IBV_QPT_UD,
   IBV_WC,
-} from './verbs-layout.js'
-import type { Pointer, VerbsLibrary } from './verbs-library.js'
+} from './layout.js'
+import type { Pointer, VerbsLibrary } from './library.js'
 
 export type QueuePairType = 'raw' | 'datagram'
 

@@ -3,15 +3,15 @@
  * libibverbs. Cold. It keeps a device that it has found open until the process ends, and soft-RoCE's (unlike mlx5's) is not removed before.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { koffi } from './koffi.js'
-import { errno } from './libc.js'
-import { readI32, readPointer, readU8, readU32 } from './memory/store-pointer.js'
-import { ERRNO, NativeError } from './native-error.js'
-import { orRelease } from './memory/region.js'
-import { Scratch } from './memory/scratch.js'
-import { encodeSocketAddress } from './socket/udp-socket.js'
-import type { DatagramAddress } from './verbs.js'
-import { setNonBlocking } from './verbs.js'
+import { koffi } from '../koffi.js'
+import { errno } from '../libc.js'
+import { readI32, readPointer, readU8, readU32 } from '../memory/store-pointer.js'
+import { ERRNO, NativeError } from '../native-error.js'
+import { orRelease } from '../memory/region.js'
+import { Scratch } from '../memory/scratch.js'
+import { encodeSocketAddress } from '../socket/udp-socket.js'
+import type { DatagramAddress } from './context.js'
+import { setNonBlocking } from './context.js'
 import {
   IBV_AH_ATTR,
   RDMA_CM_EVENT,
@@ -19,8 +19,8 @@ import {
   RDMA_CM_ID,
   RDMA_EVENT_CHANNEL,
   RDMA_PS_UDP,
-} from './verbs-layout.js'
-import { readDeviceName, type VerbsLibrary } from './verbs-library.js'
+} from './layout.js'
+import { readDeviceName, type VerbsLibrary } from './library.js'
 
 const PROTOTYPES = {
   rdma_create_event_channel: 'uint64_t rdma_create_event_channel()',

@@ -10,10 +10,10 @@
  *
  * Giving back is idempotent and never throws: what a device that is gone refuses to give back is gone with it.
  */
-import { check, errno, libc } from './libc.js'
-import { readI32, readPointer, readString, readU32 } from './memory/store-pointer.js'
-import { ERRNO, NativeError } from './native-error.js'
-import { Scratch } from './memory/scratch.js'
+import { check, errno, libc } from '../libc.js'
+import { readI32, readPointer, readString, readU32 } from '../memory/store-pointer.js'
+import { ERRNO, NativeError } from '../native-error.js'
+import { Scratch } from '../memory/scratch.js'
 import {
   EVENT_TYPE,
   IBV_ACCESS_LOCAL_WRITE,
@@ -27,8 +27,8 @@ import {
   IBV_PORT_ATTR,
   IBV_QPT_RAW_PACKET,
   IBV_RAW_PACKET_CAP_IP_CSUM,
-} from './verbs-layout.js'
-import { extendedOperation, NOT_SUPPORTED, type Pointer, type VerbsLibrary } from './verbs-library.js'
+} from './layout.js'
+import { extendedOperation, NOT_SUPPORTED, type Pointer, type VerbsLibrary } from './library.js'
 
 export interface DeviceFacts {
   readonly firmware: string

@@ -5,11 +5,11 @@
  * Pointers are Numbers, branded by what they point to: koffi checks nothing, and a wrong one is a crash. `0` is C's NULL.
  * post_send, poll_cq and req_notify_cq are static inlines of the header: they are called through the live context's table of operations.
  */
-import { koffi } from './koffi.js'
-import { errno } from './libc.js'
-import { readPointer, readString, readU32 } from './memory/store-pointer.js'
-import { ERRNO, NativeError } from './native-error.js'
-import { IBV_CONTEXT, VERBS_CONTEXT } from './verbs-layout.js'
+import { koffi } from '../koffi.js'
+import { errno } from '../libc.js'
+import { readPointer, readString, readU32 } from '../memory/store-pointer.js'
+import { ERRNO, NativeError } from '../native-error.js'
+import { IBV_CONTEXT, VERBS_CONTEXT } from './layout.js'
 
 declare const pointee: unique symbol
 export type Pointer<Kind extends string> = number & { readonly [pointee]: Kind }
