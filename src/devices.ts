@@ -6,9 +6,9 @@ import { IBV_PORT_ACTIVE } from '../ffi/verbs/layout.js'
 import type { VerbsLibrary } from '../ffi/verbs/library.js'
 import { queuePairsRefused } from './backend/verbs-open.js'
 import { formatGid } from './net/address.js'
-import { activeMtuBytes } from './net/fabric.js'
-import { type RdmaDevice, type RdmaPort, rdmaDevices } from './net/rdma.js'
-import { explained, loadLibrary } from './net/verbs-errors.js'
+import { activeMtuBytes } from './rdma/fabric.js'
+import { type RdmaDevice, type RdmaPort, rdmaDevices } from './rdma/devices.js'
+import { explained, loadLibrary } from './rdma/errors.js'
 
 export { type BackendReport, type BackendVerdict, explainBackends } from './doctor.js'
 

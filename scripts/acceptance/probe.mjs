@@ -10,7 +10,7 @@ import { SendQueue } from '#dist/ffi/verbs/send-queue.js'
 import { VerbsContext } from '#dist/ffi/verbs/context.js'
 import { WorkRequestChain } from '#dist/ffi/verbs/work-requests.js'
 import { listRdmaDevices } from '#dist/src/devices.js'
-import { loadLibrary } from '#dist/src/net/verbs-errors.js'
+import { loadLibrary } from '#dist/src/rdma/errors.js'
 import { multicastMac } from './multicast-mac.mjs'
 
 const [what, iface, to, library] = process.argv.slice(2)

@@ -15,7 +15,7 @@ import { IBV_PORT_ACTIVE } from '../../ffi/verbs/layout.js'
 import { SpeadcastError } from '../errors.js'
 import { needsScope, parseAddress } from '../net/address.js'
 import { AROUND_FRAME_BYTES, FrameTemplate, multicastMac, type VlanTag } from '../net/frame.js'
-import { type RdmaPath, rdmaPathOf } from '../net/rdma.js'
+import { type RdmaPath, rdmaPathOf } from '../rdma/devices.js'
 import {
   kickNeighbour,
   largestPacketSizeBytes,
@@ -25,7 +25,7 @@ import {
   pathTo,
   waitForNeighbours,
 } from '../net/route.js'
-import { explained, loadLibrary, refused } from '../net/verbs-errors.js'
+import { explained, loadLibrary, refused } from '../rdma/errors.js'
 import { Gates } from './gates.js'
 import { checkPacketSize, findPath, tooLarge } from './paths.js'
 import { causeName, explainCause, type OpenDevice, oneInterface, type QueueOptions } from './verbs-open.js'

@@ -25,11 +25,11 @@ import {
   parseGid,
   portChoice,
   sourceGid,
-} from '../net/fabric.js'
-import { joinGroup, openGroups } from '../net/groups.js'
-import { askRendezvous, type DatagramPeer, DEFAULT_QKEY } from '../net/rendezvous.js'
+} from '../rdma/fabric.js'
+import { joinGroup, openGroups } from '../rdma/groups.js'
+import { askRendezvous, type DatagramPeer, DEFAULT_QKEY } from '../rdma/rendezvous.js'
 import { type Path, waitForNeighbours } from '../net/route.js'
-import { explained, loadLibrary } from '../net/verbs-errors.js'
+import { explained, loadLibrary } from '../rdma/errors.js'
 import { findPath } from './paths.js'
 import { type OpenDevice, oneInterface, type QueueOptions } from './verbs-open.js'
 

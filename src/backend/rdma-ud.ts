@@ -8,7 +8,7 @@ import type { DatagramDestination } from '../../ffi/verbs/work-requests.js'
 import type { PacketTable } from '../batch/table.js'
 import { check } from '../errors.js'
 import { formatGid } from '../net/address.js'
-import { datagramOverheadBytes } from '../net/fabric.js'
+import { datagramOverheadBytes } from '../rdma/fabric.js'
 import type { BackendEnvironment } from './backend.js'
 import {
   closeDestinations,

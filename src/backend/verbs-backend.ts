@@ -23,7 +23,7 @@ import { POLL_BATCH, SendQueue } from '../../ffi/verbs/send-queue.js'
 import type { MemoryRegistration } from '../../ffi/verbs/context.js'
 import { EVENT_TYPE, IBV_WC_WR_FLUSH_ERR } from '../../ffi/verbs/layout.js'
 import type { PacketTable, TableRegion } from '../batch/table.js'
-import { explained, type VerbsBackendName } from '../net/verbs-errors.js'
+import { explained, type VerbsBackendName } from '../rdma/errors.js'
 import { COUNTER } from '../stats.js'
 import {
   again,

@@ -7,9 +7,9 @@ import { EVENT_TYPE, WC_STATUS } from '../../ffi/verbs/layout.js'
 import { SpeadcastError } from '../errors.js'
 import type { ResolvedEndpoint } from '../net/endpoint.js'
 import type { ResolvedInterface } from '../net/interface.js'
-import type { RdmaPath } from '../net/rdma.js'
+import type { RdmaPath } from '../rdma/devices.js'
 import type { Path } from '../net/route.js'
-import { whyRefused } from '../net/verbs-errors.js'
+import { whyRefused } from '../rdma/errors.js'
 import { CAUSE_EVENT, CAUSE_STATUS } from './backend.js'
 
 export interface QueueOptions {

@@ -1,7 +1,7 @@
 /** What openReceiver asks of the two ways to receive: native.ts and dgram.ts. Types only. */
 import type { ResolvedEndpoint } from '../net/endpoint.js'
 import type { ResolvedInterface } from '../net/interface.js'
-import type { DatagramPeer } from '../net/rendezvous.js'
+import type { DatagramPeer } from '../rdma/rendezvous.js'
 import type { ReceivedHeap } from './heap.js'
 import type { SessionOptions, SessionSummary } from './session.js'
 

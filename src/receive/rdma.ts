@@ -5,7 +5,7 @@
  * comes by the group.
  */
 import { mapReceiveMemory } from '../../ffi/socket/recvmmsg.js'
-import { type DatagramPeer, offerRendezvous } from '../net/rendezvous.js'
+import { type DatagramPeer, offerRendezvous } from '../rdma/rendezvous.js'
 import type { DriverEvents, DriverOptions, ReceiveDriver } from './driver.js'
 import { arenaBytes, SLOT_BYTES } from './rdma-source.js'
 import { startThread, threadShared } from './thread.js'

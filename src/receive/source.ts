@@ -1,5 +1,5 @@
 /** Where the receiving thread's packets come from: udp-source.ts and rdma-source.ts. Types only. */
-import type { DatagramPeer } from '../net/rendezvous.js'
+import type { DatagramPeer } from '../rdma/rendezvous.js'
 import type { ReceiveSession } from './session.js'
 
 export interface PacketSource {

@@ -4,7 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { after, before, test } from 'node:test'
 import { VerbsLibrary } from '#dist/ffi/verbs/library.js'
 import { explainBackends } from '#dist/src/devices.js'
-import { rdmaDevices, rdmaPathOf } from '#dist/src/net/rdma.js'
+import { rdmaDevices, rdmaPathOf } from '#dist/src/rdma/devices.js'
 import { ifindexOf, moduleUnder, sh, until, withContext } from './support.js'
 
 const library = VerbsLibrary.load()

@@ -6,7 +6,7 @@ import { moduleUnder } from './support.js'
 const REGISTER = `
   import { Region } from '#dist/ffi/memory/region.js'
   import { VerbsContext } from '#dist/ffi/verbs/context.js'
-  import { explained, loadLibrary } from '#dist/src/net/verbs-errors.js'
+  import { explained, loadLibrary } from '#dist/src/rdma/errors.js'
   const context = explained('ibverbs', () => VerbsContext.open(loadLibrary('ibverbs'), 'rxe0'))
   const domain = explained('ibverbs', () => context.allocateDomain())
   const told = (bytes) => {

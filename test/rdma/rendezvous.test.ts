@@ -4,8 +4,8 @@ import { type AddressInfo, connect, createServer, type Server } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, onTestFinished, test } from 'vitest'
 import { parseEndpoints, type ResolvedEndpoint, resolveEndpoints } from '#dist/src/net/endpoint.js'
-import { parseGid } from '#dist/src/net/fabric.js'
-import { askRendezvous, type DatagramPeer, offerRendezvous } from '#dist/src/net/rendezvous.js'
+import { parseGid } from '#dist/src/rdma/fabric.js'
+import { askRendezvous, type DatagramPeer, offerRendezvous } from '#dist/src/rdma/rendezvous.js'
 
 const PEER: DatagramPeer = { gid: parseGid('10.0.0.2')!, lid: 3, qpn: 0x123456, qkey: 0xfedcba98, mtuBytes: 2048 }
 

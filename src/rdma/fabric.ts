@@ -9,12 +9,12 @@ import { type Gid, type PortFacts, VerbsContext } from '../../ffi/verbs/context.
 import { IBV_LINK_LAYER_ETHERNET } from '../../ffi/verbs/layout.js'
 import type { VerbsLibrary } from '../../ffi/verbs/library.js'
 import { check, SpeadcastError } from '../errors.js'
-import { formatGid, isV4Mapped, needsScope, parseAddress } from './address.js'
-import { AROUND_FRAME_BYTES, ETHERNET_BYTES, VLAN_TAG_BYTES, wireOverheadBytes } from './frame.js'
-import { localInterfaces, type ResolvedInterface } from './interface.js'
-import { rdmaPathOf } from './rdma.js'
-import { vlanTagsOf } from './route.js'
-import { explained } from './verbs-errors.js'
+import { formatGid, isV4Mapped, needsScope, parseAddress } from '../net/address.js'
+import { AROUND_FRAME_BYTES, ETHERNET_BYTES, VLAN_TAG_BYTES, wireOverheadBytes } from '../net/frame.js'
+import { localInterfaces, type ResolvedInterface } from '../net/interface.js'
+import { rdmaPathOf } from './devices.js'
+import { vlanTagsOf } from '../net/route.js'
+import { explained } from './errors.js'
 
 const BACKEND = 'rdma-ud'
 const ROCE_V2 = 2

@@ -7,10 +7,10 @@
 import { createConnection, createServer, type Server } from 'node:net'
 import * as v from 'valibot'
 import { SpeadcastError } from '../errors.js'
-import { formatAddress } from './address.js'
-import type { ResolvedEndpoint } from './endpoint.js'
+import { formatAddress } from '../net/address.js'
+import type { ResolvedEndpoint } from '../net/endpoint.js'
 import { parseGid } from './fabric.js'
-import { localInterfaces } from './interface.js'
+import { localInterfaces } from '../net/interface.js'
 
 /** Where datagrams are taken. */
 export interface DatagramPeer {

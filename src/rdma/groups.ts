@@ -2,7 +2,7 @@
 import { NativeError } from '../../ffi/native-error.js'
 import { type Group, GroupMembership } from '../../ffi/verbs/rdmacm.js'
 import { SpeadcastError } from '../errors.js'
-import type { ResolvedEndpoint } from './endpoint.js'
+import type { ResolvedEndpoint } from '../net/endpoint.js'
 
 /** The kernel's own, which no errno.h has. */
 const ENOTSUPP = 524
