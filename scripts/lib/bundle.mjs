@@ -19,7 +19,7 @@ const BUNDLES = {
     'ffi/affinity.js',
     'ffi/wait.js',
     'src/backend/open.js',
-    'src/backend/udp.js',
+    'src/backend/udp/backend.js',
     'src/engine/contention.js',
     'src/engine/io-loop.js',
     'src/engine/member.js',

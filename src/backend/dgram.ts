@@ -27,7 +27,7 @@ import {
   type PostResult,
   type ReapResult,
 } from './backend.js'
-import type { UdpOptions } from './udp-open.js'
+import type { UdpOptions } from './udp/open.js'
 
 export type DgramOptions = Pick<UdpOptions, 'endpoints' | 'interface' | 'sourcePort' | 'ttl' | 'multicastLoop' | 'sendBufferBytes'>
 

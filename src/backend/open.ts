@@ -7,7 +7,7 @@ import type { IbverbsOptions } from './ibverbs-open.js'
 import type { MemoryOptions } from './memory.js'
 import type { PcapOptions } from './pcap.js'
 import type { RdmaUdOptions } from './rdma-ud-open.js'
-import type { UdpOptions } from './udp-open.js'
+import type { UdpOptions } from './udp/open.js'
 
 export type BackendSpec =
   | ({ readonly kind: 'ibverbs' } & IbverbsOptions)
@@ -24,7 +24,7 @@ export async function openBackend(spec: BackendSpec, environment: BackendEnviron
     case 'rdma-ud':
       return (await import('./rdma-ud.js')).openRdmaUd(spec, environment)
     case 'udp':
-      return (await import('./udp.js')).openUdp(spec, environment)
+      return (await import('./udp/backend.js')).openUdp(spec, environment)
     case 'dgram':
       return (await import('./dgram.js')).openDgram(spec, environment)
     case 'memory':

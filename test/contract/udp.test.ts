@@ -1,4 +1,4 @@
-import { openUdp } from '#dist/src/backend/udp.js'
+import { openUdp } from '#dist/src/backend/udp/backend.js'
 import { backendContract, environment } from './backend-contract.js'
 import { openReceivers } from './receivers.js'
 

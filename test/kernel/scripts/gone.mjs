@@ -2,7 +2,7 @@
 // before and behind, and what suspicion says at each look.
 import { execFileSync } from 'node:child_process'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { openUdpPath } from '#dist/src/backend/udp-open.js'
+import { openUdpPath } from '#dist/src/backend/udp/open.js'
 import { parseEndpoints, resolveEndpoints } from '#dist/src/net/endpoint.js'
 
 const ip = (args) => execFileSync('ip', args.split(' '), { stdio: 'inherit' })

@@ -14,11 +14,11 @@
  * Both ways tell at once what the kernel took, so errors are met in one way. Messages sent without a copy (udp-ring.ts, udp-copies.ts)
  * complete later, with the kernel's notification that it reads their memory no more, and hold up what is posted behind them.
  */
-import { POLLIN, POLLOUT, UIO_MAXIOV } from '../../ffi/layout.js'
-import { ERRNO, errnoName } from '../../ffi/native-error.js'
-import type { QueuedError } from '../../ffi/socket/udp-socket.js'
-import type { PacketTable, TableRegion } from '../batch/table.js'
-import { COUNTER } from '../stats.js'
+import { POLLIN, POLLOUT, UIO_MAXIOV } from '../../../ffi/layout.js'
+import { ERRNO, errnoName } from '../../../ffi/native-error.js'
+import type { QueuedError } from '../../../ffi/socket/udp-socket.js'
+import type { PacketTable, TableRegion } from '../../batch/table.js'
+import { COUNTER } from '../../stats.js'
 import {
   again,
   type Backend,
@@ -30,12 +30,12 @@ import {
   POST_SKIP,
   type PostResult,
   type ReapResult,
-} from './backend.js'
-import { Copies } from './udp-copies.js'
-import { openUdpPath, type UdpOptions, type UdpPath } from './udp-open.js'
-import type { KernelPace } from './udp-pace.js'
-import { MAX_MESSAGE_BYTES, UdpPosting } from './udp-posting.js'
-import { UdpRing } from './udp-ring.js'
+} from '../backend.js'
+import { Copies } from './zero-copy.js'
+import { openUdpPath, type UdpOptions, type UdpPath } from './open.js'
+import type { KernelPace } from './pace.js'
+import { MAX_MESSAGE_BYTES, UdpPosting } from './posting.js'
+import { UdpRing } from './ring.js'
 
 const {
   EAGAIN,

@@ -3,11 +3,11 @@ import { expect, onTestFinished, test } from 'vitest'
 import { OPT } from '#dist/ffi/layout.js'
 import { UdpSocket } from '#dist/ffi/socket/udp-socket.js'
 import { LeakyBucket } from '#dist/src/backend/leaky-bucket.js'
-import { frameRate, KernelPace, type PaceOptions } from '#dist/src/backend/udp-pace.js'
+import { frameRate, KernelPace, type PaceOptions } from '#dist/src/backend/udp/pace.js'
 import type { PacketTable } from '#dist/src/batch/table.js'
 import type { FairQueue } from '#dist/src/net/fair-queue.js'
-import { need } from '../support/need.js'
-import { handTable } from './table.js'
+import { need } from '../../support/need.js'
+import { handTable } from '../table.js'
 
 const FQ: FairQueue = {
   ifindex: 7,

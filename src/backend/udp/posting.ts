@@ -5,11 +5,11 @@
  * UDP_SEGMENT. Limits found by probing (verbs-and-udp-facts.md §4): 64 or 128 segments; 65507 bytes of UDP payload over IPv4, since
  * the whole must still look like one datagram (65508 is EMSGSIZE), 65487 over IPv6; 1024 iovecs (UIO_MAXIOV).
  */
-import { UIO_MAXIOV } from '../../ffi/layout.js'
-import { HUGE_PAGE_BYTES, PAGE_BYTES } from '../../ffi/memory/mapping.js'
-import { MessageVector } from '../../ffi/socket/message-vector.js'
-import type { PacketTable } from '../batch/table.js'
-import type { Posting } from './backend.js'
+import { UIO_MAXIOV } from '../../../ffi/layout.js'
+import { HUGE_PAGE_BYTES, PAGE_BYTES } from '../../../ffi/memory/mapping.js'
+import { MessageVector } from '../../../ffi/socket/message-vector.js'
+import type { PacketTable } from '../../batch/table.js'
+import type { Posting } from '../backend.js'
 
 export interface MessageLimits {
   readonly maxSegments: number

@@ -13,14 +13,14 @@
  *
  * Asked for by name, io_uring sends everything: what is copied too.
  */
-import { OPT } from '../../ffi/layout.js'
-import { ERRNO, errnoName } from '../../ffi/native-error.js'
-import type { UdpSocket } from '../../ffi/socket/udp-socket.js'
-import type { PacketTable } from '../batch/table.js'
-import { COUNTER } from '../stats.js'
-import type { UdpPath } from './udp-open.js'
-import { MAX_FRAGMENTS, type MessageLimits, messageEnds, type UdpPosting } from './udp-posting.js'
-import { openUdpRing, UdpRing } from './udp-ring.js'
+import { OPT } from '../../../ffi/layout.js'
+import { ERRNO, errnoName } from '../../../ffi/native-error.js'
+import type { UdpSocket } from '../../../ffi/socket/udp-socket.js'
+import type { PacketTable } from '../../batch/table.js'
+import { COUNTER } from '../../stats.js'
+import type { UdpPath } from './open.js'
+import { MAX_FRAGMENTS, type MessageLimits, messageEnds, type UdpPosting } from './posting.js'
+import { openUdpRing, UdpRing } from './ring.js'
 
 /** Messages shorter than this cost as much to hold as to copy. */
 const WORTH_BYTES = 32 << 10

@@ -18,12 +18,12 @@
  * - A socket's rate can be lowered and not raised (sk_setsockopt).
  */
 import { performance } from 'node:perf_hooks'
-import { OPT } from '../../ffi/layout.js'
-import type { UdpSocket } from '../../ffi/socket/udp-socket.js'
-import type { PacketTable } from '../batch/table.js'
-import { type FairQueue, fairQueueOf, fairQueueRemedy } from '../net/fair-queue.js'
-import { largestPacketSizeBytes, type Path } from '../net/route.js'
-import { LeakyBucket } from './leaky-bucket.js'
+import { OPT } from '../../../ffi/layout.js'
+import type { UdpSocket } from '../../../ffi/socket/udp-socket.js'
+import type { PacketTable } from '../../batch/table.js'
+import { type FairQueue, fairQueueOf, fairQueueRemedy } from '../../net/fair-queue.js'
+import { largestPacketSizeBytes, type Path } from '../../net/route.js'
+import { LeakyBucket } from '../leaky-bucket.js'
 
 export interface PaceOptions {
   /** What the rate counts of each packet beside its UDP payload. */
