@@ -6,7 +6,7 @@ import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync } from 'node:fs
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Region } from '#dist/ffi/memory/region.js'
-import { openIbverbs } from '#dist/src/backend/ibverbs.js'
+import { openIbverbs } from '#dist/src/backend/verbs/raw.js'
 import { CompilableBatch } from '#dist/src/batch/batch.js'
 import { Engine, NEXT_IDLE } from '#dist/src/engine/engine.js'
 import * as R from '#dist/src/engine/ring.js'

@@ -29,7 +29,7 @@ const BUNDLES = {
   // The rest of sending.
   main: ['ffi/loop-poll.js', 'src/index.js', 'src/engine/driver-worker.js', 'src/engine/driver-inline.js'],
   // Where there are RDMA devices, in both threads.
-  verbs: ['src/backend/ibverbs.js', 'src/backend/rdma-ud.js', 'src/backend/verbs-probe.js'],
+  verbs: ['src/backend/verbs/raw.js', 'src/backend/verbs/datagrams.js', 'src/backend/verbs/probe.js'],
 }
 /** Begins to work when it is loaded, exports nothing, and stays where it is. */
 const THREAD = 'src/engine/worker'

@@ -3,10 +3,10 @@
 import type { ResolvedEndpoint } from '../net/endpoint.js'
 import type { Backend, BackendEnvironment } from './backend.js'
 import type { DgramOptions } from './dgram.js'
-import type { IbverbsOptions } from './ibverbs-open.js'
+import type { IbverbsOptions } from './verbs/raw-open.js'
 import type { MemoryOptions } from './memory.js'
 import type { PcapOptions } from './pcap.js'
-import type { RdmaUdOptions } from './rdma-ud-open.js'
+import type { RdmaUdOptions } from './verbs/datagrams-open.js'
 import type { UdpOptions } from './udp/open.js'
 
 export type BackendSpec =
@@ -20,9 +20,9 @@ export type BackendSpec =
 export async function openBackend(spec: BackendSpec, environment: BackendEnvironment): Promise<Backend> {
   switch (spec.kind) {
     case 'ibverbs':
-      return (await import('./ibverbs.js')).openIbverbs(spec, environment)
+      return (await import('./verbs/raw.js')).openIbverbs(spec, environment)
     case 'rdma-ud':
-      return (await import('./rdma-ud.js')).openRdmaUd(spec, environment)
+      return (await import('./verbs/datagrams.js')).openRdmaUd(spec, environment)
     case 'udp':
       return (await import('./udp/backend.js')).openUdp(spec, environment)
     case 'dgram':

@@ -1,7 +1,7 @@
 /** Which backend `auto` takes, and why not the others. */
 import { libc } from '../../ffi/libc.js'
 import { SpeadcastError } from '../errors.js'
-import type { Wanted } from './verbs-probe.js'
+import type { Wanted } from './verbs/probe.js'
 
 export type BackendName = 'ibverbs' | 'rdma-ud' | 'udp' | 'dgram' | 'memory' | 'pcap'
 export type BackendChoice = BackendName | 'auto'
@@ -40,12 +40,12 @@ export async function ibverbsRefused(wanted: Wanted): Promise<string | undefined
   if (wanted.allowFragmentation) return 'it never fragments, and allowFragmentation is set'
   if (wanted.ttl === 0) return 'ttl 0 keeps packets on this host, whose kernel does not see its packets'
   if (!wanted.verbsLibrary && noDevices()) return `this machine has no RDMA devices (${SYSFS} is empty or not there)`
-  return (await import('./verbs-probe.js')).probeIbverbs(wanted)
+  return (await import('./verbs/probe.js')).probeIbverbs(wanted)
 }
 
 /** Why datagrams of the fabric cannot be sent from the port that leads to these endpoints; undefined if they can. */
 export async function rdmaUdRefused(wanted: Wanted): Promise<string | undefined> {
-  return udpRefused() ?? (await import('./verbs-probe.js')).probeRdmaUd(wanted)
+  return udpRefused() ?? (await import('./verbs/probe.js')).probeRdmaUd(wanted)
 }
 
 /** Why sendmmsg cannot be used; undefined if it can. */

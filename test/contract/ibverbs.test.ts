@@ -3,7 +3,7 @@
  * sockets in the peer's.
  */
 import { expect, test } from 'vitest'
-import { openIbverbs } from '#dist/src/backend/ibverbs.js'
+import { openIbverbs } from '#dist/src/backend/verbs/raw.js'
 import { IBVERBS_DEFAULTS } from '#dist/src/config.js'
 import { listRdmaDevices } from '#dist/src/devices.js'
 import { inNamespace, needNic, nicHere, nicUnavailable } from '../ibverbs/support.js'

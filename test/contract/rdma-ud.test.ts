@@ -1,7 +1,7 @@
 /** The contract for datagrams, on the software NIC in this process: what a receiving queue pair of ours takes is what arrived. */
 import { expect, test } from 'vitest'
 import { mapReceiveMemory, recycleReceiveMemory } from '#dist/ffi/socket/recvmmsg.js'
-import { openRdmaUd } from '#dist/src/backend/rdma-ud.js'
+import { openRdmaUd } from '#dist/src/backend/verbs/datagrams.js'
 import { IBVERBS_DEFAULTS, RDMA_UD_DEFAULTS } from '#dist/src/config.js'
 import { listRdmaDevices } from '#dist/src/devices.js'
 import { formatGid } from '#dist/src/net/address.js'

@@ -1,6 +1,6 @@
 /** Short batches posted in one call: the engine on the software NIC in this process, its packets taken by a socket of the kernel's. */
 import { beforeEach, expect, onTestFinished, test } from 'vitest'
-import { openIbverbs } from '#dist/src/backend/ibverbs.js'
+import { openIbverbs } from '#dist/src/backend/verbs/raw.js'
 import { PreparedHeaps } from '#dist/src/batch/heaps.js'
 import { IBVERBS_DEFAULTS } from '#dist/src/config.js'
 import { listRdmaDevices } from '#dist/src/devices.js'

@@ -2,14 +2,14 @@
  * SPEAD packets as datagrams (UD) of InfiniBand or RoCE, for receivers that listen for such: another speadcast. Any RDMA device can send
  * them, soft-RoCE too. The machine is verbs-backend.ts; a packet is the message, with nothing in front of it.
  */
-import { ERRNO } from '../../ffi/native-error.js'
-import type { SendQueue } from '../../ffi/verbs/send-queue.js'
-import type { DatagramDestination } from '../../ffi/verbs/work-requests.js'
-import type { PacketTable } from '../batch/table.js'
-import { check } from '../errors.js'
-import { formatGid } from '../net/address.js'
-import { datagramOverheadBytes } from '../rdma/fabric.js'
-import type { BackendEnvironment } from './backend.js'
+import { ERRNO } from '../../../ffi/native-error.js'
+import type { SendQueue } from '../../../ffi/verbs/send-queue.js'
+import type { DatagramDestination } from '../../../ffi/verbs/work-requests.js'
+import type { PacketTable } from '../../batch/table.js'
+import { check } from '../../errors.js'
+import { formatGid } from '../../net/address.js'
+import { datagramOverheadBytes } from '../../rdma/fabric.js'
+import type { BackendEnvironment } from '../backend.js'
 import {
   closeDestinations,
   describePort,
@@ -18,10 +18,10 @@ import {
   PortWatch,
   type RdmaUdOptions,
   tooLarge,
-} from './rdma-ud-open.js'
-import { startQueue, type VerbsBackend, type Way } from './verbs-backend.js'
-import { causeName, explainCause } from './verbs-open.js'
-import { type PostingOptions, VerbsPosting } from './verbs-posting.js'
+} from './datagrams-open.js'
+import { startQueue, type VerbsBackend, type Way } from './backend.js'
+import { causeName, explainCause } from './open.js'
+import { type PostingOptions, VerbsPosting } from './posting.js'
 
 /** A datagram's work request begins with 16 bytes of control and 48 of address: with four SGEs it takes two of mlx5's blocks of 64. */
 const SHAPE = { type: 'datagram', maxSges: 4, requestBytes: 64 } as const

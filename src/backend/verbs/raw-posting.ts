@@ -1,7 +1,7 @@
 /** A posting of raw packets: frame headers are written into the room that the batch left for them. */
-import type { PacketTable } from '../batch/table.js'
-import { addToSum, type FrameTemplate, MIN_FRAME_BYTES } from '../net/frame.js'
-import { type PostingOptions, VerbsPosting } from './verbs-posting.js'
+import type { PacketTable } from '../../batch/table.js'
+import { addToSum, type FrameTemplate, MIN_FRAME_BYTES } from '../../net/frame.js'
+import { type PostingOptions, VerbsPosting } from './posting.js'
 
 export class IbverbsPosting extends VerbsPosting {
   /** Of the MACs in the frame headers of rows from `framedFrom` on; earlier rows were under way when it changed. */

@@ -2,12 +2,12 @@
  * A packet table as a chain of work requests over registered memory: one SGE for what is contiguous. Built once; what a send changes (heap
  * cnts, immediates) is in the memory the SGEs point to.
  */
-import { attachRegion, Region } from '../../ffi/memory/region.js'
-import { WorkRequestChain } from '../../ffi/verbs/work-requests.js'
-import type { PacketTable, TableRegion } from '../batch/table.js'
-import { check } from '../errors.js'
-import type { Posting } from './backend.js'
-import { singleEdges } from './gather.js'
+import { attachRegion, Region } from '../../../ffi/memory/region.js'
+import { WorkRequestChain } from '../../../ffi/verbs/work-requests.js'
+import type { PacketTable, TableRegion } from '../../batch/table.js'
+import { check } from '../../errors.js'
+import type { Posting } from '../backend.js'
+import { singleEdges } from '../gather.js'
 
 export interface PostingOptions {
   readonly number: number

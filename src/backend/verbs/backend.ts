@@ -16,15 +16,15 @@
  * and all behind it are flushed: never sent, so their heaps say so; nothing is sent twice.
  * Teardown: queue pair, completion queue, channel → registrations → domain → device.
  */
-import { POLLIN } from '../../ffi/layout.js'
-import { ERRNO, NativeError } from '../../ffi/native-error.js'
-import type { QueuePairType } from '../../ffi/verbs/queue-pair.js'
-import { POLL_BATCH, SendQueue } from '../../ffi/verbs/send-queue.js'
-import type { MemoryRegistration } from '../../ffi/verbs/context.js'
-import { EVENT_TYPE, IBV_WC_WR_FLUSH_ERR } from '../../ffi/verbs/layout.js'
-import type { PacketTable, TableRegion } from '../batch/table.js'
-import { explained, type VerbsBackendName } from '../rdma/errors.js'
-import { COUNTER } from '../stats.js'
+import { POLLIN } from '../../../ffi/layout.js'
+import { ERRNO, NativeError } from '../../../ffi/native-error.js'
+import type { QueuePairType } from '../../../ffi/verbs/queue-pair.js'
+import { POLL_BATCH, SendQueue } from '../../../ffi/verbs/send-queue.js'
+import type { MemoryRegistration } from '../../../ffi/verbs/context.js'
+import { EVENT_TYPE, IBV_WC_WR_FLUSH_ERR } from '../../../ffi/verbs/layout.js'
+import type { PacketTable, TableRegion } from '../../batch/table.js'
+import { explained, type VerbsBackendName } from '../../rdma/errors.js'
+import { COUNTER } from '../../stats.js'
 import {
   again,
   type Backend,
@@ -40,9 +40,9 @@ import {
   POST_SKIP,
   type PostResult,
   type ReapResult,
-} from './backend.js'
-import { causeName, type OpenDevice, type QueueOptions } from './verbs-open.js'
-import type { PostingOptions, VerbsPosting } from './verbs-posting.js'
+} from '../backend.js'
+import { causeName, type OpenDevice, type QueueOptions } from './open.js'
+import type { PostingOptions, VerbsPosting } from './posting.js'
 
 /** How many parts of the send queue end in a signalled work request. */
 const SIGNALS = 8
