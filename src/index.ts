@@ -20,12 +20,12 @@ export {
   type RdmaUdPeer,
   type RdmaUdStreamOptions,
   type StreamOptions,
-} from './config.js'
+} from './stream/options.js'
 export type { HeapStatus, SubstreamCause } from './engine/outcome.js'
 export { ERROR_CODES, type ErrorCode, SpeadcastError } from './errors.js'
-export { IoThread, type IoThreadOptions } from './io-thread.js'
-export { openStream } from './open-stream.js'
-export { type BatchOutcome, type BatchResult, SendError } from './result.js'
+export { IoThread, type IoThreadOptions } from './stream/io-thread.js'
+export { openStream } from './stream/open.js'
+export { type BatchOutcome, type BatchResult, SendError } from './stream/result.js'
 export {
   type SampleWriter,
   type SampleWriterEnd,
@@ -34,7 +34,7 @@ export {
   type SettledHeaps,
   sampleWriter,
 } from './sample-writer.js'
-export type { SendPromise } from './send-promise.js'
+export type { SendPromise } from './stream/send-promise.js'
 export {
   BUG_COMPAT,
   DEFAULT_FLAVOUR,
@@ -53,5 +53,5 @@ export {
   packetsOf,
   type Split,
 } from './spead/index.js'
-export type { CloseOptions, CloseReport, SendOptions, Stream, StreamStats } from './stream.js'
-export type { Batch, BatchOptions } from './stream-batch.js'
+export type { CloseOptions, CloseReport, SendOptions, Stream, StreamStats } from './stream/stream.js'
+export type { Batch, BatchOptions } from './stream/batch.js'

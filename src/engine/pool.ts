@@ -1,5 +1,5 @@
 /**
- * The I/O threads that the streams of a process share, less those that a program makes itself (src/io-thread.ts).
+ * The I/O threads that the streams of a process share, less those that a program makes itself (src/stream/io-thread.ts).
  *
  * | a stream that       | goes to                                                                                        |
  * |---------------------|------------------------------------------------------------------------------------------------|

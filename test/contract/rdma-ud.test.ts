@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest'
 import { mapReceiveMemory, recycleReceiveMemory } from '#dist/ffi/socket/recvmmsg.js'
 import { openRdmaUd } from '#dist/src/backend/verbs/datagrams.js'
-import { IBVERBS_DEFAULTS, RDMA_UD_DEFAULTS } from '#dist/src/config.js'
+import { IBVERBS_DEFAULTS, RDMA_UD_DEFAULTS } from '#dist/src/stream/options.js'
 import { listRdmaDevices } from '#dist/src/devices.js'
 import { formatGid } from '#dist/src/net/address.js'
 import { parseEndpoints, resolveEndpoints } from '#dist/src/net/endpoint.js'

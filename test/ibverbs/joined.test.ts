@@ -2,7 +2,7 @@
 import { beforeEach, expect, onTestFinished, test } from 'vitest'
 import { openIbverbs } from '#dist/src/backend/verbs/raw.js'
 import { PreparedHeaps } from '#dist/src/batch/heaps.js'
-import { IBVERBS_DEFAULTS } from '#dist/src/config.js'
+import { IBVERBS_DEFAULTS } from '#dist/src/stream/options.js'
 import { listRdmaDevices } from '#dist/src/devices.js'
 import { Engine, type EngineMessage, NEXT_STOPPED } from '#dist/src/engine/engine.js'
 import * as R from '#dist/src/engine/ring.js'

@@ -17,14 +17,14 @@ const PLANTED: readonly (readonly [string, string, boolean])[] = [
   ['src/stats.ts', './errors.js', true],
   ['src/stats.ts', './engine/engine.js', false],
   ['src/stats.ts', 'koffi', false],
-  ['src/stream.ts', 'koffi', false],
-  ['src/stream.ts', './engine/engine.js', true],
-  ['src/stream.ts', './batch/compile.js', true],
-  ['src/stream.ts', '../ffi/memory/region.js', true],
-  ['src/stream.ts', './cli/main.js', false],
-  ['src/stream.ts', './receive/index.js', false],
-  ['src/stream.ts', '#dist/src/errors.js', false],
-  ['src/stream.ts', '../test/support/need.js', false],
+  ['src/stream/stream.ts', 'koffi', false],
+  ['src/stream/stream.ts', './engine/engine.js', true],
+  ['src/stream/stream.ts', './batch/compile.js', true],
+  ['src/stream/stream.ts', '../ffi/memory/region.js', true],
+  ['src/stream/stream.ts', './cli/main.js', false],
+  ['src/stream/stream.ts', './receive/index.js', false],
+  ['src/stream/stream.ts', '#dist/src/errors.js', false],
+  ['src/stream/stream.ts', '../test/support/need.js', false],
   ['src/spead/a.ts', './plan.js', true],
   ['src/spead/a.ts', '../errors.js', true],
   ['src/spead/a.ts', 'node:buffer', false],
@@ -146,7 +146,7 @@ test('imports of types pass where only types may be known', () => {
 
 test('an import cycle is caught', () => {
   const files = {
-    'src/config.ts': "import { b } from './b.js'\nexport const a = () => b\n",
+    'src/stream/options.ts': "import { b } from './b.js'\nexport const a = () => b\n",
     'src/b.ts': "import { a } from './config.js'\nexport const b = () => a\n",
     'ffi/none.ts': '',
   }

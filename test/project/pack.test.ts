@@ -73,7 +73,7 @@ describe('the packed package', { timeout: 120_000 }, () => {
         map.sourcesContent[i],
       ])
     })
-    for (const file of ['src/errors.ts', 'src/stream.ts', 'src/backend/pcap.ts', 'ffi/libc.ts'])
+    for (const file of ['src/errors.ts', 'src/stream/stream.ts', 'src/backend/pcap.ts', 'ffi/libc.ts'])
       expect(sources).toContainEqual([file, readFileSync(join(ROOT, file), 'utf8')])
   })
 

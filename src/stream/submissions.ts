@@ -5,10 +5,10 @@
  * rejected at once but keeps its place, then its slot, until the engine has passed it (order is strict).
  */
 import { unlisten } from './abort-listeners.js'
-import type { Driver } from './engine/driver.js'
-import type { OutcomeMessage } from './engine/outcome.js'
-import * as R from './engine/ring.js'
-import { SpeadcastError } from './errors.js'
+import type { Driver } from '../engine/driver.js'
+import type { OutcomeMessage } from '../engine/outcome.js'
+import * as R from '../engine/ring.js'
+import { SpeadcastError } from '../errors.js'
 import { type BatchResult, SendError } from './result.js'
 import type { SendPromise } from './send-promise.js'
 

@@ -2,8 +2,8 @@
  * A lane is what the stream keeps per batch or prepared heap list: the ids of its compiled variants, and the one submission record
  * that its sends reuse, since it has at most one in flight.
  */
-import type { Sendable } from './batch/sendable.js'
-import type { Driver } from './engine/driver.js'
+import type { Sendable } from '../batch/sendable.js'
+import type { Driver } from '../engine/driver.js'
 import { Pending } from './submissions.js'
 
 /** Variants of first n heaps kept compiled per lane, where these are no prefix of the whole. */

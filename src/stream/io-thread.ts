@@ -1,6 +1,6 @@
-import { IoThreadHandle } from './engine/thread.js'
-import { check } from './errors.js'
-import { shown } from './spead/value-encoder.js'
+import { IoThreadHandle } from '../engine/thread.js'
+import { check } from '../errors.js'
+import { shown } from '../spead/value-encoder.js'
 
 /** What `new IoThread` takes. */
 export interface IoThreadOptions {

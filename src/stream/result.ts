@@ -1,5 +1,5 @@
-import type { HeapStatus, SubstreamCause } from './engine/outcome.js'
-import { SpeadcastError } from './errors.js'
+import type { HeapStatus, SubstreamCause } from '../engine/outcome.js'
+import { SpeadcastError } from '../errors.js'
 
 /** All heaps of a send went out, as far as `evidence` reaches. */
 export interface BatchResult {

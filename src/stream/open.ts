@@ -1,19 +1,19 @@
-import type { IbverbsOptions } from './backend/verbs/raw-open.js'
-import type { MemoryOptions, MemoryPacket } from './backend/memory.js'
-import type { BackendSpec } from './backend/open.js'
-import type { RdmaUdOptions } from './backend/verbs/datagrams-open.js'
-import { type BackendName, type Selection, selectBackend, threadRefused, udpInstead } from './backend/select.js'
-import type { UdpOptions } from './backend/udp/open.js'
-import type { QueueOptions } from './backend/verbs/open.js'
-import { IBVERBS_DEFAULTS, parseStreamConfig, RDMA_UD_DEFAULTS, type StreamConfig, type StreamOptions } from './config.js'
-import type { Driver, DriverInput } from './engine/driver.js'
-import { DEFAULT_IO_THREADS, ioThreads, type Lease, lease } from './engine/pool.js'
-import { Ring } from './engine/ring.js'
-import { check, SpeadcastError } from './errors.js'
+import type { IbverbsOptions } from '../backend/verbs/raw-open.js'
+import type { MemoryOptions, MemoryPacket } from '../backend/memory.js'
+import type { BackendSpec } from '../backend/open.js'
+import type { RdmaUdOptions } from '../backend/verbs/datagrams-open.js'
+import { type BackendName, type Selection, selectBackend, threadRefused, udpInstead } from '../backend/select.js'
+import type { UdpOptions } from '../backend/udp/open.js'
+import type { QueueOptions } from '../backend/verbs/open.js'
+import { IBVERBS_DEFAULTS, parseStreamConfig, RDMA_UD_DEFAULTS, type StreamConfig, type StreamOptions } from './options.js'
+import type { Driver, DriverInput } from '../engine/driver.js'
+import { DEFAULT_IO_THREADS, ioThreads, type Lease, lease } from '../engine/pool.js'
+import { Ring } from '../engine/ring.js'
+import { check, SpeadcastError } from '../errors.js'
 import { handleOf, IoThread } from './io-thread.js'
-import { type EndpointSpec, parseEndpoints, type ResolvedEndpoint, resolveEndpoints } from './net/endpoint.js'
-import { type ResolvedInterface, resolveInterface } from './net/interface.js'
-import { makeFlavour } from './spead/index.js'
+import { type EndpointSpec, parseEndpoints, type ResolvedEndpoint, resolveEndpoints } from '../net/endpoint.js'
+import { type ResolvedInterface, resolveInterface } from '../net/interface.js'
+import { makeFlavour } from '../spead/index.js'
 import { cntSequence, Stream } from './stream.js'
 import { Submissions } from './submissions.js'
 
@@ -186,8 +186,8 @@ async function openDriver(
   leased: () => Lease,
 ): Promise<{ driver: Driver; packets: MemoryPacket[] }> {
   if (thread === 'worker')
-    return { driver: await (await import('./engine/driver-worker.js')).WorkerDriver.open(input, leased()), packets: [] }
-  const driver = await (await import('./engine/driver-inline.js')).InlineDriver.open(input)
+    return { driver: await (await import('../engine/driver-worker.js')).WorkerDriver.open(input, leased()), packets: [] }
+  const driver = await (await import('../engine/driver-inline.js')).InlineDriver.open(input)
   const { packets = [] } = driver.backend as { packets?: MemoryPacket[] }
   return { driver, packets }
 }

@@ -1,8 +1,8 @@
 /** Checks of what a stream's calls are given, before anything is queued. */
-import type { GroupMode } from './batch/compile.js'
-import type { HeapReference } from './batch/heaps.js'
-import { check, SpeadcastError } from './errors.js'
-import { shown } from './spead/value-encoder.js'
+import type { GroupMode } from '../batch/compile.js'
+import type { HeapReference } from '../batch/heaps.js'
+import { check, SpeadcastError } from '../errors.js'
+import { shown } from '../spead/value-encoder.js'
 
 /** An object with none but the known keys. Allocates nothing: send calls it. */
 export function checkOptions(call: string, options: object, known: readonly string[]): void {
