@@ -1,5 +1,5 @@
 export { Region } from '../ffi/memory/region.js'
-export { type HeapsToSend, type SendAllOptions, type SendAllResult, sendAll, toWritable } from './adapters.js'
+export { type HeapsToSend, type SendAllOptions, type SendAllResult, sendAll, toWritable } from './adapters/send-all.js'
 export type { MemoryOptions, MemoryPacket } from './backend/memory.js'
 export type { ExternalMemory } from './batch/batch.js'
 export type { GroupMode } from './batch/compile.js'
@@ -12,7 +12,7 @@ export {
   type ImmediateColumn,
   type NumericView,
 } from './batch/views.js'
-export { type BatchRingOptions, batchesFor, createBatchRing } from './batch-ring.js'
+export { type BatchRingOptions, batchesFor, createBatchRing } from './adapters/batch-ring.js'
 export {
   DEFAULTS,
   type IbverbsStreamOptions,
@@ -33,7 +33,7 @@ export {
   type SampleWriterSummary,
   type SettledHeaps,
   sampleWriter,
-} from './sample-writer.js'
+} from './adapters/sample-writer.js'
 export type { SendPromise } from './stream/send-promise.js'
 export {
   BUG_COMPAT,
