@@ -9,7 +9,7 @@ import { attachRegion, Region } from '#dist/ffi/memory/region.js'
 import { SendQueue } from '#dist/ffi/verbs/send-queue.js'
 import { VerbsContext } from '#dist/ffi/verbs/context.js'
 import { WorkRequestChain } from '#dist/ffi/verbs/work-requests.js'
-import { listRdmaDevices } from '#dist/src/devices.js'
+import { listRdmaDevices } from '#dist/src/devices/index.js'
 import { loadLibrary } from '#dist/src/rdma/errors.js'
 import { multicastMac } from './multicast-mac.mjs'
 

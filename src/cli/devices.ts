@@ -1,6 +1,6 @@
 /** `speadcast devices`: the RDMA devices of this machine. */
 import { Command } from 'commander'
-import { listRdmaDevices, type RdmaDeviceReport, type RdmaPortReport } from '../devices.js'
+import { listRdmaDevices, type RdmaDeviceReport, type RdmaPortReport } from '../devices/index.js'
 import { complain } from './exit.js'
 import { bitsPerSecond, table } from './table.js'
 

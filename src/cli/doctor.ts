@@ -1,6 +1,6 @@
 /** `speadcast doctor`: which backend would be taken, and why not the others. */
 import { Command } from 'commander'
-import { explainBackends } from '../devices.js'
+import { explainBackends } from '../devices/index.js'
 import { complain } from './exit.js'
 import { table } from './table.js'
 

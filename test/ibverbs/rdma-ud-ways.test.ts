@@ -3,7 +3,7 @@
  * ways to say where they go, the sizes of everything, and what is refused. On a real kernel's device: test/vm.
  */
 import { beforeEach, expect, test } from 'vitest'
-import { listRdmaDevices } from '#dist/src/devices.js'
+import { listRdmaDevices } from '#dist/src/devices/index.js'
 import { across, checkHeaps, collect, openSender, openTaker, RX0, RX1, sendHeaps } from '../support/datagrams.js'
 import { inNamespace, needNic, nicHere, sleep } from './support.js'
 

@@ -3,7 +3,7 @@
  * heap is what arrived. Where nothing goes wrong, see test/vm, on a real kernel's device.
  */
 import { beforeEach, expect, onTestFinished, test } from 'vitest'
-import { listRdmaDevices } from '#dist/src/devices.js'
+import { listRdmaDevices } from '#dist/src/devices/index.js'
 import { type BatchResult, ItemGroup, openStream, type SendError, type Stream, type StreamOptions } from '#dist/src/index.js'
 import { openReceiver, type Receiver } from '#dist/src/receive/index.js'
 import { inNamespace, needNic, nicHere, sleep } from './support.js'

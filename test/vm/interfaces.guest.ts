@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { readdirSync, readFileSync } from 'node:fs'
 import { after, before, test } from 'node:test'
 import { VerbsLibrary } from '#dist/ffi/verbs/library.js'
-import { explainBackends } from '#dist/src/devices.js'
+import { explainBackends } from '#dist/src/devices/index.js'
 import { rdmaDevices, rdmaPathOf } from '#dist/src/rdma/devices.js'
 import { ifindexOf, moduleUnder, sh, until, withContext } from './support.js'
 

@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { listRdmaDevices } from '#dist/src/devices.js'
+import { listRdmaDevices } from '#dist/src/devices/index.js'
 import {
   across,
   checkHeaps,

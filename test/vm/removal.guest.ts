@@ -4,7 +4,7 @@ import { after, test } from 'node:test'
 import { Region } from '#dist/ffi/memory/region.js'
 import { deviceNames, VerbsContext } from '#dist/ffi/verbs/context.js'
 import { VerbsLibrary } from '#dist/ffi/verbs/library.js'
-import { explainBackends, listRdmaDevices } from '#dist/src/devices.js'
+import { explainBackends, listRdmaDevices } from '#dist/src/devices/index.js'
 import { resources, sh, started, until } from './support.js'
 import { UdQueue } from './ud.js'
 

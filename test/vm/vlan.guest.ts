@@ -1,7 +1,7 @@
 /** The udp backend through a real 802.1Q interface, which hosts of this project's kind lack: what is on the wire, and what arrives. */
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
-import { explainBackends } from '#dist/src/devices.js'
+import { explainBackends } from '#dist/src/devices/index.js'
 import { openStream } from '#dist/src/index.js'
 import { sendTutorial, sh, started, until } from './support.js'
 

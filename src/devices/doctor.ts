@@ -1,7 +1,7 @@
 /** Which backend `auto` takes for some endpoints, and why not the others. */
-import { type BackendName, ibverbsRefused, rdmaUdRefused, selectBackend, udpRefused } from './backend/select.js'
-import { parseEndpoints, resolveEndpoints } from './net/endpoint.js'
-import { resolveInterface } from './net/interface.js'
+import { type BackendName, ibverbsRefused, rdmaUdRefused, selectBackend, udpRefused } from '../backend/select.js'
+import { parseEndpoints, resolveEndpoints } from '../net/endpoint.js'
+import { resolveInterface } from '../net/interface.js'
 
 export interface BackendVerdict {
   readonly backend: BackendName
