@@ -1,6 +1,6 @@
 import { errno, libc } from './libc.js'
-import { NativeError } from './native-error.js'
 import { Scratch } from './memory/scratch.js'
+import { NativeError } from './native-error.js'
 
 /** Of 1024 CPUs, as glibc's cpu_set_t. */
 const MASK_BYTES = 128

@@ -1,9 +1,9 @@
 /** Sleeping and waking across threads: eventfd, timerfd, a bounded poll(2), and a thread's timer slack. Linux only. */
 import { CLOCK_MONOTONIC, ITIMERSPEC, POLLFD, POLLIN, SOCK_CLOEXEC, SOCK_NONBLOCK, TFD_CLOEXEC, TFD_NONBLOCK } from './layout.js'
 import { check, errno, libc } from './libc.js'
-import { ERRNO, NativeError } from './native-error.js'
 import { orRelease } from './memory/region.js'
 import { Scratch } from './memory/scratch.js'
+import { ERRNO, NativeError } from './native-error.js'
 
 const COUNT_AT = 64
 

@@ -1,4 +1,13 @@
 export { Region } from '../ffi/memory/region.js'
+export { type BatchRingOptions, batchesFor, createBatchRing } from './adapters/batch-ring.js'
+export {
+  type SampleWriter,
+  type SampleWriterEnd,
+  type SampleWriterOptions,
+  type SampleWriterSummary,
+  type SettledHeaps,
+  sampleWriter,
+} from './adapters/sample-writer.js'
 export { type HeapsToSend, type SendAllOptions, type SendAllResult, sendAll, toWritable } from './adapters/send-all.js'
 export type { MemoryOptions, MemoryPacket } from './backend/memory.js'
 export type { ExternalMemory } from './batch/batch.js'
@@ -12,29 +21,8 @@ export {
   type ImmediateColumn,
   type NumericView,
 } from './batch/views.js'
-export { type BatchRingOptions, batchesFor, createBatchRing } from './adapters/batch-ring.js'
-export {
-  DEFAULTS,
-  type IbverbsStreamOptions,
-  parseRate,
-  type RdmaUdPeer,
-  type RdmaUdStreamOptions,
-  type StreamOptions,
-} from './stream/options.js'
 export type { HeapStatus, SubstreamCause } from './engine/outcome.js'
 export { ERROR_CODES, type ErrorCode, SpeadcastError } from './errors.js'
-export { IoThread, type IoThreadOptions } from './stream/io-thread.js'
-export { openStream } from './stream/open.js'
-export { type BatchOutcome, type BatchResult, SendError } from './stream/result.js'
-export {
-  type SampleWriter,
-  type SampleWriterEnd,
-  type SampleWriterOptions,
-  type SampleWriterSummary,
-  type SettledHeaps,
-  sampleWriter,
-} from './adapters/sample-writer.js'
-export type { SendPromise } from './stream/send-promise.js'
 export {
   BUG_COMPAT,
   DEFAULT_FLAVOUR,
@@ -53,5 +41,17 @@ export {
   packetsOf,
   type Split,
 } from './spead/index.js'
-export type { CloseOptions, CloseReport, SendOptions, Stream, StreamStats } from './stream/stream.js'
 export type { Batch, BatchOptions } from './stream/batch.js'
+export { IoThread, type IoThreadOptions } from './stream/io-thread.js'
+export { openStream } from './stream/open.js'
+export {
+  DEFAULTS,
+  type IbverbsStreamOptions,
+  parseRate,
+  type RdmaUdPeer,
+  type RdmaUdStreamOptions,
+  type StreamOptions,
+} from './stream/options.js'
+export { type BatchOutcome, type BatchResult, SendError } from './stream/result.js'
+export type { SendPromise } from './stream/send-promise.js'
+export type { CloseOptions, CloseReport, SendOptions, Stream, StreamStats } from './stream/stream.js'

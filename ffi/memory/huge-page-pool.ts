@@ -7,8 +7,9 @@
  * | filling | handed out from its start, never twice         | empty when all of it was given back       |
  * | empty  | its pages given back to the system             | filling, its pages new, at the next carve  |
  */
-import { dropPages, HUGE_PAGE_BYTES, mapPages, PAGE_BYTES, type PageKind, populate, roundUp } from './mapping.js'
+
 import { place } from './address-block.js'
+import { dropPages, HUGE_PAGE_BYTES, mapPages, PAGE_BYTES, type PageKind, populate, roundUp } from './mapping.js'
 
 /** Less than this has little use of huge pages. */
 export const SMALLEST_CARVED_BYTES = 64 << 10

@@ -12,12 +12,13 @@
  * the first touch is SIGBUS, where MADV_POPULATE_WRITE returns an errno (madvise(2), Linux 5.14).
  * Off Linux, and without a koffi binary, a region is an ordinary ArrayBuffer without an address: only the dgram backend runs there, in one isolate.
  */
-import { carve, SMALLEST_CARVED_BYTES } from './huge-page-pool.js'
+
 import { koffi } from '../koffi.js'
 import { nativeCallsWork } from '../libc.js'
-import { dropPages, HUGE_PAGE_BYTES, mapFile, mapPages, PAGE_BYTES, type PageKind, populate, roundUp } from './mapping.js'
 import type { NativeError } from '../native-error.js'
 import { place } from './address-block.js'
+import { carve, SMALLEST_CARVED_BYTES } from './huge-page-pool.js'
+import { dropPages, HUGE_PAGE_BYTES, mapFile, mapPages, PAGE_BYTES, type PageKind, populate, roundUp } from './mapping.js'
 
 export type { PageKind }
 

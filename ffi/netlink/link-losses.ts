@@ -10,8 +10,9 @@
  */
 import { SOCK_NONBLOCK } from '../layout.js'
 import { check, errno, libc } from '../libc.js'
+import { orRelease, Region } from '../memory/region.js'
 import { ERRNO, NativeError } from '../native-error.js'
-import { IFF_LOWER_UP, IFF_UP, IFINFOMSG_LEN, IFLA_CARRIER_DOWN_COUNT, RTM_GETLINK, RTM_NEWLINK } from './route.js'
+import { RTM_GETQDISC, RTM_NEWQDISC, TC_H_ROOT, TCA_KIND, TCA_OPTIONS, TCMSG_LEN } from './qdisc.js'
 import {
   AF_NETLINK,
   attributeAt,
@@ -23,8 +24,7 @@ import {
   NLMSG_HDRLEN,
   SOCK_RAW_CLOEXEC,
 } from './query.js'
-import { RTM_GETQDISC, RTM_NEWQDISC, TC_H_ROOT, TCA_KIND, TCA_OPTIONS, TCMSG_LEN } from './qdisc.js'
-import { orRelease, Region } from '../memory/region.js'
+import { IFF_LOWER_UP, IFF_UP, IFINFOMSG_LEN, IFLA_CARRIER_DOWN_COUNT, RTM_GETLINK, RTM_NEWLINK } from './route.js'
 
 // linux/rtnetlink.h, linux/gen_stats.h, linux/if_link.h
 const IFLA_STATS64 = 23

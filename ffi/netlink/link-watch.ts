@@ -8,7 +8,9 @@
  */
 import { SOCK_NONBLOCK } from '../layout.js'
 import { check, errno, libc } from '../libc.js'
+import { orRelease, Region } from '../memory/region.js'
 import { ERRNO, NativeError } from '../native-error.js'
+import { AF_NETLINK, attributeAt, NLMSG_HDRLEN, SOCK_RAW_CLOEXEC } from './query.js'
 import {
   IFF_LOWER_UP,
   IFF_UP,
@@ -20,8 +22,6 @@ import {
   RTM_NEWLINK,
   RTM_NEWNEIGH,
 } from './route.js'
-import { AF_NETLINK, attributeAt, NLMSG_HDRLEN, SOCK_RAW_CLOEXEC } from './query.js'
-import { orRelease, Region } from '../memory/region.js'
 
 const RTMGRP_LINK = 1
 const RTMGRP_NEIGH = 4

@@ -5,8 +5,8 @@
  * state to keep or to go stale, and it asks the network namespace of the calling thread.
  */
 import { check, libc } from '../libc.js'
-import { ERRNO, NativeError } from '../native-error.js'
 import { Region } from '../memory/region.js'
+import { ERRNO, NativeError } from '../native-error.js'
 
 // linux/netlink.h, linux/rtnetlink.h, bits/socket.h; the same on x86-64 and arm64.
 export const AF_NETLINK = 16

@@ -1,7 +1,7 @@
 /** Sends one UDP datagram without payload from a socket of its own: makes the kernel resolve a neighbour. Linux only. */
 import { check, libc } from '../libc.js'
-import type { Family } from '../netlink/route.js'
 import { Region } from '../memory/region.js'
+import type { Family } from '../netlink/route.js'
 
 const SOCK_DGRAM_CLOEXEC_NONBLOCK = 2 | 0x80000 | 0x800
 const IPPROTO_IP = 0

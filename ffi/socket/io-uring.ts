@@ -14,9 +14,9 @@
 import * as L from '../layout.js'
 import { check, errno, libc } from '../libc.js'
 import { dropMapping, mapFile, PAGE_BYTES, roundUp } from '../memory/mapping.js'
-import { ERRNO, NativeError } from '../native-error.js'
 import { attachRegion, orRelease } from '../memory/region.js'
 import { Scratch } from '../memory/scratch.js'
+import { ERRNO, NativeError } from '../native-error.js'
 
 const { URING_PARAMS, URING_SQ_OFF, URING_CQ_OFF, URING_SQE, URING_CQE, URING_RSRC_REGISTER, URING_RSRC_UPDATE2 } = L
 const SQE_WORDS = URING_SQE.size / 4

@@ -7,9 +7,9 @@
  */
 import { AF_INET, CMSGHDR, IOVEC, MMSGHDR, MSG_DONTWAIT, MSGHDR, SOCKADDR_IN, SOCKADDR_IN6 } from '../layout.js'
 import { errno, isMapFailed, libc } from '../libc.js'
-import { ERRNO, NativeError } from '../native-error.js'
 import { attachRegion, type RegionHandle } from '../memory/region.js'
 import { Scratch } from '../memory/scratch.js'
+import { ERRNO, NativeError } from '../native-error.js'
 import { type SocketAddress, UdpSocket } from './udp-socket.js'
 
 // asm-generic/socket.h, linux/in.h, linux/in6.h, linux/udp.h: [level, name].

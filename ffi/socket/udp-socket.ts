@@ -26,9 +26,9 @@ import {
   SOCKADDR_IN6,
 } from '../layout.js'
 import { check, errno, libc } from '../libc.js'
-import { NativeError } from '../native-error.js'
 import { orRelease } from '../memory/region.js'
 import { Scratch } from '../memory/scratch.js'
+import { NativeError } from '../native-error.js'
 
 export interface SocketAddress {
   readonly family: 4 | 6

@@ -11,9 +11,9 @@
  * Giving back is idempotent and never throws: what a device that is gone refuses to give back is gone with it.
  */
 import { check, errno, libc } from '../libc.js'
+import { Scratch } from '../memory/scratch.js'
 import { readI32, readPointer, readString, readU32 } from '../memory/store-pointer.js'
 import { ERRNO, NativeError } from '../native-error.js'
-import { Scratch } from '../memory/scratch.js'
 import {
   EVENT_TYPE,
   IBV_ACCESS_LOCAL_WRITE,

@@ -11,9 +11,9 @@
  * Teardown: QP → CQ → channel; destroying a CQ waits for all its events to be acknowledged (ibv_destroy_cq(3)).
  */
 import { errno } from '../libc.js'
+import { attachRegion, orRelease, Region } from '../memory/region.js'
 import { readI32, readU32 } from '../memory/store-pointer.js'
 import { NativeError } from '../native-error.js'
-import { attachRegion, orRelease, Region } from '../memory/region.js'
 import { type ProtectionDomain, setNonBlocking } from './context.js'
 import {
   IBV_COMP_CHANNEL,

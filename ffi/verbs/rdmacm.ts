@@ -5,21 +5,14 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { koffi } from '../koffi.js'
 import { errno } from '../libc.js'
-import { readI32, readPointer, readU8, readU32 } from '../memory/store-pointer.js'
-import { ERRNO, NativeError } from '../native-error.js'
 import { orRelease } from '../memory/region.js'
 import { Scratch } from '../memory/scratch.js'
+import { readI32, readPointer, readU8, readU32 } from '../memory/store-pointer.js'
+import { ERRNO, NativeError } from '../native-error.js'
 import { encodeSocketAddress } from '../socket/udp-socket.js'
 import type { DatagramAddress } from './context.js'
 import { setNonBlocking } from './context.js'
-import {
-  IBV_AH_ATTR,
-  RDMA_CM_EVENT,
-  RDMA_CM_EVENT_MULTICAST_JOIN,
-  RDMA_CM_ID,
-  RDMA_EVENT_CHANNEL,
-  RDMA_PS_UDP,
-} from './layout.js'
+import { IBV_AH_ATTR, RDMA_CM_EVENT, RDMA_CM_EVENT_MULTICAST_JOIN, RDMA_CM_ID, RDMA_EVENT_CHANNEL, RDMA_PS_UDP } from './layout.js'
 import { readDeviceName, type VerbsLibrary } from './library.js'
 
 const PROTOTYPES = {

@@ -3,13 +3,14 @@
  * route header takes in front of a message (ibv_post_recv(3)). The work requests are a prelinked ring, so that giving any run of slots
  * back is four stores and one call. Slots are filled, and so given back, in turn.
  */
-import { writePointer } from '../memory/store-pointer.js'
-import { NativeError } from '../native-error.js'
-import { POLL_BATCH, QueuePair, type QueuePairOptions, WC_WORDS } from './queue-pair.js'
+
 import { attachRegion, Region } from '../memory/region.js'
 import { Scratch } from '../memory/scratch.js'
+import { writePointer } from '../memory/store-pointer.js'
+import { NativeError } from '../native-error.js'
 import type { ProtectionDomain } from './context.js'
 import { IBV_GRH, IBV_RECV_WR, IBV_SGE, IBV_WC } from './layout.js'
+import { POLL_BATCH, QueuePair, type QueuePairOptions, WC_WORDS } from './queue-pair.js'
 
 export { POLL_BATCH }
 

@@ -1,9 +1,9 @@
 /** A queue pair that work requests of work-requests.ts are posted to. */
 import { ERRNO, NativeError } from '../native-error.js'
-import { POLL_BATCH, QueuePair, type QueuePairOptions, WC_WORDS } from './queue-pair.js'
 import type { ProtectionDomain } from './context.js'
 import { IBV_QP_RATE_LIMIT_ATTR } from './layout.js'
 import { extendedOperation } from './library.js'
+import { POLL_BATCH, QueuePair, type QueuePairOptions, WC_WORDS } from './queue-pair.js'
 
 export { POLL_BATCH }
 

@@ -12,10 +12,11 @@
  * The provider has copied a work request when post_send returns (ibv_post_send(3)): the chain is not memory that a device reads, and what
  * a post changed in it is put back at once.
  */
-import { writePointer } from '../memory/store-pointer.js'
+
 import { attachRegion, Region } from '../memory/region.js'
-import type { SendQueue } from './send-queue.js'
+import { writePointer } from '../memory/store-pointer.js'
 import { IBV_SEND_IP_CSUM, IBV_SEND_SIGNALED, IBV_SEND_WR, IBV_SGE, IBV_WR_SEND } from './layout.js'
+import type { SendQueue } from './send-queue.js'
 
 const WR_WORDS = IBV_SEND_WR.size / 4
 const SGE_WORDS = IBV_SGE.size / 4

@@ -4,8 +4,8 @@ import type { GroupMode } from '../batch/compile.js'
 import type { HeapViews } from '../batch/views.js'
 import { check } from '../errors.js'
 import type { ItemGroup } from '../spead/index.js'
-import type { Stream } from '../stream/stream.js'
 import type { Batch } from '../stream/batch.js'
+import type { Stream } from '../stream/stream.js'
 
 export interface BatchRingOptions {
   /** The items of every heap, with fixed shapes. */

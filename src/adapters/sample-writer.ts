@@ -11,12 +11,12 @@
  * One call at a time: await each before the next.
  */
 import type { GroupMode } from '../batch/compile.js'
-import { createBatchRing } from './batch-ring.js'
 import { check, SpeadcastError } from '../errors.js'
-import { type BatchResult, SendError } from '../stream/result.js'
 import { Item, ItemGroup } from '../spead/index.js'
-import type { Stream } from '../stream/stream.js'
 import type { Batch } from '../stream/batch.js'
+import { type BatchResult, SendError } from '../stream/result.js'
+import type { Stream } from '../stream/stream.js'
+import { createBatchRing } from './batch-ring.js'
 
 export interface SampleWriterOptions {
   /** The items of every heap, which keep the values they have now but for `item` and `timestamp`. */

@@ -2,10 +2,10 @@
 import type { GroupMode } from '../batch/compile.js'
 import type { HeapReference } from '../batch/heaps.js'
 import { check, SpeadcastError } from '../errors.js'
-import type { BatchResult } from '../stream/result.js'
-import type { SampleWriter } from './sample-writer.js'
 import { Heap } from '../spead/index.js'
+import type { BatchResult } from '../stream/result.js'
 import type { Stream } from '../stream/stream.js'
+import type { SampleWriter } from './sample-writer.js'
 
 /** What sendAll takes: a heap, a heap with its substream, cnt or rate, or several that are sent as one group. */
 export type HeapsToSend = Heap | HeapReference | readonly HeapReference[]

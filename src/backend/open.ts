@@ -3,11 +3,11 @@
 import type { ResolvedEndpoint } from '../net/endpoint.js'
 import type { Backend, BackendEnvironment } from './backend.js'
 import type { DgramOptions } from './dgram.js'
-import type { IbverbsOptions } from './verbs/raw-open.js'
 import type { MemoryOptions } from './memory.js'
 import type { PcapOptions } from './pcap.js'
-import type { RdmaUdOptions } from './verbs/datagrams-open.js'
 import type { UdpOptions } from './udp/open.js'
+import type { RdmaUdOptions } from './verbs/datagrams-open.js'
+import type { IbverbsOptions } from './verbs/raw-open.js'
 
 export type BackendSpec =
   | ({ readonly kind: 'ibverbs' } & IbverbsOptions)

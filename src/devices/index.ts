@@ -1,14 +1,14 @@
 /** The package's entry for questions about a machine: its RDMA devices, and which backend would be taken. Apart, so that senders do not load it. */
 import { NativeError } from '../../ffi/native-error.js'
-import type { QueuePairType } from '../../ffi/verbs/queue-pair.js'
 import { VerbsContext } from '../../ffi/verbs/context.js'
 import { IBV_PORT_ACTIVE } from '../../ffi/verbs/layout.js'
 import type { VerbsLibrary } from '../../ffi/verbs/library.js'
+import type { QueuePairType } from '../../ffi/verbs/queue-pair.js'
 import { queuePairsRefused } from '../backend/verbs/open.js'
 import { formatGid } from '../net/address.js'
-import { activeMtuBytes } from '../rdma/fabric.js'
 import { type RdmaDevice, type RdmaPort, rdmaDevices } from '../rdma/devices.js'
 import { explained, loadLibrary } from '../rdma/errors.js'
+import { activeMtuBytes } from '../rdma/fabric.js'
 
 export { type BackendReport, type BackendVerdict, explainBackends } from './doctor.js'
 

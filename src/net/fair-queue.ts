@@ -1,7 +1,7 @@
 /** Whether the kernel would pace what leaves by an interface: whether packets wait in fq there (tc-fq(8)). Linux only, cold. */
 import { NativeError } from '../../ffi/native-error.js'
-import { link } from '../../ffi/netlink/route.js'
 import { qdiscs, TC_H_ROOT } from '../../ffi/netlink/qdisc.js'
+import { link } from '../../ffi/netlink/route.js'
 
 export interface FairQueue {
   /** The interface whose queue it is: of a VLAN without one, the interface below. */

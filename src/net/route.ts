@@ -2,9 +2,10 @@
  * Where the kernel would send an endpoint's packets: interface, MTU, next hop, and whether the next hop's MAC is known. Linux only
  * (rtnetlink). Cold: called when a stream opens and when a send failed.
  */
-import { sendEmptyDatagram } from '../../ffi/socket/empty-datagram.js'
+
 import { ERRNO, NativeError } from '../../ffi/native-error.js'
 import { link, type Neighbour, neighbour, type Route, routeTo } from '../../ffi/netlink/route.js'
+import { sendEmptyDatagram } from '../../ffi/socket/empty-datagram.js'
 import { SpeadcastError } from '../errors.js'
 import { type Family, formatAddress, needsScope } from './address.js'
 import type { ResolvedEndpoint } from './endpoint.js'

@@ -2,10 +2,10 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { NativeError } from '../../ffi/native-error.js'
 import { type Link, links } from '../../ffi/netlink/route.js'
-import { deviceOfAddress } from '../../ffi/verbs/rdmacm.js'
 import { type DeviceFacts, deviceNames, type Gid, type PortFacts, VerbsContext } from '../../ffi/verbs/context.js'
 import { IBV_LINK_LAYER_ETHERNET } from '../../ffi/verbs/layout.js'
 import type { VerbsLibrary } from '../../ffi/verbs/library.js'
+import { deviceOfAddress } from '../../ffi/verbs/rdmacm.js'
 import { SpeadcastError } from '../errors.js'
 
 export interface RdmaPort extends PortFacts {

@@ -9,8 +9,8 @@ import * as v from 'valibot'
 import { SpeadcastError } from '../errors.js'
 import { formatAddress } from '../net/address.js'
 import type { ResolvedEndpoint } from '../net/endpoint.js'
-import { parseGid } from './fabric.js'
 import { localInterfaces } from '../net/interface.js'
+import { parseGid } from './fabric.js'
 
 /** Where datagrams are taken. */
 export interface DatagramPeer {

@@ -2,17 +2,18 @@
  * Datagrams (UD) of InfiniBand or RoCE: a queue pair for each endpoint, its receives posted out of one registered region, which is the
  * front of the receiving memory. A datagram that finds no receive posted is dropped, and nobody counts it.
  */
-import type { GroupMembership } from '../../ffi/verbs/rdmacm.js'
-import { HEADER_BYTES, ReceiveQueue } from '../../ffi/verbs/receive-queue.js'
+
 import { attachRegion, type RegionHandle } from '../../ffi/memory/region.js'
 import type { MemoryRegistration, ProtectionDomain } from '../../ffi/verbs/context.js'
 import { IBV_GRH, WC_STATUS } from '../../ffi/verbs/layout.js'
+import type { GroupMembership } from '../../ffi/verbs/rdmacm.js'
+import { HEADER_BYTES, ReceiveQueue } from '../../ffi/verbs/receive-queue.js'
 import { SpeadcastError } from '../errors.js'
+import type { ResolvedInterface } from '../net/interface.js'
+import { explained, loadLibrary } from '../rdma/errors.js'
 import { type FabricPort, openFabricPort, portChoice } from '../rdma/fabric.js'
 import { joinGroup, openGroups } from '../rdma/groups.js'
-import type { ResolvedInterface } from '../net/interface.js'
 import { type DatagramPeer, DEFAULT_QKEY } from '../rdma/rendezvous.js'
-import { explained, loadLibrary } from '../rdma/errors.js'
 import type { ReceiveEndpoint } from './driver.js'
 import type { ReceiveSession } from './session.js'
 import type { PacketSource } from './source.js'

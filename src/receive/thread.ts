@@ -1,7 +1,7 @@
 /** Starting the receiving thread, and hearing of its end. Imports koffi: load it dynamically. */
 import { Worker } from 'node:worker_threads'
-import { recycleReceiveMemory } from '../../ffi/socket/recvmmsg.js'
 import type { RegionHandle } from '../../ffi/memory/region.js'
+import { recycleReceiveMemory } from '../../ffi/socket/recvmmsg.js'
 import { EventFd } from '../../ffi/wait.js'
 import { type ErrorCode, SpeadcastError } from '../errors.js'
 import type { DatagramPeer } from '../rdma/rendezvous.js'

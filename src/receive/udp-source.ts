@@ -1,7 +1,8 @@
 /** Datagrams of bound sockets, by recvmmsg. The sockets are main's to close. */
-import { ARENA_BYTES, ARENA_MESSAGE_BYTES, droppedBySocket, ReceiveArena } from '../../ffi/socket/recvmmsg.js'
+
 import type { RegionHandle } from '../../ffi/memory/region.js'
 import { Scratch } from '../../ffi/memory/scratch.js'
+import { ARENA_BYTES, ARENA_MESSAGE_BYTES, droppedBySocket, ReceiveArena } from '../../ffi/socket/recvmmsg.js'
 import { CreditLedger, isHello } from './credits.js'
 import { type ReceiveSession, STAT } from './session.js'
 import type { PacketSource } from './source.js'

@@ -2,9 +2,9 @@ import type { BatchConfig, ExternalMemory } from '../batch/batch.js'
 import { CompilableBatch } from '../batch/batch.js'
 import type { GroupMode } from '../batch/compile.js'
 import type { BatchHandle, HeapViews, ImmediateColumn } from '../batch/views.js'
+import type { ItemGroup } from '../spead/index.js'
 import type { BatchResult } from './result.js'
 import type { SendPromise } from './send-promise.js'
-import type { ItemGroup } from '../spead/index.js'
 
 /** What `stream.createBatch` takes. */
 export interface BatchOptions {

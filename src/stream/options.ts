@@ -1,8 +1,8 @@
 /** The options of openStream, checked once at the edge: unknown keys, wrong types and contradictions never get past here. */
 import * as v from 'valibot'
 import { SpeadcastError } from '../errors.js'
-import { IoThread } from './io-thread.js'
 import type { Split } from '../spead/index.js'
+import { IoThread } from './io-thread.js'
 
 export const DEFAULTS = {
   /** UDP payload that fits a 1500-byte MTU over IPv4, as spead2's default. */

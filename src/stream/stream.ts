@@ -10,6 +10,19 @@
  * Teardown: refuse sends → drain or abort → stop the driver → backend and descriptors closed → regions back to the pool.
  */
 import { performance } from 'node:perf_hooks'
+import type { MemoryPacket } from '../backend/memory.js'
+import type { CompilableBatch } from '../batch/batch.js'
+import type { GroupMode } from '../batch/compile.js'
+import { type HeapReference, PreparedHeaps, preparedKey } from '../batch/heaps.js'
+import type { HeapViews } from '../batch/views.js'
+import type { Driver } from '../engine/driver.js'
+import { C_STOP, OP_SET_CNT, type Ring, STOP_ABORT, STOP_DRAIN } from '../engine/ring.js'
+import { check, SpeadcastError } from '../errors.js'
+import type { ResolvedEndpoint } from '../net/endpoint.js'
+import { type Flavour, Heap, makeFlavour, type Split } from '../spead/index.js'
+import { splitHeapCnt, splitUnsigned } from '../spead/pointer.js'
+import { shown } from '../spead/value-encoder.js'
+import { type CounterName, readCounters } from '../stats.js'
 import { listen } from './abort-listeners.js'
 import {
   checkGroupMode,
@@ -20,25 +33,12 @@ import {
   checkSubstream,
   type HeapPace,
 } from './arguments.js'
-import type { MemoryPacket } from '../backend/memory.js'
-import type { CompilableBatch } from '../batch/batch.js'
-import type { GroupMode } from '../batch/compile.js'
-import { type HeapReference, PreparedHeaps, preparedKey } from '../batch/heaps.js'
-import type { HeapViews } from '../batch/views.js'
-import type { StreamConfig } from './options.js'
+import { Batch, type BatchOptions, type BatchOwner } from './batch.js'
 import { Descriptions } from './descriptors.js'
-import type { Driver } from '../engine/driver.js'
-import { C_STOP, OP_SET_CNT, type Ring, STOP_ABORT, STOP_DRAIN } from '../engine/ring.js'
-import { check, SpeadcastError } from '../errors.js'
 import { Lane, Lanes } from './lanes.js'
-import type { ResolvedEndpoint } from '../net/endpoint.js'
+import type { StreamConfig } from './options.js'
 import { type BatchResult, SendError } from './result.js'
 import { SendPromise } from './send-promise.js'
-import { type Flavour, Heap, makeFlavour, type Split } from '../spead/index.js'
-import { splitHeapCnt, splitUnsigned } from '../spead/pointer.js'
-import { shown } from '../spead/value-encoder.js'
-import { type CounterName, readCounters } from '../stats.js'
-import { Batch, type BatchOptions, type BatchOwner } from './batch.js'
 import { abortedByDestroy, Pending, type Submissions } from './submissions.js'
 
 export interface SendOptions {

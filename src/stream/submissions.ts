@@ -4,11 +4,12 @@
  * A pending send is in `overflow` while the ring is full, then in a slot, and leaves when the engine settles it. An aborted one is
  * rejected at once but keeps its place, then its slot, until the engine has passed it (order is strict).
  */
-import { unlisten } from './abort-listeners.js'
+
 import type { Driver } from '../engine/driver.js'
 import type { OutcomeMessage } from '../engine/outcome.js'
 import * as R from '../engine/ring.js'
 import { SpeadcastError } from '../errors.js'
+import { unlisten } from './abort-listeners.js'
 import { type BatchResult, SendError } from './result.js'
 import type { SendPromise } from './send-promise.js'
 

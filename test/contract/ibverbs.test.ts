@@ -4,8 +4,8 @@
  */
 import { expect, test } from 'vitest'
 import { openIbverbs } from '#dist/src/backend/verbs/raw.js'
-import { IBVERBS_DEFAULTS } from '#dist/src/stream/options.js'
 import { listRdmaDevices } from '#dist/src/devices/index.js'
+import { IBVERBS_DEFAULTS } from '#dist/src/stream/options.js'
 import { inNamespace, needNic, nicHere, nicUnavailable } from '../ibverbs/support.js'
 import { backendContract, environment } from './backend-contract.js'
 import { openReceivers } from './receivers.js'

@@ -5,9 +5,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import * as layout from '#dist/ffi/layout.js'
-import * as netlink from '#dist/ffi/netlink/route.js'
-import * as netlinkQuery from '#dist/ffi/netlink/query.js'
 import * as qdisc from '#dist/ffi/netlink/qdisc.js'
+import * as netlinkQuery from '#dist/ffi/netlink/query.js'
+import * as netlink from '#dist/ffi/netlink/route.js'
 import { need } from '../support/need.js'
 
 /** C type and, where the names differ, C member of every exported struct; `size` is sizeof. */

@@ -1,8 +1,8 @@
 // What is inside options that are objects, walked as options.test.ts walks the options; and README's table of them.
 import { readFileSync } from 'node:fs'
 import { expect, onTestFinished, test } from 'vitest'
-import { optionNames } from '#dist/src/stream/options.js'
 import { type BatchOptions, openStream, SendError, type StreamOptions } from '#dist/src/index.js'
+import { optionNames } from '#dist/src/stream/options.js'
 import { need } from '../support/need.js'
 import { filledBatch, itemsOf, memoryStream, numberHeap, type Packet, parse, SAMPLES, TIMESTAMP, turn } from './support.js'
 

@@ -1,8 +1,9 @@
 /**
  * A queue pair for datagrams, made by hand of the layouts and bindings in ffi/: what it does on a real device shows that they are right.
  */
-import { readI32, readU32 } from '#dist/ffi/memory/store-pointer.js'
+
 import { Scratch } from '#dist/ffi/memory/scratch.js'
+import { readI32, readU32 } from '#dist/ffi/memory/store-pointer.js'
 import { type ProtectionDomain, setNonBlocking, type VerbsContext } from '#dist/ffi/verbs/context.js'
 import * as L from '#dist/ffi/verbs/layout.js'
 import type { ContextOperations, VerbsLibrary } from '#dist/ffi/verbs/library.js'

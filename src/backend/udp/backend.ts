@@ -31,11 +31,11 @@ import {
   type PostResult,
   type ReapResult,
 } from '../backend.js'
-import { Copies } from './zero-copy.js'
 import { openUdpPath, type UdpOptions, type UdpPath } from './open.js'
 import type { KernelPace } from './pace.js'
 import { MAX_MESSAGE_BYTES, UdpPosting } from './posting.js'
 import { UdpRing } from './ring.js'
+import { Copies } from './zero-copy.js'
 
 const {
   EAGAIN,

@@ -5,9 +5,9 @@
 
 import { performance } from 'node:perf_hooks'
 import { OPT } from '../../../ffi/layout.js'
+import { errnoName, NativeError } from '../../../ffi/native-error.js'
 import { LinkLosses } from '../../../ffi/netlink/link-losses.js'
 import { LinkWatch } from '../../../ffi/netlink/link-watch.js'
-import { errnoName, NativeError } from '../../../ffi/native-error.js'
 import { encodeSocketAddress, probeMaxSegments, type QueuedError, UdpSocket } from '../../../ffi/socket/udp-socket.js'
 import { SpeadcastError } from '../../errors.js'
 import { needsScope } from '../../net/address.js'

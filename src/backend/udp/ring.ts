@@ -8,11 +8,12 @@
  * | held     | done with its notification                                         |
  * | done     | forgotten when all before it are done                              |
  */
-import { COPY, IoUring, LEND } from '../../../ffi/socket/io-uring.js'
+
 import { IORING_CQE_F_MORE, IORING_CQE_F_NOTIF, IORING_NOTIF_USAGE_ZC_COPIED, MMSGHDR } from '../../../ffi/layout.js'
-import { MessageVector } from '../../../ffi/socket/message-vector.js'
-import { ERRNO, errnoName, NativeError } from '../../../ffi/native-error.js'
 import { Scratch } from '../../../ffi/memory/scratch.js'
+import { ERRNO, errnoName, NativeError } from '../../../ffi/native-error.js'
+import { COPY, IoUring, LEND } from '../../../ffi/socket/io-uring.js'
+import { MessageVector } from '../../../ffi/socket/message-vector.js'
 import { UdpSocket } from '../../../ffi/socket/udp-socket.js'
 import { PollSet } from '../../../ffi/wait.js'
 import type { TableRegion } from '../../batch/table.js'

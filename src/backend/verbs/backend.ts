@@ -18,10 +18,10 @@
  */
 import { POLLIN } from '../../../ffi/layout.js'
 import { ERRNO, NativeError } from '../../../ffi/native-error.js'
-import type { QueuePairType } from '../../../ffi/verbs/queue-pair.js'
-import { POLL_BATCH, SendQueue } from '../../../ffi/verbs/send-queue.js'
 import type { MemoryRegistration } from '../../../ffi/verbs/context.js'
 import { EVENT_TYPE, IBV_WC_WR_FLUSH_ERR } from '../../../ffi/verbs/layout.js'
+import type { QueuePairType } from '../../../ffi/verbs/queue-pair.js'
+import { POLL_BATCH, SendQueue } from '../../../ffi/verbs/send-queue.js'
 import type { PacketTable, TableRegion } from '../../batch/table.js'
 import { explained, type VerbsBackendName } from '../../rdma/errors.js'
 import { COUNTER } from '../../stats.js'

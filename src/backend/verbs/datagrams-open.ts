@@ -5,16 +5,19 @@
  * A datagram too large for the path is dropped without a word by some devices, which report it sent (rxe, IBV_WC_SUCCESS): its size is
  * checked here, when a stream opens, and again whenever the interface changes.
  */
-import { LinkWatch } from '../../../ffi/netlink/link-watch.js'
+
 import { ERRNO, NativeError } from '../../../ffi/native-error.js'
+import { LinkWatch } from '../../../ffi/netlink/link-watch.js'
 import { link } from '../../../ffi/netlink/route.js'
-import type { GroupMembership } from '../../../ffi/verbs/rdmacm.js'
 import type { AddressHandle, DatagramAddress, ProtectionDomain } from '../../../ffi/verbs/context.js'
 import { IBV_PORT_ACTIVE } from '../../../ffi/verbs/layout.js'
+import type { GroupMembership } from '../../../ffi/verbs/rdmacm.js'
 import type { DatagramDestination } from '../../../ffi/verbs/work-requests.js'
 import { check, SpeadcastError } from '../../errors.js'
 import { formatGid, parseAddress } from '../../net/address.js'
 import type { ResolvedEndpoint } from '../../net/endpoint.js'
+import { type Path, waitForNeighbours } from '../../net/route.js'
+import { explained, loadLibrary } from '../../rdma/errors.js'
 import {
   activeMtuBytes,
   type FabricPort,
@@ -28,8 +31,6 @@ import {
 } from '../../rdma/fabric.js'
 import { joinGroup, openGroups } from '../../rdma/groups.js'
 import { askRendezvous, type DatagramPeer, DEFAULT_QKEY } from '../../rdma/rendezvous.js'
-import { type Path, waitForNeighbours } from '../../net/route.js'
-import { explained, loadLibrary } from '../../rdma/errors.js'
 import { findPath } from '../paths.js'
 import { type OpenDevice, oneInterface, type QueueOptions } from './open.js'
 

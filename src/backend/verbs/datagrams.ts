@@ -10,6 +10,7 @@ import { check } from '../../errors.js'
 import { formatGid } from '../../net/address.js'
 import { datagramOverheadBytes } from '../../rdma/fabric.js'
 import type { BackendEnvironment } from '../backend.js'
+import { startQueue, type VerbsBackend, type Way } from './backend.js'
 import {
   closeDestinations,
   describePort,
@@ -19,7 +20,6 @@ import {
   type RdmaUdOptions,
   tooLarge,
 } from './datagrams-open.js'
-import { startQueue, type VerbsBackend, type Way } from './backend.js'
 import { causeName, explainCause } from './open.js'
 import { type PostingOptions, VerbsPosting } from './posting.js'
 

@@ -1,14 +1,14 @@
 /** What the backends on libibverbs share besides the machine itself: an opened device, and failures explained to a person. */
 import { errnoName, NativeError } from '../../../ffi/native-error.js'
-import type { QueuePairType } from '../../../ffi/verbs/queue-pair.js'
-import { SendQueue } from '../../../ffi/verbs/send-queue.js'
 import type { DeviceFacts, ProtectionDomain, VerbsContext } from '../../../ffi/verbs/context.js'
 import { EVENT_TYPE, WC_STATUS } from '../../../ffi/verbs/layout.js'
+import type { QueuePairType } from '../../../ffi/verbs/queue-pair.js'
+import { SendQueue } from '../../../ffi/verbs/send-queue.js'
 import { SpeadcastError } from '../../errors.js'
 import type { ResolvedEndpoint } from '../../net/endpoint.js'
 import type { ResolvedInterface } from '../../net/interface.js'
-import type { RdmaPath } from '../../rdma/devices.js'
 import type { Path } from '../../net/route.js'
+import type { RdmaPath } from '../../rdma/devices.js'
 import { whyRefused } from '../../rdma/errors.js'
 import { CAUSE_EVENT, CAUSE_STATUS } from '../backend.js'
 

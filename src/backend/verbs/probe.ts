@@ -1,14 +1,15 @@
 /** Whether libibverbs could send to some endpoints, for `auto` and `doctor`: everything is tried for real but sending. */
-import type { QueuePairType } from '../../../ffi/verbs/queue-pair.js'
+
 import { VerbsContext } from '../../../ffi/verbs/context.js'
 import type { VerbsLibrary } from '../../../ffi/verbs/library.js'
+import type { QueuePairType } from '../../../ffi/verbs/queue-pair.js'
 import { SpeadcastError } from '../../errors.js'
 import { parseAddress } from '../../net/address.js'
 import type { ResolvedEndpoint } from '../../net/endpoint.js'
-import { openFabricPort } from '../../rdma/fabric.js'
 import type { ResolvedInterface } from '../../net/interface.js'
 import { rdmaPathOf } from '../../rdma/devices.js'
 import { cannot, explained, loadLibrary, type VerbsBackendName } from '../../rdma/errors.js'
+import { openFabricPort } from '../../rdma/fabric.js'
 import { findPath } from '../paths.js'
 import { senderPort } from './datagrams-open.js'
 import { oneInterface, queuePairsRefused } from './open.js'

@@ -6,8 +6,9 @@
  * bound UDP socket keeps the source port from others. Our packets never confirm a neighbour, so the kernel's entry ages: it is asked about
  * every second and woken by an empty datagram when it is stale.
  */
-import { LinkWatch } from '../../../ffi/netlink/link-watch.js'
+
 import { ERRNO, NativeError } from '../../../ffi/native-error.js'
+import { LinkWatch } from '../../../ffi/netlink/link-watch.js'
 import { link } from '../../../ffi/netlink/route.js'
 import { UdpSocket } from '../../../ffi/socket/udp-socket.js'
 import { type DeviceFacts, VerbsContext } from '../../../ffi/verbs/context.js'
@@ -15,7 +16,6 @@ import { IBV_PORT_ACTIVE } from '../../../ffi/verbs/layout.js'
 import { SpeadcastError } from '../../errors.js'
 import { needsScope, parseAddress } from '../../net/address.js'
 import { AROUND_FRAME_BYTES, FrameTemplate, multicastMac, type VlanTag } from '../../net/frame.js'
-import { type RdmaPath, rdmaPathOf } from '../../rdma/devices.js'
 import {
   kickNeighbour,
   largestPacketSizeBytes,
@@ -25,6 +25,7 @@ import {
   pathTo,
   waitForNeighbours,
 } from '../../net/route.js'
+import { type RdmaPath, rdmaPathOf } from '../../rdma/devices.js'
 import { explained, loadLibrary, refused } from '../../rdma/errors.js'
 import { Gates } from '../gates.js'
 import { checkPacketSize, findPath, tooLarge } from '../paths.js'
