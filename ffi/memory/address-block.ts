@@ -1,6 +1,6 @@
 /**
  * Where an isolate's regions go whose headers are patched: side by side, in blocks of address space that are reserved whole and found by
- * rounding an address down, so that one view sees all of a block (window.ts). Regions that would fill one fast, and what finds no room, go
+ * rounding an address down, so that one view sees all of a block (block-view.ts). Regions that would fill one fast, and what finds no room, go
  * wherever mmap(2) puts them.
  *
  * | part of a block  | is                                                          |

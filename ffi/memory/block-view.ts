@@ -1,5 +1,5 @@
 /**
- * One view of the block of address space that this isolate's regions are in (placement.ts). A loop that stores through a constant view has
+ * One view of the block of address space that this isolate's regions are in (address-block.ts). A loop that stores through a constant view has
  * its length and its shape compiled in; through a view that comes with the batch V8 loads and checks both before every store, for it takes
  * a DataView's store for one that may change them. That is half of what patching a header costs.
  *

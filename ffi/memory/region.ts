@@ -36,7 +36,7 @@ export interface RegionOptions {
    * `require` takes reserved ones of its own or throws.
    */
   readonly hugePages?: 'auto' | 'require' | 'never'
-  /** Default false. @internal Headers in it will be patched: it lies beside others of which that is true (placement.ts). */
+  /** Default false. @internal Headers in it will be patched: it lies beside others of which that is true (address-block.ts). */
   readonly patched?: boolean
 }
 

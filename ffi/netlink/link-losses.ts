@@ -1,6 +1,6 @@
 /**
  * What an interface loses, for callers in a loop: its own count and its queue's in one question, over an rtnetlink(7) socket that stays
- * open, and the answer read in place. Who asks 50 times a second runs code that V8 never compiles: by way of netlink-query.ts this
+ * open, and the answer read in place. Who asks 50 times a second runs code that V8 never compiles: by way of query.ts this
  * took 200 µs. Linux only.
  *
  * | state  | legal        | leaves by |
@@ -37,7 +37,7 @@ const QUEUE_DROPS = 8
 const QUEUE_BYTES = 20
 /** 'fq' and the zero behind it, padded, as a little-endian word. */
 const KIND_FQ = 0x7166
-/** As netlink-query.ts. */
+/** As query.ts. */
 const BUFFER_BYTES = 64 << 10
 const MAX_READS = 4096
 const ATTEMPTS = 10

@@ -1,5 +1,5 @@
 /**
- * The transport of rtnetlink(7) queries: one request, its answers, their attributes. Linux only. The queries are in netlink.ts.
+ * The transport of rtnetlink(7) queries: one request, its answers, their attributes. Linux only. The queries are in route.ts.
  *
  * A query opens a socket, sends, reads the answers that carry its sequence number and closes: five system calls, about 20 µs, no
  * state to keep or to go stale, and it asks the network namespace of the calling thread.

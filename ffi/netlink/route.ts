@@ -1,6 +1,6 @@
 /**
  * What the kernel knows of routes, links, addresses and neighbours, asked by rtnetlink(7). Linux only. About 20 µs a question
- * (netlink-query.ts); failures are NativeErrors that carry the kernel's errno. Not for hot paths: see link-watch.ts for what may be
+ * (query.ts); failures are NativeErrors that carry the kernel's errno. Not for hot paths: see link-watch.ts for what may be
  * called per step, and link-losses.ts.
  */
 import { ERRNO, NativeError } from '../native-error.js'

@@ -11,7 +11,7 @@
  * on, and gives up on a packet after seconds; an ICMP error of an earlier
  * datagram (ECONNREFUSED …) is reported *instead of* sending, so the queue is drained and the same message posted again; a
  * segmented message that fails for a reason segmentation may have is posted packet by packet, which tells whose fault it was.
- * Both ways tell at once what the kernel took, so errors are met in one way. Messages sent without a copy (udp-ring.ts, udp-copies.ts)
+ * Both ways tell at once what the kernel took, so errors are met in one way. Messages sent without a copy (ring.ts, zero-copy.ts)
  * complete later, with the kernel's notification that it reads their memory no more, and hold up what is posted behind them.
  */
 import { POLLIN, POLLOUT, UIO_MAXIOV } from '../../../ffi/layout.js'

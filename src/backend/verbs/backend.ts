@@ -1,7 +1,7 @@
 /**
  * Packets through a queue pair of libibverbs: gathered by the NIC out of registered memory, the kernel passed by. Evidence: `completed`
  * (the NIC's completion). What kind of queue pair it is, and so what stands in front of a packet and where it goes, is a `Way`'s to know:
- * raw frames in ibverbs.ts, datagrams of the fabric in rdma-ud.ts.
+ * raw frames in raw.ts, datagrams of the fabric in datagrams.ts.
  *
  * | state      | post answers          | leaves by                                                                    |
  * |------------|-----------------------|------------------------------------------------------------------------------|

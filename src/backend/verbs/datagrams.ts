@@ -1,6 +1,6 @@
 /**
  * SPEAD packets as datagrams (UD) of InfiniBand or RoCE, for receivers that listen for such: another speadcast. Any RDMA device can send
- * them, soft-RoCE too. The machine is verbs-backend.ts; a packet is the message, with nothing in front of it.
+ * them, soft-RoCE too. The machine is backend.ts; a packet is the message, with nothing in front of it.
  */
 import { ERRNO } from '../../../ffi/native-error.js'
 import type { SendQueue } from '../../../ffi/verbs/send-queue.js'

@@ -1,4 +1,4 @@
-/** Raw packets: frames of our own making through an RDMA device's Ethernet port. The machine is verbs-backend.ts. */
+/** Raw packets: frames of our own making through an RDMA device's Ethernet port. The machine is backend.ts. */
 import type { SendQueue } from '../../../ffi/verbs/send-queue.js'
 import type { PacketTable } from '../../batch/table.js'
 import { AROUND_FRAME_BYTES } from '../../net/frame.js'
