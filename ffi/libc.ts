@@ -93,8 +93,8 @@ export function errno(): number {
   return koffi().errno()
 }
 
-/** Throws NativeError when a call that returns −1 on failure did. Use directly around the call: `check('bind', c.bind(…))`. */
-export function check(call: string, result: number, detail = ''): number {
+/** Throws NativeError when a call that returns −1 on failure did. Use directly around the call: `checkCall('bind', c.bind(…))`. */
+export function checkCall(call: string, result: number, detail = ''): number {
   if (result < 0) throw new NativeError(call, koffi().errno(), detail)
   return result
 }

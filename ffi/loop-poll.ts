@@ -5,7 +5,7 @@
  */
 import { koffi } from './koffi.js'
 import { EPOLL_EVENT } from './layout.js'
-import { check, libc } from './libc.js'
+import { checkCall, libc } from './libc.js'
 import { Scratch } from './memory/scratch.js'
 import type { EventFd, TimerFd } from './wait.js'
 
@@ -63,11 +63,11 @@ export class LoopPoll {
 
   constructor(fds: readonly { readonly fd: number; readonly events: number }[], ready: () => void) {
     const c = libc()
-    this.#epoll = check('epoll_create1', c.epoll_create1(EPOLL_CLOEXEC))
+    this.#epoll = checkCall('epoll_create1', c.epoll_create1(EPOLL_CLOEXEC))
     const scratch = new Scratch(64)
     for (const { fd, events } of fds) {
       scratch.view.setUint32(EPOLL_EVENT.events, (events | EPOLLONESHOT) >>> 0, true)
-      check('epoll_ctl', c.epoll_ctl(this.#epoll, EPOLL_CTL_ADD, fd, scratch.address))
+      checkCall('epoll_ctl', c.epoll_ctl(this.#epoll, EPOLL_CTL_ADD, fd, scratch.address))
     }
     scratch.region.release()
     this.#handle = (koffi() as unknown as { node: { poll: PollFunction } }).node.poll(this.#epoll, { readable: true }, () => {

@@ -1,6 +1,6 @@
 /** Sleeping and waking across threads: eventfd, timerfd, a bounded poll(2), and a thread's timer slack. Linux only. */
 import { CLOCK_MONOTONIC, ITIMERSPEC, POLLFD, POLLIN, SOCK_CLOEXEC, SOCK_NONBLOCK, TFD_CLOEXEC, TFD_NONBLOCK } from './layout.js'
-import { check, errno, libc } from './libc.js'
+import { checkCall, errno, libc } from './libc.js'
 import { orRelease } from './memory/region.js'
 import { Scratch } from './memory/scratch.js'
 import { ERRNO, NativeError } from './native-error.js'
@@ -40,7 +40,7 @@ abstract class Waker {
 /** Wakes who waits for it at once (eventfd(2)). */
 export class EventFd extends Waker {
   constructor(fd?: number) {
-    super(() => check('eventfd', libc().eventfd(0, SOCK_NONBLOCK | SOCK_CLOEXEC)), fd)
+    super(() => checkCall('eventfd', libc().eventfd(0, SOCK_NONBLOCK | SOCK_CLOEXEC)), fd)
     this.scratch.i32[0] = 1
   }
   /** No effect after close(): the number may be another descriptor's by then. */
@@ -52,7 +52,7 @@ export class EventFd extends Waker {
 /** Wakes who waits for it at a time, with the kernel's resolution (timerfd_create(2)). */
 export class TimerFd extends Waker {
   constructor(fd?: number) {
-    super(() => check('timerfd_create', libc().timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC)), fd)
+    super(() => checkCall('timerfd_create', libc().timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC)), fd)
   }
   /** Ready once, in so many nanoseconds, which replaces what was set before. 1.5 µs. */
   set(nanoseconds: number): void {
@@ -62,7 +62,7 @@ export class TimerFd extends Waker {
     s.putPointer(ITIMERSPEC.value, Math.floor(nanoseconds / 1e9))
     // Zero would stop it.
     s.putPointer(ITIMERSPEC.value + 8, Math.max(1, Math.floor(nanoseconds % 1e9)))
-    check('timerfd_settime', libc().timerfd_settime(this.fd, 0, s.address, 0))
+    checkCall('timerfd_settime', libc().timerfd_settime(this.fd, 0, s.address, 0))
   }
 }
 

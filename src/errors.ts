@@ -39,6 +39,6 @@ export class SpeadcastError extends Error {
 }
 
 /** `cond` holds or a SpeadcastError is thrown; `message` is called only on failure. Cold paths only. */
-export function check(cond: unknown, code: ErrorCode, message: () => string): asserts cond {
+export function ensure(cond: unknown, code: ErrorCode, message: () => string): asserts cond {
   if (!cond) throw new SpeadcastError(code, message())
 }

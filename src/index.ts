@@ -10,9 +10,9 @@ export {
 } from './adapters/sample-writer.js'
 export { type HeapsToSend, type SendAllOptions, type SendAllResult, sendAll, toWritable } from './adapters/send-all.js'
 export type { MemoryOptions, MemoryPacket } from './backend/memory.js'
-export type { ExternalMemory } from './batch/batch.js'
 export type { GroupMode } from './batch/compile.js'
 export type { HeapReference } from './batch/heaps.js'
+export type { ExternalMemory } from './batch/template.js'
 export {
   attachBatch,
   type BatchHandle,

@@ -2,7 +2,7 @@
  * mmap(2) and madvise(2) as regions need them: populated, of the pages asked for, side by side if asked for, not inherited by fork. What
  * somebody has been given is never unmapped.
  */
-import { check, errno, isMapFailed, libc } from '../libc.js'
+import { checkCall, errno, isMapFailed, libc } from '../libc.js'
 import { ERRNO, errnoName, NativeError } from '../native-error.js'
 
 // asm-generic/mman-common.h, asm-generic/mman.h; the same on x86-64 and arm64.
@@ -104,7 +104,7 @@ function reserveAgain(address: number, byteLength: number): void {
 export function mapFile(fd: number, offset: number, byteLength: number): number {
   const address = libc().mmap(0, byteLength, PROT_READ_WRITE, MAP_SHARED, fd, offset)
   if (isMapFailed(address)) throw new NativeError('mmap', errno(), `fd ${fd}, ${byteLength} bytes, PROT_READ|PROT_WRITE`)
-  check('madvise', libc().madvise(address, roundUp(byteLength, PAGE_BYTES), MADV_DONTFORK), 'MADV_DONTFORK')
+  checkCall('madvise', libc().madvise(address, roundUp(byteLength, PAGE_BYTES), MADV_DONTFORK), 'MADV_DONTFORK')
   return address
 }
 

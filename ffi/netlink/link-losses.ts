@@ -9,7 +9,7 @@
  * | closed | close        | never     |
  */
 import { SOCK_NONBLOCK } from '../layout.js'
-import { check, errno, libc } from '../libc.js'
+import { checkCall, errno, libc } from '../libc.js'
 import { orRelease, Region } from '../memory/region.js'
 import { ERRNO, NativeError } from '../native-error.js'
 import { RTM_GETQDISC, RTM_NEWQDISC, TC_H_ROOT, TCA_KIND, TCA_OPTIONS, TCMSG_LEN } from './qdisc.js'
@@ -65,7 +65,8 @@ export class LinkLosses {
 
   /** @throws NativeError when the socket cannot be opened */
   constructor() {
-    const open = () => check('socket', libc().socket(AF_NETLINK, SOCK_RAW_CLOEXEC | SOCK_NONBLOCK, 0), 'AF_NETLINK, NETLINK_ROUTE')
+    const open = () =>
+      checkCall('socket', libc().socket(AF_NETLINK, SOCK_RAW_CLOEXEC | SOCK_NONBLOCK, 0), 'AF_NETLINK, NETLINK_ROUTE')
     this.fd = orRelease(this.#region, open)
   }
 
@@ -83,13 +84,13 @@ export class LinkLosses {
     const both = this.#request(link, RTM_GETQDISC, NLM_F_REQUEST | NLM_F_DUMP, TCMSG_LEN, ifindex)
     this.queueDrops = 0
     this.queueing = 0
-    check('sendto', this.#sendto(this.fd, this.#region.address, both, 0, 0, 0), 'RTM_GETLINK')
+    checkCall('sendto', this.#sendto(this.fd, this.#region.address, both, 0, 0, 0), 'RTM_GETLINK')
     let failed = 0
     let interrupted = false
     for (let reads = 0; reads < MAX_READS; reads++) {
       const got = this.#recv(this.fd, this.#region.address, BUFFER_BYTES, 0)
       if (got < 0 && errno() === ERRNO.EINTR) continue
-      check('recv', got, 'RTM_GETLINK, RTM_GETQDISC')
+      checkCall('recv', got, 'RTM_GETLINK, RTM_GETQDISC')
       for (let at = 0; at + NLMSG_HDRLEN <= got; ) {
         const view = this.#view
         const size = view.getUint32(at, true)

@@ -7,7 +7,7 @@
  * the truth of this very moment asks `link(index).carrierDownCount`.
  */
 import { SOCK_NONBLOCK } from '../layout.js'
-import { check, errno, libc } from '../libc.js'
+import { checkCall, errno, libc } from '../libc.js'
 import { orRelease, Region } from '../memory/region.js'
 import { ERRNO, NativeError } from '../native-error.js'
 import { AF_NETLINK, attributeAt, NLMSG_HDRLEN, SOCK_RAW_CLOEXEC } from './query.js'
@@ -64,7 +64,7 @@ export class LinkWatch {
     const c = libc()
     this.#region = Region.allocate(BUFFER_BYTES, { hugePages: 'never' })
     this.#view = new DataView(this.#region.buffer)
-    const open = () => check('socket', c.socket(AF_NETLINK, SOCK_RAW_CLOEXEC | SOCK_NONBLOCK, 0), 'AF_NETLINK, NETLINK_ROUTE')
+    const open = () => checkCall('socket', c.socket(AF_NETLINK, SOCK_RAW_CLOEXEC | SOCK_NONBLOCK, 0), 'AF_NETLINK, NETLINK_ROUTE')
     this.fd = orRelease(this.#region, open)
     try {
       // struct sockaddr_nl: u16 family, u16 pad, u32 pid, u32 groups
@@ -72,7 +72,7 @@ export class LinkWatch {
       this.#view.setUint16(2, 0, true)
       this.#view.setUint32(4, 0, true)
       this.#view.setUint32(8, RTMGRP_LINK | RTMGRP_NEIGH, true)
-      check('bind', c.bind(this.fd, this.#region.address, 12), 'AF_NETLINK, RTMGRP_LINK | RTMGRP_NEIGH')
+      checkCall('bind', c.bind(this.fd, this.#region.address, 12), 'AF_NETLINK, RTMGRP_LINK | RTMGRP_NEIGH')
       // Only after bind, so that no loss can fall between the count and the watch.
       for (const ifindex of ifindexes) this.#slot(ifindex)
     } catch (error) {

@@ -4,7 +4,7 @@
  * A query opens a socket, sends, reads the answers that carry its sequence number and closes: five system calls, about 20 µs, no
  * state to keep or to go stale, and it asks the network namespace of the calling thread.
  */
-import { check, libc } from '../libc.js'
+import { checkCall, libc } from '../libc.js'
 import { Region } from '../memory/region.js'
 import { ERRNO, NativeError } from '../native-error.js'
 
@@ -104,12 +104,12 @@ function exchange({ what, type, dump, header, attributes, answer, onMessage }: Q
   const { address, bytes, view } = scratch
   sequence = (sequence + 1) >>> 0
   const seq = sequence
-  const fd = check('socket', c.socket(AF_NETLINK, SOCK_RAW_CLOEXEC, 0), 'AF_NETLINK, NETLINK_ROUTE')
+  const fd = checkCall('socket', c.socket(AF_NETLINK, SOCK_RAW_CLOEXEC, 0), 'AF_NETLINK, NETLINK_ROUTE')
   try {
     // Answers are queued before sendto returns; the time limit only keeps a surprise from becoming a hang.
     view.setBigInt64(0, 1n, true)
     view.setBigInt64(8, 0n, true)
-    check('setsockopt', c.setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, address, 16), 'SO_RCVTIMEO')
+    checkCall('setsockopt', c.setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, address, 16), 'SO_RCVTIMEO')
 
     let length = NLMSG_HDRLEN
     bytes.set(header, length)
@@ -127,11 +127,11 @@ function exchange({ what, type, dump, header, attributes, answer, onMessage }: Q
     view.setUint16(6, NLM_F_REQUEST | (dump ? NLM_F_DUMP : 0), true)
     view.setUint32(8, seq, true)
     view.setUint32(12, 0, true)
-    check('sendto', c.sendto(fd, address, length, 0, 0, 0), what)
+    checkCall('sendto', c.sendto(fd, address, length, 0, 0, 0), what)
 
     let interrupted = false
     for (let reads = 0; reads < MAX_READS; reads++) {
-      const got = check('recv', c.recv(fd, address, BUFFER_BYTES, MSG_TRUNC), what)
+      const got = checkCall('recv', c.recv(fd, address, BUFFER_BYTES, MSG_TRUNC), what)
       if (got > BUFFER_BYTES) throw new NativeError(what, ERRNO.EMSGSIZE!, `netlink message of ${got} bytes, limit ${BUFFER_BYTES}`)
       for (let at = 0; at + NLMSG_HDRLEN <= got; ) {
         const size = view.getUint32(at, true)

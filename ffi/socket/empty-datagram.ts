@@ -1,5 +1,5 @@
 /** Sends one UDP datagram without payload from a socket of its own: makes the kernel resolve a neighbour. Linux only. */
-import { check, libc } from '../libc.js'
+import { checkCall, libc } from '../libc.js'
 import { Region } from '../memory/region.js'
 import type { Family } from '../netlink/route.js'
 
@@ -18,18 +18,18 @@ export function sendEmptyDatagram(family: Family, address: Uint8Array, port: num
   region ??= Region.allocate(4096, { hugePages: 'never' })
   const view = new DataView(region.buffer)
   const bytes = new Uint8Array(region.buffer)
-  const fd = check('socket', c.socket(family === 4 ? 2 : 10, SOCK_DGRAM_CLOEXEC_NONBLOCK, 0))
+  const fd = checkCall('socket', c.socket(family === 4 ? 2 : 10, SOCK_DGRAM_CLOEXEC_NONBLOCK, 0))
   try {
     view.setInt32(0, ifindex) // network byte order, as these two options want it
     const [level, option] = family === 4 ? [IPPROTO_IP, IP_UNICAST_IF] : [IPPROTO_IPV6, IPV6_UNICAST_IF]
-    check('setsockopt', c.setsockopt(fd, level, option, region.address, 4), `UNICAST_IF ${ifindex}`)
+    checkCall('setsockopt', c.setsockopt(fd, level, option, region.address, 4), `UNICAST_IF ${ifindex}`)
     // struct sockaddr_in: family, be16 port, address, 8 zero; sockaddr_in6: family, be16 port, flow, address, u32 scope
     bytes.fill(0, 0, 28)
     view.setUint16(0, family === 4 ? 2 : 10, true)
     view.setUint16(2, port)
     bytes.set(address, family === 4 ? 4 : 8)
     if (family === 6) view.setUint32(24, ifindex, true)
-    check('sendto', c.sendto(fd, region.address, 0, 0, region.address, family === 4 ? 16 : 28))
+    checkCall('sendto', c.sendto(fd, region.address, 0, 0, region.address, family === 4 ? 16 : 28))
   } finally {
     c.close(fd)
   }

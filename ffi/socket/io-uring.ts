@@ -12,7 +12,7 @@
  * Linked, a message that fails takes those behind it with it (ECANCELED), so that none overtakes it.
  */
 import * as L from '../layout.js'
-import { check, errno, libc } from '../libc.js'
+import { checkCall, errno, libc } from '../libc.js'
 import { dropMapping, mapFile, PAGE_BYTES, roundUp } from '../memory/mapping.js'
 import { attachRegion, orRelease } from '../memory/region.js'
 import { Scratch } from '../memory/scratch.js'
@@ -75,7 +75,7 @@ export class IoUring {
     params.view.setUint32(URING_PARAMS.flags, FLAGS, true)
     params.view.setUint32(URING_PARAMS.cqEntries, completions, true)
     try {
-      const setup = () => check('io_uring_setup', this.#syscall(L.SYS_io_uring_setup, entries, params.address, 0, 0, 0, 0))
+      const setup = () => checkCall('io_uring_setup', this.#syscall(L.SYS_io_uring_setup, entries, params.address, 0, 0, 0, 0))
       this.fd = orRelease(this.#scratch.region, setup)
       const param = (at: number): number => params.view.getUint32(at, true)
       this.entries = param(URING_PARAMS.sqEntries)

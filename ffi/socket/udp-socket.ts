@@ -25,7 +25,7 @@ import {
   SOCKADDR_IN,
   SOCKADDR_IN6,
 } from '../layout.js'
-import { check, errno, libc } from '../libc.js'
+import { checkCall, errno, libc } from '../libc.js'
 import { orRelease } from '../memory/region.js'
 import { Scratch } from '../memory/scratch.js'
 import { NativeError } from '../native-error.js'
@@ -80,7 +80,7 @@ export class UdpSocket {
     const [domain, name] = family === 6 ? [AF_INET6, 'AF_INET6'] : [AF_INET, 'AF_INET']
     const { socket } = libc()
     this.fd = orRelease(this.#scratch.region, () =>
-      check('socket', socket(domain, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), name),
+      checkCall('socket', socket(domain, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), name),
     )
     if (family === 6) this.setOption(OPT.IPV6_V6ONLY, 1)
   }
@@ -88,13 +88,13 @@ export class UdpSocket {
   setOption(option: readonly [number, number], value: number | Uint8Array): void {
     if (typeof value === 'number') {
       this.#scratch.i32[0] = value
-      check(
+      checkCall(
         'setsockopt',
         libc().setsockopt(this.fd, option[0], option[1], this.#scratch.address, 4),
         `${optionName(option)} = ${value}`,
       )
     } else {
-      check(
+      checkCall(
         'setsockopt',
         libc().setsockopt(this.fd, option[0], option[1], this.#scratch.put(value), value.length),
         optionName(option),
@@ -111,7 +111,7 @@ export class UdpSocket {
   getOption(option: readonly [number, number]): number {
     this.#scratch.i32[0] = 0
     this.#scratch.i32[2] = 4
-    check(
+    checkCall(
       'getsockopt',
       libc().getsockopt(this.fd, option[0], option[1], this.#scratch.address, this.#scratch.address + 8),
       optionName(option),
@@ -131,17 +131,17 @@ export class UdpSocket {
 
   bind(address: SocketAddress): void {
     const bytes = encodeSocketAddress(address)
-    check('bind', libc().bind(this.fd, this.#scratch.put(bytes), bytes.length), `port ${address.port}`)
+    checkCall('bind', libc().bind(this.fd, this.#scratch.put(bytes), bytes.length), `port ${address.port}`)
   }
 
   connect(address: SocketAddress): void {
     const bytes = encodeSocketAddress(address)
-    check('connect', libc().connect(this.fd, this.#scratch.put(bytes), bytes.length), `port ${address.port}`)
+    checkCall('connect', libc().connect(this.fd, this.#scratch.put(bytes), bytes.length), `port ${address.port}`)
   }
 
   localPort(): number {
     this.#scratch.i32[16] = SOCKADDR_IN6.size
-    check('getsockname', libc().getsockname(this.fd, this.#scratch.address, this.#scratch.address + 64))
+    checkCall('getsockname', libc().getsockname(this.fd, this.#scratch.address, this.#scratch.address + 64))
     return this.#scratch.view.getUint16(SOCKADDR_IN.port)
   }
 

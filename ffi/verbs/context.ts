@@ -10,7 +10,7 @@
  *
  * Giving back is idempotent and never throws: what a device that is gone refuses to give back is gone with it.
  */
-import { check, errno, libc } from '../libc.js'
+import { checkCall, errno, libc } from '../libc.js'
 import { Scratch } from '../memory/scratch.js'
 import { readI32, readPointer, readString, readU32 } from '../memory/store-pointer.js'
 import { ERRNO, NativeError } from '../native-error.js'
@@ -73,8 +73,8 @@ const F_SETFL = 4
 const O_NONBLOCK = 0x800
 
 export function setNonBlocking(fd: number): void {
-  const flags = check('fcntl', libc().fcntl(fd, F_GETFL, 0), 'F_GETFL')
-  check('fcntl', libc().fcntl(fd, F_SETFL, flags | O_NONBLOCK), 'O_NONBLOCK')
+  const flags = checkCall('fcntl', libc().fcntl(fd, F_GETFL, 0), 'F_GETFL')
+  checkCall('fcntl', libc().fcntl(fd, F_SETFL, flags | O_NONBLOCK), 'O_NONBLOCK')
 }
 
 /** Names of the RDMA devices that the library sees. @throws NativeError, as where the kernel has no uverbs */

@@ -1,8 +1,8 @@
 // Micro-benchmarks of the hot loops, in nanoseconds per heap or packet: `node scripts/bench/micro.mjs`. Compare runs on one machine only.
 import { Bench } from 'tinybench'
 import { openMemory } from '#dist/src/backend/memory.js'
-import { CompilableBatch } from '#dist/src/batch/batch.js'
 import { PreparedHeaps } from '#dist/src/batch/heaps.js'
+import { BatchTemplate } from '#dist/src/batch/template.js'
 import { Engine } from '#dist/src/engine/engine.js'
 import * as R from '#dist/src/engine/ring.js'
 import { CntPointers, ImmediatePointers, scatter, scatterExplicit, scatterImmediate } from '#dist/src/engine/scatter.js'
@@ -18,24 +18,24 @@ const config = {
   items, heaps: HEAPS, flavour: DEFAULT_FLAVOUR, packetSizeBytes: 9000, split: 'even', repeatPointers: false, groupMode: 'serial',
   substreams: new Uint16Array(HEAPS), memory: {}, inBandDescriptors: false, headroomBytes: 0, mergesEqualPackets: false,
 } // biome-ignore format: a table
-const batch = new CompilableBatch(config)
+const batch = new BatchTemplate(config)
 const { scatter: places, table } = batch.variant(HEAPS, false).compile()
 const view = new DataView(batch.region.buffer)
 const sequence = { nextHi: 0, nextLo: 1, stepHi: 0, stepLo: 1 }
 const cnt = new CntPointers(places)
-const long = new CompilableBatch({ ...config, heaps: HEAPS / 16, packetSizeBytes: 80, substreams: new Uint16Array(HEAPS / 16) })
+const long = new BatchTemplate({ ...config, heaps: HEAPS / 16, packetSizeBytes: 80, substreams: new Uint16Array(HEAPS / 16) })
 const longOnes = long.variant(HEAPS / 16, false).compile()
 const longView = new DataView(long.region.buffer)
 const longCnt = new CntPointers(longOnes.scatter)
 const [timestamp, offset] = places.immediates.map(
   (table) => new ImmediatePointers(table, batch.region, batch.region.buffer, HEAPS, cnt),
 )
-const far = new CompilableBatch({ ...config, items: tutorialItems(8192) })
+const far = new BatchTemplate({ ...config, items: tutorialItems(8192) })
 const farOnes = far.variant(HEAPS, false).compile().scatter
 const farView = new DataView(far.region.buffer)
 const farCnt = new CntPointers(farOnes)
 const farTimestamp = new ImmediatePointers(farOnes.immediates[0], far.region, far.region.buffer, HEAPS, farCnt)
-const turns = new CompilableBatch({
+const turns = new BatchTemplate({
   ...config,
   groupMode: 'by-substream',
   substreams: Uint16Array.from({ length: HEAPS }, (_, j) => j % 16),
@@ -54,7 +54,7 @@ const unknown = (pointers) => {
 const ramp = batch.immediate('timestamp')
 ramp.setRamp(2 ** 40, 256)
 const cnts = new Float64Array(HEAPS).fill(-1)
-const uneven = new CompilableBatch(config)
+const uneven = new BatchTemplate(config)
 uneven.immediate('timestamp').setRamp(2 ** 40, 256)
 uneven.immediate('timestamp')[HEAPS - 1] += 1
 

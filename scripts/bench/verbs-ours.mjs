@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Region } from '#dist/ffi/memory/region.js'
 import { openIbverbs } from '#dist/src/backend/verbs/raw.js'
-import { CompilableBatch } from '#dist/src/batch/batch.js'
+import { BatchTemplate } from '#dist/src/batch/template.js'
 import { Engine, NEXT_IDLE } from '#dist/src/engine/engine.js'
 import * as R from '#dist/src/engine/ring.js'
 import { parseEndpoints, resolveEndpoints } from '#dist/src/net/endpoint.js'
@@ -84,7 +84,7 @@ function run(variants, length, total) {
 let nextVariant = 1
 for (const length of chains.map(Number)) {
   const variants = Array.from({ length: BATCHES }, () => {
-    const batch = new CompilableBatch({
+    const batch = new BatchTemplate({
       items,
       heaps: length,
       flavour: makeFlavour({}),

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { totalmem } from 'node:os'
 import type { GroupMode } from '../batch/compile.js'
 import type { HeapViews } from '../batch/views.js'
-import { check } from '../errors.js'
+import { ensure } from '../errors.js'
 import type { ItemGroup } from '../spead/index.js'
 import type { Batch } from '../stream/batch.js'
 import type { Stream } from '../stream/stream.js'
@@ -59,7 +59,7 @@ function lockableBytes(): number {
  */
 export function createBatchRing<T extends object = HeapViews>(stream: Stream, options: BatchRingOptions): Batch<T>[] {
   const { items, heaps, batches, groupMode = 'serial' } = options
-  check(
+  ensure(
     batches === undefined || (Number.isInteger(batches) && batches >= 1 && batches <= MOST_BATCHES),
     'ERR_SPEADCAST_CONFIG',
     () => `batches is ${batches}; it must be a whole number from 1 to ${MOST_BATCHES}`,
@@ -72,12 +72,12 @@ export function createBatchRing<T extends object = HeapViews>(stream: Stream, op
   for (let k = 0; k < length; k++) {
     ring.push(stream.createBatch<T>({ items, heaps, groupMode, substreams: (j) => (k * heaps + j) % endpoints }))
     if (k > 0) continue
-    const { compiled } = ring[0]!
-    const { byteLength } = compiled.region
-    length = Math.ceil((batches ?? batchesFor(stream, compiled.payloadBytes(heaps), byteLength)) / period) * period
+    const { template } = ring[0]!
+    const { byteLength } = template.region
+    length = Math.ceil((batches ?? batchesFor(stream, template.payloadBytes(heaps), byteLength)) / period) * period
     // Memory is faulted in as it is mapped: beyond what there is the kernel ends the process instead of refusing.
     const bytes = byteLength * length
-    check(bytes <= totalmem() / 2, 'ERR_SPEADCAST_MEMORY', () => {
+    ensure(bytes <= totalmem() / 2, 'ERR_SPEADCAST_MEMORY', () => {
       ring[0]!.close()
       return (
         `${length} batches of ${heaps} heaps for ${endpoints} endpoints take ${Math.round(bytes / 2 ** 20)} MiB, more than half of this ` +

@@ -11,7 +11,7 @@
  * One call at a time: await each before the next.
  */
 import type { GroupMode } from '../batch/compile.js'
-import { check, SpeadcastError } from '../errors.js'
+import { ensure, SpeadcastError } from '../errors.js'
 import { Item, ItemGroup } from '../spead/index.js'
 import type { Batch } from '../stream/batch.js'
 import { type BatchResult, SendError } from '../stream/result.js'
@@ -132,12 +132,12 @@ export class SampleWriter {
   constructor(stream: Stream, options: SampleWriterOptions) {
     const { items, item, timestamp, firstSample = 0, batches, groupMode, signal, onSettled } = options
     for (const key of Object.keys(options))
-      check(
+      ensure(
         KEYS.includes(key),
         'ERR_SPEADCAST_CONFIG',
         () => `sampleWriter: unknown option '${key}'; there are: ${KEYS.join(', ')}`,
       )
-    check(
+    ensure(
       Number.isSafeInteger(firstSample) && firstSample >= 0,
       'ERR_SPEADCAST_CONFIG',
       () => `firstSample is ${firstSample}; it must be a whole number from 0 up`,
@@ -174,7 +174,7 @@ export class SampleWriter {
    *   a detached array, the failure of an earlier send unless there is onSettled, the reason of an abort
    */
   async write(samples: ArrayBufferView): Promise<void> {
-    check(!this.#ended, 'ERR_SPEADCAST_CLOSED', () => 'write: the writer has ended; make another one on the same stream')
+    ensure(!this.#ended, 'ERR_SPEADCAST_CLOSED', () => 'write: the writer has ended; make another one on the same stream')
     await this.#alone('write', async () => {
       if (this.#failure) throw this.#failure.error
       const bytes = bytesOf(samples)
@@ -208,7 +208,7 @@ export class SampleWriter {
   }
 
   async #alone<T>(call: string, body: () => Promise<T>): Promise<T> {
-    check(
+    ensure(
       !this.#busy,
       'ERR_SPEADCAST_BATCH_STATE',
       () => `${call}: the last write has not finished; await each before the next call`,
@@ -313,7 +313,7 @@ export class SampleWriter {
       for (const batch of this.#ring) batch.close()
     }
     if (this.#failure) throw this.#failure.error
-    check(
+    ensure(
       left === 0 || dropPartialSample,
       'ERR_SPEADCAST_INPUT',
       () =>
@@ -362,13 +362,13 @@ const numbered = ({ id, name, description, shape, dtype, format, order }: Item, 
 
 /** Samples of one heap; checks that the item can take raw samples. */
 function samplesOf({ name, shape, order, byteLength, allowImmediate }: Item, heapAddressBits: number): number {
-  check(
+  ensure(
     byteLength !== undefined,
     'ERR_SPEADCAST_ITEM',
     () => `item '${name}' has a variable shape; samples need a fixed one, from which only the last heap may differ`,
   )
   const pointerBytes = allowImmediate ? heapAddressBits / 8 : 0
-  check(
+  ensure(
     byteLength > pointerBytes,
     'ERR_SPEADCAST_ITEM',
     () =>
@@ -376,7 +376,7 @@ function samplesOf({ name, shape, order, byteLength, allowImmediate }: Item, hea
       `give it a shape of more than ${pointerBytes} bytes, or send such heaps with sendHeap`,
   )
   const samples = (order === 'F' ? shape.at(-1) : shape[0]) ?? 1
-  check(
+  ensure(
     byteLength % samples === 0,
     'ERR_SPEADCAST_ITEM',
     () =>
@@ -388,7 +388,7 @@ function samplesOf({ name, shape, order, byteLength, allowImmediate }: Item, hea
 
 function counter({ name, dtype, format, elements, byteLength, allowImmediate }: Item, heapAddressBits: number) {
   const unsigned = dtype ? dtype.kind === 'u' : format!.length === 1 && format![0]![0] === 'u'
-  check(
+  ensure(
     unsigned && elements === 1 && allowImmediate && byteLength! <= heapAddressBits / 8,
     'ERR_SPEADCAST_ITEM',
     () =>
@@ -399,7 +399,7 @@ function counter({ name, dtype, format, elements, byteLength, allowImmediate }: 
 }
 
 function bytesOf(samples: ArrayBufferView): Uint8Array {
-  check(
+  ensure(
     ArrayBuffer.isView(samples),
     'ERR_SPEADCAST_VALUE',
     () => `write takes a Uint8Array or another typed array of samples, not ${samples === null ? 'null' : `a ${typeof samples}`}`,

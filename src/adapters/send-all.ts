@@ -1,7 +1,7 @@
 /** Streams of other kinds in front of a stream of heaps, all with back-pressure: nothing is read while what was read cannot be sent. */
 import type { GroupMode } from '../batch/compile.js'
 import type { HeapReference } from '../batch/heaps.js'
-import { check, SpeadcastError } from '../errors.js'
+import { ensure, SpeadcastError } from '../errors.js'
 import { Heap } from '../spead/index.js'
 import type { BatchResult } from '../stream/result.js'
 import type { Stream } from '../stream/stream.js'
@@ -37,7 +37,7 @@ export async function sendAll(
   options: SendAllOptions = {},
 ): Promise<SendAllResult> {
   const { groupMode = 'serial', inFlight = 16, signal } = options
-  check(
+  ensure(
     Number.isInteger(inFlight) && inFlight >= 1,
     'ERR_SPEADCAST_CONFIG',
     () => `inFlight is ${inFlight}; it must be a whole number from 1 up`,

@@ -1,7 +1,7 @@
 /** Rows of a packet table as bytes, for backends that copy: memory and pcap. */
 import { attachRegion } from '../../ffi/memory/region.js'
 import type { PacketTable, TableRegion } from '../batch/table.js'
-import { check } from '../errors.js'
+import { ensure } from '../errors.js'
 import type { BackendCaps } from './backend.js'
 
 /** Regions a backend was told of, by address: ids are unique per isolate only. */
@@ -39,12 +39,12 @@ export function checkTable(table: PacketTable, caps: BackendCaps): void {
   for (let r = 0; r < table.rows; r++) {
     const substream = table.substream[r]!
     const bytes = table.udpBytes[r]!
-    check(
+    ensure(
       substream < caps.substreams,
       'ERR_SPEADCAST_SUBSTREAM',
       () => `substream ${substream} of a packet is not below ${caps.substreams}`,
     )
-    check(
+    ensure(
       bytes <= caps.maxPacketSizeBytes,
       'ERR_SPEADCAST_PACKET_SIZE',
       () => `a packet of ${bytes} bytes exceeds the ${caps.maxPacketSizeBytes} that UDP can carry`,

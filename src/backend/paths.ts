@@ -1,6 +1,6 @@
 /** Where packets go, for the backends that send on a network: found and checked when a stream opens. */
 import { NativeError } from '../../ffi/native-error.js'
-import { check, SpeadcastError } from '../errors.js'
+import { ensure, SpeadcastError } from '../errors.js'
 import type { ResolvedEndpoint } from '../net/endpoint.js'
 import type { ResolvedInterface } from '../net/interface.js'
 import { largestPacketSizeBytes, type Path, pathTo } from '../net/route.js'
@@ -23,7 +23,7 @@ export function findPath(endpoint: ResolvedEndpoint, iface: ResolvedInterface | 
 /** @throws ERR_SPEADCAST_PACKET_SIZE when packets would not fit an interface's MTU */
 export function checkPacketSize(packetSizeBytes: number, paths: readonly Path[], canFragment: boolean): void {
   for (const path of paths)
-    check(packetSizeBytes <= largestPacketSizeBytes(path.mtu, path.family), 'ERR_SPEADCAST_PACKET_SIZE', () =>
+    ensure(packetSizeBytes <= largestPacketSizeBytes(path.mtu, path.family), 'ERR_SPEADCAST_PACKET_SIZE', () =>
       tooLarge(`packetSizeBytes ${packetSizeBytes}`, path, canFragment),
     )
 }

@@ -13,7 +13,7 @@
 import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs'
 import { ERRNO, errnoName } from '../../ffi/native-error.js'
 import type { PacketTable, TableRegion } from '../batch/table.js'
-import { check, SpeadcastError } from '../errors.js'
+import { ensure, SpeadcastError } from '../errors.js'
 import { parseAddress } from '../net/address.js'
 import type { ResolvedEndpoint } from '../net/endpoint.js'
 import { AROUND_FRAME_BYTES, copyAndSum, FrameTemplate, multicastMac, placeholderMac, type VlanTag } from '../net/frame.js'
@@ -272,12 +272,12 @@ export class PcapBackend implements Backend {
 
 function makeTemplates(options: PcapOptions): FrameTemplate[] {
   const { endpoints, source = {}, vlan, ttl, dscp } = options
-  check(endpoints.length > 0, 'ERR_SPEADCAST_CONFIG', () => 'the pcap backend needs at least one endpoint')
+  ensure(endpoints.length > 0, 'ERR_SPEADCAST_CONFIG', () => 'the pcap backend needs at least one endpoint')
   const text = source.address ?? (endpoints[0]!.family === 4 ? '192.0.2.1' : '2001:db8::1')
   const address = parseAddress(text)
-  check(address, 'ERR_SPEADCAST_CONFIG', () => `source address '${text}' is not an IP address`)
+  ensure(address, 'ERR_SPEADCAST_CONFIG', () => `source address '${text}' is not an IP address`)
   return endpoints.map((endpoint) => {
-    check(
+    ensure(
       address.length === endpoint.bytes.length,
       'ERR_SPEADCAST_CONFIG',
       () => `source address ${text} and endpoint ${endpoint.text} are of different families`,

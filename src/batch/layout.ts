@@ -12,7 +12,7 @@
  * any order, so heaps stand in their own.
  */
 
-import { check } from '../errors.js'
+import { ensure } from '../errors.js'
 import type { PacketPlan } from '../spead/index.js'
 import type { PayloadPart } from './compile.js'
 
@@ -58,7 +58,7 @@ const roundUp = (n: number, to: number): number => Math.ceil(n / to) * to
  */
 export function checkBatchBytes(byteLength: number, extraBytes: number, heaps: number, payloadBytes: number): void {
   const bytes = Math.max(byteLength, heaps * payloadBytes)
-  check(bytes + extraBytes <= MAX_BATCH_BYTES, 'ERR_SPEADCAST_MEMORY', () => {
+  ensure(bytes + extraBytes <= MAX_BATCH_BYTES, 'ERR_SPEADCAST_MEMORY', () => {
     const most = Math.floor((MAX_BATCH_BYTES - extraBytes - ROUNDING_BYTES) / Math.ceil(bytes / heaps))
     return `a batch of ${heaps} heaps × ${payloadBytes} bytes exceeds 4 GiB; ${most > 0 ? `use at most ${most} heaps per batch` : 'use smaller heaps'}`
   })

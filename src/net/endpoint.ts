@@ -2,7 +2,7 @@
  * Endpoint syntax: `HOST:PORT`, `[IPV6]:PORT`, `[fe80::1%eth0]:PORT`, and ranges of consecutive addresses, `239.10.10.0+15:7148`
  * (sixteen endpoints) or `[ff15::1+3]:7148` (four; a zone comes last: `[ff12::1+3%eth0]:7148`). Cold.
  */
-import { check, SpeadcastError } from '../errors.js'
+import { ensure, SpeadcastError } from '../errors.js'
 import { addToAddress, type Family, formatAddress, isMulticast, isV4Mapped, parseAddress } from './address.js'
 import { interfaceIndex } from './interface.js'
 
@@ -47,12 +47,12 @@ function fail(spec: string, why: string): never {
  *   space or the multicast block it began in, no endpoint at all, more than 65,536.
  */
 export function parseEndpoints(specs: readonly string[]): EndpointSpec[] {
-  check(specs.length > 0, 'ERR_SPEADCAST_ENDPOINT', () => `no endpoint given; ${EXAMPLES}`)
+  ensure(specs.length > 0, 'ERR_SPEADCAST_ENDPOINT', () => `no endpoint given; ${EXAMPLES}`)
   const all: EndpointSpec[] = []
   for (const spec of specs) {
     if (typeof spec !== 'string') fail(String(spec), `is a ${typeof spec}, not a string`)
     for (const endpoint of parseOne(spec)) all.push(endpoint)
-    check(all.length <= MAX_ENDPOINTS, 'ERR_SPEADCAST_ENDPOINT', () => `more than ${MAX_ENDPOINTS} endpoints at '${spec}'`)
+    ensure(all.length <= MAX_ENDPOINTS, 'ERR_SPEADCAST_ENDPOINT', () => `more than ${MAX_ENDPOINTS} endpoints at '${spec}'`)
   }
   return all
 }
@@ -151,7 +151,7 @@ export async function resolveEndpoints(
 
   return specs.map(({ text, host, bytes: own, zone, port }) => {
     const bytes = own ?? found.get(host)!.find((candidate) => familyOf(candidate) === family)
-    check(bytes, 'ERR_SPEADCAST_RESOLVE', () => {
+    ensure(bytes, 'ERR_SPEADCAST_RESOLVE', () => {
       const has = found.get(host)!.map(formatAddress).join(', ')
       return `'${host}' has no IPv${family} address (it has ${has}); ${literal ? `${literal.text} makes the stream IPv${family}` : `all endpoints must share a family`}`
     })

@@ -5,7 +5,7 @@
  * Sources: IEEE 802.3 and 802.1Q, RFC 791, RFC 8200, RFC 768, RFC 1071 (checksum), RFC 1112 §6.4 and RFC 2464 §7 (multicast MACs),
  * RFC 6864 (identification 0 with DF). Left out: IP options and extension headers, fragments, other tags than one C-tag.
  */
-import { check } from '../errors.js'
+import { ensure } from '../errors.js'
 import { isMulticast } from './address.js'
 
 /** Without frame check sequence; shorter frames are padded by the NIC. */
@@ -133,8 +133,8 @@ export class FrameTemplate {
     const ttl = options.ttl ?? (isMulticast(destination) ? 1 : 64)
     const dscp = options.dscp ?? 0
     for (const mac of [sourceMac, destinationMac])
-      check(mac.length === 6, 'ERR_SPEADCAST_CONFIG', () => `a MAC has 6 bytes, not ${mac.length}`)
-    check(
+      ensure(mac.length === 6, 'ERR_SPEADCAST_CONFIG', () => `a MAC has 6 bytes, not ${mac.length}`)
+    ensure(
       source.length === destination.length,
       'ERR_SPEADCAST_CONFIG',
       () => `source and destination of ${source.length} and ${destination.length} bytes`,
@@ -217,7 +217,7 @@ function put16(out: Uint8Array, at: number, value: number): void {
 }
 
 function within(what: string, value: number, low: number, high: number): void {
-  check(
+  ensure(
     Number.isInteger(value) && value >= low && value <= high,
     'ERR_SPEADCAST_CONFIG',
     () => `${what} ${value} is not in ${low}–${high}`,

@@ -1,7 +1,7 @@
 /** Which network interface a user means by a name or one of its addresses. Cold. */
 import { networkInterfaces } from 'node:os'
 import * as netlink from '../../ffi/netlink/route.js'
-import { check, SpeadcastError } from '../errors.js'
+import { ensure, SpeadcastError } from '../errors.js'
 import { type Family, formatAddress, needsScope, parseAddress } from './address.js'
 
 export interface ResolvedInterface {
@@ -46,11 +46,11 @@ export function resolveInterface(
   const found = all.find((local) =>
     wanted ? has(local) && (!zone || zone === local.name || zone === `${local.index}`) : local.name === nameOrAddress,
   )
-  check(found, 'ERR_SPEADCAST_INTERFACE', () => {
+  ensure(found, 'ERR_SPEADCAST_INTERFACE', () => {
     const what = wanted ? `no interface has the address ${nameOrAddress}` : `no interface is named '${nameOrAddress}'`
     return `${what}; there are: ${describe(all)}`
   })
-  check(
+  ensure(
     found.up,
     'ERR_SPEADCAST_INTERFACE',
     () => `interface ${found.name} is down; bring it up with: ip link set ${found.name} up`,
@@ -66,7 +66,7 @@ export function resolveInterface(
       `interface ${nameOrAddress} is an IPv${wanted.length === 4 ? 4 : 6} address but the endpoints are IPv${family}; ${instead}`,
     )
   }
-  check(ofFamily.length > 0, 'ERR_SPEADCAST_INTERFACE', () => {
+  ensure(ofFamily.length > 0, 'ERR_SPEADCAST_INTERFACE', () => {
     const have = found.addresses.map(({ bytes }) => formatAddress(bytes)).join(', ') || 'none at all'
     return `interface ${found.name} has no IPv${family} address, which IPv${family} endpoints need; its addresses: ${have}`
   })
@@ -79,7 +79,7 @@ export function resolveInterface(
 export function interfaceIndex(zone: string): number {
   const all = localInterfaces()
   const found = all.find((local) => local.name === zone || `${local.index}` === zone)
-  check(found && found.index > 0, 'ERR_SPEADCAST_INTERFACE', () => `no interface is named '${zone}'; there are: ${describe(all)}`)
+  ensure(found && found.index > 0, 'ERR_SPEADCAST_INTERFACE', () => `no interface is named '${zone}'; there are: ${describe(all)}`)
   return found.index
 }
 

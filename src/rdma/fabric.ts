@@ -8,7 +8,7 @@
 import { type Gid, type PortFacts, VerbsContext } from '../../ffi/verbs/context.js'
 import { IBV_LINK_LAYER_ETHERNET } from '../../ffi/verbs/layout.js'
 import type { VerbsLibrary } from '../../ffi/verbs/library.js'
-import { check, SpeadcastError } from '../errors.js'
+import { ensure, SpeadcastError } from '../errors.js'
 import { formatGid, isV4Mapped, needsScope, parseAddress } from '../net/address.js'
 import { AROUND_FRAME_BYTES, ETHERNET_BYTES, VLAN_TAG_BYTES, wireOverheadBytes } from '../net/frame.js'
 import { localInterfaces, type ResolvedInterface } from '../net/interface.js'
@@ -98,7 +98,7 @@ export function datagramOverheadBytes({ ethernet, gid }: Pick<FabricPort, 'ether
 function choosePort(library: VerbsLibrary, { device, ifindex, address }: PortChoice): { device: string; port: number } {
   if (device !== undefined) {
     const [, name = '', port = '1'] = /^([^:]+)(?::(\d{1,3}))?$/.exec(device) ?? []
-    check(name !== '', 'ERR_SPEADCAST_CONFIG', () => `device is '${device}'; write its name, or name and port: mlx5_0:1`)
+    ensure(name !== '', 'ERR_SPEADCAST_CONFIG', () => `device is '${device}'; write its name, or name and port: mlx5_0:1`)
     return { device: name, port: Number(port) }
   }
   if (!ifindex)
@@ -119,7 +119,7 @@ export function sourceGid({ gid, gids, ethernet }: FabricPort, to: Uint8Array): 
 }
 
 function ownGid(gids: readonly Gid[], where: string, ethernet: boolean, address: Uint8Array | undefined): Gid {
-  check(
+  ensure(
     gids.length > 0,
     'ERR_SPEADCAST_BACKEND',
     () => `backend 'rdma-ud' cannot work here: ${where} tells no GIDs; that takes a link, rdma-core 32 and Linux 5.10`,
@@ -127,7 +127,7 @@ function ownGid(gids: readonly Gid[], where: string, ethernet: boolean, address:
   if (!ethernet) return gids[0]!
   const wanted = address && gidOf(address)
   const fitting = gids.filter(({ bytes }) => !wanted || Buffer.compare(bytes, wanted) === 0)
-  check(fitting.length > 0, 'ERR_SPEADCAST_BACKEND', () => {
+  ensure(fitting.length > 0, 'ERR_SPEADCAST_BACKEND', () => {
     const there = [...new Set(gids.map(formatGid))].join(', ')
     return `backend 'rdma-ud' cannot work here: ${formatGid({ bytes: wanted! })} is no GID of ${where}; there are: ${there}`
   })

@@ -5,7 +5,7 @@
  *     for await (const heap of receiver) console.log(heap.cnt, heap.items.get(0x3300)?.bytes)
  */
 import { closeSync, constants, fstatSync, ftruncateSync, openSync } from 'node:fs'
-import { check, SpeadcastError } from '../errors.js'
+import { ensure, SpeadcastError } from '../errors.js'
 import { formatGid } from '../net/address.js'
 import { parseEndpoints, resolveEndpoints } from '../net/endpoint.js'
 import { type ResolvedInterface, resolveInterface } from '../net/interface.js'
@@ -330,7 +330,7 @@ function validate(options: ReceiverOptions): { maxHeaps: number; heapMemoryBytes
 
 async function prepare(options: ReceiverOptions): Promise<{ endpoints: ReceiveEndpoint[]; chosen: ResolvedInterface | undefined }> {
   const specs = typeof options.endpoints === 'string' ? [options.endpoints] : options.endpoints
-  check(
+  ensure(
     Array.isArray(specs),
     'ERR_SPEADCAST_CONFIG',
     () => `endpoints is ${typeof specs}; it must be a string or an array of strings`,
@@ -338,11 +338,11 @@ async function prepare(options: ReceiverOptions): Promise<{ endpoints: ReceiveEn
   const resolved = await resolveEndpoints(parseEndpoints(specs))
   const seen = new Set<string>()
   for (const { text } of resolved) {
-    check(!seen.has(text), 'ERR_SPEADCAST_ENDPOINT', () => `endpoint ${text} is given twice`)
+    ensure(!seen.has(text), 'ERR_SPEADCAST_ENDPOINT', () => `endpoint ${text} is given twice`)
     seen.add(text)
   }
   // One socket each: the limit is the thread's poll and the usual 1024 descriptors of a process.
-  check(resolved.length <= 512, 'ERR_SPEADCAST_ENDPOINT', () => `${resolved.length} endpoints to receive on; at most 512`)
+  ensure(resolved.length <= 512, 'ERR_SPEADCAST_ENDPOINT', () => `${resolved.length} endpoints to receive on; at most 512`)
   const chosen = options.interface === undefined ? undefined : resolveInterface(options.interface, resolved[0]!.family)
   const endpoints = resolved.map((endpoint) => ({
     ...endpoint,

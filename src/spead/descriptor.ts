@@ -1,4 +1,4 @@
-import { check, SpeadcastError } from '../errors.js'
+import { ensure, SpeadcastError } from '../errors.js'
 import { ascii } from './bytes.js'
 import {
   HEADER_BYTES,
@@ -115,7 +115,7 @@ export class Descriptor {
     if (this.dtype) parts.push([ITEM_DESCRIPTOR_DTYPE, ascii(this.#numpyHeader(this.dtype, flavour))])
 
     const payloadBytes = parts.reduce((sum, [, bytes]) => sum + bytes.length, 0)
-    check(
+    ensure(
       payloadBytes <= maxAddress(flavour),
       'ERR_SPEADCAST_ITEM',
       () =>
@@ -198,9 +198,9 @@ function checkFormat(format: readonly FormatField[], bad: (problem: string) => E
 }
 
 function checkAscii(text: string, field: string): void {
-  check(typeof text === 'string', 'ERR_SPEADCAST_ITEM', () => `${field} must be a string, not ${text}`)
+  ensure(typeof text === 'string', 'ERR_SPEADCAST_ITEM', () => `${field} must be a string, not ${text}`)
   for (let i = 0; i < text.length; i++)
-    check(
+    ensure(
       text.charCodeAt(i) < 0x80,
       'ERR_SPEADCAST_ITEM',
       () => `${field} is '${text}'; SPEAD descriptors are ASCII, and '${text[i]}' is not`,

@@ -1,4 +1,4 @@
-import { check, SpeadcastError } from '../errors.js'
+import { ensure, SpeadcastError } from '../errors.js'
 
 /** numpy's kind letters: bool, signed, unsigned, float, complex, bytes, unicode (UCS-4), void, datetime64, timedelta64. */
 export type DtypeKind = 'b' | 'i' | 'u' | 'f' | 'c' | 'S' | 'U' | 'V' | 'M' | 'm'
@@ -62,7 +62,7 @@ const TIME = /^(?:([Mm])8|(datetime64|timedelta64))(?:\[(\d*)(Y|M|W|D|h|m|s|ms|u
  * types throw ERR_SPEADCAST_ITEM.
  */
 export function parseDtype(text: string): Dtype {
-  check(typeof text === 'string', 'ERR_SPEADCAST_ITEM', () => `dtype must be a string such as '<i2' or 'float32', not ${text}`)
+  ensure(typeof text === 'string', 'ERR_SPEADCAST_ITEM', () => `dtype must be a string such as '<i2' or 'float32', not ${text}`)
   const prefix = /^[<>=|]/.test(text) ? text[0] : ''
   const body = text.slice(prefix.length)
   const bigEndian = prefix === '>'
@@ -96,7 +96,7 @@ function scalarType(kind: DtypeKind, written: number, itemSizeBytes: number, big
 function timeType(bigEndian: boolean, [, letter, name, multiple, unit]: RegExpExecArray): Dtype {
   const kind = letter ? (letter as 'M' | 'm') : name === 'datetime64' ? 'M' : 'm'
   const count = Number(multiple || 1)
-  check(count > 0, 'ERR_SPEADCAST_ITEM', () => `dtype unit [${multiple}${unit}] must be a positive multiple`)
+  ensure(count > 0, 'ERR_SPEADCAST_ITEM', () => `dtype unit [${multiple}${unit}] must be a positive multiple`)
   const suffix = unit ? `[${count === 1 ? '' : count}${unit}]` : ''
   return Object.freeze({ kind, itemSizeBytes: 8, bigEndian, descr: `${bigEndian ? '>' : '<'}${kind}8${suffix}` })
 }
@@ -154,12 +154,12 @@ export const alignmentOf = (dtype: Dtype): number => naturalConstructor(dtype).B
 export function typedView(dtype: Dtype, buffer: ArrayBufferLike, byteOffset: number, elements: number): NaturalView {
   const Natural = naturalConstructor(dtype)
   const length = (elements * dtype.itemSizeBytes) / Natural.BYTES_PER_ELEMENT
-  check(
+  ensure(
     Number.isSafeInteger(elements) && elements >= 0 && byteOffset % Natural.BYTES_PER_ELEMENT === 0,
     'ERR_SPEADCAST_VALUE',
     () => `a view of ${elements} × ${dtype.descr} at byte ${byteOffset} must start at a multiple of ${Natural.BYTES_PER_ELEMENT}`,
   )
-  check(
+  ensure(
     byteOffset >= 0 && byteOffset + elements * dtype.itemSizeBytes <= buffer.byteLength,
     'ERR_SPEADCAST_VALUE',
     () => `a view of ${elements} × ${dtype.descr} at byte ${byteOffset} does not fit a buffer of ${buffer.byteLength} bytes`,

@@ -1,4 +1,4 @@
-import { check } from '../errors.js'
+import { ensure } from '../errors.js'
 
 /** A SPEAD-64-N flavour: 64-bit item pointers with N = `heapAddressBits`, and deviations kept for PySPEAD's sake. */
 export interface Flavour {
@@ -26,12 +26,12 @@ export const DEFAULT_FLAVOUR: Flavour = Object.freeze({ heapAddressBits: 48, bug
 /** A checked flavour; options left out are those of `DEFAULT_FLAVOUR`. Throws ERR_SPEADCAST_CONFIG. */
 export function makeFlavour(options: { heapAddressBits?: number; bugCompat?: number } = {}): Flavour {
   const { heapAddressBits = DEFAULT_FLAVOUR.heapAddressBits, bugCompat = DEFAULT_FLAVOUR.bugCompat } = options
-  check(
+  ensure(
     Number.isInteger(heapAddressBits) && heapAddressBits >= 8 && heapAddressBits <= 56 && heapAddressBits % 8 === 0,
     'ERR_SPEADCAST_CONFIG',
     () => `heapAddressBits is ${heapAddressBits}; it must be one of 8, 16, 24, 32, 40, 48, 56`,
   )
-  check(
+  ensure(
     Number.isInteger(bugCompat) && bugCompat >= 0 && bugCompat <= BUG_COMPAT.PYSPEAD_0_5_2,
     'ERR_SPEADCAST_CONFIG',
     () => `bugCompat is ${bugCompat}; it must be a sum of BUG_COMPAT flags (0 to ${BUG_COMPAT.PYSPEAD_0_5_2})`,

@@ -1,4 +1,4 @@
-import { check } from '../errors.js'
+import { ensure } from '../errors.js'
 import { allocate } from './bytes.js'
 import {
   ITEM_DESCRIPTOR,
@@ -78,7 +78,7 @@ export class Heap {
     const read = entry.bytes
     const bytes = (): Uint8Array => {
       const value = read()
-      check(
+      ensure(
         value.length === entry.lengthBytes,
         'ERR_SPEADCAST_VALUE',
         () => `item '${entry.name}' was added with ${entry.lengthBytes} bytes and now has ${value.length}: add it to a new heap`,
@@ -96,7 +96,7 @@ export class Heap {
   addItem(item: Item): this {
     checkItemId(this.flavour, item.id)
     const { value, name, id } = item
-    check(value !== undefined, 'ERR_SPEADCAST_VALUE', () => `item '${name}' has no value to send: assign one`)
+    ensure(value !== undefined, 'ERR_SPEADCAST_VALUE', () => `item '${name}' has no value to send: assign one`)
     const read = typeof value === 'function' ? () => encodeValue(item, value()) : () => encodeValue(item, value)
     const lengthBytes = typeof value === 'function' && item.byteLength !== undefined ? item.byteLength : read().length
     return this.#add({ id, name, kind: 'item', lengthBytes, descriptor: item, bytes: read }, item.allowImmediate)
@@ -105,7 +105,7 @@ export class Heap {
   /** Adds bytes under an id. Throws ERR_SPEADCAST_ITEM for an id that is out of range or one of the packet's own (1–4). */
   addRaw({ id, name = hex(id), bytes, allowImmediate }: RawItem): this {
     checkItemId(this.flavour, id)
-    check(
+    ensure(
       id === ITEM_NULL || id > ITEM_PAYLOAD_LENGTH,
       'ERR_SPEADCAST_ITEM',
       () => `item id ${hex(id)} stands in every packet already (heap cnt, heap length, payload offset and length): use another`,
@@ -113,7 +113,7 @@ export class Heap {
     const read = typeof bytes === 'function' ? bytes : () => bytes
     const plain = (): Uint8Array => {
       const value: unknown = read()
-      check(
+      ensure(
         value instanceof Uint8Array,
         'ERR_SPEADCAST_VALUE',
         () => `raw item '${name}' gave ${typeof value}; it must give a Uint8Array`,

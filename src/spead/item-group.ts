@@ -1,4 +1,4 @@
-import { check, SpeadcastError } from '../errors.js'
+import { ensure, SpeadcastError } from '../errors.js'
 import type { Descriptor } from './descriptor.js'
 import { DEFAULT_FLAVOUR, type Flavour, makeFlavour } from './flavour.js'
 import { Heap } from './heap.js'
@@ -41,7 +41,7 @@ export class ItemGroup {
   /** Throws ERR_SPEADCAST_CONFIG. */
   constructor(options: ItemGroupOptions = {}) {
     const { flavour = DEFAULT_FLAVOUR, descriptorFrequency } = options
-    check(
+    ensure(
       descriptorFrequency === undefined || (Number.isSafeInteger(descriptorFrequency) && descriptorFrequency > 0),
       'ERR_SPEADCAST_CONFIG',
       () => `descriptorFrequency is ${descriptorFrequency}; it must be a whole number of heaps from 1 up`,
@@ -108,7 +108,7 @@ export class ItemGroup {
   getHeap(selection: HeapSelection = {}): Heap {
     const { descriptors = 'stale', data = 'stale' } = selection
     for (const [option, choice] of Object.entries({ descriptors, data }))
-      check(
+      ensure(
         choice === 'stale' || choice === 'all' || choice === 'none',
         'ERR_SPEADCAST_CONFIG',
         () => `${option} is '${choice}'; it must be 'stale', 'all' or 'none'`,

@@ -1,4 +1,4 @@
-import { check, SpeadcastError } from '../errors.js'
+import { ensure, SpeadcastError } from '../errors.js'
 import { HEADER_BYTES, POINTER_BYTES } from './constants.js'
 import type { Flavour } from './flavour.js'
 import type { ExactPointer, ExactSplit, ItemPointers, PacketPlan, PlanItem } from './plan-types.js'
@@ -83,7 +83,7 @@ function write(writer: PlanWriter, pointer: Resolved): void {
 function resolve(items: readonly PlanItem[], list: readonly ExactPointer[]): readonly Resolved[] {
   if (!Array.isArray(list))
     throw bad(`pointers is ${list}; it must be an array such as ['heap-cnt', 'payload-length', { item: 0x3300 }]`)
-  check(list.length <= 65_535, 'ERR_SPEADCAST_SPLIT', () => `exact split: ${list.length} pointers; a packet counts up to 65535`)
+  ensure(list.length <= 65_535, 'ERR_SPEADCAST_SPLIT', () => `exact split: ${list.length} pointers; a packet counts up to 65535`)
   const used = new Set<unknown>()
   const free = new Map<number, number[]>()
   items.forEach(({ id }, index) => {

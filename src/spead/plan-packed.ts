@@ -1,4 +1,4 @@
-import { check } from '../errors.js'
+import { ensure } from '../errors.js'
 import { HEADER_BYTES, POINTER_BYTES } from './constants.js'
 import type { Flavour } from './flavour.js'
 import type { ItemPointers, PacketPlan } from './plan-types.js'
@@ -55,14 +55,14 @@ function loadOf(
   maxPacketSizeBytes: number,
   repeat: boolean,
 ): { load: Load; greedyBytes: number } {
-  check(
+  ensure(
     maxPacketSizeBytes >= MIN_PACKET_BYTES,
     'ERR_SPEADCAST_PACKET_SIZE',
     () => `maximum packet size is ${maxPacketSizeBytes} bytes; SPEAD headers and the least payload need ${MIN_PACKET_BYTES}`,
   )
   const greedyBytes = maxPacketSizeBytes - (maxPacketSizeBytes % 8)
   const room = pointerRoom(greedyBytes)
-  check(
+  ensure(
     !repeat || items.count < room,
     'ERR_SPEADCAST_PACKET_SIZE',
     () =>
@@ -72,7 +72,7 @@ function loadOf(
   const least = repeat ? 1 : MIN_PAYLOAD_BYTES * Math.floor(items.count / room) + 1
   const paddingBytes = Math.max(0, least - items.payloadBytes)
   const payloadBytes = items.payloadBytes + paddingBytes
-  check(
+  ensure(
     payloadBytes <= maxAddress(flavour),
     'ERR_SPEADCAST_SPLIT',
     () =>

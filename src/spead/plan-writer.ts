@@ -1,4 +1,4 @@
-import { check } from '../errors.js'
+import { ensure } from '../errors.js'
 import {
   HEADER_BYTES,
   ITEM_HEAP_CNT,
@@ -53,7 +53,7 @@ export class PlanWriter {
   constructor(flavour: Flavour, size: PlanSize, pointers: ItemPointers) {
     const { packets } = size
     const headerBytes = packets * HEADER_BYTES + size.itemPointers * POINTER_BYTES
-    check(
+    ensure(
       packets <= MAX_PACKETS && headerBytes <= MAX_HEADER_BYTES && size.immediates <= MAX_IMMEDIATES,
       'ERR_SPEADCAST_SPLIT',
       () =>

@@ -1,4 +1,4 @@
-import { check } from '../errors.js'
+import { ensure } from '../errors.js'
 import type { Flavour } from './flavour.js'
 import { planExact } from './plan-exact.js'
 import { planEven, planGreedy } from './plan-packed.js'
@@ -35,7 +35,7 @@ const MAX_ITEMS = 65_535
 export function planPackets(options: PlanOptions): PacketPlan {
   const { flavour, items, maxPacketSizeBytes, split = 'even', repeatPointers = false, mergesEqualPackets = false } = options
   // 65535 item pointers are what the packet header can count.
-  check(
+  ensure(
     Number.isSafeInteger(maxPacketSizeBytes) && maxPacketSizeBytes > 0 && maxPacketSizeBytes <= 8 * MAX_ITEMS,
     'ERR_SPEADCAST_PACKET_SIZE',
     () => `maximum packet size is ${maxPacketSizeBytes}; it must be a whole number of bytes up to ${8 * MAX_ITEMS}`,
@@ -43,7 +43,7 @@ export function planPackets(options: PlanOptions): PacketPlan {
   const pointers = itemPointers(flavour, items)
   if (split === 'greedy') return planGreedy(flavour, pointers, maxPacketSizeBytes, repeatPointers)
   if (split === 'even') return planEven(flavour, pointers, maxPacketSizeBytes, repeatPointers, mergesEqualPackets)
-  check(
+  ensure(
     typeof split === 'object' && split !== null,
     'ERR_SPEADCAST_SPLIT',
     () => `split is ${split}; it must be 'even', 'greedy' or { payloadBytes, pointers }`,
@@ -53,7 +53,7 @@ export function planPackets(options: PlanOptions): PacketPlan {
 
 function itemPointers(flavour: Flavour, items: readonly PlanItem[]): ItemPointers {
   const count = items.length
-  check(count <= MAX_ITEMS, 'ERR_SPEADCAST_SPLIT', () => `the heap has ${count} items; a heap can have up to ${MAX_ITEMS}`)
+  ensure(count <= MAX_ITEMS, 'ERR_SPEADCAST_SPLIT', () => `the heap has ${count} items; a heap can have up to ${MAX_ITEMS}`)
   const hi = new Uint32Array(count)
   const lo = new Uint32Array(count)
   const immediate = new Uint8Array(count)
@@ -63,12 +63,12 @@ function itemPointers(flavour: Flavour, items: readonly PlanItem[]): ItemPointer
   for (let i = 0; i < count; i++) {
     const item = items[i]
     checkItemId(flavour, item.id)
-    check(
+    ensure(
       Number.isSafeInteger(item.lengthBytes) && item.lengthBytes >= 0,
       'ERR_SPEADCAST_SPLIT',
       () => `item ${hex(item.id)} has a length of ${item.lengthBytes} bytes; it must be a whole number from 0 up`,
     )
-    check(
+    ensure(
       !item.immediate || item.lengthBytes <= width,
       'ERR_SPEADCAST_ITEM',
       () =>
@@ -79,7 +79,7 @@ function itemPointers(flavour: Flavour, items: readonly PlanItem[]): ItemPointer
     lo[i] = base.lo + (item.immediate ? 0 : address % 2 ** 32)
     immediate[i] = item.immediate ? 1 : 0
     if (!item.immediate) address += item.lengthBytes
-    check(
+    ensure(
       address <= limit,
       'ERR_SPEADCAST_SPLIT',
       () =>

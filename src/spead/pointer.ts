@@ -1,4 +1,4 @@
-import { check, type ErrorCode, SpeadcastError } from '../errors.js'
+import { type ErrorCode, ensure, SpeadcastError } from '../errors.js'
 import type { Flavour } from './flavour.js'
 
 /** A 64-bit big-endian word as two uint32 halves: no BigInt on the way to the wire. */
@@ -21,7 +21,7 @@ export const flavourName = (flavour: Flavour): string => `SPEAD-64-${flavour.hea
 
 /** `id` fits the flavour's item pointer (0 is the NULL item) or ERR_SPEADCAST_ITEM is thrown. */
 export function checkItemId(flavour: Flavour, id: number): void {
-  check(
+  ensure(
     Number.isInteger(id) && id >= 0 && id <= maxItemId(flavour),
     'ERR_SPEADCAST_ITEM',
     () =>

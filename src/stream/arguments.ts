@@ -1,7 +1,7 @@
 /** Checks of what a stream's calls are given, before anything is queued. */
 import type { GroupMode } from '../batch/compile.js'
 import type { HeapReference } from '../batch/heaps.js'
-import { check, SpeadcastError } from '../errors.js'
+import { ensure, SpeadcastError } from '../errors.js'
 import { shown } from '../spead/value-encoder.js'
 
 /** An object with none but the known keys. Allocates nothing: send calls it. */
@@ -27,7 +27,7 @@ export function checkSignal(call: string, signal: AbortSignal | undefined): void
 const GROUP_MODES: readonly GroupMode[] = ['serial', 'round-robin', 'by-substream']
 
 export function checkGroupMode(call: string, mode: GroupMode): void {
-  check(
+  ensure(
     GROUP_MODES.includes(mode),
     'ERR_SPEADCAST_CONFIG',
     () => `${call}: group mode is ${shown(mode)}; it must be 'serial', 'round-robin' or 'by-substream'`,
@@ -38,7 +38,7 @@ const REFERENCE_OPTIONS = ['heap', 'cnt', 'substream', 'rateBytesPerSecond']
 
 /** @param pace see checkHeapRate */
 export function checkReferences(references: readonly HeapReference[], substreams: number, pace: HeapPace): void {
-  check(
+  ensure(
     Array.isArray(references) && references.length > 0,
     'ERR_SPEADCAST_VALUE',
     () =>
@@ -47,19 +47,19 @@ export function checkReferences(references: readonly HeapReference[], substreams
   for (const reference of references) {
     checkOptions('sendHeaps', reference, REFERENCE_OPTIONS)
     const { heap, cnt, substream = 0, rateBytesPerSecond } = reference
-    check(
+    ensure(
       typeof heap?.shapeKey === 'function',
       'ERR_SPEADCAST_VALUE',
       () => `sendHeaps: heap is ${shown(heap)}; it must be a Heap, from new Heap() or ItemGroup.getHeap()`,
     )
-    check(
+    ensure(
       cnt === undefined || typeof cnt === 'number',
       'ERR_SPEADCAST_HEAP_CNT',
       () => `sendHeaps: cnt is ${shown(cnt)}; it must be a number, exact to 2^53; −1 takes the sequence's next`,
     )
     checkSubstream(substream, substreams)
     if (rateBytesPerSecond !== undefined) checkHeapRate(rateBytesPerSecond, pace)
-    check(
+    ensure(
       heap.flavour.heapAddressBits === references[0]!.heap.flavour.heapAddressBits,
       'ERR_SPEADCAST_CONFIG',
       () =>
@@ -70,7 +70,7 @@ export function checkReferences(references: readonly HeapReference[], substreams
 }
 
 export function checkSubstream(substream: number, substreams: number): number {
-  check(
+  ensure(
     Number.isInteger(substream) && substream >= 0 && substream < substreams,
     'ERR_SPEADCAST_SUBSTREAM',
     () =>
@@ -86,17 +86,17 @@ export interface HeapPace {
 }
 
 export function checkHeapRate(rate: number, { paced, keeper }: HeapPace): void {
-  check(
+  ensure(
     rate === -1 || (rate >= 0 && Number.isFinite(rate)),
     'ERR_SPEADCAST_CONFIG',
     () => `heap rate is ${shown(rate)}; it must be bytes per second, 0 for unlimited or −1 for the stream's`,
   )
-  check(
+  ensure(
     paced || rate <= 0,
     'ERR_SPEADCAST_CONFIG',
     () => `heap rate is ${rate}, but the stream has none: rates per heap need a stream with a rate, so give openStream one`,
   )
-  check(
+  ensure(
     rate === -1 || keeper === undefined,
     'ERR_SPEADCAST_CONFIG',
     () => `heap rate is ${rate}, and ${keeper} keeps the rate of this stream: rates per heap need rateMethod 'sw'`,

@@ -1,6 +1,6 @@
-import type { BatchConfig, ExternalMemory } from '../batch/batch.js'
-import { CompilableBatch } from '../batch/batch.js'
 import type { GroupMode } from '../batch/compile.js'
+import type { BatchConfig, ExternalMemory } from '../batch/template.js'
+import { BatchTemplate } from '../batch/template.js'
 import type { BatchHandle, HeapViews, ImmediateColumn } from '../batch/views.js'
 import type { ItemGroup } from '../spead/index.js'
 import type { BatchResult } from './result.js'
@@ -40,7 +40,7 @@ export interface BatchOwner {
  */
 export class Batch<T extends object = HeapViews> {
   /** @internal */
-  readonly compiled: CompilableBatch<T>
+  readonly template: BatchTemplate<T>
   readonly #owner: BatchOwner
   #inFlight: SendPromise<BatchResult> | undefined
   #closed = false
@@ -49,20 +49,20 @@ export class Batch<T extends object = HeapViews> {
   /** @internal */
   constructor(owner: BatchOwner, config: BatchConfig) {
     this.#owner = owner
-    this.compiled = new CompilableBatch<T>(config)
+    this.template = new BatchTemplate<T>(config)
   }
 
   get heaps(): number {
-    return this.compiled.heaps
+    return this.template.heaps
   }
 
   get packetsPerHeap(): number {
-    return this.compiled.packetsPerHeap
+    return this.template.packetsPerHeap
   }
 
   /** True when every heap is one packet and stands beside its header, the fastest layout. */
   get interleaved(): boolean {
-    return this.compiled.interleaved
+    return this.template.interleaved
   }
 
   get state(): 'free' | 'in-flight' | 'closed' {
@@ -72,12 +72,12 @@ export class Batch<T extends object = HeapViews> {
 
   /** The views of heap j's addressed items, by name. Valid until the batch is closed; do not write while the batch is in flight. */
   heap(j: number): T {
-    return this.compiled.views.heap(j)
+    return this.template.views.heap(j)
   }
 
   /** The views of one item, heap by heap. */
   item<K extends keyof T & string>(name: K): Generator<T[K]> {
-    return this.compiled.views.item(name)
+    return this.template.views.item(name)
   }
 
   /**
@@ -85,17 +85,17 @@ export class Batch<T extends object = HeapViews> {
    * item's width; an immediate that is not one number is staged as its bytes read as a big-endian integer.
    */
   immediate(name: string): ImmediateColumn {
-    return this.compiled.immediate(name)
+    return this.template.immediate(name)
   }
 
   /** Heap cnts, one per heap: −1 (default) takes the sequence's next and others are sent as they are. */
   get cnts(): Float64Array {
-    return this.compiled.cnts
+    return this.template.cnts
   }
 
   /** Plain data from which attachBatch makes the same views in another thread of this process. */
   handle(): BatchHandle {
-    return this.compiled.handle()
+    return this.template.handle()
   }
 
   /**

@@ -1,5 +1,5 @@
 import { IoThreadHandle } from '../engine/thread.js'
-import { check } from '../errors.js'
+import { ensure } from '../errors.js'
 import { shown } from '../spead/value-encoder.js'
 
 /** What `new IoThread` takes. */
@@ -24,29 +24,29 @@ const handles = new WeakMap<IoThread, IoThreadHandle>()
 export class IoThread implements AsyncDisposable {
   /** @throws ERR_SPEADCAST_CONFIG */
   constructor(options: IoThreadOptions = {}) {
-    check(
+    ensure(
       typeof options === 'object' && options !== null,
       'ERR_SPEADCAST_CONFIG',
       () => `new IoThread: the options are ${shown(options)}; give an object such as { affinity: [2] }`,
     )
     const unknown = Object.keys(options).find((key) => !OPTIONS.includes(key))
-    check(
+    ensure(
       unknown === undefined,
       'ERR_SPEADCAST_CONFIG',
       () => `new IoThread: unknown option '${unknown}'; known ones: ${OPTIONS.join(', ')}`,
     )
     const { affinity = [], name = 'speadcast I/O', priority } = options
-    check(
+    ensure(
       Array.isArray(affinity) && affinity.every((cpu) => Number.isInteger(cpu) && cpu >= 0 && cpu <= 1023),
       'ERR_SPEADCAST_CONFIG',
       () => `new IoThread: affinity is ${shown(affinity)}; it must be a list of CPU numbers from 0 to 1023`,
     )
-    check(
+    ensure(
       typeof name === 'string' && name !== '' && !name.includes('\0'),
       'ERR_SPEADCAST_CONFIG',
       () => `new IoThread: name is ${shown(name)}; it must be a text`,
     )
-    check(
+    ensure(
       priority === undefined || (Number.isInteger(priority) && priority >= -20 && priority <= 19),
       'ERR_SPEADCAST_CONFIG',
       () => `new IoThread: priority is ${shown(priority)}; it must be a nice value, a whole number from −20 to 19`,

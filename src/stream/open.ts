@@ -8,7 +8,7 @@ import type { IbverbsOptions } from '../backend/verbs/raw-open.js'
 import type { Driver, DriverInput } from '../engine/driver.js'
 import { DEFAULT_IO_THREADS, ioThreads, type Lease, lease } from '../engine/pool.js'
 import { Ring } from '../engine/ring.js'
-import { check, SpeadcastError } from '../errors.js'
+import { ensure, SpeadcastError } from '../errors.js'
 import { type EndpointSpec, parseEndpoints, type ResolvedEndpoint, resolveEndpoints } from '../net/endpoint.js'
 import { type ResolvedInterface, resolveInterface } from '../net/interface.js'
 import { makeFlavour } from '../spead/index.js'
@@ -50,7 +50,7 @@ export async function openStream(options: StreamOptions): Promise<Stream> {
 function leaseFor({ thread, affinity, ioThreads: most, rateBytesPerSecond }: StreamConfig): Lease {
   if (!(thread instanceof IoThread)) return ioThreads.take({ affinity, ioThreads: most ?? DEFAULT_IO_THREADS, rateBytesPerSecond })
   const handle = handleOf(thread)
-  check(
+  ensure(
     handle.state === 'running',
     'ERR_SPEADCAST_CLOSED',
     () => 'openStream: the I/O thread given as thread is closed, or has died; make another',
@@ -66,7 +66,7 @@ function mayHaveThread({ thread, backend }: StreamConfig): boolean {
 async function openResolved(config: StreamConfig, specs: readonly EndpointSpec[], early: Lease | undefined): Promise<Stream> {
   const endpoints = await resolveEndpoints(specs)
   const unicast = endpoints.find(({ multicast }) => !multicast)
-  check(
+  ensure(
     !(config.ttl === 0 && unicast),
     'ERR_SPEADCAST_CONFIG',
     () => `ttl is 0, which keeps multicast on this host; ${unicast!.text} is unicast and needs at least 1`,
@@ -99,23 +99,23 @@ async function openWith(
   const asked = config.thread instanceof IoThread ? 'worker' : config.thread
   const thread = asked ?? (THREADED.includes(backend) ? 'worker' : 'inline')
   if (thread === 'inline') early?.release()
-  check(
+  ensure(
     !(backend === 'memory' && thread === 'worker'),
     'ERR_SPEADCAST_CONFIG',
     () => "backend 'memory' keeps its packets in this thread; leave thread out or use 'inline'",
   )
   const noThread = thread === 'worker' ? threadRefused() : undefined
-  check(
+  ensure(
     noThread === undefined,
     'ERR_SPEADCAST_BACKEND',
     () => `there can be no I/O thread here: ${noThread}; leave thread out or use 'inline'`,
   )
-  check(
+  ensure(
     !(config.affinity.length > 0 && thread === 'inline'),
     'ERR_SPEADCAST_CONFIG',
     () => `affinity is for the I/O thread, and backend '${backend}' sends from this one; leave it out or use thread 'worker'`,
   )
-  check(
+  ensure(
     !(config.dscp !== undefined && backend === 'dgram'),
     'ERR_SPEADCAST_CONFIG',
     () => "backend 'dgram' cannot set dscp, for node:dgram has no such option; leave it out or use backend 'udp'",
@@ -172,7 +172,7 @@ function softwareReason({ rateMethod, udpPath }: StreamConfig, backend: BackendN
 /** An exact layout may leave pointers out; whether its packets fit is known when there are items. */
 function checkPacketSize({ packetSizeBytes, split }: StreamConfig): void {
   const least = typeof split === 'object' ? 1 : SMALLEST_PACKET_BYTES
-  check(
+  ensure(
     packetSizeBytes >= least && packetSizeBytes <= LARGEST_PACKET_BYTES,
     'ERR_SPEADCAST_PACKET_SIZE',
     () =>
@@ -281,7 +281,7 @@ function rdmaUdSpec(
   iface: ResolvedInterface | undefined,
 ): RdmaUdOptions {
   const { peers } = config.rdmaUd ?? {}
-  check(
+  ensure(
     peers === undefined || peers.length === endpoints.length,
     'ERR_SPEADCAST_CONFIG',
     () => `rdmaUd.peers names ${peers!.length} queue pairs, and there are ${endpoints.length} endpoints; give one for each`,

@@ -11,13 +11,13 @@
  */
 import { performance } from 'node:perf_hooks'
 import type { MemoryPacket } from '../backend/memory.js'
-import type { CompilableBatch } from '../batch/batch.js'
 import type { GroupMode } from '../batch/compile.js'
 import { type HeapReference, PreparedHeaps, preparedKey } from '../batch/heaps.js'
+import type { BatchTemplate } from '../batch/template.js'
 import type { HeapViews } from '../batch/views.js'
 import type { Driver } from '../engine/driver.js'
 import { C_STOP, OP_SET_CNT, type Ring, STOP_ABORT, STOP_DRAIN } from '../engine/ring.js'
-import { check, SpeadcastError } from '../errors.js'
+import { ensure, SpeadcastError } from '../errors.js'
 import type { ResolvedEndpoint } from '../net/endpoint.js'
 import { type Flavour, Heap, makeFlavour, type Split } from '../spead/index.js'
 import { splitHeapCnt, splitUnsigned } from '../spead/pointer.js'
@@ -83,7 +83,7 @@ const CLOSE_OPTIONS = ['deadlineSeconds']
 
 type PreparedLane = Lane & { readonly sendable: PreparedHeaps }
 
-type Describable = Pick<CompilableBatch, 'items' | 'substreams'>
+type Describable = Pick<BatchTemplate, 'items' | 'substreams'>
 
 interface Failure {
   readonly promise: SendPromise<BatchResult>
@@ -164,18 +164,18 @@ export class Stream implements BatchOwner, AsyncDisposable {
     this.#refuseClosed('createBatch')
     checkOptions('createBatch', options, BATCH_OPTIONS)
     const { items, heaps, groupMode = 'serial', rates, memory = {} } = options
-    check(
+    ensure(
       typeof items?.items === 'function',
       'ERR_SPEADCAST_CONFIG',
       () => `createBatch: items is ${shown(items)}; it must be an ItemGroup, which says what a heap holds`,
     )
-    check(
+    ensure(
       Number.isInteger(heaps) && heaps >= 1 && heaps < 2 ** 24,
       'ERR_SPEADCAST_CONFIG',
       () => `createBatch: heaps is ${shown(heaps)}; it must be a whole number from 1 to 2^24 − 1`,
     )
     checkGroupMode('createBatch', groupMode)
-    check(
+    ensure(
       typeof memory === 'object' && memory !== null,
       'ERR_SPEADCAST_CONFIG',
       () => `createBatch: memory is ${shown(memory)}; it must be an object of { region, offsetBytes, strideBytes } by item name`,
@@ -195,9 +195,9 @@ export class Stream implements BatchOwner, AsyncDisposable {
       mergesEqualPackets: this.#driver.caps.mergesEqualPackets,
       inBandDescriptors: this.#config.descriptors === 'in-band',
     })
-    const lane = new Lane(batch.compiled, () => {
+    const lane = new Lane(batch.template, () => {
       batch.setInFlight(undefined)
-      if (this.#config.debug && batch.compiled.checksum() !== lane.checksum) reportOverwrite()
+      if (this.#config.debug && batch.template.checksum() !== lane.checksum) reportOverwrite()
     })
     this.#lanes.aim(lane, heaps, false)
     this.#batches.set(batch as unknown as Batch<object>, lane)
@@ -226,12 +226,12 @@ export class Stream implements BatchOwner, AsyncDisposable {
 
   #ratesOf(rates: readonly number[] | undefined, heaps: number): Float64Array | undefined {
     if (!rates) return undefined
-    check(
+    ensure(
       this.#config.rateBytesPerSecond > 0,
       'ERR_SPEADCAST_CONFIG',
       () => 'rates per heap need a stream with a rate; give openStream a rate',
     )
-    check(
+    ensure(
       rates.length === heaps,
       'ERR_SPEADCAST_CONFIG',
       () =>
@@ -261,9 +261,9 @@ export class Stream implements BatchOwner, AsyncDisposable {
     if (!(Number.isInteger(heaps) && heaps >= 1 && heaps <= batch.heaps))
       throw new SpeadcastError('ERR_SPEADCAST_VALUE', `send: heaps is ${shown(heaps)}; the batch has 1 to ${batch.heaps}`)
     checkSignal('send', options?.signal)
-    batch.compiled.validate(heaps)
-    const ifDescriptorsFail = this.#describe(batch.compiled, heaps, lane)
-    if (this.#config.debug) lane.checksum = batch.compiled.checksum()
+    batch.template.validate(heaps)
+    const ifDescriptorsFail = this.#describe(batch.template, heaps, lane)
+    if (this.#config.debug) lane.checksum = batch.template.checksum()
     this.#lanes.aim(lane, heaps, ifDescriptorsFail !== undefined)
     const promise = new SendPromise<BatchResult>(this.#submissions.watch)
     if (ifDescriptorsFail) promise.onFailure(ifDescriptorsFail)
@@ -451,11 +451,11 @@ export class Stream implements BatchOwner, AsyncDisposable {
 
   /** @internal */
   closeBatch(batch: Batch<object>): void {
-    check(batch.state !== 'in-flight', 'ERR_SPEADCAST_BATCH_STATE', () => 'close: the batch is in flight; await batch.free first')
+    ensure(batch.state !== 'in-flight', 'ERR_SPEADCAST_BATCH_STATE', () => 'close: the batch is in flight; await batch.free first')
     const lane = this.#batches.get(batch)!
     this.#batches.delete(batch)
     if (!this.#closed) this.#lanes.drop(lane)
-    batch.compiled.region.release()
+    batch.template.region.release()
   }
 
   /** @internal */
@@ -488,7 +488,7 @@ export class Stream implements BatchOwner, AsyncDisposable {
   close(options: CloseOptions = {}): Promise<CloseReport> {
     checkOptions('close', options, CLOSE_OPTIONS)
     const { deadlineSeconds } = options
-    check(
+    ensure(
       deadlineSeconds === undefined || (Number.isFinite(deadlineSeconds) && deadlineSeconds >= 0),
       'ERR_SPEADCAST_CONFIG',
       () => `close: deadlineSeconds is ${shown(deadlineSeconds)}; it must be a number of seconds from 0 up`,
@@ -604,7 +604,7 @@ export function cntSequence(
 ): readonly [number, number, number, number] {
   const from = splitHeapCnt(flavour, next)
   const by = splitUnsigned(step, flavour.heapAddressBits, 'heap cnt step', 'ERR_SPEADCAST_HEAP_CNT')
-  check(by.hi !== 0 || by.lo !== 0, 'ERR_SPEADCAST_HEAP_CNT', () => 'heap cnt step is 0; every heap needs its own cnt')
+  ensure(by.hi !== 0 || by.lo !== 0, 'ERR_SPEADCAST_HEAP_CNT', () => 'heap cnt step is 0; every heap needs its own cnt')
   return [from.hi, from.lo, by.hi, by.lo]
 }
 

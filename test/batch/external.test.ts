@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { check, libc, nativeCallsWork } from '#dist/ffi/libc.js'
+import { checkCall, libc, nativeCallsWork } from '#dist/ffi/libc.js'
 import { Region } from '#dist/ffi/memory/region.js'
 import type { Batch } from '#dist/src/index.js'
 import { dump } from '../spead/cases.js'
@@ -50,7 +50,7 @@ describe('another process writes', () => {
       const bytes = 8 * 4096
       let fd: number
       if (kind === 'a memfd') {
-        fd = check('memfd_create', libc().memfd_create('speadcast-test', 1))
+        fd = checkCall('memfd_create', libc().memfd_create('speadcast-test', 1))
         onTestFinished(() => closeSync(fd))
         ftruncateSync(fd, bytes)
       } else fd = sharedFile(bytes)

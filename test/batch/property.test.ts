@@ -5,7 +5,7 @@
 import fc from 'fast-check'
 import { afterAll, expect, test } from 'vitest'
 import { Region } from '#dist/ffi/memory/region.js'
-import { CompilableBatch, type ExternalMemory } from '#dist/src/batch/batch.js'
+import { BatchTemplate, type ExternalMemory } from '#dist/src/batch/template.js'
 import {
   Heap,
   Item,
@@ -115,7 +115,7 @@ async function check(drawn: Drawn): Promise<void> {
     }),
   )
   const batch = stream.createBatch({ items: group, heaps, groupMode: mode, substreams, memory })
-  expect(batch.compiled).toBeInstanceOf(CompilableBatch)
+  expect(batch.template).toBeInstanceOf(BatchTemplate)
   // From the start every heap has the items' values, but for those in the user's memory; heap j then gets bytes of its own.
   const values = Array.from({ length: heaps }, (_, j) =>
     items.map((item): ItemValue => {

@@ -13,7 +13,7 @@ import type { AddressHandle, DatagramAddress, ProtectionDomain } from '../../../
 import { IBV_PORT_ACTIVE } from '../../../ffi/verbs/layout.js'
 import type { GroupMembership } from '../../../ffi/verbs/rdmacm.js'
 import type { DatagramDestination } from '../../../ffi/verbs/work-requests.js'
-import { check, SpeadcastError } from '../../errors.js'
+import { ensure, SpeadcastError } from '../../errors.js'
 import { formatGid, parseAddress } from '../../net/address.js'
 import type { ResolvedEndpoint } from '../../net/endpoint.js'
 import { type Path, waitForNeighbours } from '../../net/route.js'
@@ -160,7 +160,7 @@ export function senderPort(
 }
 
 function checkSize(packetSizeBytes: number, mtuBytes: number, where: string): void {
-  check(packetSizeBytes <= mtuBytes, 'ERR_SPEADCAST_PACKET_SIZE', () =>
+  ensure(packetSizeBytes <= mtuBytes, 'ERR_SPEADCAST_PACKET_SIZE', () =>
     tooLarge(`packetSizeBytes ${packetSizeBytes}`, mtuBytes, where),
   )
 }
@@ -177,7 +177,7 @@ async function findPeer(
 ): Promise<DatagramPeer> {
   if (!given) return askRendezvous(endpoint, connectTimeoutMs)
   const gid = given.gid === undefined ? gidOf(endpoint.bytes) : parseGid(given.gid)
-  check(
+  ensure(
     gid,
     'ERR_SPEADCAST_CONFIG',
     () => `gid '${given.gid}' of a peer is neither an IPv6 address, as GIDs are written, nor an IPv4 one`,

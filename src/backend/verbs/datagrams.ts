@@ -6,7 +6,7 @@ import { ERRNO } from '../../../ffi/native-error.js'
 import type { SendQueue } from '../../../ffi/verbs/send-queue.js'
 import type { DatagramDestination } from '../../../ffi/verbs/work-requests.js'
 import type { PacketTable } from '../../batch/table.js'
-import { check } from '../../errors.js'
+import { ensure } from '../../errors.js'
 import { formatGid } from '../../net/address.js'
 import { datagramOverheadBytes } from '../../rdma/fabric.js'
 import type { BackendEnvironment } from '../backend.js'
@@ -78,7 +78,7 @@ class Datagrams implements Way<DatagramPosting> {
   compile(table: PacketTable, options: PostingOptions): DatagramPosting {
     const { packetSizeBytes } = this.#options
     for (let row = 0; row < table.rows; row++)
-      check(
+      ensure(
         table.udpBytes[row]! <= packetSizeBytes,
         'ERR_SPEADCAST_PACKET_SIZE',
         () => `a packet of ${table.udpBytes[row]} bytes exceeds the stream's packetSizeBytes, ${packetSizeBytes}`,

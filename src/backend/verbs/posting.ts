@@ -5,7 +5,7 @@
 import { attachRegion, Region } from '../../../ffi/memory/region.js'
 import { WorkRequestChain } from '../../../ffi/verbs/work-requests.js'
 import type { PacketTable, TableRegion } from '../../batch/table.js'
-import { check } from '../../errors.js'
+import { ensure } from '../../errors.js'
 import type { Posting } from '../backend.js'
 import { singleEdges } from '../gather.js'
 
@@ -69,7 +69,7 @@ export class VerbsPosting implements Posting {
     this.rows = table.rows
     this.edge = singleEdges(table.rows)
     this.memory = table.regions.map((region) => new Uint8Array(attachRegion(region)))
-    check(
+    ensure(
       table.headroomBytes >= headerBytes,
       'ERR_SPEADCAST_MEMORY',
       () => `the batch leaves ${table.headroomBytes} bytes in front of a packet; frame headers take ${headerBytes}`,

@@ -2,7 +2,7 @@
  * A batch: `heaps` heaps of the same items in preallocated memory, compiled once, sent many times.
  */
 import { Region } from '../../ffi/memory/region.js'
-import { check, SpeadcastError } from '../errors.js'
+import { ensure, SpeadcastError } from '../errors.js'
 import { ITEM_DESCRIPTOR } from '../spead/constants.js'
 import {
   alignmentOf,
@@ -101,7 +101,7 @@ function firstOutside(values: Float64Array, n: number, low: number, high: number
   return -1
 }
 
-export class CompilableBatch<T extends object = HeapViews> implements Sendable {
+export class BatchTemplate<T extends object = HeapViews> implements Sendable {
   readonly heaps: number
   readonly items: ItemGroup
   /** Substream of each heap. */
@@ -140,7 +140,7 @@ export class CompilableBatch<T extends object = HeapViews> implements Sendable {
     const order = config.groupMode === 'by-substream' ? heapsBySubstream(config.substreams) : undefined
     this.groupMode = config.groupMode === 'by-substream' && !order ? 'serial' : config.groupMode
     const items = config.items.items()
-    check(items.length > 0, 'ERR_SPEADCAST_ITEM', () => 'the item group is empty; add() at least one item before createBatch')
+    ensure(items.length > 0, 'ERR_SPEADCAST_ITEM', () => 'the item group is empty; add() at least one item before createBatch')
     const planItems = items.map((item) => planItem(item, flavour))
     const plan = planPackets({
       flavour,
@@ -155,7 +155,7 @@ export class CompilableBatch<T extends object = HeapViews> implements Sendable {
     const external = new Map(Object.entries(config.memory))
     for (const [name, memory] of external) {
       const item = config.items.get(name)
-      check(
+      ensure(
         !planItems[items.indexOf(item)]!.immediate,
         'ERR_SPEADCAST_MEMORY',
         () => `memory of item '${name}': '${name}' is sent as an immediate, which has a column instead; leave it out`,
@@ -437,7 +437,7 @@ function planAux(config: BatchConfig, items: readonly Item[], planItems: readonl
 }
 
 function planItem(item: Item, flavour: Flavour): PlanItem {
-  check(
+  ensure(
     item.byteLength !== undefined,
     'ERR_SPEADCAST_ITEM',
     () =>
@@ -449,31 +449,31 @@ function planItem(item: Item, flavour: Flavour): PlanItem {
 
 function checkExternal(item: Item, memory: ExternalMemory, heaps: number): void {
   const { region, offsetBytes = 0, strideBytes = item.byteLength! } = memory ?? {}
-  check(
+  ensure(
     region instanceof Region,
     'ERR_SPEADCAST_MEMORY',
     () => `memory of item '${item.name}': region is ${region}; it must be a Region, from Region.fromFd or Region.allocate`,
   )
-  check(
+  ensure(
     !region.released,
     'ERR_SPEADCAST_MEMORY',
     () => `memory of item '${item.name}': its region was released and may be another's by now; allocate it anew`,
   )
-  check(
+  ensure(
     Number.isSafeInteger(offsetBytes) && Number.isSafeInteger(strideBytes) && offsetBytes >= 0 && strideBytes >= item.byteLength!,
     'ERR_SPEADCAST_MEMORY',
     () =>
       `memory of item '${item.name}': offsetBytes ${offsetBytes}, strideBytes ${strideBytes}; the stride must be at least its ${item.byteLength} bytes`,
   )
   const end = offsetBytes + (heaps - 1) * strideBytes + item.byteLength!
-  check(
+  ensure(
     end <= region.byteLength,
     'ERR_SPEADCAST_MEMORY',
     () =>
       `memory of item '${item.name}' ends at byte ${end} of a region of ${region.byteLength}; map a larger one or send fewer heaps`,
   )
   const alignment = item.dtype ? alignmentOf(item.dtype) : 1
-  check(
+  ensure(
     offsetBytes % alignment === 0 && strideBytes % alignment === 0,
     'ERR_SPEADCAST_MEMORY',
     () => `memory of item '${item.name}': offsetBytes and strideBytes must be multiples of ${alignment} for its views`,
