@@ -52,7 +52,7 @@ export async function startThread({ shared, source, options, events, driver, onG
     queueHeaps: options.queueHeaps,
     queueKibibytes: options.queueBytes >>> 10,
   }
-  const worker = new Worker(new URL('./worker.js', import.meta.url), {
+  const worker = new Worker(new URL('./receiver-worker.js', import.meta.url), {
     workerData: input,
     name: 'speadcast receive',
     // The process's own would be inherited, and `node --input-type=module -e …` makes a worker with a file fail.
