@@ -4,7 +4,7 @@ import { NativeError } from '../../ffi/native-error.js'
 import { mapReceiveMemory, ReceiveSocket } from '../../ffi/socket/recvmmsg.js'
 import { type ErrorCode, SpeadcastError } from '../errors.js'
 import type { DriverEvents, DriverOptions, ReceiveDriver } from './driver.js'
-import { startThread, type ThreadShared, threadShared } from './thread.js'
+import { startThread, type ThreadShared, threadShared } from './receiver-thread.js'
 
 /** Whether koffi and the C library are there; throws if not. */
 export function probeNative(): void {

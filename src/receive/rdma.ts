@@ -8,7 +8,7 @@ import { mapReceiveMemory } from '../../ffi/socket/recvmmsg.js'
 import { type DatagramPeer, offerRendezvous } from '../rdma/rendezvous.js'
 import type { DriverEvents, DriverOptions, ReceiveDriver } from './driver.js'
 import { arenaBytes, SLOT_BYTES } from './rdma-source.js'
-import { startThread, threadShared } from './thread.js'
+import { startThread, threadShared } from './receiver-thread.js'
 
 const LEAST_SLOTS = 64
 const MOST_SLOTS = 65536
