@@ -3,7 +3,7 @@ import { libc } from '../../ffi/libc.js'
 import { NativeError } from '../../ffi/native-error.js'
 import { mapReceiveMemory, ReceiveSocket } from '../../ffi/socket/recvmmsg.js'
 import { type ErrorCode, SpeadcastError } from '../errors.js'
-import type { DriverEvents, DriverOptions, ReceiveDriver } from './driver.js'
+import type { DriverEvents, DriverOptions, ReceiveDriver } from './receive-driver.js'
 import { startThread, type ThreadShared, threadShared } from './receiver-thread.js'
 
 /** Whether koffi and the C library are there; throws if not. */

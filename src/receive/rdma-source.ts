@@ -14,7 +14,7 @@ import { explained, loadLibrary } from '../rdma/errors.js'
 import { type FabricPort, openFabricPort, portChoice } from '../rdma/fabric.js'
 import { joinGroup, openGroups } from '../rdma/groups.js'
 import { type DatagramPeer, DEFAULT_QKEY } from '../rdma/rendezvous.js'
-import type { ReceiveEndpoint } from './driver.js'
+import type { ReceiveEndpoint } from './receive-driver.js'
 import type { ReceiveSession } from './session.js'
 import type { PacketSource } from './source.js'
 

@@ -6,8 +6,8 @@
  */
 import { mapReceiveMemory } from '../../ffi/socket/recvmmsg.js'
 import { type DatagramPeer, offerRendezvous } from '../rdma/rendezvous.js'
-import type { DriverEvents, DriverOptions, ReceiveDriver } from './driver.js'
 import { arenaBytes, SLOT_BYTES } from './rdma-source.js'
+import type { DriverEvents, DriverOptions, ReceiveDriver } from './receive-driver.js'
 import { startThread, threadShared } from './receiver-thread.js'
 
 const LEAST_SLOTS = 64

@@ -5,7 +5,7 @@ import { recycleReceiveMemory } from '../../ffi/socket/recvmmsg.js'
 import { EventFd } from '../../ffi/wait.js'
 import { type ErrorCode, SpeadcastError } from '../errors.js'
 import type { DatagramPeer } from '../rdma/rendezvous.js'
-import type { DriverEvents, DriverOptions, ReceiveDriver } from './driver.js'
+import type { DriverEvents, DriverOptions, ReceiveDriver } from './receive-driver.js'
 import { type SessionSummary, STAT_NAMES } from './session.js'
 import { CONTROL, kibibytesOf, type WorkerInput, type WorkerOutput } from './worker-protocol.js'
 
