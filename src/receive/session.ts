@@ -1,6 +1,6 @@
 /**
  * What happens to received packets, whichever way they came: decode, assemble, then per heap descriptors, verification, output,
- * delivery, and the question whether this was the end. Runs in the receiving thread; the drivers (receiver-worker.ts, dgram.ts) feed it.
+ * delivery, and the question whether this was the end. Runs in the receiving thread; the drivers (receiver-worker.ts, dgram-receiver.ts) feed it.
  */
 import { ITEM_DESCRIPTOR } from '../spead/constants.js'
 import { ADDED, type AssembledHeap, Assembler, DUPLICATE } from './assemble.js'
