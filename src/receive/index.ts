@@ -375,7 +375,7 @@ async function chooseBackend(wanted: NonNullable<ReceiverOptions['backend']>): P
   let cause: unknown
   if (process.platform === 'linux') {
     try {
-      const { openNative, probeNative } = await import('./native.js')
+      const { openNative, probeNative } = await import('./native-receiver.js')
       probeNative()
       if (wanted === 'rdma-ud') return { open: (await import('./rdma.js')).openRdma, reason: '' }
       return { open: openNative, reason: '' }

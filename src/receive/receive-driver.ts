@@ -1,4 +1,4 @@
-/** What openReceiver asks of the two ways to receive: native.ts and dgram-receiver.ts. Types only. */
+/** What openReceiver asks of the two ways to receive: native-receiver.ts and dgram-receiver.ts. Types only. */
 import type { ResolvedEndpoint } from '../net/endpoint.js'
 import type { ResolvedInterface } from '../net/interface.js'
 import type { DatagramPeer } from '../rdma/rendezvous.js'
