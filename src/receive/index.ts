@@ -377,7 +377,7 @@ async function chooseBackend(wanted: NonNullable<ReceiverOptions['backend']>): P
     try {
       const { openNative, probeNative } = await import('./native-receiver.js')
       probeNative()
-      if (wanted === 'rdma-ud') return { open: (await import('./rdma.js')).openRdma, reason: '' }
+      if (wanted === 'rdma-ud') return { open: (await import('./rdma-receiver.js')).openRdma, reason: '' }
       return { open: openNative, reason: '' }
     } catch (error) {
       cause = error
