@@ -11,14 +11,14 @@ import { parseEndpoints, resolveEndpoints } from '../net/endpoint.js'
 import { type ResolvedInterface, resolveInterface } from '../net/interface.js'
 import type { DatagramPeer } from '../rdma/rendezvous.js'
 import { openDgram } from './dgram-receiver.js'
-import type { ReceivedHeap } from './heap.js'
 import { HeapQueue } from './queue.js'
 import type { DriverEvents, DriverOptions, ReceiveDriver, ReceiveEndpoint } from './receive-driver.js'
+import type { ReceivedHeap } from './received-heap.js'
 import { type EndReason, type SeenItem, type SessionSummary, STAT, STAT_NAMES, type StatName } from './session.js'
 
 export { type Credit, CreditGate, type CreditGateOptions } from './credits.js'
 export type { ReceivedDescriptor } from './descriptor.js'
-export type { ReceivedHeap, ReceivedItem } from './heap.js'
+export type { ReceivedHeap, ReceivedItem } from './received-heap.js'
 export type { EndReason, SeenItem } from './session.js'
 
 export const DEFAULT_MAX_HEAPS = 1024

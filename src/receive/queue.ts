@@ -1,5 +1,5 @@
 /** Heaps that wait for the consumer, and consumers that wait for heaps. */
-import type { ReceivedHeap } from './heap.js'
+import type { ReceivedHeap } from './received-heap.js'
 
 export class HeapQueue {
   readonly #heaps: ReceivedHeap[] = []

@@ -2,7 +2,7 @@
 import type { ResolvedEndpoint } from '../net/endpoint.js'
 import type { ResolvedInterface } from '../net/interface.js'
 import type { DatagramPeer } from '../rdma/rendezvous.js'
-import type { ReceivedHeap } from './heap.js'
+import type { ReceivedHeap } from './received-heap.js'
 import type { SessionOptions, SessionSummary } from './session.js'
 
 export interface ReceiveEndpoint extends ResolvedEndpoint {

@@ -6,9 +6,17 @@ import { ITEM_DESCRIPTOR } from '../spead/constants.js'
 import { ADDED, type AssembledHeap, Assembler, DUPLICATE } from './assemble.js'
 import { decodePacket, PACKET_OK, PacketHeader } from './decode.js'
 import { decodeDescriptor, type ReceivedDescriptor } from './descriptor.js'
-import { controlOf, copyHeap, dataBytesOf, descriptorItems, immediateBytes, putImmediate, type ReceivedHeap } from './heap.js'
 import { ItemTable, LAST_RESERVED_ID } from './items.js'
 import { OrderedOutput, STAGE_BYTES } from './output.js'
+import {
+  controlOf,
+  copyHeap,
+  dataBytesOf,
+  descriptorItems,
+  immediateBytes,
+  putImmediate,
+  type ReceivedHeap,
+} from './received-heap.js'
 import { HeapStorage } from './storage.js'
 import { greatestCommonDivisor, PatternVerifier, TUTORIAL_SAMPLES } from './verify.js'
 

@@ -6,8 +6,8 @@
  */
 import type { AssembledHeap } from './assemble.js'
 import type { ReceivedDescriptor } from './descriptor.js'
-import { immediateBytes, putImmediate } from './heap.js'
 import type { ItemTable } from './items.js'
+import { immediateBytes, putImmediate } from './received-heap.js'
 
 export const TUTORIAL_TIMESTAMP = 0x1600
 export const TUTORIAL_SAMPLES = 0x3300

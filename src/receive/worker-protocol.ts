@@ -1,8 +1,8 @@
 /** What crosses between main and the receiving thread. */
 import type { RegionHandle } from '../../ffi/memory/region.js'
 import type { DatagramPeer } from '../rdma/rendezvous.js'
-import type { ReceivedHeap } from './heap.js'
 import type { RdmaSourceInput } from './rdma-source.js'
+import type { ReceivedHeap } from './received-heap.js'
 import type { SessionOptions, SessionSummary } from './session.js'
 import type { UdpSourceInput } from './udp-source.js'
 
