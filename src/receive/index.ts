@@ -17,7 +17,7 @@ import type { ReceivedHeap } from './received-heap.js'
 import { type EndReason, type SeenItem, type SessionSummary, STAT, STAT_NAMES, type StatName } from './session.js'
 
 export { type Credit, CreditGate, type CreditGateOptions } from './credits.js'
-export type { ReceivedDescriptor } from './descriptor.js'
+export type { ReceivedDescriptor } from './received-descriptor.js'
 export type { ReceivedHeap, ReceivedItem } from './received-heap.js'
 export type { EndReason, SeenItem } from './session.js'
 

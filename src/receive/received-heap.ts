@@ -1,8 +1,8 @@
 /** A finished heap as a consumer sees it: plain data with its own memory. */
 import { ITEM_DESCRIPTOR, ITEM_STREAM_CTRL, STREAM_CTRL_START, STREAM_CTRL_STOP } from '../spead/constants.js'
 import type { AssembledHeap } from './assemble.js'
-import { type ReceivedDescriptor, resolveShape, valueBytes } from './descriptor.js'
 import { type ItemTable, LAST_RESERVED_ID } from './items.js'
+import { type ReceivedDescriptor, resolveShape, valueBytes } from './received-descriptor.js'
 
 export interface ReceivedItem {
   readonly id: number

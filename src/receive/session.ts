@@ -5,9 +5,9 @@
 import { ITEM_DESCRIPTOR } from '../spead/constants.js'
 import { ADDED, type AssembledHeap, Assembler, DUPLICATE } from './assemble.js'
 import { decodePacket, PACKET_OK, PacketHeader } from './decode.js'
-import { decodeDescriptor, type ReceivedDescriptor } from './descriptor.js'
 import { ItemTable, LAST_RESERVED_ID } from './items.js'
 import { OrderedOutput, STAGE_BYTES } from './output.js'
+import { decodeDescriptor, type ReceivedDescriptor } from './received-descriptor.js'
 import {
   controlOf,
   copyHeap,

@@ -5,8 +5,8 @@
  * time round it is follows from the heaps before.
  */
 import type { AssembledHeap } from './assemble.js'
-import type { ReceivedDescriptor } from './descriptor.js'
 import type { ItemTable } from './items.js'
+import type { ReceivedDescriptor } from './received-descriptor.js'
 import { immediateBytes, putImmediate } from './received-heap.js'
 
 export const TUTORIAL_TIMESTAMP = 0x1600
