@@ -110,7 +110,7 @@ const PLANTED: readonly (readonly [string, string, boolean])[] = [
   ['src/cli/a.ts', 'commander', true],
   ['src/cli/a.ts', 'koffi', false],
   ['src/cli/a.ts', '../stream/stream.js', false],
-  ['src/cli/a.ts', '../receive/native.js', false],
+  ['src/cli/a.ts', '../receive/native-receiver.js', false],
   ['src/cli/a.ts', '../devices/doctor.js', false],
   ['src/cli/a.ts', '../engine/engine.js', false],
   ['src/cli/a.ts', '../../ffi/libc.js', false],
