@@ -6,7 +6,7 @@ import { complain, EXIT_FAILED } from './exit.js'
 import { cutOffAfter, onInterrupt } from './interrupt.js'
 import { say, showProgress } from './progress.js'
 import { batchHeapsOf, patternSource, tutorialItems } from './send-heaps.js'
-import { checkWayOut, DEFAULT_PACKET_BYTES, wayOut } from './send-options.js'
+import { checkTransportOptions, DEFAULT_PACKET_BYTES, transportOptions } from './send-options.js'
 import { binaryBytes } from './table.js'
 import { Tally } from './tally.js'
 
@@ -23,7 +23,7 @@ export async function runBench(flags: BenchFlags): Promise<void> {
   const rows: BenchRow[] = []
   let failure: unknown
   try {
-    checkWayOut(flags, flags.backend)
+    checkTransportOptions(flags, flags.backend)
     await sweep(flags, rows, stopping.signal)
   } catch (error) {
     failure = error
@@ -50,7 +50,7 @@ async function sweep(flags: BenchFlags, rows: BenchRow[], stopping: AbortSignal)
         packetSizeBytes: flags.packetSize ?? DEFAULT_PACKET_BYTES,
         rate: parseRate(flags.rate),
         firstCnt,
-        ...wayOut(flags),
+        ...transportOptions(flags),
       })
       const hideProgress = showProgress(`round ${round + 1}, heaps of ${binaryBytes(heapSize)}: sent`, () => ({
         ...tally,

@@ -3,7 +3,7 @@
 import { Command, Option } from 'commander'
 import type { BenchFlags } from './bench-flags.js'
 import { byteCounts, decimal, wholeNumber } from './quantity.js'
-import { addWayOut, batchesOption, packetSizeOption, rateOption } from './way-out.js'
+import { addTransportOptions, batchesOption, packetSizeOption, rateOption } from './transport-options.js'
 
 /** 256 B to 64 MiB. */
 const SIZES = Array.from({ length: 19 }, (_, i) => 2 ** (i + 8))
@@ -28,8 +28,8 @@ export function benchCommand(): Command {
     .addOption(packetSizeOption())
     .addOption(batchesOption())
     .addOption(rateOption())
-    .optionsGroup('Way out:')
-  addWayOut(bench, ['auto', 'ibverbs', 'rdma-ud', 'udp', 'dgram', 'memory'])
+    .optionsGroup('Transport:')
+  addTransportOptions(bench, ['auto', 'ibverbs', 'rdma-ud', 'udp', 'dgram', 'memory'])
   return bench
     .optionsGroup('Output:')
     .option('--json', 'one JSON object on standard output, everything else on standard error')

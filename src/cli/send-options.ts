@@ -2,14 +2,17 @@ import { parseRate, type Split, type StreamOptions } from '../index.js'
 import { usageError } from './exit.js'
 import type { SendFlags } from './send-flags.js'
 import { SAMPLES_ID, TIMESTAMP_ID } from './send-heaps.js'
-import type { WayOutFlags } from './way-out.js'
+import type { TransportFlags } from './transport-options.js'
 
 export const DEFAULT_PACKET_BYTES = 1472
 /** SPEAD header, the four standard pointers, timestamp and adc_samples. */
 const EXACT_HEADER_BYTES = 8 + 6 * 8
 
 /** @throws ERR_SPEADCAST_CONFIG */
-export function checkWayOut({ poll, verbsLibrary, device, peer, udpPath }: WayOutFlags, backend: WayOutFlags['backend']): void {
+export function checkTransportOptions(
+  { poll, verbsLibrary, device, peer, udpPath }: TransportFlags,
+  backend: TransportFlags['backend'],
+): void {
   if ((poll !== undefined || verbsLibrary !== undefined) && !['ibverbs', 'rdma-ud', 'auto'].includes(backend))
     throw usageError(`--poll and --verbs-library are for --backend ibverbs and rdma-ud, not ${backend}`)
   if ((device !== undefined || peer !== undefined) && backend !== 'rdma-ud')
@@ -26,7 +29,7 @@ export function checkFlags(flags: SendFlags): void {
     throw usageError('--rate-method kernel: pacing by the kernel needs --backend udp')
   if (pcap !== undefined && backend !== 'pcap' && backend !== 'auto')
     throw usageError(`--pcap writes a file instead of sending, so it cannot go with --backend ${backend}; drop one of the two`)
-  checkWayOut(flags, backendOf(flags))
+  checkTransportOptions(flags, backendOf(flags))
   if (split === 'exact' && payloadBytes === undefined)
     throw usageError('--split exact needs --payload-bytes, the payload of every packet')
   if (split !== 'exact' && payloadBytes !== undefined) throw usageError(`--payload-bytes is for --split exact, not ${split}`)
@@ -46,9 +49,18 @@ export function packetSizeBytes({ split, payloadBytes, packetSize }: SendFlags):
   return split === 'exact' ? EXACT_HEADER_BYTES + payloadBytes! : DEFAULT_PACKET_BYTES
 }
 
-const backendOf = ({ pcap, backend }: SendFlags): WayOutFlags['backend'] => (pcap === undefined ? backend : 'pcap')
+const backendOf = ({ pcap, backend }: SendFlags): TransportFlags['backend'] => (pcap === undefined ? backend : 'pcap')
 
-export function wayOut({ udpPath, thread, ttl, poll, verbsLibrary, device, peer, ...flags }: WayOutFlags): Partial<StreamOptions> {
+export function transportOptions({
+  udpPath,
+  thread,
+  ttl,
+  poll,
+  verbsLibrary,
+  device,
+  peer,
+  ...flags
+}: TransportFlags): Partial<StreamOptions> {
   return {
     udpPath,
     ...(flags.interface !== undefined && { interface: flags.interface }),
@@ -82,7 +94,7 @@ export function streamOptions(endpoints: readonly string[], flags: SendFlags): S
     burstBytes: flags.burst,
     burstRateRatio: flags.burstRateRatio,
     catchUpSeconds: flags.catchUp,
-    ...wayOut(flags),
+    ...transportOptions(flags),
     ...(pcap !== undefined && { pcapPath: pcap }),
   }
 }

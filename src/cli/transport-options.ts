@@ -3,7 +3,7 @@ import { type Command, Option } from 'commander'
 import { type PeerFlag, peerList } from './peer.js'
 import { byteCount, wholeNumber } from './quantity.js'
 
-export interface WayOutFlags {
+export interface TransportFlags {
   readonly backend: 'auto' | 'ibverbs' | 'rdma-ud' | 'udp' | 'dgram' | 'pcap' | 'memory'
   readonly udpPath: 'auto' | 'io_uring' | 'sendmmsg'
   readonly thread?: 'worker' | 'inline'
@@ -32,7 +32,7 @@ export const rateOption = (): Option =>
     '0',
   )
 
-export function addWayOut(command: Command, backends: readonly WayOutFlags['backend'][]): Command {
+export function addTransportOptions(command: Command, backends: readonly TransportFlags['backend'][]): Command {
   const file = backends.includes('pcap') ? 'pcap: a file; ' : ''
   return command
     .addOption(
