@@ -1,7 +1,8 @@
 /** What `speadcast demo` does: heaps over loopback, paced by the receiver's credits, every byte checked. */
 import { createSocket } from 'node:dgram'
 import { openStream, packetsOf, type Stream } from '../index.js'
-import { CreditGate, openReceiver, type Receiver } from '../receive/index.js'
+import { CreditGate } from '../receive/credit-gate.js'
+import { openReceiver, type Receiver } from '../receive/index.js'
 import { complain, EXIT_FAILED, usageError } from './exit.js'
 import { onInterrupt } from './interrupt.js'
 import { showProgress } from './progress.js'

@@ -16,7 +16,6 @@ import type { DriverEvents, DriverOptions, ReceiveDriver, ReceiveEndpoint } from
 import type { ReceivedHeap } from './received-heap.js'
 import { type EndReason, type SeenItem, type SessionSummary, STAT, STAT_NAMES, type StatName } from './session.js'
 
-export { type Credit, CreditGate, type CreditGateOptions } from './credits.js'
 export type { ReceivedDescriptor } from './received-descriptor.js'
 export type { ReceivedHeap, ReceivedItem } from './received-heap.js'
 export type { EndReason, SeenItem } from './session.js'
@@ -63,7 +62,7 @@ export interface ReceiverOptions {
    * the stream holds up to 256 heaps or 128 MiB; beyond that packets stay in the socket, and then the kernel drops and counts them.
    */
   readonly deliver?: boolean
-  /** Answers senders that ask for credits (CreditGate). Default false. */
+  /** Answers senders that ask for credits, as `speadcast demo` does (credits.ts). Default false. */
   readonly credits?: boolean
   /**
    * 'native' (recvmmsg in a thread; Linux), 'dgram' (node:dgram), or 'auto': native where it can be had. 'rdma-ud': datagrams of InfiniBand

@@ -104,6 +104,8 @@ const PLANTED: readonly (readonly [string, string, boolean])[] = [
   ['src/receive/a.ts', '../index.js', false],
   ['src/cli/a.ts', '../index.js', true],
   ['src/cli/a.ts', '../receive/index.js', true],
+  ['src/cli/a.ts', '../receive/credit-gate.js', true],
+  ['src/cli/a.ts', '../receive/credits.js', false],
   ['src/cli/a.ts', '../devices/index.js', true],
   ['src/cli/a.ts', '../errors.js', true],
   ['src/cli/a.ts', './send.js', true],
