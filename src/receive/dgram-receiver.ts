@@ -39,7 +39,7 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
   const deliver = () => {
     for (const heap of session.outbox.splice(0)) {
       if (waitingHeaps >= options.queueHeaps || waitingBytes >= options.queueBytes) {
-        stats[STAT.heapsDiscarded]++
+        stats[STAT.heapsDiscarded]!++
         continue
       }
       waitingHeaps++

@@ -177,32 +177,32 @@ export class ReceiveSession {
 
   /** One datagram, in the buffer at `at`. No allocation unless heaps are delivered or descriptors come. */
   packet(at: number, length: number, sender: number, endpoint: number): void {
-    if (this.#stats[STAT.heaps] >= this.#options.heaps) return
+    if (this.#stats[STAT.heaps]! >= this.#options.heaps) return
     const stats = this.#stats
-    stats[STAT.bytes] += length
+    stats[STAT.bytes]! += length
     if (decodePacket(this.#view, at, length, this.#packet) !== PACKET_OK) {
-      stats[STAT.malformed]++
+      stats[STAT.malformed]!++
       return
     }
     const verdict = this.#assembler.add(this.#packet, sender, endpoint)
-    if (verdict === ADDED) stats[STAT.packets]++
-    else if (verdict === DUPLICATE) stats[STAT.duplicates]++
-    else stats[STAT.malformed]++
+    if (verdict === ADDED) stats[STAT.packets]!++
+    else if (verdict === DUPLICATE) stats[STAT.duplicates]!++
+    else stats[STAT.malformed]!++
   }
 
   /** One read of the socket; `packet` follows for each datagram in it. */
   message(): void {
-    this.#stats[STAT.messages]++
+    this.#stats[STAT.messages]!++
   }
 
   /** A datagram that was longer than the buffer it came into. */
   truncated(): void {
-    this.#stats[STAT.malformed]++
+    this.#stats[STAT.malformed]!++
   }
 
   /** Why to end, if so. `quiet`: no datagram was waiting just now. */
   ended(nowMs: number, quiet: boolean): EndReason | undefined {
-    if (this.#stats[STAT.heaps] >= this.#options.heaps) return 'heaps'
+    if (this.#stats[STAT.heaps]! >= this.#options.heaps) return 'heaps'
     if (this.#stops >= this.#options.stops) {
       if (this.#stoppedAt < 0) this.#stoppedAt = nowMs
       const silence = nowMs - Math.max(this.#lastAt, this.#stoppedAt)
@@ -241,23 +241,23 @@ export class ReceiveSession {
   #onHeap(heap: AssembledHeap): void {
     const stats = this.#stats
     // While the assembler makes room or flushes, more heaps may finish than were asked for.
-    if (!this.#ending && stats[STAT.heaps] >= this.#options.heaps) return
+    if (!this.#ending && stats[STAT.heaps]! >= this.#options.heaps) return
     const table = this.#table
     table.load(heap)
     const cnt = this.#unwrap(heap)
     const control = controlOf(table)
     const descriptors = heap.complete && table.find(ITEM_DESCRIPTOR) >= 0 ? this.#learn(heap) : NO_DESCRIPTORS
     const dataBytes = dataBytesOf(table)
-    if (!heap.complete) stats[STAT.heapsIncomplete]++
+    if (!heap.complete) stats[STAT.heapsIncomplete]!++
     else if (dataBytes >= 0) {
-      stats[STAT.heaps]++
-      stats[STAT.payloadBytes] += dataBytes
+      stats[STAT.heaps]!++
+      stats[STAT.payloadBytes]! += dataBytes
       this.#noteIds()
       if (this.#verifier) {
         this.#verifier.check(heap, table, this.#known)
         stats[STAT.heapsCorrupt] = this.#verifier.corrupt
       }
-    } else stats[STAT.controlHeaps]++
+    } else stats[STAT.controlHeaps]!++
     if (this.#options.deliver) this.outbox.push(copyHeap(heap, table, this.#u8, this.#known, descriptors))
     if (this.#output) this.#write(this.#output, heap, cnt, heap.complete && dataBytes >= 0)
     if (control !== undefined) {

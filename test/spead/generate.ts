@@ -149,7 +149,7 @@ const shapeArb = (elements: number) =>
 
 const wholeField = fc
   .constantFrom('u8', 'u16', 'u32', 'u64', 'i8', 'i16', 'i32', 'i64', 'f32', 'f64', 'c8', 'b8')
-  .map((f): [string, number] => [f[0], Number(f.slice(1))])
+  .map((f): [string, number] => [f[0]!, Number(f.slice(1))])
 const oddField = fc.oneof(
   fc.tuple(fc.constantFrom('u', 'i'), fc.integer({ min: 1, max: 96 })),
   fc.tuple(fc.constant('b'), fc.integer({ min: 1, max: 17 })),
@@ -244,7 +244,7 @@ export function itemArb(kind: Kind, init: ItemCase['init'], bytes: number, wides
         fc.tuple(fc.constantFrom('u8', 'i13', 'u7 c8'), fc.constantFrom(0, null)).map(([fields, dim]) =>
           formatCase(
             { ...init, shape: [dim] },
-            fields.split(' ').map((f) => [f[0], Number(f.slice(1))]),
+            fields.split(' ').map((f) => [f[0]!, Number(f.slice(1))]),
             [0],
             [],
           ),
@@ -336,14 +336,14 @@ export function heapArb(heapAddressBits: number, kind: Kind, bucket: (typeof BUC
       let bytes = 0
       made.forEach((c, i) => {
         if (i > 0 && bytes + payloadBytes(c, widest) > room) return
-        if (items[i].k === 'descriptor') {
+        if (items[i]!.k === 'descriptor') {
           parts.push({ descriptor: c })
           bytes += descriptorBytes(c)
           kinds.add('descriptor')
           if (!r.withItem) return
         }
         parts.push({ item: c })
-        kinds.add(items[i].carrier)
+        kinds.add(items[i]!.carrier)
         bytes += payloadBytes(c, widest)
       })
       if (kind === 'control' || r.extras.includes('control')) {
