@@ -185,18 +185,18 @@ export function packetsOf(heap: Heap, cnt: number | bigint, options: PacketOptio
     putPointer(view, at, view.getUint32(at) + hi, view.getUint32(at + 4) + lo)
   }
 
-  const values = heap.entries.map((entry) => ({ bytes: entry.bytes(), immediate: entry.immediate }))
+  const values = heap.entries.map((entry) => ({ value: entry.bytes(), immediate: entry.immediate }))
   // The three arrays have an entry for each immediate; the plan was made of these entries and these packets.
   for (let i = 0; i < plan.immediateItem.length; i++) {
-    const { bytes } = values[plan.immediateItem[i]!]!
-    headers.set(bytes, plan.headerStart[plan.immediatePacket[i]!]! + plan.immediateAt[i]! + 8 - bytes.length)
+    const { value } = values[plan.immediateItem[i]!]!
+    headers.set(value, plan.headerStart[plan.immediatePacket[i]!]! + plan.immediateAt[i]! + 8 - value.length)
   }
   const payload = allocate(plan.heapLengthBytes, 'the heap payload')
   let address = 0
-  for (const { bytes, immediate } of values) {
+  for (const { value, immediate } of values) {
     if (immediate) continue
-    payload.set(bytes, address)
-    address += bytes.length
+    payload.set(value, address)
+    address += value.length
   }
 
   return Array.from({ length: plan.packets }, (_, p) => {

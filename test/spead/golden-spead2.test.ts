@@ -410,7 +410,7 @@ describe.each(WIDTHS)('SPEAD-64-%i', (bits) => {
         bits,
       }),
     )
-    expect(packet[40] & 0x80, 'the top bit says immediate').toBe(0x80)
+    expect(packet[40]! & 0x80, 'the top bit says immediate').toBe(0x80)
     expect([...packet.subarray(46, 48)].slice(bits > 8 ? 0 : 1), 'little-endian bytes stay as they are').toEqual(
       bits > 8 ? [1, 2] : [1],
     )
