@@ -21,7 +21,7 @@ export function errnoName(errno: number): string {
   return NAME_OF.get(errno) ?? `errno ${errno}`
 }
 
-/** A system or library call failed. src/ wraps it as the `cause` of a SpeadcastError that says what to do. */
+/** The error of a failed system or library call. src/ wraps it as the `cause` of a SpeadcastError that says what to do. */
 export class NativeError extends Error {
   override readonly name = 'NativeError'
   readonly errnoName: string
