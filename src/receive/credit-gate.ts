@@ -21,8 +21,9 @@ const HELLO_EVERY_MS = 50
 const ANSWERS_WITHOUT_PROGRESS = 3
 
 /**
- * `await gate.ready(bytes)` before every send: it resolves when `bytes` more fit into the window, and counts them as under way. Lost packets
- * never earn credit, so the gate writes off what is out after 150 ms in which the receiver answered and no credit came (`lostBytes`).
+ * `await gate.ready(bytes)` before every send: it resolves when `bytes` more fit into the window, and counts them as under way. Lost
+ * packets never earn credit, so the gate writes off what is out after 150 ms in which the receiver answered and no credit came
+ * (`lostBytes`).
  */
 export class CreditGate {
   /** Bytes written off because no credit came for them. */

@@ -8,6 +8,8 @@
  * A sender's HELLO (kind 0, the rest zero) goes to the receiver's data port from a socket of its own, because the stream's belongs to
  * the I/O thread. Every HELLO is answered, and its source gets CREDIT datagrams (kind 1, totals since the receiver started) from then on.
  */
+import { STAT } from './session.js'
+
 export const CREDIT_MAGIC = 0x53504352
 export const CREDIT_BYTES = 32
 const VERSION = 1
@@ -78,11 +80,11 @@ export class CreditLedger {
     this.#stepBytes = Math.max(4096, receiveBufferBytes / 16)
   }
 
-  /** Takes a HELLO and answers at once. `send` sends a datagram to the HELLO's source. */
-  hello(from: string, send: (credit: Uint8Array) => void, udpBytes: number, heaps: number): void {
+  /** Takes a HELLO and answers at once. `send` sends a datagram to the HELLO's source; `stats` are the session's counters. */
+  hello(from: string, send: (credit: Uint8Array) => void, stats: Float64Array): void {
     if (!this.#subscribers.has(from) && this.#subscribers.size >= MAX_SUBSCRIBERS) return
     this.#subscribers.set(from, () => send(this.#credit))
-    this.#credit = encodeCredit({ udpBytes, heaps, receiveBufferBytes: this.receiveBufferBytes })
+    this.#update(stats)
     send(this.#credit)
   }
 
@@ -90,12 +92,21 @@ export class CreditLedger {
    * Call it after each run of datagrams. Sends credits when a sixteenth of the buffer was taken since the last ones; before a sleep, when
    * anything was.
    */
-  announce(udpBytes: number, heaps: number, beforeSleep: boolean): void {
+  announce(stats: Float64Array, beforeSleep: boolean): void {
     if (this.#subscribers.size === 0) return
+    const udpBytes = stats[STAT.bytes]!
     const taken = udpBytes - this.#announcedBytes
     if (taken === 0 || (taken < this.#stepBytes && !beforeSleep)) return
     this.#announcedBytes = udpBytes
-    this.#credit = encodeCredit({ udpBytes, heaps, receiveBufferBytes: this.receiveBufferBytes })
+    this.#update(stats)
     for (const send of this.#subscribers.values()) send()
+  }
+
+  #update(stats: Float64Array): void {
+    this.#credit = encodeCredit({
+      udpBytes: stats[STAT.bytes]!,
+      heaps: stats[STAT.heaps]!,
+      receiveBufferBytes: this.receiveBufferBytes,
+    })
   }
 }

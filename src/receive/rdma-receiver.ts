@@ -1,8 +1,8 @@
 /**
  * The receiver of datagrams (UD): the rendezvous in this thread, queue pairs in the worker. Imports koffi: load it dynamically.
  *
- * A sender comes to an endpoint's HOST:PORT over TCP and is told the endpoint's queue pair (net/rendezvous.ts); to a multicast group it
- * comes by the group.
+ * A sender asks an endpoint's HOST:PORT for the endpoint's queue pair, over TCP (rdma/rendezvous.ts). A multicast group needs no such
+ * answer.
  */
 import { mapReceiveMemory } from '../../ffi/socket/recvmmsg.js'
 import { type DatagramPeer, offerRendezvous } from '../rdma/rendezvous.js'
@@ -19,9 +19,9 @@ export async function openRdma(options: DriverOptions, events: DriverEvents): Pr
   const close = () => {
     for (const offer of offers) offer.close()
   }
-  let told: { resolve: (peers: readonly DatagramPeer[]) => void; reject: (error: unknown) => void }
+  let answer: { resolve: (peers: readonly DatagramPeer[]) => void; reject: (error: unknown) => void }
   const peers = new Promise<readonly DatagramPeer[]>((resolve, reject) => {
-    told = { resolve, reject }
+    answer = { resolve, reject }
   })
   peers.catch(() => undefined)
   try {
@@ -43,10 +43,10 @@ export async function openRdma(options: DriverOptions, events: DriverEvents): Pr
       driver: { backend: 'rdma-ud', gro: false, receiveBufferBytes: slots * SLOT_BYTES },
       onGone: close,
     })
-    told!.resolve(driver.peers!)
+    answer!.resolve(driver.peers!)
     return driver
   } catch (error) {
-    told!.reject(error)
+    answer!.reject(error)
     close()
     throw error
   }
