@@ -2,26 +2,13 @@ import { parseRate, type Split, type StreamOptions } from '../index.js'
 import { usageError } from './exit.js'
 import type { SendFlags } from './send-flags.js'
 import { SAMPLES_ID, TIMESTAMP_ID } from './send-heaps.js'
-import type { TransportFlags } from './transport-options.js'
+import { checkTransportOptions, type TransportFlags, transportOptions } from './transport-options.js'
 
 export const DEFAULT_PACKET_BYTES = 1472
-/** SPEAD header, the four standard pointers, timestamp and adc_samples. */
+/** Bytes of the SPEAD header, the four standard pointers, timestamp and adc_samples. */
 const EXACT_HEADER_BYTES = 8 + 6 * 8
 
-/** @throws ERR_SPEADCAST_CONFIG */
-export function checkTransportOptions(
-  { poll, verbsLibrary, device, peer, udpPath }: TransportFlags,
-  backend: TransportFlags['backend'],
-): void {
-  if ((poll !== undefined || verbsLibrary !== undefined) && !['ibverbs', 'rdma-ud', 'auto'].includes(backend))
-    throw usageError(`--poll and --verbs-library are for --backend ibverbs and rdma-ud, not ${backend}`)
-  if ((device !== undefined || peer !== undefined) && backend !== 'rdma-ud')
-    throw usageError(`--device and --peer are for --backend rdma-ud, not ${backend}`)
-  if (udpPath !== 'auto' && backend !== 'udp' && backend !== 'auto')
-    throw usageError(`--udp-path is for --backend udp, not ${backend}`)
-}
-
-/** Options that contradict each other; the library checks each for itself. @throws ERR_SPEADCAST_CONFIG */
+/** Refuses options that contradict each other; the library checks each for itself. @throws ERR_SPEADCAST_CONFIG */
 export function checkFlags(flags: SendFlags): void {
   const { rateMethod, split, payloadBytes, input, dtype, pcap, backend, heapAddressBits, descriptors } = flags
   if (rateMethod === 'hw' && backend !== 'ibverbs') throw usageError('--rate-method hw: pacing by the NIC needs --backend ibverbs')
@@ -51,29 +38,6 @@ export function packetSizeBytes({ split, payloadBytes, packetSize }: SendFlags):
 
 const backendOf = ({ pcap, backend }: SendFlags): TransportFlags['backend'] => (pcap === undefined ? backend : 'pcap')
 
-export function transportOptions({
-  udpPath,
-  thread,
-  ttl,
-  poll,
-  verbsLibrary,
-  device,
-  peer,
-  ...flags
-}: TransportFlags): Partial<StreamOptions> {
-  return {
-    udpPath,
-    ...(flags.interface !== undefined && { interface: flags.interface }),
-    ...(thread !== undefined && { thread }),
-    ...(ttl !== undefined && { ttl }),
-    ...((poll !== undefined || verbsLibrary !== undefined) && {
-      ibverbs: { ...(poll && { poll }), ...(verbsLibrary && { library: verbsLibrary }) },
-    }),
-    ...((device !== undefined || peer) && { rdmaUd: { ...(device !== undefined && { device }), ...(peer && { peers: peer }) } }),
-    ...(flags.backend === 'memory' && { memory: { keepPackets: false } }),
-  }
-}
-
 /** @throws ERR_SPEADCAST_CONFIG */
 export function streamOptions(endpoints: readonly string[], flags: SendFlags): StreamOptions {
   const { pcap, repeatPointers = false } = flags
@@ -82,7 +46,7 @@ export function streamOptions(endpoints: readonly string[], flags: SendFlags): S
     backend: backendOf(flags),
     packetSizeBytes: packetSizeBytes(flags),
     split: splitOf(flags),
-    // An exact layout says so itself.
+    // An exact layout says itself whether pointers repeat.
     repeatPointers: repeatPointers && flags.split !== 'exact',
     flavour: { heapAddressBits: flags.heapAddressBits },
     firstCnt: flags.firstCnt,

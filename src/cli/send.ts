@@ -1,4 +1,4 @@
-/** `speadcast send`: its options; send-run.ts does it, and is loaded only then. */
+/** The options of `speadcast send`. Its action loads send-run.ts. */
 
 import { Command, Option } from 'commander'
 import { byteCount, counter, decimal, wholeNumber } from './quantity.js'

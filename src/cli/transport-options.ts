@@ -1,5 +1,7 @@
-/** Options that `send` and `bench` have in common: which way packets go out, how large and how fast. */
+/** The options that `send` and `bench` share: how packets are transported, how large they are and how fast they go. */
 import { type Command, Option } from 'commander'
+import type { StreamOptions } from '../index.js'
+import { usageError } from './exit.js'
 import { type PeerFlag, peerList } from './peer.js'
 import { byteCount, wholeNumber } from './quantity.js'
 
@@ -72,4 +74,41 @@ export function addTransportOptions(command: Command, backends: readonly Transpo
       peerList,
     )
     .option('--ttl <HOPS>', 'TTL or hop limit (default: the system’s; 1 for multicast)', wholeNumber(0, 255))
+}
+
+/** Refuses options that are for another backend. @throws ERR_SPEADCAST_CONFIG */
+export function checkTransportOptions(
+  { poll, verbsLibrary, device, peer, udpPath }: TransportFlags,
+  backend: TransportFlags['backend'],
+): void {
+  if ((poll !== undefined || verbsLibrary !== undefined) && !['ibverbs', 'rdma-ud', 'auto'].includes(backend))
+    throw usageError(`--poll and --verbs-library are for --backend ibverbs and rdma-ud, not ${backend}`)
+  if ((device !== undefined || peer !== undefined) && backend !== 'rdma-ud')
+    throw usageError(`--device and --peer are for --backend rdma-ud, not ${backend}`)
+  if (udpPath !== 'auto' && backend !== 'udp' && backend !== 'auto')
+    throw usageError(`--udp-path is for --backend udp, not ${backend}`)
+}
+
+/** Returns the stream's options for these flags. */
+export function transportOptions({
+  udpPath,
+  thread,
+  ttl,
+  poll,
+  verbsLibrary,
+  device,
+  peer,
+  ...flags
+}: TransportFlags): Partial<StreamOptions> {
+  return {
+    udpPath,
+    ...(flags.interface !== undefined && { interface: flags.interface }),
+    ...(thread !== undefined && { thread }),
+    ...(ttl !== undefined && { ttl }),
+    ...((poll !== undefined || verbsLibrary !== undefined) && {
+      ibverbs: { ...(poll && { poll }), ...(verbsLibrary && { library: verbsLibrary }) },
+    }),
+    ...((device !== undefined || peer) && { rdmaUd: { ...(device !== undefined && { device }), ...(peer && { peers: peer }) } }),
+    ...(flags.backend === 'memory' && { memory: { keepPackets: false } }),
+  }
 }

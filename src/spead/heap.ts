@@ -90,8 +90,8 @@ export class Heap {
   }
 
   /**
-   * Adds the item with the value it has now. Throws ERR_SPEADCAST_VALUE if it has none or it does not fit, ERR_SPEADCAST_ITEM if the id does
-   * not fit the flavour. A value given as a function is called now only if the item's length depends on it.
+   * Adds the item with the value it has now. Throws ERR_SPEADCAST_VALUE if it has none or it does not fit, ERR_SPEADCAST_ITEM if the id
+   * does not fit the flavour. A value given as a function is called now only if the item's length depends on it.
    */
   addItem(item: Item): this {
     checkItemId(this.flavour, item.id)

@@ -1,4 +1,4 @@
-/** What ffi/netlink/route.ts reads is compared with what iproute2 says of the same kernel objects, in namespaces made here. */
+/** Compares the results of ffi/netlink/route.ts with iproute2's for the same kernel objects, in namespaces made here. */
 import { expect, test } from 'vitest'
 import { need } from '../support/need.js'
 import { makeNetns, type Netns, netnsUnavailable } from '../support/netns.js'

@@ -11,7 +11,7 @@ import {
   type PartCase,
 } from './cases.js'
 
-/** What an item exercises; the rows of the property test's histogram. */
+/** The features that items exercise; the rows of the property test's histogram. */
 export const KINDS = [
   'immediate', // fixed shape that fits a pointer
   'dtype', // numpy header, C order

@@ -66,8 +66,8 @@ function fill(size: number, payload: number, pointers: number): { packets: numbe
 }
 
 /**
- * What the even split promises, decided without our planner: the fewest packets or up to `extra` more, the first number of them that
- * can be equal; else the fewest, with a shorter last one. Returns what is wrong.
+ * Checks the promises of the even split without our planner: the fewest packets or up to `extra` more, the first number of them that can be
+ * equal; else the fewest, with a shorter last one. Returns what is wrong.
  */
 function unevenness(packets: Uint8Array[], maxSize: number, repeat: boolean, extra: number): string | undefined {
   const sizes = packets.map((p) => p.length)
