@@ -9,10 +9,10 @@ beforeEach((ctx) => need(ctx, process.platform === 'linux' && nativeCallsWork(),
 
 const OPENERS = {
   'wait.js': ['EventFd', ''],
-  'udp-socket.js': ['UdpSocket', '4'],
-  'link-watch.js': ['LinkWatch', ''],
-  'link-losses.js': ['LinkLosses', ''],
-  'io-uring.js': ['IoUring', '64, 128'],
+  'socket/udp-socket.js': ['UdpSocket', '4'],
+  'netlink/link-watch.js': ['LinkWatch', ''],
+  'netlink/link-losses.js': ['LinkLosses', ''],
+  'socket/io-uring.js': ['IoUring', '64, 128'],
 } as const
 
 test.for(Object.entries(OPENERS))('%s, with all descriptors taken', async ([file, [name, options]], ctx) => {
