@@ -239,7 +239,7 @@ export class ReceiveArena {
       truncated[i] = i32[header + (MSGHDR.flags >> 2)]! & MSG_TRUNC ? 1 : 0
       let segment = bytes
       const control = (CONTROL_AT + i * CONTROL_BYTES) >> 2
-      // GRO's cmsg is an int (idioms.md 20), and the only kind we asked for.
+      // GRO's cmsg is an int (docs/ground-rules.md, "Segmentation and zero copy"), and the only kind we asked for.
       if (
         i32[header + (MSGHDR.controllen >> 2)]! >= CMSGHDR.data + 4 &&
         i32[control + (CMSGHDR.level >> 2)] === UDP_GRO[0] &&
