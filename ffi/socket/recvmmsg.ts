@@ -150,7 +150,7 @@ export function mapReceiveMemory(heapBytes: number, arenaBytes = ARENA_BYTES): R
   return { id: 0, address, byteLength }
 }
 
-/** Drops the pages and keeps the range for the next receiver (region.ts: never munmap). Only after the receiving thread has ended. */
+/** Drops the pages and keeps the range for the next receiver (memory/region.ts: never munmap). Only after the receiving thread has ended. */
 export function recycleReceiveMemory(handle: RegionHandle): void {
   libc().madvise(handle.address, handle.byteLength, MADV_DONTNEED)
   idle.push(handle)

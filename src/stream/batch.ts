@@ -35,7 +35,7 @@ export interface BatchOwner {
 }
 
 /**
- * A batch of a stream. Write `heap(j)` views and `immediate(name)` columns, `send` it, wait for `free`, write again; sendable.ts has
+ * A batch of a stream. Write `heap(j)` views and `immediate(name)` columns, `send` it, wait for `free`, write again; batch/sendable.ts has
  * the table of states.
  */
 export class Batch<T extends object = HeapViews> {
