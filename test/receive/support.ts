@@ -6,7 +6,7 @@ import { promisify } from 'node:util'
 import type { ReceivedHeap } from '#dist/src/receive/index.js'
 import { peerScript, spead2Python } from '../support/peer.js'
 
-/** The input of spead2_sender.py; see its head. */
+/** The input of peers/spead2_sender.py; see its head. */
 export interface SenderSpec {
   to: [host: string, port: number][]
   kind: 'types' | 'tutorial'
