@@ -50,7 +50,7 @@ function run(input: WorkerInput, source: PacketSource, stats: Float64Array, post
    */
   const sleep = (set: PollSet, ms: number, awake: () => boolean): void => {
     Atomics.store(control, CONTROL.ASLEEP, 1)
-    const woken = Atomics.load(control, CONTROL.STOP) === 0 && !awake() && set.wait(ms) > 0 && set.revents(0) !== 0
+    const woken = Atomics.load(control, CONTROL.STOP) === 0 && !awake() && set.wait(ms * 1e6) > 0 && set.revents(0) !== 0
     Atomics.store(control, CONTROL.ASLEEP, 0)
     if (woken) wake.clear()
   }
