@@ -10,7 +10,7 @@ import { ensure } from '../../errors.js'
 import { formatGid } from '../../net/address.js'
 import { datagramOverheadBytes } from '../../rdma/fabric.js'
 import type { BackendEnvironment } from '../backend.js'
-import { startQueue, type VerbsBackend, type Way } from './backend.js'
+import type { VerbsBackend } from './backend.js'
 import {
   closeDestinations,
   describePort,
@@ -22,6 +22,8 @@ import {
 } from './datagrams-open.js'
 import { causeName, explainCause } from './open.js'
 import { type PostingOptions, VerbsPosting } from './posting.js'
+import type { QueueKind } from './queue-kind.js'
+import { startQueue } from './start.js'
 
 /** A datagram's work request begins with 16 bytes of control and 48 of address: with four SGEs it takes two of mlx5's blocks of 64. */
 const SHAPE = { type: 'datagram', maxSges: 4, requestBytes: 64 } as const
@@ -34,7 +36,7 @@ class DatagramPosting extends VerbsPosting {
   }
 }
 
-class Datagrams implements Way<DatagramPosting> {
+class Datagrams implements QueueKind<DatagramPosting> {
   readonly name = 'rdma-ud'
   readonly headroomBytes = 0
   readonly wireOverheadBytes: number

@@ -9,10 +9,13 @@ import { ensure } from '../../errors.js'
 import type { Posting } from '../backend.js'
 import { singleEdges } from '../gather.js'
 
+/** Numbers of postings stay below this, so that number and generation fit into the 32 bits of an id. */
+export const MAX_POSTING_NUMBER = 2 ** 24
+
 export interface PostingOptions {
   readonly number: number
-  /** What its work requests carry: the number and the queue's generation. */
-  readonly id: number
+  /** The queue's, from 0 to 255; it rises with every recovery. */
+  readonly generation: number
   readonly signalEvery: number
   readonly maxSges: number
   /** Key of a region's registration. */
@@ -46,11 +49,12 @@ export class VerbsPosting implements Posting {
   readonly rows: number
   readonly edge: Uint32Array
   readonly chain: WorkRequestChain
-  generation = 0
-  readonly number: number
+  /** Work requests carry the id, and so do their completions: the posting's number and the generation of the queue. */
   id: number
-  /** The table's regions. */
+  generation: number
+  /** Bytes of the table's regions. */
   protected readonly memory: readonly Uint8Array[]
+  readonly #number: number
   readonly #options: PostingOptions
   readonly #form: PacketForm
   readonly #bounce: Bounce | undefined
@@ -64,8 +68,9 @@ export class VerbsPosting implements Posting {
     const { headerBytes } = form
     this.#options = options
     this.#form = form
-    this.number = options.number
-    this.id = options.id
+    this.#number = options.number
+    this.generation = options.generation
+    this.id = idOf(options.number, options.generation)
     this.rows = table.rows
     this.edge = singleEdges(table.rows)
     this.memory = table.regions.map((region) => new Uint8Array(attachRegion(region)))
@@ -78,7 +83,7 @@ export class VerbsPosting implements Posting {
     const pieces = Array.from({ length: table.rows }, (_, row) => this.#piecesOf(row, lkeys))
     this.#bounce = this.#makeBounce(pieces)
     const sges = pieces.reduce((sum, { length }) => sum + length, 0)
-    this.chain = new WorkRequestChain(table.rows, sges, options.id, options.signalEvery, form.checksumOffload)
+    this.chain = new WorkRequestChain(table.rows, sges, this.id, options.signalEvery, form.checksumOffload)
     let sge = 0
     for (const [row, own] of pieces.entries()) {
       this.chain.request(row, sge, own.length)
@@ -156,8 +161,19 @@ export class VerbsPosting implements Posting {
     }
   }
 
+  /** Of another generation from now on. Nothing of the posting may be under way. */
+  renumber(generation: number): void {
+    this.generation = generation
+    this.id = idOf(this.#number, generation)
+    this.chain.renumber(this.id)
+  }
+
   release(): void {
     this.chain.release()
     this.#bounce?.region.release()
   }
+}
+
+function idOf(number: number, generation: number): number {
+  return generation * MAX_POSTING_NUMBER + number
 }

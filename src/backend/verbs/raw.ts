@@ -3,15 +3,17 @@ import type { SendQueue } from '../../../ffi/verbs/send-queue.js'
 import type { PacketTable } from '../../batch/table.js'
 import { AROUND_FRAME_BYTES } from '../../net/frame.js'
 import type { BackendEnvironment } from '../backend.js'
-import { startQueue, type VerbsBackend, type Way } from './backend.js'
+import type { VerbsBackend } from './backend.js'
 import type { PostingOptions } from './posting.js'
+import type { QueueKind } from './queue-kind.js'
 import { explainRaw, frameRateKbps, type IbverbsOptions, type OpenRawDevice, openDevice } from './raw-open.js'
 import { IbverbsPosting } from './raw-posting.js'
+import { startQueue } from './start.js'
 
 /** Two SGEs, header and payload, take one slot of an mlx5 ring with up to five. */
 const SHAPE = { type: 'raw', maxSges: 5, requestBytes: 48 } as const
 
-class RawFrames implements Way<IbverbsPosting> {
+class RawFrames implements QueueKind<IbverbsPosting> {
   readonly name = 'ibverbs'
   readonly headroomBytes: number
   readonly wireOverheadBytes: number
