@@ -1,6 +1,6 @@
 /**
- * Packets through a queue pair of libibverbs: the NIC gathers them from registered memory, and the kernel takes no part. Evidence: `completed`
- * (the NIC's completion).
+ * Packets through a queue pair of libibverbs: the NIC gathers them from registered memory, and the kernel takes no part. Evidence:
+ * `completed` (the NIC's completion).
  *
  * | part            | what it does                                                                         |
  * |-----------------|--------------------------------------------------------------------------------------|
@@ -48,7 +48,9 @@ import { Registrations } from './registrations.js'
 const SIGNALS = 8
 const PAUSE_NANOSECONDS = 20_000
 const NEIGHBOUR_PAUSE_NANOSECONDS = 500_000
-/** A work request that the provider refuses this often with room in the queue is given up, and the next at once until one is taken. */
+/**
+ * A work request that the provider refuses this often with room in the queue is given up, and the next at once until one is taken.
+ */
 const REPOSTS = 8
 const NOTHING: readonly { fd: number; events: number }[] = []
 
@@ -174,7 +176,7 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
       else this.#skip(posting, first, end, errno, out)
       return
     }
-    // Nothing of the posting is under way behind a recovery.
+    // After a recovery nothing of the posting is under way.
     if (posting.generation !== recovery.generation) posting.renumber(recovery.generation)
     this.#kind.prepare(posting, first, first + n)
     const accepted = posting.chain.post(recovery.queue, first, first + n)
@@ -208,7 +210,10 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
     return room < enough || this.#recovery.state !== READY || inFlight.freeParts < 1 ? 0 : room
   }
 
-  /** The provider refused a row. There was room by our count, but the provider may know better: it is asked again, unless the device is gone. */
+  /**
+   * The provider refused a row. There was room by our count, but the provider may know better: it is asked again, unless the device
+   * is gone.
+   */
   #refused(posting: V, row: number, out: PostResult): void {
     this.#watch.takeEvents()
     if (this.#recovery.state === BROKEN || this.#refusals++ < REPOSTS) again(out, PAUSE_NANOSECONDS)

@@ -1,6 +1,6 @@
 /**
- * What a device says beside completions: its asynchronous events, and whether recent completions can be believed. An event stays in the device
- * until somebody looks for it.
+ * What a device says beside completions: its asynchronous events, and whether recent completions can be believed. An event stays in
+ * the device until somebody looks for it.
  */
 import { EVENT_TYPE } from '../../../ffi/verbs/layout.js'
 import { CAUSE_EVENT } from '../backend.js'
@@ -60,7 +60,8 @@ export class DeviceWatch<V extends VerbsPosting> {
       case 'IBV_EVENT_CQ_ERR':
         this.#recovery.beginAnew(CAUSE_CQ_ERR)
         break
-      // A late event may be about a queue that was reset since. Then all that is under way completes, and the queue is reset once more.
+      // A late event may be about a queue that was reset since. Then all that is under way completes, and the queue is reset once
+      // more.
       case 'IBV_EVENT_QP_FATAL':
       case 'IBV_EVENT_QP_REQ_ERR':
       case 'IBV_EVENT_QP_ACCESS_ERR':
@@ -75,7 +76,10 @@ export class DeviceWatch<V extends VerbsPosting> {
     this.takeEvents()
   }
 
-  /** As Backend's. Looks once in LOOK_MS at most, because looking is a few system calls and a batch of 64 packets takes less than one of them. */
+  /**
+   * As Backend's. Looks once in LOOK_MS at most, because looking is a few system calls and a batch of 64 packets takes less than
+   * one of them.
+   */
   suspicion(thorough: boolean): number {
     const now = thorough || ++this.#calls % CALLS_PER_LOOK === 0 ? performance.now() : this.#lookedAt
     if (now - this.#lookedAt > LOOK_MS) {

@@ -1,8 +1,8 @@
 /**
  * The packets that were posted and are not accounted for, in posting order.
  *
- * A slot of the send queue is free only when a signalled completion behind it was polled (ibv_post_send(3)). Work requests complete in order,
- * so one completion accounts for all packets up to its own.
+ * A slot of the send queue is free only when a signalled completion behind it was polled (ibv_post_send(3)). Work requests complete
+ * in order, so one completion accounts for all packets up to its own.
  */
 import type { ReapResult } from '../backend.js'
 import type { VerbsPosting } from './posting.js'
@@ -26,7 +26,10 @@ export class InFlight {
   done = 0
   /** A completion will tell of the packets before this number: the last of them is signalled. */
   announced = 0
-  /** Something was posted to an idle queue, or completed, since `quietFor` last asked for the time, which costs as much as twenty packets. */
+  /**
+   * Something was posted to an idle queue, or completed, since `quietFor` last asked for the time, which costs as much as twenty
+   * packets.
+   */
   progressed = false
   #progressAt = 0
   #reported = 0

@@ -1,6 +1,6 @@
 /**
- * Several short postings in one call to the provider: their chains of work requests are hooked to one another, posted as one chain, and
- * unhooked. Between `add` and `post` nothing else may post.
+ * Several short postings in one call to the provider: their chains of work requests are hooked to one another, posted as one chain,
+ * and unhooked. Between `add` and `post` nothing else may post.
  */
 import type { SendQueue } from '../../../ffi/verbs/send-queue.js'
 import type { InFlight } from './in-flight.js'

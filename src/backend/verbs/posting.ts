@@ -1,6 +1,6 @@
 /**
- * A packet table as a chain of work requests over registered memory: one SGE for what is contiguous. Built once; what a send changes (heap
- * cnts, immediates) is in the memory the SGEs point to.
+ * A packet table as a chain of work requests over registered memory, with one SGE for each contiguous piece of a packet. It is
+ * built once: a send changes heap cnts and immediates in the memory that the SGEs point to.
  */
 import { attachRegion, Region } from '../../../ffi/memory/region.js'
 import { WorkRequestChain } from '../../../ffi/verbs/work-requests.js'
@@ -18,12 +18,12 @@ export interface PostingOptions {
   readonly generation: number
   readonly signalEvery: number
   readonly maxSges: number
-  /** Key of a region's registration. */
+  /** Registers a region for this posting and returns its key. */
   readonly lkeyOf: (region: TableRegion) => number
 }
 
 export interface PacketForm {
-  /** Bytes of the backend's own in front of every packet, for which the table left room. */
+  /** Bytes that the kind of queue pair puts in front of every packet. The table left room for them. */
   readonly headerBytes: number
   /** Shorter packets are padded. */
   readonly leastBytes: number
@@ -36,7 +36,10 @@ interface Piece {
   readonly lkey: number
 }
 
-/** Rows gathered into memory of our own before each post: more segments than the device takes, or a packet below the least length. */
+/**
+ * Rows that are copied into memory of our own before each post, because they have more segments than the device takes or are
+ * shorter than the least length.
+ */
 interface Bounce {
   readonly region: Region
   readonly bytes: Uint8Array
@@ -108,7 +111,7 @@ export class VerbsPosting implements Posting {
     return pieces
   }
 
-  /** Replaces the pieces of rows that need it by one piece of a region of ours. */
+  /** Replaces the pieces of rows that must be copied by one piece in a region of ours. */
   #makeBounce(pieces: Piece[][]): Bounce | undefined {
     const { udpBytes } = this.table
     const { headerBytes, leastBytes } = this.#form
@@ -135,12 +138,12 @@ export class VerbsPosting implements Posting {
     return { region, bytes: new Uint8Array(region.buffer), at, rows: Uint32Array.from(rows) }
   }
 
-  /** Memory of the posting's own that was registered with it. */
+  /** The region that rows are copied into, registered like the table's; undefined where none are. */
   get ownRegion(): Region | undefined {
     return this.#bounce?.region
   }
 
-  /** Before rows first … end−1 are posted: nothing, unless copies are asked of the CPU. */
+  /** Called before rows first … end−1 are posted. Does nothing unless rows must be copied. */
   prepare(first: number, end: number): void {
     if (this.#bounce) this.#copy(this.#bounce, first, end)
   }

@@ -1,6 +1,6 @@
 /**
- * A kind of queue pair: what stands in front of a packet, where the packet goes, and when it may not go. Raw frames are in raw.ts, datagrams
- * of the fabric in datagrams.ts; backend.ts does the rest for both.
+ * A kind of queue pair: what stands in front of a packet, where the packet goes, and when it may not go. Raw frames are in raw.ts,
+ * datagrams of the fabric in datagrams.ts; backend.ts does the rest for both.
  */
 import type { SendQueue } from '../../../ffi/verbs/send-queue.js'
 import type { PacketTable } from '../../batch/table.js'

@@ -1,6 +1,7 @@
 /**
- * The send queue and the state it is in. A failed work request puts the queue pair in error and everything behind it is flushed: those packets
- * were never sent, so their heaps say so, and nothing is sent twice. Then the queue is reset, or replaced by another where it cannot be reset.
+ * The send queue and the state it is in. A failed work request puts the queue pair in error and everything behind it is flushed:
+ * those packets were never sent, so their heaps say so, and nothing is sent twice. Then the queue is reset, or replaced by another
+ * where it cannot be reset.
  */
 import { ERRNO, NativeError } from '../../../ffi/native-error.js'
 import { SendQueue } from '../../../ffi/verbs/send-queue.js'
@@ -11,14 +12,15 @@ import type { VerbsPosting } from './posting.js'
 import type { QueueKind } from './queue-kind.js'
 
 /**
- * | state      | post answers    | leaves by                                                                                   |
- * |------------|-----------------|---------------------------------------------------------------------------------------------|
- * | READY      | ok, again, skip | an error completion, a dead queue or silence → RECOVERING; the device gone → BROKEN; close() → CLOSED |
- * | RECOVERING | again           | all that was under way is accounted for and the queue is ready again → READY; MAX_RECOVERIES in a row without a packet sent, or the device gone → BROKEN; close() → CLOSED |
- * | BROKEN     | fatal           | close() → CLOSED                                                                            |
- * | CLOSED     | nothing may be posted | never                                                                                 |
+ * | state      | post answers    | leaves by                                                                              |
+ * |------------|-----------------|----------------------------------------------------------------------------------------|
+ * | READY      | ok, again, skip | an error completion, a dead queue or silence → RECOVERING; the device gone → BROKEN    |
+ * | RECOVERING | again           | all under way is accounted for, and the queue is ready again → READY;                  |
+ * |            |                 | MAX_RECOVERIES in a row without a packet sent, or the device gone → BROKEN             |
+ * | BROKEN     | fatal           | close() only                                                                           |
+ * | CLOSED     | (do not post)   | never; close() leads here from every state                                             |
  *
- * Memory may be in use by the device in READY and RECOVERING only.
+ * The device may read memory in READY and RECOVERING only.
  */
 export const READY = 0
 export const RECOVERING = 1
@@ -36,8 +38,8 @@ export interface Trouble {
   readonly cause: number
   readonly why: string
   /**
-   * An error completion came. All work requests that a queue in error did not send complete with an error, so the first one tells where
-   * sending ended: before it all was sent, behind it nothing. Without any, the queue may have sent all.
+   * An error completion came. All work requests that a queue in error did not send complete with an error, so the first one tells
+   * where sending ended: before it all was sent, behind it nothing. Without any, the queue may have sent all.
    */
   located: boolean
 }

@@ -1,6 +1,6 @@
 /**
- * The memory that the device may read. A region is pinned with the first posting that uses it and let go with the last, because pinned memory
- * counts against RLIMIT_MEMLOCK.
+ * The memory that the device may read. A region is pinned with the first posting that uses it and let go with the last, because
+ * pinned memory counts against RLIMIT_MEMLOCK.
  */
 import type { MemoryRegistration, ProtectionDomain } from '../../../ffi/verbs/context.js'
 import type { TableRegion } from '../../batch/table.js'
@@ -21,7 +21,10 @@ export class Registrations {
     this.#backend = backend
   }
 
-  /** Counts one more user of the region and returns its lkey. @throws ERR_SPEADCAST_BACKEND when it cannot be pinned, as beyond RLIMIT_MEMLOCK */
+  /**
+   * Counts one more user of the region and returns its lkey.
+   * @throws ERR_SPEADCAST_BACKEND when it cannot be pinned, as beyond RLIMIT_MEMLOCK
+   */
   use(region: TableRegion): number {
     const key = keyOf(region)
     let registered = this.#registered.get(key)

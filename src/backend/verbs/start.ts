@@ -16,8 +16,8 @@ export interface QueueShape {
 }
 
 /**
- * With more than one SGE a work request takes two or more of the blocks of 64 bytes that mlx5 counts as max_qp_wr, and it rounds the number
- * up to a power of two (mlx5_calc_sq_size).
+ * With more than one SGE a work request takes two or more of the blocks of 64 bytes that mlx5 counts as max_qp_wr, and it rounds
+ * the number up to a power of two (mlx5_calc_sq_size).
  */
 function depthWithin(maxWorkRequests: number, requestBytes: number): number {
   const blocks = Math.ceil(requestBytes / 64)
