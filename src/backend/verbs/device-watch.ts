@@ -1,6 +1,6 @@
 /**
- * What a device says beside completions: its asynchronous events, and whether recent completions can be believed. An event stays in
- * the device until somebody looks for it.
+ * Watches a device beside its completions: takes its asynchronous events, and says whether recent completions can be believed. An
+ * event stays in the device until somebody looks for it.
  */
 import { EVENT_TYPE } from '../../../ffi/verbs/layout.js'
 import { CAUSE_EVENT } from '../backend.js'

@@ -164,7 +164,7 @@ export class VerbsPosting implements Posting {
     }
   }
 
-  /** Of another generation from now on. Nothing of the posting may be under way. */
+  /** Makes the posting one of another generation. No row of it may be under way. */
   renumber(generation: number): void {
     this.generation = generation
     this.id = idOf(this.#number, generation)

@@ -28,7 +28,7 @@ export const BROKEN = 2
 export const CLOSED = 3
 
 const MAX_RECOVERIES = 8
-/** Whatever was flushed is polled within this, or is called lost. */
+/** Flushed packets are polled within this time, or are called lost. */
 export const DRAIN_MS = 200
 /** Troubles remembered for `states` and for the error of a stream that is broken. */
 const HISTORY = 10
