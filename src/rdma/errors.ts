@@ -5,9 +5,15 @@ import { SpeadcastError } from '../errors.js'
 
 export type VerbsBackendName = 'ibverbs' | 'rdma-ud'
 
-/** The beginning of every refusal to work on this machine. */
-export function cannot(backend: VerbsBackendName): string {
-  return `backend '${backend}' cannot work here: `
+/** A backend cannot work on this machine. `reason` says why without naming the backend, for lists of backends that do name it. */
+export class BackendRefusal extends SpeadcastError {
+  constructor(
+    backend: VerbsBackendName,
+    readonly reason: string,
+    options?: { cause: unknown },
+  ) {
+    super('ERR_SPEADCAST_BACKEND', `backend '${backend}' cannot work here: ${reason}`, options)
+  }
 }
 
 /** @throws ERR_SPEADCAST_BACKEND when the library cannot be loaded */
@@ -16,7 +22,7 @@ export function loadLibrary(backend: VerbsBackendName, path: string | undefined)
     return VerbsLibrary.load(path)
   } catch (cause) {
     if (!(cause instanceof VerbsUnavailable)) throw cause
-    throw new SpeadcastError('ERR_SPEADCAST_BACKEND', `${cannot(backend)}${cause.message}`, { cause })
+    throw new BackendRefusal(backend, cause.message, { cause })
   }
 }
 
@@ -29,8 +35,8 @@ export function explained<T>(backend: VerbsBackendName, call: () => T): T {
   }
 }
 
-export function refused(backend: VerbsBackendName, cause: NativeError): SpeadcastError {
-  return new SpeadcastError('ERR_SPEADCAST_BACKEND', `${cannot(backend)}${whyRefused(backend, cause)}`, { cause })
+export function refused(backend: VerbsBackendName, cause: NativeError): BackendRefusal {
+  return new BackendRefusal(backend, whyRefused(backend, cause), { cause })
 }
 
 const CAPABILITIES =

@@ -8,7 +8,7 @@ import { parseAddress } from '../../net/address.js'
 import type { ResolvedEndpoint } from '../../net/endpoint.js'
 import type { ResolvedInterface } from '../../net/interface.js'
 import { rdmaPathOf } from '../../rdma/devices.js'
-import { cannot, explained, loadLibrary, type VerbsBackendName } from '../../rdma/errors.js'
+import { BackendRefusal, explained, loadLibrary, type VerbsBackendName } from '../../rdma/errors.js'
 import { openFabricPort } from '../../rdma/fabric.js'
 import { findPath } from '../paths.js'
 import { senderPort } from './datagrams-open.js'
@@ -54,6 +54,6 @@ function probe(
     }
   } catch (error) {
     if (!(error instanceof SpeadcastError)) throw error
-    return error.message.replace(cannot(backend), '')
+    return error instanceof BackendRefusal ? error.reason : error.message
   }
 }
