@@ -1,14 +1,15 @@
 /**
- * RDMA devices through libibverbs: contexts, facts, memory registrations. Cold; the data path is in send-queue.ts and work-requests.ts, and receive-queue.ts.
+ * RDMA devices through libibverbs: contexts, facts, memory registrations, address handles. Cold; the data path is in send-queue.ts,
+ * work-requests.ts and receive-queue.ts.
  *
  * | object            | made by             | given back by | must be gone before          |
  * |-------------------|---------------------|---------------|------------------------------|
  * | VerbsContext      | open                | close         | —                            |
  * | protection domain | context.allocate    | release       | the context is closed        |
- * | registration      | domain.register     | release       | the domain is released; no work request of it may be under way |
+ * | registration      | domain.register     | release       | the domain is released, and with no work request of it under way |
  * | address handle    | domain.addressHandle | release      | the same                     |
  *
- * Giving back is idempotent and never throws: what a device that is gone refuses to give back is gone with it.
+ * Giving back is idempotent and never throws. A device that is gone may refuse to take an object back: then the object is gone too.
  */
 import { checkCall, errno, libc } from '../libc.js'
 import { Scratch } from '../memory/scratch.js'
@@ -40,16 +41,18 @@ export interface DeviceFacts {
   readonly maxCqEntries: number
   /** The device fills IPv4 and UDP checksums of raw packets. */
   readonly checksumOffload: boolean
-  /** Hardware rate limits of raw packet queues, kilobits per second of frames; undefined where there are none. */
+  /**
+   * Rate limits that the device can keep for raw packet queues, in kilobits per second of frames; undefined when it can keep none.
+   */
   readonly pacing: { readonly minKbps: number; readonly maxKbps: number } | undefined
 }
 
 export interface PortFacts {
   readonly state: number
-  /** enum ibv_mtu: 1 is 256 bytes, each step doubles. The link's, for RDMA; raw packets follow the netdev's. */
+  /** enum ibv_mtu: 1 is 256 bytes, each step doubles. It holds for RDMA; raw packets follow the netdev's MTU. */
   readonly activeMtu: number
   readonly maxMtu: number
-  /** Local id, of InfiniBand; 0 with Ethernet. */
+  /** InfiniBand's local id; 0 with Ethernet. */
   readonly lid: number
   readonly width: number
   readonly speed: number
@@ -62,7 +65,7 @@ export interface Gid {
   readonly port: number
   /** 0 InfiniBand, 1 RoCE version 1, 2 RoCE version 2 */
   readonly type: number
-  /** The netdev it belongs to (a VLAN's GIDs name the VLAN's); 0 where there is none. */
+  /** Index of the netdev that the GID belongs to, for a VLAN's GID the VLAN's; 0 where there is none. */
   readonly ifindex: number
 }
 
@@ -77,7 +80,7 @@ export function setNonBlocking(fd: number): void {
   checkCall('fcntl', libc().fcntl(fd, F_SETFL, flags | O_NONBLOCK), 'O_NONBLOCK')
 }
 
-/** Names of the RDMA devices that the library sees. @throws NativeError, as where the kernel has no uverbs */
+/** Names of the RDMA devices that the library sees. @throws NativeError, for example where the kernel has no uverbs */
 export function deviceNames(library: VerbsLibrary): string[] {
   return withDevices(library, (devices) => devices.map(({ name }) => name))
 }
@@ -98,7 +101,7 @@ function withDevices<T>(library: VerbsLibrary, use: (devices: { name: string; de
 }
 
 export class VerbsContext {
-  /** Readable when there is an asynchronous event. */
+  /** For poll(2): readable when there is an asynchronous event. */
   readonly asyncFd: number
   readonly #scratch = new Scratch(64 << 10)
   #open = true
@@ -173,7 +176,7 @@ export class VerbsContext {
     }
   }
 
-  /** All GIDs of all ports; undefined where library or kernel are too old for the table (rdma-core 32, Linux 5.10). */
+  /** The GIDs of all ports; undefined where library or kernel are too old for the table (rdma-core 32, Linux 5.10). */
   gids(): Gid[] | undefined {
     const table = this.library.optional._ibv_query_gid_table
     if (!table) return undefined
@@ -193,7 +196,10 @@ export class VerbsContext {
     })
   }
 
-  /** The next asynchronous event, acknowledged; undefined when there is none. `element` is the address of the queue or the port it is about. */
+  /**
+   * Takes the next asynchronous event and acknowledges it; undefined when there is none. `element` is its queue's address, or its
+   * port.
+   */
   event(): { readonly name: string; readonly element: number } | undefined {
     const { view, address } = this.#scratch
     if (this.library.call.ibv_get_async_event(this.pointer, address) !== 0) return undefined
@@ -230,8 +236,9 @@ export class ProtectionDomain {
   }
 
   /**
-   * The way to another port. With Ethernet the kernel looks up the MAC, for a second at most: this blocks unless the neighbour is known.
-   * @throws NativeError; ETIMEDOUT, EHOSTUNREACH or ENETUNREACH when there is no way
+   * Makes the handle of another port's address. With Ethernet the kernel looks up the MAC, for a second at most, and this blocks
+   * unless the neighbour is known.
+   * @throws NativeError; ETIMEDOUT, EHOSTUNREACH or ENETUNREACH when the port cannot be reached
    */
   addressHandle(address: DatagramAddress): AddressHandle {
     return new AddressHandle(this, address)
@@ -247,10 +254,11 @@ export class ProtectionDomain {
 export interface DatagramAddress {
   /** 16 bytes. */
   readonly gid: Uint8Array
-  /** Local id of the other port, of InfiniBand; 0 with Ethernet. */
+  /** InfiniBand's local id of the other port; 0 with Ethernet. */
   readonly lid: number
-  /** Own port, from 1, and the index of its GID to send from. */
+  /** The port to send from, counted from 1. */
   readonly port: number
+  /** Index of the GID to send from, in the port's table. */
   readonly sourceGidIndex: number
   readonly hopLimit: number
   readonly trafficClass: number
@@ -305,7 +313,8 @@ export class MemoryRegistration {
   ) {
     const { library } = domain.context
     const iova2 = library.optional.ibv_reg_mr_iova2
-    // Devices only read what we send. Without write access, memory mapped read-only could be registered too.
+    // Receive queues need write access. Sending would do without it, and then memory that is mapped read-only could be registered
+    // too.
     this.#pointer = (
       iova2
         ? iova2(domain.pointer, address, byteLength, address, IBV_ACCESS_LOCAL_WRITE)

@@ -1,8 +1,8 @@
 /**
- * Layouts and constants of infiniband/verbs.h and rdma/rdma_cma.h, as far as we use them, under their C names. All are LP64 and the same
- * on x86-64 and arm64 but for what stands behind a pthread_mutex_t, which glibc makes 40 bytes long here and 48 there: of that we use
- * abi_compat alone. Fields have only ever been appended since 2017. Checked against the installed headers in
- * test/ffi/verbs-layout.test.ts.
+ * Layouts and constants of infiniband/verbs.h and rdma/rdma_cma.h, as far as we use them, under their C names. They are LP64 and
+ * the same on x86-64 and arm64, but for fields behind a pthread_mutex_t, which has 40 bytes in glibc for x86-64 and 48 in that for
+ * arm64. The only such field that we use is abi_compat. Fields have only been appended since 2017. test/ffi/verbs-layout.test.ts
+ * compares all with the installed headers.
  */
 const MUTEX_BYTES = process.arch === 'arm64' ? 48 : 40
 
@@ -90,7 +90,7 @@ export const IBV_AH_ATTR = {
   port_num: 30,
   size: 32,
 } as const
-/** What a datagram's buffer begins with, filled in or not (ibv_post_recv(3)). */
+/** The room in front of every datagram that is received, filled in or not (ibv_post_recv(3)). */
 export const IBV_GRH = { sgid: 8, dgid: 24, size: 40 } as const
 
 export const IBV_MR = { lkey: 36 } as const

@@ -1,9 +1,10 @@
 /**
- * libibverbs by dlopen, at first use: a machine without it loads the package, sends by UDP, and is told what is missing. Providers
- * belong to the system's library (/etc/libibverbs.d), so it is never bundled.
+ * libibverbs by dlopen, at first use: a machine without it loads the package, sends by UDP, and is told what is missing. It is
+ * never bundled, because its providers belong to the system's library (/etc/libibverbs.d).
  *
- * Pointers are Numbers, branded by what they point to: koffi checks nothing, and a wrong one is a crash. `0` is C's NULL.
- * post_send, poll_cq and req_notify_cq are static inlines of the header: they are called through the live context's table of operations.
+ * Pointers are Numbers, branded by the type they point to, because koffi checks nothing and a wrong pointer is a crash. `0` is C's
+ * NULL. post_send, poll_cq and req_notify_cq are static inline functions of the header, so they are called through the context's
+ * table of operations.
  */
 import { koffi } from '../koffi.js'
 import { errno } from '../libc.js'
@@ -45,7 +46,7 @@ const PROTOTYPES = {
   ibv_get_async_event: 'int ibv_get_async_event(uint64_t context, uint64_t event)',
   ibv_ack_async_event: 'void ibv_ack_async_event(uint64_t event)',
 } as const
-/** Younger than what we ask for at least (rdma-core 24): used where they are. */
+/** Functions that the oldest supported version (rdma-core 24) lacks; used where they are. */
 const OPTIONAL = {
   ibv_reg_mr_iova2: 'uint64_t ibv_reg_mr_iova2(uint64_t pd, uint64_t addr, size_t length, uint64_t iova, uint access)',
   _ibv_query_gid_table:
@@ -56,7 +57,7 @@ type Required = keyof typeof PROTOTYPES
 type Optional = keyof typeof OPTIONAL
 type Native = (...args: number[]) => number
 
-/** Operations of a context that are no exported functions. */
+/** Operations of a context that the library does not export. */
 export interface ContextOperations {
   /** int (qp, wr, **bad_wr): 0 or a positive errno. */
   readonly postSend: Native
@@ -70,7 +71,7 @@ export interface ContextOperations {
 
 export const DEFAULT_VERBS_LIBRARY = 'libibverbs.so.1'
 
-/** The library cannot be used; `message` says why and which package has it. */
+/** The library cannot be used. `message` says why, and which package has it. */
 export class VerbsUnavailable extends Error {
   override readonly name = 'VerbsUnavailable'
 }
@@ -119,20 +120,20 @@ export class VerbsLibrary {
     if (missing.length > 0) throw new VerbsUnavailable(`${path} lacks ${missing.join(', ')}; it is older than rdma-core 24`)
   }
 
-  /** A pointer, or the errno of a call that answers NULL. @throws NativeError */
+  /** Calls a function that returns a pointer. @throws NativeError with errno when it returns NULL */
   pointer<Kind extends string>(name: Required, ...args: number[]): Pointer<Kind> {
     const result = this.call[name](...args)
     if (result === 0) throw new NativeError(name, errno())
     return result as Pointer<Kind>
   }
 
-  /** For calls that answer 0, a positive errno, or −1 with errno set. @throws NativeError */
+  /** Calls a function that returns 0, a positive errno, or −1 with errno set. @throws NativeError */
   done(name: Required, detail: string, ...args: number[]): void {
     const result = this.call[name](...args)
     if (result !== 0) throw new NativeError(name, result > 0 ? result : errno(), detail)
   }
 
-  /** The data path of a context; the same for all its queues. */
+  /** The operations of a context, which are the same for all its queues. */
   operations(context: Context): ContextOperations {
     let found = this.#operations.get(context)
     if (!found) {
@@ -147,7 +148,7 @@ export class VerbsLibrary {
     return found
   }
 
-  /** Another device may be opened at the same address. */
+  /** Call it before the context is closed, because another one may be opened at the same address. */
   forget(context: Context): void {
     this.#operations.delete(context)
   }
@@ -159,8 +160,9 @@ function at(address: number, prototype: string): Native {
 }
 
 /**
- * An extended operation, by verbs_context's rule (verbs_get_ctx_op of verbs.h): the context must be of the extended kind, its struct
- * large enough to have the member, and the member set. Unsupported ones may also be stubs that answer EOPNOTSUPP.
+ * An extended operation, by verbs_context's rule (verbs_get_ctx_op of verbs.h): the context must be of the extended kind, its
+ * struct large enough to have the member, and the member set. An operation that is not supported may also be a stub that returns
+ * EOPNOTSUPP.
  */
 export function extendedOperation(
   context: Context,

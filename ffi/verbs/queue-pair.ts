@@ -1,12 +1,12 @@
 /**
- * A queue pair with its completion queue and channel: what send-queue.ts and receive-queue.ts have in common. Raw packets (whole frames)
- * or datagrams of the fabric (UD).
+ * A queue pair with its completion queue and channel, for raw packets (whole frames) or datagrams of the fabric (UD). send-queue.ts
+ * and receive-queue.ts build on it.
  *
  * | QP state | next                                                       |
  * |----------|------------------------------------------------------------|
- * | reset    | ready by ready() (INIT → RTR → RTS)                         |
- * | ready    | error when a work request fails, or by fail()               |
- * | error    | reset by reset(), which drops what is still queued           |
+ * | reset    | ready, by ready() (INIT → RTR → RTS)                        |
+ * | ready    | error, when a work request fails or by fail()               |
+ * | error    | reset, by reset(), which drops everything still queued      |
  *
  * Teardown: QP → CQ → channel; destroying a CQ waits for all its events to be acknowledged (ibv_destroy_cq(3)).
  */
@@ -41,9 +41,9 @@ export type QueuePairType = 'raw' | 'datagram'
 export interface QueuePairOptions {
   /** Default raw. */
   readonly type?: QueuePairType
-  /** From 1. */
+  /** Counted from 1. */
   readonly port: number
-  /** Of datagrams: what the sender of a message must name for this queue pair to take it. Default 0. */
+  /** For datagrams: the queue pair takes a message only if its sender names this key. Default 0. */
   readonly qkey?: number
   readonly completionVector: number
 }
@@ -65,10 +65,10 @@ export abstract class QueuePair {
   readonly number: number
   /** For poll(2): readable when an armed queue has a completion. */
   readonly channelFd: number
-  /** Work requests that the provider granted, which may be more than were asked for. */
+  /** Work requests that the provider granted; it may grant more than were asked for. */
   protected readonly grantedSends: number
   protected readonly grantedReceives: number
-  /** Completions as poll() left them, WC_WORDS each. */
+  /** Completions as the last poll() left them, WC_WORDS each. */
   protected readonly words: Uint32Array<ArrayBuffer>
   protected readonly view: DataView<ArrayBuffer>
   readonly #pair: QueuePairOptions
@@ -81,7 +81,10 @@ export abstract class QueuePair {
   #unacknowledged = 0
   #open = true
 
-  /** @throws NativeError: EPERM or EINVAL without CAP_NET_RAW, ENOMEM beyond RLIMIT_MEMLOCK, EOPNOTSUPP where there are none of the type */
+  /**
+   * @throws NativeError: EPERM or EINVAL without CAP_NET_RAW, ENOMEM beyond RLIMIT_MEMLOCK, EOPNOTSUPP when the device has none of
+   * the type
+   */
   protected constructor(
     readonly domain: ProtectionDomain,
     pair: QueuePairOptions,
@@ -101,7 +104,7 @@ export abstract class QueuePair {
     let cq: Pointer<'ibv_cq'> | undefined
     try {
       setNonBlocking(this.channelFd)
-      // An error makes every work request that is under way complete, signalled or not: room for all of them.
+      // The completion queue has room for all work requests, because in an error each of them completes, signalled or not.
       const vector = pair.completionVector % Math.max(1, context.completionVectors)
       const entries = Math.max(capacity.sends, capacity.receives)
       cq = library.pointer<'ibv_cq'>('ibv_create_cq', context.pointer, entries, 0, this.#channel, vector)
@@ -135,7 +138,7 @@ export abstract class QueuePair {
     return qp as Pointer<'ibv_qp'>
   }
 
-  /** Zeroes room for a call's attributes and returns its address; it is at attrAt in `view`. */
+  /** Zeroes the room for a call's attributes, at attrAt in `view`, and returns its address. */
   protected clearAttr(bytes: number): number {
     new Uint8Array(this.view.buffer, ATTR_AT, bytes).fill(0)
     return this.#region.address + ATTR_AT
@@ -155,7 +158,7 @@ export abstract class QueuePair {
   }
 
   /**
-   * RESET → INIT → RTR → RTS. Of the attributes raw packets need the port alone; datagrams also a partition (the first), a key and a first
+   * RESET → INIT → RTR → RTS. Raw packets need the port as attribute, datagrams also a partition (the first), a key and a first
    * sequence number (kernel, qp_state_table). @throws NativeError
    */
   ready(): void {
@@ -165,21 +168,24 @@ export abstract class QueuePair {
     this.#modify(IBV_QPS_RTS, IBV_QP_STATE | (datagram ? IBV_QP_SQ_PSN : 0))
   }
 
-  /** Everything under way completes, flushed. @throws NativeError */
+  /** Puts the queue pair in error: all work requests under way complete, flushed. @throws NativeError */
   fail(): void {
     this.#modify(IBV_QPS_ERR, IBV_QP_STATE)
   }
 
-  /** Forgets everything under way; completions not polled by now are lost. @throws NativeError */
+  /** Drops all work requests under way, and completions that were not polled. @throws NativeError */
   reset(): void {
     this.#modify(IBV_QPS_RESET, IBV_QP_STATE)
   }
 
-  /** Takes up to POLL_BATCH completions; their fields are read by row() and the like. Negative: the queue is broken. 50 ns. */
+  /**
+   * Takes up to POLL_BATCH completions and returns how many; a negative number when the queue is broken. row() and others read
+   * them. 50 ns.
+   */
   poll(): number {
     return this.#pollCq(this.#cq, POLL_BATCH, this.#region.address)
   }
-  /** enum ibv_wc_status. Of a failed one only wr_id, status and vendor error mean anything (ibv_poll_cq(3)). */
+  /** enum ibv_wc_status. A failed completion has a valid wr_id, status and vendor error, and nothing else (ibv_poll_cq(3)). */
   status(i: number): number {
     return this.words[i * WC_WORDS + IBV_WC.status / 4]!
   }
@@ -187,12 +193,15 @@ export abstract class QueuePair {
     return this.words[i * WC_WORDS + IBV_WC.vendor_err / 4]!
   }
 
-  /** The next completion makes the channel readable. One may have come before: poll once more behind it (ibv_get_cq_event(3)). */
+  /**
+   * From now on a completion makes the channel readable. Poll once more after it, because one may have come before
+   * (ibv_get_cq_event(3)).
+   */
   arm(): void {
     this.#reqNotifyCq(this.#cq, 0)
   }
 
-  /** Takes what made the channel readable; acknowledged in bulk, for that takes a lock. */
+  /** Takes the events that made the channel readable. They are acknowledged in bulk, because that takes a lock. */
   takeEvents(): void {
     const { call } = this.#library
     const at = this.#region.address + EVENT_AT

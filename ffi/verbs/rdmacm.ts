@@ -1,6 +1,7 @@
 /**
- * librdmacm, for two things: which RDMA device and port a local address belongs to, and membership in multicast groups. By dlopen, like
- * libibverbs. Cold. It keeps a device that it has found open until the process ends, and soft-RoCE's (unlike mlx5's) is not removed before.
+ * librdmacm, for two things: to find the RDMA device and port of a local address, and to be a member of multicast groups. Loaded by
+ * dlopen, as libibverbs is. Cold. The library keeps a device that it has found open until the process ends, and soft-RoCE's device
+ * (unlike mlx5's) is not removed before.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { koffi } from '../koffi.js'
@@ -36,7 +37,7 @@ type Functions<Names extends string> = Record<Names, Native>
 
 export const DEFAULT_RDMACM_LIBRARY = 'librdmacm.so.1'
 
-/** Undefined where the library is not there. */
+/** Undefined where the library cannot be loaded. */
 function load<Names extends string>(path: string, prototypes: Record<Names, string>): Functions<Names> | undefined {
   try {
     const library = koffi().load(path)
@@ -49,8 +50,8 @@ function load<Names extends string>(path: string, prototypes: Record<Names, stri
 }
 
 /**
- * Device name and port of a local address (4 or 16 bytes); undefined when librdmacm is not there, cannot be used (/dev/infiniband/rdma_cm),
- * or knows no RDMA device at that address.
+ * Device name and port of a local address (4 or 16 bytes); undefined when librdmacm is not there, cannot be used
+ * (/dev/infiniband/rdma_cm), or knows no RDMA device at that address.
  */
 export function deviceOfAddress(
   library: VerbsLibrary,
@@ -65,10 +66,10 @@ export function deviceOfAddress(
   if (channel === 0) return undefined
   let id = 0
   try {
-    check('rdma_create_id', functions.rdma_create_id(channel, scratch.address, 0, RDMA_PS_UDP))
+    checkZero('rdma_create_id', functions.rdma_create_id(channel, scratch.address, 0, RDMA_PS_UDP))
     id = readPointer(scratch.address)
     const name = encodeSocketAddress({ family: address.length === 4 ? 4 : 6, bytes: address, port: 0, scopeId })
-    check('rdma_bind_addr', functions.rdma_bind_addr(id, scratch.put(name)))
+    checkZero('rdma_bind_addr', functions.rdma_bind_addr(id, scratch.put(name)))
     const context = readPointer(id + RDMA_CM_ID.verbs)
     return context === 0 ? undefined : { device: readDeviceName(library, context), port: readU8(id + RDMA_CM_ID.port_num) }
   } catch (error) {
@@ -81,21 +82,21 @@ export function deviceOfAddress(
   }
 }
 
-function check(call: string, result: number): void {
+function checkZero(call: string, result: number): void {
   if (result !== 0) throw new NativeError(call, errno())
 }
 
 const POLL_MS = 2
 
-/** Where the datagrams of a group go. */
+/** The address of a group, as its senders need it. */
 export interface Group extends DatagramAddress {
   readonly qpn: number
   readonly qkey: number
 }
 
 /**
- * Membership in groups, by a local address of the device, until close(). It says where the fabric has a group and makes it forward the
- * group's datagrams to this port; which queue pair takes them is for ibv_attach_mcast(3).
+ * Membership in groups, by a local address of the device, until close(). Joining tells the address of a group and makes the fabric
+ * forward its datagrams to this port. A queue pair takes them after ibv_attach_mcast(3).
  */
 export class GroupMembership {
   readonly #functions: Functions<keyof typeof GROUP_PROTOTYPES>
@@ -119,9 +120,9 @@ export class GroupMembership {
     try {
       const { address } = this.#scratch
       setNonBlocking(readI32(this.#channel + RDMA_EVENT_CHANNEL.fd))
-      check('rdma_create_id', functions.rdma_create_id(this.#channel, address, 0, RDMA_PS_UDP))
+      checkZero('rdma_create_id', functions.rdma_create_id(this.#channel, address, 0, RDMA_PS_UDP))
       id = readPointer(address)
-      check('rdma_bind_addr', functions.rdma_bind_addr(id, this.#name(local, scopeId)))
+      checkZero('rdma_bind_addr', functions.rdma_bind_addr(id, this.#name(local, scopeId)))
       if (readPointer(id + RDMA_CM_ID.verbs) === 0) throw new NativeError('rdma_bind_addr', ERRNO.ENODEV, 'no RDMA device')
     } catch (error) {
       if (id !== 0) functions.rdma_destroy_id(id)
@@ -139,7 +140,7 @@ export class GroupMembership {
   /** @throws (rejects) NativeError; ETIMEDOUT when the fabric does not answer */
   async join(group: Uint8Array, scopeId: number, timeoutMs: number): Promise<Group> {
     const { rdma_join_multicast, rdma_get_cm_event, rdma_ack_cm_event } = this.#functions
-    check('rdma_join_multicast', rdma_join_multicast(this.#id, this.#name(group, scopeId), 0))
+    checkZero('rdma_join_multicast', rdma_join_multicast(this.#id, this.#name(group, scopeId), 0))
     const deadline = performance.now() + timeoutMs
     const at = this.#scratch.address
     while (rdma_get_cm_event(this.#channel, at) !== 0) {

@@ -1,7 +1,7 @@
 /**
- * Datagrams received into one registered region: as many equal slots as the queue is deep, each with room for the 40 bytes that a global
- * route header takes in front of a message (ibv_post_recv(3)). The work requests are a prelinked ring, so that giving any run of slots
- * back is four stores and one call. Slots are filled, and so given back, in turn.
+ * Datagrams received into one registered region. It has as many equal slots as the queue is deep, each with room for the 40 bytes
+ * of the global route header in front of a message (ibv_post_recv(3)). The work requests are a prelinked ring, so that giving back
+ * any run of slots takes four stores and one call. Slots are filled in turn, and so they are given back in turn.
  */
 
 import { attachRegion, Region } from '../memory/region.js'
@@ -17,12 +17,12 @@ export { POLL_BATCH }
 export interface ReceiveQueueOptions extends QueuePairOptions {
   readonly slots: number
   readonly slotBytes: number
-  /** Of the first slot, in memory that is registered with the domain under `lkey`. */
+  /** Address of the first slot, in memory that is registered with the domain under `lkey`. */
   readonly address: number
   readonly lkey: number
 }
 
-/** In front of every message. */
+/** Bytes in front of every message. */
 export const HEADER_BYTES = IBV_GRH.size
 const WR_WORDS = IBV_RECV_WR.size / 4
 const NEXT = IBV_RECV_WR.next / 4
@@ -36,8 +36,9 @@ export class ReceiveQueue extends QueuePair {
   readonly #badAt: number
   readonly #gid = new Scratch(16)
   readonly #groups: { readonly gid: Uint8Array; readonly lid: number }[] = []
-  /** The next slot to give back, and how many behind it wait for that. */
+  /** The next slot to give back. */
   #next = 0
+  /** Slots from #next on that were read and not given back. */
   #spent = 0
 
   /** @throws NativeError, as QueuePair's */
@@ -64,13 +65,13 @@ export class ReceiveQueue extends QueuePair {
     }
   }
 
-  /** Takes datagrams from now on. @throws NativeError */
+  /** From now on the queue takes datagrams. @throws NativeError */
   start(): void {
     this.ready()
     this.spent(this.slots)
   }
 
-  /** Takes a group's datagrams too; the port must have joined it. @throws NativeError */
+  /** From now on the queue takes a group's datagrams too. The port must have joined the group. @throws NativeError */
   attach(gid: Uint8Array, lid: number): void {
     const { library } = this.domain.context
     this.#groups.push({ gid, lid })
@@ -82,23 +83,23 @@ export class ReceiveQueue extends QueuePair {
     }
   }
 
-  /** Which slot completion i filled. */
+  /** The slot that completion i filled. */
   slot(i: number): number {
     return this.words[i * WC_WORDS]!
   }
-  /** Bytes of its message, without the header. */
+  /** Bytes of completion i's message, without the header. */
   messageBytes(i: number): number {
     return this.words[i * WC_WORDS + IBV_WC.byte_len / 4]! - HEADER_BYTES
   }
   sourceQueuePair(i: number): number {
     return this.words[i * WC_WORDS + IBV_WC.src_qp / 4]!
   }
-  /** Of InfiniBand. */
+  /** InfiniBand's local id of the sender. */
   sourceLid(i: number): number {
     return this.words[i * WC_WORDS + (IBV_WC.slid >> 2)]! >>> 16
   }
 
-  /** `n` more slots have been read. All that were are given back once they are an eighth of the queue. @throws NativeError */
+  /** `n` more slots were read. Slots are given back when an eighth of the queue was read. @throws NativeError */
   spent(n: number): void {
     this.#spent += n
     if (this.#spent * 8 >= this.slots) this.#giveBack()

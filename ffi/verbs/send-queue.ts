@@ -1,4 +1,4 @@
-/** A queue pair that work requests of work-requests.ts are posted to. */
+/** The queue pair of a sender. work-requests.ts posts to it. */
 import { ERRNO, NativeError } from '../native-error.js'
 import type { ProtectionDomain } from './context.js'
 import { IBV_QP_RATE_LIMIT_ATTR } from './layout.js'
@@ -14,7 +14,7 @@ export interface SendQueueOptions extends QueuePairOptions {
 
 export class SendQueue extends QueuePair {
   readonly postSend: (qp: number, wr: number, bad: number) => number
-  /** Work requests that may be under way: no more than the completion queue has room for. */
+  /** At most this many work requests may be under way, because the completion queue has room for no more. */
   readonly depth: number
 
   /** @throws NativeError, as QueuePair's */
@@ -27,17 +27,19 @@ export class SendQueue extends QueuePair {
     this.depth = Math.min(options.depth, this.grantedSends)
   }
 
-  /** Row and id of a completion's work request. */
+  /** Row of completion i's work request, in its chain. */
   row(i: number): number {
     return this.words[i * WC_WORDS]!
   }
+  /** Id of completion i's chain. */
   chain(i: number): number {
     return this.words[i * WC_WORDS + 1]!
   }
 
   /**
-   * Lets the device pace frames, back to back no more than one of `frameBytes` where it can be told so; ready state only, and lost when
-   * it is left. 0 lifts the limit. @throws NativeError EOPNOTSUPP, EINVAL outside the device's range
+   * Lets the device pace frames, and where the device can, with bursts of no more than one frame of `frameBytes`. Works in the
+   * ready state only; the limit is lost when the queue pair leaves that. 0 lifts it. @throws NativeError EOPNOTSUPP, EINVAL outside
+   * the device's range
    */
   limitRate(kbps: number, frameBytes: number): void {
     const modify = extendedOperation(this.domain.context.pointer, 'modify_qp_rate_limit', 'int (uint64_t, uint64_t)')
@@ -50,7 +52,7 @@ export class SendQueue extends QueuePair {
       return modify ? Math.abs(modify(this.qp, attr)) : ERRNO.EOPNOTSUPP
     }
     let result = limit(frameBytes)
-    // Only some mlx5 devices know of bursts (MLX5_IB_PP_SUPPORT_BURST), which libibverbs does not tell.
+    // Only some mlx5 devices take a size of bursts (MLX5_IB_PP_SUPPORT_BURST), and libibverbs does not tell which.
     if (result === ERRNO.EINVAL) result = limit(0)
     if (result !== 0) throw new NativeError('ibv_modify_qp_rate_limit', result, `${kbps} kb/s`)
   }

@@ -1,16 +1,16 @@
 /**
- * A prelinked chain of ibv_send_wr with their ibv_sge, in one region: one work request per packet, written once. Posting any consecutive
- * part of it is a few stores and one call.
+ * A prelinked chain of ibv_send_wr with their ibv_sge, in one region. There is one work request per packet, written once, and
+ * posting any consecutive part of the chain is a few stores and one call.
  *
  * | state    | legal              | leaves by      |
  * |----------|--------------------|----------------|
  * | building | request(), sge()   | first post     |
  * | ready    | post(), cut()      | release()      |
  * | cut      | follow(), postCut(), refused(), mend() | mend() → ready |
- * | released | nothing: the range is recycled | —  |
+ * | released | nothing: the region is used again | —  |
  *
- * The provider has copied a work request when post_send returns (ibv_post_send(3)): the chain is not memory that a device reads, and what
- * a post changed in it is put back at once.
+ * The provider has copied a work request when post_send returns (ibv_post_send(3)). So no device reads the chain, and what a post
+ * changed in it is put back at once.
  */
 
 import { attachRegion, Region } from '../memory/region.js'
@@ -37,9 +37,11 @@ export class WorkRequestChain {
   readonly #sgeAt: number
   readonly #badAt: number
   #errno = 0
-  /** See `cutAt`. */
+  /** As `cutAt`. */
   #cutAt = 0
-  /** What `next` is where it is cut, in halves, signed: others are numbers on the heap. */
+  /**
+   * The pointer to the next work request that was overwritten by `cut`, in signed halves, because V8 keeps those without an object.
+   */
   #nextLo = 0
   #nextHi = 0
   readonly #addressLo: number
@@ -74,7 +76,7 @@ export class WorkRequestChain {
     }
   }
 
-  /** Completions of what was posted before are told from later ones by another id. */
+  /** Gives the chain another id, so that late completions of earlier posts are not taken for those of later ones. */
   renumber(id: number): void {
     for (let row = 0; row < this.rows; row++) this.#words[row * WR_WORDS + IBV_SEND_WR.wr_id / 4 + 1] = id
   }
@@ -86,7 +88,7 @@ export class WorkRequestChain {
     this.#words[at + IBV_SEND_WR.num_sge / 4] = count
   }
 
-  /** Of a datagram: where the row goes. */
+  /** Row `row` is a datagram to that destination. */
   datagram(row: number, { handle, qpn, qkey }: DatagramDestination): void {
     const at = row * WR_WORDS
     writePointer(this.#words, at + IBV_SEND_WR['wr.ud.ah'] / 4, handle)
@@ -101,19 +103,19 @@ export class WorkRequestChain {
     this.#words[at + IBV_SGE.lkey / 4] = lkey
   }
 
-  /** How many rows directly before `row` are unsignalled unless a post ended there. */
+  /** How many rows directly before `row` are unsignalled, unless a post ends there. */
   unsignalledBefore(row: number): number {
     return row % this.signalEvery
   }
 
-  /** Why the last post took less than asked; 0 if it took all. */
+  /** The errno of the last post when it took less than asked; 0 if it took all. */
   get errno(): number {
     return this.#errno
   }
 
   /**
-   * Posts rows first … end−1 in one call, the last of them signalled; returns how many were taken. Those before a refused one are on
-   * their way (ibv_post_send(3): bad_wr). Six stores, nothing allocated.
+   * Posts rows first … end−1 in one call, the last of them signalled, and returns how many were taken: those before the first
+   * refused one (ibv_post_send(3): bad_wr). Six stores, nothing allocated.
    */
   post(queue: SendQueue, first: number, end: number): number {
     this.cut(end)
@@ -122,12 +124,12 @@ export class WorkRequestChain {
     return taken
   }
 
-  /** Before which row it is cut; 0 = it is not. */
+  /** The chain ends before this row; 0 when it is not cut. */
   get cutAt(): number {
     return this.#cutAt
   }
 
-  /** Ends the chain before row `end`. */
+  /** Makes the chain end before row `end`. */
   cut(end: number): void {
     const words = this.#words
     const at = (end - 1) * WR_WORDS + NEXT
@@ -138,14 +140,17 @@ export class WorkRequestChain {
     words[at + 1] = 0
   }
 
-  /** Behind where this chain is cut, `next` begins. */
+  /** Makes the chain go on with `next` where it is cut. */
   follow(next: WorkRequestChain): void {
     const at = (this.#cutAt - 1) * WR_WORDS + NEXT
     this.#words[at] = next.#addressLo
     this.#words[at + 1] = next.#addressHi
   }
 
-  /** Posts from row `first` on, through the chains that follow, where `last` is cut, the last row signalled. False: see `refused`. */
+  /**
+   * Posts from row `first` on and through the chains that follow, up to where `last` is cut; the last row is signalled. False: see
+   * `refused`.
+   */
   postCut(queue: SendQueue, first: number, last: WorkRequestChain): boolean {
     const words = last.#words
     const at = (last.#cutAt - 1) * WR_WORDS + FLAGS
@@ -156,13 +161,16 @@ export class WorkRequestChain {
     return this.#errno === 0
   }
 
-  /** After a post from this chain that was refused in part: the row of `chain` that was refused, if it is one of its rows. */
+  /**
+   * The row of `chain` that the last post from this chain was refused at. No integer from 0 to rows − 1 when the row is another
+   * chain's.
+   */
   refused(chain: WorkRequestChain): number {
     const bad = this.#words[this.#badAt / 4]! + this.#words[this.#badAt / 4 + 1]! * 2 ** 32
     return (bad - chain.#address) / IBV_SEND_WR.size
   }
 
-  /** As before cut(). */
+  /** Undoes cut() and follow(). */
   mend(): void {
     const at = (this.#cutAt - 1) * WR_WORDS + NEXT
     this.#words[at] = this.#nextLo

@@ -109,8 +109,8 @@ export interface Backend {
    */
   join?(posting: Posting, end: number): boolean
   /**
-   * Posts what was joined, something, and returns how many of its rows were taken. The rest, nearly always none, is forgotten: post() of
-   * the first of them says why.
+   * Posts all joined rows and returns how many were taken. Post the first refused row alone to learn why. Something must be joined, and
+   * nothing is afterwards.
    */
   postJoined?(): number
   reap(out: ReapResult): void

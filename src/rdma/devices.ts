@@ -1,4 +1,4 @@
-/** RDMA devices and their ports: what there is, what each can do for us, and which of them is behind a network interface. Linux only, cold. */
+/** RDMA devices and their ports: a list of them with their facts, and the one behind a network interface. Linux only, cold. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { NativeError } from '../../ffi/native-error.js'
 import { type Link, links } from '../../ffi/netlink/route.js'
@@ -9,7 +9,7 @@ import { deviceOfAddress } from '../../ffi/verbs/rdmacm.js'
 import { SpeadcastError } from '../errors.js'
 
 export interface RdmaPort extends PortFacts {
-  /** From 1. */
+  /** Counted from 1. */
   readonly port: number
   readonly ethernet: boolean
   readonly gids: readonly Gid[]
@@ -27,7 +27,7 @@ export interface RdmaDevice {
 
 const SYSFS = '/sys/class/infiniband'
 
-/** Every RDMA device that the library can open. A device that cannot be opened is left out: it may have gone meanwhile. @throws NativeError */
+/** Lists every RDMA device that can be opened. One that cannot is left out, because it may have gone since. @throws NativeError */
 export function rdmaDevices(library: VerbsLibrary): RdmaDevice[] {
   const all = links()
   return deviceNames(library).flatMap((name) => {
@@ -63,7 +63,7 @@ function inspect(library: VerbsLibrary, name: string, all: readonly Link[]): Rdm
   }
 }
 
-/** By the GID table; before Linux 5.10, by sysfs. */
+/** The interfaces of a port by its GID table; by sysfs before Linux 5.10, which has no such table. */
 function interfacesOf(device: string, port: number, gids: readonly Gid[], all: readonly Link[]): Link[] {
   const indexes = new Set(gids.map(({ ifindex }) => ifindex))
   let found = all.filter(({ index }) => indexes.has(index))

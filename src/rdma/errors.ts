@@ -1,25 +1,32 @@
-/** Loading libibverbs, and its refusals as errors that say what to do about them. Cold. */
+/** Loads libibverbs, and turns its refusals into errors with a remedy. Cold. */
 import { NativeError } from '../../ffi/native-error.js'
 import { VerbsLibrary, VerbsUnavailable } from '../../ffi/verbs/library.js'
 import { SpeadcastError } from '../errors.js'
 
 export type VerbsBackendName = 'ibverbs' | 'rdma-ud'
 
-/** How every refusal to work here begins. */
-export function cannot(backend: VerbsBackendName): string {
-  return `backend '${backend}' cannot work here: `
+/** A backend cannot work on this machine. `reason` says why without naming the backend, for lists of backends that do name it. */
+export class BackendRefusal extends SpeadcastError {
+  constructor(
+    backend: VerbsBackendName,
+    readonly reason: string,
+    options?: { cause: unknown },
+  ) {
+    super('ERR_SPEADCAST_BACKEND', `backend '${backend}' cannot work here: ${reason}`, options)
+  }
 }
 
+/** @throws ERR_SPEADCAST_BACKEND when the library cannot be loaded */
 export function loadLibrary(backend: VerbsBackendName, path: string | undefined): VerbsLibrary {
   try {
     return VerbsLibrary.load(path)
   } catch (cause) {
     if (!(cause instanceof VerbsUnavailable)) throw cause
-    throw new SpeadcastError('ERR_SPEADCAST_BACKEND', `${cannot(backend)}${cause.message}`, { cause })
+    throw new BackendRefusal(backend, cause.message, { cause })
   }
 }
 
-/** A failed call as a refusal that says what to do about it. */
+/** Runs `call`; turns a failed native call in it into a refusal with a remedy. @throws ERR_SPEADCAST_BACKEND */
 export function explained<T>(backend: VerbsBackendName, call: () => T): T {
   try {
     return call()
@@ -28,14 +35,14 @@ export function explained<T>(backend: VerbsBackendName, call: () => T): T {
   }
 }
 
-export function refused(backend: VerbsBackendName, cause: NativeError): SpeadcastError {
-  return new SpeadcastError('ERR_SPEADCAST_BACKEND', `${cannot(backend)}${whyRefused(backend, cause)}`, { cause })
+export function refused(backend: VerbsBackendName, cause: NativeError): BackendRefusal {
+  return new BackendRefusal(backend, whyRefused(backend, cause), { cause })
 }
 
 const CAPABILITIES =
   'give node the capability by `setpriv --ambient-caps +net_raw --inh-caps +net_raw node …`, by AmbientCapabilities=CAP_NET_RAW in a systemd unit, or by --cap-add=NET_RAW of docker (setcap on node itself makes the loader ignore LD_LIBRARY_PATH)'
 
-/** What a failed call of libibverbs means, and the remedy. */
+/** Says what a failed call of libibverbs means, and the remedy. */
 export function whyRefused(backend: VerbsBackendName, cause: NativeError): string {
   const { call, errnoName } = cause
   if (backend === 'ibverbs' && call === 'ibv_create_qp' && ['EPERM', 'EINVAL', 'EACCES'].includes(errnoName))

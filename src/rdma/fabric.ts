@@ -1,9 +1,9 @@
 /**
- * Ports as ends of datagrams (UD) of InfiniBand or RoCE: which port a user means, which of its GIDs is meant by an address, and how much a
- * datagram may carry. Linux only, cold.
+ * Ports that send and receive datagrams (UD) of InfiniBand or RoCE: chooses the port that the user means and the GID that an
+ * address means, and tells how much a datagram may carry. Linux only, cold.
  *
- * A GID is 16 bytes. With RoCE a port has one for each IP address of its interface, IPv4 ones as ::ffff:a.b.c.d; with InfiniBand the first
- * of its table names the port, and within the subnet the local id (LID) leads there.
+ * A GID is 16 bytes. With RoCE a port has one for each IP address of its interface, and that of an IPv4 address is ::ffff:a.b.c.d.
+ * With InfiniBand the first GID of a port's table names it, and within the subnet the local id (LID) leads there.
  */
 import { type Gid, type PortFacts, VerbsContext } from '../../ffi/verbs/context.js'
 import { IBV_LINK_LAYER_ETHERNET } from '../../ffi/verbs/layout.js'
@@ -14,12 +14,12 @@ import { AROUND_FRAME_BYTES, ETHERNET_BYTES, VLAN_TAG_BYTES, wireOverheadBytes }
 import { localInterfaces, type ResolvedInterface } from '../net/interface.js'
 import { vlanTagsOf } from '../net/route.js'
 import { rdmaPathOf } from './devices.js'
-import { explained } from './errors.js'
+import { BackendRefusal, explained } from './errors.js'
 
 const BACKEND = 'rdma-ud'
 const ROCE_V2 = 2
 
-/** Wherever the first byte of one stands, an IPv4 address as GID. */
+/** The GID of an IP address of 4 or 16 bytes. */
 export function gidOf(address: Uint8Array): Uint8Array {
   if (address.length === 16) return address
   const gid = new Uint8Array(16)
@@ -28,17 +28,17 @@ export function gidOf(address: Uint8Array): Uint8Array {
   return gid
 }
 
-/** 16 bytes of a GID as text: an IPv6 address, or the IPv4 address it stands for; undefined when it is neither. */
+/** Reads a GID, written as an IPv6 address or as the IPv4 address it stands for; undefined when the text is neither. */
 export function parseGid(text: string): Uint8Array | undefined {
   const bytes = parseAddress(text)
   return bytes && gidOf(bytes)
 }
 
 export interface PortChoice {
-  /** `mlx5_0` or `mlx5_0:1`; else that of the interface. */
+  /** `mlx5_0` or `mlx5_0:1`; default the port behind the interface. */
   readonly device?: string | undefined
   readonly ifindex?: number | undefined
-  /** The port's own address. */
+  /** An address of the port's interface. */
   readonly address?: Uint8Array | undefined
 }
 
@@ -47,11 +47,11 @@ export interface FabricPort {
   readonly device: string
   readonly port: number
   readonly facts: PortFacts
-  /** What it is reached by, and sends from to GIDs of its kind. */
+  /** Others reach the port by this GID, and it sends from it to GIDs of the same kind. */
   readonly gid: Gid
   readonly gids: readonly Gid[]
   readonly ethernet: boolean
-  /** What a datagram may carry here as of now. */
+  /** The most bytes that a datagram may carry, as of when the port was opened. */
   readonly mtuBytes: number
 }
 
@@ -60,7 +60,7 @@ export function activeMtuBytes({ activeMtu }: PortFacts): number {
   return 128 << activeMtu
 }
 
-/** The interface that has an address of this machine; 0 if none. */
+/** Index of the interface that has an address; 0 if none of this machine has it, or only loopback. */
 export function interfaceWith(address: Uint8Array): number {
   const has = (bytes: Uint8Array) => Buffer.compare(bytes, address) === 0
   return localInterfaces().find(({ loopback, addresses }) => !loopback && addresses.some(({ bytes }) => has(bytes)))?.index ?? 0
@@ -83,9 +83,14 @@ export function openFabricPort(library: VerbsLibrary, choice: PortChoice): Fabri
 }
 
 /**
- * What a datagram takes on the wire beyond its payload. Base and datagram headers of 12 and 8 bytes and a checksum of 4 stand behind UDP's
- * header (RoCE version 2, IBTA annex A17), a global route header of 40 (version 1, annex A16) or a local one of 8, where groups need the
- * global one too and another checksum of 2 follows (InfiniBand, volume 1, chapter 5).
+ * Bytes that a datagram takes on the wire beyond its payload. It always has a base header of 12, a datagram header of 8 and a
+ * checksum of 4.
+ *
+ * | fabric         | in front of these                                          | behind        | IBTA specification  |
+ * |----------------|------------------------------------------------------------|---------------|---------------------|
+ * | RoCE version 2 | Ethernet, IP and UDP headers                               |               | annex A17           |
+ * | RoCE version 1 | Ethernet header, global route header of 40                 |               | annex A16           |
+ * | InfiniBand     | local route header of 8; to groups also a global one of 40 | checksum of 2 | volume 1, chapter 5 |
  */
 export function datagramOverheadBytes({ ethernet, gid }: Pick<FabricPort, 'ethernet' | 'gid'>, toGroups: boolean): number {
   const transport = 12 + 8 + 4
@@ -109,33 +114,29 @@ function choosePort(library: VerbsLibrary, { device, ifindex, address }: PortCho
   return explained(BACKEND, () => rdmaPathOf(library, ifindex, address, { ethernetOnly: false }))
 }
 
-/** IPv4 addresses, link-local ones, others: RoCE knows no way from one kind to another. */
+/** Kinds of RoCE's GIDs: 0 IPv4, 1 IPv6, 2 link-local IPv6. Nothing can be sent from a GID of one kind to one of another. */
 const kindOf = (gid: Uint8Array): number => (isV4Mapped(gid) ? 0 : needsScope(gid) ? 2 : 1)
 
-/** The GID to send from to another. */
+/** The GID to send from, to reach another GID. */
 export function sourceGid({ gid, gids, ethernet }: FabricPort, to: Uint8Array): Gid {
   if (!ethernet || kindOf(gid.bytes) === kindOf(to)) return gid
   return gids.find(({ bytes, type }) => type === ROCE_V2 && kindOf(bytes) === kindOf(to)) ?? gid
 }
 
 function ownGid(gids: readonly Gid[], where: string, ethernet: boolean, address: Uint8Array | undefined): Gid {
-  ensure(
-    gids.length > 0,
-    'ERR_SPEADCAST_BACKEND',
-    () => `backend 'rdma-ud' cannot work here: ${where} tells no GIDs; that takes a link, rdma-core 32 and Linux 5.10`,
-  )
+  if (gids.length === 0) throw new BackendRefusal(BACKEND, `${where} tells no GIDs; that takes a link, rdma-core 32 and Linux 5.10`)
   if (!ethernet) return gids[0]!
   const wanted = address && gidOf(address)
   const fitting = gids.filter(({ bytes }) => !wanted || Buffer.compare(bytes, wanted) === 0)
-  ensure(fitting.length > 0, 'ERR_SPEADCAST_BACKEND', () => {
+  if (fitting.length === 0) {
     const there = [...new Set(gids.map(formatGid))].join(', ')
-    return `backend 'rdma-ud' cannot work here: ${formatGid({ bytes: wanted! })} is no GID of ${where}; there are: ${there}`
-  })
+    throw new BackendRefusal(BACKEND, `${formatGid({ bytes: wanted! })} is no GID of ${where}; there are: ${there}`)
+  }
   const rank = ({ type, bytes }: Gid): number => (type === ROCE_V2 ? 0 : 10) + kindOf(bytes)
   return fitting.toSorted((a, b) => rank(a) - rank(b))[0]!
 }
 
-/** What to choose a port by, for a receiver at an address of its own or a sender from one. */
+/** How to choose the port of a receiver that listens at the address `own`, or of a sender that sends from it. */
 export function portChoice(
   device: string | undefined,
   chosen: ResolvedInterface | undefined,
@@ -145,7 +146,7 @@ export function portChoice(
   return {
     device,
     ifindex: chosen?.index ?? (address && interfaceWith(address)),
-    // A device by name has the GIDs it has.
+    // A device that is given by name may use any of its GIDs, unless an address was given too.
     address: device === undefined ? address : chosen?.addressBytes,
   }
 }

@@ -1,13 +1,13 @@
-/** Joining multicast groups of the fabric, with refusals that say what it takes. Cold. */
+/** Joins multicast groups of the fabric, and turns refusals into errors with a remedy. Cold. */
 import { NativeError } from '../../ffi/native-error.js'
 import { type Group, GroupMembership } from '../../ffi/verbs/rdmacm.js'
 import { SpeadcastError } from '../errors.js'
 import type { ResolvedEndpoint } from '../net/endpoint.js'
 
-/** The kernel's own, which no errno.h has. */
+/** An errno that the kernel uses inside, which no errno.h has but RDMA calls return. */
 const ENOTSUPP = 524
 
-/** @param local the own address on the RDMA interface. @throws ERR_SPEADCAST_INTERFACE, _BACKEND */
+/** @param local an address of the RDMA interface. @throws ERR_SPEADCAST_INTERFACE, _BACKEND */
 export function openGroups(local: Uint8Array | undefined, ifindex: number | undefined): GroupMembership {
   if (!local)
     throw new SpeadcastError(

@@ -1,6 +1,6 @@
 /**
- * How a sender of datagrams (UD) learns where its receiver is: over TCP, at the endpoint's own HOST:PORT. The receiver writes one line of
- * JSON to whoever connects, and closes:
+ * A sender of datagrams (UD) asks its receiver over TCP, at the endpoint's own HOST:PORT, where to send them. The receiver writes
+ * one line of JSON on every connection, and closes it:
  *
  *     {"speadcast":"rdma-ud","version":1,"gid":"::ffff:a00:2","lid":0,"qpn":17,"qkey":19088743,"mtuBytes":4096}
  */
@@ -12,23 +12,23 @@ import type { ResolvedEndpoint } from '../net/endpoint.js'
 import { localInterfaces } from '../net/interface.js'
 import { parseGid } from './fabric.js'
 
-/** Where datagrams are taken. */
+/** The queue pair that takes the datagrams. */
 export interface DatagramPeer {
   /** 16 bytes. */
   readonly gid: Uint8Array
-  /** Of InfiniBand; 0 with Ethernet. */
+  /** InfiniBand's local id; 0 with Ethernet. */
   readonly lid: number
   readonly qpn: number
   readonly qkey: number
-  /** The largest message that it takes; undefined where nobody told. */
+  /** The largest message that it takes; undefined where that is not known. */
   readonly mtuBytes?: number | undefined
 }
 
-/** What is asked for without a better reason: librdmacm's, so that one queue pair takes unicast and multicast (rdma_cma.h). */
+/** librdmacm's key for UDP (rdma_cma.h), because with it one queue pair takes unicast and multicast. */
 export const DEFAULT_QKEY = 0x01234567
 
 const LONGEST_LINE = 4096
-/** Nobody keeps a connection open for longer. */
+/** The receiver drops a connection that is idle for longer. */
 const SLOWEST_MS = 10_000
 const whole = (most: number) => v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(most))
 const line = v.object({
@@ -44,7 +44,7 @@ const line = v.object({
   mtuBytes: v.pipe(whole(65536), v.minValue(256)),
 })
 
-/** Answers on an endpoint until closed. `peer` may still be in the making. @throws (rejects) ERR_SPEADCAST_ENDPOINT */
+/** Answers on an endpoint until closed; connections wait until `peer` is known. @throws (rejects) ERR_SPEADCAST_ENDPOINT */
 export async function offerRendezvous(
   { text, address, port, scopeId }: ResolvedEndpoint,
   peer: Promise<DatagramPeer>,
@@ -71,7 +71,7 @@ export async function offerRendezvous(
     )
     server.listen({ host: hostOf(address, scopeId), port, exclusive: true, ipv6Only: true }, resolve)
   })
-  // A receiver lives as long as its thread.
+  // The receiver's thread keeps the process alive; this server must not.
   server.unref()
   return { close: () => server.close() }
 }
@@ -111,7 +111,7 @@ export async function askRendezvous({ text, address, port, scopeId }: ResolvedEn
   return { gid: parseGid(gid)!, lid, qpn, qkey, mtuBytes }
 }
 
-/** libuv knows zones by their names. */
+/** The host as libuv takes it, which wants a zone by its name. */
 function hostOf(address: string, scopeId: number): string {
   return scopeId === 0 ? address : `${address}%${localInterfaces().find(({ index }) => index === scopeId)?.name ?? scopeId}`
 }

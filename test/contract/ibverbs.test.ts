@@ -1,6 +1,6 @@
 /**
- * The contract on the software NIC, in this process: its thread goes into a namespace to open the backend, and the receivers are kernel
- * sockets in the peer's.
+ * The contract of backend ibverbs on the software NIC, in this process. Its thread enters a namespace to open the backend, and the
+ * receivers are kernel sockets in the peer's namespace.
  */
 import { expect, test } from 'vitest'
 import { openIbverbs } from '#dist/src/backend/verbs/raw.js'

@@ -1,4 +1,7 @@
-/** The contract for datagrams, on the software NIC in this process: what a receiving queue pair of ours takes is what arrived. */
+/**
+ * The contract of backend rdma-ud on the software NIC, in this process. A datagram has arrived when a receiving queue pair of ours
+ * took it.
+ */
 import { expect, test } from 'vitest'
 import { mapReceiveMemory, recycleReceiveMemory } from '#dist/ffi/socket/recvmmsg.js'
 import { openRdmaUd } from '#dist/src/backend/verbs/datagrams.js'
@@ -17,13 +20,13 @@ const here = nicHere({ veth: { mtu: 9000 } }, { mode: 'null' }, ({ ns, nic }) =>
 
 const SLOTS = 128
 const PASSES = [
-  // RoCE version 2 has 12 + 8 + 4 bytes behind UDP's header (IBTA annex A17).
+  // RoCE version 2 puts 12 + 8 + 4 bytes behind UDP's header (IBTA annex A17).
   { what: 'rdma-ud', host: '10.77.0.1', wireOverheadBytes: 90, commands: ['limit max_sge 30'] },
   { what: 'rdma-ud over IPv6', host: '[fd77::1]', wireOverheadBytes: 110, commands: ['limit max_sge 30'] },
   { what: 'rdma-ud on a device with one segment', host: '10.77.0.1', wireOverheadBytes: 90, commands: ['limit max_sge 1'] },
 ]
 
-/** Takes what comes, in slices of the event loop. */
+/** Opens a receiver that takes datagrams in slices of the event loop. */
 async function openTaker(host: string, substreams: number) {
   const resolved = await resolveEndpoints(parseEndpoints(Array.from({ length: substreams }, (_, i) => `${host}:${7148 + i}`)))
   const endpoints = resolved.map((endpoint) => ({ ...endpoint, interfaceIndex: 0, interfaceName: undefined }))

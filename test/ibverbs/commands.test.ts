@@ -1,4 +1,4 @@
-/** `devices` and `doctor` on the software NIC, and everything where there is no libibverbs. */
+/** `devices` and `doctor` on the software NIC, and all commands where there is no libibverbs. */
 import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync } from 'node:fs'
 import { expect, test } from 'vitest'
@@ -11,7 +11,7 @@ const TO = '10.77.0.2:7148'
 const UNPRIVILEGED = ['--bounding-set', '-all', '--inh-caps', '-all']
 const NOBODY = ['setpriv', '--reuid', '65534', '--regid', '65534', '--clear-groups', ...UNPRIVILEGED]
 
-/** Nobody, or root without any capability where nobody cannot read the program. */
+/** Runs as the user nobody, or as root without any capability where that user cannot read the program. */
 function ordinaryUser(): readonly string[] {
   const reads = spawnSync(NOBODY[0]!, [...NOBODY.slice(1), process.execPath, CLI, '--version'])
   return reads.status === 0 ? NOBODY : ['setpriv', ...UNPRIVILEGED]
@@ -78,7 +78,7 @@ test('devices: what the NIC is, for root and for an ordinary user, in text and J
     expect(text.stdout.split('\n').filter((each) => line.test(each))).toHaveLength(1)
   other.cleanReport()
 
-  // Somebody else's folder cannot be written to, so there is no report.
+  // The ordinary user may not write to our folder, so there is no report.
   const environment = { ...nic.environment, SOFTNIC_REPORT: '', SOFTNIC_CONTROL: '' }
   const prefix = [...ordinaryUser(), 'env', ...Object.entries(environment).map(([name, value]) => `${name}=${value}`)]
   const nobody = await speadcast(ns, prefix, 'devices', '--json')
@@ -159,7 +159,7 @@ test('doctor: which backend, and why not the others', async (ctx) => {
   expect(await speadcast(ns, nics(), 'doctor', TO, '--interface', 'nope')).toMatchObject({ code: 2, stdout: '' })
 })
 
-/** Hides the file of the system's libibverbs, for one command. */
+/** A prefix that hides the system's libibverbs from one command; empty where there is none, undefined where it cannot be hidden. */
 function withoutLibrary(): readonly string[] | undefined {
   const found = spawnSync('sh', ['-c', 'PATH=$PATH:/sbin:/usr/sbin ldconfig -p | sed -n "s/.*libibverbs.so.1 .*=> //p"'], {
     encoding: 'utf8',
@@ -176,7 +176,7 @@ test('a machine without libibverbs: the package loads and sends by udp and dgram
   needNic(ctx)
   await using ns = await makeNetns({ veth: {} })
   const notLoaded = /ibverbs: .*could not be loaded.*libibverbs1/
-  // Where the kernel has no device the system's library is not looked for: installing it would change nothing.
+  // Where the kernel has no device, the system's library is not looked for, because installing it would change nothing.
   const devices = existsSync('/sys/class/infiniband') && readdirSync('/sys/class/infiniband').length > 0
   const hiddenReason = devices ? notLoaded : /ibverbs: this machine has no RDMA devices/
   for (const [under, more, why] of [
@@ -205,7 +205,7 @@ test('a machine without libibverbs: the package loads and sends by udp and dgram
   }
 })
 
-test('what contradicts itself is refused before anything is opened', async (ctx) => {
+test('options that contradict one another are refused before anything is opened', async (ctx) => {
   needNic(ctx)
   await using ns = await makeNetns({ veth: {} })
   for (const [args, message] of [

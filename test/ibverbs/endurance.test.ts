@@ -1,4 +1,4 @@
-/** Batches by the hundred thousand with a fault every hundred: nothing grows. */
+/** Memory and descriptors do not grow over some hundred thousand batches with a fault every hundred. */
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { makeNetns } from '../support/netns.js'
@@ -6,11 +6,11 @@ import { Nic, needNic } from './support.js'
 
 const ENDURANCE = fileURLToPath(new URL('scripts/endurance.mjs', import.meta.url))
 const BATCHES = 300_000
-/** Until then the engine compiles what it will, and the heaps get their size. */
+/** Samples up to here do not count, because V8 still compiles and its heaps still grow to their size. */
 const WARM = 100_000
 const PACKETS_A_BATCH = 4
 
-/** Bytes a batch, by least squares. */
+/** Bytes that memory grows by a batch, by least squares. */
 function slope(samples: readonly (readonly [number, number])[]): number {
   const mean = (values: number[]) => values.reduce((a, b) => a + b, 0) / values.length
   const x = mean(samples.map(([batches]) => batches))

@@ -1,4 +1,4 @@
-/** What a device tells beside completions, or fails to: events of queue, port and device, wake-ups for nothing, completions in drops. */
+/** Everything but ordinary completions: events of queue, port and device, spurious wake-ups, completions that come one by one. */
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import type { StreamOptions } from '#dist/src/index.js'
@@ -13,7 +13,7 @@ const BYTES = 5000
 const PACKET = 1048
 const OPTIONS: StreamOptions = { to: TO, packetSizeBytes: PACKET }
 
-/** Every heap of a run against the wire; its first heap has cnt `from`. */
+/** Compares every heap of a run with the wire. The first heap of the run has cnt `from`. */
 function compareRun({ statuses, failed }: RunReport, from: number, wire: Map<number, number>): { whole: number; lost: number } {
   const count = { whole: 0, lost: 0 }
   for (const [n, firstCnt] of statuses) {
@@ -49,7 +49,7 @@ test('the queue pair fails while a batch is under way, and while none is', async
   await nic.command('resume')
   expect((await stream.send()).error).toBeUndefined()
   await sleep(30)
-  // The idle queue is found failed and made ready before anything is posted.
+  // The stream finds the idle queue failed, and makes it ready before it posts anything.
   await nic.command('qp-fatal')
   await sleep(30)
   expect((await stream.send()).error).toBeUndefined()
@@ -62,7 +62,7 @@ test('the queue pair fails while a batch is under way, and while none is', async
   expect(nic.cleanReport().qpFatals).toBe(2)
 })
 
-test('a queue pair that fails again and again under load: every heap is what was said of it', async (ctx) => {
+test('a queue pair that fails again and again under load: the status of every heap is true', async (ctx) => {
   needNic(ctx)
   await using ns = await makeNetns({ veth: { gsoMaxSegs: 1 } })
   const nic = new Nic({ faults: ['pace 20000'] })
@@ -89,7 +89,7 @@ test('a queue pair that fails again and again under load: every heap is what was
   expect(nic.cleanReport().qpFatals).toBe(20)
 })
 
-test('port down and up: what is sent while it is down is suspect, and lost indeed', async (ctx) => {
+test('port down and up: batches sent while it is down are suspect, and lost', async (ctx) => {
   needNic(ctx)
   await using ns = await makeNetns({ veth: { gsoMaxSegs: 1 } })
   const nic = new Nic()
@@ -120,12 +120,12 @@ test('port down and up: what is sent while it is down is suspect, and lost indee
   expect(nic.cleanReport()).toMatchObject({ portErrors: 1, droppedPortDown: 3 * HEAPS * PACKETS })
 })
 
-test('slow batches that queue behind one another: each that lost something on the way to a port that was down is suspect', async (ctx) => {
+test('slow batches that queue behind one another: every batch that lost a packet while the port was down is suspect', async (ctx) => {
   needNic(ctx)
   await using ns = await makeNetns({ veth: { gsoMaxSegs: 1 } })
   const nic = new Nic()
   const wire = await capture(ns, 'b')
-  // 50 ms a batch.
+  // A batch takes 50 ms.
   const stream = await openOn(nic, ns, { ...OPTIONS, rate: 20 * HEAPS * PACKETS * PACKET, burstBytes: PACKET })
   const names = Array.from({ length: 24 }, (_, i) => `batch ${i}`)
   for (const name of names) await stream.batch({ name, heaps: HEAPS, bytes: BYTES })
@@ -146,7 +146,7 @@ test('slow batches that queue behind one another: each that lost something on th
   expect(fates.filter(({ suspect }) => !suspect).length).toBeGreaterThan(8)
 })
 
-test('an MTU too small for the packets: suspect while it lasts, for the device drops them and says that they were sent', async (ctx) => {
+test('an MTU too small for the packets: suspect while it lasts, because the device drops them and says that they were sent', async (ctx) => {
   needNic(ctx)
   await using ns = await makeNetns({ veth: { gsoMaxSegs: 1 } })
   const nic = new Nic()
@@ -278,7 +278,7 @@ test('a device removed while nothing is under way, and put back: the stream stay
 
 for (const thread of ['worker', 'inline'] as const)
   for (const poll of ['busy', 'adaptive', 'event'] as const)
-    test(`completions in drops and wake-ups for nothing, ${thread}, ${poll}: all is sent, in order`, async (ctx) => {
+    test(`completions that trickle in, and spurious wake-ups, ${thread}, ${poll}: all is sent, in order`, async (ctx) => {
       needNic(ctx)
       await using ns = await makeNetns({ veth: { gsoMaxSegs: 1 } })
       const nic = new Nic({ faults: ['spurious-every 1', 'pace 5000'] })

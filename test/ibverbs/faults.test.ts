@@ -1,4 +1,6 @@
-/** Work requests that fail, are refused or never complete: what is said of each heap is what the peer saw of it, and sending goes on. */
+/**
+ * Work requests that fail, are refused or never complete: each heap's status agrees with what the peer saw, and sending goes on.
+ */
 import { expect, test } from 'vitest'
 import { capture, packetsOfHeaps } from '../kernel/support.js'
 import { makeNetns } from '../support/netns.js'
@@ -10,7 +12,7 @@ const PACKETS = 5
 const BYTES = 5000
 const PACKET = 1048
 
-/** Of a batch whose packet k fails: nothing behind it was sent. */
+/** The statuses of a batch whose packet k fails: nothing behind that packet was sent. */
 const expectedOf = (k: number) =>
   Array.from({ length: HEAPS }, (_, j) => {
     const sent = Math.min(PACKETS, Math.max(0, k - j * PACKETS))
@@ -61,7 +63,7 @@ for (const thread of ['worker', 'inline'] as const)
   })
 
 for (const thread of ['worker', 'inline'] as const)
-  test(`the first of 5000 packets fails: all that was behind it in the queue is told of, ${thread}`, async (ctx) => {
+  test(`the first of 5000 packets fails: every packet behind it in the queue is reported, ${thread}`, async (ctx) => {
     needNic(ctx)
     await using ns = await makeNetns({ veth: { gsoMaxSegs: 1 } })
     const nic = new Nic({ faults: ['fail 1 LOC_LEN_ERR'] })
@@ -70,7 +72,7 @@ for (const thread of ['worker', 'inline'] as const)
     await stream.batch({ heaps: 1000, bytes: BYTES })
     const from = performance.now()
     const { error } = await stream.send()
-    // Failures are told by the thousand, and none of them waits for a wake-up.
+    // Each reap reports up to a thousand failures, and none of them waits for a wake-up.
     expect(performance.now() - from).toBeLessThan(2000)
     const { error: none } = await stream.send()
     await stream.close()
@@ -80,7 +82,7 @@ for (const thread of ['worker', 'inline'] as const)
     compareWithWire(heaps, 1, seen, PACKETS)
     compareWithWire(Array(1000).fill('sent'), 1001, seen, PACKETS)
     const count = (status: string) => heaps.filter((each) => each === status).length
-    // The queue took 4096, up to the first packet of heap 819; what was posted after the recovery went.
+    // The queue took 4096 packets, up to the first one of heap 819. The packets posted after the recovery were sent.
     expect([heaps[0], count('flushed'), count('partial'), count('sent')]).toEqual(['failed', 818, 1, 180])
     expect(nic.cleanReport()).toMatchObject({ errors: 1, flushed: 4095 })
   })
@@ -123,7 +125,7 @@ test.for([
       await nic.command(`refuse-every 1 ${errno}`)
       const from = performance.now()
       const { error } = await stream.send()
-      // Not eight attempts, with pauses of up to 2 ms, for each packet: the first packet tells.
+      // Only the first packet is tried eight times, with pauses of up to 2 ms; those behind it are tried once.
       expect(performance.now() - from).toBeLessThan(5000)
       expect(error!.outcome).toMatchObject({
         heaps: Array(heaps).fill('failed'),
@@ -140,14 +142,14 @@ test.for([
   },
 )
 
-test('refused for good behind packets that no completion will tell of: their fate is unknown, said soon, and sending goes on', async (ctx) => {
+test('refused for good behind packets that no completion will report: they are soon unknown, and sending goes on', async (ctx) => {
   needNic(ctx)
   await using ns = await makeNetns({ veth: { gsoMaxSegs: 1 } })
   const nic = new Nic()
   const wire = await capture(ns, 'b')
   const stream = await openOn(nic, ns, { to: TO, packetSizeBytes: PACKET })
   await stream.batch({ heaps: HEAPS, bytes: BYTES })
-  // Seven are taken; then, attempt after attempt, none.
+  // Seven packets are taken; then every attempt is refused.
   await nic.command(...Array.from({ length: 25 }, (_, i) => `refuse ${8 + i} ENOMEM`))
   const from = performance.now()
   const { error } = await stream.send()
@@ -200,7 +202,7 @@ test('a queue that fails again and again with nothing sent between: the stream f
     causes.push(error!.outcome!.causes[0]!.errnoName)
     last = error!.message
   }
-  // Eight recoveries in a row, then no more.
+  // The stream gives up after eight recoveries in a row.
   expect(causes).toEqual([...Array(9).fill('IBV_WC_LOC_PROT_ERR'), 'EIO', 'EIO', 'EIO'])
   expect(last).toMatch(/open another stream.*before: .*IBV_WC_LOC_PROT_ERR.*given up/)
   await nic.command('clear')

@@ -1,6 +1,6 @@
 /**
- * The frames that ibverbs makes, as the software NIC sees them leave (pcap mode): valid to tcpdump and tshark, addressed as they should
- * be, and from the UDP payload on what the udp backend puts on the wire for the same heaps.
+ * The frames that ibverbs makes, as the software NIC records them (pcap mode). tcpdump and tshark find them valid, their addresses
+ * are right, and their UDP payloads are those that the udp backend puts on the wire for the same heaps.
  */
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -20,13 +20,13 @@ interface Case {
   bytes: number
   groupMode?: GroupMode
   items?: object[]
-  /** Fields that tshark must see in every frame; those that differ by packet are lists of all. */
+  /** Fields that tshark must see in every frame. */
   fields: Record<string, string>
 }
 
 const V4 = '10.77.0.2:7148'
 const V6 = '[fd77::2]:7148'
-/** RFC 1112 §6.4 and RFC 2464 §7; the peer's own where it is null. */
+/** RFC 1112 §6.4 and RFC 2464 §7; null stands for the peer's own MAC. */
 const CASES: Case[] = [
   {
     what: 'IPv4',
@@ -100,7 +100,7 @@ const TAGGED: Case[] = CASES.map((one) => ({
   fields: { ...one.fields, 'vlan.id': '77', 'vlan.priority': '5' },
 }))
 
-/** Records of a nanosecond pcap, by the format's own description (pcap-savefile(5)). */
+/** The records of a nanosecond pcap, read by pcap-savefile(5). */
 function recordsOf(pcap: Buffer): Buffer[] {
   const records: Buffer[] = []
   for (let at = 24; at < pcap.length; at += 16 + pcap.readUInt32LE(at + 8))
@@ -108,7 +108,10 @@ function recordsOf(pcap: Buffer): Buffer[] {
   return records
 }
 
-/** UDP payload of an Ethernet frame with at most one tag, IPv4 or IPv6 without options (IEEE 802.1Q, RFC 791, RFC 8200, RFC 768). */
+/**
+ * The UDP payload of an Ethernet frame with at most one tag, IPv4 or IPv6 without options (IEEE 802.1Q, RFC 791, RFC 8200, RFC
+ * 768).
+ */
 function payloadOf(frame: Buffer): { port: number; sha1: string; bytes: number } {
   const ip = frame.readUInt16BE(12) === 0x8100 ? 18 : 14
   const udp = ip + (frame.readUInt16BE(ip - 2) === 0x86dd ? 40 : (frame[ip]! & 15) * 4)
@@ -151,7 +154,7 @@ test.for(DEVICES)('%s: valid frames, with the udp backend’s payloads', { timeo
   for (const one of cases) {
     for (const backend of ['udp', 'ibverbs'] as const) {
       const { ibverbs, ...plain } = one.options
-      // What merges no packets takes the fewest.
+      // Without segmentation udp cuts heaps into as few packets as ibverbs does.
       const own = backend === 'udp' ? ({ ...plain, segmentation: 'off' } as const) : one.options
       await stream.reopen({ ...own, backend, sourcePort: 40_000 })
       expect(
@@ -184,7 +187,7 @@ test.for(DEVICES)('%s: valid frames, with the udp backend’s payloads', { timeo
   for (const [i, one] of cases.entries()) {
     for (const row of rows.slice(at, at + counts[i]!)) {
       const seen = Object.fromEntries(unique.map((name, k) => [name, row[k]]))
-      // A checksum of zero over IPv4 says that there is none (RFC 768): 3 is "not present", 1 "good".
+      // 3 is "not present", 1 is "good": over IPv4 a checksum of zero says that there is none (RFC 768).
       const want = {
         'eth.src': mac('a'),
         'eth.dst': mac('b'),
@@ -202,7 +205,7 @@ test.for(DEVICES)('%s: valid frames, with the udp backend’s payloads', { timeo
   expect(dump.match(/udp sum ok|no cksum/g)).toHaveLength(frames.length)
   nic.cleanReport()
 
-  // That they would have said so: one bit of one payload.
+  // Both programs would have noticed an error: one bit of one payload is flipped.
   const broken = readFileSync(nic.pcap)
   broken[24 + 16 + 200]! ^= 1
   const file = join(nic.folder, 'broken.pcap')

@@ -1,4 +1,6 @@
-/** The real spead2 receives what ibverbs sends, through its kernel's UDP and through its own ibverbs, and compares every element. */
+/**
+ * The real spead2 receives what ibverbs sends, through its kernel's UDP and through its own ibverbs, and compares every element.
+ */
 import { expect, test } from 'vitest'
 import type { GroupMode } from '#dist/src/index.js'
 import { exchange, type InteropItem, type Scenario } from '../interop/support.js'
@@ -15,7 +17,7 @@ const groups4 = (n: number) => Array.from({ length: n }, (_, i): [string, number
 const groups6 = (n: number) =>
   Array.from({ length: n }, (_, i): [string, number, string] => [`ff15::${(i + 1).toString(16)}`, 7148, 'v1'])
 
-/** Packets of an MTU of 1500 and of 9000. */
+/** The largest packets by IP version, with an MTU of 1500 and of 9000. */
 const SMALL = { 4: 1472, 6: 1452 } as const
 const LARGE = { 4: 8972, 6: 8952 } as const
 
@@ -33,7 +35,7 @@ function scenario(
     items: packetSizeBytes > 2000 ? [{ ...ADC, shape: [100_000] }] : ITEMS,
     batchHeaps: Math.max(16, n),
     groupMode,
-    // Heaps of one substream that take turns.
+    // spead2 must hold all the heaps whose packets take turns on one substream.
     maxHeaps: groupMode === 'round-robin' ? 16 : groupMode === 'by-substream' ? 1 : 4,
     ...more,
     options: { backend: 'ibverbs', packetSizeBytes, ...(endpoints[0]!.length > 2 && { interface: 'v0' }), ...more.options },
@@ -78,7 +80,7 @@ test('every scenario arrives at spead2 through its kernel, heap by heap', { time
   expect(compared).toBeGreaterThan(700)
 })
 
-/** It takes IPv4 only. */
+/** spead2's ibverbs takes IPv4 only. */
 const THROUGH_IBVERBS: Record<string, Scenario> = {
   'IPv4, one substream, serial, jumbo': scenario(ports('10.77.0.2', 1), LARGE[4], 'serial', { ibverbs: '10.77.0.2' }),
   'IPv4, 8 substreams, round-robin': scenario(ports('10.77.0.2', 8), SMALL[4], 'round-robin', { ibverbs: '10.77.0.2' }),

@@ -1,4 +1,4 @@
-/** Short batches posted in one call: the engine on the software NIC in this process, its packets taken by a socket of the kernel's. */
+/** Short batches posted in one call. The engine runs on the software NIC in this process, and a kernel socket takes the packets. */
 import { beforeEach, expect, onTestFinished, test } from 'vitest'
 import { openIbverbs } from '#dist/src/backend/verbs/raw.js'
 import { PreparedHeaps } from '#dist/src/batch/heaps.js'
@@ -19,7 +19,7 @@ beforeEach(needNic)
 
 const BATCHES = 3
 const HEAPS = 2
-/** Of a heap. */
+/** Packets of a heap. */
 const PACKETS = 3
 const ROWS = HEAPS * PACKETS
 
@@ -74,7 +74,7 @@ async function joinedRig() {
     step,
     arrived: async (packets: number) => (await receivers.arrived(packets)).map(cntOf),
     posts: () => ring.counters[COUNTER.posts]!,
-    /** All batches, before a step is taken; returns their slots. */
+    /** Submits all batches before the engine takes a step; returns their slots. */
     submit: () => batches.map((prepared, i) => submitTo(ring, i + 1, prepared)),
     async run() {
       const until = performance.now() + 5000
@@ -85,12 +85,12 @@ async function joinedRig() {
       }
     },
     words: (slots: readonly number[], word: number) => slots.map((slot) => ring.slots[slot + word]!),
-    /** What was said of the heaps of batches that were not sent whole, in turn. */
+    /** The statuses of the heaps of each batch that was not sent whole, in order. */
     told: () => messages.flatMap((message) => (message.type === 'outcome' ? [message.heaps] : [])),
   }
 }
 
-/** Packets of heaps first … last, in order. */
+/** The heap cnts of the packets of heaps first … last, in order. */
 const cnts = (first: number, last: number) =>
   Array.from({ length: (last - first + 1) * PACKETS }, (_, i) => first + Math.floor(i / PACKETS))
 
@@ -118,7 +118,7 @@ test('each packet of three joined batches refused in turn: all arrive once and i
     const before = r.posts()
     await r.run()
     expect(r.words(slots, R.W_OUTCOME), `packet ${k}`).toEqual(Array(BATCHES).fill(R.OUTCOME_SENT))
-    // The joined call, the rest of the batch that it stopped in, and each behind that by itself.
+    // One post for the joined call, one for the rest of the batch that it stopped in, and one for each batch behind that.
     expect(r.posts() - before).toBe(1 + BATCHES - Math.floor(k / ROWS))
   }
   expect(await r.arrived(all * all)).toEqual(cnts(1, all * BATCHES * HEAPS))
@@ -179,7 +179,10 @@ test('a withdrawn batch and a new sequence of heap cnts between joined ones keep
   expect(await r.arrived(4 * ROWS)).toEqual([...cnts(1, 3 * HEAPS), ...cnts(100, 99 + HEAPS)])
 })
 
-/** The first packet of the second batch is refused, once: after a step the first two are posted, and the third waits its turn. */
+/**
+ * The first packet of the second batch is refused once. After a step the first two batches are posted, and the third waits its
+ * turn.
+ */
 async function oneWaits() {
   const r = await joinedRig()
   await here.nic.command(`refuse ${ROWS + 1} ENOMEM`)

@@ -1,4 +1,7 @@
-/** How a stream, its thread and its process end, in whatever state the queue is: everything settles, and the device gets all back. */
+/**
+ * A stream, its thread and its process end while the queue is in any state: everything settles, and the device gets all objects
+ * back.
+ */
 import { expect, test } from 'vitest'
 import { capture, packetsOfHeaps } from '../kernel/support.js'
 import { makeNetns } from '../support/netns.js'
@@ -114,7 +117,7 @@ test('SIGTERM to speadcast send: what is queued is sent, the summary is true, no
   expect(told).toMatchObject({ backend: 'ibverbs', heapsFailed: 0, heapsDropped: 0, evidence: 'completed' })
   expect(told.heaps).toBeGreaterThan(10)
   expect([...seen.values()].reduce((a, b) => a + b, 0)).toBe(told.packets)
-  // Its own, a descriptor heap and a stop heap.
+  // The wire has the heaps of the summary, a descriptor heap and a stop heap.
   expect(seen.size).toBe(told.heaps + 2)
   expect(nic.cleanReport().frames).toBe(told.packets)
 })

@@ -10,13 +10,13 @@ export interface Ended {
   code: number | null
   signal: NodeJS.Signals | null
   stderr: string
-  /** What it printed at the end, if it did. */
+  /** The JSON that the program printed at the end, if it did. */
   told:
     | { sent: number; failed: number; statuses: Record<string, number>; closed: unknown; milliseconds: number; fds: number }
     | undefined
 }
 
-/** Starts the program; `finish` lets it end, and waits for that. */
+/** Starts scripts/loaded.mjs. `finish` lets it end, and waits for that. */
 export async function startLoaded(ns: Netns, nic: Nic, options: Partial<StreamOptions>, end: string) {
   const argv = [
     ...nic.prefix,

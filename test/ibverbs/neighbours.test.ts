@@ -1,4 +1,7 @@
-/** Whose MAC is in a frame: what the kernel does for sockets is done here, and the peer's kernel judges it by taking the packets or not. */
+/**
+ * The MAC in a frame. The backend does what the kernel does for sockets, and the peer's kernel takes a packet only if its MAC is
+ * right.
+ */
 import { expect, test } from 'vitest'
 import type { StreamOptions } from '#dist/src/index.js'
 import { makeNetns, type Netns, waitForOutput } from '../support/netns.js'
@@ -9,7 +12,7 @@ const V6 = '[fd77::2]:7148'
 const OPTIONS: StreamOptions = { to: V4, packetSizeBytes: 1048 }
 const NEW_MAC = '02:00:00:00:77:02'
 
-/** UDP sockets of namespace b at ports 7148 and 7149 that count packets: heap cnt → how many, of SPEAD-64-48. */
+/** UDP sockets in namespace b, at ports 7148 and 7149, that count the packets of each heap cnt (SPEAD-64-48). */
 async function startSockets(ns: Netns): Promise<() => Promise<Map<number, number>>> {
   const code = `
 import json, select, socket, struct, sys
@@ -95,7 +98,7 @@ test('a neighbour forgotten and found with another MAC while a batch is under wa
   for (const name of small) await stream.batch({ name, heaps: 1, bytes: 100 })
   await stream.batch({ name: 'long', heaps: 20, bytes: 5000 })
   await nic.command('stall')
-  // The eighth of the small ones to complete makes the stream look around; of the long one a part is posted by then.
+  // When the eighth small batch completes, the stream looks for changes. Part of the long batch is posted by then.
   const sending = [...small, 'long'].map((name) => stream.send({ name }))
   await sleep(50)
   ns.ip('b', `link set v1 address ${NEW_MAC}`)
@@ -103,14 +106,14 @@ test('a neighbour forgotten and found with another MAC while a batch is under wa
   await nic.command('pace 500', 'resume')
   const results = await Promise.all(sending)
   expect(results.map(({ error }) => error)).toEqual(Array(9).fill(undefined))
-  // What went to the old MAC is lost.
+  // Packets to the old MAC are lost.
   expect(results.at(-1)!.ok!.suspect || results[7]!.ok!.suspect).toBe(true)
   await nic.command('pace 0')
   expect((await stream.send({ name: 'small 0' })).ok).toMatchObject({ suspect: false })
   await stream.close()
   const whole = cntsOf(await stop(), 5)
   console.log(`ibverbs, MAC changed under way: of the 20 heaps of the batch ${whole.length} arrived`)
-  // At most 16 packets were posted before.
+  // At most 16 packets were posted before the change.
   for (let cnt = 13; cnt <= 28; cnt++) expect(whole).toContain(cnt)
   nic.cleanReport()
 })
@@ -119,10 +122,10 @@ for (const [to, family] of [
   [V4, 'ipv4'],
   [V6, 'ipv6'],
 ] as const)
-  test(`${family}: our packets confirm nobody, so the kernel is kept asking: a new MAC is found without its telling`, async (ctx) => {
+  test(`${family}: our packets confirm no neighbour, so the kernel is made to ask: a new MAC is found though nobody announces it`, async (ctx) => {
     needNic(ctx)
     await using ns = await makeNetns({ veth: {} })
-    // Seconds instead of half minutes.
+    // An entry ages within seconds instead of half a minute.
     const neigh = `/proc/sys/net/${family}/neigh/v0`
     const settings = { base_reachable_time_ms: 500, delay_first_probe_time: 1, retrans_time_ms: 50 }
     const write = Object.entries(settings).map(([name, value]) => `echo ${value} > ${neigh}/${name}`)

@@ -1,6 +1,6 @@
 /**
- * Backend rdma-ud and its receiver on the software NIC, both in this process, when things go wrong with the device: what is said of each
- * heap is what arrived. Where nothing goes wrong, see test/vm, on a real kernel's device.
+ * Backend rdma-ud and its receiver on the software NIC, both in this process, when the device fails: each heap's status agrees with
+ * what arrived. test/vm tests both on a real kernel's device, when nothing fails.
  */
 import { beforeEach, expect, onTestFinished, test } from 'vitest'
 import { listRdmaDevices } from '#dist/src/devices/index.js'
@@ -14,12 +14,12 @@ const here = nicHere({ veth: { mtu: 9000 } }, { mode: 'null' }, ({ ns, nic }) =>
 
 beforeEach(needNic)
 
-/** With this thread in the namespace, where routes and links are asked about too. */
+/** Runs `body` with this thread in the namespace, because routes and links are asked about there too. */
 const inside = (body: () => Promise<void>) => inNamespace(here.ns.name.a, body)
 
 const TO = '10.77.0.1:7148'
 const HEAPS = 3
-/** Five packets of 2048 bytes: 48 of them SPEAD's in the first, 40 in the others. */
+/** Five packets of 2048 bytes: SPEAD's header takes 48 of them in the first packet, and 40 in the others. */
 const BYTES = 2000 + 4 * 2008
 const PACKETS = 5
 
@@ -51,7 +51,7 @@ const batchOf = (stream: Stream) =>
     heaps: HEAPS,
   })
 
-/** What is said of each heap of a send. */
+/** The status of each heap of a send. */
 async function say(sent: Promise<BatchResult>): Promise<readonly string[]> {
   return sent.then(
     () => Array(HEAPS).fill('sent'),
@@ -59,10 +59,10 @@ async function say(sent: Promise<BatchResult>): Promise<readonly string[]> {
   )
 }
 
-/** Packets of every heap that came, whole or not, by its cnt. */
+/** How many packets of each heap came, by its cnt; of heaps that are not whole, too. */
 async function packetsOf(receiver: Receiver): Promise<Map<number, number>> {
   const seen = new Map<number, number>()
-  // What is unfinished comes at the end, which close() would drop.
+  // Unfinished heaps come at the end, and close() would drop them.
   const taking = (async () => {
     for await (const heap of receiver) seen.set(Number(heap.cnt), heap.packets)
   })()
@@ -81,7 +81,7 @@ function compare(statuses: readonly string[], firstCnt: number, seen: Map<number
   }
 }
 
-/** A receiver that ends, with what is unfinished given out, some time after the last packet. */
+/** Runs `body` with a receiver that ends some time after the last packet, and then hands out unfinished heaps too. */
 async function receiveUntilQuiet(body: () => Promise<void>): Promise<Map<number, number>> {
   const receiver = await openReceiver({
     endpoints: TO,
@@ -95,7 +95,7 @@ async function receiveUntilQuiet(body: () => Promise<void>): Promise<Map<number,
   return packets
 }
 
-test('each of the 15 packets of a batch fails in turn: each heap is what was said of it', () =>
+test('each of the 15 packets of a batch fails in turn: the status of each heap is true', () =>
   inside(async () => {
     let recoveries = 0
     const said: (readonly string[])[] = []

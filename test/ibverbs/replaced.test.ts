@@ -1,6 +1,6 @@
 /**
- * A queue pair that cannot be reset is made anew. No software NIC refuses that, so the call is intercepted where it leaves JavaScript,
- * once; everything else is real, in this process: what is waited on must be the new queue's.
+ * A queue pair that cannot be reset is replaced by another, and from then on the thread waits for the new one. The software NIC
+ * never refuses a reset, so the call is intercepted where it leaves JavaScript; everything else is real, in this process.
  */
 import { readdirSync } from 'node:fs'
 import { beforeEach, expect, test } from 'vitest'
@@ -33,7 +33,7 @@ async function open(): Promise<Backend> {
   )
 }
 
-/** The next `times` changes to RESET fail with EIO. */
+/** Makes the next `times` changes to RESET fail with EIO. */
 function refuseResets(times: number): () => number {
   const call = library.call as { ibv_modify_qp: (...args: number[]) => number }
   const real = call.ibv_modify_qp
@@ -100,11 +100,11 @@ test('a queue that cannot be reset is replaced, and completions of the new one w
   backend.release(posting)
   backend.close()
   expect(readdirSync('/proc/self/fd').length).toBeLessThanOrEqual(before + 2)
-  // One that was made at first, and three in its place.
+  // The first queue, and three that replaced it.
   expect(here.nic.cleanReport().made).toMatchObject({ qps: 4, cqs: 4, channels: 4 })
 })
 
-test('nor can another be made: broken for good, and closing gives back what there is', async () => {
+test('no other queue can be made either: broken for good, and closing gives back what there is', async () => {
   const backend = await open()
   const { table } = handTable(
     [0, 1, 2].map((i) => ({ substream: 0, segments: [pattern(i, 100)] })),

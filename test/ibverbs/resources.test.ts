@@ -1,4 +1,4 @@
-/** What a device or a process may lack: memory to pin, rights, segments, queue, checksums, pacing. */
+/** Devices and processes that lack something: memory to pin, rights, segments, queue, checksums, pacing. */
 import { expect, test } from 'vitest'
 import type { StreamOptions } from '#dist/src/index.js'
 import { capture, packetsOfHeaps, RemoteStream } from '../kernel/support.js'
@@ -11,7 +11,7 @@ const V6 = '[fd77::2]:7148'
 const PACKET = 1048
 const OPTIONS: StreamOptions = { to: V4, packetSizeBytes: PACKET }
 
-test('memory that cannot be pinned fails the batch that wanted it, with the remedy; others go on, and nothing stays pinned', async (ctx) => {
+test('memory that cannot be pinned fails its batch, with the remedy; others go on, and nothing stays pinned', async (ctx) => {
   needNic(ctx)
   await using ns = await makeNetns({ veth: { gsoMaxSegs: 1 } })
   const nic = new Nic()
@@ -47,7 +47,7 @@ test('memory that cannot be pinned fails the batch that wanted it, with the reme
 test('a batch refused half-way leaves the memory that it had pinned to others', async (ctx) => {
   needNic(ctx)
   await using ns = await makeNetns({ veth: {} })
-  // One SGE: every packet is copied into memory of the backend's own, which is pinned too.
+  // With one SGE every packet is copied into memory of the backend's own, which is pinned too.
   const nic = new Nic({ mode: 'null', faults: ['limit max_sge 1', `limit memlock_bytes ${3 << 20}`] })
   const stream = await openOn(nic, ns, OPTIONS)
   await stream.batch({ name: 'twice 2 MiB', heaps: 2, bytes: 1 << 20 })
@@ -102,7 +102,7 @@ test('auto takes udp as well where the device fails only when the stream is open
   await using ns = await makeNetns({ veth: { mtu: 1500 } })
   const wire = await capture(ns, 'b')
   for (const [faults, options, why] of [
-    // The first queue pair is the one that looks whether it works.
+    // The first queue pair is made to find out whether it works.
     [
       ['create-qp 2 ENOMEM'],
       { ...OPTIONS, rate: '1Gbps' },
@@ -136,7 +136,7 @@ test('a device without raw packet queue pairs, as soft-RoCE: said so', async (ct
   expect(nic.report().leaked).toEqual(NOTHING_LEAKED)
 })
 
-/** `recv --verify` in namespace b: the kernel's own UDP, which drops what has a wrong checksum. */
+/** `recv --verify` in namespace b, by the kernel's UDP, which drops packets with a wrong checksum. */
 async function startReceiver(ns: Netns, endpoint: string, heaps: number) {
   const args = [process.execPath, CLI, 'recv', endpoint, '--verify', '--json', '--heaps', `${heaps}`, '--timeout', '10']
   const child = ns.spawn('b', ['sh', '-c', '"$0" "$@" 2>&1', ...args], { stdio: ['ignore', 'pipe', 'inherit'] })
@@ -193,10 +193,10 @@ for (const to of [V4, V6])
     },
   )
 
-/** The device counts Ethernet frames without preamble and FCS: 14 + 20 + 8 bytes of headers over IPv4. The rate counts `counted` bytes of each. */
+/** The device counts Ethernet frames without preamble and FCS, and the stream's rate counts `counted` bytes of each frame. */
 const kbpsOf = (bytesPerSecond: number, udpBytes: number, headerBytes: number, counted = udpBytes) =>
   Math.round((bytesPerSecond * 8 * (udpBytes + headerBytes)) / counted / 1000)
-/** Preamble 8, FCS 4, gap 12 (IEEE 802.3). */
+/** Preamble, FCS and gap (IEEE 802.3). */
 const AROUND = 8 + 4 + 12
 
 test.for([
@@ -217,7 +217,7 @@ test.for([
       for (let i = 0; i < 5; i++) expect((await stream.send()).error).toBeUndefined()
       const seconds = (performance.now() - from) / 1000
       const stats = await stream.stats()
-      // Nobody else paces: the NIC was the bottleneck.
+      // Only the NIC paces.
       expect(stats.states.rateMethod).toBe('hw')
       await expect(stream.batch({ name: 'own', heaps: 1, bytes: 8, rates: [1e6] })).rejects.toMatchObject({
         code: 'ERR_SPEADCAST_CONFIG',

@@ -1,4 +1,4 @@
-/** The ibverbs backend on the software NIC (test/softnic): a process is put on it, things go wrong with it, and it tells what it saw. */
+/** Runs processes on the software NIC (test/softnic), gives it commands such as faults, and reads its report. */
 import { closeSync, mkdtempSync, openSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -22,7 +22,7 @@ import {
 export const CLI = fileURLToPath(new URL('../../dist/src/cli/main.js', import.meta.url))
 export const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
 
-/** Why there is no software NIC here, or no namespace to use it in; empty if there are. */
+/** Returns why there is no software NIC here, or no namespace to use it in; empty if there are both. */
 export function nicUnavailable(): string {
   return netnsUnavailable() || softnicUnavailable()
 }
@@ -34,7 +34,7 @@ export function needNic(ctx: TestContext): void {
 
 export type NicOptions = Pick<SoftnicSettings, 'mode' | 'faults' | 'netdevs'>
 
-/** A software NIC for one process. Its files go when the test ends. */
+/** A software NIC for one process. Its files are removed when the test ends. */
 export class Nic {
   readonly folder = mkdtempSync(join(tmpdir(), 'speadcast-ibverbs-'))
   readonly pcap = join(this.folder, 'frames.pcap')
@@ -42,7 +42,7 @@ export class Nic {
   readonly library: string
   readonly #control = new Control(join(this.folder, 'control'))
 
-  /** @param whenOver calls back when the files may go */
+  /** @param whenOver calls `remove` when the files may be removed */
   constructor({ mode = 'wire', ...options }: NicOptions = {}, whenOver: (remove: () => void) => void = onTestFinished) {
     const { directory, environment } = buildSoftnic()
     this.library = join(directory, 'libibverbs.so.1')
@@ -51,7 +51,7 @@ export class Nic {
     whenOver(() => rmSync(this.folder, { recursive: true, force: true }))
   }
 
-  /** A command to run a program under. */
+  /** A command that runs a program on the NIC, when the program's own command line follows it. */
   get prefix(): string[] {
     return ['env', ...Object.entries(this.environment).map(([name, value]) => `${name}=${value}`)]
   }
@@ -67,12 +67,12 @@ export class Nic {
     return files[0]!
   }
 
-  /** Of the process that runs on it; known once it has looked for its device. */
+  /** The id of the process that runs on the NIC, once it has looked for its device. */
   get pid(): number {
     return Number(this.#reportName.split('.')[1])
   }
 
-  /** Written when the process closes its last device, and when it ends. */
+  /** The report that the NIC wrote when the process closed its last device, or when it ended. */
   report(): SoftnicReport {
     return readReport(join(this.folder, this.#reportName))
   }
@@ -96,14 +96,14 @@ export interface Sent {
   readonly error?: PlainError
 }
 
-/** What was said of each heap of a send; the error itself where it is no SendError. */
+/** The status of each heap of a send; the error's message where it is no SendError. */
 export function statusesOf(result: Sent, heaps: number): BatchOutcome['heaps'] {
   return result.ok ? Array(heaps).fill('sent') : (result.error?.outcome?.heaps ?? [`${result.error?.message}` as never])
 }
 
 /**
- * Compares what was said of heaps firstCnt … with what the peer saw: `sent` is whole on the wire, `partial` is there in part, `failed` and
- * `flushed` are not there at all. `unknown` may be either.
+ * Compares the statuses of heaps firstCnt … with what the peer saw: `sent` is whole on the wire, `partial` is there in part,
+ * `failed` and `flushed` are not there at all, and `unknown` may be any of these.
  */
 export function compareWithWire(
   statuses: BatchOutcome['heaps'],
@@ -149,10 +149,10 @@ export interface NicHere {
 }
 
 /**
- * The software NIC for the process of a test file, whose library reads its environment once, and namespaces for as long as the file runs.
- * What is returned has them from beforeAll on, where there is a NIC.
+ * A software NIC and namespaces for as long as a test file runs. One NIC serves the whole process, because its library reads the
+ * environment once. The fields of the result are set from beforeAll on, where there is a NIC.
  *
- * @param ready is called last: look for a device there, with which the NIC begins to take commands
+ * @param ready is called last and must look for a device, because the NIC takes commands only from then on
  */
 export function nicHere(netns: NetnsOptions, options: NicOptions, ready: (here: NicHere) => unknown): NicHere {
   const here = {} as { ns: Netns; nic: Nic }

@@ -1,4 +1,4 @@
-/** What the software NIC is made of: the names and versions of the installed libraries, the same bytes every time. */
+/** The software NIC has the names and versions of the installed libraries, and every build has the same bytes. */
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -7,7 +7,7 @@ import { expect, test } from 'vitest'
 import { need } from '../support/need.js'
 import { buildSoftnic, compileSoftnic, installedLibrary, softnicUnavailable } from '../support/softnic.js'
 
-/** `VERSION name` of everything a library defines under its current version. */
+/** `VERSION name` of every symbol that a library defines under its current version. */
 function symbols(file: string): string[] {
   const { stdout } = spawnSync('objdump', ['-T', file], { encoding: 'utf8' })
   const lines = stdout.split('\n').filter((line) => / g +D[FO] /.test(line) && !/\*(UND|ABS)\*/.test(line))

@@ -1,4 +1,6 @@
-/** Every rule that the software NIC keeps, broken by a C program (test/softnic/checks); then all of them under the sanitizers. */
+/**
+ * A C program (test/softnic/checks) breaks every rule that the software NIC keeps, and then all of them again under the sanitizers.
+ */
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -21,7 +23,7 @@ const CHECKS = readdirSync(SOURCES)
   .flatMap((file) => [...readFileSync(join(SOURCES, file), 'utf8').matchAll(/^CHECK\((\w+),\s*"([^"]*)"\) \{$/gm)])
   .map(([, name, rule]) => ({ name: name!, rule: rule! }))
 
-/** What a check's report must hold besides no leaks. */
+/** Fields that the report of a check must have, besides no leaks. */
 const REPORTS: Record<string, Partial<SoftnicReport>> = {
   a_program_that_leaks: {
     leaked: { contexts: 1, pds: 1, mrs: 1, channels: 1, cqs: 1, qps: 0, flows: 0, ahs: 0 },

@@ -1,4 +1,4 @@
-/** What a WR costs on the software NIC: measured and printed, never asserted. */
+/** Measures and prints the cost of a WR on the software NIC, and asserts nothing of it. */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

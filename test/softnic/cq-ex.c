@@ -57,7 +57,7 @@ static uint8_t read_zero_byte(struct ibv_cq_ex *cq) {
   return 0;
 }
 
-/* Ticks of query_rt_values' raw clock, of which hca_core_clock counts 1 000 000 a millisecond. */
+/* Ticks of query_rt_values' raw clock are nanoseconds: hca_core_clock says 1 000 000 a millisecond. */
 static uint64_t read_time(struct ibv_cq_ex *cq) {
   return of(cq)->current.time_ns;
 }

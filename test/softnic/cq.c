@@ -1,10 +1,10 @@
 /*
  * Completion queues. The rules kept here:
  * - a CQ holds exactly the entries it was made for; one more is an overrun: IBV_EVENT_CQ_ERR, nothing is written to the CQ ever
- *   again, and what was in it may still be polled (ibv_poll_cq(3));
+ *   again, and completions that were in it may still be polled (ibv_poll_cq(3));
  * - polling a send completion frees every slot of the send queue up to its WR, and nothing else does;
- * - a completion that is not a success has a valid wr_id, status, qp_num and vendor_err, and rubbish elsewhere;
- * - arming is one-shot, and counts for completions that come after it: those already there bring no event (ibv_get_cq_event(3));
+ * - a failed completion has a valid wr_id, status, qp_num and vendor_err, and rubbish elsewhere;
+ * - arming is one-shot, and holds for completions that come after it: those already there bring no event (ibv_get_cq_event(3));
  * - destroying waits until all events were acknowledged, and fails with EBUSY while queue pairs use the CQ.
  */
 #include <stdlib.h>

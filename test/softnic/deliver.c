@@ -1,6 +1,6 @@
 /*
- * What becomes of a frame, by mode: null and model touch nothing, copy gathers it into memory of the NIC's own, pcap writes it to
- * a file, wire puts it on the netdev by a packet socket. Rules kept here: short frames are padded to 60 bytes on the way out;
+ * Delivers a frame, by mode: null and model touch nothing, copy gathers it into memory of the NIC's own, pcap writes it to a file,
+ * wire puts it on the netdev by a packet socket. Rules kept here: short frames are padded to 60 bytes on the way out;
  * IBV_SEND_IP_CSUM fills the IPv4 header and the UDP or TCP checksum, as on mlx5, and without it not a byte is changed;
  * back-pressure of the netdev holds the queue up and loses nothing.
  */

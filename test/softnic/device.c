@@ -1,8 +1,8 @@
 /*
  * Devices and contexts. One device for each Ethernet netdev of the caller's network namespace (or those that SOFTNIC_NETDEVS
  * names), with one port. Rules kept here: the ABI of verbs_context (abi_compat all ones, sz, the slots that inline functions
- * call); a context of a removed device fails every call with EIO, and the device is no longer listed; what was not destroyed
- * before its context was closed is the program's leak.
+ * call); a context of a removed device fails every call with EIO, and the device is no longer listed; objects that were not
+ * destroyed before their context was closed are the program's leak.
  */
 #define _GNU_SOURCE
 #include <net/if_arp.h>
@@ -45,7 +45,7 @@ bool wire_allowed(const char *netdev) {
   return false;
 }
 
-/* "v0" or "v0+v0.100+v0.200": the netdev, and those above it whose addresses it also answers for. */
+/* "v0" or "v0+v0.100+v0.200": the netdev, and those above it whose addresses the device also answers for. */
 static void split(const char *spec, char *netdev, const char **uppers) {
   const char *plus = strchr(spec, '+');
   size_t n = plus ? (size_t)(plus - spec) : strlen(spec);
@@ -163,7 +163,7 @@ static int rt_values(struct ibv_context *context, struct ibv_values_ex *values) 
   return 0;
 }
 
-/* Slots of what a device cannot do hold functions that say so, as real providers' do. */
+/* Slots of operations that a device lacks hold functions that say so, as those of real providers do. */
 static void fill(struct verbs_context *v) {
   struct ibv_context_ops *ops = &v->context.ops;
   v->sz = sizeof *v;
@@ -253,7 +253,7 @@ int ibv_close_device(struct ibv_context *context) {
       *at = c->next;
       break;
     }
-  /* Of what the program forgot, the engine must know nothing any more. */
+  /* The engine must not touch objects that the program forgot to destroy. */
   for (struct qp **at = &nic.qps; *at;) {
     if ((*at)->context == c) {
       report_add(&(*at)->stats);

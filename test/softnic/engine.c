@@ -1,7 +1,7 @@
 /*
- * The thread that does what happens without a call of the program: commands from the control file, WRs that were stalled, paced or
- * rate-limited. It starts when there is any of that, and lives until the process ends. What it executes it reads from memory then,
- * not when it was posted, as a NIC does.
+ * The thread for everything that happens without a call of the program: commands from the control file, and WRs that were stalled,
+ * paced or rate-limited. It starts when there is any of these, and lives until the process ends. As a NIC does, it reads a WR's
+ * memory when it executes the WR, not when the WR was posted.
  */
 #define _GNU_SOURCE
 #include <poll.h>
@@ -44,7 +44,7 @@ static void sleep_until(uint64_t due) {
 }
 
 static void *run(void *argument) {
-  fault_read_control(); /* what was added before it was watched */
+  fault_read_control(); /* lines that were added before the file was watched */
   for (;;) sleep_until(progress());
   return argument;
 }
@@ -69,7 +69,7 @@ static void start(void) {
   if (fd < 0) abort();
   store(&wake, fd);
   sigfillset(&all);
-  /* Signals are the program's: none may come to a thread that it does not know. */
+  /* Signals are the program's, so none may come to a thread that the program does not know. */
   pthread_sigmask(SIG_SETMASK, &all, &old);
   if (pthread_create(&thread, NULL, run, NULL)) abort();
   pthread_sigmask(SIG_SETMASK, &old, NULL);
@@ -84,6 +84,6 @@ void engine_start(void) {
 void engine_wake(void) {
   uint64_t one = 1;
   int fd = load(&wake);
-  /* Without an engine nothing is waited for that could happen: a stall from the environment ends with the process. */
+  /* Without an engine nobody has to be woken: a stall that the environment set lasts until the process ends. */
   if (fd >= 0 && write(fd, &one, sizeof one) < 0 && errno != EAGAIN) abort();
 }

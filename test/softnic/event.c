@@ -62,7 +62,7 @@ void event_forget(struct event_queue *queue, void *element) {
   pthread_mutex_unlock(&queue->mutex);
 }
 
-/* Returns 0 with an event whose `count` went up by one, or -1 with errno as read(2) sets it. */
+/* Returns 0 with an event and raises its `count` by one, or returns -1 with errno as read(2) sets it. */
 static int pop(struct event_queue *queue, struct event *event, uint32_t *(*count)(const struct event *)) {
   for (;;) {
     uint64_t one;
@@ -76,7 +76,7 @@ static int pop(struct event_queue *queue, struct event *event, uint32_t *(*count
     }
     pthread_mutex_unlock(&queue->mutex);
     if (found) return 0;
-    /* What the fd told of was forgotten meanwhile. */
+    /* The event that the fd announced was dropped meanwhile. */
   }
 }
 

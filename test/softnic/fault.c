@@ -1,7 +1,7 @@
 /*
  * The settings of the process (SOFTNIC_MODE and the others, README.md) and its faults: one language of one-line commands, in
- * SOFTNIC_FAULTS before the start and in the file named by SOFTNIC_CONTROL while it runs. That file only grows; what was applied
- * of it is told in a file of the same name with ".ack".
+ * SOFTNIC_FAULTS before the start and in the file named by SOFTNIC_CONTROL while it runs. That file only grows. A file of the same
+ * name with ".ack" says how many of its lines were applied.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -63,7 +63,7 @@ static bool set_trap(enum trap kind, uint64_t n, bool every, int value) {
   return room;
 }
 
-/* Counts one for every trap of the kind; the value of the one that is due, or 0. */
+/* Counts one for every trap of the kind. Returns the value of the trap that is due, or 0. */
 static int spring(enum trap kind) {
   int value = 0;
   take(&traps.lock);

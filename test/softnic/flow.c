@@ -1,8 +1,8 @@
 /*
- * Flow steering (ibv_create_flow(3)). Rules kept here: a rule names the port and its specs, a field matches where
- * (frame & mask) == (value & mask), an IP or UDP spec also asks for its protocol; of the rules that match, those of the lowest
- * priority number get the frame, the default rules only what no other took, the sniffer everything; rules need CAP_NET_RAW, a raw
- * packet queue pair, and are EOPNOTSUPP where the NIC cannot do what they ask. One queue pair gets a frame once.
+ * Flow steering (ibv_create_flow(3)). Rules kept here: a rule names the port and its specs, a field matches where (frame & mask) ==
+ * (value & mask), an IP or UDP spec also asks for its protocol; of the rules that match, those of the lowest priority number get
+ * the frame, the default rules get frames that no other rule took, and the sniffer gets all; rules need CAP_NET_RAW, a raw packet
+ * queue pair, and are EOPNOTSUPP where the NIC cannot do what they ask. One queue pair gets a frame once.
  */
 #include <arpa/inet.h>
 #include <linux/capability.h>
@@ -86,7 +86,7 @@ static bool matches(const struct flow *flow, const struct frame *f) {
   return true;
 }
 
-/* 0 for what is steered by rules, more for what gets only the rest. */
+/* The lowest rank gets a frame: ordinary rules by priority, then default rules. */
 static uint32_t rank(const struct flow *flow) {
   switch (flow->type) {
     case IBV_FLOW_ATTR_NORMAL: return flow->priority;

@@ -90,7 +90,7 @@ static uint64_t sum(uint64_t so_far, const uint8_t *p, uint32_t n) {
   return so_far;
 }
 
-/* What was summed in the machine's byte order, as a 16-bit number of the wire. */
+/* A sum in the machine's byte order as a 16-bit number of the wire. */
 static uint16_t fold(uint64_t s) {
   while (s >> 16) s = (s & 0xffff) + (s >> 16);
   return ntohs((uint16_t)s);

@@ -1,5 +1,5 @@
 /*
- * What holds for the whole process: its settings and faults (fault.c), the thread that acts on them (engine.c), and the report
+ * State of the whole process: its settings and faults (fault.c), the thread that acts on them (engine.c), and the report
  * (report.c). Part of softnic.h.
  */
 #ifndef SOFTNIC_NIC_H
@@ -44,15 +44,15 @@ extern struct nic nic;
 
 /* Reads the environment once. */
 void nic_init(void);
-/* What a fault has for the WR that is being posted: an errno, or 0. */
+/* Returns the errno that a fault has for the WR that is being posted, or 0. */
 int trap_refuse(void);
-/* What a fault has for the WR that was posted: a completion status, or 0; a stall begins with this WR. */
+/* Returns the completion status that a fault has for the WR that was posted, or 0. `stall`: a stall begins with this WR. */
 enum ibv_wc_status trap_execute(bool *stall);
 int trap_create_qp(void);
 int trap_reg_mr(void);
 /* Applies one line. Takes nic.mutex. Returns false and prints why if it is no command. */
 bool fault_apply(const char *line);
-/* Applies the lines of the control file that are new and complete. */
+/* Applies new lines of the control file, up to the last complete one. */
 void fault_read_control(void);
 const char *fault_control(void);
 
@@ -73,7 +73,7 @@ void report_unmatched(void);
 void report_oversize_in(void);
 void report_write(void);
 
-/* -1 if there is none of that name. */
+/* Returns -1 if there is none of that name. */
 int status_by_name(const char *name);
 
 #endif

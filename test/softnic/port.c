@@ -1,8 +1,8 @@
 /*
- * What a device says of itself: attributes, its port, its GID table. Rules kept here: the port follows its netdev (and the port
- * fault), its link layer is Ethernet; the table holds the default GID made of the MAC, then ::ffff:a.b.c.d for every IPv4 address
- * and every IPv6 address, all RoCE v2 and with the netdev's index; an empty entry is ENODATA to the newer call and zeroes to the
- * old; ibv_query_port the function fills 48 bytes, the slot as many as its caller knows.
+ * The device's description of itself: attributes, its port, its GID table. Rules kept here: the port follows its netdev (and the
+ * port fault), its link layer is Ethernet; the table holds the default GID made of the MAC, then ::ffff:a.b.c.d for every IPv4
+ * address and every IPv6 address, all RoCE v2 and with the netdev's index; an empty entry is ENODATA to the newer call and zeroes
+ * to the old; ibv_query_port the function fills 48 bytes, the slot as many as its caller knows.
  */
 #define _GNU_SOURCE
 #include <ifaddrs.h>
@@ -188,7 +188,7 @@ int ibv_query_device(struct ibv_context *context, struct ibv_device_attr *attr) 
   return device_query(context, NULL, (struct ibv_device_attr_ex *)attr, sizeof *attr);
 }
 
-/* There is no /sys/class/infiniband: what programs read of it through these calls is answered here. */
+/* There is no /sys/class/infiniband, so these calls, by which programs read it, are answered here. */
 const char *ibv_get_sysfs_path(void);
 const char *ibv_get_sysfs_path(void) {
   return "/sys";

@@ -3,7 +3,7 @@
  * - a slot is free again only when a signalled completion at or behind its WR was polled; a full queue is ENOMEM;
  * - more SGEs or inline bytes than the queue was made for are ENOMEM; an opcode other than SEND, an unknown flag, checksum offload
  *   on a device without it, and posting before RTS are EINVAL;
- * - posting stops at the first WR that is refused and tells it in bad_wr; those before it are posted;
+ * - posting stops at the first WR that is refused and names it in bad_wr; those before it are posted;
  * - an SGE that is not covered by its region completes with LOC_PROT_ERR, a frame shorter than an Ethernet header with LOC_LEN_ERR;
  *   the queue pair is then in ERR, and everything behind completes with WR_FLUSH_ERR, signalled or not;
  * - posting in ERR is allowed, and flushed;
@@ -100,7 +100,7 @@ static void run_next(struct qp *qp) {
   if (status != IBV_WC_SUCCESS && status != IBV_WC_WR_FLUSH_ERR) receive_flush(qp);
 }
 
-/* When the next WR may be executed: 0 for now. Takes its turn if that is now. */
+/* Returns when the next WR may be executed, 0 for now. If that is now, it takes its turn. */
 static uint64_t turn(struct qp *qp, uint64_t now) {
   uint64_t due = 0;
   if (qp->rate_kbps) {
@@ -213,7 +213,7 @@ static int store_wr(struct qp *qp, uint64_t index, const struct ibv_send_wr *wr)
   return send_store_inline(qp, index, buffers, wr->num_sge);
 }
 
-/* Everything any mode, fault or flag asks for. Returns 0, or an errno with the WR in bad. */
+/* Posts WRs with all that modes, faults and flags ask for. Returns 0, or an errno with the WR in bad. */
 static int post_any(struct qp *qp, struct ibv_send_wr *wr, struct ibv_send_wr **bad) {
   uint64_t head = qp->sq.head;
   int error = 0;
@@ -229,8 +229,8 @@ static int post_any(struct qp *qp, struct ibv_send_wr *wr, struct ibv_send_wr **
 }
 
 /*
- * WRs that are executed at once, touch nothing and are in order: only checked. Returns the first that wants more than that, which
- * post_any then takes, or NULL.
+ * Takes WRs that are executed at once and touch no memory: they are only checked. Returns the first WR that wants more than that,
+ * which post_any then takes, or NULL.
  */
 static struct ibv_send_wr *post_fast(struct qp *qp, struct ibv_send_wr *wr) {
   struct send_queue *sq = &qp->sq;

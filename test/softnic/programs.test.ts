@@ -1,5 +1,5 @@
 /**
- * Programs that we did not write run on the software NIC unmodified: it tells the truth about the ABI. ibv_devinfo, perftest's
+ * Programs that we did not write run on the software NIC unmodified, which shows that its ABI is right: ibv_devinfo, perftest's
  * raw_ethernet_bw, and spead2's own ibverbs sender and receiver from the PyPI wheel, against each other and against the kernel.
  */
 import { spawnSync } from 'node:child_process'
@@ -21,7 +21,7 @@ beforeAll(() => {
 }, 120_000)
 afterAll(() => rmSync(directory, { recursive: true }))
 
-/** What is missing to run these; empty when nothing is. */
+/** Returns what is missing to run these tests; empty when nothing is. */
 function missing(...programs: string[]): string {
   const absent = programs.filter((program) => spawnSync('sh', ['-c', `command -v ${program}`]).status !== 0)
   return (
@@ -70,10 +70,10 @@ const perftest = (ns: Netns, role: 'server' | 'client', ...more: string[]) => {
   return ['raw_ethernet_bw', `--${role}`, ...addresses, '-n', String(FRAMES), '-s', '1024', '-m', '9000', ...more]
 }
 
-/** Resolves when a program in namespace b reads all frames there: it has made its flow rule. */
+/** Resolves when a program in namespace b reads all frames there, because then it has made its flow rule. */
 async function listening(ns: Netns): Promise<void> {
   for (let tries = 0; tries < 400; tries++) {
-    // sk, RefCnt, Type, Proto, …: a packet socket for every protocol
+    // The columns are sk, RefCnt, Type, Proto, …; this line is a packet socket for every protocol.
     if (/^\S+\s+\d+\s+3\s+0003\s/m.test((await ns.exec('b', ['cat', '/proc/net/packet'])).stdout)) return
     await sleep(20)
   }
@@ -91,7 +91,7 @@ for (const [how, flags, posts] of [
     await using ns = await veth()
     const nic = buildSoftnic()
     const settings = (role: string) => ({ env: nic.environment({ mode: 'wire' as const, report: file(`${role}.json`) }) })
-    // Room for all: on two cores a server that polls does not keep up with a client that does.
+    // The queue has room for all frames, because on two cores a polling server does not keep up with a polling client.
     const server = ns.exec('b', perftest(ns, 'server', '-r', '8192'), settings('server'))
     server.catch(() => {})
     await listening(ns)
@@ -99,7 +99,7 @@ for (const [how, flags, posts] of [
     expect(client.stdout).toMatch(new RegExp(`^ 1024\\s+${FRAMES}\\s`, 'm'))
     expect((await server).stdout).toMatch(new RegExp(`^ 1024\\s+${FRAMES}\\s`, 'm'))
     const sent = readReport(file('client.json'))
-    // perftest counts the frame check sequence, which a NIC adds, among the 1024 bytes.
+    // The 1024 bytes that perftest counts include the frame check sequence, which a NIC adds.
     expect(sent).toMatchObject({ posts, posted: FRAMES, frames: FRAMES, refused: 0, errors: 0, bytes: FRAMES * 1020 })
     // The client of perftest 4.5 forgets its receive CQ; a later one may not.
     expect({ ...sent.leaked, cqs: 0 }).toEqual(NOTHING_LEAKED)
@@ -209,7 +209,7 @@ for (const [sender, receiver] of [
       await exchange(ns, { sender, receiver, packetSize })
     })
 
-/** Lines of tcpdump -vv: two for each packet. */
+/** The lines of tcpdump -vv, two for each packet. */
 async function dump(ns: Netns, faults: string[]): Promise<{ sent: Told; text: string }> {
   const pcap = file('frames.pcap')
   const send = { to: [[GROUP, 7148]], kind: 'tutorial', heapSize: 8192, heaps: 50, packetSize: 1472, interface: ns.addresses.a.v4 }

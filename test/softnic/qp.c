@@ -4,7 +4,7 @@
  *   more than max_qp_wr blocks of 64 bytes: a WR costs one block with one SGE and two with two to five, as on mlx5;
  * - the kernel's state table: RESET to INIT needs the port and nothing else (UD: partition and key too), then RTR, then RTS (UD: a
  *   sequence number); ERR leaves only to RESET;
- * - RESET forgets what was posted and takes the queue pair's completions out of its CQs; ERR completes what was posted, flushed;
+ * - RESET drops posted WRs and takes the queue pair's completions out of its CQs; ERR completes posted WRs, flushed;
  * - a rate limit can be set in RTS only (or on the way there), must lie in the device's range, and is lost on leaving RTS;
  * - a queue pair with flow rules on it cannot be destroyed (EBUSY), and destroying waits for acknowledged async events.
  */
@@ -68,7 +68,7 @@ static int allocate(struct qp *qp, const struct ibv_qp_cap *cap) {
   rq->max_sge = cap->max_recv_sge;
   size_t ring = power_of_two(sq->depth);
   sq->mask = ring - 1;
-  /* calloc: what is never used costs no memory. */
+  /* calloc, because slots that are never used then cost no memory. */
   sq->slots = calloc(ring, sizeof *sq->slots);
   sq->sges = calloc(ring * (sq->max_sge ? sq->max_sge : 1), sizeof *sq->sges);
   sq->inlines = calloc(ring, sq->max_inline ? sq->max_inline : 1);
@@ -101,7 +101,7 @@ struct ibv_qp *qp_create_ex(struct ibv_context *context, struct ibv_qp_init_attr
     errno = error;
     return NULL;
   }
-  memcpy(&qp->init, attr, sizeof qp->init); /* the first part of the one is the other */
+  memcpy(&qp->init, attr, sizeof qp->init); /* the longer struct begins with the shorter one */
   base->context = context;
   base->qp_context = attr->qp_context;
   base->pd = attr->pd;
@@ -124,7 +124,7 @@ struct ibv_qp *qp_create_ex(struct ibv_context *context, struct ibv_qp_init_attr
 struct ibv_qp *ibv_create_qp(struct ibv_pd *pd, struct ibv_qp_init_attr *attr) {
   struct ibv_qp_init_attr_ex ex = {0};
   memcpy(&ex, attr, sizeof *attr);
-  ex.comp_mask = IBV_QP_INIT_ATTR_PD; /* lies in what is padding of the shorter one */
+  ex.comp_mask = IBV_QP_INIT_ATTR_PD; /* lies in the padding of the shorter one */
   ex.pd = pd;
   return qp_create_ex(pd->context, &ex);
 }

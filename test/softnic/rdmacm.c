@@ -1,5 +1,5 @@
 /*
- * librdmacm: which device answers for an address. Written on the public calls of libibverbs alone. Rules kept here
+ * librdmacm: finds the device that answers for an address. It uses only the public calls of libibverbs. Rules kept here
  * (rdma_bind_addr(3) and the kernel's answers): a wildcard binds to no device (verbs stays NULL); an address of a netdev without a
  * device is ENODEV, one that is not the machine's EADDRNOTAVAIL; port 0 becomes a free port; ids on one device share one context,
  * which is closed with the last of them. SOFTNIC_RDMACM=off is a machine without /dev/infiniband/rdma_cm: no event channel
@@ -49,7 +49,7 @@ void rdma_destroy_event_channel(struct rdma_event_channel *channel) {
   free(channel);
 }
 
-/* No event ever comes: binding makes none. Honours O_NONBLOCK. */
+/* No event ever comes, because binding makes none. Honours O_NONBLOCK. */
 int rdma_get_cm_event(struct rdma_event_channel *channel, struct rdma_cm_event **event) {
   uint64_t n;
   *event = NULL;

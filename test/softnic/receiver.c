@@ -1,8 +1,8 @@
 /*
- * What comes in on the netdev, in wire mode: a thread per context, from its first flow rule on, reads a packet socket and hands
- * each frame to the rules. Rules kept here: a frame is what was on the wire, so a VLAN tag that the kernel took out is put back
- * and a checksum that it left to the hardware is filled; IBV_WC_IP_CSUM_OK is told only of checksums that are right; frames above
- * the MTU (the kernel's unsegmented packets, seen on a veth without gso_max_segs 1) are dropped and counted, as no wire could
+ * Frames that come in on the netdev, in wire mode: one thread per context, from its first flow rule on, reads a packet socket and
+ * hands each frame to the rules. Rules kept here: a frame is what was on the wire, so a VLAN tag that the kernel took out is put
+ * back and a checksum that it left to the hardware is filled; IBV_WC_IP_CSUM_OK is told only of checksums that are right; frames
+ * above the MTU (the kernel's unsegmented packets, seen on a veth without gso_max_segs 1) are dropped and counted, as no wire could
  * carry them. Unlike a NIC's, these rules do not take frames away from the kernel.
  */
 #define _GNU_SOURCE
@@ -117,7 +117,7 @@ int receiver_start(struct context *context) {
     error = open_socket(r);
     sigset_t all, old;
     sigfillset(&all);
-    /* Signals are the program's: none may come to a thread that it does not know. */
+    /* Signals are the program's, so none may come to a thread that the program does not know. */
     pthread_sigmask(SIG_SETMASK, &all, &old);
     if (!error) error = pthread_create(&r->thread, NULL, run, r);
     pthread_sigmask(SIG_SETMASK, &old, NULL);

@@ -1,7 +1,7 @@
 /*
- * What was made and not destroyed, and what passed through: JSON in the file named by SOFTNIC_REPORT, written when the last
- * context is closed and when the process ends. "leaked" counts objects alive at that time; closing a context does not take what is
- * left in it with it, as a program that forgets them leaks their memory.
+ * The report: JSON in the file named by SOFTNIC_REPORT, with the objects that were made and not destroyed, and the traffic. It is
+ * written when the last context is closed and when the process ends. "leaked" counts objects alive at that time. Closing a context
+ * does not destroy the objects left in it, because a program that forgets them leaks their memory.
  */
 #include <stdio.h>
 #include <stdlib.h>

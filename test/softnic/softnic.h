@@ -1,5 +1,5 @@
 /*
- * What the parts of the software NIC share: its objects, and what each part offers the others.
+ * Shared by the parts of the software NIC: its objects, and the functions that each part offers the others.
  *
  * Locks, in the order in which they may be taken: nic.mutex (lists of objects), a context's flow_mutex, a send queue's lock, that
  * of the listeners (ud.c), a receive queue's lock, a CQ's lock, an event queue's mutex.
@@ -25,7 +25,7 @@
 #define outer(pointer, type, member) ((type *)((char *)(pointer) - offsetof(type, member)))
 
 enum {
-  /* Frames up to here can be gathered; what the netdev takes is another matter. */
+  /* The longest frame that can be gathered; the netdev may take less. */
   MAX_FRAME_BYTES = 65536,
   MIN_FRAME_BYTES = 60,
   ETHERNET_BYTES = 14,
@@ -34,7 +34,7 @@ enum {
   PORT = 1,
 };
 
-/* ---- util.c; locks are held for nanoseconds, so they spin; a holder that was preempted is given the CPU */
+/* ---- util.c; locks are held for nanoseconds, so they spin, and they give the CPU to a holder that was preempted */
 
 struct lock {
   int held;
@@ -45,7 +45,7 @@ uint64_t now_ns(void);
 void busy_wait_calibrate(void);
 void busy_wait(uint64_t ns);
 bool capable(int capability);
-/* Keeps what can no longer be freed reachable. */
+/* Keeps an object that can no longer be freed reachable. */
 void bury(void *object);
 
 static inline void take(struct lock *lock) {
@@ -120,7 +120,7 @@ static inline bool dead(struct ibv_context *context) {
   return load_relaxed(&to_context(context)->life) != ALIVE;
 }
 
-/* What a destroy call returns: on a dead device it fails, and the object stays the user's. */
+/* The result of a destroy call: on a dead device it fails, and the object stays the user's. */
 static inline int released(struct ibv_context *context, void *object) {
   if (dead(context)) {
     bury(object);
@@ -138,7 +138,7 @@ uint32_t netdev_mtu(const char *netdev);
 bool netdev_running(const char *netdev);
 /* Entries in use, at most GIDS. */
 int gid_table(const struct device *device, struct ibv_gid_entry *entries);
-/* What a datagram may carry over a netdev of that MTU. */
+/* The most bytes that a datagram may carry over a netdev of that MTU. */
 uint32_t path_mtu(uint32_t netdev_mtu);
 int port_query(struct ibv_context *context, uint8_t port, struct ibv_port_attr *attr, size_t size);
 int device_query(struct ibv_context *context, const struct ibv_query_device_ex_input *input, struct ibv_device_attr_ex *attr,
@@ -152,7 +152,7 @@ struct pd {
   bool gone;
 };
 
-/* One per lkey >> 8. What an SGE is checked against; the key is 0 while there is no region. */
+/* One per lkey >> 8. SGEs are checked against it. The key is 0 while there is no region. */
 struct mr_entry {
   uint64_t start;
   uint64_t length;
@@ -170,7 +170,7 @@ static inline const struct mr_entry *mr_entry(uint32_t key) {
   return &mr_table[key >> 8 & (MR_SLOTS - 1)];
 }
 
-/* Is every byte of the SGE inside a region of that key and domain? */
+/* True if every byte of the SGE is inside a region of that key and domain. */
 static inline bool mr_covers(const struct ibv_sge *sge, const struct ibv_pd *pd) {
   const struct mr_entry *entry = mr_entry(sge->lkey);
   uint64_t offset = sge->addr - entry->start;
@@ -234,9 +234,9 @@ static inline struct cq *to_cq(struct ibv_cq *cq) {
 
 /* False if the CQ had no room: it is dead then, and so must the queue pair be. */
 bool cq_push(struct cq *cq, const struct cqe *cqe);
-/* Takes the oldest completion off and frees what it frees. */
+/* Takes the oldest completion off, and frees the slots up to its WR. */
 bool cq_pop(struct cq *cq, struct cqe *cqe);
-/* A queue pair's completions leave with it. */
+/* Removes the completions of a queue pair that goes away. */
 void cq_purge(struct cq *cq, const struct qp *qp);
 void cq_notify(struct cq *cq);
 int cq_poll(struct ibv_cq *cq, int entries, struct ibv_wc *wc);
@@ -256,7 +256,7 @@ struct slot {
   uint8_t forced;
 };
 
-/* Where a datagram goes. */
+/* The address that a datagram goes to. */
 struct target {
   union ibv_gid from, to;
   uint32_t qpn, qkey;
@@ -270,14 +270,14 @@ struct send_queue {
   uint64_t head;
   /* Executed: its bytes were read, its completion (if it has one) was written. */
   uint64_t done;
-  /* Behind a completion that was polled; moved by whoever polls. */
+  /* WRs before this number are free, because a completion at or behind them was polled. The polling thread moves it. */
   uint64_t freed;
   struct slot *slots;
   struct ibv_sge *sges;
   uint8_t *inlines;
-  /* Of datagrams. */
+  /* For datagrams. */
   struct target *targets;
-  /* Of the ibv_wr_* calls between start and complete. */
+  /* State of the ibv_wr_* calls between start and complete. */
   uint64_t build;
   int build_error;
   /* When the next WR may go, by the rate limit. */
@@ -303,7 +303,7 @@ struct stats {
 struct qp {
   struct ibv_qp_ex base;
   struct ibv_qp_init_attr init;
-  /* What the hardware has; base.qp_base.state is what the user was last told. */
+  /* The hardware's state; base.qp_base.state is the one that the user was last told. */
   enum ibv_qp_state state;
   bool has_wr_api;
   bool gone;
@@ -316,7 +316,7 @@ struct qp {
   int flows;
   struct delivery *delivery;
   struct qp *next;
-  /* Of datagrams: its key, what it is reached by, and the next that listens. */
+  /* For datagrams: its key, the GIDs that it is reached by, and the next queue pair that listens. */
   uint32_t qkey;
   struct ibv_gid_entry gid[GIDS];
   int gids;
@@ -331,22 +331,22 @@ static inline struct qp *to_qp(struct ibv_qp *qp) {
 int send_post(struct ibv_qp *qp, struct ibv_send_wr *wr, struct ibv_send_wr **bad);
 int receive_post(struct ibv_qp *qp, struct ibv_recv_wr *wr, struct ibv_recv_wr **bad);
 /*
- * With sq.lock held: executes what may be executed now; what is left is the engine's. Returns when the next WR may go, or
- * UINT64_MAX.
+ * With sq.lock held: executes the WRs that may be executed now; the engine executes the others. Returns when the next WR may go,
+ * or UINT64_MAX.
  */
 uint64_t send_progress(struct qp *qp, uint64_t now_ns);
-/* With sq.lock held: to ERR, and everything outstanding completes with a flush error. */
+/* With sq.lock held: puts the queue pair in ERR, and all outstanding WRs complete with a flush error. */
 void qp_to_error(struct qp *qp);
 /* Takes sq.lock. */
 void qp_fatal(struct qp *qp);
 void receive_flush(struct qp *qp);
 void wr_install(struct qp *qp, uint64_t send_ops);
-/* The checks of a WR that are the same for both ways of posting, and its slot. 0 or an errno. */
+/* Checks a WR, for both ways of posting, and stores it in its slot. Returns 0 or an errno. */
 int send_refusal(const struct qp *qp, uint64_t index, unsigned flags);
 int send_store(struct qp *qp, uint64_t index, uint64_t wr_id, unsigned flags);
 int send_store_sges(struct qp *qp, uint64_t index, const struct ibv_sge *sges, size_t n);
 int send_store_inline(struct qp *qp, uint64_t index, const struct ibv_data_buf *buffers, size_t n);
-/* After slots up to `head` were stored: makes them the hardware's. */
+/* Gives the hardware the slots before `head`, after they were stored. */
 void send_commit(struct qp *qp, uint64_t head);
 struct ibv_qp *qp_create_ex(struct ibv_context *context, struct ibv_qp_init_attr_ex *attr);
 int qp_rate_limit(struct ibv_qp *qp, struct ibv_qp_rate_limit_attr *attr);
@@ -358,7 +358,7 @@ void delivery_close(struct qp *qp);
 /* Gathers and sends one frame; it may stay in a buffer until delivery_flush. */
 void deliver(struct qp *qp, const struct ibv_sge *sges, uint32_t n, const uint8_t *inline_data, uint32_t bytes, unsigned flags);
 void delivery_flush(struct qp *qp);
-/* Copies what SGEs name; returns how much that is. */
+/* Copies the memory that SGEs name; returns how many bytes that is. */
 uint32_t gather(uint8_t *to, const struct ibv_sge *sges, uint32_t n);
 void delivery_finish(void);
 bool wire_allowed(const char *netdev);
@@ -369,18 +369,18 @@ struct frame {
   uint16_t vlan_tci;
   uint16_t ether_type;
   bool tagged;
-  /* Of the IP header; 0 if it is not IP. */
+  /* Offset of the IP header; 0 if it is not IP. */
   uint32_t l3;
   int version;
   uint8_t protocol;
-  /* Of the transport header; 0 if there is none (a later fragment, another protocol). */
+  /* Offset of the transport header; 0 if there is none (a later fragment, another protocol). */
   uint32_t l4;
   /* One past the IP packet's last byte. */
   uint32_t end;
 };
 
 void frame_parse(struct frame *frame, const uint8_t *bytes, uint32_t length);
-/* What IBV_SEND_IP_CSUM asks of mlx5: IPv4 header and UDP or TCP checksum. */
+/* Fills the checksums that IBV_SEND_IP_CSUM asks of mlx5: of the IPv4 header, and of UDP or TCP. */
 void frame_fill_checksums(uint8_t *bytes, uint32_t length);
 void frame_fill_l4_checksum(uint8_t *bytes, const struct frame *frame);
 bool frame_checksums_good(const struct frame *frame);
@@ -400,12 +400,12 @@ static inline bool is_ud(const struct qp *qp) {
   return qp->base.qp_base.qp_type == IBV_QPT_UD;
 }
 
-/* 0, or the errno that refuses a WR. */
+/* Returns 0, or the errno that refuses a WR. */
 int ud_target(struct qp *qp, uint64_t index, const struct ibv_send_wr *wr);
-/* From now on it may be found; from RTR on it is ready to take what comes. */
+/* From now on senders may find the queue pair; from RTR on it takes datagrams. */
 void ud_listen(struct qp *qp);
 void ud_leave(struct qp *qp);
-/* With sq.lock held: the datagram of a slot, gathered and brought to whom it is for. */
+/* With sq.lock held: gathers the datagram of a slot and brings it to its receiver. */
 void ud_deliver(struct qp *qp, uint64_t at, const struct ibv_sge *sges, uint32_t n, const uint8_t *inline_data, uint32_t bytes);
 
 #include "nic.h"

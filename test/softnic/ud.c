@@ -91,7 +91,7 @@ static bool hears(const struct qp *qp, const struct target *target) {
 }
 
 static void write_header(uint8_t *header, const struct target *target, uint32_t bytes) {
-  /* What is not defined is not zero. */
+  /* Bytes that the specification does not define are not zero. */
   memset(header, 0xa5, HEADER_BYTES);
   if (is_ipv4(&target->from)) {
     header[20] = 0x45;

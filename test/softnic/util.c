@@ -1,4 +1,4 @@
-/* Locks, clocks, capabilities: what every part needs and no rule of hardware speaks of. */
+/* Locks, clocks and capabilities, which every part needs. */
 #define _GNU_SOURCE
 #include <linux/capability.h>
 #include <sched.h>
@@ -9,7 +9,7 @@
 
 #include "softnic.h"
 
-/* Spin a little, then let the holder run. */
+/* Spins a little, then lets the holder run. */
 void lock_wait(struct lock *lock) {
   for (unsigned spins = 0;; spins++) {
     if (!load_relaxed(&lock->held) && !__atomic_exchange_n(&lock->held, 1, __ATOMIC_ACQUIRE)) return;
@@ -55,7 +55,7 @@ uint64_t now_ns(void) {
   return t.tv_sec * UINT64_C(1000000000) + t.tv_nsec;
 }
 
-/* The clock of the vDSO costs as much as a modelled WR: count CPU ticks where they can be read. */
+/* Counts CPU ticks where they can be read, because the clock of the vDSO costs as much as a modelled WR. */
 static double ticks_per_ns;
 
 static inline uint64_t ticks(void) {

@@ -1,5 +1,5 @@
 /*
- * The ibv_wr_* way of posting (ibv_wr_post(3)). Rules kept here: everything between ibv_wr_start and ibv_wr_complete is posted,
+ * Posting by the ibv_wr_* calls (ibv_wr_post(3)). Rules kept here: everything between ibv_wr_start and ibv_wr_complete is posted,
  * or, if any of it was refused or ibv_wr_abort was called, none of it; the first errno is what ibv_wr_complete returns; the queue
  * pair is locked in between. Only for queue pairs made with IBV_QP_INIT_ATTR_SEND_OPS_FLAGS.
  */

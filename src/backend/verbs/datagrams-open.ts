@@ -1,9 +1,9 @@
 /**
- * The cold half of the rdma-ud backend: opens the port that datagrams leave by, learns from each receiver where it is (or joins the
- * group), and makes an address handle for each substream.
+ * The cold half of the rdma-ud backend: opens the port that datagrams leave by, asks each receiver for its queue pair (or joins the
+ * multicast group), and makes an address handle for each substream.
  *
- * A datagram too large for the path is dropped without a word by some devices, which report it sent (rxe, IBV_WC_SUCCESS): its size is
- * checked here, when a stream opens, and again whenever the interface changes.
+ * Some devices drop a datagram that is too large for the path and report it sent (rxe, IBV_WC_SUCCESS). So its size is checked here
+ * when a stream opens, and again whenever the interface changes.
  */
 
 import { ERRNO, NativeError } from '../../../ffi/native-error.js'
@@ -47,16 +47,16 @@ export interface PeerOption {
 export interface RdmaUdOptions extends QueueOptions {
   /** `mlx5_0` or `mlx5_0:1`; default the one behind the interface. */
   readonly device?: string
-  /** One per endpoint; default what the receivers answer over TCP. */
+  /** One per endpoint. By default each receiver is asked over TCP. */
   readonly peers?: readonly PeerOption[]
-  /** How long opening waits for receivers to answer, and for the fabric to let us join a group. */
+  /** Opening waits this long for receivers to answer, and for the fabric to let us join a group. */
   readonly connectTimeoutMs: number
 }
 
-/** The two bits below are ECN's. */
+/** The two bits below the DSCP are ECN's. */
 const trafficClass = (dscp: number): number => dscp << 2
-/** Of unicast; the CM gives a group's. */
-const OF_UNICAST = { hopLimit: 64, trafficClass: 0 }
+/** For unicast. For a group, librdmacm gives both. */
+const UNICAST = { hopLimit: 64, trafficClass: 0 }
 
 export interface Destination extends DatagramDestination {
   readonly peer: DatagramPeer
@@ -93,7 +93,7 @@ export async function openFabric(options: RdmaUdOptions): Promise<OpenFabric> {
     )
     for (const [i, peer] of peers.entries())
       if (peer?.mtuBytes) checkSize(packetSizeBytes, peer.mtuBytes, `the receiver ${endpoints[i]!.text}`)
-    // An address handle waits for the neighbour by itself, but then nothing else goes on in this thread.
+    // Making an address handle waits for the neighbour too, but it blocks this thread.
     const direct = paths.filter((_, i) => peers[i] && equal(peers[i].gid, gidOf(endpoints[i]!.bytes)))
     if (fabric.ethernet) await waitForNeighbours(direct, options.neighbourTimeoutMs)
     const domain = explained('rdma-ud', () => context.allocateDomain())
@@ -108,7 +108,7 @@ export async function openFabric(options: RdmaUdOptions): Promise<OpenFabric> {
             lid: peer.lid,
             qpn: peer.qpn,
             qkey: peer.qkey,
-            ...OF_UNICAST,
+            ...UNICAST,
             port,
             sourceGidIndex: sourceGid(fabric, peer.gid).index,
           }
@@ -147,7 +147,7 @@ export function describePort({ device, port }: FabricPort): string {
   return `port ${port} of ${device}`
 }
 
-/** Which port sends: the one behind the interface, or behind the route. */
+/** Chooses the port that sends: the device's, the one behind the interface, or the one behind the route. */
 export function senderPort(
   { device, interface: iface, endpoints }: Pick<RdmaUdOptions, 'device' | 'interface' | 'endpoints'>,
   paths: readonly Path[],
@@ -204,7 +204,7 @@ function makeHandle(
   }
 }
 
-/** RoCE's GID of an IPv4 address. */
+/** The IPv4 address that a GID of RoCE stands for; undefined when it stands for none. */
 function ipv4Of(gid: Uint8Array): Uint8Array | undefined {
   return equal(gid, gidOf(gid.subarray(12))) ? gid.slice(12) : undefined
 }
@@ -214,13 +214,13 @@ function equal(a: Uint8Array, b: Uint8Array): boolean {
 }
 
 /**
- * What happens to the port: its interface's link, and what a datagram may carry. Without a link every datagram is an error to some devices
- * (rxe), which is no reason to give up on the queue.
+ * Keeps up with the port: its interface's link, and how much a datagram may carry. Without a link some devices (rxe) fail every
+ * datagram, which is no reason to give up the queue.
  */
 export class PortWatch {
   /** Datagrams of full size leave by the port as it is now. */
   passable = true
-  /** The errno that refuses every datagram for now: the interface is down or gone. 0 for none. */
+  /** The errno that refuses every datagram while the interface is down or gone; 0 while it is up. */
   shut = 0
   mtuBytes: number
   revision = 0

@@ -1,6 +1,6 @@
 /**
- * SPEAD packets as datagrams (UD) of InfiniBand or RoCE, for receivers that listen for such: another speadcast. Any RDMA device can send
- * them, soft-RoCE too. The machine is backend.ts; a packet is the message, with nothing in front of it.
+ * The rdma-ud backend: SPEAD packets as datagrams (UD) of InfiniBand or RoCE, for another speadcast that listens for them. Any RDMA
+ * device can send them, soft-RoCE too. A packet is the message, with nothing in front of it.
  */
 import { ERRNO } from '../../../ffi/native-error.js'
 import type { SendQueue } from '../../../ffi/verbs/send-queue.js'
@@ -10,7 +10,7 @@ import { ensure } from '../../errors.js'
 import { formatGid } from '../../net/address.js'
 import { datagramOverheadBytes } from '../../rdma/fabric.js'
 import type { BackendEnvironment } from '../backend.js'
-import { startQueue, type VerbsBackend, type Way } from './backend.js'
+import type { VerbsBackend } from './backend.js'
 import {
   closeDestinations,
   describePort,
@@ -22,8 +22,12 @@ import {
 } from './datagrams-open.js'
 import { causeName, explainCause } from './open.js'
 import { type PostingOptions, VerbsPosting } from './posting.js'
+import type { QueueKind } from './queue-kind.js'
+import { startQueue } from './start.js'
 
-/** A datagram's work request begins with 16 bytes of control and 48 of address: with four SGEs it takes two of mlx5's blocks of 64. */
+/**
+ * A datagram's work request begins with 16 bytes of control and 48 of address: with four SGEs it takes two of mlx5's blocks of 64.
+ */
 const SHAPE = { type: 'datagram', maxSges: 4, requestBytes: 64 } as const
 const FORM = { headerBytes: 0, leastBytes: 0, checksumOffload: false } as const
 
@@ -34,7 +38,7 @@ class DatagramPosting extends VerbsPosting {
   }
 }
 
-class Datagrams implements Way<DatagramPosting> {
+class Datagrams implements QueueKind<DatagramPosting> {
   readonly name = 'rdma-ud'
   readonly headroomBytes = 0
   readonly wireOverheadBytes: number
@@ -70,7 +74,7 @@ class Datagrams implements Way<DatagramPosting> {
       gid: formatGid(fabric.gid),
       gidIndex: fabric.gid.index,
       mtuBytes: this.#watch.mtuBytes,
-      // Enough to see that it is the right one; a stream may have thousands.
+      // One shows whether it is the right one; a stream may have thousands.
       peer: `${peer(destinations[0]!)}${destinations.length > 1 ? ` and ${destinations.length - 1} more` : ''}`,
     }
   }
@@ -86,13 +90,13 @@ class Datagrams implements Way<DatagramPosting> {
     return new DatagramPosting(table, options, this.#open.destinations)
   }
 
-  /** After a failure the reason may be that the link is down. */
+  /** Looks at the link too, because it may have been the reason of a failure. */
   ready(queue: SendQueue): void {
     queue.ready()
     this.#watch.look()
   }
 
-  /** The MTU may have shrunk since: what exceeds it would be dropped and called sent. */
+  /** The MTU may have shrunk since the batch was compiled. A larger packet would be dropped and called sent. */
   admit(posting: DatagramPosting, first: number, n: number): number {
     const { mtuBytes, passable, shut } = this.#watch
     if (passable) return n

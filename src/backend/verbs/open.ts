@@ -1,4 +1,4 @@
-/** What the backends on libibverbs share besides the machine itself: an opened device, and failures explained to a person. */
+/** Options, the opened device and the explanation of failures, as both kinds of queue pair need them. */
 import { errnoName, NativeError } from '../../../ffi/native-error.js'
 import type { DeviceFacts, ProtectionDomain, VerbsContext } from '../../../ffi/verbs/context.js'
 import { EVENT_TYPE, WC_STATUS } from '../../../ffi/verbs/layout.js'
@@ -27,7 +27,7 @@ export interface QueueOptions {
   readonly completionVector: number
   /** Name or path of libibverbs; default by environment and system. */
   readonly verbsLibrary?: string
-  /** Nothing completed for so long, with work requests under way: the queue is reset. */
+  /** The queue is reset when nothing completes for this long with work requests under way. */
   readonly completionTimeoutMs: number
 }
 
@@ -36,10 +36,11 @@ export interface OpenDevice {
   readonly domain: ProtectionDomain
   readonly facts: DeviceFacts
   readonly rdma: RdmaPath
-  /** When it was opened; events tell of changes. */
+  /** As of when it was opened; events tell of changes. */
   readonly portActive: boolean
 }
 
+/** Any of the paths; all must lead through one interface. @throws ERR_SPEADCAST_BACKEND */
 export function oneInterface(paths: readonly Path[]): Path {
   const other = paths.find(({ ifindex }) => ifindex !== paths[0]!.ifindex)
   if (other)
@@ -66,13 +67,13 @@ export function queuePairsRefused(context: VerbsContext, port: number, type: Que
   }
 }
 
-/** Names of causes: errnos, and completion statuses and events beyond them. */
+/** The name of a cause: of an errno, a completion status or an event. */
 export function causeName(cause: number): string {
   if (cause >= CAUSE_EVENT) return EVENT_TYPE[cause - CAUSE_EVENT] ?? `event ${cause - CAUSE_EVENT}`
   return cause >= CAUSE_STATUS ? (WC_STATUS[cause - CAUSE_STATUS] ?? `status ${cause - CAUSE_STATUS}`) : errnoName(cause)
 }
 
-/** What a failed packet means, whatever it was made of. `where` is the device. */
+/** Says what the failure of a packet means, for causes that both kinds of queue pair have. `where` is the device. */
 export function explainCause(
   cause: number,
   to: string,

@@ -1,6 +1,6 @@
 /**
- * A packet table as a chain of work requests over registered memory: one SGE for what is contiguous. Built once; what a send changes (heap
- * cnts, immediates) is in the memory the SGEs point to.
+ * A packet table as a chain of work requests over registered memory, with one SGE for each contiguous piece of a packet. It is
+ * built once: a send changes heap cnts and immediates in the memory that the SGEs point to.
  */
 import { attachRegion, Region } from '../../../ffi/memory/region.js'
 import { WorkRequestChain } from '../../../ffi/verbs/work-requests.js'
@@ -9,18 +9,21 @@ import { ensure } from '../../errors.js'
 import type { Posting } from '../backend.js'
 import { singleEdges } from '../gather.js'
 
+/** Numbers of postings stay below this, so that number and generation fit into the 32 bits of an id. */
+export const MAX_POSTING_NUMBER = 2 ** 24
+
 export interface PostingOptions {
   readonly number: number
-  /** What its work requests carry: the number and the queue's generation. */
-  readonly id: number
+  /** The queue's, from 0 to 255; it rises with every recovery. */
+  readonly generation: number
   readonly signalEvery: number
   readonly maxSges: number
-  /** Key of a region's registration. */
+  /** Registers a region for this posting and returns its key. */
   readonly lkeyOf: (region: TableRegion) => number
 }
 
 export interface PacketForm {
-  /** Bytes of the backend's own in front of every packet, for which the table left room. */
+  /** Bytes that the kind of queue pair puts in front of every packet. The table left room for them. */
   readonly headerBytes: number
   /** Shorter packets are padded. */
   readonly leastBytes: number
@@ -33,7 +36,10 @@ interface Piece {
   readonly lkey: number
 }
 
-/** Rows gathered into memory of our own before each post: more segments than the device takes, or a packet below the least length. */
+/**
+ * Rows that are copied into memory of our own before each post, because they have more segments than the device takes or are
+ * shorter than the least length.
+ */
 interface Bounce {
   readonly region: Region
   readonly bytes: Uint8Array
@@ -46,11 +52,12 @@ export class VerbsPosting implements Posting {
   readonly rows: number
   readonly edge: Uint32Array
   readonly chain: WorkRequestChain
-  generation = 0
-  readonly number: number
+  /** Work requests carry the id, and so do their completions: the posting's number and the generation of the queue. */
   id: number
-  /** The table's regions. */
+  generation: number
+  /** Bytes of the table's regions. */
   protected readonly memory: readonly Uint8Array[]
+  readonly #number: number
   readonly #options: PostingOptions
   readonly #form: PacketForm
   readonly #bounce: Bounce | undefined
@@ -64,8 +71,9 @@ export class VerbsPosting implements Posting {
     const { headerBytes } = form
     this.#options = options
     this.#form = form
-    this.number = options.number
-    this.id = options.id
+    this.#number = options.number
+    this.generation = options.generation
+    this.id = idOf(options.number, options.generation)
     this.rows = table.rows
     this.edge = singleEdges(table.rows)
     this.memory = table.regions.map((region) => new Uint8Array(attachRegion(region)))
@@ -78,7 +86,7 @@ export class VerbsPosting implements Posting {
     const pieces = Array.from({ length: table.rows }, (_, row) => this.#piecesOf(row, lkeys))
     this.#bounce = this.#makeBounce(pieces)
     const sges = pieces.reduce((sum, { length }) => sum + length, 0)
-    this.chain = new WorkRequestChain(table.rows, sges, options.id, options.signalEvery, form.checksumOffload)
+    this.chain = new WorkRequestChain(table.rows, sges, this.id, options.signalEvery, form.checksumOffload)
     let sge = 0
     for (const [row, own] of pieces.entries()) {
       this.chain.request(row, sge, own.length)
@@ -103,7 +111,7 @@ export class VerbsPosting implements Posting {
     return pieces
   }
 
-  /** Replaces the pieces of rows that need it by one piece of a region of ours. */
+  /** Replaces the pieces of rows that must be copied by one piece in a region of ours. */
   #makeBounce(pieces: Piece[][]): Bounce | undefined {
     const { udpBytes } = this.table
     const { headerBytes, leastBytes } = this.#form
@@ -130,12 +138,12 @@ export class VerbsPosting implements Posting {
     return { region, bytes: new Uint8Array(region.buffer), at, rows: Uint32Array.from(rows) }
   }
 
-  /** Memory of the posting's own that was registered with it. */
+  /** The region that rows are copied into, registered like the table's; undefined where none are. */
   get ownRegion(): Region | undefined {
     return this.#bounce?.region
   }
 
-  /** Before rows first … end−1 are posted: nothing, unless copies are asked of the CPU. */
+  /** Called before rows first … end−1 are posted. Does nothing unless rows must be copied. */
   prepare(first: number, end: number): void {
     if (this.#bounce) this.#copy(this.#bounce, first, end)
   }
@@ -156,8 +164,19 @@ export class VerbsPosting implements Posting {
     }
   }
 
+  /** Makes the posting one of another generation. No row of it may be under way. */
+  renumber(generation: number): void {
+    this.generation = generation
+    this.id = idOf(this.#number, generation)
+    this.chain.renumber(this.id)
+  }
+
   release(): void {
     this.chain.release()
     this.#bounce?.region.release()
   }
+}
+
+function idOf(number: number, generation: number): number {
+  return generation * MAX_POSTING_NUMBER + number
 }

@@ -1,4 +1,4 @@
-/** Whether libibverbs could send to some endpoints, for `auto` and `doctor`: everything is tried for real but sending. */
+/** Finds out for `auto` and `doctor` whether libibverbs could send to some endpoints. All steps but sending are tried for real. */
 
 import { VerbsContext } from '../../../ffi/verbs/context.js'
 import type { VerbsLibrary } from '../../../ffi/verbs/library.js'
@@ -8,7 +8,7 @@ import { parseAddress } from '../../net/address.js'
 import type { ResolvedEndpoint } from '../../net/endpoint.js'
 import type { ResolvedInterface } from '../../net/interface.js'
 import { rdmaPathOf } from '../../rdma/devices.js'
-import { cannot, explained, loadLibrary, type VerbsBackendName } from '../../rdma/errors.js'
+import { BackendRefusal, explained, loadLibrary, type VerbsBackendName } from '../../rdma/errors.js'
 import { openFabricPort } from '../../rdma/fabric.js'
 import { findPath } from '../paths.js'
 import { senderPort } from './datagrams-open.js'
@@ -22,7 +22,7 @@ export interface Wanted {
   readonly ttl?: number | undefined
 }
 
-/** Why raw packets cannot be sent; undefined if they can. */
+/** Returns why raw packets cannot be sent; undefined if they can. */
 export function probeIbverbs({ endpoints, interface: iface, verbsLibrary }: Wanted): string | undefined {
   return probe('ibverbs', 'raw', verbsLibrary, (library) => {
     const { ifindex, sourceAddress } = oneInterface(endpoints.map((endpoint) => findPath(endpoint, iface)))
@@ -31,7 +31,7 @@ export function probeIbverbs({ endpoints, interface: iface, verbsLibrary }: Want
   })
 }
 
-/** Why datagrams cannot be sent; undefined if they can. Whether somebody listens is not asked. */
+/** Returns why datagrams cannot be sent; undefined if they can. Receivers are not asked. */
 export function probeRdmaUd({ endpoints, interface: iface, verbsLibrary }: Wanted): string | undefined {
   return probe('rdma-ud', 'datagram', verbsLibrary, (library) => {
     const paths = endpoints.map((endpoint) => findPath(endpoint, iface))
@@ -54,6 +54,6 @@ function probe(
     }
   } catch (error) {
     if (!(error instanceof SpeadcastError)) throw error
-    return error.message.replace(cannot(backend), '')
+    return error instanceof BackendRefusal ? error.reason : error.message
   }
 }

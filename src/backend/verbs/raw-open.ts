@@ -1,10 +1,11 @@
 /**
- * The cold half of the ibverbs backend: finds the RDMA device behind the interface, opens it, knows each substream's frame header (source
- * and next hop MACs, addresses, ports, VLAN).
+ * The cold half of the ibverbs backend: finds and opens the RDMA device behind the interface, and keeps each substream's frame
+ * header (source and next hop MACs, addresses, ports, VLAN).
  *
- * What the kernel does for a socket we do ourselves: the route and the next hop's MAC come from rtnetlink, the MTU is checked here, and a
- * bound UDP socket keeps the source port from others. Our packets never confirm a neighbour, so the kernel's entry ages: it is asked about
- * every second and woken by an empty datagram when it is stale.
+ * This file does what the kernel does for a socket: the route and the next hop's MAC come from rtnetlink, the MTU is checked here,
+ * and a bound UDP socket keeps the source port from others. The kernel does not see our packets, so they never confirm a neighbour,
+ * and its entry ages. Once a second we look at the entry, and make the kernel ask the neighbour by an empty datagram when the entry
+ * is stale.
  */
 
 import { ERRNO, NativeError } from '../../../ffi/native-error.js'
@@ -35,9 +36,9 @@ export interface IbverbsOptions extends QueueOptions {
   readonly sourcePort: number
   /** Tag of frames; default that of the interface, if it is a VLAN. */
   readonly vlan?: VlanTag
-  /** Hardware pacing, UDP payload bytes per second. */
+  /** The rate at which the device paces; undefined when it does not. */
   readonly hardwareRateBytesPerSecond?: number
-  /** What that rate counts: UDP payload, or all from preamble to gap. */
+  /** The rate counts UDP payload, or everything from preamble to gap. */
   readonly hardwareRateBasis?: 'udp' | 'wire'
 }
 
@@ -45,18 +46,18 @@ const MAC_LOOK_MS = 1000
 const BROADCAST_MAC = new Uint8Array(6).fill(0xff)
 const NO_MAC = new Uint8Array(6)
 
-/** The frame headers of a stream's substreams, and what may change them. */
+/** The frame headers of a stream's substreams, kept up with neighbours, routes and the link. */
 export class FramePaths {
   readonly templates: FrameTemplate[]
   readonly gates: Gates
-  /** Rises when a next hop's MAC changed. */
+  /** Rises when the MAC of a next hop changed. */
   macRevision = 0
   readonly #watch: LinkWatch
   readonly #macs: Uint8Array[]
   #lookedAt = performance.now()
   #gatesRevision = 0
   #suspicion = 0
-  /** False: without a carrier, or by an MTU too small, a device may drop packets and say that they were sent. */
+  /** False: there is no carrier, or the MTU is too small. A device may then drop packets and say that they were sent. */
   passable = true
 
   constructor(
@@ -85,7 +86,7 @@ export class FramePaths {
     this.passable = this.#looksPassable()
   }
 
-  /** The queue pair stays at its port, wherever routes go meanwhile. */
+  /** The path of a substream as of now. The queue pair stays at its port, so a route through another interface is no path. */
   #find(i: number): Path {
     const path = pathTo(this.options.endpoints[i]!, this.options.interface)
     const { ifindex, interfaceName } = this.paths[0]!
@@ -109,12 +110,12 @@ export class FramePaths {
     })
   }
 
-  /** Before a post: whatever moved a gate may have brought a MAC. */
+  /** Called before a post: the event that moved a gate may have brought a MAC. */
   keepUp(): void {
     if (this.#gatesRevision !== this.gates.revision) this.look()
   }
 
-  /** What changed at the neighbours, at most once a second unless a gate moved. 20 µs for each next hop. */
+  /** Takes over changed MACs, once a second at most unless a gate moved. 20 µs for each next hop. */
   look(): void {
     const now = performance.now()
     if (now - this.#lookedAt < MAC_LOOK_MS && this.#gatesRevision === this.gates.revision) return
@@ -133,14 +134,16 @@ export class FramePaths {
     }
   }
 
-  /** The kernel asks a stale neighbour only when a datagram of its own goes there. */
+  /**
+   * The MAC of a path's next hop. A stale one gets an empty datagram, because the kernel asks a neighbour only when it sends there.
+   */
   #macOf(path: Path): Uint8Array | undefined {
     try {
       const { state, mac } = neighbourOf(path) ?? {}
       if (state === 'stale') kickNeighbour(path)
       return mac
     } catch (error) {
-      // A firewall forbids it, and the entry ages on; or the interface is gone, of which the device will tell.
+      // A firewall forbids the datagram, and the entry ages on; or the interface is gone, and the device will say so.
       if (!(error instanceof NativeError)) throw error
       return undefined
     }
@@ -180,7 +183,7 @@ export class FramePaths {
 export interface OpenRawDevice extends OpenDevice {
   readonly frames: FramePaths
   readonly interfaceName: string
-  /** Keeps the source port ours. */
+  /** Bound, so that nobody else gets the source port. */
   readonly socket: UdpSocket
 }
 
@@ -227,7 +230,7 @@ export async function openDevice(options: IbverbsOptions): Promise<OpenRawDevice
   }
 }
 
-/** The device counts frames without preamble, checksum and gap, and the stream's rate something else. Kilobits per second. */
+/** The stream's rate as the device counts it: kilobits per second of frames, without preamble, checksum and gap. */
 export function frameRateKbps(
   { hardwareRateBytesPerSecond = 0, hardwareRateBasis, packetSizeBytes }: IbverbsOptions,
   headerBytes: number,
@@ -250,7 +253,7 @@ function checkPacing({ pacing }: DeviceFacts, { device }: RdmaPath, options: Ibv
     )
 }
 
-/** What a failed packet means, on a path of frames. */
+/** Says what the failure of a packet means, and the remedy. */
 export function explainRaw(cause: number, path: Path, udpBytes: number, vendorError: number, timeoutMs: number): string {
   const name = causeName(cause)
   switch (name) {

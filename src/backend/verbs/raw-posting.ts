@@ -4,11 +4,11 @@ import { addToSum, type FrameTemplate, MIN_FRAME_BYTES } from '../../net/frame.j
 import { type PostingOptions, VerbsPosting } from './posting.js'
 
 export class IbverbsPosting extends VerbsPosting {
-  /** Of the MACs in the frame headers of rows from `framedFrom` on; earlier rows were under way when it changed. */
+  /** Revision of the MACs in the frame headers of rows from `framedFrom` on. Earlier rows were under way when a MAC changed. */
   macRevision = 0
   framedFrom = 0
   readonly #templates: readonly FrameTemplate[]
-  /** IPv6 without a device that fills checksums: computed at every post, about a nanosecond a byte. */
+  /** IPv6, and the device fills no checksums: they are computed at every post, about a nanosecond a byte. */
   readonly #sums: boolean
 
   /** @param templates one per substream. @throws ERR_SPEADCAST_MEMORY when the table left no room for frame headers */
@@ -19,7 +19,7 @@ export class IbverbsPosting extends VerbsPosting {
     this.writeFrames(0, 0)
   }
 
-  /** Frame headers as the templates are now, of rows from `first` on: none of them may be under way. */
+  /** Writes the frame headers of rows from `first` on, by the templates as they are now. None of the rows may be under way. */
   writeFrames(first: number, macRevision: number): void {
     this.macRevision = macRevision
     this.framedFrom = first

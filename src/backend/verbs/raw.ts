@@ -1,17 +1,22 @@
-/** Raw packets: frames of our own making through an RDMA device's Ethernet port. The machine is backend.ts. */
+/** The ibverbs backend: SPEAD packets in Ethernet frames of our own making, through an RDMA device's Ethernet port. */
 import type { SendQueue } from '../../../ffi/verbs/send-queue.js'
 import type { PacketTable } from '../../batch/table.js'
 import { AROUND_FRAME_BYTES } from '../../net/frame.js'
 import type { BackendEnvironment } from '../backend.js'
-import { startQueue, type VerbsBackend, type Way } from './backend.js'
+import type { VerbsBackend } from './backend.js'
 import type { PostingOptions } from './posting.js'
+import type { QueueKind } from './queue-kind.js'
 import { explainRaw, frameRateKbps, type IbverbsOptions, type OpenRawDevice, openDevice } from './raw-open.js'
 import { IbverbsPosting } from './raw-posting.js'
+import { startQueue } from './start.js'
 
-/** Two SGEs, header and payload, take one slot of an mlx5 ring with up to five. */
+/**
+ * A raw work request begins with 48 bytes. With two SGEs, headers and payload, it takes two of mlx5's blocks of 64; five fit into
+ * the same.
+ */
 const SHAPE = { type: 'raw', maxSges: 5, requestBytes: 48 } as const
 
-class RawFrames implements Way<IbverbsPosting> {
+class RawFrames implements QueueKind<IbverbsPosting> {
   readonly name = 'ibverbs'
   readonly headroomBytes: number
   readonly wireOverheadBytes: number
@@ -55,7 +60,7 @@ class RawFrames implements Way<IbverbsPosting> {
     return posting
   }
 
-  /** With the device's rate limit, if it is to pace. */
+  /** Sets the device's rate limit too, because a queue loses it on leaving the ready state. */
   ready(queue: SendQueue): void {
     queue.ready()
     if (!this.pacesItself) return

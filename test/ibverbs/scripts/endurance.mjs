@@ -1,5 +1,5 @@
-// endurance.mjs OPTIONS BATCHES EVERY: sends so many small batches, four under way, and prints JSON: { sent, failed, states,
-// samples: [[batches, rss bytes, fds]] every EVERY batches, behind a garbage collection }. Run with --expose-gc.
+// endurance.mjs OPTIONS BATCHES EVERY: sends BATCHES small batches, four at a time, and prints JSON: { sent, failed, states,
+// samples: [[batches, rss bytes, fds]] every EVERY batches, after a garbage collection }. Run with --expose-gc.
 import { readdirSync } from 'node:fs'
 import { ItemGroup, openStream } from '#dist/src/index.js'
 
@@ -10,7 +10,7 @@ const batches = Array.from({ length: 4 }, () => stream.createBatch({ items, heap
 const out = { sent: 0, failed: 0, unexpected: [], samples: [] }
 const failed = (error) => {
   out.failed++
-  // What was in the queue behind a failed packet was never tried.
+  // Packets in the queue behind a failed one were never tried.
   if (!/IBV_WC_GENERAL_ERR|heaps were not sent whole: 2 never tried$/.test(error.message) && out.unexpected.length < 5)
     out.unexpected.push(error.message)
 }

@@ -1,6 +1,6 @@
-// loaded.mjs OPTIONS END: a stream that always has six batches under way, until a line comes on standard input; then it ends by END:
+// loaded.mjs OPTIONS END: keeps six batches of a stream under way until a line comes on standard input, and then ends by END:
 //   close | destroy | exit | throw | end (nothing is closed, sending stops) | terminate (the stream is a worker's) |
-//   two (there is a second stream on the device, of the other kind of thread; it sends on when the first is closed)
+//   two (a second stream is on the device, with the other kind of thread; it sends on when the first is closed)
 // Prints 'loaded' when the first batches are under way, and JSON at the end: { sent, failed, statuses, closed, milliseconds, fds }.
 import { readdirSync } from 'node:fs'
 import { createInterface } from 'node:readline'
@@ -40,7 +40,7 @@ async function load(more = {}) {
   return { stream, out }
 }
 
-// Standard input has descriptors of its own: from the start.
+// Standard input has descriptors of its own, so it is opened before they are counted.
 const lines = isMainThread && createInterface({ input: process.stdin })
 const told = () => new Promise((resolve) => lines.once('line', resolve))
 
@@ -58,7 +58,7 @@ if (end === 'terminate' && isMainThread) {
   console.log(JSON.stringify({ sent: out.sent, failed: out.failed, statuses: out.statuses }))
   process.stdin.destroy()
 } else {
-  // What is opened once and for all is no leak.
+  // Descriptors that are opened once and kept are no leak, so they are opened before the count.
   const other = { thread: options.thread === 'worker' ? 'inline' : 'worker' }
   for (const more of end === 'two' ? [{}, other] : [{}]) {
     const first = await load(more)

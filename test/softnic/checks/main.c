@@ -1,4 +1,4 @@
-/* What the checks share. */
+/* Shared by the checks. */
 #define _GNU_SOURCE
 #include "check.h"
 

@@ -1,6 +1,6 @@
 /*
- * What leaves and comes in on a netdev. Device 0 and device 1 are the ends w0 and w1 of one veth pair, in one namespace; w1 has
- * 10.88.0.2 and fd88::2.
+ * Frames that leave and come in on a netdev. Device 0 and device 1 are the ends w0 and w1 of one veth pair, in one namespace; w1
+ * has 10.88.0.2 and fd88::2.
  */
 #define _GNU_SOURCE
 #include "check.h"

@@ -1,6 +1,6 @@
 /**
- * Backend rdma-ud and its receiver on the software NIC, which brings datagrams from one of its devices to another inside this process: the
- * ways to say where they go, the sizes of everything, and what is refused. On a real kernel's device: test/vm.
+ * Options of backend rdma-ud and its receiver: how to name receivers, sizes of packets and queues, and refusals. The software NIC
+ * brings datagrams from one of its devices to another inside this process. test/vm tests the same on a real kernel's device.
  */
 import { beforeEach, expect, test } from 'vitest'
 import { listRdmaDevices } from '#dist/src/devices/index.js'
@@ -8,7 +8,7 @@ import { across, checkHeaps, collect, openSender, openTaker, RX0, RX1, sendHeaps
 import { inNamespace, needNic, nicHere, sleep } from './support.js'
 
 const here = nicHere({}, { mode: 'null', netdevs: ['rx0', 'rx1'] }, ({ ns, nic }) => {
-  // As in the virtual machine.
+  // The same names as in the virtual machine.
   ns.ip('a', 'link add rx0 address 02:00:00:00:98:01 type veth peer name rx1 address 02:00:00:00:98:02')
   for (const [i, peer] of [2, 1].entries()) {
     ns.ip('a', `link set rx${i} mtu 4200 up`)
@@ -23,7 +23,7 @@ const here = nicHere({}, { mode: 'null', netdevs: ['rx0', 'rx1'] }, ({ ns, nic }
 
 beforeEach(needNic)
 
-/** With this thread in the namespace, and the threads that it starts. */
+/** Runs `body` with this thread, and threads that it starts, in the namespace. */
 const inside = (body: () => Promise<void>) => inNamespace(here.ns.name.a, body)
 
 const TO = `${RX1}:7148`
@@ -61,7 +61,7 @@ test('round trips of the ring: the receives are given back, many times over', ()
     const receiver = await openTaker({ endpoints: TO, receiveBufferBytes: 64 * 4160 })
     expect(receiver.stats().receiveBufferBytes).toBe(64 * 4160)
     const got = collect(receiver)
-    // Slowly, for what finds no receive posted is lost.
+    // At a low rate, because a datagram is lost when no receive is posted for it.
     const stream = await openSender({ to: TO, rate: '1MB/s', burstBytes: 2048, packetSizeBytes: 1024 })
     const sending = { heaps: 120, perBatch: 4, bytes: 5000 }
     await sendHeaps(stream, sending)
@@ -77,7 +77,7 @@ test('the queue pair by name: nobody is asked', () =>
     const got = collect(receiver)
     const [peer] = receiver.peers
     expect(peer).toMatchObject({ gid: RX1, lid: 0, mtuBytes: 4096, qkey: 0x1234567 })
-    // A port where nobody listens.
+    // Nobody listens on that port.
     const stream = await openSender({ to: `${RX1}:9`, rdmaUd: { peers: receiver.peers } })
     expect(stream.stats().states.peer).toBe(`${RX1}/${peer!.qpn}/0x1234567`)
     const sending = { heaps: 8, bytes: 5000 }
@@ -87,7 +87,7 @@ test('the queue pair by name: nobody is asked', () =>
     checkHeaps(await got, sending)
   }))
 
-test('a wrong key, and a queue pair that is gone: sent, for the device has done its part, and not received', () =>
+test('a wrong key, and a queue pair that is gone: sent as far as the device knows, and not received', () =>
   inside(async () => {
     const receiver = await openTaker({ endpoints: TO, stops: 0 })
     const [peer] = receiver.peers

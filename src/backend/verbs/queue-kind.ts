@@ -1,0 +1,34 @@
+/**
+ * A kind of queue pair: what stands in front of a packet, where the packet goes, and when it may not go. Raw frames are in raw.ts,
+ * datagrams of the fabric in datagrams.ts; backend.ts does the rest for both.
+ */
+import type { SendQueue } from '../../../ffi/verbs/send-queue.js'
+import type { PacketTable } from '../../batch/table.js'
+import type { VerbsBackendName } from '../../rdma/errors.js'
+import type { PostingOptions, VerbsPosting } from './posting.js'
+
+/** The backend calls these once a post or more rarely, never once a packet. `V` is the posting that `compile` makes. */
+export interface QueueKind<V extends VerbsPosting> {
+  readonly name: VerbsBackendName
+  readonly headroomBytes: number
+  readonly wireOverheadBytes: number
+  readonly pacesItself: boolean
+  /** Rises when `states` would answer differently. */
+  readonly revision: number
+  /** False: packets may be dropped although their work requests succeed. */
+  readonly passable: boolean
+  states(): Record<string, string | number | boolean>
+  compile(table: PacketTable, options: PostingOptions): V
+  /** Takes the queue from reset to the state that sends. @throws NativeError */
+  ready(queue: SendQueue): void
+  /** How many of n rows from `first` on may go now. */
+  admit(posting: V, first: number, n: number): number
+  /** Why `admit` stopped at a row: 0 = wait a little, else the errno that refuses it. */
+  refusal(posting: V, row: number): number
+  /** The backend calls it before it posts rows first … end−1. */
+  prepare(posting: V, first: number, end: number): void
+  /** Rises whenever something makes recent completions doubtful. */
+  suspicion(): number
+  explain(cause: number, substream: number, udpBytes: number, vendorError: number): string
+  close(): void
+}

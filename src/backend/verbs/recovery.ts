@@ -1,0 +1,165 @@
+/**
+ * The send queue and the state it is in. A failed work request puts the queue pair in error and everything behind it is flushed:
+ * those packets were never sent, so their heaps say so, and nothing is sent twice. Then the queue is reset, or replaced by another
+ * where it cannot be reset.
+ */
+import { ERRNO, NativeError } from '../../../ffi/native-error.js'
+import { SendQueue } from '../../../ffi/verbs/send-queue.js'
+import { CAUSE_FLUSHED, CAUSE_UNKNOWN } from '../backend.js'
+import type { InFlight } from './in-flight.js'
+import { causeName, type OpenDevice } from './open.js'
+import type { VerbsPosting } from './posting.js'
+import type { QueueKind } from './queue-kind.js'
+
+/**
+ * | state      | post answers    | leaves by                                                                              |
+ * |------------|-----------------|----------------------------------------------------------------------------------------|
+ * | READY      | ok, again, skip | an error completion, a dead queue or silence → RECOVERING; the device gone → BROKEN    |
+ * | RECOVERING | again           | all under way is accounted for, and the queue is ready again → READY;                  |
+ * |            |                 | MAX_RECOVERIES in a row without a packet sent, or the device gone → BROKEN             |
+ * | BROKEN     | fatal           | close() only                                                                           |
+ * | CLOSED     | (do not post)   | never; close() leads here from every state                                             |
+ *
+ * The device may read memory in READY and RECOVERING only.
+ */
+export const READY = 0
+export const RECOVERING = 1
+export const BROKEN = 2
+export const CLOSED = 3
+
+const MAX_RECOVERIES = 8
+/** Flushed packets are polled within this time, or are called lost. */
+export const DRAIN_MS = 200
+/** Troubles remembered for `states` and for the error of a stream that is broken. */
+const HISTORY = 10
+
+export interface Trouble {
+  readonly since: number
+  readonly cause: number
+  readonly why: string
+  /**
+   * An error completion came. All work requests that a queue in error did not send complete with an error, so the first one tells
+   * where sending ended: before it all was sent, behind it nothing. Without any, the queue may have sent all.
+   */
+  located: boolean
+}
+
+export class Recovery<V extends VerbsPosting> {
+  state: typeof READY | typeof RECOVERING | typeof BROKEN | typeof CLOSED = READY
+  /** Another one after some recoveries. */
+  queue: SendQueue
+  /** Completions of an earlier generation than this say nothing. Modulo 256. */
+  generation = 0
+  /** Recoveries in a row without a packet sent between them. */
+  inARow = 0
+  /** The device's own code for the last work request that failed by itself. */
+  vendorError = 0
+  recoveries = 0
+  /** Rises when `recoveries` or `history` changed. */
+  revision = 0
+  readonly history: string[] = []
+  readonly #device: OpenDevice
+  readonly #kind: QueueKind<V>
+  readonly #inFlight: InFlight
+  /** Meaningful in RECOVERING. */
+  #trouble: Trouble = { since: 0, cause: 0, why: '', located: false }
+  /** The queue cannot be reset. */
+  #replace = false
+
+  constructor(device: OpenDevice, kind: QueueKind<V>, queue: SendQueue, inFlight: InFlight) {
+    this.#device = device
+    this.#kind = kind
+    this.queue = queue
+    this.#inFlight = inFlight
+  }
+
+  /** READY → RECOVERING. Recovering already, the trouble stays the first one. Never when broken or closed. */
+  begin(cause: number, why = causeName(cause)): Trouble {
+    if (this.state === READY) {
+      this.#trouble = { since: performance.now(), cause, why, located: false }
+      this.state = RECOVERING
+    }
+    return this.#trouble
+  }
+
+  /** As `begin`, for a queue that is not usable after a reset either. */
+  beginAnew(cause: number, why?: string): void {
+    this.#replace = true
+    this.begin(cause, why)
+  }
+
+  /** READY → RECOVERING, because the device says nothing: the queue is put in error, so that all that is under way completes. */
+  beginSilent(milliseconds: number): void {
+    this.begin(ERRNO.ETIMEDOUT, `no completion for ${milliseconds} ms`)
+    try {
+      this.queue.fail()
+    } catch (error) {
+      if (!(error instanceof NativeError)) throw error
+      this.#replace = true
+    }
+  }
+
+  /** Whether the queue may be made ready again: its memory may be written only when all that was under way is accounted for. */
+  get due(): boolean {
+    return this.state === RECOVERING && (this.#inFlight.empty || performance.now() - this.#trouble.since >= DRAIN_MS)
+  }
+
+  /** RECOVERING → READY, or BROKEN. */
+  finish(): void {
+    this.#note(this.#trouble.why)
+    try {
+      if (++this.inARow > MAX_RECOVERIES) throw new NativeError('recovery', ERRNO.EIO, 'given up')
+      this.#restart()
+    } catch (error) {
+      if (!(error instanceof NativeError)) throw error
+      this.break(error.message)
+      return
+    }
+    this.#failRest()
+    this.recoveries++
+    this.#inFlight.progressed = true
+    this.state = READY
+  }
+
+  #restart(): void {
+    this.generation = (this.generation + 1) & 0xff
+    if (!this.#replace) {
+      try {
+        this.queue.reset()
+        this.#kind.ready(this.queue)
+        return
+      } catch (error) {
+        if (!(error instanceof NativeError)) throw error
+      }
+    }
+    this.#replace = false
+    this.queue.close()
+    this.queue = new SendQueue(this.#device.domain, this.queue.options)
+    this.#kind.ready(this.queue)
+  }
+
+  /** READY or RECOVERING → BROKEN. */
+  break(why: string): void {
+    this.#note(why)
+    // Destroying the queue pair stops the device: the memory is free again.
+    this.queue.close()
+    this.#failRest()
+    this.state = BROKEN
+  }
+
+  #failRest(): void {
+    const located = this.state === RECOVERING && this.#trouble.located
+    this.#inFlight.failAll(located ? CAUSE_FLUSHED : CAUSE_UNKNOWN)
+  }
+
+  #note(why: string): void {
+    this.history.push(why)
+    if (this.history.length > HISTORY) this.history.shift()
+    this.revision++
+  }
+
+  close(): void {
+    this.queue.close()
+    this.state = CLOSED
+  }
+}
