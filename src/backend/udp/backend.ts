@@ -187,8 +187,8 @@ export class UdpBackend implements Backend {
         from = row
         count = Math.min(end, merging ? posting.edge[row]! : end) - row
       }
-      const part = rows && merging && row >= this.#probeEnd && count > 1
-      const split = rows && !part
+      let part = rows && merging && row >= this.#probeEnd && count > 1
+      let split = rows && !part
       if (pace) {
         count = pace.room(posting.countedBefore!, rows ? undefined : posting.firstRow, from, count)
         if (count === 0) {
@@ -205,6 +205,11 @@ export class UdpBackend implements Backend {
         else this.#skip(posting, row, split ? row + 1 : Math.min(end, posting.edge[row]!), errno, out)
         return
       }
+      // Cut down to one packet, it goes as the plain message that it is.
+      if (part && count === 1) {
+        part = false
+        split = true
+      }
       const lent = whole && mode !== UdpRing.COPY
       const ring = forced || lent ? this.#ring : undefined
       const most = ring ? ring.room : UIO_MAXIOV
@@ -215,7 +220,7 @@ export class UdpBackend implements Backend {
         return
       }
       const packets = count
-      if (part && packets > 1) {
+      if (part) {
         posting.part(row, row + packets)
         from = posting.rows
         count = 1
