@@ -37,8 +37,9 @@ import {
   type ReapResult,
 } from '../backend.js'
 import { UdpCall } from './call.js'
-import { openUdpPath, type UdpOptions, type UdpPath } from './open.js'
+import { openUdpPath, type UdpOptions } from './open.js'
 import type { KernelPace } from './pace.js'
+import type { UdpPath } from './path.js'
 import { MAX_MESSAGE_BYTES, PLAIN, UdpPosting, WHOLE } from './posting.js'
 import { Refusals } from './refusals.js'
 import type { UdpRing } from './ring.js'
@@ -357,7 +358,7 @@ export class UdpBackend implements Backend {
   }
 
   waitSet(wantWrite: boolean): readonly { fd: number; events: number }[] {
-    // A pending error queue makes the socket ready whatever is asked for, so it is only waited on when it is needed.
+    // A pending error queue makes the socket ready for everything, so the socket is only waited on when it is needed.
     return wantWrite && !this.#ringFull ? this.#writable : this.#whenFree
   }
 

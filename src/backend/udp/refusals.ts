@@ -8,7 +8,7 @@
  * | refused | took nothing because of ENOBUFS, or nothing since      | a call that takes messages → flowing or short                    |
  */
 import { ERRNO } from '../../../ffi/native-error.js'
-import type { UdpPath } from './open.js'
+import type { UdpPath } from './path.js'
 
 const { ENOBUFS } = ERRNO
 

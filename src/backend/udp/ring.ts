@@ -27,9 +27,9 @@ const ABANDON_MS = 50
 
 const DONE = 0
 const TRIED = 1
-/** Held, and the kernel took it … */
+/** The kernel took it, and holds its memory. */
 const SENT = 2
-/** … or refused it. */
+/** The kernel refused it, and will still notify of it. */
 const REFUSED = 3
 
 export class UdpRing {
@@ -39,7 +39,7 @@ export class UdpRing {
   readonly #numberOf = new Int32Array(UNDER_WAY)
   /** Rows posted before the message. */
   readonly #rowsBefore = new Float64Array(UNDER_WAY)
-  /** Numbers of messages, wrapping: of the next one, and of the oldest that is not done. */
+  /** Numbers of messages, which wrap: the next one's, and that of the oldest that is not done. */
   #next = 0
   #oldest = 0
   /** The last call: its first message's number, its results to come, and the place of its first message that failed. */
@@ -166,7 +166,7 @@ export class UdpRing {
     this.#freeSlots.push(known.slot)
   }
 
-  /** A message out of registered memory was refused for that. */
+  /** A message was refused because it came out of registered memory: registers no more. */
   forgoRegistered(): void {
     this.#unregistered = true
   }
