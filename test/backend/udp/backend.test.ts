@@ -1,4 +1,4 @@
-/** What the udp backend counts of messages that something cuts up, on real sockets. */
+/** How the udp backend counts messages that its pace cuts up, on real sockets and under a clock that stands still. */
 import { expect, onTestFinished, test } from 'vitest'
 import { nativeCallsWork } from '#dist/ffi/libc.js'
 import { POST_AGAIN, POST_OK, type PostResult } from '#dist/src/backend/backend.js'
