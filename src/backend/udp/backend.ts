@@ -36,6 +36,7 @@ import {
   type PostResult,
   type ReapResult,
 } from '../backend.js'
+import type { Gates } from '../gates.js'
 import { UdpCall } from './call.js'
 import { openUdpPath, type UdpOptions } from './open.js'
 import type { KernelPace } from './pace.js'
@@ -77,6 +78,7 @@ const MAX_QUEUED_ERRORS = 1000
 export class UdpBackend implements Backend {
   readonly caps: BackendCaps
   readonly #path: UdpPath
+  readonly #gates: Gates
   readonly #counters: Float64Array
   readonly #fd: number
   readonly #writable: readonly { fd: number; events: number }[]
@@ -99,6 +101,7 @@ export class UdpBackend implements Backend {
 
   constructor(path: UdpPath, environment: BackendEnvironment) {
     this.#path = path
+    this.#gates = path.gates
     this.#counters = environment.counters
     this.#fd = this.#path.socket.fd
     this.#pace = path.pace
@@ -164,47 +167,50 @@ export class UdpBackend implements Backend {
     out.skipped = 0
     this.#ringFull = false
     const call = this.#call
-    let merging = this.#segmentation.merges(posting)
-    let lending = this.#zeroCopy.mode(posting, merging)
+    const segmentation = this.#segmentation
+    let merging = segmentation.merges(posting)
+    let lending: SendMode = this.#ring ? this.#zeroCopy.mode(posting, merging) : COPY
     for (let row = first; row < end; ) {
       // 1. Choose the messages: whole ones, else a part of one, else packets one by one.
-      call.choose(posting, row, end, merging, this.#segmentation.isProbed(row))
-      // 2. Leave out what the pace or a neighbour holds back.
-      if (!this.#admit(posting, end, out)) return
+      call.choose(posting, row, end, merging, segmentation.isProbed(row))
+      // 2. Leave out those that the pace or a neighbour holds back.
+      if ((this.#pace || this.#gates.any) && !this.#admit(posting, end, out)) return
       // 3. Choose the way: the ring for whole messages that are lent, and for all where io_uring was asked for; else the socket.
       const mode = call.shape === WHOLE ? lending : COPY
       const ring = mode !== COPY || this.#zeroCopy.forced ? this.#ring : undefined
       const room = ring ? ring.room : UIO_MAXIOV
       if (room === 0) {
-        this.#ringFull = true
-        this.#awaitRoom(out)
+        this.#awaitRoom(out, true)
         return
       }
       call.seal(posting, room)
       // 4. Send.
-      const sent = this.#send(posting, ring, mode)
+      const sent = ring ? this.#sendByRing(posting, ring, mode) : posting.vectorOf(call.shape).send(this.#fd, call.from, call.count)
+      this.#counters[COUNTER.posts]! += 1
+      if (sent !== call.count || this.#refusals.state !== 'flowing') this.#refusals.note(sent, call.count)
       // 5. Nothing was taken: try again with a copy, or as the errno says, or leave it to `out`.
       if (sent <= 0) {
         if (mode !== COPY && this.#zeroCopy.mend(posting, mode, -sent)) lending = posting.copiedPostsLeft === 0 ? LEND : COPY
         else if (!this.#retries(posting, end, -sent, out)) return
         continue
       }
-      // 6. Account for what was taken.
-      row = this.#account(posting, sent, mode, out)
+      // 6. Account for the messages that were taken.
+      row = call.behind(posting, sent)
+      this.#account(posting, row, sent, mode, out)
       // 7. Merge no more where a probe has just shown that segmentation was to blame.
-      if (this.#segmentation.convicts(posting, row)) merging = false
-      // 8. Trying again at once would cost what is cancelled behind the first message, and find little room.
+      if (segmentation.state === 'probing' && segmentation.convicts(posting, row)) merging = false
+      // 8. Wait for room: trying again at once would cost what is cancelled behind the first message, and find little.
       if (ring && this.#refusals.state === 'short' && ring.errno === EAGAIN) {
-        this.#awaitRoom(out)
+        this.#awaitRoom(out, false)
         return
       }
-      // 9. Return from a full call, because what is posted so far may complete meanwhile.
+      // 9. Return from a full call, because messages that are under way may complete meanwhile.
       if (call.count >= room) return
     }
-    this.#segmentation.acquit()
+    if (segmentation.state === 'probing') segmentation.acquit()
   }
 
-  /** Cuts the call down to what may go now. False if that is nothing; `out` says why. */
+  /** Cuts the call down to messages that may go now. False if there are none; `out` says why. */
   #admit(posting: UdpPosting, end: number, out: PostResult): boolean {
     const call = this.#call
     const firstRow = posting.firstRowOf(call.shape)
@@ -216,48 +222,42 @@ export class UdpBackend implements Backend {
         return false
       }
     }
-    const { gates } = this.#path
-    if (!gates.any) return true
+    if (!this.#gates.any) return true
     const { substream } = posting.table
-    call.count = gates.open(substream, firstRow, call.from, call.count)
+    call.count = this.#gates.open(substream, firstRow, call.from, call.count)
     if (call.count > 0) return true
-    const errno = gates.refusal(substream[call.row]!)
+    const errno = this.#gates.refusal(substream[call.row]!)
     if (errno === 0) again(out, NEIGHBOUR_PAUSE_NANOSECONDS)
     else this.#skip(posting, call.behindRefused(posting, end), errno, out)
     return false
   }
 
   /** One system call. Returns how many messages were taken, or −errno. */
-  #send(posting: UdpPosting, ring: UdpRing | undefined, mode: SendMode): number {
+  #sendByRing(posting: UdpPosting, ring: UdpRing, mode: SendMode): number {
     const { shape, from, count } = this.#call
-    const vector = posting.vectorOf(shape)
-    const sent = ring
-      ? ring.send(vector, from, count, mode, posting.slot, this.#posted, posting.firstRowOf(shape))
-      : vector.send(this.#fd, from, count)
-    this.#counters[COUNTER.posts]! += 1
-    this.#refusals.note(sent, count)
-    return sent
+    return ring.send(posting.vectorOf(shape), from, count, mode, posting.slot, this.#posted, posting.firstRowOf(shape))
   }
 
-  /** Counts messages that were taken, and returns the first row behind them. */
-  #account(posting: UdpPosting, sent: number, mode: SendMode, out: PostResult): number {
+  /** Counts messages that were taken; `next` is the first row behind them. */
+  #account(posting: UdpPosting, next: number, sent: number, mode: SendMode, out: PostResult): void {
     const { shape, row } = this.#call
-    const next = this.#call.behind(posting, sent)
+    const counters = this.#counters
     this.#reposts = 0
     out.accepted += next - row
     this.#posted += next - row
-    this.#pace?.charge(posting.countedBefore![next]! - posting.countedBefore![row]!)
-    if (mode !== COPY) this.#counters[COUNTER.zeroCopyMessages]! += sent
+    if (this.#pace) this.#pace.charge(posting.countedBefore![next]! - posting.countedBefore![row]!)
+    if (mode !== COPY) counters[COUNTER.zeroCopyMessages]! += sent
     if (shape === PLAIN) {
-      this.#counters[COUNTER.plainMessages]! += sent
+      counters[COUNTER.plainMessages]! += sent
     } else {
-      this.#counters[COUNTER.segmentedMessages]! += sent
-      this.#segmentation.resume(posting)
+      counters[COUNTER.segmentedMessages]! += sent
+      if (this.#segmentation.state === 'paused') this.#segmentation.resume(posting)
     }
-    return next
   }
 
-  #awaitRoom(out: PostResult): void {
+  /** The socket's buffer or the ring is full. */
+  #awaitRoom(out: PostResult, ringFull: boolean): void {
+    this.#ringFull = ringFull
     this.#counters[COUNTER.waits]! += 1
     again(out, 'writable')
   }
@@ -269,7 +269,7 @@ export class UdpBackend implements Backend {
       case EINTR:
         return true
       case EAGAIN:
-        this.#awaitRoom(out)
+        this.#awaitRoom(out, false)
         return false
       case ENOBUFS:
       case ENOMEM:
