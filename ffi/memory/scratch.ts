@@ -1,4 +1,5 @@
 import { attachRegion, Region } from './region.js'
+import { writePointer } from './store-pointer.js'
 
 /**
  * A small piece of mapped memory for the arguments of system calls, with the views needed to fill it. Its owner reuses it for every call.
@@ -9,6 +10,7 @@ export class Scratch {
   readonly u8: Uint8Array<ArrayBuffer>
   readonly i32: Int32Array<ArrayBuffer>
   readonly view: DataView<ArrayBuffer>
+  readonly #words: Uint32Array<ArrayBuffer>
   constructor(byteLength: number) {
     this.region = Region.allocate(byteLength, { hugePages: 'never' })
     const buffer = attachRegion(this.region)
@@ -16,14 +18,15 @@ export class Scratch {
     this.u8 = new Uint8Array(buffer)
     this.i32 = new Int32Array(buffer)
     this.view = new DataView(buffer)
+    this.#words = new Uint32Array(buffer)
   }
   /** Copies `bytes` to the start and returns the address. */
   put(bytes: Uint8Array): number {
     this.u8.set(bytes)
     return this.address
   }
+  /** `at` is a multiple of 4. */
   putPointer(at: number, address: number): void {
-    this.view.setUint32(at, address >>> 0, true)
-    this.view.setUint32(at + 4, Math.floor(address / 2 ** 32), true)
+    writePointer(this.#words, at >> 2, address)
   }
 }

@@ -1,6 +1,6 @@
 /**
- * What an interface loses, for callers in a loop: its own count and its queue's in one question, over an rtnetlink(7) socket that stays
- * open, and the answer read in place. Who asks 50 times a second runs code that V8 never compiles: by way of query.ts this
+ * Asks for the packets that an interface lost, for callers in a loop: its own count and its queue's in one question, over an rtnetlink(7)
+ * socket that stays open. The answer is read in place, because V8 never compiles code that runs 50 times a second: by way of query.ts this
  * took 200 µs. Linux only.
  *
  * | state  | legal        | leaves by |
@@ -79,7 +79,7 @@ export class LinkLosses {
 
   /** True when the dump was interrupted. */
   #exchange(ifindex: number): boolean {
-    // Two requests in one message. Both are answered by the time they are sent and read (netlink_dump).
+    // Two requests in one message. The kernel answers both before sendto and recv return (netlink_dump).
     const link = this.#request(0, RTM_GETLINK, NLM_F_REQUEST, IFINFOMSG_LEN, ifindex)
     const both = this.#request(link, RTM_GETQDISC, NLM_F_REQUEST | NLM_F_DUMP, TCMSG_LEN, ifindex)
     this.queueDrops = 0
@@ -96,7 +96,7 @@ export class LinkLosses {
         const size = view.getUint32(at, true)
         if (size < NLMSG_HDRLEN || at + size > got) throw new NativeError('recv', ERRNO.EPROTO, `netlink message of ${size} bytes`)
         const type = view.getUint16(at + 4, true)
-        // What an earlier read that failed left behind is passed over.
+        // Pass over messages that an earlier read left behind because it failed.
         const behind = (this.#sequence - view.getUint32(at + 8, true)) | 0
         const body = at + NLMSG_HDRLEN
         if (behind === 0 && (view.getUint16(at + 6, true) & NLM_F_DUMP_INTR) !== 0) interrupted = true

@@ -2,9 +2,9 @@
  * Tells whether an interface lost its carrier or a neighbour, for callers in a loop: a non-blocking rtnetlink(7) socket in the groups
  * of link and neighbour messages. `drain` is one recv(2) that nearly always says EAGAIN: no allocation, under a microsecond. Linux only.
  *
- * The kernel rate-limits these messages (linkwatch: non-urgent ones may come a second late, and a loss and a return in between
- * become one message). Each message therefore also carries the count of losses, which is compared with the last one seen; who needs
- * the truth of this very moment asks `link(index).carrierDownCount`.
+ * The kernel rate-limits these messages (linkwatch: non-urgent ones may come a second late, and a loss and a return in between become
+ * one message). So the count of losses in each message is compared with the last one seen. Only `link(index).carrierDownCount` tells the
+ * truth of this very moment (docs/ground-rules.md, "netlink").
  */
 import { SOCK_NONBLOCK } from '../layout.js'
 import { checkCall, errno, libc } from '../libc.js'
@@ -28,7 +28,7 @@ const RTMGRP_NEIGH = 4
 /** linux/neighbour.h, NUD_INCOMPLETE and NUD_FAILED: no MAC is known. */
 const NUD_UNRESOLVED = 0x01 | 0x20
 const BUFFER_BYTES = 32 << 10
-/** Under a flood of messages the rest waits for the next drain. */
+/** Under a flood of messages, those beyond wait for the next drain. */
 const MAX_READS = 256
 
 export interface LinkChanges {
@@ -82,7 +82,7 @@ export class LinkWatch {
   }
 
   /**
-   * What happened to the interface since its last drain. The object is reused: valid until the next drain of the same interface.
+   * Returns the changes of the interface since its last drain. The object is reused: valid until the next drain of the same interface.
    * Messages about other watched interfaces are kept for their own drains. @throws NativeError on anything but EAGAIN and ENOBUFS.
    */
   drain(ifindex: number): Readonly<LinkChanges> {
@@ -124,7 +124,7 @@ export class LinkWatch {
         if (e === ERRNO.EAGAIN) return
         if (e === ERRNO.EINTR) continue
         if (e !== ERRNO.ENOBUFS) throw new NativeError('recv', e, 'AF_NETLINK, RTMGRP_LINK')
-        // Messages were lost, whose we cannot know: doubt everything rather than miss a loss.
+        // Messages were lost, and we cannot know of which interface: doubt all rather than miss a loss.
         for (const slot of this.#slots) {
           slot.pending.carrierLost = true
           slot.pending.changes++

@@ -1,4 +1,4 @@
-/** Queueing disciplines of interfaces (tc(8)), asked by rtnetlink(7). Linux only. Cold: link-losses.ts notices when they change. */
+/** Asks for the queueing disciplines of interfaces (tc(8)) by rtnetlink(7). Linux only. Cold: link-losses.ts notices when they change. */
 import { type Attributes, attributesOf, query, textOf, u32Of } from './query.js'
 
 // linux/rtnetlink.h, linux/pkt_sched.h
@@ -16,7 +16,7 @@ export const TCMSG_LEN = 20
 export interface Qdisc {
   /** 'fq', 'mq', 'pfifo_fast', 'noqueue'… */
   readonly kind: string
-  /** Major number in the upper 16 bits, minor in the lower; 0 of those that the kernel made by itself. */
+  /** Major number in the upper 16 bits, minor in the lower; 0 if the kernel made it by itself. */
   readonly handle: number
   /** TC_H_ROOT, or the class of another one's that it belongs to: the handle's major number and one of its own. */
   readonly parent: number
@@ -33,7 +33,7 @@ export interface Fq {
   readonly maxRateBytesPerSecond: number
 }
 
-/** All of an interface, the root first; an interface that is not there has none. @throws NativeError */
+/** All queueing disciplines of an interface, the root first; an interface that is not there has none. @throws NativeError */
 export function qdiscs(ifindex: number): Qdisc[] {
   const all: Qdisc[] = []
   query({

@@ -51,7 +51,7 @@ export function attributesOf(view: DataView, from: number, end: number): Attribu
 }
 
 /**
- * Where the data of the first attribute of a type begins, if it has so many bytes at least; −1 if there is none. For loops: allocates
+ * Where the data of the first attribute of a type begins, if it has `leastBytes` or more; −1 if there is none. For loops: allocates
  * nothing. The attribute's length, header included, stands 4 bytes before.
  */
 export function attributeAt(view: DataView, from: number, end: number, type: number, leastBytes: number): number {

@@ -1,7 +1,6 @@
 /**
- * What the kernel knows of routes, links, addresses and neighbours, asked by rtnetlink(7). Linux only. About 20 µs a question
- * (query.ts); failures are NativeErrors that carry the kernel's errno. Not for hot paths: see link-watch.ts for what may be
- * called per step, and link-losses.ts.
+ * Asks the kernel about routes, links, addresses and neighbours by rtnetlink(7). Linux only. About 20 µs a question (query.ts); failures
+ * are NativeErrors that carry the kernel's errno. Not for hot paths: link-watch.ts and link-losses.ts may be called per step.
  */
 import { ERRNO, NativeError } from '../native-error.js'
 import { type Attributes, attributesOf, bytesOf, query, textOf, u32, u32Of } from './query.js'
@@ -105,9 +104,9 @@ export interface Link {
   readonly kind?: string
   /** The link below, if this one is a VLAN, MACVLAN or other link on top of another and both are in this network namespace. */
   readonly lower?: number
-  /** Of a port of a bond or bridge: the bond or bridge. */
+  /** The bond or bridge that this link is a port of. */
   readonly master?: number
-  /** Of a VLAN: its 802.1Q tag. */
+  /** A VLAN's 802.1Q tag. */
   readonly vlanId?: number
   readonly gsoMaxSegments: number
   readonly gsoMaxSizeBytes: number

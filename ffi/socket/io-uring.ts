@@ -25,11 +25,19 @@ const CQE_WORDS = URING_CQE.size / 4
 const BUFFERS = 1024
 const FLAGS = L.IORING_SETUP_CQSIZE | L.IORING_SETUP_SUBMIT_ALL | L.IORING_SETUP_COOP_TASKRUN | L.IORING_SETUP_SINGLE_ISSUER
 
-/** Of `submit`: the kernel copies the messages, or finds their pages by itself. */
-export const COPY = -2
-export const LEND = -1
+/** The kernel copies messages as they are sent. */
+export const COPY = 0
+/** The kernel sends out of the messages' own memory, whose pages it has to find. */
+export const LEND = 1
+/** The kernel sends out of memory that is registered in a slot (Linux 6.15). */
+export const REGISTERED = 2
+/** How the kernel comes by the bytes of messages. */
+export type SendMode = typeof COPY | typeof LEND | typeof REGISTERED
+/** Stands for the slot of memory that is not registered. */
+export const NO_SLOT = -1
+
 const LENT = L.IORING_OP_SENDMSG_ZC | (L.IORING_SEND_ZC_REPORT_USAGE << 16)
-const REGISTERED = LENT | (L.IORING_RECVSEND_FIXED_BUF << 16)
+const LENT_REGISTERED = LENT | (L.IORING_RECVSEND_FIXED_BUF << 16)
 
 interface Mapped {
   readonly address: number
@@ -126,8 +134,8 @@ export class IoUring {
   }
 
   /**
-   * Pins memory, so that messages out of it cost no search for its pages; of length 0, lets go of what is in the slot. 0 or an errno:
-   * ENOMEM beyond RLIMIT_MEMLOCK, EFAULT for memory without pages or more than 1 GiB.
+   * Pins memory, so that messages out of it cost no search for its pages. With length 0, unpins the memory that is in the slot. Returns 0
+   * or an errno: ENOMEM beyond RLIMIT_MEMLOCK, EFAULT for memory without pages or more than 1 GiB.
    */
   registerBuffer(slot: number, address: number, byteLength: number): number {
     const scratch = this.#scratch
@@ -143,12 +151,13 @@ export class IoUring {
 
   /**
    * Sends messages whose headers stand at `address` and every `stride` bytes behind it, in a chain; message i completes with number
-   * `number + i`. `buffer` is COPY, LEND, or the slot that all of their memory is registered in (Linux 6.15). Returns how many were tried,
-   * fewer than `count` if the kernel lacks memory, or −errno. One system call.
+   * `number + i`. Returns how many were tried, fewer than `count` if the kernel lacks memory, or −errno. One system call.
+   * @param slot with REGISTERED, where all of their memory is registered
    */
-  submit(socket: number, address: number, stride: number, count: number, number: number, buffer: number): number {
+  submit(socket: number, address: number, stride: number, count: number, number: number, mode: SendMode, slot = NO_SLOT): number {
     const sqes = this.#sqes
-    const opcode = buffer === COPY ? L.IORING_OP_SENDMSG : buffer === LEND ? LENT : REGISTERED
+    const opcode = mode === COPY ? L.IORING_OP_SENDMSG : mode === LEND ? LENT : LENT_REGISTERED
+    const bufferIndex = mode === REGISTERED ? slot : 0
     for (let i = 0; i < count; i++) {
       const at = ((this.#tail + i) & this.#sqMask) * SQE_WORDS
       const header = address + i * stride
@@ -159,20 +168,20 @@ export class IoUring {
       sqes[at + URING_SQE.len / 4] = 1
       sqes[at + URING_SQE.msgFlags / 4] = L.MSG_DONTWAIT
       sqes[at + URING_SQE.userData / 4] = (number + i) | 0
-      sqes[at + URING_SQE.bufIndex / 4] = buffer < 0 ? 0 : buffer
+      sqes[at + URING_SQE.bufIndex / 4] = bufferIndex
     }
     this.#tail = (this.#tail + count) | 0
     Atomics.store(this.#ring, this.#sqTail, this.#tail)
     const r = this.#syscall(L.SYS_io_uring_enter, this.fd, count, 0, 0, 0, 0)
     if (r === count) return r
     const failed = r < 0 ? errno() : 0
-    // What the kernel did not take is taken back, lest it go with the next messages.
+    // Take back the entries that the kernel did not take, or they would go with the next messages.
     this.#tail = Atomics.load(this.#ring, this.#sqHead)
     Atomics.store(this.#ring, this.#sqTail, this.#tail)
     return failed === 0 ? r : -failed
   }
 
-  /** Lets the kernel bring completions that it has not written yet, waiting for one if there is none. */
+  /** Makes the kernel write the completions that it holds back, and waits for one if there is none. */
   wait(): void {
     const r = this.#syscall(L.SYS_io_uring_enter, this.fd, 0, 1, L.IORING_ENTER_GETEVENTS, 0, 0)
     if (r < 0 && errno() !== ERRNO.EINTR) throw new NativeError('io_uring_enter', errno())

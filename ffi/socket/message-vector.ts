@@ -1,24 +1,25 @@
 /**
  * A prelinked mmsghdr array for sendmmsg(2): headers, iovecs, destination addresses and UDP_SEGMENT control messages, in one region.
- * Built once; sending any consecutive part of it is one system call and touches nothing here but what the kernel writes (msg_len).
+ * It is built once. Sending any consecutive part of it is one system call, and only the kernel writes to it then (msg_len).
  *
- * | state    | legal                 | leaves by |
- * |----------|-----------------------|-----------|
- * | building | message(), iovec()    | first send |
- * | ready    | send(), patch         | release() |
- * | released | nothing: the range is recycled | — |
+ * | state    | legal                                             | leaves by  |
+ * |----------|---------------------------------------------------|------------|
+ * | building | message(), iovec()                                | first send |
+ * | ready    | send(), message() of a message that is not under way | release()  |
+ * | released | nothing: the range is recycled                    | never      |
  */
 import { CMSGHDR, IOVEC, MMSGHDR, MSG_DONTWAIT, MSGHDR, OPT, UIO_MAXIOV } from '../layout.js'
 import { errno, libc } from '../libc.js'
 import { attachRegion, Region } from '../memory/region.js'
+import { writePointer } from '../memory/store-pointer.js'
 
 const CONTROL_SPACE = 24 // CMSG_SPACE(sizeof(uint16_t))
 const NAME_SPACE = 32
 
 export class MessageVector {
   readonly #region: Region
-  readonly #view: DataView<ArrayBuffer>
-  /** Of the first mmsghdr; each is MMSGHDR.size bytes and begins with its msghdr. */
+  readonly #words: Uint32Array<ArrayBuffer>
+  /** Address of the first mmsghdr. Each is MMSGHDR.size bytes long and begins with its msghdr. */
   readonly headersAddress: number
   readonly #iovAt: number
   readonly #controlAt: number
@@ -39,13 +40,8 @@ export class MessageVector {
     this.#region = Region.allocate(Math.max(8, this.#nameAt + names.length * NAME_SPACE), { hugePages: 'never' })
     this.headersAddress = this.#region.address
     const buffer = attachRegion(this.#region)
-    this.#view = new DataView(buffer)
+    this.#words = new Uint32Array(buffer)
     for (const [i, name] of names.entries()) new Uint8Array(buffer, this.#nameAt + i * NAME_SPACE, name.length).set(name)
-  }
-
-  #pointer(at: number, address: number): void {
-    this.#view.setUint32(at, address >>> 0, true)
-    this.#view.setUint32(at + 4, Math.floor(address / 2 ** 32), true)
   }
 
   /**
@@ -53,30 +49,32 @@ export class MessageVector {
    * segmentBytes > 0, is cut by the kernel or the NIC into datagrams of that size (udp(7), UDP_SEGMENT).
    */
   message(i: number, name: number, first: number, count: number, segmentBytes: number): void {
+    const words = this.#words
     const at = i * MMSGHDR.size
     const base = this.headersAddress
     if (this.#nameLength > 0) {
-      this.#pointer(at + MSGHDR.name, base + this.#nameAt + name * NAME_SPACE)
-      this.#view.setUint32(at + MSGHDR.namelen, this.#nameLength, true)
+      writePointer(words, (at + MSGHDR.name) >> 2, base + this.#nameAt + name * NAME_SPACE)
+      words[(at + MSGHDR.namelen) >> 2] = this.#nameLength
     }
-    this.#pointer(at + MSGHDR.iov, base + this.#iovAt + first * IOVEC.size)
-    this.#pointer(at + MSGHDR.iovlen, count)
+    writePointer(words, (at + MSGHDR.iov) >> 2, base + this.#iovAt + first * IOVEC.size)
+    writePointer(words, (at + MSGHDR.iovlen) >> 2, count)
     if (segmentBytes > 0) {
       const control = this.#controlAt + i * CONTROL_SPACE
-      this.#pointer(control + CMSGHDR.len, CMSGHDR.data + 2)
-      this.#view.setInt32(control + CMSGHDR.level, OPT.UDP_SEGMENT[0], true)
-      this.#view.setInt32(control + CMSGHDR.type, OPT.UDP_SEGMENT[1], true)
-      this.#view.setUint16(control + CMSGHDR.data, segmentBytes, true)
-      this.#pointer(at + MSGHDR.control, base + control)
-      this.#pointer(at + MSGHDR.controllen, CONTROL_SPACE)
+      writePointer(words, (control + CMSGHDR.len) >> 2, CMSGHDR.data + 2)
+      words[(control + CMSGHDR.level) >> 2] = OPT.UDP_SEGMENT[0]
+      words[(control + CMSGHDR.type) >> 2] = OPT.UDP_SEGMENT[1]
+      // A u16, and padding behind it.
+      words[(control + CMSGHDR.data) >> 2] = segmentBytes
+      writePointer(words, (at + MSGHDR.control) >> 2, base + control)
+      writePointer(words, (at + MSGHDR.controllen) >> 2, CONTROL_SPACE)
     }
   }
 
   /** Iovec i covers `byteLength` bytes from `offset` of the region at `address`. */
   iovec(i: number, address: number, offset: number, byteLength: number): void {
     const at = this.#iovAt + i * IOVEC.size
-    this.#pointer(at + IOVEC.base, address + offset)
-    this.#pointer(at + IOVEC.len, byteLength)
+    writePointer(this.#words, (at + IOVEC.base) >> 2, address + offset)
+    writePointer(this.#words, (at + IOVEC.len) >> 2, byteLength)
   }
 
   /**

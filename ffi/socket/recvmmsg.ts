@@ -9,6 +9,7 @@ import { AF_INET, CMSGHDR, IOVEC, MMSGHDR, MSG_DONTWAIT, MSGHDR, SOCKADDR_IN, SO
 import { errno, isMapFailed, libc } from '../libc.js'
 import { attachRegion, type RegionHandle } from '../memory/region.js'
 import { Scratch } from '../memory/scratch.js'
+import { writePointer } from '../memory/store-pointer.js'
 import { ERRNO, NativeError } from '../native-error.js'
 import { type SocketAddress, UdpSocket } from './udp-socket.js'
 
@@ -38,11 +39,16 @@ export interface ReceiveSocketOptions {
   readonly gro: boolean
 }
 
-/** | open | all calls | close() | · | closed | close() (no effect) | never | */
+/**
+ * | state  | legal               | leaves by |
+ * |--------|---------------------|-----------|
+ * | open   | all                 | close()   |
+ * | closed | close() (no effect) | never     |
+ */
 export class ReceiveSocket {
   readonly fd: number
   readonly family: 4 | 6
-  /** What the kernel gave, in the units of the request (half of what SO_RCVBUF reads back). */
+  /** The size that the kernel granted, in the units of the request (half of what SO_RCVBUF reads back). */
   readonly receiveBufferBytes: number
   readonly gro: boolean
   readonly #socket: UdpSocket
@@ -136,7 +142,8 @@ const MADV_DONTFORK = 10
 const idle: RegionHandle[] = []
 
 /**
- * Maps the arena (of recvmmsg, unless said otherwise) and `heapBytes` behind it, in one mapping because copyWithin between packets and heaps makes no view object.
+ * Maps the arena (recvmmsg's by default) and `heapBytes` behind it, in one mapping because then copyWithin between packets and heaps makes no
+ * view object.
  * Unlike a Region it is not faulted in: the size is a bound on what may be used, the pages come with the first heap that needs them.
  * @throws NativeError
  */
@@ -192,20 +199,15 @@ export class ReceiveArena {
     for (let i = 0; i < ARENA_MESSAGES; i++) {
       const header = HEADERS_AT + i * MMSGHDR.size
       const iovec = IOVECS_AT + i * IOVEC.size
-      this.#putPointer(header + MSGHDR.name, handle.address + NAMES_AT + i * NAME_BYTES)
-      this.#putPointer(header + MSGHDR.iov, handle.address + iovec)
-      this.#putPointer(header + MSGHDR.iovlen, 1)
-      this.#putPointer(header + MSGHDR.control, handle.address + CONTROL_AT + i * CONTROL_BYTES)
-      this.#putPointer(iovec + IOVEC.base, handle.address + i * ARENA_MESSAGE_BYTES)
-      this.#putPointer(iovec + IOVEC.len, ARENA_MESSAGE_BYTES)
+      writePointer(this.#u32, (header + MSGHDR.name) >> 2, handle.address + NAMES_AT + i * NAME_BYTES)
+      writePointer(this.#u32, (header + MSGHDR.iov) >> 2, handle.address + iovec)
+      writePointer(this.#u32, (header + MSGHDR.iovlen) >> 2, 1)
+      writePointer(this.#u32, (header + MSGHDR.control) >> 2, handle.address + CONTROL_AT + i * CONTROL_BYTES)
+      writePointer(this.#u32, (iovec + IOVEC.base) >> 2, handle.address + i * ARENA_MESSAGE_BYTES)
+      writePointer(this.#u32, (iovec + IOVEC.len) >> 2, ARENA_MESSAGE_BYTES)
     }
     this.#senders.fill(0xffffffff)
     this.#senderId.fill(-1)
-  }
-
-  #putPointer(at: number, address: number): void {
-    this.#u32[at >> 2] = address >>> 0
-    this.#u32[(at >> 2) + 1] = Math.floor(address / 2 ** 32)
   }
 
   /**
@@ -239,7 +241,7 @@ export class ReceiveArena {
       truncated[i] = i32[header + (MSGHDR.flags >> 2)]! & MSG_TRUNC ? 1 : 0
       let segment = bytes
       const control = (CONTROL_AT + i * CONTROL_BYTES) >> 2
-      // GRO's cmsg is an int (docs/ground-rules.md, "Segmentation and zero copy"), and the only kind we asked for.
+      // The cmsg of GRO is an int, and the only kind we asked for (docs/ground-rules.md, "Segmentation and zero copy").
       if (
         i32[header + (MSGHDR.controllen >> 2)]! >= CMSGHDR.data + 4 &&
         i32[control + (CMSGHDR.level >> 2)] === UDP_GRO[0] &&

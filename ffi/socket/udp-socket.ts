@@ -6,7 +6,7 @@
  * | open   | all                  | close()   |
  * | closed | close() (no effect)  | never     |
  *
- * Nobody but us closes a descriptor opened through koffi (docs/ground-rules.md, "Memory and koffi").
+ * Node does not know a descriptor that is opened through koffi: we close it, or nobody does (docs/ground-rules.md, "Memory and koffi").
  */
 import {
   AF_INET,
@@ -196,12 +196,19 @@ function optionName(option: readonly [number, number]): string {
   return `option ${option[0]}/${option[1]}`
 }
 
+/** Connects an IPv4 socket to itself over loopback, to try out what the kernel takes. @throws NativeError where loopback is down */
+export function connectToItself(socket: UdpSocket): void {
+  const loopback = { family: 4, bytes: Uint8Array.of(127, 0, 0, 1) } as const
+  socket.bind({ ...loopback, port: 0 })
+  socket.connect({ ...loopback, port: socket.localPort() })
+}
+
 let maxSegments: number | undefined
 
 /**
  * Segments the kernel takes in one UDP_SEGMENT message: 0 without the option (before 4.18), 64, or 128 (6.9 and its stable
- * backports, so the version number alone does not tell). Found by sending 128 one-byte segments from a loopback socket to itself,
- * once per process; where loopback is down, 64.
+ * backports, so the version number alone does not tell). Sends 128 one-byte segments from a loopback socket to itself to find out, once
+ * per process; where loopback is down, 64.
  */
 export function probeMaxSegments(): number {
   if (maxSegments !== undefined) return maxSegments
@@ -211,9 +218,7 @@ export function probeMaxSegments(): number {
     if (socket.tryOption(OPT.UDP_SEGMENT, 1) !== 0) {
       maxSegments = 0
     } else {
-      const loopback = { family: 4, bytes: Uint8Array.of(127, 0, 0, 1) } as const
-      socket.bind({ ...loopback, port: 0 })
-      socket.connect({ ...loopback, port: socket.localPort() })
+      connectToItself(socket)
       maxSegments = libc().sendto(socket.fd, new Scratch(4096).address, 128, MSG_DONTWAIT, 0, 0) === 128 ? 128 : 64
     }
   } catch (error) {

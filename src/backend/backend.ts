@@ -6,9 +6,10 @@
  * Rows are completed strictly in the order they were posted. "Completed" means what `caps.evidence` says, and that their memory is free.
  */
 import type { PacketTable, TableRegion } from '../batch/table.js'
+import type { BackendName } from './names.js'
 
 export interface BackendCaps {
-  readonly name: 'udp' | 'dgram' | 'memory' | 'pcap' | 'ibverbs' | 'rdma-ud'
+  readonly name: BackendName
   /** `accepted`: the kernel took the packet. `completed`: the NIC reported it sent. `written`: it is in the file or memory. */
   readonly evidence: 'accepted' | 'completed' | 'written'
   readonly substreams: number
@@ -17,17 +18,17 @@ export interface BackendCaps {
   readonly headroomBytes: number
   /** Neighbouring packets of one size and substream leave as one message. A shorter packet ends the message, so equal packets pay. */
   readonly mergesEqualPackets: boolean
-  /** What a packet takes on the wire beyond its UDP payload: headers, preamble, checksum and gap (net/frame.ts). */
+  /** Bytes that a packet takes on the wire beyond its UDP payload: headers, preamble, checksum and gap (net/frame.ts). */
   readonly wireOverheadBytes: number
-  /** Waiting for completions or for room, the I/O thread looks again and again for so long before it sleeps. */
+  /** How long the I/O thread looks again and again for completions or for room before it sleeps. */
   readonly pollNanoseconds: number
-  /** The device or the kernel keeps the rate of the stream, and the backend sees to it: nobody else need. */
+  /** The device or the kernel keeps the rate of the stream, and the backend sees to it: the engine does not pace. */
   readonly pacesItself?: boolean
 }
 
-/** What every backend's factory is given besides its own options. */
+/** Given to every backend's factory besides its own options. */
 export interface BackendEnvironment {
-  /** Where to count, indexed by COUNTER of src/stats.ts; shared memory, so that the main thread reads it at any time. */
+  /** Counters of the stream, indexed by COUNTER of src/stats.ts, in shared memory, so that the main thread reads them at any time. */
   readonly counters: Float64Array
   /** Backends that complete by callback call this when reap has something new. */
   readonly wake: () => void
@@ -53,13 +54,14 @@ export const POST_SKIP = 2
 /** The backend is broken for good. */
 export const POST_FATAL = 3
 
-/** Causes of failure are errnos and, beyond them: a packet dropped from a queue because of an earlier one's failure, … */
+// Causes of failure are errnos and, beyond them, these.
+/** A packet was dropped from a queue because of an earlier one's failure. */
 export const CAUSE_FLUSHED = -1
-/** … a packet that was handed over and never heard of again, … */
+/** A packet was handed over and never heard of again. */
 export const CAUSE_UNKNOWN = -2
-/** … completion statuses of a NIC, added to this, … */
+/** A completion status of a NIC, added to this. */
 export const CAUSE_STATUS = 0x10000
-/** … and its asynchronous events, added to this. */
+/** An asynchronous event of a NIC, added to this. */
 export const CAUSE_EVENT = 0x20000
 
 /** Filled by post; one object per engine, reused. */
@@ -104,41 +106,41 @@ export interface Backend {
   /** Posts rows first … end−1; may take fewer. */
   post(posting: Posting, first: number, end: number, out: PostResult): void
   /**
-   * Leaves rows 0 … end−1 of a posting to the next postJoined, behind those joined before: several short postings in one call. False when
-   * they have to go by post(). Between join and postJoined nothing but join is called. Absent where that is no cheaper.
+   * Leaves rows 0 … end−1 of a posting to the next postJoined, behind the rows joined before: several short postings go in one call. False
+   * when they have to go by post(). Between join and postJoined nothing but join is called. Absent where that is no cheaper.
    */
   join?(posting: Posting, end: number): boolean
   /**
-   * Posts all joined rows and returns how many were taken. Post the first refused row alone to learn why. Something must be joined, and
-   * nothing is afterwards.
+   * Posts all joined rows, of which there are some, and returns how many were taken. The others, nearly always none, are forgotten: post
+   * the first of them alone to learn why.
    */
   postJoined?(): number
   reap(out: ReapResult): void
   /**
    * Rises whenever the backend saw something that makes recent evidence doubtful (carrier lost, drops below the socket). Called twice
-   * a batch; `thorough` when nothing else is to be done, so that looking closer delays nothing.
+   * a batch; `thorough` when nothing else is to be done, because then looking closer delays nothing.
    */
   suspicion(thorough: boolean): number
   /**
    * Readable/writable descriptors to sleep on, as poll(2) wants them; empty for backends that call `wake` themselves.
-   * `wantWrite` says that the last post answered 'writable'. Asked for before every sleep of the thread, those until a deadline included.
+   * `wantWrite` says that the last post answered 'writable'. Asked for before every sleep of the thread, also one until a deadline.
    */
   waitSet(wantWrite: boolean): readonly { readonly fd: number; readonly events: number }[]
-  /** Open descriptors that Node knows nothing of: whoever outlives the thread that opened them closes them. */
+  /** Open descriptors that Node knows nothing of: the main thread closes them if the thread that opened them dies. */
   descriptors?(): readonly number[]
   /**
-   * Called when the driver is about to sleep for completions or for room: from now on they make the wait set ready. False when something
+   * Called when the driver is about to sleep for completions or for room: from then on they make the wait set ready. False when something
    * has completed meanwhile. Absent where the wait set needs no arming.
    */
   arm?(): boolean
   /**
-   * Called when nobody waits any longer: packets that were accepted, and whose memory alone is held, complete with the next reap. Absent
-   * where a completion says more than that.
+   * Called when nobody waits any longer: packets that were accepted, and of which only the memory is still held, complete with the next
+   * reap. Absent where a completion says more than that.
    */
   abandon?(): void
-  /** Names of causes that are no errno. */
+  /** The name of a cause that is no errno. */
   causeName?(cause: number): string
-  /** What a substream's failure means for a person: interface, MTU, remedy. Cold. */
+  /** Explains a substream's failure to a person: interface, MTU, remedy. Cold. */
   explain(errno: number, substream: number, udpBytes: number): string
   /** Stops using all registered memory, then closes what it opened. Idempotent. */
   close(): void

@@ -3,7 +3,7 @@
  * Runs on the event loop only. libuv queues what the kernel does not take at once, so posts are bounded to keep that queue short.
  *
  * node:dgram has no IP_RECVERR, so Linux calls a packet sent that a full queue below the socket dropped (876 of 900 through a small
- * tbf). It does count them: a batch during which the count rose is suspect.
+ * tbf). Linux does count them: a batch during which the count rose is suspect.
  */
 import { createSocket, type Socket } from 'node:dgram'
 import { once } from 'node:events'
@@ -27,6 +27,7 @@ import {
   type PostResult,
   type ReapResult,
 } from './backend.js'
+import { singleEdges } from './gather.js'
 import type { UdpOptions } from './udp/open.js'
 
 export type DgramOptions = Pick<UdpOptions, 'endpoints' | 'interface' | 'sourcePort' | 'ttl' | 'multicastLoop' | 'sendBufferBytes'>
@@ -34,7 +35,7 @@ export type DgramOptions = Pick<UdpOptions, 'endpoints' | 'interface' | 'sourceP
 /** Packets handed to libuv and not called back. */
 const MAX_OUTSTANDING = 256
 
-/** Asking the kernel for drops costs some 50 µs: how often in a busy stream. */
+/** How often a busy stream asks the kernel for drops, which costs some 50 µs. */
 const LOOK_MS = 1
 
 class DgramPosting implements Posting {
@@ -44,7 +45,7 @@ class DgramPosting implements Posting {
   readonly packets: readonly Uint8Array[][]
   constructor(readonly table: PacketTable) {
     this.rows = table.rows
-    this.edge = Uint32Array.from({ length: table.rows }, (_, r) => r + 1)
+    this.edge = singleEdges(table.rows)
     const memory = table.regions.map((region) => new Uint8Array(attachRegion(region)))
     this.packets = Array.from({ length: table.rows }, (_, r) => {
       const buffers: Uint8Array[] = []
@@ -60,7 +61,7 @@ class DgramPosting implements Posting {
 class DgramBackend implements Backend {
   readonly caps: BackendCaps
   readonly #v6: boolean
-  /** Of each substream, with its zone. */
+  /** The address of each substream, with its zone. */
   readonly #addresses: readonly string[]
   #outstanding = 0
   #closed = false
@@ -127,7 +128,7 @@ class DgramBackend implements Backend {
 
   post(posting: DgramPosting, first: number, end: number, out: PostResult): void {
     const { endpoints } = this.options
-    // Reaped in between, or the failure arrays could overflow.
+    // Packets that wait to be reaped count too, or the failure arrays could overflow.
     const room = MAX_OUTSTANDING - this.#outstanding - this.#out.completed
     const n = Math.min(end - first, room)
     for (let r = first; r < first + n; r++) {
@@ -182,7 +183,7 @@ class DgramBackend implements Backend {
   }
 }
 
-/** 0 where no kernel tells, or no packet would leave. */
+/** 802.1Q tags of the frames; 0 where no kernel tells, or no packet would leave. */
 function vlanTagsTo({ endpoints, interface: iface }: DgramOptions): number {
   try {
     return pathTo(endpoints[0]!, iface).vlanTags
@@ -191,7 +192,7 @@ function vlanTagsTo({ endpoints, interface: iface }: DgramOptions): number {
   }
 }
 
-/** With the zone that a link-local address needs, as libuv reads it: an interface's name, on Windows its index. */
+/** The address with the zone that it needs if it is link-local, as libuv reads it: an interface's name, on Windows its index. */
 function zoned(address: string, bytes: Uint8Array, index: number): string {
   if (!needsScope(bytes) || index === 0) return address
   const name = process.platform === 'win32' ? undefined : localInterfaces().find((local) => local.index === index)?.name
@@ -199,8 +200,8 @@ function zoned(address: string, bytes: Uint8Array, index: number): string {
 }
 
 /**
- * UDP packets of one family that a queue below any socket here refused, ever (proc_pid_net(5), SndbufErrors: of ours too, where the
- * socket has no IP_RECVERR). 0 where no kernel tells.
+ * Counts the UDP packets of one family that a queue below any socket here ever refused (proc_pid_net(5), SndbufErrors), also those of our
+ * socket, because it has no IP_RECVERR. 0 where no kernel tells.
  */
 function dropsBelowSockets(v6: boolean): number {
   try {

@@ -6,7 +6,7 @@ import { kickNeighbour, neighbourState, type Path } from '../net/route.js'
 const OPEN = 0
 /** The next hop's MAC is being asked for: packets wait. */
 const PENDING = 1
-/** It did not answer in time, or cannot be asked: packets are refused, so that other substreams go on. */
+/** The next hop did not answer in time, or cannot be asked: packets are refused, so that other substreams go on. */
 const SHUT = 2
 
 const RECHECK_MS = [0, 1, 10]
@@ -26,14 +26,14 @@ export interface GateOptions {
 }
 
 /**
- * Substreams whose next hop has no link-layer address. The kernel queues a few packets to such a neighbour, says all is well and
- * drops the rest in silence (1,000 of 1,000 sends succeed), so they wait here, and are refused when the neighbour does not answer.
+ * Holds back substreams whose next hop has no link-layer address. The kernel queues a few packets to such a neighbour, says all is well
+ * and drops the rest in silence (1,000 of 1,000 sends succeed). So packets wait here, and are refused when the neighbour does not answer.
  *
  * | state   | next                                                                                  |
  * |---------|---------------------------------------------------------------------------------------|
  * | open    | pending or shut, when `doubt` finds the MAC unknown; shut by `shut`                     |
  * | pending | open when the MAC is known, shut after timeoutMs                                        |
- * | shut    | open when the MAC is known; pending for a moment every second, by the route of then, or for long when there is a route again, and by `revive` |
+ * | shut    | open when the MAC is known; pending for GRACE_MS every second, by the route of that time; pending for timeoutMs when there is a route again, and by `revive` |
  */
 export class Gates {
   /** Some gate is not open: ask `open` before every post. */
@@ -65,8 +65,8 @@ export class Gates {
   }
 
   /**
-   * Asks the kernel about every open gate that needs a neighbour (through `ifindex`, if given), after something happened there: a few
-   * 10 µs for each next hop. True when one of them is open no more: packets of late may be lost.
+   * Asks the kernel about every open gate that needs a neighbour (through `ifindex`, if given), because something happened there: a few
+   * 10 µs for each next hop. True when one of them is open no more: recent packets may be lost.
    */
   doubt(ifindex?: number): boolean {
     const now = performance.now()
@@ -74,11 +74,11 @@ export class Gates {
     const before = this.revision
     for (const [i, path] of this.paths.entries())
       if (this.#state[i] === OPEN && path.needsNeighbour && (ifindex === undefined || ifindex === path.ifindex))
-        this.#check(i, now, known)
+        this.#checkNeighbour(i, now, known)
     return this.revision !== before
   }
 
-  /** The link is back: what was given up on gets another chance to answer before packets are refused. */
+  /** The link is back: neighbours that were given up on get another chance to answer before packets are refused. */
   revive(): void {
     const now = performance.now()
     for (let i = 0; i < this.paths.length; i++) {
@@ -95,7 +95,7 @@ export class Gates {
     return this.#state.reduce((sum, state) => sum + (state === OPEN ? 0 : 1), 0)
   }
 
-  /** How many messages from `from` on may go before one to a gate that is not open; message m starts at row firstRow[m] (or is row m). */
+  /** How many messages from `from` on come before one to a gate that is not open; message m starts at row firstRow[m] (or is row m). */
   open(substream: Uint16Array, firstRow: Uint32Array | undefined, from: number, count: number): number {
     this.#recheck()
     if (!this.any) return count
@@ -103,7 +103,7 @@ export class Gates {
     return count
   }
 
-  /** What `open` stopped at: 0 = wait a little, else the errno that refuses the packet. */
+  /** Why `open` stopped at a packet: 0 = wait a little, else the errno that refuses it. */
   refusal(substream: number): number {
     return this.#state[substream] === SHUT ? this.#errno[substream]! : 0
   }
@@ -123,21 +123,22 @@ export class Gates {
       if (state === OPEN || now - this.#checkedAt[i]! < RECHECK_MS[state]!) continue
       // Substreams mostly share next hops: each is asked about once.
       known ??= new Map()
-      this.#check(i, now, known)
+      this.#checkNeighbour(i, now, known)
     }
   }
 
-  #check(i: number, now: number, known: Known): void {
+  /** Opens or closes a gate as the kernel's knowledge of its neighbour, or its refusal to answer, demands. */
+  #checkNeighbour(i: number, now: number, known: Known): void {
     this.#checkedAt[i] = now
     try {
-      this.#ask(i, now, known)
+      this.#followNeighbour(i, now, known)
     } catch (error) {
       const cause = error instanceof SpeadcastError ? error.cause : error
       if (!(cause instanceof NativeError)) {
         if (!(error instanceof SpeadcastError)) throw error
         this.shut(i, ERRNO.ENETUNREACH)
       } else if (cause.errno === ERRNO.EPERM || cause.errno === ERRNO.EACCES) {
-        // A firewall forbids the datagram that asks, which says nothing of ours: the first one will make the kernel ask.
+        // A firewall forbids the datagram that asks. It may let our packets pass, and the first of them will make the kernel ask.
         this.#set(i, OPEN)
       } else {
         this.shut(i, cause.errno)
@@ -145,7 +146,8 @@ export class Gates {
     }
   }
 
-  #ask(i: number, now: number, known: Known): void {
+  /** @throws NativeError, or SpeadcastError where there is no path */
+  #followNeighbour(i: number, now: number, known: Known): void {
     const noRoute = this.#state[i] === SHUT && this.#errno[i] !== ERRNO.EHOSTUNREACH
     const kick = this.#state[i] === OPEN || noRoute || now - this.#kickedAt[i]! > KICK_MS
     if (kick && this.#state[i] !== OPEN) this.paths[i] = this.#options.find(i)

@@ -1,4 +1,4 @@
-/** Rows of a packet table as bytes, for backends that copy: memory and pcap. */
+/** Rows of a packet table as bytes, for backends that copy (memory and pcap), and edges for those that merge nothing. */
 import { attachRegion } from '../../ffi/memory/region.js'
 import type { PacketTable, TableRegion } from '../batch/table.js'
 import { ensure } from '../errors.js'
@@ -8,7 +8,7 @@ import type { BackendCaps } from './backend.js'
 export class RegisteredRegions {
   readonly #bytes = new Map<number, Uint8Array>()
 
-  /** Memory without an address (ffi/memory/region.ts) is of this isolate, which finds it by itself and lets go of it when nobody uses it. */
+  /** Memory without an address (ffi/memory/region.ts) belongs to this isolate, which finds it by itself and frees it when nobody uses it. */
   register(region: TableRegion): void {
     if (region.address === 0) return
     const known = this.#bytes.get(region.address)
@@ -16,7 +16,7 @@ export class RegisteredRegions {
       this.#bytes.set(region.address, new Uint8Array(attachRegion(region), 0, region.byteLength))
   }
 
-  /** The bytes of each of the table's regions. @throws Error when one was not registered, which would be a NIC's local protection error. */
+  /** The bytes of each of the table's regions. @throws Error when one was not registered: a NIC would report a local protection error */
   of(table: PacketTable): Uint8Array[] {
     return table.regions.map((region) => {
       if (region.address === 0) return new Uint8Array(attachRegion(region))
@@ -32,7 +32,7 @@ export class RegisteredRegions {
 }
 
 /**
- * What post relies on and does not look at again.
+ * Checks once what every post relies on.
  * @throws SpeadcastError ERR_SPEADCAST_SUBSTREAM, ERR_SPEADCAST_PACKET_SIZE
  */
 export function checkTable(table: PacketTable, caps: BackendCaps): void {

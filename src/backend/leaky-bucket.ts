@@ -1,13 +1,13 @@
 /**
- * A bucket that leaks at a rate: what is poured in may be ahead of the rate by what it holds, and no more. Times are milliseconds of the
- * caller's clock.
+ * A bucket that leaks at a rate: bytes that are poured in may be ahead of the rate by its capacity, and no more. Times are milliseconds of
+ * the caller's clock.
  */
 export class LeakyBucket {
   readonly #bytesPerMs: number
   #level = 0
   #at = 0
 
-  /** @param capacityBytes may be changed; what is in beyond it leaks like the rest */
+  /** @param capacityBytes may be changed; bytes beyond it leak like the others */
   constructor(
     bytesPerSecond: number,
     public capacityBytes: number,
@@ -22,12 +22,12 @@ export class LeakyBucket {
     return this.#level
   }
 
-  /** As of the last look: see level. */
+  /** Adds bytes, at the time of the last call of `level`. */
   pour(bytes: number): void {
     this.#level += bytes
   }
 
-  /** Until there is no more in it than this. As of the last look. */
+  /** How long it takes until no more than this is left, from the last call of `level` on. */
   msUntil(bytes: number): number {
     return Math.max(0, this.#level - bytes) / this.#bytesPerMs
   }

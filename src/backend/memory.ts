@@ -27,15 +27,15 @@ import { checkTable, RegisteredRegions, singleEdges } from './gather.js'
 
 /**
  * A failure to inject: an errno (as `skip`), or how it shows. `skip`: that packet cannot be sent, the next may. `again`: nothing
- * is wrong, try again; failAt is then asked for the same row once more. `late`: taken, and reported as failed when it completes,
- * as a NIC does. `fatal`: the backend is broken for good.
+ * is wrong, try again; failAt is then asked for the same row once more. `late`: the packet is taken, and reported as failed when it
+ * completes, as a NIC does. `fatal`: the backend is broken for good.
  */
 export type Fault = number | { readonly errno: number; readonly how: 'skip' | 'again' | 'late' | 'fatal' }
 
 export interface MemoryOptions {
   /** How many endpoints the stream has. */
   readonly substreams: number
-  /** Of the endpoints. Default 4. */
+  /** The endpoints' family. Default 4. */
   readonly family?: 4 | 6
   /** false counts packets and drops their bytes. Default true: memory grows with every packet sent. */
   readonly keepPackets?: boolean
@@ -67,7 +67,7 @@ export class MemoryBackend implements Backend {
   readonly #options: MemoryOptions
   readonly #environment: BackendEnvironment
   readonly #regions = new RegisteredRegions()
-  /** Rows given an answer so far (taken or given up), and how many of those were reported complete. */
+  /** Rows answered so far (taken or given up), and how many of them were reported complete. */
   #row = 0
   #completed = 0
   #reaps = 0

@@ -1,5 +1,4 @@
-/** Opens a backend from its plain description. Each file is imported when needed: dgram must work where koffi cannot be loaded. */
-
+/** Opens a backend from its plain description. Each file is imported when needed, because dgram must work where koffi cannot be loaded. */
 import type { ResolvedEndpoint } from '../net/endpoint.js'
 import type { Backend, BackendEnvironment } from './backend.js'
 import type { DgramOptions } from './dgram.js'

@@ -1,4 +1,4 @@
-/** Where packets go, for the backends that send on a network: found and checked when a stream opens. */
+/** The paths of packets, for the backends that send on a network: found and checked when a stream opens. */
 import { NativeError } from '../../ffi/native-error.js'
 import { ensure, SpeadcastError } from '../errors.js'
 import type { ResolvedEndpoint } from '../net/endpoint.js'
@@ -21,13 +21,14 @@ export function findPath(endpoint: ResolvedEndpoint, iface: ResolvedInterface | 
 }
 
 /** @throws ERR_SPEADCAST_PACKET_SIZE when packets would not fit an interface's MTU */
-export function checkPacketSize(packetSizeBytes: number, paths: readonly Path[], canFragment: boolean): void {
+export function ensureFitsMtu(packetSizeBytes: number, paths: readonly Path[], canFragment: boolean): void {
   for (const path of paths)
     ensure(packetSizeBytes <= largestPacketSizeBytes(path.mtu, path.family), 'ERR_SPEADCAST_PACKET_SIZE', () =>
       tooLarge(`packetSizeBytes ${packetSizeBytes}`, path, canFragment),
     )
 }
 
+/** Says how much too large something is for a path, and the remedy. */
 export function tooLarge(what: string, { family, mtu, interfaceName }: Path, canFragment: boolean): string {
   const overhead = family === 6 ? 48 : 28
   return (

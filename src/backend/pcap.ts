@@ -8,7 +8,7 @@
  * | broken | post (fatal), close| close(); the file ends behind its last whole packet and is valid  |
  * | closed | close (no effect)  | never                                                             |
  *
- * post blocks for the file system, like any write to a file; one buffer of 1 MiB whatever the batch.
+ * post blocks for the file system, like any write to a file. There is one buffer of 1 MiB, for batches of any size.
  */
 import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs'
 import { ERRNO, errnoName } from '../../ffi/native-error.js'
@@ -36,7 +36,7 @@ export interface PcapOptions {
   readonly endpoints: readonly ResolvedEndpoint[]
   /** Created or truncated. */
   readonly path: string
-  /** What the frames say they come from. */
+  /** Where the frames say they come from. */
   readonly source?: {
     /** Default 192.0.2.1 or 2001:db8::1, addresses reserved for documentation. */
     readonly address?: string
@@ -93,7 +93,7 @@ export class PcapBackend implements Backend {
     this.#templates = makeTemplates(options)
     this.#clock = options.clock ?? (() => performance.now() * 1e6)
     this.#clockOrigin = this.#clock()
-    // Split here, once: nanoseconds since 1970 do not fit a double.
+    // Seconds apart from nanoseconds, because nanoseconds since 1970 do not fit a double.
     const milliseconds = Date.now()
     this.#originSeconds = Math.floor(milliseconds / 1000)
     this.#originNanoseconds = (milliseconds % 1000) * 1e6

@@ -1,10 +1,10 @@
 /** Which backend `auto` takes, and why not the others. */
 import { libc } from '../../ffi/libc.js'
 import { SpeadcastError } from '../errors.js'
+import type { BackendChoice, BackendName } from './names.js'
 import type { Wanted } from './verbs/probe.js'
 
-export type BackendName = 'ibverbs' | 'rdma-ud' | 'udp' | 'dgram' | 'memory' | 'pcap'
-export type BackendChoice = BackendName | 'auto'
+export type { BackendChoice, BackendName } from './names.js'
 
 export interface Selection {
   readonly backend: BackendName
@@ -28,7 +28,7 @@ export async function selectBackend(choice: BackendChoice, wanted: Wanted): Prom
   return udpInstead(noVerbs)
 }
 
-/** What `auto` takes where ibverbs turns out not to work. */
+/** The choice of `auto` where ibverbs turns out not to work. */
 export function udpInstead(noVerbs: string): Selection {
   return { backend: 'udp', reason: `sendmmsg with segmentation offload; ibverbs: ${noVerbs}` }
 }
@@ -63,7 +63,7 @@ export function threadRefused(): string | undefined {
 const SYSFS = '/sys/class/infiniband'
 
 /**
- * Whether libibverbs would find no device, which by itself takes some 15 ms to find out: most machines have none. A library from
+ * Whether libibverbs would find no device. Most machines have none, and libibverbs itself takes some 15 ms to say so. A library from
  * elsewhere may know devices that the kernel does not.
  */
 function noDevices(): boolean {

@@ -4,12 +4,12 @@ import { qdiscs, TC_H_ROOT } from '../../ffi/netlink/qdisc.js'
 import { link } from '../../ffi/netlink/route.js'
 
 export interface FairQueue {
-  /** The interface whose queue it is: of a VLAN without one, the interface below. */
+  /** The interface whose queue it is; for a VLAN without one, the interface below. */
   readonly ifindex: number
   readonly interfaceName: string
-  /** Messages of one socket that may wait there; the kernel drops what is beyond. */
+  /** Messages of one socket that may wait there; the kernel drops others. */
   readonly flowLimit: number
-  /** What it lets a socket have at most. */
+  /** The most that it lets a socket have. */
   readonly maxRateBytesPerSecond: number
   /** Bytes of the link layer's header, which fq counts with every packet: it sees an 802.1Q tag beside the packet, and counts none. */
   readonly linkHeaderBytes: number
@@ -19,7 +19,7 @@ export interface FairQueue {
 const FLOW_LIMIT = 100
 const ETHERNET_HEADER_BYTES = 14
 
-/** The fq behind an interface; in words, what there is instead and what to do about it. */
+/** The fq behind an interface; else, in words, the queue that is there instead, and the remedy. */
 export function fairQueueOf(ifindex: number): FairQueue | string {
   try {
     return find(ifindex)
@@ -34,7 +34,7 @@ function find(ifindex: number): FairQueue | string {
   const all = qdiscs(ifindex)
   const root = all.find(({ parent }) => parent === TC_H_ROOT)
   const rootKind = root?.kind ?? 'noqueue'
-  // What a VLAN is given it hands to the interface below at once, with the socket that it is of (vlan_dev_hard_start_xmit).
+  // A VLAN hands a packet to the interface below at once, together with the socket that it belongs to (vlan_dev_hard_start_xmit).
   if (kind === 'vlan' && rootKind === 'noqueue') {
     if (lower !== undefined) return find(lower)
     return `${name} has no queue, and the interface below is in another network namespace; ${fairQueueRemedy(name)}`
@@ -58,7 +58,7 @@ function find(ifindex: number): FairQueue | string {
   }
 }
 
-/** What makes an interface's root an fq; an fq keeps the options that are not given. */
+/** The command that makes an interface's root an fq; an fq keeps options that are not given. */
 export function fairQueueRemedy(interfaceName: string, options = ''): string {
   return `as root: \`tc qdisc replace dev ${interfaceName} root fq${options}\``
 }

@@ -18,7 +18,7 @@ export const VLAN_TAG_BYTES = 4
 const IP_BYTES = { 4: 20, 6: 40 } as const
 const UDP_BYTES = 8
 
-/** What a UDP packet takes on the wire beyond its payload, from preamble to gap; IP headers have no options. Datagrams are not fragmented. */
+/** Bytes that a UDP packet takes on the wire beyond its payload, from preamble to gap. IP headers have no options, and nothing is fragmented. */
 export function wireOverheadBytes(family: 4 | 6, vlanTags = 0): number {
   return AROUND_FRAME_BYTES + ETHERNET_BYTES + vlanTags * VLAN_TAG_BYTES + IP_BYTES[family] + UDP_BYTES
 }

@@ -31,7 +31,7 @@ export interface LocalInterface {
 
 /**
  * @param nameOrAddress `eth0`, `10.0.0.5`, `fd00::5`, `fe80::5%eth0`
- * @param all what there is to choose from; this machine's, unless given
+ * @param all the interfaces to choose from; this machine's, unless given
  * @throws SpeadcastError ERR_SPEADCAST_INTERFACE when there is no such interface (the message lists those there are), when it is
  *   down, or when it has no address of the family.
  */
@@ -106,7 +106,7 @@ export function localInterfaces(): LocalInterface[] {
   return links.map((link) => ({ ...link, addresses: addresses.filter(({ ifindex }) => ifindex === link.index) }))
 }
 
-/** What Node knows on any system: interfaces that are up and have an address. Index and MTU only where /sys or a scope id tells. */
+/** Interfaces as Node knows them on any system: those that are up and have an address. Index and MTU only where /sys or a scope id tells. */
 export function portableInterfaces(): LocalInterface[] {
   return Object.entries(networkInterfaces()).map(([name, infos = []]) => {
     const addresses = infos.flatMap(({ address }) => {

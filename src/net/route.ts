@@ -23,7 +23,7 @@ export interface Path {
   readonly nextHop?: { readonly bytes: Uint8Array; readonly text: string }
   /** Multicast, broadcast, or an address of this machine: the MAC follows from the address, or there is none. */
   readonly onLinkMulticastOrLoopback: boolean
-  /** What hands packets to a socket of this host, of which the kernel makes a copy whatever the sender lends: 'loopback', 'veth'… */
+  /** The link that hands packets to a socket of this host, for which the kernel copies even what is lent: 'loopback', 'veth'… */
   readonly copiedBy?: string
   /** 802.1Q tags that the interface, a VLAN or something on top of one, puts into every frame. */
   readonly vlanTags: number
@@ -38,7 +38,7 @@ const HEADER_BYTES = { 4: 28, 6: 48 } as const
 /** Total length (IPv4) and payload length (IPv6) are 16-bit fields. */
 const LARGEST = { 4: 65535 - 28, 6: 65535 - 8 } as const
 
-/** Kinds of link whose drivers copy what a packet borrows from its sender (skb_orphan_frags_rx in veth.c, tun.c, netkit.c). */
+/** Kinds of link whose drivers copy the memory that a packet borrows from its sender (skb_orphan_frags_rx in veth.c, tun.c, netkit.c). */
 const COPYING_KINDS: readonly (string | undefined)[] = ['veth', 'tun', 'netkit']
 
 /** UDP payload bytes that fit an MTU without fragmentation. */
@@ -80,7 +80,7 @@ export function pathTo(endpoint: ResolvedEndpoint, iface?: ResolvedInterface): P
 /** More links on top of one another than this are a loop. */
 const MOST_LINKS = 8
 
-/** 802.1Q tags that an interface and those below it put into every frame; what is below in another network namespace is not seen. */
+/** 802.1Q tags that an interface and those below it put into every frame. Interfaces in another network namespace are not seen. */
 export function vlanTagsOf(ifindex: number): number {
   let tags = 0
   let index: number | undefined = ifindex
@@ -155,7 +155,7 @@ const DISCARD_PORT = 9
  * NTF_USE needs CAP_NET_ADMIN; an empty datagram to the endpoint's own port would reach the receiver as a malformed packet; and the
  * kernel queues only a few packets (unres_qlen_bytes) while it resolves, dropping the rest of a burst with every send reported as
  * accepted. The receiver's host may answer the datagram with an ICMP port unreachable; it reaches a socket that is closed by then.
- * @throws NativeError, EPERM for one, when a firewall forbids the datagram.
+ * @throws NativeError, such as EPERM when a firewall forbids the datagram
  */
 export function kickNeighbour(path: Path): void {
   if (!path.needsNeighbour) return

@@ -68,7 +68,7 @@ test('packets are kept as they were at post, in order, with their substreams', (
   expect(backend.packets).toEqual([])
 })
 
-test('a post copies: what is written to the memory afterwards shows in the next post only', () => {
+test('a post copies: bytes written to the memory afterwards show in the next post only', () => {
   const { backend, post, expected, overwrite } = open({}, 3, 1)
   post(0)
   overwrite(0x55)

@@ -191,7 +191,7 @@ test('a write error is fatal, says how far it came, and leaves a file that ends 
   expect(read(path).length).toBe(25)
 })
 
-test('what cannot be opened is refused with the reason', async () => {
+test('a file that cannot be opened is refused with the reason', async () => {
   const refused = async (to: string[], options: Partial<PcapOptions>) =>
     open(to, mixed(1), options).catch((error: { code: string; message: string }) => `${error.code} ${error.message}`)
   expect(await refused(['239.1.1.1:1'], { path: '/no/such/folder/x.pcap' })).toMatch(

@@ -11,13 +11,13 @@ export interface HandPacket {
 
 export interface HandTable {
   readonly table: PacketTable
-  /** What each row must look like on the wire. */
+  /** Each row as it must look on the wire. */
   readonly expected: Uint8Array[]
-  /** Overwrites all memory the table points to; what is in front of packets is the backend's. */
+  /** Overwrites all memory the table points to, but not the room in front of packets, which is the backend's. */
   readonly overwrite: (byte: number) => void
 }
 
-/** Segments go alternately into two regions, with gaps between them: an odd number of bytes, and what the backend wants for its headers. */
+/** Segments go alternately into two regions, with gaps between them: an odd number of bytes, and the room that the backend wants for headers. */
 export function handTable(packets: readonly HandPacket[], headroomBytes = 0): HandTable {
   const segments = packets.flatMap(({ segments }) => segments)
   const bytes = segments.reduce((sum, { length }) => sum + length + 3 + headroomBytes, 4096)

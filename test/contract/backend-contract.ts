@@ -1,6 +1,6 @@
 /**
- * One suite for every backend: what the engine relies on (src/backend/backend.ts). Each backend's test file opens it, says how to see
- * what arrived, and which faults it can provoke.
+ * One suite for every backend, which tests all that the engine relies on (src/backend/backend.ts). Each backend's test file opens the backend
+ * and says how to see the packets that arrived.
  */
 import { beforeEach, describe, expect, test } from 'vitest'
 import { type Backend, POST_AGAIN, POST_OK, type PostResult, type ReapResult } from '#dist/src/backend/backend.js'
@@ -25,7 +25,7 @@ export interface ContractOptions {
   /** Default the name. */
   readonly what?: string
   readonly evidence: 'accepted' | 'completed' | 'written'
-  /** Default what IP and UDP carry; a backend that makes frames takes what fits its interface. */
+  /** Default the most that IP and UDP carry; a backend that makes frames takes as much as fits its interface. */
   readonly largestPacketBytes?: number
   /** Default false. */
   readonly mergesEqualPackets?: boolean

@@ -1,4 +1,4 @@
-/** Of the path alone, whatever sends: not among the faults that io-uring.test.ts meets once more. */
+/** Tests the path alone, which is the same for every way of sending: so io-uring.test.ts does not run this once more. */
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { need } from '../support/need.js'

@@ -1,4 +1,4 @@
-/** The same faults, met by io_uring: every test of these files once more. */
+/** The same faults, met by io_uring: runs every test of these files once more. */
 import { sendBy } from './support.js'
 
 sendBy('io_uring')

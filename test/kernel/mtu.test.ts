@@ -32,7 +32,7 @@ test('MTU 1500 with packets of 9000 asked for is refused at open, with the size 
   console.log(`mtu: ${said.length} sizes asked for, the two that fit opened, nothing on the wire`)
 })
 
-test('only who allows fragmentation gets fragments', async (ctx) => {
+test('fragments leave only where fragmentation is allowed', async (ctx) => {
   const why = netnsUnavailable()
   need(ctx, !why, why)
   await using ns = await makeNetns({ veth: { mtu: 1500, gsoMaxSegs: 1 } })
@@ -82,7 +82,7 @@ test('an MTU lowered under an open stream fails the heaps with EMSGSIZE, and rai
         ],
       },
     })
-    // What still fits goes, as one message.
+    // Packets that still fit go, as one message.
     expect((await stream.send({ name: 'small' })).ok).toMatchObject({ heaps: 3, packets: 3 })
     ns.ip('a', 'link set v0 mtu 9000')
     expect((await stream.send()).ok).toMatchObject({ heaps: 3, packets: 12 })

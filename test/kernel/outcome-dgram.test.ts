@@ -1,4 +1,4 @@
-/** node:dgram tells what the kernel tells it; where the kernel is silent it does not call the batch beyond doubt. */
+/** node:dgram reports what the kernel tells it; where the kernel is silent, the batch is suspect. */
 import { expect, test } from 'vitest'
 import { need } from '../support/need.js'
 import { makeNetns, netnsUnavailable } from '../support/netns.js'
@@ -52,12 +52,12 @@ test.for(['10.77.0.2:7148', '[fd77::2]:7148'])(
     await listen(ns, 7148)
     const stream = await RemoteStream.open(ns, { to, backend: 'dgram', packetSizeBytes: PACKET })
     await stream.batch({ heaps: HEAPS, bytes: BYTES })
-    // Else its first packets wait for the neighbour, who is asked through the same queue.
+    // Otherwise its first packets wait for the neighbour, which is asked through the same queue.
     expect((await stream.send()).ok).toMatchObject({ suspect: false })
     const wire = await capture(ns, 'b')
     ns.tc('a', 'qdisc add dev v0 root tbf rate 8mbit burst 4000 limit 60000')
     const { sent, failed, statuses } = await stream.run({ seconds: 0.4, gapMs: 3 })
-    // What waits in the queue would be lost with it.
+    // Packets that wait in the queue would be lost with it.
     await new Promise((resolve) => setTimeout(resolve, 100))
     ns.tc('a', 'qdisc del dev v0 root')
     const after = await stream.send()

@@ -1,4 +1,4 @@
-/** Every packet of a batch fails in turn, in every way a kernel can be made to refuse one: the outcome is what the wire lacks. */
+/** Every packet of a batch fails in turn, in every way a kernel can be made to refuse one: the outcome names the packets that the wire lacks. */
 import { spawnSync } from 'node:child_process'
 import { expect, test } from 'vitest'
 import type { BatchOutcome, StreamOptions } from '#dist/src/index.js'
@@ -30,7 +30,7 @@ async function payloadOffsets(ns: Netns, stream: RemoteStream): Promise<number[]
   return offsets
 }
 
-/** What is expected of a heap that lacks so many packets. */
+/** The outcome expected of a heap that lacks `missing` packets. */
 const statusOf = (missing: number) => (missing === 0 ? 'sent' : missing === PACKETS ? 'failed' : 'partial')
 
 function compare(result: { ok?: object; error?: PlainError }, firstCnt: number, wire: Map<number, number>): BatchOutcome['heaps'] {
@@ -139,7 +139,7 @@ test('each of the 3 heaps has an endpoint that fails in each way, the others go'
       },
       (address) => {
         ns.ip('b', `address add ${address}/32 dev v1`)
-        // Else it would be asked for again within a second.
+        // Otherwise it would be asked for again within a second.
         ns.ip('a', `neigh replace ${address} lladdr ${mac} dev v0 nud reachable`)
       },
       'EHOSTUNREACH',

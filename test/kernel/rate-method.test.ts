@@ -1,4 +1,4 @@
-/** Who keeps a paced stream's rate where the kernel cannot: 'kernel' is refused with the reason and the remedy, 'auto' paces by software. */
+/** The rate of a paced stream where the kernel cannot keep it: 'kernel' is refused with the reason and the remedy, 'auto' paces by software. */
 import { expect, test } from 'vitest'
 import type { StreamOptions } from '#dist/src/index.js'
 import { need } from '../support/need.js'
@@ -54,7 +54,7 @@ const CASES: Case[] = [
 
 async function netns(): Promise<Netns> {
   const ns = await makeNetns({ veth: {} })
-  // mq wants several queues, which the pair must be made with.
+  // mq wants several queues, and the pair must be made with them.
   ns.ip('a', 'link del v0')
   ns.ip('a', `link add v0 numtxqueues 2 type veth peer name v1 netns ${ns.name.b}`)
   for (const [where, link, host] of [
@@ -88,7 +88,7 @@ test('kernel by name is refused with the reason; auto says it, and paces by soft
   }
 })
 
-test('who keeps the rate is only told of a stream that has one', async (ctx) => {
+test('stats say how the rate is kept only for a stream that has one', async (ctx) => {
   const why = netnsUnavailable()
   need(ctx, !why, why)
   await using ns = await netns()

@@ -25,8 +25,7 @@ test('devices without checksum or segmentation offload', async (ctx) => {
     const heaps = packetsOfHeaps(seen)
     expect(heaps.size).toBe(18)
     expect(new Set(heaps.values())).toEqual(new Set([packetsPerHeap]))
-    // This kernel segments in software; older ones answer EIO (docs/ground-rules.md, "Segmentation and zero copy") and the sender falls
-    // back.
+    // This kernel segments in software. Older ones answer EIO (docs/ground-rules.md, "Segmentation and zero copy"), and the sender falls back.
     if (states.segmentation === 'on') expect([segmentedMessages > 0, plainMessages]).toEqual([true, 0])
     else expect([states.segmentation, states.segmentationReason]).toEqual(['off', expect.stringContaining('EIO')])
     console.log(
@@ -95,7 +94,7 @@ test('sendmmsg refuses a segmented message: every packet goes once, and segmenta
     expect(plainMessages).toBe(2 * 3 * packetsPerHeap)
     expect(states.segmentation).toBe(state)
     expect(states.segmentationReason).toContain(errno)
-    // What was a matter of size is tried again, what is the device's is not.
+    // Segmentation is tried again where size was to blame, and not where the device was.
     expect(after.segmentation).toBe(state === 'paused' ? 'on' : 'off')
     console.log(
       `segmentation, ${errno}: ${segmentedMessages} message, then ${plainMessages} packets alone; ${states.segmentation}: ${states.segmentationReason}; ` +

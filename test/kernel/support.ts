@@ -18,7 +18,7 @@ export interface CapturedPacket {
 }
 
 export interface Capture {
-  /** Takes what is still on its way, ends the capture and returns all of it. Throws if the capture itself missed packets. */
+  /** Takes packets that are still on their way, ends the capture and returns all of it. Throws if the capture itself missed packets. */
   stop(): Promise<CapturedPacket[]>
 }
 
@@ -69,7 +69,7 @@ export interface PlainError {
 export interface RunReport {
   sent: number
   suspect: number
-  /** Number of the send, what it rejected with. */
+  /** Number of the send, and the error it rejected with. */
   failed: [number, PlainError][]
   /** Per sent batch: number of the send, first heap cnt, suspect. */
   statuses: [number, number, boolean][]
@@ -87,7 +87,7 @@ interface BatchRequest {
 
 let udpPath: NonNullable<StreamOptions['udpPath']> = 'auto'
 
-/** What streams of this file's tests send by, unless they say otherwise. */
+/** Sets the udpPath of streams that name none, for all tests of a file. */
 export function sendBy(path: typeof udpPath): void {
   udpPath = path
 }
@@ -170,7 +170,7 @@ export class RemoteStream {
     return this.#ask('stats')
   }
 
-  /** Of backend 'memory': the packets sent so far. */
+  /** The packets sent so far, with backend 'memory'. */
   async packets(): Promise<{ substream: number; bytes: Buffer; sha1: string }[]> {
     const packets = Object.values(await this.#ask<Record<string, [number, string]>>('packets'))
     return packets.map(([substream, text]) => {

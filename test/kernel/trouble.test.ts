@@ -1,4 +1,4 @@
-/** What a kernel does to a sender on a bad day. After each, what was reported is compared with what was on the wire. */
+/** A kernel's bad days, as a sender meets them. Behind each, the reports are compared with the packets on the wire. */
 import { spawnSync } from 'node:child_process'
 import { expect, test } from 'vitest'
 import type { BatchOutcome } from '#dist/src/index.js'
@@ -21,7 +21,7 @@ async function quiet(ns: Netns): Promise<void> {
 
 /**
  * Compares a run's reports with the wire, heap by heap: how many were reported sent and are not whole, in trusted and in suspect batches,
- * and how many were reported failed and have packets there. The only batch of the stream, so send n has heap cnts from 1 + n × heaps.
+ * and how many were reported failed and have packets there. It is the only batch of its stream, so send n has heap cnts from 1 + n × heaps.
  */
 function compare(report: RunReport, wire: Map<number, number>, heaps: number, packetsPerHeap: number) {
   const wrong = { trusted: 0, suspect: 0, failedYetSeen: 0 }
@@ -47,7 +47,7 @@ for (const { what, options, mtuSegments, exact } of [
     mtuSegments: undefined,
     exact: true,
   },
-  // tbf cuts larger ones up and drops what has no room, and the sender hears of success.
+  // tbf cuts larger ones up and drops packets that have no room, and the sender hears of success.
   { what: 'segmented messages beyond the burst', options: {}, mtuSegments: undefined, exact: false },
 ])
   test(`a small tbf, ${what}`, async (ctx) => {
@@ -194,7 +194,7 @@ test('peer link down: suspect, then refused, then it heals', async (ctx) => {
     `peer link down: ${down.map(({ ok, error }) => (ok ? `accepted, suspect ${ok.suspect}` : error!.outcome!.causes[0]!.errnoName)).join('; ')}; ` +
       `carrier ${states.carrier}; up again: ${up.map(({ ok, error }) => (ok ? `accepted, suspect ${ok.suspect}` : error!.message)).join('; ')}`,
   )
-  // Whatever was taken without a carrier is doubtful, and only that.
+  // Packets that were taken without a carrier are doubtful, and only they.
   for (const { ok, error } of down) expect(ok?.suspect ?? error?.outcome?.suspect).toBe(true)
   expect(down.at(-1)!.error?.outcome).toMatchObject({ heaps: ['failed', 'failed'], causes: [{ errnoName: 'EHOSTUNREACH' }] })
   expect(states.carrier).toBe(false)

@@ -1,4 +1,4 @@
-/** What leaves the interface is what the packet table says, byte for byte, whatever segmentation does in between. */
+/** Packets leave the interface as the packet table has them, byte for byte, with and without segmentation. */
 import { expect, test } from 'vitest'
 import type { GroupMode, StreamOptions } from '#dist/src/index.js'
 import { need } from '../support/need.js'
@@ -19,7 +19,7 @@ interface Case {
 }
 
 const V4 = '10.77.0.2:7148'
-// Evenly split heaps are of sizes that leave udp no packet more to make them equal by, for the memory backend takes none.
+// Sizes of evenly split heaps leave udp no packet more to make them equal by, because the memory backend takes none.
 const CASES: Case[] = [
   { what: 'one packet a heap, interleaved', to: V4, heaps: 40, bytes: 800 },
   { what: 'even split', to: V4, heaps: 3, bytes: 7001 },
@@ -90,8 +90,7 @@ const CASES: Case[] = [
       { id: 0x3301, name: 'power', description: '', dtype: '<f8', shape: [33] },
     ],
   },
-  // udp(7) and docs/ground-rules.md, "Segmentation and zero copy": one message of 7 × 8972 + 2703 = 65507 bytes is taken, one byte more
-  // is not.
+  // udp(7), and docs/ground-rules.md, "Segmentation and zero copy": one message of 7 × 8972 + 2703 = 65507 bytes is taken, one byte more is not.
   {
     what: 'total of 65507 bytes',
     to: V4,

@@ -1,4 +1,4 @@
-/** Messages lent to the kernel instead of copied: when a stream does so, what it does where that is of no use, and when memory is free. */
+/** Messages lent to the kernel instead of copied: when a stream lends, when it copies because lending is of no use, and when memory is free. */
 import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { expect, type TestContext, test } from 'vitest'
@@ -97,7 +97,7 @@ test('a socket of this host that multicast is looped back to gets everything, an
   await new Promise((resolve) => receiver.stderr!.once('data', resolve))
   const told = waitForOutput(receiver, /\{.*\}/, 25_000)
   const stream = await RemoteStream.open(ns, { ...JUMBO, to, interface: 'ifb9', multicastLoop: true })
-  // Four heaps wait in the socket's buffer, which has room for them, if it is charged with what there is and not with huge pages.
+  // Four heaps wait in the socket's buffer. It has room for them if it is charged with their bytes, and not with huge pages.
   await stream.batch({ heaps: 4, bytes: 32 << 10 })
   receiver.kill('SIGSTOP')
   expect((await stream.send()).ok).toMatchObject({ heaps: 4 })
@@ -113,11 +113,11 @@ test('a socket of this host that multicast is looped back to gets everything, an
   expect(said.path).toBe('sendmmsg')
 })
 
-test('memory is free when the kernel has let go of it: a queue holds packets, and none carries what was written later', async (ctx) => {
+test('memory is free when the kernel has let go of it: a queue holds packets, and none carries bytes that were written later', async (ctx) => {
   const why = netnsUnavailable()
   need(ctx, !why, why)
   await using ns = await makeNetns({ veth: { mtu: 9000 } })
-  // Messages pass whole: what waits in the queue is the sender's own memory, until it is copied on its way to the other end.
+  // Messages pass whole: the sender's own memory waits in the queue, until it is copied on its way to the other end.
   ns.tc('a', 'qdisc add dev v0 root tbf rate 100mbit burst 140000 limit 20000000')
   for (const thread of ['worker', 'inline']) {
     const receiver = ns.spawn('b', ['node', CLI, 'recv', '10.77.0.2:7148', '--verify', '--json', '--timeout', '20'], {

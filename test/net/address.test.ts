@@ -1,4 +1,4 @@
-// What is an address literal, against node's own opinion: parseAddress does without node:net, which takes longer to load than it all.
+// Address literals, against node's own opinion. parseAddress does without node:net, because that takes longer to load than all of ours.
 import { isIP } from 'node:net'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'

@@ -9,7 +9,7 @@ const HEAD = `
   const attempt = (...args) => { try { return resolveInterface(...args) } catch (e) { return e.code + ': ' + e.message } }
 `
 
-test('an interface by name or address, of either family; every refusal says what there is', async (ctx) => {
+test('an interface by name or address, of either family; every refusal lists those there are', async (ctx) => {
   const why = netnsUnavailable()
   need(ctx, !why, why)
   await using ns = await makeNetns({ veth: { mtu: 9000 } })
@@ -62,7 +62,7 @@ test('an interface by name or address, of either family; every refusal says what
   })
 })
 
-test('what Node alone knows (macOS, sandboxes) gives the same answers where it has them', async (ctx) => {
+test('where Node alone knows (macOS, sandboxes) the answers are the same, as far as it has them', async (ctx) => {
   const portable = portableInterfaces()
   expect(portable.map(({ name }) => name)).toEqual(Object.keys(networkInterfaces()))
   const loopback = portable.find(({ loopback }) => loopback)!

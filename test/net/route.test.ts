@@ -114,7 +114,7 @@ test('neighbours are resolved before the first packet, by an unprivileged proces
   await using ns = await makeNetns({ veth: {}, sink: { addresses: ['10.99.0.1/24'] } })
   ns.ip('a', 'route add 10.200.0.0/16 via 10.77.0.2')
   ns.ip('b', 'address add 10.77.0.3/24 dev v1')
-  // A process of no privilege, started before the tree is left: uid 65534 cannot read /root, so what it imports is loaded first.
+  // An unprivileged process that loads its imports before it gives up root: uid 65534 cannot read /root.
   const r = await inside<{ before: string[]; outcomes: string[]; after: string[]; uid: number }>(
     ns,
     `const iface = 'v0'
@@ -133,7 +133,7 @@ test('neighbours are resolved before the first packet, by an unprivileged proces
   type Entry = { dst: string; lladdr?: string }[]
   const entries = JSON.parse(ns.ip('a', '-json neighbour show dev v0')) as Entry
   for (const dst of ['10.77.0.2', '10.77.0.3', 'fd77::2']) expect(entries.find((entry) => entry.dst === dst)?.lladdr).toBe(mac)
-  expect(entries.some((entry) => entry.dst === '10.200.0.1')).toBe(false) // the gateway was asked for, not what is behind it
+  expect(entries.some((entry) => entry.dst === '10.200.0.1')).toBe(false) // the gateway was asked for, not the host behind it
 })
 
 test('a neighbour that does not answer fails: by the kernel’s verdict, by time, by a dead link; and may come back', async (ctx) => {

@@ -6,16 +6,21 @@
  * | open   | all                | close()   |
  * | closed | close (no effect)  | never     |
  *
- * Errors, each seen on a real kernel (docs/ground-rules.md, "Sockets and UDP"):
- * EAGAIN waits for writability; ENOBUFS (visible because IP_RECVERR is on) backs off and posts again, in smaller messages if it goes
- * on, and gives up on a packet after seconds; an ICMP error of an earlier
- * datagram (ECONNREFUSED …) is reported *instead of* sending, so the queue is drained and the same message posted again; a
- * segmented message that fails for a reason segmentation may have is posted packet by packet, which tells whose fault it was.
- * Both ways tell at once what the kernel took, so errors are met in one way. Messages sent without a copy (ring.ts, zero-copy.ts)
- * complete later, with the kernel's notification that it reads their memory no more, and hold up what is posted behind them.
+ * Both ways tell at once what the kernel took, so errors are met in one way, each of them seen on a real kernel
+ * (docs/ground-rules.md, "Sockets and UDP"):
+ * - EAGAIN waits for writability.
+ * - ENOBUFS backs off and posts again (refusals.ts). If it goes on, messages are posted packet by packet, and after seconds the packet is
+ *   given up.
+ * - An ICMP error of an earlier datagram (ECONNREFUSED …) is reported *instead of* sending. So the error queue is drained and the same
+ *   message posted again.
+ * - A segmented message that fails for a reason that segmentation may have is posted packet by packet, to find out (segmentation.ts).
+ *
+ * Messages sent without a copy (ring.ts, zero-copy.ts) complete later, with the kernel's notification that it reads their memory no more,
+ * and hold up what is posted behind them.
  */
 import { POLLIN, POLLOUT, UIO_MAXIOV } from '../../../ffi/layout.js'
-import { ERRNO, errnoName } from '../../../ffi/native-error.js'
+import { ERRNO } from '../../../ffi/native-error.js'
+import { COPY, LEND, NO_SLOT, type SendMode } from '../../../ffi/socket/io-uring.js'
 import type { QueuedError } from '../../../ffi/socket/udp-socket.js'
 import type { PacketTable, TableRegion } from '../../batch/table.js'
 import { COUNTER } from '../../stats.js'
@@ -31,11 +36,16 @@ import {
   type PostResult,
   type ReapResult,
 } from '../backend.js'
-import { openUdpPath, type UdpOptions, type UdpPath } from './open.js'
+import type { Gates } from '../gates.js'
+import { UdpCall } from './call.js'
+import { openUdpPath, type UdpOptions } from './open.js'
 import type { KernelPace } from './pace.js'
-import { MAX_MESSAGE_BYTES, UdpPosting } from './posting.js'
-import { UdpRing } from './ring.js'
-import { Copies } from './zero-copy.js'
+import type { UdpPath } from './path.js'
+import { MAX_MESSAGE_BYTES, PLAIN, UdpPosting, WHOLE } from './posting.js'
+import { Refusals } from './refusals.js'
+import type { UdpRing } from './ring.js'
+import { Segmentation } from './segmentation.js'
+import { ZeroCopy } from './zero-copy.js'
 
 const {
   EAGAIN,
@@ -62,53 +72,45 @@ const REFUSED_MESSAGE_MS = 50
 const REFUSED_PACKET_MS = 3000
 /** A message that meets more pending ICMP errors than this in a row is given up on. */
 const REPOSTS = 8
-/** Posts in plain mode before a posting whose messages were too large tries segmentation again; doubles up to the limit. */
-const PLAIN_POSTS = 64
-const PLAIN_POSTS_LIMIT = 65536
+/** The error queue is read no further at a time. */
+const MAX_QUEUED_ERRORS = 1000
 
 export class UdpBackend implements Backend {
   readonly caps: BackendCaps
   readonly #path: UdpPath
+  readonly #gates: Gates
   readonly #counters: Float64Array
   readonly #fd: number
   readonly #writable: readonly { fd: number; events: number }[]
   readonly #whenFree: readonly { fd: number; events: number }[]
-  readonly #copies: Copies
+  readonly #segmentation: Segmentation
+  readonly #refusals: Refusals
+  readonly #zeroCopy: ZeroCopy
   readonly #ring: UdpRing | undefined
   readonly #pace: KernelPace | undefined
+  readonly #call = new UdpCall()
   readonly #error: QueuedError = { errno: 0, origin: 0, info: 0, port: 0, address: new Uint8Array(0) }
-  #segmentation: 'on' | 'off'
-  /** The posting that goes packet by packet for a while. */
-  #paused: UdpPosting | undefined
-  #reason: string
   readonly #postings = new Set<UdpPosting>()
-  #revision = 0
-  /** Rows ever posted or given up, and reported by reap. */
+  /** Rows ever posted or given up, and those among them that reap has reported. */
   #posted = 0
   #reported = 0
   /** The last post found the ring full. */
   #ringFull = false
+  /** How often the message at hand was posted again because of an earlier datagram's error. */
   #reposts = 0
-  #plainPosts = PLAIN_POSTS
-  /** End of the message being resent packet by packet to find out whether segmentation was to blame; 0 = none. */
-  #probeEnd = 0
-  #probeErrno = 0
-  /** The last call sent less than it was given: one message was refused, and the errno of the next call says why. */
-  #short = false
-  /** When ENOBUFS began, nothing having been accepted since; 0 = it is not going on. */
-  #refusedSince = 0
 
   constructor(path: UdpPath, environment: BackendEnvironment) {
     this.#path = path
+    this.#gates = path.gates
     this.#counters = environment.counters
     this.#fd = this.#path.socket.fd
     this.#pace = path.pace
-    this.#copies = new Copies(this.#path, this.#counters)
-    this.#ring = this.#copies.ring
+    this.#segmentation = new Segmentation(path.maxSegments, path.segmentationReason)
+    this.#refusals = new Refusals(path)
+    this.#zeroCopy = new ZeroCopy(path, this.#counters)
+    this.#ring = this.#zeroCopy.ring
     this.#whenFree = this.#ring ? [{ fd: this.#ring.fd, events: POLLIN }] : []
     this.#writable = [{ fd: this.#fd, events: POLLOUT }, ...this.#whenFree]
-    this.#segmentation = this.#path.maxSegments > 1 ? 'on' : 'off'
-    this.#reason = this.#path.segmentationReason
     this.caps = {
       name: 'udp',
       evidence: 'accepted',
@@ -125,15 +127,15 @@ export class UdpBackend implements Backend {
   states(): Record<string, string | number | boolean> {
     return {
       ...this.#path.states(),
-      segmentation: this.#paused ? 'paused' : this.#segmentation,
-      segmentationReason: this.#reason,
+      segmentation: this.#segmentation.reported,
+      segmentationReason: this.#segmentation.reason,
       maxSegments: this.#path.maxSegments,
-      ...this.#copies.states(),
+      ...this.#zeroCopy.states(),
     }
   }
 
   revision(): number {
-    return this.#revision + this.#path.revision + this.#copies.revision
+    return this.#segmentation.revision + this.#path.revision + this.#zeroCopy.revision
   }
 
   /** The kernel copies at send, or finds the pages by itself: nothing to register. */
@@ -141,20 +143,19 @@ export class UdpBackend implements Backend {
 
   compile(table: PacketTable, hints: CompileHints): UdpPosting {
     const pace = this.#pace
-    const { ends, zeroCopy } = this.#copies.cut(table, {
-      maxSegments: this.#segmentation === 'on' ? this.#path.maxSegments : 1,
+    const { ends, lends } = this.#zeroCopy.cut(table, {
+      maxSegments: this.#segmentation.state === 'off' ? 1 : this.#path.maxSegments,
       maxMessageBytes: Math.min(hints.maxMessageBytes, MAX_MESSAGE_BYTES[this.#path.family], pace?.maxMessageBytes ?? 65507),
     })
-    const buffer = zeroCopy ? this.#copies.use(table) : UdpRing.COPY
-    const posting = new UdpPosting(table, this.#path.names, ends, zeroCopy, buffer)
+    const posting = new UdpPosting(table, this.#path.names, ends, lends, lends ? this.#zeroCopy.use(table) : NO_SLOT)
     if (pace) posting.countedBefore = pace.compiled(table, ends.length)
     this.#postings.add(posting)
     return posting
   }
 
   release(posting: UdpPosting): void {
-    if (this.#paused === posting) this.#resume()
-    this.#copies.release(posting)
+    this.#segmentation.resume(posting)
+    this.#zeroCopy.release(posting)
     this.#postings.delete(posting)
     posting.release()
   }
@@ -164,125 +165,115 @@ export class UdpBackend implements Backend {
     out.kind = POST_OK
     out.accepted = 0
     out.skipped = 0
-    let row = first
-    let merging = this.#merging(posting)
-    const { forced } = this.#copies
-    const pace = this.#pace
-    let mode = this.#copies.mode(posting, merging)
     this.#ringFull = false
-    while (row < end) {
-      const message = posting.messageOf[row]!
-      let vector = posting.merged
-      let from = message
-      let count = 0
-      const whole = merging && posting.firstRow[message] === row && row >= this.#probeEnd
-      if (whole) {
-        // Whole messages up to `end`, which may cut one: its part goes as a message by itself.
-        const last = end === posting.rows ? posting.firstRow.length - 1 : posting.messageOf[end]!
-        count = last - message
-      }
-      const rows = count === 0
-      if (rows) {
-        vector = posting.plain
-        from = row
-        count = Math.min(end, merging ? posting.edge[row]! : end) - row
-      }
-      const part = rows && merging && row >= this.#probeEnd && count > 1
-      const split = rows && !part
-      if (pace) {
-        count = pace.room(posting.countedBefore!, rows ? undefined : posting.firstRow, from, count)
-        if (count === 0) {
-          this.#path.suspicion(false)
-          again(out, pace.waitNanoseconds)
-          return
-        }
-      }
-      if (this.#path.gates.any)
-        count = this.#path.gates.open(posting.table.substream, rows ? undefined : posting.firstRow, from, count)
-      if (count === 0) {
-        const errno = this.#path.gates.refusal(posting.table.substream[row]!)
-        if (errno === 0) again(out, NEIGHBOUR_PAUSE_NANOSECONDS)
-        else this.#skip(posting, row, split ? row + 1 : Math.min(end, posting.edge[row]!), errno, out)
+    const call = this.#call
+    const segmentation = this.#segmentation
+    let merging = segmentation.merges(posting)
+    let lending: SendMode = this.#ring ? this.#zeroCopy.mode(posting, merging) : COPY
+    for (let row = first; row < end; ) {
+      // 1. Choose the messages: whole ones, else a part of one, else packets one by one.
+      call.choose(posting, row, end, merging, segmentation.isProbed(row))
+      // 2. Leave out those that the pace or a neighbour holds back.
+      if ((this.#pace || this.#gates.any) && !this.#admit(posting, end, out)) return
+      // 3. Choose the way: the ring for whole messages that are lent, and for all where io_uring was asked for; else the socket.
+      const mode = call.shape === WHOLE ? lending : COPY
+      const ring = mode !== COPY || this.#zeroCopy.forced ? this.#ring : undefined
+      const room = ring ? ring.room : UIO_MAXIOV
+      if (room === 0) {
+        this.#awaitRoom(out, true)
         return
       }
-      const lent = whole && mode !== UdpRing.COPY
-      const ring = forced || lent ? this.#ring : undefined
-      const most = ring ? ring.room : UIO_MAXIOV
-      if (most === 0) {
-        this.#counters[COUNTER.waits]! += 1
-        this.#ringFull = true
-        again(out, 'writable')
-        return
-      }
-      const packets = count
-      if (part && packets > 1) {
-        posting.part(row, row + packets)
-        from = posting.rows
-        count = 1
-      } else if (count > most) count = most
-      const sent = ring
-        ? ring.send(vector, from, count, lent ? mode : UdpRing.COPY, this.#posted, rows ? undefined : posting.firstRow)
-        : vector.send(this.#fd, from, count)
+      call.seal(posting, room)
+      // 4. Send.
+      const sent = ring ? this.#sendByRing(posting, ring, mode) : posting.vectorOf(call.shape).send(this.#fd, call.from, call.count)
       this.#counters[COUNTER.posts]! += 1
-      // A full queue may have room again at the next call; a full socket buffer or an error of the message's own stays.
-      if (this.#short && (sent > 0 || -sent === ENOBUFS)) this.#path.noteRefused()
-      this.#short = sent > 0 && sent < count
+      if (sent !== call.count || this.#refusals.state !== 'flowing') this.#refusals.note(sent, call.count)
+      // 5. Nothing was taken: try again with a copy, or as the errno says, or leave it to `out`.
       if (sent <= 0) {
-        if (lent && this.#copies.mend(posting, mode, -sent)) {
-          mode = posting.copiedFor === 0 ? UdpRing.LEND : UdpRing.COPY
-          continue
-        }
-        if (!this.#failed(posting, row, split, end, -sent, out)) return
+        if (mode !== COPY && this.#zeroCopy.mend(posting, mode, -sent)) lending = posting.copiedPostsLeft === 0 ? LEND : COPY
+        else if (!this.#retries(posting, end, -sent, out)) return
         continue
       }
-      this.#reposts = 0
-      this.#refusedSince = 0
-      const next = part ? row + packets : rows ? row + sent : posting.firstRow[from + sent]!
-      out.accepted += next - row
-      this.#posted += next - row
-      pace?.charge(posting.countedBefore![next]! - posting.countedBefore![row]!)
-      if (lent) this.#counters[COUNTER.zeroCopyMessages]! += sent
-      if (split) this.#counters[COUNTER.plainMessages]! += sent
-      else {
-        this.#counters[COUNTER.segmentedMessages]! += sent
-        if (this.#paused === posting) this.#resume()
-      }
-      row = next
-      if (this.#probeEnd !== 0 && row >= this.#probeEnd) {
-        this.#blameSegmentation(posting)
-        merging = false
-      }
-      // Trying again at once would cost what is cancelled behind the first message, and find little room.
-      if (ring && this.#short && ring.errno === EAGAIN) {
-        this.#counters[COUNTER.waits]! += 1
-        again(out, 'writable')
+      // 6. Account for the messages that were taken.
+      row = call.behind(posting, sent)
+      this.#account(posting, row, sent, mode, out)
+      // 7. Merge no more where a probe has just shown that segmentation was to blame.
+      if (segmentation.state === 'probing' && segmentation.convicts(posting, row)) merging = false
+      // 8. Wait for room: trying again at once would cost what is cancelled behind the first message, and find little.
+      if (ring && this.#refusals.state === 'short' && ring.errno === EAGAIN) {
+        this.#awaitRoom(out, false)
         return
       }
-      // What is posted so far may complete meanwhile.
-      if (count >= most) return
+      // 9. Return from a full call, because messages that are under way may complete meanwhile.
+      if (call.count >= room) return
     }
-    this.#probeEnd = 0
+    if (segmentation.state === 'probing') segmentation.acquit()
   }
 
-  #merging(posting: UdpPosting): boolean {
-    if (this.#segmentation === 'off') return false
-    if (posting.plainFor === 0) return true
-    posting.plainFor--
-    return posting.plainFor === 0
+  /** Cuts the call down to messages that may go now. False if there are none; `out` says why. */
+  #admit(posting: UdpPosting, end: number, out: PostResult): boolean {
+    const call = this.#call
+    const firstRow = posting.firstRowOf(call.shape)
+    if (this.#pace) {
+      call.count = this.#pace.room(posting.countedBefore!, firstRow, call.from, call.count)
+      if (call.count === 0) {
+        this.#path.suspicion(false)
+        again(out, this.#pace.waitNanoseconds)
+        return false
+      }
+    }
+    if (!this.#gates.any) return true
+    const { substream } = posting.table
+    call.count = this.#gates.open(substream, firstRow, call.from, call.count)
+    if (call.count > 0) return true
+    const errno = this.#gates.refusal(substream[call.row]!)
+    if (errno === 0) again(out, NEIGHBOUR_PAUSE_NANOSECONDS)
+    else this.#skip(posting, call.behindRefused(posting, end), errno, out)
+    return false
   }
 
-  /** What to do about a failed call whose first message starts at `row`: true = try again at once, false = `out` says what. */
-  #failed(posting: UdpPosting, row: number, split: boolean, end: number, errno: number, out: PostResult): boolean {
+  /** One system call. Returns how many messages were taken, or −errno. */
+  #sendByRing(posting: UdpPosting, ring: UdpRing, mode: SendMode): number {
+    const { shape, from, count } = this.#call
+    return ring.send(posting.vectorOf(shape), from, count, mode, posting.slot, this.#posted, posting.firstRowOf(shape))
+  }
+
+  /** Counts messages that were taken; `next` is the first row behind them. */
+  #account(posting: UdpPosting, next: number, sent: number, mode: SendMode, out: PostResult): void {
+    const { shape, row } = this.#call
+    const counters = this.#counters
+    this.#reposts = 0
+    out.accepted += next - row
+    this.#posted += next - row
+    if (this.#pace) this.#pace.charge(posting.countedBefore![next]! - posting.countedBefore![row]!)
+    if (mode !== COPY) counters[COUNTER.zeroCopyMessages]! += sent
+    if (shape === PLAIN) {
+      counters[COUNTER.plainMessages]! += sent
+    } else {
+      counters[COUNTER.segmentedMessages]! += sent
+      if (this.#segmentation.state === 'paused') this.#segmentation.resume(posting)
+    }
+  }
+
+  /** The socket's buffer or the ring is full. */
+  #awaitRoom(out: PostResult, ringFull: boolean): void {
+    this.#ringFull = ringFull
+    this.#counters[COUNTER.waits]! += 1
+    again(out, 'writable')
+  }
+
+  /** Whether to try again at once after a call that took nothing; else `out` says what to do. */
+  #retries(posting: UdpPosting, end: number, errno: number, out: PostResult): boolean {
+    const { row, shape } = this.#call
     switch (errno) {
       case EINTR:
         return true
       case EAGAIN:
-        this.#counters[COUNTER.waits]! += 1
-        again(out, 'writable')
+        this.#awaitRoom(out, false)
         return false
       case ENOBUFS:
       case ENOMEM:
-        return this.#refused(posting, row, split, out)
+        return this.#retriesRefused(posting, end, out)
       case EBADF:
       case ENOTSOCK:
       case EFAULT:
@@ -295,12 +286,12 @@ export class UdpBackend implements Backend {
       case EIO:
       case ENOPROTOOPT:
       case EOPNOTSUPP:
-        if (!split && posting.edge[row]! - row > 1) {
-          this.#probe(posting, row, errno)
+        if (shape !== PLAIN && posting.edge[row]! - row > 1) {
+          this.#segmentation.probe(posting, row, errno)
           return true
         }
-        // The packet alone fails too: segmentation was not to blame.
-        this.#probeEnd = 0
+        // The packet alone fails too.
+        this.#segmentation.acquit()
     }
     // ECONNREFUSED can only be an earlier datagram's; other errnos may be this one's own, and then the queue is empty.
     if (this.#reposts < REPOSTS && (this.#drainErrors() + this.#path.socket.takeError() > 0 || errno === ECONNREFUSED)) {
@@ -310,37 +301,32 @@ export class UdpBackend implements Backend {
     }
     this.#reposts = 0
     if (errno !== EPERM && errno !== EMSGSIZE) this.#path.noteUnreachable()
-    this.#skip(posting, row, split ? row + 1 : Math.min(end, posting.edge[row]!), errno, out)
+    this.#skip(posting, this.#call.behindRefused(posting, end), errno, out)
     return false
   }
 
-  /** ENOBUFS: a queue below the socket was full. Time will tell whether it is ever anything else. */
-  #refused(posting: UdpPosting, row: number, split: boolean, out: PostResult): boolean {
+  /** ENOBUFS: a queue below the socket was full. Only time tells whether it will ever have room. */
+  #retriesRefused(posting: UdpPosting, end: number, out: PostResult): boolean {
+    const { row, shape } = this.#call
     this.#counters[COUNTER.noBuffers]! += 1
-    this.#path.noteRefused()
-    const now = performance.now()
-    if (this.#refusedSince === 0) this.#refusedSince = now
+    const refusedMs = this.#refusals.refuse()
     // Where packets wait for their time, those of a message cut up would want more room than it.
-    const one = split || posting.edge[row]! - row === 1 || this.#pace?.byKernel === true
-    if (!one && now - this.#refusedSince > REFUSED_MESSAGE_MS) {
-      this.#probe(posting, row, ENOBUFS)
+    const one = shape === PLAIN || posting.edge[row]! - row === 1 || this.#pace?.byKernel === true
+    if (!one && refusedMs > REFUSED_MESSAGE_MS) {
+      this.#segmentation.probe(posting, row, ENOBUFS!)
       return true
     }
-    if (one && now - this.#refusedSince > REFUSED_PACKET_MS) {
-      this.#skip(posting, row, split ? row + 1 : posting.edge[row]!, ENOBUFS, out)
+    if (one && refusedMs > REFUSED_PACKET_MS) {
+      this.#skip(posting, this.#call.behindRefused(posting, end), ENOBUFS!, out)
       return false
     }
     again(out, ENOBUFS_PAUSE_NANOSECONDS)
     return false
   }
 
-  /** From `row` to the end of its message, packet by packet: shows whether segmentation is to blame for `errno`. */
-  #probe(posting: UdpPosting, row: number, errno: number): void {
-    this.#probeEnd = posting.edge[row]!
-    this.#probeErrno = errno
-  }
-
-  #skip(posting: UdpPosting, row: number, end: number, errno: number, out: PostResult): void {
+  /** Gives up the rows from the call's first to `end`. */
+  #skip(posting: UdpPosting, end: number, errno: number, out: PostResult): void {
+    const { row } = this.#call
     out.kind = POST_SKIP
     out.errno = errno
     out.substream = posting.table.substream[row]!
@@ -349,33 +335,10 @@ export class UdpBackend implements Backend {
     this.#pace?.charge(posting.countedBefore![end]! - posting.countedBefore![row]!)
   }
 
-  /** The message failed as one and went as packets: stop merging, as far as the errno says. */
-  #blameSegmentation(posting: UdpPosting): void {
-    this.#probeEnd = 0
-    this.#revision++
-    if (this.#probeErrno === EIO || this.#probeErrno === ENOPROTOOPT || this.#probeErrno === EOPNOTSUPP) {
-      this.#segmentation = 'off'
-      this.#reason = `${errnoName(this.#probeErrno)}: the egress device or an IPsec policy cannot segment; sending packet by packet`
-      return
-    }
-    // A matter of size: only this posting, and only for a while (the MTU or the route may change back).
-    posting.plainFor = this.#plainPosts
-    this.#plainPosts = Math.min(PLAIN_POSTS_LIMIT, this.#plainPosts * 2)
-    this.#paused = posting
-    this.#reason = `${errnoName(this.#probeErrno)} on a message of ${posting.edge[0]} packets; tried again after ${posting.plainFor} posts`
-  }
-
-  #resume(): void {
-    this.#paused = undefined
-    this.#plainPosts = PLAIN_POSTS
-    this.#reason = this.#path.segmentationReason
-    this.#revision++
-  }
-
   /** Reads the error queue to its end; returns how many entries there were. */
   #drainErrors(): number {
     let n = 0
-    while (n < 1000 && this.#path.socket.readError(this.#error)) {
+    while (n < MAX_QUEUED_ERRORS && this.#path.socket.readError(this.#error)) {
       n++
       this.#path.noteError(this.#error)
     }
@@ -384,7 +347,7 @@ export class UdpBackend implements Backend {
   }
 
   reap(out: ReapResult): void {
-    const free = this.#copies.free(this.#posted)
+    const free = this.#zeroCopy.free(this.#posted)
     out.completed = free - this.#reported
     out.failures = 0
     this.#reported = free
@@ -395,7 +358,7 @@ export class UdpBackend implements Backend {
   }
 
   waitSet(wantWrite: boolean): readonly { fd: number; events: number }[] {
-    // A pending error queue makes the socket ready whatever is asked for, so it is only waited on when it is needed.
+    // A pending error queue makes the socket ready for everything, so the socket is only waited on when it is needed.
     return wantWrite && !this.#ringFull ? this.#writable : this.#whenFree
   }
 

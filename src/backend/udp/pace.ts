@@ -1,20 +1,20 @@
 /**
  * The rate of a UDP stream, kept by the kernel: SO_MAX_PACING_RATE (socket(7)) where packets wait in fq (tc-fq(8)). Without fq the
- * kernel ignores that option in silence, so who opens a stream asks first, and the stream looks again while it runs.
+ * kernel ignores that option in silence. So opening a stream looks for fq first, and the stream looks again while it runs.
  *
- * | state  | who paces                                    | next                                             |
+ * | state  | paced by                                     | next                                             |
  * |--------|----------------------------------------------|--------------------------------------------------|
- * | kernel | fq; `room` only bounds what it may be given   | sw when fq is there no more                       |
+ * | kernel | fq; `room` only bounds how much it is given   | sw when fq is there no more                       |
  * | sw     | `room`, a burst at a time                     | kernel when fq is back                            |
  *
  * Facts of net/sched/sch_fq.c that this relies on:
  * - A socket that is not connected is one flow for each destination, and every flow may have the socket's rate. So the socket is connected
- *   to its first destination, whatever others it sends to, and all of them leave by one interface. ICMP answers of the others do not
- *   reach it then; that a neighbour is lost the stream hears by netlink.
- * - A message takes a second at most, however long it should take: messages are kept shorter than that.
+ *   to its first destination, even if it sends to others, and all packets leave by one interface. ICMP answers of the others do not
+ *   reach it then; the stream hears by netlink that a neighbour is lost.
+ * - fq lets a message take a second at most, however long it should take: messages are kept shorter than that.
  * - A segmented message leaves whole, and waits as one packet of the flow's limit.
  * - Bytes are those of the frames, with every segment's headers, without preamble, FCS and gap (qdisc_pkt_len_init).
- * - A gap is forgotten, but for half the time of a message.
+ * - fq does not make up for a gap, but for half the time of a message.
  * - A socket's rate can be lowered and not raised (sk_setsockopt).
  */
 import { performance } from 'node:perf_hooks'
@@ -26,25 +26,25 @@ import { largestPacketSizeBytes, type Path } from '../../net/route.js'
 import { LeakyBucket } from '../leaky-bucket.js'
 
 export interface PaceOptions {
-  /** What the rate counts of each packet beside its UDP payload. */
+  /** How many bytes of each packet the rate counts beside its UDP payload. */
   readonly countedHeaderBytes: number
   readonly rateBytesPerSecond: number
-  /** No message is longer, but for one of a single packet. */
+  /** The longest message, unless a single packet is longer. */
   readonly burstBytes: number
-  /** Opening fails where the kernel cannot: otherwise somebody else paces. */
+  /** Opening fails where the kernel cannot keep the rate; otherwise the engine paces. */
   readonly required: boolean
 }
 
-/** So much waits in the kernel, if fq's limit lets it: who fills it up may be late by half of that. */
+/** How much of the rate waits in the kernel, if fq's limit lets it: the thread that fills it up may be late by half of that. */
 const QUEUE_SECONDS = 0.1
-/** Of fq's limit, for the messages that are shorter than most. */
+/** The share of fq's limit that messages take; the rest is for messages that are shorter than most. */
 const LIMIT_SHARE = 0.75
 const LEAST_MESSAGES = 2
-/** Of the second that the kernel lets a message take. */
+/** How much of the second that fq lets a message take it may be planned to take. */
 const MESSAGE_SECONDS = 0.5
-/** What a message is charged to its socket with beside its bytes: struct sk_buff, skb_shared_info and headers, in slabs. */
+/** Bytes that a message is charged to its socket beside its own: struct sk_buff, skb_shared_info and headers, in slabs. */
 const OVERHEAD_BYTES = 768
-/** The bucket holds so much more than the socket's buffer, because what a message is charged with is a guess. */
+/** How much more than the socket's buffer the bucket holds, because OVERHEAD_BYTES is a guess. */
 const BUCKET_RATIO = 1.5
 /** UDP header, and IPv4 (RFC 791) or IPv6 (RFC 8200) without options. */
 const HEADER_BYTES = { 4: 28, 6: 48 } as const
@@ -56,7 +56,7 @@ export interface Departure {
   readonly bound: boolean
 }
 
-/** The one fq by which the kernel can keep the rate of packets that leave so; or why there is none, and the remedy. */
+/** The one fq by which the kernel can keep the rate of such packets; or why there is none, and the remedy. */
 export function findFairQueue({ paths, packetSizeBytes, bound }: Departure, options: PaceOptions): FairQueue | string {
   const [first, ...others] = paths as [Path, ...Path[]]
   const elsewhere = others.find(({ ifindex }) => ifindex !== first.ifindex)
@@ -80,7 +80,7 @@ export function findFairQueue({ paths, packetSizeBytes, bound }: Departure, opti
 
 const frameHeaderBytes = (family: 4 | 6, { linkHeaderBytes }: FairQueue): number => linkHeaderBytes + HEADER_BYTES[family]
 
-/** Bytes of frames a second, as fq counts them, at which packets keep a rate that counts so many bytes of all of them. */
+/** Bytes of frames a second, as fq counts them, at which `packets` packets keep a rate that counts `countedBytes` of them together. */
 export function frameRate(
   { rateBytesPerSecond, countedHeaderBytes }: Pick<PaceOptions, 'rateBytesPerSecond' | 'countedHeaderBytes'>,
   countedBytes: number,
@@ -105,9 +105,9 @@ export class KernelPace {
   #queue: FairQueue
   /** Why fq does not pace; empty = it does. */
   #trouble = ''
-  /** Of SO_MAX_PACING_RATE. */
+  /** As SO_MAX_PACING_RATE is set. */
   #frameRate = Number.POSITIVE_INFINITY
-  /** Of the posting with the most bytes. */
+  /** The posting with the most bytes: how many, and how many a message of it has. */
   #postingBytes = 0
   #messageBytes = 0
   /** Nothing goes until the bucket is half empty. */
@@ -162,9 +162,9 @@ export class KernelPace {
   }
 
   /**
-   * Of a table that is to be posted as so many messages; returns `countedBefore`, for `room`. The rate of frames follows from the sizes of
-   * packets, and must be that of the table with the largest, for it cannot be raised again: the rate asked for comes out there, and less
-   * where headers are a larger share.
+   * Takes note of a table that is to be posted as `messages` messages; returns `countedBefore`, for `room`. The rate of frames follows from
+   * the sizes of packets. It becomes that of the table with the largest, because it cannot be raised again: the rate asked for comes out
+   * there, and less where headers are a larger share.
    */
   compiled({ udpBytes, rows }: PacketTable, messages: number): Float64Array {
     const { countedHeaderBytes } = this.#options
@@ -187,8 +187,8 @@ export class KernelPace {
   }
 
   /**
-   * The socket's buffer, of which the kernel is told half, holds QUEUE_SECONDS of the rate and no more messages than fq takes; the bucket
-   * what is in that buffer.
+   * Sizes the socket's buffer, of which the kernel is told half, for QUEUE_SECONDS of the rate and no more messages than fq takes, and the
+   * bucket for all that the buffer holds.
    */
   #tune(): void {
     if (this.#messageBytes === 0) return
@@ -201,15 +201,15 @@ export class KernelPace {
     this.#bucket.capacityBytes = this.byKernel ? BUCKET_RATIO * payload + this.maxMessageBytes : burstBytes
   }
 
-  /** For so many nanoseconds none may go: after `room` said so. */
+  /** After `room` returned 0: how long no message may go. */
   get waitNanoseconds(): number {
     return Math.ceil(this.#waitMs * 1e6)
   }
 
   /**
    * How many of `count` messages from `from` on may go now; message m begins at row firstRow[m], or is row m, and countedBefore[r] bytes
-   * come before row r. While fq paces, none are held back but those that it should have room for by the rate: packets that fail take their
-   * time too, and an fq that is gone and not missed yet lets no more through than it held.
+   * come before row r. While fq paces, this holds back only messages for which fq has no room yet if the rate is kept. So packets that fail
+   * take their time too, and an fq that is gone, which nobody has noticed yet, lets no more through than it held.
    */
   room(countedBefore: Float64Array, firstRow: Uint32Array | undefined, from: number, count: number): number {
     const bucket = this.#bucket
@@ -235,7 +235,7 @@ export class KernelPace {
     return 0
   }
 
-  /** Packets went, or were given up. */
+  /** Notes packets that went or were given up. */
   charge(countedBytes: number): void {
     this.#bucket.pour(countedBytes)
   }

@@ -2,11 +2,12 @@
  * Compiling a packet table for sendmmsg: which packets form one segmented message, and the prelinked vectors.
  *
  * A run may be one message while its packets go to one destination and have equal size (the last may be shorter): udp(7),
- * UDP_SEGMENT. Limits found by probing (docs/ground-rules.md, "Segmentation and zero copy"): 64 or 128 segments; 65507 bytes of UDP
- * payload over IPv4, since the whole must still look like one datagram (65508 is EMSGSIZE), 65487 over IPv6; 1024 iovecs (UIO_MAXIOV).
+ * UDP_SEGMENT. The limits were found by probing (docs/ground-rules.md, "Segmentation and zero copy"): 64 or 128 segments; 65507 bytes of
+ * UDP payload over IPv4, since the whole must still look like one datagram (65508 is EMSGSIZE), 65487 over IPv6; 1024 iovecs (UIO_MAXIOV).
  */
 import { UIO_MAXIOV } from '../../../ffi/layout.js'
 import { HUGE_PAGE_BYTES, PAGE_BYTES } from '../../../ffi/memory/mapping.js'
+import { COPY, LEND, NO_SLOT, REGISTERED, type SendMode } from '../../../ffi/socket/io-uring.js'
 import { MessageVector } from '../../../ffi/socket/message-vector.js'
 import type { PacketTable } from '../../batch/table.js'
 import type { Posting } from '../backend.js'
@@ -14,15 +15,24 @@ import type { Posting } from '../backend.js'
 export interface MessageLimits {
   readonly maxSegments: number
   readonly maxMessageBytes: number
-  /** What is sent without a copy stands in so many pieces of physical memory at most. */
+  /** The most pieces of physical memory that a message sent without a copy may stand in. */
   readonly maxFragments?: number
 }
 
-/** MAX_SKB_FRAGS, if the kernel is not built for more: EMSGSIZE beyond, for what is sent without a copy. */
+/** MAX_SKB_FRAGS, if the kernel is not built for more: a message sent without a copy fails with EMSGSIZE beyond it. */
 export const MAX_FRAGMENTS = 17
 
 /** 65535 − 20 − 8; and for IPv6, where the kernel counts its own 40-byte header in, 65535 − 40 − 8. */
 export const MAX_MESSAGE_BYTES = { 4: 65507, 6: 65487 } as const
+
+/** Messages as compile cut them. */
+export const WHOLE = 0
+/** Two or more rows of one message, as a shorter message. */
+export const PART = 1
+/** One message a row. */
+export const PLAIN = 2
+/** How rows are made into messages. */
+export type MessageShape = typeof WHOLE | typeof PART | typeof PLAIN
 
 export class UdpPosting implements Posting {
   readonly rows: number
@@ -30,31 +40,32 @@ export class UdpPosting implements Posting {
   readonly messageOf: Uint32Array
   /** First row of each message, and the number of rows as last entry. */
   readonly firstRow: Uint32Array
+  /** The posting's whole messages. */
   readonly merged: MessageVector
-  /** Its memory is registered with the ring, in use as such or not. */
-  readonly registered: boolean
+  /** How its whole messages go when they go without a copy; COPY where that is not worth it. */
+  lending: SendMode
   /** Where the backend paces: see KernelPace.room. */
   countedBefore: Float64Array | undefined
-  /** Posts to go before messages are sent without a copy again; 0 = they are. */
-  copiedFor = 0
+  /** Posts to go before messages are sent without a copy again (zero-copy.ts); 0 = they are. */
+  copiedPostsLeft = 0
+  /** Posts to go before segmentation is tried again for this posting (segmentation.ts); 0 = segmentation in use. */
+  plainPostsLeft = 0
   #plain: MessageVector | undefined
   /** The first iovec of each row in `plain`, and their number. */
   #firstIovec: Uint32Array | undefined
-  /** Posts to go before segmentation is tried again for this posting; 0 = segmentation in use. */
-  plainFor = 0
 
   constructor(
     readonly table: PacketTable,
     readonly names: readonly Uint8Array[],
-    /** Of messageEnds. */
+    /** As messageEnds returns them. */
     ends: readonly number[],
     /** Its messages may be lent to the kernel. */
-    readonly zeroCopy: boolean,
-    /** How: see IoUring.submit. */
-    public buffer: number,
+    lends: boolean,
+    /** The ring's slot that its memory is registered in, in use as such or not; else NO_SLOT. */
+    readonly slot: number,
   ) {
+    this.lending = lends ? (slot === NO_SLOT ? LEND : REGISTERED) : COPY
     this.rows = table.rows
-    this.registered = buffer >= 0
     this.firstRow = Uint32Array.of(0, ...ends)
     this.messageOf = new Uint32Array(table.rows)
     this.edge = new Uint32Array(table.rows)
@@ -63,6 +74,16 @@ export class UdpPosting implements Posting {
       this.edge.fill(ends[m]!, this.firstRow[m]!, ends[m]!)
     }
     this.merged = link(table, names, this.firstRow)
+  }
+
+  /** The vector that messages of a shape are in. */
+  vectorOf(shape: MessageShape): MessageVector {
+    return shape === WHOLE ? this.merged : this.plain
+  }
+
+  /** The first row of each message of a shape; undefined where message m is row m. */
+  firstRowOf(shape: MessageShape): Uint32Array | undefined {
+    return shape === WHOLE ? this.firstRow : undefined
   }
 
   /** Every row by itself, and a message more: see part(). */
@@ -87,7 +108,7 @@ export class UdpPosting implements Posting {
   }
 }
 
-/** The last row + 1 of each message. */
+/** The first row behind each message. */
 export function messageEnds(table: PacketTable, limits: MessageLimits): number[] {
   const { maxSegments, maxMessageBytes, maxFragments } = limits
   const ends: number[] = []
@@ -113,14 +134,14 @@ export function messageEnds(table: PacketTable, limits: MessageLimits): number[]
   return ends
 }
 
-/** Pieces of physical memory that the rows of a message stand in: what follows in the same page is the same piece. */
+/** Counts the pieces of physical memory that a message stands in: bytes that follow others in the same page are the same piece. */
 class FragmentCounter {
   #end = -1
   #fragments = 0
 
   constructor(readonly table: PacketTable) {}
 
-  /** How many there are with this row. */
+  /** Adds a row, and returns how many pieces there are with it. */
   add(row: number): number {
     const { segmentStart, segmentRegion, segmentOffset, segmentLength, regions } = this.table
     for (let s = segmentStart[row]!; s < segmentStart[row + 1]!; s++) {
@@ -137,8 +158,8 @@ class FragmentCounter {
 }
 
 /**
- * Message m covers rows firstRow[m] … firstRow[m+1]−1; segments contiguous in memory become one iovec across rows too. A message more
- * has no rows yet. `firstIovec` is filled with where the iovecs of each message begin.
+ * Links a vector: message m covers rows firstRow[m] … firstRow[m+1]−1. Segments contiguous in memory become one iovec, across rows too.
+ * One message more stands behind them, without rows yet. `firstIovec` is filled with where the iovecs of each message begin.
  */
 function link(table: PacketTable, names: readonly Uint8Array[], firstRow: Uint32Array, firstIovec?: Uint32Array): MessageVector {
   const { segmentStart, segmentRegion, segmentOffset, segmentLength } = table

@@ -1,6 +1,6 @@
 /**
- * UDP messages through io_uring(7): sent without a copy, or with one where that is better. Whoever sends learns at once what the kernel
- * took, as from sendmmsg(2); the memory of what went without a copy is held until the kernel's notification.
+ * UDP messages through io_uring(7): sent without a copy, or with one where that is better. `send` tells at once what the kernel took, as
+ * sendmmsg(2) does. The memory of messages without a copy is held until the kernel's notification.
  *
  * | message  | next                                                              |
  * |----------|-------------------------------------------------------------------|
@@ -8,61 +8,56 @@
  * | held     | done with its notification                                         |
  * | done     | forgotten when all before it are done                              |
  */
-
 import { IORING_CQE_F_MORE, IORING_CQE_F_NOTIF, IORING_NOTIF_USAGE_ZC_COPIED, MMSGHDR } from '../../../ffi/layout.js'
-import { Scratch } from '../../../ffi/memory/scratch.js'
-import { ERRNO, errnoName, NativeError } from '../../../ffi/native-error.js'
-import { COPY, IoUring, LEND } from '../../../ffi/socket/io-uring.js'
-import { MessageVector } from '../../../ffi/socket/message-vector.js'
-import { UdpSocket } from '../../../ffi/socket/udp-socket.js'
+import { ERRNO } from '../../../ffi/native-error.js'
+import { IoUring, NO_SLOT, type SendMode } from '../../../ffi/socket/io-uring.js'
+import type { MessageVector } from '../../../ffi/socket/message-vector.js'
 import { PollSet } from '../../../ffi/wait.js'
 import type { TableRegion } from '../../batch/table.js'
 
 /** Messages of one call: of 64 KiB each, more than a socket buffer takes. */
 const CHAIN = 128
 /** Messages under way, a power of two. */
-const SLOTS = 512
+const UNDER_WAY = 512
 /** A message takes two completions, and one that never went may take two that nobody waits for. */
-const COMPLETIONS = 4 * SLOTS
+const COMPLETIONS = 4 * UNDER_WAY
 
-/** How long whoever lets go of a stream waits for what the kernel holds. */
+/** How long `abandon` waits for memory that the kernel holds. */
 const ABANDON_MS = 50
 
 const DONE = 0
 const TRIED = 1
-/** Held, and the kernel took it … */
+/** The kernel took it, and holds its memory. */
 const SENT = 2
-/** … or refused it. */
+/** The kernel refused it, and will still notify of it. */
 const REFUSED = 3
 
 export class UdpRing {
   readonly #ring: IoUring
   readonly #socket: number
-  readonly #state = new Uint8Array(SLOTS)
-  readonly #numberOf = new Int32Array(SLOTS)
+  readonly #state = new Uint8Array(UNDER_WAY)
+  readonly #numberOf = new Int32Array(UNDER_WAY)
   /** Rows posted before the message. */
-  readonly #rowsBefore = new Float64Array(SLOTS)
-  /** Numbers of messages, wrapping: of the next one, and of the oldest that is not done. */
+  readonly #rowsBefore = new Float64Array(UNDER_WAY)
+  /** Numbers of messages, which wrap: the next one's, and that of the oldest that is not done. */
   #next = 0
   #oldest = 0
-  /** Of the last call: its first message's number, results to come, and the place of the first message that failed. */
+  /** The last call: its first message's number, its results to come, and the place of its first message that failed. */
   #first = 0
   #results = 0
   #failed = 0
   #errno = 0
-  /** Registered memory, by where it is, and slots that are free again. */
+  /** Registered memory, by address and length, slots that are free again, and how many slots were ever used. */
   readonly #buffers = new Map<string, { readonly slot: number; users: number }>()
   readonly #freeSlots: number[] = []
   #slots = 0
-  #limit = SLOTS
+  /** The most messages that may be held. */
+  #limit = UNDER_WAY
   /** The kernel sends nothing out of registered memory (before Linux 6.15). */
   #unregistered = false
   /** Notifications of messages that the kernel took, and those among them that say it copied all the same. */
   notified = 0
   copied = 0
-
-  static readonly COPY = COPY
-  static readonly LEND = LEND
 
   /** @throws NativeError */
   constructor(socket: number) {
@@ -80,7 +75,7 @@ export class UdpRing {
     return free > CHAIN ? CHAIN : free < 0 ? 0 : free
   }
 
-  /** So many messages are held at most; at first as many as there are slots. */
+  /** Sets how many messages may be held. */
   limit(messages: number): void {
     this.#limit = messages
   }
@@ -101,27 +96,36 @@ export class UdpRing {
   }
 
   /**
-   * As MessageVector.send, for at most `room` messages, copied or lent (`buffer`, see IoUring.submit); `rowsBefore` counts the rows posted
-   * before the first of them, and firstRow[i] the rows of its posting before message i.
+   * Sends as MessageVector.send does, at most `room` messages. `rowsBefore` counts the rows posted before the first of them, and
+   * firstRow[i] the rows of its posting before message i.
+   * @param slot where `use` registered the memory of REGISTERED messages
    */
-  send(vector: MessageVector, first: number, count: number, buffer: number, rowsBefore: number, firstRow?: Uint32Array): number {
+  send(
+    vector: MessageVector,
+    first: number,
+    count: number,
+    mode: SendMode,
+    slot: number,
+    rowsBefore: number,
+    firstRow?: Uint32Array,
+  ): number {
     const number = this.#next
     const base = rowsBefore - (firstRow ? firstRow[first]! : first)
     for (let i = 0; i < count; i++) {
-      const slot = (number + i) & (SLOTS - 1)
-      this.#state[slot] = TRIED
-      this.#numberOf[slot] = (number + i) | 0
-      this.#rowsBefore[slot] = base + (firstRow ? firstRow[first + i]! : first + i)
+      const place = (number + i) & (UNDER_WAY - 1)
+      this.#state[place] = TRIED
+      this.#numberOf[place] = (number + i) | 0
+      this.#rowsBefore[place] = base + (firstRow ? firstRow[first + i]! : first + i)
     }
     this.#first = number
     this.#next = (number + count) | 0
     this.#failed = count
     this.#errno = 0
     const address = vector.headersAddress + first * MMSGHDR.size
-    const r = this.#ring.submit(this.#socket, address, MMSGHDR.size, count, number, buffer)
+    const r = this.#ring.submit(this.#socket, address, MMSGHDR.size, count, number, mode, slot)
     const tried = r < 0 ? 0 : r
     if (tried < count) {
-      for (let i = tried; i < count; i++) this.#state[(number + i) & (SLOTS - 1)] = DONE
+      for (let i = tried; i < count; i++) this.#state[(number + i) & (UNDER_WAY - 1)] = DONE
       this.#failed = tried
       this.#errno = r < 0 ? -r : ERRNO.ENOMEM
     }
@@ -134,7 +138,7 @@ export class UdpRing {
     return this.#failed > 0 ? this.#failed : -this.#errno
   }
 
-  /** The slot that memory is registered in, for one more user of it; LEND where it cannot be. */
+  /** The slot that memory is registered in, for one more user of it; NO_SLOT where it cannot be. */
   use({ address, byteLength }: TableRegion): number {
     const key = `${address} ${byteLength}`
     const known = this.#buffers.get(key)
@@ -143,14 +147,14 @@ export class UdpRing {
       return known.slot
     }
     const slot = this.#freeSlots.pop() ?? this.#slots
-    if (this.#unregistered || slot >= this.#ring.buffers) return LEND
+    if (this.#unregistered || slot >= this.#ring.buffers) return NO_SLOT
     if (slot === this.#slots) this.#slots++
     if (this.#ring.registerBuffer(slot, address, byteLength) === 0) {
       this.#buffers.set(key, { slot, users: 1 })
       return slot
     }
     this.#freeSlots.push(slot)
-    return LEND
+    return NO_SLOT
   }
 
   unuse({ address, byteLength }: TableRegion): void {
@@ -162,7 +166,7 @@ export class UdpRing {
     this.#freeSlots.push(known.slot)
   }
 
-  /** A message out of registered memory was refused for that. */
+  /** A message was refused because it came out of registered memory: registers no more. */
   forgoRegistered(): void {
     this.#unregistered = true
   }
@@ -172,47 +176,48 @@ export class UdpRing {
     const ring = this.#ring
     while (ring.next()) {
       const number = ring.number()
-      const slot = number & (SLOTS - 1)
-      // A message that never went is done with its result, and may be notified of later all the same.
-      if (this.#numberOf[slot] === number) {
-        if (ring.flags() & IORING_CQE_F_NOTIF) this.#notify(slot, ring.result())
-        else if (this.#state[slot] === TRIED) this.#settle(slot, ring.result(), ring.flags())
+      const place = number & (UNDER_WAY - 1)
+      // A message that never went is done with its result, and a notification of it may come later all the same.
+      if (this.#numberOf[place] === number) {
+        if (ring.flags() & IORING_CQE_F_NOTIF) this.#notify(place, ring.result())
+        else if (this.#state[place] === TRIED) this.#settle(place, ring.result(), ring.flags())
       }
       ring.done()
     }
-    while (this.#oldest !== this.#next && this.#state[this.#oldest & (SLOTS - 1)] === DONE) this.#oldest = (this.#oldest + 1) | 0
+    while (this.#oldest !== this.#next && this.#state[this.#oldest & (UNDER_WAY - 1)] === DONE)
+      this.#oldest = (this.#oldest + 1) | 0
   }
 
-  #settle(slot: number, result: number, flags: number): void {
+  #settle(place: number, result: number, flags: number): void {
     this.#results--
     const more = (flags & IORING_CQE_F_MORE) !== 0
     if (result >= 0) {
-      this.#state[slot] = more ? SENT : DONE
+      this.#state[place] = more ? SENT : DONE
       return
     }
-    this.#state[slot] = more ? REFUSED : DONE
-    const i = (this.#numberOf[slot]! - this.#first) | 0
+    this.#state[place] = more ? REFUSED : DONE
+    const i = (this.#numberOf[place]! - this.#first) | 0
     if (i < this.#failed) this.#failed = i
-    // One that the kernel does not even begin (ENOMEM beyond RLIMIT_MEMLOCK) takes those before it along too.
-    if (result !== -ERRNO.ECANCELED) this.#errno = -result
+    // A message that the kernel does not even begin (ENOMEM beyond RLIMIT_MEMLOCK) cancels those before it too.
+    if (result !== -ERRNO.ECANCELED!) this.#errno = -result
   }
 
-  #notify(slot: number, result: number): void {
-    if (this.#state[slot] === SENT) {
+  #notify(place: number, result: number): void {
+    if (this.#state[place] === SENT) {
       this.notified++
       if (result & IORING_NOTIF_USAGE_ZC_COPIED) this.copied++
     }
-    if (this.#state[slot] !== TRIED) this.#state[slot] = DONE
+    if (this.#state[place] !== TRIED) this.#state[place] = DONE
   }
 
-  /** Rows, of all `posted`, before the first whose memory is held. */
+  /** How many of all `posted` rows come before the first whose memory is held. */
   free(posted: number): number {
-    return this.#oldest === this.#next ? posted : this.#rowsBefore[this.#oldest & (SLOTS - 1)]!
+    return this.#oldest === this.#next ? posted : this.#rowsBefore[this.#oldest & (UNDER_WAY - 1)]!
   }
 
   /**
-   * Waits a little for what the kernel holds, and forgets it. Its pages stay the kernel's as long as it wants them: memory that is
-   * released gets others (ffi/memory/mapping.ts).
+   * Waits a little for the memory that the kernel holds, and forgets it. The kernel keeps those pages as long as it wants them: an address
+   * range that is released gets others (ffi/memory/mapping.ts).
    */
   abandon(): void {
     if (this.held === 0) return
@@ -229,62 +234,4 @@ export class UdpRing {
   close(): void {
     this.#ring.close()
   }
-}
-
-const WHY: Readonly<Record<string, string>> = {
-  ENOSYS: 'this kernel has none (ENOSYS)',
-  EPERM: 'it is forbidden here (EPERM), by kernel.io_uring_disabled or a seccomp profile',
-  EACCES: 'it is forbidden here (EACCES), by a seccomp profile or a security module',
-  EINVAL: 'sending without a copy that tells whether it copied needs Linux 6.2 (EINVAL)',
-  ENOMEM: 'its rings need more memory than may be locked (ENOMEM)',
-}
-
-/** A ring for a socket, or why there can be none. */
-export function openUdpRing(socket: number): UdpRing | string {
-  try {
-    const refused = probe()
-    return refused ? why(refused) : new UdpRing(socket)
-  } catch (error) {
-    if (!(error instanceof NativeError)) throw error
-    return why(error.errno)
-  }
-}
-
-function why(errno: number): string {
-  const name = errnoName(errno)
-  return WHY[name] ?? `io_uring_setup failed with ${name}`
-}
-
-let probed: number | undefined
-
-/**
- * 0, or the errno with which the kernel refuses the operation or its flag: found by sending a byte from a loopback socket to itself,
- * once per process. Where loopback is down, the first message will tell.
- */
-function probe(): number {
-  if (probed !== undefined) return probed
-  const socket = new UdpSocket(4)
-  let ring: UdpRing | undefined
-  try {
-    ring = new UdpRing(socket.fd)
-    const loopback = { family: 4, bytes: Uint8Array.of(127, 0, 0, 1) } as const
-    socket.bind({ ...loopback, port: 0 })
-    socket.connect({ ...loopback, port: socket.localPort() })
-    const byte = new Scratch(1)
-    const vector = new MessageVector(1, 1, [])
-    vector.iovec(0, byte.address, 0, 1)
-    vector.message(0, 0, 0, 1, 0)
-    const sent = ring.send(vector, 0, 1, LEND, 0)
-    ring.abandon()
-    probed = sent === -ERRNO.EINVAL || sent === -ERRNO.EOPNOTSUPP ? -sent : 0
-    vector.release()
-    byte.region.release()
-  } catch (error) {
-    if (!ring || !(error instanceof NativeError)) throw error
-    probed = 0
-  } finally {
-    ring?.close()
-    socket.close()
-  }
-  return probed
 }

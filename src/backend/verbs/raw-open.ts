@@ -29,7 +29,7 @@ import {
 import { type RdmaPath, rdmaPathOf } from '../../rdma/devices.js'
 import { explained, loadLibrary, refused } from '../../rdma/errors.js'
 import { Gates } from '../gates.js'
-import { checkPacketSize, findPath, tooLarge } from '../paths.js'
+import { ensureFitsMtu, findPath, tooLarge } from '../paths.js'
 import { causeName, explainCause, type OpenDevice, oneInterface, type QueueOptions } from './open.js'
 
 export interface IbverbsOptions extends QueueOptions {
@@ -194,7 +194,7 @@ export async function openDevice(options: IbverbsOptions): Promise<OpenRawDevice
   const { endpoints } = options
   const paths = endpoints.map((endpoint) => findPath(endpoint, options.interface))
   const { ifindex, interfaceName } = oneInterface(paths)
-  checkPacketSize(options.packetSizeBytes, paths, false)
+  ensureFitsMtu(options.packetSizeBytes, paths, false)
   const library = loadLibrary('ibverbs', options.verbsLibrary)
   const source = options.interface?.addressBytes ?? parseAddress(paths[0]!.sourceAddress)
   if (!source)

@@ -1,4 +1,4 @@
-/** What bounds a stream whose rate the kernel keeps, under a clock of the test's own, on a real socket. Under fq itself: test/vm. */
+/** How a stream whose rate the kernel keeps is bounded, under a clock of the test's own, on a real socket. Under fq itself: test/vm. */
 import { expect, onTestFinished, test } from 'vitest'
 import { OPT } from '#dist/ffi/layout.js'
 import { UdpSocket } from '#dist/ffi/socket/udp-socket.js'
@@ -65,7 +65,7 @@ test('the rate of frames is that of the largest packets, whatever is compiled be
   const { pace, socket } = paced()
   const rates = [[100], [1000, 1000], [1000], [500]].map((sizes) => {
     pace.compiled(tableOf(...sizes), sizes.length)
-    // Of 64 bits: the lower half.
+    // The lower half of 64 bits.
     return [pace.states().frameBytesPerSecond, socket.getOption(OPT.SO_MAX_PACING_RATE)]
   })
   expect(rates).toEqual([
@@ -93,7 +93,7 @@ test('no message takes more than half a second', (ctx) => {
   expect(paced({ rateBytesPerSecond: 3000 }).pace.maxMessageBytes).toBe(1500)
 })
 
-test('what fails takes its time: beyond what waits in the kernel no more goes than the rate', (ctx) => {
+test('packets that fail take their time: beyond those that wait in the kernel no more go than the rate', (ctx) => {
   need(ctx, process.platform === 'linux', 'sockets of Linux')
   const { pace, world, fill } = paced()
   const before = pace.compiled(tableOf(...new Array(50).fill(1000)), 50)

@@ -1,0 +1,178 @@
+/** The way that packets of the udp backend take: socket, interfaces and next hops, and an explanation of errors for a person. */
+import { OPT } from '../../../ffi/layout.js'
+import { errnoName } from '../../../ffi/native-error.js'
+import { encodeSocketAddress, probeMaxSegments, type QueuedError, type UdpSocket } from '../../../ffi/socket/udp-socket.js'
+import type { ResolvedEndpoint } from '../../net/endpoint.js'
+import { wireOverheadBytes } from '../../net/frame.js'
+import type { ResolvedInterface } from '../../net/interface.js'
+import { type Path, pathTo } from '../../net/route.js'
+import type { Gates } from '../gates.js'
+import { tooLarge } from '../paths.js'
+import { LossWatch } from './loss-watch.js'
+import type { KernelPace, PaceOptions } from './pace.js'
+
+export interface UdpOptions {
+  /** One per substream, all of one family. */
+  readonly endpoints: readonly ResolvedEndpoint[]
+  readonly interface?: ResolvedInterface
+  readonly sourcePort: number
+  /** TTL or hop limit of unicast and multicast packets; undefined = the kernel's (64 and 1). */
+  readonly ttl?: number
+  readonly multicastLoop: boolean
+  /** Differentiated services code point, 0–63 (RFC 2474). */
+  readonly dscp?: number
+  /** 0 leaves the kernel's default. */
+  readonly sendBufferBytes: number
+  readonly packetSizeBytes: number
+  readonly allowFragmentation: boolean
+  readonly segmentation: 'auto' | 'off'
+  readonly udpPath: 'auto' | 'io_uring' | 'sendmmsg'
+  /** How long opening waits for unicast neighbours to answer. */
+  readonly neighbourTimeoutMs: number
+  /** A rate that the kernel keeps, if it can. */
+  readonly pace?: PaceOptions
+  /** Which bytes the rate of `pace` counts: 'wire' adds those that stand around each packet there. */
+  readonly rateBasis?: 'udp' | 'wire'
+}
+
+/** The bytes around each packet on the wire, of the path that takes the most. */
+export const overheadOf = (family: 4 | 6, paths: readonly Path[]): number =>
+  wireOverheadBytes(family, Math.max(...paths.map(({ vlanTags }) => vlanTags)))
+
+export class UdpPath {
+  readonly socket: UdpSocket
+  readonly options: UdpOptions
+  readonly gates: Gates
+  /** The kernel keeps the rate; this holds back what the kernel cannot keep. */
+  readonly pace: KernelPace | undefined
+  readonly family: 4 | 6
+  readonly substreams: number
+  /** As of opening, of the substream that takes the most. */
+  readonly wireOverheadBytes: number
+  /** sockaddr per substream; empty when the socket is connected. */
+  readonly names: readonly Uint8Array[]
+  readonly maxSegments: number
+  readonly segmentationReason: string
+  readonly #losses: LossWatch
+  readonly #sendBufferBytes: number
+  readonly #unpaced: Record<string, string>
+
+  /**
+   * @param connected the socket is, to the one endpoint there is
+   * @param pace or why the kernel does not keep the rate, if it was asked to
+   */
+  constructor(socket: UdpSocket, options: UdpOptions, gates: Gates, connected: boolean, pace: KernelPace | string | undefined) {
+    this.socket = socket
+    this.options = options
+    this.gates = gates
+    this.pace = typeof pace === 'object' ? pace : undefined
+    this.#unpaced = typeof pace === 'string' ? { rateMethod: 'sw', rateMethodReason: pace } : {}
+    this.family = options.endpoints[0]!.family
+    this.substreams = options.endpoints.length
+    this.wireOverheadBytes = overheadOf(this.family, gates.paths)
+    this.names = connected ? [] : options.endpoints.map(encodeSocketAddress)
+    this.#sendBufferBytes = socket.getOption(OPT.SO_SNDBUF)
+    const probed = options.segmentation === 'off' ? 1 : probeMaxSegments()
+    this.maxSegments = Math.max(1, probed)
+    this.segmentationReason =
+      options.segmentation === 'off'
+        ? 'switched off'
+        : probed === 0
+          ? 'this kernel has no UDP_SEGMENT (Linux 4.18)'
+          : `up to ${probed} segments a message`
+    this.#losses = new LossWatch(gates, this.pace)
+  }
+
+  /** Rises when `states()` would answer differently. */
+  get revision(): number {
+    return this.#losses.revision + this.gates.revision + (this.pace?.revision ?? 0)
+  }
+
+  states(): Record<string, string | number | boolean> {
+    const { options } = this
+    // The kernel reports twice what was asked for (socket(7), SO_SNDBUF).
+    const granted = this.#sendBufferBytes / 2
+    return {
+      interface: [...new Set(this.gates.paths.map((path) => path.interfaceName))].join(','),
+      sourcePort: this.socket.localPort(),
+      sendBufferBytes: granted,
+      ...(this.pace?.states() ?? this.#unpaced),
+      ...(granted < options.sendBufferBytes &&
+        !this.pace && {
+          sendBufferClipped: `asked for ${options.sendBufferBytes}; raise it with sysctl net.core.wmem_max=${options.sendBufferBytes}`,
+        }),
+      substreamsWithoutNeighbour: this.gates.closedCount,
+      ...this.#losses.states(),
+    }
+  }
+
+  /** All descriptors that are open. */
+  get descriptors(): readonly number[] {
+    return [this.socket.fd, ...this.#losses.descriptors]
+  }
+
+  /** See Backend.suspicion. */
+  suspicion(thorough: boolean): number {
+    return this.#losses.suspicion(thorough)
+  }
+
+  /** A message was refused with ENOBUFS, and counted as a drop below the socket. */
+  noteRefused(): void {
+    this.#losses.noteRefused()
+  }
+
+  /** A post failed because of the route or the link. */
+  noteUnreachable(): void {
+    this.gates.doubt()
+  }
+
+  /**
+   * ECONNREFUSED says that the packet arrived where nobody listens: it was sent. Anything else says that earlier packets did not get
+   * there; EHOSTUNREACH, that the neighbour stopped answering and what was accepted for it meanwhile is lost.
+   */
+  noteError(error: QueuedError): void {
+    const name = errnoName(error.errno)
+    if (name !== 'ECONNREFUSED') this.#losses.suspect()
+    if (name !== 'EHOSTUNREACH') return
+    for (const [i, endpoint] of this.options.endpoints.entries())
+      if (endpoint.port === error.port && !endpoint.multicast && Buffer.compare(endpoint.bytes, error.address) === 0)
+        this.gates.shut(i)
+  }
+
+  explain(errno: number, substream: number, udpBytes: number): string {
+    const endpoint = this.options.endpoints[substream]!
+    const known = this.gates.paths[substream]!
+    const name = errnoName(errno)
+    switch (name) {
+      case 'EMSGSIZE':
+        return tooLarge(`a packet of ${udpBytes}`, this.#pathNow(substream) ?? known, true)
+      case 'EPERM':
+        return `${endpoint.text}: a firewall rule forbids it (EPERM); look at the output chain of \`nft list ruleset\``
+      case 'EACCES':
+      case 'EINVAL':
+        return `${endpoint.text}: the kernel refuses it (${name}), as for a prohibit or blackhole route, or a broadcast address; see \`ip route get ${endpoint.address}\``
+      case 'EHOSTUNREACH':
+        return `${endpoint.text}: nobody answers for its address on ${known.interfaceName} (EHOSTUNREACH); check that the host is up and \`ip route get ${endpoint.address}\` is right`
+      case 'ENOBUFS':
+        return `${endpoint.text}: the queue of ${known.interfaceName} lets no packet of ${udpBytes} bytes through (ENOBUFS); see \`tc -s qdisc show dev ${known.interfaceName}\``
+      case 'ENETUNREACH':
+      case 'ENETDOWN':
+        return `${endpoint.text}: no usable route (${name}); ${known.interfaceName} may be down, see \`ip route get ${endpoint.address}\``
+      default:
+        return `${endpoint.text}: ${name}`
+    }
+  }
+
+  #pathNow(substream: number): Path | undefined {
+    try {
+      return pathTo(this.options.endpoints[substream]!, this.options.interface)
+    } catch {
+      return undefined
+    }
+  }
+
+  close(): void {
+    this.#losses.close()
+    this.socket.close()
+  }
+}
