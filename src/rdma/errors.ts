@@ -1,21 +1,16 @@
 /** Loading libibverbs, and its refusals as errors that say what to do about them. Cold. */
 import { NativeError } from '../../ffi/native-error.js'
 import { VerbsLibrary, VerbsUnavailable } from '../../ffi/verbs/library.js'
-import { SpeadcastError } from '../errors.js'
+import { BackendRefused, type SpeadcastError } from '../errors.js'
 
 export type VerbsBackendName = 'ibverbs' | 'rdma-ud'
-
-/** How every refusal to work here begins. */
-export function cannot(backend: VerbsBackendName): string {
-  return `backend '${backend}' cannot work here: `
-}
 
 export function loadLibrary(backend: VerbsBackendName, path: string | undefined): VerbsLibrary {
   try {
     return VerbsLibrary.load(path)
   } catch (cause) {
     if (!(cause instanceof VerbsUnavailable)) throw cause
-    throw new SpeadcastError('ERR_SPEADCAST_BACKEND', `${cannot(backend)}${cause.message}`, { cause })
+    throw new BackendRefused(backend, cause.message, { cause })
   }
 }
 
@@ -29,7 +24,7 @@ export function explained<T>(backend: VerbsBackendName, call: () => T): T {
 }
 
 export function refused(backend: VerbsBackendName, cause: NativeError): SpeadcastError {
-  return new SpeadcastError('ERR_SPEADCAST_BACKEND', `${cannot(backend)}${whyRefused(backend, cause)}`, { cause })
+  return new BackendRefused(backend, whyRefused(backend, cause), { cause })
 }
 
 const CAPABILITIES =

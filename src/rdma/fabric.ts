@@ -8,7 +8,7 @@
 import { type Gid, type PortFacts, VerbsContext } from '../../ffi/verbs/context.js'
 import { IBV_LINK_LAYER_ETHERNET } from '../../ffi/verbs/layout.js'
 import type { VerbsLibrary } from '../../ffi/verbs/library.js'
-import { ensure, SpeadcastError } from '../errors.js'
+import { BackendRefused, ensure, SpeadcastError } from '../errors.js'
 import { formatGid, isV4Mapped, needsScope, parseAddress } from '../net/address.js'
 import { AROUND_FRAME_BYTES, ETHERNET_BYTES, VLAN_TAG_BYTES, wireOverheadBytes } from '../net/frame.js'
 import { localInterfaces, type ResolvedInterface } from '../net/interface.js'
@@ -119,18 +119,15 @@ export function sourceGid({ gid, gids, ethernet }: FabricPort, to: Uint8Array): 
 }
 
 function ownGid(gids: readonly Gid[], where: string, ethernet: boolean, address: Uint8Array | undefined): Gid {
-  ensure(
-    gids.length > 0,
-    'ERR_SPEADCAST_BACKEND',
-    () => `backend 'rdma-ud' cannot work here: ${where} tells no GIDs; that takes a link, rdma-core 32 and Linux 5.10`,
-  )
+  if (gids.length === 0)
+    throw new BackendRefused('rdma-ud', `${where} tells no GIDs; that takes a link, rdma-core 32 and Linux 5.10`)
   if (!ethernet) return gids[0]!
   const wanted = address && gidOf(address)
   const fitting = gids.filter(({ bytes }) => !wanted || Buffer.compare(bytes, wanted) === 0)
-  ensure(fitting.length > 0, 'ERR_SPEADCAST_BACKEND', () => {
+  if (fitting.length === 0) {
     const there = [...new Set(gids.map(formatGid))].join(', ')
-    return `backend 'rdma-ud' cannot work here: ${formatGid({ bytes: wanted! })} is no GID of ${where}; there are: ${there}`
-  })
+    throw new BackendRefused('rdma-ud', `${formatGid({ bytes: wanted! })} is no GID of ${where}; there are: ${there}`)
+  }
   const rank = ({ type, bytes }: Gid): number => (type === ROCE_V2 ? 0 : 10) + kindOf(bytes)
   return fitting.toSorted((a, b) => rank(a) - rank(b))[0]!
 }
