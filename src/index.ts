@@ -47,11 +47,11 @@ export { openStream } from './stream/open.js'
 export {
   DEFAULTS,
   type IbverbsStreamOptions,
-  parseRate,
   type RdmaUdPeer,
   type RdmaUdStreamOptions,
   type StreamOptions,
 } from './stream/options.js'
+export { parseRate } from './stream/rate.js'
 export { type BatchOutcome, type BatchResult, SendError } from './stream/result.js'
 export type { SendPromise } from './stream/send-promise.js'
 export type { CloseOptions, CloseReport, SendOptions, Stream, StreamStats } from './stream/stream.js'

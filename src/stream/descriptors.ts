@@ -1,7 +1,7 @@
 /** Which substreams know the descriptors of which item group, and when they are to have them again. */
 
 import type { Item, ItemGroup } from '../spead/index.js'
-import type { StreamConfig } from './options.js'
+import type { StreamConfig } from './config.js'
 
 interface Described {
   readonly items: readonly Item[]

@@ -34,9 +34,9 @@ import {
   type HeapPace,
 } from './arguments.js'
 import { Batch, type BatchOptions, type BatchOwner } from './batch.js'
+import type { StreamConfig } from './config.js'
 import { Descriptions } from './descriptors.js'
 import { Lane, Lanes } from './lanes.js'
-import type { StreamConfig } from './options.js'
 import { type BatchResult, SendError } from './result.js'
 import { SendPromise } from './send-promise.js'
 import { abortedByDestroy, Pending, type Submissions } from './submissions.js'

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { expect, onTestFinished, test } from 'vitest'
 import { type BatchOptions, openStream, SendError, type StreamOptions } from '#dist/src/index.js'
-import { optionNames } from '#dist/src/stream/options.js'
+import { optionNames } from '#dist/src/stream/config.js'
 import { need } from '../support/need.js'
 import { filledBatch, itemsOf, memoryStream, numberHeap, type Packet, parse, SAMPLES, TIMESTAMP, turn } from './support.js'
 
