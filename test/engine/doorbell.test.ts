@@ -1,4 +1,4 @@
-/** When the thread that sends is woken, on a clock of the test's own. What it gains is measured (docs/bench/README.md, "Busy"). */
+/** When the thread that sends is woken, on a clock of the test's own. The gain is measured (docs/bench/README.md, "Busy"). */
 import { beforeEach, expect, test } from 'vitest'
 import { Contention } from '#dist/src/engine/contention.js'
 import { Doorbell } from '#dist/src/engine/doorbell.js'
