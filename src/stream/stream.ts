@@ -9,7 +9,6 @@
  *
  * Teardown: refuse sends → drain or abort → stop the driver → backend and descriptors closed → regions back to the pool.
  */
-import { performance } from 'node:perf_hooks'
 import type { MemoryPacket } from '../backend/memory.js'
 import type { GroupMode } from '../batch/compile.js'
 import type { HeapReference } from '../batch/heaps.js'
@@ -34,7 +33,8 @@ import {
   ratesOf,
   substreamsOf,
 } from './arguments.js'
-import { Batch, type BatchOptions, type BatchOwner } from './batch.js'
+import { Batch, type BatchOptions } from './batch.js'
+import { Batches } from './batches.js'
 import type { CloseOptions, CloseReport, SendOptions, StreamStats } from './calls.js'
 import type { StreamConfig } from './config.js'
 import { Descriptors } from './descriptors.js'
@@ -46,7 +46,6 @@ import { Send } from './send.js'
 import { SendPromise } from './send-promise.js'
 import { abortedByDestroy, Submissions } from './submissions.js'
 
-const BREATH_MS = 0.5
 /** Node takes longer timers for 1 ms. */
 const MAX_TIMER_MS = 2 ** 31 - 1
 const SEND_OPTIONS = ['heaps', 'signal']
@@ -84,10 +83,9 @@ export class Stream implements AsyncDisposable {
   readonly #lanes: Lanes
   readonly #prepared: PreparedLists
   readonly #descriptors: Descriptors
-  readonly #batches = new Map<Batch<object>, Lane>()
+  readonly #batches: Batches
   readonly #ownStates: States
   readonly #pace: HeapPace
-  #lastTurn = performance.now()
   /** Set when sends were cut off by a deadline or destroy: unsent heaps before that. */
   #unsentBeforeCut: number | undefined
   #closing: Promise<CloseReport> | undefined
@@ -105,6 +103,7 @@ export class Stream implements AsyncDisposable {
     this.#driver = driver
     this.#submissions = new Submissions(ring, driver, this.#failures.note)
     this.#lanes = new Lanes(driver)
+    this.#batches = new Batches(this.#submissions, driver, this.#lanes)
     this.#prepared = new PreparedLists(config, caps, this.#lanes)
     this.#ownStates = states
     const keeper = caps.pacesItself ? (caps.name === 'udp' ? 'the kernel' : 'the device') : undefined
@@ -133,7 +132,7 @@ export class Stream implements AsyncDisposable {
     checkBatchOptions(options)
     const { items, heaps, groupMode = 'serial', memory = {} } = options
     const { headroomBytes, mergesEqualPackets } = this.#driver.caps
-    const batch = new Batch<T>(this.#owner, {
+    const batch = new Batch<T>(this.#batches, {
       items,
       heaps,
       flavour: this.flavour,
@@ -153,7 +152,7 @@ export class Stream implements AsyncDisposable {
       if (this.#config.debug && batch.template.checksum() !== lane.checksum) reportOverwrite()
     })
     this.#lanes.aim(lane, heaps, false)
-    this.#batches.set(batch as unknown as Batch<object>, lane)
+    this.#batches.add(batch as unknown as Batch<object>, lane)
     this.#descriptors.noteItems(items)
     return batch
   }
@@ -167,7 +166,7 @@ export class Stream implements AsyncDisposable {
   send<T extends object>(batch: Batch<T>, options?: SendOptions): SendPromise<BatchResult> {
     if (this.#closing || this.#submissions.dead) this.#refuseClosed('send')
     this.#failures.rethrow()
-    const lane = this.#batches.get(batch as unknown as Batch<object>)
+    const lane = this.#batches.laneOf(batch as unknown as Batch<object>)
     if (!lane) throw notOurs(batch)
     if (options !== undefined) checkOptions('send', options, SEND_OPTIONS)
     if (batch.state !== 'free') this.#submissions.harvest()
@@ -272,36 +271,6 @@ export class Stream implements AsyncDisposable {
     }
   }
 
-  /** The stream as its batches see it. */
-  readonly #owner: BatchOwner = {
-    breathe: () => this.#breathe(),
-    awaitBriefly: (batch) => {
-      this.#submissions.harvest()
-      if (batch.state === 'in-flight') this.#driver.waiter?.wait(batch, this.#submissions)
-    },
-    closeBatch: (batch) => {
-      ensure(
-        batch.state !== 'in-flight',
-        'ERR_SPEADCAST_BATCH_STATE',
-        () => 'close: the batch is in flight; await batch.free first',
-      )
-      const lane = this.#batches.get(batch)!
-      this.#batches.delete(batch)
-      if (!this.#closed) this.#lanes.drop(lane)
-      batch.template.region.release()
-    },
-  }
-
-  #breathe(): Promise<void> | undefined {
-    if (performance.now() - this.#lastTurn < BREATH_MS) return undefined
-    return new Promise((resolve) =>
-      setImmediate(() => {
-        this.#lastTurn = performance.now()
-        resolve()
-      }),
-    )
-  }
-
   /** Resolves when everything sent so far has settled. @throws (rejects) an unobserved failure of an earlier send */
   async flush(): Promise<void> {
     await this.#submissions.drained()
@@ -381,7 +350,7 @@ export class Stream implements AsyncDisposable {
     this.#submissions.harvest()
     this.#submissions.die(abortedByDestroy())
     this.#closed = true
-    for (const batch of [...this.#batches.keys()]) batch.close()
+    this.#batches.close()
     this.#prepared.close()
   }
 
