@@ -38,6 +38,17 @@ export class SpeadcastError extends Error {
   }
 }
 
+/** A backend cannot work on this machine. `why` is the part of the message that says why, and what can. */
+export class BackendRefused extends SpeadcastError {
+  constructor(
+    readonly backend: string,
+    readonly why: string,
+    options?: { cause?: unknown },
+  ) {
+    super('ERR_SPEADCAST_BACKEND', `backend '${backend}' cannot work here: ${why}`, options)
+  }
+}
+
 /** Throws a SpeadcastError unless `cond` holds; calls `message` only then. For cold paths. */
 export function ensure(cond: unknown, code: ErrorCode, message: () => string): asserts cond {
   if (!cond) throw new SpeadcastError(code, message())

@@ -42,16 +42,17 @@ export {
   type Split,
 } from './spead/index.js'
 export type { Batch, BatchOptions } from './stream/batch.js'
+export type { CloseOptions, CloseReport, SendOptions, StreamStats } from './stream/calls.js'
 export { IoThread, type IoThreadOptions } from './stream/io-thread.js'
 export { openStream } from './stream/open.js'
 export {
   DEFAULTS,
   type IbverbsStreamOptions,
-  parseRate,
   type RdmaUdPeer,
   type RdmaUdStreamOptions,
   type StreamOptions,
 } from './stream/options.js'
+export { parseRate } from './stream/rate.js'
 export { type BatchOutcome, type BatchResult, SendError } from './stream/result.js'
 export type { SendPromise } from './stream/send-promise.js'
-export type { CloseOptions, CloseReport, SendOptions, Stream, StreamStats } from './stream/stream.js'
+export type { Stream } from './stream/stream.js'

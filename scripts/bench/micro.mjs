@@ -76,7 +76,7 @@ const one = new PreparedHeaps(
   },
 )
 engine.addVariant(1, one.compilation().compile())
-let submitted = 0
+const submission = { variant: 1, heaps: 1, rows: 1, explicitCnts: false, sequence: undefined }
 
 const bench = new Bench({ time: 300 })
 const per = new Map()
@@ -106,15 +106,8 @@ add('check staged values at send, per heap', HEAPS, () => batch.validate(HEAPS))
 add('the same, not evenly spaced, per heap', HEAPS, () => uneven.validate(HEAPS))
 add('setRamp, per heap', HEAPS, () => ramp.setRamp(2 ** 40, 256))
 add('engine: take, post and settle a one-packet submission', 1, () => {
-  const slot = ring.slot(submitted)
-  ring.slots[slot + R.W_OP] = R.OP_SEND
-  ring.slots[slot + R.W_VARIANT] = 1
-  ring.slots[slot + R.W_HEAPS] = 1
-  ring.slots[slot + R.W_ROWS] = 1
-  ring.slots[slot + R.W_STATE] = R.STATE_FINAL
-  submitted = (submitted + 1) | 0
-  Atomics.store(ring.control, R.C_SUBMITTED, submitted)
-  while (Atomics.load(ring.control, R.C_SETTLED) !== submitted) engine.step(0)
+  const count = ring.push(submission, R.STATE_FINAL)
+  while (ring.settled === count) engine.step(0)
 })
 add('compile a batch of 2048 heaps, per packet', table.rows, () => batch.compilation(HEAPS, false).compile())
 await bench.run()

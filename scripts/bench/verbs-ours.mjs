@@ -8,7 +8,8 @@ import { join } from 'node:path'
 import { Region } from '#dist/ffi/memory/region.js'
 import { openIbverbs } from '#dist/src/backend/verbs/raw.js'
 import { BatchTemplate } from '#dist/src/batch/template.js'
-import { Engine, NEXT_IDLE } from '#dist/src/engine/engine.js'
+import { NEXT_IDLE } from '#dist/src/engine/contract.js'
+import { Engine } from '#dist/src/engine/engine.js'
 import * as R from '#dist/src/engine/ring.js'
 import { parseEndpoints, resolveEndpoints } from '#dist/src/net/endpoint.js'
 import { resolveInterface } from '#dist/src/net/interface.js'
@@ -53,16 +54,8 @@ function userMemory(bytes) {
   return region
 }
 
-let submitted = 0
-const settled = () => Atomics.load(ring.control, R.C_SETTLED)
 function submit(variant, heaps) {
-  const slot = ring.slot(submitted)
-  ring.slots[slot + R.W_OP] = R.OP_SEND
-  ring.slots[slot + R.W_VARIANT] = variant
-  ring.slots[slot + R.W_HEAPS] = heaps
-  ring.slots[slot + R.W_ROWS] = heaps
-  ring.slots[slot + R.W_STATE] = R.STATE_FINAL
-  Atomics.store(ring.control, R.C_SUBMITTED, ++submitted)
+  ring.push({ variant, heaps, rows: heaps, explicitCnts: false, sequence: undefined }, R.STATE_FINAL)
 }
 /**
  * `total` packets in batches of `length`. Returns nanoseconds of CPU of taking, posting and settling them; submitting is another thread's
@@ -74,7 +67,7 @@ function run(variants, length, total) {
     for (let i = 0; i < QUEUED && sent < total; i++, sent += length) submit(variants[k++ % variants.length], length)
     const before = process.cpuUsage()
     while (engine.step(0) !== NEXT_IDLE);
-    if (settled() !== submitted) throw new Error('idle before all is settled')
+    if (ring.settled !== ring.submitted) throw new Error('idle before all is settled')
     const { user, system } = process.cpuUsage(before)
     microseconds += user + system
   }

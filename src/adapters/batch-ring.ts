@@ -26,10 +26,10 @@ const HELD_SECONDS = 0.05
 const MOST_HELD_BYTES = 2 ** 28
 
 /**
- * How many batches of so many payload bytes createBatchRing takes on a stream where nobody says it: 4, or as many as hold 50 ms of the
- * stream's rate, but no more than 256 MiB, an eighth of this machine's memory, or, of a backend that pins memory, half of what this
+ * The number of batches that createBatchRing makes where `batches` is not given, if a batch has this many payload bytes: 4, or as many as hold
+ * 50 ms of the stream's rate, but no more than 256 MiB, an eighth of this machine's memory, or, of a backend that pins memory, half of what this
  * process may lock.
- * @param memoryBytes what a batch takes in memory; default its payload
+ * @param memoryBytes bytes that a batch takes in memory; default its payload
  */
 export function batchesFor(stream: Stream, payloadBytes: number, memoryBytes = payloadBytes): number {
   const wanted = Math.ceil((stream.rateBytesPerSecond * HELD_SECONDS) / payloadBytes)
@@ -39,7 +39,7 @@ export function batchesFor(stream: Stream, payloadBytes: number, memoryBytes = p
   return Math.max(LEAST_BATCHES, Math.min(wanted, Math.floor(most / memoryBytes), MOST_BATCHES))
 }
 
-/** RLIMIT_MEMLOCK, which CAP_IPC_LOCK (bit 14, capability.h) lifts. Infinite where nobody tells. */
+/** RLIMIT_MEMLOCK, which CAP_IPC_LOCK (bit 14, capability.h) lifts. Infinite where /proc does not tell. */
 function lockableBytes(): number {
   try {
     const capabilities = /^CapEff:\s+([\da-f]+)$/m.exec(readFileSync('/proc/self/status', 'latin1'))?.[1] ?? '0'
@@ -75,7 +75,7 @@ export function createBatchRing<T extends object = HeapViews>(stream: Stream, op
     const { template } = ring[0]!
     const { byteLength } = template.region
     length = Math.ceil((batches ?? batchesFor(stream, template.payloadBytes(heaps), byteLength)) / period) * period
-    // Memory is faulted in as it is mapped: beyond what there is the kernel ends the process instead of refusing.
+    // Memory is faulted in as it is mapped: where there is not enough, the kernel ends the process instead of refusing.
     const bytes = byteLength * length
     ensure(bytes <= totalmem() / 2, 'ERR_SPEADCAST_MEMORY', () => {
       ring[0]!.close()

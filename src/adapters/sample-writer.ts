@@ -1,5 +1,5 @@
 /**
- * Raw sample bytes in, heaps out: what stands between a file, a pipe or a socket and a stream. Memory is constant: samples are copied
+ * Raw sample bytes in, heaps out: it stands between a file, a pipe or a socket and a stream. Memory is constant: samples are copied
  * once, straight into the views of a ring of batches, and writing waits while all of them are under way.
  *
  * | state  | legal                                        | leaves by                                                  |
@@ -12,11 +12,13 @@
  */
 import type { GroupMode } from '../batch/compile.js'
 import { ensure, SpeadcastError } from '../errors.js'
-import { Item, ItemGroup } from '../spead/index.js'
+import { type Item, ItemGroup } from '../spead/index.js'
+import { checkOptions } from '../stream/arguments.js'
 import type { Batch } from '../stream/batch.js'
 import { type BatchResult, SendError } from '../stream/result.js'
 import type { Stream } from '../stream/stream.js'
 import { createBatchRing } from './batch-ring.js'
+import { bytesOf, counter, numbered, samplesOf } from './sample-items.js'
 
 export interface SampleWriterOptions {
   /** The items of every heap, which keep the values they have now but for `item` and `timestamp`. */
@@ -38,11 +40,11 @@ export interface SampleWriterOptions {
   groupMode?: GroupMode
   /** Aborting is abort(signal.reason). */
   signal?: AbortSignal
-  /** Told what became of each group of heaps. Failures told here end nothing; without it the first one rejects the next write, or end. */
+  /** Told the fate of each group of heaps. Failures told here end nothing; without it the first one rejects the next write, or end. */
   onSettled?: (settled: SettledHeaps) => void
 }
 
-/** What became of heaps that were sent together. */
+/** The fate of heaps that were sent together. */
 export interface SettledHeaps {
   readonly heaps: number
   /** Heaps that were not sent whole. */
@@ -131,12 +133,7 @@ export class SampleWriter {
   /** @internal use sampleWriter */
   constructor(stream: Stream, options: SampleWriterOptions) {
     const { items, item, timestamp, firstSample = 0, batches, groupMode, signal, onSettled } = options
-    for (const key of Object.keys(options))
-      ensure(
-        KEYS.includes(key),
-        'ERR_SPEADCAST_CONFIG',
-        () => `sampleWriter: unknown option '${key}'; there are: ${KEYS.join(', ')}`,
-      )
+    checkOptions('sampleWriter', options, KEYS, 'there are')
     ensure(
       Number.isSafeInteger(firstSample) && firstSample >= 0,
       'ERR_SPEADCAST_CONFIG',
@@ -187,8 +184,8 @@ export class SampleWriter {
   }
 
   /**
-   * Sends what is left and waits for all heaps to settle. A last heap that is not full is sent with as many samples as there are: with its
-   * own shape, which its descriptor tells first (unless the stream sends none). Then the batches' memory is given back. Idempotent.
+   * Sends the samples that are left and waits for all heaps to settle. A last heap that is not full goes with as many samples as there are and
+   * with its own shape, which its descriptor tells first (unless the stream sends none). Then the batches' memory is given back. Idempotent.
    * @throws (rejects) ERR_SPEADCAST_INPUT if the last bytes are no whole sample (all samples before them are sent then), ERR_SPEADCAST_SPLIT if
    *   under an exact layout the last heap is so short that it would stand in an item pointer, and as write does
    */
@@ -200,7 +197,7 @@ export class SampleWriter {
     return ended
   }
 
-  /** Withdraws what is queued and of which nothing was sent yet; every call from now on, and one that waits, rejects with the reason. */
+  /** Withdraws batches of which nothing was sent yet; every call from now on, and one that waits, rejects with the reason. */
   abort(reason: unknown = new SpeadcastError('ERR_SPEADCAST_ABORTED', 'the writer was aborted')): void {
     this.#failure ??= { error: reason }
     this.#withdraw.abort(reason)
@@ -354,63 +351,5 @@ export class SampleWriter {
     this.#send(batch, 1, bytes.length)
     await batch.free
     batch.close()
-  }
-}
-
-const numbered = ({ id, name, description, shape, dtype, format, order }: Item, value: number): Item =>
-  new Item({ id, name, description, shape, ...(dtype ? { dtype: dtype.descr } : { format: format! }), order, value })
-
-/** Samples of one heap; checks that the item can take raw samples. */
-function samplesOf({ name, shape, order, byteLength, allowImmediate }: Item, heapAddressBits: number): number {
-  ensure(
-    byteLength !== undefined,
-    'ERR_SPEADCAST_ITEM',
-    () => `item '${name}' has a variable shape; samples need a fixed one, from which only the last heap may differ`,
-  )
-  const pointerBytes = allowImmediate ? heapAddressBits / 8 : 0
-  ensure(
-    byteLength > pointerBytes,
-    'ERR_SPEADCAST_ITEM',
-    () =>
-      `item '${name}' has ${byteLength} bytes a heap, which ${byteLength === 0 ? 'takes no samples' : 'travel inside the item pointer'}; ` +
-      `give it a shape of more than ${pointerBytes} bytes, or send such heaps with sendHeap`,
-  )
-  const samples = (order === 'F' ? shape.at(-1) : shape[0]) ?? 1
-  ensure(
-    byteLength % samples === 0,
-    'ERR_SPEADCAST_ITEM',
-    () =>
-      `item '${name}' has ${samples} samples in ${byteLength} bytes; a sample must be whole bytes, so make several of them one row of a ` +
-      'second dimension',
-  )
-  return samples
-}
-
-function counter({ name, dtype, format, elements, byteLength, allowImmediate }: Item, heapAddressBits: number) {
-  const unsigned = dtype ? dtype.kind === 'u' : format!.length === 1 && format![0]![0] === 'u'
-  ensure(
-    unsigned && elements === 1 && allowImmediate && byteLength! <= heapAddressBits / 8,
-    'ERR_SPEADCAST_ITEM',
-    () =>
-      `item '${name}' cannot be the timestamp: that must be one unsigned integer of at most ${heapAddressBits} bits, ` +
-      `such as format [['u', ${heapAddressBits}]]`,
-  )
-  return { name, modulo: Math.min(2 ** (8 * byteLength!), 2 ** 53) }
-}
-
-function bytesOf(samples: ArrayBufferView): Uint8Array {
-  ensure(
-    ArrayBuffer.isView(samples),
-    'ERR_SPEADCAST_VALUE',
-    () => `write takes a Uint8Array or another typed array of samples, not ${samples === null ? 'null' : `a ${typeof samples}`}`,
-  )
-  if (samples.byteLength > 0) return new Uint8Array(samples.buffer, samples.byteOffset, samples.byteLength)
-  try {
-    // Of a detached buffer no view can be made; a detached array itself only looks empty.
-    return new Uint8Array(samples.buffer).subarray(0, 0)
-  } catch (cause) {
-    throw new SpeadcastError('ERR_SPEADCAST_VALUE', 'write: the memory of the samples is detached (transferred to a worker?)', {
-      cause,
-    })
   }
 }

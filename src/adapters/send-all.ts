@@ -1,4 +1,4 @@
-/** Streams of other kinds in front of a stream of heaps, all with back-pressure: nothing is read while what was read cannot be sent. */
+/** Streams of other kinds in front of a stream of heaps, all with back-pressure: nothing more is read while earlier heaps cannot be sent. */
 import type { GroupMode } from '../batch/compile.js'
 import type { HeapReference } from '../batch/heaps.js'
 import { ensure, SpeadcastError } from '../errors.js'
@@ -7,7 +7,7 @@ import type { BatchResult } from '../stream/result.js'
 import type { Stream } from '../stream/stream.js'
 import type { SampleWriter } from './sample-writer.js'
 
-/** What sendAll takes: a heap, a heap with its substream, cnt or rate, or several that are sent as one group. */
+/** One send of sendAll: a heap, a heap with its substream, cnt or rate, or several that are sent as one group. */
 export type HeapsToSend = Heap | HeapReference | readonly HeapReference[]
 
 export interface SendAllOptions {

@@ -1,6 +1,6 @@
 /** Which backend `auto` takes, and why not the others. */
 import { libc } from '../../ffi/libc.js'
-import { SpeadcastError } from '../errors.js'
+import { BackendRefused } from '../errors.js'
 import type { BackendChoice, BackendName } from './names.js'
 import type { Wanted } from './verbs/probe.js'
 
@@ -18,8 +18,7 @@ export async function selectBackend(choice: BackendChoice, wanted: Wanted): Prom
   if (choice !== 'auto' && choice !== 'udp') return { backend: choice, reason: 'asked for' }
   const refused = udpRefused()
   if (choice === 'udp') {
-    if (refused)
-      throw new SpeadcastError('ERR_SPEADCAST_BACKEND', `backend 'udp' cannot work here: ${refused}; use backend 'dgram' or 'auto'`)
+    if (refused) throw new BackendRefused('udp', `${refused}; use backend 'dgram' or 'auto'`)
     return { backend: 'udp', reason: 'asked for' }
   }
   if (refused) return { backend: 'dgram', reason: `udp: ${refused}` }

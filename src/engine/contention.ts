@@ -18,12 +18,12 @@ import { performance } from 'node:perf_hooks'
 
 /** Time slices are 1.4 ms or more. */
 const LATE_NANOSECONDS = 1_000_000
-/** So late comes nobody on a host without others, but where a quota of CPU time is used up (cgroup v2, cpu.max). */
+/** On a host without others no offer comes back this late, except where a quota of CPU time is used up (cgroup v2, cpu.max). */
 const THROTTLED_NANOSECONDS = 5_000_000
 const PAUSE_NANOSECONDS = 20_000_000
 /** Looking again at its end costs 50 µs, or a time slice where the kernel does not tell. */
 const LONGEST_PAUSE_NANOSECONDS = 1_600_000_000
-/** Threads of a stream that have work at the same time: who fills and who sends. */
+/** Threads of a stream that have work at the same time: the one that fills batches and the one that sends. */
 const OWN_THREADS = 2
 
 export class Contention {
@@ -87,7 +87,7 @@ export const contentionWord = new Int32Array(new SharedArrayBuffer(4))
 
 /** The kernel counts in hundredths of a second: a shorter span says nothing. */
 const SHORTEST_SPAN_MS = 50
-/** A longer span says nothing of now. */
+/** A longer span says nothing about the present. */
 const LONGEST_SPAN_MS = 1000
 /** CPUs that others may take of those that a stream needs. */
 const TOLERATED = 0.4

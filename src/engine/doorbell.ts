@@ -1,15 +1,15 @@
 /**
- * When whoever submits wakes a thread that sleeps. Each wake-up costs two switches where both threads share a CPU, as they do on a busy host,
- * so there it must be worth as many batches as come at once.
+ * Decides when a submission wakes the I/O thread, if that sleeps. Each wake-up costs two switches where both threads share a CPU, as they do on a
+ * busy host, so there it must be worth as many batches as come at once.
  *
- * | what was submitted to a sleeping thread                            | it is woken                                              |
+ * | a submission to a sleeping thread                               | wakes it                                                 |
  * |----------------------------------------------------------------|----------------------------------------------------------|
  * | the host is calm, or the one before is RAPID_NANOSECONDS ago      | at once                                                  |
  * | otherwise                                                        | when the caller waits for a batch, or has nothing to run  |
  */
 import type { Contention } from './contention.js'
 
-/** As long as a wake-up takes. A caller that takes longer to fill a batch gains nothing by keeping it. */
+/** A wake-up takes this long. A caller that takes longer to fill a batch gains nothing by keeping it back. */
 const RAPID_NANOSECONDS = 50_000
 
 export interface DoorbellTools {

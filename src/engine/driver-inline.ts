@@ -1,7 +1,7 @@
 /**
  * The event-loop driver: steps the engine in the caller's thread, for `thread: 'inline'`, the dgram backend, and tests with a clock
- * of their own. It yields after a millisecond of steps, waits for sockets through libuv and for deadlines by a timerfd; in a worker, and off
- * Linux, by Node's timers, and blocks for what is less than their millisecond.
+ * of their own. It yields after a millisecond of steps, and waits for sockets through libuv. It waits for deadlines by a timerfd; in a worker,
+ * and off Linux, by Node's timers, and it blocks for less than their millisecond.
  */
 import { performance } from 'node:perf_hooks'
 import { isMainThread } from 'node:worker_threads'
@@ -12,9 +12,9 @@ import type { Backend, BackendCaps } from '../backend/backend.js'
 import { openBackend } from '../backend/open.js'
 import type { CompiledBatch } from '../batch/compile.js'
 import { SpeadcastError } from '../errors.js'
-import type { Driver, DriverInput } from './driver.js'
-import { Engine, NEXT_AT_DEADLINE, NEXT_IDLE, NEXT_STEP_NOW, NEXT_STOPPED, NEXT_WHEN_WRITABLE } from './engine.js'
-import * as R from './ring.js'
+import { type EngineMessage, NEXT_AT_DEADLINE, NEXT_IDLE, NEXT_STEP_NOW, NEXT_STOPPED, NEXT_WHEN_WRITABLE } from './contract.js'
+import { type Driver, type DriverClient, type DriverInput, NO_CLIENT, type States } from './driver.js'
+import { Engine } from './engine.js'
 
 const SLICE_NANOSECONDS = 1_000_000
 /** Node takes longer timers for 1 ms. */
@@ -29,12 +29,14 @@ function nap(milliseconds: number): void {
   Atomics.wait(never, 0, 0, milliseconds)
 }
 
-/** Closed when the thread ends: of a worker, which leaves its descriptors behind, and of a device, which is to get back what it gave. */
+/** Drivers to be closed when the thread ends: a worker would leave their descriptors behind, and a device is to get its resources back. */
 const open = new Set<InlineDriver>()
 
 export class InlineDriver implements Driver {
   readonly caps: BackendCaps
   readonly waiter = undefined
+  states: States
+  #client = NO_CLIENT
   readonly #engine: Engine
   #scheduled = false
   #immediate: NodeJS.Immediate | undefined
@@ -64,19 +66,28 @@ export class InlineDriver implements Driver {
     readonly backend: Backend,
     readonly LoopPollClass: typeof LoopPoll | undefined,
     timerOf?: (ready: () => void) => LoopWaker<TimerFd>,
-    /** Where there is no precise timer: sleeps for less than a millisecond, so many milliseconds. */
+    /** Where there is no precise timer: blocks for so many milliseconds, less than one. */
     readonly nap: (milliseconds: number) => void = () => {},
   ) {
     this.caps = backend.caps
     this.#precise = timerOf?.(this.#pump)
-    this.#engine = new Engine(backend, input.ring, input.options, input.onMessage, () => {})
+    this.states = backend.states()
+    this.#engine = new Engine(backend, input.ring, input.options, this.#receive, () => {})
     this.#stopped = new Promise((resolve) => {
       this.#stop = resolve
     })
-    input.onMessage({ type: 'states', states: backend.states() })
     if (isMainThread && this.caps.evidence !== 'completed') return
     if (open.size === 0) process.on('exit', InlineDriver.#closeAll)
     open.add(this)
+  }
+
+  start(client: DriverClient): void {
+    this.#client = client
+  }
+
+  readonly #receive = (message: EngineMessage): void => {
+    if (message.type === 'states') this.states = message.states
+    else this.#client.outcome(message)
   }
 
   addVariant(id: number, compiled: CompiledBatch, rates?: Float64Array): void {
@@ -122,12 +133,12 @@ export class InlineDriver implements Driver {
         next = this.#engine.step(now)
     } catch (cause) {
       this.#close()
-      this.input.onDead(new SpeadcastError('ERR_SPEADCAST_WORKER', `the engine failed: ${(cause as Error).message}`, { cause }))
+      this.#client.die(new SpeadcastError('ERR_SPEADCAST_WORKER', `the engine failed: ${(cause as Error).message}`, { cause }))
       return
     } finally {
       this.#pumping = false
     }
-    this.input.onSettled()
+    this.#client.harvest()
     if (next === NEXT_STEP_NOW) this.submitted()
     else if (next === NEXT_STOPPED) this.#close()
     else if (next === NEXT_AT_DEADLINE) this.#waitUntil(this.#engine.deadline)
@@ -184,7 +195,7 @@ export class InlineDriver implements Driver {
     this.#cancelWaits()
     this.#precise?.close()
     this.backend.close()
-    Atomics.store(this.input.ring.control, R.C_CLOSED, 1)
+    this.input.ring.noteClosed()
     this.#stop()
   }
 }

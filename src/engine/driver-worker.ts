@@ -4,13 +4,13 @@
  * | state   | leaves by                                                                     |
  * |---------|-------------------------------------------------------------------------------|
  * | opening | 'ready' → running; 'failed' or the thread's exit → dead                        |
- * | running | C_STOP set and seen → closed; 'failed' or the thread's exit → dead, every promise settles |
+ * | running | the ring's stop seen → closed; 'failed' or the thread's exit → dead, every promise settles |
  * | dead    | 'closed', or the thread's exit → closed                                        |
  * | closed  | the stream has left its thread; descriptors that a dead thread left open are closed |
  *
  * The main thread owns the thread's eventfd and closes it after the thread's exit. process.exit() would wait for a thread in a native
- * call: an exit hook sets the stop flag and writes the eventfd. It does not run in a thread that is terminated from outside: the I/O
- * thread then ends with it, and its descriptors stay.
+ * call, so an exit hook sets the stop flag and writes the eventfd. The hook does not run in a thread that is terminated from outside: the
+ * I/O thread then ends with that thread, and its descriptors stay.
  */
 import { performance } from 'node:perf_hooks'
 import { isMainThread, MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads'
@@ -22,19 +22,12 @@ import type { CompiledBatch } from '../batch/compile.js'
 import { SpeadcastError } from '../errors.js'
 import { Contention, contentionWord, HostLoad } from './contention.js'
 import { Doorbell } from './doorbell.js'
-import type { Driver, DriverInput } from './driver.js'
+import { type Driver, type DriverClient, type DriverInput, NO_CLIENT, type States } from './driver.js'
 import type { Lease } from './pool.js'
 import { type ControlMessage, fromPlainError, type Report } from './protocol.js'
-import * as R from './ring.js'
+import { NO_CPU, STOP_ABORT } from './ring.js'
 import type { IoThreadHandle } from './thread.js'
 import { Waiter } from './waiter.js'
-
-type WaitAsync = (
-  array: Int32Array,
-  index: number,
-  value: number,
-) => { async: false; value: string } | { async: true; value: Promise<string> }
-const waitAsync = (Atomics as unknown as { waitAsync: WaitAsync }).waitAsync
 
 /**
  * How late a settlement that nobody waits for may be noticed, of a stream that is as fast as it can, and of one with a rate. The latter looks
@@ -54,11 +47,13 @@ const LEAVE_MS = 500
 const running = new Set<WorkerDriver>()
 let exitHook = false
 
-/** Of this thread: whatever stream it waits for, the CPU is the same. */
+/** One for this thread: whatever stream it waits for, the CPU is the same. */
 const contention = new Contention(contentionWord, new HostLoad().othersRun)
 
 export class WorkerDriver implements Driver {
   caps!: BackendCaps
+  states: States = {}
+  #client = NO_CLIENT
   readonly waiter: Waiter | undefined
   readonly #doorbell: Doorbell
   readonly #input: DriverInput
@@ -69,10 +64,10 @@ export class WorkerDriver implements Driver {
   #close!: () => void
   #fds: readonly number[] = []
   #timer: NodeJS.Timeout | undefined
-  /** Wakes this thread when something settles; undefined in a worker, where a notification of C_SETTLED does. */
+  /** Wakes this thread when something settles; undefined in a worker, where the ring's notification does. */
   readonly #waker: LoopWaker<EventFd | TimerFd> | undefined
   state: 'opening' | 'running' | 'dead' | 'closed' = 'opening'
-  /** What the I/O thread says it died of. */
+  /** The error that the I/O thread says it died of, or that told of its end. */
   #failure: SpeadcastError | undefined
 
   /** @param lease released when the stream is closed, or cannot be opened */
@@ -102,7 +97,7 @@ export class WorkerDriver implements Driver {
     const paced = input.options.rateBytesPerSecond > 0
     const now = () => performance.now() * 1e6
     this.#doorbell = new Doorbell({ now, wake: this.#wake, later: process.nextTick }, paced ? undefined : contention)
-    if (!paced) this.waiter = new Waiter({ now, giveWay: this.#giveWay, ring: this.#doorbell.ring }, contention)
+    if (!paced) this.waiter = new Waiter({ now, yieldOrNap: this.#yieldOrNap, ring: this.#doorbell.ring }, contention)
     this.#ready = new Promise((resolve, reject) => {
       this.#opened = resolve
       this.#refuse = reject
@@ -115,12 +110,12 @@ export class WorkerDriver implements Driver {
     // 'message' listeners before unref, which otherwise refs again.
     port1.on('message', (report: Report) => {
       this.#receive(report)
-      this.#input.onSettled()
+      this.#client.harvest()
     })
     port1.unref()
     thread.dependents.add(this.#threadEnded)
     const { ring, backend, options } = input
-    ring.control[R.C_CPU] = R.NO_CPU
+    ring.waiterCpu = NO_CPU
     if (isMainThread) this.#waker = new LoopWaker(paced ? new TimerFd() : new EventFd(), this.#arm)
     thread.open({ port: port2, memory: ring.memory, wakeFd: this.#waker?.source.fd, backend, options })
     running.add(this)
@@ -135,42 +130,47 @@ export class WorkerDriver implements Driver {
       case 'ready':
         this.caps = report.caps
         this.#fds = report.fds
-        this.#input.onMessage({ type: 'states', states: report.states })
+        this.states = report.states
         if (this.state === 'opening') this.state = 'running'
         this.#opened()
         break
       case 'failed':
-        // Not at once: who asks may be in the middle of settling what went before.
+        // Not at once, because the caller may be in the middle of settling earlier sends.
         this.#failure = fromPlainError(report.error)
         queueMicrotask(() => this.#die(this.#failure!))
         break
       case 'closed':
         queueMicrotask(() => this.#leave())
         break
-      default:
-        this.#input.onMessage(report)
+      case 'states':
+        this.states = report.states
+        break
+      case 'outcome':
+        this.#client.outcome(report)
+        break
     }
   }
 
   readonly #threadEnded = (code: number): void => {
     const { crash } = this.#thread
     this.drainMessages()
-    const stopped = Atomics.load(this.#input.ring.control, R.C_CLOSED) === 1
-    this.#input.onSettled()
+    const stopped = this.#input.ring.closed
+    this.#client.harvest()
     const why = `the I/O thread ended with code ${code}${crash ? `: ${crash.message}` : ''}`
-    if (this.#failure || !stopped) this.#die(this.#failure ?? new SpeadcastError('ERR_SPEADCAST_WORKER', why, { cause: crash }))
+    if (!stopped) this.#failure ??= new SpeadcastError('ERR_SPEADCAST_WORKER', why, { cause: crash })
+    if (this.#failure) this.#die(this.#failure)
     if (!stopped) closeDescriptors(this.#fds)
     this.#leave()
   }
 
-  /** The stream is its thread's no more. */
+  /** The stream has left its thread. */
   #leave(): void {
     if (this.state === 'closed') return
     this.state = 'closed'
-    this.#input.onSettled()
+    this.#client.harvest()
     running.delete(this)
     clearInterval(this.#timer)
-    // What would have told this thread of the last settlement is closed.
+    // Its thread no longer tells of settlements.
     this.#disarm()
     this.#waker?.close()
     this.#port.close()
@@ -180,26 +180,31 @@ export class WorkerDriver implements Driver {
   }
 
   #stopNow(): void {
-    Atomics.store(this.#input.ring.control, R.C_STOP, R.STOP_ABORT)
+    this.#input.ring.stop(STOP_ABORT)
     this.#thread.signal()
   }
 
   /** For the exit of the process, or of this thread. */
   static stopAll(): void {
     for (const driver of running) driver.#stopNow()
-    // A process takes its descriptors with it, a thread does not, and a device is to get back what it gave.
+    // A process takes its descriptors with it, a thread does not, and a device is to get its resources back.
     for (const driver of running) if (!isMainThread || driver.caps?.evidence === 'completed') driver.#awaitStop()
   }
 
   #awaitStop(): void {
-    if (Atomics.wait(this.#input.ring.control, R.C_CLOSED, 0, LEAVE_MS) !== 'timed-out') this.#lease.release()
+    if (this.#input.ring.awaitClosed(LEAVE_MS)) this.#lease.release()
   }
 
   #die(error: SpeadcastError): void {
     if (this.state === 'dead' || this.state === 'closed') return
     this.state = 'dead'
     this.#refuse(error)
-    this.#input.onDead(error)
+    this.#client.die(error)
+  }
+
+  start(client: DriverClient): void {
+    this.#client = client
+    if (this.state !== 'opening' && this.state !== 'running' && this.#failure) client.die(this.#failure)
   }
 
   addVariant(id: number, compiled: CompiledBatch, rates?: Float64Array): void {
@@ -212,16 +217,16 @@ export class WorkerDriver implements Driver {
 
   #control(message: ControlMessage): void {
     this.#port.postMessage(message)
-    Atomics.add(this.#input.ring.control, R.C_CONTROL, 1)
+    this.#input.ring.announce()
     this.submitted()
   }
 
   submitted(): void {
-    if (Atomics.load(this.#input.ring.control, R.C_ASLEEP) === 1) this.#doorbell.submitted()
+    if (this.#input.ring.asleep) this.#doorbell.submitted()
   }
 
   readonly #wake = (): void => {
-    if (Atomics.exchange(this.#input.ring.control, R.C_ASLEEP, 0) === 1) this.#thread.signal()
+    if (this.#input.ring.wakes()) this.#thread.signal()
   }
 
   drainMessages(): void {
@@ -230,8 +235,8 @@ export class WorkerDriver implements Driver {
   }
 
   /**
-   * A slow timer, referenced while work is in flight, notices what nobody waits for. Waking the main thread for every batch would
-   * cost it some microseconds and 300 bytes each, mostly for nothing: a loop that finds its next batch free never waits.
+   * A slow timer, referenced while work is in flight, notices settlements that nobody waits for. Waking the main thread for every batch would
+   * cost some microseconds and 300 bytes each, mostly for nothing: a loop that finds its next batch free never waits.
    */
   hold(inFlight: boolean): void {
     if (!inFlight) {
@@ -247,56 +252,54 @@ export class WorkerDriver implements Driver {
   }
 
   readonly #tick = (everyMs: number): void => {
-    this.#input.onSettled()
+    this.#client.harvest()
     const needed = this.#timer?.hasRef() === true
     if (needed && this.waiter) return
     clearInterval(this.#timer)
     this.#timer = undefined
     if (!needed) return
-    const watched = this.#input.ring.control[R.C_WATCHED] === 1
+    const watched = this.#input.ring.watched
     this.#look(watched ? Math.min(2 * everyMs, MOST_UNWATCHED_PACED_MS) : UNWATCHED_PACED_MS)
   }
 
-  readonly #giveWay = (asleep: boolean): void => {
-    const { control } = this.#input.ring
-    control[R.C_CPU] = currentCpu()
+  readonly #yieldOrNap = (asleep: boolean): void => {
+    const { ring } = this.#input
+    ring.waiterCpu = currentCpu()
     if (asleep) nap(NAP_NANOSECONDS)
     else yieldCpu()
     // A thread that is to be woken comes back to this CPU.
-    if (control[R.C_WATCHED] === 0) control[R.C_CPU] = R.NO_CPU
+    if (!ring.watched) ring.waiterCpu = NO_CPU
   }
 
   watch(): void {
-    // Only this thread writes it.
-    if (this.#input.ring.control[R.C_WATCHED] === 0) this.#arm()
+    if (!this.#input.ring.watched) this.#arm()
   }
 
   /**
    * Looks for settlements, now and whenever this thread is told of some, as long as anybody waits. That does not keep the process alive by
-   * itself. Atomics.waitAsync is for workers only: whoever notifies holds a lock of V8, which the woken thread takes at once. Where both
-   * are on one CPU, they switch twice more for every batch, and others run whole time slices meanwhile.
+   * itself. Only workers use Atomics.waitAsync, because the thread that notifies holds a lock of V8, which the woken thread takes at once.
+   * Where both are on one CPU, they switch twice more for every batch, and others run whole time slices meanwhile.
    */
   readonly #arm = (): void => {
-    const { control } = this.#input.ring
-    control[R.C_CPU] = currentCpu()
-    // Before the load: what is settled behind it is notified of.
-    Atomics.store(control, R.C_WATCHED, 1)
-    const settled = Atomics.load(control, R.C_SETTLED)
-    this.#input.onSettled()
-    if (this.state === 'dead' || this.state === 'closed' || !this.#input.watched()) {
+    const { ring } = this.#input
+    ring.waiterCpu = currentCpu()
+    ring.watched = true
+    const { settled } = ring
+    this.#client.harvest()
+    if (this.state === 'dead' || this.state === 'closed' || !this.#client.watched) {
       this.#disarm()
       return
     }
     if (this.#waker) return
-    const wait = waitAsync(control, R.C_SETTLED, settled)
-    if (wait.async) wait.value.then(this.#arm)
+    const more = ring.settledBeyond(settled)
+    if (more) more.then(this.#arm)
     else queueMicrotask(this.#arm)
   }
 
   #disarm(): void {
-    const { control } = this.#input.ring
-    Atomics.store(control, R.C_WATCHED, 0)
-    control[R.C_CPU] = R.NO_CPU
+    const { ring } = this.#input
+    ring.watched = false
+    ring.waiterCpu = NO_CPU
   }
 
   async stopped(): Promise<void> {

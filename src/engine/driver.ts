@@ -1,9 +1,10 @@
-/** How the stream (main thread) sees whoever steps the engine. Two implementations: driver-worker.ts and driver-inline.ts. */
+/** The driver steps an engine; this is the stream's view of it (main thread). Two implementations: driver-worker.ts and driver-inline.ts. */
 import type { BackendCaps } from '../backend/backend.js'
 import type { BackendSpec } from '../backend/open.js'
 import type { CompiledBatch } from '../batch/compile.js'
 import type { SpeadcastError } from '../errors.js'
-import type { EngineMessage, EngineOptions } from './engine.js'
+import type { EngineOptions } from './contract.js'
+import type { OutcomeMessage } from './outcome.js'
 import type { Ring } from './ring.js'
 import type { Waiter } from './waiter.js'
 
@@ -11,29 +12,43 @@ export interface DriverInput {
   readonly ring: Ring
   readonly backend: BackendSpec
   readonly options: EngineOptions
-  /** Settlements or messages may have arrived. May be called more often than needed, never re-entrantly from submitted(). */
-  readonly onSettled: () => void
-  /** Whether anybody waits for a settlement. */
-  readonly watched: () => boolean
-  readonly onMessage: (message: EngineMessage) => void
-  /** The sending side is gone; nothing submitted will settle any more. */
-  readonly onDead: (error: SpeadcastError) => void
 }
+
+/** The driver's view of the thread that submits. */
+export interface DriverClient {
+  /** Settlements may have arrived. May be called more often than needed, never re-entrantly from submitted(). */
+  harvest(): void
+  /** Whether anybody waits for a settlement. */
+  readonly watched: boolean
+  /** Comes before the settlement that it explains. */
+  outcome(message: OutcomeMessage): void
+  /** The sending side is gone; nothing submitted will settle any more. */
+  die(error: SpeadcastError): void
+}
+
+/** Stands in for the client until there is one. */
+export const NO_CLIENT: DriverClient = { harvest: () => {}, watched: false, outcome: () => {}, die: () => {} }
+
+export type States = Readonly<Record<string, string | number | boolean>>
 
 export interface Driver {
   readonly caps: BackendCaps
-  /** Where it sends while the caller computes, and as fast as it can: how a caller waits a moment for a batch. */
+  /** The backend's states, as it last told them. */
+  readonly states: States
+  /** How a caller waits a moment for a batch; undefined where nothing is sent while the caller computes, or at a rate. */
   readonly waiter: Waiter | undefined
+  /** Before anything is submitted: who is to be told. At once told of its death, if the driver has died since it was opened. */
+  start(client: DriverClient): void
   addVariant(id: number, compiled: CompiledBatch, rates?: Float64Array): void
   dropVariant(id: number): void
-  /** A slot was filled and C_SUBMITTED raised. */
+  /** Something was pushed into the ring. */
   submitted(): void
   /** Delivers messages that were posted before the settlements now visible. */
   drainMessages(): void
   /** Keeps the process alive while work is in flight, and lets it end otherwise. Settlements are then noticed within milliseconds. */
   hold(inFlight: boolean): void
-  /** Somebody waits for a settlement: notice it at once, until `input.watched()` says that nobody does any more. */
+  /** Somebody waits for a settlement: notice it at once, until the client's `watched` says that nobody does any more. */
   watch(): void
-  /** After C_STOP was set: resolves when the backend and all descriptors are closed. */
+  /** After Ring.stop(): resolves when the backend and all descriptors are closed. */
   stopped(): Promise<void>
 }

@@ -1,59 +1,78 @@
 /**
  * Submissions being posted or waiting for their completions, by the ring's count: nothing is moved or allocated as they pass through.
  *
- *   settled ≤ posted ≤ taken, counting for ever modulo 2^32
+ *   settled ≤ posted ≤ claimed, counting for ever modulo 2^32
  *
- * | submission      | where                                                                        |
- * |-----------------|------------------------------------------------------------------------------|
- * | under way       | settled … posted−1: wholly posted, or with nothing to post                    |
- * | current         | posted, if posted ≠ taken: partly posted or not at all                         |
- * | waiting         | posted+1 … taken−1: taken to be posted together with the current, and was not  |
+ * | submission      | where                                                                             |
+ * |-----------------|-----------------------------------------------------------------------------------|
+ * | under way       | settled … posted−1: wholly posted, or with nothing to post                         |
+ * | current         | posted, if posted ≠ claimed: partly posted or not at all                            |
+ * | waiting         | posted+1 … claimed−1: claimed to be posted together with the current, and was not  |
  */
+import { type Backend, CAUSE_FLUSHED, CAUSE_UNKNOWN } from '../backend/backend.js'
 import { FailureLog } from './outcome.js'
-import * as R from './ring.js'
-import type { Variant } from './variant.js'
+import { SLOTS } from './ring.js'
+import type { Refusal, Variant } from './variant.js'
 
-const MASK = R.SLOTS - 1
+const MASK = SLOTS - 1
 
-/** Small whole numbers only, which V8 keeps in the object. */
+/** One send on its way, in the engine. Its numbers are small and whole, which V8 keeps in the object. */
 export class Flight {
-  /** undefined: settled by being taken, nothing to post. */
+  /** undefined: there is nothing to post, and it settled by being claimed. */
   variant: Variant | undefined = undefined
   heaps = 0
-  /** To be posted; fewer than were submitted when the rest was given up. */
+  /** Rows to be posted; fewer than were submitted when the rest was given up. */
   rows = 0
   rowsPosted = 0
   rowsCompleted = 0
-  /** The backend's when it was taken. */
+  /** The backend's when it was claimed. */
   suspicion = 0
   /** Made at the first failure. */
   log: FailureLog | undefined = undefined
 
-  logged(): FailureLog {
+  #logged(): FailureLog {
     this.log ??= new FailureLog(this.variant!.heaps)
     return this.log
+  }
+
+  /** Notes that rows from `first` on failed. @param cause an errno, or CAUSE_… of `backend` */
+  fail(first: number, count: number, cause: number, backend: Backend): void {
+    const { heap, substream, udpBytes } = this.variant!.compiled.table
+    const log = this.#logged()
+    for (let r = first; r < first + count; r++) {
+      if (cause === CAUSE_FLUSHED) log.flush(heap[r]!)
+      else if (cause === CAUSE_UNKNOWN) log.lose(heap[r]!)
+      else log.fail(heap[r]!, substream[r]!, cause, () => backend.explain(cause, substream[r]!, udpBytes[r]!))
+    }
+  }
+
+  /** Notes that no row can be posted, because the backend refused the variant. */
+  refuse({ errno, message }: Refusal): void {
+    const { heap, substream } = this.variant!.compiled.table
+    const log = this.#logged()
+    for (let r = 0; r < this.rows; r++) log.fail(heap[r]!, substream[r]!, errno, () => message)
   }
 }
 
 export class Flights {
   settled = 0
   posted = 0
-  taken = 0
-  readonly #all = Array.from({ length: R.SLOTS }, () => new Flight())
+  claimed = 0
+  readonly #all = Array.from({ length: SLOTS }, () => new Flight())
 
-  /** How many are taken and not settled. */
+  /** How many are claimed and not settled. */
   get length(): number {
-    return (this.taken - this.settled) | 0
+    return (this.claimed - this.settled) | 0
   }
 
   at(count: number): Flight {
     return this.#all[count & MASK]!
   }
 
-  /** Takes the next, for now with nothing to post. */
-  take(): Flight {
-    const flight = this.at(this.taken)
-    this.taken = (this.taken + 1) | 0
+  /** The next one is claimed, for now with nothing to post. */
+  claim(): Flight {
+    const flight = this.at(this.claimed)
+    this.claimed = (this.claimed + 1) | 0
     flight.heaps = 0
     flight.rows = 0
     flight.rowsPosted = 0
@@ -68,10 +87,10 @@ export class Flights {
   }
 
   passEmpty(): void {
-    while (this.posted !== this.taken && this.at(this.posted).variant === undefined) this.posted = (this.posted + 1) | 0
+    while (this.posted !== this.claimed && this.at(this.posted).variant === undefined) this.posted = (this.posted + 1) | 0
   }
 
-  /** First count behind those that are through. */
+  /** The first count behind those whose rows have all completed. */
   through(): number {
     const { posted } = this
     let end = this.settled
@@ -83,7 +102,7 @@ export class Flights {
   }
 
   uses(variant: Variant): boolean {
-    for (let k = this.settled; k !== this.taken; k = (k + 1) | 0) if (this.at(k).variant === variant) return true
+    for (let k = this.settled; k !== this.claimed; k = (k + 1) | 0) if (this.at(k).variant === variant) return true
     return false
   }
 }

@@ -1,5 +1,5 @@
 /**
- * What an I/O thread does: steps the engines of its members, and sleeps in one bounded wait when none can go on.
+ * The loop of an I/O thread: it steps the engines of its members, and sleeps in one bounded wait when none can go on.
  *
  * | member waits for           | may step when                                                                     |
  * |----------------------------|-----------------------------------------------------------------------------------|
@@ -13,11 +13,11 @@
  *
  * Every wait ends within 50 ms, because process.exit() waits for a thread that is inside a native call, and earlier through the eventfd.
  * A thread spins for work only as long as nobody else wants its CPU (contention.ts) and never while a rate leaves it time to sleep. On a busy
- * host it takes a glance: it looks for about as long as falling asleep and waking up would take, and without offering its CPU.
+ * host it glances: it looks for about as long as falling asleep and waking up would take, and does not offer its CPU.
  */
 import { POLLIN } from '../../ffi/layout.js'
 import type { Contention } from './contention.js'
-import { NEXT_AT_DEADLINE, NEXT_IDLE, NEXT_STEP_NOW, NEXT_STOPPED, NEXT_WHEN_REAPED, NEXT_WHEN_WRITABLE } from './engine.js'
+import { NEXT_AT_DEADLINE, NEXT_IDLE, NEXT_STEP_NOW, NEXT_STOPPED, NEXT_WHEN_REAPED, NEXT_WHEN_WRITABLE } from './contract.js'
 import type { Member } from './member.js'
 
 const BOUND_NANOSECONDS = 50e6
@@ -25,9 +25,9 @@ const BOUND_NANOSECONDS = 50e6
 const OPENING_BOUND_NANOSECONDS = 1e6
 /** How long a lone member's thread spins for a submission. */
 const SPIN_NANOSECONDS = 100_000
-/** Falling asleep and waking up take as long: a deadline that is nearer is spun for where nobody else wants the CPU. */
+/** Falling asleep and waking up take this long. A nearer deadline is spun for where nobody else wants the CPU. */
 const NEAR_NANOSECONDS = 50_000
-/** What the next batches take whoever fills them, where it does little more than that (fills of 512 KiB were seen to take 7 to 14 µs). */
+/** A program that does little more than fill batches has filled the next ones by then (fills of 512 KiB were seen to take 7 to 14 µs). */
 const GLANCE_NANOSECONDS = 40_000
 /** After a glance in vain the next sleep comes without one; then the next 3, 7 … this many. */
 const MOST_BLIND = 63
@@ -54,7 +54,7 @@ const MOST_STEPS = 64
 export interface LoopTools {
   /** Nanoseconds. */
   now(): number
-  /** Lets whoever else wants this CPU have it (sched_yield(2)). */
+  /** Lets another thread that wants this CPU have it (sched_yield(2)). */
   offerCpu(): void
   /** Something was announced to the thread itself: a stream to be opened. */
   announced(): boolean
@@ -176,7 +176,7 @@ export class IoLoop {
     }
   }
 
-  /** Who asks a backend to be polled for ever has given it the CPU. */
+  /** A user who asks for a backend to be polled for ever has given it the CPU. */
   #mayPoll(member: Member, now: number): boolean {
     return member.backend.caps.pollNanoseconds === Number.POSITIVE_INFINITY || this.contention.maySpin(now)
   }
@@ -228,7 +228,7 @@ export class IoLoop {
     return false
   }
 
-  /** False if there is none by then, or others want the CPU. Whoever submits may be waiting for this very CPU. */
+  /** False if there is no work by then, or others want the CPU. The thread that submits may be waiting for this very CPU. */
   #spinForWork(member: Member, until: number): boolean {
     const { tools, contention } = this
     let now = tools.now()
@@ -240,7 +240,7 @@ export class IoLoop {
       if (now - before < SHARED_NANOSECONDS) continue
       contention.note(before, now)
       if (!contention.maySpin(now)) return !member.quiet
-      member.leaveWaitersCpu()
+      member.avoidWaitersCpu()
     }
     return false
   }
@@ -270,7 +270,7 @@ export class IoLoop {
       member.descriptors = 0
       if (member.waitsFor === NEXT_AT_DEADLINE) {
         timeout = Math.min(timeout, member.engine.deadline - now)
-        // Nothing that happens meanwhile would let it go on sooner, but the backend is told that its thread sleeps.
+        // No event would let it go on sooner, but the backend learns that its thread sleeps.
         member.backend.waitSet(false)
         continue
       }
@@ -282,7 +282,7 @@ export class IoLoop {
         member.descriptors++
       }
     }
-    // What is submitted from here on finds a sleeper, and writes the eventfd.
+    // A submission from here on finds a sleeper, and writes the eventfd.
     for (let i = 0; i < members.length && !busy; i++) {
       const { waitsFor } = members[i]!
       busy = (waitsFor === NEXT_IDLE || waitsFor === NEXT_WHEN_REAPED) && !members[i]!.quiet

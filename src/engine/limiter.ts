@@ -9,17 +9,17 @@
  *
  * So in every span of time at most burstBytes, a packet, and what the burst rate allows in that span may go, and on average no more than the
  * rate.
- * Times are nanoseconds as doubles: 65536 bytes at 40 Gb/s cost 13107.2 ns and nothing is lost to rounding. The clock is the caller's,
- * who hands over what fits and ends with the packet that crosses the line. Nothing is allocated.
+ * Times are nanoseconds as doubles: 65536 bytes at 40 Gb/s cost 13107.2 ns and nothing is lost to rounding. The clock is the caller's. The
+ * caller posts as many packets as fit, and ends with the packet that crosses the line. Nothing is allocated.
  */
 export interface LimiterOptions {
-  /** So much may leave back to back. */
+  /** Bytes that may leave back to back. */
   readonly burstBytes: number
-  /** What that takes at the rate. */
+  /** How long they take at the rate. */
   readonly burstNanoseconds: number
   /** ≥ 1 */
   readonly burstRateRatio: number
-  /** So much of the time without work is made up. */
+  /** How much of the time without work is made up. */
   readonly catchUpNanoseconds: number
 }
 
@@ -83,7 +83,7 @@ export class Limiter {
     return Math.ceil(this.burstBytes * (this.#usualLateness > this.#burstNanoseconds * (1 - WORTH) ? WORTH_WHEN_LATE : WORTH))
   }
 
-  /** By so much wake-ups are late at most times (as TCP waits, RFC 6298). */
+  /** Most wake-ups are no later than this (as TCP computes its timeout, RFC 6298). */
   get #usualLateness(): number {
     return this.#lateness + 2 * this.#deviation
   }

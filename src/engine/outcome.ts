@@ -13,6 +13,8 @@ export interface SubstreamCause {
 /** Plain data: crosses from the I/O thread by structured clone, ahead of the settlement it explains. */
 export interface OutcomeMessage {
   readonly type: 'outcome'
+  /** The submission it explains, by its count in the ring. */
+  readonly submission: number
   readonly heaps: HeapStatus[]
   readonly causes: SubstreamCause[]
 }
@@ -46,8 +48,14 @@ export class FailureLog {
     this.#lost[heap]!++
     this.packets++
   }
-  message(packetsOfHeap: (heap: number) => number, errnoName: (errno: number) => string): OutcomeMessage {
-    const heaps = Array.from(this.#failed, (failed, j): HeapStatus => {
+  /** @param sent how many heaps were to be sent: the first of them */
+  message(
+    submission: number,
+    sent: number,
+    packetsOfHeap: (heap: number) => number,
+    errnoName: (errno: number) => string,
+  ): OutcomeMessage {
+    const heaps = Array.from(this.#failed.subarray(0, sent), (failed, j): HeapStatus => {
       const flushed = this.#flushed[j]!
       const packets = packetsOfHeap(j)
       if (this.#lost[j]! > 0) return 'unknown'
@@ -57,6 +65,7 @@ export class FailureLog {
     })
     return {
       type: 'outcome',
+      submission,
       heaps,
       causes: [...this.#causes.values()].map((cause) => ({ ...cause, errnoName: errnoName(cause.errno) })),
     }

@@ -1,5 +1,5 @@
 /**
- * Keeps an engine's rate: which rows may be posted now, when the next may, what a row costs, and what came in the way of the rate
+ * Keeps an engine's rate: which rows may be posted now, when the next may, how long a row takes, and the obstacles that kept it below the rate
  * (src/stats.ts). limiter.ts has the arithmetic. A burst costs one deadline, some additions, and a binary search over its rows.
  */
 import type { BackendCaps } from '../backend/backend.js'
@@ -12,12 +12,12 @@ import type { Variant } from './variant.js'
 export interface PacingOptions {
   /** Bytes per second, of the kind that `rateBasis` says; 0 = as fast as possible. */
   readonly rateBytesPerSecond: number
-  /** What the rate counts: UDP payload, or all that a packet takes on the wire. */
+  /** The rate counts UDP payload, or all that a packet takes on the wire. */
   readonly rateBasis: 'udp' | 'wire'
   /** UDP payload that may leave back to back, and a packet more. */
   readonly burstBytes: number
   readonly burstRateRatio: number
-  /** So much of a time with nothing to send is made up. */
+  /** How much of a time with nothing to send is made up. */
   readonly catchUpSeconds: number
 }
 
@@ -30,7 +30,7 @@ export class Pacer {
   readonly #rate: number
   readonly #overheadBytes: number
   readonly #counters: Float64Array
-  /** Bytes that may go of the burst under way: what the bucket had room for when it began, so that a slow post does not lengthen it. */
+  /** Bytes of the burst under way that may still go. The bucket's room when it began bounds them, so that a slow post does not lengthen it. */
   #burstLeft = 0
   /** Somebody was told of `deadline` and has not been back since. */
   #waiting = false

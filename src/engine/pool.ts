@@ -98,5 +98,5 @@ export function lease(thread: IoThreadHandle, onRelease: () => void = () => {}):
   }
 }
 
-/** Of this isolate: a thread belongs to the one that started it and ends with it. */
+/** This isolate's pool: a thread belongs to the isolate that started it and ends with it. */
 export const ioThreads = new IoThreadPool()

@@ -1,16 +1,16 @@
-/** What the two threads tell each other besides the ring: control messages one way, reports the other. Plain data only. */
+/** The messages of the two threads, besides the ring: control messages one way, reports the other. Plain data only. */
 import type { MessagePort } from 'node:worker_threads'
 import type { BackendCaps } from '../backend/backend.js'
 import type { BackendSpec } from '../backend/open.js'
 import type { CompiledBatch } from '../batch/compile.js'
-import { type ErrorCode, SpeadcastError } from '../errors.js'
-import type { EngineMessage, EngineOptions } from './engine.js'
+import { BackendRefused, type ErrorCode, SpeadcastError } from '../errors.js'
+import type { EngineMessage, EngineOptions } from './contract.js'
 
 export type ControlMessage =
   | { readonly type: 'variant'; readonly id: number; readonly compiled: CompiledBatch; readonly rates?: Float64Array }
   | { readonly type: 'drop'; readonly id: number }
 
-/** What an I/O thread is, from its start on. */
+/** An I/O thread's properties, from its start on. */
 export interface ThreadSetup {
   readonly name: string
   /** CPUs it may run on; empty = as inherited. */
@@ -19,11 +19,17 @@ export interface ThreadSetup {
   readonly priority: number | undefined
 }
 
-/** What an I/O thread is given when it starts. */
+/** Words that an I/O thread shares with the thread that started it: messages ever sent to it, … */
+export const T_ANNOUNCED = 0
+/** … and a number that moves while it runs. */
+export const T_BEAT = 1
+export const THREAD_WORDS = 2
+
+/** The data that an I/O thread starts with. */
 export interface ThreadInput {
   /** For ThreadMessages. */
   readonly port: MessagePort
-  /** T_… of ring.ts. */
+  /** T_… */
   readonly words: Int32Array
   /** See Contention. */
   readonly contention: Int32Array
@@ -35,11 +41,11 @@ export interface OpenStream {
   readonly type: 'open'
   /** For the stream's control messages and reports. */
   readonly port: MessagePort
-  /** Of its ring. */
+  /** Its ring's. */
   readonly memory: SharedArrayBuffer
   /** The thread's own, the same for all its streams. */
   readonly eventFd: number
-  /** Wakes the stream's own thread from its event loop: an eventfd, or with a rate a timerfd. undefined = notify C_SETTLED. */
+  /** Wakes the stream's own thread from its event loop: an eventfd, or with a rate a timerfd. undefined = by the ring's notification. */
   readonly wakeFd: number | undefined
   readonly backend: BackendSpec
   readonly options: EngineOptions
@@ -50,6 +56,8 @@ export type ThreadMessage = OpenStream | { readonly type: 'end' }
 export interface PlainError {
   readonly code: ErrorCode
   readonly message: string
+  /** Where it is a BackendRefused. */
+  readonly refusal?: { readonly backend: string; readonly why: string }
   readonly cause?: {
     readonly name: string
     readonly message: string
@@ -73,13 +81,14 @@ export type Report =
 
 type ErrorWithErrno = Error & { readonly call?: string; readonly errno?: number; readonly errnoName?: string }
 
-/** Errors lose their class in a structured clone; these two carry what matters across. */
+/** Errors lose their class in a structured clone; these two functions carry the fields across. */
 export function toPlainError(error: unknown): PlainError {
   const known = error instanceof SpeadcastError
   const cause = (known ? error.cause : error) as ErrorWithErrno | undefined
   return {
     code: known ? error.code : 'ERR_SPEADCAST_WORKER',
     message: (error as Error).message,
+    ...(error instanceof BackendRefused && { refusal: { backend: error.backend, why: error.why } }),
     ...(cause && {
       cause: {
         name: cause.name,
@@ -94,5 +103,8 @@ export function toPlainError(error: unknown): PlainError {
 
 export function fromPlainError(plain: PlainError): SpeadcastError {
   const cause = plain.cause && Object.assign(new Error(plain.cause.message), plain.cause)
-  return new SpeadcastError(plain.code, plain.message, cause && { cause })
+  const options = cause && { cause }
+  return plain.refusal
+    ? new BackendRefused(plain.refusal.backend, plain.refusal.why, options)
+    : new SpeadcastError(plain.code, plain.message, options)
 }

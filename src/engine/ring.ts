@@ -1,20 +1,29 @@
 /**
- * The submission ring between the thread that calls send() and the thread that sends. Control words live in one SharedArrayBuffer
- * (Atomics.wait and notify refuse mapped memory: docs/ground-rules.md, "Memory and koffi"). Single producer, single consumer; slots
- * settle strictly in order.
+ * The submission ring between the thread that calls send() and the thread that sends. No other file knows where its words are. They lie in one
+ * SharedArrayBuffer, because Atomics.wait and notify refuse mapped memory (docs/ground-rules.md, "Threads and workers"). There is one
+ * producer and one consumer, and slots settle strictly in order.
  *
- *   SETTLED ≤ TAKEN ≤ SUBMITTED, all counting for ever modulo 2^32; slot = count mod SLOTS
+ *   settled ≤ claimed ≤ submitted, all counting for ever modulo 2^32; slot = count mod SLOTS
  *
- * Words of a slot are written plainly: storing SUBMITTED or SETTLED, which is atomic, publishes them, and reading it brings them.
+ * | call                       | thread   | does                                                                        |
+ * |----------------------------|----------|-----------------------------------------------------------------------------|
+ * | push(submission, state)    | producer | fills the next slot and publishes it                                         |
+ * | withdraw(count)            | producer | QUEUED → ABORTED, if the consumer has not claimed it                         |
+ * | claim(count, into)         | consumer | QUEUED or FINAL → CLAIMED, and reads the submission; false if it is ABORTED   |
+ * | settle(count, …), publish  | consumer | → SETTLED with its outcome; publish makes all that were settled visible       |
+ * | take(count, into)          | producer | reads the outcome, → EMPTY                                                   |
  *
- * | slot state | set by   | next                                  |
- * |------------|----------|---------------------------------------|
- * | EMPTY      | producer | QUEUED or FINAL                       |
- * | QUEUED     | producer | TAKEN (consumer) or ABORTED (producer), by compare-exchange: exactly one wins |
- * | FINAL      | producer | TAKEN: nobody withdraws it, which saves the exchange |
- * | TAKEN      | consumer | SETTLED                               |
- * | ABORTED    | producer | SETTLED (consumer, nothing was sent, no heap cnt was used) |
- * | SETTLED    | consumer | EMPTY (producer, having read the results) |
+ * | slot state | next                                                                                      |
+ * |------------|-------------------------------------------------------------------------------------------|
+ * | EMPTY      | QUEUED, FINAL or ABORTED by push                                                          |
+ * | QUEUED     | CLAIMED by the consumer or ABORTED by the producer, by compare-exchange: exactly one wins |
+ * | FINAL      | CLAIMED. Nobody may withdraw it, which saves the exchange                                  |
+ * | CLAIMED    | SETTLED                                                                                   |
+ * | ABORTED    | SETTLED: nothing was sent, and no heap cnt was used                                        |
+ * | SETTLED    | EMPTY                                                                                     |
+ *
+ * Words of a slot are written plainly: the atomic store of the submitted or the settled count publishes them, and the atomic load of that count
+ * brings them.
  */
 import { COUNTER_NAMES } from '../stats.js'
 
@@ -22,59 +31,48 @@ export const SLOTS = 1024
 
 export const STATE_EMPTY = 0
 export const STATE_QUEUED = 1
-export const STATE_TAKEN = 2
+export const STATE_CLAIMED = 2
 export const STATE_ABORTED = 3
 export const STATE_SETTLED = 4
 export const STATE_FINAL = 5
 
-/** Send the first HEAPS heaps of a variant. */
-export const OP_SEND = 0
-/** Set the heap cnt sequence to (CNT_HI, CNT_LO) + n × (STEP_HI, STEP_LO). */
-export const OP_SET_CNT = 1
-
 export const OUTCOME_SENT = 0
-/** Nothing was sent: withdrawn before it was taken. */
+/** Nothing was sent: withdrawn before it was claimed, or refused. */
 export const OUTCOME_ABORTED = 1
-/** Some heaps were not sent whole: an outcome message went before the settlement. */
+/** Some heaps were not sent whole: an outcome message with the submission's count went before the settlement. */
 export const OUTCOME_FAILED = 2
 
+/** Send the first HEAPS heaps of a variant. */
+const OP_SEND = 0
+/** Set the heap cnt sequence to (CNT_HI, CNT_LO) + n × (STEP_HI, STEP_LO). */
+const OP_SET_CNT = 1
+
 // Words of a slot.
-export const W_STATE = 0
-export const W_OP = 1
-export const W_VARIANT = 2
-export const W_HEAPS = 3
-export const W_ROWS = 4
-export const W_EXPLICIT_CNTS = 5
-export const W_OUTCOME = 6
-export const W_SUSPECT = 7
-/** In: of OP_SET_CNT. Out: the first heap cnt that a send took from the sequence. */
-export const W_CNT_HI = 8
-export const W_CNT_LO = 9
-export const W_STEP_HI = 10
-export const W_STEP_LO = 11
+const W_STATE = 0
+const W_OP = 1
+const W_VARIANT = 2
+const W_HEAPS = 3
+const W_ROWS = 4
+const W_EXPLICIT_CNTS = 5
+const W_OUTCOME = 6
+const W_SUSPECT = 7
+/** In: the sequence's next, with OP_SET_CNT. Out: the first heap cnt that a send took from the sequence. */
+const W_CNT_HI = 8
+const W_CNT_LO = 9
+const W_STEP_HI = 10
+const W_STEP_LO = 11
 const SLOT_WORDS = 16
 
 // Words of the head.
-export const C_SUBMITTED = 0
-export const C_SETTLED = 1
-/** The sending thread is (about to be) asleep: whoever submits must write its eventfd. */
-export const C_ASLEEP = 2
-export const C_STOP = 3
-/** Control messages ever posted; the sending thread drains its port up to here before it takes a submission. */
-export const C_CONTROL = 4
-/** The sending thread has closed its backend and every descriptor. */
-export const C_CLOSED = 5
-/** Somebody sleeps until SETTLED rises: whoever raises it must notify, which costs a microsecond, and with a sleeper nine. */
-export const C_WATCHED = 6
-/** The CPU that who submits waits on, asleep or offering it, or was last seen on while C_WATCHED; else NO_CPU. */
-export const C_CPU = 7
+const C_SUBMITTED = 0
+const C_SETTLED = 1
+const C_ASLEEP = 2
+const C_STOP = 3
+const C_ANNOUNCED = 4
+const C_CLOSED = 5
+const C_WATCHED = 6
+const C_WAITER_CPU = 7
 const HEAD_WORDS = 16
-
-/** Words that an I/O thread shares with the thread that started it: messages ever sent to it, … */
-export const T_ANNOUNCED = 0
-/** … and a number that moves while it runs. */
-export const T_BEAT = 1
-export const THREAD_WORDS = 2
 
 export const NO_CPU = -1
 
@@ -84,18 +82,292 @@ export const STOP_DRAIN = 1
 /** Flush everything not yet sent, settle it as such, leave. */
 export const STOP_ABORT = 2
 
+/** The fields that push() writes into a slot. */
+export interface Submission {
+  readonly variant: number
+  /** The first so many heaps of the variant … */
+  readonly heaps: number
+  /** … and the rows they take. */
+  readonly rows: number
+  readonly explicitCnts: boolean
+  /** Sets the heap cnt sequence instead of sending: next and step as 32-bit halves. */
+  readonly sequence: readonly [number, number, number, number] | undefined
+}
+
+/** The fields that claim() reads from a slot. One per engine, reused. Its numbers have 32 signed bits, which V8 keeps in the object. */
+export class Claim {
+  setsSequence = false
+  variant = 0
+  heaps = 0
+  rows = 0
+  explicitCnts = false
+  nextHi = 0
+  nextLo = 0
+  stepHi = 0
+  stepLo = 0
+}
+
+/** The fields that take() reads from a slot. One per stream, reused. */
+export class Settlement {
+  outcome: number = OUTCOME_SENT
+  suspect = false
+  cntHi = 0
+  cntLo = 0
+
+  /** The first heap cnt that the send took from the sequence; exact below 2^53. */
+  get firstCnt(): number {
+    return (this.cntHi >>> 0) * 2 ** 32 + (this.cntLo >>> 0)
+  }
+}
+
+type WaitAsync = (
+  array: Int32Array,
+  index: number,
+  value: number,
+) => { async: false; value: string } | { async: true; value: Promise<string> }
+// The types of es2023 lack it.
+const waitAsync = (Atomics as unknown as { waitAsync: WaitAsync }).waitAsync
+
+/** Index of a slot's first word. */
+const slotOf = (count: number): number => (count & (SLOTS - 1)) * SLOT_WORDS
+
 export class Ring {
-  readonly control: Int32Array<SharedArrayBuffer>
-  readonly slots: Int32Array<SharedArrayBuffer>
+  static readonly BYTES = COUNTER_NAMES.length * 8 + (HEAD_WORDS + SLOTS * SLOT_WORDS) * 4
   readonly counters: Float64Array<SharedArrayBuffer>
+  readonly #head: Int32Array<SharedArrayBuffer>
+  readonly #slots: Int32Array<SharedArrayBuffer>
+
   constructor(readonly memory = new SharedArrayBuffer(Ring.BYTES)) {
     this.counters = new Float64Array(memory, 0, COUNTER_NAMES.length)
-    this.control = new Int32Array(memory, COUNTER_NAMES.length * 8, HEAD_WORDS)
-    this.slots = new Int32Array(memory, COUNTER_NAMES.length * 8 + HEAD_WORDS * 4, SLOTS * SLOT_WORDS)
+    this.#head = new Int32Array(memory, COUNTER_NAMES.length * 8, HEAD_WORDS)
+    this.#slots = new Int32Array(memory, COUNTER_NAMES.length * 8 + HEAD_WORDS * 4, SLOTS * SLOT_WORDS)
   }
-  static readonly BYTES = COUNTER_NAMES.length * 8 + (HEAD_WORDS + SLOTS * SLOT_WORDS) * 4
-  /** Index of the slot's first word. */
-  slot(count: number): number {
-    return (count & (SLOTS - 1)) * SLOT_WORDS
+
+  /** Submissions ever published. */
+  get submitted(): number {
+    return Atomics.load(this.#head, C_SUBMITTED)
+  }
+
+  /** Submissions ever settled and published. */
+  get settled(): number {
+    return Atomics.load(this.#head, C_SETTLED)
+  }
+
+  /** For tests and debuggers. */
+  stateOf(count: number): number {
+    return this.#slots[slotOf(count)]!
+  }
+
+  // The producer's calls.
+
+  /**
+   * Fills the next slot and publishes it; the caller has seen to it that there is room. Returns its count.
+   * @param state QUEUED: it may be withdrawn; FINAL: it may not; ABORTED: it was withdrawn before there was room for it
+   */
+  push({ variant, heaps, rows, explicitCnts, sequence }: Submission, state: number): number {
+    const slots = this.#slots
+    // Only this thread writes it.
+    const count = this.#head[C_SUBMITTED]!
+    const at = slotOf(count)
+    if (sequence === undefined) {
+      slots[at + W_OP] = OP_SEND
+      slots[at + W_VARIANT] = variant
+      slots[at + W_HEAPS] = heaps
+      slots[at + W_ROWS] = rows
+      slots[at + W_EXPLICIT_CNTS] = explicitCnts ? 1 : 0
+    } else {
+      slots[at + W_OP] = OP_SET_CNT
+      slots[at + W_CNT_HI] = sequence[0]
+      slots[at + W_CNT_LO] = sequence[1]
+      slots[at + W_STEP_HI] = sequence[2]
+      slots[at + W_STEP_LO] = sequence[3]
+    }
+    slots[at + W_STATE] = state
+    Atomics.store(this.#head, C_SUBMITTED, (count + 1) | 0)
+    return count
+  }
+
+  /** Withdraws a submission that was pushed as QUEUED; false if it was claimed. */
+  withdraw(count: number): boolean {
+    return Atomics.compareExchange(this.#slots, slotOf(count) + W_STATE, STATE_QUEUED, STATE_ABORTED) === STATE_QUEUED
+  }
+
+  /** Reads what became of a settled submission, and empties its slot. */
+  take(count: number, into: Settlement): void {
+    const slots = this.#slots
+    const at = slotOf(count)
+    into.outcome = slots[at + W_OUTCOME]!
+    into.suspect = slots[at + W_SUSPECT] === 1
+    into.cntHi = slots[at + W_CNT_HI]!
+    into.cntLo = slots[at + W_CNT_LO]!
+    slots[at + W_STATE] = STATE_EMPTY
+  }
+
+  /** Tells the consumer that a control message was posted: it drains its port before it claims a later submission. */
+  announce(): void {
+    Atomics.add(this.#head, C_ANNOUNCED, 1)
+  }
+
+  /** Asks the consumer to leave. An abort may follow a drain; nothing follows an abort. */
+  stop(how: number): void {
+    if (Atomics.load(this.#head, C_STOP) !== STOP_ABORT) Atomics.store(this.#head, C_STOP, how)
+  }
+
+  /** Whether the consumer sleeps and this call is the first to find it so: then the caller must write its eventfd. */
+  wakes(): boolean {
+    return Atomics.exchange(this.#head, C_ASLEEP, 0) === 1
+  }
+
+  /** Somebody sleeps until more has settled. Notifying costs the consumer a microsecond, and with a sleeper nine. */
+  get watched(): boolean {
+    return this.#head[C_WATCHED] === 1
+  }
+
+  /** Set to true before `settled` is read: the consumer notifies of what it publishes after that. */
+  set watched(yes: boolean) {
+    Atomics.store(this.#head, C_WATCHED, yes ? 1 : 0)
+  }
+
+  /** The CPU on which the producer waits, asleep or offering it, or was last seen while `watched`; else NO_CPU. */
+  get waiterCpu(): number {
+    return this.#head[C_WAITER_CPU]!
+  }
+
+  set waiterCpu(cpu: number) {
+    this.#head[C_WAITER_CPU] = cpu
+  }
+
+  /** Resolves when there is a notification, or more than `settled` has settled. Undefined: it has already. */
+  settledBeyond(settled: number): Promise<string> | undefined {
+    const wait = waitAsync(this.#head, C_SETTLED, settled)
+    return wait.async ? wait.value : undefined
+  }
+
+  /** The consumer has closed its backend and every descriptor. */
+  get closed(): boolean {
+    return Atomics.load(this.#head, C_CLOSED) === 1
+  }
+
+  /** Blocks until `closed`; false if it is not within so many milliseconds. */
+  awaitClosed(milliseconds: number): boolean {
+    return Atomics.wait(this.#head, C_CLOSED, 0, milliseconds) !== 'timed-out'
+  }
+
+  // The consumer's calls.
+
+  /** Claims and reads a submission; false if it was withdrawn. */
+  claim(count: number, into: Claim): boolean {
+    const slots = this.#slots
+    const at = slotOf(count)
+    if (!this.#own(at)) {
+      slots[at + W_OUTCOME] = OUTCOME_ABORTED
+      return false
+    }
+    slots[at + W_OUTCOME] = OUTCOME_SENT
+    into.setsSequence = slots[at + W_OP] === OP_SET_CNT
+    if (into.setsSequence) {
+      into.nextHi = slots[at + W_CNT_HI]!
+      into.nextLo = slots[at + W_CNT_LO]!
+      into.stepHi = slots[at + W_STEP_HI]!
+      into.stepLo = slots[at + W_STEP_LO]!
+    } else {
+      into.variant = slots[at + W_VARIANT]!
+      into.heaps = slots[at + W_HEAPS]!
+      into.rows = slots[at + W_ROWS]!
+      into.explicitCnts = slots[at + W_EXPLICIT_CNTS] === 1
+    }
+    return true
+  }
+
+  /** Claims a submission in order not to send it. */
+  refuse(count: number): void {
+    const at = slotOf(count)
+    this.#own(at)
+    this.#slots[at + W_OUTCOME] = OUTCOME_ABORTED
+  }
+
+  #own(at: number): boolean {
+    const slots = this.#slots
+    if (slots[at + W_STATE] !== STATE_FINAL)
+      return Atomics.compareExchange(slots, at + W_STATE, STATE_QUEUED, STATE_CLAIMED) === STATE_QUEUED
+    slots[at + W_STATE] = STATE_CLAIMED
+    return true
+  }
+
+  /** Notes the first heap cnt that a claimed send takes from the sequence. */
+  noteFirstCnt(count: number, hi: number, lo: number): void {
+    const at = slotOf(count)
+    this.#slots[at + W_CNT_HI] = hi
+    this.#slots[at + W_CNT_LO] = lo
+  }
+
+  /** Settles a submission, for publish() to make visible. */
+  settle(count: number, failed: boolean, suspect: boolean): void {
+    const slots = this.#slots
+    const at = slotOf(count)
+    if (failed) slots[at + W_OUTCOME] = OUTCOME_FAILED
+    slots[at + W_SUSPECT] = suspect ? 1 : 0
+    slots[at + W_STATE] = STATE_SETTLED
+  }
+
+  /** Makes visible that all submissions before count `end` are settled. */
+  publish(end: number): void {
+    Atomics.store(this.#head, C_SETTLED, end)
+  }
+
+  /** As `settled`, for the thread that publishes. */
+  get published(): number {
+    return this.#head[C_SETTLED]!
+  }
+
+  /** Submissions not settled yet, as this thread last saw them. */
+  get unsettled(): number {
+    return (this.#head[C_SUBMITTED]! - this.#head[C_SETTLED]!) | 0
+  }
+
+  /** Control messages ever announced. */
+  get announced(): number {
+    return Atomics.load(this.#head, C_ANNOUNCED)
+  }
+
+  /** As `announced`, but certain only of what was announced before a submission that this thread has seen. */
+  get announcedBefore(): number {
+    return this.#head[C_ANNOUNCED]!
+  }
+
+  /** STOP_… as it was asked for. */
+  get stopWanted(): number {
+    return Atomics.load(this.#head, C_STOP)
+  }
+
+  /** As `stopWanted`, by a plain read until there is something to read: it may notice a stop a step later. */
+  get stopGlanced(): number {
+    return this.#head[C_STOP] === STOP_NO ? STOP_NO : this.stopWanted
+  }
+
+  /** While true, whoever submits writes the consumer's eventfd. */
+  get asleep(): boolean {
+    return Atomics.load(this.#head, C_ASLEEP) === 1
+  }
+
+  set asleep(yes: boolean) {
+    Atomics.store(this.#head, C_ASLEEP, yes ? 1 : 0)
+  }
+
+  /** As `watched`, for the consumer. */
+  get watchedNow(): boolean {
+    return Atomics.load(this.#head, C_WATCHED) === 1
+  }
+
+  /** Ends the waits of settledBeyond(). */
+  notifySettled(): void {
+    Atomics.notify(this.#head, C_SETTLED)
+  }
+
+  /** The backend and every descriptor are closed: says so to all who wait. */
+  noteClosed(): void {
+    Atomics.store(this.#head, C_CLOSED, 1)
+    Atomics.notify(this.#head, C_CLOSED)
+    Atomics.notify(this.#head, C_SETTLED)
   }
 }

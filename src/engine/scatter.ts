@@ -20,14 +20,14 @@ export interface CntSequence {
 }
 
 /**
- * So many columns a thread writes whole, whatever stands there, before it leaves upper halves alone. V8 compiles calls it has seen and
- * throws the code away at the first it has not: without these lessons that is when a timestamp carries, a second into a stream.
+ * A thread writes this many columns whole, both halves of every number, before it leaves upper halves alone. V8 compiles only the paths it has
+ * seen run, and throws the code away at the first other one: without this warm-up that is when a timestamp carries, a second into a stream.
  */
-let lessons = 128
+let slowPathWarmups = 128
 
 /**
- * Where one number a heap goes, and what stands there: a send whose numbers keep their upper halves, as nearly all do, writes the lower
- * ones only.
+ * Where one number a heap goes, and the number that stands there: a send whose numbers keep their upper halves, as nearly all do, writes the
+ * lower ones only.
  */
 class Pointers implements OrderedRamp {
   /** The upper half of all numbers of the first `heaps` heaps; −1: not all the same, or not known. */
@@ -75,14 +75,14 @@ class Pointers implements OrderedRamp {
   }
 
   written(hi: number, heaps: number): void {
-    if (lessons > 0) lessons--
-    this.hi = lessons > 0 ? -1 : hi
+    if (slowPathWarmups > 0) slowPathWarmups--
+    this.hi = slowPathWarmups > 0 ? -1 : hi
     this.heaps = heaps
   }
 }
 
 export class CntPointers extends Pointers {
-  /** Of 32 signed bits, as all numbers here: others would be objects of their own, in cache lines of their own. */
+  /** 32 signed bits, as all numbers here: others would be objects of their own, in cache lines of their own. */
   readonly maskHi: number
   readonly maskLo: number
   constructor(table: ScatterTable) {
@@ -231,7 +231,7 @@ function scatterSequence(view: DataView, cnt: CntPointers, heaps: number, sequen
   sequence.nextLo = lo
 }
 
-/** Of cnts, as scatter; but heap j takes column[j] where that is ≥ 0; explicit cnts do not advance the sequence. */
+/** Writes cnts as scatter does, but heap j takes column[j] where that is ≥ 0; explicit cnts do not advance the sequence. */
 export function scatterExplicit(
   view: DataView,
   pointers: CntPointers,

@@ -1,7 +1,7 @@
 /**
- * The loops over evenly spaced pointers: what a send of ordinary heaps costs. Ramps of headers that are in the isolate's window
- * (ffi/memory/block-view.ts) are written through it by functions that close over it, for V8 compiles in what the closures of a function that was called
- * only once close over. To hand it to the loops below as an argument is not enough: they are not always inlined.
+ * The loops over evenly spaced pointers, which are the cost of a send of ordinary heaps. Headers that are in the isolate's window
+ * (ffi/memory/block-view.ts) are written through it by functions that close over it. V8 inlines a constant captured by a closure that is
+ * created once; passed as an argument, the view is re-checked on every store.
  */
 import { blockView } from '../../ffi/memory/block-view.js'
 
@@ -10,7 +10,7 @@ export interface Ramp {
   /** Offset in the view of the first heap's, and bytes to the next one's. */
   readonly from: number
   readonly stride: number
-  /** What stands in the upper bits of each. */
+  /** The upper bits of each. */
   readonly baseLo: number
   /** The first heap's number, and what each is above the one before it, modulo 2^32. */
   readonly first: number
@@ -25,7 +25,7 @@ export interface OrderedRamp extends Ramp {
 
 export const TWO_32 = 4294967296
 
-/** One ramp, 0.6 ns each and more where headers are far apart. For what is said of numbers see below. */
+/** One ramp, 0.6 ns each and more where headers are far apart. makeWindowed's writeRamp says why its numbers are cut to 32 bits. */
 export function writeRamp(view: DataView, ramp: Ramp, heaps: number): void {
   const stride = ramp.stride | 0
   const step = ramp.step | 0
@@ -50,7 +50,7 @@ export function writeOrdered(view: DataView, ramp: OrderedRamp, order: Uint32Arr
   }
 }
 
-/** Of numbers in a column, whose upper half is `hi`: 1.5 ns each. False at the first that has another. */
+/** Writes the numbers of a column, whose upper half is `hi`: 1.5 ns each. False at the first that has another. */
 export function writeColumn(
   view: DataView,
   { from, stride, baseLo }: Ramp,
@@ -87,9 +87,9 @@ function makeWindowed(window: DataView) {
   const view = window
 
   /**
-   * One ramp, 0.45 ns each. Every number is said to be of 32 bits, for V8 tests for overflow otherwise; by itself, as all the loops here:
-   * within a larger function they are slower; and two heaps a turn, for a turn costs as much as a store. A ramp that is in range never
-   * reaches the bits of the item id above it.
+   * One ramp, 0.45 ns each. Every number is cut to 32 bits, because V8 tests for overflow otherwise. It is a function of its own, as all the
+   * loops here, because within a larger function they are slower. It writes two heaps a turn, because a turn costs as much as a store. A ramp
+   * that is in range never reaches the bits of the item id above it.
    */
   function writeRamp(ramp: Ramp, heaps: number): void {
     const stride = ramp.stride | 0

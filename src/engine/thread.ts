@@ -1,6 +1,6 @@
 /**
- * An I/O thread as the main thread holds it. Starting one takes some 40 ms, most of them to load code, so it can be started before it is
- * known what it shall send. It serves any number of streams (worker.ts) and waits in its event loop while it has none.
+ * An I/O thread as the main thread holds it. Starting one takes some 40 ms, most of them to load code, so it can be started before it has
+ * anything to send. It serves any number of streams (worker.ts) and waits in its event loop while it has none.
  *
  * | state    | leaves by                                                            |
  * |----------|----------------------------------------------------------------------|
@@ -13,16 +13,23 @@
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
 import { EventFd } from '../../ffi/wait.js'
 import { contentionWord } from './contention.js'
-import type { OpenStream, ThreadInput, ThreadMessage, ThreadSetup } from './protocol.js'
-import { T_ANNOUNCED, T_BEAT, THREAD_WORDS } from './ring.js'
+import {
+  type OpenStream,
+  T_ANNOUNCED,
+  T_BEAT,
+  THREAD_WORDS,
+  type ThreadInput,
+  type ThreadMessage,
+  type ThreadSetup,
+} from './protocol.js'
 
 /** A thread in which nothing moves for so long sits in a native call that does not return. */
 const STUCK_MS = 2000
 
 export class IoThreadHandle {
-  /** What ended it, if it did not end by itself. */
+  /** The error that ended it, if it did not end by itself. */
   crash: Error | undefined
-  /** Its exit code. What a stream does then it says to `dependents`, for a promise that may never resolve would hold it for ever. */
+  /** Its exit code. A stream puts a callback into `dependents` instead, because a promise that may never resolve would hold it for ever. */
   readonly exited: Promise<number>
   /** Called when the thread has ended, with its exit code. */
   readonly dependents = new Set<(code: number) => void>()
@@ -41,7 +48,7 @@ export class IoThreadHandle {
       name: setup.name,
       // The process's own would be inherited, and `node --input-type=module -e …` makes a worker with a file fail.
       execArgv: [],
-      // It allocates next to nothing once it sends; what it allocates until then would otherwise stay, some 7 MB.
+      // It allocates next to nothing once it sends. With the default size some 7 MB of what it allocates until then would stay.
       resourceLimits: { maxYoungGenerationSizeMb: 4 },
       workerData: { port: port2, words: this.#words, contention: contentionWord, setup } satisfies ThreadInput,
       transferList: [port2],

@@ -1,4 +1,7 @@
-/** A compiled batch as the engine sends it: its headers, the columns its values come in, and what stands in the headers. */
+/**
+ * A variant: a CompiledBatch as one engine holds it, under an id. It joins the compiled batch with the backend's Posting, the memory of its
+ * headers, the columns of its values, the numbers that stand in the headers, and the costs that pacing needs.
+ */
 import { attachRegion } from '../../ffi/memory/region.js'
 import type { Posting } from '../backend/backend.js'
 import type { CompiledBatch } from '../batch/compile.js'
@@ -19,7 +22,7 @@ export interface VariantParts {
   readonly nanosecondsBefore: Float64Array | undefined
 }
 
-/** A class, for V8 gives what a spread makes another shape the second time: every function that had seen the first would be compiled anew. */
+/** A class, not an object literal: copies made by spread get a second hidden class, and every reader is deoptimised. */
 export class Variant {
   readonly id: number
   readonly compiled: CompiledBatch
@@ -29,7 +32,7 @@ export class Variant {
   readonly cntColumn: Float64Array
   readonly cnt: CntPointers
   readonly immediates: readonly ImmediatePointers[]
-  /** Common to variants that share header memory: who wrote it last knows what stands there, nobody else does. */
+  /** Common to variants that share header memory: only the variant that wrote it last knows the numbers that stand there. */
   readonly headers: { writtenBy: number }
   readonly rows: number
   readonly heaps: number

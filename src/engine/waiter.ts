@@ -1,8 +1,8 @@
 /**
- * How the caller's thread waits for a batch: it looks again and again for a moment before it sleeps, because waking it costs the thread that
+ * The caller's thread waits for a batch: it looks again and again for a moment before it sleeps, because waking it costs the thread that
  * sends 10 to 40 µs, as much as a batch.
  *
- * | what was seen                                                        | what the next waits do                                   |
+ * | seen                                                                 | the next waits                                           |
  * |----------------------------------------------------------------------|----------------------------------------------------------|
  * | others want the CPU (contention.ts)                                   | wake the thread that sends, look once, sleep              |
  * | PATIENCE waits in a row settled nothing                               | the next one sleeps at once, then the next 2, 4 … 64      |
@@ -14,15 +14,15 @@
  */
 import type { Contention } from './contention.js'
 
-/** As long as four batches of 512 KiB take. */
+/** Four batches of 512 KiB take this long. */
 const LONGEST_NANOSECONDS = 200_000
 /** Looks, each of some nanoseconds, between two offers of the CPU to others. */
 const LOOKS = 256
-/** A nap comes after this many offers, 7 µs. */
+/** A nap comes after this many offers, which take 7 µs. */
 const BRIEF_OFFERS = 4
 /** At most this many waits in a row spin without naps. */
 const MOST_SPINS = 1024
-/** After this many waits in a row that settled nothing the next one sleeps; then 2, 4 … 2^(MOST_IN_VAIN − PATIENCE). */
+/** After this many fruitless waits in a row, skip the next one; then 2, 4 … up to 2^(MOST_IN_VAIN − PATIENCE). */
 const PATIENCE = 32
 const MOST_IN_VAIN = 38
 
@@ -30,24 +30,24 @@ export interface WaitTools {
   /** Nanoseconds. */
   now(): number
   /** Lets others have this CPU, or leaves it for 20 µs. */
-  giveWay(asleep: boolean): void
-  /** Tells the thread that sends of what was submitted, if it was not told yet. */
+  yieldOrNap(asleep: boolean): void
+  /** Tells the thread that sends of submissions that it was not told of yet. */
   ring(): void
 }
 
 /** The queue as a wait sees it. Counts wrap at 2^32. */
 export interface Awaited {
-  /** Settles what has settled; returns whether that was anything. One atomic load when it was not. */
+  /** Settles the sends that the engine has settled; false if there are none, which costs one atomic load. */
   harvest(): boolean
   /** Sends that are not settled, as far as harvest() knows. */
   readonly inFlight: number
 }
 
 export class Waiter {
-  /** Waits to go by sleeping; waits in a row that were in vain. */
+  /** Waits still to be skipped, and fruitless waits in a row. */
   #sleeps = 0
   #inVain = 0
-  /** Waits to be spun through before one naps again; how many the next nap that is too long brings. */
+  /** Waits still to be spun through without naps; how many the next nap that is too long brings. */
   #spins = 0
   #penalty = 1
 
@@ -78,12 +78,12 @@ export class Waiter {
       const asleep = naps && looks > LOOKS * BRIEF_OFFERS
       const before = tools.now()
       // The sending thread may be waiting for this very CPU.
-      tools.giveWay(asleep)
+      tools.yieldOrNap(asleep)
       const now = tools.now()
       contention.note(before, now)
       const settled = queue.harvest()
       if (asleep && settled) this.#slept(queue.inFlight)
-      // What settled during a nap was not waited for in vain.
+      // A wait in which something settled during a nap was not fruitless.
       if (settled) continue
       if (!contention.maySpin(now)) return
       if (now > until) {

@@ -21,15 +21,17 @@ import {
   type ControlMessage,
   type OpenStream,
   type Report,
+  T_ANNOUNCED,
+  T_BEAT,
   type ThreadInput,
   type ThreadMessage,
   toPlainError,
 } from './protocol.js'
-import * as R from './ring.js'
+import { Ring } from './ring.js'
 
 const { port, words, contention, setup } = workerData as ThreadInput
 
-/** Linux's own. */
+/** Linux's default. */
 const LONGEST_SLACK_NANOSECONDS = 50_000
 
 const others = new Contention(contention, new HostLoad().othersRun)
@@ -69,7 +71,7 @@ async function open(input: OpenStream): Promise<void> {
       wake = new EventFd(input.eventFd)
     }
     loop ??= start()
-    const ring = new R.Ring(input.memory)
+    const ring = new Ring(input.memory)
     const backend = await openBackend(input.backend, { counters: ring.counters, wake: () => {} })
     const report = (message: Report): void => input.port.postMessage(message)
     const receive = () => receiveMessageOnPort(input.port)?.message as ControlMessage | undefined
@@ -80,7 +82,7 @@ async function open(input: OpenStream): Promise<void> {
       options: input.options,
       report,
       receive,
-      leaveCpu: leave,
+      avoidCpu,
       waker,
       calm,
     })
@@ -94,8 +96,8 @@ async function open(input: OpenStream): Promise<void> {
 }
 
 /**
- * How long a thread that keeps a rate takes to fall asleep. A thread that wakes another on its own CPU loses the CPU at once, and on a busy
- * host gets it back a time slice of somebody else later, 4 ms. So a timer wakes the other thread when this one sleeps.
+ * How long a thread that keeps a rate takes to fall asleep. A thread that wakes another on its own CPU loses the CPU at once. On a busy host it
+ * gets the CPU back a time slice of somebody else later, 4 ms. So a timer wakes the other thread when this one sleeps.
  */
 const FALL_ASLEEP_NANOSECONDS = 50_000
 
@@ -106,7 +108,7 @@ function wakerOf({ wakeFd, options }: OpenStream): Waker | undefined {
   let due = 0
   const signal = (): void => {
     const time = now()
-    // One that is set already tells of this too; put off again and again it would never come.
+    // A timer that is set already tells of this too. Put off again and again, it would never fire.
     if (time < due) return
     due = time + FALL_ASLEEP_NANOSECONDS
     timer.set(FALL_ASLEEP_NANOSECONDS)
@@ -114,7 +116,7 @@ function wakerOf({ wakeFd, options }: OpenStream): Waker | undefined {
   return { signal, forget: () => timer.forget() }
 }
 
-/** What the first stream needs, and all others then have. @throws ERR_SPEADCAST_CONFIG */
+/** Sets the thread up for its first stream; the streams after it find it so. @throws ERR_SPEADCAST_CONFIG */
 function start(): IoLoop {
   const { affinity, priority, name } = setup
   if (affinity.length > 0) pin(affinity)
@@ -128,8 +130,8 @@ function start(): IoLoop {
     },
     poll: new PollSet(16),
     announced: () => {
-      words[R.T_BEAT]!++
-      return Atomics.load(words, R.T_ANNOUNCED) !== seen
+      words[T_BEAT]!++
+      return Atomics.load(words, T_ANNOUNCED) !== seen
     },
   }
   return new IoLoop(tools, others, ended)
@@ -163,16 +165,17 @@ function prioritise(priority: number): void {
 let movable: boolean | undefined
 
 /**
- * Not while others want the CPUs: the thread would land among them and wait whole time slices, where sharing one CPU with a thread of its
- * own that sleeps costs next to nothing (8 KiB heaps beside one endless loop: 7.1 GB/s instead of 4.4).
+ * Leaves `cpu` if this thread runs there and may run elsewhere. It stays while others want the CPUs, because it would land among them and wait
+ * whole time slices, where sharing one CPU with a thread of its own that sleeps costs next to nothing (8 KiB heaps beside one endless loop:
+ * 7.1 GB/s instead of 4.4).
  */
-function leave(cpu: number): void {
+function avoidCpu(cpu: number): void {
   if (!calm()) return
   movable ??= setup.affinity.length === 0 && getAffinity().length > 1
   if (movable && currentCpu() === cpu) leaveCpu(cpu)
 }
 
-/** The stream with the shortest bursts decides. One without a rate has no deadlines but those of a backend that is to be asked again. */
+/** The stream with the shortest bursts decides. A stream without a rate has no deadlines but those of a backend that asked for a pause. */
 function fitTimers(): void {
   setTimerSlack(Math.min(LONGEST_SLACK_NANOSECONDS, ...[...ports.keys()].map(({ engine }) => engine.slackNanoseconds)))
 }
@@ -192,7 +195,7 @@ function sayLast(streamPort: MessagePort, error: unknown): void {
 
 async function run(): Promise<void> {
   port.on('message', take)
-  // The main thread is still finding out what to send while we load what nearly all streams want.
+  // The main thread still chooses a backend while we load the code that nearly all streams want.
   nativeCallsWork()
   for (;;) {
     for (let item = receiveMessageOnPort(port); item; item = receiveMessageOnPort(port)) take(item.message as ThreadMessage)

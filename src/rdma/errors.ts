@@ -1,20 +1,9 @@
 /** Loads libibverbs, and turns its refusals into errors with a remedy. Cold. */
 import { NativeError } from '../../ffi/native-error.js'
 import { VerbsLibrary, VerbsUnavailable } from '../../ffi/verbs/library.js'
-import { SpeadcastError } from '../errors.js'
+import { BackendRefused, type SpeadcastError } from '../errors.js'
 
 export type VerbsBackendName = 'ibverbs' | 'rdma-ud'
-
-/** A backend cannot work on this machine. `reason` says why without naming the backend, for lists of backends that do name it. */
-export class BackendRefusal extends SpeadcastError {
-  constructor(
-    backend: VerbsBackendName,
-    readonly reason: string,
-    options?: { cause: unknown },
-  ) {
-    super('ERR_SPEADCAST_BACKEND', `backend '${backend}' cannot work here: ${reason}`, options)
-  }
-}
 
 /** @throws ERR_SPEADCAST_BACKEND when the library cannot be loaded */
 export function loadLibrary(backend: VerbsBackendName, path: string | undefined): VerbsLibrary {
@@ -22,7 +11,7 @@ export function loadLibrary(backend: VerbsBackendName, path: string | undefined)
     return VerbsLibrary.load(path)
   } catch (cause) {
     if (!(cause instanceof VerbsUnavailable)) throw cause
-    throw new BackendRefusal(backend, cause.message, { cause })
+    throw new BackendRefused(backend, cause.message, { cause })
   }
 }
 
@@ -35,8 +24,8 @@ export function explained<T>(backend: VerbsBackendName, call: () => T): T {
   }
 }
 
-export function refused(backend: VerbsBackendName, cause: NativeError): BackendRefusal {
-  return new BackendRefusal(backend, whyRefused(backend, cause), { cause })
+export function refused(backend: VerbsBackendName, cause: NativeError): SpeadcastError {
+  return new BackendRefused(backend, whyRefused(backend, cause), { cause })
 }
 
 const CAPABILITIES =

@@ -8,13 +8,13 @@
 import { type Gid, type PortFacts, VerbsContext } from '../../ffi/verbs/context.js'
 import { IBV_LINK_LAYER_ETHERNET } from '../../ffi/verbs/layout.js'
 import type { VerbsLibrary } from '../../ffi/verbs/library.js'
-import { ensure, SpeadcastError } from '../errors.js'
+import { BackendRefused, ensure, SpeadcastError } from '../errors.js'
 import { formatGid, isV4Mapped, needsScope, parseAddress } from '../net/address.js'
 import { AROUND_FRAME_BYTES, ETHERNET_BYTES, VLAN_TAG_BYTES, wireOverheadBytes } from '../net/frame.js'
 import { localInterfaces, type ResolvedInterface } from '../net/interface.js'
 import { vlanTagsOf } from '../net/route.js'
 import { rdmaPathOf } from './devices.js'
-import { BackendRefusal, explained } from './errors.js'
+import { explained } from './errors.js'
 
 const BACKEND = 'rdma-ud'
 const ROCE_V2 = 2
@@ -124,13 +124,13 @@ export function sourceGid({ gid, gids, ethernet }: FabricPort, to: Uint8Array): 
 }
 
 function ownGid(gids: readonly Gid[], where: string, ethernet: boolean, address: Uint8Array | undefined): Gid {
-  if (gids.length === 0) throw new BackendRefusal(BACKEND, `${where} tells no GIDs; that takes a link, rdma-core 32 and Linux 5.10`)
+  if (gids.length === 0) throw new BackendRefused(BACKEND, `${where} tells no GIDs; that takes a link, rdma-core 32 and Linux 5.10`)
   if (!ethernet) return gids[0]!
   const wanted = address && gidOf(address)
   const fitting = gids.filter(({ bytes }) => !wanted || Buffer.compare(bytes, wanted) === 0)
   if (fitting.length === 0) {
     const there = [...new Set(gids.map(formatGid))].join(', ')
-    throw new BackendRefusal(BACKEND, `${formatGid({ bytes: wanted! })} is no GID of ${where}; there are: ${there}`)
+    throw new BackendRefused(BACKEND, `${formatGid({ bytes: wanted! })} is no GID of ${where}; there are: ${there}`)
   }
   const rank = ({ type, bytes }: Gid): number => (type === ROCE_V2 ? 0 : 10) + kindOf(bytes)
   return fitting.toSorted((a, b) => rank(a) - rank(b))[0]!

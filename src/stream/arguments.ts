@@ -1,11 +1,14 @@
-/** Checks of what a stream's calls are given, before anything is queued. */
+/** Checks of the arguments of a stream's calls, before anything is queued. */
 import type { GroupMode } from '../batch/compile.js'
 import type { HeapReference } from '../batch/heaps.js'
 import { ensure, SpeadcastError } from '../errors.js'
+import type { Flavour } from '../spead/index.js'
+import { splitHeapCnt, splitUnsigned } from '../spead/pointer.js'
 import { shown } from '../spead/value-encoder.js'
+import { Batch, type BatchOptions } from './batch.js'
 
-/** An object with none but the known keys. Allocates nothing: send calls it. */
-export function checkOptions(call: string, options: object, known: readonly string[]): void {
+/** An object with none but the known keys. Allocates nothing: send calls it. @param before introduces the list of them in the error */
+export function checkOptions(call: string, options: object, known: readonly string[], before = 'known ones'): void {
   if (typeof options !== 'object' || options === null || Array.isArray(options))
     throw new SpeadcastError(
       'ERR_SPEADCAST_CONFIG',
@@ -13,7 +16,7 @@ export function checkOptions(call: string, options: object, known: readonly stri
     )
   for (const key in options)
     if (!known.includes(key))
-      throw new SpeadcastError('ERR_SPEADCAST_CONFIG', `${call}: unknown option '${key}'; known ones: ${known.join(', ')}`)
+      throw new SpeadcastError('ERR_SPEADCAST_CONFIG', `${call}: unknown option '${key}'; ${before}: ${known.join(', ')}`)
 }
 
 /** @throws the signal's reason if it has aborted */
@@ -79,9 +82,11 @@ export function checkSubstream(substream: number, substreams: number): number {
   return substream
 }
 
-/** The stream has a rate, without which no heap can have one; and who keeps it, where that is not this program. */
+/** Whether heaps can have rates of their own. */
 export interface HeapPace {
+  /** The stream has a rate, without which no heap can have one. */
   readonly paced: boolean
+  /** Keeps the rate where this program does not. */
   readonly keeper: 'the kernel' | 'the device' | undefined
 }
 
@@ -101,4 +106,79 @@ export function checkHeapRate(rate: number, { paced, keeper }: HeapPace): void {
     'ERR_SPEADCAST_CONFIG',
     () => `heap rate is ${rate}, and ${keeper} keeps the rate of this stream: rates per heap need rateMethod 'sw'`,
   )
+}
+
+const BATCH_OPTIONS = ['items', 'heaps', 'groupMode', 'substreams', 'rates', 'memory']
+
+/** All of createBatch's options but `substreams` and `rates`. */
+export function checkBatchOptions(options: BatchOptions): void {
+  checkOptions('createBatch', options, BATCH_OPTIONS)
+  const { items, heaps, groupMode = 'serial', memory = {} } = options
+  ensure(
+    typeof items?.items === 'function',
+    'ERR_SPEADCAST_CONFIG',
+    () => `createBatch: items is ${shown(items)}; it must be an ItemGroup, which says what a heap holds`,
+  )
+  ensure(
+    Number.isInteger(heaps) && heaps >= 1 && heaps < 2 ** 24,
+    'ERR_SPEADCAST_CONFIG',
+    () => `createBatch: heaps is ${shown(heaps)}; it must be a whole number from 1 to 2^24 − 1`,
+  )
+  checkGroupMode('createBatch', groupMode)
+  ensure(
+    typeof memory === 'object' && memory !== null,
+    'ERR_SPEADCAST_CONFIG',
+    () => `createBatch: memory is ${shown(memory)}; it must be an object of { region, offsetBytes, strideBytes } by item name`,
+  )
+}
+
+/** The substream of each heap of a batch. @param endpoints how many the stream has */
+export function substreamsOf(option: BatchOptions['substreams'], heaps: number, endpoints: number): Uint16Array {
+  const of =
+    typeof option === 'function'
+      ? option
+      : typeof option === 'number'
+        ? () => option
+        : option
+          ? (j: number) => option[j]!
+          : (j: number) => j % endpoints
+  return Uint16Array.from({ length: heaps }, (_, j) => checkSubstream(of(j), endpoints))
+}
+
+/** The rate of each heap of a batch. */
+export function ratesOf(rates: BatchOptions['rates'], heaps: number, pace: HeapPace): Float64Array | undefined {
+  if (!rates) return undefined
+  ensure(pace.paced, 'ERR_SPEADCAST_CONFIG', () => 'rates per heap need a stream with a rate; give openStream a rate')
+  ensure(
+    rates.length === heaps,
+    'ERR_SPEADCAST_CONFIG',
+    () =>
+      `createBatch: ${rates.length === undefined ? `rates is ${shown(rates)}` : `rates has ${rates.length} entries`} for ${heaps} heaps; ` +
+      'give a list of one for each',
+  )
+  for (const rate of rates) checkHeapRate(rate, pace)
+  return Float64Array.from(rates)
+}
+
+/** First cnt and step as 32-bit halves. @throws ERR_SPEADCAST_HEAP_CNT */
+export function cntSequence(
+  flavour: Flavour,
+  next: number | bigint,
+  step: number | bigint,
+): readonly [number, number, number, number] {
+  const from = splitHeapCnt(flavour, next)
+  const by = splitUnsigned(step, flavour.heapAddressBits, 'heap cnt step', 'ERR_SPEADCAST_HEAP_CNT')
+  ensure(by.hi !== 0 || by.lo !== 0, 'ERR_SPEADCAST_HEAP_CNT', () => 'heap cnt step is 0; every heap needs its own cnt')
+  return [from.hi, from.lo, by.hi, by.lo]
+}
+
+/** The error of a send of something that is no open batch of the stream. */
+export function notOurs(batch: unknown): SpeadcastError {
+  const what =
+    batch instanceof Batch
+      ? batch.state === 'closed'
+        ? 'the batch is closed'
+        : 'the batch belongs to another stream'
+      : `the batch is ${shown(batch)}`
+  return new SpeadcastError('ERR_SPEADCAST_BATCH_STATE', `send: ${what}; give one from createBatch of this stream`)
 }

@@ -6,7 +6,7 @@ import type { ItemGroup } from '../spead/index.js'
 import type { BatchResult } from './result.js'
 import type { SendPromise } from './send-promise.js'
 
-/** What `stream.createBatch` takes. */
+/** Options of `stream.createBatch`. */
 export interface BatchOptions {
   /** The items of every heap, with fixed shapes. Values they have now are copied into every heap. */
   items: ItemGroup
@@ -25,12 +25,12 @@ export interface BatchOptions {
   memory?: Readonly<Record<string, ExternalMemory>>
 }
 
-/** What a batch asks of the stream it belongs to. */
+/** @internal The services of the stream to its batches. */
 export interface BatchOwner {
-  /** The event loop had no turn for too long: take one. */
+  /** A turn of the event loop, if it had none for too long. */
   breathe(): Promise<void> | undefined
-  /** Settles what has settled, and waits a moment for the batch. */
-  expect(batch: { readonly state: string }): void
+  /** Settles the sends that the engine has settled, and waits a moment for the batch. */
+  awaitBriefly(batch: { readonly state: string }): void
   closeBatch(batch: Batch<object>): void
 }
 
@@ -104,7 +104,7 @@ export class Batch<T extends object = HeapViews> {
    * workers").
    */
   get free(): Promise<void> {
-    if (this.#inFlight) this.#owner.expect(this)
+    if (this.#inFlight) this.#owner.awaitBriefly(this)
     if (!this.#inFlight) return this.#owner.breathe() ?? FREE
     this.#waiting ??= this.#inFlight.settled()
     return this.#waiting

@@ -1,8 +1,9 @@
 import { IoThreadHandle } from '../engine/thread.js'
 import { ensure } from '../errors.js'
 import { shown } from '../spead/value-encoder.js'
+import { checkOptions } from './arguments.js'
 
-/** What `new IoThread` takes. */
+/** Options of `new IoThread`. */
 export interface IoThreadOptions {
   /** CPUs the thread may run on, by number. Default: any that the process may. */
   affinity?: readonly number[]
@@ -24,17 +25,7 @@ const handles = new WeakMap<IoThread, IoThreadHandle>()
 export class IoThread implements AsyncDisposable {
   /** @throws ERR_SPEADCAST_CONFIG */
   constructor(options: IoThreadOptions = {}) {
-    ensure(
-      typeof options === 'object' && options !== null,
-      'ERR_SPEADCAST_CONFIG',
-      () => `new IoThread: the options are ${shown(options)}; give an object such as { affinity: [2] }`,
-    )
-    const unknown = Object.keys(options).find((key) => !OPTIONS.includes(key))
-    ensure(
-      unknown === undefined,
-      'ERR_SPEADCAST_CONFIG',
-      () => `new IoThread: unknown option '${unknown}'; known ones: ${OPTIONS.join(', ')}`,
-    )
+    checkOptions('new IoThread', options, OPTIONS)
     const { affinity = [], name = 'speadcast I/O', priority } = options
     ensure(
       Array.isArray(affinity) && affinity.every((cpu) => Number.isInteger(cpu) && cpu >= 0 && cpu <= 1023),

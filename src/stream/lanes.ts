@@ -1,36 +1,36 @@
 /**
- * A lane is what the stream keeps per batch or prepared heap list: the ids of its compiled variants, and the one submission record
- * that its sends reuse, since it has at most one in flight.
+ * A stream keeps a lane per batch or prepared heap list: the ids of its variants, which are the forms it was compiled to, and the one Send
+ * that is used over and over, because at most one of them is in flight.
  */
 import type { Sendable } from '../batch/sendable.js'
 import type { Driver } from '../engine/driver.js'
-import { Pending } from './submissions.js'
+import { Send } from './send.js'
 
-/** Variants of first n heaps kept compiled per lane, where these are no prefix of the whole. */
+/** A lane keeps this many variants compiled: of the first n heaps, where their rows are not the first rows of the whole. */
 const MAX_VARIANTS = 8
 
 export class Lane {
   readonly variants = new Map<string, number>()
-  pending: Pending
+  send: Send
   /** Debug mode: the checksum at send. */
   checksum = 0
-  /** Of the send under way: what is to be taken back if it is withdrawn by its signal. */
+  /** Called when its signal withdraws the send under way. */
   onWithdrawn: (() => void) | undefined
 
   constructor(
     readonly sendable: Sendable,
     readonly onFree: (lane: Lane) => void,
   ) {
-    this.pending = this.#newPending()
+    this.send = this.#newSend()
   }
 
-  #newPending(): Pending {
-    return new Pending(() => this.onFree(this))
+  #newSend(): Send {
+    return new Send(() => this.onFree(this))
   }
 
-  /** An aborted record stays in the ring until the engine passes it; the next send gets another. */
+  /** A withdrawn Send stays in the ring until the engine passes it; the next one gets another. */
   renew(): void {
-    this.pending = this.#newPending()
+    this.send = this.#newSend()
   }
 }
 
@@ -38,8 +38,8 @@ export class Lanes {
   #nextVariant = 1
   constructor(readonly driver: Driver) {}
 
-  /** Sets the record's variant and rows; compiles what is not compiled yet. Allocates nothing for a whole batch sent before. */
-  aim({ sendable, variants, pending }: Lane, heaps: number, inBand: boolean): void {
+  /** Sets the Send's variant and rows, and compiles the variant if it is new. Allocates nothing for a whole batch sent before. */
+  aim({ sendable, variants, send }: Lane, heaps: number, inBand: boolean): void {
     const { key, rows, compile } = sendable.compilation(heaps, inBand)
     let id = variants.get(key)
     if (id === undefined) {
@@ -52,8 +52,8 @@ export class Lanes {
       this.driver.addVariant(id, compile(), sendable.rates)
       variants.set(key, id)
     }
-    pending.variant = id
-    pending.rows = rows
+    send.variant = id
+    send.rows = rows
   }
 
   drop(lane: Lane): void {

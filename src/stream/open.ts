@@ -8,14 +8,15 @@ import type { IbverbsOptions } from '../backend/verbs/raw-open.js'
 import type { Driver, DriverInput } from '../engine/driver.js'
 import { DEFAULT_IO_THREADS, ioThreads, type Lease, lease } from '../engine/pool.js'
 import { Ring } from '../engine/ring.js'
-import { ensure, SpeadcastError } from '../errors.js'
+import { BackendRefused, ensure, SpeadcastError } from '../errors.js'
 import { type EndpointSpec, parseEndpoints, type ResolvedEndpoint, resolveEndpoints } from '../net/endpoint.js'
 import { type ResolvedInterface, resolveInterface } from '../net/interface.js'
 import { makeFlavour } from '../spead/index.js'
+import { cntSequence } from './arguments.js'
+import { IBVERBS_DEFAULTS, parseStreamConfig, RDMA_UD_DEFAULTS, type StreamConfig } from './config.js'
 import { handleOf, IoThread } from './io-thread.js'
-import { IBVERBS_DEFAULTS, parseStreamConfig, RDMA_UD_DEFAULTS, type StreamConfig, type StreamOptions } from './options.js'
-import { cntSequence, Stream } from './stream.js'
-import { Submissions } from './submissions.js'
+import type { StreamOptions } from './options.js'
+import { Stream } from './stream.js'
 
 /** Postings that an asynchronous backend may have in flight. */
 const MAX_IN_FLIGHT = 8
@@ -58,7 +59,7 @@ function leaseFor({ thread, affinity, ioThreads: most, rateBytesPerSecond }: Str
   return lease(handle)
 }
 
-/** Whether sending will probably be an I/O thread's: if not, the claim on one is given up. */
+/** Whether an I/O thread will probably send: if none does, the claim on one is given up. */
 function mayHaveThread({ thread, backend }: StreamConfig): boolean {
   return process.platform === 'linux' && thread !== 'inline' && (backend === 'auto' || THREADED.includes(backend))
 }
@@ -83,9 +84,9 @@ async function openResolved(config: StreamConfig, specs: readonly EndpointSpec[]
     return await openWith(selection, config, endpoints, iface, early)
   } catch (error) {
     const refused = config.backend === 'auto' && selection.backend === 'ibverbs' && error instanceof SpeadcastError
-    // What looking could not tell: that a queue of full length takes more memory than may be locked, for one.
+    // The probe cannot tell everything: that a queue of full length takes more memory than may be locked, for one.
     if (!refused || error.code !== 'ERR_SPEADCAST_BACKEND') throw error
-    return openWith(udpInstead(error.message), config, endpoints, iface)
+    return openWith(udpInstead(error instanceof BackendRefused ? error.why : error.message), config, endpoints, iface)
   }
 }
 
@@ -121,11 +122,6 @@ async function openWith(
     () => "backend 'dgram' cannot set dscp, for node:dgram has no such option; leave it out or use backend 'udp'",
   )
   const ring = new Ring()
-  // Settlements may arrive while the driver is still opening: they find `stream` undefined and wait for the next look.
-  let stream: Stream | undefined
-  const paced = config.rateBytesPerSecond > 0 && { rateMethod: 'sw', rateMethodReason: softwareReason(config, backend) }
-  let states: Record<string, string | number | boolean> = {}
-  const submissions = new Submissions(ring, (promise, error) => stream?.noteFailure(promise, error))
   const input: DriverInput = {
     ring,
     backend: backendSpec(backend, config, endpoints, iface),
@@ -137,21 +133,11 @@ async function openWith(
       catchUpSeconds: config.catchUpSeconds,
       maxInFlight: MAX_IN_FLIGHT,
     },
-    onSettled: () => submissions.harvest(),
-    watched: () => submissions.watched,
-    onMessage: (message) => {
-      if (message.type === 'outcome') submissions.outcome(message)
-      else {
-        states = { ...paced, ...message.states }
-        stream?.setStates(states)
-      }
-    },
-    onDead: (error) => submissions.die(error),
   }
   const { driver, packets } = await openDriver(thread, input, () => early ?? leaseFor(config))
-  submissions.driver = driver
-  stream = new Stream({ config, endpoints, ring, submissions, driver, reason, packets })
-  stream.setStates(states)
+  const paced = config.rateBytesPerSecond > 0
+  const states = paced ? { rateMethod: 'sw', rateMethodReason: softwareReason(config, backend) } : {}
+  const stream = new Stream({ config, endpoints, ring, driver, reason, states, packets })
   try {
     if (config.firstCnt !== 1 || config.cntStep !== 1) stream.setCntSequence(config.firstCnt, config.cntStep)
   } catch (error) {

@@ -2,7 +2,7 @@
  * The promise of one send. It knows whether anybody looked: an ignored failure must not become an unhandled rejection, and must not
  * be lost either (it surfaces at the next send, flush or close).
  *
- * One is made per batch, so it is built with what is at hand: no executor closure, and no handler unless it really rejects.
+ * One is made per batch, so it allocates little: no executor closure, and no handler unless it really rejects.
  */
 type Resolve<T> = (value: T) => void
 type Reject = (reason: unknown) => void
@@ -15,6 +15,7 @@ const capture = (resolve: Resolve<never>, reject: Reject): void => {
 }
 
 export class SendPromise<T> extends Promise<T> {
+  /** @internal Somebody looks at it. */
   observed = false
   /** @internal The engine was asked to report this one's settlement at once. */
   watched = false
@@ -43,22 +44,23 @@ export class SendPromise<T> extends Promise<T> {
     onRejected?: ((reason: any) => B | PromiseLike<B>) | null,
   ): Promise<A | B> {
     this.observed = true
-    this.#expect()
+    this.#reportAtOnce()
     return super.then(onFulfilled, onRejected)
   }
 
   /** @internal Fulfils when this settles, either way; does not count as observing. */
   settled(): Promise<void> {
-    this.#expect()
+    this.#reportAtOnce()
     return Promise.prototype.then.call(this, ignore, ignore) as Promise<void>
   }
 
   /** @internal Calls back if this rejects; does not count as observing, nor as waiting. */
-  onFailure(callback: (reason: unknown) => void): void {
+  onRejection(callback: (reason: unknown) => void): void {
     Promise.prototype.then.call(this, undefined, callback)
   }
 
-  #expect(): void {
+  /** Somebody waits for it. */
+  #reportAtOnce(): void {
     if (!this.#settled && !this.watched) this.#watch(this)
   }
 

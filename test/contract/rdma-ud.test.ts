@@ -10,7 +10,7 @@ import { formatGid } from '#dist/src/net/address.js'
 import { parseEndpoints, resolveEndpoints } from '#dist/src/net/endpoint.js'
 import { arenaBytes, RdmaSource } from '#dist/src/receive/rdma-source.js'
 import type { ReceiveSession } from '#dist/src/receive/session.js'
-import { IBVERBS_DEFAULTS, RDMA_UD_DEFAULTS } from '#dist/src/stream/options.js'
+import { IBVERBS_DEFAULTS, RDMA_UD_DEFAULTS } from '#dist/src/stream/config.js'
 import { inNamespace, needNic, nicHere, nicUnavailable } from '../ibverbs/support.js'
 import { type Arrival, backendContract, environment } from './backend-contract.js'
 

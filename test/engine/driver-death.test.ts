@@ -6,7 +6,6 @@ import type { Worker } from 'node:worker_threads'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { nativeCallsWork } from '#dist/ffi/libc.js'
 import { DEFAULT_IO_THREADS } from '#dist/src/engine/pool.js'
-import * as R from '#dist/src/engine/ring.js'
 import { Heap, IoThread, ItemGroup, openStream, type Stream, type StreamOptions } from '#dist/src/index.js'
 import { need } from '../support/need.js'
 import { driverRig, settledOf, within } from './driver-support.js'
@@ -21,7 +20,7 @@ function threads(): Worker[] {
   return started
 }
 
-/** What descriptors refer to, without those of files that the test runner opens and closes as it likes. */
+/** The targets of the open descriptors, without those of files that the test runner opens and closes as it likes. */
 const descriptors = (): string[] =>
   readdirSync('/proc/self/fd')
     .map((fd) => {
@@ -134,7 +133,7 @@ describe('the I/O thread', () => {
     expect(results.map(outcome)).toEqual(['sent', ...Array(1501).fill(WORKER)])
     expect(results[1]).toMatchObject({ reason: { message: 'submission of unknown variant 4711' } })
     expect(rig.deaths).toHaveLength(1)
-    expect(Atomics.load(rig.ring.control, R.C_CLOSED)).toBe(1)
+    expect(rig.ring.closed).toBe(true)
     expect(() => rig.send(variant)).toThrow(rig.deaths[0])
     await within('stopped', rig.driver.stopped())
     expect(rig.thread).toMatchObject({ streams: 0, state: 'running' })
@@ -149,7 +148,7 @@ describe('the I/O thread', () => {
     )
     const sends = [two!, three!, { ...variant, id: 4711 }, variant].map((what) => rig.send(what))
     // No turn of the event loop, so the first to read its reports is who settles.
-    Atomics.wait(rig.ring.control, R.C_CLOSED, 0, 10_000)
+    rig.ring.awaitClosed(10_000)
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 100)
     rig.submissions.harvest()
     const results = await settledOf(sends)

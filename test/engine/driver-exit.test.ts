@@ -96,7 +96,7 @@ describe.for(DRIVERS)('$what', ({ options, native }) => {
       'rate: 1000, burstBytes: 1000',
     )
     expect(busy).toMatchObject({ code: 8, signal: null, stderr: '' })
-    // What is told as sent may be less than what went, never more, and the end waited for none of the rest.
+    // Fewer batches may be told as sent than went, never more, and the end waited for none of the rest.
     expect(ended(busy.stdout)[0].sent).toBeLessThan(200)
   })
 

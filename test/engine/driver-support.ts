@@ -9,18 +9,19 @@ import { onTestFinished } from 'vitest'
 import type { MemoryBackend, MemoryOptions } from '#dist/src/backend/memory.js'
 import type { GroupMode } from '#dist/src/batch/compile.js'
 import { type HeapReference, PreparedHeaps } from '#dist/src/batch/heaps.js'
+import type { EngineOptions } from '#dist/src/engine/contract.js'
 import type { Driver, DriverInput } from '#dist/src/engine/driver.js'
 import { InlineDriver } from '#dist/src/engine/driver-inline.js'
 import { WorkerDriver } from '#dist/src/engine/driver-worker.js'
-import type { EngineMessage, EngineOptions } from '#dist/src/engine/engine.js'
 import { lease } from '#dist/src/engine/pool.js'
 import * as R from '#dist/src/engine/ring.js'
 import { IoThreadHandle } from '#dist/src/engine/thread.js'
 import type { SpeadcastError } from '#dist/src/errors.js'
 import { parseEndpoints, resolveEndpoints } from '#dist/src/net/endpoint.js'
 import type { BatchResult } from '#dist/src/stream/result.js'
+import { Send } from '#dist/src/stream/send.js'
 import { SendPromise } from '#dist/src/stream/send-promise.js'
-import { Pending, Submissions } from '#dist/src/stream/submissions.js'
+import { Submissions } from '#dist/src/stream/submissions.js'
 import { type PcapPacket, readPcap } from '../support/pcap.js'
 import { ENGINE_OPTIONS } from './support.js'
 
@@ -38,16 +39,15 @@ export interface Variant {
 
 export interface Sent {
   readonly promise: SendPromise<BatchResult>
-  readonly pending: Pending
+  readonly send: Send
 }
 
 export interface DriverRig {
   readonly driver: Driver
-  /** Of an I/O thread. */
+  /** Where it is an I/O thread's driver. */
   readonly thread: IoThreadHandle | undefined
   readonly ring: R.Ring
   readonly submissions: Submissions
-  readonly messages: EngineMessage[]
   readonly deaths: SpeadcastError[]
   add(references: readonly HeapReference[], mode?: GroupMode): Variant
   /** The same variant may be under way many times: backends copy. Only what has a signal may be withdrawn. */
@@ -76,38 +76,37 @@ async function backendSpec(kind: DriverKind, options: RigOptions): Promise<{ spe
 
 export async function driverRig(kind: DriverKind, options: RigOptions = {}): Promise<DriverRig> {
   const ring = new R.Ring()
-  const messages: EngineMessage[] = []
   const deaths: SpeadcastError[] = []
-  const submissions = new Submissions(ring, () => {})
-  // What a driver promises of its callbacks: never from within submitted().
+  // A driver promises never to call back from within submitted().
   let submitting = false
   const { spec, path } = await backendSpec(kind, options)
   const input: DriverInput = {
     ring,
     backend: spec,
     options: { ...ENGINE_OPTIONS, ...options.engine },
-    onSettled: () => {
-      if (submitting) throw new Error('onSettled from within submitted()')
-      submissions.harvest()
-    },
-    watched: () => submissions.watched,
-    onMessage: (message) => {
-      messages.push(message)
-      if (message.type === 'outcome') submissions.outcome(message)
-    },
-    onDead: (error) => {
-      deaths.push(error)
-      submissions.die(error)
-    },
   }
   const thread = kind === 'worker' ? new IoThreadHandle() : undefined
   const driver = await (thread ? WorkerDriver.open(input, lease(thread)) : InlineDriver.open(input))
   onTestFinished(() => thread?.end())
-  submissions.driver = driver
-  const submit = (pending: Pending): void => {
+  const submissions = new Submissions(ring, driver, () => {})
+  driver.start({
+    harvest: () => {
+      if (submitting) throw new Error('harvest from within submitted()')
+      submissions.harvest()
+    },
+    get watched() {
+      return submissions.watched
+    },
+    outcome: (message) => submissions.outcome(message),
+    die: (error) => {
+      deaths.push(error)
+      submissions.die(error)
+    },
+  })
+  const submit = (send: Send): void => {
     submitting = true
     try {
-      submissions.submit(pending)
+      submissions.submit(send)
     } finally {
       submitting = false
     }
@@ -115,7 +114,7 @@ export async function driverRig(kind: DriverKind, options: RigOptions = {}): Pro
   let ids = 0
   let stopped: Promise<void> | undefined
   const stop = (how: number): Promise<void> => {
-    Atomics.store(ring.control, R.C_STOP, how)
+    ring.stop(how)
     driver.submitted()
     stopped ??= driver.stopped().then(() => void submissions.harvest())
     return stopped
@@ -126,7 +125,6 @@ export async function driverRig(kind: DriverKind, options: RigOptions = {}): Pro
     thread,
     ring,
     submissions,
-    messages,
     deaths,
     add(references, mode = 'serial') {
       const prepared = new PreparedHeaps(references, mode, { packetSizeBytes: 1472, split: 'even' })
@@ -137,17 +135,16 @@ export async function driverRig(kind: DriverKind, options: RigOptions = {}): Pro
       return { id, heaps: prepared.heaps, rows }
     },
     send({ id, heaps, rows }, signal) {
-      const pending = new Pending(() => {})
+      const send = new Send(() => {})
       const promise = new SendPromise<BatchResult>(submissions.watch)
-      Object.assign(pending, { variant: id, heaps, rows, promise, signal })
-      submit(pending)
-      return { promise, pending }
+      Object.assign(send, { variant: id, heaps, rows, promise, signal })
+      submit(send)
+      return { promise, send }
     },
     setSequence(next, step) {
-      const pending = new Pending(() => {})
-      pending.op = R.OP_SET_CNT
-      pending.sequence = [Math.floor(next / 2 ** 32), next % 2 ** 32, Math.floor(step / 2 ** 32), step % 2 ** 32]
-      submit(pending)
+      const send = new Send(() => {})
+      send.sequence = [Math.floor(next / 2 ** 32), next % 2 ** 32, Math.floor(step / 2 ** 32), step % 2 ** 32]
+      submit(send)
     },
     packets: () => (path ? readPcap(path, FIRST_PORT) : (driver as InlineDriver & { backend: MemoryBackend }).backend.packets),
     stop,

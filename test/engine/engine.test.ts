@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest'
 import { ERRNO } from '#dist/ffi/native-error.js'
-import { NEXT_AT_DEADLINE, NEXT_IDLE, NEXT_STOPPED } from '#dist/src/engine/engine.js'
+import { NEXT_AT_DEADLINE, NEXT_IDLE, NEXT_STOPPED } from '#dist/src/engine/contract.js'
 import type { OutcomeMessage } from '#dist/src/engine/outcome.js'
 import * as R from '#dist/src/engine/ring.js'
 import { COUNTER } from '#dist/src/stats.js'
-import { cntOf, rawHeap, rig } from './support.js'
+import { cntOf, rawHeap, rig, settlementOf, submitSequence } from './support.js'
 
 const EPERM = ERRNO.EPERM
 const ENOBUFS = ERRNO.ENOBUFS
@@ -40,14 +40,7 @@ test('an explicit cnt is sent as it is and does not advance the sequence', () =>
 test('the sequence wraps at the width, with its step', () => {
   const r = rig()
   const prepared = r.add(1, [{ heap: rawHeap(8) }, { heap: rawHeap(8) }, { heap: rawHeap(8) }])
-  const slot = r.ring.slot(0)
-  r.ring.slots[slot + R.W_OP] = R.OP_SET_CNT
-  r.ring.slots[slot + R.W_CNT_HI] = 0xffff
-  r.ring.slots[slot + R.W_CNT_LO] = 0xfffffffe | 0
-  r.ring.slots[slot + R.W_STEP_HI] = 0
-  r.ring.slots[slot + R.W_STEP_LO] = 3
-  Atomics.store(r.ring.slots, slot + R.W_STATE, R.STATE_QUEUED)
-  Atomics.store(r.ring.control, R.C_SUBMITTED, 1)
+  submitSequence(r.ring, 0xffff, 0xfffffffe | 0, 0, 3)
   expect(r.run()).toBe(NEXT_IDLE)
   r.submit(1, prepared)
   r.run()
@@ -82,14 +75,15 @@ describe('failures', () => {
           1,
           [0, 1, 2].map((j) => ({ heap: rawHeap(6500, j), substream: j })),
         )
-        const slot = r.submit(1, prepared)
+        const count = r.submit(1, prepared)
         r.run()
         expect(r.backend.packets).toHaveLength(14)
         const captured = [0, 1, 2].map((j) => r.backend.packets.filter(({ substream }) => substream === j).length)
         const [outcome] = r.messages.filter((message): message is OutcomeMessage => message.type === 'outcome')
         expect(outcome!.heaps).toEqual(captured.map((n) => (n === 5 ? 'sent' : 'partial')))
         expect(outcome!.causes).toMatchObject([{ substream: Math.floor(k / 5), errno: EPERM, errnoName: 'EPERM', packets: 1 }])
-        expect(r.word(slot, R.W_OUTCOME)).toBe(R.OUTCOME_FAILED)
+        expect(outcome!.submission).toBe(count)
+        expect(settlementOf(r.ring, count).outcome).toBe(R.OUTCOME_FAILED)
         expect(r.ring.counters[COUNTER.packets]).toBe(14)
         expect(r.ring.counters[COUNTER.heapsFailed]).toBe(1)
         expect(r.ring.counters[COUNTER.heapsSent]).toBe(2)
@@ -145,11 +139,15 @@ describe('failures', () => {
 test('asynchronous completions settle in submission order, failures with the right batch', () => {
   const r = rig({ completeAfterReaps: 5, failAt: (row) => (row === 7 ? { errno: EPERM, how: 'late' } : undefined) })
   const prepared = r.add(1, [{ heap: rawHeap(2600) }, { heap: rawHeap(2600) }])
-  const slots = [r.submit(1, prepared), r.submit(1, prepared), r.submit(1, prepared)]
+  const counts = [r.submit(1, prepared), r.submit(1, prepared), r.submit(1, prepared)]
   r.run()
   expect(r.settled).toEqual([1, 2, 3])
-  expect(slots.map((slot) => r.word(slot, R.W_OUTCOME))).toEqual([R.OUTCOME_SENT, R.OUTCOME_FAILED, R.OUTCOME_SENT])
-  expect(r.messages.find((message) => message.type === 'outcome')).toMatchObject({ heaps: ['sent', 'partial'] })
+  const outcomes = counts.map((count) => settlementOf(r.ring, count).outcome)
+  expect(outcomes).toEqual([R.OUTCOME_SENT, R.OUTCOME_FAILED, R.OUTCOME_SENT])
+  expect(r.messages.find((message) => message.type === 'outcome')).toMatchObject({
+    submission: counts[1],
+    heaps: ['sent', 'partial'],
+  })
 })
 
 test('an aborted submission leaves no hole in the cnt sequence', () => {
@@ -158,10 +156,10 @@ test('an aborted submission leaves no hole in the cnt sequence', () => {
   r.submit(1, prepared)
   const aborted = r.submit(1, prepared)
   r.submit(1, prepared)
-  Atomics.store(r.ring.slots, aborted + R.W_STATE, R.STATE_ABORTED)
+  expect(r.ring.withdraw(aborted)).toBe(true)
   r.run()
   expect(r.backend.packets.map(cntOf)).toEqual([1, 2])
-  expect(r.word(aborted, R.W_OUTCOME)).toBe(R.OUTCOME_ABORTED)
+  expect(settlementOf(r.ring, aborted).outcome).toBe(R.OUTCOME_ABORTED)
   expect(r.settled).toEqual([1, 2, 3])
 })
 
@@ -172,14 +170,14 @@ test('stopping by abort flushes what is left: nothing unsent is reported as sent
   const waiting = r.submit(1, prepared)
   expect(r.engine.step(r.clock)).toBe(NEXT_AT_DEADLINE)
   const sent = r.backend.packets.length
-  Atomics.store(r.ring.control, R.C_STOP, R.STOP_ABORT)
+  r.ring.stop(R.STOP_ABORT)
   expect(r.run()).toBe(NEXT_STOPPED)
   expect(r.backend.packets).toHaveLength(sent)
   expect(r.messages.find((message) => message.type === 'outcome')).toMatchObject({
     heaps: ['sent', 'flushed'],
   })
-  expect(r.word(waiting, R.W_OUTCOME)).toBe(R.OUTCOME_ABORTED)
-  expect(Atomics.load(r.ring.control, R.C_SETTLED)).toBe(2)
+  expect(settlementOf(r.ring, waiting).outcome).toBe(R.OUTCOME_ABORTED)
+  expect(r.ring.settled).toBe(2)
 })
 
 test('stopping by abort calls posted rows whose completion is not known `unknown`', () => {
@@ -187,7 +185,7 @@ test('stopping by abort calls posted rows whose completion is not known `unknown
   const prepared = r.add(1, [{ heap: rawHeap(100) }, { heap: rawHeap(100) }])
   r.submit(1, prepared)
   r.engine.step(r.clock)
-  Atomics.store(r.ring.control, R.C_STOP, R.STOP_ABORT)
+  r.ring.stop(R.STOP_ABORT)
   r.run()
   expect(r.messages.find((message) => message.type === 'outcome')).toMatchObject({ heaps: ['unknown', 'unknown'] })
 })
@@ -196,7 +194,7 @@ test('stopping by drain sends everything first', () => {
   const r = rig()
   const prepared = r.add(1, [{ heap: rawHeap(100) }])
   for (let i = 0; i < 20; i++) r.submit(1, prepared)
-  Atomics.store(r.ring.control, R.C_STOP, R.STOP_DRAIN)
+  r.ring.stop(R.STOP_DRAIN)
   expect(r.run()).toBe(NEXT_STOPPED)
   expect(r.backend.packets).toHaveLength(20)
 })

@@ -2,13 +2,13 @@
 import { expect } from 'vitest'
 import { openMemory } from '#dist/src/backend/memory.js'
 import { PreparedHeaps } from '#dist/src/batch/heaps.js'
+import { type EngineMessage, NEXT_AT_DEADLINE, NEXT_IDLE, NEXT_STEP_NOW, NEXT_STOPPED } from '#dist/src/engine/contract.js'
 import type { Driver, DriverInput } from '#dist/src/engine/driver.js'
 import { InlineDriver } from '#dist/src/engine/driver-inline.js'
-import { type EngineMessage, NEXT_AT_DEADLINE, NEXT_IDLE, NEXT_STEP_NOW, NEXT_STOPPED } from '#dist/src/engine/engine.js'
 import * as R from '#dist/src/engine/ring.js'
 import { ENGINE_OPTIONS, type MakeRig, type Rig, submitTo } from './support.js'
 
-/** What a turn of the loop takes while there is something to send. */
+/** A turn of the loop takes this long while there is something to send. */
 const TURN_NANOSECONDS = 1000
 
 /** Event loop and clock in one. Node's own are in place again whenever no rig is at work. */
@@ -48,7 +48,7 @@ class VirtualLoop {
     }
   }
 
-  /** One turn: what was to be done at once, or else the next timer. What it left to do, as the engine would say it. */
+  /** One turn: all immediates, or else the next timer. Answers as the engine would for the work that is left. */
   turn(): number {
     const immediates = this.#immediates.splice(0)
     for (const run of immediates) run()
@@ -67,7 +67,7 @@ class VirtualLoop {
 
 export const eventLoopRig: MakeRig = (memory = {}, options = {}) => {
   const ring = new R.Ring()
-  const loop = new VirtualLoop(() => Atomics.load(ring.control, R.C_SETTLED) !== Atomics.load(ring.control, R.C_SUBMITTED))
+  const loop = new VirtualLoop(() => ring.settled !== ring.submitted)
   const messages: EngineMessage[] = []
   const settled: number[] = []
   let driver: Driver | undefined
@@ -76,19 +76,20 @@ export const eventLoopRig: MakeRig = (memory = {}, options = {}) => {
     ring,
     backend: { kind: 'memory', substreams: 4, ...memory },
     options: { ...ENGINE_OPTIONS, ...options },
-    onSettled: () => {
-      const count = Atomics.load(ring.control, R.C_SETTLED)
-      while (settled.length < count) settled.push(settled.length + 1)
-    },
-    watched: () => false,
-    onMessage: (message) => messages.push(message),
-    onDead: (error) => expect.unreachable(error.stack),
   }
   // Its open() would make the backend itself; here the test holds it too.
   const Made = InlineDriver as unknown as new (...args: [DriverInput, typeof backend, undefined]) => InlineDriver
   const made = loop.within(() => new Made(input, backend, undefined))
   driver = made
-  const stopped = () => Atomics.load(ring.control, R.C_CLOSED) === 1
+  made.start({
+    harvest: () => {
+      const count = ring.settled
+      while (settled.length < count) settled.push(settled.length + 1)
+    },
+    watched: false,
+    outcome: (message) => messages.push(message),
+    die: (error) => expect.unreachable(error.stack),
+  })
   const self: Rig = {
     engine: {
       step: () =>
@@ -117,17 +118,16 @@ export const eventLoopRig: MakeRig = (memory = {}, options = {}) => {
     },
     submit: (id, prepared) =>
       loop.within(() => {
-        const slot = submitTo(ring, id, prepared)
+        const count = submitTo(ring, id, prepared)
         made.submitted()
-        return slot
+        return count
       }),
     run: (limit = 1_000_000) =>
       loop.within(() => {
         made.submitted()
-        for (let i = 0; i < limit; i++) if (loop.turn() === NEXT_IDLE) return stopped() ? NEXT_STOPPED : NEXT_IDLE
+        for (let i = 0; i < limit; i++) if (loop.turn() === NEXT_IDLE) return ring.closed ? NEXT_STOPPED : NEXT_IDLE
         throw new Error(`not idle after ${limit} turns`)
       }),
-    word: (slot, word) => ring.slots[slot + word]!,
   }
   return self
 }

@@ -3,7 +3,7 @@ import { beforeEach, describe, expect, test } from 'vitest'
 import { type MemoryBackend, type MemoryOptions, openMemory } from '#dist/src/backend/memory.js'
 import { PreparedHeaps } from '#dist/src/batch/heaps.js'
 import { Contention } from '#dist/src/engine/contention.js'
-import type { EngineOptions } from '#dist/src/engine/engine.js'
+import type { EngineOptions } from '#dist/src/engine/contract.js'
 import { IoLoop } from '#dist/src/engine/io-loop.js'
 import { Member, type MemberParts } from '#dist/src/engine/member.js'
 import * as R from '#dist/src/engine/ring.js'
@@ -24,7 +24,7 @@ class Host {
   others: boolean | undefined
   /** Lengths asked for, of sleeps that were not woken. */
   readonly sleeps: number[] = []
-  /** What happens, and when; the earliest first. */
+  /** Events and their times, the earliest first. */
   readonly events: { at: number; run: () => void }[] = []
   readonly ended: { member: Member; error: unknown }[] = []
   #announced = false
@@ -106,7 +106,7 @@ function sender(
     options: { ...ENGINE_OPTIONS, ...options },
     report: () => {},
     receive: () => undefined,
-    leaveCpu: () => {},
+    avoidCpu: () => {},
     clock: () => host.clock,
     ...parts,
   })
@@ -122,7 +122,7 @@ function sender(
       for (let i = 0; i < count; i++) submitTo(ring, 1, prepared)
     },
     get settled() {
-      return Atomics.load(ring.control, R.C_SETTLED)
+      return ring.settled
     },
   }
 }
@@ -174,7 +174,7 @@ describe('a lone member without a rate', () => {
     const one = sender(host, 1, { maxInFlight: 1 }, { completeAfterReaps: 1000 })
     one.send(5)
     const asleep: number[] = []
-    for (let i = 1; i < 10; i++) host.at(i * 10e6, () => asleep.push(one.ring.control[R.C_ASLEEP]!))
+    for (let i = 1; i < 10; i++) host.at(i * 10e6, () => asleep.push(one.ring.asleep ? 1 : 0))
     host.runUntil(100e6)
     expect(asleep).toEqual(Array(9).fill(1))
     expect(host.offers).toBe(0)
@@ -213,7 +213,7 @@ describe('a lone member with a rate', () => {
     const { send, ring } = sender(host, 64, rate)
     send(20)
     const asleep: number[] = []
-    for (let ms = 1; ms < 50; ms++) host.at(ms * 1e6, () => asleep.push(ring.control[R.C_ASLEEP]!))
+    for (let ms = 1; ms < 50; ms++) host.at(ms * 1e6, () => asleep.push(ring.asleep ? 1 : 0))
     host.runUntil(50e6)
     expect(asleep).toEqual(Array(49).fill(0))
   })
@@ -230,9 +230,9 @@ describe('a lone member with a rate', () => {
   })
 })
 
-describe('whoever waits is told of settlements', () => {
+describe('the thread that waits is told of settlements', () => {
   /** How much had settled at every telling. */
-  function told(heaps: number, options: Partial<EngineOptions>, calm: boolean, watched = 1) {
+  function told(heaps: number, options: Partial<EngineOptions>, calm: boolean, watched = true) {
     const seen: number[] = []
     const one: Sender = sender(
       host,
@@ -241,7 +241,7 @@ describe('whoever waits is told of settlements', () => {
       {},
       { calm: () => calm, waker: { signal: () => seen.push(one.settled), forget: () => {} } },
     )
-    one.ring.control[R.C_WATCHED] = watched
+    one.ring.watched = watched
     return { ...one, seen }
   }
 
@@ -266,8 +266,8 @@ describe('whoever waits is told of settlements', () => {
     expect(seen).toEqual([4, 8, 12])
   })
 
-  test('nobody is told who does not wait', () => {
-    const { send, seen } = told(1, {}, true, 0)
+  test('a thread that does not wait is not told', () => {
+    const { send, seen } = told(1, {}, true, false)
     send(6)
     host.runUntil(1e6)
     expect(seen).toEqual([])
@@ -293,7 +293,7 @@ describe('beside others a thread that has nothing to do', () => {
     const slept: boolean[] = []
     const first = host.clock + 1e6
     const submit = () => {
-      slept.push(one.ring.control[R.C_ASLEEP] === 1)
+      slept.push(one.ring.asleep)
       one.send(1)
     }
     for (let i = 0; i < count; i++) host.at(first + i * gap, submit)
@@ -335,8 +335,8 @@ describe('members beside one another', () => {
     const fast = sender(host, 64)
     const paced = sender(host, 8, { rateBytesPerSecond: 125e6, burstBytes: 65536 })
     const feed = () => {
-      fast.send(Math.max(0, 200 - (Atomics.load(fast.ring.control, R.C_SUBMITTED) - fast.settled)))
-      paced.send(Math.max(0, 100 - (Atomics.load(paced.ring.control, R.C_SUBMITTED) - paced.settled)))
+      fast.send(Math.max(0, 200 - (fast.ring.submitted - fast.settled)))
+      paced.send(Math.max(0, 100 - (paced.ring.submitted - paced.settled)))
     }
     for (let ms = 0; ms < 100; ms++) host.at(ms * 1e6, feed)
     host.runUntil(100e6)
@@ -348,8 +348,7 @@ describe('members beside one another', () => {
   test('two at full speed get as many bytes each, whatever their batches', () => {
     const [large, small] = [sender(host, 64), sender(host, 4)]
     for (let ms = 0; ms < 50; ms++)
-      for (const one of [large, small])
-        host.at(ms * 1e6, () => one.send(Math.max(0, 800 - (Atomics.load(one.ring.control, R.C_SUBMITTED) - one.settled))))
+      for (const one of [large, small]) host.at(ms * 1e6, () => one.send(Math.max(0, 800 - (one.ring.submitted - one.settled))))
     host.runUntil(50e6)
     const [a, b] = [large, small].map(({ ring }) => readCounters(ring.counters).udpBytes)
     expect(b! / a!).toBeGreaterThan(0.9)
@@ -383,7 +382,7 @@ describe('members beside one another', () => {
     host.at(1e6, () => good.send(1))
     host.runUntil(2e6)
     expect(host.ended).toEqual([{ member: bad.member, error: new Error('on purpose') }])
-    expect(Atomics.load(bad.ring.control, R.C_CLOSED)).toBe(1)
+    expect(bad.ring.closed).toBe(true)
     expect(good.settled).toBe(2)
     expect(host.loop.size).toBe(1)
   })
@@ -391,8 +390,8 @@ describe('members beside one another', () => {
   test('those told to stop leave, each when it is through', () => {
     const [first, second] = [sender(host, 1), sender(host, 64, { rateBytesPerSecond: 125e6 })]
     second.send(2)
-    host.at(1e6, () => Atomics.store(first.ring.control, R.C_STOP, R.STOP_DRAIN))
-    host.at(2e6, () => Atomics.store(second.ring.control, R.C_STOP, R.STOP_DRAIN))
+    host.at(1e6, () => first.ring.stop(R.STOP_DRAIN))
+    host.at(2e6, () => second.ring.stop(R.STOP_DRAIN))
     host.runUntil(50e6)
     expect(host.ended.map(({ member }) => member)).toEqual([first.member, second.member])
     expect(second.settled).toBe(2)

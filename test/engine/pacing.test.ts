@@ -2,14 +2,14 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Fault } from '#dist/src/backend/memory.js'
-import { type EngineOptions, NEXT_AT_DEADLINE, NEXT_IDLE, NEXT_STEP_NOW } from '#dist/src/engine/engine.js'
+import { type EngineOptions, NEXT_AT_DEADLINE, NEXT_IDLE, NEXT_STEP_NOW } from '#dist/src/engine/contract.js'
 import { COUNTER, type CounterName } from '#dist/src/stats.js'
 import { rawHeap, steppedRig } from './support.js'
 
 const RATE = 1e9
 /** SPEAD header and five item pointers. */
 const HEADER = 48
-/** Of 952 bytes of payload. */
+/** A packet of 952 bytes of payload. */
 const PACKET = 1000
 
 interface Post {

@@ -6,7 +6,7 @@ import { CntPointers, ImmediatePointers, scatter } from '#dist/src/engine/scatte
 import { allocate } from '../ffi/support.js'
 import { need } from '../support/need.js'
 
-// Of this only the pages that are written take memory.
+// Only its pages that are written take memory.
 const FROM = 2 ** 31 - 40
 
 test('headers on both sides of 2 GiB are patched alike, the first time and again', () => {
@@ -33,7 +33,7 @@ test('headers on both sides of 2 GiB are patched alike, the first time and again
 
 const STRIDE = 104
 const HEAPS = 9
-/** Of pointers in a header: heap cnt, and two immediates of 48 bits. */
+/** Offsets of the pointers in a header: heap cnt, and two immediates of 48 bits. */
 const AT = [8, 40, 48]
 const COLUMNS_AT = HEAPS * STRIDE + 64
 const RAMPS_AT = COLUMNS_AT + 2 * HEAPS * 8

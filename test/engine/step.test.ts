@@ -1,6 +1,6 @@
-// What only shows where the engine is stepped by hand, not by a driver.
+// Tests of behaviour that only shows where the engine is stepped by hand, not by a driver.
 import { expect, test } from 'vitest'
-import { NEXT_AT_DEADLINE, NEXT_STEP_NOW } from '#dist/src/engine/engine.js'
+import { NEXT_AT_DEADLINE, NEXT_STEP_NOW } from '#dist/src/engine/contract.js'
 import { COUNTER } from '#dist/src/stats.js'
 import { rawHeap, steppedRig } from './support.js'
 

@@ -3,14 +3,14 @@ import { type MemoryBackend, type MemoryOptions, openMemory } from '#dist/src/ba
 import type { GroupMode } from '#dist/src/batch/compile.js'
 import { type HeapReference, PreparedHeaps } from '#dist/src/batch/heaps.js'
 import {
-  Engine,
   type EngineMessage,
   type EngineOptions,
   NEXT_AT_DEADLINE,
   NEXT_IDLE,
   NEXT_STEP_NOW,
   NEXT_STOPPED,
-} from '#dist/src/engine/engine.js'
+} from '#dist/src/engine/contract.js'
+import { Engine } from '#dist/src/engine/engine.js'
 import * as R from '#dist/src/engine/ring.js'
 import { Heap } from '#dist/src/spead/index.js'
 
@@ -27,11 +27,10 @@ export interface Rig {
   clock: number
   /** Prepares heaps under a variant id. */
   add(id: number, references: readonly HeapReference[], mode?: GroupMode, packetSizeBytes?: number): PreparedHeaps
-  /** Queues variant `id`; returns its slot. */
+  /** Queues variant `id`; returns its count in the ring. */
   submit(id: number, prepared: PreparedHeaps): number
   /** Steps until idle or stopped, moving the clock to every deadline; returns the last answer. */
   run(limit?: number): number
-  word(slot: number, word: number): number
 }
 
 export type MakeRig = (memory?: Partial<MemoryOptions>, options?: Partial<EngineOptions>) => Rig
@@ -47,25 +46,32 @@ export const ENGINE_OPTIONS: EngineOptions = {
 
 let makeRig: MakeRig = steppedRig
 
-/** Who steps the engine in the tests to come. */
+/** Chooses the rig that steps the engine in the tests to come. */
 export function driveWith(make: MakeRig): void {
   makeRig = make
 }
 
 export const rig: MakeRig = (memory, options) => makeRig(memory, options)
 
-/** Fills the next slot as the stream does. */
+/** Pushes a submission as the stream does; it may be withdrawn. */
 export function submitTo(ring: R.Ring, id: number, prepared: PreparedHeaps): number {
-  const submitted = Atomics.load(ring.control, R.C_SUBMITTED)
-  const slot = ring.slot(submitted)
-  ring.slots[slot + R.W_OP] = R.OP_SEND
-  ring.slots[slot + R.W_VARIANT] = id
-  ring.slots[slot + R.W_HEAPS] = prepared.heaps
-  ring.slots[slot + R.W_ROWS] = prepared.compilation().rows
-  ring.slots[slot + R.W_EXPLICIT_CNTS] = prepared.explicitCnts ? 1 : 0
-  Atomics.store(ring.slots, slot + R.W_STATE, R.STATE_QUEUED)
-  Atomics.store(ring.control, R.C_SUBMITTED, submitted + 1)
-  return slot
+  const { heaps, explicitCnts } = prepared
+  const { rows } = prepared.compilation()
+  return ring.push({ variant: id, heaps, rows, explicitCnts, sequence: undefined }, R.STATE_QUEUED)
+}
+
+/** Pushes a new sequence of heap cnts: next and step as 32-bit halves. */
+export function submitSequence(ring: R.Ring, ...sequence: [number, number, number, number]): number {
+  return ring.push({ variant: 0, heaps: 0, rows: 0, explicitCnts: false, sequence }, R.STATE_QUEUED)
+}
+
+/** The state and the outcome of a submission, whose slot is empty from then on. */
+export function settlementOf(ring: R.Ring, count: number): { state: number; outcome: number; suspect: boolean } {
+  const state = ring.stateOf(count)
+  const settlement = new R.Settlement()
+  ring.take(count, settlement)
+  const { outcome, suspect } = settlement
+  return { state, outcome, suspect }
 }
 
 export function steppedRig(
@@ -81,7 +87,7 @@ export function steppedRig(
     ring,
     { ...ENGINE_OPTIONS, ...options },
     (message) => messages.push(message),
-    () => settled.push(Atomics.load(ring.control, R.C_SETTLED)),
+    () => settled.push(ring.settled),
     () => {},
     () => self.clock,
   )
@@ -108,7 +114,6 @@ export function steppedRig(
       }
       throw new Error(`not idle after ${limit} steps`)
     },
-    word: (slot, word) => ring.slots[slot + word]!,
   }
   return self
 }

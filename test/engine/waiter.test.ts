@@ -1,4 +1,4 @@
-/** How a wait for a batch goes about it, on a clock of the test's own. What it gains is measured (docs/bench/README.md). */
+/** A wait for a batch, on a clock of the test's own. Its gain is measured (docs/bench/README.md). */
 import { expect, test } from 'vitest'
 import { Contention } from '#dist/src/engine/contention.js'
 import { Waiter } from '#dist/src/engine/waiter.js'
@@ -12,7 +12,7 @@ class Caller {
   inFlight = 0
   naps = 0
   yields = 0
-  /** What the sender, asleep until it is told, settles on this CPU before it gives it back. */
+  /** Batches that the sender, asleep until it is told, settles on this CPU before it gives it back. */
   settlesWhenTold = 0
   /** How long offers take; what they settle. */
   yieldNanoseconds = YIELD_NANOSECONDS
@@ -22,7 +22,7 @@ class Caller {
   readonly waiter = new Waiter(
     {
       now: () => this.now,
-      giveWay: (asleep) => {
+      yieldOrNap: (asleep) => {
         if (asleep) this.naps++
         else this.yields++
         this.now += asleep ? NAP_NANOSECONDS : this.yieldNanoseconds
@@ -67,7 +67,7 @@ function waits(count: number, inFlight: number, napsPerBatch = 1): boolean[] {
   const caller = new Caller()
   let naps = 0
   let yields = 0
-  // So many yields that none of the waits is a brief one.
+  // With this many yields none of the waits is a brief one.
   caller.settles = (asleep) => (asleep ? ++naps % napsPerBatch === 0 : ++yields % 16 === 0)
   for (let i = 0; i < inFlight; i++) caller.send()
   return Array.from({ length: count }, () => {

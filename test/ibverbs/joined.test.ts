@@ -3,12 +3,13 @@ import { beforeEach, expect, onTestFinished, test } from 'vitest'
 import { openIbverbs } from '#dist/src/backend/verbs/raw.js'
 import { PreparedHeaps } from '#dist/src/batch/heaps.js'
 import { listRdmaDevices } from '#dist/src/devices/index.js'
-import { Engine, type EngineMessage, NEXT_STOPPED } from '#dist/src/engine/engine.js'
+import { type EngineMessage, NEXT_STOPPED } from '#dist/src/engine/contract.js'
+import { Engine } from '#dist/src/engine/engine.js'
 import * as R from '#dist/src/engine/ring.js'
 import { COUNTER } from '#dist/src/stats.js'
-import { IBVERBS_DEFAULTS } from '#dist/src/stream/options.js'
+import { IBVERBS_DEFAULTS } from '#dist/src/stream/config.js'
 import { openReceivers } from '../contract/receivers.js'
-import { cntOf, ENGINE_OPTIONS, rawHeap, submitTo } from '../engine/support.js'
+import { cntOf, ENGINE_OPTIONS, rawHeap, settlementOf, submitSequence, submitTo } from '../engine/support.js'
 import { inNamespace, needNic, nicHere, sleep } from './support.js'
 
 const here = nicHere({ veth: { gsoMaxSegs: 1 } }, {}, ({ ns, nic }) =>
@@ -48,7 +49,7 @@ async function joinedRig() {
     ring,
     ENGINE_OPTIONS,
     (message) => messages.push(message),
-    () => settled.push(Atomics.load(ring.control, R.C_SETTLED)),
+    () => settled.push(ring.settled),
   )
   const batches = Array.from({ length: BATCHES }, (_, id) => {
     const references = Array.from({ length: HEAPS }, () => ({ heap: rawHeap(3000) }))
@@ -74,21 +75,30 @@ async function joinedRig() {
     step,
     arrived: async (packets: number) => (await receivers.arrived(packets)).map(cntOf),
     posts: () => ring.counters[COUNTER.posts]!,
-    /** Submits all batches before the engine takes a step; returns their slots. */
+    /** Submits all batches before the engine takes a step; returns their counts. */
     submit: () => batches.map((prepared, i) => submitTo(ring, i + 1, prepared)),
+    /** The first batch, a new sequence of heap cnts, the last batch. */
+    submitAround: (...sequence: [number, number, number, number]) => {
+      submitTo(ring, 1, batches[0]!)
+      submitSequence(ring, ...sequence)
+      submitTo(ring, BATCHES, batches[BATCHES - 1]!)
+    },
     async run() {
       const until = performance.now() + 5000
-      while (Atomics.load(ring.control, R.C_SETTLED) !== Atomics.load(ring.control, R.C_SUBMITTED)) {
+      while (ring.settled !== ring.submitted) {
         expect(performance.now()).toBeLessThan(until)
         if (step() === NEXT_STOPPED) break
         await sleep(0)
       }
     },
-    words: (slots: readonly number[], word: number) => slots.map((slot) => ring.slots[slot + word]!),
-    /** The statuses of the heaps of each batch that was not sent whole, in order. */
+    /** States and outcomes of submissions, whose slots are empty from then on. */
+    settlements: (counts: readonly number[]) => counts.map((count) => settlementOf(ring, count)),
+    /** What was said of the heaps of batches that were not sent whole, in turn. */
     told: () => messages.flatMap((message) => (message.type === 'outcome' ? [message.heaps] : [])),
   }
 }
+
+const outcomesOf = (settlements: readonly { outcome: number }[]) => settlements.map(({ outcome }) => outcome)
 
 /** The heap cnts of the packets of heaps first … last, in order. */
 const cnts = (first: number, last: number) =>
@@ -97,10 +107,10 @@ const cnts = (first: number, last: number) =>
 test('three batches that wait go in one call, in order, and settle with one word', async () => {
   const r = await joinedRig()
   for (let round = 1; round <= 3; round++) {
-    const slots = r.submit()
+    const counts = r.submit()
     await r.run()
-    expect(r.words(slots, R.W_STATE)).toEqual(Array(BATCHES).fill(R.STATE_SETTLED))
-    expect(r.words(slots, R.W_OUTCOME)).toEqual(Array(BATCHES).fill(R.OUTCOME_SENT))
+    const sent = expect.objectContaining({ state: R.STATE_SETTLED, outcome: R.OUTCOME_SENT })
+    expect(r.settlements(counts)).toEqual(Array(BATCHES).fill(sent))
     expect(r.posts()).toBe(round)
   }
   expect(r.settled).toEqual([3, 6, 9])
@@ -114,10 +124,10 @@ test('each packet of three joined batches refused in turn: all arrive once and i
   const all = BATCHES * ROWS
   for (let k = 0; k < all; k++) {
     await here.nic.command(`refuse ${k + 1} ENOMEM`)
-    const slots = r.submit()
+    const counts = r.submit()
     const before = r.posts()
     await r.run()
-    expect(r.words(slots, R.W_OUTCOME), `packet ${k}`).toEqual(Array(BATCHES).fill(R.OUTCOME_SENT))
+    expect(outcomesOf(r.settlements(counts)), `packet ${k}`).toEqual(Array(BATCHES).fill(R.OUTCOME_SENT))
     // One post for the joined call, one for the rest of the batch that it stopped in, and one for each batch behind that.
     expect(r.posts() - before).toBe(1 + BATCHES - Math.floor(k / ROWS))
   }
@@ -129,9 +139,9 @@ test('each packet of three joined batches refused in turn: all arrive once and i
 test('a provider that refuses all: every batch fails with its errno, and when it relents they are joined again', async () => {
   const r = await joinedRig()
   await here.nic.command('refuse-every 1 ENOMEM')
-  const slots = r.submit()
+  const counts = r.submit()
   await r.run()
-  expect(r.words(slots, R.W_OUTCOME)).toEqual(Array(BATCHES).fill(R.OUTCOME_FAILED))
+  expect(outcomesOf(r.settlements(counts))).toEqual(Array(BATCHES).fill(R.OUTCOME_FAILED))
   expect(r.told()).toEqual(Array(BATCHES).fill(Array(HEAPS).fill('failed')))
   await here.nic.command('clear')
   const before = r.posts()
@@ -166,14 +176,13 @@ test.for(Array.from({ length: BATCHES * ROWS }, (_, k) => k))(
 
 test('a withdrawn batch and a new sequence of heap cnts between joined ones keep their places', async () => {
   const r = await joinedRig()
-  const slots = r.submit()
-  Atomics.store(r.ring.slots, slots[1]! + R.W_STATE, R.STATE_ABORTED)
+  const counts = r.submit()
+  expect(r.ring.withdraw(counts[1]!)).toBe(true)
   await r.run()
-  expect(r.words(slots, R.W_OUTCOME)).toEqual([R.OUTCOME_SENT, R.OUTCOME_ABORTED, R.OUTCOME_SENT])
-  expect(r.words(slots, R.W_STATE)).toEqual(Array(BATCHES).fill(R.STATE_SETTLED))
-  const again = r.submit()
-  r.ring.slots[again[1]! + R.W_OP] = R.OP_SET_CNT
-  r.ring.slots.set([0, 100, 0, 1], again[1]! + R.W_CNT_HI)
+  const settlements = r.settlements(counts)
+  expect(outcomesOf(settlements)).toEqual([R.OUTCOME_SENT, R.OUTCOME_ABORTED, R.OUTCOME_SENT])
+  expect(settlements.map(({ state }) => state)).toEqual(Array(BATCHES).fill(R.STATE_SETTLED))
+  r.submitAround(0, 100, 0, 1)
   await r.run()
   expect(r.posts()).toBe(2)
   expect(await r.arrived(4 * ROWS)).toEqual([...cnts(1, 3 * HEAPS), ...cnts(100, 99 + HEAPS)])
@@ -186,17 +195,17 @@ test('a withdrawn batch and a new sequence of heap cnts between joined ones keep
 async function oneWaits() {
   const r = await joinedRig()
   await here.nic.command(`refuse ${ROWS + 1} ENOMEM`)
-  const slots = r.submit()
+  const counts = r.submit()
   r.step()
   expect(await r.arrived(2 * ROWS)).toEqual(cnts(1, 2 * HEAPS))
-  return { ...r, slots }
+  return { ...r, counts }
 }
 
 test('stopped while one waits that was joined and not taken: it is flushed, and the others are sent', async () => {
   const r = await oneWaits()
-  Atomics.store(r.ring.control, R.C_STOP, R.STOP_ABORT)
+  r.ring.stop(R.STOP_ABORT)
   expect(r.step()).toBe(NEXT_STOPPED)
-  expect(r.words(r.slots, R.W_OUTCOME)).toEqual([R.OUTCOME_SENT, R.OUTCOME_SENT, R.OUTCOME_FAILED])
+  expect(outcomesOf(r.settlements(r.counts))).toEqual([R.OUTCOME_SENT, R.OUTCOME_SENT, R.OUTCOME_FAILED])
   expect(r.told()).toEqual([Array(HEAPS).fill('flushed')])
   expect(await r.arrived(2 * ROWS)).toHaveLength(2 * ROWS)
 })
@@ -205,7 +214,7 @@ test('dropped while it waits, a batch is sent whole before its memory goes', asy
   const r = await oneWaits()
   for (let id = 1; id <= BATCHES; id++) r.engine.dropVariant(id)
   await r.run()
-  expect(r.words(r.slots, R.W_OUTCOME)).toEqual(Array(BATCHES).fill(R.OUTCOME_SENT))
+  expect(outcomesOf(r.settlements(r.counts))).toEqual(Array(BATCHES).fill(R.OUTCOME_SENT))
   expect(await r.arrived(BATCHES * ROWS)).toEqual(cnts(1, BATCHES * HEAPS))
   expect(r.told()).toEqual([])
 })
@@ -213,19 +222,19 @@ test('dropped while it waits, a batch is sent whole before its memory goes', asy
 test('joined while the port is down: every one of them is suspect, and lost', async () => {
   const r = await joinedRig()
   const send = async () => {
-    const slots = r.submit()
+    const counts = r.submit()
     await r.run()
-    return r.words(slots, R.W_SUSPECT)
+    return r.settlements(counts).map(({ suspect }) => suspect)
   }
-  expect(await send()).toEqual(Array(BATCHES).fill(0))
+  expect(await send()).toEqual(Array(BATCHES).fill(false))
   await here.nic.command('port down')
   await sleep(20)
-  expect(await send()).toEqual(Array(BATCHES).fill(1))
+  expect(await send()).toEqual(Array(BATCHES).fill(true))
   await here.nic.command('port up')
   await sleep(20)
   await send()
   await sleep(20)
-  expect(await send()).toEqual(Array(BATCHES).fill(0))
+  expect(await send()).toEqual(Array(BATCHES).fill(false))
   const sent = [...cnts(1, 6), ...cnts(13, 24)]
   expect(await r.arrived(sent.length)).toEqual(sent)
   expect(r.told()).toEqual([])

@@ -12,7 +12,7 @@ import { type Backend, POST_AGAIN, POST_OK, type Posting, type PostResult, type 
 import { openIbverbs } from '#dist/src/backend/verbs/raw.js'
 import { parseEndpoints, resolveEndpoints } from '#dist/src/net/endpoint.js'
 import { resolveInterface } from '#dist/src/net/interface.js'
-import { IBVERBS_DEFAULTS } from '#dist/src/stream/options.js'
+import { IBVERBS_DEFAULTS } from '#dist/src/stream/config.js'
 import { handTable, pattern } from '../backend/table.js'
 import { environment } from '../contract/backend-contract.js'
 import { inNamespace, needNic, nicHere, sleep } from './support.js'

@@ -107,6 +107,15 @@ describe('the packed package', { timeout: 120_000 }, () => {
     expect([...new Set(loaded('dist/src/engine/worker.js'))]).toEqual(['dist/io.js'])
   })
 
+  test('declares nothing internal', (ctx) => {
+    need(ctx, !unreachable, unreachable)
+    const declarations = filesIn(installed).filter((file) => file.startsWith('dist/') && file.endsWith('.d.ts'))
+    const members = /@internal|\b(?:setStates|noteFailure|breathe\(\): |setInFlight|template: BatchTemplate)|from 'valibot'/
+    const open = ['stream', 'batch', 'send-promise', 'config'].map((name) => `dist/src/stream/${name}.d.ts`)
+    expect(declarations).toEqual(expect.arrayContaining(open))
+    expect(declarations.filter((file) => members.test(readFileSync(join(installed, file), 'utf8')))).toEqual([])
+  })
+
   test('says what it is: ESM, free of side effects, MIT', (ctx) => {
     need(ctx, !unreachable, unreachable)
     expect(manifest()).toMatchObject({ name: 'speadcast', type: 'module', sideEffects: false, license: 'MIT' })

@@ -215,7 +215,7 @@ test('a withdrawn send that nobody looks at is no failure to surface', async () 
   const controller = new AbortController()
   stream.sendHeap(numberHeap(1), { signal: controller.signal })
   controller.abort(REASON)
-  // Whoever aborted knows.
+  // The caller that aborted knows.
   await stream.flush()
   expect(await stream.close()).toEqual({ droppedHeaps: 0 })
 })

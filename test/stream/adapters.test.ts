@@ -1,4 +1,4 @@
-// What stands in front of a stream: raw samples into heaps, sources of heaps, rings of batches. Packets are read from the memory backend.
+// The adapters in front of a stream: raw samples into heaps, sources of heaps, rings of batches. Packets are read from the memory backend.
 import { totalmem } from 'node:os'
 import { Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
@@ -58,7 +58,7 @@ describe('sampleWriter', () => {
         const piece = input.slice(at, at + lengths![i % lengths!.length]!)
         at += piece.length
         await writer.write(piece)
-        // What was taken was copied.
+        // The heaps that were taken were copied.
         piece.fill(0)
       }
       expect(await writer.end()).toEqual({ heaps: 22, failedHeaps: 0, sampleBytes: 2111, droppedBytes: 0 })

@@ -16,7 +16,7 @@ import {
 import { need } from '../support/need.js'
 import { fill, itemsOf, numberHeap, openOutlet, type SampleBatch, type Samples, timestampsOf } from './support.js'
 
-/** What TypeScript would refuse. */
+/** Arguments that TypeScript would refuse. */
 const untyped = <T>(value: unknown): T => value as T
 
 const TO = '127.0.0.1:7148'
@@ -92,7 +92,7 @@ const OPEN: readonly (readonly [what: string, options: unknown, code: string, me
 interface Given {
   readonly stream: Stream
   readonly batch: SampleBatch
-  /** Of another stream. */
+  /** A batch of another stream. */
   readonly foreign: SampleBatch
 }
 

@@ -1,6 +1,6 @@
 /**
  * Where there is no Linux and no koffi binary, the package still loads and sends through node:dgram. A preloaded script makes this
- * machine look like that: it changes process.platform and refuses `require('koffi')`. What macOS itself does differently, only
+ * machine look like that: it changes process.platform and refuses `require('koffi')`. The ways in which macOS itself differs, only
  * macOS shows (.github/workflows/ci.yml runs the suite there).
  */
 import { execFile } from 'node:child_process'

@@ -21,7 +21,7 @@ async function failing(bad: number, options: Partial<StreamOptions> = {}): Promi
   return memoryStream({ descriptors: 'none', ...options }, { shut: false, refuse: (row) => row < bad })
 }
 
-/** What a call throws or rejects with, or what it gives. */
+/** The error that a call throws or rejects with, or its result. */
 async function outcomeOf(call: () => unknown): Promise<unknown> {
   try {
     return await call()
@@ -51,7 +51,7 @@ describe('nobody looks: it surfaces', () => {
     const error = await outcomeOf(() => call(stream))
     expect(error).toBeInstanceOf(SendError)
     expect((error as SendError).outcome).toMatchObject({ heaps: ['failed', 'sent'], failedHeaps: [0] })
-    // Whatever threw it did nothing else; the same call goes through now.
+    // The call that threw it did nothing else; the same call goes through now.
     expect(timestampsOf(stream.packets.map(parse))).toEqual([1])
     if (name.startsWith('close') || name.startsWith('leaving')) {
       expect(() => stream.sendEnd()).toThrow(expect.objectContaining({ code: 'ERR_SPEADCAST_CLOSED' }))

@@ -189,7 +189,7 @@ describe('in every state of its sends', () => {
       const { droppedHeaps } = await (closing ?? stream.close())
       const words = (await settled).flatMap(fates)
       expect(words).toEqual(expected)
-      // What its own signal withdrew was not dropped by the stream.
+      // The stream does not count as dropped a send that its own signal withdrew.
       expect(droppedHeaps).toBe(words.filter((word) => word !== 'sent' && word !== 'WITHDRAWN').length)
       expect(stream.stats().inFlight).toBe(0)
     })
@@ -322,7 +322,7 @@ test.for(['worker', 'inline'] as const)('%s: what a stream mapped is given back 
       await stream.close()
     }
   }
-  // What is kept for the next one is there from now on.
+  // The things kept for the next stream exist from now on.
   await use(2)
   const before = mappedKib()
   await use(8)

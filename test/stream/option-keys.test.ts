@@ -2,13 +2,13 @@
 import { readFileSync } from 'node:fs'
 import { expect, onTestFinished, test } from 'vitest'
 import { type BatchOptions, openStream, SendError, type StreamOptions } from '#dist/src/index.js'
-import { optionNames } from '#dist/src/stream/options.js'
+import { optionNames } from '#dist/src/stream/config.js'
 import { need } from '../support/need.js'
 import { filledBatch, itemsOf, memoryStream, numberHeap, type Packet, parse, SAMPLES, TIMESTAMP, turn } from './support.js'
 
 type Options = Partial<StreamOptions>
 
-/** What a batch of two heaps becomes; without an exact layout one packet each. */
+/** The packets of a batch of two heaps; without an exact layout one packet each. */
 async function sent(options: Options, batch: Partial<BatchOptions> = {}): Promise<Packet[]> {
   const stream = await memoryStream({ descriptors: 'none', ...options })
   await stream.send(stream.createBatch({ items: itemsOf(), heaps: 2, ...batch }))
@@ -28,7 +28,7 @@ async function timed(options: Options) {
   return { ms: performance.now() - start, ...stream.stats() }
 }
 
-/** What happens on a device is in test/ibverbs; here, that each key is known and has its bounds. */
+/** test/ibverbs tests the effect on a device. Here each key is known and has its bounds. */
 const refusedOf = async (ibverbs: object) => {
   const error = await openStream({ to: '127.0.0.1:9', backend: 'ibverbs', ibverbs }).catch(
     (error: Error & { code: string }) => error,
@@ -64,7 +64,7 @@ const INSIDE: Readonly<Record<string, () => Promise<void>>> = {
   async 'ibverbs.vlan.priority'() {
     expect(await refusedOf({ vlan: { id: 5, priority: 8 } })).toMatch(/^ERR_SPEADCAST_CONFIG .*ibverbs\.vlan\.priority.*8/)
   },
-  // What they do is in test/vm.
+  // test/vm tests their effect.
   'rdmaUd.device': outsideUd({ device: 5 }, 'device'),
   'rdmaUd.connectTimeoutMs': outsideUd({ connectTimeoutMs: 0 }, 'connectTimeoutMs'),
   'rdmaUd.peers': outsideUd({ peers: 5 }, 'peers'),

@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, onTestFinished, type TestContext, test } from 'vitest'
 import { Heap, IoThread, ItemGroup, openStream, type Stream, type StreamOptions, type StreamStats } from '#dist/src/index.js'
-import { optionNames } from '#dist/src/stream/options.js'
+import { optionNames } from '#dist/src/stream/config.js'
 import { pointersOf, temporaryFolder } from '../cli/support.js'
 import { need } from '../support/need.js'
 import { makeNetns, type Netns, netnsUnavailable, waitForOutput } from '../support/netns.js'
@@ -69,7 +69,7 @@ const openedIn = (ns: Netns, options: StreamOptions): Promise<{ states?: Record<
      } catch ({ code, message }) { out({ error: code + ' ' + message }) }`,
   )
 
-/** What a socket in namespace a, joined to the group there, hears of three heaps sent from the same namespace. */
+/** The packets that a socket in namespace a, joined to the group there, hears of three heaps sent from the same namespace. */
 const heardBySelf = (ns: Netns, options: Partial<StreamOptions>): Promise<number> =>
   ns.script(
     'a',
@@ -279,7 +279,7 @@ const WALK: Record<keyof StreamOptions, (ctx: TestContext) => Promise<void>> = {
     await stream.sendHeaps(Array(10).fill({ heap: new Heap() }), 'serial')
     const { udpBytes, wireBytes } = stream.stats()
     await stream.close()
-    // Of an empty heap's 49 bytes, 66 are around each packet: IEEE 802.3, RFC 791, RFC 768.
+    // An empty heap has 49 bytes, and 66 are around each packet: IEEE 802.3, RFC 791, RFC 768.
     expect([udpBytes, wireBytes]).toEqual([490, 490 + 660])
     // A lower bound, which a slow machine only moves away from: by UDP payload nine packets take 47 ms at the burst rate.
     expect(performance.now() - started).toBeGreaterThan((9 * (49 + 66)) / 10 / 1.05)
@@ -327,7 +327,7 @@ const WALK: Record<keyof StreamOptions, (ctx: TestContext) => Promise<void>> = {
       await stream.close()
       return stream.stats().pacedNanoseconds
     }
-    // Who may not go faster catches up on nothing, and waits as long as if it had not been stopped.
+    // A stream that may not go faster catches up on nothing, and waits as long as if it had not been stopped.
     expect((await held(1)) - (await held(1000))).toBeGreaterThan(100e6)
   },
   async ttl(ctx) {
@@ -377,7 +377,7 @@ const WALK: Record<keyof StreamOptions, (ctx: TestContext) => Promise<void>> = {
     expect(await granted(50_000)).toBe(50_000)
     need(ctx, process.platform === 'linux' && process.getuid?.() === 0, 'becoming another user needs Linux and root')
     need(ctx, !spawnSync('setpriv', ['--version']).error, 'becoming another user needs setpriv (util-linux)')
-    // Whoever may not exceed net.core.wmem_max is told what was granted, and what to raise.
+    // A process that may not exceed net.core.wmem_max is told the size that was granted, and the limit to raise.
     const most = Number(readFileSync('/proc/sys/net/core/wmem_max', 'utf8'))
     const nobody = ['--reuid=65534', '--regid=65534', '--clear-groups', '--inh-caps=-all', '--bounding-set=-all']
     const code = `import { openStream } from '#dist/src/index.js'

@@ -18,7 +18,7 @@ import { compareOutcome, EACH_PACKET, HEAPS, PACKETS, packetsOfHeaps } from '../
 const EPERM = ERRNO.EPERM
 const BYTES = 5000
 const PACKET = 1048
-/** Of each heap. By substream the last goes before the second. */
+/** The substream of each heap. By substream the last heap goes before the second. */
 const SUBSTREAMS = [2, 1, 2]
 
 type Fault = ReturnType<NonNullable<MemoryOptions['failAt']>>

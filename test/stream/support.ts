@@ -17,7 +17,7 @@ export const SAMPLES = 0x3300
 export const EAGAIN = 11
 export const ENETUNREACH = 101
 
-/** Of the memory backend: nothing is taken while `shut`; rows are refused where `refuse` says so. */
+/** Holds the memory backend back: it takes nothing while `shut`, and refuses the rows that `refuse` names. */
 export interface Gate {
   shut: boolean
   refuse?: (row: number, substream: number) => boolean
@@ -48,7 +48,7 @@ export interface Packet {
   readonly bytes: Uint8Array
   readonly cnt: number
   readonly pointers: ReturnType<typeof pointersOf>
-  /** Of the first item pointer with this id. */
+  /** The value of the first item pointer with this id. */
   value(id: number): number | undefined
   /** Payload. */
   readonly data: Buffer
@@ -74,7 +74,7 @@ export type OutletKind = (typeof OUTLETS)[number]
 
 export interface Outlet {
   readonly stream: Stream
-  /** What came out so far; of sockets, when so many packets have come or 2.5 seconds have passed. In order per substream. */
+  /** The packets so far; with sockets, when this many have come or 2.5 seconds have passed. In order per substream. */
   packets(count: number): Promise<Packet[]>
 }
 

@@ -49,7 +49,7 @@ function probe(): number {
     vector.message(0, 0, 0, 1, 0)
     const sent = ring.send(vector, 0, 1, LEND, NO_SLOT, 0)
     ring.abandon()
-    probed = sent === -ERRNO.EINVAL! || sent === -ERRNO.EOPNOTSUPP! ? -sent : 0
+    probed = sent === -ERRNO.EINVAL || sent === -ERRNO.EOPNOTSUPP ? -sent : 0
     vector.release()
     byte.region.release()
   } catch (error) {

@@ -199,7 +199,7 @@ export class UdpRing {
     const i = (this.#numberOf[place]! - this.#first) | 0
     if (i < this.#failed) this.#failed = i
     // A message that the kernel does not even begin (ENOMEM beyond RLIMIT_MEMLOCK) cancels those before it too.
-    if (result !== -ERRNO.ECANCELED!) this.#errno = -result
+    if (result !== -ERRNO.ECANCELED) this.#errno = -result
   }
 
   #notify(place: number, result: number): void {

@@ -3,12 +3,12 @@
 import { VerbsContext } from '../../../ffi/verbs/context.js'
 import type { VerbsLibrary } from '../../../ffi/verbs/library.js'
 import type { QueuePairType } from '../../../ffi/verbs/queue-pair.js'
-import { SpeadcastError } from '../../errors.js'
+import { BackendRefused, SpeadcastError } from '../../errors.js'
 import { parseAddress } from '../../net/address.js'
 import type { ResolvedEndpoint } from '../../net/endpoint.js'
 import type { ResolvedInterface } from '../../net/interface.js'
 import { rdmaPathOf } from '../../rdma/devices.js'
-import { BackendRefusal, explained, loadLibrary, type VerbsBackendName } from '../../rdma/errors.js'
+import { explained, loadLibrary, type VerbsBackendName } from '../../rdma/errors.js'
 import { openFabricPort } from '../../rdma/fabric.js'
 import { findPath } from '../paths.js'
 import { senderPort } from './datagrams-open.js'
@@ -53,7 +53,8 @@ function probe(
       context.close()
     }
   } catch (error) {
-    if (!(error instanceof SpeadcastError)) throw error
-    return error instanceof BackendRefusal ? error.reason : error.message
+    if (error instanceof BackendRefused) return error.why
+    if (error instanceof SpeadcastError) return error.message
+    throw error
   }
 }

@@ -1,0 +1,63 @@
+/** Items and arrays as the sample writer needs them. */
+import { ensure, SpeadcastError } from '../errors.js'
+import { Item } from '../spead/index.js'
+
+/** A copy of an item with another value. */
+export const numbered = ({ id, name, description, shape, dtype, format, order }: Item, value: number): Item =>
+  new Item({ id, name, description, shape, ...(dtype ? { dtype: dtype.descr } : { format: format! }), order, value })
+
+/** Samples of one heap; checks that the item can take raw samples. */
+export function samplesOf({ name, shape, order, byteLength, allowImmediate }: Item, heapAddressBits: number): number {
+  ensure(
+    byteLength !== undefined,
+    'ERR_SPEADCAST_ITEM',
+    () => `item '${name}' has a variable shape; samples need a fixed one, from which only the last heap may differ`,
+  )
+  const pointerBytes = allowImmediate ? heapAddressBits / 8 : 0
+  ensure(
+    byteLength > pointerBytes,
+    'ERR_SPEADCAST_ITEM',
+    () =>
+      `item '${name}' has ${byteLength} bytes a heap, which ${byteLength === 0 ? 'takes no samples' : 'travel inside the item pointer'}; ` +
+      `give it a shape of more than ${pointerBytes} bytes, or send such heaps with sendHeap`,
+  )
+  const samples = (order === 'F' ? shape.at(-1) : shape[0]) ?? 1
+  ensure(
+    byteLength % samples === 0,
+    'ERR_SPEADCAST_ITEM',
+    () =>
+      `item '${name}' has ${samples} samples in ${byteLength} bytes; a sample must be whole bytes, so make several of them one row of a ` +
+      'second dimension',
+  )
+  return samples
+}
+
+/** The name of the timestamp item, and the number at which its values wrap. */
+export function counter({ name, dtype, format, elements, byteLength, allowImmediate }: Item, heapAddressBits: number) {
+  const unsigned = dtype ? dtype.kind === 'u' : format!.length === 1 && format![0]![0] === 'u'
+  ensure(
+    unsigned && elements === 1 && allowImmediate && byteLength! <= heapAddressBits / 8,
+    'ERR_SPEADCAST_ITEM',
+    () =>
+      `item '${name}' cannot be the timestamp: that must be one unsigned integer of at most ${heapAddressBits} bits, ` +
+      `such as format [['u', ${heapAddressBits}]]`,
+  )
+  return { name, modulo: Math.min(2 ** (8 * byteLength!), 2 ** 53) }
+}
+
+export function bytesOf(samples: ArrayBufferView): Uint8Array {
+  ensure(
+    ArrayBuffer.isView(samples),
+    'ERR_SPEADCAST_VALUE',
+    () => `write takes a Uint8Array or another typed array of samples, not ${samples === null ? 'null' : `a ${typeof samples}`}`,
+  )
+  if (samples.byteLength > 0) return new Uint8Array(samples.buffer, samples.byteOffset, samples.byteLength)
+  try {
+    // A detached array only looks empty, but no view can be made of its buffer.
+    return new Uint8Array(samples.buffer).subarray(0, 0)
+  } catch (cause) {
+    throw new SpeadcastError('ERR_SPEADCAST_VALUE', 'write: the memory of the samples is detached (transferred to a worker?)', {
+      cause,
+    })
+  }
+}

@@ -1,0 +1,22 @@
+/** The terms between an engine and its driver: options, messages, and the answers of step(). */
+import type { OutcomeMessage } from './outcome.js'
+import type { PacingOptions } from './pacer.js'
+
+export interface EngineOptions extends PacingOptions {
+  /** Postings in flight (posted, not reaped) before the next submission is claimed. */
+  readonly maxInFlight: number
+}
+
+export type EngineMessage = OutcomeMessage | { readonly type: 'states'; readonly states: Record<string, string | number | boolean> }
+
+// The answers of step(): the driver's task before the next one.
+export const NEXT_STEP_NOW = 0
+/** Nothing submitted: sleep until woken. */
+export const NEXT_IDLE = 1
+/** Sleep until `deadline` (pacing, back-off), unless woken. */
+export const NEXT_AT_DEADLINE = 2
+/** Sleep until the backend's wait set is ready. */
+export const NEXT_WHEN_WRITABLE = 3
+/** Rows are posted and not completed: sleep on the wait set (or until the backend calls wake). */
+export const NEXT_WHEN_REAPED = 4
+export const NEXT_STOPPED = 5

@@ -1,0 +1,60 @@
+import { performance } from 'node:perf_hooks'
+import type { Driver } from '../engine/driver.js'
+import { ensure } from '../errors.js'
+import type { Batch, BatchOwner } from './batch.js'
+import type { Lane, Lanes } from './lanes.js'
+import type { Submissions } from './submissions.js'
+
+/** The event loop gets a turn from `batch.free` after this long. */
+const BREATH_MS = 0.5
+
+/** @internal The open batches of a stream with their lanes. Batches see the stream as this. */
+export class Batches implements BatchOwner {
+  readonly #open = new Map<Batch<object>, Lane>()
+  #lastTurn = performance.now()
+  #closed = false
+
+  constructor(
+    readonly submissions: Submissions,
+    readonly driver: Driver,
+    readonly lanes: Lanes,
+  ) {}
+
+  add(batch: Batch<object>, lane: Lane): void {
+    this.#open.set(batch, lane)
+  }
+
+  /** Undefined if the batch is closed, or another stream's. */
+  laneOf(batch: Batch<object>): Lane | undefined {
+    return this.#open.get(batch)
+  }
+
+  breathe(): Promise<void> | undefined {
+    if (performance.now() - this.#lastTurn < BREATH_MS) return undefined
+    return new Promise((resolve) =>
+      setImmediate(() => {
+        this.#lastTurn = performance.now()
+        resolve()
+      }),
+    )
+  }
+
+  awaitBriefly(batch: { readonly state: string }): void {
+    this.submissions.harvest()
+    if (batch.state === 'in-flight') this.driver.waiter?.wait(batch, this.submissions)
+  }
+
+  closeBatch(batch: Batch<object>): void {
+    ensure(batch.state !== 'in-flight', 'ERR_SPEADCAST_BATCH_STATE', () => 'close: the batch is in flight; await batch.free first')
+    const lane = this.#open.get(batch)!
+    this.#open.delete(batch)
+    if (!this.#closed) this.lanes.drop(lane)
+    batch.template.region.release()
+  }
+
+  /** The engine is gone: closes all of them. */
+  close(): void {
+    this.#closed = true
+    for (const batch of [...this.#open.keys()]) batch.close()
+  }
+}

@@ -1,0 +1,41 @@
+import type { Submission } from '../engine/ring.js'
+import { unlisten } from './abort-listeners.js'
+import type { BatchResult } from './result.js'
+import type { SendPromise } from './send-promise.js'
+
+/** One send on its way, on the thread that called send(). Its lane reuses it, so its shape is fixed here. */
+export class Send implements Submission {
+  variant = 0
+  heaps = 0
+  rows = 0
+  explicitCnts = false
+  payloadBytes = 0
+  sequence: Submission['sequence'] = undefined
+  promise: SendPromise<BatchResult> | undefined
+  /** The signal that may withdraw it; set before it is submitted. */
+  signal: AbortSignal | undefined
+  onAbort: (() => void) | undefined
+  /** Its count in the ring … */
+  count = 0
+  /** … once the ring had room for it. */
+  inRing = false
+  /** Its promise has settled. One that was withdrawn is done, and yet keeps its place in the queue. */
+  done = true
+
+  /** @param onFree the memory may be written again; called once per send, before its promise settles */
+  constructor(readonly onFree: () => void) {}
+
+  settle(result: BatchResult | undefined, error: unknown): void {
+    const { promise } = this
+    this.done = true
+    this.promise = undefined
+    if (this.onAbort) {
+      unlisten(this.signal!, this.onAbort)
+      this.signal = undefined
+      this.onAbort = undefined
+    }
+    this.onFree()
+    if (result) promise?.fulfil(result)
+    else promise?.fail(error)
+  }
+}
