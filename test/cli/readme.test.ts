@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { openStream } from '#dist/src/index.js'
-import { run } from './support.js'
+import { run } from '../support/cli.js'
 
 const README = readFileSync(join(import.meta.dirname, '../../README.md'), 'utf8')
 const section = (title: string): string => README.split(/^## /m).find((text) => text.startsWith(title)) ?? ''

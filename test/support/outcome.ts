@@ -1,7 +1,7 @@
 /** What a stream tells of a batch of 3 heaps × 5 packets, held against the packets that there really are. */
 import { expect } from 'vitest'
 import type { BatchOutcome, HeapStatus } from '#dist/src/index.js'
-import { pointersOf } from '../cli/support.js'
+import { pointersOf } from './cli.js'
 
 export const HEAPS = 3
 export const PACKETS = 5
