@@ -8,9 +8,9 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { GroupMode, StreamOptions } from '#dist/src/index.js'
-import { type CapturedPacket, capture, RemoteStream } from '../kernel/support.js'
 import { need } from '../support/need.js'
 import { makeNetns } from '../support/netns.js'
+import { type CapturedPacket, capture, RemoteStream } from '../support/remote-stream.js'
 import { Nic, type NicOptions, needNic } from './support.js'
 
 interface Case {

@@ -1,7 +1,7 @@
 /** How a stream, its thread and its process end, in whatever state the queue is: everything settles, and the device gets all back. */
 import { expect, test } from 'vitest'
-import { capture, packetsOfHeaps } from '../kernel/support.js'
 import { makeNetns } from '../support/netns.js'
+import { capture, packetsOfHeaps } from '../support/remote-stream.js'
 import { startLoaded, TO } from './loaded.js'
 import { CLI, Nic, needNic, openOn, sleep } from './support.js'
 

@@ -1,8 +1,8 @@
 /** What a device or a process may lack: memory to pin, rights, segments, queue, checksums, pacing. */
 import { expect, test } from 'vitest'
 import type { StreamOptions } from '#dist/src/index.js'
-import { capture, packetsOfHeaps, RemoteStream } from '../kernel/support.js'
 import { makeNetns, type Netns, waitForOutput } from '../support/netns.js'
+import { capture, packetsOfHeaps, RemoteStream } from '../support/remote-stream.js'
 import { NOTHING_LEAKED } from '../support/softnic.js'
 import { CLI, Nic, needNic, openOn } from './support.js'
 

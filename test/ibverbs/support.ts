@@ -6,9 +6,9 @@ import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, onTestFinished, type TestContext } from 'vitest'
 import { koffi } from '#dist/ffi/koffi.js'
 import type { BatchOutcome, StreamOptions } from '#dist/src/index.js'
-import { type PlainError, RemoteStream } from '../kernel/support.js'
 import { need } from '../support/need.js'
 import { makeNetns, type Netns, type NetnsOptions, netnsUnavailable } from '../support/netns.js'
+import { type PlainError, RemoteStream } from '../support/remote-stream.js'
 import {
   buildSoftnic,
   Control,

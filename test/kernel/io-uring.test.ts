@@ -1,5 +1,5 @@
 /** The same faults, met by io_uring: every test of these files once more. */
-import { sendBy } from './support.js'
+import { sendBy } from '../support/remote-stream.js'
 
 sendBy('io_uring')
 await import('./outcome.test.js')

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest'
 import type { StreamOptions } from '#dist/src/index.js'
 import { need } from '../support/need.js'
 import { makeNetns, netnsUnavailable } from '../support/netns.js'
-import { capture, listen, packetsOfHeaps, RemoteStream } from './support.js'
+import { capture, listen, packetsOfHeaps, RemoteStream } from '../support/remote-stream.js'
 
 test('link-local destinations by zone and by the interface option, one and several', async (ctx) => {
   const why = netnsUnavailable()

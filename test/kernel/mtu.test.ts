@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest'
 import { need } from '../support/need.js'
 import { makeNetns, netnsUnavailable } from '../support/netns.js'
-import { capture, RemoteStream } from './support.js'
+import { capture, RemoteStream } from '../support/remote-stream.js'
 
 test('MTU 1500 with packets of 9000 asked for is refused at open, with the size that fits', async (ctx) => {
   const why = netnsUnavailable()

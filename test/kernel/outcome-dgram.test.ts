@@ -3,7 +3,7 @@ import { expect, test } from 'vitest'
 import { need } from '../support/need.js'
 import { makeNetns, netnsUnavailable } from '../support/netns.js'
 import { compareOutcome, HEAPS } from '../support/outcome.js'
-import { capture, listen, packetsOfHeaps, RemoteStream } from './support.js'
+import { capture, listen, packetsOfHeaps, RemoteStream } from '../support/remote-stream.js'
 
 const BYTES = 5000
 const PACKET = 1048

@@ -4,7 +4,7 @@ import { expect, test } from 'vitest'
 import type { BatchOutcome, StreamOptions } from '#dist/src/index.js'
 import { need } from '../support/need.js'
 import { makeNetns, type Netns, netnsUnavailable } from '../support/netns.js'
-import { capture, listen, type PlainError, packetsOfHeaps, RemoteStream } from './support.js'
+import { capture, listen, type PlainError, packetsOfHeaps, RemoteStream } from '../support/remote-stream.js'
 
 const TO = '10.77.0.2:7148'
 const HEAPS = 3

@@ -4,7 +4,7 @@ import { expect, test } from 'vitest'
 import type { StreamOptions } from '#dist/src/index.js'
 import { need } from '../support/need.js'
 import { makeNetns, netnsUnavailable } from '../support/netns.js'
-import { capture, listen, packetsOfHeaps, RemoteStream } from './support.js'
+import { capture, listen, packetsOfHeaps, RemoteStream } from '../support/remote-stream.js'
 
 const TO = '10.77.0.2:7148'
 

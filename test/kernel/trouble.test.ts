@@ -4,7 +4,7 @@ import { expect, test } from 'vitest'
 import type { BatchOutcome } from '#dist/src/index.js'
 import { need } from '../support/need.js'
 import { makeNetns, type Netns, netnsUnavailable, type VethOptions } from '../support/netns.js'
-import { capture, packetsOfHeaps, RemoteStream, type RunReport } from './support.js'
+import { capture, packetsOfHeaps, RemoteStream, type RunReport } from '../support/remote-stream.js'
 
 const V4 = '10.77.0.2:7148'
 const V6 = '[fd77::2]:7148'

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest'
 import type { GroupMode, StreamOptions } from '#dist/src/index.js'
 import { need } from '../support/need.js'
 import { makeNetns, netnsUnavailable } from '../support/netns.js'
-import { capture, RemoteStream } from './support.js'
+import { capture, RemoteStream } from '../support/remote-stream.js'
 
 interface Case {
   what: string

@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import type { BatchOutcome, BatchResult, CloseReport, GroupMode, StreamOptions, StreamStats } from '#dist/src/index.js'
-import { type Netns, waitForOutput } from '../support/netns.js'
-import { peerScript } from '../support/peer.js'
+import { type Netns, waitForOutput } from './netns.js'
+import { peerScript } from './peer.js'
 
 export interface CapturedPacket {
   address: string
@@ -92,7 +92,7 @@ export function sendBy(path: typeof udpPath): void {
   udpPath = path
 }
 
-/** A stream in a process of its own inside a namespace; see scripts/sender.mjs. It dies with the namespace. */
+/** A stream in a process of its own inside a namespace; see scripts/remote-stream.mjs. It dies with the namespace. */
 export class RemoteStream {
   readonly #waiting = new Map<number, (answer: unknown) => void>()
   #next = 0
@@ -101,7 +101,7 @@ export class RemoteStream {
   readonly #child
 
   private constructor(ns: Netns, prefix: readonly string[]) {
-    const script = fileURLToPath(new URL('scripts/sender.mjs', import.meta.url))
+    const script = fileURLToPath(new URL('scripts/remote-stream.mjs', import.meta.url))
     this.#child = ns.spawn('a', [...prefix, process.execPath, script], { stdio: ['pipe', 'pipe', 'pipe'] })
     this.#child.stderr!.on('data', (chunk) => {
       this.#stderr += chunk
