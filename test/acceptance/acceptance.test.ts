@@ -5,9 +5,9 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
-import { Nic, type NicOptions, needNic, sleep } from '../ibverbs/support.js'
 import { need } from '../support/need.js'
 import { makeNetns, type Netns } from '../support/netns.js'
+import { Nic, type NicOptions, needNic, sleep } from '../support/nic.js'
 
 const SCRIPT = join(import.meta.dirname, '../../scripts/acceptance.mjs')
 const CAPTURE = (name: string) =>

@@ -6,7 +6,7 @@ import { expect, test } from 'vitest'
 import { openIbverbs } from '#dist/src/backend/verbs/raw.js'
 import { listRdmaDevices } from '#dist/src/devices/index.js'
 import { IBVERBS_DEFAULTS } from '#dist/src/stream/options.js'
-import { inNamespace, needNic, nicHere, nicUnavailable } from '../ibverbs/support.js'
+import { inNamespace, needNic, nicHere, nicUnavailable } from '../support/nic.js'
 import { backendContract, environment } from './backend-contract.js'
 import { openReceivers } from './receivers.js'
 

@@ -1,8 +1,8 @@
 /** Work requests that fail, are refused or never complete: what is said of each heap is what the peer saw of it, and sending goes on. */
 import { expect, test } from 'vitest'
 import { makeNetns } from '../support/netns.js'
+import { compareWithWire, Nic, needNic, openOn, type Sent, statusesOf } from '../support/nic.js'
 import { capture, packetsOfHeaps } from '../support/remote-stream.js'
-import { compareWithWire, Nic, needNic, openOn, type Sent, statusesOf } from './support.js'
 
 const TO = '10.77.0.2:7148'
 const HEAPS = 3

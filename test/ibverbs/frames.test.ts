@@ -10,8 +10,8 @@ import { expect, test } from 'vitest'
 import type { GroupMode, StreamOptions } from '#dist/src/index.js'
 import { need } from '../support/need.js'
 import { makeNetns } from '../support/netns.js'
+import { Nic, type NicOptions, needNic } from '../support/nic.js'
 import { type CapturedPacket, capture, RemoteStream } from '../support/remote-stream.js'
-import { Nic, type NicOptions, needNic } from './support.js'
 
 interface Case {
   what: string

@@ -9,7 +9,7 @@ import { COUNTER } from '#dist/src/stats.js'
 import { IBVERBS_DEFAULTS } from '#dist/src/stream/options.js'
 import { openReceivers } from '../contract/receivers.js'
 import { cntOf, ENGINE_OPTIONS, rawHeap, submitTo } from '../engine/support.js'
-import { inNamespace, needNic, nicHere, sleep } from './support.js'
+import { inNamespace, needNic, nicHere, sleep } from '../support/nic.js'
 
 const here = nicHere({ veth: { gsoMaxSegs: 1 } }, {}, ({ ns, nic }) =>
   inNamespace(ns.name.a, async () => listRdmaDevices({ library: nic.library })),

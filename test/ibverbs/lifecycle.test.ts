@@ -1,9 +1,9 @@
 /** How a stream, its thread and its process end, in whatever state the queue is: everything settles, and the device gets all back. */
 import { expect, test } from 'vitest'
 import { makeNetns } from '../support/netns.js'
+import { CLI, Nic, needNic, openOn, sleep } from '../support/nic.js'
 import { capture, packetsOfHeaps } from '../support/remote-stream.js'
 import { startLoaded, TO } from './loaded.js'
-import { CLI, Nic, needNic, openOn, sleep } from './support.js'
 
 const STATES: [state: string, faults: string[], commands: string[], afterMs: number][] = [
   ['sending', ['pace 20000'], [], 50],

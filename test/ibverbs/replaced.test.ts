@@ -15,7 +15,7 @@ import { resolveInterface } from '#dist/src/net/interface.js'
 import { IBVERBS_DEFAULTS } from '#dist/src/stream/options.js'
 import { handTable, pattern } from '../backend/table.js'
 import { environment } from '../contract/backend-contract.js'
-import { inNamespace, needNic, nicHere, sleep } from './support.js'
+import { inNamespace, needNic, nicHere, sleep } from '../support/nic.js'
 
 let library: VerbsLibrary
 const here = nicHere({ veth: {} }, { mode: 'null' }, ({ nic }) => {

@@ -1,8 +1,8 @@
 /** A thread of the program that holds a stream is ended from outside, its I/O thread with it: nobody is left to close anything. */
 import { expect, test } from 'vitest'
 import { makeNetns } from '../support/netns.js'
+import { Nic, needNic, sleep } from '../support/nic.js'
 import { startLoaded } from './loaded.js'
-import { Nic, needNic, sleep } from './support.js'
 
 test('a worker that holds a stream is terminated: the process goes on, and only what was that stream’s is left', async (ctx) => {
   needNic(ctx)

@@ -6,9 +6,9 @@ import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, onTestFinished, type TestContext } from 'vitest'
 import { koffi } from '#dist/ffi/koffi.js'
 import type { BatchOutcome, StreamOptions } from '#dist/src/index.js'
-import { need } from '../support/need.js'
-import { makeNetns, type Netns, type NetnsOptions, netnsUnavailable } from '../support/netns.js'
-import { type PlainError, RemoteStream } from '../support/remote-stream.js'
+import { need } from './need.js'
+import { makeNetns, type Netns, type NetnsOptions, netnsUnavailable } from './netns.js'
+import { type PlainError, RemoteStream } from './remote-stream.js'
 import {
   buildSoftnic,
   Control,
@@ -17,7 +17,7 @@ import {
   type SoftnicReport,
   type SoftnicSettings,
   softnicUnavailable,
-} from '../support/softnic.js'
+} from './softnic.js'
 
 export const CLI = fileURLToPath(new URL('../../dist/src/cli/main.js', import.meta.url))
 export const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
