@@ -8,7 +8,7 @@ import * as R from '#dist/src/engine/ring.js'
 import { COUNTER } from '#dist/src/stats.js'
 import { IBVERBS_DEFAULTS } from '#dist/src/stream/options.js'
 import { openReceivers } from '../contract/receivers.js'
-import { cntOf, ENGINE_OPTIONS, rawHeap, submitTo } from '../engine/support.js'
+import { cntOf, ENGINE_OPTIONS, rawHeap, submitTo } from '../support/engine-rig.js'
 import { inNamespace, needNic, nicHere, sleep } from '../support/nic.js'
 
 const here = nicHere({ veth: { gsoMaxSegs: 1 } }, {}, ({ ns, nic }) =>
