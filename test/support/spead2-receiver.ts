@@ -1,8 +1,8 @@
 import { fileURLToPath } from 'node:url'
 import { expect } from 'vitest'
 import type { GroupMode, StreamOptions, StreamStats } from '#dist/src/index.js'
-import { type Netns, waitForOutput } from '../support/netns.js'
-import { peerScript, spead2Python } from '../support/peer.js'
+import { type Netns, waitForOutput } from './netns.js'
+import { peerScript, spead2Python } from './peer.js'
 
 export interface InteropItem {
   name: string
@@ -52,7 +52,7 @@ export interface Received {
   }
 }
 
-const SENDER = fileURLToPath(new URL('scripts/send.mjs', import.meta.url))
+const SENDER = fileURLToPath(new URL('scripts/send-scenario.mjs', import.meta.url))
 
 export const endpointText = ([host, port]: readonly [string, number, string?]): string =>
   `${host.includes(':') ? `[${host}]` : host}:${port}`
