@@ -5,7 +5,7 @@
 import { beforeEach, describe, expect, test } from 'vitest'
 import { type Backend, POST_AGAIN, POST_OK, type PostResult, type ReapResult } from '#dist/src/backend/backend.js'
 import { COUNTER_NAMES } from '#dist/src/stats.js'
-import { handTable, pattern } from '../backend/table.js'
+import { handTable, pattern } from '../support/hand-table.js'
 import { need } from '../support/need.js'
 
 export interface Arrival {
