@@ -6,8 +6,8 @@ import { openMemory } from '#dist/src/backend/memory.js'
 import { openPcap } from '#dist/src/backend/pcap.js'
 import { parseEndpoints, resolveEndpoints } from '#dist/src/net/endpoint.js'
 import { readPcap } from '../support/pcap.js'
+import { openReceivers } from '../support/receivers.js'
 import { backendContract, environment } from './backend-contract.js'
-import { openReceivers } from './receivers.js'
 
 backendContract({
   name: 'memory',

@@ -1,6 +1,6 @@
 import { openUdp } from '#dist/src/backend/udp/backend.js'
+import { openReceivers } from '../support/receivers.js'
 import { backendContract, environment } from './backend-contract.js'
-import { openReceivers } from './receivers.js'
 
 // Twice: with segmentation offload, and packet by packet.
 for (const segmentation of ['auto', 'off'] as const)

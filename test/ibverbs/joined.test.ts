@@ -7,9 +7,9 @@ import { Engine, type EngineMessage, NEXT_STOPPED } from '#dist/src/engine/engin
 import * as R from '#dist/src/engine/ring.js'
 import { COUNTER } from '#dist/src/stats.js'
 import { IBVERBS_DEFAULTS } from '#dist/src/stream/options.js'
-import { openReceivers } from '../contract/receivers.js'
 import { cntOf, ENGINE_OPTIONS, rawHeap, submitTo } from '../support/engine-rig.js'
 import { inNamespace, needNic, nicHere, sleep } from '../support/nic.js'
+import { openReceivers } from '../support/receivers.js'
 
 const here = nicHere({ veth: { gsoMaxSegs: 1 } }, {}, ({ ns, nic }) =>
   inNamespace(ns.name.a, async () => listRdmaDevices({ library: nic.library })),

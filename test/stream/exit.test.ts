@@ -5,11 +5,11 @@ import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import type { StreamOptions } from '#dist/src/index.js'
-import { openReceivers } from '../contract/receivers.js'
 import { dist } from '../receive/support.js'
 import { datagramsOf, temporaryFolder } from '../support/cli.js'
 import { need } from '../support/need.js'
 import { makeNetns, netnsUnavailable } from '../support/netns.js'
+import { openReceivers } from '../support/receivers.js'
 
 const INDEX = pathToFileURL(dist('src/index.js')).href
 const LINUX = process.platform === 'linux'

@@ -2,7 +2,7 @@
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { parseEndpoints, type ResolvedEndpoint, resolveEndpoints } from '#dist/src/net/endpoint.js'
-import type { Arrival } from './backend-contract.js'
+import type { Arrival } from '../contract/backend-contract.js'
 
 export interface Receivers {
   readonly endpoints: ResolvedEndpoint[]
