@@ -1,5 +1,5 @@
 import { type Descriptor, Heap, Item, type ItemInit, type ItemSource, type ItemValue, makeFlavour } from '#dist/src/spead/index.js'
-import type { EncodeCase, PeerFlavour, PeerItem, PeerPart, PeerValue } from '../support/python-peer.js'
+import type { EncodeCase, PeerFlavour, PeerItem, PeerPart, PeerValue } from './python-peer.js'
 
 /** One item in both vocabularies: what our `Item` is given, and what spead2's is given, derived from the same numbers. */
 export interface ItemCase {
