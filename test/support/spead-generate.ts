@@ -9,7 +9,7 @@ import {
   type ItemCase,
   type Leaf,
   type PartCase,
-} from '../support/spead-cases.js'
+} from './spead-cases.js'
 
 /** What an item exercises; the rows of the property test's histogram. */
 export const KINDS = [
