@@ -13,8 +13,7 @@ import { openIbverbs } from '#dist/src/backend/verbs/raw.js'
 import { parseEndpoints, resolveEndpoints } from '#dist/src/net/endpoint.js'
 import { resolveInterface } from '#dist/src/net/interface.js'
 import { IBVERBS_DEFAULTS } from '#dist/src/stream/options.js'
-import { environment } from '../contract/backend-contract.js'
-import { handTable, pattern } from '../support/hand-table.js'
+import { environment, handTable, pattern } from '../support/hand-table.js'
 import { inNamespace, needNic, nicHere, sleep } from '../support/nic.js'
 
 let library: VerbsLibrary

@@ -1,6 +1,7 @@
-/** Packet tables made by hand, for tests of single backends: no compiler, no SPEAD. */
+/** For tests of single backends: packet tables made by hand, without the compiler and SPEAD, and an engine's environment. */
 import { Region } from '#dist/ffi/memory/region.js'
 import type { PacketTable } from '#dist/src/batch/table.js'
+import { COUNTER_NAMES } from '#dist/src/stats.js'
 
 export interface HandPacket {
   readonly substream: number
@@ -59,3 +60,6 @@ export function handTable(packets: readonly HandPacket[], headroomBytes = 0): Ha
 export function pattern(n: number, length: number): Uint8Array {
   return Uint8Array.from({ length }, (_, i) => (n * 37 + i * 11 + (i >> 8)) & 0xff)
 }
+
+/** What an engine hands a backend: counters that nobody reads, and nobody to wake. */
+export const environment = () => ({ counters: new Float64Array(COUNTER_NAMES.length), wake: () => {} })
