@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { fileURLToPath } from 'node:url'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 
 export interface Ended {
   readonly code: number | null
@@ -9,8 +9,11 @@ export interface Ended {
   readonly stderr: string
 }
 
+/** The path of a built file. */
+export const distFile = (path: string): string => fileURLToPath(new URL(`../../dist/${path}`, import.meta.url))
+
 /** Where `import` finds a built module from anywhere, quoted. */
-export const dist = (path: string): string => JSON.stringify(new URL(`../../dist/${path}`, import.meta.url).href)
+export const dist = (path: string): string => JSON.stringify(pathToFileURL(distFile(path)).href)
 
 /** Runs the text of a module in a node process of its own, for `timeoutMs` at most, with `before` before it on its command line (prlimit). */
 export async function runModule(source: string, timeoutMs = 10_000, before: readonly string[] = []): Promise<Ended> {
