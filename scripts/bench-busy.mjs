@@ -56,7 +56,7 @@ for (const name of names) {
   const file = name === 'before' ? 'before' : 'busy'
   const where = ['--out', at(`docs/bench/${file}.jsonl`), ...(append ? ['--append'] : [])]
   const within = Number.isFinite(secondsLeft) ? ['--stop-after', String(secondsLeft)] : []
-  const { status } = await run(process.execPath, [at('scripts/bench.mjs'), ...PARTS[name], ...where, ...options, ...within])
+  const { status } = await run(process.execPath, [at('scripts/bench/bench.mjs'), ...PARTS[name], ...where, ...options, ...within])
   append = true
   process.exitCode ||= status
   if (status !== 0) break

@@ -9,7 +9,7 @@ import { at, run } from './lib/process.mjs'
 
 const KIB = 1024
 /** Half the payload of the sweep: shapes need no last digit. */
-const SWEEP = ['bench.mjs', '--bytes', '2GiB', '--repeats', '3']
+const SWEEP = ['bench/bench.mjs', '--bytes', '2GiB', '--repeats', '3']
 /** A program in scripts/ and its options. */
 const SHAPES = {
   'even-packets': [

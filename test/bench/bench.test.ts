@@ -1,4 +1,4 @@
-// scripts/bench.mjs from end to end, in small: what it says of runs is so. How fast they are is not looked at.
+// scripts/bench/bench.mjs from end to end, in small: what it says of runs is so. How fast they are is not looked at.
 import { spawn, spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -11,7 +11,7 @@ import { netnsUnavailable } from '../support/netns.js'
 import { spead2Python } from '../support/peer.js'
 import { softnicUnavailable } from '../support/softnic.js'
 
-const SCRIPT = join(import.meta.dirname, '../../scripts/bench.mjs')
+const SCRIPT = join(import.meta.dirname, '../../scripts/bench/bench.mjs')
 const SMALL = ['--bytes', '4MiB', '--warmup-bytes', '1MiB', '--repeats', '1', '--max-disturbance', '1']
 
 interface Ended {

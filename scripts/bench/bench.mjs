@@ -1,19 +1,19 @@
 #!/usr/bin/env node
+import { at } from '../lib/process.mjs'
 // npm run bench: how fast we send, beside spead2, beside node:dgram and beside what the kernel allows at all.
 // docs/bench/README.md says what is measured and how to read it. Needs Linux and root.
-import { checkWire } from './bench/check.mjs'
-import { GROUNDS } from './bench/grounds.mjs'
-import { describeMachine } from './bench/machine.mjs'
-import { measure, ROUND_MEASURES } from './bench/measure.mjs'
-import { openNic } from './bench/nic.mjs'
-import { parseOptions, USAGE } from './bench/options.mjs'
-import { PROGRAMS } from './bench/programs.mjs'
-import { prepare, pythonVersions, sweep } from './bench/rates.mjs'
-import { machineLines, reportText } from './bench/report.mjs'
-import { openRows, readRows } from './bench/rows.mjs'
-import { targetLines } from './bench/targets.mjs'
-import { measureVerbs } from './bench/verbs.mjs'
-import { at } from './lib/process.mjs'
+import { checkWire } from './check.mjs'
+import { GROUNDS } from './grounds.mjs'
+import { describeMachine } from './machine.mjs'
+import { measure, ROUND_MEASURES } from './measure.mjs'
+import { openNic } from './nic.mjs'
+import { parseOptions, USAGE } from './options.mjs'
+import { PROGRAMS } from './programs.mjs'
+import { prepare, pythonVersions, sweep } from './rates.mjs'
+import { machineLines, reportText } from './report.mjs'
+import { openRows, readRows } from './rows.mjs'
+import { targetLines } from './targets.mjs'
+import { measureVerbs } from './verbs.mjs'
 
 const COMMITTED = at('docs/bench/udp-blackhole.jsonl')
 const CHECKED_SIZES = [256, 8192, 16384, 65536, 2 ** 18, 2 ** 20]
