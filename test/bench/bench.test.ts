@@ -177,7 +177,7 @@ test('many streams of one process have a row, and so has the cost of a heap to t
 
 test('a part of bench-busy can be stopped and goes on; heaps that nobody fills are sent by both programs', (ctx) => {
   needGround(ctx)
-  const script = join(import.meta.dirname, '../../scripts/bench-busy.mjs')
+  const script = join(import.meta.dirname, '../../scripts/bench/busy.mjs')
   const file = temporary('rows.jsonl')
   const run = (part: string, ...args: string[]) =>
     spawnSync(process.execPath, [script, part, '--sizes', '8KiB,16KiB', ...SMALL, '--out', file, '--append', ...args], {

@@ -8,8 +8,8 @@
 // npm run bench:busy -- --append --stop-after 170: in parts; status 75 while rounds are left. Other options are those of npm run bench.
 import os from 'node:os'
 import { parseArgs } from 'node:util'
-import { askedParts } from './bench/parts.mjs'
-import { at, run } from './lib/process.mjs'
+import { at, run } from '../lib/process.mjs'
+import { askedParts } from './parts.mjs'
 
 const CPUS = os.cpus().length
 const HOGS = [...new Set([0, 1, CPUS])].join()
