@@ -27,6 +27,7 @@ const GUEST = [
   'perftest',
   'iproute2',
   'iputils-ping',
+  'tcpdump',
 ]
 const KERNEL = 'linux-image-amd64'
 

@@ -5,6 +5,7 @@ import { availableParallelism } from 'node:os'
 import { basename, dirname, join, relative } from 'node:path'
 import ts from 'typescript'
 import { at, Quit, ROOT, readJson, say, watchSignals } from '../lib/process.mjs'
+import { extraPrograms } from './extras.mjs'
 import { image } from './image.mjs'
 import { inMachine } from './session.mjs'
 
@@ -50,7 +51,7 @@ function divided(tests, parts) {
 }
 
 /** One machine's run; what it writes is held back until `turn`, so that two do not talk at once. */
-async function runTests(tests, flags, turn) {
+async function runTests({ guest }, tests, flags, turn) {
   const helper = (name) => name.endsWith('.ts') && !name.endsWith(GUEST) && !name.endsWith('.test.ts')
   const helpers = [...files('test/vm', helper), ...files('test/support', helper)]
   const js = (file) => file.replace(/\.ts$/, '.js')
@@ -73,11 +74,17 @@ async function runTests(tests, flags, turn) {
       ...flags,
       ...tests.map(js),
     ],
-    prepare: `cp -r /run/vm/compiled/. .\nrxe up || exit 125`,
+    prepare: ['cp -r /run/vm/compiled/. .', 'xargs rm -f </run/vm/extras', 'rxe up || exit 125'].join('\n'),
     deadlineMs: DEADLINE_MS,
     onStdout: write(process.stdout),
     onStderr: write(process.stderr),
     fill(folder) {
+      writeFileSync(
+        join(folder, 'extras'),
+        extraPrograms(guest)
+          .map((path) => `${path}\n`)
+          .join(''),
+      )
       for (const file of [...tests, ...helpers]) {
         const target = join(folder, 'compiled', js(file))
         mkdirSync(dirname(target), { recursive: true })
@@ -97,10 +104,10 @@ async function runTests(tests, flags, turn) {
 async function main(args) {
   const flags = args.filter((arg) => arg.startsWith('--'))
   const tests = chosen(args.filter((arg) => !arg.startsWith('--')))
-  await image()
+  const made = await image()
   const parts = divided(tests, Math.min(tests.length, availableParallelism() > 1 ? 2 : 1))
   const runs = []
-  for (const part of parts) runs.push(runTests(part, flags, runs.at(-1)?.catch(() => {}) ?? Promise.resolve()))
+  for (const part of parts) runs.push(runTests(made, part, flags, runs.at(-1)?.catch(() => {}) ?? Promise.resolve()))
   const results = await Promise.all(runs)
   const sum = (name) => results.reduce((total, result) => total + result[name], 0)
   const counts = { passed: sum('passed'), failed: sum('failed'), skipped: sum('skipped') }
