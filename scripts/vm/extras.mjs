@@ -1,6 +1,6 @@
-// Programs of this machine that a plain Debian has not. The suite removes them from the guest's root, which lies over this machine's, because
-// a test that runs one of them would pass here and fail on the next machine. A test may run what Debian's required packages have, this
-// node, and what image.mjs fetches.
+// Programs of this machine that a plain Debian has not. The suite removes them from the guest's root, which lies over this
+// machine's, because a test that runs one of them would pass here and fail on the next machine. A test may run what Debian's
+// required packages have, this node, and what image.mjs fetches.
 import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, realpathSync } from 'node:fs'
 import { join } from 'node:path'

@@ -10,7 +10,7 @@ import { image } from './image.mjs'
 import { inMachine } from './session.mjs'
 
 const GUEST = '.guest.ts'
-/** Of a file: node takes it for a test too. */
+/** Timeout of a file, because node takes a file for a test too. */
 const FILE_TIMEOUT_MS = 300_000
 const DEADLINE_MS = 420_000
 
@@ -38,7 +38,7 @@ function compiled(file) {
   return ts.transpileModule(readFileSync(at(file), 'utf8'), { compilerOptions: options, fileName: basename(file) }).outputText
 }
 
-/** Parts of about the same size, the largest file first: what a file takes goes with its length, roughly. */
+/** Divides files into parts of about the same size, the largest file first: the time of a file goes roughly with its length. */
 function divided(tests, parts) {
   const all = Array.from({ length: parts }, () => ({ bytes: 0, tests: [] }))
   const sized = tests.map((file) => ({ file, bytes: statSync(at(file)).size })).sort((a, b) => b.bytes - a.bytes)
@@ -50,7 +50,7 @@ function divided(tests, parts) {
   return all.map((part) => part.tests.sort())
 }
 
-/** One machine's run; what it writes is held back until `turn`, so that two do not talk at once. */
+/** One machine's run. Its output is held back until `turn`, so that the output of two machines does not mix. */
 async function runTests({ guest }, tests, flags, turn) {
   const helper = (name) => name.endsWith('.ts') && !name.endsWith(GUEST) && !name.endsWith('.test.ts')
   const helpers = [...files('test/vm', helper), ...files('test/support', helper)]
