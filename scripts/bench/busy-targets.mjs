@@ -37,7 +37,7 @@ const STREAMS = {
 const BY_SUBSTREAM = { from: 4, most: 2, aim: 1.3 }
 const BESIDE_FILL_NANOSECONDS = { most: 20, aim: 10 }
 
-/** Says whether `must` and `aim` are reached; without an aim `aim` is undefined. */
+/** A line that says whether `must` and `aim` were reached; `aim` is undefined for a target without one. */
 function line(what, shown, must, aim) {
   const aimed = aim === undefined ? '' : aim ? ', aim reached' : ', aim not'
   return `  ${what}: ${shown}: ${verdict(must)}${aimed}`

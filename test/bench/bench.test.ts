@@ -1,4 +1,4 @@
-// scripts/bench/bench.mjs from end to end, in small: what it says of runs is so. How fast they are is not looked at.
+// scripts/bench/bench.mjs from end to end, in small: its rows and reports are true of the runs. Speed is not looked at.
 import { spawn, spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

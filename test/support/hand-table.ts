@@ -12,13 +12,16 @@ export interface HandPacket {
 
 export interface HandTable {
   readonly table: PacketTable
-  /** What each row must look like on the wire. */
+  /** The bytes of each row on the wire. */
   readonly expected: Uint8Array[]
-  /** Overwrites all memory the table points to; what is in front of packets is the backend's. */
+  /** Overwrites all memory that the table points to; the bytes in front of packets are the backend's. */
   readonly overwrite: (byte: number) => void
 }
 
-/** Segments go alternately into two regions, with gaps between them: an odd number of bytes, and what the backend wants for its headers. */
+/**
+ * Puts segments alternately into two regions, with gaps between them: 3 bytes, so that they are unaligned, and the backend's
+ * headroom.
+ */
 export function handTable(packets: readonly HandPacket[], headroomBytes = 0): HandTable {
   const segments = packets.flatMap(({ segments }) => segments)
   const bytes = segments.reduce((sum, { length }) => sum + length + 3 + headroomBytes, 4096)
@@ -61,5 +64,5 @@ export function pattern(n: number, length: number): Uint8Array {
   return Uint8Array.from({ length }, (_, i) => (n * 37 + i * 11 + (i >> 8)) & 0xff)
 }
 
-/** What an engine hands a backend: counters that nobody reads, and nobody to wake. */
+/** An environment for a backend without an engine: nobody reads its counters, and nobody is woken. */
 export const environment = () => ({ counters: new Float64Array(COUNTER_NAMES.length), wake: () => {} })

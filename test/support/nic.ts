@@ -1,4 +1,7 @@
-/** The ibverbs backend on the software NIC (test/softnic): a process is put on it, things go wrong with it, and it tells what it saw. */
+/**
+ * The ibverbs backend on the software NIC (test/softnic): runs a process on the NIC, makes the NIC fail, and reads the NIC's
+ * report.
+ */
 import { closeSync, mkdtempSync, openSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -34,7 +37,7 @@ export function needNic(ctx: TestContext): void {
 
 export type NicOptions = Pick<SoftnicSettings, 'mode' | 'faults' | 'netdevs'>
 
-/** A software NIC for one process. Its files go when the test ends. */
+/** A software NIC for one process. Its files are removed when the test ends. */
 export class Nic {
   readonly folder = mkdtempSync(join(tmpdir(), 'speadcast-ibverbs-'))
   readonly pcap = join(this.folder, 'frames.pcap')
@@ -42,7 +45,7 @@ export class Nic {
   readonly library: string
   readonly #control = new Control(join(this.folder, 'control'))
 
-  /** @param whenOver calls back when the files may go */
+  /** @param whenOver calls back when the files may be removed */
   constructor({ mode = 'wire', ...options }: NicOptions = {}, whenOver: (remove: () => void) => void = onTestFinished) {
     const { directory, environment } = buildSoftnic()
     this.library = join(directory, 'libibverbs.so.1')
@@ -67,7 +70,7 @@ export class Nic {
     return files[0]!
   }
 
-  /** Of the process that runs on it; known once it has looked for its device. */
+  /** The process that runs on the NIC; known once that has looked for its device. */
   get pid(): number {
     return Number(this.#reportName.split('.')[1])
   }
@@ -96,14 +99,14 @@ export interface Sent {
   readonly error?: PlainError
 }
 
-/** What was said of each heap of a send; the error itself where it is no SendError. */
+/** The status of each heap of a send; the message of an error that is no SendError. */
 export function statusesOf(result: Sent, heaps: number): BatchOutcome['heaps'] {
   return result.ok ? Array(heaps).fill('sent') : (result.error?.outcome?.heaps ?? [`${result.error?.message}` as never])
 }
 
 /**
- * Compares what was said of heaps firstCnt … with what the peer saw: `sent` is whole on the wire, `partial` is there in part, `failed` and
- * `flushed` are not there at all. `unknown` may be either.
+ * Compares the statuses of heaps firstCnt … with the packets that the peer saw: a `sent` heap is whole on the wire, a `partial` one
+ * there in part, a `failed` or `flushed` one not at all. An `unknown` one may be either.
  */
 export function compareWithWire(
   statuses: BatchOutcome['heaps'],
@@ -149,8 +152,8 @@ export interface NicHere {
 }
 
 /**
- * The software NIC for the process of a test file, whose library reads its environment once, and namespaces for as long as the file runs.
- * What is returned has them from beforeAll on, where there is a NIC.
+ * The software NIC for the process of a test file, whose library reads its environment once, and namespaces for as long as the file
+ * runs. The object returned has both from beforeAll on, if there is a NIC.
  *
  * @param ready is called last: look for a device there, with which the NIC begins to take commands
  */

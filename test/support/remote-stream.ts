@@ -10,7 +10,7 @@ export interface CapturedPacket {
   port: number
   /** UDP payload. */
   bytes: number
-  /** −1 where it is no SPEAD packet. */
+  /** −1 for a packet that is not SPEAD. */
   cnt: number
   payloadOffset: number
   sha1: string
@@ -18,7 +18,7 @@ export interface CapturedPacket {
 }
 
 export interface Capture {
-  /** Takes what is still on its way, ends the capture and returns all of it. Throws if the capture itself missed packets. */
+  /** Takes the packets still on their way, ends the capture and returns all. Throws if the capture itself missed packets. */
   stop(): Promise<CapturedPacket[]>
 }
 
@@ -69,7 +69,7 @@ export interface PlainError {
 export interface RunReport {
   sent: number
   suspect: number
-  /** Number of the send, what it rejected with. */
+  /** Number of the send, and its error. */
   failed: [number, PlainError][]
   /** Per sent batch: number of the send, first heap cnt, suspect. */
   statuses: [number, number, boolean][]
@@ -87,7 +87,7 @@ interface BatchRequest {
 
 let udpPath: NonNullable<StreamOptions['udpPath']> = 'auto'
 
-/** What streams of this file's tests send by, unless they say otherwise. */
+/** Sets the `udpPath` of the streams of this file's tests that have none in their options. */
 export function sendBy(path: typeof udpPath): void {
   udpPath = path
 }
@@ -170,7 +170,7 @@ export class RemoteStream {
     return this.#ask('stats')
   }
 
-  /** Of backend 'memory': the packets sent so far. */
+  /** The packets that backend 'memory' got so far. */
   async packets(): Promise<{ substream: number; bytes: Buffer; sha1: string }[]> {
     const packets = Object.values(await this.#ask<Record<string, [number, string]>>('packets'))
     return packets.map(([substream, text]) => {

@@ -1,4 +1,7 @@
-/** Which RDMA device and port are behind an interface or an address: plain ones, VLANs, bonds, and what is none. sysfs and librdmacm agree. */
+/**
+ * Which RDMA device and port are behind an interface or an address: plain ones, VLANs, bonds, and neither. sysfs and librdmacm
+ * agree.
+ */
 import assert from 'node:assert/strict'
 import { readdirSync, readFileSync } from 'node:fs'
 import { after, before, test } from 'node:test'

@@ -1,4 +1,7 @@
-/** What a process may not pin: the kernel counts registered memory, and says so to those without CAP_IPC_LOCK; the remedies in our message work. */
+/**
+ * The limit of pinned memory: the kernel counts registered memory of processes without CAP_IPC_LOCK; the remedies in our message
+ * work.
+ */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { moduleUnder } from './support.js'
@@ -22,7 +25,7 @@ const REGISTER = `
   domain.release()
   context.close()`
 
-// Of root's capabilities too, execve takes only what the bounding set has.
+// execve takes only the capabilities of the bounding set, root's too.
 const NO_IPC_LOCK = ['setpriv', '--bounding-set', '-ipc_lock', '--inh-caps', '-ipc_lock']
 const limit = (bytes: string) => ['prlimit', `--memlock=${bytes}:${bytes}`]
 

@@ -1,4 +1,6 @@
-/** The udp backend through a real 802.1Q interface, which hosts of this project's kind lack: what is on the wire, and what arrives. */
+/**
+ * The udp backend through a real 802.1Q interface, which the hosts of our tests lack: frames on the wire, and heaps that arrive.
+ */
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { explainBackends } from '#dist/src/devices/index.js'
