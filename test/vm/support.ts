@@ -35,9 +35,8 @@ export async function ended(argv: readonly string[], env: Record<string, string>
 
 export const speadcast = (...args: string[]): Promise<Ended> => ended([process.execPath, CLI, ...args])
 
-/** Runs the text of a module in a process of its own, under the command `before` (setpriv, prlimit). */
-export const moduleUnder = (before: readonly string[], source: string, args: readonly string[] = []): Promise<Ended> =>
-  ended([...before, process.execPath, '--input-type=module', '-e', source, '--', ...args])
+/** The command that runs `NAME.program.ts` of this folder. */
+export const program = (name: string, ...args: string[]): string[] => [process.execPath, `test/vm/${name}.program.js`, ...args]
 
 /** Starts a program; `text()` is its output so far. */
 export function started(argv: readonly string[]): { child: ChildProcess; text: () => string; end: Promise<number | null> } {
