@@ -5,7 +5,6 @@ const HEAVY = [
   'softnic/checks',
   'acceptance/acceptance',
   'bench/bench',
-  'kernel/io-uring',
   'project/bootstrap',
   ...['endurance', 'events', 'faults', 'frames', 'interop', 'lifecycle', 'neighbours', 'resources'].map(
     (name) => `ibverbs/${name}`,

@@ -1,4 +1,4 @@
-/** Of the path alone, whatever sends: not among the faults that io-uring.test.ts meets once more. */
+/** The route alone matters here, whatever sends, so these tests run on one path only. */
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { need } from '../support/need.js'

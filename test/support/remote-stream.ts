@@ -85,13 +85,6 @@ interface BatchRequest {
   rates?: number[]
 }
 
-let udpPath: NonNullable<StreamOptions['udpPath']> = 'auto'
-
-/** Sets the `udpPath` of the streams of this file's tests that have none in their options. */
-export function sendBy(path: typeof udpPath): void {
-  udpPath = path
-}
-
 /** A stream in a process of its own inside a namespace; see scripts/remote-stream.mjs. It dies with the namespace. */
 export class RemoteStream {
   readonly #waiting = new Map<number, (answer: unknown) => void>()
@@ -129,9 +122,7 @@ export class RemoteStream {
 
   /** Closes the stream and opens another in the same process. */
   reopen(options: StreamOptions): Promise<{ states: StreamStats['states'] }> {
-    const { backend = 'udp' } = options
-    const path = backend === 'udp' && { udpPath }
-    return this.#ask('open', { options: { backend, descriptors: 'none', ...path, ...options } })
+    return this.#ask('open', { options: { backend: 'udp', descriptors: 'none', ...options } })
   }
 
   #request<T>(op: string, request: object = {}): Promise<T & { error?: PlainError }> {
