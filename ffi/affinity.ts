@@ -14,7 +14,10 @@ function setMask(cpus: readonly number[]): number {
   return failure
 }
 
-/** Pins the calling thread to `cpus` (sched_setaffinity(2), pid 0 = this thread); threads started later inherit it (idioms.md 17). */
+/**
+ * Pins the calling thread to `cpus` (sched_setaffinity(2), pid 0 = this thread); threads started later inherit it
+ * (docs/ground-rules.md, "Threads and workers").
+ */
 export function setAffinity(cpus: readonly number[]): void {
   const failure = setMask(cpus)
   if (failure !== 0) throw new NativeError('sched_setaffinity', failure, `CPUs ${cpus.join(',')}`)

@@ -2,8 +2,8 @@
  * The C surface this package uses, one line per function, bound lazily at first use so that a machine where koffi or
  * libc cannot be loaded can still import the package and run the dgram backend.
  *
- * Pointers are passed as plain Numbers through `uint64_t` (idioms.md 1: 47 ns and no allocation a call); user space
- * addresses are below 2^47 on x86-64 and 2^48 (2^52 with LVA, unused by default) on arm64, so a double holds them.
+ * Pointers are passed as plain Numbers through `uint64_t` (47 ns and no allocation a call: docs/ground-rules.md, "Memory and koffi");
+ * user space addresses are below 2^47 on x86-64 and 2^48 (2^52 with LVA, unused by default) on arm64, so a double holds them.
  * A negative result means failure: read `errno()` in the very next statement, or use `check`.
  */
 import { koffi } from './koffi.js'

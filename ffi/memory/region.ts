@@ -7,7 +7,7 @@
  * | released | read stale data | pages dropped, address range still mapped | allocate() again |
  *
  * Prohibited: munmap at any time. A typed array over an unmapped range is a SIGSEGV in plain JavaScript and Node 20 cannot
- * detach external buffers (idioms.md 7), so a released range goes to a pool and is handed out again.
+ * detach external buffers (docs/ground-rules.md, "Memory and koffi"), so a released range goes to a pool and is handed out again.
  * Huge pages are asked for and *faulted in* before allocate() returns: under a container's hugetlb limit mmap succeeds and
  * the first touch is SIGBUS, where MADV_POPULATE_WRITE returns an errno (madvise(2), Linux 5.14).
  * Off Linux, and without a koffi binary, a region is an ordinary ArrayBuffer without an address: only the dgram backend runs there, in one isolate.

@@ -150,7 +150,7 @@ export function mapReceiveMemory(heapBytes: number, arenaBytes = ARENA_BYTES): R
   return { id: 0, address, byteLength }
 }
 
-/** Drops the pages and keeps the range for the next receiver (region.ts: never munmap). Only after the receiving thread has ended. */
+/** Drops the pages and keeps the range for the next receiver (memory/region.ts: never munmap). Only after the receiving thread has ended. */
 export function recycleReceiveMemory(handle: RegionHandle): void {
   libc().madvise(handle.address, handle.byteLength, MADV_DONTNEED)
   idle.push(handle)
@@ -239,7 +239,7 @@ export class ReceiveArena {
       truncated[i] = i32[header + (MSGHDR.flags >> 2)]! & MSG_TRUNC ? 1 : 0
       let segment = bytes
       const control = (CONTROL_AT + i * CONTROL_BYTES) >> 2
-      // GRO's cmsg is an int (idioms.md 20), and the only kind we asked for.
+      // GRO's cmsg is an int (docs/ground-rules.md, "Segmentation and zero copy"), and the only kind we asked for.
       if (
         i32[header + (MSGHDR.controllen >> 2)]! >= CMSGHDR.data + 4 &&
         i32[control + (CMSGHDR.level >> 2)] === UDP_GRO[0] &&

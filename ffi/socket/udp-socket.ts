@@ -6,7 +6,7 @@
  * | open   | all                  | close()   |
  * | closed | close() (no effect)  | never     |
  *
- * Nobody but us closes a descriptor opened through koffi (idioms.md 9).
+ * Nobody but us closes a descriptor opened through koffi (docs/ground-rules.md, "Memory and koffi").
  */
 import {
   AF_INET,
@@ -121,7 +121,7 @@ export class UdpSocket {
 
   /**
    * IP_RECVERR makes the kernel report ENOBUFS instead of hiding it, and PMTUDISC_PROBE sets DF so that nothing is fragmented
-   * behind our back (design.md, "What sent means").
+   * behind our back (docs/ground-rules.md, "Sockets and UDP").
    */
   reportErrors(allowFragmentation: boolean): void {
     const v6 = this.family === 6

@@ -3,7 +3,7 @@
  * one thread sends messages that were built before the clock starts; no library, no allocation, no SPEAD code in between.
  *
  * Bytes on the wire (SPEAD-64-48): a heap with the two descriptors, the data heaps (0x1600 timestamp immediate, 0x3300 adc_samples
- * int8), a stop heap. Heap cnts start at 1. Packets of a heap are of equal size by the rule above plan().
+ * int8), a stop heap. Heap cnts start at 1. Packets of a heap are of equal size by the rule of 'even' (src/spead/plan-packed.ts).
  * Memory: where a heap is one packet, header and payload lie side by side, so that a message is one segment; otherwise a heap's
  * payload is contiguous and every packet is a header segment and a payload segment.
  *
@@ -40,7 +40,9 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-/* Largest UDP payload the kernel takes for a segmented message; 65508 is EMSGSIZE (docs/ground-rules.md, "Segmentation and zero copy"). */
+/*
+ * Largest UDP payload the kernel takes for a segmented message; 65508 is EMSGSIZE (docs/ground-rules.md, "Segmentation and zero copy").
+ */
 enum { MAX_MESSAGE_BYTES = 65507, MAX_SEGMENTS = 128, MAX_MESSAGES_PER_CALL = 1024 };
 /* Packet header, heap cnt, heap length, payload offset, payload length. */
 enum { HEADER_BYTES = 40, FIRST_HEADER_BYTES = HEADER_BYTES + 2 * 8, HEADER_STRIDE = 64 };

@@ -149,7 +149,10 @@ export class InlineDriver implements Driver {
     if (!this.#held) this.#timer.unref()
   }
 
-  /** Backends without descriptors call wake themselves. In a worker a poll would crash the process at the worker's end (idioms.md 6). */
+  /**
+   * Backends without descriptors call wake themselves. In a worker a poll would crash the process at the worker's end
+   * (docs/ground-rules.md, "Threads and workers").
+   */
   #waitForBackend(wantWrite: boolean): void {
     if (this.backend.arm?.() === false) {
       this.submitted()

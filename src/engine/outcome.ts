@@ -1,4 +1,4 @@
-/** What happened to each heap of a batch ("What sent means" in design.md). Built only when something went wrong. */
+/** What happened to each heap of a batch (docs/architecture.md, "What sent means"). Built only when something went wrong. */
 export type HeapStatus = 'sent' | 'partial' | 'failed' | 'flushed' | 'unknown'
 
 export interface SubstreamCause {

@@ -1,6 +1,7 @@
 /**
  * The submission ring between the thread that calls send() and the thread that sends. Control words live in one SharedArrayBuffer
- * (Atomics.wait and notify refuse mapped memory, idioms.md 8). Single producer, single consumer; slots settle strictly in order.
+ * (Atomics.wait and notify refuse mapped memory: docs/ground-rules.md, "Memory and koffi"). Single producer, single consumer; slots
+ * settle strictly in order.
  *
  *   SETTLED ≤ TAKEN ≤ SUBMITTED, all counting for ever modulo 2^32; slot = count mod SLOTS
  *

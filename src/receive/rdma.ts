@@ -1,7 +1,7 @@
 /**
  * The receiver of datagrams (UD): the rendezvous in this thread, queue pairs in the worker. Imports koffi: load it dynamically.
  *
- * A sender comes to an endpoint's HOST:PORT over TCP and is told the endpoint's queue pair (net/rendezvous.ts); to a multicast group it
+ * A sender comes to an endpoint's HOST:PORT over TCP and is told the endpoint's queue pair (rdma/rendezvous.ts); to a multicast group it
  * comes by the group.
  */
 import { mapReceiveMemory } from '../../ffi/socket/recvmmsg.js'

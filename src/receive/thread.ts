@@ -9,7 +9,10 @@ import type { DriverEvents, DriverOptions, ReceiveDriver } from './driver.js'
 import { type SessionSummary, STAT_NAMES } from './session.js'
 import { CONTROL, kibibytesOf, type WorkerInput, type WorkerOutput } from './worker-protocol.js'
 
-/** Stop flags to raise when the process ends: it would otherwise wait for the worker's poll to time out (idioms.md 11). */
+/**
+ * Stop flags to raise when the process ends: it would otherwise wait for the worker's poll to time out (docs/ground-rules.md,
+ * "Threads and workers").
+ */
 const stopAtExit = new Set<() => void>()
 let hooked = false
 

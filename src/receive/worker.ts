@@ -1,6 +1,6 @@
 /**
  * The receiving thread: a loop of taking packets from a source, session, and a bounded sleep. Once it runs it never returns to its event loop, so main speaks to it
- * through the control words and an eventfd only; it speaks to main by postMessage (idioms.md 12).
+ * through the control words and an eventfd only; it speaks to main by postMessage (docs/ground-rules.md, "Threads and workers").
  */
 import { setPriority } from 'node:os'
 import { parentPort, workerData } from 'node:worker_threads'

@@ -35,7 +35,7 @@ export interface BatchOwner {
 }
 
 /**
- * A batch of a stream. Write `heap(j)` views and `immediate(name)` columns, `send` it, wait for `free`, write again; sendable.ts has
+ * A batch of a stream. Write `heap(j)` views and `immediate(name)` columns, `send` it, wait for `free`, write again; batch/sendable.ts has
  * the table of states.
  */
 export class Batch<T extends object = HeapViews> {
@@ -100,7 +100,8 @@ export class Batch<T extends object = HeapViews> {
 
   /**
    * Resolves when the previous send of this batch has settled, whatever its fate; never rejects. Now and then it also lets the event
-   * loop turn: a loop that awaits only settled promises would starve timers and sockets (idioms.md 14).
+   * loop turn: a loop that awaits only settled promises would starve timers and sockets (docs/ground-rules.md, "Threads and
+   * workers").
    */
   get free(): Promise<void> {
     if (this.#inFlight) this.#owner.expect(this)

@@ -188,7 +188,7 @@ describe('rates, under a clock of the test', () => {
           .map((rate) => bytes.map((n) => (rate === 0 ? 0 : (n * 1e9) / (rate < 0 ? STREAM_RATE : rate))))
         const costs = inOrder(cost, mode, TURNS.slice(0, heaps))
         const got = times(stream, mode, rates, heaps)
-        // Packet r + 1 goes when all before it are paid for; the first is free to go at once, with its successor (limiter.test.ts).
+        // Packet r + 1 goes when all before it are paid for; the first is free to go at once, with its successor (engine/limiter.test.ts).
         for (let r = 2; r < got.length; r++)
           expect(got[r]! - got[1]!, `${mode}, ${heaps} heaps, packet ${r}`).toBeCloseTo(
             costs.slice(1, r).reduce((sum, n) => sum + n, 0),

@@ -1,11 +1,11 @@
 // The command lines of docker/README.md (```sh run) are run as they stand there.
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { command, needDocker, ROOT } from './support.js'
+import { codeBlocks, page } from '../support/documents.js'
+import { command, needDocker } from './support.js'
 
-const text = readFileSync(join(ROOT, 'docker/README.md'), 'utf8')
-const blocks = [...text.matchAll(/^```sh run\n(.*?)^```/gms)].map(([, block]) => block!)
+const blocks = codeBlocks(page('docker/README.md'))
+  .filter(({ runs }) => runs)
+  .map(({ code }) => code)
 
 test('there is a line to run, and one with a receiver', () => {
   expect(blocks).toHaveLength(2)

@@ -1,4 +1,7 @@
-/** When the thread that sends is woken, on a clock of the test's own. What it gains is measured (docs/bench/README.md, "Busy"). */
+/**
+ * When the thread that sends is woken, on a clock of the test's own. What it gains is measured (docs/bench/README.md, "A busy machine, and
+ * senders that keep a rate").
+ */
 import { beforeEach, expect, test } from 'vitest'
 import { Contention } from '#dist/src/engine/contention.js'
 import { Doorbell } from '#dist/src/engine/doorbell.js'

@@ -26,7 +26,8 @@ testOnPaths('devices without checksum or segmentation offload', async (ctx, open
     const heaps = packetsOfHeaps(seen)
     expect(heaps.size).toBe(18)
     expect(new Set(heaps.values())).toEqual(new Set([packetsPerHeap]))
-    // This kernel segments in software; older ones answer EIO (verbs-and-udp-facts.md §4) and the sender falls back.
+    // This kernel segments in software; older ones answer EIO (docs/ground-rules.md, "Segmentation and zero copy") and the sender falls
+    // back.
     if (states.segmentation === 'on') expect([segmentedMessages > 0, plainMessages]).toEqual([true, 0])
     else expect([states.segmentation, states.segmentationReason]).toEqual(['off', expect.stringContaining('EIO')])
     console.log(

@@ -91,7 +91,8 @@ const CASES: Case[] = [
       { id: 0x3301, name: 'power', description: '', dtype: '<f8', shape: [33] },
     ],
   },
-  // udp(7) and verbs-and-udp-facts.md §4: one message of 7 × 8972 + 2703 = 65507 bytes is taken, one byte more is not.
+  // udp(7) and docs/ground-rules.md, "Segmentation and zero copy": one message of 7 × 8972 + 2703 = 65507 bytes is taken, one byte more
+  // is not.
   {
     what: 'total of 65507 bytes',
     to: V4,

@@ -2,6 +2,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { codeBlocks, page } from '../support/documents.js'
 import { need } from '../support/need.js'
 import { project, ROOT, runIn } from './support.js'
 
@@ -55,13 +56,25 @@ describe('the packed package', { timeout: 120_000 }, () => {
   test('holds what was built from a source that exists, its papers, and nothing else', (ctx) => {
     need(ctx, !unreachable, unreachable)
     const bundles = ['io', 'main', 'verbs'].flatMap((name) => [`dist/${name}.js`, `dist/${name}.js.map`])
-    const papers = new Set([...bundles, 'package.json', 'README.md', 'LICENSE', 'CHANGELOG.md', 'docs/errors.md'])
+    const docs = readdirSync(join(ROOT, 'docs')).filter((name) => name.endsWith('.md'))
+    const papers = new Set([
+      ...bundles,
+      ...['package.json', 'README.md', 'LICENSE', 'CHANGELOG.md', 'docs/figures/rate-blackhole-9000.png'],
+      ...docs.map((name) => `docs/${name}`),
+    ])
     const strangers = filesIn(installed).filter((file) => {
       const built = /^dist\/((?:src|ffi)\/.*)\.(?:js|js\.map|d\.ts)$/.exec(file)
       return built ? !existsSync(join(ROOT, `${built[1]}.ts`)) : !papers.has(file)
     })
     expect(strangers).toEqual([])
     expect(filesIn(installed)).toEqual(expect.arrayContaining([...papers, 'dist/src/index.js', 'dist/src/index.d.ts']))
+  })
+
+  test('holds what its README links to, except CONTRIBUTING.md', (ctx) => {
+    need(ctx, !unreachable, unreachable)
+    const links = [...page('README.md').text.matchAll(/\]\((?!\w+:)([^)#]+)/g)].map(([, link]) => link!)
+    expect(links).toContain('docs/cli.md')
+    expect([...new Set(links.filter((link) => !existsSync(join(installed, link))))]).toEqual(['CONTRIBUTING.md'])
   })
 
   test('carries its sources in its source maps, so that stack traces can be read', (ctx) => {
@@ -146,18 +159,9 @@ receive.noSuchExport
   })
 })
 
-/** Code blocks of the README whose info string says `run`: \`\`\`ts run */
-function runnableBlocks(): { language: string; code: string }[] {
-  const text = readFileSync(join(ROOT, 'README.md'), 'utf8')
-  return [...text.matchAll(/^```(ts|js)\b([^\n]*)\n(.*?)^```$/gms)]
-    .filter(([, , info]) => /\brun\b/.test(info ?? ''))
-    .map(([, language, , code]) => ({ language: language ?? '', code: code ?? '' }))
-}
-
 test('the README’s runnable blocks compile under strict and run', (ctx) => {
-  need(ctx, existsSync(join(ROOT, 'README.md')), 'there is no README.md yet')
   need(ctx, !unreachable, unreachable)
-  const blocks = runnableBlocks()
+  const blocks = codeBlocks(page('README.md')).filter(({ runs }) => runs)
   expect(blocks.length, 'README.md must have a block that starts with ```ts run').toBeGreaterThan(0)
   mkdirSync(join(directory, 'out'), { recursive: true })
   const files = blocks.map(({ language, code }, i) => {

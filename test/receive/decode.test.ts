@@ -11,7 +11,7 @@ const decode = (bytes: Uint8Array): { verdict: string; out: PacketHeader } => {
   return { verdict: MALFORMED[verdict]!, out }
 }
 
-// First packet of the tutorial's first heap, from the reference (spead2-send.md §2), without its payload but for padding to length.
+// First packet of the tutorial's first heap, as spead2 sends it, without its payload but for padding to length.
 const TUTORIAL = hex(`5304020600000008 8001000000000001 8002000000100130 8003000000000000 8004000000000578
   0005000000000000 9600000000000000 0005000000000075 3300000000000130`)
 

@@ -1,4 +1,4 @@
-// What is inside options that are objects, walked as options.test.ts walks the options; and README's table of them.
+// What is inside options that are objects, walked as options.test.ts walks the options; and the table of them in docs/options.md.
 import { readFileSync } from 'node:fs'
 import { expect, onTestFinished, test } from 'vitest'
 import { type BatchOptions, openStream, SendError, type StreamOptions } from '#dist/src/index.js'
@@ -166,14 +166,14 @@ test('every key inside an option has a row, and every row is a key', () => {
 
 test.for(Object.entries(INSIDE))('%s', ([, row]) => row())
 
-test('README has every option, and none that is none', () => {
-  const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8')
-  const table = readme.split('\n## Options of `openStream`\n\n')[1]!.split('\n\n')[0]!
+test('docs/options.md has every option, and none that is none', () => {
+  const options = readFileSync(new URL('../../docs/options.md', import.meta.url), 'utf8')
+  const table = options.split('\n## Options of `openStream`\n\n')[1]!.split('\n\n')[0]!
   const names = table.split('\n').flatMap((line) => [...line.split('|')[1]!.matchAll(/`(\w+)`/g)].map(([, name]) => name!))
   expect(names.toSorted()).toEqual(optionNames().toSorted())
 })
 
-test('what README calls the default is the default', async (ctx) => {
+test('what docs/options.md calls the default is the default', async (ctx) => {
   need(ctx, process.platform === 'linux', 'defaults of Linux')
   const told = {
     packetSizeBytes: 1472,

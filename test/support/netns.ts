@@ -17,8 +17,8 @@ export interface VethOptions {
   /** Default 1500. */
   mtu?: number
   /**
-   * 1 makes AF_PACKET in the peer see real segments instead of GSO super-packets (docs/ground-rules.md, "Segmentation and zero
-   * copy"). Set on both ends.
+   * 1 makes AF_PACKET in the peer see real segments instead of GSO super-packets (docs/ground-rules.md, "Segmentation and zero copy"). Set
+   * on both ends.
    */
   gsoMaxSegs?: number
   /** Addresses with prefix lengths. Default v4 10.77.0.1/24 and .2/24, v6 fd77::1/64 and ::2/64. An empty list gives none. */
@@ -31,7 +31,10 @@ export interface VethOptions {
 export interface NetnsOptions {
   /** A pair: `v0` in namespace `a`, `v1` in namespace `b`; both with lo up. */
   veth?: VethOptions
-  /** `ifb9` in namespace `a`: takes GSO super-packets, needs no ARP, drops all at transmit and counts it. */
+  /**
+   * `ifb9` in namespace `a`: takes GSO super-packets, needs no ARP, drops all at transmit and counts it (docs/ground-rules.md,
+   * "Sockets and UDP").
+   */
   sink?: { mtu?: number; addresses?: readonly string[] }
 }
 

@@ -44,7 +44,7 @@ export interface SoftnicSettings {
 export interface Softnic {
   /** Holds libibverbs.so.1 and librdmacm.so.1. */
   readonly directory: string
-  /** The programs of test/softnic/checks and cost.c. */
+  /** The programs of test/softnic/checks and test/softnic/cost.c. */
   readonly check: string
   readonly cost: string
   environment(settings?: SoftnicSettings): Record<string, string>

@@ -6,7 +6,7 @@
  * | open   | all                | close()   |
  * | closed | close (no effect)  | never     |
  *
- * Errors, each seen on a real kernel (design.md, "What sent means"):
+ * Errors, each seen on a real kernel (docs/ground-rules.md, "Sockets and UDP"):
  * EAGAIN waits for writability; ENOBUFS (visible because IP_RECVERR is on) backs off and posts again, in smaller messages if it goes
  * on, and gives up on a packet after seconds; an ICMP error of an earlier
  * datagram (ECONNREFUSED …) is reported *instead of* sending, so the queue is drained and the same message posted again; a

@@ -2,8 +2,8 @@
  * Compiling a packet table for sendmmsg: which packets form one segmented message, and the prelinked vectors.
  *
  * A run may be one message while its packets go to one destination and have equal size (the last may be shorter): udp(7),
- * UDP_SEGMENT. Limits found by probing (verbs-and-udp-facts.md §4): 64 or 128 segments; 65507 bytes of UDP payload over IPv4, since
- * the whole must still look like one datagram (65508 is EMSGSIZE), 65487 over IPv6; 1024 iovecs (UIO_MAXIOV).
+ * UDP_SEGMENT. Limits found by probing (docs/ground-rules.md, "Segmentation and zero copy"): 64 or 128 segments; 65507 bytes of UDP
+ * payload over IPv4, since the whole must still look like one datagram (65508 is EMSGSIZE), 65487 over IPv6; 1024 iovecs (UIO_MAXIOV).
  */
 import { UIO_MAXIOV } from '../../../ffi/layout.js'
 import { HUGE_PAGE_BYTES, PAGE_BYTES } from '../../../ffi/memory/mapping.js'
