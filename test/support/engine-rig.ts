@@ -1,5 +1,5 @@
 /**
- * An engine on the memory backend under a clock of the test's own: stepped by hand, or by the event-loop driver (event-loop.ts).
+ * An engine on the memory backend under a clock of the test's own: stepped by hand, or by the event-loop driver (test/engine/event-loop.ts).
  */
 import { type MemoryBackend, type MemoryOptions, openMemory } from '#dist/src/backend/memory.js'
 import type { GroupMode } from '#dist/src/batch/compile.js'
