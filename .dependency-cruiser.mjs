@@ -81,8 +81,8 @@ const ROOMS = {
   },
   cli: {
     files: '^src/cli/',
-    may: ['^src/(devices/|receive/)?index\\.ts$', ERRORS],
-    comment: 'src/cli may import what the package exports (index, devices/index, receive/index) and errors.',
+    may: ['^src/(devices/|receive/)?index\\.ts$', '^src/receive/credit-gate\\.ts$', ERRORS],
+    comment: 'src/cli may import what the package exports (index, devices/index, receive/index), errors, and receive/credit-gate.',
   },
   surface: {
     files: '^src/[^/]+\\.ts$',

@@ -2,9 +2,10 @@ import { errno, libc } from './libc.js'
 import { Scratch } from './memory/scratch.js'
 import { NativeError } from './native-error.js'
 
-/** Of 1024 CPUs, as glibc's cpu_set_t. */
+/** A mask for 1024 CPUs, as glibc's cpu_set_t. */
 const MASK_BYTES = 128
 
+/** Allows the calling thread these CPUs, each below 1024. Returns 0 or an errno. */
 function setMask(cpus: readonly number[]): number {
   const scratch = new Scratch(MASK_BYTES)
   for (const cpu of cpus) scratch.u8[cpu >> 3]! |= 1 << (cpu & 7)
@@ -15,7 +16,7 @@ function setMask(cpus: readonly number[]): number {
 }
 
 /**
- * Pins the calling thread to `cpus` (sched_setaffinity(2), pid 0 = this thread); threads started later inherit it
+ * Pins the calling thread to `cpus` (sched_setaffinity(2), where pid 0 is this thread). Threads started later inherit it
  * (docs/ground-rules.md, "Threads and workers").
  */
 export function setAffinity(cpus: readonly number[]): void {
@@ -23,27 +24,29 @@ export function setAffinity(cpus: readonly number[]): void {
   if (failure !== 0) throw new NativeError('sched_setaffinity', failure, `CPUs ${cpus.join(',')}`)
 }
 
-/** The CPUs that the calling thread may run on (sched_getaffinity(2)); none where the kernel has more than 1024. */
+/** Returns the CPUs that the calling thread may run on (sched_getaffinity(2)); none where the kernel has more than 1024. */
 export function getAffinity(): number[] {
   const scratch = new Scratch(MASK_BYTES)
   const known = libc().sched_getaffinity(0, MASK_BYTES, scratch.address) >= 0
-  const cpus = Array.from({ length: MASK_BYTES * 8 }, (_, cpu) => cpu).filter((cpu) => scratch.u8[cpu >> 3]! & (1 << (cpu & 7)))
+  const cpus: number[] = []
+  for (const [i, byte] of scratch.u8.subarray(0, MASK_BYTES).entries())
+    for (let bit = 0; bit < 8; bit++) if (byte & (1 << bit)) cpus.push(8 * i + bit)
   scratch.region.release()
   return known ? cpus : []
 }
 
-/** The CPU that the calling thread runs on; negative where the system does not say (sched_getcpu(3)). 60 ns. */
+/** Returns the CPU that the calling thread runs on; negative where the system does not say (sched_getcpu(3)). 60 ns. */
 export function currentCpu(): number {
   return libc().sched_getcpu()
 }
 
-/** Moves the calling thread to another CPU of those it may use, all of which it may use again afterwards; or does nothing. Some 30 µs. */
+/** Moves the calling thread off `cpu` if it may use another one. Afterwards it may use the same CPUs as before. Some 30 µs. */
 export function leaveCpu(cpu: number): void {
   const allowed = getAffinity()
   if (setMask(allowed.filter((other) => other !== cpu)) === 0) setMask(allowed)
 }
 
-/** Lets whoever else wants this CPU have it (sched_yield(2)); returns at once when nobody does. 0.3 µs. */
+/** Offers this CPU to other threads that want it (sched_yield(2)); returns at once where there are none. 0.3 µs. */
 export function yieldCpu(): void {
   libc().sched_yield()
 }

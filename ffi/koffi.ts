@@ -3,7 +3,9 @@ import type Koffi from 'koffi'
 
 let loaded: typeof Koffi | undefined
 
-/** koffi, loaded at first use: a machine without a prebuilt binary can still import the package and run the dgram backend. */
+/**
+ * Returns koffi, which it loads at first use: a machine without a prebuilt binary can still import the package and run the dgram backend.
+ */
 export function koffi(): typeof Koffi {
   loaded ??= createRequire(import.meta.url)('koffi') as typeof Koffi
   return loaded

@@ -1,6 +1,6 @@
 /**
- * Struct layouts the UDP path writes, one table each, for LP64 Linux (x86-64 and arm64 agree: none embeds a mutex or a
- * long double). Checked against a C compiler in test/ffi/layout.test.ts.
+ * Layouts of the structs that the UDP path writes, one table each, for LP64 Linux. x86-64 and arm64 agree, because none embeds a mutex or a
+ * long double. test/ffi/layout.test.ts checks them against a C compiler.
  * Sources: sys/uio.h, bits/socket.h, linux/errqueue.h, netinet/in.h.
  */
 export const IOVEC = { base: 0, len: 8, size: 16 } as const
@@ -12,7 +12,7 @@ export const SOCKADDR_IN6 = { family: 0, port: 2, flowinfo: 4, addr: 8, scopeId:
 export const EXTENDED_ERR = { errno: 0, origin: 4, type: 5, code: 6, info: 8, data: 12, size: 16 } as const
 export const ITIMERSPEC = { interval: 0, value: 16, size: 32 } as const
 export const POLLFD = { fd: 0, events: 4, revents: 6, size: 8 } as const
-/** Packed on x86-64 only (sys/epoll.h, __EPOLL_PACKED). */
+/** Packed on x86-64 only (__EPOLL_PACKED in sys/epoll.h). */
 export const EPOLL_EVENT =
   process.arch === 'x64' ? ({ events: 0, data: 4, size: 12 } as const) : ({ events: 0, data: 8, size: 16 } as const)
 
@@ -29,10 +29,10 @@ export const MSG_ERRQUEUE = 0x2000
 export const POLLIN = 1
 export const POLLOUT = 4
 export const POLLERR = 8
-/** UIO_MAXIOV of linux/uio.h: the most messages of a sendmmsg(2) and the most iovecs of one message. */
+/** The most messages of a sendmmsg(2), and the most iovecs of one message (linux/uio.h). */
 export const UIO_MAXIOV = 1024
 
-/** [level, name] of the socket options we set (asm-generic/socket.h, linux/in.h, linux/in6.h, linux/udp.h). */
+/** Level and name of the socket options that we set (asm-generic/socket.h, linux/in.h, linux/in6.h, linux/udp.h). */
 export const OPT = {
   SO_ERROR: [1, 4],
   SO_SNDBUF: [1, 7],
@@ -57,11 +57,13 @@ export const OPT = {
   IPV6_UNICAST_IF: [41, 76],
   UDP_SEGMENT: [17, 103],
 } as const satisfies Record<string, readonly [number, number]>
-/** DF set, interface MTU as the limit, path MTU learned from ICMP ignored (ip(7)); the same value for both families. */
+/**
+ * Sets DF, takes the interface's MTU as the limit, and ignores the path MTU learned from ICMP (ip(7)); the same value for both families.
+ */
 export const PMTUDISC_PROBE = 3
 export const PMTUDISC_DONT = 0
 
-/** linux/io_uring.h. Of the two kinds of ring offsets only what is used. */
+/** From linux/io_uring.h, as all that follows. The two tables of ring offsets have only the fields that we use. */
 export const URING_PARAMS = { sqEntries: 0, cqEntries: 4, flags: 8, features: 20, sqOff: 40, cqOff: 80, size: 120 } as const
 export const URING_SQ_OFF = { head: 0, tail: 4, ringMask: 8, array: 24, size: 40 } as const
 export const URING_CQ_OFF = { head: 0, tail: 4, ringMask: 8, overflow: 16, cqes: 20, size: 40 } as const
@@ -102,5 +104,5 @@ export const IORING_RECVSEND_FIXED_BUF = 1 << 2
 export const IORING_SEND_ZC_REPORT_USAGE = 1 << 3
 export const IORING_CQE_F_MORE = 1 << 1
 export const IORING_CQE_F_NOTIF = 1 << 3
-/** As a 32-bit integer, which has a sign here. */
+/** A 32-bit integer has a sign here. */
 export const IORING_NOTIF_USAGE_ZC_COPIED = 1 << 31

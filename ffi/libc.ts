@@ -1,10 +1,11 @@
 /**
- * The C surface this package uses, one line per function, bound lazily at first use so that a machine where koffi or
- * libc cannot be loaded can still import the package and run the dgram backend.
+ * The C functions that this package calls, one line each. They are bound at first use, so that a machine where koffi or libc cannot be
+ * loaded can still import the package and run the dgram backend.
  *
- * Pointers are passed as plain Numbers through `uint64_t` (47 ns and no allocation a call: docs/ground-rules.md, "Memory and koffi");
- * user space addresses are below 2^47 on x86-64 and 2^48 (2^52 with LVA, unused by default) on arm64, so a double holds them.
- * A negative result means failure: read `errno()` in the very next statement, or use `check`.
+ * Pointers are passed as plain Numbers through `uint64_t`, which costs 47 ns and no allocation a call
+ * (docs/ground-rules.md, "Memory and koffi"). A double holds them, because user space addresses are below 2^47 on x86-64 and 2^48 on
+ * arm64 (2^52 with LVA, unused by default).
+ * A negative result means failure: read `errno()` in the very next statement, or use `checkCall`.
  */
 import { koffi } from './koffi.js'
 import { NativeError } from './native-error.js'
@@ -54,13 +55,13 @@ export type Libc = { readonly [K in Name]: (...args: Arguments) => number }
 
 let bound: Libc | undefined
 
-/** The bound functions. Hoist them into locals or fields: `const { sendmmsg } = libc()`. Throws if libc cannot be loaded. */
+/** Returns the bound functions. Hoist them into locals or fields: `const { sendmmsg } = libc()`. Throws where libc cannot be loaded. */
 export function libc(): Libc {
   if (bound) return bound
   const lib = koffi().load(process.platform === 'linux' ? null : 'libc.dylib')
   const table: Partial<Record<Name, (...args: Arguments) => number>> = {}
   for (const name of Object.keys(PROTOTYPES) as Name[]) {
-    // A symbol missing here (macOS has no sendmmsg) must fail where it is used, by name, not at load.
+    // A missing symbol (macOS has no sendmmsg) must fail by name where it is used, and not at load.
     try {
       table[name] = lib.func(PROTOTYPES[name]) as (...args: Arguments) => number
     } catch (cause) {
@@ -75,7 +76,7 @@ export function libc(): Libc {
 
 let usable: boolean | undefined
 
-/** Whether native calls work here: Linux with a koffi binary. Elsewhere regions are ordinary buffers and only dgram sends. */
+/** Whether native calls work here, which takes Linux and a koffi binary. Elsewhere regions are ordinary buffers and only dgram sends. */
 export function nativeCallsWork(): boolean {
   if (usable === undefined) {
     usable = process.platform === 'linux'
@@ -88,18 +89,21 @@ export function nativeCallsWork(): boolean {
   return usable
 }
 
-/** errno of the last call made through koffi on this thread; only meaningful in the statement right after the call. */
+/** Returns errno of the last call made through koffi on this thread; only meaningful in the statement right after the call. */
 export function errno(): number {
   return koffi().errno()
 }
 
-/** Throws NativeError when a call that returns −1 on failure did. Use directly around the call: `checkCall('bind', c.bind(…))`. */
+/** Throws NativeError if a call returned −1. Use it directly around the call: `checkCall('bind', c.bind(…))`. */
 export function checkCall(call: string, result: number, detail = ''): number {
   if (result < 0) throw new NativeError(call, koffi().errno(), detail)
   return result
 }
 
-/** mmap's MAP_FAILED, (void *)-1, as koffi returns it through uint64_t: beyond 2^53, hence a Number that is not exact, or a BigInt. */
+/**
+ * Whether it is mmap's MAP_FAILED, (void *)-1. koffi returns that through uint64_t as an inexact Number or as a BigInt, because it exceeds
+ * 2^53.
+ */
 export function isMapFailed(address: number | bigint): boolean {
   return Number(address) >= 2 ** 63 || Number(address) === -1
 }

@@ -1,7 +1,7 @@
 /**
- * Waiting on the event loop for a descriptor or a time, main thread only: in a worker a poll handle crashes the process at the worker's end.
- * A backend's descriptors sit in an epoll set and libuv polls that: a socket with a pending error queue (POLLERR) would otherwise stop
- * libuv's watcher for good.
+ * Waits on the event loop for a descriptor or a time. Main thread only, because in a worker a poll handle crashes the process at the
+ * worker's end. A backend's descriptors sit in an epoll set and libuv polls that, because a socket with a pending error queue (POLLERR)
+ * would stop libuv's watcher for good.
  */
 import { koffi } from './koffi.js'
 import { EPOLL_EVENT } from './layout.js'
@@ -33,12 +33,12 @@ export class LoopWaker<Source extends EventFd | TimerFd> {
     this.hold(false)
   }
 
-  /** Without reading it would be ready again at once. A timer that was set anew meanwhile has nothing to read. */
+  /** Reads the source, which would be ready again at once otherwise. A timer that was set anew meanwhile has nothing to read. */
   readonly #fired = (): void => {
     if (this.source.clear()) this.ready()
   }
 
-  /** Whether it keeps the process alive; not at first. No effect after close(): koffi crashes on a handle that is closed. */
+  /** Sets whether it keeps the process alive; at first it does not. No effect after close(), because koffi crashes on a closed handle. */
   hold(yes: boolean): void {
     if (!this.source.open) return
     if (yes) this.#handle.ref?.()
@@ -52,7 +52,7 @@ export class LoopWaker<Source extends EventFd | TimerFd> {
   }
 }
 
-/** Handles must be reachable or the callbacks just stop coming. */
+/** Keeps handles reachable: callbacks of a handle that is collected just stop coming. */
 const held = new Set<LoopPoll>()
 
 /** Calls `ready` once, when any of `fds` has one of its poll(2) events; close() before the descriptors are closed. */

@@ -1,14 +1,14 @@
 import { constants } from 'node:os'
 
-/** errno names of this platform, from libuv's table (the numbers differ between Linux and macOS). */
-export const ERRNO: Readonly<Record<string, number>> = constants.errno
+/** Numbers of this platform by name, from libuv's table (they differ between Linux and macOS). A name that is not there is a type error. */
+export const ERRNO: Readonly<typeof constants.errno> = constants.errno
 
 const NAME_OF = new Map<number, string>()
 for (const [name, value] of Object.entries(constants.errno)) if (!NAME_OF.has(value)) NAME_OF.set(value, name)
-// os.constants has one name per number but not all of Linux's; these are the ones the network stack adds.
+// os.constants lacks some of Linux's names; these are the ones that the network stack returns.
 if (process.platform === 'linux') {
-  // One number, and ENOTSUP is none of the kernel's names.
-  NAME_OF.set(ERRNO.EOPNOTSUPP!, 'EOPNOTSUPP')
+  // EOPNOTSUPP and ENOTSUP are one number, and the kernel has no name ENOTSUP.
+  NAME_OF.set(ERRNO.EOPNOTSUPP, 'EOPNOTSUPP')
   for (const [name, value] of [
     ['ESHUTDOWN', 108],
     ['EHOSTDOWN', 112],
@@ -21,7 +21,7 @@ export function errnoName(errno: number): string {
   return NAME_OF.get(errno) ?? `errno ${errno}`
 }
 
-/** A system or library call failed. src/ wraps it as the `cause` of a SpeadcastError that says what to do. */
+/** The error of a failed system or library call. src/ wraps it as the `cause` of a SpeadcastError that says what to do. */
 export class NativeError extends Error {
   override readonly name = 'NativeError'
   readonly errnoName: string

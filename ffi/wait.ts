@@ -1,26 +1,27 @@
-/** Sleeping and waking across threads: eventfd, timerfd, a bounded poll(2), and a thread's timer slack. Linux only. */
+/** Puts threads to sleep and wakes them: eventfd, timerfd, a bounded poll(2), and a thread's timer slack. Linux only. */
 import { CLOCK_MONOTONIC, ITIMERSPEC, POLLFD, POLLIN, SOCK_CLOEXEC, SOCK_NONBLOCK, TFD_CLOEXEC, TFD_NONBLOCK } from './layout.js'
 import { checkCall, errno, libc } from './libc.js'
 import { orRelease } from './memory/region.js'
 import { Scratch } from './memory/scratch.js'
 import { ERRNO, NativeError } from './native-error.js'
 
+/** Where reads put the count, in the scratch memory. */
 const COUNT_AT = 64
 
-/** A descriptor that one thread makes ready and another waits for. It works from every thread of the process. */
+/** A descriptor that one thread makes ready and another waits for. Every thread of the process may use it. */
 abstract class Waker {
   readonly fd: number
   protected readonly scratch = new Scratch(128)
   #open = true
 
-  /** @param fd another thread's; default a new one */
+  /** @param fd another thread's descriptor; default: a new one, which `make` makes */
   constructor(make: () => number, fd?: number) {
     this.fd = fd ?? orRelease(this.scratch.region, make)
   }
   get open(): boolean {
     return this.#open
   }
-  /** Not ready any more; false if it was not. */
+  /** Makes it unready; returns false if it was not ready. */
   clear(): boolean {
     return this.#open && libc().read(this.fd, this.scratch.address + COUNT_AT, 8) > 0
   }
@@ -29,7 +30,7 @@ abstract class Waker {
     libc().close(this.fd)
     this.forget()
   }
-  /** Instead of close(), for a descriptor that is another thread's. */
+  /** Gives up its memory and leaves the descriptor open: the close() for another thread's descriptor. */
   forget(): void {
     if (!this.#open) return
     this.#open = false
@@ -37,24 +38,24 @@ abstract class Waker {
   }
 }
 
-/** Wakes who waits for it at once (eventfd(2)). */
+/** Wakes waiting threads at once (eventfd(2)). */
 export class EventFd extends Waker {
   constructor(fd?: number) {
     super(() => checkCall('eventfd', libc().eventfd(0, SOCK_NONBLOCK | SOCK_CLOEXEC)), fd)
     this.scratch.i32[0] = 1
   }
-  /** No effect after close(): the number may be another descriptor's by then. */
+  /** Makes it ready. No effect after close(), because the number may be another descriptor's by then. */
   signal(): void {
     if (this.open) libc().write(this.fd, this.scratch.address, 8)
   }
 }
 
-/** Wakes who waits for it at a time, with the kernel's resolution (timerfd_create(2)). */
+/** Wakes waiting threads at a set time, with the kernel's resolution (timerfd_create(2)). */
 export class TimerFd extends Waker {
   constructor(fd?: number) {
     super(() => checkCall('timerfd_create', libc().timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC)), fd)
   }
-  /** Ready once, in so many nanoseconds, which replaces what was set before. 1.5 µs. */
+  /** Makes it ready once, after `nanoseconds`, and forgets an earlier time. 1.5 µs. */
   set(nanoseconds: number): void {
     if (!this.open) return
     const s = this.scratch
@@ -66,13 +67,13 @@ export class TimerFd extends Waker {
   }
 }
 
-/** A reusable pollfd array. wait() allocates nothing and never blocks longer than asked: the caller keeps that ≤ 50 ms. */
+/** A reusable pollfd array. wait() allocates nothing and never blocks longer than asked; callers keep that ≤ 50 ms. */
 export class PollSet {
   #scratch: Scratch
   #timeAt: number
   #capacity: number
   #count = 0
-  /** @param capacity descriptors at first; there may be more */
+  /** @param capacity number of descriptors that it has room for at first; it grows */
   constructor(capacity: number) {
     this.#capacity = capacity
     this.#timeAt = capacity * POLLFD.size
@@ -99,7 +100,10 @@ export class PollSet {
   revents(i: number): number {
     return this.#scratch.view.getInt16(i * POLLFD.size + POLLFD.revents, true)
   }
-  /** How many descriptors are ready; 0 on timeout or a signal. Nanoseconds, because pacing sleeps for a few microseconds (ppoll(2)). */
+  /**
+   * Returns how many descriptors are ready; 0 on timeout or a signal. The timeout is in nanoseconds (ppoll(2)), because pacing sleeps for a
+   * few microseconds.
+   */
   wait(timeoutNanoseconds: number): number {
     const s = this.#scratch
     s.putPointer(this.#timeAt, Math.floor(timeoutNanoseconds / 1e9))
@@ -115,8 +119,8 @@ export class PollSet {
 const PR_SET_TIMERSLACK = 29
 
 /**
- * How late the calling thread's sleeps may end, so that the kernel wakes it for several timers at once (prctl(2)). Linux's own 50 µs is too
- * much for some: a sleep of 50 µs then takes 130.
+ * Sets how late the calling thread's sleeps may end, so that the kernel wakes it for several timers at once (prctl(2)). Linux's own 50 µs
+ * is too much for pacing: a sleep of 50 µs then takes 130.
  */
 export function setTimerSlack(nanoseconds: number): void {
   // Zero would mean Linux's own.
@@ -136,7 +140,7 @@ export function nameThread(name: string): void {
 
 let nothing: PollSet | undefined
 
-/** Puts the calling thread to sleep for so long. Its timer slack is the default one behind it (prctl(2): 0). */
+/** Puts the calling thread to sleep. Its timer slack is the default one afterwards (prctl(2): 0). */
 export function nap(nanoseconds: number): void {
   nothing ??= new PollSet(0)
   setTimerSlack(1)
@@ -144,7 +148,7 @@ export function nap(nanoseconds: number): void {
   libc().prctl(PR_SET_TIMERSLACK, 0, 0, 0, 0)
 }
 
-/** Closes descriptors that a worker opened and did not live to close. Ones already closed are the caller's mistake. */
+/** Closes descriptors that a worker opened and did not live to close. The caller sees to it that none is closed already. */
 export function closeDescriptors(fds: Iterable<number>): void {
   for (const fd of fds) libc().close(fd)
 }

@@ -38,7 +38,7 @@ export class SpeadcastError extends Error {
   }
 }
 
-/** `cond` holds or a SpeadcastError is thrown; `message` is called only on failure. Cold paths only. */
+/** Throws a SpeadcastError unless `cond` holds; calls `message` only then. For cold paths. */
 export function ensure(cond: unknown, code: ErrorCode, message: () => string): asserts cond {
   if (!cond) throw new SpeadcastError(code, message())
 }

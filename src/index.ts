@@ -11,8 +11,8 @@ export {
 export { type HeapsToSend, type SendAllOptions, type SendAllResult, sendAll, toWritable } from './adapters/send-all.js'
 export type { MemoryOptions, MemoryPacket } from './backend/memory.js'
 export type { GroupMode } from './batch/compile.js'
+export type { ExternalMemory } from './batch/external-memory.js'
 export type { HeapReference } from './batch/heaps.js'
-export type { ExternalMemory } from './batch/template.js'
 export {
   attachBatch,
   type BatchHandle,

@@ -1,11 +1,11 @@
 /**
- * Counters as plain doubles in shared memory: one writer (the thread that sends), any number of readers. A double holds every
- * integer to 2^53, and an aligned 8-byte store is never seen half-written on x86-64 or arm64.
+ * Counters, which are plain doubles in shared memory with one writer (the thread that sends) and any number of readers. A double holds
+ * every integer to 2^53, and an aligned 8-byte store is never seen half-written on x86-64 or arm64.
  */
 export const COUNTER_NAMES = [
   /** Heaps all of whose packets were sent. */
   'heapsSent',
-  /** Heaps of which at least one packet was not. */
+  /** Heaps with at least one packet that was not sent. */
   'heapsFailed',
   'batches',
   'packets',
@@ -16,35 +16,35 @@ export const COUNTER_NAMES = [
   'posts',
   /** Posts that found the socket buffer or queue full and waited. */
   'waits',
-  /** ENOBUFS answers (a queueing discipline or device queue was full): backed off and posted again. */
+  /** ENOBUFS answers (a queueing discipline or a device queue was full), after which packets were posted again later. */
   'noBuffers',
-  /** Datagrams refused on account of an earlier one's ICMP error and posted again. */
+  /** Datagrams refused because of an earlier one's ICMP error, and posted again. */
   'reposts',
   'segmentedMessages',
   'plainMessages',
-  /** Messages sent without a copy, of those above, and those among them that the kernel copied all the same. */
+  /** Those messages that were sent without a copy, and those of them that the kernel copied all the same. */
   'zeroCopyMessages',
   'copiedMessages',
   /** ICMP and local errors read from the socket's error queue. */
   'queuedErrors',
-  /** Nanoseconds slept by the rate limiter. Those below are its own too: 0 where there is no rate, or the device keeps it. */
+  /** Nanoseconds that the rate limiter slept. The counters below are its own too: 0 where there is no rate, or the device keeps it. */
   'pacedNanoseconds',
-  /** How long after it was due what was posted last went, and the most there was of that. Not counters. */
+  /** How long after it was due the last post went, and the longest such delay. Not counters. */
   'lagNanoseconds',
   'greatestLagNanoseconds',
-  /** What the rate should have sent in `lagNanoseconds`, of the bytes that it counts. Not a counter. */
+  /** The bytes that the rate should have sent in `lagNanoseconds`, counted as it counts them. Not a counter. */
   'bytesBehind',
   /** How long nothing was queued though the next byte was due. */
   'starvedNanoseconds',
-  /** Such times, as far as they are made up (StreamOptions.catchUpSeconds), … */
+  /** Those times, as far as they are made up (StreamOptions.catchUpSeconds), … */
   'gapsMadeUp',
   'madeUpNanoseconds',
   /** … and as far as they are not, together with delays that were not made up before the queue ran empty. */
   'gapsGivenUp',
   'givenUpNanoseconds',
-  /** By how much the sending thread woke up after its time. */
+  /** How long after its time the sending thread woke up. */
   'lateNanoseconds',
-  /** From when the kernel or the device had no room until it took packets again. */
+  /** How long the kernel or the device had no room, until it took packets again. */
   'refusedNanoseconds',
 ] as const
 
@@ -52,5 +52,5 @@ export type CounterName = (typeof COUNTER_NAMES)[number]
 export const COUNTER = Object.fromEntries(COUNTER_NAMES.map((name, i) => [name, i])) as Readonly<Record<CounterName, number>>
 
 export function readCounters(counters: Float64Array): Record<CounterName, number> {
-  return Object.fromEntries(COUNTER_NAMES.map((name, i) => [name, counters[i]!])) as Record<CounterName, number>
+  return Object.fromEntries(COUNTER_NAMES.map((name, i) => [name, counters[i]])) as Record<CounterName, number>
 }

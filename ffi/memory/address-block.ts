@@ -1,7 +1,7 @@
 /**
- * Where an isolate's regions go whose headers are patched: side by side, in blocks of address space that are reserved whole and found by
- * rounding an address down, so that one view sees all of a block (block-view.ts). Regions that would fill one fast, and what finds no room, go
- * wherever mmap(2) puts them.
+ * Blocks of address space for an isolate's regions whose headers are patched. Such regions stand side by side in a block, so that one view
+ * sees all of them (block-view.ts). A block is reserved whole, and an address rounded down is its block's. Two kinds of regions go wherever
+ * mmap(2) puts them instead: those that would fill a block fast, and those that find no room.
  *
  * | part of a block  | is                                                          |
  * |------------------|-------------------------------------------------------------|
@@ -14,8 +14,8 @@ import { reserve, roundUp } from './mapping.js'
 
 /** V8 collects garbage for every 64 MiB that an isolate has views of. */
 export const BLOCK_BYTES = 32 << 20
-const MAX_PLACED_BYTES = BLOCK_BYTES / 4
-/** Of sysconf(3), in glibc and musl. Mappings begin at pages, which arm64 has of up to 64 KiB. */
+const MAX_IN_BLOCK_BYTES = BLOCK_BYTES / 4
+/** The number of sysconf(3)'s page size, in glibc and musl. Mappings begin at pages, and arm64 may have pages of up to 64 KiB. */
 const SC_PAGESIZE = 30
 
 let block: { low: number; high: number } | undefined
@@ -26,19 +26,20 @@ function newBlock(): { low: number; high: number } | undefined {
   if (isMapFailed(address)) return undefined
   const low = roundUp(address, BLOCK_BYTES)
   const high = low + BLOCK_BYTES
-  // Nothing has seen what is before and behind.
+  // Nobody has seen the ranges before and behind the block, so they may be unmapped.
   if (low > address) libc().munmap(address, low - address)
   if (high < address + 2 * BLOCK_BYTES) libc().munmap(high, address + 2 * BLOCK_BYTES - high)
   return { low, high }
 }
 
-export function placeable(byteLength: number): boolean {
-  return byteLength <= MAX_PLACED_BYTES
+/** Whether regions of that length go into blocks. */
+export function fitsBlock(byteLength: number): boolean {
+  return byteLength <= MAX_IN_BLOCK_BYTES
 }
 
-/** A Place (mapping.ts) in a block. What could not be mapped there is not handed out again. */
-export function place(byteLength: number, huge: boolean): number | undefined {
-  if (!placeable(byteLength)) return undefined
+/** Takes addresses out of the present block, or out of a new one. A range that could not be mapped is not handed out again. */
+export function takeFromBlock(byteLength: number, huge: boolean): number | undefined {
+  if (!fitsBlock(byteLength)) return undefined
   pageBytes ||= libc().sysconf(SC_PAGESIZE)
   const length = roundUp(byteLength, pageBytes)
   if (!block || block.high - block.low < length) block = newBlock()

@@ -1,41 +1,46 @@
 /**
- * Huge pages for what is smaller than one. A batch of 512 KiB on ordinary pages is sent about a tenth slower, and in a huge page of its
- * own it would waste three quarters of it: neighbours share.
+ * Huge pages shared by regions that are smaller than one. A batch of 512 KiB on ordinary pages is sent about a tenth slower, and in a huge
+ * page of its own it would waste three quarters of it.
  *
- * | chunk  | is                                             | next                                     |
- * |--------|------------------------------------------------|------------------------------------------|
- * | filling | handed out from its start, never twice         | empty when all of it was given back       |
- * | empty  | its pages given back to the system             | filling, its pages new, at the next carve  |
+ * | chunk   | is                                              | next                                               |
+ * |---------|-------------------------------------------------|----------------------------------------------------|
+ * | filling | handed out from its start, no part of it twice  | empty, when all ranges of it were given back       |
+ * | empty   | its pages given back to the system              | filling, with new pages, when the next range is taken |
  */
 
-import { place } from './address-block.js'
+import { takeFromBlock } from './address-block.js'
 import { dropPages, HUGE_PAGE_BYTES, mapPages, PAGE_BYTES, type PageKind, populate, roundUp } from './mapping.js'
 
-/** Less than this has little use of huge pages. */
-export const SMALLEST_CARVED_BYTES = 64 << 10
+/** Regions below this have little use of huge pages. */
+export const SMALLEST_POOLED_BYTES = 64 << 10
 
-export interface CarvedRange {
+/** A part of a huge page that others share. */
+export interface PooledRange {
   readonly address: number
   readonly byteLength: number
   readonly pages: PageKind
   release(): void
 }
 
+/** A huge page that ranges are taken from. */
 interface Chunk {
   readonly address: number
   readonly pages: PageKind
-  readonly placed: boolean
+  readonly inBlock: boolean
   usedBytes: number
   ranges: number
 }
 
 const chunks: Chunk[] = []
 
-/** At least `byteLength` zeroed bytes, page aligned, at most a huge page, placed or not; undefined where no huge page can be had. */
-export function carve(byteLength: number, placed: boolean): CarvedRange | undefined {
+/**
+ * Takes at least `byteLength` zeroed bytes, page aligned, at most a huge page, in an address block or not; undefined where no huge page can
+ * be had.
+ */
+export function takePooled(byteLength: number, inBlock: boolean): PooledRange | undefined {
   const length = roundUp(byteLength, PAGE_BYTES)
-  const filling = (chunk: Chunk) => chunk.placed === placed && chunk.usedBytes > 0 && chunk.usedBytes + length <= HUGE_PAGE_BYTES
-  const chunk = chunks.find(filling) ?? emptyChunk(placed)
+  const filling = (chunk: Chunk) => chunk.inBlock === inBlock && chunk.usedBytes > 0 && chunk.usedBytes + length <= HUGE_PAGE_BYTES
+  const chunk = chunks.find(filling) ?? emptyChunk(inBlock)
   if (!chunk) return undefined
   const address = chunk.address + chunk.usedBytes
   chunk.usedBytes += length
@@ -48,15 +53,15 @@ export function carve(byteLength: number, placed: boolean): CarvedRange | undefi
   return { address, byteLength: length, pages: chunk.pages, release }
 }
 
-function emptyChunk(placed: boolean): Chunk | undefined {
-  const empty = chunks.find((chunk) => chunk.placed === placed && chunk.usedBytes === 0)
-  // Dropped again, for late writes through views of the last owners.
+function emptyChunk(inBlock: boolean): Chunk | undefined {
+  const empty = chunks.find((chunk) => chunk.inBlock === inBlock && chunk.usedBytes === 0)
+  // The pages are dropped again because the last owners may have written through their views since.
   if (empty && dropPages(empty.address, HUGE_PAGE_BYTES) && populate(empty.address, HUGE_PAGE_BYTES, empty.pages) === 0)
     return empty
   for (const pages of ['hugetlb', 'thp'] as const) {
-    const address = mapPages(HUGE_PAGE_BYTES, pages, placed ? place : undefined)
+    const address = mapPages(HUGE_PAGE_BYTES, pages, inBlock ? takeFromBlock : undefined)
     if (typeof address !== 'number') continue
-    const chunk: Chunk = { address, pages, placed, usedBytes: 0, ranges: 0 }
+    const chunk: Chunk = { address, pages, inBlock, usedBytes: 0, ranges: 0 }
     chunks.push(chunk)
     return chunk
   }

@@ -1,6 +1,6 @@
 /**
- * mmap(2) and madvise(2) as regions need them: populated, of the pages asked for, side by side if asked for, not inherited by fork. What
- * somebody has been given is never unmapped.
+ * mmap(2) and madvise(2) as regions need them: populated, of the pages asked for, side by side if asked for, not inherited by fork. A range
+ * that was handed out is never unmapped.
  */
 import { checkCall, errno, isMapFailed, libc } from '../libc.js'
 import { ERRNO, errnoName, NativeError } from '../native-error.js'
@@ -29,45 +29,45 @@ const RESERVED = ANONYMOUS | MAP_NORESERVE
 export const PAGE_BYTES = 4096
 export const HUGE_PAGE_BYTES = 2 << 20
 
-/** What a mapping's pages are: `hugetlb` reserved 2 MiB pages, `thp` transparent ones asked for, `small` ordinary ones. */
+/** The pages of a mapping: `hugetlb` are reserved 2 MiB pages, `thp` transparent ones asked for, `small` ordinary ones. */
 export type PageKind = 'hugetlb' | 'thp' | 'small'
 
 export function roundUp(n: number, to: number): number {
   return Math.ceil(n / to) * to
 }
 
-/** A reserved range for a mapping, aligned for huge pages if it is to be of such; undefined: wherever mmap(2) puts it. */
-export type Place = (byteLength: number, huge: boolean) => number | undefined
+/** Gives the address of a reserved range, aligned for huge pages if asked for; undefined: mmap(2) may put the mapping anywhere. */
+export type TakeAddresses = (byteLength: number, huge: boolean) => number | undefined
 
 /**
- * Zeroed and faulted in, at its place if it has one; huge pages start at a multiple of their size. `byteLength` must be a multiple of the page
- * size of `kind`.
+ * Maps zeroed pages and faults them in, at addresses of `take` if it gives any; huge pages start at a multiple of their size. `byteLength`
+ * must be a multiple of the page size of `kind`.
  */
-export function mapPages(byteLength: number, kind: PageKind, place?: Place): number | NativeError {
+export function mapPages(byteLength: number, kind: PageKind, take?: TakeAddresses): number | NativeError {
   const address =
-    kind === 'hugetlb' ? mapAnonymous(0, byteLength, MAP_HUGETLB | MAP_HUGE_2MB) : map(byteLength, kind === 'thp', place)
+    kind === 'hugetlb' ? mapAnonymous(0, byteLength, MAP_HUGETLB | MAP_HUGE_2MB) : map(byteLength, kind === 'thp', take)
   if (isMapFailed(address))
     return new NativeError('mmap', errno(), `${byteLength} bytes${kind === 'hugetlb' ? ', MAP_HUGETLB' : ''}`)
   libc().madvise(address, byteLength, MADV_DONTFORK)
   const failed = populate(address, byteLength, kind)
-  // Mostly there are no reserved pages, and that must not cost a place: they are moved to one once they are there.
-  if (failed === 0) return kind === 'hugetlb' && place ? moved(address, byteLength, place) : address
-  // Nothing has seen the range, but one rule (never unmap) is simpler than two: it stays as an inaccessible reservation.
+  // Mostly there are no reserved pages, and finding that out must not use addresses up: pages that are there are moved to them.
+  if (failed === 0) return kind === 'hugetlb' && take ? moved(address, byteLength, take) : address
+  // Nobody has seen the range, but one rule (never unmap) is simpler than two: it stays as an inaccessible reservation.
   dropMapping(address, byteLength)
   return new NativeError('madvise', failed, `MADV_POPULATE_WRITE of ${byteLength} bytes: ${errnoName(failed)}`)
 }
 
-function map(byteLength: number, huge: boolean, place?: Place): number {
-  const address = mapPlaced(byteLength, huge, place) ?? (huge ? mapAligned(byteLength) : mapAnonymous(0, byteLength))
+function map(byteLength: number, huge: boolean, take?: TakeAddresses): number {
+  const address = mapAtTaken(byteLength, huge, take) ?? (huge ? mapAligned(byteLength) : mapAnonymous(0, byteLength))
   if (huge && !isMapFailed(address)) libc().madvise(address, byteLength, MADV_HUGEPAGE)
   return address
 }
 
-function mapPlaced(byteLength: number, huge: boolean, place?: Place): number | undefined {
-  const placed = place?.(byteLength, huge)
-  if (placed === undefined) return undefined
-  if (!isMapFailed(mapAnonymous(placed, byteLength, MAP_FIXED))) return placed
-  reserveAgain(placed, byteLength)
+function mapAtTaken(byteLength: number, huge: boolean, take?: TakeAddresses): number | undefined {
+  const address = take?.(byteLength, huge)
+  if (address === undefined) return undefined
+  if (!isMapFailed(mapAnonymous(address, byteLength, MAP_FIXED))) return address
+  reserveAgain(address, byteLength)
   return undefined
 }
 
@@ -81,26 +81,26 @@ function mapAligned(byteLength: number): number {
   return isMapFailed(reserved) ? reserved : mapAnonymous(roundUp(reserved, HUGE_PAGE_BYTES), byteLength, MAP_FIXED)
 }
 
-/** Linux moves reserved huge pages since 5.16; before, they stay where they are. */
-function moved(address: number, byteLength: number, place: Place): number {
-  const to = place(byteLength, true)
+/** Moves reserved huge pages to taken addresses, which Linux can since 5.16; before, they stay where they are. */
+function moved(address: number, byteLength: number, take: TakeAddresses): number {
+  const to = take(byteLength, true)
   if (to === undefined) return address
   if (!isMapFailed(libc().mremap(address, byteLength, byteLength, MREMAP_MAYMOVE | MREMAP_FIXED, to))) return to
   reserveAgain(to, byteLength)
   return address
 }
 
-/** Addresses that no mapping comes to unless it is told to, inaccessible; MAP_FAILED if there are none. */
+/** Reserves addresses: they are inaccessible, and no mapping comes there unless it is told to. Returns MAP_FAILED if there are none. */
 export function reserve(byteLength: number): number {
   return libc().mmap(0, byteLength, PROT_NONE, RESERVED, -1, 0)
 }
 
-/** Nothing could be mapped over the range, and the attempt may have undone its reservation. */
+/** Repeats a reservation that a failed mapping may have undone. */
 function reserveAgain(address: number, byteLength: number): void {
   libc().mmap(address, byteLength, PROT_NONE, RESERVED | MAP_FIXED_NOREPLACE, -1, 0)
 }
 
-/** Bytes `offset` … `offset + byteLength − 1` of an open file, shared with its other mappers. @throws NativeError */
+/** Maps bytes `offset` … `offset + byteLength − 1` of an open file, shared with its other mappers. @throws NativeError */
 export function mapFile(fd: number, offset: number, byteLength: number): number {
   const address = libc().mmap(0, byteLength, PROT_READ_WRITE, MAP_SHARED, fd, offset)
   if (isMapFailed(address)) throw new NativeError('mmap', errno(), `fd ${fd}, ${byteLength} bytes, PROT_READ|PROT_WRITE`)
@@ -108,7 +108,7 @@ export function mapFile(fd: number, offset: number, byteLength: number): number 
   return address
 }
 
-/** Lets go of what is mapped there; the range stays reserved, and touching it is SIGSEGV. */
+/** Unmaps the range and reserves it at once: touching it is SIGSEGV. */
 export function dropMapping(address: number, byteLength: number): void {
   libc().mmap(address, byteLength, PROT_NONE, RESERVED | MAP_FIXED, -1, 0)
 }
@@ -119,8 +119,8 @@ export function dropPages(address: number, byteLength: number): boolean {
 }
 
 /**
- * Faults all pages in; 0 or an errno. Kernels before 5.14 answer EINVAL: other pages then fault on first touch without risk, hugetlb
- * ones might be SIGBUS and are refused.
+ * Faults all pages in; returns 0 or an errno. Kernels before 5.14 answer EINVAL. Ordinary pages then fault in on first touch without risk;
+ * hugetlb pages are refused, because their first touch might be SIGBUS.
  */
 export function populate(address: number, byteLength: number, kind: PageKind): number {
   if (libc().madvise(address, byteLength, MADV_POPULATE_WRITE) === 0) return 0

@@ -1,31 +1,34 @@
 /**
- * A Region is memory of one kind at one address, one registration with a NIC, and one ArrayBuffer per isolate.
+ * A Region is memory of one kind at one address, with one registration per NIC and one ArrayBuffer per isolate.
  *
  * | state    | views           | memory                                    | leaves by        |
  * |----------|-----------------|-------------------------------------------|------------------|
  * | live     | valid           | mapped, not inherited by fork             | release()        |
  * | released | read stale data | pages dropped, address range still mapped | allocate() again |
  *
- * Prohibited: munmap at any time. A typed array over an unmapped range is a SIGSEGV in plain JavaScript and Node 20 cannot
- * detach external buffers (docs/ground-rules.md, "Memory and koffi"), so a released range goes to a pool and is handed out again.
- * Huge pages are asked for and *faulted in* before allocate() returns: under a container's hugetlb limit mmap succeeds and
- * the first touch is SIGBUS, where MADV_POPULATE_WRITE returns an errno (madvise(2), Linux 5.14).
- * Off Linux, and without a koffi binary, a region is an ordinary ArrayBuffer without an address: only the dgram backend runs there, in one isolate.
+ * Prohibited: munmap at any time. A typed array over an unmapped range is a SIGSEGV in plain JavaScript, and Node 20 cannot detach external
+ * buffers (docs/ground-rules.md, "Memory and koffi"). So a released range is kept and handed out again.
+ *
+ * Huge pages are asked for and *faulted in* before allocate() returns. Under a container's hugetlb limit mmap succeeds and the first touch
+ * is SIGBUS, but MADV_POPULATE_WRITE returns an errno (madvise(2), Linux 5.14).
+ *
+ * Off Linux, and without a koffi binary, a region is an ordinary ArrayBuffer without an address. Only the dgram backend runs there, in one
+ * isolate.
  */
 
 import { koffi } from '../koffi.js'
 import { nativeCallsWork } from '../libc.js'
 import type { NativeError } from '../native-error.js'
-import { place } from './address-block.js'
-import { carve, SMALLEST_CARVED_BYTES } from './huge-page-pool.js'
+import { takeFromBlock } from './address-block.js'
+import { SMALLEST_POOLED_BYTES, takePooled } from './huge-page-pool.js'
 import { dropPages, HUGE_PAGE_BYTES, mapFile, mapPages, PAGE_BYTES, type PageKind, populate, roundUp } from './mapping.js'
 
 export type { PageKind }
 
-/** Enough to attach the same memory in another isolate of this process. Plain data: it survives postMessage. */
+/** Describes memory so that another isolate of this process can attach it. Plain data: it survives postMessage. */
 export interface RegionHandle {
   readonly id: number
-  /** First byte's virtual address. Only ffi/ may compute with it. */
+  /** Virtual address of the first byte. Only ffi/ may compute with it. */
   readonly address: number
   readonly byteLength: number
 }
@@ -36,15 +39,18 @@ export interface RegionOptions {
    * `require` takes reserved ones of its own or throws.
    */
   readonly hugePages?: 'auto' | 'require' | 'never'
-  /** Default false. @internal Headers in it will be patched: it lies beside others of which that is true (address-block.ts). */
+  /** Default false. @internal Headers in it will be patched, so it lies in a block beside others of that kind (address-block.ts). */
   readonly patched?: boolean
 }
 
 let nextId = 1
-const pool: { readonly address: number; readonly byteLength: number; readonly kind: PageKind; readonly placed: boolean }[] = []
+/** Ranges of released regions, to be handed out again. */
+const released: { readonly address: number; readonly byteLength: number; readonly kind: PageKind; readonly inBlock: boolean }[] = []
+/** This isolate's buffers of mapped memory, by address. */
 const attached = new Map<number, ArrayBuffer>()
-/** What this isolate has allocated and not released. */
+/** The regions that this isolate has allocated and not released. */
 const live = new Set<Region>()
+/** Buffers of regions without an address, by id. */
 const ordinary = new Map<number, ArrayBuffer>()
 
 export class Region implements RegionHandle {
@@ -57,7 +63,7 @@ export class Region implements RegionHandle {
     readonly address: number,
     readonly byteLength: number,
     readonly pages: PageKind,
-    /** Why huge pages were wanted and not had; empty if they were or were not asked for. */
+    /** Why huge pages could not be had; empty if they could, or were not asked for. */
     readonly hugePagesRefused: string,
     private readonly giveBack: () => void = () => {},
     buffer?: ArrayBuffer,
@@ -75,23 +81,23 @@ export class Region implements RegionHandle {
     if (!(Number.isSafeInteger(byteLength) && byteLength > 0)) throw new RangeError(`region of ${byteLength} bytes`)
     if (!nativeCallsWork()) return Region.#ordinary(byteLength)
     const mode = options.hugePages ?? 'auto'
-    const placed = options.patched ?? false
+    const inBlock = options.patched ?? false
     const range =
-      mode === 'auto' && byteLength >= SMALLEST_CARVED_BYTES && byteLength < HUGE_PAGE_BYTES && carve(byteLength, placed)
+      mode === 'auto' && byteLength >= SMALLEST_POOLED_BYTES && byteLength < HUGE_PAGE_BYTES && takePooled(byteLength, inBlock)
     if (range) return new Region(range.address, range.byteLength, range.pages, '', range.release)
     const large = mode === 'auto' && byteLength >= HUGE_PAGE_BYTES
     const kinds: PageKind[] = mode === 'require' ? ['hugetlb'] : large ? ['hugetlb', 'thp', 'small'] : ['small']
     let refused: NativeError | undefined
     for (const kind of kinds) {
       const length = roundUp(byteLength, kind === 'small' ? PAGE_BYTES : HUGE_PAGE_BYTES)
-      const address = fromPool(length, kind, placed) ?? mapPages(length, kind, placed ? place : undefined)
+      const address = takeReleased(length, kind, inBlock) ?? mapPages(length, kind, inBlock ? takeFromBlock : undefined)
       if (typeof address !== 'number') {
         refused ??= address
         continue
       }
       const release = (): void => {
         dropPages(address, length)
-        pool.push({ address, byteLength: length, kind, placed })
+        released.push({ address, byteLength: length, kind, inBlock })
       }
       return new Region(address, length, kind, refused?.message ?? '', release)
     }
@@ -108,13 +114,13 @@ export class Region implements RegionHandle {
       throw new RangeError(`offset ${offset} is not a multiple of the page size ${PAGE_BYTES}`)
     const { size } = process.getBuiltinModule('node:fs').fstatSync(fd)
     const byteLength = options.byteLength ?? size - offset
-    // Beyond the end of the file the mapping exists but touching it is SIGBUS.
+    // Behind the end of the file the mapping exists, but touching it is SIGBUS.
     if (!(Number.isSafeInteger(byteLength) && byteLength > 0 && offset + byteLength <= size))
       throw new RangeError(`bytes ${offset}..${offset + byteLength} are not all inside the file of ${size} bytes`)
     return new Region(mapFile(fd, offset, byteLength), byteLength, 'small', '')
   }
 
-  /** Another owner's memory (a DMA buffer mapped by a driver). The owner must keep it mapped for the life of the process. */
+  /** Makes a region of another owner's memory (a DMA buffer mapped by a driver), who must keep it mapped for the life of the process. */
   static fromAddress(address: number, byteLength: number): Region {
     return new Region(address, byteLength, 'small', '')
   }
@@ -144,14 +150,14 @@ export class Region implements RegionHandle {
 }
 
 /**
- * For a thread that ends, once no device and no call uses its memory: releases all that this isolate has allocated, which nothing else
- * would. What other threads allocated and it attached is theirs.
+ * Releases all regions that this isolate has allocated. A thread calls it at its end, when no device and no call uses its memory, because
+ * nothing else would release them. Regions that other threads allocated are theirs.
  */
 export function releaseAll(): void {
   for (const region of live) region.release()
 }
 
-/** For the call that decides whether whoever has the region comes to be: it is released if that throws. */
+/** Runs `call`; releases the region if it throws. */
 export function orRelease<T>(region: Region, call: () => T): T {
   try {
     return call()
@@ -161,19 +167,20 @@ export function orRelease<T>(region: Region, call: () => T): T {
   }
 }
 
-/** A released range of that very length and kind, zeroed; undefined if there is none. */
-function fromPool(byteLength: number, kind: PageKind, placed: boolean): number | undefined {
-  const i = pool.findIndex((range) => range.kind === kind && range.byteLength === byteLength && range.placed === placed)
-  if (i < 0) return undefined
-  const { address } = pool.splice(i, 1)[0]!
-  // Again, for late writes through views of the last owner; hugetlb pages can be dropped since Linux 5.18.
+/** Takes a released range of that very length and kind, zeroed; undefined if there is none. */
+function takeReleased(byteLength: number, kind: PageKind, inBlock: boolean): number | undefined {
+  const i = released.findIndex((range) => range.kind === kind && range.byteLength === byteLength && range.inBlock === inBlock)
+  const [range] = i < 0 ? [] : released.splice(i, 1)
+  if (!range) return undefined
+  const { address } = range
+  // Dropped again because the last owner may have written through its views since. Hugetlb pages can be dropped since Linux 5.18.
   const dropped = dropPages(address, byteLength)
   if (populate(address, byteLength, kind) !== 0) return undefined
   if (!dropped) new Uint8Array(attachRegion({ id: 0, address, byteLength })).fill(0)
   return address
 }
 
-/** The same memory seen from another isolate: one ArrayBuffer per region per isolate, made at first use. */
+/** Returns this isolate's ArrayBuffer of the region, which it makes at first use. */
 export function attachRegion(handle: RegionHandle): ArrayBuffer {
   if (handle.address === 0) {
     const own = ordinary.get(handle.id)

@@ -1,6 +1,8 @@
 import { attachRegion, Region } from './region.js'
 
-/** A small block of mapped memory for arguments of system calls, with the views needed to fill it; per isolate, reused by every call. */
+/**
+ * A small piece of mapped memory for the arguments of system calls, with the views needed to fill it. Its owner reuses it for every call.
+ */
 export class Scratch {
   readonly region: Region
   readonly address: number

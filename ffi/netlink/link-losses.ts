@@ -74,7 +74,7 @@ export class LinkLosses {
   read(ifindex: number): void {
     for (let attempt = 0; this.#exchange(ifindex); attempt++)
       if (attempt === ATTEMPTS)
-        throw new NativeError('RTM_GETQDISC', ERRNO.EAGAIN!, `the table changed during each of ${ATTEMPTS} dumps`)
+        throw new NativeError('RTM_GETQDISC', ERRNO.EAGAIN, `the table changed during each of ${ATTEMPTS} dumps`)
   }
 
   /** True when the dump was interrupted. */
@@ -94,7 +94,7 @@ export class LinkLosses {
       for (let at = 0; at + NLMSG_HDRLEN <= got; ) {
         const view = this.#view
         const size = view.getUint32(at, true)
-        if (size < NLMSG_HDRLEN || at + size > got) throw new NativeError('recv', ERRNO.EPROTO!, `netlink message of ${size} bytes`)
+        if (size < NLMSG_HDRLEN || at + size > got) throw new NativeError('recv', ERRNO.EPROTO, `netlink message of ${size} bytes`)
         const type = view.getUint16(at + 4, true)
         // What an earlier read that failed left behind is passed over.
         const behind = (this.#sequence - view.getUint32(at + 8, true)) | 0
@@ -111,7 +111,7 @@ export class LinkLosses {
         at += (size + 3) & ~3
       }
     }
-    throw new NativeError('RTM_GETQDISC', ERRNO.EOVERFLOW!, `no end after ${MAX_READS} reads`)
+    throw new NativeError('RTM_GETQDISC', ERRNO.EOVERFLOW, `no end after ${MAX_READS} reads`)
   }
 
   close(): void {

@@ -90,7 +90,7 @@ export function query(q: Query): void {
   for (let attempt = 1; ; attempt++) {
     q.restart?.()
     if (!exchange(q)) return
-    if (attempt === 10) throw new NativeError(q.what, ERRNO.EAGAIN!, 'the table changed during each of 10 dumps')
+    if (attempt === 10) throw new NativeError(q.what, ERRNO.EAGAIN, 'the table changed during each of 10 dumps')
   }
 }
 
@@ -132,10 +132,10 @@ function exchange({ what, type, dump, header, attributes, answer, onMessage }: Q
     let interrupted = false
     for (let reads = 0; reads < MAX_READS; reads++) {
       const got = checkCall('recv', c.recv(fd, address, BUFFER_BYTES, MSG_TRUNC), what)
-      if (got > BUFFER_BYTES) throw new NativeError(what, ERRNO.EMSGSIZE!, `netlink message of ${got} bytes, limit ${BUFFER_BYTES}`)
+      if (got > BUFFER_BYTES) throw new NativeError(what, ERRNO.EMSGSIZE, `netlink message of ${got} bytes, limit ${BUFFER_BYTES}`)
       for (let at = 0; at + NLMSG_HDRLEN <= got; ) {
         const size = view.getUint32(at, true)
-        if (size < NLMSG_HDRLEN || at + size > got) throw new NativeError(what, ERRNO.EPROTO!, `netlink message of ${size} bytes`)
+        if (size < NLMSG_HDRLEN || at + size > got) throw new NativeError(what, ERRNO.EPROTO, `netlink message of ${size} bytes`)
         if (view.getUint32(at + 8, true) === seq) {
           const kind = view.getUint16(at + 4, true)
           if (view.getUint16(at + 6, true) & NLM_F_DUMP_INTR) interrupted = true
@@ -151,7 +151,7 @@ function exchange({ what, type, dump, header, attributes, answer, onMessage }: Q
         at += (size + 3) & ~3
       }
     }
-    throw new NativeError(what, ERRNO.EOVERFLOW!, `no end after ${MAX_READS} reads`)
+    throw new NativeError(what, ERRNO.EOVERFLOW, `no end after ${MAX_READS} reads`)
   } finally {
     c.close(fd)
   }

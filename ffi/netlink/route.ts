@@ -80,7 +80,7 @@ export function routeTo(family: Family, address: Uint8Array, options: { oif?: nu
     }
   }
   query({ what: 'RTM_GETROUTE', type: RTM_GETROUTE, answer: RTM_NEWROUTE, header, attributes, onMessage })
-  if (!route) throw new NativeError('RTM_GETROUTE', ERRNO.EPROTO!, 'no route in the answer')
+  if (!route) throw new NativeError('RTM_GETROUTE', ERRNO.EPROTO, 'no route in the answer')
   return route
 }
 
@@ -177,7 +177,7 @@ export function links(): Link[] {
 
 /** One interface. @throws NativeError ENODEV when there is none of that index. */
 export function link(index: number): Link {
-  if (!(index > 0)) throw new NativeError('RTM_GETLINK', ERRNO.ENODEV!, `interface ${index}`)
+  if (!(index > 0)) throw new NativeError('RTM_GETLINK', ERRNO.ENODEV, `interface ${index}`)
   const header = new Uint8Array(IFINFOMSG_LEN)
   new DataView(header.buffer).setInt32(4, index, true)
   let one: Link | undefined
@@ -185,7 +185,7 @@ export function link(index: number): Link {
     one = linkOf(view, body, found)
   }
   query({ what: 'RTM_GETLINK', type: RTM_GETLINK, answer: RTM_NEWLINK, header, onMessage })
-  if (!one) throw new NativeError('RTM_GETLINK', ERRNO.ENODEV!, `interface ${index}`)
+  if (!one) throw new NativeError('RTM_GETLINK', ERRNO.ENODEV, `interface ${index}`)
   return one
 }
 

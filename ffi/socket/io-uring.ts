@@ -82,7 +82,7 @@ export class IoUring {
       const sq = (field: keyof typeof URING_SQ_OFF): number => param(URING_PARAMS.sqOff + URING_SQ_OFF[field])
       const cq = (field: keyof typeof URING_CQ_OFF): number => param(URING_PARAMS.cqOff + URING_CQ_OFF[field])
       try {
-        if (!(param(URING_PARAMS.features) & L.IORING_FEAT_SINGLE_MMAP)) throw new NativeError('io_uring_setup', ERRNO.EOPNOTSUPP!)
+        if (!(param(URING_PARAMS.features) & L.IORING_FEAT_SINGLE_MMAP)) throw new NativeError('io_uring_setup', ERRNO.EOPNOTSUPP)
         const end = Math.max(sq('array') + this.entries * 4, cq('cqes') + param(URING_PARAMS.cqEntries) * URING_CQE.size)
         const ring = this.#map(L.IORING_OFF_SQ_RING, end)
         this.#ring = new Int32Array(ring)

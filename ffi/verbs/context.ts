@@ -107,7 +107,7 @@ export class VerbsContext {
   static open(library: VerbsLibrary, name: string): VerbsContext {
     return withDevices(library, (devices) => {
       const found = devices.find((device) => device.name === name)
-      if (!found) throw new NativeError('ibv_open_device', ERRNO.ENODEV!, name)
+      if (!found) throw new NativeError('ibv_open_device', ERRNO.ENODEV, name)
       return new VerbsContext(library, name, library.pointer('ibv_open_device', found.device))
     })
   }
@@ -130,7 +130,7 @@ export class VerbsContext {
     const A = IBV_DEVICE_ATTR_EX
     u8.fill(0, 0, A.size)
     const extended = extendedOperation(this.pointer, 'query_device_ex', 'int (uint64_t, uint64_t, uint64_t, size_t)')
-    const result = extended ? extended(this.pointer, 0, address, A.size) : ERRNO.EOPNOTSUPP!
+    const result = extended ? extended(this.pointer, 0, address, A.size) : ERRNO.EOPNOTSUPP
     if (result !== 0 && !NOT_SUPPORTED.has(Math.abs(result)))
       throw new NativeError('ibv_query_device_ex', Math.abs(result), this.name)
     // The plain structure is the head of the extended one.

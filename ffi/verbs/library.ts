@@ -182,4 +182,4 @@ export function readDeviceName(library: VerbsLibrary, context: number): string {
   return readString(library.call.ibv_get_device_name(readPointer(context)), NAME_BYTES)
 }
 
-export const NOT_SUPPORTED: ReadonlySet<number> = new Set([ERRNO.EOPNOTSUPP!, ERRNO.ENOSYS!])
+export const NOT_SUPPORTED: ReadonlySet<number> = new Set([ERRNO.EOPNOTSUPP, ERRNO.ENOSYS])

@@ -108,11 +108,11 @@ export class GroupMembership {
   /** @throws NativeError; ENOSYS without librdmacm, ENODEV or ENOENT without /dev/infiniband/rdma_cm or a device at the address */
   constructor(local: Uint8Array, scopeId = 0, path = process.env.SPEADCAST_RDMACM_LIBRARY || DEFAULT_RDMACM_LIBRARY) {
     const functions = load(path, GROUP_PROTOTYPES)
-    if (!functions) throw new NativeError('dlopen', ERRNO.ENOSYS!, path)
+    if (!functions) throw new NativeError('dlopen', ERRNO.ENOSYS, path)
     this.#functions = functions
     this.#channel = orRelease(this.#scratch.region, () => {
       const channel = functions.rdma_create_event_channel()
-      if (channel === 0) throw new NativeError('rdma_create_event_channel', errno() || ERRNO.ENODEV!)
+      if (channel === 0) throw new NativeError('rdma_create_event_channel', errno() || ERRNO.ENODEV)
       return channel
     })
     let id = 0
@@ -122,7 +122,7 @@ export class GroupMembership {
       check('rdma_create_id', functions.rdma_create_id(this.#channel, address, 0, RDMA_PS_UDP))
       id = readPointer(address)
       check('rdma_bind_addr', functions.rdma_bind_addr(id, this.#name(local, scopeId)))
-      if (readPointer(id + RDMA_CM_ID.verbs) === 0) throw new NativeError('rdma_bind_addr', ERRNO.ENODEV!, 'no RDMA device')
+      if (readPointer(id + RDMA_CM_ID.verbs) === 0) throw new NativeError('rdma_bind_addr', ERRNO.ENODEV, 'no RDMA device')
     } catch (error) {
       if (id !== 0) functions.rdma_destroy_id(id)
       functions.rdma_destroy_event_channel(this.#channel)
@@ -145,7 +145,7 @@ export class GroupMembership {
     while (rdma_get_cm_event(this.#channel, at) !== 0) {
       const why = errno()
       if (why !== ERRNO.EAGAIN && why !== ERRNO.EINTR) throw new NativeError('rdma_get_cm_event', why)
-      if (performance.now() > deadline) throw new NativeError('rdma_join_multicast', ERRNO.ETIMEDOUT!)
+      if (performance.now() > deadline) throw new NativeError('rdma_join_multicast', ERRNO.ETIMEDOUT)
       await sleep(POLL_MS)
     }
     const event = readPointer(at)
@@ -153,7 +153,7 @@ export class GroupMembership {
       const kind = readU32(event + RDMA_CM_EVENT.event)
       const status = readI32(event + RDMA_CM_EVENT.status)
       if (kind !== RDMA_CM_EVENT_MULTICAST_JOIN || status !== 0)
-        throw new NativeError('rdma_join_multicast', Math.abs(status) || ERRNO.EIO!, `event ${kind}`)
+        throw new NativeError('rdma_join_multicast', Math.abs(status) || ERRNO.EIO, `event ${kind}`)
       this.#joined.push(encodeSocketAddress({ family: group.length === 4 ? 4 : 6, bytes: group, port: 0, scopeId }))
       return readGroup(event)
     } finally {

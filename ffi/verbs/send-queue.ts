@@ -47,7 +47,7 @@ export class SendQueue extends QueuePair {
       this.view.setUint32(this.attrAt + R.rate_limit, kbps, true)
       this.view.setUint32(this.attrAt + R.max_burst_sz, burstBytes, true)
       this.view.setUint16(this.attrAt + R.typical_pkt_sz, burstBytes, true)
-      return modify ? Math.abs(modify(this.qp, attr)) : ERRNO.EOPNOTSUPP!
+      return modify ? Math.abs(modify(this.qp, attr)) : ERRNO.EOPNOTSUPP
     }
     let result = limit(frameBytes)
     // Only some mlx5 devices know of bursts (MLX5_IB_PP_SUPPORT_BURST), which libibverbs does not tell.

@@ -19,19 +19,19 @@ const config = {
   substreams: new Uint16Array(HEAPS), memory: {}, inBandDescriptors: false, headroomBytes: 0, mergesEqualPackets: false,
 } // biome-ignore format: a table
 const batch = new BatchTemplate(config)
-const { scatter: places, table } = batch.variant(HEAPS, false).compile()
+const { scatter: places, table } = batch.compilation(HEAPS, false).compile()
 const view = new DataView(batch.region.buffer)
 const sequence = { nextHi: 0, nextLo: 1, stepHi: 0, stepLo: 1 }
 const cnt = new CntPointers(places)
 const long = new BatchTemplate({ ...config, heaps: HEAPS / 16, packetSizeBytes: 80, substreams: new Uint16Array(HEAPS / 16) })
-const longOnes = long.variant(HEAPS / 16, false).compile()
+const longOnes = long.compilation(HEAPS / 16, false).compile()
 const longView = new DataView(long.region.buffer)
 const longCnt = new CntPointers(longOnes.scatter)
 const [timestamp, offset] = places.immediates.map(
   (table) => new ImmediatePointers(table, batch.region, batch.region.buffer, HEAPS, cnt),
 )
 const far = new BatchTemplate({ ...config, items: tutorialItems(8192) })
-const farOnes = far.variant(HEAPS, false).compile().scatter
+const farOnes = far.compilation(HEAPS, false).compile().scatter
 const farView = new DataView(far.region.buffer)
 const farCnt = new CntPointers(farOnes)
 const farTimestamp = new ImmediatePointers(farOnes.immediates[0], far.region, far.region.buffer, HEAPS, farCnt)
@@ -40,7 +40,7 @@ const turns = new BatchTemplate({
   groupMode: 'by-substream',
   substreams: Uint16Array.from({ length: HEAPS }, (_, j) => j % 16),
 })
-const turnsOnes = turns.variant(HEAPS, false).compile().scatter
+const turnsOnes = turns.compilation(HEAPS, false).compile().scatter
 const turnsView = new DataView(turns.region.buffer)
 const turnsCnt = new CntPointers(turnsOnes)
 const turnsTimestamp = new ImmediatePointers(turnsOnes.immediates[0], turns.region, turns.region.buffer, HEAPS, turnsCnt)
@@ -75,7 +75,7 @@ const one = new PreparedHeaps(
     split: 'even',
   },
 )
-engine.addVariant(1, one.variant().compile())
+engine.addVariant(1, one.compilation().compile())
 let submitted = 0
 
 const bench = new Bench({ time: 300 })
@@ -116,7 +116,7 @@ add('engine: take, post and settle a one-packet submission', 1, () => {
   Atomics.store(ring.control, R.C_SUBMITTED, submitted)
   while (Atomics.load(ring.control, R.C_SETTLED) !== submitted) engine.step(0)
 })
-add('compile a batch of 2048 heaps, per packet', table.rows, () => batch.variant(HEAPS, false).compile())
+add('compile a batch of 2048 heaps, per packet', table.rows, () => batch.compilation(HEAPS, false).compile())
 await bench.run()
 console.table(
   bench.tasks.map(({ name, result }) => ({

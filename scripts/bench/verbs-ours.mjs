@@ -98,7 +98,7 @@ for (const length of chains.map(Number)) {
       mergesEqualPackets: backend.caps.mergesEqualPackets,
       inBandDescriptors: false,
     })
-    engine.addVariant(nextVariant, batch.variant(length, false).compile())
+    engine.addVariant(nextVariant, batch.compilation(length, false).compile())
     // send() does this in the thread that submits.
     batch.immediate('timestamp').setRamp(nextVariant * length * HEAP_BYTES, HEAP_BYTES)
     batch.validate(length)

@@ -118,7 +118,7 @@ class DgramBackend implements Backend {
     const out = this.#out
     if (error) {
       out.failedAt[out.failures] = out.completed
-      out.failedErrno[out.failures++] = Math.abs(error.errno ?? ERRNO.EIO!)
+      out.failedErrno[out.failures++] = Math.abs(error.errno ?? ERRNO.EIO)
     }
     out.completed++
     this.#outstanding--

@@ -59,7 +59,7 @@ export class Gates {
     this.#kickedAt = new Float64Array(n)
   }
 
-  shut(substream: number, errno = ERRNO.EHOSTUNREACH!): void {
+  shut(substream: number, errno = ERRNO.EHOSTUNREACH): void {
     this.#errno[substream] = errno
     this.#set(substream, SHUT)
   }
@@ -167,7 +167,7 @@ export class Gates {
       this.shut(i)
     } else if (kick) {
       this.#deadline[i] = now + (this.#state[i] === OPEN || noRoute ? this.#options.timeoutMs : GRACE_MS)
-      this.#errno[i] = ERRNO.EHOSTUNREACH!
+      this.#errno[i] = ERRNO.EHOSTUNREACH
       this.#set(i, PENDING)
     }
   }

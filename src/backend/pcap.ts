@@ -208,7 +208,7 @@ export class PcapBackend implements Backend {
       while (at < this.#used) at += writeSync(this.#fd, this.#buffer, at, this.#used - at)
     } catch (error) {
       // Node's errno is negative.
-      this.#errno = -((error as NodeJS.ErrnoException).errno ?? -ERRNO.EIO!)
+      this.#errno = -((error as NodeJS.ErrnoException).errno ?? -ERRNO.EIO)
     }
     this.#used = 0
     this.#written += at

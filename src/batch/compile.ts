@@ -1,6 +1,6 @@
 /**
- * The batch compiler: heaps with a packet plan and a place in memory → a packet table for the backend and a scatter table for the
- * engine. Runs once per batch variant; cold, but linear in packets and without an object per packet.
+ * The batch compiler. Makes a packet table for the backend and a scatter table for the engine out of heaps that have a packet plan and a
+ * place in memory. Runs once for each order in which a batch is sent; cold, but linear in packets and without an object per packet.
  */
 
 import { ITEM_HEAP_CNT } from '../spead/constants.js'
@@ -19,7 +19,7 @@ import type { ImmediateScatter, PacketTable, ScatterTable, TableRegion } from '.
  */
 export type GroupMode = 'serial' | 'round-robin' | 'by-substream'
 
-/** Where a piece of a heap's payload lives: `region` indexes the list given to compileBatch. */
+/** The place of a piece of a heap's payload; `region` indexes the list given to compileBatch. */
 export interface PayloadPart {
   readonly region: number
   readonly offset: number
@@ -35,7 +35,7 @@ export interface HeapSpec {
   readonly parts: readonly PayloadPart[]
 }
 
-/** A staged immediate: which item of the plan it is, and how and from where it is written at send. */
+/** A staged immediate: the item of the plan that it is, and how and from where a send writes it. */
 export interface StagedImmediate extends Omit<ImmediateScatter, 'at' | 'start'> {
   readonly item: number
 }
@@ -43,7 +43,7 @@ export interface StagedImmediate extends Omit<ImmediateScatter, 'at' | 'start'> 
 export interface CompiledBatch {
   readonly table: PacketTable
   readonly scatter: ScatterTable
-  /** rowsOfHeaps[n]: rows that heaps 0 … n−1 take, when they are the first rows (serial). */
+  /** rowsOfHeaps[n]: the rows that heaps 0 … n−1 take, where they are the first rows (serial). */
   readonly rowsOfHeaps: Uint32Array
 }
 
@@ -54,15 +54,18 @@ export interface CompileOptions {
   readonly mode: GroupMode
   readonly immediates: readonly StagedImmediate[]
   readonly cntColumnAt: number
-  /** Which item of a heap's plan a staged immediate is, where plans differ; default: the same in all. */
+  /** Returns which item of a heap's plan a staged immediate is, where plans differ; default: the same in all. */
   readonly itemIndex?: (spec: HeapSpec, item: number) => number
 }
 
 export function compileBatch({ specs, regions, mode, immediates, cntColumnAt, itemIndex }: CompileOptions): CompiledBatch {
   const heaps = specs.length
   const rowsOfHeaps = new Uint32Array(heaps + 1)
-  for (let j = 0; j < heaps; j++) rowsOfHeaps[j + 1] = rowsOfHeaps[j]! + specs[j]!.plan.packets
-  const rows = rowsOfHeaps[heaps]!
+  let rows = 0
+  for (const [j, { plan }] of specs.entries()) {
+    rows += plan.packets
+    rowsOfHeaps[j + 1] = rows
+  }
   const order = mode === 'serial' ? undefined : mode === 'round-robin' ? roundRobin(specs, rows) : grouped(specs, rows)
 
   const segmentStart = new Uint32Array(rows + 1)
@@ -70,13 +73,16 @@ export function compileBatch({ specs, regions, mode, immediates, cntColumnAt, it
   const substream = new Uint16Array(rows)
   const heap = new Uint32Array(rows)
   const segments = new SegmentList(rows * 2 + heaps)
-  const walkers = specs.map((spec) => new PartWalker(spec.parts))
+  const walkers = specs.map((spec) => new HeapWalker(spec))
 
+  // Every row is of a heap j < heaps, and the order has plan.packets rows of each. The plan's arrays of starts have an entry more.
+  let j = 0
   for (let r = 0; r < rows; r++) {
-    const j = order ? order[r]! : heapOfRow(rowsOfHeaps, r, r === 0 ? 0 : heap[r - 1]!)
-    const spec = specs[j]!
-    const { plan } = spec
+    if (order) j = order[r]!
+    else while (rowsOfHeaps[j + 1]! <= r) j++
     const walker = walkers[j]!
+    const { spec } = walker
+    const { plan } = spec
     const p = walker.packet++
     const header = plan.headerStart[p + 1]! - plan.headroomBytes - plan.headerStart[p]!
     const payload = plan.payloadStart[p + 1]! - plan.payloadStart[p]!
@@ -89,13 +95,18 @@ export function compileBatch({ specs, regions, mode, immediates, cntColumnAt, it
   }
   segmentStart[rows] = segments.count
 
-  const flavour = specs[0]!.plan.flavour
+  // A batch has at least one heap, and the first region is its own.
+  const { flavour, headroomBytes } = specs[0]!.plan
+  const { id, address, byteLength } = regions[0]!
   const cntBase = pointerBase(flavour, ITEM_HEAP_CNT, true)
   const bits = flavour.heapAddressBits
   const cntStart = new Uint32Array(heaps + 1)
   const cntAt: number[] = []
   for (const [j, { plan, headerOffset }] of specs.entries()) {
-    for (let p = 0; p < plan.packets; p++) if (plan.cntAt[p]! >= 0) cntAt.push(headerOffset + plan.headerStart[p]! + plan.cntAt[p]!)
+    for (let p = 0; p < plan.packets; p++) {
+      const at = plan.cntAt[p]!
+      if (at >= 0) cntAt.push(headerOffset + plan.headerStart[p]! + at)
+    }
     cntStart[j + 1] = cntAt.length
   }
   return {
@@ -110,10 +121,10 @@ export function compileBatch({ specs, regions, mode, immediates, cntColumnAt, it
       udpBytes,
       substream,
       heap,
-      headroomBytes: specs[0]!.plan.headroomBytes,
+      headroomBytes,
     },
     scatter: {
-      region: { id: regions[0]!.id, address: regions[0]!.address, byteLength: regions[0]!.byteLength },
+      region: { id, address, byteLength },
       cntAt: Uint32Array.from(cntAt),
       cntStart,
       cntBaseHi: cntBase.hi,
@@ -127,13 +138,14 @@ export function compileBatch({ specs, regions, mode, immediates, cntColumnAt, it
   }
 }
 
-/** The same batch cut to its first `heaps` heaps, in whatever order the rows have. Shares memory with the whole; tables are new. */
+/** Returns the batch cut to its first `heaps` heaps, its rows in their order. It shares memory with the whole; its tables are new. */
 export function firstHeaps(whole: CompiledBatch, heaps: number): CompiledBatch {
   const { table } = whole
   const keep: number[] = []
   for (let r = 0; r < table.rows; r++) if (table.heap[r]! < heaps) keep.push(r)
   const segmentStart = new Uint32Array(keep.length + 1)
   const segments = new SegmentList(table.segmentLength.length)
+  // Kept rows are rows of the table, and segmentStart has an entry more than there are rows.
   for (const [i, r] of keep.entries()) {
     segmentStart[i] = segments.count
     for (let s = table.segmentStart[r]!; s < table.segmentStart[r + 1]!; s++)
@@ -163,26 +175,21 @@ export function writeHeaders(bytes: Uint8Array, spec: HeapSpec): void {
   bytes.set(spec.plan.headers, spec.headerOffset)
 }
 
-function heapOfRow(rowsOfHeaps: Uint32Array, row: number, from: number): number {
-  let j = from
-  while (rowsOfHeaps[j + 1]! <= row) j++
-  return j
-}
-
 function roundRobin(specs: readonly HeapSpec[], rows: number): Uint32Array {
   const order = new Uint32Array(rows)
   let r = 0
+  // `j` is an index of specs.
   for (let turn = 0; r < rows; turn++) for (let j = 0; j < specs.length; j++) if (turn < specs[j]!.plan.packets) order[r++] = j
   return order
 }
 
-/** Heaps such that those of a substream follow one another; undefined where they do so already. */
+/** Returns the heaps in an order in which those of a substream follow one another; undefined where they do so already. */
 export function heapsBySubstream(substreams: ArrayLike<number>): Uint32Array | undefined {
   const groups = new Map<number, number[]>()
-  for (let j = 0; j < substreams.length; j++) {
-    const group = groups.get(substreams[j]!)
+  for (const [j, substream] of Array.from(substreams).entries()) {
+    const group = groups.get(substream)
     if (group) group.push(j)
-    else groups.set(substreams[j]!, [j])
+    else groups.set(substream, [j])
   }
   const order = Uint32Array.from([...groups.values()].flat())
   return order.every((heap, i) => heap === i) ? undefined : order
@@ -194,8 +201,9 @@ function grouped(specs: readonly HeapSpec[], rows: number): Uint32Array | undefi
   const order = new Uint32Array(rows)
   let r = 0
   for (const j of heaps) {
-    order.fill(j, r, r + specs[j]!.plan.packets)
-    r += specs[j]!.plan.packets
+    const { packets } = specs[j]!.plan
+    order.fill(j, r, r + packets)
+    r += packets
   }
   return order
 }
@@ -210,6 +218,7 @@ function locateImmediate(
   for (const [j, spec] of specs.entries()) {
     const { plan, headerOffset } = spec
     const wanted = itemIndex(spec, item)
+    // The three arrays have an entry for each immediate.
     for (let i = 0; i < plan.immediateItem.length; i++)
       if (plan.immediateItem[i] === wanted)
         at.push(headerOffset + plan.headerStart[plan.immediatePacket[i]!]! + plan.immediateAt[i]!)
@@ -231,6 +240,7 @@ class SegmentList {
   /** Appends, or lengthens the last segment when the new one continues it in memory and does not begin a packet. */
   push(region: number, offset: number, length: number, newPacket: boolean): void {
     if (length === 0) return
+    // The first piece of a list begins a packet, so there is a last one where it is read.
     const last = this.count - 1
     if (!newPacket && this.region[last] === region && this.offset[last]! + this.length[last]! === offset) {
       this.length[last]! += length
@@ -252,15 +262,17 @@ function grown<T extends Uint16Array | Uint32Array | Float64Array>(from: T, to: 
   return to
 }
 
-/** Hands out a heap's payload in wire order, across its parts. */
-class PartWalker {
+/** Walks through the packets of a heap, and hands out its payload in wire order, across its parts. */
+class HeapWalker {
   packet = 0
   #part = 0
   #used = 0
-  constructor(readonly parts: readonly PayloadPart[]) {}
+  constructor(readonly spec: HeapSpec) {}
+  /** Appends the next `bytes` of the payload, of which that many are left. */
   take(bytes: number, into: SegmentList): void {
+    const { parts } = this.spec
     while (bytes > 0) {
-      const part = this.parts[this.#part]!
+      const part = parts[this.#part]!
       const n = Math.min(bytes, part.length - this.#used)
       into.push(part.region, part.offset + this.#used, n, false)
       this.#used += n

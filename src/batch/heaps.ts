@@ -1,6 +1,6 @@
 /**
- * Heaps by spead2's vocabulary: a list of Heap references, compiled at first use and compiled no more while their shape stays the
- * same. Their values live in the user's memory, outside any region, so each send copies them into this batch's memory first.
+ * Heaps in spead2's vocabulary: a list of Heap references, compiled at first use and not again while their shape stays the same. Their
+ * values live in the user's memory, outside any region, so each send copies them into this list's memory first.
  */
 import type { Region } from '../../ffi/memory/region.js'
 import type { PacketOptions } from '../spead/heap.js'
@@ -9,26 +9,28 @@ import { planOf } from '../spead/index.js'
 import { pointerBase, putPointer } from '../spead/pointer.js'
 import { type CompiledBatch, compileBatch, type GroupMode, type HeapSpec, heapsBySubstream, writeHeaders } from './compile.js'
 import { type SpacedPlan, withHeadroom } from './headroom.js'
-import { allocateRegion, itemBytes, type Sendable, type VariantRequest, validateCnts } from './sendable.js'
+import { allocateRegion, type Compilation, itemBytes, type Sendable, validateCnts } from './sendable.js'
 
-/** A heap and how it is to be sent; spead2's HeapReference. */
+/** A heap and the way to send it; spead2's HeapReference. */
 export interface HeapReference {
   readonly heap: Heap
   /** Default, and −1: the sequence's next. */
   readonly cnt?: number
-  /** Which endpoint; default 0. */
+  /** Index of the endpoint; default 0. */
   readonly substream?: number
   /** Default, and −1: the stream's rate; 0 = unlimited. Only with a stream rate. */
   readonly rateBytesPerSecond?: number
 }
 
+/** The place of one heap in the list's memory. */
 interface Slot {
   readonly plan: SpacedPlan
+  readonly substream: number
   readonly headerOffset: number
   readonly payloadOffset: number
 }
 
-/** Two lists with equal keys can share a PreparedHeaps (one at a time). */
+/** Returns a key: lists with equal keys can share a PreparedHeaps, one at a time. */
 export function preparedKey(references: readonly HeapReference[], mode: GroupMode): string {
   return `${mode}|${references.map(({ heap, substream = 0, rateBytesPerSecond = -1 }) => `${substream},${rateBytesPerSecond},${heap.shapeKey()}`).join('|')}`
 }
@@ -52,18 +54,19 @@ export class PreparedHeaps implements Sendable {
     options: Omit<PacketOptions, 'maxPacketSizeBytes'> & { packetSizeBytes: number; headroomBytes?: number },
   ) {
     this.heaps = references.length
+    // A list to send is never empty.
     this.flavour = references[0]!.heap.flavour
     const { packetSizeBytes: maxPacketSizeBytes, headroomBytes = 0, ...cut } = options
     let at = 0
-    const place = ({ heap }: HeapReference): Slot => {
+    const place = ({ heap, substream = 0 }: HeapReference): Slot => {
       const plan = withHeadroom(planOf(heap, { ...cut, maxPacketSizeBytes }), headroomBytes)
-      // One packet: header and payload adjoin, one segment. Several: headers first.
-      const slot = { plan, headerOffset: at, payloadOffset: at + plan.headers.length }
+      // The header and the payload of a single packet adjoin, so that they are one segment. Several packets have their headers first.
+      const slot = { plan, substream, headerOffset: at, payloadOffset: at + plan.headers.length }
       at += plan.headers.length + plan.heapLengthBytes
       if (plan.packets > 1) at = Math.ceil(at / 64) * 64
       return slot
     }
-    // Packets that are sent one after the other stand one after the other, so that a message of them is one segment.
+    // Heaps stand in the order they are sent in, so that a message of them is one segment. The order names each heap once.
     const order = mode === 'by-substream' ? heapsBySubstream(references.map(({ substream = 0 }) => substream)) : undefined
     const slots: Slot[] = []
     for (const j of order ?? references.keys()) slots[j] = place(references[j]!)
@@ -75,16 +78,16 @@ export class PreparedHeaps implements Sendable {
     this.#view = new DataView(this.region.buffer)
     const rates = Float64Array.from(references, ({ rateBytesPerSecond }) => rateBytesPerSecond ?? -1)
     this.rates = rates.some((rate) => rate !== -1) ? rates : undefined
-    this.#specs = this.#slots.map(({ plan, headerOffset, payloadOffset }, j) => ({
+    this.#specs = this.#slots.map(({ plan, substream, headerOffset, payloadOffset }) => ({
       plan,
-      substream: references[j]!.substream ?? 0,
+      substream,
       headerOffset,
       parts: [{ region: 0, offset: payloadOffset, length: plan.heapLengthBytes }],
     }))
     for (const spec of this.#specs) writeHeaders(this.#bytes, spec)
   }
 
-  /** Copies the heaps' present values in. `references` must have this object's key. */
+  /** Copies the heaps' present values in. `references` must have this object's key, and so as many heaps. */
   fill(references: readonly HeapReference[]): void {
     this.#explicit = false
     for (const [j, { heap, cnt }] of references.entries()) {
@@ -107,11 +110,12 @@ export class PreparedHeaps implements Sendable {
     const base = pointerBase(this.flavour, id, true)
     let hi = 0
     let lo = 0
-    // At most 7 bytes, right-aligned (SPEAD §8.1); halves keep 56 bits exact.
+    // At most 7 bytes, right-aligned (SPEAD §8.1). Halves keep 56 bits exact.
     for (const byte of bytes) {
       hi = (hi << 8) | (lo >>> 24)
       lo = ((lo << 8) | byte) >>> 0
     }
+    // The three arrays have an entry for each immediate.
     for (let i = 0; i < plan.immediateItem.length; i++)
       if (plan.immediateItem[i] === item)
         putPointer(
@@ -127,6 +131,7 @@ export class PreparedHeaps implements Sendable {
   }
 
   payloadBytes(heaps: number): number {
+    // A send has at most as many heaps as there are slots.
     let bytes = 0
     for (let j = 0; j < heaps; j++) bytes += itemBytes(this.#slots[j]!.plan)
     return bytes
@@ -136,7 +141,7 @@ export class PreparedHeaps implements Sendable {
     if (this.#explicit) validateCnts(this.#cnts, heaps, this.flavour)
   }
 
-  variant(): VariantRequest {
+  compilation(): Compilation {
     const rows = this.#slots.reduce((sum, { plan }) => sum + plan.packets, 0)
     return {
       key: 'all',

@@ -1,15 +1,15 @@
 /**
- * Where a batch's bytes stand: headers, payloads and staged columns of `heaps` equal heaps. Layout is the compiler's decision and
- * no part of the API; views are handed out per heap and item.
+ * Lays out a batch's bytes: headers, payloads and staged columns of `heaps` equal heaps. The layout is no part of the API; views are handed
+ * out per heap and item.
  *
- * Interleaved (one packet per heap): header, payload, header, payload … without gaps, so that many packets are one contiguous
- * segment of one GSO message (2–3 times the rate of separate segments at small heaps). Apart (several packets per heap): all
- * headers, then each heap's payload contiguous in wire order. A heap payload has no padding between items (SPEAD §8: addresses
- * count from the start of the concatenated items), so where no single start address aligns every item's typed array, the items
- * are stored apart and the packets gather them.
+ * Interleaved (one packet per heap): header, payload, header, payload … without gaps, so that many packets are one contiguous segment of
+ * one GSO message (2–3 times the rate of separate segments at small heaps). Apart (several packets per heap): all headers, then each heap's
+ * payload contiguous in wire order. A heap payload has no padding between items, because addresses count from the start of the concatenated
+ * items (SPEAD §8). So where no single start address aligns every item's typed array, the items are stored apart and the packets gather
+ * them.
  *
- * Interleaved heaps stand in the order they are sent in, for only then is a message one segment. Apart, a segment ends with its packet in
- * any order, so heaps stand in their own.
+ * Interleaved heaps stand in the order they are sent in, because only then a message is one segment. Apart, a segment ends with its packet
+ * in any order, so heaps stand in their own.
  */
 
 import { ensure } from '../errors.js'
@@ -21,7 +21,7 @@ export interface AddressedItem {
   readonly lengthBytes: number
   /** BYTES_PER_ELEMENT of its view. */
   readonly alignment: number
-  /** Set when the item's data lives in a region of the user's: heap j's at offset + j × stride. */
+  /** Set where the item's data lives in a region of the user's: heap j's at offset + j × stride. */
   readonly external?: { readonly region: number; readonly offset: number; readonly stride: number }
 }
 
@@ -37,7 +37,7 @@ export interface BatchLayout {
   readonly interleaved: boolean
   readonly byteLength: number
   readonly columnsAt: number
-  /** Heap j has the slots[j]-th place in memory; undefined: the j-th. */
+  /** Heap j has the slots[j]-th place in memory; undefined: it has the j-th. */
   readonly slots?: Uint32Array
   headerOffset(heap: number): number
   parts(heap: number): PayloadPart[]
@@ -47,13 +47,14 @@ export interface BatchLayout {
 const CACHE_LINE = 64
 /** Offsets in the packet tables are 32-bit, and huge pages round up. */
 const MAX_BATCH_BYTES = 2 ** 32 - 2 ** 21
-/** What the parts of a layout are rounded up by, at most. */
+/** The most bytes by which rounding makes a layout larger. */
 const ROUNDING_BYTES = 4096
 
 const roundUp = (n: number, to: number): number => Math.ceil(n / to) * to
 
 /**
- * @param byteLength of the layout, `extraBytes` what stands behind it
+ * @param byteLength length of the layout
+ * @param extraBytes length of whatever stands behind it
  * @throws ERR_SPEADCAST_MEMORY when a batch, with samples that live elsewhere, would exceed 4 GiB
  */
 export function checkBatchBytes(byteLength: number, extraBytes: number, heaps: number, payloadBytes: number): void {
@@ -65,8 +66,8 @@ export function checkBatchBytes(byteLength: number, extraBytes: number, heaps: n
 }
 
 /**
- * @param columns of staged values: a double per heap and two more
- * @param order the heaps as they are sent; undefined: in their own
+ * @param columns number of columns of staged values, which have a double per heap and two more
+ * @param order the heaps in the order they are sent in; undefined: in their own
  * @throws ERR_SPEADCAST_MEMORY when the batch would exceed 4 GiB
  */
 export function layoutBatch(
@@ -91,6 +92,7 @@ function arrange(
   const headerBytes = plan.headers.length
   const payloadBytes = plan.heapLengthBytes
   const anyExternal = items.some((item) => item.external)
+  // One for each item.
   const offsets = startOffsets(items)
   const stride = headerBytes + payloadBytes
   const widest = Math.max(1, ...items.map((item) => item.alignment))
@@ -98,6 +100,7 @@ function arrange(
 
   if (plan.packets === 1 && !anyExternal && aligned(headerBytes) && (heaps === 1 || stride % widest === 0)) {
     const slots = order && inverse(order)
+    // `j` is below `heaps`, and `order` names each heap once.
     const at = slots ? (j: number) => slots[j]! * stride : (j: number) => j * stride
     return {
       interleaved: true,

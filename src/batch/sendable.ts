@@ -3,15 +3,17 @@ import { SpeadcastError } from '../errors.js'
 import type { Flavour, PacketPlan } from '../spead/index.js'
 import type { CompiledBatch } from './compile.js'
 
-/** A compiled form of a batch under a name; `rows` is how many of its rows a send takes. */
-export interface VariantRequest {
+/** Says how to compile a batch for one order of sending. */
+export interface Compilation {
+  /** Compilations of a batch with equal keys give equal results. */
   readonly key: string
+  /** How many of the compiled rows the send takes. */
   readonly rows: number
   compile(): CompiledBatch
 }
 
 /**
- * What the stream needs of anything it can send. The stream owns `inFlight` and `closed`; everything else is the batch's.
+ * The stream's view of anything that it can send. The stream owns `inFlight` and `closed`; everything else is the batch's.
  *
  * | state     | legal                                     | next                        |
  * |-----------|-------------------------------------------|-----------------------------|
@@ -19,8 +21,8 @@ export interface VariantRequest {
  * | in flight | read; await free                          | free by settlement          |
  * | closed    | nothing: its memory is recycled           | —                           |
  *
- * Prohibited: writing while in flight (the kernel or the NIC may be reading; debug mode detects it), sending while in flight, sending
- * on another stream, closing while in flight.
+ * Prohibited: writing while in flight (the kernel or the NIC may be reading; debug mode detects it), sending while in flight, sending on
+ * another stream, closing while in flight.
  */
 export interface Sendable {
   readonly heaps: number
@@ -28,16 +30,21 @@ export interface Sendable {
   readonly region: Region
   readonly rates: Float64Array | undefined
   readonly explicitCnts: boolean
-  /** Addressed item data of the first n heaps, without headers and padding. */
+  /** Returns the bytes of addressed item data of the first n heaps, without headers and padding. */
   payloadBytes(heaps: number): number
-  variant(heaps: number, inBandDescriptors: boolean): VariantRequest
-  /** Checks staged values of the first n heaps; throws before anything is queued. */
+  /** Returns how to compile the first n heaps. */
+  compilation(heaps: number, inBandDescriptors: boolean): Compilation
+  /** Checks staged values of the first n heaps, and throws before anything is queued. */
   validate(heaps: number): void
 }
 
+/** Bytes of item data in a heap. */
 export const itemBytes = ({ heapLengthBytes, paddingBytes }: PacketPlan): number => heapLengthBytes - paddingBytes
 
-/** Explicit heap cnts are doubles: −1 takes the sequence's next, others must be whole and fit the width. */
+/**
+ * Checks explicit heap cnts of the first `heaps` ≤ column.length heaps: −1 takes the sequence's next, others must be whole and fit the
+ * width.
+ */
 export function validateCnts(column: Float64Array, heaps: number, flavour: Flavour): void {
   const limit = Math.min(2 ** flavour.heapAddressBits, 2 ** 53)
   for (let j = 0; j < heaps; j++) {
@@ -55,7 +62,7 @@ export function allocateRegion(byteLength: number): Region {
   try {
     return Region.allocate(byteLength, { patched: true })
   } catch (cause) {
-    // ffi's NativeError by its field.
+    // Recognises ffi's NativeError by its field, because the batch does not import it.
     const { errnoName } = cause as { errnoName?: string }
     if (errnoName === undefined) throw cause
     throw new SpeadcastError(

@@ -1,22 +1,22 @@
 /**
- * The packet table: what a compiled batch is, as backends see it. Plain data (typed arrays and numbers), so it crosses to the
- * I/O thread by structured clone. Backends may `import type` from here and know nothing else of a batch.
+ * The packet table: a compiled batch as backends see it. It is plain data (typed arrays and numbers), so it crosses to the I/O thread by
+ * structured clone. Backends may `import type` from here and know nothing else of a batch.
  */
 
-/** A memory region by what another isolate needs to attach it; ffi's Region and RegionHandle both satisfy it. */
+/** Describes a memory region so that another isolate can attach it; ffi's Region and RegionHandle both satisfy it. */
 export interface TableRegion {
   readonly id: number
   /** Opaque outside ffi/. */
   readonly address: number
   readonly byteLength: number
-  /** Default small: so much of it lies together in physical memory as its pages are long. */
+  /** The kind of its pages, default small. A page is contiguous in physical memory. */
   readonly pages?: 'hugetlb' | 'thp' | 'small'
 }
 
 /**
- * One row per UDP packet, in the order they are to be sent (group mode *is* the row order). Packet r is the concatenation of
- * segments segmentStart[r] … segmentStart[r+1]−1; its first segment starts with its SPEAD header. Neighbouring segments that are
- * contiguous in memory are already merged inside a row; backends may merge across rows.
+ * One row per UDP packet, in the order of sending (the group mode *is* the row order). Packet r is the concatenation of segments
+ * segmentStart[r] … segmentStart[r+1]−1; its first segment starts with its SPEAD header. Neighbouring segments that are contiguous in
+ * memory are already merged inside a row; backends may merge across rows.
  */
 export interface PacketTable {
   readonly rows: number
@@ -34,7 +34,7 @@ export interface PacketTable {
   readonly substream: Uint16Array
   /** Which heap of the batch the packet belongs to. */
   readonly heap: Uint32Array
-  /** So many bytes in front of every packet's first segment are the backend's to write. */
+  /** The number of bytes in front of every packet's first segment that the backend writes. */
   readonly headroomBytes: number
 }
 
@@ -54,11 +54,11 @@ export interface ImmediateScatter {
   readonly littleEndian: boolean
   /** Byte offset in the header region of the column of staged doubles, one per heap. */
   readonly columnAt: number
-  /** Of two doubles: the first value to be sent, and what each is above the one before it, NaN when they are not so evenly spaced. */
+  /** Byte offset of two doubles: the first value to be sent, and the step from each to the next, NaN where that is not the same for all. */
   readonly rampAt: number
 }
 
-/** Where a send writes what changes: heap cnts and staged immediates. The engine does the writing (engine/scatter.ts). */
+/** The places that a send writes: heap cnts and staged immediates. The engine does the writing (engine/scatter.ts). */
 export interface ScatterTable {
   /** Headers and staged columns. */
   readonly region: TableRegion

@@ -1,12 +1,14 @@
 /**
- * What a user writes into: typed arrays over a batch's memory. Made from plain data, so that another thread of the process can make
- * the same views from a batch's handle (postMessage would silently clone the views themselves).
+ * Views that a user writes into: typed arrays over a batch's memory. They are made from plain data, so that another thread of the process
+ * can make the same views from a batch's handle (postMessage would silently clone the views themselves).
  */
 import { attachRegion, type RegionHandle } from '../../ffi/memory/region.js'
 import { SpeadcastError } from '../errors.js'
 import { parseDtype, typedView } from '../spead/index.js'
 
-/** The typed arrays of numbers. 64-bit integer items have BigInt64Array or BigUint64Array views: name them in createBatch's type argument. */
+/**
+ * The typed arrays of numbers. 64-bit integer items have BigInt64Array or BigUint64Array views: name them in createBatch's type argument.
+ */
 export type NumericView = Int8Array | Uint8Array | Int16Array | Uint16Array | Int32Array | Uint32Array | Float32Array | Float64Array
 export type HeapViews = Record<string, NumericView>
 
@@ -34,7 +36,7 @@ export interface BatchHandle {
   readonly heaps: number
   readonly regions: readonly RegionHandle[]
   readonly items: readonly ItemViewPlace[]
-  /** Heap j has the slots[j]-th place in memory; undefined: the j-th. */
+  /** Heap j has the slots[j]-th place in memory; undefined: it has the j-th. */
   readonly slots?: Uint32Array
   readonly immediates: readonly { readonly name: string; readonly columnAt: number }[]
 }
@@ -49,6 +51,7 @@ export class BatchViews<T extends object = HeapViews> {
     this.#handle = handle
     this.#buffers = handle.regions.map(attachRegion)
     this.#heaps = new Array(handle.heaps)
+    // Region 0 is the batch's own; places name regions of the list.
     for (const { name, columnAt } of handle.immediates)
       this.#columns.set(name, new ImmediateColumn(this.#buffers[0]!, columnAt, handle.heaps))
   }
@@ -58,14 +61,14 @@ export class BatchViews<T extends object = HeapViews> {
   }
 
   /**
-   * Views of heap j's addressed items, by name; made once, and valid for the life of the batch. Elements are in the dtype's own
-   * byte order; items whose bytes no typed array can hold (big-endian, bit-packed, strings) are raw wire bytes as Uint8Array.
+   * Returns views of heap j's addressed items, by name. They are made once and valid for the life of the batch. Elements are in the dtype's
+   * own byte order; items whose bytes no typed array can hold (big-endian, bit-packed, strings) are raw wire bytes as Uint8Array.
    */
   heap(j: number): T {
     return this.#heaps[j] ?? this.#makeHeap(j)
   }
 
-  /** One item's views, heap by heap. @throws ERR_SPEADCAST_ITEM when there is no such addressed item. */
+  /** Yields one item's views, heap by heap. @throws ERR_SPEADCAST_ITEM when there is no such addressed item. */
   item<K extends keyof T & string>(name: K): Generator<T[K]> {
     const names = this.#handle.items.map((item) => item.name)
     if (names.includes(name)) return this.#viewsOf(name)
@@ -79,7 +82,7 @@ export class BatchViews<T extends object = HeapViews> {
     for (let j = 0; j < this.heaps; j++) yield this.heap(j)[name]
   }
 
-  /** The staged column of an immediate item. @throws ERR_SPEADCAST_ITEM when there is no such immediate. */
+  /** Returns the staged column of an immediate item. @throws ERR_SPEADCAST_ITEM when there is no such immediate. */
   immediate(name: string): ImmediateColumn {
     const column = this.#columns.get(name)
     if (column) return column
@@ -104,7 +107,7 @@ export class BatchViews<T extends object = HeapViews> {
   }
 }
 
-/** The views of a batch, in another thread of the same process. The batch must stay open while they are used. */
+/** Makes the views of a batch in another thread of the same process. The batch must stay open while they are used. */
 export function attachBatch<T extends object = HeapViews>(handle: BatchHandle): BatchViews<T> {
   return new BatchViews<T>(handle)
 }

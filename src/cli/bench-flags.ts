@@ -1,7 +1,7 @@
 /** The options of `speadcast bench`, as commander parses them. */
-import type { WayOutFlags } from './way-out.js'
+import type { TransportFlags } from './transport-options.js'
 
-export interface BenchFlags extends WayOutFlags {
+export interface BenchFlags extends TransportFlags {
   readonly to: readonly string[]
   readonly sizes: readonly number[]
   readonly seconds: number

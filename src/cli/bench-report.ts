@@ -1,11 +1,11 @@
-/** What `speadcast bench` prints: the host, and a line for each heap size; or all of it as JSON. */
+/** Prints the results of `speadcast bench`: the host, and a line for each heap size; or all of it as JSON. */
 import { readFileSync } from 'node:fs'
 import { cpus, machine, release, totalmem, type } from 'node:os'
 import type { StreamStats } from '../index.js'
 import type { BenchFlags } from './bench-flags.js'
 import { binaryBytes, columns, count, table } from './table.js'
 
-/** As docs/bench/README.md describes rows of runs. */
+/** A row of a run, as docs/bench/README.md describes it. */
 export interface BenchRow {
   readonly kind: 'run'
   readonly ground: 'host'
@@ -33,7 +33,7 @@ export interface BenchRow {
   readonly stats: Omit<StreamStats, 'inFlight'>
 }
 
-/** Undefined off Linux, and where the backend does not tell its interface. */
+/** Returns the interface's MTU; undefined off Linux, and where the backend does not tell its interface. */
 function mtuBytes(interfaceName: string): number | undefined {
   try {
     return Number(readFileSync(`/sys/class/net/${interfaceName}/mtu`, 'utf8'))
@@ -86,12 +86,13 @@ function describe(
   ])
 }
 
+/** `values` has at least one, so both of the middle ones are there. */
 const median = (values: readonly number[]): number => {
   const sorted = values.toSorted((a, b) => a - b)
   return (sorted[(sorted.length - 1) >> 1]! + sorted[sorted.length >> 1]!) / 2
 }
 
-/** Medians over the rounds. */
+/** Makes the table of medians over the rounds. */
 function sizes(rows: readonly BenchRow[]): string {
   const lines = [...new Set(rows.map((row) => row.heapSizeBytes))].map((size) => {
     const own = rows.filter((row) => row.heapSizeBytes === size)

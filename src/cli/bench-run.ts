@@ -1,4 +1,6 @@
-/** What `speadcast bench` does: a stream for each measurement, the tutorial's pattern for so many seconds, the counts of that time. */
+/**
+ * Runs `speadcast bench`: for each measurement opens a stream, sends the tutorial's pattern for a time, and takes the counts of that time.
+ */
 import { openStream, parseRate, type Stream } from '../index.js'
 import type { BenchFlags } from './bench-flags.js'
 import { type BenchRow, reportBench } from './bench-report.js'
@@ -6,12 +8,13 @@ import { complain, EXIT_FAILED } from './exit.js'
 import { cutOffAfter, onInterrupt } from './interrupt.js'
 import { say, showProgress } from './progress.js'
 import { batchHeapsOf, patternSource, tutorialItems } from './send-heaps.js'
-import { checkWayOut, DEFAULT_PACKET_BYTES, wayOut } from './send-options.js'
+import { DEFAULT_PACKET_BYTES } from './send-options.js'
 import { binaryBytes } from './table.js'
 import { Tally } from './tally.js'
+import { checkTransportOptions, transportOptions } from './transport-options.js'
 
 const HEAP_ADDRESS_BITS = 48
-/** After Ctrl-C, what is queued may go for so long. */
+/** After Ctrl-C, queued batches may go for this time. */
 const DEADLINE_SECONDS = 5
 
 export async function runBench(flags: BenchFlags): Promise<void> {
@@ -23,7 +26,7 @@ export async function runBench(flags: BenchFlags): Promise<void> {
   const rows: BenchRow[] = []
   let failure: unknown
   try {
-    checkWayOut(flags, flags.backend)
+    checkTransportOptions(flags, flags.backend)
     await sweep(flags, rows, stopping.signal)
   } catch (error) {
     failure = error
@@ -38,7 +41,7 @@ export async function runBench(flags: BenchFlags): Promise<void> {
 }
 
 async function sweep(flags: BenchFlags, rows: BenchRow[], stopping: AbortSignal): Promise<void> {
-  // One for all, so that a cause is told once.
+  // One tally for all measurements, so that a cause is told once.
   const tally = new Tally('bench')
   let firstCnt = 1
   for (let round = 0; round < flags.repeats; round++)
@@ -50,7 +53,7 @@ async function sweep(flags: BenchFlags, rows: BenchRow[], stopping: AbortSignal)
         packetSizeBytes: flags.packetSize ?? DEFAULT_PACKET_BYTES,
         rate: parseRate(flags.rate),
         firstCnt,
-        ...wayOut(flags),
+        ...transportOptions(flags),
       })
       const hideProgress = showProgress(`round ${round + 1}, heaps of ${binaryBytes(heapSize)}: sent`, () => ({
         ...tally,
@@ -60,7 +63,7 @@ async function sweep(flags: BenchFlags, rows: BenchRow[], stopping: AbortSignal)
         const row = await measure(stream, { flags, heapSize, round, tally, stopping })
         if (row === undefined) return
         rows.push(row)
-        // Nothing went: the larger ones would not either.
+        // No heap was sent, so larger ones would not be sent either.
         if (row.heaps === 0) return
         firstCnt += row.stats.heapsSent + row.stats.heapsFailed
       } finally {
@@ -78,7 +81,7 @@ interface Point {
   readonly stopping: AbortSignal
 }
 
-/** Undefined if it was interrupted before anything was measured. */
+/** Measures one heap size. Returns undefined if it was interrupted before anything was measured. */
 async function measure(stream: Stream, { flags, heapSize, round, tally, stopping }: Point): Promise<BenchRow | undefined> {
   const batchHeaps = batchHeapsOf({ heapSize })
   const options = {
@@ -93,7 +96,7 @@ async function measure(stream: Stream, { flags, heapSize, round, tally, stopping
   const settledInTime = cutOffAfter(stream, tally, stopping, DEADLINE_SECONDS)
   const interrupted = (): boolean => stopping.aborted
   const sendFor = async (seconds: number): Promise<void> => {
-    // Node 20 may collect what AbortSignal.any gives while somebody still asks it.
+    // Not AbortSignal.any: Node 20 may collect its signal while somebody still asks it.
     const enough = new AbortController()
     const end = (): void => enough.abort()
     const timer = setTimeout(end, seconds * 1000)

@@ -1,9 +1,9 @@
-/** `speadcast bench`: its options; bench-run.ts does it, and is loaded only then. */
+/** The options of `speadcast bench`. Its action loads bench-run.ts. */
 
 import { Command, Option } from 'commander'
 import type { BenchFlags } from './bench-flags.js'
 import { byteCounts, decimal, wholeNumber } from './quantity.js'
-import { addWayOut, batchesOption, packetSizeOption, rateOption } from './way-out.js'
+import { addTransportOptions, batchesOption, packetSizeOption, rateOption } from './transport-options.js'
 
 /** 256 B to 64 MiB. */
 const SIZES = Array.from({ length: 19 }, (_, i) => 2 ** (i + 8))
@@ -28,8 +28,8 @@ export function benchCommand(): Command {
     .addOption(packetSizeOption())
     .addOption(batchesOption())
     .addOption(rateOption())
-    .optionsGroup('Way out:')
-  addWayOut(bench, ['auto', 'ibverbs', 'rdma-ud', 'udp', 'dgram', 'memory'])
+    .optionsGroup('Transport:')
+  addTransportOptions(bench, ['auto', 'ibverbs', 'rdma-ud', 'udp', 'dgram', 'memory'])
   return bench
     .optionsGroup('Output:')
     .option('--json', 'one JSON object on standard output, everything else on standard error')
@@ -39,7 +39,7 @@ export function benchCommand(): Command {
       `
 The main thread fills every byte of every heap and its timestamp, as spead2's tutorial does, and hands batches over; the I/O thread sends
 them. The clock runs from the first fill behind the warm-up to the last completion. Each measurement has a stream of its own; no stop
-heaps are sent. CPU time is that of all threads. What arrives is not looked at: compare with speadcast recv, or the switch's counters.
+heaps are sent. CPU time is that of all threads. Nobody looks at what arrives: compare with speadcast recv, or the switch's counters.
 Ctrl-C ends it with what was measured so far; Ctrl-C again ends at once (exit 130).
 Exit status: 0 measured; 1 heaps were not sent, or it broke off; 2 bad usage.
 

@@ -1,7 +1,8 @@
-/** What `speadcast demo` does: heaps over loopback, paced by the receiver's credits, every byte checked. */
+/** Runs `speadcast demo`: sends heaps over loopback, paced by the receiver's credits, and checks every byte. */
 import { createSocket } from 'node:dgram'
 import { openStream, packetsOf, type Stream } from '../index.js'
-import { CreditGate, openReceiver, type Receiver } from '../receive/index.js'
+import { CreditGate } from '../receive/credit-gate.js'
+import { openReceiver, type Receiver } from '../receive/index.js'
 import { complain, EXIT_FAILED, usageError } from './exit.js'
 import { onInterrupt } from './interrupt.js'
 import { showProgress } from './progress.js'
@@ -68,7 +69,7 @@ async function demo(stream: Stream, receiver: Receiver, gate: CreditGate, flags:
     beforeSend: (heaps: number) => gate.ready(heaps * heapUdpBytes),
   } as const
   const source = patternSource(stream, tutorialItems(flags.heapSize), pattern, tally)
-  // Interrupted, a wait for credits must not go on.
+  // An interrupt must end a wait for credits too.
   stopping.addEventListener('abort', () => gate.close())
   const hideProgress = showProgress('sent', () => ({ ...tally, totalBytes: source.totalBytes }))
   const startedAt = performance.now()
@@ -134,7 +135,7 @@ async function demo(stream: Stream, receiver: Receiver, gate: CreditGate, flags:
   }
 }
 
-/** UDP payload of one heap as it will be cut; without segmentation offload it may be a packet's header less. */
+/** Returns the UDP payload of one heap as it will be cut; without segmentation offload it may be a packet's header less. */
 function udpBytesOf({ heapSize, packetSize }: DemoFlags): number {
   const items = tutorialItems(heapSize)
   items.get('timestamp').value = 0
@@ -146,7 +147,7 @@ function udpBytesOf({ heapSize, packetSize }: DemoFlags): number {
   )
 }
 
-/** A UDP port of 127.0.0.1 that nobody has now. */
+/** Returns a UDP port of 127.0.0.1 that nobody has now. */
 async function freePort(): Promise<number> {
   const socket = createSocket('udp4')
   const port = await new Promise<number>((resolve, reject) => {

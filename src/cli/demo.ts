@@ -1,4 +1,4 @@
-/** `speadcast demo`: its options; demo-run.ts does it. */
+/** The options of `speadcast demo`. Its action loads demo-run.ts. */
 import { Command } from 'commander'
 import type { DemoFlags } from './demo-run.js'
 import { byteCount } from './quantity.js'

@@ -1,4 +1,4 @@
-/** `speadcast devices`: the RDMA devices of this machine. */
+/** `speadcast devices` lists the RDMA devices of this machine. */
 import { Command } from 'commander'
 import { listRdmaDevices, type RdmaDeviceReport, type RdmaPortReport } from '../devices/index.js'
 import { complain } from './exit.js'

@@ -1,4 +1,4 @@
-/** `speadcast doctor`: which backend would be taken, and why not the others. */
+/** `speadcast doctor` says which backend would be taken, and why not the others. */
 import { Command } from 'commander'
 import { explainBackends } from '../devices/index.js'
 import { complain } from './exit.js'

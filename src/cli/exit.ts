@@ -16,10 +16,10 @@ const USAGE_CODES: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'ERR_SPEADCAST_SPLIT',
 ])
 
-/** Options that contradict each other or make no sense together. */
+/** Makes the error for options that contradict each other or make no sense together. */
 export const usageError = (message: string): SpeadcastError => new SpeadcastError('ERR_SPEADCAST_CONFIG', message)
 
-/** One line on standard error, with a stack only for what was not thrown on purpose, and the exit status. */
+/** Writes a line on standard error, with a stack only for errors that were not thrown on purpose, and sets the exit status. */
 export function complain(command: string, error: unknown): void {
   const known = error instanceof SpeadcastError
   process.stderr.write(`speadcast ${command}: ${known ? error.message : error instanceof Error ? error.stack : String(error)}\n`)

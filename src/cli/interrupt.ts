@@ -2,7 +2,7 @@ import type { Stream } from '../index.js'
 import { EXIT_INTERRUPTED } from './exit.js'
 import type { Tally } from './tally.js'
 
-/** The first SIGINT or SIGTERM calls `first`, the second ends the process with 130. Returns what undoes it. */
+/** Calls `first` at the first SIGINT or SIGTERM, and ends the process with 130 at the second. Returns a function that undoes it. */
 export function onInterrupt(first: () => void): () => void {
   let seen = false
   const handler = (): void => {
@@ -14,7 +14,10 @@ export function onInterrupt(first: () => void): () => void {
   return () => process.off('SIGINT', handler).off('SIGTERM', handler)
 }
 
-/** Once `stopping` aborts, what is queued may go for so long; then it is cut off, and counted as dropped. Returns what undoes it. */
+/**
+ * Gives queued heaps `seconds` to go once `stopping` aborts; then they are cut off and counted as dropped. Returns a function that undoes
+ * it.
+ */
 export function cutOffAfter(stream: Stream, tally: Tally, stopping: AbortSignal, seconds: number): () => void {
   let timer: NodeJS.Timeout | undefined
   const cutOff = (): void => {

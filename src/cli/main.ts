@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** `speadcast`: finds the command, loads that one only, and turns what commander throws into exit statuses. */
+/** `speadcast`: finds the command, loads that one only, and turns errors of commander into exit statuses. */
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { complain, EXIT_FAILED, EXIT_USAGE } from './exit.js'
@@ -61,18 +61,18 @@ Examples:
   try {
     await program.parseAsync(args, { from: 'user' })
   } catch (error) {
-    // commander has written its message, or the help that was asked for, already.
+    // commander has written its message, or the help that was asked for.
     if (!(error instanceof CommanderError)) throw error
     if (error.exitCode !== 0) process.exitCode = EXIT_USAGE
   }
 }
 
-// A reader that has seen enough (| head) is no failure of ours to report.
+// A reader that has seen enough (| head) is no failure to report.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') process.stderr.write(`speadcast: cannot write to standard output: ${error.message}\n`)
   process.exit(process.exitCode ?? EXIT_FAILED)
 })
-// What is said beside the result may find no reader (2>&1 | tee, whom Ctrl-C ends too); the heaps still go.
+// Messages beside the result may find no reader (2>&1 | tee, which Ctrl-C ends too); the heaps still go.
 process.stderr.on('error', () => undefined)
 
 await main(process.argv.slice(2)).catch((error) => complain(process.argv[2] ?? '', error))

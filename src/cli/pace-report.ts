@@ -1,10 +1,10 @@
-/** What became of the rate that was asked for, and why it was not reached: only what the sender itself can tell. */
+/** Reports how much of the asked rate was reached and why not all, as far as the sender itself can tell. */
 import type { StreamStats } from '../index.js'
 
 export interface PaceReport {
   readonly bytesPerSecond: number
   readonly basis: 'udp' | 'wire'
-  /** Share of the rate; undefined where nothing was sent. */
+  /** The reached share of the rate; undefined where nothing was sent. */
   readonly reached: number | undefined
   /** Empty where it was reached, or the device kept it. */
   readonly reasons: readonly string[]
@@ -22,9 +22,9 @@ type Counted = Pick<
   | 'refusedNanoseconds'
 >
 
-/** Short runs end within a burst: nobody asks why they were half a per cent off. */
+/** From this share on a rate counts as reached. Short runs end within a burst, so they may be half a per cent off. */
 const NOT_REACHED = 0.995
-/** Shares of the time below this are no reason. */
+/** Smaller shares of the time are no reason. */
 const LEAST_SHARE = 0.01
 
 export function paceReport(stats: Counted, bytesPerSecond: number, basis: 'udp' | 'wire', seconds: number): PaceReport {
@@ -40,7 +40,7 @@ function reasonsOf(stats: Counted, seconds: number): string[] {
   const starved = shareOf(stats.starvedNanoseconds)
   const late = shareOf(stats.lateNanoseconds)
   const refused = shareOf(stats.refusedNanoseconds)
-  // Nothing is known of the time of a rate that somebody else keeps.
+  // Where the kernel or the device keeps the rate, nothing is known of the time.
   const kept = pacedNanoseconds + stats.starvedNanoseconds + stats.lateNanoseconds + stats.refusedNanoseconds > 0
   const busy = kept ? 1 - shareOf(pacedNanoseconds) - starved - late - refused : 0
   const causes: readonly (readonly [share: number, text: (percent: string) => string])[] = [

@@ -1,23 +1,23 @@
-/** One line on standard error, rewritten as it goes; nothing at all where that is no terminal. */
+/** Shows progress as one line on standard error, rewritten as it goes; shows nothing where that is no terminal. */
 import { bytesPerSecond, clock, count } from './table.js'
 
 export interface ProgressState {
-  /** Heaps settled. */
+  /** The number of settled heaps. */
   readonly heaps: number
   readonly payloadBytes: number
-  /** Undefined where the end is not known. */
+  /** Undefined where nobody knows the end. */
   readonly totalBytes: number | undefined
   readonly failed: number
 }
 
 const EVERY_MS = 250
 
-/** A line of its own on standard error, in place of the progress that stands there. */
+/** Writes a line on standard error, in place of the progress that stands there. */
 export function say(line: string): void {
   process.stderr.write(`${process.stderr.isTTY ? '\r\x1b[K' : ''}${line}\n`)
 }
 
-/** Returns what ends it and clears the line. `state` is asked four times a second. */
+/** Asks `state` four times a second. Returns a function that ends it and clears the line. */
 export function showProgress(what: string, state: () => ProgressState): () => void {
   const { stderr } = process
   if (!stderr.isTTY) return () => undefined

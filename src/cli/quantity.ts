@@ -1,4 +1,4 @@
-/** Parsers of option arguments, for commander: they throw with what is allowed, and commander says which option it was. */
+/** Parsers of option arguments, for commander. Their errors say what is allowed, and commander says which option it was. */
 import { InvalidArgumentError } from 'commander'
 
 export function wholeNumber(least: number, most = Number.MAX_SAFE_INTEGER): (text: string) => number {
@@ -15,7 +15,7 @@ const BYTE_UNITS: Readonly<Record<string, number>> = {
   '': 1, B: 1, kB: 1e3, MB: 1e6, GB: 1e9, TB: 1e12, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30, TiB: 2 ** 40,
 } // biome-ignore format: a table
 
-/** Bytes, plain or with a unit: 1048576, 1MiB, 64KiB, 1.5GB. */
+/** Parses bytes, plain or with a unit: 1048576, 1MiB, 64KiB, 1.5GB. */
 export function byteCount(least: number, most: number): (text: string) => number {
   return (text) => {
     const [, digits, unit] = /^(\d+(?:\.\d+)?)\s*([A-Za-z]*)$/.exec(text) ?? []
@@ -25,13 +25,13 @@ export function byteCount(least: number, most: number): (text: string) => number
   }
 }
 
-/** Several of them: 256,8KiB,1MiB. */
+/** Parses several: 256,8KiB,1MiB. */
 export function byteCounts(least: number, most: number): (text: string) => number[] {
   const one = byteCount(least, most)
   return (text) => text.split(',').map((part) => one(part.trim()))
 }
 
-/** Decimal or 0x…; a bigint where a number is not exact. The library knows the limits. */
+/** Parses a number, decimal or 0x…, as a bigint where a number is not exact. The library knows the limits. */
 export function counter(text: string): number | bigint {
   if (!/^(\d+|0x[\da-f]+)$/i.test(text)) throw new InvalidArgumentError('It must be a whole number, such as 1 or 0x1000.')
   const value = Number(text)

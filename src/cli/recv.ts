@@ -1,4 +1,4 @@
-/** `speadcast recv`: receive heaps, check them, write them, say what came. */
+/** `speadcast recv` receives heaps, checks them, writes them and says what came. */
 import { Command, Option } from 'commander'
 import type { Receiver, ReceiverOptions, ReceiveSummary } from '../receive/index.js'
 import { complain, EXIT_FAILED } from './exit.js'
@@ -183,7 +183,7 @@ function people(summary: ReceiveSummary): string {
   return table(rows)
 }
 
-/** One line on standard error, rewritten twice a second; returns what ends it and clears the line. */
+/** Shows a line on standard error, rewritten twice a second. Returns a function that ends it and clears the line. */
 function showProgress(receiver: Receiver): () => void {
   const clear = '\r\x1b[K'
   let last = 0

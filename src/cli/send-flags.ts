@@ -1,8 +1,8 @@
 /** The options of `speadcast send`, as commander parses them. */
 import type { GroupMode } from '../index.js'
-import type { WayOutFlags } from './way-out.js'
+import type { TransportFlags } from './transport-options.js'
 
-export interface SendFlags extends WayOutFlags {
+export interface SendFlags extends TransportFlags {
   readonly heaps?: number
   readonly heapSize: number
   readonly packetSize?: number

@@ -23,9 +23,9 @@ const BATCH_BYTES = 512 * 1024
 export interface HeapSource {
   /** Undefined where the input does not tell. */
   readonly totalBytes: number | undefined
-  /** How many can be under way at once. */
+  /** The number of batches that can be under way at once. */
   readonly batches: number
-  /** Sends all; returns early, with what is whole queued, when `stopping` aborts. Failures of heaps go to the tally. */
+  /** Sends all heaps. When `stopping` aborts, it returns early with the whole ones queued. Failures of heaps go to the tally. */
   send(stopping: AbortSignal): Promise<void>
 }
 
@@ -59,17 +59,17 @@ export interface PatternOptions {
   readonly heapSizeBytes: number
   readonly heapAddressBits: number
   readonly batchHeaps: number
-  /** Default: see batchesFor. */
+  /** Default: see `batchesFor`. */
   readonly batches?: number | undefined
   readonly groupMode: GroupMode
-  /** Waited for before each batch is sent, with its number of heaps. */
+  /** Called before each batch is sent, with its number of heaps, and waited for. */
   readonly beforeSend?: (heaps: number) => Promise<void>
 }
 
 export const batchHeapsOf = ({ batchHeaps, heapSize }: Pick<SendFlags, 'batchHeaps' | 'heapSize'>): number =>
   batchHeaps ?? Math.max(1, Math.floor(BATCH_BYTES / heapSize))
 
-/** Every byte of heap i is i, its timestamp the index of its first sample, modulo the item's width. */
+/** Makes heaps of the pattern: every byte of heap i is i, its timestamp the index of its first sample, modulo the item's width. */
 export function patternSource(stream: Stream, items: ItemGroup, options: PatternOptions, tally: Tally): HeapSource {
   const { heaps, heapSizeBytes, heapAddressBits, groupMode, beforeSend } = options
   const batchHeaps = Math.min(heaps, options.batchHeaps)
@@ -83,6 +83,7 @@ export function patternSource(stream: Stream, items: ItemGroup, options: Pattern
     async send(stopping) {
       let timestamp = 0
       for (let i = 0, b = 0; i < heaps; i += batchHeaps, b++) {
+        // A ring has at least one batch.
         const batch = ring[b % ring.length]!
         await batch.free
         if (stopping.aborted) return
@@ -90,7 +91,7 @@ export function patternSource(stream: Stream, items: ItemGroup, options: Pattern
         for (let j = 0; j < count; j++) fill(batch, j, (i + j) & 0xff, heapSizeBytes)
         timestamp = stamp(batch.immediate('timestamp'), count, timestamp, heapSizeBytes, modulo)
         if (beforeSend) await beforeSend(count)
-        // Told to stop while it waited for credits: it has none for this batch.
+        // If it was told to stop while it waited for credits, it has none for this batch.
         if (stopping.aborted) return
         stream.send(batch, { heaps: count }).then(
           (result) => tally.settled({ heaps: count, failedHeaps: 0, sampleBytes: count * heapSizeBytes, result }),
@@ -104,7 +105,7 @@ export function patternSource(stream: Stream, items: ItemGroup, options: Pattern
   }
 }
 
-/** Returns the timestamp after the last. */
+/** Writes timestamps, and returns the one after the last. */
 function stamp(timestamps: ImmediateColumn, count: number, first: number, step: number, modulo: number): number {
   const next = first + count * step
   if (next <= modulo) timestamps.setRamp(first, step)
@@ -120,7 +121,7 @@ function fillView(batch: Batch<Pattern>, j: number, byte: number): void {
   batch.heap(j).adc_samples.fill(byte)
 }
 
-/** So few samples that they stand in the item pointer: one as a signed number, several as their bytes read as one big-endian number. */
+/** Fills samples that stand in the item pointer: one is a signed number, several are their bytes read as one big-endian number. */
 function fillImmediate(batch: Batch<Pattern>, j: number, byte: number, heapSize: number): void {
   let value = 0
   for (let k = 0; k < heapSize; k++) value = value * 256 + byte

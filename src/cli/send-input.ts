@@ -1,13 +1,13 @@
-/** Where raw samples come from: a file, read into one buffer over and over, or standard input. */
+/** Reads raw samples from a file, over and over into one buffer, or from standard input. */
 import { fstatSync } from 'node:fs'
 import { open, stat } from 'node:fs/promises'
 import { addAbortSignal } from 'node:stream'
 import { SpeadcastError } from '../errors.js'
 
 export interface Input {
-  /** Undefined where that is not known: pipes and devices. */
+  /** Undefined for pipes and devices, whose length nobody knows. */
   readonly totalBytes: number | undefined
-  /** Pieces in order; each is valid until the next is asked for. Ends early, without an error, when `signal` aborts. */
+  /** Yields pieces in order, each valid until the next is asked for. Ends early, without an error, when `signal` aborts. */
   chunks(signal: AbortSignal): AsyncGenerator<Uint8Array>
 }
 
@@ -16,13 +16,13 @@ const CHUNK_BYTES = 1 << 20
 /** @throws ERR_SPEADCAST_INPUT */
 export async function openInput(path: string): Promise<Input> {
   if (path === '-') {
-    // Node gives such an input as an empty one.
+    // Node would read a directory as empty input.
     if (fstatSync(process.stdin.fd).isDirectory()) unreadable('standard input', new Error('it is a directory'))
     return { totalBytes: undefined, chunks: standardInput }
   }
   const kind = await stat(path).catch((cause) => unreadable(path, cause))
   if (kind.isDirectory()) unreadable(path, new Error('it is a directory'))
-  // Reading a pipe by its name would hold a thread, and with it the exit of the process, until somebody writes.
+  // Reading a pipe by its name would hold a thread until somebody writes, and with it the exit of the process.
   if (kind.isFIFO() || kind.isSocket()) unreadable(path, new Error(`it is a pipe; write: --input - < ${path}`))
   return {
     totalBytes: kind.isFile() ? kind.size : undefined,

@@ -2,23 +2,13 @@ import { parseRate, type Split, type StreamOptions } from '../index.js'
 import { usageError } from './exit.js'
 import type { SendFlags } from './send-flags.js'
 import { SAMPLES_ID, TIMESTAMP_ID } from './send-heaps.js'
-import type { WayOutFlags } from './way-out.js'
+import { checkTransportOptions, type TransportFlags, transportOptions } from './transport-options.js'
 
 export const DEFAULT_PACKET_BYTES = 1472
-/** SPEAD header, the four standard pointers, timestamp and adc_samples. */
+/** Bytes of the SPEAD header, the four standard pointers, timestamp and adc_samples. */
 const EXACT_HEADER_BYTES = 8 + 6 * 8
 
-/** @throws ERR_SPEADCAST_CONFIG */
-export function checkWayOut({ poll, verbsLibrary, device, peer, udpPath }: WayOutFlags, backend: WayOutFlags['backend']): void {
-  if ((poll !== undefined || verbsLibrary !== undefined) && !['ibverbs', 'rdma-ud', 'auto'].includes(backend))
-    throw usageError(`--poll and --verbs-library are for --backend ibverbs and rdma-ud, not ${backend}`)
-  if ((device !== undefined || peer !== undefined) && backend !== 'rdma-ud')
-    throw usageError(`--device and --peer are for --backend rdma-ud, not ${backend}`)
-  if (udpPath !== 'auto' && backend !== 'udp' && backend !== 'auto')
-    throw usageError(`--udp-path is for --backend udp, not ${backend}`)
-}
-
-/** Options that contradict each other; the library checks each for itself. @throws ERR_SPEADCAST_CONFIG */
+/** Refuses options that contradict each other; the library checks each for itself. @throws ERR_SPEADCAST_CONFIG */
 export function checkFlags(flags: SendFlags): void {
   const { rateMethod, split, payloadBytes, input, dtype, pcap, backend, heapAddressBits, descriptors } = flags
   if (rateMethod === 'hw' && backend !== 'ibverbs') throw usageError('--rate-method hw: pacing by the NIC needs --backend ibverbs')
@@ -26,7 +16,7 @@ export function checkFlags(flags: SendFlags): void {
     throw usageError('--rate-method kernel: pacing by the kernel needs --backend udp')
   if (pcap !== undefined && backend !== 'pcap' && backend !== 'auto')
     throw usageError(`--pcap writes a file instead of sending, so it cannot go with --backend ${backend}; drop one of the two`)
-  checkWayOut(flags, backendOf(flags))
+  checkTransportOptions(flags, backendOf(flags))
   if (split === 'exact' && payloadBytes === undefined)
     throw usageError('--split exact needs --payload-bytes, the payload of every packet')
   if (split !== 'exact' && payloadBytes !== undefined) throw usageError(`--payload-bytes is for --split exact, not ${split}`)
@@ -46,21 +36,7 @@ export function packetSizeBytes({ split, payloadBytes, packetSize }: SendFlags):
   return split === 'exact' ? EXACT_HEADER_BYTES + payloadBytes! : DEFAULT_PACKET_BYTES
 }
 
-const backendOf = ({ pcap, backend }: SendFlags): WayOutFlags['backend'] => (pcap === undefined ? backend : 'pcap')
-
-export function wayOut({ udpPath, thread, ttl, poll, verbsLibrary, device, peer, ...flags }: WayOutFlags): Partial<StreamOptions> {
-  return {
-    udpPath,
-    ...(flags.interface !== undefined && { interface: flags.interface }),
-    ...(thread !== undefined && { thread }),
-    ...(ttl !== undefined && { ttl }),
-    ...((poll !== undefined || verbsLibrary !== undefined) && {
-      ibverbs: { ...(poll && { poll }), ...(verbsLibrary && { library: verbsLibrary }) },
-    }),
-    ...((device !== undefined || peer) && { rdmaUd: { ...(device !== undefined && { device }), ...(peer && { peers: peer }) } }),
-    ...(flags.backend === 'memory' && { memory: { keepPackets: false } }),
-  }
-}
+const backendOf = ({ pcap, backend }: SendFlags): TransportFlags['backend'] => (pcap === undefined ? backend : 'pcap')
 
 /** @throws ERR_SPEADCAST_CONFIG */
 export function streamOptions(endpoints: readonly string[], flags: SendFlags): StreamOptions {
@@ -70,7 +46,7 @@ export function streamOptions(endpoints: readonly string[], flags: SendFlags): S
     backend: backendOf(flags),
     packetSizeBytes: packetSizeBytes(flags),
     split: splitOf(flags),
-    // An exact layout says so itself.
+    // An exact layout says itself whether pointers repeat.
     repeatPointers: repeatPointers && flags.split !== 'exact',
     flavour: { heapAddressBits: flags.heapAddressBits },
     firstCnt: flags.firstCnt,
@@ -82,7 +58,7 @@ export function streamOptions(endpoints: readonly string[], flags: SendFlags): S
     burstBytes: flags.burst,
     burstRateRatio: flags.burstRateRatio,
     catchUpSeconds: flags.catchUp,
-    ...wayOut(flags),
+    ...transportOptions(flags),
     ...(pcap !== undefined && { pcapPath: pcap }),
   }
 }

@@ -8,14 +8,14 @@ import { bitsPerSecond, bytes, bytesPerSecond, count, table } from './table.js'
 import type { Tally } from './tally.js'
 
 interface Measured {
-  /** That could be under way at once. */
+  /** The number of batches that could be under way at once. */
   readonly batches: number
   readonly seconds: number
   readonly cpuSeconds: number
   readonly failure: unknown
 }
 
-/** The summary on standard output, complaints on standard error, the exit status. */
+/** Prints the summary on standard output and complaints on standard error, and sets the exit status. */
 export function reportSend(
   stream: Stream,
   tally: Tally,

@@ -1,4 +1,4 @@
-/** What `speadcast send` does: options to a stream, heaps from the pattern or from the input, an orderly end. */
+/** Runs `speadcast send`: opens a stream by the options, sends heaps of the pattern or of the input, and ends in order. */
 import { openStream, type Stream } from '../index.js'
 import { complain } from './exit.js'
 import { cutOffAfter, onInterrupt } from './interrupt.js'
@@ -51,7 +51,7 @@ async function send(stream: Stream, flags: SendFlags, input: Input | undefined, 
     failure ??= error
   })
   const { user, system } = process.cpuUsage(cpuBefore)
-  // After a failure too: receivers wait for it.
+  // The stop heap goes after a failure too, because receivers wait for it.
   if (flags.stop && !tally.cut) {
     try {
       await stream.sendEnd()
@@ -61,7 +61,7 @@ async function send(stream: Stream, flags: SendFlags, input: Input | undefined, 
   }
   settledInTime()
   hideProgress()
-  // What the deadline cut off is in the tally.
+  // The tally has the heaps that the deadline cut off.
   if (tally.cut) failure = undefined
   await stream.close().catch((error) => {
     failure ??= error

@@ -1,9 +1,9 @@
-/** `speadcast send`: its options; send-run.ts does it, and is loaded only then. */
+/** The options of `speadcast send`. Its action loads send-run.ts. */
 
 import { Command, Option } from 'commander'
 import { byteCount, counter, decimal, wholeNumber } from './quantity.js'
 import type { SendFlags } from './send-flags.js'
-import { addWayOut, batchesOption, packetSizeOption, rateOption } from './way-out.js'
+import { addTransportOptions, batchesOption, packetSizeOption, rateOption } from './transport-options.js'
 
 const GIB = 2 ** 30
 
@@ -83,8 +83,8 @@ export function sendCommand(): Command {
         .choices(['auto', 'sw', 'kernel', 'hw'])
         .default('auto'),
     )
-    .optionsGroup('Way out:')
-  addWayOut(send, ['auto', 'ibverbs', 'rdma-ud', 'udp', 'dgram', 'pcap', 'memory'])
+    .optionsGroup('Transport:')
+  addTransportOptions(send, ['auto', 'ibverbs', 'rdma-ud', 'udp', 'dgram', 'pcap', 'memory'])
   return send
     .option('--pcap <FILE>', 'write the frames to a pcap file instead of sending them (backend pcap)')
     .optionsGroup('Output:')

@@ -5,7 +5,7 @@ export function table(rows: readonly (readonly [name: string, value: string])[])
   return rows.map(([name, value]) => `${name.padEnd(width)}${value}\n`).join('')
 }
 
-/** Columns under their heads, the first flush left, the others right. */
+/** Makes columns under their heads, the first flush left, the others right. Every line has a cell for each head. */
 export function columns(head: readonly string[], lines: readonly (readonly string[])[]): string {
   const widths = head.map((_, c) => Math.max(...[head, ...lines].map((line) => line[c]!.length)))
   const show = (line: readonly string[]): string =>
@@ -13,7 +13,7 @@ export function columns(head: readonly string[], lines: readonly (readonly strin
   return [head, ...lines].map((line) => `${show(line).trimEnd()}\n`).join('')
 }
 
-/** 256 B, 8 KiB, 1.5 MiB. */
+/** Writes 256 B, 8 KiB, 1.5 MiB. */
 export function binaryBytes(value: number): string {
   const units = ['B', 'KiB', 'MiB', 'GiB']
   let i = 0
@@ -33,7 +33,7 @@ export const bytesPerSecond = (value: number): string => scaled(value, 'B/s', 2)
 export const bitsPerSecond = (bytesPerSecond: number): string => scaled(bytesPerSecond * 8, 'b/s', 2)
 export const count = (value: number): string => Math.round(value).toLocaleString('en')
 
-/** 0:05, 12:34, 1:02:03. */
+/** Writes 0:05, 12:34, 1:02:03. */
 export function clock(seconds: number): string {
   const whole = Math.round(seconds)
   const [h, m, s] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60]

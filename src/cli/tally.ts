@@ -1,19 +1,19 @@
 import { SendError, type SettledHeaps } from '../index.js'
 import { say } from './progress.js'
 
-/** What was sent, counted as it settles; each cause of failure is told once, when it first shows. */
+/** Counts heaps as they settle, and tells each cause of failure once, when it first shows. */
 export class Tally {
-  /** Sent whole. */
+  /** Heaps sent whole. */
   heaps = 0
   failed = 0
-  /** Cut off by the deadline. */
+  /** Heaps that the deadline cut off. */
   dropped = 0
-  /** Sent while the link was lost, or the interface dropped. */
+  /** Heaps sent while the link was lost or the interface dropped. */
   suspect = 0
   payloadBytes = 0
   /** When the last heaps settled, on performance.now()'s clock. */
   lastAt = 0
-  /** The deadline passed: what fails from now on was dropped. */
+  /** The deadline has passed: heaps that fail from now on were dropped. */
   cut = false
   /** The stop heap did not go to every substream. */
   stopLost = false

@@ -1,4 +1,4 @@
-/** Which backend `auto` takes for some endpoints, and why not the others. */
+/** Explains which backend `auto` takes for some endpoints, and why not the others. */
 import { type BackendName, ibverbsRefused, rdmaUdRefused, selectBackend, udpRefused } from '../backend/select.js'
 import { parseEndpoints, resolveEndpoints } from '../net/endpoint.js'
 import { resolveInterface } from '../net/interface.js'
@@ -6,12 +6,12 @@ import { resolveInterface } from '../net/interface.js'
 export interface BackendVerdict {
   readonly backend: BackendName
   readonly works: boolean
-  /** Why it does not; for the one that `auto` takes, why it is the one. */
+  /** Why it does not work; for the one that `auto` takes, why it takes that. */
   readonly reason: string
 }
 
 export interface BackendReport {
-  /** What `auto` takes. */
+  /** The backend that `auto` takes. */
   readonly backend: BackendName
   readonly reason: string
   /** The backends that send on a network, fastest first; behind them 'rdma-ud', which is never taken. */
@@ -19,7 +19,7 @@ export interface BackendReport {
 }
 
 /**
- * Asks what openStream would: resolves the endpoints, looks for routes and devices, opens a device for a moment. Sends nothing.
+ * Does what openStream would do: resolves the endpoints, looks for routes and devices, opens a device for a moment. Sends nothing.
  * @throws (rejects) ERR_SPEADCAST_ENDPOINT, _RESOLVE, _INTERFACE
  */
 export async function explainBackends(
@@ -27,9 +27,10 @@ export async function explainBackends(
   options: { interface?: string; library?: string } = {},
 ): Promise<BackendReport> {
   const endpoints = await resolveEndpoints(parseEndpoints(typeof to === 'string' ? [to] : to))
+  const [first] = endpoints
   const wanted = {
     endpoints,
-    interface: options.interface === undefined ? undefined : resolveInterface(options.interface, endpoints[0]!.family),
+    interface: options.interface === undefined || !first ? undefined : resolveInterface(options.interface, first.family),
     verbsLibrary: options.library,
   }
   const { backend, reason } = await selectBackend('auto', wanted)

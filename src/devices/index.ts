@@ -1,4 +1,4 @@
-/** The package's entry for questions about a machine: its RDMA devices, and which backend would be taken. Apart, so that senders do not load it. */
+/** The package's entry `speadcast/devices`: a machine's RDMA devices, and the backend that `auto` would take. Senders do not load it. */
 import { NativeError } from '../../ffi/native-error.js'
 import { VerbsContext } from '../../ffi/verbs/context.js'
 import { IBV_PORT_ACTIVE } from '../../ffi/verbs/layout.js'
@@ -98,7 +98,7 @@ function refusedBy(library: VerbsLibrary, name: string, port: number, type: Queu
   }
 }
 
-/** ibv_query_port(3): lanes by width, Gb/s a lane by speed; RoCE devices tell them too. */
+/** Lanes by width and, below, Gb/s a lane by speed, as in ibv_query_port(3). RoCE devices tell them too. */
 const LANES = new Map([
   [1, 1],
   [2, 4],

@@ -120,7 +120,7 @@ export class Engine {
     } catch (error) {
       // Memory that cannot be locked, for one: the stream goes on without this batch.
       const { message, cause } = error as SpeadcastError
-      refused = { errno: (cause as { errno?: number } | undefined)?.errno ?? ERRNO.ENOMEM!, message }
+      refused = { errno: (cause as { errno?: number } | undefined)?.errno ?? ERRNO.ENOMEM, message }
     }
     const nanosecondsBefore = this.#pacer?.costs(table, rates)
     const variant = new Variant({ id, compiled, posting, refused, nanosecondsBefore }, this.#variants.values())

@@ -4,7 +4,7 @@
  * A heap cnt or an immediate is the low `heapAddressBits` of an 8-byte big-endian item pointer (SPEAD §8.1), so each patch is two
  * 32-bit stores of (constant half | value half). Values are doubles or pairs of 32-bit halves: no BigInt.
  */
-import { offsetInWindow, windowView } from '../../ffi/memory/block-view.js'
+import { blockView, offsetInBlock } from '../../ffi/memory/block-view.js'
 import type { ImmediateScatter, ScatterTable, TableRegion } from '../batch/table.js'
 import { type OrderedRamp, TWO_32, windowed, writeColumn, writeOrdered, writeRamp } from './strided.js'
 
@@ -62,7 +62,7 @@ class Pointers implements OrderedRamp {
     this.spacing = order ? evenStride(order.map((heap) => at[heap]!)) : 0
     this.order = this.spacing > 0 ? order : undefined
     const even = this.stride > 0 || this.order !== undefined
-    const offset = even ? offsetInWindow(region) : -1
+    const offset = even ? offsetInBlock(region) : -1
     this.inWindow = offset >= 0
     this.from = even ? at[this.order ? this.order[0]! : 0]! + 4 + Math.max(0, offset) : 0
     this.baseHi = baseHi | 0
@@ -133,7 +133,7 @@ function write(view: DataView, pointers: Pointers, heaps: number): void {
   const { order } = pointers
   if (order !== undefined) {
     if (heaps < order.length) writeEach(view, pointers, heaps)
-    else writeOrdered(pointers.inWindow ? windowView() : view, pointers, order)
+    else writeOrdered(pointers.inWindow ? blockView() : view, pointers, order)
   } else if (pointers.inWindow) windowed().writeRamp(pointers, heaps)
   else if (pointers.stride > 0) writeRamp(view, pointers, heaps)
   else writeEach(view, pointers, heaps)
@@ -324,6 +324,6 @@ export function scatterImmediate(view: DataView, pointers: ImmediatePointers, he
   }
   // Not for a ramp: its upper half has just been found to change.
   const low = stride > 0 && pointers.stands(heaps) && Number.isNaN(view.getFloat64(pointers.rampAt + 8, true))
-  if (low && writeColumn(inWindow ? windowView() : view, pointers, column, heaps, hi)) return
+  if (low && writeColumn(inWindow ? blockView() : view, pointers, column, heaps, hi)) return
   pointers.written(scatterUint(view, pointers, heaps), heaps)
 }

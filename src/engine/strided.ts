@@ -3,7 +3,7 @@
  * (ffi/memory/block-view.ts) are written through it by functions that close over it, for V8 compiles in what the closures of a function that was called
  * only once close over. To hand it to the loops below as an argument is not enough: they are not always inlined.
  */
-import { windowView } from '../../ffi/memory/block-view.js'
+import { blockView } from '../../ffi/memory/block-view.js'
 
 /** Lower halves of item pointers, in 32 signed bits all. */
 export interface Ramp {
@@ -159,6 +159,6 @@ let loops: ReturnType<typeof makeWindowed> | undefined
 
 /** Once there is a window. */
 export function windowed(): ReturnType<typeof makeWindowed> {
-  loops ??= makeWindowed(windowView())
+  loops ??= makeWindowed(blockView())
   return loops
 }

@@ -1,17 +1,18 @@
 /**
- * Packets to heaps. A heap is known by its sender and its heap cnt; its packets may come in any order, twice, or not at all.
+ * Puts packets together to heaps. A heap is known by its sender and its heap cnt; its packets may come in any order, twice, or not at all.
  *
- * A heap whose only packet carries all of it is handed on where it lies, in the receive buffer; the others are copied once, packet by
- * packet, into a slot of the same ArrayBuffer. What is bounded: heaps in the making (the oldest is given up), their bytes, item
+ * A heap whose only packet carries all of it is handed on where it lies, in the receive buffer. The others are copied once, packet by
+ * packet, into a slot of the same ArrayBuffer. Four things are bounded: heaps in the making (the oldest is given up), their bytes, item
  * pointers per heap, and the memory of heaps already seen (256, by hash).
  */
 import { isPacketPointer, type PacketHeader } from './decode.js'
 import type { HeapStorage } from './storage.js'
 
-/** Item pointers a heap may have; beyond it packets are refused. */
+/** The most item pointers that a heap may have; a packet that brings more is refused. */
 const MAX_POINTERS = 65536
-/** First slot of a heap that does not say how long it is. */
+/** Size of the first slot of a heap that does not say how long it is. */
 const UNKNOWN_LENGTH_BYTES = 65536
+/** Entries for heaps already seen, a power of two: #seenIndex takes the upper 8 bits of a hash. */
 const SEEN = 256
 
 /** One heap, in the making or just finished; objects are reused. */
@@ -19,10 +20,10 @@ export class AssembledHeap {
   cntHigh = 0
   cntLow = 0
   sender = 0
-  /** Index of the socket it came by. */
+  /** Index of the socket that received it. */
   endpoint = 0
   addressBytes = 6
-  /** Payload bytes by the heap length pointer, −1 while unknown. When handed on: bytes from `at` that may be read. */
+  /** Payload bytes by the heap length pointer, −1 while unknown. When the heap is handed on: the bytes from `at` that may be read. */
   length = -1
   /** Where the payload lies in the buffer. */
   at = 0
@@ -30,10 +31,10 @@ export class AssembledHeap {
   complete = false
   packets = 0
   received = 0
-  /** Item pointers as pairs of high and low words, without the standard four of every packet. */
+  /** Item pointers as pairs of high and low words, without the four standard ones of every packet. */
   pointers = new Uint32Array(32)
   pointerCount = 0
-  /** Slot it owns, or −1. */
+  /** The slot that it owns, or −1. */
   slot = -1
   /** Received payload as sorted, disjoint, non-touching ranges. */
   readonly starts: number[] = []
@@ -44,9 +45,14 @@ export class AssembledHeap {
   older: AssembledHeap | undefined
   newer: AssembledHeap | undefined
 
-  /** As a double: exact to 2^53. */
+  /** The heap cnt as a double: exact to 2^53. */
   get cntNumber(): number {
     return this.cntHigh * 0x100000000 + this.cntLow
+  }
+
+  /** Where the received payload ends, gaps in it included. */
+  get receivedEnd(): number {
+    return this.ends.at(-1) ?? 0
   }
 
   /** Takes the slot over from the assembler, which otherwise reuses it as soon as onHeap returns. */
@@ -56,7 +62,7 @@ export class AssembledHeap {
     return slot
   }
 
-  /** Marks bytes start … end−1 as received. 0 new, 1 all of them were there, 2 some of them were. */
+  /** Marks bytes start … end−1 as received. Returns 0 if they are new, 1 if all of them were there, 2 if some of them were. */
   addRange(start: number, end: number): 0 | 1 | 2 {
     const { starts, ends } = this
     const n = ends.length
@@ -64,6 +70,7 @@ export class AssembledHeap {
       ends[n - 1] = end
       return 0
     }
+    // Every index below is from 0 to n − 1.
     let i = 0
     if (n > 0 && start > ends[n - 1]!) i = n
     else {
@@ -74,7 +81,7 @@ export class AssembledHeap {
         else i = middle + 1
       }
     }
-    // i: the first range that does not end before `start`; a range that ends exactly there is only touched.
+    // Range i is the first that does not end before `start`. A range that ends exactly there is only touched.
     let touched = i < n && ends[i] === start ? i : -1
     const next = touched >= 0 ? i + 1 : i
     if (next < n && starts[next]! < end) {
@@ -98,7 +105,7 @@ export class AssembledHeap {
   }
 }
 
-/** How add() judged a packet. */
+/** The verdicts of add() on a packet. */
 export const ADDED = 0
 export const DUPLICATE = 1
 export const REFUSED = 2
@@ -106,9 +113,9 @@ export const REFUSED = 2
 export interface AssemblerOptions {
   readonly maxHeaps: number
   readonly storage: HeapStorage
-  /** A heap is finished (`complete`) or given up; valid during the call, except what keepSlot() takes. */
+  /** Takes a heap that is finished (`complete`) or given up. The heap is valid during the call; a slot that keepSlot() took stays valid. */
   readonly onHeap: (heap: AssembledHeap) => void
-  /** Storage is full: give back a kept slot and return true, or return false if there is none. */
+  /** Called when storage is full: gives back a kept slot and returns true, or returns false if there is none. */
   readonly onPressure: () => boolean
 }
 
@@ -124,7 +131,8 @@ export class Assembler {
   #newest: AssembledHeap | undefined
   #last: AssembledHeap | undefined
 
-  // Heaps that are done, so that a late copy of a packet is not taken for a new heap. Direct-mapped: a collision forgets the older.
+  // Heaps that are done are remembered, so that a late copy of a packet is not taken for a new heap. Direct-mapped: a collision forgets the
+  // older one.
   readonly #seenHigh = new Uint32Array(SEEN)
   readonly #seenLow = new Uint32Array(SEEN)
   readonly #seenSender = new Int32Array(SEEN)
@@ -141,12 +149,12 @@ export class Assembler {
     this.forgetFinished()
   }
 
-  /** Every heap cnt counts as new again: a sender has stopped or started. */
+  /** Makes every heap cnt count as new again, because a sender has stopped or started. */
   forgetFinished(): void {
     this.#seenAt.fill(-1e9)
   }
 
-  /** Takes a decoded packet. No allocation but for the first heaps of a run; one copy of the payload unless the packet is the heap. */
+  /** Takes a decoded packet. Allocates for the first heaps of a run only; copies the payload once, unless the packet is all of its heap. */
   add(packet: PacketHeader, sender: number, endpoint: number): number {
     const { cntHigh, cntLow } = packet
     let heap = this.#last
@@ -155,7 +163,7 @@ export class Assembler {
       if (heap === undefined) {
         if (this.#wasSeen(packet, sender)) return DUPLICATE
         heap = this.#make(packet, sender, endpoint)
-        // SKA-Low's packets say neither the heap's length nor their place in it: each is a heap.
+        // SKA-Low's packets say neither the heap's length nor their place in it, so each is a heap.
         const length = packet.heapLength < 0 && !packet.hasPayloadOffset ? packet.payloadLength : packet.heapLength
         heap.length = length
         if (packet.payloadLength === length) {
@@ -182,7 +190,7 @@ export class Assembler {
     const end = start + packet.payloadLength
     if (packet.addressBytes !== heap.addressBytes) return REFUSED
     if (packet.heapLength >= 0 && packet.heapLength !== heap.length) {
-      if (heap.length >= 0 || (heap.ends.length > 0 && heap.ends[heap.ends.length - 1]! > packet.heapLength)) return REFUSED
+      if (heap.length >= 0 || heap.receivedEnd > packet.heapLength) return REFUSED
       if (!this.#grow(heap, packet.heapLength)) return REFUSED
       heap.length = packet.heapLength
     }
@@ -191,7 +199,7 @@ export class Assembler {
     if (end > start) {
       const overlap = heap.addRange(start, end)
       if (overlap !== 0) return overlap === 1 ? DUPLICATE : REFUSED
-      // One ArrayBuffer on both sides: copyWithin needs no view object, which set(subarray()) would make per packet.
+      // Both sides are in one ArrayBuffer, so copyWithin does; set(subarray()) would make a view object per packet.
       this.#u8.copyWithin(heap.at + start, packet.payloadAt, packet.payloadAt + packet.payloadLength)
       heap.received += end - start
     }
@@ -209,20 +217,21 @@ export class Assembler {
     while (this.#oldest) this.#giveUp(this.#oldest)
   }
 
-  /** Ends heaps that never said how long they are and have no gap; for a moment when no more packets are expected. */
+  /** Ends a heap of which no more packets are expected. A heap that never said how long it is and has no gap counts as complete. */
   #giveUp(heap: AssembledHeap): void {
     this.#unlink(heap)
     const contiguous = heap.ends.length === 0 || (heap.ends.length === 1 && heap.starts[0] === 0)
     const complete = heap.length < 0 && contiguous
     if (!complete) this.#zeroGaps(heap)
-    if (heap.length < 0) heap.length = heap.ends.length > 0 ? heap.ends[heap.ends.length - 1]! : 0
+    if (heap.length < 0) heap.length = heap.receivedEnd
     this.#finish(heap, complete)
   }
 
   #zeroGaps(heap: AssembledHeap): void {
     let from = 0
-    for (let i = 0; i < heap.starts.length; i++) {
-      this.#u8.fill(0, heap.at + from, heap.at + heap.starts[i]!)
+    // Each start has an end.
+    for (const [i, start] of heap.starts.entries()) {
+      this.#u8.fill(0, heap.at + from, heap.at + start)
       from = heap.ends[i]!
     }
     if (heap.length > from) this.#u8.fill(0, heap.at + from, heap.at + heap.length)
@@ -231,7 +240,7 @@ export class Assembler {
   #finish(heap: AssembledHeap, complete: boolean): void {
     heap.complete = complete
     this.#options.onHeap(heap)
-    // Behind onHeap, which may forget all others: a second copy of the stop heap is still a copy.
+    // Remembered after onHeap, which may forget all others: a second copy of the stop heap is still a copy.
     this.#remember(heap)
     if (heap.slot >= 0) this.#options.storage.release(heap.keepSlot())
     if (this.#last === heap) this.#last = undefined
@@ -249,7 +258,7 @@ export class Assembler {
     heap.packets = 0
     heap.received = 0
     heap.pointerCount = 0
-    // Setting a length that is 0 already costs as much as decoding a pointer.
+    // Setting a length to 0 costs as much as decoding a pointer, also where it is 0 already.
     if (heap.starts.length > 0) {
       heap.starts.length = 0
       heap.ends.length = 0
@@ -260,7 +269,7 @@ export class Assembler {
   #reserve(heap: AssembledHeap, packet: PacketHeader): boolean {
     const { storage, maxHeaps, onPressure } = this.#options
     const bytes = heap.length >= 0 ? heap.length : Math.max(UNKNOWN_LENGTH_BYTES, packet.payloadOffset + packet.payloadLength)
-    // A packet that claims an impossible heap must not push real ones out.
+    // A packet that claims an impossible heap must not push real heaps out.
     if (bytes > storage.capacity) return false
     while (this.live >= maxHeaps) this.#giveUp(this.#oldest!)
     heap.slot = storage.take(bytes)
@@ -288,8 +297,8 @@ export class Assembler {
   }
 
   /**
-   * Remembers the packet's item pointers. With repeat_pointers every packet has the same list, so a pointer that stands at the same
-   * place as in what is remembered already is the same pointer.
+   * Remembers the packet's item pointers. With repeat_pointers every packet has the same list, so a pointer that equals the remembered one
+   * at its place is that pointer again.
    */
   #addPointers(heap: AssembledHeap, packet: PacketHeader): void {
     const view = this.#view
@@ -315,7 +324,7 @@ export class Assembler {
     }
   }
 
-  // A chained hash over the live heaps, and the live heaps from oldest to newest.
+  // The live heaps stand in a chained hash, and in a list from oldest to newest.
 
   #bucketOf(cntLow: number, sender: number): number {
     return (Math.imul(cntLow, 0x9e3779b1) ^ Math.imul(sender, 0x85ebca6b)) & (this.#buckets.length - 1)
@@ -371,9 +380,12 @@ export class Assembler {
     this.#seenAt[i] = this.#finished++
   }
 
-  /** Narrow heap cnts wrap around soon: SPEAD-64-8 has 256, so what was seen half a turn ago is a new heap. */
+  /**
+   * Whether the heap is done already. Narrow heap cnts wrap around soon (SPEAD-64-8 has 256), so one seen half a turn ago is a new heap.
+   */
   #wasSeen(packet: PacketHeader, sender: number): boolean {
     const i = this.#seenIndex(packet.cntLow, sender)
+    // #seenIndex is below SEEN.
     return (
       this.#seenLow[i] === packet.cntLow &&
       this.#seenHigh[i] === packet.cntHigh &&

@@ -1,6 +1,6 @@
 /**
- * Reading one SPEAD packet (SPEAD protocol document, section 8): any flavour SPEAD-64-8 … 64-56, whatever order the item pointers
- * have. Nothing here throws: packets come from anybody.
+ * Reads one SPEAD packet (SPEAD protocol document, section 8): any flavour from SPEAD-64-8 to 64-56, item pointers in any order. Nothing
+ * here throws, because packets come from anybody.
  */
 import {
   HEADER_BYTES,
@@ -13,14 +13,14 @@ import {
   VERSION,
 } from '../spead/constants.js'
 
-/** What decodePacket found; one object, reused for every packet. */
+/** The findings of decodePacket; one object, reused for every packet. */
 export class PacketHeader {
   /** Bytes of a heap address: the N/8 of SPEAD-64-N. */
   addressBytes = 0
   /** Heap cnt, in halves because 56 bits do not fit a double. */
   cntHigh = 0
   cntLow = 0
-  /** −1 when the packet does not say. */
+  /** −1 where the packet does not say. */
   heapLength = -1
   /** Whether the packet says; `payloadOffset` is 0 if not. */
   hasPayloadOffset = false
@@ -31,12 +31,12 @@ export class PacketHeader {
   /** Where the item pointers start, and how many there are, the four standard ones included. */
   pointersAt = 0
   pointers = 0
-  /** Pointers beside the standard ones: what a heap has to remember. */
+  /** How many pointers there are beside the standard ones; the heap has to remember those. */
   itemPointers = 0
 }
 
 export const PACKET_OK = 0
-/** Why a packet is refused, by decodePacket's result. */
+/** The reasons to refuse a packet, by decodePacket's result. */
 export const MALFORMED = [
   '',
   'shorter than a SPEAD header',
@@ -48,17 +48,18 @@ export const MALFORMED = [
   'payload reaches beyond the heap',
 ] as const
 
-// By heap address bytes: which bits of a pointer's high and low word belong to the value.
+// The bits of a pointer's high and low word that belong to the value, by heap address bytes, which are from 1 to 7.
 const VALUE_HIGH = new Uint32Array([0, 0, 0, 0, 0, 0xff, 0xffff, 0xffffff])
 const VALUE_LOW = new Uint32Array([0, 0xff, 0xffff, 0xffffff, 0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff])
 
-/** High word's part of a pointer's value. */
+/** The high word's part of a pointer's value. */
 export const valueHigh = (hi: number, addressBytes: number): number => (hi & VALUE_HIGH[addressBytes]!) >>> 0
+/** The low word's part of a pointer's value. */
 export const valueLow = (lo: number, addressBytes: number): number => (lo & VALUE_LOW[addressBytes]!) >>> 0
 /** A pointer's address or immediate as a double: exact to 2^53, and nothing that must be exact is larger. */
 export const pointerValue = (hi: number, lo: number, addressBytes: number): number =>
   valueHigh(hi, addressBytes) * 0x100000000 + valueLow(lo, addressBytes)
-/** The 63 − N bits above the value. */
+/** The item id: the 63 − N bits above the value. */
 export function idOf(hi: number, lo: number, addressBytes: number): number {
   const top = hi & 0x7fffffff
   const bits = addressBytes * 8
@@ -66,9 +67,9 @@ export function idOf(hi: number, lo: number, addressBytes: number): number {
 }
 
 /**
- * Decodes the packet at bytes at … at+length−1 of `view` into `out`. Returns PACKET_OK or an index into MALFORMED.
- * No allocation; one pass over the item pointers. Pointers that lack are defaulted: heap length unknown, offset 0, payload to the
- * packet's end (SKA-Low's station beams send neither length nor offset of the heap).
+ * Decodes the packet at bytes at … at+length−1 of `view` into `out`. Returns PACKET_OK or an index into MALFORMED. Allocates nothing and
+ * passes once over the item pointers. Missing pointers have defaults: heap length unknown, offset 0, payload up to the packet's end
+ * (SKA-Low's station beams send neither length nor offset of the heap).
  */
 export function decodePacket(view: DataView, at: number, length: number, out: PacketHeader): number {
   if (length < HEADER_BYTES) return 1
@@ -115,7 +116,7 @@ export function decodePacket(view: DataView, at: number, length: number, out: Pa
   return PACKET_OK
 }
 
-/** A pointer that belongs to the packet and not to the heap. */
+/** Whether the pointer belongs to the packet and not to the heap. */
 export function isPacketPointer(hi: number, lo: number, addressBytes: number): boolean {
   if (hi >>> 31 === 0) return false
   const id = idOf(hi, lo, addressBytes)

@@ -1,5 +1,13 @@
 /**
- * A small SPEAD receiver: enough for `speadcast recv`, the demo and tests.
+ * The SPEAD receiver, the package's entry `speadcast/receive`. It has promises of its own:
+ *
+ * - It takes every flavour from SPEAD-64-8 to 64-56, packets in any order, twice or missing, and gives heaps as they finish.
+ * - It never throws because of a packet. A packet that is no SPEAD, or that contradicts its heap, is counted and left.
+ * - Its memory is bounded, whoever sends: by `maxHeaps` and `heapMemoryBytes`, and by 256 heaps or 128 MiB that wait for the consumer.
+ * - A heap with a lost packet is given up in the end, and comes with `complete: false`.
+ * - `stats()` and the summary that `done` resolves with count everything received, refused and, as far as the system tells, lost.
+ *
+ * It knows nothing of sending, and sending knows nothing of it.
  *
  *     await using receiver = await openReceiver({ endpoints: '239.10.0.1:7148', interface: 'eth0' })
  *     for await (const heap of receiver) console.log(heap.cnt, heap.items.get(0x3300)?.bytes)
@@ -10,15 +18,14 @@ import { formatGid } from '../net/address.js'
 import { parseEndpoints, resolveEndpoints } from '../net/endpoint.js'
 import { type ResolvedInterface, resolveInterface } from '../net/interface.js'
 import type { DatagramPeer } from '../rdma/rendezvous.js'
-import { openDgram } from './dgram.js'
-import type { DriverEvents, DriverOptions, ReceiveDriver, ReceiveEndpoint } from './driver.js'
-import type { ReceivedHeap } from './heap.js'
+import { openDgram } from './dgram-receiver.js'
 import { HeapQueue } from './queue.js'
+import type { DriverEvents, DriverOptions, ReceiveDriver, ReceiveEndpoint } from './receive-driver.js'
+import type { ReceivedHeap } from './received-heap.js'
 import { type EndReason, type SeenItem, type SessionSummary, STAT, STAT_NAMES, type StatName } from './session.js'
 
-export { type Credit, CreditGate, type CreditGateOptions } from './credits.js'
-export type { ReceivedDescriptor } from './descriptor.js'
-export type { ReceivedHeap, ReceivedItem } from './heap.js'
+export type { ReceivedDescriptor } from './received-descriptor.js'
+export type { ReceivedHeap, ReceivedItem } from './received-heap.js'
 export type { EndReason, SeenItem } from './session.js'
 
 export const DEFAULT_MAX_HEAPS = 1024
@@ -34,19 +41,19 @@ export interface ReceiverOptions {
   /** Name or address of the interface to join groups on; default: the kernel's choice by route. */
   readonly interface?: string
   /**
-   * Socket buffer per endpoint; default 64 MiB, clipped to net.core.rmem_max without CAP_NET_ADMIN. `stats()` says what it became. Of
-   * 'rdma-ud': memory for receives per endpoint, 4160 bytes each, pinned; default 16 MiB.
+   * Socket buffer per endpoint; default 64 MiB, clipped to net.core.rmem_max without CAP_NET_ADMIN. `stats()` tells the size that was
+   * granted. With 'rdma-ud': memory for receives per endpoint, 4160 bytes each, pinned; default 16 MiB.
    */
   readonly receiveBufferBytes?: number
-  /** Heaps in the making; the oldest is given up for the next. Default 1024, which a round-robin batch of small heaps needs. */
+  /** The most heaps in the making; the oldest is given up for the next. Default 1024, which a round-robin batch of small heaps needs. */
   readonly maxHeaps?: number
-  /** Bound on the memory of heaps in the making or waiting to be written in order; a larger heap is refused. Default 256 MiB. */
+  /** Bounds the memory of heaps in the making or waiting to be written in order; a larger heap is refused. Default 256 MiB. */
   readonly heapMemoryBytes?: number
-  /** Ends with reason 'timeout' when the expected end has not come by then, counted from the opening. Default: never. */
+  /** Ends with reason 'timeout' where the expected end has not come in that time from the opening. Default: never. */
   readonly timeoutSeconds?: number
-  /** Ends with reason 'heaps' after so many complete heaps with data. Default: never. */
+  /** Ends with reason 'heaps' after this number of complete heaps with data. Default: never. */
   readonly heaps?: number
-  /** Ends with reason 'stop' after so many stop heaps; default one per endpoint; 0: they end nothing. */
+  /** Ends with reason 'stop' after this number of stop heaps; default one per endpoint; 0: they end nothing. */
   readonly stops?: number
   /** Aborting ends with reason 'aborted'; the iteration then throws `signal.reason`. */
   readonly signal?: AbortSignal
@@ -59,38 +66,38 @@ export interface ReceiverOptions {
   /** The item for `hash` and `output`: its name, which a descriptor must tell, or its id. Default 'adc_samples' (0x3300 without one). */
   readonly item?: string | number
   /**
-   * Whether heaps come out of the iterator. Default: unless `verify`, `hash` or `output` consumes them. A consumer that is slower than
-   * the stream holds up to 256 heaps or 128 MiB; beyond that packets stay in the socket, and then the kernel drops and counts them.
+   * Whether heaps come out of the iterator. Default: unless `verify`, `hash` or `output` consumes them. For a consumer that is slower than
+   * the stream, up to 256 heaps or 128 MiB wait; beyond that packets stay in the socket, and then the kernel drops and counts them.
    */
   readonly deliver?: boolean
-  /** Answers senders that ask for credits (CreditGate). Default false. */
+  /** Answers senders that ask for credits, as `speadcast demo` does (credits.ts). Default false. */
   readonly credits?: boolean
   /**
-   * 'native' (recvmmsg in a thread; Linux), 'dgram' (node:dgram), or 'auto': native where it can be had. 'rdma-ud': datagrams of InfiniBand
-   * or RoCE instead of UDP, from a stream of backend 'rdma-ud'.
+   * 'native' (recvmmsg in a thread; Linux), 'dgram' (node:dgram), or 'auto': native where it works. 'rdma-ud': datagrams of InfiniBand or
+   * RoCE instead of UDP, from a stream of backend 'rdma-ud'.
    */
   readonly backend?: 'auto' | 'native' | 'dgram' | 'rdma-ud'
-  /** Of 'rdma-ud': RDMA device to receive on, with its port or without: 'mlx5_0:1'. Default: that of the address, or of `interface`. */
+  /** For 'rdma-ud': RDMA device to receive on, with its port or without: 'mlx5_0:1'. Default: that of the address, or of `interface`. */
   readonly device?: string
-  /** Of 'rdma-ud': name or path of libibverbs. Default: the environment's SPEADCAST_VERBS_LIBRARY, then libibverbs.so.1. */
+  /** For 'rdma-ud': name or path of libibverbs. Default: the environment's SPEADCAST_VERBS_LIBRARY, then libibverbs.so.1. */
   readonly verbsLibrary?: string
-  /** Let the kernel coalesce datagrams (UDP_GRO). Default true. */
+  /** Lets the kernel coalesce datagrams (UDP_GRO). Default true. */
   readonly gro?: boolean
 }
 
-/** A queue pair that takes an endpoint's datagrams. */
+/** The queue pair that takes an endpoint's datagrams. */
 export interface ReceiverPeer extends Omit<DatagramPeer, 'gid' | 'mtuBytes'> {
-  /** Of its port, as an IPv6 address, or the IPv4 address that it stands for. */
+  /** Its port's GID as an IPv6 address, or the IPv4 address that it stands for. */
   readonly gid: string
   readonly mtuBytes: number
 }
 
 export type ReceiverStats = Readonly<Record<StatName, number>> & {
   readonly backend: 'recvmmsg' | 'dgram' | 'rdma-ud'
-  /** Why not recvmmsg; empty if it is. */
+  /** Why it is not recvmmsg; empty if it is. */
   readonly backendReason: string
   readonly gro: boolean
-  /** What the kernel gave, the smallest of the sockets, in the units of the request. */
+  /** Granted by the kernel, in the units of the request; the smallest of the sockets'. */
   readonly receiveBufferBytes: number
 }
 
@@ -103,7 +110,7 @@ export interface ReceiveSummary extends ReceiverStats {
   readonly heapsMissing: number
   /** With `verify`: heaps missing by their timestamps, on the same assumption. */
   readonly verifyMissing: number
-  /** With `verify`: what was wrong with the first few corrupt heaps. */
+  /** With `verify`: the first few corrupt heaps, each with what is wrong. */
   readonly corruptExamples: readonly string[]
   /** Lower-case hexadecimal, null without `hash` or `output`. */
   readonly sha256: string | null
@@ -116,7 +123,7 @@ const QUEUE_HEAPS = 256
 const QUEUE_BYTES = 128 << 20
 
 /**
- * Opens a receiver. When the promise resolves, the sockets are bound, groups are joined and the loop runs: what is sent from now on is
+ * Opens a receiver. When the promise resolves, the sockets are bound, groups are joined and the loop runs: packets sent from now on are
  * received. An open receiver keeps the process alive, and never delays process.exit.
  * @throws SpeadcastError ERR_SPEADCAST_CONFIG, _ENDPOINT, _RESOLVE, _INTERFACE, _BACKEND, _INPUT (output file), _NATIVE.
  */
@@ -136,7 +143,7 @@ export async function openReceiver(options: ReceiverOptions): Promise<Receiver> 
   })
   ended.catch(() => undefined)
   const events: DriverEvents = {
-    // Not before: a port that is taken must not cost the last recording.
+    // Truncated only now, because a port that is taken must not cost the last recording.
     onBound: () => {
       if (outputFd !== undefined && fstatSync(outputFd).isFile()) ftruncateSync(outputFd)
     },
@@ -190,9 +197,9 @@ export async function openReceiver(options: ReceiverOptions): Promise<Receiver> 
 export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {
   /** Resolves at the end of reception, whatever the reason; rejects only if receiving itself failed. */
   readonly done: Promise<ReceiveSummary>
-  /** Canonical texts of what is listened on. */
+  /** The canonical texts of the endpoints that it listens on. */
   readonly endpoints: readonly string[]
-  /** Of backend 'rdma-ud': the endpoints' queue pairs, as a sender's `rdmaUd.peers` takes them. Else empty. */
+  /** With backend 'rdma-ud' the endpoints' queue pairs, as a sender's `rdmaUd.peers` takes them; else empty. */
   readonly peers: readonly ReceiverPeer[]
   readonly #driver: ReceiveDriver
   readonly #backendReason: string
@@ -237,18 +244,18 @@ export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {
         },
       )
       .finally(() => signal?.removeEventListener('abort', onAbort))
-    // Whoever only iterates learns of a failure there.
+    // A caller that only iterates learns of a failure there.
     this.done.catch(() => undefined)
   }
 
-  /** Counters so far; cheap, at any time. droppedByKernel lags by up to 50 ms. */
+  /** Returns the counters so far. Cheap, at any time; droppedByKernel lags by up to 50 ms. */
   stats(): ReceiverStats {
     const { backend, gro, receiveBufferBytes, stats } = this.#driver
-    const counters = Object.fromEntries(STAT_NAMES.map((name) => [name, stats[STAT[name]]!])) as Record<StatName, number>
+    const counters = Object.fromEntries(STAT_NAMES.map((name) => [name, stats[STAT[name]]])) as Record<StatName, number>
     return { ...counters, backend, backendReason: this.#backendReason, gro, receiveBufferBytes }
   }
 
-  /** Ends reception with reason 'closed', unless it has ended already; heaps nobody took are dropped. Idempotent. */
+  /** Ends reception with reason 'closed', unless it has ended already, and drops the heaps that nobody took. Idempotent. */
   close(): Promise<ReceiveSummary> {
     this.#driver.stop()
     this.#queue.clear()
@@ -343,7 +350,8 @@ async function prepare(options: ReceiverOptions): Promise<{ endpoints: ReceiveEn
   }
   // One socket each: the limit is the thread's poll and the usual 1024 descriptors of a process.
   ensure(resolved.length <= 512, 'ERR_SPEADCAST_ENDPOINT', () => `${resolved.length} endpoints to receive on; at most 512`)
-  const chosen = options.interface === undefined ? undefined : resolveInterface(options.interface, resolved[0]!.family)
+  const [first] = resolved
+  const chosen = options.interface === undefined || !first ? undefined : resolveInterface(options.interface, first.family)
   const endpoints = resolved.map((endpoint) => ({
     ...endpoint,
     interfaceIndex: chosen?.index ?? endpoint.scopeId,
@@ -352,7 +360,7 @@ async function prepare(options: ReceiverOptions): Promise<{ endpoints: ReceiveEn
   return { endpoints, chosen }
 }
 
-/** Only files a write cannot block on for ever: a FIFO without a reader would hold the receiving thread. */
+/** Opens a file on which a write cannot block for ever: a FIFO without a reader would hold the receiving thread. */
 function openOutput(path: string): number {
   let fd: number
   try {
@@ -375,9 +383,9 @@ async function chooseBackend(wanted: NonNullable<ReceiverOptions['backend']>): P
   let cause: unknown
   if (process.platform === 'linux') {
     try {
-      const { openNative, probeNative } = await import('./native.js')
+      const { openNative, probeNative } = await import('./native-receiver.js')
       probeNative()
-      if (wanted === 'rdma-ud') return { open: (await import('./rdma.js')).openRdma, reason: '' }
+      if (wanted === 'rdma-ud') return { open: (await import('./rdma-receiver.js')).openRdma, reason: '' }
       return { open: openNative, reason: '' }
     } catch (error) {
       cause = error

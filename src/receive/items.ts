@@ -1,14 +1,19 @@
-/** The items of a finished heap: where each lies in the payload, or what its immediate is. */
+/** The items of a finished heap: the place of each in the payload, or its immediate. */
 import { ITEM_NULL, ITEM_STREAM_CTRL } from '../spead/constants.js'
 import type { AssembledHeap } from './assemble.js'
 import { idOf, valueHigh, valueLow } from './decode.js'
 
-/** Reused for every heap. load() allocates only when a heap has more items than any before, or lists addresses out of order. */
+/**
+ * A table of items, reused for every heap. load() allocates only for a heap that has more items than any before, or addresses out of order.
+ */
 export class ItemTable {
   count = 0
   ids = new Float64Array(64)
   immediate = new Uint8Array(64)
-  /** Addressed: bytes from the start of the heap's payload, and how many up to the next address. Immediate: 0 and the address width. */
+  /**
+   * An addressed item's bytes from the start of the heap's payload, and up to the next address. For an immediate they are 0 and the address
+   * width.
+   */
   offset = new Float64Array(64)
   length = new Float64Array(64)
   high = new Uint32Array(64)
@@ -18,6 +23,7 @@ export class ItemTable {
   load(heap: AssembledHeap): void {
     const n = heap.pointerCount >>> 1
     if (n > this.ids.length) this.#grow(n)
+    // The heap has n pairs of words. The columns have room for n items, and `count` and `addressed` never exceed n.
     const { addressBytes, pointers } = heap
     let count = 0
     let addressed = 0
@@ -30,14 +36,16 @@ export class ItemTable {
       const immediate = hi >>> 31
       // An immediate NULL only fills a place; an addressed one marks where the item before it ends.
       if (immediate === 1 && id === ITEM_NULL) continue
+      const high = valueHigh(hi, addressBytes)
+      const low = valueLow(lo, addressBytes)
       this.ids[count] = id
       this.immediate[count] = immediate
-      this.high[count] = valueHigh(hi, addressBytes)
-      this.low[count] = valueLow(lo, addressBytes)
+      this.high[count] = high
+      this.low[count] = low
       this.offset[count] = 0
       this.length[count] = addressBytes
       if (immediate === 0) {
-        const at = this.high[count]! * 0x100000000 + this.low[count]!
+        const at = high * 0x100000000 + low
         this.offset[count] = at
         if (at < last) sorted = false
         last = at
@@ -51,19 +59,20 @@ export class ItemTable {
     // An item reaches to the next higher address, or to the end of the heap; items at one address are empty but for the last.
     for (let k = addressed - 1, end = heap.length; k >= 0; k--) {
       const i = order[k]!
-      if (this.offset[i]! > heap.length) this.offset[i] = heap.length
-      this.length[i] = end - this.offset[i]!
-      end = this.offset[i]!
+      const at = Math.min(this.offset[i]!, heap.length)
+      this.offset[i] = at
+      this.length[i] = end - at
+      end = at
     }
   }
 
-  /** Index of the first item with this id, or −1. */
+  /** Returns the index of the first item with this id, or −1. */
   find(id: number): number {
     for (let i = 0; i < this.count; i++) if (this.ids[i] === id) return i
     return -1
   }
 
-  /** An immediate as a double: exact to 2^53. */
+  /** Returns the immediate of item `i`, which is below `count`, as a double: exact to 2^53. */
   value(i: number): number {
     return this.high[i]! * 0x100000000 + this.low[i]!
   }

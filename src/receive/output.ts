@@ -1,7 +1,7 @@
 /**
- * One item's payload, heap after heap in heap-cnt order, into a file and a hash. Heaps may finish out of order: those that come early
- * wait in a window bounded in heaps and bytes; when it is full the lowest goes, and what comes later with a lower cnt is left out and
- * counted. Missing heaps leave nothing in the file.
+ * Writes one item's payload into a file and a hash, heap after heap in heap-cnt order. Heaps may finish out of order. Those that come early
+ * wait in a window, which is bounded in heaps and bytes. When it is full the lowest of them is written, and a heap that comes later with a
+ * lower cnt is left out and counted. Missing heaps leave nothing in the file.
  */
 import { createHash, type Hash } from 'node:crypto'
 import { writeSync } from 'node:fs'
@@ -18,17 +18,17 @@ interface Held {
 }
 
 export interface OutputOptions {
-  /** Where to write; undefined only hashes. The caller opens and closes it. */
+  /** The file to write; undefined: only hash. The caller opens and closes it. */
   readonly fd?: number | undefined
   readonly hash: boolean
-  /** Heaps that may wait. */
+  /** The most heaps that may wait. */
   readonly windowHeaps: number
   readonly windowBytes: number
-  /** Heaps that wait at the start, when it is not known yet which cnt is the first. */
+  /** The number of heaps that wait at the start, while nobody knows which cnt is the first. */
   readonly firstHeaps: number
 }
 
-/** Bytes of the buffer behind which small items are gathered before they are hashed and written. */
+/** Bytes in which small items are gathered before they are hashed and written. */
 export const STAGE_BYTES = 1 << 20
 
 export class OrderedOutput {
@@ -46,7 +46,7 @@ export class OrderedOutput {
   #started = false
   #next = 0
 
-  /** `stageAt`: STAGE_BYTES of `buffer` that are nobody else's. */
+  /** @param stageAt where STAGE_BYTES of `buffer` are that nobody else uses */
   constructor(buffer: ArrayBuffer, stageAt: number, storage: HeapStorage, options: OutputOptions) {
     this.#u8 = new Uint8Array(buffer)
     this.#stageAt = stageAt
@@ -56,8 +56,8 @@ export class OrderedOutput {
   }
 
   /**
-   * Takes `length` bytes at `at` as what heap `cnt` contributes, or a length of −1 for a heap without the item. If the heap has to wait
-   * its slot is kept, or what lies in the receive buffer is copied. In order: one copy into the stage, no allocation.
+   * Takes heap `cnt`'s contribution: `length` bytes at `at`, or a length of −1 for a heap without the item. If the heap has to wait, its
+   * slot is kept, or its bytes are copied out of the receive buffer. A heap in order costs a copy into the stage and no allocation.
    */
   add(cnt: number, at: number, length: number, heap: AssembledHeap): void {
     if (this.#started && cnt < this.#next) {
@@ -76,7 +76,7 @@ export class OrderedOutput {
     while (this.#held.length > windowHeaps || this.#heldBytes > windowBytes) this.releaseLowest()
   }
 
-  /** Gives up waiting for what should come before the lowest heap that waits. false if none waits. */
+  /** Lets the lowest waiting heap go before those that it waits for. Returns false if none waits. */
   releaseLowest(): boolean {
     const lowest = this.#held.shift()
     if (!lowest) return false
@@ -86,7 +86,7 @@ export class OrderedOutput {
     return true
   }
 
-  /** Writes all that waits and closes the hash: its hexadecimal digest, or null if none was asked for. Once. */
+  /** Writes all waiting heaps and closes the hash. Returns its hexadecimal digest, or null if none was asked for. Call it once. */
   finish(): string | null {
     while (this.releaseLowest());
     this.#flushStage()
@@ -94,7 +94,10 @@ export class OrderedOutput {
   }
 
   #drain(): void {
-    while (this.#held.length > 0 && this.#held[0]!.cnt <= this.#next) this.#letGo(this.#held.shift()!)
+    for (let held = this.#held[0]; held && held.cnt <= this.#next; held = this.#held[0]) {
+      this.#held.shift()
+      this.#letGo(held)
+    }
   }
 
   #letGo(held: Held): void {
@@ -108,26 +111,25 @@ export class OrderedOutput {
 
   #hold(cnt: number, at: number, length: number, heap: AssembledHeap): void {
     const held = this.#held
-    let i = held.length
-    while (i > 0 && held[i - 1]!.cnt > cnt) i--
-    if (i > 0 && held[i - 1]!.cnt === cnt) {
+    let i = this.#indexFor(cnt)
+    if (held[i - 1]?.cnt === cnt) {
       if (length >= 0) this.late++
       return
     }
     let slot = -1
     let from = at
     if (length > 0) {
-      // Only what lies in the heap's own slot may stay there: an immediate comes from scratch, a single packet from the receive buffer.
+      // Bytes may stay in the heap's own slot only: an immediate comes from scratch memory, a single packet from the receive buffer.
       const owned = heap.slot >= 0 && at >= heap.slot && at < heap.slot + this.#storage.size(heap.slot)
       if (owned) slot = heap.keepSlot()
       else {
         slot = this.#storage.take(length)
-        while (slot < 0 && held.length > 0 && held[0]!.cnt < cnt) {
+        for (let lowest = held[0]; slot < 0 && lowest && lowest.cnt < cnt; lowest = held[0]) {
           this.releaseLowest()
           slot = this.#storage.take(length)
         }
         if (slot < 0) {
-          // No room, and everything lower is out: it goes now.
+          // There is no room, and everything lower has been written, so it goes now.
           this.#started = true
           this.#emit(at, length)
           this.#next = cnt + 1
@@ -136,12 +138,16 @@ export class OrderedOutput {
         }
         this.#u8.copyWithin(slot, at, at + length)
         from = slot
-        i = held.length
-        while (i > 0 && held[i - 1]!.cnt > cnt) i--
+        i = this.#indexFor(cnt)
       }
       this.#heldBytes += this.#storage.size(slot)
     }
     held.splice(i, 0, { cnt, at: from, length, slot })
+  }
+
+  /** Returns where a heap of this cnt belongs among those that wait: behind all that are not above it. */
+  #indexFor(cnt: number): number {
+    return this.#held.findLastIndex((held) => held.cnt <= cnt) + 1
   }
 
   #emit(at: number, length: number): void {

@@ -1,5 +1,5 @@
 /** Heaps that wait for the consumer, and consumers that wait for heaps. */
-import type { ReceivedHeap } from './heap.js'
+import type { ReceivedHeap } from './received-heap.js'
 
 export class HeapQueue {
   readonly #heaps: ReceivedHeap[] = []
@@ -7,7 +7,7 @@ export class HeapQueue {
   #ended = false
   #error: { readonly value: unknown } | undefined
 
-  /** `onTaken` is called for each heap that leaves for a consumer, or is dropped. */
+  /** @param onTaken called for each heap that leaves for a consumer or is dropped */
   constructor(private readonly onTaken: (heap: ReceivedHeap) => void = () => undefined) {}
 
   get length(): number {
@@ -35,7 +35,7 @@ export class HeapQueue {
     return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }))
   }
 
-  /** No more will come; what waits is still handed out, then the iteration ends, with `error` if there is one. */
+  /** Says that no more heaps will come. Waiting ones are still handed out; then the iteration ends, with `error` if there is one. */
   end(error?: { readonly value: unknown }): void {
     if (this.#ended) return
     this.#ended = true
@@ -46,6 +46,7 @@ export class HeapQueue {
     }
   }
 
+  /** Drops the waiting heaps. */
   clear(): void {
     for (const heap of this.#heaps.splice(0)) this.onTaken(heap)
   }

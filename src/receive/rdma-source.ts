@@ -1,5 +1,5 @@
 /**
- * Datagrams (UD) of InfiniBand or RoCE: a queue pair for each endpoint, its receives posted out of one registered region, which is the
+ * Takes datagrams (UD) of InfiniBand or RoCE. Each endpoint has a queue pair, whose receives are posted out of one registered region, the
  * front of the receiving memory. A datagram that finds no receive posted is dropped, and nobody counts it.
  */
 
@@ -14,7 +14,7 @@ import { explained, loadLibrary } from '../rdma/errors.js'
 import { type FabricPort, openFabricPort, portChoice } from '../rdma/fabric.js'
 import { joinGroup, openGroups } from '../rdma/groups.js'
 import { type DatagramPeer, DEFAULT_QKEY } from '../rdma/rendezvous.js'
-import type { ReceiveEndpoint } from './driver.js'
+import type { ReceiveEndpoint } from './receive-driver.js'
 import type { ReceiveSession } from './session.js'
 import type { PacketSource } from './source.js'
 
@@ -24,11 +24,11 @@ export interface RdmaSourceInput {
   readonly interface?: ResolvedInterface | undefined
   readonly device?: string | undefined
   readonly verbsLibrary?: string | undefined
-  /** Receives of each endpoint. */
+  /** Receives to post for each endpoint. */
   readonly slots: number
 }
 
-/** The largest datagram there is, behind the room for its header. */
+/** Holds the room for a header and the largest datagram there is. */
 export const SLOT_BYTES = Math.ceil((4096 + HEADER_BYTES) / 64) * 64
 const JOIN_MS = 5000
 const SUCCESS = 0
@@ -37,7 +37,7 @@ const BACKEND = 'rdma-ud'
 
 interface Listener {
   readonly queue: ReceiveQueue
-  /** Of its first slot, in the memory. */
+  /** Where its first slot is in the memory. */
   readonly at: number
 }
 
@@ -46,7 +46,7 @@ export class RdmaSource implements PacketSource {
   readonly freeAt: number
   readonly endpoints: number
   readonly fds: readonly number[]
-  /** Where senders find the endpoints. */
+  /** The queue pairs by which senders find the endpoints. */
   readonly peers: readonly DatagramPeer[]
   readonly #fabric: FabricPort
   readonly #domain: ProtectionDomain
@@ -137,7 +137,7 @@ export class RdmaSource implements PacketSource {
     this.#groups = groups
   }
 
-  /** One poll of the completion queue. */
+  /** Polls the completion queue once. @param endpoint below `endpoints`, so there is a listener */
   take(endpoint: number, session: ReceiveSession): number {
     const { queue, at } = this.#listeners[endpoint]!
     const n = queue.poll()
@@ -157,14 +157,15 @@ export class RdmaSource implements PacketSource {
     return n
   }
 
-  /** A number per queue pair and port that datagrams come from. The same as the last one's in the usual case: six compares. */
+  /** Returns the number of the queue pair and port that a datagram came from. Six compares find the usual case, the last one's again. */
   #sender(queue: ReceiveQueue, i: number, base: number): number {
     const words = this.#words
     const last = this.#last
     const from = queue.sourceQueuePair(i)
     const lid = queue.sourceLid(i)
     const header = base >> 2
-    // An IPv6 header (or a global route header, which is one) fills the 40 bytes; of an IPv4 header in the last 20 only the source stays the same.
+    // An IPv6 header, or a global route header, which looks like one, fills the 40 bytes. An IPv4 header fills the last 20, and only its
+    // source stays the same. All these words are inside the slot.
     const ipv6 = (words[header]! & 0xf0) === 0x60
     const at = ipv6 ? header + IBV_GRH.sgid / 4 : header + IPV4_SOURCE / 4
     const a = words[at]!
@@ -222,9 +223,10 @@ export class RdmaSource implements PacketSource {
   }
 }
 
-/** Where the source address of an IPv4 header is that stands at the end of the 40 bytes (RoCE version 2). */
+/** Offset of the source address of an IPv4 header, which stands at the end of the 40 bytes (RoCE version 2). */
 const IPV4_SOURCE = 20 + 12
 
+/** Returns the size of the registered region, a multiple of 4096. */
 export function arenaBytes(endpoints: number, slots: number): number {
   return Math.ceil((endpoints * slots * SLOT_BYTES) / 4096) * 4096
 }

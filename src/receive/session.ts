@@ -1,18 +1,26 @@
 /**
- * What happens to received packets, whichever way they came: decode, assemble, then per heap descriptors, verification, output,
- * delivery, and the question whether this was the end. Runs in the receiving thread; the drivers (worker.ts, dgram.ts) feed it.
+ * Processes received packets, whichever way they came: decodes and assembles them, then per heap takes descriptors, verifies, writes and
+ * delivers, and decides whether this was the end. Runs in the receiving thread, where receiver-worker.ts or dgram-receiver.ts feeds it.
  */
 import { ITEM_DESCRIPTOR } from '../spead/constants.js'
 import { ADDED, type AssembledHeap, Assembler, DUPLICATE } from './assemble.js'
 import { decodePacket, PACKET_OK, PacketHeader } from './decode.js'
-import { decodeDescriptor, type ReceivedDescriptor } from './descriptor.js'
-import { controlOf, copyHeap, dataBytesOf, descriptorItems, immediateBytes, putImmediate, type ReceivedHeap } from './heap.js'
 import { ItemTable, LAST_RESERVED_ID } from './items.js'
 import { OrderedOutput, STAGE_BYTES } from './output.js'
+import { decodeDescriptor, type ReceivedDescriptor } from './received-descriptor.js'
+import {
+  controlOf,
+  copyHeap,
+  dataBytesOf,
+  descriptorItems,
+  immediateBytes,
+  putImmediate,
+  type ReceivedHeap,
+} from './received-heap.js'
 import { HeapStorage } from './storage.js'
 import { greatestCommonDivisor, PatternVerifier, TUTORIAL_SAMPLES } from './verify.js'
 
-/** Counters as doubles in shared memory, written by the receiving thread alone. */
+/** Names of the counters, which are doubles in shared memory. The receiving thread alone writes them. */
 export const STAT_NAMES = [
   /** Packets that became part of a heap. */
   'packets',
@@ -26,18 +34,19 @@ export const STAT_NAMES = [
   /** Heaps given up with packets missing. */
   'heapsIncomplete',
   'heapsCorrupt',
-  /** Heaps the consumer was too slow for (node:dgram only: the native receiver leaves packets in the socket instead). */
+  /** Heaps dropped because the consumer was too slow (node:dgram only: the native receiver leaves packets in the socket instead). */
   'heapsDiscarded',
   /** Packets that came again, or came for a heap already finished or given up. */
   'duplicates',
   /** Datagrams that are not SPEAD, or contradict their heap. */
   'malformed',
-  /** Datagrams, or coalesced runs of them, that found the socket buffer full; NaN where that is not known (node:dgram). */
+  /** Datagrams, or coalesced runs of them, that found the socket buffer full; NaN where nobody counts them (node:dgram). */
   'droppedByKernel',
   /** Item data of the heaps in `heaps`. */
   'payloadBytes',
 ] as const
 export type StatName = (typeof STAT_NAMES)[number]
+/** Indices of the counters. A session's `stats` has one for each name. */
 export const STAT = Object.fromEntries(STAT_NAMES.map((name, i) => [name, i])) as Readonly<Record<StatName, number>>
 
 export type EndReason = 'stop' | 'heaps' | 'timeout' | 'closed' | 'aborted'
@@ -48,9 +57,9 @@ export interface SessionOptions {
   readonly maxHeaps: number
   /** Milliseconds from the start, Infinity for none. */
   readonly timeoutMs: number
-  /** Complete data heaps to end after, Infinity for none. */
+  /** Ends after as many complete data heaps; Infinity: after none. */
   readonly heaps: number
-  /** Stop heaps to end after, Infinity for none. */
+  /** Ends after as many stop heaps; Infinity: after none. */
   readonly stops: number
   readonly verify: boolean
   readonly hash: boolean
@@ -71,7 +80,7 @@ export interface SeenItem {
 
 export interface SessionSummary {
   readonly reason: EndReason
-  /** First packet to last. */
+  /** From the first packet to the last. */
   readonly seconds: number
   readonly items: SeenItem[]
   /** Heap cnts between the lowest and the highest seen that never came, if they are spaced as regularly as those that did. */
@@ -85,7 +94,7 @@ export interface SessionSummary {
   readonly outputLeftOut: number
 }
 
-/** Quiet time after which the end is believed: packets may overtake the stop heap. */
+/** Quiet time after which a stop heap is believed, because packets may come after it. */
 const LINGER_MS = 20
 const LINGER_INCOMPLETE_MS = 100
 const LINGER_AT_MOST_MS = 1000
@@ -128,7 +137,7 @@ export class ReceiveSession {
   #cntStep = 0
   #cntHeaps = 0
 
-  /** `freeAt`: where, in `buffer`, memory starts that the driver does not use; a multiple of 4096. */
+  /** @param freeAt where memory starts in `buffer` that the driver does not use; a multiple of 4096 */
   constructor(buffer: ArrayBuffer, freeAt: number, options: SessionOptions, stats: Float64Array) {
     this.#options = options
     this.#stats = stats
@@ -161,40 +170,40 @@ export class ReceiveSession {
     this.#startedAt = nowMs
   }
 
-  /** Before and after a run of datagrams. */
+  /** Call it before and after a run of datagrams. */
   arrived(nowMs: number): void {
     if (this.#firstAt < 0) this.#firstAt = nowMs
     this.#lastAt = nowMs
   }
 
-  /** One datagram, in the buffer at `at`. No allocation unless heaps are delivered or descriptors come. */
+  /** Takes a datagram, which lies in the buffer at `at`. Allocates only where heaps are delivered or descriptors come. */
   packet(at: number, length: number, sender: number, endpoint: number): void {
-    if (this.#stats[STAT.heaps] >= this.#options.heaps) return
+    if (this.#stats[STAT.heaps]! >= this.#options.heaps) return
     const stats = this.#stats
-    stats[STAT.bytes] += length
+    stats[STAT.bytes]! += length
     if (decodePacket(this.#view, at, length, this.#packet) !== PACKET_OK) {
-      stats[STAT.malformed]++
+      stats[STAT.malformed]!++
       return
     }
     const verdict = this.#assembler.add(this.#packet, sender, endpoint)
-    if (verdict === ADDED) stats[STAT.packets]++
-    else if (verdict === DUPLICATE) stats[STAT.duplicates]++
-    else stats[STAT.malformed]++
+    if (verdict === ADDED) stats[STAT.packets]!++
+    else if (verdict === DUPLICATE) stats[STAT.duplicates]!++
+    else stats[STAT.malformed]!++
   }
 
-  /** One read of the socket; `packet` follows for each datagram in it. */
+  /** Counts a read of the socket. Call `packet` for each datagram of it afterwards. */
   message(): void {
-    this.#stats[STAT.messages]++
+    this.#stats[STAT.messages]!++
   }
 
-  /** A datagram that was longer than the buffer it came into. */
+  /** Counts a datagram that was longer than the buffer it came into. */
   truncated(): void {
-    this.#stats[STAT.malformed]++
+    this.#stats[STAT.malformed]!++
   }
 
-  /** Why to end, if so. `quiet`: no datagram was waiting just now. */
+  /** Returns the reason to end now, if there is one. @param quiet no datagram was waiting just now */
   ended(nowMs: number, quiet: boolean): EndReason | undefined {
-    if (this.#stats[STAT.heaps] >= this.#options.heaps) return 'heaps'
+    if (this.#stats[STAT.heaps]! >= this.#options.heaps) return 'heaps'
     if (this.#stops >= this.#options.stops) {
       if (this.#stoppedAt < 0) this.#stoppedAt = nowMs
       const silence = nowMs - Math.max(this.#lastAt, this.#stoppedAt)
@@ -204,16 +213,16 @@ export class ReceiveSession {
     return nowMs - this.#startedAt >= this.#options.timeoutMs ? 'timeout' : undefined
   }
 
-  /** How long the driver may sleep: bounded, and shorter while the end is near. */
+  /** Returns how long the driver may sleep: 50 ms at most, and less while the end is near. */
   sleepMs(nowMs: number): number {
     const left = this.#startedAt + this.#options.timeoutMs - nowMs
     return Math.max(1, Math.min(this.#stoppedAt >= 0 ? 10 : 50, Math.ceil(left)))
   }
 
-  /** Gives up what is unfinished, writes what waits. Once, at the end. */
+  /** Gives up unfinished heaps and writes those that wait. Call it once, at the end. */
   finish(reason: EndReason): SessionSummary {
     this.#ending = true
-    // When the wanted number is reached, heaps in the making are not lost: nobody waits for them.
+    // When the wanted number is reached, nobody waits for the heaps in the making, so they do not count as lost.
     if (reason !== 'heaps') this.#assembler.flush()
     const sha256 = this.#output?.finish() ?? null
     const cnts = this.#cntStep > 0 ? (this.#cntHighest - this.#cntLowest) / this.#cntStep + 1 : this.#cntHeaps
@@ -232,35 +241,36 @@ export class ReceiveSession {
 
   #onHeap(heap: AssembledHeap): void {
     const stats = this.#stats
-    // While the assembler makes room or flushes, more heaps may finish than were asked for.
-    if (!this.#ending && stats[STAT.heaps] >= this.#options.heaps) return
+    // More heaps may finish than were asked for, because the assembler makes room or flushes.
+    if (!this.#ending && stats[STAT.heaps]! >= this.#options.heaps) return
     const table = this.#table
     table.load(heap)
     const cnt = this.#unwrap(heap)
     const control = controlOf(table)
     const descriptors = heap.complete && table.find(ITEM_DESCRIPTOR) >= 0 ? this.#learn(heap) : NO_DESCRIPTORS
     const dataBytes = dataBytesOf(table)
-    if (!heap.complete) stats[STAT.heapsIncomplete]++
+    if (!heap.complete) stats[STAT.heapsIncomplete]!++
     else if (dataBytes >= 0) {
-      stats[STAT.heaps]++
-      stats[STAT.payloadBytes] += dataBytes
+      stats[STAT.heaps]!++
+      stats[STAT.payloadBytes]! += dataBytes
       this.#noteIds()
       if (this.#verifier) {
         this.#verifier.check(heap, table, this.#known)
         stats[STAT.heapsCorrupt] = this.#verifier.corrupt
       }
-    } else stats[STAT.controlHeaps]++
+    } else stats[STAT.controlHeaps]!++
     if (this.#options.deliver) this.outbox.push(copyHeap(heap, table, this.#u8, this.#known, descriptors))
     if (this.#output) this.#write(this.#output, heap, cnt, heap.complete && dataBytes >= 0)
     if (control !== undefined) {
       if (control === 'stop' && heap.complete) this.#stops++
-      // The same cnts may come again now, from a sender that starts anew.
+      // The same cnts may come again now, because the sender may start anew.
       this.#assembler.forgetFinished()
     }
   }
 
   #write(output: OrderedOutput, heap: AssembledHeap, cnt: number, hasData: boolean): void {
     const table = this.#table
+    // Below table.count, or −1.
     const i = hasData ? table.find(this.#itemId) : -1
     if (i < 0) {
       if (hasData) this.#leftOut++
@@ -286,13 +296,14 @@ export class ReceiveSession {
 
   #noteIds(): void {
     const { count, ids } = this.#table
+    // There are at least `count` ids.
     for (let i = 0; i < count; i++) {
       const id = ids[i]!
       if (id > LAST_RESERVED_ID && !this.#seenIds.has(id) && this.#seenIds.size < MAX_DESCRIPTORS) this.#seenIds.add(id)
     }
   }
 
-  /** The heap cnt continued across wraps of its width, as near as can be to the highest so far; and what it says about gaps. */
+  /** Returns the heap cnt continued across wraps of its width, as near as can be to the highest so far, and notes gaps. */
   #unwrap(heap: AssembledHeap): number {
     let cnt = heap.cntNumber
     if (!this.#cntSeen) {

@@ -1,24 +1,25 @@
-/** Where the receiving thread's packets come from: udp-source.ts and rdma-source.ts. Types only. */
+/** The interface of the receiving thread's packet sources, udp-source.ts and rdma-source.ts. Types only. */
 import type { DatagramPeer } from '../rdma/rendezvous.js'
 import type { ReceiveSession } from './session.js'
 
 export interface PacketSource {
-  /** Where senders find the endpoints, if not by their addresses. */
+  /** The queue pairs by which senders find the endpoints, where they do not find them by address. */
   readonly peers?: readonly DatagramPeer[]
-  /** Messages are in it below `freeAt`, a multiple of 4096; behind that it is the session's. */
+  /** Holds messages below `freeAt`, a multiple of 4096; the rest is the session's. */
   readonly buffer: ArrayBuffer
   readonly freeAt: number
   readonly endpoints: number
-  /** Readable when there is something to take; where there is arm(), what came after it. */
+  /** Descriptors that are readable when there is something to take; with arm(), when something has come since. */
   readonly fds: readonly number[]
-  /** Gives the session what has come to an endpoint, a few dozen packets at most; returns how many reads that were. */
+  /** Gives the session the packets that have come to an endpoint, a few dozen at most; returns the number of reads. */
   take(endpoint: number, session: ReceiveSession): number
-  /** Called before a sleep; what came before it is to be taken once more, and then `woken` follows. */
+  /** Called before a sleep. The caller takes once more, because packets may have come before; then it sleeps. */
   arm?(): void
+  /** Called after the sleep. */
   woken?(): void
-  /** After a turn, and when all is over: `quiet` says that nothing had come. */
+  /** Called after each turn and at the end. @param quiet nothing had come */
   announce?(quiet: boolean): void
-  /** Packets lost before they could be taken; NaN where nobody counts them. */
+  /** Returns how many packets were lost before they could be taken; NaN where nobody counts them. */
   dropped(): number
   close(): void
 }

@@ -1,16 +1,16 @@
-/** Datagrams of bound sockets, by recvmmsg. The sockets are main's to close. */
+/** Takes datagrams from bound sockets by recvmmsg(2). The main thread closes the sockets. */
 
 import type { RegionHandle } from '../../ffi/memory/region.js'
 import { Scratch } from '../../ffi/memory/scratch.js'
 import { ARENA_BYTES, ARENA_MESSAGE_BYTES, droppedBySocket, ReceiveArena } from '../../ffi/socket/recvmmsg.js'
 import { CreditLedger, isHello } from './credits.js'
-import { type ReceiveSession, STAT } from './session.js'
+import type { ReceiveSession } from './session.js'
 import type { PacketSource } from './source.js'
 
 export interface UdpSourceInput {
   readonly kind: 'udp'
   readonly fds: readonly number[]
-  /** Socket buffer bytes to state in credits; 0 sends none. */
+  /** Socket buffer bytes to state in credits; 0: send no credits. */
   readonly creditBufferBytes: number
 }
 
@@ -35,11 +35,12 @@ export class UdpSource implements PacketSource {
     this.endpoints = fds.length
   }
 
-  /** One recvmmsg; returns the messages taken. */
+  /** Calls recvmmsg once and returns the number of messages. @param endpoint below `endpoints`, so there is a descriptor */
   take(endpoint: number, session: ReceiveSession): number {
     const arena = this.#arena
     const fd = this.fds[endpoint]!
     const n = arena.receive(fd)
+    // The arena's arrays have an entry for each of the n messages.
     for (let i = 0; i < n; i++) {
       const base = i * ARENA_MESSAGE_BYTES
       const length = arena.length[i]!
@@ -50,7 +51,7 @@ export class UdpSource implements PacketSource {
       if (this.#credits && isHello(this.#view, base, length)) {
         const to = arena.senderAddress(i)
         const reply = (credit: Uint8Array) => arena.reply(fd, credit, to)
-        this.#credits.hello(`${fd} ${to.join()}`, reply, this.#stats[STAT.bytes]!, this.#stats[STAT.heaps]!)
+        this.#credits.hello(`${fd} ${to.join()}`, reply, this.#stats)
         continue
       }
       session.message()
@@ -62,7 +63,7 @@ export class UdpSource implements PacketSource {
   }
 
   announce(quiet: boolean): void {
-    this.#credits?.announce(this.#stats[STAT.bytes]!, this.#stats[STAT.heaps]!, quiet)
+    this.#credits?.announce(this.#stats, quiet)
   }
 
   dropped(): number {

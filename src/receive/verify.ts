@@ -1,13 +1,13 @@
 /**
- * The tutorial's pattern, checked: item 0x3300 `adc_samples` (int8) has the heap index as int8 in every byte, and immediate 0x1600
- * `timestamp` is the index of the heap's first sample. The heap index is timestamp / samples per heap, not the heap cnt: descriptor
- * and stop heaps use cnts too. A timestamp has as many bits as a heap address, 48 at most, and starts again at 0 behind the last: which
- * time round it is follows from the heaps before.
+ * Checks the tutorial's pattern: item 0x3300 `adc_samples` (int8) has the heap index as int8 in every byte, and immediate 0x1600
+ * `timestamp` is the index of the heap's first sample. The heap index is timestamp / samples per heap. The heap cnt is not, because
+ * descriptor and stop heaps use cnts too. A timestamp has as many bits as a heap address, 48 at most, and starts again at 0 after the
+ * last. The heaps before tell which time round it is.
  */
 import type { AssembledHeap } from './assemble.js'
-import type { ReceivedDescriptor } from './descriptor.js'
-import { immediateBytes, putImmediate } from './heap.js'
 import type { ItemTable } from './items.js'
+import type { ReceivedDescriptor } from './received-descriptor.js'
+import { immediateBytes, putImmediate } from './received-heap.js'
 
 export const TUTORIAL_TIMESTAMP = 0x1600
 export const TUTORIAL_SAMPLES = 0x3300
@@ -19,7 +19,7 @@ const REACH = 32768
 
 export class PatternVerifier {
   corrupt = 0
-  /** What was wrong with the first few. */
+  /** The first few corrupt heaps, each with what is wrong. */
   readonly examples: string[] = []
   #heaps = 0
   #first = 0
@@ -36,7 +36,7 @@ export class PatternVerifier {
     this.#u32 = new Uint32Array(buffer, 0, buffer.byteLength >> 2)
   }
 
-  /** Checks a complete data heap: every byte of it. No allocation unless it is corrupt. */
+  /** Checks every byte of a complete data heap. Allocates only if the heap is corrupt. */
   check(heap: AssembledHeap, table: ItemTable, known: ReadonlyMap<number, ReceivedDescriptor>): void {
     const problem = this.#judge(heap, table, known)
     if (problem === '') return
@@ -45,6 +45,7 @@ export class PatternVerifier {
   }
 
   #judge(heap: AssembledHeap, table: ItemTable, known: ReadonlyMap<number, ReceivedDescriptor>): string {
+    // Below table.count where they are not −1.
     const timestampAt = table.find(TUTORIAL_TIMESTAMP)
     const samplesAt = table.find(TUTORIAL_SAMPLES)
     if (timestampAt < 0 || !table.immediate[timestampAt]) return 'has no immediate timestamp (0x1600)'
@@ -65,7 +66,7 @@ export class PatternVerifier {
     return `sample ${wrong} of heap index ${index} is ${(u8[at + wrong]! << 24) >> 24}, not ${(index << 24) >> 24}`
   }
 
-  /** Of the heaps that have this timestamp the one nearest to what comes next; not whole if none has. */
+  /** Returns the index nearest to the next expected one, out of those of heaps with this timestamp; a fraction if none has it. */
   #indexOf(timestamp: number, samples: number, modulo: number): number {
     if (this.#heaps === 0) return timestamp / samples
     const expected = (this.#latest + 1) * samples
@@ -79,7 +80,7 @@ export class PatternVerifier {
     return timestamp / samples
   }
 
-  /** Heaps whose timestamps lie between the first and the last seen, and that were not; spacing as regular as what came. */
+  /** Heaps that never came between the first and the last timestamp seen, if they are spaced as regularly as those that did. */
   get missing(): number {
     if (this.#heaps < 2 || this.#stride === 0) return 0
     return Math.max(0, (this.#last - this.#first) / this.#stride + 1 - this.#heaps)
@@ -98,7 +99,7 @@ export class PatternVerifier {
   }
 }
 
-/** Euclid's, for safe integers; gcd(0, b) = b. */
+/** Euclid's algorithm, for safe integers; gcd(0, b) = b. */
 export function greatestCommonDivisor(a: number, b: number): number {
   let x = a
   let y = b
@@ -110,7 +111,7 @@ export function greatestCommonDivisor(a: number, b: number): number {
   return x
 }
 
-/** Index of the first of `length` bytes at `at` that is not `byte`, or −1. Four bytes a step, four steps a turn; no allocation. */
+/** Returns the index of the first of `length` bytes at `at` that is not `byte`, or −1. Compares 16 bytes a turn and allocates nothing. */
 export function firstDifference(u8: Uint8Array, u32: Uint32Array, at: number, length: number, byte: number): number {
   const end = at + length
   let i = at

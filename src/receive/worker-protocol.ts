@@ -1,8 +1,8 @@
-/** What crosses between main and the receiving thread. */
+/** The messages and the shared words between the main thread and the receiving thread. */
 import type { RegionHandle } from '../../ffi/memory/region.js'
 import type { DatagramPeer } from '../rdma/rendezvous.js'
-import type { ReceivedHeap } from './heap.js'
 import type { RdmaSourceInput } from './rdma-source.js'
+import type { ReceivedHeap } from './received-heap.js'
 import type { SessionOptions, SessionSummary } from './session.js'
 import type { UdpSourceInput } from './udp-source.js'
 
@@ -10,12 +10,12 @@ export interface WorkerInput {
   readonly memory: RegionHandle
   readonly source: UdpSourceInput | RdmaSourceInput
   readonly wakeFd: number
-  /** Int32Array of CONTROL words. */
+  /** An Int32Array of CONTROL's words. */
   readonly control: SharedArrayBuffer
-  /** Float64Array in the order of STAT_NAMES. */
+  /** A Float64Array in the order of STAT_NAMES. */
   readonly stats: SharedArrayBuffer
   readonly options: SessionOptions
-  /** Delivered heaps, and KiB of them, that may wait for the consumer. */
+  /** How many delivered heaps, and KiB of them, may wait for the consumer. */
   readonly queueHeaps: number
   readonly queueKibibytes: number
 }
@@ -26,10 +26,10 @@ export type WorkerOutput =
   | { readonly type: 'end'; readonly summary: SessionSummary }
   | { readonly type: 'error'; readonly code: string; readonly message: string; readonly detail: string }
 
-/** Words of the control block: main writes them all but ASLEEP. */
+/** Words of the control block. The main thread writes all of them but ASLEEP. */
 export const CONTROL = { STOP: 0, ASLEEP: 1, TAKEN_HEAPS: 2, TAKEN_KIBIBYTES: 3, WORDS: 4 } as const
 
-/** What a heap counts for in the queue's bound. */
+/** Returns the KiB that a heap counts for in the queue's bound. */
 export function kibibytesOf(heap: ReceivedHeap): number {
   return 1 + (heap.payloadBytes >>> 10)
 }

@@ -1,6 +1,6 @@
 import { SpeadcastError } from '../errors.js'
 
-/** Zeroed bytes, or ERR_SPEADCAST_MEMORY naming `what`. */
+/** Returns zeroed bytes. @throws ERR_SPEADCAST_MEMORY, which names `what` */
 export function allocate(bytes: number, what: string): Uint8Array<ArrayBuffer> {
   try {
     return new Uint8Array(bytes)
@@ -9,7 +9,7 @@ export function allocate(bytes: number, what: string): Uint8Array<ArrayBuffer> {
   }
 }
 
-/** One byte per character of a text known to be ASCII. */
+/** Encodes a text that is known to be ASCII, a byte per character. */
 export function ascii(text: string): Uint8Array {
   const out = new Uint8Array(text.length)
   for (let i = 0; i < text.length; i++) out[i] = text.charCodeAt(i)
@@ -21,17 +21,18 @@ export function ascii(text: string): Uint8Array {
  * bits there must be zero.
  */
 export function putBits(out: Uint8Array, at: number, value: number, bits: number): void {
+  // From the byte of bit `at` to that of bit `at + bits − 1`, which are inside `out`.
   for (let left = bits, pos = at; left > 0; ) {
     const inByte = pos % 8
     const take = Math.min(8 - inByte, left)
     const part = (value >>> (left - take)) & ((1 << take) - 1)
-    out[(pos - inByte) / 8] |= part << (8 - inByte - take)
+    out[(pos - inByte) / 8]! |= part << (8 - inByte - take)
     left -= take
     pos += take
   }
 }
 
-/** As `putBits`, for any width; negative values in two's complement. `value` must fit. */
+/** Writes as `putBits` does, at any width, negative values in two's complement. `value` must fit. */
 export function putWideBits(out: Uint8Array, at: number, value: number | bigint, bits: number): void {
   if (typeof value === 'number' && bits <= 53) {
     const unsigned = value < 0 ? value + 2 ** bits : value
@@ -53,7 +54,7 @@ export function float16Bits(value: number): number {
   const size = Math.abs(value)
   if (Number.isNaN(size)) return 0x7e00
   if (size >= 65_520) return sign | 0x7c00
-  // The exponent of the double, as it lies in its high word; below 2^-14 halves are spaced evenly.
+  // The double's exponent stands in its high word. Below 2^-14 halves are spaced evenly.
   scratch.setFloat64(0, size)
   const exponent = Math.max((scratch.getUint32(0) >>> 20) - 1023, -14)
   const steps = size * 2 ** (10 - exponent)

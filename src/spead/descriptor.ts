@@ -23,7 +23,7 @@ import { checkItemId, flavourName, hex, maxAddress, pointerBase, putPointer, spl
 /** One field of a SPEAD format: 'u' unsigned, 'i' signed, 'b' boolean, 'c' character, 'f' IEEE float; width in bits. */
 export type FormatField = readonly [code: string, bits: number]
 
-/** What describes an item. Exactly one of `dtype` and `format` is given. */
+/** Describes an item. Give exactly one of `dtype` and `format`. */
 export interface ItemOptions {
   /** 1 to 2^(63−N) − 1 for SPEAD-64-N, but not 1–6, which are SPEAD's own. An ItemGroup finds one from 0x1000 up if left out. */
   id?: number
@@ -59,8 +59,8 @@ export class Descriptor {
   /** Bytes of one value on the wire; undefined if variable. */
   readonly byteLength: number | undefined
   /**
-   * Whether a value short enough goes into the item pointer itself. Not so for variable items, whose length would be lost, nor for
-   * elements of broken bytes, for which SPEAD does not say where the padding goes.
+   * Whether a value short enough goes into the item pointer itself. A variable item's does not, because its length would be lost. Nor do
+   * elements of broken bytes, because SPEAD does not say where their padding goes.
    */
   readonly allowImmediate: boolean
 
@@ -101,7 +101,7 @@ export class Descriptor {
   }
 
   /**
-   * The value of a descriptor item (id 5): a SPEAD packet of its own, with heap cnt 1 (as spead2 sends it), in the flavour's
+   * Returns the value of a descriptor item (id 5): a SPEAD packet of its own, with heap cnt 1 (as spead2 sends it), in the flavour's
    * widths. With a dtype the numpy header comes last and overrides format and shape; the format is then empty. Throws
    * ERR_SPEADCAST_ITEM if id, a dimension, a field width or the whole does not fit the flavour.
    */
@@ -148,7 +148,7 @@ export class Descriptor {
     return out
   }
 
-  /** SPEAD, item descriptors: per field a character and the width, together 9 − N/8 bytes; 4 in PySPEAD. */
+  /** Per field a character and the width, together 9 − N/8 bytes, in PySPEAD 4 (SPEAD, item descriptors). */
   #formatBytes(flavour: Flavour): Uint8Array {
     const fieldBytes = flavour.bugCompat & BUG_COMPAT.DESCRIPTOR_WIDTHS ? 4 : 9 - flavour.heapAddressBits / 8
     const fields = this.format ?? []
@@ -160,7 +160,7 @@ export class Descriptor {
     return out
   }
 
-  /** SPEAD, item descriptors: per dimension a tag byte (1 if variable; PySPEAD 2) and N/8 bytes of length; 7 in PySPEAD. */
+  /** Per dimension a tag byte (1 if variable, in PySPEAD 2) and N/8 bytes of length, in PySPEAD 7 (SPEAD, item descriptors). */
   #shapeBytes(flavour: Flavour): Uint8Array {
     const dimBytes = 1 + (flavour.bugCompat & BUG_COMPAT.DESCRIPTOR_WIDTHS ? 7 : flavour.heapAddressBits / 8)
     const out = new Uint8Array(this.shape.length * dimBytes)

@@ -63,7 +63,7 @@ const TIME = /^(?:([Mm])8|(datetime64|timedelta64))(?:\[(\d*)(Y|M|W|D|h|m|s|ms|u
  */
 export function parseDtype(text: string): Dtype {
   ensure(typeof text === 'string', 'ERR_SPEADCAST_ITEM', () => `dtype must be a string such as '<i2' or 'float32', not ${text}`)
-  const prefix = /^[<>=|]/.test(text) ? text[0] : ''
+  const [prefix = ''] = /^[<>=|]/.exec(text) ?? []
   const body = text.slice(prefix.length)
   const bigEndian = prefix === '>'
 

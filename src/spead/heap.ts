@@ -20,10 +20,10 @@ export interface HeapEntry {
   readonly id: number
   readonly name: string
   readonly kind: 'item' | 'descriptor' | 'control'
-  /** The value stands in the item pointer, right-aligned; otherwise in the heap payload. */
+  /** True: the value stands in the item pointer, right-aligned. False: it stands in the heap payload. */
   readonly immediate: boolean
   readonly lengthBytes: number
-  /** Of an item added by `addItem` or a descriptor: what describes it. */
+  /** Describes the item. Raw items (`addRaw`) and stream control have none. */
   readonly descriptor?: Descriptor
   /**
    * The value as wire bytes, read afresh from where it comes: a view of the caller's memory where that holds wire bytes already, so
@@ -90,8 +90,8 @@ export class Heap {
   }
 
   /**
-   * Adds the item with the value it has now. Throws ERR_SPEADCAST_VALUE if it has none or it does not fit, ERR_SPEADCAST_ITEM if the id does
-   * not fit the flavour. A value given as a function is called now only if the item's length depends on it.
+   * Adds the item with the value it has now. Throws ERR_SPEADCAST_VALUE if it has none or it does not fit, ERR_SPEADCAST_ITEM if the id
+   * does not fit the flavour. A value given as a function is called now only if the item's length depends on it.
    */
   addItem(item: Item): this {
     checkItemId(this.flavour, item.id)
@@ -148,7 +148,7 @@ export class Heap {
     return this.#add({ id: ITEM_STREAM_CTRL, name, kind: 'control', lengthBytes: 1, bytes: () => encoded }, true)
   }
 
-  /** Equal keys: same packets but for heap cnt, immediates and payload. */
+  /** Heaps with equal keys have the same packets but for heap cnt, immediates and payload. */
   shapeKey(): string {
     const entries = this.#entries.map(
       ({ id, immediate, lengthBytes }) => `${id.toString(36)}${immediate ? '' : `:${lengthBytes.toString(36)}`}`,
@@ -157,7 +157,7 @@ export class Heap {
   }
 }
 
-/** The heap's packets as a plan; see `planPackets` for the errors. */
+/** Plans the heap's packets; see `planPackets` for the errors. */
 export function planOf(heap: Heap, options: PacketOptions): PacketPlan {
   return planPackets({
     flavour: heap.flavour,
@@ -170,7 +170,7 @@ export function planOf(heap: Heap, options: PacketOptions): PacketPlan {
 }
 
 /**
- * Every packet of the heap as its bytes: the plain way, for tests, captures and reference; batches compile the plan instead. Throws
+ * Returns every packet of the heap as its bytes. This is the plain way, for tests, captures and reference; batches compile the plan. Throws
  * ERR_SPEADCAST_HEAP_CNT for a cnt beyond the flavour's width, and what `planPackets` and `HeapEntry.bytes` throw.
  */
 export function packetsOf(heap: Heap, cnt: number | bigint, options: PacketOptions): Uint8Array[] {
@@ -178,23 +178,25 @@ export function packetsOf(heap: Heap, cnt: number | bigint, options: PacketOptio
   const { hi, lo } = splitHeapCnt(plan.flavour, cnt)
   const headers = plan.headers.slice()
   const view = new DataView(headers.buffer)
-  for (let p = 0; p < plan.packets; p++) {
-    if (plan.cntAt[p] < 0) continue
-    const at = plan.headerStart[p] + plan.cntAt[p]
+  // `headerStart` has an entry for each packet and one more.
+  for (const [p, cntAt] of plan.cntAt.entries()) {
+    if (cntAt < 0) continue
+    const at = plan.headerStart[p]! + cntAt
     putPointer(view, at, view.getUint32(at) + hi, view.getUint32(at + 4) + lo)
   }
 
-  const values = heap.entries.map((entry) => entry.bytes())
+  const values = heap.entries.map((entry) => ({ value: entry.bytes(), immediate: entry.immediate }))
+  // The three arrays have an entry for each immediate; the plan was made of these entries and these packets.
   for (let i = 0; i < plan.immediateItem.length; i++) {
-    const value = values[plan.immediateItem[i]]
-    headers.set(value, plan.headerStart[plan.immediatePacket[i]] + plan.immediateAt[i] + 8 - value.length)
+    const { value } = values[plan.immediateItem[i]!]!
+    headers.set(value, plan.headerStart[plan.immediatePacket[i]!]! + plan.immediateAt[i]! + 8 - value.length)
   }
   const payload = allocate(plan.heapLengthBytes, 'the heap payload')
   let address = 0
-  for (const [i, entry] of heap.entries.entries()) {
-    if (entry.immediate) continue
-    payload.set(values[i], address)
-    address += values[i].length
+  for (const { value, immediate } of values) {
+    if (immediate) continue
+    payload.set(value, address)
+    address += value.length
   }
 
   return Array.from({ length: plan.packets }, (_, p) => {

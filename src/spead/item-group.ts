@@ -6,7 +6,7 @@ import { Item, type ItemInit } from './item.js'
 import { hex } from './pointer.js'
 
 export interface ItemGroupOptions {
-  /** Of the heaps made by `getHeap`; default SPEAD-64-48. */
+  /** The flavour of the heaps that `getHeap` makes; default SPEAD-64-48. */
   flavour?: Flavour
   /** 'stale' descriptors are those not sent within this many heaps; default: sent once. */
   descriptorFrequency?: number
@@ -19,7 +19,7 @@ export interface HeapSelection {
   data?: 'stale' | 'all' | 'none'
 }
 
-/** What of an item id went into the group's heaps. */
+/** Records what the group's heaps have carried of an item id. */
 interface Sent {
   item: Item
   version: number | undefined
@@ -29,7 +29,7 @@ interface Sent {
 /** Lowest id given to items without one (spead2's; SPEAD itself keeps those below 0x400). */
 const FIRST_AUTO_ID = 0x1000
 
-/** The items of a stream, by name and id, and what of them has been sent. Rules are spead2's ItemGroup's and HeapGenerator's. */
+/** The items of a stream, by name and id, and what of them has been sent. Its rules are those of spead2's ItemGroup and HeapGenerator. */
 export class ItemGroup {
   readonly flavour: Flavour
   readonly #frequency: number | undefined
@@ -96,14 +96,14 @@ export class ItemGroup {
     return typeof nameOrId === 'number' ? this.#byId.get(nameOrId) : this.#byName.get(nameOrId)
   }
 
-  /** In the order they were added. */
+  /** Returns the items in the order they were added. */
   items(): Item[] {
     return [...this.#byName.values()]
   }
 
   /**
-   * A heap of what the receivers do not know yet, or of all: each item's descriptor directly before its value. Items without a value
-   * give a descriptor only.
+   * Makes a heap of what the receivers do not know yet, or of everything. Each item's descriptor comes directly before its value; an item
+   * without a value gives a descriptor only.
    */
   getHeap(selection: HeapSelection = {}): Heap {
     const { descriptors = 'stale', data = 'stale' } = selection
@@ -127,7 +127,7 @@ export class ItemGroup {
         sent.version = item.version
       }
     }
-    // Only now: a heap that could not be made has told nobody anything.
+    // Recorded only now, because a heap that could not be made has told no receiver anything.
     for (const [id, sent] of record) this.#sent.set(id, sent)
     this.#heaps++
     return heap

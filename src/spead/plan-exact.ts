@@ -85,26 +85,26 @@ function resolve(items: readonly PlanItem[], list: readonly ExactPointer[]): rea
     throw bad(`pointers is ${list}; it must be an array such as ['heap-cnt', 'payload-length', { item: 0x3300 }]`)
   ensure(list.length <= 65_535, 'ERR_SPEADCAST_SPLIT', () => `exact split: ${list.length} pointers; a packet counts up to 65535`)
   const used = new Set<unknown>()
-  const free = new Map<number, number[]>()
-  items.forEach(({ id }, index) => {
+  const free = new Map<number, { index: number; immediate: boolean }[]>()
+  items.forEach(({ id, immediate }, index) => {
     const same = free.get(id)
-    if (same) same.push(index)
-    else free.set(id, [index])
+    if (same) same.push({ index, immediate })
+    else free.set(id, [{ index, immediate }])
   })
   const resolved = list.map((pointer: ExactPointer): Resolved => {
     if (pointer === 'padding') return pointer
     if (typeof pointer === 'object' && pointer !== null && typeof pointer.item === 'number') {
-      const index = free.get(pointer.item)?.shift()
-      if (index === undefined)
+      const found = free.get(pointer.item)?.shift()
+      if (found === undefined)
         throw bad(
           free.has(pointer.item)
             ? `item ${hex(pointer.item)} is named more often than the heap has it: remove a mention`
             : `item ${hex(pointer.item)} is not in the heap: add it to the heap or remove it from pointers`,
         )
       const addressAsImmediate = pointer.addressAsImmediate === true
-      if (addressAsImmediate && items[index].immediate)
+      if (addressAsImmediate && found.immediate)
         throw bad(`item ${hex(pointer.item)} is immediate already: drop addressAsImmediate`)
-      return { index, addressAsImmediate }
+      return { index: found.index, addressAsImmediate }
     }
     if (!isStandard(pointer))
       throw bad(`unknown pointer ${JSON.stringify(pointer)}; use { item: id }, 'padding' or one of ${STANDARD.join(', ')}`)

@@ -43,11 +43,11 @@ export function planEven(
 }
 
 /**
- * What packets of either split carry: pointers go into the first packets until there are none left (or all into every packet), payload
- * fills the rest of each packet. Only the packet size is the split's own.
+ * Decides what the packets of both splits carry. Pointers go into the first packets until there are none left (or all into every packet),
+ * and payload fills the rest of each packet. Only the packet size is the split's own.
  *
- * Padding is spead2's: where item payload runs short of one byte per packet that pointers alone need, zeros and a NULL pointer to them
- * are added. Unlike spead2 the zeros come after the items' bytes in every case (it misplaces them in heaps of very many pointers).
+ * Padding is spead2's: where the items' payload does not reach into every packet that the pointers alone need, zeros and a NULL pointer to
+ * them are added. The zeros come after the items' bytes in every case; spead2 misplaces them in heaps of very many pointers.
  */
 function loadOf(
   flavour: Flavour,

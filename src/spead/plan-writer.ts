@@ -46,6 +46,10 @@ export class PlanWriter {
   readonly #offset: Halves
   readonly #payloadLength: Halves
   #packet = -1
+  /** Start of the current packet's header, and the part of the heap payload that it carries. */
+  #packetAt = 0
+  #payloadAt = 0
+  #payloadEnd = 0
   #at = 0
   #immediate = 0
 
@@ -80,8 +84,11 @@ export class PlanWriter {
   /** Starts the next packet, with `pointers` item pointers to come and `payloadBytes` of the heap payload. */
   packet(pointers: number, payloadBytes: number): void {
     const p = ++this.#packet
-    this.#headerStart[p] = this.#at
-    this.#payloadStart[p + 1] = this.#payloadStart[p] + payloadBytes
+    this.#packetAt = this.#at
+    this.#payloadAt = this.#payloadEnd
+    this.#payloadEnd += payloadBytes
+    this.#headerStart[p] = this.#packetAt
+    this.#payloadStart[p + 1] = this.#payloadEnd
     this.#at = putPacketHeader(this.#view, this.#at, this.#flavour, pointers)
   }
 
@@ -91,7 +98,7 @@ export class PlanWriter {
   }
 
   heapCnt(): void {
-    this.#cntAt[this.#packet] = this.#at - this.#headerStart[this.#packet]
+    this.#cntAt[this.#packet] = this.#at - this.#packetAt
     this.#put(this.#cnt, 0)
   }
 
@@ -100,27 +107,27 @@ export class PlanWriter {
   }
 
   payloadOffset(): void {
-    this.#put(this.#offset, this.#payloadStart[this.#packet])
+    this.#put(this.#offset, this.#payloadAt)
   }
 
   payloadLength(): void {
-    this.#put(this.#payloadLength, this.#payloadStart[this.#packet + 1] - this.#payloadStart[this.#packet])
+    this.#put(this.#payloadLength, this.#payloadEnd - this.#payloadAt)
   }
 
-  /** The pointer of item `index`; `addressAsImmediate` sets the mode bit of an addressed one. */
+  /** Writes the pointer of item `index`, which is below the heap's count; `addressAsImmediate` sets the mode bit of an addressed one. */
   item(index: number, addressAsImmediate = false): void {
     const { hi, lo, immediate } = this.#pointers
     if (immediate[index] === 1) {
       this.#immediateItem[this.#immediate] = index
       this.#immediatePacket[this.#immediate] = this.#packet
-      this.#immediateAt[this.#immediate] = this.#at - this.#headerStart[this.#packet]
+      this.#immediateAt[this.#immediate] = this.#at - this.#packetAt
       this.#immediate++
     }
-    putPointer(this.#view, this.#at, hi[index] + (addressAsImmediate ? 0x80000000 : 0), lo[index])
+    putPointer(this.#view, this.#at, hi[index]! + (addressAsImmediate ? 0x80000000 : 0), lo[index]!)
     this.#at += POINTER_BYTES
   }
 
-  /** A NULL pointer: immediate 0, or the address where padding begins. */
+  /** Writes a NULL pointer: immediate 0, or the address where padding begins. */
   nullItem(address?: number): void {
     this.#put(pointerBase(this.#flavour, ITEM_NULL, address === undefined), address ?? 0)
   }

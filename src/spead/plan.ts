@@ -60,8 +60,7 @@ function itemPointers(flavour: Flavour, items: readonly PlanItem[]): ItemPointer
   const limit = maxAddress(flavour)
   const width = flavour.heapAddressBits / 8
   let address = 0
-  for (let i = 0; i < count; i++) {
-    const item = items[i]
+  for (const [i, item] of items.entries()) {
     checkItemId(flavour, item.id)
     ensure(
       Number.isSafeInteger(item.lengthBytes) && item.lengthBytes >= 0,

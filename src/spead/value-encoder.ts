@@ -22,7 +22,7 @@ export function encoderFor(descriptor: Descriptor, out: Uint8Array<ArrayBuffer>)
     : formatEncoder(descriptor, descriptor.format!, out)
 }
 
-/** What a value is, for an error: '300', 'a string', 'null'. */
+/** Says in an error what was given: '300', 'a string of 40 characters', 'null'. */
 export function shown(value: unknown): string {
   if (typeof value === 'string') return value.length <= 20 ? `'${value}'` : `a string of ${value.length} characters`
   if (typeof value === 'bigint') return `${value}n`
@@ -38,7 +38,7 @@ export function fail(name: string, where: Where, problem: string): never {
 
 type Check<T> = (value: unknown, where: Where) => T
 
-/** A check for whole numbers of a width; gives a number up to 53 bits and whatever came above. */
+/** Makes a check for whole numbers of a width. It returns a number up to 53 bits, and above them the value as it was given. */
 function integerCheck(name: string, code: 'u' | 'i', bits: number): Check<number | bigint> {
   const bigMin = code === 'i' ? -(1n << BigInt(bits - 1)) : 0n
   const bigMax = (1n << BigInt(code === 'i' ? bits - 1 : bits)) - 1n
@@ -80,7 +80,7 @@ function booleanCheck(name: string): Check<number> {
   }
 }
 
-/** A character of a format: one ASCII character, or its byte as a number. */
+/** Makes a check for a format's character: one ASCII character, or its byte as a number. */
 function characterCheck(name: string): Check<number> {
   return (value, where) => {
     if (typeof value === 'string' && value.length === 1 && value.charCodeAt(0) < 0x80) return value.charCodeAt(0)
@@ -170,12 +170,14 @@ function formatEncoder(descriptor: Descriptor, format: readonly FormatField[], o
     offsets[i] = offset
     return offset + width
   }, 0)
-  if (fields.length === 1) return { components: 1, put: (i, value, where) => fields[0](i * bits, value, where) }
+  const [only] = fields
+  if (only && fields.length === 1) return { components: 1, put: (i, value, where) => only(i * bits, value, where) }
   return {
     components: fields.length,
     put: (i, value, where) => {
+      // Below fields.length, and each field has an offset.
       const field = i % fields.length
-      fields[field](((i - field) / fields.length) * bits + offsets[field], value, where)
+      fields[field]!(((i - field) / fields.length) * bits + offsets[field]!, value, where)
     },
   }
 }

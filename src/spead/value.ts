@@ -1,16 +1,16 @@
 import { SpeadcastError } from '../errors.js'
 import { allocate } from './bytes.js'
-import type { Descriptor } from './descriptor.js'
+import type { Descriptor, FormatField } from './descriptor.js'
 import { componentBytes, isNaturalView } from './dtype.js'
 import { type Encoder, encoderFor, fail, shown, type Where } from './value-encoder.js'
 
-/** What can be sent. Nested arrays are for small items: they are walked value by value. */
+/** Anything that can be sent. Nested arrays are for small items, because they are walked value by value. */
 export type ItemValue = number | bigint | boolean | string | ArrayBufferLike | ArrayBufferView | readonly ItemValue[]
 
 type NumericArray = Exclude<ReturnType<typeof asNumericArray>, undefined>
 
 /**
- * The value as the item's wire bytes.
+ * Returns the value as the item's wire bytes.
  *
  * Without a copy, as a view of the caller's memory: a typed array whose memory is the wire's (Int16Array for '<i2', Float32Array
  * re, im, … for 'c8', see `typedView`), and raw bytes — Uint8Array, Buffer, ArrayBuffer, SharedArrayBuffer, DataView — of exactly the
@@ -47,16 +47,21 @@ function asNumericArray(value: unknown) {
     : undefined
 }
 
-/** Elements of the known dimensions; of a variable item one row along the null dimension. */
+/** Elements of the known dimensions: for a variable item, those of one row along the null dimension. */
 const knownElements = (descriptor: Descriptor): number => descriptor.shape.reduce<number>((product, dim) => product * (dim ?? 1), 1)
+
+/** The field of a format that has no other. */
+const onlyField = (format: readonly FormatField[] | undefined): FormatField | undefined =>
+  format?.length === 1 ? format[0] : undefined
 
 function encodeMemory(descriptor: Descriptor, value: ArrayBufferLike | ArrayBufferView, bytes: Uint8Array): Uint8Array {
   const { dtype, format } = descriptor
+  const [code, bits] = onlyField(format) ?? []
   const isRaw =
     !ArrayBuffer.isView(value) || value instanceof DataView || value instanceof Uint8Array || value instanceof Uint8ClampedArray
   const isNatural = dtype
     ? ArrayBuffer.isView(value) && isNaturalView(dtype, value)
-    : value instanceof Int8Array && format!.length === 1 && format![0][0] === 'i' && format![0][1] === 8
+    : value instanceof Int8Array && code === 'i' && bits === 8
   if ((isRaw || isNatural) && wireLengthFits(descriptor, bytes.length)) return bytes
 
   const numbers = asNumericArray(value)
@@ -79,7 +84,7 @@ const described = (value: object, bytes: Uint8Array): string => {
 
 const shapeText = (descriptor: Descriptor): string => descriptor.shape.map((dim) => dim ?? 'any').join(', ')
 
-/** Whether single numbers make up the type. */
+/** Whether an element is made of single numbers. */
 const convertible = ({ dtype }: Descriptor): boolean => !dtype || (componentBytes(dtype) <= 8 && !'SUV'.includes(dtype.kind))
 
 function wireLengthFits(descriptor: Descriptor, length: number): boolean {
@@ -117,29 +122,32 @@ function encodeNested(descriptor: Descriptor, value: ItemValue): Uint8Array {
       return
     }
     const row = rowOf(descriptor, part, dim)!
+    // There is a stride for each dimension, and this is one.
+    const stride = strides[dim]!
     for (let i = 0; i < row.length; i++) {
       path[dim] = i
       path.length = dim + 1
-      walk(row[i], dim + 1, element + i * strides[dim])
+      walk(row[i], dim + 1, element + i * stride)
     }
   }
   walk(value, 0, 0)
   return out
 }
 
-/** Wire positions one index apart, per dimension. */
+/** Returns, for each dimension, how far apart on the wire elements are whose index differs by one. */
 function stridesOf(shape: readonly number[], order: 'C' | 'F'): number[] {
   const strides = new Array<number>(shape.length)
   let stride = 1
+  // `dim` takes every value from 0 to shape.length − 1.
   for (let k = 0; k < shape.length; k++) {
     const dim = order === 'F' ? k : shape.length - 1 - k
     strides[dim] = stride
-    stride *= shape[dim]
+    stride *= shape[dim]!
   }
   return strides
 }
 
-/** The entries along a dimension, or undefined if the value has none. Strings are rows of characters in the last dimension. */
+/** Returns the entries along a dimension, or undefined if the value has none. A string in the last dimension is a row of characters. */
 function rowOf(descriptor: Descriptor, value: unknown, dim: number): ArrayLike<unknown> | undefined {
   if (Array.isArray(value)) return value
   if (typeof value === 'string' && dim === descriptor.shape.length - 1 && holdsCharacters(descriptor)) return [...value]
@@ -147,9 +155,9 @@ function rowOf(descriptor: Descriptor, value: unknown, dim: number): ArrayLike<u
 }
 
 const holdsCharacters = ({ dtype, format }: Descriptor): boolean =>
-  dtype ? dtype.kind === 'S' || dtype.kind === 'U' : format!.length === 1 && format![0][0] === 'c'
+  dtype ? dtype.kind === 'S' || dtype.kind === 'U' : onlyField(format)?.[0] === 'c'
 
-/** The shape of a nested value, checked in full before memory is taken for it. */
+/** Returns the shape of a nested value, which it checks in full before memory is taken for it. */
 function measure(descriptor: Descriptor, value: ItemValue): number[] {
   const shape = [...descriptor.shape]
   const walk = (part: unknown, dim: number, where: Where): void => {

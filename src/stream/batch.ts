@@ -1,6 +1,6 @@
 import type { GroupMode } from '../batch/compile.js'
-import type { BatchConfig, ExternalMemory } from '../batch/template.js'
-import { BatchTemplate } from '../batch/template.js'
+import type { ExternalMemory } from '../batch/external-memory.js'
+import { type BatchConfig, BatchTemplate } from '../batch/template.js'
 import type { BatchHandle, HeapViews, ImmediateColumn } from '../batch/views.js'
 import type { ItemGroup } from '../spead/index.js'
 import type { BatchResult } from './result.js'

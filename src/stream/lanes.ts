@@ -40,7 +40,7 @@ export class Lanes {
 
   /** Sets the record's variant and rows; compiles what is not compiled yet. Allocates nothing for a whole batch sent before. */
   aim({ sendable, variants, pending }: Lane, heaps: number, inBand: boolean): void {
-    const { key, rows, compile } = sendable.variant(heaps, inBand)
+    const { key, rows, compile } = sendable.compilation(heaps, inBand)
     let id = variants.get(key)
     if (id === undefined) {
       if (variants.size >= MAX_VARIANTS) {

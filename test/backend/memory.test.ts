@@ -6,8 +6,8 @@ import { COUNTER, COUNTER_NAMES } from '#dist/src/stats.js'
 import { handTable, pattern } from '../support/hand-table.js'
 
 const HINTS = { maxMessageBytes: 65507 }
-const EHOSTUNREACH = ERRNO.EHOSTUNREACH!
-const ENOBUFS = ERRNO.ENOBUFS!
+const EHOSTUNREACH = ERRNO.EHOSTUNREACH
+const ENOBUFS = ERRNO.ENOBUFS
 
 function open(options: Partial<MemoryOptions> = {}, packets = 10, substreams = 2, failures = 1024) {
   const counters = new Float64Array(COUNTER_NAMES.length)
@@ -185,7 +185,7 @@ test('late: more failures than a reap has room for are spread over reaps, each r
 })
 
 test('fatal: nothing is taken any more', () => {
-  const { backend, post, reap } = open({ failAt: (row) => (row === 3 ? { errno: ERRNO.EIO!, how: 'fatal' } : undefined) })
+  const { backend, post, reap } = open({ failAt: (row) => (row === 3 ? { errno: ERRNO.EIO, how: 'fatal' } : undefined) })
   const fatal = { kind: POST_FATAL, errno: ERRNO.EIO, substream: 1 }
   expect(post(0)).toMatchObject({ ...fatal, accepted: 3 })
   expect(post(3)).toMatchObject({ ...fatal, accepted: 0 })

@@ -1,4 +1,4 @@
-/** What a batch has one of per heap besides samples: cnt, substream, rate. */
+/** A batch has more per heap than samples: cnt, substream, rate. */
 import { describe, expect, test } from 'vitest'
 import type { Stream } from '#dist/src/index.js'
 import { COUNTER } from '#dist/src/stats.js'
@@ -165,9 +165,9 @@ describe('rates, under a clock of the test', () => {
     const r = rig({ failAt: () => void at.push(r.clock) }, { rateBytesPerSecond: STREAM_RATE, burstBytes: 1 })
     const substreams = TURNS.slice(0, rates.length)
     const batch = stream.createBatch({ items: groupOf(ITEMS), heaps: rates.length, groupMode: mode, substreams, rates })
-    const { rows, compile } = batch.template.variant(heaps, false)
+    const { rows, compile } = batch.template.compilation(heaps, false)
     r.engine.addVariant(1, compile(), batch.template.rates)
-    r.submit(1, { heaps, variant: () => ({ rows }), explicitCnts: false } as never)
+    r.submit(1, { heaps, compilation: () => ({ rows }), explicitCnts: false } as never)
     r.run()
     expect(r.ring.counters[COUNTER.heapsSent]).toBe(heaps)
     expect(at).toHaveLength(rows)

@@ -1,4 +1,4 @@
-/** What createBatch refuses, in words, and what it leaves behind: nothing. */
+/** createBatch refuses in words, and leaves nothing behind. */
 import { describe, expect, test } from 'vitest'
 import { Region } from '#dist/ffi/memory/region.js'
 import { type BatchOptions, ItemGroup, type ItemInit, type Stream } from '#dist/src/index.js'

@@ -5,7 +5,8 @@
 import fc from 'fast-check'
 import { afterAll, expect, test } from 'vitest'
 import { Region } from '#dist/ffi/memory/region.js'
-import { BatchTemplate, type ExternalMemory } from '#dist/src/batch/template.js'
+import type { ExternalMemory } from '#dist/src/batch/external-memory.js'
+import { BatchTemplate } from '#dist/src/batch/template.js'
 import {
   Heap,
   Item,

@@ -98,7 +98,7 @@ export interface Sending {
   readonly options?: Partial<StreamOptions>
   /** Cnt of heap j; default j + 1. */
   readonly cnt?: (heap: number) => number
-  /** Of each heap, where the order depends on it; default: one for all. */
+  /** The substream of each heap, where the order depends on it; default: one for all. */
   readonly substreams?: readonly number[]
   /** Heaps whose items have their descriptors in front. */
   readonly described?: readonly number[]
@@ -196,7 +196,7 @@ export function filled(stream: Stream, items: readonly BatchItem[], heaps: numbe
   return batch
 }
 
-/** What was sent since the last look. */
+/** Returns the packets sent since the last call. */
 export const taken = (stream: Stream): Uint8Array[] => stream.packets.splice(0).map(({ bytes }) => bytes)
 
 /** Where the packets of a compiled batch lie: per row its segments as [region, offset, length]. */
@@ -209,4 +209,4 @@ export function segmentsOf({ table }: CompiledBatch): [number, number, number][]
   )
 }
 
-export const compiledOf = (batch: Batch, heaps = batch.heaps): CompiledBatch => batch.template.variant(heaps, false).compile()
+export const compiledOf = (batch: Batch, heaps = batch.heaps): CompiledBatch => batch.template.compilation(heaps, false).compile()

@@ -1,4 +1,4 @@
-/** What users write into: views per heap and item, in the dtype's own order, the same in every thread and on the wire. */
+/** Users write into views per heap and item, in the dtype's own order, the same in every thread and on the wire. */
 import { expect, test } from 'vitest'
 import { attachBatch, ItemGroup, type ItemInit } from '#dist/src/index.js'
 import { filled, groupOf, memoryStream, rawBytes, samples, taken, timestamp } from './support.js'

@@ -14,7 +14,7 @@ const HEAPS = 10
 const SAMPLES = 400
 const items = () => groupOf([timestamp(), samples('adc', '<i2', [SAMPLES])])
 
-/** So many threads, each with every n-th heap; resolves when all have filled theirs. */
+/** Starts threads, each with every n-th heap; resolves when all have filled theirs. */
 async function fillers(batch: Batch, shares: number): Promise<(round: number) => Promise<void>> {
   const workers = Array.from(
     { length: shares },

@@ -4,7 +4,7 @@ import { CLI, pointersOf, run, runJson, sink, start } from '../support/cli.js'
 import { need } from '../support/need.js'
 import { makeNetns, netnsUnavailable } from '../support/netns.js'
 
-/** Of docs/bench/README.md. */
+/** Fields of a row that docs/bench/README.md describes. */
 interface Row extends Record<string, unknown> {
   readonly round: number
   readonly heapSizeBytes: number

@@ -20,7 +20,7 @@ const ADC_SAMPLES = 0x3300
 interface Seen extends Run {
   readonly frames: readonly Datagram[]
   readonly packets: readonly { bytes: Buffer; pointers: ReturnType<typeof pointersOf>; data: Buffer }[]
-  /** Of the summary; undefined where there is none. */
+  /** The summary; undefined where there is none. */
   readonly json: Record<string, never> & { stats: Record<string, number>; rate?: Record<string, unknown> }
 }
 
@@ -43,7 +43,7 @@ interface Row {
   /** With it; the default's come before them where `without` is the default. */
   readonly args: readonly string[]
   readonly look: (seen: Seen) => unknown
-  /** What there is to see without; left out: anything but what there is with it. */
+  /** The look without the option; left out: anything but the look with it. */
   readonly before?: unknown
   readonly after: unknown
 }
@@ -93,7 +93,7 @@ const ROWS: Readonly<Record<string, Row>> = {
   '--json': { args: ['--json'], look: ({ stdout }) => stdout.startsWith('{'), before: false, after: true },
 } // biome-ignore format: a table
 
-/** Into a pcap file unless the arguments have another way out. */
+/** Sends into a pcap file unless the arguments name another backend. */
 async function observe(args: readonly string[], json: boolean): Promise<Seen> {
   const path = join(folder, `${observed++}.pcap`)
   const out = args.includes('--backend') ? [] : ['--pcap', path]

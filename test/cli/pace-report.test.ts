@@ -13,7 +13,7 @@ const NOTHING = {
   refusedNanoseconds: 0,
 }
 const RATE = 1e9
-/** Of ten seconds. */
+/** Nanoseconds of a share of ten seconds. */
 const share = (part: number) => part * 10e9
 
 describe('why a rate was not reached', () => {

@@ -1,4 +1,4 @@
-// What `speadcast send` puts on the wire and what it says of it: read from its pcap files, byte by byte, and received by `recv`.
+// Checks the bytes that `speadcast send` puts on the wire and its report of them: read from its pcap files, byte by byte, and received by `recv`.
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'

@@ -131,7 +131,7 @@ export async function driverRig(kind: DriverKind, options: RigOptions = {}): Pro
     add(references, mode = 'serial') {
       const prepared = new PreparedHeaps(references, mode, { packetSizeBytes: 1472, split: 'even' })
       prepared.fill(references)
-      const { rows, compile } = prepared.variant()
+      const { rows, compile } = prepared.compilation()
       const id = ++ids
       driver.addVariant(id, compile(), prepared.rates)
       return { id, heaps: prepared.heaps, rows }

@@ -6,8 +6,8 @@ import * as R from '#dist/src/engine/ring.js'
 import { COUNTER } from '#dist/src/stats.js'
 import { cntOf, rawHeap, rig } from '../support/engine-rig.js'
 
-const EPERM = ERRNO.EPERM!
-const ENOBUFS = ERRNO.ENOBUFS!
+const EPERM = ERRNO.EPERM
+const ENOBUFS = ERRNO.ENOBUFS
 
 test('heap cnts are 1, 2, 3 … across submissions, in every packet of a heap', () => {
   const r = rig()
@@ -17,7 +17,7 @@ test('heap cnts are 1, 2, 3 … across submissions, in every packet of a heap', 
   r.submit(2, b)
   r.submit(1, a)
   expect(r.run()).toBe(NEXT_IDLE)
-  const perHeap = a.variant().rows / 2
+  const perHeap = a.compilation().rows / 2
   expect(perHeap).toBeGreaterThan(2)
   const cnts = (...values: number[]) => values.flatMap((cnt) => Array.from({ length: perHeap }, () => cnt))
   expect(r.backend.packets.map(cntOf)).toEqual([...cnts(1, 2), 3, ...cnts(4, 5)])
@@ -67,7 +67,7 @@ test('a backend that takes one row at a time gets every row once, in order', () 
   const prepared = r.add(1, [{ heap: rawHeap(9000, 1) }, { heap: rawHeap(9000, 2) }])
   r.submit(1, prepared)
   r.run()
-  const n = prepared.variant().rows / 2
+  const n = prepared.compilation().rows / 2
   expect(n).toBeGreaterThan(6)
   expect(r.backend.packets.map(cntOf)).toEqual([...Array.from({ length: n }, () => 1), ...Array.from({ length: n }, () => 2)])
 })
@@ -128,7 +128,7 @@ describe('failures', () => {
   })
 
   test('a fatal error fails the rest of the batch and everything after it', () => {
-    const r = rig({ failAt: (row) => (row === 2 ? { errno: ERRNO.EBADF!, how: 'fatal' } : undefined) })
+    const r = rig({ failAt: (row) => (row === 2 ? { errno: ERRNO.EBADF, how: 'fatal' } : undefined) })
     const prepared = r.add(1, [{ heap: rawHeap(2600) }, { heap: rawHeap(2600) }])
     r.submit(1, prepared)
     r.submit(1, prepared)

@@ -112,7 +112,7 @@ export const eventLoopRig: MakeRig = (memory = {}, options = {}) => {
     add(id, references, mode = 'serial', packetSizeBytes = 1472) {
       const prepared = new PreparedHeaps(references, mode, { packetSizeBytes, split: 'even' })
       prepared.fill(references)
-      made.addVariant(id, prepared.variant().compile(), prepared.rates)
+      made.addVariant(id, prepared.compilation().compile(), prepared.rates)
       return prepared
     },
     submit: (id, prepared) =>

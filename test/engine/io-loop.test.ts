@@ -113,7 +113,7 @@ function sender(
   const references = Array.from({ length: heaps }, () => ({ heap: rawHeap(HEAP_BYTES) }))
   const prepared = new PreparedHeaps(references, 'serial', { packetSizeBytes: 9000, split: 'even' })
   prepared.fill(references)
-  member.engine.addVariant(1, prepared.variant().compile())
+  member.engine.addVariant(1, prepared.compilation().compile())
   host.loop.add(member)
   return {
     member,

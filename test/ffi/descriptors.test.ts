@@ -1,4 +1,4 @@
-/** What opens a descriptor and has memory for its calls gives the memory back when there is no descriptor to be had. */
+/** Classes that open a descriptor and have memory for its calls give the memory back when no descriptor can be had. */
 import { spawnSync } from 'node:child_process'
 import { beforeEach, expect, test } from 'vitest'
 import { nativeCallsWork } from '#dist/ffi/libc.js'
@@ -9,10 +9,10 @@ beforeEach((ctx) => need(ctx, process.platform === 'linux' && nativeCallsWork(),
 
 const OPENERS = {
   'wait.js': ['EventFd', ''],
-  'udp-socket.js': ['UdpSocket', '4'],
-  'link-watch.js': ['LinkWatch', ''],
-  'link-losses.js': ['LinkLosses', ''],
-  'io-uring.js': ['IoUring', '64, 128'],
+  'socket/udp-socket.js': ['UdpSocket', '4'],
+  'netlink/link-watch.js': ['LinkWatch', ''],
+  'netlink/link-losses.js': ['LinkLosses', ''],
+  'socket/io-uring.js': ['IoUring', '64, 128'],
 } as const
 
 test.for(Object.entries(OPENERS))('%s, with all descriptors taken', async ([file, [name, options]], ctx) => {
@@ -48,6 +48,6 @@ test.for(Object.entries(OPENERS))('%s, with all descriptors taken', async ([file
   // In KiB.
   const { errors, grown } = JSON.parse(stdout) as { errors: string[]; grown: number }
   expect(errors).toEqual(['EMFILE'])
-  // Of 4000 times 4 KiB or more, all resident, that stayed.
+  // Leaks of 4000 times 4 KiB or more would all be resident.
   expect(grown).toBeLessThan(8000)
 })

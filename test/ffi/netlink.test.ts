@@ -1,4 +1,4 @@
-/** What ffi/netlink/route.ts reads is compared with what iproute2 says of the same kernel objects, in namespaces made here. */
+/** Compares the results of ffi/netlink/route.ts with iproute2's for the same kernel objects, in namespaces made here. */
 import { expect, test } from 'vitest'
 import { need } from '../support/need.js'
 import { makeNetns, type Netns, netnsUnavailable } from '../support/netns.js'
@@ -34,8 +34,15 @@ test('links agree with ip -d -s link, field by field', async (ctx) => {
   // 60 more interfaces, so that the dump takes several messages a read and several reads.
   for (let i = 0; i < 60; i++) ns.ip('a', `link add x${i} type ifb`)
   type Row = Record<string, number | string | boolean>
+  /** The fields of iproute2's JSON that are compared. */
+  type LinkRow = {
+    readonly [name: string]: unknown
+    readonly address: string
+    readonly flags: string[]
+    readonly linkinfo?: { info_kind: string }
+  }
   const ours = await inside<Row[]>(ns, `await poke('${ns.addresses.b.v4}'); out(nl.links())`)
-  const theirs = JSON.parse(ns.ip('a', '-d -s -json link show')) as Record<string, never>[]
+  const theirs = JSON.parse(ns.ip('a', '-d -s -json link show')) as LinkRow[]
   expect(ours.length).toBe(63)
   expect(
     ours.map((l) => ({
@@ -55,21 +62,21 @@ test('links agree with ip -d -s link, field by field', async (ctx) => {
       pointToPoint: l.pointToPoint,
     })),
   ).toEqual(
-    theirs.map((l: Record<string, never>) => ({
+    theirs.map((l) => ({
       ifindex: l.ifindex,
       ifname: l.ifname,
       mtu: l.mtu,
       address: mac(l.address),
       operstate: l.operstate,
-      kind: (l.linkinfo as { info_kind: string } | undefined)?.info_kind,
+      kind: l.linkinfo?.info_kind,
       segs: l.gso_max_segs,
       size: l.gso_max_size,
-      up: (l.flags as string[]).includes('UP'),
-      carrier: (l.flags as string[]).includes('LOWER_UP'),
-      noArp: (l.flags as string[]).includes('NOARP'),
-      loopback: (l.flags as string[]).includes('LOOPBACK'),
-      multicast: (l.flags as string[]).includes('MULTICAST'),
-      pointToPoint: (l.flags as string[]).includes('POINTOPOINT'),
+      up: l.flags.includes('UP'),
+      carrier: l.flags.includes('LOWER_UP'),
+      noArp: l.flags.includes('NOARP'),
+      loopback: l.flags.includes('LOOPBACK'),
+      multicast: l.flags.includes('MULTICAST'),
+      pointToPoint: l.flags.includes('POINTOPOINT'),
     })),
   )
   const v0 = ours.find((l) => l.name === 'v0')!

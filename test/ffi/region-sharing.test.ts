@@ -14,7 +14,7 @@ import { sharedFile } from '../support/shared-file.js'
 beforeEach((ctx) => need(ctx, process.platform === 'linux' && nativeCallsWork(), 'regions are mapped on Linux only'))
 
 describe('fromFd', () => {
-  /** A file of so many bytes, byte i being i mod 251. */
+  /** Makes a file of `bytes` bytes, byte i being i mod 251. */
   function file(bytes: number, folder = '/dev/shm'): { fd: number; path: string } {
     const directory = mkdtempSync(join(folder, 'speadcast-region-'))
     const path = join(directory, 'file')

@@ -56,8 +56,8 @@ async function joinedRig() {
     const cut = { packetSizeBytes: 1472, split: 'even', headroomBytes, mergesEqualPackets } as const
     const prepared = new PreparedHeaps(references, 'serial', cut)
     prepared.fill(references)
-    expect(prepared.variant().rows).toBe(ROWS)
-    engine.addVariant(id + 1, prepared.variant().compile())
+    expect(prepared.compilation().rows).toBe(ROWS)
+    engine.addVariant(id + 1, prepared.compilation().compile())
     return prepared
   })
   onTestFinished(async () => {

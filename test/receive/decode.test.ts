@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { decodePacket, MALFORMED, PacketHeader } from '#dist/src/receive/decode.js'
-import { decodeDescriptor } from '#dist/src/receive/descriptor.js'
+import { decodeDescriptor } from '#dist/src/receive/received-descriptor.js'
 import { ReceiveSession, STAT, STAT_NAMES } from '#dist/src/receive/session.js'
 
 const hex = (text: string): Uint8Array => Uint8Array.from(Buffer.from(text.replace(/[\s|]/g, ''), 'hex'))

@@ -6,7 +6,7 @@ import type { ReceivedHeap } from '#dist/src/receive/index.js'
 import { distFile } from '../support/child.js'
 import { peerScript, spead2Python } from '../support/peer.js'
 
-/** What peers/spead2_sender.py takes; see its head. */
+/** The input of peers/spead2_sender.py; see its head. */
 export interface SenderSpec {
   to: [host: string, port: number][]
   kind: 'types' | 'tutorial'

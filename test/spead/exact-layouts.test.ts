@@ -51,20 +51,20 @@ describe('SKA-Low station beam, SPS to CBF', () => {
     const [packet, ...more] = packetsOf(heap(99), 0x0102030405, { maxPacketSizeBytes: 8972, split: split(false) })
     expect(more).toEqual([])
     expect(packet).toHaveLength(8248)
-    expect(dump([packet.subarray(0, 56)])).toBe(dump([header('000102030405', '000000000063', '3')]))
-    expect(base64(packet.subarray(56))).toBe(base64(samples(8192)))
+    expect(dump([packet!.subarray(0, 56)])).toBe(dump([header('000102030405', '000000000063', '3')]))
+    expect(base64(packet!.subarray(56))).toBe(base64(samples(8192)))
   })
 
   test('the samples’ offset as an immediate, as firmware and the simulator have it', () => {
     const [packet] = packetsOf(heap(99), 1, { maxPacketSizeBytes: 8248, split: split(true) })
-    expect(dump([packet.subarray(0, 56)])).toBe(dump([header('000000000001', '000000000063', 'b')]))
-    expect(base64(packet.subarray(56))).toBe(base64(samples(8192)))
+    expect(dump([packet!.subarray(0, 56)])).toBe(dump([header('000000000001', '000000000063', 'b')]))
+    expect(base64(packet!.subarray(56))).toBe(base64(samples(8192)))
   })
 
   test('immediates by reference are read at every send', () => {
     let scan = 1
     const h = heap(() => scan)
-    const at = (cnt: number) => packetsOf(h, cnt, { maxPacketSizeBytes: 8248, split: split(false) })[0].subarray(0, 56)
+    const at = (cnt: number) => packetsOf(h, cnt, { maxPacketSizeBytes: 8248, split: split(false) })[0]!.subarray(0, 56)
     expect(dump([at(1)])).toBe(dump([header('000000000001', '000000000001', '3')]))
     scan = 0xabcdef
     expect(dump([at(2)])).toBe(dump([header('000000000002', '000000abcdef', '3')]))
@@ -133,8 +133,8 @@ describe('katgpucbf F-engine output', () => {
     const packets = packetsOf(heap(), 63, { maxPacketSizeBytes: 8288, split })
     expect(packets.map((p) => p.length)).toEqual([8288, 8288, 8288, 8288])
     for (const [i, offset] of ['0000', '2000', '4000', '6000'].entries()) {
-      expect(dump([packets[i].subarray(0, 96)])).toBe(dump([header(offset)]))
-      expect(base64(packets[i].subarray(96))).toBe(base64(data.subarray(i * 8192, (i + 1) * 8192)))
+      expect(dump([packets[i]!.subarray(0, 96)])).toBe(dump([header(offset)]))
+      expect(base64(packets[i]!.subarray(96))).toBe(base64(data.subarray(i * 8192, (i + 1) * 8192)))
     }
   })
 
@@ -157,9 +157,9 @@ describe('katgpucbf F-engine output', () => {
     ]
     for (const order of [packets, packets.toReversed()]) {
       const [got] = await peer.decode([{ packets: order, items }])
-      expect(got.complete).toBe(true)
-      expect(got.packets).toBe(PACKETS)
-      expect(got.values).toEqual({
+      expect(got!.complete).toBe(true)
+      expect(got!.packets).toBe(PACKETS)
+      expect(got!.values).toEqual({
         timestamp: { int: String(0x123456789abc) },
         feng_id: { int: '63' },
         frequency: { int: '4080' },
@@ -172,8 +172,8 @@ describe('katgpucbf F-engine output', () => {
   test('without repetition only the first packet has the items', () => {
     const packets = packetsOf(heap(), 63, { maxPacketSizeBytes: 8288, split: { ...split, repeat: false } })
     expect(packets.map((p) => p.length)).toEqual([8288, 8232, 8232, 8232])
-    expect(dump([packets[0].subarray(0, 96)])).toBe(dump([header('0000')]))
-    expect(dump([packets[3].subarray(0, 40)])).toBe(
+    expect(dump([packets[0]!.subarray(0, 96)])).toBe(dump([header('0000')]))
+    expect(dump([packets[3]!.subarray(0, 40)])).toBe(
       dump([
         hex(`53 04 02 06 00 00 00 04
              8001 00000000003f

@@ -60,10 +60,10 @@ const greedy = (c: HeapCase, maxPacketSizeBytes: number) => packetsOf(ourHeap(c)
 /** Our greedy packets of the heap are spead2's, byte for byte, at every packet size; a size one refuses the other refuses. */
 async function same(ctx: { skip(note?: string): never }, c: HeapCase, packetSizes: number[] = [1472]): Promise<Uint8Array[][]> {
   need(ctx, peer, 'the spead2 venv is missing (npm test makes it)')
-  const [answer] = await peer.encode([peerCase(c, packetSizes)])
+  const answer = (await peer.encode([peerCase(c, packetSizes)]))[0]!
   if ('error' in answer) throw new Error(`spead2 refused the heap: ${answer.error}`)
   return packetSizes.map((size, i) => {
-    const theirs = answer.packets[i]
+    const theirs = answer.packets[i]!
     if (!Array.isArray(theirs)) {
       expect(() => greedy(c, size), `spead2 refuses ${size}: ${theirs.error}`).toThrow(SpeadcastError)
       return []
@@ -73,6 +73,11 @@ async function same(ctx: { skip(note?: string): never }, c: HeapCase, packetSize
     compared++
     return ours
   })
+}
+
+/** As `same` at one size: the first packet of that size. */
+async function firstPacket(...args: Parameters<typeof same>): Promise<Uint8Array> {
+  return (await same(...args))[0]![0]!
 }
 
 async function decode(c: HeapCase, packets: Uint8Array[]) {
@@ -97,7 +102,7 @@ const hex = (text: string) => Buffer.from(text.replace(/[^0-9a-f]/g, ''), 'hex')
 
 describe("spead2's own encoding tests, SPEAD-64-48", () => {
   test('an empty heap is one byte of padding: 49 bytes, written out', async (ctx) => {
-    const [[packet]] = await same(ctx, heapCase([]), [1500])
+    const packet = await firstPacket(ctx, heapCase([]), [1500])
     expect(dump([packet])).toBe(
       dump([
         hex(`53040206 00000005 8001000000123456 8002000000000001
@@ -110,16 +115,16 @@ describe("spead2's own encoding tests, SPEAD-64-48", () => {
     const control = (value: string) =>
       hex(`53040206 00000006 8001000000123456 8002000000000001 8003000000000000
            8004000000000001 80060000000000${value} 0000000000000000 00`)
-    expect(dump((await same(ctx, heapCase([{ start: true }]), [1500]))[0])).toBe(dump([control('00')]))
-    expect(dump((await same(ctx, heapCase([{ end: true }]), [1500]))[0])).toBe(dump([control('02')]))
+    expect(dump((await same(ctx, heapCase([{ start: true }]), [1500]))[0]!)).toBe(dump([control('00')]))
+    expect(dump((await same(ctx, heapCase([{ end: true }]), [1500]))[0]!)).toBe(dump([control('02')]))
     await same(ctx, heapCase([{ start: true }, ...described(block(0x2345, 9)), { end: true }]), [1500, 56])
   })
 
   test('a small fixed item is an immediate, a small variable one is not', async (ctx) => {
-    const [[small]] = await same(ctx, heapCase(bare(immediate(0x2345, 16, 0x7654n))), [1500])
+    const small = await firstPacket(ctx, heapCase(bare(immediate(0x2345, 16, 0x7654n))), [1500])
     expect(Buffer.from(small.subarray(40, 48)).toString('hex')).toBe('a345000000007654')
     const item = formatCase({ id: 0x2345, name: 'name', shape: [1, null] }, [['u', 8]], [1, 2], [[4n], [5n]])
-    const [[loose]] = await same(ctx, heapCase(bare(item)), [1500])
+    const loose = await firstPacket(ctx, heapCase(bare(item)), [1500])
     expect(Buffer.from(loose.subarray(40)).toString('hex')).toBe('23450000000000000405')
   })
 
@@ -145,7 +150,7 @@ describe("spead2's own encoding tests, SPEAD-64-48", () => {
       [10, 11, 12000],
     ]
     for (const held of [rows, Uint16Array.of(6, 10, 7, 11, 8, 12000)]) {
-      const [[packet]] = await same(ctx, heapCase(described(dtypeCase(init, '<u2', data, held))), [1500])
+      const packet = await firstPacket(ctx, heapCase(described(dtypeCase(init, '<u2', data, held))), [1500])
       expect([...packet.subarray(-12)]).toEqual([...bytes16(6, 10, 7, 11, 8, 12000)])
     }
   })
@@ -165,7 +170,7 @@ describe("spead2's own encoding tests, SPEAD-64-48", () => {
         [false, -23n, 'n', -1],
       ],
     )
-    const [[packet]] = await same(ctx, heapCase(described(item)), [1500])
+    const packet = await firstPacket(ctx, heapCase(described(item)), [1500])
     expect(Buffer.from(packet.subarray(-12)).toString('hex')).toBe('91793f800000696ebf800000')
   })
 
@@ -196,7 +201,7 @@ describe("spead2's own encoding tests, SPEAD-64-48", () => {
       Uint8Array.from({ length: 32 }, (_, i) => i),
     )
     const c = heapCase(bare(item1, immediate(0x2346, 48, 0xdeadbeefn)), { repeatPointers: true })
-    const [packets] = await same(ctx, c, [72])
+    const packets = (await same(ctx, c, [72]))[0]!
     const header = (offset: string) => `53040206 00000006 8001000000123456 8002000000000020 80030000000000${offset}
       8004000000000010 2345000000000000 a3460000deadbeef`
     expect(dump(packets)).toBe(
@@ -229,7 +234,7 @@ describe("spead2's own encoding tests, SPEAD-64-48", () => {
         immediate(0x2347, 48, 0xbeefn),
       ),
     )
-    expect(dump(after)).toBe(dump((await same(ctx, now, [1500]))[0]))
+    expect(dump(after)).toBe(dump((await same(ctx, now, [1500]))[0]!))
   })
 
   test('the tutorial heap: the first packet of the reference, written out', async (ctx) => {
@@ -247,7 +252,7 @@ describe("spead2's own encoding tests, SPEAD-64-48", () => {
     const c = heapCase(described(timestamp, samples), { cnt: 1n })
     const [packets] = await same(ctx, c, [1472])
     expect(packets).toHaveLength(733)
-    expect(packets[732]).toHaveLength(728)
+    expect(packets![732]).toHaveLength(728)
     const first = hex(`53040206 00000008 8001000000000001 8002000000100130 8003000000000000 8004000000000578
       0005000000000000 9600000000000000 0005000000000075 3300000000000130
       53040206 00000009 8001000000000001 8002000000000025 8003000000000000 8004000000000025
@@ -257,8 +262,8 @@ describe("spead2's own encoding tests, SPEAD-64-48", () => {
       8014000000003300 0010000000000000 001100000000000b 001300000000001f 001200000000001f 0015000000000026
       ${Buffer.from('adc_samplesADC converter output').toString('hex')} 00 000000100000
       ${Buffer.from("{'descr': '|i1', 'fortran_order': False, 'shape': (1048576,)}").toString('hex')}`)
-    expect(dump([packets[0].subarray(0, first.length)])).toBe(dump([first]))
-    expect(packets[0]).toHaveLength(1472)
+    expect(dump([packets![0]!.subarray(0, first.length)])).toBe(dump([first]))
+    expect(packets![0]).toHaveLength(1472)
   })
 })
 
@@ -307,10 +312,10 @@ describe('pointers and packets', () => {
   test('16384 bytes in packets of at most 9000: even makes two of 8240, greedy 9000 and 7480', async (ctx) => {
     const c = heapCase(bare(immediate(0x1600, 48, 1n), block(0x3300, 16384)))
     const [large, fitted] = await same(ctx, c, [9000, 8240])
-    expect(large.map((p) => p.length)).toEqual([9000, 7480])
-    expect(fitted.map((p) => p.length)).toEqual([8240, 8240])
+    expect(large!.map((p) => p.length)).toEqual([9000, 7480])
+    expect(fitted!.map((p) => p.length)).toEqual([8240, 8240])
     const even = packetsOf(ourHeap(c), CNT, { maxPacketSizeBytes: 9000, split: 'even' })
-    expect(dump(even)).toBe(dump(fitted))
+    expect(dump(even)).toBe(dump(fitted!))
     expect(dump(packetsOf(ourHeap(c), CNT, { maxPacketSizeBytes: 9000 }))).toBe(dump(even))
   })
 
@@ -334,20 +339,20 @@ describe('pointers and packets', () => {
       [178, 1],
       [200, 7],
       [400, 9],
-    ]) {
+    ] as const) {
       const items = Array.from({ length: immediates }, (_, i) => immediate(0x400 + i, 48, BigInt(i)))
       const c = heapCase(bare(variable(0x1800, data), ...items))
       const [answer] = await peer.encode([peerCase(c, [1472])])
-      if ('error' in answer || !Array.isArray(answer.packets[0])) throw new Error(JSON.stringify(answer))
-      const theirs = await decode(c, answer.packets[0].map(fromBase64))
+      if ('error' in answer! || !Array.isArray(answer!.packets[0])) throw new Error(JSON.stringify(answer))
+      const theirs = await decode(c, answer!.packets[0].map(fromBase64))
       const ours = greedy(c, 1472)
       const mine = await decode(c, ours)
       const wanted = { bytes: base64(ascending(data)), dtype: '|u1', shape: [data] }
-      expect(mine.complete).toBe(true)
-      expect(mine.values?.var6144).toEqual(wanted)
-      expect(theirs.values?.var6144, 'spead2 was mended: drop the exception').not.toEqual(wanted)
-      expect(ours.map((p) => p.length)).toEqual(answer.packets[0].map((p) => fromBase64(p).length))
-      expect(Object.keys(mine.values ?? {})).toHaveLength(immediates + 1)
+      expect(mine!.complete).toBe(true)
+      expect(mine!.values?.var6144).toEqual(wanted)
+      expect(theirs!.values?.var6144, 'spead2 was mended: drop the exception').not.toEqual(wanted)
+      expect(ours.map((p) => p.length)).toEqual(answer!.packets[0].map((p) => fromBase64(p).length))
+      expect(Object.keys(mine!.values ?? {})).toHaveLength(immediates + 1)
       compared++
     }
   })
@@ -399,13 +404,13 @@ describe.each(WIDTHS)('SPEAD-64-%i', (bits) => {
         await same(ctx, heapCase(bare(formatCase({ id: 0x40, name: 'i', shape: [] }, [['i', width]], [], [[v]])), { bits }))
       await same(ctx, heapCase(bare(dtypeCase({ id: 0x40, name: 'a', shape: [width / 8] }, 'u1', ascending(width / 8))), { bits }))
     }
-    const [[packet]] = await same(
+    const packet = await firstPacket(
       ctx,
       heapCase(bare(dtypeCase({ id: 0x40, name: 'le', shape: [] }, bits > 8 ? '<u2' : 'u1', ascending(bits > 8 ? 2 : 1))), {
         bits,
       }),
     )
-    expect(packet[40] & 0x80, 'the top bit says immediate').toBe(0x80)
+    expect(packet[40]! & 0x80, 'the top bit says immediate').toBe(0x80)
     expect([...packet.subarray(46, 48)].slice(bits > 8 ? 0 : 1), 'little-endian bytes stay as they are').toEqual(
       bits > 8 ? [1, 2] : [1],
     )
@@ -498,8 +503,8 @@ describe('every type', () => {
         const data = ascending(6 * size, 37)
         const c = heapCase(described(dtypeCase({ id: 0x1800, name: 'n', shape: [2, 3], order }, dtype, data)))
         const got = await decode(c, greedy(c, 64))
-        expect(got.values).toEqual({ n: { shape: [2, 3], dtype, bytes: base64(data) } })
-        expect(got.complete).toBe(true)
+        expect(got!.values).toEqual({ n: { shape: [2, 3], dtype, bytes: base64(data) } })
+        expect(got!.complete).toBe(true)
         compared++
       }
     },
@@ -568,7 +573,7 @@ describe('every type', () => {
           ),
         )
         // A signed scalar of 64 bits or more takes numpy's path or the packed one: both must agree with ours.
-        await same(ctx, heapCase(described(formatCase({ id: 0x1800, name: 'n', shape: [] }, [[code, bits]], [], [[values[1]]]))))
+        await same(ctx, heapCase(described(formatCase({ id: 0x1800, name: 'n', shape: [] }, [[code, bits]], [], [[values[1]!]]))))
       }
   })
 
@@ -621,7 +626,7 @@ describe('every type', () => {
     for (const [format, rows] of shapes) {
       await same(ctx, heapCase(described(formatCase({ id: 0x1800, name: 'n', shape: [3] }, format, [3], rows))))
       await same(ctx, heapCase(described(formatCase({ id: 0x1800, name: 'n', shape: [1, null, 3] }, format, [1, 1, 3], rows))))
-      await same(ctx, heapCase(described(formatCase({ id: 0x1800, name: 'n', shape: [] }, format, [], [rows[0]]))))
+      await same(ctx, heapCase(described(formatCase({ id: 0x1800, name: 'n', shape: [] }, format, [], [rows[0]!]))))
     }
   })
 
@@ -644,7 +649,7 @@ describe('every type', () => {
   test('zero elements: fixed is an immediate 0, variable is addressed', async (ctx) => {
     const fixed = formatCase({ id: 0x1800, name: 'n', shape: [0] }, [['u', 8]], [0], [])
     const loose = formatCase({ id: 0x1801, name: 'm', shape: [null] }, [['u', 8]], [0], [])
-    const [[packet]] = await same(ctx, heapCase(bare(fixed, loose)))
+    const packet = await firstPacket(ctx, heapCase(bare(fixed, loose)))
     expect(Buffer.from(packet.subarray(40, 56)).toString('hex')).toBe('98000000000000001801000000000000')
     await same(
       ctx,
@@ -735,7 +740,7 @@ describe('item groups: what is stale', () => {
     need(ctx, peer, 'the spead2 venv is missing (npm test makes it)')
     const flavour = more.flavour ?? { heapAddressBits: 48, bugCompat: 0 }
     const [theirs] = await peer.sequence([{ flavour, ...more, steps: steps.map(({ mine: _, ...s }) => s) }])
-    if ('error' in theirs) throw new Error(theirs.error)
+    if ('error' in theirs!) throw new Error(theirs.error)
     const group = new ItemGroup({
       flavour: makeFlavour(flavour),
       ...(more.descriptorFrequency === undefined ? {} : { descriptorFrequency: more.descriptorFrequency }),
@@ -746,7 +751,7 @@ describe('item groups: what is stale', () => {
       if ('heap' in s)
         ours.push(packetsOf(group.getHeap(s.heap as never), Number(s.cnt), { maxPacketSizeBytes: s.packetSize, split: 'greedy' }))
     }
-    expect(ours.map((h) => dump(h))).toEqual(theirs.heaps.map((h) => dump(h.map(fromBase64))))
+    expect(ours.map((h) => dump(h))).toEqual(theirs!.heaps.map((h) => dump(h.map(fromBase64))))
     compared += ours.length
     return ours.map((h) => h.reduce((n, p) => n + p.length, 0))
   }
@@ -766,7 +771,7 @@ describe('item groups: what is stale', () => {
       take(),
       take(),
     ])
-    expect(sizes[0]).toBeGreaterThan(sizes[2])
+    expect(sizes[0]).toBeGreaterThan(sizes[2]!)
     expect(sizes[1], 'nothing stale: the empty heap').toBe(49)
     expect(sizes[5]).toBe(49)
   })
@@ -832,8 +837,8 @@ test('splits other than greedy carry the same heap: spead2 decodes them alike', 
     const packets = packetsOf(ourHeap(c), CNT, { maxPacketSizeBytes: 1472, split })
     const got = await decode(c, packets)
     expect({ ...got, packets: 0 }).toEqual({ ...reference, packets: 0 })
-    expect(got.packets).toBe(packets.length)
-    expect(got.complete).toBe(true)
+    expect(got!.packets).toBe(packets.length)
+    expect(got!.complete).toBe(true)
     compared++
   }
 })

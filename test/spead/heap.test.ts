@@ -25,8 +25,8 @@ describe('packets of spead2, written by hand', () => {
   it('the worked example: 733 packets, the first with both descriptors', () => {
     const packets = packetsOf(tutorial().getHeap(), 1, SMALL)
     expect(packets.length).toBe(733)
-    expect(packets[0].length).toBe(1472)
-    expect(packets[0].subarray(0, 72)).toEqual(
+    expect(packets[0]!.length).toBe(1472)
+    expect(packets[0]!.subarray(0, 72)).toEqual(
       bytes(
         '53 04 02 06 00 00 00 08',
         '80 01 00 00 00 00 00 01 | 80 02 00 00 00 10 01 30',
@@ -35,23 +35,23 @@ describe('packets of spead2, written by hand', () => {
         '00 05 00 00 00 00 00 75 | 33 00 00 00 00 00 01 30',
       ),
     )
-    expect(packets[0].subarray(72, 80)).toEqual(bytes('53 04 02 06 00 00 00 09'))
-    expect(packets[0].subarray(72 + 117, 72 + 125)).toEqual(bytes('53 04 02 06 00 00 00 0a'))
-    expect(packets[0].subarray(0x178)).toEqual(bytes('00(1096)'))
-    expect(packets[1].subarray(0, 40)).toEqual(
+    expect(packets[0]!.subarray(72, 80)).toEqual(bytes('53 04 02 06 00 00 00 09'))
+    expect(packets[0]!.subarray(72 + 117, 72 + 125)).toEqual(bytes('53 04 02 06 00 00 00 0a'))
+    expect(packets[0]!.subarray(0x178)).toEqual(bytes('00(1096)'))
+    expect(packets[1]!.subarray(0, 40)).toEqual(
       bytes('53 04 02 06 00 00 00 04', '8001 000000000001 8002 000000100130 8003 000000000578 8004 000000000598'),
     )
-    expect(packets[732].subarray(0, 40)).toEqual(
+    expect(packets[732]!.subarray(0, 40)).toEqual(
       bytes('53 04 02 06 00 00 00 04', '8001 000000000001 8002 000000100130 8003 0000000ffe80 8004 0000000002b0'),
     )
-    expect(packets[732].length).toBe(728)
+    expect(packets[732]!.length).toBe(728)
   })
 
   it('the worked example without descriptors', () => {
     const packets = packetsOf(tutorial().getHeap({ descriptors: 'none' }), 1, SMALL)
-    expect(packets[0].subarray(0, 8)).toEqual(bytes('53 04 02 06 00 00 00 06'))
-    expect(packets[0].length - 56).toBe(1416)
-    expect([packets.length, packets[732].length]).toEqual([733, 408])
+    expect(packets[0]!.subarray(0, 8)).toEqual(bytes('53 04 02 06 00 00 00 06'))
+    expect(packets[0]!.length - 56).toBe(1416)
+    expect([packets.length, packets[732]!.length]).toEqual([733, 408])
   })
 
   it('an empty heap: 49 bytes', () => {
@@ -118,8 +118,8 @@ describe('packets of spead2, written by hand', () => {
     heap.addItem(item({ id: 0x3000, format: [['u', 8]], shape: [null], value: [0xa, 0xb, 0xc] }))
     const packets = packetsOf(heap, 1, SMALL)
     expect(sizes(packets)).toEqual([1472, 49])
-    expect(packets[0].subarray(-16)).toEqual(bytes('30 00 00 00 00 00 00 00 | 0a 0b 0c 00 00 00 00 00'))
-    expect(packets[1].subarray(-9)).toEqual(bytes('00 00 00 00 00 00 00 03 | 00'))
+    expect(packets[0]!.subarray(-16)).toEqual(bytes('30 00 00 00 00 00 00 00 | 0a 0b 0c 00 00 00 00 00'))
+    expect(packets[1]!.subarray(-9)).toEqual(bytes('00 00 00 00 00 00 00 03 | 00'))
   })
 })
 
@@ -144,7 +144,7 @@ describe('Heap', () => {
       [false, 2],
       [true, 0],
     ])
-    expect(packetsOf(heap, 1, SMALL)[0].subarray(40, 104)).toEqual(
+    expect(packetsOf(heap, 1, SMALL)[0]!.subarray(40, 104)).toEqual(
       bytes(
         '92 34 00 00 00 00 00 01 | 12 34 00 00 00 00 00 00 | 92 34 00 00 00 00 00 00 | 12 34 00 00 00 00 00 07',
         '12 34 00 00 00 00 00 07 | c0 00 00 00 00 00 01 02 | 40 01 00 00 00 00 00 09 | 80 00 00 00 00 00 00 00',
@@ -160,7 +160,7 @@ describe('Heap', () => {
       .addItem(item({ id: 0x3300, dtype: '>i2', shape: [2], value: samples }))
       .addRaw({ id: 0x3301, bytes: () => Uint8Array.of(count), allowImmediate: false })
     expect(count).toBe(1)
-    const last = (): Uint8Array => packetsOf(heap, 1, SMALL)[0].subarray(40)
+    const last = (): Uint8Array => packetsOf(heap, 1, SMALL)[0]!.subarray(40)
     expect(last()).toEqual(bytes('96 00 00 00 00 00 00 01 | b3 00 00 00 00 00 00 00 | 33 01 00 00 00 00 00 00 | 02'))
     samples.set([1, -2])
     expect(last()).toEqual(bytes('96 00 00 00 00 00 00 02 | b3 00 00 00 00 01 ff fe | 33 01 00 00 00 00 00 00 | 03'))
@@ -170,8 +170,8 @@ describe('Heap', () => {
     const one = item({ dtype: 'u1', value: 1 })
     const heap = new Heap().addItem(one)
     one.value = 2
-    expect(heap.entries[0].bytes()).toEqual(bytes('01'))
-    expect(new Heap().addItem(one).entries[0].bytes()).toEqual(bytes('02'))
+    expect(heap.entries[0]!.bytes()).toEqual(bytes('01'))
+    expect(new Heap().addItem(one).entries[0]!.bytes()).toEqual(bytes('02'))
   })
 
   it('refuses a reference that changes its length', () => {
@@ -199,9 +199,9 @@ describe('Heap', () => {
     for (const cnt of [-1, 2 ** 48, 0.5, 2n ** 48n])
       expect(() => packetsOf(heap, cnt, SMALL)).toThrow(expect.objectContaining({ code: 'ERR_SPEADCAST_HEAP_CNT' }))
     for (const cnt of [2 ** 48 - 1, 2n ** 48n - 1n])
-      expect(packetsOf(heap, cnt, SMALL)[0].subarray(8, 16)).toEqual(bytes('80 01 ff ff ff ff ff ff'))
+      expect(packetsOf(heap, cnt, SMALL)[0]!.subarray(8, 16)).toEqual(bytes('80 01 ff ff ff ff ff ff'))
     const wide = new Heap(makeFlavour({ heapAddressBits: 56 })).addEnd()
-    expect(packetsOf(wide, 2n ** 56n - 1n, SMALL)[0].subarray(8, 16)).toEqual(bytes('81 ff(7)'))
+    expect(packetsOf(wide, 2n ** 56n - 1n, SMALL)[0]!.subarray(8, 16)).toEqual(bytes('81 ff(7)'))
   })
 
   it('has one shape key for all heaps with the same packets, and others for others', () => {

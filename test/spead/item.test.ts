@@ -4,7 +4,7 @@ import { ItemGroup } from '#dist/src/spead/item-group.js'
 
 const u16 = [['u', 16]] as const
 
-/** What a heap holds, in order: 'd:name' descriptors and 'v:name' values. */
+/** Lists the contents of a heap, in order: 'd:name' descriptors and 'v:name' values. */
 const contents = (group: ItemGroup, selection = {}): string =>
   group
     .getHeap(selection)

@@ -10,9 +10,9 @@ const plan = (items: PlanItem[], maxPacketSizeBytes: number, split?: Split, repe
   planPackets({ flavour: DEFAULT_FLAVOUR, items, maxPacketSizeBytes, repeatPointers, ...(split && { split }) })
 const merged = (items: PlanItem[], maxPacketSizeBytes: number): PacketPlan =>
   planPackets({ flavour: DEFAULT_FLAVOUR, items, maxPacketSizeBytes, mergesEqualPackets: true })
-const headerBytes = (made: PacketPlan, p: number): number => made.headerStart[p + 1] - made.headerStart[p]
+const headerBytes = (made: PacketPlan, p: number): number => made.headerStart[p + 1]! - made.headerStart[p]!
 const sizes = (made: PacketPlan): number[] =>
-  Array.from({ length: made.packets }, (_, p) => headerBytes(made, p) + made.payloadStart[p + 1] - made.payloadStart[p])
+  Array.from({ length: made.packets }, (_, p) => headerBytes(made, p) + made.payloadStart[p + 1]! - made.payloadStart[p]!)
 
 describe('greedy split', () => {
   // Sizes observed on spead2 4.5.1's PacketGenerator.
@@ -49,7 +49,7 @@ describe('greedy split', () => {
   })
 
   it('tells where heap cnt and immediates go', () => {
-    const made = plan([immediates(1)[0], samples(20), immediates(2)[1]], 80, 'greedy', true)
+    const made = plan([immediates(1)[0]!, samples(20), immediates(2)[1]!], 80, 'greedy', true)
     expect(sizes(made)).toEqual([80, 68])
     expect([...made.headerStart]).toEqual([0, 64, 128])
     expect([...made.payloadStart]).toEqual([0, 16, 20])
@@ -131,7 +131,7 @@ describe('even split', () => {
     const made = plan([...immediates(400), samples(10000)], 1472)
     expect(Math.max(...sizes(made))).toBeLessThanOrEqual(1472)
     expect([...made.immediateItem]).toEqual(Array.from({ length: 400 }, (_, i) => i))
-    for (let p = 0; p < made.packets; p++) expect(made.payloadStart[p + 1]).toBeGreaterThan(made.payloadStart[p])
+    for (let p = 0; p < made.packets; p++) expect(made.payloadStart[p + 1]).toBeGreaterThan(made.payloadStart[p]!)
     expect(made.payloadStart[made.packets]).toBe(10000)
     expect((made.headers.length - 40 * made.packets) / 8).toBe(401)
   })
@@ -151,7 +151,7 @@ describe('even split', () => {
       const equal = made.every((size) => size === made[0])
       const good =
         count === undefined
-          ? made.length === fewest && made.slice(0, -1).every((size) => size === made[0]) && made[made.length - 1] < made[0]
+          ? made.length === fewest && made.slice(0, -1).every((size) => size === made[0]) && made[made.length - 1]! < made[0]!
           : equal && made.length === count
       if (!good || Math.max(...made) > max) missed.push(`${payload} in ${max}: ${made}`)
     }

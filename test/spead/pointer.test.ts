@@ -41,7 +41,7 @@ describe('item pointer', () => {
     const flavour = makeFlavour({ heapAddressBits })
     expect(written(pointerBase(flavour, id, true))).toEqual(bytes(expected))
     const addressed = bytes(expected)
-    addressed[0] -= 0x80
+    addressed[0]! -= 0x80
     expect(written(pointerBase(flavour, id, false))).toEqual(addressed)
   })
 
@@ -55,7 +55,7 @@ describe('item pointer', () => {
       [48, -1],
       [48, 1.5],
       [48, Number.NaN],
-    ])
+    ] as const)
       expect(() => pointerBase(makeFlavour({ heapAddressBits }), id, false)).toThrow(
         expect.objectContaining({ code: 'ERR_SPEADCAST_ITEM' }),
       )

@@ -42,7 +42,7 @@ interface Parsed {
 /** A packet read by the specification alone (section 8.1): header, 64-bit pointers, payload. */
 function parse(packet: Uint8Array): Parsed {
   const view = new DataView(packet.buffer, packet.byteOffset, packet.byteLength)
-  const bits = BigInt(packet[3] * 8)
+  const bits = BigInt(packet[3]! * 8)
   const pointers = Array.from({ length: view.getUint16(6) }, (_, i) => view.getBigUint64(8 + 8 * i))
   const immediate = (id: bigint) =>
     Number((pointers.find((p) => p >> bits === ((1n << (63n - bits)) | id)) ?? 0n) & ((1n << bits) - 1n))
@@ -66,15 +66,15 @@ function fill(size: number, payload: number, pointers: number): { packets: numbe
 }
 
 /**
- * What the even split promises, decided without our planner: the fewest packets or up to `extra` more, the first number of them that
- * can be equal; else the fewest, with a shorter last one. Returns what is wrong.
+ * Checks the promises of the even split without our planner: the fewest packets or up to `extra` more, the first number of them that can be
+ * equal; else the fewest, with a shorter last one. Returns what is wrong.
  */
 function unevenness(packets: Uint8Array[], maxSize: number, repeat: boolean, extra: number): string | undefined {
   const sizes = packets.map((p) => p.length)
   const parsed = packets.map(parse)
-  const { heapLength } = parsed[0]
+  const { heapLength } = parsed[0]!
   const own = parsed.map((p) => p.pointers.length - 4)
-  const all = repeat ? own[0] : own.reduce((a, b) => a + b, 0)
+  const all = repeat ? own[0]! : own.reduce((a, b) => a + b, 0)
   const overhead = repeat ? 40 + 8 * all : 40
   const shared = repeat ? heapLength : heapLength + 8 * all
   const describe = `sizes ${[...new Set(sizes)]} (${sizes.length} packets), payload ${heapLength}, ${all} pointers, at most ${maxSize}`
@@ -91,8 +91,8 @@ function unevenness(packets: Uint8Array[], maxSize: number, repeat: boolean, ext
   if (sizes.length !== (equal ?? fewest)) return `${sizes.length} packets where ${equal ?? fewest} do: ${describe}`
   if (equal !== undefined) return sizes.every((size) => size === sizes[0]) ? undefined : `could be equal: ${describe}`
   // A single packet may be shorter than a full one of its size is: `fill` keeps 8 bytes for payload beside the pointers.
-  const last = sizes.length === 1 ? 0 : sizes[sizes.length - 1]
-  if (sizes.slice(0, -1).every((size) => size === sizes[0]) && last < sizes[0]) return undefined
+  const last = sizes.length === 1 ? 0 : sizes[sizes.length - 1]!
+  if (sizes.slice(0, -1).every((size) => size === sizes[0]) && last < sizes[0]!) return undefined
   return `neither equal nor equal with a shorter last one: ${describe}`
 }
 
@@ -147,15 +147,15 @@ function judgeOne(c: GeneratedHeap, mine: Splits, theirs: string[] | { error: st
   const uneven = unevenness(even, c.packetSize, c.repeatPointers, 0) ?? unevenness(merged, c.packetSize, c.repeatPointers, 1)
   if (uneven) return { packets, problem: `even: ${uneven}` }
   if (merged.length > even.length) compared.evenMore++
-  if (even.every((p) => p.length === even[0].length)) compared.evenWhole++
+  if (even.every((p) => p.length === even[0]!.length)) compared.evenWhole++
   const payloads = exact.map((p) => parse(p).payloadLength)
-  if (payloads.slice(0, -1).some((n) => n !== c.exactPayloadBytes) || payloads[payloads.length - 1] > c.exactPayloadBytes)
+  if (payloads.slice(0, -1).some((n) => n !== c.exactPayloadBytes) || payloads[payloads.length - 1]! > c.exactPayloadBytes)
     return { packets, problem: `exact: payloads ${payloads} where ${c.exactPayloadBytes} were asked` }
   if (greedy.map(base64).join() === theirs.join()) {
     compared.bytes++
     return { packets }
   }
-  if (paddingDefect(c, c.packetSize, reference[0])) {
+  if (paddingDefect(c, c.packetSize, reference[0]!)) {
     compared.padding++
     return { packets, pads: true }
   }
@@ -182,19 +182,19 @@ async function judge(cases: GeneratedHeap[], live: PythonPeer): Promise<Verdict[
   const decode: { at: number; what: string; packets: Uint8Array[] }[] = []
   const answers = await asked
   for (const [at, c] of cases.entries()) {
-    const answer = answers[at]
-    const mine = ours[at]
+    const answer = answers[at]!
+    const mine = ours[at]!
     const verdict: Verdict = { packets: 0 }
     verdicts.push(verdict)
     if ('error' in answer) verdict.problem = `spead2 refused a generated heap: ${answer.error}`
     else if (mine instanceof Error) verdict.problem = `ours threw ${mine.stack}`
     else {
-      const whole = answer.packets[1]
+      const whole = answer.packets[1]!
       if (!Array.isArray(whole)) throw new Error(`spead2 refused 65000 bytes: ${whole.error}`)
       const reference = whole.map(fromBase64)
-      Object.assign(verdict, judgeOne(c, mine, answer.packets[0], reference))
+      Object.assign(verdict, judgeOne(c, mine, answer.packets[0]!, reference))
       if (verdict.problem !== undefined || verdict.packets === 0) continue
-      const { greedy, even, merged, exact } = mine as Record<string, Uint8Array[]>
+      const { greedy, even, merged, exact } = mine as Record<'greedy' | 'even' | 'merged' | 'exact', Uint8Array[]>
       decode.push(
         { at, what: 'reference', packets: reference },
         { at, what: 'even', packets: even },
@@ -207,23 +207,23 @@ async function judge(cases: GeneratedHeap[], live: PythonPeer): Promise<Verdict[
   const decoded = await live.decode(
     decode.map(({ at, packets }) => ({
       packets: packets.map(base64),
-      bugCompat: cases[at].flavour.bugCompat,
-      items: cases[at].parts.flatMap((p) => ('item' in p ? [peerItem(p.item)] : [])),
+      bugCompat: cases[at]!.flavour.bugCompat,
+      items: cases[at]!.parts.flatMap((p) => ('item' in p ? [peerItem(p.item)] : [])),
     })),
   )
   const seen = (d: DecodedHeap) => JSON.stringify({ ...d, packets: undefined })
   const references = new Map(decode.flatMap((d, j) => (d.what === 'reference' ? [[d.at, decoded[j]] as const] : [])))
   decode.forEach(({ at, what, packets }, j) => {
     const reference = references.get(at)!
-    const got = decoded[j]
+    const got = decoded[j]!
     if (what === 'reference') {
-      if (got.error !== undefined || !got.complete) verdicts[at].problem ??= `spead2 cannot decode itself: ${JSON.stringify(got)}`
+      if (got.error !== undefined || !got.complete) verdicts[at]!.problem ??= `spead2 cannot decode itself: ${JSON.stringify(got)}`
       return
     }
     if (what === 'even') compared.even++
     if (what === 'exact') compared.exact++
     if (seen(got) !== seen(reference) || got.packets !== packets.length)
-      verdicts[at].problem ??= `${what} decodes to\n${seen(got)}\ninstead of\n${seen(reference)}\n${dump(packets)}`
+      verdicts[at]!.problem ??= `${what} decodes to\n${seen(got)}\ninstead of\n${seen(reference)}\n${dump(packets)}`
   })
   return verdicts
 }
@@ -261,12 +261,12 @@ describe('random heaps against the real spead2', () => {
           live,
         )
         for (const [i, v] of verdicts.entries()) {
-          const { cell, heap, index } = batch[i]
+          const { cell, heap, index } = batch[i]!
           if (v.problem !== undefined) {
             // The run of this heap alone, again, and then of ever simpler ones.
             const simplest = await fc.check(
               fc.asyncProperty(cell.arb, async (c) => {
-                const [again] = await judge([c], live)
+                const again = (await judge([c], live))[0]!
                 if (again.problem !== undefined) throw new Error(`${again.problem}\n${show(c)}`)
               }),
               { seed: cell.seed, path: String(index), numRuns: 1, interruptAfterTimeLimit: 20_000 },
@@ -341,7 +341,7 @@ const sequenceArb = fc
           name,
           description: o.rename === 1 ? 'other' : 'same',
         }
-        return fc.sample(itemArb(o.kind, base, 12, heapAddressBits / 8), { seed: o.seed, numRuns: 1 })[0]
+        return fc.sample(itemArb(o.kind, base, 12, heapAddressBits / 8), { seed: o.seed, numRuns: 1 })[0]!
       }
       if (o.op === 'add') {
         const made = drawn()
@@ -405,7 +405,7 @@ test('item groups re-send what spead2 would: random lives, every selection', asy
     })),
   )
   lives.forEach((life, i) => {
-    const their = theirs[i]
+    const their = theirs[i]!
     if ('error' in their) throw new Error(`seed ${SEED}, life ${i}: spead2 refused: ${their.error}`)
     const ours = ourSequence(life)
     const context = `seed ${SEED}, life ${i}: ${JSON.stringify(life)}`

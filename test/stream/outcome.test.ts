@@ -15,7 +15,7 @@ import {
 } from '#dist/src/index.js'
 import { compareOutcome, EACH_PACKET, HEAPS, PACKETS, packetsOfHeaps } from '../support/outcome.js'
 
-const EPERM = ERRNO.EPERM!
+const EPERM = ERRNO.EPERM
 const BYTES = 5000
 const PACKET = 1048
 /** Of each heap. By substream the last goes before the second. */
@@ -113,7 +113,7 @@ describe.each(['serial', 'round-robin', 'by-substream'] as const)('%s', (groupMo
       const send = sender(stream, faults, groupMode, by)
       for (const k of EACH_PACKET) {
         let refusals = 2
-        const told = await send(k, () => (refusals-- > 0 ? { errno: ERRNO.ENOBUFS!, how: 'again' } : undefined))
+        const told = await send(k, () => (refusals-- > 0 ? { errno: ERRNO.ENOBUFS, how: 'again' } : undefined))
         expect(compared(outcomeOf(told), 1 + k * HEAPS, packetsOfHeaps(stream.packets))).toEqual(['sent', 'sent', 'sent'])
       }
       expect(stream.stats()).toMatchObject({ heapsSent: 45, heapsFailed: 0, noBuffers: 30 })
@@ -125,7 +125,7 @@ describe.each(['serial', 'round-robin', 'by-substream'] as const)('%s', (groupMo
         const faults: { at: Faults } = { at: () => undefined }
         const stream = await open({ completeAfterReaps: 2 }, faults)
         const send = sender(stream, faults, groupMode, by)
-        const told = await send(k, () => ({ errno: ERRNO.EIO!, how: 'fatal' }))
+        const told = await send(k, () => ({ errno: ERRNO.EIO, how: 'fatal' }))
         statuses.add(compared(outcomeOf(told), 1, packetsOfHeaps(stream.packets)).join())
         expect(stream.packets).toHaveLength(k)
         const later = await send()

@@ -122,7 +122,7 @@ export interface Sink {
   readonly to: string
   /** Payloads so far. */
   readonly datagrams: Buffer[]
-  /** Resolves when `count` datagrams have come. */
+  /** Resolves when this number of them has come. */
   got(count: number): Promise<void>
 }
 

@@ -63,7 +63,7 @@ export function submitTo(ring: R.Ring, id: number, prepared: PreparedHeaps): num
   ring.slots[slot + R.W_OP] = R.OP_SEND
   ring.slots[slot + R.W_VARIANT] = id
   ring.slots[slot + R.W_HEAPS] = prepared.heaps
-  ring.slots[slot + R.W_ROWS] = prepared.variant().rows
+  ring.slots[slot + R.W_ROWS] = prepared.compilation().rows
   ring.slots[slot + R.W_EXPLICIT_CNTS] = prepared.explicitCnts ? 1 : 0
   Atomics.store(ring.slots, slot + R.W_STATE, R.STATE_QUEUED)
   Atomics.store(ring.control, R.C_SUBMITTED, submitted + 1)
@@ -97,7 +97,7 @@ export function steppedRig(
     add(id, references, mode = 'serial', packetSizeBytes = 1472) {
       const prepared = new PreparedHeaps(references, mode, { packetSizeBytes, split: 'even', headroomBytes: 0 })
       prepared.fill(references)
-      engine.addVariant(id, prepared.variant().compile(), prepared.rates)
+      engine.addVariant(id, prepared.compilation().compile(), prepared.rates)
       return prepared
     },
     submit: (id, prepared) => submitTo(ring, id, prepared),

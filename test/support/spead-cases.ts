@@ -71,9 +71,9 @@ export function fortranBytes(data: Uint8Array, itemBytes: number, shape: readonl
   const index = shape.map(() => 0)
   for (let n = 0; n < data.length / itemBytes; n++) {
     let at = 0
-    for (let d = shape.length - 1; d >= 0; d--) at = at * shape[d] + index[d]
+    for (let d = shape.length - 1; d >= 0; d--) at = at * shape[d]! + index[d]!
     out.set(data.subarray(n * itemBytes, (n + 1) * itemBytes), at * itemBytes)
-    for (let d = shape.length - 1; d >= 0 && ++index[d] === shape[d]; d--) index[d] = 0
+    for (let d = shape.length - 1; d >= 0 && ++index[d]! === shape[d]; d--) index[d] = 0
   }
   return out
 }
@@ -93,10 +93,10 @@ export function nest(
   let at = 0
   const build = (d: number): ItemValue => {
     if (d === shape.length) {
-      const fields = elements[at++].map(leaf)
-      return fields.length === 1 ? fields[0] : fields
+      const fields = elements[at++]!.map(leaf)
+      return fields.length === 1 ? fields[0]! : fields
     }
-    return Array.from({ length: shape[d] }, () => build(d + 1))
+    return Array.from({ length: shape[d]! }, () => build(d + 1))
   }
   return build(0)
 }

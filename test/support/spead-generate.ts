@@ -11,7 +11,7 @@ import {
   type PartCase,
 } from './spead-cases.js'
 
-/** Kinds of items; the rows of the property test's histogram. */
+/** The features that items exercise; the rows of the property test's histogram. */
 export const KINDS = [
   'immediate', // fixed shape that fits a pointer
   'dtype', // numpy header, C order
@@ -153,7 +153,7 @@ const shapeArb = (elements: number) =>
 
 const wholeField = fc
   .constantFrom('u8', 'u16', 'u32', 'u64', 'i8', 'i16', 'i32', 'i64', 'f32', 'f64', 'c8', 'b8')
-  .map((f): [string, number] => [f[0], Number(f.slice(1))])
+  .map((f): [string, number] => [f[0]!, Number(f.slice(1))])
 const oddField = fc.oneof(
   fc.tuple(fc.constantFrom('u', 'i'), fc.integer({ min: 1, max: 96 })),
   fc.tuple(fc.constant('b'), fc.integer({ min: 1, max: 17 })),
@@ -248,7 +248,7 @@ export function itemArb(kind: Kind, init: ItemCase['init'], bytes: number, wides
         fc.tuple(fc.constantFrom('u8', 'i13', 'u7 c8'), fc.constantFrom(0, null)).map(([fields, dim]) =>
           formatCase(
             { ...init, shape: [dim] },
-            fields.split(' ').map((f) => [f[0], Number(f.slice(1))]),
+            fields.split(' ').map((f) => [f[0]!, Number(f.slice(1))]),
             [0],
             [],
           ),
@@ -340,14 +340,14 @@ export function heapArb(heapAddressBits: number, kind: Kind, bucket: (typeof BUC
       let bytes = 0
       made.forEach((c, i) => {
         if (i > 0 && bytes + payloadBytes(c, widest) > room) return
-        if (items[i].k === 'descriptor') {
+        if (items[i]!.k === 'descriptor') {
           parts.push({ descriptor: c })
           bytes += descriptorBytes(c)
           kinds.add('descriptor')
           if (!r.withItem) return
         }
         parts.push({ item: c })
-        kinds.add(items[i].carrier)
+        kinds.add(items[i]!.carrier)
         bytes += payloadBytes(c, widest)
       })
       if (kind === 'control' || r.extras.includes('control')) {

@@ -23,9 +23,9 @@ export interface Scenario {
   groupMode?: GroupMode
   /** Substream of heap j: substreams[j mod length]; default j mod endpoints. */
   substreams?: number[]
-  /** Every second batch sends only this many heaps. */
+  /** Every second batch sends only this number of heaps. */
   partial?: number
-  /** The receiver's max_heaps; default spead2's own. */
+  /** The receiver's limit; default spead2's own. */
   maxHeaps?: number
   /** Address of the interface whose RDMA device receives, instead of the kernel. */
   ibverbs?: string
@@ -108,7 +108,7 @@ export async function exchange(ns: Netns, what: string, scenario: Scenario, unde
   const { endpoints, substreams, heaps } = scenario
   const { sent, received } = await transfer(ns, scenario, under)
   const label = `${what}: ${JSON.stringify(received.done)}`
-  // Mistakes in heaps come first, because they say more than a count.
+  // Defects of heaps come first, because they say more than a count.
   expect(received.heaps.filter(([, , , , wrong]) => wrong.length > 0).slice(0, 3), label).toEqual([])
   expect(received.done, label).toMatchObject({ ended: true, heaps, incomplete: 0, rcvbufErrors: 0 })
   expect(sent.heaps, label).toBe(heaps)

@@ -86,7 +86,7 @@ export async function sendTutorial(stream: Stream, heaps: number, heapBytes: num
     .add({ id: 0x1600, name: 'timestamp', description: 'Index of the first sample', format: [['u', 48]] })
     .add({ id: 0x3300, name: 'adc_samples', description: 'ADC converter output', dtype: 'i1', shape: [heapBytes] })
   const batch = stream.createBatch({ items, heaps })
-  for (let i = 0; i < heaps; i++) batch.heap(i).adc_samples.fill(i)
+  for (let i = 0; i < heaps; i++) batch.heap(i).adc_samples!.fill(i)
   batch.immediate('timestamp').setRamp(0, heapBytes)
   await stream.send(batch)
   return stream.stats()

@@ -52,7 +52,7 @@ const {
   EFAULT,
   EPERM,
   ECONNREFUSED,
-} = ERRNO as Record<string, number>
+} = ERRNO
 
 const ENOBUFS_PAUSE_NANOSECONDS = 50_000
 const NEIGHBOUR_PAUSE_NANOSECONDS = 500_000
@@ -323,11 +323,11 @@ export class UdpBackend implements Backend {
     // Where packets wait for their time, those of a message cut up would want more room than it.
     const one = split || posting.edge[row]! - row === 1 || this.#pace?.byKernel === true
     if (!one && now - this.#refusedSince > REFUSED_MESSAGE_MS) {
-      this.#probe(posting, row, ENOBUFS!)
+      this.#probe(posting, row, ENOBUFS)
       return true
     }
     if (one && now - this.#refusedSince > REFUSED_PACKET_MS) {
-      this.#skip(posting, row, split ? row + 1 : posting.edge[row]!, ENOBUFS!, out)
+      this.#skip(posting, row, split ? row + 1 : posting.edge[row]!, ENOBUFS, out)
       return false
     }
     again(out, ENOBUFS_PAUSE_NANOSECONDS)

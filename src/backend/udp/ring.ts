@@ -123,7 +123,7 @@ export class UdpRing {
     if (tried < count) {
       for (let i = tried; i < count; i++) this.#state[(number + i) & (SLOTS - 1)] = DONE
       this.#failed = tried
-      this.#errno = r < 0 ? -r : ERRNO.ENOMEM!
+      this.#errno = r < 0 ? -r : ERRNO.ENOMEM
     }
     this.#results = tried
     this.collect()
@@ -194,7 +194,7 @@ export class UdpRing {
     const i = (this.#numberOf[slot]! - this.#first) | 0
     if (i < this.#failed) this.#failed = i
     // One that the kernel does not even begin (ENOMEM beyond RLIMIT_MEMLOCK) takes those before it along too.
-    if (result !== -ERRNO.ECANCELED!) this.#errno = -result
+    if (result !== -ERRNO.ECANCELED) this.#errno = -result
   }
 
   #notify(slot: number, result: number): void {
@@ -276,7 +276,7 @@ function probe(): number {
     vector.message(0, 0, 0, 1, 0)
     const sent = ring.send(vector, 0, 1, LEND, 0)
     ring.abandon()
-    probed = sent === -ERRNO.EINVAL! || sent === -ERRNO.EOPNOTSUPP! ? -sent : 0
+    probed = sent === -ERRNO.EINVAL || sent === -ERRNO.EOPNOTSUPP ? -sent : 0
     vector.release()
     byte.region.release()
   } catch (error) {

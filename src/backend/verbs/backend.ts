@@ -572,7 +572,7 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
     // Behind what was refused nothing is signalled: nobody will tell of it unless more is posted.
     const patience = this.#done < this.#announced ? completionTimeoutMs : Math.min(DRAIN_MS, completionTimeoutMs)
     if (this.#trouble || this.#fatal !== 0 || now - this.#progressAt < patience) return
-    this.#startTrouble(ERRNO.ETIMEDOUT!, `no completion for ${patience} ms`)
+    this.#startTrouble(ERRNO.ETIMEDOUT, `no completion for ${patience} ms`)
     try {
       this.#queue.fail()
     } catch (error) {
@@ -589,7 +589,7 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
     if (this.#fatal !== 0) return
     this.#note(trouble.why)
     try {
-      if (++this.#recoveriesInRow > MAX_RECOVERIES) throw new NativeError('recovery', ERRNO.EIO!, 'given up')
+      if (++this.#recoveriesInRow > MAX_RECOVERIES) throw new NativeError('recovery', ERRNO.EIO, 'given up')
       this.#restart()
       this.#failAll(trouble.located ? CAUSE_FLUSHED : CAUSE_UNKNOWN)
       this.#recoveries++
@@ -627,7 +627,7 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
 
   #break(why: string): void {
     this.#note(why)
-    this.#fatal = ERRNO.EIO!
+    this.#fatal = ERRNO.EIO
     // Destroying the queue pair stops the device: the memory is free again.
     this.#queue.close()
     this.#waitSet.splice(0)

@@ -242,13 +242,13 @@ export class PortWatch {
     const { context, port, gid } = this.#fabric
     try {
       const { up, carrier } = gid.ifindex > 0 ? link(gid.ifindex) : { up: true, carrier: true }
-      this.shut = up && carrier ? 0 : ERRNO.ENETDOWN!
+      this.shut = up && carrier ? 0 : ERRNO.ENETDOWN
       const mtuBytes = activeMtuBytes(context.port(port))
       if (mtuBytes !== this.mtuBytes) this.revision++
       this.mtuBytes = mtuBytes
     } catch (error) {
       if (!(error instanceof NativeError)) throw error
-      this.shut = ERRNO.ENODEV!
+      this.shut = ERRNO.ENODEV
     }
     this.passable = this.shut === 0 && this.#packetSizeBytes <= this.mtuBytes
   }

@@ -104,7 +104,7 @@ class Datagrams implements Way<DatagramPosting> {
   }
 
   refusal(): number {
-    return this.#watch.shut || ERRNO.EMSGSIZE!
+    return this.#watch.shut || ERRNO.EMSGSIZE
   }
 
   prepare(posting: DatagramPosting, first: number, end: number): void {

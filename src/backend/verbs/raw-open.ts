@@ -90,7 +90,7 @@ export class FramePaths {
     const path = pathTo(this.options.endpoints[i]!, this.options.interface)
     const { ifindex, interfaceName } = this.paths[0]!
     if (path.ifindex === ifindex) return path
-    throw new NativeError('RTM_GETROUTE', ERRNO.ENETUNREACH!, `${path.to} goes by ${path.interfaceName}, not ${interfaceName}`)
+    throw new NativeError('RTM_GETROUTE', ERRNO.ENETUNREACH, `${path.to} goes by ${path.interfaceName}, not ${interfaceName}`)
   }
 
   #template(i: number): FrameTemplate {

@@ -1,22 +1,22 @@
-/** Starting the receiving thread, and hearing of its end. Imports koffi: load it dynamically. */
+/** Starts the receiving thread and reports its end. Imports koffi: load it dynamically. */
 import { Worker } from 'node:worker_threads'
 import type { RegionHandle } from '../../ffi/memory/region.js'
 import { recycleReceiveMemory } from '../../ffi/socket/recvmmsg.js'
 import { EventFd } from '../../ffi/wait.js'
 import { type ErrorCode, SpeadcastError } from '../errors.js'
 import type { DatagramPeer } from '../rdma/rendezvous.js'
-import type { DriverEvents, DriverOptions, ReceiveDriver } from './driver.js'
+import type { DriverEvents, DriverOptions, ReceiveDriver } from './receive-driver.js'
 import { type SessionSummary, STAT_NAMES } from './session.js'
 import { CONTROL, kibibytesOf, type WorkerInput, type WorkerOutput } from './worker-protocol.js'
 
 /**
- * Stop flags to raise when the process ends: it would otherwise wait for the worker's poll to time out (docs/ground-rules.md,
- * "Threads and workers").
+ * Stops the receivers when the process ends, which would otherwise wait for the worker's poll to time out
+ * (docs/ground-rules.md, "Threads and workers").
  */
 const stopAtExit = new Set<() => void>()
 let hooked = false
 
-/** What main and the receiving thread both see. */
+/** Shared by the main thread and the receiving thread. */
 export interface ThreadShared {
   readonly control: Int32Array<SharedArrayBuffer>
   readonly stats: Float64Array<SharedArrayBuffer>
@@ -39,7 +39,7 @@ export interface ThreadStart {
   readonly options: DriverOptions
   readonly events: DriverEvents
   readonly driver: Pick<ReceiveDriver, 'backend' | 'gro' | 'receiveBufferBytes'>
-  /** The thread has ended, and what it used may be closed. */
+  /** Called when the thread has ended, so that what it used may be closed. */
   readonly onGone: () => void
 }
 
@@ -55,10 +55,10 @@ export async function startThread({ shared, source, options, events, driver, onG
     queueHeaps: options.queueHeaps,
     queueKibibytes: options.queueBytes >>> 10,
   }
-  const worker = new Worker(new URL('./worker.js', import.meta.url), {
+  const worker = new Worker(new URL('./receiver-worker.js', import.meta.url), {
     workerData: input,
     name: 'speadcast receive',
-    // The process's own would be inherited, and `node --input-type=module -e …` makes a worker with a file fail.
+    // The process's own would be inherited, and with those of `node --input-type=module -e …` a worker from a file fails.
     execArgv: [],
   })
   const signal = () => {
@@ -88,7 +88,7 @@ export async function startThread({ shared, source, options, events, driver, onG
     worker.on('error', (cause) => {
       failure ??= new SpeadcastError('ERR_SPEADCAST_WORKER', `the receiving thread failed: ${cause.message}`, { cause })
     })
-    // 'exit' comes behind all messages; only now is nobody left who uses the descriptors and the memory.
+    // 'exit' comes after all messages. Only now nobody uses the descriptors and the memory any more.
     worker.on('exit', (code) => {
       stopAtExit.delete(stop)
       onGone()

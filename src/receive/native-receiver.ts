@@ -1,12 +1,12 @@
-/** The Linux receiver: sockets and memory of this thread, recvmmsg in a worker. Imports koffi: load it dynamically. */
+/** The Linux receiver: this thread makes sockets and memory, a worker calls recvmmsg(2). Imports koffi: load it dynamically. */
 import { libc } from '../../ffi/libc.js'
 import { NativeError } from '../../ffi/native-error.js'
 import { mapReceiveMemory, ReceiveSocket } from '../../ffi/socket/recvmmsg.js'
 import { type ErrorCode, SpeadcastError } from '../errors.js'
-import type { DriverEvents, DriverOptions, ReceiveDriver } from './driver.js'
-import { startThread, type ThreadShared, threadShared } from './thread.js'
+import type { DriverEvents, DriverOptions, ReceiveDriver } from './receive-driver.js'
+import { startThread, type ThreadShared, threadShared } from './receiver-thread.js'
 
-/** Whether koffi and the C library are there; throws if not. */
+/** Throws where koffi or the C library is missing. */
 export function probeNative(): void {
   libc()
 }
@@ -54,7 +54,7 @@ export async function openNative(options: DriverOptions, events: DriverEvents): 
   })
 }
 
-/** Turns a failed call into what to do about it. */
+/** Opens a socket, and turns a failed call into an error that says what to do. */
 function wrap<T>(endpoint: string, open: () => T): T {
   try {
     return open()

@@ -1,8 +1,11 @@
-/** The portable receiver: node:dgram in this thread. Same results, a fraction of the rate, no back-pressure into the socket. */
+/**
+ * The portable receiver: node:dgram in this thread. Its results are the same, its rate a fraction, and it gives the socket no
+ * back-pressure.
+ */
 import { createSocket, type RemoteInfo, type Socket } from 'node:dgram'
 import { SpeadcastError } from '../errors.js'
 import { CreditLedger, isHello } from './credits.js'
-import type { DriverEvents, DriverOptions, ReceiveDriver, ReceiveEndpoint } from './driver.js'
+import type { DriverEvents, DriverOptions, ReceiveDriver, ReceiveEndpoint } from './receive-driver.js'
 import { type EndReason, ReceiveSession, STAT, STAT_NAMES } from './session.js'
 
 const DATAGRAM_BYTES = 65536
@@ -22,7 +25,7 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
   const receiveBufferBytes = Math.min(...sockets.map((socket) => growBuffer(socket, options.receiveBufferBytes)))
   const stats = new Float64Array(STAT_NAMES.length)
   stats[STAT.droppedByKernel] = Number.NaN
-  // Untouched pages of a large ArrayBuffer cost nothing where the system allocates lazily (Linux, macOS).
+  // Untouched pages of a large ArrayBuffer cost nothing on systems that allocate lazily (Linux, macOS).
   const buffer = new ArrayBuffer(DATAGRAM_BYTES + options.heapMemoryBytes)
   const u8 = new Uint8Array(buffer)
   const view = new DataView(buffer)
@@ -39,7 +42,7 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
   const deliver = () => {
     for (const heap of session.outbox.splice(0)) {
       if (waitingHeaps >= options.queueHeaps || waitingBytes >= options.queueBytes) {
-        stats[STAT.heapsDiscarded]++
+        stats[STAT.heapsDiscarded]!++
         continue
       }
       waitingHeaps++
@@ -54,7 +57,7 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
     try {
       const summary = session.finish(reason)
       deliver()
-      credits?.announce(stats[STAT.bytes]!, stats[STAT.heaps]!, true)
+      credits?.announce(stats, true)
       void closeAll().then(() => events.onEnd(summary))
     } catch (error) {
       void closeAll().then(() => events.onError(error))
@@ -66,15 +69,14 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
     clearInterval(timer)
     void closeAll().then(() => events.onError(error))
   }
-  const onMessage = (message: Buffer, from: RemoteInfo, endpoint: number) => {
+  const onMessage = (message: Buffer, from: RemoteInfo, socket: Socket, endpoint: number) => {
     if (ended) return
     const now = performance.now()
     u8.set(message)
     const text = `${from.address} ${from.port}`
     if (credits && isHello(view, 0, message.length)) {
-      const socket = sockets[endpoint]!
       const send = (credit: Uint8Array) => socket.send(credit, from.port, from.address, () => undefined)
-      credits.hello(text, send, stats[STAT.bytes]!, stats[STAT.heaps]!)
+      credits.hello(text, send, stats)
       return
     }
     let sender = senders.get(text)
@@ -95,17 +97,17 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
     if (session.outbox.length > 0) deliver()
     if (credits && !announceSoon) {
       announceSoon = true
-      // Behind the datagrams that libuv reads in the same turn: then the socket is empty, as before a sleep.
+      // Runs after libuv has read this turn's datagrams: the socket is empty then, as before a sleep.
       setImmediate(() => {
         announceSoon = false
-        if (!ended) credits.announce(stats[STAT.bytes]!, stats[STAT.heaps]!, true)
+        if (!ended) credits.announce(stats, true)
       })
     }
     const reason = session.ended(now, false)
     if (reason !== undefined) end(reason)
   }
   sockets.forEach((socket, endpoint) => {
-    socket.on('message', (message, from) => onMessage(message, from, endpoint))
+    socket.on('message', (message, from) => onMessage(message, from, socket, endpoint))
     socket.on('error', fail)
   })
   session.start(performance.now())
@@ -132,7 +134,7 @@ function bind(endpoint: ReceiveEndpoint): Promise<Socket> {
   const { family, address, port, multicast, scopeId, interfaceIndex, interfaceName } = endpoint
   const zone = family === 6 ? scopeId || (multicast ? interfaceIndex : 0) : 0
   const socket = createSocket({ type: family === 6 ? 'udp6' : 'udp4', reuseAddr: multicast, ipv6Only: family === 6 })
-  // Windows does not bind group addresses; elsewhere binding one keeps other groups on the port out.
+  // Windows does not bind group addresses. Elsewhere binding one keeps other groups on the port out.
   const at = multicast && process.platform === 'win32' ? undefined : zone ? `${address}%${zone}` : address
   return new Promise((resolve, reject) => {
     const failed = (cause: Error) => {
@@ -153,7 +155,7 @@ function bind(endpoint: ReceiveEndpoint): Promise<Socket> {
   })
 }
 
-/** libuv sets SO_RCVBUF, which Linux clips to rmem_max without an error and other systems refuse: then the next smaller is tried. */
+/** Sets SO_RCVBUF. Linux clips it to rmem_max without an error; other systems refuse too much, so the next smaller size is tried there. */
 function growBuffer(socket: Socket, wanted: number): number {
   for (let bytes = wanted; bytes >= 65536; bytes = Math.floor(bytes / 2)) {
     try {

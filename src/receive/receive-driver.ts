@@ -1,27 +1,27 @@
-/** What openReceiver asks of the two ways to receive: native.ts and dgram.ts. Types only. */
+/** The interface between openReceiver and the three ways to receive: native-, rdma- and dgram-receiver.ts. Types only. */
 import type { ResolvedEndpoint } from '../net/endpoint.js'
 import type { ResolvedInterface } from '../net/interface.js'
 import type { DatagramPeer } from '../rdma/rendezvous.js'
-import type { ReceivedHeap } from './heap.js'
+import type { ReceivedHeap } from './received-heap.js'
 import type { SessionOptions, SessionSummary } from './session.js'
 
 export interface ReceiveEndpoint extends ResolvedEndpoint {
-  /** 0: the kernel chooses. */
+  /** 0: the kernel chooses the interface. */
   readonly interfaceIndex: number
-  /** An address (IPv4) or a name (IPv6) of the interface, as node:dgram wants it for a membership. */
+  /** The interface as node:dgram wants it for a membership: an IPv4 address, or a name for IPv6. */
   readonly interfaceName: string | undefined
 }
 
 export interface DriverOptions {
   readonly endpoints: readonly ReceiveEndpoint[]
   readonly session: SessionOptions
-  /** In setsockopt's units. */
+  /** In the units of setsockopt(2). */
   readonly receiveBufferBytes: number
-  /** Bound on the memory of heaps in the making or waiting for their turn. */
+  /** Bounds the memory of heaps in the making or waiting for their turn. */
   readonly heapMemoryBytes: number
   readonly gro: boolean
   readonly credits: boolean
-  /** Of rdma-ud. */
+  /** These three are for rdma-ud. */
   readonly interface: ResolvedInterface | undefined
   readonly device: string | undefined
   readonly verbsLibrary: string | undefined
@@ -30,25 +30,25 @@ export interface DriverOptions {
 }
 
 export interface DriverEvents {
-  /** All sockets are bound; nothing has been received yet. */
+  /** Called when all sockets are bound, before anything is received. */
   onBound(): void
   onHeap(heap: ReceivedHeap): void
-  /** Exactly one of these, once, when sockets and memory are given back. */
+  /** Exactly one of onEnd and onError is called, once, when sockets and memory are given back. */
   onEnd(summary: SessionSummary): void
   onError(error: unknown): void
 }
 
 export interface ReceiveDriver {
   readonly backend: 'recvmmsg' | 'dgram' | 'rdma-ud'
-  /** Of rdma-ud: where senders find the endpoints. */
+  /** With rdma-ud: the queue pairs by which senders find the endpoints. */
   readonly peers?: readonly DatagramPeer[]
   readonly gro: boolean
-  /** What the kernel gave; the smallest of the sockets. */
+  /** Granted by the kernel; the smallest of the sockets'. */
   readonly receiveBufferBytes: number
   /** In the order of STAT_NAMES. */
   readonly stats: Float64Array
-  /** Asks for the end, which onEnd reports. Idempotent, never blocks. */
+  /** Asks for the end, which onEnd reports. Idempotent; never blocks. */
   stop(): void
-  /** The consumer has taken a heap: makes room in the queue. */
+  /** Makes room in the queue, because the consumer has taken a heap. */
   taken(heap: ReceivedHeap): void
 }

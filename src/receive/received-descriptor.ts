@@ -1,4 +1,4 @@
-/** Item descriptors as they arrive: a SPEAD packet inside a heap (SPEAD protocol document, section 9; spead2's numpy header). */
+/** Decodes item descriptors, each a SPEAD packet inside a heap (SPEAD protocol document, section 9; spead2's numpy header). */
 import {
   ITEM_DESCRIPTOR_DESCRIPTION,
   ITEM_DESCRIPTOR_DTYPE,
@@ -17,14 +17,14 @@ export interface ReceivedDescriptor {
   readonly description: string
   /** A dimension that varies from heap to heap is null. */
   readonly shape: (number | null)[]
-  /** numpy's spelling ('<f4', '>u2', '|i1'); from a `format` of one field with a numpy equivalent, which is big-endian. Else null. */
+  /** numpy's spelling ('<f4', '>u2', '|i1'). A `format` of one field with a numpy equivalent gives that, big-endian; another gives null. */
   readonly dtype: string | null
   readonly order: 'C' | 'F'
   /** [code, bits] per field, where the descriptor has a format and no numpy header. */
   readonly format: [code: string, bits: number][]
 }
 
-/** Decodes a descriptor item's bytes; undefined if they are not one. Allocates: descriptors are rare. */
+/** Decodes a descriptor item's bytes; undefined if they are no descriptor. Allocates, because descriptors are rare. */
 export function decodeDescriptor(bytes: Uint8Array): ReceivedDescriptor | undefined {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   const header = new PacketHeader()
@@ -43,6 +43,7 @@ export function decodeDescriptor(bytes: Uint8Array): ReceivedDescriptor | undefi
   const table = new ItemTable()
   table.load(heap)
   const field = (id: number): Uint8Array => {
+    // Found: below table.count.
     const i = table.find(id)
     if (i < 0 || table.immediate[i]) return new Uint8Array(0)
     const at = header.payloadAt + table.offset[i]!
@@ -65,24 +66,25 @@ export function decodeDescriptor(bytes: Uint8Array): ReceivedDescriptor | undefi
 
 const ascii = (bytes: Uint8Array): string => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1')
 
-/** Big-endian, to 2^53 exactly. */
+/** Reads big-endian bytes as a number, exact to 2^53. */
 function unsigned(bytes: Uint8Array): number {
   let value = 0
   for (const byte of bytes) value = value * 256 + byte
   return value
 }
 
-/** A field is a letter and a width of 8 − N/8 bytes. */
+/** Reads fields of a letter and a width of 8 − N/8 bytes each. */
 function decodeFormat(bytes: Uint8Array, addressBytes: number): [string, number][] {
   const size = 9 - addressBytes
   const fields: [string, number][] = []
+  // `at` is always below bytes.length, here and in decodeShape.
   for (let at = 0; at + size <= bytes.length; at += size) {
     fields.push([String.fromCharCode(bytes[at]!), unsigned(bytes.subarray(at + 1, at + size))])
   }
   return fields
 }
 
-/** A dimension is a tag and N/8 bytes; tag 1 (2 from PySPEAD) means that it varies. */
+/** Reads dimensions of a tag and N/8 bytes each; tag 1 (2 from PySPEAD) means that the dimension varies. */
 function decodeShape(bytes: Uint8Array, addressBytes: number): (number | null)[] {
   const size = 1 + addressBytes
   const shape: (number | null)[] = []
@@ -93,8 +95,9 @@ function decodeShape(bytes: Uint8Array, addressBytes: number): (number | null)[]
 }
 
 function dtypeOfFormat(format: [string, number][]): string | null {
-  if (format.length !== 1) return null
-  const [code, bits] = format[0]!
+  const [only] = format
+  if (!only || format.length !== 1) return null
+  const [code, bits] = only
   if ((code === 'u' || code === 'i') && [8, 16, 32, 64].includes(bits)) return `${bits === 8 ? '|' : '>'}${code}${bits / 8}`
   if (code === 'f' && [32, 64].includes(bits)) return `>f${bits / 8}`
   if (code === 'b' && bits === 8) return '|b1'
@@ -102,23 +105,25 @@ function dtypeOfFormat(format: [string, number][]): string | null {
   return null
 }
 
-/** The Python dict literal of a .npy header (numpy.lib.format); only what numpy writes is understood. */
+/** Reads the Python dict literal of a .npy header (numpy.lib.format), as numpy writes it and no other way. */
 function parseNumpyHeader(text: string): { dtype: string; order: 'C' | 'F'; shape: number[] } | undefined {
   if (text.length > 4096) return undefined
   const descr = /'descr':\s*(?:'([^']*)'|(\[.*?\]))\s*,\s*'/.exec(text)
   const shape = /'shape':\s*\(([\d,\sL]*)\)/.exec(text)
   if (!descr || !shape) return undefined
+  const [, scalar, structured = ''] = descr
+  const [, dimensions = ''] = shape
   return {
-    dtype: descr[1] ?? descr[2]!,
+    dtype: scalar ?? structured,
     order: /'fortran_order':\s*True/.test(text) ? 'F' : 'C',
-    shape: shape[1]!
+    shape: dimensions
       .split(',')
       .map((part) => Number.parseInt(part, 10))
       .filter((n) => !Number.isNaN(n)),
   }
 }
 
-/** Bytes of one value of the item, or undefined where it varies or has no whole number of bytes. */
+/** Returns the bytes of one value of the item, or undefined where they vary or are no whole number. */
 export function valueBytes(descriptor: ReceivedDescriptor): number | undefined {
   let elements = 1
   for (const dimension of descriptor.shape) {
@@ -135,7 +140,7 @@ export function valueBytes(descriptor: ReceivedDescriptor): number | undefined {
   return elements * Number(width[2]) * (width[1] === 'U' ? 4 : 1)
 }
 
-/** The shape of an item of `bytes` bytes: at most one dimension varies, and the length tells it. */
+/** Returns the shape of an item of `bytes` bytes: the length tells the one dimension that may vary. */
 export function resolveShape(descriptor: ReceivedDescriptor, bytes: number): (number | null)[] {
   const fixed = valueBytes({ ...descriptor, shape: descriptor.shape.map((dimension) => dimension ?? 1) })
   if (!fixed || descriptor.shape.filter((dimension) => dimension === null).length !== 1) return descriptor.shape

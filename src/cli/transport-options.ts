@@ -1,9 +1,11 @@
-/** Options that `send` and `bench` have in common: which way packets go out, how large and how fast. */
+/** The options that `send` and `bench` share: how packets are transported, how large they are and how fast they go. */
 import { type Command, Option } from 'commander'
+import type { StreamOptions } from '../index.js'
+import { usageError } from './exit.js'
 import { type PeerFlag, peerList } from './peer.js'
 import { byteCount, wholeNumber } from './quantity.js'
 
-export interface WayOutFlags {
+export interface TransportFlags {
   readonly backend: 'auto' | 'ibverbs' | 'rdma-ud' | 'udp' | 'dgram' | 'pcap' | 'memory'
   readonly udpPath: 'auto' | 'io_uring' | 'sendmmsg'
   readonly thread?: 'worker' | 'inline'
@@ -32,7 +34,7 @@ export const rateOption = (): Option =>
     '0',
   )
 
-export function addWayOut(command: Command, backends: readonly WayOutFlags['backend'][]): Command {
+export function addTransportOptions(command: Command, backends: readonly TransportFlags['backend'][]): Command {
   const file = backends.includes('pcap') ? 'pcap: a file; ' : ''
   return command
     .addOption(
@@ -72,4 +74,41 @@ export function addWayOut(command: Command, backends: readonly WayOutFlags['back
       peerList,
     )
     .option('--ttl <HOPS>', 'TTL or hop limit (default: the system’s; 1 for multicast)', wholeNumber(0, 255))
+}
+
+/** Refuses options that are for another backend. @throws ERR_SPEADCAST_CONFIG */
+export function checkTransportOptions(
+  { poll, verbsLibrary, device, peer, udpPath }: TransportFlags,
+  backend: TransportFlags['backend'],
+): void {
+  if ((poll !== undefined || verbsLibrary !== undefined) && !['ibverbs', 'rdma-ud', 'auto'].includes(backend))
+    throw usageError(`--poll and --verbs-library are for --backend ibverbs and rdma-ud, not ${backend}`)
+  if ((device !== undefined || peer !== undefined) && backend !== 'rdma-ud')
+    throw usageError(`--device and --peer are for --backend rdma-ud, not ${backend}`)
+  if (udpPath !== 'auto' && backend !== 'udp' && backend !== 'auto')
+    throw usageError(`--udp-path is for --backend udp, not ${backend}`)
+}
+
+/** Returns the stream's options for these flags. */
+export function transportOptions({
+  udpPath,
+  thread,
+  ttl,
+  poll,
+  verbsLibrary,
+  device,
+  peer,
+  ...flags
+}: TransportFlags): Partial<StreamOptions> {
+  return {
+    udpPath,
+    ...(flags.interface !== undefined && { interface: flags.interface }),
+    ...(thread !== undefined && { thread }),
+    ...(ttl !== undefined && { ttl }),
+    ...((poll !== undefined || verbsLibrary !== undefined) && {
+      ibverbs: { ...(poll && { poll }), ...(verbsLibrary && { library: verbsLibrary }) },
+    }),
+    ...((device !== undefined || peer) && { rdmaUd: { ...(device !== undefined && { device }), ...(peer && { peers: peer }) } }),
+    ...(flags.backend === 'memory' && { memory: { keepPackets: false } }),
+  }
 }

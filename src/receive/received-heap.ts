@@ -1,18 +1,18 @@
-/** A finished heap as a consumer sees it: plain data with its own memory. */
+/** Finished heaps as a consumer sees them: plain data with memory of its own. */
 import { ITEM_DESCRIPTOR, ITEM_STREAM_CTRL, STREAM_CTRL_START, STREAM_CTRL_STOP } from '../spead/constants.js'
 import type { AssembledHeap } from './assemble.js'
-import { type ReceivedDescriptor, resolveShape, valueBytes } from './descriptor.js'
 import { type ItemTable, LAST_RESERVED_ID } from './items.js'
+import { type ReceivedDescriptor, resolveShape, valueBytes } from './received-descriptor.js'
 
 export interface ReceivedItem {
   readonly id: number
-  /** From the latest descriptor of this id, null before any. */
+  /** The name in the latest descriptor of this id; null before there is one. */
   readonly name: string | null
   readonly dtype: string | null
   /** A varying dimension is filled in from the length where that tells it. */
   readonly shape: (number | null)[] | null
   readonly immediate: boolean
-  /** The value's bytes in wire order. An immediate has as many low-order bytes as its descriptor says, or all of the address width. */
+  /** The value's bytes in wire order. An immediate has as many low-order bytes as its descriptor says, or else the whole address width. */
   readonly bytes: Uint8Array<ArrayBuffer>
 }
 
@@ -23,19 +23,21 @@ export interface ReceivedHeap {
   /** A number per sending socket, and the index of the endpoint the heap came to. */
   readonly sender: number
   readonly endpoint: number
-  /** All but SPEAD's own items (ids 0–6), in the order of their pointers. */
+  /** The items in the order of their pointers, without SPEAD's own (ids 0–6). */
   readonly items: Map<number, ReceivedItem>
   /** Descriptors that came in this heap. */
   readonly descriptors: ReceivedDescriptor[]
   readonly control?: 'start' | 'stop'
-  /** false: packets are missing, and bytes never received are zero. */
+  /** False: packets are missing, and bytes never received are zero. */
   readonly complete: boolean
   /** Item data: the lengths of the addressed items that are not descriptors. */
   readonly payloadBytes: number
   readonly packets: number
 }
 
-/** 'start' or 'stop' if the heap carries that stream control item. */
+// In these functions `i` is below table.count, and every column of a table is at least that long.
+
+/** Returns 'start' or 'stop' if the heap carries that stream control item. */
 export function controlOf(table: ItemTable): 'start' | 'stop' | undefined {
   const i = table.find(ITEM_STREAM_CTRL)
   if (i < 0 || !table.immediate[i]) return undefined
@@ -43,7 +45,7 @@ export function controlOf(table: ItemTable): 'start' | 'stop' | undefined {
   return code === STREAM_CTRL_STOP ? 'stop' : code === STREAM_CTRL_START ? 'start' : undefined
 }
 
-/** Item data of the loaded heap, or −1 if it has no item but SPEAD's own. */
+/** Returns the bytes of item data of the loaded heap, or −1 if it has no item but SPEAD's own. */
 export function dataBytesOf(table: ItemTable): number {
   let bytes = -1
   for (let i = 0; i < table.count; i++) {
@@ -54,7 +56,7 @@ export function dataBytesOf(table: ItemTable): number {
   return bytes
 }
 
-/** Bytes of each descriptor item of the loaded heap, as views of `u8`. */
+/** Returns the bytes of each descriptor item of the loaded heap, as views of `u8`. */
 export function descriptorItems(heap: AssembledHeap, table: ItemTable, u8: Uint8Array): Uint8Array[] {
   const found: Uint8Array[] = []
   for (let i = 0; i < table.count; i++) {
@@ -65,7 +67,7 @@ export function descriptorItems(heap: AssembledHeap, table: ItemTable, u8: Uint8
   return found
 }
 
-/** How many low-order bytes of an immediate are the value. */
+/** Returns how many low-order bytes of an immediate are the value. */
 export function immediateBytes(descriptor: ReceivedDescriptor | undefined, addressBytes: number): number {
   const bytes = descriptor ? valueBytes(descriptor) : undefined
   return bytes === undefined || bytes > addressBytes ? addressBytes : bytes
@@ -81,7 +83,7 @@ export function putImmediate(table: ItemTable, i: number, u8: Uint8Array, at: nu
   }
 }
 
-/** Copies the heap out of the receive buffer: one ArrayBuffer for payload and immediates, which may be transferred. */
+/** Copies the heap out of the receive buffer, payload and immediates into one ArrayBuffer, which may be transferred. */
 export function copyHeap(
   heap: AssembledHeap,
   table: ItemTable,

@@ -1,6 +1,7 @@
 /**
- * The receiving thread: a loop of taking packets from a source, session, and a bounded sleep. Once it runs it never returns to its event loop, so main speaks to it
- * through the control words and an eventfd only; it speaks to main by postMessage (docs/ground-rules.md, "Threads and workers").
+ * The receiving thread: a loop that takes packets from a source into the session, and sleeps for a bounded time. It never returns to its
+ * event loop. So main speaks to it through the control words and an eventfd only, and it speaks to main by postMessage
+ * (docs/ground-rules.md, "Threads and workers").
  */
 import { setPriority } from 'node:os'
 import { parentPort, workerData } from 'node:worker_threads'
@@ -43,7 +44,10 @@ function run(input: WorkerInput, source: PacketSource, stats: Float64Array, post
   const queueFull = (): boolean =>
     ((postedHeaps - Atomics.load(control, CONTROL.TAKEN_HEAPS)) | 0) >= queueHeaps ||
     ((postedKibibytes - Atomics.load(control, CONTROL.TAKEN_KIBIBYTES)) | 0) >= queueKibibytes
-  /** Sleeps until a descriptor of `set` is ready, main signals, or `ms` (≤ 50) pass; not at all if `awake()` says so behind the flag. */
+  /**
+   * Sleeps until a descriptor of `set` is ready, main signals, or `ms` (≤ 50) pass. Does not sleep if `awake()`, asked once the flag is
+   * set.
+   */
   const sleep = (set: PollSet, ms: number, awake: () => boolean): void => {
     Atomics.store(control, CONTROL.ASLEEP, 1)
     const woken = Atomics.load(control, CONTROL.STOP) === 0 && !awake() && set.wait(ms) > 0 && set.revents(0) !== 0
@@ -52,7 +56,7 @@ function run(input: WorkerInput, source: PacketSource, stats: Float64Array, post
   }
   const never = () => false
 
-  // setpriority(2) with 0 is this thread alone on Linux. What waits in a full socket is lost, so receiving goes before the rest of a busy
+  // On Linux setpriority(2) with 0 means this thread alone. A full socket loses packets, so receiving goes before the rest of a busy
   // machine; without CAP_SYS_NICE it takes its turn.
   try {
     setPriority(0, -10)
@@ -68,11 +72,11 @@ function run(input: WorkerInput, source: PacketSource, stats: Float64Array, post
       reason = 'closed'
       break
     }
-    // A full queue leaves the packets in the socket: the kernel holds what fits, and counts what does not.
+    // A full queue leaves the packets in the socket. The kernel holds those that fit and counts the others.
     const full = options.deliver && queueFull()
     let taken = 0
     const before = performance.now()
-    // One call per endpoint and turn: what came to several endpoints at once stays nearly in order.
+    // One call per endpoint and turn, so that packets that came to several endpoints at once stay nearly in order.
     if (!full) for (let endpoint = 0; endpoint < endpoints; endpoint++) taken += source.take(endpoint, session)
     const now = performance.now()
     if (taken > 0) {
@@ -110,7 +114,7 @@ async function openSource({ source, memory }: WorkerInput, stats: Float64Array):
   return (await import('./rdma-source.js')).RdmaSource.open(source, memory)
 }
 
-/** Whatever happens here has to reach main as a value: an Error's class and cause do not survive the crossing. */
+/** Reports failures to main as values, because an Error's class and cause do not survive the crossing. */
 async function main(): Promise<void> {
   const port = parentPort
   if (!port) return

@@ -1,14 +1,14 @@
 /**
  * The receiver of datagrams (UD): the rendezvous in this thread, queue pairs in the worker. Imports koffi: load it dynamically.
  *
- * A sender comes to an endpoint's HOST:PORT over TCP and is told the endpoint's queue pair (rdma/rendezvous.ts); to a multicast group it
- * comes by the group.
+ * A sender asks an endpoint's HOST:PORT for the endpoint's queue pair, over TCP (rdma/rendezvous.ts). A multicast group needs no such
+ * answer.
  */
 import { mapReceiveMemory } from '../../ffi/socket/recvmmsg.js'
 import { type DatagramPeer, offerRendezvous } from '../rdma/rendezvous.js'
-import type { DriverEvents, DriverOptions, ReceiveDriver } from './driver.js'
 import { arenaBytes, SLOT_BYTES } from './rdma-source.js'
-import { startThread, threadShared } from './thread.js'
+import type { DriverEvents, DriverOptions, ReceiveDriver } from './receive-driver.js'
+import { startThread, threadShared } from './receiver-thread.js'
 
 const LEAST_SLOTS = 64
 const MOST_SLOTS = 65536
@@ -19,9 +19,9 @@ export async function openRdma(options: DriverOptions, events: DriverEvents): Pr
   const close = () => {
     for (const offer of offers) offer.close()
   }
-  let told: { resolve: (peers: readonly DatagramPeer[]) => void; reject: (error: unknown) => void }
+  let answer: { resolve: (peers: readonly DatagramPeer[]) => void; reject: (error: unknown) => void }
   const peers = new Promise<readonly DatagramPeer[]>((resolve, reject) => {
-    told = { resolve, reject }
+    answer = { resolve, reject }
   })
   peers.catch(() => undefined)
   try {
@@ -43,10 +43,10 @@ export async function openRdma(options: DriverOptions, events: DriverEvents): Pr
       driver: { backend: 'rdma-ud', gro: false, receiveBufferBytes: slots * SLOT_BYTES },
       onGone: close,
     })
-    told!.resolve(driver.peers!)
+    answer!.resolve(driver.peers!)
     return driver
   } catch (error) {
-    told!.reject(error)
+    answer!.reject(error)
     close()
     throw error
   }
