@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// What only hardware can show: run this on a host with a ConnectX card, and attach the report to an issue.
+// Checks that need hardware. Run this on a host with a ConnectX card, and attach the report to an issue.
 //   npm run acceptance -- --interface eth2 --to 239.10.0.1:7148 --second-host user@peer --second-interface eth2
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -76,7 +76,7 @@ const ctx = { options: { ...options, seconds: Number(options.seconds) } }
 const machine = await describeMachine()
 const steps = []
 for (const { name, about, needsDevice, run } of STEPS) {
-  // The others rest on what it finds.
+  // The other steps use what this one finds.
   if (only && name !== 'device' && !only.includes(name)) continue
   process.stderr.write(`${name}: ${about} …\n`)
   let step

@@ -1,5 +1,5 @@
-// What `npm test`, `npm run demo` and the others run in a fresh clone: installs, builds and sets up what is missing, then does
-// what was asked. Plain node: nothing is installed yet when it starts.
+// Runs behind `npm test`, `npm run demo` and the others: installs, builds and sets up whatever is missing, then does what was
+// asked. Plain node, because in a fresh clone nothing is installed yet.
 //
 //   node scripts/bootstrap.mjs build                  install, build
 //   node scripts/bootstrap.mjs demo [ARGS]            install, build, run `speadcast demo`

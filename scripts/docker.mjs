@@ -1,5 +1,6 @@
-// npm run test:docker [-- VITEST ARGS]: builds the images and runs test/docker against them. Uses the container engine that answers; else,
-// as root on Debian, starts a private one that leaves nothing behind. docker/README.md and CONTRIBUTING.md have more.
+// npm run test:docker [-- VITEST ARGS]: builds the images and runs test/docker against them. Uses the container engine that
+// answers; else, as root on Debian, starts a private one that leaves nothing behind. docker/README.md and CONTRIBUTING.md have
+// more.
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { $ } from 'zx'
@@ -30,10 +31,10 @@ function restore(environment, before) {
   }
 }
 
-/** Builds all images; returns what the tests must be told. */
+/** Builds all images; returns the tests' environment. */
 async function build(engine) {
   const env = { ...process.env, ...engine.environment }
-  // The old builder leaves the first stage behind as an image without a name; where there is no other, it must do.
+  // The old builder leaves the first stage behind as an image without a name. Engines without another builder have to use it.
   const { status } = spawnSync('docker', ['buildx', 'version'], { env, stdio: 'ignore' })
   const docker = $({ env: { ...env, DOCKER_BUILDKIT: status === 0 ? '1' : '0' }, quiet: true })
   const python = at('.cache/venv/bin/python')

@@ -1,9 +1,15 @@
-// Plants off-by-one mistakes in the built SPEAD encoder, one at a time, and demands that the tests of test/spead catch each of them:
-// a proof that the tests look at the bytes. Works on a build of its own in a temporary folder; the tests import it through an alias.
+// Plants off-by-one mistakes in the built SPEAD encoder, one at a time, and demands that the tests of test/spead catch each of
+// them: a proof that the tests look at the bytes. Works on a build of its own in a temporary folder; the tests import it through an
+// alias.
 //
 //   node scripts/mutate.mjs [NAME...]      all mistakes, or those whose name contains one of the words
 //
 // First the unchanged copy must pass, then every changed one must fail, by a failed assertion of a test and not by a broken run.
+//
+// Nine mistakes chosen by hand and not Stryker: its last line for Node 20 (9.6) makes 2240 mutants of src/spead, and at one second
+// each on two processors they take 19 minutes, where CI gives this stage seven. It would also have to compile its instrumented
+// sources into the dist/ that the tests import, in a sandbox of its own. The nine are the off-by-one mistakes that a packet layout
+// invites.
 import { execFileSync, spawn } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'

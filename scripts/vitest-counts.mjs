@@ -1,8 +1,8 @@
 import { writeFileSync } from 'node:fs'
 
 /**
- * A vitest reporter that writes `{ passed, failed, skipped }` to the file $SPEADCAST_COUNTS. What fails without being a test (a
- * file that does not load, a hook, an unhandled error) counts as one failure each, and so does a test that never finished.
+ * A vitest reporter that writes `{ passed, failed, skipped }` to the file $SPEADCAST_COUNTS. A file
+ * that does not load, a failed hook, an unhandled error and a test that never finished count as one failure each.
  */
 export default class Counts {
   onTestRunEnd(modules, unhandledErrors) {

@@ -1,4 +1,5 @@
-// What a capture says of the frames: read by the formats' own documents (pcap-savefile(5), RFC 791, 768, 8200, SPEAD), with nothing of ours.
+// Reads captured frames by the formats' own documents (pcap-savefile(5), RFC 791, 768, 8200, SPEAD), without any code of the
+// library.
 
 /** Frames of an Ethernet pcap file, little-endian, micro- or nanoseconds. */
 export function framesOf(pcap) {
@@ -79,8 +80,8 @@ export function packetOf(payload) {
 }
 
 /**
- * Data heaps (those with a timestamp, 0x1600) in the packets: how many are whole, which are not, which are missing between the first and
- * the last, and in how many packets not every sample is the same, as it is in the tutorial's heaps.
+ * Data heaps (those with a timestamp, 0x1600) in the packets: how many are whole, which are not, which are missing between the
+ * first and the last, and in how many packets not every sample is the same, as it is in the tutorial's heaps.
  */
 export function heapsOf(payloads) {
   const heaps = new Map()

@@ -1,4 +1,4 @@
-// What a queue pair of this device does where the manuals are silent, below speadcast's backend. A process of its own; prints one JSON line.
+// Finds out how a queue pair of this device behaves where the manuals are silent, below speadcast's backend. Prints one JSON line.
 //
 //   node scripts/acceptance/probe.mjs flush INTERFACE HOST:PORT [LIBRARY]       a work request fails in the middle of unsignalled ones
 //   node scripts/acceptance/probe.mjs oversize INTERFACE HOST:PORT [LIBRARY]    a frame as large as the MTU allows, and larger ones
@@ -53,7 +53,10 @@ const region = Region.allocate(DEPTH * SLOT)
 const memory = new Uint8Array(attachRegion(region))
 const registration = domain.register(region.address, region.byteLength)
 
-/** Posts frames of these payload sizes, only the last signalled; row `bad` names memory of nobody. The completions that come in time. */
+/**
+ * Posts frames of these payload sizes, only the last signalled; row `bad` names unregistered memory. Returns the completions that
+ * come in time.
+ */
 async function post(payloads, bad = -1) {
   const chain = new WorkRequestChain(payloads.length, payloads.length, 1, DEPTH * 2, device.checksumOffload)
   for (const [row, payloadBytes] of payloads.entries()) {
@@ -68,7 +71,7 @@ async function post(payloads, bad = -1) {
     for (let i = 0; i < n; i++) completions.push({ row: queue.row(i), status: queue.status(i), vendorError: queue.vendorError(i) })
     if (n < 0 || completions.some(({ row }) => row === payloads.length - 1) || Date.now() > deadline) break
   }
-  // What comes behind the last one would be a surprise worth knowing.
+  // A completion behind the last one would be a surprise worth knowing.
   await sleep(50)
   const more = queue.poll()
   for (let i = 0; i < more; i++) completions.push({ row: queue.row(i), status: queue.status(i), vendorError: queue.vendorError(i) })

@@ -4,10 +4,10 @@ import { readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 
-/** Behind what was sent, before a capture that got fewer frames is ended. */
+/** Time after the last frame was sent, before a capture that got fewer frames is ended. */
 const QUIET_SECONDS = 3
 
-/** Why nothing can be captured; empty if something can. */
+/** The reason why nothing can be captured; empty if frames can. */
 export function secondHostMissing(options) {
   if (options['second-host'] || options['capture-command'] || options['by-hand']) return ''
   return 'no second host: give --second-host USER@HOST (ssh), --capture-command, or --by-hand'

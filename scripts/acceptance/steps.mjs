@@ -1,5 +1,6 @@
-// The steps of scripts/acceptance.mjs, in their order. Each returns { result: 'passed' | 'failed' | 'measured' | 'not done', found, … }:
-// 'measured' where there is no right answer, only one to know; 'not done' with the reason. What else it returns goes to report.json.
+// The steps of scripts/acceptance.mjs, in their order. Each returns { result: 'passed' | 'failed' | 'measured' | 'not done', found,
+// … }: 'measured' if there is no right answer, only one to know; 'not done' with the reason. Its other fields go to report.json
+// too.
 import { spawn, spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'

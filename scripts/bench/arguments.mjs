@@ -1,4 +1,4 @@
-// What the programs of ours share: the options that programs.mjs gives every program, and the tutorial's items.
+// Shared by the programs that send with speadcast: the options that programs.mjs gives every program, and the tutorial's items.
 import { parseArgs } from 'node:util'
 import { ItemGroup } from '#dist/src/index.js'
 
@@ -20,7 +20,7 @@ export function runArguments(more = {}) {
   const warmup = Number(values['warmup-heaps'])
   const batchHeaps = Math.max(1, Math.floor(Number(values['batch-bytes']) / heapSize))
   if (warmup % batchHeaps !== 0) throw new Error(`--warmup-heaps must be a multiple of the ${batchHeaps} heaps of a batch`)
-  // The warm-up comes in several calls, so that it is no news to V8 when the clock runs that one ends.
+  // The warm-up comes in several calls, so that V8 has seen a call end before the clock runs.
   const warmupPart = batchHeaps * Math.ceil(warmup / batchHeaps / 8)
   const counts = { heaps: Number(values.heaps), warmup, warmupPart, batches: Number(values.batches), batchHeaps }
   return { values, positionals, heapSize, packetSize: Number(values['packet-size']), ...counts }
@@ -31,7 +31,7 @@ export const tutorialItems = (heapSize) =>
     .add({ id: 0x1600, name: 'timestamp', description: 'Index of the first sample', format: [['u', 48]] })
     .add({ id: 0x3300, name: 'adc_samples', description: 'ADC converter output', dtype: 'i1', shape: [heapSize] })
 
-/** Of a row: what was timed. */
+/** The part of a row that says which heaps were timed. */
 export const timed = ({ heaps, warmup, heapSize }, seconds, { user, system }) => ({
   heaps,
   warmupHeaps: warmup,

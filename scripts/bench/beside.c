@@ -1,7 +1,7 @@
 /*
  * Runs a command with endless loops beside it: neighbours at ordinary priority, one process each, that want all of a CPU. They begin
- * before it, end with it, and are waited for, so that their CPU time counts as that of whoever waits for this program. A loop whose
- * parent dies is killed by the kernel: none is left behind whatever becomes of the benchmark.
+ * before it, end with it, and are waited for, so that their CPU time counts as that of the process that waits for this program. A loop whose
+ * parent dies is killed by the kernel: none is left behind if the benchmark is killed.
  *
  * The loops are of the command's session, so that a kernel that shares CPUs out by sessions (autogroups, sched(7)) has all of
  * them in one group, as the threads of one container or one service are.

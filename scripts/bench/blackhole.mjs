@@ -10,14 +10,17 @@ export const DESTINATION = `${ADDRESS}:${PORT}`
 export const FRAME_OVERHEAD_BYTES = 42
 export const MTU = 9100
 
-/** Makes one. Whoever made it calls close(), which is also safe in an exit handler. Needs root. */
+/** Makes one. Its maker calls close(), which is also safe in an exit handler. Needs root. */
 export async function openBlackHole({ segmentInSoftware = false } = {}) {
   const namespace = await openNamespace()
   const { ip } = namespace
   const hole = {
     ...namespace,
     address: ADDRESS,
-    /** What the interface was given so far; an ifb counts it as received. A GSO message is one packet, its headers counted once. */
+    /**
+     * Packets and bytes that the interface was given so far; an ifb counts them as received. A GSO message is one packet with one
+     * set of headers.
+     */
     async counters() {
       const { rx } = await namespace.statistics(INTERFACE)
       return { packets: rx.packets, bytes: rx.bytes }

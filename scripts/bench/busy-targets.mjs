@@ -1,4 +1,5 @@
-// Issue 14's table of targets, judged against rows: a rate that holds on a busy host. Pure (--targets).
+// The targets of a busy host, judged against rows: rates that hold beside other programs, and senders that keep a rate. Pure
+// (--targets).
 import { againstSpead2, cpuOf, missOf, pointsOf, seriesOf } from './pacing-report.mjs'
 import { points, ratio, share } from './points.mjs'
 import { median, summarise } from './statistics.mjs'
@@ -9,7 +10,10 @@ const MiB = 2 ** 20
 const PACKET_BYTES = 9000
 const GIGABIT = 125e6
 
-/** Least medians of ratios to spead2 from source, beside as many loops as there are CPUs, and beside one: there the aim is the idle ratio. */
+/**
+ * Least medians of ratios to spead2 from source, beside as many loops as there are CPUs, and beside one: there the aim is the idle
+ * ratio.
+ */
 const UNPACED_SIZES = [8 * KiB, 64 * KiB, MiB]
 const UNPACED = {
   ours: { full: { least: 1.3, aim: 1.6 }, one: { least: 1.3 } },
@@ -21,7 +25,7 @@ const IBVERBS = { 1: { least: 0.55, aim: 0.7 }, 2: { least: 0.35, aim: 0.45 } }
 const BEFORE = { least: 0.97, aim: 1 }
 const UNFILLED = { sizes: [256, KiB], least: 0.85, aim: 1 }
 const VETH = { sizes: [256, 8 * KiB], least: 0.85, aim: 1 }
-/** More than spead2 may be off; at 1 Gb/s the aim. */
+/** By how much more than spead2 a sender may be off its rate; `aim` is for 1 Gb/s. */
 const ERROR = { over: 0.005, aim: 0.001 }
 const PACED_CPU = { rates: [12.5e6, GIGABIT], most: 1, aim: 0.7 }
 const STREAMS = {
@@ -33,7 +37,7 @@ const STREAMS = {
 const BY_SUBSTREAM = { from: 4, most: 2, aim: 1.3 }
 const BESIDE_FILL_NANOSECONDS = { most: 20, aim: 10 }
 
-/** `must` and `aim` are reached or not; undefined aims are none. */
+/** A line that says whether `must` and `aim` were reached; `aim` is undefined for a target without one. */
 function line(what, shown, must, aim) {
   const aimed = aim === undefined ? '' : aim ? ', aim reached' : ', aim not'
   return `  ${what}: ${shown}: ${verdict(must)}${aimed}`
@@ -172,7 +176,7 @@ const mainThread = (rows) =>
       atMost('main thread beside fill, ns a heap', ns, ns.toFixed(1), BESIDE_FILL_NANOSECONDS),
     )
 
-/** One line per target that the rows speak of; empty if they speak of none. */
+/** One line for each target that the rows have figures for. */
 export function busyTargetLines(rows) {
   const cpus = rows.findLast((row) => row.kind === 'machine')?.cpus
   const all = points(rows)

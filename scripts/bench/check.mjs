@@ -1,5 +1,6 @@
-// That the programs send what they are said to send. A short pass with segmentation before the interface: every packet is captured,
-// spead2 decodes it and finds the tutorial's heaps; the floor, node:dgram and ours send the same packets, byte for byte.
+// Checks that the programs send what they claim (--check). In a short pass with segmentation before the interface every packet is
+// captured; spead2 decodes them and finds the tutorial's heaps. The floor, node:dgram and ours send the same packets, byte for
+// byte.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { at } from '../lib/process.mjs'
@@ -7,7 +8,7 @@ import { INTERFACE, PORT } from './blackhole.mjs'
 import { batchHeaps, PROGRAMS, peerPython, runOptions } from './programs.mjs'
 import { showBytes, table } from './text.mjs'
 
-/** Runs capture.py around `body`; the body's result is kept beside what was captured. */
+/** Runs capture.py around `body`. Returns the body's row and the capture. */
 async function captured(hole, body) {
   const [command, ...args] = [...hole.prefix, peerPython(), at('scripts/bench/capture.py'), INTERFACE, String(PORT)]
   const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'inherit'] })
@@ -37,7 +38,7 @@ const showSizes = (sizes) => {
   return all.length > 4 ? `${all.length} sizes` : all.join(', ')
 }
 
-/** Prints a table; returns what was wrong, empty if nothing was. */
+/** Prints a table. Returns a line for each mistake. */
 export async function checkWire(hole, names, { sizes, packetSizes, batches }) {
   const commands = Object.fromEntries(await Promise.all(names.map(async (name) => [name, await PROGRAMS[name].prepare({})])))
   const wrong = []
@@ -45,7 +46,7 @@ export async function checkWire(hole, names, { sizes, packetSizes, batches }) {
   await hole.segmentInSoftware(true)
   for (const packetSizeBytes of packetSizes)
     for (const heapSizeBytes of sizes) {
-      // Every batch used at least once more, and a short last one.
+      // Uses every batch at least twice, and ends with a short one.
       const heaps = batchHeaps(heapSizeBytes) * (batches + 1) + (batchHeaps(heapSizeBytes) >> 1)
       const hashes = {}
       for (const name of names) {

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
-// Whether a packet more is worth being equal: heaps whose least number of packets cannot be equal while one or two more can, cut all three
-// ways, on the sender and on a receiver. npm run bench:shapes -- extra-packet; docs/bench/README.md says what came of it.
+// Measures whether equal packets are worth one packet more. Takes heaps whose least number of packets cannot be equal while one or
+// two more can, cuts them all three ways, and measures sender and receiver. npm run bench:shapes -- extra-packet;
+// docs/bench/README.md has the result.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readdirSync, readFileSync } from 'node:fs'
@@ -28,14 +29,14 @@ const SEND_BYTES = 2 ** 30
 /** How a run to a receiver goes. The rate is one that veth takes, which has room for 256 packets. */
 const RECEIVE_BYTES = 2 ** 27
 const PACKETS_PER_SECOND = 70_000
-/** One CPU each for whoever sends and for whoever receives, the interface's side of it included. */
+/** One CPU for the sender and one for the receiver, with the interface's thread. */
 const [SEND_CPU, RECEIVE_CPU] = ['0', '1']
 const PLACE = at('.cache/bench/chunk_place.so')
 const UNFINISHED = 75
 
 /**
- * A heap of about `fewest` − ½ full packets, and the ways to cut it. Whatever the split's own bound is: for a larger number of packets
- * the largest packet is the one that makes them equal. What four packets can share equally two can too.
+ * A heap of about `fewest` − ½ full packets, and the ways to cut it. The split's own bound plays no part: for a larger number of
+ * packets the largest packet size is the one that makes them equal. A heap that four packets can share equally, two can share too.
  */
 function cuts(fewest, packetSizeBytes) {
   const more = fewest === 2 ? [3] : [fewest + 1, fewest + 2]
@@ -81,7 +82,9 @@ function interfaceThread() {
   return { id, cpuSeconds: () => Number(readFileSync(`/proc/${id}/schedstat`, 'utf8').split(' ')[0]) / 1e9 }
 }
 
-/** Two ends: packets cross the pair one by one, as from a card, and a thread on the receiver's CPU takes them off it (NAPI, GRO). */
+/**
+ * Two ends: packets cross the pair one by one, as from a card, and a thread on the receiver's CPU takes them off it (NAPI, GRO).
+ */
 async function openEnds() {
   const pair = await openPair()
   try {
@@ -100,8 +103,8 @@ async function openEnds() {
 }
 
 /**
- * CPU of the interface's thread and of the receiver, which stands still until all has come: so it never waits for packets, and what it
- * takes is what a receiver at its limit would.
+ * CPU of the interface's thread and of the receiver, which stands still until all has come: so it never waits for packets, and what
+ * it takes is what a receiver at its limit would.
  */
 async function receives(ends, python, cut) {
   const args = [at('scripts/bench/spead2_recv.py'), PLACE, String(cut.heapSizeBytes), String(PORT)]
@@ -173,7 +176,7 @@ async function measure(open, point, add) {
   }
 }
 
-/** Runs that say something: the machine was left alone, and nearly all heaps came. The interface's thread counts among the others. */
+/** Runs that count: the machine was left alone, and nearly all heaps came. The interface's thread is one of the other programs. */
 const undisturbed = ({ stealShare, otherShare, lossShare = 0 }) => stealShare + otherShare <= 0.1 && lossShare <= 0.005
 
 /** CPU nanoseconds a heap of the fewest packets, and what one and two more add within a round: medians. */
@@ -208,7 +211,7 @@ const { values: options } = parseArgs({
   },
 })
 
-/** Adds to `out` what it lacks of the rounds. */
+/** Adds to `out` the rounds that it lacks. */
 async function record(out) {
   const end = performance.now() + Number(options['stop-after']) * 1000
   const sides = await sidesOf()
@@ -226,7 +229,7 @@ async function record(out) {
   return 0
 }
 
-// What was made goes with the process, in its exit handlers.
+// Exit handlers remove the namespaces and end the programs.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () => process.exit(1))
 if (!options.report) process.exitCode = await record(openRows(options.out, await describeMachine(), options))
 console.log(report(readRows(options.out)))

@@ -76,7 +76,10 @@ export function rateFigures(rows) {
 
 const neighbours = (hogs) => ['idle', 'one busy neighbour'][hogs] ?? `${hogs} busy neighbours`
 
-/** Rate against heap size on an idle and on a busy machine, a panel for each number of endless loops beside. → specification, or undefined */
+/**
+ * Rate against heap size on an idle and on a busy machine, a panel for each number of endless loops beside. → specification, or
+ * undefined
+ */
 export function busyFigure(rows) {
   const onHole = points(rows).filter((point) => point.batches === IN_FLIGHT && point.ground === 'blackhole')
   const busy = onHole.filter((point) => point.hogs > 0)
@@ -171,7 +174,7 @@ export function verbsFigure(rows) {
   }
 }
 
-/** What the size of a heap's last packet does around two packets a heap. → specification, or undefined */
+/** Rate against heap size around two packets a heap, where the size of the last packet shows. → specification, or undefined */
 export function evenPacketsFigure(rows) {
   const all = points(rows).filter((point) => point.batches === IN_FLIGHT)
   if (all.length === 0) return undefined

@@ -26,7 +26,10 @@ const OTHERS = [
 ]
 const ORDER = Object.keys(LOOKS)
 
-/** Known programs in the table's order, then the others by name: the same rows give the same figure. `labels` in place of the table's. */
+/**
+ * Known programs in the table's order, then the others by name: the same rows give the same figure. `labels` in place of the
+ * table's.
+ */
 export function looksOf(programs, labels = {}) {
   const known = ORDER.filter((name) => programs.includes(name))
   const others = [...new Set(programs)].filter((name) => !ORDER.includes(name)).sort()
@@ -56,7 +59,9 @@ export function encodingOf(looks, columns) {
   }
 }
 
-/** Median as line and points, least to greatest as a band or, where points stand apart, as bars. Field `told` is a point in words. */
+/**
+ * Median as line and points, least to greatest as a band or, where points stand apart, as bars. Field `told` is a point in words.
+ */
 export function layers({ spread = 'band', x, y, color, shape, strokeDash }) {
   const range = { x, y: { ...y, field: 'least' }, y2: { field: 'most' }, color }
   const middle = { x, y: { ...y, field: 'median' }, color }
@@ -76,7 +81,7 @@ export function layers({ spread = 'band', x, y, color, shape, strokeDash }) {
 const BYTES_LABEL =
   "datum.value >= 1048576 ? format(datum.value / 1048576, 'd') + ' MiB' : datum.value >= 1024 ? format(datum.value / 1024, 'd') + ' KiB' : format(datum.value, 'd') + ' B'"
 
-/** As many as fit beside one another. */
+/** Labels that fit beside one another. */
 const MOST_LABELS = 13
 
 /** Bytes on a binary logarithmic axis; a tick for every power of two, or every second one. */
@@ -100,7 +105,7 @@ export const gigabytesAxis = {
   axis: { format: 'd', tickMinStep: 1 },
 }
 
-/** What all specifications share. */
+/** The part that all specifications share. */
 export const frame = (title, subtitle) => ({
   $schema: 'https://vega.github.io/schema/vega-lite/v6.json',
   background: '#FFFFFF',

@@ -1,4 +1,4 @@
-// Which figures there are and which rows each is made from; SVG through Vega, PNG from the SVG. Nothing here needs a browser or cairo.
+// Lists the figures and the rows that each is made from. SVG comes from Vega, PNG from the SVG; neither needs a browser or cairo.
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { Resvg } from '@resvg/resvg-js'
@@ -20,7 +20,7 @@ const SOURCES = [
   { file: 'busy.jsonl', make: (rows) => one('busy', busyFigure(rows)) },
 ]
 
-/** All that the rows in a folder give, and the files that are not there. */
+/** The specifications of all figures that the rows in a folder give, and the names of missing files. */
 export function specifications(folder) {
   const specs = {}
   const missing = []
@@ -61,7 +61,7 @@ export async function drawSvg(spec) {
   const view = new vega.View(vega.parse(compile(spec).spec), { renderer: 'none', logLevel: vega.Warn })
   try {
     const svg = rounded(await view.toSVG())
-    // Whoever has not got the font takes one of their own that is like it.
+    // A machine without the font takes one of its own that is like it.
     return `${svg.replaceAll('font-family="Open Sans"', 'font-family="Open Sans, Helvetica Neue, Arial, sans-serif"')}\n`
   } finally {
     view.finalize()

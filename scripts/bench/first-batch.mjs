@@ -1,5 +1,5 @@
-// What somebody writes who sends with speadcast for the first time, for `--measure startup` and `--measure rss`:
-// one batch of one heap and out, or, with --batches, so many batches of 64 × 8 KiB until it is told to stop.
+// A newcomer's program, for `--measure startup` and `--measure rss`: it sends one batch of one heap and ends, or, with --batches N,
+// sends N batches of 64 × 8 KiB in turn until it is told to stop.
 import { parseArgs } from 'node:util'
 import { ItemGroup, openStream } from '#dist/src/index.js'
 

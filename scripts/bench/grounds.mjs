@@ -1,4 +1,4 @@
-// Where heaps are sent to. All take them at the same address.
+// The grounds: places to send heaps to. All take them at the same address.
 import { openBlackHole } from './blackhole.mjs'
 import { openNicGround } from './nic.mjs'
 import { openVeth } from './veth.mjs'

@@ -1,6 +1,7 @@
-// One point of `--measure growth`: so many streams, each with batches of so many heaps of 1 KiB in so many items, heap j to substream
-// j mod n, or in blocks. Prints one JSON row: milliseconds to open the streams and to compile their batches, then CPU nanoseconds of all threads
-// while sending for a while, and the memory in use. Samples are not touched: what grows is ours.
+// One point of `--measure growth`: a number of streams, each with batches of heaps of 1 KiB, divided into items; heap j goes to
+// substream j mod n, or in blocks. Prints one JSON row: milliseconds to open the streams and to compile their batches, then CPU
+// nanoseconds of all threads while sending for a while, and the memory in use. Samples are not touched, because only our own cost
+// is asked for.
 import { parseArgs } from 'node:util'
 import { ItemGroup, openStream } from '#dist/src/index.js'
 
@@ -10,7 +11,7 @@ const { values, positionals } = parseArgs({
     heaps: { type: 'string', default: '64' },
     items: { type: 'string', default: '1' },
     substreams: { type: 'string', default: '1' },
-    // Neighbouring heaps to the same one: heap j to floor(j n / heaps).
+    // Neighbouring heaps go to the same substream: heap j to floor(j n / heaps).
     blocks: { type: 'boolean', default: false },
     'group-mode': { type: 'string', default: 'serial' },
     streams: { type: 'string', default: '1' },
@@ -58,7 +59,7 @@ const compile = () =>
   )
 const [batches, compileMilliseconds] = await milliseconds(compile)
 
-/** Sends whole rounds over all streams, so many at least, until the time is up. Returns how many batches went. */
+/** Sends whole rounds over all streams until the time is up, and at least the given number. Returns how many batches went. */
 async function send(seconds, rounds = 0) {
   const end = performance.now() + seconds * 1000
   let sent = 0

@@ -1,5 +1,5 @@
-// How cost grows with heaps per batch, items per heap, substreams and streams: growth-ours.mjs at each point, all points of a round in
-// turn. Ratios are within a round, to the smallest point of the row.
+// How cost grows with heaps per batch, items per heap, substreams and streams: growth-ours.mjs at each point, all points of a round
+// in turn. Ratios are within a round, to the smallest point of the row.
 import { existsSync } from 'node:fs'
 import { at } from '../lib/process.mjs'
 import { DESTINATION } from './blackhole.mjs'
@@ -7,16 +7,16 @@ import { openNic } from './nic.mjs'
 import { median } from './statistics.mjs'
 
 const PROGRAM = at('scripts/bench/growth-ours.mjs')
-/** At most: one takes more than a minute. */
+/** Most rounds, because one takes more than a minute. */
 const ROUNDS = 3
 
-/** What varies, and what is asked of the program besides. */
+/** name → the numbers that vary, and the program's other options. */
 export const SWEEPS = {
   heaps: { what: 'heaps a batch', points: [1, 4, 16, 64, 256, 1024, 4096] },
   items: { what: 'items a heap', points: [1, 4, 16, 64] },
   substreams: { what: 'substreams', points: [1, 4, 16, 64, 256], with: ['--heaps', 256] },
   blocks: { what: 'substreams, in blocks', points: [1, 4, 16, 64, 256], varies: 'substreams', with: ['--heaps', 256, '--blocks'] },
-  // So many heaps that each of 256 substreams has as many as a message holds: 60, of 1080 bytes in 65507.
+  // A message holds 60 heaps (of 1080 bytes, in 65507), so 15360 heaps give each of 256 substreams one message.
   'by-substream': {
     what: 'substreams, by substream',
     points: [1, 4, 16, 64, 256],
@@ -65,7 +65,9 @@ export function growthTable(rows) {
     .join('\n\n')
 }
 
-/** Heaps of 8 KiB, a packet each, posted through libibverbs to the software NIC, which delivers nothing: a batch is a chain. Pure. */
+/**
+ * Heaps of 8 KiB, a packet each, posted through libibverbs to the software NIC, which delivers nothing: a batch is a chain. Pure.
+ */
 export function chainTable(rows) {
   const lengths = [...new Set(rows.map(({ chain }) => chain))]
   const costs = lengths.map((length) => median(rows.filter(({ chain }) => chain === length).map((row) => row.nanosecondsPerPacket)))
@@ -112,6 +114,6 @@ export async function growth(hole, { repeats, packets, sweeps }) {
   if (rows.length > 0) console.log(growthTable(rows))
   if (verbs.length > 0) console.log(`\n${chainTable(verbs)}`)
   else if (!hasVerbs) console.log('\nibverbs is left out: libibverbs-dev is not installed')
-  // Nothing, where all that was asked for was left out.
+  // Prints nothing where everything asked for was left out.
   return rows.length + verbs.length > 0 ? { program: 'ours', rows, verbs } : undefined
 }

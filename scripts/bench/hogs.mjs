@@ -10,5 +10,5 @@ export async function compileBeside() {
   await $`gcc -O2 -o ${BESIDE} ${at('scripts/bench/beside.c')}`
 }
 
-/** The command that runs a command beside so many. */
+/** The command that runs a command beside `hogs` loops. */
 export const beside = (hogs, command) => (hogs ? [BESIDE, String(hogs), ...command] : command)

@@ -1,4 +1,4 @@
-// What the figures were measured on, and how disturbed the machine was while they were.
+// Describes the machine that figures are measured on, and watches how disturbed it is meanwhile.
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import os from 'node:os'
 import { join } from 'node:path'
@@ -15,7 +15,7 @@ function mitigations() {
   return Object.fromEntries(all.filter(([, state]) => state !== 'Not affected'))
 }
 
-/** Of what is measured: ours, and the programs beside it. Rows of two digests do not belong into one file. */
+/** Digest of the sources that are measured: ours, and the programs beside it. Rows of two digests do not belong into one file. */
 function sources() {
   const own = ['src', 'ffi'].flatMap((folder) => filesIn(at(folder)).map((file) => join(folder, file)))
   const programs = filesIn(at('scripts/bench')).filter((file) =>
@@ -43,12 +43,12 @@ export async function describeMachine() {
     gcc: (await $({ nothrow: true, quiet: true })`gcc -dumpfullversion`).stdout.trim(),
     commit: await git('rev-parse', 'HEAD'),
     sources: sources(),
-    // Rows and pages may change.
+    // Changed rows and pages do not count.
     dirty: (await git('status', '--porcelain', '--', 'src', 'ffi', 'scripts', 'package-lock.json')) !== '',
   }
 }
 
-/** Of a file in /proc: the words of its first line, behind a program's name in brackets. */
+/** Words of the first line of a file in /proc, behind a program's name in brackets. */
 const fields = (file) => {
   const [line] = readFileSync(file, 'utf8').split('\n')
   return line
@@ -64,7 +64,7 @@ function nameOf(process) {
     return '' // ended meanwhile
   }
 }
-/** Kernel threads that hand packets over when the sender's own time slice did not reach: a run's own work. */
+/** Kernel threads that hand packets over when the sender's own time slice was too short. They do a run's own work. */
 const packetThreads = readdirSync('/proc').filter((id) => /^\d+$/.test(id) && nameOf(id).startsWith('ksoftirqd/'))
 
 /** Ticks of the whole machine, and of this process with the children it has waited for. proc(5). */

@@ -1,5 +1,6 @@
-// One process of --measure mainthread: what a heap costs the thread that fills and sends it, beside `fill` itself. Prints one JSON row of
-// nanoseconds a heap. Three loops over the same batches in turn, each with one thing more than the one before:
+// One process of --measure mainthread: measures the cost of a heap for the thread that fills and sends it, beside `fill` itself.
+// Prints one JSON row of nanoseconds a heap. Three loops run over the same batches in turn; each does one thing more than
+// the one before:
 //   fill   every heap's samples, whose views are at hand in an array
 //   heap   the same, each view asked of its batch: batch.heap(j).adc_samples
 //   send   the same, and batch.free, the timestamps and stream.send

@@ -1,5 +1,5 @@
-// What sending costs beside time: JS heap per batch and event-loop delay of the main thread, garbage collections of the I/O thread.
-// ours.mjs does the sending; limits that targets.mjs has not are issue 2's.
+// The measures (--measure): costs of sending beside time. JS heap per batch, event-loop delay of the main thread and garbage
+// collections of the I/O thread are here, with ours.mjs as the sender; larger measures have files of their own.
 import { at } from '../lib/process.mjs'
 import { DESTINATION } from './blackhole.mjs'
 import { growth } from './growth.mjs'
@@ -18,7 +18,7 @@ const ours = (hole, flags, name, options) =>
 const rowOf = (output) => JSON.parse(output.trimEnd().split('\n').at(-1))
 
 async function heap(hole) {
-  // A young generation that holds what the measured batches allocate: few collections, small rounding.
+  // The young generation holds all that the measured batches allocate, so that few collections blur the figure.
   const row = rowOf(await ours(hole, [process.execPath, '--expose-gc', '--max-semi-space-size=64'], 'heap', []))
   const { allocatedBytesPerBatch: allocated, heldBytesPerBatch: held, collections } = row
   console.log(
@@ -66,7 +66,7 @@ function countCollections(text) {
 }
 
 async function gc(hole, { seconds = 60 }) {
-  // stdbuf: V8 traces through stdio, which would keep its lines back until the marks are long written.
+  // stdbuf, because V8 traces through stdio, which would hold its lines back until long behind the marks.
   const flags = ['stdbuf', '-oL', process.execPath, '--trace-gc', '--expose-gc']
   const result = await ours(hole, flags, 'gc', ['--seconds', String(seconds)])
   const row = rowOf(result)
@@ -83,7 +83,7 @@ async function gc(hole, { seconds = 60 }) {
 }
 
 const MAIN_THREAD_SIZES = [256, 1024]
-/** The greatest of the heap sizes counts. */
+/** The heap size that costs more counts. */
 async function mainthread(hole, { repeats }) {
   const program = at('scripts/bench/mainthread.mjs')
   const rows = []
@@ -108,13 +108,16 @@ async function mainthread(hole, { repeats }) {
 }
 
 const MEASURES = { heap, eventloop, gc, startup, rss, growth, mainthread }
-/** Those that run several programs in rounds, as rates do. */
+/** Measures that run several programs in rounds, as rates do. */
 const ROUNDS = { pacing, streams }
 export const ROUND_MEASURES = Object.keys(ROUNDS)
 export const MEASURE_NAMES = [...Object.keys(MEASURES), ...ROUND_MEASURES]
 const ROUND_SECONDS = 5
 
-/** Prints what it found and adds its rows to `options.out`, unless `append` finds them there. Returns how many rounds are left, for want of time. */
+/**
+ * Prints a measure and adds its rows to `options.out`, unless `append` finds them there. Returns how many rounds there was no time
+ * for.
+ */
 export async function measure(hole, name, options) {
   if (ROUNDS[name]) return ROUNDS[name](hole, { ...options, seconds: options.seconds ?? ROUND_SECONDS })
   if (options.append && options.out.rows.some((row) => row.measure === name)) return 0

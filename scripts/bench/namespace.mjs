@@ -1,8 +1,8 @@
-// A network namespace of the benchmark's own, and what runs in it.
+// A network namespace of the benchmark's own, and the programs that run in it.
 import { execFileSync } from 'node:child_process'
 import { $ } from 'zx'
 
-/** Makes one, with lo up. Whoever made it calls close(), which is also safe in an exit handler. Needs root. */
+/** Makes one, with lo up. Its maker calls close(), which is also safe in an exit handler. Needs root. */
 export async function openNamespace(suffix = '') {
   if (process.getuid() !== 0) throw new Error('the benchmark makes network namespaces: run as root')
   const name = `speadcast-bench-${process.pid}${suffix}`

@@ -1,4 +1,4 @@
-// What `npm run bench` can be asked for. What is asked wrongly ends the program with status 2.
+// The options of `npm run bench`. A wrong one ends the program with status 2.
 import { parseArgs } from 'node:util'
 import { GROUNDS } from './grounds.mjs'
 import { SWEEPS } from './growth.mjs'
@@ -34,7 +34,7 @@ export const USAGE = `usage: npm run bench -- [options]
   --stop-after S      begin no round after S seconds; status 75 if rounds are left (call again with --append)
 
   --report LIST       no runs: print the tables of recorded files
-  --targets LIST      no runs: judge recorded files by issue 5's targets
+  --targets LIST      no runs: judge recorded files by the targets
 
   --check             no rates: capture every packet, decode it with spead2, compare programs byte for byte
   --measure LIST      no rates: of ${MEASURE_NAMES.join(', ')}

@@ -1,5 +1,6 @@
-// Our side of --measure pacing and --measure streams: one stream or several that keep a rate each. Prints one JSON row: what the interface
-// took between two looks at its counters, and of each stream the rate between its settlements in that time.
+// Our side of --measure pacing and --measure streams: one stream or several, each with a rate of its own. Prints one JSON row: the
+// bytes that the interface took between two looks at its counters, and the rate of each stream between its settlements in that
+// time.
 import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
@@ -29,7 +30,7 @@ const counter = (name) => Number(readFileSync(`/sys/class/net/${values.interface
 const FRAME_OVERHEAD_BYTES = 42
 const TRIES = 100
 
-/** Clock and counters as near to one another as they can be read: whoever is interrupted in between reads again. */
+/** Reads clock and counters as near to one another as possible; an interruption in between makes it read again. */
 function look() {
   let best
   for (let i = 0; i < TRIES && !(best?.width < 0.05); i++) {
@@ -62,7 +63,7 @@ for (let i = 0; i < Number(values.streams); i++)
       to: `${host}:${Number(port) + i}`,
       backend: 'udp',
       rate: rateBytesPerSecond,
-      // All that is sent is in a batch then, and of one size.
+      // Without descriptors every packet is of a batch, and all are of one size.
       descriptors: 'none',
       packetSizeBytes: Number(values['packet-size']),
     }),

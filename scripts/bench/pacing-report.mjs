@@ -18,10 +18,10 @@ export const pointsOf = (rows, kind) =>
     runs: lastAttempts(own).flat(),
   }))
 
-/** Of a program's runs at a point, by round. */
+/** A program's runs at a point, by round. */
 export const seriesOf = (point, program, of) => point.runs.filter((row) => row.program === program).map(of)
 
-/** Of speadcast over spead2 within each round that has both; undefined if none has. */
+/** Ratios of speadcast to spead2 within each round that has both; undefined if none has. */
 export function againstSpead2(point, of) {
   const others = new Map(point.runs.filter((row) => row.program === 'spead2').map((row) => [row.round, of(row)]))
   const own = point.runs.filter((row) => row.program === 'ours' && others.has(row.round))
@@ -30,7 +30,7 @@ export function againstSpead2(point, of) {
 
 /** Seconds of CPU time in a second. */
 export const cpuOf = (row) => row.cpuSeconds / row.seconds
-/** How far from its rate, whichever way. */
+/** Deviation from the rate, without its sign. */
 export const missOf = (row) => Math.abs(row.error)
 
 const percent = (digits) => (value) => `${(100 * value).toFixed(digits)} %`

@@ -1,5 +1,5 @@
-// --measure pacing: how near paced senders come to their rate and what CPU time that takes, then, from a capture, what they send back to
-// back. --measure streams: many of them in one process. speadcast and spead2 from source, in turn, on the black hole.
+// --measure pacing: how near paced senders come to their rate and how much CPU time that takes; then, from a capture, how much they
+// send back to back. --measure streams: many of them in one process. speadcast and spead2 from source, in turn, on the black hole.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { at } from '../lib/process.mjs'
@@ -11,9 +11,11 @@ import { runRounds, watched } from './rounds.mjs'
 import { spead2WithGso } from './spead2-gso.mjs'
 import { showHogs, showRate } from './text.mjs'
 
-/** The default of both. */
+/** The default of both programs. */
 const BURST = { burstBytes: 65536, burstRateRatio: 1.05 }
-/** V8 optimises what has run some thousand times, until when a burst of ours takes twice the CPU, and tidies up. Both programs get so long. */
+/**
+ * V8 optimises code that has run some thousand times; until then a burst of ours takes twice the CPU. Both programs get this time.
+ */
 const WARMUP_BURSTS = 40_000
 /** The warm-up is this share of the time measured: 5 to 20 s where that is 5. */
 const WARMUP_SHARE = { least: 1, most: 4 }
@@ -40,7 +42,7 @@ const PROGRAMS = {
   },
 }
 
-/** name → the command of a program, of those asked for. */
+/** name → command, for the programs asked for. */
 async function commands(asked) {
   await compileBeside()
   const names = Object.keys(PROGRAMS).filter((name) => asked.includes(name))
@@ -74,7 +76,7 @@ function ratePoint(hole, programs, rateBytesPerSecond, hogs, { seconds, maxDistu
   }
 }
 
-/** Runs a capture of so many seconds; the function returned waits for what it saw. */
+/** Starts a capture of `seconds`; the function returned waits for its packets. */
 async function startCapture(hole, seconds) {
   const [program, ...args] = [...hole.prefix, peerPython(), at('scripts/bench/capture_times.py'), INTERFACE, PORT, seconds].map(
     String,
@@ -100,7 +102,7 @@ function burstPoint(hole, programs, rateBytesPerSecond, hogs, { maxDisturbance }
     label: `bursts at ${showRate(rateBytesPerSecond)}, ${showHogs(hogs)}`,
     run: (name) =>
       watched(maxDisturbance, async () => {
-        // From before the first packet to well behind the last.
+        // The capture begins before the first packet and ends well behind the last.
         const seen = await startCapture(hole, BURST_SECONDS + 3)
         const { program } = await runPaced(hole, programs[name], hogs, {
           rate: rateBytesPerSecond,
@@ -115,7 +117,7 @@ function burstPoint(hole, programs, rateBytesPerSecond, hogs, { maxDisturbance }
   }
 }
 
-/** As runRounds(). */
+/** Takes and returns what runRounds() does. */
 export async function pacing(hole, options) {
   const programs = await commands(options.names)
   const { rates, hogCounts } = options
@@ -131,7 +133,7 @@ export async function pacing(hole, options) {
   }
 }
 
-/** As runRounds(). One stream is for what the others add to its memory. */
+/** Takes and returns what runRounds() does. The run of one stream shows what the others add to its memory. */
 export async function streams(hole, options) {
   const programs = await commands(options.names)
   const { maxDisturbance, hogCounts, seconds } = options

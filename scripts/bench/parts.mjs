@@ -1,6 +1,6 @@
 // Scripts that record several things by npm run bench: `SCRIPT [PART] [options of npm run bench]`.
 
-/** Which parts were asked for, all by default, and the options behind. Ends the program with status 2 where the part is none. */
+/** The parts asked for, by default all, and the options behind them. An unknown part ends the program with status 2. */
 export function askedParts(script, parts, args = process.argv.slice(2)) {
   const [first = '', ...rest] = args
   if (parts.includes(first)) return { names: [first], options: rest }

@@ -2,7 +2,7 @@
 
 const NAME = /^[A-Za-z][\w.-]*$/
 
-/** What a command may ask for in braces, and by which name its environment has the same. */
+/** name in a command's braces → name of the variable in its environment. */
 const WORDS = {
   heapSize: { variable: 'HEAP_SIZE', of: (point) => point.heapSizeBytes },
   packetSize: { variable: 'PACKET_SIZE', of: (point) => point.packetSizeBytes },
@@ -32,7 +32,7 @@ export function peerCommand(command, point) {
   }
 }
 
-/** Whether it sends as many heaps as it is told to. */
+/** Whether the command asks how many heaps to send. */
 export const heedsHeaps = (command) => /\{heaps\}|\bHEAPS\b/.test(command)
 
 /** Not the end of a longer one: 1,234.5 must not read as 234.5. */

@@ -1,4 +1,5 @@
-// From rows of runs to points: every round of one ground, packet size, number of batches, number of hogs and heap size. Pure.
+// Gathers rows of runs into points. A point has every round of one ground, packet size, number of batches, number of hogs and heap
+// size. Pure.
 import { summarise } from './statistics.mjs'
 
 export function groupBy(list, key) {
@@ -8,16 +9,16 @@ export function groupBy(list, key) {
 }
 
 export const groundOf = (row) => row.ground ?? 'blackhole'
-/** Busy neighbours that ran beside it. */
+/** Busy neighbours that ran beside the program. */
 export const hogsOf = (row) => row.hogs ?? 0
-/** By kind of row: what its point is. */
+/** kind of row → the fields that make its point. */
 const KEYS = {
   run: [groundOf, (row) => row.packetSizeBytes, (row) => row.pointBatches, hogsOf, (row) => row.heapSizeBytes],
   pacing: [(row) => row.rateBytesPerSecond, hogsOf],
   bursts: [(row) => row.rateBytesPerSecond, hogsOf],
   streams: [(row) => row.streams, hogsOf],
 }
-/** Of a row; undefined of kinds that have no rounds of programs. */
+/** The point of a row, as text; undefined for kinds that have no rounds of programs. */
 export const pointKey = (row) => KEYS[row.kind] && [row.kind, ...KEYS[row.kind].map((of) => of(row))].join()
 const runsOf = (rows) => rows.filter((row) => row.kind === 'run')
 
@@ -50,7 +51,7 @@ export const groups = (all) =>
     group.toSorted((a, b) => a.heapSizeBytes - b.heapSizeBytes),
   )
 
-/** Of a/b within each round that has both: median, interval and the rest (statistics.mjs); undefined if none has. */
+/** Summary (statistics.mjs) of the ratio a/b within each round that has both; undefined if none has. */
 export const ratio = (point, a, b) =>
   summarise(
     point.rounds
@@ -58,13 +59,16 @@ export const ratio = (point, a, b) =>
       .map((round) => round[a].payloadBytesPerSecond / round[b].payloadBytesPerSecond),
   )
 
-/** Of a program's payload bytes a second. */
+/** Summary of a program's payload bytes a second. */
 export const rate = (point, program) =>
   summarise(point.rounds.filter((round) => round[program]).map((round) => round[program].payloadBytesPerSecond))
 
 const rateIn = (point, program, round) => point.rounds.find((own) => own[program]?.round === round)?.[program].payloadBytesPerSecond
 
-/** Of a program's rate at a point over its own at another, within the rounds of one number: what busy neighbours leave of it. */
+/**
+ * Summary of a program's rate at one point over its own at another, by rounds of the same number: the share that busy neighbours
+ * leave it.
+ */
 export const share = (point, of, program) =>
   summarise(
     point.rounds
@@ -73,7 +77,7 @@ export const share = (point, of, program) =>
       .map((row) => row.payloadBytesPerSecond / rateIn(of, program, row.round)),
   )
 
-/** Rounds of a point, and how many of them ran each of `programs`: what is left to do, and which number comes next. */
+/** Number of the next round at a point, and how many of its rounds ran all of `programs`. */
 export function progress(rows, key, programs) {
   const own = rows.filter((row) => pointKey(row) === key)
   const complete = [...groupBy(own, (row) => row.round).values()].filter((round) =>

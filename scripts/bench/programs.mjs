@@ -15,7 +15,7 @@ function python() {
   return PYTHON
 }
 
-/** `--python` of everything that decodes with spead2. */
+/** The Python of everything that decodes with spead2. */
 export const peerPython = python
 
 function ours(...options) {
@@ -39,9 +39,13 @@ function before(tree, ...options) {
 }
 
 /**
- * name → prepare({ before }) → the command. spead2 keeps the two batches of its tutorial ("no benefit to using more than two"). `sameBytes`: puts
- * the floor's packets on the wire, byte for byte. `asked`: runs only where it is named. `ground`: the only one that it runs on, if not a UDP one. `ahead`: compiled before it runs, as fast from the
- * start as ever. `byBatch`: compiled while it runs, and does the same for a batch whatever its size.
+ * name → prepare({ before }) → the command. spead2 keeps the two batches of its tutorial ("no benefit to using more than two").
+ *
+ * - `sameBytes`: puts the floor's packets on the wire, byte for byte
+ * - `asked`: runs only if it is named
+ * - `ground`: the only ground that it runs on, if that is not a UDP one
+ * - `ahead`: is compiled before it runs, so it is as fast from the start as ever
+ * - `byBatch`: is compiled while it runs, and does the same work for a batch of any size
  */
 export const PROGRAMS = {
   floor: {

@@ -9,15 +9,18 @@ import { showBytes, showHogs } from './text.mjs'
 
 /** Least batches of a run, warm-up or timed: each is used once. */
 const LEAST_BATCHES = 4
-/** Of the bytes of a run: what is sent to learn a program's rate. */
+/** Share of a run's bytes that is sent beforehand, to learn a program's rate. */
 const PROBE_SHARE = 1 / 128
-/** Of the warm-up: for a program compiled ahead. */
+/** Share of the warm-up that a program compiled ahead gets. */
 const AHEAD_SHARE = 1 / 4
-/** V8 compiles what has run often: batches in a warm-up of a program `byBatch`, for up to so many times the bytes. */
+/**
+ * Batches of a warm-up of a program `byBatch`, because V8 compiles code that has run often. It sends at most MOST_WARMUPS times the
+ * usual bytes for that.
+ */
 const WARMUP_BATCHES = 6144
 const MOST_WARMUPS = 6
 
-/** What runs in a round: `{ name, what, batches?, ahead?, byBatch?, sized, run(ground, point) → row }`. */
+/** The programs of a round: `{ name, what, batches?, ahead?, byBatch?, sized, run(ground, point) → row }`. */
 export async function prepare({ names, peers, before }) {
   await compileBeside()
   const programs = []
@@ -40,7 +43,7 @@ export async function prepare({ names, peers, before }) {
   return programs
 }
 
-/** Of Python, if anything here runs in it. */
+/** Versions of Python and its packages, if one of the programs runs in it. */
 export async function pythonVersions(names) {
   if (!names.some((name) => name.startsWith('spead2'))) return {}
   const code =
@@ -54,7 +57,7 @@ const wholeBatches = (bytes, heapSizeBytes) => {
   return perBatch * Math.max(LEAST_BATCHES, Math.round(bytes / (perBatch * heapSizeBytes)))
 }
 
-/** One run of one program, with what the interface, the receiver and the machine say about it. */
+/** One run of one program, with the counts of interface and receiver and the machine's load. */
 async function runOnce(ground, program, point, maxDisturbance) {
   const stop = await ground.receive()
   const before = await ground.counters()
@@ -68,7 +71,7 @@ async function runOnce(ground, program, point, maxDisturbance) {
   const messages = after.packets - before.packets
   const given = after.bytes - before.bytes - messages * FRAME_OVERHEAD_BYTES
   const udpBytes = row.udpBytes ?? given
-  // What the other end of a veth had no room for is not among what it was given.
+  // A veth does not count packets that its other end had no room for.
   if (given !== udpBytes && !((after.dropped ?? 0) > (before.dropped ?? 0)))
     throw new Error(
       `${program.name} says it sent ${udpBytes} UDP bytes in heaps of ${row.heapSizeBytes}; the interface was given ${given}`,
@@ -102,7 +105,10 @@ async function sizeOfRun(ground, program, point, { bytes, warmupBytes, windowSec
   return { heaps: wholeBatches(share * most, heapSizeBytes), warmupHeaps: wholeBatches(share * warmup, heapSizeBytes) }
 }
 
-/** Packet sizes, batches in flight and heap sizes one after another; of each, a round has every number of hogs. As runRounds(). */
+/**
+ * Runs packet sizes, batches in flight and heap sizes one after another; a round has every number of hogs. Returns what runRounds()
+ * does.
+ */
 export async function sweep(ground, programs, options) {
   const { packetSizes, batchCounts, sizes, hogCounts } = options
   const names = programs.map((program) => program.name)

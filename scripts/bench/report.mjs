@@ -74,7 +74,7 @@ export function ratioTable(group, committed = []) {
   return table(head, lines)
 }
 
-/** What busy neighbours leave of each program's own rate, in the same rounds: median and interval. */
+/** Share of each program's own rate that busy neighbours leave it, in the same rounds: median and interval. */
 export function shareTable(group, idle) {
   const programs = programsOf(group)
   const lines = group.map((point) => {
@@ -84,7 +84,7 @@ export function shareTable(group, idle) {
   return table(['heap', ...programs], lines)
 }
 
-/** How undisturbed the runs were, and what got lost on the way to a receiver. */
+/** How undisturbed the runs were, and how many packets were lost on the way to a receiver. */
 function quality(group) {
   const runs = group.flatMap((point) => point.rounds.flatMap((round) => Object.values(round)))
   const percent = (name) => (100 * Math.max(...runs.map((row) => row[name]))).toFixed(1)
@@ -110,7 +110,7 @@ export function machineLines(machine) {
   ].join('\n')
 }
 
-/** The text of everything that rows say; beside `committed` ones only how they compare. */
+/** The report of rows; with `committed` rows only how the two compare. */
 export function reportText(rows, committed) {
   const machine = rows.find((row) => row.kind === 'machine')
   const parts = machine ? [machineLines(machine)] : []

@@ -5,7 +5,7 @@ import { pointKey, progress } from './points.mjs'
 /** Each round begins with the next program, so that none always runs behind the same one. */
 const rotated = (list, by) => list.map((_, i) => list[(i + by) % list.length])
 
-/** A row with the shares of the machine that its host stole and that others used while `body` made it. */
+/** Runs `body` and adds to its row the shares of the machine that its host stole and that other programs used meanwhile. */
 export async function watched(maxDisturbance, body) {
   const load = watchLoad()
   const row = await body()
@@ -27,8 +27,8 @@ async function runRound({ facts, label, run, show }, round, names, { repeatsOfDi
 }
 
 /**
- * Runs what the points lack of `repeats` rounds and adds the rows to `out`. The points of a round follow one another, so that what is said of
- * one against another is of the same minute. Returns how many rounds are left, for want of time.
+ * Runs the rounds that the points lack of `repeats` and adds the rows to `out`. The points of a round follow one another, so that
+ * points are compared within the same minute. Returns how many rounds there was no time for.
  * @param points `{ facts, label, run(name) → row, show(row) }`; `facts` are what rows of the point have in common
  * @param options `{ repeats, repeatsOfDisturbed, endsAt, out, log }`: no round begins after `endsAt`, in performance.now()'s time; `log` takes
  * a line on how it goes

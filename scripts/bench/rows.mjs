@@ -10,20 +10,20 @@ export const readRows = (file) =>
         .map((line) => JSON.parse(line))
     : []
 
-/** What must not differ between parts of one file. The commit may: rows and pages are committed in between. */
+/** Fields that must be the same in all parts of a file. The commit may differ, because rows and pages are committed in between. */
 const SAME = ['cpu', 'cpus', 'kernel', 'hypervisor', 'mitigations', 'transparentHugePages', 'node', 'koffi', 'gcc', 'sources']
-/** The same, where both parts used it. */
+/** Fields that must be the same if both parts have them. */
 const SAME_IF_USED = ['spead2', 'numpy', 'python']
 
-/** In which of those two machine lines differ. */
+/** The fields in which two machine lines differ although they must not. */
 export function differences(before, now) {
   const used = SAME_IF_USED.filter((key) => before[key] !== undefined && now[key] !== undefined)
   return [...SAME, ...used].filter((key) => JSON.stringify(before[key]) !== JSON.stringify(now[key]))
 }
 
 /**
- * Opens a file to add rows to: fresh, or with `append` behind those it has, which must be of the same machine and sources. Every part
- * begins with its machine line, written before its first row.
+ * Opens a file to add rows to: fresh, or with `append` behind those it has, which must be of the same machine and sources. Every
+ * part begins with its machine line, written before its first row.
  */
 export function openRows(file, machine, { append = false } = {}) {
   const rows = append ? readRows(file) : []

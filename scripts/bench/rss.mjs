@@ -26,7 +26,7 @@ function memoryOf(pid) {
   }
 }
 
-/** Of a process after so long; then it is asked to end. */
+/** Memory of a process after some seconds; then it is asked to end. */
 async function measured(hole, command) {
   const [program, ...args] = [...hole.prefix, ...command]
   const child = spawn(program, args, { stdio: ['ignore', 'inherit', 'inherit'] })

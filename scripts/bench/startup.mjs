@@ -1,5 +1,6 @@
 // From the start of a process to its first packet at the interface, over what bare node takes to start and end. In each round
-// `node -e 0` and the newcomer's program (first-batch.mjs), with the I/O thread and inline, run in turn; first_packet.c has the clock.
+// `node -e 0` and the newcomer's program (first-batch.mjs), with the I/O thread and inline, run in turn; first_packet.c has the
+// clock.
 import { mkdirSync } from 'node:fs'
 import { $ } from 'zx'
 import { at } from '../lib/process.mjs'
@@ -25,7 +26,7 @@ export async function startup(hole) {
   await $`gcc -O2 -Wall -o ${WATCH} ${at('scripts/bench/first_packet.c')}`
   const program = (thread) => [process.execPath, at('scripts/bench/first-batch.mjs'), '--thread', thread, DESTINATION]
   const rounds = []
-  // The first only fills the page cache.
+  // The first round only fills the page cache.
   for (let i = -1; i < ROUNDS; i++) {
     const bare = (await watched(hole, [process.execPath, '-e', '0'])).exitNanoseconds / 1e6
     const round = { bareMilliseconds: bare }

@@ -1,4 +1,4 @@
-// What a handful of runs says about a median. The distributions are jstat's.
+// The median of a handful of runs, and how sure it is. The distributions are jstat's.
 import jstat from 'jstat'
 
 const { jStat } = jstat
@@ -9,9 +9,9 @@ export const geometricMean = (values) => jStat.geomean(values)
 
 /**
  * Ends of the two-sided confidence interval of the median of a population of positive ratios. From six values on, order statistics:
- * [x(k), x(n+1−k)] covers the median with probability 1 − 2 P(B(n, ½) < k) whatever the distribution; the largest k that reaches the
- * confidence. Fewer values cannot reach 95 % that way: then Student's t on the logarithms, which takes them for log-normal. One value
- * says nothing of its spread: undefined.
+ * [x(k), x(n+1−k)] covers the median with probability 1 − 2 P(B(n, ½) < k) whatever the distribution; the largest k that reaches
+ * the confidence. Fewer values cannot reach 95 % that way: then Student's t on the logarithms, which takes them for log-normal. One
+ * value says nothing of its spread: undefined.
  */
 export function intervalOfMedian(values, confidence = CONFIDENCE) {
   const n = values.length
@@ -29,7 +29,7 @@ export function intervalOfMedian(values, confidence = CONFIDENCE) {
   return { low: Math.exp(mean - half), high: Math.exp(mean + half), method: 't of logarithms' }
 }
 
-/** Median, least, most and interval of positive numbers; undefined of none. */
+/** Median, least, most and interval of positive numbers; undefined if there are none. */
 export function summarise(values) {
   if (values.length === 0) return undefined
   const interval = intervalOfMedian(values)

@@ -1,4 +1,4 @@
-// Issue 5's table of targets, judged against rows, and issue 14's from busy-targets.mjs. Pure (--targets).
+// The targets of rates, verbs and measures, judged against rows, and those of a busy host from busy-targets.mjs. Pure (--targets).
 import { busyTargetLines } from './busy-targets.mjs'
 import { groups, points, ratio } from './points.mjs'
 import { showBytes, showRatio, verdict } from './text.mjs'
@@ -6,7 +6,7 @@ import { verbsTargets } from './verbs-report.mjs'
 
 const KiB = 2 ** 10
 const MiB = 2 ** 20
-/** Of the median of paired ratios, for heaps of `from` to `to` bytes. */
+/** Least medians of paired ratios, for heaps of `from` to `to` bytes. */
 const SENDMMSG_OVER_SPEAD2 = [
   { from: 256, to: KiB, least: 2.5 },
   { from: 2 * KiB, to: 4 * KiB, least: 1.7 },
@@ -19,11 +19,11 @@ const ZERO_COPY_OVER_SPEAD2 = [
   { from: 2 * KiB, to: 512 * KiB, least: 2 },
   { from: MiB, to: Infinity, least: 1.6 },
 ]
-/** Of the lower end of the interval. */
+/** Least lower end of the interval. */
 const OVER_FLOOR = { from: 4 * KiB, to: Infinity, least: 0.9 }
-/** The floor is one only if it beats spead2's Python program by this. */
+/** The floor counts as one only if it beats spead2's Python program by this. */
 const ADMISSION = { sizes: [8 * KiB, 64 * KiB], least: 1.3 }
-/** Segmentation and a receiver's share of the cores are not what the targets are about. */
+/** The other grounds add segmentation, or a receiver's share of the cores, which the targets leave out. */
 const JUDGED_GROUND = 'blackhole'
 
 const showBand = ({ from, to }) => {
@@ -78,7 +78,7 @@ function udpTargets(group) {
   return lines.length ? [`UDP, black hole, packets ≤ ${packetSizeBytes}, ${batches} batches:`, ...lines] : []
 }
 
-/** Rows of --measure: which field may be how much at most. */
+/** The most that fields of --measure's rows may be. */
 const MEASURED = [
   { measure: 'startup', field: 'workerAddedMilliseconds', what: 'start to first packet over node -e 0', most: 120, unit: 'ms' },
   { measure: 'startup', field: 'inlineAddedMilliseconds', what: 'the same inline', most: 50, unit: 'ms' },
@@ -96,7 +96,7 @@ const measureTargets = (rows) =>
       .map((row) => `${what} ≤ ${most} ${unit}: ${row[field].toFixed(2)}: ${verdict(row[field] <= most)}`),
   )
 
-/** One line per target that the rows speak of; empty if they speak of none. */
+/** One line for each target that the rows have figures for. */
 export function targetLines(rows) {
   const lines = [
     ...groups(points(rows)).flatMap(udpTargets),

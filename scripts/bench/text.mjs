@@ -1,4 +1,4 @@
-// How figures are shown.
+// Numbers as text.
 export const showBytes = (n) => {
   for (const [unit, size] of [
     ['GiB', 2 ** 30],
@@ -11,7 +11,7 @@ export const showBytes = (n) => {
 
 export const showHogs = (n) => (n ? `beside ${n} endless loop${n > 1 ? 's' : ''}` : 'idle')
 
-/** 1 Gb/s, of bytes per second. */
+/** Bytes a second as bits: '1 Gb/s'. */
 export function showRate(bytesPerSecond) {
   const megabits = (bytesPerSecond * 8) / 1e6
   return megabits >= 1000 ? `${megabits / 1000} Gb/s` : `${megabits} Mb/s`
@@ -29,7 +29,7 @@ export function table(head, lines) {
   return [show(head), width.map((w) => '-'.repeat(w)).join('  '), ...lines.map(show)].join('\n')
 }
 
-/** 1.23 [1.20…1.27]; of one round there is no interval. */
+/** '1.23 [1.20…1.27]'; one round has no interval. */
 export function showRatio(r, digits = 2) {
   if (!r) return '–'
   const interval = r.low === undefined ? '[one round]' : `[${r.low.toFixed(digits)}…${r.high.toFixed(digits)}]`

@@ -1,7 +1,7 @@
-// Our side of the verbs ABI: the engine on the ibverbs backend, as the I/O thread runs it, without the thread. Prints one JSON row per
-// chain length: nanoseconds of CPU per packet from taking a batch to settling it, heap cnt and timestamp patched in every packet.
-// usage: verbs-ours.mjs INTERFACE GROUP:PORT PACKETS one|two CHAIN... ; `two` puts the samples into memory of the user's, so that every
-// packet has two SGEs, as the floor's
+// Our side of the verbs ABI: the engine on the ibverbs backend, as the I/O thread runs it, without the thread. Prints one JSON row
+// per chain length: nanoseconds of CPU per packet from taking a batch to settling it, heap cnt and timestamp patched in every
+// packet. usage: verbs-ours.mjs INTERFACE GROUP:PORT PACKETS one|two CHAIN... ; `two` puts the samples into memory of the user's,
+// so that every packet has two SGEs, as the floor's
 import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -58,8 +58,8 @@ function submit(variant, heaps) {
   ring.push({ variant, heaps, rows: heaps, explicitCnts: false, sequence: undefined }, R.STATE_FINAL)
 }
 /**
- * `total` packets in batches of `length`. Returns nanoseconds of CPU of taking, posting and settling them; submitting is another thread's
- * work and not counted.
+ * `total` packets in batches of `length`. Returns nanoseconds of CPU of taking, posting and settling them; submitting is another
+ * thread's work and not counted.
  */
 function run(variants, length, total) {
   let microseconds = 0
@@ -92,7 +92,7 @@ for (const length of chains.map(Number)) {
       inBandDescriptors: false,
     })
     engine.addVariant(nextVariant, batch.compilation(length, false).compile())
-    // As send() does, in the thread that submits.
+    // send() does this in the thread that submits.
     batch.immediate('timestamp').setRamp(nextVariant * length * HEAP_BYTES, HEAP_BYTES)
     batch.validate(length)
     return nextVariant++

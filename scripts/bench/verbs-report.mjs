@@ -5,7 +5,7 @@ import { showRatio, table, verdict } from './text.mjs'
 
 const OURS = 'ours-two'
 const FROM_CHAIN = 64
-/** Most of ours over the floor's CPU per packet. */
+/** The most that our CPU per packet may be over the floor's. */
 const MOST_OF_FLOOR = { null: 1.4, model: 1.15 }
 const MOST_OF_SPEAD2 = { null: 1 / 8 }
 /** The columns, by the programs of the rows. */
@@ -21,7 +21,7 @@ const byMode = (rows) => [...groupBy(rows, (row) => row.mode)].map(([mode, own])
 const chainsOf = (rows) => [...new Set(rows.map((row) => row.chain))].toSorted((a, b) => a - b)
 const of = (rows, program, chain) => rows.filter((row) => row.program === program && row.chain === chain)
 
-/** Of CPU per packet within a round: below 1 is better. */
+/** Ratios of CPU per packet within a round: below 1 is better. */
 export function costRatio(rows, a, b, chain) {
   const others = new Map(of(rows, b, chain).map((row) => [row.round, row.nanosecondsPerPacket]))
   const own = of(rows, a, chain).filter((row) => others.has(row.round))

@@ -1,5 +1,5 @@
-// npm run bench -- --verbs: CPU per packet of posting through the verbs ABI, on the software NIC of test/softnic, which delivers nothing.
-// docs/bench/README.md says what is compared.
+// npm run bench -- --verbs: CPU per packet of posting through the verbs ABI, on the software NIC of test/softnic, which delivers
+// nothing. docs/bench/README.md says what is compared.
 import { spawnSync } from 'node:child_process'
 import { $ } from 'zx'
 import { at } from '../lib/process.mjs'
@@ -7,7 +7,7 @@ import { watchLoad } from './machine.mjs'
 import { ADDRESS, GROUP, rowsOf } from './nic.mjs'
 import { peerPython } from './programs.mjs'
 
-/** Of SOFTNIC_MODE: work requests cost nothing; a fixed time; the copying of their memory. */
+/** Values of SOFTNIC_MODE: work requests cost nothing; a fixed time; the copying of their memory. */
 const MODES = ['null', 'model', 'copy']
 const CHAINS = [1, 16, 64, 256]
 /** spead2 is so slow that short chains of it would take minutes. */
@@ -49,7 +49,7 @@ async function programsOn(nic) {
   return programs
 }
 
-/** Adds to `out` what its modes lack of `repeats` rounds; returns how many rounds are left, for want of time. */
+/** Adds to `out` the rounds that its modes lack of `repeats`. Returns how many there was no time for. */
 export async function measureVerbs(nic, options, out, log) {
   const { repeats, packets, stopAfterSeconds, maxDisturbance, repeatsOfDisturbed } = options
   const end = performance.now() + stopAfterSeconds * 1000

@@ -1,5 +1,5 @@
 /*
- * What posting costs at least: a C loop over the same chain of two-SGE work requests with the same patches (heap cnt and timestamp of
+ * The least that posting costs: a C loop over the same chain of two-SGE work requests with the same patches (heap cnt and timestamp of
  * every packet's header), one post and one poll a chain, four chains of memory in turn. Prints one JSON row per chain length.
  *
  *   verbs_floor DEVICE PACKETS CHAIN...

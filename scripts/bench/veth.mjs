@@ -1,5 +1,5 @@
-// Two network namespaces with a veth pair between them, and a receiver that drains its socket: what sending costs when somebody takes
-// the packets. Sender and receiver share the cores, and veth copies what is lent to the kernel.
+// Two network namespaces with a veth pair between them, and a receiver that drains its socket: what sending costs when somebody
+// takes the packets. Sender and receiver share the cores, and veth copies what is lent to the kernel.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync } from 'node:fs'
@@ -11,7 +11,7 @@ import { openNamespace } from './namespace.mjs'
 
 const DRAIN = at('.cache/bench/drain')
 
-/** Makes two namespaces with v0 in the one and v1, which has ADDRESS, in the other. Whoever made them calls close(). Needs root. */
+/** Makes two namespaces with v0 in the one and v1, which has ADDRESS, in the other. Their maker calls close(). Needs root. */
 export async function openPair() {
   const sender = await openNamespace()
   let receiver
@@ -50,12 +50,12 @@ export async function openVeth() {
     ...sender,
     address: ADDRESS,
     close,
-    /** What the sender's end took so far, and what the other end had no room for. A GSO message is one packet. */
+    /** Packets that the sender's end took so far, and those that the other end had no room for. A GSO message is one packet. */
     async counters() {
       const { tx } = await sender.statistics('v0')
       return { packets: tx.packets, bytes: tx.bytes, dropped: tx.dropped }
     },
-    /** Starts a receiver; the function returned stops it once its socket is empty and tells what it got. */
+    /** Starts a receiver. The function returned stops it once its socket is empty, and returns its counts. */
     async receive() {
       const [command, ...args] = [...receiver.prefix, DRAIN, String(PORT)]
       child = spawn(command, args, { stdio: ['pipe', 'pipe', 'inherit'] })

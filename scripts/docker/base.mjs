@@ -1,5 +1,5 @@
-// A base image without a registry: this machine's node, Python, shell and iproute2 with the libraries that they need. For the tests, and
-// for machines that reach no registry; everybody else builds on node's own image.
+// A base image without a registry: this machine's node, Python, shell and iproute2 with the libraries that they need. For the
+// tests, and for machines that reach no registry; everybody else builds on node's own image.
 import { execFileSync, spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, realpathSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -11,7 +11,7 @@ const CONFIG = ['/etc/nsswitch.conf', '/etc/protocols', '/etc/services']
 
 const find = (name) => spawnSync('sh', ['-c', `command -v ${name}`], { encoding: 'utf8' }).stdout.trim()
 
-/** Every file that the loader takes for these programs, by the path it looks under. */
+/** Files that the loader takes for these programs, by the paths that it looks under. */
 function libraries(programs) {
   const found = new Set()
   for (const program of programs) {

@@ -27,7 +27,7 @@ const answers = (env, args) =>
 
 /**
  * @returns {Promise<{ kind: 'present' | 'private', environment: Record<string, string>, stop: () => Promise<string[]> }>} `stop`
- * tells what it could not take away
+ * returns the names of things that it could not remove
  * @throws Error with the reason when there is no engine to be had
  */
 export async function openEngine(say) {
@@ -54,8 +54,8 @@ function commandFolder(root, work) {
 }
 
 /**
- * dockerd with network and mounts of its own: no bridge and no firewall rule reaches the host, and what it writes to /etc, /run and /opt
- * goes to a tmpfs above them, which ends with it.
+ * dockerd with network and mounts of its own. No bridge and no firewall rule reaches the host, and files that it writes to /etc,
+ * /run and /opt go to a tmpfs above them, which ends with it.
  */
 const START = `
 set -e
@@ -116,7 +116,7 @@ async function privateEngine(root, say) {
     rmSync(work, { recursive: true, force: true })
     for (const folder of cgroupFolders(cgroup)) rmdirDeep(folder)
   }
-  /** Ends the engine and what it runs; returns what is left of it. */
+  /** Ends the engine and its containers; returns the names of what is left. */
   const stop = async () => {
     if (alive) {
       const containers =
@@ -170,7 +170,7 @@ function rmdirDeep(folder) {
   try {
     rmdirSync(folder)
   } catch {
-    // told by leftovers()
+    // leftovers() reports it
   }
 }
 

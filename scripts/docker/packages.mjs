@@ -1,5 +1,5 @@
-// Debian packages unpacked into a folder of ours, by apt but without touching the system: lists and downloads are private, apt checks
-// signatures and digests as always, and dpkg's database only tells what need not be fetched.
+// Debian packages unpacked into a folder of ours, by apt but without touching the system: lists and downloads are private, apt
+// checks signatures and digests as always, and dpkg's database only tells what need not be fetched.
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { $ } from 'zx'
@@ -10,7 +10,7 @@ const LISTS = 'etc/apt/sources.list.d'
 /** The first Debian whose docker-compose is the engine's plugin, not a program of its own in Python. */
 const COMPOSE_SUITE = 'trixie'
 
-/** Where this machine gets Debian itself from, without what others publish. */
+/** This machine's sources of Debian itself, without those of other publishers. */
 function debianSources() {
   const folder = join('/', LISTS)
   const names = existsSync(folder) ? readdirSync(folder).filter((name) => /\.(sources|list)$/.test(name)) : []
@@ -52,8 +52,8 @@ async function fetchInto(work, sources, download) {
 }
 
 /**
- * The engine with what it needs that is not installed, and compose and buildx. Returns the folder that is their root. Kept in
- * .cache/docker; a run that finds it there downloads nothing.
+ * Unpacks the engine with those of its dependencies that are not installed, and compose and buildx. Returns the folder that is
+ * their root. Kept in .cache/docker; a run that finds it there downloads nothing.
  */
 export async function engineRoot(say) {
   const sources = debianSources()

@@ -1,5 +1,6 @@
-// What docker/Dockerfile copies, so that it needs no network: the package as npm publishes it, its production node_modules, and for
-// docker/Dockerfile.spead2 the site-packages of the Python peer. As a program (npm run docker:stage): [--cpu arm64] [--libc musl]
+// Makes the folders that docker/Dockerfile copies, so that it needs no network: the package as npm publishes it, its production
+// node_modules, and for docker/Dockerfile.spead2 the site-packages of the Python peer. As a program (npm run docker:stage): [--cpu
+// arm64] [--libc musl]
 import { cpSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -12,7 +13,7 @@ export const SPEAD2_CONTEXT = at('.cache/docker/context-spead2')
 
 const quiet = $({ quiet: true })
 
-/** Makes CONTEXT anew. `cpu` and `libc` are of the image, where they are not this machine's. */
+/** Makes CONTEXT anew. `cpu` and `libc` are the image's, if it is for another machine. */
 export async function stage({ cpu, libc } = {}) {
   const next = `${CONTEXT}.${process.pid}`
   rmSync(next, { recursive: true, force: true })

@@ -9,7 +9,7 @@ const BUNDLE = at('scripts/lib/bundle.mjs')
 // Beside dist, so that the source maps, which are relative, hold in both.
 const NEXT = at('.dist-next')
 
-/** What dist is to be built from, and what it is: a source edited, or an output lost or built by hand, shows. */
+/** Digest of the sources and of dist itself, so that an edited source and a lost or hand-made output both show. */
 function state() {
   const sources = ['src', 'ffi'].flatMap((room) => filesIn(at(room)).map((file) => [room, file, read(at(room, file))]))
   const built = filesIn(DIST).map((file) => {
@@ -19,7 +19,7 @@ function state() {
   return digest(sources, read(at('tsconfig.json')), read(BUNDLE), read(at('package-lock.json')), built)
 }
 
-/** Brings dist to what NEXT is, one file at a time and each atomically, for the sake of those who are running from it. */
+/** Makes dist equal to NEXT one file at a time, each atomically, because programs may be running from it. */
 function replaceDist() {
   const next = new Set(filesIn(NEXT))
   for (const file of next) {

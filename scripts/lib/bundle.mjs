@@ -1,8 +1,8 @@
 // node scripts/lib/bundle.mjs DIRECTORY: moves the code of the modules that every sender loads into a few files, in place.
 //
-// Node needs about a millisecond to find, read, compile and link a module, again in every thread, and a sender has a hundred of them:
-// that was most of the time to its first packet. A module whose code has moved stays as a file that exports it from there, so
-// whoever imports it, a test or an entry of the package, gets the one instance there is, and tests run what is shipped.
+// Node needs about a millisecond to find, read, compile and link a module, again in every thread, and a sender has a hundred of
+// them: that was most of the time to its first packet. A module whose code has moved stays as a file that exports it from there. So
+// every importer, a test or an entry of the package, gets the one instance there is, and tests run the code that is shipped.
 // Declarations are tsc's, and the maps lead to the TypeScript.
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join, relative, resolve } from 'node:path'
@@ -31,9 +31,9 @@ const BUNDLES = {
   // Where there are RDMA devices, in both threads.
   verbs: ['src/backend/verbs/raw.js', 'src/backend/verbs/datagrams.js', 'src/backend/verbs/probe.js'],
 }
-/** Begins to work when it is loaded, exports nothing, and stays where it is. */
+/** This module begins to work when it is loaded and exports nothing, so it stays where it is. */
 const THREAD = 'src/engine/worker'
-/** The part of it that we use is in a file of ours: nobody else shares an instance of it with us. */
+/** The parts of this package that we use are copied into a file of ours. Nobody else needs to share our instance. */
 const INLINED = 'valibot'
 const LICENSE = at('node_modules', INLINED, 'LICENSE.md')
 
@@ -79,7 +79,7 @@ const plugin = (files, entry, root) => ({
         const target = join(dirname(file), from)
         return files.has(target) || moved.has(target) ? `Promise.resolve(here_${here.push(from) - 1})` : whole
       })
-    // Behind the rest, whose lines the map counts.
+    // At the end, because the map counts the lines before.
     const imports = here.map((from, i) => `import * as here_${i} from '${from}';\n`).join('')
     return { code: `${code}\n${imports}`, map: JSON.parse(codeOf(`${file}.map`)), moduleSideEffects: true }
   },

@@ -33,7 +33,7 @@ const orElse = (f, otherwise) => {
   }
 }
 
-/** Where a pid means something: this boot of this host, in this pid namespace. */
+/** The range within which a pid names one process: this boot of this host, in this pid namespace. */
 const place = () =>
   [
     hostname(),
@@ -49,7 +49,7 @@ const statOf = (pid) =>
     return { state: fields[0], start: fields[19] }
   }, {})
 
-/** What a process writes as owner, so that others can tell whether it still lives. */
+/** The text that names an owner, by which other processes can tell whether it still lives. */
 export const identity = (pid = process.pid) => ({ pid, start: statOf(pid).start, place: place() })
 
 function lives(owner, file) {

@@ -11,7 +11,7 @@ function wanted() {
   return digest(read(at('package-lock.json')), dependencies, devDependencies, machine)
 }
 
-/** True if npm would change nothing: somebody ran it himself, or only node's version is another. */
+/** True if npm would change nothing, because somebody ran it already or only node's version has changed. */
 function lockIsInstalled() {
   const there = at('node_modules/.package-lock.json')
   if (!existsSync(there)) return false
@@ -24,7 +24,7 @@ function lockIsInstalled() {
   const fits = (list, mine) => !list || list.includes(mine)
   const forThisMachine = ({ os, cpu, libc: c }) => os && fits(os, process.platform) && fits(cpu, process.arch) && fits(c, libc)
   return Object.entries(locked).every(([path, entry]) => {
-    // Optional packages are binaries for one platform, or what only those depend on.
+    // Optional packages are binaries for one platform, or dependencies of those.
     if (path === '' || (entry.optional && !forThisMachine(entry))) return true
     return installed[path]?.integrity === entry.integrity && existsSync(at(path, 'package.json'))
   })

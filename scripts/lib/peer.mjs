@@ -8,7 +8,7 @@ const REQUIREMENTS = ['spead2==4.5.1', 'numpy']
 const VENV = at('.cache/venv')
 const PYTHON = join(VENV, 'bin/python')
 const STAMP = join(VENV, '.stamp')
-/** Holds why it could not be set up; another try is made after RETRY_MS, or at once under CI. */
+/** Holds the reason of a failed setup; another try is made after RETRY_MS, or at once under CI. */
 const FAILED = at('.cache/venv.failed')
 const RETRY_MS = 10 * 60_000
 

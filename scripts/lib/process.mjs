@@ -1,4 +1,4 @@
-// Small things the bootstrap's parts share: places, messages, digests, children.
+// Shared by the parts of the bootstrap: places, messages, digests, children.
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
@@ -10,7 +10,7 @@ export const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
 /** A path inside the project. */
 export const at = (...parts) => join(ROOT, ...parts)
 
-/** Messages go to stderr: stdout belongs to what was asked for. */
+/** Messages go to stderr, because stdout belongs to the program that runs. */
 export const say = (text) => process.stderr.write(`speadcast: ${text}\n`)
 export const digest = (...parts) => createHash('sha256').update(JSON.stringify(parts)).digest('hex')
 /** A file's text, '' if there is none. */
@@ -26,7 +26,7 @@ export function filesIn(directory) {
     .sort()
 }
 
-/** Thrown to end with an exit status and no stack trace: what went wrong has been said already. */
+/** Thrown to end with an exit status and no stack trace, when the error has been reported already. */
 export class Quit extends Error {
   constructor(status) {
     super(`exit ${status}`)

@@ -1,5 +1,6 @@
-// What the VM is made of, below .cache/vm: qemu and busybox for this machine, a Debian kernel, and the guest's packages. All come through
-// this machine's own apt sources into a folder of their own: nothing is installed here, and apt's lists and dpkg's state stay as they are.
+// Makes the parts of the VM, below .cache/vm: qemu and busybox for this machine, a Debian kernel, and the guest's packages. All
+// come through this machine's own apt sources into a folder of their own. Nothing is installed here, and apt's lists and dpkg's
+// state stay as they are.
 //
 // | folder  | what                                                                          |
 // |---------|-------------------------------------------------------------------------------|
@@ -27,10 +28,11 @@ const GUEST = [
   'perftest',
   'iproute2',
   'iputils-ping',
+  'tcpdump',
 ]
 const KERNEL = 'linux-image-amd64'
 
-/** Of the kernel's modules: networks, RDMA, what they and the root file system are made of; no hardware drivers. */
+/** The kernel's modules that the guest gets: networks, RDMA, the root file system and what these need, but no hardware drivers. */
 const MODULE_FOLDERS = [
   'arch/x86/crypto',
   'crypto',
@@ -49,7 +51,7 @@ const MODULE_FOLDERS = [
   'lib',
   'net',
 ]
-/** What the initramfs loads to reach the root, in order of need; those that are built in are not there. */
+/** Modules that the initramfs loads to reach the root, in order of need. A kernel that has one built in has no such module. */
 const ROOT_MODULES = ['virtio_pci', 'virtio_console', '9pnet_virtio', '9p', 'overlay']
 
 const HOME = at('.cache/vm')
@@ -57,7 +59,7 @@ const LIBRARIES = join(HOME, 'host/usr/lib/x86_64-linux-gnu')
 const STAMP = join(HOME, 'stamp.json')
 const INIT = fileURLToPath(new URL('guest/init.sh', import.meta.url))
 
-/** @returns qemu, the folders and the files of a machine, made if they are not current */
+/** Makes what is not current. @returns qemu, the folders and the files of a machine */
 export async function image() {
   if (process.platform !== 'linux' || process.arch !== 'x64')
     refuse(`it is of ${process.platform} on ${process.arch}; only linux on x64 is known`)
@@ -159,7 +161,7 @@ async function update() {
   if (status !== 0) refuse('apt-get update failed')
 }
 
-/** What has to be unpacked: of the host's and the guest's packages those that are not installed here, and the kernel. */
+/** Packages to unpack: those named above with dependencies that are not installed here, and the kernel. */
 function resolve() {
   const [{ depends } = {}] = facts([KERNEL]) ?? []
   const head = depends?.match(/^linux-image-[^ ,]+/)?.[0]
@@ -169,7 +171,7 @@ function resolve() {
   return host && guest && kernel && { host, guest, kernel }
 }
 
-/** They and what they need of packages that are not installed here. */
+/** The packages of these names, and their dependencies that are not installed here. */
 function missing(names) {
   const listed = ask(
     'apt-get',
@@ -185,7 +187,7 @@ function missing(names) {
   return files && facts(files.map(([name, version]) => `${name}=${decodeURIComponent(version)}`))
 }
 
-/** What the package index says of packages; undefined unless it knows all of them. */
+/** Records of the package index; undefined unless it knows all of the packages. */
 function facts(wishes) {
   const records = (ask('apt-cache', 'show', '--no-all-versions', ...wishes) ?? '').split('\n\n').filter(Boolean)
   const found = records.map((text) => {
@@ -269,12 +271,15 @@ async function install(kernel, busybox) {
   writeFileSync(join(boot, 'initrd.img'), initramfs(join(HOME, 'guest/usr/lib/modules', release), busybox))
 }
 
-/** A bzImage's payload, which boots by PVH in a third of the time. What is not packed by xz stays as it is: qemu boots that too. */
+/**
+ * A bzImage's payload, which boots by PVH in a third of the time. An image that is not packed by xz stays as it is: qemu boots that
+ * too.
+ */
 function uncompressed(bzImage) {
   const start = bzImage.indexOf(Buffer.from('fd377a585a00', 'hex'))
   if (start < 0) return bzImage
   const options = { input: bzImage.subarray(start), maxBuffer: 1 << 28, env: { ...process.env, LD_LIBRARY_PATH: LIBRARIES } }
-  // Behind the payload there is more, which is not of xz.
+  // The payload is followed by bytes that are not xz's.
   const { stdout } = spawnSync(join(HOME, 'host/usr/bin/xz'), ['-dc', '--single-stream'], options)
   return stdout.subarray(0, 4).toString('latin1') === '\x7fELF' ? stdout : bzImage
 }

@@ -1,5 +1,5 @@
-// One run of the machine: boots, runs a command, brings back what it wrote and how it ended. Everything is emulated (TCG), so it works
-// wherever qemu does, and takes its time.
+// One run of the machine: boots, runs a command, brings back what it wrote and how it ended. Everything is emulated (TCG), so it
+// works wherever qemu does, and takes its time.
 import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { copyFileSync, existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
@@ -41,7 +41,7 @@ class Until extends Transform {
   }
 }
 
-/** Removes the folders of those that were killed. */
+/** Removes the folders of killed runs. */
 function sweep() {
   for (const name of readdirSync(tmpdir())) {
     const owner = name.match(/^speadcast-vm-(\d+)-/)?.[1]
@@ -98,7 +98,7 @@ function boot(image, { folder, mark, deadlineMs, memoryMiB = 1536, onConsole, on
     [...share('hostroot', '/', true), ...share('tools', image.guest, true), ...share('job', folder, false)],
   ].flat()
   const env = { ...process.env, LD_LIBRARY_PATH: image.libraries }
-  // It dies with us, whatever we die of.
+  // Dies with this process, even if that is killed.
   const child = spawn('setpriv', ['--pdeathsig', 'KILL', image.qemu, ...args], {
     env,
     stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe', 'pipe'],

@@ -1,4 +1,5 @@
-// One run for a person at a terminal: makes what is missing, passes output on, and shows the guest's console when there is no answer.
+// One run of the machine with its surroundings: makes missing parts, passes output on, and shows the guest's console if no answer
+// comes.
 import { writeFileSync } from 'node:fs'
 import { interrupted, ROOT, say } from '../lib/process.mjs'
 import { image } from './image.mjs'

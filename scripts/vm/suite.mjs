@@ -5,11 +5,12 @@ import { availableParallelism } from 'node:os'
 import { basename, dirname, join, relative } from 'node:path'
 import ts from 'typescript'
 import { at, Quit, ROOT, readJson, say, watchSignals } from '../lib/process.mjs'
+import { extraPrograms } from './extras.mjs'
 import { image } from './image.mjs'
 import { inMachine } from './session.mjs'
 
 const GUEST = '.guest.ts'
-/** Of a file: node takes it for a test too. */
+/** Timeout of a file, because node takes a file for a test too. */
 const FILE_TIMEOUT_MS = 300_000
 const DEADLINE_MS = 420_000
 
@@ -37,7 +38,7 @@ function compiled(file) {
   return ts.transpileModule(readFileSync(at(file), 'utf8'), { compilerOptions: options, fileName: basename(file) }).outputText
 }
 
-/** Parts of about the same size, the largest file first: what a file takes goes with its length, roughly. */
+/** Divides files into parts of about the same size, the largest file first: the time of a file goes roughly with its length. */
 function divided(tests, parts) {
   const all = Array.from({ length: parts }, () => ({ bytes: 0, tests: [] }))
   const sized = tests.map((file) => ({ file, bytes: statSync(at(file)).size })).sort((a, b) => b.bytes - a.bytes)
@@ -49,8 +50,8 @@ function divided(tests, parts) {
   return all.map((part) => part.tests.sort())
 }
 
-/** One machine's run; what it writes is held back until `turn`, so that two do not talk at once. */
-async function runTests(tests, flags, turn) {
+/** One machine's run. Its output is held back until `turn`, so that the output of two machines does not mix. */
+async function runTests({ guest }, tests, flags, turn) {
   const helper = (name) => name.endsWith('.ts') && !name.endsWith(GUEST) && !name.endsWith('.test.ts')
   const helpers = [...files('test/vm', helper), ...files('test/support', helper)]
   const js = (file) => file.replace(/\.ts$/, '.js')
@@ -73,11 +74,17 @@ async function runTests(tests, flags, turn) {
       ...flags,
       ...tests.map(js),
     ],
-    prepare: `cp -r /run/vm/compiled/. .\nrxe up || exit 125`,
+    prepare: ['cp -r /run/vm/compiled/. .', 'xargs rm -f </run/vm/extras', 'rxe up || exit 125'].join('\n'),
     deadlineMs: DEADLINE_MS,
     onStdout: write(process.stdout),
     onStderr: write(process.stderr),
     fill(folder) {
+      writeFileSync(
+        join(folder, 'extras'),
+        extraPrograms(guest)
+          .map((path) => `${path}\n`)
+          .join(''),
+      )
       for (const file of [...tests, ...helpers]) {
         const target = join(folder, 'compiled', js(file))
         mkdirSync(dirname(target), { recursive: true })
@@ -97,10 +104,10 @@ async function runTests(tests, flags, turn) {
 async function main(args) {
   const flags = args.filter((arg) => arg.startsWith('--'))
   const tests = chosen(args.filter((arg) => !arg.startsWith('--')))
-  await image()
+  const made = await image()
   const parts = divided(tests, Math.min(tests.length, availableParallelism() > 1 ? 2 : 1))
   const runs = []
-  for (const part of parts) runs.push(runTests(part, flags, runs.at(-1)?.catch(() => {}) ?? Promise.resolve()))
+  for (const part of parts) runs.push(runTests(made, part, flags, runs.at(-1)?.catch(() => {}) ?? Promise.resolve()))
   const results = await Promise.all(runs)
   const sum = (name) => results.reduce((total, result) => total + result[name], 0)
   const counts = { passed: sum('passed'), failed: sum('failed'), skipped: sum('skipped') }

@@ -1,13 +1,14 @@
-// scripts/acceptance.mjs from end to end on the software NIC, with the other end of a veth pair as second host: it finds what softnic does.
+// scripts/acceptance.mjs from end to end on the software NIC, with the other end of a veth pair as second host: it finds what
+// softnic does.
 
 import { type ChildProcess, spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
-import { Nic, type NicOptions, needNic, sleep } from '../ibverbs/support.js'
 import { need } from '../support/need.js'
 import { makeNetns, type Netns } from '../support/netns.js'
+import { Nic, type NicOptions, needNic, sleep } from '../support/nic.js'
 
 const SCRIPT = join(import.meta.dirname, '../../scripts/acceptance.mjs')
 const CAPTURE = (name: string) =>
@@ -66,7 +67,7 @@ async function captureByHand(ns: Netns, pcap: string, script: ChildProcess, said
   while (!existsSync(pcap) && tcpdump.exitCode === null) await sleep(20)
   script.stdin!.write('\n')
   await asked(/Its path: $/)
-  // For what the kernel has not handed over yet.
+  // Time for frames that the kernel has not handed over yet.
   await sleep(1500)
   tcpdump.kill('SIGINT')
   await over
@@ -79,7 +80,7 @@ test('every step, with a second host', { timeout: 120_000 }, async (ctx) => {
   needNic(ctx)
   for (const tool of ['tcpdump', 'raw_ethernet_bw']) need(ctx, !spawnSync(tool, ['--version']).error, `needs ${tool}`)
   const { code, steps, markdown, stderr } = await accept({ second: 'command', args: ['--disturb'] })
-  // How well a rate is kept depends on what else the machine does: these say what they measured.
+  // How well a rate is kept depends on the rest of the machine, so these steps only say what they measured.
   const { 'rate sw': sw, 'rate hw': hw, ...others } = steps
   for (const rate of [sw!, hw!]) expect(rate.found).toMatch(/^100Mbps: 0\.\d+ Gb\/s \([+-]/)
   expect(results(others), stderr).toEqual({
@@ -93,7 +94,7 @@ test('every step, with a second host', { timeout: 120_000 }, async (ctx) => {
     'link down': 'passed',
   })
   expect(code).toBe([sw!, hw!].some(({ result }) => result === 'failed') ? 1 : 0)
-  // What softnic is known to do (its README.md): a frame above the MTU is lost, and its work request succeeds.
+  // softnic loses a frame above the MTU, and its work request succeeds (test/softnic/README.md).
   expect(steps['over the MTU']!.found).toMatch(/8972 bytes: completion 0, arrived; 8973 bytes: completion 0, did not arrive/)
   // Local protection error, and a flush for each that was behind it.
   expect(steps.flush!.found).toMatch(/number 20 failed \(row 20: status 4.*43 flush completions for the 43 behind it/)

@@ -1,4 +1,4 @@
-// What the acceptance script reads out of frames, on frames whose truth somebody else says: a header printed in a textbook, the kernel.
+// The acceptance script reads frames whose contents others vouch for: a header printed in a textbook, and the kernel's.
 import { expect, test } from 'vitest'
 import { datagramOf, framesOf } from '../../scripts/acceptance/frames.mjs'
 import { need } from '../support/need.js'

@@ -3,7 +3,7 @@ import { ERRNO } from '#dist/ffi/native-error.js'
 import { POST_AGAIN, POST_FATAL, POST_OK, POST_SKIP, type PostResult, type ReapResult } from '#dist/src/backend/backend.js'
 import { type MemoryOptions, openMemory } from '#dist/src/backend/memory.js'
 import { COUNTER, COUNTER_NAMES } from '#dist/src/stats.js'
-import { handTable, pattern } from './table.js'
+import { handTable, pattern } from '../support/hand-table.js'
 
 const HINTS = { maxMessageBytes: 65507 }
 const EHOSTUNREACH = ERRNO.EHOSTUNREACH

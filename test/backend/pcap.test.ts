@@ -8,8 +8,8 @@ import { POST_FATAL, POST_OK, type PostResult, type ReapResult } from '#dist/src
 import { openPcap, type PcapOptions } from '#dist/src/backend/pcap.js'
 import { parseEndpoints, resolveEndpoints } from '#dist/src/net/endpoint.js'
 import { COUNTER_NAMES } from '#dist/src/stats.js'
+import { type HandPacket, handTable, pattern } from '../support/hand-table.js'
 import { need } from '../support/need.js'
-import { type HandPacket, handTable, pattern } from './table.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'speadcast-pcap-'))
 afterAll(() => rmSync(folder, { recursive: true }))

@@ -6,7 +6,7 @@ import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { BatchViews } from '#dist/src/batch/views.js'
 import { type Batch, Heap, type Stream } from '#dist/src/index.js'
-import { dump } from '../spead/cases.js'
+import { dump } from '../support/spead-cases.js'
 import {
   type BatchItem,
   compiledOf,

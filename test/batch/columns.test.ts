@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest'
 import type { Stream } from '#dist/src/index.js'
 import { COUNTER } from '#dist/src/stats.js'
-import { rig } from '../engine/support.js'
+import { rig } from '../support/engine-rig.js'
 import { fill, filled, groupOf, inOrder, type Mode, memoryStream, samples, taken } from './support.js'
 
 const MODES = ['serial', 'round-robin', 'by-substream'] as const

@@ -9,9 +9,9 @@ import { describe, expect, onTestFinished, test } from 'vitest'
 import { checkCall, libc, nativeCallsWork } from '#dist/ffi/libc.js'
 import { Region } from '#dist/ffi/memory/region.js'
 import type { Batch } from '#dist/src/index.js'
-import { dump } from '../spead/cases.js'
 import { need } from '../support/need.js'
 import { sharedFile } from '../support/shared-file.js'
+import { dump } from '../support/spead-cases.js'
 import { compiledOf, fill, groupOf, memoryStream, planned, rawBytes, samples, segmentsOf, taken, timestamp } from './support.js'
 
 /** Another process with the file mapped, which writes when told `OFFSET LENGTH BYTE`. */

@@ -1,9 +1,9 @@
 /** Staged immediates: numbers in a column become the pointer bytes that spead2 gives the same numbers. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { ItemGroup, type ItemInit } from '#dist/src/index.js'
-import { dump } from '../spead/cases.js'
 import { need } from '../support/need.js'
 import { PythonPeer } from '../support/python-peer.js'
+import { dump } from '../support/spead-cases.js'
 import { bySpead2, filled, groupOf, memoryStream, samples, staged, taken } from './support.js'
 
 let peer: PythonPeer | undefined

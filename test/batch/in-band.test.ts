@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest'
 import { Region } from '#dist/ffi/memory/region.js'
 import type { StreamOptions } from '#dist/src/index.js'
-import { dump } from '../spead/cases.js'
+import { dump } from '../support/spead-cases.js'
 import { fill, filled, groupOf, memoryStream, planned, samples, taken, timestamp } from './support.js'
 
 const THREE = ['10.0.0.1:7148', '10.0.0.2:7148', '10.0.0.3:7148']

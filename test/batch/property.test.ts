@@ -20,8 +20,8 @@ import {
 } from '#dist/src/index.js'
 import { alignmentOf } from '#dist/src/spead/dtype.js'
 import type { ExactPointer } from '#dist/src/spead/index.js'
-import { dump, type ItemCase } from '../spead/cases.js'
-import { itemArb } from '../spead/generate.js'
+import { dump, type ItemCase } from '../support/spead-cases.js'
+import { itemArb } from '../support/spead-generate.js'
 import { inOrder, type Mode, rawBytes } from './support.js'
 
 const SEED = Number(process.env.SPEADCAST_TEST_SEED ?? Date.now() % 2 ** 31)

@@ -1,9 +1,9 @@
 /** The packets of batches are those that spead2 itself writes for the same heaps, byte for byte and in its order. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { StreamOptions } from '#dist/src/index.js'
-import { dump } from '../spead/cases.js'
 import { need } from '../support/need.js'
 import { PythonPeer } from '../support/python-peer.js'
+import { dump } from '../support/spead-cases.js'
 import {
   type BatchItem,
   bySpead2,

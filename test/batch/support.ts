@@ -15,8 +15,8 @@ import {
   type Stream,
   type StreamOptions,
 } from '#dist/src/index.js'
-import { base64, fromBase64 } from '../spead/cases.js'
 import type { GroupsCase, GroupsResult, PeerItem, PeerPart, PeerValue, PythonPeer } from '../support/python-peer.js'
+import { base64, fromBase64 } from '../support/spead-cases.js'
 
 export type Mode = GroupMode
 

@@ -1,4 +1,4 @@
-// scripts/bench.mjs from end to end, in small: what it says of runs is so. How fast they are is not looked at.
+// scripts/bench/bench.mjs from end to end, in small: its rows and reports are true of the runs. Speed is not looked at.
 import { spawn, spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -11,7 +11,7 @@ import { netnsUnavailable } from '../support/netns.js'
 import { spead2Python } from '../support/peer.js'
 import { softnicUnavailable } from '../support/softnic.js'
 
-const SCRIPT = join(import.meta.dirname, '../../scripts/bench.mjs')
+const SCRIPT = join(import.meta.dirname, '../../scripts/bench/bench.mjs')
 const SMALL = ['--bytes', '4MiB', '--warmup-bytes', '1MiB', '--repeats', '1', '--max-disturbance', '1']
 
 interface Ended {
@@ -177,7 +177,7 @@ test('many streams of one process have a row, and so has the cost of a heap to t
 
 test('a part of bench-busy can be stopped and goes on; heaps that nobody fills are sent by both programs', (ctx) => {
   needGround(ctx)
-  const script = join(import.meta.dirname, '../../scripts/bench-busy.mjs')
+  const script = join(import.meta.dirname, '../../scripts/bench/busy.mjs')
   const file = temporary('rows.jsonl')
   const run = (part: string, ...args: string[]) =>
     spawnSync(process.execPath, [script, part, '--sizes', '8KiB,16KiB', ...SMALL, '--out', file, '--append', ...args], {

@@ -1,4 +1,4 @@
-// Busy neighbours: that they are there while the command runs, and nowhere afterwards.
+// Busy neighbours are there while the command runs, and gone afterwards.
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, readFileSync } from 'node:fs'

@@ -1,4 +1,4 @@
-// What leaves back to back, by times and sizes written by hand.
+// Finds bytes that leave back to back, in times and sizes written by hand.
 import { expect, test } from 'vitest'
 import { burstGap, burstsOf, runsOf } from '../../scripts/bench/bursts.mjs'
 

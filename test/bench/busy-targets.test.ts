@@ -1,4 +1,4 @@
-// Issue 14's table: rows written by hand at each limit and just short of it.
+// The targets of a busy host: rows written by hand at each limit and just short of it.
 import { describe, expect, test } from 'vitest'
 import type { Row } from '../../scripts/bench/points.mjs'
 import { targetLines } from '../../scripts/bench/targets.mjs'
@@ -7,7 +7,7 @@ const KiB = 1024
 const MiB = 1024 * KiB
 const MACHINE: Row = { kind: 'machine', cpus: 2 }
 
-/** Five rounds of each; what is equal in all of them is its own median. */
+/** Five rounds of each; a figure that is equal in all of them is its own median. */
 const rounds = (each: (round: number) => Row[]): Row[] => [MACHINE, ...[0, 1, 2, 3, 4].flatMap(each)]
 const run = (program: string, heapSizeBytes: number, rate: number, more: Row = {}): Row => ({
   ...{ kind: 'run', program, heapSizeBytes, packetSizeBytes: 9000, pointBatches: 4, attempt: 0, hogs: 0 },

@@ -18,7 +18,7 @@ function rounds(heapSizeBytes: number, rates: Record<string, number>, more: Row 
 const lineOf = (rows: Row[], start: string) => targetLines(rows).find((line) => line.trim().startsWith(start))
 
 describe('over spead2', () => {
-  // Issue 5's table: the least ratio at each end of its bands.
+  // The least ratio at each end of its bands.
   const sendmmsg: [number, number][] = [
     [256, 2.5],
     [KiB, 2.5],
@@ -65,7 +65,8 @@ describe('over the floor', () => {
       ...rounds(2 * KiB, { 'ours-sendmmsg': 100, floor: 1000 }),
     ]
     expect(lineOf(rows, 'ours-sendmmsg/floor')).toContain('lower bound ≥ 0.9: met, 1 of 1 sizes')
-    // Six values: the interval reaches from the least to the greatest, and one bad round is its lower end though the median is 0.95.
+    // Six values: the interval reaches from the least to the greatest, and one bad round is its lower end though the median is
+    // 0.95.
     const uneven = rounds(4 * KiB, { 'ours-sendmmsg': 950, floor: 1000 })
     uneven[0] = { ...uneven[0], payloadBytesPerSecond: 800e6 }
     expect(lineOf(uneven, 'ours-sendmmsg/floor')).toContain('MISSED, 0 of 1 sizes, worst 0.95 [0.80…0.95] at 4 KiB')

@@ -1,8 +1,8 @@
 // `speadcast bench`: what it counts is what left, it ends when asked to, and it refuses what it cannot measure.
 import { describe, expect, test } from 'vitest'
+import { CLI, pointersOf, run, runJson, sink, start } from '../support/cli.js'
 import { need } from '../support/need.js'
 import { makeNetns, netnsUnavailable } from '../support/netns.js'
-import { CLI, pointersOf, run, runJson, sink, start } from './support.js'
 
 /** Fields of a row that docs/bench/README.md describes. */
 interface Row extends Record<string, unknown> {

@@ -1,8 +1,8 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
+import { CLI, run, runJson, start } from '../support/cli.js'
 import { need } from '../support/need.js'
-import { CLI, run, runJson, start } from './support.js'
 
 test('the demo sends, receives and checks every heap', async () => {
   const { code, stderr, json } = await runJson(['demo', '--bytes', '32MiB'])

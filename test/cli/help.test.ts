@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { CLI, run, temporaryFolder } from './support.js'
+import { CLI, run, temporaryFolder } from '../support/cli.js'
 
 const COMMANDS = ['send', 'recv', 'bench', 'demo']
 

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
 import { sendCommand } from '#dist/src/cli/send.js'
-import { type Datagram, datagramsOf, pointersOf, type Run, run } from './support.js'
+import { type Datagram, datagramsOf, pointersOf, type Run, run } from '../support/cli.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'speadcast-cli-options-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { paceReport } from '#dist/src/cli/pace-report.js'
-import { runJson, start } from './support.js'
+import { runJson, start } from '../support/cli.js'
 
 const NOTHING = {
   udpBytes: 0,

@@ -3,9 +3,9 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
+import { CLI, type Datagram, datagramsOf, pointersOf, run, runJson, startReceiver, temporaryFolder } from '../support/cli.js'
 import { need } from '../support/need.js'
 import { makeNetns, netnsUnavailable } from '../support/netns.js'
-import { CLI, type Datagram, datagramsOf, pointersOf, run, runJson, startReceiver, temporaryFolder } from './support.js'
 
 const HEAP_CNT = 1
 const STREAM_CTRL = 6

@@ -3,8 +3,8 @@ import { spawnSync } from 'node:child_process'
 import { closeSync, existsSync, openSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { CLI, datagramsOf, pointersOf, sink, start, temporaryFolder } from '../support/cli.js'
 import { need } from '../support/need.js'
-import { CLI, datagramsOf, pointersOf, sink, start, temporaryFolder } from './support.js'
 
 const TIMESTAMP = 0x1600
 

@@ -1,6 +1,6 @@
 // Bad usage: exit status 2, nothing on standard output, and a message that names the value and the remedy.
 import { describe, expect, test } from 'vitest'
-import { run } from './support.js'
+import { run } from '../support/cli.js'
 
 const TO = '127.0.0.1:7148'
 

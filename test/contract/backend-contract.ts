@@ -4,14 +4,9 @@
  */
 import { beforeEach, describe, expect, test } from 'vitest'
 import { type Backend, POST_AGAIN, POST_OK, type PostResult, type ReapResult } from '#dist/src/backend/backend.js'
-import { COUNTER_NAMES } from '#dist/src/stats.js'
-import { handTable, pattern } from '../backend/table.js'
+import { handTable, pattern } from '../support/hand-table.js'
 import { need } from '../support/need.js'
-
-export interface Arrival {
-  readonly substream: number
-  readonly bytes: Uint8Array
-}
+import type { Arrival } from '../support/receivers.js'
 
 export interface OpenedBackend {
   readonly backend: Backend
@@ -228,5 +223,3 @@ export function backendContract({
     })
   })
 }
-
-export const environment = () => ({ counters: new Float64Array(COUNTER_NAMES.length), wake: () => {} })

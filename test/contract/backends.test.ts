@@ -5,9 +5,10 @@ import { openDgram } from '#dist/src/backend/dgram.js'
 import { openMemory } from '#dist/src/backend/memory.js'
 import { openPcap } from '#dist/src/backend/pcap.js'
 import { parseEndpoints, resolveEndpoints } from '#dist/src/net/endpoint.js'
+import { environment } from '../support/hand-table.js'
 import { readPcap } from '../support/pcap.js'
-import { backendContract, environment } from './backend-contract.js'
-import { openReceivers } from './receivers.js'
+import { openReceivers } from '../support/receivers.js'
+import { backendContract } from './backend-contract.js'
 
 backendContract({
   name: 'memory',

@@ -6,9 +6,10 @@ import { expect, test } from 'vitest'
 import { openIbverbs } from '#dist/src/backend/verbs/raw.js'
 import { listRdmaDevices } from '#dist/src/devices/index.js'
 import { IBVERBS_DEFAULTS } from '#dist/src/stream/config.js'
-import { inNamespace, needNic, nicHere, nicUnavailable } from '../ibverbs/support.js'
-import { backendContract, environment } from './backend-contract.js'
-import { openReceivers } from './receivers.js'
+import { environment } from '../support/hand-table.js'
+import { inNamespace, needNic, nicHere, nicUnavailable } from '../support/nic.js'
+import { openReceivers } from '../support/receivers.js'
+import { backendContract } from './backend-contract.js'
 
 const here = nicHere({ veth: { mtu: 9000 } }, {}, ({ ns, nic }) =>
   inNamespace(ns.name.a, async () => listRdmaDevices({ library: nic.library })),

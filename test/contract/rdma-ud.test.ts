@@ -11,8 +11,10 @@ import { parseEndpoints, resolveEndpoints } from '#dist/src/net/endpoint.js'
 import { arenaBytes, RdmaSource } from '#dist/src/receive/rdma-source.js'
 import type { ReceiveSession } from '#dist/src/receive/session.js'
 import { IBVERBS_DEFAULTS, RDMA_UD_DEFAULTS } from '#dist/src/stream/config.js'
-import { inNamespace, needNic, nicHere, nicUnavailable } from '../ibverbs/support.js'
-import { type Arrival, backendContract, environment } from './backend-contract.js'
+import { environment } from '../support/hand-table.js'
+import { inNamespace, needNic, nicHere, nicUnavailable } from '../support/nic.js'
+import type { Arrival } from '../support/receivers.js'
+import { backendContract } from './backend-contract.js'
 
 const here = nicHere({ veth: { mtu: 9000 } }, { mode: 'null' }, ({ ns, nic }) =>
   inNamespace(ns.name.a, async () => listRdmaDevices({ library: nic.library })),

@@ -1,6 +1,7 @@
 import { openUdp } from '#dist/src/backend/udp/backend.js'
-import { backendContract, environment } from './backend-contract.js'
-import { openReceivers } from './receivers.js'
+import { environment } from '../support/hand-table.js'
+import { openReceivers } from '../support/receivers.js'
+import { backendContract } from './backend-contract.js'
 
 // Twice: with segmentation offload, and packet by packet.
 for (const segmentation of ['auto', 'off'] as const)

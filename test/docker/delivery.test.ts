@@ -1,4 +1,4 @@
-// Random samples through a sender's container to a receiver's: what arrives is what went in, bit for bit, at speadcast's receiver and spead2's.
+// Random samples through a sender's container to a receiver's: they arrive bit for bit, at speadcast's receiver and at spead2's.
 import { createHash, randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import {

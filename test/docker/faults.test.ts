@@ -1,10 +1,10 @@
-// What happens to containers in the field, and what the other end makes of it.
+// Containers that are killed, cut off, throttled or out of space, and how the other end takes it.
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { Container, IMAGE, json, Network, needDocker, needSpead2, ok, RECEIVER, SPEAD2_IMAGE, sleep } from './support.js'
 
 const HEAP_BYTES = 32_768
 const PACE = ['-H', `${HEAP_BYTES}`, '-p', '8972', '--rate', '80Mbps', '--burst', '16KiB', '--interface', 'eth0', '--json']
-/** Not even where no packet finds a way out: heaps that fail take 3 µs. */
+/** More than even a sender without a route gets through, whose failed heaps take 3 µs each. */
 const FOREVER = ['-n', '100000000']
 
 let network: Network | undefined

@@ -1,4 +1,4 @@
-/** Containers for tests: made with what scripts/docker.mjs built and tells, and gone when the test ends. */
+/** Containers for tests, from the images that scripts/docker.mjs built. They are removed when the test ends. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import type { TestContext } from 'vitest'
@@ -57,7 +57,7 @@ function collect(child: ChildProcess, input?: Uint8Array): Promise<Ended> {
 
 export const docker = (...args: string[]): Promise<Ended> => command(['docker', ...args])
 
-/** The same; what fails is thrown. */
+/** The same, but a failure is thrown. */
 export async function ok(...args: string[]): Promise<string> {
   const { code, stdout, stderr } = await docker(...args)
   if (code !== 0) throw new Error(`docker ${args.join(' ')}: ${code}\n${stdout}${stderr}`)
@@ -119,7 +119,7 @@ export class Container {
     return container
   }
 
-  /** Resolves when what it wrote matches; rejects after ten seconds or when it ends without. */
+  /** Resolves when its output matches; rejects after ten seconds, or if it ends before. */
   async said(pattern: RegExp, milliseconds = 10_000): Promise<void> {
     for (const deadline = Date.now() + milliseconds; ; ) {
       const { stdout, stderr } = await docker('logs', this.name)
@@ -130,14 +130,14 @@ export class Container {
     }
   }
 
-  /** Its end, with what it wrote. */
+  /** Waits for its end; returns its output. */
   async ended(): Promise<Ended> {
     const code = Number(await ok('wait', this.name))
     const { stdout, stderr } = await docker('logs', this.name)
     return { code, stdout, stderr }
   }
 
-  /** Of the engine's host, or 0 where it does not run. */
+  /** Its process id on the engine's host, or 0 if it does not run. */
   async pid(): Promise<number> {
     return Number(await ok('inspect', '-f', '{{.State.Pid}}', this.name))
   }
@@ -152,7 +152,7 @@ export class Container {
   }
 }
 
-/** What `--json` printed, the last line. */
+/** The last line of its output, which `--json` printed. */
 // biome-ignore lint/suspicious/noExplicitAny: compared field by field.
 export function json({ stdout, stderr, code }: Ended): any {
   const line = stdout.trimEnd().split('\n').at(-1)
@@ -162,7 +162,7 @@ export function json({ stdout, stderr, code }: Ended): any {
 
 export const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
 
-/** What no test may leave: containers and networks of this process. */
+/** Containers and networks of this process, of which no test may leave any. */
 process.once('exit', () => {
   if (serial === 0) return
   const list = (what: string) =>

@@ -7,9 +7,9 @@ import { describe, expect, onTestFinished, test } from 'vitest'
 import { nativeCallsWork } from '#dist/ffi/libc.js'
 import { DEFAULT_IO_THREADS } from '#dist/src/engine/pool.js'
 import { Heap, IoThread, ItemGroup, openStream, type Stream, type StreamOptions } from '#dist/src/index.js'
+import { rawHeap } from '../support/engine-rig.js'
 import { need } from '../support/need.js'
 import { driverRig, settledOf, within } from './driver-support.js'
-import { rawHeap } from './support.js'
 
 /** The threads that are started from now on, as Node announces them. */
 function threads(): Worker[] {

@@ -22,8 +22,8 @@ import type { BatchResult } from '#dist/src/stream/result.js'
 import { Send } from '#dist/src/stream/send.js'
 import { SendPromise } from '#dist/src/stream/send-promise.js'
 import { Submissions } from '#dist/src/stream/submissions.js'
+import { ENGINE_OPTIONS } from '../support/engine-rig.js'
 import { type PcapPacket, readPcap } from '../support/pcap.js'
-import { ENGINE_OPTIONS } from './support.js'
 
 export const KINDS = ['inline', 'worker'] as const
 export type DriverKind = (typeof KINDS)[number]

@@ -3,9 +3,9 @@ import { describe, expect, test } from 'vitest'
 import { nativeCallsWork } from '#dist/ffi/libc.js'
 import * as R from '#dist/src/engine/ring.js'
 import { readCounters } from '#dist/src/stats.js'
+import { cntOf, rawHeap } from '../support/engine-rig.js'
 import { need } from '../support/need.js'
 import { type DriverKind, type DriverRig, driverRig, KINDS, type Sent, settledOf, type Variant, within } from './driver-support.js'
-import { cntOf, rawHeap } from './support.js'
 
 const last = ({ bytes }: { bytes: Uint8Array }): number => bytes.at(-1)!
 

@@ -4,7 +4,7 @@ import { NEXT_AT_DEADLINE, NEXT_IDLE, NEXT_STOPPED } from '#dist/src/engine/cont
 import type { OutcomeMessage } from '#dist/src/engine/outcome.js'
 import * as R from '#dist/src/engine/ring.js'
 import { COUNTER } from '#dist/src/stats.js'
-import { cntOf, rawHeap, rig, settlementOf, submitSequence } from './support.js'
+import { cntOf, rawHeap, rig, settlementOf, submitSequence } from '../support/engine-rig.js'
 
 const EPERM = ERRNO.EPERM
 const ENOBUFS = ERRNO.ENOBUFS

@@ -6,7 +6,7 @@ import { type EngineMessage, NEXT_AT_DEADLINE, NEXT_IDLE, NEXT_STEP_NOW, NEXT_ST
 import type { Driver, DriverInput } from '#dist/src/engine/driver.js'
 import { InlineDriver } from '#dist/src/engine/driver-inline.js'
 import * as R from '#dist/src/engine/ring.js'
-import { ENGINE_OPTIONS, type MakeRig, type Rig, submitTo } from './support.js'
+import { ENGINE_OPTIONS, type MakeRig, type Rig, submitTo } from '../support/engine-rig.js'
 
 /** A turn of the loop takes this long while there is something to send. */
 const TURN_NANOSECONDS = 1000

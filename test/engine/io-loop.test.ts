@@ -8,7 +8,7 @@ import { IoLoop } from '#dist/src/engine/io-loop.js'
 import { Member, type MemberParts } from '#dist/src/engine/member.js'
 import * as R from '#dist/src/engine/ring.js'
 import { readCounters } from '#dist/src/stats.js'
-import { ENGINE_OPTIONS, rawHeap, submitTo } from './support.js'
+import { ENGINE_OPTIONS, rawHeap, submitTo } from '../support/engine-rig.js'
 
 const WAKE = 99
 const LOOK_NANOSECONDS = 50

@@ -11,7 +11,7 @@ function make(burstBytes: number, rate: number, options: Partial<LimiterOptions>
 }
 
 /** Sends whole bursts as soon as allowed, on a clock that moves only by waiting and by `delay` before burst `delayAt`. When each went. */
-function run(limiter: Limiter, rate: number, bursts: number, delayAt = -1, delay = 0): number[] {
+function run(limiter: Limiter, rate: number, bursts: number, delayAt?: number, delay = 0): number[] {
   const bytes = limiter.burstBytes
   const times: number[] = []
   let now = START

@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest'
 import type { Fault } from '#dist/src/backend/memory.js'
 import { type EngineOptions, NEXT_AT_DEADLINE, NEXT_IDLE, NEXT_STEP_NOW } from '#dist/src/engine/contract.js'
 import { COUNTER, type CounterName } from '#dist/src/stats.js'
-import { rawHeap, steppedRig } from './support.js'
+import { rawHeap, steppedRig } from '../support/engine-rig.js'
 
 const RATE = 1e9
 /** SPEAD header and five item pointers. */

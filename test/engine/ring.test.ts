@@ -1,7 +1,7 @@
 /** The ring by itself, both its sides in one thread. */
 import { expect, test } from 'vitest'
 import * as R from '#dist/src/engine/ring.js'
-import { settlementOf, submitSequence } from './support.js'
+import { settlementOf, submitSequence } from '../support/engine-rig.js'
 
 const send = (variant: number): R.Submission => ({ variant, heaps: 3, rows: 7, explicitCnts: true, sequence: undefined })
 

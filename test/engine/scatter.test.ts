@@ -3,8 +3,8 @@ import { describe, expect, test } from 'vitest'
 import { nativeCallsWork } from '#dist/ffi/libc.js'
 import type { ImmediateScatter, ScatterTable, TableRegion } from '#dist/src/batch/table.js'
 import { CntPointers, ImmediatePointers, scatter } from '#dist/src/engine/scatter.js'
-import { allocate } from '../ffi/support.js'
 import { need } from '../support/need.js'
+import { allocate } from '../support/regions.js'
 
 // Only its pages that are written take memory.
 const FROM = 2 ** 31 - 40

@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest'
 import { NEXT_AT_DEADLINE, NEXT_STEP_NOW } from '#dist/src/engine/contract.js'
 import { COUNTER } from '#dist/src/stats.js'
-import { rawHeap, steppedRig } from './support.js'
+import { rawHeap, steppedRig } from '../support/engine-rig.js'
 
 test('a pause that the backend asked for is kept, whatever wakes the engine meanwhile', () => {
   const { engine, add, submit, backend, ring } = steppedRig({ acceptPerPost: 1, pauseNanoseconds: 500 })

@@ -8,8 +8,8 @@ import { beforeEach, describe, expect, onTestFinished, test } from 'vitest'
 import { nativeCallsWork } from '#dist/ffi/libc.js'
 import { attachRegion, Region } from '#dist/ffi/memory/region.js'
 import { need } from '../support/need.js'
+import { allocate, bytesOf, isAll, MIB } from '../support/regions.js'
 import { sharedFile } from '../support/shared-file.js'
-import { allocate, bytesOf, isAll, MIB } from './support.js'
 
 beforeEach((ctx) => need(ctx, process.platform === 'linux' && nativeCallsWork(), 'regions are mapped on Linux only'))
 

@@ -5,9 +5,9 @@ import { nativeCallsWork } from '#dist/ffi/libc.js'
 import { Region, type RegionHandle } from '#dist/ffi/memory/region.js'
 import { dist, runModule } from '../support/child.js'
 import { need } from '../support/need.js'
+import { allocate, bytesOf, isAll, KIB, MIB } from '../support/regions.js'
 import { sharedFile } from '../support/shared-file.js'
 import { type Mapping, mappings } from '../support/smaps.js'
-import { allocate, bytesOf, isAll, KIB, MIB } from './support.js'
 
 beforeEach((ctx) => need(ctx, process.platform === 'linux' && nativeCallsWork(), 'regions are mapped on Linux only'))
 

@@ -11,7 +11,7 @@ import { deviceOfAddress } from '#dist/ffi/verbs/rdmacm.js'
 import { SendQueue } from '#dist/ffi/verbs/send-queue.js'
 import { WorkRequestChain } from '#dist/ffi/verbs/work-requests.js'
 import { formatGid, parseAddress } from '#dist/src/net/address.js'
-import { inNamespace, needNic, nicHere } from '../ibverbs/support.js'
+import { inNamespace, needNic, nicHere } from '../support/nic.js'
 
 let library: VerbsLibrary
 const here = nicHere({ veth: { mtu: 9000 } }, { mode: 'null', netdevs: ['v0'] }, ({ nic }) => {

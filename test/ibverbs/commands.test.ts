@@ -4,8 +4,8 @@ import { existsSync, readdirSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { need } from '../support/need.js'
 import { makeNetns, type Netns } from '../support/netns.js'
+import { CLI, Nic, needNic } from '../support/nic.js'
 import { NOTHING_LEAKED } from '../support/softnic.js'
-import { CLI, Nic, needNic } from './support.js'
 
 const TO = '10.77.0.2:7148'
 const UNPRIVILEGED = ['--bounding-set', '-all', '--inh-caps', '-all']

@@ -2,7 +2,7 @@
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { makeNetns } from '../support/netns.js'
-import { Nic, needNic } from './support.js'
+import { Nic, needNic } from '../support/nic.js'
 
 const ENDURANCE = fileURLToPath(new URL('scripts/endurance.mjs', import.meta.url))
 const BATCHES = 300_000

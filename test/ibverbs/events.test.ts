@@ -2,9 +2,9 @@
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import type { StreamOptions } from '#dist/src/index.js'
-import { capture, packetsOfHeaps, type RunReport } from '../kernel/support.js'
 import { makeNetns } from '../support/netns.js'
-import { compareWithWire, Nic, needNic, openOn, sleep, statusesOf } from './support.js'
+import { compareWithWire, Nic, needNic, openOn, sleep, statusesOf } from '../support/nic.js'
+import { capture, packetsOfHeaps, type RunReport } from '../support/remote-stream.js'
 
 const TO = '10.77.0.2:7148'
 const HEAPS = 3

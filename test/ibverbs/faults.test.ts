@@ -2,9 +2,9 @@
  * Work requests that fail, are refused or never complete: each heap's status agrees with what the peer saw, and sending goes on.
  */
 import { expect, test } from 'vitest'
-import { capture, packetsOfHeaps } from '../kernel/support.js'
 import { makeNetns } from '../support/netns.js'
-import { compareWithWire, Nic, needNic, openOn, type Sent, statusesOf } from './support.js'
+import { compareWithWire, Nic, needNic, openOn, type Sent, statusesOf } from '../support/nic.js'
+import { capture, packetsOfHeaps } from '../support/remote-stream.js'
 
 const TO = '10.77.0.2:7148'
 const HEAPS = 3
@@ -29,36 +29,41 @@ for (const thread of ['worker', 'inline'] as const)
     const wire = await capture(ns, 'b')
     const stream = await openOn(nic, ns, { to: TO, packetSizeBytes: PACKET, thread })
     expect(await stream.batch({ heaps: HEAPS, bytes: BYTES })).toEqual({ packetsPerHeap: PACKETS })
-    const results: [number, Sent][] = []
+    const failed: Sent[] = []
+    const next: Sent[] = []
     for (let k = 0; k < HEAPS * PACKETS; k++) {
       await nic.command(`fail ${k + 1} GENERAL_ERR`)
-      results.push([k, await stream.send()])
-      results.push([-1, await stream.send()])
+      failed.push(await stream.send())
+      next.push(await stream.send())
     }
     const stats = await stream.stats()
     await stream.close()
     const seen = packetsOfHeaps(await wire.stop())
-    for (const [n, [k, result]] of results.entries()) {
+    for (const [k, result] of failed.entries()) {
       const statuses = statusesOf(result, HEAPS)
-      expect(statuses, `send ${n}`).toEqual(k < 0 ? Array(HEAPS).fill('sent') : expectedOf(k))
-      compareWithWire(statuses, 1 + n * HEAPS, seen, PACKETS)
-      if (k >= 0)
-        expect(result.error!.outcome!.causes).toMatchObject([
-          {
-            substream: 0,
-            errnoName: 'IBV_WC_GENERAL_ERR',
-            packets: 1,
-            message: expect.stringMatching(/10\.77\.0\.2:7148.*IBV_WC_GENERAL_ERR, vendor code 0x88/),
-          },
-        ])
+      expect(statuses, `packet ${k} fails`).toEqual(expectedOf(k))
+      compareWithWire(statuses, 1 + 2 * k * HEAPS, seen, PACKETS)
+      expect(result.error!.outcome!.causes).toMatchObject([
+        {
+          substream: 0,
+          errnoName: 'IBV_WC_GENERAL_ERR',
+          packets: 1,
+          message: expect.stringMatching(/10\.77\.0\.2:7148.*IBV_WC_GENERAL_ERR, vendor code 0x88/),
+        },
+      ])
+    }
+    for (const [k, result] of next.entries()) {
+      const statuses = statusesOf(result, HEAPS)
+      expect(statuses, `the send after packet ${k} failed`).toEqual(Array(HEAPS).fill('sent'))
+      compareWithWire(statuses, 1 + (2 * k + 1) * HEAPS, seen, PACKETS)
     }
     const report = nic.cleanReport()
     expect(report).toMatchObject({ errors: 15, cqOverruns: 0, made: { qps: expect.any(Number) } })
     expect(stats.states.recoveries).toBe(15)
-    expect(stats.heapsSent + stats.heapsFailed).toBe(results.length * HEAPS)
+    expect(stats.heapsSent + stats.heapsFailed).toBe(2 * HEAPS * PACKETS * HEAPS)
     expect(stats.packets).toBe([...seen.values()].reduce((a, b) => a + b, 0))
     console.log(
-      `ibverbs faults, ${thread}: 15 packets failed in turn, ${results.length * HEAPS} heaps compared with the wire, ${stats.states.recoveries} recoveries: ${results[0]![1].error!.message}`,
+      `ibverbs faults, ${thread}: 15 packets failed in turn, ${2 * failed.length * HEAPS} heaps compared with the wire, ${stats.states.recoveries} recoveries: ${failed[0]!.error!.message}`,
     )
   })
 

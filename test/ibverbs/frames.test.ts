@@ -8,10 +8,10 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { GroupMode, StreamOptions } from '#dist/src/index.js'
-import { type CapturedPacket, capture, RemoteStream } from '../kernel/support.js'
 import { need } from '../support/need.js'
 import { makeNetns } from '../support/netns.js'
-import { Nic, type NicOptions, needNic } from './support.js'
+import { Nic, type NicOptions, needNic } from '../support/nic.js'
+import { type CapturedPacket, capture, RemoteStream } from '../support/remote-stream.js'
 
 interface Case {
   what: string

@@ -3,11 +3,11 @@
  */
 import { expect, test } from 'vitest'
 import type { GroupMode } from '#dist/src/index.js'
-import { exchange, type InteropItem, type Scenario } from '../interop/support.js'
 import { need } from '../support/need.js'
 import { makeNetns } from '../support/netns.js'
+import { Nic, needNic } from '../support/nic.js'
 import { spead2Python } from '../support/peer.js'
-import { Nic, needNic } from './support.js'
+import { exchange, type InteropItem, type Scenario } from '../support/spead2-receiver.js'
 
 const ADC: InteropItem = { name: 'adc', dtype: '|i1', shape: [10_000] }
 const ITEMS: InteropItem[] = [ADC, { name: 'power', dtype: '<f8', shape: [33] }, { name: 'flags', dtype: '|u1', shape: [13] }]

@@ -8,9 +8,9 @@ import { Engine } from '#dist/src/engine/engine.js'
 import * as R from '#dist/src/engine/ring.js'
 import { COUNTER } from '#dist/src/stats.js'
 import { IBVERBS_DEFAULTS } from '#dist/src/stream/config.js'
-import { openReceivers } from '../contract/receivers.js'
-import { cntOf, ENGINE_OPTIONS, rawHeap, settlementOf, submitSequence, submitTo } from '../engine/support.js'
-import { inNamespace, needNic, nicHere, sleep } from './support.js'
+import { cntOf, ENGINE_OPTIONS, rawHeap, settlementOf, submitSequence, submitTo } from '../support/engine-rig.js'
+import { inNamespace, needNic, nicHere, sleep } from '../support/nic.js'
+import { openReceivers } from '../support/receivers.js'
 
 const here = nicHere({ veth: { gsoMaxSegs: 1 } }, {}, ({ ns, nic }) =>
   inNamespace(ns.name.a, async () => listRdmaDevices({ library: nic.library })),

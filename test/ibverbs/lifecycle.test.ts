@@ -3,10 +3,10 @@
  * back.
  */
 import { expect, test } from 'vitest'
-import { capture, packetsOfHeaps } from '../kernel/support.js'
 import { makeNetns } from '../support/netns.js'
+import { CLI, Nic, needNic, openOn, sleep } from '../support/nic.js'
+import { capture, packetsOfHeaps } from '../support/remote-stream.js'
 import { startLoaded, TO } from './loaded.js'
-import { CLI, Nic, needNic, openOn, sleep } from './support.js'
 
 const STATES: [state: string, faults: string[], commands: string[], afterMs: number][] = [
   ['sending', ['pace 20000'], [], 50],

@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url'
 import type { StreamOptions } from '#dist/src/index.js'
 import { type Netns, waitForOutput } from '../support/netns.js'
-import type { Nic } from './support.js'
+import type { Nic } from '../support/nic.js'
 
 const LOADED = fileURLToPath(new URL('scripts/loaded.mjs', import.meta.url))
 export const TO = '10.77.0.2:7148'

@@ -5,7 +5,7 @@
 import { expect, test } from 'vitest'
 import type { StreamOptions } from '#dist/src/index.js'
 import { makeNetns, type Netns, waitForOutput } from '../support/netns.js'
-import { Nic, needNic, openOn, sleep, statusesOf } from './support.js'
+import { Nic, needNic, openOn, sleep, statusesOf } from '../support/nic.js'
 
 const V4 = '10.77.0.2:7148'
 const V6 = '[fd77::2]:7148'

@@ -5,7 +5,7 @@
 import { beforeEach, expect, test } from 'vitest'
 import { listRdmaDevices } from '#dist/src/devices/index.js'
 import { across, checkHeaps, collect, openSender, openTaker, RX0, RX1, sendHeaps } from '../support/datagrams.js'
-import { inNamespace, needNic, nicHere, sleep } from './support.js'
+import { inNamespace, needNic, nicHere, sleep } from '../support/nic.js'
 
 const here = nicHere({}, { mode: 'null', netdevs: ['rx0', 'rx1'] }, ({ ns, nic }) => {
   // The same names as in the virtual machine.

@@ -6,7 +6,7 @@ import { beforeEach, expect, onTestFinished, test } from 'vitest'
 import { listRdmaDevices } from '#dist/src/devices/index.js'
 import { type BatchResult, ItemGroup, openStream, type SendError, type Stream, type StreamOptions } from '#dist/src/index.js'
 import { openReceiver, type Receiver } from '#dist/src/receive/index.js'
-import { inNamespace, needNic, nicHere, sleep } from './support.js'
+import { inNamespace, needNic, nicHere, sleep } from '../support/nic.js'
 
 const here = nicHere({ veth: { mtu: 9000 } }, { mode: 'null' }, ({ ns, nic }) =>
   inNamespace(ns.name.a, async () => listRdmaDevices({ library: nic.library })),

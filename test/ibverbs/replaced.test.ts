@@ -13,9 +13,8 @@ import { openIbverbs } from '#dist/src/backend/verbs/raw.js'
 import { parseEndpoints, resolveEndpoints } from '#dist/src/net/endpoint.js'
 import { resolveInterface } from '#dist/src/net/interface.js'
 import { IBVERBS_DEFAULTS } from '#dist/src/stream/config.js'
-import { handTable, pattern } from '../backend/table.js'
-import { environment } from '../contract/backend-contract.js'
-import { inNamespace, needNic, nicHere, sleep } from './support.js'
+import { environment, handTable, pattern } from '../support/hand-table.js'
+import { inNamespace, needNic, nicHere, sleep } from '../support/nic.js'
 
 let library: VerbsLibrary
 const here = nicHere({ veth: {} }, { mode: 'null' }, ({ nic }) => {

@@ -1,10 +1,10 @@
 /** Devices and processes that lack something: memory to pin, rights, segments, queue, checksums, pacing. */
 import { expect, test } from 'vitest'
 import type { StreamOptions } from '#dist/src/index.js'
-import { capture, packetsOfHeaps, RemoteStream } from '../kernel/support.js'
 import { makeNetns, type Netns, waitForOutput } from '../support/netns.js'
+import { CLI, Nic, needNic, openOn } from '../support/nic.js'
+import { capture, packetsOfHeaps, RemoteStream } from '../support/remote-stream.js'
 import { NOTHING_LEAKED } from '../support/softnic.js'
-import { CLI, Nic, needNic, openOn } from './support.js'
 
 const V4 = '10.77.0.2:7148'
 const V6 = '[fd77::2]:7148'

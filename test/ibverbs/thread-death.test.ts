@@ -1,8 +1,8 @@
 /** A worker that holds a stream is terminated, and its I/O thread with it, so nobody is left to close anything. */
 import { expect, test } from 'vitest'
 import { makeNetns } from '../support/netns.js'
+import { Nic, needNic, sleep } from '../support/nic.js'
 import { startLoaded } from './loaded.js'
-import { Nic, needNic, sleep } from './support.js'
 
 test('a worker that holds a stream is terminated: the process goes on, and only that stream’s objects are left', async (ctx) => {
   needNic(ctx)

@@ -8,7 +8,7 @@ import { expect, test } from 'vitest'
 import { need } from '../support/need.js'
 import { makeNetns, type Netns, netnsUnavailable } from '../support/netns.js'
 import { spead2Python } from '../support/peer.js'
-import { startSpead2 } from './support.js'
+import { startSpead2 } from '../support/spead2-receiver.js'
 
 const MAIN = fileURLToPath(new URL('../../dist/src/cli/main.js', import.meta.url))
 const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex')

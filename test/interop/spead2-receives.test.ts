@@ -4,7 +4,7 @@ import type { GroupMode } from '#dist/src/index.js'
 import { need } from '../support/need.js'
 import { makeNetns, netnsUnavailable } from '../support/netns.js'
 import { spead2Python } from '../support/peer.js'
-import { exchange, type InteropItem, type Scenario, transfer } from './support.js'
+import { exchange, type InteropItem, type Scenario, transfer } from '../support/spead2-receiver.js'
 
 const GROUPS = Array.from({ length: 16 }, (_, k): [string, number, string] => [`239.77.1.${k}`, 7148, 'v1'])
 const V4 = '10.77.0.2'

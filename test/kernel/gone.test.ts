@@ -1,4 +1,4 @@
-/** Tests the path alone, which is the same for every way of sending: so io-uring.test.ts does not run this once more. */
+/** The route alone matters here, whatever sends, so these tests run on one path only. */
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { need } from '../support/need.js'

@@ -1,11 +1,12 @@
 /** fe80::/10 and multicast of link scope mean nothing without an interface, which the endpoint's zone or the option may name. */
-import { expect, test } from 'vitest'
+import { expect } from 'vitest'
 import type { StreamOptions } from '#dist/src/index.js'
 import { need } from '../support/need.js'
 import { makeNetns, netnsUnavailable } from '../support/netns.js'
-import { capture, listen, packetsOfHeaps, RemoteStream } from './support.js'
+import { capture, listen, packetsOfHeaps } from '../support/remote-stream.js'
+import { testOnPaths } from '../support/udp-paths.js'
 
-test('link-local destinations by zone and by the interface option, one and several', async (ctx) => {
+testOnPaths('link-local destinations by zone and by the interface option, one and several', async (ctx, open) => {
   const why = netnsUnavailable()
   need(ctx, !why, why)
   const [own, peer] = ['fe80::a', 'fe80::b']
@@ -33,7 +34,7 @@ test('link-local destinations by zone and by the interface option, one and sever
   ]
   for (const { to, options } of cases) {
     const wire = await capture(ns, 'b')
-    const stream = await RemoteStream.open(ns, { to, packetSizeBytes: 1048, ...options })
+    const stream = await open(ns, { to, packetSizeBytes: 1048, ...options })
     await stream.batch({ heaps: 4, bytes: 5000 })
     const { ok, error } = await stream.send()
     expect({ to, options, error }).toEqual({ to, options, error: undefined })

@@ -1,16 +1,17 @@
 /** Packets beyond the MTU: an error with the remedy, never fragments behind the user's back. */
-import { expect, test } from 'vitest'
+import { expect } from 'vitest'
 import { need } from '../support/need.js'
 import { makeNetns, netnsUnavailable } from '../support/netns.js'
-import { capture, RemoteStream } from './support.js'
+import { capture } from '../support/remote-stream.js'
+import { testOnPaths } from '../support/udp-paths.js'
 
-test('MTU 1500 with packets of 9000 asked for is refused at open, with the size that fits', async (ctx) => {
+testOnPaths('MTU 1500 with packets of 9000 asked for is refused at open, with the size that fits', async (ctx, open) => {
   const why = netnsUnavailable()
   need(ctx, !why, why)
   await using ns = await makeNetns({ veth: { mtu: 1500, gsoMaxSegs: 1 } })
   const wire = await capture(ns, 'b')
   const refusal = (to: string, packetSizeBytes: number) =>
-    RemoteStream.open(ns, { to, packetSizeBytes }).then(
+    open(ns, { to, packetSizeBytes }).then(
       () => 'opened',
       (error) => `${error.code}: ${error.message}`,
     )
@@ -32,13 +33,13 @@ test('MTU 1500 with packets of 9000 asked for is refused at open, with the size 
   console.log(`mtu: ${said.length} sizes asked for, the two that fit opened, nothing on the wire`)
 })
 
-test('fragments leave only where fragmentation is allowed', async (ctx) => {
+testOnPaths('fragments leave only where fragmentation is allowed', async (ctx, open) => {
   const why = netnsUnavailable()
   need(ctx, !why, why)
   await using ns = await makeNetns({ veth: { mtu: 1500, gsoMaxSegs: 1 } })
   for (const to of ['10.77.0.2:7148', '[fd77::2]:7148']) {
     const wire = await capture(ns, 'b')
-    const stream = await RemoteStream.open(ns, { to, packetSizeBytes: 8952, allowFragmentation: true })
+    const stream = await open(ns, { to, packetSizeBytes: 8952, allowFragmentation: true })
     await stream.batch({ heaps: 2, bytes: 17_000 })
     expect((await stream.send()).ok).toMatchObject({ packets: 4 })
     const stats = await stream.stats()
@@ -52,14 +53,14 @@ test('fragments leave only where fragmentation is allowed', async (ctx) => {
   }
 })
 
-test('an MTU lowered under an open stream fails the heaps with EMSGSIZE, and raising it heals', async (ctx) => {
+testOnPaths('an MTU lowered under an open stream fails the heaps with EMSGSIZE, and raising it heals', async (ctx, open) => {
   const why = netnsUnavailable()
   need(ctx, !why, why)
   await using ns = await makeNetns({ veth: { mtu: 9000, gsoMaxSegs: 1 } })
   for (const to of ['10.77.0.2:7148', '[fd77::2]:7148']) {
     const v6 = to.startsWith('[')
     const wire = await capture(ns, 'b')
-    const stream = await RemoteStream.open(ns, { to, packetSizeBytes: 8000 })
+    const stream = await open(ns, { to, packetSizeBytes: 8000 })
     await stream.batch({ heaps: 3, bytes: 20_000 })
     await stream.batch({ name: 'small', heaps: 3, bytes: 1000 })
     expect((await stream.send()).ok).toMatchObject({ heaps: 3, packets: 12 })

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest'
 import type { StreamOptions } from '#dist/src/index.js'
 import { need } from '../support/need.js'
 import { makeNetns, type Netns, netnsUnavailable } from '../support/netns.js'
-import { RemoteStream } from './support.js'
+import { RemoteStream } from '../support/remote-stream.js'
 
 const TO = '10.77.0.2:7148'
 const LOCAL = '127.0.0.1:7148'

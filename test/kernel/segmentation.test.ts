@@ -4,11 +4,12 @@ import { expect, test } from 'vitest'
 import type { StreamOptions } from '#dist/src/index.js'
 import { need } from '../support/need.js'
 import { makeNetns, netnsUnavailable } from '../support/netns.js'
-import { capture, listen, packetsOfHeaps, RemoteStream } from './support.js'
+import { capture, listen, packetsOfHeaps, RemoteStream } from '../support/remote-stream.js'
+import { testOnPaths } from '../support/udp-paths.js'
 
 const TO = '10.77.0.2:7148'
 
-test('devices without checksum or segmentation offload', async (ctx) => {
+testOnPaths('devices without checksum or segmentation offload', async (ctx, open) => {
   const why = netnsUnavailable()
   need(ctx, !why, why)
   need(ctx, spawnSync('ethtool', ['--version']).status === 0, 'needs ethtool')
@@ -16,7 +17,7 @@ test('devices without checksum or segmentation offload', async (ctx) => {
   for (const features of ['tx off', 'tx on gso off', 'gso on tx-udp-segmentation off', 'tx off gso off sg off']) {
     await ns.exec('a', ['ethtool', '-K', 'v0', ...features.split(' ')])
     const wire = await capture(ns, 'b')
-    const stream = await RemoteStream.open(ns, { to: TO })
+    const stream = await open(ns, { to: TO })
     const { packetsPerHeap } = await stream.batch({ heaps: 6, bytes: 7001 })
     for (let i = 0; i < 3; i++) expect((await stream.send()).ok).toMatchObject({ heaps: 6 })
     const { states, segmentedMessages, plainMessages } = await stream.stats()
@@ -35,16 +36,17 @@ test('devices without checksum or segmentation offload', async (ctx) => {
   }
 })
 
-test('part of a message, of a send of some heaps or of a burst, goes as a shorter message', async (ctx) => {
+testOnPaths('part of a message, of a send of some heaps or of a burst, goes as a shorter message', async (ctx, open, path) => {
   const why = netnsUnavailable()
   need(ctx, !why, why)
   await using ns = await makeNetns({ veth: { mtu: 1500, gsoMaxSegs: 1 } })
   await listen(ns, 7148)
   // 24 equal packets, which are one message; a burst ends within it.
-  const ways: Partial<StreamOptions>[] = [{ udpPath: 'sendmmsg' }, { udpPath: 'io_uring' }, { rate: 12.5e6, burstBytes: 4000 }]
+  const udpPath = path === 'auto' ? 'sendmmsg' : path
+  const ways: Partial<StreamOptions>[] = [{ udpPath }, { rate: 12.5e6, burstBytes: 4000 }]
   for (const options of ways) {
     const wire = await capture(ns, 'b')
-    const stream = await RemoteStream.open(ns, { to: TO, ...options })
+    const stream = await open(ns, { to: TO, ...options })
     const { packetsPerHeap } = await stream.batch({ heaps: 6, bytes: 5000 })
     for (const heaps of [1, 2, 3, 5, 6]) expect((await stream.send({ heaps })).ok).toMatchObject({ heaps })
     const { segmentedMessages, plainMessages, packets } = await stream.stats()
@@ -103,33 +105,36 @@ test('sendmmsg refuses a segmented message: every packet goes once, and segmenta
   }
 })
 
-test('a message too large for the MTU goes as packets while fragmentation is allowed, and as messages again when it fits', async (ctx) => {
-  const why = netnsUnavailable()
-  need(ctx, !why, why)
-  await using ns = await makeNetns({ veth: { mtu: 9000, gsoMaxSegs: 1 } })
-  const wire = await capture(ns, 'b')
-  const stream = await RemoteStream.open(ns, { to: TO, packetSizeBytes: 8000, allowFragmentation: true })
-  const { packetsPerHeap } = await stream.batch({ heaps: 2, bytes: 30_000 })
-  const said: unknown[] = []
-  const sendAndSay = async (sends: number) => {
-    for (let i = 0; i < sends; i++) expect((await stream.send()).error).toBeUndefined()
-    said.push((await stream.stats()).states.segmentation)
-  }
-  await sendAndSay(1)
-  ns.ip('a', 'link set v0 mtu 1500')
-  await sendAndSay(2)
-  ns.ip('a', 'link set v0 mtu 9000')
-  await sendAndSay(1)
-  await sendAndSay(64)
-  const { states } = await stream.stats()
-  await stream.close()
-  const seen = await wire.stop()
-  expect(said).toEqual(['on', 'paused', 'paused', 'on'])
-  expect(states.segmentationReason).toMatch(/^up to (64|128) segments a message$/)
-  const whole = packetsOfHeaps(seen.filter(({ fragment }) => !fragment))
-  const packets = [...whole.values()].reduce((sum, n) => sum + n, 0)
-  expect(packets).toBe((1 + 1 + 64) * 2 * packetsPerHeap)
-  console.log(
-    `segmentation, MTU 9000 → 1500 → 9000: ${said.join(', ')}; ${packets} packets whole, ${seen.length - packets} fragments of two batches`,
-  )
-})
+testOnPaths(
+  'a message too large for the MTU goes as packets while fragmentation is allowed, and as messages again when it fits',
+  async (ctx, open) => {
+    const why = netnsUnavailable()
+    need(ctx, !why, why)
+    await using ns = await makeNetns({ veth: { mtu: 9000, gsoMaxSegs: 1 } })
+    const wire = await capture(ns, 'b')
+    const stream = await open(ns, { to: TO, packetSizeBytes: 8000, allowFragmentation: true })
+    const { packetsPerHeap } = await stream.batch({ heaps: 2, bytes: 30_000 })
+    const said: unknown[] = []
+    const sendAndSay = async (sends: number) => {
+      for (let i = 0; i < sends; i++) expect((await stream.send()).error).toBeUndefined()
+      said.push((await stream.stats()).states.segmentation)
+    }
+    await sendAndSay(1)
+    ns.ip('a', 'link set v0 mtu 1500')
+    await sendAndSay(2)
+    ns.ip('a', 'link set v0 mtu 9000')
+    await sendAndSay(1)
+    await sendAndSay(64)
+    const { states } = await stream.stats()
+    await stream.close()
+    const seen = await wire.stop()
+    expect(said).toEqual(['on', 'paused', 'paused', 'on'])
+    expect(states.segmentationReason).toMatch(/^up to (64|128) segments a message$/)
+    const whole = packetsOfHeaps(seen.filter(({ fragment }) => !fragment))
+    const packets = [...whole.values()].reduce((sum, n) => sum + n, 0)
+    expect(packets).toBe((1 + 1 + 64) * 2 * packetsPerHeap)
+    console.log(
+      `segmentation, MTU 9000 → 1500 → 9000: ${said.join(', ')}; ${packets} packets whole, ${seen.length - packets} fragments of two batches`,
+    )
+  },
+)

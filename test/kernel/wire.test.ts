@@ -1,9 +1,10 @@
-/** Packets leave the interface as the packet table has them, byte for byte, with and without segmentation. */
-import { expect, test } from 'vitest'
+/** What leaves the interface is what the packet table says, byte for byte, whatever segmentation does in between. */
+import { expect } from 'vitest'
 import type { GroupMode, StreamOptions } from '#dist/src/index.js'
 import { need } from '../support/need.js'
 import { makeNetns, netnsUnavailable } from '../support/netns.js'
-import { capture, RemoteStream } from './support.js'
+import { capture, type RemoteStream } from '../support/remote-stream.js'
+import { testOnPaths } from '../support/udp-paths.js'
 
 interface Case {
   what: string
@@ -125,10 +126,10 @@ const CASES: Case[] = [
   },
 ]
 
-/** Both sends of a case, through one backend. */
-async function sendTwice(stream: RemoteStream, one: Case, backend: 'udp' | 'memory') {
+/** Both sends of a case, through one backend and path. */
+async function sendTwice(stream: RemoteStream, one: Case, by: Partial<StreamOptions>) {
   const { to, options, heaps, bytes, items, groupMode, partial } = one
-  await stream.reopen({ to, backend, ...options })
+  await stream.reopen({ to, ...by, ...options })
   await stream.batch({ heaps, bytes, ...(items && { items }), ...(groupMode && { groupMode }) })
   const results = [await stream.send(partial ? { heaps: partial } : {}), await stream.send()]
   expect(
@@ -138,45 +139,49 @@ async function sendTwice(stream: RemoteStream, one: Case, backend: 'udp' | 'memo
   return results.map(({ ok }) => ok!)
 }
 
-test('every packet on the wire is the packet table’s, in its order', { timeout: 60_000 }, async (ctx) => {
-  const why = netnsUnavailable()
-  need(ctx, !why, why)
-  await using ns = await makeNetns({ veth: { mtu: 9000, gsoMaxSegs: 1 } })
-  const wire = await capture(ns, 'b', { ports: '7148-7149' })
-  const stream = await RemoteStream.open(ns, { to: V4, backend: 'memory' })
-  const expected: { one: Case; packets: Awaited<ReturnType<RemoteStream['packets']>>; messages: string }[] = []
-  for (const one of CASES) {
-    await sendTwice(stream, one, 'memory')
-    const packets = await stream.packets()
-    const results = await sendTwice(stream, one, 'udp')
-    const stats = await stream.stats()
-    expect(results[0]!.packets + results[1]!.packets, one.what).toBe(packets.length)
-    expect(stats.packets, one.what).toBe(packets.length)
-    expect(stats.states.segmentation, one.what).toBe(one.options?.segmentation === 'off' ? 'off' : 'on')
-    if (one.options?.segmentation === 'off') expect(stats.segmentedMessages).toBe(0)
-    else expect(stats.plainMessages).toBe(0)
-    if (one.messages) {
-      const total = /total of (\d+)/.exec(one.what)
-      const bytes = packets.reduce((sum, packet) => sum + packet.bytes.length, 0) / 2
-      if (total) expect(bytes, one.what).toBe(Number(total[1]))
-      expect(stats.segmentedMessages, one.what).toBe(2 * one.messages)
+testOnPaths(
+  'every packet on the wire is the packet table’s, in its order',
+  async (ctx, open, udpPath) => {
+    const why = netnsUnavailable()
+    need(ctx, !why, why)
+    await using ns = await makeNetns({ veth: { mtu: 9000, gsoMaxSegs: 1 } })
+    const wire = await capture(ns, 'b', { ports: '7148-7149' })
+    const stream = await open(ns, { to: V4, backend: 'memory' })
+    const expected: { one: Case; packets: Awaited<ReturnType<RemoteStream['packets']>>; messages: string }[] = []
+    for (const one of CASES) {
+      await sendTwice(stream, one, { backend: 'memory' })
+      const packets = await stream.packets()
+      const results = await sendTwice(stream, one, { backend: 'udp', udpPath })
+      const stats = await stream.stats()
+      expect(results[0]!.packets + results[1]!.packets, one.what).toBe(packets.length)
+      expect(stats.packets, one.what).toBe(packets.length)
+      expect(stats.states.segmentation, one.what).toBe(one.options?.segmentation === 'off' ? 'off' : 'on')
+      if (one.options?.segmentation === 'off') expect(stats.segmentedMessages).toBe(0)
+      else expect(stats.plainMessages).toBe(0)
+      if (one.messages) {
+        const total = /total of (\d+)/.exec(one.what)
+        const bytes = packets.reduce((sum, packet) => sum + packet.bytes.length, 0) / 2
+        if (total) expect(bytes, one.what).toBe(Number(total[1]))
+        expect(stats.segmentedMessages, one.what).toBe(2 * one.messages)
+      }
+      expected.push({ one, packets, messages: `${stats.segmentedMessages + stats.plainMessages} messages` })
     }
-    expected.push({ one, packets, messages: `${stats.segmentedMessages + stats.plainMessages} messages` })
-  }
-  await stream.close()
-  const seen = await wire.stop()
-  let at = 0
-  for (const { one, packets, messages } of expected) {
-    const told = seen.slice(at, at + packets.length)
-    expect(
-      told.map(({ port, bytes, sha1, fragment }) => ({ substream: port - 7148, bytes, sha1, fragment })),
-      one.what,
-    ).toEqual(packets.map(({ substream, bytes, sha1 }) => ({ substream, bytes: bytes.length, sha1, fragment: false })))
-    at += packets.length
-    const sizes = [...new Set(told.map(({ bytes }) => bytes))].sort((x, y) => y - x)
-    console.log(`wire: ${one.what}: ${packets.length} packets of ${sizes.join(', ')} bytes in ${messages}`)
-  }
-  expect(seen.length).toBe(at)
-  console.log(`wire: ${at} packets compared byte for byte`)
-  expect(at).toBeGreaterThan(CASES.length * 2)
-})
+    await stream.close()
+    const seen = await wire.stop()
+    let at = 0
+    for (const { one, packets, messages } of expected) {
+      const told = seen.slice(at, at + packets.length)
+      expect(
+        told.map(({ port, bytes, sha1, fragment }) => ({ substream: port - 7148, bytes, sha1, fragment })),
+        one.what,
+      ).toEqual(packets.map(({ substream, bytes, sha1 }) => ({ substream, bytes: bytes.length, sha1, fragment: false })))
+      at += packets.length
+      const sizes = [...new Set(told.map(({ bytes }) => bytes))].sort((x, y) => y - x)
+      console.log(`wire: ${one.what}: ${packets.length} packets of ${sizes.join(', ')} bytes in ${messages}`)
+    }
+    expect(seen.length).toBe(at)
+    console.log(`wire: ${at} packets compared byte for byte`)
+    expect(at).toBeGreaterThan(CASES.length * 2)
+  },
+  { timeout: 60_000 },
+)

@@ -5,7 +5,7 @@ import { expect, type TestContext, test } from 'vitest'
 import type { StreamOptions, StreamStats } from '#dist/src/index.js'
 import { need } from '../support/need.js'
 import { makeNetns, type Netns, netnsUnavailable, waitForOutput } from '../support/netns.js'
-import { RemoteStream } from './support.js'
+import { RemoteStream } from '../support/remote-stream.js'
 
 const CLI = fileURLToPath(new URL('../../dist/src/cli/main.js', import.meta.url))
 /** The black hole (test/support/netns.ts), which frees a message at once and copies nothing. */

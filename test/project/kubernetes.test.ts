@@ -6,7 +6,7 @@ import { Job } from 'kubernetes-models/batch/v1/Job'
 import { ConfigMap } from 'kubernetes-models/v1/ConfigMap'
 import { expect, onTestFinished, test } from 'vitest'
 import { YAML } from 'zx'
-import { run } from '../cli/support.js'
+import { run } from '../support/cli.js'
 import { ROOT } from './support.js'
 
 const FOLDER = join(ROOT, 'docker/kubernetes')

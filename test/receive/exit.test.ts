@@ -2,14 +2,15 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { openReceiver } from '#dist/src/receive/index.js'
+import { dist } from '../support/child.js'
 import { need } from '../support/need.js'
-import { dist, freePort, start } from './support.js'
+import { freePort, start } from './support.js'
 
 /** Runs `body` in a process of its own, `receiver` open. A process that hangs fails by the test's timeout and is killed. */
 async function child(body: string) {
   const port = await freePort()
   const script = `
-    import { openReceiver } from ${JSON.stringify(dist('src/receive/index.js'))}
+    import { openReceiver } from ${dist('src/receive/index.js')}
     const receiver = await openReceiver({ endpoints: '127.0.0.1:${port}' })
     ${body}`
   return start(['node', '--input-type=module', '-e', script]).ended

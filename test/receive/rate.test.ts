@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
+import { distFile } from '../support/child.js'
 import { need } from '../support/need.js'
-import { dist, freePort, recvArgv, start } from './support.js'
+import { freePort, recvArgv, start } from './support.js'
 
 // A machine whose two cores are taken by other work may stall any receiver beyond what its buffer holds: one quiet run of three is asked.
 test('send --rate 2Gbps loses nothing to recv with a socket buffer of rmem_max, every byte checked and hashed', {
@@ -13,7 +14,7 @@ test('send --rate 2Gbps loses nothing to recv with a socket buffer of rmem_max, 
   const to = `127.0.0.1:${await freePort()}`
   const receiving = start(recvArgv(to, '--verify', '--json', '--timeout', '20', '--buffer', `${Math.min(rmemMax, 2 ** 30)}`))
   await receiving.said(/listening/)
-  const sending = start(['node', dist('src/cli/main.js'), 'send', to, '--rate', '2Gbps', '-n', '300', '--json'])
+  const sending = start(['node', distFile('src/cli/main.js'), 'send', to, '--rate', '2Gbps', '-n', '300', '--json'])
   const [sent, received] = [await sending.ended, await receiving.ended]
   expect([sent.code, sent.stderr]).toEqual([0, ''])
   const { packets, payloadBytes } = JSON.parse(sent.stdout)

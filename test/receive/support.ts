@@ -1,9 +1,9 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { createSocket } from 'node:dgram'
-import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import type { ReceivedHeap } from '#dist/src/receive/index.js'
+import { distFile } from '../support/child.js'
 import { peerScript, spead2Python } from '../support/peer.js'
 
 /** The input of peers/spead2_sender.py; see its head. */
@@ -188,7 +188,5 @@ export function watch(child: ChildProcess): Run {
   }
 }
 
-export const dist = (path: string): string => fileURLToPath(new URL(`../../dist/${path}`, import.meta.url))
-
 /** `speadcast recv …` */
-export const recvArgv = (...args: string[]): string[] => ['node', dist('src/cli/main.js'), 'recv', ...args]
+export const recvArgv = (...args: string[]): string[] => ['node', distFile('src/cli/main.js'), 'recv', ...args]

@@ -3,7 +3,7 @@ import { SpeadcastError } from '#dist/src/errors.js'
 import { type ExactSplit, Heap, Item, packetsOf } from '#dist/src/spead/index.js'
 import { need } from '../support/need.js'
 import { type PeerItem, PythonPeer } from '../support/python-peer.js'
-import { base64, dump } from './cases.js'
+import { base64, dump } from '../support/spead-cases.js'
 
 let peer: PythonPeer | undefined
 beforeAll(() => {

@@ -17,7 +17,7 @@ import {
   type PartCase,
   peerCase,
   peerItem,
-} from './cases.js'
+} from '../support/spead-cases.js'
 
 let peer: PythonPeer | undefined
 let version = ''

@@ -11,8 +11,8 @@ import {
 } from '#dist/src/spead/index.js'
 import { need } from '../support/need.js'
 import { type DecodedHeap, PythonPeer, type SequenceCase, type SequenceStep } from '../support/python-peer.js'
-import { base64, dump, fromBase64, type ItemCase, ourHeap, peerCase, peerItem } from './cases.js'
-import { BUCKETS, FLAVOUR_BITS, type GeneratedHeap, heapArb, itemArb, KINDS, type Kind } from './generate.js'
+import { base64, dump, fromBase64, type ItemCase, ourHeap, peerCase, peerItem } from '../support/spead-cases.js'
+import { BUCKETS, FLAVOUR_BITS, type GeneratedHeap, heapArb, itemArb, KINDS, type Kind } from '../support/spead-generate.js'
 
 // A run is repeated with SPEADCAST_TEST_SEED=<the printed seed>.
 const SEED = Number(process.env.SPEADCAST_TEST_SEED ?? Date.now() % 2 ** 31)

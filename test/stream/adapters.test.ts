@@ -19,7 +19,7 @@ import {
   sendAll,
   toWritable,
 } from '#dist/src/index.js'
-import { pointersOf } from '../cli/support.js'
+import { pointersOf } from '../support/cli.js'
 import { need } from '../support/need.js'
 import { PythonPeer } from '../support/python-peer.js'
 import { memoryStream, parse, SAMPLES, TIMESTAMP, turn } from './support.js'

@@ -5,13 +5,13 @@ import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import type { StreamOptions } from '#dist/src/index.js'
-import { datagramsOf, temporaryFolder } from '../cli/support.js'
-import { openReceivers } from '../contract/receivers.js'
-import { dist } from '../receive/support.js'
+import { distFile } from '../support/child.js'
+import { datagramsOf, temporaryFolder } from '../support/cli.js'
 import { need } from '../support/need.js'
 import { makeNetns, netnsUnavailable } from '../support/netns.js'
+import { openReceivers } from '../support/receivers.js'
 
-const INDEX = pathToFileURL(dist('src/index.js')).href
+const INDEX = pathToFileURL(distFile('src/index.js')).href
 const LINUX = process.platform === 'linux'
 
 /** `now()` tells the parent when: hrtime is CLOCK_MONOTONIC, one for all processes. */

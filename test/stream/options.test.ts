@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { expect, onTestFinished, type TestContext, test } from 'vitest'
 import { Heap, IoThread, ItemGroup, openStream, type Stream, type StreamOptions, type StreamStats } from '#dist/src/index.js'
 import { optionNames } from '#dist/src/stream/config.js'
-import { pointersOf, temporaryFolder } from '../cli/support.js'
+import { pointersOf, temporaryFolder } from '../support/cli.js'
 import { need } from '../support/need.js'
 import { makeNetns, type Netns, netnsUnavailable, waitForOutput } from '../support/netns.js'
 

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { BatchOutcome, BatchResult, CloseReport } from '#dist/src/index.js'
-import { datagramsOf, temporaryFolder } from '../cli/support.js'
+import { datagramsOf, temporaryFolder } from '../support/cli.js'
 import { need } from '../support/need.js'
 import { compareOutcome, EACH_PACKET, packetsOfHeaps } from '../support/outcome.js'
 

@@ -38,8 +38,8 @@ async function open(memory: Partial<MemoryOptions>, faults: { at: Faults }): Pro
 
 const items = () => new ItemGroup().add({ id: 0x3300, name: 'adc_samples', dtype: 'u1', shape: [BYTES] })
 
-/** A send that fails as `fault` says at its k-th packet; what it told. */
-type Send = (k: number, fault: (row: number) => Fault) => Promise<BatchResult | SendError>
+/** Sends; with `k`, packet k fails as `fault` says. */
+type Send = (k?: number, fault?: (row: number) => Fault) => Promise<BatchResult | SendError>
 
 const outcomeOf = (told: BatchResult | SendError) => (told instanceof SendError ? told.outcome : undefined)
 
@@ -60,7 +60,7 @@ function sender(stream: Stream, faults: { at: Faults }, groupMode: GroupMode, by
   let row = 0
   return async (k, fault) => {
     const first = row
-    faults.at = (at) => (at - first === k ? fault(at) : undefined)
+    faults.at = (at) => (at - first === k ? fault?.(at) : undefined)
     row += HEAPS * PACKETS
     if (by === 'batch') return settled(stream.send(batch))
     const references = Array.from({ length: HEAPS }, (_, j) => {
@@ -100,7 +100,7 @@ describe.each(['serial', 'round-robin', 'by-substream'] as const)('%s', (groupMo
       }
       // Each heap had its turn.
       expect(seen.size).toBe(HEAPS)
-      const after = await send(-1, () => undefined)
+      const after = await send()
       compared(outcomeOf(after), 1 + 15 * HEAPS, packetsOfHeaps(stream.packets))
       expect(after).toMatchObject({ heaps: HEAPS, packets: 15, firstCnt: 1 + 15 * HEAPS, evidence: 'written' })
       expect(stream.stats()).toMatchObject({ heapsSent: 15 * 2 + 3, heapsFailed: 15, packets: 15 * 14 + 15, packetsFailed: 15 })
@@ -128,7 +128,7 @@ describe.each(['serial', 'round-robin', 'by-substream'] as const)('%s', (groupMo
         const told = await send(k, () => ({ errno: ERRNO.EIO, how: 'fatal' }))
         statuses.add(compared(outcomeOf(told), 1, packetsOfHeaps(stream.packets)).join())
         expect(stream.packets).toHaveLength(k)
-        const later = await send(-1, () => undefined)
+        const later = await send()
         expect(compared(outcomeOf(later), 1 + HEAPS, packetsOfHeaps(stream.packets))).toEqual(['failed', 'failed', 'failed'])
         expect((later as SendError).message).toMatch(/3 of 3 heaps were not sent whole: EIO/)
         // Both failures were looked at.

@@ -4,9 +4,9 @@ import { join } from 'node:path'
 import type { Worker } from 'node:worker_threads'
 import { onTestFinished, type TestContext } from 'vitest'
 import { type Batch, type BatchOptions, Heap, ItemGroup, openStream, type Stream, type StreamOptions } from '#dist/src/index.js'
-import { datagramsOf, pointersOf, temporaryFolder } from '../cli/support.js'
-import { openReceivers } from '../contract/receivers.js'
+import { datagramsOf, pointersOf, temporaryFolder } from '../support/cli.js'
 import { need } from '../support/need.js'
+import { openReceivers } from '../support/receivers.js'
 
 export const HEAP_CNT = 1
 export const DESCRIPTOR = 5

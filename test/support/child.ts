@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { fileURLToPath } from 'node:url'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 
 export interface Ended {
   readonly code: number | null
@@ -9,10 +9,15 @@ export interface Ended {
   readonly stderr: string
 }
 
-/** Where `import` finds a built module from anywhere, quoted. */
-export const dist = (path: string): string => JSON.stringify(new URL(`../../dist/${path}`, import.meta.url).href)
+/** The path of a built file. */
+export const distFile = (path: string): string => fileURLToPath(new URL(`../../dist/${path}`, import.meta.url))
 
-/** Runs the text of a module in a node process of its own, for `timeoutMs` at most, with `before` before it on its command line (prlimit). */
+/** Where `import` finds a built module from anywhere, quoted. */
+export const dist = (path: string): string => JSON.stringify(pathToFileURL(distFile(path)).href)
+
+/**
+ * Runs the text of a module in a node process of its own, for `timeoutMs` at most. `before` is a command to run it under (prlimit).
+ */
 export async function runModule(source: string, timeoutMs = 10_000, before: readonly string[] = []): Promise<Ended> {
   const [command, ...rest] = [...before, process.execPath, '--input-type=module', '-e', source]
   const child = spawn(command!, rest, {

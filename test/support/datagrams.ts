@@ -1,4 +1,7 @@
-/** What the tests of rdma-ud share, in the guest and on the software NIC: heaps whose every byte is known, and receivers that keep them. */
+/**
+ * Shared by the tests of rdma-ud, in the guest and on the software NIC: heaps whose every byte is known, and receivers that keep
+ * them.
+ */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -28,11 +31,11 @@ export const itemsOf = (bytes: number): ItemGroup =>
     .add({ id: TIMESTAMP, name: 'timestamp', description: 'Number of the heap', format: [['u', 48]] })
     .add({ id: SAMPLES, name: 'adc_samples', description: 'Samples', dtype: 'u1', shape: [bytes] })
 
-/** From this thread unless told otherwise: starting another takes two seconds here. */
+/** Opens a sender in this thread unless `options` say otherwise, because starting another takes two seconds in the guest. */
 export const openSender = (options: StreamOptions): Promise<Stream> =>
   openStream({ backend: 'rdma-ud', interface: 'rx0', packetSizeBytes: 4096, thread: 'inline', ...options })
 
-/** Sends heaps first … first+heaps−1 in batches of `perBatch`, `inFlight` of them under way; returns what was said of each batch. */
+/** Sends heaps first … first+heaps−1 in batches of `perBatch`, `inFlight` of them under way; returns how each batch was settled. */
 export async function sendHeaps(
   stream: Stream,
   { seed = 1, first = 0, heaps, perBatch = 4, inFlight = 4, bytes }: Sending,
@@ -78,7 +81,7 @@ export async function collect(receiver: Receiver): Promise<ReceivedHeap[]> {
 
 export const numberOf = (heap: ReceivedHeap): number => Buffer.from(heap.items.get(TIMESTAMP)!.bytes).readUIntBE(0, 6)
 
-/** All heaps 0 … n−1 are there once, whole, bit for bit, each at the endpoint of its turn. */
+/** Asserts that heaps 0 … n−1 are there once each, whole, bit for bit, at the endpoint of their turn. */
 export function checkHeaps(got: readonly ReceivedHeap[], { seed = 1, heaps, perBatch = 4, bytes }: Sending, endpoints = 1): void {
   assert.deepEqual(
     got.map(numberOf).toSorted((a, b) => a - b),
@@ -92,7 +95,7 @@ export function checkHeaps(got: readonly ReceivedHeap[], { seed = 1, heaps, perB
   }
 }
 
-/** Sends to a receiver on `endpoints` until the stop heaps, and compares what came with what was sent. */
+/** Sends to a receiver on `endpoints` until the stop heaps, and compares the heaps that came with those that were sent. */
 export async function across(endpoints: readonly string[], sending: Sending, options: Partial<StreamOptions> = {}): Promise<void> {
   const receiver = await openTaker({ endpoints, ...(endpoints[0]!.startsWith('239') && { interface: 'rx1' }) })
   const got = collect(receiver)
@@ -110,7 +113,7 @@ export async function across(endpoints: readonly string[], sending: Sending, opt
   assert.deepEqual([summary.malformed, summary.duplicates, summary.heapsIncomplete], [0, 0, 0])
 }
 
-/** What a kernel holds for this process's verbs: queue pairs, completion queues, registrations, domains. */
+/** Counts of the verbs objects that the kernel holds for this process: queue pairs, completion queues, registrations, domains. */
 export function held(): Record<string, number> {
   const own = (kind: string): number =>
     (JSON.parse(sh(`rdma -j resource show ${kind} 2>/dev/null || echo []`)) as { pid?: number }[]).filter(

@@ -1,8 +1,10 @@
 import { spawn, spawnSync } from 'node:child_process'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { need } from './need.js'
 import { makeNetns, netnsUnavailable, waitForOutput } from './netns.js'
 
+const script = (name: string) => join(import.meta.dirname, `scripts/${name}.mjs`)
 const list = () => spawnSync('ip', ['netns', 'list'], { encoding: 'utf8' }).stdout
 
 test('a veth pair carries traffic and everything is gone behind it', async (ctx) => {
@@ -13,20 +15,11 @@ test('a veth pair carries traffic and everything is gone behind it', async (ctx)
   {
     await using ns = await makeNetns({ veth: { mtu: 9000, gsoMaxSegs: 1 } })
     name = ns.name.a
-    const server = ns.spawn('b', [
-      'node',
-      '-e',
-      `const s = require('node:dgram').createSocket('udp4'); s.on('message', (m, r) => console.log('got ' + m + ' from ' + r.address))
-       s.bind(5000, '${ns.addresses.b.v4}', () => console.log('ready'))`,
-    ])
+    const server = ns.spawn('b', ['node', script('print-datagram'), ns.addresses.b.v4, '5000'])
     pid = server.pid!
     await waitForOutput(server, /ready/)
     const got = waitForOutput(server, /got .*/)
-    await ns.exec('a', [
-      'node',
-      '-e',
-      `const s = require('node:dgram').createSocket('udp4'); s.send('hello', 5000, '${ns.addresses.b.v4}', () => s.close())`,
-    ])
+    await ns.exec('a', ['node', script('send-datagram'), 'hello', ns.addresses.b.v4, '5000'])
     expect((await got)[0]).toBe(`got hello from ${ns.addresses.a.v4}`)
     expect(ns.ip('a', '-d link show v0')).toMatch(/mtu 9000 .*gso_max_segs 1 /s)
     await expect(ns.exec('a', ['sh', '-c', 'echo no >&2; exit 3'])).rejects.toThrow(/exit 3\s+no/)

@@ -1,5 +1,5 @@
 /**
- * Network namespaces for tests: real interfaces, nothing on the host's network, gone whatever happens.
+ * Network namespaces for tests: real interfaces, nothing on the host's network. They are removed whatever happens.
  *
  *     const why = netnsUnavailable()
  *     need(ctx, !why, why)
@@ -86,7 +86,7 @@ export class Netns {
     this.addresses = { a: pick(a), b: pick(b) }
   }
 
-  /** Runs a command to its end inside a namespace. `node` means this node. Rejects on a non-zero exit with what it wrote. */
+  /** Runs a command to its end inside a namespace. `node` means this node. Rejects on a non-zero exit with the command's output. */
   async exec(where: 'a' | 'b', argv: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
     const child = this.spawn(where, argv, {
       stdio: ['pipe', 'pipe', 'pipe'],
@@ -124,8 +124,8 @@ export class Netns {
   }
 
   /**
-   * Runs an ES module's text inside a namespace (`#dist/…` imports work) and returns what it last gave to `out(value)`, by way of
-   * JSON; typed arrays arrive as hex.
+   * Runs an ES module's text inside a namespace (`#dist/…` imports work) and returns the last value given to `out(value)`, by way
+   * of JSON; typed arrays arrive as hex.
    */
   async script<T>(where: 'a' | 'b', code: string, options: ExecOptions = {}): Promise<T> {
     const argv = ['node', '--input-type=module', '-e', `${SCRIPT_HEAD}${code}`]
@@ -169,7 +169,9 @@ export class Netns {
   }
 }
 
-/** Makes the namespaces and waits for nothing: IPv6 addresses are added `nodad`, links are up when it returns. Needs root. */
+/**
+ * Makes the namespaces. Links are up when it returns; IPv6 addresses are added `nodad`, so they can be used at once. Needs root.
+ */
 export async function makeNetns(options: NetnsOptions = {}): Promise<Netns> {
   if (!hooked) {
     hooked = true
@@ -205,7 +207,7 @@ export async function makeNetns(options: NetnsOptions = {}): Promise<Netns> {
   }
 }
 
-/** Resolves with the first match of `pattern` in what the child writes to stdout (kept readable for others: data is not consumed twice). */
+/** Resolves with the first match of `pattern` in the child's stdout, which others may read too. */
 export function waitForOutput(child: ChildProcess, pattern: RegExp, timeoutMs = 10_000): Promise<RegExpMatchArray> {
   return new Promise((resolve, reject) => {
     let seen = ''

@@ -1,7 +1,7 @@
-/** What a stream tells of a batch of 3 heaps × 5 packets, held against the packets that there really are. */
+/** Compares the outcome of a batch of 3 heaps × 5 packets with the packets that really arrived. */
 import { expect } from 'vitest'
 import type { BatchOutcome, HeapStatus } from '#dist/src/index.js'
-import { pointersOf } from '../cli/support.js'
+import { pointersOf } from './cli.js'
 
 export const HEAPS = 3
 export const PACKETS = 5
@@ -27,10 +27,10 @@ export function packetsOfHeaps(packets: readonly { readonly bytes: Uint8Array }[
 }
 
 /**
- * Expects every heap's word, the list of failed ones and the packets told as lost, each laid to the substream it was for, to be what
- * `there` lacks; returns the words. Without an outcome all was told to be sent.
+ * Expects every heap's status, the list of failed heaps and the packets reported as lost on each substream to match what `there`
+ * lacks. Without an outcome all heaps were reported as sent. Returns the statuses.
  *
- * @param substreams of each heap; default j
+ * @param substreams the substream of each heap; default j
  */
 export function compareOutcome(
   outcome: BatchOutcome | undefined,

@@ -7,7 +7,7 @@ export interface PcapPacket {
 
 /**
  * UDP payloads of an Ethernet/IPv4 nanosecond pcap, by the format's own description (pcap-savefile(5), RFC 791, RFC 768). The
- * destination port tells the substream.
+ * destination port gives the substream.
  */
 export function readPcap(file: string, firstPort: number): PcapPacket[] {
   const bytes = readFileSync(file)

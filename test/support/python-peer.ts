@@ -159,7 +159,10 @@ export class PythonPeer {
     return this.request('sequence', { cases })
   }
 
-  /** What spead2's receiver makes of the packets of one heap each; `items` give values to heaps that carry no descriptors. */
+  /**
+   * The heaps that spead2's receiver decodes, one from each list of packets; `items` give values to heaps that carry no
+   * descriptors.
+   */
   decode(heaps: { packets: string[]; bugCompat?: number; items?: PeerItem[] }[]): Promise<DecodedHeap[]> {
     return this.request('decode', { heaps })
   }

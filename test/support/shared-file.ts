@@ -2,7 +2,7 @@ import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync } from 'node:fs
 import { join } from 'node:path'
 import { onTestFinished } from 'vitest'
 
-/** An unlinked file of so many zeroes in tmpfs (Linux), closed when the test ends. */
+/** An unlinked file of zeroes in tmpfs (Linux), closed when the test ends. */
 export function sharedFile(bytes: number): number {
   const folder = mkdtempSync(join('/dev/shm', 'speadcast-'))
   const fd = openSync(join(folder, 'file'), 'w+')

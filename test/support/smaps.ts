@@ -3,13 +3,13 @@ import { readFileSync } from 'node:fs'
 export interface Mapping {
   readonly from: number
   readonly end: number
-  /** As rw-p. */
+  /** Such as rw-p. */
   readonly rights: string
   readonly flags: string[]
   kib(field: string): number
 }
 
-/** What the kernel says of this process's mappings, by /proc/self/smaps (proc_pid_smaps(5)). */
+/** This process's mappings, by /proc/self/smaps (proc_pid_smaps(5)). */
 export function mappings(): Mapping[] {
   return readFileSync('/proc/self/smaps', 'utf8')
     .split(/^(?=[\da-f]+-[\da-f]+ )/m)

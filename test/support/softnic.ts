@@ -33,7 +33,7 @@ export interface SoftnicSettings {
   mode?: 'null' | 'copy' | 'wire' | 'pcap' | 'model'
   modelNs?: number
   pcap?: string
-  /** Default all of the namespace; an empty list is a machine with the library and no device. */
+  /** Default all interfaces of the namespace; an empty list is a machine with the library and no device. */
   netdevs?: readonly string[]
   faults?: readonly string[]
   control?: Control
@@ -93,7 +93,7 @@ export function installedLibrary(name: string): string | undefined {
   return found?.includes('/') && existsSync(found) ? realpathSync(found) : undefined
 }
 
-/** Why it cannot be built here; empty when it can. */
+/** The reason why it cannot be built here; empty if it can. */
 export function softnicUnavailable(): string {
   if (process.platform !== 'linux') return 'the software NIC needs Linux'
   for (const tool of ['cc', 'make', 'objdump', 'nm', 'awk'])
@@ -138,7 +138,7 @@ export function buildSoftnic(sanitizer?: Sanitizer): Softnic {
       compileSoftnic(temporary, sanitizer)
       renameSync(temporary, directory)
     } catch (error) {
-      // Somebody else may have been first.
+      // Another process may have been first.
       if (!existsSync(directory)) throw error
     } finally {
       rmSync(temporary, { recursive: true, force: true })

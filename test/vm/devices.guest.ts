@@ -1,4 +1,4 @@
-/** What the command line and `auto` tell of a real RDMA device without raw packets, soft-RoCE's, and that they send by udp then. */
+/** The command line and `auto` report a real RDMA device without raw packets, soft-RoCE's, and send by udp. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { openStream } from '#dist/src/index.js'

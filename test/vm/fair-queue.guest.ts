@@ -1,6 +1,6 @@
 /**
- * rateMethod 'kernel' under the kernel's fq: what it takes and refuses, order and gaps on the wire, one rate for all endpoints, nothing
- * dropped by a full queue, and what becomes of the rate when fq goes away. Pacing may be slower than asked here, and never faster.
+ * rateMethod 'kernel' under the kernel's fq: which qdiscs it takes and refuses, order and gaps on the wire, one rate for all
+ * endpoints, no drops by a full queue, and the rate after fq is removed. Pacing may be slower than asked here, and never faster.
  */
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
@@ -10,7 +10,7 @@ import { sh, speadcast, started, until } from './support.js'
 const NS = 'fair'
 const TO = '10.96.0.2:7148'
 const V6 = '[fd96::2]:7148'
-/** Each a flow of its own to fq, and to one or the other queue of mq, were the socket not connected. */
+/** Endpoints that fq would take for flows of their own, and mq would put on different queues, were the socket not connected. */
 const OTHERS = ['10.96.0.3:7148', '10.96.0.2:7149', '10.96.0.3:7150', '10.96.0.2:7151']
 const GROUP = '239.96.0.1:7148'
 
@@ -157,7 +157,7 @@ for (const [what, to, device] of [
     console.log(
       `${what}: ${frames} bytes of frames for ${sent.udpBytes} of UDP payload; at ${sent.states.frameBytesPerSecond} bytes/s`,
     )
-    // Others' frames, as of neighbour discovery, are few and short.
+    // Frames of neighbour discovery and the like are few and short.
     assert.ok(Math.abs((Number(sent.states.frameBytesPerSecond) * sent.udpBytes) / 1e6 / frames - 1) < 0.004)
   })
 
@@ -284,7 +284,7 @@ for (const to of [[TO, DEAD], [DEAD]])
       outcome.heaps,
       Array.from({ length: 100 }, (_, i) => (to[i % to.length] === DEAD ? 'failed' : 'sent')),
     )
-    // But for what would wait in the kernel, did it go there.
+    // The second that the rate takes, less the time of the packets that would wait in the kernel if they got there.
     assert.ok(seconds > 0.7)
   })
 

@@ -1,11 +1,14 @@
-/** Which RDMA device and port are behind an interface or an address: plain ones, VLANs, bonds, and what is none. sysfs and librdmacm agree. */
+/**
+ * Which RDMA device and port are behind an interface or an address: plain ones, VLANs, bonds, and neither. sysfs and librdmacm
+ * agree.
+ */
 import assert from 'node:assert/strict'
 import { readdirSync, readFileSync } from 'node:fs'
 import { after, before, test } from 'node:test'
 import { VerbsLibrary } from '#dist/ffi/verbs/library.js'
 import { explainBackends } from '#dist/src/devices/index.js'
 import { rdmaDevices, rdmaPathOf } from '#dist/src/rdma/devices.js'
-import { ifindexOf, moduleUnder, sh, until, withContext } from './support.js'
+import { ended, ifindexOf, program, sh, until, withContext } from './support.js'
 
 const library = VerbsLibrary.load()
 
@@ -92,16 +95,8 @@ test('an interface with no device behind it is told so, with the devices there a
 
 test('librdmacm finds the same devices by address', async () => {
   // In a process of its own: librdmacm keeps a device that it found open, and soft-RoCE is not removed before its last user ends.
-  const { stdout, stderr } = await moduleUnder(
-    [],
-    `import { deviceOfAddress } from '#dist/ffi/verbs/rdmacm.js'
-     import { VerbsLibrary } from '#dist/ffi/verbs/library.js'
-     import { parseAddress } from '#dist/src/net/address.js'
-     const library = VerbsLibrary.load()
-     const found = process.argv.slice(1).map((address) => deviceOfAddress(library, parseAddress(address)) ?? null)
-     console.log(JSON.stringify(found))`,
-    ['10.98.0.1', '10.98.0.2', '10.98.100.1', 'fd98::2', '10.98.8.1', '10.98.7.1', '127.0.0.1'],
-  )
+  const addresses = ['10.98.0.1', '10.98.0.2', '10.98.100.1', 'fd98::2', '10.98.8.1', '10.98.7.1', '127.0.0.1']
+  const { stdout, stderr } = await ended(program('device-of-address', ...addresses))
   assert.notEqual(stdout, '', stderr)
   const rxe = (i: number) => ({ device: `rxe${i}`, port: 1 })
   assert.deepEqual(JSON.parse(stdout), [rxe(0), rxe(1), rxe(0), rxe(1), rxe(2), null, null])

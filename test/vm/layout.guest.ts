@@ -1,6 +1,6 @@
 /**
- * The layouts of ffi/verbs/layout.ts against live objects of Debian's libibverbs, its rxe provider and the kernel. What they must say comes
- * from others: ibv_devinfo, which is compiled against the headers, sysfs, and the kernel's own account (rdma res).
+ * The layouts of ffi/verbs/layout.ts against live objects of Debian's libibverbs, its rxe provider and the kernel. The expected
+ * values come from ibv_devinfo, which is compiled against the headers, from sysfs, and from the kernel's own account (rdma res).
  */
 import assert from 'node:assert/strict'
 import { readFileSync, readlinkSync } from 'node:fs'
@@ -193,7 +193,7 @@ test('a chain of work requests arrives on another device, gathered, and wakes by
         const at = (1 << 15) + i * SLOT + GRH_BYTES
         assert.ok(Buffer.from(bytes.subarray(at, at + 3040)).equals(expected), `message ${i}`)
       }
-      // Not armed again: what completes now makes no event, until it is armed.
+      // Not armed again, so a completion makes no event until it is.
       receiver.receive(103, region.address + (1 << 15), SLOT, received.lkey)
       sender.send([9], segments, ah.pointer, receiver.number)
       await until(

@@ -1,4 +1,4 @@
-/** The virtual machine of scripts/vm.mjs: what goes in and comes out, and what is shown and left behind when it goes wrong. */
+/** The virtual machine of scripts/vm.mjs: its input and output, what it shows when it fails, and that it leaves nothing behind. */
 
 import { spawn, spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'

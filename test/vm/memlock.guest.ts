@@ -1,33 +1,17 @@
-/** What a process may not pin: the kernel counts registered memory, and says so to those without CAP_IPC_LOCK; the remedies in our message work. */
+/**
+ * The limit of pinned memory: the kernel counts registered memory of processes without CAP_IPC_LOCK; the remedies in our message
+ * work.
+ */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { moduleUnder } from './support.js'
+import { ended, program } from './support.js'
 
-const REGISTER = `
-  import { Region } from '#dist/ffi/memory/region.js'
-  import { VerbsContext } from '#dist/ffi/verbs/context.js'
-  import { explained, loadLibrary } from '#dist/src/rdma/errors.js'
-  const context = explained('ibverbs', () => VerbsContext.open(loadLibrary('ibverbs'), 'rxe0'))
-  const domain = explained('ibverbs', () => context.allocateDomain())
-  const told = (bytes) => {
-    try {
-      const region = Region.allocate(bytes, { hugePages: 'never' })
-      explained('ibverbs', () => domain.register(region.address, bytes)).release()
-      return 'registered'
-    } catch ({ code, message, cause }) {
-      return { code, message, errno: cause?.errnoName }
-    }
-  }
-  console.log(JSON.stringify([told(32 << 10), told(4 << 20), told(32 << 10)]))
-  domain.release()
-  context.close()`
-
-// Of root's capabilities too, execve takes only what the bounding set has.
+// execve takes only the capabilities of the bounding set, root's too.
 const NO_IPC_LOCK = ['setpriv', '--bounding-set', '-ipc_lock', '--inh-caps', '-ipc_lock']
 const limit = (bytes: string) => ['prlimit', `--memlock=${bytes}:${bytes}`]
 
 const answers = async (before: readonly string[]) => {
-  const { code, stdout, stderr } = await moduleUnder(before, REGISTER)
+  const { code, stdout, stderr } = await ended([...before, ...program('register')])
   assert.equal(code, 0, stderr)
   return JSON.parse(stdout)
 }

@@ -1,4 +1,4 @@
-/** Others' programs on the same ground: what perftest and ibverbs-utils cannot do here, we need not be able to. */
+/** Other programs on the same devices: where perftest and ibverbs-utils fail, we may fail too. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { ended, sh, started, until } from './support.js'

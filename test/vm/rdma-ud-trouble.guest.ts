@@ -1,4 +1,6 @@
-/** Devices and links that go away under backend rdma-ud, on soft-RoCE: every promise settles, and what is called sent has come. */
+/**
+ * Devices and links that go away under backend rdma-ud, on soft-RoCE: every promise settles, and heaps reported as sent have come.
+ */
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -25,7 +27,7 @@ const HEAPS = 4
 
 interface Loop {
   readonly stream: Stream
-  /** Number of heap, what was said of it. */
+  /** Number of heap → its status. */
   readonly said: Map<number, string>
   readonly whys: Set<string>
   suspect: number
@@ -33,7 +35,7 @@ interface Loop {
   stop(): Promise<void>
 }
 
-/** Sends batch after batch, with other things done between, until stopped; settled sends are noted. */
+/** Sends batch after batch until stopped, and notes how sends were settled; other code of the test runs in between. */
 function sendOn(stream: Stream): Loop {
   const batches = [0, 1, 2].map(() => stream.createBatch<{ adc_samples: Uint8Array }>({ items: itemsOf(BYTES), heaps: HEAPS }))
   const loop = { stream, said: new Map<number, string>(), whys: new Set<string>(), suspect: 0, batches: 0, stopped: false }
@@ -78,11 +80,11 @@ const counted = ({ said }: Loop): Record<string, number> => {
   return counts
 }
 
-/** Every heap has a word, every one called sent came whole, none called failed or flushed did. */
+/** Asserts that every heap has a status, every `sent` one came whole, and no `failed` or `flushed` one came. */
 async function compare(loop: Loop, receiver: Receiver, got: ReturnType<typeof collect>): Promise<void> {
   const sent = [...loop.said].filter(([, status]) => status === 'sent')
   await eventually('all heaps called sent have come', () => receiver.stats().heaps >= sent.length)
-  // Unless somebody takes them, close() drops what was received.
+  // close() drops received heaps that nobody has taken.
   await sleep(500)
   await receiver.close()
   const whole = new Map((await got).filter((heap) => heap.complete).map((heap) => [numberOf(heap), heap]))
@@ -110,7 +112,7 @@ test('the link of the sender goes away for a second and comes back: heaps fail w
     [...loop.whys].join('\n'),
     /10\.98\.0\.2:7148: port 1 of rxe0 has no link \(ENETDOWN\); sending goes on when it is back/,
   )
-  // An error of the device or two, before the link was seen to be down: not given up on.
+  // One or two errors of the device come before the link is seen to be down, and the sender does not give up.
   assert.ok(Number(loop.stream.stats().states.recoveries) <= 3)
   console.log('link down and up:', counted(loop), [...loop.whys])
   await loop.stream.close().catch(() => undefined)
@@ -150,7 +152,7 @@ test('the interface below the device is deleted in mid-send: heaps fail with the
   assert.equal(loop.said.size, loop.batches * HEAPS)
   assert.match([...loop.whys].join('\n'), /is gone \(ENODEV\)|no link \(ENETDOWN\)/)
   await loop.stream.close().catch(() => undefined)
-  // The receiver's device went with it: the kernel waits for both.
+  // The receiver has the device open too, and the kernel waits for both.
   await receiver.close().catch(() => undefined)
   assert.deepEqual(await removed, [0, null])
   assert.deepEqual(held(), NOTHING)

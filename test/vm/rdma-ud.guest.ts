@@ -1,6 +1,6 @@
 /**
- * Backend rdma-ud and its receiver on soft-RoCE: every heap bit for bit, between two devices and through one, unicast and to groups; the
- * sizes that a real device drops without a word. What needs no real device is in test/ibverbs/rdma-ud*.test.ts.
+ * Backend rdma-ud and its receiver on soft-RoCE: every heap bit for bit, between two devices and through one, unicast and to
+ * groups; the sizes that a real device drops silently. Tests that need no real device are in test/ibverbs/rdma-ud*.test.ts.
  */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
@@ -34,7 +34,7 @@ test('eight batches under way, completions noticed by event alone, from a device
   ))
 
 test('over IPv6, under a rate', async () => {
-  // One host's own addresses: IPv6 would take them for its loopback's, whatever interface is named.
+  // Both addresses are this host's own, and IPv6 would send to them by the loopback, whatever interface is named.
   sh(`ip -6 rule add pref 5 oif rx0 table 98; ip -6 route add fd98::/64 dev rx0 table 98
       ip -6 rule add pref 10 lookup local; ip -6 rule del pref 0`)
   await across(['[fd98::2]:7148'], { heaps: 12, bytes: 10_000 }, { rate: '1MB/s', burstBytes: 4096 })
@@ -59,7 +59,7 @@ test('groups as substreams: each receiver hears those that it joined, and no oth
     (await ofSecond).map((heap) => [numberOf(heap), heap.endpoint]),
     [1, 3, 5, 7, 9, 11, 13, 15].map((i) => [i, 1]),
   )
-  // The kernel has none for RoCE.
+  // The kernel has no multicast groups for RoCE.
   await assert.rejects(openSender({ to: '[ff15::98]:7148' }), {
     code: 'ERR_SPEADCAST_UNREACHABLE',
     message: /errno 524\); Linux joins no IPv6 groups for RoCE, use an IPv4 one/,
@@ -87,7 +87,7 @@ test('what exceeds the MTU is refused with the largest size that fits, also wher
       code: 'ERR_SPEADCAST_PACKET_SIZE',
       message: /packetSizeBytes 1472 exceeds the 1024 bytes .* of rxe0; pass packetSizeBytes ≤ 1024 or raise the MTU/,
     })
-    // What fits goes, to the last byte.
+    // A message that just fits is sent, to the last byte.
     const small = await openSender({ to: `${RX1}:7148`, packetSizeBytes: 1024 })
     await sendHeaps(small, { first: 12, heaps: 4, bytes: 9000 })
     await small.close()

@@ -1,4 +1,4 @@
-/** `rdma link del` under an open context. The kernel waits for the last user of soft-RoCE, so what we must do is to let go. */
+/** `rdma link del` under an open context. The kernel waits for the last user of soft-RoCE, so we must let go. */
 import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
 import { Region } from '#dist/ffi/memory/region.js'
@@ -23,7 +23,7 @@ test('a device removed while it is open: the removal ends when everything is giv
   void removal.end.then(() => {
     removed = true
   })
-  // The kernel has taken the device away from those who look for one, and waits for us.
+  // New programs do not find the device any more, and the kernel waits for us.
   await until(
     () => deviceNames(library),
     (names) => !names.includes('rxe1'),

@@ -1,4 +1,4 @@
-/** What the guest's tests share: commands, the command line, the kernel's own account of RDMA resources. */
+/** Shared by the guest's tests: commands, the command line, the kernel's own account of RDMA resources. */
 import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { promisify } from 'node:util'
@@ -10,7 +10,7 @@ import { ItemGroup, type Stream, type StreamStats } from '#dist/src/index.js'
 const COMMAND_TIMEOUT_MS = 120_000
 const CLI = 'dist/src/cli/main.js'
 
-/** A command's stdout, by sh. @throws with what it wrote when it fails */
+/** A command's stdout, by sh. @throws with the command's output if it fails */
 export function sh(script: string): string {
   const { status, signal, stdout, stderr } = spawnSync('sh', ['-c', script], { encoding: 'utf8', timeout: COMMAND_TIMEOUT_MS })
   if (status === 0) return stdout
@@ -35,11 +35,10 @@ export async function ended(argv: readonly string[], env: Record<string, string>
 
 export const speadcast = (...args: string[]): Promise<Ended> => ended([process.execPath, CLI, ...args])
 
-/** The text of a module in a process of its own, with this before it on its command line (setpriv, prlimit). */
-export const moduleUnder = (before: readonly string[], source: string, args: readonly string[] = []): Promise<Ended> =>
-  ended([...before, process.execPath, '--input-type=module', '-e', source, '--', ...args])
+/** The command that runs `NAME.program.ts` of this folder. */
+export const program = (name: string, ...args: string[]): string[] => [process.execPath, `test/vm/${name}.program.js`, ...args]
 
-/** A program that runs on, with the text that it has written. */
+/** Starts a program; `text()` is its output so far. */
 export function started(argv: readonly string[]): { child: ChildProcess; text: () => string; end: Promise<number | null> } {
   const child = spawn(argv[0]!, argv.slice(1), { stdio: ['ignore', 'pipe', 'pipe'] })
   let text = ''
@@ -51,7 +50,7 @@ export function started(argv: readonly string[]): { child: ChildProcess; text: (
   return { child, text: () => text, end }
 }
 
-/** Asks until it is so. @throws with what it last answered */
+/** Asks until `isSo` accepts the answer. @throws with the last answer */
 export async function until<T>(ask: () => T, isSo: (answer: T) => unknown, timeoutMs = 60_000): Promise<T> {
   const deadline = performance.now() + timeoutMs
   for (;;) {
@@ -64,7 +63,7 @@ export async function until<T>(ask: () => T, isSo: (answer: T) => unknown, timeo
 
 export const ifindexOf = (name: string): number => Number(readFileSync(`/sys/class/net/${name}/ifindex`, 'utf8'))
 
-/** What the kernel has of a kind for a device, by user space (the kernel's own have no pid). */
+/** The kernel's objects of a kind that user space made on a device (the kernel's own have no pid). */
 export function resources(kind: 'qp' | 'cq' | 'mr' | 'pd' | 'ctx', device: string): Record<string, number | string>[] {
   const all = JSON.parse(sh(`rdma -j -dd res show ${kind}`) || '[]') as Record<string, number | string>[]
   return all.filter(({ ifname, pid }) => ifname === device && pid !== undefined)
@@ -79,7 +78,9 @@ export async function withContext<T>(device: string, use: (context: VerbsContext
   }
 }
 
-/** Heaps of the tutorial's pattern, which a receiver can verify: every sample is the heap's index, the timestamp its first sample. */
+/**
+ * Heaps of the tutorial's pattern, which a receiver can verify: every sample is the heap's index, the timestamp its first sample.
+ */
 export async function sendTutorial(stream: Stream, heaps: number, heapBytes: number): Promise<StreamStats> {
   const items = new ItemGroup()
     .add({ id: 0x1600, name: 'timestamp', description: 'Index of the first sample', format: [['u', 48]] })

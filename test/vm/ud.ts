@@ -1,5 +1,5 @@
 /**
- * A queue pair for datagrams, made by hand of the layouts and bindings in ffi/: what it does on a real device shows that they are right.
+ * A queue pair for datagrams, made by hand from the layouts and bindings in ffi/: if it works on a real device, they are right.
  */
 
 import { Scratch } from '#dist/ffi/memory/scratch.js'
@@ -8,7 +8,7 @@ import { type ProtectionDomain, setNonBlocking, type VerbsContext } from '#dist/
 import * as L from '#dist/ffi/verbs/layout.js'
 import type { ContextOperations, VerbsLibrary } from '#dist/ffi/verbs/library.js'
 
-/** In front of a message, whatever our layouts say (ibv_post_recv(3)). */
+/** Bytes in front of a message, by ibv_post_recv(3) and not by our layouts. */
 export const GRH_BYTES = 40
 
 export const QKEY = 0x11223344

@@ -1,9 +1,11 @@
-/** The udp backend through a real 802.1Q interface, which hosts of this project's kind lack: what is on the wire, and what arrives. */
+/**
+ * The udp backend through a real 802.1Q interface, which the hosts of our tests lack: frames on the wire, and heaps that arrive.
+ */
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { explainBackends } from '#dist/src/devices/index.js'
 import { openStream } from '#dist/src/index.js'
-import { sendTutorial, sh, started, until } from './support.js'
+import { program, sendTutorial, sh, started, until } from './support.js'
 
 const NS = 'peer'
 const HEAPS = 20
@@ -16,15 +18,6 @@ const ENDPOINTS = [
   ['239.10.42.1:7150', 1472],
 ] as const
 
-/** One process in the peer's namespace receives for all, verifies, and says how each ended. */
-const RECEIVERS = `
-  import { openReceiver } from '#dist/src/receive/index.js'
-  const common = { interface: 'tagged', verify: true, heaps: ${HEAPS}, timeoutSeconds: 100, receiveBufferBytes: 4 << 20, backend: 'dgram' }
-  const all = await Promise.all(process.argv.slice(1).map((endpoints) => openReceiver({ endpoints, ...common })))
-  console.log('ready')
-  for (const receiver of all) receiver.done.then(({ heaps, heapsCorrupt, packets, reason }) => {
-    console.log(JSON.stringify({ heaps, heapsCorrupt, reason, bytes: packets > 0 }))
-  })`
 const inPeer = (...argv: string[]) => started(['ip', 'netns', 'exec', NS, ...argv])
 let receivers: ReturnType<typeof started>
 
@@ -44,7 +37,7 @@ before(async () => {
     ip -n ${NS} link set tagged up
     ip -n ${NS} address add 10.97.42.2/24 dev tagged
     ip -n ${NS} address add fd97:42::2/64 dev tagged nodad`)
-  receivers = inPeer(process.execPath, '--input-type=module', '-e', RECEIVERS, '--', ...ENDPOINTS.map(([to]) => to))
+  receivers = inPeer(...program('receive', String(HEAPS), ...ENDPOINTS.map(([to]) => to)))
   await until(receivers.text, (text) => text.includes('ready'), 50_000)
 })
 

@@ -6,10 +6,9 @@ import { UdpBackend } from '#dist/src/backend/udp/backend.js'
 import { openUdpPath } from '#dist/src/backend/udp/open.js'
 import { KernelPace } from '#dist/src/backend/udp/pace.js'
 import { COUNTER } from '#dist/src/stats.js'
-import { environment } from '../../contract/backend-contract.js'
-import { openReceivers } from '../../contract/receivers.js'
+import { environment, handTable, pattern } from '../../support/hand-table.js'
 import { need } from '../../support/need.js'
-import { handTable, pattern } from '../table.js'
+import { openReceivers } from '../../support/receivers.js'
 
 test('a part of a message that the pace cuts down to one packet counts as a plain message', async (ctx) => {
   need(ctx, process.platform === 'linux' && nativeCallsWork(), 'native calls are made on Linux only')

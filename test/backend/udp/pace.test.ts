@@ -6,8 +6,8 @@ import { LeakyBucket } from '#dist/src/backend/leaky-bucket.js'
 import { frameRate, KernelPace, type PaceOptions } from '#dist/src/backend/udp/pace.js'
 import type { PacketTable } from '#dist/src/batch/table.js'
 import type { FairQueue } from '#dist/src/net/fair-queue.js'
+import { handTable } from '../../support/hand-table.js'
 import { need } from '../../support/need.js'
-import { handTable } from '../table.js'
 
 const FQ: FairQueue = {
   ifindex: 7,

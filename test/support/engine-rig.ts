@@ -1,4 +1,6 @@
-/** An engine on the memory backend under a clock of the test's own: stepped by hand, or by the event-loop driver (event-loop.ts). */
+/**
+ * An engine on the memory backend under a clock of the test's own: stepped by hand, or by the event-loop driver (test/engine/event-loop.ts).
+ */
 import { type MemoryBackend, type MemoryOptions, openMemory } from '#dist/src/backend/memory.js'
 import type { GroupMode } from '#dist/src/batch/compile.js'
 import { type HeapReference, PreparedHeaps } from '#dist/src/batch/heaps.js'
@@ -46,7 +48,7 @@ export const ENGINE_OPTIONS: EngineOptions = {
 
 let makeRig: MakeRig = steppedRig
 
-/** Chooses the rig that steps the engine in the tests to come. */
+/** Sets who steps the engine in the tests that follow. */
 export function driveWith(make: MakeRig): void {
   makeRig = make
 }

@@ -1,20 +1,20 @@
 #!/usr/bin/env node
-// npm run bench:busy: records docs/bench/busy.jsonl, all that issue 14's targets are judged by, in about 35 minutes:
+// npm run bench:busy: records docs/bench/busy.jsonl, by which the targets of a busy host are judged, in about 35 minutes:
 //   unpaced and ibverbs  beside none, one and as many endless loops as there are CPUs
 //   pacing, streams      paced senders, what they send back to back, and 64 of them in one process
 //   unfilled, cost       small heaps without the fill, the main thread's cost of a heap, the growth by-substream
 //   veth                 to a receiver
 //   before               idle rates beside another built tree, into before.jsonl, another 20; only with --before DIRECTORY
-// npm run bench:busy -- --append --stop-after 170: in parts; status 75 while rounds are left. Other options are those of npm run bench.
+// npm run bench:busy -- --append --stop-after 170: in parts; status 75 while rounds are left. The other options are bench.mjs's.
 import os from 'node:os'
 import { parseArgs } from 'node:util'
-import { askedParts } from './bench/parts.mjs'
-import { at, run } from './lib/process.mjs'
+import { at, run } from '../lib/process.mjs'
+import { askedParts } from './parts.mjs'
 
 const CPUS = os.cpus().length
 const HOGS = [...new Set([0, 1, CPUS])].join()
 const EVERY_SIZE = Array.from({ length: 19 }, (_, i) => 2 ** (i + 8)).join()
-/** As npm run bench ends a sweep that --stop-after ended. */
+/** The status of npm run bench when --stop-after ended its sweep. */
 const UNFINISHED = 75
 
 const PARTS = {
@@ -52,11 +52,11 @@ for (const name of names) {
     process.exitCode = UNFINISHED
     break
   }
-  // Idle rates of other lengths than the busy rows': they are none of their rounds.
+  // These runs send other amounts than the busy ones, so they have a file of their own.
   const file = name === 'before' ? 'before' : 'busy'
   const where = ['--out', at(`docs/bench/${file}.jsonl`), ...(append ? ['--append'] : [])]
   const within = Number.isFinite(secondsLeft) ? ['--stop-after', String(secondsLeft)] : []
-  const { status } = await run(process.execPath, [at('scripts/bench.mjs'), ...PARTS[name], ...where, ...options, ...within])
+  const { status } = await run(process.execPath, [at('scripts/bench/bench.mjs'), ...PARTS[name], ...where, ...options, ...within])
   append = true
   process.exitCode ||= status
   if (status !== 0) break

@@ -2,7 +2,12 @@
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { parseEndpoints, type ResolvedEndpoint, resolveEndpoints } from '#dist/src/net/endpoint.js'
-import type { Arrival } from './backend-contract.js'
+
+/** One datagram as a socket got it. */
+export interface Arrival {
+  readonly substream: number
+  readonly bytes: Uint8Array
+}
 
 export interface Receivers {
   readonly endpoints: ResolvedEndpoint[]

@@ -13,6 +13,6 @@ export function allocate(bytes: number, options?: RegionOptions): Region {
 
 export const bytesOf = ({ buffer }: Region): Uint8Array => new Uint8Array(buffer)
 
-/** Takes no memory of its own: every byte is as the one before it. */
+/** Compares every byte with the one before it, which takes no memory. */
 export const isAll = (bytes: Uint8Array, value: number): boolean =>
   bytes[0] === value && Buffer.compare(bytes.subarray(1), bytes.subarray(0, -1)) === 0

@@ -1,4 +1,4 @@
-// send.mjs SCENARIO: sends what peers/spead2_receiver.py expects. { options, how, heaps, items, batchHeaps, groupMode, substreams, partial }.
+// send-scenario.mjs SCENARIO: sends what peers/spead2_receiver.py expects. { options, how, heaps, items, batchHeaps, groupMode, substreams, partial }.
 // Element k (C order) of item number i in heap number j is value(j, i, k), as in the receiver.
 import { ItemGroup, makeFlavour, openStream } from '#dist/src/index.js'
 

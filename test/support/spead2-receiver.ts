@@ -1,8 +1,8 @@
 import { fileURLToPath } from 'node:url'
 import { expect } from 'vitest'
 import type { GroupMode, StreamOptions, StreamStats } from '#dist/src/index.js'
-import { type Netns, waitForOutput } from '../support/netns.js'
-import { peerScript, spead2Python } from '../support/peer.js'
+import { type Netns, waitForOutput } from './netns.js'
+import { peerScript, spead2Python } from './peer.js'
 
 export interface InteropItem {
   name: string
@@ -39,7 +39,7 @@ export interface Under {
 
 export interface Received {
   version: string
-  /** [endpoint, cnt, index, items, what is wrong]. */
+  /** [endpoint, cnt, index, items, mistakes]. */
   heaps: [number, number, number, number, string[]][]
   done: {
     ended: boolean
@@ -52,7 +52,7 @@ export interface Received {
   }
 }
 
-const SENDER = fileURLToPath(new URL('scripts/send.mjs', import.meta.url))
+const SENDER = fileURLToPath(new URL('scripts/send-scenario.mjs', import.meta.url))
 
 export const endpointText = ([host, port]: readonly [string, number, string?]): string =>
   `${host.includes(':') ? `[${host}]` : host}:${port}`

@@ -9,7 +9,7 @@ import {
   type ItemCase,
   type Leaf,
   type PartCase,
-} from './cases.js'
+} from './spead-cases.js'
 
 /** The features that items exercise; the rows of the property test's histogram. */
 export const KINDS = [
@@ -84,7 +84,9 @@ function leafOf([code, bits]: readonly [string, number], next: () => number): Le
   return bits === 32 ? Math.fround(f) : f
 }
 
-/** numpy's scalar types that spead2 can send: booleans, both byte orders of every width, complex, byte and Unicode strings, void. */
+/**
+ * numpy's scalar types that spead2 can send: booleans, both byte orders of every width, complex, byte and Unicode strings, void.
+ */
 const DTYPES: readonly (readonly [name: string, bytes: number])[] = [
   ['|b1', 1],
   ['|i1', 1],
@@ -139,7 +141,9 @@ const product = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1)
 const seedArb = fc.integer({ min: 1, max: 0x7fffffff })
 const ascii = fc.string({ unit: fc.constantFrom(...'abcXYZ_09 ,.%'), maxLength: 6 })
 
-/** A shape of 1 to 3 dimensions of about `elements` elements: never twice as many, for the narrowest flavour has room for 255 bytes. */
+/**
+ * A shape of 1 to 3 dimensions of about `elements` elements: never twice as many, for the narrowest flavour has room for 255 bytes.
+ */
 const shapeArb = (elements: number) =>
   fc.tuple(fc.integer({ min: 1, max: 3 }), fc.integer({ min: 1, max: 4 }), fc.integer({ min: 1, max: 3 })).map(([dims, a, b]) => {
     const small = [a, b].slice(0, dims - 1).map((n) => (a * b <= elements ? n : 1))
@@ -164,8 +168,8 @@ function formatItem(init: ItemCase['init'], format: Format, shape: readonly numb
 }
 
 /**
- * One item of a kind, with about `bytes` bytes of data. `init` already has id, name, description; `widest` is the number of bytes an
- * immediate of the flavour holds.
+ * One item of a kind, with about `bytes` bytes of data. `init` already has id, name, description; `widest` is the number of bytes
+ * an immediate of the flavour holds.
  */
 export function itemArb(kind: Kind, init: ItemCase['init'], bytes: number, widest: number): fc.Arbitrary<ItemCase> {
   const dtypeItem = (order: 'C' | 'F', minDims: number) =>

@@ -1,33 +1,35 @@
 #!/usr/bin/env node
+import { at } from '../lib/process.mjs'
 // npm run bench: how fast we send, beside spead2, beside node:dgram and beside what the kernel allows at all.
 // docs/bench/README.md says what is measured and how to read it. Needs Linux and root.
-import { checkWire } from './bench/check.mjs'
-import { GROUNDS } from './bench/grounds.mjs'
-import { describeMachine } from './bench/machine.mjs'
-import { measure, ROUND_MEASURES } from './bench/measure.mjs'
-import { openNic } from './bench/nic.mjs'
-import { parseOptions, USAGE } from './bench/options.mjs'
-import { PROGRAMS } from './bench/programs.mjs'
-import { prepare, pythonVersions, sweep } from './bench/rates.mjs'
-import { machineLines, reportText } from './bench/report.mjs'
-import { openRows, readRows } from './bench/rows.mjs'
-import { targetLines } from './bench/targets.mjs'
-import { measureVerbs } from './bench/verbs.mjs'
-import { at } from './lib/process.mjs'
+import { checkWire } from './check.mjs'
+import { GROUNDS } from './grounds.mjs'
+import { describeMachine } from './machine.mjs'
+import { measure, ROUND_MEASURES } from './measure.mjs'
+import { openNic } from './nic.mjs'
+import { parseOptions, USAGE } from './options.mjs'
+import { PROGRAMS } from './programs.mjs'
+import { prepare, pythonVersions, sweep } from './rates.mjs'
+import { machineLines, reportText } from './report.mjs'
+import { openRows, readRows } from './rows.mjs'
+import { targetLines } from './targets.mjs'
+import { measureVerbs } from './verbs.mjs'
 
 const COMMITTED = at('docs/bench/udp-blackhole.jsonl')
 const CHECKED_SIZES = [256, 8192, 16384, 65536, 2 ** 18, 2 ** 20]
 const CHECKED_PACKET_SIZES = [9000, 1472]
-/** Of a sweep that --stop-after ended: EX_TEMPFAIL of sysexits.h. */
+/** Exit status of a sweep that --stop-after ended: EX_TEMPFAIL of sysexits.h. */
 const UNFINISHED = 75
 
 const log = (text) => process.stderr.write(`${text}\n`)
 const fileOf = (options, name) => options.out ?? at(options.record ? 'docs/bench' : '.cache/bench', `${name}.jsonl`)
 
-/** For runRounds(). */
+/** The options with what else runRounds() takes. */
 const inTime = (options, out) => ({ ...options, out, log, endsAt: performance.now() + options.stopAfterSeconds * 1000 })
 
-/** Opens a ground, with what to do when a signal comes: what it made goes with the process (its exit handler), and what runs there. */
+/**
+ * Runs `body` on a ground. A signal ends the process, whose exit handler removes the ground and ends the programs that run there.
+ */
 async function on(open, body) {
   const ground = await open()
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () => process.exit(1))
@@ -95,7 +97,7 @@ const check = (options) =>
     else console.log('all as it should be')
   })
 
-/** Prints what `show` makes of each file. */
+/** Prints `show(rows)` for each file of the list. */
 function read(list, show) {
   for (const file of list.split(',')) {
     const rows = readRows(file)

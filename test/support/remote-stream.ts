@@ -2,15 +2,15 @@ import { createHash } from 'node:crypto'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import type { BatchOutcome, BatchResult, CloseReport, GroupMode, StreamOptions, StreamStats } from '#dist/src/index.js'
-import { type Netns, waitForOutput } from '../support/netns.js'
-import { peerScript } from '../support/peer.js'
+import { type Netns, waitForOutput } from './netns.js'
+import { peerScript } from './peer.js'
 
 export interface CapturedPacket {
   address: string
   port: number
   /** UDP payload. */
   bytes: number
-  /** −1 where it is no SPEAD packet. */
+  /** −1 for a packet that is not SPEAD. */
   cnt: number
   payloadOffset: number
   sha1: string
@@ -18,7 +18,7 @@ export interface CapturedPacket {
 }
 
 export interface Capture {
-  /** Takes packets that are still on their way, ends the capture and returns all of it. Throws if the capture itself missed packets. */
+  /** Takes the packets still on their way, ends the capture and returns all. Throws if the capture itself missed packets. */
   stop(): Promise<CapturedPacket[]>
 }
 
@@ -69,7 +69,7 @@ export interface PlainError {
 export interface RunReport {
   sent: number
   suspect: number
-  /** Number of the send, and the error it rejected with. */
+  /** Number of the send, and its error. */
   failed: [number, PlainError][]
   /** Per sent batch: number of the send, first heap cnt, suspect. */
   statuses: [number, number, boolean][]
@@ -85,14 +85,7 @@ interface BatchRequest {
   rates?: number[]
 }
 
-let udpPath: NonNullable<StreamOptions['udpPath']> = 'auto'
-
-/** Sets the udpPath of streams that name none, for all tests of a file. */
-export function sendBy(path: typeof udpPath): void {
-  udpPath = path
-}
-
-/** A stream in a process of its own inside a namespace; see scripts/sender.mjs. It dies with the namespace. */
+/** A stream in a process of its own inside a namespace; see scripts/remote-stream.mjs. It dies with the namespace. */
 export class RemoteStream {
   readonly #waiting = new Map<number, (answer: unknown) => void>()
   #next = 0
@@ -101,7 +94,7 @@ export class RemoteStream {
   readonly #child
 
   private constructor(ns: Netns, prefix: readonly string[]) {
-    const script = fileURLToPath(new URL('scripts/sender.mjs', import.meta.url))
+    const script = fileURLToPath(new URL('scripts/remote-stream.mjs', import.meta.url))
     this.#child = ns.spawn('a', [...prefix, process.execPath, script], { stdio: ['pipe', 'pipe', 'pipe'] })
     this.#child.stderr!.on('data', (chunk) => {
       this.#stderr += chunk
@@ -129,9 +122,7 @@ export class RemoteStream {
 
   /** Closes the stream and opens another in the same process. */
   reopen(options: StreamOptions): Promise<{ states: StreamStats['states'] }> {
-    const { backend = 'udp' } = options
-    const path = backend === 'udp' && { udpPath }
-    return this.#ask('open', { options: { backend, descriptors: 'none', ...path, ...options } })
+    return this.#ask('open', { options: { backend: 'udp', descriptors: 'none', ...options } })
   }
 
   #request<T>(op: string, request: object = {}): Promise<T & { error?: PlainError }> {
@@ -170,7 +161,7 @@ export class RemoteStream {
     return this.#ask('stats')
   }
 
-  /** The packets sent so far, with backend 'memory'. */
+  /** The packets that backend 'memory' got so far. */
   async packets(): Promise<{ substream: number; bytes: Buffer; sha1: string }[]> {
     const packets = Object.values(await this.#ask<Record<string, [number, string]>>('packets'))
     return packets.map(([substream, text]) => {

@@ -1,4 +1,7 @@
-/** Runs processes on the software NIC (test/softnic), gives it commands such as faults, and reads its report. */
+/**
+ * The ibverbs backend on the software NIC (test/softnic): runs a process on the NIC, makes the NIC fail, and reads the NIC's
+ * report.
+ */
 import { closeSync, mkdtempSync, openSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -6,9 +9,9 @@ import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, onTestFinished, type TestContext } from 'vitest'
 import { koffi } from '#dist/ffi/koffi.js'
 import type { BatchOutcome, StreamOptions } from '#dist/src/index.js'
-import { type PlainError, RemoteStream } from '../kernel/support.js'
-import { need } from '../support/need.js'
-import { makeNetns, type Netns, type NetnsOptions, netnsUnavailable } from '../support/netns.js'
+import { need } from './need.js'
+import { makeNetns, type Netns, type NetnsOptions, netnsUnavailable } from './netns.js'
+import { type PlainError, RemoteStream } from './remote-stream.js'
 import {
   buildSoftnic,
   Control,
@@ -17,7 +20,7 @@ import {
   type SoftnicReport,
   type SoftnicSettings,
   softnicUnavailable,
-} from '../support/softnic.js'
+} from './softnic.js'
 
 export const CLI = fileURLToPath(new URL('../../dist/src/cli/main.js', import.meta.url))
 export const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
@@ -42,7 +45,7 @@ export class Nic {
   readonly library: string
   readonly #control = new Control(join(this.folder, 'control'))
 
-  /** @param whenOver calls `remove` when the files may be removed */
+  /** @param whenOver calls back when the files may be removed */
   constructor({ mode = 'wire', ...options }: NicOptions = {}, whenOver: (remove: () => void) => void = onTestFinished) {
     const { directory, environment } = buildSoftnic()
     this.library = join(directory, 'libibverbs.so.1')
@@ -67,7 +70,7 @@ export class Nic {
     return files[0]!
   }
 
-  /** The id of the process that runs on the NIC, once it has looked for its device. */
+  /** The process that runs on the NIC; known once that has looked for its device. */
   get pid(): number {
     return Number(this.#reportName.split('.')[1])
   }
@@ -96,14 +99,14 @@ export interface Sent {
   readonly error?: PlainError
 }
 
-/** The status of each heap of a send; the error's message where it is no SendError. */
+/** The status of each heap of a send; the message of an error that is no SendError. */
 export function statusesOf(result: Sent, heaps: number): BatchOutcome['heaps'] {
   return result.ok ? Array(heaps).fill('sent') : (result.error?.outcome?.heaps ?? [`${result.error?.message}` as never])
 }
 
 /**
- * Compares the statuses of heaps firstCnt … with what the peer saw: `sent` is whole on the wire, `partial` is there in part,
- * `failed` and `flushed` are not there at all, and `unknown` may be any of these.
+ * Compares the statuses of heaps firstCnt … with the packets that the peer saw: a `sent` heap is whole on the wire, a `partial` one
+ * there in part, a `failed` or `flushed` one not at all. An `unknown` one may be either.
  */
 export function compareWithWire(
   statuses: BatchOutcome['heaps'],
@@ -149,8 +152,8 @@ export interface NicHere {
 }
 
 /**
- * A software NIC and namespaces for as long as a test file runs. One NIC serves the whole process, because its library reads the
- * environment once. The fields of the result are set from beforeAll on, where there is a NIC.
+ * The software NIC for the process of a test file, whose library reads its environment once, and namespaces for as long as the file
+ * runs. The object returned has both from beforeAll on, if there is a NIC.
  *
  * @param ready is called last and must look for a device, because the NIC takes commands only from then on
  */

@@ -1,6 +1,7 @@
-/** Packet tables made by hand, for tests of single backends: no compiler, no SPEAD. */
+/** For tests of single backends: packet tables made by hand, without the compiler and SPEAD, and an engine's environment. */
 import { Region } from '#dist/ffi/memory/region.js'
 import type { PacketTable } from '#dist/src/batch/table.js'
+import { COUNTER_NAMES } from '#dist/src/stats.js'
 
 export interface HandPacket {
   readonly substream: number
@@ -11,13 +12,16 @@ export interface HandPacket {
 
 export interface HandTable {
   readonly table: PacketTable
-  /** Each row as it must look on the wire. */
+  /** The bytes of each row on the wire. */
   readonly expected: Uint8Array[]
-  /** Overwrites all memory the table points to, but not the room in front of packets, which is the backend's. */
+  /** Overwrites all memory that the table points to; the bytes in front of packets are the backend's. */
   readonly overwrite: (byte: number) => void
 }
 
-/** Segments go alternately into two regions, with gaps between them: an odd number of bytes, and the room that the backend wants for headers. */
+/**
+ * Puts segments alternately into two regions, with gaps between them: 3 bytes, so that they are unaligned, and the backend's
+ * headroom.
+ */
 export function handTable(packets: readonly HandPacket[], headroomBytes = 0): HandTable {
   const segments = packets.flatMap(({ segments }) => segments)
   const bytes = segments.reduce((sum, { length }) => sum + length + 3 + headroomBytes, 4096)
@@ -59,3 +63,6 @@ export function handTable(packets: readonly HandPacket[], headroomBytes = 0): Ha
 export function pattern(n: number, length: number): Uint8Array {
   return Uint8Array.from({ length }, (_, i) => (n * 37 + i * 11 + (i >> 8)) & 0xff)
 }
+
+/** An environment for a backend without an engine: nobody reads its counters, and nobody is woken. */
+export const environment = () => ({ counters: new Float64Array(COUNTER_NAMES.length), wake: () => {} })

@@ -1,7 +1,7 @@
 import { type Descriptor, Heap, Item, type ItemInit, type ItemSource, type ItemValue, makeFlavour } from '#dist/src/spead/index.js'
-import type { EncodeCase, PeerFlavour, PeerItem, PeerPart, PeerValue } from '../support/python-peer.js'
+import type { EncodeCase, PeerFlavour, PeerItem, PeerPart, PeerValue } from './python-peer.js'
 
-/** One item in both vocabularies: what our `Item` is given, and what spead2's is given, derived from the same numbers. */
+/** One item in both vocabularies: the arguments of our `Item` and those of spead2's, derived from the same numbers. */
 export interface ItemCase {
   init: Omit<ItemInit, 'value'> & { id: number }
   ours: ItemSource | null

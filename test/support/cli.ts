@@ -24,7 +24,7 @@ export interface Running {
   saw(pattern: RegExp): Promise<RegExpMatchArray>
 }
 
-/** Starts the command line as users have it, a process of its own; killed when the test ends. Not for concurrent tests. */
+/** Starts the command line as users do, in a process of its own, which is killed when the test ends. Not for concurrent tests. */
 export function start(args: readonly string[], options: { stdin?: 'pipe' | 'ignore' } = {}): Running {
   const running = launch(args, options.stdin ?? 'ignore')
   onTestFinished(() => void running.child.kill('SIGKILL'))
@@ -128,7 +128,7 @@ export interface Sink {
 
 /** A socket that keeps what it gets; closed when the test ends. */
 export async function sink(): Promise<Sink> {
-  // The kernel gives twice what one may ask for (socket(7)), and without asking no more than that: room for two bursts.
+  // The kernel doubles the size that one asks for (socket(7)), which makes room for two bursts.
   const socket = createSocket({ type: 'udp4', recvBufferSize: 1 << 20 })
   onTestFinished(() => void socket.close())
   const datagrams: Buffer[] = []
@@ -156,7 +156,7 @@ export interface Datagram {
   readonly to: string
   /** IP total length and what Ethernet adds in front. */
   readonly frameBytes: number
-  /** Or hop limit. */
+  /** Time to live, or hop limit of IPv6. */
   readonly ttl: number
   readonly payload: Buffer
 }
