@@ -6,7 +6,7 @@ import { type PeerFlag, peerList } from './peer.js'
 import { byteCount, wholeNumber } from './quantity.js'
 
 export interface TransportFlags {
-  readonly backend: 'auto' | 'ibverbs' | 'rdma-ud' | 'udp' | 'dgram' | 'pcap' | 'memory'
+  readonly backend: NonNullable<StreamOptions['backend']>
   readonly udpPath: 'auto' | 'io_uring' | 'sendmmsg'
   readonly thread?: 'worker' | 'inline'
   readonly interface?: string

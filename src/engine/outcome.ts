@@ -1,4 +1,4 @@
-/** What happened to each heap of a batch (docs/architecture.md, "What sent means"). Built only when something went wrong. */
+/** The fate of each heap of a batch (docs/architecture.md, "What sent means"). Built only when something went wrong. */
 export type HeapStatus = 'sent' | 'partial' | 'failed' | 'flushed' | 'unknown'
 
 export interface SubstreamCause {

@@ -1,5 +1,6 @@
 /** Checks the options of openStream once, at the edge: unknown keys, wrong types and contradictions never get past here. */
 import * as v from 'valibot'
+import { BACKEND_NAMES } from '../backend/names.js'
 import { SpeadcastError } from '../errors.js'
 import { IoThread } from './io-thread.js'
 import { DEFAULTS, type IbverbsStreamOptions, type RdmaUdStreamOptions, type StreamOptions } from './options.js'
@@ -108,10 +109,7 @@ const schema = v.strictObject({
   ),
   interface: v.optional(v.string('must be an interface name or address')),
   backend: v.optional(
-    v.picklist(
-      ['auto', 'ibverbs', 'rdma-ud', 'udp', 'dgram', 'memory', 'pcap'],
-      "must be 'auto', 'ibverbs', 'rdma-ud', 'udp', 'dgram', 'memory' or 'pcap'",
-    ),
+    v.picklist(['auto', ...BACKEND_NAMES], "must be 'auto', 'ibverbs', 'rdma-ud', 'udp', 'dgram', 'memory' or 'pcap'"),
     'auto',
   ),
   thread: v.optional(

@@ -1,4 +1,5 @@
 /** The options of openStream, and their defaults. config.ts checks them. */
+import type { BackendChoice } from '../backend/names.js'
 import type { Split } from '../spead/index.js'
 import type { IoThread } from './io-thread.js'
 
@@ -73,7 +74,7 @@ export interface StreamOptions {
    * Default 'auto': ibverbs where it can work, else udp on Linux, dgram elsewhere; `stream.reason` says why. Never 'rdma-ud', datagrams of
    * InfiniBand or RoCE, which only a receiver of that kind hears.
    */
-  backend?: 'auto' | 'ibverbs' | 'rdma-ud' | 'udp' | 'dgram' | 'memory' | 'pcap'
+  backend?: BackendChoice
   /**
    * The thread that sends: an I/O thread of those that the process's streams share ('worker', default for ibverbs, rdma-ud and udp), one of the
    * program's own, or the caller's event loop ('inline', default for the others).

@@ -87,7 +87,7 @@ for (const [how, mode] of [
     // Numbers are 32 bits and wrap.
     expect(results.map(({ number }) => number)).toEqual([0, 1, 2, 3, 4].map((i) => (0x7fffffff + i) | 0))
     expect(results.map(({ result }) => result)).toEqual([100, 200, -ERRNO.EMSGSIZE, -ERRNO.ECANCELED, -ERRNO.ECANCELED])
-    // What was lent is told of twice.
+    // The kernel reports twice on memory that was lent.
     expect(results.slice(0, 2).map(({ more }) => more)).toEqual(mode === COPY ? [false, false] : [true, true])
     if (mode === LEND) {
       const lent = results.slice(0, 2).map(({ number }) => number)

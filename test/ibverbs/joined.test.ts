@@ -93,7 +93,7 @@ async function joinedRig() {
     },
     /** States and outcomes of submissions, whose slots are empty from then on. */
     settlements: (counts: readonly number[]) => counts.map((count) => settlementOf(ring, count)),
-    /** What was said of the heaps of batches that were not sent whole, in turn. */
+    /** The statuses of the heaps of each batch that was not sent whole, in order. */
     told: () => messages.flatMap((message) => (message.type === 'outcome' ? [message.heaps] : [])),
   }
 }

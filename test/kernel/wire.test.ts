@@ -1,4 +1,4 @@
-/** What leaves the interface is what the packet table says, byte for byte, whatever segmentation does in between. */
+/** Packets leave the interface as the packet table has them, byte for byte, with and without segmentation. */
 import { expect } from 'vitest'
 import type { GroupMode, StreamOptions } from '#dist/src/index.js'
 import { need } from '../support/need.js'

@@ -68,7 +68,7 @@ const anchor = (heading: string): string =>
     .replace(/[^\p{L}\p{N} _-]/gu, '')
     .replaceAll(' ', '-')
 
-/** What is cited and not there, as `file: what`. */
+/** Citations of something that is not there, as `file: citation`. */
 function missing(tree: Tree): string[] {
   const found: string[] = []
   for (const [file, text] of tree) {

@@ -63,7 +63,7 @@ afterAll(remove)
 
 const fileOf = ({ at }: CodeBlock): string => at.replace(/\W/g, '-')
 
-/** What the compiler says of the blocks, each a module of its own; what it makes of them is left in `out`. */
+/** The compiler's complaints about the blocks, each a module of its own; its output is left in `out`. */
 function compile(blocks: readonly CodeBlock[]): string {
   const files = blocks.map((block) => `${fileOf(block)}.ts`)
   for (const [i, { code }] of blocks.entries()) writeFileSync(join(directory, files[i]!), `${code}\nexport {}\n`)

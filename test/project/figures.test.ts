@@ -53,7 +53,7 @@ function draw(files: Record<string, string>) {
     runIn(ROOT, process.execPath, ['scripts/figures.mjs', '--rows', rows, '--out', out, ...args])
   return { rows, out, figures, ...figures(), svg: (name: string) => readFileSync(join(out, `${name}.svg`), 'utf8') }
 }
-/** What the points say, as a screen reader has it. */
+/** The points as a screen reader reads them. */
 const told = (svg: string) =>
   [...svg.matchAll(/<path aria-label="([^"]*)"[^>]*aria-roledescription="point"/g)].map(([, text]) => text!)
 

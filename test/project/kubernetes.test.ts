@@ -39,7 +39,7 @@ test.for(FILES)('%s is what the schemas say', (name) => {
   }
 })
 
-/** What the compiler says of manifests written as literals of their types: fields that do not exist, which the schemas let pass. */
+/** The compiler's complaints about manifests written as literals of their types: fields that do not exist, which the schemas let pass. */
 function compile(...manifests: Manifest[]): string {
   const folder = join(ROOT, '.cache', `kubernetes-${process.pid}`)
   mkdirSync(folder, { recursive: true })

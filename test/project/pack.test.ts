@@ -50,7 +50,10 @@ const filesIn = (folder: string): string[] =>
 
 const manifest = () => JSON.parse(readFileSync(join(installed, 'package.json'), 'utf8'))
 const nodeEval = (code: string) => runIn(directory, process.execPath, ['--input-type=module', '-e', code])
-const typeCheck = () => runIn(directory, process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', '.'])
+/** The project's own, and the oldest that README names. */
+const COMPILERS = ['typescript', 'typescript-oldest'] as const
+const typeCheck = (compiler: (typeof COMPILERS)[number] = 'typescript') =>
+  runIn(directory, process.execPath, [join(ROOT, 'node_modules', compiler, 'bin/tsc'), '-p', '.'])
 
 describe('the packed package', { timeout: 120_000 }, () => {
   test('holds what was built from a source that exists, its papers, and nothing else', (ctx) => {
@@ -150,7 +153,7 @@ describe('the packed package', { timeout: 120_000 }, () => {
     for (const command of ['send', 'recv', 'demo']) expect(stdout).toMatch(new RegExp(`^\\s+${command}\\b`, 'm'))
   })
 
-  test('has declarations that a strict consumer can check whole', (ctx) => {
+  test.for(COMPILERS)('has declarations that a strict consumer can check whole, by %s', (compiler, ctx) => {
     need(ctx, !unreachable, unreachable)
     writeFileSync(
       join(directory, 'consumer.ts'),
@@ -163,7 +166,7 @@ speadcast.noSuchExport
 receive.noSuchExport
 `,
     )
-    const { status, stdout } = typeCheck()
+    const { status, stdout } = typeCheck(compiler)
     expect({ status, stdout }).toEqual({ status: 0, stdout: '' })
   })
 })

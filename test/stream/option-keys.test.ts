@@ -1,4 +1,4 @@
-// What is inside options that are objects, walked as options.test.ts walks the options; and the table of them in docs/options.md.
+// The keys inside options that are objects, walked as options.test.ts walks the options; and the table of them in docs/options.md.
 import { readFileSync } from 'node:fs'
 import { expect, onTestFinished, test } from 'vitest'
 import { type BatchOptions, openStream, SendError, type StreamOptions } from '#dist/src/index.js'
