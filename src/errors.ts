@@ -17,7 +17,7 @@ export const ERROR_CODES = {
   ERR_SPEADCAST_SUBSTREAM: 'A substream index is not below the number of endpoints.',
   ERR_SPEADCAST_MEMORY: 'Memory could not be mapped, faulted in or registered.',
   ERR_SPEADCAST_CLOSED: 'The stream or receiver is closed or was destroyed.',
-  ERR_SPEADCAST_ABORTED: 'What was queued was withdrawn before any of it was sent.',
+  ERR_SPEADCAST_ABORTED: 'The send was withdrawn from the queue before any of it was sent.',
   ERR_SPEADCAST_SEND: 'Some heaps of a batch were not sent whole; `outcome` names them and the cause per substream.',
   ERR_SPEADCAST_UNREACHABLE: 'An endpoint cannot be reached (no route, no neighbour, administratively forbidden).',
   ERR_SPEADCAST_WORKER: 'The I/O thread ended unexpectedly.',

@@ -193,5 +193,5 @@ export function busyTargetLines(rows) {
     ...mainThread(rows),
     ...idleRatios(all, 'veth', ['ours-sendmmsg', 'floor'], VETH),
   ]
-  return lines.length ? ['targets of issue 14', ...lines] : []
+  return lines.length ? ['targets of a busy machine', ...lines] : []
 }

@@ -103,5 +103,5 @@ export function targetLines(rows) {
     ...verbsTargets(rows.filter((row) => row.kind === 'verbs')),
     ...measureTargets(rows),
   ]
-  return [...(lines.length ? ['targets of issue 5', ...lines] : []), ...busyTargetLines(rows)]
+  return [...(lines.length ? ['targets of an idle machine', ...lines] : []), ...busyTargetLines(rows)]
 }
