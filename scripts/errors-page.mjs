@@ -5,7 +5,7 @@ import { at } from './lib/process.mjs'
 
 const page = `# Errors
 
-Every error that speadcast throws on purpose is a \`SpeadcastError\` with one of these codes. Match on \`error.code\`, never on the
+This page is for programs that handle errors, and for those who look one up. Every error that speadcast throws on purpose is a \`SpeadcastError\` with one of these codes. Match on \`error.code\`, never on the
 message; \`error.cause\` has the failing system call and errno where there is one. A failed send is a \`SendError\`
 (\`ERR_SPEADCAST_SEND\`) whose \`outcome\` has the fate of every heap.
 

@@ -35,8 +35,9 @@ const PLACE = at('.cache/bench/chunk_place.so')
 const UNFINISHED = 75
 
 /**
- * A heap of about `fewest` − ½ full packets, and the ways to cut it. The split's own bound plays no part: for a larger number of
- * packets the largest packet size is the one that makes them equal. A heap that four packets can share equally, two can share too.
+ * A heap of about `fewest` − ½ full packets, and the ways to cut it. `even` adds at most one packet, so
+ * for one and two more the largest packet size is set to the equal one. For a heap of 2 packets only 3 are tried, because a heap that
+ * 4 packets share equally 2 share too.
  */
 function cuts(fewest, packetSizeBytes) {
   const more = fewest === 2 ? [3] : [fewest + 1, fewest + 2]

@@ -32,7 +32,7 @@ const showBand = ({ from, to }) => {
 }
 
 const medianOf = (r) => r.median
-/** One round has no interval, so nothing below it is known. */
+/** One round has no interval: 0 is taken, so that the target does not count as reached. */
 const lowerBound = (r) => r.low ?? 0
 
 /** Every size of a band that ran both, worst first by `figure` of the ratio. */

@@ -117,8 +117,8 @@ export interface Backend {
   postJoined?(): number
   reap(out: ReapResult): void
   /**
-   * Rises whenever the backend saw something that makes recent evidence doubtful (carrier lost, drops below the socket). Called twice
-   * a batch; `thorough` when nothing else is to be done, because then looking closer delays nothing.
+   * Rises whenever the backend saw something that makes recent evidence doubtful (carrier lost, drops below the socket). Called
+   * once for the batches that settle together, and at the first after a pause; `thorough` when nothing else is to be done, because then looking closer delays nothing.
    */
   suspicion(thorough: boolean): number
   /**

@@ -51,7 +51,7 @@ export class BatchTemplate<T extends object = HeapViews> implements Sendable {
   readonly flavour: Flavour
   readonly region: Region
   readonly rates: Float64Array | undefined
-  /** 'serial' also where the heaps of each substream follow one another as they are. */
+  /** 'by-substream' becomes 'serial' where heap order already groups the substreams. */
   readonly groupMode: GroupMode
   readonly views: BatchViews<T>
   /** How the heaps are laid out: interleaved single packets, or headers and payloads apart. */
@@ -182,7 +182,7 @@ export class BatchTemplate<T extends object = HeapViews> implements Sendable {
     const compile = (): CompiledBatch =>
       this.#compile(inBand ? this.#inBand!.specs(this.#specs, new Uint8Array(this.region.buffer)) : this.#specs)
     if (this.groupMode === 'serial' || heaps === this.heaps) return { key, rows, compile }
-    // The other orders of fewer heaps are orders of their own, no prefixes.
+    // Except in serial order, the first n heaps are not the first rows of the whole, so each n is compiled by itself.
     return { key: `${key} ${heaps}`, rows, compile: () => firstHeaps(compile(), heaps) }
   }
 

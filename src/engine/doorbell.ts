@@ -4,8 +4,8 @@
  *
  * | a submission to a sleeping thread                               | wakes it                                                 |
  * |----------------------------------------------------------------|----------------------------------------------------------|
- * | the host is calm, or the one before is RAPID_NANOSECONDS ago      | at once                                                  |
- * | otherwise                                                        | when the caller waits for a batch, or has nothing to run  |
+ * | the host is calm, or the one before is RAPID_NANOSECONDS ago or longer | at once                                             |
+ * | otherwise                                                             | when the caller waits for a batch, or has nothing to run  |
  */
 import type { Contention } from './contention.js'
 

@@ -221,7 +221,7 @@ export class Engine {
     flight.variant = variant
     flight.heaps = heaps
     flight.rows = claim.rows
-    // Trouble that is noticed between two batches may have happened to the first. It counts for the second, unless there was a pause.
+    // Trouble noticed after a batch settled makes the next one suspect. After a pause the state is read afresh, so it does not.
     if (this.#idle && now - this.#idleSince > PAUSE_NANOSECONDS) this.#suspicion = this.backend.suspicion(true)
     flight.suspicion = this.#suspicion
     ring.noteFirstCnt(count, sequence.nextHi & variant.cnt.maskHi, sequence.nextLo & variant.cnt.maskLo)
@@ -345,7 +345,7 @@ export class Engine {
         asked = true
         batches++
         suspect = this.#suspicion !== flight.suspicion
-        heapsSent += log ? this.#explain(k, variant, flight.heaps, log) : flight.heaps
+        heapsSent += log ? this.#emitOutcome(k, variant, flight.heaps, log) : flight.heaps
         flight.log = undefined
         flight.variant = undefined
         if (variant.dropped && !flights.uses(variant)) this.#release(variant)
@@ -361,7 +361,7 @@ export class Engine {
   }
 
   /** Emits the outcome of a submission of which something failed; returns how many heaps were sent. */
-  #explain(submission: number, { compiled }: Variant, heaps: number, log: FailureLog): number {
+  #emitOutcome(submission: number, { compiled }: Variant, heaps: number, log: FailureLog): number {
     const nameOf = (cause: number) => this.backend.causeName?.(cause) ?? errnoName(cause)
     const message = log.message(submission, heaps, (j) => packetsOf(compiled, j), nameOf)
     this.emit(message)

@@ -29,7 +29,7 @@ const SPIN_NANOSECONDS = 100_000
 const NEAR_NANOSECONDS = 50_000
 /** A program that does little more than fill batches has filled the next ones by then (fills of 512 KiB were seen to take 7 to 14 µs). */
 const GLANCE_NANOSECONDS = 40_000
-/** After a glance in vain the next sleep comes without one; then the next 3, 7 … this many. */
+/** After glances that found nothing, the next 1, 3, 7 … this many waits sleep without a glance. */
 const MOST_BLIND = 63
 /** Looks for work, of some 0.1 µs, between two offers of the CPU to others. */
 const LOOKS = 16

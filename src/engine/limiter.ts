@@ -5,7 +5,7 @@
  * | the average clock is | bytes that may go now                                        |
  * |----------------------|--------------------------------------------------------------|
  * | ahead of now         | what the burst that began has left; then none until it is due |
- * | at or behind now     | what a bucket of burstBytes, filled at the burst rate, holds   |
+ * | at or behind now     | burstBytes, less what is not yet paid for at the burst rate    |
  *
  * So in every span of time at most burstBytes, a packet, and what the burst rate allows in that span may go, and on average no more than the
  * rate.
@@ -23,9 +23,9 @@ export interface LimiterOptions {
   readonly catchUpNanoseconds: number
 }
 
-/** A stream that is behind sends what fits as soon as that is this share of a burst, … */
+/** A stream that is behind sends as soon as this share of a burst may go. */
 const WORTH = 5 / 8
-/** … and earlier if its thread wakes up so late that the bucket would be full by then. */
+/** The same where the thread usually wakes so late that a whole burst might go by then. */
 const WORTH_WHEN_LATE = 1 / 4
 /** A post that takes this share of a burst's time more than usual was held up. */
 const UNUSUAL = 1 / 8
@@ -39,7 +39,7 @@ export class Limiter {
   readonly #catchUpNanoseconds: number
   /** When the next byte is due: the average clock. */
   #due = Number.NEGATIVE_INFINITY
-  /** Bytes of the burst as of `levelAt`, and when the bucket has room for a whole burst: the burst clock. */
+  /** The burst clock: bytes not yet paid for at `levelAt`, and when all will be, so that a whole burst may go. They drain evenly in between. */
   #level = 0
   #levelAt = 0
   #emptyAt = 0
@@ -89,9 +89,9 @@ export class Limiter {
   }
 
   /**
-   * When the next burst is to go, of which the first `bytes` do not fit now. On time, that is when it is due. Behind, a thread that has
-   * been waking up late is asked for earlier, by as much as it is late at most times, because what a full bucket is not given
-   * is lost to the rate.
+   * When the next burst is to go, of which the first `bytes` do not fit now. On time, that is when it is due. Behind, a thread
+   * that usually wakes late is asked for earlier by that lateness, because once a whole burst may go, waiting longer gains no
+   * bytes.
    */
   next(bytes: number): number {
     const room = this.burstBytes - Math.min(bytes, this.burstBytes)

@@ -74,12 +74,12 @@ export class Pacer {
     return this.#limiter.burstBytes + udpBytes.reduce((most, bytes) => Math.max(most, bytes), 1) - 1
   }
 
-  /** Nothing is submitted that is not posted. */
+  /** The queue ran empty: all that was submitted is posted. */
   dry(now: number): void {
     if (this.#drySince < 0) this.#drySince = now
   }
 
-  /** Something is, and its first rows come next. */
+  /** Work arrived again, and its first rows are posted next. */
   resume(now: number): void {
     if (this.#drySince < 0) return
     const limiter = this.#limiter

@@ -19,9 +19,9 @@ export interface ThreadSetup {
   readonly priority: number | undefined
 }
 
-/** Words that an I/O thread shares with the thread that started it: messages ever sent to it, … */
+/** A word that an I/O thread shares with the thread that started it: messages ever sent to it. */
 export const T_ANNOUNCED = 0
-/** … and a number that moves while it runs. */
+/** Another: a number that moves while the I/O thread runs. */
 export const T_BEAT = 1
 export const THREAD_WORDS = 2
 

@@ -1,6 +1,6 @@
 /**
  * The submission ring between the thread that calls send() and the thread that sends. No other file knows where its words are. They lie in one
- * SharedArrayBuffer, because Atomics.wait and notify refuse mapped memory (docs/ground-rules.md, "Threads and workers"). There is one
+ * SharedArrayBuffer, because Atomics.wait and notify refuse mapped memory (docs/ground-rules.md, "Memory and koffi"). There is one
  * producer and one consumer, and slots settle strictly in order.
  *
  *   settled ≤ claimed ≤ submitted, all counting for ever modulo 2^32; slot = count mod SLOTS
@@ -85,9 +85,9 @@ export const STOP_ABORT = 2
 /** The fields that push() writes into a slot. */
 export interface Submission {
   readonly variant: number
-  /** The first so many heaps of the variant … */
+  /** How many heaps are sent: the first of the variant. */
   readonly heaps: number
-  /** … and the rows they take. */
+  /** How many rows those heaps take. */
   readonly rows: number
   readonly explicitCnts: boolean
   /** Sets the heap cnt sequence instead of sending: next and step as 32-bit halves. */

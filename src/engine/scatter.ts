@@ -20,8 +20,8 @@ export interface CntSequence {
 }
 
 /**
- * A thread writes this many columns whole, both halves of every number, before it leaves upper halves alone. V8 compiles only the paths it has
- * seen run, and throws the code away at the first other one: without this warm-up that is when a timestamp carries, a second into a stream.
+ * The first 128 columns of a thread take the slow path too, which writes both halves of every number, so that V8 compiles it. Otherwise its
+ * first run, when a timestamp's upper half changes a second into a stream, discards the compiled code.
  */
 let slowPathWarmups = 128
 

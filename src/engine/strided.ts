@@ -17,9 +17,9 @@ export interface Ramp {
   readonly step: number
 }
 
-/** Where the heaps stand evenly spaced in another order. */
+/** A ramp over heaps that lie evenly spaced, but not in the order of their indices (by-substream). */
 export interface OrderedRamp extends Ramp {
-  /** Bytes from one's to the next one's in that order. */
+  /** Bytes between neighbours in memory. */
   readonly spacing: number
 }
 
@@ -38,7 +38,7 @@ export function writeRamp(view: DataView, ramp: Ramp, heaps: number): void {
   }
 }
 
-/** One ramp over heaps in the order they stand in, all of them. */
+/** Writes the ramp into all heaps in the order of memory; order[s] is the heap in place s. */
 export function writeOrdered(view: DataView, ramp: OrderedRamp, order: Uint32Array): void {
   const spacing = ramp.spacing | 0
   const step = ramp.step | 0
@@ -135,7 +135,7 @@ function makeWindowed(window: DataView) {
     view.setInt32((at + gap) | 0, wordB)
   }
 
-  /** Two of one spacing at once: 1.3 ns for both. */
+  /** Writes two ramps of one spacing in one pass: 1.3 ns for both. */
   function writeOrderedPair(a: OrderedRamp, b: OrderedRamp, order: Uint32Array): void {
     const spacing = a.spacing | 0
     const gap = (b.from - a.from) | 0

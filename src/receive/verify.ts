@@ -66,7 +66,7 @@ export class PatternVerifier {
     return `sample ${wrong} of heap index ${index} is ${(u8[at + wrong]! << 24) >> 24}, not ${(index << 24) >> 24}`
   }
 
-  /** Returns the index nearest to the next expected one, out of those of heaps with this timestamp; a fraction if none has it. */
+  /** Timestamps wrap, so several heaps share one: returns the index nearest to the expected one, or a fraction if no heap has this timestamp. */
   #indexOf(timestamp: number, samples: number, modulo: number): number {
     if (this.#heaps === 0) return timestamp / samples
     const expected = (this.#latest + 1) * samples

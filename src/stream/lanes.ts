@@ -6,7 +6,7 @@ import type { Sendable } from '../batch/sendable.js'
 import type { Driver } from '../engine/driver.js'
 import { Send } from './send.js'
 
-/** A lane keeps this many variants compiled: of the first n heaps, where their rows are not the first rows of the whole. */
+/** A lane keeps this many variants compiled. Sending the first n heaps needs a variant of its own unless their rows begin the whole's. */
 const MAX_VARIANTS = 8
 
 export class Lane {

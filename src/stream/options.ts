@@ -35,7 +35,10 @@ export interface IbverbsStreamOptions {
   pollMicroseconds?: number
   /** Which of the device's interrupts completions use, modulo their number. Default 0. */
   completionVector?: number
-  /** Nothing completed for so long, with packets under way: the queue is reset and their heaps are `unknown`. Default 5000. */
+  /**
+   * How long nothing may complete with packets under way. Then the queue is put in error and reset: the first packet fails with ETIMEDOUT and
+   * the rest are `flushed`; all are `unknown` if the device does not even report that. Default 5000.
+   */
   completionTimeoutMs?: number
   /** 802.1Q tag of the frames, with backend 'ibverbs' alone. Default: that of the interface if it is a VLAN, priority 0. */
   vlan?: { id: number; priority?: number }

@@ -15,9 +15,9 @@ export class Send implements Submission {
   /** The signal that may withdraw it; set before it is submitted. */
   signal: AbortSignal | undefined
   onAbort: (() => void) | undefined
-  /** Its count in the ring … */
+  /** Its count in the ring, valid while `inRing`. */
   count = 0
-  /** … once the ring had room for it. */
+  /** The ring had room for it. */
   inRing = false
   /** Its promise has settled. One that was withdrawn is done, and yet keeps its place in the queue. */
   done = true

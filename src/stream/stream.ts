@@ -338,7 +338,7 @@ export class Stream implements AsyncDisposable {
     await this.#closing.catch(() => {})
   }
 
-  /** May be called again, to abort a drain, which may wait for sends that only an abort settles. */
+  /** A second call, with STOP_ABORT, cuts a drain short that might never end. */
   #shutDown(stop: number): Promise<void> {
     this.#ring.stop(stop)
     this.#tornDown ??= this.#tearDown()

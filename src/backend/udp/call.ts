@@ -5,9 +5,9 @@ export class UdpCall {
   shape: MessageShape = PLAIN
   /** Where the call begins, as a row. */
   row = 0
-  /** The same as a message of `posting.vector(shape)`. */
+  /** The same, as an index into `posting.vectorOf(shape)`. */
   from = 0
-  /** Messages; of a PART rows, until `seal` makes one message of them. */
+  /** How many messages; for a PART how many rows, until `seal` makes them one message. */
   count = 0
   /** Rows of a PART. */
   #partRows = 0

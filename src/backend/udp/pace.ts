@@ -40,7 +40,7 @@ const QUEUE_SECONDS = 0.1
 /** The share of fq's limit that messages take; the rest is for messages that are shorter than most. */
 const LIMIT_SHARE = 0.75
 const LEAST_MESSAGES = 2
-/** How much of the second that fq lets a message take it may be planned to take. */
+/** fq lets a message take one second; messages are planned to take this share of it. */
 const MESSAGE_SECONDS = 0.5
 /** Bytes that a message is charged to its socket beside its own: struct sk_buff, skb_shared_info and headers, in slabs. */
 const OVERHEAD_BYTES = 768

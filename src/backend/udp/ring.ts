@@ -4,9 +4,10 @@
  *
  * | message  | next                                                              |
  * |----------|-------------------------------------------------------------------|
- * | tried    | done with its result, if the kernel keeps nothing; else held       |
- * | held     | done with its notification                                         |
- * | done     | forgotten when all before it are done                              |
+ * | TRIED    | DONE with its result if the kernel keeps nothing; else SENT or REFUSED |
+ * | SENT     | DONE with its notification: the kernel has let go of the memory      |
+ * | REFUSED  | DONE with its notification                                         |
+ * | DONE     | forgotten when all before it are DONE                              |
  */
 import { IORING_CQE_F_MORE, IORING_CQE_F_NOTIF, IORING_NOTIF_USAGE_ZC_COPIED, MMSGHDR } from '../../../ffi/layout.js'
 import { ERRNO } from '../../../ffi/native-error.js'

@@ -6,7 +6,7 @@
  * |-----------|--------------------------------------------------|------------------------------------------------------------------------|
  * | none      | by sendmmsg: there is no ring                    | never                                                                  |
  * | idle      | nowhere: no posting has had any                  | a posting that has some is compiled → trying                           |
- * | trying    | by io_uring, without a copy                      | the kernel let go of some, and copied none → lending; else as lending  |
+ * | trying    | by io_uring, without a copy                      | copied none → lending; copied some, or held memory long → copying      |
  * | lending   | the same, out of registered memory if they can   | the kernel copied or held memory long → copying                        |
  * | copying   | by sendmmsg                                      | some posts, twice as many every time → trying                          |
  *

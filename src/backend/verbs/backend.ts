@@ -12,7 +12,7 @@
  * | Recovery        | holds the queue and its state, and makes it ready again after a failure              |
  * | DeviceWatch     | takes what the device says beside completions                                        |
  *
- * Every SIGNALS-th part of the queue is signalled, and the last packet of every post.
+ * One work request in every depth / SIGNALS is signalled, and the last packet of every post.
  * Teardown: queue pair, completion queue, channel → registrations → domain → device.
  */
 import { POLLIN } from '../../../ffi/layout.js'

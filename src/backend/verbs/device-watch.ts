@@ -11,7 +11,7 @@ import { BROKEN, type Recovery } from './recovery.js'
 
 /** How often to look for what happened to the device, the link or the neighbours. */
 const LOOK_MS = 1
-/** Calls of `suspicion` in a stream too busy to sleep, one a batch, between questions for the time. */
+/** A stream that never sleeps reads the clock at every 8th call of `suspicion`. */
 const CALLS_PER_LOOK = 8
 
 export const CAUSE_CQ_ERR = CAUSE_EVENT + EVENT_TYPE.indexOf('IBV_EVENT_CQ_ERR')

@@ -172,7 +172,7 @@ export class InFlight {
     this.#reported = upTo
   }
 
-  /** Returns the number of the first packet that is not told of. */
+  /** Returns how far reap may report: up to the first failure that `out` has no room for. */
   #reportFailures(out: ReapResult): number {
     const n = Math.min(this.#failures.length, out.failedAt.length)
     for (let i = 0; i < n; i++) {
