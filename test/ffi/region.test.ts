@@ -166,11 +166,16 @@ describe('regions of up to 8 MiB in which headers are patched lie side by side',
     const PAGES = '/proc/sys/vm/nr_hugepages'
     const had = readFileSync(PAGES, 'utf8')
     need(ctx, process.getuid!() === 0, 'only root reserves huge pages')
-    writeFileSync(PAGES, String(Number(had) + 8))
     onTestFinished(() => writeFileSync(PAGES, had))
-    need(ctx, Number(readFileSync(PAGES, 'utf8')) === Number(had) + 8, 'memory is in too many pieces for huge pages')
-    const { stdout } = await child(`${report}\nconsole.log(JSON.stringify(places))`)
-    const places = JSON.parse(stdout) as { block: number; pages: string }[]
+    let places: { block: number; pages: string }[] = []
+    // The pages are the machine's, and whatever other tests run meanwhile may take them first. They keep what they took, so more are left then.
+    for (const more of [8, 72, 136, 200]) {
+      writeFileSync(PAGES, String(Number(had) + more))
+      need(ctx, Number(readFileSync(PAGES, 'utf8')) >= Number(had) + 8, 'memory is in too many pieces for huge pages')
+      const { stdout } = await child(`${report}\nconsole.log(JSON.stringify(places))`)
+      places = JSON.parse(stdout)
+      if (!places.some(({ pages }) => pages === 'thp')) break
+    }
     expect(places.map(({ pages }) => pages)).toEqual(['small', 'small', 'hugetlb', 'hugetlb', 'hugetlb', 'hugetlb'])
     expect(new Set(places.map(({ block }) => block)).size).toBe(1)
   })
