@@ -4,8 +4,6 @@ import { BackendRefused } from '../errors.js'
 import type { BackendChoice, BackendName } from './names.js'
 import type { Wanted } from './verbs/probe.js'
 
-export type { BackendChoice, BackendName } from './names.js'
-
 export interface Selection {
   readonly backend: BackendName
   /** For a person: why this one and not a faster one. */

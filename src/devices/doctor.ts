@@ -1,5 +1,6 @@
 /** Explains which backend `auto` takes for some endpoints, and why not the others. */
-import { type BackendName, ibverbsRefused, rdmaUdRefused, selectBackend, udpRefused } from '../backend/select.js'
+import type { BackendName } from '../backend/names.js'
+import { ibverbsRefused, rdmaUdRefused, selectBackend, udpRefused } from '../backend/select.js'
 import { parseEndpoints, resolveEndpoints } from '../net/endpoint.js'
 import { resolveInterface } from '../net/interface.js'
 

@@ -29,7 +29,7 @@ export class Variants {
     } catch (error) {
       // Memory that cannot be locked, for one: the stream goes on without this batch.
       const { message, cause } = error as SpeadcastError
-      refused = { errno: (cause as { errno?: number } | undefined)?.errno ?? ERRNO.ENOMEM!, message }
+      refused = { errno: (cause as { errno?: number } | undefined)?.errno ?? ERRNO.ENOMEM, message }
     }
     const nanosecondsBefore = this.pacer?.costs(table, rates)
     const variant = new Variant({ id, compiled, posting, refused, nanosecondsBefore }, this.#all.values())

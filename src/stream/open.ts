@@ -1,6 +1,7 @@
 import type { MemoryOptions, MemoryPacket } from '../backend/memory.js'
+import type { BackendName } from '../backend/names.js'
 import type { BackendSpec } from '../backend/open.js'
-import { type BackendName, type Selection, selectBackend, threadRefused, udpInstead } from '../backend/select.js'
+import { type Selection, selectBackend, threadRefused, udpInstead } from '../backend/select.js'
 import type { UdpOptions } from '../backend/udp/open.js'
 import type { RdmaUdOptions } from '../backend/verbs/datagrams-open.js'
 import type { QueueOptions } from '../backend/verbs/open.js'
