@@ -93,7 +93,7 @@ const ROOMS = {
 }
 
 /** Whatever is of this project, by path or by one of its names, or is no file of it though it looks like one. */
-const OF_PROJECT = '^(src|ffi|test|scripts|docs|dist)/|^\\.\\.?/|^#dist/|^speadcast(/|$)'
+const OF_PROJECT = '^(src|ffi|test|scripts|docs|dist|lib)/|^\\.\\.?/|^#dist/|^speadcast(/|$)'
 
 export default {
   forbidden: [
@@ -123,7 +123,7 @@ export default {
       comment: 'src/spead is pure: it imports its own files and errors, nothing else.',
       severity: 'error',
       from: { path: '^src/(spead/|errors\\.ts$|stats\\.ts$)' },
-      to: { pathNot: ['^(src|ffi|test|scripts|docs|dist)/', '^\\.', KOFFI] },
+      to: { pathNot: ['^(src|ffi|test|scripts|docs|dist|lib)/', '^\\.', KOFFI] },
     },
     {
       name: 'types-only',

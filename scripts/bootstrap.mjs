@@ -11,8 +11,8 @@
 import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { build } from './lib/build.mjs'
 import { lock } from './lib/mutex.mjs'
+import { build, bundle } from './lib/output.mjs'
 import { packages } from './lib/packages.mjs'
 import { peer } from './lib/peer.mjs'
 import { at, checkInterrupted, interrupted, Quit, readJson, run, say, watchSignals } from './lib/process.mjs'
@@ -34,7 +34,7 @@ async function ensure(...parts) {
 }
 
 async function test(args) {
-  await ensure(packages, build, peer)
+  await ensure(packages, build, bundle, peer)
   const temporary = mkdtempSync(join(tmpdir(), 'speadcast-counts-'))
   const file = process.env.SPEADCAST_COUNTS ?? join(temporary, 'counts.json')
   rmSync(file, { force: true })
@@ -56,11 +56,11 @@ const runNode = (...args) => run(process.execPath, args).then(({ status }) => st
 
 const [what = '', ...args] = process.argv.slice(2)
 const COMMANDS = {
-  build: () => ensure(packages, build).then(() => 0),
-  demo: () => ensure(packages, build).then(() => runNode(at('dist/src/cli/main.js'), 'demo', ...args)),
-  run: () => ensure(packages, build, peer).then(() => runNode(...args)),
+  build: () => ensure(packages, build, bundle).then(() => 0),
+  demo: () => ensure(packages, build, bundle).then(() => runNode(at('lib/cli.js'), 'demo', ...args)),
+  run: () => ensure(packages, build, bundle, peer).then(() => runNode(...args)),
   test: () => test(args),
-  vm: () => ensure(packages, build).then(() => runNode(at('scripts/vm/suite.mjs'), ...args)),
+  vm: () => ensure(packages, build, bundle).then(() => runNode(at('scripts/vm/suite.mjs'), ...args)),
 }
 
 watchSignals()
