@@ -24,7 +24,7 @@ if (process.env.PLATFORM) Object.defineProperty(process, 'platform', { value: pr
 `
 
 const PROGRAM = `
-import { ItemGroup, openStream } from ${JSON.stringify(pathToFileURL('dist/src/index.js').href)}
+import { ItemGroup, openStream } from ${JSON.stringify(pathToFileURL('lib/index.js').href)}
 const [port, backend] = process.argv.slice(2)
 let stream
 try {
@@ -45,7 +45,7 @@ try {
 /** Several batches, whose memory is told apart by nothing but its region; and what this place does not have. */
 const DRY_RUN = `
 import { readFileSync } from 'node:fs'
-import { ItemGroup, openStream } from ${JSON.stringify(pathToFileURL('dist/src/index.js').href)}
+import { ItemGroup, openStream } from ${JSON.stringify(pathToFileURL('lib/index.js').href)}
 const [pcapPath] = process.argv.slice(2)
 async function send(options) {
   const stream = await openStream({ to: '10.0.0.1:7148', descriptors: 'none', ...options })
@@ -135,7 +135,7 @@ test.for([
 
 test('without native memory a batch cannot be attached in another thread, which says so', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'speadcast-elsewhere-'))
-  const index = JSON.stringify(pathToFileURL('dist/src/index.js').href)
+  const index = JSON.stringify(pathToFileURL('lib/index.js').href)
   try {
     writeFileSync(join(folder, 'preload.cjs'), PRELOAD)
     writeFileSync(
@@ -174,7 +174,7 @@ test('without native memory closed batches are let go', async () => {
     writeFileSync(join(folder, 'preload.cjs'), PRELOAD)
     writeFileSync(
       join(folder, 'batches.mjs'),
-      `import { ItemGroup, openStream } from ${JSON.stringify(pathToFileURL('dist/src/index.js').href)}
+      `import { ItemGroup, openStream } from ${JSON.stringify(pathToFileURL('lib/index.js').href)}
       const stream = await openStream({ to: '239.1.2.3:7148', backend: 'memory', memory: { keepPackets: false } })
       const items = new ItemGroup().add({ id: 0x3300, name: 'a', dtype: 'u1', shape: [2 ** 24] })
       for (let i = 0; i < 40; i++) {

@@ -2,16 +2,14 @@
 import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { pathToFileURL } from 'node:url'
+import type { StreamOptions } from 'speadcast'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import type { StreamOptions } from '#dist/src/index.js'
-import { distFile } from '../support/child.js'
 import { datagramsOf, temporaryFolder } from '../support/cli.js'
 import { need } from '../support/need.js'
 import { makeNetns, netnsUnavailable } from '../support/netns.js'
 import { openReceivers } from '../support/receivers.js'
 
-const INDEX = pathToFileURL(distFile('src/index.js')).href
+const INDEX = import.meta.resolve('speadcast')
 const LINUX = process.platform === 'linux'
 
 /** `now()` tells the parent when: hrtime is CLOCK_MONOTONIC, one for all processes. */

@@ -2,8 +2,8 @@
 import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { Heap, IoThread, ItemGroup, openStream, type Stream, type StreamOptions, type StreamStats } from 'speadcast'
 import { expect, onTestFinished, type TestContext, test } from 'vitest'
-import { Heap, IoThread, ItemGroup, openStream, type Stream, type StreamOptions, type StreamStats } from '#dist/src/index.js'
 import { optionNames } from '#dist/src/stream/config.js'
 import { pointersOf, temporaryFolder } from '../support/cli.js'
 import { need } from '../support/need.js'
@@ -61,7 +61,7 @@ async function namespaces(ctx: TestContext): Promise<Netns> {
 const openedIn = (ns: Netns, options: StreamOptions): Promise<{ states?: Record<string, unknown>; error?: string }> =>
   ns.script(
     'a',
-    `import { openStream } from '#dist/src/index.js'
+    `import { openStream } from 'speadcast'
      try {
        const stream = await openStream(${JSON.stringify(options)})
        out({ states: stream.stats().states })
@@ -74,7 +74,7 @@ const heardBySelf = (ns: Netns, options: Partial<StreamOptions>): Promise<number
   ns.script(
     'a',
     `import { createSocket } from 'node:dgram'
-     import { Heap, openStream } from '#dist/src/index.js'
+     import { Heap, openStream } from 'speadcast'
      const socket = createSocket('udp4')
      await new Promise((resolve) => socket.bind(7148, resolve))
      socket.addMembership('239.1.2.3', '10.77.0.1')
@@ -101,7 +101,7 @@ async function onTheWire(ns: Netns, options: StreamOptions): Promise<string> {
   const seen = waitForOutput(dump, /[\s\S]*UDP, length.*\n/)
   await ns.script(
     'a',
-    `import { Heap, openStream } from '#dist/src/index.js'
+    `import { Heap, openStream } from 'speadcast'
      const stream = await openStream(${JSON.stringify(options)})
      await stream.sendHeap(new Heap())
      await stream.close()
@@ -380,7 +380,7 @@ const WALK: Record<keyof StreamOptions, (ctx: TestContext) => Promise<void>> = {
     // A process that may not exceed net.core.wmem_max is told the size that was granted, and the limit to raise.
     const most = Number(readFileSync('/proc/sys/net/core/wmem_max', 'utf8'))
     const nobody = ['--reuid=65534', '--regid=65534', '--clear-groups', '--inh-caps=-all', '--bounding-set=-all']
-    const code = `import { openStream } from '#dist/src/index.js'
+    const code = `import { openStream } from 'speadcast'
       const stream = await openStream({ to: '127.0.0.1:9', sendBufferBytes: ${most + 1000} })
       console.log(JSON.stringify(stream.stats().states))
       await stream.close()`

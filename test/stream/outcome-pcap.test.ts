@@ -1,8 +1,8 @@
 /** The disk is full at every packet of a batch in turn: what the stream tells is what the file lacks, and the file is whole packets. */
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
+import type { BatchOutcome, BatchResult, CloseReport } from 'speadcast'
 import { expect, test } from 'vitest'
-import type { BatchOutcome, BatchResult, CloseReport } from '#dist/src/index.js'
 import { datagramsOf, temporaryFolder } from '../support/cli.js'
 import { need } from '../support/need.js'
 import { compareOutcome, EACH_PACKET, packetsOfHeaps } from '../support/outcome.js'

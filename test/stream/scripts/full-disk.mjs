@@ -4,7 +4,7 @@
 import { execFileSync } from 'node:child_process'
 import { readFileSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
-import { ItemGroup, openStream } from '#dist/src/index.js'
+import { ItemGroup, openStream } from 'speadcast'
 
 const PAGE = 4096
 const folder = process.argv[2]

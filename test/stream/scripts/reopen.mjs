@@ -1,6 +1,6 @@
 // node --expose-gc reopen.mjs opened|refused: opens 1000 streams one after the other, and 1000 more; prints what the second thousand added.
 import { readFileSync } from 'node:fs'
-import { openStream } from '#dist/src/index.js'
+import { openStream } from 'speadcast'
 
 const [what] = process.argv.slice(2)
 
