@@ -3,8 +3,8 @@
 // Node needs about a millisecond to find, read, compile and link a module, again in every thread, and a sender has a hundred of
 // them: that was most of the time to its first packet. The declarations are tsc's, in dist/; the source maps lead to the TypeScript.
 //
-// All files lie side by side and have unlike names, so that `new URL('./worker.js', import.meta.url)` finds a thread's file here as it
-// does in dist/.
+// All files lie side by side, and an entry of a thread is named as its source is, because the code starts the file of that name beside
+// itself (src/engine/thread.ts, src/receive/receiver-thread.ts), which holds in dist/ too.
 import { readFileSync } from 'node:fs'
 import { relative } from 'node:path'
 import { defineConfig } from 'rolldown'
@@ -54,6 +54,8 @@ export default defineConfig({
   external: Object.keys(dependencies),
   platform: 'node',
   resolve: { extensionAlias: { '.js': ['.ts', '.js'] } },
+  // That of tsconfig.json, which rolldown does not take over: Node 20 has no `using`.
+  transform: { target: 'es2023' },
   // A warning is a mistake in this file or in an import.
   onLog: (level, log, handler) => handler(level === 'warn' ? 'error' : level, log),
   output: {

@@ -1,7 +1,7 @@
 // Runs behind `npm test`, `npm run demo` and the others: installs, builds and sets up whatever is missing, then does what was
 // asked. Plain node, because in a fresh clone nothing is installed yet.
 //
-//   node scripts/bootstrap.mjs build                  install, build
+//   node scripts/bootstrap.mjs build                  install, build dist/ and lib/
 //   node scripts/bootstrap.mjs demo [ARGS]            install, build, run `speadcast demo`
 //   node scripts/bootstrap.mjs run FILE [ARGS]        install, build, set up the Python peer, run a script
 //   node scripts/bootstrap.mjs test [VITEST ARGS]     install, build, set up the Python peer, test, end with a line of counts
