@@ -11,9 +11,9 @@
  * One call at a time: await each before the next.
  */
 import type { GroupMode } from '../batch/compile.js'
+import { checkOptions } from '../checks.js'
 import { ensure, SpeadcastError } from '../errors.js'
 import { type Item, ItemGroup } from '../spead/index.js'
-import { checkOptions } from '../stream/arguments.js'
 import type { Batch } from '../stream/batch.js'
 import { type BatchResult, SendError } from '../stream/result.js'
 import type { Stream } from '../stream/stream.js'

@@ -1,7 +1,6 @@
+import { checkOptions, shown } from '../checks.js'
 import { IoThreadHandle } from '../engine/thread.js'
 import { ensure } from '../errors.js'
-import { shown } from '../spead/value-encoder.js'
-import { checkOptions } from './arguments.js'
 
 /** Options of `new IoThread`. */
 export interface IoThreadOptions {

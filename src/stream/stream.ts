@@ -13,20 +13,18 @@ import type { MemoryPacket } from '../backend/memory.js'
 import type { GroupMode } from '../batch/compile.js'
 import type { HeapReference } from '../batch/heaps.js'
 import type { HeapViews } from '../batch/views.js'
+import { checkOptions, checkSignal, shown } from '../checks.js'
 import type { Driver, States } from '../engine/driver.js'
 import { type Ring, STOP_ABORT, STOP_DRAIN } from '../engine/ring.js'
 import { ensure, SpeadcastError } from '../errors.js'
 import type { ResolvedEndpoint } from '../net/endpoint.js'
 import { type Flavour, Heap, makeFlavour } from '../spead/index.js'
-import { shown } from '../spead/value-encoder.js'
 import { readCounters } from '../stats.js'
 import { listen } from './abort-listeners.js'
 import {
   checkBatchOptions,
   checkGroupMode,
-  checkOptions,
   checkReferences,
-  checkSignal,
   cntSequence,
   type HeapPace,
   notOurs,
