@@ -3,7 +3,8 @@
  * delivers, and decides whether this was the end. Runs in the receiving thread, where receiver-worker.ts or dgram-receiver.ts feeds it.
  */
 import { ITEM_DESCRIPTOR } from '../spead/constants.js'
-import { ADDED, type AssembledHeap, Assembler, DUPLICATE } from './assemble.js'
+import { ADDED, Assembler, DUPLICATE } from './assemble.js'
+import type { AssembledHeap } from './assembled-heap.js'
 import { decodePacket, PACKET_OK, PacketHeader } from './decode.js'
 import { ItemTable, LAST_RESERVED_ID } from './items.js'
 import { OrderedOutput, STAGE_BYTES } from './output.js'
