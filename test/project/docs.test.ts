@@ -273,6 +273,7 @@ describe('pages', () => {
     [
       'cli',
       'options',
+      'memory',
       'outcomes',
       'ibverbs',
       'rdma-ud',

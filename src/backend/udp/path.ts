@@ -155,6 +155,8 @@ export class UdpPath {
         return `${endpoint.text}: nobody answers for its address on ${known.interfaceName} (EHOSTUNREACH); check that the host is up and \`ip route get ${endpoint.address}\` is right`
       case 'ENOBUFS':
         return `${endpoint.text}: the queue of ${known.interfaceName} lets no packet of ${udpBytes} bytes through (ENOBUFS); see \`tc -s qdisc show dev ${known.interfaceName}\``
+      case 'EFAULT':
+        return `${endpoint.text}: memory of the batch is not there (EFAULT); was the file behind Region.fromFd made shorter, or memory unmapped? Mend that and open another stream`
       case 'ENETUNREACH':
       case 'ENETDOWN':
         return `${endpoint.text}: no usable route (${name}); ${known.interfaceName} may be down, see \`ip route get ${endpoint.address}\``
