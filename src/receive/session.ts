@@ -214,7 +214,10 @@ export class ReceiveSession {
     return nowMs - this.#startedAt >= this.#options.timeoutMs ? 'timeout' : undefined
   }
 
-  /** Returns how long the driver may sleep: 50 ms at most, and less while the end is near. */
+  /**
+   * Returns how long the driver may sleep: 50 ms at most, because process.exit() waits for it (docs/ground-rules.md, "Threads and workers"),
+   * and less while the end is near.
+   */
   sleepMs(nowMs: number): number {
     const left = this.#startedAt + this.#options.timeoutMs - nowMs
     return Math.max(1, Math.min(this.#stoppedAt >= 0 ? 10 : 50, Math.ceil(left)))
