@@ -3,12 +3,12 @@
 
 const KOFFI = '(^|node_modules/)koffi(/|$)'
 const ERRORS = '^src/errors\\.ts$'
-/** What src/spead and src/receive may use of the leaves. */
+/** The leaves that src/spead and src/receive may use. */
 const CHECKS = [ERRORS, '^src/checks\\.ts$']
 const LEAVES = [...CHECKS, '^src/stats\\.ts$']
 const TABLE = '^src/batch/table\\.ts$'
 const COMPILE = '^src/batch/compile\\.ts$'
-/** What all of ffi stands on. */
+/** The files that all of ffi stands on. */
 const FFI_BASE = '^ffi/(koffi|libc|layout|native-error)\\.ts$'
 
 /** room: its files, what else of this project it may import, and why in words. */
@@ -100,7 +100,7 @@ const ROOMS = {
   },
 }
 
-/** Whatever is of this project, by path or by one of its names, or is no file of it though it looks like one. */
+/** Everything of this project, by path or by one of its names, and everything that looks like a file of it and is none. */
 const OF_PROJECT = '^(src|ffi|test|scripts|docs|dist)/|^\\.\\.?/|^#dist/|^speadcast(/|$)'
 
 export default {

@@ -66,7 +66,7 @@ export class InlineDriver implements Driver {
     readonly backend: Backend,
     readonly LoopPollClass: typeof LoopPoll | undefined,
     timerOf?: (ready: () => void) => LoopWaker<TimerFd>,
-    /** Where there is no precise timer: blocks for so many milliseconds, less than one. */
+    /** Blocks for a part of a millisecond, where there is no precise timer. */
     readonly nap: (milliseconds: number) => void = () => {},
   ) {
     this.caps = backend.caps

@@ -12,7 +12,7 @@ export class FinishedHeaps {
   readonly #high = new Uint32Array(ENTRIES)
   readonly #low = new Uint32Array(ENTRIES)
   readonly #sender = new Int32Array(ENTRIES)
-  /** Which heap it was of all that finished, by number. */
+  /** The heap's number among all that have finished. */
   readonly #at = new Float64Array(ENTRIES)
   #count = 0
 

@@ -84,7 +84,7 @@ const KEYS: readonly string[] = [
   'verbsLibrary',
 ] satisfies (keyof ReceiverOptions)[]
 
-/** What the receiving side takes from the options where a default is not a constant. */
+/** Options that checkReceiverOptions has rounded, or for which it has put a default in place. */
 export interface CheckedOptions {
   readonly maxHeaps: number
   readonly heapMemoryBytes: number

@@ -33,7 +33,7 @@ export interface IbverbsStreamOptions {
   poll?: 'busy' | 'adaptive' | 'event'
   /** Default 50. */
   pollMicroseconds?: number
-  /** Which of the device's interrupts completions use, modulo their number. Default 0. */
+  /** The device's interrupt for completions, by its number modulo how many there are. Default 0. */
   completionVector?: number
   /**
    * How long nothing may complete with packets under way. Then the queue is put in error and reset: the first packet fails with ETIMEDOUT and

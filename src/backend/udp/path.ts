@@ -31,7 +31,7 @@ export interface UdpOptions {
   readonly neighbourTimeoutMs: number
   /** A rate that the kernel keeps, if it can. */
   readonly pace?: PaceOptions
-  /** Which bytes the rate of `pace` counts: 'wire' adds those that stand around each packet there. */
+  /** The bytes that the rate of `pace` counts: 'wire' adds those that stand around each packet there. */
   readonly rateBasis?: 'udp' | 'wire'
 }
 
