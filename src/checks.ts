@@ -1,4 +1,4 @@
-/** Checks of arguments that the sending and the receiving side share, and the words for what was given. */
+/** Checks of arguments that the sending and the receiving side share, and the words in which errors say what was given. */
 import { SpeadcastError } from './errors.js'
 
 /** Says in an error what was given: '300', 'a string of 40 characters', 'null'. */
@@ -17,7 +17,7 @@ export function oneOf(names: readonly string[]): string {
   return `${quoted.slice(0, -1).join(', ')} or ${quoted.at(-1)}`
 }
 
-/** An object with none but the known keys. Allocates nothing: send calls it. @param before introduces the list of them in the error */
+/** Refuses options that are no object, or have an unknown key. Allocates nothing: send calls it. @param before introduces the known ones */
 export function checkOptions(call: string, options: object, known: readonly string[], before = 'known ones'): void {
   if (typeof options !== 'object' || options === null || Array.isArray(options))
     throw new SpeadcastError(

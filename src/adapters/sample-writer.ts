@@ -49,11 +49,11 @@ export interface SettledHeaps {
   readonly heaps: number
   /** Heaps that were not sent whole. */
   readonly failedHeaps: number
-  /** Sample bytes of the heaps that were. */
+  /** Sample bytes of the heaps that were sent whole. */
   readonly sampleBytes: number
   /** Set if all were sent. */
   readonly result?: BatchResult
-  /** Set otherwise: a SendError, or why they were withdrawn. */
+  /** Set if not all were sent: a SendError, or the reason to withdraw them. */
   readonly error?: unknown
 }
 

@@ -58,9 +58,9 @@ export interface SessionOptions {
   readonly maxHeaps: number
   /** Milliseconds from the start, Infinity for none. */
   readonly timeoutMs: number
-  /** Ends after as many complete data heaps; Infinity: after none. */
+  /** The number of complete data heaps after which to end; Infinity: none ends it. */
   readonly heaps: number
-  /** Ends after as many stop heaps; Infinity: after none. */
+  /** The number of stop heaps after which to end; Infinity: none ends it. */
   readonly stops: number
   readonly verify: boolean
   readonly hash: boolean

@@ -9,7 +9,7 @@ import { parseRate } from './rate.js'
 
 type Defaulted<T, Undefaulted extends keyof T> = Required<Omit<T, Undefaulted>> & Pick<T, Undefaulted>
 
-/** Options whose absence says something. */
+/** Options without a default, because their absence has a meaning. */
 type Undefaulted = 'interface' | 'thread' | 'ioThreads' | 'ttl' | 'dscp' | 'ibverbs' | 'rdmaUd' | 'pcapPath' | 'memory'
 
 /** The options of openStream as they are used: checked, and with the defaults in place. */
@@ -254,7 +254,7 @@ function describeIssues(issues: readonly v.BaseIssue<unknown>[]): string {
 
 type Place = { readonly path: readonly string[]; readonly issue: v.BaseIssue<unknown> }
 
-/** Where one of several forms fits but for something inside it, the issues inside: of `split.payloadBytes` rather than of `split`. */
+/** The issues inside the form that fits best of several, where there are any: of `split.payloadBytes` rather than of `split`. */
 function precise(issue: v.BaseIssue<unknown>, outer: readonly string[] = []): Place[] {
   const path = [...outer, ...(issue.path ?? []).map(({ key }) => String(key))]
   const inside = issue.type === 'union' ? (issue.issues ?? []).filter((inner) => inner.path) : []
@@ -274,7 +274,7 @@ function entriesOf(node: SchemaNode | string | undefined): SchemaNode['entries']
   return node.entries ?? entriesOf(node.wrapped) ?? entriesOf(node.item) ?? node.options?.map(entriesOf).find(Boolean)
 }
 
-/** Names of the stream's options; of those inside one of them: optionNames('flavour'). Empty where there are none. */
+/** Returns the names of the stream's options, or of those inside one of them: optionNames('flavour'). Empty where there are none. */
 export function optionNames(...within: readonly string[]): string[] {
   let entries = entriesOf(schema as unknown as SchemaNode)
   for (const name of within) if (!/^\d+$/.test(name)) entries = entriesOf(entries?.[name])

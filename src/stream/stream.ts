@@ -157,8 +157,8 @@ export class Stream implements AsyncDisposable {
 
   /**
    * Queues a batch. Its promise resolves when all of it is sent, and rejects with a SendError that names every heap's fate, or with
-   * signal.reason. A promise nobody looks at is safe to drop: its failure, of several the first, is thrown by the next send,
-   * flush or close.
+   * signal.reason. A promise nobody looks at is safe to drop: the next send, flush or close throws its failure, or
+   * the first of several.
    * @throws at once, nothing queued: ERR_SPEADCAST_CLOSED, _CONFIG, _BATCH_STATE, _VALUE, _HEAP_CNT, or an earlier unobserved failure
    */
   send<T extends object>(batch: Batch<T>, options?: SendOptions): SendPromise<BatchResult> {
