@@ -40,7 +40,7 @@ export interface SampleWriterOptions {
   groupMode?: GroupMode
   /** Aborting is abort(signal.reason). */
   signal?: AbortSignal
-  /** Told the fate of each group of heaps. Failures told here end nothing; without it the first one rejects the next write, or end. */
+  /** Called with the fate of each group of heaps. With it failures end nothing; without it the first one rejects the next write, or end. */
   onSettled?: (settled: SettledHeaps) => void
 }
 
