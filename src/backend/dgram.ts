@@ -28,6 +28,7 @@ import {
   type ReapResult,
 } from './backend.js'
 import { singleEdges } from './gather.js'
+import { States } from './states.js'
 import type { UdpOptions } from './udp/open.js'
 
 export type DgramOptions = Pick<UdpOptions, 'endpoints' | 'interface' | 'sourcePort' | 'ttl' | 'multicastLoop' | 'sendBufferBytes'>
@@ -60,6 +61,7 @@ class DgramPosting implements Posting {
 
 class DgramBackend implements Backend {
   readonly caps: BackendCaps
+  readonly states = new States()
   readonly #v6: boolean
   /** The address of each substream, with its zone. */
   readonly #addresses: readonly string[]
@@ -95,19 +97,14 @@ class DgramBackend implements Backend {
       zoned(address, bytes, scopeId || (options.interface?.index ?? 0)),
     )
     this.#drops = dropsBelowSockets(this.#v6)
-  }
-
-  states(): Record<string, string | number | boolean> {
-    return {
+    this.states.add(() => ({
       sourcePort: this.socket.address().port,
       segmentation: 'off',
       segmentationReason: 'node:dgram has no segmentation offload',
       dropsBelowSocket: this.#dropsSeen,
-    }
+    }))
   }
-  revision(): number {
-    return this.#dropsSeen
-  }
+
   register(_region: TableRegion): void {}
   compile(table: PacketTable): DgramPosting {
     return new DgramPosting(table)
@@ -161,7 +158,10 @@ class DgramBackend implements Backend {
     if (thorough || now - this.#lookedAt > LOOK_MS) {
       this.#lookedAt = now
       const drops = dropsBelowSockets(this.#v6)
-      this.#dropsSeen += Math.max(0, drops - this.#drops)
+      if (drops > this.#drops) {
+        this.#dropsSeen += drops - this.#drops
+        this.states.change()
+      }
       this.#drops = drops
     }
     return this.#dropsSeen

@@ -24,6 +24,7 @@ import {
   type ReapResult,
 } from './backend.js'
 import { checkTable, RegisteredRegions, singleEdges } from './gather.js'
+import { States } from './states.js'
 
 /**
  * A failure to inject: an errno (as `skip`), or how it shows. `skip`: that packet cannot be sent, the next may. `again`: nothing
@@ -62,6 +63,7 @@ interface MemoryPosting extends Posting {
 
 export class MemoryBackend implements Backend {
   readonly caps: BackendCaps
+  readonly states = new States()
   /** In sending order; empty with `keepPackets: false`. The caller may clear it (`packets.length = 0`). */
   readonly packets: MemoryPacket[] = []
   readonly #options: MemoryOptions
@@ -92,14 +94,6 @@ export class MemoryBackend implements Backend {
       wireOverheadBytes: wireOverheadBytes(options.family ?? 4),
       pollNanoseconds: 0,
     }
-  }
-
-  states(): Record<string, string | number | boolean> {
-    return {}
-  }
-
-  revision(): number {
-    return 0
   }
 
   register(region: TableRegion): void {

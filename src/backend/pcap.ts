@@ -30,6 +30,7 @@ import {
   type ReapResult,
 } from './backend.js'
 import { checkTable, RegisteredRegions, singleEdges } from './gather.js'
+import { States } from './states.js'
 
 export interface PcapOptions {
   /** One per substream, all of one family. Nothing is sent to them; their addresses and ports are in the frames. */
@@ -68,6 +69,7 @@ interface PcapPosting extends Posting {
 
 export class PcapBackend implements Backend {
   readonly caps: BackendCaps
+  readonly states = new States()
   readonly #path: string
   readonly #counters: Float64Array
   readonly #regions = new RegisteredRegions()
@@ -89,6 +91,7 @@ export class PcapBackend implements Backend {
   constructor(options: PcapOptions, environment: BackendEnvironment) {
     const { endpoints, path } = options
     this.#path = path
+    this.states.add(() => ({ path }))
     this.#counters = environment.counters
     this.#templates = makeTemplates(options)
     this.#clock = options.clock ?? (() => performance.now() * 1e6)
@@ -126,14 +129,6 @@ export class PcapBackend implements Backend {
       closeSync(this.#fd)
       throw new SpeadcastError('ERR_SPEADCAST_BACKEND', `cannot write the pcap file '${path}': ${errnoName(this.#errno)}`)
     }
-  }
-
-  states(): Record<string, string | number | boolean> {
-    return { path: this.#path }
-  }
-
-  revision(): number {
-    return 0
   }
 
   register(region: TableRegion): void {

@@ -68,7 +68,8 @@ export class Engine {
   #idleSince = Number.NEGATIVE_INFINITY
   /** The backend's when it was last asked. */
   #suspicion = 0
-  #revision = -1
+  /** The backend's changes of state as they were last emitted. */
+  #changes = -1
   /** The errno that the backend broke with; 0 = it did not. */
   #fatal = 0
 
@@ -372,10 +373,10 @@ export class Engine {
   }
 
   #publishStates(): void {
-    const revision = this.backend.revision()
-    if (revision === this.#revision) return
-    this.#revision = revision
-    this.emit({ type: 'states', states: this.backend.states() })
+    const { states } = this.backend
+    if (states.changes === this.#changes) return
+    this.#changes = states.changes
+    this.emit({ type: 'states', states: states.read() })
   }
 
   /** The backend is broken: rows that were not posted fail with its error, and so does everything later. */

@@ -37,6 +37,7 @@ import {
   type ReapResult,
 } from '../backend.js'
 import type { Gates } from '../gates.js'
+import type { States } from '../states.js'
 import { UdpCall } from './call.js'
 import { openUdpPath, type UdpOptions } from './open.js'
 import type { KernelPace } from './pace.js'
@@ -77,6 +78,7 @@ const MAX_QUEUED_ERRORS = 1000
 
 export class UdpBackend implements Backend {
   readonly caps: BackendCaps
+  readonly states: States
   readonly #path: UdpPath
   readonly #gates: Gates
   readonly #counters: Float64Array
@@ -101,11 +103,12 @@ export class UdpBackend implements Backend {
 
   constructor(path: UdpPath, environment: BackendEnvironment) {
     this.#path = path
+    this.states = path.states
     this.#gates = path.gates
     this.#counters = environment.counters
     this.#fd = this.#path.socket.fd
     this.#pace = path.pace
-    this.#segmentation = new Segmentation(path.maxSegments, path.segmentationReason)
+    this.#segmentation = new Segmentation(path.maxSegments, path.segmentationReason, path.states)
     this.#refusals = new Refusals(path)
     this.#zeroCopy = new ZeroCopy(path, this.#counters)
     this.#ring = this.#zeroCopy.ring
@@ -122,20 +125,6 @@ export class UdpBackend implements Backend {
       pollNanoseconds: 0,
       pacesItself: path.pace !== undefined,
     }
-  }
-
-  states(): Record<string, string | number | boolean> {
-    return {
-      ...this.#path.states(),
-      segmentation: this.#segmentation.reported,
-      segmentationReason: this.#segmentation.reason,
-      maxSegments: this.#path.maxSegments,
-      ...this.#zeroCopy.states(),
-    }
-  }
-
-  revision(): number {
-    return this.#segmentation.revision + this.#path.revision + this.#zeroCopy.revision
   }
 
   /** The kernel copies at send, or finds the pages by itself: nothing to register. */

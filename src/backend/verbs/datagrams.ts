@@ -10,6 +10,7 @@ import { ensure } from '../../errors.js'
 import { formatGid } from '../../net/address.js'
 import { datagramOverheadBytes } from '../../rdma/fabric.js'
 import type { BackendEnvironment } from '../backend.js'
+import type { StateWords } from '../states.js'
 import type { VerbsBackend } from './backend.js'
 import {
   closeDestinations,
@@ -54,18 +55,15 @@ class Datagrams implements QueueKind<DatagramPosting> {
       open.fabric,
       options.endpoints.some(({ multicast }) => multicast),
     )
-    this.#watch = new PortWatch(open.fabric, options.packetSizeBytes)
-  }
-
-  get revision(): number {
-    return this.#watch.revision
+    open.states.add(() => this.#words())
+    this.#watch = new PortWatch(open.fabric, options.packetSizeBytes, open.states)
   }
 
   get passable(): boolean {
     return this.#watch.passable
   }
 
-  states(): Record<string, string | number | boolean> {
+  #words(): StateWords {
     const { fabric, destinations } = this.#open
     const peer = ({ peer: { gid, lid, qpn, qkey } }: (typeof destinations)[number]): string =>
       `${formatGid({ bytes: gid })}/${qpn}/0x${qkey.toString(16)}${lid > 0 ? `/${lid}` : ''}`
@@ -73,7 +71,6 @@ class Datagrams implements QueueKind<DatagramPosting> {
       linkLayer: fabric.ethernet ? 'Ethernet' : 'InfiniBand',
       gid: formatGid(fabric.gid),
       gidIndex: fabric.gid.index,
-      mtuBytes: this.#watch.mtuBytes,
       // One shows whether it is the right one; a stream may have thousands.
       peer: `${peer(destinations[0]!)}${destinations.length > 1 ? ` and ${destinations.length - 1} more` : ''}`,
     }

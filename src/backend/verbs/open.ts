@@ -11,6 +11,7 @@ import type { Path } from '../../net/route.js'
 import type { RdmaPath } from '../../rdma/devices.js'
 import { whyRefused } from '../../rdma/errors.js'
 import { CAUSE_EVENT, CAUSE_STATUS } from '../backend.js'
+import type { States } from '../states.js'
 
 export interface QueueOptions {
   /** One per substream, all of one family, all through one interface. */
@@ -38,6 +39,8 @@ export interface OpenDevice {
   readonly rdma: RdmaPath
   /** As of when it was opened; events tell of changes. */
   readonly portActive: boolean
+  /** Of the backend to be made on it. */
+  readonly states: States
 }
 
 /** Any of the paths; all must lead through one interface. @throws ERR_SPEADCAST_BACKEND */

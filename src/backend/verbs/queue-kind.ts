@@ -13,11 +13,8 @@ export interface QueueKind<V extends VerbsPosting> {
   readonly headroomBytes: number
   readonly wireOverheadBytes: number
   readonly pacesItself: boolean
-  /** Rises when `states` would answer differently. */
-  readonly revision: number
   /** False: packets may be dropped although their work requests succeed. */
   readonly passable: boolean
-  states(): Record<string, string | number | boolean>
   compile(table: PacketTable, options: PostingOptions): V
   /** Takes the queue from reset to the state that sends. @throws NativeError */
   ready(queue: SendQueue): void

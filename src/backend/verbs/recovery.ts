@@ -54,9 +54,7 @@ export class Recovery<V extends VerbsPosting> {
   inARow = 0
   /** The device's own code for the last work request that failed by itself. */
   vendorError = 0
-  recoveries = 0
-  /** Rises when `recoveries` or `history` changed. */
-  revision = 0
+  #recoveries = 0
   readonly history: string[] = []
   readonly #device: OpenDevice
   readonly #kind: QueueKind<V>
@@ -71,6 +69,10 @@ export class Recovery<V extends VerbsPosting> {
     this.#kind = kind
     this.queue = queue
     this.#inFlight = inFlight
+    device.states.add(() => ({
+      recoveries: this.#recoveries,
+      ...(this.history.length > 0 && { trouble: this.history.join('; ') }),
+    }))
   }
 
   /** READY → RECOVERING. Recovering already, the trouble stays the first one. Never when broken or closed. */
@@ -116,7 +118,7 @@ export class Recovery<V extends VerbsPosting> {
       return
     }
     this.#failRest()
-    this.recoveries++
+    this.#recoveries++
     this.#inFlight.progressed = true
     this.state = READY
   }
@@ -155,7 +157,7 @@ export class Recovery<V extends VerbsPosting> {
   #note(why: string): void {
     this.history.push(why)
     if (this.history.length > HISTORY) this.history.shift()
-    this.revision++
+    this.#device.states.change()
   }
 
   close(): void {
