@@ -279,8 +279,6 @@ export class UdpBackend implements Backend {
           this.#segmentation.probe(posting, row, errno)
           return true
         }
-        // The packet alone fails too.
-        this.#segmentation.acquit()
     }
     // ECONNREFUSED can only be an earlier datagram's; other errnos may be this one's own, and then the queue is empty.
     if (this.#reposts < REPOSTS && (this.#drainErrors() + this.#path.socket.takeError() > 0 || errno === ECONNREFUSED)) {
@@ -316,6 +314,7 @@ export class UdpBackend implements Backend {
   /** Gives up the rows from the call's first to `end`. */
   #skip(posting: UdpPosting, end: number, errno: number, out: PostResult): void {
     const { row } = this.#call
+    this.#segmentation.acquit()
     out.kind = POST_SKIP
     out.errno = errno
     out.substream = posting.table.substream[row]!

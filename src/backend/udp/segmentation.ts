@@ -4,7 +4,7 @@
  * | state   | messages go                                                        | leaves by                                               |
  * |---------|--------------------------------------------------------------------|---------------------------------------------------------|
  * | on      | whole                                                              | a refused message → probing                             |
- * | probing | whole, but for the refused one, which goes packet by packet        | all its packets are taken → paused, or off if the errno says that the device cannot segment; one of them is refused too → back to on or paused |
+ * | probing | whole, but for the refused one, which goes packet by packet        | all its packets are taken → paused, or off if the errno says that the device cannot segment; one of them is given up → back to on or paused |
  * | paused  | whole, but for the postings at fault, which go packet by packet    | a message of the posting paused last is taken → on; a refused message → probing |
  * | off     | packet by packet                                                   | never                                                   |
  *
@@ -72,7 +72,7 @@ export class Segmentation {
     this.#probeErrno = errno
   }
 
-  /** The probe says nothing against segmentation: a packet alone was refused too, or the post ended before the message did. */
+  /** The probe says nothing against segmentation: a packet alone was given up too, or the post ended before the message did. */
   acquit(): void {
     if (this.state !== 'probing') return
     this.#probeEnd = 0

@@ -351,8 +351,8 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
   }
 
   explain(cause: number, substream: number, udpBytes: number): string {
-    const { state, history, vendorError } = this.#recovery
-    const why = this.#kind.explain(cause, substream, udpBytes, vendorError)
+    const { state, history } = this.#recovery
+    const why = this.#kind.explain(cause, substream, udpBytes, this.#recovery)
     return state === BROKEN ? `${why}; before: ${history.join(', ')}` : why
   }
 

@@ -21,7 +21,7 @@ import {
   type RdmaUdOptions,
   tooLarge,
 } from './datagrams-open.js'
-import { causeName, explainCause } from './open.js'
+import { causeName, explainCause, type LastFailure } from './open.js'
 import { type PostingOptions, VerbsPosting } from './posting.js'
 import type { QueueKind } from './queue-kind.js'
 import { startQueue } from './start.js'
@@ -116,7 +116,7 @@ class Datagrams implements QueueKind<DatagramPosting> {
     return this.#watch.suspicion()
   }
 
-  explain(cause: number, substream: number, udpBytes: number, vendorError: number): string {
+  explain(cause: number, substream: number, udpBytes: number, last: LastFailure): string {
     const { fabric } = this.#open
     const { text } = this.#options.endpoints[substream]!
     const where = describePort(fabric)
@@ -128,7 +128,7 @@ class Datagrams implements QueueKind<DatagramPosting> {
       case 'ENODEV':
         return `${text}: the interface or the device of ${where} is gone (ENODEV); open another stream when it is back`
       default:
-        return explainCause(cause, text, where, udpBytes, vendorError, this.#options.completionTimeoutMs)
+        return explainCause(cause, text, where, udpBytes, last)
     }
   }
 

@@ -31,7 +31,7 @@ import { explained, loadLibrary, refused } from '../../rdma/errors.js'
 import { Gates } from '../gates.js'
 import { ensureFitsMtu, findPath, tooLarge } from '../paths.js'
 import { States } from '../states.js'
-import { causeName, explainCause, type OpenDevice, oneInterface, type QueueOptions } from './open.js'
+import { causeName, explainCause, type LastFailure, type OpenDevice, oneInterface, type QueueOptions } from './open.js'
 
 export interface IbverbsOptions extends QueueOptions {
   readonly sourcePort: number
@@ -259,7 +259,7 @@ function checkPacing({ pacing }: DeviceFacts, { device }: RdmaPath, options: Ibv
 }
 
 /** Says what the failure of a packet means, and the remedy. */
-export function explainRaw(cause: number, path: Path, udpBytes: number, vendorError: number, timeoutMs: number): string {
+export function explainRaw(cause: number, path: Path, udpBytes: number, last: LastFailure): string {
   const name = causeName(cause)
   switch (name) {
     case 'EHOSTUNREACH':
@@ -274,6 +274,6 @@ export function explainRaw(cause: number, path: Path, udpBytes: number, vendorEr
     case 'EINVAL':
       return `${path.to}: the device, or a blackhole route, refuses a packet of ${udpBytes} bytes (EINVAL)`
     default:
-      return explainCause(cause, path.to, `the device behind ${path.interfaceName}`, udpBytes, vendorError, timeoutMs)
+      return explainCause(cause, path.to, `the device behind ${path.interfaceName}`, udpBytes, last)
   }
 }

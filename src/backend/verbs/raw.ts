@@ -5,6 +5,7 @@ import { AROUND_FRAME_BYTES } from '../../net/frame.js'
 import type { BackendEnvironment } from '../backend.js'
 import type { StateWords } from '../states.js'
 import type { VerbsBackend } from './backend.js'
+import type { LastFailure } from './open.js'
 import type { PostingOptions } from './posting.js'
 import type { QueueKind } from './queue-kind.js'
 import { explainRaw, frameRateKbps, type IbverbsOptions, type OpenRawDevice, openDevice } from './raw-open.js'
@@ -86,9 +87,9 @@ class RawFrames implements QueueKind<IbverbsPosting> {
     return this.#device.frames.suspicion()
   }
 
-  explain(cause: number, substream: number, udpBytes: number, vendorError: number): string {
+  explain(cause: number, substream: number, udpBytes: number, last: LastFailure): string {
     const path = this.#device.frames.gates.paths[substream]!
-    return explainRaw(cause, path, udpBytes, vendorError, this.#options.completionTimeoutMs)
+    return explainRaw(cause, path, udpBytes, last)
   }
 
   close(): void {
