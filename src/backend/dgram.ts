@@ -4,6 +4,11 @@
  *
  * node:dgram has no IP_RECVERR, so Linux calls a packet sent that a full queue below the socket dropped (876 of 900 through a small
  * tbf). Linux does count them: a batch during which the count rose is suspect.
+ *
+ * | state  | legal             | a send that is called back | leaves by |
+ * |--------|-------------------|----------------------------|-----------|
+ * | open   | all               | calls `wake`               | close()   |
+ * | closed | close (no effect) | wakes nobody               | never     |
  */
 import { createSocket, type Socket } from 'node:dgram'
 import { once } from 'node:events'
@@ -66,7 +71,7 @@ class DgramBackend implements Backend {
   /** The address of each substream, with its zone. */
   readonly #addresses: readonly string[]
   #outstanding = 0
-  #closed = false
+  #state: 'open' | 'closed' = 'open'
   #drops: number
   #dropsSeen = 0
   #lookedAt = 0
@@ -120,7 +125,7 @@ class DgramBackend implements Backend {
     }
     out.completed++
     this.#outstanding--
-    if (!this.#closed) this.environment.wake()
+    if (this.#state === 'open') this.environment.wake()
   }
 
   post(posting: DgramPosting, first: number, end: number, out: PostResult): void {
@@ -177,8 +182,8 @@ class DgramBackend implements Backend {
       : `${text}: ${name}`
   }
   close(): void {
-    if (this.#closed) return
-    this.#closed = true
+    if (this.#state === 'closed') return
+    this.#state = 'closed'
     this.socket.close()
   }
 }

@@ -1,10 +1,11 @@
 /**
  * Keeps packets in memory instead of sending them: tests, dry runs, and a network that fails to order. Evidence: `written`.
  *
- * | state  | legal              | leaves by |
- * |--------|--------------------|-----------|
- * | open   | all                | close()   |
- * | closed | packets, close     | never     |
+ * | state  | legal                      | leaves by                                                  |
+ * |--------|----------------------------|------------------------------------------------------------|
+ * | open   | all                        | an injected fault that is fatal → broken; close() → closed |
+ * | broken | all; post answers fatal    | close() → closed                                           |
+ * | closed | packets, close (no effect) | never                                                      |
  */
 import { ERRNO, errnoName } from '../../ffi/native-error.js'
 import type { PacketTable, TableRegion } from '../batch/table.js'
@@ -77,9 +78,10 @@ export class MemoryBackend implements Backend {
   readonly #ripening: { row: number; reap: number }[] = []
   readonly #late: { row: number; errno: number }[] = []
   #suspicion = 0
-  #fatal: { errno: number; substream: number } | undefined
-  #wakeScheduled = false
-  #closed = false
+  #state: 'open' | 'broken' | 'closed' = 'open'
+  /** Meaningful in broken. */
+  #fatal = { errno: 0, substream: 0 }
+  #waking: NodeJS.Immediate | undefined
 
   constructor(options: MemoryOptions, environment: BackendEnvironment) {
     this.#options = options
@@ -132,7 +134,7 @@ export class MemoryBackend implements Backend {
 
   /** True when the row at hand is not taken; `out` then says why. */
   #fails(substream: number, out: PostResult): boolean {
-    if (this.#fatal) {
+    if (this.#state === 'broken') {
       out.kind = POST_FATAL
       out.errno = this.#fatal.errno
       out.substream = this.#fatal.substream
@@ -152,6 +154,7 @@ export class MemoryBackend implements Backend {
         this.#again(out)
         return true
       case 'fatal':
+        this.#state = 'broken'
         this.#fatal = { errno, substream }
         out.kind = POST_FATAL
         return true
@@ -192,11 +195,10 @@ export class MemoryBackend implements Backend {
 
   /** Nothing outside makes time pass for the rows in flight, so reap is asked for until they are complete. */
   #scheduleWake(): void {
-    if (this.#wakeScheduled || this.#closed || this.#ripening.length === 0) return
-    this.#wakeScheduled = true
-    setImmediate(() => {
-      this.#wakeScheduled = false
-      if (!this.#closed) this.#environment.wake()
+    if (this.#waking || this.#state === 'closed' || this.#ripening.length === 0) return
+    this.#waking = setImmediate(() => {
+      this.#waking = undefined
+      this.#environment.wake()
     })
   }
 
@@ -218,7 +220,8 @@ export class MemoryBackend implements Backend {
   }
 
   close(): void {
-    this.#closed = true
+    this.#state = 'closed'
+    clearImmediate(this.#waking)
     this.#regions.clear()
   }
 }

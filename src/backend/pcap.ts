@@ -80,12 +80,14 @@ export class PcapBackend implements Backend {
   readonly #originNanoseconds: number
   readonly #buffer = new Uint8Array(BUFFER_BYTES)
   readonly #view = new DataView(this.#buffer.buffer)
-  #fd: number
+  readonly #fd: number
+  #state: 'open' | 'broken' | 'closed' = 'open'
   #used = 0
   /** Bytes of whole records in the file; after a failed write, #written may be more. */
   #whole = 0
   #written = 0
   #completed = 0
+  /** Of the write that failed; meaningful in broken. */
   #errno = 0
 
   constructor(options: PcapOptions, environment: BackendEnvironment) {
@@ -150,7 +152,7 @@ export class PcapBackend implements Backend {
     this.#counters[COUNTER.posts]! += 1
     const { table } = posting
     let buffered = first
-    for (let row = first; row < end && this.#errno === 0; row++) {
+    for (let row = first; row < end && this.#state === 'open'; row++) {
       const bytes = this.#recordBytes(table, row)
       if (this.#used + bytes > BUFFER_BYTES) {
         if (!this.#flush()) break
@@ -158,7 +160,7 @@ export class PcapBackend implements Backend {
       }
       this.#append(posting, row, bytes)
     }
-    if (this.#errno === 0 && this.#flush()) {
+    if (this.#state === 'open' && this.#flush()) {
       out.accepted = end - first
     } else {
       out.accepted = buffered - first + this.#salvage(table, buffered, end)
@@ -196,18 +198,19 @@ export class PcapBackend implements Backend {
     this.#used += recordBytes
   }
 
-  /** Writes the buffer; false when the file system refused, with #errno set. */
+  /** Writes the buffer; open → broken, and false, when the file system refuses. */
   #flush(): boolean {
     let at = 0
     try {
       while (at < this.#used) at += writeSync(this.#fd, this.#buffer, at, this.#used - at)
     } catch (error) {
+      this.#state = 'broken'
       // Node's errno is negative.
       this.#errno = -((error as NodeJS.ErrnoException).errno ?? -ERRNO.EIO)
     }
     this.#used = 0
     this.#written += at
-    if (this.#errno !== 0) return false
+    if (this.#state === 'broken') return false
     this.#whole = this.#written
     return true
   }
@@ -249,12 +252,11 @@ export class PcapBackend implements Backend {
 
   /** @throws SpeadcastError ERR_SPEADCAST_NATIVE when the file system reports a failed write only now (quotas, network file systems). */
   close(): void {
-    if (this.#fd < 0) return
-    const fd = this.#fd
-    this.#fd = -1
+    if (this.#state === 'closed') return
+    this.#state = 'closed'
     this.#regions.clear()
     try {
-      closeSync(fd)
+      closeSync(this.#fd)
     } catch (cause) {
       throw new SpeadcastError(
         'ERR_SPEADCAST_NATIVE',

@@ -1,10 +1,11 @@
 /**
  * UDP through sendmmsg(2) or io_uring(7), with segmentation offload. Evidence: `accepted` (the kernel took it).
  *
- * | state  | legal              | leaves by |
- * |--------|--------------------|-----------|
- * | open   | all                | close()   |
- * | closed | close (no effect)  | never     |
+ * | state     | the wait set for room          | legal             | leaves by                                                |
+ * |-----------|--------------------------------|-------------------|----------------------------------------------------------|
+ * | open      | the socket and the ring        | all               | a post finds the ring full → ring-full; close() → closed |
+ * | ring-full | the ring                       | all               | the next post → open; close() → closed                   |
+ * | closed    |                                | close (no effect) | never                                                    |
  *
  * Both ways tell at once what the kernel took, so errors are met in one way, each of them seen on a real kernel
  * (docs/ground-rules.md, "Sockets and UDP"):
@@ -96,8 +97,7 @@ export class UdpBackend implements Backend {
   /** Rows ever posted or given up, and those among them that reap has reported. */
   #posted = 0
   #reported = 0
-  /** The last post found the ring full. */
-  #ringFull = false
+  #state: 'open' | 'ring-full' | 'closed' = 'open'
   /** How often the message at hand was posted again because of an earlier datagram's error. */
   #reposts = 0
 
@@ -154,7 +154,7 @@ export class UdpBackend implements Backend {
     out.kind = POST_OK
     out.accepted = 0
     out.skipped = 0
-    this.#ringFull = false
+    this.#state = 'open'
     const call = this.#call
     const segmentation = this.#segmentation
     let merging = segmentation.merges(posting)
@@ -169,7 +169,8 @@ export class UdpBackend implements Backend {
       const ring = mode !== COPY || this.#zeroCopy.forced ? this.#ring : undefined
       const room = ring ? ring.room : UIO_MAXIOV
       if (room === 0) {
-        this.#awaitRoom(out, true)
+        this.#state = 'ring-full'
+        this.#awaitRoom(out)
         return
       }
       call.seal(posting, room)
@@ -190,7 +191,7 @@ export class UdpBackend implements Backend {
       if (segmentation.state === 'probing' && segmentation.convicts(posting, row)) merging = false
       // 8. Wait for room: trying again at once would cost what is cancelled behind the first message, and find little.
       if (ring && this.#refusals.state === 'short' && ring.errno === EAGAIN) {
-        this.#awaitRoom(out, false)
+        this.#awaitRoom(out)
         return
       }
       // 9. Return from a full call, because messages that are under way may complete meanwhile.
@@ -245,8 +246,7 @@ export class UdpBackend implements Backend {
   }
 
   /** The socket's buffer or the ring is full. */
-  #awaitRoom(out: PostResult, ringFull: boolean): void {
-    this.#ringFull = ringFull
+  #awaitRoom(out: PostResult): void {
     this.#counters[COUNTER.waits]! += 1
     again(out, 'writable')
   }
@@ -258,7 +258,7 @@ export class UdpBackend implements Backend {
       case EINTR:
         return true
       case EAGAIN:
-        this.#awaitRoom(out, false)
+        this.#awaitRoom(out)
         return false
       case ENOBUFS:
       case ENOMEM:
@@ -347,7 +347,7 @@ export class UdpBackend implements Backend {
 
   waitSet(wantWrite: boolean): readonly { fd: number; events: number }[] {
     // A pending error queue makes the socket ready for everything, so the socket is only waited on when it is needed.
-    return wantWrite && !this.#ringFull ? this.#writable : this.#whenFree
+    return wantWrite && this.#state !== 'ring-full' ? this.#writable : this.#whenFree
   }
 
   descriptors(): readonly number[] {
@@ -363,6 +363,8 @@ export class UdpBackend implements Backend {
   }
 
   close(): void {
+    if (this.#state === 'closed') return
+    this.#state = 'closed'
     this.#ring?.abandon()
     this.#ring?.close()
     for (const posting of this.#postings) posting.release()
