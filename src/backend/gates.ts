@@ -1,6 +1,7 @@
 import { ERRNO, NativeError } from '../../ffi/native-error.js'
 import { SpeadcastError } from '../errors.js'
 import { kickNeighbour, neighbourState, type Path } from '../net/route.js'
+import type { States } from './states.js'
 
 /** Packets go. */
 const OPEN = 0
@@ -23,6 +24,8 @@ export interface GateOptions {
   readonly timeoutMs: number
   /** The path of a substream as of now. @throws NativeError, or SpeadcastError where there is none */
   readonly find: (substream: number) => Path
+  /** Told of each move; the owner of the gates adds the words. */
+  readonly states: States
 }
 
 /**
@@ -38,8 +41,8 @@ export interface GateOptions {
 export class Gates {
   /** Some gate is not open: ask `open` before every post. */
   any = false
-  /** Rises with every change. */
-  revision = 0
+  /** Rises when a gate opens, shuts or begins to wait: its owner looks anew at what follows from neighbours and routes. */
+  moves = 0
   readonly paths: Path[]
   readonly #options: GateOptions
   readonly #state: Uint8Array
@@ -71,11 +74,11 @@ export class Gates {
   doubt(ifindex?: number): boolean {
     const now = performance.now()
     const known: Known = new Map()
-    const before = this.revision
+    const before = this.moves
     for (const [i, path] of this.paths.entries())
       if (this.#state[i] === OPEN && path.needsNeighbour && (ifindex === undefined || ifindex === path.ifindex))
         this.#checkNeighbour(i, now, known)
-    return this.revision !== before
+    return this.moves !== before
   }
 
   /** The link is back: neighbours that were given up on get another chance to answer before packets are refused. */
@@ -112,7 +115,8 @@ export class Gates {
     if (this.#state[substream] === state) return
     this.#state[substream] = state
     this.any = this.#state.some((each) => each !== OPEN)
-    this.revision++
+    this.moves++
+    this.#options.states.change()
   }
 
   #recheck(): void {

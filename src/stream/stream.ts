@@ -10,11 +10,12 @@
  * Teardown: refuse sends → drain or abort → stop the driver → backend and descriptors closed → regions back to the pool.
  */
 import type { MemoryPacket } from '../backend/memory.js'
+import type { StateWords } from '../backend/states.js'
 import type { GroupMode } from '../batch/compile.js'
 import type { HeapReference } from '../batch/heaps.js'
 import type { HeapViews } from '../batch/views.js'
 import { checkOptions, checkSignal, shown } from '../checks.js'
-import type { Driver, States } from '../engine/driver.js'
+import type { Driver } from '../engine/driver.js'
 import { type Ring, STOP_ABORT, STOP_DRAIN } from '../engine/ring.js'
 import { ensure, SpeadcastError } from '../errors.js'
 import type { ResolvedEndpoint } from '../net/endpoint.js'
@@ -60,7 +61,7 @@ export interface StreamParts {
   readonly driver: Driver
   readonly reason: string
   /** The stream's own states, beside the backend's. */
-  readonly states: States
+  readonly states: StateWords
   /** The memory backend's packets. */
   readonly packets: MemoryPacket[]
 }
@@ -82,7 +83,7 @@ export class Stream implements AsyncDisposable {
   readonly #prepared: PreparedLists
   readonly #descriptors: Descriptors
   readonly #batches: Batches
-  readonly #ownStates: States
+  readonly #ownStates: StateWords
   readonly #pace: HeapPace
   /** Set when sends were cut off by a deadline or destroy: unsent heaps before that. */
   #unsentBeforeCut: number | undefined

@@ -1,10 +1,11 @@
 /**
  * UDP through sendmmsg(2) or io_uring(7), with segmentation offload. Evidence: `accepted` (the kernel took it).
  *
- * | state  | legal              | leaves by |
- * |--------|--------------------|-----------|
- * | open   | all                | close()   |
- * | closed | close (no effect)  | never     |
+ * | state     | the wait set for room          | legal             | leaves by                                                |
+ * |-----------|--------------------------------|-------------------|----------------------------------------------------------|
+ * | open      | the socket and the ring        | all               | a post finds the ring full → ring-full; close() → closed |
+ * | ring-full | the ring                       | all               | the next post → open; close() → closed                   |
+ * | closed    |                                | close (no effect) | never                                                    |
  *
  * Both ways tell at once what the kernel took, so errors are met in one way, each of them seen on a real kernel
  * (docs/ground-rules.md, "Sockets and UDP"):
@@ -37,6 +38,7 @@ import {
   type ReapResult,
 } from '../backend.js'
 import type { Gates } from '../gates.js'
+import type { States } from '../states.js'
 import { UdpCall } from './call.js'
 import { openUdpPath, type UdpOptions } from './open.js'
 import type { KernelPace } from './pace.js'
@@ -77,6 +79,7 @@ const MAX_QUEUED_ERRORS = 1000
 
 export class UdpBackend implements Backend {
   readonly caps: BackendCaps
+  readonly states: States
   readonly #path: UdpPath
   readonly #gates: Gates
   readonly #counters: Float64Array
@@ -94,18 +97,18 @@ export class UdpBackend implements Backend {
   /** Rows ever posted or given up, and those among them that reap has reported. */
   #posted = 0
   #reported = 0
-  /** The last post found the ring full. */
-  #ringFull = false
+  #state: 'open' | 'ring-full' | 'closed' = 'open'
   /** How often the message at hand was posted again because of an earlier datagram's error. */
   #reposts = 0
 
   constructor(path: UdpPath, environment: BackendEnvironment) {
     this.#path = path
+    this.states = path.states
     this.#gates = path.gates
     this.#counters = environment.counters
     this.#fd = this.#path.socket.fd
     this.#pace = path.pace
-    this.#segmentation = new Segmentation(path.maxSegments, path.segmentationReason)
+    this.#segmentation = new Segmentation(path.maxSegments, path.segmentationReason, path.states)
     this.#refusals = new Refusals(path)
     this.#zeroCopy = new ZeroCopy(path, this.#counters)
     this.#ring = this.#zeroCopy.ring
@@ -122,20 +125,6 @@ export class UdpBackend implements Backend {
       pollNanoseconds: 0,
       pacesItself: path.pace !== undefined,
     }
-  }
-
-  states(): Record<string, string | number | boolean> {
-    return {
-      ...this.#path.states(),
-      segmentation: this.#segmentation.reported,
-      segmentationReason: this.#segmentation.reason,
-      maxSegments: this.#path.maxSegments,
-      ...this.#zeroCopy.states(),
-    }
-  }
-
-  revision(): number {
-    return this.#segmentation.revision + this.#path.revision + this.#zeroCopy.revision
   }
 
   /** The kernel copies at send, or finds the pages by itself: nothing to register. */
@@ -165,7 +154,7 @@ export class UdpBackend implements Backend {
     out.kind = POST_OK
     out.accepted = 0
     out.skipped = 0
-    this.#ringFull = false
+    this.#state = 'open'
     const call = this.#call
     const segmentation = this.#segmentation
     let merging = segmentation.merges(posting)
@@ -180,7 +169,8 @@ export class UdpBackend implements Backend {
       const ring = mode !== COPY || this.#zeroCopy.forced ? this.#ring : undefined
       const room = ring ? ring.room : UIO_MAXIOV
       if (room === 0) {
-        this.#awaitRoom(out, true)
+        this.#state = 'ring-full'
+        this.#awaitRoom(out)
         return
       }
       call.seal(posting, room)
@@ -201,7 +191,7 @@ export class UdpBackend implements Backend {
       if (segmentation.state === 'probing' && segmentation.convicts(posting, row)) merging = false
       // 8. Wait for room: trying again at once would cost what is cancelled behind the first message, and find little.
       if (ring && this.#refusals.state === 'short' && ring.errno === EAGAIN) {
-        this.#awaitRoom(out, false)
+        this.#awaitRoom(out)
         return
       }
       // 9. Return from a full call, because messages that are under way may complete meanwhile.
@@ -256,8 +246,7 @@ export class UdpBackend implements Backend {
   }
 
   /** The socket's buffer or the ring is full. */
-  #awaitRoom(out: PostResult, ringFull: boolean): void {
-    this.#ringFull = ringFull
+  #awaitRoom(out: PostResult): void {
     this.#counters[COUNTER.waits]! += 1
     again(out, 'writable')
   }
@@ -269,7 +258,7 @@ export class UdpBackend implements Backend {
       case EINTR:
         return true
       case EAGAIN:
-        this.#awaitRoom(out, false)
+        this.#awaitRoom(out)
         return false
       case ENOBUFS:
       case ENOMEM:
@@ -290,8 +279,6 @@ export class UdpBackend implements Backend {
           this.#segmentation.probe(posting, row, errno)
           return true
         }
-        // The packet alone fails too.
-        this.#segmentation.acquit()
     }
     // ECONNREFUSED can only be an earlier datagram's; other errnos may be this one's own, and then the queue is empty.
     if (this.#reposts < REPOSTS && (this.#drainErrors() + this.#path.socket.takeError() > 0 || errno === ECONNREFUSED)) {
@@ -327,6 +314,7 @@ export class UdpBackend implements Backend {
   /** Gives up the rows from the call's first to `end`. */
   #skip(posting: UdpPosting, end: number, errno: number, out: PostResult): void {
     const { row } = this.#call
+    this.#segmentation.acquit()
     out.kind = POST_SKIP
     out.errno = errno
     out.substream = posting.table.substream[row]!
@@ -359,7 +347,7 @@ export class UdpBackend implements Backend {
 
   waitSet(wantWrite: boolean): readonly { fd: number; events: number }[] {
     // A pending error queue makes the socket ready for everything, so the socket is only waited on when it is needed.
-    return wantWrite && !this.#ringFull ? this.#writable : this.#whenFree
+    return wantWrite && this.#state !== 'ring-full' ? this.#writable : this.#whenFree
   }
 
   descriptors(): readonly number[] {
@@ -375,6 +363,8 @@ export class UdpBackend implements Backend {
   }
 
   close(): void {
+    if (this.#state === 'closed') return
+    this.#state = 'closed'
     this.#ring?.abandon()
     this.#ring?.close()
     for (const posting of this.#postings) posting.release()

@@ -7,6 +7,7 @@ import { NativeError } from '../../../ffi/native-error.js'
 import { LinkLosses } from '../../../ffi/netlink/link-losses.js'
 import { LinkWatch } from '../../../ffi/netlink/link-watch.js'
 import type { Gates } from '../gates.js'
+import type { States } from '../states.js'
 import type { KernelPace } from './pace.js'
 
 /** Asking whether the kernel has told of something costs a microsecond: how often in a busy stream. */
@@ -21,14 +22,14 @@ const THOROUGH_LOOK_MS = 0.1
 const interfacesOf = (gates: Gates): number[] => [...new Set(gates.paths.map((path) => path.ifindex))]
 
 export class LossWatch {
-  /** Rises when `states()` would answer differently. */
-  revision = 0
+  readonly #states: States
   readonly #gates: Gates
   readonly #pace: KernelPace | undefined
   readonly #watch: LinkWatch
   readonly #losses: LinkLosses
   #interfaces: readonly number[]
-  #gatesRevision = 0
+  /** The gates' moves at the last look. */
+  #moves = 0
   #suspicion = 0
   /** The kernel's counters at the last look. */
   #drops = 0
@@ -43,7 +44,8 @@ export class LossWatch {
   #lookedAt = 0
 
   /** @throws NativeError when a netlink socket cannot be opened, or an interface is gone */
-  constructor(gates: Gates, pace: KernelPace | undefined) {
+  constructor(gates: Gates, pace: KernelPace | undefined, states: States) {
+    this.#states = states
     this.#gates = gates
     this.#pace = pace
     this.#interfaces = interfacesOf(gates)
@@ -57,10 +59,7 @@ export class LossWatch {
     this.#look(performance.now())
     this.#suspicion = 0
     this.#dropsSeen = 0
-  }
-
-  states(): { readonly carrier: boolean; readonly dropsBelowSocket: number } {
-    return { carrier: this.#carrier, dropsBelowSocket: this.#dropsSeen }
+    states.add(() => ({ carrier: this.#carrier, dropsBelowSocket: this.#dropsSeen }))
   }
 
   get descriptors(): readonly number[] {
@@ -112,8 +111,8 @@ export class LossWatch {
   /** Compares the kernel's counters with those of the last look. LinkWatch alone may be a second late. */
   #look(now: number): void {
     this.#lookedAt = now
-    if (this.#gatesRevision !== this.#gates.revision) {
-      this.#gatesRevision = this.#gates.revision
+    if (this.#moves !== this.#gates.moves) {
+      this.#moves = this.#gates.moves
       this.#interfaces = interfacesOf(this.#gates)
       this.#pace?.judge()
     }
@@ -151,7 +150,7 @@ export class LossWatch {
       this.#gates.doubt()
     }
     if (carrier && !this.#carrier) this.#gates.revive()
-    if (unexplained > 0 || carrier !== this.#carrier) this.revision++
+    if (unexplained > 0 || carrier !== this.#carrier) this.#states.change()
     this.#dropsSeen += unexplained
     this.#drops = drops
     this.#refused = 0

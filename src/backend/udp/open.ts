@@ -9,6 +9,7 @@ import type { ResolvedInterface } from '../../net/interface.js'
 import { type Path, pathTo, waitForNeighbours } from '../../net/route.js'
 import { Gates } from '../gates.js'
 import { ensureFitsMtu, findPath } from '../paths.js'
+import { States } from '../states.js'
 import { findFairQueue, KernelPace } from './pace.js'
 import { overheadOf, type UdpOptions, UdpPath } from './path.js'
 
@@ -31,7 +32,8 @@ export async function openUdpPath(given: UdpOptions): Promise<UdpPath> {
   const queue = options.pace && queueBehind(paths)
   if (typeof queue === 'string' && options.pace!.required)
     throw new SpeadcastError('ERR_SPEADCAST_BACKEND', `rateMethod 'kernel': ${queue}; or use rateMethod 'sw'`)
-  const gates = new Gates({ paths, timeoutMs: options.neighbourTimeoutMs, find })
+  const states = new States()
+  const gates = new Gates({ paths, timeoutMs: options.neighbourTimeoutMs, find, states })
   const resolved = await waitForNeighbours(paths, options.neighbourTimeoutMs)
   for (const [i, state] of resolved.entries()) if (state === 'failed') gates.shut(i)
 
@@ -43,8 +45,8 @@ export async function openUdpPath(given: UdpOptions): Promise<UdpPath> {
     const connected = endpoints.length === 1
     const paced = typeof queue === 'object'
     if (connected || paced) socket.connect(endpoints[0]!)
-    const pace = paced ? new KernelPace(socket, options.pace!, queue, () => queueBehind(gates.paths)) : queue
-    return new UdpPath(socket, options, gates, connected, pace)
+    const pace = paced ? new KernelPace(socket, options.pace!, queue, () => queueBehind(gates.paths), states) : queue
+    return new UdpPath(socket, options, gates, connected, pace, states)
   } catch (cause) {
     socket?.close()
     if (!(cause instanceof NativeError)) throw cause

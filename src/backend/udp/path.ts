@@ -8,6 +8,7 @@ import type { ResolvedInterface } from '../../net/interface.js'
 import { type Path, pathTo } from '../../net/route.js'
 import type { Gates } from '../gates.js'
 import { tooLarge } from '../paths.js'
+import type { States, StateWords } from '../states.js'
 import { LossWatch } from './loss-watch.js'
 import type { KernelPace, PaceOptions } from './pace.js'
 
@@ -43,6 +44,8 @@ export class UdpPath {
   readonly socket: UdpSocket
   readonly options: UdpOptions
   readonly gates: Gates
+  /** Of the whole backend: the path's words are in them. */
+  readonly states: States
   /** The kernel keeps the rate; this holds back what the kernel cannot keep. */
   readonly pace: KernelPace | undefined
   readonly family: 4 | 6
@@ -61,10 +64,18 @@ export class UdpPath {
    * @param connected the socket is, to the one endpoint there is
    * @param pace or why the kernel does not keep the rate, if it was asked to
    */
-  constructor(socket: UdpSocket, options: UdpOptions, gates: Gates, connected: boolean, pace: KernelPace | string | undefined) {
+  constructor(
+    socket: UdpSocket,
+    options: UdpOptions,
+    gates: Gates,
+    connected: boolean,
+    pace: KernelPace | string | undefined,
+    states: States,
+  ) {
     this.socket = socket
     this.options = options
     this.gates = gates
+    this.states = states
     this.pace = typeof pace === 'object' ? pace : undefined
     this.#unpaced = typeof pace === 'string' ? { rateMethod: 'sw', rateMethodReason: pace } : {}
     this.family = options.endpoints[0]!.family
@@ -80,29 +91,25 @@ export class UdpPath {
         : probed === 0
           ? 'this kernel has no UDP_SEGMENT (Linux 4.18)'
           : `up to ${probed} segments a message`
-    this.#losses = new LossWatch(gates, this.pace)
+    states.add(() => this.#words())
+    this.#losses = new LossWatch(gates, this.pace, states)
   }
 
-  /** Rises when `states()` would answer differently. */
-  get revision(): number {
-    return this.#losses.revision + this.gates.revision + (this.pace?.revision ?? 0)
-  }
-
-  states(): Record<string, string | number | boolean> {
+  #words(): StateWords {
     const { options } = this
     // The kernel reports twice what was asked for (socket(7), SO_SNDBUF).
     const granted = this.#sendBufferBytes / 2
     return {
       interface: [...new Set(this.gates.paths.map((path) => path.interfaceName))].join(','),
       sourcePort: this.socket.localPort(),
-      sendBufferBytes: granted,
-      ...(this.pace?.states() ?? this.#unpaced),
+      // With a pace that is the pace's to say.
+      ...(!this.pace && { sendBufferBytes: granted }),
+      ...this.#unpaced,
       ...(granted < options.sendBufferBytes &&
         !this.pace && {
           sendBufferClipped: `asked for ${options.sendBufferBytes}; raise it with sysctl net.core.wmem_max=${options.sendBufferBytes}`,
         }),
       substreamsWithoutNeighbour: this.gates.closedCount,
-      ...this.#losses.states(),
     }
   }
 

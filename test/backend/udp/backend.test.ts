@@ -38,6 +38,7 @@ test('a part of a message that the pace cuts down to one packet counts as a plai
     { rateBytesPerSecond: 1e6, burstBytes: 4000, countedHeaderBytes: 0, required: false },
     fq,
     () => 'no fq here',
+    path.states,
     () => 0,
   )
   pace.judge()
