@@ -113,15 +113,9 @@ export class Gates {
     this.#shut(substream, full ? TABLE : NEIGHBOUR, full ? ERRNO.ENOBUFS : ERRNO.EHOSTUNREACH)
   }
 
-  /**
-   * Somebody on the way answered that packets do not get there, or, as an IPv4 host does for itself, that the next hop has no MAC.
-   * They are refused from now on, and tried again after RETRY_MS.
-   */
+  /** Somebody on the way answered that packets do not get there. They are refused from now on, and tried again after RETRY_MS. */
   reject(substream: number, errno: number): void {
-    const path = this.paths[substream]!
-    const neighbour = path.needsNeighbour && errno === ERRNO.EHOSTUNREACH ? neighbourState(path) : 'not-needed'
-    if (neighbour === 'reachable' || neighbour === 'not-needed') this.#shut(substream, REJECTED, errno)
-    else this.shut(substream)
+    this.#shut(substream, REJECTED, errno)
   }
 
   /** The kernel refuses packets with ENOBUFS, which it also does when it cannot make an entry for the next hop. */

@@ -7,17 +7,19 @@
  * | port unreachable                        | the packet arrived where nobody listens: it was sent; counted                         |
  * | packet too big                          | it is lost. The kernel learns the path's MTU and refuses others as large (EMSGSIZE)   |
  * | unreachable, prohibited, hops used up   | it is lost, and so would others be: the gate is shut for a time                       |
+ * | unreachable, from this host itself      | it is lost, because the next hop did not answer: the gate waits for that              |
  * | reassembly time exceeded, anything else | it is lost                                                                            |
  * | an error of this host's own (`LOCAL`)   | nothing: the call that met it returned it too                                         |
  */
 import { ERRNO, errnoName } from '../../../ffi/native-error.js'
+import { addresses } from '../../../ffi/netlink/route.js'
 import { ORIGIN_ICMP6, ORIGIN_LOCAL, QueuedError, type UdpSocket } from '../../../ffi/socket/udp-socket.js'
 import { formatAddress } from '../../net/address.js'
 import type { ResolvedEndpoint } from '../../net/endpoint.js'
 import { COUNTER } from '../../stats.js'
 import type { Gates } from '../gates.js'
 
-const { ECONNREFUSED, EMSGSIZE } = ERRNO
+const { ECONNREFUSED, EMSGSIZE, EHOSTUNREACH } = ERRNO
 
 /** The queue is read no further at a time. */
 const MOST_ENTRIES = 1000
@@ -80,7 +82,12 @@ export class ReturnedErrors {
     }
     this.losses++
     const mtu = errno === EMSGSIZE ? entry.info : 0
+    const own = errno === EHOSTUNREACH && isOwn(entry.offender)
     for (const substream of this.#substreamsOf(entry)) {
+      if (own) {
+        this.#gates.shut(substream)
+        continue
+      }
       this.#said[substream] = { by: formatAddress(entry.offender), mtu, text: describe(entry) }
       if (isFinal(entry)) this.#gates.reject(substream, errno)
     }
@@ -101,6 +108,9 @@ export class ReturnedErrors {
 }
 
 const familyOf = ({ origin }: QueuedError): 4 | 6 => (origin === ORIGIN_ICMP6 ? 6 : 4)
+
+/** Whether an address is one of this host's. Cold. */
+const isOwn = (address: Uint8Array): boolean => addresses().some(({ bytes }) => Buffer.compare(bytes, address) === 0)
 
 /** Whether the next packets would meet the same fate. */
 function isFinal(entry: QueuedError): boolean {
