@@ -253,6 +253,8 @@ export class UdpBackend implements Backend {
       case EINTR:
         return true
       case EAGAIN:
+        // An error in the queue would make poll(2) return at once.
+        this.#path.returned.drain()
         this.#awaitRoom(out)
         return false
       case ENOBUFS:
@@ -270,21 +272,24 @@ export class UdpBackend implements Backend {
       case EIO:
       case ENOPROTOOPT:
       case EOPNOTSUPP:
-        if (shape !== PLAIN && posting.edge[row]! - row > 1) {
-          this.#segmentation.probe(posting, row, errno)
-          return true
-        }
+        if (shape === PLAIN || posting.edge[row]! - row === 1) break
+        if (!this.#isEarlier(errno)) this.#segmentation.probe(posting, row, errno)
+        return true
     }
-    // ECONNREFUSED can only be an earlier datagram's; other errnos may be this one's own, and then the queue is empty.
-    if (this.#reposts < REPOSTS && (this.#path.returned.drain() + this.#path.socket.takeError() > 0 || errno === ECONNREFUSED)) {
-      this.#reposts++
-      this.#counters[COUNTER.reposts]! += 1
-      return true
-    }
+    if (this.#isEarlier(errno)) return true
     this.#reposts = 0
     if (errno !== EPERM && errno !== EMSGSIZE) this.#path.noteUnreachable()
     this.#skip(posting, this.#call.behindRefused(posting, end), errno, out)
     return false
+  }
+
+  /** Whether the errno is that of an earlier datagram: only ECONNREFUSED always is. With any other of these the queue has an entry. */
+  #isEarlier(errno: number): boolean {
+    if (this.#reposts >= REPOSTS) return false
+    if (this.#path.returned.drain() + this.#path.socket.takeError() === 0 && errno !== ECONNREFUSED) return false
+    this.#reposts++
+    this.#counters[COUNTER.reposts]! += 1
+    return true
   }
 
   /** ENOBUFS: a queue below the socket was full. Only time tells whether it will ever have room. */

@@ -85,7 +85,8 @@ export class LossWatch {
     this.#dropsSeen = 0
     this.#state = 'wary'
     this.#calmAt = Number.NaN
-    states.add(() => ({ carrier: this.#carrier, dropsBelowSocket: this.#dropsSeen }))
+    const before = this.#ipsec.silent
+    states.add(() => ({ carrier: this.#carrier, dropsBelowSocket: this.#dropsSeen, dropsByIpsec: this.#ipsecDrops - before }))
   }
 
   get descriptors(): readonly number[] {
@@ -134,6 +135,7 @@ export class LossWatch {
   /** Packets were lost that nobody told us of. */
   #noteDrops(now: number): void {
     this.#suspicion++
+    this.#states.change()
     this.#state = 'wary'
     this.#calmAt = now + WATCH_MS
   }
@@ -208,7 +210,7 @@ export class LossWatch {
       this.#gates.doubt()
     }
     if (carrier && !this.#carrier) this.#gates.revive()
-    if (unexplained > 0 || carrier !== this.#carrier) this.#states.change()
+    if (carrier !== this.#carrier) this.#states.change()
     this.#dropsSeen += unexplained
     this.#drops = drops
     this.#refused = 0
