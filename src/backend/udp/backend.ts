@@ -12,8 +12,8 @@
  * - EAGAIN waits for writability.
  * - ENOBUFS backs off and posts again (refusals.ts). If it goes on, messages are posted packet by packet, and after seconds the packet is
  *   given up.
- * - An ICMP error of an earlier datagram (ECONNREFUSED …) is reported *instead of* sending. So the error queue is drained and the same
- *   message posted again.
+ * - An ICMP error of an earlier datagram (ECONNREFUSED …) is reported *instead of* sending. So the error queue is drained
+ *   (returned-errors.ts) and the same message posted again.
  * - A segmented message that fails for a reason that segmentation may have is posted packet by packet, to find out (segmentation.ts).
  *
  * Messages sent without a copy (ring.ts, zero-copy.ts) complete later, with the kernel's notification that it reads their memory no more,
@@ -22,7 +22,6 @@
 import { POLLIN, POLLOUT, UIO_MAXIOV } from '../../../ffi/layout.js'
 import { ERRNO } from '../../../ffi/native-error.js'
 import { COPY, LEND, NO_SLOT, type SendMode } from '../../../ffi/socket/io-uring.js'
-import type { QueuedError } from '../../../ffi/socket/udp-socket.js'
 import type { PacketTable, TableRegion } from '../../batch/table.js'
 import { COUNTER } from '../../stats.js'
 import {
@@ -70,12 +69,8 @@ const ENOBUFS_PAUSE_NANOSECONDS = 50_000
 const NEIGHBOUR_PAUSE_NANOSECONDS = 500_000
 /** A segmented message refused for want of buffers this long is posted packet by packet: a short queue may never have room for it. */
 const REFUSED_MESSAGE_MS = 50
-/** A packet refused this long without anything getting through is given up on: the queue lets nothing of its size pass. */
-const REFUSED_PACKET_MS = 3000
 /** A message that meets more pending ICMP errors than this in a row is given up on. */
 const REPOSTS = 8
-/** The error queue is read no further at a time. */
-const MAX_QUEUED_ERRORS = 1000
 
 export class UdpBackend implements Backend {
   readonly caps: BackendCaps
@@ -92,7 +87,6 @@ export class UdpBackend implements Backend {
   readonly #ring: UdpRing | undefined
   readonly #pace: KernelPace | undefined
   readonly #call = new UdpCall()
-  readonly #error: QueuedError = { errno: 0, origin: 0, info: 0, port: 0, address: new Uint8Array(0) }
   readonly #postings = new Set<UdpPosting>()
   /** Rows ever posted or given up, and those among them that reap has reported. */
   #posted = 0
@@ -233,6 +227,7 @@ export class UdpBackend implements Backend {
     const { shape, row } = this.#call
     const counters = this.#counters
     this.#reposts = 0
+    this.#refusals.noteTaken(posting, row, next)
     out.accepted += next - row
     this.#posted += next - row
     if (this.#pace) this.#pace.charge(posting.countedBefore![next]! - posting.countedBefore![row]!)
@@ -258,6 +253,8 @@ export class UdpBackend implements Backend {
       case EINTR:
         return true
       case EAGAIN:
+        // An error in the queue would make poll(2) return at once.
+        this.#path.returned.drain()
         this.#awaitRoom(out)
         return false
       case ENOBUFS:
@@ -275,27 +272,31 @@ export class UdpBackend implements Backend {
       case EIO:
       case ENOPROTOOPT:
       case EOPNOTSUPP:
-        if (shape !== PLAIN && posting.edge[row]! - row > 1) {
-          this.#segmentation.probe(posting, row, errno)
-          return true
-        }
+        if (shape === PLAIN || posting.edge[row]! - row === 1) break
+        if (!this.#isEarlier(errno)) this.#segmentation.probe(posting, row, errno)
+        return true
     }
-    // ECONNREFUSED can only be an earlier datagram's; other errnos may be this one's own, and then the queue is empty.
-    if (this.#reposts < REPOSTS && (this.#drainErrors() + this.#path.socket.takeError() > 0 || errno === ECONNREFUSED)) {
-      this.#reposts++
-      this.#counters[COUNTER.reposts]! += 1
-      return true
-    }
+    if (this.#isEarlier(errno)) return true
     this.#reposts = 0
     if (errno !== EPERM && errno !== EMSGSIZE) this.#path.noteUnreachable()
     this.#skip(posting, this.#call.behindRefused(posting, end), errno, out)
     return false
   }
 
+  /** Whether the errno is that of an earlier datagram: only ECONNREFUSED always is. With any other of these the queue has an entry. */
+  #isEarlier(errno: number): boolean {
+    if (this.#reposts >= REPOSTS) return false
+    if (this.#path.returned.drain() + this.#path.socket.takeError() === 0 && errno !== ECONNREFUSED) return false
+    this.#reposts++
+    this.#counters[COUNTER.reposts]! += 1
+    return true
+  }
+
   /** ENOBUFS: a queue below the socket was full. Only time tells whether it will ever have room. */
   #retriesRefused(posting: UdpPosting, end: number, out: PostResult): boolean {
     const { row, shape } = this.#call
     this.#counters[COUNTER.noBuffers]! += 1
+    const substream = posting.table.substream[row]!
     const refusedMs = this.#refusals.refuse()
     // Where packets wait for their time, those of a message cut up would want more room than it.
     const one = shape === PLAIN || posting.edge[row]! - row === 1 || this.#pace?.byKernel === true
@@ -303,7 +304,8 @@ export class UdpBackend implements Backend {
       this.#segmentation.probe(posting, row, ENOBUFS!)
       return true
     }
-    if (one && refusedMs > REFUSED_PACKET_MS) {
+    if (one && this.#refusals.givesUp(substream, refusedMs)) {
+      this.#gates.noteRefused(substream)
       this.#skip(posting, this.#call.behindRefused(posting, end), ENOBUFS!, out)
       return false
     }
@@ -321,17 +323,6 @@ export class UdpBackend implements Backend {
     out.skipped = end - row
     this.#posted += end - row
     this.#pace?.charge(posting.countedBefore![end]! - posting.countedBefore![row]!)
-  }
-
-  /** Reads the error queue to its end; returns how many entries there were. */
-  #drainErrors(): number {
-    let n = 0
-    while (n < MAX_QUEUED_ERRORS && this.#path.socket.readError(this.#error)) {
-      n++
-      this.#path.noteError(this.#error)
-    }
-    this.#counters[COUNTER.queuedErrors]! += n
-    return n
   }
 
   reap(out: ReapResult): void {
@@ -373,5 +364,5 @@ export class UdpBackend implements Backend {
 }
 
 export async function openUdp(options: UdpOptions, environment: BackendEnvironment): Promise<UdpBackend> {
-  return new UdpBackend(await openUdpPath(options), environment)
+  return new UdpBackend(await openUdpPath(options, environment.counters), environment)
 }

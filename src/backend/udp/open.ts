@@ -16,10 +16,11 @@ import { overheadOf, type UdpOptions, UdpPath } from './path.js'
 export type { UdpOptions } from './path.js'
 
 /**
+ * @param counters the stream's
  * @throws ERR_SPEADCAST_UNREACHABLE without a route to any endpoint, ERR_SPEADCAST_PACKET_SIZE beyond an interface's MTU,
  * ERR_SPEADCAST_BACKEND when the socket cannot be made as asked, or the kernel has to keep the rate and cannot
  */
-export async function openUdpPath(given: UdpOptions): Promise<UdpPath> {
+export async function openUdpPath(given: UdpOptions, counters: Float64Array): Promise<UdpPath> {
   const endpoints = given.endpoints.map((endpoint) => scoped(endpoint, given.interface))
   const family = endpoints[0]!.family
   const paths = endpoints.map((endpoint) => findPath(endpoint, given.interface))
@@ -46,7 +47,7 @@ export async function openUdpPath(given: UdpOptions): Promise<UdpPath> {
     const paced = typeof queue === 'object'
     if (connected || paced) socket.connect(endpoints[0]!)
     const pace = paced ? new KernelPace(socket, options.pace!, queue, () => queueBehind(gates.paths), states) : queue
-    return new UdpPath(socket, options, gates, connected, pace, states)
+    return new UdpPath(socket, options, gates, connected, pace, states, counters)
   } catch (cause) {
     socket?.close()
     if (!(cause instanceof NativeError)) throw cause
