@@ -4,6 +4,11 @@
  *
  * node:dgram has no IP_RECVERR, so Linux calls a packet sent that a full queue below the socket dropped (876 of 900 through a small
  * tbf). Linux does count them: a batch during which the count rose is suspect.
+ *
+ * | state  | legal             | a send that is called back | leaves by |
+ * |--------|-------------------|----------------------------|-----------|
+ * | open   | all               | calls `wake`               | close()   |
+ * | closed | close (no effect) | wakes nobody               | never     |
  */
 import { createSocket, type Socket } from 'node:dgram'
 import { once } from 'node:events'
@@ -28,6 +33,7 @@ import {
   type ReapResult,
 } from './backend.js'
 import { singleEdges } from './gather.js'
+import { States } from './states.js'
 import type { UdpOptions } from './udp/open.js'
 
 export type DgramOptions = Pick<UdpOptions, 'endpoints' | 'interface' | 'sourcePort' | 'ttl' | 'multicastLoop' | 'sendBufferBytes'>
@@ -60,11 +66,12 @@ class DgramPosting implements Posting {
 
 class DgramBackend implements Backend {
   readonly caps: BackendCaps
+  readonly states = new States()
   readonly #v6: boolean
   /** The address of each substream, with its zone. */
   readonly #addresses: readonly string[]
   #outstanding = 0
-  #closed = false
+  #state: 'open' | 'closed' = 'open'
   #drops: number
   #dropsSeen = 0
   #lookedAt = 0
@@ -95,19 +102,14 @@ class DgramBackend implements Backend {
       zoned(address, bytes, scopeId || (options.interface?.index ?? 0)),
     )
     this.#drops = dropsBelowSockets(this.#v6)
-  }
-
-  states(): Record<string, string | number | boolean> {
-    return {
+    this.states.add(() => ({
       sourcePort: this.socket.address().port,
       segmentation: 'off',
       segmentationReason: 'node:dgram has no segmentation offload',
       dropsBelowSocket: this.#dropsSeen,
-    }
+    }))
   }
-  revision(): number {
-    return this.#dropsSeen
-  }
+
   register(_region: TableRegion): void {}
   compile(table: PacketTable): DgramPosting {
     return new DgramPosting(table)
@@ -123,7 +125,7 @@ class DgramBackend implements Backend {
     }
     out.completed++
     this.#outstanding--
-    if (!this.#closed) this.environment.wake()
+    if (this.#state === 'open') this.environment.wake()
   }
 
   post(posting: DgramPosting, first: number, end: number, out: PostResult): void {
@@ -161,7 +163,10 @@ class DgramBackend implements Backend {
     if (thorough || now - this.#lookedAt > LOOK_MS) {
       this.#lookedAt = now
       const drops = dropsBelowSockets(this.#v6)
-      this.#dropsSeen += Math.max(0, drops - this.#drops)
+      if (drops > this.#drops) {
+        this.#dropsSeen += drops - this.#drops
+        this.states.change()
+      }
       this.#drops = drops
     }
     return this.#dropsSeen
@@ -177,8 +182,8 @@ class DgramBackend implements Backend {
       : `${text}: ${name}`
   }
   close(): void {
-    if (this.#closed) return
-    this.#closed = true
+    if (this.#state === 'closed') return
+    this.#state = 'closed'
     this.socket.close()
   }
 }

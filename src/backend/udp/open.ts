@@ -9,16 +9,18 @@ import type { ResolvedInterface } from '../../net/interface.js'
 import { type Path, pathTo, waitForNeighbours } from '../../net/route.js'
 import { Gates } from '../gates.js'
 import { ensureFitsMtu, findPath } from '../paths.js'
+import { States } from '../states.js'
 import { findFairQueue, KernelPace } from './pace.js'
 import { overheadOf, type UdpOptions, UdpPath } from './path.js'
 
 export type { UdpOptions } from './path.js'
 
 /**
+ * @param counters the stream's
  * @throws ERR_SPEADCAST_UNREACHABLE without a route to any endpoint, ERR_SPEADCAST_PACKET_SIZE beyond an interface's MTU,
  * ERR_SPEADCAST_BACKEND when the socket cannot be made as asked, or the kernel has to keep the rate and cannot
  */
-export async function openUdpPath(given: UdpOptions): Promise<UdpPath> {
+export async function openUdpPath(given: UdpOptions, counters: Float64Array): Promise<UdpPath> {
   const endpoints = given.endpoints.map((endpoint) => scoped(endpoint, given.interface))
   const family = endpoints[0]!.family
   const paths = endpoints.map((endpoint) => findPath(endpoint, given.interface))
@@ -31,7 +33,8 @@ export async function openUdpPath(given: UdpOptions): Promise<UdpPath> {
   const queue = options.pace && queueBehind(paths)
   if (typeof queue === 'string' && options.pace!.required)
     throw new SpeadcastError('ERR_SPEADCAST_BACKEND', `rateMethod 'kernel': ${queue}; or use rateMethod 'sw'`)
-  const gates = new Gates({ paths, timeoutMs: options.neighbourTimeoutMs, find })
+  const states = new States()
+  const gates = new Gates({ paths, timeoutMs: options.neighbourTimeoutMs, find, states })
   const resolved = await waitForNeighbours(paths, options.neighbourTimeoutMs)
   for (const [i, state] of resolved.entries()) if (state === 'failed') gates.shut(i)
 
@@ -43,8 +46,8 @@ export async function openUdpPath(given: UdpOptions): Promise<UdpPath> {
     const connected = endpoints.length === 1
     const paced = typeof queue === 'object'
     if (connected || paced) socket.connect(endpoints[0]!)
-    const pace = paced ? new KernelPace(socket, options.pace!, queue, () => queueBehind(gates.paths)) : queue
-    return new UdpPath(socket, options, gates, connected, pace)
+    const pace = paced ? new KernelPace(socket, options.pace!, queue, () => queueBehind(gates.paths), states) : queue
+    return new UdpPath(socket, options, gates, connected, pace, states, counters)
   } catch (cause) {
     socket?.close()
     if (!(cause instanceof NativeError)) throw cause

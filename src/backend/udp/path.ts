@@ -1,15 +1,17 @@
 /** The way that packets of the udp backend take: socket, interfaces and next hops, and an explanation of errors for a person. */
 import { OPT } from '../../../ffi/layout.js'
 import { errnoName } from '../../../ffi/native-error.js'
-import { encodeSocketAddress, probeMaxSegments, type QueuedError, type UdpSocket } from '../../../ffi/socket/udp-socket.js'
+import { encodeSocketAddress, probeMaxSegments, type UdpSocket } from '../../../ffi/socket/udp-socket.js'
 import type { ResolvedEndpoint } from '../../net/endpoint.js'
 import { wireOverheadBytes } from '../../net/frame.js'
 import type { ResolvedInterface } from '../../net/interface.js'
 import { type Path, pathTo } from '../../net/route.js'
 import type { Gates } from '../gates.js'
 import { tooLarge } from '../paths.js'
+import type { States, StateWords } from '../states.js'
 import { LossWatch } from './loss-watch.js'
 import type { KernelPace, PaceOptions } from './pace.js'
+import { ReturnedErrors } from './returned-errors.js'
 
 export interface UdpOptions {
   /** One per substream, all of one family. */
@@ -31,7 +33,7 @@ export interface UdpOptions {
   readonly neighbourTimeoutMs: number
   /** A rate that the kernel keeps, if it can. */
   readonly pace?: PaceOptions
-  /** Which bytes the rate of `pace` counts: 'wire' adds those that stand around each packet there. */
+  /** The bytes that the rate of `pace` counts: 'wire' adds those that stand around each packet there. */
   readonly rateBasis?: 'udp' | 'wire'
 }
 
@@ -43,6 +45,8 @@ export class UdpPath {
   readonly socket: UdpSocket
   readonly options: UdpOptions
   readonly gates: Gates
+  /** Of the whole backend: the path's words are in them. */
+  readonly states: States
   /** The kernel keeps the rate; this holds back what the kernel cannot keep. */
   readonly pace: KernelPace | undefined
   readonly family: 4 | 6
@@ -53,6 +57,7 @@ export class UdpPath {
   readonly names: readonly Uint8Array[]
   readonly maxSegments: number
   readonly segmentationReason: string
+  readonly returned: ReturnedErrors
   readonly #losses: LossWatch
   readonly #sendBufferBytes: number
   readonly #unpaced: Record<string, string>
@@ -60,11 +65,21 @@ export class UdpPath {
   /**
    * @param connected the socket is, to the one endpoint there is
    * @param pace or why the kernel does not keep the rate, if it was asked to
+   * @param counters the stream's
    */
-  constructor(socket: UdpSocket, options: UdpOptions, gates: Gates, connected: boolean, pace: KernelPace | string | undefined) {
+  constructor(
+    socket: UdpSocket,
+    options: UdpOptions,
+    gates: Gates,
+    connected: boolean,
+    pace: KernelPace | string | undefined,
+    states: States,
+    counters: Float64Array,
+  ) {
     this.socket = socket
     this.options = options
     this.gates = gates
+    this.states = states
     this.pace = typeof pace === 'object' ? pace : undefined
     this.#unpaced = typeof pace === 'string' ? { rateMethod: 'sw', rateMethodReason: pace } : {}
     this.family = options.endpoints[0]!.family
@@ -80,29 +95,27 @@ export class UdpPath {
         : probed === 0
           ? 'this kernel has no UDP_SEGMENT (Linux 4.18)'
           : `up to ${probed} segments a message`
-    this.#losses = new LossWatch(gates, this.pace)
+    states.add(() => this.#words())
+    this.returned = new ReturnedErrors(socket, options.endpoints, gates, counters)
+    this.#losses = new LossWatch(gates, this.pace, this.returned, states)
   }
 
-  /** Rises when `states()` would answer differently. */
-  get revision(): number {
-    return this.#losses.revision + this.gates.revision + (this.pace?.revision ?? 0)
-  }
-
-  states(): Record<string, string | number | boolean> {
+  #words(): StateWords {
     const { options } = this
     // The kernel reports twice what was asked for (socket(7), SO_SNDBUF).
     const granted = this.#sendBufferBytes / 2
     return {
       interface: [...new Set(this.gates.paths.map((path) => path.interfaceName))].join(','),
       sourcePort: this.socket.localPort(),
-      sendBufferBytes: granted,
-      ...(this.pace?.states() ?? this.#unpaced),
+      // With a pace that is the pace's to say.
+      ...(!this.pace && { sendBufferBytes: granted }),
+      ...this.#unpaced,
       ...(granted < options.sendBufferBytes &&
         !this.pace && {
           sendBufferClipped: `asked for ${options.sendBufferBytes}; raise it with sysctl net.core.wmem_max=${options.sendBufferBytes}`,
         }),
       substreamsWithoutNeighbour: this.gates.closedCount,
-      ...this.#losses.states(),
+      substreamsRejected: this.gates.rejectedCount,
     }
   }
 
@@ -126,35 +139,35 @@ export class UdpPath {
     this.gates.doubt()
   }
 
-  /**
-   * ECONNREFUSED says that the packet arrived where nobody listens: it was sent. Anything else says that earlier packets did not get
-   * there; EHOSTUNREACH, that the neighbour stopped answering and what was accepted for it meanwhile is lost.
-   */
-  noteError(error: QueuedError): void {
-    const name = errnoName(error.errno)
-    if (name !== 'ECONNREFUSED') this.#losses.suspect()
-    if (name !== 'EHOSTUNREACH') return
-    for (const [i, endpoint] of this.options.endpoints.entries())
-      if (endpoint.port === error.port && !endpoint.multicast && Buffer.compare(endpoint.bytes, error.address) === 0)
-        this.gates.shut(i)
+  /** Whether the queue that a substream's packets go through holds none: what it refuses is not for want of room. */
+  queueIsEmpty(substream: number): boolean {
+    return this.#losses.queueIsEmpty(this.gates.paths[substream]!.ifindex)
   }
 
   explain(errno: number, substream: number, udpBytes: number): string {
     const endpoint = this.options.endpoints[substream]!
     const known = this.gates.paths[substream]!
     const name = errnoName(errno)
+    const told = this.gates.rejects(substream) && this.returned.explain(substream)
+    if (told) return `${endpoint.text}: ${told}`
     switch (name) {
       case 'EMSGSIZE':
-        return tooLarge(`a packet of ${udpBytes}`, this.#pathNow(substream) ?? known, true)
+        return `${endpoint.text}: ${tooLarge(`a packet of ${udpBytes}`, this.#pathNow(substream) ?? known, true, this.returned.tooBig(substream)?.by)}`
       case 'EPERM':
-        return `${endpoint.text}: a firewall rule forbids it (EPERM); look at the output chain of \`nft list ruleset\``
+        return this.#losses.ipsecBlocks()
+          ? `${endpoint.text}: an IPsec policy blocks it (EPERM); look at \`ip xfrm policy\``
+          : `${endpoint.text}: a firewall rule forbids it (EPERM); look at the output chain of \`nft list ruleset\`, and at \`ip xfrm policy\``
       case 'EACCES':
       case 'EINVAL':
         return `${endpoint.text}: the kernel refuses it (${name}), as for a prohibit or blackhole route, or a broadcast address; see \`ip route get ${endpoint.address}\``
       case 'EHOSTUNREACH':
         return `${endpoint.text}: nobody answers for its address on ${known.interfaceName} (EHOSTUNREACH); check that the host is up and \`ip route get ${endpoint.address}\` is right`
       case 'ENOBUFS':
-        return `${endpoint.text}: the queue of ${known.interfaceName} lets no packet of ${udpBytes} bytes through (ENOBUFS); see \`tc -s qdisc show dev ${known.interfaceName}\``
+        return this.gates.lacksRoom(substream)
+          ? `${endpoint.text}: the kernel's table of neighbours is full (ENOBUFS), so it cannot ask for ${known.nextHop!.text} on ${known.interfaceName}; raise net.${endpoint.family === 6 ? 'ipv6' : 'ipv4'}.neigh.default.gc_thresh3 (and gc_thresh2) above the number of hosts on its links`
+          : `${endpoint.text}: ${known.interfaceName} lets no packet of ${udpBytes} bytes through (ENOBUFS), because its queue never has room or a tc filter drops them; see \`tc -s qdisc show dev ${known.interfaceName}\` and \`tc -s filter show dev ${known.interfaceName} egress\``
+      case 'EFAULT':
+        return `${endpoint.text}: memory of the batch is not there (EFAULT); was the file behind Region.fromFd made shorter, or memory unmapped? Mend that and open another stream`
       case 'ENETUNREACH':
       case 'ENETDOWN':
         return `${endpoint.text}: no usable route (${name}); ${known.interfaceName} may be down, see \`ip route get ${endpoint.address}\``
