@@ -124,7 +124,7 @@ export default {
       comment: 'Only ffi/ talks to koffi, and to no other package.',
       severity: 'error',
       from: { path: '^ffi/' },
-      to: { pathNot: ['^ffi/', KOFFI, '^(src|test|scripts|docs|dist)/'], dependencyTypesNot: ['core'] },
+      to: { pathNot: ['^ffi/', KOFFI, '^(src|test|scripts|docs|dist|lib)/'], dependencyTypesNot: ['core'] },
     },
     {
       name: 'spead-imports-no-package',
