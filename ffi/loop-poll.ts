@@ -21,15 +21,53 @@ const EPOLL_CLOEXEC = 0o2000000
 const EPOLL_CTL_ADD = 1
 const EPOLLONESHOT = 1 << 30
 
+/** Those that watch, which also keeps their handles reachable: callbacks of a handle that is collected just stop coming. */
+const watching = new Set<Watch>()
+let state: 'unused' | 'used' | 'exiting' = 'unused'
+
+/**
+ * Calls `ready` on the event loop whenever a descriptor can be read, until stop(), and no longer once the process is about to end:
+ * node polls once more while it takes itself down, and a callback into JavaScript would then end the process by SIGABRT.
+ */
+class Watch {
+  /** Undefined once closed, because koffi crashes on a closed handle. */
+  #handle: PollHandle | undefined
+
+  constructor(fd: number, ready: () => void) {
+    if (state === 'exiting') return
+    if (state === 'unused') process.on('exit', Watch.stopAll)
+    state = 'used'
+    watching.add(this)
+    this.#handle = (koffi() as unknown as { node: { poll: PollFunction } }).node.poll(fd, { readable: true }, ready)
+  }
+
+  /** Sets whether it keeps the process alive; at first it does. */
+  hold(yes: boolean): void {
+    if (yes) this.#handle?.ref?.()
+    else this.#handle?.unref?.()
+  }
+
+  stop(): void {
+    this.#handle?.close()
+    this.#handle = undefined
+    watching.delete(this)
+  }
+
+  static stopAll(): void {
+    state = 'exiting'
+    for (const watch of watching) watch.stop()
+  }
+}
+
 /** Calls `ready` on the event loop whenever `source` is ready, until close(), which closes both. Main thread only. */
 export class LoopWaker<Source extends EventFd | TimerFd> {
-  readonly #handle: PollHandle
+  readonly #watch: Watch
 
   constructor(
     readonly source: Source,
     readonly ready: () => void,
   ) {
-    this.#handle = (koffi() as unknown as { node: { poll: PollFunction } }).node.poll(source.fd, { readable: true }, this.#fired)
+    this.#watch = new Watch(source.fd, this.#fired)
     this.hold(false)
   }
 
@@ -38,27 +76,22 @@ export class LoopWaker<Source extends EventFd | TimerFd> {
     if (this.source.clear()) this.ready()
   }
 
-  /** Sets whether it keeps the process alive; at first it does not. No effect after close(), because koffi crashes on a closed handle. */
+  /** Sets whether it keeps the process alive; at first it does not. No effect after close(). */
   hold(yes: boolean): void {
-    if (!this.source.open) return
-    if (yes) this.#handle.ref?.()
-    else this.#handle.unref?.()
+    this.#watch.hold(yes)
   }
 
   close(): void {
     if (!this.source.open) return
-    this.#handle.close()
+    this.#watch.stop()
     this.source.close()
   }
 }
 
-/** Keeps handles reachable: callbacks of a handle that is collected just stop coming. */
-const held = new Set<LoopPoll>()
-
 /** Calls `ready` once, when any of `fds` has one of its poll(2) events; close() before the descriptors are closed. */
 export class LoopPoll {
   readonly #epoll: number
-  readonly #handle: PollHandle
+  readonly #watch: Watch
   #open = true
 
   constructor(fds: readonly { readonly fd: number; readonly events: number }[], ready: () => void) {
@@ -70,19 +103,17 @@ export class LoopPoll {
       checkCall('epoll_ctl', c.epoll_ctl(this.#epoll, EPOLL_CTL_ADD, fd, scratch.address))
     }
     scratch.region.release()
-    this.#handle = (koffi() as unknown as { node: { poll: PollFunction } }).node.poll(this.#epoll, { readable: true }, () => {
+    this.#watch = new Watch(this.#epoll, () => {
       if (!this.#open) return
       this.close()
       ready()
     })
-    held.add(this)
   }
 
   close(): void {
     if (!this.#open) return
     this.#open = false
-    held.delete(this)
-    this.#handle.close()
+    this.#watch.stop()
     libc().close(this.#epoll)
   }
 }
