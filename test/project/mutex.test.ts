@@ -4,22 +4,11 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, utimesSync, writeFile
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { expect, test } from 'vitest'
+import { identity, lock, type Owner } from '../../scripts/lib/mutex.mjs'
+import { programArgv } from '../support/program.js'
 import { projectOfTest, ROOT, runIn } from './support.js'
 
-interface Owner {
-  pid: number
-  start?: string
-  place: string
-}
-type Mutex = {
-  lock(
-    directory: string,
-    options?: { onWait?: (owner: Owner) => void; signal?: AbortSignal; timeoutMs?: number },
-  ): Promise<() => void>
-  identity(pid?: number): Owner
-}
 const MUTEX = pathToFileURL(join(ROOT, 'scripts/lib/mutex.mjs')).href
-const { lock, identity } = (await import(MUTEX)) as Mutex
 
 /** A lock as another process would have left it. */
 function held(owner: Owner | string): string {
@@ -38,20 +27,10 @@ const QUICK = { timeoutMs: 300 }
 
 test('eight processes take turns, twenty times each, however the lock was left', async () => {
   const directory = projectOfTest({ counter: '0', 'lock/left-behind': JSON.stringify({ ...identity(), pid: deadPid() }) })
-  // Adding one without a lock loses counts: the read and the write are a turn of the event loop apart.
-  const program = `
-    import { readFileSync, writeFileSync } from 'node:fs'
-    import { lock } from ${JSON.stringify(MUTEX)}
-    for (let i = 0; i < 20; i++) {
-      const release = await lock('lock')
-      const n = Number(readFileSync('counter', 'utf8'))
-      await new Promise(setImmediate)
-      writeFileSync('counter', String(n + 1))
-      release()
-    }`
+  const [command, ...args] = programArgv('project/take-turns', MUTEX)
   const statuses = await Promise.all(
     Array.from({ length: 8 }, () => {
-      const child = spawn(process.execPath, ['--input-type=module', '-e', program], { cwd: directory, stdio: 'inherit' })
+      const child = spawn(command!, args, { cwd: directory, stdio: 'inherit' })
       return new Promise((resolve) => child.on('close', resolve))
     }),
   )

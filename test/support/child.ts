@@ -15,11 +15,9 @@ export const distFile = (path: string): string => fileURLToPath(new URL(`../../d
 /** Where `import` finds a built module from anywhere, quoted. */
 export const dist = (path: string): string => JSON.stringify(pathToFileURL(distFile(path)).href)
 
-/**
- * Runs the text of a module in a node process of its own, for `timeoutMs` at most. `before` is a command to run it under (prlimit).
- */
-export async function runModule(source: string, timeoutMs = 10_000, before: readonly string[] = []): Promise<Ended> {
-  const [command, ...rest] = [...before, process.execPath, '--input-type=module', '-e', source]
+/** Runs a command to its end, for `timeoutMs` at most. */
+export async function runToEnd(argv: readonly string[], timeoutMs = 10_000): Promise<Ended> {
+  const [command, ...rest] = argv
   const child = spawn(command!, rest, {
     stdio: ['ignore', 'pipe', 'pipe'],
     cwd: fileURLToPath(new URL('../..', import.meta.url)),
