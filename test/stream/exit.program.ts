@@ -4,7 +4,7 @@
  */
 import { writeSync } from 'node:fs'
 import { isMainThread, parentPort, workerData } from 'node:worker_threads'
-import { ItemGroup, openStream, type Stream, type StreamOptions } from '#dist/src/index.js'
+import { ItemGroup, openStream, type Stream, type StreamOptions } from 'speadcast'
 
 export interface Plan {
   /** Every stream has these; none is opened without them. */

@@ -1,6 +1,6 @@
 /** Sends three heaps with OPTIONS to 239.1.2.3:7148, and prints how many packets a socket of its own hears there. */
 import { createSocket } from 'node:dgram'
-import { Heap, openStream } from '#dist/src/index.js'
+import { Heap, openStream } from 'speadcast'
 import { print } from '../support/print.js'
 
 const socket = createSocket('udp4')

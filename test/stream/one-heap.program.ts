@@ -1,5 +1,5 @@
 /** Sends an empty heap with OPTIONS. */
-import { Heap, openStream } from '#dist/src/index.js'
+import { Heap, openStream } from 'speadcast'
 
 const stream = await openStream(JSON.parse(process.argv[2]!))
 await stream.sendHeap(new Heap())

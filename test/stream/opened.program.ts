@@ -1,5 +1,5 @@
 /** Opens a stream of OPTIONS. Prints its states, or the error. */
-import { openStream, type SpeadcastError } from '#dist/src/index.js'
+import { openStream, type SpeadcastError } from 'speadcast'
 import { print } from '../support/print.js'
 
 try {

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto'
 import { createInterface } from 'node:readline'
-import { fileURLToPath } from 'node:url'
-import type { BatchOutcome, BatchResult, CloseReport, GroupMode, StreamOptions, StreamStats } from '#dist/src/index.js'
+import type { BatchOutcome, BatchResult, CloseReport, GroupMode, ItemInit, StreamOptions, StreamStats } from '#dist/src/index.js'
 import { type Netns, waitForOutput } from './netns.js'
 import { peerScript } from './peer.js'
+import { programArgv } from './program.js'
 
 export interface CapturedPacket {
   address: string
@@ -64,6 +64,7 @@ export interface PlainError {
   code: string
   message: string
   outcome?: BatchOutcome
+  cause?: string
   stack?: string
 }
 export interface RunReport {
@@ -74,18 +75,28 @@ export interface RunReport {
   /** Per sent batch: number of the send, first heap cnt, suspect. */
   statuses: [number, number, boolean][]
 }
-interface BatchRequest {
+export interface BatchRequest {
   name?: string
   heaps: number
   /** Bytes of item adc_samples (u1); or give items. */
   bytes?: number
-  items?: object[]
+  items?: ItemInit[]
   groupMode?: GroupMode
   substreams?: number | number[]
   rates?: number[]
 }
+export interface SendRequest {
+  name?: string
+  heaps?: number
+  cnt?: number
+}
+export interface RunRequest {
+  name?: string
+  seconds: number
+  gapMs?: number
+}
 
-/** A stream in a process of its own inside a namespace; see scripts/remote-stream.mjs. It dies with the namespace. */
+/** A stream in a process of its own inside a namespace; see remote-stream.program.ts. It dies with the namespace. */
 export class RemoteStream {
   readonly #waiting = new Map<number, (answer: unknown) => void>()
   #next = 0
@@ -94,8 +105,7 @@ export class RemoteStream {
   readonly #child
 
   private constructor(ns: Netns, prefix: readonly string[]) {
-    const script = fileURLToPath(new URL('scripts/remote-stream.mjs', import.meta.url))
-    this.#child = ns.spawn('a', [...prefix, process.execPath, script], { stdio: ['pipe', 'pipe', 'pipe'] })
+    this.#child = ns.spawn('a', [...prefix, ...programArgv('support/remote-stream')], { stdio: ['pipe', 'pipe', 'pipe'] })
     this.#child.stderr!.on('data', (chunk) => {
       this.#stderr += chunk
     })
@@ -144,12 +154,12 @@ export class RemoteStream {
     return this.#ask('batch', request)
   }
 
-  send(request: { name?: string; heaps?: number; cnt?: number } = {}): Promise<{ ok?: BatchResult; error?: PlainError }> {
+  send(request: SendRequest = {}): Promise<{ ok?: BatchResult; error?: PlainError }> {
     return this.#request('send', request)
   }
 
   /** Sends the batch again and again. */
-  run(request: { name?: string; seconds: number; gapMs?: number }): Promise<RunReport> {
+  run(request: RunRequest): Promise<RunReport> {
     return this.#ask('run', request)
   }
 
