@@ -211,6 +211,8 @@ export function packetsOfHeaps(packets: CapturedPacket[]): Map<number, number> {
 
 /** A UDP socket of both families in namespace b that nobody reads: datagrams to its port draw no ICMP answers. */
 export async function listen(ns: Netns, port: number): Promise<void> {
-  const code = `import socket, time; s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); s.setsockopt(41, 26, 0); s.bind(("::", ${port})); print("ready", flush=True); time.sleep(1000)`
-  await waitForOutput(ns.spawn('b', ['python3', '-c', code], { stdio: ['ignore', 'pipe', 'inherit'] }), /ready/)
+  await waitForOutput(
+    ns.spawn('b', ['python3', peerScript('listen.py'), `${port}`], { stdio: ['ignore', 'pipe', 'inherit'] }),
+    /ready/,
+  )
 }
