@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { fileURLToPath, pathToFileURL } from 'node:url'
+import { fileURLToPath } from 'node:url'
 
 export interface Ended {
   readonly code: number | null
@@ -11,9 +11,6 @@ export interface Ended {
 
 /** The path of a built file. */
 export const distFile = (path: string): string => fileURLToPath(new URL(`../../dist/${path}`, import.meta.url))
-
-/** Where `import` finds a built module from anywhere, quoted. */
-export const dist = (path: string): string => JSON.stringify(pathToFileURL(distFile(path)).href)
 
 /** Runs a command to its end, for `timeoutMs` at most. */
 export async function runToEnd(argv: readonly string[], timeoutMs = 10_000): Promise<Ended> {
