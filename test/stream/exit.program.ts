@@ -16,6 +16,8 @@ export interface Plan {
   /** Twenty batches of a hundred single-packet heaps, 100 bytes of samples each: once, or again and again. */
   readonly send?: 'once' | 'forever'
   readonly end?: keyof typeof ENDS
+  /** The end waits until the stream has had to wait for its socket. */
+  readonly onceWaiting?: boolean
   /** Default 100. */
   readonly afterMs?: number
   /** Default 7. */
@@ -29,7 +31,11 @@ const now = () => say(`now ${process.hrtime.bigint()}`)
 
 /** Tells the thread that waits for this one whether the stream had to wait for its socket. */
 const tell = () => parentPort?.postMessage(stream!.stats().waits > 0)
-const after = (action: () => void) => void setTimeout(action, afterMs)
+
+function after(action: () => void): void {
+  if (plan.onceWaiting && stream!.stats().waits === 0) setTimeout(after, 10, action)
+  else setTimeout(action, afterMs)
+}
 
 const ENDS = {
   exit: () =>

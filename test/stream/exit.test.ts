@@ -2,8 +2,8 @@
 import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import type { StreamOptions } from 'speadcast'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import type { StreamOptions } from '#dist/src/index.js'
 import { datagramsOf, temporaryFolder } from '../support/cli.js'
 import { need } from '../support/need.js'
 import { makeNetns, netnsUnavailable } from '../support/netns.js'
@@ -230,7 +230,7 @@ describe('a thread of the program with a stream of its own', () => {
       options,
       send: 'once',
       end: how === 'terminate' ? 'stay' : how,
-      afterMs: 300,
+      onceWaiting: true,
       code: 3,
     }
     const { code, stdout } = await ns.exec('a', program(plan, how === 'terminate' ? how : 'tell'))
