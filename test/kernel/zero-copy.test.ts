@@ -1,13 +1,12 @@
 /** Messages lent to the kernel instead of copied: when a stream lends, when it copies because lending is of no use, and when memory is free. */
 import { spawnSync } from 'node:child_process'
-import { fileURLToPath } from 'node:url'
 import { expect, type TestContext, test } from 'vitest'
 import type { StreamOptions, StreamStats } from '#dist/src/index.js'
+import { CLI } from '../support/cli.js'
 import { need } from '../support/need.js'
 import { makeNetns, type Netns, netnsUnavailable, waitForOutput } from '../support/netns.js'
 import { RemoteStream } from '../support/remote-stream.js'
 
-const CLI = fileURLToPath(new URL('../../dist/src/cli/main.js', import.meta.url))
 /** The black hole (test/support/netns.ts), which frees a message at once and copies nothing. */
 const SINK = '10.99.0.2:7148'
 /** 16 heaps, each of 32 KiB in 4 packets, are 8 messages or a little more, in huge pages where there are any. */

@@ -1,5 +1,5 @@
 // Every kind of bad input: an error with a stable code, a message that names the value and the remedy, and nothing lost around it.
-import { describe, expect, onTestFinished, test } from 'vitest'
+
 import {
   BUG_COMPAT,
   type ErrorCode,
@@ -12,7 +12,8 @@ import {
   type SpeadcastError,
   type Stream,
   type StreamOptions,
-} from '#dist/src/index.js'
+} from 'speadcast'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import { need } from '../support/need.js'
 import { fill, itemsOf, numberHeap, openOutlet, type SampleBatch, type Samples, timestampsOf } from './support.js'
 

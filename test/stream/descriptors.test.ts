@@ -1,6 +1,7 @@
 // When descriptors travel: before the first batch of an item group, every so often, in its first heaps, or never; and again if lost.
+
+import { type ItemGroup, SendError, type Stream, type StreamOptions } from 'speadcast'
 import { describe, expect, test } from 'vitest'
-import { type ItemGroup, SendError, type Stream, type StreamOptions } from '#dist/src/index.js'
 import { need } from '../support/need.js'
 import { PythonPeer } from '../support/python-peer.js'
 import { fill, type Gate, itemsOf, memoryStream, OUTLETS, openOutlet, type Packet, parse, type Samples, turn } from './support.js'
