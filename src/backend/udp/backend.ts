@@ -69,8 +69,11 @@ const ENOBUFS_PAUSE_NANOSECONDS = 50_000
 const NEIGHBOUR_PAUSE_NANOSECONDS = 500_000
 /** A segmented message refused for want of buffers this long is posted packet by packet: a short queue may never have room for it. */
 const REFUSED_MESSAGE_MS = 50
-/** A message that meets more pending ICMP errors than this in a row is given up on. */
-const REPOSTS = 8
+/**
+ * A message that meets more pending ICMP errors than this in a row is given up on. Answers to the packets before it come in one by one while
+ * it is posted again, and where the answering host is slow they are many.
+ */
+const REPOSTS = 64
 
 export class UdpBackend implements Backend {
   readonly caps: BackendCaps

@@ -4,7 +4,7 @@
  *
  * | state | batches settle                                   | leaves by                                        |
  * |-------|--------------------------------------------------|--------------------------------------------------|
- * | wary  | behind a look that is later than their packets   | WATCH_MS without a drop → calm                   |
+ * | wary  | behind a look that is later than their packets   | WATCH_MS without a drop → calm; at the beginning FIRST_WATCH_MS and as many looks |
  * | calm  | behind a look every LOOK_MS                      | a drop → wary                                    |
  *
  * A stream begins wary, because a queue that is too small shows with the first batches.
@@ -27,8 +27,9 @@ const DRAIN_MS = 0.2
  */
 const LOOK_MS = 20
 const THOROUGH_LOOK_MS = 0.1
-/** How long every batch that settles pays for a look: from the first one on, and after drops. */
+/** How long every batch that settles pays for a look: from the first one on, for as many looks at least, and after drops. */
 const FIRST_WATCH_MS = 50
+const FIRST_LOOKS = 256
 const WATCH_MS = 2000
 /** A calm stream looks at what IPsec dropped at every sixth look: that costs as much again. */
 const LOOKS_PER_IPSEC = 6
@@ -127,7 +128,7 @@ export class LossWatch {
       this.#losingErrors = this.#returned.losses
       this.#suspicion++
     }
-    if (this.#state === 'wary' && now > this.#calmAt) this.#state = 'calm'
+    if (this.#state === 'wary' && now > this.#calmAt && this.#looks >= FIRST_LOOKS) this.#state = 'calm'
     else if (Number.isNaN(this.#calmAt)) this.#calmAt = now + FIRST_WATCH_MS
     return this.#suspicion
   }
@@ -194,7 +195,7 @@ export class LossWatch {
     const unexplained = Math.max(0, drops - this.#drops - this.#refused)
     if (unexplained > 0) this.#noteDrops(now)
     this.#returned.drain()
-    if (this.#state === 'wary' || this.#looks++ % LOOKS_PER_IPSEC === 0) this.#ipsec.look()
+    if (this.#looks++ % LOOKS_PER_IPSEC === 0 || this.#state === 'wary') this.#ipsec.look()
     if (this.#ipsec.silent !== this.#ipsecDrops) {
       this.#ipsecDrops = this.#ipsec.silent
       this.#noteDrops(now)
