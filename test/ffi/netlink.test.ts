@@ -404,3 +404,76 @@ test('LinkWatch doubts everything when the kernel dropped messages, and leaves n
     after: { carrierLost: false, changes: 0, neighbourLost: false },
   })
 })
+
+test('LinkWatch tells of what may change the path to its destinations, and the kernel keeps back the rest', async (ctx) => {
+  const why = netnsUnavailable()
+  need(ctx, !why, why)
+  await using ns = await makeNetns({ veth: {}, sink: {} })
+  ns.ip('a', 'address add 10.88.0.1/24 dev ifb9')
+  ns.ip('a', 'address add fd88::1/64 dev ifb9 nodad')
+  const got = await inside<[string, boolean, boolean][]>(
+    ns,
+    `import { PollSet } from '#dist/ffi/wait.js'
+     const watches = { 4: new LinkWatch([index('v0')], [b(10, 99, 7, 1), b(10, 99, 7, 200)]), 6: new LinkWatch([], [b(0xfd, 0x77, ...Array(13).fill(0), 2)]) }
+     const none = new LinkWatch([index('v0')])
+     const poll = new PollSet(1)
+     const told = (watch) => {
+       poll.reset(); poll.add(watch.fd, 1); poll.wait(0)
+       const readable = poll.revents(0) !== 0
+       watch.drain(index('v0'))
+       const { pathsDoubtful } = watch
+       watch.pathsDoubtful = false
+       return [readable, pathsDoubtful]
+     }
+     const rows = []
+     for (const w of [...Object.values(watches), none]) told(w)
+     for (const [family, command] of [
+       [4, 'route add 10.99.0.0/16 via 10.77.0.2'],
+       [4, 'route del 10.99.0.0/16'],
+       [4, 'route add 10.99.7.128/25 via 10.77.0.2'],
+       [4, 'route add 10.99.8.0/24 via 10.77.0.2'],
+       [4, 'route add 192.168.0.0/16 via 10.77.0.2'],
+       [4, 'route add default via 10.77.0.2'],
+       [4, 'route add default via 10.77.0.2 table 77 metric 9'],
+       [4, 'rule add to 10.99.0.0/16 table 77'],
+       [4, 'neigh add 10.77.0.99 lladdr 02:00:00:00:00:09 dev v0'],
+       [4, 'neigh del 10.77.0.99 dev v0'],
+       [4, 'address add 10.88.0.2/24 dev ifb9'],
+       [4, 'address add fd88::2/64 dev ifb9 nodad'],
+       [4, 'nexthop add id 7 via 10.77.0.2 dev v0'],
+       [4, 'link add x0 type ifb'],
+       [4, 'link del x0'],
+       [6, 'route add fd77::/120 via fd88::9'],
+       [6, 'route add fd99:1::/32 via fd88::9'],
+       [6, 'route add 2000::/3 via fd88::9'],
+       [6, 'route add default via fd88::9'],
+       [6, 'address add 10.88.0.3/24 dev ifb9'],
+       [6, '-6 rule add to fd77::/16 table 77'],
+     ]) {
+       ip(...command.split(' '))
+       rows.push([family + ': ' + command, ...told(watches[family])])
+     }
+     ip('route', 'add', '10.99.0.0/17', 'via', '10.77.0.2')
+     rows.push(['without destinations', ...told(none).slice(1)])
+     out(rows)`,
+  )
+  const told = got.filter(([, , doubtful]) => doubtful).map(([what]) => what)
+  const woke = got.filter(([, readable]) => readable).map(([what]) => what)
+  expect(told).toEqual([
+    '4: route add 10.99.0.0/16 via 10.77.0.2',
+    '4: route del 10.99.0.0/16',
+    '4: route add 10.99.7.128/25 via 10.77.0.2',
+    '4: route add default via 10.77.0.2',
+    '4: route add default via 10.77.0.2 table 77 metric 9',
+    '4: rule add to 10.99.0.0/16 table 77',
+    '4: address add 10.88.0.2/24 dev ifb9',
+    '4: nexthop add id 7 via 10.77.0.2 dev v0',
+    '4: link add x0 type ifb',
+    '4: link del x0',
+    '6: route add fd77::/120 via fd88::9',
+    '6: route add default via fd88::9',
+    '6: -6 rule add to fd77::/16 table 77',
+  ])
+  // A neighbour that is gone wakes too.
+  expect(woke.filter((what) => !told.includes(what))).toEqual(['4: neigh del 10.77.0.99 dev v0', 'without destinations'])
+})
