@@ -33,7 +33,7 @@ export interface GateOptions {
  * |---------|---------------------------------------------------------------------------------------|
  * | open    | pending or shut, when `doubt` finds the MAC unknown; shut by `shut`                     |
  * | pending | open when the MAC is known, shut after timeoutMs                                        |
- * | shut    | open when the MAC is known; pending for GRACE_MS every second, by the route of that time; pending for timeoutMs when there is a route again, and by `revive` |
+ * | shut    | open when the MAC is known; pending for GRACE_MS every second, by the route of that time; pending for timeoutMs when there is a route again, and by `revive`; as `follow` finds |
  */
 export class Gates {
   /** Some gate is not open: ask `open` before every post. */
@@ -88,6 +88,17 @@ export class Gates {
       this.#kickedAt[i] = 0
       this.#set(i, PENDING)
     }
+  }
+
+  /** Packets take another path from now on, whose next hop gets a chance to answer before they are refused. */
+  follow(substream: number, path: Path): void {
+    const now = performance.now()
+    this.paths[substream] = path
+    this.#deadline[substream] = now + this.#options.timeoutMs
+    this.#kickedAt[substream] = Number.NEGATIVE_INFINITY
+    this.#errno[substream] = ERRNO.EHOSTUNREACH
+    this.#set(substream, PENDING)
+    this.#checkNeighbour(substream, now, new Map())
   }
 
   /** Substreams whose packets wait or are refused. */

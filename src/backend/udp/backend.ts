@@ -74,6 +74,8 @@ const REFUSED_PACKET_MS = 3000
 const REPOSTS = 8
 /** The error queue is read no further at a time. */
 const MAX_QUEUED_ERRORS = 1000
+/** In a long batch, changes below are looked for this often. */
+const ROWS_PER_GLANCE = 1024
 
 export class UdpBackend implements Backend {
   readonly caps: BackendCaps
@@ -90,10 +92,11 @@ export class UdpBackend implements Backend {
   readonly #pace: KernelPace | undefined
   readonly #call = new UdpCall()
   readonly #error: QueuedError = { errno: 0, origin: 0, info: 0, port: 0, address: new Uint8Array(0) }
-  readonly #postings = new Set<UdpPosting>()
   /** Rows ever posted or given up, and those among them that reap has reported. */
   #posted = 0
   #reported = 0
+  /** The rows posted when changes below were last looked for. */
+  #glancedAt = 0
   /** The last post found the ring full. */
   #ringFull = false
   /** How often the message at hand was posted again because of an earlier datagram's error. */
@@ -109,7 +112,7 @@ export class UdpBackend implements Backend {
     this.#refusals = new Refusals(path)
     this.#zeroCopy = new ZeroCopy(path, this.#counters)
     this.#ring = this.#zeroCopy.ring
-    this.#whenFree = this.#ring ? [{ fd: this.#ring.fd, events: POLLIN }] : []
+    this.#whenFree = [path.watchFd, ...(this.#ring ? [this.#ring.fd] : [])].map((fd) => ({ fd, events: POLLIN }))
     this.#writable = [{ fd: this.#fd, events: POLLOUT }, ...this.#whenFree]
     this.caps = {
       name: 'udp',
@@ -149,14 +152,14 @@ export class UdpBackend implements Backend {
     })
     const posting = new UdpPosting(table, this.#path.names, ends, lends, lends ? this.#zeroCopy.use(table) : NO_SLOT)
     if (pace) posting.countedBefore = pace.compiled(table, ends.length)
-    this.#postings.add(posting)
+    this.#path.postings.add(posting)
     return posting
   }
 
   release(posting: UdpPosting): void {
     this.#segmentation.resume(posting)
     this.#zeroCopy.release(posting)
-    this.#postings.delete(posting)
+    this.#path.postings.delete(posting)
     posting.release()
   }
 
@@ -166,6 +169,7 @@ export class UdpBackend implements Backend {
     out.accepted = 0
     out.skipped = 0
     this.#ringFull = false
+    if (this.#posted - this.#glancedAt >= ROWS_PER_GLANCE || this.#gates.any) this.#glance()
     const call = this.#call
     const segmentation = this.#segmentation
     let merging = segmentation.merges(posting)
@@ -232,6 +236,11 @@ export class UdpBackend implements Backend {
     return false
   }
 
+  #glance(): void {
+    this.#glancedAt = this.#posted
+    this.#path.glance()
+  }
+
   /** One system call. Returns how many messages were taken, or −errno. */
   #sendByRing(posting: UdpPosting, ring: UdpRing, mode: SendMode): number {
     const { shape, from, count } = this.#call
@@ -258,6 +267,8 @@ export class UdpBackend implements Backend {
   /** The socket's buffer or the ring is full. */
   #awaitRoom(out: PostResult, ringFull: boolean): void {
     this.#ringFull = ringFull
+    // A wait set with something to tell would make every wait end at once.
+    this.#glance()
     this.#counters[COUNTER.waits]! += 1
     again(out, 'writable')
   }
@@ -300,7 +311,7 @@ export class UdpBackend implements Backend {
       return true
     }
     this.#reposts = 0
-    if (errno !== EPERM && errno !== EMSGSIZE) this.#path.noteUnreachable()
+    if (errno !== EPERM && errno !== EMSGSIZE && this.#path.noteUnreachable()) return true
     this.#skip(posting, this.#call.behindRefused(posting, end), errno, out)
     return false
   }
@@ -347,6 +358,7 @@ export class UdpBackend implements Backend {
   }
 
   reap(out: ReapResult): void {
+    if (this.#ring) this.#glance()
     const free = this.#zeroCopy.free(this.#posted)
     out.completed = free - this.#reported
     out.failures = 0
@@ -377,7 +389,7 @@ export class UdpBackend implements Backend {
   close(): void {
     this.#ring?.abandon()
     this.#ring?.close()
-    for (const posting of this.#postings) posting.release()
+    for (const posting of this.#path.postings) posting.release()
     this.#path.close()
   }
 }

@@ -43,13 +43,13 @@ export class LossWatch {
   #lookedAt = 0
 
   /** @throws NativeError when a netlink socket cannot be opened, or an interface is gone */
-  constructor(gates: Gates, pace: KernelPace | undefined) {
+  constructor(gates: Gates, pace: KernelPace | undefined, destinations: readonly Uint8Array[]) {
     this.#gates = gates
     this.#pace = pace
     this.#interfaces = interfacesOf(gates)
     this.#losses = new LinkLosses()
     try {
-      this.#watch = new LinkWatch(this.#interfaces)
+      this.#watch = new LinkWatch(this.#interfaces, destinations)
     } catch (error) {
       this.#losses.close()
       throw error
@@ -61,6 +61,32 @@ export class LossWatch {
 
   states(): { readonly carrier: boolean; readonly dropsBelowSocket: number } {
     return { carrier: this.#carrier, dropsBelowSocket: this.#dropsSeen }
+  }
+
+  /** For poll(2): readable when the kernel has told of something. */
+  get fd(): number {
+    return this.#watch.fd
+  }
+
+  /** Whether the kernel has told since the last call that paths may have changed. */
+  takeDoubt(): boolean {
+    const doubtful = this.#watch.pathsDoubtful
+    this.#watch.pathsDoubtful = false
+    return doubtful
+  }
+
+  /** Packets go other ways from now on: counts from here, on the interfaces that they leave by now. */
+  rebase(): void {
+    this.#suspicion++
+    this.#look(performance.now())
+  }
+
+  /** Takes what the kernel has told, if it was not asked a moment ago. */
+  glance(): void {
+    const now = performance.now()
+    if (now - this.#drainedAt < DRAIN_MS || !this.#drain(now)) return
+    this.#suspicion++
+    this.#look(now)
   }
 
   get descriptors(): readonly number[] {
@@ -75,6 +101,11 @@ export class LossWatch {
   /** Something else made recent evidence doubtful. */
   suspect(): void {
     this.#suspicion++
+  }
+
+  /** As `suspicion` told it last, and what was noted since. */
+  get suspected(): number {
+    return this.#suspicion
   }
 
   /** See Backend.suspicion. */
@@ -112,9 +143,12 @@ export class LossWatch {
   /** Compares the kernel's counters with those of the last look. LinkWatch alone may be a second late. */
   #look(now: number): void {
     this.#lookedAt = now
+    let others = false
     if (this.#gatesRevision !== this.#gates.revision) {
       this.#gatesRevision = this.#gates.revision
+      const before = this.#interfaces
       this.#interfaces = interfacesOf(this.#gates)
+      others = this.#interfaces.join() !== before.join()
       this.#pace?.judge()
     }
     let drops = 0
@@ -138,7 +172,8 @@ export class LossWatch {
       if (!(error instanceof NativeError)) throw error
       carrier = false // an interface went away
     }
-    const unexplained = Math.max(0, drops - this.#drops - this.#refused)
+    // The drops of other interfaces are no news.
+    const unexplained = others ? 0 : Math.max(0, drops - this.#drops - this.#refused)
     if (unexplained > 0) this.#suspicion++
     if (queueing !== this.#queueing) {
       // Packets that waited in a queue that was replaced are lost, and nobody counts them.

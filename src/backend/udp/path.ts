@@ -2,14 +2,18 @@
 import { OPT } from '../../../ffi/layout.js'
 import { errnoName } from '../../../ffi/native-error.js'
 import { encodeSocketAddress, probeMaxSegments, type QueuedError, type UdpSocket } from '../../../ffi/socket/udp-socket.js'
+import { formatAddress } from '../../net/address.js'
 import type { ResolvedEndpoint } from '../../net/endpoint.js'
 import { wireOverheadBytes } from '../../net/frame.js'
 import type { ResolvedInterface } from '../../net/interface.js'
-import { type Path, pathTo } from '../../net/route.js'
+import type { Path } from '../../net/route.js'
 import type { Gates } from '../gates.js'
 import { tooLarge } from '../paths.js'
+import type { Bearings } from './bearings.js'
 import { LossWatch } from './loss-watch.js'
 import type { KernelPace, PaceOptions } from './pace.js'
+import type { UdpPosting } from './posting.js'
+import { Renewal } from './renewal.js'
 
 export interface UdpOptions {
   /** One per substream, all of one family. */
@@ -39,6 +43,19 @@ export interface UdpOptions {
 export const overheadOf = (family: 4 | 6, paths: readonly Path[]): number =>
   wireOverheadBytes(family, Math.max(...paths.map(({ vlanTags }) => vlanTags)))
 
+export interface UdpPathParts {
+  readonly socket: UdpSocket
+  readonly options: UdpOptions
+  readonly bearings: Bearings
+  readonly gates: Gates
+  /** The socket is, to the first endpoint: 'alone' if there is no other. */
+  readonly connected: 'alone' | 'first' | 'no'
+  /** Or why the kernel does not keep the rate, if it was asked to. */
+  readonly pace: KernelPace | string | undefined
+  /** Makes the socket anew, by the bearings. @throws NativeError */
+  readonly remake: () => void
+}
+
 export class UdpPath {
   readonly socket: UdpSocket
   readonly options: UdpOptions
@@ -49,19 +66,19 @@ export class UdpPath {
   readonly substreams: number
   /** As of opening, of the substream that takes the most. */
   readonly wireOverheadBytes: number
-  /** sockaddr per substream; empty when the socket is connected. */
-  readonly names: readonly Uint8Array[]
+  /** sockaddr per substream; empty when the socket is connected to the only one. */
+  names: readonly Uint8Array[]
+  /** Their messages carry the names. */
+  readonly postings = new Set<UdpPosting>()
   readonly maxSegments: number
   readonly segmentationReason: string
+  readonly #bearings: Bearings
   readonly #losses: LossWatch
+  readonly #renewal: Renewal
   readonly #sendBufferBytes: number
   readonly #unpaced: Record<string, string>
 
-  /**
-   * @param connected the socket is, to the one endpoint there is
-   * @param pace or why the kernel does not keep the rate, if it was asked to
-   */
-  constructor(socket: UdpSocket, options: UdpOptions, gates: Gates, connected: boolean, pace: KernelPace | string | undefined) {
+  constructor({ socket, options, bearings, gates, connected, pace, remake }: UdpPathParts) {
     this.socket = socket
     this.options = options
     this.gates = gates
@@ -70,7 +87,9 @@ export class UdpPath {
     this.family = options.endpoints[0]!.family
     this.substreams = options.endpoints.length
     this.wireOverheadBytes = overheadOf(this.family, gates.paths)
-    this.names = connected ? [] : options.endpoints.map(encodeSocketAddress)
+    const names = () => (connected === 'alone' ? [] : bearings.endpoints.map(encodeSocketAddress))
+    this.names = names()
+    this.#bearings = bearings
     this.#sendBufferBytes = socket.getOption(OPT.SO_SNDBUF)
     const probed = options.segmentation === 'off' ? 1 : probeMaxSegments()
     this.maxSegments = Math.max(1, probed)
@@ -80,12 +99,18 @@ export class UdpPath {
         : probed === 0
           ? 'this kernel has no UDP_SEGMENT (Linux 4.18)'
           : `up to ${probed} segments a message`
-    this.#losses = new LossWatch(gates, this.pace)
+    const destinations = bearings.endpoints.map(({ bytes }) => bytes)
+    this.#losses = new LossWatch(gates, this.pace, destinations)
+    const rename = () => {
+      this.names = names()
+      for (const posting of this.postings) posting.rename(this.names)
+    }
+    this.#renewal = new Renewal({ bearings, gates, connected: connected !== 'no', remake, rename })
   }
 
   /** Rises when `states()` would answer differently. */
   get revision(): number {
-    return this.#losses.revision + this.gates.revision + (this.pace?.revision ?? 0)
+    return this.#losses.revision + this.gates.revision + this.#renewal.revision + (this.pace?.revision ?? 0)
   }
 
   states(): Record<string, string | number | boolean> {
@@ -94,6 +119,7 @@ export class UdpPath {
     const granted = this.#sendBufferBytes / 2
     return {
       interface: [...new Set(this.gates.paths.map((path) => path.interfaceName))].join(','),
+      sourceAddress: this.#sourceAddress(),
       sourcePort: this.socket.localPort(),
       sendBufferBytes: granted,
       ...(this.pace?.states() ?? this.#unpaced),
@@ -103,7 +129,20 @@ export class UdpPath {
         }),
       substreamsWithoutNeighbour: this.gates.closedCount,
       ...this.#losses.states(),
+      ...this.#renewal.states(),
     }
+  }
+
+  /** As the socket has it, or as the routes have it if it has none. */
+  #sourceAddress(): string {
+    const own = this.socket.localAddress()
+    if (own.some((byte) => byte !== 0)) return formatAddress(own)
+    return [...new Set(this.gates.paths.map((path) => path.sourceAddress))].join(',')
+  }
+
+  /** For poll(2): readable when the kernel has told of a change. */
+  get watchFd(): number {
+    return this.#losses.fd
   }
 
   /** All descriptors that are open. */
@@ -113,7 +152,24 @@ export class UdpPath {
 
   /** See Backend.suspicion. */
   suspicion(thorough: boolean): number {
-    return this.#losses.suspicion(thorough)
+    const suspicion = this.#losses.suspicion(thorough)
+    return this.#follows() ? this.#losses.suspected : suspicion
+  }
+
+  /** Between posts: takes what the kernel has told, and follows it. Cheap, and nothing at all a moment after the last time. */
+  glance(): void {
+    this.#losses.glance()
+    this.#follows()
+  }
+
+  /** Follows what has changed below. False if nothing has. */
+  #follows(): boolean {
+    const renewal = this.#renewal
+    if (this.#losses.takeDoubt()) renewal.doubt()
+    if (renewal.state === 'current') return false
+    if (renewal.look()) this.#losses.rebase()
+    else if (renewal.state === 'doubtful') this.#losses.suspect()
+    return true
   }
 
   /** A message was refused with ENOBUFS, and counted as a drop below the socket. */
@@ -121,9 +177,12 @@ export class UdpPath {
     this.#losses.noteRefused()
   }
 
-  /** A post failed because of the route or the link. */
-  noteUnreachable(): void {
+  /** A post failed because of the route or the link. True if it may be tried again at once, another way. */
+  noteUnreachable(): boolean {
     this.gates.doubt()
+    if (!this.#renewal.refused()) return false
+    this.#losses.rebase()
+    return true
   }
 
   /**
@@ -143,7 +202,14 @@ export class UdpPath {
     const endpoint = this.options.endpoints[substream]!
     const known = this.gates.paths[substream]!
     const name = errnoName(errno)
+    const { trouble } = this.#bearings
+    if (trouble && errno === this.#bearings.errno)
+      return `${endpoint.text}: ${trouble} (${name}); the stream goes on when it is back`
     switch (name) {
+      case 'ENODEV':
+        return `${endpoint.text}: ${endpoint.zone ?? known.interfaceName} is gone (ENODEV); the stream goes on when it is back`
+      case 'EADDRNOTAVAIL':
+        return `${endpoint.text}: the address that packets come from is gone (EADDRNOTAVAIL); the stream goes on when it is back`
       case 'EMSGSIZE':
         return tooLarge(`a packet of ${udpBytes}`, this.#pathNow(substream) ?? known, true)
       case 'EPERM':
@@ -165,7 +231,7 @@ export class UdpPath {
 
   #pathNow(substream: number): Path | undefined {
     try {
-      return pathTo(this.options.endpoints[substream]!, this.options.interface)
+      return this.#bearings.find(substream)
     } catch {
       return undefined
     }

@@ -1,0 +1,174 @@
+/**
+ * A host that changes under a stream: routes, interfaces and addresses. Behind each change, the reports are compared with the packets on the
+ * wires, and the stream goes on.
+ */
+import { expect, test } from 'vitest'
+import type { StreamOptions } from '#dist/src/index.js'
+import { need } from '../support/need.js'
+import { makeNetns, type Netns, netnsUnavailable } from '../support/netns.js'
+import { capture, packetsOfHeaps, type RemoteStream, type RunReport } from '../support/remote-stream.js'
+import { testOnPaths } from '../support/udp-paths.js'
+import { claims } from '../support/wire-claims.js'
+
+const PACKET = 1452
+const HEAPS = 20
+const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
+
+/** v0 and w0 lead to namespace b, which has 10.99.0.1 and fd99::1 behind both. */
+async function twoWays(): Promise<Netns> {
+  const ns = await makeNetns({ veth: { gsoMaxSegs: 1 } })
+  secondLink(ns)
+  ns.ip('b', 'address add 10.99.0.1/32 dev lo')
+  ns.ip('b', 'address add fd99::1/128 dev lo nodad')
+  ns.ip('a', 'route add 10.99.0.0/24 via 10.77.0.2')
+  ns.ip('a', 'route add fd99::/64 via fd77::2')
+  return ns
+}
+
+function secondLink(ns: Netns): void {
+  ns.ip('a', `link add w0 type veth peer name w1 netns ${ns.name.b}`)
+  for (const [where, device, host] of [
+    ['a', 'w0', 1],
+    ['b', 'w1', 2],
+  ] as const) {
+    ns.ip(where, `link set ${device} gso_max_segs 1 up`)
+    ns.ip(where, `address add 10.78.0.${host}/24 dev ${device}`)
+    ns.ip(where, `address add fd78::${host}/64 dev ${device} nodad`)
+  }
+}
+
+interface Run {
+  report: RunReport
+  packetsPerHeap: number
+  wrong: ReturnType<typeof claims>
+  /** Packets on each device of namespace b. */
+  packets: Record<string, number>
+  errnos: string[]
+  messages: string[]
+  states: Record<string, unknown>
+}
+
+/** Sends while `change` happens and for a while before and behind it. */
+async function runThrough(
+  ns: Netns,
+  stream: RemoteStream,
+  devices: readonly string[],
+  change: () => Promise<void>,
+  firstCnt = 1,
+): Promise<Run> {
+  const wires = await Promise.all(devices.map((device) => capture(ns, 'b', { device, ports: '7148-7149' })))
+  const { packetsPerHeap } = await stream.batch({ heaps: HEAPS, bytes: 7000 })
+  const running = stream.run({ seconds: 30, gapMs: 1 })
+  await sleep(250)
+  await change()
+  await sleep(500)
+  await stream.stop()
+  const report = await running
+  const states = (await stream.stats()).states
+  await sleep(50)
+  const seen = await Promise.all(wires.map((wire) => wire.stop()))
+  const wrong = claims(report, packetsOfHeaps(seen.flat()), { heaps: HEAPS, packetsPerHeap, firstCnt })
+  const causes = report.failed.flatMap(([, { outcome, message }]) => outcome?.causes ?? [{ errnoName: message, message }])
+  const run = {
+    report,
+    packetsPerHeap,
+    wrong,
+    packets: Object.fromEntries(devices.map((device, i) => [device, seen[i]!.length])),
+    errnos: [...new Set(causes.map(({ errnoName }) => errnoName))],
+    messages: [...new Set(causes.map(({ message }) => message))],
+    states,
+  }
+  console.log(
+    `${report.sent} batches sent (${report.suspect} suspect), ${report.failed.length} failed with ${run.errnos}; packets ${JSON.stringify(run.packets)}; ` +
+      `heaps sent and not whole: ${wrong.trusted}, in suspect batches ${wrong.suspect}; failed and seen: ${wrong.failedYetSeen}; ` +
+      `${states.pathChanges} path changes: ${states.lastPathChange}; ${run.messages[0] ?? ''}`,
+  )
+  expect(wrong).toMatchObject({ trusted: 0, failedYetSeen: 0 })
+  return run
+}
+
+/** The last batches of a run went out whole and are trusted. */
+function healed({ report }: Run): void {
+  const last = report.statuses.slice(-5)
+  expect(last.map(([, , suspect]) => suspect)).toEqual(Array(5).fill(false))
+  expect(last[0]![0]).toBeGreaterThan(report.failed.at(-1)?.[0] ?? -1)
+}
+
+const SENDING = { packetSizeBytes: PACKET, rate: '40MB/s' } as const
+
+for (const { what, to, before, change } of [
+  { what: 'a route', to: '10.99.0.1:7148', before: [], change: ['route replace 10.99.0.0/24 via 10.78.0.2'] },
+  { what: 'an IPv6 route', to: '[fd99::1]:7148', before: [], change: ['route replace fd99::/64 via fd78::2'] },
+  {
+    what: 'a route of several endpoints',
+    to: ['10.99.0.1:7148', '10.99.0.1:7149'],
+    before: [],
+    change: ['route replace 10.99.0.0/24 via 10.78.0.2'],
+  },
+  {
+    what: 'a more specific route',
+    to: '10.99.0.1:7148',
+    before: [],
+    change: ['route add 10.99.0.1/32 via 10.78.0.2'],
+  },
+  {
+    what: 'a policy rule',
+    to: '10.99.0.1:7148',
+    before: ['route add 10.99.0.0/24 via 10.78.0.2 table 77'],
+    change: ['rule add to 10.99.0.0/24 table 77'],
+  },
+  {
+    what: 'a next hop object',
+    to: '10.99.0.1:7148',
+    before: ['nexthop add id 7 via 10.77.0.2 dev v0', 'route replace 10.99.0.0/24 nhid 7'],
+    change: ['nexthop replace id 7 via 10.78.0.2 dev w0'],
+  },
+  {
+    what: 'a multicast route',
+    to: '239.1.2.3:7148',
+    before: ['route add 239.0.0.0/8 dev v0'],
+    change: ['route replace 239.0.0.0/8 dev w0'],
+  },
+] as const)
+  testOnPaths(`${what} that leads elsewhere: the stream follows, and what was under way is suspect`, async (ctx, open) => {
+    const why = netnsUnavailable()
+    need(ctx, !why, why)
+    await using ns = await twoWays()
+    for (const command of before) ns.ip('a', command)
+    const stream = await open(ns, { ...SENDING, to: typeof to === 'string' ? to : [...to] } as StreamOptions)
+    expect((await stream.stats()).states).toMatchObject({ interface: 'v0', pathChanges: 0 })
+    const run = await runThrough(ns, stream, ['v1', 'w1'], async () => {
+      for (const command of change) ns.ip('a', command)
+    })
+    await stream.close()
+    expect(run.packets.v1).toBeGreaterThan(50)
+    expect(run.packets.w1).toBeGreaterThan(50)
+    expect(run.report.failed).toEqual([])
+    expect(run.report.suspect).toBeGreaterThan(0)
+    expect(run.states).toMatchObject({ interface: 'w0', pathChanges: 1, lastPathChange: /leaves by w0 .* instead of v0/ })
+    healed(run)
+  })
+
+for (const [to, dead, alive] of [
+  ['10.99.0.1:7148', '10.99.0.0/24 via 10.78.0.77', '10.99.0.0/24 via 10.77.0.2'],
+  ['[fd99::1]:7148', 'fd99::/64 via fd78::77', 'fd99::/64 via fd77::2'],
+  [['10.99.0.1:7148', '10.99.0.1:7149'], '10.99.0.0/24 via 10.78.0.77', '10.99.0.0/24 via 10.77.0.2'],
+] as const)
+  testOnPaths(`a route to a next hop that is dead, to ${to}: heaps fail until it leads back`, async (ctx, open) => {
+    const why = netnsUnavailable()
+    need(ctx, !why, why)
+    await using ns = await twoWays()
+    const stream = await open(ns, { ...SENDING, to: typeof to === 'string' ? to : [...to], neighbourTimeoutMs: 100 })
+    const run = await runThrough(ns, stream, ['v1', 'w1'], async () => {
+      ns.ip('a', `route replace ${dead}`)
+      await sleep(400)
+      ns.ip('a', `route replace ${alive}`)
+    })
+    await stream.close()
+    expect(run.packets.w1).toBe(0)
+    expect(run.report.failed.length).toBeGreaterThan(0)
+    expect(run.errnos).toEqual(['EHOSTUNREACH'])
+    expect(run.messages[0]).toMatch(/nobody answers for its address on w0/)
+    expect(run.states).toMatchObject({ interface: 'v0', pathChanges: 2 })
+    healed(run)
+  })
