@@ -15,6 +15,9 @@ const KICK_MS = 1000
 /** How long packets wait, once in KICK_MS, for a neighbour that was given up on: one that lives again answers within this. */
 const GRACE_MS = 5
 
+/** While packets wait for a next hop it is looked at every millisecond. After a pause of this nobody waited: its time begins anew. */
+const FORGOTTEN_MS = 100
+
 type Known = Map<string, ReturnType<typeof neighbourState>>
 
 export interface GateOptions {
@@ -95,6 +98,7 @@ export class Gates {
     const now = performance.now()
     this.paths[substream] = path
     this.#deadline[substream] = now + this.#options.timeoutMs
+    this.#checkedAt[substream] = now
     this.#kickedAt[substream] = Number.NEGATIVE_INFINITY
     this.#errno[substream] = ERRNO.EHOSTUNREACH
     this.#set(substream, PENDING)
@@ -140,6 +144,10 @@ export class Gates {
 
   /** Opens or closes a gate as the kernel's knowledge of its neighbour, or its refusal to answer, demands. */
   #checkNeighbour(i: number, now: number, known: Known): void {
+    if (this.#state[i] === PENDING && now - this.#checkedAt[i]! > FORGOTTEN_MS) {
+      this.#deadline[i] = now + this.#options.timeoutMs
+      this.#kickedAt[i] = Number.NEGATIVE_INFINITY
+    }
     this.#checkedAt[i] = now
     try {
       this.#followNeighbour(i, now, known)

@@ -174,12 +174,16 @@ export function findInterfaceAgain(
       : { errno: 'ENODEV', why: `interface ${known.given} is gone` }
   const ofFamily = found.addresses.filter(({ family }) => family === known.family)
   const usable = ({ state = 'usable' }: LocalAddress) => state === 'usable' || state === 'deprecated'
+  const named = wanted && ofFamily.find(({ bytes }) => equal(bytes, wanted))
+  const best = named ?? (ofFamily.length > 0 ? preferred(ofFamily) : undefined)
+  if (!best) return { errno: 'EADDRNOTAVAIL', why: `interface ${found.name} has no IPv${known.family} address any more` }
   const same = ofFamily.find((address) => equal(address.bytes, known.addressBytes) && usable(address))
-  if (same) return resolved(known.given, found, same)
-  const other = wanted ? ofFamily.find(({ bytes }) => equal(bytes, wanted)) : ofFamily.length > 0 ? preferred(ofFamily) : undefined
-  if (!other) return { errno: 'EADDRNOTAVAIL', why: `interface ${found.name} has no IPv${known.family} address any more` }
-  if (usable(other)) return resolved(known.given, found, other)
-  return { errno: 'EADDRNOTAVAIL', why: `address ${formatAddress(other.bytes)} of ${found.name} is in state ${other.state}` }
+  // A link-local address only stands in for another.
+  if (same && (named || !usable(best) || needsScope(best.bytes) || !needsScope(same.bytes)))
+    return resolved(known.given, found, same)
+  const chosen = usable(best) ? best : ofFamily.find(usable)
+  if (chosen) return resolved(known.given, found, chosen)
+  return { errno: 'EADDRNOTAVAIL', why: `address ${formatAddress(best.bytes)} of ${found.name} is in state ${best.state}` }
 }
 
 /** An interface by its name, or by its decimal index, as an IPv6 zone gives it. @throws ERR_SPEADCAST_INTERFACE */

@@ -2,7 +2,7 @@
  * A host that changes under a stream: routes, interfaces and addresses. Behind each change, the reports are compared with the packets on the
  * wires, and the stream goes on.
  */
-import { expect, test } from 'vitest'
+import { expect } from 'vitest'
 import type { StreamOptions } from '#dist/src/index.js'
 import { need } from '../support/need.js'
 import { makeNetns, type Netns, netnsUnavailable } from '../support/netns.js'
@@ -37,6 +37,18 @@ function secondLink(ns: Netns): void {
   }
 }
 
+/** Until 30 more batches are sent, or some seconds passed. */
+async function more(stream: RemoteStream): Promise<void> {
+  const goal = (await stream.stats()).heapsSent + 30 * HEAPS
+  for (let i = 0; i < 400 && (await stream.stats()).heapsSent < goal; i++) await sleep(20)
+}
+
+/** Until heaps fail, or some seconds passed. */
+async function refused(stream: RemoteStream): Promise<void> {
+  const before = (await stream.stats()).heapsFailed
+  for (let i = 0; i < 400 && (await stream.stats()).heapsFailed === before; i++) await sleep(20)
+}
+
 interface Run {
   report: RunReport
   packetsPerHeap: number
@@ -59,9 +71,9 @@ async function runThrough(
   const wires = await Promise.all(devices.map((device) => capture(ns, 'b', { device, ports: '7148-7149' })))
   const { packetsPerHeap } = await stream.batch({ heaps: HEAPS, bytes: 7000 })
   const running = stream.run({ seconds: 30, gapMs: 1 })
-  await sleep(250)
+  await more(stream)
   await change()
-  await sleep(500)
+  await more(stream)
   await stream.stop()
   const report = await running
   const states = (await stream.stats()).states
@@ -161,7 +173,7 @@ for (const [to, dead, alive] of [
     const stream = await open(ns, { ...SENDING, to: typeof to === 'string' ? to : [...to], neighbourTimeoutMs: 100 })
     const run = await runThrough(ns, stream, ['v1', 'w1'], async () => {
       ns.ip('a', `route replace ${dead}`)
-      await sleep(400)
+      await refused(stream)
       ns.ip('a', `route replace ${alive}`)
     })
     await stream.close()
@@ -170,5 +182,131 @@ for (const [to, dead, alive] of [
     expect(run.errnos).toEqual(['EHOSTUNREACH'])
     expect(run.messages[0]).toMatch(/nobody answers for its address on w0/)
     expect(run.states).toMatchObject({ interface: 'v0', pathChanges: 2 })
+    healed(run)
+  })
+
+/** Deletes v0, or makes it anew: the same name and addresses, another index. */
+function remake(ns: Netns): void {
+  ns.ip('a', `link add v0 type veth peer name v1 netns ${ns.name.b}`)
+  for (const [where, device, host] of [
+    ['a', 'v0', 1],
+    ['b', 'v1', 2],
+  ] as const) {
+    ns.ip(where, `link set ${device} gso_max_segs 1 up`)
+    ns.ip(where, `address add 10.77.0.${host}/24 dev ${device}`)
+    ns.ip(where, `address add fd77::${host}/64 dev ${device} nodad`)
+    ns.ip(where, `address add fe80::${host}/64 dev ${device} nodad`)
+  }
+}
+
+const REMADE = [
+  { to: '10.77.0.2:7148', interface: 'v0' },
+  { to: '10.77.0.2:7148', interface: '10.77.0.1' },
+  { to: '10.77.0.2:7148' },
+  { to: ['10.77.0.2:7148', '10.77.0.2:7149'], interface: 'v0' },
+  { to: '239.1.2.3:7148', interface: 'v0' },
+  { to: ['239.1.2.3:7148', '239.1.2.4:7149'], interface: 'v0' },
+  { to: '[fd77::2]:7148', interface: 'v0' },
+  { to: '[ff15::1]:7148', interface: 'v0' },
+  { to: '[fe80::2%v0]:7148' },
+  { to: ['[fe80::2%v0]:7148', '[fe80::2%v0]:7149'] },
+  { to: ['[ff12::1%v0]:7148', '[ff12::2%v0]:7149'] },
+  { to: '[fe80::2]:7148', interface: 'v0' },
+] as const
+
+for (const options of REMADE)
+  testOnPaths(`an interface that is made anew: ${JSON.stringify(options)}`, async (ctx, open) => {
+    const why = netnsUnavailable()
+    need(ctx, !why, why)
+    await using ns = await makeNetns({ veth: {} })
+    // The captures end with the interface that they listen at.
+    ns.ip('a', 'link del v0')
+    remake(ns)
+    const stream = await open(ns, { ...SENDING, ...options, to: typeof options.to === 'string' ? options.to : [...options.to] })
+    const { packetsPerHeap } = await stream.batch({ heaps: HEAPS, bytes: 7000 })
+    expect((await stream.send()).ok).toMatchObject({ heaps: HEAPS })
+    const { sourcePort } = (await stream.stats()).states
+    ns.ip('a', 'link del v0')
+    const gone = await stream.send()
+    expect(gone.error?.outcome).toMatchObject({ heaps: Array(HEAPS).fill('failed') })
+    const [cause] = gone.error!.outcome!.causes
+    console.log(`${JSON.stringify(options)}: ${cause!.message}`)
+    expect(cause!.errnoName).toMatch(/^(ENODEV|EADDRNOTAVAIL|ENETUNREACH)$/)
+    if ('interface' in options || options.to.includes('%')) expect(cause!.message).toMatch(/; the stream goes on when it is back$/)
+    remake(ns)
+    const wire = await capture(ns, 'b', { ports: '7148-7149' })
+    const run = { ok: 0, suspect: 0, firstCnts: [] as number[] }
+    for (let i = 0; i < 10; i++) {
+      const { ok, error } = await stream.send()
+      expect(error).toBeUndefined()
+      run.firstCnts.push(ok!.firstCnt)
+      if (ok!.suspect) run.suspect++
+    }
+    const { states } = await stream.stats()
+    await stream.close()
+    const heaps = packetsOfHeaps(await wire.stop())
+    expect(run.firstCnts.flatMap((cnt) => Array.from({ length: HEAPS }, (_, j) => heaps.get(cnt + j)))).toEqual(
+      Array(10 * HEAPS).fill(packetsPerHeap),
+    )
+    expect(run.suspect).toBeLessThan(3)
+    expect(states).toMatchObject({ interface: 'v0', sourcePort })
+    expect(states.pathChanges).toBeGreaterThan(0)
+  })
+
+for (const { what, options, del, add, from } of [
+  {
+    what: 'by name',
+    options: { to: '10.77.0.2:7148', interface: 'v0' },
+    del: '10.77.0.1/24',
+    add: '10.77.0.5/24',
+    from: '10.77.0.5',
+  },
+  { what: 'by route', options: { to: '10.77.0.2:7148' }, del: '10.77.0.1/24', add: '10.77.0.5/24', from: '10.77.0.5' },
+  {
+    what: 'by route, of several endpoints',
+    options: { to: ['10.77.0.2:7148', '10.77.0.2:7149'] },
+    del: '10.77.0.1/24',
+    add: '10.77.0.5/24',
+    from: '10.77.0.5',
+  },
+  {
+    what: 'of a group',
+    options: { to: '239.1.2.3:7148', interface: 'v0' },
+    del: '10.77.0.1/24',
+    add: '10.77.0.5/24',
+    from: '10.77.0.5',
+  },
+  {
+    what: 'of IPv6 by name',
+    options: { to: '[fd77::2]:7148', interface: 'v0' },
+    del: 'fd77::1/64',
+    add: 'fd77::5/64 nodad',
+    from: 'fd77::5',
+  },
+  { what: 'of IPv6 by route', options: { to: '[fd77::2]:7148' }, del: 'fd77::1/64', add: 'fd77::5/64 nodad', from: 'fd77::5' },
+  {
+    what: 'of IPv6 with detection',
+    options: { to: '[fd77::2]:7148', interface: 'v0' },
+    del: 'fd77::1/64',
+    add: 'fd77::5/64',
+    from: 'fd77::5',
+  },
+] as const)
+  testOnPaths(`a source address that is replaced, ${what}: the stream goes on from the new one`, async (ctx, open) => {
+    const why = netnsUnavailable()
+    need(ctx, !why, why)
+    await using ns = await makeNetns({ veth: { gsoMaxSegs: 1 } })
+    const stream = await open(ns, { ...SENDING, ...options, to: typeof options.to === 'string' ? options.to : [...options.to] })
+    const { sourcePort } = (await stream.stats()).states
+    const run = await runThrough(ns, stream, ['v1'], async () => {
+      ns.ip('a', `address del ${del} dev v0`)
+      await sleep(30)
+      ns.ip('a', `address add ${add} dev v0`)
+      if (what === 'of a group') return
+      const found = async () => (await stream.stats()).states.sourceAddress === from
+      for (let i = 0; i < 400 && !(await found()); i++) await sleep(20)
+    })
+    await stream.close()
+    expect(run.states).toMatchObject({ sourceAddress: from, sourcePort })
     healed(run)
   })
