@@ -2,11 +2,11 @@
  * A host that changes under a stream: routes, interfaces and addresses. Behind each change, the reports are compared with the packets on the
  * wires, and the stream goes on.
  */
-import { expect } from 'vitest'
+import { expect, test } from 'vitest'
 import type { StreamOptions } from '#dist/src/index.js'
 import { need } from '../support/need.js'
 import { makeNetns, type Netns, netnsUnavailable } from '../support/netns.js'
-import { capture, packetsOfHeaps, type RemoteStream, type RunReport } from '../support/remote-stream.js'
+import { capture, packetsOfHeaps, RemoteStream, type RunReport } from '../support/remote-stream.js'
 import { testOnPaths } from '../support/udp-paths.js'
 import { claims } from '../support/wire-claims.js'
 
@@ -308,5 +308,97 @@ for (const { what, options, del, add, from } of [
     })
     await stream.close()
     expect(run.states).toMatchObject({ sourceAddress: from, sourcePort })
+    healed(run)
+  })
+
+/** Voluntary switches of all threads of a process, and its CPU time in ticks. */
+const USAGE = `
+  import { readdirSync, readFileSync } from 'node:fs'
+  import { execFileSync } from 'node:child_process'
+  import { openStream } from '#dist/src/index.js'
+  const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
+  const ip = (command) => execFileSync('ip', command.split(' '))
+  const wakeUps = () => Object.fromEntries(readdirSync('/proc/self/task').map((id) => {
+    const read = (file) => readFileSync('/proc/self/task/' + id + '/' + file, 'latin1')
+    return [read('comm').trim() + ' ' + id, Number(/^voluntary_ctxt_switches:\\s+(\\d+)/m.exec(read('status'))[1])]
+  }))
+  const during = async (seconds, work = () => {}) => {
+    const before = wakeUps()
+    await work()
+    await sleep(seconds * 1000)
+    const after = wakeUps()
+    return Math.max(...Object.keys(after).filter((name) => name.startsWith('speadcast')).map((name) => after[name] - before[name]))
+  }
+`
+
+test('an idle stream sleeps while nothing that concerns it changes, and learns at once of what does', async (ctx) => {
+  const why = netnsUnavailable()
+  need(ctx, !why, why)
+  await using ns = await twoWays()
+  const got = await ns.script<{ calm: number; busy: number; before: string; after: string; changes: number; later: number }>(
+    'a',
+    `${USAGE}
+     const stream = await openStream({ to: '10.99.0.1:7148', backend: 'udp', descriptors: 'none' })
+     await sleep(300)
+     const calm = await during(2)
+     // A host with routes that come and go, and neighbours that answer.
+     const busy = await during(2, () => {
+       for (let i = 0; i < 100; i++) ip('route add 172.16.' + i + '.0/24 via 10.77.0.2')
+       for (let i = 3; i < 60; i++) ip('neigh add 10.77.0.' + i + ' lladdr 02:00:00:00:00:09 dev v0')
+     })
+     const before = stream.stats().states.interface
+     ip('route replace 10.99.0.0/24 via 10.78.0.2')
+     for (let i = 0; i < 200 && stream.stats().states.pathChanges === 0; i++) await sleep(10)
+     const { interface: after, pathChanges: changes } = stream.stats().states
+     const later = await during(2)
+     await stream.close()
+     out({ calm, busy, before, after, changes, later })`,
+  )
+  console.log(`wake-ups of the I/O thread: ${JSON.stringify(got)}`)
+  expect(got).toMatchObject({ before: 'v0', after: 'w0', changes: 1 })
+  // Every wait ends within 50 ms: 40 in 2 s. A descriptor that stays ready would end each at once.
+  for (const wakeUps of [got.calm, got.busy, got.later]) expect(wakeUps).toBeLessThan(80)
+})
+
+test('an inline stream learns of a change at its next send', async (ctx) => {
+  const why = netnsUnavailable()
+  need(ctx, !why, why)
+  await using ns = await twoWays()
+  for (const udpPath of ['auto', 'io_uring'] as const) {
+    ns.ip('a', 'route replace 10.99.0.0/24 via 10.77.0.2')
+    const stream = await RemoteStream.open(ns, { ...SENDING, to: '10.99.0.1:7148', thread: 'inline', udpPath })
+    const run = await runThrough(ns, stream, ['v1', 'w1'], async () => {
+      ns.ip('a', 'route replace 10.99.0.0/24 via 10.78.0.2')
+    })
+    await stream.close()
+    expect(run.packets.w1).toBeGreaterThan(50)
+    expect(run.states).toMatchObject({ interface: 'w0', pathChanges: 1 })
+    healed(run)
+  }
+})
+
+for (const to of ['10.77.0.2:7148', '239.1.2.3:7148', '[fd77::2]:7148'] as const)
+  testOnPaths(`an interface made anew while packets go to ${to}: heaps fail until it is back`, async (ctx, open) => {
+    const why = netnsUnavailable()
+    need(ctx, !why, why)
+    await using ns = await makeNetns({ veth: { gsoMaxSegs: 1, a: [] } })
+    const make = () => {
+      ns.ip('a', 'link add link v0 name m0 type macvlan')
+      ns.ip('a', 'link set m0 up')
+      ns.ip('a', 'address add 10.77.0.1/24 dev m0')
+      ns.ip('a', 'address add fd77::1/64 dev m0 nodad')
+    }
+    make()
+    const stream = await open(ns, { ...SENDING, to, interface: 'm0' })
+    const { sourcePort } = (await stream.stats()).states
+    const run = await runThrough(ns, stream, ['v1'], async () => {
+      ns.ip('a', 'link del m0')
+      await refused(stream)
+      make()
+    })
+    await stream.close()
+    expect(run.report.failed.length).toBeGreaterThan(0)
+    expect(run.messages[0]).toMatch(/interface m0 is gone \(ENODEV\); the stream goes on when it is back/)
+    expect(run.states).toMatchObject({ interface: 'm0', sourcePort })
     healed(run)
   })
