@@ -12,8 +12,13 @@ const SHUT = 2
 const RECHECK_MS = [0, 1, 10]
 /** The kernel itself asks three times, a second apart, for every packet that wants to go there. */
 const KICK_MS = 1000
+/** A kick makes an entry at once. */
+const LOST_KICK_MS = 5
 /** How long packets wait, once in KICK_MS, for a neighbour that was given up on: one that lives again answers within this. */
 const GRACE_MS = 5
+
+/** How long they wait for one that the kernel just failed to find. An entry that is being deleted looks so too (neigh_delete). */
+const FAILED_MS = 100
 
 /** While packets wait for a next hop it is looked at every millisecond. After a pause of this nobody waited: its time begins anew. */
 const FORGOTTEN_MS = 100
@@ -178,16 +183,17 @@ export class Gates {
       this.#set(i, OPEN)
       return
     }
-    if (kick) {
+    // An entry that is deleted takes the request that is under way with it.
+    if (kick || (neighbour === 'unasked' && now - this.#kickedAt[i]! > LOST_KICK_MS)) {
       this.#kickedAt[i] = now
       kickNeighbour(path)
     }
     if (this.#state[i] === PENDING) {
       if (now > this.#deadline[i]!) this.shut(i)
-    } else if (this.#state[i] === OPEN && neighbour === 'failed') {
-      this.shut(i)
     } else if (kick) {
-      this.#deadline[i] = now + (this.#state[i] === OPEN || noRoute ? this.#options.timeoutMs : GRACE_MS)
+      const { timeoutMs } = this.#options
+      const fresh = this.#state[i] === OPEN || noRoute
+      this.#deadline[i] = now + (!fresh ? GRACE_MS : neighbour === 'failed' ? Math.min(timeoutMs, FAILED_MS) : timeoutMs)
       this.#errno[i] = ERRNO.EHOSTUNREACH
       this.#set(i, PENDING)
     }

@@ -150,12 +150,20 @@ export function neighbourOf(path: Path): Neighbour | undefined {
 
 export type NeighbourOutcome = 'reachable' | 'failed' | 'not-needed'
 
-/** Whether packets to the path's next hop would leave now. Old entries (stale, delay, probe) have a MAC and carry traffic. */
-export function neighbourState(path: Path): NeighbourOutcome | 'unresolved' {
+/** Whether packets to the path's next hop would leave now; `unasked`: the kernel does not even look for its MAC. Old entries (stale, delay, probe) have a MAC and carry traffic. */
+export function neighbourState(path: Path): NeighbourOutcome | 'unresolved' | 'unasked' {
   const entry = neighbourOf(path)
   if (!entry) return 'not-needed'
-  if (entry.state === 'failed') return 'failed'
-  return entry.state === 'none' || entry.state === 'incomplete' ? 'unresolved' : 'reachable'
+  switch (entry.state) {
+    case 'failed':
+      return 'failed'
+    case 'none':
+      return 'unasked'
+    case 'incomplete':
+      return 'unresolved'
+    default:
+      return 'reachable'
+  }
 }
 
 /** RFC 863. */
@@ -206,7 +214,7 @@ export async function waitForNeighbours(paths: readonly Path[], timeoutMs: numbe
     await new Promise((resolve) => setTimeout(resolve, pauseMs))
     for (const [key, path] of open) {
       const state = neighbourState(path)
-      if (state === 'unresolved') continue
+      if (state === 'unresolved' || state === 'unasked') continue
       outcomes.set(key, state)
       open.delete(key)
     }
