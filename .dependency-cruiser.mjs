@@ -3,10 +3,12 @@
 
 const KOFFI = '(^|node_modules/)koffi(/|$)'
 const ERRORS = '^src/errors\\.ts$'
-const LEAVES = [ERRORS, '^src/stats\\.ts$']
+/** The leaves that src/spead and src/receive may use. */
+const CHECKS = [ERRORS, '^src/checks\\.ts$']
+const LEAVES = [...CHECKS, '^src/stats\\.ts$']
 const TABLE = '^src/batch/table\\.ts$'
 const COMPILE = '^src/batch/compile\\.ts$'
-/** What all of ffi stands on. */
+/** The files that all of ffi stands on. */
 const FFI_BASE = '^ffi/(koffi|libc|layout|native-error)\\.ts$'
 
 /** room: its files, what else of this project it may import, and why in words. */
@@ -33,51 +35,57 @@ const ROOMS = {
     comment: 'ffi/verbs may import ffi/memory, ffi/socket and the base of ffi.',
   },
   leaves: {
-    files: '^src/(errors|stats)\\.ts$',
+    files: '^src/(checks|errors|stats)\\.ts$',
     may: [ERRORS, '^ffi/native-error\\.ts$'],
-    comment: 'Errors and stats are leaves: they import nothing but errors and ffi/native-error.',
+    comment: 'Checks, errors and stats are leaves: they import nothing but errors and ffi/native-error.',
   },
-  spead: { files: '^src/spead/', may: [ERRORS], comment: 'src/spead is pure: it imports its own files and errors, nothing else.' },
-  net: { files: '^src/net/', may: ['^ffi/', ...LEAVES], comment: 'src/net may import ffi and the leaves (errors, stats).' },
+  spead: {
+    files: '^src/spead/',
+    may: CHECKS,
+    comment: 'src/spead is pure: it imports its own files, errors and checks, nothing else.',
+  },
+  net: { files: '^src/net/', may: ['^ffi/', ...LEAVES], comment: 'src/net may import ffi and the leaves (checks, errors, stats).' },
   rdma: {
     files: '^src/rdma/',
     may: ['^ffi/', '^src/net/', ...LEAVES],
-    comment: 'src/rdma may import ffi, net and the leaves (errors, stats).',
+    comment: 'src/rdma may import ffi, net and the leaves (checks, errors, stats).',
   },
   batch: {
     files: '^src/batch/',
     may: ['^ffi/memory/region\\.ts$', '^src/spead/', ...LEAVES],
-    comment: 'src/batch may import spead, ffi/memory/region and the leaves (errors, stats).',
+    comment: 'src/batch may import spead, ffi/memory/region and the leaves (checks, errors, stats).',
   },
   backend: {
     files: '^src/backend/',
     may: ['^ffi/', '^src/(net|rdma)/', TABLE, ...LEAVES],
-    comment: 'src/backend may import ffi, net, rdma, the types of batch/table and the leaves (errors, stats).',
+    comment: 'src/backend may import ffi, net, rdma, the types of batch/table and the leaves (checks, errors, stats).',
   },
   engine: {
     files: '^src/engine/',
     may: ['^ffi/', '^src/net/', '^src/backend/', TABLE, COMPILE, ...LEAVES],
-    comment: 'src/engine may import ffi, net, backend, the types of batch/table and batch/compile and the leaves (errors, stats).',
+    comment:
+      'src/engine may import ffi, net, backend, the types of batch/table and batch/compile and the leaves (checks, errors, stats).',
   },
   stream: {
     files: '^src/stream/',
     may: ['^src/(batch|spead|engine|backend|net)/', ...LEAVES],
-    comment: 'src/stream may import batch, spead, engine, backend, net and the leaves (errors, stats); what is native is below it.',
+    comment:
+      'src/stream may import batch, spead, engine, backend, net and the leaves (checks, errors, stats); what is native is below it.',
   },
   adapters: {
     files: '^src/adapters/',
     may: ['^src/(stream|batch|spead)/', ...LEAVES],
-    comment: 'src/adapters may import stream, batch, spead and the leaves (errors, stats).',
+    comment: 'src/adapters may import stream, batch, spead and the leaves (checks, errors, stats).',
   },
   devices: {
     files: '^src/devices/',
     may: ['^ffi/', '^src/(net|rdma|backend)/', ...LEAVES],
-    comment: 'src/devices may import ffi, net, rdma, backend and the leaves (errors, stats).',
+    comment: 'src/devices may import ffi, net, rdma, backend and the leaves (checks, errors, stats).',
   },
   receive: {
     files: '^src/receive/',
-    may: ['^ffi/', '^src/(net|rdma|spead)/', ERRORS],
-    comment: 'src/receive may import ffi, net, rdma, spead and errors.',
+    may: ['^ffi/', '^src/(net|rdma|spead)/', ...CHECKS],
+    comment: 'src/receive may import ffi, net, rdma, spead, errors and checks.',
   },
   cli: {
     files: '^src/cli/',
@@ -86,13 +94,13 @@ const ROOMS = {
   },
   surface: {
     files: '^src/[^/]+\\.ts$',
-    except: '^src/(errors|stats)\\.ts$',
+    except: '^src/(checks|errors|stats)\\.ts$',
     may: ['^src/(stream|adapters|spead|batch|engine|backend|net)/', '^ffi/memory/region\\.ts$', ...LEAVES],
     comment: 'The public surface does not know the command line, the devices nor the receiver, which have entries of their own.',
   },
 }
 
-/** Whatever is of this project, by path or by one of its names, or is no file of it though it looks like one. */
+/** Everything of this project, by path or by one of its names, and everything that looks like a file of it and is none. */
 const OF_PROJECT = '^(src|ffi|test|scripts|docs|dist)/|^\\.\\.?/|^#dist/|^speadcast(/|$)'
 
 export default {
@@ -120,9 +128,9 @@ export default {
     },
     {
       name: 'spead-imports-no-package',
-      comment: 'src/spead is pure: it imports its own files and errors, nothing else.',
+      comment: 'src/spead is pure: it imports its own files, errors and checks, nothing else.',
       severity: 'error',
-      from: { path: '^src/(spead/|errors\\.ts$|stats\\.ts$)' },
+      from: { path: '^src/(spead/|(checks|errors|stats)\\.ts$)' },
       to: { pathNot: ['^(src|ffi|test|scripts|docs|dist)/', '^\\.', KOFFI] },
     },
     {

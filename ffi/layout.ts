@@ -61,7 +61,7 @@ export const OPT = {
 /**
  * Sets DF, takes the interface's MTU as the limit, and ignores the path MTU learned from ICMP (ip(7)); the same value for both families.
  */
-export const PMTUDISC_PROBE = 3
+export const PMTUDISC_DO = 2
 export const PMTUDISC_DONT = 0
 
 /** From linux/io_uring.h, as all that follows. The two tables of ring offsets have only the fields that we use. */

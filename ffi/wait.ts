@@ -67,7 +67,10 @@ export class TimerFd extends Waker {
   }
 }
 
-/** A reusable pollfd array. wait() allocates nothing and never blocks longer than asked; callers keep that ≤ 50 ms. */
+/**
+ * A reusable pollfd array. wait() allocates nothing and never blocks longer than asked. Callers keep that ≤ 50 ms, because process.exit() waits
+ * for it (docs/ground-rules.md, "Threads and workers").
+ */
 export class PollSet {
   #scratch: Scratch
   #timeAt: number

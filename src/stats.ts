@@ -27,6 +27,8 @@ export const COUNTER_NAMES = [
   'copiedMessages',
   /** ICMP and local errors read from the socket's error queue. */
   'queuedErrors',
+  /** Those of them that say that nobody listens at an endpoint's port. */
+  'portUnreachable',
   /** Nanoseconds that the rate limiter slept. The counters below are its own too: 0 where there is no rate, or the device keeps it. */
   'pacedNanoseconds',
   /** How long after it was due the last post went, and the longest such delay. Not counters. */

@@ -12,6 +12,8 @@
  * Huge pages are asked for and *faulted in* before allocate() returns. Under a container's hugetlb limit mmap succeeds and the first touch
  * is SIGBUS, but MADV_POPULATE_WRITE returns an errno (madvise(2), Linux 5.14).
  *
+ * docs/memory.md, "What you may not do", has the list for users.
+ *
  * Off Linux, and without a koffi binary, a region is an ordinary ArrayBuffer without an address. Only the dgram backend runs there, in one
  * isolate.
  */
@@ -106,7 +108,8 @@ export class Region implements RegionHandle {
 
   /**
    * Maps an open file descriptor (memfd, POSIX shm, tmpfs or hugetlbfs file) shared, so that writes by its other mappers are seen.
-   * The descriptor is not kept: the caller may close it. @throws NativeError; RangeError when the file is shorter than asked.
+   * The descriptor is not kept: the caller may close it. The file must not become shorter, because touching a page behind its end is
+   * SIGBUS; the region does not grow with it. @throws NativeError; RangeError when the file is shorter than asked.
    */
   static fromFd(fd: number, options: { byteLength?: number; offset?: number } = {}): Region {
     const offset = options.offset ?? 0
@@ -133,7 +136,10 @@ export class Region implements RegionHandle {
     return { id: this.id, address: this.address, byteLength: this.byteLength }
   }
 
-  /** Returns the pages to the system; the address range stays mapped (see the head of this file). Idempotent. */
+  /**
+   * Returns the pages to the system; the address range stays mapped (see the head of this file). Close the batches that name the region first:
+   * the next region may get its addresses, and they would send its bytes. Idempotent.
+   */
   release(): void {
     if (this.#released) return
     this.#released = true

@@ -33,6 +33,7 @@ const TCA_STATS_QUEUE = 3
 /** struct rtnl_link_stats64: rx_packets, tx_packets, rx_bytes, tx_bytes, rx_errors, tx_errors, rx_dropped, tx_dropped, … */
 const TX_DROPPED = 7 * 8
 /** struct gnet_stats_queue: qlen, backlog, drops, … */
+const QUEUE_LENGTH = 0
 const QUEUE_DROPS = 8
 const QUEUE_BYTES = 20
 /** 'fq' and the zero behind it, padded, as a little-endian word. */
@@ -54,6 +55,8 @@ export class LinkLosses {
    * their children's drops as their own (qdisc_tree_reduce_backlog, mq_dump).
    */
   queueDrops = 0
+  /** Packets that wait in it now. */
+  queueLength = 0
   /** Another number when its queueing disciplines were replaced, or when the options of an fq were changed. */
   queueing = 0
   readonly #region = Region.allocate(BUFFER_BYTES, { hugePages: 'never' })
@@ -83,6 +86,7 @@ export class LinkLosses {
     const link = this.#request(0, RTM_GETLINK, NLM_F_REQUEST, IFINFOMSG_LEN, ifindex)
     const both = this.#request(link, RTM_GETQDISC, NLM_F_REQUEST | NLM_F_DUMP, TCMSG_LEN, ifindex)
     this.queueDrops = 0
+    this.queueLength = 0
     this.queueing = 0
     checkCall('sendto', this.#sendto(this.fd, this.#region.address, both, 0, 0, 0), 'RTM_GETLINK')
     let failed = 0
@@ -162,7 +166,9 @@ export class LinkLosses {
     const stats = attributeAt(view, from, end, TCA_STATS2, 0)
     if (stats < 0) return
     const queue = attributeAt(view, stats, stats + view.getUint16(stats - 4, true) - 4, TCA_STATS_QUEUE, QUEUE_BYTES)
-    if (queue >= 0) this.queueDrops = view.getUint32(queue + QUEUE_DROPS, true)
+    if (queue < 0) return
+    this.queueDrops = view.getUint32(queue + QUEUE_DROPS, true)
+    this.queueLength = view.getUint32(queue + QUEUE_LENGTH, true)
   }
 
   /** Attributes are padded with zeros to whole words (nla_reserve). */

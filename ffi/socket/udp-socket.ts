@@ -17,8 +17,8 @@ import {
   MSG_ERRQUEUE,
   MSGHDR,
   OPT,
+  PMTUDISC_DO,
   PMTUDISC_DONT,
-  PMTUDISC_PROBE,
   SOCK_CLOEXEC,
   SOCK_DGRAM,
   SOCK_NONBLOCK,
@@ -56,16 +56,25 @@ function openSocket(family: 4 | 6): number {
   return checkCall('socket', libc().socket(domain, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), name)
 }
 
+// linux/errqueue.h, SO_EE_ORIGIN_*
+export const ORIGIN_LOCAL = 1
+export const ORIGIN_ICMP6 = 3
+
 /** One entry of the error queue (ip(7), IP_RECVERR): an ICMP answer or a local failure, for a datagram sent earlier. */
-export interface QueuedError {
-  errno: number
-  /** linux/errqueue.h SO_EE_ORIGIN_*: 1 local, 2 ICMP, 3 ICMPv6. */
-  origin: number
+export class QueuedError {
+  errno = 0
+  /** ORIGIN_LOCAL, 2 for ICMP, ORIGIN_ICMP6. */
+  origin = 0
+  /** Type and code of the ICMP message (RFC 792, RFC 4443). */
+  type = 0
+  code = 0
   /** The MTU for EMSGSIZE. */
-  info: number
-  /** Destination of the datagram the error is about. */
-  port: number
-  address: Uint8Array
+  info = 0
+  /** Destination of the datagram the error is about. Valid until the next read, as `offender`. */
+  port = 0
+  address = new Uint8Array(0)
+  /** Address of the host that sent the ICMP message; empty where the kernel does not tell. */
+  offender = new Uint8Array(0)
 }
 
 const NAME_AT = 64
@@ -152,13 +161,13 @@ export class UdpSocket {
   }
 
   /**
-   * IP_RECVERR makes the kernel report ENOBUFS instead of hiding it, and PMTUDISC_PROBE sets DF so that nothing is fragmented
-   * behind our back (docs/ground-rules.md, "Sockets and UDP").
+   * IP_RECVERR makes the kernel report ENOBUFS instead of hiding it. PMTUDISC_DO sets DF so that nothing is fragmented behind our back,
+   * and refuses what a router said is too large for it (docs/ground-rules.md, "Sockets and UDP").
    */
   reportErrors(allowFragmentation: boolean): void {
     const v6 = this.family === 6
     this.setOption(v6 ? OPT.IPV6_RECVERR : OPT.IP_RECVERR, 1)
-    this.setOption(v6 ? OPT.IPV6_MTU_DISCOVER : OPT.IP_MTU_DISCOVER, allowFragmentation ? PMTUDISC_DONT : PMTUDISC_PROBE)
+    this.setOption(v6 ? OPT.IPV6_MTU_DISCOVER : OPT.IP_MTU_DISCOVER, allowFragmentation ? PMTUDISC_DONT : PMTUDISC_DO)
   }
 
   bind(address: SocketAddress): void {
@@ -210,6 +219,7 @@ export class UdpSocket {
     const addressAt = NAME_AT + (v6 ? SOCKADDR_IN6.addr : SOCKADDR_IN.addr)
     out.address = s.u8.subarray(addressAt, addressAt + (v6 ? 16 : 4))
     out.errno = 0
+    out.offender = s.u8.subarray(0, 0)
     const end = CONTROL_AT + s.view.getUint32(MSGHDR.controllen, true)
     for (let at = CONTROL_AT; at + CMSGHDR.data <= end; ) {
       const length = s.view.getUint32(at + CMSGHDR.len, true)
@@ -219,7 +229,14 @@ export class UdpSocket {
       if ((level === 0 && type === OPT.IP_RECVERR[1]) || (level === 41 && type === OPT.IPV6_RECVERR[1])) {
         out.errno = s.view.getUint32(at + CMSGHDR.data + EXTENDED_ERR.errno, true)
         out.origin = s.u8[at + CMSGHDR.data + EXTENDED_ERR.origin]!
+        out.type = s.u8[at + CMSGHDR.data + EXTENDED_ERR.type]!
+        out.code = s.u8[at + CMSGHDR.data + EXTENDED_ERR.code]!
         out.info = s.view.getUint32(at + CMSGHDR.data + EXTENDED_ERR.info, true)
+        // The offender's sockaddr follows (SO_EE_OFFENDER); its family is AF_UNSPEC where there is none.
+        const offenderAt = at + CMSGHDR.data + EXTENDED_ERR.size
+        const family = offenderAt + SOCKADDR_IN.size <= end ? s.view.getUint16(offenderAt, true) : 0
+        if (family === AF_INET) out.offender = s.u8.subarray(offenderAt + SOCKADDR_IN.addr, offenderAt + SOCKADDR_IN.addr + 4)
+        if (family === AF_INET6) out.offender = s.u8.subarray(offenderAt + SOCKADDR_IN6.addr, offenderAt + SOCKADDR_IN6.addr + 16)
       }
       at += (length + 7) & ~7
     }

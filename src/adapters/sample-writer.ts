@@ -11,9 +11,9 @@
  * One call at a time: await each before the next.
  */
 import type { GroupMode } from '../batch/compile.js'
+import { checkOptions } from '../checks.js'
 import { ensure, SpeadcastError } from '../errors.js'
 import { type Item, ItemGroup } from '../spead/index.js'
-import { checkOptions } from '../stream/arguments.js'
 import type { Batch } from '../stream/batch.js'
 import { type BatchResult, SendError } from '../stream/result.js'
 import type { Stream } from '../stream/stream.js'
@@ -40,7 +40,7 @@ export interface SampleWriterOptions {
   groupMode?: GroupMode
   /** Aborting is abort(signal.reason). */
   signal?: AbortSignal
-  /** Told the fate of each group of heaps. Failures told here end nothing; without it the first one rejects the next write, or end. */
+  /** Called with the fate of each group of heaps. With it failures end nothing; without it the first one rejects the next write, or end. */
   onSettled?: (settled: SettledHeaps) => void
 }
 
@@ -49,11 +49,11 @@ export interface SettledHeaps {
   readonly heaps: number
   /** Heaps that were not sent whole. */
   readonly failedHeaps: number
-  /** Sample bytes of the heaps that were. */
+  /** Sample bytes of the heaps that were sent whole. */
   readonly sampleBytes: number
   /** Set if all were sent. */
   readonly result?: BatchResult
-  /** Set otherwise: a SendError, or why they were withdrawn. */
+  /** Set if not all were sent: a SendError, or the reason to withdraw them. */
   readonly error?: unknown
 }
 

@@ -81,7 +81,7 @@ export async function sendAll(
   } finally {
     signal?.removeEventListener('abort', onAbort)
   }
-  // A source that hangs in next() would hang in return() too: it is told, not waited for.
+  // A source that hangs in next() would hang in return() too, so return() is called and not awaited.
   if (failure) void Promise.resolve(iterator.return?.()).catch(() => {})
   await Promise.all(underWay)
   if (failure) throw (failure as { error: unknown }).error

@@ -7,6 +7,7 @@
  */
 import type { PacketTable, TableRegion } from '../batch/table.js'
 import type { BackendName } from './names.js'
+import type { States } from './states.js'
 
 export interface BackendCaps {
   readonly name: BackendName
@@ -95,10 +96,7 @@ export interface ReapResult {
 
 export interface Backend {
   readonly caps: BackendCaps
-  /** States in words for `stream.stats()`, such as which segmentation is in use and why. Cold: read when `revision` rose. */
-  states(): Record<string, string | number | boolean>
-  /** Rises whenever `states()` would answer differently. */
-  revision(): number
+  readonly states: States
   register(region: TableRegion): void
   compile(table: PacketTable, hints: CompileHints): Posting
   /** Frees what compile made. Never while rows of it are posted and not reaped. */

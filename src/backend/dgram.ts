@@ -40,6 +40,7 @@ import {
   type ReapResult,
 } from './backend.js'
 import { singleEdges } from './gather.js'
+import { States, type StateWords } from './states.js'
 import type { UdpOptions } from './udp/open.js'
 
 export type DgramOptions = Pick<UdpOptions, 'endpoints' | 'interface' | 'sourcePort' | 'ttl' | 'multicastLoop' | 'sendBufferBytes'>
@@ -83,6 +84,7 @@ class DgramPosting implements Posting {
 
 class DgramBackend implements Backend {
   readonly caps: BackendCaps
+  readonly states = new States()
   readonly #v6: boolean
   readonly #port: number
   /** undefined while it is replaced, or could not be. */
@@ -128,9 +130,10 @@ class DgramBackend implements Backend {
     this.#v6 = options.endpoints[0]!.family === 6
     this.#addresses = addressesOf(options, options.interface)
     this.#drops = dropsBelowSockets(this.#v6)
+    this.states.add(() => this.#words())
   }
 
-  states(): Record<string, string | number | boolean> {
+  #words(): StateWords {
     return {
       ...(this.#interface && { interface: this.#interface.name, sourceAddress: this.#interface.address }),
       sourcePort: this.#port,
@@ -140,9 +143,6 @@ class DgramBackend implements Backend {
       pathChanges: this.#changes,
       ...(this.#lastChange !== '' && { lastPathChange: this.#lastChange }),
     }
-  }
-  revision(): number {
-    return this.#dropsSeen + this.#changes
   }
   register(_region: TableRegion): void {}
   compile(table: PacketTable): DgramPosting {
@@ -234,6 +234,7 @@ class DgramBackend implements Backend {
 
   #note(what: string): void {
     this.#changes++
+    this.states.change()
     this.#lastChange = `${new Date().toISOString()} ${what}`
   }
 
@@ -275,7 +276,10 @@ class DgramBackend implements Backend {
     if (thorough || now - this.#lookedAt > LOOK_MS) {
       this.#lookedAt = now
       const drops = dropsBelowSockets(this.#v6)
-      this.#dropsSeen += Math.max(0, drops - this.#drops)
+      if (drops > this.#drops) {
+        this.#dropsSeen += drops - this.#drops
+        this.states.change()
+      }
       this.#drops = drops
     }
     return this.#dropsSeen + this.#changes

@@ -1,10 +1,11 @@
 /**
  * Keeps packets in memory instead of sending them: tests, dry runs, and a network that fails to order. Evidence: `written`.
  *
- * | state  | legal              | leaves by |
- * |--------|--------------------|-----------|
- * | open   | all                | close()   |
- * | closed | packets, close     | never     |
+ * | state  | legal                      | leaves by                                                  |
+ * |--------|----------------------------|------------------------------------------------------------|
+ * | open   | all                        | an injected fault that is fatal → broken; close() → closed |
+ * | broken | all; post answers fatal    | close() → closed                                           |
+ * | closed | packets, close (no effect) | never                                                      |
  */
 import { ERRNO, errnoName } from '../../ffi/native-error.js'
 import type { PacketTable, TableRegion } from '../batch/table.js'
@@ -24,6 +25,7 @@ import {
   type ReapResult,
 } from './backend.js'
 import { checkTable, RegisteredRegions, singleEdges } from './gather.js'
+import { States } from './states.js'
 
 /**
  * A failure to inject: an errno (as `skip`), or how it shows. `skip`: that packet cannot be sent, the next may. `again`: nothing
@@ -62,6 +64,7 @@ interface MemoryPosting extends Posting {
 
 export class MemoryBackend implements Backend {
   readonly caps: BackendCaps
+  readonly states = new States()
   /** In sending order; empty with `keepPackets: false`. The caller may clear it (`packets.length = 0`). */
   readonly packets: MemoryPacket[] = []
   readonly #options: MemoryOptions
@@ -75,9 +78,10 @@ export class MemoryBackend implements Backend {
   readonly #ripening: { row: number; reap: number }[] = []
   readonly #late: { row: number; errno: number }[] = []
   #suspicion = 0
-  #fatal: { errno: number; substream: number } | undefined
-  #wakeScheduled = false
-  #closed = false
+  #state: 'open' | 'broken' | 'closed' = 'open'
+  /** Meaningful in broken. */
+  #fatal = { errno: 0, substream: 0 }
+  #waking: NodeJS.Immediate | undefined
 
   constructor(options: MemoryOptions, environment: BackendEnvironment) {
     this.#options = options
@@ -92,14 +96,6 @@ export class MemoryBackend implements Backend {
       wireOverheadBytes: wireOverheadBytes(options.family ?? 4),
       pollNanoseconds: 0,
     }
-  }
-
-  states(): Record<string, string | number | boolean> {
-    return {}
-  }
-
-  revision(): number {
-    return 0
   }
 
   register(region: TableRegion): void {
@@ -138,7 +134,7 @@ export class MemoryBackend implements Backend {
 
   /** True when the row at hand is not taken; `out` then says why. */
   #fails(substream: number, out: PostResult): boolean {
-    if (this.#fatal) {
+    if (this.#state === 'broken') {
       out.kind = POST_FATAL
       out.errno = this.#fatal.errno
       out.substream = this.#fatal.substream
@@ -158,6 +154,7 @@ export class MemoryBackend implements Backend {
         this.#again(out)
         return true
       case 'fatal':
+        this.#state = 'broken'
         this.#fatal = { errno, substream }
         out.kind = POST_FATAL
         return true
@@ -198,11 +195,10 @@ export class MemoryBackend implements Backend {
 
   /** Nothing outside makes time pass for the rows in flight, so reap is asked for until they are complete. */
   #scheduleWake(): void {
-    if (this.#wakeScheduled || this.#closed || this.#ripening.length === 0) return
-    this.#wakeScheduled = true
-    setImmediate(() => {
-      this.#wakeScheduled = false
-      if (!this.#closed) this.#environment.wake()
+    if (this.#waking || this.#state === 'closed' || this.#ripening.length === 0) return
+    this.#waking = setImmediate(() => {
+      this.#waking = undefined
+      this.#environment.wake()
     })
   }
 
@@ -224,7 +220,8 @@ export class MemoryBackend implements Backend {
   }
 
   close(): void {
-    this.#closed = true
+    this.#state = 'closed'
+    clearImmediate(this.#waking)
     this.#regions.clear()
   }
 }

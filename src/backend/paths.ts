@@ -28,11 +28,23 @@ export function ensureFitsMtu(packetSizeBytes: number, paths: readonly Path[], c
     )
 }
 
-/** Says how much too large something is for a path, and the remedy. */
-export function tooLarge(what: string, { family, mtu, interfaceName }: Path, canFragment: boolean): string {
+/**
+ * Says how much too large something is for a path, and the remedy.
+ * @param router who told the path's MTU, if that is known
+ */
+export function tooLarge(
+  what: string,
+  { family, mtu, linkMtu, interfaceName }: Path,
+  canFragment: boolean,
+  router?: string,
+): string {
   const overhead = family === 6 ? 48 : 28
+  const whose =
+    mtu === linkMtu
+      ? `of ${interfaceName}`
+      : `of the path${router ? `, as router ${router} told` : `, which is less than ${linkMtu} of ${interfaceName}: a route or a router says so`}`
   return (
-    `${what} + ${overhead} exceeds MTU ${mtu} of ${interfaceName}; ` +
+    `${what} + ${overhead} exceeds MTU ${mtu} ${whose}; ` +
     `pass packetSizeBytes ≤ ${mtu - overhead}${canFragment ? ', raise the MTU, or allow fragmentation' : ' or raise the MTU'}`
   )
 }

@@ -30,6 +30,7 @@ import {
   type ReapResult,
 } from './backend.js'
 import { checkTable, RegisteredRegions, singleEdges } from './gather.js'
+import { States } from './states.js'
 
 export interface PcapOptions {
   /** One per substream, all of one family. Nothing is sent to them; their addresses and ports are in the frames. */
@@ -68,6 +69,7 @@ interface PcapPosting extends Posting {
 
 export class PcapBackend implements Backend {
   readonly caps: BackendCaps
+  readonly states = new States()
   readonly #path: string
   readonly #counters: Float64Array
   readonly #regions = new RegisteredRegions()
@@ -78,17 +80,20 @@ export class PcapBackend implements Backend {
   readonly #originNanoseconds: number
   readonly #buffer = new Uint8Array(BUFFER_BYTES)
   readonly #view = new DataView(this.#buffer.buffer)
-  #fd: number
+  readonly #fd: number
+  #state: 'open' | 'broken' | 'closed' = 'open'
   #used = 0
   /** Bytes of whole records in the file; after a failed write, #written may be more. */
   #whole = 0
   #written = 0
   #completed = 0
+  /** Of the write that failed; meaningful in broken. */
   #errno = 0
 
   constructor(options: PcapOptions, environment: BackendEnvironment) {
     const { endpoints, path } = options
     this.#path = path
+    this.states.add(() => ({ path }))
     this.#counters = environment.counters
     this.#templates = makeTemplates(options)
     this.#clock = options.clock ?? (() => performance.now() * 1e6)
@@ -128,14 +133,6 @@ export class PcapBackend implements Backend {
     }
   }
 
-  states(): Record<string, string | number | boolean> {
-    return { path: this.#path }
-  }
-
-  revision(): number {
-    return 0
-  }
-
   register(region: TableRegion): void {
     this.#regions.register(region)
   }
@@ -155,7 +152,7 @@ export class PcapBackend implements Backend {
     this.#counters[COUNTER.posts]! += 1
     const { table } = posting
     let buffered = first
-    for (let row = first; row < end && this.#errno === 0; row++) {
+    for (let row = first; row < end && this.#state === 'open'; row++) {
       const bytes = this.#recordBytes(table, row)
       if (this.#used + bytes > BUFFER_BYTES) {
         if (!this.#flush()) break
@@ -163,7 +160,7 @@ export class PcapBackend implements Backend {
       }
       this.#append(posting, row, bytes)
     }
-    if (this.#errno === 0 && this.#flush()) {
+    if (this.#state === 'open' && this.#flush()) {
       out.accepted = end - first
     } else {
       out.accepted = buffered - first + this.#salvage(table, buffered, end)
@@ -201,18 +198,19 @@ export class PcapBackend implements Backend {
     this.#used += recordBytes
   }
 
-  /** Writes the buffer; false when the file system refused, with #errno set. */
+  /** Writes the buffer; open → broken, and false, when the file system refuses. */
   #flush(): boolean {
     let at = 0
     try {
       while (at < this.#used) at += writeSync(this.#fd, this.#buffer, at, this.#used - at)
     } catch (error) {
+      this.#state = 'broken'
       // Node's errno is negative.
       this.#errno = -((error as NodeJS.ErrnoException).errno ?? -ERRNO.EIO)
     }
     this.#used = 0
     this.#written += at
-    if (this.#errno !== 0) return false
+    if (this.#state === 'broken') return false
     this.#whole = this.#written
     return true
   }
@@ -254,12 +252,11 @@ export class PcapBackend implements Backend {
 
   /** @throws SpeadcastError ERR_SPEADCAST_NATIVE when the file system reports a failed write only now (quotas, network file systems). */
   close(): void {
-    if (this.#fd < 0) return
-    const fd = this.#fd
-    this.#fd = -1
+    if (this.#state === 'closed') return
+    this.#state = 'closed'
     this.#regions.clear()
     try {
-      closeSync(fd)
+      closeSync(this.#fd)
     } catch (cause) {
       throw new SpeadcastError(
         'ERR_SPEADCAST_NATIVE',

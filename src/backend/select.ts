@@ -1,4 +1,4 @@
-/** Which backend `auto` takes, and why not the others. */
+/** Chooses the backend for `auto`, and says why it is none of the others. */
 import { libc } from '../../ffi/libc.js'
 import { BackendRefused } from '../errors.js'
 import type { BackendChoice, BackendName } from './names.js'

@@ -32,7 +32,7 @@ export interface PacketTable {
   /** UDP payload bytes of each packet: SPEAD header, item pointers and payload. */
   readonly udpBytes: Uint32Array
   readonly substream: Uint16Array
-  /** Which heap of the batch the packet belongs to. */
+  /** The heap that the packet belongs to, by its index in the batch. */
   readonly heap: Uint32Array
   /** The number of bytes in front of every packet's first segment that the backend writes. */
   readonly headroomBytes: number

@@ -29,7 +29,7 @@ export function benchCommand(): Command {
     .addOption(batchesOption())
     .addOption(rateOption())
     .optionsGroup('Transport:')
-  addTransportOptions(bench, ['auto', 'ibverbs', 'rdma-ud', 'udp', 'dgram', 'memory'])
+  addTransportOptions(bench, 'pcap')
   return bench
     .optionsGroup('Output:')
     .option('--json', 'one JSON object on standard output, everything else on standard error')

@@ -17,7 +17,7 @@ interface RecvOptions {
   stops?: number
   buffer?: number
   credits?: true
-  backend: 'auto' | 'native' | 'dgram' | 'rdma-ud'
+  backend: NonNullable<ReceiverOptions['backend']>
   device?: string
   verbsLibrary?: string
   json?: true
@@ -47,7 +47,7 @@ export function recvCommand(): Command {
         '--backend <KIND>',
         'native: recvmmsg in a thread; dgram: node:dgram; rdma-ud: from send --backend rdma-ud, which finds it over TCP at HOST:PORT',
       )
-        .choices(['auto', 'native', 'dgram', 'rdma-ud'])
+        .choices(['auto', 'native', 'dgram', 'rdma-ud'] satisfies RecvOptions['backend'][])
         .default('auto'),
     )
     .option('--device <NAME[:PORT]>', 'of rdma-ud: RDMA device to receive on (default: the one behind the address or interface)')

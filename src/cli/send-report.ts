@@ -1,4 +1,4 @@
-import type { Stream } from '../index.js'
+import type { Stream, StreamStats } from '../index.js'
 import { complain, EXIT_FAILED } from './exit.js'
 import { type PaceReport, paceReport } from './pace-report.js'
 import type { SendFlags } from './send-flags.js'
@@ -61,8 +61,11 @@ export function reportSend(
           ['backend', `${backend} (${reason})`],
           ['heaps', `${count(tally.heaps)} sent, ${count(tally.failed)} failed`],
           ...(tally.dropped > 0 ? ([['  dropped', `${count(tally.dropped)} at the deadline`]] as const) : []),
-          ...(tally.suspect > 0
-            ? ([['  suspect', `${count(tally.suspect)}: the link was lost or the interface dropped`]] as const)
+          ...(tally.suspect > 0 ? ([['  suspect', `${count(tally.suspect)}: ${suspicionOf(counters, states)}`]] as const) : []),
+          ...(counters.portUnreachable > 0
+            ? ([
+                ['  unreachable', `port unreachable came back ${count(counters.portUnreachable)} times: nobody listens there`],
+              ] as const)
             : []),
           ['evidence', evidence],
           ['payload', `${bytes(tally.payloadBytes)} (${tally.payloadBytes} bytes)`],
@@ -81,6 +84,19 @@ export function reportSend(
   if (failure !== undefined) complain('send', failure)
   if (tally.failed > 0) fail(`${tally.failed} heaps were not sent whole`)
   if (tally.stopLost) fail('the stop heap was not sent to every substream')
+}
+
+/** What the counters have to say of heaps that may not have left. */
+function suspicionOf(
+  { queuedErrors, portUnreachable }: Pick<StreamStats, 'queuedErrors' | 'portUnreachable'>,
+  states: StreamStats['states'],
+): string {
+  const reasons = [
+    ...(Number(states.dropsBelowSocket) > 0 ? [`${states.dropsBelowSocket} packets were dropped below the socket`] : []),
+    ...(Number(states.dropsByIpsec) > 0 ? [`IPsec dropped ${states.dropsByIpsec} packets`] : []),
+    ...(queuedErrors > portUnreachable ? ['routers or hosts rejected packets'] : []),
+  ]
+  return reasons.join(', ') || 'the link was lost, or the path changed'
 }
 
 function describeRate({ bytesPerSecond, basis, reached, reasons }: PaceReport): string {

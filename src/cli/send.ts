@@ -84,7 +84,7 @@ export function sendCommand(): Command {
         .default('auto'),
     )
     .optionsGroup('Transport:')
-  addTransportOptions(send, ['auto', 'ibverbs', 'rdma-ud', 'udp', 'dgram', 'pcap', 'memory'])
+  addTransportOptions(send)
   return send
     .option('--pcap <FILE>', 'write the frames to a pcap file instead of sending them (backend pcap)')
     .optionsGroup('Output:')

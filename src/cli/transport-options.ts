@@ -34,17 +34,23 @@ export const rateOption = (): Option =>
     '0',
   )
 
-export function addTransportOptions(command: Command, backends: readonly TransportFlags['backend'][]): Command {
-  const file = backends.includes('pcap') ? 'pcap: a file; ' : ''
+/** Each backend and what `--help` says about it. The compiler sees that none is left out. */
+const BACKENDS: Readonly<Record<TransportFlags['backend'], string | undefined>> = {
+  auto: undefined,
+  ibverbs: 'raw packets past the kernel (Mellanox NICs)',
+  'rdma-ud': 'datagrams of InfiniBand or RoCE, for recv --backend rdma-ud',
+  udp: 'sendmmsg with segmentation offload (Linux)',
+  dgram: 'node:dgram',
+  pcap: 'a file',
+  memory: 'nowhere',
+}
+
+/** @param without the backend that the command does not offer */
+export function addTransportOptions(command: Command, without?: TransportFlags['backend']): Command {
+  const backends = Object.entries(BACKENDS).filter(([name]) => name !== without)
+  const help = backends.filter(([, is]) => is !== undefined).map(([name, is]) => `${name}: ${is}`)
   return command
-    .addOption(
-      new Option(
-        '--backend <KIND>',
-        `ibverbs: raw packets past the kernel (Mellanox NICs); rdma-ud: datagrams of InfiniBand or RoCE, for recv --backend rdma-ud; udp: sendmmsg with segmentation offload (Linux); dgram: node:dgram; ${file}memory: nowhere`,
-      )
-        .choices(backends)
-        .default('auto'),
-    )
+    .addOption(new Option('--backend <KIND>', help.join('; ')).choices(backends.map(([name]) => name)).default('auto'))
     .addOption(
       new Option(
         '--udp-path <PATH>',

@@ -1,4 +1,5 @@
 /** The terms between an engine and its driver: options, messages, and the answers of step(). */
+import type { StateWords } from '../backend/states.js'
 import type { OutcomeMessage } from './outcome.js'
 import type { PacingOptions } from './pacer.js'
 
@@ -7,7 +8,7 @@ export interface EngineOptions extends PacingOptions {
   readonly maxInFlight: number
 }
 
-export type EngineMessage = OutcomeMessage | { readonly type: 'states'; readonly states: Record<string, string | number | boolean> }
+export type EngineMessage = OutcomeMessage | { readonly type: 'states'; readonly states: StateWords }
 
 // The answers of step(): the driver's task before the next one.
 export const NEXT_STEP_NOW = 0

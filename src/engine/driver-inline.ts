@@ -10,10 +10,11 @@ import type { LoopPoll, LoopWaker } from '../../ffi/loop-poll.js'
 import { TimerFd } from '../../ffi/wait.js'
 import type { Backend, BackendCaps } from '../backend/backend.js'
 import { openBackend } from '../backend/open.js'
+import type { StateWords } from '../backend/states.js'
 import type { CompiledBatch } from '../batch/compile.js'
 import { SpeadcastError } from '../errors.js'
 import { type EngineMessage, NEXT_AT_DEADLINE, NEXT_IDLE, NEXT_STEP_NOW, NEXT_STOPPED, NEXT_WHEN_WRITABLE } from './contract.js'
-import { type Driver, type DriverClient, type DriverInput, NO_CLIENT, type States } from './driver.js'
+import { type Driver, type DriverClient, type DriverInput, NO_CLIENT } from './driver.js'
 import { Engine } from './engine.js'
 
 const SLICE_NANOSECONDS = 1_000_000
@@ -35,7 +36,7 @@ const open = new Set<InlineDriver>()
 export class InlineDriver implements Driver {
   readonly caps: BackendCaps
   readonly waiter = undefined
-  states: States
+  states: StateWords
   #client = NO_CLIENT
   readonly #engine: Engine
   #scheduled = false
@@ -66,12 +67,12 @@ export class InlineDriver implements Driver {
     readonly backend: Backend,
     readonly LoopPollClass: typeof LoopPoll | undefined,
     timerOf?: (ready: () => void) => LoopWaker<TimerFd>,
-    /** Where there is no precise timer: blocks for so many milliseconds, less than one. */
+    /** Blocks for a part of a millisecond, where there is no precise timer. */
     readonly nap: (milliseconds: number) => void = () => {},
   ) {
     this.caps = backend.caps
     this.#precise = timerOf?.(this.#pump)
-    this.states = backend.states()
+    this.states = backend.states.read()
     this.#engine = new Engine(backend, input.ring, input.options, this.#receive, () => {})
     this.#stopped = new Promise((resolve) => {
       this.#stop = resolve

@@ -18,11 +18,12 @@ import { currentCpu, yieldCpu } from '../../ffi/affinity.js'
 import { LoopWaker } from '../../ffi/loop-poll.js'
 import { closeDescriptors, EventFd, nap, TimerFd } from '../../ffi/wait.js'
 import type { BackendCaps } from '../backend/backend.js'
+import type { StateWords } from '../backend/states.js'
 import type { CompiledBatch } from '../batch/compile.js'
 import { SpeadcastError } from '../errors.js'
 import { Contention, contentionWord, HostLoad } from './contention.js'
 import { Doorbell } from './doorbell.js'
-import { type Driver, type DriverClient, type DriverInput, NO_CLIENT, type States } from './driver.js'
+import { type Driver, type DriverClient, type DriverInput, NO_CLIENT } from './driver.js'
 import type { Lease } from './pool.js'
 import { type ControlMessage, fromPlainError, type Report } from './protocol.js'
 import { NO_CPU, STOP_ABORT } from './ring.js'
@@ -52,7 +53,7 @@ const contention = new Contention(contentionWord, new HostLoad().othersRun)
 
 export class WorkerDriver implements Driver {
   caps!: BackendCaps
-  states: States = {}
+  states: StateWords = {}
   #client = NO_CLIENT
   readonly waiter: Waiter | undefined
   readonly #doorbell: Doorbell

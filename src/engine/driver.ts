@@ -1,6 +1,7 @@
 /** The driver steps an engine; this is the stream's view of it (main thread). Two implementations: driver-worker.ts and driver-inline.ts. */
 import type { BackendCaps } from '../backend/backend.js'
 import type { BackendSpec } from '../backend/open.js'
+import type { StateWords } from '../backend/states.js'
 import type { CompiledBatch } from '../batch/compile.js'
 import type { SpeadcastError } from '../errors.js'
 import type { EngineOptions } from './contract.js'
@@ -29,12 +30,10 @@ export interface DriverClient {
 /** Stands in for the client until there is one. */
 export const NO_CLIENT: DriverClient = { harvest: () => {}, watched: false, outcome: () => {}, die: () => {} }
 
-export type States = Readonly<Record<string, string | number | boolean>>
-
 export interface Driver {
   readonly caps: BackendCaps
   /** The backend's states, as it last told them. */
-  readonly states: States
+  readonly states: StateWords
   /** How a caller waits a moment for a batch; undefined where nothing is sent while the caller computes, or at a rate. */
   readonly waiter: Waiter | undefined
   /** Before anything is submitted: who is to be told. At once told of its death, if the driver has died since it was opened. */

@@ -4,11 +4,10 @@
  * virtual clock.
  *
  * Order is strict: submissions are posted in turn, short ones together where the backend can, rows in table order; settlements follow.
- * flights.ts keeps what was claimed and is not settled.
+ * flights.ts keeps what was claimed and is not settled, settlements.ts settles it.
  * A batch costs a scatter (scatter.ts), one post per 1024 messages, and a few shared words. Nothing is allocated unless something fails.
  */
 import { performance } from 'node:perf_hooks'
-import { errnoName } from '../../ffi/native-error.js'
 import {
   type Backend,
   CAUSE_FLUSHED,
@@ -34,12 +33,12 @@ import {
   NEXT_WHEN_WRITABLE,
 } from './contract.js'
 import { type Flight, Flights } from './flights.js'
-import type { FailureLog } from './outcome.js'
 import { Pacer } from './pacer.js'
 import { Claim, type Ring, STOP_ABORT, STOP_DRAIN } from './ring.js'
 import { crossing, wholeMessages } from './rows.js'
 import type { CntSequence } from './scatter.js'
-import { patch, type Variant } from './variant.js'
+import { Settlements } from './settlements.js'
+import { patch } from './variant.js'
 import { Variants } from './variants.js'
 
 /** A 100 Gb/s NIC needs longer to send 512 packets than we need to post them. */
@@ -56,6 +55,7 @@ export class Engine {
   readonly #post: PostResult = { kind: POST_OK, accepted: 0, skipped: 0, errno: 0, substream: 0, waitFor: 'writable' }
   readonly #reap: ReapResult = { completed: 0, failures: 0, failedAt: new Uint32Array(1024), failedErrno: new Int32Array(1024) }
   readonly #flights = new Flights()
+  readonly #settlements: Settlements
   readonly #backoff = new Backoff()
   readonly #counters: Float64Array
   readonly #tellsAtPost: boolean
@@ -66,9 +66,6 @@ export class Engine {
   #unasked = 0
   #idle = true
   #idleSince = Number.NEGATIVE_INFINITY
-  /** The backend's when it was last asked. */
-  #suspicion = 0
-  #revision = -1
   /** The errno that the backend broke with; 0 = it did not. */
   #fatal = 0
 
@@ -76,9 +73,9 @@ export class Engine {
     readonly backend: Backend,
     readonly ring: Ring,
     readonly options: EngineOptions,
-    readonly emit: (message: EngineMessage) => void,
+    emit: (message: EngineMessage) => void,
     /** Called after the shared words of settlements are written: once for all that settle together. */
-    readonly settled: () => void,
+    settled: () => void,
     /** Called when a submission is seen and before it is claimed: variants announced before it must be added now. */
     readonly beforeClaim: () => void = () => {},
     /** The clock of step's `now`: tells when a burst was posted. */
@@ -88,6 +85,7 @@ export class Engine {
     this.#tellsAtPost = backend.caps.evidence !== 'completed'
     if (options.rateBytesPerSecond > 0 && !backend.caps.pacesItself) this.#pacer = new Pacer(options, backend.caps, ring.counters)
     this.#variants = new Variants(backend, this.#pacer)
+    this.#settlements = new Settlements(backend, ring, this.#flights, this.#variants, emit, settled)
     this.#joins = backend.join !== undefined && !this.#pacer
   }
 
@@ -104,17 +102,13 @@ export class Engine {
   /** Frees a variant once nothing of it is in flight; the caller sends nothing of it any more. */
   dropVariant(id: number): void {
     const variant = this.#variants.drop(id)
-    if (variant && !this.#flights.uses(variant)) this.#release(variant)
-  }
-
-  #release({ posting }: Variant): void {
-    if (posting) this.backend.release(posting)
+    if (variant && !this.#flights.uses(variant)) this.#variants.release(variant)
   }
 
   /** Lets the backend look around while there is nothing to send: a descriptor of its wait set is ready. */
   look(): void {
     this.backend.suspicion(true)
-    this.#publishStates()
+    this.#settlements.emitStates()
   }
 
   /** @param mostBytes to be posted in this step, to a packet and, where messages are short, to a message; others wait for their turn */
@@ -228,8 +222,8 @@ export class Engine {
     flight.heaps = heaps
     flight.rows = claim.rows
     // Trouble noticed after a batch settled makes the next one suspect. After a pause the state is read afresh, so it does not.
-    if (this.#idle && now - this.#idleSince > PAUSE_NANOSECONDS) this.#suspicion = this.backend.suspicion(true)
-    flight.suspicion = this.#suspicion
+    if (this.#idle && now - this.#idleSince > PAUSE_NANOSECONDS) this.#settlements.askBackend(true)
+    flight.suspicion = this.#settlements.suspicion
     ring.noteFirstCnt(count, sequence.nextHi & variant.cnt.maskHi, sequence.nextLo & variant.cnt.maskLo)
     patch(variant, heaps, claim.explicitCnts, sequence)
     this.#idle = false
@@ -333,55 +327,10 @@ export class Engine {
     this.#settleFront()
   }
 
-  /** Settles the oldest flights that are through, and publishes that with one store. */
   #settleFront(): void {
     const flights = this.#flights
     const end = flights.through()
-    if (end === flights.settled) return
-    const { ring } = this
-    let asked = false
-    let batches = 0
-    let heapsSent = 0
-    for (let k = flights.settled; k !== end; k = (k + 1) | 0) {
-      const flight = flights.at(k)
-      const { variant, log } = flight
-      let suspect = false
-      if (variant) {
-        if (!asked) this.#suspicion = this.backend.suspicion(end === flights.claimed && !this.hasSubmissions)
-        asked = true
-        batches++
-        suspect = this.#suspicion !== flight.suspicion
-        heapsSent += log ? this.#emitOutcome(k, variant, flight.heaps, log) : flight.heaps
-        flight.log = undefined
-        flight.variant = undefined
-        if (variant.dropped && !flights.uses(variant)) this.#release(variant)
-      }
-      ring.settle(k, log !== undefined, suspect)
-    }
-    this.#counters[COUNTER.batches]! += batches
-    this.#counters[COUNTER.heapsSent]! += heapsSent
-    this.#publishStates()
-    flights.settled = end
-    ring.publish(end)
-    this.settled()
-  }
-
-  /** Emits the outcome of a submission of which something failed; returns how many heaps were sent. */
-  #emitOutcome(submission: number, { compiled }: Variant, heaps: number, log: FailureLog): number {
-    const nameOf = (cause: number) => this.backend.causeName?.(cause) ?? errnoName(cause)
-    const message = log.message(submission, heaps, (j) => packetsOf(compiled, j), nameOf)
-    this.emit(message)
-    const failed = message.heaps.filter((status) => status !== 'sent').length
-    this.#counters[COUNTER.heapsFailed]! += failed
-    this.#counters[COUNTER.packetsFailed]! += log.packets
-    return heaps - failed
-  }
-
-  #publishStates(): void {
-    const revision = this.backend.revision()
-    if (revision === this.#revision) return
-    this.#revision = revision
-    this.emit({ type: 'states', states: this.backend.states() })
+    if (end !== flights.settled) this.#settlements.settle(end, end === flights.claimed && !this.hasSubmissions)
   }
 
   /** The backend is broken: rows that were not posted fail with its error, and so does everything later. */
@@ -423,8 +372,4 @@ export class Engine {
     this.#settleFront()
     return NEXT_STOPPED
   }
-}
-
-function packetsOf(compiled: CompiledBatch, heap: number): number {
-  return compiled.rowsOfHeaps[heap + 1]! - compiled.rowsOfHeaps[heap]!
 }

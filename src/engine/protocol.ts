@@ -2,6 +2,7 @@
 import type { MessagePort } from 'node:worker_threads'
 import type { BackendCaps } from '../backend/backend.js'
 import type { BackendSpec } from '../backend/open.js'
+import type { StateWords } from '../backend/states.js'
 import type { CompiledBatch } from '../batch/compile.js'
 import { BackendRefused, type ErrorCode, SpeadcastError } from '../errors.js'
 import type { EngineMessage, EngineOptions } from './contract.js'
@@ -71,7 +72,7 @@ export type Report =
   | {
       readonly type: 'ready'
       readonly caps: BackendCaps
-      readonly states: Record<string, string | number | boolean>
+      readonly states: StateWords
       readonly fds: readonly number[]
     }
   | { readonly type: 'failed'; readonly error: PlainError }

@@ -248,7 +248,7 @@ export class Ring {
     return Atomics.load(this.#head, C_CLOSED) === 1
   }
 
-  /** Blocks until `closed`; false if it is not within so many milliseconds. */
+  /** Blocks until `closed`; returns false if that has not come within `milliseconds`. */
   awaitClosed(milliseconds: number): boolean {
     return Atomics.wait(this.#head, C_CLOSED, 0, milliseconds) !== 'timed-out'
   }

@@ -188,7 +188,7 @@ export function scatter(
   } else scatterApart(view, cnt, immediates, heaps, ramp ? null : sequence)
 }
 
-/** Whether cnts and the immediate are so many bytes apart in every heap, and can be written in one go. */
+/** Whether cnts and the immediate have the same distance in every heap, so that one loop can write both. */
 function pair(cnt: CntPointers, { stride, spacing, order }: ImmediatePointers, heaps: number): boolean {
   if (!cnt.inWindow || stride !== cnt.stride || spacing !== cnt.spacing) return false
   return order === cnt.order && (order === undefined || heaps === order.length)

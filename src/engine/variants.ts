@@ -46,7 +46,7 @@ export class Variants {
     return variant
   }
 
-  /** Forgets a variant and returns it; undefined if there is none. Its posting is the caller's to release. */
+  /** Forgets a variant and returns it; undefined if there is none. Release it when nothing of it is in flight. */
   drop(id: number): Variant | undefined {
     const variant = this.#all.get(id)
     if (!variant) return undefined
@@ -54,5 +54,9 @@ export class Variants {
     if (this.#recent[id & (RECENT - 1)] === variant) this.#recent[id & (RECENT - 1)] = undefined
     variant.dropped = true
     return variant
+  }
+
+  release({ posting }: Variant): void {
+    if (posting) this.backend.release(posting)
   }
 }

@@ -95,7 +95,7 @@ export class Waiter {
     this.#inVain = 0
   }
 
-  /** Something settled during a nap, and so many sends are in flight yet. */
+  /** Notes that something settled during a nap. @param inFlight sends that have not settled yet */
   #slept(inFlight: number): void {
     if (inFlight > 0) {
       this.#penalty = Math.max(1, this.#penalty >> 1)

@@ -87,7 +87,7 @@ async function open(input: OpenStream): Promise<void> {
       calm,
     })
     ports.set(member, input.port)
-    report({ type: 'ready', caps: backend.caps, states: backend.states(), fds: backend.descriptors?.() ?? [] })
+    report({ type: 'ready', caps: backend.caps, states: backend.states.read(), fds: backend.descriptors?.() ?? [] })
     loop.add(member)
     fitTimers()
   } catch (error) {

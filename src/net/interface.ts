@@ -1,4 +1,4 @@
-/** Which network interface a user means by a name or one of its addresses. Cold. */
+/** Finds the network interface that a user means by a name or one of its addresses. Cold. */
 import { networkInterfaces } from 'node:os'
 import type { AddressState } from '../../ffi/netlink/route.js'
 import * as netlink from '../../ffi/netlink/route.js'

@@ -19,6 +19,8 @@ export interface Path {
   readonly ifindex: number
   /** Largest IP datagram: the route's own MTU (a metric, or a learnt path MTU) or the interface's, whichever is less. */
   readonly mtu: number
+  /** The interface's own. */
+  readonly linkMtu: number
   /** Gateway, or the endpoint itself when it is on the link; absent where there is none to resolve (see onLinkMulticastOrLoopback). */
   readonly nextHop?: { readonly bytes: Uint8Array; readonly text: string }
   /** Multicast, broadcast, or an address of this machine: the MAC follows from the address, or there is none. */
@@ -71,6 +73,7 @@ export function pathTo(endpoint: ResolvedEndpoint, iface?: ResolvedInterface, de
     interfaceName: device.name,
     ifindex: device.index,
     mtu: Math.min(route.mtu ?? Number.POSITIVE_INFINITY, device.mtu),
+    linkMtu: device.mtu,
     ...(!direct && { nextHop: { bytes: nextHop, text: formatAddress(nextHop) } }),
     onLinkMulticastOrLoopback: direct || device.loopback,
     ...(copiedBy && { copiedBy }),

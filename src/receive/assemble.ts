@@ -5,105 +5,16 @@
  * packet, into a slot of the same ArrayBuffer. Four things are bounded: heaps in the making (the oldest is given up), their bytes, item
  * pointers per heap, and the memory of heaps already seen (256, by hash).
  */
+import { AssembledHeap } from './assembled-heap.js'
 import { isPacketPointer, type PacketHeader } from './decode.js'
+import { FinishedHeaps } from './finished-heaps.js'
+import { LiveHeaps } from './live-heaps.js'
 import type { HeapStorage } from './storage.js'
 
 /** The most item pointers that a heap may have; a packet that brings more is refused. */
 const MAX_POINTERS = 65536
 /** Size of the first slot of a heap that does not say how long it is. */
 const UNKNOWN_LENGTH_BYTES = 65536
-/** Entries for heaps already seen, a power of two: #seenIndex takes the upper 8 bits of a hash. */
-const SEEN = 256
-
-/** One heap, in the making or just finished; objects are reused. */
-export class AssembledHeap {
-  cntHigh = 0
-  cntLow = 0
-  sender = 0
-  /** Index of the socket that received it. */
-  endpoint = 0
-  addressBytes = 6
-  /** Payload bytes by the heap length pointer, −1 while unknown. When the heap is handed on: the bytes from `at` that may be read. */
-  length = -1
-  /** Where the payload lies in the buffer. */
-  at = 0
-  /** Whether every payload byte is there. */
-  complete = false
-  packets = 0
-  received = 0
-  /** Item pointers as pairs of high and low words, without the four standard ones of every packet. */
-  pointers = new Uint32Array(32)
-  pointerCount = 0
-  /** The slot that it owns, or −1. */
-  slot = -1
-  /** Received payload as sorted, disjoint, non-touching ranges. */
-  readonly starts: number[] = []
-  readonly ends: number[] = []
-
-  bucket = 0
-  nextInBucket: AssembledHeap | undefined
-  older: AssembledHeap | undefined
-  newer: AssembledHeap | undefined
-
-  /** The heap cnt as a double: exact to 2^53. */
-  get cntNumber(): number {
-    return this.cntHigh * 0x100000000 + this.cntLow
-  }
-
-  /** Where the received payload ends, gaps in it included. */
-  get receivedEnd(): number {
-    return this.ends.at(-1) ?? 0
-  }
-
-  /** Takes the slot over from the assembler, which otherwise reuses it as soon as onHeap returns. */
-  keepSlot(): number {
-    const slot = this.slot
-    this.slot = -1
-    return slot
-  }
-
-  /** Marks bytes start … end−1 as received. Returns 0 if they are new, 1 if all of them were there, 2 if some of them were. */
-  addRange(start: number, end: number): 0 | 1 | 2 {
-    const { starts, ends } = this
-    const n = ends.length
-    if (n > 0 && start === ends[n - 1]) {
-      ends[n - 1] = end
-      return 0
-    }
-    // Every index below is from 0 to n − 1.
-    let i = 0
-    if (n > 0 && start > ends[n - 1]!) i = n
-    else {
-      let above = n
-      while (i < above) {
-        const middle = (i + above) >>> 1
-        if (ends[middle]! >= start) above = middle
-        else i = middle + 1
-      }
-    }
-    // Range i is the first that does not end before `start`. A range that ends exactly there is only touched.
-    let touched = i < n && ends[i] === start ? i : -1
-    const next = touched >= 0 ? i + 1 : i
-    if (next < n && starts[next]! < end) {
-      return touched < 0 && starts[next]! <= start && end <= ends[next]! ? 1 : 2
-    }
-    if (touched >= 0) ends[touched] = end
-    else if (next < n && starts[next] === end) {
-      starts[next] = start
-      return 0
-    } else {
-      starts.splice(i, 0, start)
-      ends.splice(i, 0, end)
-      touched = i
-    }
-    if (touched + 1 < starts.length && starts[touched + 1] === end) {
-      ends[touched] = ends[touched + 1]!
-      starts.splice(touched + 1, 1)
-      ends.splice(touched + 1, 1)
-    }
-    return 0
-  }
-}
 
 /** The verdicts of add() on a packet. */
 export const ADDED = 0
@@ -120,38 +31,30 @@ export interface AssemblerOptions {
 }
 
 export class Assembler {
-  /** Heaps in the making. */
-  live = 0
+  readonly #live: LiveHeaps
+  readonly #finished = new FinishedHeaps()
   readonly #u8: Uint8Array
   readonly #view: DataView
   readonly #options: AssemblerOptions
-  readonly #buckets: (AssembledHeap | undefined)[]
   readonly #spare: AssembledHeap[] = []
-  #oldest: AssembledHeap | undefined
-  #newest: AssembledHeap | undefined
+  /** The heap that got the last packet, if it is in the making: most packets are for the same. */
   #last: AssembledHeap | undefined
-
-  // Heaps that are done are remembered, so that a late copy of a packet is not taken for a new heap. Direct-mapped: a collision forgets the
-  // older one.
-  readonly #seenHigh = new Uint32Array(SEEN)
-  readonly #seenLow = new Uint32Array(SEEN)
-  readonly #seenSender = new Int32Array(SEEN)
-  readonly #seenAt = new Float64Array(SEEN)
-  #finished = 0
 
   constructor(buffer: ArrayBuffer, options: AssemblerOptions) {
     this.#u8 = new Uint8Array(buffer)
     this.#view = new DataView(buffer)
     this.#options = options
-    let buckets = 16
-    while (buckets < options.maxHeaps * 2) buckets *= 2
-    this.#buckets = new Array<AssembledHeap | undefined>(buckets).fill(undefined)
-    this.forgetFinished()
+    this.#live = new LiveHeaps(options.maxHeaps)
+  }
+
+  /** How many heaps are in the making. */
+  get live(): number {
+    return this.#live.size
   }
 
   /** Makes every heap cnt count as new again, because a sender has stopped or started. */
   forgetFinished(): void {
-    this.#seenAt.fill(-1e9)
+    this.#finished.forget()
   }
 
   /** Takes a decoded packet. Allocates for the first heaps of a run only; copies the payload once, unless the packet is all of its heap. */
@@ -159,9 +62,9 @@ export class Assembler {
     const { cntHigh, cntLow } = packet
     let heap = this.#last
     if (heap === undefined || heap.cntLow !== cntLow || heap.cntHigh !== cntHigh || heap.sender !== sender) {
-      heap = this.#find(cntHigh, cntLow, sender)
+      heap = this.#live.find(cntHigh, cntLow, sender)
       if (heap === undefined) {
-        if (this.#wasSeen(packet, sender)) return DUPLICATE
+        if (this.#finished.has(packet, sender)) return DUPLICATE
         heap = this.#make(packet, sender, endpoint)
         // SKA-Low's packets say neither the heap's length nor their place in it, so each is a heap.
         const length = packet.heapLength < 0 && !packet.hasPayloadOffset ? packet.payloadLength : packet.heapLength
@@ -178,7 +81,7 @@ export class Assembler {
           this.#spare.push(heap)
           return REFUSED
         }
-        this.#link(heap)
+        this.#live.add(heap)
       }
       this.#last = heap
     }
@@ -206,7 +109,7 @@ export class Assembler {
     if (packet.itemPointers > 0) this.#addPointers(heap, packet)
     heap.packets++
     if (heap.received === heap.length) {
-      this.#unlink(heap)
+      this.#live.remove(heap)
       this.#finish(heap, true)
     }
     return ADDED
@@ -214,12 +117,12 @@ export class Assembler {
 
   /** Gives up all heaps in the making, oldest first. */
   flush(): void {
-    while (this.#oldest) this.#giveUp(this.#oldest)
+    while (this.#live.oldest) this.#giveUp(this.#live.oldest)
   }
 
   /** Ends a heap of which no more packets are expected. A heap that never said how long it is and has no gap counts as complete. */
   #giveUp(heap: AssembledHeap): void {
-    this.#unlink(heap)
+    this.#live.remove(heap)
     const contiguous = heap.ends.length === 0 || (heap.ends.length === 1 && heap.starts[0] === 0)
     const complete = heap.length < 0 && contiguous
     if (!complete) this.#zeroGaps(heap)
@@ -241,7 +144,7 @@ export class Assembler {
     heap.complete = complete
     this.#options.onHeap(heap)
     // Remembered after onHeap, which may forget all others: a second copy of the stop heap is still a copy.
-    this.#remember(heap)
+    this.#finished.remember(heap)
     if (heap.slot >= 0) this.#options.storage.release(heap.keepSlot())
     if (this.#last === heap) this.#last = undefined
     this.#spare.push(heap)
@@ -271,12 +174,12 @@ export class Assembler {
     const bytes = heap.length >= 0 ? heap.length : Math.max(UNKNOWN_LENGTH_BYTES, packet.payloadOffset + packet.payloadLength)
     // A packet that claims an impossible heap must not push real heaps out.
     if (bytes > storage.capacity) return false
-    while (this.live >= maxHeaps) this.#giveUp(this.#oldest!)
+    while (this.live >= maxHeaps) this.#giveUp(this.#live.oldest!)
     heap.slot = storage.take(bytes)
     while (heap.slot < 0) {
       if (!onPressure()) {
-        if (!this.#oldest) return false
-        this.#giveUp(this.#oldest)
+        if (!this.#live.oldest) return false
+        this.#giveUp(this.#live.oldest)
       }
       heap.slot = storage.take(bytes)
     }
@@ -322,75 +225,5 @@ export class Assembler {
       heap.pointers[heap.pointerCount++] = hi
       heap.pointers[heap.pointerCount++] = lo
     }
-  }
-
-  // The live heaps stand in a chained hash, and in a list from oldest to newest.
-
-  #bucketOf(cntLow: number, sender: number): number {
-    return (Math.imul(cntLow, 0x9e3779b1) ^ Math.imul(sender, 0x85ebca6b)) & (this.#buckets.length - 1)
-  }
-
-  #find(cntHigh: number, cntLow: number, sender: number): AssembledHeap | undefined {
-    let heap = this.#buckets[this.#bucketOf(cntLow, sender)]
-    while (heap !== undefined && (heap.cntLow !== cntLow || heap.cntHigh !== cntHigh || heap.sender !== sender)) {
-      heap = heap.nextInBucket
-    }
-    return heap
-  }
-
-  #link(heap: AssembledHeap): void {
-    heap.bucket = this.#bucketOf(heap.cntLow, heap.sender)
-    heap.nextInBucket = this.#buckets[heap.bucket]
-    this.#buckets[heap.bucket] = heap
-    heap.newer = undefined
-    heap.older = this.#newest
-    if (this.#newest) this.#newest.newer = heap
-    else this.#oldest = heap
-    this.#newest = heap
-    this.live++
-  }
-
-  #unlink(heap: AssembledHeap): void {
-    let at = this.#buckets[heap.bucket]
-    if (at === heap) this.#buckets[heap.bucket] = heap.nextInBucket
-    else {
-      while (at !== undefined && at.nextInBucket !== heap) at = at.nextInBucket
-      if (at) at.nextInBucket = heap.nextInBucket
-    }
-    heap.nextInBucket = undefined
-    if (heap.older) heap.older.newer = heap.newer
-    else this.#oldest = heap.newer
-    if (heap.newer) heap.newer.older = heap.older
-    else this.#newest = heap.older
-    heap.older = undefined
-    heap.newer = undefined
-    if (this.#last === heap) this.#last = undefined
-    this.live--
-  }
-
-  #seenIndex(cntLow: number, sender: number): number {
-    return (Math.imul(cntLow, 0x9e3779b1) ^ Math.imul(sender, 0x85ebca6b)) >>> 24
-  }
-
-  #remember(heap: AssembledHeap): void {
-    const i = this.#seenIndex(heap.cntLow, heap.sender)
-    this.#seenHigh[i] = heap.cntHigh
-    this.#seenLow[i] = heap.cntLow
-    this.#seenSender[i] = heap.sender
-    this.#seenAt[i] = this.#finished++
-  }
-
-  /**
-   * Whether the heap is done already. Narrow heap cnts wrap around soon (SPEAD-64-8 has 256), so one seen half a turn ago is a new heap.
-   */
-  #wasSeen(packet: PacketHeader, sender: number): boolean {
-    const i = this.#seenIndex(packet.cntLow, sender)
-    // #seenIndex is below SEEN.
-    return (
-      this.#seenLow[i] === packet.cntLow &&
-      this.#seenHigh[i] === packet.cntHigh &&
-      this.#seenSender[i] === sender &&
-      this.#finished - this.#seenAt[i]! < Math.min(SEEN, 2 ** (packet.addressBytes * 8 - 1))
-    )
   }
 }

@@ -17,7 +17,7 @@ export interface CreditGateOptions {
 }
 
 const HELLO_EVERY_MS = 50
-/** After as many HELLOs answered without progress, the bytes still out count as lost. */
+/** After this number of HELLOs answered without progress, the bytes still out count as lost. */
 const ANSWERS_WITHOUT_PROGRESS = 3
 
 /**

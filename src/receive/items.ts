@@ -1,6 +1,6 @@
 /** The items of a finished heap: the place of each in the payload, or its immediate. */
 import { ITEM_NULL, ITEM_STREAM_CTRL } from '../spead/constants.js'
-import type { AssembledHeap } from './assemble.js'
+import type { AssembledHeap } from './assembled-heap.js'
 import { idOf, valueHigh, valueLow } from './decode.js'
 
 /**

@@ -6,7 +6,7 @@
 import { createHash, type Hash } from 'node:crypto'
 import { writeSync } from 'node:fs'
 import { SpeadcastError } from '../errors.js'
-import type { AssembledHeap } from './assemble.js'
+import type { AssembledHeap } from './assembled-heap.js'
 import type { HeapStorage } from './storage.js'
 
 interface Held {

@@ -157,7 +157,7 @@ export class RdmaSource implements PacketSource {
     return n
   }
 
-  /** Returns the number of the queue pair and port that a datagram came from. Six compares find the usual case, the last one's again. */
+  /** Returns the number of the queue pair and port that a datagram came from. Six compares recognise the sender of the last one, the usual case. */
   #sender(queue: ReceiveQueue, i: number, base: number): number {
     const words = this.#words
     const last = this.#last

@@ -7,7 +7,7 @@ import {
   ITEM_DESCRIPTOR_NAME,
   ITEM_DESCRIPTOR_SHAPE,
 } from '../spead/constants.js'
-import { AssembledHeap } from './assemble.js'
+import { AssembledHeap } from './assembled-heap.js'
 import { decodePacket, isPacketPointer, PACKET_OK, PacketHeader } from './decode.js'
 import { ItemTable } from './items.js'
 

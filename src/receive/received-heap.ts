@@ -1,6 +1,6 @@
 /** Finished heaps as a consumer sees them: plain data with memory of its own. */
 import { ITEM_DESCRIPTOR, ITEM_STREAM_CTRL, STREAM_CTRL_START, STREAM_CTRL_STOP } from '../spead/constants.js'
-import type { AssembledHeap } from './assemble.js'
+import type { AssembledHeap } from './assembled-heap.js'
 import { type ItemTable, LAST_RESERVED_ID } from './items.js'
 import { type ReceivedDescriptor, resolveShape, valueBytes } from './received-descriptor.js'
 

@@ -58,7 +58,7 @@ export async function startThread({ shared, source, options, events, driver, onG
   const worker = new Worker(new URL('./receiver-worker.js', import.meta.url), {
     workerData: input,
     name: 'speadcast receive',
-    // The process's own would be inherited, and with those of `node --input-type=module -e …` a worker from a file fails.
+    // A worker inherits the process's options, and those of `node --input-type=module -e …` make one that runs a file fail.
     execArgv: [],
   })
   const signal = () => {

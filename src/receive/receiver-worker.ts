@@ -45,8 +45,8 @@ function run(input: WorkerInput, source: PacketSource, stats: Float64Array, post
     ((postedHeaps - Atomics.load(control, CONTROL.TAKEN_HEAPS)) | 0) >= queueHeaps ||
     ((postedKibibytes - Atomics.load(control, CONTROL.TAKEN_KIBIBYTES)) | 0) >= queueKibibytes
   /**
-   * Sleeps until a descriptor of `set` is ready, main signals, or `ms` (≤ 50) pass. Does not sleep if `awake()`, asked once the flag is
-   * set.
+   * Sleeps until a descriptor of `set` is ready, the main thread signals, or `ms` (≤ 50) pass. Sets ASLEEP first, then calls `awake`, and does
+   * not sleep if that returns true.
    */
   const sleep = (set: PollSet, ms: number, awake: () => boolean): void => {
     Atomics.store(control, CONTROL.ASLEEP, 1)

@@ -3,7 +3,8 @@
  * delivers, and decides whether this was the end. Runs in the receiving thread, where receiver-worker.ts or dgram-receiver.ts feeds it.
  */
 import { ITEM_DESCRIPTOR } from '../spead/constants.js'
-import { ADDED, type AssembledHeap, Assembler, DUPLICATE } from './assemble.js'
+import { ADDED, Assembler, DUPLICATE } from './assemble.js'
+import type { AssembledHeap } from './assembled-heap.js'
 import { decodePacket, PACKET_OK, PacketHeader } from './decode.js'
 import { ItemTable, LAST_RESERVED_ID } from './items.js'
 import { OrderedOutput, STAGE_BYTES } from './output.js'
@@ -57,9 +58,9 @@ export interface SessionOptions {
   readonly maxHeaps: number
   /** Milliseconds from the start, Infinity for none. */
   readonly timeoutMs: number
-  /** Ends after as many complete data heaps; Infinity: after none. */
+  /** The number of complete data heaps after which to end; Infinity: none ends it. */
   readonly heaps: number
-  /** Ends after as many stop heaps; Infinity: after none. */
+  /** The number of stop heaps after which to end; Infinity: none ends it. */
   readonly stops: number
   readonly verify: boolean
   readonly hash: boolean
@@ -213,7 +214,10 @@ export class ReceiveSession {
     return nowMs - this.#startedAt >= this.#options.timeoutMs ? 'timeout' : undefined
   }
 
-  /** Returns how long the driver may sleep: 50 ms at most, and less while the end is near. */
+  /**
+   * Returns how long the driver may sleep: 50 ms at most, because process.exit() waits for it (docs/ground-rules.md, "Threads and workers"),
+   * and less while the end is near.
+   */
   sleepMs(nowMs: number): number {
     const left = this.#startedAt + this.#options.timeoutMs - nowMs
     return Math.max(1, Math.min(this.#stoppedAt >= 0 ? 10 : 50, Math.ceil(left)))

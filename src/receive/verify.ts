@@ -4,7 +4,7 @@
  * descriptor and stop heaps use cnts too. A timestamp has as many bits as a heap address, 48 at most, and starts again at 0 after the
  * last. The heaps before tell which time round it is.
  */
-import type { AssembledHeap } from './assemble.js'
+import type { AssembledHeap } from './assembled-heap.js'
 import type { ItemTable } from './items.js'
 import type { ReceivedDescriptor } from './received-descriptor.js'
 import { immediateBytes, putImmediate } from './received-heap.js'

@@ -1,3 +1,4 @@
+import { shown } from '../checks.js'
 import { SpeadcastError } from '../errors.js'
 import { float16Bits, putBits, putWideBits } from './bytes.js'
 import type { Descriptor, FormatField } from './descriptor.js'
@@ -20,16 +21,6 @@ export function encoderFor(descriptor: Descriptor, out: Uint8Array<ArrayBuffer>)
   return descriptor.dtype
     ? dtypeEncoder(descriptor.name, descriptor.dtype, out)
     : formatEncoder(descriptor, descriptor.format!, out)
-}
-
-/** Says in an error what was given: '300', 'a string of 40 characters', 'null'. */
-export function shown(value: unknown): string {
-  if (typeof value === 'string') return value.length <= 20 ? `'${value}'` : `a string of ${value.length} characters`
-  if (typeof value === 'bigint') return `${value}n`
-  if (Array.isArray(value)) return `an array of ${value.length}`
-  if (ArrayBuffer.isView(value)) return `a ${value.constructor.name} of ${value.byteLength} bytes`
-  if (value !== null && typeof value === 'object') return `a ${value.constructor?.name ?? 'object'}`
-  return typeof value === 'function' || typeof value === 'symbol' ? `a ${typeof value}` : `${value}`
 }
 
 export function fail(name: string, where: Where, problem: string): never {

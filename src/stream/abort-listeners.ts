@@ -1,6 +1,6 @@
 /**
- * One listener per AbortSignal, however many sends it may withdraw: a listener for each would be warned of as a leak from the eleventh
- * on, and every settlement would walk through all of them to remove its own.
+ * One listener per AbortSignal, however many sends it may withdraw. With a listener for each, Node would warn of a leak from the eleventh on,
+ * and every settlement would walk through all of them to remove its own.
  */
 interface Listeners {
   readonly callbacks: Set<() => void>

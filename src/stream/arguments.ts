@@ -1,31 +1,11 @@
 /** Checks of the arguments of a stream's calls, before anything is queued. */
 import type { GroupMode } from '../batch/compile.js'
 import type { HeapReference } from '../batch/heaps.js'
+import { checkOptions, oneOf, shown } from '../checks.js'
 import { ensure, SpeadcastError } from '../errors.js'
 import type { Flavour } from '../spead/index.js'
 import { splitHeapCnt, splitUnsigned } from '../spead/pointer.js'
-import { shown } from '../spead/value-encoder.js'
 import { Batch, type BatchOptions } from './batch.js'
-
-/** An object with none but the known keys. Allocates nothing: send calls it. @param before introduces the list of them in the error */
-export function checkOptions(call: string, options: object, known: readonly string[], before = 'known ones'): void {
-  if (typeof options !== 'object' || options === null || Array.isArray(options))
-    throw new SpeadcastError(
-      'ERR_SPEADCAST_CONFIG',
-      `${call}: the options are ${shown(options)}; give an object of ${known.join(', ')}`,
-    )
-  for (const key in options)
-    if (!known.includes(key))
-      throw new SpeadcastError('ERR_SPEADCAST_CONFIG', `${call}: unknown option '${key}'; ${before}: ${known.join(', ')}`)
-}
-
-/** @throws the signal's reason if it has aborted */
-export function checkSignal(call: string, signal: AbortSignal | undefined): void {
-  if (signal === undefined) return
-  if (typeof signal?.throwIfAborted !== 'function')
-    throw new SpeadcastError('ERR_SPEADCAST_CONFIG', `${call}: signal is ${shown(signal)}; it must be an AbortSignal`)
-  signal.throwIfAborted()
-}
 
 const GROUP_MODES: readonly GroupMode[] = ['serial', 'round-robin', 'by-substream']
 
@@ -33,7 +13,7 @@ export function checkGroupMode(call: string, mode: GroupMode): void {
   ensure(
     GROUP_MODES.includes(mode),
     'ERR_SPEADCAST_CONFIG',
-    () => `${call}: group mode is ${shown(mode)}; it must be 'serial', 'round-robin' or 'by-substream'`,
+    () => `${call}: group mode is ${shown(mode)}; it must be ${oneOf(GROUP_MODES)}`,
   )
 }
 

@@ -8,7 +8,7 @@ import type { Submissions } from './submissions.js'
 /** The event loop gets a turn from `batch.free` after this long. */
 const BREATH_MS = 0.5
 
-/** @internal The open batches of a stream with their lanes. Batches see the stream as this. */
+/** @internal The open batches of a stream with their lanes. It is all that a batch knows of its stream. */
 export class Batches implements BatchOwner {
   readonly #open = new Map<Batch<object>, Lane>()
   #lastTurn = performance.now()

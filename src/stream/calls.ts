@@ -3,7 +3,7 @@ import type { CounterName } from '../stats.js'
 import type { BatchResult } from './result.js'
 
 export interface SendOptions {
-  /** Send only the first so many heaps of the batch. Default: all. */
+  /** How many heaps to send, from the batch's first. Default: all. */
   heaps?: number
   /** Withdraws the send while its turn has not come: its promise rejects with signal.reason and no heap cnt is used up. */
   signal?: AbortSignal

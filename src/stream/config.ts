@@ -1,6 +1,7 @@
 /** Checks the options of openStream once, at the edge: unknown keys, wrong types and contradictions never get past here. */
 import * as v from 'valibot'
 import { BACKEND_NAMES } from '../backend/names.js'
+import { oneOf } from '../checks.js'
 import { SpeadcastError } from '../errors.js'
 import { IoThread } from './io-thread.js'
 import { DEFAULTS, type IbverbsStreamOptions, type RdmaUdStreamOptions, type StreamOptions } from './options.js'
@@ -8,7 +9,7 @@ import { parseRate } from './rate.js'
 
 type Defaulted<T, Undefaulted extends keyof T> = Required<Omit<T, Undefaulted>> & Pick<T, Undefaulted>
 
-/** Options whose absence says something. */
+/** Options without a default, because their absence has a meaning. */
 type Undefaulted = 'interface' | 'thread' | 'ioThreads' | 'ttl' | 'dscp' | 'ibverbs' | 'rdmaUd' | 'pcapPath' | 'memory'
 
 /** The options of openStream as they are used: checked, and with the defaults in place. */
@@ -28,6 +29,8 @@ const whole = (low: number, high: number, unit: string) => {
   )
 }
 
+const choice = <const T extends readonly string[]>(names: T) => v.picklist(names, `must be ${oneOf(names)}`)
+
 const yesOrNo = v.boolean('must be true or false')
 
 const memoryOptions = v.strictObject(
@@ -45,7 +48,7 @@ const ibverbsOptions = v.strictObject(
   {
     library: v.exactOptional(v.string('must be the name or path of libibverbs')),
     queueDepth: v.optional(whole(16, 65536, 'work requests'), DEFAULTS.queueDepth),
-    poll: v.optional(v.picklist(['busy', 'adaptive', 'event'], "must be 'busy', 'adaptive' or 'event'"), 'adaptive'),
+    poll: v.optional(choice(['busy', 'adaptive', 'event']), 'adaptive'),
     pollMicroseconds: v.optional(whole(0, 1e6, 'microseconds'), DEFAULTS.pollMicroseconds),
     completionVector: v.optional(whole(0, 1023, 'completion vector'), 0),
     completionTimeoutMs: v.optional(whole(10, 600_000, 'milliseconds'), DEFAULTS.completionTimeoutMs),
@@ -108,10 +111,7 @@ const schema = v.strictObject({
     v.transform((to) => (typeof to === 'string' ? [to] : to)),
   ),
   interface: v.optional(v.string('must be an interface name or address')),
-  backend: v.optional(
-    v.picklist(['auto', ...BACKEND_NAMES], "must be 'auto', 'ibverbs', 'rdma-ud', 'udp', 'dgram', 'memory' or 'pcap'"),
-    'auto',
-  ),
+  backend: v.optional(choice(['auto', ...BACKEND_NAMES]), 'auto'),
   thread: v.optional(
     v.union([v.picklist(['worker', 'inline']), v.instance(IoThread)], "must be 'worker', 'inline' or an IoThread"),
   ),
@@ -155,8 +155,8 @@ const schema = v.strictObject({
     v.union([v.number(), v.string()], "must be bytes per second, or a string with a unit such as '40Gbps' or '5GB/s'"),
     0,
   ),
-  rateMethod: v.optional(v.picklist(['auto', 'sw', 'kernel', 'hw'], "must be 'auto', 'sw', 'kernel' or 'hw'"), 'auto'),
-  rateBasis: v.optional(v.picklist(['udp', 'wire'], "must be 'udp' or 'wire'"), 'udp'),
+  rateMethod: v.optional(choice(['auto', 'sw', 'kernel', 'hw']), 'auto'),
+  rateBasis: v.optional(choice(['udp', 'wire']), 'udp'),
   burstBytes: v.optional(whole(1, 2 ** 31, 'bytes'), DEFAULTS.burstBytes),
   burstRateRatio: v.optional(
     v.pipe(
@@ -178,8 +178,8 @@ const schema = v.strictObject({
   sourcePort: v.optional(whole(0, 65535, 'port'), 0),
   sendBufferBytes: v.optional(whole(0, 2 ** 30, 'bytes'), DEFAULTS.sendBufferBytes),
   allowFragmentation: v.optional(yesOrNo, false),
-  segmentation: v.optional(v.picklist(['auto', 'off'], "must be 'auto' or 'off'"), 'auto'),
-  udpPath: v.optional(v.picklist(['auto', 'io_uring', 'sendmmsg'], "must be 'auto', 'io_uring' or 'sendmmsg'"), 'auto'),
+  segmentation: v.optional(choice(['auto', 'off']), 'auto'),
+  udpPath: v.optional(choice(['auto', 'io_uring', 'sendmmsg']), 'auto'),
   neighbourTimeoutMs: v.optional(whole(0, 60_000, 'milliseconds'), DEFAULTS.neighbourTimeoutMs),
   ibverbs: v.optional(ibverbsOptions),
   rdmaUd: v.optional(rdmaUdOptions),
@@ -197,11 +197,12 @@ export function parseStreamConfig(input: unknown): StreamConfig {
     throw new SpeadcastError('ERR_SPEADCAST_CONFIG', message)
   }
   if (config.backend === 'pcap' && config.pcapPath === undefined) contradict("backend 'pcap' needs pcapPath, the file to write")
+  const verbs = config.backend === 'ibverbs' || config.backend === 'rdma-ud'
   if (config.pcapPath !== undefined && config.backend !== 'pcap')
     contradict(`pcapPath is only for backend 'pcap', not '${config.backend}'`)
   if (config.memory !== undefined && config.backend !== 'memory')
     contradict(`memory is only for backend 'memory', not '${config.backend}'`)
-  if (config.ibverbs !== undefined && !['ibverbs', 'rdma-ud', 'auto'].includes(config.backend))
+  if (config.ibverbs !== undefined && !verbs && config.backend !== 'auto')
     contradict(`ibverbs is only for backends 'ibverbs' and 'rdma-ud', not '${config.backend}'`)
   if (config.rdmaUd !== undefined && config.backend !== 'rdma-ud')
     contradict(`rdmaUd is only for backend 'rdma-ud', not '${config.backend}'`)
@@ -222,9 +223,9 @@ export function parseStreamConfig(input: unknown): StreamConfig {
         "rateMethod 'kernel' lets packets wait, and udpPath 'io_uring' lends their memory meanwhile; leave one of the two out",
       )
   }
-  if (config.allowFragmentation && (config.backend === 'ibverbs' || config.backend === 'rdma-ud'))
+  if (config.allowFragmentation && verbs)
     contradict(`backend '${config.backend}' passes by the kernel and never fragments; leave allowFragmentation out`)
-  if (config.ttl === 0 && (config.backend === 'ibverbs' || config.backend === 'rdma-ud'))
+  if (config.ttl === 0 && verbs)
     contradict(`ttl is 0, which keeps packets on this host; backend '${config.backend}' passes by its kernel and needs at least 1`)
   if (config.backend === 'dgram' && config.thread !== undefined && config.thread !== 'inline')
     contradict("backend 'dgram' runs on the event loop; leave thread out or use 'inline'")
@@ -253,7 +254,7 @@ function describeIssues(issues: readonly v.BaseIssue<unknown>[]): string {
 
 type Place = { readonly path: readonly string[]; readonly issue: v.BaseIssue<unknown> }
 
-/** Where one of several forms fits but for something inside it, the issues inside: of `split.payloadBytes` rather than of `split`. */
+/** The issues inside the form that fits best of several, where there are any: of `split.payloadBytes` rather than of `split`. */
 function precise(issue: v.BaseIssue<unknown>, outer: readonly string[] = []): Place[] {
   const path = [...outer, ...(issue.path ?? []).map(({ key }) => String(key))]
   const inside = issue.type === 'union' ? (issue.issues ?? []).filter((inner) => inner.path) : []
@@ -273,7 +274,7 @@ function entriesOf(node: SchemaNode | string | undefined): SchemaNode['entries']
   return node.entries ?? entriesOf(node.wrapped) ?? entriesOf(node.item) ?? node.options?.map(entriesOf).find(Boolean)
 }
 
-/** Names of the stream's options; of those inside one of them: optionNames('flavour'). Empty where there are none. */
+/** Returns the names of the stream's options, or of those inside one of them: optionNames('flavour'). Empty where there are none. */
 export function optionNames(...within: readonly string[]): string[] {
   let entries = entriesOf(schema as unknown as SchemaNode)
   for (const name of within) if (!/^\d+$/.test(name)) entries = entriesOf(entries?.[name])

@@ -23,13 +23,13 @@ export class Failures {
     if (unseen) throw unseen.error
   }
 
-  /** Sends are cut off: those that fail from here on were dropped, which is no failure. */
+  /** Call it when sends are cut off: those that fail from here on were dropped, which is no failure. */
   setAside(): void {
     this.#aside ??= this.#noted
     this.#noted = []
   }
 
-  /** Back to the failures before the first setAside(), if there was one. */
+  /** Goes back to the failures before the first setAside(), if there was one. */
   restore(): void {
     if (this.#aside) this.#noted = this.#aside
   }

@@ -1,7 +1,6 @@
+import { checkOptions, shown } from '../checks.js'
 import { IoThreadHandle } from '../engine/thread.js'
 import { ensure } from '../errors.js'
-import { shown } from '../spead/value-encoder.js'
-import { checkOptions } from './arguments.js'
 
 /** Options of `new IoThread`. */
 export interface IoThreadOptions {
@@ -17,7 +16,7 @@ const OPTIONS = ['affinity', 'name', 'priority']
 const handles = new WeakMap<IoThread, IoThreadHandle>()
 
 /**
- * An I/O thread of the program's own, for `openStream({ thread })`: several streams may share it, and none that was not given it. Without
+ * An I/O thread of the program's own, for `openStream({ thread })`. The streams that are given it share it, and no others do. Without
  * one, streams share the threads of a pool (option `ioThreads`). It does not keep the process alive.
  *
  * Affinity and priority are set when the first stream opens, which fails with ERR_SPEADCAST_CONFIG where they may not be had.

@@ -39,7 +39,7 @@ export async function openStream(options: StreamOptions): Promise<Stream> {
   cntSequence(flavour, config.firstCnt, config.cntStep)
   checkPacketSize(config)
   const specs = parseEndpoints(config.to)
-  // If it has to be started it loads its code meanwhile.
+  // A thread that has to be started loads its code meanwhile.
   const early = mayHaveThread(config) ? leaseFor(config) : undefined
   try {
     return await openResolved(config, specs, early)

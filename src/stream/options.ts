@@ -33,7 +33,7 @@ export interface IbverbsStreamOptions {
   poll?: 'busy' | 'adaptive' | 'event'
   /** Default 50. */
   pollMicroseconds?: number
-  /** Which of the device's interrupts completions use, modulo their number. Default 0. */
+  /** The device's interrupt for completions, by its number modulo how many there are. Default 0. */
   completionVector?: number
   /**
    * How long nothing may complete with packets under way. Then the queue is put in error and reset: the first packet fails with ETIMEDOUT and
@@ -141,12 +141,12 @@ export interface StreamOptions {
   /** How much faster than `rate` the sender may go to make up for a delay. Default 1.05. */
   burstRateRatio?: number
   /**
-   * How much of the time is made up in which nothing was queued, at `rate` × `burstRateRatio`. Whether the caller was late or had nothing
-   * to send cannot be told apart: up to this the caller counts as late, and what lies beyond is forgotten. 0 forgets all of it, as spead2
+   * How much is made up of a time in which nothing was queued, at `rate` × `burstRateRatio`. The sender cannot tell a caller that was late from
+   * one that had nothing to send: up to this time it counts as late, and the rest of the time is forgotten. 0 forgets all of it, as spead2
    * does. A delay while batches are queued is made up whatever its length. Default 0.05.
    */
   catchUpSeconds?: number
-  /** TTL or hop limit; 0, for multicast alone, leaves this host's receivers. Default: the system's, 1 for multicast. */
+  /** TTL or hop limit. 0 is for multicast alone, and keeps packets on this host. Default: the system's, 1 for multicast. */
   ttl?: number
   /** Deliver multicast packets to receivers on this host too. Default true. */
   multicastLoop?: boolean

@@ -10,23 +10,22 @@
  * Teardown: refuse sends → drain or abort → stop the driver → backend and descriptors closed → regions back to the pool.
  */
 import type { MemoryPacket } from '../backend/memory.js'
+import type { StateWords } from '../backend/states.js'
 import type { GroupMode } from '../batch/compile.js'
 import type { HeapReference } from '../batch/heaps.js'
 import type { HeapViews } from '../batch/views.js'
-import type { Driver, States } from '../engine/driver.js'
+import { checkOptions, checkSignal, shown } from '../checks.js'
+import type { Driver } from '../engine/driver.js'
 import { type Ring, STOP_ABORT, STOP_DRAIN } from '../engine/ring.js'
 import { ensure, SpeadcastError } from '../errors.js'
 import type { ResolvedEndpoint } from '../net/endpoint.js'
 import { type Flavour, Heap, makeFlavour } from '../spead/index.js'
-import { shown } from '../spead/value-encoder.js'
 import { readCounters } from '../stats.js'
 import { listen } from './abort-listeners.js'
 import {
   checkBatchOptions,
   checkGroupMode,
-  checkOptions,
   checkReferences,
-  checkSignal,
   cntSequence,
   type HeapPace,
   notOurs,
@@ -62,7 +61,7 @@ export interface StreamParts {
   readonly driver: Driver
   readonly reason: string
   /** The stream's own states, beside the backend's. */
-  readonly states: States
+  readonly states: StateWords
   /** The memory backend's packets. */
   readonly packets: MemoryPacket[]
 }
@@ -84,7 +83,7 @@ export class Stream implements AsyncDisposable {
   readonly #prepared: PreparedLists
   readonly #descriptors: Descriptors
   readonly #batches: Batches
-  readonly #ownStates: States
+  readonly #ownStates: StateWords
   readonly #pace: HeapPace
   /** Set when sends were cut off by a deadline or destroy: unsent heaps before that. */
   #unsentBeforeCut: number | undefined
@@ -159,8 +158,8 @@ export class Stream implements AsyncDisposable {
 
   /**
    * Queues a batch. Its promise resolves when all of it is sent, and rejects with a SendError that names every heap's fate, or with
-   * signal.reason. A promise nobody looks at is safe to drop: its failure, of several the first, is thrown by the next send,
-   * flush or close.
+   * signal.reason. A promise nobody looks at is safe to drop: the next send, flush or close throws its failure, or
+   * the first of several.
    * @throws at once, nothing queued: ERR_SPEADCAST_CLOSED, _CONFIG, _BATCH_STATE, _VALUE, _HEAP_CNT, or an earlier unobserved failure
    */
   send<T extends object>(batch: Batch<T>, options?: SendOptions): SendPromise<BatchResult> {

@@ -89,7 +89,7 @@ export class Submissions implements DriverClient {
   }
 
   #enter(send: Send): void {
-    // One withdrawn while it waited still takes its turn, or flush would count it before those in front of it.
+    // A send that was withdrawn while it waited still takes its turn, or flush would count it before those in front of it.
     const state = send.done ? STATE_ABORTED : send.signal ? STATE_QUEUED : STATE_FINAL
     const count = this.ring.push(send, state)
     this.#queue[count & (SLOTS - 1)] = send
@@ -111,7 +111,7 @@ export class Submissions implements DriverClient {
   /** Settles everything the engine has settled; false when there is nothing, which costs one atomic load. */
   harvest(): boolean {
     const { settled } = this.ring
-    // After die() the sends that entered the ring and were never claimed are settled here, but not there.
+    // After die() this queue has settled the sends that were never claimed, and the ring has not.
     if (settled === this.#settled || this.#dead) return false
     while (this.#settled !== settled) this.#settleNext()
     while (this.#overflow.length > 0 && !this.#full) this.#enter(this.#overflow.shift()!)

@@ -8,7 +8,7 @@ import { createInterface } from 'node:readline'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { checkCall, libc, nativeCallsWork } from '#dist/ffi/libc.js'
 import { Region } from '#dist/ffi/memory/region.js'
-import type { Batch } from '#dist/src/index.js'
+import { type Batch, openStream, type SendError } from '#dist/src/index.js'
 import { need } from '../support/need.js'
 import { sharedFile } from '../support/shared-file.js'
 import { dump } from '../support/spead-cases.js'
@@ -167,5 +167,38 @@ describe('where heap j lies', () => {
     await Promise.all([stream.send(one), stream.send(two)])
     expect(taken(stream).map((packet) => packet[8 + 6 * 8])).toEqual([5, 5])
     region.release()
+  })
+})
+
+describe('what docs/memory.md says of mistakes', () => {
+  for (const segmentation of ['auto', 'off'] as const)
+    test(`a file made shorter fails the send, and the error says where to look: udp, segmentation ${segmentation}`, async (ctx) => {
+      needSharedMemory(ctx)
+      const fd = sharedFile(4 * 8192)
+      const stream = await openStream({ to: '127.0.0.1:7148', backend: 'udp', segmentation, descriptors: 'none' })
+      onTestFinished(() => stream.destroy())
+      const memory = { adc: { region: Region.fromFd(fd) } }
+      const batch = stream.createBatch({ items: groupOf([samples('adc', '|u1', [8192])]), heaps: 4, memory })
+      await stream.send(batch)
+      ftruncateSync(fd, 2 * 8192)
+      const { outcome, message } = (await stream.send(batch).catch((error) => error)) as SendError
+      expect(outcome.causes).toMatchObject([{ substream: 0, errnoName: 'EFAULT' }])
+      expect(outcome.heaps.slice(2)).toEqual(['failed', 'failed'])
+      expect(message).toMatch(/memory of the batch is not there \(EFAULT\).*Region\.fromFd.*open another stream/)
+    })
+
+  test('structuredClone of a region’s buffer, with a transfer too, leaves the views of this thread as they are', async (ctx) => {
+    needSharedMemory(ctx)
+    const { buffer } = Region.allocate(65536)
+    const view = new Uint8Array(buffer).fill(3)
+    for (const options of [{}, { transfer: [buffer] }]) {
+      // Node 20 copies where later versions throw DataCloneError.
+      const copy = await Promise.resolve()
+        .then(() => structuredClone(buffer, options))
+        .catch((error: Error) => error.name)
+      if (copy instanceof ArrayBuffer) new Uint8Array(copy).fill(4)
+      else expect(copy).toBe('DataCloneError')
+      expect([view.length, ...new Set(view)]).toEqual([65536, 3])
+    }
   })
 })

@@ -3,7 +3,17 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { CLI, type Datagram, datagramsOf, pointersOf, run, runJson, startReceiver, temporaryFolder } from '../support/cli.js'
+import {
+  CLI,
+  type Datagram,
+  datagramsOf,
+  freePort,
+  pointersOf,
+  run,
+  runJson,
+  startReceiver,
+  temporaryFolder,
+} from '../support/cli.js'
 import { need } from '../support/need.js'
 import { makeNetns, netnsUnavailable } from '../support/netns.js'
 
@@ -392,4 +402,14 @@ test('on a terminal, standard error shows heaps, rate and time left, and is clea
   expect(shown.some((line) => /^sent \d+ heaps, [\d.]+ .?B\/s, \d+ %, ETA \d+:\d\d$/.test(line))).toBe(true)
   // The last thing behind the progress line is the table, from the left margin.
   expect(shown.at(-1)).toMatch(/^backend +memory/)
+})
+
+test('a port that nobody listens at is told of, in words and in --json', async (ctx) => {
+  need(ctx, process.platform === 'linux', 'ICMP answers are read on Linux only')
+  const args = ['send', `127.0.0.1:${await freePort()}`, '-n', '50', '--backend', 'udp', '--rate', '100Mbps']
+  const { code, stdout } = await run(args)
+  expect(code).toBe(0)
+  expect(stdout).toMatch(/port unreachable came back \d[\d,]* times/)
+  const { json } = await runJson(args)
+  expect((json as { stats: { portUnreachable: number } }).stats.portUnreachable).toBeGreaterThan(0)
 })

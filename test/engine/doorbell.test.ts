@@ -1,5 +1,5 @@
 /**
- * When the thread that sends is woken, on a clock of the test's own. What it gains is measured (docs/bench/README.md, "A busy machine, and
+ * When the thread that sends is woken, on a clock of the test's own. The gain is measured (docs/bench/README.md, "A busy machine, and
  * senders that keep a rate").
  */
 import { beforeEach, expect, test } from 'vitest'
@@ -25,7 +25,7 @@ const calm = new Contention(new Int32Array(1), () => false)
 const busy = new Contention(new Int32Array(1), () => true)
 busy.note(0, 6e6)
 
-/** Submits so many times; the wake-ups that each brought. */
+/** Submits `count` times; returns the wake-ups that each submission brought. */
 function submit(doorbell: Doorbell, count: number, gap: number): number[] {
   return Array.from({ length: count }, () => {
     const before = wakes

@@ -85,7 +85,7 @@ class Host {
 interface Sender {
   readonly member: Member
   readonly ring: R.Ring
-  /** Sends `count` batches of so many heaps of 8 KiB. */
+  /** Sends `count` batches of `heaps` heaps of 8 KiB. */
   send(count: number): void
   readonly settled: number
 }

@@ -6,7 +6,7 @@ import { Waiter } from '#dist/src/engine/waiter.js'
 const YIELD_NANOSECONDS = 300
 const NAP_NANOSECONDS = 50_000
 
-/** A caller with sends in flight behind a sender that settles one per so many naps or yields. */
+/** A caller with sends in flight, behind a sender that settles one every few naps or yields. */
 class Caller {
   now = 0
   inFlight = 0
@@ -62,7 +62,7 @@ class Caller {
   }
 }
 
-/** Whether each of `count` waits napped, with so many batches in flight. */
+/** Whether each of `count` waits napped, with `inFlight` batches in flight. */
 function waits(count: number, inFlight: number, napsPerBatch = 1): boolean[] {
   const caller = new Caller()
   let naps = 0

@@ -92,7 +92,7 @@ const STRUCTS: Record<string, { type: string; members: Record<string, string> }>
 }
 /** Where the C name or expression is not the exported name. */
 const EXPRESSIONS: Record<string, string> = {
-  PMTUDISC_PROBE: 'IP_PMTUDISC_PROBE',
+  PMTUDISC_DO: 'IP_PMTUDISC_DO',
   PMTUDISC_DONT: 'IP_PMTUDISC_DONT',
   'CMSGHDR.data': 'CMSG_LEN(0)',
   SOCK_RAW_CLOEXEC: 'SOCK_RAW | SOCK_CLOEXEC',
@@ -125,7 +125,7 @@ function claims(): [string, string, number][] {
   out.push(['CMSG_SPACE of a UDP_SEGMENT message', 'CMSG_SPACE(sizeof(uint16_t))', 24])
   out.push(['CMSG_LEN of a UDP_SEGMENT message', 'CMSG_LEN(sizeof(uint16_t))', layout.CMSGHDR.data + 2])
   out.push(['size of a pointer', 'sizeof(void *)', 8])
-  out.push(['IPV6_PMTUDISC_PROBE', 'IPV6_PMTUDISC_PROBE', layout.PMTUDISC_PROBE])
+  out.push(['IPV6_PMTUDISC_DO', 'IPV6_PMTUDISC_DO', layout.PMTUDISC_DO])
   out.push(['IPV6_PMTUDISC_DONT', 'IPV6_PMTUDISC_DONT', layout.PMTUDISC_DONT])
   return out
 }

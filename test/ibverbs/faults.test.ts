@@ -168,6 +168,32 @@ test('refused for good behind packets that no completion will report: they are s
   nic.cleanReport()
 })
 
+test('a device that stops before packets that no completion will report: the error says how long we waited for them', async (ctx) => {
+  needNic(ctx)
+  await using ns = await makeNetns({ veth: { gsoMaxSegs: 1 } })
+  const nic = new Nic()
+  const wire = await capture(ns, 'b')
+  const stream = await openOn(nic, ns, { to: TO, packetSizeBytes: PACKET })
+  await stream.batch({ heaps: HEAPS, bytes: BYTES })
+  // Seven packets are taken and three of them sent; then every attempt is refused.
+  await nic.command('stall 4', ...Array.from({ length: 25 }, (_, i) => `refuse ${8 + i} ENOMEM`))
+  const { error } = await stream.send()
+  expect(error!.outcome).toMatchObject({
+    heaps: ['partial', 'failed', 'failed'],
+    causes: [
+      { errnoName: 'ENOMEM', packets: 8 },
+      { errnoName: 'ETIMEDOUT', packets: 1, message: expect.stringMatching(/: no completion for 200 ms, /) },
+    ],
+  })
+  await nic.command('clear')
+  expect(statusesOf(await stream.send(), HEAPS)).toEqual(SENT)
+  expect((await stream.stats()).states).toMatchObject({ recoveries: 1, trouble: 'no completion for 200 ms' })
+  await stream.close()
+  const seen = packetsOfHeaps(await wire.stop())
+  expect([1, 2, 3, 4, 5, 6].map((cnt) => seen.get(cnt))).toEqual([3, undefined, undefined, PACKETS, PACKETS, PACKETS])
+  nic.cleanReport()
+})
+
 for (const thread of ['worker', 'inline'] as const)
   for (const poll of ['adaptive', 'event', 'busy'] as const)
     test(`a device that stops: after completionTimeoutMs the rest of the batch is given up, ${thread}, ${poll}`, async (ctx) => {

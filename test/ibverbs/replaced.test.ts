@@ -93,7 +93,7 @@ test('a queue that cannot be reset is replaced, and completions of the new one w
     backend.post(posting, 0, 10, out)
     expect(await reapAll(backend, 10)).toBe(7)
     expect(restore()).toBe(1)
-    expect(backend.states().recoveries).toBe(n)
+    expect(backend.states.read().recoveries).toBe(n)
     expect(await sendAsleep(backend, posting, 10)).toEqual({ failures: 0, woken: 1 })
   }
   backend.release(posting)

@@ -138,3 +138,37 @@ testOnPaths(
     )
   },
 )
+
+testOnPaths(
+  'packets that a firewall refuses while a message is probed acquit segmentation, for the next send too',
+  async (ctx, open) => {
+    const why = netnsUnavailable()
+    need(ctx, !why, why)
+    need(ctx, spawnSync('nft', ['--version']).status === 0, 'needs nft (package nftables)')
+    await using ns = await makeNetns({ veth: { mtu: 9000, gsoMaxSegs: 1 } })
+    await listen(ns, 7148)
+    const nft = (rule: string) => ns.exec('a', ['nft', ...rule.split(' ')])
+    await nft('add table inet t')
+    await nft('add chain inet t out { type filter hook output priority 0 ; }')
+    for (const [rule, status, passed] of [
+      ['udp dport 7148 drop', 'failed', 0],
+      ['udp dport 7148 udp length < 8000 drop', 'partial', 6],
+    ] as const) {
+      const stream = await open(ns, { to: TO, packetSizeBytes: 8000, allowFragmentation: true, split: 'greedy' })
+      await stream.batch({ heaps: 2, bytes: 30_000 })
+      expect((await stream.send()).error).toBeUndefined()
+      ns.ip('a', 'link set v0 mtu 1500')
+      await nft(`add rule inet t out ${rule}`)
+      // Three packets of 8000 bytes and a shorter one are a heap, and a message.
+      const { heaps } = (await stream.send()).error!.outcome!
+      ns.ip('a', 'link set v0 mtu 9000')
+      await nft('flush chain inet t out')
+      expect((await stream.send()).error).toBeUndefined()
+      const { states, segmentedMessages, plainMessages } = await stream.stats()
+      await stream.close()
+      expect(heaps).toEqual([status, status])
+      expect([states.segmentation, states.segmentationReason]).toEqual(['on', expect.stringMatching(/^up to (64|128) segments/)])
+      expect([segmentedMessages, plainMessages]).toEqual([4, passed])
+    }
+  },
+)

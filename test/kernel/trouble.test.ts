@@ -266,7 +266,7 @@ testOnPaths('receiver absent: every datagram is on the wire exactly once', async
     )
     expect(heaps.size).toBe(600)
     expect(new Set(heaps.values())).toEqual(new Set([packetsPerHeap]))
-    if (typeof to === 'string') expect(stats.reposts).toBeGreaterThan(10)
+    if (typeof to === 'string') expect(stats.reposts + stats.portUnreachable).toBeGreaterThan(10)
   }
 })
 
@@ -275,7 +275,7 @@ testOnPaths('a send buffer of 4 KiB waits for writability and loses nothing', as
   need(ctx, !why, why)
   await using ns = await makeNetns({ veth: { mtu: 1500, gsoMaxSegs: 1 } })
   // A queue with room for all: only the socket's buffer is full.
-  ns.tc('a', 'qdisc add dev v0 root tbf rate 200mbit burst 70000 limit 10000000')
+  ns.tc('a', 'qdisc add dev v0 root tbf rate 50mbit burst 9000 limit 10000000')
   for (const segmentation of ['auto', 'off'] as const) {
     const wire = await capture(ns, 'b')
     const stream = await open(ns, { to: V4, segmentation, sendBufferBytes: 4096 })

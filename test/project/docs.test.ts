@@ -25,7 +25,16 @@ import { checkFlags, streamOptions } from '#dist/src/cli/send-options.js'
 import { openStream } from '#dist/src/index.js'
 import { parseEndpoints } from '#dist/src/net/endpoint.js'
 import { optionNames, parseStreamConfig } from '#dist/src/stream/config.js'
-import { brokenLinks, type CodeBlock, codeBlocks, page, pages, shellCommands } from '../support/documents.js'
+import {
+  brokenLinks,
+  type CodeBlock,
+  codeBlocks,
+  linkedFiles,
+  type Page,
+  page,
+  pages,
+  shellCommands,
+} from '../support/documents.js'
 import { need } from '../support/need.js'
 import { project, ROOT, runIn } from './support.js'
 
@@ -262,6 +271,27 @@ describe('pages', () => {
     expect(ALL.flatMap(brokenLinks)).toEqual([])
   })
 
+  const packed = new Set<string>(
+    JSON.parse(runIn(ROOT, 'npm', ['pack', '--dry-run', '--json', '--ignore-scripts']).stdout)[0].files.map(
+      ({ path }: { path: string }) => path,
+    ),
+  )
+  const linksOutOfPackage = ({ name, text }: Page): string[] =>
+    linkedFiles({ name, text }).filter((file) => !packed.has(file) && ![...packed].some((other) => other.startsWith(`${file}/`)))
+
+  test('README links to nothing that the package does not hold', () => {
+    expect(linkedFiles(page('README.md'))).toContain('docs/cli.md')
+    expect(linksOutOfPackage(page('README.md'))).toEqual([])
+  })
+
+  test('other pages of the package that link out of it say that the source tree has it', () => {
+    const held = [...ALL, page('CHANGELOG.md')].filter(({ name }) => packed.has(name))
+    expect(held.map(({ name }) => name)).toContain('docs/testing.md')
+    const says = ({ text }: Page) => text.replace(/\s+/g, ' ').includes('the npm package does not hold')
+    const silent = held.filter((it) => linksOutOfPackage(it).length > 0 && !says(it))
+    expect(silent.map(({ name }) => name)).toEqual([])
+  })
+
   test('README is short, and leads to every page', () => {
     const { text } = page('README.md')
     expect(text.split('\n').length).toBeLessThanOrEqual(101)
@@ -273,6 +303,7 @@ describe('pages', () => {
     [
       'cli',
       'options',
+      'memory',
       'outcomes',
       'ibverbs',
       'rdma-ud',

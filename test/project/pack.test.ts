@@ -73,13 +73,6 @@ describe('the packed package', { timeout: 120_000 }, () => {
     expect(filesIn(installed)).toEqual(expect.arrayContaining([...papers, 'dist/src/index.js', 'dist/src/index.d.ts']))
   })
 
-  test('holds what its README links to, except CONTRIBUTING.md', (ctx) => {
-    need(ctx, !unreachable, unreachable)
-    const links = [...page('README.md').text.matchAll(/\]\((?!\w+:)([^)#]+)/g)].map(([, link]) => link!)
-    expect(links).toContain('docs/cli.md')
-    expect([...new Set(links.filter((link) => !existsSync(join(installed, link))))]).toEqual(['CONTRIBUTING.md'])
-  })
-
   test('carries its sources in its source maps, so that stack traces can be read', (ctx) => {
     need(ctx, !unreachable, unreachable)
     const sources = ['io', 'main', 'src/backend/pcap'].flatMap((name) => {

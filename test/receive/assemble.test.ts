@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { AssembledHeap } from '#dist/src/receive/assemble.js'
+import { AssembledHeap } from '#dist/src/receive/assembled-heap.js'
 import { ReceiveSession, type SessionOptions, STAT, STAT_NAMES, type StatName } from '#dist/src/receive/session.js'
 import { HeapStorage } from '#dist/src/receive/storage.js'
 import { firstDifference } from '#dist/src/receive/verify.js'

@@ -4,8 +4,8 @@
 #
 #   symbols.sh INSTALLED STUB SCRIPT STUBS OBJECT...
 #
-# STUB is what a stub does: "abort" (a private call that no program makes) or "enosys" (returns -1). Which versions there are, and
-# the number in those of the private ABI, is thus whatever is installed, as for the programs that will run on it.
+# STUB is what a stub does: "abort" (a private call that no program makes) or "enosys" (returns -1). The versions, and the number in
+# those of the private ABI, are thus those that are installed, as for the programs that will run on it.
 set -eu
 export LC_ALL=C
 installed=$1 stub=$2 script=$3 stubs=$4

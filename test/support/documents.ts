@@ -55,6 +55,11 @@ const anchors = (text: string): string[] =>
       .replaceAll(' ', '-'),
   )
 
+/** The files of the project that a page links to, or shows. */
+export const linkedFiles = ({ name, text }: Page): string[] => [
+  ...new Set([...text.matchAll(/\]\((?!\w+:)([^)#\s]+)/g)].map(([, path]) => join(dirname(name), path!))),
+]
+
 /** Links of a page to files and headings that are not there. */
 export function brokenLinks({ name, text }: Page): string[] {
   const links = [...text.matchAll(/\]\((?!\w+:)([^)#\s]*)(?:#([^)\s]+))?\)/g)]

@@ -153,6 +153,11 @@ export class RemoteStream {
     return this.#ask('run', request)
   }
 
+  /** Sends `sends` batches, `batches` of them under way at a time. */
+  burst(request: { heaps: number; bytes: number; batches: number; sends: number }): Promise<RunReport> {
+    return this.#ask('burst', request)
+  }
+
   async stop(): Promise<void> {
     await this.#ask('stop')
   }

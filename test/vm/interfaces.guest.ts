@@ -1,5 +1,5 @@
 /**
- * Which RDMA device and port are behind an interface or an address: plain ones, VLANs, bonds, and neither. sysfs and librdmacm
+ * The RDMA device and port behind an interface or an address: plain ones, VLANs, bonds, and neither. sysfs and librdmacm
  * agree.
  */
 import assert from 'node:assert/strict'

@@ -1,18 +1,19 @@
 /**
  * UDP through sendmmsg(2) or io_uring(7), with segmentation offload. Evidence: `accepted` (the kernel took it).
  *
- * | state  | legal              | leaves by |
- * |--------|--------------------|-----------|
- * | open   | all                | close()   |
- * | closed | close (no effect)  | never     |
+ * | state     | the wait set for room          | legal             | leaves by                                                |
+ * |-----------|--------------------------------|-------------------|----------------------------------------------------------|
+ * | open      | the socket and the ring        | all               | a post finds the ring full → ring-full; close() → closed |
+ * | ring-full | the ring                       | all               | the next post → open; close() → closed                   |
+ * | closed    |                                | close (no effect) | never                                                    |
  *
  * Both ways tell at once what the kernel took, so errors are met in one way, each of them seen on a real kernel
  * (docs/ground-rules.md, "Sockets and UDP"):
  * - EAGAIN waits for writability.
  * - ENOBUFS backs off and posts again (refusals.ts). If it goes on, messages are posted packet by packet, and after seconds the packet is
  *   given up.
- * - An ICMP error of an earlier datagram (ECONNREFUSED …) is reported *instead of* sending. So the error queue is drained and the same
- *   message posted again.
+ * - An ICMP error of an earlier datagram (ECONNREFUSED …) is reported *instead of* sending. So the error queue is drained
+ *   (returned-errors.ts) and the same message posted again.
  * - A segmented message that fails for a reason that segmentation may have is posted packet by packet, to find out (segmentation.ts).
  *
  * Messages sent without a copy (ring.ts, zero-copy.ts) complete later, with the kernel's notification that it reads their memory no more,
@@ -21,7 +22,6 @@
 import { POLLIN, POLLOUT, UIO_MAXIOV } from '../../../ffi/layout.js'
 import { ERRNO } from '../../../ffi/native-error.js'
 import { COPY, LEND, NO_SLOT, type SendMode } from '../../../ffi/socket/io-uring.js'
-import type { QueuedError } from '../../../ffi/socket/udp-socket.js'
 import type { PacketTable, TableRegion } from '../../batch/table.js'
 import { COUNTER } from '../../stats.js'
 import {
@@ -37,6 +37,7 @@ import {
   type ReapResult,
 } from '../backend.js'
 import type { Gates } from '../gates.js'
+import type { States } from '../states.js'
 import { UdpCall } from './call.js'
 import { openUdpPath, type UdpOptions } from './open.js'
 import type { KernelPace } from './pace.js'
@@ -68,17 +69,17 @@ const ENOBUFS_PAUSE_NANOSECONDS = 50_000
 const NEIGHBOUR_PAUSE_NANOSECONDS = 500_000
 /** A segmented message refused for want of buffers this long is posted packet by packet: a short queue may never have room for it. */
 const REFUSED_MESSAGE_MS = 50
-/** A packet refused this long without anything getting through is given up on: the queue lets nothing of its size pass. */
-const REFUSED_PACKET_MS = 3000
-/** A message that meets more pending ICMP errors than this in a row is given up on. */
-const REPOSTS = 8
-/** The error queue is read no further at a time. */
-const MAX_QUEUED_ERRORS = 1000
+/**
+ * A message that meets more pending ICMP errors than this in a row is given up on. Answers to the packets before it come in one by one while
+ * it is posted again, and where the answering host is slow they are many.
+ */
+const REPOSTS = 64
 /** In a long batch, changes below are looked for this often. */
 const ROWS_PER_GLANCE = 1024
 
 export class UdpBackend implements Backend {
   readonly caps: BackendCaps
+  readonly states: States
   readonly #path: UdpPath
   readonly #gates: Gates
   readonly #counters: Float64Array
@@ -91,24 +92,23 @@ export class UdpBackend implements Backend {
   readonly #ring: UdpRing | undefined
   readonly #pace: KernelPace | undefined
   readonly #call = new UdpCall()
-  readonly #error: QueuedError = { errno: 0, origin: 0, info: 0, port: 0, address: new Uint8Array(0) }
   /** Rows ever posted or given up, and those among them that reap has reported. */
   #posted = 0
   #reported = 0
   /** The rows posted when changes below were last looked for. */
   #glancedAt = 0
-  /** The last post found the ring full. */
-  #ringFull = false
+  #state: 'open' | 'ring-full' | 'closed' = 'open'
   /** How often the message at hand was posted again because of an earlier datagram's error. */
   #reposts = 0
 
   constructor(path: UdpPath, environment: BackendEnvironment) {
     this.#path = path
+    this.states = path.states
     this.#gates = path.gates
     this.#counters = environment.counters
     this.#fd = this.#path.socket.fd
     this.#pace = path.pace
-    this.#segmentation = new Segmentation(path.maxSegments, path.segmentationReason)
+    this.#segmentation = new Segmentation(path.maxSegments, path.segmentationReason, path.states)
     this.#refusals = new Refusals(path)
     this.#zeroCopy = new ZeroCopy(path, this.#counters)
     this.#ring = this.#zeroCopy.ring
@@ -125,20 +125,6 @@ export class UdpBackend implements Backend {
       pollNanoseconds: 0,
       pacesItself: path.pace !== undefined,
     }
-  }
-
-  states(): Record<string, string | number | boolean> {
-    return {
-      ...this.#path.states(),
-      segmentation: this.#segmentation.reported,
-      segmentationReason: this.#segmentation.reason,
-      maxSegments: this.#path.maxSegments,
-      ...this.#zeroCopy.states(),
-    }
-  }
-
-  revision(): number {
-    return this.#segmentation.revision + this.#path.revision + this.#zeroCopy.revision
   }
 
   /** The kernel copies at send, or finds the pages by itself: nothing to register. */
@@ -168,7 +154,7 @@ export class UdpBackend implements Backend {
     out.kind = POST_OK
     out.accepted = 0
     out.skipped = 0
-    this.#ringFull = false
+    this.#state = 'open'
     if (this.#posted - this.#glancedAt >= ROWS_PER_GLANCE || this.#gates.any) this.#glance()
     const call = this.#call
     const segmentation = this.#segmentation
@@ -184,7 +170,8 @@ export class UdpBackend implements Backend {
       const ring = mode !== COPY || this.#zeroCopy.forced ? this.#ring : undefined
       const room = ring ? ring.room : UIO_MAXIOV
       if (room === 0) {
-        this.#awaitRoom(out, true)
+        this.#state = 'ring-full'
+        this.#awaitRoom(out)
         return
       }
       call.seal(posting, room)
@@ -205,7 +192,7 @@ export class UdpBackend implements Backend {
       if (segmentation.state === 'probing' && segmentation.convicts(posting, row)) merging = false
       // 8. Wait for room: trying again at once would cost what is cancelled behind the first message, and find little.
       if (ring && this.#refusals.state === 'short' && ring.errno === EAGAIN) {
-        this.#awaitRoom(out, false)
+        this.#awaitRoom(out)
         return
       }
       // 9. Return from a full call, because messages that are under way may complete meanwhile.
@@ -252,6 +239,7 @@ export class UdpBackend implements Backend {
     const { shape, row } = this.#call
     const counters = this.#counters
     this.#reposts = 0
+    this.#refusals.noteTaken(posting, row, next)
     out.accepted += next - row
     this.#posted += next - row
     if (this.#pace) this.#pace.charge(posting.countedBefore![next]! - posting.countedBefore![row]!)
@@ -265,8 +253,7 @@ export class UdpBackend implements Backend {
   }
 
   /** The socket's buffer or the ring is full. */
-  #awaitRoom(out: PostResult, ringFull: boolean): void {
-    this.#ringFull = ringFull
+  #awaitRoom(out: PostResult): void {
     // A wait set with something to tell would make every wait end at once.
     this.#glance()
     this.#counters[COUNTER.waits]! += 1
@@ -280,7 +267,9 @@ export class UdpBackend implements Backend {
       case EINTR:
         return true
       case EAGAIN:
-        this.#awaitRoom(out, false)
+        // An error in the queue would make poll(2) return at once.
+        this.#path.returned.drain()
+        this.#awaitRoom(out)
         return false
       case ENOBUFS:
       case ENOMEM:
@@ -297,29 +286,31 @@ export class UdpBackend implements Backend {
       case EIO:
       case ENOPROTOOPT:
       case EOPNOTSUPP:
-        if (shape !== PLAIN && posting.edge[row]! - row > 1) {
-          this.#segmentation.probe(posting, row, errno)
-          return true
-        }
-        // The packet alone fails too.
-        this.#segmentation.acquit()
+        if (shape === PLAIN || posting.edge[row]! - row === 1) break
+        if (!this.#isEarlier(errno)) this.#segmentation.probe(posting, row, errno)
+        return true
     }
-    // ECONNREFUSED can only be an earlier datagram's; other errnos may be this one's own, and then the queue is empty.
-    if (this.#reposts < REPOSTS && (this.#drainErrors() + this.#path.socket.takeError() > 0 || errno === ECONNREFUSED)) {
-      this.#reposts++
-      this.#counters[COUNTER.reposts]! += 1
-      return true
-    }
+    if (this.#isEarlier(errno)) return true
     this.#reposts = 0
     if (errno !== EPERM && errno !== EMSGSIZE && this.#path.noteUnreachable()) return true
     this.#skip(posting, this.#call.behindRefused(posting, end), errno, out)
     return false
   }
 
+  /** Whether the errno is that of an earlier datagram: only ECONNREFUSED always is. With any other of these the queue has an entry. */
+  #isEarlier(errno: number): boolean {
+    if (this.#reposts >= REPOSTS) return false
+    if (this.#path.returned.drain() + this.#path.socket.takeError() === 0 && errno !== ECONNREFUSED) return false
+    this.#reposts++
+    this.#counters[COUNTER.reposts]! += 1
+    return true
+  }
+
   /** ENOBUFS: a queue below the socket was full. Only time tells whether it will ever have room. */
   #retriesRefused(posting: UdpPosting, end: number, out: PostResult): boolean {
     const { row, shape } = this.#call
     this.#counters[COUNTER.noBuffers]! += 1
+    const substream = posting.table.substream[row]!
     const refusedMs = this.#refusals.refuse()
     // Where packets wait for their time, those of a message cut up would want more room than it.
     const one = shape === PLAIN || posting.edge[row]! - row === 1 || this.#pace?.byKernel === true
@@ -327,7 +318,8 @@ export class UdpBackend implements Backend {
       this.#segmentation.probe(posting, row, ENOBUFS!)
       return true
     }
-    if (one && refusedMs > REFUSED_PACKET_MS) {
+    if (one && this.#refusals.givesUp(substream, refusedMs)) {
+      this.#gates.noteRefused(substream)
       this.#skip(posting, this.#call.behindRefused(posting, end), ENOBUFS!, out)
       return false
     }
@@ -338,23 +330,13 @@ export class UdpBackend implements Backend {
   /** Gives up the rows from the call's first to `end`. */
   #skip(posting: UdpPosting, end: number, errno: number, out: PostResult): void {
     const { row } = this.#call
+    this.#segmentation.acquit()
     out.kind = POST_SKIP
     out.errno = errno
     out.substream = posting.table.substream[row]!
     out.skipped = end - row
     this.#posted += end - row
     this.#pace?.charge(posting.countedBefore![end]! - posting.countedBefore![row]!)
-  }
-
-  /** Reads the error queue to its end; returns how many entries there were. */
-  #drainErrors(): number {
-    let n = 0
-    while (n < MAX_QUEUED_ERRORS && this.#path.socket.readError(this.#error)) {
-      n++
-      this.#path.noteError(this.#error)
-    }
-    this.#counters[COUNTER.queuedErrors]! += n
-    return n
   }
 
   reap(out: ReapResult): void {
@@ -371,7 +353,7 @@ export class UdpBackend implements Backend {
 
   waitSet(wantWrite: boolean): readonly { fd: number; events: number }[] {
     // A pending error queue makes the socket ready for everything, so the socket is only waited on when it is needed.
-    return wantWrite && !this.#ringFull ? this.#writable : this.#whenFree
+    return wantWrite && this.#state !== 'ring-full' ? this.#writable : this.#whenFree
   }
 
   descriptors(): readonly number[] {
@@ -387,6 +369,8 @@ export class UdpBackend implements Backend {
   }
 
   close(): void {
+    if (this.#state === 'closed') return
+    this.#state = 'closed'
     this.#ring?.abandon()
     this.#ring?.close()
     for (const posting of this.#path.postings) posting.release()
@@ -395,5 +379,5 @@ export class UdpBackend implements Backend {
 }
 
 export async function openUdp(options: UdpOptions, environment: BackendEnvironment): Promise<UdpBackend> {
-  return new UdpBackend(await openUdpPath(options), environment)
+  return new UdpBackend(await openUdpPath(options, environment.counters), environment)
 }

@@ -1,13 +1,23 @@
 /**
  * Watches for what makes "the kernel took it" doubtful: drops below the socket, a carrier or a neighbour that is lost, a queue that is
- * replaced.
+ * replaced, ICMP answers.
+ *
+ * | state | batches settle                                   | leaves by                                        |
+ * |-------|--------------------------------------------------|--------------------------------------------------|
+ * | wary  | behind a look that is later than their packets   | WATCH_MS without a drop → calm; at the beginning FIRST_WATCH_MS and as many looks |
+ * | calm  | behind a look every LOOK_MS                      | a drop → wary                                    |
+ *
+ * A stream begins wary, because a queue that is too small shows with the first batches.
  */
 import { performance } from 'node:perf_hooks'
 import { NativeError } from '../../../ffi/native-error.js'
 import { LinkLosses } from '../../../ffi/netlink/link-losses.js'
 import { LinkWatch } from '../../../ffi/netlink/link-watch.js'
+import { IpsecDrops } from '../../net/ipsec.js'
 import type { Gates } from '../gates.js'
+import type { States } from '../states.js'
 import type { KernelPace } from './pace.js'
+import type { ReturnedErrors } from './returned-errors.js'
 
 /** Asking whether the kernel has told of something costs a microsecond: how often in a busy stream. */
 const DRAIN_MS = 0.2
@@ -17,18 +27,33 @@ const DRAIN_MS = 0.2
  */
 const LOOK_MS = 20
 const THOROUGH_LOOK_MS = 0.1
+/** How long every batch that settles pays for a look: from the first one on, for as many looks at least, and after drops. */
+const FIRST_WATCH_MS = 50
+const FIRST_LOOKS = 256
+const WATCH_MS = 2000
+/** A calm stream looks at what IPsec dropped at every sixth look: that costs as much again. */
+const LOOKS_PER_IPSEC = 6
 
 const interfacesOf = (gates: Gates): number[] => [...new Set(gates.paths.map((path) => path.ifindex))]
 
 export class LossWatch {
-  /** Rises when `states()` would answer differently. */
-  revision = 0
+  readonly #states: States
   readonly #gates: Gates
   readonly #pace: KernelPace | undefined
   readonly #watch: LinkWatch
   readonly #losses: LinkLosses
   #interfaces: readonly number[]
-  #gatesRevision = 0
+  readonly #returned: ReturnedErrors
+  readonly #ipsec = new IpsecDrops()
+  #state: 'wary' | 'calm' = 'wary'
+  /** When a wary stream calms down; unknown before the first batch. */
+  #calmAt = Number.NaN
+  #looks = 0
+  /** ICMP errors that told of losses, and packets that IPsec dropped, as of the last look. */
+  #losingErrors = 0
+  #ipsecDrops = 0
+  /** The gates' moves at the last look. */
+  #moves = 0
   #suspicion = 0
   /** The kernel's counters at the last look. */
   #drops = 0
@@ -43,9 +68,17 @@ export class LossWatch {
   #lookedAt = 0
 
   /** @throws NativeError when a netlink socket cannot be opened, or an interface is gone */
-  constructor(gates: Gates, pace: KernelPace | undefined, destinations: readonly Uint8Array[]) {
+  constructor(
+    gates: Gates,
+    pace: KernelPace | undefined,
+    returned: ReturnedErrors,
+    states: States,
+    destinations: readonly Uint8Array[],
+  ) {
+    this.#states = states
     this.#gates = gates
     this.#pace = pace
+    this.#returned = returned
     this.#interfaces = interfacesOf(gates)
     this.#losses = new LinkLosses()
     try {
@@ -57,10 +90,10 @@ export class LossWatch {
     this.#look(performance.now())
     this.#suspicion = 0
     this.#dropsSeen = 0
-  }
-
-  states(): { readonly carrier: boolean; readonly dropsBelowSocket: number } {
-    return { carrier: this.#carrier, dropsBelowSocket: this.#dropsSeen }
+    this.#state = 'wary'
+    this.#calmAt = Number.NaN
+    const before = this.#ipsec.silent
+    states.add(() => ({ carrier: this.#carrier, dropsBelowSocket: this.#dropsSeen, dropsByIpsec: this.#ipsecDrops - before }))
   }
 
   /** For poll(2): readable when the kernel has told of something. */
@@ -73,6 +106,11 @@ export class LossWatch {
     const doubtful = this.#watch.pathsDoubtful
     this.#watch.pathsDoubtful = false
     return doubtful
+  }
+
+  /** Something else made recent evidence doubtful. */
+  suspect(): void {
+    this.#suspicion++
   }
 
   /** Packets go other ways from now on: counts from here, on the interfaces that they leave by now. */
@@ -89,6 +127,11 @@ export class LossWatch {
     this.#look(now)
   }
 
+  /** As `suspicion` told it last, and what was noted since. */
+  get suspected(): number {
+    return this.#suspicion
+  }
+
   get descriptors(): readonly number[] {
     return [this.#watch.fd, this.#losses.fd]
   }
@@ -98,24 +141,46 @@ export class LossWatch {
     this.#refused++
   }
 
-  /** Something else made recent evidence doubtful. */
-  suspect(): void {
-    this.#suspicion++
+  /** Whether an IPsec policy refused a packet since the last look. */
+  ipsecBlocks(): boolean {
+    const { blocked } = this.#ipsec
+    this.#ipsec.look()
+    return this.#ipsec.blocked !== blocked
   }
 
-  /** As `suspicion` told it last, and what was noted since. */
-  get suspected(): number {
-    return this.#suspicion
+  /** Whether the root queueing discipline of an interface holds no packets; false where it cannot be asked. */
+  queueIsEmpty(ifindex: number): boolean {
+    try {
+      this.#losses.read(ifindex)
+    } catch (error) {
+      if (!(error instanceof NativeError)) throw error
+      return false
+    }
+    return this.#losses.queueLength === 0
   }
 
   /** See Backend.suspicion. */
   suspicion(thorough: boolean): number {
     const now = performance.now()
     const lost = (thorough || now - this.#drainedAt >= DRAIN_MS) && this.#drain(now)
-    if (lost || now - this.#lookedAt > (thorough ? THOROUGH_LOOK_MS : LOOK_MS)) this.#look(now)
+    if (lost || this.#state === 'wary' || now - this.#lookedAt > (thorough ? THOROUGH_LOOK_MS : LOOK_MS)) this.#look(now)
     // Without a carrier the kernel takes packets and drops them, or keeps some for a neighbour it cannot ask for.
-    if (lost || !this.#carrier) this.#suspicion++
+    if (lost || !this.#carrier || this.#gates.tried) this.#suspicion++
+    if (this.#returned.losses !== this.#losingErrors) {
+      this.#losingErrors = this.#returned.losses
+      this.#suspicion++
+    }
+    if (this.#state === 'wary' && now > this.#calmAt && this.#looks >= FIRST_LOOKS) this.#state = 'calm'
+    else if (Number.isNaN(this.#calmAt)) this.#calmAt = now + FIRST_WATCH_MS
     return this.#suspicion
+  }
+
+  /** Packets were lost that nobody told us of. */
+  #noteDrops(now: number): void {
+    this.#suspicion++
+    this.#states.change()
+    this.#state = 'wary'
+    this.#calmAt = now + WATCH_MS
   }
 
   /** Whether the kernel has told since the last time that a carrier was lost, or a neighbour that packets go to. */
@@ -144,8 +209,8 @@ export class LossWatch {
   #look(now: number): void {
     this.#lookedAt = now
     let others = false
-    if (this.#gatesRevision !== this.#gates.revision) {
-      this.#gatesRevision = this.#gates.revision
+    if (this.#moves !== this.#gates.moves) {
+      this.#moves = this.#gates.moves
       const before = this.#interfaces
       this.#interfaces = interfacesOf(this.#gates)
       others = this.#interfaces.join() !== before.join()
@@ -174,7 +239,13 @@ export class LossWatch {
     }
     // The drops of other interfaces are no news.
     const unexplained = others ? 0 : Math.max(0, drops - this.#drops - this.#refused)
-    if (unexplained > 0) this.#suspicion++
+    if (unexplained > 0) this.#noteDrops(now)
+    this.#returned.drain()
+    if (this.#looks++ % LOOKS_PER_IPSEC === 0 || this.#state === 'wary') this.#ipsec.look()
+    if (this.#ipsec.silent !== this.#ipsecDrops) {
+      this.#ipsecDrops = this.#ipsec.silent
+      this.#noteDrops(now)
+    }
     if (queueing !== this.#queueing) {
       // Packets that waited in a queue that was replaced are lost, and nobody counts them.
       this.#suspicion++
@@ -186,7 +257,7 @@ export class LossWatch {
       this.#gates.doubt()
     }
     if (carrier && !this.#carrier) this.#gates.revive()
-    if (unexplained > 0 || carrier !== this.#carrier) this.revision++
+    if (carrier !== this.#carrier) this.#states.change()
     this.#dropsSeen += unexplained
     this.#drops = drops
     this.#refused = 0
@@ -197,5 +268,6 @@ export class LossWatch {
   close(): void {
     this.#watch.close()
     this.#losses.close()
+    this.#ipsec.close()
   }
 }

@@ -8,6 +8,7 @@ import { addressesSettle, type ResolvedInterface } from '../../net/interface.js'
 import { type Path, waitForNeighbours } from '../../net/route.js'
 import { Gates } from '../gates.js'
 import { ensureFitsMtu, findPath } from '../paths.js'
+import { States } from '../states.js'
 import { Bearings } from './bearings.js'
 import { findFairQueue, KernelPace } from './pace.js'
 import { overheadOf, type UdpOptions, UdpPath } from './path.js'
@@ -18,7 +19,7 @@ export type { UdpOptions } from './path.js'
  * @throws ERR_SPEADCAST_UNREACHABLE without a route to any endpoint, ERR_SPEADCAST_PACKET_SIZE beyond an interface's MTU,
  * ERR_SPEADCAST_BACKEND when the socket cannot be made as asked, or the kernel has to keep the rate and cannot
  */
-export async function openUdpPath(given: UdpOptions): Promise<UdpPath> {
+export async function openUdpPath(given: UdpOptions, counters: Float64Array): Promise<UdpPath> {
   const bearings = new Bearings(given)
   const { endpoints } = bearings
   const family = endpoints[0]!.family
@@ -31,7 +32,8 @@ export async function openUdpPath(given: UdpOptions): Promise<UdpPath> {
   const queue = options.pace && queueBehind(paths)
   if (typeof queue === 'string' && options.pace!.required)
     throw new SpeadcastError('ERR_SPEADCAST_BACKEND', `rateMethod 'kernel': ${queue}; or use rateMethod 'sw'`)
-  const gates = new Gates({ paths, timeoutMs: options.neighbourTimeoutMs, find: (i) => bearings.find(i) })
+  const states = new States()
+  const gates = new Gates({ paths, timeoutMs: options.neighbourTimeoutMs, find: (i) => bearings.find(i), states })
   const resolved = await waitForNeighbours(paths, options.neighbourTimeoutMs)
   for (const [i, state] of resolved.entries()) if (state === 'failed') gates.shut(i)
 
@@ -51,8 +53,8 @@ export async function openUdpPath(given: UdpOptions): Promise<UdpPath> {
     make()
     port = opened.localPort()
     const remake = () => opened.renew(make)
-    const pace = paced ? new KernelPace(opened, options.pace!, queue, () => queueBehind(gates.paths)) : queue
-    return new UdpPath({ socket: opened, options, bearings, gates, connected, pace, remake })
+    const pace = paced ? new KernelPace(opened, options.pace!, queue, () => queueBehind(gates.paths), states) : queue
+    return new UdpPath({ socket: opened, options, bearings, gates, connected, pace, states, counters, remake })
   } catch (cause) {
     socket?.close()
     if (!(cause instanceof NativeError)) throw cause

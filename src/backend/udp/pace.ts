@@ -24,6 +24,7 @@ import type { PacketTable } from '../../batch/table.js'
 import { type FairQueue, fairQueueOf, fairQueueRemedy } from '../../net/fair-queue.js'
 import { largestPacketSizeBytes, type Path } from '../../net/route.js'
 import { LeakyBucket } from '../leaky-bucket.js'
+import type { States, StateWords } from '../states.js'
 
 export interface PaceOptions {
   /** How many bytes of each packet the rate counts beside its UDP payload. */
@@ -95,7 +96,7 @@ const rowOf = (message: number, firstRow: Uint32Array | undefined): number => (f
 export class KernelPace {
   /** No message may have more UDP payload. */
   readonly maxMessageBytes: number
-  revision = 0
+  readonly #states: States
   readonly #socket: UdpSocket
   readonly #options: PaceOptions
   readonly #find: () => FairQueue | string
@@ -120,6 +121,7 @@ export class KernelPace {
     options: PaceOptions,
     queue: FairQueue,
     find: () => FairQueue | string,
+    states: States,
     clock: () => number = () => performance.now(),
   ) {
     this.#clock = clock
@@ -130,6 +132,8 @@ export class KernelPace {
     this.#find = find
     this.#bucket = new LeakyBucket(rateBytesPerSecond, burstBytes)
     this.maxMessageBytes = Math.max(1, Math.min(burstBytes, Math.floor(rateBytesPerSecond * MESSAGE_SECONDS)))
+    this.#states = states
+    states.add(() => this.#words())
   }
 
   get byKernel(): boolean {
@@ -141,7 +145,7 @@ export class KernelPace {
     return this.#queue.ifindex
   }
 
-  states(): Record<string, string | number | boolean> {
+  #words(): StateWords {
     const { interfaceName, flowLimit } = this.#queue
     return {
       // The kernel reports twice what was asked for (socket(7), SO_SNDBUF).
@@ -155,7 +159,7 @@ export class KernelPace {
   /** Looks again for fq. */
   judge(): void {
     const found = this.#find()
-    this.revision++
+    this.#states.change()
     this.#trouble = typeof found === 'string' ? found : ''
     if (typeof found !== 'string') this.#queue = found
     this.#tune()
@@ -175,13 +179,13 @@ export class KernelPace {
     if (rate < this.#frameRate) {
       this.#frameRate = rate
       this.#socket.setOption(OPT.SO_MAX_PACING_RATE, new Uint8Array(BigUint64Array.of(BigInt(rate)).buffer))
-      this.revision++
+      this.#states.change()
     }
     if (bytes > this.#postingBytes) {
       this.#postingBytes = bytes
       this.#messageBytes = bytes / messages
       this.#tune()
-      this.revision++
+      this.#states.change()
     }
     return before
   }

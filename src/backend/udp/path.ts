@@ -1,7 +1,7 @@
 /** The way that packets of the udp backend take: socket, interfaces and next hops, and an explanation of errors for a person. */
 import { OPT } from '../../../ffi/layout.js'
 import { errnoName } from '../../../ffi/native-error.js'
-import { encodeSocketAddress, probeMaxSegments, type QueuedError, type UdpSocket } from '../../../ffi/socket/udp-socket.js'
+import { encodeSocketAddress, probeMaxSegments, type UdpSocket } from '../../../ffi/socket/udp-socket.js'
 import { formatAddress } from '../../net/address.js'
 import type { ResolvedEndpoint } from '../../net/endpoint.js'
 import { wireOverheadBytes } from '../../net/frame.js'
@@ -9,11 +9,13 @@ import type { ResolvedInterface } from '../../net/interface.js'
 import type { Path } from '../../net/route.js'
 import type { Gates } from '../gates.js'
 import { tooLarge } from '../paths.js'
+import type { States, StateWords } from '../states.js'
 import type { Bearings } from './bearings.js'
 import { LossWatch } from './loss-watch.js'
 import type { KernelPace, PaceOptions } from './pace.js'
 import type { UdpPosting } from './posting.js'
 import { Renewal } from './renewal.js'
+import { ReturnedErrors } from './returned-errors.js'
 
 export interface UdpOptions {
   /** One per substream, all of one family. */
@@ -35,7 +37,7 @@ export interface UdpOptions {
   readonly neighbourTimeoutMs: number
   /** A rate that the kernel keeps, if it can. */
   readonly pace?: PaceOptions
-  /** Which bytes the rate of `pace` counts: 'wire' adds those that stand around each packet there. */
+  /** The bytes that the rate of `pace` counts: 'wire' adds those that stand around each packet there. */
   readonly rateBasis?: 'udp' | 'wire'
 }
 
@@ -52,6 +54,9 @@ export interface UdpPathParts {
   readonly connected: 'alone' | 'first' | 'no'
   /** Or why the kernel does not keep the rate, if it was asked to. */
   readonly pace: KernelPace | string | undefined
+  readonly states: States
+  /** The stream's. */
+  readonly counters: Float64Array
   /** Makes the socket anew, by the bearings. @throws NativeError */
   readonly remake: () => void
 }
@@ -60,6 +65,8 @@ export class UdpPath {
   readonly socket: UdpSocket
   readonly options: UdpOptions
   readonly gates: Gates
+  /** Of the whole backend: the path's words are in them. */
+  readonly states: States
   /** The kernel keeps the rate; this holds back what the kernel cannot keep. */
   readonly pace: KernelPace | undefined
   readonly family: 4 | 6
@@ -72,16 +79,18 @@ export class UdpPath {
   readonly postings = new Set<UdpPosting>()
   readonly maxSegments: number
   readonly segmentationReason: string
+  readonly returned: ReturnedErrors
   readonly #bearings: Bearings
   readonly #losses: LossWatch
   readonly #renewal: Renewal
   readonly #sendBufferBytes: number
   readonly #unpaced: Record<string, string>
 
-  constructor({ socket, options, bearings, gates, connected, pace, remake }: UdpPathParts) {
+  constructor({ socket, options, bearings, gates, connected, pace, states, counters, remake }: UdpPathParts) {
     this.socket = socket
     this.options = options
     this.gates = gates
+    this.states = states
     this.pace = typeof pace === 'object' ? pace : undefined
     this.#unpaced = typeof pace === 'string' ? { rateMethod: 'sw', rateMethodReason: pace } : {}
     this.family = options.endpoints[0]!.family
@@ -99,21 +108,18 @@ export class UdpPath {
         : probed === 0
           ? 'this kernel has no UDP_SEGMENT (Linux 4.18)'
           : `up to ${probed} segments a message`
+    states.add(() => this.#words())
+    this.returned = new ReturnedErrors(socket, options.endpoints, gates, counters)
     const destinations = bearings.endpoints.map(({ bytes }) => bytes)
-    this.#losses = new LossWatch(gates, this.pace, destinations)
+    this.#losses = new LossWatch(gates, this.pace, this.returned, states, destinations)
     const rename = () => {
       this.names = names()
       for (const posting of this.postings) posting.rename(this.names)
     }
-    this.#renewal = new Renewal({ bearings, gates, connected: connected !== 'no', remake, rename })
+    this.#renewal = new Renewal({ bearings, gates, connected: connected !== 'no', remake, rename, states })
   }
 
-  /** Rises when `states()` would answer differently. */
-  get revision(): number {
-    return this.#losses.revision + this.gates.revision + this.#renewal.revision + (this.pace?.revision ?? 0)
-  }
-
-  states(): Record<string, string | number | boolean> {
+  #words(): StateWords {
     const { options } = this
     // The kernel reports twice what was asked for (socket(7), SO_SNDBUF).
     const granted = this.#sendBufferBytes / 2
@@ -121,15 +127,15 @@ export class UdpPath {
       interface: [...new Set(this.gates.paths.map((path) => path.interfaceName))].join(','),
       sourceAddress: this.#sourceAddress(),
       sourcePort: this.socket.localPort(),
-      sendBufferBytes: granted,
-      ...(this.pace?.states() ?? this.#unpaced),
+      // With a pace that is the pace's to say.
+      ...(!this.pace && { sendBufferBytes: granted }),
+      ...this.#unpaced,
       ...(granted < options.sendBufferBytes &&
         !this.pace && {
           sendBufferClipped: `asked for ${options.sendBufferBytes}; raise it with sysctl net.core.wmem_max=${options.sendBufferBytes}`,
         }),
       substreamsWithoutNeighbour: this.gates.closedCount,
-      ...this.#losses.states(),
-      ...this.#renewal.states(),
+      substreamsRejected: this.gates.rejectedCount,
     }
   }
 
@@ -185,23 +191,17 @@ export class UdpPath {
     return true
   }
 
-  /**
-   * ECONNREFUSED says that the packet arrived where nobody listens: it was sent. Anything else says that earlier packets did not get
-   * there; EHOSTUNREACH, that the neighbour stopped answering and what was accepted for it meanwhile is lost.
-   */
-  noteError(error: QueuedError): void {
-    const name = errnoName(error.errno)
-    if (name !== 'ECONNREFUSED') this.#losses.suspect()
-    if (name !== 'EHOSTUNREACH') return
-    for (const [i, endpoint] of this.options.endpoints.entries())
-      if (endpoint.port === error.port && !endpoint.multicast && Buffer.compare(endpoint.bytes, error.address) === 0)
-        this.gates.shut(i)
+  /** Whether the queue that a substream's packets go through holds none: what it refuses is not for want of room. */
+  queueIsEmpty(substream: number): boolean {
+    return this.#losses.queueIsEmpty(this.gates.paths[substream]!.ifindex)
   }
 
   explain(errno: number, substream: number, udpBytes: number): string {
     const endpoint = this.options.endpoints[substream]!
     const known = this.gates.paths[substream]!
     const name = errnoName(errno)
+    const told = this.gates.rejects(substream) && this.returned.explain(substream)
+    if (told) return `${endpoint.text}: ${told}`
     const { trouble } = this.#bearings
     if (trouble && errno === this.#bearings.errno)
       return `${endpoint.text}: ${trouble} (${name}); the stream goes on when it is back`
@@ -211,16 +211,22 @@ export class UdpPath {
       case 'EADDRNOTAVAIL':
         return `${endpoint.text}: the address that packets come from is gone (EADDRNOTAVAIL); the stream goes on when it is back`
       case 'EMSGSIZE':
-        return tooLarge(`a packet of ${udpBytes}`, this.#pathNow(substream) ?? known, true)
+        return `${endpoint.text}: ${tooLarge(`a packet of ${udpBytes}`, this.#pathNow(substream) ?? known, true, this.returned.tooBig(substream)?.by)}`
       case 'EPERM':
-        return `${endpoint.text}: a firewall rule forbids it (EPERM); look at the output chain of \`nft list ruleset\``
+        return this.#losses.ipsecBlocks()
+          ? `${endpoint.text}: an IPsec policy blocks it (EPERM); look at \`ip xfrm policy\``
+          : `${endpoint.text}: a firewall rule forbids it (EPERM); look at the output chain of \`nft list ruleset\`, and at \`ip xfrm policy\``
       case 'EACCES':
       case 'EINVAL':
         return `${endpoint.text}: the kernel refuses it (${name}), as for a prohibit or blackhole route, or a broadcast address; see \`ip route get ${endpoint.address}\``
       case 'EHOSTUNREACH':
         return `${endpoint.text}: nobody answers for its address on ${known.interfaceName} (EHOSTUNREACH); check that the host is up and \`ip route get ${endpoint.address}\` is right`
       case 'ENOBUFS':
-        return `${endpoint.text}: the queue of ${known.interfaceName} lets no packet of ${udpBytes} bytes through (ENOBUFS); see \`tc -s qdisc show dev ${known.interfaceName}\``
+        return this.gates.lacksRoom(substream)
+          ? `${endpoint.text}: the kernel's table of neighbours is full (ENOBUFS), so it cannot ask for ${known.nextHop!.text} on ${known.interfaceName}; raise net.${endpoint.family === 6 ? 'ipv6' : 'ipv4'}.neigh.default.gc_thresh3 (and gc_thresh2) above the number of hosts on its links`
+          : `${endpoint.text}: ${known.interfaceName} lets no packet of ${udpBytes} bytes through (ENOBUFS), because its queue never has room or a tc filter drops them; see \`tc -s qdisc show dev ${known.interfaceName}\` and \`tc -s filter show dev ${known.interfaceName} egress\``
+      case 'EFAULT':
+        return `${endpoint.text}: memory of the batch is not there (EFAULT); was the file behind Region.fromFd made shorter, or memory unmapped? Mend that and open another stream`
       case 'ENETUNREACH':
       case 'ENETDOWN':
         return `${endpoint.text}: no usable route (${name}); ${known.interfaceName} may be down, see \`ip route get ${endpoint.address}\``

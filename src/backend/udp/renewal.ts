@@ -16,6 +16,7 @@ import { ERRNO, errnoName, NativeError } from '../../../ffi/native-error.js'
 import { SpeadcastError } from '../../errors.js'
 import type { Devices, Path } from '../../net/route.js'
 import type { Gates } from '../gates.js'
+import type { States } from '../states.js'
 import type { Bearings } from './bearings.js'
 
 /** What no event tells is looked for this often while no packet can leave. */
@@ -35,12 +36,12 @@ export interface RenewalParts {
   readonly remake: () => void
   /** The endpoints' scopes are others. */
   readonly rename: () => void
+  /** Of the whole backend. */
+  readonly states: States
 }
 
 export class Renewal {
   state: 'current' | 'doubtful' | 'lost' = 'doubtful'
-  /** Rises when `states()` would answer differently. */
-  revision = 0
   readonly #parts: RenewalParts
   /** Told of since the last look. */
   #told = true
@@ -57,10 +58,10 @@ export class Renewal {
   constructor(parts: RenewalParts) {
     this.#parts = parts
     this.#source = parts.gates.paths[0]!.sourceAddress
-  }
-
-  states(): Record<string, string | number> {
-    return { pathChanges: this.#changes, ...(this.#lastChange !== '' && { lastPathChange: this.#lastChange }) }
+    parts.states.add(() => ({
+      pathChanges: this.#changes,
+      ...(this.#lastChange !== '' && { lastPathChange: this.#lastChange }),
+    }))
   }
 
   /** Something has changed, or a packet was refused because of its route. */
@@ -128,15 +129,14 @@ export class Renewal {
   /** True when packets of the substream take another path, or one again, or none any more. */
   #followPath(i: number, found: Path | number): boolean {
     const { gates } = this.#parts
-    const refusal = gates.refusal(i)
+    const cutBy = gates.cutBy(i)
     if (typeof found === 'number') {
-      if (refusal === found) return false
-      gates.shut(i, found)
+      // A route that prohibits or swallows packets makes the kernel refuse each of them.
+      if (cutBy === found || found === ERRNO.EACCES || found === ERRNO.EINVAL) return false
+      gates.cut(i, found)
       return true
     }
-    const known = gates.paths[i]!
-    const routed = refusal === 0 || refusal === ERRNO.EHOSTUNREACH
-    if (routed && !this.#differs(found, known)) {
+    if (cutBy === 0 && !this.#differs(found, gates.paths[i]!)) {
       gates.paths[i] = found
       return false
     }
@@ -159,8 +159,8 @@ export class Renewal {
     this.state = 'lost'
     let moved = !wasLost
     for (let i = 0; i < gates.paths.length; i++) {
-      if (gates.refusal(i) === errno) continue
-      gates.shut(i, errno)
+      if (gates.cutBy(i) === errno) continue
+      gates.cut(i, errno)
       moved = true
     }
     if (moved) this.#note(`${bearings.trouble} (${errnoName(errno)})`)
@@ -170,18 +170,18 @@ export class Renewal {
   #note(what: string): void {
     this.#changes++
     this.#lastChange = `${new Date().toISOString()} ${what}`
-    this.revision++
+    this.#parts.states.change()
   }
 
   /** The change in words: that of the first endpoint of those whose path changed. */
   #tell(before: readonly Path[], wasLost: boolean): string {
     const { gates, bearings } = this.#parts
-    const changed = gates.paths.flatMap((path, i) => (gates.refusal(i) !== 0 || this.#differs(path, before[i]!) ? [i] : []))
+    const changed = gates.paths.flatMap((path, i) => (gates.cutBy(i) !== 0 || this.#differs(path, before[i]!) ? [i] : []))
     const i = changed[0] ?? 0
     const more = changed.length > 1 ? `, and ${changed.length - 1} more endpoints` : ''
-    const refusal = gates.refusal(i)
+    const cutBy = gates.cutBy(i)
     const { text } = bearings.endpoints[i]!
-    if (refusal !== 0 && refusal !== ERRNO.EHOSTUNREACH) return `no route to ${text} (${errnoName(refusal)})${more}`
+    if (cutBy !== 0) return `no route to ${text} (${errnoName(cutBy)})${more}`
     const again = wasLost ? ' again' : ''
     return `${text} leaves${again} by ${way(gates.paths[i]!)}${changed.length > 0 ? ` instead of ${way(before[i]!)}` : ''}${more}`
   }

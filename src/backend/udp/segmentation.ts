@@ -4,7 +4,7 @@
  * | state   | messages go                                                        | leaves by                                               |
  * |---------|--------------------------------------------------------------------|---------------------------------------------------------|
  * | on      | whole                                                              | a refused message → probing                             |
- * | probing | whole, but for the refused one, which goes packet by packet        | all its packets are taken → paused, or off if the errno says that the device cannot segment; one of them is refused too → back to on or paused |
+ * | probing | whole, but for the refused one, which goes packet by packet        | all its packets are taken → paused, or off if the errno says that the device cannot segment; one of them is given up → back to on or paused |
  * | paused  | whole, but for the postings at fault, which go packet by packet    | a message of the posting paused last is taken → on; a refused message → probing |
  * | off     | packet by packet                                                   | never                                                   |
  *
@@ -12,6 +12,7 @@
  * refused message tell, because they are taken one by one only if it was.
  */
 import { ERRNO, errnoName } from '../../../ffi/native-error.js'
+import type { States } from '../states.js'
 import type { UdpPosting } from './posting.js'
 
 const { EIO, ENOPROTOOPT, EOPNOTSUPP } = ERRNO
@@ -22,12 +23,10 @@ const PAUSE_POSTS_LIMIT = 65536
 
 export class Segmentation {
   state: 'on' | 'probing' | 'paused' | 'off'
-  /** Why, in words. */
-  reason: string
-  /** Rises when `reported` or `reason` changes. */
-  revision = 0
+  #reason: string
   /** The reason while nothing is wrong. */
   readonly #usualReason: string
+  readonly #states: States
   /** The row behind the message that is being probed; 0 in every other state. */
   #probeEnd = 0
   #probeErrno = 0
@@ -36,15 +35,17 @@ export class Segmentation {
   #pausePosts = PAUSE_POSTS
 
   /** @param maxSegments packets of one message at most; 1 switches segmentation off */
-  constructor(maxSegments: number, reason: string) {
+  constructor(maxSegments: number, reason: string, states: States) {
     this.state = maxSegments > 1 ? 'on' : 'off'
-    this.reason = reason
+    this.#reason = reason
     this.#usualReason = reason
-  }
-
-  /** The state for `stats()`, which does not tell of a probe: it ends within a post or two. */
-  get reported(): 'on' | 'paused' | 'off' {
-    return this.state === 'probing' ? this.#stateWithoutProbe : this.state
+    this.#states = states
+    states.add(() => ({
+      // A probe is not told of, because it ends within a post or two.
+      segmentation: this.state === 'probing' ? this.#stateWithoutProbe : this.state,
+      segmentationReason: this.#reason,
+      maxSegments,
+    }))
   }
 
   get #stateWithoutProbe(): 'on' | 'paused' {
@@ -71,7 +72,7 @@ export class Segmentation {
     this.#probeErrno = errno
   }
 
-  /** The probe says nothing against segmentation: a packet alone was refused too, or the post ended before the message did. */
+  /** The probe says nothing against segmentation: a packet alone was given up too, or the post ended before the message did. */
   acquit(): void {
     if (this.state !== 'probing') return
     this.#probeEnd = 0
@@ -82,12 +83,12 @@ export class Segmentation {
   convicts(posting: UdpPosting, row: number): boolean {
     if (this.#probeEnd === 0 || row < this.#probeEnd) return false
     this.#probeEnd = 0
-    this.revision++
+    this.#states.change()
     const errno = this.#probeErrno
     if (errno === EIO || errno === ENOPROTOOPT || errno === EOPNOTSUPP) {
       this.state = 'off'
       this.#paused = undefined
-      this.reason = `${errnoName(errno)}: the egress device or an IPsec policy cannot segment; sending packet by packet`
+      this.#reason = `${errnoName(errno)}: the egress device or an IPsec policy cannot segment; sending packet by packet`
       return true
     }
     // The size was to blame: pause this posting alone, and only for a while, because the MTU or the route may change back.
@@ -95,7 +96,7 @@ export class Segmentation {
     this.#paused = posting
     posting.plainPostsLeft = this.#pausePosts
     this.#pausePosts = Math.min(PAUSE_POSTS_LIMIT, this.#pausePosts * 2)
-    this.reason = `${errnoName(errno)} on a message of ${posting.edge[0]} packets; tried again after ${posting.plainPostsLeft} posts`
+    this.#reason = `${errnoName(errno)} on a message of ${posting.edge[0]} packets; tried again after ${posting.plainPostsLeft} posts`
     return true
   }
 
@@ -105,7 +106,7 @@ export class Segmentation {
     this.#paused = undefined
     if (this.state === 'paused') this.state = 'on'
     this.#pausePosts = PAUSE_POSTS
-    this.reason = this.#usualReason
-    this.revision++
+    this.#reason = this.#usualReason
+    this.#states.change()
   }
 }

@@ -20,6 +20,7 @@ import { ERRNO, errnoName } from '../../../ffi/native-error.js'
 import { COPY, LEND, NO_SLOT, REGISTERED, type SendMode } from '../../../ffi/socket/io-uring.js'
 import type { PacketTable } from '../../batch/table.js'
 import { COUNTER } from '../../stats.js'
+import type { States } from '../states.js'
 import type { UdpPath } from './path.js'
 import { MAX_FRAGMENTS, type MessageLimits, messageEnds, type UdpPosting } from './posting.js'
 import type { UdpRing } from './ring.js'
@@ -59,7 +60,7 @@ export class ZeroCopy {
   readonly ring: UdpRing | undefined
   /** Everything goes through the ring. */
   readonly forced: boolean
-  revision = 0
+  readonly #states: States
   readonly #counters: Float64Array
   readonly #sendBuffer: SendBuffer
   #reason: string
@@ -77,7 +78,8 @@ export class ZeroCopy {
   #progress = 0
 
   constructor(path: UdpPath, counters: Float64Array) {
-    const { socket, options } = path
+    const { socket, options, states } = path
+    this.#states = states
     this.#counters = counters
     this.#sendBuffer = new SendBuffer(socket)
     const ring = ringFor(path)
@@ -90,11 +92,10 @@ export class ZeroCopy {
     }
     this.#usualReason = this.#reason
     this.forced = this.ring !== undefined && options.udpPath === 'io_uring'
-  }
-
-  states(): Record<string, string | number | boolean> {
-    const zeroCopy = (this.state === 'trying' || this.state === 'lending') && !this.#refused?.copiedPostsLeft
-    return { udpPath: this.forced || zeroCopy ? 'io_uring' : 'sendmmsg', udpPathReason: this.#reason, zeroCopy }
+    states.add(() => {
+      const zeroCopy = (this.state === 'trying' || this.state === 'lending') && !this.#refused?.copiedPostsLeft
+      return { udpPath: this.forced || zeroCopy ? 'io_uring' : 'sendmmsg', udpPathReason: this.#reason, zeroCopy }
+    })
   }
 
   /** Where messages end, and whether they may go without a copy. */
@@ -109,7 +110,7 @@ export class ZeroCopy {
       this.state = 'trying'
       if (!this.forced) this.#usualReason = LARGE
       this.#reason = this.#usualReason
-      this.revision++
+      this.#states.change()
     }
     return { ends: fitting, lends: true }
   }
@@ -138,13 +139,13 @@ export class ZeroCopy {
       this.#copyingPostsLeft--
       if (this.#copyingPostsLeft === 0) {
         this.state = 'trying'
-        this.revision++
+        this.#states.change()
       }
       return false
     }
     if (posting.copiedPostsLeft === 0) return true
     posting.copiedPostsLeft--
-    if (posting.copiedPostsLeft === 0) this.revision++
+    if (posting.copiedPostsLeft === 0) this.#states.change()
     return false
   }
 
@@ -176,7 +177,7 @@ export class ZeroCopy {
     if (this.#pausePosts === COPYING_POSTS) return
     this.#pausePosts = COPYING_POSTS
     this.#reason = this.#usualReason
-    this.revision++
+    this.#states.change()
   }
 
   #watch(ring: UdpRing): void {
@@ -194,7 +195,7 @@ export class ZeroCopy {
     this.#copyingPostsLeft = this.#pausePosts
     this.#reason = `${why}; tried again after ${this.#pausePosts} posts`
     this.#pausePosts = Math.min(COPYING_POSTS_LIMIT, this.#pausePosts * 2)
-    this.revision++
+    this.#states.change()
   }
 
   /** A message without a copy was refused. True if one with a copy, or out of memory that is not registered, may be taken: try it so. */
@@ -214,7 +215,7 @@ export class ZeroCopy {
         this.#refused = posting
         this.#pausePosts = Math.min(COPYING_POSTS_LIMIT, this.#pausePosts * 2)
         this.#reason = `${errnoName(errno)} on a message without a copy; tried again after ${posting.copiedPostsLeft} posts`
-        this.revision++
+        this.#states.change()
         return true
     }
     return false

@@ -35,6 +35,7 @@ import {
   type PostResult,
   type ReapResult,
 } from '../backend.js'
+import type { States, StateWords } from '../states.js'
 import { CAUSE_CQ_ERR, DeviceWatch } from './device-watch.js'
 import { InFlight } from './in-flight.js'
 import { JoinedPostings, MAX_JOINS } from './joined.js'
@@ -56,6 +57,7 @@ const NOTHING: readonly { fd: number; events: number }[] = []
 
 export class VerbsBackend<V extends VerbsPosting> implements Backend {
   readonly caps: BackendCaps
+  readonly states: States
   readonly #device: OpenDevice
   readonly #kind: QueueKind<V>
   readonly #counters: Float64Array
@@ -97,25 +99,18 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
       pollNanoseconds: options.pollNanoseconds,
       pacesItself: kind.pacesItself,
     }
+    this.states = device.states
+    this.states.add(() => this.#words())
   }
 
-  states(): Record<string, string | number | boolean> {
+  #words(): StateWords {
     const { rdma } = this.#device
-    const { queue, recoveries, history } = this.#recovery
     return {
       device: rdma.device,
       port: rdma.port,
-      queueDepth: queue.depth,
+      queueDepth: this.#recovery.queue.depth,
       ...(this.caps.pacesItself && { rateMethod: 'hw', rateMethodReason: 'asked for' }),
-      portActive: this.#watch.portActive,
-      recoveries,
-      ...this.#kind.states(),
-      ...(history.length > 0 && { trouble: history.join('; ') }),
     }
-  }
-
-  revision(): number {
-    return this.#recovery.revision + this.#watch.revision + this.#kind.revision
   }
 
   /** Memory is pinned by `compile`, for as long as a posting uses it. */
@@ -356,8 +351,8 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
   }
 
   explain(cause: number, substream: number, udpBytes: number): string {
-    const { state, history, vendorError } = this.#recovery
-    const why = this.#kind.explain(cause, substream, udpBytes, vendorError)
+    const { state, history } = this.#recovery
+    const why = this.#kind.explain(cause, substream, udpBytes, this.#recovery)
     return state === BROKEN ? `${why}; before: ${history.join(', ')}` : why
   }
 

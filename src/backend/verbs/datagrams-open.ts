@@ -32,6 +32,7 @@ import {
 import { joinGroup, openGroups } from '../../rdma/groups.js'
 import { askRendezvous, type DatagramPeer, DEFAULT_QKEY } from '../../rdma/rendezvous.js'
 import { findPath } from '../paths.js'
+import { States } from '../states.js'
 import { type OpenDevice, oneInterface, type QueueOptions } from './open.js'
 
 /** A receiver's queue pair, as the user names it. */
@@ -132,6 +133,7 @@ export async function openFabric(options: RdmaUdOptions): Promise<OpenFabric> {
       fabric,
       destinations,
       groups,
+      states: new States(),
     }
   } catch (error) {
     for (const each of opened.reverse()) each.close()
@@ -223,13 +225,15 @@ export class PortWatch {
   /** The errno that refuses every datagram while the interface is down or gone; 0 while it is up. */
   shut = 0
   mtuBytes: number
-  revision = 0
+  readonly #states: States
   readonly #fabric: FabricPort
   readonly #packetSizeBytes: number
   readonly #watch: LinkWatch | undefined
   #suspicion = 0
 
-  constructor(fabric: FabricPort, packetSizeBytes: number) {
+  constructor(fabric: FabricPort, packetSizeBytes: number, states: States) {
+    this.#states = states
+    states.add(() => ({ mtuBytes: this.mtuBytes }))
     this.#fabric = fabric
     this.#packetSizeBytes = packetSizeBytes
     this.mtuBytes = fabric.mtuBytes
@@ -244,7 +248,7 @@ export class PortWatch {
       const { up, carrier } = gid.ifindex > 0 ? link(gid.ifindex) : { up: true, carrier: true }
       this.shut = up && carrier ? 0 : ERRNO.ENETDOWN
       const mtuBytes = activeMtuBytes(context.port(port))
-      if (mtuBytes !== this.mtuBytes) this.revision++
+      if (mtuBytes !== this.mtuBytes) this.#states.change()
       this.mtuBytes = mtuBytes
     } catch (error) {
       if (!(error instanceof NativeError)) throw error

@@ -10,6 +10,7 @@ import { ensure } from '../../errors.js'
 import { formatGid } from '../../net/address.js'
 import { datagramOverheadBytes } from '../../rdma/fabric.js'
 import type { BackendEnvironment } from '../backend.js'
+import type { StateWords } from '../states.js'
 import type { VerbsBackend } from './backend.js'
 import {
   closeDestinations,
@@ -20,7 +21,7 @@ import {
   type RdmaUdOptions,
   tooLarge,
 } from './datagrams-open.js'
-import { causeName, explainCause } from './open.js'
+import { causeName, explainCause, type LastFailure } from './open.js'
 import { type PostingOptions, VerbsPosting } from './posting.js'
 import type { QueueKind } from './queue-kind.js'
 import { startQueue } from './start.js'
@@ -54,18 +55,15 @@ class Datagrams implements QueueKind<DatagramPosting> {
       open.fabric,
       options.endpoints.some(({ multicast }) => multicast),
     )
-    this.#watch = new PortWatch(open.fabric, options.packetSizeBytes)
-  }
-
-  get revision(): number {
-    return this.#watch.revision
+    open.states.add(() => this.#words())
+    this.#watch = new PortWatch(open.fabric, options.packetSizeBytes, open.states)
   }
 
   get passable(): boolean {
     return this.#watch.passable
   }
 
-  states(): Record<string, string | number | boolean> {
+  #words(): StateWords {
     const { fabric, destinations } = this.#open
     const peer = ({ peer: { gid, lid, qpn, qkey } }: (typeof destinations)[number]): string =>
       `${formatGid({ bytes: gid })}/${qpn}/0x${qkey.toString(16)}${lid > 0 ? `/${lid}` : ''}`
@@ -73,7 +71,6 @@ class Datagrams implements QueueKind<DatagramPosting> {
       linkLayer: fabric.ethernet ? 'Ethernet' : 'InfiniBand',
       gid: formatGid(fabric.gid),
       gidIndex: fabric.gid.index,
-      mtuBytes: this.#watch.mtuBytes,
       // One shows whether it is the right one; a stream may have thousands.
       peer: `${peer(destinations[0]!)}${destinations.length > 1 ? ` and ${destinations.length - 1} more` : ''}`,
     }
@@ -119,7 +116,7 @@ class Datagrams implements QueueKind<DatagramPosting> {
     return this.#watch.suspicion()
   }
 
-  explain(cause: number, substream: number, udpBytes: number, vendorError: number): string {
+  explain(cause: number, substream: number, udpBytes: number, last: LastFailure): string {
     const { fabric } = this.#open
     const { text } = this.#options.endpoints[substream]!
     const where = describePort(fabric)
@@ -131,7 +128,7 @@ class Datagrams implements QueueKind<DatagramPosting> {
       case 'ENODEV':
         return `${text}: the interface or the device of ${where} is gone (ENODEV); open another stream when it is back`
       default:
-        return explainCause(cause, text, where, udpBytes, vendorError, this.#options.completionTimeoutMs)
+        return explainCause(cause, text, where, udpBytes, last)
     }
   }
 

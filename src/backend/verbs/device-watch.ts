@@ -17,9 +17,7 @@ const CALLS_PER_LOOK = 8
 export const CAUSE_CQ_ERR = CAUSE_EVENT + EVENT_TYPE.indexOf('IBV_EVENT_CQ_ERR')
 
 export class DeviceWatch<V extends VerbsPosting> {
-  portActive: boolean
-  /** Rises when `portActive` changed. */
-  revision = 0
+  #portActive: boolean
   readonly #device: OpenDevice
   readonly #kind: QueueKind<V>
   readonly #recovery: Recovery<V>
@@ -31,10 +29,11 @@ export class DeviceWatch<V extends VerbsPosting> {
   #calls = 0
 
   constructor(device: OpenDevice, kind: QueueKind<V>, recovery: Recovery<V>) {
-    this.portActive = device.portActive
+    this.#portActive = device.portActive
     this.#device = device
     this.#kind = kind
     this.#recovery = recovery
+    device.states.add(() => ({ portActive: this.#portActive }))
   }
 
   /** Takes all events there are, unless the device is given up. */
@@ -50,9 +49,9 @@ export class DeviceWatch<V extends VerbsPosting> {
     switch (event) {
       case 'IBV_EVENT_PORT_ERR':
       case 'IBV_EVENT_PORT_ACTIVE':
-        this.portActive = event === 'IBV_EVENT_PORT_ACTIVE'
+        this.#portActive = event === 'IBV_EVENT_PORT_ACTIVE'
         this.#suspicion++
-        this.revision++
+        this.#device.states.change()
         break
       case 'IBV_EVENT_DEVICE_FATAL':
         this.#recovery.break(event)
@@ -87,7 +86,7 @@ export class DeviceWatch<V extends VerbsPosting> {
       this.takeEvents()
       this.#kindSuspicion = this.#kind.suspicion()
     }
-    if (!this.portActive || !this.#kind.passable) this.#suspicion++
+    if (!this.#portActive || !this.#kind.passable) this.#suspicion++
     return this.#suspicion + this.#kindSuspicion
   }
 

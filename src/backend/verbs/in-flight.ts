@@ -97,7 +97,7 @@ export class InFlight {
     return this.#parts[(this.#head + k) & (this.#parts.length - 1)]!
   }
 
-  /** Which part holds the row of a work request with that id, or −1: it is of an earlier generation. Nearly always the first. */
+  /** Returns the part with the row of a work request of that id, nearly always the first; −1 if it is of an earlier generation. */
   find(row: number, id: number): number {
     for (let k = 0; k < this.#count; k++) {
       const part = this.#part(k)

@@ -11,6 +11,7 @@ import type { Path } from '../../net/route.js'
 import type { RdmaPath } from '../../rdma/devices.js'
 import { whyRefused } from '../../rdma/errors.js'
 import { CAUSE_EVENT, CAUSE_STATUS } from '../backend.js'
+import type { States } from '../states.js'
 
 export interface QueueOptions {
   /** One per substream, all of one family, all through one interface. */
@@ -38,6 +39,8 @@ export interface OpenDevice {
   readonly rdma: RdmaPath
   /** As of when it was opened; events tell of changes. */
   readonly portActive: boolean
+  /** Of the backend to be made on it. */
+  readonly states: States
 }
 
 /** Any of the paths; all must lead through one interface. @throws ERR_SPEADCAST_BACKEND */
@@ -73,14 +76,21 @@ export function causeName(cause: number): string {
   return cause >= CAUSE_STATUS ? (WC_STATUS[cause - CAUSE_STATUS] ?? `status ${cause - CAUSE_STATUS}`) : errnoName(cause)
 }
 
+/** What is known of a device's last failure beside its cause. */
+export interface LastFailure {
+  /** The device's own code for the last work request that failed by itself. */
+  readonly vendorError: number
+  /** How long the device had said nothing when it was last given up on. */
+  readonly silentMs: number
+}
+
 /** Says what the failure of a packet means, for causes that both kinds of queue pair have. `where` is the device. */
 export function explainCause(
   cause: number,
   to: string,
   where: string,
   udpBytes: number,
-  vendorError: number,
-  timeoutMs: number,
+  { vendorError, silentMs }: LastFailure,
 ): string {
   const name = causeName(cause)
   if (cause >= CAUSE_EVENT) return `${to}: the device stopped before a packet of ${udpBytes} bytes (${name}); its queue was reset`
@@ -88,7 +98,7 @@ export function explainCause(
     return `${to}: the device could not send a packet of ${udpBytes} bytes (${name}, vendor code 0x${vendorError.toString(16)})`
   switch (name) {
     case 'ETIMEDOUT':
-      return `${to}: no completion for ${timeoutMs} ms, the device stopped before a packet of ${udpBytes} bytes (ETIMEDOUT); its queue was reset`
+      return `${to}: no completion for ${silentMs} ms, the device stopped before a packet of ${udpBytes} bytes (ETIMEDOUT); its queue was reset`
     case 'EIO':
       return `${to}: ${where} is gone or broken (EIO); open another stream when it is back`
     default:

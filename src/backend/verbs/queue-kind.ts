@@ -5,6 +5,7 @@
 import type { SendQueue } from '../../../ffi/verbs/send-queue.js'
 import type { PacketTable } from '../../batch/table.js'
 import type { VerbsBackendName } from '../../rdma/errors.js'
+import type { LastFailure } from './open.js'
 import type { PostingOptions, VerbsPosting } from './posting.js'
 
 /** The backend calls these once a post or more rarely, never once a packet. `V` is the posting that `compile` makes. */
@@ -13,11 +14,8 @@ export interface QueueKind<V extends VerbsPosting> {
   readonly headroomBytes: number
   readonly wireOverheadBytes: number
   readonly pacesItself: boolean
-  /** Rises when `states` would answer differently. */
-  readonly revision: number
   /** False: packets may be dropped although their work requests succeed. */
   readonly passable: boolean
-  states(): Record<string, string | number | boolean>
   compile(table: PacketTable, options: PostingOptions): V
   /** Takes the queue from reset to the state that sends. @throws NativeError */
   ready(queue: SendQueue): void
@@ -29,6 +27,6 @@ export interface QueueKind<V extends VerbsPosting> {
   prepare(posting: V, first: number, end: number): void
   /** Rises whenever something makes recent completions doubtful. */
   suspicion(): number
-  explain(cause: number, substream: number, udpBytes: number, vendorError: number): string
+  explain(cause: number, substream: number, udpBytes: number, last: LastFailure): string
   close(): void
 }

@@ -30,7 +30,8 @@ import { type RdmaPath, rdmaPathOf } from '../../rdma/devices.js'
 import { explained, loadLibrary, refused } from '../../rdma/errors.js'
 import { Gates } from '../gates.js'
 import { ensureFitsMtu, findPath, tooLarge } from '../paths.js'
-import { causeName, explainCause, type OpenDevice, oneInterface, type QueueOptions } from './open.js'
+import { States } from '../states.js'
+import { causeName, explainCause, type LastFailure, type OpenDevice, oneInterface, type QueueOptions } from './open.js'
 
 export interface IbverbsOptions extends QueueOptions {
   readonly sourcePort: number
@@ -55,7 +56,8 @@ export class FramePaths {
   readonly #watch: LinkWatch
   readonly #macs: Uint8Array[]
   #lookedAt = performance.now()
-  #gatesRevision = 0
+  /** The gates' moves at the last look. */
+  #moves = 0
   #suspicion = 0
   /** False: there is no carrier, or the MTU is too small. A device may then drop packets and say that they were sent. */
   passable = true
@@ -68,12 +70,14 @@ export class FramePaths {
     readonly source: Uint8Array,
     readonly port: number,
     readonly vlan: VlanTag | undefined,
+    states: States,
   ) {
     const { endpoints } = options
     this.gates = new Gates({
       paths,
       timeoutMs: options.neighbourTimeoutMs,
       find: (i) => this.#find(i),
+      states,
     })
     this.#macs = endpoints.map((endpoint, i) => {
       const path = paths[i]!
@@ -112,15 +116,15 @@ export class FramePaths {
 
   /** Called before a post: the event that moved a gate may have brought a MAC. */
   keepUp(): void {
-    if (this.#gatesRevision !== this.gates.revision) this.look()
+    if (this.#moves !== this.gates.moves) this.look()
   }
 
   /** Takes over changed MACs, once a second at most unless a gate moved. 20 µs for each next hop. */
   look(): void {
     const now = performance.now()
-    if (now - this.#lookedAt < MAC_LOOK_MS && this.#gatesRevision === this.gates.revision) return
+    if (now - this.#lookedAt < MAC_LOOK_MS && this.#moves === this.gates.moves) return
     this.#lookedAt = now
-    this.#gatesRevision = this.gates.revision
+    this.#moves = this.gates.moves
     const known = new Map<string, Uint8Array | undefined>()
     for (const [i, path] of this.gates.paths.entries()) {
       if (!path.needsNeighbour) continue
@@ -219,11 +223,12 @@ export async function openDevice(options: IbverbsOptions): Promise<OpenRawDevice
     const facts = explained('ibverbs', () => context.facts())
     const portActive = explained('ibverbs', () => context.port(rdma.port).state === IBV_PORT_ACTIVE)
     const vlan = options.vlan ?? (rdma.vlanId === undefined ? undefined : { id: rdma.vlanId })
-    const frames = new FramePaths(options, paths, neighbours, link(ifindex).mac, source, socket.localPort(), vlan)
+    const states = new States()
+    const frames = new FramePaths(options, paths, neighbours, link(ifindex).mac, source, socket.localPort(), vlan, states)
     opened.push(frames)
     checkPacing(facts, rdma, options, frames.templates[0]!.headerBytes)
     const domain = explained('ibverbs', () => context.allocateDomain())
-    return { context, domain, facts, rdma, portActive, frames, interfaceName, socket }
+    return { context, domain, facts, rdma, portActive, states, frames, interfaceName, socket }
   } catch (error) {
     for (const each of opened.reverse()) each.close()
     throw error instanceof NativeError ? refused('ibverbs', error) : error
@@ -254,7 +259,7 @@ function checkPacing({ pacing }: DeviceFacts, { device }: RdmaPath, options: Ibv
 }
 
 /** Says what the failure of a packet means, and the remedy. */
-export function explainRaw(cause: number, path: Path, udpBytes: number, vendorError: number, timeoutMs: number): string {
+export function explainRaw(cause: number, path: Path, udpBytes: number, last: LastFailure): string {
   const name = causeName(cause)
   switch (name) {
     case 'EHOSTUNREACH':
@@ -269,6 +274,6 @@ export function explainRaw(cause: number, path: Path, udpBytes: number, vendorEr
     case 'EINVAL':
       return `${path.to}: the device, or a blackhole route, refuses a packet of ${udpBytes} bytes (EINVAL)`
     default:
-      return explainCause(cause, path.to, `the device behind ${path.interfaceName}`, udpBytes, vendorError, timeoutMs)
+      return explainCause(cause, path.to, `the device behind ${path.interfaceName}`, udpBytes, last)
   }
 }

@@ -3,7 +3,9 @@ import type { SendQueue } from '../../../ffi/verbs/send-queue.js'
 import type { PacketTable } from '../../batch/table.js'
 import { AROUND_FRAME_BYTES } from '../../net/frame.js'
 import type { BackendEnvironment } from '../backend.js'
+import type { StateWords } from '../states.js'
 import type { VerbsBackend } from './backend.js'
+import type { LastFailure } from './open.js'
 import type { PostingOptions } from './posting.js'
 import type { QueueKind } from './queue-kind.js'
 import { explainRaw, frameRateKbps, type IbverbsOptions, type OpenRawDevice, openDevice } from './raw-open.js'
@@ -31,17 +33,14 @@ class RawFrames implements QueueKind<IbverbsPosting> {
     this.headroomBytes = Math.ceil(headerBytes / 8) * 8
     this.wireOverheadBytes = AROUND_FRAME_BYTES + headerBytes
     this.pacesItself = options.hardwareRateBytesPerSecond !== undefined
-  }
-
-  get revision(): number {
-    return this.#device.frames.gates.revision
+    device.states.add(() => this.#words())
   }
 
   get passable(): boolean {
     return this.#device.frames.passable
   }
 
-  states(): Record<string, string | number | boolean> {
+  #words(): StateWords {
     const { facts, frames, interfaceName } = this.#device
     const { vlan } = frames
     return {
@@ -88,9 +87,9 @@ class RawFrames implements QueueKind<IbverbsPosting> {
     return this.#device.frames.suspicion()
   }
 
-  explain(cause: number, substream: number, udpBytes: number, vendorError: number): string {
+  explain(cause: number, substream: number, udpBytes: number, last: LastFailure): string {
     const path = this.#device.frames.gates.paths[substream]!
-    return explainRaw(cause, path, udpBytes, vendorError, this.#options.completionTimeoutMs)
+    return explainRaw(cause, path, udpBytes, last)
   }
 
   close(): void {

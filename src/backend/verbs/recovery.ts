@@ -7,7 +7,7 @@ import { ERRNO, NativeError } from '../../../ffi/native-error.js'
 import { SendQueue } from '../../../ffi/verbs/send-queue.js'
 import { CAUSE_FLUSHED, CAUSE_UNKNOWN } from '../backend.js'
 import type { InFlight } from './in-flight.js'
-import { causeName, type OpenDevice } from './open.js'
+import { causeName, type LastFailure, type OpenDevice } from './open.js'
 import type { VerbsPosting } from './posting.js'
 import type { QueueKind } from './queue-kind.js'
 
@@ -44,7 +44,7 @@ export interface Trouble {
   located: boolean
 }
 
-export class Recovery<V extends VerbsPosting> {
+export class Recovery<V extends VerbsPosting> implements LastFailure {
   state: typeof READY | typeof RECOVERING | typeof BROKEN | typeof CLOSED = READY
   /** Another one after some recoveries. */
   queue: SendQueue
@@ -54,9 +54,9 @@ export class Recovery<V extends VerbsPosting> {
   inARow = 0
   /** The device's own code for the last work request that failed by itself. */
   vendorError = 0
-  recoveries = 0
-  /** Rises when `recoveries` or `history` changed. */
-  revision = 0
+  /** How long the device had said nothing when it was last given up on. */
+  silentMs = 0
+  #recoveries = 0
   readonly history: string[] = []
   readonly #device: OpenDevice
   readonly #kind: QueueKind<V>
@@ -71,6 +71,10 @@ export class Recovery<V extends VerbsPosting> {
     this.#kind = kind
     this.queue = queue
     this.#inFlight = inFlight
+    device.states.add(() => ({
+      recoveries: this.#recoveries,
+      ...(this.history.length > 0 && { trouble: this.history.join('; ') }),
+    }))
   }
 
   /** READY → RECOVERING. Recovering already, the trouble stays the first one. Never when broken or closed. */
@@ -90,6 +94,7 @@ export class Recovery<V extends VerbsPosting> {
 
   /** READY → RECOVERING, because the device says nothing: the queue is put in error, so that all that is under way completes. */
   beginSilent(milliseconds: number): void {
+    this.silentMs = milliseconds
     this.begin(ERRNO.ETIMEDOUT, `no completion for ${milliseconds} ms`)
     try {
       this.queue.fail()
@@ -116,7 +121,7 @@ export class Recovery<V extends VerbsPosting> {
       return
     }
     this.#failRest()
-    this.recoveries++
+    this.#recoveries++
     this.#inFlight.progressed = true
     this.state = READY
   }
@@ -155,7 +160,7 @@ export class Recovery<V extends VerbsPosting> {
   #note(why: string): void {
     this.history.push(why)
     if (this.history.length > HISTORY) this.history.shift()
-    this.revision++
+    this.#device.states.change()
   }
 
   close(): void {

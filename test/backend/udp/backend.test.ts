@@ -14,7 +14,8 @@ test('a part of a message that the pace cuts down to one packet counts as a plai
   need(ctx, process.platform === 'linux' && nativeCallsWork(), 'native calls are made on Linux only')
   const receivers = await openReceivers(1)
   onTestFinished(() => receivers.close())
-  const path = await openUdpPath({
+  const { counters, wake } = environment()
+  const given = {
     endpoints: receivers.endpoints,
     sourcePort: 0,
     multicastLoop: true,
@@ -24,7 +25,8 @@ test('a part of a message that the pace cuts down to one packet counts as a plai
     segmentation: 'auto',
     udpPath: 'sendmmsg',
     neighbourTimeoutMs: 100,
-  })
+  } as const
+  const path = await openUdpPath(given, counters)
   // Without fq the pace is a bucket of one burst, and under this clock it never leaks.
   const fq = {
     ifindex: 1,
@@ -38,10 +40,10 @@ test('a part of a message that the pace cuts down to one packet counts as a plai
     { rateBytesPerSecond: 1e6, burstBytes: 4000, countedHeaderBytes: 0, required: false },
     fq,
     () => 'no fq here',
+    path.states,
     () => 0,
   )
   pace.judge()
-  const { counters, wake } = environment()
   const backend = new UdpBackend(Object.assign(path, { pace }), { counters, wake })
   onTestFinished(() => backend.close())
   const { table, expected } = handTable(Array.from({ length: 8 }, (_, i) => ({ substream: 0, segments: [pattern(i, 1000)] })))

@@ -3,6 +3,7 @@ import { expect, onTestFinished, test } from 'vitest'
 import { OPT } from '#dist/ffi/layout.js'
 import { UdpSocket } from '#dist/ffi/socket/udp-socket.js'
 import { LeakyBucket } from '#dist/src/backend/leaky-bucket.js'
+import { States } from '#dist/src/backend/states.js'
 import { frameRate, KernelPace, type PaceOptions } from '#dist/src/backend/udp/pace.js'
 import type { PacketTable } from '#dist/src/batch/table.js'
 import type { FairQueue } from '#dist/src/net/fair-queue.js'
@@ -25,11 +26,13 @@ function paced(options: Partial<PaceOptions> = {}) {
   onTestFinished(() => socket.close())
   const world = { ms: 0, found: FQ as FairQueue | string }
   const all = { rateBytesPerSecond: 1e6, burstBytes: 10_000, countedHeaderBytes: 0, required: true, ...options }
+  const states = new States()
   const pace = new KernelPace(
     socket,
     all,
     FQ,
     () => world.found,
+    states,
     () => world.ms,
   )
   /** Posts messages of one packet until none may go; returns how many went. */
@@ -41,7 +44,7 @@ function paced(options: Partial<PaceOptions> = {}) {
     }
     return went
   }
-  return { socket, pace, world, fill }
+  return { socket, pace, states, world, fill }
 }
 
 test('a bucket leaks at its rate, to nothing and no further', () => {
@@ -62,11 +65,11 @@ test.each([
 
 test('the rate of frames is that of the largest packets, whatever is compiled before and after', (ctx) => {
   need(ctx, process.platform === 'linux', 'sockets of Linux')
-  const { pace, socket } = paced()
+  const { pace, socket, states } = paced()
   const rates = [[100], [1000, 1000], [1000], [500]].map((sizes) => {
     pace.compiled(tableOf(...sizes), sizes.length)
     // The lower half of 64 bits.
-    return [pace.states().frameBytesPerSecond, socket.getOption(OPT.SO_MAX_PACING_RATE)]
+    return [states.read().frameBytesPerSecond, socket.getOption(OPT.SO_MAX_PACING_RATE)]
   })
   expect(rates).toEqual([
     [1_420_000, 1_420_000],
@@ -114,12 +117,12 @@ test('packets that fail take their time: beyond those that wait in the kernel no
 
 test('without fq a burst at a time goes, at the rate, and all that waited has to leave first', (ctx) => {
   need(ctx, process.platform === 'linux', 'sockets of Linux')
-  const { pace, world, fill } = paced()
+  const { pace, states, world, fill } = paced()
   const before = pace.compiled(tableOf(...new Array(50).fill(1000)), 50)
   fill(before)
   world.found = 'somebody took it'
   pace.judge()
-  expect(pace.states()).toMatchObject({ rateMethod: 'sw', rateMethodReason: 'somebody took it' })
+  expect(states.read()).toMatchObject({ rateMethod: 'sw', rateMethodReason: 'somebody took it' })
   world.ms += 1000
   expect(fill(before)).toBe(10)
   expect(pace.waitNanoseconds).toBe(1e6)
@@ -129,7 +132,7 @@ test('without fq a burst at a time goes, at the rate, and all that waited has to
   expect(fill(before)).toBe(10)
   world.found = FQ
   pace.judge()
-  expect(pace.states()).toMatchObject({ rateMethod: 'kernel' })
+  expect(states.read()).toMatchObject({ rateMethod: 'kernel' })
   world.ms += 1000
   expect(fill(before)).toBeGreaterThan(100)
 })

@@ -22,14 +22,14 @@ const path = await openUdpPath({
   udpPath: 'sendmmsg',
   neighbourTimeoutMs: 0,
 })
-const interfaces = [path.states().interface]
+const interfaces = [path.states.read().interface]
 const suspicions = [path.suspicion(true)]
 ip('link set d0 down')
 // Once a second a gate that is shut looks for another route.
 await sleep(1100)
 path.gates.open(Uint16Array.of(0), undefined, 0, 1)
 suspicions.push(path.suspicion(true))
-interfaces.push(path.states().interface)
+interfaces.push(path.states.read().interface)
 ip('link del d1')
 suspicions.push(path.suspicion(true))
 path.close()

@@ -3,6 +3,7 @@
 //   batch {name, heaps, bytes, items, …createBatch options} → { packetsPerHeap }
 //   send {name, heaps, cnt}            → { ok: BatchResult } | { error: { code, message, outcome } }
 //   run {name, seconds, gapMs}         → sends until the time is over or `stop` comes; { sent, failed: [[number of the send, error]], suspect, statuses }
+//   burst {heaps, bytes, batches, sends} → as run: that many sends, all but `batches` of which need not wait for one another
 //   stats {}                           → stream.stats()
 //   close {}                           → { report }
 // A failed request answers { error }. Heap j of send number n is filled with (n × 16 + j) modulo 251.
@@ -64,6 +65,29 @@ const requests = {
       }
       if (gapMs > 0) await sleep(gapMs)
     }
+    return out
+  },
+  async burst({ heaps, bytes, batches, sends: count }) {
+    const group = new ItemGroup().add({ id: 0x3300, name: 'adc_samples', description: '', dtype: 'u1', shape: [bytes] })
+    const all = Array.from({ length: batches }, () => stream.createBatch({ items: group, heaps }))
+    const out = { sent: 0, suspect: 0, failed: [], statuses: [] }
+    const sent = []
+    for (let n = 0; n < count; n++) {
+      const batch = all[n % batches]
+      await batch.free
+      const promise = stream.send(batch)
+      sent.push(
+        promise.then(
+          (result) => {
+            out.sent++
+            if (result.suspect) out.suspect++
+            out.statuses.push([n, result.firstCnt, result.suspect])
+          },
+          (error) => out.failed.push([n, plain(error)]),
+        ),
+      )
+    }
+    await Promise.all(sent)
     return out
   },
   async stop() {

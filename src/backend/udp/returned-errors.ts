@@ -1,0 +1,134 @@
+/**
+ * Errors that come back after the kernel took a packet: ICMP answers of routers and hosts, from the socket's error queue (ip(7),
+ * IP_RECVERR). Each entry names the destination of its packet, so each is put down to its substreams:
+ *
+ * | comes back                              | means                                                                                 |
+ * |-----------------------------------------|---------------------------------------------------------------------------------------|
+ * | port unreachable                        | the packet arrived where nobody listens: it was sent; counted                         |
+ * | packet too big                          | it is lost. The kernel learns the path's MTU and refuses others as large (EMSGSIZE)   |
+ * | unreachable, prohibited, hops used up   | it is lost, and so would others be: the gate is shut for a time                       |
+ * | unreachable, from this host itself      | it is lost, because the next hop did not answer: the gate waits for that              |
+ * | reassembly time exceeded, anything else | it is lost                                                                            |
+ * | an error of this host's own (`LOCAL`)   | nothing: the call that met it returned it too                                         |
+ */
+import { ERRNO, errnoName } from '../../../ffi/native-error.js'
+import { addresses } from '../../../ffi/netlink/route.js'
+import { ORIGIN_ICMP6, ORIGIN_LOCAL, QueuedError, type UdpSocket } from '../../../ffi/socket/udp-socket.js'
+import { formatAddress } from '../../net/address.js'
+import type { ResolvedEndpoint } from '../../net/endpoint.js'
+import { COUNTER } from '../../stats.js'
+import type { Gates } from '../gates.js'
+
+const { ECONNREFUSED, EMSGSIZE, EHOSTUNREACH } = ERRNO
+
+/** The queue is read no further at a time. */
+const MOST_ENTRIES = 1000
+
+/** ICMP types (RFC 792; RFC 4443). */
+const UNREACHABLE = { 4: 3, 6: 1 } as const
+const TIME_EXCEEDED = { 4: 11, 6: 3 } as const
+/** Codes of "destination unreachable" by which somebody forbids the packet (RFC 1812, 5.2.7.1; RFC 4443, 3.1). */
+const PROHIBITED: Readonly<Record<4 | 6, readonly number[]>> = { 4: [9, 10, 13], 6: [1, 5, 6] }
+
+export class ReturnedErrors {
+  /** Rises with every entry that says that a packet is lost. */
+  losses = 0
+  readonly #socket: UdpSocket
+  readonly #gates: Gates
+  readonly #counters: Float64Array
+  readonly #endpoints: readonly ResolvedEndpoint[]
+  readonly #entry = new QueuedError()
+  /** The last error of each substream: who sent it, and what it says. */
+  readonly #said: ({ readonly by: string; readonly mtu: number; readonly text: string } | undefined)[] = []
+  #substreams: Map<string, number[]> | undefined
+
+  constructor(socket: UdpSocket, endpoints: readonly ResolvedEndpoint[], gates: Gates, counters: Float64Array) {
+    this.#socket = socket
+    this.#endpoints = endpoints
+    this.#gates = gates
+    this.#counters = counters
+  }
+
+  /** Reads the queue to its end; returns how many entries may have been reported instead of sending a packet. One system call if it is empty. */
+  drain(): number {
+    let entries = 0
+    let foreign = 0
+    while (entries < MOST_ENTRIES && this.#socket.readError(this.#entry)) {
+      entries++
+      if (this.#entry.origin === ORIGIN_LOCAL) continue
+      foreign++
+      this.#note(this.#entry)
+    }
+    if (entries > 0) this.#counters[COUNTER.queuedErrors]! += entries
+    return foreign
+  }
+
+  /** The MTU that the last "packet too big" for a substream told, and who told it; undefined without one. */
+  tooBig(substream: number): { readonly by: string; readonly mtu: number } | undefined {
+    const said = this.#said[substream]
+    return said && said.mtu > 0 ? said : undefined
+  }
+
+  /** What came back for a substream last, in words; undefined if nothing did. */
+  explain(substream: number): string | undefined {
+    return this.#said[substream]?.text
+  }
+
+  #note(entry: QueuedError): void {
+    const { errno } = entry
+    if (errno === ECONNREFUSED) {
+      this.#counters[COUNTER.portUnreachable]! += 1
+      return
+    }
+    this.losses++
+    const mtu = errno === EMSGSIZE ? entry.info : 0
+    const own = errno === EHOSTUNREACH && isOwn(entry.offender)
+    for (const substream of this.#substreamsOf(entry)) {
+      if (own) {
+        this.#gates.shut(substream)
+        continue
+      }
+      this.#said[substream] = { by: formatAddress(entry.offender), mtu, text: describe(entry) }
+      if (isFinal(entry)) this.#gates.reject(substream, errno)
+    }
+  }
+
+  #substreamsOf({ address, port }: QueuedError): readonly number[] {
+    if (!this.#substreams) {
+      this.#substreams = new Map()
+      for (const [i, endpoint] of this.#endpoints.entries()) {
+        const key = `${endpoint.port} ${endpoint.bytes.join()}`
+        const known = this.#substreams.get(key)
+        if (known) known.push(i)
+        else this.#substreams.set(key, [i])
+      }
+    }
+    return this.#substreams.get(`${port} ${address.join()}`) ?? []
+  }
+}
+
+const familyOf = ({ origin }: QueuedError): 4 | 6 => (origin === ORIGIN_ICMP6 ? 6 : 4)
+
+/** Whether an address is one of this host's. Cold. */
+const isOwn = (address: Uint8Array): boolean => addresses().some(({ bytes }) => Buffer.compare(bytes, address) === 0)
+
+/** Whether the next packets would meet the same fate. */
+function isFinal(entry: QueuedError): boolean {
+  // A host that did not get all fragments of one datagram may get those of the next. What is too big, the kernel refuses from then on.
+  const reassembly = entry.type === TIME_EXCEEDED[familyOf(entry)] && entry.code === 1
+  return !reassembly && entry.errno !== EMSGSIZE
+}
+
+function describe(entry: QueuedError): string {
+  const { type, code, errno, offender } = entry
+  const family = familyOf(entry)
+  const by = offender.length > 0 ? formatAddress(offender) : 'a host on the way'
+  const icmp = `${family === 6 ? 'ICMPv6' : 'ICMP'} type ${type} code ${code}, ${errnoName(errno)}`
+  if (type === UNREACHABLE[family] && PROHIBITED[family].includes(code))
+    return `${by} answers that packets to it are administratively prohibited (${icmp}); look at the firewall there`
+  if (type === TIME_EXCEEDED[family] && code === 0)
+    return `packets reach ${by} and no further, because their hops are used up (${icmp}); raise the ttl, or look for a loop with traceroute`
+  if (type === UNREACHABLE[family])
+    return `${by} answers that it cannot be reached (${icmp}); check that the host is up, and the routes of ${by}`
+  return `${by} answers with ${icmp}`
+}

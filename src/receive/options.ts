@@ -1,0 +1,127 @@
+/** The options of openReceiver: types, defaults, and their check at the edge. */
+import { checkOptions, checkSignal, oneOf } from '../checks.js'
+import { SpeadcastError } from '../errors.js'
+
+export const DEFAULT_MAX_HEAPS = 1024
+export const DEFAULT_HEAP_MEMORY_BYTES = 256 << 20
+/** Asked of the kernel with SO_RCVBUFFORCE, and without CAP_NET_ADMIN clipped to net.core.rmem_max. */
+export const DEFAULT_RECEIVE_BUFFER_BYTES = 64 << 20
+/** Pinned, unlike a socket's, and so counted against RLIMIT_MEMLOCK. */
+export const DEFAULT_DATAGRAM_BUFFER_BYTES = 16 << 20
+
+const BACKENDS = ['auto', 'native', 'dgram', 'rdma-ud'] as const
+export type ReceiverBackend = (typeof BACKENDS)[number]
+
+export interface ReceiverOptions {
+  /** `HOST:PORT`, ranges as `239.10.10.0+15:7148`; HOST is an address of this machine or a multicast group, which is joined. */
+  readonly endpoints: string | readonly string[]
+  /** Name or address of the interface to join groups on; default: the kernel's choice by route. */
+  readonly interface?: string
+  /**
+   * Socket buffer per endpoint; default 64 MiB, clipped to net.core.rmem_max without CAP_NET_ADMIN. `stats()` tells the size that was
+   * granted. With 'rdma-ud': memory for receives per endpoint, 4160 bytes each, pinned; default 16 MiB.
+   */
+  readonly receiveBufferBytes?: number
+  /** The most heaps in the making; the oldest is given up for the next. Default 1024, which a round-robin batch of small heaps needs. */
+  readonly maxHeaps?: number
+  /** Bounds the memory of heaps in the making or waiting to be written in order; a larger heap is refused. Default 256 MiB. */
+  readonly heapMemoryBytes?: number
+  /** Ends with reason 'timeout' where the expected end has not come in that time from the opening. Default: never. */
+  readonly timeoutSeconds?: number
+  /** Ends with reason 'heaps' after this number of complete heaps with data. Default: never. */
+  readonly heaps?: number
+  /** Ends with reason 'stop' after this number of stop heaps; default one per endpoint; 0: they end nothing. */
+  readonly stops?: number
+  /** Aborting ends with reason 'aborted'; the iteration then throws `signal.reason`. */
+  readonly signal?: AbortSignal
+  /** Checks the tutorial's pattern in the receiving thread (see verify.ts). */
+  readonly verify?: boolean
+  /** SHA-256 over an item's payload in heap-cnt order. */
+  readonly hash?: boolean
+  /** File for an item's payload in heap-cnt order; created or truncated. A regular file or a device. */
+  readonly output?: string
+  /** The item for `hash` and `output`: its name, which a descriptor must tell, or its id. Default 'adc_samples' (0x3300 without one). */
+  readonly item?: string | number
+  /**
+   * Whether heaps come out of the iterator. Default: unless `verify`, `hash` or `output` consumes them. For a consumer that is slower than
+   * the stream, up to 256 heaps or 128 MiB wait; beyond that packets stay in the socket, and then the kernel drops and counts them.
+   */
+  readonly deliver?: boolean
+  /** Answers senders that ask for credits, as `speadcast demo` does (credits.ts). Default false. */
+  readonly credits?: boolean
+  /**
+   * 'native' (recvmmsg in a thread; Linux), 'dgram' (node:dgram), or 'auto': native where it works. 'rdma-ud': datagrams of InfiniBand or
+   * RoCE instead of UDP, from a stream of backend 'rdma-ud'.
+   */
+  readonly backend?: ReceiverBackend
+  /** For 'rdma-ud': RDMA device to receive on, with its port or without: 'mlx5_0:1'. Default: that of the address, or of `interface`. */
+  readonly device?: string
+  /** For 'rdma-ud': name or path of libibverbs. Default: the environment's SPEADCAST_VERBS_LIBRARY, then libibverbs.so.1. */
+  readonly verbsLibrary?: string
+  /** Lets the kernel coalesce datagrams (UDP_GRO). Default true. */
+  readonly gro?: boolean
+}
+
+const KEYS: readonly string[] = [
+  'endpoints',
+  'interface',
+  'receiveBufferBytes',
+  'maxHeaps',
+  'heapMemoryBytes',
+  'timeoutSeconds',
+  'heaps',
+  'stops',
+  'signal',
+  'verify',
+  'hash',
+  'output',
+  'item',
+  'deliver',
+  'credits',
+  'backend',
+  'gro',
+  'device',
+  'verbsLibrary',
+] satisfies (keyof ReceiverOptions)[]
+
+/** Options that checkReceiverOptions has rounded, or for which it has put a default in place. */
+export interface CheckedOptions {
+  readonly maxHeaps: number
+  readonly heapMemoryBytes: number
+  readonly deliver: boolean
+}
+
+/** @throws ERR_SPEADCAST_CONFIG; the signal's reason if it has aborted */
+export function checkReceiverOptions(options: ReceiverOptions): CheckedOptions {
+  checkOptions('openReceiver', options, KEYS, 'there are')
+  const fail = (message: string): never => {
+    throw new SpeadcastError('ERR_SPEADCAST_CONFIG', message)
+  }
+  const whole = (name: keyof ReceiverOptions, least: number, most: number) => {
+    const value = options[name]
+    if (value !== undefined && !(typeof value === 'number' && Number.isInteger(value) && value >= least && value <= most))
+      fail(`${name} is ${String(value)}; it must be a whole number from ${least} to ${most}`)
+  }
+  whole('receiveBufferBytes', 4096, 2 ** 30)
+  whole('maxHeaps', 1, 65536)
+  whole('heapMemoryBytes', 1 << 20, 2 ** 32 - 2 ** 24)
+  whole('heaps', 1, Number.MAX_SAFE_INTEGER)
+  whole('stops', 0, Number.MAX_SAFE_INTEGER)
+  const { timeoutSeconds, backend = 'auto', item } = options
+  if (timeoutSeconds !== undefined && !(typeof timeoutSeconds === 'number' && timeoutSeconds > 0))
+    fail(`timeoutSeconds is ${timeoutSeconds}; it must be a number above 0`)
+  if (!BACKENDS.includes(backend)) fail(`backend is '${backend}'; it must be ${oneOf(BACKENDS)}`)
+  for (const name of ['device', 'verbsLibrary'] as const) {
+    if (options[name] !== undefined && typeof options[name] !== 'string') fail(`${name} is ${options[name]}; it must be a string`)
+    if (options[name] !== undefined && backend !== 'rdma-ud') fail(`${name} is for backend 'rdma-ud', not '${backend}'`)
+  }
+  if (options.credits && backend === 'rdma-ud') fail("credits are of UDP; backend 'rdma-ud' gives none, leave them out")
+  if (item !== undefined && !(typeof item === 'string' ? item !== '' : Number.isSafeInteger(item) && item > 6))
+    fail(`item is ${item}; it must be an item's name, or its id above 6`)
+  checkSignal('openReceiver', options.signal)
+  return {
+    maxHeaps: options.maxHeaps ?? DEFAULT_MAX_HEAPS,
+    heapMemoryBytes: Math.ceil((options.heapMemoryBytes ?? DEFAULT_HEAP_MEMORY_BYTES) / 4096) * 4096,
+    deliver: options.deliver ?? !(options.verify || options.hash || options.output !== undefined),
+  }
+}

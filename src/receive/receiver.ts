@@ -1,0 +1,127 @@
+/** The receiver as its user holds it: heaps out of an iterator, counters, and the summary at the end. */
+import { formatGid } from '../net/address.js'
+import type { DatagramPeer } from '../rdma/rendezvous.js'
+import type { HeapQueue } from './queue.js'
+import type { ReceiveDriver } from './receive-driver.js'
+import type { ReceivedHeap } from './received-heap.js'
+import { type EndReason, type SeenItem, type SessionSummary, STAT, STAT_NAMES, type StatName } from './session.js'
+
+/** The queue pair that takes an endpoint's datagrams. */
+export interface ReceiverPeer extends Omit<DatagramPeer, 'gid' | 'mtuBytes'> {
+  /** Its port's GID as an IPv6 address, or the IPv4 address that it stands for. */
+  readonly gid: string
+  readonly mtuBytes: number
+}
+
+export type ReceiverStats = Readonly<Record<StatName, number>> & {
+  readonly backend: 'recvmmsg' | 'dgram' | 'rdma-ud'
+  /** Why it is not recvmmsg; empty if it is. */
+  readonly backendReason: string
+  readonly gro: boolean
+  /** Granted by the kernel, in the units of the request; the smallest of the sockets'. */
+  readonly receiveBufferBytes: number
+}
+
+export interface ReceiveSummary extends ReceiverStats {
+  readonly reason: EndReason
+  /** From the first packet to the last. */
+  readonly seconds: number
+  readonly items: readonly SeenItem[]
+  /** Estimate: heap cnts that never came between the lowest and the highest seen, if the others' spacing is regular. */
+  readonly heapsMissing: number
+  /** With `verify`: heaps missing by their timestamps, on the same assumption. */
+  readonly verifyMissing: number
+  /** With `verify`: the first few corrupt heaps, each with what is wrong. */
+  readonly corruptExamples: readonly string[]
+  /** Lower-case hexadecimal, null without `hash` or `output`. */
+  readonly sha256: string | null
+  readonly outputBytes: number
+  /** Complete data heaps that are not in the output: too late, or without the item. */
+  readonly outputLeftOut: number
+}
+
+/** Made by openReceiver. Iterating takes heaps from one queue: two iterations share them. */
+export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {
+  /** Resolves at the end of reception, whatever the reason; rejects only if receiving itself failed. */
+  readonly done: Promise<ReceiveSummary>
+  /** The canonical texts of the endpoints that it listens on. */
+  readonly endpoints: readonly string[]
+  /** With backend 'rdma-ud' the endpoints' queue pairs, as a sender's `rdmaUd.peers` takes them; else empty. */
+  readonly peers: readonly ReceiverPeer[]
+  readonly #driver: ReceiveDriver
+  readonly #backendReason: string
+  readonly #queue: HeapQueue
+  #aborted = false
+
+  /** @internal */
+  constructor(
+    driver: ReceiveDriver,
+    backendReason: string,
+    endpoints: readonly string[],
+    queue: HeapQueue,
+    ended: Promise<SessionSummary>,
+    signal: AbortSignal | undefined,
+  ) {
+    this.#driver = driver
+    this.#backendReason = backendReason
+    this.endpoints = endpoints
+    this.peers = (driver.peers ?? []).map((peer) => ({
+      ...peer,
+      gid: formatGid({ bytes: peer.gid }),
+      mtuBytes: peer.mtuBytes ?? 0,
+    }))
+    this.#queue = queue
+    const onAbort = () => {
+      this.#aborted = true
+      queue.clear()
+      queue.end({ value: signal?.reason })
+      driver.stop()
+    }
+    if (signal?.aborted) onAbort()
+    else signal?.addEventListener('abort', onAbort, { once: true })
+    this.done = ended
+      .then(
+        (summary) => {
+          queue.end()
+          return { ...this.stats(), ...summary, reason: this.#aborted ? ('aborted' as const) : summary.reason }
+        },
+        (error) => {
+          queue.end({ value: error })
+          throw error
+        },
+      )
+      .finally(() => signal?.removeEventListener('abort', onAbort))
+    // A caller that only iterates learns of a failure there.
+    this.done.catch(() => undefined)
+  }
+
+  /** Returns the counters so far. Cheap, at any time; droppedByKernel lags by up to 50 ms. */
+  stats(): ReceiverStats {
+    const { backend, gro, receiveBufferBytes, stats } = this.#driver
+    const counters = Object.fromEntries(STAT_NAMES.map((name) => [name, stats[STAT[name]]])) as Record<StatName, number>
+    return { ...counters, backend, backendReason: this.#backendReason, gro, receiveBufferBytes }
+  }
+
+  /** Ends reception with reason 'closed', unless it has ended already, and drops the heaps that nobody took. Idempotent. */
+  close(): Promise<ReceiveSummary> {
+    this.#driver.stop()
+    this.#queue.clear()
+    this.#queue.end()
+    return this.done
+  }
+
+  [Symbol.asyncIterator](): AsyncIterator<ReceivedHeap, undefined> {
+    return {
+      next: () => this.#queue.next(),
+      return: async () => {
+        await this.close()
+        return { done: true, value: undefined }
+      },
+    }
+  }
+
+  /** Closes; silent if it is closed or failed already. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close().catch(() => undefined)
+  }
+}
