@@ -44,6 +44,13 @@ export class Bearings {
     return pathTo(endpoint, this.interface, devices)
   }
 
+  /** Why no packet can leave at this moment, in words; '' where the interface is not to blame. Cold. */
+  troubleNow(): string {
+    if (this.trouble || !this.interface) return this.trouble
+    const found = findInterfaceAgain(this.interface)
+    return 'why' in found ? found.why : ''
+  }
+
   /** Finds interface and zones again. True when they are others than before. */
   take(): boolean {
     this.trouble = ''

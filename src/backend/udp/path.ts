@@ -41,6 +41,9 @@ export interface UdpOptions {
   readonly rateBasis?: 'udp' | 'wire'
 }
 
+/** The kernel's words for what an interface or an address takes with it. */
+const GONE: readonly string[] = ['ENODEV', 'ENXIO', 'EADDRNOTAVAIL', 'ENETUNREACH', 'EINVAL']
+
 /** The bytes around each packet on the wire, of the path that takes the most. */
 export const overheadOf = (family: 4 | 6, paths: readonly Path[]): number =>
   wireOverheadBytes(family, Math.max(...paths.map(({ vlanTags }) => vlanTags)))
@@ -202,9 +205,8 @@ export class UdpPath {
     const name = errnoName(errno)
     const told = this.gates.rejects(substream) && this.returned.explain(substream)
     if (told) return `${endpoint.text}: ${told}`
-    const { trouble } = this.#bearings
-    if (trouble && errno === this.#bearings.errno)
-      return `${endpoint.text}: ${trouble} (${name}); the stream goes on when it is back`
+    const trouble = GONE.includes(name) && this.#bearings.troubleNow()
+    if (trouble) return `${endpoint.text}: ${trouble} (${name}); the stream goes on when it is back`
     switch (name) {
       case 'ENODEV':
         return `${endpoint.text}: ${endpoint.zone ?? known.interfaceName} is gone (ENODEV); the stream goes on when it is back`
