@@ -101,7 +101,7 @@ const ROOMS = {
 }
 
 /** Everything of this project, by path or by one of its names, and everything that looks like a file of it and is none. */
-const OF_PROJECT = '^(src|ffi|test|scripts|docs|dist)/|^\\.\\.?/|^#dist/|^speadcast(/|$)'
+const OF_PROJECT = '^(src|ffi|test|scripts|docs|dist|lib)/|^\\.\\.?/|^#dist/|^speadcast(/|$)'
 
 export default {
   forbidden: [
@@ -124,14 +124,14 @@ export default {
       comment: 'Only ffi/ talks to koffi, and to no other package.',
       severity: 'error',
       from: { path: '^ffi/' },
-      to: { pathNot: ['^ffi/', KOFFI, '^(src|test|scripts|docs|dist)/'], dependencyTypesNot: ['core'] },
+      to: { pathNot: ['^ffi/', KOFFI, '^(src|test|scripts|docs|dist|lib)/'], dependencyTypesNot: ['core'] },
     },
     {
       name: 'spead-imports-no-package',
       comment: 'src/spead is pure: it imports its own files, errors and checks, nothing else.',
       severity: 'error',
       from: { path: '^src/(spead/|(checks|errors|stats)\\.ts$)' },
-      to: { pathNot: ['^(src|ffi|test|scripts|docs|dist)/', '^\\.', KOFFI] },
+      to: { pathNot: ['^(src|ffi|test|scripts|docs|dist|lib)/', '^\\.', KOFFI] },
     },
     {
       name: 'types-only',

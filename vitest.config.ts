@@ -24,6 +24,8 @@ export default defineConfig({
     exclude: [...DOCKER, ...MACHINE, ...(all ? [] : HEAVY)],
     // Child processes, not threads, because the library loads native code, starts workers and changes network namespaces.
     pool: 'forks',
+    // The package runs as users load it. It is large, and vite would transform it again for every test file.
+    server: { deps: { external: [/\/lib\/[\w-]+\.js$/] } },
     maxWorkers: 2,
     // For two noisy cores. A retried test says so, and drawn cases keep their seed, so that they fail again.
     retry: process.env.CI === 'true' ? 1 : 0,

@@ -1,7 +1,7 @@
 // Runs behind `npm test`, `npm run demo` and the others: installs, builds and sets up whatever is missing, then does what was
 // asked. Plain node, because in a fresh clone nothing is installed yet.
 //
-//   node scripts/bootstrap.mjs build                  install, build
+//   node scripts/bootstrap.mjs build                  install, build dist/ and lib/
 //   node scripts/bootstrap.mjs demo [ARGS]            install, build, run `speadcast demo`
 //   node scripts/bootstrap.mjs run FILE [ARGS]        install, build, set up the Python peer, run a script
 //   node scripts/bootstrap.mjs test [VITEST ARGS]     install, build, set up the Python peer, test, end with a line of counts
@@ -11,8 +11,8 @@
 import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { build } from './lib/build.mjs'
 import { lock } from './lib/mutex.mjs'
+import { build, bundle } from './lib/output.mjs'
 import { packages } from './lib/packages.mjs'
 import { peer } from './lib/peer.mjs'
 import { at, checkInterrupted, interrupted, Quit, readJson, run, say, watchSignals } from './lib/process.mjs'
@@ -34,7 +34,7 @@ async function ensure(...parts) {
 }
 
 async function test(args) {
-  await ensure(packages, build, peer)
+  await ensure(packages, build, bundle, peer)
   const temporary = mkdtempSync(join(tmpdir(), 'speadcast-counts-'))
   const file = process.env.SPEADCAST_COUNTS ?? join(temporary, 'counts.json')
   rmSync(file, { force: true })
@@ -56,11 +56,11 @@ const runNode = (...args) => run(process.execPath, args).then(({ status }) => st
 
 const [what = '', ...args] = process.argv.slice(2)
 const COMMANDS = {
-  build: () => ensure(packages, build).then(() => 0),
-  demo: () => ensure(packages, build).then(() => runNode(at('dist/src/cli/main.js'), 'demo', ...args)),
-  run: () => ensure(packages, build, peer).then(() => runNode(...args)),
+  build: () => ensure(packages, build, bundle).then(() => 0),
+  demo: () => ensure(packages, build, bundle).then(() => runNode(at('lib/cli.js'), 'demo', ...args)),
+  run: () => ensure(packages, build, bundle, peer).then(() => runNode(...args)),
   test: () => test(args),
-  vm: () => ensure(packages, build).then(() => runNode(at('scripts/vm/suite.mjs'), ...args)),
+  vm: () => ensure(packages, build, bundle).then(() => runNode(at('scripts/vm/suite.mjs'), ...args)),
 }
 
 watchSignals()

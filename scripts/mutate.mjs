@@ -139,7 +139,7 @@ const clean = () => {
 process.on('exit', clean)
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(1))
 
-// Compiled anew: the modules of dist/ are bundled.
+// Compiled anew, because dist/ may be behind the sources.
 execFileSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', root, '--outDir', join(folder, 'dist')], {
   stdio: ['ignore', 2, 2],
 })

@@ -9,7 +9,7 @@ import { datagramOf, framesOf, heapsOf } from './frames.mjs'
 import { multicastMac } from './multicast-mac.mjs'
 import { captureWhile, secondHostMissing } from './second-host.mjs'
 
-const CLI = at('dist/src/cli/main.js')
+const CLI = at('lib/cli.js')
 const UDP_AND_FRAME_BYTES = 42
 const FCS_BYTES = 4
 /** The largest deviation of a kept rate that passes. */

@@ -1,6 +1,6 @@
 // Shared by the programs that send with speadcast: the options that programs.mjs gives every program, and the tutorial's items.
 import { parseArgs } from 'node:util'
-import { ItemGroup } from '#dist/src/index.js'
+import { ItemGroup } from 'speadcast'
 
 /** Parses process.argv. @param more options of the program's own, as parseArgs takes them */
 export function runArguments(more = {}) {

@@ -3,7 +3,7 @@
 // Same bytes as the floor's and ours; a batch is refilled when the callbacks of all its packets have come. Prints a row as ours.mjs does.
 import dgram from 'node:dgram'
 import { once } from 'node:events'
-import { Heap, packetsOf } from '#dist/src/index.js'
+import { Heap, packetsOf } from 'speadcast'
 import { runArguments, timed, tutorialItems } from './arguments.mjs'
 
 const run = runArguments()

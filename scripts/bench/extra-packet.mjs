@@ -121,7 +121,7 @@ async function receives(ends, python, cut) {
     const rate = Math.round((PACKETS_PER_SECOND / cut.packets) * udpBytesOf(cut))
     const how = ['--backend', 'udp', '--udp-path', 'sendmmsg', '--split', cut.split, '-p', cut.packetSizeBytes]
     const what = ['-n', heaps, '-H', cut.heapSizeBytes, '--rate', `${rate}B/s`, '--json', DESTINATION]
-    const sender = ['taskset', '-c', SEND_CPU, process.execPath, at('dist/src/cli/main.js'), 'send', ...how, ...what]
+    const sender = ['taskset', '-c', SEND_CPU, process.execPath, at('lib/cli.js'), 'send', ...how, ...what]
     await ends.sender.run(sender.map(String))
     child.kill('SIGCONT')
     child.stdin.end()

@@ -1,7 +1,7 @@
 // A newcomer's program, for `--measure startup` and `--measure rss`: it sends one batch of one heap and ends, or, with --batches N,
 // sends N batches of 64 × 8 KiB in turn until it is told to stop.
 import { parseArgs } from 'node:util'
-import { ItemGroup, openStream } from '#dist/src/index.js'
+import { ItemGroup, openStream } from 'speadcast'
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

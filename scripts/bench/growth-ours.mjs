@@ -3,7 +3,7 @@
 // nanoseconds of all threads while sending for a while, and the memory in use. Samples are not touched, because only our own cost
 // is asked for.
 import { parseArgs } from 'node:util'
-import { ItemGroup, openStream } from '#dist/src/index.js'
+import { ItemGroup, openStream } from 'speadcast'
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

@@ -21,7 +21,7 @@ function sources() {
   const programs = filesIn(at('scripts/bench')).filter((file) =>
     /(\.c|\.py|^(arguments|ours|dgram|verbs-ours|paced|mainthread|growth-ours)\.mjs)$/.test(file),
   )
-  const all = [...own, ...programs.map((file) => join('scripts/bench', file))]
+  const all = ['rolldown.config.mjs', ...own, ...programs.map((file) => join('scripts/bench', file))]
   return digest(all.map((file) => [file, read(at(file))])).slice(0, 16)
 }
 
@@ -44,7 +44,7 @@ export async function describeMachine() {
     commit: await git('rev-parse', 'HEAD'),
     sources: sources(),
     // Changed rows and pages do not count.
-    dirty: (await git('status', '--porcelain', '--', 'src', 'ffi', 'scripts', 'package-lock.json')) !== '',
+    dirty: (await git('status', '--porcelain', '--', 'src', 'ffi', 'scripts', 'rolldown.config.mjs', 'package-lock.json')) !== '',
   }
 }
 

@@ -5,7 +5,7 @@
 //   heap   the same, each view asked of its batch: batch.heap(j).adc_samples
 //   send   the same, and batch.free, the timestamps and stream.send
 // The third begins when all batches are free and sends each once, so this thread never waits for the other.
-import { openStream } from '#dist/src/index.js'
+import { openStream } from 'speadcast'
 import { runArguments, tutorialItems } from './arguments.mjs'
 import { median } from './statistics.mjs'
 

@@ -6,7 +6,7 @@
 import { writeSync } from 'node:fs'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import v8 from 'node:v8'
-import { openStream } from '#dist/src/index.js'
+import { openStream } from 'speadcast'
 import { runArguments, timed, tutorialItems } from './arguments.mjs'
 
 const run = runArguments({

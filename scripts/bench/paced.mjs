@@ -4,7 +4,7 @@
 import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
-import { createBatchRing, openStream } from '#dist/src/index.js'
+import { createBatchRing, openStream } from 'speadcast'
 import { tutorialItems } from './arguments.mjs'
 
 const { values, positionals } = parseArgs({

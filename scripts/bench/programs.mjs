@@ -19,7 +19,7 @@ function python() {
 export const peerPython = python
 
 function ours(...options) {
-  if (!existsSync(at('dist/src/index.js'))) throw new Error('speadcast is not built: npm run build')
+  if (!existsSync(at('lib/index.js'))) throw new Error('speadcast is not built: npm run build')
   return [process.execPath, at('scripts/bench/ours.mjs'), ...options]
 }
 

@@ -1,9 +1,13 @@
-/** Opens a backend from its plain description. Each file is imported when needed, because dgram must work where koffi cannot be loaded. */
+/**
+ * Opens a backend from its plain description. Backend udp is at hand, because most streams send by it; a file of another is loaded
+ * when it is needed.
+ */
 import type { ResolvedEndpoint } from '../net/endpoint.js'
 import type { Backend, BackendEnvironment } from './backend.js'
 import type { DgramOptions } from './dgram.js'
 import type { MemoryOptions } from './memory.js'
 import type { PcapOptions } from './pcap.js'
+import { openUdp } from './udp/backend.js'
 import type { UdpOptions } from './udp/open.js'
 import type { RdmaUdOptions } from './verbs/datagrams-open.js'
 import type { IbverbsOptions } from './verbs/raw-open.js'
@@ -23,7 +27,7 @@ export async function openBackend(spec: BackendSpec, environment: BackendEnviron
     case 'rdma-ud':
       return (await import('./verbs/datagrams.js')).openRdmaUd(spec, environment)
     case 'udp':
-      return (await import('./udp/backend.js')).openUdp(spec, environment)
+      return openUdp(spec, environment)
     case 'dgram':
       return (await import('./dgram.js')).openDgram(spec, environment)
     case 'memory':

@@ -32,7 +32,8 @@ const COMMANDS: Readonly<Record<string, { readonly description: string; readonly
 }
 
 function version(): string {
-  const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8'))
+  // By a name of the manifest's own `imports`, because this file stands at another depth in the bundle than in dist/.
+  const { version } = JSON.parse(readFileSync(new URL(import.meta.resolve('#package.json')), 'utf8'))
   return version
 }
 

@@ -6,7 +6,7 @@
 import { performance } from 'node:perf_hooks'
 import { isMainThread } from 'node:worker_threads'
 import { nativeCallsWork } from '../../ffi/libc.js'
-import type { LoopPoll, LoopWaker } from '../../ffi/loop-poll.js'
+import { LoopPoll, LoopWaker } from '../../ffi/loop-poll.js'
 import { TimerFd } from '../../ffi/wait.js'
 import type { Backend, BackendCaps } from '../backend/backend.js'
 import { openBackend } from '../backend/open.js'
@@ -55,17 +55,17 @@ export class InlineDriver implements Driver {
     let driver: InlineDriver | undefined
     const backend = await openBackend(input.backend, { counters: input.ring.counters, wake: () => driver?.submitted() })
     const needsTimer = input.options.rateBytesPerSecond > 0 && nativeCallsWork()
-    const native = isMainThread && (needsTimer || backend.waitSet(true).length > 0)
-    const polls = native ? await import('../../ffi/loop-poll.js') : undefined
-    const timerOf = polls && needsTimer ? (ready: () => void) => new polls.LoopWaker(new TimerFd(), ready) : undefined
-    driver = new InlineDriver(input, backend, polls?.LoopPoll, timerOf, nap)
+    const polls = isMainThread && (needsTimer || backend.waitSet(true).length > 0)
+    const timerOf = polls && needsTimer ? (ready: () => void) => new LoopWaker(new TimerFd(), ready) : undefined
+    driver = new InlineDriver(input, backend, polls, timerOf, nap)
     return driver
   }
 
   private constructor(
     readonly input: DriverInput,
     readonly backend: Backend,
-    readonly LoopPollClass: typeof LoopPoll | undefined,
+    /** Whether the event loop can wait for the backend's descriptors. */
+    readonly polls: boolean,
     timerOf?: (ready: () => void) => LoopWaker<TimerFd>,
     /** Blocks for a part of a millisecond, where there is no precise timer. */
     readonly nap: (milliseconds: number) => void = () => {},
@@ -172,8 +172,8 @@ export class InlineDriver implements Driver {
     }
     const fds = this.backend.waitSet(wantWrite)
     if (fds.length === 0) return
-    if (this.LoopPollClass) this.#poll = new this.LoopPollClass(fds, this.#pump)
-    this.#setTimer(this.LoopPollClass ? LONGEST_WAIT_MS : 1)
+    if (this.polls) this.#poll = new LoopPoll(fds, this.#pump)
+    this.#setTimer(this.polls ? LONGEST_WAIT_MS : 1)
   }
 
   #cancelWaits(): void {

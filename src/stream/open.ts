@@ -7,6 +7,8 @@ import type { RdmaUdOptions } from '../backend/verbs/datagrams-open.js'
 import type { QueueOptions } from '../backend/verbs/open.js'
 import type { IbverbsOptions } from '../backend/verbs/raw-open.js'
 import type { Driver, DriverInput } from '../engine/driver.js'
+import { InlineDriver } from '../engine/driver-inline.js'
+import { WorkerDriver } from '../engine/driver-worker.js'
 import { DEFAULT_IO_THREADS, ioThreads, type Lease, lease } from '../engine/pool.js'
 import { Ring } from '../engine/ring.js'
 import { BackendRefused, ensure, SpeadcastError } from '../errors.js'
@@ -172,9 +174,8 @@ async function openDriver(
   input: DriverInput,
   leased: () => Lease,
 ): Promise<{ driver: Driver; packets: MemoryPacket[] }> {
-  if (thread === 'worker')
-    return { driver: await (await import('../engine/driver-worker.js')).WorkerDriver.open(input, leased()), packets: [] }
-  const driver = await (await import('../engine/driver-inline.js')).InlineDriver.open(input)
+  if (thread === 'worker') return { driver: await WorkerDriver.open(input, leased()), packets: [] }
+  const driver = await InlineDriver.open(input)
   const { packets = [] } = driver.backend as { packets?: MemoryPacket[] }
   return { driver, packets }
 }

@@ -3,6 +3,7 @@ import { expect, test } from 'vitest'
 import { datagramOf, framesOf } from '../../scripts/acceptance/frames.mjs'
 import { need } from '../support/need.js'
 import { makeNetns, netnsUnavailable } from '../support/netns.js'
+import { programArgv } from '../support/program.js'
 
 test('IPv4 and UDP checksums of what the kernel sent are right, and wrong when any byte of theirs is another', async (ctx) => {
   const why = netnsUnavailable()
@@ -17,11 +18,9 @@ test('IPv4 and UDP checksums of what the kernel sent are right, and wrong when a
       if (/^\S+\s+\d+\s+3\s/m.test((await ns.exec('b', ['cat', '/proc/net/packet'])).stdout)) break
       await new Promise((resolve) => setTimeout(resolve, 30))
     }
-    const family = target.includes(':') ? 'udp6' : 'udp4'
-    const code = `const s = (await import('node:dgram')).createSocket('${family}'); s.send('an odd one', 9, '${target}', () => { s.close(); out(1) })`
-    await ns.script('a', code)
+    await ns.exec('a', programArgv('support/send-datagram', 'an odd one', target, '9'))
     const [frame] = framesOf(Buffer.from((await capture).stdout, 'base64'))
-    const v6 = family === 'udp6'
+    const v6 = target.includes(':')
     expect(datagramOf(frame!.bytes)).toMatchObject({
       udpChecksum: 'right',
       ipChecksum: v6 ? 'none' : 'right',

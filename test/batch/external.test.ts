@@ -10,21 +10,14 @@ import { checkCall, libc, nativeCallsWork } from '#dist/ffi/libc.js'
 import { Region } from '#dist/ffi/memory/region.js'
 import { type Batch, openStream, type SendError } from '#dist/src/index.js'
 import { need } from '../support/need.js'
+import { peerScript } from '../support/peer.js'
 import { sharedFile } from '../support/shared-file.js'
 import { dump } from '../support/spead-cases.js'
 import { compiledOf, fill, groupOf, memoryStream, planned, rawBytes, samples, segmentsOf, taken, timestamp } from './support.js'
 
 /** Another process with the file mapped, which writes when told `OFFSET LENGTH BYTE`. */
 function otherMapper(fd: number): (offset: number, length: number, byte: number) => Promise<void> {
-  const program = `
-import mmap, sys
-memory = mmap.mmap(3, 0)
-for line in sys.stdin:
-    offset, length, byte = map(int, line.split())
-    memory[offset:offset + length] = bytes([byte]) * length
-    print("done", flush=True)
-`
-  const child = spawn('python3', ['-c', program], { stdio: ['pipe', 'pipe', 'inherit', fd] })
+  const child = spawn('python3', [peerScript('shared_memory.py')], { stdio: ['pipe', 'pipe', 'inherit', fd] })
   onTestFinished(() => void child.kill('SIGKILL'))
   const lines = createInterface({ input: child.stdout! })
   return async (offset, length, byte) => {

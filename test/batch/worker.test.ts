@@ -7,6 +7,7 @@ import { nativeCallsWork } from '#dist/ffi/libc.js'
 import { Region } from '#dist/ffi/memory/region.js'
 import { type Batch, openStream } from '#dist/src/index.js'
 import { need } from '../support/need.js'
+import { programFile } from '../support/program.js'
 import { groupOf, memoryStream, samples, taken, timestamp } from './support.js'
 
 const DEADLINE = () => AbortSignal.timeout(10_000)
@@ -18,8 +19,7 @@ const items = () => groupOf([timestamp(), samples('adc', '<i2', [SAMPLES])])
 async function fillers(batch: Batch, shares: number): Promise<(round: number) => Promise<void>> {
   const workers = Array.from(
     { length: shares },
-    (_, share) =>
-      new Worker(new URL('scripts/fill.mjs', import.meta.url), { workerData: { handle: batch.handle(), share, shares } }),
+    (_, share) => new Worker(programFile('batch/fill'), { workerData: { handle: batch.handle(), share, shares } }),
   )
   onTestFinished(async () => {
     await Promise.all(workers.map((worker) => worker.terminate()))

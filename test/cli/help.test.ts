@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { CLI, run, temporaryFolder } from '../support/cli.js'
 
@@ -82,7 +83,13 @@ test.for([['--help'], ['send', '--help'], ['bench', '--help'], ['demo', '--help'
       const { result } = JSON.parse(readFileSync(join(folder, file), 'utf8')) as { result: { url: string }[] }
       return result.map(({ url }) => url)
     })
-    expect(loaded.some((url) => url.endsWith('/dist/src/cli/main.js'))).toBe(true)
-    expect(loaded.filter((url) => /\/dist\/(ffi|src\/(?!cli\/|errors\.js))|koffi|valibot/.test(url))).toEqual([])
+    const files = loaded
+      .filter((url) => url.startsWith('file:') && !url.includes('/node_modules/'))
+      .map((url) => fileURLToPath(url))
+    expect(files).toContain(CLI)
+    const sources = files.flatMap((file) => JSON.parse(readFileSync(`${file}.map`, 'utf8')).sources as string[])
+    expect(sources).toContain('../src/cli/main.ts')
+    expect(sources.filter((source) => !/^\.\.\/src\/(cli\/|errors\.ts$)/.test(source))).toEqual([])
+    expect(loaded.filter((url) => url.includes('/node_modules/') && !url.includes('/commander/'))).toEqual([])
   },
 )

@@ -2,6 +2,7 @@
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
 import { describe, expect, test } from 'vitest'
 import {
   CLI,
@@ -16,6 +17,7 @@ import {
 } from '../support/cli.js'
 import { need } from '../support/need.js'
 import { makeNetns, netnsUnavailable } from '../support/netns.js'
+import { programFile } from '../support/program.js'
 
 const HEAP_CNT = 1
 const STREAM_CTRL = 6
@@ -335,10 +337,9 @@ describe('--input', () => {
 
   test('a longer input takes no more memory', (ctx) => {
     need(ctx, existsSync('/dev/zero'), 'needs /dev/zero')
-    const preload = join(temporaryFolder(), 'peak.cjs')
-    writeFileSync(preload, "process.on('exit', () => process.stderr.write(String(process.resourceUsage().maxRSS)))")
+    const preload = pathToFileURL(programFile('cli/peak')).href
     const peakKibibytes = (heaps: number): number => {
-      const args = ['-r', preload, CLI, 'send', '127.0.0.1:9', '--input', '/dev/zero', '-n', `${heaps}`, '--json']
+      const args = ['--import', preload, CLI, 'send', '127.0.0.1:9', '--input', '/dev/zero', '-n', `${heaps}`, '--json']
       const { status, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8', timeout: 25_000 })
       expect(status).toBe(0)
       return Number(stderr)

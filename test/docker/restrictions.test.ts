@@ -11,7 +11,7 @@ test('the image: not root, node as process 1, no shell, stopped by SIGTERM', asy
   const [image] = JSON.parse(await ok('image', 'inspect', IMAGE))
   expect(image.Config).toMatchObject({
     User: '65532:65532',
-    Entrypoint: ['node', '/opt/speadcast/dist/src/cli/main.js'],
+    Entrypoint: ['node', '/opt/speadcast/lib/cli.js'],
     StopSignal: 'SIGTERM',
   })
   expect(image.Config.Healthcheck.Test.slice(0, 2)).toEqual(['CMD', 'node'])

@@ -8,6 +8,7 @@ import { beforeEach, describe, expect, onTestFinished, test } from 'vitest'
 import { nativeCallsWork } from '#dist/ffi/libc.js'
 import { attachRegion, Region } from '#dist/ffi/memory/region.js'
 import { need } from '../support/need.js'
+import { programFile } from '../support/program.js'
 import { allocate, bytesOf, isAll, MIB } from '../support/regions.js'
 import { sharedFile } from '../support/shared-file.js'
 
@@ -127,7 +128,7 @@ describe('another thread', () => {
     for (const region of [allocate(bytes), Region.fromFd(sharedFile(bytes))]) {
       const handle = region.handle()
       expect(attachRegion(structuredClone(handle))).toBe(region.buffer)
-      const worker = new Worker(new URL('scripts/attach.mjs', import.meta.url), { workerData: { handle } })
+      const worker = new Worker(programFile('ffi/attach'), { workerData: { handle } })
       onTestFinished(async () => void (await worker.terminate()))
       for (const value of [3, 5]) {
         bytesOf(region).fill(value)

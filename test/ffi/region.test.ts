@@ -3,11 +3,12 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest'
 import { nativeCallsWork } from '#dist/ffi/libc.js'
 import { Region, type RegionHandle } from '#dist/ffi/memory/region.js'
-import { dist, runModule } from '../support/child.js'
 import { need } from '../support/need.js'
+import { runProgram } from '../support/program.js'
 import { allocate, bytesOf, isAll, KIB, MIB } from '../support/regions.js'
 import { sharedFile } from '../support/shared-file.js'
 import { type Mapping, mappings } from '../support/smaps.js'
+import type { Place } from './patched-regions.program.js'
 
 beforeEach((ctx) => need(ctx, process.platform === 'linux' && nativeCallsWork(), 'regions are mapped on Linux only'))
 
@@ -20,8 +21,6 @@ const mappingsOf = ({ address, byteLength }: RegionHandle): Mapping[] =>
 
 const memoryOf = (field: 'VmSize' | 'VmRSS'): number =>
   Number(new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(readFileSync('/proc/self/status', 'utf8'))![1]) * KIB
-
-const child = (body: string) => runModule(`import { Region } from ${dist('ffi/memory/region.js')}\n${body}`)
 
 describe('allocate', () => {
   test.for(SIZES.flatMap((bytes) => (['auto', 'never'] as const).map((hugePages) => ({ bytes, hugePages }))))(
@@ -104,17 +103,8 @@ describe('pages are what the region says they are', () => {
   test('require: reserved huge pages or an errno, never a signal', async () => {
     const free = Number(/^HugePages_Free: +(\d+)$/m.exec(readFileSync('/proc/meminfo', 'utf8'))![1])
     const overcommit = Number(readFileSync('/proc/sys/vm/nr_overcommit_hugepages', 'utf8'))
-    const { code, signal, stdout } = await child(`
-      const report = (value) => console.log(JSON.stringify(value))
-      for (const bytes of [1, ${(free + overcommit + 1) * 2 * MIB}, 1])
-        try {
-          const region = Region.allocate(bytes, { hugePages: 'require' })
-          new Uint8Array(region.buffer).fill(7)
-          report({ pages: region.pages, byteLength: region.byteLength })
-          region.release()
-        } catch ({ name, call, errnoName }) {
-          report({ name, call, errnoName })
-        }`)
+    const tooMany = (free + overcommit + 1) * 2 * MIB
+    const { code, signal, stdout } = await runProgram('ffi/huge-pages-required', 1, tooMany, 1)
     expect({ code, signal }).toEqual({ code: 0, signal: null })
     const refused = { name: 'NativeError', call: expect.stringMatching(/^(mmap|madvise)$/), errnoName: 'ENOMEM' }
     const had = { pages: 'hugetlb', byteLength: 2 * MIB }
@@ -141,19 +131,11 @@ describe('pages are what the region says they are', () => {
 
 describe('regions of up to 8 MiB in which headers are patched lie side by side', () => {
   const BLOCK = 32 * MIB
-  const report = `
-    const places = []
-    const allocate = (bytes, options) => {
-      const { address, byteLength, pages } = Region.allocate(bytes, { patched: true, ...options })
-      places.push({ block: Math.floor(address / ${BLOCK}), last: Math.floor((address + byteLength - 1) / ${BLOCK}), pages })
-    }
-    for (const bytes of [100, 5000, ${512 * KIB}, ${3 * MIB}, ${8 * MIB}, 70000]) allocate(bytes)`
+  const placesOf = async (small: number): Promise<Place[]> =>
+    JSON.parse((await runProgram('ffi/patched-regions', BLOCK, small)).stdout)
 
   test('in one block of 32 MiB until it is full, and then in another', async () => {
-    const { stdout } = await child(`${report}
-      for (let i = 0; i < 5; i++) allocate(${8 * MIB}, { hugePages: 'never' })
-      console.log(JSON.stringify(places))`)
-    const places = JSON.parse(stdout) as { block: number; last: number }[]
+    const places = await placesOf(5)
     for (const { block, last } of places) expect(last).toBe(block)
     const blocks = places.map(({ block }) => block)
     // 14 MiB in huge pages, two of 8 MiB, then there is no room for a third.
@@ -167,13 +149,12 @@ describe('regions of up to 8 MiB in which headers are patched lie side by side',
     const had = readFileSync(PAGES, 'utf8')
     need(ctx, process.getuid!() === 0, 'only root reserves huge pages')
     onTestFinished(() => writeFileSync(PAGES, had))
-    let places: { block: number; pages: string }[] = []
+    let places: Place[] = []
     // The pages are the machine's, and whatever other tests run meanwhile may take them first. They keep what they took, so more are left then.
     for (const more of [8, 72, 136, 200]) {
       writeFileSync(PAGES, String(Number(had) + more))
       need(ctx, Number(readFileSync(PAGES, 'utf8')) >= Number(had) + 8, 'memory is in too many pieces for huge pages')
-      const { stdout } = await child(`${report}\nconsole.log(JSON.stringify(places))`)
-      places = JSON.parse(stdout)
+      places = await placesOf(0)
       if (!places.some(({ pages }) => pages === 'thp')) break
     }
     expect(places.map(({ pages }) => pages)).toEqual(['small', 'small', 'hugetlb', 'hugetlb', 'hugetlb', 'hugetlb'])
@@ -273,25 +254,7 @@ describe('release', () => {
   })
 
   test('views of released memory crash nobody', async () => {
-    const { code, signal, stdout } = await child(`
-      let sum = 0
-      for (const bytes of ${JSON.stringify(SIZES)})
-        for (const hugePages of ['auto', 'never']) {
-          const views = Array.from({ length: 4 }, () => Region.allocate(bytes, { hugePages })).map((region) => {
-            const view = new Uint8Array(region.buffer)
-            view.fill(1)
-            region.release()
-            return view
-          })
-          const other = Region.allocate(bytes + 4096, { hugePages })
-          for (const view of views) {
-            sum += view[0] + view[view.length - 1] + view.reduce((a, b) => a + b, 0)
-            view.fill(3)
-            sum += view[view.length >> 1]
-          }
-          other.release()
-        }
-      console.log(Number.isFinite(sum))`)
+    const { code, signal, stdout } = await runProgram('ffi/released-views', ...SIZES)
     expect({ code, signal, stdout }).toEqual({ code: 0, signal: null, stdout: 'true\n' })
   })
 })

@@ -1,10 +1,10 @@
 /** Memory and descriptors do not grow over some hundred thousand batches with a fault every hundred. */
-import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { makeNetns } from '../support/netns.js'
 import { Nic, needNic } from '../support/nic.js'
+import { programArgv } from '../support/program.js'
+import type { Report } from './endurance.program.js'
 
-const ENDURANCE = fileURLToPath(new URL('scripts/endurance.mjs', import.meta.url))
 const BATCHES = 300_000
 /** Samples up to here do not count, because V8 still compiles and its heaps still grow to their size. */
 const WARM = 100_000
@@ -27,23 +27,10 @@ for (const thread of ['worker', 'inline'] as const)
     await using ns = await makeNetns({ veth: {} })
     const nic = new Nic({ mode: 'null', faults: [`fail-every ${100 * PACKETS_A_BATCH} GENERAL_ERR`] })
     const options = { to: '10.77.0.2:7148', packetSizeBytes: 1048, backend: 'ibverbs', thread }
-    const argv = [
-      ...nic.prefix,
-      process.execPath,
-      '--expose-gc',
-      ENDURANCE,
-      JSON.stringify(options),
-      `${BATCHES}`,
-      `${BATCHES / 30}`,
-    ]
+    const [node, ...args] = programArgv('ibverbs/endurance', options, BATCHES, BATCHES / 30)
+    const argv = [...nic.prefix, node!, '--expose-gc', ...args]
     const { stdout } = await ns.exec('a', argv, { timeoutMs: 110_000 })
-    const { sent, failed, unexpected, samples, states } = JSON.parse(stdout) as {
-      sent: number
-      failed: number
-      unexpected: string[]
-      samples: [number, number, number][]
-      states: Record<string, unknown>
-    }
+    const { sent, failed, unexpected, samples, states } = JSON.parse(stdout) as Report
     const steady = samples.filter(([batches]) => batches > WARM)
     const perBatch = slope(steady.map(([batches, rss]) => [batches, rss] as const))
     console.log(

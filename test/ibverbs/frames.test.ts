@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import type { GroupMode, StreamOptions } from '#dist/src/index.js'
+import type { GroupMode, ItemInit, StreamOptions } from '#dist/src/index.js'
 import { need } from '../support/need.js'
 import { makeNetns } from '../support/netns.js'
 import { Nic, type NicOptions, needNic } from '../support/nic.js'
@@ -19,7 +19,7 @@ interface Case {
   heaps: number
   bytes: number
   groupMode?: GroupMode
-  items?: object[]
+  items?: ItemInit[]
   /** Fields that tshark must see in every frame. */
   fields: Record<string, string>
 }

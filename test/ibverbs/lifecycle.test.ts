@@ -20,7 +20,7 @@ const STATES: [state: string, faults: string[], commands: string[], afterMs: num
   ['with the device gone and mute', ['pace 20000'], ['stall', 'remove mute'], 0],
 ]
 for (const thread of ['worker', 'inline'] as const)
-  for (const end of ['close', 'destroy'])
+  for (const end of ['close', 'destroy'] as const)
     test.for(STATES)(
       `${end} under load, ${thread}, %s: all settles, nothing is left`,
       async ([, faults, commands, afterMs], ctx) => {

@@ -1,9 +1,9 @@
-import { fileURLToPath } from 'node:url'
 import type { StreamOptions } from '#dist/src/index.js'
 import { type Netns, waitForOutput } from '../support/netns.js'
 import type { Nic } from '../support/nic.js'
+import { programArgv } from '../support/program.js'
+import type { End, Report } from './loaded.program.js'
 
-const LOADED = fileURLToPath(new URL('scripts/loaded.mjs', import.meta.url))
 export const TO = '10.77.0.2:7148'
 
 export interface Ended {
@@ -11,20 +11,13 @@ export interface Ended {
   signal: NodeJS.Signals | null
   stderr: string
   /** The JSON that the program printed at the end, if it did. */
-  told:
-    | { sent: number; failed: number; statuses: Record<string, number>; closed: unknown; milliseconds: number; fds: number }
-    | undefined
+  told: Report | undefined
 }
 
-/** Starts scripts/loaded.mjs. `finish` lets it end, and waits for that. */
-export async function startLoaded(ns: Netns, nic: Nic, options: Partial<StreamOptions>, end: string) {
-  const argv = [
-    ...nic.prefix,
-    process.execPath,
-    LOADED,
-    JSON.stringify({ to: TO, packetSizeBytes: 1048, backend: 'ibverbs', ...options }),
-    end,
-  ]
+/** Starts loaded.program.ts. `finish` lets it end, and waits for that. */
+export async function startLoaded(ns: Netns, nic: Nic, options: Partial<StreamOptions>, end: End) {
+  const all = { to: TO, packetSizeBytes: 1048, backend: 'ibverbs', ...options }
+  const argv = [...nic.prefix, ...programArgv('ibverbs/loaded', all, end)]
   const child = ns.spawn('a', argv, { stdio: ['pipe', 'pipe', 'pipe'] })
   let stdout = ''
   let stderr = ''

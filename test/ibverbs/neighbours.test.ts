@@ -6,6 +6,7 @@ import { expect, test } from 'vitest'
 import type { StreamOptions } from '#dist/src/index.js'
 import { makeNetns, type Netns, waitForOutput } from '../support/netns.js'
 import { Nic, needNic, openOn, sleep, statusesOf } from '../support/nic.js'
+import { peerScript } from '../support/peer.js'
 
 const V4 = '10.77.0.2:7148'
 const V6 = '[fd77::2]:7148'
@@ -14,35 +15,7 @@ const NEW_MAC = '02:00:00:00:77:02'
 
 /** UDP sockets in namespace b, at ports 7148 and 7149, that count the packets of each heap cnt (SPEAD-64-48). */
 async function startSockets(ns: Netns): Promise<() => Promise<Map<number, number>>> {
-  const code = `
-import json, select, socket, struct, sys
-seen, poll, sockets = {}, select.poll(), {}
-for port in (7148, 7149):
-    s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-    s.setsockopt(41, 26, 0)
-    s.setsockopt(socket.SOL_SOCKET, 33, 16 << 20)
-    s.bind(("::", port))
-    sockets[s.fileno()] = s
-    poll.register(s, select.POLLIN)
-poll.register(sys.stdin, select.POLLIN | select.POLLHUP)
-print("ready", flush=True)
-open_ = True
-while True:
-    ready = poll.poll(None if open_ else 200)
-    if not ready:
-        break
-    for fd, _ in ready:
-        if fd == sys.stdin.fileno():
-            poll.unregister(fd)
-            open_ = False
-            continue
-        data = sockets[fd].recv(65536)
-        if len(data) >= 16 and data[0] == 0x53:
-            cnt = struct.unpack_from(">Q", data, 8)[0] & ((1 << 48) - 1)
-            seen[cnt] = seen.get(cnt, 0) + 1
-print(json.dumps(sorted(seen.items())))
-`
-  const child = ns.spawn('b', ['python3', '-c', code], { stdio: ['pipe', 'pipe', 'inherit'] })
+  const child = ns.spawn('b', ['python3', peerScript('heap_counts.py'), '7148', '7149'], { stdio: ['pipe', 'pipe', 'inherit'] })
   let text = ''
   child.stdout!.on('data', (piece) => {
     text += piece

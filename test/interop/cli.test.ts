@@ -3,21 +3,20 @@ import { createHash, randomFillSync } from 'node:crypto'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
+import { CLI } from '../support/cli.js'
 import { need } from '../support/need.js'
 import { makeNetns, type Netns, netnsUnavailable } from '../support/netns.js'
 import { spead2Python } from '../support/peer.js'
 import { startSpead2 } from '../support/spead2-receiver.js'
 
-const MAIN = fileURLToPath(new URL('../../dist/src/cli/main.js', import.meta.url))
 const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex')
 
 /** `speadcast send --json` in namespace a to spead2 in b; what it said and what arrived. */
 async function send(ns: Netns, endpoints: [string, number, string?][], args: string[], input?: Uint8Array) {
   const request = { endpoints: endpoints.map(([h, p, d]) => [h, p, d ?? null]), file: 'adc_samples', maxHeaps: 16 }
   const receiver = await startSpead2(ns, request)
-  const { stdout } = await ns.exec('a', ['node', MAIN, 'send', '--json', ...args], { timeoutMs: 30_000, ...(input && { input }) })
+  const { stdout } = await ns.exec('a', ['node', CLI, 'send', '--json', ...args], { timeoutMs: 30_000, ...(input && { input }) })
   const { version, done } = await receiver.received()
   const said = JSON.parse(stdout) as {
     heaps: number

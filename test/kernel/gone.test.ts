@@ -1,5 +1,4 @@
 /** The route alone matters here, whatever sends, so these tests run on one path only. */
-import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { need } from '../support/need.js'
 import { makeNetns, netnsUnavailable } from '../support/netns.js'
@@ -8,10 +7,9 @@ test('an interface that goes away as the route has just come to it makes sending
   const why = netnsUnavailable()
   need(ctx, !why, why)
   await using ns = await makeNetns()
-  const { stdout } = await ns.exec('a', [process.execPath, fileURLToPath(new URL('scripts/gone.mjs', import.meta.url))])
-  const { interfaces, suspicions } = JSON.parse(stdout)
+  const { interfaces, suspicions } = await ns.program<{ interfaces: string[]; suspicions: number[] }>('a', 'kernel/gone')
   expect(interfaces).toEqual(['d0', 'd1'])
-  const [first, down, gone] = suspicions
+  const [first, down, gone] = suspicions as [number, number, number]
   expect(down).toBeGreaterThan(first)
   expect(gone).toBeGreaterThan(down)
 })

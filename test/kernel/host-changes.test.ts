@@ -332,48 +332,13 @@ for (const { what, options, del, add, from } of [
     healed(run)
   })
 
-/** Voluntary switches of all threads of a process, and its CPU time in ticks. */
-const USAGE = `
-  import { readdirSync, readFileSync } from 'node:fs'
-  import { execFileSync } from 'node:child_process'
-  import { openStream } from '#dist/src/index.js'
-  const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
-  const ip = (command) => execFileSync('ip', command.split(' '))
-  const wakeUps = () => Object.fromEntries(readdirSync('/proc/self/task').map((id) => {
-    const read = (file) => readFileSync('/proc/self/task/' + id + '/' + file, 'latin1')
-    return [read('comm').trim() + ' ' + id, Number(/^voluntary_ctxt_switches:\\s+(\\d+)/m.exec(read('status'))[1])]
-  }))
-  const during = async (seconds, work = () => {}) => {
-    const before = wakeUps()
-    await work()
-    await sleep(seconds * 1000)
-    const after = wakeUps()
-    return Math.max(...Object.keys(after).filter((name) => name.startsWith('speadcast')).map((name) => after[name] - before[name]))
-  }
-`
-
 test('an idle stream sleeps while nothing that concerns it changes, and learns at once of what does', async (ctx) => {
   const why = netnsUnavailable()
   need(ctx, !why, why)
   await using ns = await twoWays()
-  const got = await ns.script<{ calm: number; busy: number; before: string; after: string; changes: number; later: number }>(
+  const got = await ns.program<{ calm: number; busy: number; before: string; after: string; changes: number; later: number }>(
     'a',
-    `${USAGE}
-     const stream = await openStream({ to: '10.99.0.1:7148', backend: 'udp', descriptors: 'none' })
-     await sleep(300)
-     const calm = await during(2)
-     // A host with routes that come and go, and neighbours that answer.
-     const busy = await during(2, () => {
-       for (let i = 0; i < 100; i++) ip('route add 172.16.' + i + '.0/24 via 10.77.0.2')
-       for (let i = 3; i < 60; i++) ip('neigh add 10.77.0.' + i + ' lladdr 02:00:00:00:00:09 dev v0')
-     })
-     const before = stream.stats().states.interface
-     ip('route replace 10.99.0.0/24 via 10.78.0.2')
-     for (let i = 0; i < 200 && stream.stats().states.pathChanges === 0; i++) await sleep(10)
-     const { interface: after, pathChanges: changes } = stream.stats().states
-     const later = await during(2)
-     await stream.close()
-     out({ calm, busy, before, after, changes, later })`,
+    'kernel/idle',
   )
   console.log(`wake-ups of the I/O thread: ${JSON.stringify(got)}`)
   expect(got).toMatchObject({ before: 'v0', after: 'w0', changes: 1 })

@@ -1,12 +1,10 @@
 /** A million small heaps, batch behind batch: nothing is lost, doubled or overtaken. */
-import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import type { StreamStats } from '#dist/src/index.js'
 import { need } from '../support/need.js'
 import { makeNetns, netnsUnavailable, waitForOutput } from '../support/netns.js'
 import { peerScript, spead2Python } from '../support/peer.js'
-
-const SCRIPT = fileURLToPath(new URL('scripts/order.mjs', import.meta.url))
+import { programArgv } from '../support/program.js'
 
 for (const { heaps, inFlight, options, what } of [
   { heaps: 1_000_000, inFlight: 2, options: {}, what: 'I/O thread' },
@@ -32,8 +30,8 @@ for (const { heaps, inFlight, options, what } of [
     await waitForOutput(receiver, /ready/)
     const told = waitForOutput(receiver, /\{.*\}/, 50_000)
     // About 0.4 Gb/s, which the receiver keeps up with.
-    const stream = JSON.stringify({ to: '10.77.0.2:7148', rate: '60MB/s', ...options })
-    const { stdout } = await ns.exec('a', ['node', SCRIPT, stream, `${heaps}`, '1000', `${inFlight}`], { timeoutMs: 50_000 })
+    const argv = programArgv('kernel/order', { to: '10.77.0.2:7148', rate: '60MB/s', ...options }, heaps, 1000, inFlight)
+    const { stdout } = await ns.exec('a', argv, { timeoutMs: 50_000 })
     const { batches, mostInFlight, stats } = JSON.parse(stdout) as { batches: number; mostInFlight: number; stats: StreamStats }
     const report = JSON.parse((await told)[0])
     expect(report).toEqual({ heaps, inOrder: heaps, reads: expect.any(Number), rcvbufErrors: 0 })

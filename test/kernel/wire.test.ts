@@ -1,6 +1,6 @@
 /** Packets leave the interface as the packet table has them, byte for byte, with and without segmentation. */
 import { expect } from 'vitest'
-import type { GroupMode, StreamOptions } from '#dist/src/index.js'
+import type { GroupMode, ItemInit, StreamOptions } from '#dist/src/index.js'
 import { need } from '../support/need.js'
 import { makeNetns, netnsUnavailable } from '../support/netns.js'
 import { capture, type RemoteStream } from '../support/remote-stream.js'
@@ -13,7 +13,7 @@ interface Case {
   heaps: number
   bytes: number
   groupMode?: GroupMode
-  items?: object[]
+  items?: ItemInit[]
   partial?: number
   /** sendmmsg messages of the first send, where the case is about them. */
   messages?: number

@@ -1,13 +1,12 @@
 /** Messages lent to the kernel instead of copied: when a stream lends, when it copies because lending is of no use, and when memory is free. */
 import { spawnSync } from 'node:child_process'
-import { fileURLToPath } from 'node:url'
 import { expect, type TestContext, test } from 'vitest'
 import type { StreamOptions, StreamStats } from '#dist/src/index.js'
+import { CLI } from '../support/cli.js'
 import { need } from '../support/need.js'
 import { makeNetns, type Netns, netnsUnavailable, waitForOutput } from '../support/netns.js'
 import { RemoteStream } from '../support/remote-stream.js'
 
-const CLI = fileURLToPath(new URL('../../dist/src/cli/main.js', import.meta.url))
 /** The black hole (test/support/netns.ts), which frees a message at once and copies nothing. */
 const SINK = '10.99.0.2:7148'
 /** 16 heaps, each of 32 KiB in 4 packets, are 8 messages or a little more, in huge pages where there are any. */
@@ -163,18 +162,9 @@ test('destroyed while a queue holds its packets, a stream reports them sent, for
   await using ns = await sink(ctx)
   await (await lending(ctx, ns)).close()
   ns.tc('a', 'qdisc add dev ifb9 root tbf rate 100kbit burst 70000 limit 20000000')
-  const code = `
-    import { ItemGroup, openStream } from '#dist/src/index.js'
-    const stream = await openStream(${JSON.stringify({ to: SINK, backend: 'udp', descriptors: 'none', ...JUMBO })})
-    const items = new ItemGroup().add({ id: 0x3300, name: 'adc_samples', dtype: 'u1', shape: [${BATCH.bytes}] })
-    const sending = stream.send(stream.createBatch({ items, heaps: ${BATCH.heaps} }))
-    await new Promise((resolve) => setTimeout(resolve, 100))
-    const { inFlight, zeroCopyMessages } = stream.stats()
-    const start = performance.now()
-    await stream.destroy()
-    const ms = performance.now() - start
-    out({ inFlight, zeroCopyMessages, ms, ...(await sending.then((result) => ({ heaps: result.heaps }), (error) => ({ error: error.message }))) })`
-  const told = await ns.script<{ inFlight: number; zeroCopyMessages: number; ms: number; heaps?: number }>('a', code)
+  type Told = { inFlight: number; zeroCopyMessages: number; ms: number; heaps?: number }
+  const options = { to: SINK, backend: 'udp', descriptors: 'none', ...JUMBO }
+  const told = await ns.program<Told>('a', 'kernel/destroyed', options, BATCH.heaps, BATCH.bytes)
   console.log(`destroyed with packets in a queue: ${JSON.stringify(told)}`)
   need(ctx, told.zeroCopyMessages > 0, 'nothing is lent here')
   expect(told).toMatchObject({ inFlight: 1, heaps: BATCH.heaps })

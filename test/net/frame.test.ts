@@ -5,6 +5,7 @@ import { addToSum, copyAndSum, type FrameOptions, FrameTemplate, fold, multicast
 import { need } from '../support/need.js'
 import { makeNetns, netnsUnavailable, waitForOutput } from '../support/netns.js'
 import { peerScript } from '../support/peer.js'
+import { programArgv } from '../support/program.js'
 
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex')
 const unhex = (text: string) => Uint8Array.from(Buffer.from(text.replaceAll(/[\s:]/g, ''), 'hex'))
@@ -222,18 +223,7 @@ test('frames are the kernel’s own, byte for byte, and the kernel takes ours', 
   // The other way: the receiving kernel verifies what it did not make. One frame with a flipped payload bit must not arrive.
   const unicast = ours.filter((_, i) => !/^(239|ff)/.test(packets[i]!.destination) && packets[i]!.payload.length > 0)
   const spoilt = unicast.map((bytes) => bytes.slice(0, -1) + (Number.parseInt(bytes.at(-1)!, 16) ^ 1).toString(16))
-  const receiver = ns.spawn(
-    'b',
-    [
-      'node',
-      '-e',
-      `const s = require('node:dgram').createSocket({ type: 'udp6', recvBufferSize: 1 << 20 })
-       let n = ${unicast.length}
-       s.on('message', (m) => { console.log(m.toString('hex')); if (--n === 0) s.close() })
-       s.bind(7148, () => console.log('ready'))`,
-    ],
-    { stdio: ['ignore', 'pipe', 'inherit'] },
-  )
+  const receiver = ns.spawn('b', programArgv('net/hear', unicast.length), { stdio: ['ignore', 'pipe', 'inherit'] })
   let heard = ''
   receiver.stdout!.on('data', (chunk: Buffer) => {
     heard += chunk.toString()

@@ -3,22 +3,9 @@ import { expect, test } from 'vitest'
 import { largestPacketSizeBytes } from '#dist/src/net/route.js'
 import { need } from '../support/need.js'
 import { makeNetns, type Netns, netnsUnavailable } from '../support/netns.js'
+import type { Question } from './route.program.js'
 
-const HEAD = `
-  import { execFileSync } from 'node:child_process'
-  import { parseEndpoints, resolveEndpoints } from '#dist/src/net/endpoint.js'
-  import { resolveInterface } from '#dist/src/net/interface.js'
-  import { pathTo, waitForNeighbours, neighbourState, kickNeighbour } from '#dist/src/net/route.js'
-  const ip = (...args) => execFileSync('ip', args, { encoding: 'utf8' })
-  const endpoint = async (text) => (await resolveEndpoints(parseEndpoints([text])))[0]
-  const path = async (text, iface) => {
-    try {
-      const to = await endpoint(text)
-      return pathTo(to, iface && resolveInterface(iface, to.family))
-    } catch (e) { return e.code + ': ' + e.message }
-  }
-`
-const inside = <T>(ns: Netns, code: string) => ns.script<T>('a', HEAD + code)
+const ask = <T>(ns: Netns, question: Question, ...args: string[]) => ns.program<T>('a', 'net/route', question, ...args)
 
 test('largestPacketSizeBytes: 28 bytes of headers over IPv4, 48 over IPv6, within 16-bit lengths', () => {
   expect([1500, 9000, 65535, 65536].map((mtu) => largestPacketSizeBytes(mtu, 4))).toEqual([1472, 8972, 65507, 65507])
@@ -34,18 +21,7 @@ test('the path is the kernel’s: interface, MTU, next hop, source', async (ctx)
   ns.ip('a', 'route add prohibit 10.203.0.0/16')
   ns.ip('a', 'route add unreachable 10.204.0.0/16')
   ns.ip('a', '-6 route add fd78::/64 via fd77::2')
-  const r = await inside<Record<string, unknown>>(
-    ns,
-    `out({
-      link: await path('10.77.0.2:7148'), gateway: await path('10.200.1.1:7148'), via6: await path('10.201.1.1:7148'),
-      link6: await path('[fd77::2]:7148'), gateway6: await path('[fd78::9]:7148'), zone: await path('[fe80::9%v0]:7148'),
-      scopeByInterface: (await path('[fe80::9]:7148', 'v0')).interfaceName, noScope: await path('[fe80::9]:7148'), noScopeMulticast: await path('[ff02::9]:7148'),
-      multicast: await path('239.1.2.3:7148', 'v0'), multicastSink: (await path('239.1.2.3:7148', 'ifb9')).interfaceName, multicast6: await path('[ff15::1]:7148', 'v0'),
-      noMulticastRoute: await path('239.1.2.3:7148'), sink: await path('10.99.0.2:7148'),
-      loopback: await path('127.0.0.1:7148'), loopback6: await path('[::1]:7148'), self: await path('10.77.0.1:7148'), broadcast: await path('10.77.0.255:7148'),
-      none: await path('8.8.8.8:7148'), none6: await path('[2001:db8::1]:7148'), prohibit: await path('10.203.0.1:7148'), unreachable: await path('10.204.0.1:7148'),
-    })`,
-  )
+  const r = await ask<Record<string, unknown>>(ns, 'paths')
   type Indexed = { ifname: string; ifindex: number }[]
   const index = Object.fromEntries((JSON.parse(ns.ip('a', '-json link show')) as Indexed).map((l) => [l.ifname, l.ifindex]))
   const v0 = {
@@ -114,17 +90,7 @@ test('neighbours are resolved before the first packet, by an unprivileged proces
   await using ns = await makeNetns({ veth: {}, sink: { addresses: ['10.99.0.1/24'] } })
   ns.ip('a', 'route add 10.200.0.0/16 via 10.77.0.2')
   ns.ip('b', 'address add 10.77.0.3/24 dev v1')
-  // An unprivileged process that loads its imports before it gives up root: uid 65534 cannot read /root.
-  const r = await inside<{ before: string[]; outcomes: string[]; after: string[]; uid: number }>(
-    ns,
-    `const iface = 'v0'
-     const paths = [await path('10.77.0.2:1'), await path('10.200.0.1:1'), await path('10.77.0.3:1'), await path('[fd77::2]:1'),
-       await path('239.1.1.1:1', iface), await path('127.0.0.1:1'), await path('10.99.0.2:1')]
-     const before = paths.map(neighbourState)
-     process.setgid(65534); process.setuid(65534)
-     const outcomes = await waitForNeighbours(paths, 5000)
-     out({ before, outcomes, after: paths.map(neighbourState), uid: process.getuid() })`,
-  )
+  const r = await ask<{ before: string[]; outcomes: string[]; after: string[]; uid: number }>(ns, 'neighbours')
   expect(r.uid).toBe(65534)
   expect(r.before).toEqual(['unasked', 'unasked', 'unasked', 'unasked', 'not-needed', 'not-needed', 'not-needed'])
   expect(r.outcomes).toEqual(['reachable', 'reachable', 'reachable', 'reachable', 'not-needed', 'not-needed', 'not-needed'])
@@ -145,22 +111,7 @@ test('a neighbour that does not answer fails: by the kernel’s verdict, by time
     '-c',
     'echo 1 > /proc/sys/net/ipv4/neigh/v0/mcast_solicit; echo 50 > /proc/sys/net/ipv4/neigh/v0/retrans_time_ms',
   ])
-  const r = await inside<Record<string, unknown>>(
-    ns,
-    `const dead = await path('10.77.0.99:1'), dead6 = await path('[fd77::99]:1'), alive = await path('10.77.0.2:1')
-     const r = {}
-     r.kernelGaveUp = await waitForNeighbours([dead, alive], 20_000)
-     r.state = neighbourState(dead)
-     r.timedOut = await waitForNeighbours([dead6], 100)
-     r.stillAsking = neighbourState(dead6)
-     ip('-n', '${ns.name.b}', 'address', 'add', '10.77.0.99/24', 'dev', 'v1')
-     r.cameBack = await waitForNeighbours([dead], 20_000)
-     ip('link', 'set', 'v0', 'down')
-     r.linkDown = await waitForNeighbours([alive, alive], 20_000)
-     ip('link', 'del', 'v0')
-     r.gone = await waitForNeighbours([alive], 20_000).catch((e) => e.errnoName)
-     out(r)`,
-  )
+  const r = await ask<Record<string, unknown>>(ns, 'silence', ns.name.b)
   expect(r).toEqual({
     kernelGaveUp: ['failed', 'reachable'],
     state: 'failed',
@@ -176,19 +127,13 @@ test('the datagram that asks for a neighbour is empty and goes to its discard po
   const why = netnsUnavailable()
   need(ctx, !why, why)
   await using ns = await makeNetns({ veth: {} })
-  const receiver = ns.script<Record<string, number | string>>(
-    'b',
-    `import dgram from 'node:dgram'
-     const s = dgram.createSocket('udp4')
-     s.on('message', (m, r) => { out({ length: m.length, from: r.address }); s.close() })
-     s.bind(9, '10.77.0.2')`,
-  )
+  const receiver = ns.program<Record<string, number | string>>('b', 'net/discard', '10.77.0.2')
   // The receiver may not be bound yet, so ask until it has heard.
   let heard = false
   const result = receiver.then((value) => {
     heard = true
     return value
   })
-  while (!heard) await Promise.race([result, inside(ns, `kickNeighbour(await path('10.77.0.2:7148')); out(0)`)])
+  while (!heard) await Promise.race([result, ask(ns, 'kick')])
   expect(await result).toEqual({ length: 0, from: '10.77.0.1' })
 })

@@ -14,6 +14,7 @@ const { directory, remove } = project({
   'src/answer.ts': 'export const answer: number = 42\n',
   'src/old.ts': 'export const old: number = 1\n',
   'test/green.test.ts': GREEN,
+  'rolldown.config.mjs': "export default { input: { answer: 'src/answer.ts' } }\n",
 })
 
 /** The peer is left out (SPEADCAST_TEST_PYTHON names one, so none is set up): it is not what is tested here. */
@@ -66,7 +67,9 @@ describe('the bootstrap', { timeout: 120_000 }, () => {
         stderr: '',
       })
     expect(count(fresh, 'installing packages')).toBe(1)
-    expect(count(fresh, 'built in')).toBe(1)
+    expect(count(fresh, 'built dist/ in')).toBe(1)
+    expect(count(fresh, 'built lib/ in')).toBe(1)
+    expect(readFileSync(join(directory, 'lib/answer.js'), 'utf8')).toContain('answer = 42')
     expect(existsSync(join(directory, '.cache/bootstrap.lock'))).toBe(false)
   })
 
@@ -94,17 +97,20 @@ describe('the bootstrap', { timeout: 120_000 }, () => {
     expect(lastLine({ stdout })).toBe('speadcast: 0 passed, 1 failed, 0 skipped')
     expect(existsSync(join(directory, 'dist/src/old.js'))).toBe(false)
     expect(statSync(unchanged).mtimeMs).toBe(mtimeMs)
+    expect(readFileSync(join(directory, 'lib/answer.js'), 'utf8')).toContain('answer = 43')
   })
 
   test('what was built by hand since is built again', () => {
     writeFileSync(join(directory, 'src/answer.ts'), 'export const answer: number = 42\n')
     expect(npmTest().status).toBe(0)
     writeFileSync(join(directory, 'dist/src/answer.js'), 'export const answer = 44\n')
+    writeFileSync(join(directory, 'lib/answer.js'), 'export const answer = 44\n')
     expect(npmTest().status).toBe(0)
+    expect(readFileSync(join(directory, 'lib/answer.js'), 'utf8')).toContain('answer = 42')
   })
 
   test('SIGTERM in the middle of the setup ends it, gives the lock back and leaves nothing half-made', async () => {
-    rmSync(join(directory, 'dist'), { recursive: true })
+    for (const folder of ['dist', 'lib']) rmSync(join(directory, folder), { recursive: true })
     const child = spawn(process.execPath, ['scripts/bootstrap.mjs', 'build'], {
       cwd: directory,
       env: plainEnv(ENV),
@@ -114,7 +120,8 @@ describe('the bootstrap', { timeout: 120_000 }, () => {
     while (!existsSync(join(directory, '.cache/bootstrap.lock')) && child.exitCode === null) await sleep(5)
     child.kill('SIGTERM')
     expect(await ended).toBe(128 + 15)
-    expect(['.cache/bootstrap.lock', '.dist-next', 'dist'].filter((name) => existsSync(join(directory, name)))).toEqual([])
+    const left = ['.cache/bootstrap.lock', '.dist-next', 'dist', '.lib-next', 'lib']
+    expect(left.filter((name) => existsSync(join(directory, name)))).toEqual([])
     expect(npmTest().status).toBe(0)
   })
 

@@ -63,7 +63,7 @@ const { directory, remove } = project({
   }),
 })
 mkdirSync(join(directory, 'bin'))
-writeFileSync(join(directory, 'bin/speadcast'), `#!/bin/sh\nexec '${process.execPath}' '${ROOT}dist/src/cli/main.js' "$@"\n`, {
+writeFileSync(join(directory, 'bin/speadcast'), `#!/bin/sh\nexec '${process.execPath}' '${ROOT}lib/cli.js' "$@"\n`, {
   mode: 0o755,
 })
 mkdirSync(join(directory, 'node_modules'))

@@ -37,6 +37,7 @@ const PLANTED: readonly (readonly [string, string, boolean])[] = [
   ['src/index.ts', './devices/index.js', false],
   ['src/index.ts', '../ffi/memory/region.js', true],
   ['src/index.ts', '#dist/src/errors.js', false],
+  ['src/index.ts', '../lib/io.js', false],
   ['src/index.ts', '../test/support/need.js', false],
   ['src/stream/a.ts', 'koffi', false],
   ['src/stream/a.ts', '../engine/engine.js', true],

@@ -4,22 +4,12 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, utimesSync, writeFile
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { expect, test } from 'vitest'
+import { identity, lock, type Owner } from '../../scripts/lib/mutex.mjs'
+import { need } from '../support/need.js'
+import { programArgv } from '../support/program.js'
 import { projectOfTest, ROOT, runIn } from './support.js'
 
-interface Owner {
-  pid: number
-  start?: string
-  place: string
-}
-type Mutex = {
-  lock(
-    directory: string,
-    options?: { onWait?: (owner: Owner) => void; signal?: AbortSignal; timeoutMs?: number },
-  ): Promise<() => void>
-  identity(pid?: number): Owner
-}
 const MUTEX = pathToFileURL(join(ROOT, 'scripts/lib/mutex.mjs')).href
-const { lock, identity } = (await import(MUTEX)) as Mutex
 
 /** A lock as another process would have left it. */
 function held(owner: Owner | string): string {
@@ -38,20 +28,10 @@ const QUICK = { timeoutMs: 300 }
 
 test('eight processes take turns, twenty times each, however the lock was left', async () => {
   const directory = projectOfTest({ counter: '0', 'lock/left-behind': JSON.stringify({ ...identity(), pid: deadPid() }) })
-  // Adding one without a lock loses counts: the read and the write are a turn of the event loop apart.
-  const program = `
-    import { readFileSync, writeFileSync } from 'node:fs'
-    import { lock } from ${JSON.stringify(MUTEX)}
-    for (let i = 0; i < 20; i++) {
-      const release = await lock('lock')
-      const n = Number(readFileSync('counter', 'utf8'))
-      await new Promise(setImmediate)
-      writeFileSync('counter', String(n + 1))
-      release()
-    }`
+  const [command, ...args] = programArgv('project/take-turns', MUTEX)
   const statuses = await Promise.all(
     Array.from({ length: 8 }, () => {
-      const child = spawn(process.execPath, ['--input-type=module', '-e', program], { cwd: directory, stdio: 'inherit' })
+      const child = spawn(command!, args, { cwd: directory, stdio: 'inherit' })
       return new Promise((resolve) => child.on('close', resolve))
     }),
   )
@@ -76,18 +56,22 @@ test('waiting can be aborted and leaves nothing behind', async () => {
   expect(readdirSync(join(directory, '..'))).toEqual(['lock'])
 })
 
-test.each([
+test.for([
   ['a process that has ended', () => ({ ...identity(), pid: deadPid() })],
   ['a process whose pid another one has now', () => ({ ...identity(process.ppid), start: '1' })],
   ['a file that is no owner', () => 'not JSON'],
-])('the lock of %s is taken over', async (_, owner) => {
-  if (process.platform !== 'linux') return expect(identity().start).toBeUndefined()
+] as [string, () => Owner | string][])('the lock of %s is taken over', async ([, owner], ctx) => {
+  need(ctx, process.platform === 'linux', 'a process is told from a later one of the same pid by /proc')
   const directory = held(owner())
   const release = await lock(directory, QUICK)
   expect(readdirSync(directory)).toHaveLength(1)
   expect(existsSync(join(directory, 'token'))).toBe(false)
   release()
   expect(existsSync(directory)).toBe(false)
+})
+
+test('an owner has a start time where there is /proc to tell it', () => {
+  expect(typeof identity().start).toBe(process.platform === 'linux' ? 'string' : 'undefined')
 })
 
 test('an owner on another machine is believed while its heartbeat is young', async () => {

@@ -360,24 +360,27 @@ test('firstDifference agrees with a plain search', () => {
 
 test('storage hands out what it has and takes it back', () => {
   fc.assert(
-    fc.property(fc.array(fc.oneof(fc.integer({ min: 1, max: 70_000 }), fc.constant(-1)), { maxLength: 200 }), (steps) => {
-      const storage = new HeapStorage(4096, 4096 + (1 << 18))
-      const held: { at: number; bytes: number }[] = []
-      for (const bytes of steps) {
-        if (bytes < 0) {
-          const freed = held.shift()
-          if (freed) storage.release(freed.at)
-          continue
+    fc.property(
+      fc.array(fc.oneof(fc.integer({ min: 1, max: 70_000 }), fc.constant('release' as const)), { maxLength: 200 }),
+      (steps) => {
+        const storage = new HeapStorage(4096, 4096 + (1 << 18))
+        const held: { at: number; bytes: number }[] = []
+        for (const bytes of steps) {
+          if (bytes === 'release') {
+            const freed = held.shift()
+            if (freed) storage.release(freed.at)
+            continue
+          }
+          const at = storage.take(bytes)
+          if (at < 0) continue
+          expect(at >= 4096 && at + bytes <= 4096 + (1 << 18) && storage.size(at) >= bytes).toBe(true)
+          expect(held.every((other) => at + bytes <= other.at || other.at + other.bytes <= at)).toBe(true)
+          held.push({ at, bytes })
         }
-        const at = storage.take(bytes)
-        if (at < 0) continue
-        expect(at >= 4096 && at + bytes <= 4096 + (1 << 18) && storage.size(at) >= bytes).toBe(true)
-        expect(held.every((other) => at + bytes <= other.at || other.at + other.bytes <= at)).toBe(true)
-        held.push({ at, bytes })
-      }
-      for (const { at } of held) storage.release(at)
-      expect(storage.take(1 << 18)).toBe(4096)
-    }),
+        for (const { at } of held) storage.release(at)
+        expect(storage.take(1 << 18)).toBe(4096)
+      },
+    ),
     { numRuns: 300 },
   )
 })

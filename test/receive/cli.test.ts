@@ -1,10 +1,12 @@
 import { createHash } from 'node:crypto'
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
 import { afterAll, expect, test } from 'vitest'
 import { need } from '../support/need.js'
 import { spead2Python } from '../support/peer.js'
+import { programFile } from '../support/program.js'
 import { freePort, recvArgv, type SenderSpec, send, start } from './support.js'
 
 const NO_PEER = 'needs the venv with spead2 (scripts/bootstrap.mjs makes it)'
@@ -123,19 +125,13 @@ test('recv --timeout: exit 1 with what was got', async (ctx) => {
 
 test('recv where koffi cannot be loaded uses node:dgram, says why, and receives the same', async (ctx) => {
   need(ctx, spead2Python(), NO_PEER)
-  const preload = join(scratch, 'no-koffi.cjs')
-  writeFileSync(
-    preload,
-    `const Module = require('node:module'), resolve = Module._resolveFilename
-     Module._resolveFilename = function (name, ...rest) {
-       if (name === 'koffi') throw new Error("Cannot find module 'koffi'")
-       return resolve.call(this, name, ...rest)
-     }`,
-  )
+  const preload = pathToFileURL(programFile('support/no-koffi')).href
   const port = await freePort()
   const [node, ...args] = recvArgv(`127.0.0.1:${port}`, '--timeout', '20', '--verify', '--json')
-  const run = start([node!, '-r', preload, ...args])
-  await run.said(/^listening on .*; dgram \(the C library cannot be called: Cannot find module 'koffi'\)/m)
+  const run = start([node!, '--import', preload, ...args])
+  await run.said(
+    /^listening on .*; dgram \(the C library cannot be called: no koffi binary for this platform \(planted by the test\)\)/m,
+  )
   const { done } = await send({ to: [['127.0.0.1', port]], ...TUTORIAL, rate: 20e6 })
   const { code, stdout } = await run.ended
   const { sha256, packets } = done

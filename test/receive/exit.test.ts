@@ -2,44 +2,35 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { openReceiver } from '#dist/src/receive/index.js'
-import { dist } from '../support/child.js'
 import { need } from '../support/need.js'
-import { freePort, start } from './support.js'
+import { runProgram } from '../support/program.js'
+import type { Deed } from './exit.program.js'
+import { freePort } from './support.js'
 
-/** Runs `body` in a process of its own, `receiver` open. A process that hangs fails by the test's timeout and is killed. */
-async function child(body: string) {
-  const port = await freePort()
-  const script = `
-    import { openReceiver } from ${dist('src/receive/index.js')}
-    const receiver = await openReceiver({ endpoints: '127.0.0.1:${port}' })
-    ${body}`
-  return start(['node', '--input-type=module', '-e', script]).ended
-}
+const run = async (deed: Deed) => runProgram('receive/exit', `127.0.0.1:${await freePort()}`, deed)
 
 test('process.exit with an open receiver keeps its code', async () => {
-  expect(await child('process.exit(7)')).toMatchObject({ code: 7, signal: null, stderr: '' })
+  expect(await run('exit')).toMatchObject({ code: 7, signal: null, stderr: '' })
 })
 
 test('process.exit while a heap is awaited', async () => {
-  expect(await child('setTimeout(() => process.exit(8), 100); for await (const heap of receiver) console.log(heap)')).toMatchObject(
-    {
-      code: 8,
-      stderr: '',
-      stdout: '',
-    },
-  )
+  expect(await run('exitWhileWaiting')).toMatchObject({
+    code: 8,
+    stderr: '',
+    stdout: '',
+  })
 })
 
 test('an uncaught error ends the process', async () => {
-  const { code, stderr } = await child("setTimeout(() => { throw new Error('on purpose') }, 50)")
+  const { code, stderr } = await run('throw')
   expect(code).toBe(1)
   expect(stderr).toContain('on purpose')
 })
 
 test('a closed receiver lets the process end by itself, an open one does not', async () => {
-  expect(await child('await receiver.close()')).toMatchObject({ code: 0, stderr: '' })
-  expect(await child('await receiver[Symbol.asyncDispose]()')).toMatchObject({ code: 0, stderr: '' })
-  expect(await child("setTimeout(() => { console.log('still open'); process.exit(3) }, 300).unref()")).toMatchObject({
+  expect(await run('close')).toMatchObject({ code: 0, stderr: '' })
+  expect(await run('dispose')).toMatchObject({ code: 0, stderr: '' })
+  expect(await run('stay')).toMatchObject({
     code: 3,
     stdout: 'still open\n',
   })

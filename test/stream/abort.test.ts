@@ -1,7 +1,7 @@
 // AbortSignal: what is queued is withdrawn with the signal's reason and uses up no heap cnt; what is on its way goes on.
 import { getEventListeners } from 'node:events'
+import { type BatchResult, SendError, type Stream } from 'speadcast'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { type BatchResult, SendError, type Stream } from '#dist/src/index.js'
 import {
   DESCRIPTOR,
   fill,

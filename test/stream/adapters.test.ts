@@ -2,7 +2,6 @@
 import { totalmem } from 'node:os'
 import { Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { describe, expect, onTestFinished, test } from 'vitest'
 import {
   batchesFor,
   createBatchRing,
@@ -18,7 +17,8 @@ import {
   sampleWriter,
   sendAll,
   toWritable,
-} from '#dist/src/index.js'
+} from 'speadcast'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import { pointersOf } from '../support/cli.js'
 import { need } from '../support/need.js'
 import { PythonPeer } from '../support/python-peer.js'

@@ -1,6 +1,7 @@
 // A failure that nobody looks at is no unhandled rejection, and is not lost: the next send, flush or close throws it, once.
+
+import { type BatchResult, openStream, SendError, type SendPromise, type Stream, type StreamOptions } from 'speadcast'
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
-import { type BatchResult, openStream, SendError, type SendPromise, type Stream, type StreamOptions } from '#dist/src/index.js'
 import { need } from '../support/need.js'
 import { fill, filledBatch, type Gate, memoryStream, numberHeap, parse, timestampsOf, turn, wholeHeaps } from './support.js'
 

@@ -1,8 +1,11 @@
 // Heaps by spead2's vocabulary: compiled once for each shape of list, values copied at the call; heap cnts; stream control.
+
+import { Heap, Item, ItemGroup, type Stream } from 'speadcast'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
-import { Engine } from '#dist/src/engine/engine.js'
-import { Heap, Item, ItemGroup, type Stream } from '#dist/src/index.js'
 import { filledBatch, itemsOf, memoryStream, numberHeap, OUTLETS, openOutlet, parse, STREAM_CTRL, timestampsOf } from './support.js'
+
+/** The package's own, because `#dist` has another instance of the class. */
+const { Engine } = await import(new URL('../../lib/io.js', import.meta.url).href)
 
 /** Counts what the sending side is given to compile. */
 function countCompilations() {

@@ -1,12 +1,12 @@
 /** Streams that share I/O threads: each keeps its own heaps, order and fate, and what threads cost stays where it was. */
 import { execFile } from 'node:child_process'
-import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import type { Worker } from 'node:worker_threads'
+import { IoThread, ItemGroup, openStream, type Stream, type StreamOptions } from 'speadcast'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { DEFAULT_IO_THREADS } from '#dist/src/engine/pool.js'
-import { IoThread, ItemGroup, openStream, type Stream, type StreamOptions } from '#dist/src/index.js'
 import { need } from '../support/need.js'
+import { programFile } from '../support/program.js'
 import { filledBatch, openOutlet, type Packet, timestampsOf } from './support.js'
 
 /** The threads that are started from now on, as Node announces them. */
@@ -148,8 +148,7 @@ test.for(['opened', 'refused'])(
   '1000 streams that are %s leave mappings, threads and memory where they were',
   async (what, ctx) => {
     need(ctx, process.platform === 'linux', 'looks at /proc')
-    const script = fileURLToPath(new URL('./scripts/reopen.mjs', import.meta.url))
-    const { stdout } = await promisify(execFile)(process.execPath, ['--expose-gc', script, what])
+    const { stdout } = await promisify(execFile)(process.execPath, ['--expose-gc', programFile('stream/reopen'), what])
     const added = JSON.parse(stdout)
     expect(added.threads).toBeLessThanOrEqual(DEFAULT_IO_THREADS)
     // Each thread that ends leaves three mappings behind; a stream that is held is 15 KB of heap.

@@ -1,6 +1,7 @@
 // How a stream ends: drained, at a deadline, destroyed, left by its block, or because its I/O thread died. Every send settles.
+
+import { type BatchResult, IoThread, openStream, SendError, type Stream, type StreamOptions } from 'speadcast'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { type BatchResult, IoThread, openStream, SendError, type Stream, type StreamOptions } from '#dist/src/index.js'
 import { need } from '../support/need.js'
 import { mappings } from '../support/smaps.js'
 import {

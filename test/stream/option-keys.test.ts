@@ -1,7 +1,7 @@
 // The keys inside options that are objects, walked as options.test.ts walks the options; and the table of them in docs/options.md.
 import { readFileSync } from 'node:fs'
+import { type BatchOptions, openStream, SendError, type StreamOptions } from 'speadcast'
 import { expect, onTestFinished, test } from 'vitest'
-import { type BatchOptions, openStream, SendError, type StreamOptions } from '#dist/src/index.js'
 import { optionNames } from '#dist/src/stream/config.js'
 import { need } from '../support/need.js'
 import { filledBatch, itemsOf, memoryStream, numberHeap, type Packet, parse, SAMPLES, TIMESTAMP, turn } from './support.js'

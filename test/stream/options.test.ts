@@ -2,12 +2,13 @@
 import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { Heap, IoThread, ItemGroup, openStream, type Stream, type StreamOptions, type StreamStats } from 'speadcast'
 import { expect, onTestFinished, type TestContext, test } from 'vitest'
-import { Heap, IoThread, ItemGroup, openStream, type Stream, type StreamOptions, type StreamStats } from '#dist/src/index.js'
 import { optionNames } from '#dist/src/stream/config.js'
 import { pointersOf, temporaryFolder } from '../support/cli.js'
 import { need } from '../support/need.js'
 import { makeNetns, type Netns, netnsUnavailable, waitForOutput } from '../support/netns.js'
+import { programArgv } from '../support/program.js'
 
 const DESCRIPTOR = 5
 
@@ -59,34 +60,11 @@ async function namespaces(ctx: TestContext): Promise<Netns> {
 
 /** Opens a stream in namespace a: its states, or the error. */
 const openedIn = (ns: Netns, options: StreamOptions): Promise<{ states?: Record<string, unknown>; error?: string }> =>
-  ns.script(
-    'a',
-    `import { openStream } from '#dist/src/index.js'
-     try {
-       const stream = await openStream(${JSON.stringify(options)})
-       out({ states: stream.stats().states })
-       await stream.close()
-     } catch ({ code, message }) { out({ error: code + ' ' + message }) }`,
-  )
+  ns.program('a', 'stream/opened', options)
 
 /** The packets that a socket in namespace a, joined to the group there, hears of three heaps sent from the same namespace. */
 const heardBySelf = (ns: Netns, options: Partial<StreamOptions>): Promise<number> =>
-  ns.script(
-    'a',
-    `import { createSocket } from 'node:dgram'
-     import { Heap, openStream } from '#dist/src/index.js'
-     const socket = createSocket('udp4')
-     await new Promise((resolve) => socket.bind(7148, resolve))
-     socket.addMembership('239.1.2.3', '10.77.0.1')
-     let heard = 0
-     socket.on('message', () => heard++)
-     const stream = await openStream({ to: '239.1.2.3:7148', interface: 'v0', ...${JSON.stringify(options)} })
-     for (let n = 0; n < 3; n++) await stream.sendHeap(new Heap())
-     await new Promise((resolve) => setTimeout(resolve, 100))
-     await stream.close()
-     socket.close()
-     out(heard)`,
-  )
+  ns.program('a', 'stream/heard-by-self', options)
 
 /** The IP and UDP headers of one packet as tcpdump in namespace b describes them. */
 async function onTheWire(ns: Netns, options: StreamOptions): Promise<string> {
@@ -99,14 +77,7 @@ async function onTheWire(ns: Netns, options: StreamOptions): Promise<string> {
     }),
   )
   const seen = waitForOutput(dump, /[\s\S]*UDP, length.*\n/)
-  await ns.script(
-    'a',
-    `import { Heap, openStream } from '#dist/src/index.js'
-     const stream = await openStream(${JSON.stringify(options)})
-     await stream.sendHeap(new Heap())
-     await stream.close()
-     out(1)`,
-  )
+  await ns.exec('a', programArgv('stream/one-heap', options))
   return (await seen)[0]
 }
 
@@ -380,12 +351,9 @@ const WALK: Record<keyof StreamOptions, (ctx: TestContext) => Promise<void>> = {
     // A process that may not exceed net.core.wmem_max is told the size that was granted, and the limit to raise.
     const most = Number(readFileSync('/proc/sys/net/core/wmem_max', 'utf8'))
     const nobody = ['--reuid=65534', '--regid=65534', '--clear-groups', '--inh-caps=-all', '--bounding-set=-all']
-    const code = `import { openStream } from '#dist/src/index.js'
-      const stream = await openStream({ to: '127.0.0.1:9', sendBufferBytes: ${most + 1000} })
-      console.log(JSON.stringify(stream.stats().states))
-      await stream.close()`
-    const { stdout } = spawnSync('setpriv', [...nobody, process.execPath, '--input-type=module', '-e', code], { encoding: 'utf8' })
-    expect(JSON.parse(stdout)).toMatchObject({
+    const argv = programArgv('stream/opened', { to: '127.0.0.1:9', sendBufferBytes: most + 1000 })
+    const { stdout } = spawnSync('setpriv', [...nobody, ...argv], { encoding: 'utf8' })
+    expect(JSON.parse(stdout).states).toMatchObject({
       sendBufferBytes: most,
       sendBufferClipped: `asked for ${most + 1000}; raise it with sysctl net.core.wmem_max=${most + 1000}`,
     })

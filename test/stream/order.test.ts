@@ -1,6 +1,7 @@
 // Many sends under way at once: packets, heap cnts and settlements keep the order of the calls, whatever fails in between.
+
+import { SendError, type Stream } from 'speadcast'
 import { describe, expect, test } from 'vitest'
-import { SendError, type Stream } from '#dist/src/index.js'
 import {
   fill,
   filledBatch,

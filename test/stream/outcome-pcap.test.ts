@@ -1,31 +1,17 @@
 /** The disk is full at every packet of a batch in turn: what the stream tells is what the file lacks, and the file is whole packets. */
 import { spawnSync } from 'node:child_process'
-import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import type { BatchOutcome, BatchResult, CloseReport } from '#dist/src/index.js'
 import { datagramsOf, temporaryFolder } from '../support/cli.js'
 import { need } from '../support/need.js'
 import { compareOutcome, EACH_PACKET, packetsOfHeaps } from '../support/outcome.js'
-
-interface Told {
-  readonly result?: BatchResult
-  readonly error?: { readonly code: string; readonly message: string; readonly outcome: BatchOutcome }
-}
-interface Report {
-  readonly thread: string
-  readonly k: number
-  readonly told: Told
-  readonly later: Told
-  readonly closed: CloseReport
-  readonly file: string
-}
+import { programArgv } from '../support/program.js'
+import type { Report } from './full-disk.program.js'
 
 test('a full disk at each of the 15 packets, from this thread and from the I/O thread', (ctx) => {
   need(ctx, process.platform === 'linux' && process.getuid?.() === 0, 'a small file system to fill needs Linux and root')
   need(ctx, !spawnSync('unshare', ['--version']).error, 'a mount namespace needs unshare (util-linux)')
   // In a mount namespace of its own, so that nothing is left mounted whatever happens.
-  const script = join(import.meta.dirname, 'scripts/full-disk.mjs')
-  const { status, stdout, stderr } = spawnSync('unshare', ['--mount', process.execPath, script, temporaryFolder()], {
+  const { status, stdout, stderr } = spawnSync('unshare', ['--mount', ...programArgv('stream/full-disk', temporaryFolder())], {
     encoding: 'utf8',
     maxBuffer: 2 ** 24,
     timeout: 25_000,

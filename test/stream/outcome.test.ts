@@ -1,6 +1,5 @@
 /** Every packet of a batch fails in turn, in every way the memory backend has: what a stream tells is what its packets lack. */
-import { describe, expect, onTestFinished, test } from 'vitest'
-import { ERRNO } from '#dist/ffi/native-error.js'
+
 import {
   type BatchOutcome,
   type BatchResult,
@@ -12,7 +11,9 @@ import {
   SendError,
   type SendPromise,
   type Stream,
-} from '#dist/src/index.js'
+} from 'speadcast'
+import { describe, expect, onTestFinished, test } from 'vitest'
+import { ERRNO } from '#dist/ffi/native-error.js'
 import { compareOutcome, EACH_PACKET, HEAPS, PACKETS, packetsOfHeaps } from '../support/outcome.js'
 
 const EPERM = ERRNO.EPERM

@@ -1,5 +1,5 @@
+import { Heap, ItemGroup, type ItemInit, openStream } from 'speadcast'
 import { expect, onTestFinished, test } from 'vitest'
-import { Heap, ItemGroup, type ItemInit, openStream } from '#dist/src/index.js'
 
 const TIMESTAMP: ItemInit = { id: 0x1600, name: 'timestamp', format: [['u', 48]], value: 5 }
 const SAMPLES: ItemInit = { id: 0x3300, name: 'adc_samples', dtype: '<i2', shape: [1000], value: new Int16Array(1000) }

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { fileURLToPath, pathToFileURL } from 'node:url'
+import { fileURLToPath } from 'node:url'
 
 export interface Ended {
   readonly code: number | null
@@ -12,14 +12,9 @@ export interface Ended {
 /** The path of a built file. */
 export const distFile = (path: string): string => fileURLToPath(new URL(`../../dist/${path}`, import.meta.url))
 
-/** Where `import` finds a built module from anywhere, quoted. */
-export const dist = (path: string): string => JSON.stringify(pathToFileURL(distFile(path)).href)
-
-/**
- * Runs the text of a module in a node process of its own, for `timeoutMs` at most. `before` is a command to run it under (prlimit).
- */
-export async function runModule(source: string, timeoutMs = 10_000, before: readonly string[] = []): Promise<Ended> {
-  const [command, ...rest] = [...before, process.execPath, '--input-type=module', '-e', source]
+/** Runs a command to its end, for `timeoutMs` at most. */
+export async function runToEnd(argv: readonly string[], timeoutMs = 10_000): Promise<Ended> {
+  const [command, ...rest] = argv
   const child = spawn(command!, rest, {
     stdio: ['ignore', 'pipe', 'pipe'],
     cwd: fileURLToPath(new URL('../..', import.meta.url)),

@@ -7,7 +7,8 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { onTestFinished } from 'vitest'
 
-export const CLI = fileURLToPath(new URL('../../dist/src/cli/main.js', import.meta.url))
+/** The command that the package installs. */
+export const CLI = fileURLToPath(new URL('../../lib/cli.js', import.meta.url))
 
 export interface Run {
   readonly code: number | null

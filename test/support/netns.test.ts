@@ -1,10 +1,9 @@
 import { spawn, spawnSync } from 'node:child_process'
-import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { need } from './need.js'
 import { makeNetns, netnsUnavailable, waitForOutput } from './netns.js'
+import { programArgv } from './program.js'
 
-const script = (name: string) => join(import.meta.dirname, `scripts/${name}.mjs`)
 const list = () => spawnSync('ip', ['netns', 'list'], { encoding: 'utf8' }).stdout
 
 test('a veth pair carries traffic and everything is gone behind it', async (ctx) => {
@@ -15,11 +14,11 @@ test('a veth pair carries traffic and everything is gone behind it', async (ctx)
   {
     await using ns = await makeNetns({ veth: { mtu: 9000, gsoMaxSegs: 1 } })
     name = ns.name.a
-    const server = ns.spawn('b', ['node', script('print-datagram'), ns.addresses.b.v4, '5000'])
+    const server = ns.spawn('b', programArgv('support/print-datagram', ns.addresses.b.v4, '5000'))
     pid = server.pid!
     await waitForOutput(server, /ready/)
     const got = waitForOutput(server, /got .*/)
-    await ns.exec('a', ['node', script('send-datagram'), 'hello', ns.addresses.b.v4, '5000'])
+    await ns.exec('a', programArgv('support/send-datagram', 'hello', ns.addresses.b.v4, '5000'))
     expect((await got)[0]).toBe(`got hello from ${ns.addresses.a.v4}`)
     expect(ns.ip('a', '-d link show v0')).toMatch(/mtu 9000 .*gso_max_segs 1 /s)
     await expect(ns.exec('a', ['sh', '-c', 'echo no >&2; exit 3'])).rejects.toThrow(/exit 3\s+no/)

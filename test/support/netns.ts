@@ -12,6 +12,7 @@
 import { type ChildProcess, type SpawnOptions, spawn, spawnSync } from 'node:child_process'
 import { readdirSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import { programArgv } from './program.js'
 
 export interface VethOptions {
   /** Default 1500. */
@@ -67,9 +68,6 @@ export function netnsUnavailable(): string {
 }
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
-const SCRIPT_HEAD =
-  "const out = (value) => console.log(JSON.stringify(value, (k, v) => (ArrayBuffer.isView(v) ? Buffer.from(v.buffer, v.byteOffset, v.byteLength).toString('hex') : v)));"
-
 const live = new Set<Netns>()
 let serial = 0
 let hooked = false
@@ -123,15 +121,10 @@ export class Netns {
     }
   }
 
-  /**
-   * Runs an ES module's text inside a namespace (`#dist/…` imports work) and returns the last value given to `out(value)`, by way
-   * of JSON; typed arrays arrive as hex.
-   */
-  async script<T>(where: 'a' | 'b', code: string, options: ExecOptions = {}): Promise<T> {
-    const argv = ['node', '--input-type=module', '-e', `${SCRIPT_HEAD}${code}`]
-    const { stdout } = await this.exec(where, argv, { cwd: ROOT, ...options })
-    const last = stdout.trimEnd().split('\n').at(-1)!
-    return JSON.parse(last) as T
+  /** Runs `test/NAME.program.ts` inside a namespace; returns what it printed last, as JSON (`./print.ts`). */
+  async program<T>(where: 'a' | 'b', name: string, ...args: readonly unknown[]): Promise<T> {
+    const { stdout } = await this.exec(where, programArgv(name, ...args), { cwd: ROOT })
+    return JSON.parse(stdout.trimEnd().split('\n').at(-1)!) as T
   }
 
   /** Starts a command inside a namespace; it is killed at teardown if it still runs. The child's pid is the command's own. */

@@ -5,10 +5,10 @@
 import { closeSync, mkdtempSync, openSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, onTestFinished, type TestContext } from 'vitest'
 import { koffi } from '#dist/ffi/koffi.js'
 import type { BatchOutcome, StreamOptions } from '#dist/src/index.js'
+import { CLI } from './cli.js'
 import { need } from './need.js'
 import { makeNetns, type Netns, type NetnsOptions, netnsUnavailable } from './netns.js'
 import { type PlainError, RemoteStream } from './remote-stream.js'
@@ -22,7 +22,7 @@ import {
   softnicUnavailable,
 } from './softnic.js'
 
-export const CLI = fileURLToPath(new URL('../../dist/src/cli/main.js', import.meta.url))
+export { CLI }
 export const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
 
 /** Returns why there is no software NIC here, or no namespace to use it in; empty if there are both. */

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto'
 import { createInterface } from 'node:readline'
-import { fileURLToPath } from 'node:url'
-import type { BatchOutcome, BatchResult, CloseReport, GroupMode, StreamOptions, StreamStats } from '#dist/src/index.js'
+import type { BatchOutcome, BatchResult, CloseReport, GroupMode, ItemInit, StreamOptions, StreamStats } from '#dist/src/index.js'
 import { type Netns, waitForOutput } from './netns.js'
 import { peerScript } from './peer.js'
+import { programArgv } from './program.js'
 
 export interface CapturedPacket {
   address: string
@@ -64,6 +64,7 @@ export interface PlainError {
   code: string
   message: string
   outcome?: BatchOutcome
+  cause?: string
   stack?: string
 }
 export interface RunReport {
@@ -74,18 +75,35 @@ export interface RunReport {
   /** Per sent batch: number of the send, first heap cnt, suspect. */
   statuses: [number, number, boolean][]
 }
-interface BatchRequest {
+export interface BatchRequest {
   name?: string
   heaps: number
   /** Bytes of item adc_samples (u1); or give items. */
   bytes?: number
-  items?: object[]
+  items?: ItemInit[]
   groupMode?: GroupMode
   substreams?: number | number[]
   rates?: number[]
 }
+export interface SendRequest {
+  name?: string
+  heaps?: number
+  cnt?: number
+}
+/** `bytes` as in BatchRequest. */
+export interface BurstRequest {
+  heaps: number
+  bytes: number
+  batches: number
+  sends: number
+}
+export interface RunRequest {
+  name?: string
+  seconds: number
+  gapMs?: number
+}
 
-/** A stream in a process of its own inside a namespace; see scripts/remote-stream.mjs. It dies with the namespace. */
+/** A stream in a process of its own inside a namespace; see remote-stream.program.ts. It dies with the namespace. */
 export class RemoteStream {
   readonly #waiting = new Map<number, (answer: unknown) => void>()
   #next = 0
@@ -94,8 +112,7 @@ export class RemoteStream {
   readonly #child
 
   private constructor(ns: Netns, prefix: readonly string[]) {
-    const script = fileURLToPath(new URL('scripts/remote-stream.mjs', import.meta.url))
-    this.#child = ns.spawn('a', [...prefix, process.execPath, script], { stdio: ['pipe', 'pipe', 'pipe'] })
+    this.#child = ns.spawn('a', [...prefix, ...programArgv('support/remote-stream')], { stdio: ['pipe', 'pipe', 'pipe'] })
     this.#child.stderr!.on('data', (chunk) => {
       this.#stderr += chunk
     })
@@ -144,17 +161,17 @@ export class RemoteStream {
     return this.#ask('batch', request)
   }
 
-  send(request: { name?: string; heaps?: number; cnt?: number } = {}): Promise<{ ok?: BatchResult; error?: PlainError }> {
+  send(request: SendRequest = {}): Promise<{ ok?: BatchResult; error?: PlainError }> {
     return this.#request('send', request)
   }
 
   /** Sends the batch again and again. */
-  run(request: { name?: string; seconds: number; gapMs?: number }): Promise<RunReport> {
+  run(request: RunRequest): Promise<RunReport> {
     return this.#ask('run', request)
   }
 
   /** Sends `sends` batches, `batches` of them under way at a time. */
-  burst(request: { heaps: number; bytes: number; batches: number; sends: number }): Promise<RunReport> {
+  burst(request: BurstRequest): Promise<RunReport> {
     return this.#ask('burst', request)
   }
 
@@ -206,6 +223,8 @@ export function packetsOfHeaps(packets: CapturedPacket[]): Map<number, number> {
 
 /** A UDP socket of both families in namespace b that nobody reads: datagrams to its port draw no ICMP answers. */
 export async function listen(ns: Netns, port: number): Promise<void> {
-  const code = `import socket, time; s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); s.setsockopt(41, 26, 0); s.bind(("::", ${port})); print("ready", flush=True); time.sleep(1000)`
-  await waitForOutput(ns.spawn('b', ['python3', '-c', code], { stdio: ['ignore', 'pipe', 'inherit'] }), /ready/)
+  await waitForOutput(
+    ns.spawn('b', ['python3', peerScript('listen.py'), `${port}`], { stdio: ['ignore', 'pipe', 'inherit'] }),
+    /ready/,
+  )
 }

@@ -1,8 +1,8 @@
-import { fileURLToPath } from 'node:url'
 import { expect } from 'vitest'
 import type { GroupMode, StreamOptions, StreamStats } from '#dist/src/index.js'
 import { type Netns, waitForOutput } from './netns.js'
 import { peerScript, spead2Python } from './peer.js'
+import { programArgv } from './program.js'
 
 export interface InteropItem {
   name: string
@@ -52,8 +52,6 @@ export interface Received {
   }
 }
 
-const SENDER = fileURLToPath(new URL('scripts/send-scenario.mjs', import.meta.url))
-
 export const endpointText = ([host, port]: readonly [string, number, string?]): string =>
   `${host.includes(':') ? `[${host}]` : host}:${port}`
 
@@ -97,7 +95,7 @@ export async function transfer(ns: Netns, scenario: Scenario, under: Under = {})
   }
   const receiver = await startSpead2(ns, wanted, under.receiver)
   const request = { ...scenario, options: { rate: '500Mbps', ...options, to: endpoints.map(endpointText) } }
-  const { stdout } = await ns.exec('a', [...(under.sender ?? []), process.execPath, SENDER, JSON.stringify(request)], {
+  const { stdout } = await ns.exec('a', [...(under.sender ?? []), ...programArgv('support/send-scenario', request)], {
     timeoutMs: 25_000,
   })
   return { sent: JSON.parse(stdout) as { heaps: number; stats: StreamStats }, received: await receiver.received() }

@@ -105,7 +105,7 @@ test('what exceeds the MTU is refused with the largest size that fits, also wher
 test('from the command line, the receiver in a process of its own', async () => {
   const run = [
     process.execPath,
-    'dist/src/cli/main.js',
+    'lib/cli.js',
     'recv',
     `${RX1}:7148`,
     '--backend',

@@ -8,7 +8,7 @@ import { ItemGroup, type Stream, type StreamStats } from '#dist/src/index.js'
 
 /** Where the processor is emulated and the host busy, a command of two seconds has taken more than thirty. */
 const COMMAND_TIMEOUT_MS = 120_000
-const CLI = 'dist/src/cli/main.js'
+const CLI = 'lib/cli.js'
 
 /** A command's stdout, by sh. @throws with the command's output if it fails */
 export function sh(script: string): string {

@@ -1,7 +1,7 @@
-// print-datagram.mjs ADDRESS PORT: prints 'ready', then every datagram that comes, with its sender's address.
+/** Prints 'ready', then every datagram that comes to ADDRESS PORT, with its sender's address. */
 import { createSocket } from 'node:dgram'
 
-const [address, port] = process.argv.slice(2)
+const [address, port] = process.argv.slice(2) as [string, string]
 const socket = createSocket('udp4')
 socket.on('message', (message, { address: sender }) => console.log(`got ${message} from ${sender}`))
 socket.bind(Number(port), address, () => console.log('ready'))

@@ -1,0 +1,80 @@
+// lib/, which users run: the code of src/ and ffi/ in a few files.
+//
+// Node needs about a millisecond to find, read, compile and link a module, again in every thread, and a sender has a hundred of
+// them: that was most of the time to its first packet. The declarations are tsc's, in dist/; the source maps lead to the TypeScript.
+//
+// All files lie side by side, and an entry of a thread is named as its source is, because the code starts the file of that name beside
+// itself (src/engine/thread.ts, src/receive/receiver-thread.ts), which holds in dist/ too.
+import { readFileSync } from 'node:fs'
+import { relative } from 'node:path'
+import { defineConfig } from 'rolldown'
+
+const ROOT = import.meta.dirname
+const { dependencies } = JSON.parse(readFileSync(`${ROOT}/package.json`, 'utf8'))
+
+/** The parts of this package that we use are copied into a file of ours. Nobody else needs to share our instance. */
+const INLINED = 'valibot'
+
+/**
+ * Each file holds these modules and all that they import, less what a file before it holds. Modules in none of them are put together
+ * by who needs them; an import() becomes a file of its own, so nobody loads what nobody asked for.
+ */
+const FILES = {
+  // All that the command line needs to say that something is wrong.
+  errors: ['src/errors.ts'],
+  // To send by UDP from an I/O thread, what all backends share, and of other packages what is needed in both threads.
+  io: [
+    'ffi/affinity.ts',
+    'ffi/wait.ts',
+    'src/backend/gather.ts',
+    'src/backend/open.ts',
+    'src/engine/contention.ts',
+    'src/engine/io-loop.ts',
+    'src/engine/member.ts',
+    'src/engine/protocol.ts',
+    'src/net/interface.ts',
+    `node_modules/${INLINED}/dist/index.mjs`,
+  ],
+  // The rest of sending.
+  main: ['src/index.ts'],
+  // Where there are RDMA devices, in both threads.
+  verbs: ['src/backend/verbs/raw.ts', 'src/backend/verbs/datagrams.ts', 'src/backend/verbs/probe.ts'],
+}
+
+export default defineConfig({
+  cwd: ROOT,
+  input: {
+    index: 'src/index.ts',
+    devices: 'src/devices/index.ts',
+    receive: 'src/receive/index.ts',
+    cli: 'src/cli/main.ts',
+    worker: 'src/engine/worker.ts',
+    'receiver-worker': 'src/receive/receiver-worker.ts',
+  },
+  external: Object.keys(dependencies),
+  platform: 'node',
+  resolve: { extensionAlias: { '.js': ['.ts', '.js'] } },
+  // That of tsconfig.json, which rolldown does not take over: Node 20 has no `using`.
+  transform: { target: 'es2023' },
+  // A warning is a mistake in this file or in an import.
+  onLog: (level, log, handler) => handler(level === 'warn' ? 'error' : level, log),
+  output: {
+    dir: 'lib',
+    entryFileNames: '[name].js',
+    chunkFileNames: '[name].js',
+    sourcemap: true,
+    comments: false,
+    minifyInternalExports: false,
+    codeSplitting: {
+      groups: Object.entries(FILES).map(([name, modules], i, { length }) => ({
+        name,
+        priority: length - i,
+        test: (id) => modules.includes(relative(ROOT, id)),
+      })),
+    },
+    postFooter: ({ moduleIds }) =>
+      moduleIds.some((id) => id.includes(`/node_modules/${INLINED}/`))
+        ? `/*! Parts of this file are from ${INLINED}:\n\n${readFileSync(`${ROOT}/node_modules/${INLINED}/LICENSE.md`, 'utf8').trim()}\n*/`
+        : '',
+  },
+})
