@@ -36,6 +36,7 @@ export const UIO_MAXIOV = 1024
 export const OPT = {
   SO_ERROR: [1, 4],
   SO_SNDBUF: [1, 7],
+  SO_ATTACH_FILTER: [1, 26],
   SO_SNDBUFFORCE: [1, 32],
   SO_MAX_PACING_RATE: [1, 47],
   IP_TOS: [0, 1],

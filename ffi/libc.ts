@@ -18,6 +18,7 @@ const PROTOTYPES = {
   memfd_create: 'int memfd_create(const char *name, uint flags)',
   ftruncate: 'int ftruncate(int fd, int64_t length)',
   dup: 'int dup(int fd)',
+  dup3: 'int dup3(int oldfd, int newfd, int flags)',
   close: 'int close(int fd)',
   fcntl: 'int fcntl(int fd, int cmd, int arg)',
   read: 'intptr_t read(int fd, uint64_t buf, size_t count)',

@@ -1,15 +1,17 @@
 /**
- * Tells whether an interface lost its carrier or a neighbour, for callers in a loop: a non-blocking rtnetlink(7) socket in the groups
- * of link and neighbour messages. `drain` is one recv(2) that nearly always says EAGAIN: no allocation, under a microsecond. Linux only.
+ * Tells whether an interface lost its carrier or a neighbour, and whether packets to some destinations may take another path, for callers in a
+ * loop: a non-blocking rtnetlink(7) socket in the groups of link and neighbour messages, and of addresses, routes, rules and next hops.
+ * `drain` is one recv(2) that nearly always says EAGAIN: no allocation, under a microsecond. Linux only.
  *
  * The kernel rate-limits these messages (linkwatch: non-urgent ones may come a second late, and a loss and a return in between become
  * one message). So the count of losses in each message is compared with the last one seen. Only `link(index).carrierDownCount` tells the
  * truth of this very moment (docs/ground-rules.md, "netlink").
  */
-import { SOCK_NONBLOCK } from '../layout.js'
+import { OPT, SOCK_NONBLOCK } from '../layout.js'
 import { checkCall, errno, libc } from '../libc.js'
 import { orRelease, Region } from '../memory/region.js'
 import { ERRNO, NativeError } from '../native-error.js'
+import { changeFilter } from './change-filter.js'
 import { AF_NETLINK, attributeAt, NLMSG_HDRLEN, SOCK_RAW_CLOEXEC } from './query.js'
 import {
   IFF_LOWER_UP,
@@ -25,8 +27,15 @@ import {
 
 const RTMGRP_LINK = 1
 const RTMGRP_NEIGH = 4
+/** Group n of linux/rtnetlink.h is bit n − 1: RTNLGRP_IPV4_IFADDR 5, _ROUTE 7, _RULE 8; RTNLGRP_IPV6_IFADDR 9, _ROUTE 11, _RULE 19. */
+const PATH_GROUPS = { 4: (1 << 4) | (1 << 6) | (1 << 7), 16: (1 << 8) | (1 << 10) | (1 << 18) } as const
+/** RTNLGRP_NEXTHOP, 32, is the last that fits. Kernels before 5.3 have none and ignore the bit. */
+const NEXTHOP_GROUP = 1 << 31
+/** The program of the filter stands behind the socket address. */
+const PROGRAM_AT = 64
 /** linux/neighbour.h, NUD_INCOMPLETE and NUD_FAILED: no MAC is known. */
 const NUD_UNRESOLVED = 0x01 | 0x20
+const AF_BRIDGE = 7
 const BUFFER_BYTES = 32 << 10
 /** Under a flood of messages, those beyond wait for the next drain. */
 const MAX_READS = 256
@@ -50,6 +59,11 @@ interface Slot {
 export class LinkWatch {
   /** For poll(2): readable when there is something to drain. */
   readonly fd: number
+  /**
+   * Links, addresses, routes, rules or next hops have changed, so that packets to the destinations may take another path. Set by `drain`;
+   * whoever looks at the paths then clears it.
+   */
+  pathsDoubtful = false
   readonly #region: Region
   readonly #view: DataView
   readonly #slots: Slot[] = []
@@ -58,20 +72,24 @@ export class LinkWatch {
 
   /**
    * Watches from now on. Interfaces not named here are watched from their first drain.
+   * @param destinations addresses of one family; without any, `pathsDoubtful` tells of links alone
    * @throws NativeError when the socket cannot be opened, ENODEV when an interface does not exist.
    */
-  constructor(ifindexes: readonly number[] = []) {
+  constructor(ifindexes: readonly number[] = [], destinations: readonly Uint8Array[] = []) {
     const c = libc()
     this.#region = Region.allocate(BUFFER_BYTES, { hugePages: 'never' })
     this.#view = new DataView(this.#region.buffer)
     const open = () => checkCall('socket', c.socket(AF_NETLINK, SOCK_RAW_CLOEXEC | SOCK_NONBLOCK, 0), 'AF_NETLINK, NETLINK_ROUTE')
     this.fd = orRelease(this.#region, open)
     try {
+      this.#filter(destinations)
+      const [first] = destinations
+      const paths = first ? PATH_GROUPS[first.length as 4 | 16] | NEXTHOP_GROUP : 0
       // struct sockaddr_nl: u16 family, u16 pad, u32 pid, u32 groups
       this.#view.setUint16(0, AF_NETLINK, true)
       this.#view.setUint16(2, 0, true)
       this.#view.setUint32(4, 0, true)
-      this.#view.setUint32(8, RTMGRP_LINK | RTMGRP_NEIGH, true)
+      this.#view.setUint32(8, (RTMGRP_LINK | RTMGRP_NEIGH | paths) >>> 0, true)
       checkCall('bind', c.bind(this.fd, this.#region.address, 12), 'AF_NETLINK, RTMGRP_LINK | RTMGRP_NEIGH')
       // Only after bind, so that no loss can fall between the count and the watch.
       for (const ifindex of ifindexes) this.#slot(ifindex)
@@ -79,6 +97,16 @@ export class LinkWatch {
       this.close()
       throw error
     }
+  }
+
+  /** Where the kernel takes no filter, more messages are read, and paths looked at more often. */
+  #filter(destinations: readonly Uint8Array[]): void {
+    const program = changeFilter(destinations)
+    new Uint8Array(this.#region.buffer).set(program, PROGRAM_AT)
+    // struct sock_fprog: u16 len, pad, struct sock_filter *filter
+    this.#view.setBigUint64(0, BigInt(program.length / 8), true)
+    this.#view.setBigUint64(8, BigInt(this.#region.address + PROGRAM_AT), true)
+    libc().setsockopt(this.fd, OPT.SO_ATTACH_FILTER[0], OPT.SO_ATTACH_FILTER[1], this.#region.address, 16)
   }
 
   /**
@@ -130,6 +158,7 @@ export class LinkWatch {
           slot.pending.changes++
           slot.pending.neighbourLost = true
         }
+        this.pathsDoubtful = true
         continue
       }
       this.#parse(got)
@@ -143,13 +172,15 @@ export class LinkWatch {
       if (size < NLMSG_HDRLEN) return
       const type = view.getUint16(at + 4, true)
       const body = at + NLMSG_HDRLEN
+      // Family AF_BRIDGE speaks of ports, not of links.
+      if (type !== RTM_NEWNEIGH && type !== RTM_DELNEIGH && view.getUint8(body) !== AF_BRIDGE) this.pathsDoubtful = true
       // struct ndmsg: u8 family, 3 pad, i32 ifindex, u16 state, u8 flags, u8 type
       if (type === RTM_DELNEIGH || (type === RTM_NEWNEIGH && (view.getUint16(body + 8, true) & NUD_UNRESOLVED) !== 0)) {
         const index = view.getInt32(body + 4, true)
         for (let i = 0; i < this.#slots.length; i++)
           if (this.#slots[i]!.ifindex === index) this.#slots[i]!.pending.neighbourLost = true
       }
-      // struct ifinfomsg: u8 family, pad, u16 type, i32 index, u32 flags, u32 change. Family AF_BRIDGE speaks of ports, not of links.
+      // struct ifinfomsg: u8 family, pad, u16 type, i32 index, u32 flags, u32 change.
       if ((type === RTM_NEWLINK || type === RTM_DELLINK) && view.getUint8(body) === 0) {
         const index = view.getInt32(body + 4, true)
         for (let i = 0; i < this.#slots.length; i++) {

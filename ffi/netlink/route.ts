@@ -13,7 +13,7 @@ export const RTM_DELLINK = 17
 export const RTM_GETLINK = 18
 const RTM_NEWADDR = 20
 const RTM_GETADDR = 22
-const RTM_NEWROUTE = 24
+export const RTM_NEWROUTE = 24
 const RTM_GETROUTE = 26
 export const RTM_NEWNEIGH = 28
 export const RTM_DELNEIGH = 29
@@ -188,6 +188,25 @@ export function link(index: number): Link {
   return one
 }
 
+/**
+ * Whether packets may come from an address: `tentative`, duplicate address detection (RFC 4862) is not through, and no socket can be bound to
+ * it; `dadfailed`, another host has it, and the kernel does not use it; `deprecated`, usable, but the kernel prefers others.
+ */
+export type AddressState = 'usable' | 'deprecated' | 'tentative' | 'dadfailed'
+
+// linux/if_addr.h
+const IFA_FLAGS = 8
+const IFA_F_OPTIMISTIC = 0x04
+const IFA_F_DADFAILED = 0x08
+const IFA_F_DEPRECATED = 0x20
+const IFA_F_TENTATIVE = 0x40
+
+function stateOf(flags: number): AddressState {
+  if (flags & IFA_F_DADFAILED) return 'dadfailed'
+  if (flags & IFA_F_TENTATIVE && !(flags & IFA_F_OPTIMISTIC)) return 'tentative'
+  return flags & IFA_F_DEPRECATED ? 'deprecated' : 'usable'
+}
+
 export interface InterfaceAddress {
   readonly ifindex: number
   readonly family: Family
@@ -195,6 +214,7 @@ export interface InterfaceAddress {
   readonly bytes: Uint8Array
   /** `link` scope: only valid on its link (IPv6 fe80::/10, IPv4 169.254/16 as configured). */
   readonly linkLocal: boolean
+  readonly state: AddressState
 }
 
 /** All addresses of this network namespace, those of interfaces without carrier included (os.networkInterfaces leaves them out). */
@@ -211,7 +231,14 @@ export function addresses(): InterfaceAddress[] {
       // IFA_ADDRESS is the peer's on point-to-point links; IFA_LOCAL, where present, is ours.
       const bytes = bytesOf(found, 2) ?? bytesOf(found, 1)
       const family = bytes?.length === 4 ? 4 : 6
-      if (bytes) all.push({ ifindex: view.getUint32(body + 4, true), family, bytes, linkLocal: view.getUint8(body + 3) === 253 })
+      if (!bytes) return
+      all.push({
+        ifindex: view.getUint32(body + 4, true),
+        family,
+        bytes,
+        linkLocal: view.getUint8(body + 3) === 253,
+        state: stateOf(u32Of(view, found, IFA_FLAGS) ?? view.getUint8(body + 2)),
+      })
     },
     restart: () => all.splice(0),
   })

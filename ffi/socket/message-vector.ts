@@ -5,7 +5,7 @@
  * | state    | legal                                             | leaves by  |
  * |----------|---------------------------------------------------|------------|
  * | building | message(), iovec()                                | first send |
- * | ready    | send(), message() of a message that is not under way | release()  |
+ * | ready    | send(), rename(), message() of a message that is not under way | release()  |
  * | released | nothing: the range is recycled                    | never      |
  */
 import { CMSGHDR, IOVEC, MMSGHDR, MSG_DONTWAIT, MSGHDR, OPT, UIO_MAXIOV } from '../layout.js'
@@ -41,6 +41,12 @@ export class MessageVector {
     this.headersAddress = this.#region.address
     const buffer = attachRegion(this.#region)
     this.#words = new Uint32Array(buffer)
+    this.rename(names)
+  }
+
+  /** Gives the destinations other addresses, as many as before. The kernel copies a message's address when it takes the message. */
+  rename(names: readonly Uint8Array[]): void {
+    const { buffer } = this.#words
     for (const [i, name] of names.entries()) new Uint8Array(buffer, this.#nameAt + i * NAME_SPACE, name.length).set(name)
   }
 

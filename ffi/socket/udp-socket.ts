@@ -51,6 +51,11 @@ export function encodeSocketAddress(address: SocketAddress): Uint8Array {
   return bytes
 }
 
+function openSocket(family: 4 | 6): number {
+  const [domain, name] = family === 6 ? [AF_INET6, 'AF_INET6'] : [AF_INET, 'AF_INET']
+  return checkCall('socket', libc().socket(domain, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), name)
+}
+
 // linux/errqueue.h, SO_EE_ORIGIN_*
 export const ORIGIN_LOCAL = 1
 export const ORIGIN_ICMP6 = 3
@@ -86,12 +91,39 @@ export class UdpSocket {
 
   constructor(family: 4 | 6) {
     this.family = family
-    const [domain, name] = family === 6 ? [AF_INET6, 'AF_INET6'] : [AF_INET, 'AF_INET']
-    const { socket } = libc()
-    this.fd = orRelease(this.#scratch.region, () =>
-      checkCall('socket', socket(domain, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), name),
-    )
+    this.fd = orRelease(this.#scratch.region, () => openSocket(family))
     if (family === 6) this.setOption(OPT.IPV6_V6ONLY, 1)
+  }
+
+  /**
+   * Puts a new socket in this one's place, which keeps its descriptor's number, its buffer's size and its pacing rate; `configure` gives it
+   * the rest. The old socket's port is free by then (dup2(2)), and its errors are forgotten. @throws what `configure` does, or NativeError
+   */
+  renew(configure: () => void): void {
+    const bufferBytes = this.getOption(OPT.SO_SNDBUF) / 2
+    const rate = this.#pacingRate()
+    const fresh = openSocket(this.family)
+    try {
+      checkCall('dup3', libc().dup3(fresh, this.fd, SOCK_CLOEXEC))
+    } finally {
+      libc().close(fresh)
+    }
+    try {
+      if (this.family === 6) this.setOption(OPT.IPV6_V6ONLY, 1)
+      configure()
+    } finally {
+      if (this.tryOption(OPT.SO_SNDBUFFORCE, bufferBytes) !== 0) this.tryOption(OPT.SO_SNDBUF, bufferBytes)
+      if (rate) this.setOption(OPT.SO_MAX_PACING_RATE, rate)
+    }
+  }
+
+  /** Eight bytes; undefined where there is none. */
+  #pacingRate(): Uint8Array | undefined {
+    const { address, u8, i32 } = this.#scratch
+    const [level, name] = OPT.SO_MAX_PACING_RATE
+    i32[2] = 8
+    if (libc().getsockopt(this.fd, level, name, address, address + 8) < 0 || i32[2] !== 8) return undefined
+    return i32[0] === -1 && i32[1] === -1 ? undefined : u8.slice(0, 8)
   }
 
   setOption(option: readonly [number, number], value: number | Uint8Array): void {
@@ -149,9 +181,20 @@ export class UdpSocket {
   }
 
   localPort(): number {
+    this.#askName()
+    return this.#scratch.view.getUint16(SOCKADDR_IN.port)
+  }
+
+  /** The address that it is bound to, by bind or by connect; zeros where each packet's route decides. */
+  localAddress(): Uint8Array {
+    this.#askName()
+    const at = this.family === 6 ? SOCKADDR_IN6.addr : SOCKADDR_IN.addr
+    return this.#scratch.u8.slice(at, at + (this.family === 6 ? 16 : 4))
+  }
+
+  #askName(): void {
     this.#scratch.i32[16] = SOCKADDR_IN6.size
     checkCall('getsockname', libc().getsockname(this.fd, this.#scratch.address, this.#scratch.address + 64))
-    return this.#scratch.view.getUint16(SOCKADDR_IN.port)
   }
 
   /** Reads and clears the pending error that the next send would have reported instead of sending; 0 if none. */

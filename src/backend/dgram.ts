@@ -5,10 +5,15 @@
  * node:dgram has no IP_RECVERR, so Linux calls a packet sent that a full queue below the socket dropped (876 of 900 through a small
  * tbf). Linux does count them: a batch during which the count rose is suspect.
  *
- * | state  | legal             | a send that is called back | leaves by |
- * |--------|-------------------|----------------------------|-----------|
- * | open   | all               | calls `wake`               | close()   |
- * | closed | close (no effect) | wakes nobody               | never     |
+ * An interface that the user chose may be made anew or get another address. The socket is bound to what was, so it is replaced:
+ *
+ * | state    | packets                    | leaves by                                                                      |
+ * |----------|----------------------------|--------------------------------------------------------------------------------|
+ * | open     | go                         | one refused as if address or interface were gone → doubtful; close → closed     |
+ * | doubtful | wait for those under way   | none is under way → open, if nothing has changed; renewing; lost                |
+ * | renewing | wait                       | another socket is bound → open, or cannot be → lost; close → closed             |
+ * | lost     | are refused                | RETRY_MS later, as doubtful; close → closed                                     |
+ * | closed   | none                       | never                                                                           |
  */
 import { createSocket, type Socket } from 'node:dgram'
 import { once } from 'node:events'
@@ -19,21 +24,23 @@ import type { PacketTable, TableRegion } from '../batch/table.js'
 import { SpeadcastError } from '../errors.js'
 import { needsScope } from '../net/address.js'
 import { wireOverheadBytes } from '../net/frame.js'
-import { localInterfaces } from '../net/interface.js'
+import { findInterfaceAgain, type ResolvedInterface } from '../net/interface.js'
 import { pathTo } from '../net/route.js'
 import { COUNTER } from '../stats.js'
 import {
+  again,
   type Backend,
   type BackendCaps,
   type BackendEnvironment,
   POST_AGAIN,
   POST_OK,
+  POST_SKIP,
   type Posting,
   type PostResult,
   type ReapResult,
 } from './backend.js'
 import { singleEdges } from './gather.js'
-import { States } from './states.js'
+import { States, type StateWords } from './states.js'
 import type { UdpOptions } from './udp/open.js'
 
 export type DgramOptions = Pick<UdpOptions, 'endpoints' | 'interface' | 'sourcePort' | 'ttl' | 'multicastLoop' | 'sendBufferBytes'>
@@ -43,6 +50,17 @@ const MAX_OUTSTANDING = 256
 
 /** How often a busy stream asks the kernel for drops, which costs some 50 µs. */
 const LOOK_MS = 1
+/** Interfaces are looked at no more often. */
+const RETRY_MS = 1000
+/** Errnos of packets whose interface or source address may be gone. */
+const GONE: readonly (number | undefined)[] = [
+  ERRNO.ENODEV,
+  ERRNO.ENXIO,
+  ERRNO.EADDRNOTAVAIL,
+  ERRNO.EINVAL,
+  ERRNO.ENETUNREACH,
+  ERRNO.EHOSTUNREACH,
+]
 
 class DgramPosting implements Posting {
   readonly rows: number
@@ -68,10 +86,19 @@ class DgramBackend implements Backend {
   readonly caps: BackendCaps
   readonly states = new States()
   readonly #v6: boolean
+  readonly #port: number
+  /** undefined while it is replaced, or could not be. */
+  #socket: Socket | undefined
+  #state: 'open' | 'doubtful' | 'renewing' | 'lost' | 'closed' = 'open'
+  #interface: ResolvedInterface | undefined
   /** The address of each substream, with its zone. */
-  readonly #addresses: readonly string[]
+  #addresses: readonly string[]
+  /** While the state is lost. */
+  #lost = { errno: 0, why: '' }
+  #interfaceLookedAt = Number.NEGATIVE_INFINITY
+  #changes = 0
+  #lastChange = ''
   #outstanding = 0
-  #state: 'open' | 'closed' = 'open'
   #drops: number
   #dropsSeen = 0
   #lookedAt = 0
@@ -83,10 +110,13 @@ class DgramBackend implements Backend {
   }
 
   constructor(
-    readonly socket: Socket,
+    socket: Socket,
     readonly options: DgramOptions,
     readonly environment: BackendEnvironment,
   ) {
+    this.#socket = socket
+    this.#port = socket.address().port
+    this.#interface = options.interface
     this.caps = {
       name: 'dgram',
       evidence: 'accepted',
@@ -98,18 +128,22 @@ class DgramBackend implements Backend {
       pollNanoseconds: 0,
     }
     this.#v6 = options.endpoints[0]!.family === 6
-    this.#addresses = options.endpoints.map(({ address, bytes, scopeId }) =>
-      zoned(address, bytes, scopeId || (options.interface?.index ?? 0)),
-    )
+    this.#addresses = addressesOf(options, options.interface)
     this.#drops = dropsBelowSockets(this.#v6)
-    this.states.add(() => ({
-      sourcePort: this.socket.address().port,
+    this.states.add(() => this.#words())
+  }
+
+  #words(): StateWords {
+    return {
+      ...(this.#interface && { interface: this.#interface.name, sourceAddress: this.#interface.address }),
+      sourcePort: this.#port,
       segmentation: 'off',
       segmentationReason: 'node:dgram has no segmentation offload',
       dropsBelowSocket: this.#dropsSeen,
-    }))
+      pathChanges: this.#changes,
+      ...(this.#lastChange !== '' && { lastPathChange: this.#lastChange }),
+    }
   }
-
   register(_region: TableRegion): void {}
   compile(table: PacketTable): DgramPosting {
     return new DgramPosting(table)
@@ -121,22 +155,101 @@ class DgramBackend implements Backend {
     const out = this.#out
     if (error) {
       out.failedAt[out.failures] = out.completed
-      out.failedErrno[out.failures++] = Math.abs(error.errno ?? ERRNO.EIO)
+      const errno = Math.abs(error.errno ?? ERRNO.EIO)
+      out.failedErrno[out.failures++] = errno
+      if (this.#state === 'open' && this.#interface && GONE.includes(errno) && this.#mayLook()) this.#state = 'doubtful'
     }
     out.completed++
     this.#outstanding--
-    if (this.#state === 'open') this.environment.wake()
+    if (this.#state !== 'closed') this.environment.wake()
+  }
+
+  #mayLook(): boolean {
+    return performance.now() - this.#interfaceLookedAt >= RETRY_MS
+  }
+
+  /** Whether packets may be handed to the socket now; else `out` says what to do. */
+  #ready(posting: DgramPosting, first: number, end: number, out: PostResult): boolean {
+    if (this.#state === 'doubtful' && this.#outstanding === 0) this.#lookAtInterface()
+    if (this.#state === 'lost' && this.#mayLook()) this.#lookAtInterface()
+    if (this.#state === 'open') return true
+    if (this.#state !== 'lost') {
+      again(out, 'writable')
+      return false
+    }
+    const { substream } = posting.table
+    let to = first + 1
+    while (to < end && substream[to] === substream[first]) to++
+    out.kind = POST_SKIP
+    out.errno = this.#lost.errno
+    out.substream = substream[first]!
+    out.skipped = to - first
+    this.#out.completed += out.skipped
+    return false
+  }
+
+  /** With no packet under way, finds the interface again. Replaces the socket if it has another index or address. */
+  #lookAtInterface(): void {
+    this.#interfaceLookedAt = performance.now()
+    const before = this.#interface!
+    const wasLost = this.#state === 'lost'
+    const found = findInterfaceAgain(before)
+    if ('why' in found) {
+      this.#lose(ERRNO[found.errno]!, found.why)
+    } else if (!wasLost && found.index === before.index && found.address === before.address) {
+      this.#state = 'open'
+    } else {
+      this.#state = 'renewing'
+      this.#socket?.close()
+      this.#socket = undefined
+      void this.#renew(found)
+    }
+  }
+
+  async #renew(iface: ResolvedInterface): Promise<void> {
+    try {
+      const socket = await openSocket(this.options, iface, this.#port)
+      if ((this.#state as string) === 'closed') {
+        socket.close()
+        return
+      }
+      this.#socket = socket
+      this.#interface = iface
+      this.#addresses = addressesOf(this.options, iface)
+      this.#state = 'open'
+      this.#lost = { errno: 0, why: '' }
+      this.#note(`packets leave by ${iface.name} (index ${iface.index}) from ${iface.address}`)
+    } catch (error) {
+      if ((this.#state as string) === 'closed') return
+      this.#lose(Math.abs((error as NodeJS.ErrnoException).errno ?? ERRNO.EIO), (error as Error).message)
+    }
+    this.environment.wake()
+  }
+
+  #lose(errno: number, why: string): void {
+    if (this.#state !== 'lost' && this.#lost.why !== why) this.#note(`${why} (${errnoName(errno)})`)
+    this.#state = 'lost'
+    this.#lost = { errno, why }
+  }
+
+  #note(what: string): void {
+    this.#changes++
+    this.states.change()
+    this.#lastChange = `${new Date().toISOString()} ${what}`
   }
 
   post(posting: DgramPosting, first: number, end: number, out: PostResult): void {
     const { endpoints } = this.options
+    out.accepted = 0
+    out.skipped = 0
+    if (this.#state !== 'open' && !this.#ready(posting, first, end, out)) return
     // Packets that wait to be reaped count too, or the failure arrays could overflow.
     const room = MAX_OUTSTANDING - this.#outstanding - this.#out.completed
     const n = Math.min(end - first, room)
     for (let r = first; r < first + n; r++) {
       const substream = posting.table.substream[r]!
       this.#outstanding++
-      this.socket.send(posting.packets[r]!, endpoints[substream]!.port, this.#addresses[substream], this.#done)
+      this.#socket!.send(posting.packets[r]!, endpoints[substream]!.port, this.#addresses[substream], this.#done)
     }
     this.environment.counters[COUNTER.posts]! += n
     this.environment.counters[COUNTER.plainMessages]! += n
@@ -169,7 +282,7 @@ class DgramBackend implements Backend {
       }
       this.#drops = drops
     }
-    return this.#dropsSeen
+    return this.#dropsSeen + this.#changes
   }
   waitSet(): readonly { fd: number; events: number }[] {
     return []
@@ -177,14 +290,16 @@ class DgramBackend implements Backend {
   explain(errno: number, substream: number, udpBytes: number): string {
     const { text } = this.options.endpoints[substream]!
     const name = errnoName(errno)
+    const lost = this.#interface && GONE.includes(errno) ? findInterfaceAgain(this.#interface) : undefined
+    if (lost && 'why' in lost) return `${text}: ${lost.why} (${name}); the stream goes on when it is back`
     return name === 'EMSGSIZE'
       ? `${text}: a packet of ${udpBytes} bytes is too large for the path or the socket (EMSGSIZE)`
       : `${text}: ${name}`
   }
   close(): void {
-    if (this.#state === 'closed') return
     this.#state = 'closed'
-    this.socket.close()
+    this.#socket?.close()
+    this.#socket = undefined
   }
 }
 
@@ -197,11 +312,15 @@ function vlanTagsTo({ endpoints, interface: iface }: DgramOptions): number {
   }
 }
 
-/** The address with the zone that it needs if it is link-local, as libuv reads it: an interface's name, on Windows its index. */
-function zoned(address: string, bytes: Uint8Array, index: number): string {
-  if (!needsScope(bytes) || index === 0) return address
-  const name = process.platform === 'win32' ? undefined : localInterfaces().find((local) => local.index === index)?.name
-  return `${address}%${name ?? index}`
+/** The addresses with the zones that they need if they are link-local, as libuv reads them: an interface's name, on Windows its index. */
+function addressesOf({ endpoints }: DgramOptions, iface: ResolvedInterface | undefined): string[] {
+  return endpoints.map(({ address, bytes, scopeId, zone }) =>
+    needsScope(bytes) ? zoned(address, zone ?? iface?.name, scopeId || (iface?.index ?? 0)) : address,
+  )
+}
+
+function zoned(address: string, name: string | undefined, index: number): string {
+  return index === 0 ? address : `${address}%${(process.platform === 'win32' ? undefined : name) ?? index}`
 }
 
 /**
@@ -221,9 +340,9 @@ function dropsBelowSockets(v6: boolean): number {
   }
 }
 
-export async function openDgram(options: DgramOptions, environment: BackendEnvironment): Promise<Backend> {
-  const { endpoints } = options
-  const v6 = endpoints[0]!.family === 6
+/** A socket that is bound and configured. @throws (rejects) what node:dgram says */
+async function openSocket(options: DgramOptions, iface: ResolvedInterface | undefined, port: number): Promise<Socket> {
+  const v6 = options.endpoints[0]!.family === 6
   const socket = createSocket({
     type: v6 ? 'udp6' : 'udp4',
     ...(options.sendBufferBytes > 0 && { sendBufferSize: options.sendBufferBytes }),
@@ -232,27 +351,36 @@ export async function openDgram(options: DgramOptions, environment: BackendEnvir
   })
   try {
     const listening = once(socket, 'listening')
-    const { interface: iface } = options
-    socket.bind({ port: options.sourcePort, ...(iface && { address: zoned(iface.address, iface.addressBytes, iface.index) }) })
+    const source = iface && (needsScope(iface.addressBytes) ? zoned(iface.address, iface.name, iface.index) : iface.address)
+    socket.bind({ port, ...(source && { address: source }) })
     await listening
     // Sends under way keep the process by themselves; an idle stream must not.
     socket.unref()
-    if (options.interface) socket.setMulticastInterface(v6 ? `::%${options.interface.name}` : options.interface.address)
+    if (iface) socket.setMulticastInterface(v6 ? `::%${iface.name}` : iface.address)
     if (options.ttl !== undefined) {
       // 0 is for multicast alone.
       if (options.ttl > 0) socket.setTTL(options.ttl)
       socket.setMulticastTTL(options.ttl)
     }
     socket.setMulticastLoopback(options.multicastLoop)
-  } catch (cause) {
+  } catch (error) {
     socket.close()
-    throw new SpeadcastError(
-      'ERR_SPEADCAST_BACKEND',
-      `cannot open a UDP socket to ${endpoints[0]!.text}: ${(cause as Error).message}`,
-      { cause },
-    )
+    throw error
   }
   // ICMP errors of unconnected sockets are not reported; anything else is about one send and reaches its callback too.
   socket.on('error', () => {})
-  return new DgramBackend(socket, options, environment)
+  return socket
+}
+
+export async function openDgram(options: DgramOptions, environment: BackendEnvironment): Promise<Backend> {
+  try {
+    const socket = await openSocket(options, options.interface, options.sourcePort)
+    return new DgramBackend(socket, options, environment)
+  } catch (cause) {
+    throw new SpeadcastError(
+      'ERR_SPEADCAST_BACKEND',
+      `cannot open a UDP socket to ${options.endpoints[0]!.text}: ${(cause as Error).message}`,
+      { cause },
+    )
+  }
 }

@@ -32,6 +32,12 @@ const MOST_ASKED = 16
 const LOOK_SHARE = 9
 /** The kernel itself asks three times, a second apart, for every packet that wants to go there. */
 const KICK_MS = 1000
+/** A kick makes an entry at once. */
+const LOST_KICK_MS = 5
+/** How long they wait for a neighbour that the kernel just failed to find. An entry that is being deleted looks so too (neigh_delete). */
+const FAILED_MS = 100
+/** After a pause of this no packet waited, and the time of next hops begins anew. */
+const FORGOTTEN_MS = 100
 /**
  * How long packets wait for neighbours that were given up on: one that lives again answers within this. Once in KICK_MS for all together, because
  * thousands of dead ones would else hold up the others for ever.
@@ -71,7 +77,7 @@ export interface GateOptions {
  * |---------|---------------------------------------------------------------------------------------|
  * | open    | pending or shut, when `doubt` finds the MAC unknown; shut by `shut`                     |
  * | pending | open when the MAC is known, shut after timeoutMs                                        |
- * | shut    | open when the MAC is known; pending for GRACE_MS every second, by the route of that time; pending for timeoutMs when there is a route again, and by `revive`. Where packets were rejected: trial after RETRY_MS |
+ * | shut    | open when the MAC is known; pending for GRACE_MS every second, by the route of that time; pending for timeoutMs when there is a route again, and by `revive`. Where packets were rejected: trial after RETRY_MS. As `follow` finds |
  * | trial   | shut when a packet is rejected again; open after TRIAL_MS                               |
  */
 export class Gates {
@@ -94,6 +100,8 @@ export class Gates {
   #next = 0
   #lookAt = 0
   #graceEnds = Number.NEGATIVE_INFINITY
+  /** When packets last came to gates some of which are not open. */
+  #waitedAt = Number.NEGATIVE_INFINITY
 
   constructor(options: GateOptions) {
     const n = options.paths.length
@@ -128,6 +136,27 @@ export class Gates {
     this.#errno[substream] = errno
     this.#checkedAt[substream] = performance.now()
     this.#set(substream, SHUT)
+  }
+
+  /** There is no path for packets of a substream, as the errno tells. */
+  cut(substream: number, errno: number): void {
+    this.#shut(substream, ROUTE, errno)
+  }
+
+  /** Packets take another path from now on, whose next hop gets a chance to answer before they are refused. */
+  follow(substream: number, path: Path): void {
+    const now = performance.now()
+    this.paths[substream] = path
+    this.#deadline[substream] = now + this.#options.timeoutMs
+    this.#checkedAt[substream] = now
+    this.#kickedAt[substream] = Number.NEGATIVE_INFINITY
+    this.#set(substream, PENDING)
+    this.#checkNeighbour(substream, now, new Map())
+  }
+
+  /** The errno that tells why there is no path for packets of a substream; 0 if there is one. */
+  cutBy(substream: number): number {
+    return this.#state[substream] === SHUT && this.#reason[substream] === ROUTE ? this.#errno[substream]! : 0
   }
 
   /** Whether a gate is shut because packets were rejected on the way. */
@@ -214,8 +243,18 @@ export class Gates {
     this.#options.states.change()
   }
 
+  #beginAnew(now: number): void {
+    for (let i = 0; i < this.paths.length; i++) {
+      if (this.#state[i] !== PENDING) continue
+      this.#deadline[i] = now + this.#options.timeoutMs
+      this.#kickedAt[i] = Number.NEGATIVE_INFINITY
+    }
+  }
+
   #recheck(): void {
     const now = performance.now()
+    if (now - this.#waitedAt > FORGOTTEN_MS) this.#beginAnew(now)
+    this.#waitedAt = now
     if (now < this.#lookAt) return
     // Substreams mostly share next hops: each is asked about once.
     let known: Known | undefined
@@ -274,16 +313,16 @@ export class Gates {
       this.#set(i, OPEN)
       return
     }
-    if (kick) {
+    // An entry that is deleted takes the request that is under way with it.
+    if (kick || (neighbour === 'unasked' && now - this.#kickedAt[i]! > LOST_KICK_MS)) {
       this.#kickedAt[i] = now
       kickNeighbour(path)
     }
     if (this.#state[i] === PENDING) {
       if (now > this.#deadline[i]!) this.shut(i)
-    } else if (this.#state[i] === OPEN && neighbour === 'failed') {
-      this.shut(i)
     } else if (kick && (this.#state[i] === OPEN || noRoute)) {
-      this.#deadline[i] = now + this.#options.timeoutMs
+      const { timeoutMs } = this.#options
+      this.#deadline[i] = now + (neighbour === 'failed' ? Math.min(timeoutMs, FAILED_MS) : timeoutMs)
       this.#set(i, PENDING)
     } else if (kick) {
       if (now > this.#graceEnds + KICK_MS - GRACE_MS) this.#graceEnds = now + GRACE_MS

@@ -2,7 +2,7 @@
 import type { BackendName } from '../backend/names.js'
 import { ibverbsRefused, rdmaUdRefused, selectBackend, udpRefused } from '../backend/select.js'
 import { parseEndpoints, resolveEndpoints } from '../net/endpoint.js'
-import { resolveInterface } from '../net/interface.js'
+import { settledInterface } from '../net/interface.js'
 
 export interface BackendVerdict {
   readonly backend: BackendName
@@ -31,7 +31,7 @@ export async function explainBackends(
   const [first] = endpoints
   const wanted = {
     endpoints,
-    interface: options.interface === undefined || !first ? undefined : resolveInterface(options.interface, first.family),
+    interface: options.interface === undefined || !first ? undefined : await settledInterface(options.interface, first.family),
     verbsLibrary: options.library,
   }
   const { backend, reason } = await selectBackend('auto', wanted)

@@ -105,6 +105,12 @@ export class Engine {
     if (variant && !this.#flights.uses(variant)) this.#variants.release(variant)
   }
 
+  /** Lets the backend look around while there is nothing to send: a descriptor of its wait set is ready. */
+  look(): void {
+    this.backend.suspicion(true)
+    this.#settlements.emitStates()
+  }
+
   /** @param mostBytes to be posted in this step, to a packet and, where messages are short, to a message; others wait for their turn */
   step(now: number, mostBytes = Number.POSITIVE_INFINITY): number {
     const flights = this.#flights

@@ -4,7 +4,7 @@
  * | member waits for           | may step when                                                                     |
  * |----------------------------|-----------------------------------------------------------------------------------|
  * | nothing (NEXT_STEP_NOW)     | its turn comes                                                                    |
- * | a submission (NEXT_IDLE)    | there is one, a control message, or a stop                                        |
+ * | a submission (NEXT_IDLE)    | there is one, a control message, or a stop, or a descriptor of its wait set is ready |
  * | its deadline                | the clock is there, or a stop                                                     |
  * | its backend                 | a descriptor of its wait set is ready, a submission if it could be taken, a stop, and 50 ms later at the latest |
  *
@@ -163,7 +163,7 @@ export class IoLoop {
       case NEXT_STEP_NOW:
         return true
       case NEXT_IDLE:
-        return !member.quiet
+        return member.woken || !member.quiet
       case NEXT_AT_DEADLINE:
         return now >= member.engine.deadline || member.stopping
       default:
@@ -292,7 +292,7 @@ export class IoLoop {
       const member = members[i]!
       if (member.waitsFor === NEXT_AT_DEADLINE) continue
       if (member.waitsFor !== NEXT_WHEN_WRITABLE) member.asleep = false
-      member.woken = busy
+      member.woken = busy && member.waitsFor !== NEXT_IDLE
       for (let k = 0; k < member.descriptors; k++) if (poll.revents(member.firstDescriptor + k) !== 0) member.woken = true
       if (member.woken) member.waitingSince = 0
     }

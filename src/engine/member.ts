@@ -4,7 +4,7 @@
  */
 import type { Backend } from '../backend/backend.js'
 import { COUNTER } from '../stats.js'
-import { type EngineMessage, type EngineOptions, NEXT_STEP_NOW } from './contract.js'
+import { type EngineMessage, type EngineOptions, NEXT_IDLE, NEXT_STEP_NOW } from './contract.js'
 import { Engine } from './engine.js'
 import type { ControlMessage } from './protocol.js'
 import { NO_CPU, type Ring } from './ring.js'
@@ -88,6 +88,7 @@ export class Member {
   step(now: number, mostBytes: number): number {
     this.#drainControl()
     this.#stopSeen = this.ring.stopWanted
+    if (this.woken && this.waitsFor === NEXT_IDLE) this.engine.look()
     return this.engine.step(now, mostBytes)
   }
 

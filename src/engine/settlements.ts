@@ -59,7 +59,7 @@ export class Settlements {
     }
     this.#counters[COUNTER.batches]! += batches
     this.#counters[COUNTER.heapsSent]! += heapsSent
-    this.#emitStates()
+    this.emitStates()
     flights.settled = end
     ring.publish(end)
     this.settled()
@@ -76,7 +76,8 @@ export class Settlements {
     return heaps - failed
   }
 
-  #emitStates(): void {
+  /** Tells what the backend says of itself, if it has changed. */
+  emitStates(): void {
     const { states } = this.backend
     if (states.changes === this.#changes) return
     this.#changes = states.changes

@@ -4,7 +4,7 @@
  */
 import { ensure, SpeadcastError } from '../errors.js'
 import { addToAddress, type Family, formatAddress, isMulticast, isV4Mapped, parseAddress } from './address.js'
-import { interfaceIndex } from './interface.js'
+import { interfaceOfZone } from './interface.js'
 
 /** Substream indices are 16 bits wide in the packet table. */
 export const MAX_ENDPOINTS = 65536
@@ -30,6 +30,8 @@ export interface ResolvedEndpoint {
   readonly port: number
   /** Interface index of an IPv6 zone; 0 when none was given. */
   readonly scopeId: number
+  /** The name of that interface, by which it is found again when it has another index. */
+  readonly zone?: string
   readonly multicast: boolean
   /** `239.10.10.3:7148`, `[ff15::1%eth0]:7148`, for a name `host (10.0.0.5):7148`. */
   readonly text: string
@@ -156,12 +158,14 @@ export async function resolveEndpoints(
       return `'${host}' has no IPv${family} address (it has ${has}); ${literal ? `${literal.text} makes the stream IPv${family}` : `all endpoints must share a family`}`
     })
     const address = formatAddress(bytes)
+    const scope = zone === undefined ? undefined : interfaceOfZone(zone)
     return {
       family,
       address,
       bytes,
       port,
-      scopeId: zone === undefined ? 0 : interfaceIndex(zone),
+      scopeId: scope?.index ?? 0,
+      ...(scope && { zone: scope.name }),
       multicast: isMulticast(bytes),
       text: own ? text : `${host} (${address}):${port}`,
     }

@@ -4,7 +4,7 @@
  */
 
 import { ERRNO, NativeError } from '../../ffi/native-error.js'
-import { link, type Neighbour, neighbour, type Route, routeTo } from '../../ffi/netlink/route.js'
+import { type Link, link, type Neighbour, neighbour, type Route, routeTo } from '../../ffi/netlink/route.js'
 import { sendEmptyDatagram } from '../../ffi/socket/empty-datagram.js'
 import { SpeadcastError } from '../errors.js'
 import { type Family, formatAddress, needsScope } from './address.js'
@@ -48,11 +48,14 @@ export function largestPacketSizeBytes(mtu: number, family: Family): number {
   return Math.min(mtu - HEADER_BYTES[family], LARGEST[family])
 }
 
+/** Links by their index, so that many paths ask about each once. */
+export type Devices = Map<number, { readonly device: Link; readonly vlanTags: number }>
+
 /**
  * Asks the kernel for the path to an endpoint as of now; with `iface`, out of that interface. No packet is sent.
  * @throws SpeadcastError ERR_SPEADCAST_UNREACHABLE: no route, a route that refuses, or a link-local address without an interface.
  */
-export function pathTo(endpoint: ResolvedEndpoint, iface?: ResolvedInterface): Path {
+export function pathTo(endpoint: ResolvedEndpoint, iface?: ResolvedInterface, devices?: Devices): Path {
   const oif = endpoint.scopeId || iface?.index || 0
   if (needsScope(endpoint.bytes) && oif === 0)
     throw new SpeadcastError(
@@ -60,7 +63,7 @@ export function pathTo(endpoint: ResolvedEndpoint, iface?: ResolvedInterface): P
       `${endpoint.text} is link-local, it needs an interface: give one as option, or as zone, such as [${endpoint.address}%eth0]:${endpoint.port}`,
     )
   const route = askRoute(endpoint, oif, iface)
-  const device = link(route.ifindex)
+  const { device, vlanTags } = deviceOf(route.ifindex, devices)
   const direct = route.type !== 'unicast'
   const nextHop = route.gateway ?? endpoint.bytes
   const copiedBy = device.loopback ? 'loopback' : COPYING_KINDS.find((kind) => kind === device.kind)
@@ -74,10 +77,18 @@ export function pathTo(endpoint: ResolvedEndpoint, iface?: ResolvedInterface): P
     ...(!direct && { nextHop: { bytes: nextHop, text: formatAddress(nextHop) } }),
     onLinkMulticastOrLoopback: direct || device.loopback,
     ...(copiedBy && { copiedBy }),
-    vlanTags: vlanTagsOf(device.index),
+    vlanTags,
     needsNeighbour: !direct && !device.loopback && !device.noArp && !device.pointToPoint,
     sourceAddress: route.source ? formatAddress(route.source) : '',
   }
+}
+
+function deviceOf(ifindex: number, devices: Devices | undefined): { readonly device: Link; readonly vlanTags: number } {
+  const known = devices?.get(ifindex)
+  if (known) return known
+  const found = { device: link(ifindex), vlanTags: vlanTagsOf(ifindex) }
+  devices?.set(ifindex, found)
+  return found
 }
 
 /** More links on top of one another than this are a loop. */
@@ -142,12 +153,20 @@ export function neighbourOf(path: Path): Neighbour | undefined {
 
 export type NeighbourOutcome = 'reachable' | 'failed' | 'not-needed'
 
-/** Whether packets to the path's next hop would leave now. Old entries (stale, delay, probe) have a MAC and carry traffic. */
-export function neighbourState(path: Path): NeighbourOutcome | 'unresolved' {
+/** Whether packets to the path's next hop would leave now; `unasked`: the kernel does not even look for its MAC. Old entries (stale, delay, probe) have a MAC and carry traffic. */
+export function neighbourState(path: Path): NeighbourOutcome | 'unresolved' | 'unasked' {
   const entry = neighbourOf(path)
   if (!entry) return 'not-needed'
-  if (entry.state === 'failed') return 'failed'
-  return entry.state === 'none' || entry.state === 'incomplete' ? 'unresolved' : 'reachable'
+  switch (entry.state) {
+    case 'failed':
+      return 'failed'
+    case 'none':
+      return 'unasked'
+    case 'incomplete':
+      return 'unresolved'
+    default:
+      return 'reachable'
+  }
 }
 
 /** RFC 863. */
@@ -198,7 +217,7 @@ export async function waitForNeighbours(paths: readonly Path[], timeoutMs: numbe
     await new Promise((resolve) => setTimeout(resolve, pauseMs))
     for (const [key, path] of open) {
       const state = neighbourState(path)
-      if (state === 'unresolved') continue
+      if (state === 'unresolved' || state === 'unasked') continue
       outcomes.set(key, state)
       open.delete(key)
     }

@@ -13,7 +13,7 @@ import { DEFAULT_IO_THREADS, ioThreads, type Lease, lease } from '../engine/pool
 import { Ring } from '../engine/ring.js'
 import { BackendRefused, ensure, SpeadcastError } from '../errors.js'
 import { type EndpointSpec, parseEndpoints, type ResolvedEndpoint, resolveEndpoints } from '../net/endpoint.js'
-import { type ResolvedInterface, resolveInterface } from '../net/interface.js'
+import { type ResolvedInterface, settledInterface } from '../net/interface.js'
 import { makeFlavour } from '../spead/index.js'
 import { cntSequence } from './arguments.js'
 import { IBVERBS_DEFAULTS, parseStreamConfig, RDMA_UD_DEFAULTS, type StreamConfig } from './config.js'
@@ -75,7 +75,7 @@ async function openResolved(config: StreamConfig, specs: readonly EndpointSpec[]
     'ERR_SPEADCAST_CONFIG',
     () => `ttl is 0, which keeps multicast on this host; ${unicast!.text} is unicast and needs at least 1`,
   )
-  const iface = config.interface === undefined ? undefined : resolveInterface(config.interface, endpoints[0]!.family)
+  const iface = config.interface === undefined ? undefined : await settledInterface(config.interface, endpoints[0]!.family)
   const selection = await selectBackend(config.backend, {
     endpoints,
     interface: iface,

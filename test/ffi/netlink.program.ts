@@ -5,11 +5,13 @@ import { readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { POLLIN } from '#dist/ffi/layout.js'
 import type { NativeError } from '#dist/ffi/native-error.js'
 import { LinkLosses } from '#dist/ffi/netlink/link-losses.js'
 import { LinkWatch } from '#dist/ffi/netlink/link-watch.js'
 import { type Qdisc, qdiscs } from '#dist/ffi/netlink/qdisc.js'
 import * as nl from '#dist/ffi/netlink/route.js'
+import { PollSet } from '#dist/ffi/wait.js'
 import { print } from '../support/print.js'
 
 const ip = (...args: string[]) => execFileSync('ip', args, { encoding: 'utf8' })
@@ -207,6 +209,58 @@ function overrun() {
   return { leaked, overrun, after }
 }
 
+const COMMANDS = [
+  [4, 'route add 10.99.0.0/16 via 10.77.0.2'],
+  [4, 'route del 10.99.0.0/16'],
+  [4, 'route add 10.99.7.128/25 via 10.77.0.2'],
+  [4, 'route add 10.99.8.0/24 via 10.77.0.2'],
+  [4, 'route add 192.168.0.0/16 via 10.77.0.2'],
+  [4, 'route add default via 10.77.0.2'],
+  [4, 'route add default via 10.77.0.2 table 77 metric 9'],
+  [4, 'rule add to 10.99.0.0/16 table 77'],
+  [4, 'neigh add 10.77.0.99 lladdr 02:00:00:00:00:09 dev v0'],
+  [4, 'neigh del 10.77.0.99 dev v0'],
+  [4, 'address add 10.88.0.2/24 dev ifb9'],
+  [4, 'address add fd88::2/64 dev ifb9 nodad'],
+  [4, 'nexthop add id 7 via 10.77.0.2 dev v0'],
+  [4, 'link add x0 type ifb'],
+  [4, 'link del x0'],
+  [6, 'route add fd77::/120 via fd88::9'],
+  [6, 'route add fd99:1::/32 via fd88::9'],
+  [6, 'route add 2000::/3 via fd88::9'],
+  [6, 'route add default via fd88::9'],
+  [6, 'address add 10.88.0.3/24 dev ifb9'],
+  [6, '-6 rule add to fd77::/16 table 77'],
+] as const
+
+/** For each command: whether it made the watch of destinations of that family readable, and its paths doubtful. */
+function pathWatch() {
+  const v0 = index('v0')
+  const watches = {
+    4: new LinkWatch([v0], [bytes(10, 99, 7, 1), bytes(10, 99, 7, 200)]),
+    6: new LinkWatch([], [bytes(0xfd, 0x77, ...Array(13).fill(0), 2)]),
+  }
+  const none = new LinkWatch([v0])
+  const poll = new PollSet(1)
+  const told = (watch: LinkWatch) => {
+    poll.reset()
+    poll.add(watch.fd, POLLIN)
+    poll.wait(0)
+    const readable = poll.revents(0) !== 0
+    watch.drain(v0)
+    const { pathsDoubtful } = watch
+    watch.pathsDoubtful = false
+    return [readable, pathsDoubtful] as const
+  }
+  for (const watch of [watches[4], watches[6], none]) told(watch)
+  const rows = COMMANDS.map(([family, command]) => {
+    ip(...command.split(' '))
+    return [`${family}: ${command}`, ...told(watches[family])]
+  })
+  ip('route', 'add', '10.99.0.0/17', 'via', '10.77.0.2')
+  return [...rows, ['without destinations', ...told(none)]]
+}
+
 const QUESTIONS = {
   links,
   oneLink,
@@ -219,6 +273,7 @@ const QUESTIONS = {
   queueing,
   linkWatch,
   overrun,
+  pathWatch,
 }
 
 export type Question = keyof typeof QUESTIONS

@@ -242,3 +242,31 @@ test('LinkWatch doubts everything when the kernel dropped messages, and leaves n
     after: { carrierLost: false, changes: 0, neighbourLost: false },
   })
 })
+
+test('LinkWatch tells of what may change the path to its destinations, and the kernel keeps back the rest', async (ctx) => {
+  const why = netnsUnavailable()
+  need(ctx, !why, why)
+  await using ns = await makeNetns({ veth: {}, sink: {} })
+  ns.ip('a', 'address add 10.88.0.1/24 dev ifb9')
+  ns.ip('a', 'address add fd88::1/64 dev ifb9 nodad')
+  const got = await ask<[string, boolean, boolean][]>(ns, 'pathWatch')
+  const told = got.filter(([, , doubtful]) => doubtful).map(([what]) => what)
+  const woke = got.filter(([, readable]) => readable).map(([what]) => what)
+  expect(told).toEqual([
+    '4: route add 10.99.0.0/16 via 10.77.0.2',
+    '4: route del 10.99.0.0/16',
+    '4: route add 10.99.7.128/25 via 10.77.0.2',
+    '4: route add default via 10.77.0.2',
+    '4: route add default via 10.77.0.2 table 77 metric 9',
+    '4: rule add to 10.99.0.0/16 table 77',
+    '4: address add 10.88.0.2/24 dev ifb9',
+    '4: nexthop add id 7 via 10.77.0.2 dev v0',
+    '4: link add x0 type ifb',
+    '4: link del x0',
+    '6: route add fd77::/120 via fd88::9',
+    '6: route add default via fd88::9',
+    '6: -6 rule add to fd77::/16 table 77',
+  ])
+  // A neighbour that is gone wakes too.
+  expect(woke.filter((what) => !told.includes(what))).toEqual(['4: neigh del 10.77.0.99 dev v0', 'without destinations'])
+})

@@ -1,6 +1,6 @@
 /** Resolves interfaces of its network namespace: LINK_LOCAL is v0's address, INDEX its number. Prints the answers. */
 import type { SpeadcastError } from '#dist/src/errors.js'
-import { interfaceIndex, resolveInterface } from '#dist/src/net/interface.js'
+import { interfaceOfZone, resolveInterface } from '#dist/src/net/interface.js'
 import { print } from '../support/print.js'
 
 function told(...args: Parameters<typeof resolveInterface>) {
@@ -23,8 +23,8 @@ print({
   otherZone: told(`${linkLocal}%lo`, 6),
   lo: told('lo', 4),
   lo6: resolveInterface('lo', 6).address,
-  index: interfaceIndex('v0'),
-  byIndex: interfaceIndex(index),
+  index: interfaceOfZone('v0').index,
+  byIndex: interfaceOfZone(index).index,
   none: told('eth9', 4),
   noneAddress: told('10.1.1.1', 4),
   v4for6: told('10.77.0.1', 6),

@@ -18,14 +18,14 @@ test('an interface by name or address, of either family; every refusal lists tho
   const linkLocal = (JSON.parse(ns.ip('a', '-json address show v0')) as Info[])[0]!.addr_info.find((a) => a.scope === 'link')!.local
   ns.ip('b', 'link set v1 down') // no carrier: still there, with its addresses
   const r = await ns.program<Record<string, unknown>>('a', 'net/interface', linkLocal, `${index}`)
-  const common = { name: 'v0', index, mtu: 9000, mac: mac.replaceAll(':', ''), loopback: false }
+  const common = { name: 'v0', index, mtu: 9000, mac: mac.replaceAll(':', ''), loopback: false, addressState: 'usable' }
   const v4 = { ...common, family: 4, address: '10.77.0.1', addressBytes: '0a4d0001' }
   const v6 = { ...common, family: 6, address: 'fd77::1', addressBytes: 'fd770000000000000000000000000001' }
   expect(r).toEqual({
-    name4: v4,
-    address4: v4,
-    name6: v6,
-    address6: v6,
+    name4: { ...v4, given: 'v0' },
+    address4: { ...v4, given: '10.77.0.1' },
+    name6: { ...v6, given: 'v0' },
+    address6: { ...v6, given: 'fd77::1' },
     linkLocal: 'v0',
     zone: 'v0',
     otherZone: expect.stringContaining(`no interface has the address ${linkLocal}%lo`),

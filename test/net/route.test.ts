@@ -92,7 +92,7 @@ test('neighbours are resolved before the first packet, by an unprivileged proces
   ns.ip('b', 'address add 10.77.0.3/24 dev v1')
   const r = await ask<{ before: string[]; outcomes: string[]; after: string[]; uid: number }>(ns, 'neighbours')
   expect(r.uid).toBe(65534)
-  expect(r.before).toEqual(['unresolved', 'unresolved', 'unresolved', 'unresolved', 'not-needed', 'not-needed', 'not-needed'])
+  expect(r.before).toEqual(['unasked', 'unasked', 'unasked', 'unasked', 'not-needed', 'not-needed', 'not-needed'])
   expect(r.outcomes).toEqual(['reachable', 'reachable', 'reachable', 'reachable', 'not-needed', 'not-needed', 'not-needed'])
   expect(r.after).toEqual(r.outcomes)
   const mac = JSON.parse(ns.ip('b', '-json link show v1'))[0].address

@@ -74,6 +74,8 @@ const REFUSED_MESSAGE_MS = 50
  * it is posted again, and where the answering host is slow they are many.
  */
 const REPOSTS = 64
+/** In a long batch, changes below are looked for this often. */
+const ROWS_PER_GLANCE = 1024
 
 export class UdpBackend implements Backend {
   readonly caps: BackendCaps
@@ -90,10 +92,11 @@ export class UdpBackend implements Backend {
   readonly #ring: UdpRing | undefined
   readonly #pace: KernelPace | undefined
   readonly #call = new UdpCall()
-  readonly #postings = new Set<UdpPosting>()
   /** Rows ever posted or given up, and those among them that reap has reported. */
   #posted = 0
   #reported = 0
+  /** The rows posted when changes below were last looked for. */
+  #glancedAt = 0
   #state: 'open' | 'ring-full' | 'closed' = 'open'
   /** How often the message at hand was posted again because of an earlier datagram's error. */
   #reposts = 0
@@ -109,7 +112,7 @@ export class UdpBackend implements Backend {
     this.#refusals = new Refusals(path)
     this.#zeroCopy = new ZeroCopy(path, this.#counters)
     this.#ring = this.#zeroCopy.ring
-    this.#whenFree = this.#ring ? [{ fd: this.#ring.fd, events: POLLIN }] : []
+    this.#whenFree = [path.watchFd, ...(this.#ring ? [this.#ring.fd] : [])].map((fd) => ({ fd, events: POLLIN }))
     this.#writable = [{ fd: this.#fd, events: POLLOUT }, ...this.#whenFree]
     this.caps = {
       name: 'udp',
@@ -135,14 +138,14 @@ export class UdpBackend implements Backend {
     })
     const posting = new UdpPosting(table, this.#path.names, ends, lends, lends ? this.#zeroCopy.use(table) : NO_SLOT)
     if (pace) posting.countedBefore = pace.compiled(table, ends.length)
-    this.#postings.add(posting)
+    this.#path.postings.add(posting)
     return posting
   }
 
   release(posting: UdpPosting): void {
     this.#segmentation.resume(posting)
     this.#zeroCopy.release(posting)
-    this.#postings.delete(posting)
+    this.#path.postings.delete(posting)
     posting.release()
   }
 
@@ -152,6 +155,7 @@ export class UdpBackend implements Backend {
     out.accepted = 0
     out.skipped = 0
     this.#state = 'open'
+    if (this.#posted - this.#glancedAt >= ROWS_PER_GLANCE || this.#gates.any) this.#glance()
     const call = this.#call
     const segmentation = this.#segmentation
     let merging = segmentation.merges(posting)
@@ -219,6 +223,11 @@ export class UdpBackend implements Backend {
     return false
   }
 
+  #glance(): void {
+    this.#glancedAt = this.#posted
+    this.#path.glance()
+  }
+
   /** One system call. Returns how many messages were taken, or −errno. */
   #sendByRing(posting: UdpPosting, ring: UdpRing, mode: SendMode): number {
     const { shape, from, count } = this.#call
@@ -245,6 +254,8 @@ export class UdpBackend implements Backend {
 
   /** The socket's buffer or the ring is full. */
   #awaitRoom(out: PostResult): void {
+    // A wait set with something to tell would make every wait end at once.
+    this.#glance()
     this.#counters[COUNTER.waits]! += 1
     again(out, 'writable')
   }
@@ -281,7 +292,7 @@ export class UdpBackend implements Backend {
     }
     if (this.#isEarlier(errno)) return true
     this.#reposts = 0
-    if (errno !== EPERM && errno !== EMSGSIZE) this.#path.noteUnreachable()
+    if (errno !== EPERM && errno !== EMSGSIZE && this.#path.noteUnreachable()) return true
     this.#skip(posting, this.#call.behindRefused(posting, end), errno, out)
     return false
   }
@@ -329,6 +340,7 @@ export class UdpBackend implements Backend {
   }
 
   reap(out: ReapResult): void {
+    if (this.#ring) this.#glance()
     const free = this.#zeroCopy.free(this.#posted)
     out.completed = free - this.#reported
     out.failures = 0
@@ -361,7 +373,7 @@ export class UdpBackend implements Backend {
     this.#state = 'closed'
     this.#ring?.abandon()
     this.#ring?.close()
-    for (const posting of this.#postings) posting.release()
+    for (const posting of this.#path.postings) posting.release()
     this.#path.close()
   }
 }

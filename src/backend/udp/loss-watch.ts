@@ -68,7 +68,13 @@ export class LossWatch {
   #lookedAt = 0
 
   /** @throws NativeError when a netlink socket cannot be opened, or an interface is gone */
-  constructor(gates: Gates, pace: KernelPace | undefined, returned: ReturnedErrors, states: States) {
+  constructor(
+    gates: Gates,
+    pace: KernelPace | undefined,
+    returned: ReturnedErrors,
+    states: States,
+    destinations: readonly Uint8Array[],
+  ) {
     this.#states = states
     this.#gates = gates
     this.#pace = pace
@@ -76,7 +82,7 @@ export class LossWatch {
     this.#interfaces = interfacesOf(gates)
     this.#losses = new LinkLosses()
     try {
-      this.#watch = new LinkWatch(this.#interfaces)
+      this.#watch = new LinkWatch(this.#interfaces, destinations)
     } catch (error) {
       this.#losses.close()
       throw error
@@ -88,6 +94,42 @@ export class LossWatch {
     this.#calmAt = Number.NaN
     const before = this.#ipsec.silent
     states.add(() => ({ carrier: this.#carrier, dropsBelowSocket: this.#dropsSeen, dropsByIpsec: this.#ipsecDrops - before }))
+  }
+
+  /** For poll(2): readable when the kernel has told of something. */
+  get fd(): number {
+    return this.#watch.fd
+  }
+
+  /** Whether the kernel has told since the last call that paths may have changed. */
+  takeDoubt(): boolean {
+    const doubtful = this.#watch.pathsDoubtful
+    this.#watch.pathsDoubtful = false
+    return doubtful
+  }
+
+  /** Something else made recent evidence doubtful. */
+  suspect(): void {
+    this.#suspicion++
+  }
+
+  /** Packets go other ways from now on: counts from here, on the interfaces that they leave by now. */
+  rebase(): void {
+    this.#suspicion++
+    this.#look(performance.now())
+  }
+
+  /** Takes what the kernel has told, if it was not asked a moment ago. */
+  glance(): void {
+    const now = performance.now()
+    if (now - this.#drainedAt < DRAIN_MS || !this.#drain(now)) return
+    this.#suspicion++
+    this.#look(now)
+  }
+
+  /** As `suspicion` told it last, and what was noted since. */
+  get suspected(): number {
+    return this.#suspicion
   }
 
   get descriptors(): readonly number[] {
@@ -166,9 +208,12 @@ export class LossWatch {
   /** Compares the kernel's counters with those of the last look. LinkWatch alone may be a second late. */
   #look(now: number): void {
     this.#lookedAt = now
+    let others = false
     if (this.#moves !== this.#gates.moves) {
       this.#moves = this.#gates.moves
+      const before = this.#interfaces
       this.#interfaces = interfacesOf(this.#gates)
+      others = this.#interfaces.join() !== before.join()
       this.#pace?.judge()
     }
     let drops = 0
@@ -192,7 +237,8 @@ export class LossWatch {
       if (!(error instanceof NativeError)) throw error
       carrier = false // an interface went away
     }
-    const unexplained = Math.max(0, drops - this.#drops - this.#refused)
+    // The drops of other interfaces are no news.
+    const unexplained = others ? 0 : Math.max(0, drops - this.#drops - this.#refused)
     if (unexplained > 0) this.#noteDrops(now)
     this.#returned.drain()
     if (this.#looks++ % LOOKS_PER_IPSEC === 0 || this.#state === 'wary') this.#ipsec.look()

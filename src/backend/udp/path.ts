@@ -2,15 +2,19 @@
 import { OPT } from '../../../ffi/layout.js'
 import { errnoName } from '../../../ffi/native-error.js'
 import { encodeSocketAddress, probeMaxSegments, type UdpSocket } from '../../../ffi/socket/udp-socket.js'
+import { formatAddress } from '../../net/address.js'
 import type { ResolvedEndpoint } from '../../net/endpoint.js'
 import { wireOverheadBytes } from '../../net/frame.js'
 import type { ResolvedInterface } from '../../net/interface.js'
-import { type Path, pathTo } from '../../net/route.js'
+import type { Path } from '../../net/route.js'
 import type { Gates } from '../gates.js'
 import { tooLarge } from '../paths.js'
 import type { States, StateWords } from '../states.js'
+import type { Bearings } from './bearings.js'
 import { LossWatch } from './loss-watch.js'
 import type { KernelPace, PaceOptions } from './pace.js'
+import type { UdpPosting } from './posting.js'
+import { Renewal } from './renewal.js'
 import { ReturnedErrors } from './returned-errors.js'
 
 export interface UdpOptions {
@@ -37,9 +41,28 @@ export interface UdpOptions {
   readonly rateBasis?: 'udp' | 'wire'
 }
 
+/** The kernel's words for what an interface or an address takes with it. */
+const GONE: readonly string[] = ['ENODEV', 'ENXIO', 'EADDRNOTAVAIL', 'ENETUNREACH', 'EINVAL']
+
 /** The bytes around each packet on the wire, of the path that takes the most. */
 export const overheadOf = (family: 4 | 6, paths: readonly Path[]): number =>
   wireOverheadBytes(family, Math.max(...paths.map(({ vlanTags }) => vlanTags)))
+
+export interface UdpPathParts {
+  readonly socket: UdpSocket
+  readonly options: UdpOptions
+  readonly bearings: Bearings
+  readonly gates: Gates
+  /** The socket is, to the first endpoint: 'alone' if there is no other. */
+  readonly connected: 'alone' | 'first' | 'no'
+  /** Or why the kernel does not keep the rate, if it was asked to. */
+  readonly pace: KernelPace | string | undefined
+  readonly states: States
+  /** The stream's. */
+  readonly counters: Float64Array
+  /** Makes the socket anew, by the bearings. @throws NativeError */
+  readonly remake: () => void
+}
 
 export class UdpPath {
   readonly socket: UdpSocket
@@ -53,29 +76,20 @@ export class UdpPath {
   readonly substreams: number
   /** As of opening, of the substream that takes the most. */
   readonly wireOverheadBytes: number
-  /** sockaddr per substream; empty when the socket is connected. */
-  readonly names: readonly Uint8Array[]
+  /** sockaddr per substream; empty when the socket is connected to the only one. */
+  names: readonly Uint8Array[]
+  /** Their messages carry the names. */
+  readonly postings = new Set<UdpPosting>()
   readonly maxSegments: number
   readonly segmentationReason: string
   readonly returned: ReturnedErrors
+  readonly #bearings: Bearings
   readonly #losses: LossWatch
+  readonly #renewal: Renewal
   readonly #sendBufferBytes: number
   readonly #unpaced: Record<string, string>
 
-  /**
-   * @param connected the socket is, to the one endpoint there is
-   * @param pace or why the kernel does not keep the rate, if it was asked to
-   * @param counters the stream's
-   */
-  constructor(
-    socket: UdpSocket,
-    options: UdpOptions,
-    gates: Gates,
-    connected: boolean,
-    pace: KernelPace | string | undefined,
-    states: States,
-    counters: Float64Array,
-  ) {
+  constructor({ socket, options, bearings, gates, connected, pace, states, counters, remake }: UdpPathParts) {
     this.socket = socket
     this.options = options
     this.gates = gates
@@ -85,7 +99,9 @@ export class UdpPath {
     this.family = options.endpoints[0]!.family
     this.substreams = options.endpoints.length
     this.wireOverheadBytes = overheadOf(this.family, gates.paths)
-    this.names = connected ? [] : options.endpoints.map(encodeSocketAddress)
+    const names = () => (connected === 'alone' ? [] : bearings.endpoints.map(encodeSocketAddress))
+    this.names = names()
+    this.#bearings = bearings
     this.#sendBufferBytes = socket.getOption(OPT.SO_SNDBUF)
     const probed = options.segmentation === 'off' ? 1 : probeMaxSegments()
     this.maxSegments = Math.max(1, probed)
@@ -97,7 +113,13 @@ export class UdpPath {
           : `up to ${probed} segments a message`
     states.add(() => this.#words())
     this.returned = new ReturnedErrors(socket, options.endpoints, gates, counters)
-    this.#losses = new LossWatch(gates, this.pace, this.returned, states)
+    const destinations = bearings.endpoints.map(({ bytes }) => bytes)
+    this.#losses = new LossWatch(gates, this.pace, this.returned, states, destinations)
+    const rename = () => {
+      this.names = names()
+      for (const posting of this.postings) posting.rename(this.names)
+    }
+    this.#renewal = new Renewal({ bearings, gates, connected: connected !== 'no', remake, rename, states })
   }
 
   #words(): StateWords {
@@ -106,6 +128,7 @@ export class UdpPath {
     const granted = this.#sendBufferBytes / 2
     return {
       interface: [...new Set(this.gates.paths.map((path) => path.interfaceName))].join(','),
+      sourceAddress: this.#sourceAddress(),
       sourcePort: this.socket.localPort(),
       // With a pace that is the pace's to say.
       ...(!this.pace && { sendBufferBytes: granted }),
@@ -119,6 +142,18 @@ export class UdpPath {
     }
   }
 
+  /** As the socket has it, or as the routes have it if it has none. */
+  #sourceAddress(): string {
+    const own = this.socket.localAddress()
+    if (own.some((byte) => byte !== 0)) return formatAddress(own)
+    return [...new Set(this.gates.paths.map((path) => path.sourceAddress))].join(',')
+  }
+
+  /** For poll(2): readable when the kernel has told of a change. */
+  get watchFd(): number {
+    return this.#losses.fd
+  }
+
   /** All descriptors that are open. */
   get descriptors(): readonly number[] {
     return [this.socket.fd, ...this.#losses.descriptors]
@@ -126,7 +161,24 @@ export class UdpPath {
 
   /** See Backend.suspicion. */
   suspicion(thorough: boolean): number {
-    return this.#losses.suspicion(thorough)
+    const suspicion = this.#losses.suspicion(thorough)
+    return this.#follows() ? this.#losses.suspected : suspicion
+  }
+
+  /** Between posts: takes what the kernel has told, and follows it. Cheap, and nothing at all a moment after the last time. */
+  glance(): void {
+    this.#losses.glance()
+    this.#follows()
+  }
+
+  /** Follows what has changed below. False if nothing has. */
+  #follows(): boolean {
+    const renewal = this.#renewal
+    if (this.#losses.takeDoubt()) renewal.doubt()
+    if (renewal.state === 'current') return false
+    if (renewal.look()) this.#losses.rebase()
+    else if (renewal.state === 'doubtful') this.#losses.suspect()
+    return true
   }
 
   /** A message was refused with ENOBUFS, and counted as a drop below the socket. */
@@ -134,9 +186,12 @@ export class UdpPath {
     this.#losses.noteRefused()
   }
 
-  /** A post failed because of the route or the link. */
-  noteUnreachable(): void {
+  /** A post failed because of the route or the link. True if it may be tried again at once, another way. */
+  noteUnreachable(): boolean {
     this.gates.doubt()
+    if (!this.#renewal.refused()) return false
+    this.#losses.rebase()
+    return true
   }
 
   /** Whether the queue that a substream's packets go through holds none: what it refuses is not for want of room. */
@@ -150,7 +205,13 @@ export class UdpPath {
     const name = errnoName(errno)
     const told = this.gates.rejects(substream) && this.returned.explain(substream)
     if (told) return `${endpoint.text}: ${told}`
+    const trouble = GONE.includes(name) && this.#bearings.troubleNow()
+    if (trouble) return `${endpoint.text}: ${trouble} (${name}); the stream goes on when it is back`
     switch (name) {
+      case 'ENODEV':
+        return `${endpoint.text}: ${endpoint.zone ?? known.interfaceName} is gone (ENODEV); the stream goes on when it is back`
+      case 'EADDRNOTAVAIL':
+        return `${endpoint.text}: the address that packets come from is gone (EADDRNOTAVAIL); the stream goes on when it is back`
       case 'EMSGSIZE':
         return `${endpoint.text}: ${tooLarge(`a packet of ${udpBytes}`, this.#pathNow(substream) ?? known, true, this.returned.tooBig(substream)?.by)}`
       case 'EPERM':
@@ -178,7 +239,7 @@ export class UdpPath {
 
   #pathNow(substream: number): Path | undefined {
     try {
-      return pathTo(this.options.endpoints[substream]!, this.options.interface)
+      return this.#bearings.find(substream)
     } catch {
       return undefined
     }

@@ -53,10 +53,11 @@ export class UdpPosting implements Posting {
   #plain: MessageVector | undefined
   /** The first iovec of each row in `plain`, and their number. */
   #firstIovec: Uint32Array | undefined
+  #names: readonly Uint8Array[]
 
   constructor(
     readonly table: PacketTable,
-    readonly names: readonly Uint8Array[],
+    names: readonly Uint8Array[],
     /** As messageEnds returns them. */
     ends: readonly number[],
     /** Its messages may be lent to the kernel. */
@@ -64,6 +65,7 @@ export class UdpPosting implements Posting {
     /** The ring's slot that its memory is registered in, in use as such or not; else NO_SLOT. */
     readonly slot: number,
   ) {
+    this.#names = names
     this.lending = lends ? (slot === NO_SLOT ? LEND : REGISTERED) : COPY
     this.rows = table.rows
     this.firstRow = Uint32Array.of(0, ...ends)
@@ -91,7 +93,7 @@ export class UdpPosting implements Posting {
     if (this.#plain) return this.#plain
     const rows = Uint32Array.from({ length: this.rows + 1 }, (_, r) => r)
     this.#firstIovec = new Uint32Array(this.rows + 1)
-    this.#plain = link(this.table, this.names, rows, this.#firstIovec)
+    this.#plain = link(this.table, this.#names, rows, this.#firstIovec)
     return this.#plain
   }
 
@@ -100,6 +102,13 @@ export class UdpPosting implements Posting {
     const { plain, table } = this
     const first = this.#firstIovec![from]!
     plain.message(this.rows, table.substream[from]!, first, this.#firstIovec![end]! - first, table.udpBytes[from]!)
+  }
+
+  /** The substreams' socket addresses are these from now on. */
+  rename(names: readonly Uint8Array[]): void {
+    this.#names = names
+    this.merged.rename(names)
+    this.#plain?.rename(names)
   }
 
   release(): void {

@@ -1,0 +1,85 @@
+/**
+ * Where the packets of a stream are to go, as of now: its interface and its endpoints with their zones. Both are kept as the user means them,
+ * by name or by address, because an interface that is deleted and made anew has another index.
+ */
+import { ERRNO, NativeError } from '../../../ffi/native-error.js'
+import { needsScope } from '../../net/address.js'
+import type { ResolvedEndpoint } from '../../net/endpoint.js'
+import { findInterfaceAgain, type LocalInterface, localInterfaces, type ResolvedInterface } from '../../net/interface.js'
+import { type Devices, type Path, pathTo } from '../../net/route.js'
+
+export interface Destinations {
+  readonly endpoints: readonly ResolvedEndpoint[]
+  readonly interface?: ResolvedInterface
+}
+
+/** A link-local destination needs its interface in the socket address too: IPV6_UNICAST_IF does not stand in for it. */
+export function scoped(endpoint: ResolvedEndpoint, iface: ResolvedInterface | undefined): ResolvedEndpoint {
+  return iface && !endpoint.zone && needsScope(endpoint.bytes) ? { ...endpoint, scopeId: iface.index } : endpoint
+}
+
+export class Bearings {
+  endpoints: readonly ResolvedEndpoint[]
+  interface: ResolvedInterface | undefined
+  /** Why no packet can leave, in words, and as an errno; '' and 0 while packets can. */
+  trouble = ''
+  errno = 0
+  /** Zones by name, for which there is no interface. */
+  readonly #lost = new Set<string>()
+
+  constructor({ endpoints, interface: iface }: Destinations) {
+    this.interface = iface
+    this.endpoints = endpoints.map((endpoint) => scoped(endpoint, iface))
+  }
+
+  /**
+   * The path to an endpoint.
+   * @param devices links that were asked about a moment ago
+   * @throws NativeError, or SpeadcastError ERR_SPEADCAST_UNREACHABLE, where there is none
+   */
+  find(i: number, devices?: Devices): Path {
+    if (this.errno !== 0) throw new NativeError('RTM_GETLINK', this.errno, this.trouble)
+    const endpoint = this.endpoints[i]!
+    if (endpoint.zone && this.#lost.has(endpoint.zone)) throw new NativeError('RTM_GETLINK', ERRNO.ENODEV, endpoint.zone)
+    return pathTo(endpoint, this.interface, devices)
+  }
+
+  /** Why no packet can leave at this moment, in words; '' where the interface is not to blame. Cold. */
+  troubleNow(): string {
+    if (this.trouble || !this.interface) return this.trouble
+    const found = findInterfaceAgain(this.interface)
+    return 'why' in found ? found.why : ''
+  }
+
+  /** Finds interface and zones again. True when they are others than before. */
+  take(): boolean {
+    this.trouble = ''
+    this.errno = 0
+    const zoned = this.endpoints.some(({ zone }) => zone)
+    if (!this.interface && !zoned) return false
+    const all = localInterfaces()
+    const before = this.interface
+    const found = before && findInterfaceAgain(before, all)
+    if (found && 'why' in found) {
+      this.trouble = found.why
+      this.errno = ERRNO[found.errno]!
+      return false
+    }
+    this.interface = found
+    const sameInterface = found?.index === before?.index && found?.address === before?.address
+    return this.#takeZones(all) || !sameInterface
+  }
+
+  #takeZones(all: readonly LocalInterface[]): boolean {
+    this.#lost.clear()
+    const endpoints = this.endpoints.map((endpoint) => {
+      if (!endpoint.zone) return scoped(endpoint, this.interface)
+      const index = all.find(({ name }) => name === endpoint.zone)?.index
+      if (index === undefined) this.#lost.add(endpoint.zone)
+      return index === undefined || index === endpoint.scopeId ? endpoint : { ...endpoint, scopeId: index }
+    })
+    const moved = endpoints.some(({ scopeId }, i) => scopeId !== this.endpoints[i]!.scopeId)
+    this.endpoints = endpoints
+    return moved
+  }
+}

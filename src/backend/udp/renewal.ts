@@ -1,0 +1,202 @@
+/**
+ * Follows what changes on the host below a stream: interfaces that are made anew, addresses that are replaced, routes that lead elsewhere.
+ * Between posts it finds interface, zones and paths again, and makes the socket anew where the old one holds on to what is gone.
+ *
+ * | state    | packets                           | leaves by                                                                       |
+ * |----------|-----------------------------------|---------------------------------------------------------------------------------|
+ * | current  | go                                | `doubt`, when the kernel tells of a change or refuses a packet → doubtful        |
+ * | doubtful | go, and are suspect               | a look → current; lost, when interface, address or socket are not to be had      |
+ * | lost     | are refused, as the gates say why | a look, after a change is told or RETRY_MS → current                             |
+ *
+ * Three things of a socket outlive what they were made of: an address that bind or connect pinned, the interface's index in IP_UNICAST_IF and
+ * IP_MULTICAST_IF, and the scope of a link-local address that it is connected to. Everything else the kernel looks up for each packet.
+ */
+import { performance } from 'node:perf_hooks'
+import { ERRNO, errnoName, NativeError } from '../../../ffi/native-error.js'
+import { SpeadcastError } from '../../errors.js'
+import type { Devices, Path } from '../../net/route.js'
+import type { Gates } from '../gates.js'
+import type { States } from '../states.js'
+import type { Bearings } from './bearings.js'
+
+/** What no event tells is looked for this often while no packet can leave. */
+const RETRY_MS = 1000
+/** Refused packets are no reason to look more often. */
+const REFUSED_MS = 20
+/** Looks take no more of the time than this, beyond MOST_CREDIT_MS at once: a look costs some 50 µs, and 20 for each endpoint. */
+const SHARE = 0.05
+const MOST_CREDIT_MS = 5
+
+export interface RenewalParts {
+  readonly bearings: Bearings
+  readonly gates: Gates
+  /** The socket is connected to the first endpoint, which pins its address. */
+  readonly connected: boolean
+  /** Makes the socket anew, by the bearings. @throws NativeError */
+  readonly remake: () => void
+  /** The endpoints' scopes are others. */
+  readonly rename: () => void
+  /** Of the whole backend. */
+  readonly states: States
+}
+
+export class Renewal {
+  state: 'current' | 'doubtful' | 'lost' = 'doubtful'
+  readonly #parts: RenewalParts
+  /** Told of since the last look. */
+  #told = true
+  #changes = 0
+  #lastChange = ''
+  /** The source address that the kernel chose for the first endpoint when the socket was connected. */
+  #source: string
+  /** The socket was not made by the bearings. */
+  #stale = false
+  #credit = MOST_CREDIT_MS
+  #lookedAt = 0
+  #triedAt = 0
+
+  constructor(parts: RenewalParts) {
+    this.#parts = parts
+    this.#source = parts.gates.paths[0]!.sourceAddress
+    parts.states.add(() => ({
+      pathChanges: this.#changes,
+      ...(this.#lastChange !== '' && { lastPathChange: this.#lastChange }),
+    }))
+  }
+
+  /** Something has changed, or a packet was refused because of its route. */
+  doubt(): void {
+    this.#told = true
+    if (this.state === 'current') this.state = 'doubtful'
+  }
+
+  /** A post failed because of the route or the link. True if it may be tried again at once, another way. */
+  refused(): boolean {
+    const now = performance.now()
+    if (this.state === 'lost' || now - this.#triedAt < REFUSED_MS || this.#credit <= 0) return false
+    this.doubt()
+    return this.look() && (this.state as string) === 'current'
+  }
+
+  /** Looks, if there is reason to and time. True when packets go another way from now on, or can go no more. */
+  look(): boolean {
+    if (this.state === 'current') return false
+    const now = performance.now()
+    if (this.state === 'lost' && !this.#told && now - this.#triedAt < RETRY_MS) return false
+    this.#credit = Math.min(MOST_CREDIT_MS, this.#credit + (now - this.#lookedAt) * SHARE)
+    this.#lookedAt = now
+    if (this.#credit <= 0) return false
+    this.#told = false
+    this.#triedAt = now
+    const moved = this.#follow()
+    this.#credit -= performance.now() - now
+    return moved
+  }
+
+  #follow(): boolean {
+    const { bearings, gates, connected, remake, rename } = this.#parts
+    const wasLost = this.state === 'lost'
+    const before = [...gates.paths]
+    if (bearings.take()) {
+      this.#stale = true
+      rename()
+    }
+    if (bearings.errno !== 0) return this.#lose(bearings.errno, wasLost)
+    const devices: Devices = new Map()
+    const first = pathOrErrno(bearings, 0, devices)
+    const source = typeof first === 'object' ? first.sourceAddress : this.#source
+    if (connected && !bearings.interface && source !== this.#source) this.#stale = true
+    let moved = this.#stale || wasLost
+    // A socket that is to be connected needs a route.
+    if (moved && (typeof first === 'object' || !connected)) {
+      try {
+        remake()
+        this.#stale = false
+        this.#source = source
+      } catch (error) {
+        if (!(error instanceof NativeError)) throw error
+        bearings.errno = error.errno
+        bearings.trouble = error.message
+        return this.#lose(error.errno, wasLost)
+      }
+    }
+    this.state = 'current'
+    for (let i = 0; i < gates.paths.length; i++) if (this.#followPath(i, pathOrErrno(bearings, i, devices))) moved = true
+    if (moved) this.#note(this.#tell(before, wasLost))
+    return moved
+  }
+
+  /** True when packets of the substream take another path, or one again, or none any more. */
+  #followPath(i: number, found: Path | number): boolean {
+    const { gates } = this.#parts
+    const cutBy = gates.cutBy(i)
+    if (typeof found === 'number') {
+      // A route that prohibits or swallows packets makes the kernel refuse each of them.
+      if (cutBy === found || found === ERRNO.EACCES || found === ERRNO.EINVAL) return false
+      gates.cut(i, found)
+      return true
+    }
+    if (cutBy === 0 && !this.#differs(found, gates.paths[i]!)) {
+      gates.paths[i] = found
+      return false
+    }
+    gates.follow(i, found)
+    return true
+  }
+
+  /** The route's own source address means nothing to a socket that is bound to one. */
+  #differs(path: Path, other: Path): boolean {
+    return (
+      path.ifindex !== other.ifindex ||
+      path.nextHop?.text !== other.nextHop?.text ||
+      path.needsNeighbour !== other.needsNeighbour ||
+      (!this.#parts.bearings.interface && path.sourceAddress !== other.sourceAddress)
+    )
+  }
+
+  #lose(errno: number, wasLost: boolean): boolean {
+    const { gates, bearings } = this.#parts
+    this.state = 'lost'
+    let moved = !wasLost
+    for (let i = 0; i < gates.paths.length; i++) {
+      if (gates.cutBy(i) === errno) continue
+      gates.cut(i, errno)
+      moved = true
+    }
+    if (moved) this.#note(`${bearings.trouble} (${errnoName(errno)})`)
+    return moved
+  }
+
+  #note(what: string): void {
+    this.#changes++
+    this.#lastChange = `${new Date().toISOString()} ${what}`
+    this.#parts.states.change()
+  }
+
+  /** The change in words: that of the first endpoint of those whose path changed. */
+  #tell(before: readonly Path[], wasLost: boolean): string {
+    const { gates, bearings } = this.#parts
+    const changed = gates.paths.flatMap((path, i) => (gates.cutBy(i) !== 0 || this.#differs(path, before[i]!) ? [i] : []))
+    const i = changed[0] ?? 0
+    const more = changed.length > 1 ? `, and ${changed.length - 1} more endpoints` : ''
+    const cutBy = gates.cutBy(i)
+    const { text } = bearings.endpoints[i]!
+    if (cutBy !== 0) return `no route to ${text} (${errnoName(cutBy)})${more}`
+    const again = wasLost ? ' again' : ''
+    return `${text} leaves${again} by ${way(gates.paths[i]!)}${changed.length > 0 ? ` instead of ${way(before[i]!)}` : ''}${more}`
+  }
+}
+
+function pathOrErrno(bearings: Bearings, i: number, devices: Devices): Path | number {
+  try {
+    return bearings.find(i, devices)
+  } catch (error) {
+    const cause = error instanceof SpeadcastError ? (error.cause ?? error) : error
+    if (cause instanceof NativeError) return cause.errno
+    if (error instanceof SpeadcastError) return ERRNO.ENETUNREACH!
+    throw error
+  }
+}
+
+const way = ({ interfaceName, ifindex, sourceAddress, nextHop, to }: Path): string =>
+  `${interfaceName} (index ${ifindex})${sourceAddress && ` from ${sourceAddress}`}${nextHop && !to.includes(nextHop.text) ? ` via ${nextHop.text}` : ''}`

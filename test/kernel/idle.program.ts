@@ -1,0 +1,44 @@
+/**
+ * An idle stream to 10.99.0.1, behind v0, while the network namespace changes. Prints how often its I/O thread woke meanwhile, and what the
+ * stream learnt.
+ */
+import { execFileSync } from 'node:child_process'
+import { readdirSync, readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { openStream } from 'speadcast'
+import { print } from '../support/print.js'
+
+const ip = (command: string) => execFileSync('ip', command.split(' '))
+
+/** Voluntary switches of the I/O threads (proc_pid_status(5)). */
+function wakeUps(): number {
+  let sum = 0
+  for (const id of readdirSync('/proc/self/task')) {
+    const read = (file: string) => readFileSync(`/proc/self/task/${id}/${file}`, 'latin1')
+    if (read('comm').startsWith('speadcast')) sum += Number(/^voluntary_ctxt_switches:\s+(\d+)/m.exec(read('status'))![1])
+  }
+  return sum
+}
+
+async function during(seconds: number, work = () => {}): Promise<number> {
+  const before = wakeUps()
+  work()
+  await sleep(seconds * 1000)
+  return wakeUps() - before
+}
+
+const stream = await openStream({ to: '10.99.0.1:7148', backend: 'udp', descriptors: 'none' })
+await sleep(300)
+const calm = await during(2)
+// A host with routes that come and go, and neighbours that answer.
+const busy = await during(2, () => {
+  for (let i = 0; i < 100; i++) ip(`route add 172.16.${i}.0/24 via 10.77.0.2`)
+  for (let i = 3; i < 60; i++) ip(`neigh add 10.77.0.${i} lladdr 02:00:00:00:00:09 dev v0`)
+})
+const before = stream.stats().states.interface
+ip('route replace 10.99.0.0/24 via 10.78.0.2')
+for (let i = 0; i < 200 && stream.stats().states.pathChanges === 0; i++) await sleep(10)
+const { interface: after, pathChanges: changes } = stream.stats().states
+const later = await during(2)
+await stream.close()
+print({ calm, busy, before, after, changes, later })
