@@ -19,6 +19,7 @@ const PROTOTYPES = {
   ftruncate: 'int ftruncate(int fd, int64_t length)',
   dup: 'int dup(int fd)',
   close: 'int close(int fd)',
+  ioctl: 'int ioctl(int fd, size_t request, uint64_t argument)',
   fcntl: 'int fcntl(int fd, int cmd, int arg)',
   read: 'intptr_t read(int fd, uint64_t buf, size_t count)',
   write: 'intptr_t write(int fd, uint64_t buf, size_t count)',

@@ -17,7 +17,7 @@ import { attachRegion } from '../../ffi/memory/region.js'
 import { ERRNO, errnoName } from '../../ffi/native-error.js'
 import type { PacketTable, TableRegion } from '../batch/table.js'
 import { SpeadcastError } from '../errors.js'
-import { needsScope } from '../net/address.js'
+import { familyRemedy, needsScope } from '../net/address.js'
 import { wireOverheadBytes } from '../net/frame.js'
 import { localInterfaces } from '../net/interface.js'
 import { pathTo } from '../net/route.js'
@@ -248,7 +248,7 @@ export async function openDgram(options: DgramOptions, environment: BackendEnvir
     socket.close()
     throw new SpeadcastError(
       'ERR_SPEADCAST_BACKEND',
-      `cannot open a UDP socket to ${endpoints[0]!.text}: ${(cause as Error).message}`,
+      `cannot open a UDP socket to ${endpoints[0]!.text}: ${(cause as Error).message}${familyRemedy(v6 ? 6 : 4, cause)}`,
       { cause },
     )
   }

@@ -11,6 +11,7 @@
  * The thread does not keep the process alive while nobody retains it.
  */
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
+import { expectLoad, forgetLoad } from '../../ffi/load-at-exit.js'
 import { EventFd } from '../../ffi/wait.js'
 import { contentionWord } from './contention.js'
 import {
@@ -44,13 +45,14 @@ export class IoThreadHandle {
   constructor(setup: ThreadSetup = { name: 'speadcast I/O', affinity: [], priority: undefined }) {
     const { port1, port2 } = new MessageChannel()
     this.#port = port1
+    const load = expectLoad()
     this.#worker = new Worker(new URL('./worker.js', import.meta.url), {
       name: setup.name,
       // The process's own would be inherited, and `node --input-type=module -e …` makes a worker with a file fail.
       execArgv: [],
       // It allocates next to nothing once it sends. With the default size some 7 MB of what it allocates until then would stay.
       resourceLimits: { maxYoungGenerationSizeMb: 4 },
-      workerData: { port: port2, words: this.#words, contention: contentionWord, setup } satisfies ThreadInput,
+      workerData: { port: port2, words: this.#words, load, contention: contentionWord, setup } satisfies ThreadInput,
       transferList: [port2],
     })
     this.#worker.on('error', (error) => {
@@ -59,6 +61,7 @@ export class IoThreadHandle {
     this.exited = new Promise((resolve) => {
       this.#worker.on('exit', (code) => {
         this.state = 'ended'
+        forgetLoad(load)
         this.#wake?.close()
         this.#port.close()
         for (const dependent of [...this.dependents]) dependent(code)

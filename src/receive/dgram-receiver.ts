@@ -4,6 +4,7 @@
  */
 import { createSocket, type RemoteInfo, type Socket } from 'node:dgram'
 import { SpeadcastError } from '../errors.js'
+import { familyRemedy } from '../net/address.js'
 import { CreditLedger, isHello } from './credits.js'
 import type { DriverEvents, DriverOptions, ReceiveDriver, ReceiveEndpoint } from './receive-driver.js'
 import { type EndReason, ReceiveSession, STAT, STAT_NAMES } from './session.js'
@@ -139,7 +140,7 @@ function bind(endpoint: ReceiveEndpoint): Promise<Socket> {
   return new Promise((resolve, reject) => {
     const failed = (cause: Error) => {
       socket.close()
-      const message = `cannot receive on ${endpoint.text}: ${cause.message}`
+      const message = `cannot receive on ${endpoint.text}: ${cause.message}${familyRemedy(family, cause)}`
       reject(new SpeadcastError('ERR_SPEADCAST_ENDPOINT', message, { cause }))
     }
     socket.once('error', failed)

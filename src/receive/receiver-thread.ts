@@ -1,5 +1,6 @@
 /** Starts the receiving thread and reports its end. Imports koffi: load it dynamically. */
 import { Worker } from 'node:worker_threads'
+import { expectLoad, forgetLoad } from '../../ffi/load-at-exit.js'
 import type { RegionHandle } from '../../ffi/memory/region.js'
 import { recycleReceiveMemory } from '../../ffi/socket/recvmmsg.js'
 import { EventFd } from '../../ffi/wait.js'
@@ -45,12 +46,14 @@ export interface ThreadStart {
 
 export async function startThread({ shared, source, options, events, driver, onGone }: ThreadStart): Promise<ReceiveDriver> {
   const { control, stats, wake, memory } = shared
+  const load = expectLoad()
   const input: WorkerInput = {
     memory,
     source,
     wakeFd: wake.fd,
     control: control.buffer,
     stats: stats.buffer,
+    load,
     options: options.session,
     queueHeaps: options.queueHeaps,
     queueKibibytes: options.queueBytes >>> 10,
@@ -91,6 +94,7 @@ export async function startThread({ shared, source, options, events, driver, onG
     // 'exit' comes after all messages. Only now nobody uses the descriptors and the memory any more.
     worker.on('exit', (code) => {
       stopAtExit.delete(stop)
+      forgetLoad(load)
       onGone()
       wake.close()
       recycleReceiveMemory(memory)
