@@ -12,7 +12,8 @@ import { type RdmaDevice, type RdmaPort, rdmaDevices } from '../rdma/devices.js'
 import { explained, loadLibrary } from '../rdma/errors.js'
 import { activeMtuBytes } from '../rdma/fabric.js'
 
-export { type BackendReport, type BackendVerdict, explainBackends } from './doctor.js'
+export { type BackendReport, type BackendVerdict, type ExplainOptions, explainBackends } from './doctor.js'
+export type { EndpointReport } from './reach.js'
 
 export interface RdmaPortReport {
   readonly port: number
