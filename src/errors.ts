@@ -1,3 +1,5 @@
+import { NativeError } from '../ffi/native-error.js'
+
 /**
  * Every error speadcast throws on purpose, in one table. `code` is the contract: match on it, never on the message.
  * A message names the offending value and the remedy; `cause` carries the failing system call (ffi's NativeError) where there is one.
@@ -20,7 +22,7 @@ export const ERROR_CODES = {
   ERR_SPEADCAST_ABORTED: 'The send was withdrawn from the queue before any of it was sent.',
   ERR_SPEADCAST_SEND: 'Some heaps of a batch were not sent whole; `outcome` names them and the cause per substream.',
   ERR_SPEADCAST_UNREACHABLE: 'An endpoint cannot be reached (no route, no neighbour, administratively forbidden).',
-  ERR_SPEADCAST_WORKER: 'The I/O thread ended unexpectedly.',
+  ERR_SPEADCAST_WORKER: 'A thread that sends or receives could not be started, or ended unexpectedly.',
   ERR_SPEADCAST_INPUT: 'Input data ended in the middle of a sample, or could not be read.',
   ERR_SPEADCAST_NATIVE: 'A system call failed unexpectedly; `cause` has the call and errno.',
 } as const
@@ -47,6 +49,41 @@ export class BackendRefused extends SpeadcastError {
   ) {
     super('ERR_SPEADCAST_BACKEND', `backend '${backend}' cannot work here: ${why}`, options)
   }
+}
+
+/** A thread cannot be started here. `why` is the part of the message that says why, and what helps. */
+export class ThreadRefused extends SpeadcastError {
+  readonly why: string
+  /** @param instead what the caller may do without a thread */
+  constructor(thread: string, cause: unknown, instead: string) {
+    const { code, message } = cause as { code?: unknown; message: string }
+    const remedy =
+      code === 'ERR_ACCESS_DENIED'
+        ? 'start node with --allow-worker'
+        : 'raise the limit of threads (ulimit -u, LimitNPROC= and TasksMax= of a systemd unit, --pids-limit of docker)'
+    const why = `${thread} cannot be started (${code === 'ERR_WORKER_INIT_FAILED' ? `${code}: ` : ''}${message}); ${remedy}`
+    super('ERR_SPEADCAST_WORKER', `${why}, or ${instead}`, { cause })
+    this.why = why
+  }
+}
+
+const DESCRIPTORS = ': no descriptor is left; raise the limit (ulimit -n, LimitNOFILE= of a systemd unit), or close what is open'
+
+/**
+ * A failed system call or allocation as an error of ours, with what helps where that is known; anything else as it is. For the edges of the
+ * package, where nobody below knew better.
+ */
+export function withCode(call: string, error: unknown): unknown {
+  if (error instanceof NativeError) {
+    const { errnoName, message } = error
+    const code = errnoName === 'ENOMEM' ? 'ERR_SPEADCAST_MEMORY' : 'ERR_SPEADCAST_NATIVE'
+    const remedy = errnoName === 'EMFILE' || errnoName === 'ENFILE' ? DESCRIPTORS : ''
+    return new SpeadcastError(code, `${call}: ${message}${remedy}`, { cause: error })
+  }
+  // V8 has no other sign of it than the message.
+  if (error instanceof RangeError && /allocation failed/i.test(error.message))
+    return new SpeadcastError('ERR_SPEADCAST_MEMORY', `${call}: ${error.message}`, { cause: error })
+  return error
 }
 
 /** Throws a SpeadcastError unless `cond` holds; calls `message` only then. For cold paths. */

@@ -16,18 +16,20 @@ const TICK_MS = 10
 export async function openDgram(options: DriverOptions, events: DriverEvents): Promise<ReceiveDriver> {
   const sockets: Socket[] = []
   const closeAll = () => Promise.all(sockets.map((socket) => new Promise<void>((resolve) => socket.close(() => resolve()))))
+  let receiveBufferBytes: number
+  let buffer: ArrayBuffer
   try {
     for (const endpoint of options.endpoints) sockets.push(await bind(endpoint))
+    receiveBufferBytes = Math.min(...sockets.map((socket) => growBuffer(socket, options.receiveBufferBytes)))
+    // Untouched pages of a large ArrayBuffer cost nothing on systems that allocate lazily (Linux, macOS).
+    buffer = new ArrayBuffer(DATAGRAM_BYTES + options.heapMemoryBytes)
     events.onBound()
   } catch (error) {
     await closeAll()
     throw error
   }
-  const receiveBufferBytes = Math.min(...sockets.map((socket) => growBuffer(socket, options.receiveBufferBytes)))
   const stats = new Float64Array(STAT_NAMES.length)
   stats[STAT.droppedByKernel] = Number.NaN
-  // Untouched pages of a large ArrayBuffer cost nothing on systems that allocate lazily (Linux, macOS).
-  const buffer = new ArrayBuffer(DATAGRAM_BYTES + options.heapMemoryBytes)
   const u8 = new Uint8Array(buffer)
   const view = new DataView(buffer)
   const session = new ReceiveSession(buffer, DATAGRAM_BYTES, options.session, stats)

@@ -1,0 +1,71 @@
+// What streams and receivers do in a process that may not have what they want: one JSON line. Arguments: the module's folder.
+import { readdirSync, readlinkSync } from 'node:fs'
+
+const [root, ...wanted] = process.argv.slice(2)
+const { openStream, ItemGroup, IoThread } = await import(`${root}/src/index.js`)
+const { openReceiver } = await import(`${root}/src/receive/index.js`)
+
+/** The sockets and eventfds that are open, without those that Node opened for itself before. */
+function descriptors() {
+  const all = []
+  for (const fd of readdirSync('/proc/self/fd')) {
+    try {
+      all.push(readlinkSync(`/proc/self/fd/${fd}`))
+    } catch {
+      // it was the folder's own
+    }
+  }
+  return all.filter((what) => /^socket:|eventfd|timerfd/.test(what)).length
+}
+
+const told = (error) => ({ name: error.name, code: error.code, message: error.message })
+const attempt = (call) => call().catch(told)
+const items = new ItemGroup().add({ id: 0x3300, name: 'samples', dtype: 'i1', shape: [1024] })
+
+/** Opens, sends a batch, closes. */
+async function send(options) {
+  const stream = await openStream({ to: '127.0.0.1:7148', ...options })
+  try {
+    const { evidence } = await stream.send(stream.createBatch({ items, heaps: 4 }))
+    return { backend: stream.backend, reason: stream.reason, evidence }
+  } finally {
+    await stream.close()
+  }
+}
+
+/** Opens, receives a batch from `send`, closes. */
+async function receive(options) {
+  const receiver = await openReceiver({ endpoints: '127.0.0.1:7149', ...options })
+  try {
+    await send({ to: '127.0.0.1:7149', backend: 'dgram' })
+    for await (const heap of receiver) {
+      const bytes = heap.items.get(0x3300)?.bytes.length
+      const { backend, backendReason } = receiver.stats()
+      if (bytes !== undefined) return { backend, backendReason, bytes }
+    }
+  } finally {
+    await receiver.close()
+  }
+}
+
+const CALLS = {
+  auto: () => send({}),
+  paced: () => send({ rate: '100MB/s' }),
+  worker: () => send({ thread: 'worker' }),
+  affinity: () => send({ affinity: [0] }),
+  dgram: () => send({ backend: 'dgram' }),
+  ioThread: async () => void new IoThread(),
+  receive: () => receive({}),
+  receiveNative: () => receive({ backend: 'native' }),
+  receiveDgram: () => receive({ backend: 'dgram' }),
+}
+
+const results = {}
+let before
+for (const name of wanted) {
+  await attempt(CALLS[name])
+  before ??= descriptors()
+  results[name] = await attempt(CALLS[name])
+}
+console.log(JSON.stringify({ ...results, leaked: descriptors() - before }))
+process.exit(0)
