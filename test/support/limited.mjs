@@ -1,9 +1,19 @@
 // What streams and receivers do in a process that may not have what they want: one JSON line. Arguments: the module's folder.
+import { spawnSync } from 'node:child_process'
 import { readdirSync, readlinkSync } from 'node:fs'
+import { stat } from 'node:fs/promises'
 
 const [root, ...wanted] = process.argv.slice(2)
 const { openStream, ItemGroup, IoThread } = await import(`${root}/src/index.js`)
 const { openReceiver } = await import(`${root}/src/receive/index.js`)
+
+if (process.env.NO_MORE_THREADS) {
+  // libuv starts its pool at the first use, and aborts where it cannot.
+  await stat('.')
+  const { length } = readdirSync('/proc/self/task')
+  const { status, stderr } = spawnSync('prlimit', ['--pid', `${process.pid}`, `--nproc=${length}`], { encoding: 'utf8' })
+  if (status !== 0) throw new Error(stderr)
+}
 
 /** The sockets and eventfds that are open, without those that Node opened for itself before. */
 function descriptors() {
