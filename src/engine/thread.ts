@@ -12,6 +12,7 @@
  */
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
 import { expectLoad, forgetLoad } from '../../ffi/load-at-exit.js'
+import { ensureRoomForThread } from '../../ffi/memory/budget.js'
 import { EventFd } from '../../ffi/wait.js'
 import { ThreadRefused } from '../errors.js'
 import { contentionWord } from './contention.js'
@@ -49,6 +50,7 @@ export class IoThreadHandle {
     this.#port = port1
     const load = expectLoad()
     try {
+      ensureRoomForThread()
       this.#worker = new Worker(new URL('./worker.js', import.meta.url), {
         name: setup.name,
         // The process's own would be inherited, and `node --input-type=module -e …` makes a worker with a file fail.

@@ -1,6 +1,7 @@
 /** Starts the receiving thread and reports its end. Imports koffi: load it dynamically. */
 import { Worker } from 'node:worker_threads'
 import { expectLoad, forgetLoad } from '../../ffi/load-at-exit.js'
+import { ensureRoomForThread } from '../../ffi/memory/budget.js'
 import type { RegionHandle } from '../../ffi/memory/region.js'
 import { recycleReceiveMemory } from '../../ffi/socket/recvmmsg.js'
 import { EventFd } from '../../ffi/wait.js'
@@ -72,6 +73,7 @@ export async function startThread({ shared, source, options, events, driver, onG
   }
   let worker: Worker
   try {
+    ensureRoomForThread()
     worker = new Worker(new URL('./receiver-worker.js', import.meta.url), {
       workerData: input,
       name: 'speadcast receive',

@@ -1,0 +1,111 @@
+// Memory that cannot be had: a cgroup's limit, RLIMIT_AS and RLIMIT_DATA. Nothing is killed, every error has our code and names the limit.
+import { existsSync, mkdirSync, rmdirSync, writeFileSync } from 'node:fs'
+import { expect, onTestFinished, test } from 'vitest'
+import { dist, type Ended, runModule } from '../support/child.js'
+import { CLI } from '../support/cli.js'
+import { need } from '../support/need.js'
+
+const MIB = 2 ** 20
+/** The folders of the two kinds of memory cgroups, and the files of their limits. */
+const CGROUPS = [
+  ['/sys/fs/cgroup/memory', 'memory.limit_in_bytes'],
+  ['/sys/fs/cgroup', 'memory.max'],
+] as const
+
+/** A command to run others under, in a cgroup of so much memory; undefined where none can be made. */
+function cgroup(bytes: number): readonly string[] | undefined {
+  for (const [root, limit] of CGROUPS) {
+    const folder = `${root}/speadcast-${process.pid}`
+    try {
+      mkdirSync(folder)
+    } catch {
+      continue
+    }
+    onTestFinished(() => rmdirSync(folder))
+    if (!existsSync(`${folder}/${limit}`)) continue
+    writeFileSync(`${folder}/${limit}`, `${bytes}`)
+    return ['sh', '-c', `echo $$ > ${folder}/cgroup.procs && exec "$0" "$@"`]
+  }
+  return undefined
+}
+
+type Result = { code?: string; message?: string; made?: number }
+
+/** Asks for 1 GiB in several ways, and then for little. */
+async function wants(before: readonly string[]): Promise<Record<string, Result>> {
+  const ended = await runModule(
+    `
+    import { createBatchRing, ItemGroup, openStream, Region } from ${dist('src/index.js')}
+    import { openReceiver } from ${dist('src/receive/index.js')}
+    const stream = await openStream({ to: '127.0.0.1:7148', backend: 'udp' })
+    const items = (bytes) => new ItemGroup().add({ name: 'samples', dtype: 'i1', shape: [bytes] })
+    const results = {}
+    const attempt = async (name, call) => {
+      try { results[name] = { made: (await call()) ?? 1 } } catch ({ code, message }) { results[name] = { code, message } }
+    }
+    await attempt('batch', () => stream.createBatch({ items: items(${16 * MIB}), heaps: 64 }).heaps)
+    await attempt('ring', () => createBatchRing(stream, { items: items(${16 * MIB}), heaps: 1, batches: 64 }).length)
+    await attempt('region', () => Region.allocate(${1024 * MIB}).byteLength)
+    await attempt('many', () => {
+      const batches = []
+      try {
+        for (let i = 0; i < 2048; i++) batches.push(stream.createBatch({ items: items(${MIB / 2}), heaps: 1 }))
+      } finally { for (const batch of batches) batch.close() }
+    })
+    await attempt('receiver', async () => (await openReceiver({ endpoints: '127.0.0.1:7150', heapMemoryBytes: ${1024 * MIB} })).close().then(() => 1))
+    await attempt('little', async () => {
+      const batch = stream.createBatch({ items: items(${MIB / 2}), heaps: 1 })
+      return (await stream.send(batch)).heaps
+    })
+    await attempt('littleReceiver', async () => (await openReceiver({ endpoints: '127.0.0.1:7150' })).close().then(() => 1))
+    console.log(JSON.stringify(results))
+    await stream.close()`,
+    30_000,
+    before,
+  )
+  expect(ended).toMatchObject({ code: 0, signal: null, stderr: '' } satisfies Partial<Ended>)
+  return JSON.parse(ended.stdout)
+}
+
+const refused = (why: RegExp) => ({ code: 'ERR_SPEADCAST_MEMORY', message: expect.stringMatching(why) })
+
+test('a cgroup of 400 MiB: 1 GiB is refused, whoever asks; little is had', async (ctx) => {
+  const before = cgroup(400 * MIB)
+  need(ctx, before, 'no memory cgroup can be made')
+  const why = refused(/the cgroup's memory limit is 419430400; raise it \(MemoryMax=/)
+  expect(await wants(before)).toEqual({
+    batch: refused(/the cgroup's memory limit is 419430400; raise it \(MemoryMax=.*; use fewer or smaller heaps/),
+    ring: refused(/64 batches of 1 heaps .* more than half of the cgroup's memory/),
+    region: why,
+    many: why,
+    receiver: why,
+    little: { made: 1 },
+    littleReceiver: { made: 1 },
+  })
+  // The command says so too, in one line.
+  const { stdout, stderr, code } = await runModule(
+    `import { spawnSync } from 'node:child_process'
+     const { status, signal, stdout, stderr } = spawnSync(process.execPath, ['${CLI}', 'send', '127.0.0.1:7148', '-H', '1GiB', '-n', '1'], { encoding: 'utf8' })
+     console.log(JSON.stringify({ status, signal, stdout, stderr }))`,
+    20_000,
+    before,
+  )
+  expect(code, stderr).toBe(0)
+  const sent = JSON.parse(stdout)
+  expect(sent).toMatchObject({ status: 1, signal: null, stdout: '' })
+  expect(sent.stderr).toMatch(/^speadcast send: [^\n]*cgroup[^\n]*\n$/)
+})
+
+test.for([
+  // Node takes some 800 MiB of address space before it does anything, a worker as much again; and some 100 MiB of data.
+  ['RLIMIT_AS', 'as', 'ulimit -v', [1300, 1500, 1700, 1900]],
+  ['RLIMIT_DATA', 'data', 'ulimit -d', [700, 900, 1100]],
+] as const)('%s: 1 GiB is refused with its name, as long as Node itself has room', async ([name, option, shell, sizes], ctx) => {
+  need(ctx, process.platform === 'linux', 'limits of setrlimit(2)')
+  for (const mebibytes of sizes) {
+    const told = await wants(['prlimit', `--${option}=${mebibytes * MIB}`])
+    const why = refused(new RegExp(`${name} is ${mebibytes * MIB}; raise it \\(${shell}`))
+    expect({ mebibytes, ...told }).toMatchObject({ mebibytes, batch: why, region: why, little: { made: 1 } })
+    expect(told.receiver).toMatchObject({ code: expect.stringMatching(/^ERR_SPEADCAST_(MEMORY|WORKER)$/) })
+  }
+})
