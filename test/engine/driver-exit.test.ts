@@ -84,12 +84,7 @@ test('an exit while an I/O thread loads its code keeps its code', async (ctx) =>
   need(ctx, process.platform === 'linux' && nativeCallsWork(), 'udp is for Linux')
   // It loads for some 40 ms, and for some of them the end of it would abort the process.
   for (let milliseconds = 0; milliseconds < 50; milliseconds += 5) {
-    const exited = await runModule(`
-      import { IoThread } from ${dist('src/index.js')}
-      new IoThread()
-      const end = performance.now() + ${milliseconds}
-      while (performance.now() < end);
-      process.exit(3)`)
+    const exited = await runProgram('engine/exit-while-loading', milliseconds)
     expect({ milliseconds, ...exited }).toEqual({ milliseconds, code: 3, signal: null, stdout: '', stderr: '' })
   }
 })

@@ -60,10 +60,7 @@ test('opening and closing twenty times leaves no descriptor and no receive memor
 test('an exit while a receiver is being opened keeps its code', async (ctx) => {
   need(ctx, process.platform === 'linux', 'a thread receives on Linux')
   for (let milliseconds = 0; milliseconds < 50; milliseconds += 5) {
-    const script = `
-      import { openReceiver } from ${dist('src/receive/index.js')}
-      openReceiver({ endpoints: '127.0.0.1:${await freePort()}' })
-      setTimeout(() => process.exit(3), ${milliseconds})`
-    expect(await start(['node', '--input-type=module', '-e', script]).ended).toMatchObject({ code: 3, signal: null, stderr: '' })
+    const exited = await runProgram('engine/exit-while-loading', milliseconds, `127.0.0.1:${await freePort()}`)
+    expect(exited).toMatchObject({ code: 3, signal: null, stderr: '' })
   }
 })

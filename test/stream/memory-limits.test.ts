@@ -1,9 +1,10 @@
 // Memory that cannot be had: a cgroup's limit, RLIMIT_AS and RLIMIT_DATA. Nothing is killed, every error has our code and names the limit.
 import { existsSync, mkdirSync, rmdirSync, writeFileSync } from 'node:fs'
 import { expect, onTestFinished, test } from 'vitest'
-import { dist, type Ended, runModule } from '../support/child.js'
+import { type Ended, runToEnd } from '../support/child.js'
 import { CLI } from '../support/cli.js'
 import { need } from '../support/need.js'
+import { programArgv } from '../support/program.js'
 
 const MIB = 2 ** 20
 /** The folders of the two kinds of memory cgroups, and the files of their limits. */
@@ -31,38 +32,8 @@ function cgroup(bytes: number): readonly string[] | undefined {
 
 type Result = { code?: string; message?: string; made?: number }
 
-/** Asks for 1 GiB in several ways, and then for little. */
-async function wants(before: readonly string[], many = true): Promise<Record<string, Result>> {
-  const ended = await runModule(
-    `
-    import { createBatchRing, ItemGroup, openStream, Region } from ${dist('src/index.js')}
-    import { openReceiver } from ${dist('src/receive/index.js')}
-    const stream = await openStream({ to: '127.0.0.1:7148', backend: 'udp' })
-    const items = (bytes) => new ItemGroup().add({ name: 'samples', dtype: 'i1', shape: [bytes] })
-    const results = {}
-    const attempt = async (name, call) => {
-      try { results[name] = { made: (await call()) ?? 1 } } catch ({ code, message }) { results[name] = { code, message } }
-    }
-    await attempt('batch', () => stream.createBatch({ items: items(${16 * MIB}), heaps: 64 }).heaps)
-    await attempt('ring', () => createBatchRing(stream, { items: items(${16 * MIB}), heaps: 1, batches: 64 }).length)
-    await attempt('region', () => Region.allocate(${1024 * MIB}).byteLength)
-    if (${many}) await attempt('many', () => {
-      const batches = []
-      try {
-        for (let i = 0; i < 2048; i++) batches.push(stream.createBatch({ items: items(${MIB / 2}), heaps: 1 }))
-      } finally { for (const batch of batches) batch.close() }
-    })
-    await attempt('receiver', async () => (await openReceiver({ endpoints: '127.0.0.1:7150', heapMemoryBytes: ${1024 * MIB} })).close().then(() => 1))
-    await attempt('little', async () => {
-      const batch = stream.createBatch({ items: items(${MIB / 2}), heaps: 1 })
-      return (await stream.send(batch)).heaps
-    })
-    await attempt('littleReceiver', async () => (await openReceiver({ endpoints: '127.0.0.1:7150' })).close().then(() => 1))
-    console.log(JSON.stringify(results))
-    await stream.close()`,
-    30_000,
-    before,
-  )
+async function wants(before: readonly string[], how = ''): Promise<Record<string, Result>> {
+  const ended = await runToEnd([...before, ...programArgv('stream/memory-wanted', how)], 30_000)
   expect(ended).toMatchObject({ code: 0, signal: null, stderr: '' } satisfies Partial<Ended>)
   return JSON.parse(ended.stdout)
 }
@@ -73,7 +44,7 @@ test('a cgroup of 400 MiB: 1 GiB is refused, whoever asks; little is had', async
   const before = cgroup(400 * MIB)
   need(ctx, before, 'no memory cgroup can be made')
   const why = refused(/the cgroup's memory limit is 419430400; raise it \(MemoryMax=/)
-  expect(await wants(before)).toEqual({
+  expect(await wants(before, 'many')).toEqual({
     batch: refused(/the cgroup's memory limit is 419430400; raise it \(MemoryMax=.*; use fewer or smaller heaps/),
     ring: refused(/64 batches of 1 heaps .* more than half of the cgroup's memory/),
     region: why,
@@ -83,17 +54,13 @@ test('a cgroup of 400 MiB: 1 GiB is refused, whoever asks; little is had', async
     littleReceiver: { made: 1 },
   })
   // The command says so too, in one line.
-  const { stdout, stderr, code } = await runModule(
-    `import { spawnSync } from 'node:child_process'
-     const { status, signal, stdout, stderr } = spawnSync(process.execPath, ['${CLI}', 'send', '127.0.0.1:7148', '-H', '1GiB', '-n', '1'], { encoding: 'utf8' })
-     console.log(JSON.stringify({ status, signal, stdout, stderr }))`,
-    20_000,
-    before,
-  )
-  expect(code, stderr).toBe(0)
-  const sent = JSON.parse(stdout)
-  expect(sent).toMatchObject({ status: 1, signal: null, stdout: '' })
-  expect(sent.stderr).toMatch(/^speadcast send: [^\n]*cgroup[^\n]*\n$/)
+  const sent = await runToEnd([...before, process.execPath, CLI, 'send', '127.0.0.1:7148', '-H', '1GiB', '-n', '1'], 20_000)
+  expect(sent).toMatchObject({
+    code: 1,
+    signal: null,
+    stdout: '',
+    stderr: expect.stringMatching(/^speadcast send: [^\n]*cgroup[^\n]*\n$/),
+  })
 })
 
 test.for([
@@ -103,7 +70,7 @@ test.for([
 ] as const)('%s: 1 GiB is refused with its name, as long as Node itself has room', async ([name, option, shell, sizes], ctx) => {
   need(ctx, process.platform === 'linux', 'limits of setrlimit(2)')
   for (const mebibytes of sizes) {
-    const told = await wants(['prlimit', `--${option}=${mebibytes * MIB}`], false)
+    const told = await wants(['prlimit', `--${option}=${mebibytes * MIB}`])
     const why = refused(new RegExp(`${name} is ${mebibytes * MIB}; raise it \\(${shell}`))
     expect({ mebibytes, ...told }).toMatchObject({ mebibytes, batch: why, region: why, little: { made: 1 } })
     expect(told.receiver).toMatchObject({ code: expect.stringMatching(/^ERR_SPEADCAST_(MEMORY|WORKER)$/) })

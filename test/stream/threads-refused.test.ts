@@ -1,12 +1,8 @@
 // Threads that cannot be had: limits of setrlimit(2), Node's permission model. Every error has our code, nothing is left open.
 import { spawnSync } from 'node:child_process'
-import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
-import { distFile } from '../support/child.js'
 import { need } from '../support/need.js'
-
-const SCRIPT = fileURLToPath(new URL('../support/scripts/limited.mjs', import.meta.url))
-const DIST = distFile('.').replace(/\/$/, '')
+import { programArgv } from '../support/program.js'
 
 type Result = {
   name?: string
@@ -20,7 +16,8 @@ type Result = {
 type Told = Record<string, Result> & { leaked: number }
 
 function limited(before: readonly string[], flags: readonly string[], calls: readonly string[]): Told {
-  const [command, ...args] = [...before, process.execPath, ...flags, SCRIPT, DIST, ...calls]
+  const [node, ...program] = programArgv('stream/threads-refused', ...calls)
+  const [command, ...args] = [...before, node!, ...flags, ...program]
   const { stdout, stderr, status, signal } = spawnSync(command!, args, { encoding: 'utf8', timeout: 20_000, killSignal: 'SIGKILL' })
   if (status !== 0) throw new Error(`ended with ${status ?? signal}: ${stderr}${stdout}`)
   return JSON.parse(stdout.trim().split('\n').at(-1)!) as Told

@@ -1,11 +1,12 @@
-// What streams and receivers do in a process that may not have what they want: one JSON line. Arguments: the module's folder.
+/** What streams and receivers do in a process that may start no thread: CALL… names them. With NO_MORE_THREADS it sees to that itself. */
 import { spawnSync } from 'node:child_process'
 import { readdirSync, readlinkSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
+import { IoThread, ItemGroup, openStream, type SpeadcastError, type StreamOptions } from '#dist/src/index.js'
+import { openReceiver, type ReceiverOptions } from '#dist/src/receive/index.js'
+import { print } from '../support/print.js'
 
-const [root, ...wanted] = process.argv.slice(2)
-const { openStream, ItemGroup, IoThread } = await import(`${root}/src/index.js`)
-const { openReceiver } = await import(`${root}/src/receive/index.js`)
+const wanted = process.argv.slice(2)
 
 if (process.env.NO_MORE_THREADS) {
   // libuv starts its pool at the first use, and aborts where it cannot.
@@ -16,8 +17,8 @@ if (process.env.NO_MORE_THREADS) {
 }
 
 /** The sockets and eventfds that are open, without those that Node opened for itself before. */
-function descriptors() {
-  const all = []
+function descriptors(): number {
+  const all: string[] = []
   for (const fd of readdirSync('/proc/self/fd')) {
     try {
       all.push(readlinkSync(`/proc/self/fd/${fd}`))
@@ -28,12 +29,12 @@ function descriptors() {
   return all.filter((what) => /^socket:|eventfd|timerfd/.test(what)).length
 }
 
-const told = (error) => ({ name: error.name, code: error.code, message: error.message })
-const attempt = (call) => call().catch(told)
+const told = ({ name, code, message }: SpeadcastError) => ({ name, code, message })
+const attempt = (call: () => Promise<unknown>) => call().catch(told)
 const items = new ItemGroup().add({ id: 0x3300, name: 'samples', dtype: 'i1', shape: [1024] })
 
 /** Opens, sends a batch, closes. */
-async function send(options) {
+async function send(options: Partial<StreamOptions>) {
   const stream = await openStream({ to: '127.0.0.1:7148', ...options })
   try {
     const { evidence } = await stream.send(stream.createBatch({ items, heaps: 4 }))
@@ -44,7 +45,7 @@ async function send(options) {
 }
 
 /** Opens, receives a batch from `send`, closes. */
-async function receive(options) {
+async function receive(options: Partial<ReceiverOptions>) {
   const receiver = await openReceiver({ endpoints: '127.0.0.1:7149', ...options })
   try {
     await send({ to: '127.0.0.1:7149', backend: 'dgram' })
@@ -53,12 +54,13 @@ async function receive(options) {
       const { backend, backendReason } = receiver.stats()
       if (bytes !== undefined) return { backend, backendReason, bytes }
     }
+    return undefined
   } finally {
     await receiver.close()
   }
 }
 
-const CALLS = {
+const CALLS: Record<string, () => Promise<unknown>> = {
   auto: () => send({}),
   paced: () => send({ rate: '100MB/s' }),
   worker: () => send({ thread: 'worker' }),
@@ -70,12 +72,12 @@ const CALLS = {
   receiveDgram: () => receive({ backend: 'dgram' }),
 }
 
-const results = {}
-let before
+const results: Record<string, unknown> = {}
+let before: number | undefined
 for (const name of wanted) {
-  await attempt(CALLS[name])
+  await attempt(CALLS[name]!)
   before ??= descriptors()
-  results[name] = await attempt(CALLS[name])
+  results[name] = await attempt(CALLS[name]!)
 }
-console.log(JSON.stringify({ ...results, leaked: descriptors() - before }))
+print({ ...results, leaked: descriptors() - before! })
 process.exit(0)
