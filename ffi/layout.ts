@@ -16,6 +16,11 @@ export const POLLFD = { fd: 0, events: 4, revents: 6, size: 8 } as const
 export const EPOLL_EVENT =
   process.arch === 'x64' ? ({ events: 0, data: 4, size: 12 } as const) : ({ events: 0, data: 8, size: 16 } as const)
 
+/** net/if.h; `data` is an address, an index or flags. */
+export const IFREQ = { name: 0, data: 16, size: 40 } as const
+export const IFCONF = { len: 0, req: 8, size: 16 } as const
+
+export const AF_UNIX = 1
 export const AF_INET = 2
 export const AF_INET6 = 10
 export const SOCK_DGRAM = 2
@@ -26,6 +31,12 @@ export const TFD_CLOEXEC = 0o2000000
 export const SOCK_CLOEXEC = 0o2000000
 export const MSG_DONTWAIT = 0x40
 export const MSG_ERRQUEUE = 0x2000
+/** netdevice(7), bits/ioctls.h. */
+export const SIOCGIFCONF = 0x8912
+export const SIOCGIFFLAGS = 0x8913
+export const SIOCGIFMTU = 0x8921
+export const SIOCGIFHWADDR = 0x8927
+export const SIOCGIFINDEX = 0x8933
 export const POLLIN = 1
 export const POLLOUT = 4
 export const POLLERR = 8

@@ -20,6 +20,7 @@ const PROTOTYPES = {
   dup: 'int dup(int fd)',
   dup3: 'int dup3(int oldfd, int newfd, int flags)',
   close: 'int close(int fd)',
+  ioctl: 'int ioctl(int fd, size_t request, uint64_t argument)',
   fcntl: 'int fcntl(int fd, int cmd, int arg)',
   read: 'intptr_t read(int fd, uint64_t buf, size_t count)',
   write: 'intptr_t write(int fd, uint64_t buf, size_t count)',

@@ -1,42 +1,8 @@
-/**
- * Every error speadcast throws on purpose, in one table. `code` is the contract: match on it, never on the message.
- * A message names the offending value and the remedy; `cause` carries the failing system call (ffi's NativeError) where there is one.
- */
-export const ERROR_CODES = {
-  ERR_SPEADCAST_CONFIG: 'An option is unknown, missing, of the wrong type or out of range, or two options contradict each other.',
-  ERR_SPEADCAST_ENDPOINT: 'An endpoint could not be parsed, its port is out of range, or endpoints mix IPv4 and IPv6.',
-  ERR_SPEADCAST_RESOLVE: 'A host name did not resolve to an address of the wanted family.',
-  ERR_SPEADCAST_INTERFACE: 'The named interface or interface address does not exist here, or has no address of the wanted family.',
-  ERR_SPEADCAST_BACKEND: 'The requested backend cannot work on this machine; the message says why and what can.',
-  ERR_SPEADCAST_PACKET_SIZE: 'The packet size is too small for SPEAD headers, too large for UDP, or exceeds the interface MTU.',
-  ERR_SPEADCAST_ITEM: 'An item id, name, dtype, format or shape is invalid for the flavour.',
-  ERR_SPEADCAST_VALUE: 'A value does not fit its item: wrong shape, wrong type, out of range, or a detached buffer.',
-  ERR_SPEADCAST_HEAP_CNT: 'A heap cnt or heap cnt sequence does not fit the heap address width of the flavour.',
-  ERR_SPEADCAST_SPLIT: 'The heap cannot be split into packets as asked (exact layout contradicts the items).',
-  ERR_SPEADCAST_BATCH_STATE: 'The batch is not in a state that allows the call (in flight, closed, or of another stream).',
-  ERR_SPEADCAST_SUBSTREAM: 'A substream index is not below the number of endpoints.',
-  ERR_SPEADCAST_MEMORY: 'Memory could not be mapped, faulted in or registered.',
-  ERR_SPEADCAST_CLOSED: 'The stream or receiver is closed or was destroyed.',
-  ERR_SPEADCAST_ABORTED: 'The send was withdrawn from the queue before any of it was sent.',
-  ERR_SPEADCAST_SEND: 'Some heaps of a batch were not sent whole; `outcome` names them and the cause per substream.',
-  ERR_SPEADCAST_UNREACHABLE: 'An endpoint cannot be reached (no route, no neighbour, administratively forbidden).',
-  ERR_SPEADCAST_WORKER: 'The I/O thread ended unexpectedly.',
-  ERR_SPEADCAST_INPUT: 'Input data ended in the middle of a sample, or could not be read.',
-  ERR_SPEADCAST_NATIVE: 'A system call failed unexpectedly; `cause` has the call and errno.',
-} as const
+/** Errors of all of src/. The table of codes is in ffi/errors.ts, because regions, which users make, are at home there. */
+import { type ErrorCode, SpeadcastError } from '../ffi/errors.js'
+import { NativeError } from '../ffi/native-error.js'
 
-export type ErrorCode = keyof typeof ERROR_CODES
-
-export class SpeadcastError extends Error {
-  override readonly name = 'SpeadcastError'
-  constructor(
-    readonly code: ErrorCode,
-    message: string,
-    options?: { cause?: unknown },
-  ) {
-    super(message, options)
-  }
-}
+export { ERROR_CODES, type ErrorCode, SpeadcastError } from '../ffi/errors.js'
 
 /** A backend cannot work on this machine. `why` is the part of the message that says why, and what can. */
 export class BackendRefused extends SpeadcastError {
@@ -47,6 +13,42 @@ export class BackendRefused extends SpeadcastError {
   ) {
     super('ERR_SPEADCAST_BACKEND', `backend '${backend}' cannot work here: ${why}`, options)
   }
+}
+
+/** A thread cannot be started here. `why` is the part of the message that says why, and what helps. */
+export class ThreadRefused extends SpeadcastError {
+  readonly why: string
+  /** @param instead what the caller may do without a thread */
+  constructor(thread: string, cause: unknown, instead: string) {
+    const { code, message } = cause as { code?: unknown; message: string }
+    const remedy =
+      code === 'ERR_ACCESS_DENIED'
+        ? '; start node with --allow-worker'
+        : '; raise the limit of threads (ulimit -u, LimitNPROC= and TasksMax= of a systemd unit, --pids-limit of docker)'
+    const known = cause instanceof NativeError
+    const why = `${thread} cannot be started (${code === 'ERR_WORKER_INIT_FAILED' ? `${code}: ` : ''}${message})${known ? '' : remedy}`
+    super('ERR_SPEADCAST_WORKER', `${why}, or ${instead}`, { cause })
+    this.why = why
+  }
+}
+
+const DESCRIPTORS = ': no descriptor is left; raise the limit (ulimit -n, LimitNOFILE= of a systemd unit), or close what is open'
+
+/**
+ * A failed system call or allocation as an error of ours, with what helps where that is known; anything else as it is. For the edges of the
+ * package, where nobody below knew better.
+ */
+export function withCode(call: string, error: unknown): unknown {
+  if (error instanceof NativeError) {
+    const { errnoName, message } = error
+    const code = errnoName === 'ENOMEM' ? 'ERR_SPEADCAST_MEMORY' : 'ERR_SPEADCAST_NATIVE'
+    const remedy = errnoName === 'EMFILE' || errnoName === 'ENFILE' ? DESCRIPTORS : ''
+    return new SpeadcastError(code, `${call}: ${message}${remedy}`, { cause: error })
+  }
+  // V8 has no other sign of it than the message.
+  if (error instanceof RangeError && /allocation failed/i.test(error.message))
+    return new SpeadcastError('ERR_SPEADCAST_MEMORY', `${call}: ${error.message}`, { cause: error })
+  return error
 }
 
 /** Throws a SpeadcastError unless `cond` holds; calls `message` only then. For cold paths. */

@@ -4,6 +4,7 @@
  */
 import { checkCall, errno, isMapFailed, libc } from '../libc.js'
 import { ERRNO, errnoName, NativeError } from '../native-error.js'
+import { addressesRefused } from './budget.js'
 
 // asm-generic/mman-common.h, asm-generic/mman.h; the same on x86-64 and arm64.
 const PROT_NONE = 0
@@ -22,6 +23,9 @@ const MADV_DONTNEED = 4
 const MADV_DONTFORK = 10
 const MADV_HUGEPAGE = 14
 const MADV_POPULATE_WRITE = 23
+
+/** Smaller mappings are not worth the 60 µs of a look at the limits. */
+const LEAST_CHECKED_BYTES = 128 << 10
 
 const ANONYMOUS = MAP_PRIVATE | MAP_ANONYMOUS
 const RESERVED = ANONYMOUS | MAP_NORESERVE
@@ -44,6 +48,8 @@ export type TakeAddresses = (byteLength: number, huge: boolean) => number | unde
  * must be a multiple of the page size of `kind`.
  */
 export function mapPages(byteLength: number, kind: PageKind, take?: TakeAddresses): number | NativeError {
+  const refused = byteLength < LEAST_CHECKED_BYTES ? undefined : addressesRefused(byteLength)
+  if (refused) return refused
   const address =
     kind === 'hugetlb' ? mapAnonymous(0, byteLength, MAP_HUGETLB | MAP_HUGE_2MB) : map(byteLength, kind === 'thp', take)
   if (isMapFailed(address))

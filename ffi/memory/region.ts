@@ -18,10 +18,12 @@
  * isolate.
  */
 
+import { SpeadcastError } from '../errors.js'
 import { koffi } from '../koffi.js'
 import { nativeCallsWork } from '../libc.js'
 import type { NativeError } from '../native-error.js'
 import { takeFromBlock } from './address-block.js'
+import { pagesRefused } from './budget.js'
 import { SMALLEST_POOLED_BYTES, takePooled } from './huge-page-pool.js'
 import { dropPages, HUGE_PAGE_BYTES, mapFile, mapPages, PAGE_BYTES, type PageKind, populate, roundUp } from './mapping.js'
 
@@ -44,6 +46,10 @@ export interface RegionOptions {
   /** Default false. @internal Headers in it will be patched, so it lies in a block beside others of that kind (address-block.ts). */
   readonly patched?: boolean
 }
+
+const LEAST_CHECKED_BYTES = 1 << 20
+
+const HUGE_PAGES: readonly string[] = ['auto', 'require', 'never']
 
 let nextId = 1
 /** Ranges of released regions, to be handed out again. */
@@ -77,22 +83,36 @@ export class Region implements RegionHandle {
 
   /**
    * Maps, populates and zeroes at least `byteLength` bytes, page aligned.
-   * @throws NativeError when memory cannot be mapped or faulted in, or when `hugePages: 'require'` cannot be met.
+   * @throws ERR_SPEADCAST_MEMORY when memory cannot be mapped or faulted in, when a limit of the process or its cgroup would be exceeded, or
+   *   when `hugePages: 'require'` cannot be met; ERR_SPEADCAST_CONFIG.
    */
   static allocate(byteLength: number, options: RegionOptions = {}): Region {
-    if (!(Number.isSafeInteger(byteLength) && byteLength > 0)) throw new RangeError(`region of ${byteLength} bytes`)
-    if (!nativeCallsWork()) return Region.#ordinary(byteLength)
+    ensureArgument(
+      Number.isSafeInteger(byteLength) && byteLength > 0,
+      () => `Region.allocate: byteLength is ${String(byteLength)}; it must be a whole number above 0`,
+    )
+    ensureArgument(typeof options === 'object' && options !== null, () => 'Region.allocate: the options must be an object')
     const mode = options.hugePages ?? 'auto'
+    ensureArgument(
+      HUGE_PAGES.includes(mode),
+      () => `Region.allocate: hugePages is ${String(mode)}; it must be 'auto', 'require' or 'never'`,
+    )
+    if (!nativeCallsWork()) return Region.#ordinary(byteLength)
     const inBlock = options.patched ?? false
-    const range =
-      mode === 'auto' && byteLength >= SMALLEST_POOLED_BYTES && byteLength < HUGE_PAGE_BYTES && takePooled(byteLength, inBlock)
+    // Buffers of our own are small, and must be had when there is little left.
+    const small = byteLength < (mode === 'never' ? LEAST_CHECKED_BYTES : SMALLEST_POOLED_BYTES)
+    const over = small ? undefined : pagesRefused(byteLength)
+    const pooled = mode === 'auto' && !over && byteLength >= SMALLEST_POOLED_BYTES && byteLength < HUGE_PAGE_BYTES
+    const range = pooled && takePooled(byteLength, inBlock)
     if (range) return new Region(range.address, range.byteLength, range.pages, '', range.release)
     const large = mode === 'auto' && byteLength >= HUGE_PAGE_BYTES
     const kinds: PageKind[] = mode === 'require' ? ['hugetlb'] : large ? ['hugetlb', 'thp', 'small'] : ['small']
     let refused: NativeError | undefined
     for (const kind of kinds) {
       const length = roundUp(byteLength, kind === 'small' ? PAGE_BYTES : HUGE_PAGE_BYTES)
-      const address = takeReleased(length, kind, inBlock) ?? mapPages(length, kind, inBlock ? takeFromBlock : undefined)
+      // Reserved huge pages are in nobody's way.
+      const full = kind === 'hugetlb' ? undefined : over
+      const address = full ?? takeReleased(length, kind, inBlock) ?? mapPages(length, kind, inBlock ? takeFromBlock : undefined)
       if (typeof address !== 'number') {
         refused ??= address
         continue
@@ -103,28 +123,46 @@ export class Region implements RegionHandle {
       }
       return new Region(address, length, kind, refused?.message ?? '', release)
     }
-    throw refused
+    throw outOfMemory(byteLength, over ?? refused!)
   }
 
   /**
    * Maps an open file descriptor (memfd, POSIX shm, tmpfs or hugetlbfs file) shared, so that writes by its other mappers are seen.
    * The descriptor is not kept: the caller may close it. The file must not become shorter, because touching a page behind its end is
-   * SIGBUS; the region does not grow with it. @throws NativeError; RangeError when the file is shorter than asked.
+   * SIGBUS; the region does not grow with it. @throws ERR_SPEADCAST_MEMORY; ERR_SPEADCAST_CONFIG, also when the file is shorter than asked.
    */
   static fromFd(fd: number, options: { byteLength?: number; offset?: number } = {}): Region {
+    ensureArgument(typeof options === 'object' && options !== null, () => 'Region.fromFd: the options must be an object')
     const offset = options.offset ?? 0
-    if (!(Number.isSafeInteger(offset) && offset >= 0 && offset % PAGE_BYTES === 0))
-      throw new RangeError(`offset ${offset} is not a multiple of the page size ${PAGE_BYTES}`)
-    const { size } = process.getBuiltinModule('node:fs').fstatSync(fd)
+    ensureArgument(
+      Number.isSafeInteger(offset) && offset >= 0 && offset % PAGE_BYTES === 0,
+      () => `Region.fromFd: offset ${String(offset)} is not a multiple of the page size ${PAGE_BYTES}`,
+    )
+    const size = sizeOf(fd)
     const byteLength = options.byteLength ?? size - offset
     // Behind the end of the file the mapping exists, but touching it is SIGBUS.
-    if (!(Number.isSafeInteger(byteLength) && byteLength > 0 && offset + byteLength <= size))
-      throw new RangeError(`bytes ${offset}..${offset + byteLength} are not all inside the file of ${size} bytes`)
-    return new Region(mapFile(fd, offset, byteLength), byteLength, 'small', '')
+    ensureArgument(
+      Number.isSafeInteger(byteLength) && byteLength > 0 && offset + byteLength <= size,
+      () => `Region.fromFd: bytes ${offset}..${offset + Number(byteLength)} are not all inside the file of ${size} bytes`,
+    )
+    try {
+      return new Region(mapFile(fd, offset, byteLength), byteLength, 'small', '')
+    } catch (cause) {
+      throw new SpeadcastError(
+        'ERR_SPEADCAST_MEMORY',
+        `Region.fromFd: ${(cause as Error).message}; open the file for reading and writing`,
+        { cause },
+      )
+    }
   }
 
   /** Makes a region of another owner's memory (a DMA buffer mapped by a driver), who must keep it mapped for the life of the process. */
   static fromAddress(address: number, byteLength: number): Region {
+    const good = Number.isSafeInteger(address) && address > 0 && Number.isSafeInteger(byteLength) && byteLength > 0
+    ensureArgument(
+      good,
+      () => `Region.fromAddress: ${String(address)}, ${String(byteLength)} must be an address and a length above 0`,
+    )
     return new Region(address, byteLength, 'small', '')
   }
 
@@ -149,9 +187,33 @@ export class Region implements RegionHandle {
   }
 
   static #ordinary(byteLength: number): Region {
-    const region = new Region(0, byteLength, 'small', 'no native calls here', undefined, new ArrayBuffer(byteLength))
+    let buffer: ArrayBuffer
+    try {
+      buffer = new ArrayBuffer(byteLength)
+    } catch (cause) {
+      throw outOfMemory(byteLength, cause as Error)
+    }
+    const region = new Region(0, byteLength, 'small', 'no native calls here', undefined, buffer)
     ordinary.set(region.id, region.buffer)
     return region
+  }
+}
+
+function ensureArgument(good: boolean, message: () => string): void {
+  if (!good) throw new SpeadcastError('ERR_SPEADCAST_CONFIG', message())
+}
+
+function outOfMemory(byteLength: number, cause: Error): SpeadcastError {
+  return new SpeadcastError('ERR_SPEADCAST_MEMORY', `cannot have ${byteLength} bytes of memory: ${cause.message}`, { cause })
+}
+
+/** @throws ERR_SPEADCAST_CONFIG where it is no descriptor of an open file */
+function sizeOf(fd: number): number {
+  try {
+    return process.getBuiltinModule('node:fs').fstatSync(fd).size
+  } catch (cause) {
+    const message = `Region.fromFd: ${String(fd)} is no descriptor of an open file: ${(cause as Error).message}`
+    throw new SpeadcastError('ERR_SPEADCAST_CONFIG', message, { cause })
   }
 }
 

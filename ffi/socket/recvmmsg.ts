@@ -7,6 +7,7 @@
  */
 import { AF_INET, CMSGHDR, IOVEC, MMSGHDR, MSG_DONTWAIT, MSGHDR, SOCKADDR_IN, SOCKADDR_IN6 } from '../layout.js'
 import { errno, isMapFailed, libc } from '../libc.js'
+import { addressesRefused, pagesRefused } from '../memory/budget.js'
 import { attachRegion, type RegionHandle } from '../memory/region.js'
 import { Scratch } from '../memory/scratch.js'
 import { writePointer } from '../memory/store-pointer.js'
@@ -151,6 +152,8 @@ export function mapReceiveMemory(heapBytes: number, arenaBytes = ARENA_BYTES): R
   const byteLength = arenaBytes + Math.ceil(heapBytes / 4096) * 4096
   const i = idle.findIndex((handle) => handle.byteLength === byteLength)
   if (i >= 0) return idle.splice(i, 1)[0]!
+  const refused = pagesRefused(byteLength) ?? addressesRefused(byteLength)
+  if (refused) throw refused
   const address = libc().mmap(0, byteLength, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS_NORESERVE, -1, 0)
   if (isMapFailed(address)) throw new NativeError('mmap', errno(), `${byteLength} bytes`)
   libc().madvise(address, byteLength, MADV_DONTFORK)

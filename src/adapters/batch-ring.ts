@@ -27,7 +27,7 @@ const MOST_HELD_BYTES = 2 ** 28
 
 /**
  * The number of batches that createBatchRing makes where `batches` is not given, if a batch has this many payload bytes: 4, or as many as hold
- * 50 ms of the stream's rate, but no more than 256 MiB, an eighth of this machine's memory, or, of a backend that pins memory, half of what this
+ * 50 ms of the stream's rate, but no more than 256 MiB, an eighth of the memory of this machine or its cgroup, or, of a backend that pins memory, half of what this
  * process may lock.
  * @param memoryBytes bytes that a batch takes in memory; default its payload
  */
@@ -35,8 +35,13 @@ export function batchesFor(stream: Stream, payloadBytes: number, memoryBytes = p
   const wanted = Math.ceil((stream.rateBytesPerSecond * HELD_SECONDS) / payloadBytes)
   if (!(wanted > LEAST_BATCHES)) return LEAST_BATCHES
   const pins = stream.backend === 'ibverbs' || stream.backend === 'rdma-ud'
-  const most = Math.min(MOST_HELD_BYTES, totalmem() / 8, pins ? lockableBytes() / 2 : Number.POSITIVE_INFINITY)
+  const most = Math.min(MOST_HELD_BYTES, availableBytes() / 8, pins ? lockableBytes() / 2 : Number.POSITIVE_INFINITY)
   return Math.max(LEAST_BATCHES, Math.min(wanted, Math.floor(most / memoryBytes), MOST_BATCHES))
+}
+
+/** The memory of this machine, or what the process's cgroup may have of it. */
+function availableBytes(): number {
+  return Math.min(totalmem(), process.constrainedMemory?.() || Number.POSITIVE_INFINITY)
 }
 
 /** RLIMIT_MEMLOCK, which CAP_IPC_LOCK (bit 14, capability.h) lifts. Infinite where /proc does not tell. */
@@ -68,22 +73,26 @@ export function createBatchRing<T extends object = HeapViews>(stream: Stream, op
   let period = 1
   while (Number.isInteger(heaps) && (period * heaps) % endpoints !== 0) period++
   const ring: Batch<T>[] = []
-  let length = 1
-  for (let k = 0; k < length; k++) {
-    ring.push(stream.createBatch<T>({ items, heaps, groupMode, substreams: (j) => (k * heaps + j) % endpoints }))
-    if (k > 0) continue
-    const { template } = ring[0]!
-    const { byteLength } = template.region
-    length = Math.ceil((batches ?? batchesFor(stream, template.payloadBytes(heaps), byteLength)) / period) * period
-    // Memory is faulted in as it is mapped: where there is not enough, the kernel ends the process instead of refusing.
-    const bytes = byteLength * length
-    ensure(bytes <= totalmem() / 2, 'ERR_SPEADCAST_MEMORY', () => {
-      ring[0]!.close()
-      return (
-        `${length} batches of ${heaps} heaps for ${endpoints} endpoints take ${Math.round(bytes / 2 ** 20)} MiB, more than half of this ` +
-        "machine's memory; use smaller heaps, fewer of them in a batch, or fewer batches"
-      )
-    })
+  try {
+    for (let k = 0, length = 1; k < length; k++) {
+      ring.push(stream.createBatch<T>({ items, heaps, groupMode, substreams: (j) => (k * heaps + j) % endpoints }))
+      if (k > 0) continue
+      const { template } = ring[0]!
+      const { byteLength } = template.region
+      length = Math.ceil((batches ?? batchesFor(stream, template.payloadBytes(heaps), byteLength)) / period) * period
+      // Memory is faulted in as it is mapped: where there is not enough, the kernel ends the process instead of refusing.
+      ensure(byteLength * length <= availableBytes() / 2, 'ERR_SPEADCAST_MEMORY', () => {
+        const mebibytes = Math.round((byteLength * length) / 2 ** 20)
+        const whose = availableBytes() < totalmem() ? "the cgroup's" : "this machine's"
+        return (
+          `${length} batches of ${heaps} heaps for ${endpoints} endpoints take ${mebibytes} MiB, more than half of ${whose} memory; ` +
+          'use smaller heaps, fewer of them in a batch, or fewer batches'
+        )
+      })
+    }
+  } catch (error) {
+    for (const batch of ring) batch.close()
+    throw error
   }
   return ring
 }

@@ -22,7 +22,7 @@ import { attachRegion } from '../../ffi/memory/region.js'
 import { ERRNO, errnoName } from '../../ffi/native-error.js'
 import type { PacketTable, TableRegion } from '../batch/table.js'
 import { SpeadcastError } from '../errors.js'
-import { needsScope } from '../net/address.js'
+import { familyRemedy, needsScope } from '../net/address.js'
 import { wireOverheadBytes } from '../net/frame.js'
 import { findInterfaceAgain, type ResolvedInterface } from '../net/interface.js'
 import { pathTo } from '../net/route.js'
@@ -379,7 +379,7 @@ export async function openDgram(options: DgramOptions, environment: BackendEnvir
   } catch (cause) {
     throw new SpeadcastError(
       'ERR_SPEADCAST_BACKEND',
-      `cannot open a UDP socket to ${options.endpoints[0]!.text}: ${(cause as Error).message}`,
+      `cannot open a UDP socket to ${options.endpoints[0]!.text}: ${(cause as Error).message}${familyRemedy(options.endpoints[0]!.family, cause)}`,
       { cause },
     )
   }

@@ -1,5 +1,6 @@
 /** Chooses the backend for `auto`, and says why it is none of the others. */
 import { libc } from '../../ffi/libc.js'
+import { netlinkRefused } from '../../ffi/netlink/refused.js'
 import { BackendRefused } from '../errors.js'
 import type { BackendChoice, BackendName } from './names.js'
 import type { Wanted } from './verbs/probe.js'
@@ -45,10 +46,10 @@ export async function rdmaUdRefused(wanted: Wanted): Promise<string | undefined>
   return udpRefused() ?? (await import('./verbs/probe.js')).probeRdmaUd(wanted)
 }
 
-/** Why sendmmsg cannot be used; undefined if it can. */
+/** Why backend 'udp', and any that asks the kernel for paths, cannot be used; undefined if it can. */
 export function udpRefused(): string | undefined {
   if (process.platform !== 'linux') return `sendmmsg(2) with UDP_SEGMENT is Linux only, this is ${process.platform}`
-  return koffiRefused()
+  return koffiRefused() ?? netlinkRefused()
 }
 
 /** Why there can be no I/O thread here; undefined where there can. */

@@ -62,13 +62,8 @@ export function allocateRegion(byteLength: number): Region {
   try {
     return Region.allocate(byteLength, { patched: true })
   } catch (cause) {
-    // Recognises ffi's NativeError by its field, because the batch does not import it.
-    const { errnoName } = cause as { errnoName?: string }
-    if (errnoName === undefined) throw cause
-    throw new SpeadcastError(
-      'ERR_SPEADCAST_MEMORY',
-      `cannot have ${byteLength} bytes of memory (${errnoName}): use fewer or smaller heaps, fewer batches, or raise the limit (ulimit -v, the cgroup's memory.max)`,
-      { cause },
-    )
+    if (!(cause instanceof SpeadcastError)) throw cause
+    const message = `${cause.message}; use fewer or smaller heaps, or fewer batches`
+    throw new SpeadcastError(cause.code, message, { cause: cause.cause })
   }
 }

@@ -1,12 +1,14 @@
 /** `speadcast doctor` says which backend would be taken, and why not the others. */
 import { Command } from 'commander'
-import { explainBackends } from '../devices/index.js'
-import { complain } from './exit.js'
+import { type EndpointReport, explainBackends } from '../devices/index.js'
+import { complain, EXIT_FAILED } from './exit.js'
 import { table } from './table.js'
+import { packetSizeOption } from './transport-options.js'
 
 interface DoctorFlags {
   readonly interface?: string
   readonly verbsLibrary?: string
+  readonly packetSize?: number
   readonly json?: true
 }
 
@@ -16,13 +18,16 @@ export function doctorCommand(): Command {
     .argument('<HOST:PORT...>', 'endpoints, as for send')
     .option('--interface <NAME|ADDRESS>', 'interface to send through (default: the route decides)')
     .option('--verbs-library <PATH>', 'name or path of libibverbs (default: $SPEADCAST_VERBS_LIBRARY, then libibverbs.so.1)')
+    .addOption(packetSizeOption())
     .option('--json', 'one JSON object on standard output, everything else on standard error')
     .addHelpText(
       'after',
       `
-Looks for routes and devices, with the rights of whoever runs it; sends nothing.
-Exit status: 0 there is a way to send; 1 something could not be found out; 2 bad usage, such as an endpoint that does not resolve.
-JSON: backend (what auto takes), reason, backends: [{ backend, works, reason }]
+Looks for routes, devices and neighbours, with the rights of whoever runs it; sends nothing.
+Exit status: 0 there is a way to send; 1 nothing could be sent to any endpoint, or that could not be found out; 2 bad usage, such as an
+endpoint that does not resolve.
+JSON: backend (what auto takes), reason, backends: [{ backend, works, reason }], sends, problem (why not), endpoints: [{ endpoint,
+interface, mtuBytes, largestPacketSizeBytes (for -p; 0: unknown), problem }]
 
 Examples:
   speadcast doctor 239.10.0.1:7148 --interface eth0
@@ -36,10 +41,20 @@ async function run(to: readonly string[], flags: DoctorFlags): Promise<void> {
     const report = await explainBackends(to, {
       ...(flags.interface !== undefined && { interface: flags.interface }),
       ...(flags.verbsLibrary !== undefined && { library: flags.verbsLibrary }),
+      ...(flags.packetSize !== undefined && { packetSizeBytes: flags.packetSize }),
     })
     const rows = report.backends.map(({ backend, works, reason }) => [backend, works ? reason : `no: ${reason}`] as const)
-    process.stdout.write(flags.json ? `${JSON.stringify(report)}\n` : table([['auto takes', report.backend], ...rows]))
+    const text = () => table([['auto takes', report.backend], ...rows, ...report.endpoints.map(rowOf)])
+    process.stdout.write(flags.json ? `${JSON.stringify(report)}\n` : text())
+    if (report.sends) return
+    process.stderr.write(`speadcast doctor: nothing can be sent: ${report.problem}\n`)
+    process.exitCode = EXIT_FAILED
   } catch (error) {
     complain('doctor', error)
   }
+}
+
+function rowOf({ endpoint, interface: iface, mtuBytes, largestPacketSizeBytes: largest, problem }: EndpointReport) {
+  const way = iface ? `by ${iface}, MTU ${mtuBytes}: -p up to ${largest}` : 'by an interface that nobody tells'
+  return [endpoint, problem ? `${iface && `${way}; `}no: ${problem}` : way] as const
 }

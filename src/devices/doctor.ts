@@ -1,8 +1,10 @@
 /** Explains which backend `auto` takes for some endpoints, and why not the others. */
 import type { BackendName } from '../backend/names.js'
 import { ibverbsRefused, rdmaUdRefused, selectBackend, udpRefused } from '../backend/select.js'
+import { ensure } from '../errors.js'
 import { parseEndpoints, resolveEndpoints } from '../net/endpoint.js'
 import { settledInterface } from '../net/interface.js'
+import { type EndpointReport, reachOf } from './reach.js'
 
 export interface BackendVerdict {
   readonly backend: BackendName
@@ -17,16 +19,32 @@ export interface BackendReport {
   readonly reason: string
   /** The backends that send on a network, fastest first; behind them 'rdma-ud', which is never taken. */
   readonly backends: readonly BackendVerdict[]
+  /** Whether a stream would open and packets to one endpoint at least leave. */
+  readonly sends: boolean
+  /** Why not; empty if so. */
+  readonly problem: string
+  readonly endpoints: readonly EndpointReport[]
 }
 
+export interface ExplainOptions {
+  /** Name or address of the interface to send through. Default: the route decides. */
+  readonly interface?: string
+  /** Name or path of libibverbs. */
+  readonly library?: string
+  /** As of `openStream`. Default 1472. */
+  readonly packetSizeBytes?: number
+}
+
+/** As `openStream`'s. */
+export const DEFAULT_PACKET_SIZE_BYTES = 1472
+
 /**
- * Does what openStream would do: resolves the endpoints, looks for routes and devices, opens a device for a moment. Sends nothing.
- * @throws (rejects) ERR_SPEADCAST_ENDPOINT, _RESOLVE, _INTERFACE
+ * Does what openStream would do: resolves the endpoints, looks for routes and devices, opens a device or a socket for a moment, and waits up to
+ * a second for neighbours to answer. Sends nothing, but that the kernel asks for a neighbour when an empty datagram is for its port 9.
+ * @throws (rejects) ERR_SPEADCAST_CONFIG, _ENDPOINT, _RESOLVE, _INTERFACE
  */
-export async function explainBackends(
-  to: string | readonly string[],
-  options: { interface?: string; library?: string } = {},
-): Promise<BackendReport> {
+export async function explainBackends(to: string | readonly string[], options: ExplainOptions = {}): Promise<BackendReport> {
+  checkArguments(to, options)
   const endpoints = await resolveEndpoints(parseEndpoints(typeof to === 'string' ? [to] : to))
   const [first] = endpoints
   const wanted = {
@@ -48,5 +66,37 @@ export async function explainBackends(
     works: noDatagrams === undefined,
     reason: noDatagrams ?? 'works towards `speadcast recv --backend rdma-ud` alone, so auto never takes it',
   }
-  return { backend, reason, backends: [verdict('ibverbs', ibverbs), verdict('udp', udp), verdict('dgram', undefined), rdmaUd] }
+  const { refusal, endpoints: reached } = await reachOf(backend, {
+    ...wanted,
+    packetSizeBytes: options.packetSizeBytes ?? DEFAULT_PACKET_SIZE_BYTES,
+  })
+  const problems = reached.map(({ problem }) => problem)
+  const problem = refusal || (problems.every((each) => each !== '') ? problems[0]! : '')
+  return {
+    backend,
+    reason,
+    backends: [verdict('ibverbs', ibverbs), verdict('udp', udp), verdict('dgram', undefined), rdmaUd],
+    sends: problem === '',
+    problem,
+    endpoints: reached,
+  }
+}
+
+const OPTIONS: readonly string[] = ['interface', 'library', 'packetSizeBytes'] satisfies (keyof ExplainOptions)[]
+
+function checkArguments(to: unknown, options: unknown): void {
+  const ensureThat = (good: boolean, message: string) => ensure(good, 'ERR_SPEADCAST_CONFIG', () => `explainBackends: ${message}`)
+  ensureThat(
+    typeof to === 'string' || (Array.isArray(to) && to.length > 0 && to.every((each) => typeof each === 'string')),
+    "the endpoints must be a text 'HOST:PORT' or a list of such texts",
+  )
+  ensureThat(typeof options === 'object' && options !== null, `the options must be an object, not ${String(options)}`)
+  const { interface: iface, library, packetSizeBytes, ...unknown } = options as Record<string, unknown>
+  for (const key of Object.keys(unknown)) ensureThat(false, `unknown option '${key}'; there are: ${OPTIONS.join(', ')}`)
+  ensureThat(iface === undefined || typeof iface === 'string', 'interface must be a text')
+  ensureThat(library === undefined || typeof library === 'string', 'library must be a text')
+  ensureThat(
+    packetSizeBytes === undefined || (Number.isInteger(packetSizeBytes) && (packetSizeBytes as number) > 0),
+    'packetSizeBytes must be a whole number above 0',
+  )
 }

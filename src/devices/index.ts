@@ -1,16 +1,19 @@
 /** The package's entry `speadcast/devices`: a machine's RDMA devices, and the backend that `auto` would take. Senders do not load it. */
 import { NativeError } from '../../ffi/native-error.js'
+import { netlinkRefused } from '../../ffi/netlink/refused.js'
 import { VerbsContext } from '../../ffi/verbs/context.js'
 import { IBV_PORT_ACTIVE } from '../../ffi/verbs/layout.js'
 import type { VerbsLibrary } from '../../ffi/verbs/library.js'
 import type { QueuePairType } from '../../ffi/verbs/queue-pair.js'
 import { queuePairsRefused } from '../backend/verbs/open.js'
+import { BackendRefused } from '../errors.js'
 import { formatGid } from '../net/address.js'
 import { type RdmaDevice, type RdmaPort, rdmaDevices } from '../rdma/devices.js'
 import { explained, loadLibrary } from '../rdma/errors.js'
 import { activeMtuBytes } from '../rdma/fabric.js'
 
-export { type BackendReport, type BackendVerdict, explainBackends } from './doctor.js'
+export { type BackendReport, type BackendVerdict, type ExplainOptions, explainBackends } from './doctor.js'
+export type { EndpointReport } from './reach.js'
 
 export interface RdmaPortReport {
   readonly port: number
@@ -56,6 +59,8 @@ export interface RdmaDeviceReport {
  */
 export function listRdmaDevices(options: { library?: string } = {}): RdmaDeviceReport[] {
   const library = loadLibrary('ibverbs', options.library)
+  const refused = netlinkRefused()
+  if (refused) throw new BackendRefused('ibverbs', refused)
   return explained('ibverbs', () => rdmaDevices(library)).map((device) => report(library, device))
 }
 

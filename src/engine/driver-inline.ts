@@ -54,10 +54,15 @@ export class InlineDriver implements Driver {
   static async open(input: DriverInput): Promise<InlineDriver> {
     let driver: InlineDriver | undefined
     const backend = await openBackend(input.backend, { counters: input.ring.counters, wake: () => driver?.submitted() })
-    const needsTimer = input.options.rateBytesPerSecond > 0 && nativeCallsWork()
-    const polls = isMainThread && (needsTimer || backend.waitSet(true).length > 0)
-    const timerOf = polls && needsTimer ? (ready: () => void) => new LoopWaker(new TimerFd(), ready) : undefined
-    driver = new InlineDriver(input, backend, polls, timerOf, nap)
+    try {
+      const needsTimer = input.options.rateBytesPerSecond > 0 && nativeCallsWork()
+      const polls = isMainThread && (needsTimer || backend.waitSet(true).length > 0)
+      const timerOf = polls && needsTimer ? (ready: () => void) => new LoopWaker(new TimerFd(), ready) : undefined
+      driver = new InlineDriver(input, backend, polls, timerOf, nap)
+    } catch (error) {
+      backend.close()
+      throw error
+    }
     return driver
   }
 

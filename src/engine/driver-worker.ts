@@ -74,7 +74,13 @@ export class WorkerDriver implements Driver {
   /** @param lease released when the stream is closed, or cannot be opened */
   static async open(input: DriverInput, lease: Lease): Promise<WorkerDriver> {
     const { thread } = lease
-    const driver = new WorkerDriver(input, lease)
+    let driver: WorkerDriver
+    try {
+      driver = new WorkerDriver(input, lease)
+    } catch (error) {
+      lease.release()
+      throw error
+    }
     thread.retain()
     try {
       await driver.#ready
@@ -114,11 +120,18 @@ export class WorkerDriver implements Driver {
       this.#client.harvest()
     })
     port1.unref()
-    thread.dependents.add(this.#threadEnded)
     const { ring, backend, options } = input
     ring.waiterCpu = NO_CPU
-    if (isMainThread) this.#waker = new LoopWaker(paced ? new TimerFd() : new EventFd(), this.#arm)
-    thread.open({ port: port2, memory: ring.memory, wakeFd: this.#waker?.source.fd, backend, options })
+    try {
+      if (isMainThread) this.#waker = new LoopWaker(paced ? new TimerFd() : new EventFd(), this.#arm)
+      thread.open({ port: port2, memory: ring.memory, wakeFd: this.#waker?.source.fd, backend, options })
+    } catch (error) {
+      // No descriptor is left, for one.
+      this.#waker?.close()
+      port1.close()
+      throw error
+    }
+    thread.dependents.add(this.#threadEnded)
     running.add(this)
     if (!exitHook) {
       exitHook = true

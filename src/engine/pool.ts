@@ -49,6 +49,7 @@ class Place {
 export class IoThreadPool {
   #places: Place[] = []
 
+  /** @throws ThreadRefused when it takes a thread more and there can be none */
   take(placement: Placement): Lease {
     const { rateBytesPerSecond: rate } = placement
     const place = this.#choose(placement)

@@ -32,6 +32,8 @@ export interface ThreadInput {
   readonly port: MessagePort
   /** T_… */
   readonly words: Int32Array
+  /** See expectLoad. */
+  readonly load: Int32Array
   /** See Contention. */
   readonly contention: Int32Array
   readonly setup: ThreadSetup

@@ -11,7 +11,10 @@
  * The thread does not keep the process alive while nobody retains it.
  */
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
+import { expectLoad, forgetLoad } from '../../ffi/load-at-exit.js'
+import { ensureRoomForThread } from '../../ffi/memory/budget.js'
 import { EventFd } from '../../ffi/wait.js'
+import { ThreadRefused } from '../errors.js'
 import { contentionWord } from './contention.js'
 import {
   type OpenStream,
@@ -41,24 +44,34 @@ export class IoThreadHandle {
   #retained = 0
   state: 'running' | 'ending' | 'ended' = 'running'
 
+  /** @throws ThreadRefused */
   constructor(setup: ThreadSetup = { name: 'speadcast I/O', affinity: [], priority: undefined }) {
     const { port1, port2 } = new MessageChannel()
     this.#port = port1
-    this.#worker = new Worker(new URL('./worker.js', import.meta.url), {
-      name: setup.name,
-      // The process's own would be inherited, and `node --input-type=module -e …` makes a worker with a file fail.
-      execArgv: [],
-      // It allocates next to nothing once it sends. With the default size some 7 MB of what it allocates until then would stay.
-      resourceLimits: { maxYoungGenerationSizeMb: 4 },
-      workerData: { port: port2, words: this.#words, contention: contentionWord, setup } satisfies ThreadInput,
-      transferList: [port2],
-    })
+    const load = expectLoad()
+    try {
+      ensureRoomForThread()
+      this.#worker = new Worker(new URL('./worker.js', import.meta.url), {
+        name: setup.name,
+        // The process's own would be inherited, and `node --input-type=module -e …` makes a worker with a file fail.
+        execArgv: [],
+        // It allocates next to nothing once it sends. With the default size some 7 MB of what it allocates until then would stay.
+        resourceLimits: { maxYoungGenerationSizeMb: 4 },
+        workerData: { port: port2, words: this.#words, load, contention: contentionWord, setup } satisfies ThreadInput,
+        transferList: [port2],
+      })
+    } catch (cause) {
+      forgetLoad(load)
+      port1.close()
+      throw new ThreadRefused('an I/O thread', cause, "send from this one (thread: 'inline', --thread inline)")
+    }
     this.#worker.on('error', (error) => {
       this.crash = error
     })
     this.exited = new Promise((resolve) => {
       this.#worker.on('exit', (code) => {
         this.state = 'ended'
+        forgetLoad(load)
         this.#wake?.close()
         this.#port.close()
         for (const dependent of [...this.dependents]) dependent(code)

@@ -10,6 +10,7 @@ import { performance } from 'node:perf_hooks'
 import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { currentCpu, getAffinity, leaveCpu, setAffinity, yieldCpu } from '../../ffi/affinity.js'
 import { nativeCallsWork } from '../../ffi/libc.js'
+import { noteLoaded } from '../../ffi/load-at-exit.js'
 import { releaseAll } from '../../ffi/memory/region.js'
 import { EventFd, nameThread, PollSet, setTimerSlack, TimerFd } from '../../ffi/wait.js'
 import { openBackend } from '../backend/open.js'
@@ -29,7 +30,7 @@ import {
 } from './protocol.js'
 import { Ring } from './ring.js'
 
-const { port, words, contention, setup } = workerData as ThreadInput
+const { port, words, load, contention, setup } = workerData as ThreadInput
 
 /** Linux's default. */
 const LONGEST_SLACK_NANOSECONDS = 50_000
@@ -197,6 +198,7 @@ async function run(): Promise<void> {
   port.on('message', take)
   // The main thread still chooses a backend while we load the code that nearly all streams want.
   nativeCallsWork()
+  noteLoaded(load)
   for (;;) {
     for (let item = receiveMessageOnPort(port); item; item = receiveMessageOnPort(port)) take(item.message as ThreadMessage)
     const members = loop?.size ?? 0

@@ -56,6 +56,14 @@ export function formatAddress(bytes: Uint8Array): string {
   return start < 0 ? hex(words) : `${hex(words.slice(0, start))}::${hex(words.slice(start + length))}`
 }
 
+/** What helps where the system has no sockets of a family; empty where `cause` is something else. */
+export function familyRemedy(family: Family, cause: unknown): string {
+  const { code, errnoName } = cause as { code?: unknown; errnoName?: unknown }
+  if (code !== 'EAFNOSUPPORT' && errnoName !== 'EAFNOSUPPORT') return ''
+  const name = family === 6 ? 'AF_INET6' : 'AF_INET'
+  return `; allow ${name} in RestrictAddressFamilies= of the systemd unit or in the seccomp profile${family === 6 ? ', or boot a kernel with IPv6' : ''}`
+}
+
 export function formatMac(mac: Uint8Array): string {
   return Array.from(mac, (byte) => byte.toString(16).padStart(2, '0')).join(':')
 }

@@ -2,6 +2,7 @@
 import { networkInterfaces } from 'node:os'
 import type { AddressState } from '../../ffi/netlink/route.js'
 import * as netlink from '../../ffi/netlink/route.js'
+import { askInterfaces } from '../../ffi/socket/interfaces.js'
 import { ensure, SpeadcastError } from '../errors.js'
 import { type Family, formatAddress, needsScope, parseAddress } from './address.js'
 
@@ -206,14 +207,25 @@ export function equal(a: Uint8Array, b: Uint8Array): boolean {
 
 export function localInterfaces(): LocalInterface[] {
   if (process.platform !== 'linux') return portableInterfaces()
-  let addresses: netlink.InterfaceAddress[]
-  let links: netlink.Link[]
-  try {
-    links = netlink.links()
-    addresses = netlink.addresses()
-  } catch {
-    return portableInterfaces() // no libc through koffi, or a sandbox without netlink sockets
+  let refusal: unknown
+  // The next way is for a cage without netlink, and the last for a machine where koffi cannot be loaded.
+  for (const list of [netlinkInterfaces, askInterfaces, portableInterfaces]) {
+    try {
+      return list()
+    } catch (error) {
+      refusal ??= error
+    }
   }
+  throw new SpeadcastError(
+    'ERR_SPEADCAST_NATIVE',
+    `the network interfaces of this machine cannot be listed: ${(refusal as Error).message}; allow AF_NETLINK, or AF_INET and /proc`,
+    { cause: refusal },
+  )
+}
+
+function netlinkInterfaces(): LocalInterface[] {
+  const links = netlink.links()
+  const addresses = netlink.addresses()
   return links.map((link) => ({ ...link, addresses: addresses.filter(({ ifindex }) => ifindex === link.index) }))
 }
 

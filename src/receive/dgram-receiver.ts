@@ -4,6 +4,7 @@
  */
 import { createSocket, type RemoteInfo, type Socket } from 'node:dgram'
 import { SpeadcastError } from '../errors.js'
+import { familyRemedy } from '../net/address.js'
 import { CreditLedger, isHello } from './credits.js'
 import type { DriverEvents, DriverOptions, ReceiveDriver, ReceiveEndpoint } from './receive-driver.js'
 import { type EndReason, ReceiveSession, STAT, STAT_NAMES } from './session.js'
@@ -15,18 +16,20 @@ const TICK_MS = 10
 export async function openDgram(options: DriverOptions, events: DriverEvents): Promise<ReceiveDriver> {
   const sockets: Socket[] = []
   const closeAll = () => Promise.all(sockets.map((socket) => new Promise<void>((resolve) => socket.close(() => resolve()))))
+  let receiveBufferBytes: number
+  let buffer: ArrayBuffer
   try {
     for (const endpoint of options.endpoints) sockets.push(await bind(endpoint))
+    receiveBufferBytes = Math.min(...sockets.map((socket) => growBuffer(socket, options.receiveBufferBytes)))
+    // Untouched pages of a large ArrayBuffer cost nothing on systems that allocate lazily (Linux, macOS).
+    buffer = new ArrayBuffer(DATAGRAM_BYTES + options.heapMemoryBytes)
     events.onBound()
   } catch (error) {
     await closeAll()
     throw error
   }
-  const receiveBufferBytes = Math.min(...sockets.map((socket) => growBuffer(socket, options.receiveBufferBytes)))
   const stats = new Float64Array(STAT_NAMES.length)
   stats[STAT.droppedByKernel] = Number.NaN
-  // Untouched pages of a large ArrayBuffer cost nothing on systems that allocate lazily (Linux, macOS).
-  const buffer = new ArrayBuffer(DATAGRAM_BYTES + options.heapMemoryBytes)
   const u8 = new Uint8Array(buffer)
   const view = new DataView(buffer)
   const session = new ReceiveSession(buffer, DATAGRAM_BYTES, options.session, stats)
@@ -139,7 +142,7 @@ function bind(endpoint: ReceiveEndpoint): Promise<Socket> {
   return new Promise((resolve, reject) => {
     const failed = (cause: Error) => {
       socket.close()
-      const message = `cannot receive on ${endpoint.text}: ${cause.message}`
+      const message = `cannot receive on ${endpoint.text}: ${cause.message}${familyRemedy(family, cause)}`
       reject(new SpeadcastError('ERR_SPEADCAST_ENDPOINT', message, { cause }))
     }
     socket.once('error', failed)

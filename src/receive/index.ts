@@ -13,7 +13,7 @@
  *     for await (const heap of receiver) console.log(heap.cnt, heap.items.get(0x3300)?.bytes)
  */
 import { closeSync, constants, fstatSync, ftruncateSync, openSync } from 'node:fs'
-import { ensure, SpeadcastError } from '../errors.js'
+import { ensure, SpeadcastError, ThreadRefused, withCode } from '../errors.js'
 import { parseEndpoints, resolveEndpoints } from '../net/endpoint.js'
 import { addressesSettle, equal, type ResolvedInterface, settledInterface } from '../net/interface.js'
 import { openDgram } from './dgram-receiver.js'
@@ -98,17 +98,18 @@ export async function openReceiver(options: ReceiverOptions): Promise<Receiver> 
     queueBytes: QUEUE_BYTES,
   }
   try {
-    const { open, reason } = await chooseBackend(options.backend ?? 'auto')
-    driver = await open(driverOptions, events)
+    const opened = await openBackend(options.backend ?? 'auto', driverOptions, events)
+    driver = opened.driver
     return new Receiver(
       driver,
-      reason,
+      opened.reason,
       endpoints.map(({ text }) => text),
       queue,
       ended,
       options.signal,
     )
-  } catch (error) {
+  } catch (cause) {
+    const error = withCode('openReceiver', cause)
     settle!.reject(error)
     throw error
   }
@@ -154,6 +155,21 @@ function openOutput(path: string): number {
   if (stat.isFile() || stat.isCharacterDevice()) return fd
   closeSync(fd)
   throw new SpeadcastError('ERR_SPEADCAST_INPUT', `cannot write ${path}: the output must be a file, not a pipe or socket`)
+}
+
+/** Opens the backend; instead of a thread that cannot be started, 'auto' takes the event loop. */
+async function openBackend(
+  wanted: ReceiverBackend,
+  options: DriverOptions,
+  events: DriverEvents,
+): Promise<{ driver: ReceiveDriver; reason: string }> {
+  const { open, reason } = await chooseBackend(wanted)
+  try {
+    return { driver: await open(options, events), reason }
+  } catch (error) {
+    if (!(error instanceof ThreadRefused && wanted === 'auto')) throw error
+    return { driver: await openDgram(options, events), reason: error.why }
+  }
 }
 
 type Open = (options: DriverOptions, events: DriverEvents) => Promise<ReceiveDriver>

@@ -3,7 +3,8 @@ import { libc } from '../../ffi/libc.js'
 import { NativeError } from '../../ffi/native-error.js'
 import { mapReceiveMemory, ReceiveSocket } from '../../ffi/socket/recvmmsg.js'
 import { type ErrorCode, SpeadcastError } from '../errors.js'
-import type { DriverEvents, DriverOptions, ReceiveDriver } from './receive-driver.js'
+import { familyRemedy } from '../net/address.js'
+import type { DriverEvents, DriverOptions, ReceiveDriver, ReceiveEndpoint } from './receive-driver.js'
 import { startThread, type ThreadShared, threadShared } from './receiver-thread.js'
 
 /** Throws where koffi or the C library is missing. */
@@ -17,7 +18,7 @@ export async function openNative(options: DriverOptions, events: DriverEvents): 
   try {
     for (const endpoint of options.endpoints) {
       sockets.push(
-        wrap(endpoint.text, () => {
+        wrap(endpoint, () => {
           const { family, bytes, port, scopeId, multicast, interfaceIndex } = endpoint
           return new ReceiveSocket({
             address: { family, bytes, port, scopeId },
@@ -55,13 +56,15 @@ export async function openNative(options: DriverOptions, events: DriverEvents): 
 }
 
 /** Opens a socket, and turns a failed call into an error that says what to do. */
-function wrap<T>(endpoint: string, open: () => T): T {
+function wrap<T>({ text: endpoint, family }: ReceiveEndpoint, open: () => T): T {
   try {
     return open()
   } catch (cause) {
     if (!(cause instanceof NativeError)) throw cause
     const [code, remedy] = explain(cause)
-    throw new SpeadcastError(code, `cannot receive on ${endpoint}: ${cause.message}${remedy}`, { cause })
+    throw new SpeadcastError(code, `cannot receive on ${endpoint}: ${cause.message}${remedy}${familyRemedy(family, cause)}`, {
+      cause,
+    })
   }
 }
 

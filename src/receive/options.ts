@@ -4,6 +4,7 @@ import { SpeadcastError } from '../errors.js'
 
 export const DEFAULT_MAX_HEAPS = 1024
 export const DEFAULT_HEAP_MEMORY_BYTES = 256 << 20
+const LEAST_HEAP_MEMORY_BYTES = 1 << 20
 /** Asked of the kernel with SO_RCVBUFFORCE, and without CAP_NET_ADMIN clipped to net.core.rmem_max. */
 export const DEFAULT_RECEIVE_BUFFER_BYTES = 64 << 20
 /** Pinned, unlike a socket's, and so counted against RLIMIT_MEMLOCK. */
@@ -24,7 +25,10 @@ export interface ReceiverOptions {
   readonly receiveBufferBytes?: number
   /** The most heaps in the making; the oldest is given up for the next. Default 1024, which a round-robin batch of small heaps needs. */
   readonly maxHeaps?: number
-  /** Bounds the memory of heaps in the making or waiting to be written in order; a larger heap is refused. Default 256 MiB. */
+  /**
+   * Bounds the memory of heaps in the making or waiting to be written in order; a larger heap is refused. Default 256 MiB,
+   * or a quarter of what the process's cgroup may have.
+   */
   readonly heapMemoryBytes?: number
   /** Ends with reason 'timeout' where the expected end has not come in that time from the opening. Default: never. */
   readonly timeoutSeconds?: number
@@ -91,6 +95,11 @@ export interface CheckedOptions {
   readonly deliver: boolean
 }
 
+function defaultHeapMemory(): number {
+  const most = process.constrainedMemory?.() || Number.POSITIVE_INFINITY
+  return Math.max(LEAST_HEAP_MEMORY_BYTES, Math.min(DEFAULT_HEAP_MEMORY_BYTES, most / 4))
+}
+
 /** @throws ERR_SPEADCAST_CONFIG; the signal's reason if it has aborted */
 export function checkReceiverOptions(options: ReceiverOptions): CheckedOptions {
   checkOptions('openReceiver', options, KEYS, 'there are')
@@ -104,7 +113,7 @@ export function checkReceiverOptions(options: ReceiverOptions): CheckedOptions {
   }
   whole('receiveBufferBytes', 4096, 2 ** 30)
   whole('maxHeaps', 1, 65536)
-  whole('heapMemoryBytes', 1 << 20, 2 ** 32 - 2 ** 24)
+  whole('heapMemoryBytes', LEAST_HEAP_MEMORY_BYTES, 2 ** 32 - 2 ** 24)
   whole('heaps', 1, Number.MAX_SAFE_INTEGER)
   whole('stops', 0, Number.MAX_SAFE_INTEGER)
   const { timeoutSeconds, backend = 'auto', item } = options
@@ -121,7 +130,7 @@ export function checkReceiverOptions(options: ReceiverOptions): CheckedOptions {
   checkSignal('openReceiver', options.signal)
   return {
     maxHeaps: options.maxHeaps ?? DEFAULT_MAX_HEAPS,
-    heapMemoryBytes: Math.ceil((options.heapMemoryBytes ?? DEFAULT_HEAP_MEMORY_BYTES) / 4096) * 4096,
+    heapMemoryBytes: Math.ceil((options.heapMemoryBytes ?? defaultHeapMemory()) / 4096) * 4096,
     deliver: options.deliver ?? !(options.verify || options.hash || options.output !== undefined),
   }
 }

@@ -1,9 +1,11 @@
 /** Starts the receiving thread and reports its end. Imports koffi: load it dynamically. */
 import { Worker } from 'node:worker_threads'
+import { expectLoad, forgetLoad } from '../../ffi/load-at-exit.js'
+import { ensureRoomForThread } from '../../ffi/memory/budget.js'
 import type { RegionHandle } from '../../ffi/memory/region.js'
 import { recycleReceiveMemory } from '../../ffi/socket/recvmmsg.js'
 import { EventFd } from '../../ffi/wait.js'
-import { type ErrorCode, SpeadcastError } from '../errors.js'
+import { type ErrorCode, SpeadcastError, ThreadRefused } from '../errors.js'
 import type { DatagramPeer } from '../rdma/rendezvous.js'
 import type { DriverEvents, DriverOptions, ReceiveDriver } from './receive-driver.js'
 import { type SessionSummary, STAT_NAMES } from './session.js'
@@ -25,11 +27,16 @@ export interface ThreadShared {
 }
 
 export function threadShared(memory: RegionHandle): ThreadShared {
-  return {
-    control: new Int32Array(new SharedArrayBuffer(4 * CONTROL.WORDS)),
-    stats: new Float64Array(new SharedArrayBuffer(8 * STAT_NAMES.length)),
-    wake: new EventFd(),
-    memory,
+  try {
+    return {
+      control: new Int32Array(new SharedArrayBuffer(4 * CONTROL.WORDS)),
+      stats: new Float64Array(new SharedArrayBuffer(8 * STAT_NAMES.length)),
+      wake: new EventFd(),
+      memory,
+    }
+  } catch (error) {
+    recycleReceiveMemory(memory)
+    throw error
   }
 }
 
@@ -43,24 +50,40 @@ export interface ThreadStart {
   readonly onGone: () => void
 }
 
+/** @throws (rejects) ThreadRefused where there can be no thread; `onGone` has been called then */
 export async function startThread({ shared, source, options, events, driver, onGone }: ThreadStart): Promise<ReceiveDriver> {
   const { control, stats, wake, memory } = shared
+  const load = expectLoad()
   const input: WorkerInput = {
     memory,
     source,
     wakeFd: wake.fd,
     control: control.buffer,
     stats: stats.buffer,
+    load,
     options: options.session,
     queueHeaps: options.queueHeaps,
     queueKibibytes: options.queueBytes >>> 10,
   }
-  const worker = new Worker(new URL('./receiver-worker.js', import.meta.url), {
-    workerData: input,
-    name: 'speadcast receive',
-    // A worker inherits the process's options, and those of `node --input-type=module -e …` make one that runs a file fail.
-    execArgv: [],
-  })
+  const gone = () => {
+    forgetLoad(load)
+    onGone()
+    wake.close()
+    recycleReceiveMemory(memory)
+  }
+  let worker: Worker
+  try {
+    ensureRoomForThread()
+    worker = new Worker(new URL('./receiver-worker.js', import.meta.url), {
+      workerData: input,
+      name: 'speadcast receive',
+      // The process's own would be inherited, and with those of `node --input-type=module -e …` a worker from a file fails.
+      execArgv: [],
+    })
+  } catch (cause) {
+    gone()
+    throw new ThreadRefused('the receiving thread', cause, "receive in this one (backend 'dgram', --backend dgram)")
+  }
   const signal = () => {
     if (Atomics.exchange(control, CONTROL.ASLEEP, 0) !== 0) wake.signal()
   }
@@ -91,9 +114,7 @@ export async function startThread({ shared, source, options, events, driver, onG
     // 'exit' comes after all messages. Only now nobody uses the descriptors and the memory any more.
     worker.on('exit', (code) => {
       stopAtExit.delete(stop)
-      onGone()
-      wake.close()
-      recycleReceiveMemory(memory)
+      gone()
       if (summary && failure === undefined) return events.onEnd(summary)
       failure ??= new SpeadcastError('ERR_SPEADCAST_WORKER', `the receiving thread ended unexpectedly (exit ${code})`)
       reject(failure)

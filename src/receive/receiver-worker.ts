@@ -5,6 +5,8 @@
  */
 import { setPriority } from 'node:os'
 import { parentPort, workerData } from 'node:worker_threads'
+import { nativeCallsWork } from '../../ffi/libc.js'
+import { noteLoaded } from '../../ffi/load-at-exit.js'
 import { EventFd, PollSet } from '../../ffi/wait.js'
 import { SpeadcastError } from '../errors.js'
 import { type EndReason, ReceiveSession, STAT } from './session.js'
@@ -119,9 +121,11 @@ async function main(): Promise<void> {
   const port = parentPort
   if (!port) return
   const post: Post = (message, transfer = []) => port.postMessage(message, transfer)
+  const input = workerData as WorkerInput
   let source: PacketSource | undefined
   try {
-    const input = workerData as WorkerInput
+    nativeCallsWork()
+    noteLoaded(input.load)
     const stats = new Float64Array(input.stats)
     source = await openSource(input, stats)
     run(input, source, stats, post)

@@ -15,6 +15,8 @@ export interface WorkerInput {
   /** A Float64Array in the order of STAT_NAMES. */
   readonly stats: SharedArrayBuffer
   readonly options: SessionOptions
+  /** See expectLoad. */
+  readonly load: Int32Array
   /** How many delivered heaps, and KiB of them, may wait for the consumer. */
   readonly queueHeaps: number
   readonly queueKibibytes: number

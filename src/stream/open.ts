@@ -11,7 +11,7 @@ import { InlineDriver } from '../engine/driver-inline.js'
 import { WorkerDriver } from '../engine/driver-worker.js'
 import { DEFAULT_IO_THREADS, ioThreads, type Lease, lease } from '../engine/pool.js'
 import { Ring } from '../engine/ring.js'
-import { BackendRefused, ensure, SpeadcastError } from '../errors.js'
+import { BackendRefused, ensure, SpeadcastError, ThreadRefused, withCode } from '../errors.js'
 import { type EndpointSpec, parseEndpoints, type ResolvedEndpoint, resolveEndpoints } from '../net/endpoint.js'
 import { type ResolvedInterface, settledInterface } from '../net/interface.js'
 import { makeFlavour } from '../spead/index.js'
@@ -42,13 +42,30 @@ export async function openStream(options: StreamOptions): Promise<Stream> {
   checkPacketSize(config)
   const specs = parseEndpoints(config.to)
   // A thread that has to be started loads its code meanwhile.
-  const early = mayHaveThread(config) ? leaseFor(config) : undefined
+  const early = mayHaveThread(config) ? claimThread(config) : undefined
   try {
     return await openResolved(config, specs, early)
   } catch (error) {
-    early?.release()
+    release(early)
+    throw withCode('openStream', error)
+  }
+}
+
+/** A place in an I/O thread, or why there is none for a stream that can do without. */
+type Claim = Lease | ThreadRefused
+
+/** @throws ThreadRefused for a stream that asked for a thread */
+function claimThread(config: StreamConfig): Claim {
+  try {
+    return leaseFor(config)
+  } catch (error) {
+    if (error instanceof ThreadRefused && config.thread === undefined && config.affinity.length === 0) return error
     throw error
   }
+}
+
+function release(claim: Claim | undefined): void {
+  if (claim && !(claim instanceof ThreadRefused)) claim.release()
 }
 
 function leaseFor({ thread, affinity, ioThreads: most, rateBytesPerSecond }: StreamConfig): Lease {
@@ -67,7 +84,7 @@ function mayHaveThread({ thread, backend }: StreamConfig): boolean {
   return process.platform === 'linux' && thread !== 'inline' && (backend === 'auto' || THREADED.includes(backend))
 }
 
-async function openResolved(config: StreamConfig, specs: readonly EndpointSpec[], early: Lease | undefined): Promise<Stream> {
+async function openResolved(config: StreamConfig, specs: readonly EndpointSpec[], early: Claim | undefined): Promise<Stream> {
   const endpoints = await resolveEndpoints(specs)
   const unicast = endpoints.find(({ multicast }) => !multicast)
   ensure(
@@ -98,11 +115,13 @@ async function openWith(
   config: StreamConfig,
   endpoints: readonly ResolvedEndpoint[],
   iface: ResolvedInterface | undefined,
-  early?: Lease,
+  early?: Claim,
 ): Promise<Stream> {
   const asked = config.thread instanceof IoThread ? 'worker' : config.thread
-  const thread = asked ?? (THREADED.includes(backend) ? 'worker' : 'inline')
-  if (thread === 'inline') early?.release()
+  const wanted = asked ?? (THREADED.includes(backend) ? 'worker' : 'inline')
+  if (wanted === 'inline') release(early)
+  const claim = wanted === 'worker' && threadRefused() === undefined ? (early ?? claimThread(config)) : undefined
+  const thread = claim instanceof ThreadRefused ? 'inline' : wanted
   ensure(
     !(backend === 'memory' && thread === 'worker'),
     'ERR_SPEADCAST_CONFIG',
@@ -137,10 +156,11 @@ async function openWith(
       maxInFlight: MAX_IN_FLIGHT,
     },
   }
-  const { driver, packets } = await openDriver(thread, input, () => early ?? leaseFor(config))
+  const { driver, packets } = await openDriver(input, claim)
   const paced = config.rateBytesPerSecond > 0
   const states = paced ? { rateMethod: 'sw', rateMethodReason: softwareReason(config, backend) } : {}
-  const stream = new Stream({ config, endpoints, ring, driver, reason, states, packets })
+  const why = claim instanceof ThreadRefused ? `${reason}; sent from the event loop: ${claim.why}` : reason
+  const stream = new Stream({ config, endpoints, ring, driver, reason: why, states, packets })
   try {
     if (config.firstCnt !== 1 || config.cntStep !== 1) stream.setCntSequence(config.firstCnt, config.cntStep)
   } catch (error) {
@@ -169,12 +189,8 @@ function checkPacketSize({ packetSizeBytes, split }: StreamConfig): void {
   )
 }
 
-async function openDriver(
-  thread: 'worker' | 'inline',
-  input: DriverInput,
-  leased: () => Lease,
-): Promise<{ driver: Driver; packets: MemoryPacket[] }> {
-  if (thread === 'worker') return { driver: await WorkerDriver.open(input, leased()), packets: [] }
+async function openDriver(input: DriverInput, claim: Claim | undefined): Promise<{ driver: Driver; packets: MemoryPacket[] }> {
+  if (claim && !(claim instanceof ThreadRefused)) return { driver: await WorkerDriver.open(input, claim), packets: [] }
   const driver = await InlineDriver.open(input)
   const { packets = [] } = driver.backend as { packets?: MemoryPacket[] }
   return { driver, packets }

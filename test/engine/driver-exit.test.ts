@@ -79,3 +79,12 @@ describe.for(DRIVERS)('$what', ({ options, native }) => {
     expect(ended(stdout)[0].inFlight).toBe(0)
   })
 })
+
+test('an exit while an I/O thread loads its code keeps its code', async (ctx) => {
+  need(ctx, process.platform === 'linux' && nativeCallsWork(), 'udp is for Linux')
+  // It loads for some 40 ms, and for some of them the end of it would abort the process.
+  for (let milliseconds = 0; milliseconds < 50; milliseconds += 5) {
+    const exited = await runProgram('engine/exit-while-loading', milliseconds)
+    expect({ milliseconds, ...exited }).toEqual({ milliseconds, code: 3, signal: null, stdout: '', stderr: '' })
+  }
+})

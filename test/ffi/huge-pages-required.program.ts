@@ -11,6 +11,6 @@ for (const bytes of process.argv.slice(2).map(Number))
     print({ pages: region.pages, byteLength: region.byteLength })
     region.release()
   } catch (error) {
-    const { name, call, errnoName } = error as NativeError
+    const { name, call, errnoName } = (error as Error).cause as NativeError
     print({ name, call, errnoName })
   }

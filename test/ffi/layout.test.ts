@@ -49,6 +49,8 @@ const STRUCTS: Record<string, { type: string; members: Record<string, string> }>
       data: 'ee_data',
     },
   },
+  IFREQ: { type: 'struct ifreq', members: { name: 'ifr_name', data: 'ifr_addr' } },
+  IFCONF: { type: 'struct ifconf', members: { len: 'ifc_len', req: 'ifc_buf' } },
   POLLFD: { type: 'struct pollfd', members: { fd: 'fd', events: 'events', revents: 'revents' } },
   URING_PARAMS: {
     type: 'struct io_uring_params',
@@ -148,6 +150,7 @@ test('struct layouts and constants are those of the system headers', (ctx) => {
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <sys/uio.h>

@@ -14,6 +14,8 @@ import { sharedFile } from '../support/shared-file.js'
 
 beforeEach((ctx) => need(ctx, process.platform === 'linux' && nativeCallsWork(), 'regions are mapped on Linux only'))
 
+const CONFIG = expect.objectContaining({ code: 'ERR_SPEADCAST_CONFIG' })
+
 describe('fromFd', () => {
   /** Makes a file of `bytes` bytes, byte i being i mod 251. */
   function file(bytes: number, folder = '/dev/shm'): { fd: number; path: string } {
@@ -74,16 +76,19 @@ describe('fromFd', () => {
       { byteLength: 1.5 },
       { byteLength: Number.NaN },
     ])
-      expect(() => Region.fromFd(fd, options), JSON.stringify(options)).toThrow(RangeError)
+      expect(() => Region.fromFd(fd, options), JSON.stringify(options)).toThrow(CONFIG)
   })
 
   test('an empty file, a pipe and a folder have nothing to map; a file open for reading only is refused by the system', () => {
-    expect(() => Region.fromFd(file(0).fd)).toThrow(RangeError)
+    expect(() => Region.fromFd(file(0).fd)).toThrow(CONFIG)
     const { path } = file(4096)
     const readOnly = openSync(path, 'r')
     onTestFinished(() => closeSync(readOnly))
     expect(() => Region.fromFd(readOnly)).toThrow(
-      expect.objectContaining({ name: 'NativeError', call: 'mmap', errnoName: 'EACCES' }),
+      expect.objectContaining({
+        code: 'ERR_SPEADCAST_MEMORY',
+        cause: expect.objectContaining({ name: 'NativeError', call: 'mmap', errnoName: 'EACCES' }),
+      }),
     )
     const folder = openSync('/proc/self', 'r')
     onTestFinished(() => closeSync(folder))

@@ -38,14 +38,17 @@ describe('allocate', () => {
     },
   )
 
-  test.for([0, -1, 0.5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 53])('%d bytes is a RangeError', (bytes) => {
-    expect(() => Region.allocate(bytes)).toThrow(RangeError)
+  test.for([0, -1, 0.5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 53])('%d bytes are refused', (bytes) => {
+    expect(() => Region.allocate(bytes)).toThrow(expect.objectContaining({ code: 'ERR_SPEADCAST_CONFIG' }))
   })
 
   test('more than there is throws with the call and errno, and what comes next works', () => {
     for (const hugePages of ['auto', 'never', 'require'] as const)
       expect(() => Region.allocate(2 ** 46, { hugePages })).toThrow(
-        expect.objectContaining({ name: 'NativeError', call: 'mmap', errnoName: 'ENOMEM' }),
+        expect.objectContaining({
+          code: 'ERR_SPEADCAST_MEMORY',
+          cause: expect.objectContaining({ name: 'NativeError', call: 'mmap', errnoName: 'ENOMEM' }),
+        }),
       )
     expect(isAll(bytesOf(allocate(3 * MIB)), 0)).toBe(true)
   })

@@ -109,6 +109,8 @@ test('devices: none, and no library', async (ctx) => {
 interface Verdicts {
   backend: string
   reason: string
+  sends: boolean
+  problem: string
   backends: { backend: string; works: boolean; reason: string }[]
 }
 
@@ -117,9 +119,10 @@ test('doctor: which backend, and why not the others', async (ctx) => {
   await using ns = await makeNetns({ veth: {}, sink: {} })
   const doctor = async (under: readonly string[], ...args: string[]): Promise<Verdicts> => {
     const { code, stdout, stderr, milliseconds } = await speadcast(ns, under, 'doctor', '--json', ...args)
-    expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
     expect(milliseconds).toBeLessThan(2000)
     const told = JSON.parse(stdout) as Verdicts
+    const none = { code: 1, stderr: `speadcast doctor: nothing can be sent: ${told.problem}\n` }
+    expect({ code, stderr }).toEqual(told.sends ? { code: 0, stderr: '' } : none)
     expect(told.backends.map(({ backend }) => backend)).toEqual(['ibverbs', 'udp', 'dgram', 'rdma-ud'])
     expect(told.backends.find(({ works }) => works)!.backend).toBe(told.backend)
     return told

@@ -56,3 +56,11 @@ test('opening and closing twenty times leaves no descriptor and no receive memor
   expect(largeMappings()).toBe(before.mappings)
   expect(descriptors()).toBeLessThanOrEqual(before.fds)
 })
+
+test('an exit while a receiver is being opened keeps its code', async (ctx) => {
+  need(ctx, process.platform === 'linux', 'a thread receives on Linux')
+  for (let milliseconds = 0; milliseconds < 50; milliseconds += 5) {
+    const exited = await runProgram('engine/exit-while-loading', milliseconds, `127.0.0.1:${await freePort()}`)
+    expect(exited).toMatchObject({ code: 3, signal: null, stderr: '' })
+  }
+})

@@ -3,7 +3,7 @@ import { OPT } from '../../../ffi/layout.js'
 import { ERRNO, NativeError } from '../../../ffi/native-error.js'
 import { UdpSocket } from '../../../ffi/socket/udp-socket.js'
 import { SpeadcastError } from '../../errors.js'
-import { needsScope, parseAddress } from '../../net/address.js'
+import { familyRemedy, needsScope, parseAddress } from '../../net/address.js'
 import { addressesSettle, type ResolvedInterface } from '../../net/interface.js'
 import { type Path, waitForNeighbours } from '../../net/route.js'
 import { Gates } from '../gates.js'
@@ -61,7 +61,11 @@ export async function openUdpPath(given: UdpOptions, counters: Float64Array): Pr
     // connect(2): an address that is broadcast, which the kernel sends to only if asked for.
     const broadcast = cause.call === 'connect' && cause.errnoName === 'EACCES'
     const why = broadcast ? `it is a broadcast address; send to a multicast group instead (${cause.message})` : cause.message
-    throw new SpeadcastError('ERR_SPEADCAST_BACKEND', `cannot open a UDP socket to ${endpoints[0]!.text}: ${why}`, { cause })
+    throw new SpeadcastError(
+      'ERR_SPEADCAST_BACKEND',
+      `cannot open a UDP socket to ${endpoints[0]!.text}: ${why}${familyRemedy(family, cause)}`,
+      { cause },
+    )
   }
 }
 
