@@ -42,11 +42,22 @@ export async function explainBackends(
     works: refused === undefined,
     reason: refused ?? (name === backend ? 'what auto takes' : 'works, slower than what auto takes'),
   })
+  const loopback = ibverbs === undefined ? (await import('../backend/verbs/probe.js')).loopbackOf(wanted) : undefined
+  const raw = verdict('ibverbs', ibverbs)
   const noDatagrams = await rdmaUdRefused(wanted)
   const rdmaUd: BackendVerdict = {
     backend: 'rdma-ud',
     works: noDatagrams === undefined,
     reason: noDatagrams ?? 'works towards `speadcast recv --backend rdma-ud` alone, so auto never takes it',
   }
-  return { backend, reason, backends: [verdict('ibverbs', ibverbs), verdict('udp', udp), verdict('dgram', undefined), rdmaUd] }
+  return {
+    backend,
+    reason,
+    backends: [
+      loopback ? { ...raw, reason: `${raw.reason}; ${loopback}` } : raw,
+      verdict('udp', udp),
+      verdict('dgram', undefined),
+      rdmaUd,
+    ],
+  }
 }
