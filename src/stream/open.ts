@@ -251,7 +251,7 @@ function ibverbsSpec(
   endpoints: readonly ResolvedEndpoint[],
   iface: ResolvedInterface | undefined,
 ): IbverbsOptions {
-  const { rateBytesPerSecond, rateBasis, ibverbs: { vlan } = {} } = config
+  const { rateBytesPerSecond, rateBasis, burstBytes, ibverbs: { vlan } = {} } = config
   return {
     ...queueSpec(config, endpoints, iface),
     sourcePort: config.sourcePort,
@@ -260,6 +260,7 @@ function ibverbsSpec(
       rateBytesPerSecond > 0 && {
         hardwareRateBytesPerSecond: rateBytesPerSecond,
         hardwareRateBasis: rateBasis,
+        hardwareBurstBytes: burstBytes,
       }),
   }
 }
