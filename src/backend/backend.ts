@@ -33,6 +33,8 @@ export interface BackendEnvironment {
   readonly counters: Float64Array
   /** Backends that complete by callback call this when reap has something new. */
   readonly wake: () => void
+  /** Keeps the event loop of the backend's thread turning until the promise is settled. Absent where it turns by itself. */
+  readonly turning?: (until: Promise<void>) => void
 }
 
 export interface CompileHints {
@@ -98,6 +100,13 @@ export interface Backend {
   readonly caps: BackendCaps
   readonly states: States
   register(region: TableRegion): void
+  /**
+   * The region will be named again and again, until `forget`. Absent where a region costs nothing to name. Never throws: a batch that names
+   * it says what is wrong.
+   */
+  keep?(region: TableRegion): void
+  /** The region is released: no posting uses it any more. */
+  forget?(region: TableRegion): void
   compile(table: PacketTable, hints: CompileHints): Posting
   /** Frees what compile made. Never while rows of it are posted and not reaped. */
   release(posting: Posting): void
@@ -142,4 +151,6 @@ export interface Backend {
   explain(errno: number, substream: number, udpBytes: number): string
   /** Stops using all registered memory, then closes what it opened. Idempotent. */
   close(): void
+  /** Set by `close` where a call in another thread still uses what was opened: settled when that is closed too. */
+  readonly lingering?: Promise<void> | undefined
 }

@@ -99,6 +99,7 @@ async function openResolved(config: StreamConfig, specs: readonly EndpointSpec[]
     verbsLibrary: config.ibverbs?.library,
     allowFragmentation: config.allowFragmentation,
     ttl: config.ttl,
+    multicastLoop: config.multicastLoop,
   })
   try {
     return await openWith(selection, config, endpoints, iface, early)
@@ -266,7 +267,7 @@ function ibverbsSpec(
   endpoints: readonly ResolvedEndpoint[],
   iface: ResolvedInterface | undefined,
 ): IbverbsOptions {
-  const { rateBytesPerSecond, rateBasis, ibverbs: { vlan } = {} } = config
+  const { rateBytesPerSecond, rateBasis, burstBytes, ibverbs: { vlan } = {} } = config
   return {
     ...queueSpec(config, endpoints, iface),
     sourcePort: config.sourcePort,
@@ -275,6 +276,7 @@ function ibverbsSpec(
       rateBytesPerSecond > 0 && {
         hardwareRateBytesPerSecond: rateBytesPerSecond,
         hardwareRateBasis: rateBasis,
+        hardwareBurstBytes: burstBytes,
       }),
   }
 }
@@ -298,7 +300,7 @@ function queueSpec(
   endpoints: readonly ResolvedEndpoint[],
   iface: ResolvedInterface | undefined,
 ): QueueOptions {
-  const { ttl, dscp } = config
+  const { ttl, dscp, multicastLoop } = config
   const { library, poll, pollMicroseconds, queueDepth, completionVector, completionTimeoutMs } = {
     ...IBVERBS_DEFAULTS,
     ...config.ibverbs,
@@ -308,6 +310,7 @@ function queueSpec(
     ...(iface && { interface: iface }),
     ...(ttl !== undefined && { ttl }),
     ...(dscp !== undefined && { dscp }),
+    multicastLoop,
     packetSizeBytes: config.packetSizeBytes,
     neighbourTimeoutMs: config.neighbourTimeoutMs,
     queueDepth,

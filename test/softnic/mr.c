@@ -87,7 +87,7 @@ static int refusal(const struct ibv_pd *pd, const void *address, size_t length, 
   if (length == 0 || (uintptr_t)address + length < (uintptr_t)address) return EINVAL;
   int fault = trap_reg_mr();
   if (fault) return fault;
-  return mapped(address, length) ? 0 : EFAULT;
+  return mapped(address, length) ? fork_protect(address, length) : EFAULT;
 }
 
 /* With the mutex held: a slot, or 0. */
@@ -100,6 +100,8 @@ static uint32_t free_slot(void) {
 }
 
 struct ibv_mr *ibv_reg_mr_iova2(struct ibv_pd *pd, void *address, size_t length, uint64_t iova, unsigned int access) {
+  /* As long as the kernel takes to pin pages. */
+  if (nic.limits.pin_us_per_mib) usleep((length >> 20) * nic.limits.pin_us_per_mib);
   int error = refusal(pd, address, length, access);
   struct ibv_mr *mr = error ? NULL : calloc(1, sizeof *mr);
   if (!mr) {
@@ -130,6 +132,7 @@ struct ibv_mr *ibv_reg_mr_iova2(struct ibv_pd *pd, void *address, size_t length,
     return NULL;
   }
   add(&((struct pd *)pd)->uses, 1);
+  if (access & IBV_ACCESS_RELAXED_ORDERING) report_relaxed();
   report_made(MRS);
   return mr;
 }

@@ -11,6 +11,7 @@
  * | JoinedPostings  | posts several postings in one call                                                   |
  * | Recovery        | holds the queue and its state, and makes it ready again after a failure              |
  * | DeviceWatch     | takes what the device says beside completions                                        |
+ * | Silence         | tells a queue that is held up from one that is dead                                  |
  *
  * One work request in every depth / SIGNALS is signalled, and the last packet of every post.
  * Teardown: queue pair, completion queue, channel → registrations → domain → device.
@@ -42,13 +43,13 @@ import { JoinedPostings, MAX_JOINS } from './joined.js'
 import { causeName, type OpenDevice, type QueueOptions } from './open.js'
 import { MAX_POSTING_NUMBER, type VerbsPosting } from './posting.js'
 import type { QueueKind } from './queue-kind.js'
-import { BROKEN, CLOSED, DRAIN_MS, READY, RECOVERING, Recovery } from './recovery.js'
+import { BROKEN, CLOSED, READY, RECOVERING, Recovery } from './recovery.js'
 import { Registrations } from './registrations.js'
+import { SIGNALS, Silence } from './silence.js'
 
-/** How many parts of the send queue end in a signalled work request. */
-const SIGNALS = 8
 const PAUSE_NANOSECONDS = 20_000
 const NEIGHBOUR_PAUSE_NANOSECONDS = 500_000
+const PINNING_PAUSE_NANOSECONDS = 1_000_000
 /**
  * A work request that the provider refuses this often with room in the queue is given up, and the next at once until one is taken.
  */
@@ -61,12 +62,13 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
   readonly #device: OpenDevice
   readonly #kind: QueueKind<V>
   readonly #counters: Float64Array
-  readonly #completionTimeoutMs: number
   readonly #registrations: Registrations
   readonly #inFlight: InFlight
   readonly #joined = new JoinedPostings()
   readonly #recovery: Recovery<V>
   readonly #watch: DeviceWatch<V>
+  readonly #silence: Silence
+  lingering: Promise<void> | undefined
   readonly #waitSet: readonly [queue: { fd: number; events: number }, device: { fd: number; events: number }]
   readonly #postings = new Set<V>()
   #nextPosting = 1
@@ -79,11 +81,14 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
     this.#device = device
     this.#kind = kind
     this.#counters = environment.counters
-    this.#completionTimeoutMs = options.completionTimeoutMs
-    this.#registrations = new Registrations(device.domain, kind.name)
+    this.#registrations = new Registrations(device.domain, kind.name, environment.turning ?? (() => {}))
     this.#inFlight = new InFlight(queue.depth)
-    this.#recovery = new Recovery(device, kind, queue, this.#inFlight)
+    const rekey = () => {
+      for (const posting of this.#postings) posting.keyed = false
+    }
+    this.#recovery = new Recovery({ device, kind, inFlight: this.#inFlight, registrations: this.#registrations, rekey }, queue)
     this.#watch = new DeviceWatch(device, kind, this.#recovery)
+    this.#silence = new Silence(options, kind, device)
     this.#waitSet = [
       { fd: queue.channelFd, events: POLLIN },
       { fd: device.context.asyncFd, events: POLLIN },
@@ -116,6 +121,14 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
   /** Memory is pinned by `compile`, for as long as a posting uses it. */
   register(_region: TableRegion): void {}
 
+  keep(region: TableRegion): void {
+    this.#registrations.keep(region)
+  }
+
+  forget(region: TableRegion): void {
+    this.#registrations.dismiss(region)
+  }
+
   /** @throws SpeadcastError ERR_SPEADCAST_BACKEND when memory cannot be pinned, as beyond RLIMIT_MEMLOCK */
   compile(table: PacketTable, _hints: CompileHints): V {
     const { queue, generation } = this.#recovery
@@ -124,14 +137,14 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
       const posting = this.#kind.compile(table, {
         number: this.#nextPosting++ % MAX_POSTING_NUMBER,
         generation,
-        signalEvery: Math.max(1, Math.floor(queue.depth / SIGNALS)),
+        signalEvery: this.#silence.signalEvery(queue.depth),
         maxSges: queue.options.sges,
-        lkeyOf: (region) => {
-          const lkey = this.#registrations.use(region)
+        use: (region) => {
+          this.#registrations.use(region)
           used.push(region)
-          return lkey
         },
       })
+      this.#registrations.key(posting)
       this.#postings.add(posting)
       return posting
     } catch (error) {
@@ -141,8 +154,7 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
   }
 
   release(posting: V): void {
-    const { table, ownRegion } = posting
-    for (const region of ownRegion ? [...table.regions, ownRegion] : table.regions) this.#registrations.unuse(region)
+    for (const region of posting.regions) this.#registrations.unuse(region)
     this.#postings.delete(posting)
     posting.release()
   }
@@ -154,10 +166,7 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
     out.kind = POST_OK
     out.accepted = 0
     out.skipped = 0
-    if (recovery.state !== READY) {
-      this.#refuse(posting, first, out)
-      return
-    }
+    if ((recovery.state !== READY || !posting.keyed) && this.#refuse(posting, first, end, out)) return
     let n = Math.min(this.#room(end - first), end - first)
     if (n === 0) {
       this.#counters[COUNTER.waits]! += 1
@@ -184,15 +193,21 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
     if (accepted < n) this.#refused(posting, first + accepted, out)
   }
 
-  /** Answers a post in a state in which nothing is posted. */
-  #refuse(posting: V, first: number, out: PostResult): void {
-    if (this.#recovery.state === RECOVERING) {
-      again(out, PAUSE_NANOSECONDS)
-      return
+  /** Answers a post in a state in which nothing is posted, or of memory that has no key; false where it has one now. */
+  #refuse(posting: V, first: number, end: number, out: PostResult): boolean {
+    const { state } = this.#recovery
+    if (state === BROKEN) {
+      out.kind = POST_FATAL
+      out.errno = ERRNO.EIO
+      out.substream = posting.table.substream[first]!
+    } else if (state === RECOVERING) again(out, PAUSE_NANOSECONDS)
+    else {
+      const errno = this.#registrations.key(posting)
+      if (errno === undefined) return false
+      if (errno === 0) again(out, PINNING_PAUSE_NANOSECONDS)
+      else this.#skip(posting, first, end, errno, out)
     }
-    out.kind = POST_FATAL
-    out.errno = ERRNO.EIO
-    out.substream = posting.table.substream[first]!
+    return true
   }
 
   /** Free slots; none rather than a few, unless they are all that is wanted, so that posts stay long. */
@@ -231,7 +246,8 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
     const recovery = this.#recovery
     const joined = this.#joined
     const inFlight = this.#inFlight
-    if (recovery.state !== READY || posting.generation !== recovery.generation || posting.chain.cutAt !== 0) return false
+    if (recovery.state !== READY || !posting.keyed) return false
+    if (posting.generation !== recovery.generation || posting.chain.cutAt !== 0) return false
     if (joined.count === MAX_JOINS || recovery.queue.depth - inFlight.packets - joined.rows < end) return false
     if (inFlight.freeParts <= joined.count || this.#kind.admit(posting, 0, end) !== end) return false
     this.#kind.prepare(posting, 0, end)
@@ -284,8 +300,10 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
       taken += n
       if (n < POLL_BATCH || recovery.state === BROKEN) break
     }
-    if (taken > 0) inFlight.progressed = true
-    else this.#lookAround()
+    if (taken > 0) {
+      inFlight.progressed = true
+      this.#silence.ends()
+    } else this.#lookAround()
     return taken
   }
 
@@ -319,10 +337,9 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
     const now = performance.now()
     const quietMs = inFlight.quietFor(now)
     this.#watch.takeEventsAt(now)
-    const timeoutMs = this.#completionTimeoutMs
-    // Nothing is signalled behind the last packet announced: no completion will tell of what is there, unless more is posted.
-    const patienceMs = inFlight.done < inFlight.announced ? timeoutMs : Math.min(DRAIN_MS, timeoutMs)
-    if (this.#recovery.state === READY && quietMs >= patienceMs) this.#recovery.beginSilent(patienceMs)
+    if (this.#recovery.state !== READY) return
+    const silentMs = this.#silence.over(quietMs, inFlight.done < inFlight.announced)
+    if (silentMs > 0) this.#recovery.beginSilent(silentMs)
   }
 
   suspicion(thorough: boolean): number {
@@ -343,6 +360,7 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
     const { state, queue } = this.#recovery
     if (state === BROKEN || (this.#inFlight.empty && !wantWrite)) return NOTHING
     this.#waitSet[0].fd = queue.channelFd
+    this.#waitSet[1].fd = this.#device.context.asyncFd
     return this.#waitSet
   }
 
@@ -352,6 +370,8 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
 
   explain(cause: number, substream: number, udpBytes: number): string {
     const { state, history } = this.#recovery
+    const { refusal } = this.#registrations
+    if (refusal?.errno === cause) return refusal.message
     const why = this.#kind.explain(cause, substream, udpBytes, this.#recovery)
     return state === BROKEN ? `${why}; before: ${history.join(', ')}` : why
   }
@@ -361,9 +381,10 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
     this.#recovery.close()
     for (const posting of this.#postings) posting.release()
     this.#postings.clear()
-    this.#registrations.close()
     this.#kind.close()
-    this.#device.domain.release()
-    this.#device.context.close()
+    this.lingering = this.#registrations.close(() => {
+      this.#device.domain.release()
+      this.#device.context.close()
+    })
   }
 }

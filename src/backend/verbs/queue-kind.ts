@@ -14,9 +14,15 @@ export interface QueueKind<V extends VerbsPosting> {
   readonly headroomBytes: number
   readonly wireOverheadBytes: number
   readonly pacesItself: boolean
+  /** How long the device takes for a packet of full size at the rate that it keeps; 0 where it keeps none. */
+  readonly packetMs: number
   /** False: packets may be dropped although their work requests succeed. */
   readonly passable: boolean
   compile(table: PacketTable, options: PostingOptions): V
+  /** Why packets would leave by the wrong device; empty as long as they would not. Then `move` is called when nothing is under way. */
+  readonly displaced: string
+  /** Opens the device that packets are to leave by, and puts it in the other's place. @throws NativeError, SpeadcastError */
+  move?(): void
   /** Takes the queue from reset to the state that sends. @throws NativeError */
   ready(queue: SendQueue): void
   /** How many of n rows from `first` on may go now. */

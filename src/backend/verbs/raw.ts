@@ -8,7 +8,7 @@ import type { VerbsBackend } from './backend.js'
 import type { LastFailure } from './open.js'
 import type { PostingOptions } from './posting.js'
 import type { QueueKind } from './queue-kind.js'
-import { explainRaw, frameRateKbps, type IbverbsOptions, type OpenRawDevice, openDevice } from './raw-open.js'
+import { explainRaw, frameRateKbps, type IbverbsOptions, moveDevice, type OpenRawDevice, openDevice } from './raw-open.js'
 import { IbverbsPosting } from './raw-posting.js'
 import { startQueue } from './start.js'
 
@@ -23,6 +23,7 @@ class RawFrames implements QueueKind<IbverbsPosting> {
   readonly headroomBytes: number
   readonly wireOverheadBytes: number
   readonly pacesItself: boolean
+  readonly packetMs: number
   readonly #options: IbverbsOptions
   readonly #device: OpenRawDevice
 
@@ -33,6 +34,8 @@ class RawFrames implements QueueKind<IbverbsPosting> {
     this.headroomBytes = Math.ceil(headerBytes / 8) * 8
     this.wireOverheadBytes = AROUND_FRAME_BYTES + headerBytes
     this.pacesItself = options.hardwareRateBytesPerSecond !== undefined
+    // A kilobit per second is a bit per millisecond.
+    this.packetMs = this.pacesItself ? ((options.packetSizeBytes + headerBytes) * 8) / frameRateKbps(options, headerBytes) : 0
     device.states.add(() => this.#words())
   }
 
@@ -40,15 +43,23 @@ class RawFrames implements QueueKind<IbverbsPosting> {
     return this.#device.frames.passable
   }
 
+  get displaced(): string {
+    return this.#device.frames.displaced
+  }
+
+  move(): void {
+    moveDevice(this.#options, this.#device)
+  }
+
   #words(): StateWords {
     const { facts, frames, interfaceName } = this.#device
-    const { vlan } = frames
+    const { vlans } = frames
     return {
       interface: interfaceName,
       sourcePort: frames.port,
       checksums: facts.checksumOffload ? 'device' : frames.templates[0]!.ipv6 ? 'software' : 'none for UDP over IPv4',
       substreamsWithoutNeighbour: frames.gates.closedCount,
-      ...(vlan && { vlan: vlan.id }),
+      ...(vlans.length > 0 && { vlan: vlans.length > 1 ? vlans.map(({ id }) => id).join('.') : vlans[0]!.id }),
     }
   }
 
@@ -64,7 +75,8 @@ class RawFrames implements QueueKind<IbverbsPosting> {
     queue.ready()
     if (!this.pacesItself) return
     const { headerBytes } = this.#device.frames.templates[0]!
-    queue.limitRate(frameRateKbps(this.#options, headerBytes), this.#options.packetSizeBytes + headerBytes)
+    const { packetSizeBytes, hardwareBurstBytes = 0 } = this.#options
+    queue.limitRate(frameRateKbps(this.#options, headerBytes), packetSizeBytes + headerBytes, hardwareBurstBytes)
   }
 
   admit(posting: IbverbsPosting, first: number, n: number): number {
