@@ -28,6 +28,7 @@ test('the path is the kernel’s: interface, MTU, next hop, source', async (ctx)
     interfaceName: 'v0',
     ifindex: index.v0,
     mtu: 9000,
+    linkMtu: 9000,
     onLinkMulticastOrLoopback: false,
     copiedBy: 'veth',
     vlanTags: 0,
@@ -38,7 +39,7 @@ test('the path is the kernel’s: interface, MTU, next hop, source', async (ctx)
   const hop4 = { nextHop: { bytes: '0a4d0002', text: '10.77.0.2' } }
   const hop6 = { nextHop: { bytes: 'fd770000000000000000000000000002', text: 'fd77::2' } }
   const direct = { onLinkMulticastOrLoopback: true, needsNeighbour: false, vlanTags: 0 }
-  const lo = { interfaceName: 'lo', ifindex: 1, mtu: 65536, copiedBy: 'loopback', ...direct }
+  const lo = { interfaceName: 'lo', ifindex: 1, mtu: 65536, linkMtu: 65536, copiedBy: 'loopback', ...direct }
   expect(r).toEqual({
     link: { to: '10.77.0.2:7148', ...v4, ...hop4 },
     gateway: { to: '10.200.1.1:7148', ...v4, ...hop4, mtu: 1280 },
@@ -67,6 +68,7 @@ test('the path is the kernel’s: interface, MTU, next hop, source', async (ctx)
       interfaceName: 'ifb9',
       ifindex: index.ifb9,
       mtu: 4000,
+      linkMtu: 4000,
       nextHop: { bytes: '0a630002', text: '10.99.0.2' },
       onLinkMulticastOrLoopback: false,
       vlanTags: 0,
