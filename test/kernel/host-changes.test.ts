@@ -336,12 +336,12 @@ test('an idle stream sleeps while nothing that concerns it changes, and learns a
   const why = netnsUnavailable()
   need(ctx, !why, why)
   await using ns = await twoWays()
-  const got = await ns.program<{ calm: number; busy: number; before: string; after: string; changes: number; later: number }>(
-    'a',
-    'kernel/idle',
-  )
+  type Answer = Record<'calm' | 'busy' | 'changes' | 'later', number> & Record<'before' | 'after', string>
+  const got = await ns.program<Answer & { told: object[]; warnings: string[] }>('a', 'kernel/idle')
   console.log(`wake-ups of the I/O thread: ${JSON.stringify(got)}`)
   expect(got).toMatchObject({ before: 'v0', after: 'w0', changes: 1 })
+  expect(got.told).toEqual([{ changes: 1, what: expect.stringMatching(/ leaves by w0 .* instead of v0/), interface: 'w0' }])
+  expect(got.warnings).toEqual(['onPathChange threw: thrown by the listener'])
   // Every wait ends within 50 ms: 40 in 2 s. A descriptor that stays ready would end each at once.
   for (const wakeUps of [got.calm, got.busy, got.later]) expect(wakeUps).toBeLessThan(80)
 })
