@@ -52,6 +52,7 @@ export {
   type RdmaUdStreamOptions,
   type StreamOptions,
 } from './stream/options.js'
+export type { PathChange } from './stream/path-change.js'
 export { parseRate } from './stream/rate.js'
 export { type BatchOutcome, type BatchResult, SendError } from './stream/result.js'
 export type { SendPromise } from './stream/send-promise.js'

@@ -1,5 +1,5 @@
 /** Runs `speadcast send`: opens a stream by the options, sends heaps of the pattern or of the input, and ends in order. */
-import { openStream, type Stream } from '../index.js'
+import { openStream, type PathChange, type Stream } from '../index.js'
 import { complain } from './exit.js'
 import { cutOffAfter, onInterrupt } from './interrupt.js'
 import { say, showProgress } from './progress.js'
@@ -19,7 +19,8 @@ export async function runSend(endpoints: string[], flags: SendFlags): Promise<vo
   try {
     checkFlags(flags)
     const input = flags.input === undefined ? undefined : await openInput(flags.input)
-    stream = await openStream(streamOptions(endpoints, flags))
+    const onPathChange = ({ what }: PathChange) => say(`speadcast send: ${what}`)
+    stream = await openStream({ ...streamOptions(endpoints, flags), onPathChange })
     await send(stream, flags, input, stopping.signal)
   } catch (error) {
     complain('send', error)

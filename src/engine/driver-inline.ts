@@ -38,6 +38,7 @@ export class InlineDriver implements Driver {
   readonly caps: BackendCaps
   readonly waiter = undefined
   states: StateWords
+  onStates: () => void = () => {}
   #client = NO_CLIENT
   readonly #engine: Engine
   #scheduled = false
@@ -93,8 +94,10 @@ export class InlineDriver implements Driver {
   }
 
   readonly #receive = (message: EngineMessage): void => {
-    if (message.type === 'states') this.states = message.states
-    else this.#client.outcome(message)
+    if (message.type === 'states') {
+      this.states = message.states
+      this.onStates()
+    } else this.#client.outcome(message)
   }
 
   addVariant(id: number, compiled: CompiledBatch, rates?: Float64Array): void {

@@ -55,6 +55,7 @@ const contention = new Contention(contentionWord, new HostLoad().othersRun)
 export class WorkerDriver implements Driver {
   caps!: BackendCaps
   states: StateWords = {}
+  onStates: () => void = () => {}
   #client = NO_CLIENT
   readonly waiter: Waiter | undefined
   readonly #doorbell: Doorbell
@@ -159,6 +160,7 @@ export class WorkerDriver implements Driver {
         break
       case 'states':
         this.states = report.states
+        this.onStates()
         break
       case 'outcome':
         this.#client.outcome(report)

@@ -35,6 +35,8 @@ export interface Driver {
   readonly caps: BackendCaps
   /** The backend's states, as it last told them. */
   readonly states: StateWords
+  /** Called when they are others. */
+  onStates: () => void
   /** How a caller waits a moment for a batch; undefined where nothing is sent while the caller computes, or at a rate. */
   readonly waiter: Waiter | undefined
   /** Before anything is submitted: who is to be told. At once told of its death, if the driver has died since it was opened. */

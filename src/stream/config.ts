@@ -10,7 +10,17 @@ import { parseRate } from './rate.js'
 type Defaulted<T, Undefaulted extends keyof T> = Required<Omit<T, Undefaulted>> & Pick<T, Undefaulted>
 
 /** Options without a default, because their absence has a meaning. */
-type Undefaulted = 'interface' | 'thread' | 'ioThreads' | 'ttl' | 'dscp' | 'ibverbs' | 'rdmaUd' | 'pcapPath' | 'memory'
+type Undefaulted =
+  | 'interface'
+  | 'thread'
+  | 'ioThreads'
+  | 'ttl'
+  | 'dscp'
+  | 'ibverbs'
+  | 'rdmaUd'
+  | 'pcapPath'
+  | 'memory'
+  | 'onPathChange'
 
 /** The options of openStream as they are used: checked, and with the defaults in place. */
 export type StreamConfig = Readonly<
@@ -181,6 +191,7 @@ const schema = v.strictObject({
   segmentation: v.optional(choice(['auto', 'off']), 'auto'),
   udpPath: v.optional(choice(['auto', 'io_uring', 'sendmmsg']), 'auto'),
   neighbourTimeoutMs: v.optional(whole(0, 60_000, 'milliseconds'), DEFAULTS.neighbourTimeoutMs),
+  onPathChange: v.optional(v.function('must be a function of the change')),
   ibverbs: v.optional(ibverbsOptions),
   rdmaUd: v.optional(rdmaUdOptions),
   pcapPath: v.optional(v.string('must be a file path')),

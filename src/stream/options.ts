@@ -2,6 +2,7 @@
 import type { BackendChoice } from '../backend/names.js'
 import type { Split } from '../spead/index.js'
 import type { IoThread } from './io-thread.js'
+import type { PathChange } from './path-change.js'
 
 export const DEFAULTS = {
   /** UDP payload that fits a 1500-byte MTU over IPv4, as spead2's default. */
@@ -174,6 +175,11 @@ export interface StreamOptions {
   udpPath?: 'auto' | 'io_uring' | 'sendmmsg'
   /** How long opening waits for unicast neighbours to answer ARP or neighbour discovery. Default 1000. */
   neighbourTimeoutMs?: number
+  /**
+   * Called when packets take another way from now on, or can go no more: a route, an interface or an address has changed. Default: nobody is;
+   * `stream.stats().states` tells the last change all the same (`lastPathChange`).
+   */
+  onPathChange?: (change: PathChange) => void
   /** For backends 'ibverbs' and 'rdma-ud'. */
   ibverbs?: IbverbsStreamOptions
   /** For backend 'rdma-ud'. */

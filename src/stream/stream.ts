@@ -39,6 +39,7 @@ import type { StreamConfig } from './config.js'
 import { Descriptors } from './descriptors.js'
 import { Failures } from './failures.js'
 import { Lane, Lanes } from './lanes.js'
+import { tellPathChanges } from './path-change.js'
 import { PreparedLists } from './prepared.js'
 import type { BatchResult } from './result.js'
 import { Send } from './send.js'
@@ -119,6 +120,7 @@ export class Stream implements AsyncDisposable {
       substreams: endpoints.length,
       send: (substreams, heap) => this.#sendTo(substreams, heap),
     })
+    if (config.onPathChange) tellPathChanges(driver, config.onPathChange)
     driver.start(this.#submissions)
   }
 

@@ -257,6 +257,7 @@ function pathWatch() {
     ip(...command.split(' '))
     return [`${family}: ${command}`, ...told(watches[family])]
   })
+  told(none)
   ip('route', 'add', '10.99.0.0/17', 'via', '10.77.0.2')
   return [...rows, ['without destinations', ...told(none)]]
 }

@@ -4,6 +4,7 @@
  */
 import { expect, test } from 'vitest'
 import type { StreamOptions } from '#dist/src/index.js'
+import { CLI } from '../support/cli.js'
 import { need } from '../support/need.js'
 import { makeNetns, type Netns, netnsUnavailable } from '../support/netns.js'
 import { capture, packetsOfHeaps, RemoteStream, type RunReport } from '../support/remote-stream.js'
@@ -336,14 +337,36 @@ test('an idle stream sleeps while nothing that concerns it changes, and learns a
   const why = netnsUnavailable()
   need(ctx, !why, why)
   await using ns = await twoWays()
-  const got = await ns.program<{ calm: number; busy: number; before: string; after: string; changes: number; later: number }>(
-    'a',
-    'kernel/idle',
-  )
+  type Answer = Record<'calm' | 'busy' | 'changes' | 'later', number> & Record<'before' | 'after', string>
+  const got = await ns.program<Answer & { told: object[]; warnings: string[] }>('a', 'kernel/idle')
   console.log(`wake-ups of the I/O thread: ${JSON.stringify(got)}`)
   expect(got).toMatchObject({ before: 'v0', after: 'w0', changes: 1 })
+  expect(got.told).toEqual([{ changes: 1, what: expect.stringMatching(/ leaves by w0 .* instead of v0/), interface: 'w0' }])
+  expect(got.warnings).toEqual(['onPathChange threw: thrown by the listener'])
   // Every wait ends within 50 ms: 40 in 2 s. A descriptor that stays ready would end each at once.
   for (const wakeUps of [got.calm, got.busy, got.later]) expect(wakeUps).toBeLessThan(80)
+})
+
+test('the command says on standard error that its packets take another way', async (ctx) => {
+  const why = netnsUnavailable()
+  need(ctx, !why, why)
+  await using ns = await twoWays()
+  const wire = await capture(ns, 'b', { device: 'w1' })
+  const args = ['10.99.0.1:7148', '--rate', '1MB/s', '-H', '8KiB', '-n', '100000', '--descriptors', 'none']
+  const child = ns.spawn('a', ['node', CLI, 'send', ...args], { stdio: ['ignore', 'ignore', 'pipe'] })
+  let stderr = ''
+  child.stderr!.setEncoding('utf8').on('data', (text: string) => {
+    stderr += text
+  })
+  await sleep(1000)
+  ns.ip('a', 'route replace 10.99.0.0/24 via 10.78.0.2')
+  for (let i = 0; i < 400 && !stderr.includes('leaves by'); i++) await sleep(20)
+  child.kill('SIGINT')
+  await new Promise((resolve) => child.once('close', resolve))
+  expect(stderr).toMatch(
+    /^speadcast send: \S+Z 10\.99\.0\.1:7148 leaves by w0 \(index \d+\) from 10\.78\.0\.1 via 10\.78\.0\.2 instead of v0 /m,
+  )
+  expect((await wire.stop()).length).toBeGreaterThan(0)
 })
 
 test('an inline stream learns of a change at its next send', async (ctx) => {

@@ -5,7 +5,7 @@
 import { execFileSync } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { openStream } from 'speadcast'
+import { openStream, type PathChange } from 'speadcast'
 import { print } from '../support/print.js'
 
 const ip = (command: string) => execFileSync('ip', command.split(' '))
@@ -27,7 +27,14 @@ async function during(seconds: number, work = () => {}): Promise<number> {
   return wakeUps() - before
 }
 
-const stream = await openStream({ to: '10.99.0.1:7148', backend: 'udp', descriptors: 'none' })
+const warnings: string[] = []
+process.on('warning', ({ message }) => warnings.push(message))
+const told: { changes: number; what: string; interface: unknown }[] = []
+const onPathChange = ({ changes, what, states }: PathChange) => {
+  told.push({ changes, what, interface: states.interface })
+  throw new Error('thrown by the listener')
+}
+const stream = await openStream({ to: '10.99.0.1:7148', backend: 'udp', descriptors: 'none', onPathChange })
 await sleep(300)
 const calm = await during(2)
 // A host with routes that come and go, and neighbours that answer.
@@ -41,4 +48,4 @@ for (let i = 0; i < 200 && stream.stats().states.pathChanges === 0; i++) await s
 const { interface: after, pathChanges: changes } = stream.stats().states
 const later = await during(2)
 await stream.close()
-print({ calm, busy, before, after, changes, later })
+print({ calm, busy, before, after, changes, later, told, warnings })

@@ -141,6 +141,15 @@ const WALK: Record<keyof StreamOptions, (ctx: TestContext) => Promise<void>> = {
     )
     expect((await sent({ backend: 'auto', to: '127.0.0.1:9', ibverbs })).stream.reason).toMatch(/\/nonexistent\/libibverbs\.so\.1/)
   },
+  async onPathChange() {
+    // test/kernel/host-changes.test.ts has its effect, which takes a host that changes.
+    const changes: object[] = []
+    await sent({ onPathChange: (change) => void changes.push(change) })
+    expect(changes).toEqual([])
+    expect(await told({ onPathChange: 5 as never })).toMatch(
+      /^ERR_SPEADCAST_CONFIG option 'onPathChange' is 5; must be a function of the change/,
+    )
+  },
   async rdmaUd() {
     expect(await told({ backend: 'udp', rdmaUd: {} })).toMatch(
       /^ERR_SPEADCAST_CONFIG rdmaUd is only for backend 'rdma-ud', not 'udp'/,

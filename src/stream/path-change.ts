@@ -1,0 +1,36 @@
+/** Tells a stream's owner that its packets take another way, or none any more. */
+import type { StateWords } from '../backend/states.js'
+import type { Driver } from '../engine/driver.js'
+
+export interface PathChange {
+  /** How often the ways of this stream have changed, with this change. */
+  readonly changes: number
+  /** When and how, for a person. Several changes at once are told together: it is the last one. */
+  readonly what: string
+  /** As `stream.stats().states` tells them now. */
+  readonly states: StateWords
+}
+
+/** Calls `listener` for each change, when the stream is not in the middle of a send. Its errors become warnings. */
+export function tellPathChanges(driver: Driver, listener: (change: PathChange) => unknown): void {
+  let told = changesOf(driver.states)
+  driver.onStates = () => {
+    const { states } = driver
+    const changes = changesOf(states)
+    if (changes === told) return
+    told = changes
+    queueMicrotask(() => void call(listener, { changes, what: `${states.lastPathChange}`, states }))
+  }
+}
+
+function changesOf({ pathChanges }: StateWords): number {
+  return typeof pathChanges === 'number' ? pathChanges : 0
+}
+
+async function call(listener: (change: PathChange) => unknown, change: PathChange): Promise<void> {
+  try {
+    await listener(change)
+  } catch (error) {
+    process.emitWarning(`onPathChange threw: ${error instanceof Error ? error.message : error}`, { code: 'SPEADCAST_LISTENER' })
+  }
+}
