@@ -5,10 +5,10 @@ import { runProgram } from '../support/program.js'
 
 test('what comes while the process ends is not told, and does not abort it', async (ctx) => {
   need(ctx, process.platform === 'linux', 'eventfd is of Linux')
-  expect(await runProgram('ffi/wake-at-exit')).toEqual({ code: 0, signal: null, stdout: 'exits\n', stderr: '' })
+  expect(await runProgram('ffi/loop-end')).toEqual({ code: 0, signal: null, stdout: 'exits\n', stderr: '' })
 })
 
 test('the end of the process closes what it is told to close, once', async (ctx) => {
   need(ctx, process.platform === 'linux', 'eventfd is of Linux')
-  expect(await runProgram('ffi/close-at-exit')).toEqual({ code: 0, signal: null, stdout: 'false,false\n', stderr: '' })
+  expect(await runProgram('ffi/loop-close')).toEqual({ code: 0, signal: null, stdout: 'false,false\n', stderr: '' })
 })

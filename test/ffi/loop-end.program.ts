@@ -1,4 +1,4 @@
-/** A descriptor that watches on the event loop becomes ready while the process ends, before and after the end of the watch. */
+/** Ends with a watched descriptor that is ready, before and after the listener for 'exit' that LoopWaker has. */
 import { LoopWaker } from '#dist/ffi/loop-poll.js'
 import { EventFd } from '#dist/ffi/wait.js'
 
