@@ -44,7 +44,8 @@ const FORGOTTEN_MS = 100
  */
 const GRACE_MS = 5
 
-type Known = Map<string, ReturnType<typeof neighbourState>>
+/** What one look has learnt of next hops, because substreams mostly share them. */
+export type Known = Map<string, ReturnType<typeof neighbourState>>
 
 /** Whether the kernel cannot even make an entry for the next hop: there is none, and asking for the MAC makes none. */
 function hasNoRoom(path: Path): boolean {
@@ -100,6 +101,7 @@ export class Gates {
   #next = 0
   #lookAt = 0
   #graceEnds = Number.NEGATIVE_INFINITY
+  #notOpen = 0
   /** When packets last came to gates some of which are not open. */
   #waitedAt = Number.NEGATIVE_INFINITY
 
@@ -144,14 +146,14 @@ export class Gates {
   }
 
   /** Packets take another path from now on, whose next hop gets a chance to answer before they are refused. */
-  follow(substream: number, path: Path): void {
+  follow(substream: number, path: Path, known: Known): void {
     const now = performance.now()
     this.paths[substream] = path
     this.#deadline[substream] = now + this.#options.timeoutMs
-    this.#checkedAt[substream] = now
-    this.#kickedAt[substream] = Number.NEGATIVE_INFINITY
+    // As if it had been asked for just now, so that the path is not looked for again; one that is unasked is asked for all the same.
+    this.#kickedAt[substream] = now - LOST_KICK_MS - 1
     this.#set(substream, PENDING)
-    this.#checkNeighbour(substream, now, new Map())
+    this.#checkNeighbour(substream, now, known)
   }
 
   /** The errno that tells why there is no path for packets of a substream; 0 if there is one. */
@@ -236,9 +238,11 @@ export class Gates {
   }
 
   #set(substream: number, state: State): void {
-    if (this.#state[substream] === state) return
+    const before = this.#state[substream]
+    if (before === state) return
     this.#state[substream] = state
-    this.any = this.#state.some((each) => each !== OPEN)
+    this.#notOpen += Number(state !== OPEN) - Number(before !== OPEN)
+    this.any = this.#notOpen > 0
     this.moves++
     this.#options.states.change()
   }
@@ -314,9 +318,11 @@ export class Gates {
       return
     }
     // An entry that is deleted takes the request that is under way with it.
-    if (kick || (neighbour === 'unasked' && now - this.#kickedAt[i]! > LOST_KICK_MS)) {
+    const idle = neighbour === 'unasked' || (neighbour === 'failed' && this.#state[i] === PENDING)
+    if (kick || (idle && now - this.#kickedAt[i]! > LOST_KICK_MS)) {
       this.#kickedAt[i] = now
       kickNeighbour(path)
+      if (neighbour === 'unasked') known.set(key, 'unresolved')
     }
     if (this.#state[i] === PENDING) {
       if (now > this.#deadline[i]!) this.shut(i)

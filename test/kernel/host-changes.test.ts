@@ -207,6 +207,29 @@ testOnPaths('a batch that was under way while its route changed is suspect, and 
   expect(second!.length).toBeGreaterThan(700 * packetsPerHeap)
 })
 
+testOnPaths('a thousand endpoints follow one route, and nothing but a few batches is suspect', async (ctx, open) => {
+  const why = netnsUnavailable()
+  need(ctx, !why, why)
+  await using ns = await twoWays()
+  ns.ip('b', 'address add 10.99.0.0/16 dev lo')
+  ns.ip('a', 'route replace 10.99.0.0/16 via 10.77.0.2')
+  ns.ip('a', 'route del 10.99.0.0/24')
+  const wires = await Promise.all(['v1', 'w1'].map((device) => capture(ns, 'b', { device })))
+  const stream = await open(ns, { ...SENDING, to: '10.99.0.1+999:7148' })
+  const { packetsPerHeap } = await stream.batch({ heaps: 1000, bytes: 1000 })
+  const results = [await stream.send()]
+  ns.ip('a', 'route replace 10.99.0.0/16 via 10.78.0.2')
+  for (let i = 0; i < 6; i++) results.push(await stream.send())
+  const { states } = await stream.stats()
+  await stream.close()
+  const [first, second] = await Promise.all(wires.map((wire) => wire.stop()))
+  const heaps = packetsOfHeaps([...first!, ...second!])
+  console.log(`a thousand endpoints: suspect ${results.map(({ ok }) => Number(ok!.suspect))}; ${states.lastPathChange}`)
+  for (let cnt = 1; cnt <= 7000; cnt++) expect(heaps.get(cnt)).toBe(packetsPerHeap)
+  expect(states).toMatchObject({ interface: 'w0', pathChanges: 1, lastPathChange: /and 999 more endpoints$/ })
+  expect(results.slice(-3).map(({ ok }) => ok?.suspect)).toEqual([false, false, false])
+})
+
 /** Deletes v0, or makes it anew: the same name and addresses, another index. */
 function remake(ns: Netns): void {
   ns.ip('a', `link add v0 type veth peer name v1 netns ${ns.name.b}`)

@@ -15,7 +15,7 @@ import { performance } from 'node:perf_hooks'
 import { ERRNO, errnoName, NativeError } from '../../../ffi/native-error.js'
 import { SpeadcastError } from '../../errors.js'
 import type { Devices, Path } from '../../net/route.js'
-import type { Gates } from '../gates.js'
+import type { Gates, Known } from '../gates.js'
 import type { States } from '../states.js'
 import type { Bearings } from './bearings.js'
 
@@ -23,9 +23,12 @@ import type { Bearings } from './bearings.js'
 const RETRY_MS = 1000
 /** Refused packets are no reason to look more often. */
 const REFUSED_MS = 20
-/** Looks take no more of the time than this, beyond MOST_CREDIT_MS at once: a look costs some 50 µs, and 20 for each endpoint. */
+/**
+ * Looks take no more of the time than this, but for MOST_CREDIT_MS at once, or a look that takes longer. A look costs some 100 µs, and 30 for
+ * each endpoint beyond the first.
+ */
 const SHARE = 0.05
-const MOST_CREDIT_MS = 5
+const MOST_CREDIT_MS = 100
 
 export interface RenewalParts {
   readonly bearings: Bearings
@@ -89,7 +92,7 @@ export class Renewal {
     this.#told = false
     this.#triedAt = now
     const moved = this.#follow()
-    this.#credit -= performance.now() - now
+    this.#credit = Math.max(-MOST_CREDIT_MS, this.#credit - (performance.now() - now))
     return moved
   }
 
@@ -121,13 +124,14 @@ export class Renewal {
       }
     }
     this.state = 'current'
-    for (let i = 0; i < gates.paths.length; i++) if (this.#followPath(i, pathOrErrno(bearings, i, devices))) moved = true
+    const known: Known = new Map()
+    for (let i = 0; i < gates.paths.length; i++) if (this.#followPath(i, pathOrErrno(bearings, i, devices), known)) moved = true
     if (moved) this.#note(this.#tell(before, wasLost))
     return moved
   }
 
   /** True when packets of the substream take another path, or one again, or none any more. */
-  #followPath(i: number, found: Path | number): boolean {
+  #followPath(i: number, found: Path | number, known: Known): boolean {
     const { gates } = this.#parts
     const cutBy = gates.cutBy(i)
     if (typeof found === 'number') {
@@ -140,7 +144,7 @@ export class Renewal {
       gates.paths[i] = found
       return false
     }
-    gates.follow(i, found)
+    gates.follow(i, found, known)
     return true
   }
 
