@@ -18,6 +18,7 @@ const PROTOTYPES = {
   memfd_create: 'int memfd_create(const char *name, uint flags)',
   ftruncate: 'int ftruncate(int fd, int64_t length)',
   dup: 'int dup(int fd)',
+  dup3: 'int dup3(int from, int to, int flags)',
   close: 'int close(int fd)',
   ioctl: 'int ioctl(int fd, size_t request, uint64_t argument)',
   fcntl: 'int fcntl(int fd, int cmd, int arg)',
