@@ -72,6 +72,8 @@ export function u32(value: number): Uint8Array {
 export interface Query {
   /** Name of the request, for errors. */
   readonly what: string
+  /** Default NETLINK_ROUTE. */
+  readonly protocol?: number
   readonly type: number
   /** The message type of the answers. */
   readonly answer: number
@@ -95,7 +97,7 @@ export function query(q: Query): void {
 }
 
 /** One request and its answers. True when a dump was interrupted. */
-function exchange({ what, type, dump, header, attributes, answer, onMessage }: Query): boolean {
+function exchange({ what, protocol = 0, type, dump, header, attributes, answer, onMessage }: Query): boolean {
   const c = libc()
   if (!scratch) {
     const region = Region.allocate(BUFFER_BYTES, { hugePages: 'never' })
@@ -104,7 +106,11 @@ function exchange({ what, type, dump, header, attributes, answer, onMessage }: Q
   const { address, bytes, view } = scratch
   sequence = (sequence + 1) >>> 0
   const seq = sequence
-  const fd = checkCall('socket', c.socket(AF_NETLINK, SOCK_RAW_CLOEXEC, 0), 'AF_NETLINK, NETLINK_ROUTE')
+  const fd = checkCall(
+    'socket',
+    c.socket(AF_NETLINK, SOCK_RAW_CLOEXEC, protocol),
+    `AF_NETLINK, ${protocol === 0 ? 'NETLINK_ROUTE' : protocol}`,
+  )
   try {
     // Answers are queued before sendto returns; the time limit only keeps a surprise from becoming a hang.
     view.setBigInt64(0, 1n, true)

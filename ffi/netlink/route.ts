@@ -106,8 +106,14 @@ export interface Link {
   readonly lower?: number
   /** The bond or bridge that this link is a port of. */
   readonly master?: number
-  /** A VLAN's 802.1Q tag. */
+  /** A VLAN's tag. */
   readonly vlanId?: number
+  /** The EtherType of a VLAN's tag: 0x8100 (802.1Q) or 0x88a8 (802.1ad). */
+  readonly vlanProtocol?: number
+  /** The port that a bond sends by, where its mode has one (active-backup, balance-tlb, balance-alb) and a port is up. */
+  readonly activePort?: number
+  /** A port of a bond that the bond does not send by (IFLA_BOND_SLAVE_STATE). */
+  readonly standby?: boolean
   readonly gsoMaxSegments: number
   readonly gsoMaxSizeBytes: number
   readonly txPackets: number
@@ -124,8 +130,15 @@ function linkOf(view: DataView, body: number, found: Attributes): Link {
   const info = found.get(18)
   const about = info && attributesOf(view, info.at, info.at + info.length)
   const kind = about && textOf(about, 1)
-  const data = kind === 'vlan' ? about?.get(2) : undefined
-  const vlan = data && attributesOf(view, data.at, data.at + data.length).get(1)
+  const nested = (type: number): Attributes | undefined => {
+    const inner = about?.get(type)
+    return inner && attributesOf(view, inner.at, inner.at + inner.length)
+  }
+  const data = kind === 'vlan' || kind === 'bond' ? nested(2) : undefined
+  const vlan = kind === 'vlan' ? data?.get(1) : undefined
+  const vlanProtocol = kind === 'vlan' ? data?.get(5) : undefined
+  const activePort = kind === 'bond' && data && u32Of(view, data, 2)
+  const portState = about && textOf(about, 4) === 'bond' ? nested(5)?.get(1) : undefined
   // IFLA_LINK is an index of the namespace that IFLA_LINK_NETNSID names.
   const lower = found.has(37) ? undefined : u32Of(view, found, 5)
   const master = u32Of(view, found, 10)
@@ -149,6 +162,9 @@ function linkOf(view: DataView, body: number, found: Attributes): Link {
     ...(lower && { lower }),
     ...(master && { master }),
     ...(vlan && { vlanId: view.getUint16(vlan.at, true) }),
+    ...(vlanProtocol && { vlanProtocol: view.getUint16(vlanProtocol.at) }),
+    ...(activePort && { activePort }),
+    ...(portState && { standby: view.getUint8(portState.at) === 1 }),
     gsoMaxSegments: u32Of(view, found, 40) ?? 0,
     gsoMaxSizeBytes: u32Of(view, found, 41) ?? 0,
     txPackets: counter(1),

@@ -18,6 +18,7 @@ import { ERRNO, NativeError } from '../native-error.js'
 import {
   EVENT_TYPE,
   IBV_ACCESS_LOCAL_WRITE,
+  IBV_ACCESS_RELAXED_ORDERING,
   IBV_AH_ATTR,
   IBV_ASYNC_EVENT,
   IBV_CONTEXT,
@@ -230,9 +231,13 @@ export class ProtectionDomain {
     this.pointer = context.library.pointer('ibv_alloc_pd', context.pointer)
   }
 
-  /** Pins the memory and lets the device read it. @throws NativeError; ENOMEM beyond RLIMIT_MEMLOCK */
-  register(address: number, byteLength: number): MemoryRegistration {
-    return new MemoryRegistration(this, address, byteLength)
+  /**
+   * Pins the memory and lets the device read it. @throws NativeError; ENOMEM beyond RLIMIT_MEMLOCK, EINVAL when it cannot be kept from
+   * child processes
+   * @param relaxedOrdering the device may reorder its accesses on PCI Express, where it knows how; completions come after them
+   */
+  register(address: number, byteLength: number, relaxedOrdering = true): MemoryRegistration {
+    return new MemoryRegistration(this, address, byteLength, relaxedOrdering)
   }
 
   /**
@@ -310,15 +315,18 @@ export class MemoryRegistration {
     readonly domain: ProtectionDomain,
     address: number,
     byteLength: number,
+    relaxedOrdering: boolean,
   ) {
     const { library } = domain.context
+    // It drops optional access flags that the kernel does not know; ibv_reg_mr may refuse them.
     const iova2 = library.optional.ibv_reg_mr_iova2
     // Receive queues need write access. Sending would do without it, and then memory that is mapped read-only could be registered
     // too.
+    const access = IBV_ACCESS_LOCAL_WRITE | (iova2 && relaxedOrdering ? IBV_ACCESS_RELAXED_ORDERING : 0)
     this.#pointer = (
       iova2
-        ? iova2(domain.pointer, address, byteLength, address, IBV_ACCESS_LOCAL_WRITE)
-        : library.call.ibv_reg_mr(domain.pointer, address, byteLength, IBV_ACCESS_LOCAL_WRITE)
+        ? iova2(domain.pointer, address, byteLength, address, access)
+        : library.call.ibv_reg_mr(domain.pointer, address, byteLength, access)
     ) as Pointer<'ibv_mr'>
     if (this.#pointer === 0) throw new NativeError('ibv_reg_mr', errno(), `${byteLength} bytes`)
     this.lkey = readU32(this.#pointer + IBV_MR.lkey)

@@ -124,6 +124,7 @@ export const IBV_QP_PORT = 1 << 5
 export const IBV_QP_QKEY = 1 << 6
 export const IBV_QP_SQ_PSN = 1 << 16
 export const IBV_ACCESS_LOCAL_WRITE = 1
+export const IBV_ACCESS_RELAXED_ORDERING = 1 << 20
 export const IBV_PORT_ACTIVE = 4
 export const IBV_LINK_LAYER_ETHERNET = 2
 export const IBV_DEVICE_RAW_IP_CSUM = 1 << 26

@@ -7,7 +7,7 @@
  * table of operations.
  */
 import { koffi } from '../koffi.js'
-import { errno } from '../libc.js'
+import { errno, libc } from '../libc.js'
 import { readPointer, readString, readU32 } from '../memory/store-pointer.js'
 import { ERRNO, NativeError } from '../native-error.js'
 import { IBV_CONTEXT, VERBS_CONTEXT } from './layout.js'
@@ -43,6 +43,7 @@ const PROTOTYPES = {
   ibv_detach_mcast: 'int ibv_detach_mcast(uint64_t qp, uint64_t gid, uint16_t lid)',
   ibv_modify_qp: 'int ibv_modify_qp(uint64_t qp, uint64_t attr, int mask)',
   ibv_destroy_qp: 'int ibv_destroy_qp(uint64_t qp)',
+  ibv_fork_init: 'int ibv_fork_init()',
   ibv_get_async_event: 'int ibv_get_async_event(uint64_t context, uint64_t event)',
   ibv_ack_async_event: 'void ibv_ack_async_event(uint64_t event)',
 } as const
@@ -92,6 +93,9 @@ export class VerbsLibrary {
 
   private constructor(readonly path: string) {
     if (process.platform !== 'linux') throw new VerbsUnavailable(`libibverbs is Linux only, this is ${process.platform}`)
+    // Fork protection on small pages alone makes ibv_reg_mr refuse parts of a reserved huge page. The library reads its C environment,
+    // of which a worker's process.env is a copy. Given by the user, the variable stays.
+    libc().setenv('RDMAV_HUGEPAGES_SAFE', '1', 0)
     let library: ReturnType<ReturnType<typeof koffi>['load']>
     try {
       library = koffi().load(path)
@@ -118,6 +122,9 @@ export class VerbsLibrary {
     >
     const missing = Object.keys(PROTOTYPES).filter((name) => this.call[name as Required] === undefined)
     if (missing.length > 0) throw new VerbsUnavailable(`${path} lacks ${missing.join(', ')}; it is older than rdma-core 24`)
+    // Node forks for every child process, and without copy-on-fork (Linux 5.12) the child may take the pages of the provider's rings
+    // (ibv_fork_init(3)). EINVAL: somebody else has registered memory before, and it is too late.
+    this.call.ibv_fork_init()
   }
 
   /** Calls a function that returns a pointer. @throws NativeError with errno when it returns NULL */

@@ -60,6 +60,8 @@ export async function explainBackends(to: string | readonly string[], options: E
     works: refused === undefined,
     reason: refused ?? (name === backend ? 'what auto takes' : 'works, slower than what auto takes'),
   })
+  const loopback = ibverbs === undefined ? (await import('../backend/verbs/probe.js')).loopbackOf(wanted) : undefined
+  const raw = verdict('ibverbs', ibverbs)
   const noDatagrams = await rdmaUdRefused(wanted)
   const rdmaUd: BackendVerdict = {
     backend: 'rdma-ud',
@@ -75,7 +77,12 @@ export async function explainBackends(to: string | readonly string[], options: E
   return {
     backend,
     reason,
-    backends: [verdict('ibverbs', ibverbs), verdict('udp', udp), verdict('dgram', undefined), rdmaUd],
+    backends: [
+      loopback ? { ...raw, reason: `${raw.reason}; ${loopback}` } : raw,
+      verdict('udp', udp),
+      verdict('dgram', undefined),
+      rdmaUd,
+    ],
     sends: problem === '',
     problem,
     endpoints: reached,

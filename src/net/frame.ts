@@ -1,9 +1,9 @@
 /**
- * Ethernet II (with an optional 802.1Q tag), IPv4 or IPv6, and UDP headers as a template: everything that depends on the stream is
+ * Ethernet II (with VLAN tags if need be), IPv4 or IPv6, and UDP headers as a template: everything that depends on the stream is
  * written once, lengths and checksums are patched per packet. Pure.
  *
  * Sources: IEEE 802.3 and 802.1Q, RFC 791, RFC 8200, RFC 768, RFC 1071 (checksum), RFC 1112 §6.4 and RFC 2464 §7 (multicast MACs),
- * RFC 6864 (identification 0 with DF). Left out: IP options and extension headers, fragments, other tags than one C-tag.
+ * RFC 6864 (identification 0 with DF). Left out: IP options and extension headers, fragments.
  */
 import { ensure } from '../errors.js'
 import { isMulticast } from './address.js'
@@ -28,6 +28,8 @@ export interface VlanTag {
   readonly id: number
   /** PCP, 0–7, default 0. */
   readonly priority?: number
+  /** The tag's EtherType. Default 0x8100 (802.1Q); 0x88a8 is 802.1ad's. */
+  readonly protocol?: number
 }
 
 export interface FrameOptions {
@@ -42,7 +44,8 @@ export interface FrameOptions {
   readonly ttl?: number
   /** 0–63, default 0. */
   readonly dscp?: number
-  readonly vlan?: VlanTag
+  /** The outermost first, if there are several. */
+  readonly vlan?: VlanTag | readonly VlanTag[]
 }
 
 /** The MAC a multicast or the limited broadcast address maps to; undefined for unicast, whose MAC is the neighbour's. */
@@ -129,7 +132,8 @@ export class FrameTemplate {
 
   /** @throws SpeadcastError ERR_SPEADCAST_CONFIG when a field does not fit its bits, or the families differ. */
   constructor(options: FrameOptions) {
-    const { sourceMac, destinationMac, source, destination, sourcePort, destinationPort, vlan } = options
+    const { sourceMac, destinationMac, source, destination, sourcePort, destinationPort, vlan = [] } = options
+    const tags = 'id' in vlan ? [vlan] : vlan
     const ttl = options.ttl ?? (isMulticast(destination) ? 1 : 64)
     const dscp = options.dscp ?? 0
     for (const mac of [sourceMac, destinationMac])
@@ -143,13 +147,13 @@ export class FrameTemplate {
     within('destination port', destinationPort, 1, 65535)
     within('ttl', ttl, 0, 255)
     within('dscp', dscp, 0, 63)
-    if (vlan) {
-      within('vlan id', vlan.id, 1, 4094)
-      within('vlan priority', vlan.priority ?? 0, 0, 7)
+    for (const { id, priority = 0 } of tags) {
+      within('vlan id', id, 1, 4094)
+      within('vlan priority', priority, 0, 7)
     }
     this.#v4 = source.length === 4
     this.ipv6 = !this.#v4
-    this.ipAt = ETHERNET_BYTES + (vlan ? VLAN_TAG_BYTES : 0)
+    this.ipAt = ETHERNET_BYTES + tags.length * VLAN_TAG_BYTES
     this.udpAt = this.ipAt + IP_BYTES[this.#v4 ? 4 : 6]
     this.headerBytes = this.udpAt + UDP_BYTES
     const header = new Uint8Array(this.headerBytes)
@@ -157,9 +161,9 @@ export class FrameTemplate {
     const view = new DataView(header.buffer)
     header.set(destinationMac, 0)
     header.set(sourceMac, 6)
-    if (vlan) {
-      view.setUint16(12, ETHERTYPE.vlan)
-      view.setUint16(14, ((vlan.priority ?? 0) << 13) | vlan.id)
+    for (const [i, { id, priority = 0, protocol = ETHERTYPE.vlan }] of tags.entries()) {
+      view.setUint16(12 + i * VLAN_TAG_BYTES, protocol)
+      view.setUint16(14 + i * VLAN_TAG_BYTES, (priority << 13) | id)
     }
     view.setUint16(this.ipAt - 2, this.#v4 ? ETHERTYPE.ipv4 : ETHERTYPE.ipv6)
     const ip = this.ipAt

@@ -1,5 +1,5 @@
 /** RDMA devices and their ports: a list of them with their facts, and the one behind a network interface. Linux only, cold. */
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { NativeError } from '../../ffi/native-error.js'
 import { type Link, links } from '../../ffi/netlink/route.js'
 import { type DeviceFacts, deviceNames, type Gid, type PortFacts, VerbsContext } from '../../ffi/verbs/context.js'
@@ -7,6 +7,8 @@ import { IBV_LINK_LAYER_ETHERNET } from '../../ffi/verbs/layout.js'
 import type { VerbsLibrary } from '../../ffi/verbs/library.js'
 import { deviceOfAddress } from '../../ffi/verbs/rdmacm.js'
 import { SpeadcastError } from '../errors.js'
+import type { VlanTag } from '../net/frame.js'
+import { interfacesOfPort } from './netdevs.js'
 
 export interface RdmaPort extends PortFacts {
   /** Counted from 1. */
@@ -63,31 +65,12 @@ function inspect(library: VerbsLibrary, name: string, all: readonly Link[]): Rdm
   }
 }
 
-/** The interfaces of a port by its GID table; by sysfs before Linux 5.10, which has no such table. */
+/** The interfaces of a port by its GID table, where that tells any. */
 function interfacesOf(device: string, port: number, gids: readonly Gid[], all: readonly Link[]): Link[] {
   const indexes = new Set(gids.map(({ ifindex }) => ifindex))
-  let found = all.filter(({ index }) => indexes.has(index))
-  if (found.length === 0) {
-    const names = new Set(sysfsInterfaces(device, port))
-    found = all.filter(({ name }) => names.has(name))
-  }
+  const told = all.filter(({ index }) => indexes.has(index))
+  const found = told.length > 0 ? told : interfacesOfPort(device, port, all)
   return found.sort((a, b) => Number(a.kind === 'vlan') - Number(b.kind === 'vlan'))
-}
-
-function sysfsInterfaces(device: string, port: number): string[] {
-  const ndevs = `${SYSFS}/${device}/ports/${port}/gid_attrs/ndevs`
-  if (existsSync(ndevs)) {
-    const names = readdirSync(ndevs).flatMap((file) => {
-      try {
-        return [readFileSync(`${ndevs}/${file}`, 'utf8').trim()]
-      } catch {
-        return [] // an empty entry of the table cannot be read
-      }
-    })
-    if (names.length > 0) return names
-  }
-  const net = `${SYSFS}/${device}/device/net`
-  return existsSync(net) ? readdirSync(net) : []
 }
 
 function numaNodeOf(device: string): number {
@@ -98,13 +81,22 @@ function numaNodeOf(device: string): number {
 export interface RdmaPath {
   readonly device: string
   readonly port: number
-  /** 802.1Q tag of the interface, if it is a VLAN. */
-  readonly vlanId: number | undefined
+  /** The tags of the interface and of those below it, if they are VLANs; the outermost first. */
+  readonly vlans: readonly VlanTag[]
+  /** Index of the bond's port that the device is behind, where the bond itself has no device. Packets go by no other port. */
+  readonly bondPort?: number
+  /** Names of the interface and of those below it, the bond's port included. */
+  readonly interfaces: readonly string[]
 }
 
+/** More links on top of one another than this are a loop. */
+const MOST_LINKS = 8
+
 /**
- * The RDMA device and port behind an interface: its own, that of the link below it (VLAN), or that of a bond it is a port of.
- * @param address one of the interface's addresses, for librdmacm where nothing else knows
+ * The RDMA device and port behind an interface. A device is taken for what it is told to be: first that of the interface itself, then
+ * that of the link below (VLAN), then the one that librdmacm knows at the address. A bond that the NIC does not offload has none of
+ * these. Its ports have devices of their own, and the device of the port that the bond sends by is taken.
+ * @param address one of the interface's addresses
  * @throws ERR_SPEADCAST_BACKEND naming the devices there are
  */
 export function rdmaPathOf(
@@ -114,25 +106,69 @@ export function rdmaPathOf(
   { ethernetOnly = true }: { ethernetOnly?: boolean } = {},
 ): RdmaPath {
   const all = links()
-  const byIndex = new Map(all.map((link) => [link.index, link]))
-  const own = byIndex.get(ifindex)
-  const vlanId = own?.vlanId
-  const below = own?.kind === 'vlan' && own.lower ? byIndex.get(own.lower) : own
-  const candidates = new Set(
-    [own, below, ...all.filter(({ master }) => master !== undefined && (master === own?.index || master === below?.index))].flatMap(
-      (link) => link?.index ?? [],
-    ),
+  const chain = chainOf(ifindex, all)
+  const vlans = chain.flatMap(({ kind, vlanId, vlanProtocol }) =>
+    kind === 'vlan' && vlanId !== undefined ? [{ id: vlanId, ...(vlanProtocol && { protocol: vlanProtocol }) }] : [],
   )
+  vlans.reverse()
+  const interfaces = chain.map(({ name }) => name)
   const devices = rdmaDevices(library)
-  for (const { name, ports } of devices)
-    for (const { port, ethernet, interfaces } of ports)
-      if ((ethernet || !ethernetOnly) && interfaces.some(({ index }) => candidates.has(index)))
-        return { device: name, port, vlanId }
+  const sending = portsOfBond(chain.at(-1), all)
+  const isSending = (index: number) => sending.some((link) => link.index === index)
+  const behind = (ifindex: number): Pick<RdmaPath, 'device' | 'port'> | undefined => {
+    const fits = devices.flatMap(({ name, ports }) =>
+      ports
+        .filter(({ ethernet, interfaces }) => (ethernet || !ethernetOnly) && interfaces.some(({ index }) => index === ifindex))
+        .map(({ port, interfaces }) => ({ device: name, port, sends: interfaces.some(({ index }) => isSending(index)) })),
+    )
+    // Devices of several ports of a bond may have the bond's addresses.
+    const best = fits.find(({ sends }) => sends) ?? fits[0]
+    return best && { device: best.device, port: best.port }
+  }
+  for (const { index } of chain) {
+    const found = behind(index)
+    if (found) return { ...found, vlans, interfaces }
+  }
   const managed = address && deviceOfAddress(library, address, ifindex)
-  if (managed) return { ...managed, vlanId }
+  if (managed) return { ...managed, vlans, interfaces }
+  for (const { index, name } of sending) {
+    const found = behind(index)
+    if (found) return { ...found, vlans, interfaces: [...interfaces, name], bondPort: index }
+  }
+  const name = chain[0]?.name ?? ifindex
+  const by = sending.length > 0 ? ` (${chain.at(-1)!.name} sends by ${sending.map((link) => link.name).join(', ')})` : ''
   throw new SpeadcastError(
     'ERR_SPEADCAST_BACKEND',
-    `no RDMA device is behind interface ${own?.name ?? ifindex}; there are: ${describeDevices(devices)}`,
+    `no RDMA device is behind interface ${name}${by}; there are: ${describeDevices(devices)}`,
+  )
+}
+
+/** Names of the interface and of those that its VLAN tags lead to. */
+export function interfacesBelow(ifindex: number): string[] {
+  return chainOf(ifindex, links()).map(({ name }) => name)
+}
+
+/** The interface, and below it the links that its VLAN tags lead to. */
+function chainOf(ifindex: number, all: readonly Link[]): Link[] {
+  const chain: Link[] = []
+  let link = all.find(({ index }) => index === ifindex)
+  while (link && chain.length < MOST_LINKS) {
+    chain.push(link)
+    const { kind, lower } = link
+    link = kind === 'vlan' ? all.find(({ index }) => index === lower) : undefined
+  }
+  return chain
+}
+
+/**
+ * The ports of a bond or team that it may send by now: the active one if its mode has one, else each that is up and not on standby. The
+ * ports of a bridge are none, because which of them a frame leaves by depends on its address.
+ */
+export function portsOfBond(bond: Link | undefined, all: readonly Link[]): Link[] {
+  if (!bond || (bond.kind !== 'bond' && bond.kind !== 'team')) return []
+  return all.filter(
+    ({ index, master, carrier, standby }) =>
+      master === bond.index && carrier && !standby && (bond.activePort === undefined || bond.activePort === index),
   )
 }
 

@@ -99,6 +99,7 @@ async function openResolved(config: StreamConfig, specs: readonly EndpointSpec[]
     verbsLibrary: config.ibverbs?.library,
     allowFragmentation: config.allowFragmentation,
     ttl: config.ttl,
+    multicastLoop: config.multicastLoop,
   })
   try {
     return await openWith(selection, config, endpoints, iface, early)
@@ -298,7 +299,7 @@ function queueSpec(
   endpoints: readonly ResolvedEndpoint[],
   iface: ResolvedInterface | undefined,
 ): QueueOptions {
-  const { ttl, dscp } = config
+  const { ttl, dscp, multicastLoop } = config
   const { library, poll, pollMicroseconds, queueDepth, completionVector, completionTimeoutMs } = {
     ...IBVERBS_DEFAULTS,
     ...config.ibverbs,
@@ -308,6 +309,7 @@ function queueSpec(
     ...(iface && { interface: iface }),
     ...(ttl !== undefined && { ttl }),
     ...(dscp !== undefined && { dscp }),
+    multicastLoop,
     packetSizeBytes: config.packetSizeBytes,
     neighbourTimeoutMs: config.neighbourTimeoutMs,
     queueDepth,

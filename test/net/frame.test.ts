@@ -99,6 +99,17 @@ test('VLAN tag, hop limit, DSCP, and no checksum when the NIC is to fill it', ()
   )
   const template = new FrameTemplate(options)
   expect([template.ipAt, template.udpAt, template.headerBytes]).toEqual([18, 58, 66])
+  // IEEE 802.1Q, 9.5: a service tag's EtherType is 88a8, and it stands in front of the customer's.
+  const stacked = {
+    ...options,
+    vlan: [
+      { id: 0x123, protocol: 0x88a8 },
+      { id: 0xabc, priority: 5 },
+    ],
+  }
+  const tagged = '33331234567802000000000188a801238100aabc86dd'
+  expect(hex(frame(stacked, Uint8Array.of(1, 2, 3), false)).slice(0, tagged.length)).toBe(tagged)
+  expect(new FrameTemplate(stacked).headerBytes).toBe(70)
   // Multicast is not forwarded unless asked for, unicast is: 1 and 64, as sockets have it.
   const { ttl: _, ...noTtl } = options
   expect(new FrameTemplate(noTtl).header[18 + 7]).toBe(1)

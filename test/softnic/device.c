@@ -117,6 +117,8 @@ static int list_all(struct ibv_device **list, int most) {
 struct ibv_device **ibv_get_device_list(int *count) {
   enum { MOST = 64 };
   nic_init();
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  pthread_once(&once, fork_environment);
   struct ibv_device **list = calloc(MOST + 1, sizeof *list);
   if (!list) return NULL;
   const char *named = getenv("SOFTNIC_NETDEVS");

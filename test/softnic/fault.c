@@ -25,6 +25,8 @@ struct nic nic = {
             .rate_min_kbps = 1000,
             .rate_max_kbps = 100000000,
             .memlock_bytes = UINT64_MAX,
+            .copy_on_fork = 1,
+            .gids = 1,
             .cap_net_raw = 1,
         },
 };
@@ -149,6 +151,8 @@ static bool limit_command(const struct command *c) {
       {"rate_min_kbps", &nic.limits.rate_min_kbps, UINT32_MAX},
       {"rate_max_kbps", &nic.limits.rate_max_kbps, UINT32_MAX},
       {"memlock_bytes", &nic.limits.memlock_bytes, UINT64_MAX},
+      {"copy_on_fork", &nic.limits.copy_on_fork, 1},
+      {"gids", &nic.limits.gids, 1},
       {"cap_net_raw", &nic.limits.cap_net_raw, 1},
   };
   uint64_t n;

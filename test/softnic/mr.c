@@ -87,7 +87,7 @@ static int refusal(const struct ibv_pd *pd, const void *address, size_t length, 
   if (length == 0 || (uintptr_t)address + length < (uintptr_t)address) return EINVAL;
   int fault = trap_reg_mr();
   if (fault) return fault;
-  return mapped(address, length) ? 0 : EFAULT;
+  return mapped(address, length) ? fork_protect(address, length) : EFAULT;
 }
 
 /* With the mutex held: a slot, or 0. */
@@ -130,6 +130,7 @@ struct ibv_mr *ibv_reg_mr_iova2(struct ibv_pd *pd, void *address, size_t length,
     return NULL;
   }
   add(&((struct pd *)pd)->uses, 1);
+  if (access & IBV_ACCESS_RELAXED_ORDERING) report_relaxed();
   report_made(MRS);
   return mr;
 }

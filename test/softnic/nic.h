@@ -21,6 +21,8 @@ struct limits {
   uint64_t checksum, pacing, pacing_burst, rate_min_kbps, rate_max_kbps;
   /* UINT64_MAX: what the process may lock. */
   uint64_t memlock_bytes;
+  uint64_t copy_on_fork;
+  uint64_t gids;
   uint64_t cap_net_raw;
 };
 
@@ -65,7 +67,11 @@ void report_made(enum kind kind);
 void report_gone(enum kind kind);
 /* With nic.mutex held. */
 void report_add(const struct stats *stats);
-void report_rate_limit(uint32_t kbps);
+void report_rate_limit(uint32_t kbps, uint32_t burst_bytes);
+void report_relaxed(void);
+void report_fork_init(void);
+void fork_environment(void);
+int fork_protect(const void *address, size_t length);
 void report_cq_overrun(void);
 void report_comp_event(void);
 void report_async_event(enum ibv_event_type type);

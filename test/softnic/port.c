@@ -39,6 +39,7 @@ int gid_table(const struct device *device, struct ibv_gid_entry *entries) {
   uint8_t local[16] = {0xfe, 0x80, [8] = m[0] ^ 2, m[1], m[2], 0xff, 0xfe, m[3], m[4], m[5]};
   int n = 0;
   struct ifaddrs *all = NULL;
+  if (!nic.limits.gids) return 0;
   add_gid(entries, &n, local, device->ifindex);
   if (getifaddrs(&all) < 0) return n;
   add_addresses(entries, &n, all, device->netdev, AF_INET);

@@ -236,7 +236,7 @@ static int modify(struct qp *qp, const struct ibv_qp_attr *attr, int mask) {
   if (to != IBV_QPS_RTS) qp->rate_kbps = 0;
   if (given & IBV_QP_RATE_LIMIT) {
     qp->rate_kbps = attr->rate_limit;
-    report_rate_limit(attr->rate_limit);
+    report_rate_limit(attr->rate_limit, 0);
     engine_start();
   }
   send_progress(qp, 0);
@@ -266,7 +266,7 @@ int qp_rate_limit(struct ibv_qp *base, struct ibv_qp_rate_limit_attr *attr) {
   else error = EINVAL;
   if (!error) send_progress(qp, 0);
   drop(&qp->sq.lock);
-  if (!error) report_rate_limit(attr->rate_limit);
+  if (!error) report_rate_limit(attr->rate_limit, attr->max_burst_sz);
   return error;
 }
 

@@ -16,7 +16,9 @@ static struct {
   uint64_t cq_overruns, comp_events, unmatched, oversize_in;
   uint64_t async_events[EVENT_TYPES];
   uint64_t rate_limits;
-  uint32_t rates[RATES];
+  uint64_t relaxed;
+  uint64_t fork_inits, fork_inits_late;
+  uint32_t rates[RATES], bursts[RATES];
   struct stats total;
 } report;
 
@@ -48,8 +50,18 @@ void report_oversize_in(void) {
   add(&report.oversize_in, 1);
 }
 
-void report_rate_limit(uint32_t kbps) {
-  report.rates[add(&report.rate_limits, 1) % RATES] = kbps;
+void report_rate_limit(uint32_t kbps, uint32_t burst_bytes) {
+  uint64_t i = add(&report.rate_limits, 1) % RATES;
+  report.rates[i] = kbps;
+  report.bursts[i] = burst_bytes;
+}
+
+void report_relaxed(void) {
+  add(&report.relaxed, 1);
+}
+
+void report_fork_init(void) {
+  add(load(&report.made[PDS]) ? &report.fork_inits_late : &report.fork_inits, 1);
 }
 
 static void sum(struct stats *total, const struct stats *s) {
@@ -111,6 +123,9 @@ static void print(FILE *f) {
       {"completionEvents", load(&report.comp_events)},
       {"portErrors", load(&report.async_events[IBV_EVENT_PORT_ERR])},
       {"qpFatals", load(&report.async_events[IBV_EVENT_QP_FATAL])},
+      {"forkInits", load(&report.fork_inits)},
+      {"forkInitsLate", load(&report.fork_inits_late)},
+      {"relaxedOrdering", load(&report.relaxed)},
       {"deviceFatals", load(&report.async_events[IBV_EVENT_DEVICE_FATAL])},
   };
   for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) fprintf(f, "  \"%s\": %lu,\n", numbers[i].name, numbers[i].n);
@@ -119,6 +134,9 @@ static void print(FILE *f) {
   fputs("  \"rateLimitsKbps\": [", f);
   for (uint64_t i = n > RATES ? n - RATES : 0; i < n; i++)
     fprintf(f, "%s%u", i && i != n - RATES ? ", " : "", report.rates[i % RATES]);
+  fputs("],\n  \"burstsBytes\": [", f);
+  for (uint64_t i = n > RATES ? n - RATES : 0; i < n; i++)
+    fprintf(f, "%s%u", i && i != n - RATES ? ", " : "", report.bursts[i % RATES]);
   fputs("]\n}\n", f);
 }
 

@@ -123,15 +123,6 @@ int ibv_resolve_eth_l2_from_gid(struct ibv_context *context, struct ibv_ah_attr 
   return EOPNOTSUPP;
 }
 
-/* Nothing here is shared with a device, so a fork needs no care. */
-int ibv_fork_init(void) {
-  return 0;
-}
-
-enum ibv_fork_status ibv_is_fork_initialized(void) {
-  return IBV_FORK_UNNEEDED;
-}
-
 int ibv_dontfork_range(void *base, size_t size);
 int ibv_dontfork_range(void *base, size_t size) {
   (void)base, (void)size;

@@ -82,6 +82,12 @@ export interface SoftnicReport {
   qpFatals: number
   deviceFatals: number
   rateLimitsKbps: number[]
+  burstsBytes: number[]
+  /** Calls of ibv_fork_init before any protection domain was made, and after. */
+  forkInits: number
+  forkInitsLate: number
+  /** Registrations with relaxed ordering. */
+  relaxedOrdering: number
 }
 
 const LIBRARIES = ['libibverbs.so', 'librdmacm.so']

@@ -5,9 +5,12 @@
 import assert from 'node:assert/strict'
 import { readdirSync, readFileSync } from 'node:fs'
 import { after, before, test } from 'node:test'
+import { portInterfaces } from '#dist/ffi/netlink/rdma.js'
+import { links } from '#dist/ffi/netlink/route.js'
 import { VerbsLibrary } from '#dist/ffi/verbs/library.js'
 import { explainBackends } from '#dist/src/devices/index.js'
 import { rdmaDevices, rdmaPathOf } from '#dist/src/rdma/devices.js'
+import { interfacesOfPort } from '#dist/src/rdma/netdevs.js'
 import { ended, ifindexOf, program, sh, until, withContext } from './support.js'
 
 const library = VerbsLibrary.load()
@@ -76,13 +79,27 @@ test('a device lists the interface that it is first, and the VLANs on it', () =>
 })
 
 test('interfaces lead to their device: by themselves, by a VLAN with and without an address, by a bond and a VLAN on it', () => {
-  const rxe = (device: string, vlanId?: number) => ({ device, port: 1, vlanId })
-  assert.deepEqual(pathOf('rx0'), rxe('rxe0'))
-  assert.deepEqual(pathOf('rx1'), rxe('rxe1'))
-  assert.deepEqual(pathOf('rx0.100'), rxe('rxe0', 100))
-  assert.deepEqual(pathOf('rx0.101'), rxe('rxe0', 101))
-  assert.deepEqual(pathOf('bond0'), rxe('rxe2'))
-  assert.deepEqual(pathOf('bond0.200'), rxe('rxe2', 200))
+  const rxe = (device: string, interfaces: string[], ...vlans: number[]) => ({
+    device,
+    port: 1,
+    vlans: vlans.map((id) => ({ id, protocol: 0x8100 })),
+    interfaces,
+  })
+  assert.deepEqual(pathOf('rx0'), rxe('rxe0', ['rx0']))
+  assert.deepEqual(pathOf('rx1'), rxe('rxe1', ['rx1']))
+  assert.deepEqual(pathOf('rx0.100'), rxe('rxe0', ['rx0.100', 'rx0'], 100))
+  assert.deepEqual(pathOf('rx0.101'), rxe('rxe0', ['rx0.101', 'rx0'], 101))
+  // The bond's GIDs are those of the active port's device.
+  assert.deepEqual(pathOf('bond0'), rxe('rxe2', ['bond0']))
+  assert.deepEqual(pathOf('bond0.200'), rxe('rxe2', ['bond0.200', 'bond0'], 200))
+})
+
+test('the kernel tells the interface of a port by RDMA netlink, which needs no GIDs', () => {
+  assert.deepEqual([...portInterfaces('rxe0')], [[1, ifindexOf('rx0')]])
+  assert.deepEqual([...portInterfaces('rxe1')], [[1, ifindexOf('rx1')]])
+  assert.deepEqual([...portInterfaces('none')], [])
+  const names = (device: string) => interfacesOfPort(device, 1, links()).map(({ name }) => name)
+  assert.deepEqual([names('rxe0'), names('rxe1')], [['rx0'], ['rx1']])
 })
 
 test('an interface with no device behind it is told so, with the devices there are', () => {

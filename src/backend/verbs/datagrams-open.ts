@@ -17,6 +17,7 @@ import { ensure, SpeadcastError } from '../../errors.js'
 import { formatGid, parseAddress } from '../../net/address.js'
 import type { ResolvedEndpoint } from '../../net/endpoint.js'
 import { type Path, waitForNeighbours } from '../../net/route.js'
+import { interfacesBelow } from '../../rdma/devices.js'
 import { explained, loadLibrary } from '../../rdma/errors.js'
 import {
   activeMtuBytes,
@@ -33,7 +34,7 @@ import { joinGroup, openGroups } from '../../rdma/groups.js'
 import { askRendezvous, type DatagramPeer, DEFAULT_QKEY } from '../../rdma/rendezvous.js'
 import { findPath } from '../paths.js'
 import { States } from '../states.js'
-import { type OpenDevice, oneInterface, type QueueOptions } from './open.js'
+import { ensureLoopback, type OpenDevice, oneInterface, type QueueOptions } from './open.js'
 
 /** A receiver's queue pair, as the user names it. */
 export interface PeerOption {
@@ -83,6 +84,7 @@ export async function openFabric(options: RdmaUdOptions): Promise<OpenFabric> {
   const opened: { close(): void }[] = [context]
   try {
     checkSize(packetSizeBytes, fabric.mtuBytes, describePort(fabric))
+    ensureLoopback('rdma-ud', endpoints, interfacesBelow(gid.ifindex), options.multicastLoop)
     const facts = explained('rdma-ud', () => context.facts())
     let groups: GroupMembership | undefined
     if (endpoints.some(({ multicast }) => multicast)) {
@@ -128,7 +130,7 @@ export async function openFabric(options: RdmaUdOptions): Promise<OpenFabric> {
       context,
       domain,
       facts,
-      rdma: { device: fabric.device, port, vlanId: undefined },
+      rdma: { device: fabric.device, port, vlans: [], interfaces: [] },
       portActive,
       fabric,
       destinations,

@@ -1,15 +1,17 @@
 /** Options, the opened device and the explanation of failures, as both kinds of queue pair need them. */
+import { Region } from '../../../ffi/memory/region.js'
 import { errnoName, NativeError } from '../../../ffi/native-error.js'
 import type { DeviceFacts, ProtectionDomain, VerbsContext } from '../../../ffi/verbs/context.js'
 import { EVENT_TYPE, WC_STATUS } from '../../../ffi/verbs/layout.js'
 import type { QueuePairType } from '../../../ffi/verbs/queue-pair.js'
 import { SendQueue } from '../../../ffi/verbs/send-queue.js'
-import { SpeadcastError } from '../../errors.js'
+import { BackendRefused, SpeadcastError } from '../../errors.js'
 import type { ResolvedEndpoint } from '../../net/endpoint.js'
 import type { ResolvedInterface } from '../../net/interface.js'
 import type { Path } from '../../net/route.js'
 import type { RdmaPath } from '../../rdma/devices.js'
-import { whyRefused } from '../../rdma/errors.js'
+import { type VerbsBackendName, whyRefused } from '../../rdma/errors.js'
+import { loopbackRefused } from '../../rdma/loopback.js'
 import { CAUSE_EVENT, CAUSE_STATUS } from '../backend.js'
 import type { States } from '../states.js'
 
@@ -30,6 +32,8 @@ export interface QueueOptions {
   readonly verbsLibrary?: string
   /** The queue is reset when nothing completes for this long with work requests under way. */
   readonly completionTimeoutMs: number
+  /** False: multicast must not come back to receivers of this host. */
+  readonly multicastLoop?: boolean
 }
 
 export interface OpenDevice {
@@ -54,13 +58,20 @@ export function oneInterface(paths: readonly Path[]): Path {
   return paths[0]!
 }
 
-/** Why this process cannot make queue pairs of a type on a port; undefined if it can. */
-export function queuePairsRefused(context: VerbsContext, port: number, type: QueuePairType): string | undefined {
+/**
+ * Why this process cannot make queue pairs of a type on a port, or cannot pin `trialBytes` for their packets; undefined if it can.
+ */
+export function queuePairsRefused(context: VerbsContext, port: number, type: QueuePairType, trialBytes = 0): string | undefined {
   try {
     const domain = context.allocateDomain()
     try {
-      new SendQueue(domain, { type, port, depth: 16, sges: 1, completionVector: 0 }).close()
-      return undefined
+      const queue = new SendQueue(domain, { type, port, depth: 16, sges: 1, completionVector: 0 })
+      try {
+        if (trialBytes > 0) pinOnTrial(domain, trialBytes)
+        return undefined
+      } finally {
+        queue.close()
+      }
     } finally {
       domain.release()
     }
@@ -68,6 +79,28 @@ export function queuePairsRefused(context: VerbsContext, port: number, type: Que
     if (!(error instanceof NativeError)) throw error
     return whyRefused(type === 'raw' ? 'ibverbs' : 'rdma-ud', error)
   }
+}
+
+/** @throws NativeError; ENOMEM beyond RLIMIT_MEMLOCK */
+function pinOnTrial(domain: ProtectionDomain, byteLength: number): void {
+  const region = Region.allocate(byteLength)
+  try {
+    domain.register(region.address, byteLength).release()
+  } finally {
+    region.release()
+  }
+}
+
+/** @throws ERR_SPEADCAST_BACKEND where the device may loop multicast back to this host, and `multicastLoop` is false */
+export function ensureLoopback(
+  backend: VerbsBackendName,
+  endpoints: readonly ResolvedEndpoint[],
+  interfaces: readonly string[],
+  multicastLoop: boolean | undefined,
+): void {
+  if (multicastLoop !== false || !endpoints.some(({ multicast }) => multicast)) return
+  const refused = loopbackRefused(interfaces)
+  if (refused !== undefined) throw new BackendRefused(backend, refused)
 }
 
 /** The name of a cause: of an errno, a completion status or an event. */

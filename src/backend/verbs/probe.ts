@@ -10,9 +10,15 @@ import type { ResolvedInterface } from '../../net/interface.js'
 import { rdmaPathOf } from '../../rdma/devices.js'
 import { explained, loadLibrary, type VerbsBackendName } from '../../rdma/errors.js'
 import { openFabricPort } from '../../rdma/fabric.js'
+import { describeLoopback, multicastLoopback } from '../../rdma/loopback.js'
 import { findPath } from '../paths.js'
 import { senderPort } from './datagrams-open.js'
-import { oneInterface, queuePairsRefused } from './open.js'
+import { ensureLoopback, oneInterface, queuePairsRefused } from './open.js'
+
+/**
+ * Memory that is registered on trial: a batch or two. Batches come when `auto` has chosen, and one that cannot be pinned cannot be sent.
+ */
+const TRIAL_BYTES = 16 << 20
 
 export interface Wanted {
   readonly endpoints: readonly ResolvedEndpoint[]
@@ -20,15 +26,26 @@ export interface Wanted {
   readonly verbsLibrary: string | undefined
   readonly allowFragmentation?: boolean
   readonly ttl?: number | undefined
+  readonly multicastLoop?: boolean | undefined
 }
 
 /** Returns why raw packets cannot be sent; undefined if they can. */
-export function probeIbverbs({ endpoints, interface: iface, verbsLibrary }: Wanted): string | undefined {
+export function probeIbverbs({ endpoints, interface: iface, verbsLibrary, multicastLoop }: Wanted): string | undefined {
   return probe('ibverbs', 'raw', verbsLibrary, (library) => {
     const { ifindex, sourceAddress } = oneInterface(endpoints.map((endpoint) => findPath(endpoint, iface)))
     const rdma = explained('ibverbs', () => rdmaPathOf(library, ifindex, iface?.addressBytes ?? parseAddress(sourceAddress)))
+    ensureLoopback('ibverbs', endpoints, rdma.interfaces, multicastLoop)
     return { context: explained('ibverbs', () => VerbsContext.open(library, rdma.device)), port: rdma.port }
   })
+}
+
+/** What becomes of multicast on this host, where `probeIbverbs` finds that it can be sent; undefined for unicast. */
+export function loopbackOf({ endpoints, interface: iface, verbsLibrary }: Wanted): string | undefined {
+  if (!endpoints.some(({ multicast }) => multicast)) return undefined
+  const { ifindex } = oneInterface(endpoints.map((endpoint) => findPath(endpoint, iface)))
+  return describeLoopback(
+    multicastLoopback(rdmaPathOf(loadLibrary('ibverbs', verbsLibrary), ifindex, iface?.addressBytes).interfaces),
+  )
 }
 
 /** Returns why datagrams cannot be sent; undefined if they can. Receivers are not asked. */
@@ -48,7 +65,7 @@ function probe(
   try {
     const { context, port } = open(loadLibrary(backend, verbsLibrary))
     try {
-      return queuePairsRefused(context, port, type)
+      return queuePairsRefused(context, port, type, TRIAL_BYTES)
     } finally {
       context.close()
     }

@@ -31,11 +31,19 @@ import { explained, loadLibrary, refused } from '../../rdma/errors.js'
 import { Gates } from '../gates.js'
 import { ensureFitsMtu, findPath, tooLarge } from '../paths.js'
 import { States } from '../states.js'
-import { causeName, explainCause, type LastFailure, type OpenDevice, oneInterface, type QueueOptions } from './open.js'
+import {
+  causeName,
+  ensureLoopback,
+  explainCause,
+  type LastFailure,
+  type OpenDevice,
+  oneInterface,
+  type QueueOptions,
+} from './open.js'
 
 export interface IbverbsOptions extends QueueOptions {
   readonly sourcePort: number
-  /** Tag of frames; default that of the interface, if it is a VLAN. */
+  /** Tag of frames, in place of the innermost of the interface; default that of the interface, if it is a VLAN. */
   readonly vlan?: VlanTag
   /** The rate at which the device paces; undefined when it does not. */
   readonly hardwareRateBytesPerSecond?: number
@@ -69,7 +77,7 @@ export class FramePaths {
     readonly mac: Uint8Array,
     readonly source: Uint8Array,
     readonly port: number,
-    readonly vlan: VlanTag | undefined,
+    readonly vlans: readonly VlanTag[],
     states: States,
   ) {
     const { endpoints } = options
@@ -110,7 +118,7 @@ export class FramePaths {
       destinationPort: port,
       ...(ttl !== undefined && { ttl }),
       ...(dscp !== undefined && { dscp }),
-      ...(this.vlan && { vlan: this.vlan }),
+      vlan: this.vlans,
     })
   }
 
@@ -207,6 +215,7 @@ export async function openDevice(options: IbverbsOptions): Promise<OpenRawDevice
       `interface ${interfaceName} has no address for ${endpoints[0]!.text}; give one`,
     )
   const rdma = explained('ibverbs', () => rdmaPathOf(library, ifindex, source))
+  ensureLoopback('ibverbs', endpoints, rdma.interfaces, options.multicastLoop)
   const neighbours = await waitForNeighbours(paths, options.neighbourTimeoutMs)
   const opened: { close(): void }[] = []
   try {
@@ -222,9 +231,9 @@ export async function openDevice(options: IbverbsOptions): Promise<OpenRawDevice
     opened.push(context)
     const facts = explained('ibverbs', () => context.facts())
     const portActive = explained('ibverbs', () => context.port(rdma.port).state === IBV_PORT_ACTIVE)
-    const vlan = options.vlan ?? (rdma.vlanId === undefined ? undefined : { id: rdma.vlanId })
+    const vlans = options.vlan ? [...rdma.vlans.slice(0, -1), { ...rdma.vlans.at(-1), ...options.vlan }] : rdma.vlans
     const states = new States()
-    const frames = new FramePaths(options, paths, neighbours, link(ifindex).mac, source, socket.localPort(), vlan, states)
+    const frames = new FramePaths(options, paths, neighbours, link(ifindex).mac, source, socket.localPort(), vlans, states)
     opened.push(frames)
     checkPacing(facts, rdma, options, frames.templates[0]!.headerBytes)
     const domain = explained('ibverbs', () => context.allocateDomain())

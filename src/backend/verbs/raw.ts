@@ -42,13 +42,13 @@ class RawFrames implements QueueKind<IbverbsPosting> {
 
   #words(): StateWords {
     const { facts, frames, interfaceName } = this.#device
-    const { vlan } = frames
+    const { vlans } = frames
     return {
       interface: interfaceName,
       sourcePort: frames.port,
       checksums: facts.checksumOffload ? 'device' : frames.templates[0]!.ipv6 ? 'software' : 'none for UDP over IPv4',
       substreamsWithoutNeighbour: frames.gates.closedCount,
-      ...(vlan && { vlan: vlan.id }),
+      ...(vlans.length > 0 && { vlan: vlans.length > 1 ? vlans.map(({ id }) => id).join('.') : vlans[0]!.id }),
     }
   }
 
