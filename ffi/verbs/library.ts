@@ -49,6 +49,7 @@ const PROTOTYPES = {
 } as const
 /** Functions that the oldest supported version (rdma-core 24) lacks; used where they are. */
 const OPTIONAL = {
+  ibv_is_fork_initialized: 'int ibv_is_fork_initialized()',
   ibv_reg_mr_iova2: 'uint64_t ibv_reg_mr_iova2(uint64_t pd, uint64_t addr, size_t length, uint64_t iova, uint access)',
   _ibv_query_gid_table:
     'intptr_t _ibv_query_gid_table(uint64_t context, uint64_t entries, size_t max_entries, uint flags, size_t entry_size)',

@@ -37,23 +37,23 @@ export class SendQueue extends QueuePair {
   }
 
   /**
-   * Lets the device pace frames, and where the device can, with bursts of no more than one frame of `frameBytes`. Works in the
-   * ready state only; the limit is lost when the queue pair leaves that. 0 lifts it. @throws NativeError EOPNOTSUPP, EINVAL outside
-   * the device's range
+   * Lets the device pace frames of `frameBytes`, and where the device can, with bursts of no more than `burstBytes` or a frame. With one
+   * frame alone a device may miss a high rate. Works in the ready state only; the limit is lost when the queue pair leaves that.
+   * 0 lifts it. @throws NativeError EOPNOTSUPP, EINVAL outside the device's range
    */
-  limitRate(kbps: number, frameBytes: number): void {
+  limitRate(kbps: number, frameBytes: number, burstBytes = frameBytes): void {
     const modify = extendedOperation(this.domain.context.pointer, 'modify_qp_rate_limit', 'int (uint64_t, uint64_t)')
-    const limit = (burstBytes: number): number => {
+    const limit = (burstBytes: number, typicalBytes: number): number => {
       const R = IBV_QP_RATE_LIMIT_ATTR
       const attr = this.clearAttr(R.size)
       this.view.setUint32(this.attrAt + R.rate_limit, kbps, true)
       this.view.setUint32(this.attrAt + R.max_burst_sz, burstBytes, true)
-      this.view.setUint16(this.attrAt + R.typical_pkt_sz, burstBytes, true)
+      this.view.setUint16(this.attrAt + R.typical_pkt_sz, typicalBytes, true)
       return modify ? Math.abs(modify(this.qp, attr)) : ERRNO.EOPNOTSUPP
     }
-    let result = limit(frameBytes)
+    let result = limit(Math.max(frameBytes, burstBytes), frameBytes)
     // Only some mlx5 devices take a size of bursts (MLX5_IB_PP_SUPPORT_BURST), and libibverbs does not tell which.
-    if (result === ERRNO.EINVAL) result = limit(0)
+    if (result === ERRNO.EINVAL) result = limit(0, 0)
     if (result !== 0) throw new NativeError('ibv_modify_qp_rate_limit', result, `${kbps} kb/s`)
   }
 }

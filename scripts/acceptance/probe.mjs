@@ -2,21 +2,41 @@
 //
 //   node scripts/acceptance/probe.mjs flush INTERFACE HOST:PORT [LIBRARY]       a work request fails in the middle of unsignalled ones
 //   node scripts/acceptance/probe.mjs oversize INTERFACE HOST:PORT [LIBRARY]    a frame as large as the MTU allows, and larger ones
+//   node scripts/acceptance/probe.mjs path INTERFACE HOST:PORT [LIBRARY]        the device behind the interface, and how it was found
+//   node scripts/acceptance/probe.mjs hold INTERFACE HOST:PORT [LIBRARY]        has the device open until it is killed
+//   node scripts/acceptance/probe.mjs memory INTERFACE HOST:PORT LIBRARY SECONDS  pins memory, and sends with relaxed ordering and without
 import { readFileSync } from 'node:fs'
-import { networkInterfaces } from 'node:os'
+import { freemem, networkInterfaces } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { attachRegion, Region } from '#dist/ffi/memory/region.js'
 import { VerbsContext } from '#dist/ffi/verbs/context.js'
 import { SendQueue } from '#dist/ffi/verbs/send-queue.js'
 import { WorkRequestChain } from '#dist/ffi/verbs/work-requests.js'
 import { listRdmaDevices } from '#dist/src/devices/index.js'
+import { rdmaPathOf } from '#dist/src/rdma/devices.js'
 import { loadLibrary } from '#dist/src/rdma/errors.js'
 import { multicastMac } from './multicast-mac.mjs'
 
-const [what, iface, to, library] = process.argv.slice(2)
+const [what, iface, to, libraryName, secondsText] = process.argv.slice(2)
 const [, group, port] = /^(.*):(\d+)$/.exec(to)
-const device = listRdmaDevices({ library }).find(({ ports }) => ports.some(({ interfaces }) => interfaces.includes(iface)))
-const { port: devicePort, mtuBytes } = device.ports.find(({ interfaces }) => interfaces.includes(iface))
+const read = (file) => readFileSync(`/sys/class/net/${iface}/${file}`, 'utf8').trim()
+const library = loadLibrary('ibverbs', libraryName || undefined)
+const address = networkInterfaces()[iface]?.find(({ family }) => family === 'IPv4')?.address
+const path = pathOf()
+if (what === 'path') {
+  console.log(JSON.stringify(path))
+  process.exit()
+}
+const mtuBytes = Number(read('mtu'))
+const device = listRdmaDevices(libraryName ? { library: libraryName } : {}).find(({ name }) => name === path.device)
+
+function pathOf() {
+  try {
+    return rdmaPathOf(library, Number(read('ifindex')), address && Uint8Array.from(address.split('.').map(Number)))
+  } catch ({ message }) {
+    return { refused: message }
+  }
+}
 
 const DEPTH = 128
 const SLOT = 16384
@@ -26,28 +46,27 @@ const FLUSHED = 5
 
 /** Ethernet, IPv4 and UDP headers in front of `payloadBytes`; the device fills the checksums. */
 function writeFrame(target, payloadBytes) {
-  const source = networkInterfaces()[iface].find(({ family }) => family === 'IPv4').address
   const bytes = Buffer.from(target.buffer, target.byteOffset, 42 + payloadBytes).fill(0)
   multicastMac(group).copy(bytes, 0)
-  Buffer.from(readFileSync(`/sys/class/net/${iface}/address`, 'utf8').trim().replaceAll(':', ''), 'hex').copy(bytes, 6)
+  Buffer.from(read('address').replaceAll(':', ''), 'hex').copy(bytes, 6)
   bytes.writeUInt16BE(0x0800, 12)
   bytes.set([0x45, 0], 14)
   bytes.writeUInt16BE(28 + payloadBytes, 16)
   bytes.set([0x40, 0, 1, 17], 20)
-  for (const [at, address] of [
-    [26, source],
+  for (const [at, text] of [
+    [26, address],
     [30, group],
   ])
-    bytes.set(address.split('.').map(Number), at)
+    bytes.set(text.split('.').map(Number), at)
   bytes.writeUInt16BE(Number(port), 34)
   bytes.writeUInt16BE(Number(port), 36)
   bytes.writeUInt16BE(8 + payloadBytes, 38)
   return bytes.length
 }
 
-const context = VerbsContext.open(loadLibrary('ibverbs', library), device.name)
+const context = VerbsContext.open(library, path.device)
 const domain = context.allocateDomain()
-const queue = new SendQueue(domain, { port: devicePort, depth: DEPTH, sges: 1, completionVector: 0 })
+const queue = new SendQueue(domain, { port: path.port, depth: DEPTH, sges: 1, completionVector: 0 })
 queue.ready()
 const region = Region.allocate(DEPTH * SLOT)
 const memory = new Uint8Array(attachRegion(region))
@@ -79,8 +98,69 @@ async function post(payloads, bad = -1) {
   return { accepted, errno: chain.errno, completions }
 }
 
+/** Registers as much as a quarter of the free memory, up to a GiB, by kind of page. */
+function registrations() {
+  const bytes = Math.min(1 << 30, 2 ** Math.floor(Math.log2(freemem() / 4)))
+  return ['never', 'auto'].map((hugePages) => {
+    const region = Region.allocate(bytes, { hugePages })
+    try {
+      const from = performance.now()
+      const registered = domain.register(region.address, bytes)
+      const milliseconds = performance.now() - from
+      registered.release()
+      return { pages: region.pages, bytes, milliseconds }
+    } catch ({ message }) {
+      return { pages: region.pages, bytes, refused: message }
+    } finally {
+      region.release()
+    }
+  })
+}
+
+/** Posts frames of full size as fast as they complete. */
+function flood(relaxedOrdering, seconds) {
+  const rows = DEPTH / 2
+  const own = domain.register(region.address, region.byteLength, relaxedOrdering)
+  const chain = new WorkRequestChain(rows, rows, 1, DEPTH * 2, device.checksumOffload)
+  let frameBytes = 0
+  for (let row = 0; row < rows; row++) {
+    frameBytes = writeFrame(memory.subarray(row * SLOT, (row + 1) * SLOT), mtuBytes - 28)
+    chain.request(row, row, 1)
+    chain.sge(row, region.address + row * SLOT, frameBytes, own.lkey)
+  }
+  let posted = 0
+  let done = 0
+  const from = performance.now()
+  const end = from + seconds * 1000
+  for (let now = from; now < end || (done < posted && now < end + COMPLETION_MS); now = performance.now()) {
+    if (now < end && posted - done < 2) {
+      if (chain.post(queue, 0, rows) < rows) break
+      posted++
+    }
+    const n = queue.poll()
+    if (n < 0) break
+    done += n
+  }
+  const packetsPerSecond = (done * rows * 1000) / (performance.now() - from)
+  chain.release()
+  own.release()
+  return { packetsPerSecond, frameBytes }
+}
+
 let found
-if (what === 'flush') {
+if (what === 'hold') {
+  console.log('holding')
+  process.stdin.resume()
+  await new Promise((resolve) => process.stdin.once('close', resolve))
+} else if (what === 'memory') {
+  const seconds = Number(secondsText)
+  found = {
+    registrations: registrations(),
+    fork: library.optional.ibv_is_fork_initialized?.(),
+    strict: flood(false, seconds),
+    relaxed: flood(true, seconds),
+  }
+} else if (what === 'flush') {
   const wrs = 64
   const bad = 20
   const first = await post(Array(wrs).fill(1000), bad)
@@ -115,4 +195,4 @@ registration.release()
 queue.close()
 domain.release()
 context.close()
-console.log(JSON.stringify(found))
+if (found) console.log(JSON.stringify(found))

@@ -267,7 +267,7 @@ function ibverbsSpec(
   endpoints: readonly ResolvedEndpoint[],
   iface: ResolvedInterface | undefined,
 ): IbverbsOptions {
-  const { rateBytesPerSecond, rateBasis, ibverbs: { vlan } = {} } = config
+  const { rateBytesPerSecond, rateBasis, burstBytes, ibverbs: { vlan } = {} } = config
   return {
     ...queueSpec(config, endpoints, iface),
     sourcePort: config.sourcePort,
@@ -276,6 +276,7 @@ function ibverbsSpec(
       rateBytesPerSecond > 0 && {
         hardwareRateBytesPerSecond: rateBytesPerSecond,
         hardwareRateBasis: rateBasis,
+        hardwareBurstBytes: burstBytes,
       }),
   }
 }

@@ -24,9 +24,26 @@ interface Run extends NicOptions {
   readonly args?: readonly string[]
   /** The other end of the pair captures: by a command, behind a program called ssh, or beside (`--by-hand`). */
   readonly second?: 'command' | 'ssh' | 'hand'
+  /** /sys/class/net/v0 has the switch of MLNX_OFED. */
+  readonly withSwitch?: boolean
+  /** A folder of programs in front of the others. */
+  readonly path?: string
 }
 
-async function accept({ args = [], second, ...nicOptions }: Run) {
+const SWITCHED = [
+  'set -e',
+  'files=$(mktemp -d)',
+  'for file in address mtu ifindex uevent; do cat /sys/class/net/v0/$file > $files/$file; done',
+  'mount -t tmpfs none /sys/class/net',
+  'mkdir -p /sys/class/net/v0/settings',
+  'cp $files/* /sys/class/net/v0/',
+  'rm -r $files',
+  'echo Force local loopback disable is OFF > /sys/class/net/v0/settings/force_local_lb_disable',
+  '"$@"',
+  'cat /sys/class/net/v0/settings/force_local_lb_disable >&2',
+].join('\n')
+
+async function accept({ args = [], second, withSwitch, path = '', ...nicOptions }: Run) {
   await using ns = await makeNetns({ veth: { mtu: 9000, gsoMaxSegs: 1 } })
   const out = mkdtempSync(join(tmpdir(), 'speadcast-acceptance-'))
   onTestFinished(() => rmSync(out, { recursive: true, force: true }))
@@ -40,8 +57,9 @@ async function accept({ args = [], second, ...nicOptions }: Run) {
   }
   // ssh -o BatchMode=yes HOST COMMAND, to a host that is a namespace here.
   writeFileSync(join(out, 'ssh'), `#!/bin/sh\nshift 3\nexec ip netns exec ${ns.name.b} sh -c "$*"\n`, { mode: 0o755 })
-  const child = ns.spawn('a', ['node', SCRIPT, ...common, ...(second ? capture[second] : []), ...args], {
-    env: { ...process.env, ...environment, PATH: `${out}:${process.env.PATH}` },
+  const under = withSwitch ? ['unshare', '--mount', 'sh', '-c', SWITCHED, 'sh'] : []
+  const child = ns.spawn('a', [...under, process.execPath, SCRIPT, ...common, ...(second ? capture[second] : []), ...args], {
+    env: { ...process.env, ...environment, PATH: `${out}:${path}:${process.env.PATH}` },
   })
   let stderr = ''
   child.stderr!.setEncoding('utf8').on('data', (text: string) => {
@@ -91,6 +109,9 @@ test('every step, with a second host', { timeout: 120_000 }, async (ctx) => {
     checksums: 'passed',
     'over the MTU': 'measured',
     flush: 'passed',
+    'slow pacing': 'passed',
+    loopback: 'measured',
+    memory: 'measured',
     'link down': 'passed',
   })
   expect(code).toBe([sw!, hw!].some(({ result }) => result === 'failed') ? 1 : 0)
@@ -99,7 +120,52 @@ test('every step, with a second host', { timeout: 120_000 }, async (ctx) => {
   // Local protection error, and a flush for each that was behind it.
   expect(steps.flush!.found).toMatch(/number 20 failed \(row 20: status 4.*43 flush completions for the 43 behind it/)
   expect(steps.throughput!.found).toMatch(/raw_ethernet_bw [\d.]+ Mpps/)
+  expect(steps.device!.found).toMatch(/softnic0.*MTU 9000, behind v0; no port_xmit_wait tells when it is held up/)
+  expect(hw!.found).toMatch(/; 100Mbps in bursts of one frame: 0\.\d+ Gb\/s/)
+  expect(steps['slow pacing']!.found).toMatch(/^\d+ packets at 6\.0 Mb\/s in [678]\.\d s, 0 heaps failed, 0 recoveries$/)
+  // softnic's devices do not hear their own frames (test/softnic/README.md).
+  for (const how of ['once', 'twice'])
+    expect(steps.loopback!.found).toMatch(
+      new RegExp(
+        `no /sys/class/net/v0/settings/force_local_lb_disable, device open ${how}: [\\d.]+ Gb/s, a receiver of this host heard 0 of \\d+ packets`,
+      ),
+    )
+  expect(steps.memory!.found).toMatch(
+    /^\d+ MiB of small pages pinned in [\d.]+ ms; \d+ MiB of \w+ pages pinned in .*; the kernel copies pinned pages on fork; [\d.]+ Mpps of 9014 bytes with relaxed ordering, [\d.]+ % of those without$/,
+  )
   for (const name of Object.keys(steps)) expect(markdown).toContain(`| ${name} |`)
+})
+
+test('raw_ethernet_bw is told the frame, where it clips to the MTU', { timeout: 60_000 }, async (ctx) => {
+  needNic(ctx)
+  // A program of that name first in PATH, which says what it was told.
+  const folder = mkdtempSync(join(tmpdir(), 'speadcast-perftest-'))
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
+  writeFileSync(join(folder, 'raw_ethernet_bw'), `#!/bin/sh\necho "$*" >> ${folder}/told\n`, { mode: 0o755 })
+  const { steps } = await accept({ mode: 'null', args: ['--only', 'throughput'], path: folder })
+  expect(steps.throughput!.found).toMatch(/raw_ethernet_bw failed/)
+  const told = readFileSync(join(folder, 'told'), 'utf8')
+    .trim()
+    .split('\n')
+    .filter((line) => line.includes('-m'))
+  // Ethernet 14, IPv4 20, UDP 8, frame check sequence 4: the largest frame of an MTU of 9000 has 9018 bytes.
+  expect(told.map((line) => /-m (\d+)/.exec(line)![1])).toEqual(['9018', '9018'])
+  const sizes = told.map((line) => Number(/-s (\d+)/.exec(line)![1]))
+  expect(sizes[1]).toBeGreaterThan(8900)
+  expect(sizes[1]).toBeLessThanOrEqual(9018)
+})
+
+test('loopback with the driver’s switch: measured both ways, and the switch left as it was', { timeout: 60_000 }, async (ctx) => {
+  needNic(ctx)
+  const run = { mode: 'null', withSwitch: true } as const
+  const { steps, stderr } = await accept({ ...run, args: ['--only', 'loopback', '--disturb'] })
+  for (const value of ['0', '1'])
+    expect(steps.loopback!.found).toMatch(new RegExp(`force_local_lb_disable set to ${value}, device open once: [\\d.]+ Gb/s`))
+  expect(stderr.trimEnd().split('\n').at(-1)).toBe('0')
+  const told = await accept({ ...run, args: ['--only', 'loopback'] })
+  expect(told.steps.loopback!.found).toMatch(
+    /says "Force local loopback disable is OFF" \(as root, --disturb tries both\), device open once/,
+  )
 })
 
 test.for(['ssh', 'hand'] as const)('a capture by %s', { timeout: 60_000 }, async (second, ctx) => {

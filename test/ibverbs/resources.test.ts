@@ -231,10 +231,62 @@ test.for([
       expect((await stream.send()).error).toBeUndefined()
       await stream.close()
       const kbps = kbpsOf(20e6, 1400, headers, counted)
-      expect(nic.cleanReport().rateLimitsKbps).toEqual([kbps, kbps])
+      const { rateLimitsKbps, burstsBytes } = nic.cleanReport()
+      expect(rateLimitsKbps).toEqual([kbps, kbps])
+      // 64 KiB are the stream's default; not all devices take a size.
+      expect(burstsBytes).toEqual(Array(2).fill(burst === 1 ? 65536 : 0))
     }
   },
 )
+
+test('hardware pacing with bursts of less than a frame: of one frame', async (ctx) => {
+  needNic(ctx)
+  await using ns = await makeNetns({ veth: {} })
+  const nic = new Nic({ mode: 'copy', faults: ['limit pacing_burst 1'] })
+  const stream = await openOn(nic, ns, { to: V4, packetSizeBytes: 1400, rate: 20e6, rateMethod: 'hw', burstBytes: 1 })
+  await stream.batch({ heaps: 1, bytes: 5000 })
+  expect((await stream.send()).error).toBeUndefined()
+  await stream.close()
+  expect(nic.cleanReport().burstsBytes).toEqual([1400 + 42])
+})
+
+test.for([
+  ['a part of the queue takes longer than completionTimeoutMs', 2e6, 1400, 600, 150],
+  ['a packet takes longer', 125_000, 9000 - 28, 6, 20],
+] as const)(
+  'hardware pacing so slow that %s: the queue is not called dead',
+  async ([, rate, packetSizeBytes, packets, completionTimeoutMs], ctx) => {
+    needNic(ctx)
+    await using ns = await makeNetns({ veth: { mtu: 9000 } })
+    const nic = new Nic({ mode: 'copy' })
+    const stream = await openOn(nic, ns, { to: V4, packetSizeBytes, rate, rateMethod: 'hw', ibverbs: { completionTimeoutMs } })
+    await stream.batch({ heaps: 1, bytes: packets * (packetSizeBytes - 80) })
+    expect((await stream.send()).error).toBeUndefined()
+    const { states } = await stream.stats()
+    expect(states).toMatchObject({ recoveries: 0 })
+    expect(states).not.toHaveProperty('trouble')
+    await stream.close()
+    expect(nic.cleanReport().frames).toBeGreaterThan(packets * 0.9)
+  },
+)
+
+test('a device that paces and stops is found out all the same', async (ctx) => {
+  needNic(ctx)
+  await using ns = await makeNetns({ veth: {} })
+  const nic = new Nic({ mode: 'copy' })
+  const options = { to: V4, packetSizeBytes: 1400, rate: 2e6, rateMethod: 'hw', ibverbs: { completionTimeoutMs: 150 } } as const
+  const stream = await openOn(nic, ns, options)
+  await stream.batch({ heaps: 3, bytes: 5000 })
+  await nic.command('stall')
+  expect((await stream.send()).error!.outcome).toMatchObject({
+    heaps: ['failed', 'flushed', 'flushed'],
+    causes: [{ errnoName: 'ETIMEDOUT' }],
+  })
+  await nic.command('resume')
+  expect((await stream.send()).error).toBeUndefined()
+  await stream.close()
+  nic.cleanReport()
+})
 
 test('hardware pacing that the device has not, or not so slow or fast: a clear error', async (ctx) => {
   needNic(ctx)

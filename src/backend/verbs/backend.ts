@@ -47,6 +47,10 @@ import { Registrations } from './registrations.js'
 
 /** How many parts of the send queue end in a signalled work request. */
 const SIGNALS = 8
+/** A device that paces is to complete something this often, if packets do not take longer. */
+const SIGNAL_MS = 100
+/** Without a completion for as long as this many parts take, a device that paces is silent. */
+const SILENT_PARTS = 4
 const PAUSE_NANOSECONDS = 20_000
 const NEIGHBOUR_PAUSE_NANOSECONDS = 500_000
 /**
@@ -124,7 +128,7 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
       const posting = this.#kind.compile(table, {
         number: this.#nextPosting++ % MAX_POSTING_NUMBER,
         generation,
-        signalEvery: Math.max(1, Math.floor(queue.depth / SIGNALS)),
+        signalEvery: this.#signalEvery,
         maxSges: queue.options.sges,
         lkeyOf: (region) => {
           const lkey = this.#registrations.use(region)
@@ -138,6 +142,13 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
       for (const region of used) this.#registrations.unuse(region)
       throw error
     }
+  }
+
+  /** At a low rate a part of the queue would take long, and nothing would tell that it is under way. */
+  get #signalEvery(): number {
+    const { packetMs } = this.#kind
+    const most = packetMs > 0 ? SIGNAL_MS / packetMs : Number.POSITIVE_INFINITY
+    return Math.max(1, Math.floor(Math.min(this.#recovery.queue.depth / SIGNALS, most)))
   }
 
   release(posting: V): void {
@@ -319,9 +330,10 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
     const now = performance.now()
     const quietMs = inFlight.quietFor(now)
     this.#watch.takeEventsAt(now)
-    const timeoutMs = this.#completionTimeoutMs
+    const partMs = SILENT_PARTS * this.#signalEvery * this.#kind.packetMs
+    const timeoutMs = Math.max(this.#completionTimeoutMs, partMs)
     // Nothing is signalled behind the last packet announced: no completion will tell of what is there, unless more is posted.
-    const patienceMs = inFlight.done < inFlight.announced ? timeoutMs : Math.min(DRAIN_MS, timeoutMs)
+    const patienceMs = inFlight.done < inFlight.announced ? timeoutMs : Math.min(Math.max(DRAIN_MS, partMs), timeoutMs)
     if (this.#recovery.state === READY && quietMs >= patienceMs) this.#recovery.beginSilent(patienceMs)
   }
 

@@ -44,6 +44,7 @@ class Datagrams implements QueueKind<DatagramPosting> {
   readonly headroomBytes = 0
   readonly wireOverheadBytes: number
   readonly pacesItself = false
+  readonly packetMs = 0
   readonly #options: RdmaUdOptions
   readonly #open: OpenFabric
   readonly #watch: PortWatch

@@ -14,6 +14,8 @@ export interface QueueKind<V extends VerbsPosting> {
   readonly headroomBytes: number
   readonly wireOverheadBytes: number
   readonly pacesItself: boolean
+  /** How long the device takes for a packet of full size at the rate that it keeps; 0 where it keeps none. */
+  readonly packetMs: number
   /** False: packets may be dropped although their work requests succeed. */
   readonly passable: boolean
   compile(table: PacketTable, options: PostingOptions): V

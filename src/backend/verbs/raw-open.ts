@@ -49,6 +49,8 @@ export interface IbverbsOptions extends QueueOptions {
   readonly hardwareRateBytesPerSecond?: number
   /** The rate counts UDP payload, or everything from preamble to gap. */
   readonly hardwareRateBasis?: 'udp' | 'wire'
+  /** Bytes that the device may send back to back; at least one frame. */
+  readonly hardwareBurstBytes?: number
 }
 
 const MAC_LOOK_MS = 1000

@@ -23,6 +23,7 @@ class RawFrames implements QueueKind<IbverbsPosting> {
   readonly headroomBytes: number
   readonly wireOverheadBytes: number
   readonly pacesItself: boolean
+  readonly packetMs: number
   readonly #options: IbverbsOptions
   readonly #device: OpenRawDevice
 
@@ -33,6 +34,8 @@ class RawFrames implements QueueKind<IbverbsPosting> {
     this.headroomBytes = Math.ceil(headerBytes / 8) * 8
     this.wireOverheadBytes = AROUND_FRAME_BYTES + headerBytes
     this.pacesItself = options.hardwareRateBytesPerSecond !== undefined
+    // A kilobit per second is a bit per millisecond.
+    this.packetMs = this.pacesItself ? ((options.packetSizeBytes + headerBytes) * 8) / frameRateKbps(options, headerBytes) : 0
     device.states.add(() => this.#words())
   }
 
@@ -64,7 +67,8 @@ class RawFrames implements QueueKind<IbverbsPosting> {
     queue.ready()
     if (!this.pacesItself) return
     const { headerBytes } = this.#device.frames.templates[0]!
-    queue.limitRate(frameRateKbps(this.#options, headerBytes), this.#options.packetSizeBytes + headerBytes)
+    const { packetSizeBytes, hardwareBurstBytes = 0 } = this.#options
+    queue.limitRate(frameRateKbps(this.#options, headerBytes), packetSizeBytes + headerBytes, hardwareBurstBytes)
   }
 
   admit(posting: IbverbsPosting, first: number, n: number): number {
