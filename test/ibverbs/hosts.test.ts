@@ -2,12 +2,13 @@
  * Hosts as they are found: fork protection, rootless containers, limits of pinned memory, multicast that comes back, ports without GIDs.
  * What the kernel or a driver tells by files is told by files here too, mounted where the kernel has none.
  */
-import { readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { expect, onTestFinished, type TestContext, test } from 'vitest'
 import type { StreamOptions } from '#dist/src/index.js'
 import { need } from '../support/need.js'
 import { makeNetns, type Netns } from '../support/netns.js'
-import { CLI, Nic, needNic, openOn } from '../support/nic.js'
+import { CLI, Nic, needNic, openOn, sleep } from '../support/nic.js'
 import { capture, packetsOfHeaps, RemoteStream } from '../support/remote-stream.js'
 
 const TO = '10.77.0.2:7148'
@@ -17,13 +18,15 @@ const GROUP_OPTIONS: StreamOptions = { to: GROUP, interface: 'v0', packetSizeByt
 const MIB = 1 << 20
 
 /**
- * A command that runs another one where /sys/class/net is as /sys/class/net is here, and has the files besides. `files` are paths below
- * /sys/class and their text.
+ * A command that runs another one where /sys/class has these files alone: paths below it, and their text or the file that they are.
  */
 function withSysfs(files: Record<string, string>): string[] {
   const write = Object.entries(files).map(([file, text]) => {
     const path = `/sys/class/${file}`
-    return `mkdir -p ${path.replace(/\/[^/]*$/, '')}; printf '%s\\n' '${text}' > ${path}`
+    const folder = path.replace(/\/[^/]*$/, '')
+    return text.startsWith('/')
+      ? `mkdir -p ${folder}; ln -s ${text} ${path}`
+      : `mkdir -p ${folder}; printf '%s\\n' '${text}' > ${path}`
   })
   const script = ['set -e', 'mount -t tmpfs none /sys/class', 'mkdir -p /sys/class/net', ...write, 'exec "$@"'].join('\n')
   return ['unshare', '--mount', 'sh', '-c', script, 'sh']
@@ -222,7 +225,7 @@ test('ports without GIDs: the interface is the one with the port’s dev_port, n
   // softnic0 has one port, and its function has the interfaces of two.
   const sysfs = withSysfs({ [`${NET}/w0/dev_port`]: '1', [`${NET}/v0/dev_port`]: '0' })
   const rejected = new Nic({ netdevs: ['v0'], faults: ['limit gids 0'] })
-  const other: StreamOptions = { ...GROUP_OPTIONS, interface: 'w0' }
+  const other: StreamOptions = { ...GROUP_OPTIONS, backend: 'ibverbs', interface: 'w0' }
   await expect(RemoteStream.open(ns, other, [...sysfs, ...rejected.prefix, 'env', 'SOFTNIC_RDMACM=off'])).rejects.toMatchObject({
     message: expect.stringMatching(/no RDMA device is behind interface w0; there are: softnic0 \(v0\)/),
   })
@@ -247,4 +250,71 @@ test('a bridge is no bond: the device of one of its ports is not taken for it', 
   await expect(openOn(nic, ns, { ...GROUP_OPTIONS, interface: 'br0' })).rejects.toThrow(
     /no RDMA device is behind interface br0; there are: softnic0 \(v0\)/,
   )
+})
+
+const WAITS = 'infiniband/softnic0/ports/1/counters/port_xmit_wait'
+
+/** A stream on a NIC whose port tells how long it could not send, as `tick` makes it tell. */
+async function openHeld(ns: Netns, completionTimeoutMs: number) {
+  const nic = new Nic({ mode: 'copy' })
+  const file = join(nic.folder, 'waits')
+  let waits = 7
+  const tick = () => {
+    writeFileSync(`${file}.new`, `${waits++}\n`)
+    renameSync(`${file}.new`, file)
+  }
+  tick()
+  const under = [...withSysfs({ [WAITS]: file }), ...nic.prefix]
+  const stream = await RemoteStream.open(ns, { ...OPTIONS, backend: 'ibverbs', ibverbs: { completionTimeoutMs } }, under)
+  await stream.batch({ heaps: 3, bytes: 5000 })
+  return { nic, stream, tick }
+}
+
+function ticks(tick: () => void, everyMs: number): NodeJS.Timeout {
+  const timer = setInterval(tick, everyMs)
+  onTestFinished(() => clearInterval(timer))
+  return timer
+}
+
+test('a port that pause frames hold up for longer than completionTimeoutMs: nothing fails, and the stall is told', async (ctx) => {
+  needNic(ctx)
+  await using ns = await makeNetns({ veth: {} })
+  const { nic, stream, tick } = await openHeld(ns, 200)
+  await nic.command('stall 8')
+  const ticking = ticks(tick, 20)
+  const sending = stream.send()
+  await sleep(1000)
+  await nic.command('resume')
+  expect((await sending).error).toBeUndefined()
+  clearInterval(ticking)
+  const { states } = await stream.stats()
+  expect(states).toMatchObject({ recoveries: 0, stalls: 1 })
+  // The same silence of a port that does not wait is an end.
+  await nic.command('stall 8')
+  const { error } = await stream.send()
+  expect(error!.outcome).toMatchObject({
+    heaps: ['sent', 'partial', 'flushed'],
+    causes: [
+      { errnoName: 'ETIMEDOUT', message: expect.stringMatching(/no completion for 200 ms.*device answers and its port is up/) },
+    ],
+  })
+  await stream.close()
+  nic.cleanReport()
+})
+
+test('a port that is held up for ever: given up after a bound', async (ctx) => {
+  needNic(ctx)
+  await using ns = await makeNetns({ veth: {} })
+  const { nic, stream, tick } = await openHeld(ns, 100)
+  await nic.command('stall 8')
+  const ticking = ticks(tick, 10)
+  const { error } = await stream.send()
+  clearInterval(ticking)
+  expect(error!.outcome!.causes).toEqual([
+    expect.objectContaining({ errnoName: 'ETIMEDOUT', message: expect.stringMatching(/no completion for 1300 ms/) }),
+  ])
+  await nic.command('resume')
+  expect((await stream.send()).error).toBeUndefined()
+  await stream.close()
+  nic.cleanReport()
 })

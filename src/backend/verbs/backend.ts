@@ -11,6 +11,7 @@
  * | JoinedPostings  | posts several postings in one call                                                   |
  * | Recovery        | holds the queue and its state, and makes it ready again after a failure              |
  * | DeviceWatch     | takes what the device says beside completions                                        |
+ * | Silence         | tells a queue that is held up from one that is dead                                  |
  *
  * One work request in every depth / SIGNALS is signalled, and the last packet of every post.
  * Teardown: queue pair, completion queue, channel → registrations → domain → device.
@@ -44,6 +45,7 @@ import { MAX_POSTING_NUMBER, type VerbsPosting } from './posting.js'
 import type { QueueKind } from './queue-kind.js'
 import { BROKEN, CLOSED, DRAIN_MS, READY, RECOVERING, Recovery } from './recovery.js'
 import { Registrations } from './registrations.js'
+import { Silence } from './silence.js'
 
 /** How many parts of the send queue end in a signalled work request. */
 const SIGNALS = 8
@@ -71,6 +73,7 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
   readonly #joined = new JoinedPostings()
   readonly #recovery: Recovery<V>
   readonly #watch: DeviceWatch<V>
+  readonly #silence: Silence
   readonly #waitSet: readonly [queue: { fd: number; events: number }, device: { fd: number; events: number }]
   readonly #postings = new Set<V>()
   #nextPosting = 1
@@ -88,6 +91,7 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
     this.#inFlight = new InFlight(queue.depth)
     this.#recovery = new Recovery(device, kind, queue, this.#inFlight)
     this.#watch = new DeviceWatch(device, kind, this.#recovery)
+    this.#silence = new Silence(device.rdma, device.states)
     this.#waitSet = [
       { fd: queue.channelFd, events: POLLIN },
       { fd: device.context.asyncFd, events: POLLIN },
@@ -295,8 +299,10 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
       taken += n
       if (n < POLL_BATCH || recovery.state === BROKEN) break
     }
-    if (taken > 0) inFlight.progressed = true
-    else this.#lookAround()
+    if (taken > 0) {
+      inFlight.progressed = true
+      this.#silence.ends()
+    } else this.#lookAround()
     return taken
   }
 
@@ -334,7 +340,9 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
     const timeoutMs = Math.max(this.#completionTimeoutMs, partMs)
     // Nothing is signalled behind the last packet announced: no completion will tell of what is there, unless more is posted.
     const patienceMs = inFlight.done < inFlight.announced ? timeoutMs : Math.min(Math.max(DRAIN_MS, partMs), timeoutMs)
-    if (this.#recovery.state === READY && quietMs >= patienceMs) this.#recovery.beginSilent(patienceMs)
+    if (this.#recovery.state !== READY) return
+    const silentMs = this.#silence.over(quietMs, patienceMs)
+    if (silentMs > 0) this.#recovery.beginSilent(silentMs)
   }
 
   suspicion(thorough: boolean): number {

@@ -115,6 +115,8 @@ export interface LastFailure {
   readonly vendorError: number
   /** How long the device had said nothing when it was last given up on. */
   readonly silentMs: number
+  /** What it said then when it was asked something else. */
+  readonly silence: string
 }
 
 /** Says what the failure of a packet means, for causes that both kinds of queue pair have. `where` is the device. */
@@ -123,7 +125,7 @@ export function explainCause(
   to: string,
   where: string,
   udpBytes: number,
-  { vendorError, silentMs }: LastFailure,
+  { vendorError, silentMs, silence }: LastFailure,
 ): string {
   const name = causeName(cause)
   if (cause >= CAUSE_EVENT) return `${to}: the device stopped before a packet of ${udpBytes} bytes (${name}); its queue was reset`
@@ -131,7 +133,7 @@ export function explainCause(
     return `${to}: the device could not send a packet of ${udpBytes} bytes (${name}, vendor code 0x${vendorError.toString(16)})`
   switch (name) {
     case 'ETIMEDOUT':
-      return `${to}: no completion for ${silentMs} ms, the device stopped before a packet of ${udpBytes} bytes (ETIMEDOUT); its queue was reset`
+      return `${to}: no completion for ${silentMs} ms, the device stopped before a packet of ${udpBytes} bytes (ETIMEDOUT); its queue was reset; ${silence}`
     case 'EIO':
       return `${to}: ${where} is gone or broken (EIO); open another stream when it is back`
     default:

@@ -4,6 +4,7 @@
  * where it cannot be reset.
  */
 import { ERRNO, NativeError } from '../../../ffi/native-error.js'
+import { IBV_PORT_ACTIVE } from '../../../ffi/verbs/layout.js'
 import { SendQueue } from '../../../ffi/verbs/send-queue.js'
 import { CAUSE_FLUSHED, CAUSE_UNKNOWN } from '../backend.js'
 import type { InFlight } from './in-flight.js'
@@ -56,6 +57,7 @@ export class Recovery<V extends VerbsPosting> implements LastFailure {
   vendorError = 0
   /** How long the device had said nothing when it was last given up on. */
   silentMs = 0
+  silence = ''
   #recoveries = 0
   readonly history: string[] = []
   readonly #device: OpenDevice
@@ -95,12 +97,26 @@ export class Recovery<V extends VerbsPosting> implements LastFailure {
   /** READY → RECOVERING, because the device says nothing: the queue is put in error, so that all that is under way completes. */
   beginSilent(milliseconds: number): void {
     this.silentMs = milliseconds
+    this.silence = this.#answer()
     this.begin(ERRNO.ETIMEDOUT, `no completion for ${milliseconds} ms`)
     try {
       this.queue.fail()
     } catch (error) {
       if (!(error instanceof NativeError)) throw error
       this.#replace = true
+    }
+  }
+
+  /** What the device says when it is asked something else. */
+  #answer(): string {
+    const { context, rdma } = this.#device
+    try {
+      return context.port(rdma.port).state === IBV_PORT_ACTIVE
+        ? 'the device answers and its port is up, so pause frames or a rate limit may have held it up for longer than completionTimeoutMs'
+        : 'its port is down'
+    } catch (error) {
+      if (!(error instanceof NativeError)) throw error
+      return 'the device does not answer'
     }
   }
 

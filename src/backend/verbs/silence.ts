@@ -1,0 +1,85 @@
+/**
+ * Tells a queue that is held up from one that is dead. Both complete nothing. A switch that sends pause frames holds a port for seconds,
+ * and everything goes on behind them; a queue that is put in error meanwhile loses its packets.
+ *
+ * | state   | is                                                             | next                                              |
+ * |---------|----------------------------------------------------------------|---------------------------------------------------|
+ * | TALKING | packets complete, or were posted a moment ago                   | QUIET after half its patience                     |
+ * | QUIET   | nothing completes, and nobody knows why                         | TALKING by a completion; HELD, or the end, after all of its patience |
+ * | HELD    | the port says that it had data to send and could not            | TALKING by a completion; HELD again, or the end, after as long again |
+ */
+import { readFileSync } from 'node:fs'
+import type { RdmaPath } from '../../rdma/devices.js'
+import type { States } from '../states.js'
+
+const TALKING = 0
+const QUIET = 1
+const HELD = 2
+
+/** A port that is held for longer than this many times its patience is not waited for. */
+const MOST_HELD = 12
+
+export class Silence {
+  #state: typeof TALKING | typeof QUIET | typeof HELD = TALKING
+  /** How often the port said that it is held up, since something completed. */
+  #held = 0
+  /** Silences that ended by themselves after the port was held up. */
+  #stalls = 0
+  /** Ticks in which the port had data and could not send, as last read. */
+  #waits: number | undefined
+  readonly #file: string
+  readonly #states: States
+
+  constructor({ device, port }: RdmaPath, states: States) {
+    this.#file = `/sys/class/infiniband/${device}/ports/${port}/counters/port_xmit_wait`
+    this.#states = states
+    states.add(() => (this.#stalls > 0 ? { stalls: this.#stalls } : {}))
+  }
+
+  /** How long a queue that is given up now was silent; 0 where it is not given up. Called while nothing completes. */
+  over(quietMs: number, patienceMs: number): number {
+    if (quietMs < patienceMs / 2) {
+      this.ends()
+      return 0
+    }
+    if (this.#state === TALKING) {
+      this.#state = QUIET
+      this.#waits = this.#read()
+    }
+    const longestMs = patienceMs * (this.#held + 1)
+    if (quietMs < longestMs) return 0
+    const waits = this.#read()
+    const held = waits !== undefined && this.#waits !== undefined && waits > this.#waits
+    this.#waits = waits
+    if (!held || this.#held === MOST_HELD) {
+      this.#talks(false)
+      return longestMs
+    }
+    this.#held++
+    this.#state = HELD
+    return 0
+  }
+
+  /** Something completed. */
+  ends(): void {
+    if (this.#state !== TALKING) this.#talks()
+  }
+
+  #talks(byItself = true): void {
+    if (this.#state === HELD && byItself) {
+      this.#stalls++
+      this.#states.change()
+    }
+    this.#state = TALKING
+    this.#held = 0
+  }
+
+  /** Undefined where the driver has no such counter. */
+  #read(): number | undefined {
+    try {
+      return Number(readFileSync(this.#file, 'utf8'))
+    } catch {
+      return undefined
+    }
+  }
+}
