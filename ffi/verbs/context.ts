@@ -237,7 +237,25 @@ export class ProtectionDomain {
    * @param relaxedOrdering the device may reorder its accesses on PCI Express, where it knows how; completions come after them
    */
   register(address: number, byteLength: number, relaxedOrdering = true): MemoryRegistration {
-    return new MemoryRegistration(this, address, byteLength, relaxedOrdering)
+    const { call, args } = registration(this, address, byteLength, relaxedOrdering)
+    return registered(this, call(...args), byteLength)
+  }
+
+  /**
+   * Does the same in another thread, because pinning a gigabyte takes a tenth of a second and more. The event loop calls `done`. The domain
+   * must not be released before.
+   */
+  registerElsewhere(address: number, byteLength: number, done: (result: MemoryRegistration | NativeError) => void): void {
+    const { call, args } = registration(this, address, byteLength, true)
+    const asynchronous = call as unknown as { async(...args: [...number[], (error: unknown, pointer: number) => void]): void }
+    asynchronous.async(...args, (_, pointer) => {
+      try {
+        done(registered(this, pointer, byteLength))
+      } catch (error) {
+        if (!(error instanceof NativeError)) throw error
+        done(error)
+      }
+    })
   }
 
   /**
@@ -306,6 +324,24 @@ export class AddressHandle {
   }
 }
 
+/** The call that registers memory, and its arguments. */
+function registration({ context, pointer }: ProtectionDomain, address: number, byteLength: number, relaxedOrdering: boolean) {
+  const { library } = context
+  // It drops optional access flags that the kernel does not know; ibv_reg_mr may refuse them.
+  const iova2 = library.optional.ibv_reg_mr_iova2
+  // Receive queues need write access. Sending would do without it, and then memory that is mapped read-only could be registered too.
+  const access = IBV_ACCESS_LOCAL_WRITE | (iova2 && relaxedOrdering ? IBV_ACCESS_RELAXED_ORDERING : 0)
+  return iova2
+    ? { call: iova2, args: [pointer, address, byteLength, address, access] }
+    : { call: library.call.ibv_reg_mr, args: [pointer, address, byteLength, access] }
+}
+
+/** Call it directly after the registration. @throws NativeError when that returned NULL */
+function registered(domain: ProtectionDomain, pointer: number, byteLength: number): MemoryRegistration {
+  if (pointer === 0) throw new NativeError('ibv_reg_mr', errno(), `${byteLength} bytes`)
+  return new MemoryRegistration(domain, pointer as Pointer<'ibv_mr'>)
+}
+
 export class MemoryRegistration {
   readonly lkey: number
   readonly #pointer: Pointer<'ibv_mr'>
@@ -313,23 +349,10 @@ export class MemoryRegistration {
 
   constructor(
     readonly domain: ProtectionDomain,
-    address: number,
-    byteLength: number,
-    relaxedOrdering: boolean,
+    pointer: Pointer<'ibv_mr'>,
   ) {
-    const { library } = domain.context
-    // It drops optional access flags that the kernel does not know; ibv_reg_mr may refuse them.
-    const iova2 = library.optional.ibv_reg_mr_iova2
-    // Receive queues need write access. Sending would do without it, and then memory that is mapped read-only could be registered
-    // too.
-    const access = IBV_ACCESS_LOCAL_WRITE | (iova2 && relaxedOrdering ? IBV_ACCESS_RELAXED_ORDERING : 0)
-    this.#pointer = (
-      iova2
-        ? iova2(domain.pointer, address, byteLength, address, access)
-        : library.call.ibv_reg_mr(domain.pointer, address, byteLength, access)
-    ) as Pointer<'ibv_mr'>
-    if (this.#pointer === 0) throw new NativeError('ibv_reg_mr', errno(), `${byteLength} bytes`)
-    this.lkey = readU32(this.#pointer + IBV_MR.lkey)
+    this.#pointer = pointer
+    this.lkey = readU32(pointer + IBV_MR.lkey)
   }
 
   release(): void {

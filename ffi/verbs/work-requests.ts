@@ -4,8 +4,8 @@
  *
  * | state    | legal              | leaves by      |
  * |----------|--------------------|----------------|
- * | building | request(), sge()   | first post     |
- * | ready    | post(), cut()      | release()      |
+ * | building | request(), sge(), key() | first post |
+ * | ready    | post(), cut(), key() | release()    |
  * | cut      | follow(), postCut(), refused(), mend() | mend() → ready |
  * | released | nothing: the region is used again | —  |
  *
@@ -96,11 +96,16 @@ export class WorkRequestChain {
     this.#words[at + IBV_SEND_WR['wr.ud.remote_qkey'] / 4] = qkey
   }
 
-  sge(i: number, address: number, byteLength: number, lkey: number): void {
+  sge(i: number, address: number, byteLength: number, lkey = 0): void {
     const at = this.#sgeAt / 4 + i * SGE_WORDS
     writePointer(this.#words, at + IBV_SGE.addr / 4, address)
     this.#words[at + IBV_SGE.length / 4] = byteLength
     this.#words[at + IBV_SGE.lkey / 4] = lkey
+  }
+
+  /** SGE `i` lies in memory with that key. */
+  key(i: number, lkey: number): void {
+    this.#words[this.#sgeAt / 4 + i * SGE_WORDS + IBV_SGE.lkey / 4] = lkey
   }
 
   /** How many rows directly before `row` are unsignalled, unless a post ends there. */

@@ -33,6 +33,8 @@ export interface BackendEnvironment {
   readonly counters: Float64Array
   /** Backends that complete by callback call this when reap has something new. */
   readonly wake: () => void
+  /** Keeps the event loop of the backend's thread turning until the promise is settled. Absent where it turns by itself. */
+  readonly turning?: (until: Promise<void>) => void
 }
 
 export interface CompileHints {
@@ -142,4 +144,6 @@ export interface Backend {
   explain(errno: number, substream: number, udpBytes: number): string
   /** Stops using all registered memory, then closes what it opened. Idempotent. */
   close(): void
+  /** Set by `close` where a call in another thread still uses what was opened: settled when that is closed too. */
+  readonly lingering?: Promise<void> | undefined
 }

@@ -202,6 +202,8 @@ export class InlineDriver implements Driver {
     this.#precise?.close()
     this.backend.close()
     this.input.ring.noteClosed()
-    this.#stop()
+    const { lingering } = this.backend
+    if (lingering) void lingering.then(this.#stop)
+    else this.#stop()
   }
 }

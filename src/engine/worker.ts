@@ -2,8 +2,8 @@
  * The I/O thread: opens backends, and runs the loop over their engines (io-loop.ts).
  *
  * Messages to a thread that never returns to its event loop do not arrive by themselves: a count in shared memory says that there are
- * some, and ports are drained synchronously. While a backend is being opened, which takes turns of the event loop, the loop gives it
- * one after every turn of its members. Without members the thread waits in the event loop.
+ * some, and ports are drained synchronously. A backend that is being opened, or waits for a call in another thread, takes turns of the
+ * event loop: the loop gives it one after every turn of its members. Without members the thread waits in the event loop.
  */
 import { setPriority } from 'node:os'
 import { performance } from 'node:perf_hooks'
@@ -39,8 +39,10 @@ const others = new Contention(contention, new HostLoad().othersRun)
 /** Messages taken from the thread's port. */
 let seen = 0
 let ending = false
-/** Streams being opened. */
+/** Streams being opened, and calls that backends have made in another thread. */
 let opening = 0
+/** The loop runs with turns of the event loop in between. */
+let turns = false
 let wake: EventFd | undefined
 let loop: IoLoop | undefined
 /** Ends the wait in the event loop. */
@@ -65,6 +67,14 @@ function take(message: ThreadMessage): void {
   stir()
 }
 
+function turning(until: Promise<void>): void {
+  opening++
+  void until.finally(() => {
+    opening--
+    stir()
+  })
+}
+
 async function open(input: OpenStream): Promise<void> {
   try {
     if (wake?.fd !== input.eventFd) {
@@ -73,7 +83,7 @@ async function open(input: OpenStream): Promise<void> {
     }
     loop ??= start()
     const ring = new Ring(input.memory)
-    const backend = await openBackend(input.backend, { counters: ring.counters, wake: () => {} })
+    const backend = await openBackend(input.backend, { counters: ring.counters, wake: () => {}, turning })
     const report = (message: Report): void => input.port.postMessage(message)
     const receive = () => receiveMessageOnPort(input.port)?.message as ControlMessage | undefined
     const waker = wakerOf(input)
@@ -132,7 +142,7 @@ function start(): IoLoop {
     poll: new PollSet(16),
     announced: () => {
       words[T_BEAT]!++
-      return Atomics.load(words, T_ANNOUNCED) !== seen
+      return Atomics.load(words, T_ANNOUNCED) !== seen || opening > 0 !== turns
     },
   }
   return new IoLoop(tools, others, ended)
@@ -185,7 +195,9 @@ function ended(member: Member, error: unknown): void {
   const memberPort = ports.get(member)!
   ports.delete(member)
   fitTimers()
-  sayLast(memberPort, error)
+  const { lingering } = member.backend
+  if (lingering) void lingering.then(() => sayLast(memberPort, error))
+  else sayLast(memberPort, error)
 }
 
 function sayLast(streamPort: MessagePort, error: unknown): void {
@@ -202,7 +214,8 @@ async function run(): Promise<void> {
   for (;;) {
     for (let item = receiveMessageOnPort(port); item; item = receiveMessageOnPort(port)) take(item.message as ThreadMessage)
     const members = loop?.size ?? 0
-    if (members > 0) loop!.run(opening > 0)
+    turns = opening > 0
+    if (members > 0) loop!.run(turns)
     else if (ending && opening === 0) return
     // A turn of the event loop, at once if there are members to go on with.
     if (opening > 0 && members > 0) await new Promise(setImmediate)

@@ -318,3 +318,74 @@ test('a port that is held up for ever: given up after a bound', async (ctx) => {
   await stream.close()
   nic.cleanReport()
 })
+
+/** Two streams of one I/O thread in namespace a, of which one sends a large batch and the other small ones meanwhile. */
+async function sendBeside(ns: Netns, nic: Nic, largeMib: number, thread: 'worker' | 'inline') {
+  const code = `
+    import { ItemGroup, openStream } from '#dist/src/index.js'
+    const options = { to: '${TO}', backend: 'ibverbs', packetSizeBytes: 1400, ${thread === 'worker' ? 'ioThreads: 1, ' : ''}thread: '${thread}', descriptors: 'none' }
+    const [large, small] = await Promise.all([openStream(options), openStream(options)])
+    const batchOf = (stream, bytes) => {
+      const items = new ItemGroup().add({ id: 0x3300, name: 'samples', dtype: 'u1', shape: [bytes] })
+      return stream.createBatch({ items, heaps: 1 })
+    }
+    const order = []
+    const few = batchOf(small, 5000)
+    await small.send(few)
+    const sending = large.send(batchOf(large, ${largeMib << 20})).then(() => order.push('large'), ({ outcome }) => order.push(outcome.causes[0].message))
+    for (let i = 0; i < 20; i++) {
+      await small.send(few)
+      order.push('small')
+    }
+    await sending
+    await Promise.all([large.close(), small.close()])
+    out(order)`
+  return ns.script<string[]>('a', code, { env: nic.environment })
+}
+
+for (const thread of ['worker', 'inline'] as const) {
+  test(`memory that takes long to be pinned does not hold up the other streams of the thread, ${thread}`, {
+    timeout: 60_000,
+  }, async (ctx) => {
+    needNic(ctx)
+    await using ns = await makeNetns({ veth: {} })
+    // Two seconds.
+    const nic = new Nic({ mode: 'null', faults: ['limit pin_us_per_mib 50000'] })
+    expect(await sendBeside(ns, nic, 40, thread)).toEqual([...Array(20).fill('small'), 'large'])
+    nic.cleanReport()
+  })
+
+  test(`large memory that cannot be pinned fails its batch with the remedy, ${thread}`, async (ctx) => {
+    needNic(ctx)
+    await using ns = await makeNetns({ veth: {} })
+    const nic = new Nic({ mode: 'null', faults: [`limit memlock_bytes ${20 * MIB}`] })
+    const said = await sendBeside(ns, nic, 40, thread)
+    expect(said.filter((word) => word !== 'small')).toEqual([
+      expect.stringMatching(/the memory cannot be locked: ibv_reg_mr failed: ENOMEM \(\d+ bytes\); raise RLIMIT_MEMLOCK/),
+    ])
+    nic.cleanReport()
+  })
+}
+
+test('a stream that is closed or dropped while its memory is being pinned: nothing is left', { timeout: 60_000 }, async (ctx) => {
+  needNic(ctx)
+  await using ns = await makeNetns({ veth: {} })
+  for (const end of [
+    'await batch.close()',
+    'await stream.destroy()',
+    'stream.send(batch).catch(() => {}); await stream.destroy()',
+  ]) {
+    const nic = new Nic({ mode: 'null', faults: ['limit pin_us_per_mib 20000'] })
+    const code = `
+      import { ItemGroup, openStream } from '#dist/src/index.js'
+      const stream = await openStream({ to: '${TO}', backend: 'ibverbs', packetSizeBytes: 1400, descriptors: 'none' })
+      const items = new ItemGroup().add({ id: 0x3300, name: 'samples', dtype: 'u1', shape: [${40 * MIB}] })
+      const batch = stream.createBatch({ items, heaps: 1 })
+      await new Promise((resolve) => setTimeout(resolve, 100))
+      ${end}
+      await stream.close()
+      out('closed')`
+    expect(await ns.script('a', code, { env: nic.environment })).toBe('closed')
+    nic.cleanReport()
+  }
+})

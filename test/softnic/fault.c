@@ -153,6 +153,7 @@ static bool limit_command(const struct command *c) {
       {"memlock_bytes", &nic.limits.memlock_bytes, UINT64_MAX},
       {"copy_on_fork", &nic.limits.copy_on_fork, 1},
       {"gids", &nic.limits.gids, 1},
+      {"pin_us_per_mib", &nic.limits.pin_us_per_mib, 1000000},
       {"cap_net_raw", &nic.limits.cap_net_raw, 1},
   };
   uint64_t n;

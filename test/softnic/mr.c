@@ -100,6 +100,8 @@ static uint32_t free_slot(void) {
 }
 
 struct ibv_mr *ibv_reg_mr_iova2(struct ibv_pd *pd, void *address, size_t length, uint64_t iova, unsigned int access) {
+  /* As long as the kernel takes to pin pages. */
+  if (nic.limits.pin_us_per_mib) usleep((length >> 20) * nic.limits.pin_us_per_mib);
   int error = refusal(pd, address, length, access);
   struct ibv_mr *mr = error ? NULL : calloc(1, sizeof *mr);
   if (!mr) {

@@ -23,6 +23,7 @@ struct limits {
   uint64_t memlock_bytes;
   uint64_t copy_on_fork;
   uint64_t gids;
+  uint64_t pin_us_per_mib;
   uint64_t cap_net_raw;
 };
 

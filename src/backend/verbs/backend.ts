@@ -43,18 +43,13 @@ import { JoinedPostings, MAX_JOINS } from './joined.js'
 import { causeName, type OpenDevice, type QueueOptions } from './open.js'
 import { MAX_POSTING_NUMBER, type VerbsPosting } from './posting.js'
 import type { QueueKind } from './queue-kind.js'
-import { BROKEN, CLOSED, DRAIN_MS, READY, RECOVERING, Recovery } from './recovery.js'
+import { BROKEN, CLOSED, READY, RECOVERING, Recovery } from './recovery.js'
 import { Registrations } from './registrations.js'
-import { Silence } from './silence.js'
+import { SIGNALS, Silence } from './silence.js'
 
-/** How many parts of the send queue end in a signalled work request. */
-const SIGNALS = 8
-/** A device that paces is to complete something this often, if packets do not take longer. */
-const SIGNAL_MS = 100
-/** Without a completion for as long as this many parts take, a device that paces is silent. */
-const SILENT_PARTS = 4
 const PAUSE_NANOSECONDS = 20_000
 const NEIGHBOUR_PAUSE_NANOSECONDS = 500_000
+const PINNING_PAUSE_NANOSECONDS = 1_000_000
 /**
  * A work request that the provider refuses this often with room in the queue is given up, and the next at once until one is taken.
  */
@@ -67,13 +62,13 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
   readonly #device: OpenDevice
   readonly #kind: QueueKind<V>
   readonly #counters: Float64Array
-  readonly #completionTimeoutMs: number
   readonly #registrations: Registrations
   readonly #inFlight: InFlight
   readonly #joined = new JoinedPostings()
   readonly #recovery: Recovery<V>
   readonly #watch: DeviceWatch<V>
   readonly #silence: Silence
+  lingering: Promise<void> | undefined
   readonly #waitSet: readonly [queue: { fd: number; events: number }, device: { fd: number; events: number }]
   readonly #postings = new Set<V>()
   #nextPosting = 1
@@ -86,12 +81,11 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
     this.#device = device
     this.#kind = kind
     this.#counters = environment.counters
-    this.#completionTimeoutMs = options.completionTimeoutMs
-    this.#registrations = new Registrations(device.domain, kind.name)
+    this.#registrations = new Registrations(device.domain, kind.name, environment.turning ?? (() => {}))
     this.#inFlight = new InFlight(queue.depth)
     this.#recovery = new Recovery(device, kind, queue, this.#inFlight)
     this.#watch = new DeviceWatch(device, kind, this.#recovery)
-    this.#silence = new Silence(device.rdma, device.states)
+    this.#silence = new Silence(options, kind, device)
     this.#waitSet = [
       { fd: queue.channelFd, events: POLLIN },
       { fd: device.context.asyncFd, events: POLLIN },
@@ -132,14 +126,14 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
       const posting = this.#kind.compile(table, {
         number: this.#nextPosting++ % MAX_POSTING_NUMBER,
         generation,
-        signalEvery: this.#signalEvery,
+        signalEvery: this.#silence.signalEvery(queue.depth),
         maxSges: queue.options.sges,
-        lkeyOf: (region) => {
-          const lkey = this.#registrations.use(region)
+        use: (region) => {
+          this.#registrations.use(region)
           used.push(region)
-          return lkey
         },
       })
+      this.#registrations.key(posting)
       this.#postings.add(posting)
       return posting
     } catch (error) {
@@ -148,16 +142,8 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
     }
   }
 
-  /** At a low rate a part of the queue would take long, and nothing would tell that it is under way. */
-  get #signalEvery(): number {
-    const { packetMs } = this.#kind
-    const most = packetMs > 0 ? SIGNAL_MS / packetMs : Number.POSITIVE_INFINITY
-    return Math.max(1, Math.floor(Math.min(this.#recovery.queue.depth / SIGNALS, most)))
-  }
-
   release(posting: V): void {
-    const { table, ownRegion } = posting
-    for (const region of ownRegion ? [...table.regions, ownRegion] : table.regions) this.#registrations.unuse(region)
+    for (const region of posting.regions) this.#registrations.unuse(region)
     this.#postings.delete(posting)
     posting.release()
   }
@@ -169,10 +155,7 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
     out.kind = POST_OK
     out.accepted = 0
     out.skipped = 0
-    if (recovery.state !== READY) {
-      this.#refuse(posting, first, out)
-      return
-    }
+    if ((recovery.state !== READY || !posting.keyed) && this.#refuse(posting, first, end, out)) return
     let n = Math.min(this.#room(end - first), end - first)
     if (n === 0) {
       this.#counters[COUNTER.waits]! += 1
@@ -199,15 +182,21 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
     if (accepted < n) this.#refused(posting, first + accepted, out)
   }
 
-  /** Answers a post in a state in which nothing is posted. */
-  #refuse(posting: V, first: number, out: PostResult): void {
-    if (this.#recovery.state === RECOVERING) {
-      again(out, PAUSE_NANOSECONDS)
-      return
+  /** Answers a post in a state in which nothing is posted, or of memory that has no key; false where it has one now. */
+  #refuse(posting: V, first: number, end: number, out: PostResult): boolean {
+    const { state } = this.#recovery
+    if (state === BROKEN) {
+      out.kind = POST_FATAL
+      out.errno = ERRNO.EIO
+      out.substream = posting.table.substream[first]!
+    } else if (state === RECOVERING) again(out, PAUSE_NANOSECONDS)
+    else {
+      const errno = this.#registrations.key(posting)
+      if (errno === undefined) return false
+      if (errno === 0) again(out, PINNING_PAUSE_NANOSECONDS)
+      else this.#skip(posting, first, end, errno, out)
     }
-    out.kind = POST_FATAL
-    out.errno = ERRNO.EIO
-    out.substream = posting.table.substream[first]!
+    return true
   }
 
   /** Free slots; none rather than a few, unless they are all that is wanted, so that posts stay long. */
@@ -246,7 +235,8 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
     const recovery = this.#recovery
     const joined = this.#joined
     const inFlight = this.#inFlight
-    if (recovery.state !== READY || posting.generation !== recovery.generation || posting.chain.cutAt !== 0) return false
+    if (recovery.state !== READY || !posting.keyed) return false
+    if (posting.generation !== recovery.generation || posting.chain.cutAt !== 0) return false
     if (joined.count === MAX_JOINS || recovery.queue.depth - inFlight.packets - joined.rows < end) return false
     if (inFlight.freeParts <= joined.count || this.#kind.admit(posting, 0, end) !== end) return false
     this.#kind.prepare(posting, 0, end)
@@ -336,12 +326,8 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
     const now = performance.now()
     const quietMs = inFlight.quietFor(now)
     this.#watch.takeEventsAt(now)
-    const partMs = SILENT_PARTS * this.#signalEvery * this.#kind.packetMs
-    const timeoutMs = Math.max(this.#completionTimeoutMs, partMs)
-    // Nothing is signalled behind the last packet announced: no completion will tell of what is there, unless more is posted.
-    const patienceMs = inFlight.done < inFlight.announced ? timeoutMs : Math.min(Math.max(DRAIN_MS, partMs), timeoutMs)
     if (this.#recovery.state !== READY) return
-    const silentMs = this.#silence.over(quietMs, patienceMs)
+    const silentMs = this.#silence.over(quietMs, inFlight.done < inFlight.announced)
     if (silentMs > 0) this.#recovery.beginSilent(silentMs)
   }
 
@@ -372,6 +358,8 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
 
   explain(cause: number, substream: number, udpBytes: number): string {
     const { state, history } = this.#recovery
+    const { refusal } = this.#registrations
+    if (refusal?.errno === cause) return refusal.message
     const why = this.#kind.explain(cause, substream, udpBytes, this.#recovery)
     return state === BROKEN ? `${why}; before: ${history.join(', ')}` : why
   }
@@ -381,9 +369,10 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
     this.#recovery.close()
     for (const posting of this.#postings) posting.release()
     this.#postings.clear()
-    this.#registrations.close()
     this.#kind.close()
-    this.#device.domain.release()
-    this.#device.context.close()
+    this.lingering = this.#registrations.close(() => {
+      this.#device.domain.release()
+      this.#device.context.close()
+    })
   }
 }

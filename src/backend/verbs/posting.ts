@@ -18,8 +18,8 @@ export interface PostingOptions {
   readonly generation: number
   readonly signalEvery: number
   readonly maxSges: number
-  /** Registers a region for this posting and returns its key. */
-  readonly lkeyOf: (region: TableRegion) => number
+  /** Counts this posting as a user of a region, which is pinned from then on. @throws SpeadcastError when it cannot be */
+  readonly use: (region: TableRegion) => void
 }
 
 export interface PacketForm {
@@ -33,7 +33,8 @@ export interface PacketForm {
 interface Piece {
   readonly address: number
   readonly length: number
-  readonly lkey: number
+  /** Index into `regions`. */
+  readonly region: number
 }
 
 /**
@@ -52,6 +53,10 @@ export class VerbsPosting implements Posting {
   readonly rows: number
   readonly edge: Uint32Array
   readonly chain: WorkRequestChain
+  /** The table's regions, and that which rows are copied into, if there is one. */
+  readonly regions: readonly TableRegion[]
+  /** The work requests name their memory by its keys. False: call `setKeys` before anything is posted. */
+  keyed = false
   /** Work requests carry the id, and so do their completions: the posting's number and the generation of the queue. */
   id: number
   generation: number
@@ -61,6 +66,8 @@ export class VerbsPosting implements Posting {
   readonly #options: PostingOptions
   readonly #form: PacketForm
   readonly #bounce: Bounce | undefined
+  /** Which of `regions` each SGE lies in. */
+  readonly #regionOf: Uint16Array
 
   /** @throws ERR_SPEADCAST_MEMORY when the table left no room for headers */
   constructor(
@@ -82,19 +89,30 @@ export class VerbsPosting implements Posting {
       'ERR_SPEADCAST_MEMORY',
       () => `the batch leaves ${table.headroomBytes} bytes in front of a packet; frame headers take ${headerBytes}`,
     )
-    const lkeys = table.regions.map(options.lkeyOf)
-    const pieces = Array.from({ length: table.rows }, (_, row) => this.#piecesOf(row, lkeys))
+    for (const region of table.regions) options.use(region)
+    const pieces = Array.from({ length: table.rows }, (_, row) => this.#piecesOf(row))
     this.#bounce = this.#makeBounce(pieces)
+    this.regions = this.#bounce ? [...table.regions, this.#bounce.region] : table.regions
     const sges = pieces.reduce((sum, { length }) => sum + length, 0)
     this.chain = new WorkRequestChain(table.rows, sges, this.id, options.signalEvery, form.checksumOffload)
     let sge = 0
+    this.#regionOf = new Uint16Array(sges)
     for (const [row, own] of pieces.entries()) {
       this.chain.request(row, sge, own.length)
-      for (const { address, length, lkey } of own) this.chain.sge(sge++, address, length, lkey)
+      for (const { address, length, region } of own) {
+        this.#regionOf[sge] = region
+        this.chain.sge(sge++, address, length)
+      }
     }
   }
 
-  #piecesOf(row: number, lkeys: readonly number[]): Piece[] {
+  /** Names the memory by keys, one for each of `regions`. No row may be under way. */
+  setKeys(lkeys: readonly number[]): void {
+    for (const [sge, region] of this.#regionOf.entries()) this.chain.key(sge, lkeys[region]!)
+    this.keyed = true
+  }
+
+  #piecesOf(row: number): Piece[] {
     const { segmentStart, segmentRegion, segmentOffset, segmentLength, regions } = this.table
     const first = segmentStart[row]!
     const pieces: Piece[] = []
@@ -104,9 +122,9 @@ export class VerbsPosting implements Posting {
       const address = regions[region]!.address + segmentOffset[s]! - front
       const length = segmentLength[s]! + front
       const last = pieces.at(-1)
-      if (last && last.lkey === lkeys[region] && last.address + last.length === address)
+      if (last && last.region === region && last.address + last.length === address)
         pieces[pieces.length - 1] = { ...last, length: last.length + length }
-      else pieces.push({ address, length, lkey: lkeys[region]! })
+      else pieces.push({ address, length, region })
     }
     return pieces
   }
@@ -127,20 +145,15 @@ export class VerbsPosting implements Posting {
       used += Math.ceil(lengthOf(row) / 64) * 64
     }
     const region = Region.allocate(used)
-    let lkey: number
     try {
-      lkey = this.#options.lkeyOf(region)
+      this.#options.use(region)
     } catch (error) {
       region.release()
       throw error
     }
-    for (const row of rows) pieces[row] = [{ address: region.address + at[row]!, length: lengthOf(row), lkey }]
+    for (const row of rows)
+      pieces[row] = [{ address: region.address + at[row]!, length: lengthOf(row), region: this.table.regions.length }]
     return { region, bytes: new Uint8Array(region.buffer), at, rows: Uint32Array.from(rows) }
-  }
-
-  /** The region that rows are copied into, registered like the table's; undefined where none are. */
-  get ownRegion(): Region | undefined {
-    return this.#bounce?.region
   }
 
   /** Called before rows first … end−1 are posted. Does nothing unless rows must be copied. */

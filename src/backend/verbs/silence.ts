@@ -9,13 +9,20 @@
  * | HELD    | the port says that it had data to send and could not            | TALKING by a completion; HELD again, or the end, after as long again |
  */
 import { readFileSync } from 'node:fs'
-import type { RdmaPath } from '../../rdma/devices.js'
 import type { States } from '../states.js'
+import type { OpenDevice, QueueOptions } from './open.js'
+import { DRAIN_MS } from './recovery.js'
 
 const TALKING = 0
 const QUIET = 1
 const HELD = 2
 
+/** How many parts of the send queue end in a signalled work request. */
+export const SIGNALS = 8
+/** A device that paces is to complete something this often, if packets do not take longer. */
+const SIGNAL_MS = 100
+/** Without a completion for as long as this many parts take, a device that paces is silent. */
+const SILENT_PARTS = 4
 /** A port that is held for longer than this many times its patience is not waited for. */
 const MOST_HELD = 12
 
@@ -30,14 +37,40 @@ export class Silence {
   readonly #file: string
   readonly #states: States
 
-  constructor({ device, port }: RdmaPath, states: States) {
+  readonly #timeoutMs: number
+  readonly #packetMs: number
+  #partMs = 0
+
+  constructor(
+    { completionTimeoutMs }: Pick<QueueOptions, 'completionTimeoutMs'>,
+    { packetMs }: { readonly packetMs: number },
+    { rdma: { device, port }, states }: Pick<OpenDevice, 'rdma' | 'states'>,
+  ) {
+    this.#timeoutMs = completionTimeoutMs
+    this.#packetMs = packetMs
     this.#file = `/sys/class/infiniband/${device}/ports/${port}/counters/port_xmit_wait`
     this.#states = states
     states.add(() => (this.#stalls > 0 ? { stalls: this.#stalls } : {}))
   }
 
-  /** How long a queue that is given up now was silent; 0 where it is not given up. Called while nothing completes. */
-  over(quietMs: number, patienceMs: number): number {
+  /**
+   * How many packets of a queue end in one that is signalled. At a low rate a part of the queue would take long, and nothing would tell that
+   * it is under way.
+   */
+  signalEvery(depth: number): number {
+    const most = this.#packetMs > 0 ? SIGNAL_MS / this.#packetMs : Number.POSITIVE_INFINITY
+    const signalEvery = Math.max(1, Math.floor(Math.min(depth / SIGNALS, most)))
+    this.#partMs = SILENT_PARTS * signalEvery * this.#packetMs
+    return signalEvery
+  }
+
+  /**
+   * How long a queue that is given up now was silent; 0 where it is not given up. Called while nothing completes.
+   * @param announced a completion is to come; else none will tell of what is under way, unless more is posted
+   */
+  over(quietMs: number, announced: boolean): number {
+    const timeoutMs = Math.max(this.#timeoutMs, this.#partMs)
+    const patienceMs = announced ? timeoutMs : Math.min(Math.max(DRAIN_MS, this.#partMs), timeoutMs)
     if (quietMs < patienceMs / 2) {
       this.ends()
       return 0
