@@ -65,6 +65,8 @@ export class Region implements RegionHandle {
   readonly id: number
   /** All bytes of the region. Valid for the life of the process; after release() its contents are undefined. */
   readonly buffer: ArrayBuffer
+  /** @internal Called when the region is released, before its pages go back. */
+  readonly onRelease = new Set<() => void>()
   #released = false
 
   private constructor(
@@ -181,6 +183,8 @@ export class Region implements RegionHandle {
   release(): void {
     if (this.#released) return
     this.#released = true
+    for (const tell of this.onRelease) tell()
+    this.onRelease.clear()
     live.delete(this)
     ordinary.delete(this.id)
     this.giveBack()

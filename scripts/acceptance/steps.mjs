@@ -45,7 +45,7 @@ async function device(ctx) {
   ctx.largestPacket = mtuBytes - 28
   const driver = spawnSync('ethtool', ['-i', options.interface], { encoding: 'utf8' }).stdout ?? ''
   const { name, firmware, vendorId, partId, refused, rawPackets } = ctx.device
-  const what = `${name}, firmware ${firmware}, vendor 0x${vendorId.toString(16)} part ${partId}, port ${ctx.port.port}, MTU ${mtuBytes}, behind ${path.interfaces.join(' on ')}${path.bondPort ? ', the port that the bond sends by' : ''}`
+  const what = `${name}, firmware ${firmware}, vendor 0x${vendorId.toString(16)} part ${partId}, port ${ctx.port.port}, MTU ${mtuBytes}, behind ${path.interfaces.join(' on ')}${path.bond ? ', the port that the bond sends by' : ''}`
   const waits = textOf(`/sys/class/infiniband/${name}/ports/${path.port}/counters/port_xmit_wait`)
   const stalls = waits === undefined ? 'no port_xmit_wait tells when it is held up' : `port_xmit_wait ${waits}`
   if (!rawPackets) ctx.device = undefined

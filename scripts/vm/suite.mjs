@@ -1,6 +1,7 @@
 // The tests that need a kernel with RDMA: test/vm/*.guest.ts, by node's own runner, which starts in a tenth of vitest's time under
 // emulation. They are compiled here and laid beside their sources in the guest, so that relative paths hold.
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { basename, dirname, join, relative } from 'node:path'
 import ts from 'typescript'
@@ -101,10 +102,18 @@ async function runTests({ guest }, tests, flags, turn) {
   return { status, ...counts, failed: counts.failed || (status === 0 ? 0 : 1) }
 }
 
+/** The software NIC, for tests of what soft-RoCE has not: raw packets. Where it cannot be built they are skipped. */
+function buildSoftnic() {
+  const folder = at('.cache/vm-softnic')
+  const { status } = spawnSync('make', ['-s', '-C', at('test/softnic'), `OUT=${folder}`], { stdio: 'ignore' })
+  if (status !== 0) rmSync(folder, { recursive: true, force: true })
+}
+
 async function main(args) {
   const flags = args.filter((arg) => arg.startsWith('--'))
   const tests = chosen(args.filter((arg) => !arg.startsWith('--')))
   const made = await image()
+  buildSoftnic()
   const parts = divided(tests, Math.min(tests.length, availableParallelism() > 1 ? 2 : 1))
   const runs = []
   for (const part of parts) runs.push(runTests(made, part, flags, runs.at(-1)?.catch(() => {}) ?? Promise.resolve()))

@@ -100,6 +100,13 @@ export interface Backend {
   readonly caps: BackendCaps
   readonly states: States
   register(region: TableRegion): void
+  /**
+   * The region will be named again and again, until `forget`. Absent where a region costs nothing to name. Never throws: a batch that names
+   * it says what is wrong.
+   */
+  keep?(region: TableRegion): void
+  /** The region is released: no posting uses it any more. */
+  forget?(region: TableRegion): void
   compile(table: PacketTable, hints: CompileHints): Posting
   /** Frees what compile made. Never while rows of it are posted and not reaped. */
   release(posting: Posting): void

@@ -61,6 +61,8 @@ export class BatchTemplate<T extends object = HeapViews> implements Sendable {
   readonly #layout: BatchLayout
   readonly #specs: readonly HeapSpec[]
   readonly #regions: readonly Region[]
+  /** The user's, that items live in. */
+  readonly externalRegions: readonly Region[]
   readonly #columns: StagedColumns
   readonly #handle: BatchHandle
   readonly #inBand: InBandDescriptors | undefined
@@ -97,6 +99,7 @@ export class BatchTemplate<T extends object = HeapViews> implements Sendable {
       checkExternal(item, memory, heaps)
     }
     const externalRegions = [...new Set([...external.values()].map(({ region }) => region))]
+    this.externalRegions = externalRegions
     const places = addressed.map((item) => placeOf(item, external.get(item.name), externalRegions))
     this.#layout = layoutBatch(this.#plan, places, heaps, StagedColumns.count(planItems), order)
     this.interleaved = this.#layout.interleaved

@@ -12,6 +12,7 @@ import type { Backend, BackendCaps } from '../backend/backend.js'
 import { openBackend } from '../backend/open.js'
 import type { StateWords } from '../backend/states.js'
 import type { CompiledBatch } from '../batch/compile.js'
+import type { TableRegion } from '../batch/table.js'
 import { SpeadcastError } from '../errors.js'
 import { type EngineMessage, NEXT_AT_DEADLINE, NEXT_IDLE, NEXT_STEP_NOW, NEXT_STOPPED, NEXT_WHEN_WRITABLE } from './contract.js'
 import { type Driver, type DriverClient, type DriverInput, NO_CLIENT } from './driver.js'
@@ -102,6 +103,14 @@ export class InlineDriver implements Driver {
 
   dropVariant(id: number): void {
     this.#engine.dropVariant(id)
+  }
+
+  keepRegion(region: TableRegion): void {
+    this.backend.keep?.(region)
+  }
+
+  forgetRegion(region: TableRegion): void {
+    this.backend.forget?.(region)
   }
 
   submitted(): void {

@@ -20,6 +20,7 @@ import { closeDescriptors, EventFd, nap, TimerFd } from '../../ffi/wait.js'
 import type { BackendCaps } from '../backend/backend.js'
 import type { StateWords } from '../backend/states.js'
 import type { CompiledBatch } from '../batch/compile.js'
+import type { TableRegion } from '../batch/table.js'
 import { SpeadcastError } from '../errors.js'
 import { Contention, contentionWord, HostLoad } from './contention.js'
 import { Doorbell } from './doorbell.js'
@@ -227,6 +228,14 @@ export class WorkerDriver implements Driver {
 
   dropVariant(id: number): void {
     this.#control({ type: 'drop', id })
+  }
+
+  keepRegion(region: TableRegion): void {
+    this.#control({ type: 'keep', region })
+  }
+
+  forgetRegion(region: TableRegion): void {
+    this.#control({ type: 'forget', region })
   }
 
   #control(message: ControlMessage): void {

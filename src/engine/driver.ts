@@ -3,6 +3,7 @@ import type { BackendCaps } from '../backend/backend.js'
 import type { BackendSpec } from '../backend/open.js'
 import type { StateWords } from '../backend/states.js'
 import type { CompiledBatch } from '../batch/compile.js'
+import type { TableRegion } from '../batch/table.js'
 import type { SpeadcastError } from '../errors.js'
 import type { EngineOptions } from './contract.js'
 import type { OutcomeMessage } from './outcome.js'
@@ -40,6 +41,9 @@ export interface Driver {
   start(client: DriverClient): void
   addVariant(id: number, compiled: CompiledBatch, rates?: Float64Array): void
   dropVariant(id: number): void
+  /** The region is named by batches, now and again, until `forgetRegion`. */
+  keepRegion(region: TableRegion): void
+  forgetRegion(region: TableRegion): void
   /** Something was pushed into the ring. */
   submitted(): void
   /** Delivers messages that were posted before the settlements now visible. */

@@ -119,7 +119,9 @@ export class Member {
       if (!message) throw new Error('a control message was announced and did not arrive')
       this.#control = (this.#control + 1) | 0
       if (message.type === 'variant') this.engine.addVariant(message.id, message.compiled, message.rates)
-      else this.engine.dropVariant(message.id)
+      else if (message.type === 'drop') this.engine.dropVariant(message.id)
+      else if (message.type === 'keep') this.backend.keep?.(message.region)
+      else this.backend.forget?.(message.region)
     }
   }
 

@@ -4,12 +4,14 @@ import type { BackendCaps } from '../backend/backend.js'
 import type { BackendSpec } from '../backend/open.js'
 import type { StateWords } from '../backend/states.js'
 import type { CompiledBatch } from '../batch/compile.js'
+import type { TableRegion } from '../batch/table.js'
 import { BackendRefused, type ErrorCode, SpeadcastError } from '../errors.js'
 import type { EngineMessage, EngineOptions } from './contract.js'
 
 export type ControlMessage =
   | { readonly type: 'variant'; readonly id: number; readonly compiled: CompiledBatch; readonly rates?: Float64Array }
   | { readonly type: 'drop'; readonly id: number }
+  | { readonly type: 'keep' | 'forget'; readonly region: TableRegion }
 
 /** An I/O thread's properties, from its start on. */
 export interface ThreadSetup {

@@ -83,8 +83,8 @@ export interface RdmaPath {
   readonly port: number
   /** The tags of the interface and of those below it, if they are VLANs; the outermost first. */
   readonly vlans: readonly VlanTag[]
-  /** Index of the bond's port that the device is behind, where the bond itself has no device. Packets go by no other port. */
-  readonly bondPort?: number
+  /** Indexes of a bond that has no device of its own, and of its port that the device is behind. Packets go by no other port. */
+  readonly bond?: { readonly index: number; readonly port: number }
   /** Names of the interface and of those below it, the bond's port included. */
   readonly interfaces: readonly string[]
 }
@@ -133,7 +133,7 @@ export function rdmaPathOf(
   if (managed) return { ...managed, vlans, interfaces }
   for (const { index, name } of sending) {
     const found = behind(index)
-    if (found) return { ...found, vlans, interfaces: [...interfaces, name], bondPort: index }
+    if (found) return { ...found, vlans, interfaces: [...interfaces, name], bond: { index: chain.at(-1)!.index, port: index } }
   }
   const name = chain[0]?.name ?? ifindex
   const by = sending.length > 0 ? ` (${chain.at(-1)!.name} sends by ${sending.map((link) => link.name).join(', ')})` : ''
@@ -160,11 +160,18 @@ function chainOf(ifindex: number, all: readonly Link[]): Link[] {
   return chain
 }
 
+/** Whether a bond that has no device of its own may still send by the port. */
+export function sendsBy({ index, port }: { readonly index: number; readonly port: number }): boolean {
+  const all = links()
+  const bond = all.find((link) => link.index === index)
+  return portsOfBond(bond, all).some((link) => link.index === port)
+}
+
 /**
  * The ports of a bond or team that it may send by now: the active one if its mode has one, else each that is up and not on standby. The
  * ports of a bridge are none, because which of them a frame leaves by depends on its address.
  */
-export function portsOfBond(bond: Link | undefined, all: readonly Link[]): Link[] {
+function portsOfBond(bond: Link | undefined, all: readonly Link[]): Link[] {
   if (!bond || (bond.kind !== 'bond' && bond.kind !== 'team')) return []
   return all.filter(
     ({ index, master, carrier, standby }) =>

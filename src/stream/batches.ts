@@ -8,9 +8,13 @@ import type { Submissions } from './submissions.js'
 /** The event loop gets a turn from `batch.free` after this long. */
 const BREATH_MS = 0.5
 
+type UserRegion = Batch<object>['template']['externalRegions'][number]
+
 /** @internal The open batches of a stream with their lanes. It is all that a batch knows of its stream. */
 export class Batches implements BatchOwner {
   readonly #open = new Map<Batch<object>, Lane>()
+  /** What each of the user's regions calls when it is released. */
+  readonly #kept = new Map<UserRegion, () => void>()
   #lastTurn = performance.now()
   #closed = false
 
@@ -22,6 +26,20 @@ export class Batches implements BatchOwner {
 
   add(batch: Batch<object>, lane: Lane): void {
     this.#open.set(batch, lane)
+    for (const region of batch.template.externalRegions) this.#keep(region)
+  }
+
+  /** A device reads the region as long as it lives, because to pin it again for the next batch takes long. */
+  #keep(region: UserRegion): void {
+    if (this.#kept.has(region)) return
+    const handle = region.handle()
+    const forget = (): void => {
+      this.#kept.delete(region)
+      this.driver.forgetRegion(handle)
+    }
+    region.onRelease.add(forget)
+    this.#kept.set(region, forget)
+    this.driver.keepRegion(handle)
   }
 
   /** Undefined if the batch is closed, or another stream's. */
@@ -55,6 +73,8 @@ export class Batches implements BatchOwner {
   /** The engine is gone: closes all of them. */
   close(): void {
     this.#closed = true
+    for (const [region, forget] of this.#kept) region.onRelease.delete(forget)
+    this.#kept.clear()
     for (const batch of [...this.#open.keys()]) batch.close()
   }
 }

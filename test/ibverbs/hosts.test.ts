@@ -305,13 +305,13 @@ test('a port that pause frames hold up for longer than completionTimeoutMs: noth
 test('a port that is held up for ever: given up after a bound', async (ctx) => {
   needNic(ctx)
   await using ns = await makeNetns({ veth: {} })
-  const { nic, stream, tick } = await openHeld(ns, 100)
+  const { nic, stream, tick } = await openHeld(ns, 200)
   await nic.command('stall 8')
   const ticking = ticks(tick, 10)
   const { error } = await stream.send()
   clearInterval(ticking)
   expect(error!.outcome!.causes).toEqual([
-    expect.objectContaining({ errnoName: 'ETIMEDOUT', message: expect.stringMatching(/no completion for 1300 ms/) }),
+    expect.objectContaining({ errnoName: 'ETIMEDOUT', message: expect.stringMatching(/no completion for 2600 ms/) }),
   ])
   await nic.command('resume')
   expect((await stream.send()).error).toBeUndefined()

@@ -83,7 +83,10 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
     this.#counters = environment.counters
     this.#registrations = new Registrations(device.domain, kind.name, environment.turning ?? (() => {}))
     this.#inFlight = new InFlight(queue.depth)
-    this.#recovery = new Recovery(device, kind, queue, this.#inFlight)
+    const rekey = () => {
+      for (const posting of this.#postings) posting.keyed = false
+    }
+    this.#recovery = new Recovery({ device, kind, inFlight: this.#inFlight, registrations: this.#registrations, rekey }, queue)
     this.#watch = new DeviceWatch(device, kind, this.#recovery)
     this.#silence = new Silence(options, kind, device)
     this.#waitSet = [
@@ -117,6 +120,14 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
 
   /** Memory is pinned by `compile`, for as long as a posting uses it. */
   register(_region: TableRegion): void {}
+
+  keep(region: TableRegion): void {
+    this.#registrations.keep(region)
+  }
+
+  forget(region: TableRegion): void {
+    this.#registrations.dismiss(region)
+  }
 
   /** @throws SpeadcastError ERR_SPEADCAST_BACKEND when memory cannot be pinned, as beyond RLIMIT_MEMLOCK */
   compile(table: PacketTable, _hints: CompileHints): V {
@@ -349,6 +360,7 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
     const { state, queue } = this.#recovery
     if (state === BROKEN || (this.#inFlight.empty && !wantWrite)) return NOTHING
     this.#waitSet[0].fd = queue.channelFd
+    this.#waitSet[1].fd = this.#device.context.asyncFd
     return this.#waitSet
   }
 

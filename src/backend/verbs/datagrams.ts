@@ -45,6 +45,7 @@ class Datagrams implements QueueKind<DatagramPosting> {
   readonly wireOverheadBytes: number
   readonly pacesItself = false
   readonly packetMs = 0
+  readonly displaced = ''
   readonly #options: RdmaUdOptions
   readonly #open: OpenFabric
   readonly #watch: PortWatch

@@ -2,6 +2,7 @@
  * Watches a device beside its completions: takes its asynchronous events, and says whether recent completions can be believed. An
  * event stays in the device until somebody looks for it.
  */
+import { ERRNO } from '../../../ffi/native-error.js'
 import { EVENT_TYPE } from '../../../ffi/verbs/layout.js'
 import { CAUSE_EVENT } from '../backend.js'
 import type { OpenDevice } from './open.js'
@@ -17,7 +18,6 @@ const CALLS_PER_LOOK = 8
 export const CAUSE_CQ_ERR = CAUSE_EVENT + EVENT_TYPE.indexOf('IBV_EVENT_CQ_ERR')
 
 export class DeviceWatch<V extends VerbsPosting> {
-  #portActive: boolean
   readonly #device: OpenDevice
   readonly #kind: QueueKind<V>
   readonly #recovery: Recovery<V>
@@ -29,11 +29,10 @@ export class DeviceWatch<V extends VerbsPosting> {
   #calls = 0
 
   constructor(device: OpenDevice, kind: QueueKind<V>, recovery: Recovery<V>) {
-    this.#portActive = device.portActive
     this.#device = device
     this.#kind = kind
     this.#recovery = recovery
-    device.states.add(() => ({ portActive: this.#portActive }))
+    device.states.add(() => ({ portActive: device.portActive }))
   }
 
   /** Takes all events there are, unless the device is given up. */
@@ -49,7 +48,7 @@ export class DeviceWatch<V extends VerbsPosting> {
     switch (event) {
       case 'IBV_EVENT_PORT_ERR':
       case 'IBV_EVENT_PORT_ACTIVE':
-        this.#portActive = event === 'IBV_EVENT_PORT_ACTIVE'
+        this.#device.portActive = event === 'IBV_EVENT_PORT_ACTIVE'
         this.#suspicion++
         this.#device.states.change()
         break
@@ -85,8 +84,9 @@ export class DeviceWatch<V extends VerbsPosting> {
       this.#lookedAt = now
       this.takeEvents()
       this.#kindSuspicion = this.#kind.suspicion()
+      if (this.#kind.displaced) this.#recovery.begin(ERRNO.ENODEV, this.#kind.displaced)
     }
-    if (!this.#portActive || !this.#kind.passable) this.#suspicion++
+    if (!this.#device.portActive || !this.#kind.passable) this.#suspicion++
     return this.#suspicion + this.#kindSuspicion
   }
 

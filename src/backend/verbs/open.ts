@@ -36,13 +36,14 @@ export interface QueueOptions {
   readonly multicastLoop?: boolean
 }
 
+/** A stream may move to another device, when the bond that it sends by has changed its port: then these are the other's. */
 export interface OpenDevice {
-  readonly context: VerbsContext
-  readonly domain: ProtectionDomain
-  readonly facts: DeviceFacts
-  readonly rdma: RdmaPath
+  context: VerbsContext
+  domain: ProtectionDomain
+  facts: DeviceFacts
+  rdma: RdmaPath
   /** As of when it was opened; events tell of changes. */
-  readonly portActive: boolean
+  portActive: boolean
   /** Of the backend to be made on it. */
   readonly states: States
 }

@@ -26,7 +26,7 @@ import {
   pathTo,
   waitForNeighbours,
 } from '../../net/route.js'
-import { type RdmaPath, rdmaPathOf } from '../../rdma/devices.js'
+import { type RdmaPath, rdmaPathOf, sendsBy } from '../../rdma/devices.js'
 import { explained, loadLibrary, refused } from '../../rdma/errors.js'
 import { Gates } from '../gates.js'
 import { ensureFitsMtu, findPath, tooLarge } from '../paths.js'
@@ -63,6 +63,7 @@ export class FramePaths {
   readonly gates: Gates
   /** Rises when the MAC of a next hop changed. */
   macRevision = 0
+  readonly vlans: readonly VlanTag[]
   readonly #watch: LinkWatch
   readonly #macs: Uint8Array[]
   #lookedAt = performance.now()
@@ -71,18 +72,23 @@ export class FramePaths {
   #suspicion = 0
   /** False: there is no carrier, or the MTU is too small. A device may then drop packets and say that they were sent. */
   passable = true
+  /** Why packets would leave by the wrong device; empty as long as they would not. */
+  displaced = ''
+  #rdma: RdmaPath
 
   constructor(
     readonly options: IbverbsOptions,
     readonly paths: readonly Path[],
     neighbours: readonly NeighbourOutcome[],
-    readonly mac: Uint8Array,
+    public mac: Uint8Array,
     readonly source: Uint8Array,
     readonly port: number,
-    readonly vlans: readonly VlanTag[],
+    rdma: RdmaPath,
     states: States,
   ) {
     const { endpoints } = options
+    this.#rdma = rdma
+    this.vlans = options.vlan ? [...rdma.vlans.slice(0, -1), { ...rdma.vlans.at(-1), ...options.vlan }] : rdma.vlans
     this.gates = new Gates({
       paths,
       timeoutMs: options.neighbourTimeoutMs,
@@ -96,8 +102,30 @@ export class FramePaths {
       return mac ?? (path.onLinkMulticastOrLoopback ? BROADCAST_MAC : NO_MAC)
     })
     this.templates = endpoints.map((_, i) => this.#template(i))
-    this.#watch = new LinkWatch([paths[0]!.ifindex])
+    this.#watch = new LinkWatch(this.#watched)
     this.passable = this.#looksPassable()
+  }
+
+  /** The interface, and where its frames leave by a bond's port, bond and port. */
+  get #watched(): number[] {
+    const { bond } = this.#rdma
+    return bond ? [this.paths[0]!.ifindex, bond.index, bond.port] : [this.paths[0]!.ifindex]
+  }
+
+  /** The stream has moved to the device of another port of its bond, which may have changed the interface's MAC. */
+  moved(rdma: RdmaPath): void {
+    this.#rdma = rdma
+    this.displaced = ''
+    this.#takeMac()
+    this.passable = this.#looksPassable()
+  }
+
+  #takeMac(): void {
+    const { mac } = link(this.paths[0]!.ifindex)
+    if (Buffer.compare(mac, this.mac) === 0) return
+    this.mac = mac
+    for (let i = 0; i < this.templates.length; i++) this.templates[i] = this.#template(i)
+    this.macRevision++
   }
 
   /** The path of a substream as of now. The queue pair stays at its port, so a route through another interface is no path. */
@@ -168,6 +196,8 @@ export class FramePaths {
     const { ifindex, family } = this.paths[0]!
     try {
       const { up, carrier, mtu } = link(ifindex)
+      const { bond } = this.#rdma
+      if (bond && !link(bond.port).carrier) return false
       return up && carrier && this.options.packetSizeBytes <= largestPacketSizeBytes(mtu, family)
     } catch (error) {
       if (!(error instanceof NativeError)) throw error
@@ -177,16 +207,33 @@ export class FramePaths {
 
   suspicion(): number {
     const { ifindex } = this.paths[0]!
-    const { carrierLost, neighbourLost, changes } = this.#watch.drain(ifindex)
+    let carrierLost = false
+    let neighbourLost = false
+    let changes = 0
+    for (const index of this.#watched) {
+      const seen = this.#watch.drain(index)
+      carrierLost ||= seen.carrierLost
+      neighbourLost ||= seen.neighbourLost
+      changes += seen.changes
+    }
     if (changes > 0) {
       const passable = this.#looksPassable()
       if (passable && !this.passable) this.gates.revive()
       this.passable = passable
+      this.#lookAtBond()
     }
     if (carrierLost) this.#suspicion++
     if ((carrierLost || neighbourLost) && this.gates.doubt(ifindex)) this.#suspicion++
     this.look()
     return this.#suspicion
+  }
+
+  /** Frames that left by a port that the bond does not send by any more may be lost. */
+  #lookAtBond(): void {
+    const { bond } = this.#rdma
+    if (!bond || this.displaced || sendsBy(bond)) return
+    this.displaced = 'the bond sends by another port'
+    this.#suspicion++
   }
 
   close(): void {
@@ -233,9 +280,8 @@ export async function openDevice(options: IbverbsOptions): Promise<OpenRawDevice
     opened.push(context)
     const facts = explained('ibverbs', () => context.facts())
     const portActive = explained('ibverbs', () => context.port(rdma.port).state === IBV_PORT_ACTIVE)
-    const vlans = options.vlan ? [...rdma.vlans.slice(0, -1), { ...rdma.vlans.at(-1), ...options.vlan }] : rdma.vlans
     const states = new States()
-    const frames = new FramePaths(options, paths, neighbours, link(ifindex).mac, source, socket.localPort(), vlans, states)
+    const frames = new FramePaths(options, paths, neighbours, link(ifindex).mac, source, socket.localPort(), rdma, states)
     opened.push(frames)
     checkPacing(facts, rdma, options, frames.templates[0]!.headerBytes)
     const domain = explained('ibverbs', () => context.allocateDomain())
@@ -243,6 +289,33 @@ export async function openDevice(options: IbverbsOptions): Promise<OpenRawDevice
   } catch (error) {
     for (const each of opened.reverse()) each.close()
     throw error instanceof NativeError ? refused('ibverbs', error) : error
+  }
+}
+
+/**
+ * Opens the device that frames are to leave by now, and closes the one that they left by. Nothing of that may be in use.
+ * @throws SpeadcastError, NativeError; then the device is the one it was
+ */
+export function moveDevice(options: IbverbsOptions, device: OpenRawDevice): void {
+  const { frames, facts } = device
+  const { library } = device.context
+  const rdma = rdmaPathOf(library, frames.paths[0]!.ifindex, frames.source)
+  const context = VerbsContext.open(library, rdma.device)
+  try {
+    const others = context.facts()
+    // Work requests were made for the one device: how many pieces of memory they have, and who fills the checksums.
+    if (others.checksumOffload !== facts.checksumOffload || others.maxSges < facts.maxSges)
+      throw new NativeError('ibv_query_device', ERRNO.EOPNOTSUPP, `${rdma.device} can do less than ${device.rdma.device}`)
+    checkPacing(others, rdma, options, frames.templates[0]!.headerBytes)
+    const domain = context.allocateDomain()
+    const portActive = context.port(rdma.port).state === IBV_PORT_ACTIVE
+    device.domain.release()
+    device.context.close()
+    Object.assign(device, { context, domain, facts: others, rdma, portActive } satisfies Partial<OpenDevice>)
+    frames.moved(rdma)
+  } catch (error) {
+    context.close()
+    throw error
   }
 }
 

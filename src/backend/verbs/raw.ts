@@ -8,7 +8,7 @@ import type { VerbsBackend } from './backend.js'
 import type { LastFailure } from './open.js'
 import type { PostingOptions } from './posting.js'
 import type { QueueKind } from './queue-kind.js'
-import { explainRaw, frameRateKbps, type IbverbsOptions, type OpenRawDevice, openDevice } from './raw-open.js'
+import { explainRaw, frameRateKbps, type IbverbsOptions, moveDevice, type OpenRawDevice, openDevice } from './raw-open.js'
 import { IbverbsPosting } from './raw-posting.js'
 import { startQueue } from './start.js'
 
@@ -41,6 +41,14 @@ class RawFrames implements QueueKind<IbverbsPosting> {
 
   get passable(): boolean {
     return this.#device.frames.passable
+  }
+
+  get displaced(): string {
+    return this.#device.frames.displaced
+  }
+
+  move(): void {
+    moveDevice(this.#options, this.#device)
   }
 
   #words(): StateWords {

@@ -6,11 +6,13 @@
 import { ERRNO, NativeError } from '../../../ffi/native-error.js'
 import { IBV_PORT_ACTIVE } from '../../../ffi/verbs/layout.js'
 import { SendQueue } from '../../../ffi/verbs/send-queue.js'
+import { SpeadcastError } from '../../errors.js'
 import { CAUSE_FLUSHED, CAUSE_UNKNOWN } from '../backend.js'
 import type { InFlight } from './in-flight.js'
 import { causeName, type LastFailure, type OpenDevice } from './open.js'
 import type { VerbsPosting } from './posting.js'
 import type { QueueKind } from './queue-kind.js'
+import type { Registrations } from './registrations.js'
 
 /**
  * | state      | post answers    | leaves by                                                                              |
@@ -45,6 +47,15 @@ export interface Trouble {
   located: boolean
 }
 
+export interface RecoveryParts<V extends VerbsPosting> {
+  readonly device: OpenDevice
+  readonly kind: QueueKind<V>
+  readonly inFlight: InFlight
+  readonly registrations: Registrations
+  /** Makes all postings ask for the keys of their memory anew. */
+  readonly rekey: () => void
+}
+
 export class Recovery<V extends VerbsPosting> implements LastFailure {
   state: typeof READY | typeof RECOVERING | typeof BROKEN | typeof CLOSED = READY
   /** Another one after some recoveries. */
@@ -60,19 +71,16 @@ export class Recovery<V extends VerbsPosting> implements LastFailure {
   silence = ''
   #recoveries = 0
   readonly history: string[] = []
-  readonly #device: OpenDevice
-  readonly #kind: QueueKind<V>
-  readonly #inFlight: InFlight
+  readonly #parts: RecoveryParts<V>
   /** Meaningful in RECOVERING. */
   #trouble: Trouble = { since: 0, cause: 0, why: '', located: false }
   /** The queue cannot be reset. */
   #replace = false
 
-  constructor(device: OpenDevice, kind: QueueKind<V>, queue: SendQueue, inFlight: InFlight) {
-    this.#device = device
-    this.#kind = kind
+  constructor(parts: RecoveryParts<V>, queue: SendQueue) {
+    this.#parts = parts
     this.queue = queue
-    this.#inFlight = inFlight
+    const { device } = parts
     device.states.add(() => ({
       recoveries: this.#recoveries,
       ...(this.history.length > 0 && { trouble: this.history.join('; ') }),
@@ -109,7 +117,7 @@ export class Recovery<V extends VerbsPosting> implements LastFailure {
 
   /** What the device says when it is asked something else. */
   #answer(): string {
-    const { context, rdma } = this.#device
+    const { context, rdma } = this.#parts.device
     try {
       return context.port(rdma.port).state === IBV_PORT_ACTIVE
         ? 'the device answers and its port is up, so pause frames or a rate limit may have held it up for longer than completionTimeoutMs'
@@ -122,7 +130,8 @@ export class Recovery<V extends VerbsPosting> implements LastFailure {
 
   /** Whether the queue may be made ready again: its memory may be written only when all that was under way is accounted for. */
   get due(): boolean {
-    return this.state === RECOVERING && (this.#inFlight.empty || performance.now() - this.#trouble.since >= DRAIN_MS)
+    if (this.state !== RECOVERING || (this.#parts.kind.displaced && this.#parts.registrations.pinning > 0)) return false
+    return this.#parts.inFlight.empty || performance.now() - this.#trouble.since >= DRAIN_MS
   }
 
   /** RECOVERING → READY, or BROKEN. */
@@ -138,16 +147,20 @@ export class Recovery<V extends VerbsPosting> implements LastFailure {
     }
     this.#failRest()
     this.#recoveries++
-    this.#inFlight.progressed = true
+    this.#parts.inFlight.progressed = true
     this.state = READY
   }
 
   #restart(): void {
     this.generation = (this.generation + 1) & 0xff
+    if (this.#parts.kind.displaced) {
+      this.#move()
+      return
+    }
     if (!this.#replace) {
       try {
         this.queue.reset()
-        this.#kind.ready(this.queue)
+        this.#parts.kind.ready(this.queue)
         return
       } catch (error) {
         if (!(error instanceof NativeError)) throw error
@@ -155,8 +168,24 @@ export class Recovery<V extends VerbsPosting> implements LastFailure {
     }
     this.#replace = false
     this.queue.close()
-    this.queue = new SendQueue(this.#device.domain, this.queue.options)
-    this.#kind.ready(this.queue)
+    this.queue = new SendQueue(this.#parts.device.domain, this.queue.options)
+    this.#parts.kind.ready(this.queue)
+  }
+
+  /** The queue, and the memory that it reads, move to another device. @throws NativeError */
+  #move(): void {
+    this.queue.close()
+    this.#parts.registrations.release()
+    try {
+      this.#parts.kind.move!()
+    } catch (error) {
+      if (!(error instanceof SpeadcastError)) throw error
+      throw error.cause instanceof NativeError ? error.cause : new NativeError('move', ERRNO.ENODEV, error.message)
+    }
+    this.#parts.registrations.renew(this.#parts.device.domain)
+    this.#parts.rekey()
+    this.queue = new SendQueue(this.#parts.device.domain, { ...this.queue.options, port: this.#parts.device.rdma.port })
+    this.#parts.kind.ready(this.queue)
   }
 
   /** READY or RECOVERING → BROKEN. */
@@ -170,13 +199,13 @@ export class Recovery<V extends VerbsPosting> implements LastFailure {
 
   #failRest(): void {
     const located = this.state === RECOVERING && this.#trouble.located
-    this.#inFlight.failAll(located ? CAUSE_FLUSHED : CAUSE_UNKNOWN)
+    this.#parts.inFlight.failAll(located ? CAUSE_FLUSHED : CAUSE_UNKNOWN)
   }
 
   #note(why: string): void {
     this.history.push(why)
     if (this.history.length > HISTORY) this.history.shift()
-    this.#device.states.change()
+    this.#parts.device.states.change()
   }
 
   close(): void {

@@ -12,6 +12,7 @@
 import { NativeError } from '../../../ffi/native-error.js'
 import type { MemoryRegistration, ProtectionDomain } from '../../../ffi/verbs/context.js'
 import type { TableRegion } from '../../batch/table.js'
+import { SpeadcastError } from '../../errors.js'
 import { refused, type VerbsBackendName, whyRefused } from '../../rdma/errors.js'
 import type { VerbsPosting } from './posting.js'
 
@@ -30,11 +31,13 @@ interface Entry {
 export class Registrations {
   /** Undefined unless a region was refused: why the last one was. */
   refusal: { readonly errno: number; readonly message: string } | undefined
-  readonly #domain: ProtectionDomain
+  /** Regions that another thread is pinning. */
+  pinning = 0
+  #domain: ProtectionDomain
   readonly #backend: VerbsBackendName
   readonly #turning: (until: Promise<void>) => void
   readonly #entries = new Map<string, Entry>()
-  #pinning = 0
+  readonly #kept = new Set<string>()
   /** Set by close. */
   #last: (() => void) | undefined
 
@@ -60,6 +63,20 @@ export class Registrations {
     entry.users++
   }
 
+  /** The stream is a user of the region until `dismiss`, if it can be pinned. */
+  keep(region: TableRegion): void {
+    try {
+      this.use(region)
+      this.#kept.add(keyOf(region))
+    } catch (error) {
+      if (!(error instanceof SpeadcastError)) throw error
+    }
+  }
+
+  dismiss(region: TableRegion): void {
+    if (this.#kept.delete(keyOf(region))) this.unuse(region)
+  }
+
   #pin({ address, byteLength }: TableRegion): MemoryRegistration {
     try {
       return this.#domain.register(address, byteLength)
@@ -68,16 +85,31 @@ export class Registrations {
     }
   }
 
+  #pinAnew(entry: Entry): void {
+    const { address, byteLength } = entry.region
+    try {
+      entry.outcome = this.#domain.register(address, byteLength)
+    } catch (error) {
+      if (!(error instanceof NativeError)) throw error
+      this.#refuse(entry, error)
+    }
+  }
+
+  #refuse(entry: Entry, error: NativeError): void {
+    entry.outcome = error
+    this.refusal = { errno: error.errno, message: whyRefused(this.#backend, error) }
+  }
+
   #pinElsewhere(entry: Entry): void {
     const { address, byteLength } = entry.region
-    this.#pinning++
+    this.pinning++
     const over = new Promise<void>((resolve) => {
       this.#domain.registerElsewhere(address, byteLength, (outcome) => {
-        this.#pinning--
-        entry.outcome = outcome
-        if (outcome instanceof NativeError) this.refusal = { errno: outcome.errno, message: whyRefused(this.#backend, outcome) }
+        this.pinning--
+        if (outcome instanceof NativeError) this.#refuse(entry, outcome)
+        else entry.outcome = outcome
         if (entry.users === 0) this.#forget(entry)
-        if (this.#pinning === 0) this.#last?.()
+        if (this.pinning === 0) this.#last?.()
         resolve()
       })
     })
@@ -108,13 +140,28 @@ export class Registrations {
     this.#entries.delete(keyOf(region))
   }
 
+  /** Takes all memory from the device, which is to be closed. Nothing may be under way, nor being pinned. */
+  release(): void {
+    for (const { outcome } of this.#entries.values()) if (outcome && !(outcome instanceof NativeError)) outcome.release()
+  }
+
+  /** Pins all memory for the device of another domain, after `release`. Postings need their keys anew. */
+  renew(domain: ProtectionDomain): void {
+    this.#domain = domain
+    for (const entry of this.#entries.values()) {
+      entry.outcome = undefined
+      if (entry.region.byteLength < LARGE_BYTES) this.#pinAnew(entry)
+      else this.#pinElsewhere(entry)
+    }
+  }
+
   /** Lets go of everything, and calls `then` when no other thread uses the domain any more: at once, or before the promise is settled. */
   close(then: () => void): Promise<void> | undefined {
     for (const entry of this.#entries.values()) {
       entry.users = 0
       if (entry.outcome !== undefined) this.#forget(entry)
     }
-    if (this.#pinning > 0)
+    if (this.pinning > 0)
       return new Promise((resolve) => {
         this.#last = () => {
           then()

@@ -9,7 +9,6 @@
  * | HELD    | the port says that it had data to send and could not            | TALKING by a completion; HELD again, or the end, after as long again |
  */
 import { readFileSync } from 'node:fs'
-import type { States } from '../states.js'
 import type { OpenDevice, QueueOptions } from './open.js'
 import { DRAIN_MS } from './recovery.js'
 
@@ -34,8 +33,7 @@ export class Silence {
   #stalls = 0
   /** Ticks in which the port had data and could not send, as last read. */
   #waits: number | undefined
-  readonly #file: string
-  readonly #states: States
+  readonly #device: Pick<OpenDevice, 'rdma' | 'states'>
 
   readonly #timeoutMs: number
   readonly #packetMs: number
@@ -44,13 +42,12 @@ export class Silence {
   constructor(
     { completionTimeoutMs }: Pick<QueueOptions, 'completionTimeoutMs'>,
     { packetMs }: { readonly packetMs: number },
-    { rdma: { device, port }, states }: Pick<OpenDevice, 'rdma' | 'states'>,
+    device: Pick<OpenDevice, 'rdma' | 'states'>,
   ) {
     this.#timeoutMs = completionTimeoutMs
     this.#packetMs = packetMs
-    this.#file = `/sys/class/infiniband/${device}/ports/${port}/counters/port_xmit_wait`
-    this.#states = states
-    states.add(() => (this.#stalls > 0 ? { stalls: this.#stalls } : {}))
+    this.#device = device
+    device.states.add(() => (this.#stalls > 0 ? { stalls: this.#stalls } : {}))
   }
 
   /**
@@ -101,7 +98,7 @@ export class Silence {
   #talks(byItself = true): void {
     if (this.#state === HELD && byItself) {
       this.#stalls++
-      this.#states.change()
+      this.#device.states.change()
     }
     this.#state = TALKING
     this.#held = 0
@@ -109,8 +106,9 @@ export class Silence {
 
   /** Undefined where the driver has no such counter. */
   #read(): number | undefined {
+    const { device, port } = this.#device.rdma
     try {
-      return Number(readFileSync(this.#file, 'utf8'))
+      return Number(readFileSync(`/sys/class/infiniband/${device}/ports/${port}/counters/port_xmit_wait`, 'utf8'))
     } catch {
       return undefined
     }
