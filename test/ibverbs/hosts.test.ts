@@ -389,3 +389,38 @@ test('a stream that is closed or dropped while its memory is being pinned: nothi
     nic.cleanReport()
   }
 })
+
+for (const thread of ['worker', 'inline'] as const)
+  test(`a region of the user's is pinned once, as long as it lives, ${thread}`, async (ctx) => {
+    needNic(ctx)
+    await using ns = await makeNetns({ veth: {} })
+    // Room for one of the two regions, and for the batches' own.
+    const nic = new Nic({ mode: 'null', faults: [`limit memlock_bytes ${7 * MIB}`] })
+    const code = `
+      import { ItemGroup, openStream, Region } from '#dist/src/index.js'
+      const options = { to: '${TO}', backend: 'ibverbs', packetSizeBytes: 1400, thread: '${thread}', descriptors: 'none' }
+      const stream = await openStream(options)
+      const items = new ItemGroup().add({ id: 0x3300, name: 'samples', dtype: 'u1', shape: [${4 * MIB}] })
+      const send = async (region) => {
+        const batch = stream.createBatch({ items, heaps: 1, memory: { samples: { region } } })
+        const sent = await stream.send(batch).then(() => 'sent', ({ message }) => message)
+        batch.close()
+        return sent
+      }
+      const said = []
+      const first = Region.allocate(${4 * MIB})
+      for (let i = 0; i < 3; i++) said.push(await send(first))
+      first.release()
+      const second = Region.allocate(${4 * MIB})
+      for (let i = 0; i < 3; i++) said.push(await send(second))
+      // Released with the stream open, and after it is closed.
+      const third = Region.allocate(1024)
+      second.release()
+      await stream.close()
+      third.release()
+      out(said)`
+    expect(await ns.script('a', code, { env: nic.environment })).toEqual(Array(6).fill('sent'))
+    const { made } = nic.cleanReport()
+    // Two regions, and each batch's own.
+    expect(made.mrs).toBe(2 + 6)
+  })
