@@ -36,11 +36,15 @@ export interface IbverbsStreamOptions {
   /** The device's interrupt for completions, by its number modulo how many there are. Default 0. */
   completionVector?: number
   /**
-   * How long nothing may complete with packets under way. Then the queue is put in error and reset: the first packet fails with ETIMEDOUT and
-   * the rest are `flushed`; all are `unknown` if the device does not even report that. Default 5000.
+   * How long nothing may complete with packets under way, or longer while the port is held up or the device paces slowly. Then the queue is put
+   * in error and reset: the first packet fails with ETIMEDOUT and the rest are `flushed`; all are `unknown` if the device does not even report
+   * that. Default 5000.
    */
   completionTimeoutMs?: number
-  /** 802.1Q tag of the frames, with backend 'ibverbs' alone. Default: that of the interface if it is a VLAN, priority 0. */
+  /**
+   * Tag of the frames, the innermost if there are several, with backend 'ibverbs' alone. Default: that of the interface if it is a VLAN,
+   * priority 0.
+   */
   vlan?: { id: number; priority?: number }
 }
 
@@ -148,7 +152,10 @@ export interface StreamOptions {
   catchUpSeconds?: number
   /** TTL or hop limit. 0 is for multicast alone, and keeps packets on this host. Default: the system's, 1 for multicast. */
   ttl?: number
-  /** Deliver multicast packets to receivers on this host too. Default true. */
+  /**
+   * Deliver multicast packets to receivers on this host too. Default true. Backends 'ibverbs' and 'rdma-ud' refuse false where the device may do
+   * so by itself (docs/ibverbs.md, "The host").
+   */
   multicastLoop?: boolean
   /** Differentiated services code point (RFC 2474), 0–63. */
   dscp?: number

@@ -9,6 +9,7 @@ import type { StreamOptions } from '#dist/src/index.js'
 import { need } from '../support/need.js'
 import { makeNetns, type Netns } from '../support/netns.js'
 import { CLI, Nic, needNic, openOn, sleep } from '../support/nic.js'
+import { programArgv } from '../support/program.js'
 import { capture, packetsOfHeaps, RemoteStream } from '../support/remote-stream.js'
 
 const TO = '10.77.0.2:7148'
@@ -44,6 +45,12 @@ async function doctor(ns: Netns, under: readonly string[], ...args: string[]) {
   return { code, backend, reason, ibverbs: backends.find((each) => each.backend === 'ibverbs')! }
 }
 
+/** What `NAME.program.ts` of this folder prints when it runs on the NIC in namespace a. */
+async function printed<T>(ns: Netns, nic: Nic, env: Record<string, string>, name: string, ...args: readonly unknown[]): Promise<T> {
+  const { stdout } = await ns.exec('a', programArgv(`ibverbs/${name}`, ...args), { env: { ...nic.environment, ...env } })
+  return JSON.parse(stdout.trimEnd().split('\n').at(-1)!) as T
+}
+
 /** Reserves huge pages of the machine for the test. */
 function reserveHugePages(ctx: TestContext, pages: number): void {
   const PAGES = '/proc/sys/vm/nr_hugepages'
@@ -75,27 +82,7 @@ test.for([
     await using ns = await makeNetns({ veth: {} })
     reserveHugePages(ctx, 24)
     const nic = new Nic({ mode: 'null', netdevs: ['v0'], faults: ['limit copy_on_fork 0'] })
-    const code = `
-      import { isMainThread, Worker } from 'node:worker_threads'
-      import { libc } from '#dist/ffi/libc.js'
-      import { VerbsContext } from '#dist/ffi/verbs/context.js'
-      import { VerbsLibrary } from '#dist/ffi/verbs/library.js'
-      const context = VerbsContext.open(VerbsLibrary.load(), 'softnic0')
-      const domain = context.allocateDomain()
-      // PROT_READ | PROT_WRITE; MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_POPULATE
-      const page = libc().mmap(0, 2 << 20, 3, 0x02 | 0x20 | 0x40000 | 0x8000, -1, 0)
-      domain.register(page + (64 << 10), 64 << 10).release()
-      domain.release()
-      context.close()`
-    const threads = `${code}
-      out('registered')`
-    const inWorker = `
-      import { Worker } from 'node:worker_threads'
-      const worker = new Worker(${JSON.stringify(code)}, { eval: true, execArgv: ['--input-type=module'] })
-      worker.on('error', ({ message }) => out(message))
-      worker.on('exit', (status) => status === 0 && out('registered'))`
-    for (const script of [threads, inWorker])
-      expect(await ns.script('a', script, { env: { ...nic.environment, ...env } })).toBe('registered')
+    for (const where of ['here', 'worker']) expect(await printed(ns, nic, env, 'huge-page-part', where)).toBe('registered')
   },
 )
 
@@ -319,30 +306,6 @@ test('a port that is held up for ever: given up after a bound', async (ctx) => {
   nic.cleanReport()
 })
 
-/** Two streams of one I/O thread in namespace a, of which one sends a large batch and the other small ones meanwhile. */
-async function sendBeside(ns: Netns, nic: Nic, largeMib: number, thread: 'worker' | 'inline') {
-  const code = `
-    import { ItemGroup, openStream } from '#dist/src/index.js'
-    const options = { to: '${TO}', backend: 'ibverbs', packetSizeBytes: 1400, ${thread === 'worker' ? 'ioThreads: 1, ' : ''}thread: '${thread}', descriptors: 'none' }
-    const [large, small] = await Promise.all([openStream(options), openStream(options)])
-    const batchOf = (stream, bytes) => {
-      const items = new ItemGroup().add({ id: 0x3300, name: 'samples', dtype: 'u1', shape: [bytes] })
-      return stream.createBatch({ items, heaps: 1 })
-    }
-    const order = []
-    const few = batchOf(small, 5000)
-    await small.send(few)
-    const sending = large.send(batchOf(large, ${largeMib << 20})).then(() => order.push('large'), ({ outcome }) => order.push(outcome.causes[0].message))
-    for (let i = 0; i < 20; i++) {
-      await small.send(few)
-      order.push('small')
-    }
-    await sending
-    await Promise.all([large.close(), small.close()])
-    out(order)`
-  return ns.script<string[]>('a', code, { env: nic.environment })
-}
-
 for (const thread of ['worker', 'inline'] as const) {
   test(`memory that takes long to be pinned does not hold up the other streams of the thread, ${thread}`, {
     timeout: 60_000,
@@ -351,7 +314,7 @@ for (const thread of ['worker', 'inline'] as const) {
     await using ns = await makeNetns({ veth: {} })
     // Two seconds.
     const nic = new Nic({ mode: 'null', faults: ['limit pin_us_per_mib 50000'] })
-    expect(await sendBeside(ns, nic, 40, thread)).toEqual([...Array(20).fill('small'), 'large'])
+    expect(await printed(ns, nic, {}, 'large-beside-small', TO, thread, 40 * MIB)).toEqual([...Array(20).fill('small'), 'large'])
     nic.cleanReport()
   })
 
@@ -359,7 +322,7 @@ for (const thread of ['worker', 'inline'] as const) {
     needNic(ctx)
     await using ns = await makeNetns({ veth: {} })
     const nic = new Nic({ mode: 'null', faults: [`limit memlock_bytes ${20 * MIB}`] })
-    const said = await sendBeside(ns, nic, 40, thread)
+    const said = await printed<string[]>(ns, nic, {}, 'large-beside-small', TO, thread, 40 * MIB)
     expect(said.filter((word) => word !== 'small')).toEqual([
       expect.stringMatching(/the memory cannot be locked: ibv_reg_mr failed: ENOMEM \(\d+ bytes\); raise RLIMIT_MEMLOCK/),
     ])
@@ -370,22 +333,9 @@ for (const thread of ['worker', 'inline'] as const) {
 test('a stream that is closed or dropped while its memory is being pinned: nothing is left', { timeout: 60_000 }, async (ctx) => {
   needNic(ctx)
   await using ns = await makeNetns({ veth: {} })
-  for (const end of [
-    'await batch.close()',
-    'await stream.destroy()',
-    'stream.send(batch).catch(() => {}); await stream.destroy()',
-  ]) {
+  for (const how of ['batch closed', 'destroyed', 'destroyed after send']) {
     const nic = new Nic({ mode: 'null', faults: ['limit pin_us_per_mib 20000'] })
-    const code = `
-      import { ItemGroup, openStream } from '#dist/src/index.js'
-      const stream = await openStream({ to: '${TO}', backend: 'ibverbs', packetSizeBytes: 1400, descriptors: 'none' })
-      const items = new ItemGroup().add({ id: 0x3300, name: 'samples', dtype: 'u1', shape: [${40 * MIB}] })
-      const batch = stream.createBatch({ items, heaps: 1 })
-      await new Promise((resolve) => setTimeout(resolve, 100))
-      ${end}
-      await stream.close()
-      out('closed')`
-    expect(await ns.script('a', code, { env: nic.environment })).toBe('closed')
+    expect(await printed(ns, nic, {}, 'end-while-pinning', TO, how, 40 * MIB)).toBe('closed')
     nic.cleanReport()
   }
 })
@@ -396,30 +346,7 @@ for (const thread of ['worker', 'inline'] as const)
     await using ns = await makeNetns({ veth: {} })
     // Room for one of the two regions, and for the batches' own.
     const nic = new Nic({ mode: 'null', faults: [`limit memlock_bytes ${7 * MIB}`] })
-    const code = `
-      import { ItemGroup, openStream, Region } from '#dist/src/index.js'
-      const options = { to: '${TO}', backend: 'ibverbs', packetSizeBytes: 1400, thread: '${thread}', descriptors: 'none' }
-      const stream = await openStream(options)
-      const items = new ItemGroup().add({ id: 0x3300, name: 'samples', dtype: 'u1', shape: [${4 * MIB}] })
-      const send = async (region) => {
-        const batch = stream.createBatch({ items, heaps: 1, memory: { samples: { region } } })
-        const sent = await stream.send(batch).then(() => 'sent', ({ message }) => message)
-        batch.close()
-        return sent
-      }
-      const said = []
-      const first = Region.allocate(${4 * MIB})
-      for (let i = 0; i < 3; i++) said.push(await send(first))
-      first.release()
-      const second = Region.allocate(${4 * MIB})
-      for (let i = 0; i < 3; i++) said.push(await send(second))
-      // Released with the stream open, and after it is closed.
-      const third = Region.allocate(1024)
-      second.release()
-      await stream.close()
-      third.release()
-      out(said)`
-    expect(await ns.script('a', code, { env: nic.environment })).toEqual(Array(6).fill('sent'))
+    expect(await printed(ns, nic, {}, 'kept-region', TO, thread, 4 * MIB)).toEqual(Array(6).fill('sent'))
     const { made } = nic.cleanReport()
     // Two regions, and each batch's own.
     expect(made.mrs).toBe(2 + 6)
