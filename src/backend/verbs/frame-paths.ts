@@ -22,7 +22,7 @@ import {
   type Path,
 } from '../../net/route.js'
 import { type RdmaPath, sendsBy } from '../../rdma/devices.js'
-import { Gates } from '../gates.js'
+import { Gates, type Known } from '../gates.js'
 import type { States } from '../states.js'
 import { Bearings } from '../udp/bearings.js'
 import type { IbverbsOptions } from './raw-options.js'
@@ -256,13 +256,14 @@ export class FramePaths {
     this.#bearings.take()
     this.#deviceless.clear()
     const devices: Devices = new Map()
+    const known: Known = new Map()
     const found = this.#options.endpoints.map((_, i) => this.#lookFor(i, devices))
     const paths = found.filter((path) => typeof path !== 'number')
     const elsewhere = paths[0]
     if (elsewhere && paths.every(({ ifindex }) => ifindex === elsewhere.ifindex)) this.#goTo(elsewhere)
     for (const [i, path] of found.entries()) {
       const errno = typeof path === 'number' ? path : path.ifindex === this.home.ifindex ? 0 : ERRNO.ENETUNREACH
-      if (errno === 0) this.#take(i, path as Path)
+      if (errno === 0) this.#take(i, path as Path, known)
       else this.#cut(i, errno)
     }
     if (elsewhere && !this.displaced && this.#readdress()) this.#suspicion++
@@ -288,7 +289,7 @@ export class FramePaths {
     this.#suspicion++
   }
 
-  #take(i: number, path: Path): void {
+  #take(i: number, path: Path, known: Known): void {
     const before = this.gates.paths[i]!
     const same = before.ifindex === path.ifindex && before.nextHop?.text === path.nextHop?.text
     if (same && this.gates.cutBy(i) === 0) {
@@ -296,7 +297,7 @@ export class FramePaths {
       return
     }
     if (!same) this.#suspicion++
-    this.gates.follow(i, path)
+    this.gates.follow(i, path, known)
     if (!path.needsNeighbour) this.#macs[i] = multicastMac(this.#options.endpoints[i]!.bytes) ?? BROADCAST_MAC
   }
 
