@@ -32,6 +32,7 @@ void fork_environment(void) {
 }
 
 enum ibv_fork_status ibv_is_fork_initialized(void) {
+  nic_init();
   if (nic.limits.copy_on_fork) return IBV_FORK_UNNEEDED;
   return protecting ? IBV_FORK_ENABLED : IBV_FORK_DISABLED;
 }
