@@ -1,4 +1,4 @@
-/** Asks the kernel about RDMA devices by its RDMA netlink (linux/uapi/rdma/rdma_netlink.h, Linux 4.17). Linux only, cold. */
+/** Asks the kernel about RDMA devices by its RDMA netlink (rdma/rdma_netlink.h, Linux 4.17). Linux only, cold. */
 import { query, textOf, u32, u32Of } from './query.js'
 
 const NETLINK_RDMA = 20

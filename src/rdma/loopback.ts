@@ -1,6 +1,6 @@
 /**
  * Whether an RDMA device gives multicast of this host to receivers of this host. mlx5 does as soon as two contexts have the device open
- * (mlx5_ib_enable_lb, drivers/infiniband/hw/mlx5/main.c), be it for two streams or for two programs, by a path in the NIC that is slower
+ * (mlx5_ib_enable_lb of the driver), be it for two streams or for two programs, by a path in the NIC that is slower
  * than the wire. No flag of a raw packet queue pair prevents it: IBV_QP_CREATE_BLOCK_SELF_MCAST_LB is for datagrams. The driver of
  * MLNX_OFED has a switch. Linux only, cold.
  */
