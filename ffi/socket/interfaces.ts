@@ -20,6 +20,7 @@ import {
 } from '../layout.js'
 import { checkCall, libc } from '../libc.js'
 import { Scratch } from '../memory/scratch.js'
+import { ERRNO, NativeError } from '../native-error.js'
 import { IFF_UP } from '../netlink/route.js'
 
 export interface AskedInterface {
@@ -69,6 +70,20 @@ export function askInterfaces(): AskedInterface[] {
         addresses: [...(v4.get(name) ?? []), ...(v6.get(name) ?? [])],
       }
     })
+  } finally {
+    libc().close(fd)
+  }
+}
+
+/** The index of an interface by its name; 0 where there is none. @throws NativeError where there is no socket of any family */
+export function askInterfaceIndex(name: string): number {
+  scratch ??= new Scratch(LIST_AT + LIST_BYTES)
+  const fd = anySocket()
+  try {
+    return ask(scratch, fd, SIOCGIFINDEX, name).getInt32(IFREQ.data, true)
+  } catch (error) {
+    if (error instanceof NativeError && error.errno === ERRNO.ENODEV) return 0
+    throw error
   } finally {
     libc().close(fd)
   }

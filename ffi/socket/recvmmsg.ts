@@ -5,8 +5,8 @@
  * The thread that opens the sockets and maps the memory (main) also gives both back, after the receiving thread has ended; the
  * receiving thread only needs their numbers: descriptors and a RegionHandle.
  */
-import { AF_INET, CMSGHDR, IOVEC, MMSGHDR, MSG_DONTWAIT, MSGHDR, SOCKADDR_IN, SOCKADDR_IN6 } from '../layout.js'
-import { errno, isMapFailed, libc } from '../libc.js'
+import { AF_INET, CMSGHDR, IOVEC, MMSGHDR, MSG_DONTWAIT, MSGHDR, SOCK_CLOEXEC, SOCKADDR_IN, SOCKADDR_IN6 } from '../layout.js'
+import { checkCall, errno, isMapFailed, libc } from '../libc.js'
 import { addressesRefused, pagesRefused } from '../memory/budget.js'
 import { attachRegion, type RegionHandle } from '../memory/region.js'
 import { Scratch } from '../memory/scratch.js'
@@ -18,10 +18,14 @@ import { type SocketAddress, UdpSocket } from './udp-socket.js'
 const SO_REUSEADDR = [1, 2] as const
 const SO_RCVBUF = [1, 8] as const
 const SO_RCVBUFFORCE = [1, 33] as const
+/** The index in place of SO_BINDTODEVICE's name (asm-generic/socket.h, Linux 5.1). */
+const SO_BINDTOIFINDEX = [1, 62] as const
 const SO_MEMINFO = [1, 55] as const
 const IP_ADD_MEMBERSHIP = [0, 35] as const
+const IP_DROP_MEMBERSHIP = [0, 36] as const
 const IP_MULTICAST_ALL = [0, 49] as const
 const IPV6_JOIN_GROUP = [41, 20] as const
+const IPV6_LEAVE_GROUP = [41, 21] as const
 const IPV6_MULTICAST_ALL = [41, 29] as const
 const UDP_GRO = [17, 104] as const
 const MSG_TRUNC = 0x20
@@ -54,11 +58,13 @@ export class ReceiveSocket {
   readonly gro: boolean
   readonly #socket: UdpSocket
   readonly #scratch = new Scratch(64)
+  #options: ReceiveSocketOptions
   #open = true
 
   /** @throws NativeError naming the call: socket, setsockopt, bind. */
   constructor(options: ReceiveSocketOptions) {
     const { address, multicast, interfaceIndex } = options
+    this.#options = options
     this.family = address.family
     this.#socket = new UdpSocket(address.family)
     this.fd = this.#socket.fd
@@ -69,8 +75,9 @@ export class ReceiveSocket {
       this.gro = options.gro && this.#socket.tryOption(UDP_GRO, 1) === 0
       // ipv6(7): binding a link-local address, group or not, needs the interface as its scope.
       const scopeId = address.scopeId || (multicast && address.family === 6 ? interfaceIndex : 0)
+      if (multicast) filterGroup(this.fd, address.family, interfaceIndex)
       this.#socket.bind({ ...address, scopeId })
-      if (multicast) this.#join(address, interfaceIndex)
+      if (multicast) this.#join(interfaceIndex)
     } catch (error) {
       this.close()
       throw error
@@ -83,19 +90,59 @@ export class ReceiveSocket {
     return this.#socket.getOption(SO_RCVBUF) >>> 1
   }
 
-  #join(group: SocketAddress, interfaceIndex: number): void {
-    // Deliver only what this socket joined, not every group any process of this host joined (ip(7), IP_MULTICAST_ALL).
-    this.#socket.tryOption(group.family === 6 ? IPV6_MULTICAST_ALL : IP_MULTICAST_ALL, 0)
+  #join(interfaceIndex: number): void {
+    const { address: group } = this.#options
     if (group.family === 6) {
       const request = new Uint8Array(20)
       request.set(group.bytes)
       new DataView(request.buffer).setUint32(16, interfaceIndex || (group.scopeId ?? 0), true)
       this.#socket.setOption(IPV6_JOIN_GROUP, request)
     } else {
-      const request = new Uint8Array(12)
-      request.set(group.bytes)
-      new DataView(request.buffer).setInt32(8, interfaceIndex, true)
-      this.#socket.setOption(IP_ADD_MEMBERSHIP, request)
+      this.#socket.setOption(IP_ADD_MEMBERSHIP, ipMreqn(group.bytes, interfaceIndex))
+    }
+  }
+
+  /**
+   * Joins the group unless it is joined there already; true if it did. A socket that is bound to an interface, as those of IPv6 groups are, may
+   * be bound to another only with CAP_NET_RAW: another socket takes its descriptor. @throws NativeError where it cannot be joined
+   */
+  rejoin(interfaceIndex: number): boolean {
+    const { address, interfaceIndex: before } = this.#options
+    if (!this.#open) return false
+    if (interfaceIndex === before) return this.#joinAgain(interfaceIndex)
+    const scoped = address.scopeId ? { ...address, scopeId: interfaceIndex } : address
+    const options = { ...this.#options, address: scoped, interfaceIndex }
+    if (this.family === 6) {
+      const fresh = new ReceiveSocket(options)
+      checkCall('dup3', libc().dup3(fresh.fd, this.fd, SOCK_CLOEXEC))
+      fresh.close()
+      this.#options = options
+      return true
+    }
+    const joined = this.#joinAgain(interfaceIndex)
+    // Else the membership of the interface that is gone counts against net.ipv4.igmp_max_memberships.
+    const [level, name] = IP_DROP_MEMBERSHIP
+    libc().setsockopt(this.fd, level, name, this.#scratch.put(ipMreqn(address.bytes, before)), 12)
+    this.#options = options
+    return joined
+  }
+
+  /** Leaves an IPv6 group wherever it is joined, and joins it by the route. @throws NativeError where there is none */
+  followRoute(): void {
+    const request = new Uint8Array(20)
+    request.set(this.#options.address.bytes)
+    const [level, name] = IPV6_LEAVE_GROUP
+    libc().setsockopt(this.fd, level, name, this.#scratch.put(request), 20)
+    this.#join(0)
+  }
+
+  #joinAgain(interfaceIndex: number): boolean {
+    try {
+      this.#join(interfaceIndex)
+      return true
+    } catch (error) {
+      if (error instanceof NativeError && error.errno === ERRNO.EADDRINUSE) return false
+      throw error
     }
   }
 
@@ -110,6 +157,34 @@ export class ReceiveSocket {
     this.#socket.close()
     this.#scratch.region.release()
   }
+}
+
+/** struct ip_mreqn { multiaddr, address, ifindex } */
+function ipMreqn(group: Uint8Array, ifindex: number): Uint8Array {
+  const bytes = new Uint8Array(12)
+  bytes.set(group)
+  new DataView(bytes.buffer).setInt32(8, ifindex, true)
+  return bytes
+}
+
+let flag: Scratch | undefined
+
+/**
+ * Delivers what this socket joined and no group that another of this host joined (ip(7), IP_MULTICAST_ALL), and from the interface that it
+ * joined on: for IPv4 the same option sees to that, but IPv6 looks at the group alone (inet6_mc_check of net/ipv6/mcast.c), so the socket is
+ * bound to the interface. That takes Linux 5.7 or CAP_NET_RAW, and the latter where it is bound to another already.
+ * @param ifindex 0: of any interface
+ * @returns 0, or the errno of what binds
+ */
+export function filterGroup(fd: number, family: 4 | 6, ifindex: number): number {
+  flag ??= new Scratch(64)
+  const { address, i32 } = flag
+  const set = ([level, option]: readonly [number, number], value: number): number => {
+    i32[0] = value
+    return libc().setsockopt(fd, level, option, address, 4) < 0 ? errno() : 0
+  }
+  set(family === 6 ? IPV6_MULTICAST_ALL : IP_MULTICAST_ALL, 0)
+  return family === 6 && ifindex > 0 ? set(SO_BINDTOIFINDEX, ifindex) : 0
 }
 
 /**

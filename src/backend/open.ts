@@ -10,7 +10,7 @@ import type { PcapOptions } from './pcap.js'
 import { openUdp } from './udp/backend.js'
 import type { UdpOptions } from './udp/open.js'
 import type { RdmaUdOptions } from './verbs/datagrams-open.js'
-import type { IbverbsOptions } from './verbs/raw-open.js'
+import type { IbverbsOptions } from './verbs/raw-options.js'
 
 export type BackendSpec =
   | ({ readonly kind: 'ibverbs' } & IbverbsOptions)

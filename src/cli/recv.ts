@@ -35,7 +35,10 @@ export function recvCommand(): Command {
     .option('--verify', 'check the tutorial pattern: every byte of item 0x3300 is the heap index, item 0x1600 its first sample')
     .option('--output <FILE>', "write an item's payload in heap-cnt order; missing heaps leave nothing in the file")
     .option('--item <NAME>', 'the item of --output and of sha256: name, or id as 0x3300', 'adc_samples')
-    .option('--interface <NAME|ADDRESS>', 'interface on which to join groups, and of rdma-ud the RDMA device')
+    .option(
+      '--interface <NAME|ADDRESS>',
+      'interface on which to join groups, whose packets alone are taken then; of rdma-ud the RDMA device',
+    )
     .option('--stops <N>', 'end after N stop heaps; 0: never (default: one per endpoint)', wholeNumber(0))
     .option(
       '--buffer <BYTES>',
@@ -104,6 +107,7 @@ function receiverOptions(endpoints: string[], options: RecvOptions): ReceiverOpt
   const { heaps, timeout, stops, buffer, output } = options
   return {
     endpoints,
+    onChange: (message) => process.stderr.write(`speadcast recv: ${message}\n`),
     ...(options.interface !== undefined && { interface: options.interface }),
     ...(heaps !== undefined && { heaps }),
     ...(timeout !== undefined && { timeoutSeconds: timeout }),

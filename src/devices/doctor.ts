@@ -1,6 +1,7 @@
 /** Explains which backend `auto` takes for some endpoints, and why not the others. */
 import type { BackendName } from '../backend/names.js'
 import { ibverbsRefused, rdmaUdRefused, selectBackend, udpRefused } from '../backend/select.js'
+import { checkOptions } from '../checks.js'
 import { ensure } from '../errors.js'
 import { parseEndpoints, resolveEndpoints } from '../net/endpoint.js'
 import { settledInterface } from '../net/interface.js'
@@ -91,19 +92,18 @@ export async function explainBackends(to: string | readonly string[], options: E
 
 const OPTIONS: readonly string[] = ['interface', 'library', 'packetSizeBytes'] satisfies (keyof ExplainOptions)[]
 
-function checkArguments(to: unknown, options: unknown): void {
+function checkArguments(to: unknown, options: ExplainOptions): void {
   const ensureThat = (good: boolean, message: string) => ensure(good, 'ERR_SPEADCAST_CONFIG', () => `explainBackends: ${message}`)
   ensureThat(
     typeof to === 'string' || (Array.isArray(to) && to.length > 0 && to.every((each) => typeof each === 'string')),
     "the endpoints must be a text 'HOST:PORT' or a list of such texts",
   )
-  ensureThat(typeof options === 'object' && options !== null, `the options must be an object, not ${String(options)}`)
-  const { interface: iface, library, packetSizeBytes, ...unknown } = options as Record<string, unknown>
-  for (const key of Object.keys(unknown)) ensureThat(false, `unknown option '${key}'; there are: ${OPTIONS.join(', ')}`)
+  checkOptions('explainBackends', options, OPTIONS)
+  const { interface: iface, library, packetSizeBytes } = options
   ensureThat(iface === undefined || typeof iface === 'string', 'interface must be a text')
   ensureThat(library === undefined || typeof library === 'string', 'library must be a text')
   ensureThat(
-    packetSizeBytes === undefined || (Number.isInteger(packetSizeBytes) && (packetSizeBytes as number) > 0),
+    packetSizeBytes === undefined || (Number.isInteger(packetSizeBytes) && packetSizeBytes > 0),
     'packetSizeBytes must be a whole number above 0',
   )
 }

@@ -195,6 +195,11 @@ export function interfaceOfZone(zone: string): LocalInterface {
   return found
 }
 
+/** Name of an interface by its index; undefined where there is none. */
+export function interfaceName(index: number): string | undefined {
+  return index === 0 ? undefined : localInterfaces().find((local) => local.index === index)?.name
+}
+
 function describe(all: readonly LocalInterface[]): string {
   const one = ({ name, up, addresses }: LocalInterface) =>
     `${name} (${[...addresses.map(({ bytes }) => formatAddress(bytes)), ...(up ? [] : ['down'])].join(', ') || 'no address'})`

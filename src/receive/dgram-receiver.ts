@@ -3,9 +3,14 @@
  * back-pressure.
  */
 import { createSocket, type RemoteInfo, type Socket } from 'node:dgram'
+import { nativeCallsWork } from '../../ffi/libc.js'
+import { ERRNO, errnoName, NativeError } from '../../ffi/native-error.js'
+import { askInterfaceIndex } from '../../ffi/socket/interfaces.js'
+import { filterGroup } from '../../ffi/socket/recvmmsg.js'
 import { SpeadcastError } from '../errors.js'
 import { familyRemedy } from '../net/address.js'
 import { CreditLedger, isHello } from './credits.js'
+import { byRoute, type Membership, Memberships } from './memberships.js'
 import type { DriverEvents, DriverOptions, ReceiveDriver, ReceiveEndpoint } from './receive-driver.js'
 import { type EndReason, ReceiveSession, STAT, STAT_NAMES } from './session.js'
 
@@ -15,7 +20,11 @@ const TICK_MS = 10
 
 export async function openDgram(options: DriverOptions, events: DriverEvents): Promise<ReceiveDriver> {
   const sockets: Socket[] = []
-  const closeAll = () => Promise.all(sockets.map((socket) => new Promise<void>((resolve) => socket.close(() => resolve()))))
+  let memberships: Memberships | undefined
+  const closeAll = () => {
+    memberships?.close()
+    return Promise.all(sockets.map((socket) => new Promise<void>((resolve) => socket.close(() => resolve()))))
+  }
   let receiveBufferBytes: number
   let buffer: ArrayBuffer
   try {
@@ -113,6 +122,10 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
     socket.on('message', (message, from) => onMessage(message, from, socket, endpoint))
     socket.on('error', fail)
   })
+  memberships = new Memberships(
+    options.endpoints.flatMap((endpoint, i) => (endpoint.multicast ? [membershipOf(endpoint, sockets[i]!)] : [])),
+    options.tell,
+  )
   session.start(performance.now())
   const timer = setInterval(() => {
     const reason = session.ended(performance.now(), quiet)
@@ -124,6 +137,7 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
     backend: 'dgram',
     gro: false,
     receiveBufferBytes,
+    memberships,
     stats,
     stop: () => end('closed'),
     taken(heap) {
@@ -148,7 +162,10 @@ function bind(endpoint: ReceiveEndpoint): Promise<Socket> {
     socket.once('error', failed)
     socket.bind({ port, ...(at !== undefined && { address: at }), exclusive: true }, () => {
       try {
-        if (multicast) socket.addMembership(address, interfaceName)
+        if (multicast) {
+          filter(socket, family, interfaceIndex)
+          socket.addMembership(address, interfaceName)
+        }
         socket.off('error', failed)
         resolve(socket)
       } catch (cause) {
@@ -156,6 +173,50 @@ function bind(endpoint: ReceiveEndpoint): Promise<Socket> {
       }
     })
   })
+}
+
+function membershipOf(endpoint: ReceiveEndpoint, socket: Socket): Membership {
+  const { text, joinedOn, address, family, interfaceName } = endpoint
+  if (family === 6 && joinedOn === undefined)
+    return byRoute(endpoint, () => {
+      try {
+        socket.dropMembership(address)
+      } catch {
+        // An earlier try left it already.
+      }
+      socket.addMembership(address)
+    })
+  let bound = endpoint.interfaceIndex
+  const rejoin = (): boolean => {
+    if (family === 6 && joinedOn !== undefined && nativeCallsWork()) {
+      const index = askInterfaceIndex(joinedOn)
+      if (index === 0) throw new NativeError('SIOCGIFINDEX', ERRNO.ENODEV, joinedOn)
+      const refused = index === bound ? 0 : filter(socket, family, index)
+      if (refused !== 0)
+        throw new Error(`bound to the one before, ${errnoName(refused)}: takes CAP_NET_RAW, or open another receiver`)
+      bound = index
+    }
+    try {
+      socket.addMembership(address, interfaceName)
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE') return false
+      throw error
+    }
+    return true
+  }
+  return { endpoint: text, interfaceName: joinedOn, rejoin }
+}
+
+/** Where node:dgram keeps the handle of libuv; its `_handle` warns. */
+const STATE = 'state symbol'
+
+/** Keeps groups from other interfaces out, which Linux delivers too. node:dgram has no option for it. */
+function filter(socket: Socket, family: 4 | 6, ifindex: number): number {
+  if (!nativeCallsWork()) return 0
+  const state = Object.getOwnPropertySymbols(socket).find(({ description }) => description === STATE)
+  const { handle } = (state ? (socket as unknown as Record<symbol, { handle?: { fd?: number } }>)[state] : undefined) ?? {}
+  const fd = handle?.fd
+  return fd !== undefined && fd >= 0 ? filterGroup(fd, family, ifindex) : 0
 }
 
 /** Sets SO_RCVBUF. Linux clips it to rmem_max without an error; other systems refuse too much, so the next smaller size is tried there. */

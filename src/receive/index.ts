@@ -15,7 +15,7 @@
 import { closeSync, constants, fstatSync, ftruncateSync, openSync } from 'node:fs'
 import { ensure, SpeadcastError, ThreadRefused, withCode } from '../errors.js'
 import { parseEndpoints, resolveEndpoints } from '../net/endpoint.js'
-import { addressesSettle, equal, type ResolvedInterface, settledInterface } from '../net/interface.js'
+import { addressesSettle, equal, interfaceName, type ResolvedInterface, settledInterface } from '../net/interface.js'
 import { openDgram } from './dgram-receiver.js'
 import {
   checkReceiverOptions,
@@ -91,6 +91,7 @@ export async function openReceiver(options: ReceiverOptions): Promise<Receiver> 
     heapMemoryBytes,
     gro: options.gro ?? true,
     credits: options.credits ?? false,
+    tell: options.onChange ?? (() => {}),
     interface: chosen,
     device: options.device,
     verbsLibrary: options.verbsLibrary,
@@ -137,6 +138,7 @@ async function prepare(options: ReceiverOptions): Promise<{ endpoints: ReceiveEn
   const endpoints = resolved.map((endpoint) => ({
     ...endpoint,
     interfaceIndex: chosen?.index ?? endpoint.scopeId,
+    joinedOn: chosen?.name ?? interfaceName(endpoint.scopeId),
     interfaceName: chosen && (endpoint.family === 6 ? `::%${chosen.name}` : chosen.address),
   }))
   return { endpoints, chosen }

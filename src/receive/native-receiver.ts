@@ -1,9 +1,11 @@
 /** The Linux receiver: this thread makes sockets and memory, a worker calls recvmmsg(2). Imports koffi: load it dynamically. */
 import { libc } from '../../ffi/libc.js'
-import { NativeError } from '../../ffi/native-error.js'
+import { ERRNO, NativeError } from '../../ffi/native-error.js'
+import { askInterfaceIndex } from '../../ffi/socket/interfaces.js'
 import { mapReceiveMemory, ReceiveSocket } from '../../ffi/socket/recvmmsg.js'
 import { type ErrorCode, SpeadcastError } from '../errors.js'
 import { familyRemedy } from '../net/address.js'
+import { byRoute, type Membership, Memberships } from './memberships.js'
 import type { DriverEvents, DriverOptions, ReceiveDriver, ReceiveEndpoint } from './receive-driver.js'
 import { startThread, type ThreadShared, threadShared } from './receiver-thread.js'
 
@@ -42,17 +44,33 @@ export async function openNative(options: DriverOptions, events: DriverEvents): 
     fds: sockets.map(({ fd }) => fd),
     creditBufferBytes: options.credits ? receiveBufferBytes : 0,
   } as const
+  const memberships = new Memberships(
+    options.endpoints.flatMap((endpoint, i) => (endpoint.multicast ? [membershipOf(endpoint, sockets[i]!)] : [])),
+    options.tell,
+  )
   const gro = sockets.every((socket) => socket.gro)
   return startThread({
     shared,
     source,
     options,
     events,
-    driver: { backend: 'recvmmsg', gro, receiveBufferBytes },
+    driver: { backend: 'recvmmsg', gro, receiveBufferBytes, memberships },
     onGone: () => {
+      memberships.close()
       for (const socket of sockets) socket.close()
     },
   })
+}
+
+function membershipOf(endpoint: ReceiveEndpoint, socket: ReceiveSocket): Membership {
+  const { text, joinedOn, family } = endpoint
+  if (family === 6 && joinedOn === undefined) return byRoute(endpoint, () => socket.followRoute())
+  const rejoin = (): boolean => {
+    const index = joinedOn === undefined ? 0 : askInterfaceIndex(joinedOn)
+    if (joinedOn !== undefined && index === 0) throw new NativeError('SIOCGIFINDEX', ERRNO.ENODEV, joinedOn)
+    return socket.rejoin(index)
+  }
+  return { endpoint: text, interfaceName: joinedOn, rejoin }
 }
 
 /** Opens a socket, and turns a failed call into an error that says what to do. */

@@ -1,5 +1,5 @@
 /** The options of openReceiver: types, defaults, and their check at the edge. */
-import { checkOptions, checkSignal, oneOf } from '../checks.js'
+import { checkOptions, checkSignal, oneOf, shown } from '../checks.js'
 import { SpeadcastError } from '../errors.js'
 
 export const DEFAULT_MAX_HEAPS = 1024
@@ -16,7 +16,10 @@ export type ReceiverBackend = (typeof BACKENDS)[number]
 export interface ReceiverOptions {
   /** `HOST:PORT`, ranges as `239.10.10.0+15:7148`; HOST is an address of this machine or a multicast group, which is joined. */
   readonly endpoints: string | readonly string[]
-  /** Name or address of the interface to join groups on; default: the kernel's choice by route. */
+  /**
+   * Name or address of the interface to join groups on, whose packets alone are taken then. Default: the kernel's choice by route. Of IPv6 groups
+   * it takes Linux 5.7 or CAP_NET_RAW, with 'dgram' Linux.
+   */
   readonly interface?: string
   /**
    * Socket buffer per endpoint; default 64 MiB, clipped to net.core.rmem_max without CAP_NET_ADMIN. `stats()` tells the size that was
@@ -62,6 +65,11 @@ export interface ReceiverOptions {
   readonly device?: string
   /** For 'rdma-ud': name or path of libibverbs. Default: the environment's SPEADCAST_VERBS_LIBRARY, then libibverbs.so.1. */
   readonly verbsLibrary?: string
+  /**
+   * Is given a line for a person when a group was lost with its interface, and when it was joined again on one that was made anew. `stats()`
+   * counts the second as `groupsRejoined`. Looked for four times a second.
+   */
+  readonly onChange?: (message: string) => void
   /** Lets the kernel coalesce datagrams (UDP_GRO). Default true. */
   readonly gro?: boolean
 }
@@ -86,6 +94,7 @@ const KEYS: readonly string[] = [
   'gro',
   'device',
   'verbsLibrary',
+  'onChange',
 ] satisfies (keyof ReceiverOptions)[]
 
 /** Options that checkReceiverOptions has rounded, or for which it has put a default in place. */
@@ -127,6 +136,8 @@ export function checkReceiverOptions(options: ReceiverOptions): CheckedOptions {
   if (options.credits && backend === 'rdma-ud') fail("credits are of UDP; backend 'rdma-ud' gives none, leave them out")
   if (item !== undefined && !(typeof item === 'string' ? item !== '' : Number.isSafeInteger(item) && item > 6))
     fail(`item is ${item}; it must be an item's name, or its id above 6`)
+  if (options.onChange !== undefined && typeof options.onChange !== 'function')
+    fail(`onChange is ${shown(options.onChange)}; it must be a function`)
   checkSignal('openReceiver', options.signal)
   return {
     maxHeaps: options.maxHeaps ?? DEFAULT_MAX_HEAPS,

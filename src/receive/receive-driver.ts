@@ -2,12 +2,15 @@
 import type { ResolvedEndpoint } from '../net/endpoint.js'
 import type { ResolvedInterface } from '../net/interface.js'
 import type { DatagramPeer } from '../rdma/rendezvous.js'
+import type { Memberships } from './memberships.js'
 import type { ReceivedHeap } from './received-heap.js'
 import type { SessionOptions, SessionSummary } from './session.js'
 
 export interface ReceiveEndpoint extends ResolvedEndpoint {
   /** 0: the kernel chooses the interface. */
   readonly interfaceIndex: number
+  /** Its name, if the caller named one. */
+  readonly joinedOn: string | undefined
   /** The interface as node:dgram wants it for a membership: an IPv4 address, or a name for IPv6. */
   readonly interfaceName: string | undefined
 }
@@ -21,6 +24,8 @@ export interface DriverOptions {
   readonly heapMemoryBytes: number
   readonly gro: boolean
   readonly credits: boolean
+  /** Is given a line for a person when a group was lost with its interface, or joined again. */
+  readonly tell: (message: string) => void
   /** These three are for rdma-ud. */
   readonly interface: ResolvedInterface | undefined
   readonly device: string | undefined
@@ -45,6 +50,8 @@ export interface ReceiveDriver {
   readonly gro: boolean
   /** Granted by the kernel; the smallest of the sockets'. */
   readonly receiveBufferBytes: number
+  /** Absent with rdma-ud. */
+  readonly memberships?: Memberships
   /** In the order of STAT_NAMES. */
   readonly stats: Float64Array
   /** Asks for the end, which onEnd reports. Idempotent; never blocks. */

@@ -45,7 +45,7 @@ export interface ThreadStart {
   readonly source: WorkerInput['source']
   readonly options: DriverOptions
   readonly events: DriverEvents
-  readonly driver: Pick<ReceiveDriver, 'backend' | 'gro' | 'receiveBufferBytes'>
+  readonly driver: Pick<ReceiveDriver, 'backend' | 'gro' | 'receiveBufferBytes' | 'memberships'>
   /** Called when the thread has ended, so that what it used may be closed. */
   readonly onGone: () => void
 }

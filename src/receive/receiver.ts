@@ -20,6 +20,8 @@ export type ReceiverStats = Readonly<Record<StatName, number>> & {
   readonly gro: boolean
   /** Granted by the kernel, in the units of the request; the smallest of the sockets'. */
   readonly receiveBufferBytes: number
+  /** Groups that were joined again because their interface was made anew. What was sent to them meanwhile is lost. */
+  readonly groupsRejoined: number
 }
 
 export interface ReceiveSummary extends ReceiverStats {
@@ -97,9 +99,10 @@ export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {
 
   /** Returns the counters so far. Cheap, at any time; droppedByKernel lags by up to 50 ms. */
   stats(): ReceiverStats {
-    const { backend, gro, receiveBufferBytes, stats } = this.#driver
+    const { backend, gro, receiveBufferBytes, stats, memberships } = this.#driver
+    const groupsRejoined = memberships?.rejoined ?? 0
     const counters = Object.fromEntries(STAT_NAMES.map((name) => [name, stats[STAT[name]]])) as Record<StatName, number>
-    return { ...counters, backend, backendReason: this.#backendReason, gro, receiveBufferBytes }
+    return { ...counters, backend, backendReason: this.#backendReason, gro, receiveBufferBytes, groupsRejoined }
   }
 
   /** Ends reception with reason 'closed', unless it has ended already, and drops the heaps that nobody took. Idempotent. */

@@ -5,7 +5,7 @@ import { type Selection, selectBackend, threadRefused, udpInstead } from '../bac
 import type { UdpOptions } from '../backend/udp/open.js'
 import type { RdmaUdOptions } from '../backend/verbs/datagrams-open.js'
 import type { QueueOptions } from '../backend/verbs/open.js'
-import type { IbverbsOptions } from '../backend/verbs/raw-open.js'
+import type { IbverbsOptions } from '../backend/verbs/raw-options.js'
 import type { Driver, DriverInput } from '../engine/driver.js'
 import { InlineDriver } from '../engine/driver-inline.js'
 import { WorkerDriver } from '../engine/driver-worker.js'

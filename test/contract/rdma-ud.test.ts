@@ -31,7 +31,7 @@ const PASSES = [
 /** Opens a receiver that takes datagrams in slices of the event loop. */
 async function openTaker(host: string, substreams: number) {
   const resolved = await resolveEndpoints(parseEndpoints(Array.from({ length: substreams }, (_, i) => `${host}:${7148 + i}`)))
-  const endpoints = resolved.map((endpoint) => ({ ...endpoint, interfaceIndex: 0, interfaceName: undefined }))
+  const endpoints = resolved.map((endpoint) => ({ ...endpoint, interfaceIndex: 0, interfaceName: undefined, joinedOn: undefined }))
   const memory = mapReceiveMemory(4096, arenaBytes(substreams, SLOTS))
   const source = await RdmaSource.open({ kind: 'rdma-ud', endpoints, verbsLibrary: here.nic.library, slots: SLOTS }, memory)
   const arrivals: Arrival[] = []

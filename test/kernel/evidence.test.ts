@@ -65,6 +65,26 @@ testOnPaths('a queue that drops in silence from the first batch on: no batch tha
   expect(wrong).toBe(0)
 })
 
+testOnPaths('a queue that drops in silence below a bridge: no batch that lost packets is trusted', async (ctx, open) => {
+  const why = netnsUnavailable()
+  need(ctx, !why, why)
+  await using ns = await makeNetns({ veth: { mtu: 9000, a: [], b: ['10.77.0.2/24'] } })
+  ns.ip('a', 'link add br0 type bridge')
+  ns.ip('a', 'link set v0 master br0')
+  ns.ip('a', 'link set br0 mtu 9000 up')
+  ns.ip('a', 'address add 10.77.0.1/24 dev br0')
+  ns.tc('a', 'qdisc add dev v0 root tbf rate 800mbit burst 12000 limit 20000')
+  const wire = await capture(ns, 'b')
+  const stream = await open(ns, { to: V4, packetSizeBytes: 8972 })
+  const report = await stream.burst({ heaps: 10, bytes: 100 << 10, batches: 4, sends: 20 })
+  const stats = await stream.stats()
+  await stream.close()
+  const arrived = packetsOfHeaps(await wire.stop())
+  expect(stats.states.interface).toBe('br0')
+  expect(packetsIn(arrived)).toBeLessThan(stats.packets)
+  expect(wronglySent(report, arrived, 10, stats.packets / 200)).toBe(0)
+})
+
 testOnPaths('a tun that nobody reads: every batch is suspect once its queue is full', async (ctx, open) => {
   const why = netnsUnavailable()
   need(ctx, !why, why)

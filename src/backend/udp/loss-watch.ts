@@ -16,6 +16,7 @@ import { LinkWatch } from '../../../ffi/netlink/link-watch.js'
 import { IpsecDrops } from '../../net/ipsec.js'
 import type { Gates } from '../gates.js'
 import type { States } from '../states.js'
+import { DropCounts } from './drop-counts.js'
 import type { KernelPace } from './pace.js'
 import type { ReturnedErrors } from './returned-errors.js'
 
@@ -33,6 +34,8 @@ const FIRST_LOOKS = 256
 const WATCH_MS = 2000
 /** A calm stream looks at what IPsec dropped at every sixth look: that costs as much again. */
 const LOOKS_PER_IPSEC = 6
+/** How often the interfaces below are looked up again: a bond may have got another port. Some 100 µs. */
+const FOLLOW_MS = 1000
 
 const interfacesOf = (gates: Gates): number[] => [...new Set(gates.paths.map((path) => path.ifindex))]
 
@@ -42,6 +45,8 @@ export class LossWatch {
   readonly #pace: KernelPace | undefined
   readonly #watch: LinkWatch
   readonly #losses: LinkLosses
+  readonly #counts: DropCounts
+  #followedAt = Number.NEGATIVE_INFINITY
   #interfaces: readonly number[]
   readonly #returned: ReturnedErrors
   readonly #ipsec = new IpsecDrops()
@@ -56,7 +61,6 @@ export class LossWatch {
   #moves = 0
   #suspicion = 0
   /** The kernel's counters at the last look. */
-  #drops = 0
   #carrierLosses = 0
   #queueing = 0
   #carrier = true
@@ -81,6 +85,7 @@ export class LossWatch {
     this.#returned = returned
     this.#interfaces = interfacesOf(gates)
     this.#losses = new LinkLosses()
+    this.#counts = new DropCounts(this.#losses)
     try {
       this.#watch = new LinkWatch(this.#interfaces, destinations)
     } catch (error) {
@@ -208,27 +213,23 @@ export class LossWatch {
   /** Compares the kernel's counters with those of the last look. LinkWatch alone may be a second late. */
   #look(now: number): void {
     this.#lookedAt = now
-    let others = false
+    const counts = this.#counts
     if (this.#moves !== this.#gates.moves) {
       this.#moves = this.#gates.moves
-      const before = this.#interfaces
       this.#interfaces = interfacesOf(this.#gates)
-      others = this.#interfaces.join() !== before.join()
+      this.#followedAt = Number.NEGATIVE_INFINITY
       this.#pace?.judge()
     }
-    let drops = 0
-    let queueing = 0
-    let carrierLosses = 0
-    let carrier = true
+    if (now - this.#followedAt > FOLLOW_MS) {
+      this.#followedAt = now
+      counts.follow(this.#interfaces)
+    }
+    let carrier: boolean
+    let { queueing } = counts
     try {
-      for (const ifindex of this.#interfaces) {
-        const losses = this.#losses
-        losses.read(ifindex)
-        drops += losses.txDropped + losses.queueDrops
-        carrierLosses += losses.carrierDownCount
-        carrier &&= losses.running
-        queueing = (Math.imul(queueing, 31) + losses.queueing) | 0
-      }
+      counts.read()
+      carrier = counts.running
+      queueing = counts.queueing
       if (this.#pace && !this.#interfaces.includes(this.#pace.ifindex)) {
         this.#losses.read(this.#pace.ifindex)
         queueing = (Math.imul(queueing, 31) + this.#losses.queueing) | 0
@@ -237,8 +238,7 @@ export class LossWatch {
       if (!(error instanceof NativeError)) throw error
       carrier = false // an interface went away
     }
-    // The drops of other interfaces are no news.
-    const unexplained = others ? 0 : Math.max(0, drops - this.#drops - this.#refused)
+    const unexplained = Math.max(0, counts.lost - this.#refused)
     if (unexplained > 0) this.#noteDrops(now)
     this.#returned.drain()
     if (this.#looks++ % LOOKS_PER_IPSEC === 0 || this.#state === 'wary') this.#ipsec.look()
@@ -252,16 +252,15 @@ export class LossWatch {
       this.#queueing = queueing
       this.#pace?.judge()
     }
-    if (carrierLosses !== this.#carrierLosses) {
+    if (counts.carrierLosses !== this.#carrierLosses) {
       this.#suspicion++
       this.#gates.doubt()
     }
     if (carrier && !this.#carrier) this.#gates.revive()
     if (carrier !== this.#carrier) this.#states.change()
     this.#dropsSeen += unexplained
-    this.#drops = drops
     this.#refused = 0
-    this.#carrierLosses = carrierLosses
+    this.#carrierLosses = counts.carrierLosses
     this.#carrier = carrier
   }
 

@@ -166,6 +166,7 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
     out.kind = POST_OK
     out.accepted = 0
     out.skipped = 0
+    if (first > 0) this.#watch.glance()
     if ((recovery.state !== READY || !posting.keyed) && this.#refuse(posting, first, end, out)) return
     let n = Math.min(this.#room(end - first), end - first)
     if (n === 0) {

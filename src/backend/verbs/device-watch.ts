@@ -90,6 +90,11 @@ export class DeviceWatch<V extends VerbsPosting> {
     return this.#suspicion + this.#kindSuspicion
   }
 
+  /** Between posts of a long batch, of which nothing settles for a while: what changed may make the next packets go another way. */
+  glance(): void {
+    this.suspicion(false)
+  }
+
   /** The next call of `suspicion` asks for the time: a thread that sleeps is not so busy that its batches are short. */
   sleeps(): void {
     this.#calls = -1

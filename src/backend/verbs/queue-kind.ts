@@ -21,8 +21,11 @@ export interface QueueKind<V extends VerbsPosting> {
   compile(table: PacketTable, options: PostingOptions): V
   /** Why packets would leave by the wrong device; empty as long as they would not. Then `move` is called when nothing is under way. */
   readonly displaced: string
-  /** Opens the device that packets are to leave by, and puts it in the other's place. @throws NativeError, SpeadcastError */
-  move?(): void
+  /**
+   * Opens the device that packets are to leave by, and puts it in the other's place when `letGo` has taken everything from that. False: there
+   * is none, and packets are refused instead. @throws NativeError
+   */
+  move?(letGo: () => void): boolean
   /** Takes the queue from reset to the state that sends. @throws NativeError */
   ready(queue: SendQueue): void
   /** How many of n rows from `first` on may go now. */

@@ -8,7 +8,8 @@ import type { VerbsBackend } from './backend.js'
 import type { LastFailure } from './open.js'
 import type { PostingOptions } from './posting.js'
 import type { QueueKind } from './queue-kind.js'
-import { explainRaw, frameRateKbps, type IbverbsOptions, moveDevice, type OpenRawDevice, openDevice } from './raw-open.js'
+import { explainRaw, frameRateKbps, moveDevice, type OpenRawDevice, openDevice } from './raw-open.js'
+import type { IbverbsOptions } from './raw-options.js'
 import { IbverbsPosting } from './raw-posting.js'
 import { startQueue } from './start.js'
 
@@ -47,15 +48,16 @@ class RawFrames implements QueueKind<IbverbsPosting> {
     return this.#device.frames.displaced
   }
 
-  move(): void {
-    moveDevice(this.#options, this.#device)
+  move(letGo: () => void): boolean {
+    return moveDevice(this.#device, letGo)
   }
 
   #words(): StateWords {
-    const { facts, frames, interfaceName } = this.#device
+    const { facts, frames } = this.#device
     const { vlans } = frames
     return {
-      interface: interfaceName,
+      interface: frames.home.interfaceName,
+      sourceAddress: frames.sourceAddress,
       sourcePort: frames.port,
       checksums: facts.checksumOffload ? 'device' : frames.templates[0]!.ipv6 ? 'software' : 'none for UDP over IPv4',
       substreamsWithoutNeighbour: frames.gates.closedCount,
@@ -101,12 +103,11 @@ class RawFrames implements QueueKind<IbverbsPosting> {
 
   explain(cause: number, substream: number, udpBytes: number, last: LastFailure): string {
     const path = this.#device.frames.gates.paths[substream]!
-    return explainRaw(cause, path, udpBytes, last)
+    return explainRaw(cause, path, udpBytes, this.#device.frames, last)
   }
 
   close(): void {
     this.#device.frames.close()
-    this.#device.socket.close()
   }
 }
 

@@ -6,7 +6,6 @@
 import { ERRNO, NativeError } from '../../../ffi/native-error.js'
 import { IBV_PORT_ACTIVE } from '../../../ffi/verbs/layout.js'
 import { SendQueue } from '../../../ffi/verbs/send-queue.js'
-import { SpeadcastError } from '../../errors.js'
 import { CAUSE_FLUSHED, CAUSE_UNKNOWN } from '../backend.js'
 import type { InFlight } from './in-flight.js'
 import { causeName, type LastFailure, type OpenDevice } from './open.js'
@@ -153,10 +152,7 @@ export class Recovery<V extends VerbsPosting> implements LastFailure {
 
   #restart(): void {
     this.generation = (this.generation + 1) & 0xff
-    if (this.#parts.kind.displaced) {
-      this.#move()
-      return
-    }
+    if (this.#parts.kind.displaced && this.#move()) return
     if (!this.#replace) {
       try {
         this.queue.reset()
@@ -172,20 +168,19 @@ export class Recovery<V extends VerbsPosting> implements LastFailure {
     this.#parts.kind.ready(this.queue)
   }
 
-  /** The queue, and the memory that it reads, move to another device. @throws NativeError */
-  #move(): void {
-    this.queue.close()
-    this.#parts.registrations.release()
-    try {
-      this.#parts.kind.move!()
-    } catch (error) {
-      if (!(error instanceof SpeadcastError)) throw error
-      throw error.cause instanceof NativeError ? error.cause : new NativeError('move', ERRNO.ENODEV, error.message)
-    }
-    this.#parts.registrations.renew(this.#parts.device.domain)
-    this.#parts.rekey()
-    this.queue = new SendQueue(this.#parts.device.domain, { ...this.queue.options, port: this.#parts.device.rdma.port })
-    this.#parts.kind.ready(this.queue)
+  /** The queue, and the memory that it reads, move to another device. False if there is none. @throws NativeError */
+  #move(): boolean {
+    const { device, kind, registrations, rekey } = this.#parts
+    const moved = kind.move!(() => {
+      this.queue.close()
+      registrations.release()
+    })
+    if (!moved) return false
+    registrations.renew(device.domain)
+    rekey()
+    this.queue = new SendQueue(device.domain, { ...this.queue.options, port: device.rdma.port })
+    kind.ready(this.queue)
+    return true
   }
 
   /** READY or RECOVERING → BROKEN. */

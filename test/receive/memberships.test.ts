@@ -1,0 +1,92 @@
+// Groups and interfaces: a receiver hears its own interface alone, and again when that was made anew.
+import { expect, test } from 'vitest'
+import { CLI } from '../support/cli.js'
+import { need } from '../support/need.js'
+import { makeNetns, type Netns, netnsUnavailable } from '../support/netns.js'
+import { recvArgv, watch } from './support.js'
+
+const GROUPS = ['239.10.0.1:7148', '[ff15::1]:7148']
+const UNPRIVILEGED = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', '--inh-caps=-all', '--bounding-set=-all']
+
+interface Told {
+  heaps: number
+  heapsCorrupt: number
+  reason: string
+  packets: number
+  groupsRejoined: number
+}
+
+async function receiver(ns: Netns, args: readonly string[], under: readonly string[] = []) {
+  const run = watch(ns.spawn('b', [...under, ...recvArgv('--json', ...args)], { stdio: ['ignore', 'pipe', 'pipe'] }))
+  await run.said(/^listening on/m)
+  return run
+}
+
+const send = (ns: Netns, to: string, on: string, ...more: string[]) =>
+  ns.exec('a', ['node', CLI, 'send', to, '--interface', on, '-n', '3', '-H', '8KiB', '--ttl', '2', '-p', '1400', ...more])
+
+test.for(['native', 'dgram'])('%s: --interface keeps out what the other network sends to the same group', async (backend, ctx) => {
+  const why = netnsUnavailable()
+  need(ctx, !why, why)
+  await using ns = await makeNetns({ veth: {} })
+  ns.ip('a', `link add w0 type veth peer name w1 netns ${ns.name.b}`)
+  for (const [where, link, address] of [
+    ['a', 'w0', 1],
+    ['b', 'w1', 2],
+  ] as const) {
+    ns.ip(where, `link set ${link} up`)
+    ns.ip(where, `address add 10.78.0.${address}/24 dev ${link}`)
+    ns.ip(where, `address add fd78::${address}/64 dev ${link} nodad`)
+  }
+  for (const group of GROUPS)
+    for (const under of [[], UNPRIVILEGED]) {
+      const args = [group, '--backend', backend, '--timeout', '15']
+      const first = await receiver(ns, [...args, '--interface', 'v1'], under)
+      const second = await receiver(ns, [...args, '--interface', 'w1'], under)
+      // The stop heap of the other network must not end it.
+      await send(ns, group, 'w0')
+      await second.ended
+      await send(ns, group, 'v0', '-n', '5')
+      const [one, two] = [await first.ended, await second.ended].map(({ stdout }) => JSON.parse(stdout) as Told)
+      expect({ group, one, two }).toMatchObject({ group, one: { heaps: 5, reason: 'stop' }, two: { heaps: 3, reason: 'stop' } })
+    }
+})
+
+/** Takes the pair of links away and makes it anew, with the same names and addresses. */
+function renew(ns: Netns): void {
+  ns.ip('b', 'link del v1')
+  ns.ip('a', `link add v0 type veth peer name v1 netns ${ns.name.b}`)
+  for (const [where, link, address] of [
+    ['b', 'v1', 2],
+    ['a', 'v0', 1],
+  ] as const) {
+    ns.ip(where, `link set ${link} up`)
+    ns.ip(where, `address add 10.77.0.${address}/24 dev ${link}`)
+    ns.ip(where, `address add fd77::${address}/64 dev ${link} nodad`)
+    ns.ip(where, `route replace 224.0.0.0/4 dev ${link}`)
+  }
+}
+
+test.for([
+  ['native', ['--interface', 'v1'], []],
+  ['native', ['--interface', 'v1'], UNPRIVILEGED],
+  ['native', [], []],
+  ['dgram', ['--interface', 'v1'], []],
+  ['dgram', [], []],
+] as const)('%s %j under %j: an interface made anew is joined again, and that is told', async ([backend, on, under], ctx) => {
+  const why = netnsUnavailable()
+  need(ctx, !why, why)
+  await using ns = await makeNetns({ veth: {} })
+  ns.ip('b', 'route add 224.0.0.0/4 dev v1')
+  for (const group of GROUPS) {
+    const run = await receiver(ns, [group, ...on, '--backend', backend, '--timeout', '20'], under)
+    await send(ns, group, 'v0', '--no-stop')
+    renew(ns)
+    await run.said(/joined again on/)
+    await send(ns, group, 'v0')
+    const { code, stdout, stderr } = await run.ended
+    expect({ code, stderr }).toMatchObject({ code: 0, stderr: expect.stringMatching(/: joined again on .*, which was made anew/) })
+    expect(stderr).not.toMatch(/Warning/)
+    expect({ group, ...(JSON.parse(stdout) as Told) }).toMatchObject({ group, heaps: 6, reason: 'stop', groupsRejoined: 1 })
+  }
+})
