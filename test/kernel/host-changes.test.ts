@@ -18,7 +18,7 @@ const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
 /** v0 and w0 lead to namespace b, which has 10.99.0.1 and fd99::1 behind both. */
 async function twoWays(): Promise<Netns> {
   const ns = await makeNetns({ veth: { gsoMaxSegs: 1 } })
-  secondLink(ns)
+  await secondLink(ns)
   ns.ip('b', 'address add 10.99.0.1/32 dev lo')
   ns.ip('b', 'address add fd99::1/128 dev lo nodad')
   ns.ip('a', 'route add 10.99.0.0/24 via 10.77.0.2')
@@ -26,8 +26,10 @@ async function twoWays(): Promise<Netns> {
   return ns
 }
 
-function secondLink(ns: Netns): void {
+async function secondLink(ns: Netns): Promise<void> {
   ns.ip('a', `link add w0 type veth peer name w1 netns ${ns.name.b}`)
+  // While the link-local address is tentative, the kernel asks for no neighbour on account of a packet with another interface's source.
+  await ns.exec('a', ['sh', '-c', 'echo 0 > /proc/sys/net/ipv6/conf/w0/accept_dad'])
   for (const [where, device, host] of [
     ['a', 'w0', 1],
     ['b', 'w1', 2],
