@@ -6,9 +6,15 @@ export function shown(value: unknown): string {
   if (typeof value === 'string') return value.length <= 20 ? `'${value}'` : `a string of ${value.length} characters`
   if (typeof value === 'bigint') return `${value}n`
   if (Array.isArray(value)) return `an array of ${value.length}`
+  if (typeof value === 'symbol') return 'a symbol'
   if (ArrayBuffer.isView(value)) return `a ${value.constructor.name} of ${value.byteLength} bytes`
   if (value !== null && typeof value === 'object') return `a ${value.constructor?.name ?? 'object'}`
   return typeof value === 'function' || typeof value === 'symbol' ? `a ${typeof value}` : `${value}`
+}
+
+/** Whether it has properties to read: neither null nor a primitive. */
+export function isObject(value: unknown): value is object {
+  return (typeof value === 'object' && value !== null) || typeof value === 'function'
 }
 
 /** Lists names in an error: "'a', 'b' or 'c'". */

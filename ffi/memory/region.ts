@@ -91,13 +91,13 @@ export class Region implements RegionHandle {
   static allocate(byteLength: number, options: RegionOptions = {}): Region {
     ensureArgument(
       Number.isSafeInteger(byteLength) && byteLength > 0,
-      () => `Region.allocate: byteLength is ${String(byteLength)}; it must be a whole number above 0`,
+      () => `Region.allocate: byteLength is ${say(byteLength)}; it must be a whole number above 0`,
     )
     ensureArgument(typeof options === 'object' && options !== null, () => 'Region.allocate: the options must be an object')
     const mode = options.hugePages ?? 'auto'
     ensureArgument(
       HUGE_PAGES.includes(mode),
-      () => `Region.allocate: hugePages is ${String(mode)}; it must be 'auto', 'require' or 'never'`,
+      () => `Region.allocate: hugePages is ${say(mode)}; it must be 'auto', 'require' or 'never'`,
     )
     if (!nativeCallsWork()) return Region.#ordinary(byteLength)
     const inBlock = options.patched ?? false
@@ -138,14 +138,14 @@ export class Region implements RegionHandle {
     const offset = options.offset ?? 0
     ensureArgument(
       Number.isSafeInteger(offset) && offset >= 0 && offset % PAGE_BYTES === 0,
-      () => `Region.fromFd: offset ${String(offset)} is not a multiple of the page size ${PAGE_BYTES}`,
+      () => `Region.fromFd: offset ${say(offset)} is not a multiple of the page size ${PAGE_BYTES}`,
     )
     const size = sizeOf(fd)
     const byteLength = options.byteLength ?? size - offset
     // Behind the end of the file the mapping exists, but touching it is SIGBUS.
     ensureArgument(
       Number.isSafeInteger(byteLength) && byteLength > 0 && offset + byteLength <= size,
-      () => `Region.fromFd: bytes ${offset}..${offset + Number(byteLength)} are not all inside the file of ${size} bytes`,
+      () => `Region.fromFd: bytes from ${offset}, ${say(byteLength)} of them, are not all inside the file of ${size} bytes`,
     )
     try {
       return new Region(mapFile(fd, offset, byteLength), byteLength, 'small', '')
@@ -161,10 +161,7 @@ export class Region implements RegionHandle {
   /** Makes a region of another owner's memory (a DMA buffer mapped by a driver), who must keep it mapped for the life of the process. */
   static fromAddress(address: number, byteLength: number): Region {
     const good = Number.isSafeInteger(address) && address > 0 && Number.isSafeInteger(byteLength) && byteLength > 0
-    ensureArgument(
-      good,
-      () => `Region.fromAddress: ${String(address)}, ${String(byteLength)} must be an address and a length above 0`,
-    )
+    ensureArgument(good, () => `Region.fromAddress: ${say(address)}, ${say(byteLength)} must be an address and a length above 0`)
     return new Region(address, byteLength, 'small', '')
   }
 
@@ -203,6 +200,11 @@ export class Region implements RegionHandle {
   }
 }
 
+/** Not every object can be made a text. */
+function say(value: unknown): string {
+  return typeof value === 'object' && value !== null ? 'an object' : String(value)
+}
+
 function ensureArgument(good: boolean, message: () => string): void {
   if (!good) throw new SpeadcastError('ERR_SPEADCAST_CONFIG', message())
 }
@@ -213,10 +215,15 @@ function outOfMemory(byteLength: number, cause: Error): SpeadcastError {
 
 /** @throws ERR_SPEADCAST_CONFIG where it is no descriptor of an open file */
 function sizeOf(fd: number): number {
+  // Node 20 aborts on some values that are no numbers.
+  ensureArgument(
+    Number.isInteger(fd) && fd >= 0 && fd < 2 ** 31,
+    () => `Region.fromFd: fd is ${say(fd)}; it must be a descriptor, a whole number from 0 up`,
+  )
   try {
     return process.getBuiltinModule('node:fs').fstatSync(fd).size
   } catch (cause) {
-    const message = `Region.fromFd: ${String(fd)} is no descriptor of an open file: ${(cause as Error).message}`
+    const message = `Region.fromFd: ${say(fd)} is no descriptor of an open file: ${(cause as Error).message}`
     throw new SpeadcastError('ERR_SPEADCAST_CONFIG', message, { cause })
   }
 }

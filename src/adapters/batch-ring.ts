@@ -2,10 +2,12 @@ import { readFileSync } from 'node:fs'
 import { totalmem } from 'node:os'
 import type { GroupMode } from '../batch/compile.js'
 import type { HeapViews } from '../batch/views.js'
+import { checkOptions, shown } from '../checks.js'
 import { ensure } from '../errors.js'
 import type { ItemGroup } from '../spead/index.js'
 import type { Batch } from '../stream/batch.js'
 import type { Stream } from '../stream/stream.js'
+import { checkStream } from './check-stream.js'
 
 export interface BatchRingOptions {
   /** The items of every heap, with fixed shapes. */
@@ -32,6 +34,13 @@ const MOST_HELD_BYTES = 2 ** 28
  * @param memoryBytes bytes that a batch takes in memory; default its payload
  */
 export function batchesFor(stream: Stream, payloadBytes: number, memoryBytes = payloadBytes): number {
+  checkStream('batchesFor', stream)
+  for (const bytes of [payloadBytes, memoryBytes])
+    ensure(
+      typeof bytes === 'number' && bytes > 0,
+      'ERR_SPEADCAST_CONFIG',
+      () => `batchesFor: a batch has ${shown(bytes)} bytes; it must be a number above 0`,
+    )
   const wanted = Math.ceil((stream.rateBytesPerSecond * HELD_SECONDS) / payloadBytes)
   if (!(wanted > LEAST_BATCHES)) return LEAST_BATCHES
   const pins = stream.backend === 'ibverbs' || stream.backend === 'rdma-ud'
@@ -63,11 +72,13 @@ function lockableBytes(): number {
  * @throws ERR_SPEADCAST_CONFIG and what createBatch throws
  */
 export function createBatchRing<T extends object = HeapViews>(stream: Stream, options: BatchRingOptions): Batch<T>[] {
+  checkStream('createBatchRing', stream)
+  checkOptions('createBatchRing', options, ['items', 'heaps', 'batches', 'groupMode'])
   const { items, heaps, batches, groupMode = 'serial' } = options
   ensure(
     batches === undefined || (Number.isInteger(batches) && batches >= 1 && batches <= MOST_BATCHES),
     'ERR_SPEADCAST_CONFIG',
-    () => `batches is ${batches}; it must be a whole number from 1 to ${MOST_BATCHES}`,
+    () => `batches is ${shown(batches)}; it must be a whole number from 1 to ${MOST_BATCHES}`,
   )
   const endpoints = stream.endpoints.length
   let period = 1

@@ -45,7 +45,18 @@ export function counter({ name, dtype, format, elements, byteLength, allowImmedi
   return { name, modulo: Math.min(2 ** (8 * byteLength!), 2 ** 53) }
 }
 
-export function bytesOf(samples: ArrayBufferView): Uint8Array {
+/** All of a buffer, which a byte stream of Node 20 gives as it is. @throws ERR_SPEADCAST_VALUE where it is detached */
+function whole(buffer: ArrayBufferLike): Uint8Array {
+  try {
+    return new Uint8Array(buffer)
+  } catch (cause) {
+    const message = 'write: the memory of the samples is detached (transferred to a worker?)'
+    throw new SpeadcastError('ERR_SPEADCAST_VALUE', message, { cause })
+  }
+}
+
+export function bytesOf(samples: ArrayBufferView | ArrayBufferLike): Uint8Array {
+  if (samples instanceof ArrayBuffer || samples instanceof SharedArrayBuffer) return whole(samples)
   ensure(
     ArrayBuffer.isView(samples),
     'ERR_SPEADCAST_VALUE',

@@ -11,13 +11,14 @@
  * One call at a time: await each before the next.
  */
 import type { GroupMode } from '../batch/compile.js'
-import { checkOptions } from '../checks.js'
+import { checkOptions, checkSignal, isObject, shown } from '../checks.js'
 import { ensure, SpeadcastError } from '../errors.js'
 import { type Item, ItemGroup } from '../spead/index.js'
 import type { Batch } from '../stream/batch.js'
 import { type BatchResult, SendError } from '../stream/result.js'
 import type { Stream } from '../stream/stream.js'
 import { createBatchRing } from './batch-ring.js'
+import { checkStream } from './check-stream.js'
 import { bytesOf, counter, numbered, samplesOf } from './sample-items.js'
 
 export interface SampleWriterOptions {
@@ -132,14 +133,25 @@ export class SampleWriter {
 
   /** @internal use sampleWriter */
   constructor(stream: Stream, options: SampleWriterOptions) {
-    const { items, item, timestamp, firstSample = 0, batches, groupMode, signal, onSettled } = options
+    checkStream('sampleWriter', stream)
     checkOptions('sampleWriter', options, KEYS, 'there are')
+    const { items, item, timestamp, firstSample = 0, batches, groupMode, signal, onSettled } = options
+    ensure(
+      items instanceof ItemGroup,
+      'ERR_SPEADCAST_CONFIG',
+      () => `sampleWriter: items is ${shown(items)}; it must be an ItemGroup, which says what a heap holds`,
+    )
+    ensure(
+      onSettled === undefined || typeof onSettled === 'function',
+      'ERR_SPEADCAST_CONFIG',
+      () => `sampleWriter: onSettled is ${shown(onSettled)}; it must be a function`,
+    )
     ensure(
       Number.isSafeInteger(firstSample) && firstSample >= 0,
       'ERR_SPEADCAST_CONFIG',
-      () => `firstSample is ${firstSample}; it must be a whole number from 0 up`,
+      () => `firstSample is ${shown(firstSample)}; it must be a whole number from 0 up`,
     )
-    signal?.throwIfAborted()
+    checkSignal('sampleWriter', signal)
     this.#stream = stream
     this.#items = items
     this.#item = items.get(item)
@@ -170,7 +182,7 @@ export class SampleWriter {
    * @throws (rejects) ERR_SPEADCAST_CLOSED after end, ERR_SPEADCAST_BATCH_STATE if the last call was not awaited, ERR_SPEADCAST_VALUE for
    *   a detached array, the failure of an earlier send unless there is onSettled, the reason of an abort
    */
-  async write(samples: ArrayBufferView): Promise<void> {
+  async write(samples: ArrayBufferView | ArrayBufferLike): Promise<void> {
     ensure(!this.#ended, 'ERR_SPEADCAST_CLOSED', () => 'write: the writer has ended; make another one on the same stream')
     await this.#alone('write', async () => {
       if (this.#failure) throw this.#failure.error
@@ -190,6 +202,8 @@ export class SampleWriter {
    *   under an exact layout the last heap is so short that it would stand in an item pointer, and as write does
    */
   end(options: SampleWriterEnd = {}): Promise<SampleWriterSummary> {
+    if (!isObject(options))
+      return Promise.reject(new SpeadcastError('ERR_SPEADCAST_CONFIG', `end: the options are ${shown(options)}; give an object`))
     if (this.#ended) return this.#ended
     const premature = this.#busy
     const ended = this.#alone('end', () => this.#finish(options))

@@ -1,11 +1,13 @@
 /** Streams of other kinds in front of a stream of heaps, all with back-pressure: nothing more is read while earlier heaps cannot be sent. */
 import type { GroupMode } from '../batch/compile.js'
 import type { HeapReference } from '../batch/heaps.js'
+import { checkOptions, checkSignal, isObject, shown } from '../checks.js'
 import { ensure, SpeadcastError } from '../errors.js'
 import { Heap } from '../spead/index.js'
 import type { BatchResult } from '../stream/result.js'
 import type { Stream } from '../stream/stream.js'
-import type { SampleWriter } from './sample-writer.js'
+import { checkStream } from './check-stream.js'
+import { SampleWriter } from './sample-writer.js'
 
 /** One send of sendAll: a heap, a heap with its substream, cnt or rate, or several that are sent as one group. */
 export type HeapsToSend = Heap | HeapReference | readonly HeapReference[]
@@ -36,13 +38,15 @@ export async function sendAll(
   source: AsyncIterable<HeapsToSend> | Iterable<HeapsToSend>,
   options: SendAllOptions = {},
 ): Promise<SendAllResult> {
+  checkStream('sendAll', stream)
+  checkOptions('sendAll', options, ['groupMode', 'inFlight', 'signal'])
   const { groupMode = 'serial', inFlight = 16, signal } = options
   ensure(
     Number.isInteger(inFlight) && inFlight >= 1,
     'ERR_SPEADCAST_CONFIG',
-    () => `inFlight is ${inFlight}; it must be a whole number from 1 up`,
+    () => `inFlight is ${shown(inFlight)}; it must be a whole number from 1 up`,
   )
-  signal?.throwIfAborted()
+  checkSignal('sendAll', signal)
   const withdraw = new AbortController()
   const total = { heaps: 0, packets: 0, payloadBytes: 0 }
   const underWay = new Set<Promise<void>>()
@@ -89,8 +93,17 @@ export async function sendAll(
 }
 
 function iterate(source: AsyncIterable<HeapsToSend> | Iterable<HeapsToSend>): AsyncIterator<HeapsToSend> | Iterator<HeapsToSend> {
-  if (Symbol.asyncIterator in source) return source[Symbol.asyncIterator]()
-  return source[Symbol.iterator]()
+  const { [Symbol.asyncIterator]: later, [Symbol.iterator]: now } = (isObject(source) ? source : {}) as Partial<
+    AsyncIterable<HeapsToSend> & Iterable<HeapsToSend>
+  >
+  const iterator =
+    typeof later === 'function' ? later.call(source as never) : typeof now === 'function' ? now.call(source as never) : undefined
+  ensure(
+    isObject(iterator) && typeof iterator.next === 'function',
+    'ERR_SPEADCAST_VALUE',
+    () => `sendAll: the source is ${shown(source)}; it must be iterable, such as a list of heaps or an async generator`,
+  )
+  return iterator
 }
 
 function referencesOf(value: HeapsToSend): readonly HeapReference[] {
@@ -109,8 +122,13 @@ function referencesOf(value: HeapsToSend): readonly HeapReference[] {
  * The writer as a WHATWG stream, for pipeTo; `Writable.fromWeb` makes a node stream of it. Closing is end(), aborting is abort(). Each
  * chunk is copied before the next is asked for.
  */
-export function toWritable(writer: SampleWriter): WritableStream<ArrayBufferView> {
-  return new WritableStream<ArrayBufferView>(
+export function toWritable(writer: SampleWriter): WritableStream<ArrayBufferView | ArrayBufferLike> {
+  ensure(
+    writer instanceof SampleWriter,
+    'ERR_SPEADCAST_CONFIG',
+    () => `toWritable: the writer is ${shown(writer)}; give one from sampleWriter`,
+  )
+  return new WritableStream<ArrayBufferView | ArrayBufferLike>(
     {
       write: (samples) => writer.write(samples),
       close: async () => {

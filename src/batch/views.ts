@@ -3,7 +3,8 @@
  * can make the same views from a batch's handle (postMessage would silently clone the views themselves).
  */
 import { attachRegion, type RegionHandle } from '../../ffi/memory/region.js'
-import { SpeadcastError } from '../errors.js'
+import { isObject, shown } from '../checks.js'
+import { ensure, SpeadcastError } from '../errors.js'
 import { parseDtype, typedView } from '../spead/index.js'
 
 /**
@@ -65,7 +66,7 @@ export class BatchViews<T extends object = HeapViews> {
    * own byte order; items whose bytes no typed array can hold (big-endian, bit-packed, strings) are raw wire bytes as Uint8Array.
    */
   heap(j: number): T {
-    return this.#heaps[j] ?? this.#makeHeap(j)
+    return (typeof j === 'number' ? this.#heaps[j] : undefined) ?? this.#makeHeap(j)
   }
 
   /** Yields one item's views, heap by heap. @throws ERR_SPEADCAST_ITEM when there is no such addressed item. */
@@ -74,7 +75,7 @@ export class BatchViews<T extends object = HeapViews> {
     if (names.includes(name)) return this.#viewsOf(name)
     const why = this.#columns.has(name)
       ? `item '${name}' is an immediate, which has a column instead: immediate('${name}')`
-      : `the batch has no addressed item '${name}'; it has ${names.map((known) => `'${known}'`).join(', ') || 'none'}`
+      : `the batch has no addressed item ${shown(name)}; it has ${names.map((known) => `'${known}'`).join(', ') || 'none'}`
     throw new SpeadcastError('ERR_SPEADCAST_ITEM', why)
   }
 
@@ -87,12 +88,12 @@ export class BatchViews<T extends object = HeapViews> {
     const column = this.#columns.get(name)
     if (column) return column
     const known = [...this.#columns.keys()].map((known) => `'${known}'`).join(', ') || 'none'
-    throw new SpeadcastError('ERR_SPEADCAST_ITEM', `the batch has no immediate item '${name}'; it has ${known}`)
+    throw new SpeadcastError('ERR_SPEADCAST_ITEM', `the batch has no immediate item ${shown(name)}; it has ${known}`)
   }
 
   #makeHeap(j: number): T {
     if (!(Number.isInteger(j) && j >= 0 && j < this.heaps))
-      throw new SpeadcastError('ERR_SPEADCAST_VALUE', `heap index ${j} is not below the batch's ${this.heaps} heaps`)
+      throw new SpeadcastError('ERR_SPEADCAST_VALUE', `heap index ${shown(j)} is not below the batch's ${this.heaps} heaps`)
     const slot = this.#handle.slots?.[j] ?? j
     // An item may have any name, '__proto__' too.
     const views = Object.fromEntries(
@@ -109,5 +110,35 @@ export class BatchViews<T extends object = HeapViews> {
 
 /** Makes the views of a batch in another thread of the same process. The batch must stay open while they are used. */
 export function attachBatch<T extends object = HeapViews>(handle: BatchHandle): BatchViews<T> {
+  ensure(
+    isHandle(handle),
+    'ERR_SPEADCAST_CONFIG',
+    () => `attachBatch: ${shown(handle)} is no handle of a batch; give it what batch.handle() returned, as postMessage carries it`,
+  )
   return new BatchViews<T>(handle)
+}
+
+/** Whether its parts are of the kinds that the views need; that they are those of a batch which is open its maker has to see to. */
+function isHandle(handle: unknown): boolean {
+  if (!isObject(handle)) return false
+  const { heaps, regions, items, slots, immediates } = handle as Partial<Record<keyof BatchHandle, unknown>>
+  const whole = (value: unknown) => Number.isSafeInteger(value) && (value as number) >= 0
+  const listOf = (list: unknown, good: (entry: Record<string, unknown>) => boolean) =>
+    Array.isArray(list) && list.every((entry) => isObject(entry) && good(entry as Record<string, unknown>))
+  return (
+    whole(heaps) &&
+    (heaps as number) < 2 ** 24 &&
+    (slots === undefined || slots instanceof Uint32Array) &&
+    listOf(regions, ({ id, address, byteLength }) => whole(id) && whole(address) && whole(byteLength)) &&
+    (regions as unknown[]).length > 0 &&
+    listOf(
+      items,
+      ({ name, region, offset, stride, dtype, elements }) =>
+        typeof name === 'string' &&
+        typeof dtype === 'string' &&
+        [region, offset, stride, elements].every(whole) &&
+        (region as number) < (regions as unknown[]).length,
+    ) &&
+    listOf(immediates, ({ name, columnAt }) => typeof name === 'string' && whole(columnAt))
+  )
 }

@@ -6,7 +6,8 @@ import { IBV_PORT_ACTIVE } from '../../ffi/verbs/layout.js'
 import type { VerbsLibrary } from '../../ffi/verbs/library.js'
 import type { QueuePairType } from '../../ffi/verbs/queue-pair.js'
 import { queuePairsRefused } from '../backend/verbs/open.js'
-import { BackendRefused } from '../errors.js'
+import { checkOptions, shown } from '../checks.js'
+import { BackendRefused, ensure } from '../errors.js'
 import { formatGid } from '../net/address.js'
 import { type RdmaDevice, type RdmaPort, rdmaDevices } from '../rdma/devices.js'
 import { explained, loadLibrary } from '../rdma/errors.js'
@@ -58,7 +59,14 @@ export interface RdmaDeviceReport {
  * @throws ERR_SPEADCAST_BACKEND when libibverbs is not there or cannot be used
  */
 export function listRdmaDevices(options: { library?: string } = {}): RdmaDeviceReport[] {
-  const library = loadLibrary('ibverbs', options.library)
+  checkOptions('listRdmaDevices', options, ['library'])
+  const { library: path } = options
+  ensure(
+    path === undefined || typeof path === 'string',
+    'ERR_SPEADCAST_CONFIG',
+    () => `listRdmaDevices: library is ${shown(path)}; it must be a name or path`,
+  )
+  const library = loadLibrary('ibverbs', path)
   const refused = netlinkRefused()
   if (refused) throw new BackendRefused('ibverbs', refused)
   return explained('ibverbs', () => rdmaDevices(library)).map((device) => report(library, device))

@@ -118,7 +118,7 @@ export function checkReceiverOptions(options: ReceiverOptions): CheckedOptions {
   const whole = (name: keyof ReceiverOptions, least: number, most: number) => {
     const value = options[name]
     if (value !== undefined && !(typeof value === 'number' && Number.isInteger(value) && value >= least && value <= most))
-      fail(`${name} is ${String(value)}; it must be a whole number from ${least} to ${most}`)
+      fail(`${name} is ${shown(value)}; it must be a whole number from ${least} to ${most}`)
   }
   whole('receiveBufferBytes', 4096, 2 ** 30)
   whole('maxHeaps', 1, 65536)
@@ -127,15 +127,19 @@ export function checkReceiverOptions(options: ReceiverOptions): CheckedOptions {
   whole('stops', 0, Number.MAX_SAFE_INTEGER)
   const { timeoutSeconds, backend = 'auto', item } = options
   if (timeoutSeconds !== undefined && !(typeof timeoutSeconds === 'number' && timeoutSeconds > 0))
-    fail(`timeoutSeconds is ${timeoutSeconds}; it must be a number above 0`)
-  if (!BACKENDS.includes(backend)) fail(`backend is '${backend}'; it must be ${oneOf(BACKENDS)}`)
+    fail(`timeoutSeconds is ${shown(timeoutSeconds)}; it must be a number above 0`)
+  if (!BACKENDS.includes(backend)) fail(`backend is ${shown(backend)}; it must be ${oneOf(BACKENDS)}`)
+  for (const name of ['interface', 'output'] as const)
+    if (options[name] !== undefined && typeof options[name] !== 'string')
+      fail(`${name} is ${shown(options[name])}; it must be a string`)
   for (const name of ['device', 'verbsLibrary'] as const) {
-    if (options[name] !== undefined && typeof options[name] !== 'string') fail(`${name} is ${options[name]}; it must be a string`)
+    if (options[name] !== undefined && typeof options[name] !== 'string')
+      fail(`${name} is ${shown(options[name])}; it must be a string`)
     if (options[name] !== undefined && backend !== 'rdma-ud') fail(`${name} is for backend 'rdma-ud', not '${backend}'`)
   }
   if (options.credits && backend === 'rdma-ud') fail("credits are of UDP; backend 'rdma-ud' gives none, leave them out")
   if (item !== undefined && !(typeof item === 'string' ? item !== '' : Number.isSafeInteger(item) && item > 6))
-    fail(`item is ${item}; it must be an item's name, or its id above 6`)
+    fail(`item is ${shown(item)}; it must be an item's name, or its id above 6`)
   if (options.onChange !== undefined && typeof options.onChange !== 'function')
     fail(`onChange is ${shown(options.onChange)}; it must be a function`)
   checkSignal('openReceiver', options.signal)

@@ -1,3 +1,4 @@
+import { isObject, shown } from '../checks.js'
 import { ensure, SpeadcastError } from '../errors.js'
 import { ascii } from './bytes.js'
 import {
@@ -66,17 +67,24 @@ export class Descriptor {
 
   /** Throws ERR_SPEADCAST_ITEM if the options do not describe an item. */
   constructor(options: ItemOptions) {
+    ensure(
+      isObject(options),
+      'ERR_SPEADCAST_ITEM',
+      () => `an item is described by an object such as { name, dtype, shape }, not by ${shown(options)}`,
+    )
     const { id, name, description = '', shape = [], dtype, format, order = 'C' } = options
-    const bad = (problem: string) => new SpeadcastError('ERR_SPEADCAST_ITEM', `item '${name}': ${problem}`)
+    const named = typeof name === 'string' ? `'${name}'` : shown(name)
+    const bad = (problem: string) => new SpeadcastError('ERR_SPEADCAST_ITEM', `item ${named}: ${problem}`)
     if (id === undefined) throw bad('it needs an id (only an ItemGroup chooses one)')
-    if (!Number.isSafeInteger(id) || id <= 0) throw bad(`id is ${id}; it must be a whole number above 0`)
+    if (!Number.isSafeInteger(id) || id <= 0) throw bad(`id is ${shown(id)}; it must be a whole number above 0`)
     if (id <= ITEM_STREAM_CTRL) throw bad(`id ${hex(id)} is one of SPEAD's own (0x1 to 0x6); take one from 0x400 up`)
     checkAscii(name, `name of item ${hex(id)}`)
     checkAscii(description, `description of item '${name}'`)
-    if (order !== 'C' && order !== 'F') throw bad(`order is ${order}; it must be 'C' or 'F'`)
+    if (!Array.isArray(shape)) throw bad(`shape is ${shown(shape)}; it must be a list of dimensions`)
+    if (order !== 'C' && order !== 'F') throw bad(`order is ${shown(order)}; it must be 'C' or 'F'`)
     for (const dim of shape)
       if (dim !== null && !(Number.isSafeInteger(dim) && dim >= 0))
-        throw bad(`shape has a dimension of ${dim}; each must be a whole number from 0 up, or null`)
+        throw bad(`shape has a dimension of ${shown(dim)}; each must be a whole number from 0 up, or null`)
 
     const nulls = shape.filter((dim) => dim === null).length
     if (nulls > 1) throw bad(`shape has ${nulls} null dimensions; the length of a value tells only one`)
@@ -183,12 +191,16 @@ export class Descriptor {
 const FIELD_WIDTHS: Readonly<Record<string, readonly number[] | undefined>> = { c: [8], f: [32, 64] }
 
 function checkFormat(format: readonly FormatField[], bad: (problem: string) => Error): readonly FormatField[] {
+  if (!Array.isArray(format)) throw bad(`format is ${shown(format)}; it must be a list of fields, such as [['u', 16]]`)
   if (format.length === 0) throw bad('format has no fields')
   return Object.freeze(
-    format.map(([code, bits]): FormatField => {
-      if (!/^[uibcf]$/.test(code)) throw bad(`format code '${code}' is unknown; it must be one of u, i, b, c, f`)
+    format.map((field: FormatField): FormatField => {
+      if (!Array.isArray(field)) throw bad(`format field is ${shown(field)}; it must be a code and a width, such as ['u', 16]`)
+      const [code, bits] = field as unknown as FormatField
+      if (typeof code !== 'string' || !/^[uibcf]$/.test(code))
+        throw bad(`format code ${shown(code)} is unknown; it must be one of u, i, b, c, f`)
       if (!Number.isSafeInteger(bits) || bits <= 0)
-        throw bad(`format field '${code}' has ${bits} bits; it needs a whole number from 1 up`)
+        throw bad(`format field '${code}' has ${shown(bits)} bits; it needs a whole number from 1 up`)
       const widths = FIELD_WIDTHS[code]
       if (widths && !widths.includes(bits))
         throw bad(`format field '${code}' has ${bits} bits; it must have ${widths.join(' or ')}`)
@@ -198,7 +210,7 @@ function checkFormat(format: readonly FormatField[], bad: (problem: string) => E
 }
 
 function checkAscii(text: string, field: string): void {
-  ensure(typeof text === 'string', 'ERR_SPEADCAST_ITEM', () => `${field} must be a string, not ${text}`)
+  ensure(typeof text === 'string', 'ERR_SPEADCAST_ITEM', () => `${field} must be a string, not ${shown(text)}`)
   for (let i = 0; i < text.length; i++)
     ensure(
       text.charCodeAt(i) < 0x80,

@@ -1,3 +1,4 @@
+import { shown } from '../checks.js'
 import { ensure, SpeadcastError } from '../errors.js'
 
 /** numpy's kind letters: bool, signed, unsigned, float, complex, bytes, unicode (UCS-4), void, datetime64, timedelta64. */
@@ -62,7 +63,11 @@ const TIME = /^(?:([Mm])8|(datetime64|timedelta64))(?:\[(\d*)(Y|M|W|D|h|m|s|ms|u
  * types throw ERR_SPEADCAST_ITEM.
  */
 export function parseDtype(text: string): Dtype {
-  ensure(typeof text === 'string', 'ERR_SPEADCAST_ITEM', () => `dtype must be a string such as '<i2' or 'float32', not ${text}`)
+  ensure(
+    typeof text === 'string',
+    'ERR_SPEADCAST_ITEM',
+    () => `dtype must be a string such as '<i2' or 'float32', not ${shown(text)}`,
+  )
   const [prefix = ''] = /^[<>=|]/.exec(text) ?? []
   const body = text.slice(prefix.length)
   const bigEndian = prefix === '>'

@@ -1,3 +1,4 @@
+import { isObject, shown } from '../checks.js'
 import { ensure } from '../errors.js'
 
 /** A SPEAD-64-N flavour: 64-bit item pointers with N = `heapAddressBits`, and deviations kept for PySPEAD's sake. */
@@ -25,16 +26,21 @@ export const DEFAULT_FLAVOUR: Flavour = Object.freeze({ heapAddressBits: 48, bug
 
 /** A checked flavour; options left out are those of `DEFAULT_FLAVOUR`. Throws ERR_SPEADCAST_CONFIG. */
 export function makeFlavour(options: { heapAddressBits?: number; bugCompat?: number } = {}): Flavour {
+  ensure(
+    isObject(options),
+    'ERR_SPEADCAST_CONFIG',
+    () => `the flavour is ${shown(options)}; give an object of { heapAddressBits, bugCompat }`,
+  )
   const { heapAddressBits = DEFAULT_FLAVOUR.heapAddressBits, bugCompat = DEFAULT_FLAVOUR.bugCompat } = options
   ensure(
     Number.isInteger(heapAddressBits) && heapAddressBits >= 8 && heapAddressBits <= 56 && heapAddressBits % 8 === 0,
     'ERR_SPEADCAST_CONFIG',
-    () => `heapAddressBits is ${heapAddressBits}; it must be one of 8, 16, 24, 32, 40, 48, 56`,
+    () => `heapAddressBits is ${shown(heapAddressBits)}; it must be one of 8, 16, 24, 32, 40, 48, 56`,
   )
   ensure(
     Number.isInteger(bugCompat) && bugCompat >= 0 && bugCompat <= BUG_COMPAT.PYSPEAD_0_5_2,
     'ERR_SPEADCAST_CONFIG',
-    () => `bugCompat is ${bugCompat}; it must be a sum of BUG_COMPAT flags (0 to ${BUG_COMPAT.PYSPEAD_0_5_2})`,
+    () => `bugCompat is ${shown(bugCompat)}; it must be a sum of BUG_COMPAT flags (0 to ${BUG_COMPAT.PYSPEAD_0_5_2})`,
   )
   return Object.freeze({ heapAddressBits, bugCompat })
 }

@@ -1,3 +1,4 @@
+import { isObject, shown } from '../checks.js'
 import { ensure } from '../errors.js'
 import { allocate } from './bytes.js'
 import {
@@ -8,9 +9,9 @@ import {
   STREAM_CTRL_START,
   STREAM_CTRL_STOP,
 } from './constants.js'
-import type { Descriptor } from './descriptor.js'
+import { Descriptor } from './descriptor.js'
 import { DEFAULT_FLAVOUR, type Flavour, makeFlavour } from './flavour.js'
-import type { Item } from './item.js'
+import { Item } from './item.js'
 import { type PacketPlan, planPackets, type Split } from './plan.js'
 import { checkItemId, hex, putPointer, splitHeapCnt } from './pointer.js'
 import { encodeValue } from './value.js'
@@ -94,6 +95,11 @@ export class Heap {
    * does not fit the flavour. A value given as a function is called now only if the item's length depends on it.
    */
   addItem(item: Item): this {
+    ensure(
+      item instanceof Item,
+      'ERR_SPEADCAST_ITEM',
+      () => `addItem: the item is ${shown(item)}; give one of an ItemGroup, or a new Item`,
+    )
     checkItemId(this.flavour, item.id)
     const { value, name, id } = item
     ensure(value !== undefined, 'ERR_SPEADCAST_VALUE', () => `item '${name}' has no value to send: assign one`)
@@ -103,8 +109,15 @@ export class Heap {
   }
 
   /** Adds bytes under an id. Throws ERR_SPEADCAST_ITEM for an id that is out of range or one of the packet's own (1–4). */
-  addRaw({ id, name = hex(id), bytes, allowImmediate }: RawItem): this {
+  addRaw(raw: RawItem): this {
+    ensure(
+      isObject(raw),
+      'ERR_SPEADCAST_ITEM',
+      () => `addRaw: the item is ${shown(raw)}; give an object of { id, bytes, allowImmediate }`,
+    )
+    const { id, bytes, allowImmediate } = raw
     checkItemId(this.flavour, id)
+    const { name = hex(id) } = raw
     ensure(
       id === ITEM_NULL || id > ITEM_PAYLOAD_LENGTH,
       'ERR_SPEADCAST_ITEM',
@@ -125,6 +138,11 @@ export class Heap {
 
   /** Adds what describes an item; its value need not be in the same heap. Throws ERR_SPEADCAST_ITEM if it does not fit the flavour. */
   addDescriptor(descriptor: Descriptor): this {
+    ensure(
+      descriptor instanceof Descriptor,
+      'ERR_SPEADCAST_ITEM',
+      () => `addDescriptor: it is ${shown(descriptor)}; give an Item or a Descriptor`,
+    )
     const encoded = descriptor.encode(this.flavour)
     const { name } = descriptor
     return this.#add(
@@ -174,6 +192,12 @@ export function planOf(heap: Heap, options: PacketOptions): PacketPlan {
  * ERR_SPEADCAST_HEAP_CNT for a cnt beyond the flavour's width, and what `planPackets` and `HeapEntry.bytes` throw.
  */
 export function packetsOf(heap: Heap, cnt: number | bigint, options: PacketOptions): Uint8Array[] {
+  ensure(heap instanceof Heap, 'ERR_SPEADCAST_VALUE', () => `packetsOf: the heap is ${shown(heap)}; give a Heap`)
+  ensure(
+    isObject(options),
+    'ERR_SPEADCAST_CONFIG',
+    () => `packetsOf: the options are ${shown(options)}; give an object with maxPacketSizeBytes`,
+  )
   const plan = planOf(heap, options)
   const { hi, lo } = splitHeapCnt(plan.flavour, cnt)
   const headers = plan.headers.slice()

@@ -1,3 +1,4 @@
+import { isObject, shown } from '../checks.js'
 import { ensure, SpeadcastError } from '../errors.js'
 import type { Descriptor } from './descriptor.js'
 import { DEFAULT_FLAVOUR, type Flavour, makeFlavour } from './flavour.js'
@@ -40,11 +41,12 @@ export class ItemGroup {
 
   /** Throws ERR_SPEADCAST_CONFIG. */
   constructor(options: ItemGroupOptions = {}) {
+    ensure(isObject(options), 'ERR_SPEADCAST_CONFIG', () => `new ItemGroup: the options are ${shown(options)}; give an object`)
     const { flavour = DEFAULT_FLAVOUR, descriptorFrequency } = options
     ensure(
       descriptorFrequency === undefined || (Number.isSafeInteger(descriptorFrequency) && descriptorFrequency > 0),
       'ERR_SPEADCAST_CONFIG',
-      () => `descriptorFrequency is ${descriptorFrequency}; it must be a whole number of heaps from 1 up`,
+      () => `descriptorFrequency is ${shown(descriptorFrequency)}; it must be a whole number of heaps from 1 up`,
     )
     this.flavour = makeFlavour(flavour)
     this.#frequency = descriptorFrequency
@@ -55,6 +57,11 @@ export class ItemGroup {
    * Otherwise items with the same id or the same name are replaced, and the new one's version is above theirs.
    */
   add(init: ItemInit | Item): this {
+    ensure(
+      isObject(init),
+      'ERR_SPEADCAST_ITEM',
+      () => `add: the item is ${shown(init)}; give an object such as { name, dtype, shape }`,
+    )
     const item = init instanceof Item ? init : new Item({ ...init, id: init.id ?? this.#freeId() })
     const sameId = this.#byId.get(item.id)
     const sameName = this.#byName.get(item.name)
@@ -83,7 +90,12 @@ export class ItemGroup {
   get(nameOrId: string | number): Item {
     const item = this.#find(nameOrId)
     if (item) return item
-    const asked = typeof nameOrId === 'number' ? `id ${hex(nameOrId)}` : `name '${nameOrId}'`
+    const asked =
+      typeof nameOrId === 'number'
+        ? `id ${hex(nameOrId)}`
+        : typeof nameOrId === 'string'
+          ? `name '${nameOrId}'`
+          : `name ${shown(nameOrId)}`
     const known = this.items().map(({ name, id }) => `'${name}' (${hex(id)})`)
     throw new SpeadcastError('ERR_SPEADCAST_ITEM', `no item of ${asked} in the group; it has ${known.join(', ') || 'none'}`)
   }
@@ -106,12 +118,13 @@ export class ItemGroup {
    * without a value gives a descriptor only.
    */
   getHeap(selection: HeapSelection = {}): Heap {
+    ensure(isObject(selection), 'ERR_SPEADCAST_CONFIG', () => `getHeap: the selection is ${shown(selection)}; give an object`)
     const { descriptors = 'stale', data = 'stale' } = selection
     for (const [option, choice] of Object.entries({ descriptors, data }))
       ensure(
         choice === 'stale' || choice === 'all' || choice === 'none',
         'ERR_SPEADCAST_CONFIG',
-        () => `${option} is '${choice}'; it must be 'stale', 'all' or 'none'`,
+        () => `${option} is ${shown(choice)}; it must be 'stale', 'all' or 'none'`,
       )
     const heap = new Heap(this.flavour)
     const record = new Map<number, Sent>()

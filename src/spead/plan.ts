@@ -1,3 +1,4 @@
+import { shown } from '../checks.js'
 import { ensure } from '../errors.js'
 import type { Flavour } from './flavour.js'
 import { planExact } from './plan-exact.js'
@@ -38,7 +39,7 @@ export function planPackets(options: PlanOptions): PacketPlan {
   ensure(
     Number.isSafeInteger(maxPacketSizeBytes) && maxPacketSizeBytes > 0 && maxPacketSizeBytes <= 8 * MAX_ITEMS,
     'ERR_SPEADCAST_PACKET_SIZE',
-    () => `maximum packet size is ${maxPacketSizeBytes}; it must be a whole number of bytes up to ${8 * MAX_ITEMS}`,
+    () => `maximum packet size is ${shown(maxPacketSizeBytes)}; it must be a whole number of bytes up to ${8 * MAX_ITEMS}`,
   )
   const pointers = itemPointers(flavour, items)
   if (split === 'greedy') return planGreedy(flavour, pointers, maxPacketSizeBytes, repeatPointers)
@@ -46,7 +47,7 @@ export function planPackets(options: PlanOptions): PacketPlan {
   ensure(
     typeof split === 'object' && split !== null,
     'ERR_SPEADCAST_SPLIT',
-    () => `split is ${split}; it must be 'even', 'greedy' or { payloadBytes, pointers }`,
+    () => `split is ${shown(split)}; it must be 'even', 'greedy' or { payloadBytes, pointers }`,
   )
   return planExact(flavour, items, pointers, maxPacketSizeBytes, split, repeatPointers)
 }

@@ -1,3 +1,4 @@
+import { shown } from '../checks.js'
 import { type ErrorCode, ensure, SpeadcastError } from '../errors.js'
 import type { Flavour } from './flavour.js'
 
@@ -25,7 +26,7 @@ export function checkItemId(flavour: Flavour, id: number): void {
     Number.isInteger(id) && id >= 0 && id <= maxItemId(flavour),
     'ERR_SPEADCAST_ITEM',
     () =>
-      `item id ${Number.isInteger(id) ? hex(id) : id} does not fit ${flavourName(flavour)}, ` +
+      `item id ${Number.isInteger(id) ? hex(id) : shown(id)} does not fit ${flavourName(flavour)}, ` +
       `whose item ids are whole numbers up to ${hex(maxItemId(flavour))}: choose a smaller id or fewer heap address bits`,
   )
 }
@@ -62,7 +63,7 @@ export function splitUnsigned(value: number | bigint, bits: number, field: strin
   const large = typeof value === 'number' && value > Number.MAX_SAFE_INTEGER && value < 2 ** bits
   throw new SpeadcastError(
     code,
-    `${field} is ${value}; it must be a whole number from 0 to 2^${bits} − 1 (${hex((1n << BigInt(bits)) - 1n)})` +
+    `${field} is ${shown(value)}; it must be a whole number from 0 to 2^${bits} − 1 (${hex((1n << BigInt(bits)) - 1n)})` +
       `${large ? ', above 2^53 − 1 as a bigint' : ''}`,
   )
 }

@@ -1,4 +1,5 @@
-import { SpeadcastError } from '../errors.js'
+import { shown } from '../checks.js'
+import { ensure, SpeadcastError } from '../errors.js'
 
 const UNITS: Readonly<Record<string, number>> = {
   bps: 1 / 8, kbps: 1e3 / 8, Mbps: 1e6 / 8, Gbps: 1e9 / 8, Tbps: 1e12 / 8,
@@ -17,6 +18,11 @@ export function parseRate(rate: number | string): number {
       `rate is ${rate}; it must be a number of bytes per second, 0 for as fast as possible`,
     )
   }
+  ensure(
+    typeof rate === 'string',
+    'ERR_SPEADCAST_CONFIG',
+    () => `rate is ${shown(rate)}; it must be a number or a text with a unit, such as '10Gbps'`,
+  )
   const match = /^\s*(\d+(?:\.\d+)?(?:e\d+)?)\s*([A-Za-z/]*)\s*$/.exec(rate)
   if (match && Number(match[1]) === 0) return 0
   const unit = match && UNITS[match[2]!]

@@ -257,6 +257,8 @@ describe('openStream', () => {
   test('leaves no thread and no descriptor behind', async (ctx) => {
     need(ctx, process.platform === 'linux', 'counts through /proc')
     const { readdirSync } = await import('node:fs')
+    // Node tells of a thread a tick after it was started, which another test did.
+    await new Promise(setImmediate)
     const threads: unknown[] = []
     const onWorker = (worker: unknown) => threads.push(worker)
     process.on('worker', onWorker)

@@ -1,0 +1,162 @@
+// Every public function with values of wrong kinds: whatever it throws, or rejects with, has a code of ours.
+import { open } from 'node:fs/promises'
+import { expect, onTestFinished, test } from 'vitest'
+import { explainBackends, listRdmaDevices } from '#dist/src/devices/index.js'
+import {
+  attachBatch,
+  batchesFor,
+  createBatchRing,
+  Descriptor,
+  Heap,
+  IoThread,
+  Item,
+  ItemGroup,
+  makeFlavour,
+  openStream,
+  packetsOf,
+  parseRate,
+  Region,
+  type SampleWriter,
+  sampleWriter,
+  sendAll,
+  toWritable,
+} from '#dist/src/index.js'
+import { openReceiver } from '#dist/src/receive/index.js'
+
+const WRONG: readonly unknown[] = [
+  ...[undefined, null, 5, -1, Number.NaN, 1.5, 7n, 'x', '', true, Symbol('s'), {}, [], [5], [null], () => 1, new Uint8Array(3)],
+  ...[new Date(0), new Map(), Object.create(null)],
+]
+const ITEM = { id: 0x3300, name: 's', dtype: 'i1', shape: [64] }
+const items = () => new ItemGroup().add({ id: 0x1600, name: 't', shape: [], format: [['u', 48]] }).add(ITEM)
+const stream = await openStream({ to: '127.0.0.1:7148', backend: 'memory' })
+const batch = () => stream.createBatch({ items: items(), heaps: 2 })
+const writer = () => sampleWriter(stream, { items: items(), item: 's' })
+const fixed = batch()
+
+type Call = (...args: never[]) => unknown
+
+/** Runs the call with each argument of a wrong kind, and with each field of those that are objects. */
+async function uncoded(call: Call, good: readonly unknown[]): Promise<string[]> {
+  const found: string[] = []
+  const attempt = async (what: string, args: readonly unknown[]): Promise<void> => {
+    const note = (error: unknown) => {
+      const { code, name, message } = Object(error) as { code?: unknown; name?: unknown; message?: unknown }
+      if (!(typeof code === 'string' && code.startsWith('ERR_SPEADCAST_'))) found.push(`${what}: ${name} ${message}`)
+    }
+    try {
+      const result = call(...(args as never[]))
+      if (result instanceof Promise) await Promise.race([result.catch(note), new Promise((resolve) => setTimeout(resolve, 100))])
+    } catch (error) {
+      note(error)
+    }
+  }
+  await attempt('nothing', [])
+  for (const [i, argument] of good.entries()) {
+    for (const wrong of WRONG) await attempt(`argument ${i}`, good.with(i, wrong))
+    if (Object.getPrototypeOf(Object(argument)) !== Object.prototype) continue
+    for (const key of Object.keys(argument as object))
+      for (const wrong of WRONG) await attempt(`${key} of argument ${i}`, good.with(i, { ...(argument as object), [key]: wrong }))
+  }
+  return found
+}
+
+const closing = (opened: Promise<{ close(): unknown }>) => opened.then((one) => one.close())
+const written = (to: WritableStream, value: unknown): Promise<void> => {
+  const sink = to.getWriter()
+  sink.closed.catch(() => undefined)
+  return sink.write(value)
+}
+const OPTIONS = {
+  to: '127.0.0.1:7148',
+  backend: 'memory',
+  interface: 'lo',
+  flavour: {},
+  packetSizeBytes: 1472,
+  split: 'even',
+  rate: 0,
+}
+const RECEIVER = {
+  ...{ endpoints: '127.0.0.1:7999', interface: 'lo', backend: 'dgram', receiveBufferBytes: 4096, maxHeaps: 1, heaps: 1, stops: 1 },
+  ...{ heapMemoryBytes: 1 << 20, timeoutSeconds: 0.05, output: '/dev/null', item: 's', onChange: () => {} },
+}
+
+const CALLS: Record<string, [Call, ...unknown[]]> = {
+  openStream: [(o: never) => closing(openStream(o)), OPTIONS],
+  createBatch: [(o: never) => stream.createBatch(o), { items: items(), heaps: 1, groupMode: 'serial', substreams: 0, memory: {} }],
+  createBatchRing: [(s: never, o: never) => createBatchRing(s, o), stream, { items: items(), heaps: 1, batches: 1 }],
+  batchesFor: [(s: never, p: never, m: never) => batchesFor(s, p, m), stream, 5, 5],
+  send: [(b: never, o: never) => stream.send(b, o), batch(), { heaps: 1, groupMode: 'serial' }],
+  sendHeap: [(h: never, o: never) => stream.sendHeap(h, o), new Heap().addStart(), { cnt: 1, substream: 0 }],
+  sendHeaps: [(l: never, m: never, o: never) => stream.sendHeaps(l, m, o), [{ heap: new Heap().addStart() }], 'serial', {}],
+  setCntSequence: [(a: never, b: never) => stream.setCntSequence(a, b), 1, 1],
+  'batch.heap': [(j: never) => fixed.heap(j), 0],
+  'batch.item': [(name: never) => [...fixed.item(name)], 's'],
+  'batch.immediate': [(name: never) => fixed.immediate(name), 't'],
+  attachBatch: [(handle: never) => attachBatch(handle), fixed.handle()],
+  sampleWriter: [
+    (s: never, o: never) => sampleWriter(s, o),
+    stream,
+    { items: items(), item: 's', timestamp: 't', firstSample: 0, heapsPerBatch: 1, batches: 1, groupMode: 'serial' },
+  ],
+  'writer.write': [(x: never) => writer().write(x), new Uint8Array(1)],
+  'writer.end': [(o: never) => writer().end(o), {}],
+  toWritable: [(w: never) => written(toWritable(w), new Uint8Array(1)), writer()],
+  'toWritable, written': [(x: never) => written(toWritable(writer()), x), new Uint8Array(1)],
+  sendAll: [(s: never, l: never, o: never) => sendAll(s, l, o), stream, [], { groupMode: 'serial', inFlight: 1 }],
+  'sendAll, given': [(x: never) => sendAll(stream, [x]), { heap: new Heap().addStart() }],
+  'new IoThread': [(o: never) => new IoThread(o).close(), {}],
+  'Region.allocate': [(n: never, o: never) => Region.allocate(n, o), 4096, { hugePages: 'never' }],
+  'Region.fromFd': [(fd: never, o: never) => Region.fromFd(fd, o), 9999, {}],
+  'Region.fromFd, options': [(o: never) => Region.fromFd(0, o), { byteLength: 1, offset: 0 }],
+  'new ItemGroup': [(o: never) => new ItemGroup(o), { flavour: {}, descriptorFrequency: 1 }],
+  'ItemGroup.add': [(o: never) => items().add(o), { ...ITEM, description: '', order: 'C', value: new Int8Array(64) }],
+  'ItemGroup.add, format': [(o: never) => items().add(o), { name: 'f', format: [['u', 8]], shape: [] }],
+  'ItemGroup.get': [(name: never) => items().get(name), 'none'],
+  'ItemGroup.getHeap': [(o: never) => items().getHeap(o), { descriptors: 'all', data: 'all' }],
+  'new Item': [(o: never) => new Item(o), ITEM],
+  'new Descriptor': [(o: never) => new Descriptor(o), ITEM],
+  'new Heap': [(flavour: never) => new Heap(flavour), { heapAddressBits: 48, bugCompat: 0 }],
+  'Heap.addItem': [(item: never) => new Heap().addItem(item), items().get('s')],
+  'Heap.addRaw': [
+    (raw: never) => new Heap().addRaw(raw),
+    { id: 0x4000, name: 'r', bytes: new Uint8Array(1), allowImmediate: true },
+  ],
+  'Heap.addDescriptor': [(d: never) => new Heap().addDescriptor(d), items().get('s')],
+  makeFlavour: [(o: never) => makeFlavour(o), { heapAddressBits: 48, bugCompat: 0 }],
+  packetsOf: [(h: never, c: never, o: never) => packetsOf(h, c, o), new Heap().addStart(), 1, { maxPacketSizeBytes: 1472 }],
+  parseRate: [(rate: never) => parseRate(rate), 5],
+  openReceiver: [(o: never) => closing(openReceiver(o)), RECEIVER],
+  listRdmaDevices: [(o: never) => listRdmaDevices(o), { library: '/nonexistent.so' }],
+  explainBackends: [(to: never, o: never) => explainBackends(to, o), '127.0.0.1:7148', { interface: 'lo' }],
+}
+
+test.for(Object.entries(CALLS))('%s', async ([, [call, ...good]]) => {
+  expect(await uncoded(call, good)).toEqual([])
+})
+
+test('missing names of items say so', () => {
+  const refused = (message: RegExp) =>
+    expect.objectContaining({ code: 'ERR_SPEADCAST_ITEM', message: expect.stringMatching(message) })
+  expect(() => new ItemGroup().add({ dtype: 'i1' } as never)).toThrow(
+    refused(/^name of item 0x1000 must be a string, not undefined/),
+  )
+  expect(() => new Descriptor({ name: 'x', dtype: 'i1' })).toThrow(refused(/^item 'x': it needs an id/))
+  expect(() => items().get('nosuch')).toThrow(refused(/^no item of name 'nosuch' in the group; it has 't'/))
+})
+
+test('a file’s stream of bytes, which gives ArrayBuffers on Node 20, goes into toWritable whole', async () => {
+  const sent: number[] = []
+  const into: SampleWriter = sampleWriter(stream, {
+    items: items(),
+    item: 's',
+    onSettled: ({ sampleBytes }) => sent.push(sampleBytes),
+  })
+  const file = await open(new URL(import.meta.url))
+  onTestFinished(() => file.close())
+  const { size } = await file.stat()
+  await file.readableWebStream().pipeTo(toWritable(into) as WritableStream)
+  expect(sent.reduce((a, b) => a + b)).toBe(size)
+  for (const buffer of [new ArrayBuffer(64), new SharedArrayBuffer(64)])
+    await expect(written(toWritable(writer()), buffer)).resolves.toBeUndefined()
+})
