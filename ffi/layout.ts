@@ -45,8 +45,11 @@ export const UIO_MAXIOV = 1024
 
 /** Level and name of the socket options that we set (asm-generic/socket.h, linux/in.h, linux/in6.h, linux/udp.h). */
 export const OPT = {
+  SO_REUSEADDR: [1, 2],
   SO_ERROR: [1, 4],
+  SO_BROADCAST: [1, 6],
   SO_SNDBUF: [1, 7],
+  SO_REUSEPORT: [1, 15],
   SO_ATTACH_FILTER: [1, 26],
   SO_SNDBUFFORCE: [1, 32],
   SO_MAX_PACING_RATE: [1, 47],

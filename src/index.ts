@@ -47,6 +47,7 @@ export { IoThread, type IoThreadOptions } from './stream/io-thread.js'
 export { openStream } from './stream/open.js'
 export {
   DEFAULTS,
+  type DescriptorOptions,
   type IbverbsStreamOptions,
   type RdmaUdPeer,
   type RdmaUdStreamOptions,

@@ -170,6 +170,15 @@ export class UdpSocket {
     this.setOption(v6 ? OPT.IPV6_MTU_DISCOVER : OPT.IP_MTU_DISCOVER, allowFragmentation ? PMTUDISC_DONT : PMTUDISC_DO)
   }
 
+  /**
+   * Before bind: others that do the same may bind the same port. SO_REUSEPORT alone would do among sockets of one user; node:dgram of Node 20
+   * knows SO_REUSEADDR only (socket(7)).
+   */
+  sharePort(): void {
+    this.setOption(OPT.SO_REUSEADDR, 1)
+    this.setOption(OPT.SO_REUSEPORT, 1)
+  }
+
   bind(address: SocketAddress): void {
     const bytes = encodeSocketAddress(address)
     checkCall('bind', libc().bind(this.fd, this.#scratch.put(bytes), bytes.length), `port ${address.port}`)

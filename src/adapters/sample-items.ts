@@ -1,13 +1,13 @@
 /** Items and arrays as the sample writer needs them. */
 import { ensure, SpeadcastError } from '../errors.js'
-import { Item } from '../spead/index.js'
+import { Item, ItemGroup } from '../spead/index.js'
 
 /** A copy of an item with another value. */
-export const numbered = ({ id, name, description, shape, dtype, format, order }: Item, value: number): Item =>
+const numbered = ({ id, name, description, shape, dtype, format, order }: Item, value: number): Item =>
   new Item({ id, name, description, shape, ...(dtype ? { dtype: dtype.descr } : { format: format! }), order, value })
 
-/** Samples of one heap; checks that the item can take raw samples. */
-export function samplesOf({ name, shape, order, byteLength, allowImmediate }: Item, heapAddressBits: number): number {
+/** Rows of one heap, steps of the item's slowest dimension; checks that the item can take raw samples. */
+export function rowsOf({ name, shape, order, byteLength, allowImmediate }: Item, heapAddressBits: number): number {
   ensure(
     byteLength !== undefined,
     'ERR_SPEADCAST_ITEM',
@@ -19,17 +19,54 @@ export function samplesOf({ name, shape, order, byteLength, allowImmediate }: It
     'ERR_SPEADCAST_ITEM',
     () =>
       `item '${name}' has ${byteLength} bytes a heap, which ${byteLength === 0 ? 'takes no samples' : 'travel inside the item pointer'}; ` +
-      `give it a shape of more than ${pointerBytes} bytes, or send such heaps with sendHeap`,
+      `give it a shape of more than ${pointerBytes} bytes or allowImmediate: false, or send such heaps with sendHeap`,
   )
-  const samples = (order === 'F' ? shape.at(-1) : shape[0]) ?? 1
+  const rows = (order === 'F' ? shape.at(-1) : shape[0]) ?? 1
   ensure(
-    byteLength % samples === 0,
+    byteLength % rows === 0,
     'ERR_SPEADCAST_ITEM',
     () =>
-      `item '${name}' has ${samples} samples in ${byteLength} bytes; a sample must be whole bytes, so make several of them one row of a ` +
+      `item '${name}' has ${rows} samples in ${byteLength} bytes; a sample must be whole bytes, so make several of them one row of a ` +
       'second dimension',
   )
-  return samples
+  return rows
+}
+
+/**
+ * Samples of one heap. A row is one, whatever else it holds (channels, polarisations), unless its elements are broken bytes: those share a row
+ * because it must be whole bytes.
+ */
+export const samplesOf = (item: Item, rows: number): number => (item.elementBits % 8 === 0 ? rows : item.elements!)
+
+/**
+ * The items of a last heap that is not full: as many samples as there are, in the payload however few they are. An item pointer has no room for
+ * their number, and a receiver without the descriptor would take its padding for samples.
+ */
+export function shortItems(
+  items: ItemGroup,
+  long: Item,
+  rows: number,
+  value: Uint8Array,
+  timestamp: { readonly name: string; readonly value: number } | undefined,
+): ItemGroup {
+  const { id, name, description, shape, dtype, format, order } = long
+  const short = new ItemGroup({ flavour: items.flavour })
+  for (const item of items.items()) {
+    if (item.name === timestamp?.name) short.add(numbered(item, timestamp.value))
+    else if (item !== long) short.add(item)
+    else
+      short.add({
+        id,
+        name,
+        description,
+        shape: order === 'F' ? [...shape.slice(0, -1), rows] : [rows, ...shape.slice(1)],
+        ...(dtype ? { dtype: dtype.descr } : { format: format! }),
+        order,
+        value,
+        allowImmediate: false,
+      })
+  }
+  return short
 }
 
 /** The name of the timestamp item, and the number at which its values wrap. */

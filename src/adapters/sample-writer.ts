@@ -4,11 +4,11 @@
  *
  * | state  | legal                                        | leaves by                                                  |
  * |--------|----------------------------------------------|------------------------------------------------------------|
- * | open   | write, end, abort                            | end() → ended; abort(), the signal or a failure → failed   |
+ * | open   | write, flush, end, abort                     | end() → ended; abort(), the signal or a failure → failed   |
  * | ended  | end (the same promise), abort                | abort() before all has settled → failed                    |
- * | failed | nothing: write and end reject with the reason | never                                                      |
+ * | failed | nothing: the calls reject with the reason     | never                                                      |
  *
- * One call at a time: await each before the next.
+ * One call at a time: await each before the next. A batch goes when it is full, when its first heap has waited for `maxDelayMs`, or by flush.
  */
 import type { GroupMode } from '../batch/compile.js'
 import { checkOptions, checkSignal, isObject, shown } from '../checks.js'
@@ -19,22 +19,30 @@ import { type BatchResult, SendError } from '../stream/result.js'
 import type { Stream } from '../stream/stream.js'
 import { createBatchRing } from './batch-ring.js'
 import { checkStream } from './check-stream.js'
-import { bytesOf, counter, numbered, samplesOf } from './sample-items.js'
+import { bytesOf, counter, rowsOf, samplesOf, shortItems } from './sample-items.js'
+import { SampleRing, type SampleViews } from './sample-ring.js'
 
 export interface SampleWriterOptions {
   /** The items of every heap, which keep the values they have now but for `item` and `timestamp`. */
   items: ItemGroup
   /**
    * Name of the item that takes the samples: of fixed shape, and longer than an item pointer can hold. One step along its slowest
-   * dimension (the first, or the last of order 'F') is a sample.
+   * dimension (the first, or the last of order 'F') is a sample; of elements of broken bytes, such as 10 bits, each element is.
    */
   item: string
   /** Name of an unsigned integer item, sent as immediate, that gets the index of each heap's first sample, modulo its width. Default: none. */
   timestamp?: string
   /** Index of the first sample of all. Default 0. */
   firstSample?: number
+  /** By how much the timestamp rises from one heap to the next, where that is not the number of samples that the item's shape tells. */
+  samplesPerHeap?: number
   /** Heaps per batch, which are sent together when full. Default: as many as make 512 KiB, at least one. */
   heapsPerBatch?: number
+  /**
+   * How long a heap that is whole may wait for its batch to fill; then the batch goes with the heaps that it has. 0: every write sends the whole
+   * heaps that there are. A heap that is not whole waits for its samples. Default: no bound, as fits a source that ends.
+   */
+  maxDelayMs?: number
   /** Batches under way at once; see createBatchRing, and batchesFor of the default. */
   batches?: number
   /** Order of the packets of a batch. Default 'serial'. */
@@ -73,16 +81,18 @@ export interface SampleWriterEnd {
   dropPartialSample?: boolean
 }
 
-type Views = Record<string, ArrayBufferView<ArrayBuffer>>
-
 const DEFAULT_BATCH_BYTES = 512 * 1024
+/** Node takes longer timers for 1 ms. */
+const MAX_TIMER_MS = 2 ** 31 - 1
 
 const KEYS: readonly string[] = [
   'items',
   'item',
   'timestamp',
   'firstSample',
+  'samplesPerHeap',
   'heapsPerBatch',
+  'maxDelayMs',
   'batches',
   'groupMode',
   'signal',
@@ -100,7 +110,9 @@ export function sampleWriter(stream: Stream, options: SampleWriterOptions): Samp
 /** Made by `sampleWriter`. */
 export class SampleWriter {
   readonly heapBytes: number
+  /** By how much the timestamp rises from one heap to the next. */
   readonly samplesPerHeap: number
+  /** Bytes of one step of the item's slowest dimension. A last heap that is not full has a whole number of them. */
   readonly sampleBytes: number
   readonly heapsPerBatch: number
   /** How many can be under way at once. */
@@ -109,21 +121,17 @@ export class SampleWriter {
   readonly #items: ItemGroup
   readonly #item: Item
   readonly #timestamp: { readonly name: string; readonly modulo: number } | undefined
-  readonly #ring: readonly Batch<Views>[]
-  /** Byte views of the sample item, by batch and heap, made at first use. */
-  readonly #views: Uint8Array<ArrayBuffer>[][]
+  readonly #ring: SampleRing
+  readonly #maxDelayMs: number
+  /** Since when there has been a whole heap that was not sent; undefined: there is none. */
+  #wholeSince: number | undefined
+  #timer: NodeJS.Timeout | undefined
   readonly #onSettled: SampleWriterOptions['onSettled']
   readonly #withdraw = new AbortController()
   readonly #unlisten: () => void
   #busy = false
   #ended: Promise<SampleWriterSummary> | undefined
   #failure: { readonly error: unknown } | undefined
-  /** Index in the ring of the batch being filled, or of the next. */
-  #turn = 0
-  #filling: Batch<Views> | undefined
-  /** Where the next byte goes. */
-  #heap = 0
-  #byte = 0
   #nextSample: number
   #underWay = 0
   #settledAll: (() => void) | undefined
@@ -135,7 +143,7 @@ export class SampleWriter {
   constructor(stream: Stream, options: SampleWriterOptions) {
     checkStream('sampleWriter', stream)
     checkOptions('sampleWriter', options, KEYS, 'there are')
-    const { items, item, timestamp, firstSample = 0, batches, groupMode, signal, onSettled } = options
+    const { items, item, timestamp, firstSample = 0, maxDelayMs, batches, groupMode, signal, onSettled } = options
     ensure(
       items instanceof ItemGroup,
       'ERR_SPEADCAST_CONFIG',
@@ -151,25 +159,37 @@ export class SampleWriter {
       'ERR_SPEADCAST_CONFIG',
       () => `firstSample is ${shown(firstSample)}; it must be a whole number from 0 up`,
     )
+    ensure(
+      maxDelayMs === undefined || (typeof maxDelayMs === 'number' && maxDelayMs >= 0),
+      'ERR_SPEADCAST_CONFIG',
+      () => `maxDelayMs is ${shown(maxDelayMs)}; it must be a number of milliseconds from 0 up`,
+    )
+    ensure(
+      options.samplesPerHeap === undefined || (Number.isSafeInteger(options.samplesPerHeap) && options.samplesPerHeap > 0),
+      'ERR_SPEADCAST_CONFIG',
+      () => `samplesPerHeap is ${shown(options.samplesPerHeap)}; it must be a whole number from 1 up`,
+    )
     checkSignal('sampleWriter', signal)
     this.#stream = stream
     this.#items = items
     this.#item = items.get(item)
     const { heapAddressBits } = stream.flavour
-    this.samplesPerHeap = samplesOf(this.#item, heapAddressBits)
+    const rows = rowsOf(this.#item, heapAddressBits)
+    this.samplesPerHeap = options.samplesPerHeap ?? samplesOf(this.#item, rows)
     this.heapBytes = this.#item.byteLength!
-    this.sampleBytes = this.heapBytes / this.samplesPerHeap
+    this.sampleBytes = this.heapBytes / rows
     this.heapsPerBatch = options.heapsPerBatch ?? Math.max(1, Math.floor(DEFAULT_BATCH_BYTES / this.heapBytes))
     this.#timestamp = timestamp === undefined ? undefined : counter(items.get(timestamp), heapAddressBits)
     this.#nextSample = this.#wrapped(firstSample)
-    this.#ring = createBatchRing<Views>(stream, {
+    this.#maxDelayMs = maxDelayMs ?? Number.POSITIVE_INFINITY
+    const ring = createBatchRing<SampleViews>(stream, {
       items,
       heaps: this.heapsPerBatch,
       ...(batches !== undefined && { batches }),
       ...(groupMode !== undefined && { groupMode }),
     })
-    this.batches = this.#ring.length
-    this.#views = this.#ring.map(() => [])
+    this.batches = ring.length
+    this.#ring = new SampleRing(ring, item, this.heapBytes, stream.endpoints.length)
     this.#onSettled = onSettled
     const onAbort = () => this.abort(signal!.reason)
     signal?.addEventListener('abort', onAbort, { once: true })
@@ -187,19 +207,34 @@ export class SampleWriter {
     await this.#alone('write', async () => {
       if (this.#failure) throw this.#failure.error
       const bytes = bytesOf(samples)
+      const ring = this.#ring
       for (let at = 0; at < bytes.length; ) {
-        if (!this.#filling) await this.#take()
-        at += this.#copy(bytes, at)
-        if (this.#heap === this.heapsPerBatch) this.#sendFilled()
+        if (!ring.filling) await this.#take()
+        at += ring.copy(bytes, at)
+        if (ring.full) this.#sendWhole()
       }
+      if (ring.wholeHeaps > 0) this.#noteWhole()
     })
   }
 
   /**
-   * Sends the samples that are left and waits for all heaps to settle. A last heap that is not full goes with as many samples as there are and
-   * with its own shape, which its descriptor tells first (unless the stream sends none). Then the batches' memory is given back. Idempotent.
-   * @throws (rejects) ERR_SPEADCAST_INPUT if the last bytes are no whole sample (all samples before them are sent then), ERR_SPEADCAST_SPLIT if
-   *   under an exact layout the last heap is so short that it would stand in an item pointer, and as write does
+   * Sends the whole heaps that wait for their batch to fill, and resolves when all heaps have settled. A heap that is not whole stays.
+   * @throws (rejects) as write does
+   */
+  async flush(): Promise<void> {
+    ensure(!this.#ended, 'ERR_SPEADCAST_CLOSED', () => 'flush: the writer has ended, and end has sent what there was')
+    await this.#alone('flush', async () => {
+      if (this.#failure) throw this.#failure.error
+      this.#sendWhole()
+      await this.#allSettled()
+      if (this.#failure) throw (this.#failure as { error: unknown }).error
+    })
+  }
+
+  /**
+   * Sends the samples that are left and waits for all heaps to settle. A last heap that is not full goes with as many samples as there are, in
+   * its payload however few they are, and with its own shape, which its descriptor tells first (unless the stream sends none). Then the batches' memory is given back. Idempotent.
+   * @throws (rejects) ERR_SPEADCAST_INPUT if the last bytes are no whole sample (all samples before them are sent then), and as write does
    */
   end(options: SampleWriterEnd = {}): Promise<SampleWriterSummary> {
     if (!isObject(options))
@@ -215,6 +250,7 @@ export class SampleWriter {
   abort(reason: unknown = new SpeadcastError('ERR_SPEADCAST_ABORTED', 'the writer was aborted')): void {
     this.#failure ??= { error: reason }
     this.#withdraw.abort(reason)
+    this.#stopWaiting()
     this.#unlisten()
   }
 
@@ -237,57 +273,62 @@ export class SampleWriter {
   }
 
   async #take(): Promise<void> {
-    const batch = this.#ring[this.#turn]!
-    await batch.free
+    await this.#ring.batch.free
     if (this.#failure) throw this.#failure.error
-    this.#filling = batch
+    this.#ring.take()
   }
 
-  /** Copies as much as the present batch takes: one subarray per heap touched. */
-  #copy(bytes: Uint8Array, from: number): number {
-    let at = from
-    while (at < bytes.length && this.#heap < this.heapsPerBatch) {
-      const count = Math.min(bytes.length - at, this.heapBytes - this.#byte)
-      this.#view(this.#heap).set(count === bytes.length ? bytes : bytes.subarray(at, at + count), this.#byte)
-      at += count
-      this.#byte += count
-      if (this.#byte < this.heapBytes) break
-      this.#heap++
-      this.#byte = 0
+  /** There is a whole heap that waits. One timer serves all batches: it looks how long the present one has waited. */
+  #noteWhole(): void {
+    if (this.#maxDelayMs === 0) this.#sendWhole()
+    else if (this.#maxDelayMs < Number.POSITIVE_INFINITY) {
+      this.#wholeSince ??= performance.now()
+      this.#timer ??= setTimeout(this.#onTimer, Math.min(this.#maxDelayMs, MAX_TIMER_MS))
     }
-    return at - from
   }
 
-  #view(heap: number): Uint8Array<ArrayBuffer> {
-    const views = this.#views[this.#turn]!
-    let view = views[heap]
-    if (!view) {
-      const { buffer, byteOffset, byteLength } = this.#filling!.heap(heap)[this.#item.name]!
-      view = new Uint8Array(buffer, byteOffset, byteLength)
-      views[heap] = view
+  readonly #onTimer = (): void => {
+    this.#timer = undefined
+    if (this.#wholeSince === undefined || this.#failure) return
+    const leftMs = this.#wholeSince + this.#maxDelayMs - performance.now()
+    if (leftMs > 0) {
+      this.#timer = setTimeout(this.#onTimer, Math.min(Math.ceil(leftMs), MAX_TIMER_MS))
+      return
     }
-    return view
+    try {
+      this.#sendWhole()
+    } catch (error) {
+      this.#failure ??= { error }
+    }
   }
 
-  /** Sends the full heaps of the present batch and turns to the next. */
-  #sendFilled(): void {
-    const batch = this.#filling!
-    const heaps = this.#heap
+  #stopWaiting(): void {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    this.#wholeSince = undefined
+  }
+
+  /** Sends the whole heaps of the present batch, if there are any, and turns to the next. */
+  #sendWhole(): void {
+    const ring = this.#ring
+    const { batch, first, wholeHeaps: heaps } = ring
+    if (heaps === 0) return
+    let nextSample = this.#nextSample
     if (this.#timestamp) {
       const column = batch.immediate(this.#timestamp.name)
-      for (let j = 0; j < heaps; j++) {
-        column[j] = this.#nextSample
-        this.#nextSample = this.#wrapped(this.#nextSample + this.samplesPerHeap)
+      for (let j = first; j < first + heaps; j++) {
+        column[j] = nextSample
+        nextSample = this.#wrapped(nextSample + this.samplesPerHeap)
       }
     }
-    this.#send(batch, heaps, this.heapBytes)
-    this.#filling = undefined
-    this.#heap = 0
-    this.#turn = (this.#turn + 1) % this.#ring.length
+    this.#wholeSince = undefined
+    this.#send(batch, first, heaps, this.heapBytes)
+    this.#nextSample = nextSample
+    ring.passOn()
   }
 
-  #send(batch: Batch<object>, heaps: number, heapBytes: number): void {
-    const sent = this.#stream.send(batch, { heaps, signal: this.#withdraw.signal })
+  #send(batch: Batch<object>, firstHeap: number, heaps: number, heapBytes: number): void {
+    const sent = this.#stream.send(batch, { firstHeap, heaps, signal: this.#withdraw.signal })
     this.#underWay++
     sent.then(
       (result) => this.#settle({ heaps, failedHeaps: 0, sampleBytes: heaps * heapBytes, result }),
@@ -312,16 +353,15 @@ export class SampleWriter {
   }
 
   async #finish({ dropPartialSample = false }: SampleWriterEnd): Promise<SampleWriterSummary> {
-    const left = this.#byte % this.sampleBytes
+    const { partBytes } = this.#ring
+    const left = partBytes % this.sampleBytes
     try {
-      if (!this.#failure) await this.#sendRest(this.#byte - left)
+      if (!this.#failure) await this.#sendRest(partBytes - left)
     } finally {
-      if (this.#underWay > 0)
-        await new Promise<void>((resolve) => {
-          this.#settledAll = resolve
-        })
+      this.#stopWaiting()
+      await this.#allSettled()
       this.#unlisten()
-      for (const batch of this.#ring) batch.close()
+      this.#ring.close()
     }
     if (this.#failure) throw this.#failure.error
     ensure(
@@ -334,35 +374,26 @@ export class SampleWriter {
     return { heaps: this.#sentHeaps, failedHeaps: this.#failedHeaps, sampleBytes: this.#sentBytes, droppedBytes: left }
   }
 
+  async #allSettled(): Promise<void> {
+    if (this.#underWay === 0) return
+    await new Promise<void>((resolve) => {
+      this.#settledAll = resolve
+    })
+  }
+
   async #sendRest(shortBytes: number): Promise<void> {
-    // In the ring, places follow the substreams.
-    const place = this.#turn * this.heapsPerBatch + this.#heap
-    const short = shortBytes > 0 ? this.#view(this.#heap).slice(0, shortBytes) : undefined
-    if (this.#heap > 0) this.#sendFilled()
-    if (short) await this.#sendShort(short, place % this.#stream.endpoints.length)
+    const { substream } = this.#ring
+    const short = shortBytes > 0 ? this.#ring.part(shortBytes) : undefined
+    this.#sendWhole()
+    if (short) await this.#sendShort(short, substream)
   }
 
   /** A batch of one heap whose sample item has fewer samples. */
   async #sendShort(bytes: Uint8Array, substream: number): Promise<void> {
-    const { id, name, description, shape, dtype, format, order } = this.#item
-    const samples = bytes.length / this.sampleBytes
-    const short = new ItemGroup({ flavour: this.#items.flavour })
-    for (const item of this.#items.items()) {
-      if (item.name === this.#timestamp?.name) short.add(numbered(item, this.#nextSample))
-      else if (item !== this.#item) short.add(item)
-      else
-        short.add({
-          id,
-          name,
-          description,
-          shape: order === 'F' ? [...shape.slice(0, -1), samples] : [samples, ...shape.slice(1)],
-          ...(dtype ? { dtype: dtype.descr } : { format: format! }),
-          order,
-          value: bytes,
-        })
-    }
-    const batch = this.#stream.createBatch<object>({ items: short, heaps: 1, substreams: substream })
-    this.#send(batch, 1, bytes.length)
+    const timestamp = this.#timestamp && { name: this.#timestamp.name, value: this.#nextSample }
+    const items = shortItems(this.#items, this.#item, bytes.length / this.sampleBytes, bytes, timestamp)
+    const batch = this.#stream.createBatch<object>({ items, heaps: 1, substreams: substream })
+    this.#send(batch, 0, 1, bytes.length)
     await batch.free
     batch.close()
   }

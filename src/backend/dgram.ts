@@ -40,10 +40,14 @@ import {
   type ReapResult,
 } from './backend.js'
 import { singleEdges } from './gather.js'
+import { portTaken } from './paths.js'
 import { States, type StateWords } from './states.js'
 import type { UdpOptions } from './udp/open.js'
 
-export type DgramOptions = Pick<UdpOptions, 'endpoints' | 'interface' | 'sourcePort' | 'ttl' | 'multicastLoop' | 'sendBufferBytes'>
+export type DgramOptions = Pick<
+  UdpOptions,
+  'endpoints' | 'interface' | 'sourcePort' | 'reusePort' | 'broadcast' | 'ttl' | 'multicastLoop' | 'sendBufferBytes'
+>
 
 /** Packets handed to libuv and not called back. */
 const MAX_OUTSTANDING = 256
@@ -292,6 +296,7 @@ class DgramBackend implements Backend {
     const name = errnoName(errno)
     const lost = this.#interface && GONE.includes(errno) ? findInterfaceAgain(this.#interface) : undefined
     if (lost && 'why' in lost) return `${text}: ${lost.why} (${name}); the stream goes on when it is back`
+    if (name === 'EACCES') return `${text}: the system refuses it (EACCES), as a broadcast address without the option broadcast`
     return name === 'EMSGSIZE'
       ? `${text}: a packet of ${udpBytes} bytes is too large for the path or the socket (EMSGSIZE)`
       : `${text}: ${name}`
@@ -345,6 +350,7 @@ async function openSocket(options: DgramOptions, iface: ResolvedInterface | unde
   const v6 = options.endpoints[0]!.family === 6
   const socket = createSocket({
     type: v6 ? 'udp6' : 'udp4',
+    ...(options.reusePort && { reuseAddr: true }),
     ...(options.sendBufferBytes > 0 && { sendBufferSize: options.sendBufferBytes }),
     // Addresses are resolved already; the default lookup would make every send asynchronous.
     lookup: (host, _options, callback) => callback(null, host, v6 ? 6 : 4),
@@ -363,6 +369,7 @@ async function openSocket(options: DgramOptions, iface: ResolvedInterface | unde
       socket.setMulticastTTL(options.ttl)
     }
     socket.setMulticastLoopback(options.multicastLoop)
+    if (options.broadcast) socket.setBroadcast(true)
   } catch (error) {
     socket.close()
     throw error
@@ -377,9 +384,11 @@ export async function openDgram(options: DgramOptions, environment: BackendEnvir
     const socket = await openSocket(options, options.interface, options.sourcePort)
     return new DgramBackend(socket, options, environment)
   } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException
+    const why = code === 'EADDRINUSE' ? portTaken(options.sourcePort, message) : message
     throw new SpeadcastError(
       'ERR_SPEADCAST_BACKEND',
-      `cannot open a UDP socket to ${options.endpoints[0]!.text}: ${(cause as Error).message}${familyRemedy(options.endpoints[0]!.family, cause)}`,
+      `cannot open a UDP socket to ${options.endpoints[0]!.text}: ${why}${familyRemedy(options.endpoints[0]!.family, cause)}`,
       { cause },
     )
   }

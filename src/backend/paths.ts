@@ -48,3 +48,11 @@ export function tooLarge(
     `pass packetSizeBytes ≤ ${mtu - overhead}${canFragment ? ', raise the MTU, or allow fragmentation' : ' or raise the MTU'}`
   )
 }
+
+/** Why a broadcast address is refused. @param detail the failing call */
+export const needsBroadcast = (detail: string): string =>
+  `it is a broadcast address; set broadcast, or send to a multicast group instead (${detail})`
+
+/** Why a source port cannot be had. @param detail the failing call */
+export const portTaken = (port: number, detail: string): string =>
+  `another socket has source port ${port}; take another sourcePort, or set reusePort for each stream that has it (${detail})`

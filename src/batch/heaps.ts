@@ -138,7 +138,7 @@ export class PreparedHeaps implements Sendable {
   }
 
   validate(heaps: number): void {
-    if (this.#explicit) validateCnts(this.#cnts, heaps, this.flavour)
+    if (this.#explicit) validateCnts(this.#cnts, heaps, 0, this.flavour)
   }
 
   compilation(): Compilation {

@@ -83,31 +83,33 @@ export class StagedColumns {
     }
   }
 
-  /** Finds the ramps of the first `heaps` values, at least one. @throws ERR_SPEADCAST_VALUE for a value that the item cannot have */
-  validate(heaps: number): void {
+  /** Finds the ramps of `heaps` ≥ 1 values from `first` on. @throws ERR_SPEADCAST_VALUE for a value that the item cannot have */
+  validate(heaps: number, first: number): void {
     for (let i = 0; i < this.#items.length; i++) {
-      const { low, high, values, ramp } = this.#items[i]!
+      const { low, high, values: all, ramp } = this.#items[i]!
       if (low > high) continue
+      // Loops from 0 are a quarter faster, and nearly all sends begin there.
+      const values = first === 0 ? all : all.subarray(first)
       const step = stepOf(values, heaps, low, high)
       ramp[0] = values[0]!
       ramp[1] = step
-      if (Number.isNaN(step)) this.#refuse(i, heaps)
+      if (Number.isNaN(step)) this.#refuse(i, first, values, heaps)
     }
   }
 
   /** @throws ERR_SPEADCAST_VALUE unless all values of column `i` are in range after all */
-  #refuse(i: number, heaps: number): void {
-    const { item, low, high, values } = this.#items[i]!
+  #refuse(i: number, first: number, values: Float64Array, heaps: number): void {
+    const { item, low, high } = this.#items[i]!
     const j = firstOutside(values, heaps, low, high)
     if (j < 0) return
     throw new SpeadcastError(
       'ERR_SPEADCAST_VALUE',
-      `immediate '${item.name}' of heap ${j} is ${values[j]}; it must be a whole number from ${low} to ${high - 1}`,
+      `immediate '${item.name}' of heap ${first + j} is ${values[j]}; it must be a whole number from ${low} to ${high - 1}`,
     )
   }
 
-  /** Describes the items' columns to the compiler. */
-  staged(flavour: Flavour): StagedImmediate[] {
+  /** Describes the items' columns to the compiler, as those of the heaps from `first` on. */
+  staged(flavour: Flavour, first: number): StagedImmediate[] {
     return this.#items.map(({ item, index, form, columnAt, rampAt }) => {
       const base = pointerBase(flavour, item.id, true)
       return {
@@ -118,7 +120,7 @@ export class StagedColumns {
         encoding: form.encoding,
         bytes: item.byteLength!,
         littleEndian: form.littleEndian,
-        columnAt,
+        columnAt: columnAt + first * 8,
         rampAt,
       }
     })

@@ -58,9 +58,9 @@ export class InBandDescriptors {
     this.byteLength = this.#headersAt + new Set(substreams).size * this.#headerStride - from
   }
 
-  /** Returns how many rows the first `heaps` heaps take, of which those without descriptors take `packetsPerHeap` each. */
-  rows(heaps: number, packetsPerHeap: number): number {
-    const withDescriptors = new Set(this.#substreams.subarray(0, heaps)).size
+  /** Returns how many rows `heaps` heaps from `first` on take, of which those without descriptors take `packetsPerHeap` each. */
+  rows(first: number, heaps: number, packetsPerHeap: number): number {
+    const withDescriptors = new Set(this.#substreams.subarray(first, first + heaps)).size
     return withDescriptors * this.#plan.packets + (heaps - withDescriptors) * packetsPerHeap
   }
 

@@ -32,22 +32,21 @@ export interface Sendable {
   readonly explicitCnts: boolean
   /** Returns the bytes of addressed item data of the first n heaps, without headers and padding. */
   payloadBytes(heaps: number): number
-  /** Returns how to compile the first n heaps. */
-  compilation(heaps: number, inBandDescriptors: boolean): Compilation
-  /** Checks staged values of the first n heaps, and throws before anything is queued. */
-  validate(heaps: number): void
+  /** Returns how to compile n heaps from `first` on. */
+  compilation(heaps: number, inBandDescriptors: boolean, first: number): Compilation
+  /** Checks staged values of n heaps from `first` on, and throws before anything is queued. */
+  validate(heaps: number, first: number): void
 }
 
 /** Bytes of item data in a heap. */
 export const itemBytes = ({ heapLengthBytes, paddingBytes }: PacketPlan): number => heapLengthBytes - paddingBytes
 
 /**
- * Checks explicit heap cnts of the first `heaps` ≤ column.length heaps: −1 takes the sequence's next, others must be whole and fit the
- * width.
+ * Checks explicit heap cnts of heaps first … first + heaps − 1: −1 takes the sequence's next, others must be whole and fit the width.
  */
-export function validateCnts(column: Float64Array, heaps: number, flavour: Flavour): void {
+export function validateCnts(column: Float64Array, heaps: number, first: number, flavour: Flavour): void {
   const limit = Math.min(2 ** flavour.heapAddressBits, 2 ** 53)
-  for (let j = 0; j < heaps; j++) {
+  for (let j = first; j < first + heaps; j++) {
     const cnt = column[j]!
     if (cnt === -1 || (cnt >= 0 && cnt < limit && Number.isInteger(cnt))) continue
     throw new SpeadcastError(

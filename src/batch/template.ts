@@ -138,7 +138,7 @@ export class BatchTemplate<T extends object = HeapViews> implements Sendable {
       immediates: this.#columns.places(),
     }
     this.views = new BatchViews<T>(this.#handle)
-    this.#whole = { key: 'all', rows: heaps * this.#plan.packets, compile: () => this.#compile(this.#specs) }
+    this.#whole = { key: 'all', rows: heaps * this.#plan.packets, compile: () => this.#compile(this.#specs, 0) }
     this.#prefill(values, bytes)
   }
 
@@ -173,29 +173,32 @@ export class BatchTemplate<T extends object = HeapViews> implements Sendable {
     return heaps * itemBytes(this.#plan)
   }
 
-  validate(heaps: number): void {
-    if (this.#explicit) validateCnts(this.#columns.cnts, heaps, this.flavour)
-    this.#columns.validate(heaps)
+  validate(heaps: number, first = 0): void {
+    if (this.#explicit) validateCnts(this.#columns.cnts, heaps, first, this.flavour)
+    this.#columns.validate(heaps, first)
   }
 
-  compilation(heaps: number, inBand: boolean): Compilation {
+  compilation(heaps: number, inBand: boolean, first = 0): Compilation {
     if (!inBand && heaps === this.heaps) return this.#whole
     const key = inBand ? 'in-band' : 'all'
-    const rows = inBand ? this.#inBand!.rows(heaps, this.#plan.packets) : heaps * this.#plan.packets
+    const rows = inBand ? this.#inBand!.rows(first, heaps, this.#plan.packets) : heaps * this.#plan.packets
+    const specs = first === 0 ? this.#specs : this.#specs.slice(first, first + heaps)
     const compile = (): CompiledBatch =>
-      this.#compile(inBand ? this.#inBand!.specs(this.#specs, new Uint8Array(this.region.buffer)) : this.#specs)
+      this.#compile(inBand ? this.#inBand!.specs(specs, new Uint8Array(this.region.buffer)) : specs, first)
+    if (first > 0) return { key: `${key} ${first}+${heaps}`, rows, compile }
     if (this.groupMode === 'serial' || heaps === this.heaps) return { key, rows, compile }
     // Except in serial order, the first n heaps are not the first rows of the whole, so each n is compiled by itself.
     return { key: `${key} ${heaps}`, rows, compile: () => firstHeaps(compile(), heaps) }
   }
 
-  #compile(specs: readonly HeapSpec[]): CompiledBatch {
+  /** @param first the heap of the batch that is the first of `specs` */
+  #compile(specs: readonly HeapSpec[], first: number): CompiledBatch {
     return compileBatch({
       specs,
       regions: this.#regions,
       mode: this.groupMode,
-      immediates: this.#columns.staged(this.flavour),
-      cntColumnAt: this.#columns.cntColumnAt,
+      immediates: this.#columns.staged(this.flavour, first),
+      cntColumnAt: this.#columns.cntColumnAt + first * 8,
       // In-band heaps have descriptor entries before each item, so their plans number the items differently.
       itemIndex: (spec, index) => (spec.plan === this.#plan ? index : 2 * index + 1),
     })

@@ -68,6 +68,14 @@ Examples:
   }
 }
 
+// The library's warnings without Node's dressing.
+const others = process.listeners('warning')
+process.removeAllListeners('warning')
+process.on('warning', (warning) => {
+  if (/^SPEADCAST_/.test((warning as NodeJS.ErrnoException).code ?? ''))
+    process.stderr.write(`speadcast: warning: ${warning.message}\n`)
+  else for (const listener of others) listener(warning)
+})
 // A reader that has seen enough (| head) is no failure to report.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') process.stderr.write(`speadcast: cannot write to standard output: ${error.message}\n`)

@@ -23,8 +23,13 @@ export interface SendFlags extends TransportFlags {
   readonly firstCnt: number | bigint
   readonly cntStep: number | bigint
   readonly descriptors: string
+  readonly descriptorFirstCnt?: number
+  readonly descriptorCntStep?: number
+  readonly descriptorStagger?: true
   readonly input?: string
   readonly dtype?: string
+  readonly samplesPerHeap?: number
+  readonly maxDelay?: number
   readonly stop: boolean
   readonly deadline: number
   readonly json?: true

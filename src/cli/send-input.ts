@@ -7,6 +7,8 @@ import { SpeadcastError } from '../errors.js'
 export interface Input {
   /** Undefined for pipes and devices, whose length nobody knows. */
   readonly totalBytes: number | undefined
+  /** Samples may come slowly: from a pipe, a terminal or a device. */
+  readonly live: boolean
   /** Yields pieces in order, each valid until the next is asked for. Ends early, without an error, when `signal` aborts. */
   chunks(signal: AbortSignal): AsyncGenerator<Uint8Array>
 }
@@ -17,8 +19,9 @@ const CHUNK_BYTES = 1 << 20
 export async function openInput(path: string): Promise<Input> {
   if (path === '-') {
     // Node would read a directory as empty input.
-    if (fstatSync(process.stdin.fd).isDirectory()) unreadable('standard input', new Error('it is a directory'))
-    return { totalBytes: undefined, chunks: standardInput }
+    const kind = fstatSync(process.stdin.fd)
+    if (kind.isDirectory()) unreadable('standard input', new Error('it is a directory'))
+    return { totalBytes: undefined, live: !kind.isFile(), chunks: standardInput }
   }
   const kind = await stat(path).catch((cause) => unreadable(path, cause))
   if (kind.isDirectory()) unreadable(path, new Error('it is a directory'))
@@ -26,6 +29,7 @@ export async function openInput(path: string): Promise<Input> {
   if (kind.isFIFO() || kind.isSocket()) unreadable(path, new Error(`it is a pipe; write: --input - < ${path}`))
   return {
     totalBytes: kind.isFile() ? kind.size : undefined,
+    live: !kind.isFile(),
     async *chunks(signal) {
       const file = await open(path).catch((cause) => unreadable(path, cause))
       const buffer = Buffer.allocUnsafe(CHUNK_BYTES)

@@ -22,6 +22,10 @@ export function checkFlags(flags: SendFlags): void {
   if (split !== 'exact' && payloadBytes !== undefined) throw usageError(`--payload-bytes is for --split exact, not ${split}`)
   if (dtype !== undefined && input === undefined)
     throw usageError('--dtype is for --input; without it the heaps are the tutorial’s, int8')
+  if (input === undefined && flags.samplesPerHeap !== undefined)
+    throw usageError('--samples-per-heap is for --input; without it the heaps are the tutorial’s, a sample a byte')
+  if (input === undefined && flags.maxDelay !== undefined)
+    throw usageError('--max-delay is for --input; without it every batch is full at once')
   // The id stands in the descriptor as an immediate.
   if (heapAddressBits === 8 && descriptors !== 'none')
     throw usageError(
@@ -51,7 +55,7 @@ export function streamOptions(endpoints: readonly string[], flags: SendFlags): S
     flavour: { heapAddressBits: flags.heapAddressBits },
     firstCnt: flags.firstCnt,
     cntStep: flags.cntStep,
-    descriptors: descriptorsOf(flags.descriptors),
+    descriptors: descriptorsOf(flags),
     rate: parseRate(flags.rate),
     rateMethod: flags.rateMethod,
     rateBasis: flags.rateBasis,
@@ -72,9 +76,25 @@ function splitOf({ split, payloadBytes, repeatPointers = false }: SendFlags): Sp
   }
 }
 
-function descriptorsOf(text: string): NonNullable<StreamOptions['descriptors']> {
-  if (text === 'first' || text === 'in-band' || text === 'none') return text
+function descriptorsOf(flags: SendFlags): NonNullable<StreamOptions['descriptors']> {
+  const { descriptors: text, descriptorFirstCnt: firstCnt, descriptorCntStep: cntStep, descriptorStagger: stagger } = flags
+  const own = {
+    ...(firstCnt !== undefined && { firstCnt }),
+    ...(cntStep !== undefined && { cntStep }),
+    ...(stagger && { stagger }),
+  }
+  if (text === 'in-band' || text === 'none') {
+    if (Object.keys(own).length === 0) return text
+    throw usageError(
+      `--descriptor-first-cnt, -cnt-step and -stagger are of descriptors in heaps of their own, not --descriptors ${text}`,
+    )
+  }
+  if (cntStep !== undefined && firstCnt === undefined)
+    throw usageError('--descriptor-cnt-step is of a sequence of their own; say where it begins with --descriptor-first-cnt')
+  if (stagger && text === 'first')
+    throw usageError('--descriptor-stagger is of descriptors that are repeated; say how often with --descriptors SECONDS')
+  if (text === 'first') return firstCnt === undefined ? text : own
   const everySeconds = Number(text)
-  if (/^\d+(\.\d+)?$/.test(text) && everySeconds >= 0.001) return { everySeconds }
+  if (/^\d+(\.\d+)?$/.test(text) && everySeconds >= 0.001) return { everySeconds, ...own }
   throw usageError(`--descriptors is '${text}'; it must be first, in-band, none or a number of seconds from 0.001 up`)
 }

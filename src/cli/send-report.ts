@@ -81,7 +81,11 @@ export function reportSend(
         ]),
   )
   if (states.sendBufferClipped) process.stderr.write(`speadcast send: socket send buffer: ${states.sendBufferClipped}\n`)
-  if (failure !== undefined) complain('send', failure)
+  if (failure !== undefined) {
+    complain('send', failure)
+    // Bad usage is what is refused before anything goes.
+    if (packets > 0) process.exitCode = EXIT_FAILED
+  }
   if (tally.failed > 0) fail(`${tally.failed} heaps were not sent whole`)
   if (tally.stopLost) fail('the stop heap was not sent to every substream')
 }

@@ -22,6 +22,11 @@ export function sendCommand(): Command {
       "raw samples for item adc_samples; '-' is standard input. A last heap that is not full is sent shorter",
     )
     .option('--dtype <DTYPE>', "with --input: the samples' type as numpy has it, such as i1, '<i2', '<c8' (default: i1)")
+    .option(
+      '--samples-per-heap <N>',
+      'with --input: by how much the timestamp rises from one heap to the next, for packed samples (default: --heap-size in samples of --dtype)',
+      wholeNumber(1),
+    )
     .option('--stop', 'send a stop heap at the end, one per substream', true)
     .option('--no-stop', 'send none')
     .optionsGroup('Packets:')
@@ -49,8 +54,20 @@ export function sendCommand(): Command {
       'first: in a heap of their own before the data; SECONDS: so, and again that often; in-band: inside the first heap; none',
       'first',
     )
+    .option(
+      '--descriptor-first-cnt <N>',
+      'first heap cnt of a sequence of the descriptors’ own (default: they take the data’s next)',
+      wholeNumber(0),
+    )
+    .option('--descriptor-cnt-step <N>', 'from one of its heap cnts to the next (default: 1)', wholeNumber(1))
+    .option('--descriptor-stagger', 'with --descriptors SECONDS: one substream after the other over that time, not all at once')
     .optionsGroup('Batches and pace:')
     .option('--batch-heaps <N>', 'heaps per batch (default: as many as make 512 KiB, at least 1)', wholeNumber(1, 2 ** 24 - 1))
+    .option(
+      '--max-delay <MS>',
+      'with --input: how long a whole heap may wait for its batch to fill, in milliseconds (default: 10 from a pipe or a device, no bound from a file)',
+      decimal(0),
+    )
     .addOption(batchesOption())
     .addOption(
       new Option(
@@ -97,7 +114,8 @@ export function sendCommand(): Command {
 Without --input: item 0x1600 timestamp, an immediate with the index of the heap's first sample, and item 0x3300 adc_samples, int8, every
 byte of heap i being i. With --input: the same items, filled with the samples. BYTES may have a unit: 8KiB, 1MiB, 9kB.
 Ctrl-C sends what is queued, then prints the summary; Ctrl-C again ends at once (exit 130).
-Exit status: 0 sent; 1 heaps were not sent, or the input ended within a sample or could not be read; 2 bad usage.
+A batch of --input goes when it is full or --max-delay has passed.
+Exit status: 0 sent; 1 heaps were not sent, or the input ended within a sample or could not be read; 2 bad usage, nothing was sent.
 
 JSON: backend, reason (why that one), evidence (what "sent" rests on: accepted by the kernel, or written to the file), heaps (sent whole,
 without descriptor and stop heaps), heapsFailed, heapsDropped (cut off by --deadline), heapsSuspect (sent while the link was lost or the
@@ -110,7 +128,7 @@ sending thread woke up late, the kernel or the device had no room, and packets t
 Examples:
   speadcast send 239.10.0.1:7148 --interface eth0 --ttl 4 --rate 10Gbps -p 8972
   speadcast send 10.0.0.5:7148 --input samples.i2 --dtype '<i2' -H 64KiB
-  capture | speadcast send 239.10.10.0+15:7148 --input - -H 8KiB -p 8972 --json
+  capture | speadcast send 239.10.10.0+15:7148 --input - -H 8KiB -p 8972 --max-delay 2 --json
   speadcast send 10.0.0.5:7148 -n 10 --pcap heaps.pcap
   speadcast send 10.0.0.5:7148 --backend rdma-ud --interface ib0 -p 4096`,
     )

@@ -15,6 +15,9 @@ export interface TransportFlags {
   readonly device?: string
   readonly peer?: readonly PeerFlag[]
   readonly ttl?: number
+  readonly sourcePort?: number
+  readonly reusePort?: true
+  readonly broadcast?: true
 }
 
 export const packetSizeOption = (): Option =>
@@ -80,17 +83,21 @@ export function addTransportOptions(command: Command, without?: TransportFlags['
       peerList,
     )
     .option('--ttl <HOPS>', 'TTL or hop limit (default: the system’s; 1 for multicast)', wholeNumber(0, 255))
+    .option('--source-port <PORT>', 'UDP source port (default: any)', wholeNumber(1, 65535))
+    .option('--reuse-port', 'share --source-port with other senders that say so too')
+    .option('--broadcast', 'allow endpoints that are IPv4 broadcast addresses')
 }
 
 /** Refuses options that are for another backend. @throws ERR_SPEADCAST_CONFIG */
 export function checkTransportOptions(
-  { poll, verbsLibrary, device, peer, udpPath }: TransportFlags,
+  { poll, verbsLibrary, device, peer, sourcePort, reusePort, udpPath }: TransportFlags,
   backend: TransportFlags['backend'],
 ): void {
   if ((poll !== undefined || verbsLibrary !== undefined) && !['ibverbs', 'rdma-ud', 'auto'].includes(backend))
     throw usageError(`--poll and --verbs-library are for --backend ibverbs and rdma-ud, not ${backend}`)
   if ((device !== undefined || peer !== undefined) && backend !== 'rdma-ud')
     throw usageError(`--device and --peer are for --backend rdma-ud, not ${backend}`)
+  if (reusePort && sourcePort === undefined) throw usageError('--reuse-port shares a source port; say which with --source-port')
   if (udpPath !== 'auto' && backend !== 'udp' && backend !== 'auto')
     throw usageError(`--udp-path is for --backend udp, not ${backend}`)
 }
@@ -100,6 +107,9 @@ export function transportOptions({
   udpPath,
   thread,
   ttl,
+  sourcePort,
+  reusePort,
+  broadcast,
   poll,
   verbsLibrary,
   device,
@@ -111,6 +121,9 @@ export function transportOptions({
     ...(flags.interface !== undefined && { interface: flags.interface }),
     ...(thread !== undefined && { thread }),
     ...(ttl !== undefined && { ttl }),
+    ...(sourcePort !== undefined && { sourcePort }),
+    ...(reusePort && { reusePort }),
+    ...(broadcast && { broadcast }),
     ...((poll !== undefined || verbsLibrary !== undefined) && {
       ibverbs: { ...(poll && { poll }), ...(verbsLibrary && { library: verbsLibrary }) },
     }),

@@ -6,9 +6,17 @@ import type { PacingOptions } from './pacer.js'
 export interface EngineOptions extends PacingOptions {
   /** Postings in flight (posted, not reaped) before the next submission is claimed. */
   readonly maxInFlight: number
+  /** There may be interludes, so posts are short. */
+  readonly interruptible?: boolean
 }
 
-export type EngineMessage = OutcomeMessage | { readonly type: 'states'; readonly states: StateWords }
+/** What became of an interlude: undefined if it was sent whole. */
+export interface InterludeMessage {
+  readonly type: 'interlude'
+  readonly outcome: OutcomeMessage | undefined
+}
+
+export type EngineMessage = OutcomeMessage | InterludeMessage | { readonly type: 'states'; readonly states: StateWords }
 
 // The answers of step(): the driver's task before the next one.
 export const NEXT_STEP_NOW = 0

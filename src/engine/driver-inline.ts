@@ -97,7 +97,8 @@ export class InlineDriver implements Driver {
     if (message.type === 'states') {
       this.states = message.states
       this.onStates()
-    } else this.#client.outcome(message)
+    } else if (message.type === 'interlude') this.#client.interludeOver(message.outcome)
+    else this.#client.outcome(message)
   }
 
   addVariant(id: number, compiled: CompiledBatch, rates?: Float64Array): void {
@@ -114,6 +115,11 @@ export class InlineDriver implements Driver {
 
   forgetRegion(region: TableRegion): void {
     this.backend.forget?.(region)
+  }
+
+  interlude(id: number, heaps: number, rows: number, explicitCnts: boolean): void {
+    this.#engine.interlude(id, heaps, rows, explicitCnts)
+    this.submitted()
   }
 
   submitted(): void {

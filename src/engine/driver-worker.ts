@@ -162,6 +162,9 @@ export class WorkerDriver implements Driver {
         this.states = report.states
         this.onStates()
         break
+      case 'interlude':
+        this.#client.interludeOver(report.outcome)
+        break
       case 'outcome':
         this.#client.outcome(report)
         break
@@ -238,6 +241,10 @@ export class WorkerDriver implements Driver {
 
   forgetRegion(region: TableRegion): void {
     this.#control({ type: 'forget', region })
+  }
+
+  interlude(id: number, heaps: number, rows: number, explicitCnts: boolean): void {
+    this.#control({ type: 'interlude', id, heaps, rows, explicitCnts })
   }
 
   #control(message: ControlMessage): void {

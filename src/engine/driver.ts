@@ -24,12 +24,20 @@ export interface DriverClient {
   readonly watched: boolean
   /** Comes before the settlement that it explains. */
   outcome(message: OutcomeMessage): void
+  /** An interlude was sent, or not all of it. */
+  interludeOver(outcome: OutcomeMessage | undefined): void
   /** The sending side is gone; nothing submitted will settle any more. */
   die(error: SpeadcastError): void
 }
 
 /** Stands in for the client until there is one. */
-export const NO_CLIENT: DriverClient = { harvest: () => {}, watched: false, outcome: () => {}, die: () => {} }
+export const NO_CLIENT: DriverClient = {
+  harvest: () => {},
+  watched: false,
+  outcome: () => {},
+  interludeOver: () => {},
+  die: () => {},
+}
 
 export interface Driver {
   readonly caps: BackendCaps
@@ -46,6 +54,8 @@ export interface Driver {
   /** The region is named by batches, now and again, until `forgetRegion`. */
   keepRegion(region: TableRegion): void
   forgetRegion(region: TableRegion): void
+  /** Sends the first heaps of a variant between the heaps of the sends under way, one such list at a time. */
+  interlude(id: number, heaps: number, rows: number, explicitCnts: boolean): void
   /** Something was pushed into the ring. */
   submitted(): void
   /** Delivers messages that were posted before the settlements now visible. */

@@ -4,7 +4,8 @@
  * virtual clock.
  *
  * Order is strict: submissions are posted in turn, short ones together where the backend can, rows in table order; settlements follow.
- * flights.ts keeps what was claimed and is not settled, settlements.ts settles it.
+ * flights.ts keeps what was claimed and is not settled, settlements.ts settles it. Only an interlude (interlude.ts) goes between the heaps of
+ * another send.
  * A batch costs a scatter (scatter.ts), one post per 1024 messages, and a few shared words. Nothing is allocated unless something fails.
  */
 import { performance } from 'node:perf_hooks'
@@ -17,11 +18,11 @@ import {
   POST_OK,
   POST_SKIP,
   type PostResult,
-  type ReapResult,
 } from '../backend/backend.js'
 import type { CompiledBatch } from '../batch/compile.js'
 import { COUNTER } from '../stats.js'
 import { Backoff } from './backoff.js'
+import { Completions } from './completions.js'
 import {
   type EngineMessage,
   type EngineOptions,
@@ -33,6 +34,7 @@ import {
   NEXT_WHEN_WRITABLE,
 } from './contract.js'
 import { type Flight, Flights } from './flights.js'
+import { endOfHeap, Interlude } from './interlude.js'
 import { Pacer } from './pacer.js'
 import { Claim, type Ring, STOP_ABORT, STOP_DRAIN } from './ring.js'
 import { crossing, wholeMessages } from './rows.js'
@@ -44,6 +46,8 @@ import { Variants } from './variants.js'
 /** A 100 Gb/s NIC needs longer to send 512 packets than we need to post them. */
 const ROWS_PER_REAP = 512
 const PAUSE_NANOSECONDS = 10_000_000
+/** A post that an interlude may have to wait for. 64 MiB, as much as a call takes, are some ms. */
+const INTERRUPTIBLE_BYTES = 4 << 20
 
 export class Engine {
   /** With NEXT_AT_DEADLINE, when to step again (the clock of step's `now`). */
@@ -53,11 +57,14 @@ export class Engine {
   readonly #sequence: CntSequence = { nextHi: 0, nextLo: 1, stepHi: 0, stepLo: 1 }
   readonly #pacer: Pacer | undefined
   readonly #post: PostResult = { kind: POST_OK, accepted: 0, skipped: 0, errno: 0, substream: 0, waitFor: 'writable' }
-  readonly #reap: ReapResult = { completed: 0, failures: 0, failedAt: new Uint32Array(1024), failedErrno: new Int32Array(1024) }
+  readonly #completions: Completions
   readonly #flights = new Flights()
+  readonly #interlude = new Interlude()
   readonly #settlements: Settlements
   readonly #backoff = new Backoff()
   readonly #counters: Float64Array
+  /** Of a post. */
+  readonly #mostBytes: number
   readonly #tellsAtPost: boolean
   readonly #joins: boolean
   /** The ring's submissions as they were last looked at: whatever was written before one of them is visible with it. */
@@ -82,6 +89,8 @@ export class Engine {
     readonly clock: () => number = () => performance.now() * 1e6,
   ) {
     this.#counters = ring.counters
+    this.#completions = new Completions(backend, ring.counters)
+    this.#mostBytes = options.interruptible ? INTERRUPTIBLE_BYTES : Number.POSITIVE_INFINITY
     this.#tellsAtPost = backend.caps.evidence !== 'completed'
     if (options.rateBytesPerSecond > 0 && !backend.caps.pacesItself) this.#pacer = new Pacer(options, backend.caps, ring.counters)
     this.#variants = new Variants(backend, this.#pacer)
@@ -111,17 +120,25 @@ export class Engine {
     this.#settlements.emitStates()
   }
 
+  /** Sends the first heaps of a variant between the heaps of the sends under way. One such list at a time; a message tells of its fate. */
+  interlude(id: number, heaps: number, rows: number, explicitCnts: boolean): void {
+    this.#interlude.ask(this.#variants.get(id), heaps, rows, explicitCnts)
+  }
+
   /** @param mostBytes to be posted in this step, to a packet and, where messages are short, to a message; others wait for their turn */
   step(now: number, mostBytes = Number.POSITIVE_INFINITY): number {
     const flights = this.#flights
     if (!this.#postsFirst()) this.#complete()
     const stop = this.ring.stopGlanced
     if (stop === STOP_ABORT) return this.#abort()
+    const { state } = this.#interlude
+    if (state === 'posting' || (state === 'waiting' && this.#interrupts(now)))
+      return this.#postSome(this.#interlude.flight, now, mostBytes)
     if (flights.posted === flights.claimed) {
       if (this.full) return NEXT_WHEN_REAPED
       if (!this.#claimSome(now)) {
         this.#pacer?.dry(now)
-        if (flights.length > 0) return NEXT_WHEN_REAPED
+        if (flights.length > 0 || state === 'posted') return NEXT_WHEN_REAPED
         if (stop === STOP_DRAIN) return NEXT_STOPPED
         if (!this.#idle) this.#idleSince = now
         this.#idle = true
@@ -129,6 +146,18 @@ export class Engine {
       }
     }
     return flights.posted === flights.claimed ? NEXT_STEP_NOW : this.#postSome(flights.at(flights.posted), now, mostBytes)
+  }
+
+  /** Begins the interlude where it may. */
+  #interrupts(now: number): boolean {
+    const flights = this.#flights
+    const current = flights.posted === flights.claimed ? undefined : flights.at(flights.posted)
+    if (!this.#interlude.mayBegin(flights.posted, current)) return false
+    const { flight, explicitCnts } = this.#interlude
+    patch(flight.variant!, flight.heaps, explicitCnts, this.#sequence)
+    this.#interlude.begin(flights.posted, current)
+    this.#pacer?.resume(now)
+    return true
   }
 
   /** Asking a device costs as much as a dozen packets: short batches that wait are posted before it is asked again. */
@@ -240,7 +269,7 @@ export class Engine {
       return NEXT_AT_DEADLINE
     }
     const from = flight.rowsPosted
-    let end = flight.rows
+    let end = this.#interlude.state === 'waiting' ? endOfHeap(flight) : flight.rows
     const pacer = this.#pacer
     if (pacer) {
       end = pacer.end(variant, from, end, now)
@@ -250,7 +279,7 @@ export class Engine {
       }
     }
     const { posting } = variant
-    const limit = variant.bytesBefore[from]! + mostBytes
+    const limit = variant.bytesBefore[from]! + Math.min(mostBytes, this.#mostBytes)
     if (posting && variant.bytesBefore[end]! > limit) {
       const cut = crossing(variant.bytesBefore, from, end, limit)
       const whole = wholeMessages(posting, from, cut)
@@ -290,44 +319,30 @@ export class Engine {
     return this.#finishIfPosted(flight) ?? NEXT_STEP_NOW
   }
 
-  #finishIfPosted({ rows, rowsPosted }: Flight): number | undefined {
+  #finishIfPosted(flight: Flight): number | undefined {
+    const { rows, rowsPosted } = flight
     if (rowsPosted < rows) return undefined
-    this.#flights.pass()
+    this.#pass(flight)
     // A device tells later: the next step asks it.
     if (this.#tellsAtPost) this.#complete()
     else this.#unasked += rows
     return NEXT_STEP_NOW
   }
 
-  /** Distributes what the backend completed over the flights, oldest first, and settles those that are through. */
+  /** All rows of the current flight are posted, or given up. */
+  #pass(flight: Flight): void {
+    if (flight === this.#interlude.flight) this.#interlude.pass()
+    else this.#flights.pass()
+  }
+
+  /** Gives what the backend completed to its flights, and settles those that are through. */
   #complete(): void {
-    const out = this.#reap
     this.#unasked = 0
-    this.backend.reap(out)
-    if (out.completed === 0) return
-    const flights = this.#flights
-    let rest = out.completed
-    let base = 0
-    let failure = 0
-    for (let k = flights.settled; rest > 0; k = (k + 1) | 0) {
-      if (k === flights.claimed) throw new Error(`backend completed ${rest} rows that were never posted`)
-      const flight = flights.at(k)
-      const completed = flight.rowsCompleted
-      const n = Math.min(rest, flight.rowsPosted - completed)
-      for (; failure < out.failures && out.failedAt[failure]! < base + n; failure++) {
-        const row = completed + out.failedAt[failure]! - base
-        flight.fail(row, 1, out.failedErrno[failure]!, this.backend)
-        this.#counters[COUNTER.packets]! -= 1
-        this.#counters[COUNTER.udpBytes]! -= flight.variant!.compiled.table.udpBytes[row]!
-      }
-      flight.rowsCompleted = completed + n
-      base += n
-      rest -= n
-    }
-    this.#settleFront()
+    if (this.#completions.distribute(this.#flights, this.#interlude)) this.#settleFront()
   }
 
   #settleFront(): void {
+    if (this.#interlude.through) this.#settlements.settleInterlude(this.#interlude)
     const flights = this.#flights
     const end = flights.through()
     if (end !== flights.settled) this.#settlements.settle(end, end === flights.claimed && !this.hasSubmissions)
@@ -342,7 +357,7 @@ export class Engine {
   /** Rows of the current flight that never reached the backend count as completed; it settles when its posted ones do. */
   #forget(flight: Flight): number {
     flight.rows = flight.rowsPosted
-    this.#flights.pass()
+    this.#pass(flight)
     this.#settleFront()
     return NEXT_STEP_NOW
   }
@@ -351,6 +366,8 @@ export class Engine {
     const flights = this.#flights
     this.backend.abandon?.()
     this.#complete()
+    // Nobody asks for its fate any more.
+    this.#interlude.end()
     while (flights.posted !== flights.claimed) {
       const flight = flights.at(flights.posted)
       flight.fail(flight.rowsPosted, flight.rows - flight.rowsPosted, CAUSE_FLUSHED, this.backend)

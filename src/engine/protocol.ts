@@ -12,6 +12,13 @@ export type ControlMessage =
   | { readonly type: 'variant'; readonly id: number; readonly compiled: CompiledBatch; readonly rates?: Float64Array }
   | { readonly type: 'drop'; readonly id: number }
   | { readonly type: 'keep' | 'forget'; readonly region: TableRegion }
+  | {
+      readonly type: 'interlude'
+      readonly id: number
+      readonly heaps: number
+      readonly rows: number
+      readonly explicitCnts: boolean
+    }
 
 /** An I/O thread's properties, from its start on. */
 export interface ThreadSetup {

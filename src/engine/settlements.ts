@@ -8,7 +8,8 @@ import type { CompiledBatch } from '../batch/compile.js'
 import { COUNTER } from '../stats.js'
 import type { EngineMessage } from './contract.js'
 import type { Flights } from './flights.js'
-import type { FailureLog } from './outcome.js'
+import type { Interlude } from './interlude.js'
+import type { FailureLog, OutcomeMessage } from './outcome.js'
 import type { Ring } from './ring.js'
 import type { Variant } from './variant.js'
 import type { Variants } from './variants.js'
@@ -65,15 +66,29 @@ export class Settlements {
     this.settled()
   }
 
+  /** An interlude has no slot: a message tells of its fate. */
+  settleInterlude(interlude: Interlude): void {
+    const { heaps, variant, log } = interlude.flight
+    const outcome = log && this.#outcome(0, variant!, heaps, log)
+    this.#counters[COUNTER.heapsSent]! += heaps - (outcome ? failedOf(outcome) : 0)
+    this.emit({ type: 'interlude', outcome })
+    interlude.end()
+  }
+
   /** Emits the outcome of a submission of which something failed; returns how many heaps were sent. */
-  #emitOutcome(submission: number, { compiled }: Variant, heaps: number, log: FailureLog): number {
+  #emitOutcome(submission: number, variant: Variant, heaps: number, log: FailureLog): number {
+    const message = this.#outcome(submission, variant, heaps, log)
+    this.emit(message)
+    return heaps - failedOf(message)
+  }
+
+  /** Counts what failed. */
+  #outcome(submission: number, { compiled }: Variant, heaps: number, log: FailureLog): OutcomeMessage {
     const nameOf = (cause: number) => this.backend.causeName?.(cause) ?? errnoName(cause)
     const message = log.message(submission, heaps, (j) => packetsOf(compiled, j), nameOf)
-    this.emit(message)
-    const failed = message.heaps.filter((status) => status !== 'sent').length
-    this.#counters[COUNTER.heapsFailed]! += failed
+    this.#counters[COUNTER.heapsFailed]! += failedOf(message)
     this.#counters[COUNTER.packetsFailed]! += log.packets
-    return heaps - failed
+    return message
   }
 
   /** Tells what the backend says of itself, if it has changed. */
@@ -88,3 +103,5 @@ export class Settlements {
 function packetsOf(compiled: CompiledBatch, heap: number): number {
   return compiled.rowsOfHeaps[heap + 1]! - compiled.rowsOfHeaps[heap]!
 }
+
+const failedOf = ({ heaps }: OutcomeMessage): number => heaps.filter((status) => status !== 'sent').length

@@ -40,6 +40,11 @@ export interface ItemOptions {
   format?: readonly FormatField[]
   /** Order of the elements in memory and on the wire; 'F' (first index fastest) only with `dtype`. Default 'C'. */
   order?: 'C' | 'F'
+  /**
+   * False: the value always stands in the heap payload, where the item pointer tells its length, however short it is. Default true: a short value
+   * stands in the item pointer.
+   */
+  allowImmediate?: boolean
 }
 
 /** Name, type and shape of an item: what a receiver needs to read it. Immutable. */
@@ -61,7 +66,7 @@ export class Descriptor {
   readonly byteLength: number | undefined
   /**
    * Whether a value short enough goes into the item pointer itself. A variable item's does not, because its length would be lost. Nor do
-   * elements of broken bytes, because SPEAD does not say where their padding goes.
+   * elements of broken bytes, because SPEAD does not say where their padding goes; nor does one that was told not to.
    */
   readonly allowImmediate: boolean
 
@@ -72,7 +77,7 @@ export class Descriptor {
       'ERR_SPEADCAST_ITEM',
       () => `an item is described by an object such as { name, dtype, shape }, not by ${shown(options)}`,
     )
-    const { id, name, description = '', shape = [], dtype, format, order = 'C' } = options
+    const { id, name, description = '', shape = [], dtype, format, order = 'C', allowImmediate = true } = options
     const named = typeof name === 'string' ? `'${name}'` : shown(name)
     const bad = (problem: string) => new SpeadcastError('ERR_SPEADCAST_ITEM', `item ${named}: ${problem}`)
     if (id === undefined) throw bad('it needs an id (only an ItemGroup chooses one)')
@@ -89,6 +94,7 @@ export class Descriptor {
     const nulls = shape.filter((dim) => dim === null).length
     if (nulls > 1) throw bad(`shape has ${nulls} null dimensions; the length of a value tells only one`)
     if ((dtype === undefined) === (format === undefined)) throw bad('exactly one of dtype and format must be given')
+    if (typeof allowImmediate !== 'boolean') throw bad(`allowImmediate is ${allowImmediate}; it must be true or false`)
     if (dtype !== undefined && nulls > 0) throw bad('a dtype item cannot have a null dimension; use a format, such as [["u", 16]]')
     if (format !== undefined && order !== 'C') throw bad(`a format item has order 'C'; order 'F' needs a dtype`)
 
@@ -105,7 +111,15 @@ export class Descriptor {
     if (!Number.isSafeInteger(elements * this.elementBits)) throw bad(`shape (${shape}) makes a value too large to count its bits`)
     this.elements = this.variable ? undefined : elements
     this.byteLength = this.variable ? undefined : Math.ceil((elements * this.elementBits) / 8)
-    this.allowImmediate = !this.variable && (this.dtype !== undefined || this.elementBits % 8 === 0)
+    this.allowImmediate = allowImmediate && !this.variable && (this.dtype !== undefined || this.elementBits % 8 === 0)
+  }
+
+  /** Whether another says the same of the same id. */
+  describesAs(other: Descriptor): boolean {
+    if (other === this) return true
+    const key = ({ id, name, description, shape, dtype, format, order }: Descriptor): string =>
+      JSON.stringify([id, name, description, shape, dtype?.descr, format, order])
+    return key(this) === key(other)
   }
 
   /**

@@ -157,8 +157,5 @@ export class ItemGroup {
   }
 }
 
-function identical(a: Descriptor, b: Descriptor): boolean {
-  const key = ({ id, name, description, shape, dtype, format, order }: Descriptor): string =>
-    JSON.stringify([id, name, description, shape, dtype?.descr, format, order])
-  return key(a) === key(b)
-}
+/** Same but for the value. */
+const identical = (a: Descriptor, b: Descriptor): boolean => a.describesAs(b) && a.allowImmediate === b.allowImmediate

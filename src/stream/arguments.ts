@@ -162,3 +162,14 @@ export function notOurs(batch: unknown): SpeadcastError {
       : `the batch is ${shown(batch)}`
   return new SpeadcastError('ERR_SPEADCAST_BATCH_STATE', `send: ${what}; give one from createBatch of this stream`)
 }
+
+/** Heaps first … first + heaps − 1 of a batch of `total`. Allocates nothing: send calls it. */
+export function checkRange(first: number, heaps: number, total: number): void {
+  if (!(Number.isInteger(first) && first >= 0 && first < total))
+    throw new SpeadcastError('ERR_SPEADCAST_VALUE', `send: firstHeap is ${shown(first)}; the batch has 0 to ${total - 1}`)
+  if (!(Number.isInteger(heaps) && heaps >= 1 && heaps <= total - first))
+    throw new SpeadcastError(
+      'ERR_SPEADCAST_VALUE',
+      `send: heaps is ${shown(heaps)}; the batch has 1 to ${total - first}${first > 0 ? ` from heap ${first} on` : ''}`,
+    )
+}

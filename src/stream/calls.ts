@@ -3,8 +3,10 @@ import type { CounterName } from '../stats.js'
 import type { BatchResult } from './result.js'
 
 export interface SendOptions {
-  /** How many heaps to send, from the batch's first. Default: all. */
+  /** How many heaps of the batch to send. Default: all from `firstHeap` on. */
   heaps?: number
+  /** The first heap to send. What is told of single heaps (`SendError.outcome`) counts from it. Default 0. */
+  firstHeap?: number
   /** Withdraws the send while its turn has not come: its promise rejects with signal.reason and no heap cnt is used up. */
   signal?: AbortSignal
 }

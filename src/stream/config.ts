@@ -154,10 +154,15 @@ const schema = v.strictObject({
       [
         v.picklist(['first', 'in-band', 'none']),
         v.strictObject({
-          everySeconds: v.pipe(v.number('must be a number of seconds'), v.minValue(0.001, 'must be at least 0.001 (seconds)')),
+          everySeconds: v.exactOptional(
+            v.pipe(v.number('must be a number of seconds'), v.minValue(0.001, 'must be at least 0.001 (seconds)')),
+          ),
+          firstCnt: v.exactOptional(whole(0, 2 ** 53 - 1, 'heap cnt')),
+          cntStep: v.exactOptional(whole(1, 2 ** 53 - 1, 'heap cnt step')),
+          stagger: v.exactOptional(yesOrNo),
         }),
       ],
-      "must be 'first', 'in-band', 'none' or { everySeconds }",
+      "must be 'first', 'in-band', 'none' or { everySeconds, firstCnt, cntStep, stagger }",
     ),
     'first',
   ),
@@ -186,6 +191,8 @@ const schema = v.strictObject({
   multicastLoop: v.optional(yesOrNo, true),
   dscp: v.optional(whole(0, 63, 'DSCP value')),
   sourcePort: v.optional(whole(0, 65535, 'port'), 0),
+  reusePort: v.optional(yesOrNo, false),
+  broadcast: v.optional(yesOrNo, false),
   sendBufferBytes: v.optional(whole(0, 2 ** 30, 'bytes'), DEFAULTS.sendBufferBytes),
   allowFragmentation: v.optional(yesOrNo, false),
   segmentation: v.optional(choice(['auto', 'off']), 'auto'),
@@ -221,6 +228,9 @@ export function parseStreamConfig(input: unknown): StreamConfig {
     contradict("ibverbs.vlan tags frames; backend 'rdma-ud' makes none, its VLAN is that of its GID: give the VLAN's interface")
   if (config.sourcePort > 0 && config.backend === 'rdma-ud')
     contradict("sourcePort is of UDP; backend 'rdma-ud' sends from a queue pair, leave it out")
+  if (config.reusePort && config.sourcePort === 0) contradict('reusePort shares a source port; give sourcePort too')
+  if (config.broadcast && config.backend === 'rdma-ud')
+    contradict("broadcast is of IPv4; backend 'rdma-ud' sends to queue pairs and groups, leave it out")
   if (config.udpPath !== 'auto' && config.backend !== 'udp' && config.backend !== 'auto')
     contradict(`udpPath is only for backend 'udp', not '${config.backend}'`)
   if (config.rateMethod === 'hw' && config.backend !== 'ibverbs')
@@ -242,6 +252,12 @@ export function parseStreamConfig(input: unknown): StreamConfig {
     contradict("backend 'dgram' runs on the event loop; leave thread out or use 'inline'")
   if (config.affinity.length > 0 && config.thread instanceof IoThread)
     contradict('affinity is for a shared I/O thread, and thread is one of your own; give it to new IoThread instead')
+  if (typeof config.descriptors === 'object') {
+    const { everySeconds, firstCnt, cntStep, stagger } = config.descriptors
+    if (stagger && everySeconds === undefined) contradict('descriptors.stagger is of repeats; give descriptors.everySeconds too')
+    if (cntStep !== undefined && firstCnt === undefined)
+      contradict('descriptors.cntStep is of a sequence of their own; give descriptors.firstCnt too')
+  }
   if (config.ioThreads !== undefined && (config.thread instanceof IoThread || config.thread === 'inline'))
     contradict('ioThreads is for shared I/O threads; leave it out, or leave thread out')
   return { ...config, rateBytesPerSecond }

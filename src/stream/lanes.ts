@@ -39,8 +39,8 @@ export class Lanes {
   constructor(readonly driver: Driver) {}
 
   /** Sets the Send's variant and rows, and compiles the variant if it is new. Allocates nothing for a whole batch sent before. */
-  aim({ sendable, variants, send }: Lane, heaps: number, inBand: boolean): void {
-    const { key, rows, compile } = sendable.compilation(heaps, inBand)
+  aim({ sendable, variants, send }: Lane, heaps: number, inBand: boolean, first: number): void {
+    const { key, rows, compile } = sendable.compilation(heaps, inBand, first)
     let id = variants.get(key)
     if (id === undefined) {
       if (variants.size >= MAX_VARIANTS) {
@@ -49,7 +49,8 @@ export class Lanes {
         this.driver.dropVariant(oldId)
       }
       id = this.#nextVariant++
-      this.driver.addVariant(id, compile(), sendable.rates)
+      const { rates } = sendable
+      this.driver.addVariant(id, compile(), first > 0 ? rates?.slice(first, first + heaps) : rates)
       variants.set(key, id)
     }
     send.variant = id
@@ -60,4 +61,11 @@ export class Lanes {
     for (const id of lane.variants.values()) this.driver.dropVariant(id)
     lane.variants.clear()
   }
+}
+
+/** Debug mode: what was sent is not what was there at send. */
+export function reportOverwrite(): void {
+  process.emitWarning('a batch was written while it was in flight: what was sent is a mixture; await batch.free before writing', {
+    code: 'SPEADCAST_OVERWRITE',
+  })
 }

@@ -13,7 +13,8 @@ import { DEFAULT_IO_THREADS, ioThreads, type Lease, lease } from '../engine/pool
 import { Ring } from '../engine/ring.js'
 import { BackendRefused, ensure, SpeadcastError, ThreadRefused, withCode } from '../errors.js'
 import { type EndpointSpec, parseEndpoints, type ResolvedEndpoint, resolveEndpoints } from '../net/endpoint.js'
-import { type ResolvedInterface, settledInterface } from '../net/interface.js'
+import type { ResolvedInterface } from '../net/interface.js'
+import { oddInterface, senderInterface } from '../net/sender-interface.js'
 import { makeFlavour } from '../spead/index.js'
 import { cntSequence } from './arguments.js'
 import { IBVERBS_DEFAULTS, parseStreamConfig, RDMA_UD_DEFAULTS, type StreamConfig } from './config.js'
@@ -25,6 +26,8 @@ import { Stream } from './stream.js'
 const MAX_IN_FLIGHT = 8
 /** Backends that send from an I/O thread unless asked otherwise. */
 const THREADED: readonly BackendName[] = ['udp', 'ibverbs', 'rdma-ud']
+/** Backends that send on a network. */
+const SENDERS: readonly BackendName[] = [...THREADED, 'dgram']
 /** SPEAD header, four pointers, one item pointer and eight bytes: spead2's smallest packet too. */
 const SMALLEST_PACKET_BYTES = 56
 /** 65535 less an IPv4 header of 20 and the UDP header's 8. */
@@ -39,6 +42,8 @@ export async function openStream(options: StreamOptions): Promise<Stream> {
   const config = parseStreamConfig(options)
   const flavour = makeFlavour(config.flavour)
   cntSequence(flavour, config.firstCnt, config.cntStep)
+  if (typeof config.descriptors === 'object')
+    cntSequence(flavour, config.descriptors.firstCnt ?? 0, config.descriptors.cntStep ?? 1)
   checkPacketSize(config)
   const specs = parseEndpoints(config.to)
   // A thread that has to be started loads its code meanwhile.
@@ -92,7 +97,12 @@ async function openResolved(config: StreamConfig, specs: readonly EndpointSpec[]
     'ERR_SPEADCAST_CONFIG',
     () => `ttl is 0, which keeps multicast on this host; ${unicast!.text} is unicast and needs at least 1`,
   )
-  const iface = config.interface === undefined ? undefined : await settledInterface(config.interface, endpoints[0]!.family)
+  ensure(
+    !(config.broadcast && endpoints[0]!.family === 6),
+    'ERR_SPEADCAST_CONFIG',
+    () => `broadcast is set, and ${endpoints[0]!.text} is IPv6, which has none; leave it out, or send to a group such as [ff02::1]`,
+  )
+  const iface = await senderInterface(config.interface, endpoints[0]!)
   const selection = await selectBackend(config.backend, {
     endpoints,
     interface: iface,
@@ -144,6 +154,8 @@ async function openWith(
     'ERR_SPEADCAST_CONFIG',
     () => "backend 'dgram' cannot set dscp, for node:dgram has no such option; leave it out or use backend 'udp'",
   )
+  const odd = SENDERS.includes(backend) ? oddInterface(config.interface, iface, endpoints) : undefined
+  if (odd) process.emitWarning(odd, { code: 'SPEADCAST_INTERFACE' })
   const ring = new Ring()
   const input: DriverInput = {
     ring,
@@ -155,6 +167,7 @@ async function openWith(
       burstRateRatio: config.burstRateRatio,
       catchUpSeconds: config.catchUpSeconds,
       maxInFlight: MAX_IN_FLIGHT,
+      interruptible: typeof config.descriptors === 'object' && config.descriptors.everySeconds !== undefined,
     },
   }
   const { driver, packets } = await openDriver(input, claim)
@@ -203,11 +216,13 @@ function backendSpec(
   endpoints: readonly ResolvedEndpoint[],
   iface: ResolvedInterface | undefined,
 ): BackendSpec {
-  const { sourcePort, multicastLoop, sendBufferBytes, ttl, dscp } = config
+  const { sourcePort, reusePort, broadcast, multicastLoop, sendBufferBytes, ttl, dscp } = config
   const common = {
     endpoints,
     ...(iface && { interface: iface }),
     sourcePort,
+    reusePort,
+    broadcast,
     multicastLoop,
     sendBufferBytes,
     ...(ttl !== undefined && { ttl }),
@@ -271,6 +286,7 @@ function ibverbsSpec(
   return {
     ...queueSpec(config, endpoints, iface),
     sourcePort: config.sourcePort,
+    reusePort: config.reusePort,
     ...(vlan && { vlan }),
     ...(config.rateMethod === 'hw' &&
       rateBytesPerSecond > 0 && {

@@ -72,6 +72,21 @@ export interface RdmaUdStreamOptions {
   connectTimeoutMs?: number
 }
 
+/** How descriptors travel in heaps of their own. */
+export interface DescriptorOptions {
+  /** How often they are sent again, by a timer: also while nothing else is sent, and between the heaps of a long batch. Default: not. */
+  everySeconds?: number
+  /**
+   * First heap cnt of a sequence of their own, below 2^53, so that the heap cnts of data do not depend on when descriptors go. Choose one that
+   * data heaps do not reach, such as 2 ** 47. Default: they take the next of the stream's.
+   */
+  firstCnt?: number
+  /** From one heap cnt of their own sequence to the next, as several senders of one stream need it. Default 1. */
+  cntStep?: number
+  /** Repeats go to one substream after the other, evenly over `everySeconds`, instead of to all at once. Default false. */
+  stagger?: boolean
+}
+
 /** Options of openStream. All but `to` have a default. */
 export interface StreamOptions {
   /** Endpoints, one substream each: 'HOST:PORT', '[::1]:7148', '239.10.10.0+15:7148' (sixteen), or a list of such. */
@@ -113,10 +128,10 @@ export interface StreamOptions {
   cntStep?: number | bigint
   /**
    * How descriptors travel: as heaps of their own before the first batch of an item group ('first', default) and again every so
-   * often ({ everySeconds }), in the first heap of each substream of the first batch ('in-band'), or not at all ('none'). Substreams
-   * whose descriptors could not be sent have them again with the next batch.
+   * often ({ everySeconds }, also the items of heaps sent by sendHeap), in the first heap of each substream of the first batch ('in-band'), or not
+   * at all ('none'). Substreams whose descriptors could not be sent have them again with the next batch.
    */
-  descriptors?: 'first' | 'in-band' | 'none' | { everySeconds: number }
+  descriptors?: 'first' | 'in-band' | 'none' | DescriptorOptions
   /**
    * Bytes per second, or text with a unit ('40Gbps', '5GB/s'), of what `rateBasis` counts. Default 0: as fast as possible.
    * `stream.stats()` tells how far behind it the sender is, and why.
@@ -162,6 +177,13 @@ export interface StreamOptions {
   dscp?: number
   /** UDP source port. Default 0: any. */
   sourcePort?: number
+  /**
+   * Share `sourcePort` with other sockets that are asked the same (SO_REUSEADDR and SO_REUSEPORT), such as another stream. An ICMP answer to a
+   * packet of one of them may reach another. Default false.
+   */
+  reusePort?: boolean
+  /** Allow endpoints that are IPv4 broadcast addresses (SO_BROADCAST). Default false. Backend 'ibverbs' sends to them in any case. */
+  broadcast?: boolean
   /** Socket send buffer asked for. Default 1 MiB; 0 leaves the system's. `stream.stats()` tells what was granted. */
   sendBufferBytes?: number
   /** Let IP fragment packets beyond the MTU instead of refusing them. Default false. */

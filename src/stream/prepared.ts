@@ -29,8 +29,8 @@ export class PreparedLists {
     const { sendable } = lane
     try {
       sendable.fill(references)
-      sendable.validate(references.length)
-      this.lanes.aim(lane, sendable.heaps, false)
+      sendable.validate(references.length, 0)
+      this.lanes.aim(lane, sendable.heaps, false, 0)
     } catch (error) {
       lane.onFree(lane)
       throw error

@@ -25,6 +25,7 @@ import { listen } from './abort-listeners.js'
 import {
   checkBatchOptions,
   checkGroupMode,
+  checkRange,
   checkReferences,
   cntSequence,
   type HeapPace,
@@ -38,7 +39,7 @@ import type { CloseOptions, CloseReport, SendOptions, StreamStats } from './call
 import type { StreamConfig } from './config.js'
 import { Descriptors } from './descriptors.js'
 import { Failures } from './failures.js'
-import { Lane, Lanes } from './lanes.js'
+import { Lane, Lanes, reportOverwrite } from './lanes.js'
 import { tellPathChanges } from './path-change.js'
 import { PreparedLists } from './prepared.js'
 import type { BatchResult } from './result.js'
@@ -48,7 +49,7 @@ import { abortedByDestroy, Submissions } from './submissions.js'
 
 /** Node takes longer timers for 1 ms. */
 const MAX_TIMER_MS = 2 ** 31 - 1
-const SEND_OPTIONS = ['heaps', 'signal']
+const SEND_OPTIONS = ['heaps', 'signal', 'firstHeap']
 const SEND_HEAP_OPTIONS = ['cnt', 'substream', 'rateBytesPerSecond', 'signal']
 const SEND_HEAPS_OPTIONS = ['signal']
 const CLOSE_OPTIONS = ['deadlineSeconds']
@@ -118,7 +119,7 @@ export class Stream implements AsyncDisposable {
       when: config.descriptors,
       flavour: this.flavour,
       substreams: endpoints.length,
-      send: (substreams, heap) => this.#sendTo(substreams, heap),
+      send: (references, between) => this.#sendOwn(references, between),
     })
     if (config.onPathChange) tellPathChanges(driver, config.onPathChange)
     driver.start(this.#submissions)
@@ -152,7 +153,7 @@ export class Stream implements AsyncDisposable {
       batch.setInFlight(undefined)
       if (this.#config.debug && batch.template.checksum() !== lane.checksum) reportOverwrite()
     })
-    this.#lanes.aim(lane, heaps, false)
+    this.#lanes.aim(lane, heaps, false, 0)
     this.#batches.add(batch as unknown as Batch<object>, lane)
     this.#descriptors.noteItems(items)
     return batch
@@ -173,18 +174,18 @@ export class Stream implements AsyncDisposable {
     if (batch.state !== 'free') this.#submissions.harvest()
     if (batch.state !== 'free')
       throw new SpeadcastError('ERR_SPEADCAST_BATCH_STATE', 'send: the batch is still in flight; await batch.free first')
-    const heaps = options?.heaps ?? batch.heaps
-    if (!(Number.isInteger(heaps) && heaps >= 1 && heaps <= batch.heaps))
-      throw new SpeadcastError('ERR_SPEADCAST_VALUE', `send: heaps is ${shown(heaps)}; the batch has 1 to ${batch.heaps}`)
+    const first = options?.firstHeap ?? 0
+    const heaps = options?.heaps ?? batch.heaps - first
+    checkRange(first, heaps, batch.heaps)
     checkSignal('send', options?.signal)
-    batch.template.validate(heaps)
-    const ifDescriptorsFail = this.#descriptors.describe(batch.template, heaps, lane)
+    batch.template.validate(heaps, first)
+    const ifDescriptorsFail = this.#descriptors.describe(batch.template, heaps, lane, first)
     if (this.#config.debug) lane.checksum = batch.template.checksum()
-    this.#lanes.aim(lane, heaps, ifDescriptorsFail !== undefined)
+    this.#lanes.aim(lane, heaps, ifDescriptorsFail !== undefined, first)
     const promise = new SendPromise<BatchResult>(this.#submissions.watch)
     if (ifDescriptorsFail) promise.onRejection(ifDescriptorsFail)
     batch.setInFlight(promise)
-    this.#submitAs(promise, lane, heaps, options?.signal)
+    this.#submitAs(promise, lane, heaps, options?.signal, false)
     return promise
   }
 
@@ -211,6 +212,12 @@ export class Stream implements AsyncDisposable {
     checkGroupMode('sendHeaps', mode)
     checkSignal('sendHeaps', options.signal)
     const lane = this.#prepared.fill(references, mode, this.#config.split)
+    try {
+      this.#descriptors.describeHeaps(references)
+    } catch (error) {
+      lane.onFree(lane)
+      throw error
+    }
     return this.#submit(lane, lane.sendable.heaps, options.signal)
   }
 
@@ -225,11 +232,12 @@ export class Stream implements AsyncDisposable {
   }
 
   #sendControl(add: (heap: Heap) => void): SendPromise<BatchResult> {
-    const heap = new Heap(this.flavour)
-    add(heap)
     this.#refuseClosed('sendStart, sendEnd')
     this.#failures.rethrow()
-    return this.#sendTo([...this.endpoints.keys()], heap)
+    const heap = new Heap(this.flavour)
+    add(heap)
+    const references = this.endpoints.map((_, substream) => ({ heap, substream }))
+    return this.#sendOwn(references, false)
   }
 
   /** From the next send on, heap cnts are next, next + step, … modulo the flavour's width. @throws ERR_SPEADCAST_HEAP_CNT */
@@ -240,28 +248,31 @@ export class Stream implements AsyncDisposable {
     this.#submissions.submit(send)
   }
 
-  /** Sends a heap of the stream's own. An exact layout lists the items of data heaps, and such a heap has others. */
-  #sendTo(substreams: readonly number[], heap: Heap): SendPromise<BatchResult> {
+  /**
+   * Sends heaps of the stream's own. An exact layout lists the items of data heaps, and such heaps have others.
+   * @param between the heaps of the sends under way, of which one such list may be sent at a time
+   */
+  #sendOwn(references: readonly HeapReference[], between: boolean): SendPromise<BatchResult> {
     const { split } = this.#config
-    const references = substreams.map((substream) => ({ heap, substream }))
     const lane = this.#prepared.fill(references, 'serial', typeof split === 'object' ? 'even' : split)
-    return this.#submit(lane, lane.sendable.heaps, undefined)
+    return this.#submit(lane, lane.sendable.heaps, undefined, between && this.#submissions.inFlight > 0)
   }
 
-  #submit(lane: Lane, heaps: number, signal: AbortSignal | undefined): SendPromise<BatchResult> {
-    const promise = new SendPromise<BatchResult>(this.#submissions.watch)
-    this.#submitAs(promise, lane, heaps, signal)
+  #submit(lane: Lane, heaps: number, signal: AbortSignal | undefined, between = false): SendPromise<BatchResult> {
+    const promise = new SendPromise<BatchResult>(between ? () => {} : this.#submissions.watch)
+    this.#submitAs(promise, lane, heaps, signal, between)
     return promise
   }
 
-  #submitAs(promise: SendPromise<BatchResult>, lane: Lane, heaps: number, signal: AbortSignal | undefined): void {
+  #submitAs(promise: SendPromise<BatchResult>, lane: Lane, heaps: number, signal: AbortSignal | undefined, between: boolean): void {
     const { send, sendable } = lane
     send.heaps = heaps
     send.explicitCnts = sendable.explicitCnts
     send.payloadBytes = sendable.payloadBytes(heaps)
     send.promise = promise
     send.signal = signal
-    this.#submissions.submit(send)
+    if (between) this.#submissions.submitBetween(send)
+    else this.#submissions.submit(send)
     if (signal) {
       send.onAbort = () => {
         if (!this.#submissions.abort(send, signal.reason)) return
@@ -341,6 +352,7 @@ export class Stream implements AsyncDisposable {
 
   /** A second call, with STOP_ABORT, cuts a drain short that might never end. */
   #shutDown(stop: number): Promise<void> {
+    this.#descriptors.close()
     this.#ring.stop(stop)
     this.#tornDown ??= this.#tearDown()
     return this.#tornDown
@@ -383,10 +395,4 @@ export class Stream implements AsyncDisposable {
       throw new SpeadcastError('ERR_SPEADCAST_CLOSED', `${call}: the stream is ${this.#closed ? 'closed' : 'closing'}`)
     if (dead) throw dead
   }
-}
-
-function reportOverwrite(): void {
-  process.emitWarning('a batch was written while it was in flight: what was sent is a mixture; await batch.free before writing', {
-    code: 'SPEADCAST_OVERWRITE',
-  })
 }

@@ -41,6 +41,7 @@ export class Submissions implements DriverClient {
   /** Heaps that settled without being sent whole, ever. Sends withdrawn by their own signals do not count. */
   unsentHeaps = 0
   #dead: SpeadcastError | undefined
+  #between: Send | undefined
 
   constructor(
     readonly ring: Ring,
@@ -84,6 +85,26 @@ export class Submissions implements DriverClient {
     this.driver.submitted()
   }
 
+  /** The heaps of `send` go as soon as the heap that is on its way has gone, whatever is queued. One such send at a time. */
+  submitBetween(send: Send): void {
+    if (this.#dead) throw this.#dead
+    send.done = false
+    this.#between = send
+    this.driver.hold(true)
+    this.driver.interlude(send.variant, send.heaps, send.rows, send.explicitCnts)
+  }
+
+  interludeOver(outcome: OutcomeMessage | undefined): void {
+    const send = this.#between
+    this.#between = undefined
+    if (!send || this.#dead) return
+    if (this.inFlight === 0) this.driver.hold(false)
+    const { heaps, rows: packets, payloadBytes } = send
+    const { evidence } = this.driver.caps
+    if (outcome) send.settle(undefined, failureOf(outcome, false, evidence))
+    else send.settle({ heaps, packets, payloadBytes, firstCnt: Number.NaN, evidence, suspect: false }, undefined)
+  }
+
   get #full(): boolean {
     return ((this.#submitted - this.#settled) | 0) >= SLOTS
   }
@@ -115,8 +136,8 @@ export class Submissions implements DriverClient {
     if (settled === this.#settled || this.#dead) return false
     while (this.#settled !== settled) this.#settleNext()
     while (this.#overflow.length > 0 && !this.#full) this.#enter(this.#overflow.shift()!)
-    if (this.inFlight === 0) this.driver.hold(false)
-    else this.driver.submitted()
+    if (this.inFlight > 0) this.driver.submitted()
+    else if (!this.#between) this.driver.hold(false)
     return true
   }
 
@@ -146,10 +167,9 @@ export class Submissions implements DriverClient {
 
   #fail(send: Send, count: number, suspect: boolean): void {
     if (!this.#outcomes.has(count)) this.driver.drainMessages()
-    const { heaps, causes } = this.#outcomes.get(count)!
+    const outcome = this.#outcomes.get(count)!
     this.#outcomes.delete(count)
-    const failedHeaps = heaps.flatMap((status, j) => (status === 'sent' ? [] : [j]))
-    this.#finish(send, undefined, new SendError({ heaps, causes, failedHeaps, suspect, evidence: this.driver.caps.evidence }))
+    this.#finish(send, undefined, failureOf(outcome, suspect, this.driver.caps.evidence))
   }
 
   #finish(send: Send, result: BatchResult | undefined, error: unknown): void {
@@ -180,8 +200,15 @@ export class Submissions implements DriverClient {
     this.harvest()
     this.#dead = error
     this.#outcomes.clear()
+    this.#between?.settle(undefined, error)
+    this.#between = undefined
     while (this.#settled !== this.#submitted) this.#finish(this.#next(), undefined, error)
     for (const send of this.#overflow.splice(0)) this.#finish(send, undefined, error)
     this.driver.hold(false)
   }
+}
+
+function failureOf({ heaps, causes }: OutcomeMessage, suspect: boolean, evidence: BatchResult['evidence']): SendError {
+  const failedHeaps = heaps.flatMap((status, j) => (status === 'sent' ? [] : [j]))
+  return new SendError({ heaps, causes, failedHeaps, suspect, evidence })
 }

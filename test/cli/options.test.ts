@@ -58,6 +58,8 @@ const ROWS: Readonly<Record<string, Row>> = {
   '--heap-size': { without: ['-n', '1'], args: ['-n', '1', '-H', '64'], look: ({ json }) => json.payloadBytes, before: 1048576, after: 64 },
   '--input': { without: [...THREE], args: ['-H', '100', '--input', SAMPLES], look: (seen) => Buffer.concat(data(seen).map((packet) => packet.data)).toString(), after: readFileSync(SAMPLES, 'latin1') },
   '--dtype': { without: ['-H', '100', '--input', SAMPLES], args: ['-H', '100', '--input', SAMPLES, '--dtype', '<i2'], look: ({ packets }) => packets[0]!.data.toString('latin1').match(/'descr': '(...)'/)![1], before: '|i1', after: '<i2' },
+  '--samples-per-heap': { without: ['-H', '100', '--input', SAMPLES], args: ['-H', '100', '--input', SAMPLES, '--samples-per-heap', '7'], look: (seen) => data(seen).map((packet) => value(packet, TIMESTAMP)), before: [0, 100, 200, 300, 400], after: [0, 7, 14, 21, 28] },
+  '--max-delay': { args: ['--max-delay', '5'], look: refused, before: 0, after: [2, expect.stringMatching(/--max-delay is for --input/)] },
   '--stop': { without: [...THREE, '--no-stop'], args: [...THREE, '--no-stop', '--stop'], look: kinds, before: 'dxxx', after: 'dxxxc' },
   '--no-stop': { args: ['--no-stop'], look: kinds, before: 'dxxxc', after: 'dxxx' },
   '--packet-size': { without: ONE, args: [...ONE, '-p', '9000'], look: sizes, after: [8 + 6 * 8 + 4000] },
@@ -69,6 +71,9 @@ const ROWS: Readonly<Record<string, Row>> = {
   '--first-cnt': { without: DATA, args: [...DATA, '--first-cnt', '0x1000'], look: cnts, before: [1, 2, 3], after: [4096, 4097, 4098] },
   '--cnt-step': { without: DATA, args: [...DATA, '--cnt-step', '7'], look: cnts, before: [1, 2, 3], after: [1, 8, 15] },
   '--descriptors': { args: ['--descriptors', 'none'], look: kinds, before: 'dxxxc', after: 'xxxc' },
+  '--descriptor-first-cnt': { args: ['--descriptor-first-cnt', '500'], look: cnts, before: [1, 2, 3, 4, 5], after: [500, 1, 2, 3, 4] },
+  '--descriptor-cnt-step': { without: [...THREE, '--descriptor-first-cnt', '500'], args: [...THREE, '--descriptor-cnt-step', '3'], look: refused, before: 0, after: [2, expect.stringMatching(/say where it begins with --descriptor-first-cnt/)] },
+  '--descriptor-stagger': { args: ['--descriptor-stagger'], look: refused, before: 0, after: [2, expect.stringMatching(/say how often with --descriptors SECONDS/)] },
   '--batch-heaps': { without: ['-n', '4', '-H', '2000', '--descriptors', 'none', '--no-stop', '--group-mode', 'round-robin'], args: ['-n', '4', '-H', '2000', '--descriptors', 'none', '--no-stop', '--group-mode', 'round-robin', '--batch-heaps', '2'], look: cnts, before: [1, 2, 3, 4, 1, 2, 3, 4], after: [1, 2, 1, 2, 3, 4, 3, 4] },
   // Refused after the first is mapped.
   '--batches': { args: ['-n', '1000000', '-H', '64MiB', '--batches', '65536'], look: refused, before: 0, after: [1, expect.stringMatching(/65536 batches of 1 heaps for 1 endpoints take \d+ MiB/)] },
@@ -89,6 +94,9 @@ const ROWS: Readonly<Record<string, Row>> = {
   '--thread': { args: ['--backend', 'dgram', '--thread', 'worker'], look: refused, before: 0, after: [2, expect.stringMatching(/'dgram' runs on the event loop/)] },
   '--interface': { args: ['--interface', '127.0.0.1'], look: ({ frames }) => frames[0]!.from.startsWith('127.0.0.1:'), before: false, after: true },
   '--ttl': { args: ['--ttl', '9'], look: ({ frames }) => frames[0]!.ttl, before: 64, after: 9 },
+  '--source-port': { args: ['--source-port', '4321'], look: ({ frames }) => frames[0]!.from.endsWith(':4321'), before: false, after: true },
+  '--reuse-port': { args: ['--reuse-port'], look: refused, before: 0, after: [2, expect.stringMatching(/--reuse-port shares a source port; say which with --source-port/)] },
+  '--broadcast': { args: ['--backend', 'rdma-ud', '--broadcast'], look: refused, before: 0, after: [2, expect.stringMatching(/broadcast is of IPv4/)] },
   '--deadline': { args: ['--deadline', '-1'], look: refused, before: 0, after: [2, expect.stringMatching(/--deadline <SECONDS>' argument '-1' is invalid/)] },
   '--json': { args: ['--json'], look: ({ stdout }) => stdout.startsWith('{'), before: false, after: true },
 } // biome-ignore format: a table

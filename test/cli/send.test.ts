@@ -159,8 +159,6 @@ describe('heap cnts, descriptors, stop heaps', () => {
     ['none', [], ['data', 'data', 'data', 'data']],
     ['first', [], ['descriptors', 'data', 'data', 'data', 'data']],
     ['in-band', [], ['both', 'data', 'data', 'data']],
-    // Each batch takes longer than the period.
-    ['0.001', ['--rate', '100kB/s', '--burst', '1'], ['descriptors', 'data', 'data', 'descriptors', 'data', 'data']],
   ] as const)('--descriptors %s', async ([when, args, expected]) => {
     const { packets } = await capture(
       ['10.0.0.1:7148', '-n', '4', '-H', '600', '--batch-heaps', '2', '--batches', '1', '--descriptors', when, '--no-stop', ...args],
@@ -169,6 +167,21 @@ describe('heap cnts, descriptors, stop heaps', () => {
       has(DESCRIPTOR)(packet) ? (has(TIMESTAMP)(packet) ? 'both' : 'descriptors') : has(TIMESTAMP)(packet) ? 'data' : 'other',
     )
     expect(kinds).toEqual(expected)
+  })
+
+  test('--descriptors SECONDS: again and again, between the heaps of a batch, with cnts of their own if told', async () => {
+    const { packets } = await capture([
+      ...['10.0.0.1+1:7148', '-n', '60', '-H', '600', '--rate', '200kB/s', '--burst', '1', '--no-stop'],
+      ...['--descriptors', '0.01', '--descriptor-first-cnt', '1000', '--descriptor-cnt-step', '2', '--descriptor-stagger'],
+    ])
+    const own = packets.filter(has(DESCRIPTOR))
+    // 60 heaps of 664 bytes take 0.2 s.
+    expect(own.length).toBeGreaterThan(4)
+    expect(own.map(cntOf)).toEqual(own.map((_, i) => 1000 + 2 * i))
+    // At first to both, then in turn.
+    expect(own.map(({ to }) => to)).toEqual(own.map((_, i) => `10.0.0.${1 + (i % 2)}:7148`))
+    expect(packets.filter(has(TIMESTAMP)).map(cntOf)).toEqual(Array.from({ length: 60 }, (_, i) => 1 + i))
+    expect(packets.map((packet) => (has(DESCRIPTOR)(packet) ? 'd' : 'x')).join('')).toMatch(/^d{2,}x+d+x+d/)
   })
 
   test('a stop heap ends every substream, or with --no-stop none', async () => {

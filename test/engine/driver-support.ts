@@ -98,6 +98,7 @@ export async function driverRig(kind: DriverKind, options: RigOptions = {}): Pro
       return submissions.watched
     },
     outcome: (message) => submissions.outcome(message),
+    interludeOver: (outcome) => submissions.interludeOver(outcome),
     die: (error) => {
       deaths.push(error)
       submissions.die(error)

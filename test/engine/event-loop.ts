@@ -88,6 +88,7 @@ export const eventLoopRig: MakeRig = (memory = {}, options = {}) => {
     },
     watched: false,
     outcome: (message) => messages.push(message),
+    interludeOver: () => expect.unreachable('nobody asked for one'),
     die: (error) => expect.unreachable(error.stack),
   })
   const self: Rig = {

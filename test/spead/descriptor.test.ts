@@ -120,9 +120,11 @@ describe('Descriptor', () => {
       allowImmediate: false,
     })
     expect(of({ dtype: 'c16', shape: [0, 3] })).toMatchObject({ byteLength: 0, allowImmediate: true })
+    expect(of({ dtype: 'u2', allowImmediate: false })).toMatchObject({ byteLength: 2, allowImmediate: false })
   })
 
   it.each<[string, Partial<ItemOptions>, RegExp]>([
+    ['a word for allowImmediate', { allowImmediate: 'no' as never }, /allowImmediate is no; it must be true or false/],
     ['no id', { id: undefined as never }, /needs an id/],
     ['id 0', { id: 0 }, /above 0/],
     ['a negative id', { id: -5 }, /above 0/],

@@ -152,6 +152,18 @@ describe('Heap', () => {
     )
   })
 
+  it('keeps a short item in the payload if told, and its descriptor is the same', () => {
+    const packet = (allowImmediate: boolean) => {
+      const value = item({ dtype: '>u2', allowImmediate, value: 0x0102 })
+      return Buffer.from(packetsOf(new Heap().addItem(value), 1, SMALL)[0]!).toString('hex')
+    }
+    // Item pointers: the immediate bit, the id, and the value or the address.
+    expect(packet(true).slice(80, 96)).toBe('9234000000000102')
+    expect(packet(false).slice(80)).toBe('12340000000000000102')
+    const flavour = makeFlavour({})
+    expect(item({ dtype: 'u2', allowImmediate: false }).encode(flavour)).toEqual(item({ dtype: 'u2' }).encode(flavour))
+  })
+
   it('reads references again at every send', () => {
     const samples = new Int16Array(2)
     let count = 1

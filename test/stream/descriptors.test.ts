@@ -4,7 +4,7 @@ import { type ItemGroup, SendError, type Stream, type StreamOptions } from 'spea
 import { describe, expect, test } from 'vitest'
 import { need } from '../support/need.js'
 import { PythonPeer } from '../support/python-peer.js'
-import { fill, type Gate, itemsOf, memoryStream, OUTLETS, openOutlet, type Packet, parse, type Samples, turn } from './support.js'
+import { fill, type Gate, itemsOf, memoryStream, OUTLETS, openOutlet, type Packet, parse, type Samples } from './support.js'
 
 const batchOf = (stream: Stream, items: ItemGroup, heaps = 2) => fill(stream.createBatch<Samples>({ items, heaps }), 0)
 /** d: descriptors alone, D: descriptors and data, x: data. */
@@ -51,14 +51,14 @@ test('first: once for a group of items, however many batches; again for another 
   expect(parse(stream.packets[0]!).descriptors).toBe(3)
 })
 
-test('everySeconds: again when due, and only with a batch', async () => {
-  const stream = await memoryStream({ descriptors: { everySeconds: 0.05 } })
-  const batch = batchOf(stream, itemsOf())
-  await stream.send(batch)
-  await turn(60)
-  expect(kinds(stream)).toBe('dxx')
-  await stream.send(batch)
-  expect(kinds(stream)).toBe('dxxdxx')
+test('another group that describes an id otherwise makes the first group be described again', async () => {
+  for (const descriptors of ['first', 'in-band', { everySeconds: 3600 }] as const) {
+    const stream = await memoryStream({ descriptors })
+    const [long, short] = [batchOf(stream, itemsOf(100)), batchOf(stream, itemsOf(50))]
+    const [first, again] = descriptors === 'in-band' ? ['Dx', 'Dx'] : ['dxx', 'dxx']
+    for (const batch of [long, long, short, long, long]) await stream.send(batch)
+    expect(kinds(stream)).toBe(`${first}xx${first}${again}xx`)
+  }
 })
 
 test('in-band: each substream has them with its own first heap', async () => {

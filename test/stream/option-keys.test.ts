@@ -20,6 +20,14 @@ const exact = (options: object): Options => ({
   split: { payloadBytes: 50, pointers: ['heap-cnt', 'payload-offset', { item: SAMPLES }, { item: TIMESTAMP }], ...options },
 })
 
+/** The packets of a batch of two heaps with descriptors ahead. */
+async function described(descriptors: NonNullable<Options['descriptors']>, to = '10.0.0.1:7148'): Promise<Packet[]> {
+  const stream = await memoryStream({ descriptors, to })
+  await stream.send(stream.createBatch({ items: itemsOf(), heaps: 2 }))
+  return stream.packets.map(parse)
+}
+const cntsOf = (packets: readonly Packet[]) => packets.map(({ cnt }) => cnt)
+
 /** Sends four hundred packets. */
 async function timed(options: Options) {
   const stream = await memoryStream({ descriptors: 'none', ...options })
@@ -113,17 +121,35 @@ const INSIDE: Readonly<Record<string, () => Promise<void>>> = {
     expect(await pointers(true)).toEqual([4, 4])
     expect(await pointers(false)).toEqual([4, 2])
   },
+  // test/stream/descriptor-timer.test.ts tests their effects further.
   async 'descriptors.everySeconds'() {
-    const heaps = async (everySeconds: number) => {
-      const stream = await memoryStream({ descriptors: { everySeconds } })
-      const batch = stream.createBatch({ items: itemsOf(), heaps: 1 })
-      await stream.send(batch)
-      await turn(10)
-      await stream.send(batch)
+    const heaps = async (descriptors: Options['descriptors']) => {
+      const stream = await memoryStream({ ...(descriptors && { descriptors }) })
+      await stream.send(stream.createBatch({ items: itemsOf(), heaps: 1 }))
+      await turn(40)
       return stream.packets.map(parse).map((packet) => packet.descriptors)
     }
-    expect(await heaps(0.001)).toEqual([2, 0, 2, 0])
-    expect(await heaps(3600)).toEqual([2, 0, 0])
+    expect((await heaps({ everySeconds: 0.001 })).slice(0, 4)).toEqual([2, 0, 2, 2])
+    for (const once of [{ everySeconds: 3600 }, {}, { everySeconds: 1e9 }]) expect(await heaps(once)).toEqual([2, 0])
+  },
+  async 'descriptors.firstCnt'() {
+    expect(cntsOf(await described({ firstCnt: 500 }))).toEqual([500, 1, 2])
+    await expect(described({ firstCnt: 2 ** 48 })).rejects.toMatchObject({ code: 'ERR_SPEADCAST_HEAP_CNT' })
+  },
+  async 'descriptors.cntStep'() {
+    const packets = await described({ firstCnt: 2 ** 48 - 2, cntStep: 3 }, '10.0.0.1+2:7148')
+    // Modulo 2^48, the width.
+    expect(cntsOf(packets)).toEqual([2 ** 48 - 2, 1, 4, 1, 2])
+    await expect(described({ cntStep: 3 })).rejects.toMatchObject({
+      code: 'ERR_SPEADCAST_CONFIG',
+      message: expect.stringMatching(/give descriptors\.firstCnt too/),
+    })
+  },
+  async 'descriptors.stagger'() {
+    await expect(described({ stagger: true })).rejects.toMatchObject({
+      code: 'ERR_SPEADCAST_CONFIG',
+      message: expect.stringMatching(/give descriptors\.everySeconds too/),
+    })
   },
   async 'memory.keepPackets'() {
     expect(await sent({ memory: { keepPackets: true } })).toHaveLength(2)

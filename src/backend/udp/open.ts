@@ -7,7 +7,7 @@ import { familyRemedy, needsScope, parseAddress } from '../../net/address.js'
 import { addressesSettle, type ResolvedInterface } from '../../net/interface.js'
 import { type Path, waitForNeighbours } from '../../net/route.js'
 import { Gates } from '../gates.js'
-import { ensureFitsMtu, findPath } from '../paths.js'
+import { ensureFitsMtu, findPath, needsBroadcast, portTaken } from '../paths.js'
 import { States } from '../states.js'
 import { Bearings } from './bearings.js'
 import { findFairQueue, KernelPace } from './pace.js'
@@ -60,7 +60,8 @@ export async function openUdpPath(given: UdpOptions, counters: Float64Array): Pr
     if (!(cause instanceof NativeError)) throw cause
     // connect(2): an address that is broadcast, which the kernel sends to only if asked for.
     const broadcast = cause.call === 'connect' && cause.errnoName === 'EACCES'
-    const why = broadcast ? `it is a broadcast address; send to a multicast group instead (${cause.message})` : cause.message
+    const taken = cause.errnoName === 'EADDRINUSE'
+    const why = broadcast ? needsBroadcast(cause.message) : taken ? portTaken(options.sourcePort, cause.message) : cause.message
     throw new SpeadcastError(
       'ERR_SPEADCAST_BACKEND',
       `cannot open a UDP socket to ${endpoints[0]!.text}: ${why}${familyRemedy(family, cause)}`,
@@ -107,6 +108,8 @@ function configure(socket: UdpSocket, options: UdpOptions, iface: ResolvedInterf
   if (options.dscp !== undefined) socket.setOption(v6 ? OPT.IPV6_TCLASS : OPT.IP_TOS, options.dscp << 2)
   if (options.sendBufferBytes > 0 && socket.tryOption(OPT.SO_SNDBUFFORCE, options.sendBufferBytes) !== 0)
     socket.setOption(OPT.SO_SNDBUF, options.sendBufferBytes)
+  if (options.broadcast) socket.setOption(OPT.SO_BROADCAST, 1)
+  if (options.reusePort) socket.sharePort()
 }
 
 /** @param anyPort another port will do where this one is taken */

@@ -22,6 +22,10 @@ export interface UdpOptions {
   readonly endpoints: readonly ResolvedEndpoint[]
   readonly interface?: ResolvedInterface
   readonly sourcePort: number
+  /** Other sockets that are asked the same may have `sourcePort` too. */
+  readonly reusePort?: boolean
+  /** Broadcast addresses may be sent to. */
+  readonly broadcast?: boolean
   /** TTL or hop limit of unicast and multicast packets; undefined = the kernel's (64 and 1). */
   readonly ttl?: number
   readonly multicastLoop: boolean
@@ -220,7 +224,7 @@ export class UdpPath {
           : `${endpoint.text}: a firewall rule forbids it (EPERM); look at the output chain of \`nft list ruleset\`, and at \`ip xfrm policy\``
       case 'EACCES':
       case 'EINVAL':
-        return `${endpoint.text}: the kernel refuses it (${name}), as for a prohibit or blackhole route, or a broadcast address; see \`ip route get ${endpoint.address}\``
+        return `${endpoint.text}: the kernel refuses it (${name}), as for a prohibit or blackhole route, or a broadcast address without the option broadcast; see \`ip route get ${endpoint.address}\``
       case 'EHOSTUNREACH':
         return `${endpoint.text}: nobody answers for its address on ${known.interfaceName} (EHOSTUNREACH); check that the host is up and \`ip route get ${endpoint.address}\` is right`
       case 'ENOBUFS':

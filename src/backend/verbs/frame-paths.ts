@@ -33,11 +33,12 @@ const NO_MAC = new Uint8Array(6)
 
 const equal = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0
 
-/** A socket bound to an address, so that nobody else gets the port. @throws NativeError */
-export function reservePort(source: Uint8Array, port: number, ifindex: number): UdpSocket {
+/** A socket bound to an address, so that nobody else gets the port, unless it is shared. @throws NativeError */
+export function reservePort(source: Uint8Array, port: number, ifindex: number, shared = false): UdpSocket {
   const family = source.length === 4 ? 4 : 6
   const socket = new UdpSocket(family)
   try {
+    if (shared) socket.sharePort()
     socket.bind({ family, bytes: source, port, scopeId: needsScope(source) ? ifindex : 0 })
     return socket
   } catch (error) {
@@ -323,7 +324,7 @@ export class FramePaths {
   #takeSource(source: Uint8Array): void {
     this.source = source
     try {
-      const socket = reservePort(source, this.port, this.home.ifindex)
+      const socket = reservePort(source, this.port, this.home.ifindex, this.#options.reusePort)
       this.#socket.close()
       this.#socket = socket
     } catch (error) {

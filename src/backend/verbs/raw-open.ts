@@ -12,7 +12,7 @@ import { AROUND_FRAME_BYTES } from '../../net/frame.js'
 import { type Path, waitForNeighbours } from '../../net/route.js'
 import { type RdmaPath, rdmaPathOf } from '../../rdma/devices.js'
 import { explained, loadLibrary, refused } from '../../rdma/errors.js'
-import { ensureFitsMtu, findPath, tooLarge } from '../paths.js'
+import { ensureFitsMtu, findPath, portTaken, tooLarge } from '../paths.js'
 import { States } from '../states.js'
 import { FramePaths, reservePort } from './frame-paths.js'
 import { causeName, ensureLoopback, explainCause, type LastFailure, type OpenDevice, oneInterface } from './open.js'
@@ -42,7 +42,7 @@ export async function openDevice(options: IbverbsOptions): Promise<OpenRawDevice
   const neighbours = await waitForNeighbours(paths, options.neighbourTimeoutMs)
   const opened: { close(): void }[] = []
   try {
-    const socket = reservePort(source, options.sourcePort, ifindex)
+    const socket = reservePort(source, options.sourcePort, ifindex, options.reusePort)
     opened.push(socket)
     const context = explained('ibverbs', () => VerbsContext.open(library, rdma.device))
     opened.push(context)
@@ -56,6 +56,10 @@ export async function openDevice(options: IbverbsOptions): Promise<OpenRawDevice
     return { context, domain, facts, rdma, portActive, states, frames }
   } catch (error) {
     for (const each of opened.reverse()) each.close()
+    if (error instanceof NativeError && error.call === 'bind' && error.errnoName === 'EADDRINUSE')
+      throw new SpeadcastError('ERR_SPEADCAST_BACKEND', `backend 'ibverbs': ${portTaken(options.sourcePort, error.message)}`, {
+        cause: error,
+      })
     throw error instanceof NativeError ? refused('ibverbs', error) : error
   }
 }

@@ -3,6 +3,7 @@ import type { QueueOptions } from './open.js'
 
 export interface IbverbsOptions extends QueueOptions {
   readonly sourcePort: number
+  readonly reusePort?: boolean
   /** Tag of frames, in place of the innermost of the interface; default that of the interface, if it is a VLAN. */
   readonly vlan?: VlanTag
   /** The rate at which the device paces; undefined when it does not. */
