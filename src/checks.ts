@@ -9,7 +9,7 @@ export function shown(value: unknown): string {
   if (typeof value === 'symbol') return 'a symbol'
   if (ArrayBuffer.isView(value)) return `a ${value.constructor.name} of ${value.byteLength} bytes`
   if (value !== null && typeof value === 'object') return `a ${value.constructor?.name ?? 'object'}`
-  return typeof value === 'function' || typeof value === 'symbol' ? `a ${typeof value}` : `${value}`
+  return typeof value === 'function' ? 'a function' : `${value}`
 }
 
 /** Whether it has properties to read: neither null nor a primitive. */

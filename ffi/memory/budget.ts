@@ -1,5 +1,5 @@
 /**
- * What this process may still take of memory. Pages are faulted in as they are mapped, so beyond a cgroup's limit the kernel ends the process
+ * The memory that this process may still take. Pages are faulted in as they are mapped, so beyond a cgroup's limit the kernel ends the process
  * without a word; and under a limit of setrlimit(2) that is used up V8 ends it as soon as its own heap grows. Cold: some 60 µs.
  */
 import { readFileSync } from 'node:fs'

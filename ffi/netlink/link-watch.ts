@@ -114,8 +114,13 @@ export class LinkWatch {
    * Messages about other watched interfaces are kept for their own drains. @throws NativeError on anything but EAGAIN and ENOBUFS.
    */
   drain(ifindex: number): Readonly<LinkChanges> {
-    const slot = this.#slot(ifindex)
-    if (!this.#closed) this.#read()
+    let slot: Slot
+    try {
+      slot = this.#slot(ifindex)
+    } finally {
+      // Messages that nobody reads would keep the descriptor ready.
+      if (!this.#closed) this.#read()
+    }
     const { pending, reported } = slot
     slot.pending = reported
     slot.reported = pending

@@ -225,6 +225,7 @@ export class SampleWriter {
     ensure(!this.#ended, 'ERR_SPEADCAST_CLOSED', () => 'flush: the writer has ended, and end has sent what there was')
     await this.#alone('flush', async () => {
       if (this.#failure) throw this.#failure.error
+      this.#stopWaiting()
       this.#sendWhole()
       await this.#allSettled()
       if (this.#failure) throw (this.#failure as { error: unknown }).error

@@ -55,7 +55,8 @@ function hasNoRoom(path: Path): boolean {
     return neighbourOf(path)?.state === 'none'
   } catch (error) {
     if (!(error instanceof NativeError)) throw error
-    return false
+    // IPv4 drops the datagram that asks in silence, IPv6 refuses it (ip6_finish_output2).
+    return error.errno === ERRNO.ENOBUFS || (path.family === 6 && error.errno === ERRNO.EINVAL)
   }
 }
 
@@ -298,6 +299,8 @@ export class Gates {
       } else if (cause.errno === ERRNO.EPERM || cause.errno === ERRNO.EACCES) {
         // A firewall forbids the datagram that asks. It may let our packets pass, and the first of them will make the kernel ask.
         this.#set(i, OPEN)
+      } else if (hasNoRoom(this.paths[i]!)) {
+        this.#shut(i, TABLE, ERRNO.ENOBUFS)
       } else {
         this.#shut(i, ROUTE, cause.errno)
       }

@@ -4,6 +4,7 @@ import type { Receiver, ReceiverOptions, ReceiveSummary } from '../receive/index
 import { complain, EXIT_FAILED } from './exit.js'
 import { onInterrupt } from './interrupt.js'
 import { formatPeer } from './peer.js'
+import { say } from './progress.js'
 import { byteCount, decimal, wholeNumber } from './quantity.js'
 import { bytes, bytesPerSecond, count, table } from './table.js'
 
@@ -107,7 +108,7 @@ function receiverOptions(endpoints: string[], options: RecvOptions): ReceiverOpt
   const { heaps, timeout, stops, buffer, output } = options
   return {
     endpoints,
-    onChange: (message) => process.stderr.write(`speadcast recv: ${message}\n`),
+    onChange: (message) => say(`speadcast recv: ${message}`),
     ...(options.interface !== undefined && { interface: options.interface }),
     ...(heaps !== undefined && { heaps }),
     ...(timeout !== undefined && { timeoutSeconds: timeout }),

@@ -90,7 +90,7 @@ export function reportSend(
   if (tally.stopLost) fail('the stop heap was not sent to every substream')
 }
 
-/** What the counters have to say of heaps that may not have left. */
+/** Says why heaps may not have left, by the counters. */
 function suspicionOf(
   { queuedErrors, portUnreachable }: Pick<StreamStats, 'queuedErrors' | 'portUnreachable'>,
   states: StreamStats['states'],

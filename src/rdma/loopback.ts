@@ -27,7 +27,7 @@ export function multicastLoopback(interfaces: readonly string[]): MulticastLoopb
   return { off: false }
 }
 
-/** What that means to a sender of multicast. */
+/** Says what that means to a sender of multicast. */
 export function describeLoopback({ off, file }: MulticastLoopback): string {
   if (off) return `multicast is not looped back to this host (${file})`
   const remedy = file ? `\`echo 1 > ${file}\` turns that off` : 'this driver has no switch to turn that off, that of MLNX_OFED has'

@@ -1,4 +1,4 @@
-/** What this process may do, as the RDMA subsystem of the kernel counts it. Linux only, cold. */
+/** The rights of this process, as the RDMA subsystem of the kernel counts it. Linux only, cold. */
 import { readFileSync } from 'node:fs'
 
 /** The initial user namespace maps every id to itself (user_namespaces(7)). */

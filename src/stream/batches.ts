@@ -13,7 +13,7 @@ type UserRegion = Batch<object>['template']['externalRegions'][number]
 /** @internal The open batches of a stream with their lanes. It is all that a batch knows of its stream. */
 export class Batches implements BatchOwner {
   readonly #open = new Map<Batch<object>, Lane>()
-  /** What each of the user's regions calls when it is released. */
+  /** The callback of each of the user's regions, for when it is released. */
   readonly #kept = new Map<UserRegion, () => void>()
   #lastTurn = performance.now()
   #closed = false

@@ -283,6 +283,24 @@ test('more live neighbours than the kernel has room for: the table is named, and
   }
 })
 
+test('more IPv6 neighbours than the kernel has room for: the table is named for those that it has none for', async (ctx) => {
+  const why = netnsUnavailable()
+  need(ctx, !why, why)
+  const room = Number(readFileSync('/proc/sys/net/ipv6/neigh/default/gc_thresh3', 'utf8'))
+  need(ctx, room <= 1024, `the table of neighbours takes ${room}`)
+  await using ns = await makeNetns({ veth: {} })
+  const to = Array.from({ length: 1500 }, (_, i) => `[fd77::1:${i.toString(16)}]:7148`)
+  const stream = await RemoteStream.open(ns, { to, neighbourTimeoutMs: 500, packetSizeBytes: 1452 })
+  await stream.batch({ heaps: 1500, bytes: 64 })
+  const { causes } = (await stream.send()).error!.outcome!
+  await stream.close()
+  const full = causes.filter(({ errnoName }) => errnoName === 'ENOBUFS')
+  console.log(`${full.length} of 1500 without room: ${full[0]?.message}`)
+  expect(full.length).toBeGreaterThanOrEqual(1500 - room)
+  expect(full[0]!.message).toMatch(/table of neighbours is full.*net\.ipv6\.neigh\.default\.gc_thresh3/)
+  expect(causes.filter(({ errnoName }) => errnoName !== 'ENOBUFS' && errnoName !== 'EHOSTUNREACH')).toEqual([])
+})
+
 test('two thousand dead endpoints cost a bounded time together, and the live one gets its heaps', async (ctx) => {
   const why = netnsUnavailable()
   need(ctx, !why, why)

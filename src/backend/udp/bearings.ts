@@ -3,6 +3,7 @@
  * by name or by address, because an interface that is deleted and made anew has another index.
  */
 import { ERRNO, NativeError } from '../../../ffi/native-error.js'
+import { SpeadcastError } from '../../errors.js'
 import { needsScope } from '../../net/address.js'
 import type { ResolvedEndpoint } from '../../net/endpoint.js'
 import { findInterfaceAgain, type LocalInterface, localInterfaces, type ResolvedInterface } from '../../net/interface.js'
@@ -47,8 +48,13 @@ export class Bearings {
   /** Why no packet can leave at this moment, in words; '' where the interface is not to blame. Cold. */
   troubleNow(): string {
     if (this.trouble || !this.interface) return this.trouble
-    const found = findInterfaceAgain(this.interface)
-    return 'why' in found ? found.why : ''
+    try {
+      const found = findInterfaceAgain(this.interface)
+      return 'why' in found ? found.why : ''
+    } catch (error) {
+      if (!(error instanceof SpeadcastError)) throw error
+      return error.message
+    }
   }
 
   /** Finds interface and zones again. True when they are others than before. */
@@ -57,7 +63,13 @@ export class Bearings {
     this.errno = 0
     const zoned = this.endpoints.some(({ zone }) => zone)
     if (!this.interface && !zoned) return false
-    const all = localInterfaces()
+    let all: readonly LocalInterface[]
+    try {
+      all = localInterfaces()
+    } catch (error) {
+      if (!(error instanceof SpeadcastError)) throw error
+      return false // no descriptor left to ask with: what is known holds
+    }
     const before = this.interface
     const found = before && findInterfaceAgain(before, all)
     if (found && 'why' in found) {

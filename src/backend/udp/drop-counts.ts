@@ -37,9 +37,23 @@ export class DropCounts {
   /** Counts on these interfaces from now on. What was counted on others is forgotten. */
   follow(ifindexes: readonly number[]): void {
     const known = new Map(this.#stacks.flat().map((counted) => [counted.ifindex, counted]))
-    const all = links()
+    let all: readonly Link[] = []
+    try {
+      all = links()
+    } catch (error) {
+      if (!(error instanceof NativeError)) throw error // no descriptor left, or the table changes all the time
+    }
     const counted = (ifindex: number): Counted => known.get(ifindex) ?? { ifindex, drops: this.#drops(ifindex) }
     this.#stacks = ifindexes.map((ifindex) => [counted(ifindex), ...below(ifindex, all).map(counted)])
+  }
+
+  /** Whether no queue of an interface and of those below it holds packets. @throws NativeError when one of them is gone */
+  queuesAreEmpty(ifindex: number): boolean {
+    const stack = this.#stacks.find(([top]) => top.ifindex === ifindex) ?? [{ ifindex }]
+    return stack.every((counted) => {
+      this.#losses.read(counted.ifindex)
+      return this.#losses.queueLength === 0
+    })
   }
 
   /** @throws NativeError when an interface is gone */

@@ -34,7 +34,7 @@ const FIRST_LOOKS = 256
 const WATCH_MS = 2000
 /** A calm stream looks at what IPsec dropped at every sixth look: that costs as much again. */
 const LOOKS_PER_IPSEC = 6
-/** How often the interfaces below are looked up again: a bond may have got another port. Some 100 µs. */
+/** How often the interfaces below are looked up again while links change: a bond may have got another port. Some µs a link. */
 const FOLLOW_MS = 1000
 
 const interfacesOf = (gates: Gates): number[] => [...new Set(gates.paths.map((path) => path.ifindex))]
@@ -47,6 +47,7 @@ export class LossWatch {
   readonly #losses: LinkLosses
   readonly #counts: DropCounts
   #followedAt = Number.NEGATIVE_INFINITY
+  #linksChanged = true
   #interfaces: readonly number[]
   readonly #returned: ReturnedErrors
   readonly #ipsec = new IpsecDrops()
@@ -84,14 +85,17 @@ export class LossWatch {
     this.#pace = pace
     this.#returned = returned
     this.#interfaces = interfacesOf(gates)
-    this.#losses = new LinkLosses()
-    this.#counts = new DropCounts(this.#losses)
+    let losses: LinkLosses | undefined
     try {
+      losses = new LinkLosses()
       this.#watch = new LinkWatch(this.#interfaces, destinations)
     } catch (error) {
-      this.#losses.close()
+      losses?.close()
+      this.#ipsec.close()
       throw error
     }
+    this.#losses = losses
+    this.#counts = new DropCounts(losses)
     this.#look(performance.now())
     this.#suspicion = 0
     this.#dropsSeen = 0
@@ -109,6 +113,7 @@ export class LossWatch {
   /** Whether the kernel has told since the last call that paths may have changed. */
   takeDoubt(): boolean {
     const doubtful = this.#watch.pathsDoubtful
+    if (doubtful) this.#linksChanged = true
     this.#watch.pathsDoubtful = false
     return doubtful
   }
@@ -153,15 +158,14 @@ export class LossWatch {
     return this.#ipsec.blocked !== blocked
   }
 
-  /** Whether the root queueing discipline of an interface holds no packets; false where it cannot be asked. */
+  /** Whether the queues of an interface and of those below it hold no packets; false where they cannot be asked. */
   queueIsEmpty(ifindex: number): boolean {
     try {
-      this.#losses.read(ifindex)
+      return this.#counts.queuesAreEmpty(ifindex)
     } catch (error) {
       if (!(error instanceof NativeError)) throw error
       return false
     }
-    return this.#losses.queueLength === 0
   }
 
   /** See Backend.suspicion. */
@@ -218,9 +222,11 @@ export class LossWatch {
       this.#moves = this.#gates.moves
       this.#interfaces = interfacesOf(this.#gates)
       this.#followedAt = Number.NEGATIVE_INFINITY
+      this.#linksChanged = true
       this.#pace?.judge()
     }
-    if (now - this.#followedAt > FOLLOW_MS) {
+    if (this.#linksChanged && now - this.#followedAt > FOLLOW_MS) {
+      this.#linksChanged = false
       this.#followedAt = now
       counts.follow(this.#interfaces)
     }

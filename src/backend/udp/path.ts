@@ -46,6 +46,8 @@ export interface UdpOptions {
 }
 
 /** The kernel's words for what an interface or an address takes with it. */
+/** How often refused packets make the next hops doubtful. */
+const DOUBT_MS = 20
 const GONE: readonly string[] = ['ENODEV', 'ENXIO', 'EADDRNOTAVAIL', 'ENETUNREACH', 'EINVAL']
 
 /** The bytes around each packet on the wire, of the path that takes the most. */
@@ -90,6 +92,7 @@ export class UdpPath {
   readonly #bearings: Bearings
   readonly #losses: LossWatch
   readonly #renewal: Renewal
+  #doubtedAt = Number.NEGATIVE_INFINITY
   readonly #sendBufferBytes: number
   readonly #unpaced: Record<string, string>
 
@@ -192,7 +195,12 @@ export class UdpPath {
 
   /** A post failed because of the route or the link. True if it may be tried again at once, another way. */
   noteUnreachable(): boolean {
-    this.gates.doubt()
+    // Asking for all next hops costs 30 µs each, and refused packets are many.
+    const now = performance.now()
+    if (now - this.#doubtedAt > DOUBT_MS) {
+      this.#doubtedAt = now
+      this.gates.doubt()
+    }
     if (!this.#renewal.refused()) return false
     this.#losses.rebase()
     return true

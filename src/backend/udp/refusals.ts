@@ -63,7 +63,7 @@ export class Refusals {
   givesUp(substream: number, refusedMs: number): boolean {
     const known = this.#givenUp[substream] !== 0
     if (!known && refusedMs < EMPTY_QUEUE_MS) return false
-    if (refusedMs < FULL_QUEUE_MS && !this.#queueIsEmpty(substream)) return false
+    if (refusedMs < (known ? EMPTY_QUEUE_MS : FULL_QUEUE_MS) && !this.#queueIsEmpty(substream)) return false
     if (!known) this.#givenUpCount++
     this.#givenUp[substream] = 1
     return true

@@ -11,8 +11,8 @@
  * | reassembly time exceeded, anything else | it is lost                                                                            |
  * | an error of this host's own (`LOCAL`)   | nothing: the call that met it returned it too                                         |
  */
-import { ERRNO, errnoName } from '../../../ffi/native-error.js'
-import { addresses } from '../../../ffi/netlink/route.js'
+import { ERRNO, errnoName, NativeError } from '../../../ffi/native-error.js'
+import { addresses, type InterfaceAddress } from '../../../ffi/netlink/route.js'
 import { ORIGIN_ICMP6, ORIGIN_LOCAL, QueuedError, type UdpSocket } from '../../../ffi/socket/udp-socket.js'
 import { formatAddress } from '../../net/address.js'
 import type { ResolvedEndpoint } from '../../net/endpoint.js'
@@ -41,6 +41,7 @@ export class ReturnedErrors {
   /** The last error of each substream: who sent it, and what it says. */
   readonly #said: ({ readonly by: string; readonly mtu: number; readonly text: string } | undefined)[] = []
   #substreams: Map<string, number[]> | undefined
+  #own: readonly InterfaceAddress[] | undefined
 
   constructor(socket: UdpSocket, endpoints: readonly ResolvedEndpoint[], gates: Gates, counters: Float64Array) {
     this.#socket = socket
@@ -53,6 +54,7 @@ export class ReturnedErrors {
   drain(): number {
     let entries = 0
     let foreign = 0
+    this.#own = undefined
     while (entries < MOST_ENTRIES && this.#socket.readError(this.#entry)) {
       entries++
       if (this.#entry.origin === ORIGIN_LOCAL) continue
@@ -82,7 +84,7 @@ export class ReturnedErrors {
     }
     this.losses++
     const mtu = errno === EMSGSIZE ? entry.info : 0
-    const own = errno === EHOSTUNREACH && isOwn(entry.offender)
+    const own = errno === EHOSTUNREACH && this.#isOwn(entry.offender)
     for (const substream of this.#substreamsOf(entry)) {
       if (own) {
         this.#gates.shut(substream)
@@ -91,6 +93,17 @@ export class ReturnedErrors {
       this.#said[substream] = { by: formatAddress(entry.offender), mtu, text: describe(entry) }
       if (isFinal(entry)) this.#gates.reject(substream, errno)
     }
+  }
+
+  /** Whether an address is one of this host's; asked for once a drain. */
+  #isOwn(address: Uint8Array): boolean {
+    try {
+      this.#own ??= addresses()
+    } catch (error) {
+      if (!(error instanceof NativeError)) throw error
+      this.#own = []
+    }
+    return this.#own.some(({ bytes }) => Buffer.compare(bytes, address) === 0)
   }
 
   #substreamsOf({ address, port }: QueuedError): readonly number[] {
@@ -108,9 +121,6 @@ export class ReturnedErrors {
 }
 
 const familyOf = ({ origin }: QueuedError): 4 | 6 => (origin === ORIGIN_ICMP6 ? 6 : 4)
-
-/** Whether an address is one of this host's. Cold. */
-const isOwn = (address: Uint8Array): boolean => addresses().some(({ bytes }) => Buffer.compare(bytes, address) === 0)
 
 /** Whether the next packets would meet the same fate. */
 function isFinal(entry: QueuedError): boolean {

@@ -44,7 +44,7 @@ export interface OpenDevice {
   rdma: RdmaPath
   /** As of when it was opened; events tell of changes. */
   portActive: boolean
-  /** Of the backend to be made on it. */
+  /** The states of the backend to be made on it. */
   readonly states: States
 }
 
@@ -110,13 +110,13 @@ export function causeName(cause: number): string {
   return cause >= CAUSE_STATUS ? (WC_STATUS[cause - CAUSE_STATUS] ?? `status ${cause - CAUSE_STATUS}`) : errnoName(cause)
 }
 
-/** What is known of a device's last failure beside its cause. */
+/** A device's last failure, beside its cause. */
 export interface LastFailure {
   /** The device's own code for the last work request that failed by itself. */
   readonly vendorError: number
   /** How long the device had said nothing when it was last given up on. */
   readonly silentMs: number
-  /** What it said then when it was asked something else. */
+  /** The device's answer then, when it was asked something else. */
   readonly silence: string
 }
 

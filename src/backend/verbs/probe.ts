@@ -40,13 +40,12 @@ export function probeIbverbs({ endpoints, interface: iface, verbsLibrary, multic
   })
 }
 
-/** What becomes of multicast on this host, where `probeIbverbs` finds that it can be sent; undefined for unicast. */
+/** Says what becomes of multicast on this host, where `probeIbverbs` finds that it can be sent; undefined for unicast. */
 export function loopbackOf({ endpoints, interface: iface, verbsLibrary }: Wanted): string | undefined {
   if (!endpoints.some(({ multicast }) => multicast)) return undefined
-  const { ifindex } = oneInterface(endpoints.map((endpoint) => findPath(endpoint, iface)))
-  return describeLoopback(
-    multicastLoopback(rdmaPathOf(loadLibrary('ibverbs', verbsLibrary), ifindex, iface?.addressBytes).interfaces),
-  )
+  const { ifindex, sourceAddress } = oneInterface(endpoints.map((endpoint) => findPath(endpoint, iface)))
+  const source = iface?.addressBytes ?? parseAddress(sourceAddress)
+  return describeLoopback(multicastLoopback(rdmaPathOf(loadLibrary('ibverbs', verbsLibrary), ifindex, source).interfaces))
 }
 
 /** Returns why datagrams cannot be sent; undefined if they can. Receivers are not asked. */

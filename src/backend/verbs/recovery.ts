@@ -114,7 +114,7 @@ export class Recovery<V extends VerbsPosting> implements LastFailure {
     }
   }
 
-  /** What the device says when it is asked something else. */
+  /** The device's answer when it is asked something else. */
   #answer(): string {
     const { context, rdma } = this.#parts.device
     try {
@@ -137,7 +137,8 @@ export class Recovery<V extends VerbsPosting> implements LastFailure {
   finish(): void {
     this.#note(this.#trouble.why)
     try {
-      if (++this.inARow > MAX_RECOVERIES) throw new NativeError('recovery', ERRNO.EIO, 'given up')
+      // A queue that has to move is not at fault: the port that it sends by is gone, and comes back when it does.
+      if (!this.#parts.kind.displaced && ++this.inARow > MAX_RECOVERIES) throw new NativeError('recovery', ERRNO.EIO, 'given up')
       this.#restart()
     } catch (error) {
       if (!(error instanceof NativeError)) throw error
