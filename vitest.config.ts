@@ -6,6 +6,10 @@ const HEAVY = [
   'acceptance/acceptance',
   'bench/bench',
   'project/bootstrap',
+  'kernel/host-changes',
+  'kernel/source',
+  'kernel/descriptor-timer',
+  'ibverbs/hosts',
   ...['endurance', 'events', 'faults', 'frames', 'interop', 'lifecycle', 'neighbours', 'resources'].map(
     (name) => `ibverbs/${name}`,
   ),

@@ -1,4 +1,4 @@
-// What is made from src/ and ffi/: dist/ by tsc, for tests and with the declarations; lib/ by rolldown, which users run.
+// Makes the two outputs from src/ and ffi/: dist/ by tsc, for tests and with the declarations; lib/ by rolldown, which users run.
 import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { at, digest, filesIn, Quit, read, say, step } from './process.mjs'

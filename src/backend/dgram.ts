@@ -296,7 +296,7 @@ class DgramBackend implements Backend {
     const name = errnoName(errno)
     const lost = this.#interface && GONE.includes(errno) ? findInterfaceAgain(this.#interface) : undefined
     if (lost && 'why' in lost) return `${text}: ${lost.why} (${name}); the stream goes on when it is back`
-    if (name === 'EACCES') return `${text}: the system refuses it (EACCES), as a broadcast address without the option broadcast`
+    if (name === 'EACCES') return `${text}: EACCES (as for a prohibit route, or a broadcast address without the option broadcast)`
     return name === 'EMSGSIZE'
       ? `${text}: a packet of ${udpBytes} bytes is too large for the path or the socket (EMSGSIZE)`
       : `${text}: ${name}`

@@ -44,7 +44,7 @@ const FORGOTTEN_MS = 100
  */
 const GRACE_MS = 5
 
-/** What one look has learnt of next hops, because substreams mostly share them. */
+/** The next hops' states as one look has learnt them, because substreams mostly share them. */
 export type Known = Map<string, ReturnType<typeof neighbourState>>
 
 /** Whether the kernel cannot even make an entry for the next hop: there is none, and asking for the MAC makes none. */

@@ -87,7 +87,7 @@ export class PcapBackend implements Backend {
   #whole = 0
   #written = 0
   #completed = 0
-  /** Of the write that failed; meaningful in broken. */
+  /** The errno of the write that failed; meaningful in broken. */
   #errno = 0
 
   constructor(options: PcapOptions, environment: BackendEnvironment) {

@@ -1,5 +1,5 @@
 /**
- * What a backend tells of itself for `stream.stats()`, such as which segmentation is in use and why. Each part of the backend adds the
+ * The words that a backend tells of itself for `stream.stats()`, such as which segmentation is in use and why. Each part of the backend adds the
  * words that it answers for and says when they change, so that nobody has to compare them to learn that they are the same.
  */
 export type StateWords = Readonly<Record<string, string | number | boolean>>

@@ -44,7 +44,7 @@ export class Completions {
     return true
   }
 
-  /** Of `rest` completed rows those before row `end` are this send's. Returns how many. */
+  /** Gives a send its share of `rest` completed rows: those before row `end`. Returns how many. */
   #give(flight: Flight, end: number, rest: number): number {
     const out = this.#out
     const completed = flight.rowsCompleted

@@ -10,7 +10,7 @@ export interface EngineOptions extends PacingOptions {
   readonly interruptible?: boolean
 }
 
-/** What became of an interlude: undefined if it was sent whole. */
+/** The fate of an interlude: undefined if it was sent whole. */
 export interface InterludeMessage {
   readonly type: 'interlude'
   readonly outcome: OutcomeMessage | undefined

@@ -63,7 +63,7 @@ export class Engine {
   readonly #settlements: Settlements
   readonly #backoff = new Backoff()
   readonly #counters: Float64Array
-  /** Of a post. */
+  /** A post takes no more than this. */
   readonly #mostBytes: number
   readonly #tellsAtPost: boolean
   readonly #joins: boolean

@@ -56,7 +56,7 @@ export function formatAddress(bytes: Uint8Array): string {
   return start < 0 ? hex(words) : `${hex(words.slice(0, start))}::${hex(words.slice(start + length))}`
 }
 
-/** What helps where the system has no sockets of a family; empty where `cause` is something else. */
+/** Says what helps where the system has no sockets of a family; empty where `cause` is something else. */
 export function familyRemedy(family: Family, cause: unknown): string {
   const { code, errnoName } = cause as { code?: unknown; errnoName?: unknown }
   if (code !== 'EAFNOSUPPORT' && errnoName !== 'EAFNOSUPPORT') return ''

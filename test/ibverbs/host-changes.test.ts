@@ -29,7 +29,7 @@ async function open(ns: Netns, options: StreamOptions = OPTIONS, nicOptions: Nic
   return { nic, stream }
 }
 
-/** What becomes of a batch of four heaps of five packets, and of how many heaps all packets arrive at a device of namespace b. */
+/** The fate of a batch of four heaps of five packets, and of how many heaps all packets arrive at a device of namespace b. */
 async function sendTo(ns: Netns, stream: RemoteStream, device: 'v1' | 'w1') {
   const wire = await capture(ns, 'b', { device })
   const { ok, error } = await stream.send()

@@ -1,6 +1,6 @@
 /**
  * Hosts as they are found: fork protection, rootless containers, limits of pinned memory, multicast that comes back, ports without GIDs.
- * What the kernel or a driver tells by files is told by files here too, mounted where the kernel has none.
+ * Facts that the kernel or a driver tells by files are told by files here too, mounted where the kernel has none.
  */
 import { readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -45,7 +45,7 @@ async function doctor(ns: Netns, under: readonly string[], ...args: string[]) {
   return { code, backend, reason, ibverbs: backends.find((each) => each.backend === 'ibverbs')! }
 }
 
-/** What `NAME.program.ts` of this folder prints when it runs on the NIC in namespace a. */
+/** The value that `NAME.program.ts` of this folder prints when it runs on the NIC in namespace a. */
 async function printed<T>(ns: Netns, nic: Nic, env: Record<string, string>, name: string, ...args: readonly unknown[]): Promise<T> {
   const { stdout } = await ns.exec('a', programArgv(`ibverbs/${name}`, ...args), { env: { ...nic.environment, ...env } })
   return JSON.parse(stdout.trimEnd().split('\n').at(-1)!) as T

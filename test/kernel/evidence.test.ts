@@ -1,4 +1,4 @@
-/** What becomes known late: packets that queues, routers, filters and IPsec dropped after the kernel had taken them. */
+/** Losses that become known late: packets that queues, routers, filters and IPsec dropped after the kernel had taken them. */
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'

@@ -110,7 +110,7 @@ describe('the packed package', { timeout: 120_000 }, () => {
     const filesOf = (file: string) => [...new Set(loaded(`lib/${file}.js`))].sort()
     expect(filesOf('index')).toEqual(['lib/errors.js', 'lib/io.js', 'lib/main.js'])
     expect(filesOf('worker')).toEqual(['lib/errors.js', 'lib/io.js'])
-    // What an I/O thread loads besides, where there are RDMA devices.
+    // An I/O thread loads this besides, where there are RDMA devices.
     expect(filesOf('verbs')).toEqual(['lib/errors.js', 'lib/io.js'])
     expect(filesOf('dgram')).toEqual(['lib/errors.js', 'lib/io.js'])
   })

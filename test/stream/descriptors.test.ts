@@ -97,7 +97,7 @@ describe('lost descriptors', () => {
       .map(letter)
       .join('')
 
-  /** What came to each substream: up to the batch that gets through to both, and of the next batch. */
+  /** The heaps that came to each substream: up to the batch that gets through to both, and of the next batch. */
   async function recovery(descriptors: NonNullable<StreamOptions['descriptors']>) {
     const { gate, stream } = await halfDead({ descriptors })
     const batch = batchOf(stream, itemsOf(), 4)

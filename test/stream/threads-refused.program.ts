@@ -1,4 +1,4 @@
-/** What streams and receivers do in a process that may start no thread: CALL… names them. With NO_MORE_THREADS it sees to that itself. */
+/** Shows what streams and receivers do in a process that may start no thread: CALL… names them. With NO_MORE_THREADS it sees to that itself. */
 import { spawnSync } from 'node:child_process'
 import { readdirSync, readlinkSync } from 'node:fs'
 import { stat } from 'node:fs/promises'

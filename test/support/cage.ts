@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url'
 
 const CAGE = fileURLToPath(new URL('./cage.py', import.meta.url))
 
-/** What to put before a command for which socket(2) is to know these address families only. */
+/** The words before a command for which socket(2) is to know these address families only. */
 export const cage = (...families: readonly string[]): string[] => ['python3', CAGE, families.join()]
 
 /** Why there can be no such cage here; empty where there can. */

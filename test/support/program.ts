@@ -46,7 +46,7 @@ function emit(name: string): void {
   for (const [, local] of code.matchAll(LOCAL)) emit(join(dirname(name), local!))
 }
 
-/** What node runs of `test/NAME.program.ts`. */
+/** The file that node runs for `test/NAME.program.ts`. */
 export function programFile(name: string): string {
   emit(`${name}.program`)
   return join(OUT, `${name}.program.js`)

@@ -74,7 +74,7 @@ export class UdpPath {
   readonly socket: UdpSocket
   readonly options: UdpOptions
   readonly gates: Gates
-  /** Of the whole backend: the path's words are in them. */
+  /** The whole backend's, with the path's words among them. */
   readonly states: States
   /** The kernel keeps the rate; this holds back what the kernel cannot keep. */
   readonly pace: KernelPace | undefined

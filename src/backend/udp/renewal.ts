@@ -19,7 +19,7 @@ import type { Gates, Known } from '../gates.js'
 import type { States } from '../states.js'
 import type { Bearings } from './bearings.js'
 
-/** What no event tells is looked for this often while no packet can leave. */
+/** A change that no event tells is looked for this often while no packet can leave. */
 const RETRY_MS = 1000
 /** Refused packets are no reason to look more often. */
 const REFUSED_MS = 20
@@ -39,7 +39,7 @@ export interface RenewalParts {
   readonly remake: () => void
   /** The endpoints' scopes are others. */
   readonly rename: () => void
-  /** Of the whole backend. */
+  /** The whole backend's. */
   readonly states: States
 }
 

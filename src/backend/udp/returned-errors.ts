@@ -71,7 +71,7 @@ export class ReturnedErrors {
     return said && said.mtu > 0 ? said : undefined
   }
 
-  /** What came back for a substream last, in words; undefined if nothing did. */
+  /** The last error that came back for a substream, in words; undefined if none did. */
   explain(substream: number): string | undefined {
     return this.#said[substream]?.text
   }
