@@ -29,6 +29,8 @@ export function memoryLimitBytes(): number {
 export function pagesRefused(byteLength: number): NativeError | undefined {
   const bytes = memoryLimitBytes()
   const cgroup = bytes < totalmem()
+  // libuv of Node 24 counts limits of setrlimit(2) in. They are told of by their own names (addressesRefused).
+  if (cgroup && softLimits().some((limit) => limit === bytes)) return undefined
   return refusal(byteLength, {
     bytes,
     usedBytes: process.memoryUsage.rss(),
@@ -38,24 +40,30 @@ export function pagesRefused(byteLength: number): NativeError | undefined {
   })
 }
 
+/** RLIMIT_AS and RLIMIT_DATA, infinite where there is none. */
+function softLimits(): readonly [number, number] {
+  const allowed = text('limits')
+  const soft = (name: string): number =>
+    Number(new RegExp(`^${name}\\s+(\\d+)`, 'm').exec(allowed)?.[1] ?? Number.POSITIVE_INFINITY)
+  return [soft('Max address space'), soft('Max data size')]
+}
+
 /**
  * The refusal of addresses that setrlimit(2) leaves no room for. What was mapped before takes none.
  * @param dataBytes those of them that are private and writable
  */
 export function addressesRefused(byteLength: number, dataBytes = byteLength): NativeError | undefined {
-  const allowed = text('limits')
-  const soft = (name: string): number =>
-    Number(new RegExp(`^${name}\\s+(\\d+)`, 'm').exec(allowed)?.[1] ?? Number.POSITIVE_INFINITY)
+  const [addressSpace, data] = softLimits()
   const limits = [
     {
-      bytes: soft('Max address space'),
+      bytes: addressSpace,
       of: 'VmSize',
       wanted: byteLength,
       name: 'RLIMIT_AS',
       remedy: 'raise it (ulimit -v, LimitAS= of a systemd unit)',
     },
     {
-      bytes: soft('Max data size'),
+      bytes: data,
       of: 'VmData',
       wanted: dataBytes,
       name: 'RLIMIT_DATA',
@@ -73,9 +81,9 @@ export function addressesRefused(byteLength: number, dataBytes = byteLength): Na
   return undefined
 }
 
-/** Addresses that V8 and glibc were seen to take for a worker, and those of them that count as data. */
+/** Addresses that V8 and glibc were seen to take for a worker, and those of them that count as data: Node 24 maps its cages so. */
 const THREAD_BYTES = 768 << 20
-const THREAD_DATA_BYTES = 64 << 20
+const THREAD_DATA_BYTES = Number.parseInt(process.versions.node, 10) < 24 ? 64 << 20 : 576 << 20
 
 /** @throws NativeError where V8 would end the process, because there are no addresses left for a thread */
 export function ensureRoomForThread(): void {
