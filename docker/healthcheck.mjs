@@ -17,7 +17,7 @@ for (const table of ['udp', 'udp6'])
     udp.add(line.trim().split(/\s+/)[9])
 
 function sendsOrReceives(pid) {
-  if (!orElse(() => readFileSync(`/proc/${pid}/cmdline`, 'utf8'), '').includes('/cli/main.js')) return false
+  if (!orElse(() => readFileSync(`/proc/${pid}/cmdline`, 'utf8'), '').includes('/lib/cli.js')) return false
   const stat = orElse(() => readFileSync(`/proc/${pid}/stat`, 'utf8'), '')
   if (/^[TtZX]/.test(stat.slice(stat.lastIndexOf(')') + 2))) return false
   return orElse(() => readdirSync(`/proc/${pid}/fd`), []).some((fd) => {

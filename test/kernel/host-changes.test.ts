@@ -244,6 +244,9 @@ function remake(ns: Netns): void {
     ns.ip(where, `address add fd77::${host}/64 dev ${device} nodad`)
     ns.ip(where, `address add fe80::${host}/64 dev ${device} nodad`)
   }
+  // The kernel may take a second to see the signal, and until then it drops multicast in silence.
+  const end = performance.now() + 5000
+  while (JSON.parse(ns.ip('a', '-json link show v0'))[0].operstate !== 'UP' && performance.now() < end);
 }
 
 const REMADE = [

@@ -19,7 +19,7 @@ import { ensureLoopback, oneInterface, queuePairsRefused } from './open.js'
  * Memory that is registered on trial: a batch or two. Batches come when `auto` has chosen, and one that cannot be pinned cannot be sent.
  * `auto` never takes rdma-ud, whose users know their batches.
  */
-const TRIAL_BYTES = { ibverbs: 16 << 20, 'rdma-ud': 4 << 20 } as const
+const TRIAL_BYTES = 4 << 20
 
 export interface Wanted {
   readonly endpoints: readonly ResolvedEndpoint[]
@@ -65,7 +65,7 @@ function probe(
   try {
     const { context, port } = open(loadLibrary(backend, verbsLibrary))
     try {
-      return queuePairsRefused(context, port, type, TRIAL_BYTES[backend])
+      return queuePairsRefused(context, port, type, TRIAL_BYTES)
     } finally {
       context.close()
     }
