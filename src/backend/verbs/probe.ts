@@ -16,8 +16,8 @@ import { senderPort } from './datagrams-open.js'
 import { ensureLoopback, oneInterface, queuePairsRefused } from './open.js'
 
 /**
- * Memory that is registered on trial: a batch or two. Batches come when `auto` has chosen, and one that cannot be pinned cannot be sent.
- * `auto` never takes rdma-ud, whose users know their batches.
+ * Memory that is registered on trial: some small batches. Batches come when `auto` has chosen, and one that cannot be pinned cannot be sent.
+ * No more, because containers may lock 8 MiB by default, rings of a queue among them.
  */
 const TRIAL_BYTES = 4 << 20
 
