@@ -2,6 +2,7 @@
 import { Command } from 'commander'
 import { type EndpointReport, explainBackends } from '../devices/index.js'
 import { complain, EXIT_FAILED } from './exit.js'
+import { printJson, say } from './print.js'
 import { table } from './table.js'
 import { packetSizeOption } from './transport-options.js'
 
@@ -44,10 +45,10 @@ async function run(to: readonly string[], flags: DoctorFlags): Promise<void> {
       ...(flags.packetSize !== undefined && { packetSizeBytes: flags.packetSize }),
     })
     const rows = report.backends.map(({ backend, works, reason }) => [backend, works ? reason : `no: ${reason}`] as const)
-    const text = () => table([['auto takes', report.backend], ...rows, ...report.endpoints.map(rowOf)])
-    process.stdout.write(flags.json ? `${JSON.stringify(report)}\n` : text())
+    if (flags.json) printJson(report)
+    else process.stdout.write(table([['auto takes', report.backend], ...rows, ...report.endpoints.map(rowOf)]))
     if (report.sends) return
-    process.stderr.write(`speadcast doctor: nothing can be sent: ${report.problem}\n`)
+    say(`speadcast doctor: nothing can be sent: ${report.problem}`)
     process.exitCode = EXIT_FAILED
   } catch (error) {
     complain('doctor', error)
