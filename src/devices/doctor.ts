@@ -4,7 +4,7 @@ import { ibverbsRefused, rdmaUdRefused, selectBackend, udpRefused } from '../bac
 import { checkOptions } from '../checks.js'
 import { ensure } from '../errors.js'
 import { parseEndpoints, resolveEndpoints } from '../net/endpoint.js'
-import { senderInterface } from '../net/sender-interface.js'
+import { askedInterface } from '../net/sender-interface.js'
 import { type EndpointReport, reachOf } from './reach.js'
 
 export interface BackendVerdict {
@@ -50,7 +50,7 @@ export async function explainBackends(to: string | readonly string[], options: E
   const [first] = endpoints
   const wanted = {
     endpoints,
-    interface: first && (await senderInterface(options.interface, first)),
+    interface: first && (await askedInterface(options.interface, first)),
     verbsLibrary: options.library,
   }
   const { backend, reason } = await selectBackend('auto', wanted)

@@ -66,7 +66,7 @@ export interface ReceiverOptions {
   /** For 'rdma-ud': name or path of libibverbs. Default: the environment's SPEADCAST_VERBS_LIBRARY, then libibverbs.so.1. */
   readonly verbsLibrary?: string
   /**
-   * Is given a line for a person when a group was lost with its interface, and when it was joined again on one that was made anew. `stats()`
+   * Is given a line for a person when a group was lost with its interface, and when it was joined again. `stats()`
    * counts the second as `groupsRejoined`. Looked for four times a second.
    */
   readonly onChange?: (message: string) => void

@@ -14,7 +14,7 @@ import { Ring } from '../engine/ring.js'
 import { BackendRefused, ensure, SpeadcastError, ThreadRefused, warn, withCode } from '../errors.js'
 import { type EndpointSpec, parseEndpoints, type ResolvedEndpoint, resolveEndpoints } from '../net/endpoint.js'
 import type { ResolvedInterface } from '../net/interface.js'
-import { oddInterface, senderInterface } from '../net/sender-interface.js'
+import { askedInterface, oddInterface } from '../net/sender-interface.js'
 import { makeFlavour } from '../spead/index.js'
 import { cntSequence } from './arguments.js'
 import { IBVERBS_DEFAULTS, parseStreamConfig, RDMA_UD_DEFAULTS, type StreamConfig } from './config.js'
@@ -102,7 +102,7 @@ async function openResolved(config: StreamConfig, specs: readonly EndpointSpec[]
     'ERR_SPEADCAST_CONFIG',
     () => `broadcast is set, and ${endpoints[0]!.text} is IPv6, which has none; leave it out, or send to a group such as [ff02::1]`,
   )
-  const iface = await senderInterface(config.interface, endpoints[0]!)
+  const iface = await askedInterface(config.interface, endpoints[0]!)
   const selection = await selectBackend(config.backend, {
     endpoints,
     interface: iface,
