@@ -17,6 +17,26 @@ const USAGE_CODES: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'ERR_SPEADCAST_SPLIT',
 ])
 
+/**
+ * What was asked for makes sense, but the host has no room or no rights for it now: a port that another program has, ports below 1024, a name server
+ * that does not answer. By the failed call's errno, or what node:dns has in its place.
+ */
+const REFUSED_BY_HOST: ReadonlySet<unknown> = new Set([
+  'EADDRINUSE',
+  'EACCES',
+  'EPERM',
+  'EAI_AGAIN',
+  'EMFILE',
+  'ENFILE',
+  'ENOMEM',
+  'ENOBUFS',
+])
+
+function isUsage({ code, cause }: SpeadcastError): boolean {
+  const { errnoName, code: errno } = (cause ?? {}) as { errnoName?: unknown; code?: unknown }
+  return USAGE_CODES.has(code) && !REFUSED_BY_HOST.has(errnoName ?? errno)
+}
+
 /** Makes the error for options that contradict each other or make no sense together. */
 export const usageError = (message: string): SpeadcastError => new SpeadcastError('ERR_SPEADCAST_CONFIG', message)
 
@@ -28,5 +48,5 @@ export function complain(command: string, error: unknown): void {
   const known = error instanceof SpeadcastError
   say(`speadcast ${command}: ${error instanceof Error && known ? error.message : error}`)
   if (error instanceof Error && !known) for (const line of stackOf(error)) say(line)
-  process.exitCode = known && USAGE_CODES.has(error.code) ? EXIT_USAGE : EXIT_FAILED
+  process.exitCode = known && isUsage(error) ? EXIT_USAGE : EXIT_FAILED
 }

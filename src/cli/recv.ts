@@ -38,7 +38,7 @@ export function recvCommand(): Command {
     .option('--item <NAME>', 'the item of --output and of sha256: name, or id as 0x3300', 'adc_samples')
     .option(
       '--interface <NAME|ADDRESS>',
-      'interface on which to join groups, whose packets alone are taken then; of rdma-ud the RDMA device',
+      'interface on which to join groups, whose packets alone are taken then (default, and 0.0.0.0 or ::: by route); of rdma-ud the RDMA device',
     )
     .option('--stops <N>', 'end after N stop heaps; 0: never (default: one per endpoint)', wholeNumber(0))
     .option(

@@ -17,8 +17,8 @@ export interface ReceiverOptions {
   /** `HOST:PORT`, ranges as `239.10.10.0+15:7148`; HOST is an address of this machine or a multicast group, which is joined. */
   readonly endpoints: string | readonly string[]
   /**
-   * Name or address of the interface to join groups on, whose packets alone are taken then. Default: the kernel's choice by route. Of IPv6 groups
-   * it takes Linux 5.7 or CAP_NET_RAW, with 'dgram' Linux.
+   * Name or address of the interface to join groups on, whose packets alone are taken then. Default, and with 0.0.0.0 or
+   * '::': the kernel's choice by route. Of IPv6 groups it takes Linux 5.7 or CAP_NET_RAW, with 'dgram' Linux.
    */
   readonly interface?: string
   /**
