@@ -1,8 +1,15 @@
 /** Errors of all of src/. The table of codes is in ffi/errors.ts, because regions, which users make, are at home there. */
 import { type ErrorCode, SpeadcastError } from '../ffi/errors.js'
 import { NativeError } from '../ffi/native-error.js'
+import { printable } from '../ffi/printable.js'
 
 export { ERROR_CODES, type ErrorCode, SpeadcastError } from '../ffi/errors.js'
+export { jsonText, printable } from '../ffi/printable.js'
+
+/** Warns the process, as Node does; a line that is safe to print. */
+export function warn(code: `SPEADCAST_${string}`, message: string): void {
+  process.emitWarning(printable(message), { code })
+}
 
 /** A backend cannot work on this machine. `why` is the part of the message that says why, and what can. */
 export class BackendRefused extends SpeadcastError {

@@ -21,7 +21,7 @@ import { readFileSync } from 'node:fs'
 import { attachRegion } from '../../ffi/memory/region.js'
 import { ERRNO, errnoName } from '../../ffi/native-error.js'
 import type { PacketTable, TableRegion } from '../batch/table.js'
-import { SpeadcastError } from '../errors.js'
+import { printable, SpeadcastError } from '../errors.js'
 import { familyRemedy, needsScope } from '../net/address.js'
 import { wireOverheadBytes } from '../net/frame.js'
 import { findInterfaceAgain, type ResolvedInterface } from '../net/interface.js'
@@ -239,7 +239,7 @@ class DgramBackend implements Backend {
   #note(what: string): void {
     this.#changes++
     this.states.change()
-    this.#lastChange = `${new Date().toISOString()} ${what}`
+    this.#lastChange = `${new Date().toISOString()} ${printable(what)}`
   }
 
   post(posting: DgramPosting, first: number, end: number, out: PostResult): void {

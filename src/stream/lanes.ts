@@ -4,6 +4,7 @@
  */
 import type { Sendable } from '../batch/sendable.js'
 import type { Driver } from '../engine/driver.js'
+import { warn } from '../errors.js'
 import { Send } from './send.js'
 
 /** A lane keeps this many variants compiled. Sending the first n heaps needs a variant of its own unless their rows begin the whole's. */
@@ -65,7 +66,8 @@ export class Lanes {
 
 /** Debug mode: what was sent is not what was there at send. */
 export function reportOverwrite(): void {
-  process.emitWarning('a batch was written while it was in flight: what was sent is a mixture; await batch.free before writing', {
-    code: 'SPEADCAST_OVERWRITE',
-  })
+  warn(
+    'SPEADCAST_OVERWRITE',
+    'a batch was written while it was in flight: what was sent is a mixture; await batch.free before writing',
+  )
 }

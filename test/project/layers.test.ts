@@ -14,6 +14,7 @@ const PLANTED: readonly (readonly [string, string, boolean])[] = [
   ['src/errors.ts', './stream/stream.js', false],
   ['src/errors.ts', './spead/flavour.js', false],
   ['src/errors.ts', '../ffi/native-error.js', true],
+  ['src/errors.ts', '../ffi/printable.js', true],
   ['src/checks.ts', './errors.js', true],
   ['src/checks.ts', './stream/stream.js', false],
   ['src/checks.ts', 'valibot', false],

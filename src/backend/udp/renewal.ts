@@ -13,7 +13,7 @@
  */
 import { performance } from 'node:perf_hooks'
 import { ERRNO, errnoName, NativeError } from '../../../ffi/native-error.js'
-import { SpeadcastError } from '../../errors.js'
+import { printable, SpeadcastError } from '../../errors.js'
 import type { Devices, Path } from '../../net/route.js'
 import type { Gates, Known } from '../gates.js'
 import type { States } from '../states.js'
@@ -173,7 +173,7 @@ export class Renewal {
 
   #note(what: string): void {
     this.#changes++
-    this.#lastChange = `${new Date().toISOString()} ${what}`
+    this.#lastChange = `${new Date().toISOString()} ${printable(what)}`
     this.#parts.states.change()
   }
 
