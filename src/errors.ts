@@ -41,6 +41,15 @@ export class ThreadRefused extends SpeadcastError {
 
 const DESCRIPTORS = ': no descriptor is left; raise the limit (ulimit -n, LimitNOFILE= of a systemd unit), or close what is open'
 
+/** Errnos of a question to the kernel that was not asked, for want of a descriptor or of memory: they say nothing of the answer. */
+const LACKS: readonly string[] = ['EMFILE', 'ENFILE', 'EAGAIN', 'ENOBUFS', 'ENOMEM']
+
+/** The failed call below an error that says nothing but that a question to the kernel was not asked; undefined for other errors. */
+export function lackOf(error: unknown): NativeError | undefined {
+  const cause = error instanceof SpeadcastError ? error.cause : error
+  return cause instanceof NativeError && LACKS.includes(cause.errnoName) ? cause : undefined
+}
+
 /**
  * A failed system call or allocation as an error of ours, with what helps where that is known; anything else as it is. For the edges of the
  * package, where nobody below knew better.
