@@ -1,5 +1,5 @@
 /**
- * Errors that come back after the kernel took a packet: ICMP answers of routers and hosts, from the socket's error queue (ip(7),
+ * Errors that come back after the kernel took a packet: ICMP answers of routers and hosts, from the sockets' error queues (ip(7),
  * IP_RECVERR). Each entry names the destination of its packet, so each is put down to its substreams:
  *
  * | comes back                              | means                                                                                 |
@@ -33,7 +33,7 @@ const PROHIBITED: Readonly<Record<4 | 6, readonly number[]>> = { 4: [9, 10, 13],
 export class ReturnedErrors {
   /** Rises with every entry that says that a packet is lost. */
   losses = 0
-  readonly #socket: UdpSocket
+  readonly #sockets: readonly UdpSocket[]
   readonly #gates: Gates
   readonly #counters: Float64Array
   readonly #endpoints: readonly ResolvedEndpoint[]
@@ -43,19 +43,25 @@ export class ReturnedErrors {
   #substreams: Map<string, number[]> | undefined
   #own: readonly InterfaceAddress[] | undefined
 
-  constructor(socket: UdpSocket, endpoints: readonly ResolvedEndpoint[], gates: Gates, counters: Float64Array) {
-    this.#socket = socket
+  constructor(sockets: readonly UdpSocket[], endpoints: readonly ResolvedEndpoint[], gates: Gates, counters: Float64Array) {
+    this.#sockets = sockets
     this.#endpoints = endpoints
     this.#gates = gates
     this.#counters = counters
   }
 
-  /** Reads the queue to its end; returns how many entries may have been reported instead of sending a packet. One system call if it is empty. */
+  /** Reads the queues to their ends; returns how many entries may have been reported instead of sending a packet. One system call for an empty one. */
   drain(): number {
-    let entries = 0
     let foreign = 0
     this.#own = undefined
-    while (entries < MOST_ENTRIES && this.#socket.readError(this.#entry)) {
+    for (let i = 0; i < this.#sockets.length; i++) foreign += this.#read(this.#sockets[i]!)
+    return foreign
+  }
+
+  #read(socket: UdpSocket): number {
+    let entries = 0
+    let foreign = 0
+    while (entries < MOST_ENTRIES && socket.readError(this.#entry)) {
       entries++
       if (this.#entry.origin === ORIGIN_LOCAL) continue
       foreign++
