@@ -212,7 +212,7 @@ export class UdpPath {
           ? `${endpoint.text}: the kernel's table of neighbours is full (ENOBUFS), so it cannot ask for ${known.nextHop!.text} on ${known.interfaceName}; raise net.${endpoint.family === 6 ? 'ipv6' : 'ipv4'}.neigh.default.gc_thresh3 (and gc_thresh2) above the number of hosts on its links`
           : `${endpoint.text}: ${known.interfaceName} lets no packet of ${udpBytes} bytes through (ENOBUFS), because its queue never has room or a tc filter drops them; see \`tc -s qdisc show dev ${known.interfaceName}\` and \`tc -s filter show dev ${known.interfaceName} egress\``
       case 'EFAULT':
-        return `${endpoint.text}: memory of the batch is not there (EFAULT); was the file behind Region.fromFd made shorter, or memory unmapped? Mend that and open another stream`
+        return `${endpoint.text}: memory of the batch is not there (EFAULT); was the file behind Region.fromFd made shorter, or memory unmapped? Packets whose memory is there go on`
       case 'ENETUNREACH':
       case 'ENETDOWN':
         return `${endpoint.text}: no usable route (${name}); ${known.interfaceName} may be down, see \`ip route get ${endpoint.address}\``
