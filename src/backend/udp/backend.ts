@@ -380,5 +380,11 @@ export class UdpBackend implements Backend {
 }
 
 export async function openUdp(options: UdpOptions, environment: BackendEnvironment): Promise<UdpBackend> {
-  return new UdpBackend(await openUdpPath(options, environment.counters), environment)
+  const path = await openUdpPath(options, environment.counters)
+  try {
+    return new UdpBackend(path, environment)
+  } catch (error) {
+    path.close()
+    throw error
+  }
 }

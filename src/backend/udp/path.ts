@@ -98,7 +98,7 @@ export class UdpPath {
       for (const posting of this.postings) posting.rename(this.names)
     }
     const remake = () => sockets.remake()
-    this.#renewal = new Renewal({ bearings, gates, connected: connected !== 'no', remake, rename, states })
+    this.#renewal = new Renewal({ bearings, gates, returned: this.returned, connected: connected !== 'no', remake, rename, states })
   }
 
   #words(): StateWords {

@@ -7,7 +7,7 @@
  * | port unreachable                        | the packet arrived where nobody listens: it was sent; counted                         |
  * | packet too big                          | it is lost. The kernel learns the path's MTU and refuses others as large (EMSGSIZE)   |
  * | unreachable, prohibited, hops used up   | it is lost, and so would others be: the gate is shut for a time                       |
- * | unreachable, from this host itself      | it is lost, because the next hop did not answer: the gate waits for that              |
+ * | unreachable, from this host itself      | it is lost, because a next hop did not answer: the kernel is asked about that of now  |
  * | reassembly time exceeded, anything else | it is lost                                                                            |
  * | an error of this host's own (`LOCAL`)   | nothing: the call that met it returned it too                                         |
  */
@@ -17,7 +17,7 @@ import { ORIGIN_ICMP6, ORIGIN_LOCAL, QueuedError, type UdpSocket } from '../../.
 import { formatAddress } from '../../net/address.js'
 import type { ResolvedEndpoint } from '../../net/endpoint.js'
 import { COUNTER } from '../../stats.js'
-import type { Gates } from '../gates.js'
+import type { Gates, Known } from '../gates.js'
 
 const { ECONNREFUSED, EMSGSIZE, EHOSTUNREACH } = ERRNO
 
@@ -42,6 +42,8 @@ export class ReturnedErrors {
   readonly #said: ({ readonly by: string; readonly mtu: number; readonly text: string } | undefined)[] = []
   #substreams: Map<string, number[]> | undefined
   #own: readonly InterfaceAddress[] | undefined
+  /** Next hops that the kernel was asked about in this drain. */
+  #known: Known = new Map()
 
   constructor(sockets: readonly UdpSocket[], endpoints: readonly ResolvedEndpoint[], gates: Gates, counters: Float64Array) {
     this.#sockets = sockets
@@ -53,6 +55,7 @@ export class ReturnedErrors {
   /** Reads the queues to their ends; returns how many entries may have been reported instead of sending a packet. One system call for an empty one. */
   drain(): number {
     let foreign = 0
+    if (this.#own) this.#known = new Map()
     this.#own = undefined
     for (let i = 0; i < this.#sockets.length; i++) foreign += this.#read(this.#sockets[i]!)
     return foreign
@@ -77,6 +80,11 @@ export class ReturnedErrors {
     return said && said.mtu > 0 ? said : undefined
   }
 
+  /** What was said is about a path that packets take no more. */
+  forget(substream: number): void {
+    this.#said[substream] = undefined
+  }
+
   /** The last error that came back for a substream, in words; undefined if none did. */
   explain(substream: number): string | undefined {
     return this.#said[substream]?.text
@@ -92,12 +100,10 @@ export class ReturnedErrors {
     const mtu = errno === EMSGSIZE ? entry.info : 0
     const own = errno === EHOSTUNREACH && this.#isOwn(entry.offender)
     for (const substream of this.#substreamsOf(entry)) {
-      if (own) {
-        this.#gates.shut(substream)
-        continue
-      }
-      this.#said[substream] = { by: formatAddress(entry.offender), mtu, text: describe(entry) }
-      if (isFinal(entry)) this.#gates.reject(substream, errno)
+      if (own) this.#gates.lose(substream, this.#known)
+      else if (isFinal(entry)) this.#gates.reject(substream, errno)
+      if (!own || this.#gates.rejects(substream))
+        this.#said[substream] = { by: formatAddress(entry.offender), mtu, text: describe(entry) }
     }
   }
 
