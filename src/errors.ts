@@ -41,13 +41,16 @@ export class ThreadRefused extends SpeadcastError {
 
 const DESCRIPTORS = ': no descriptor is left; raise the limit (ulimit -n, LimitNOFILE= of a systemd unit), or close what is open'
 
-/** Errnos of a question to the kernel that was not asked, for want of a descriptor or of memory: they say nothing of the answer. */
-const LACKS: readonly string[] = ['EMFILE', 'ENFILE', 'EAGAIN', 'ENOBUFS', 'ENOMEM']
+/** Errnos of a question that the kernel did not answer: for want of a descriptor, of memory, or of a moment without changes. */
+const LACKS: readonly string[] = ['EMFILE', 'ENFILE', 'EAGAIN', 'ENOBUFS', 'ENOMEM', 'EINTR']
 
-/** The failed call below an error that says nothing but that a question to the kernel was not asked; undefined for other errors. */
+/**
+ * The failed call below an error that says nothing but that the kernel did not answer a question; undefined for other errors. An empty
+ * datagram that is sent to wake a neighbour is no question.
+ */
 export function lackOf(error: unknown): NativeError | undefined {
   const cause = error instanceof SpeadcastError ? error.cause : error
-  return cause instanceof NativeError && LACKS.includes(cause.errnoName) ? cause : undefined
+  return cause instanceof NativeError && cause.call !== 'sendto' && LACKS.includes(cause.errnoName) ? cause : undefined
 }
 
 /**
