@@ -2,10 +2,10 @@
  * Heaps that have no place in the order of sends: descriptors that are due while a long batch is on its way go between two of its heaps. One
  * such list at a time.
  *
- * | state   | is                                                              | next                                          |
- * |---------|-----------------------------------------------------------------|-----------------------------------------------|
- * | none    | no list                                                         | waiting by ask()                              |
- * | waiting | to be posted as soon as the current send is about to begin a heap | posting by begin()                            |
+ * | state   | is                                                              | next                                           |
+ * |---------|-----------------------------------------------------------------|------------------------------------------------|
+ * | none    | no list                                                         | waiting by ask()                               |
+ * | waiting | to be posted as soon as the current send is about to begin a heap | posting by begin(); none by end(), if recalled |
  * | posting | partly posted; nothing else is posted meanwhile                  | posted by pass(), when all rows are            |
  * | posted  | in part not completed                                           | none by end(), when all rows are accounted for |
  *

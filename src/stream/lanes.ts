@@ -5,6 +5,7 @@
 import type { Sendable } from '../batch/sendable.js'
 import type { Driver } from '../engine/driver.js'
 import { Send } from './send.js'
+import type { Telling } from './telling.js'
 
 /** A lane keeps this many variants compiled. Sending the first n heaps needs a variant of its own unless their rows begin the whole's. */
 const MAX_VARIANTS = 8
@@ -14,8 +15,8 @@ export class Lane {
   send: Send
   /** Debug mode: the checksum at send. */
   checksum = 0
-  /** Called when its signal withdraws the send under way. */
-  onWithdrawn: (() => void) | undefined
+  /** The descriptors that the send under way carries. */
+  telling: Telling | undefined
 
   constructor(
     readonly sendable: Sendable,
@@ -39,7 +40,7 @@ export class Lanes {
   constructor(readonly driver: Driver) {}
 
   /** Sets the Send's variant and rows, and compiles the variant if it is new. Allocates nothing for a whole batch sent before. */
-  aim({ sendable, variants, send }: Lane, heaps: number, inBand: boolean, first: number): void {
+  aim({ sendable, variants, send }: Lane, heaps: number, inBand: ReadonlySet<number> | undefined, first: number): void {
     const { key, rows, compile } = sendable.compilation(heaps, inBand, first)
     let id = variants.get(key)
     if (id === undefined) {
