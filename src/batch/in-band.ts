@@ -1,6 +1,6 @@
 /**
- * Descriptors in band: the first heap of each substream that lacks them carries every item's descriptor before the item. Descriptors and the headers of
- * such heaps stand behind the batch's own memory, and item data stays where it is.
+ * Descriptors in band: the first heap of each substream that lacks them carries every item's descriptor before the item.
+ * Descriptors and the headers of such heaps stand behind the batch's own memory, and item data stays where it is.
  */
 import { ITEM_DESCRIPTOR } from '../spead/constants.js'
 import type { Item, PlanItem } from '../spead/index.js'
@@ -62,8 +62,8 @@ export class InBandDescriptors {
   }
 
   /**
-   * Writes descriptors and headers into the batch's memory, and returns the batch's heaps with descriptors in the first of each of these
-   * substreams.
+   * Writes descriptors and headers into the batch's memory, and returns the batch's heaps with descriptors in the first of each
+   * of these substreams.
    */
   specs(plain: readonly HeapSpec[], substreams: ReadonlySet<number>, memory: Uint8Array): HeapSpec[] {
     for (const { at, encoded } of this.#descriptors) memory.set(encoded, at)

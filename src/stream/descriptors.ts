@@ -1,6 +1,7 @@
 /**
- * Sends the descriptors of items ahead of the heaps that have them, and again when they are due. A receiver knows of an item id what it was told
- * last, so a substream lacks the descriptors of a group again when another group has described one of its ids otherwise.
+ * Sends the descriptors of items ahead of the heaps that have them, and again when they are due. A receiver knows of an item id
+ * what it was told last, so a substream lacks the descriptors of a group again when another group has described one of its ids
+ * otherwise.
  */
 import type { HeapReference } from '../batch/heaps.js'
 import type { BatchTemplate } from '../batch/template.js'
@@ -48,7 +49,10 @@ export class Descriptors {
   readonly #single = new WeakMap<Descriptor, Description>()
   /** By substream, as of a revision of what they were told. */
   #repeats: { readonly revision: number; readonly of: readonly (readonly Repeat[])[] } | undefined
-  /** Sends under way that tell a substream otherwise than before. A repeat between the heaps under way would overtake heaps before them. */
+  /**
+   * Sends under way that tell a substream otherwise than before. A repeat between the heaps under way would overtake heaps before
+   * them.
+   */
   #replacing = 0
   readonly #timer: DescriptorTimer | undefined
   readonly #inBand: boolean
@@ -107,8 +111,8 @@ export class Descriptors {
   }
 
   /**
-   * With a timer, heaps that are sent by name have their items described too: ahead of the first, unless it brings the descriptors itself.
-   * Returns the heaps that do.
+   * With a timer, heaps that are sent by name have their items described too: ahead of the first, unless it brings the
+   * descriptors itself. Returns the heaps that do.
    */
   describeHeaps(references: readonly HeapReference[]): Telling | undefined {
     if (!this.#timer) return undefined

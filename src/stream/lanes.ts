@@ -1,13 +1,16 @@
 /**
- * A stream keeps a lane per batch or prepared heap list: the ids of its variants, which are the forms it was compiled to, and the one Send
- * that is used over and over, because at most one of them is in flight.
+ * A stream keeps a lane per batch or prepared heap list: the ids of its variants, which are the forms it was compiled to, and the
+ * one Send that is used over and over, because at most one of them is in flight.
  */
 import type { Sendable } from '../batch/sendable.js'
 import type { Driver } from '../engine/driver.js'
 import { Send } from './send.js'
 import type { Telling } from './telling.js'
 
-/** A lane keeps this many variants compiled. Sending the first n heaps needs a variant of its own unless their rows begin the whole's. */
+/**
+ * A lane keeps this many variants compiled. Sending the first n heaps needs a variant of its own unless their rows begin the
+ * whole's.
+ */
 const MAX_VARIANTS = 8
 
 export class Lane {
