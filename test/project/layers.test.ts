@@ -44,6 +44,8 @@ const PLANTED: readonly (readonly [string, string, boolean])[] = [
   ['src/stream/a.ts', '../engine/engine.js', true],
   ['src/stream/a.ts', '../batch/compile.js', true],
   ['src/stream/a.ts', '../../ffi/memory/region.js', false],
+  ['src/stream/a.ts', '../../ffi/memory/budget.js', true],
+  ['src/adapters/a.ts', '../../ffi/memory/budget.js', false],
   ['src/stream/a.ts', '../adapters/send-all.js', false],
   ['src/stream/a.ts', '../devices/index.js', false],
   ['src/stream/a.ts', '../index.js', false],
