@@ -1,8 +1,10 @@
 /**
  * Feeds drawn conversations to a receiving session, without sockets: no packet may make it throw, none may be lost to the counters, and
- * what it keeps stays within its buffer. FUZZ_SEED and FUZZ_ROUNDS give another start and another length.
+ * what it keeps stays within its buffer. FUZZ_SEED and FUZZ_ROUNDS give another start and another length. The packets that make it fail are
+ * written to `.cache/fuzz/`, as few as do; a file that has found a fault belongs into `corpus/`, whose files run first.
  */
-import { openSync } from 'node:fs'
+import { mkdirSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { ReceiveSession, type SessionOptions, STAT, STAT_NAMES } from '#dist/src/receive/session.js'
 import { Conversation, Draw, type FuzzPacket } from './conversation.js'
@@ -11,6 +13,7 @@ const FIRST_SEED = Number(process.env.FUZZ_SEED ?? 1)
 const ROUNDS = Number(process.env.FUZZ_ROUNDS ?? 100)
 const PACKETS_A_ROUND = 400
 const FREE_AT = 1 << 17
+const NOWHERE = openSync('/dev/null', 'w')
 
 function optionsOf(draw: Draw): SessionOptions {
   return {
@@ -21,7 +24,7 @@ function optionsOf(draw: Draw): SessionOptions {
     stops: Number.POSITIVE_INFINITY,
     verify: draw.chance(0.5),
     hash: draw.chance(0.5),
-    ...(draw.chance(0.3) && { outputFd: openSync('/dev/null', 'w') }),
+    ...(draw.chance(0.3) && { outputFd: NOWHERE }),
     item: draw.of([0x3300, 'adc_samples', 'a', 0x1600, 'nothing']),
     deliver: draw.chance(0.5),
   }
@@ -55,6 +58,54 @@ function run(seed: number, packets: readonly FuzzPacket[]): number {
   return delivered + stats[STAT.heaps!]!
 }
 
+/** A file of packets that found a fault. */
+interface Found {
+  readonly about: string
+  /** Draws the session's options. */
+  readonly seed: number
+  /** Sender and bytes in hexadecimal. */
+  readonly packets: [number, string][]
+}
+
+const errorOf = (seed: number, packets: readonly FuzzPacket[]): Error | undefined => {
+  try {
+    run(seed, packets)
+    return undefined
+  } catch (error) {
+    return error as Error
+  }
+}
+
+/** Leaves out halves, quarters and so on of the packets, as long as the session still fails. */
+function shrunk(seed: number, packets: readonly FuzzPacket[]): readonly FuzzPacket[] {
+  let left = packets
+  for (let size = left.length >> 1; size > 0; size >>= 1)
+    for (let at = 0; at < left.length; ) {
+      const fewer = [...left.slice(0, at), ...left.slice(at + size)]
+      if (errorOf(seed, fewer)) left = fewer
+      else at += size
+    }
+  return left
+}
+
+function keep(seed: number, packets: readonly FuzzPacket[], about: string): string {
+  const directory = fileURLToPath(new URL('../../../.cache/fuzz', import.meta.url))
+  mkdirSync(directory, { recursive: true })
+  const file = `${directory}/${seed}.json`
+  const found: Found = { about, seed, packets: packets.map(({ sender, bytes }) => [sender, bytes.toString('hex')]) }
+  writeFileSync(file, `${JSON.stringify(found, null, 1)}\n`)
+  return file
+}
+
+const CORPUS = new URL('corpus/', import.meta.url)
+for (const name of readdirSync(CORPUS)) {
+  const { about, seed, packets } = JSON.parse(readFileSync(new URL(name, CORPUS), 'utf8')) as Found
+  test(`${name}: ${about}`, () => {
+    const bytes = packets.map(([sender, hex]) => ({ sender, bytes: Buffer.from(hex, 'hex') }))
+    expect(errorOf(seed, bytes)).toBeUndefined()
+  })
+}
+
 test(`${ROUNDS} conversations of ${PACKETS_A_ROUND} packets from seed ${FIRST_SEED} on`, { timeout: 300_000 }, () => {
   let packets = 0
   let heaps = 0
@@ -64,7 +115,9 @@ test(`${ROUNDS} conversations of ${PACKETS_A_ROUND} packets from seed ${FIRST_SE
     try {
       heaps += run(seed, conversation.packets)
     } catch (error) {
-      throw new Error(`FUZZ_SEED=${seed} FUZZ_ROUNDS=1: ${(error as Error).message}`, { cause: error })
+      const { message } = error as Error
+      const few = shrunk(seed, conversation.packets)
+      throw new Error(`seed ${seed}, ${few.length} packets in ${keep(seed, few, message)}: ${message}`, { cause: error })
     }
   }
   console.log(`${packets} packets, ${heaps} heaps`)
