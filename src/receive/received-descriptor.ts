@@ -27,11 +27,10 @@ export interface ReceivedDescriptor {
   readonly format: [code: string, bits: number][]
 }
 
-/** A descriptor, or the reason for which its bytes are none. */
-export type DescriptorReading = { readonly descriptor: ReceivedDescriptor } | { readonly refused: string }
-
-/** Beside the result whether the widths are PySPEAD's; undefined where nothing tells. */
-type Told = DescriptorReading & { readonly pyspead: boolean | undefined }
+/** A descriptor, or the reason for which its bytes are none. Beside it whether the widths are PySPEAD's; undefined where nothing tells. */
+export type DescriptorReading = ({ readonly descriptor: ReceivedDescriptor } | { readonly refused: string }) & {
+  readonly pyspead: boolean | undefined
+}
 
 /**
  * Decodes the descriptors of one heap, in their order. Allocates, because descriptors are rare.
@@ -42,8 +41,11 @@ export function readDescriptors(items: readonly Uint8Array[], bugCompat?: number
   const told = items.map((bytes) => read(bytes, bugCompat))
   const pyspead = told.some((one) => one.pyspead === true) && !told.some((one) => one.pyspead === false)
   if (bugCompat !== undefined || !pyspead) return told
-  return told.map((one, i) => (one.pyspead === undefined && 'descriptor' in one ? read(items[i]!, BUG_COMPAT.SWAP_ENDIAN) : one))
+  return told.map((one, i) => (one.pyspead === undefined && isNumpy(one) ? read(items[i]!, BUG_COMPAT.SWAP_ENDIAN) : one))
 }
+
+const isNumpy = (one: DescriptorReading): boolean =>
+  'descriptor' in one && one.descriptor.dtype !== null && one.descriptor.format.length === 0
 
 /** Decodes one descriptor by itself. @param bugCompat as in `readDescriptors` */
 export function readDescriptor(bytes: Uint8Array, bugCompat?: number): DescriptorReading {
@@ -61,7 +63,7 @@ export function descriptorBytes({ name, description, dtype, shape, format }: Rec
   return 512 + 2 * (name.length + description.length + (dtype?.length ?? 0)) + 24 * shape.length + 96 * format.length
 }
 
-function read(bytes: Uint8Array, bugCompat: number | undefined): Told {
+function read(bytes: Uint8Array, bugCompat: number | undefined): DescriptorReading {
   try {
     const fields = readDescriptorFields(bytes)
     checkLengths(fields)
@@ -80,7 +82,7 @@ function checkLengths({ name, description, dtype }: DescriptorFields): void {
   check('numpy header', dtype, MAX_HEADER_BYTES)
 }
 
-function readNumpy(fields: DescriptorFields, bugCompat: number | undefined): Told {
+function readNumpy(fields: DescriptorFields, bugCompat: number | undefined): DescriptorReading {
   const header = readNumpyHeader(text(fields.dtype))
   const pyspead = isPyspeadShape(fields.shape, fields.addressBytes, header.shape)
   const swap = bugCompat === undefined ? pyspead === true : (bugCompat & BUG_COMPAT.SWAP_ENDIAN) !== 0
@@ -90,7 +92,7 @@ function readNumpy(fields: DescriptorFields, bugCompat: number | undefined): Tol
   return { descriptor: measured(descriptor, dtype.itemBytes * 8), pyspead }
 }
 
-function readFormat(fields: DescriptorFields, bugCompat: number | undefined): Told {
+function readFormat(fields: DescriptorFields, bugCompat: number | undefined): DescriptorReading {
   const { format, shape, pyspead } = readSpeadFormat(fields.format, fields.shape, fields.addressBytes, bugCompat)
   const descriptor = { ...labels(fields), shape, dtype: dtypeOfFormat(format), order: 'C' as const, format }
   const elementBits = format.reduce((sum, [, bits]) => sum + bits, 0)

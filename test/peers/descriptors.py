@@ -1,4 +1,4 @@
-"""What numpy and the real spead2 make of descriptors: reads one JSON object from stdin, writes one to stdout.
+"""What numpy and the real spead2 make of descriptors: reads a list of JSON objects from stdin, writes one of answers to stdout.
 
 {"headers": [text, ...]}    for each text what numpy.lib.format makes of it as the header of an array, and if that refuses it (it knows no dtypes
                             written as dicts) spead2: {shape, order, itemsize, kind, text}, or null where both refuse it
@@ -132,11 +132,10 @@ def exchange(spec):
     return {"packets": [packet.hex() for packet in packets], "items": items}
 
 
-spec = json.load(sys.stdin)
-if "headers" in spec:
-    answer = [read_header(text) for text in spec["headers"]]
-elif "random" in spec:
-    answer = random_headers(spec["random"], spec["seed"])
-else:
-    answer = exchange(spec)
-json.dump(answer, sys.stdout)
+def answer(spec):
+    if "headers" in spec:
+        return [read_header(text) for text in spec["headers"]]
+    return random_headers(spec["random"], spec["seed"]) if "random" in spec else exchange(spec)
+
+
+json.dump([answer(spec) for spec in json.load(sys.stdin)], sys.stdout)

@@ -3,12 +3,17 @@ import type { ReceivedDescriptor } from '#dist/src/receive/index.js'
 import { readDescriptor, valueBytes } from '#dist/src/receive/received-descriptor.js'
 import { need } from '../support/need.js'
 import { spead2Python } from '../support/peer.js'
-import { ask, descriptorHeap, descriptorOf, heapOf, NO_PEER, receive, type ToldHeader } from './descriptor-support.js'
+import { descriptorHeap, descriptorOf, heapOf, NO_PEER, question, receive, type ToldHeader } from './descriptor-support.js'
 
 const SEED = Number(process.env.SPEADCAST_TEST_SEED ?? 20261130)
 
 function read(header: string): ReceivedDescriptor | string {
-  const reading = readDescriptor(descriptorOf([['name', 'x'], ['dtype', header]])) // biome-ignore format: a table
+  const reading = readDescriptor(
+    descriptorOf([
+      ['name', 'x'],
+      ['dtype', header],
+    ]),
+  )
   return 'descriptor' in reading ? reading.descriptor : reading.refused
 }
 
@@ -27,9 +32,10 @@ function expected({ shape, order, itemsize, text }: ToldHeader): Omit<ToldHeader
   return { shape, order, itemsize, text }
 }
 
+const random = question<(ToldHeader & { header: string })[]>({ random: 500, seed: SEED })
 test(`500 random dtypes are numpy's, seed ${SEED}`, (ctx) => {
   need(ctx, spead2Python(), NO_PEER)
-  const told = ask<(ToldHeader & { header: string })[]>({ random: 500, seed: SEED })
+  const told = random()
   expect(told).toHaveLength(500)
   for (const one of told) expect(ours(one.header), one.header).toEqual(expected(one))
   const kinds = new Set(told.map(({ kind }) => kind))
@@ -115,9 +121,10 @@ const HEADERS = [
   '\0',
 ]
 
+const handMade = question<(ToldHeader | null)[]>({ headers: HEADERS })
 test('headers as others write them are what numpy takes them for', (ctx) => {
   need(ctx, spead2Python(), NO_PEER)
-  const told = ask<(ToldHeader | null)[]>({ headers: HEADERS })
+  const told = handMade()
   expect(told.filter((one) => one === null).length).toBeGreaterThan(20)
   for (const [i, text] of HEADERS.entries()) {
     const one = told[i]!
@@ -137,7 +144,16 @@ test.each([
 ])('an immediate of %s has the width of the item, %i bytes', (descr, width) => {
   const value = 0x010203040506
   const heaps = receive([
-    descriptorHeap(1, descriptorOf([['name', 'x'], ['dtype', header(descr, '()')]], { id: 0x3300 })), // biome-ignore format: a table
+    descriptorHeap(
+      1,
+      descriptorOf(
+        [
+          ['name', 'x'],
+          ['dtype', header(descr, '()')],
+        ],
+        { id: 0x3300 },
+      ),
+    ),
     heapOf(2, [[true, 0x3300, value]], new Uint8Array(0)),
   ])
   expect([...heaps[1]!.items.get(0x3300)!.bytes]).toEqual([1, 2, 3, 4, 5, 6].slice(6 - width))

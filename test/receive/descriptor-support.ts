@@ -38,12 +38,20 @@ export interface PeerTold {
   }[]
 }
 
-/** Runs peers/descriptors.py. */
-export function ask<T>(question: object): T {
-  const input = JSON.stringify(question)
-  return JSON.parse(
-    execFileSync(spead2Python() ?? 'python3', [peerScript('descriptors.py')], { input, maxBuffer: 1 << 28, encoding: 'utf8' }),
-  )
+const questions: object[] = []
+let answers: unknown[] = []
+
+/** A question to peers/descriptors.py. All that were made before one is answered are answered by one process. */
+export function question<T>(asked: object): () => T {
+  const i = questions.push(asked) - 1
+  return () => {
+    if (i >= answers.length) {
+      const input = JSON.stringify(questions)
+      const how = { input, maxBuffer: 1 << 28, encoding: 'utf8' } as const
+      answers = JSON.parse(execFileSync(spead2Python() ?? 'python3', [peerScript('descriptors.py')], how))
+    }
+    return answers[i] as T
+  }
 }
 
 /** A SPEAD packet by the specification: 16-bit magic and version, widths, pointers, payload. */

@@ -6,6 +6,8 @@ import {
   ITEM_DESCRIPTOR_ID,
   ITEM_DESCRIPTOR_NAME,
   ITEM_DESCRIPTOR_SHAPE,
+  MAGIC,
+  VERSION,
 } from '../../spead/constants.js'
 import { decodePacket, idOf, isPacketPointer, MALFORMED, PACKET_OK, PacketHeader, pointerValue } from '../decode.js'
 import { MAX_POINTERS, refuseUnless } from './limits.js'
@@ -25,7 +27,8 @@ export interface DescriptorFields {
 export function readDescriptorFields(bytes: Uint8Array): DescriptorFields {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   const header = new PacketHeader()
-  const count = bytes.length < 8 ? 0 : view.getUint16(6)
+  // The count is checked before anything passes over the pointers.
+  const count = bytes.length >= 8 && view.getUint16(0) === ((MAGIC << 8) | VERSION) ? view.getUint16(6) : 0
   refuseUnless(count <= MAX_POINTERS, () => `it has ${count} item pointers; at most ${MAX_POINTERS}`)
   const verdict = decodePacket(view, 0, bytes.length, header)
   refuseUnless(verdict === PACKET_OK, () => `it is no SPEAD packet: ${MALFORMED[verdict]}`)

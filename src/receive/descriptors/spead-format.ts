@@ -25,7 +25,7 @@ interface Reading {
   readonly format: FormatField[]
   readonly shape: Shape
   readonly elementBits: number
-  /** Whether no bytes are left over and the codes are SPEAD's. */
+  /** Whether no bytes are left over, the codes are SPEAD's and the widths are usual. */
   readonly clean: boolean
   /** Whether the shape has an element. */
   readonly some: boolean
@@ -33,6 +33,8 @@ interface Reading {
 
 const specified = (addressBytes: number): Widths => ({ pyspead: false, field: 9 - addressBytes, dimension: 1 + addressBytes })
 const PYSPEAD: Widths = { pyspead: true, field: 4, dimension: 8 }
+/** Bits that no field has: a width read from a byte too many is at least so large. */
+const WIDE = 256
 /** Either tag of a variable dimension. */
 const EITHER_TAG = 3
 
@@ -99,7 +101,7 @@ function read(format: Uint8Array, shape: Uint8Array, widths: Widths, tag: number
     clean:
       format.length % widths.field === 0 &&
       shape.length % widths.dimension === 0 &&
-      fields.every(([code]) => 'uibcf'.includes(code)),
+      fields.every(([code, bits]) => 'uibcf'.includes(code) && bits < WIDE),
     some: !dimensions.includes(0),
   }
 }
