@@ -60,7 +60,7 @@ export function decodeDescriptor(bytes: Uint8Array, bugCompat?: number): Receive
 
 /** Bytes of memory that a kept descriptor takes, a little more rather than less. */
 export function descriptorBytes({ name, description, dtype, shape, format }: ReceivedDescriptor): number {
-  return 512 + 2 * (name.length + description.length + (dtype?.length ?? 0)) + 24 * shape.length + 96 * format.length
+  return 1024 + 2 * (name.length + description.length + (dtype?.length ?? 0)) + 24 * shape.length + 96 * format.length
 }
 
 function read(bytes: Uint8Array, bugCompat: number | undefined): DescriptorReading {

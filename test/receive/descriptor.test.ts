@@ -1,5 +1,5 @@
 import { expect, type TestContext, test } from 'vitest'
-import type { ReceivedDescriptor } from '#dist/src/receive/index.js'
+import { openReceiver, type ReceivedDescriptor } from '#dist/src/receive/index.js'
 import {
   decodeDescriptor,
   descriptorBytes,
@@ -122,6 +122,13 @@ test('a width of 0 is refused, with what it may be', () => {
     ['format', Buffer.from('u\0\0', 'latin1')],
   ])
   expect(readDescriptor(zero)).toEqual({ refused: expect.stringContaining('try bugCompat 7') })
+})
+
+test.each([8, -1, 1.5, Number.NaN, '7'])('openReceiver refuses bugCompat %s', async (bugCompat) => {
+  await expect(openReceiver({ endpoints: '127.0.0.1:0', bugCompat: bugCompat as number })).rejects.toMatchObject({
+    code: 'ERR_SPEADCAST_CONFIG',
+    message: expect.stringMatching(/bugCompat is .*; it must be a whole number from 0 to 7/),
+  })
 })
 
 test('bytes left over are ignored, as spead2 does', () => {
