@@ -70,7 +70,7 @@ def told_by_spead2(packets, bug_compat):
                 "description": item.description,
                 "shape": list(item.shape),
                 "order": item.order,
-                "dtype": None if raw.numpy_header == b"" else item.dtype.str,
+                "dtype": None if raw.numpy_header == b"" else item.dtype.str if item.dtype.names is None else str(item.dtype),
                 "format": [] if item.format is None else [[code, bits] for code, bits in item.format],
             }
         )
@@ -106,7 +106,9 @@ def type_items(flavour_bits):
         items.append((f"array {dtype}", {"shape": (3, 2), "dtype": dtype}, value))
         if kind.kind not in "SU":
             items.append((f"scalar {dtype}", {"shape": (), "dtype": dtype}, lambda r, v=value: v(r)[0, 0]))
+    struct = np.dtype([("x", "<i2"), ("y", ">f8", (2,)), ("z", [("re", "i1"), ("im", "i1")])])
     items += [
+        ("struct", {"shape": (3,), "dtype": struct}, lambda r: np.frombuffer(r.bytes(3 * struct.itemsize), struct)),
         ("fortran", {"shape": (4, 5), "dtype": "<f4", "order": "F"}, lambda r: np.asfortranarray(r.random((4, 5), "f4"))),
         ("empty", {"shape": (0,), "dtype": "<f4"}, lambda r: np.zeros(0, "f4")),
         ("long", {"shape": (3001,), "dtype": "<u2"}, lambda r: r.integers(0, 65536, 3001, "u2")),

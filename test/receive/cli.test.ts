@@ -82,6 +82,15 @@ test('recv --item finds by its name an item of 12-bit numbers that PySPEAD descr
   expect(code).toBe(0)
 })
 
+test('recv shows a structured dtype as numpy does, and writes its items', async (ctx) => {
+  need(ctx, spead2Python(), NO_PEER)
+  const file = join(scratch, 'struct')
+  const { code, stdout } = await recv({ kind: 'types', heaps: 2, packetSize: 9000 }, '--item', 'struct', '--output', file)
+  expect(stdout).toContain("struct [('x', '<i2'), ('y', '>f8', (2,)), ('z', [('re', 'i1'), ('im', 'i1')])] [3]")
+  expect(readFileSync(file)).toHaveLength(2 * 3 * 20)
+  expect(code).toBe(0)
+})
+
 test('recv without --json prints a table for people', async (ctx) => {
   need(ctx, spead2Python(), NO_PEER)
   const { code, stdout } = await recv({ ...TUTORIAL, heaps: 3 })

@@ -68,7 +68,8 @@ TOKENS.push(
 TOKENS.push(
   '('.repeat(40),
   '1,'.repeat(70),
-  'i1,'.repeat(500),
+  'i1,'.repeat(1100),
+  '1,'.repeat(5000),
   "'a' ".repeat(300),
   ' '.repeat(5000),
   '#\n'.repeat(2000),
@@ -76,7 +77,66 @@ TOKENS.push(
   '\xff',
 )
 
+const SCALARS =
+  'i1 >u2 <f4 c8 >c16 ? b1 S5 U3 >U2 V7 S U V str void M8[ns] m8[25s] M8 O f3 uint16 float <i4>u2 3i4 <(2,3)>f4 (2)i1 i4,i8, V999999999'.split(
+    ' ',
+  )
+const NAMES = [
+  "'x'",
+  "'y'",
+  "'z'",
+  "''",
+  `"it's"`,
+  `'"'`,
+  "'\\n\\t\\x01\\u2028'",
+  "'\\101\\\\'",
+  "('t', 'x')",
+  "('t', 'z')",
+  "('t',)",
+  '7',
+  'None',
+]
+const NUMBERS = [
+  '0',
+  '1',
+  '2',
+  '4',
+  '8',
+  '(2, 3)',
+  '()',
+  '(2,)',
+  '[2]',
+  '-1',
+  "'2'",
+  'True',
+  '1000000',
+  `(${'1,'.repeat(65)})`,
+  '99999999',
+]
+
+/** A dtype by its grammar, now and then with a part that has no place in it. */
+function dtype(random: (below: number) => number, depth = 0): string {
+  const pick = (from: readonly string[]): string => from[random(random(8) === 0 ? from.length : Math.ceil(from.length / 2))]!
+  const kind = depth > 3 ? 0 : random(9)
+  if (kind < 3) return `'${SCALARS[random(SCALARS.length)]!}'`
+  const inner = (): string => dtype(random, depth + 1)
+  const list = (make: () => string, count: number): string => Array.from({ length: count }, make).join(', ')
+  if (kind === 3) return `(${inner()}, ${pick(NUMBERS)})`
+  const count = random(4)
+  if (kind < 6)
+    return `[${list(() => `(${NAMES[random(NAMES.length)]!}, ${inner()}${random(3) ? '' : `, ${pick(NUMBERS)}`})`, count)}]`
+  if (kind === 6) return `{${list(() => `${pick(NAMES)}: (${inner()}, ${pick(NUMBERS)}${random(3) ? '' : ", 'title'"})`, count)}}`
+  const names = NAMES.slice(0, 3).slice(0, count)
+  const columns = [`'names': [${names.join(', ')}], 'formats': [${list(inner, names.length)}]`]
+  if (random(2)) columns.push(`'offsets': [${names.map((_, i) => (random(4) ? 8 * i : pick(NUMBERS))).join(', ')}]`)
+  if (random(3) === 0) columns.push(`'titles': [${list(() => (random(2) ? 'None' : `'t${random(9)}'`), names.length)}]`)
+  if (random(3) === 0) columns.push(`'itemsize': ${random(4) ? 64 : pick(NUMBERS)}`)
+  if (random(2)) columns.push("'aligned': True")
+  return `{${columns.join(', ')}}`
+}
+
 function text(random: (below: number) => number): string {
+  if (random(2)) return header(dtype(random), NUMBERS[random(NUMBERS.length)]!)
   let made = HEADERS[random(HEADERS.length)]!
   for (let k = random(4); k > 0; k--) {
     const at = random(made.length + 1)

@@ -54,7 +54,7 @@ const ITEMS: PeerItem[] = [
   { name: 'scalar', shape: [], dtype: "'<u2'", value: '7' },
   { name: 'fortran', shape: [2, 3], dtype: "'>f8'", order: 'F', value: 'np.zeros((2, 3))' },
   { name: 'struct', shape: [2], dtype: "[('x', '<i2'), ('y', [('z', '>f8', (2,)), ('w', 'U2')])]", value: 2 },
-  { name: 'aligned', shape: [1], dtype: "np.dtype([('x', 'u1'), ('y', '<i4')]).descr", value: 1 },
+  { name: 'packed', shape: [1], dtype: "[(('a title', 'x'), 'u1'), ('y', '<i4')]", value: 1 },
   { name: 'u48', shape: [], format: [['u', 40]], value: '5' },
   { name: 'u16s', shape: [3], format: [['u', 16]], value: '[1, 2, 3]' },
   {
@@ -107,6 +107,15 @@ for (const n of [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16]) {
     }
   }
 }
+
+const aligned = exchange([{ name: 'x', shape: [2], dtype: "np.dtype([('x', 'u1'), ('y', '<i4')], align=True)", value: 2 }], 48, 0)
+test('the padding of an aligned dtype becomes offsets, as in numpy.lib.format', (ctx) => {
+  const { told, descriptors, values } = aligned(ctx)
+  expect(told[0]!.itemsize).toBe(8)
+  expect(descriptors[0]!.dtype).toBe("{'names': ['x', 'y'], 'formats': ['u1', '<i4'], 'offsets': [0, 4], 'itemsize': 8}")
+  expect(valueBytes(descriptors[0]!)).toBe(16)
+  expect(values.get(0x20)!.bytes).toHaveLength(16)
+})
 
 test('a width of 0 is refused, with what it may be', () => {
   const pyspead = descriptorOf([

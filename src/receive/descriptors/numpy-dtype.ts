@@ -69,6 +69,7 @@ class DtypeReader {
     try {
       const { kind, itemSizeBytes, bigEndian, descr } = parseDtype(text.replace(/^([<>|=]?[Mm])8?(\[generic\])?$/, '$18'))
       checkItemBytes(itemSizeBytes)
+      // numpy counts a date's units in a C int too: 'M8[25s]'.
       checkItemBytes(Number(/\[(\d*)/.exec(descr)?.[1] ?? 0))
       return scalarOf(
         kind,
