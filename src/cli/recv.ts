@@ -16,6 +16,7 @@ interface RecvOptions {
   item: string
   interface?: string
   stops?: number
+  bugCompat?: number
   buffer?: number
   credits?: true
   backend: NonNullable<ReceiverOptions['backend']>
@@ -36,6 +37,11 @@ export function recvCommand(): Command {
     .option('--verify', 'check the tutorial pattern: every byte of item 0x3300 is the heap index, item 0x1600 its first sample')
     .option('--output <FILE>', "write an item's payload in heap-cnt order; missing heaps leave nothing in the file")
     .option('--item <NAME>', 'the item of --output and of sha256: name, or id as 0x3300', 'adc_samples')
+    .option(
+      '--bug-compat <FLAGS>',
+      "how descriptors differ from the specification; 7: as PySPEAD 0.5.2's (default: inferred from each heap's descriptors)",
+      wholeNumber(0, 7),
+    )
     .option(
       '--interface <NAME|ADDRESS>',
       'interface on which to join groups, whose packets alone are taken then (default, and 0.0.0.0 or ::: by route); of rdma-ud the RDMA device',
@@ -105,7 +111,7 @@ async function run(endpoints: string[], options: RecvOptions): Promise<void> {
 }
 
 function receiverOptions(endpoints: string[], options: RecvOptions): ReceiverOptions {
-  const { heaps, timeout, stops, buffer, output } = options
+  const { heaps, timeout, stops, buffer, output, bugCompat } = options
   return {
     endpoints,
     onChange: (message) => say(`speadcast recv: ${message}`),
@@ -113,6 +119,7 @@ function receiverOptions(endpoints: string[], options: RecvOptions): ReceiverOpt
     ...(heaps !== undefined && { heaps }),
     ...(timeout !== undefined && { timeoutSeconds: timeout }),
     ...(stops !== undefined && { stops }),
+    ...(bugCompat !== undefined && { bugCompat }),
     ...(buffer !== undefined && { receiveBufferBytes: buffer }),
     ...(output !== undefined && { output }),
     item: /^(0x[\da-f]+|\d+)$/i.test(options.item) ? Number(options.item) : options.item,

@@ -86,6 +86,7 @@ export async function openReceiver(options: ReceiverOptions): Promise<Receiver> 
       outputFd,
       item: options.item ?? 'adc_samples',
       deliver,
+      bugCompat: options.bugCompat,
     },
     receiveBufferBytes:
       options.receiveBufferBytes ?? (options.backend === 'rdma-ud' ? DEFAULT_DATAGRAM_BUFFER_BYTES : DEFAULT_RECEIVE_BUFFER_BYTES),

@@ -1,6 +1,7 @@
 /** The options of openReceiver: types, defaults, and their check at the edge. */
 import { checkOptions, checkSignal, oneOf, shown } from '../checks.js'
 import { SpeadcastError } from '../errors.js'
+import { BUG_COMPAT } from '../spead/flavour.js'
 
 export const DEFAULT_MAX_HEAPS = 1024
 export const DEFAULT_HEAP_MEMORY_BYTES = 256 << 20
@@ -50,6 +51,11 @@ export interface ReceiverOptions {
   /** The item for `hash` and `output`: its name, which a descriptor must tell, or its id. Default 'adc_samples' (0x3300 without one). */
   readonly item?: string | number
   /**
+   * How descriptors differ from the specification: a sum of the flags that `BUG_COMPAT` names for senders (1 widths, 2 tag of a variable dimension,
+   * 4 byte order in numpy headers); 7 is PySPEAD 0.5.2. Default: inferred from each heap's descriptors, which only the byte order may escape.
+   */
+  readonly bugCompat?: number
+  /**
    * Whether heaps come out of the iterator. Default: unless `verify`, `hash` or `output` consumes them. For a consumer that is slower than
    * the stream, up to 256 heaps or 128 MiB wait; beyond that packets stay in the socket, and then the kernel drops and counts them.
    */
@@ -89,6 +95,7 @@ const KEYS: readonly string[] = [
   'output',
   'item',
   'deliver',
+  'bugCompat',
   'credits',
   'backend',
   'gro',
@@ -125,6 +132,7 @@ export function checkReceiverOptions(options: ReceiverOptions): CheckedOptions {
   whole('heapMemoryBytes', LEAST_HEAP_MEMORY_BYTES, 2 ** 32 - 2 ** 24)
   whole('heaps', 1, Number.MAX_SAFE_INTEGER)
   whole('stops', 0, Number.MAX_SAFE_INTEGER)
+  whole('bugCompat', 0, BUG_COMPAT.PYSPEAD_0_5_2)
   const { timeoutSeconds, backend = 'auto', item } = options
   if (timeoutSeconds !== undefined && !(typeof timeoutSeconds === 'number' && timeoutSeconds > 0))
     fail(`timeoutSeconds is ${shown(timeoutSeconds)}; it must be a number above 0`)

@@ -8,7 +8,7 @@ import type { AssembledHeap } from './assembled-heap.js'
 import { decodePacket, PACKET_OK, PacketHeader } from './decode.js'
 import { ItemTable, LAST_RESERVED_ID } from './items.js'
 import { OrderedOutput, STAGE_BYTES } from './output.js'
-import { decodeDescriptor, type ReceivedDescriptor } from './received-descriptor.js'
+import { type ReceivedDescriptor, readDescriptors } from './received-descriptor.js'
 import {
   controlOf,
   copyHeap,
@@ -68,6 +68,8 @@ export interface SessionOptions {
   /** Name or number of the item for output and hash. */
   readonly item: string | number
   readonly deliver: boolean
+  /** BUG_COMPAT flags of the descriptors; undefined: inferred. */
+  readonly bugCompat?: number | undefined
 }
 
 export interface SeenItem {
@@ -288,9 +290,11 @@ export class ReceiveSession {
 
   #learn(heap: AssembledHeap): ReceivedDescriptor[] {
     const found: ReceivedDescriptor[] = []
-    for (const bytes of descriptorItems(heap, this.#table, this.#u8)) {
-      const descriptor = decodeDescriptor(bytes)
-      if (!descriptor || (this.#known.size >= MAX_DESCRIPTORS && !this.#known.has(descriptor.id))) continue
+    const { bugCompat } = this.#options
+    for (const reading of readDescriptors(descriptorItems(heap, this.#table, this.#u8), bugCompat)) {
+      if (!('descriptor' in reading)) continue
+      const { descriptor } = reading
+      if (this.#known.size >= MAX_DESCRIPTORS && !this.#known.has(descriptor.id)) continue
       found.push(descriptor)
       this.#known.set(descriptor.id, descriptor)
       if (descriptor.name === this.#options.item) this.#itemId = descriptor.id

@@ -49,6 +49,48 @@ test('recv --verify --output --json: one object on stdout with the agreed fields
   expect(createHash('sha256').update(readFileSync(file)).digest('hex')).toBe(done.sha256)
 })
 
+test.for([
+  ['not told', []],
+  ['told by --bug-compat 7', ['--bug-compat', '7']],
+] as const)("recv takes PySPEAD's descriptors, %s", async ([, given], ctx) => {
+  need(ctx, spead2Python(), NO_PEER)
+  const file = join(scratch, 'pyspead')
+  const { code, stdout, done } = await recv({ ...TUTORIAL, bugCompat: 7 }, '--output', file, '--json', ...given)
+  expect(JSON.parse(stdout)).toMatchObject({
+    sha256: done.sha256,
+    outputBytes: 1_000_000,
+    items: [
+      { id: 0x1600, name: 'timestamp', format: [['u', 48]], shape: [] },
+      { id: 0x3300, name: 'adc_samples', dtype: '|i1', shape: [20_000] },
+    ],
+  })
+  expect(code).toBe(0)
+})
+
+test('recv --item finds by its name an item of 12-bit numbers that PySPEAD describes', async (ctx) => {
+  need(ctx, spead2Python(), NO_PEER)
+  const file = join(scratch, 'u12')
+  const { code, stdout } = await recv(
+    { kind: 'types', heaps: 3, packetSize: 9000, bugCompat: 7 },
+    '--item',
+    'u12',
+    '--output',
+    file,
+    '--json',
+  )
+  expect(JSON.parse(stdout)).toMatchObject({ heaps: 3, outputBytes: 3 * 11 })
+  expect(code).toBe(0)
+})
+
+test('recv shows a structured dtype as numpy does, and writes its items', async (ctx) => {
+  need(ctx, spead2Python(), NO_PEER)
+  const file = join(scratch, 'struct')
+  const { code, stdout } = await recv({ kind: 'types', heaps: 2, packetSize: 9000 }, '--item', 'struct', '--output', file)
+  expect(stdout).toContain("struct [('x', '<i2'), ('y', '>f8', (2,)), ('z', [('re', 'i1'), ('im', 'i1')])] [3]")
+  expect(readFileSync(file)).toHaveLength(2 * 3 * 20)
+  expect(code).toBe(0)
+})
+
 test('recv without --json prints a table for people', async (ctx) => {
   need(ctx, spead2Python(), NO_PEER)
   const { code, stdout } = await recv({ ...TUTORIAL, heaps: 3 })

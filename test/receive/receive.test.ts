@@ -66,6 +66,18 @@ for (const backend of BACKENDS) {
     compare(sent, heaps)
   })
 
+  test.each([
+    [48, undefined],
+    [48, 7],
+    [40, 7],
+  ])(`${backend}: descriptors of PySPEAD, SPEAD-64-%i, bugCompat %s given`, async (flavour, given, ...rest) => {
+    const ctx = rest[0] as unknown as { skip(note?: string): never }
+    need(ctx, spead2Python(), NO_PEER)
+    const options = { backend, ...(given !== undefined && { bugCompat: given }) }
+    const { sent, heaps } = await exchange({ kind: 'types', heaps: 2, packetSize: 9000, flavour, bugCompat: 7 }, options)
+    compare(sent, heaps)
+  })
+
   test(`${backend}: names, dtypes and shapes reach the items`, async (ctx) => {
     need(ctx, spead2Python(), NO_PEER)
     const { heaps } = await exchange({ kind: 'types', heaps: 2, packetSize: 9000 }, { backend })

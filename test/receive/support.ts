@@ -14,6 +14,7 @@ export interface SenderSpec {
   packetSize: number
   wire?: 'stream' | 'packets'
   flavour?: number
+  bugCompat?: number
   heapSize?: number
   rate?: number
   repeatPointers?: boolean
