@@ -52,8 +52,8 @@ const ROOMS = {
   },
   batch: {
     files: '^src/batch/',
-    may: ['^ffi/memory/region\\.ts$', '^src/spead/', ...LEAVES],
-    comment: 'src/batch may import spead, ffi/memory/region and the leaves (checks, errors, stats).',
+    may: ['^ffi/memory/(region|loans)\\.ts$', '^src/spead/', ...LEAVES],
+    comment: 'src/batch may import spead, ffi/memory/region, ffi/memory/loans and the leaves (checks, errors, stats).',
   },
   backend: {
     files: '^src/backend/',

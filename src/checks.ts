@@ -1,15 +1,31 @@
 /** Checks of arguments that the sending and the receiving side share, and the words in which errors say what was given. */
 import { SpeadcastError } from './errors.js'
 
-/** Says in an error what was given: '300', 'a string of 40 characters', 'null'. */
+/** Says in an error what was given: '300', 'a string of 40 characters', 'null'. Never throws, whatever the value's accessors do. */
 export function shown(value: unknown): string {
-  if (typeof value === 'string') return value.length <= 20 ? `'${value}'` : `a string of ${value.length} characters`
+  try {
+    return described(value)
+  } catch {
+    return `${typeof value === 'function' ? 'a function' : 'an object'} that cannot be looked at`
+  }
+}
+
+function described(value: unknown): string {
+  if (typeof value === 'string') return value.length <= 20 ? `'${escaped(value)}'` : `a string of ${value.length} characters`
   if (typeof value === 'bigint') return `${value}n`
   if (Array.isArray(value)) return `an array of ${value.length}`
   if (typeof value === 'symbol') return 'a symbol'
   if (ArrayBuffer.isView(value)) return `a ${value.constructor.name} of ${value.byteLength} bytes`
-  if (value !== null && typeof value === 'object') return `a ${value.constructor?.name ?? 'object'}`
+  if (value !== null && typeof value === 'object') return `a ${escaped(value.constructor?.name ?? 'object')}`
   return typeof value === 'function' ? 'a function' : `${value}`
+}
+
+/** Control characters of C0 and C1 and the separators of lines, by which a text would act on a terminal or forge a line. */
+const CONTROLS = /[\p{Cc}\u2028\u2029]/gu
+
+/** The text without what acts on a terminal: '\u{1b}' in its place. */
+export function escaped(text: string): string {
+  return text.replaceAll(CONTROLS, (character) => `\\u{${character.codePointAt(0)!.toString(16)}}`)
 }
 
 /** Whether it has properties to read: neither null nor a primitive. */
@@ -32,7 +48,7 @@ export function checkOptions(call: string, options: object, known: readonly stri
     )
   for (const key in options)
     if (!known.includes(key))
-      throw new SpeadcastError('ERR_SPEADCAST_CONFIG', `${call}: unknown option '${key}'; ${before}: ${known.join(', ')}`)
+      throw new SpeadcastError('ERR_SPEADCAST_CONFIG', `${call}: unknown option '${escaped(key)}'; ${before}: ${known.join(', ')}`)
 }
 
 /** @throws the signal's reason if it has aborted */
