@@ -9,7 +9,7 @@ const LEAVES = [...CHECKS, '^src/stats\\.ts$']
 const TABLE = '^src/batch/table\\.ts$'
 const COMPILE = '^src/batch/compile\\.ts$'
 /** The files that all of ffi stands on. */
-const FFI_BASE = '^ffi/(koffi|libc|layout|native-error|errors)\\.ts$'
+const FFI_BASE = '^ffi/(koffi|libc|layout|native-error|errors|environment)\\.ts$'
 
 /** room: its files, what else of this project it may import, and why in words. */
 const ROOMS = {

@@ -23,6 +23,7 @@ import { koffi } from '../koffi.js'
 import { nativeCallsWork } from '../libc.js'
 import { NativeError } from '../native-error.js'
 import { takeFromBlock } from './address-block.js'
+import { ensureArgument, ensureViewable, readOptions, say } from './arguments.js'
 import { pagesRefused } from './budget.js'
 import { SMALLEST_POOLED_BYTES, takePooled } from './huge-page-pool.js'
 import type { Loan } from './loans.js'
@@ -116,8 +117,7 @@ export class Region implements RegionHandle {
       Number.isSafeInteger(byteLength) && byteLength > 0,
       () => `Region.allocate: byteLength is ${say(byteLength)}; it must be a whole number above 0`,
     )
-    ensureArgument(typeof options === 'object' && options !== null, () => 'Region.allocate: the options must be an object')
-    const { hugePages: mode = 'auto', patched: inBlock = false } = options
+    const { hugePages: mode = 'auto', patched: inBlock = false } = readOptions('Region.allocate', options, ['hugePages', 'patched'])
     ensureArgument(
       HUGE_PAGES.includes(mode),
       () => `Region.allocate: hugePages is ${say(mode)}; it must be 'auto', 'require' or 'never'`,
@@ -160,8 +160,7 @@ export class Region implements RegionHandle {
    * @throws ERR_SPEADCAST_MEMORY; ERR_SPEADCAST_CONFIG, also when the file is shorter than asked.
    */
   static fromFd(fd: number, options: { byteLength?: number; offset?: number } = {}): Region {
-    ensureArgument(typeof options === 'object' && options !== null, () => 'Region.fromFd: the options must be an object')
-    const { offset = 0, byteLength: asked } = options
+    const { offset = 0, byteLength: asked } = readOptions('Region.fromFd', options, ['byteLength', 'offset'])
     ensureArgument(
       Number.isSafeInteger(offset) && offset >= 0 && offset % PAGE_BYTES === 0,
       () => `Region.fromFd: offset ${say(offset)} is not a multiple of the page size ${PAGE_BYTES}`,
@@ -274,26 +273,8 @@ export class Region implements RegionHandle {
   }
 }
 
-/** Not every object can be made a text. */
-function say(value: unknown): string {
-  return typeof value === 'object' && value !== null ? 'an object' : String(value)
-}
-
-function ensureArgument(good: boolean, message: () => string): void {
-  if (!good) throw new SpeadcastError('ERR_SPEADCAST_CONFIG', message())
-}
-
 function outOfMemory(byteLength: number, cause: Error): SpeadcastError {
   return new SpeadcastError('ERR_SPEADCAST_MEMORY', `cannot have ${byteLength} bytes of memory: ${cause.message}`, { cause })
-}
-
-/** More abort the process: koffi and V8 cannot make the view. */
-function ensureViewable(call: string, byteLength: number): void {
-  const most = process.getBuiltinModule('node:buffer').constants.MAX_LENGTH
-  ensureArgument(
-    byteLength <= most,
-    () => `${call}: byteLength is ${byteLength}; a region has at most ${most} bytes on this Node.js`,
-  )
 }
 
 function ensureNative(call: string): void {

@@ -11,14 +11,14 @@
  * One call at a time: await each before the next. A batch goes when it is full, when its first heap has waited for `maxDelayMs`, or by flush.
  */
 import type { GroupMode } from '../batch/compile.js'
-import { checkOptions, checkSignal, isObject, shown } from '../checks.js'
+import { checkOptions, checkSignal, isInstance, shown } from '../checks.js'
 import { ensure, SpeadcastError } from '../errors.js'
 import { type Item, ItemGroup } from '../spead/index.js'
 import type { Batch } from '../stream/batch.js'
 import { type BatchResult, SendError } from '../stream/result.js'
 import type { Stream } from '../stream/stream.js'
 import { createBatchRing } from './batch-ring.js'
-import { checkStream } from './check-stream.js'
+import { checkStream, refusedEnd } from './check-stream.js'
 import { bytesOf, counter, rowsOf, samplesOf, shortItems } from './sample-items.js'
 import { SampleRing, type SampleViews } from './sample-ring.js'
 
@@ -145,7 +145,7 @@ export class SampleWriter {
     checkOptions('sampleWriter', options, KEYS, 'there are')
     const { items, item, timestamp, firstSample = 0, maxDelayMs, batches, groupMode, signal, onSettled } = options
     ensure(
-      items instanceof ItemGroup,
+      isInstance(items, ItemGroup),
       'ERR_SPEADCAST_CONFIG',
       () => `sampleWriter: items is ${shown(items)}; it must be an ItemGroup, which says what a heap holds`,
     )
@@ -238,8 +238,8 @@ export class SampleWriter {
    * @throws (rejects) ERR_SPEADCAST_INPUT if the last bytes are no whole sample (all samples before them are sent then), and as write does
    */
   end(options: SampleWriterEnd = {}): Promise<SampleWriterSummary> {
-    if (!isObject(options))
-      return Promise.reject(new SpeadcastError('ERR_SPEADCAST_CONFIG', `end: the options are ${shown(options)}; give an object`))
+    const refused = refusedEnd(options)
+    if (refused) return Promise.reject(refused)
     if (this.#ended) return this.#ended
     const premature = this.#busy
     const ended = this.#alone('end', () => this.#finish(options))

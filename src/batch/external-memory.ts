@@ -1,5 +1,5 @@
 import { isShort, Region } from '../../ffi/memory/region.js'
-import { shown } from '../checks.js'
+import { isInstance, shown } from '../checks.js'
 import { ensure } from '../errors.js'
 import { alignmentOf, type Item } from '../spead/index.js'
 
@@ -15,7 +15,7 @@ export interface ExternalMemory {
 export function checkExternal(item: Item, memory: ExternalMemory, heaps: number): void {
   const { region, offsetBytes = 0, strideBytes = item.byteLength! } = memory ?? {}
   ensure(
-    region instanceof Region,
+    isInstance(region, Region),
     'ERR_SPEADCAST_MEMORY',
     () => `memory of item '${item.name}': region is ${shown(region)}; it must be a Region, from Region.fromFd or Region.allocate`,
   )
