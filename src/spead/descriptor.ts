@@ -108,7 +108,10 @@ export class Descriptor {
     const nulls = shape.filter((dim) => dim === null).length
     if (nulls > 1) throw bad(`shape has ${nulls} null dimensions; the length of a value tells only one`)
     if ((dtype === undefined) === (format === undefined)) throw bad('exactly one of dtype and format must be given')
-    if (typeof allowImmediate !== 'boolean') throw bad(`allowImmediate is ${shown(allowImmediate)}; it must be true or false`)
+    if (typeof allowImmediate !== 'boolean')
+      throw bad(
+        `allowImmediate is ${typeof allowImmediate === 'string' ? escaped(allowImmediate) : shown(allowImmediate)}; it must be true or false`,
+      )
     if (dtype !== undefined && nulls > 0) throw bad('a dtype item cannot have a null dimension; use a format, such as [["u", 16]]')
     if (format !== undefined && order !== 'C') throw bad(`a format item has order 'C'; order 'F' needs a dtype`)
 
