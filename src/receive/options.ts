@@ -149,7 +149,7 @@ export function checkReceiverOptions(options: ReceiverOptions): CheckedOptions {
     fail(`onChange is ${shown(options.onChange)}; it must be a function`)
   const specs = typeof options.endpoints === 'string' ? [options.endpoints] : listOf(options.endpoints)
   if (!specs?.every((each) => typeof each === 'string'))
-    fail(`endpoints is ${shown(options.endpoints)}; it must be a text 'HOST:PORT' or a list of such texts`)
+    fail(`endpoints is ${specs ? 'a list of other things' : typeof options.endpoints}; it must be a string or an array of strings`)
   checkSignal('openReceiver', options.signal)
   return {
     maxHeaps: options.maxHeaps ?? DEFAULT_MAX_HEAPS,
