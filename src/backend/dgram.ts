@@ -17,7 +17,6 @@
  */
 import { createSocket, type Socket } from 'node:dgram'
 import { once } from 'node:events'
-import { attachRegion } from '../../ffi/memory/region.js'
 import { ERRNO, errnoName } from '../../ffi/native-error.js'
 import type { PacketTable, TableRegion } from '../batch/table.js'
 import { printable, SpeadcastError } from '../errors.js'
@@ -39,7 +38,8 @@ import {
   type PostResult,
   type ReapResult,
 } from './backend.js'
-import { singleEdges } from './gather.js'
+import { DgramPosting } from './dgram-posting.js'
+import { refusesShort, SHORTER_FILE } from './gather.js'
 import { portTaken } from './paths.js'
 import { States, type StateWords } from './states.js'
 import type { UdpOptions } from './udp/open.js'
@@ -65,26 +65,6 @@ const GONE: readonly (number | undefined)[] = [
   ERRNO.ENETUNREACH,
   ERRNO.EHOSTUNREACH,
 ]
-
-class DgramPosting implements Posting {
-  readonly rows: number
-  readonly edge: Uint32Array
-  /** The buffers of each packet, as socket.send takes them. */
-  readonly packets: readonly Uint8Array[][]
-  constructor(readonly table: PacketTable) {
-    this.rows = table.rows
-    this.edge = singleEdges(table.rows)
-    const memory = table.regions.map((region) => new Uint8Array(attachRegion(region)))
-    this.packets = Array.from({ length: table.rows }, (_, r) => {
-      const buffers: Uint8Array[] = []
-      for (let s = table.segmentStart[r]!; s < table.segmentStart[r + 1]!; s++) {
-        const from = table.segmentOffset[s]!
-        buffers.push(memory[table.segmentRegion[s]!]!.subarray(from, from + table.segmentLength[s]!))
-      }
-      return buffers
-    })
-  }
-}
 
 class DgramBackend implements Backend {
   readonly caps: BackendCaps
@@ -253,6 +233,14 @@ class DgramBackend implements Backend {
     out.accepted = 0
     out.skipped = 0
     if (this.#state !== 'open' && !this.#ready(posting, first, end, out)) return
+    if (refusesShort(posting, first, end, out)) {
+      // Rows complete in order, so those before come first.
+      if (this.#outstanding > 0) {
+        out.skipped = 0
+        again(out, 'writable')
+      } else this.#out.completed += out.skipped
+      return
+    }
     // Packets that wait to be reaped count too, or the failure arrays could overflow.
     const room = MAX_OUTSTANDING - this.#outstanding - this.#out.completed
     const n = Math.min(end - first, room)
@@ -307,6 +295,7 @@ class DgramBackend implements Backend {
     const lost = this.#interface && GONE.includes(errno) ? interfaceNow(this.#interface) : undefined
     if (lost && 'why' in lost) return `${text}: ${lost.why} (${name}); the stream goes on when it is back`
     if (name === 'EACCES') return `${text}: EACCES (as for a prohibit route, or a broadcast address without the option broadcast)`
+    if (name === 'EFAULT') return `${text}: ${SHORTER_FILE}`
     return name === 'EMSGSIZE'
       ? `${text}: a packet of ${udpBytes} bytes is too large for the path or the socket (EMSGSIZE)`
       : `${text}: ${name}`

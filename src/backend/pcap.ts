@@ -11,6 +11,7 @@
  * post blocks for the file system, like any write to a file. There is one buffer of 1 MiB, for batches of any size.
  */
 import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs'
+import type { RegionFile } from '../../ffi/memory/region.js'
 import { ERRNO, errnoName } from '../../ffi/native-error.js'
 import type { PacketTable, TableRegion } from '../batch/table.js'
 import { ensure, SpeadcastError } from '../errors.js'
@@ -29,7 +30,7 @@ import {
   type PostResult,
   type ReapResult,
 } from './backend.js'
-import { checkTable, RegisteredRegions, singleEdges } from './gather.js'
+import { checkTable, filesOf, RegisteredRegions, refusesShort, SHORTER_FILE, singleEdges } from './gather.js'
 import { States } from './states.js'
 
 export interface PcapOptions {
@@ -65,6 +66,7 @@ const LINKTYPE_ETHERNET = 1
 interface PcapPosting extends Posting {
   readonly table: PacketTable
   readonly regions: readonly Uint8Array[]
+  readonly files: readonly RegionFile[]
 }
 
 export class PcapBackend implements Backend {
@@ -139,7 +141,7 @@ export class PcapBackend implements Backend {
 
   compile(table: PacketTable, _hints: CompileHints): PcapPosting {
     checkTable(table, this.caps)
-    return { rows: table.rows, edge: singleEdges(table.rows), table, regions: this.#regions.of(table) }
+    return { rows: table.rows, edge: singleEdges(table.rows), table, regions: this.#regions.of(table), files: filesOf(table) }
   }
 
   release(_posting: Posting): void {}
@@ -150,6 +152,10 @@ export class PcapBackend implements Backend {
     out.accepted = 0
     out.skipped = 0
     this.#counters[COUNTER.posts]! += 1
+    if (this.#state === 'open' && refusesShort(posting, first, end, out)) {
+      this.#completed += out.skipped
+      return
+    }
     const { table } = posting
     let buffered = first
     for (let row = first; row < end && this.#state === 'open'; row++) {
@@ -247,6 +253,7 @@ export class PcapBackend implements Backend {
   }
 
   explain(errno: number): string {
+    if (errno === ERRNO.EFAULT) return SHORTER_FILE
     return `${errnoName(errno)} while writing '${this.#path}'; the file holds ${this.#whole} bytes of whole packets`
   }
 

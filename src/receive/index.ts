@@ -112,6 +112,7 @@ export async function openReceiver(options: ReceiverOptions): Promise<Receiver> 
       options.signal,
     )
   } catch (cause) {
+    driver?.stop()
     const error = withCode('openReceiver', cause)
     settle!.reject(error)
     throw error

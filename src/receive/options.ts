@@ -1,5 +1,5 @@
 /** The options of openReceiver: types, defaults, and their check at the edge. */
-import { checkOptions, checkSignal, oneOf, shown } from '../checks.js'
+import { checkBoolean, checkOptions, checkSignal, listOf, oneOf, shown } from '../checks.js'
 import { SpeadcastError } from '../errors.js'
 import { BUG_COMPAT } from '../spead/flavour.js'
 
@@ -104,12 +104,16 @@ const KEYS: readonly string[] = [
   'onChange',
 ] satisfies (keyof ReceiverOptions)[]
 
+const BOOLEANS = ['verify', 'hash', 'deliver', 'credits', 'gro'] as const
+
 /** Options that checkReceiverOptions has rounded, or for which it has put a default in place. */
 export interface CheckedOptions {
   readonly maxHeaps: number
   readonly heapMemoryBytes: number
   readonly deliver: boolean
 }
+
+const isPath = (value: unknown): boolean => typeof value === 'string' && !value.includes('\0')
 
 function defaultHeapMemory(): number {
   const most = process.constrainedMemory?.() || Number.POSITIVE_INFINITY
@@ -134,12 +138,13 @@ export function checkReceiverOptions(options: ReceiverOptions): CheckedOptions {
   whole('stops', 0, Number.MAX_SAFE_INTEGER)
   whole('bugCompat', 0, BUG_COMPAT.PYSPEAD_0_5_2)
   const { timeoutSeconds, backend = 'auto', item } = options
+  for (const name of BOOLEANS) checkBoolean('openReceiver', name, options[name])
   if (timeoutSeconds !== undefined && !(typeof timeoutSeconds === 'number' && timeoutSeconds > 0))
     fail(`timeoutSeconds is ${shown(timeoutSeconds)}; it must be a number above 0`)
   if (!BACKENDS.includes(backend)) fail(`backend is ${shown(backend)}; it must be ${oneOf(BACKENDS)}`)
   for (const name of ['interface', 'output'] as const)
-    if (options[name] !== undefined && typeof options[name] !== 'string')
-      fail(`${name} is ${shown(options[name])}; it must be a string`)
+    if (options[name] !== undefined && !isPath(options[name]))
+      fail(`${name} is ${shown(options[name])}; it must be a text without a NUL`)
   for (const name of ['device', 'verbsLibrary'] as const) {
     if (options[name] !== undefined && typeof options[name] !== 'string')
       fail(`${name} is ${shown(options[name])}; it must be a string`)
@@ -150,6 +155,9 @@ export function checkReceiverOptions(options: ReceiverOptions): CheckedOptions {
     fail(`item is ${shown(item)}; it must be an item's name, or its id above 6`)
   if (options.onChange !== undefined && typeof options.onChange !== 'function')
     fail(`onChange is ${shown(options.onChange)}; it must be a function`)
+  const specs = typeof options.endpoints === 'string' ? [options.endpoints] : listOf(options.endpoints)
+  if (!specs?.every((each) => typeof each === 'string'))
+    fail(`endpoints is ${specs ? 'a list of other things' : typeof options.endpoints}; it must be a string or an array of strings`)
   checkSignal('openReceiver', options.signal)
   return {
     maxHeaps: options.maxHeaps ?? DEFAULT_MAX_HEAPS,
