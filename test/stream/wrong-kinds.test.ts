@@ -262,3 +262,45 @@ test.for(['native', 'dgram'] as const)(
     expect(readdirSync('/proc/self/fd').length).toBeLessThanOrEqual(before)
   },
 )
+
+/** Exports and methods that take nothing from a user, or that the package calls itself. */
+const TAKE_NOTHING = [
+  ...[
+    'AttachedBatch',
+    'SendError',
+    'SpeadcastError',
+    'Receiver',
+    'Region.handle',
+    'Region.release',
+    'Region.hold',
+    'Region.letGo',
+    'Region.lend',
+  ],
+  ...[
+    'ItemGroup.items',
+    'Descriptor.describesAs',
+    'Descriptor.encode',
+    'Heap.addStart',
+    'Heap.addEnd',
+    'Heap.shapeKey',
+    'IoThread.close',
+  ],
+]
+
+test('every exported function, class, static and method is tried', async () => {
+  const [index, devices, receive] = await Promise.all([
+    import('#dist/src/index.js'),
+    import('#dist/src/devices/index.js'),
+    import('#dist/src/receive/index.js'),
+  ])
+  const exported: [string, unknown][] = Object.entries({ ...index, ...devices, ...receive })
+  const functions = exported.filter(([, value]) => typeof value === 'function') as [string, { prototype?: object }][]
+  const methods = functions.flatMap(([name, { prototype }]) => {
+    if (!['Region', 'ItemGroup', 'Item', 'Descriptor', 'Heap', 'IoThread'].includes(name) || !prototype) return []
+    const own = Object.entries(Object.getOwnPropertyDescriptors(prototype))
+    return own.filter(([key, { value }]) => key !== 'constructor' && typeof value === 'function').map(([key]) => `${name}.${key}`)
+  })
+  const tried = Object.keys(CALLS).map((name) => name.replace(/^new /, '').replace(/, .*/, ''))
+  const names = [...functions.map(([name]) => name), ...methods].filter((name) => name !== 'Region')
+  expect(names.filter((name) => !tried.includes(name) && !TAKE_NOTHING.includes(name))).toEqual([])
+})
