@@ -279,6 +279,7 @@ const TAKE_NOTHING = [
   ...[
     'ItemGroup.items',
     'Descriptor.describesAs',
+    'Descriptor.descriptionKey',
     'Descriptor.encode',
     'Heap.addStart',
     'Heap.addEnd',
