@@ -16,7 +16,6 @@ import { type EndReason, ReceiveSession, STAT, STAT_NAMES } from './session.js'
 
 const DATAGRAM_BYTES = 65536
 const MAX_SENDERS = 4096
-const TICK_MS = 10
 
 export async function openDgram(options: DriverOptions, events: DriverEvents): Promise<ReceiveDriver> {
   const sockets: Socket[] = []
@@ -50,6 +49,8 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
   let ended = false
   let quiet = true
   let announceSoon = false
+  let timer: NodeJS.Timeout | undefined
+  let wakeAt = 0
 
   const deliver = () => {
     for (const heap of session.outbox.splice(0)) {
@@ -65,7 +66,7 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
   const end = (reason: EndReason) => {
     if (ended) return
     ended = true
-    clearInterval(timer)
+    clearTimeout(timer)
     try {
       const summary = session.finish(reason)
       deliver()
@@ -78,7 +79,7 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
   const fail = (error: unknown) => {
     if (ended) return
     ended = true
-    clearInterval(timer)
+    clearTimeout(timer)
     void closeAll().then(() => events.onError(error))
   }
   const onMessage = (message: Buffer, from: RemoteInfo, socket: Socket, endpoint: number) => {
@@ -116,7 +117,26 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
       })
     }
     const reason = session.ended(now, false)
-    if (reason !== undefined) end(reason)
+    if (reason !== undefined) return end(reason)
+    // After a stop heap the end is nearer than the next turn.
+    if (now + session.sleepMs(now) < wakeAt) turnIn(session.sleepMs(now), now)
+  }
+  const turnIn = (ms: number, now: number) => {
+    clearTimeout(timer)
+    wakeAt = now + ms
+    timer = setTimeout(turn, ms)
+  }
+  const turn = () => {
+    const now = performance.now()
+    try {
+      session.tick(now)
+    } catch (error) {
+      return fail(error)
+    }
+    const reason = session.ended(now, quiet)
+    quiet = true
+    if (reason !== undefined) return end(reason)
+    turnIn(session.sleepMs(now), now)
   }
   sockets.forEach((socket, endpoint) => {
     socket.on('message', (message, from) => onMessage(message, from, socket, endpoint))
@@ -127,11 +147,7 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
     options.tell,
   )
   session.start(performance.now())
-  const timer = setInterval(() => {
-    const reason = session.ended(performance.now(), quiet)
-    quiet = true
-    if (reason !== undefined) end(reason)
-  }, TICK_MS)
+  turn()
 
   return {
     backend: 'dgram',

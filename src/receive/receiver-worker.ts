@@ -85,6 +85,7 @@ function run(input: WorkerInput, source: PacketSource, stats: Float64Array, post
       session.arrived(before)
       session.arrived(now)
     }
+    session.tick(now)
     if (session.outbox.length > 0) deliver()
     source.announce?.(taken === 0)
     reason = session.ended(now, taken === 0 && !full)
