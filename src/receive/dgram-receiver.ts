@@ -70,7 +70,7 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
     try {
       const summary = session.finish(reason)
       deliver()
-      credits?.announce(stats, true)
+      credits?.announce(stats, true, performance.now())
       void closeAll().then(() => events.onEnd(summary))
     } catch (error) {
       void closeAll().then(() => events.onError(error))
@@ -89,7 +89,7 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
     const text = `${from.address} ${from.port}`
     if (credits && isHello(view, 0, message.length)) {
       const send = (credit: Uint8Array) => socket.send(credit, from.port, from.address, () => undefined)
-      credits.hello(text, send, stats)
+      credits.hello(text, send, stats, now)
       return
     }
     let sender = senders.get(text)
@@ -113,7 +113,7 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
       // Runs after libuv has read this turn's datagrams: the socket is empty then, as before a sleep.
       setImmediate(() => {
         announceSoon = false
-        if (!ended) credits.announce(stats, true)
+        if (!ended) credits.announce(stats, true, performance.now())
       })
     }
     const reason = session.ended(now, false)

@@ -51,10 +51,12 @@ export class UdpSource implements PacketSource {
       if (this.#credits && isHello(this.#view, base, length)) {
         const to = arena.senderAddress(i)
         const reply = (credit: Uint8Array) => arena.reply(fd, credit, to)
-        this.#credits.hello(`${fd} ${to.join()}`, reply, this.#stats)
+        this.#credits.hello(`${fd} ${to.join()}`, reply, this.#stats, performance.now())
         continue
       }
       session.message()
+      // Else an empty datagram would be no packet, and so count nowhere.
+      if (length === 0) session.packet(base, 0, arena.sender[i]!, endpoint)
       const segment = arena.segmentBytes[i]!
       const sender = arena.sender[i]!
       for (let at = 0; at < length; at += segment) session.packet(base + at, Math.min(segment, length - at), sender, endpoint)
@@ -63,7 +65,7 @@ export class UdpSource implements PacketSource {
   }
 
   announce(quiet: boolean): void {
-    this.#credits?.announce(this.#stats, quiet)
+    this.#credits?.announce(this.#stats, quiet, performance.now())
   }
 
   dropped(): number {
