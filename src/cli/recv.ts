@@ -165,7 +165,7 @@ function report(summary: ReceiveSummary, options: RecvOptions): void {
       `  the socket buffer (${summary.receiveBufferBytes} bytes) overflowed ${summary.droppedByKernel} times; ` +
         'raise it: sysctl -w net.core.rmem_max=67108864, or send more slowly\n',
     )
-  process.stdout.write(options.json ? `${JSON.stringify(json(summary))}\n` : people(summary))
+  process.stdout.write(options.json ? `${JSON.stringify(json(summary))}\n` : people(summary, options))
   if (problems.length > 0) process.exitCode = EXIT_FAILED
 }
 
@@ -174,7 +174,7 @@ function json(summary: ReceiveSummary): Record<string, unknown> {
   return { heaps, heapsIncomplete, heapsCorrupt, payloadBytes, packets, seconds, items, sha256, ...rest }
 }
 
-function people(summary: ReceiveSummary): string {
+function people(summary: ReceiveSummary, options: RecvOptions): string {
   const { seconds, payloadBytes, packets, droppedByKernel } = summary
   const rows: [string, string][] = [
     ['ended by', summary.reason],
@@ -196,8 +196,9 @@ function people(summary: ReceiveSummary): string {
     ['rate', seconds > 0 ? `${bytesPerSecond(payloadBytes / seconds)}, ${count(packets / seconds)} packets/s` : 'too short to say'],
   ]
   if (summary.sha256) rows.push(['sha256', summary.sha256])
-  for (const { path, sender, bytes: written, sha256 } of summary.outputFiles)
-    if (sender !== null) rows.push([path, `${written} bytes, sha256 ${sha256}`])
+  if (options.order === 'sender')
+    for (const { path, sender, bytes: written, sha256 } of summary.outputFiles)
+      rows.push([path, `${written} bytes of ${sender ?? 'a sender'}, sha256 ${sha256}`])
   for (const { id, name, dtype, shape, format } of summary.items) {
     const type = dtype ?? (format.map(([code, bits]) => `${code}${bits}`).join(' ') || 'undescribed')
     rows.push([`item 0x${id.toString(16)}`, `${name ?? '?'} ${type}${shape ? ` [${shape.map((n) => n ?? '?').join(', ')}]` : ''}`])

@@ -40,7 +40,11 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
   stats[STAT.droppedByKernel] = Number.NaN
   const u8 = new Uint8Array(buffer)
   const view = new DataView(buffer)
-  const session = new ReceiveSession(buffer, DATAGRAM_BYTES, options.session, stats)
+  const nameOf = (sender: number): string | null => {
+    for (const [name, number] of senders) if (number === sender) return name
+    return null
+  }
+  const session = new ReceiveSession(buffer, DATAGRAM_BYTES, options.session, stats, nameOf)
   const credits = options.credits ? new CreditLedger(receiveBufferBytes) : undefined
   const senders = new Map<string, number>()
   let nextSender = 0
@@ -86,7 +90,7 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
     if (ended) return
     const now = performance.now()
     u8.set(message)
-    const text = `${from.address} ${from.port}`
+    const text = from.family === 'IPv6' ? `[${from.address}]:${from.port}` : `${from.address}:${from.port}`
     if (credits && isHello(view, 0, message.length)) {
       const send = (credit: Uint8Array) => socket.send(credit, from.port, from.address, () => undefined)
       credits.hello(text, send, stats, now)

@@ -28,12 +28,12 @@ export class OutputFile {
 
   /**
    * @param fd undefined: only hash
-   * @param sender its number where the file is one sender's
+   * @param sender its address and port where the file is one sender's
    */
   constructor(
     readonly path: string,
     readonly fd: number | undefined,
-    readonly sender: number | undefined,
+    readonly sender: string | null,
     hash: boolean,
   ) {
     this.#hash = hash ? createHash('sha256') : undefined

@@ -27,9 +27,7 @@ export class Sequence {
   started = false
   /** The cnt written last. */
   last = 0
-  /** The endpoint of the heap that came last. */
-  endpoint = 0
-  /** How many runs have ended at each endpoint, because a sender stops at each and endpoints are read in turn. */
+  /** The run of the heaps that come to each endpoint, because a sender stops at each and endpoints are read in turn. */
   readonly #runs: number[] = []
   #step = 0
   #gaps = 0
@@ -73,9 +71,10 @@ export class Sequence {
     }
   }
 
-  /** Begins the next run. Nothing may wait. */
-  restart(endpoint: number): void {
-    this.run = this.runAt(endpoint)
+  /** Begins the next run, at all endpoints. Nothing may wait. */
+  restart(): void {
+    this.run = Math.max(this.run, ...this.#runs) + 1
+    this.#runs.length = 0
     this.started = false
   }
 

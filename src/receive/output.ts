@@ -30,14 +30,16 @@ export interface OutputOptions {
   /** The number of heaps of a sender that wait at the start, while nobody knows which cnt is the first. */
   readonly firstHeaps: number
   readonly endpoints: number
+  /** Returns a sender's address and port as text; null where nobody knows them any more. */
+  readonly nameOf?: ((sender: number) => string | null) | undefined
   /** Whether packets came in the last second for a heap of the sender that is in the making and below `cnt`. Default: none did. */
   readonly receivingBelow?: (sender: number, cnt: number) => boolean
 }
 
 export interface OutputFileSummary {
   readonly path: string
-  /** The sender's number with order 'sender', else null: the first sender whose data came is 0. */
-  readonly sender: number | null
+  /** With order 'sender' the sender's address and port, as far as they are known. */
+  readonly sender: string | null
   readonly bytes: number
   readonly sha256: string | null
 }
@@ -90,7 +92,7 @@ export class Output {
     this.#options = options
     this.#stage = new OutputStage(this.#u8, stageAt)
     const { order, path, fd, hash } = options
-    if (order !== 'sender') this.#files.push(new OutputFile(path, fd, undefined, hash))
+    if (order !== 'sender') this.#files.push(new OutputFile(path, fd, null, hash))
   }
 
   /**
@@ -105,7 +107,6 @@ export class Output {
     }
     const recent = this.#recent
     const sequence = recent !== undefined && recent.sender === sender ? recent : this.#sequenceOf(sender)
-    sequence.endpoint = heap.endpoint
     const run = sequence.runAt(heap.endpoint)
     if (sequence.isNext(run, cnt) && cnt > sequence.last) {
       sequence.wrote(run, cnt)
@@ -117,18 +118,19 @@ export class Output {
   }
 
   /**
-   * Ends the sender's run at an endpoint, because the sender stopped or starts anew: its cnts may come again. What waits of the run is
-   * written, at once where there is no other endpoint from which heaps of it may come.
-   * @param endpoint default: that of the sender's last heap
+   * Ends the sender's run, because the sender stopped or starts anew: its cnts may come again. Writes what waits of the run.
+   * @param endpoint the only one at which the run ends. Where there are others, heaps of the run may still come from them, and go before
+   * those of the next. Default: it ends at all
    */
   forget(sender: number, endpoint?: number): void {
     const sequence = this.#sequences.get(sender)
     if (!sequence) return
-    const at = endpoint ?? sequence.endpoint
-    sequence.endRunAt(at)
-    if (this.#options.endpoints > 1) return
+    if (endpoint !== undefined && this.#options.endpoints > 1) {
+      sequence.endRunAt(endpoint)
+      return
+    }
     this.#writeAll(sequence)
-    sequence.restart(at)
+    sequence.restart()
   }
 
   /** Lets the lowest heap go of the sender whose heap has waited longest. Returns false if none waits. */
@@ -161,7 +163,7 @@ export class Output {
     this.#lose(this.#stage.flush())
     for (const file of this.#files) {
       if (file.fd !== this.#options.fd) this.#note(file.close())
-      this.summaries.push({ path: file.path, sender: file.sender ?? null, bytes: file.bytes, sha256: file.digest() })
+      this.summaries.push({ path: file.path, sender: file.sender, bytes: file.bytes, sha256: file.digest() })
     }
     this.#state = 'finished'
     this.bytes = this.#files.reduce((sum, { bytes }) => sum + bytes, 0)
@@ -297,7 +299,7 @@ export class Output {
       this.#note(`cannot write ${path}: ${(error as Error).message}`)
       return undefined
     }
-    const file = new OutputFile(path, own, n, hash)
+    const file = new OutputFile(path, own, this.#options.nameOf?.(sender) ?? null, hash)
     this.#files.push(file)
     this.#fileOf.set(sender, file)
     return file

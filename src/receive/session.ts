@@ -146,8 +146,17 @@ export class ReceiveSession {
   #cntStep = 0
   #cntHeaps = 0
 
-  /** @param freeAt where memory starts in `buffer` that the driver does not use; a multiple of 4096 */
-  constructor(buffer: ArrayBuffer, freeAt: number, options: SessionOptions, stats: Float64Array) {
+  /**
+   * @param freeAt where memory starts in `buffer` that the driver does not use; a multiple of 4096
+   * @param nameOf returns a sender's address and port as text; null where the driver has forgotten them
+   */
+  constructor(
+    buffer: ArrayBuffer,
+    freeAt: number,
+    options: SessionOptions,
+    stats: Float64Array,
+    nameOf?: (sender: number) => string | null,
+  ) {
     this.#options = options
     this.#stats = stats
     this.#u8 = new Uint8Array(buffer)
@@ -167,6 +176,7 @@ export class ReceiveSession {
           // Sockets are read in turn, so heaps of several endpoints come far out of order.
           firstHeaps: options.endpoints > 1 ? WINDOW_HEAPS : FIRST_HEAPS,
           endpoints: options.endpoints,
+          nameOf,
           receivingBelow: (sender, cnt) => this.#assembler.receivingBelow(sender, cnt),
         })
       : undefined

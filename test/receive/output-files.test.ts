@@ -119,10 +119,12 @@ test.for(BACKENDS)('--order sender: a file for each: %s', async (backend) => {
   expect([out.outputBytes, out.sha256]).toEqual([out.outputFiles.reduce((sum, { bytes }) => sum + bytes, 0), null])
   expect(out.outputFiles.map(({ path: name }) => name)).toEqual([`${file}.0`, `${file}.1`, `${file}.2`])
   const seen = new Set<number>()
-  for (const { path: name, bytes, sha256: digest } of out.outputFiles) {
+  for (const { path: name, bytes, sha256: digest, sender } of out.outputFiles) {
     const content = readFileSync(name)
     expect([content.length, sha256(content)]).toEqual([bytes, digest])
-    seen.add(content[0]! >> 6)
+    const engine = content[0]! >> 6
+    expect(sender).toBe(`127.0.0.1:${three[engine]!.socket.address().port}`)
+    seen.add(engine)
     const cnts = Array.from({ length: bytes / 1000 }, (_, i) => content[i * 1000]! & 63)
     expect(cnts).toEqual([...cnts].sort((a, b) => a - b))
   }

@@ -105,10 +105,19 @@ test('endpoints that are read in turn, each with its stop: the heaps of both run
     for (const endpoint of [0, 1, 2]) {
       for (let cnt = 1 + endpoint; cnt <= 30; cnt += 3) add(0, cnt, `${run}:${cnt} `, endpoint)
       add(0, 31 + endpoint, undefined, endpoint)
-      output.forget(0)
+      output.forget(0, endpoint)
     }
   }
   expect([output.finish(), output.late]).toEqual([sha256(wanted), 0])
+})
+
+test('endpoints: a run that ends at all of them is written at once', () => {
+  const { output, add } = makeOutput({ endpoints: 2, firstHeaps: 1024 })
+  for (const text of ['a', 'b']) {
+    for (const cnt of [3, 1, 2]) add(0, cnt, `${text}${cnt} `, cnt % 2)
+    output.forget(0)
+  }
+  expect([output.finish(), output.late]).toEqual([sha256('a1 a2 a3 b1 b2 b3 '), 0])
 })
 
 test('time: a heap waits a second for those before it, and longer while one of them is coming', () => {
