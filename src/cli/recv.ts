@@ -4,7 +4,7 @@ import type { Receiver, ReceiverOptions, ReceiveSummary } from '../receive/index
 import { complain, EXIT_FAILED } from './exit.js'
 import { onInterrupt } from './interrupt.js'
 import { formatPeer } from './peer.js'
-import { say } from './progress.js'
+import { printJson, say, sayProgress } from './print.js'
 import { byteCount, decimal, wholeNumber } from './quantity.js'
 import { bytes, bytesPerSecond, count, table } from './table.js'
 
@@ -47,7 +47,7 @@ export function recvCommand(): Command {
     .option('--item <NAME>', 'the item of --output and of sha256: name, or id as 0x3300', 'adc_samples')
     .option(
       '--interface <NAME|ADDRESS>',
-      'interface on which to join groups, whose packets alone are taken then; of rdma-ud the RDMA device',
+      'interface on which to join groups, whose packets alone are taken then (default, and 0.0.0.0 or ::: by route); of rdma-ud the RDMA device',
     )
     .option('--stops <N>', 'end after N stop heaps; 0: never (default: one per endpoint)', wholeNumber(0))
     .option(
@@ -97,11 +97,11 @@ async function run(endpoints: string[], options: RecvOptions): Promise<void> {
   const undo = onInterrupt(() => void receiver.close().catch(() => undefined))
   const { backend, receiveBufferBytes, backendReason } = receiver.stats()
   const why = backendReason && ` (${backendReason})`
-  process.stderr.write(
-    `listening on ${receiver.endpoints.join(', ')}; ${backend}${why}, ${backend === 'rdma-ud' ? 'receives of' : 'socket buffer'} ${receiveBufferBytes} bytes\n`,
+  say(
+    `listening on ${receiver.endpoints.join(', ')}; ${backend}${why}, ${backend === 'rdma-ud' ? 'receives of' : 'socket buffer'} ${receiveBufferBytes} bytes`,
   )
   for (const [i, peer] of receiver.peers.entries())
-    process.stderr.write(`${receiver.endpoints[i]} is --peer ${formatPeer(peer)}, datagrams of ${peer.mtuBytes} bytes\n`)
+    say(`${receiver.endpoints[i]} is --peer ${formatPeer(peer)}, datagrams of ${peer.mtuBytes} bytes`)
   const hideProgress = process.stderr.isTTY ? showProgress(receiver) : () => undefined
   try {
     const summary = await receiver.done
@@ -158,14 +158,15 @@ function report(summary: ReceiveSummary, options: RecvOptions): void {
           : `${outputLeftOut} heaps are not in ${options.output}`,
       )
   }
-  for (const problem of problems) process.stderr.write(`speadcast recv: ${problem}\n`)
-  for (const example of summary.corruptExamples) process.stderr.write(`  ${example}\n`)
+  for (const problem of problems) say(`speadcast recv: ${problem}`)
+  for (const example of summary.corruptExamples) say(`  ${example}`)
   if (summary.droppedByKernel > 0)
-    process.stderr.write(
+    say(
       `  the socket buffer (${summary.receiveBufferBytes} bytes) overflowed ${summary.droppedByKernel} times; ` +
-        'raise it: sysctl -w net.core.rmem_max=67108864, or send more slowly\n',
+        'raise it: sysctl -w net.core.rmem_max=67108864, or send more slowly',
     )
-  process.stdout.write(options.json ? `${JSON.stringify(json(summary))}\n` : people(summary, options))
+  if (options.json) printJson(json(summary))
+  else process.stdout.write(people(summary, options))
   if (problems.length > 0) process.exitCode = EXIT_FAILED
 }
 
@@ -208,7 +209,6 @@ function people(summary: ReceiveSummary, options: RecvOptions): string {
 
 /** Shows a line on standard error, rewritten twice a second. Returns a function that ends it and clears the line. */
 function showProgress(receiver: Receiver): () => void {
-  const clear = '\r\x1b[K'
   let last = 0
   const timer = setInterval(() => {
     const now = receiver.stats()
@@ -216,10 +216,10 @@ function showProgress(receiver: Receiver): () => void {
     last = now.bytes
     if (now.heapsIncomplete > 0) parts.push(`${count(now.heapsIncomplete)} incomplete`)
     if (now.droppedByKernel > 0) parts.push(`${count(now.droppedByKernel)} dropped`)
-    process.stderr.write(`${clear}${parts.join(', ')}`)
+    sayProgress(parts.join(', '))
   }, 500)
   return () => {
     clearInterval(timer)
-    process.stderr.write(clear)
+    sayProgress('')
   }
 }

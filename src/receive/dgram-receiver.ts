@@ -196,7 +196,7 @@ function bind(endpoint: ReceiveEndpoint): Promise<Socket> {
 }
 
 function membershipOf(endpoint: ReceiveEndpoint, socket: Socket): Membership {
-  const { text, joinedOn, address, family, interfaceName } = endpoint
+  const { joinedOn, address, family, interfaceName } = endpoint
   if (family === 6 && joinedOn === undefined)
     return byRoute(endpoint, () => {
       try {
@@ -224,7 +224,7 @@ function membershipOf(endpoint: ReceiveEndpoint, socket: Socket): Membership {
     }
     return true
   }
-  return { endpoint: text, interfaceName: joinedOn, rejoin }
+  return { endpoint, interfaceName: joinedOn, rejoin }
 }
 
 /** Where node:dgram keeps the handle of libuv; its `_handle` warns. */

@@ -16,7 +16,8 @@ import { closeSync, fstatSync, ftruncateSync } from 'node:fs'
 import { openPlainFile } from '../../ffi/plain-file.js'
 import { ensure, SpeadcastError, ThreadRefused, withCode } from '../errors.js'
 import { parseEndpoints, resolveEndpoints } from '../net/endpoint.js'
-import { addressesSettle, equal, interfaceName, type ResolvedInterface, settledInterface } from '../net/interface.js'
+import { addressesSettle, equal, interfaceName, type ResolvedInterface } from '../net/interface.js'
+import { askedInterface } from '../net/sender-interface.js'
 import { openDgram } from './dgram-receiver.js'
 import {
   checkReceiverOptions,
@@ -141,7 +142,7 @@ async function prepare(options: ReceiverOptions): Promise<{ endpoints: ReceiveEn
   // One socket each: the limit is the thread's poll and the usual 1024 descriptors of a process.
   ensure(resolved.length <= 512, 'ERR_SPEADCAST_ENDPOINT', () => `${resolved.length} endpoints to receive on; at most 512`)
   const [first] = resolved
-  const chosen = options.interface === undefined || !first ? undefined : await settledInterface(options.interface, first.family)
+  const chosen = options.interface === undefined || !first ? undefined : await askedInterface(options.interface, first)
   const held = first?.family === 6 && (await addressesSettle((own) => resolved.some(({ bytes }) => equal(bytes, own.bytes))))
   if (held) throw new SpeadcastError('ERR_SPEADCAST_INTERFACE', held)
   const endpoints = resolved.map((endpoint) => ({

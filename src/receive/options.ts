@@ -19,8 +19,8 @@ export interface ReceiverOptions {
   /** `HOST:PORT`, ranges as `239.10.10.0+15:7148`; HOST is an address of this machine or a multicast group, which is joined. */
   readonly endpoints: string | readonly string[]
   /**
-   * Name or address of the interface to join groups on, whose packets alone are taken then. Default: the kernel's choice by route. Of IPv6 groups
-   * it takes Linux 5.7 or CAP_NET_RAW, with 'dgram' Linux.
+   * Name or address of the interface to join groups on, whose packets alone are taken then. Default, and with 0.0.0.0 or
+   * '::': the kernel's choice by route. Of IPv6 groups it takes Linux 5.7 or CAP_NET_RAW, with 'dgram' Linux.
    */
   readonly interface?: string
   /**
@@ -74,7 +74,7 @@ export interface ReceiverOptions {
   /** For 'rdma-ud': name or path of libibverbs. Default: the environment's SPEADCAST_VERBS_LIBRARY, then libibverbs.so.1. */
   readonly verbsLibrary?: string
   /**
-   * Is given a line for a person when a group was lost with its interface, and when it was joined again on one that was made anew. `stats()`
+   * Is given a line for a person when a group was lost with its interface, and when it was joined again. `stats()`
    * counts the second as `groupsRejoined`. Looked for four times a second.
    */
   readonly onChange?: (message: string) => void
