@@ -105,14 +105,9 @@ export async function askRendezvous({ text, address, port, scopeId }: ResolvedEn
   })
   const parsed = v.safeParse(line, parseJson(answer))
   if (!parsed.success)
-    throw refuse(`what answers over TCP is no rdma-ud receiver of this version (${inAscii(answer.slice(0, 60))})`)
+    throw refuse(`what answers over TCP is no rdma-ud receiver of this version (${JSON.stringify(answer.slice(0, 60))})`)
   const { gid, lid, qpn, qkey, mtuBytes } = parsed.output
   return { gid: parseGid(gid)!, lid, qpn, qkey, mtuBytes }
-}
-
-/** Quotes a stranger's text. JSON alone leaves C1 control characters, which terminals obey. */
-function inAscii(text: string): string {
-  return JSON.stringify(text).replace(/[^ -~]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`)
 }
 
 /** The host as libuv takes it, which wants a zone by its name. */
