@@ -5,8 +5,8 @@
  * - 'cnt': each sender's heaps in the order of their cnts. Heaps of several senders stand in one file in the order in which their turns come.
  * - 'sender': the same, with a file for each sender.
  *
- * Heaps may finish out of order. Those that come early wait in a window, which is bounded in heaps and bytes for all senders together, and for
- * a second, unless packets still come for a heap before them. What is released early makes a heap that comes later with a lower cnt too
+ * Heaps may finish out of order. Those that come early wait in a window, which is bounded in heaps and bytes for all senders together, and in
+ * time, unless packets still come for a heap before them. What is released early makes a heap that comes later with a lower cnt too
  * late: it is left out and counted. Missing heaps leave nothing in the file.
  */
 import { openPlainFile } from '../../ffi/plain-file.js'
@@ -44,7 +44,8 @@ export interface OutputFileSummary {
   readonly sha256: string | null
 }
 
-const WAIT_MS = 1000
+/** With a turn of the driver (50 ms) these two are less than a second. */
+const WAIT_MS = 700
 const TICK_MS = 200
 /** Senders whose order is kept; beyond it the first is forgotten, and takes its place anew with its next heap. */
 const MOST_SEQUENCES = 1024

@@ -171,6 +171,7 @@ test.each([
   [['127.0.0.1:7148', '--timeout', '5s'], /a number from 0.001 up, without a unit/],
   [['127.0.0.1:7148', '--buffer', '64'], /a whole number of bytes from 4096/],
   [['127.0.0.1:7148', '--backend', 'ibverbs'], /Allowed choices are auto, native, dgram/],
+  [['127.0.0.1:7148', '--order', 'name'], /Allowed choices are arrival, cnt, sender/],
   [['127.0.0.1:7148', '--verfy'], /unknown option '--verfy'/],
 ])('recv %j: exit 2', async (args, message) => {
   const { code, stdout, stderr } = await start(recvArgv(...args)).ended
