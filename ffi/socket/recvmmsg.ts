@@ -343,6 +343,15 @@ export class ReceiveArena {
     return id
   }
 
+  /** The address of a sender as sockaddr bytes, undefined unless it is among the last 256. Cold. */
+  addressOf(sender: number): Uint8Array | undefined {
+    const slot = sender % SENDERS
+    if (this.#senderId[slot] !== sender) return undefined
+    const words = this.#senders.slice(slot * SENDER_WORDS, (slot + 1) * SENDER_WORDS)
+    const v4 = (words[0]! & 0xffff) === AF_INET
+    return new Uint8Array(words.buffer, 0, v4 ? SOCKADDR_IN.size : SOCKADDR_IN6.size)
+  }
+
   #isSender(slot: number, at: number): boolean {
     const u32 = this.#u32
     const known = this.#senders

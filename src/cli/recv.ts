@@ -13,6 +13,7 @@ interface RecvOptions {
   timeout?: number
   verify?: true
   output?: string
+  order: NonNullable<ReceiverOptions['order']>
   item: string
   interface?: string
   stops?: number
@@ -35,7 +36,15 @@ export function recvCommand(): Command {
     .option('-n, --heaps <N>', 'end after N complete heaps with data', wholeNumber(1))
     .option('--timeout <SECONDS>', 'exit 1 with what was got if the end has not come by then', decimal(0.001))
     .option('--verify', 'check the tutorial pattern: every byte of item 0x3300 is the heap index, item 0x1600 its first sample')
-    .option('--output <FILE>', "write an item's payload in heap-cnt order; missing heaps leave nothing in the file")
+    .option('--output <FILE>', "write an item's payload, at least every second; missing heaps leave nothing in the file")
+    .addOption(
+      new Option(
+        '--order <ORDER>',
+        "of --output and sha256. cnt: each sender's heaps by heap cnt, several senders' as their turns come; arrival: as heaps complete; sender: as cnt, in FILE.0, FILE.1 …, one for each sender",
+      )
+        .choices(['arrival', 'cnt', 'sender'] satisfies RecvOptions['order'][])
+        .default('cnt'),
+    )
     .option('--item <NAME>', 'the item of --output and of sha256: name, or id as 0x3300', 'adc_samples')
     .option(
       '--bug-compat <FLAGS>',
@@ -68,9 +77,11 @@ export function recvCommand(): Command {
       'after',
       `
 Ends at the stop heap, after --heaps, at --timeout, or at Ctrl-C (again: at once, exit 130).
-Exit status: 0 received; 1 the expected end did not come, or --verify or --output found heaps missing, incomplete or corrupt; 2 bad usage.
+Exit status: 0 received; 1 the expected end did not come, --verify or --output found heaps missing, incomplete or corrupt,
+or the output could not be written; 2 bad usage.
 JSON: heaps (complete ones with data), heapsIncomplete, heapsCorrupt, payloadBytes (item data), packets, seconds (first packet to
-last), items, sha256 (of the item's bytes in heap-cnt order), and reason, bytes, heapsMissing, duplicates, malformed, droppedByKernel …
+last), items, sha256 (of the item's bytes as --output has them; null where there are several files), and reason, bytes, heapsMissing,
+duplicates, malformed, droppedByKernel, outputBytes, outputLeftOut, outputError (what write failed, and where the file ends), outputFiles …
 
 Examples:
   speadcast recv 239.10.0.1:7148 --interface eth0 --verify
@@ -122,6 +133,7 @@ function receiverOptions(endpoints: string[], options: RecvOptions): ReceiverOpt
     ...(bugCompat !== undefined && { bugCompat }),
     ...(buffer !== undefined && { receiveBufferBytes: buffer }),
     ...(output !== undefined && { output }),
+    order: options.order,
     item: /^(0x[\da-f]+|\d+)$/i.test(options.item) ? Number(options.item) : options.item,
     verify: options.verify ?? false,
     hash: options.json === true || output !== undefined,
@@ -135,8 +147,9 @@ function receiverOptions(endpoints: string[], options: RecvOptions): ReceiverOpt
 
 /** Prints the result and sets the exit status; every problem is one line on standard error. */
 function report(summary: ReceiveSummary, options: RecvOptions): void {
-  const { reason, heaps, heapsIncomplete, heapsCorrupt, heapsMissing, verifyMissing, outputLeftOut } = summary
+  const { reason, heaps, heapsIncomplete, heapsCorrupt, heapsMissing, verifyMissing, outputLeftOut, outputError } = summary
   const problems: string[] = []
+  if (outputError !== null) problems.push(outputError)
   if (reason === 'timeout') problems.push(`the expected end did not come in ${options.timeout} s`)
   if (reason === 'stop' && options.heaps !== undefined && heaps < options.heaps)
     problems.push(`the stream stopped after ${heaps} of ${options.heaps} heaps`)
@@ -147,7 +160,9 @@ function report(summary: ReceiveSummary, options: RecvOptions): void {
     if (missing > 0) problems.push(`${missing} heaps are missing`)
     if (options.output !== undefined && outputLeftOut > 0)
       problems.push(
-        `${outputLeftOut} heaps are not in ${options.output}: they came too late for their place, or have no item '${options.item}'`,
+        outputError === null
+          ? `${outputLeftOut} heaps are not in ${options.output}: they came too late for their place, have no item '${options.item}', or are of more than 256 senders`
+          : `${outputLeftOut} heaps are not in ${options.output}`,
       )
   }
   for (const problem of problems) say(`speadcast recv: ${problem}`)
@@ -158,7 +173,7 @@ function report(summary: ReceiveSummary, options: RecvOptions): void {
         'raise it: sysctl -w net.core.rmem_max=67108864, or send more slowly',
     )
   if (options.json) printJson(json(summary))
-  else process.stdout.write(people(summary))
+  else process.stdout.write(people(summary, options))
   if (problems.length > 0) process.exitCode = EXIT_FAILED
 }
 
@@ -167,7 +182,7 @@ function json(summary: ReceiveSummary): Record<string, unknown> {
   return { heaps, heapsIncomplete, heapsCorrupt, payloadBytes, packets, seconds, items, sha256, ...rest }
 }
 
-function people(summary: ReceiveSummary): string {
+function people(summary: ReceiveSummary, options: RecvOptions): string {
   const { seconds, payloadBytes, packets, droppedByKernel } = summary
   const rows: [string, string][] = [
     ['ended by', summary.reason],
@@ -189,6 +204,9 @@ function people(summary: ReceiveSummary): string {
     ['rate', seconds > 0 ? `${bytesPerSecond(payloadBytes / seconds)}, ${count(packets / seconds)} packets/s` : 'too short to say'],
   ]
   if (summary.sha256) rows.push(['sha256', summary.sha256])
+  if (options.order === 'sender')
+    for (const { path, sender, bytes: written, sha256 } of summary.outputFiles)
+      rows.push([path, `${written} bytes of ${sender ?? 'a sender'}, sha256 ${sha256}`])
   for (const { id, name, dtype, shape, format } of summary.items) {
     const type = dtype ?? (format.map(([code, bits]) => `${code}${bits}`).join(' ') || 'undescribed')
     rows.push([`item 0x${id.toString(16)}`, `${name ?? '?'} ${type}${shape ? ` [${shape.map((n) => n ?? '?').join(', ')}]` : ''}`])

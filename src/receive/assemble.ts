@@ -15,6 +15,7 @@ import type { HeapStorage } from './storage.js'
 const MAX_POINTERS = 65536
 /** Size of the first slot of a heap that does not say how long it is. */
 const UNKNOWN_LENGTH_BYTES = 65536
+const RECENT_MS = 1000
 
 /** The verdicts of add() on a packet. */
 export const ADDED = 0
@@ -45,6 +46,20 @@ export class Assembler {
     this.#view = new DataView(buffer)
     this.#options = options
     this.#live = new LiveHeaps(options.maxHeaps)
+  }
+
+  /** The time in whole milliseconds, to within a turn of the driver. */
+  now = 0
+
+  /** Whether packets came in the last second for a heap of the sender that is in the making and has a lower cnt. */
+  receivingBelow(sender: number, cnt: number): boolean {
+    for (let heap = this.#live.oldest; heap; heap = heap.newer) {
+      if (heap.sender !== sender || ((this.now - heap.touched) | 0) >= RECENT_MS) continue
+      const period = 2 ** (heap.addressBytes * 8)
+      const its = heap.cntNumber + Math.round((cnt - heap.cntNumber) / period) * period
+      if (its < cnt) return true
+    }
+    return false
   }
 
   /** How many heaps are in the making. */
@@ -108,6 +123,7 @@ export class Assembler {
     }
     if (packet.itemPointers > 0) this.#addPointers(heap, packet)
     heap.packets++
+    heap.touched = this.now
     if (heap.received === heap.length) {
       this.#live.remove(heap)
       this.#finish(heap, true)

@@ -16,7 +16,6 @@ import { type EndReason, ReceiveSession, STAT, STAT_NAMES } from './session.js'
 
 const DATAGRAM_BYTES = 65536
 const MAX_SENDERS = 4096
-const TICK_MS = 10
 
 export async function openDgram(options: DriverOptions, events: DriverEvents): Promise<ReceiveDriver> {
   const sockets: Socket[] = []
@@ -41,7 +40,11 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
   stats[STAT.droppedByKernel] = Number.NaN
   const u8 = new Uint8Array(buffer)
   const view = new DataView(buffer)
-  const session = new ReceiveSession(buffer, DATAGRAM_BYTES, options.session, stats)
+  const nameOf = (sender: number): string | null => {
+    for (const [name, number] of senders) if (number === sender) return name
+    return null
+  }
+  const session = new ReceiveSession(buffer, DATAGRAM_BYTES, options.session, stats, nameOf)
   const credits = options.credits ? new CreditLedger(receiveBufferBytes) : undefined
   const senders = new Map<string, number>()
   let nextSender = 0
@@ -50,6 +53,8 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
   let ended = false
   let quiet = true
   let announceSoon = false
+  let timer: NodeJS.Timeout | undefined
+  let wakeAt = 0
 
   const deliver = () => {
     for (const heap of session.outbox.splice(0)) {
@@ -65,11 +70,11 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
   const end = (reason: EndReason) => {
     if (ended) return
     ended = true
-    clearInterval(timer)
+    clearTimeout(timer)
     try {
       const summary = session.finish(reason)
       deliver()
-      credits?.announce(stats, true)
+      credits?.announce(stats, true, performance.now())
       void closeAll().then(() => events.onEnd(summary))
     } catch (error) {
       void closeAll().then(() => events.onError(error))
@@ -78,17 +83,17 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
   const fail = (error: unknown) => {
     if (ended) return
     ended = true
-    clearInterval(timer)
+    clearTimeout(timer)
     void closeAll().then(() => events.onError(error))
   }
   const onMessage = (message: Buffer, from: RemoteInfo, socket: Socket, endpoint: number) => {
     if (ended) return
     const now = performance.now()
     u8.set(message)
-    const text = `${from.address} ${from.port}`
+    const text = from.family === 'IPv6' ? `[${from.address}]:${from.port}` : `${from.address}:${from.port}`
     if (credits && isHello(view, 0, message.length)) {
       const send = (credit: Uint8Array) => socket.send(credit, from.port, from.address, () => undefined)
-      credits.hello(text, send, stats)
+      credits.hello(text, send, stats, now)
       return
     }
     let sender = senders.get(text)
@@ -112,11 +117,30 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
       // Runs after libuv has read this turn's datagrams: the socket is empty then, as before a sleep.
       setImmediate(() => {
         announceSoon = false
-        if (!ended) credits.announce(stats, true)
+        if (!ended) credits.announce(stats, true, performance.now())
       })
     }
     const reason = session.ended(now, false)
-    if (reason !== undefined) end(reason)
+    if (reason !== undefined) return end(reason)
+    // After a stop heap the end is nearer than the next turn.
+    if (now + session.sleepMs(now) < wakeAt) turnIn(session.sleepMs(now), now)
+  }
+  const turnIn = (ms: number, now: number) => {
+    clearTimeout(timer)
+    wakeAt = now + ms
+    timer = setTimeout(turn, ms)
+  }
+  const turn = () => {
+    const now = performance.now()
+    try {
+      session.tick(now)
+    } catch (error) {
+      return fail(error)
+    }
+    const reason = session.ended(now, quiet)
+    quiet = true
+    if (reason !== undefined) return end(reason)
+    turnIn(session.sleepMs(now), now)
   }
   sockets.forEach((socket, endpoint) => {
     socket.on('message', (message, from) => onMessage(message, from, socket, endpoint))
@@ -127,11 +151,7 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
     options.tell,
   )
   session.start(performance.now())
-  const timer = setInterval(() => {
-    const reason = session.ended(performance.now(), quiet)
-    quiet = true
-    if (reason !== undefined) end(reason)
-  }, TICK_MS)
+  turn()
 
   return {
     backend: 'dgram',

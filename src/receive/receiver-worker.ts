@@ -19,7 +19,7 @@ function run(input: WorkerInput, source: PacketSource, stats: Float64Array, post
   const { options, queueHeaps, queueKibibytes } = input
   const { fds, endpoints } = source
   const control = new Int32Array(input.control)
-  const session = new ReceiveSession(source.buffer, source.freeAt, options, stats)
+  const session = new ReceiveSession(source.buffer, source.freeAt, options, stats, (sender) => source.nameOf?.(sender) ?? null)
   const wake = new EventFd(input.wakeFd)
   const waitForPackets = new PollSet(fds.length + 1)
   const waitForMain = new PollSet(1)
@@ -85,6 +85,7 @@ function run(input: WorkerInput, source: PacketSource, stats: Float64Array, post
       session.arrived(before)
       session.arrived(now)
     }
+    session.tick(now)
     if (session.outbox.length > 0) deliver()
     source.announce?.(taken === 0)
     reason = session.ended(now, taken === 0 && !full)

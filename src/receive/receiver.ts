@@ -1,6 +1,8 @@
 /** The receiver as its user holds it: heaps out of an iterator, counters, and the summary at the end. */
+import { SpeadcastError } from '../errors.js'
 import { formatGid } from '../net/address.js'
 import type { DatagramPeer } from '../rdma/rendezvous.js'
+import type { OutputFileSummary } from './output.js'
 import type { HeapQueue } from './queue.js'
 import type { ReceiveDriver } from './receive-driver.js'
 import type { ReceivedHeap } from './received-heap.js'
@@ -38,8 +40,12 @@ export interface ReceiveSummary extends ReceiverStats {
   /** Lower-case hexadecimal, null without `hash` or `output`. */
   readonly sha256: string | null
   readonly outputBytes: number
-  /** Complete data heaps that are not in the output: too late, or without the item. */
+  /** Complete data heaps that are not in the output: too late, without the item, or because a file took no more. */
   readonly outputLeftOut: number
+  /** Says which write of the output failed, and where that file ends; null if none did. The reason is 'output' unless the end had come. */
+  readonly outputError: string | null
+  /** The files of `output` and the bytes of each; with order 'sender' one for each sender, in the order in which their data came. */
+  readonly outputFiles: readonly OutputFileSummary[]
 }
 
 /** Made by openReceiver. Iterating takes heaps from one queue: two iterations share them. */
@@ -84,7 +90,8 @@ export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {
     this.done = ended
       .then(
         (summary) => {
-          queue.end()
+          // A consumer that only iterates learns here of an output that failed.
+          queue.end(summary.outputError === null ? undefined : { value: outputError(summary.outputError) })
           return { ...this.stats(), ...summary, reason: this.#aborted ? ('aborted' as const) : summary.reason }
         },
         (error) => {
@@ -128,3 +135,5 @@ export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {
     await this.close().catch(() => undefined)
   }
 }
+
+const outputError = (message: string) => new SpeadcastError('ERR_SPEADCAST_NATIVE', message)

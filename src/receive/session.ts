@@ -7,7 +7,8 @@ import { ADDED, Assembler, DUPLICATE } from './assemble.js'
 import type { AssembledHeap } from './assembled-heap.js'
 import { decodePacket, PACKET_OK, PacketHeader } from './decode.js'
 import { ItemTable, LAST_RESERVED_ID } from './items.js'
-import { OrderedOutput, STAGE_BYTES } from './output.js'
+import { Output, type OutputFileSummary, type OutputOrder } from './output.js'
+import { STAGE_BYTES } from './output-file.js'
 import { type ReceivedDescriptor, readDescriptors } from './received-descriptor.js'
 import {
   controlOf,
@@ -50,7 +51,8 @@ export type StatName = (typeof STAT_NAMES)[number]
 /** Indices of the counters. A session's `stats` has one for each name. */
 export const STAT = Object.fromEntries(STAT_NAMES.map((name, i) => [name, i])) as Readonly<Record<StatName, number>>
 
-export type EndReason = 'stop' | 'heaps' | 'timeout' | 'closed' | 'aborted'
+/** 'output': the output could not be written, see `outputError`. */
+export type EndReason = 'stop' | 'heaps' | 'timeout' | 'closed' | 'aborted' | 'output'
 
 /** Structured-cloneable: it crosses to the worker. */
 export interface SessionOptions {
@@ -65,6 +67,9 @@ export interface SessionOptions {
   readonly verify: boolean
   readonly hash: boolean
   readonly outputFd?: number | undefined
+  readonly outputPath?: string | undefined
+  /** Default 'cnt'. */
+  readonly order?: OutputOrder | undefined
   /** Name or number of the item for output and hash. */
   readonly item: string | number
   readonly deliver: boolean
@@ -93,8 +98,11 @@ export interface SessionSummary {
   readonly corruptExamples: string[]
   readonly sha256: string | null
   readonly outputBytes: number
-  /** Data heaps that are not in the output: too late for the window, or without the item. */
+  /** Data heaps that are not in the output: too late for the window, without the item, or because nothing could be written. */
   readonly outputLeftOut: number
+  /** Says which write failed, and where that file ends; null if none did. */
+  readonly outputError: string | null
+  readonly outputFiles: readonly OutputFileSummary[]
 }
 
 /** Quiet time after which a stop heap is believed, because packets may come after it. */
@@ -121,7 +129,7 @@ export class ReceiveSession {
   readonly #seenIds = new Set<number>()
   readonly #assembler: Assembler
   readonly #verifier: PatternVerifier | undefined
-  readonly #output: OrderedOutput | undefined
+  readonly #output: Output | undefined
   readonly #scratchAt: number
   #itemId: number
   #leftOut = 0
@@ -140,8 +148,17 @@ export class ReceiveSession {
   #cntStep = 0
   #cntHeaps = 0
 
-  /** @param freeAt where memory starts in `buffer` that the driver does not use; a multiple of 4096 */
-  constructor(buffer: ArrayBuffer, freeAt: number, options: SessionOptions, stats: Float64Array) {
+  /**
+   * @param freeAt where memory starts in `buffer` that the driver does not use; a multiple of 4096
+   * @param nameOf returns a sender's address and port as text; null where the driver has forgotten them
+   */
+  constructor(
+    buffer: ArrayBuffer,
+    freeAt: number,
+    options: SessionOptions,
+    stats: Float64Array,
+    nameOf?: (sender: number) => string | null,
+  ) {
     this.#options = options
     this.#stats = stats
     this.#u8 = new Uint8Array(buffer)
@@ -151,13 +168,18 @@ export class ReceiveSession {
     const storage = new HeapStorage(freeAt + SCRATCH_BYTES + (wantsOutput ? STAGE_BYTES : 0), buffer.byteLength)
     this.#verifier = options.verify ? new PatternVerifier(buffer) : undefined
     this.#output = wantsOutput
-      ? new OrderedOutput(buffer, freeAt + SCRATCH_BYTES, storage, {
+      ? new Output(buffer, freeAt + SCRATCH_BYTES, storage, {
+          order: options.order ?? 'cnt',
           fd: options.outputFd,
+          path: options.outputPath ?? '',
           hash: options.hash,
           windowHeaps: WINDOW_HEAPS,
           windowBytes: Math.min(WINDOW_BYTES, storage.capacity / 2),
           // Sockets are read in turn, so heaps of several endpoints come far out of order.
           firstHeaps: options.endpoints > 1 ? WINDOW_HEAPS : FIRST_HEAPS,
+          endpoints: options.endpoints,
+          nameOf,
+          receivingBelow: (sender, cnt) => this.#assembler.receivingBelow(sender, cnt),
         })
       : undefined
     this.#assembler = new Assembler(buffer, {
@@ -171,6 +193,7 @@ export class ReceiveSession {
 
   start(nowMs: number): void {
     this.#startedAt = nowMs
+    this.tick(nowMs)
   }
 
   /** Call it before and after a run of datagrams. */
@@ -194,6 +217,12 @@ export class ReceiveSession {
     else stats[STAT.malformed]!++
   }
 
+  /** Call it at each turn, however few packets come: the output is written at least every second. */
+  tick(nowMs: number): void {
+    this.#assembler.now = nowMs | 0
+    this.#output?.tick(nowMs)
+  }
+
   /** Counts a read of the socket. Call `packet` for each datagram of it afterwards. */
   message(): void {
     this.#stats[STAT.messages]!++
@@ -206,6 +235,7 @@ export class ReceiveSession {
 
   /** Returns the reason to end now, if there is one. @param quiet no datagram was waiting just now */
   ended(nowMs: number, quiet: boolean): EndReason | undefined {
+    if (this.#output?.failure) return 'output'
     if (this.#stats[STAT.heaps]! >= this.#options.heaps) return 'heaps'
     if (this.#stops >= this.#options.stops) {
       if (this.#stoppedAt < 0) this.#stoppedAt = nowMs
@@ -242,6 +272,8 @@ export class ReceiveSession {
       sha256,
       outputBytes: this.#output?.bytes ?? 0,
       outputLeftOut: (this.#output?.late ?? 0) + this.#leftOut,
+      outputError: this.#output?.failure ?? null,
+      outputFiles: this.#options.outputFd === undefined ? [] : (this.#output?.summaries ?? []),
     }
   }
 
@@ -271,21 +303,22 @@ export class ReceiveSession {
       if (control === 'stop' && heap.complete) this.#stops++
       // The same cnts may come again now, because the sender may start anew.
       this.#assembler.forgetFinished()
+      this.#output?.forget(heap.sender, heap.endpoint)
     }
   }
 
-  #write(output: OrderedOutput, heap: AssembledHeap, cnt: number, hasData: boolean): void {
+  #write(output: Output, heap: AssembledHeap, cnt: number, hasData: boolean): void {
     const table = this.#table
     // Below table.count, or −1.
     const i = hasData ? table.find(this.#itemId) : -1
     if (i < 0) {
       if (hasData) this.#leftOut++
-      output.add(cnt, 0, -1, heap)
+      output.add(heap.sender, cnt, 0, -1, heap)
     } else if (table.immediate[i]) {
       const length = immediateBytes(this.#known.get(this.#itemId), heap.addressBytes)
       putImmediate(table, i, this.#u8, this.#scratchAt, length)
-      output.add(cnt, this.#scratchAt, length, heap)
-    } else output.add(cnt, heap.at + table.offset[i]!, table.length[i]!, heap)
+      output.add(heap.sender, cnt, this.#scratchAt, length, heap)
+    } else output.add(heap.sender, cnt, heap.at + table.offset[i]!, table.length[i]!, heap)
   }
 
   #learn(heap: AssembledHeap): ReceivedDescriptor[] {
