@@ -12,6 +12,7 @@ import { familyRemedy } from '../net/address.js'
 import { CreditLedger, isHello } from './credits.js'
 import { byRoute, type Membership, Memberships } from './memberships.js'
 import type { DriverEvents, DriverOptions, ReceiveDriver, ReceiveEndpoint } from './receive-driver.js'
+import { heldBytes } from './received-heap.js'
 import { type EndReason, ReceiveSession, STAT, STAT_NAMES } from './session.js'
 
 const DATAGRAM_BYTES = 65536
@@ -58,7 +59,7 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
         continue
       }
       waitingHeaps++
-      waitingBytes += heap.payloadBytes
+      waitingBytes += heldBytes(heap)
       events.onHeap(heap)
     }
   }
@@ -98,6 +99,7 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
       senders.set(text, sender)
     }
     try {
+      session.look(now)
       session.arrived(now)
       session.message()
       session.packet(0, message.length, sender, endpoint)
@@ -130,6 +132,7 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
   const timer = setInterval(() => {
     const reason = session.ended(performance.now(), quiet)
     quiet = true
+    if (session.outbox.length > 0) deliver()
     if (reason !== undefined) end(reason)
   }, TICK_MS)
 
@@ -142,7 +145,7 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
     stop: () => end('closed'),
     taken(heap) {
       waitingHeaps--
-      waitingBytes -= heap.payloadBytes
+      waitingBytes -= heldBytes(heap)
     },
   }
 }

@@ -77,6 +77,7 @@ export async function openReceiver(options: ReceiverOptions): Promise<Receiver> 
     session: {
       endpoints: endpoints.length,
       maxHeaps,
+      memoryBytes: heapMemoryBytes,
       timeoutMs: (options.timeoutSeconds ?? Number.POSITIVE_INFINITY) * 1000,
       heaps: options.heaps ?? Number.POSITIVE_INFINITY,
       stops: (options.stops ?? endpoints.length) || Number.POSITIVE_INFINITY,
@@ -85,6 +86,8 @@ export async function openReceiver(options: ReceiverOptions): Promise<Receiver> 
       outputFd,
       item: options.item ?? 'adc_samples',
       deliver,
+      anySource: options.anySource ?? false,
+      cntStep: options.cntStep ?? 0,
     },
     receiveBufferBytes:
       options.receiveBufferBytes ?? (options.backend === 'rdma-ud' ? DEFAULT_DATAGRAM_BUFFER_BYTES : DEFAULT_RECEIVE_BUFFER_BYTES),

@@ -1,5 +1,5 @@
 /**
- * Writes one item's payload into a file and a hash, heap after heap in heap-cnt order. Heaps may finish out of order. Those that come early
+ * Writes one item's payload into a file and a hash, heap after heap in heap-cnt order, each sender for itself. Heaps may finish out of order. Those that come early
  * wait in a window, which is bounded in heaps and bytes. When it is full the lowest of them is written, and a heap that comes later with a
  * lower cnt is left out and counted. Missing heaps leave nothing in the file.
  */
@@ -15,6 +15,13 @@ interface Held {
   /** −1: the heap takes its place in the order but has nothing to write. */
   readonly length: number
   readonly slot: number
+}
+
+/** The order of one sender. */
+interface Lane {
+  readonly held: Held[]
+  started: boolean
+  next: number
 }
 
 export interface OutputOptions {
@@ -41,10 +48,9 @@ export class OrderedOutput {
   readonly #hash: Hash | undefined
   readonly #stageAt: number
   #staged = 0
-  readonly #held: Held[] = []
+  readonly #lanes = new Map<number, Lane>()
+  #heldHeaps = 0
   #heldBytes = 0
-  #started = false
-  #next = 0
 
   /** @param stageAt where STAGE_BYTES of `buffer` are that nobody else uses */
   constructor(buffer: ArrayBuffer, stageAt: number, storage: HeapStorage, options: OutputOptions) {
@@ -59,30 +65,51 @@ export class OrderedOutput {
    * Takes heap `cnt`'s contribution: `length` bytes at `at`, or a length of −1 for a heap without the item. If the heap has to wait, its
    * slot is kept, or its bytes are copied out of the receive buffer. A heap in order costs a copy into the stage and no allocation.
    */
-  add(cnt: number, at: number, length: number, heap: AssembledHeap): void {
-    if (this.#started && cnt < this.#next) {
+  add(sender: number, cnt: number, at: number, length: number, heap: AssembledHeap): void {
+    let lane = this.#lanes.get(sender)
+    if (!lane) {
+      lane = { held: [], started: false, next: 0 }
+      this.#lanes.set(sender, lane)
+    }
+    if (lane.started && cnt < lane.next) {
       if (length >= 0) this.late++
       return
     }
-    if (this.#started && cnt === this.#next) {
+    if (lane.started && cnt === lane.next) {
       this.#emit(at, length)
-      this.#next = cnt + 1
-      this.#drain()
+      lane.next = cnt + 1
+      this.#drain(lane)
       return
     }
-    this.#hold(cnt, at, length, heap)
+    this.#hold(lane, cnt, at, length, heap)
     const { windowHeaps, windowBytes, firstHeaps } = this.#options
-    if (!this.#started && this.#held.length >= firstHeaps) this.releaseLowest()
-    while (this.#held.length > windowHeaps || this.#heldBytes > windowBytes) this.releaseLowest()
+    if (!lane.started && lane.held.length >= firstHeaps) this.#release(lane)
+    while (lane.held.length > windowHeaps && this.#release(lane));
+    while ((this.#heldHeaps > 2 * windowHeaps || this.#heldBytes > windowBytes) && this.releaseLowest());
   }
 
-  /** Lets the lowest waiting heap go before those that it waits for. Returns false if none waits. */
+  /** Writes what waits of a sender that has stopped or started anew: its cnts may come again. */
+  forget(sender: number): void {
+    const lane = this.#lanes.get(sender)
+    if (!lane) return
+    while (this.#release(lane));
+    this.#lanes.delete(sender)
+  }
+
+  tick(_nowMs: number): void {}
+
+  /** Lets the lowest waiting heap of a sender go before those that it waits for. Returns false if none waits. */
   releaseLowest(): boolean {
-    const lowest = this.#held.shift()
+    for (const lane of this.#lanes.values()) if (this.#release(lane)) return true
+    return false
+  }
+
+  #release(lane: Lane): boolean {
+    const lowest = lane.held.shift()
     if (!lowest) return false
-    this.#started = true
-    this.#letGo(lowest)
-    this.#drain()
+    lane.started = true
+    this.#letGo(lane, lowest)
+    this.#drain(lane)
     return true
   }
 
@@ -93,25 +120,26 @@ export class OrderedOutput {
     return this.#hash?.digest('hex') ?? null
   }
 
-  #drain(): void {
-    for (let held = this.#held[0]; held && held.cnt <= this.#next; held = this.#held[0]) {
-      this.#held.shift()
-      this.#letGo(held)
+  #drain(lane: Lane): void {
+    for (let held = lane.held[0]; held && held.cnt <= lane.next; held = lane.held[0]) {
+      lane.held.shift()
+      this.#letGo(lane, held)
     }
   }
 
-  #letGo(held: Held): void {
+  #letGo(lane: Lane, held: Held): void {
+    this.#heldHeaps--
     this.#emit(held.at, held.length)
     if (held.slot >= 0) {
       this.#heldBytes -= this.#storage.size(held.slot)
       this.#storage.release(held.slot)
     }
-    this.#next = Math.max(this.#next, held.cnt + 1)
+    lane.next = Math.max(lane.next, held.cnt + 1)
   }
 
-  #hold(cnt: number, at: number, length: number, heap: AssembledHeap): void {
-    const held = this.#held
-    let i = this.#indexFor(cnt)
+  #hold(lane: Lane, cnt: number, at: number, length: number, heap: AssembledHeap): void {
+    const { held } = lane
+    let i = indexFor(held, cnt)
     if (held[i - 1]?.cnt === cnt) {
       if (length >= 0) this.late++
       return
@@ -125,29 +153,25 @@ export class OrderedOutput {
       else {
         slot = this.#storage.take(length)
         for (let lowest = held[0]; slot < 0 && lowest && lowest.cnt < cnt; lowest = held[0]) {
-          this.releaseLowest()
+          this.#release(lane)
           slot = this.#storage.take(length)
         }
         if (slot < 0) {
           // There is no room, and everything lower has been written, so it goes now.
-          this.#started = true
+          lane.started = true
           this.#emit(at, length)
-          this.#next = cnt + 1
-          this.#drain()
+          lane.next = cnt + 1
+          this.#drain(lane)
           return
         }
         this.#u8.copyWithin(slot, at, at + length)
         from = slot
-        i = this.#indexFor(cnt)
+        i = indexFor(held, cnt)
       }
       this.#heldBytes += this.#storage.size(slot)
     }
     held.splice(i, 0, { cnt, at: from, length, slot })
-  }
-
-  /** Returns where a heap of this cnt belongs among those that wait: behind all that are not above it. */
-  #indexFor(cnt: number): number {
-    return this.#held.findLastIndex((held) => held.cnt <= cnt) + 1
+    this.#heldHeaps++
   }
 
   #emit(at: number, length: number): void {
@@ -179,3 +203,6 @@ export class OrderedOutput {
     }
   }
 }
+
+/** Returns where a heap of this cnt belongs among those that wait: behind all that are not above it. */
+const indexFor = (held: readonly Held[], cnt: number): number => held.findLastIndex((other) => other.cnt <= cnt) + 1
