@@ -12,7 +12,7 @@ import { FINISHED, FinishedHeaps, REFUSED_HEAP, UNKNOWN } from './finished-heaps
 import { LiveHeaps } from './live-heaps.js'
 import { RANGE_KNOWN, RANGE_NEW, RANGE_REFUSED } from './ranges.js'
 import type { Refusals } from './refusals.js'
-import type { Sender } from './senders.js'
+import type { Sender } from './sender.js'
 import type { HeapStorage } from './storage.js'
 
 /** The most item pointers that a heap may have; a packet that brings more is malformed. */
@@ -52,6 +52,8 @@ export class Assembler {
   /** No sender begins another run: the end is near, and what comes again is a copy. */
   ending = false
   readonly #live: LiveHeaps
+  /** Heaps in the making that do not say how long they are, of each sender, oldest first. */
+  readonly #open = new Map<Sender, readonly AssembledHeap[]>()
   readonly #finished = new FinishedHeaps()
   readonly #u8: Uint8Array
   readonly #view: DataView
@@ -198,9 +200,9 @@ export class Assembler {
     while (this.#live.oldest) this.#giveUp(this.#live.oldest)
   }
 
-  /** Ends the heaps of a sender that do not say how long they are, because it has been silent for long. */
-  endOpen(sender: Sender): void {
-    for (const heap of [...sender.open]) this.#giveUp(heap)
+  /** Ends the heaps that do not say how long they are, of senders not heard since `heardMs`. */
+  endOpen(heardMs: number): void {
+    for (const [sender, open] of this.#open) if (sender.heardMs < heardMs) for (const heap of open) this.#giveUp(heap)
   }
 
   /** Ends a heap of which no more packets are expected. A heap that never said how long it is and has no gap counts as complete. */
@@ -216,7 +218,7 @@ export class Assembler {
   #finish(heap: AssembledHeap, complete: boolean): void {
     const sender = heap.sender!
     heap.complete = complete
-    if (sender.open.length > 0) this.#close(heap)
+    if (this.#open.size > 0) this.#close(heap)
     this.#options.onHeap(heap)
     sender.finished++
     // Remembered after onHeap, which may begin another run. A control heap may come again soon, with the next run.
@@ -268,7 +270,8 @@ export class Assembler {
       return REFUSED
     }
     while (this.live >= maxHeaps) this.#giveUp(this.#live.oldest!)
-    if (length < 0 && sender.open.length >= MAX_OPEN) this.#giveUp(sender.open[0]!)
+    const open = length < 0 ? this.#open.get(sender) : undefined
+    if (open && open.length >= MAX_OPEN) this.#giveUp(open[0]!)
     heap.slot = storage.take(bytes)
     while (heap.slot < 0) {
       if (!onPressure()) {
@@ -279,15 +282,16 @@ export class Assembler {
       heap.slot = storage.take(bytes)
     }
     heap.at = heap.slot
-    if (length < 0) sender.open.push(heap)
+    if (length < 0) this.#open.set(sender, [...(this.#open.get(sender) ?? []), heap])
     return ADDED
   }
 
   /** The heap's length is known, or it ends. */
   #close(heap: AssembledHeap): void {
-    const { open } = heap.sender!
-    const i = open.indexOf(heap)
-    if (i >= 0) open.splice(i, 1)
+    const sender = heap.sender!
+    const left = this.#open.get(sender)?.filter((other) => other !== heap)
+    if (left && left.length > 0) this.#open.set(sender, left)
+    else this.#open.delete(sender)
   }
 
   #grow(heap: AssembledHeap, bytes: number): number {

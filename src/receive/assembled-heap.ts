@@ -1,6 +1,6 @@
 import { Budget } from './budget.js'
 import { Ranges } from './ranges.js'
-import type { Sender } from './senders.js'
+import type { Sender } from './sender.js'
 
 /** Words of item pointers that every heap has room for, without being charged, and that it keeps for the next heap. */
 const POINTER_WORDS = 32

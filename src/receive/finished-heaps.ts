@@ -3,7 +3,7 @@
  * fifth forgets the oldest. A sender that starts anew (senders.ts) makes all its own be forgotten.
  */
 import type { PacketHeader } from './decode.js'
-import type { Sender } from './senders.js'
+import type { Sender } from './sender.js'
 
 const WAYS = 4
 /** 2^SET_BITS sets. */

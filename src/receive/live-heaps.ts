@@ -1,6 +1,6 @@
 /** The heaps in the making: in a chained hash by sender and heap cnt, and in a list from oldest to newest. */
 import type { AssembledHeap } from './assembled-heap.js'
-import type { Sender } from './senders.js'
+import type { Sender } from './sender.js'
 
 export class LiveHeaps {
   size = 0

@@ -47,7 +47,7 @@ export class Refusals {
     if (heapsRefused > 0)
       texts.push(
         `${plural(heapsRefused, 'heap')} refused: of up to ${this.#largestBytes} bytes, more than the memory for heaps has (${this.#memoryBytes}); ` +
-          `${RAISE} to ${mebibytes(slotBytes(this.#largestBytes) + 4 * MEBI)} or more`,
+          `${RAISE} to ${mebibytes(this.#largestBytes + 4 * MEBI)} or more`,
       )
     if (heapsEvicted > 0)
       texts.push(

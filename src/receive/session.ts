@@ -8,6 +8,7 @@ import type { AssembledHeap } from './assembled-heap.js'
 import { type Budget, tableBudget } from './budget.js'
 import { decodePacket, PACKET_OK, PacketHeader } from './decode.js'
 import { ItemTable, LAST_RESERVED_ID } from './items.js'
+import type { KnownItems } from './known-items.js'
 import { OrderedOutput, STAGE_BYTES } from './output.js'
 import { decodeDescriptor, type ReceivedDescriptor } from './received-descriptor.js'
 import {
@@ -20,7 +21,8 @@ import {
   type ReceivedHeap,
 } from './received-heap.js'
 import { Refusals } from './refusals.js'
-import { type Sender, Senders } from './senders.js'
+import type { Sender } from './sender.js'
+import { Senders } from './senders.js'
 import { STAT } from './stats.js'
 import { HeapStorage } from './storage.js'
 import type { EndReason, SeenItem, SessionOptions, SessionSummary } from './summary.js'
@@ -169,7 +171,7 @@ export class ReceiveSession {
     if (quiet) {
       this.look(nowMs)
       this.#quietAt = nowMs
-      for (const sender of this.#senders.open()) if (this.#idleMs - sender.heardMs > OPEN_MS) this.#assembler.endOpen(sender)
+      this.#assembler.endOpen(this.#idleMs - OPEN_MS)
     }
     if (this.#stats[STAT.heaps]! >= this.#options.heaps) return 'heaps'
     if (this.#stops >= this.#options.stops) {
@@ -247,11 +249,11 @@ export class ReceiveSession {
       stats[STAT.payloadBytes]! += dataBytes
       this.#noteIds()
       if (this.#verifier) {
-        this.#verifier.check(heap, table, sender)
+        this.#verifier.check(heap, table, sender, this.#senders.itemsOf(sender))
         stats[STAT.heapsCorrupt] = this.#verifier.corrupt
       }
     } else stats[STAT.controlHeaps]!++
-    if (this.#options.deliver) this.outbox.push(copyHeap(heap, table, this.#u8, sender.items, descriptors))
+    if (this.#options.deliver) this.outbox.push(copyHeap(heap, table, this.#u8, this.#senders.itemsOf(sender), descriptors))
     if (this.#output && (counts || sequence.isNear(cnt))) this.#write(this.#output, heap, cnt, heap.complete && dataBytes >= 0)
   }
 
@@ -279,24 +281,25 @@ export class ReceiveSession {
     const table = this.#table
     const sender = heap.sender!
     const order = sender.outputOf.id
-    const id = this.#itemId(sender)
+    const known = this.#senders.itemsOf(sender)
+    const id = this.#itemId(known)
     // Below table.count, or −1.
     const i = hasData ? table.find(id) : -1
     if (i < 0) {
       if (hasData) this.#leftOut++
       output.add(order, cnt, 0, -1, heap)
     } else if (table.immediate[i]) {
-      const length = immediateBytes(sender.items.get(id), heap.addressBytes)
+      const length = immediateBytes(known.get(id), heap.addressBytes)
       putImmediate(table, i, this.#u8, this.#scratchAt, length)
       output.add(order, cnt, this.#scratchAt, length, heap)
     } else output.add(order, cnt, heap.at + table.offset[i]!, table.length[i]!, heap)
   }
 
-  /** Returns the id of the item for the output in heaps of this sender, or −1. */
-  #itemId({ items }: Sender): number {
+  /** Returns the id of the item for the output in heaps of a sender, or −1. @param known by its descriptors */
+  #itemId(known: KnownItems): number {
     const { item } = this.#options
     if (typeof item === 'number') return item
-    const id = items.wantedId()
+    const id = known.wantedId()
     return id < 0 && item === 'adc_samples' ? TUTORIAL_SAMPLES : id
   }
 
@@ -305,7 +308,7 @@ export class ReceiveSession {
     for (const bytes of descriptorItems(heap, this.#table, this.#u8)) {
       const descriptor = decodeDescriptor(bytes)
       if (!descriptor) continue
-      const own = sender.items.learn(descriptor)
+      const own = this.#senders.itemsOf(sender).learn(descriptor)
       const any = this.#senders.items.learn(descriptor)
       if (own && any) found.push(descriptor)
       else this.#stats[STAT.descriptorsRefused]!++

@@ -9,7 +9,7 @@ import type { KnownItems } from './known-items.js'
 import { PatternState } from './pattern-state.js'
 import { valueBytes } from './received-descriptor.js'
 import { immediateBytes, putImmediate } from './received-heap.js'
-import type { Sender } from './senders.js'
+import type { Sender } from './sender.js'
 
 export const TUTORIAL_TIMESTAMP = 0x1600
 export const TUTORIAL_SAMPLES = 0x3300
@@ -34,9 +34,9 @@ export class PatternVerifier {
   }
 
   /** Checks every byte of a complete data heap. Allocates only for a sender's first heap, and if the heap is corrupt. */
-  check(heap: AssembledHeap, table: ItemTable, sender: Sender): void {
+  check(heap: AssembledHeap, table: ItemTable, sender: Sender, known: KnownItems): void {
     sender.pattern ??= new PatternState(this.#endpoints)
-    const problem = this.#judge(heap, table, sender.items, sender.pattern)
+    const problem = this.#judge(heap, table, known, sender.pattern)
     if (problem === '') return
     this.corrupt++
     if (this.examples.length < EXAMPLES) this.examples.push(`heap cnt ${heap.cntNumber}: ${problem}`)
