@@ -13,10 +13,10 @@ import { CreditLedger, isHello } from './credits.js'
 import { byRoute, type Membership, Memberships } from './memberships.js'
 import type { DriverEvents, DriverOptions, ReceiveDriver, ReceiveEndpoint } from './receive-driver.js'
 import { heldBytes } from './received-heap.js'
+import { SenderNumbers } from './sender-numbers.js'
 import { type EndReason, ReceiveSession, STAT, STAT_NAMES } from './session.js'
 
 const DATAGRAM_BYTES = 65536
-const MAX_SENDERS = 4096
 const TICK_MS = 10
 
 export async function openDgram(options: DriverOptions, events: DriverEvents): Promise<ReceiveDriver> {
@@ -44,8 +44,7 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
   const view = new DataView(buffer)
   const session = new ReceiveSession(buffer, DATAGRAM_BYTES, options.session, stats)
   const credits = options.credits ? new CreditLedger(receiveBufferBytes) : undefined
-  const senders = new Map<string, number>()
-  let nextSender = 0
+  const senders = new SenderNumbers()
   let waitingHeaps = 0
   let waitingBytes = 0
   let ended = false
@@ -92,17 +91,11 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
       credits.hello(text, send, stats)
       return
     }
-    let sender = senders.get(text)
-    if (sender === undefined) {
-      if (senders.size >= MAX_SENDERS) senders.clear()
-      sender = nextSender++
-      senders.set(text, sender)
-    }
     try {
       session.look(now)
       session.arrived(now)
       session.message()
-      session.packet(0, message.length, sender, endpoint)
+      session.packet(0, message.length, senders.of(text), endpoint)
     } catch (error) {
       fail(error)
       return

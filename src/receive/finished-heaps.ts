@@ -1,14 +1,27 @@
 /**
- * The heaps that are done, so that a late copy of a packet is not taken for a new heap. It remembers some 8192 by hash, in sets of four: a
- * fifth forgets the oldest. A sender that starts anew (senders.ts) makes all its own be forgotten.
+ * The heaps that are done, so that a late copy of a packet is not taken for a new heap. It remembers some 4096 by hash, in sets of four: a
+ * fifth forgets the oldest. A sender that starts anew (sender.ts) makes all its own be forgotten.
  */
 import type { PacketHeader } from './decode.js'
 import type { Sender } from './sender.js'
 
 const WAYS = 4
 /** 2^SET_BITS sets. */
-const SET_BITS = 11
-const ENTRIES = WAYS << SET_BITS
+const SET_BITS = 10
+// An entry is eight words, so that a set is two cache lines.
+const LOW = 0
+const HIGH = 1
+/** Id of its sender; −1: there is no heap. */
+const SENDER = 2
+const RUN = 3
+/** Its number among the sender's heaps and among all, modulo 2^32. */
+const OF_SENDER = 4
+const ORDER = 5
+/** In milliseconds on the receiver's clock, modulo 2^32. */
+const AT = 6
+const FINDING = 7
+const WORDS = 8
+const SET_WORDS = WAYS * WORDS
 /** An entry older than this is forgotten. */
 const OLD_MS = 2000
 
@@ -19,42 +32,47 @@ export const FINISHED = 1
 export const REFUSED_HEAP = 2
 
 export class FinishedHeaps {
-  readonly #high = new Uint32Array(ENTRIES)
-  readonly #low = new Uint32Array(ENTRIES)
-  /** Id and run of its sender; −1: none. */
-  readonly #sender = new Int32Array(ENTRIES).fill(-1)
-  readonly #run = new Int32Array(ENTRIES)
-  /** Its number among the sender's heaps, and among all. */
-  readonly #ofSender = new Float64Array(ENTRIES)
-  readonly #order = new Float64Array(ENTRIES)
-  readonly #at = new Float64Array(ENTRIES)
-  readonly #finding = new Uint8Array(ENTRIES)
+  readonly #words = new Int32Array(SET_WORDS << SET_BITS).fill(-1)
   #count = 0
 
   remember(cntHigh: number, cntLow: number, sender: Sender, nowMs: number, finding: number): void {
+    const words = this.#words
     const first = setOf(cntHigh, cntLow, sender.id)
-    const order = this.#order
-    let i = first
-    for (let k = first + 1; k < first + WAYS; k++) if (order[k]! < order[i]!) i = k
-    this.#high[i] = cntHigh
-    this.#low[i] = cntLow
-    this.#sender[i] = sender.id
-    this.#run[i] = sender.run
-    this.#ofSender[i] = sender.finished
-    order[i] = ++this.#count
-    this.#at[i] = nowMs
-    this.#finding[i] = finding
+    const count = (this.#count + 1) | 0
+    this.#count = count
+    let at = first
+    let age = -1
+    for (let i = first; i < first + SET_WORDS; i += WORDS) {
+      if (words[i + SENDER] === -1) {
+        at = i
+        break
+      }
+      const older = (count - words[i + ORDER]!) >>> 0
+      if (older > age) {
+        age = older
+        at = i
+      }
+    }
+    words[at + LOW] = cntLow
+    words[at + HIGH] = cntHigh
+    words[at + SENDER] = sender.id
+    words[at + RUN] = sender.run
+    words[at + OF_SENDER] = sender.finished
+    words[at + ORDER] = count
+    words[at + AT] = nowMs
+    words[at + FINDING] = finding
   }
 
   /** Whether the packet's heap is done already. */
   find(packet: PacketHeader, sender: Sender, nowMs: number): number {
-    const { cntHigh, cntLow } = packet
-    const first = setOf(cntHigh, cntLow, sender.id)
-    for (let i = first; i < first + WAYS; i++) {
-      if (this.#low[i] !== cntLow || this.#sender[i] !== sender.id || this.#high[i] !== cntHigh || this.#run[i] !== sender.run)
-        continue
-      if (nowMs - this.#at[i]! > OLD_MS || this.#wrapped(packet, sender, sender.finished - this.#ofSender[i]!)) continue
-      return this.#finding[i]!
+    const words = this.#words
+    const low = packet.cntLow | 0
+    const first = setOf(packet.cntHigh, low, sender.id)
+    for (let i = first; i < first + SET_WORDS; i += WORDS) {
+      if (words[i + LOW] !== low || words[i + SENDER] !== sender.id) continue
+      if (words[i + HIGH] !== packet.cntHigh || words[i + RUN] !== sender.run) continue
+      const old = ((nowMs | 0) - words[i + AT]!) >>> 0 > OLD_MS
+      if (!old && !this.#wrapped(packet, sender, ((sender.finished | 0) - words[i + OF_SENDER]!) >>> 0)) return words[i + FINDING]!
     }
     return UNKNOWN
   }
@@ -68,4 +86,4 @@ export class FinishedHeaps {
 }
 
 const setOf = (cntHigh: number, cntLow: number, sender: number): number =>
-  ((Math.imul(cntLow ^ Math.imul(cntHigh, 0x27d4eb2f), 0x9e3779b1) ^ Math.imul(sender, 0x85ebca6b)) >>> (32 - SET_BITS)) * WAYS
+  ((Math.imul(cntLow ^ Math.imul(cntHigh, 0x27d4eb2f), 0x9e3779b1) ^ Math.imul(sender, 0x85ebca6b)) >>> (32 - SET_BITS)) * SET_WORDS

@@ -12,6 +12,8 @@ const PATTERN_BYTES = 5120
 /** Descriptors get this part of the budget, on top of it, so that they take nothing from heaps. */
 const DESCRIPTOR_SHARE = 4
 
+const AT_HAND = 256
+
 export interface SendersOptions {
   readonly budget: Budget
   readonly endpoints: number
@@ -22,6 +24,8 @@ export interface SendersOptions {
   readonly cntStep: number
   /** Name of the item for the output. */
   readonly item: string
+  /** Called when nothing is known of a sender any more. */
+  readonly onForgotten: (sender: Sender) => void
 }
 
 export class Senders {
@@ -39,6 +43,8 @@ export class Senders {
   #patternMissing = 0
   #nextId = 0
   #last: Sender | undefined
+  /** Some of them by the low bits of their key, because a look into the map takes longer. */
+  readonly #atHand = new Array<Sender | undefined>(AT_HAND).fill(undefined)
 
   constructor(options: SendersOptions) {
     this.#options = options
@@ -55,9 +61,14 @@ export class Senders {
       return last
     }
     const key = asked * this.#options.endpoints + endpoint
-    let sender = this.#byKey.get(key)
-    if (sender === undefined) sender = this.#make(key, asked, endpoint)
-    else sender.recent = true
+    const place = key & (AT_HAND - 1)
+    let sender = this.#atHand[place]
+    if (sender === undefined || sender.number !== asked || sender.endpoint !== endpoint) {
+      const known = this.#byKey.get(key)
+      if (known) known.recent = true
+      sender = known ?? this.#make(key, asked, endpoint)
+      this.#atHand[place] = sender
+    } else sender.recent = true
     this.#last = sender
     return sender
   }
@@ -109,7 +120,7 @@ export class Senders {
 
   /** Forgets the one silent for longest, nearly: each that was heard since the last look is passed over once. */
   #evict(bytes: number): void {
-    const { budget } = this.#options
+    const { budget, onForgotten } = this.#options
     for (const [key, sender] of this.#byKey) {
       this.#byKey.delete(key)
       if (sender.recent) {
@@ -123,6 +134,8 @@ export class Senders {
       this.#itemsOf.delete(sender)
       budget.give(bytes)
       this.evicted++
+      if (this.#atHand[key & (AT_HAND - 1)] === sender) this.#atHand[key & (AT_HAND - 1)] = undefined
+      onForgotten(sender)
       return
     }
   }

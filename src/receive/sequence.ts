@@ -15,6 +15,9 @@ const BELIEVED_TAIL = 2 ** 20
 /** Heaps this many steps behind the highest are late, if the step is known; else they begin a new section. */
 const LATE = 1024
 
+/** Half the number of heap cnts that there are, by heap address bytes, which are from 1 to 7. */
+const HALF_PERIOD = Float64Array.from({ length: 8 }, (_, bytes) => 2 ** (8 * bytes - 1))
+
 export class Sequence {
   /** Heaps that never came in sections that have ended. */
   #closed = 0
@@ -54,8 +57,11 @@ export class Sequence {
   /** Returns the cnt continued across wraps of its width, as near as can be to the highest so far. */
   unwrap(cnt: number, addressBytes: number): number {
     if (this.#count === 0) return cnt
-    const period = 2 ** (addressBytes * 8)
-    return cnt + Math.round((this.#highest - cnt) / period) * period
+    const behind = this.#highest - cnt
+    const half = HALF_PERIOD[addressBytes]!
+    // The usual case: rounding takes longer than all else that is done with a cnt.
+    if (behind <= half && behind >= -half) return cnt
+    return cnt + Math.round(behind / (2 * half)) * 2 * half
   }
 
   /** Whether an unwrapped cnt is where the next heaps are expected, so that a heap without data takes its place among those with data. */

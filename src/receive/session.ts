@@ -88,7 +88,8 @@ export class ReceiveSession {
     this.#budget = tableBudget(options.memoryBytes)
     this.#refusals = new Refusals(stats, storage.capacity, this.#budget.limitBytes)
     const wanted = typeof item === 'string' ? item : ''
-    this.#senders = new Senders({ budget: this.#budget, endpoints, verify, anySource, cntStep, item: wanted })
+    const onForgotten = (sender: Sender) => this.#forgetOrder(sender)
+    this.#senders = new Senders({ budget: this.#budget, endpoints, verify, anySource, cntStep, item: wanted, onForgotten })
     this.#verifier = verify ? new PatternVerifier(buffer, endpoints) : undefined
     this.#output = wantsOutput
       ? new OrderedOutput(buffer, freeAt + SCRATCH_BYTES, storage, {

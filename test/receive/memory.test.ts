@@ -1,8 +1,9 @@
 /** What a peer can make the receiver keep is bounded, and what is refused for it is said, with the option to raise. */
-import { createSocket } from 'node:dgram'
+import { createSocket, type Socket } from 'node:dgram'
 import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { Budget } from '#dist/src/receive/budget.js'
+import { openReceiver } from '#dist/src/receive/index.js'
 import { RANGE_NEW, RANGE_REFUSED, Ranges } from '#dist/src/receive/ranges.js'
 import { heldBytes } from '#dist/src/receive/received-heap.js'
 import { ReceiveSession, STAT, STAT_NAMES, type StatName } from '#dist/src/receive/session.js'
@@ -51,6 +52,31 @@ describe.each(BACKENDS)('%s', (backend) => {
     ])
   })
 })
+
+test.each(BACKENDS)(
+  '%s: 1,200 strangers cost a sender that sends on neither a heap in the making nor its order',
+  async (backend) => {
+    const port = await freePort()
+    await using receiver = await openReceiver({ endpoints: `127.0.0.1:${port}`, timeoutSeconds: 20, backend, deliver: false })
+    const one = (from: Socket, packet: Uint8Array) =>
+      new Promise<void>((done) => from.send(packet, port, '127.0.0.1', () => done()))
+    const own = createSocket('udp4')
+    await one(own, partOf(1, 8, 0, new Uint8Array(4), [[false, SAMPLES, 0]]))
+    for (const cnt of upTo(2, 1201)) {
+      const stranger = createSocket('udp4')
+      await one(stranger, data(cnt))
+      stranger.close()
+      if (cnt % 50 === 0) await one(own, data(cnt))
+    }
+    await one(own, partOf(1, 8, 4, new Uint8Array(4)))
+    await expect.poll(() => receiver.stats().packets, { timeout: 10_000 }).toBe(1226)
+    own.close()
+    const summary = await receiver.close()
+    expect(summary).toMatchObject({ heaps: 1225, heapsIncomplete: 0 })
+    // Some strangers get the port of one before.
+    expect(summary.sendersForgotten).toBeGreaterThan(20)
+  },
+)
 
 test('recv: a heap above the memory is a failure that names --memory; with more of it all is well', async () => {
   const outcome = async (...args: string[]) => {
