@@ -8,7 +8,7 @@
 import { AssembledHeap } from './assembled-heap.js'
 import type { Budget } from './budget.js'
 import { isPacketPointer, type PacketHeader } from './decode.js'
-import { FINISHED, FinishedHeaps, REFUSED_HEAP, UNKNOWN } from './finished-heaps.js'
+import { FINISHED, FINISHED_EMPTY, FinishedHeaps, REFUSED_HEAP, UNKNOWN } from './finished-heaps.js'
 import { LiveHeaps } from './live-heaps.js'
 import { RANGE_KNOWN, RANGE_NEW, RANGE_REFUSED } from './ranges.js'
 import type { Refusals } from './refusals.js'
@@ -86,7 +86,7 @@ export class Assembler {
       heap = this.#live.size === 0 ? undefined : this.#live.find(cntHigh, cntLow, sender)
       if (heap === undefined) {
         const known = this.#finished.find(packet, sender, this.nowMs)
-        if (known !== UNKNOWN || !sender.steady || sender.controlLow === cntLow) {
+        if (known !== UNKNOWN || sender.controlLow === cntLow) {
           const verdict = this.#judgeAgain(packet, sender, known)
           if (verdict !== ADDED) return verdict
         }
@@ -107,25 +107,24 @@ export class Assembler {
     return this.#append(heap, packet)
   }
 
-  /** Decides about a packet whose heap came already, or may be the first of a run: ADDED says that it is a heap to be made. */
+  /** Decides about a packet whose heap came already, or whose sender may begin a run: ADDED says that it is a heap to be made. */
   #judgeAgain(packet: PacketHeader, sender: Sender, known: number): number {
-    const { cntHigh, cntLow } = packet
-    if (sender.controlLow === cntLow && sender.controlHigh === cntHigh && !sender.paused) return DUPLICATE
+    if (sender.controlLow === packet.cntLow && sender.controlHigh === packet.cntHigh && !sender.paused) return DUPLICATE
+    if (known === UNKNOWN) return ADDED
     if (known === REFUSED_HEAP) return REFUSED
-    const cnt = sender.sequence.unwrap(cntHigh * 0x100000000 + cntLow, packet.addressBytes)
-    if (!this.ending && sender.beginsRun(cnt, known === FINISHED)) {
-      this.beginRun(sender)
-      return ADDED
-    }
-    return known === FINISHED ? DUPLICATE : ADDED
+    if (this.ending || sender.steady) return DUPLICATE
+    // After a pause it may be of the next run, or repeated in this: the first data that comes again tells.
+    if (known === FINISHED_EMPTY && sender.after === undefined) sender.mark('start')
+    else this.beginRun(sender)
+    return ADDED
   }
 
-  /** Gives up what is left of a sender's run, and makes all its heap cnts count as new. */
-  beginRun(sender: Sender): void {
+  /** Gives up what is left of a sender's run, unless it is of the next, and makes all its heap cnts count as new. */
+  beginRun(sender: Sender, keeps = false): void {
     // A heap that is given up for it may be the start of a run itself.
     if (this.#beginning) return
     this.#beginning = true
-    for (let heap = this.#live.oldest; heap; ) {
+    for (let heap = keeps ? undefined : this.#live.oldest; heap; ) {
       const next = heap.newer
       if (heap.sender === sender) this.#giveUp(heap)
       heap = next
@@ -227,7 +226,7 @@ export class Assembler {
       sender.controlLow = heap.cntLow
     } else {
       sender.controlLow = -1
-      this.#finished.remember(heap.cntHigh, heap.cntLow, sender, this.nowMs, FINISHED)
+      this.#finished.remember(heap.cntHigh, heap.cntLow, sender, this.nowMs, heap.empty ? FINISHED_EMPTY : FINISHED)
     }
     if (heap.slot >= 0) this.#options.storage.release(heap.keepSlot())
     if (this.#last === heap) this.#last = undefined
@@ -252,6 +251,8 @@ export class Assembler {
     heap.packets = 0
     heap.received = 0
     heap.control = false
+    heap.empty = false
+    heap.afterPause = sender.paused
     heap.stop = false
     return heap
   }

@@ -32,6 +32,10 @@ export class AssembledHeap {
   /** Whether it starts or stops the stream, and whether a packet of it said that it stops it. */
   control = false
   stop = false
+  /** Whether it is complete and has no data. */
+  empty = false
+  /** Whether its first packet came after a pause of its sender. */
+  afterPause = false
   readonly ranges: Ranges
   readonly #budget: Budget
 

@@ -28,6 +28,8 @@ const OLD_MS = 2000
 /** The findings of find(). */
 export const UNKNOWN = 0
 export const FINISHED = 1
+/** It had no data, as heaps of descriptors, which some senders repeat under one heap cnt. */
+export const FINISHED_EMPTY = 3
 /** Its packets are refused, because there was no memory for it. */
 export const REFUSED_HEAP = 2
 

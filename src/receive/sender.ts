@@ -2,18 +2,18 @@
  * What is known of each sender: a source address and port that sends to one endpoint. Its heap cnts are its own, so the same cnt from
  * another is another heap. A sender has runs. In a run a heap cnt stands for one heap, and comes once; the next run begins with the same cnts.
  *
- * | after               | the next run begins with                                                                       |
- * |---------------------|------------------------------------------------------------------------------------------------|
- * | a start heap        | that heap if it is above the highest, else a heap that comes again, or far below the highest   |
- * | a stop heap         | a heap that comes again, or one above the stop heap's cnt, or far below the highest            |
- * | a pause of PAUSE_MS | a heap that is not above the highest                                                           |
- * | anything else       | nothing: a heap that comes again is a copy                                                     |
+ * | after               | the next run begins with                                                                        |
+ * |---------------------|-------------------------------------------------------------------------------------------------|
+ * | a start heap        | that heap if it is above the highest, else one that comes again, or far below the highest       |
+ * | a stop heap         | a heap that comes again, or one above the stop heap's cnt, or far below the highest             |
+ * | a pause of PAUSE_MS | a heap of data that comes again, or is not above the highest; others may be repeated in one run |
+ * | anything else       | nothing: a heap that comes again is a copy                                                      |
  */
 import type { PatternState } from './pattern-state.js'
 import type { Sequence } from './sequence.js'
 
 /** Silence after which a sender may have been started anew. It counts only while the receiver found nothing to take. */
-export const PAUSE_MS = 150
+export const PAUSE_MS = 100
 /** A heap that far below the highest is no straggler of a run that has stopped. */
 const STRAGGLER_HEAPS = 1024
 
@@ -62,21 +62,17 @@ export class Sender {
     this.steady = this.after === undefined
   }
 
-  mark(after: 'start' | 'stop'): void {
+  mark(after: 'start' | 'stop' | undefined): void {
     this.after = after
-    this.steady = false
+    this.steady = after === undefined && !this.paused
   }
 
-  /** Whether a packet that belongs to no heap in the making begins a new run. @param known its heap came already in this run */
-  beginsRun(cnt: number, known: boolean): boolean {
-    if (this.steady) return false
-    if (known) return true
-    const { sequence } = this
-    if (!sequence.started) return false
-    const { highest, lastCnt } = sequence
-    if (this.paused && cnt <= highest) return true
-    if (this.after === 'stop' && cnt > lastCnt) return true
-    return this.after !== undefined && cnt < highest - STRAGGLER_HEAPS * (sequence.knownStep || 1)
+  /** Whether a heap of data that has not come in this run is the first of the next. @param afterPause its first packet came after a pause */
+  beginsRun(cnt: number, afterPause: boolean): boolean {
+    const { started, highest, lastCnt, knownStep } = this.sequence
+    if (!started) return false
+    if (cnt > highest) return this.after === 'stop' && cnt > lastCnt
+    return afterPause || (this.after !== undefined && cnt < highest - STRAGGLER_HEAPS * (knownStep || 1))
   }
 
   beginRun(): void {

@@ -240,9 +240,16 @@ export class ReceiveSession {
     }
     const descriptors = heap.complete && table.find(ITEM_DESCRIPTOR) >= 0 ? this.#learn(heap, sender) : NO_DESCRIPTORS
     const dataBytes = dataBytesOf(table)
-    const cnt = sequence.unwrap(cntNumber, addressBytes)
+    let cnt = sequence.unwrap(cntNumber, addressBytes)
+    heap.empty = heap.complete && dataBytes < 0
     // A heap that lost a packet may have lost the pointers to its data: all but control heaps and those of descriptors have some.
     const counts = dataBytes >= 0 || !(heap.complete || heap.control)
+    if (dataBytes >= 0 && heap.complete && (heap.afterPause || sender.after !== undefined)) {
+      if (!this.#assembler.ending && sender.beginsRun(cnt, heap.afterPause)) {
+        this.#assembler.beginRun(sender, true)
+        cnt = cntNumber
+      } else if (sender.after === 'start' && cnt > sequence.highest) sender.mark(undefined)
+    }
     if (counts && sequence.note(cnt)) this.#forgetOrder(sender)
     if (!heap.complete) stats[STAT.heapsIncomplete]!++
     else if (dataBytes >= 0) {

@@ -72,6 +72,22 @@ describe.each(BACKENDS)('%s', (backend) => {
     expect(summary).toMatchObject({ heaps: 30, heapsCorrupt: 0, verifyMissing: 0, heapsMissing: 0 })
   })
 
+  test('descriptors under heap cnts of their own, between slow heaps, begin no pattern anew', async () => {
+    const { summary } = await receive(verify, async ({ send: to, pause }) => {
+      for (const index of upTo(0, 3)) {
+        await to('A', tutorial(5000 + index, index))
+        await pause(200)
+        await to(
+          'A',
+          descriptor(1, SAMPLES, 'adc_samples', '|i1', '(16,)'),
+          descriptor(7 + index, SAMPLES, 'adc_samples', '|i1', '(16,)'),
+        )
+      }
+      await to('A', tutorial(5004, 4), tutorial(5000, 0), tutorial(5002, 2), control(5005, STOP))
+    })
+    expect(summary).toMatchObject({ heaps: 5, duplicates: 2, heapsCorrupt: 0, heapsMissing: 0, verifyMissing: 0 })
+  })
+
   test.each([5, 6, 8])('an addressed timestamp of %i bytes passes', async (width) => {
     const heap = (index: number) => {
       const timestamp = Buffer.alloc(8)
