@@ -19,6 +19,9 @@ interface RecvOptions {
   stops?: number
   bugCompat?: number
   buffer?: number
+  memory?: number
+  anySource?: true
+  cntStep?: number
   credits?: true
   backend: NonNullable<ReceiverOptions['backend']>
   device?: string
@@ -71,14 +74,21 @@ export function recvCommand(): Command {
     )
     .option('--device <NAME[:PORT]>', 'of rdma-ud: RDMA device to receive on (default: the one behind the address or interface)')
     .option('--verbs-library <PATH>', 'of rdma-ud: libibverbs (default: $SPEADCAST_VERBS_LIBRARY, then libibverbs.so.1)')
+    .option(
+      '--memory <BYTES>',
+      'memory for heaps in the making or waiting for their turn; a larger heap is refused (default: 256MiB, at most a quarter of what there is)',
+      byteCount(2 ** 20, 2 ** 32 - 2 ** 24),
+    )
+    .option('--any-source', 'join packets of one heap that come from several source ports, as spead2 does')
+    .option('--cnt-step <N>', 'by how much the heap cnts of a sender rise from heap to heap (default: found out)', wholeNumber(1))
     .option('--credits', 'tell senders that ask how much was taken, so that they can spare the socket buffer (used by the demo)')
     .option('--json', 'one JSON object on standard output, everything else on standard error')
     .addHelpText(
       'after',
       `
 Ends at the stop heap, after --heaps, at --timeout, or at Ctrl-C (again: at once, exit 130).
-Exit status: 0 received; 1 the expected end did not come, --verify or --output found heaps missing, incomplete or corrupt,
-or the output could not be written; 2 bad usage.
+Exit status: 0 received; 1 the expected end did not come, memory was too small, the port is in use, the output could not be written, or
+--verify or --output found heaps missing, incomplete, corrupt or none; 2 bad usage.
 JSON: heaps (complete ones with data), heapsIncomplete, heapsCorrupt, payloadBytes (item data), packets, seconds (first packet to
 last), items, sha256 (of the item's bytes as --output has them; null where there are several files), and reason, bytes, heapsMissing,
 duplicates, malformed, droppedByKernel, outputBytes, outputLeftOut, outputError (what write failed, and where the file ends), outputFiles …
@@ -98,6 +108,7 @@ async function run(endpoints: string[], options: RecvOptions): Promise<void> {
     receiver = await openReceiver(receiverOptions(endpoints, options))
   } catch (error) {
     complain('recv', error)
+    if (isTaken(error)) process.exitCode = EXIT_FAILED
     return
   }
   const undo = onInterrupt(() => void receiver.close().catch(() => undefined))
@@ -121,8 +132,14 @@ async function run(endpoints: string[], options: RecvOptions): Promise<void> {
   }
 }
 
+/** Whether another program has the port, which is no bad usage: it may be free in a moment. */
+function isTaken(error: unknown): boolean {
+  const cause = (error as Error).cause as { code?: unknown; errnoName?: unknown } | undefined
+  return cause?.code === 'EADDRINUSE' || cause?.errnoName === 'EADDRINUSE'
+}
+
 function receiverOptions(endpoints: string[], options: RecvOptions): ReceiverOptions {
-  const { heaps, timeout, stops, buffer, output, bugCompat } = options
+  const { heaps, timeout, stops, buffer, output, bugCompat, memory, cntStep } = options
   return {
     endpoints,
     onChange: (message) => say(`speadcast recv: ${message}`),
@@ -134,6 +151,9 @@ function receiverOptions(endpoints: string[], options: RecvOptions): ReceiverOpt
     ...(buffer !== undefined && { receiveBufferBytes: buffer }),
     ...(output !== undefined && { output }),
     order: options.order,
+    ...(memory !== undefined && { heapMemoryBytes: memory }),
+    ...(cntStep !== undefined && { cntStep }),
+    anySource: options.anySource ?? false,
     item: /^(0x[\da-f]+|\d+)$/i.test(options.item) ? Number(options.item) : options.item,
     verify: options.verify ?? false,
     hash: options.json === true || output !== undefined,
@@ -153,10 +173,15 @@ function report(summary: ReceiveSummary, options: RecvOptions): void {
   if (reason === 'timeout') problems.push(`the expected end did not come in ${options.timeout} s`)
   if (reason === 'stop' && options.heaps !== undefined && heaps < options.heaps)
     problems.push(`the stream stopped after ${heaps} of ${options.heaps} heaps`)
+  if (options.verify && heaps === 0)
+    problems.push(summary.controlHeaps > 0 ? 'descriptors or a stop came, and no data to verify' : 'no heap came to verify')
+  const refused = summary.heapsRefused + summary.heapsEvicted + summary.packetsRefused + summary.tablesFull > 0
+  if (refused) problems.push(...summary.refusals)
   if (heapsCorrupt > 0) problems.push(`${heapsCorrupt} heaps are corrupt`)
   if (options.verify || options.output !== undefined) {
     if (heapsIncomplete > 0) problems.push(`${heapsIncomplete} heaps are incomplete`)
-    const missing = options.verify ? verifyMissing : heapsMissing
+    // Incomplete heaps are told above.
+    const missing = options.verify ? Math.max(heapsMissing, verifyMissing - heapsIncomplete) : heapsMissing
     if (missing > 0) problems.push(`${missing} heaps are missing`)
     if (options.output !== undefined && outputLeftOut > 0)
       problems.push(
@@ -167,6 +192,7 @@ function report(summary: ReceiveSummary, options: RecvOptions): void {
   }
   for (const problem of problems) say(`speadcast recv: ${problem}`)
   for (const example of summary.corruptExamples) say(`  ${example}`)
+  if (!refused) for (const refusal of summary.refusals) say(`  ${refusal}`)
   if (summary.droppedByKernel > 0)
     say(
       `  the socket buffer (${summary.receiveBufferBytes} bytes) overflowed ${summary.droppedByKernel} times; ` +
@@ -192,6 +218,7 @@ function people(summary: ReceiveSummary, options: RecvOptions): string {
     ['  corrupt', count(summary.heapsCorrupt)],
     ['payload', `${payloadBytes} bytes`],
     ['packets', count(packets)],
+    ['  refused', count(summary.packetsRefused)],
     ['  duplicate', count(summary.duplicates)],
     ['  malformed', count(summary.malformed)],
     [

@@ -12,10 +12,11 @@ import { familyRemedy } from '../net/address.js'
 import { CreditLedger, isHello } from './credits.js'
 import { byRoute, type Membership, Memberships } from './memberships.js'
 import type { DriverEvents, DriverOptions, ReceiveDriver, ReceiveEndpoint } from './receive-driver.js'
+import { heldBytes } from './received-heap.js'
+import { SenderNumbers } from './sender-numbers.js'
 import { type EndReason, ReceiveSession, STAT, STAT_NAMES } from './session.js'
 
 const DATAGRAM_BYTES = 65536
-const MAX_SENDERS = 4096
 
 export async function openDgram(options: DriverOptions, events: DriverEvents): Promise<ReceiveDriver> {
   const sockets: Socket[] = []
@@ -40,14 +41,9 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
   stats[STAT.droppedByKernel] = Number.NaN
   const u8 = new Uint8Array(buffer)
   const view = new DataView(buffer)
-  const nameOf = (sender: number): string | null => {
-    for (const [name, number] of senders) if (number === sender) return name
-    return null
-  }
-  const session = new ReceiveSession(buffer, DATAGRAM_BYTES, options.session, stats, nameOf)
+  const senders = new SenderNumbers()
+  const session = new ReceiveSession(buffer, DATAGRAM_BYTES, options.session, stats, (number) => senders.nameOf(number))
   const credits = options.credits ? new CreditLedger(receiveBufferBytes) : undefined
-  const senders = new Map<string, number>()
-  let nextSender = 0
   let waitingHeaps = 0
   let waitingBytes = 0
   let ended = false
@@ -63,7 +59,7 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
         continue
       }
       waitingHeaps++
-      waitingBytes += heap.payloadBytes
+      waitingBytes += heldBytes(heap)
       events.onHeap(heap)
     }
   }
@@ -96,16 +92,11 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
       credits.hello(text, send, stats, now)
       return
     }
-    let sender = senders.get(text)
-    if (sender === undefined) {
-      if (senders.size >= MAX_SENDERS) senders.clear()
-      sender = nextSender++
-      senders.set(text, sender)
-    }
     try {
+      session.look(now)
       session.arrived(now)
       session.message()
-      session.packet(0, message.length, sender, endpoint)
+      session.packet(0, message.length, senders.of(text), endpoint)
     } catch (error) {
       fail(error)
       return
@@ -132,13 +123,15 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
   }
   const turn = () => {
     const now = performance.now()
+    let reason: EndReason | undefined
     try {
-      session.tick(now)
+      session.look(now)
+      reason = session.ended(now, quiet)
     } catch (error) {
       return fail(error)
     }
-    const reason = session.ended(now, quiet)
     quiet = true
+    if (session.outbox.length > 0) deliver()
     if (reason !== undefined) return end(reason)
     turnIn(session.sleepMs(now), now)
   }
@@ -162,7 +155,7 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
     stop: () => end('closed'),
     taken(heap) {
       waitingHeaps--
-      waitingBytes -= heap.payloadBytes
+      waitingBytes -= heldBytes(heap)
     },
   }
 }

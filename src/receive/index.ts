@@ -3,7 +3,8 @@
  *
  * - It takes every flavour from SPEAD-64-8 to 64-56, packets in any order, twice or missing, and gives heaps as they finish.
  * - It never throws because of a packet. A packet that is no SPEAD, or that contradicts its heap, is counted and left.
- * - Its memory is bounded, whoever sends: by `maxHeaps` and `heapMemoryBytes`, and by 256 heaps or 128 MiB that wait for the consumer.
+ * - Its memory is bounded, whoever sends: by `maxHeaps` and `heapMemoryBytes`, and by 256 heaps or 128 MiB that wait for the consumer. What
+ *   was refused for it is counted, and told in the summary (docs/receiving.md).
  * - A heap with a lost packet is given up in the end, and comes with `complete: false`.
  * - `stats()` and the summary that `done` resolves with count everything received, refused and, as far as the system tells, lost.
  *
@@ -85,6 +86,7 @@ export async function openReceiver(options: ReceiverOptions): Promise<Receiver> 
     session: {
       endpoints: endpoints.length,
       maxHeaps,
+      memoryBytes: heapMemoryBytes,
       timeoutMs: (options.timeoutSeconds ?? Number.POSITIVE_INFINITY) * 1000,
       heaps: options.heaps ?? Number.POSITIVE_INFINITY,
       stops: (options.stops ?? endpoints.length) || Number.POSITIVE_INFINITY,
@@ -96,6 +98,8 @@ export async function openReceiver(options: ReceiverOptions): Promise<Receiver> 
       item: options.item ?? 'adc_samples',
       deliver,
       bugCompat: options.bugCompat,
+      anySource: options.anySource ?? false,
+      cntStep: options.cntStep ?? 0,
     },
     receiveBufferBytes:
       options.receiveBufferBytes ?? (options.backend === 'rdma-ud' ? DEFAULT_DATAGRAM_BUFFER_BYTES : DEFAULT_RECEIVE_BUFFER_BYTES),

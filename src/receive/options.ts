@@ -68,6 +68,13 @@ export interface ReceiverOptions {
    * the stream, up to 256 heaps or 128 MiB wait; beyond that packets stay in the socket, and then the kernel drops and counts them.
    */
   readonly deliver?: boolean
+  /**
+   * Joins packets of one heap that come from several sockets, as spead2 does. Default false: heaps of two sockets with the same heap cnt are
+   * two heaps.
+   */
+  readonly anySource?: boolean
+  /** By how much the heap cnts of a sender rise from heap to heap. Default: found out, where they are a sequence. */
+  readonly cntStep?: number
   /** Answers senders that ask for credits, as `speadcast demo` does (credits.ts). Default false. */
   readonly credits?: boolean
   /**
@@ -105,6 +112,8 @@ const KEYS: readonly string[] = [
   'item',
   'deliver',
   'bugCompat',
+  'anySource',
+  'cntStep',
   'credits',
   'backend',
   'gro',
@@ -147,6 +156,7 @@ export function checkReceiverOptions(options: ReceiverOptions): CheckedOptions {
   whole('heaps', 1, Number.MAX_SAFE_INTEGER)
   whole('stops', 0, Number.MAX_SAFE_INTEGER)
   whole('bugCompat', 0, BUG_COMPAT.PYSPEAD_0_5_2)
+  whole('cntStep', 1, 2 ** 48)
   const { timeoutSeconds, backend = 'auto', item } = options
   for (const name of BOOLEANS) checkBoolean('openReceiver', name, options[name])
   if (timeoutSeconds !== undefined && !(typeof timeoutSeconds === 'number' && timeoutSeconds > 0))

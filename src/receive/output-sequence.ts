@@ -1,5 +1,4 @@
 /** The heaps of one sender that wait for those before them, and how its heap cnts run. */
-import { greatestCommonDivisor } from './verify.js'
 
 export interface Held {
   readonly sequence: Sequence
@@ -91,4 +90,16 @@ export class Sequence {
 
 export function isAbove(held: Held, run: number, cnt: number): boolean {
   return held.run > run || (held.run === run && held.cnt > cnt)
+}
+
+/** Euclid's algorithm, for safe integers; gcd(0, b) = b. */
+function greatestCommonDivisor(a: number, b: number): number {
+  let x = a
+  let y = b
+  while (y !== 0) {
+    const rest = x % y
+    x = y
+    y = rest
+  }
+  return x
 }

@@ -78,6 +78,7 @@ function run(input: WorkerInput, source: PacketSource, stats: Float64Array, post
     const full = options.deliver && queueFull()
     let taken = 0
     const before = performance.now()
+    session.look(before)
     // One call per endpoint and turn, so that packets that came to several endpoints at once stay nearly in order.
     if (!full) for (let endpoint = 0; endpoint < endpoints; endpoint++) taken += source.take(endpoint, session)
     const now = performance.now()
@@ -85,10 +86,10 @@ function run(input: WorkerInput, source: PacketSource, stats: Float64Array, post
       session.arrived(before)
       session.arrived(now)
     }
-    session.tick(now)
     if (session.outbox.length > 0) deliver()
     source.announce?.(taken === 0)
     reason = session.ended(now, taken === 0 && !full)
+    if (session.outbox.length > 0) deliver()
     if (reason !== undefined) break
     if (taken > 0) {
       armed = false

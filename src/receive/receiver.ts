@@ -31,12 +31,19 @@ export interface ReceiveSummary extends ReceiverStats {
   /** From the first packet to the last. */
   readonly seconds: number
   readonly items: readonly SeenItem[]
-  /** Estimate: heap cnts that never came between the lowest and the highest seen, if the others' spacing is regular. */
+  /**
+   * Heaps that never came, by each sender's heap cnts, where their step is known: between the lowest and the highest with data, and up to the
+   * stop heap. With `verify`, at least as many as the pattern shows.
+   */
   readonly heapsMissing: number
-  /** With `verify`: heaps missing by their timestamps, on the same assumption. */
+  /** The step of the heap cnts, the same for all senders; null: not known, so none is told missing by them. */
+  readonly cntStep: number | null
+  /** With `verify`: the same by timestamps, which begin at 0; heaps that came incomplete are missing here. */
   readonly verifyMissing: number
   /** With `verify`: the first few corrupt heaps, each with what is wrong. */
   readonly corruptExamples: readonly string[]
+  /** What was refused or given up for want of memory: a sentence for each cause, with the option to raise. */
+  readonly refusals: readonly string[]
   /** Lower-case hexadecimal, null without `hash` or `output`. */
   readonly sha256: string | null
   readonly outputBytes: number

@@ -196,6 +196,18 @@ test('the first SIGINT or SIGTERM ends with the summary and 0, a second while th
   expect(await run.ended).toMatchObject({ code: 130, stdout: '' })
 })
 
+test('recv on a port in use: exit 1, because it may be free in a moment', async () => {
+  for (const backend of ['auto', 'dgram']) {
+    const endpoint = `127.0.0.1:${await freePort()}`
+    const first = start(recvArgv(endpoint))
+    await first.said(/listening/)
+    const { code, stderr } = await start(recvArgv(endpoint, '--backend', backend)).ended
+    expect([code, stderr]).toEqual([1, expect.stringMatching(/cannot receive on .*EADDRINUSE/)])
+    first.child.kill('SIGINT')
+    await first.ended
+  }
+})
+
 test.each([
   [['127.0.0.1:0'], 2, /port 0 is not in 1–65535/],
   [['127.0.0.1:7148', '--interface', 'nonesuch'], 2, /no interface is named 'nonesuch'/],
@@ -211,6 +223,8 @@ test.each([
   [[], /missing required argument/],
   [['127.0.0.1:7148', '--heaps', '0'], /a whole number from 1 up/],
   [['127.0.0.1:7148', '--timeout', '5s'], /a number from 0.001 up, without a unit/],
+  [['127.0.0.1:7148', '--memory', '64'], /a whole number of bytes from 1048576/],
+  [['127.0.0.1:7148', '--cnt-step', '0'], /a whole number from 1 up/],
   [['127.0.0.1:7148', '--buffer', '64'], /a whole number of bytes from 4096/],
   [['127.0.0.1:7148', '--backend', 'ibverbs'], /Allowed choices are auto, native, dgram/],
   [['127.0.0.1:7148', '--order', 'name'], /Allowed choices are arrival, cnt, sender/],

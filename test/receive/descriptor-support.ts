@@ -115,7 +115,8 @@ export function descriptorHeap(cnt: number, ...descriptors: Uint8Array[]): Uint8
 export function receive(packets: readonly Uint8Array[], bugCompat?: number): ReceivedHeap[] {
   const scratch = 64 << 10
   const buffer = new ArrayBuffer(scratch + (8 << 20))
-  const options = { endpoints: 1, maxHeaps: 8, timeoutMs: 1e9, heaps: 1e9, stops: 1e9, verify: false, hash: false }
+  const bounds = { endpoints: 1, maxHeaps: 8, memoryBytes: 8 << 20, timeoutMs: 1e9, heaps: 1e9, stops: 1e9 }
+  const options = { ...bounds, verify: false, hash: false, anySource: false, cntStep: 0 }
   const session = new ReceiveSession(
     buffer,
     scratch,

@@ -27,7 +27,6 @@ function makeOutput(options: Partial<OutputOptions> = {}, storageBytes = 1 << 20
     output,
     /** A heap of one packet. */
     add(sender: number, cnt: number, text: string | undefined, endpoint = 0) {
-      heap.sender = sender
       heap.endpoint = endpoint
       if (text !== undefined) u8.set(Buffer.from(text))
       output.add(sender, cnt, 0, text?.length ?? -1, heap)

@@ -27,6 +27,10 @@ function optionsOf(draw: Draw): SessionOptions {
     ...(draw.chance(0.3) && { outputFd: NOWHERE }),
     item: draw.of([0x3300, 'adc_samples', 'a', 0x1600, 'nothing']),
     deliver: draw.chance(0.5),
+    memoryBytes: draw.of([2 << 20, 8 << 20]),
+    anySource: draw.chance(0.2),
+    cntStep: draw.of([0, 0, 1, 7]),
+    order: draw.of(['cnt', 'arrival']),
   }
 }
 

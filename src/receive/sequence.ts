@@ -1,0 +1,162 @@
+/**
+ * The heap cnts of one sender: continues them across wraps of their width, finds their step, and counts those that never came.
+ *
+ * Missing heaps are told only where the step is known: the greatest common divisor of all differences, if the heaps fill nine tenths of the
+ * places it makes, or if a quarter of the heaps follow the one before them by exactly one step. Other cnts, such as channel << 32 | n, are
+ * names and no sequence. A jump much longer than all that came before it begins a new section, and is no gap.
+ */
+
+/** A gap is believed up to here, */
+const BELIEVED_GAP = 1024
+/** or up to this many times the heaps that came before it. */
+const BELIEVED_RATIO = 16
+/** A stop heap with a cnt this many steps behind the last data heap still says how many were sent. */
+const BELIEVED_TAIL = 2 ** 20
+/** Heaps this many steps behind the highest are late, if the step is known; else they begin a new section. */
+const LATE = 1024
+
+/** Half the number of heap cnts that there are, by heap address bytes, which are from 1 to 7. */
+const HALF_PERIOD = Float64Array.from({ length: 8 }, (_, bytes) => 2 ** (8 * bytes - 1))
+
+export class Sequence {
+  /** Heaps that never came in sections that have ended. */
+  #closed = 0
+  #count = 0
+  #lowest = 0
+  #highest = 0
+  #divisor = 0
+  #differences = 0
+  #single = 0
+  #previous = 0
+  #jumped = false
+  #stop = Number.NaN
+
+  /** @param step 0: to be found */
+  constructor(private readonly step: number) {
+    this.#divisor = step
+  }
+
+  get started(): boolean {
+    return this.#count > 0
+  }
+
+  get highest(): number {
+    return this.#highest
+  }
+
+  /** The step from heap to heap; 0 where it is not known. */
+  get knownStep(): number {
+    if (this.step > 0) return this.step
+    const divisor = this.#divisor
+    if (divisor === 0) return 0
+    if (4 * this.#single >= this.#differences) return divisor
+    const places = (this.#highest - this.#lowest) / divisor + 1
+    return !this.#jumped && this.#count >= 0.9 * places ? divisor : 0
+  }
+
+  /** Returns the cnt continued across wraps of its width, as near as can be to the highest so far. */
+  unwrap(cnt: number, addressBytes: number): number {
+    if (this.#count === 0) return cnt
+    const behind = this.#highest - cnt
+    const half = HALF_PERIOD[addressBytes]!
+    // The usual case: rounding takes longer than all else that is done with a cnt.
+    if (behind <= half && behind >= -half) return cnt
+    return cnt + Math.round(behind / (2 * half)) * 2 * half
+  }
+
+  /** Whether an unwrapped cnt is where the next heaps are expected, so that a heap without data takes its place among those with data. */
+  isNear(cnt: number): boolean {
+    return this.#count === 0 || Math.abs(cnt - this.#highest) <= LATE * Math.max(1, this.#divisor)
+  }
+
+  /** Takes the unwrapped cnt of a data heap. Returns true where it begins a new section. */
+  note(cnt: number): boolean {
+    const distance = Math.abs(cnt - this.#previous)
+    const first = this.#count === 0
+    this.#previous = cnt
+    if (first || this.#jumps(cnt)) {
+      if (!first) {
+        this.close()
+        this.#jumped = true
+        this.#differences++
+      }
+      this.#count = 1
+      this.#lowest = cnt
+      this.#highest = cnt
+      return !first
+    }
+    this.#count++
+    this.#differences++
+    if (this.step === 0) {
+      const before = this.#divisor
+      if (before !== 1) this.#divisor = divisorOf(distance, before)
+      if (this.#divisor !== before) this.#single = 0
+    }
+    if (distance === this.#divisor) this.#single++
+    if (cnt > this.#highest) this.#highest = cnt
+    if (cnt < this.#lowest) this.#lowest = cnt
+    return false
+  }
+
+  #jumps(cnt: number): boolean {
+    if (this.step > 0) return false
+    const unit = this.#divisor
+    const gap = cnt > this.#highest ? cnt - this.#highest : this.#lowest - cnt
+    if (gap > 0) {
+      // With one heap alone every cnt is possible; a far one may be the second of a sequence of long steps.
+      if (unit === 0) return false
+      return gap / unit - 1 > Math.max(BELIEVED_GAP, BELIEVED_RATIO * this.#count)
+    }
+    const behind = this.#highest - cnt
+    const finer = divisorOf(behind, unit)
+    return (finer < unit || this.knownStep === 0) && behind > LATE * finer
+  }
+
+  /** Notes the unwrapped cnt of the stop heap, which follows the last data heap unless its sender numbers it otherwise. */
+  noteStop(cnt: number): void {
+    if (this.#count === 0 || cnt <= this.#highest) return
+    const steps = (cnt - this.#highest) / (this.knownStep || 1)
+    if (steps <= (this.#count === 1 ? BELIEVED_GAP : BELIEVED_TAIL)) this.#stop = cnt
+  }
+
+  /** The stop heap's cnt where it can be believed, else the highest. */
+  get lastCnt(): number {
+    return Number.isNaN(this.#stop) ? this.#highest : this.#stop
+  }
+
+  get missing(): number {
+    const step = this.knownStep
+    if (this.#count === 0 || (step === 0 && this.#count > 1)) return this.#closed
+    const places = step === 0 ? 1 : Math.floor((this.#highest - this.#lowest) / step) + 1
+    return this.#closed + Math.max(0, places - this.#count) + this.#tail(step || 1)
+  }
+
+  /**
+   * Heaps between the last and the stop heap. A stop heap that stands in no line with the others may be one of several, one for each of the
+   * endpoints that the sender gives heaps in turn: then it may come up to two steps later.
+   */
+  #tail(step: number): number {
+    if (Number.isNaN(this.#stop)) return 0
+    const distance = Math.max(1, this.#stop - this.#highest)
+    return distance % step === 0 ? distance / step - 1 : Math.max(0, Math.floor((distance - 1) / step) - 1)
+  }
+
+  /** Ends the section: the same cnts may come again. */
+  close(): void {
+    this.#closed = this.missing
+    this.#count = 0
+    this.#stop = Number.NaN
+  }
+}
+
+/** Euclid's algorithm, for safe integers; gcd(0, b) = b. */
+export function divisorOf(a: number, b: number): number {
+  let x = a
+  let y = b
+  while (y !== 0) {
+    const rest = x % y
+    x = y
+    y = rest
+  }
+  return x
+}
