@@ -89,7 +89,7 @@ export class OrderedOutput {
   }
 
   /** Writes what waits of a sender that has stopped or started anew: its cnts may come again. */
-  forget(sender: number): void {
+  forget(sender: number, _endpoint?: number): void {
     const lane = this.#lanes.get(sender)
     if (!lane) return
     while (this.#release(lane));

@@ -273,22 +273,19 @@ export class ReceiveSession {
     this.#assembler.ending = this.#stops >= this.#options.stops
   }
 
-  /** The first of the senders that share an order begins its next run for all of them. */
-  #onRun(sender: Sender): void {
-    const { outputOf } = sender
-    if (sender.run <= outputOf.outputRun) return
-    outputOf.outputRun = sender.run
-    this.#output?.forget(outputOf.id)
+  /** The order of the output is that of a socket, which may deal out its heaps among endpoints: its run ends at one after the other. */
+  #onRun({ number, endpoint }: Sender): void {
+    this.#output?.forget(number, endpoint)
   }
 
-  #forgetOrder({ outputOf }: Sender): void {
-    this.#output?.forget(outputOf.id)
+  #forgetOrder({ number }: Sender): void {
+    this.#output?.forget(number)
   }
 
   #write(output: OrderedOutput, heap: AssembledHeap, cnt: number, hasData: boolean): void {
     const table = this.#table
     const sender = heap.sender!
-    const order = sender.outputOf.id
+    const order = sender.number
     const known = this.#senders.itemsOf(sender)
     const id = this.#itemId(known)
     // Below table.count, or −1.
