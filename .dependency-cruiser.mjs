@@ -9,7 +9,7 @@ const LEAVES = [...CHECKS, '^src/stats\\.ts$']
 const TABLE = '^src/batch/table\\.ts$'
 const COMPILE = '^src/batch/compile\\.ts$'
 /** The files that all of ffi stands on. */
-const FFI_BASE = '^ffi/(koffi|libc|layout|native-error|errors)\\.ts$'
+const FFI_BASE = '^ffi/(koffi|libc|layout|native-error|errors|printable)\\.ts$'
 
 /** room: its files, what else of this project it may import, and why in words. */
 const ROOMS = {
@@ -17,7 +17,8 @@ const ROOMS = {
   'ffi-memory': {
     files: '^ffi/memory/',
     may: [FFI_BASE],
-    comment: 'ffi/memory may import koffi, libc, layout, native-error and errors of ffi: the other rooms of ffi stand on it.',
+    comment:
+      'ffi/memory may import koffi, libc, layout, native-error, errors and printable of ffi: the other rooms of ffi stand on it.',
   },
   'ffi-netlink': {
     files: '^ffi/netlink/',
@@ -36,8 +37,8 @@ const ROOMS = {
   },
   leaves: {
     files: '^src/(checks|errors|stats)\\.ts$',
-    may: [ERRORS, '^ffi/(native-error|errors)\\.ts$'],
-    comment: 'Checks, errors and stats are leaves: they import nothing but errors and ffi/native-error.',
+    may: [ERRORS, '^ffi/(native-error|errors|printable)\\.ts$'],
+    comment: 'Checks, errors and stats are leaves: they import nothing but errors, ffi/native-error and ffi/printable.',
   },
   spead: {
     files: '^src/spead/',
@@ -68,9 +69,9 @@ const ROOMS = {
   },
   stream: {
     files: '^src/stream/',
-    may: ['^src/(batch|spead|engine|backend|net)/', ...LEAVES],
+    may: ['^src/(batch|spead|engine|backend|net)/', '^ffi/memory/budget\\.ts$', ...LEAVES],
     comment:
-      'src/stream may import batch, spead, engine, backend, net and the leaves (checks, errors, stats); what is native is below it.',
+      'src/stream may import batch, spead, engine, backend, net, ffi/memory/budget and the leaves (checks, errors, stats); what is native is below it.',
   },
   adapters: {
     files: '^src/adapters/',

@@ -1,4 +1,5 @@
 import { constants } from 'node:os'
+import { printable } from './printable.js'
 
 /** Numbers of this platform by name, from libuv's table (they differ between Linux and macOS). A name that is not there is a type error. */
 export const ERRNO: Readonly<typeof constants.errno> = constants.errno
@@ -31,7 +32,7 @@ export class NativeError extends Error {
     detail = '',
   ) {
     const name = errnoName(errno)
-    super(`${call} failed: ${name}${detail && ` (${detail})`}`)
+    super(printable(`${call} failed: ${name}${detail && ` (${detail})`}`))
     this.errnoName = name
   }
 }

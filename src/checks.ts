@@ -1,9 +1,9 @@
 /** Checks of arguments that the sending and the receiving side share, and the words in which errors say what was given. */
-import { SpeadcastError } from './errors.js'
+import { printable, SpeadcastError } from './errors.js'
 
 /** Says in an error what was given: '300', 'a string of 40 characters', 'null'. */
 export function shown(value: unknown): string {
-  if (typeof value === 'string') return value.length <= 20 ? `'${value}'` : `a string of ${value.length} characters`
+  if (typeof value === 'string') return value.length <= 20 ? `'${printable(value)}'` : `a string of ${value.length} characters`
   if (typeof value === 'bigint') return `${value}n`
   if (Array.isArray(value)) return `an array of ${value.length}`
   if (typeof value === 'symbol') return 'a symbol'

@@ -1,8 +1,15 @@
 /** Errors of all of src/. The table of codes is in ffi/errors.ts, because regions, which users make, are at home there. */
 import { type ErrorCode, SpeadcastError } from '../ffi/errors.js'
 import { NativeError } from '../ffi/native-error.js'
+import { printable } from '../ffi/printable.js'
 
 export { ERROR_CODES, type ErrorCode, SpeadcastError } from '../ffi/errors.js'
+export { jsonText, printable } from '../ffi/printable.js'
+
+/** Warns the process, as Node does; a line that is safe to print. */
+export function warn(code: `SPEADCAST_${string}`, message: string): void {
+  process.emitWarning(printable(message), { code })
+}
 
 /** A backend cannot work on this machine. `why` is the part of the message that says why, and what can. */
 export class BackendRefused extends SpeadcastError {
@@ -33,6 +40,18 @@ export class ThreadRefused extends SpeadcastError {
 }
 
 const DESCRIPTORS = ': no descriptor is left; raise the limit (ulimit -n, LimitNOFILE= of a systemd unit), or close what is open'
+
+/** Errnos of a question that the kernel did not answer: for want of a descriptor, of memory, or of a moment without changes. */
+const LACKS: readonly string[] = ['EMFILE', 'ENFILE', 'EAGAIN', 'ENOBUFS', 'ENOMEM', 'EINTR']
+
+/**
+ * The failed call below an error that says nothing but that the kernel did not answer a question; undefined for other errors. An empty
+ * datagram that is sent to wake a neighbour is no question.
+ */
+export function lackOf(error: unknown): NativeError | undefined {
+  const cause = error instanceof SpeadcastError ? error.cause : error
+  return cause instanceof NativeError && cause.call !== 'sendto' && LACKS.includes(cause.errnoName) ? cause : undefined
+}
 
 /**
  * A failed system call or allocation as an error of ours, with what helps where that is known; anything else as it is. For the edges of the

@@ -1,13 +1,7 @@
 export { Region } from '../ffi/memory/region.js'
 export { type BatchRingOptions, batchesFor, createBatchRing } from './adapters/batch-ring.js'
-export {
-  type SampleWriter,
-  type SampleWriterEnd,
-  type SampleWriterOptions,
-  type SampleWriterSummary,
-  type SettledHeaps,
-  sampleWriter,
-} from './adapters/sample-writer.js'
+export type { SampleWriterEnd, SampleWriterOptions, SampleWriterSummary, SettledHeaps } from './adapters/sample-options.js'
+export { type SampleWriter, sampleWriter } from './adapters/sample-writer.js'
 export { type HeapsToSend, type SendAllOptions, type SendAllResult, sendAll, toWritable } from './adapters/send-all.js'
 export type { MemoryOptions, MemoryPacket } from './backend/memory.js'
 export type { GroupMode } from './batch/compile.js'

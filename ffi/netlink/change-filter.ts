@@ -8,6 +8,7 @@
  *
  * The program is classic BPF (Documentation/networking/filter.rst), which reads numbers big-endian; netlink's are little-endian here.
  */
+import type { Prefix } from './prefix.js'
 import { RTM_NEWNEIGH, RTM_NEWROUTE } from './route.js'
 
 const RTM_DELROUTE = 25
@@ -43,17 +44,8 @@ const ALL = 0xffffffff
 /** Opcode, number, and for a condition where to go on if it holds and if not: labels. */
 type Step = readonly [label: string, code: number, k: number, yes?: string, no?: string]
 
-/** The bits that all of some addresses begin with, of their first 32: how many, and the word. */
-function commonPrefix(addresses: readonly Uint8Array[]): { readonly bits: number; readonly word: number } {
-  const words = addresses.map((bytes) => new DataView(bytes.buffer, bytes.byteOffset).getUint32(0))
-  const word = words[0] ?? 0
-  const differ = words.reduce((sum, each) => sum | (each ^ word), 0)
-  return { bits: words.length === 0 ? 0 : Math.clz32(differ), word }
-}
-
 /** struct sock_filter for each instruction: u16 code, u8 jump if true, u8 jump if false, u32 k. */
-export function changeFilter(destinations: readonly Uint8Array[]): Uint8Array {
-  const { bits, word } = commonPrefix(destinations)
+export function changeFilter({ bits, word }: Prefix): Uint8Array {
   const swapped = (type: number) => type << 8
   const steps: Step[] = [
     ['', LOAD_HALF, 4],

@@ -13,6 +13,8 @@ export const AF_NETLINK = 16
 export const SOCK_RAW_CLOEXEC = 3 | 0x80000
 const SOL_SOCKET = 1
 const SO_RCVTIMEO = 20
+const SOL_NETLINK = 270
+const NETLINK_GET_STRICT_CHK = 12
 const MSG_TRUNC = 0x20
 export const NLM_F_REQUEST = 1
 export const NLM_F_DUMP = 0x300
@@ -69,6 +71,8 @@ export function u32(value: number): Uint8Array {
   return new Uint8Array(Uint32Array.of(value).buffer)
 }
 
+export const ENOUGH = Symbol('enough')
+
 export interface Query {
   /** Name of the request, for errors. */
   readonly what: string
@@ -82,7 +86,10 @@ export interface Query {
   /** The fixed header of the family of messages; answers start with one of the same length. */
   readonly header: Uint8Array
   readonly attributes?: readonly (readonly [number, Uint8Array])[]
-  readonly onMessage: (view: DataView, body: number, attributes: Attributes) => void
+  /** The kernel refuses what it does not filter a dump by, instead of passing over it; before Linux 4.20 it cannot. */
+  readonly strict?: boolean
+  /** Ends the query by returning ENOUGH. */
+  readonly onMessage: (view: DataView, body: number, attributes: Attributes) => unknown
   /** Before each attempt of a dump: forget what onMessage gathered. */
   readonly restart?: () => void
 }
@@ -97,7 +104,7 @@ export function query(q: Query): void {
 }
 
 /** One request and its answers. True when a dump was interrupted. */
-function exchange({ what, protocol = 0, type, dump, header, attributes, answer, onMessage }: Query): boolean {
+function exchange({ what, protocol = 0, type, dump, strict, header, attributes, answer, onMessage }: Query): boolean {
   const c = libc()
   if (!scratch) {
     const region = Region.allocate(BUFFER_BYTES, { hugePages: 'never' })
@@ -116,6 +123,10 @@ function exchange({ what, protocol = 0, type, dump, header, attributes, answer, 
     view.setBigInt64(0, 1n, true)
     view.setBigInt64(8, 0n, true)
     checkCall('setsockopt', c.setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, address, 16), 'SO_RCVTIMEO')
+    if (strict) {
+      view.setInt32(0, 1, true)
+      c.setsockopt(fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, address, 4)
+    }
 
     let length = NLMSG_HDRLEN
     bytes.set(header, length)
@@ -151,7 +162,7 @@ function exchange({ what, protocol = 0, type, dump, header, attributes, answer, 
             return interrupted
           }
           const body = at + NLMSG_HDRLEN
-          if (kind === answer) onMessage(view, body, attributesOf(view, body + header.length, at + size))
+          if (kind === answer && onMessage(view, body, attributesOf(view, body + header.length, at + size)) === ENOUGH) return false
           if (!dump) return false
         }
         at += (size + 3) & ~3

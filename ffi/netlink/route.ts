@@ -3,7 +3,8 @@
  * are NativeErrors that carry the kernel's errno. Not for hot paths: link-watch.ts and link-losses.ts may be called per step.
  */
 import { ERRNO, NativeError } from '../native-error.js'
-import { type Attributes, attributesOf, bytesOf, query, textOf, u32, u32Of } from './query.js'
+import { firstWord, type Prefix } from './prefix.js'
+import { type Attributes, attributesOf, bytesOf, ENOUGH, query, textOf, u32, u32Of } from './query.js'
 
 export type Family = 4 | 6
 
@@ -11,7 +12,7 @@ export type Family = 4 | 6
 export const RTM_NEWLINK = 16
 export const RTM_DELLINK = 17
 export const RTM_GETLINK = 18
-const RTM_NEWADDR = 20
+export const RTM_NEWADDR = 20
 const RTM_GETADDR = 22
 export const RTM_NEWROUTE = 24
 const RTM_GETROUTE = 26
@@ -19,6 +20,7 @@ export const RTM_NEWNEIGH = 28
 export const RTM_DELNEIGH = 29
 const RTM_GETNEIGH = 30
 export const IFF_UP = 1
+export const IFF_RUNNING = 0x40
 export const IFF_LOWER_UP = 0x10000
 export const IFLA_CARRIER_DOWN_COUNT = 48
 /** Bytes of struct ifinfomsg. */
@@ -82,6 +84,40 @@ export function routeTo(family: Family, address: Uint8Array, options: { oif?: nu
   if (!route) throw new NativeError('RTM_GETROUTE', ERRNO.EPROTO, 'no route in the answer')
   return route
 }
+
+/** An interface with more routes than this is a router's, and the question not worth its time. */
+const MOST_ROUTES = 256
+
+/**
+ * Whether a route of any table that names the interface, as one leg of several too, is one that is `wanted`; true as well where it has more routes
+ * than anybody should read. @throws NativeError ENODEV when there is no such interface
+ */
+export function routesBy(family: Family, ifindex: number, wanted: (destination: Prefix) => boolean): boolean {
+  const header = new Uint8Array(12)
+  header[0] = addressFamily(family)
+  let seen = 0
+  let found = false
+  const onMessage = (view: DataView, body: number, attributes: Attributes) => {
+    found = ++seen > MOST_ROUTES || wanted({ bits: view.getUint8(body + 1), word: firstWord(bytesOf(attributes, 1) ?? NO_BYTES) })
+    return found ? ENOUGH : undefined
+  }
+  query({
+    what: 'RTM_GETROUTE',
+    type: RTM_GETROUTE,
+    answer: RTM_NEWROUTE,
+    dump: true,
+    strict: true,
+    header,
+    attributes: [[4, u32(ifindex)]],
+    onMessage,
+    restart: () => {
+      seen = 0
+    },
+  })
+  return found
+}
+
+const NO_BYTES = new Uint8Array(0)
 
 const OPERSTATES = ['unknown', 'notpresent', 'down', 'lowerlayerdown', 'testing', 'dormant', 'up'] as const
 

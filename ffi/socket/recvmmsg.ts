@@ -13,7 +13,7 @@ import { Scratch } from '../memory/scratch.js'
 import { writePointer } from '../memory/store-pointer.js'
 import { ERRNO, NativeError } from '../native-error.js'
 import { SenderTable } from './sender-table.js'
-import { type SocketAddress, UdpSocket } from './udp-socket.js'
+import { ipMreqn, type SocketAddress, UdpSocket } from './udp-socket.js'
 
 // asm-generic/socket.h, linux/in.h, linux/in6.h, linux/udp.h: [level, name].
 const SO_REUSEADDR = [1, 2] as const
@@ -99,7 +99,7 @@ export class ReceiveSocket {
       new DataView(request.buffer).setUint32(16, interfaceIndex || (group.scopeId ?? 0), true)
       this.#socket.setOption(IPV6_JOIN_GROUP, request)
     } else {
-      this.#socket.setOption(IP_ADD_MEMBERSHIP, ipMreqn(group.bytes, interfaceIndex))
+      this.#socket.setOption(IP_ADD_MEMBERSHIP, ipMreqn(interfaceIndex, group.bytes))
     }
   }
 
@@ -123,7 +123,7 @@ export class ReceiveSocket {
     const joined = this.#joinAgain(interfaceIndex)
     // Else the membership of the interface that is gone counts against net.ipv4.igmp_max_memberships.
     const [level, name] = IP_DROP_MEMBERSHIP
-    libc().setsockopt(this.fd, level, name, this.#scratch.put(ipMreqn(address.bytes, before)), 12)
+    libc().setsockopt(this.fd, level, name, this.#scratch.put(ipMreqn(before, address.bytes)), 12)
     this.#options = options
     return joined
   }
@@ -158,14 +158,6 @@ export class ReceiveSocket {
     this.#socket.close()
     this.#scratch.region.release()
   }
-}
-
-/** struct ip_mreqn { multiaddr, address, ifindex } */
-function ipMreqn(group: Uint8Array, ifindex: number): Uint8Array {
-  const bytes = new Uint8Array(12)
-  bytes.set(group)
-  new DataView(bytes.buffer).setInt32(8, ifindex, true)
-  return bytes
 }
 
 let flag: Scratch | undefined
@@ -324,6 +316,14 @@ export class ReceiveArena {
       sender[i] = this.#senders.of(this.#u32, (NAMES_AT + i * NAME_BYTES) >> 2)
     }
     return n
+  }
+
+  /** The address of a sender as sockaddr bytes, undefined where it has been forgotten. Cold. */
+  addressOf(sender: number): Uint8Array | undefined {
+    const words = this.#senders.wordsOf(sender)
+    if (!words) return undefined
+    const v4 = (words[0]! & 0xffff) === AF_INET
+    return new Uint8Array(words.buffer, 0, v4 ? SOCKADDR_IN.size : SOCKADDR_IN6.size)
   }
 
   /** The address message i came from, as sockaddr bytes to give to reply(). Cold. */

@@ -40,6 +40,12 @@ export class SenderTable {
     return this.#add(bucket, u32, at)
   }
 
+  /** Returns the words of a sender's sockaddr, undefined where it has been forgotten. Cold. */
+  wordsOf(id: number): Uint32Array<ArrayBuffer> | undefined {
+    const place = this.#id.indexOf(id)
+    return place < 0 ? undefined : this.#words.slice(place * WORDS, (place + 1) * WORDS)
+  }
+
   #add(bucket: number, u32: Uint32Array, at: number): number {
     // At most one turn: each that it passes over is not recent the next time.
     while (this.#recent[this.#hand] === 1) {

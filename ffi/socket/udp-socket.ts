@@ -51,6 +51,14 @@ export function encodeSocketAddress(address: SocketAddress): Uint8Array {
   return bytes
 }
 
+/** struct ip_mreqn { multiaddr, address, ifindex } (ip(7)). IP_MULTICAST_IF looks at the index alone, if there is one. */
+export function ipMreqn(ifindex: number, group?: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(12)
+  if (group) bytes.set(group)
+  new DataView(bytes.buffer).setInt32(8, ifindex, true)
+  return bytes
+}
+
 function openSocket(family: 4 | 6): number {
   const [domain, name] = family === 6 ? [AF_INET6, 'AF_INET6'] : [AF_INET, 'AF_INET']
   return checkCall('socket', libc().socket(domain, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), name)
@@ -177,6 +185,21 @@ export class UdpSocket {
   sharePort(): void {
     this.setOption(OPT.SO_REUSEADDR, 1)
     this.setOption(OPT.SO_REUSEPORT, 1)
+  }
+
+  /** What comes in, which nobody reads, would take the room of the error queue (`sock_queue_err_skb` of the kernel's net/core/skbuff.c). */
+  dropIncoming(): void {
+    // struct sock_fprog: u16 length, pointer; one struct sock_filter: u16 code, of BPF_RET | BPF_K, and a value of 0 (linux/filter.h).
+    const { address, i32, view } = this.#scratch
+    i32.fill(0, 0, 6)
+    view.setUint16(0, 1, true)
+    this.#scratch.putPointer(8, address + 16)
+    view.setUint16(16, 6, true)
+    checkCall(
+      'setsockopt',
+      libc().setsockopt(this.fd, OPT.SO_ATTACH_FILTER[0], OPT.SO_ATTACH_FILTER[1], address, 16),
+      'SO_ATTACH_FILTER',
+    )
   }
 
   bind(address: SocketAddress): void {

@@ -112,7 +112,13 @@ export class VerbsContext {
     return withDevices(library, (devices) => {
       const found = devices.find((device) => device.name === name)
       if (!found) throw new NativeError('ibv_open_device', ERRNO.ENODEV, name)
-      return new VerbsContext(library, name, library.pointer('ibv_open_device', found.device))
+      const pointer = library.pointer<'ibv_context'>('ibv_open_device', found.device)
+      try {
+        return new VerbsContext(library, name, pointer)
+      } catch (error) {
+        library.call.ibv_close_device(pointer)
+        throw error
+      }
     })
   }
 

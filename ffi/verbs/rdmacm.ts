@@ -61,9 +61,9 @@ export function deviceOfAddress(
 ): { readonly device: string; readonly port: number } | undefined {
   const functions = load(path, PROTOTYPES)
   if (!functions) return undefined
-  const scratch = new Scratch(128)
   const channel = functions.rdma_create_event_channel()
   if (channel === 0) return undefined
+  const scratch = new Scratch(128)
   let id = 0
   try {
     checkZero('rdma_create_id', functions.rdma_create_id(channel, scratch.address, 0, RDMA_PS_UDP))

@@ -6,6 +6,7 @@ import { checkOptions, shown } from '../checks.js'
 import { ensure } from '../errors.js'
 import type { ItemGroup } from '../spead/index.js'
 import type { Batch } from '../stream/batch.js'
+import { memoryLimitBytes } from '../stream/memory-limit.js'
 import type { Stream } from '../stream/stream.js'
 import { checkStream } from './check-stream.js'
 
@@ -23,14 +24,14 @@ export interface BatchRingOptions {
 /** Enough for a stream without a rate to be sending one, filling another and waiting for a thread that wakes up late. */
 const LEAST_BATCHES = 4
 const MOST_BATCHES = 65536
-/** A filler that was held up this long still finds batches queued. On a busy machine threads were seen to lose the CPU for tens of ms. */
+/** A filler that was held up this long still finds batches queued. On busy machines threads were seen to lose the CPU for tens of ms. */
 const HELD_SECONDS = 0.05
 const MOST_HELD_BYTES = 2 ** 28
 
 /**
- * The number of batches that createBatchRing makes where `batches` is not given, if a batch has this many payload bytes: 4, or as many as hold
- * 50 ms of the stream's rate, but no more than 256 MiB, an eighth of the memory of this machine or its cgroup, or, of a backend that pins memory, half of what this
- * process may lock.
+ * The number of batches that createBatchRing makes where `batches` is not given, if a batch has this many payload bytes: 4, or as
+ * many as hold 50 ms of the stream's rate, but no more than 256 MiB, an eighth of the memory of this machine or its cgroup, or,
+ * of a backend that pins memory, half of what this process may lock.
  * @param memoryBytes bytes that a batch takes in memory; default its payload
  */
 export function batchesFor(stream: Stream, payloadBytes: number, memoryBytes = payloadBytes): number {
@@ -44,13 +45,8 @@ export function batchesFor(stream: Stream, payloadBytes: number, memoryBytes = p
   const wanted = Math.ceil((stream.rateBytesPerSecond * HELD_SECONDS) / payloadBytes)
   if (!(wanted > LEAST_BATCHES)) return LEAST_BATCHES
   const pins = stream.backend === 'ibverbs' || stream.backend === 'rdma-ud'
-  const most = Math.min(MOST_HELD_BYTES, availableBytes() / 8, pins ? lockableBytes() / 2 : Number.POSITIVE_INFINITY)
+  const most = Math.min(MOST_HELD_BYTES, memoryLimitBytes() / 8, pins ? lockableBytes() / 2 : Number.POSITIVE_INFINITY)
   return Math.max(LEAST_BATCHES, Math.min(wanted, Math.floor(most / memoryBytes), MOST_BATCHES))
-}
-
-/** The memory of this machine, or what the process's cgroup may have of it. */
-function availableBytes(): number {
-  return Math.min(totalmem(), process.constrainedMemory?.() || Number.POSITIVE_INFINITY)
 }
 
 /** RLIMIT_MEMLOCK, which CAP_IPC_LOCK (bit 14, capability.h) lifts. Infinite where /proc does not tell. */
@@ -66,9 +62,9 @@ function lockableBytes(): number {
 }
 
 /**
- * Batches to be filled and sent in turn, over and over, so that the i-th heap of all goes to substream i mod endpoints. Each heap's place
- * in memory belongs to one substream, so the ring must hold a multiple of the endpoints: it has `batches` batches, or as many more
- * as that takes where `heaps` is no multiple of the endpoints. Its length says how many there are.
+ * Batches to be filled and sent in turn, over and over, so that the i-th heap of all goes to substream i mod endpoints. Each
+ * heap's place in memory belongs to one substream, so the ring must hold a multiple of the endpoints: it has `batches` batches,
+ * or as many more as that takes where `heaps` is no multiple of the endpoints. Its length says how many there are.
  * @throws ERR_SPEADCAST_CONFIG and what createBatch throws
  */
 export function createBatchRing<T extends object = HeapViews>(stream: Stream, options: BatchRingOptions): Batch<T>[] {
@@ -92,9 +88,9 @@ export function createBatchRing<T extends object = HeapViews>(stream: Stream, op
       const { byteLength } = template.region
       length = Math.ceil((batches ?? batchesFor(stream, template.payloadBytes(heaps), byteLength)) / period) * period
       // Memory is faulted in as it is mapped: where there is not enough, the kernel ends the process instead of refusing.
-      ensure(byteLength * length <= availableBytes() / 2, 'ERR_SPEADCAST_MEMORY', () => {
+      ensure(byteLength * length <= memoryLimitBytes() / 2, 'ERR_SPEADCAST_MEMORY', () => {
         const mebibytes = Math.round((byteLength * length) / 2 ** 20)
-        const whose = availableBytes() < totalmem() ? "the cgroup's" : "this machine's"
+        const whose = memoryLimitBytes() < totalmem() ? "the cgroup's" : "this machine's"
         return (
           `${length} batches of ${heaps} heaps for ${endpoints} endpoints take ${mebibytes} MiB, more than half of ${whose} memory; ` +
           'use smaller heaps, fewer of them in a batch, or fewer batches'

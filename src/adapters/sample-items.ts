@@ -33,14 +33,14 @@ export function rowsOf({ name, shape, order, byteLength, allowImmediate }: Item,
 }
 
 /**
- * Samples of one heap. A row is one, whatever else it holds (channels, polarisations), unless its elements are broken bytes: those share a row
- * because it must be whole bytes.
+ * Samples of one heap. A row is one, whatever else it holds (channels, polarisations), unless its elements are broken bytes:
+ * those share a row because it must be whole bytes.
  */
 export const samplesOf = (item: Item, rows: number): number => (item.elementBits % 8 === 0 ? rows : item.elements!)
 
 /**
- * The items of a last heap that is not full: as many samples as there are, in the payload however few they are. An item pointer has no room for
- * their number, and a receiver without the descriptor would take its padding for samples.
+ * The items of a last heap that is not full: as many samples as there are, in the payload however few they are. An item pointer
+ * has no room for their number, and a receiver without the descriptor would take its padding for samples.
  */
 export function shortItems(
   items: ItemGroup,

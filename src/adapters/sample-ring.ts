@@ -6,8 +6,8 @@
  * | waiting | take                                 | take() → filling                                                         |
  * | filling | copy; passOn if there are whole heaps | passOn() → waiting, with the bytes of a heap that is not whole kept aside |
  *
- * The i-th heap of all goes to substream i mod n, and every heap of the ring has its substream. So filling goes on, after a batch that was
- * passed on before it was full, at the first heap behind that batch that has the substream of the next.
+ * The i-th heap of all goes to substream i mod n, and every heap of the ring has its substream. So filling goes on, after a batch
+ * that was passed on before it was full, at the first heap behind that batch that has the substream of the next.
  */
 import type { Batch } from '../stream/batch.js'
 

@@ -8,96 +8,30 @@
  * | ended  | end (the same promise), abort                | abort() before all has settled → failed                    |
  * | failed | nothing: the calls reject with the reason     | never                                                      |
  *
- * One call at a time: await each before the next. A batch goes when it is full, when its first heap has waited for `maxDelayMs`, or by flush.
+ * One call at a time: await each before the next. A batch goes when it is full, when its first heap has waited for `maxDelayMs`,
+ * or by flush.
  */
-import type { GroupMode } from '../batch/compile.js'
-import { checkOptions, checkSignal, isObject, shown } from '../checks.js'
+import { isObject, shown } from '../checks.js'
 import { ensure, SpeadcastError } from '../errors.js'
-import { type Item, ItemGroup } from '../spead/index.js'
+import type { Item, ItemGroup } from '../spead/index.js'
 import type { Batch } from '../stream/batch.js'
-import { type BatchResult, SendError } from '../stream/result.js'
+import { SendError } from '../stream/result.js'
 import type { Stream } from '../stream/stream.js'
 import { createBatchRing } from './batch-ring.js'
 import { checkStream } from './check-stream.js'
 import { bytesOf, counter, rowsOf, samplesOf, shortItems } from './sample-items.js'
+import {
+  checkSampleOptions,
+  type SampleWriterEnd,
+  type SampleWriterOptions,
+  type SampleWriterSummary,
+  type SettledHeaps,
+} from './sample-options.js'
 import { SampleRing, type SampleViews } from './sample-ring.js'
-
-export interface SampleWriterOptions {
-  /** The items of every heap, which keep the values they have now but for `item` and `timestamp`. */
-  items: ItemGroup
-  /**
-   * Name of the item that takes the samples: of fixed shape, and longer than an item pointer can hold. One step along its slowest
-   * dimension (the first, or the last of order 'F') is a sample; of elements of broken bytes, such as 10 bits, each element is.
-   */
-  item: string
-  /** Name of an unsigned integer item, sent as immediate, that gets the index of each heap's first sample, modulo its width. Default: none. */
-  timestamp?: string
-  /** Index of the first sample of all. Default 0. */
-  firstSample?: number
-  /** By how much the timestamp rises from one heap to the next, where that is not the number of samples that the item's shape tells. */
-  samplesPerHeap?: number
-  /** Heaps per batch, which are sent together when full. Default: as many as make 512 KiB, at least one. */
-  heapsPerBatch?: number
-  /**
-   * How long a heap that is whole may wait for its batch to fill; then the batch goes with the heaps that it has. 0: every write sends the whole
-   * heaps that there are. A heap that is not whole waits for its samples. Default: no bound, as fits a source that ends.
-   */
-  maxDelayMs?: number
-  /** Batches under way at once; see createBatchRing, and batchesFor of the default. */
-  batches?: number
-  /** Order of the packets of a batch. Default 'serial'. */
-  groupMode?: GroupMode
-  /** Aborting is abort(signal.reason). */
-  signal?: AbortSignal
-  /** Called with the fate of each group of heaps. With it failures end nothing; without it the first one rejects the next write, or end. */
-  onSettled?: (settled: SettledHeaps) => void
-}
-
-/** The fate of heaps that were sent together. */
-export interface SettledHeaps {
-  readonly heaps: number
-  /** Heaps that were not sent whole. */
-  readonly failedHeaps: number
-  /** Sample bytes of the heaps that were sent whole. */
-  readonly sampleBytes: number
-  /** Set if all were sent. */
-  readonly result?: BatchResult
-  /** Set if not all were sent: a SendError, or the reason to withdraw them. */
-  readonly error?: unknown
-}
-
-export interface SampleWriterSummary {
-  /** Heaps that were sent whole, a short last one included. */
-  readonly heaps: number
-  readonly failedHeaps: number
-  /** Sample bytes of the heaps that were sent whole. */
-  readonly sampleBytes: number
-  /** Bytes after the last whole sample, dropped because end was told to. */
-  readonly droppedBytes: number
-}
-
-export interface SampleWriterEnd {
-  /** Drop bytes after the last whole sample instead of throwing. Default false. */
-  dropPartialSample?: boolean
-}
 
 const DEFAULT_BATCH_BYTES = 512 * 1024
 /** Node takes longer timers for 1 ms. */
 const MAX_TIMER_MS = 2 ** 31 - 1
-
-const KEYS: readonly string[] = [
-  'items',
-  'item',
-  'timestamp',
-  'firstSample',
-  'samplesPerHeap',
-  'heapsPerBatch',
-  'maxDelayMs',
-  'batches',
-  'groupMode',
-  'signal',
-  'onSettled',
-] satisfies (keyof SampleWriterOptions)[]
 
 /**
  * A writer of raw samples; heap i goes to substream i mod endpoints.
@@ -142,34 +76,8 @@ export class SampleWriter {
   /** @internal use sampleWriter */
   constructor(stream: Stream, options: SampleWriterOptions) {
     checkStream('sampleWriter', stream)
-    checkOptions('sampleWriter', options, KEYS, 'there are')
+    checkSampleOptions(options)
     const { items, item, timestamp, firstSample = 0, maxDelayMs, batches, groupMode, signal, onSettled } = options
-    ensure(
-      items instanceof ItemGroup,
-      'ERR_SPEADCAST_CONFIG',
-      () => `sampleWriter: items is ${shown(items)}; it must be an ItemGroup, which says what a heap holds`,
-    )
-    ensure(
-      onSettled === undefined || typeof onSettled === 'function',
-      'ERR_SPEADCAST_CONFIG',
-      () => `sampleWriter: onSettled is ${shown(onSettled)}; it must be a function`,
-    )
-    ensure(
-      Number.isSafeInteger(firstSample) && firstSample >= 0,
-      'ERR_SPEADCAST_CONFIG',
-      () => `firstSample is ${shown(firstSample)}; it must be a whole number from 0 up`,
-    )
-    ensure(
-      maxDelayMs === undefined || (typeof maxDelayMs === 'number' && maxDelayMs >= 0),
-      'ERR_SPEADCAST_CONFIG',
-      () => `maxDelayMs is ${shown(maxDelayMs)}; it must be a number of milliseconds from 0 up`,
-    )
-    ensure(
-      options.samplesPerHeap === undefined || (Number.isSafeInteger(options.samplesPerHeap) && options.samplesPerHeap > 0),
-      'ERR_SPEADCAST_CONFIG',
-      () => `samplesPerHeap is ${shown(options.samplesPerHeap)}; it must be a whole number from 1 up`,
-    )
-    checkSignal('sampleWriter', signal)
     this.#stream = stream
     this.#items = items
     this.#item = items.get(item)
@@ -197,8 +105,8 @@ export class SampleWriter {
   }
 
   /**
-   * Takes samples: bytes as they stand on the wire, in pieces of any length, or a typed array whose memory is that. They are copied when
-   * the promise resolves. Waits while all batches are under way.
+   * Takes samples: bytes as they stand on the wire, in pieces of any length, or a typed array whose memory is that. They are
+   * copied when the promise resolves. Waits while all batches are under way.
    * @throws (rejects) ERR_SPEADCAST_CLOSED after end, ERR_SPEADCAST_BATCH_STATE if the last call was not awaited, ERR_SPEADCAST_VALUE for
    *   a detached array, the failure of an earlier send unless there is onSettled, the reason of an abort
    */
@@ -218,7 +126,8 @@ export class SampleWriter {
   }
 
   /**
-   * Sends the whole heaps that wait for their batch to fill, and resolves when all heaps have settled. A heap that is not whole stays.
+   * Sends the whole heaps that wait for their batch to fill, and resolves when all heaps have settled. A heap that is not whole
+   * stays.
    * @throws (rejects) as write does
    */
   async flush(): Promise<void> {
@@ -233,8 +142,9 @@ export class SampleWriter {
   }
 
   /**
-   * Sends the samples that are left and waits for all heaps to settle. A last heap that is not full goes with as many samples as there are, in
-   * its payload however few they are, and with its own shape, which its descriptor tells first (unless the stream sends none). Then the batches' memory is given back. Idempotent.
+   * Sends the samples that are left and waits for all heaps to settle. A last heap that is not full goes with as many samples as
+   * there are, in its payload however few they are, and with its own shape, which its descriptor tells first (unless the stream
+   * sends none). Then the batches' memory is given back. Idempotent.
    * @throws (rejects) ERR_SPEADCAST_INPUT if the last bytes are no whole sample (all samples before them are sent then), and as write does
    */
   end(options: SampleWriterEnd = {}): Promise<SampleWriterSummary> {

@@ -1,4 +1,7 @@
-/** Streams of other kinds in front of a stream of heaps, all with back-pressure: nothing more is read while earlier heaps cannot be sent. */
+/**
+ * Streams of other kinds in front of a stream of heaps, all with back-pressure: nothing more is read while earlier heaps cannot
+ * be sent.
+ */
 import type { GroupMode } from '../batch/compile.js'
 import type { HeapReference } from '../batch/heaps.js'
 import { checkOptions, checkSignal, isObject, shown } from '../checks.js'
@@ -28,9 +31,9 @@ export interface SendAllResult {
 }
 
 /**
- * Sends all heaps of a source, in order, and resolves when all have settled. A heap's values are copied when it is taken from the source, so
- * the source may give the same Heap again with new samples in the same memory. The first failure ends it: no more is taken, what is
- * under way settles, the promise rejects with that failure.
+ * Sends all heaps of a source, in order, and resolves when all have settled. A heap's values are copied when it is taken from the
+ * source, so the source may give the same Heap again with new samples in the same memory. The first failure ends it: no more is
+ * taken, what is under way settles, the promise rejects with that failure.
  * @throws (rejects) what stream.sendHeaps throws, what the source throws, signal.reason
  */
 export async function sendAll(
@@ -119,8 +122,8 @@ function referencesOf(value: HeapsToSend): readonly HeapReference[] {
 }
 
 /**
- * The writer as a WHATWG stream, for pipeTo; `Writable.fromWeb` makes a node stream of it. Closing is end(), aborting is abort(). Each
- * chunk is copied before the next is asked for.
+ * The writer as a WHATWG stream, for pipeTo; `Writable.fromWeb` makes a node stream of it. Closing is end(), aborting is abort().
+ * Each chunk is copied before the next is asked for.
  */
 export function toWritable(writer: SampleWriter): WritableStream<ArrayBufferView | ArrayBufferLike> {
   ensure(

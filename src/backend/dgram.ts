@@ -17,15 +17,15 @@
  */
 import { createSocket, type Socket } from 'node:dgram'
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
 import { attachRegion } from '../../ffi/memory/region.js'
 import { ERRNO, errnoName } from '../../ffi/native-error.js'
 import type { PacketTable, TableRegion } from '../batch/table.js'
-import { SpeadcastError } from '../errors.js'
+import { printable, SpeadcastError } from '../errors.js'
 import { familyRemedy, needsScope } from '../net/address.js'
 import { wireOverheadBytes } from '../net/frame.js'
-import { findInterfaceAgain, type ResolvedInterface } from '../net/interface.js'
+import { interfaceNow, type ResolvedInterface } from '../net/interface.js'
 import { pathTo } from '../net/route.js'
+import { dropsBelowSockets } from '../net/udp-drops.js'
 import { COUNTER } from '../stats.js'
 import {
   again,
@@ -103,7 +103,10 @@ class DgramBackend implements Backend {
   #changes = 0
   #lastChange = ''
   #outstanding = 0
-  #drops: number
+  /** The system's counter; undefined where there is none. */
+  #drops: number | undefined
+  /** Looks that found no counter where there was one: no descriptor was left to read it by. */
+  #unread = 0
   #dropsSeen = 0
   #lookedAt = 0
   readonly #out = {
@@ -197,8 +200,11 @@ class DgramBackend implements Backend {
     this.#interfaceLookedAt = performance.now()
     const before = this.#interface!
     const wasLost = this.#state === 'lost'
-    const found = findInterfaceAgain(before)
-    if ('why' in found) {
+    const found = interfaceNow(before)
+    if (!found) {
+      // What is known holds.
+      if (!wasLost) this.#state = 'open'
+    } else if ('why' in found) {
       this.#lose(ERRNO[found.errno]!, found.why)
     } else if (!wasLost && found.index === before.index && found.address === before.address) {
       this.#state = 'open'
@@ -239,7 +245,7 @@ class DgramBackend implements Backend {
   #note(what: string): void {
     this.#changes++
     this.states.change()
-    this.#lastChange = `${new Date().toISOString()} ${what}`
+    this.#lastChange = `${new Date().toISOString()} ${printable(what)}`
   }
 
   post(posting: DgramPosting, first: number, end: number, out: PostResult): void {
@@ -280,13 +286,17 @@ class DgramBackend implements Backend {
     if (thorough || now - this.#lookedAt > LOOK_MS) {
       this.#lookedAt = now
       const drops = dropsBelowSockets(this.#v6)
-      if (drops > this.#drops) {
-        this.#dropsSeen += drops - this.#drops
-        this.states.change()
+      if (drops === undefined) {
+        if (this.#drops !== undefined) this.#unread++
+      } else {
+        if (drops > this.#drops!) {
+          this.#dropsSeen += drops - this.#drops!
+          this.states.change()
+        }
+        this.#drops = drops
       }
-      this.#drops = drops
     }
-    return this.#dropsSeen + this.#changes
+    return this.#dropsSeen + this.#changes + this.#unread
   }
   waitSet(): readonly { fd: number; events: number }[] {
     return []
@@ -294,7 +304,7 @@ class DgramBackend implements Backend {
   explain(errno: number, substream: number, udpBytes: number): string {
     const { text } = this.options.endpoints[substream]!
     const name = errnoName(errno)
-    const lost = this.#interface && GONE.includes(errno) ? findInterfaceAgain(this.#interface) : undefined
+    const lost = this.#interface && GONE.includes(errno) ? interfaceNow(this.#interface) : undefined
     if (lost && 'why' in lost) return `${text}: ${lost.why} (${name}); the stream goes on when it is back`
     if (name === 'EACCES') return `${text}: EACCES (as for a prohibit route, or a broadcast address without the option broadcast)`
     return name === 'EMSGSIZE'
@@ -326,23 +336,6 @@ function addressesOf({ endpoints }: DgramOptions, iface: ResolvedInterface | und
 
 function zoned(address: string, name: string | undefined, index: number): string {
   return index === 0 ? address : `${address}%${(process.platform === 'win32' ? undefined : name) ?? index}`
-}
-
-/**
- * Counts the UDP packets of one family that a queue below any socket here ever refused (proc_pid_net(5), SndbufErrors), also those of our
- * socket, because it has no IP_RECVERR. 0 where no kernel tells.
- */
-function dropsBelowSockets(v6: boolean): number {
-  try {
-    if (v6) return Number(/^Udp6SndbufErrors\s+(\d+)/m.exec(readFileSync('/proc/net/snmp6', 'latin1'))?.[1] ?? 0)
-    const [names, values] = readFileSync('/proc/net/snmp', 'latin1')
-      .split('\n')
-      .filter((line) => line.startsWith('Udp: '))
-      .map((line) => line.split(' '))
-    return Number(values?.[names!.indexOf('SndbufErrors')] ?? 0)
-  } catch {
-    return 0
-  }
 }
 
 /** A socket that is bound and configured. @throws (rejects) what node:dgram says */

@@ -1,5 +1,5 @@
 import { ERRNO, NativeError } from '../../ffi/native-error.js'
-import { SpeadcastError } from '../errors.js'
+import { lackOf, SpeadcastError } from '../errors.js'
 import { kickNeighbour, neighbourOf, neighbourState, type Path } from '../net/route.js'
 import type { States } from './states.js'
 
@@ -9,7 +9,7 @@ const OPEN = 0
 const PENDING = 1
 /** Packets are refused, so that other substreams go on. */
 const SHUT = 2
-/** Packets go, and are doubtful, because the last ones were rejected. */
+/** Packets go, and are doubtful: the last ones were rejected, or the kernel could not be asked about the next hop. */
 const TRIAL = 3
 type State = typeof OPEN | typeof PENDING | typeof SHUT | typeof TRIAL
 
@@ -27,6 +27,10 @@ const RECHECK_MS = [0, 1, 10, 10]
 /** A host may answer one packet a second (icmp(7), icmp_ratelimit): after two without an answer, packets are taken to pass. */
 const RETRY_MS = 1000
 const TRIAL_MS = 2500
+/** After this the kernel is asked again what it did not answer. */
+const UNANSWERED_MS = 100
+/** For so long answers that come back may be about packets that took the path before. */
+const LATE_MS = 1000
 /** Next hops that one look asks about, at some 30 µs each; looks take no more than a tenth of the time. */
 const MOST_ASKED = 16
 const LOOK_SHARE = 9
@@ -55,6 +59,7 @@ function hasNoRoom(path: Path): boolean {
     return neighbourOf(path)?.state === 'none'
   } catch (error) {
     if (!(error instanceof NativeError)) throw error
+    if (lackOf(error)) return false
     // IPv4 drops the datagram that asks in silence, IPv6 refuses it (ip6_finish_output2).
     return error.errno === ERRNO.ENOBUFS || (path.family === 6 && error.errno === ERRNO.EINVAL)
   }
@@ -80,7 +85,10 @@ export interface GateOptions {
  * | open    | pending or shut, when `doubt` finds the MAC unknown; shut by `shut`                     |
  * | pending | open when the MAC is known, shut after timeoutMs                                        |
  * | shut    | open when the MAC is known; pending for GRACE_MS every second, by the route of that time; pending for timeoutMs when there is a route again, and by `revive`. Where packets were rejected: trial after RETRY_MS. As `follow` finds |
- * | trial   | shut when a packet is rejected again; open after TRIAL_MS                               |
+ * | trial   | shut when a packet is rejected again; pending when `doubt` finds the MAC unknown; at its end as the kernel says, or it begins anew if that cannot be asked |
+ *
+ * A question that the kernel does not answer, because no descriptor or no memory is left, changes nothing but that open becomes trial, and
+ * so does pending at its end. An answer within LATE_MS of a change of paths makes open trial, and does not shut.
  */
 export class Gates {
   /** Some gate is not open: ask `open` before every post. */
@@ -96,6 +104,8 @@ export class Gates {
   readonly #deadline: Float64Array
   readonly #checkedAt: Float64Array
   readonly #kickedAt: Float64Array
+  /** When packets began to take this path, if it is not the first. */
+  readonly #followedAt: Float64Array
   /** Packets went through a gate on trial since `tried` was last asked. */
   #tried = false
   /** The substream that the next look begins with, and when it may be. */
@@ -116,6 +126,7 @@ export class Gates {
     this.#deadline = new Float64Array(n)
     this.#checkedAt = new Float64Array(n)
     this.#kickedAt = new Float64Array(n)
+    this.#followedAt = new Float64Array(n).fill(Number.NEGATIVE_INFINITY)
   }
 
   /** The next hop does not answer. */
@@ -126,7 +137,26 @@ export class Gates {
 
   /** Somebody on the way answered that packets do not get there. They are refused from now on, and tried again after RETRY_MS. */
   reject(substream: number, errno: number): void {
-    this.#shut(substream, REJECTED, errno)
+    if (!this.#lets(substream) && !this.rejects(substream)) return
+    const now = performance.now()
+    if (now - this.#followedAt[substream]! < LATE_MS) this.#try(substream, now, TRIAL_MS)
+    else this.#shut(substream, REJECTED, errno)
+  }
+
+  /** This host itself answers that a next hop did not: that of the path of now, or of the one before. */
+  lose(substream: number, known: Known): void {
+    if (!this.paths[substream]!.needsNeighbour) this.reject(substream, ERRNO.EHOSTUNREACH)
+    else if (this.#lets(substream)) this.#checkNeighbour(substream, performance.now(), known)
+  }
+
+  #lets(substream: number): boolean {
+    return this.#state[substream] === OPEN || this.#state[substream] === TRIAL
+  }
+
+  #try(substream: number, now: number, ms: number): void {
+    this.#checkedAt[substream] = now
+    this.#deadline[substream] = now + ms
+    this.#set(substream, TRIAL)
   }
 
   /** The kernel refuses packets with ENOBUFS, which it also does when it cannot make an entry for the next hop. */
@@ -150,6 +180,7 @@ export class Gates {
   follow(substream: number, path: Path, known: Known): void {
     const now = performance.now()
     this.paths[substream] = path
+    this.#followedAt[substream] = now
     this.#deadline[substream] = now + this.#options.timeoutMs
     // As if it had been asked for just now, so that the path is not looked for again; one that is unasked is asked for all the same.
     this.#kickedAt[substream] = now - LOST_KICK_MS - 1
@@ -180,7 +211,7 @@ export class Gates {
   }
 
   /**
-   * Asks the kernel about every open gate that needs a neighbour (through `ifindex`, if given), because something happened there: a few
+   * Asks the kernel about every gate that lets packets go and needs a neighbour (through `ifindex`, if given), because something happened there: a few
    * 10 µs for each next hop. True when one of them is open no more: recent packets may be lost.
    */
   doubt(ifindex?: number): boolean {
@@ -188,7 +219,7 @@ export class Gates {
     const known: Known = new Map()
     const before = this.moves
     for (const [i, path] of this.paths.entries())
-      if (this.#state[i] === OPEN && path.needsNeighbour && (ifindex === undefined || ifindex === path.ifindex))
+      if (this.#lets(i) && path.needsNeighbour && (ifindex === undefined || ifindex === path.ifindex))
         this.#checkNeighbour(i, now, known)
     return this.moves !== before
   }
@@ -271,11 +302,15 @@ export class Gates {
       const sinceMs = now - this.#checkedAt[i]!
       if (state === OPEN || sinceMs < RECHECK_MS[state]!) continue
       if (state === TRIAL) {
-        if (sinceMs >= TRIAL_MS) this.#set(i, OPEN)
+        if (now < this.#deadline[i]!) continue
+        known ??= new Map()
+        this.#set(i, OPEN)
+        this.#checkNeighbour(i, now, known)
       } else if (this.rejects(i)) {
         if (sinceMs < RETRY_MS) continue
-        this.#checkedAt[i] = now
-        this.#set(i, TRIAL)
+        this.#try(i, now, TRIAL_MS)
+        known ??= new Map()
+        this.#checkNeighbour(i, now, known)
       } else {
         known ??= new Map()
         this.#checkNeighbour(i, now, known)
@@ -293,7 +328,10 @@ export class Gates {
       this.#followNeighbour(i, now, known)
     } catch (error) {
       const cause = error instanceof SpeadcastError ? error.cause : error
-      if (!(cause instanceof NativeError)) {
+      if (lackOf(error)) {
+        const over = this.#state[i] === PENDING && now > this.#deadline[i]!
+        if (over || this.#state[i] === OPEN) this.#try(i, now, UNANSWERED_MS)
+      } else if (!(cause instanceof NativeError)) {
         if (!(error instanceof SpeadcastError)) throw error
         this.#shut(i, ROUTE, ERRNO.ENETUNREACH)
       } else if (cause.errno === ERRNO.EPERM || cause.errno === ERRNO.EACCES) {
@@ -310,14 +348,15 @@ export class Gates {
   /** @throws NativeError, or SpeadcastError where there is no path */
   #followNeighbour(i: number, now: number, known: Known): void {
     const noRoute = this.#state[i] === SHUT && this.#reason[i] === ROUTE
-    const kick = this.#state[i] === OPEN || noRoute || now - this.#kickedAt[i]! > KICK_MS
-    if (kick && this.#state[i] !== OPEN) this.paths[i] = this.#options.find(i)
+    const lets = this.#lets(i)
+    const kick = lets || noRoute || now - this.#kickedAt[i]! > KICK_MS
+    if (kick && !lets) this.paths[i] = this.#options.find(i)
     const path = this.paths[i]!
     const key = `${path.ifindex} ${path.nextHop?.text}`
     const neighbour = known.get(key) ?? neighbourState(path)
     known.set(key, neighbour)
     if (neighbour === 'reachable' || neighbour === 'not-needed') {
-      this.#set(i, OPEN)
+      if (!lets) this.#set(i, OPEN)
       return
     }
     // An entry that is deleted takes the request that is under way with it.
@@ -329,7 +368,7 @@ export class Gates {
     }
     if (this.#state[i] === PENDING) {
       if (now > this.#deadline[i]!) this.shut(i)
-    } else if (kick && (this.#state[i] === OPEN || noRoute)) {
+    } else if (kick && (lets || noRoute)) {
       const { timeoutMs } = this.#options
       this.#deadline[i] = now + (neighbour === 'failed' ? Math.min(timeoutMs, FAILED_MS) : timeoutMs)
       this.#set(i, PENDING)

@@ -1,6 +1,6 @@
 /** The paths of packets, for the backends that send on a network: found and checked when a stream opens. */
 import { NativeError } from '../../ffi/native-error.js'
-import { ensure, SpeadcastError } from '../errors.js'
+import { ensure, lackOf, SpeadcastError, withCode } from '../errors.js'
 import type { ResolvedEndpoint } from '../net/endpoint.js'
 import type { ResolvedInterface } from '../net/interface.js'
 import { largestPacketSizeBytes, type Path, pathTo } from '../net/route.js'
@@ -11,6 +11,7 @@ export function findPath(endpoint: ResolvedEndpoint, iface: ResolvedInterface | 
     return pathTo(endpoint, iface)
   } catch (cause) {
     if (!(cause instanceof NativeError)) throw cause
+    if (lackOf(cause)) throw withCode(`the path to ${endpoint.text}`, cause)
     const via = iface ? ` through ${iface.name}` : ''
     throw new SpeadcastError(
       'ERR_SPEADCAST_UNREACHABLE',

@@ -10,8 +10,9 @@
  *
  * post blocks for the file system, like any write to a file. There is one buffer of 1 MiB, for batches of any size.
  */
-import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs'
+import { closeSync, ftruncateSync, writeSync } from 'node:fs'
 import { ERRNO, errnoName } from '../../ffi/native-error.js'
+import { openPlainFile } from '../../ffi/plain-file.js'
 import type { PacketTable, TableRegion } from '../batch/table.js'
 import { ensure, SpeadcastError } from '../errors.js'
 import { parseAddress } from '../net/address.js'
@@ -35,7 +36,7 @@ import { States } from './states.js'
 export interface PcapOptions {
   /** One per substream, all of one family. Nothing is sent to them; their addresses and ports are in the frames. */
   readonly endpoints: readonly ResolvedEndpoint[]
-  /** Created or truncated. */
+  /** Created or truncated. A regular file or a device. */
   readonly path: string
   /** Where the frames say they come from. */
   readonly source?: {
@@ -113,13 +114,10 @@ export class PcapBackend implements Backend {
       pollNanoseconds: 0,
     }
     try {
-      this.#fd = openSync(path, 'w')
+      this.#fd = openPlainFile(path, 'truncate')
     } catch (cause) {
-      throw new SpeadcastError(
-        'ERR_SPEADCAST_BACKEND',
-        `cannot create the pcap file '${path}': ${(cause as NodeJS.ErrnoException).code}`,
-        { cause },
-      )
+      const { code, message } = cause as NodeJS.ErrnoException
+      throw new SpeadcastError('ERR_SPEADCAST_BACKEND', `cannot create the pcap file '${path}': ${code ?? message}`, { cause })
     }
     // magic, version 2.4, two reserved words, snapshot length, link type
     const header = [MAGIC_NANOSECONDS, 2 | (4 << 16), 0, 0, SNAP_BYTES, LINKTYPE_ETHERNET]
@@ -227,7 +225,7 @@ export class PcapBackend implements Backend {
     try {
       ftruncateSync(this.#fd, this.#whole)
     } catch {
-      // A pipe or a device cannot be cut; its reader sees a short last record.
+      // A device cannot be cut; its reader sees a short last record.
     }
     return row - from
   }

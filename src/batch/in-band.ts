@@ -1,6 +1,6 @@
 /**
- * Descriptors in band: the first heap of each substream carries every item's descriptor before the item. Descriptors and the headers of
- * such heaps stand behind the batch's own memory, and item data stays where it is.
+ * Descriptors in band: the first heap of each substream that lacks them carries every item's descriptor before the item.
+ * Descriptors and the headers of such heaps stand behind the batch's own memory, and item data stays where it is.
  */
 import { ITEM_DESCRIPTOR } from '../spead/constants.js'
 import type { Item, PlanItem } from '../spead/index.js'
@@ -23,7 +23,6 @@ export class InBandDescriptors {
   readonly #paddingAt: number
   readonly #headersAt: number
   readonly #headerStride: number
-  readonly #substreams: Uint16Array
 
   /**
    * @param items the items that `planItems` plan, in the same order
@@ -51,34 +50,34 @@ export class InBandDescriptors {
         item,
       ]),
     })
-    this.#substreams = substreams
     this.#paddingAt = at
     this.#headersAt = roundUp(at + this.#plan.paddingBytes)
     this.#headerStride = roundUp(this.#plan.headers.length)
     this.byteLength = this.#headersAt + new Set(substreams).size * this.#headerStride - from
   }
 
-  /** Returns how many rows `heaps` heaps from `first` on take, of which those without descriptors take `packetsPerHeap` each. */
-  rows(first: number, heaps: number, packetsPerHeap: number): number {
-    const withDescriptors = new Set(this.#substreams.subarray(first, first + heaps)).size
-    return withDescriptors * this.#plan.packets + (heaps - withDescriptors) * packetsPerHeap
+  /** Returns how many packets more a heap takes with descriptors than the `packets` without. */
+  morePackets(packets: number): number {
+    return this.#plan.packets - packets
   }
 
   /**
-   * Writes descriptors and headers into the batch's memory, and returns the batch's heaps with descriptors in the first of each substream.
+   * Writes descriptors and headers into the batch's memory, and returns the batch's heaps with descriptors in the first of each
+   * of these substreams.
    */
-  specs(plain: readonly HeapSpec[], memory: Uint8Array): HeapSpec[] {
+  specs(plain: readonly HeapSpec[], substreams: ReadonlySet<number>, memory: Uint8Array): HeapSpec[] {
     for (const { at, encoded } of this.#descriptors) memory.set(encoded, at)
     const seen = new Set<number>()
     return plain.map((spec) => {
-      if (seen.has(spec.substream)) return spec
+      const { substream } = spec
+      if (seen.has(substream) || !substreams.has(substream)) return spec
       const own: HeapSpec = {
         plan: this.#plan,
-        substream: spec.substream,
+        substream,
         headerOffset: this.#headersAt + seen.size * this.#headerStride,
         parts: this.#parts(spec.parts),
       }
-      seen.add(spec.substream)
+      seen.add(substream)
       writeHeaders(memory, own)
       return own
     })

@@ -32,8 +32,11 @@ export interface Sendable {
   readonly explicitCnts: boolean
   /** Returns the bytes of addressed item data of the first n heaps, without headers and padding. */
   payloadBytes(heaps: number): number
-  /** Returns how to compile n heaps from `first` on. */
-  compilation(heaps: number, inBandDescriptors: boolean, first: number): Compilation
+  /**
+   * Returns how to compile n heaps from `first` on.
+   * @param inBand substreams of theirs whose first heap carries the descriptors
+   */
+  compilation(heaps: number, inBand: ReadonlySet<number> | undefined, first: number): Compilation
   /** Checks staged values of n heaps from `first` on, and throws before anything is queued. */
   validate(heaps: number, first: number): void
 }

@@ -178,13 +178,13 @@ export class BatchTemplate<T extends object = HeapViews> implements Sendable {
     this.#columns.validate(heaps, first)
   }
 
-  compilation(heaps: number, inBand: boolean, first = 0): Compilation {
+  compilation(heaps: number, inBand?: ReadonlySet<number>, first = 0): Compilation {
     if (!inBand && heaps === this.heaps) return this.#whole
-    const key = inBand ? 'in-band' : 'all'
-    const rows = inBand ? this.#inBand!.rows(first, heaps, this.#plan.packets) : heaps * this.#plan.packets
+    const key = inBand ? `in-band ${[...inBand]}` : 'all'
+    const rows = heaps * this.#plan.packets + (inBand ? inBand.size * this.#inBand!.morePackets(this.#plan.packets) : 0)
     const specs = first === 0 ? this.#specs : this.#specs.slice(first, first + heaps)
     const compile = (): CompiledBatch =>
-      this.#compile(inBand ? this.#inBand!.specs(specs, new Uint8Array(this.region.buffer)) : specs, first)
+      this.#compile(inBand ? this.#inBand!.specs(specs, inBand, new Uint8Array(this.region.buffer)) : specs, first)
     if (first > 0) return { key: `${key} ${first}+${heaps}`, rows, compile }
     if (this.groupMode === 'serial' || heaps === this.heaps) return { key, rows, compile }
     // Except in serial order, the first n heaps are not the first rows of the whole, so each n is compiled by itself.

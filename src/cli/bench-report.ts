@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { cpus, machine, release, totalmem, type } from 'node:os'
 import type { StreamStats } from '../index.js'
 import type { BenchFlags } from './bench-flags.js'
+import { printJson } from './print.js'
 import { binaryBytes, columns, count, table } from './table.js'
 
 /** A row of a run, as docs/bench/README.md describes it. */
@@ -64,7 +65,7 @@ function describeHost(rows: readonly BenchRow[], flags: BenchFlags) {
 
 export function reportBench(rows: readonly BenchRow[], flags: BenchFlags, interrupted: boolean): void {
   const host = describeHost(rows, flags)
-  if (flags.json) process.stdout.write(`${JSON.stringify({ machine: host, interrupted, rows })}\n`)
+  if (flags.json) printJson({ machine: host, interrupted, rows })
   else if (rows.length === 0) process.stdout.write('nothing was measured\n')
   else process.stdout.write(`${describe(host, flags, rows)}\n${sizes(rows)}`)
 }

@@ -6,7 +6,8 @@ import type { BenchFlags } from './bench-flags.js'
 import { type BenchRow, reportBench } from './bench-report.js'
 import { complain, EXIT_FAILED } from './exit.js'
 import { cutOffAfter, onInterrupt } from './interrupt.js'
-import { say, showProgress } from './progress.js'
+import { say } from './print.js'
+import { showProgress } from './progress.js'
 import { batchHeapsOf, patternSource, tutorialItems } from './send-heaps.js'
 import { DEFAULT_PACKET_BYTES } from './send-options.js'
 import { binaryBytes } from './table.js'
@@ -35,7 +36,7 @@ export async function runBench(flags: BenchFlags): Promise<void> {
   if (rows.length > 0 || failure === undefined) reportBench(rows, flags, stopping.signal.aborted)
   if (failure !== undefined) complain('bench', failure)
   else if (rows.some((row) => row.heapsFailed > 0)) {
-    process.stderr.write('speadcast bench: heaps were not sent whole\n')
+    say('speadcast bench: heaps were not sent whole')
     process.exitCode = EXIT_FAILED
   }
 }

@@ -5,6 +5,7 @@ import { CreditGate } from '../receive/credit-gate.js'
 import { openReceiver, type Receiver } from '../receive/index.js'
 import { complain, EXIT_FAILED, usageError } from './exit.js'
 import { onInterrupt } from './interrupt.js'
+import { printJson, say } from './print.js'
 import { showProgress } from './progress.js'
 import { patternSource, tutorialItems } from './send-heaps.js'
 import { bytes, bytesPerSecond, count, table } from './table.js'
@@ -109,28 +110,28 @@ async function demo(stream: Stream, receiver: Receiver, gate: CreditGate, flags:
     segmentationReason: String(stats.states.segmentationReason ?? ''),
     receiver: { backend: received.backend, receiveBufferBytes, droppedByKernel, gro: received.gro },
   }
-  process.stdout.write(
-    flags.json
-      ? `${JSON.stringify(summary)}\n`
-      : table([
-          [
-            'rate',
-            `${bytesPerSecond(summary.payloadBytesPerSecond)} of samples, ${bytes(received.payloadBytes)} in ${seconds.toFixed(2)} s`,
-          ],
-          ['packets/s', `${count(summary.packetsPerSecond)}, of at most ${flags.packetSize} bytes`],
-          ['heaps sent', `${count(tally.heaps)} of ${flags.heapSize} bytes`],
-          ['heaps received', count(heaps)],
-          ['heaps lost', `${count(lost)}${heapsIncomplete > 0 ? `, ${count(heapsIncomplete)} of them incomplete` : ''}`],
-          ['heaps corrupt', `${count(heapsCorrupt)}, every byte checked`],
-          ['backend', `${stats.backend} (${stats.reason})`],
-          ['segmentation', `${summary.segmentation} (${summary.segmentationReason})`],
-          ['receiver', `${received.backend}, socket buffer ${bytes(receiveBufferBytes)}`],
-          ['pace', `by credits from the receiver: at most ${bytes(windowBytes)} under way`],
-        ]),
-  )
-  for (const example of received.corruptExamples) process.stderr.write(`speadcast demo: ${example}\n`)
+  if (flags.json) printJson(summary)
+  else
+    process.stdout.write(
+      table([
+        [
+          'rate',
+          `${bytesPerSecond(summary.payloadBytesPerSecond)} of samples, ${bytes(received.payloadBytes)} in ${seconds.toFixed(2)} s`,
+        ],
+        ['packets/s', `${count(summary.packetsPerSecond)}, of at most ${flags.packetSize} bytes`],
+        ['heaps sent', `${count(tally.heaps)} of ${flags.heapSize} bytes`],
+        ['heaps received', count(heaps)],
+        ['heaps lost', `${count(lost)}${heapsIncomplete > 0 ? `, ${count(heapsIncomplete)} of them incomplete` : ''}`],
+        ['heaps corrupt', `${count(heapsCorrupt)}, every byte checked`],
+        ['backend', `${stats.backend} (${stats.reason})`],
+        ['segmentation', `${summary.segmentation} (${summary.segmentationReason})`],
+        ['receiver', `${received.backend}, socket buffer ${bytes(receiveBufferBytes)}`],
+        ['pace', `by credits from the receiver: at most ${bytes(windowBytes)} under way`],
+      ]),
+    )
+  for (const example of received.corruptExamples) say(`speadcast demo: ${example}`)
   if (lost !== 0 || heapsCorrupt > 0 || tally.failed > 0 || heaps === 0) {
-    process.stderr.write(`speadcast demo: ${lost} heaps were lost, ${heapsCorrupt} corrupt, ${tally.failed} not sent\n`)
+    say(`speadcast demo: ${lost} heaps were lost, ${heapsCorrupt} corrupt, ${tally.failed} not sent`)
     process.exitCode = EXIT_FAILED
   }
 }

@@ -2,6 +2,7 @@
 import { Command } from 'commander'
 import { listRdmaDevices, type RdmaDeviceReport, type RdmaPortReport } from '../devices/index.js'
 import { complain } from './exit.js'
+import { printJson } from './print.js'
 import { bitsPerSecond, table } from './table.js'
 
 interface DevicesFlags {
@@ -34,7 +35,8 @@ Examples:
 function run({ verbsLibrary, json }: DevicesFlags): void {
   try {
     const devices = listRdmaDevices(verbsLibrary === undefined ? {} : { library: verbsLibrary })
-    process.stdout.write(json ? `${JSON.stringify({ devices })}\n` : devices.map(describe).join('\n') || 'no RDMA devices\n')
+    if (json) printJson({ devices })
+    else process.stdout.write(devices.map(describe).join('\n') || 'no RDMA devices\n')
   } catch (error) {
     complain('devices', error)
   }

@@ -2,6 +2,7 @@
 import { Command } from 'commander'
 import { type EndpointReport, explainBackends } from '../devices/index.js'
 import { complain, EXIT_FAILED } from './exit.js'
+import { printJson, say } from './print.js'
 import { table } from './table.js'
 import { packetSizeOption } from './transport-options.js'
 
@@ -27,7 +28,7 @@ Looks for routes, devices and neighbours, with the rights of whoever runs it; se
 Exit status: 0 there is a way to send; 1 nothing could be sent to any endpoint, or that could not be found out; 2 bad usage, such as an
 endpoint that does not resolve.
 JSON: backend (what auto takes), reason, backends: [{ backend, works, reason }], sends, problem (why not), endpoints: [{ endpoint,
-interface, mtuBytes, largestPacketSizeBytes (for -p; 0: unknown), problem }]
+interface, mtuBytes, largestPacketSizeBytes (for -p; 0: unknown), problem }], warnings (as those of send)
 
 Examples:
   speadcast doctor 239.10.0.1:7148 --interface eth0
@@ -44,10 +45,11 @@ async function run(to: readonly string[], flags: DoctorFlags): Promise<void> {
       ...(flags.packetSize !== undefined && { packetSizeBytes: flags.packetSize }),
     })
     const rows = report.backends.map(({ backend, works, reason }) => [backend, works ? reason : `no: ${reason}`] as const)
-    const text = () => table([['auto takes', report.backend], ...rows, ...report.endpoints.map(rowOf)])
-    process.stdout.write(flags.json ? `${JSON.stringify(report)}\n` : text())
+    if (flags.json) printJson(report)
+    else process.stdout.write(table([['auto takes', report.backend], ...rows, ...report.endpoints.map(rowOf)]))
+    for (const warning of report.warnings) say(`speadcast: warning: ${warning}`)
     if (report.sends) return
-    process.stderr.write(`speadcast doctor: nothing can be sent: ${report.problem}\n`)
+    say(`speadcast doctor: nothing can be sent: ${report.problem}`)
     process.exitCode = EXIT_FAILED
   } catch (error) {
     complain('doctor', error)

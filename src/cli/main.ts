@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { complain, EXIT_FAILED, EXIT_USAGE } from './exit.js'
+import { say } from './print.js'
 
 const COMMANDS: Readonly<Record<string, { readonly description: string; readonly load: () => Promise<Command> }>> = {
   send: {
@@ -37,11 +38,19 @@ function version(): string {
   return version
 }
 
+/** An error of commander's, which quotes what was given and may end with a line of advice. */
+function sayUsage(message: string): void {
+  const [, error = message, advice] = /^(.*?)(?:\n(\(Did you mean [^\n]*\)))?\n?$/s.exec(message) ?? []
+  say(error)
+  if (advice) say(advice)
+}
+
 async function main(args: readonly string[]): Promise<void> {
   const program = new Command('speadcast')
     .description('Send SPEAD heaps in batches, as fast as the hardware allows.')
     .version(version())
     .exitOverride()
+    .configureOutput({ outputError: (message) => sayUsage(message) })
     .showHelpAfterError('(--help lists commands and options)')
     .addHelpText(
       'after',
@@ -72,13 +81,12 @@ Examples:
 const others = process.listeners('warning')
 process.removeAllListeners('warning')
 process.on('warning', (warning) => {
-  if (/^SPEADCAST_/.test((warning as NodeJS.ErrnoException).code ?? ''))
-    process.stderr.write(`speadcast: warning: ${warning.message}\n`)
+  if (/^SPEADCAST_/.test((warning as NodeJS.ErrnoException).code ?? '')) say(`speadcast: warning: ${warning.message}`)
   else for (const listener of others) listener(warning)
 })
 // A reader that has seen enough (| head) is no failure to report.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') process.stderr.write(`speadcast: cannot write to standard output: ${error.message}\n`)
+  if (error.code !== 'EPIPE') say(`speadcast: cannot write to standard output: ${error.message}`)
   process.exit(process.exitCode ?? EXIT_FAILED)
 })
 // Messages beside the result may find no reader (2>&1 | tee, which Ctrl-C ends too); the heaps still go.

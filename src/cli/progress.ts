@@ -1,4 +1,5 @@
 /** Shows progress as one line on standard error, rewritten as it goes; shows nothing where that is no terminal. */
+import { sayProgress } from './print.js'
 import { bytesPerSecond, clock, count } from './table.js'
 
 export interface ProgressState {
@@ -11,11 +12,6 @@ export interface ProgressState {
 }
 
 const EVERY_MS = 250
-
-/** Writes a line on standard error, in place of the progress that stands there. */
-export function say(line: string): void {
-  process.stderr.write(`${process.stderr.isTTY ? '\r\x1b[K' : ''}${line}\n`)
-}
 
 /** Asks `state` four times a second. Returns a function that ends it and clears the line. */
 export function showProgress(what: string, state: () => ProgressState): () => void {
@@ -33,13 +29,13 @@ export function showProgress(what: string, state: () => ProgressState): () => vo
       parts.push(`${((payloadBytes / totalBytes) * 100).toFixed(0)} %`, `ETA ${clock(Math.max(0, left))}`)
     }
     if (failed > 0) parts.push(`${count(failed)} failed`)
-    stderr.write(`\r\x1b[K${parts.join(', ').slice(0, Math.max(20, (stderr.columns || 80) - 1))}`)
+    sayProgress(parts.join(', ').slice(0, Math.max(20, (stderr.columns || 80) - 1)))
     lastAt = now
     lastBytes = payloadBytes
   }, EVERY_MS)
   timer.unref()
   return () => {
     clearInterval(timer)
-    stderr.write('\r\x1b[K')
+    sayProgress('')
   }
 }

@@ -4,7 +4,7 @@ import type { Receiver, ReceiverOptions, ReceiveSummary } from '../receive/index
 import { complain, EXIT_FAILED } from './exit.js'
 import { onInterrupt } from './interrupt.js'
 import { formatPeer } from './peer.js'
-import { say } from './progress.js'
+import { printJson, say, sayProgress } from './print.js'
 import { byteCount, decimal, wholeNumber } from './quantity.js'
 import { bytes, bytesPerSecond, count, table } from './table.js'
 
@@ -13,6 +13,7 @@ interface RecvOptions {
   timeout?: number
   verify?: true
   output?: string
+  order: NonNullable<ReceiverOptions['order']>
   item: string
   interface?: string
   stops?: number
@@ -37,11 +38,19 @@ export function recvCommand(): Command {
     .option('-n, --heaps <N>', 'end after N complete heaps with data', wholeNumber(1))
     .option('--timeout <SECONDS>', 'exit 1 with what was got if the end has not come by then', decimal(0.001))
     .option('--verify', 'check the tutorial pattern: every byte of item 0x3300 is the heap index, item 0x1600 its first sample')
-    .option('--output <FILE>', "write an item's payload in heap-cnt order; missing heaps leave nothing in the file")
+    .option('--output <FILE>', "write an item's payload, at least every second; missing heaps leave nothing in the file")
+    .addOption(
+      new Option(
+        '--order <ORDER>',
+        "of --output and sha256. cnt: each sender's heaps by heap cnt, several senders' as their turns come; arrival: as heaps complete; sender: as cnt, in FILE.0, FILE.1 …, one for each sender",
+      )
+        .choices(['arrival', 'cnt', 'sender'] satisfies RecvOptions['order'][])
+        .default('cnt'),
+    )
     .option('--item <NAME>', 'the item of --output and of sha256: name, or id as 0x3300', 'adc_samples')
     .option(
       '--interface <NAME|ADDRESS>',
-      'interface on which to join groups, whose packets alone are taken then; of rdma-ud the RDMA device',
+      'interface on which to join groups, whose packets alone are taken then (default, and 0.0.0.0 or ::: by route); of rdma-ud the RDMA device',
     )
     .option('--stops <N>', 'end after N stop heaps; 0: never (default: one per endpoint)', wholeNumber(0))
     .option(
@@ -72,10 +81,11 @@ export function recvCommand(): Command {
       'after',
       `
 Ends at the stop heap, after --heaps, at --timeout, or at Ctrl-C (again: at once, exit 130).
-Exit status: 0 received; 1 the expected end did not come, memory was too small, the port is in use, or --verify or --output found heaps
-missing, incomplete, corrupt or none; 2 bad usage.
+Exit status: 0 received; 1 the expected end did not come, memory was too small, the port is in use, --verify or --output found heaps
+missing, incomplete, corrupt or none, or the output could not be written; 2 bad usage.
 JSON: heaps (complete ones with data), heapsIncomplete, heapsCorrupt, payloadBytes (item data), packets, seconds (first packet to
-last), items, sha256 (of the item's bytes in heap-cnt order), and reason, bytes, heapsMissing, duplicates, malformed, droppedByKernel …
+last), items, sha256 (of the item's bytes as --output has them; null where there are several files), and reason, bytes, heapsMissing,
+duplicates, malformed, droppedByKernel, outputBytes, outputLeftOut, outputError (what write failed, and where the file ends), outputFiles …
 
 Examples:
   speadcast recv 239.10.0.1:7148 --interface eth0 --verify
@@ -98,11 +108,11 @@ async function run(endpoints: string[], options: RecvOptions): Promise<void> {
   const undo = onInterrupt(() => void receiver.close().catch(() => undefined))
   const { backend, receiveBufferBytes, backendReason } = receiver.stats()
   const why = backendReason && ` (${backendReason})`
-  process.stderr.write(
-    `listening on ${receiver.endpoints.join(', ')}; ${backend}${why}, ${backend === 'rdma-ud' ? 'receives of' : 'socket buffer'} ${receiveBufferBytes} bytes\n`,
+  say(
+    `listening on ${receiver.endpoints.join(', ')}; ${backend}${why}, ${backend === 'rdma-ud' ? 'receives of' : 'socket buffer'} ${receiveBufferBytes} bytes`,
   )
   for (const [i, peer] of receiver.peers.entries())
-    process.stderr.write(`${receiver.endpoints[i]} is --peer ${formatPeer(peer)}, datagrams of ${peer.mtuBytes} bytes\n`)
+    say(`${receiver.endpoints[i]} is --peer ${formatPeer(peer)}, datagrams of ${peer.mtuBytes} bytes`)
   const hideProgress = process.stderr.isTTY ? showProgress(receiver) : () => undefined
   try {
     const summary = await receiver.done
@@ -136,6 +146,7 @@ function receiverOptions(endpoints: string[], options: RecvOptions): ReceiverOpt
     ...(memory !== undefined && { heapMemoryBytes: memory }),
     ...(cntStep !== undefined && { cntStep }),
     anySource: options.anySource ?? false,
+    order: options.order,
     item: /^(0x[\da-f]+|\d+)$/i.test(options.item) ? Number(options.item) : options.item,
     verify: options.verify ?? false,
     hash: options.json === true || output !== undefined,
@@ -149,8 +160,9 @@ function receiverOptions(endpoints: string[], options: RecvOptions): ReceiverOpt
 
 /** Prints the result and sets the exit status; every problem is one line on standard error. */
 function report(summary: ReceiveSummary, options: RecvOptions): void {
-  const { reason, heaps, heapsIncomplete, heapsCorrupt, heapsMissing, verifyMissing, outputLeftOut } = summary
+  const { reason, heaps, heapsIncomplete, heapsCorrupt, heapsMissing, verifyMissing, outputLeftOut, outputError } = summary
   const problems: string[] = []
+  if (outputError !== null) problems.push(outputError)
   if (reason === 'timeout') problems.push(`the expected end did not come in ${options.timeout} s`)
   if (reason === 'stop' && options.heaps !== undefined && heaps < options.heaps)
     problems.push(`the stream stopped after ${heaps} of ${options.heaps} heaps`)
@@ -166,18 +178,21 @@ function report(summary: ReceiveSummary, options: RecvOptions): void {
     if (missing > 0) problems.push(`${missing} heaps are missing`)
     if (options.output !== undefined && outputLeftOut > 0)
       problems.push(
-        `${outputLeftOut} heaps are not in ${options.output}: they came too late for their place, or have no item '${options.item}'`,
+        outputError === null
+          ? `${outputLeftOut} heaps are not in ${options.output}: they came too late for their place, have no item '${options.item}', or are of more than 256 senders`
+          : `${outputLeftOut} heaps are not in ${options.output}`,
       )
   }
-  for (const problem of problems) process.stderr.write(`speadcast recv: ${problem}\n`)
-  for (const example of summary.corruptExamples) process.stderr.write(`  ${example}\n`)
-  if (!refused) for (const refusal of summary.refusals) process.stderr.write(`  ${refusal}\n`)
+  for (const problem of problems) say(`speadcast recv: ${problem}`)
+  for (const example of summary.corruptExamples) say(`  ${example}`)
+  if (!refused) for (const refusal of summary.refusals) say(`  ${refusal}`)
   if (summary.droppedByKernel > 0)
-    process.stderr.write(
+    say(
       `  the socket buffer (${summary.receiveBufferBytes} bytes) overflowed ${summary.droppedByKernel} times; ` +
-        'raise it: sysctl -w net.core.rmem_max=67108864, or send more slowly\n',
+        'raise it: sysctl -w net.core.rmem_max=67108864, or send more slowly',
     )
-  process.stdout.write(options.json ? `${JSON.stringify(json(summary))}\n` : people(summary))
+  if (options.json) printJson(json(summary))
+  else process.stdout.write(people(summary, options))
   if (problems.length > 0) process.exitCode = EXIT_FAILED
 }
 
@@ -186,7 +201,7 @@ function json(summary: ReceiveSummary): Record<string, unknown> {
   return { heaps, heapsIncomplete, heapsCorrupt, payloadBytes, packets, seconds, items, sha256, ...rest }
 }
 
-function people(summary: ReceiveSummary): string {
+function people(summary: ReceiveSummary, options: RecvOptions): string {
   const { seconds, payloadBytes, packets, droppedByKernel } = summary
   const rows: [string, string][] = [
     ['ended by', summary.reason],
@@ -209,6 +224,9 @@ function people(summary: ReceiveSummary): string {
     ['rate', seconds > 0 ? `${bytesPerSecond(payloadBytes / seconds)}, ${count(packets / seconds)} packets/s` : 'too short to say'],
   ]
   if (summary.sha256) rows.push(['sha256', summary.sha256])
+  if (options.order === 'sender')
+    for (const { path, sender, bytes: written, sha256 } of summary.outputFiles)
+      rows.push([path, `${written} bytes of ${sender ?? 'a sender'}, sha256 ${sha256}`])
   for (const { id, name, dtype, shape, format } of summary.items) {
     const type = dtype ?? (format.map(([code, bits]) => `${code}${bits}`).join(' ') || 'undescribed')
     rows.push([`item 0x${id.toString(16)}`, `${name ?? '?'} ${type}${shape ? ` [${shape.map((n) => n ?? '?').join(', ')}]` : ''}`])
@@ -218,7 +236,6 @@ function people(summary: ReceiveSummary): string {
 
 /** Shows a line on standard error, rewritten twice a second. Returns a function that ends it and clears the line. */
 function showProgress(receiver: Receiver): () => void {
-  const clear = '\r\x1b[K'
   let last = 0
   const timer = setInterval(() => {
     const now = receiver.stats()
@@ -226,10 +243,10 @@ function showProgress(receiver: Receiver): () => void {
     last = now.bytes
     if (now.heapsIncomplete > 0) parts.push(`${count(now.heapsIncomplete)} incomplete`)
     if (now.droppedByKernel > 0) parts.push(`${count(now.droppedByKernel)} dropped`)
-    process.stderr.write(`${clear}${parts.join(', ')}`)
+    sayProgress(parts.join(', '))
   }, 500)
   return () => {
     clearInterval(timer)
-    process.stderr.write(clear)
+    sayProgress('')
   }
 }

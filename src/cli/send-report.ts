@@ -1,6 +1,7 @@
 import type { Stream, StreamStats } from '../index.js'
 import { complain, EXIT_FAILED } from './exit.js'
 import { type PaceReport, paceReport } from './pace-report.js'
+import { printJson, say } from './print.js'
 import type { SendFlags } from './send-flags.js'
 import { batchHeapsOf } from './send-heaps.js'
 import { packetSizeBytes } from './send-options.js'
@@ -54,33 +55,33 @@ export function reportSend(
     ...(rate && { rate }),
     stats: { ...counters, ...states },
   }
-  process.stdout.write(
-    flags.json
-      ? `${JSON.stringify(summary)}\n`
-      : table([
-          ['backend', `${backend} (${reason})`],
-          ['heaps', `${count(tally.heaps)} sent, ${count(tally.failed)} failed`],
-          ...(tally.dropped > 0 ? ([['  dropped', `${count(tally.dropped)} at the deadline`]] as const) : []),
-          ...(tally.suspect > 0 ? ([['  suspect', `${count(tally.suspect)}: ${suspicionOf(counters, states)}`]] as const) : []),
-          ...(counters.portUnreachable > 0
-            ? ([
-                ['  unreachable', `port unreachable came back ${count(counters.portUnreachable)} times: nobody listens there`],
-              ] as const)
-            : []),
-          ['evidence', evidence],
-          ['payload', `${bytes(tally.payloadBytes)} (${tally.payloadBytes} bytes)`],
-          ['packets', `${count(packets)} of at most ${summary.packetSizeBytes} bytes`],
-          ['segmentation', `${summary.segmentation} (${summary.segmentationReason})`],
-          ['seconds', `${seconds.toFixed(3)}, CPU ${cpuSeconds.toFixed(3)}`],
-          ['batches', `${count(batches)} of ${count(summary.batchHeaps)} heaps under way at most`],
-          ...(rate ? ([['rate', describeRate(rate)]] as const) : []),
-          ['payload rate', bytesPerSecond(summary.payloadBytesPerSecond)],
-          ['UDP rate', bitsPerSecond(perSecond(udpBytes))],
-          ['wire rate', bitsPerSecond(perSecond(wireBytes))],
-          ['packets/s', count(summary.packetsPerSecond)],
-        ]),
-  )
-  if (states.sendBufferClipped) process.stderr.write(`speadcast send: socket send buffer: ${states.sendBufferClipped}\n`)
+  if (flags.json) printJson(summary)
+  else
+    process.stdout.write(
+      table([
+        ['backend', `${backend} (${reason})`],
+        ['heaps', `${count(tally.heaps)} sent, ${count(tally.failed)} failed`],
+        ...(tally.dropped > 0 ? ([['  dropped', `${count(tally.dropped)} at the deadline`]] as const) : []),
+        ...(tally.suspect > 0 ? ([['  suspect', `${count(tally.suspect)}: ${suspicionOf(counters, states)}`]] as const) : []),
+        ...(counters.portUnreachable > 0
+          ? ([
+              ['  unreachable', `port unreachable came back ${count(counters.portUnreachable)} times: nobody listens there`],
+            ] as const)
+          : []),
+        ['evidence', evidence],
+        ['payload', `${bytes(tally.payloadBytes)} (${tally.payloadBytes} bytes)`],
+        ['packets', `${count(packets)} of at most ${summary.packetSizeBytes} bytes`],
+        ['segmentation', `${summary.segmentation} (${summary.segmentationReason})`],
+        ['seconds', `${seconds.toFixed(3)}, CPU ${cpuSeconds.toFixed(3)}`],
+        ['batches', `${count(batches)} of ${count(summary.batchHeaps)} heaps under way at most`],
+        ...(rate ? ([['rate', describeRate(rate)]] as const) : []),
+        ['payload rate', bytesPerSecond(summary.payloadBytesPerSecond)],
+        ['UDP rate', bitsPerSecond(perSecond(udpBytes))],
+        ['wire rate', bitsPerSecond(perSecond(wireBytes))],
+        ['packets/s', count(summary.packetsPerSecond)],
+      ]),
+    )
+  if (states.sendBufferClipped) say(`speadcast send: socket send buffer: ${states.sendBufferClipped}`)
   if (failure !== undefined) {
     complain('send', failure)
     // Bad usage is what is refused before anything goes.
@@ -109,6 +110,6 @@ function describeRate({ bytesPerSecond, basis, reached, reasons }: PaceReport): 
 }
 
 function fail(message: string): void {
-  process.stderr.write(`speadcast send: ${message}\n`)
+  say(`speadcast send: ${message}`)
   process.exitCode = EXIT_FAILED
 }

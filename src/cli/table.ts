@@ -1,16 +1,18 @@
-/** Plain text for people: aligned rows, and numbers with units. */
+/** Plain text for people: aligned rows of escaped cells, and numbers with units. */
+import { printable } from '../errors.js'
 
 export function table(rows: readonly (readonly [name: string, value: string])[]): string {
-  const width = Math.max(...rows.map(([name]) => name.length)) + 2
-  return rows.map(([name, value]) => `${name.padEnd(width)}${value}\n`).join('')
+  const width = Math.max(...rows.map(([name]) => printable(name).length)) + 2
+  return rows.map(([name, value]) => `${printable(name).padEnd(width)}${printable(value)}\n`).join('')
 }
 
 /** Makes columns under their heads, the first flush left, the others right. Every line has a cell for each head. */
 export function columns(head: readonly string[], lines: readonly (readonly string[])[]): string {
-  const widths = head.map((_, c) => Math.max(...[head, ...lines].map((line) => line[c]!.length)))
+  const rows = [head, ...lines].map((line) => line.map(printable))
+  const widths = head.map((_, c) => Math.max(...rows.map((line) => line[c]!.length)))
   const show = (line: readonly string[]): string =>
     line.map((cell, c) => (c === 0 ? cell.padEnd(widths[c]!) : cell.padStart(widths[c]!))).join('  ')
-  return [head, ...lines].map((line) => `${show(line).trimEnd()}\n`).join('')
+  return rows.map((line) => `${show(line).trimEnd()}\n`).join('')
 }
 
 /** Writes 256 B, 8 KiB, 1.5 MiB. */

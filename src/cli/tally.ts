@@ -1,5 +1,5 @@
 import { SendError, type SettledHeaps } from '../index.js'
-import { say } from './progress.js'
+import { say } from './print.js'
 
 /** Counts heaps as they settle, and tells each cause of failure once, when it first shows. */
 export class Tally {

@@ -4,7 +4,7 @@ import { ibverbsRefused, rdmaUdRefused, selectBackend, udpRefused } from '../bac
 import { checkOptions } from '../checks.js'
 import { ensure } from '../errors.js'
 import { parseEndpoints, resolveEndpoints } from '../net/endpoint.js'
-import { senderInterface } from '../net/sender-interface.js'
+import { askedInterface, oddInterface } from '../net/sender-interface.js'
 import { type EndpointReport, reachOf } from './reach.js'
 
 export interface BackendVerdict {
@@ -25,6 +25,8 @@ export interface BackendReport {
   /** Why not; empty if so. */
   readonly problem: string
   readonly endpoints: readonly EndpointReport[]
+  /** What `openStream` would warn of, such as an interface that does not lead to an endpoint. */
+  readonly warnings: readonly string[]
 }
 
 export interface ExplainOptions {
@@ -50,7 +52,7 @@ export async function explainBackends(to: string | readonly string[], options: E
   const [first] = endpoints
   const wanted = {
     endpoints,
-    interface: first && (await senderInterface(options.interface, first)),
+    interface: first && (await askedInterface(options.interface, first)),
     verbsLibrary: options.library,
   }
   const { backend, reason } = await selectBackend('auto', wanted)
@@ -73,6 +75,7 @@ export async function explainBackends(to: string | readonly string[], options: E
     ...wanted,
     packetSizeBytes: options.packetSizeBytes ?? DEFAULT_PACKET_SIZE_BYTES,
   })
+  const odd = oddInterface(options.interface, wanted.interface, endpoints)
   const problems = reached.map(({ problem }) => problem)
   const problem = refusal || (problems.every((each) => each !== '') ? problems[0]! : '')
   return {
@@ -87,6 +90,7 @@ export async function explainBackends(to: string | readonly string[], options: E
     sends: problem === '',
     problem,
     endpoints: reached,
+    warnings: odd === undefined ? [] : [odd],
   }
 }
 

@@ -122,6 +122,10 @@ export class InlineDriver implements Driver {
     this.submitted()
   }
 
+  recallInterlude(): void {
+    this.#engine.recallInterlude()
+  }
+
   submitted(): void {
     if (this.#scheduled || this.#closed) return
     this.#scheduled = true

@@ -247,6 +247,10 @@ export class WorkerDriver implements Driver {
     this.#control({ type: 'interlude', id, heaps, rows, explicitCnts })
   }
 
+  recallInterlude(): void {
+    this.#control({ type: 'recall' })
+  }
+
   #control(message: ControlMessage): void {
     this.#port.postMessage(message)
     this.#input.ring.announce()

@@ -56,6 +56,8 @@ export interface Driver {
   forgetRegion(region: TableRegion): void
   /** Sends the first heaps of a variant between the heaps of the sends under way, one such list at a time. */
   interlude(id: number, heaps: number, rows: number, explicitCnts: boolean): void
+  /** Unless the list has begun, it fails as 'flushed' before anything that is pushed into the ring after this call is claimed. */
+  recallInterlude(): void
   /** Something was pushed into the ring. */
   submitted(): void
   /** Delivers messages that were posted before the settlements now visible. */

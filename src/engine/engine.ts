@@ -125,6 +125,10 @@ export class Engine {
     this.#interlude.ask(this.#variants.get(id), heaps, rows, explicitCnts)
   }
 
+  recallInterlude(): void {
+    if (this.#interlude.state === 'waiting') this.#settlements.flushInterlude(this.#interlude)
+  }
+
   /** @param mostBytes to be posted in this step, to a packet and, where messages are short, to a message; others wait for their turn */
   step(now: number, mostBytes = Number.POSITIVE_INFINITY): number {
     const flights = this.#flights

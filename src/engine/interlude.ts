@@ -1,11 +1,11 @@
 /**
- * Heaps that have no place in the order of sends: descriptors that are due while a long batch is on its way go between two of its heaps. One
- * such list at a time.
+ * Heaps that have no place in the order of sends: descriptors that are due while a long batch is on its way go between two of its
+ * heaps. One such list at a time.
  *
- * | state   | is                                                              | next                                          |
- * |---------|-----------------------------------------------------------------|-----------------------------------------------|
- * | none    | no list                                                         | waiting by ask()                              |
- * | waiting | to be posted as soon as the current send is about to begin a heap | posting by begin()                            |
+ * | state   | is                                                              | next                                           |
+ * |---------|-----------------------------------------------------------------|------------------------------------------------|
+ * | none    | no list                                                         | waiting by ask()                               |
+ * | waiting | to be posted as soon as the current send is about to begin a heap | posting by begin(); none by end(), if recalled |
  * | posting | partly posted; nothing else is posted meanwhile                  | posted by pass(), when all rows are            |
  * | posted  | in part not completed                                           | none by end(), when all rows are accounted for |
  *
@@ -35,8 +35,8 @@ export class Interlude {
   }
 
   /**
-   * Whether it may begin: nothing is under way, or a heap is about to begin. A heap at least goes between two interludes, or those that come
-   * faster than a rate allows would leave no room for data.
+   * Whether it may begin: nothing is under way, or a heap is about to begin. A heap at least goes between two interludes, or
+   * those that come faster than a rate allows would leave no room for data.
    * @param current the send with that count, if it is claimed
    */
   mayBegin(count: number, current: Flight | undefined): boolean {

@@ -121,6 +121,7 @@ export class Member {
       if (message.type === 'variant') this.engine.addVariant(message.id, message.compiled, message.rates)
       else if (message.type === 'drop') this.engine.dropVariant(message.id)
       else if (message.type === 'interlude') this.engine.interlude(message.id, message.heaps, message.rows, message.explicitCnts)
+      else if (message.type === 'recall') this.engine.recallInterlude()
       else if (message.type === 'keep') this.backend.keep?.(message.region)
       else this.backend.forget?.(message.region)
     }

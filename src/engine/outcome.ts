@@ -1,4 +1,6 @@
 /** The fate of each heap of a batch (docs/architecture.md, "What sent means"). Built only when something went wrong. */
+import { printable } from '../errors.js'
+
 export type HeapStatus = 'sent' | 'partial' | 'failed' | 'flushed' | 'unknown'
 
 export interface SubstreamCause {
@@ -37,7 +39,7 @@ export class FailureLog {
     const key = `${substream} ${errno}`
     const cause = this.#causes.get(key)
     if (cause) cause.packets++
-    else this.#causes.set(key, { substream, errno, packets: 1, message: explain() })
+    else this.#causes.set(key, { substream, errno, packets: 1, message: printable(explain()) })
   }
   flush(heap: number): void {
     this.#flushed[heap]!++

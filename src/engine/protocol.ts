@@ -19,6 +19,8 @@ export type ControlMessage =
       readonly rows: number
       readonly explicitCnts: boolean
     }
+  /** The interlude, if it has not begun. */
+  | { readonly type: 'recall' }
 
 /** An I/O thread's properties, from its start on. */
 export interface ThreadSetup {

@@ -9,7 +9,7 @@ import { COUNTER } from '../stats.js'
 import type { EngineMessage } from './contract.js'
 import type { Flights } from './flights.js'
 import type { Interlude } from './interlude.js'
-import type { FailureLog, OutcomeMessage } from './outcome.js'
+import type { FailureLog, HeapStatus, OutcomeMessage } from './outcome.js'
 import type { Ring } from './ring.js'
 import type { Variant } from './variant.js'
 import type { Variants } from './variants.js'
@@ -72,6 +72,13 @@ export class Settlements {
     const outcome = log && this.#outcome(0, variant!, heaps, log)
     this.#counters[COUNTER.heapsSent]! += heaps - (outcome ? failedOf(outcome) : 0)
     this.emit({ type: 'interlude', outcome })
+    interlude.end()
+  }
+
+  /** None of it was tried. */
+  flushInterlude(interlude: Interlude): void {
+    const heaps = new Array<HeapStatus>(interlude.flight.heaps).fill('flushed')
+    this.emit({ type: 'interlude', outcome: { type: 'outcome', submission: 0, heaps, causes: [] } })
     interlude.end()
   }
 

@@ -187,6 +187,16 @@ export function findInterfaceAgain(
   return { errno: 'EADDRNOTAVAIL', why: `address ${formatAddress(best.bytes)} of ${found.name} is in state ${best.state}` }
 }
 
+/** As findInterfaceAgain; undefined where the system does not answer, because no descriptor is left. */
+export function interfaceNow(known: ResolvedInterface): ResolvedInterface | InterfaceLost | undefined {
+  try {
+    return findInterfaceAgain(known)
+  } catch (error) {
+    if (!(error instanceof SpeadcastError)) throw error
+    return undefined
+  }
+}
+
 /** An interface by its name, or by its decimal index, as an IPv6 zone gives it. @throws ERR_SPEADCAST_INTERFACE */
 export function interfaceOfZone(zone: string): LocalInterface {
   const all = localInterfaces()

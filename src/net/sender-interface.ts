@@ -1,4 +1,4 @@
-/** The interface that a sender's packets are to leave by, as its user names it, and what is odd about that. Cold. */
+/** The interface that packets are to leave by, or groups to be joined on, as its user names it, and what is odd about that. Cold. */
 import { formatAddress, parseAddress } from './address.js'
 import type { ResolvedEndpoint } from './endpoint.js'
 import { localInterfaces, type ResolvedInterface, settledInterface } from './interface.js'
@@ -11,8 +11,8 @@ function namesNone(asked: string): boolean {
   return bytes !== undefined && isUnspecified(bytes)
 }
 
-/** Undefined where the route decides. @throws (rejects) as settledInterface */
-export async function senderInterface(
+/** Undefined where the route decides: without one, and with 0.0.0.0 or ::, which name any. @throws (rejects) as settledInterface */
+export async function askedInterface(
   asked: string | undefined,
   { family }: ResolvedEndpoint,
 ): Promise<ResolvedInterface | undefined> {

@@ -6,7 +6,7 @@ import { type DeviceFacts, deviceNames, type Gid, type PortFacts, VerbsContext }
 import { IBV_LINK_LAYER_ETHERNET } from '../../ffi/verbs/layout.js'
 import type { VerbsLibrary } from '../../ffi/verbs/library.js'
 import { deviceOfAddress } from '../../ffi/verbs/rdmacm.js'
-import { SpeadcastError } from '../errors.js'
+import { lackOf, SpeadcastError } from '../errors.js'
 import type { VlanTag } from '../net/frame.js'
 import { interfacesOfPort } from './netdevs.js'
 
@@ -31,15 +31,22 @@ const SYSFS = '/sys/class/infiniband'
 
 /** Lists every RDMA device that can be opened. One that cannot is left out, because it may have gone since. @throws NativeError */
 export function rdmaDevices(library: VerbsLibrary): RdmaDevice[] {
-  const all = links()
-  return deviceNames(library).flatMap((name) => {
+  return inspectAll(library, links()).devices
+}
+
+/** The devices that can be opened, and the last failure for want of descriptors or memory, after which there may be more. */
+function inspectAll(library: VerbsLibrary, all: readonly Link[]): { devices: RdmaDevice[]; lack: NativeError | undefined } {
+  let lack: NativeError | undefined
+  const devices = deviceNames(library).flatMap((name) => {
     try {
       return [inspect(library, name, all)]
     } catch (error) {
-      if (error instanceof NativeError) return []
-      throw error
+      if (!(error instanceof NativeError)) throw error
+      lack = lackOf(error) ?? lack
+      return []
     }
   })
+  return { devices, lack }
 }
 
 function inspect(library: VerbsLibrary, name: string, all: readonly Link[]): RdmaDevice {
@@ -97,7 +104,7 @@ const MOST_LINKS = 8
  * that of the link below (VLAN), then the one that librdmacm knows at the address. A bond that the NIC does not offload has none of
  * these. Its ports have devices of their own, and the device of the port that the bond sends by is taken.
  * @param address one of the interface's addresses
- * @throws ERR_SPEADCAST_BACKEND naming the devices there are
+ * @throws ERR_SPEADCAST_BACKEND naming the devices there are; NativeError where they cannot be asked
  */
 export function rdmaPathOf(
   library: VerbsLibrary,
@@ -112,7 +119,7 @@ export function rdmaPathOf(
   )
   vlans.reverse()
   const interfaces = chain.map(({ name }) => name)
-  const devices = rdmaDevices(library)
+  const { devices, lack } = inspectAll(library, all)
   const sending = portsOfBond(chain.at(-1), all)
   const isSending = (index: number) => sending.some((link) => link.index === index)
   const behind = (ifindex: number): Pick<RdmaPath, 'device' | 'port'> | undefined => {
@@ -135,6 +142,7 @@ export function rdmaPathOf(
     const found = behind(index)
     if (found) return { ...found, vlans, interfaces: [...interfaces, name], bond: { index: chain.at(-1)!.index, port: index } }
   }
+  if (lack) throw lack
   const name = chain[0]?.name ?? ifindex
   const by = sending.length > 0 ? ` (${chain.at(-1)!.name} sends by ${sending.map((link) => link.name).join(', ')})` : ''
   throw new SpeadcastError(

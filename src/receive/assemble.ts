@@ -23,6 +23,7 @@ const UNKNOWN_LENGTH_BYTES = 65536
 const MAX_OPEN = 4
 /** No receiver can have memory for a larger heap, so one that is claimed is malformed (options.ts). */
 const LARGEST_HEAP_BYTES = 2 ** 32
+const RECENT_MS = 1000
 
 /** The verdicts of add() on a packet. */
 export const ADDED = 0
@@ -68,6 +69,17 @@ export class Assembler {
     this.#view = new DataView(buffer)
     this.#options = options
     this.#live = new LiveHeaps(options.maxHeaps)
+  }
+
+  /** Whether packets came in the last second for a heap of the sender that is in the making and has a lower cnt. */
+  receivingBelow(sender: number, cnt: number): boolean {
+    for (let heap = this.#live.oldest; heap; heap = heap.newer) {
+      if (heap.sender!.number !== sender || this.nowMs - heap.touched >= RECENT_MS) continue
+      const period = 2 ** (heap.addressBytes * 8)
+      const its = heap.cntNumber + Math.round((cnt - heap.cntNumber) / period) * period
+      if (its < cnt) return true
+    }
+    return false
   }
 
   /** How many heaps are in the making. */
@@ -178,6 +190,7 @@ export class Assembler {
       this.#options.onStop(heap)
     }
     heap.packets++
+    heap.touched = this.nowMs
     if (heap.received === heap.length) {
       this.#live.remove(heap)
       this.#finish(heap, true)

@@ -23,6 +23,8 @@ export class AssembledHeap {
   /** Whether every payload byte is there. */
   complete = false
   packets = 0
+  /** When its last packet came, by the assembler's clock. */
+  touched = 0
   received = 0
   /** Item pointers as pairs of high and low words, without the four standard ones of every packet. */
   pointers = new Uint32Array(POINTER_WORDS)

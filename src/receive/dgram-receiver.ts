@@ -17,7 +17,6 @@ import { SenderNumbers } from './sender-numbers.js'
 import { type EndReason, ReceiveSession, STAT, STAT_NAMES } from './session.js'
 
 const DATAGRAM_BYTES = 65536
-const TICK_MS = 10
 
 export async function openDgram(options: DriverOptions, events: DriverEvents): Promise<ReceiveDriver> {
   const sockets: Socket[] = []
@@ -42,7 +41,7 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
   stats[STAT.droppedByKernel] = Number.NaN
   const u8 = new Uint8Array(buffer)
   const view = new DataView(buffer)
-  const session = new ReceiveSession(buffer, DATAGRAM_BYTES, options.session, stats)
+  const session = new ReceiveSession(buffer, DATAGRAM_BYTES, options.session, stats, (sender) => senders.textOf(sender))
   const credits = options.credits ? new CreditLedger(receiveBufferBytes) : undefined
   const senders = new SenderNumbers()
   let waitingHeaps = 0
@@ -50,6 +49,8 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
   let ended = false
   let quiet = true
   let announceSoon = false
+  let timer: NodeJS.Timeout | undefined
+  let wakeAt = 0
 
   const deliver = () => {
     for (const heap of session.outbox.splice(0)) {
@@ -65,11 +66,11 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
   const end = (reason: EndReason) => {
     if (ended) return
     ended = true
-    clearInterval(timer)
+    clearTimeout(timer)
     try {
       const summary = session.finish(reason)
       deliver()
-      credits?.announce(stats, true)
+      credits?.announce(stats, true, performance.now())
       void closeAll().then(() => events.onEnd(summary))
     } catch (error) {
       void closeAll().then(() => events.onError(error))
@@ -78,17 +79,17 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
   const fail = (error: unknown) => {
     if (ended) return
     ended = true
-    clearInterval(timer)
+    clearTimeout(timer)
     void closeAll().then(() => events.onError(error))
   }
   const onMessage = (message: Buffer, from: RemoteInfo, socket: Socket, endpoint: number) => {
     if (ended) return
     const now = performance.now()
     u8.set(message)
-    const text = `${from.address} ${from.port}`
+    const text = from.family === 'IPv6' ? `[${from.address}]:${from.port}` : `${from.address}:${from.port}`
     if (credits && isHello(view, 0, message.length)) {
       const send = (credit: Uint8Array) => socket.send(credit, from.port, from.address, () => undefined)
-      credits.hello(text, send, stats)
+      credits.hello(text, send, stats, now)
       return
     }
     try {
@@ -107,11 +108,31 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
       // Runs after libuv has read this turn's datagrams: the socket is empty then, as before a sleep.
       setImmediate(() => {
         announceSoon = false
-        if (!ended) credits.announce(stats, true)
+        if (!ended) credits.announce(stats, true, performance.now())
       })
     }
     const reason = session.ended(now, false)
-    if (reason !== undefined) end(reason)
+    if (reason !== undefined) return end(reason)
+    // After a stop heap the end is nearer than the next turn.
+    if (now + session.sleepMs(now) < wakeAt) turnIn(session.sleepMs(now), now)
+  }
+  const turnIn = (ms: number, now: number) => {
+    clearTimeout(timer)
+    wakeAt = now + ms
+    timer = setTimeout(turn, ms)
+  }
+  const turn = () => {
+    const now = performance.now()
+    try {
+      session.look(now)
+    } catch (error) {
+      return fail(error)
+    }
+    const reason = session.ended(now, quiet)
+    quiet = true
+    if (session.outbox.length > 0) deliver()
+    if (reason !== undefined) return end(reason)
+    turnIn(session.sleepMs(now), now)
   }
   sockets.forEach((socket, endpoint) => {
     socket.on('message', (message, from) => onMessage(message, from, socket, endpoint))
@@ -122,12 +143,7 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
     options.tell,
   )
   session.start(performance.now())
-  const timer = setInterval(() => {
-    const reason = session.ended(performance.now(), quiet)
-    quiet = true
-    if (session.outbox.length > 0) deliver()
-    if (reason !== undefined) end(reason)
-  }, TICK_MS)
+  turn()
 
   return {
     backend: 'dgram',
@@ -172,7 +188,7 @@ function bind(endpoint: ReceiveEndpoint): Promise<Socket> {
 }
 
 function membershipOf(endpoint: ReceiveEndpoint, socket: Socket): Membership {
-  const { text, joinedOn, address, family, interfaceName } = endpoint
+  const { joinedOn, address, family, interfaceName } = endpoint
   if (family === 6 && joinedOn === undefined)
     return byRoute(endpoint, () => {
       try {
@@ -200,7 +216,7 @@ function membershipOf(endpoint: ReceiveEndpoint, socket: Socket): Membership {
     }
     return true
   }
-  return { endpoint: text, interfaceName: joinedOn, rejoin }
+  return { endpoint, interfaceName: joinedOn, rejoin }
 }
 
 /** Where node:dgram keeps the handle of libuv; its `_handle` warns. */

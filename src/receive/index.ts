@@ -13,10 +13,12 @@
  *     await using receiver = await openReceiver({ endpoints: '239.10.0.1:7148', interface: 'eth0' })
  *     for await (const heap of receiver) console.log(heap.cnt, heap.items.get(0x3300)?.bytes)
  */
-import { closeSync, constants, fstatSync, ftruncateSync, openSync } from 'node:fs'
+import { closeSync, fstatSync, ftruncateSync } from 'node:fs'
+import { openPlainFile } from '../../ffi/plain-file.js'
 import { ensure, SpeadcastError, ThreadRefused, withCode } from '../errors.js'
 import { parseEndpoints, resolveEndpoints } from '../net/endpoint.js'
-import { addressesSettle, equal, interfaceName, type ResolvedInterface, settledInterface } from '../net/interface.js'
+import { addressesSettle, equal, interfaceName, type ResolvedInterface } from '../net/interface.js'
+import { askedInterface } from '../net/sender-interface.js'
 import { openDgram } from './dgram-receiver.js'
 import {
   checkReceiverOptions,
@@ -37,6 +39,7 @@ export {
   DEFAULT_RECEIVE_BUFFER_BYTES,
   type ReceiverOptions,
 } from './options.js'
+export type { OutputFileSummary, OutputOrder } from './output.js'
 export type { ReceivedDescriptor } from './received-descriptor.js'
 export type { ReceivedHeap, ReceivedItem } from './received-heap.js'
 export { Receiver, type ReceiverPeer, type ReceiverStats, type ReceiveSummary } from './receiver.js'
@@ -51,18 +54,23 @@ const QUEUE_BYTES = 128 << 20
  * @throws SpeadcastError ERR_SPEADCAST_CONFIG, _ENDPOINT, _RESOLVE, _INTERFACE, _BACKEND, _INPUT (output file), _NATIVE.
  */
 export async function openReceiver(options: ReceiverOptions): Promise<Receiver> {
-  const { maxHeaps, heapMemoryBytes, deliver } = checkReceiverOptions(options)
+  const { maxHeaps, heapMemoryBytes, deliver, order } = checkReceiverOptions(options)
   const wantsOutput = options.output !== undefined
   const { endpoints, chosen } = await prepare(options)
-  const outputFd = options.output === undefined ? undefined : openOutput(options.output)
+  const outputFd =
+    options.output === undefined ? undefined : openOutput(order === 'sender' ? `${options.output}.0` : options.output)
   const queue = new HeapQueue((heap) => driver?.taken(heap))
   let driver: ReceiveDriver | undefined
   let settle: { resolve: (summary: SessionSummary) => void; reject: (error: unknown) => void }
   const ended = new Promise<SessionSummary>((resolve, reject) => {
     settle = { resolve, reject }
-  }).finally(() => {
-    if (outputFd !== undefined) closeSync(outputFd)
-  })
+  }).then(
+    (summary) => (outputFd === undefined ? summary : closed(summary, outputFd, options.output)),
+    (error) => {
+      if (outputFd !== undefined) closeSync(outputFd)
+      throw error
+    },
+  )
   ended.catch(() => undefined)
   const events: DriverEvents = {
     // Truncated only now, because a port that is taken must not cost the last recording.
@@ -85,6 +93,8 @@ export async function openReceiver(options: ReceiverOptions): Promise<Receiver> 
       verify: options.verify ?? false,
       hash: options.hash ?? wantsOutput,
       outputFd,
+      outputPath: options.output,
+      order,
       item: options.item ?? 'adc_samples',
       deliver,
       anySource: options.anySource ?? false,
@@ -136,7 +146,7 @@ async function prepare(options: ReceiverOptions): Promise<{ endpoints: ReceiveEn
   // One socket each: the limit is the thread's poll and the usual 1024 descriptors of a process.
   ensure(resolved.length <= 512, 'ERR_SPEADCAST_ENDPOINT', () => `${resolved.length} endpoints to receive on; at most 512`)
   const [first] = resolved
-  const chosen = options.interface === undefined || !first ? undefined : await settledInterface(options.interface, first.family)
+  const chosen = options.interface === undefined || !first ? undefined : await askedInterface(options.interface, first)
   const held = first?.family === 6 && (await addressesSettle((own) => resolved.some(({ bytes }) => equal(bytes, own.bytes))))
   if (held) throw new SpeadcastError('ERR_SPEADCAST_INTERFACE', held)
   const endpoints = resolved.map((endpoint) => ({
@@ -148,19 +158,23 @@ async function prepare(options: ReceiverOptions): Promise<{ endpoints: ReceiveEn
   return { endpoints, chosen }
 }
 
-/** Opens a file on which a write cannot block for ever: a FIFO without a reader would hold the receiving thread. */
 function openOutput(path: string): number {
-  let fd: number
   try {
-    fd = openSync(path, constants.O_WRONLY | constants.O_CREAT | (constants.O_NONBLOCK ?? 0), 0o644)
+    return openPlainFile(path, 'keep')
   } catch (cause) {
-    const message = `cannot write ${path}: ${(cause as Error).message}`
-    throw new SpeadcastError('ERR_SPEADCAST_INPUT', message, { cause })
+    throw new SpeadcastError('ERR_SPEADCAST_INPUT', `cannot write ${path}: ${(cause as Error).message}`, { cause })
   }
-  const stat = fstatSync(fd)
-  if (stat.isFile() || stat.isCharacterDevice()) return fd
-  closeSync(fd)
-  throw new SpeadcastError('ERR_SPEADCAST_INPUT', `cannot write ${path}: the output must be a file, not a pipe or socket`)
+}
+
+/** Closes the output. Some file systems say only now that a write failed (close(2)). */
+function closed(summary: SessionSummary, fd: number, path = ''): SessionSummary {
+  try {
+    closeSync(fd)
+    return summary
+  } catch (error) {
+    const outputError = `cannot close ${path}, which may be incomplete: ${(error as Error).message}`
+    return { ...summary, outputError: summary.outputError ?? outputError, sha256: null }
+  }
 }
 
 /** Opens the backend; instead of a thread that cannot be started, 'auto' takes the event loop. */

@@ -1,16 +1,20 @@
 /**
  * Joins groups again when their interface was made anew (a driver was reloaded, a VLAN or USB adapter came back): the kernel drops a
  * membership with its interface, and nobody tells the socket. Without a named interface the route of the time decides, so a group follows it.
+ * What is told says which of the two it was.
  */
 import { NativeError } from '../../ffi/native-error.js'
+import { askInterfaceIndex } from '../../ffi/socket/interfaces.js'
+import { printable } from '../errors.js'
 import type { ResolvedEndpoint } from '../net/endpoint.js'
+import { interfaceName } from '../net/interface.js'
 import { pathTo } from '../net/route.js'
 
 /** How often it looks, in a timer of the opening thread that keeps nothing alive. */
 const LOOK_MS = 250
 
 export interface Membership {
-  readonly endpoint: string
+  readonly endpoint: ResolvedEndpoint
   /** The interface's name, if the caller named one. */
   readonly interfaceName: string | undefined
   /** Joins unless it is joined already; true if it did. @throws where the interface is gone, or has no address yet */
@@ -37,7 +41,41 @@ export function byRoute(endpoint: ResolvedEndpoint, follow: () => void): Members
     joined = index
     return true
   }
-  return { endpoint: endpoint.text, interfaceName: undefined, rejoin }
+  return { endpoint, interfaceName: undefined, rejoin }
+}
+
+const BY_ROUTE = 'an interface by its route'
+
+interface Place {
+  readonly index: number
+  readonly name: string
+}
+
+/** Where packets of a group come in now: by the interface that the caller named, else by its route. Undefined where nobody tells. */
+function placeNow({ endpoint, interfaceName: name }: Membership): Place | undefined {
+  try {
+    if (name !== undefined) return { index: askInterfaceIndex(name), name }
+    const path = pathTo(endpoint)
+    return { index: path.ifindex, name: path.interfaceName }
+  } catch {
+    return undefined // no route, no netlink, not Linux
+  }
+}
+
+function whereAndWhy(before: Place | undefined, now: Place | undefined): string {
+  if (!now) return BY_ROUTE
+  if (!before || before.index === now.index) return now.name
+  const gone = nameOf(before.index) === undefined
+  if (before.name === now.name) return `${now.name}, ${gone ? 'which was made anew' : 'a name that another interface had'}`
+  return `${now.name}, where its route leads now instead of ${before.name}${gone ? ', which is gone' : ''}`
+}
+
+function nameOf(index: number): string | undefined {
+  try {
+    return interfaceName(index)
+  } catch {
+    return undefined
+  }
 }
 
 /**
@@ -50,6 +88,8 @@ export class Memberships {
   /** Groups that were joined again, ever. */
   rejoined = 0
   readonly #lost = new Set<Membership>()
+  /** Where each was joined last, as far as that is known. */
+  readonly #places = new Map<Membership, Place | undefined>()
   readonly #timer: NodeJS.Timeout | undefined
 
   /** @param tell is given a line for a person */
@@ -57,26 +97,34 @@ export class Memberships {
     readonly memberships: readonly Membership[],
     readonly tell: (message: string) => void,
   ) {
+    for (const membership of memberships) this.#places.set(membership, placeNow(membership))
     if (memberships.length > 0) this.#timer = setInterval(() => this.#look(), LOOK_MS).unref()
   }
 
   #look(): void {
     for (const membership of this.memberships) {
-      const { endpoint, interfaceName } = membership
-      const where = interfaceName === undefined ? 'an interface by its route' : interfaceName
+      const { text } = membership.endpoint
       try {
         const joined = membership.rejoin()
         this.#lost.delete(membership)
         if (!joined) continue
         this.rejoined++
-        this.tell(`${endpoint}: joined again on ${where}, which was made anew; what was sent meanwhile is lost`)
+        const before = this.#places.get(membership)
+        const place = placeNow(membership)
+        this.#places.set(membership, place)
+        this.#say(`${text}: joined again on ${whereAndWhy(before, place)}; what was sent meanwhile is lost`)
       } catch (error) {
         if (this.#lost.has(membership)) continue
         this.#lost.add(membership)
         const why = error instanceof NativeError ? error.errnoName : (error as Error).message
-        this.tell(`${endpoint}: cannot be received on ${where} (${why}); it is joined again when that is possible`)
+        const where = membership.interfaceName ?? BY_ROUTE
+        this.#say(`${text}: cannot be received on ${where} (${why}); it is joined again when that is possible`)
       }
     }
+  }
+
+  #say(message: string): void {
+    this.tell(printable(message))
   }
 
   close(): void {

@@ -63,14 +63,14 @@ export async function openNative(options: DriverOptions, events: DriverEvents): 
 }
 
 function membershipOf(endpoint: ReceiveEndpoint, socket: ReceiveSocket): Membership {
-  const { text, joinedOn, family } = endpoint
+  const { joinedOn, family } = endpoint
   if (family === 6 && joinedOn === undefined) return byRoute(endpoint, () => socket.followRoute())
   const rejoin = (): boolean => {
     const index = joinedOn === undefined ? 0 : askInterfaceIndex(joinedOn)
     if (joinedOn !== undefined && index === 0) throw new NativeError('SIOCGIFINDEX', ERRNO.ENODEV, joinedOn)
     return socket.rejoin(index)
   }
-  return { endpoint: text, interfaceName: joinedOn, rejoin }
+  return { endpoint, interfaceName: joinedOn, rejoin }
 }
 
 /** Opens a socket, and turns a failed call into an error that says what to do. */

@@ -1,6 +1,7 @@
 /** The options of openReceiver: types, defaults, and their check at the edge. */
 import { checkOptions, checkSignal, oneOf, shown } from '../checks.js'
 import { SpeadcastError } from '../errors.js'
+import type { OutputOrder } from './output.js'
 
 export const DEFAULT_MAX_HEAPS = 1024
 export const DEFAULT_HEAP_MEMORY_BYTES = 256 << 20
@@ -10,6 +11,7 @@ export const DEFAULT_RECEIVE_BUFFER_BYTES = 64 << 20
 /** Pinned, unlike a socket's, and so counted against RLIMIT_MEMLOCK. */
 export const DEFAULT_DATAGRAM_BUFFER_BYTES = 16 << 20
 
+const ORDERS = ['arrival', 'cnt', 'sender'] as const satisfies readonly OutputOrder[]
 const BACKENDS = ['auto', 'native', 'dgram', 'rdma-ud'] as const
 export type ReceiverBackend = (typeof BACKENDS)[number]
 
@@ -17,8 +19,8 @@ export interface ReceiverOptions {
   /** `HOST:PORT`, ranges as `239.10.10.0+15:7148`; HOST is an address of this machine or a multicast group, which is joined. */
   readonly endpoints: string | readonly string[]
   /**
-   * Name or address of the interface to join groups on, whose packets alone are taken then. Default: the kernel's choice by route. Of IPv6 groups
-   * it takes Linux 5.7 or CAP_NET_RAW, with 'dgram' Linux.
+   * Name or address of the interface to join groups on, whose packets alone are taken then. Default, and with 0.0.0.0 or
+   * '::': the kernel's choice by route. Of IPv6 groups it takes Linux 5.7 or CAP_NET_RAW, with 'dgram' Linux.
    */
   readonly interface?: string
   /**
@@ -43,10 +45,16 @@ export interface ReceiverOptions {
   readonly signal?: AbortSignal
   /** Checks the tutorial's pattern in the receiving thread (see verify.ts). */
   readonly verify?: boolean
-  /** SHA-256 over an item's payload in heap-cnt order. */
+  /** SHA-256 over an item's payload, in the order of `order`. */
   readonly hash?: boolean
-  /** File for an item's payload in heap-cnt order; created or truncated. A regular file or a device. */
+  /** File for an item's payload, in the order of `order`; created or truncated, and written at least every second. A regular file or a device. */
   readonly output?: string
+  /**
+   * The order of `hash` and `output`. 'cnt': each sender's heaps in the order of their cnts, and heaps of several senders in the order in which
+   * their turns come. 'arrival': as heaps complete. 'sender': as 'cnt', with a file for each sender, `output` with `.0`, `.1` and so on behind
+   * it. Default 'cnt'.
+   */
+  readonly order?: OutputOrder
   /** The item for `hash` and `output`: its name, which a descriptor must tell, or its id. Default 'adc_samples' (0x3300 without one). */
   readonly item?: string | number
   /**
@@ -73,7 +81,7 @@ export interface ReceiverOptions {
   /** For 'rdma-ud': name or path of libibverbs. Default: the environment's SPEADCAST_VERBS_LIBRARY, then libibverbs.so.1. */
   readonly verbsLibrary?: string
   /**
-   * Is given a line for a person when a group was lost with its interface, and when it was joined again on one that was made anew. `stats()`
+   * Is given a line for a person when a group was lost with its interface, and when it was joined again. `stats()`
    * counts the second as `groupsRejoined`. Looked for four times a second.
    */
   readonly onChange?: (message: string) => void
@@ -94,6 +102,7 @@ const KEYS: readonly string[] = [
   'verify',
   'hash',
   'output',
+  'order',
   'item',
   'deliver',
   'anySource',
@@ -111,6 +120,7 @@ export interface CheckedOptions {
   readonly maxHeaps: number
   readonly heapMemoryBytes: number
   readonly deliver: boolean
+  readonly order: OutputOrder
 }
 
 function defaultHeapMemory(): number {
@@ -139,6 +149,8 @@ export function checkReceiverOptions(options: ReceiverOptions): CheckedOptions {
   if (timeoutSeconds !== undefined && !(typeof timeoutSeconds === 'number' && timeoutSeconds > 0))
     fail(`timeoutSeconds is ${shown(timeoutSeconds)}; it must be a number above 0`)
   if (!BACKENDS.includes(backend)) fail(`backend is ${shown(backend)}; it must be ${oneOf(BACKENDS)}`)
+  const { order = 'cnt' } = options
+  if (!ORDERS.includes(order)) fail(`order is ${shown(order)}; it must be ${oneOf(ORDERS)}`)
   for (const name of ['interface', 'output'] as const)
     if (options[name] !== undefined && typeof options[name] !== 'string')
       fail(`${name} is ${shown(options[name])}; it must be a string`)
@@ -156,6 +168,7 @@ export function checkReceiverOptions(options: ReceiverOptions): CheckedOptions {
   return {
     maxHeaps: options.maxHeaps ?? DEFAULT_MAX_HEAPS,
     heapMemoryBytes: Math.ceil((options.heapMemoryBytes ?? defaultHeapMemory()) / 4096) * 4096,
+    order,
     deliver: options.deliver ?? !(options.verify || options.hash || options.output !== undefined),
   }
 }

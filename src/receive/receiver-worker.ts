@@ -19,7 +19,7 @@ function run(input: WorkerInput, source: PacketSource, stats: Float64Array, post
   const { options, queueHeaps, queueKibibytes } = input
   const { fds, endpoints } = source
   const control = new Int32Array(input.control)
-  const session = new ReceiveSession(source.buffer, source.freeAt, options, stats)
+  const session = new ReceiveSession(source.buffer, source.freeAt, options, stats, (sender) => source.nameOf?.(sender) ?? null)
   const wake = new EventFd(input.wakeFd)
   const waitForPackets = new PollSet(fds.length + 1)
   const waitForMain = new PollSet(1)

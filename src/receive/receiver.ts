@@ -1,6 +1,8 @@
 /** The receiver as its user holds it: heaps out of an iterator, counters, and the summary at the end. */
+import { SpeadcastError } from '../errors.js'
 import { formatGid } from '../net/address.js'
 import type { DatagramPeer } from '../rdma/rendezvous.js'
+import type { OutputFileSummary } from './output.js'
 import type { HeapQueue } from './queue.js'
 import type { ReceiveDriver } from './receive-driver.js'
 import type { ReceivedHeap } from './received-heap.js'
@@ -20,7 +22,7 @@ export type ReceiverStats = Readonly<Record<StatName, number>> & {
   readonly gro: boolean
   /** Granted by the kernel, in the units of the request; the smallest of the sockets'. */
   readonly receiveBufferBytes: number
-  /** Groups that were joined again because their interface was made anew. What was sent to them meanwhile is lost. */
+  /** Groups that were joined again because their interface was made anew or their route led elsewhere. What was sent to them meanwhile is lost. */
   readonly groupsRejoined: number
 }
 
@@ -45,8 +47,12 @@ export interface ReceiveSummary extends ReceiverStats {
   /** Lower-case hexadecimal, null without `hash` or `output`. */
   readonly sha256: string | null
   readonly outputBytes: number
-  /** Complete data heaps that are not in the output: too late, or without the item. */
+  /** Complete data heaps that are not in the output: too late, without the item, or because a file took no more. */
   readonly outputLeftOut: number
+  /** Says which write of the output failed, and where that file ends; null if none did. The reason is 'output' unless the end had come. */
+  readonly outputError: string | null
+  /** The files of `output` and the bytes of each; with order 'sender' one for each sender, in the order in which their data came. */
+  readonly outputFiles: readonly OutputFileSummary[]
 }
 
 /** Made by openReceiver. Iterating takes heaps from one queue: two iterations share them. */
@@ -91,7 +97,8 @@ export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {
     this.done = ended
       .then(
         (summary) => {
-          queue.end()
+          // A consumer that only iterates learns here of an output that failed.
+          queue.end(summary.outputError === null ? undefined : { value: outputError(summary.outputError) })
           return { ...this.stats(), ...summary, reason: this.#aborted ? ('aborted' as const) : summary.reason }
         },
         (error) => {
@@ -135,3 +142,5 @@ export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {
     await this.close().catch(() => undefined)
   }
 }
+
+const outputError = (message: string) => new SpeadcastError('ERR_SPEADCAST_NATIVE', message)

@@ -27,6 +27,12 @@ export class SenderNumbers {
     return number
   }
 
+  /** Returns the text of a number; null where it has been forgotten. */
+  textOf(number: number): string | null {
+    for (const [text, known] of this.#known) if (known.number === number) return text
+    return null
+  }
+
   #forgetOne(): void {
     for (const [text, known] of this.#known) {
       this.#known.delete(text)

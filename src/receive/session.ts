@@ -9,7 +9,8 @@ import { type Budget, tableBudget } from './budget.js'
 import { decodePacket, PACKET_OK, PacketHeader } from './decode.js'
 import { ItemTable, LAST_RESERVED_ID } from './items.js'
 import type { KnownItems } from './known-items.js'
-import { OrderedOutput, STAGE_BYTES } from './output.js'
+import { Output } from './output.js'
+import { STAGE_BYTES } from './output-file.js'
 import { decodeDescriptor, type ReceivedDescriptor } from './received-descriptor.js'
 import {
   controlOf,
@@ -60,7 +61,7 @@ export class ReceiveSession {
   readonly #seenIds = new Set<number>()
   readonly #assembler: Assembler
   readonly #verifier: PatternVerifier | undefined
-  readonly #output: OrderedOutput | undefined
+  readonly #output: Output | undefined
   readonly #scratchAt: number
   #leftOut = 0
   #stops = 0
@@ -75,8 +76,17 @@ export class ReceiveSession {
   /** When there was nothing to take, −1 if there was something. */
   #quietAt = -1
 
-  /** @param freeAt where memory starts in `buffer` that the driver does not use; a multiple of 4096 */
-  constructor(buffer: ArrayBuffer, freeAt: number, options: SessionOptions, stats: Float64Array) {
+  /**
+   * @param freeAt where memory starts in `buffer` that the driver does not use; a multiple of 4096
+   * @param nameOf returns a sender's address and port as text; null where the driver has forgotten them
+   */
+  constructor(
+    buffer: ArrayBuffer,
+    freeAt: number,
+    options: SessionOptions,
+    stats: Float64Array,
+    nameOf?: (sender: number) => string | null,
+  ) {
     this.#options = options
     this.#stats = stats
     this.#u8 = new Uint8Array(buffer)
@@ -92,13 +102,18 @@ export class ReceiveSession {
     this.#senders = new Senders({ budget: this.#budget, endpoints, verify, anySource, cntStep, item: wanted, onForgotten })
     this.#verifier = verify ? new PatternVerifier(buffer, endpoints) : undefined
     this.#output = wantsOutput
-      ? new OrderedOutput(buffer, freeAt + SCRATCH_BYTES, storage, {
+      ? new Output(buffer, freeAt + SCRATCH_BYTES, storage, {
+          order: options.order ?? 'cnt',
           fd: options.outputFd,
+          path: options.outputPath ?? '',
           hash: options.hash,
           windowHeaps: WINDOW_HEAPS,
           windowBytes: Math.min(WINDOW_BYTES, storage.capacity / 2),
           // Sockets are read in turn, so heaps of several endpoints come far out of order.
           firstHeaps: endpoints > 1 ? WINDOW_HEAPS : FIRST_HEAPS,
+          endpoints,
+          nameOf,
+          receivingBelow: (sender, cnt) => this.#assembler.receivingBelow(sender, cnt),
         })
       : undefined
     this.#assembler = new Assembler(buffer, {
@@ -115,9 +130,12 @@ export class ReceiveSession {
 
   start(nowMs: number): void {
     this.#startedAt = nowMs
+    this.look(nowMs)
   }
 
-  /** Call it before a look for datagrams, and before each that comes by itself. */
+  /**
+   * Call it before a look for datagrams, and before each that comes by itself; at each turn at least, because the output is written every second.
+   */
   look(nowMs: number): void {
     if (this.#quietAt >= 0) {
       this.#idleMs += nowMs - this.#quietAt
@@ -174,6 +192,7 @@ export class ReceiveSession {
       this.#quietAt = nowMs
       this.#assembler.endOpen(this.#idleMs - OPEN_MS)
     }
+    if (this.#output?.failure) return 'output'
     if (this.#stats[STAT.heaps]! >= this.#options.heaps) return 'heaps'
     if (this.#stops >= this.#options.stops) {
       if (this.#stoppedAt < 0) this.#stoppedAt = nowMs
@@ -216,6 +235,8 @@ export class ReceiveSession {
       sha256,
       outputBytes: this.#output?.bytes ?? 0,
       outputLeftOut: (this.#output?.late ?? 0) + this.#leftOut,
+      outputError: this.#output?.failure ?? null,
+      outputFiles: this.#options.outputFd === undefined ? [] : (this.#output?.summaries ?? []),
     }
   }
 
@@ -282,7 +303,7 @@ export class ReceiveSession {
     this.#output?.forget(number)
   }
 
-  #write(output: OrderedOutput, heap: AssembledHeap, cnt: number, hasData: boolean): void {
+  #write(output: Output, heap: AssembledHeap, cnt: number, hasData: boolean): void {
     const table = this.#table
     const sender = heap.sender!
     const order = sender.number

@@ -1,6 +1,8 @@
 /** What a session is asked for and what it tells in the end. Types only; both cross to another thread. */
+import type { OutputFileSummary, OutputOrder } from './output.js'
 
-export type EndReason = 'stop' | 'heaps' | 'timeout' | 'closed' | 'aborted'
+/** 'output': the output could not be written, see `outputError`. */
+export type EndReason = 'stop' | 'heaps' | 'timeout' | 'closed' | 'aborted' | 'output'
 
 export interface SessionOptions {
   readonly endpoints: number
@@ -16,6 +18,9 @@ export interface SessionOptions {
   readonly verify: boolean
   readonly hash: boolean
   readonly outputFd?: number | undefined
+  readonly outputPath?: string | undefined
+  /** Default 'cnt'. */
+  readonly order?: OutputOrder | undefined
   /** Name or number of the item for output and hash. */
   readonly item: string | number
   readonly deliver: boolean
@@ -53,6 +58,9 @@ export interface SessionSummary {
   readonly refusals: string[]
   readonly sha256: string | null
   readonly outputBytes: number
-  /** Data heaps that are not in the output: too late for the window, or without the item. */
+  /** Data heaps that are not in the output: too late for the window, without the item, or because nothing could be written. */
   readonly outputLeftOut: number
+  /** Says which write failed, and where that file ends; null if none did. */
+  readonly outputError: string | null
+  readonly outputFiles: readonly OutputFileSummary[]
 }

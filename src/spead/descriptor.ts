@@ -116,10 +116,13 @@ export class Descriptor {
 
   /** Whether another says the same of the same id. */
   describesAs(other: Descriptor): boolean {
-    if (other === this) return true
-    const key = ({ id, name, description, shape, dtype, format, order }: Descriptor): string =>
-      JSON.stringify([id, name, description, shape, dtype?.descr, format, order])
-    return key(this) === key(other)
+    return other === this || this.descriptionKey() === other.descriptionKey()
+  }
+
+  /** @internal Equal for descriptors that say the same of the same id. */
+  descriptionKey(): string {
+    const { id, name, description, shape, dtype, format, order } = this
+    return JSON.stringify([id, name, description, shape, dtype?.descr, format, order])
   }
 
   /**

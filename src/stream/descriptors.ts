@@ -1,29 +1,34 @@
 /**
- * Sends the descriptors of items ahead of the heaps that have them, and again when they are due. A receiver knows of an item id what it was told
- * last, so a substream lacks the descriptors of a group again when another group has described one of its ids otherwise.
+ * Sends the descriptors of items ahead of the heaps that have them, and again when they are due. A receiver knows of an item id
+ * what it was told last, so a substream lacks the descriptors of a group again when another group has described one of its ids
+ * otherwise.
  */
 import type { HeapReference } from '../batch/heaps.js'
 import type { BatchTemplate } from '../batch/template.js'
 import { type Descriptor, type Flavour, Heap, type ItemGroup } from '../spead/index.js'
 import type { StreamConfig } from './config.js'
 import { DescriptorTimer } from './descriptor-timer.js'
-import type { Lane } from './lanes.js'
 import { type BatchResult, SendError } from './result.js'
 import type { SendPromise } from './send-promise.js'
+import { type Carrier, Telling } from './telling.js'
+import { type Description, Told } from './told.js'
 
 type Describable = Pick<BatchTemplate, 'items' | 'substreams'>
 
-/** Descriptors that are sent together, and the substreams that have them. */
-interface Described {
-  readonly items: readonly Descriptor[]
-  readonly substreams: Set<number>
+/** Descriptors of a group of items, which are sent together. */
+interface Group {
+  readonly descriptions: readonly Description[]
+  /** Substreams that were told them on account of this group. */
+  readonly told: Set<number>
+  /** Substreams that lack some, as of a revision of what substreams were told. */
+  lacking: Set<number>
+  revision: number
 }
 
-/** The last description of an item id. */
-interface Latest {
-  readonly item: Descriptor
-  readonly flavour: Flavour
-  readonly described: Described
+/** A heap of what a substream was told last. */
+interface Repeat {
+  readonly heap: Heap
+  readonly descriptions: readonly Description[]
 }
 
 export interface DescriptorParts {
@@ -33,13 +38,22 @@ export interface DescriptorParts {
   readonly substreams: number
   /** Sends heaps of the stream's own, in turn or between the heaps of the sends under way. */
   readonly send: (references: readonly HeapReference[], between: boolean) => SendPromise<BatchResult>
+  /** Heaps that were to go between others, and have not begun, fail as 'flushed'. */
+  readonly recall: () => void
 }
 
 export class Descriptors {
-  readonly #groups = new WeakMap<ItemGroup, Described>()
-  /** Descriptors of single items, of heaps that were sent by name. */
-  readonly #singles = new WeakMap<Descriptor, Described>()
-  readonly #latest = new Map<number, Latest>()
+  readonly #told: Told
+  readonly #groups = new WeakMap<ItemGroup, Group>()
+  /** Of items in heaps that were sent by name, with the flavour of the last such heap. */
+  readonly #single = new WeakMap<Descriptor, Description>()
+  /** By substream, as of a revision of what they were told. */
+  #repeats: { readonly revision: number; readonly of: readonly (readonly Repeat[])[] } | undefined
+  /**
+   * Sends under way that tell a substream otherwise than before. A repeat between the heaps under way would overtake heaps before
+   * them.
+   */
+  #replacing = 0
   readonly #timer: DescriptorTimer | undefined
   readonly #inBand: boolean
   readonly #all: readonly number[]
@@ -51,6 +65,7 @@ export class Descriptors {
   constructor(readonly parts: DescriptorParts) {
     const { when, flavour, substreams } = parts
     const { everySeconds, firstCnt, cntStep = 1, stagger = false } = typeof when === 'object' ? when : {}
+    this.#told = new Told(substreams)
     this.#inBand = when === 'in-band'
     this.#all = Array.from({ length: substreams }, (_, k) => k)
     this.#nextCnt = firstCnt
@@ -66,139 +81,155 @@ export class Descriptors {
 
   /** Receivers do not know items that joined the group since it was described. */
   noteItems(group: ItemGroup): void {
-    const known = this.#groups.get(group)?.items
-    if (known && !group.items().every((item) => known.includes(item))) this.#groups.delete(group)
+    const known = this.#groups.get(group)?.descriptions
+    if (known && !group.items().every((item) => known.some((description) => description.item === item))) this.#groups.delete(group)
   }
 
   /**
-   * Sends descriptors to the substreams that lack them. Where they travel inside the batch's first heaps instead, returns the callback for the
-   * case that some of those fail.
+   * Sends descriptors to the substreams that lack them. Where they travel inside the batch's first heaps instead, returns these.
    * @param first the heap of the batch that is sent first
    */
-  describe(batch: Describable, heaps: number, lane: Lane, first: number): ((error: unknown) => void) | undefined {
-    const { when, substreams } = this.parts
-    lane.onWithdrawn = undefined
-    if (when === 'none') return undefined
-    let described = this.#groups.get(batch.items)
-    if (described?.substreams.size === substreams) return undefined
-    if (!described) {
-      described = { items: batch.items.items(), substreams: new Set() }
-      this.#groups.set(batch.items, described)
+  describe(batch: Describable, heaps: number, first: number): Telling | undefined {
+    if (this.parts.when === 'none') return undefined
+    const group = this.#groupOf(batch.items)
+    const lacking = this.#lacking(group)
+    if (lacking.size === 0) return undefined
+    const { descriptions } = group
+    if (!this.#inBand) {
+      this.#noteTold(group, this.#sendAhead(descriptions, [...lacking], this.parts.flavour))
+      return undefined
     }
-    if (this.#inBand) return this.#describeInBand(batch, heaps, lane, first, described)
-    const { substreams: known } = described
-    this.#sendAhead(
-      [described],
-      this.#all.filter((k) => !known.has(k)),
-      this.parts.flavour,
-    )
-    return undefined
+    const carriers = new Map<number, Carrier>()
+    for (let heap = 0; heap < heaps; heap++) {
+      const substream = batch.substreams[first + heap]!
+      if (lacking.has(substream) && !carriers.has(substream)) carriers.set(substream, { heap, substream, descriptions })
+    }
+    if (carriers.size === 0) return undefined
+    const telling = this.#tell([...carriers.values()])
+    this.#noteTold(group, telling)
+    return telling
   }
 
-  /** Sends descriptors in one heap to each of these substreams, ahead of what is sent next. */
-  #sendAhead(descriptions: readonly Described[], substreams: readonly number[], flavour: Flavour): void {
-    const heap = new Heap(flavour)
-    for (const { items } of descriptions) for (const item of items) heap.addDescriptor(item)
-    const promise = this.#send(
-      substreams.map((substream) => ({ heap, substream })),
-      false,
-    )
-    for (const described of descriptions) this.#note(described, substreams, flavour)
-    // The user's send has not failed: those substreams get the descriptors again, before the next batch.
-    promise.onRejection((error) => {
-      for (const described of descriptions) takeBack(described, error, substreams)
+  /**
+   * With a timer, heaps that are sent by name have their items described too: ahead of the first, unless it brings the
+   * descriptors itself. Returns the heaps that do.
+   */
+  describeHeaps(references: readonly HeapReference[]): Telling | undefined {
+    if (!this.#timer) return undefined
+    const carriers: Carrier[] = []
+    let replaces = false
+    for (const [j, { heap, substream = 0 }] of references.entries()) {
+      const lacking: Description[] = []
+      for (const { kind, descriptor } of heap.entries) {
+        if (!descriptor) continue
+        const description = this.#singleOf(descriptor, heap.flavour)
+        if (kind === 'descriptor') {
+          const telling = this.#tell([{ heap: j, substream, descriptions: [description] }])
+          carriers.push(...telling.carriers)
+          replaces ||= telling.replaces
+        } else if (this.#told.lacks(substream, [description]) && !lacking.includes(description)) lacking.push(description)
+      }
+      if (lacking.length > 0) this.#sendAhead(lacking, [substream], heap.flavour)
+    }
+    return carriers.length > 0 ? new Telling(this.#told, carriers, replaces) : undefined
+  }
+
+  /** The send of heaps that tell something is under way. */
+  follow(telling: Telling, promise: SendPromise<BatchResult>): void {
+    const replaces = telling.replaces ? 1 : 0
+    this.#replacing += replaces
+    telling.follow(promise, () => {
+      this.#replacing -= replaces
     })
   }
 
-  /**
-   * With a timer, heaps that are sent by name have their items described too: ahead of the first, unless it brings the descriptors itself.
-   */
-  describeHeaps(references: readonly HeapReference[]): void {
-    if (!this.#timer) return
-    for (const { heap, substream = 0 } of references) {
-      const lacking = new Set<Described>()
-      for (const { kind, descriptor } of heap.entries) {
-        const described = descriptor && this.#single(descriptor)
-        if (!described || described.substreams.has(substream)) continue
-        if (kind !== 'descriptor') lacking.add(described)
-        // One of several of a group does not make the group known.
-        else if (described.items.length === 1) this.#note(described, [substream], heap.flavour)
-      }
-      if (lacking.size > 0) this.#sendAhead([...lacking], [substream], heap.flavour)
-    }
-  }
-
-  #single(item: Descriptor): Described {
-    const known = this.#singles.get(item)
+  #groupOf(items: ItemGroup): Group {
+    const known = this.#groups.get(items)
     if (known) return known
-    const latest = this.#latest.get(item.id)
-    const described = latest?.item.describesAs(item) ? latest.described : { items: [item], substreams: new Set<number>() }
-    this.#singles.set(item, described)
-    return described
+    const { flavour } = this.parts
+    const descriptions = items.items().map((item) => ({ item, flavour, key: item.descriptionKey() }))
+    const group = { descriptions, told: new Set<number>(), lacking: new Set(this.#all), revision: this.#told.revision }
+    this.#groups.set(items, group)
+    return group
   }
 
-  #describeInBand(
-    batch: Describable,
-    heaps: number,
-    lane: Lane,
-    first: number,
-    described: Described,
-  ): ((error: unknown) => void) | undefined {
-    let carriers: Map<number, number> | undefined
-    for (let j = 0; j < heaps; j++) {
-      const substream = batch.substreams[first + j]!
-      if (described.substreams.has(substream) || carriers?.has(substream)) continue
-      carriers ??= new Map()
-      carriers.set(substream, j)
+  #lacking(group: Group): ReadonlySet<number> {
+    const { revision } = this.#told
+    if (group.revision !== revision) {
+      const { told, descriptions } = group
+      group.lacking = new Set(this.#all.filter((k) => !told.has(k) || this.#told.lacks(k, descriptions)))
+      group.revision = revision
     }
-    if (!carriers) return undefined
-    const fresh = [...carriers]
-    const substreams = [...carriers.keys()]
-    this.#note(described, substreams, this.parts.flavour)
-    lane.onWithdrawn = () => {
-      for (const k of substreams) described.substreams.delete(k)
-    }
-    return (error) => {
-      const failed = new Set(failedHeaps(error))
-      for (const [substream, j] of fresh) if (failed.has(j)) described.substreams.delete(substream)
-    }
+    return group.lacking
   }
 
-  /** These substreams get the descriptors, which for them replace others of the same ids. */
-  #note(described: Described, substreams: readonly number[], flavour: Flavour): void {
-    for (const item of described.items) {
-      const latest = this.#latest.get(item.id)
-      if (latest && latest.described !== described && !latest.item.describesAs(item))
-        for (const k of substreams) latest.described.substreams.delete(k)
-      this.#latest.set(item.id, { item, flavour, described })
+  /** Spares the group, whose set of lacking substreams was up to date, a look at all of them. */
+  #noteTold(group: Group, { substreams }: Telling): void {
+    for (const k of substreams) {
+      group.told.add(k)
+      group.lacking.delete(k)
     }
-    for (const k of substreams) described.substreams.add(k)
+    group.revision = this.#told.revision
+  }
+
+  #singleOf(item: Descriptor, flavour: Flavour): Description {
+    const known = this.#single.get(item)
+    if (known?.flavour === flavour) return known
+    const description = { item, flavour, key: known?.key ?? item.descriptionKey() }
+    this.#single.set(item, description)
+    return description
+  }
+
+  /** To be called before the heaps are submitted, because a repeat of what they replace must not follow them. */
+  #tell(carriers: readonly Carrier[]): Telling {
+    let replaces = false
+    for (const { substream, descriptions } of carriers) replaces = this.#told.tell(substream, descriptions) || replaces
+    if (replaces) this.parts.recall()
     this.#timer?.start()
+    return new Telling(this.#told, carriers, replaces)
+  }
+
+  /** Sends descriptors in one heap to each of these substreams, ahead of what is sent next. */
+  #sendAhead(descriptions: readonly Description[], substreams: readonly number[], flavour: Flavour): Telling {
+    const heap = heapOf(descriptions, flavour)
+    const telling = this.#tell(substreams.map((substream, j) => ({ heap: j, substream, descriptions })))
+    // The user's send has not failed if they are lost: those substreams get the descriptors again, before the next batch.
+    const references = substreams.map((substream) => ({ heap, substream }))
+    this.follow(telling, this.#send(references, false))
+    return telling
   }
 
   /** Sends what receivers should know to these substreams once more; resolves when that has settled. */
   async #repeat(substreams: readonly number[]): Promise<void> {
-    const heaps = new Map<string, Heap>()
-    for (const { item, flavour } of this.#latest.values()) {
-      const key = `${flavour.heapAddressBits} ${flavour.bugCompat}`
-      const heap = heaps.get(key) ?? new Heap(flavour)
-      heaps.set(key, heap.addDescriptor(item))
-    }
-    for (const heap of heaps.values()) {
+    const byFlavour = new Map<Flavour, (Repeat & { readonly substream: number })[]>()
+    for (const substream of substreams)
+      for (const repeat of this.#repeatsOf(substream)) {
+        const { flavour } = repeat.heap
+        const repeats = byFlavour.get(flavour)
+        if (repeats) repeats.push({ ...repeat, substream })
+        else byFlavour.set(flavour, [{ ...repeat, substream }])
+      }
+    for (const repeats of byFlavour.values()) {
+      const carriers = repeats.map(({ substream, descriptions }, heap) => ({ heap, substream, descriptions }))
       try {
-        await this.#send(
-          substreams.map((substream) => ({ heap, substream })),
-          true,
-        )
+        await this.#send(repeats, this.#replacing === 0)
       } catch (error) {
-        for (const { described } of this.#latest.values()) takeBack(described, error, substreams)
+        // It was recalled, so what replaces it is under way.
+        if (isRecall(error)) return this.#repeat(substreams)
+        if (error instanceof SendError) new Telling(this.#told, carriers, false).lose(error.outcome.failedHeaps)
       }
     }
   }
 
+  #repeatsOf(substream: number): readonly Repeat[] {
+    const { revision } = this.#told
+    if (this.#repeats?.revision !== revision) this.#repeats = { revision, of: repeatsOfAll(this.#told) }
+    return this.#repeats.of[substream]!
+  }
+
   #send(references: readonly HeapReference[], between: boolean): SendPromise<BatchResult> {
     const promise = this.parts.send(
-      references.map((reference) => ({ ...reference, cnt: this.#takeCnt() })),
+      references.map(({ heap, substream = 0 }) => ({ heap, substream, cnt: this.#takeCnt() })),
       between,
     )
     promise.observed = true
@@ -216,10 +247,32 @@ export class Descriptors {
   }
 }
 
-/** Substreams that did not get the descriptors after all: heap j was for substreams[j]. */
-function takeBack(described: Described, error: unknown, substreams: readonly number[]): void {
-  for (const j of failedHeaps(error)) described.substreams.delete(substreams[j]!)
+function heapOf(descriptions: readonly Description[], flavour: Flavour): Heap {
+  const heap = new Heap(flavour)
+  for (const { item } of descriptions) heap.addDescriptor(item)
+  return heap
 }
 
-/** Indices of the heaps that were tried and not sent whole. */
-const failedHeaps = (error: unknown): readonly number[] => (error instanceof SendError ? error.outcome.failedHeaps : [])
+/** By substream: a heap for each flavour. Substreams that were told the same share them. */
+function repeatsOfAll(told: Told): (readonly Repeat[])[] {
+  const made = new Map<string, readonly Repeat[]>()
+  return Array.from({ length: told.substreams }, (_, k) => {
+    const all = told.of(k)
+    const key = JSON.stringify(all.map((description) => [description.key, nameOf(description.flavour)]))
+    const known = made.get(key)
+    if (known) return known
+    const flavours = new Map(all.map(({ flavour }) => [nameOf(flavour), flavour]))
+    const repeats = [...flavours].map(([name, flavour]) => {
+      const descriptions = all.filter((description) => nameOf(description.flavour) === name)
+      return { heap: heapOf(descriptions, flavour), descriptions }
+    })
+    made.set(key, repeats)
+    return repeats
+  })
+}
+
+const nameOf = ({ heapAddressBits, bugCompat }: Flavour): string => `${heapAddressBits} ${bugCompat}`
+
+/** None of the heaps began: a recall, because a broken stream fails them otherwise. */
+const isRecall = (error: unknown): boolean =>
+  error instanceof SendError && error.outcome.heaps.every((status) => status === 'flushed')

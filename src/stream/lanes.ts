@@ -1,12 +1,17 @@
 /**
- * A stream keeps a lane per batch or prepared heap list: the ids of its variants, which are the forms it was compiled to, and the one Send
- * that is used over and over, because at most one of them is in flight.
+ * A stream keeps a lane per batch or prepared heap list: the ids of its variants, which are the forms it was compiled to, and the
+ * one Send that is used over and over, because at most one of them is in flight.
  */
 import type { Sendable } from '../batch/sendable.js'
 import type { Driver } from '../engine/driver.js'
+import { warn } from '../errors.js'
 import { Send } from './send.js'
+import type { Telling } from './telling.js'
 
-/** A lane keeps this many variants compiled. Sending the first n heaps needs a variant of its own unless their rows begin the whole's. */
+/**
+ * A lane keeps this many variants compiled. Sending the first n heaps needs a variant of its own unless their rows begin the
+ * whole's.
+ */
 const MAX_VARIANTS = 8
 
 export class Lane {
@@ -14,8 +19,8 @@ export class Lane {
   send: Send
   /** Debug mode: the checksum at send. */
   checksum = 0
-  /** Called when its signal withdraws the send under way. */
-  onWithdrawn: (() => void) | undefined
+  /** The descriptors that the send under way carries. */
+  telling: Telling | undefined
 
   constructor(
     readonly sendable: Sendable,
@@ -39,7 +44,7 @@ export class Lanes {
   constructor(readonly driver: Driver) {}
 
   /** Sets the Send's variant and rows, and compiles the variant if it is new. Allocates nothing for a whole batch sent before. */
-  aim({ sendable, variants, send }: Lane, heaps: number, inBand: boolean, first: number): void {
+  aim({ sendable, variants, send }: Lane, heaps: number, inBand: ReadonlySet<number> | undefined, first: number): void {
     const { key, rows, compile } = sendable.compilation(heaps, inBand, first)
     let id = variants.get(key)
     if (id === undefined) {
@@ -65,7 +70,8 @@ export class Lanes {
 
 /** Debug mode: what was sent is not what was there at send. */
 export function reportOverwrite(): void {
-  process.emitWarning('a batch was written while it was in flight: what was sent is a mixture; await batch.free before writing', {
-    code: 'SPEADCAST_OVERWRITE',
-  })
+  warn(
+    'SPEADCAST_OVERWRITE',
+    'a batch was written while it was in flight: what was sent is a mixture; await batch.free before writing',
+  )
 }

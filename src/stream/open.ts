@@ -11,10 +11,10 @@ import { InlineDriver } from '../engine/driver-inline.js'
 import { WorkerDriver } from '../engine/driver-worker.js'
 import { DEFAULT_IO_THREADS, ioThreads, type Lease, lease } from '../engine/pool.js'
 import { Ring } from '../engine/ring.js'
-import { BackendRefused, ensure, SpeadcastError, ThreadRefused, withCode } from '../errors.js'
+import { BackendRefused, ensure, SpeadcastError, ThreadRefused, warn, withCode } from '../errors.js'
 import { type EndpointSpec, parseEndpoints, type ResolvedEndpoint, resolveEndpoints } from '../net/endpoint.js'
 import type { ResolvedInterface } from '../net/interface.js'
-import { oddInterface, senderInterface } from '../net/sender-interface.js'
+import { askedInterface, oddInterface } from '../net/sender-interface.js'
 import { makeFlavour } from '../spead/index.js'
 import { cntSequence } from './arguments.js'
 import { IBVERBS_DEFAULTS, parseStreamConfig, RDMA_UD_DEFAULTS, type StreamConfig } from './config.js'
@@ -102,7 +102,7 @@ async function openResolved(config: StreamConfig, specs: readonly EndpointSpec[]
     'ERR_SPEADCAST_CONFIG',
     () => `broadcast is set, and ${endpoints[0]!.text} is IPv6, which has none; leave it out, or send to a group such as [ff02::1]`,
   )
-  const iface = await senderInterface(config.interface, endpoints[0]!)
+  const iface = await askedInterface(config.interface, endpoints[0]!)
   const selection = await selectBackend(config.backend, {
     endpoints,
     interface: iface,
@@ -155,7 +155,7 @@ async function openWith(
     () => "backend 'dgram' cannot set dscp, for node:dgram has no such option; leave it out or use backend 'udp'",
   )
   const odd = SENDERS.includes(backend) ? oddInterface(config.interface, iface, endpoints) : undefined
-  if (odd) process.emitWarning(odd, { code: 'SPEADCAST_INTERFACE' })
+  if (odd) warn('SPEADCAST_INTERFACE', odd)
   const ring = new Ring()
   const input: DriverInput = {
     ring,

@@ -1,6 +1,7 @@
 /** Tells a stream's owner that its packets take another way, or none any more. */
 import type { StateWords } from '../backend/states.js'
 import type { Driver } from '../engine/driver.js'
+import { warn } from '../errors.js'
 
 export interface PathChange {
   /** How often the ways of this stream have changed, with this change. */
@@ -31,6 +32,6 @@ async function call(listener: (change: PathChange) => unknown, change: PathChang
   try {
     await listener(change)
   } catch (error) {
-    process.emitWarning(`onPathChange threw: ${error instanceof Error ? error.message : error}`, { code: 'SPEADCAST_LISTENER' })
+    warn('SPEADCAST_LISTENER', `onPathChange threw: ${error instanceof Error ? error.message : error}`)
   }
 }

@@ -30,7 +30,8 @@ export class PreparedLists {
     try {
       sendable.fill(references)
       sendable.validate(references.length, 0)
-      this.lanes.aim(lane, sendable.heaps, false, 0)
+      this.lanes.aim(lane, sendable.heaps, undefined, 0)
+      lane.telling = undefined
     } catch (error) {
       lane.onFree(lane)
       throw error

@@ -54,9 +54,9 @@ export class SendPromise<T> extends Promise<T> {
     return Promise.prototype.then.call(this, ignore, ignore) as Promise<void>
   }
 
-  /** @internal Calls back if this rejects; does not count as observing, nor as waiting. */
-  onRejection(callback: (reason: unknown) => void): void {
-    Promise.prototype.then.call(this, undefined, callback)
+  /** @internal Calls back when this has settled, with the reason if it rejects; does not count as observing, nor as waiting. */
+  onSettled(callback: (reason?: unknown) => void): void {
+    Promise.prototype.then.call(this, () => callback(), callback)
   }
 
   /** Somebody waits for it. */

@@ -120,6 +120,7 @@ export class Stream implements AsyncDisposable {
       flavour: this.flavour,
       substreams: endpoints.length,
       send: (references, between) => this.#sendOwn(references, between),
+      recall: () => this.#submissions.recallBetween(),
     })
     if (config.onPathChange) tellPathChanges(driver, config.onPathChange)
     driver.start(this.#submissions)
@@ -153,7 +154,7 @@ export class Stream implements AsyncDisposable {
       batch.setInFlight(undefined)
       if (this.#config.debug && batch.template.checksum() !== lane.checksum) reportOverwrite()
     })
-    this.#lanes.aim(lane, heaps, false, 0)
+    this.#lanes.aim(lane, heaps, undefined, 0)
     this.#batches.add(batch as unknown as Batch<object>, lane)
     this.#descriptors.noteItems(items)
     return batch
@@ -179,11 +180,10 @@ export class Stream implements AsyncDisposable {
     checkRange(first, heaps, batch.heaps)
     checkSignal('send', options?.signal)
     batch.template.validate(heaps, first)
-    const ifDescriptorsFail = this.#descriptors.describe(batch.template, heaps, lane, first)
+    lane.telling = this.#descriptors.describe(batch.template, heaps, first)
     if (this.#config.debug) lane.checksum = batch.template.checksum()
-    this.#lanes.aim(lane, heaps, ifDescriptorsFail !== undefined, first)
+    this.#lanes.aim(lane, heaps, lane.telling?.substreams, first)
     const promise = new SendPromise<BatchResult>(this.#submissions.watch)
-    if (ifDescriptorsFail) promise.onRejection(ifDescriptorsFail)
     batch.setInFlight(promise)
     this.#submitAs(promise, lane, heaps, options?.signal, false)
     return promise
@@ -213,7 +213,7 @@ export class Stream implements AsyncDisposable {
     checkSignal('sendHeaps', options.signal)
     const lane = this.#prepared.fill(references, mode, this.#config.split)
     try {
-      this.#descriptors.describeHeaps(references)
+      lane.telling = this.#descriptors.describeHeaps(references)
     } catch (error) {
       lane.onFree(lane)
       throw error
@@ -271,12 +271,13 @@ export class Stream implements AsyncDisposable {
     send.payloadBytes = sendable.payloadBytes(heaps)
     send.promise = promise
     send.signal = signal
+    if (lane.telling) this.#descriptors.follow(lane.telling, promise)
     if (between) this.#submissions.submitBetween(send)
     else this.#submissions.submit(send)
     if (signal) {
       send.onAbort = () => {
         if (!this.#submissions.abort(send, signal.reason)) return
-        lane.onWithdrawn?.()
+        lane.telling?.lose()
         lane.renew()
       }
       listen(signal, send.onAbort)

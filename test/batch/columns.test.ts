@@ -165,7 +165,7 @@ describe('rates, under a clock of the test', () => {
     const r = rig({ failAt: () => void at.push(r.clock) }, { rateBytesPerSecond: STREAM_RATE, burstBytes: 1 })
     const substreams = TURNS.slice(0, rates.length)
     const batch = stream.createBatch({ items: groupOf(ITEMS), heaps: rates.length, groupMode: mode, substreams, rates })
-    const { rows, compile } = batch.template.compilation(heaps, false)
+    const { rows, compile } = batch.template.compilation(heaps)
     r.engine.addVariant(1, compile(), batch.template.rates)
     r.submit(1, { heaps, compilation: () => ({ rows }), explicitCnts: false } as never)
     r.run()

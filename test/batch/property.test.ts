@@ -132,11 +132,11 @@ async function check(drawn: Drawn): Promise<void> {
   const told = new Set<number>()
   for (const drawnHeaps of drawn.sends) {
     const n = 1 + (drawnHeaps % heaps)
-    const describes = Array.from({ length: n }, (_, j) => j).filter((j) => drawn.inBand && substreams.indexOf(substreams[j]!) === j)
-    const fresh = describes.some((j) => !told.has(substreams[j]!))
+    const firsts = Array.from({ length: n }, (_, j) => j).filter((j) => drawn.inBand && substreams.indexOf(substreams[j]!) === j)
+    const describes = firsts.filter((j) => !told.has(substreams[j]!))
     for (const j of describes) told.add(substreams[j]!)
     const expected = Array.from({ length: n }, (_, j) => {
-      const described = fresh && describes.includes(j)
+      const described = describes.includes(j)
       const heap = new Heap(flavour)
       heap.repeatPointers = options.repeatPointers!
       for (const [i, item] of items.entries()) {
@@ -158,7 +158,7 @@ async function check(drawn: Drawn): Promise<void> {
     cnt += n
     seen.packets += sent.length
     seen.partial += n < heaps ? 1 : 0
-    seen.inBand += fresh ? 1 : 0
+    seen.inBand += describes.length > 0 ? 1 : 0
   }
   seen[batch.interleaved ? 'interleaved' : 'apart']++
   seen.external += regions.length > 0 ? 1 : 0

@@ -209,4 +209,4 @@ export function segmentsOf({ table }: CompiledBatch): [number, number, number][]
   )
 }
 
-export const compiledOf = (batch: Batch, heaps = batch.heaps): CompiledBatch => batch.template.compilation(heaps, false).compile()
+export const compiledOf = (batch: Batch, heaps = batch.heaps): CompiledBatch => batch.template.compilation(heaps).compile()

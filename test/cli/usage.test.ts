@@ -1,4 +1,5 @@
 // Bad usage: exit status 2, nothing on standard output, and a message that names the value and the remedy.
+import { createSocket } from 'node:dgram'
 import { describe, expect, test } from 'vitest'
 import { run } from '../support/cli.js'
 
@@ -120,4 +121,33 @@ test.for([
   const { code, stdout, stderr } = await run(['send', TO, ...args])
   expect({ code, stdout }).toEqual({ code: 1, stdout: '' })
   expect(stderr).toMatch(message)
+})
+
+test('what the host refuses for now is no bad usage: exit 1', async () => {
+  const taken = createSocket('udp4')
+  await new Promise<void>((bound) => taken.bind(0, '127.0.0.1', bound))
+  const { port } = taken.address()
+  try {
+    for (const backend of ['native', 'dgram']) {
+      const { code, stderr } = await run(['recv', `127.0.0.1:${port}`, '--backend', backend])
+      expect({ backend, code, stderr }).toEqual({ backend, code: 1, stderr: expect.stringMatching(/EADDRINUSE/) })
+    }
+    for (const backend of ['udp', 'dgram']) {
+      const { code, stderr } = await run([
+        'send',
+        '127.0.0.1:9',
+        '--interface',
+        '127.0.0.1',
+        '--backend',
+        backend,
+        '--source-port',
+        `${port}`,
+      ])
+      expect({ backend, code, stderr }).toEqual({ backend, code: 1, stderr: expect.stringMatching(/EADDRINUSE/) })
+    }
+  } finally {
+    taken.close()
+  }
+  // An address that no interface has, and a name that nobody knows, are wrong words.
+  expect((await run(['recv', '192.0.2.1:7148'])).code).toBe(2)
 })

@@ -6,6 +6,7 @@ import { expect, test } from 'vitest'
 import { mapReceiveMemory, recycleReceiveMemory } from '#dist/ffi/socket/recvmmsg.js'
 import { openRdmaUd } from '#dist/src/backend/verbs/datagrams.js'
 import { listRdmaDevices } from '#dist/src/devices/index.js'
+import { openStream } from '#dist/src/index.js'
 import { formatGid } from '#dist/src/net/address.js'
 import { parseEndpoints, resolveEndpoints } from '#dist/src/net/endpoint.js'
 import { arenaBytes, RdmaSource } from '#dist/src/receive/rdma-source.js'
@@ -15,6 +16,7 @@ import { environment } from '../support/hand-table.js'
 import { inNamespace, needNic, nicHere, nicUnavailable } from '../support/nic.js'
 import type { Arrival } from '../support/receivers.js'
 import { backendContract } from './backend-contract.js'
+import { streamContract } from './stream-contract.js'
 
 const here = nicHere({ veth: { mtu: 9000 } }, { mode: 'null' }, ({ ns, nic }) =>
   inNamespace(ns.name.a, async () => listRdmaDevices({ library: nic.library })),
@@ -104,6 +106,38 @@ for (const { what, host, commands, wireOverheadBytes } of PASSES)
       }
     },
   })
+
+streamContract({
+  what: 'rdma-ud',
+  backend: 'rdma-ud',
+  evidence: 'completed',
+  states: ['device', 'port', 'gid', 'mtuBytes', 'portActive', 'queueDepth'],
+  unavailable: nicUnavailable,
+  open: async (substreams, options) => {
+    await here.nic.command('limit max_sge 30')
+    const taker = await inNamespace(here.ns.name.a, () => openTaker('10.77.0.1', substreams))
+    const stream = await inNamespace(here.ns.name.a, () =>
+      openStream({
+        to: taker.endpoints.map(({ text }) => text),
+        backend: 'rdma-ud',
+        interface: 'v0',
+        packetSizeBytes: 1472,
+        thread: 'inline',
+        ibverbs: { library: here.nic.library },
+        rdmaUd: { peers: taker.peers.map(({ gid, lid, qpn, qkey }) => ({ gid, lid, qpn, qkey })) },
+        ...options,
+      }),
+    )
+    return {
+      stream,
+      arrived: taker.arrived,
+      close: async () => {
+        await stream.destroy()
+        taker.close()
+      },
+    }
+  },
+})
 
 test('and nothing of the device is left', (ctx) => {
   needNic(ctx)

@@ -26,6 +26,7 @@ async function veth(mtu: number): Promise<Netns> {
 interface Told {
   sends: boolean
   problem: string
+  warnings: string[]
   backend: string
   endpoints: { endpoint: string; interface: string; mtuBytes: number; largestPacketSizeBytes: number; problem: string }[]
 }
@@ -34,8 +35,11 @@ interface Told {
 async function doctor(ns: Netns, args: readonly string[], under: readonly string[] = []): Promise<Told> {
   const { code, stdout, stderr } = await speadcast(ns, ['doctor', '--json', ...args], under)
   const told = JSON.parse(stdout) as Told
+  const warned = told.warnings.map((warning) => `speadcast: warning: ${warning}\n`).join('')
   expect({ code, stderr }).toEqual(
-    told.sends ? { code: 0, stderr: '' } : { code: 1, stderr: `speadcast doctor: nothing can be sent: ${told.problem}\n` },
+    told.sends
+      ? { code: 0, stderr: warned }
+      : { code: 1, stderr: `${warned}speadcast doctor: nothing can be sent: ${told.problem}\n` },
   )
   return told
 }
@@ -132,6 +136,32 @@ test('a neighbour that does not answer, the router too; one of two is enough to 
     'add table ip t; add chain ip t o { type filter hook output priority 0; }; add rule ip t o udp dport 9 drop',
   ])
   expect(await doctor(ns, ['10.77.0.8:7148'])).toMatchObject({ sends: true })
+})
+
+test('an interface that does not lead to the endpoint: the warning is that of send', async (ctx) => {
+  needNetns(ctx)
+  const why = cageUnavailable()
+  need(ctx, !why, why)
+  await using ns = await veth(9000)
+  for (const under of [[], cage('AF_INET', 'AF_INET6', 'AF_UNIX')])
+    for (const args of [
+      ['10.77.0.2:7148', '--interface', 'lo'],
+      ['10.77.0.2:7148', '--interface', '0.0.0.0'],
+      ['[fd77::2]:7148', '--interface', '::'],
+      ['0.0.0.0:7148'],
+      ['10.77.0.2:7148', '--interface', 'v0'],
+      ['127.0.0.1:7148', '--interface', 'lo'],
+    ]) {
+      const { warnings, sends } = await doctor(ns, args, under)
+      const { stderr, code } = await speadcast(ns, ['send', '-n', '1', '-H', '100', ...args], under)
+      const warned = stderr.match(/^speadcast: warning: .*\n/gm) ?? []
+      expect({ args, warned, code }).toEqual({
+        args,
+        warned: warnings.map((text) => `speadcast: warning: ${text}\n`),
+        code: sends ? 0 : 1,
+      })
+      expect(warnings.length).toBe(/v0|127/.test(args.join(' ')) ? 0 : 1)
+    }
 })
 
 test('without AF_NETLINK, as dgram sends: a route is known by connecting', async (ctx) => {

@@ -262,6 +262,60 @@ function pathWatch() {
   return [...rows, ['without destinations', ...told(none)]]
 }
 
+const OTHER_LINKS = [
+  // What containers do.
+  'link add foo type veth peer name bar',
+  'link set foo up',
+  'link set bar up',
+  'address add 10.88.7.1/24 dev foo',
+  'link set foo mtu 1400',
+  'link set foo alias somebody',
+  'link set foo down',
+  'link set foo up',
+  'link del foo',
+  // One that leads to none of the destinations, one that is made anew, and the stream's own.
+  'link set ifb9 down',
+  'link set ifb9 up',
+  'link set v0 mtu 1400',
+  'link set v0 alias ours',
+  // A leg, and legs that come and go in silence.
+  'route add 10.99.0.0/16 nexthop via 10.77.0.2 dev v0 nexthop via 10.88.0.9 dev ifb9',
+  'link set ifb9 mtu 1400',
+  'link set ifb9 down',
+  'link set ifb9 up',
+  'link del ifb9',
+  'link del v0',
+  'link add v0 type ifb',
+  'link set v0 up',
+] as const
+
+/** For each command: whether it made the paths to two thousand destinations doubtful. */
+function otherLinks() {
+  const v0 = index('v0')
+  const watches = [
+    new LinkWatch(
+      [v0],
+      Array.from({ length: 2000 }, (_, i) => bytes(10, 99, i >> 8, i & 255)),
+    ),
+    new LinkWatch(
+      [v0],
+      Array.from({ length: 2000 }, (_, i) => bytes(0xfd, 0x99, ...Array(12).fill(0), i >> 8, i & 255)),
+    ),
+  ]
+  const told = () =>
+    watches.map((watch) => {
+      watch.drain(v0)
+      const { pathsDoubtful } = watch
+      watch.pathsDoubtful = false
+      return pathsDoubtful
+    })
+  told()
+  return OTHER_LINKS.map((command) => {
+    ip(...command.split(' '))
+    return [command, ...told()]
+  })
+}
+
 const QUESTIONS = {
   links,
   oneLink,
@@ -275,6 +329,7 @@ const QUESTIONS = {
   linkWatch,
   overrun,
   pathWatch,
+  otherLinks,
 }
 
 export type Question = keyof typeof QUESTIONS

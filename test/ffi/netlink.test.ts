@@ -261,12 +261,34 @@ test('LinkWatch tells of what may change the path to its destinations, and the k
     '4: rule add to 10.99.0.0/16 table 77',
     '4: address add 10.88.0.2/24 dev ifb9',
     '4: nexthop add id 7 via 10.77.0.2 dev v0',
-    '4: link add x0 type ifb',
-    '4: link del x0',
     '6: route add fd77::/120 via fd88::9',
     '6: route add default via fd88::9',
     '6: -6 rule add to fd77::/16 table 77',
   ])
   // A neighbour that is gone wakes too.
-  expect(woke.filter((what) => !told.includes(what))).toEqual(['4: neigh del 10.77.0.99 dev v0'])
+  expect(woke.filter((what) => !told.includes(what))).toEqual([
+    '4: neigh del 10.77.0.99 dev v0',
+    '4: link add x0 type ifb',
+    '4: link del x0',
+  ])
+})
+
+test('LinkWatch doubts no path because of an interface that no route to its destinations names', async (ctx) => {
+  const why = netnsUnavailable()
+  need(ctx, !why, why)
+  await using ns = await makeNetns({ veth: {}, sink: { addresses: ['10.88.0.1/24'] } })
+  const got = await ask<[string, boolean, boolean][]>(ns, 'otherLinks')
+  const both = (commands: string[]) => commands.map((command) => `${command}: both`)
+  expect(got.flatMap(([what, v4, v6]) => (v4 || v6 ? [`${what}: ${v4 && v6 ? 'both' : v4 ? 'IPv4' : 'IPv6'}`] : []))).toEqual([
+    'address add 10.88.7.1/24 dev foo: IPv4',
+    'link del foo: IPv4', // its address goes
+    ...both(['link set v0 mtu 1400', 'link set v0 alias ours']),
+    'route add 10.99.0.0/16 nexthop via 10.77.0.2 dev v0 nexthop via 10.88.0.9 dev ifb9: IPv4',
+    // Its first message: nobody knows what it was before.
+    'link set ifb9 mtu 1400: IPv4',
+    'link set ifb9 down: IPv4',
+    'link set ifb9 up: IPv4',
+    'link del ifb9: IPv4',
+    ...both(['link del v0', 'link add v0 type ifb', 'link set v0 up']),
+  ])
 })

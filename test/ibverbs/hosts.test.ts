@@ -185,6 +185,39 @@ test('multicastLoop false: kept where the driver’s switch is on, refused with 
   await unicast.close()
 })
 
+test('multicastLoop false, and the route goes by a device whose switch is off: refused, with the remedy', async (ctx) => {
+  needNic(ctx)
+  await using ns = await makeNetns({ veth: { gsoMaxSegs: 1 } })
+  ns.ip('a', 'link add w0 gso_max_segs 1 type veth peer name w1')
+  ns.ip('a', 'link set w0 up')
+  ns.ip('a', 'link set w1 up')
+  ns.ip('a', 'address add 10.79.0.1/24 dev w0')
+  ns.ip('a', 'route add 239.10.0.0/16 dev v0')
+  const sysfs = {
+    [SWITCH]: 'Force local loopback disable is ON',
+    [SWITCH.replace('v0', 'w0')]: 'Force local loopback disable is OFF',
+  }
+  const nic = new Nic()
+  const options = { to: GROUP, packetSizeBytes: 1048, multicastLoop: false, backend: 'ibverbs' } as const
+  const stream = await RemoteStream.open(ns, options, [...withSysfs(sysfs), ...nic.prefix])
+  await stream.batch({ heaps: 2, bytes: 3000 })
+  expect((await stream.send()).error).toBeUndefined()
+  ns.ip('a', 'route replace 239.10.0.0/16 dev w0')
+  await sleep(50)
+  const { error } = await stream.send()
+  expect(error?.outcome?.causes).toMatchObject([
+    {
+      errnoName: 'ENETUNREACH',
+      message: expect.stringMatching(/go by w0 now, .*cannot be used \(multicastLoop is false.*`echo 1 > .*w0/),
+    },
+  ])
+  ns.ip('a', 'route replace 239.10.0.0/16 dev v0')
+  await sleep(50)
+  expect((await stream.send()).error).toBeUndefined()
+  await stream.close()
+  nic.cleanReport()
+})
+
 test('doctor reads the driver’s switch for multicast that comes back, and says what it means', async (ctx) => {
   needNic(ctx)
   await using ns = await makeNetns({ veth: {} })

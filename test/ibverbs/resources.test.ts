@@ -3,6 +3,7 @@ import { expect, test } from 'vitest'
 import type { StreamOptions } from '#dist/src/index.js'
 import { makeNetns, type Netns, waitForOutput } from '../support/netns.js'
 import { CLI, Nic, needNic, openOn } from '../support/nic.js'
+import { programArgv } from '../support/program.js'
 import { capture, packetsOfHeaps, RemoteStream } from '../support/remote-stream.js'
 import { NOTHING_LEAKED } from '../support/softnic.js'
 
@@ -308,3 +309,22 @@ test('hardware pacing that the device has not, or not so slow or fast: a clear e
     expect(nic.report().leaked).toEqual(NOTHING_LEAKED)
   }
 })
+
+test.for(['ibverbs', 'rdma-ud'])(
+  'too few descriptors to open %s with, one more each time: nothing stays open',
+  async (backend, ctx) => {
+    needNic(ctx)
+    await using ns = await makeNetns({ veth: {} })
+    const nic = new Nic({ mode: 'null' })
+    ns.ip('a', 'neigh add 10.77.0.2 lladdr 02:00:00:00:00:09 dev v0')
+    const { stdout } = await ns.exec('a', programArgv('ibverbs/descriptors', backend), { env: nic.environment })
+    const got = JSON.parse(stdout.trimEnd().split('\n').at(-1)!) as { tries: number; left: number[]; refusals: string[] }
+    console.log(JSON.stringify(got))
+    expect(got.tries).toBeGreaterThan(3)
+    expect(got.left).toEqual([0])
+    // The software NIC itself has no device or GIDs to tell of without a socket.
+    expect(got.refusals.filter((refusal) => /EMFILE/.test(refusal)).length).toBeGreaterThan(1)
+    for (const refusal of got.refusals) expect(refusal).not.toMatch(/no route|no RDMA device|nobody answers/)
+    nic.cleanReport()
+  },
+)

@@ -2,16 +2,14 @@
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
+import { FAR, forward } from '../support/forward.js'
 import { need } from '../support/need.js'
-import { makeNetns, type Netns, netnsUnavailable, waitForOutput } from '../support/netns.js'
+import { makeNetns, netnsUnavailable, waitForOutput } from '../support/netns.js'
 import { capture, listen, packetsOfHeaps, RemoteStream, type RunReport } from '../support/remote-stream.js'
 import { testOnPaths } from '../support/udp-paths.js'
 
 const V4 = '10.77.0.2:7148'
 const V6 = '[fd77::2]:7148'
-/** Behind the host at the other end of the pair, which forwards. */
-const FAR = { v4: '10.78.0.2', v6: 'fd78::2' }
-
 /** A classic BPF program for a tc filter: TC_ACT_SHOT for unfragmented UDP over IPv4 to port 7148, TC_ACT_UNSPEC for others. */
 const DROP_7148 =
   '11,40 0 0 12,21 0 8 2048,48 0 0 23,21 0 6 17,40 0 0 20,69 4 0 8191,177 0 0 14,72 0 0 16,21 0 1 7148,6 0 0 2,6 0 0 4294967295'
@@ -30,19 +28,6 @@ function wronglySent({ statuses, failed }: RunReport, wire: Map<number, number>,
 }
 
 const packetsIn = (wire: Map<number, number>) => [...wire.values()].reduce((sum, packets) => sum + packets, 0)
-
-/** Namespace b forwards from v1 to a device `far` of its own, on which nobody needs to answer. */
-async function forward(ns: Netns, mtu: number): Promise<void> {
-  ns.ip('b', 'link add far type ifb')
-  ns.ip('b', `link set far mtu ${mtu} up`)
-  ns.ip('b', 'address add 10.78.0.1/24 dev far')
-  ns.ip('b', 'address add fd78::1/64 dev far nodad')
-  ns.ip('b', `neigh replace ${FAR.v4} lladdr 02:00:00:00:00:02 dev far nud permanent`)
-  ns.ip('b', `neigh replace ${FAR.v6} lladdr 02:00:00:00:00:02 dev far nud permanent`)
-  await ns.exec('b', ['sh', '-c', 'cd /proc/sys/net; echo 1 > ipv4/ip_forward; echo 1 > ipv6/conf/all/forwarding'])
-  ns.ip('a', 'route add 10.78.0.0/24 via 10.77.0.2')
-  ns.ip('a', 'route add fd78::/64 via fd77::2')
-}
 
 testOnPaths('a queue that drops in silence from the first batch on: no batch that lost packets is trusted', async (ctx, open) => {
   const why = netnsUnavailable()
@@ -149,6 +134,33 @@ for (const [family, second, reject] of [
     const trusted = results.filter(({ ok }) => ok && !ok.suspect).length
     expect(trusted).toBeLessThanOrEqual(1)
   })
+
+testOnPaths('datagrams to the source port, which nobody reads, do not keep answers away', async (ctx, open) => {
+  const why = netnsUnavailable()
+  need(ctx, !why, why)
+  await using ns = await makeNetns({ veth: {} })
+  await ns.exec('b', ['sh', '-c', 'cd /proc/sys/net; echo 0 > ipv4/icmp_ratemask; echo 0 > ipv6/icmp/ratelimit'])
+  for (const [to, own] of [
+    [V4, '10.77.0.1'],
+    [V6, 'fd77::1'],
+    [[V4, '10.77.0.2:7149'], '10.77.0.1'],
+  ] as const) {
+    const stream = await open(ns, { to: typeof to === 'string' ? to : [...to], packetSizeBytes: 1452, segmentation: 'off' })
+    await stream.batch({ heaps: 10, bytes: 1000 })
+    const { sourcePort } = (await stream.stats()).states
+    // From the endpoint's own address and port, as a receiver that acknowledges would send them.
+    const flood = `
+import socket
+s = socket.socket(socket.AF_INET6 if ':' in '${own}' else socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(('', 7148))
+for i in range(2000): s.sendto(bytes(1000), ('${own}', ${sourcePort}))`
+    await ns.exec('b', ['python3', '-c', flood])
+    for (let i = 0; i < 5; i++) expect((await stream.send()).error).toBeUndefined()
+    const { portUnreachable } = await stream.stats()
+    await stream.close()
+    expect(portUnreachable).toBeGreaterThan(10)
+  }
+})
 
 testOnPaths('a closed port is counted: the packets arrived where nobody listens', async (ctx, open) => {
   const why = netnsUnavailable()

@@ -366,7 +366,13 @@ test('an idle stream sleeps while nothing that concerns it changes, and learns a
   need(ctx, !why, why)
   await using ns = await twoWays()
   type Answer = Record<'calm' | 'busy' | 'changes' | 'later', number> & Record<'before' | 'after', string>
-  const got = await ns.program<Answer & { told: object[]; warnings: string[] }>('a', 'kernel/idle')
+  const got = await ns.program<Answer & { told: object[]; warnings: string[] }>(
+    'a',
+    'kernel/idle',
+    'udp',
+    '10.99.0.1:7148',
+    '10.99.0.0/24 via 10.78.0.2',
+  )
   console.log(`wake-ups of the I/O thread: ${JSON.stringify(got)}`)
   expect(got).toMatchObject({ before: 'v0', after: 'w0', changes: 1 })
   expect(got.told).toEqual([{ changes: 1, what: expect.stringMatching(/ leaves by w0 .* instead of v0/), interface: 'w0' }])

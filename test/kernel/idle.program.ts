@@ -1,5 +1,5 @@
 /**
- * An idle stream to 10.99.0.1, behind v0, while the network namespace changes. Prints how often its I/O thread woke meanwhile, and what the
+ * An idle stream of BACKEND to TO, behind v0, which ROUTE then leads elsewhere, while the network namespace changes. Prints how often its I/O thread woke meanwhile, and what the
  * stream learnt.
  */
 import { execFileSync } from 'node:child_process'
@@ -20,11 +20,13 @@ function wakeUps(): number {
   return sum
 }
 
+/** Wake-ups in so many seconds, while work that may take longer is done and after it. */
 async function during(seconds: number, work = () => {}): Promise<number> {
   const before = wakeUps()
+  const from = performance.now()
   work()
   await sleep(seconds * 1000)
-  return wakeUps() - before
+  return Math.round(((wakeUps() - before) * seconds * 1000) / (performance.now() - from))
 }
 
 const warnings: string[] = []
@@ -34,7 +36,8 @@ const onPathChange = ({ changes, what, states }: PathChange) => {
   told.push({ changes, what, interface: states.interface })
   throw new Error('thrown by the listener')
 }
-const stream = await openStream({ to: '10.99.0.1:7148', backend: 'udp', descriptors: 'none', onPathChange })
+const [backend, to, route] = process.argv.slice(2) as ['udp' | 'ibverbs', string, string]
+const stream = await openStream({ to, backend, descriptors: 'none', onPathChange })
 await sleep(300)
 const calm = await during(2)
 // A host with routes that come and go, and neighbours that answer.
@@ -43,9 +46,9 @@ const busy = await during(2, () => {
   for (let i = 3; i < 60; i++) ip(`neigh add 10.77.0.${i} lladdr 02:00:00:00:00:09 dev v0`)
 })
 const before = stream.stats().states.interface
-ip('route replace 10.99.0.0/24 via 10.78.0.2')
+ip(`route replace ${route}`)
 for (let i = 0; i < 200 && stream.stats().states.pathChanges === 0; i++) await sleep(10)
-const { interface: after, pathChanges: changes } = stream.stats().states
+const { interface: after, pathChanges: changes, device } = stream.stats().states
 const later = await during(2)
 await stream.close()
-print({ calm, busy, before, after, changes, later, told, warnings })
+print({ calm, busy, before, after, changes, device, later, told, warnings })

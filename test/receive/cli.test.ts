@@ -94,8 +94,9 @@ test.for(['native', 'dgram'])('recv --output on a full disk says so and exits 1:
   need(ctx, existsSync('/dev/full'), 'needs /dev/full (Linux)')
   need(ctx, spead2Python(), NO_PEER)
   const { code, stdout, stderr } = await recv(TUTORIAL, '--output', '/dev/full', '--backend', backend, '--json')
-  expect([code, stdout]).toEqual([1, ''])
-  expect(stderr).toMatch(/^speadcast recv: cannot write the output: ENOSPC/m)
+  expect(code).toBe(1)
+  expect(JSON.parse(stdout)).toMatchObject({ outputBytes: 0, sha256: null, outputError: expect.stringMatching(/ENOSPC/) })
+  expect(stderr).toMatch(/^speadcast recv: cannot write \/dev\/full: ENOSPC.*ends behind its last whole heap, 0 bytes$/m)
 })
 
 test('recv --item takes a name or an id', async (ctx) => {
@@ -184,6 +185,7 @@ test.each([
   [['127.0.0.1:7148', '--cnt-step', '0'], /a whole number from 1 up/],
   [['127.0.0.1:7148', '--buffer', '64'], /a whole number of bytes from 4096/],
   [['127.0.0.1:7148', '--backend', 'ibverbs'], /Allowed choices are auto, native, dgram/],
+  [['127.0.0.1:7148', '--order', 'name'], /Allowed choices are arrival, cnt, sender/],
   [['127.0.0.1:7148', '--verfy'], /unknown option '--verfy'/],
 ])('recv %j: exit 2', async (args, message) => {
   const { code, stdout, stderr } = await start(recvArgv(...args)).ended

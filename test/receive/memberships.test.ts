@@ -25,10 +25,8 @@ async function receiver(ns: Netns, args: readonly string[], under: readonly stri
 const send = (ns: Netns, to: string, on: string, ...more: string[]) =>
   ns.exec('a', ['node', CLI, 'send', to, '--interface', on, '-n', '3', '-H', '8KiB', '--ttl', '2', '-p', '1400', ...more])
 
-test.for(['native', 'dgram'])('%s: --interface keeps out what the other network sends to the same group', async (backend, ctx) => {
-  const why = netnsUnavailable()
-  need(ctx, !why, why)
-  await using ns = await makeNetns({ veth: {} })
+async function twoNetworks(): Promise<Netns> {
+  const ns = await makeNetns({ veth: {} })
   ns.ip('a', `link add w0 type veth peer name w1 netns ${ns.name.b}`)
   for (const [where, link, address] of [
     ['a', 'w0', 1],
@@ -38,6 +36,13 @@ test.for(['native', 'dgram'])('%s: --interface keeps out what the other network 
     ns.ip(where, `address add 10.78.0.${address}/24 dev ${link}`)
     ns.ip(where, `address add fd78::${address}/64 dev ${link} nodad`)
   }
+  return ns
+}
+
+test.for(['native', 'dgram'])('%s: --interface keeps out what the other network sends to the same group', async (backend, ctx) => {
+  const why = netnsUnavailable()
+  need(ctx, !why, why)
+  await using ns = await twoNetworks()
   for (const group of GROUPS)
     for (const under of [[], UNPRIVILEGED]) {
       const args = [group, '--backend', backend, '--timeout', '15']
@@ -85,8 +90,59 @@ test.for([
     await run.said(/joined again on/)
     await send(ns, group, 'v0')
     const { code, stdout, stderr } = await run.ended
-    expect({ code, stderr }).toMatchObject({ code: 0, stderr: expect.stringMatching(/: joined again on .*, which was made anew/) })
+    expect({ code, stderr }).toMatchObject({ code: 0, stderr: expect.stringMatching(/: joined again on v1, which was made anew;/) })
     expect(stderr).not.toMatch(/Warning/)
     expect({ group, ...(JSON.parse(stdout) as Told) }).toMatchObject({ group, heaps: 6, reason: 'stop', groupsRejoined: 1 })
+  }
+})
+
+/** Has groups of both families come in by an interface. */
+function routeGroups(ns: Netns, device: string): void {
+  ns.ip('b', `route replace 224.0.0.0/4 dev ${device}`)
+  ns.ip('b', `-6 route replace multicast ff15::/16 dev ${device} table local metric 1`)
+}
+
+test.for(['native', 'dgram'])(
+  '%s: a group whose route leads elsewhere is followed, and nothing is said to be made anew',
+  async (backend, ctx) => {
+    const why = netnsUnavailable()
+    need(ctx, !why, why)
+    await using ns = await twoNetworks()
+    for (const group of GROUPS) {
+      routeGroups(ns, 'v1')
+      const run = await receiver(ns, [group, '--backend', backend, '--timeout', '20'])
+      await send(ns, group, 'v0', '--no-stop')
+      if (group.startsWith('[')) ns.ip('b', '-6 route del multicast ff15::/16 dev v1 table local')
+      routeGroups(ns, 'w1')
+      await run.said(/joined again on/)
+      await send(ns, group, 'w0')
+      const { code, stdout, stderr } = await run.ended
+      expect({ code, stderr }).toMatchObject({
+        code: 0,
+        stderr: expect.stringMatching(
+          /: joined again on w1, where its route leads now instead of v1; what was sent meanwhile is lost$/m,
+        ),
+      })
+      expect({ group, ...(JSON.parse(stdout) as Told) }).toMatchObject({ group, heaps: 6, reason: 'stop', groupsRejoined: 1 })
+      if (group.startsWith('[')) ns.ip('b', '-6 route del multicast ff15::/16 dev w1 table local')
+    }
+  },
+)
+
+test.for(['native', 'dgram'])('%s: --interface 0.0.0.0 and :: name any, as no interface does', async (backend, ctx) => {
+  const why = netnsUnavailable()
+  need(ctx, !why, why)
+  await using ns = await makeNetns({ veth: {} })
+  ns.ip('b', 'route add 224.0.0.0/4 dev v1')
+  for (const [group, any] of [
+    [GROUPS[0]!, '0.0.0.0'],
+    [GROUPS[1]!, '::'],
+    ['10.77.0.2:7148', '0.0.0.0'],
+    ['0.0.0.0:7148', '0.0.0.0'],
+  ] as const) {
+    const run = await receiver(ns, [group, '--interface', any, '--backend', backend, '--timeout', '15'])
+    await send(ns, group.replace('0.0.0.0', '10.77.0.2'), 'v0')
+    const { stdout } = await run.ended
+    expect({ group, ...(JSON.parse(stdout) as Told) }).toMatchObject({ group, heaps: 3, reason: 'stop' })
   }
 })

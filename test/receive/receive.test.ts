@@ -329,6 +329,7 @@ test.each([
   [{ endpoints: '127.0.0.1:7148', backend: 'rdma-ud', credits: true }, /credits are of UDP/],
   [{ endpoints: '127.0.0.1:7148', backend: 'rdma-ud', device: 1 }, /device is 1; it must be a string/],
   [{ endpoints: '127.0.0.1:7148', item: 5 }, /item is 5/],
+  [{ endpoints: '127.0.0.1:7148', order: 'cnts' }, /order is 'cnts'; it must be 'arrival', 'cnt' or 'sender'/],
   [{ endpoints: 7148 }, /endpoints is number/],
   [{ endpoints: '127.0.0.1' }, /port is missing/],
   [{ endpoints: ['127.0.0.1:7148', '127.0.0.1:7148'] }, /given twice/],

@@ -14,7 +14,8 @@
  *   given up.
  * - An ICMP error of an earlier datagram (ECONNREFUSED …) is reported *instead of* sending. So the error queue is drained
  *   (returned-errors.ts) and the same message posted again.
- * - A segmented message that fails for a reason that segmentation may have is posted packet by packet, to find out (segmentation.ts).
+ * - A segmented message that fails for a reason that segmentation or one of its packets may have is posted packet by packet, to find out
+ *   (segmentation.ts).
  *
  * Messages sent without a copy (ring.ts, zero-copy.ts) complete later, with the kernel's notification that it reads their memory no more,
  * and hold up what is posted behind them.
@@ -276,11 +277,11 @@ export class UdpBackend implements Backend {
         return this.#retriesRefused(posting, end, out)
       case EBADF:
       case ENOTSOCK:
-      case EFAULT:
         out.kind = POST_FATAL
         out.errno = errno
         out.substream = posting.table.substream[row]!
         return false
+      case EFAULT: // memory of one of its packets is gone
       case EINVAL:
       case EMSGSIZE:
       case EIO:
@@ -292,7 +293,7 @@ export class UdpBackend implements Backend {
     }
     if (this.#isEarlier(errno)) return true
     this.#reposts = 0
-    if (errno !== EPERM && errno !== EMSGSIZE && this.#path.noteUnreachable()) return true
+    if (errno !== EPERM && errno !== EMSGSIZE && errno !== EFAULT && this.#path.noteUnreachable()) return true
     this.#skip(posting, this.#call.behindRefused(posting, end), errno, out)
     return false
   }
@@ -379,5 +380,11 @@ export class UdpBackend implements Backend {
 }
 
 export async function openUdp(options: UdpOptions, environment: BackendEnvironment): Promise<UdpBackend> {
-  return new UdpBackend(await openUdpPath(options, environment.counters), environment)
+  const path = await openUdpPath(options, environment.counters)
+  try {
+    return new UdpBackend(path, environment)
+  } catch (error) {
+    path.close()
+    throw error
+  }
 }

@@ -6,7 +6,13 @@ import { ERRNO, NativeError } from '../../../ffi/native-error.js'
 import { SpeadcastError } from '../../errors.js'
 import { needsScope } from '../../net/address.js'
 import type { ResolvedEndpoint } from '../../net/endpoint.js'
-import { findInterfaceAgain, type LocalInterface, localInterfaces, type ResolvedInterface } from '../../net/interface.js'
+import {
+  findInterfaceAgain,
+  interfaceNow,
+  type LocalInterface,
+  localInterfaces,
+  type ResolvedInterface,
+} from '../../net/interface.js'
 import { type Devices, type Path, pathTo } from '../../net/route.js'
 
 export interface Destinations {
@@ -48,28 +54,25 @@ export class Bearings {
   /** Why no packet can leave at this moment, in words; '' where the interface is not to blame. Cold. */
   troubleNow(): string {
     if (this.trouble || !this.interface) return this.trouble
-    try {
-      const found = findInterfaceAgain(this.interface)
-      return 'why' in found ? found.why : ''
-    } catch (error) {
-      if (!(error instanceof SpeadcastError)) throw error
-      return error.message
-    }
+    const found = interfaceNow(this.interface)
+    return found && 'why' in found ? found.why : ''
   }
 
-  /** Finds interface and zones again. True when they are others than before. */
-  take(): boolean {
-    this.trouble = ''
-    this.errno = 0
+  /** Finds interface and zones again. True when they are others than before; undefined when the kernel did not answer. */
+  take(): boolean | undefined {
     const zoned = this.endpoints.some(({ zone }) => zone)
-    if (!this.interface && !zoned) return false
+    if (!this.interface && !zoned) {
+      this.#settle()
+      return false
+    }
     let all: readonly LocalInterface[]
     try {
       all = localInterfaces()
     } catch (error) {
       if (!(error instanceof SpeadcastError)) throw error
-      return false // no descriptor left to ask with: what is known holds
+      return undefined // no descriptor left to ask with: what is known holds
     }
+    this.#settle()
     const before = this.interface
     const found = before && findInterfaceAgain(before, all)
     if (found && 'why' in found) {
@@ -80,6 +83,11 @@ export class Bearings {
     this.interface = found
     const sameInterface = found?.index === before?.index && found?.address === before?.address
     return this.#takeZones(all) || !sameInterface
+  }
+
+  #settle(): void {
+    this.trouble = ''
+    this.errno = 0
   }
 
   #takeZones(all: readonly LocalInterface[]): boolean {

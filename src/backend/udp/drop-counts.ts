@@ -9,14 +9,38 @@ import { type Link, links } from '../../../ffi/netlink/route.js'
 /** Each costs 10 µs a look. A bridge with more ports than this says itself what it dropped, and no more. */
 const MOST_BELOW = 8
 
+/** An interface, and what its counters said at the last read. */
 interface Counted {
   readonly ifindex: number
-  /** Drops as of the last read. */
-  drops: number
+  /** Packets leave by it, not only by one above it. */
+  top: boolean
+  txDropped: number
+  queueDrops: number
+  queueing: number
+  /** Packets dropped between the last two reads. */
+  rise: number
 }
 
-/** An interface and those below it: one packet may be counted on each, so the greatest rise is how many were lost. */
-type Stack = readonly [Counted, ...Counted[]]
+/** An interface that packets leave by, and those below it. */
+interface Stack {
+  readonly top: number
+  readonly below: readonly number[]
+}
+
+/**
+ * Stacks that share an interface. One packet may be counted at every level that it passed, so the greatest rise is how many were lost: that of all
+ * that packets leave by together, or that of one below.
+ */
+interface Pile {
+  readonly tops: readonly Counted[]
+  readonly below: readonly Counted[]
+}
+
+/**
+ * By how much a counter of 32 bits rose, which wraps (struct gnet_stats_queue). One that fell was begun anew: half of its range in drops does not
+ * happen between two reads.
+ */
+export const riseOf = (now: number, before: number): number => Math.max(0, (now - before) | 0)
 
 export class DropCounts {
   /** Since the read before: packets dropped. */
@@ -29,6 +53,8 @@ export class DropCounts {
   queueing = 0
   readonly #losses: LinkLosses
   #stacks: readonly Stack[] = []
+  #piles: readonly Pile[] = []
+  #counted: readonly Counted[] = []
 
   constructor(losses: LinkLosses) {
     this.#losses = losses
@@ -36,22 +62,31 @@ export class DropCounts {
 
   /** Counts on these interfaces from now on. What was counted on others is forgotten. */
   follow(ifindexes: readonly number[]): void {
-    const known = new Map(this.#stacks.flat().map((counted) => [counted.ifindex, counted]))
     let all: readonly Link[] = []
     try {
       all = links()
     } catch (error) {
       if (!(error instanceof NativeError)) throw error // no descriptor left, or the table changes all the time
     }
-    const counted = (ifindex: number): Counted => known.get(ifindex) ?? { ifindex, drops: this.#drops(ifindex) }
-    this.#stacks = ifindexes.map((ifindex) => [counted(ifindex), ...below(ifindex, all).map(counted)])
+    this.#stacks = ifindexes.map((top) => ({ top, below: below(top, all) }))
+    const known = new Map(this.#counted.map((counted) => [counted.ifindex, counted]))
+    const indexes = new Set(this.#stacks.flatMap((stack) => [stack.top, ...stack.below]))
+    const counted = new Map([...indexes].map((ifindex) => [ifindex, known.get(ifindex) ?? this.#begin(ifindex)]))
+    this.#counted = [...counted.values()]
+    for (const each of this.#counted) each.top = ifindexes.includes(each.ifindex)
+    this.#piles = pilesOf(this.#stacks).map((pile) => {
+      const lower = new Set(pile.flatMap((stack) => stack.below))
+      const tops = pile.map(({ top }) => top).filter((top) => !lower.has(top))
+      const of = (each: Iterable<number>) => [...each].map((ifindex) => counted.get(ifindex)!)
+      return { tops: of(tops), below: of(lower) }
+    })
   }
 
   /** Whether no queue of an interface and of those below it holds packets. @throws NativeError when one of them is gone */
   queuesAreEmpty(ifindex: number): boolean {
-    const stack = this.#stacks.find(([top]) => top.ifindex === ifindex) ?? [{ ifindex }]
-    return stack.every((counted) => {
-      this.#losses.read(counted.ifindex)
+    const stack = this.#stacks.find(({ top }) => top === ifindex)
+    return [ifindex, ...(stack?.below ?? [])].every((each) => {
+      this.#losses.read(each)
       return this.#losses.queueLength === 0
     })
   }
@@ -62,31 +97,61 @@ export class DropCounts {
     this.carrierLosses = 0
     this.queueing = 0
     this.running = true
-    const losses = this.#losses
-    for (const stack of this.#stacks) {
-      let lost = 0
-      for (const counted of stack) {
-        losses.read(counted.ifindex)
-        const drops = losses.txDropped + losses.queueDrops
-        lost = Math.max(lost, drops - counted.drops)
-        counted.drops = drops
-        this.carrierLosses += losses.carrierDownCount
-        this.queueing = (Math.imul(this.queueing, 31) + losses.queueing) | 0
-        if (counted === stack[0]) this.running &&= losses.running
+    for (let i = 0; i < this.#counted.length; i++) this.#counted[i]!.rise = 0
+    try {
+      for (let i = 0; i < this.#counted.length; i++) this.#read(this.#counted[i]!)
+    } finally {
+      for (const { tops, below } of this.#piles) {
+        let lost = 0
+        for (const { rise } of tops) lost += rise
+        for (const { rise } of below) lost = Math.max(lost, rise)
+        this.lost += lost
       }
-      this.lost += lost
     }
   }
 
-  #drops(ifindex: number): number {
+  #read(counted: Counted): void {
+    const losses = this.#losses
+    losses.read(counted.ifindex)
+    const { txDropped, queueDrops, queueing } = counted
+    this.#take(counted)
+    // A queue that is replaced counts from 0; one that is set anew goes on.
+    const queued =
+      queueing === losses.queueing ? riseOf(losses.queueDrops, queueDrops) : Math.max(0, losses.queueDrops - queueDrops)
+    counted.rise = Math.max(0, losses.txDropped - txDropped) + queued
+    this.carrierLosses += losses.carrierDownCount
+    this.queueing = (Math.imul(this.queueing, 31) + losses.queueing) | 0
+    if (counted.top) this.running &&= losses.running
+  }
+
+  #begin(ifindex: number): Counted {
+    const counted = { ifindex, top: false, txDropped: 0, queueDrops: 0, queueing: 0, rise: 0 }
     try {
       this.#losses.read(ifindex)
+      this.#take(counted)
     } catch (error) {
-      if (!(error instanceof NativeError)) throw error
-      return 0 // `read` tells that it is gone
+      if (!(error instanceof NativeError)) throw error // `read` tells that it is gone
     }
-    return this.#losses.txDropped + this.#losses.queueDrops
+    return counted
   }
+
+  #take(counted: Counted): void {
+    counted.txDropped = this.#losses.txDropped
+    counted.queueDrops = this.#losses.queueDrops
+    counted.queueing = this.#losses.queueing
+  }
+}
+
+/** Puts those together that share an interface. */
+function pilesOf(stacks: readonly Stack[]): Stack[][] {
+  const piles: Stack[][] = []
+  for (const stack of stacks) {
+    const own = new Set([stack.top, ...stack.below])
+    const shares = (pile: Stack[]) => pile.some(({ top, below }) => [top, ...below].some((ifindex) => own.has(ifindex)))
+    const shared = piles.filter(shares)
+    piles.splice(0, piles.length, ...piles.filter((pile) => !shared.includes(pile)), [...shared.flat(), stack])
+  }
+  return piles
 }
 
 /** The interfaces below one, the nearest first; none where there are too many. The peer of a veth is not below it. */

@@ -47,7 +47,6 @@ export class LossWatch {
   readonly #losses: LinkLosses
   readonly #counts: DropCounts
   #followedAt = Number.NEGATIVE_INFINITY
-  #linksChanged = true
   #interfaces: readonly number[]
   readonly #returned: ReturnedErrors
   readonly #ipsec = new IpsecDrops()
@@ -113,7 +112,6 @@ export class LossWatch {
   /** Whether the kernel has told since the last call that paths may have changed. */
   takeDoubt(): boolean {
     const doubtful = this.#watch.pathsDoubtful
-    if (doubtful) this.#linksChanged = true
     this.#watch.pathsDoubtful = false
     return doubtful
   }
@@ -222,11 +220,11 @@ export class LossWatch {
       this.#moves = this.#gates.moves
       this.#interfaces = interfacesOf(this.#gates)
       this.#followedAt = Number.NEGATIVE_INFINITY
-      this.#linksChanged = true
+      this.#watch.linksChanged = true
       this.#pace?.judge()
     }
-    if (this.#linksChanged && now - this.#followedAt > FOLLOW_MS) {
-      this.#linksChanged = false
+    if (this.#watch.linksChanged && now - this.#followedAt > FOLLOW_MS) {
+      this.#watch.linksChanged = false
       this.#followedAt = now
       counts.follow(this.#interfaces)
     }

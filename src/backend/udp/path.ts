@@ -3,51 +3,23 @@ import { OPT } from '../../../ffi/layout.js'
 import { errnoName } from '../../../ffi/native-error.js'
 import { encodeSocketAddress, probeMaxSegments, type UdpSocket } from '../../../ffi/socket/udp-socket.js'
 import { formatAddress } from '../../net/address.js'
-import type { ResolvedEndpoint } from '../../net/endpoint.js'
 import { wireOverheadBytes } from '../../net/frame.js'
-import type { ResolvedInterface } from '../../net/interface.js'
 import type { Path } from '../../net/route.js'
 import type { Gates } from '../gates.js'
 import { tooLarge } from '../paths.js'
 import type { States, StateWords } from '../states.js'
 import type { Bearings } from './bearings.js'
 import { LossWatch } from './loss-watch.js'
-import type { KernelPace, PaceOptions } from './pace.js'
+import type { UdpOptions } from './options.js'
+import type { KernelPace } from './pace.js'
 import type { UdpPosting } from './posting.js'
 import { Renewal } from './renewal.js'
 import { ReturnedErrors } from './returned-errors.js'
+import type { UdpSockets } from './sockets.js'
 
-export interface UdpOptions {
-  /** One per substream, all of one family. */
-  readonly endpoints: readonly ResolvedEndpoint[]
-  readonly interface?: ResolvedInterface
-  readonly sourcePort: number
-  /** Other sockets that are asked the same may have `sourcePort` too. */
-  readonly reusePort?: boolean
-  /** Broadcast addresses may be sent to. */
-  readonly broadcast?: boolean
-  /** TTL or hop limit of unicast and multicast packets; undefined = the kernel's (64 and 1). */
-  readonly ttl?: number
-  readonly multicastLoop: boolean
-  /** Differentiated services code point, 0–63 (RFC 2474). */
-  readonly dscp?: number
-  /** 0 leaves the kernel's default. */
-  readonly sendBufferBytes: number
-  readonly packetSizeBytes: number
-  readonly allowFragmentation: boolean
-  readonly segmentation: 'auto' | 'off'
-  readonly udpPath: 'auto' | 'io_uring' | 'sendmmsg'
-  /** How long opening waits for unicast neighbours to answer. */
-  readonly neighbourTimeoutMs: number
-  /** A rate that the kernel keeps, if it can. */
-  readonly pace?: PaceOptions
-  /** The bytes that the rate of `pace` counts: 'wire' adds those that stand around each packet there. */
-  readonly rateBasis?: 'udp' | 'wire'
-}
-
-/** The kernel's words for what an interface or an address takes with it. */
 /** How often refused packets make the next hops doubtful. */
 const DOUBT_MS = 20
+/** The kernel's words for what an interface or an address takes with it. */
 const GONE: readonly string[] = ['ENODEV', 'ENXIO', 'EADDRNOTAVAIL', 'ENETUNREACH', 'EINVAL']
 
 /** The bytes around each packet on the wire, of the path that takes the most. */
@@ -55,19 +27,15 @@ export const overheadOf = (family: 4 | 6, paths: readonly Path[]): number =>
   wireOverheadBytes(family, Math.max(...paths.map(({ vlanTags }) => vlanTags)))
 
 export interface UdpPathParts {
-  readonly socket: UdpSocket
+  readonly sockets: UdpSockets
   readonly options: UdpOptions
   readonly bearings: Bearings
   readonly gates: Gates
-  /** The socket is, to the first endpoint: 'alone' if there is no other. */
-  readonly connected: 'alone' | 'first' | 'no'
   /** Or why the kernel does not keep the rate, if it was asked to. */
   readonly pace: KernelPace | string | undefined
   readonly states: States
   /** The stream's. */
   readonly counters: Float64Array
-  /** Makes the socket anew, by the bearings. @throws NativeError */
-  readonly remake: () => void
 }
 
 export class UdpPath {
@@ -89,6 +57,7 @@ export class UdpPath {
   readonly maxSegments: number
   readonly segmentationReason: string
   readonly returned: ReturnedErrors
+  readonly #sockets: UdpSockets
   readonly #bearings: Bearings
   readonly #losses: LossWatch
   readonly #renewal: Renewal
@@ -96,8 +65,10 @@ export class UdpPath {
   readonly #sendBufferBytes: number
   readonly #unpaced: Record<string, string>
 
-  constructor({ socket, options, bearings, gates, connected, pace, states, counters, remake }: UdpPathParts) {
-    this.socket = socket
+  constructor({ sockets, options, bearings, gates, pace, states, counters }: UdpPathParts) {
+    const { connected } = sockets
+    this.#sockets = sockets
+    this.socket = sockets.main
     this.options = options
     this.gates = gates
     this.states = states
@@ -109,7 +80,7 @@ export class UdpPath {
     const names = () => (connected === 'alone' ? [] : bearings.endpoints.map(encodeSocketAddress))
     this.names = names()
     this.#bearings = bearings
-    this.#sendBufferBytes = socket.getOption(OPT.SO_SNDBUF)
+    this.#sendBufferBytes = this.socket.getOption(OPT.SO_SNDBUF)
     const probed = options.segmentation === 'off' ? 1 : probeMaxSegments()
     this.maxSegments = Math.max(1, probed)
     this.segmentationReason =
@@ -119,14 +90,15 @@ export class UdpPath {
           ? 'this kernel has no UDP_SEGMENT (Linux 4.18)'
           : `up to ${probed} segments a message`
     states.add(() => this.#words())
-    this.returned = new ReturnedErrors(socket, options.endpoints, gates, counters)
+    this.returned = new ReturnedErrors(sockets.all, options.endpoints, gates, counters)
     const destinations = bearings.endpoints.map(({ bytes }) => bytes)
     this.#losses = new LossWatch(gates, this.pace, this.returned, states, destinations)
     const rename = () => {
       this.names = names()
       for (const posting of this.postings) posting.rename(this.names)
     }
-    this.#renewal = new Renewal({ bearings, gates, connected: connected !== 'no', remake, rename, states })
+    const remake = () => sockets.remake()
+    this.#renewal = new Renewal({ bearings, gates, returned: this.returned, connected: connected !== 'no', remake, rename, states })
   }
 
   #words(): StateWords {
@@ -163,7 +135,7 @@ export class UdpPath {
 
   /** All descriptors that are open. */
   get descriptors(): readonly number[] {
-    return [this.socket.fd, ...this.#losses.descriptors]
+    return [...this.#sockets.all.map(({ fd }) => fd), ...this.#losses.descriptors]
   }
 
   /** See Backend.suspicion. */
@@ -240,7 +212,7 @@ export class UdpPath {
           ? `${endpoint.text}: the kernel's table of neighbours is full (ENOBUFS), so it cannot ask for ${known.nextHop!.text} on ${known.interfaceName}; raise net.${endpoint.family === 6 ? 'ipv6' : 'ipv4'}.neigh.default.gc_thresh3 (and gc_thresh2) above the number of hosts on its links`
           : `${endpoint.text}: ${known.interfaceName} lets no packet of ${udpBytes} bytes through (ENOBUFS), because its queue never has room or a tc filter drops them; see \`tc -s qdisc show dev ${known.interfaceName}\` and \`tc -s filter show dev ${known.interfaceName} egress\``
       case 'EFAULT':
-        return `${endpoint.text}: memory of the batch is not there (EFAULT); was the file behind Region.fromFd made shorter, or memory unmapped? Mend that and open another stream`
+        return `${endpoint.text}: memory of the batch is not there (EFAULT); was the file behind Region.fromFd made shorter, or memory unmapped? Packets whose memory is there go on`
       case 'ENETUNREACH':
       case 'ENETDOWN':
         return `${endpoint.text}: no usable route (${name}); ${known.interfaceName} may be down, see \`ip route get ${endpoint.address}\``
@@ -259,6 +231,6 @@ export class UdpPath {
 
   close(): void {
     this.#losses.close()
-    this.socket.close()
+    this.#sockets.close()
   }
 }

@@ -5,7 +5,7 @@
  * | state    | packets                           | leaves by                                                                       |
  * |----------|-----------------------------------|---------------------------------------------------------------------------------|
  * | current  | go                                | `doubt`, when the kernel tells of a change or refuses a packet → doubtful        |
- * | doubtful | go, and are suspect               | a look → current; lost, when interface, address or socket are not to be had      |
+ * | doubtful | go, and are suspect               | a look that the kernel answers → current; lost, when interface, address or socket are not to be had      |
  * | lost     | are refused, as the gates say why | a look, after a change is told or RETRY_MS → current                             |
  *
  * Three things of a socket outlive what they were made of: an address that bind or connect pinned, the interface's index in IP_UNICAST_IF and
@@ -13,14 +13,17 @@
  */
 import { performance } from 'node:perf_hooks'
 import { ERRNO, errnoName, NativeError } from '../../../ffi/native-error.js'
-import { SpeadcastError } from '../../errors.js'
+import { lackOf, printable, SpeadcastError } from '../../errors.js'
 import type { Devices, Path } from '../../net/route.js'
 import type { Gates, Known } from '../gates.js'
 import type { States } from '../states.js'
 import type { Bearings } from './bearings.js'
+import type { ReturnedErrors } from './returned-errors.js'
 
 /** A change that no event tells is looked for this often while no packet can leave. */
 const RETRY_MS = 1000
+/** A question that the kernel did not answer, because no descriptor or no memory is left, is asked again after this. */
+const UNANSWERED_MS = 100
 /** Refused packets are no reason to look more often. */
 const REFUSED_MS = 20
 /**
@@ -33,6 +36,7 @@ const MOST_CREDIT_MS = 100
 export interface RenewalParts {
   readonly bearings: Bearings
   readonly gates: Gates
+  readonly returned: ReturnedErrors
   /** The socket is connected to the first endpoint, which pins its address. */
   readonly connected: boolean
   /** Makes the socket anew, by the bearings. @throws NativeError */
@@ -57,6 +61,8 @@ export class Renewal {
   #credit = MOST_CREDIT_MS
   #lookedAt = 0
   #triedAt = 0
+  /** No look before. */
+  #nextAt = 0
 
   constructor(parts: RenewalParts) {
     this.#parts = parts
@@ -85,6 +91,7 @@ export class Renewal {
   look(): boolean {
     if (this.state === 'current') return false
     const now = performance.now()
+    if (now < this.#nextAt) return false
     if (this.state === 'lost' && !this.#told && now - this.#triedAt < RETRY_MS) return false
     this.#credit = Math.min(MOST_CREDIT_MS, this.#credit + (now - this.#lookedAt) * SHARE)
     this.#lookedAt = now
@@ -97,16 +104,21 @@ export class Renewal {
   }
 
   #follow(): boolean {
-    const { bearings, gates, connected, remake, rename } = this.#parts
+    const { bearings, gates, returned, connected, remake, rename } = this.#parts
     const wasLost = this.state === 'lost'
     const before = [...gates.paths]
-    if (bearings.take()) {
+    // What has come back is about the paths of before.
+    returned.drain()
+    const others = bearings.take()
+    if (others === undefined) return this.#askAgain(wasLost)
+    if (others) {
       this.#stale = true
       rename()
     }
     if (bearings.errno !== 0) return this.#lose(bearings.errno, wasLost)
     const devices: Devices = new Map()
     const first = pathOrErrno(bearings, 0, devices)
+    if (first === undefined) return this.#askAgain(wasLost)
     const source = typeof first === 'object' ? first.sourceAddress : this.#source
     if (connected && !bearings.interface && source !== this.#source) this.#stale = true
     let moved = this.#stale || wasLost
@@ -118,6 +130,7 @@ export class Renewal {
         this.#source = source
       } catch (error) {
         if (!(error instanceof NativeError)) throw error
+        if (lackOf(error)) return this.#askAgain(wasLost)
         bearings.errno = error.errno
         bearings.trouble = error.message
         return this.#lose(error.errno, wasLost)
@@ -125,9 +138,21 @@ export class Renewal {
     }
     this.state = 'current'
     const known: Known = new Map()
-    for (let i = 0; i < gates.paths.length; i++) if (this.#followPath(i, pathOrErrno(bearings, i, devices), known)) moved = true
+    for (let i = 0; i < gates.paths.length; i++) {
+      const found = pathOrErrno(bearings, i, devices)
+      if (found === undefined) this.#askAgain(false)
+      else if (this.#followPath(i, found, known)) moved = true
+    }
     if (moved) this.#note(this.#tell(before, wasLost))
     return moved
+  }
+
+  /** What is known holds until the kernel answers. */
+  #askAgain(wasLost: boolean): false {
+    this.state = wasLost ? 'lost' : 'doubtful'
+    this.#told = true
+    this.#nextAt = performance.now() + UNANSWERED_MS
+    return false
   }
 
   /** True when packets of the substream take another path, or one again, or none any more. */
@@ -145,6 +170,7 @@ export class Renewal {
       return false
     }
     gates.follow(i, found, known)
+    this.#parts.returned.forget(i)
     return true
   }
 
@@ -173,7 +199,7 @@ export class Renewal {
 
   #note(what: string): void {
     this.#changes++
-    this.#lastChange = `${new Date().toISOString()} ${what}`
+    this.#lastChange = `${new Date().toISOString()} ${printable(what)}`
     this.#parts.states.change()
   }
 
@@ -191,10 +217,12 @@ export class Renewal {
   }
 }
 
-function pathOrErrno(bearings: Bearings, i: number, devices: Devices): Path | number {
+/** Undefined where the kernel did not answer. */
+function pathOrErrno(bearings: Bearings, i: number, devices: Devices): Path | number | undefined {
   try {
     return bearings.find(i, devices)
   } catch (error) {
+    if (lackOf(error)) return undefined
     const cause = error instanceof SpeadcastError ? (error.cause ?? error) : error
     if (cause instanceof NativeError) return cause.errno
     if (error instanceof SpeadcastError) return ERRNO.ENETUNREACH!

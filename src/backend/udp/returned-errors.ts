@@ -1,5 +1,5 @@
 /**
- * Errors that come back after the kernel took a packet: ICMP answers of routers and hosts, from the socket's error queue (ip(7),
+ * Errors that come back after the kernel took a packet: ICMP answers of routers and hosts, from the sockets' error queues (ip(7),
  * IP_RECVERR). Each entry names the destination of its packet, so each is put down to its substreams:
  *
  * | comes back                              | means                                                                                 |
@@ -7,7 +7,7 @@
  * | port unreachable                        | the packet arrived where nobody listens: it was sent; counted                         |
  * | packet too big                          | it is lost. The kernel learns the path's MTU and refuses others as large (EMSGSIZE)   |
  * | unreachable, prohibited, hops used up   | it is lost, and so would others be: the gate is shut for a time                       |
- * | unreachable, from this host itself      | it is lost, because the next hop did not answer: the gate waits for that              |
+ * | unreachable, from this host itself      | it is lost, because a next hop did not answer: the kernel is asked about that of now  |
  * | reassembly time exceeded, anything else | it is lost                                                                            |
  * | an error of this host's own (`LOCAL`)   | nothing: the call that met it returned it too                                         |
  */
@@ -17,7 +17,7 @@ import { ORIGIN_ICMP6, ORIGIN_LOCAL, QueuedError, type UdpSocket } from '../../.
 import { formatAddress } from '../../net/address.js'
 import type { ResolvedEndpoint } from '../../net/endpoint.js'
 import { COUNTER } from '../../stats.js'
-import type { Gates } from '../gates.js'
+import type { Gates, Known } from '../gates.js'
 
 const { ECONNREFUSED, EMSGSIZE, EHOSTUNREACH } = ERRNO
 
@@ -33,7 +33,7 @@ const PROHIBITED: Readonly<Record<4 | 6, readonly number[]>> = { 4: [9, 10, 13],
 export class ReturnedErrors {
   /** Rises with every entry that says that a packet is lost. */
   losses = 0
-  readonly #socket: UdpSocket
+  readonly #sockets: readonly UdpSocket[]
   readonly #gates: Gates
   readonly #counters: Float64Array
   readonly #endpoints: readonly ResolvedEndpoint[]
@@ -42,20 +42,29 @@ export class ReturnedErrors {
   readonly #said: ({ readonly by: string; readonly mtu: number; readonly text: string } | undefined)[] = []
   #substreams: Map<string, number[]> | undefined
   #own: readonly InterfaceAddress[] | undefined
+  /** Next hops that the kernel was asked about in this drain. */
+  #known: Known = new Map()
 
-  constructor(socket: UdpSocket, endpoints: readonly ResolvedEndpoint[], gates: Gates, counters: Float64Array) {
-    this.#socket = socket
+  constructor(sockets: readonly UdpSocket[], endpoints: readonly ResolvedEndpoint[], gates: Gates, counters: Float64Array) {
+    this.#sockets = sockets
     this.#endpoints = endpoints
     this.#gates = gates
     this.#counters = counters
   }
 
-  /** Reads the queue to its end; returns how many entries may have been reported instead of sending a packet. One system call if it is empty. */
+  /** Reads the queues to their ends; returns how many entries may have been reported instead of sending a packet. One system call for an empty one. */
   drain(): number {
+    let foreign = 0
+    if (this.#own) this.#known = new Map()
+    this.#own = undefined
+    for (let i = 0; i < this.#sockets.length; i++) foreign += this.#read(this.#sockets[i]!)
+    return foreign
+  }
+
+  #read(socket: UdpSocket): number {
     let entries = 0
     let foreign = 0
-    this.#own = undefined
-    while (entries < MOST_ENTRIES && this.#socket.readError(this.#entry)) {
+    while (entries < MOST_ENTRIES && socket.readError(this.#entry)) {
       entries++
       if (this.#entry.origin === ORIGIN_LOCAL) continue
       foreign++
@@ -69,6 +78,11 @@ export class ReturnedErrors {
   tooBig(substream: number): { readonly by: string; readonly mtu: number } | undefined {
     const said = this.#said[substream]
     return said && said.mtu > 0 ? said : undefined
+  }
+
+  /** What was said is about a path that packets take no more. */
+  forget(substream: number): void {
+    this.#said[substream] = undefined
   }
 
   /** The last error that came back for a substream, in words; undefined if none did. */
@@ -86,12 +100,10 @@ export class ReturnedErrors {
     const mtu = errno === EMSGSIZE ? entry.info : 0
     const own = errno === EHOSTUNREACH && this.#isOwn(entry.offender)
     for (const substream of this.#substreamsOf(entry)) {
-      if (own) {
-        this.#gates.shut(substream)
-        continue
-      }
-      this.#said[substream] = { by: formatAddress(entry.offender), mtu, text: describe(entry) }
-      if (isFinal(entry)) this.#gates.reject(substream, errno)
+      if (own) this.#gates.lose(substream, this.#known)
+      else if (isFinal(entry)) this.#gates.reject(substream, errno)
+      if (!own || this.#gates.rejects(substream))
+        this.#said[substream] = { by: formatAddress(entry.offender), mtu, text: describe(entry) }
     }
   }
 

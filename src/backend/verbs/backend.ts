@@ -70,6 +70,8 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
   readonly #silence: Silence
   lingering: Promise<void> | undefined
   readonly #waitSet: readonly [queue: { fd: number; events: number }, device: { fd: number; events: number }]
+  /** The kind's descriptor stays the same, whatever moves. */
+  readonly #idleSet: readonly { fd: number; events: number }[]
   readonly #postings = new Set<V>()
   #nextPosting = 1
   /** Posts in a row that the provider refused though there was room. */
@@ -93,6 +95,7 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
       { fd: queue.channelFd, events: POLLIN },
       { fd: device.context.asyncFd, events: POLLIN },
     ]
+    this.#idleSet = kind.watchFd === undefined ? NOTHING : [{ fd: kind.watchFd, events: POLLIN }]
     this.caps = {
       name: kind.name,
       evidence: 'completed',
@@ -166,7 +169,7 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
     out.kind = POST_OK
     out.accepted = 0
     out.skipped = 0
-    if (first > 0) this.#watch.glance()
+    this.#watch.posts(first > 0)
     if ((recovery.state !== READY || !posting.keyed) && this.#refuse(posting, first, end, out)) return
     let n = Math.min(this.#room(end - first), end - first)
     if (n === 0) {
@@ -343,8 +346,11 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
     if (silentMs > 0) this.#recovery.beginSilent(silentMs)
   }
 
+  /** With nothing under way the queue moves at once, because no post may come for long. */
   suspicion(thorough: boolean): number {
-    return this.#watch.suspicion(thorough)
+    const suspicion = this.#watch.suspicion(thorough)
+    if (thorough && this.#recovery.state === RECOVERING && this.#inFlight.empty) this.#recover()
+    return suspicion
   }
 
   arm(): boolean {
@@ -355,11 +361,13 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
     return this.#poll() === 0 && inFlight.allReported
   }
 
-  /** Empty with nothing under way, because an asynchronous event that nobody takes would keep the thread from sleeping. */
+  /** With nothing under way paths alone are watched: what happens to the device is told to the next batch. */
   waitSet(wantWrite: boolean): readonly { fd: number; events: number }[] {
-    this.#watch.sleeps()
     const { state, queue } = this.#recovery
-    if (state === BROKEN || (this.#inFlight.empty && !wantWrite)) return NOTHING
+    const idle = this.#inFlight.empty && !wantWrite
+    this.#watch.sleeps(idle)
+    if (state === BROKEN) return NOTHING
+    if (idle) return this.#idleSet
     this.#waitSet[0].fd = queue.channelFd
     this.#waitSet[1].fd = this.#device.context.asyncFd
     return this.#waitSet

@@ -13,7 +13,7 @@ import type { AddressHandle, DatagramAddress, ProtectionDomain } from '../../../
 import { IBV_PORT_ACTIVE } from '../../../ffi/verbs/layout.js'
 import type { GroupMembership } from '../../../ffi/verbs/rdmacm.js'
 import type { DatagramDestination } from '../../../ffi/verbs/work-requests.js'
-import { ensure, SpeadcastError } from '../../errors.js'
+import { ensure, lackOf, SpeadcastError } from '../../errors.js'
 import { formatGid, parseAddress } from '../../net/address.js'
 import type { ResolvedEndpoint } from '../../net/endpoint.js'
 import { type Path, waitForNeighbours } from '../../net/route.js'
@@ -55,6 +55,8 @@ export interface RdmaUdOptions extends QueueOptions {
   readonly connectTimeoutMs: number
 }
 
+/** How often to ask again what could not be asked for want of descriptors or memory. */
+const LACK_RETRY_MS = 20
 /** The two bits below the DSCP are ECN's. */
 const trafficClass = (dscp: number): number => dscp << 2
 /** For unicast. For a group, librdmacm gives both. */
@@ -69,6 +71,7 @@ export interface OpenFabric extends OpenDevice {
   readonly fabric: FabricPort
   readonly destinations: readonly Destination[]
   readonly groups: GroupMembership | undefined
+  readonly watch: PortWatch
 }
 
 /**
@@ -126,6 +129,8 @@ export async function openFabric(options: RdmaUdOptions): Promise<OpenFabric> {
       destinations.push({ handle: ah.pointer, qpn: where.qpn, qkey: where.qkey, peer: where, ah })
     }
     const portActive = fabric.facts.state === IBV_PORT_ACTIVE
+    const states = new States()
+    const watch = explained('rdma-ud', () => new PortWatch(fabric, packetSizeBytes, states))
     return {
       context,
       domain,
@@ -135,7 +140,8 @@ export async function openFabric(options: RdmaUdOptions): Promise<OpenFabric> {
       fabric,
       destinations,
       groups,
-      states: new States(),
+      watch,
+      states,
     }
   } catch (error) {
     for (const each of opened.reverse()) each.close()
@@ -232,20 +238,28 @@ export class PortWatch {
   readonly #packetSizeBytes: number
   readonly #watch: LinkWatch | undefined
   #suspicion = 0
+  /** When the kernel could not be asked: what was known holds, and is doubtful. 0 where it could. */
+  #lackedAt = 0
 
   constructor(fabric: FabricPort, packetSizeBytes: number, states: States) {
     this.#states = states
-    states.add(() => ({ mtuBytes: this.mtuBytes }))
     this.#fabric = fabric
     this.#packetSizeBytes = packetSizeBytes
     this.mtuBytes = fabric.mtuBytes
     const { ifindex } = fabric.gid
     this.#watch = ifindex > 0 ? new LinkWatch([ifindex]) : undefined
+    states.add(() => ({ mtuBytes: this.mtuBytes }))
     this.look()
+  }
+
+  /** For poll(2): readable when the kernel has told of something; undefined where it tells nothing of the port. */
+  get fd(): number | undefined {
+    return this.#watch?.fd
   }
 
   look(): void {
     const { context, port, gid } = this.#fabric
+    this.#lackedAt = 0
     try {
       const { up, carrier } = gid.ifindex > 0 ? link(gid.ifindex) : { up: true, carrier: true }
       this.shut = up && carrier ? 0 : ERRNO.ENETDOWN
@@ -254,15 +268,17 @@ export class PortWatch {
       this.mtuBytes = mtuBytes
     } catch (error) {
       if (!(error instanceof NativeError)) throw error
-      this.shut = ERRNO.ENODEV
+      if (lackOf(error)) this.#lackedAt = performance.now()
+      else this.shut = ERRNO.ENODEV
     }
     this.passable = this.shut === 0 && this.#packetSizeBytes <= this.mtuBytes
   }
 
   suspicion(): number {
     const changed = this.#watch?.drain(this.#fabric.gid.ifindex)
-    if (changed && changed.changes > 0) this.look()
-    if (changed?.carrierLost) this.#suspicion++
+    const again = this.#lackedAt > 0 && performance.now() - this.#lackedAt > LACK_RETRY_MS
+    if (again || (changed && changed.changes > 0)) this.look()
+    if (changed?.carrierLost || this.#lackedAt > 0) this.#suspicion++
     return this.#suspicion
   }
 

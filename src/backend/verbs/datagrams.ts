@@ -17,7 +17,7 @@ import {
   describePort,
   type OpenFabric,
   openFabric,
-  PortWatch,
+  type PortWatch,
   type RdmaUdOptions,
   tooLarge,
 } from './datagrams-open.js'
@@ -58,7 +58,7 @@ class Datagrams implements QueueKind<DatagramPosting> {
       options.endpoints.some(({ multicast }) => multicast),
     )
     open.states.add(() => this.#words())
-    this.#watch = new PortWatch(open.fabric, options.packetSizeBytes, open.states)
+    this.#watch = open.watch
   }
 
   get passable(): boolean {
@@ -112,6 +112,10 @@ class Datagrams implements QueueKind<DatagramPosting> {
 
   prepare(posting: DatagramPosting, first: number, end: number): void {
     posting.prepare(first, end)
+  }
+
+  get watchFd(): number | undefined {
+    return this.#watch.fd
   }
 
   suspicion(): number {

@@ -27,6 +27,8 @@ export class DeviceWatch<V extends VerbsPosting> {
   #kindSuspicion = 0
   #lookedAt = 0
   #calls = 0
+  /** The thread sleeps with nothing to send: what wakes it stays until somebody looks. */
+  #idle = false
 
   constructor(device: OpenDevice, kind: QueueKind<V>, recovery: Recovery<V>) {
     this.#device = device
@@ -80,7 +82,7 @@ export class DeviceWatch<V extends VerbsPosting> {
    */
   suspicion(thorough: boolean): number {
     const now = thorough || ++this.#calls % CALLS_PER_LOOK === 0 ? performance.now() : this.#lookedAt
-    if (now - this.#lookedAt > LOOK_MS) {
+    if (now - this.#lookedAt > LOOK_MS || (thorough && this.#idle)) {
       this.#lookedAt = now
       this.takeEvents()
       this.#kindSuspicion = this.#kind.suspicion()
@@ -90,13 +92,18 @@ export class DeviceWatch<V extends VerbsPosting> {
     return this.#suspicion + this.#kindSuspicion
   }
 
-  /** Between posts of a long batch, of which nothing settles for a while: what changed may make the next packets go another way. */
-  glance(): void {
-    this.suspicion(false)
+  /**
+   * Before each post.
+   * @param within a long batch, of which nothing settles for a while: what changed may make the next packets go another way
+   */
+  posts(within: boolean): void {
+    this.#idle = false
+    if (within) this.suspicion(false)
   }
 
   /** The next call of `suspicion` asks for the time: a thread that sleeps is not so busy that its batches are short. */
-  sleeps(): void {
+  sleeps(idle: boolean): void {
     this.#calls = -1
+    this.#idle = idle
   }
 }

@@ -1,37 +1,28 @@
 /**
- * The frame headers of a stream's substreams: source and next hop MACs, addresses, ports, VLAN tags.
- *
- * This file does what the kernel does for a socket: the route and the next hop's MAC come from rtnetlink, and a bound UDP socket keeps the
- * source port from others. When the kernel tells of a change, interface, addresses and routes are found again. The kernel does not see our
- * packets, so they never confirm a neighbour, and its entry ages. Once a second we look at the entry, and make the kernel ask the
- * neighbour by an empty datagram when the entry is stale.
+ * The paths of a stream's frames. This file does what the kernel does for a socket: the route comes from rtnetlink, and a bound UDP socket keeps
+ * the source port from others. When the kernel tells of a change, interface, addresses and routes are found again.
  */
 import { ERRNO, NativeError } from '../../../ffi/native-error.js'
-import { LinkWatch } from '../../../ffi/netlink/link-watch.js'
+import { type LinkChanges, LinkWatch } from '../../../ffi/netlink/link-watch.js'
 import { link } from '../../../ffi/netlink/route.js'
 import { UdpSocket } from '../../../ffi/socket/udp-socket.js'
-import { SpeadcastError } from '../../errors.js'
+import { lackOf, SpeadcastError } from '../../errors.js'
 import { formatAddress, needsScope, parseAddress } from '../../net/address.js'
-import { FrameTemplate, multicastMac, type VlanTag } from '../../net/frame.js'
-import {
-  type Devices,
-  kickNeighbour,
-  largestPacketSizeBytes,
-  type NeighbourOutcome,
-  neighbourOf,
-  type Path,
-} from '../../net/route.js'
-import { type RdmaPath, sendsBy } from '../../rdma/devices.js'
+import type { VlanTag } from '../../net/frame.js'
+import { type Devices, largestPacketSizeBytes, type NeighbourOutcome, type Path } from '../../net/route.js'
+import type { RdmaPath } from '../../rdma/devices.js'
 import { Gates, type Known } from '../gates.js'
 import type { States } from '../states.js'
 import { Bearings } from '../udp/bearings.js'
+import { equal, FrameHeaders } from './frame-headers.js'
+import { PathNews } from './path-news.js'
 import type { IbverbsOptions } from './raw-options.js'
+import { WayOut } from './way-out.js'
 
-const MAC_LOOK_MS = 1000
-const BROADCAST_MAC = new Uint8Array(6).fill(0xff)
-const NO_MAC = new Uint8Array(6)
-
-const equal = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0
+/** A device that comes to an interface is told by no event: how often to look while there is none. */
+const RETRY_MS = 1000
+/** How often to ask again what could not be asked for want of descriptors or memory. */
+const LACK_RETRY_MS = 20
 
 /** A socket bound to an address, so that nobody else gets the port, unless it is shared. @throws NativeError */
 export function reservePort(source: Uint8Array, port: number, ifindex: number, shared = false): UdpSocket {
@@ -55,86 +46,85 @@ export interface FramePathsParts {
   /** Bound to `source`; closed with the paths. */
   readonly socket: UdpSocket
   readonly rdma: RdmaPath
+  /** The device behind an interface, as of now. @throws as FindDevice */
+  readonly findDevice: (ifindex: number, address: Uint8Array | undefined) => RdmaPath
   readonly states: States
 }
 
 export class FramePaths {
-  readonly templates: FrameTemplate[]
+  readonly headers: FrameHeaders
   readonly gates: Gates
-  /** Rises when frame headers changed: a MAC, or the source address. */
-  macRevision = 0
   /** False: there is no carrier, or the MTU is too small. A device may then drop packets and say that they were sent. */
   passable = true
-  /** Why packets would leave by the wrong device; empty as long as they would not. */
-  displaced = ''
-  /** The path of packets that leave by the device, or that should once it has moved. */
-  home: Path
-  source: Uint8Array
-  readonly port: number
-  vlans: readonly VlanTag[]
   readonly #options: IbverbsOptions
   readonly #bearings: Bearings
   readonly #states: States
   readonly #watch: LinkWatch
-  readonly #macs: Uint8Array[]
-  #rdma: RdmaPath
-  #mac: Uint8Array
+  readonly #way: WayOut
+  readonly #news: PathNews
   #socket: UdpSocket
-  #lookedAt = performance.now()
-  /** The gates' moves at the last look. */
-  #moves = 0
   #suspicion = 0
-  /** Interfaces that have no device to move to: packets that go by them are refused. */
-  readonly #deviceless = new Set<number>()
+  #followedAt = 0
+  /** The kernel could not be asked: what was known before holds, and is doubtful. */
+  #lacking = false
 
-  /** @throws NativeError */
-  constructor({ options, paths, neighbours, source, socket, rdma, states }: FramePathsParts) {
-    const { endpoints } = options
+  /** Owns the socket if it does not throw. @throws NativeError */
+  constructor({ options, paths, neighbours, source, socket, rdma, findDevice, states }: FramePathsParts) {
     this.#options = options
     this.#bearings = new Bearings(options)
     this.#states = states
-    this.#rdma = rdma
+    this.#way = new WayOut(paths[0]!, rdma, ({ ifindex }) => findDevice(ifindex, this.homeAddress))
     this.#socket = socket
-    this.home = paths[0]!
-    this.source = source
-    this.port = socket.localPort()
-    this.vlans = this.#tags()
-    this.#mac = link(this.home.ifindex).mac
+    const { mac } = link(this.home.ifindex)
+    this.headers = new FrameHeaders(options, paths, { mac, address: source, port: socket.localPort(), vlans: this.#tags() })
     this.gates = new Gates({
       paths,
       timeoutMs: options.neighbourTimeoutMs,
       find: (i) => this.#find(i),
       states,
     })
-    this.#macs = endpoints.map((endpoint, i) => {
-      const path = paths[i]!
-      const mac = multicastMac(endpoint.bytes) ?? neighbourOf(path)?.mac
-      if (path.needsNeighbour && (!mac || neighbours[i] === 'failed')) this.gates.shut(i)
-      return mac ?? (path.onLinkMulticastOrLoopback ? BROADCAST_MAC : NO_MAC)
-    })
-    this.templates = endpoints.map((_, i) => this.#template(i))
-    const destinations = endpoints.map(({ bytes }) => bytes)
+    for (const [i, { needsNeighbour }] of paths.entries())
+      if (needsNeighbour && (!this.headers.knows(i) || neighbours[i] === 'failed')) this.gates.shut(i)
+    this.#news = new PathNews(this.gates, states)
+    const destinations = options.endpoints.map(({ bytes }) => bytes)
     this.#watch = new LinkWatch(this.#watched, destinations)
-    this.passable = this.#looksPassable()
+    this.passable = this.#ask(() => this.#looksPassable()) ?? true
+  }
+
+  /** The path of packets that leave by the device, or that should once it has moved. */
+  get home(): Path {
+    return this.#way.home
+  }
+
+  /** Why packets would leave by the wrong device; empty as long as they would not. */
+  get displaced(): string {
+    return this.#way.state === 'displaced' ? this.#way.reason : ''
+  }
+
+  /** For poll(2): readable when the kernel has told of something. */
+  get fd(): number {
+    return this.#watch.fd
+  }
+
+  /** Whether packets are refused by this errno because there is no device for them. */
+  refusesBy(errno: number): boolean {
+    return this.#way.errno !== 0 && this.#way.errno === errno
   }
 
   /** Why no packet can leave by the interface at this moment; empty where the interface is not to blame. Cold. */
   get trouble(): string {
-    const { interfaceName, ifindex } = this.home
-    return this.#deviceless.has(ifindex)
-      ? `packets go by ${interfaceName} now, behind which there is no RDMA device`
-      : this.#bearings.troubleNow()
+    return this.#way.state === 'deviceless' ? this.#way.reason : this.#bearings.troubleNow()
   }
 
   #tags(): readonly VlanTag[] {
-    const { vlans } = this.#rdma
+    const { vlans } = this.#way.rdma
     const { vlan } = this.#options
     return vlan ? [...vlans.slice(0, -1), { ...vlans.at(-1), ...vlan }] : vlans
   }
 
   /** The interface, and where its frames leave by a bond's port, bond and port. */
   get #watched(): number[] {
-    const { bond } = this.#rdma
+    const { bond } = this.#way.rdma
     return bond ? [this.home.ifindex, bond.index, bond.port] : [this.home.ifindex]
   }
 
@@ -144,70 +134,21 @@ export class FramePaths {
    */
   #find(i: number, devices?: Devices): Path {
     const path = this.#bearings.find(i, devices)
-    if (path.ifindex === this.home.ifindex && !this.#deviceless.has(path.ifindex)) return path
+    if (path.ifindex === this.home.ifindex && this.#way.errno === 0) return path
     throw new NativeError(
       'RTM_GETROUTE',
-      ERRNO.ENETUNREACH,
+      this.#way.errno || ERRNO.ENETUNREACH,
       `${path.to} goes by ${path.interfaceName}, not ${this.home.interfaceName}`,
     )
   }
 
-  #template(i: number): FrameTemplate {
-    const { endpoints, ttl, dscp } = this.#options
-    const { bytes, port } = endpoints[i]!
-    return new FrameTemplate({
-      sourceMac: this.#mac,
-      destinationMac: this.#macs[i]!,
-      source: this.source,
-      destination: bytes,
-      sourcePort: this.port,
-      destinationPort: port,
-      ...(ttl !== undefined && { ttl }),
-      ...(dscp !== undefined && { dscp }),
-      vlan: this.vlans,
-    })
-  }
-
-  #newTemplates(): void {
-    for (let i = 0; i < this.templates.length; i++) this.templates[i] = this.#template(i)
-    this.macRevision++
-  }
-
-  /** Called before a post: the event that moved a gate may have brought a MAC. */
-  keepUp(): void {
-    if (this.#moves !== this.gates.moves) this.look()
-  }
-
-  /** Takes over changed MACs, once a second at most unless a gate moved. 20 µs for each next hop. */
-  look(): void {
-    const now = performance.now()
-    if (now - this.#lookedAt < MAC_LOOK_MS && this.#moves === this.gates.moves) return
-    this.#lookedAt = now
-    this.#moves = this.gates.moves
-    const known = new Map<string, Uint8Array | undefined>()
-    for (const [i, path] of this.gates.paths.entries()) {
-      if (!path.needsNeighbour) continue
-      const key = path.nextHop!.text
-      if (!known.has(key)) known.set(key, this.#macOf(path))
-      const mac = known.get(key)
-      if (!mac || equal(mac, this.#macs[i]!)) continue
-      this.#macs[i] = mac
-      this.templates[i] = this.#template(i)
-      this.macRevision++
-    }
-  }
-
-  /**
-   * The MAC of a path's next hop. A stale one gets an empty datagram, because the kernel asks a neighbour only when it sends there.
-   */
-  #macOf(path: Path): Uint8Array | undefined {
+  /** Asks the kernel; undefined, and what was known holds, where it cannot be asked. */
+  #ask<T>(question: () => T): T | undefined {
     try {
-      const { state, mac } = neighbourOf(path) ?? {}
-      if (state === 'stale') kickNeighbour(path)
-      return mac
+      return question()
     } catch (error) {
-      // A firewall forbids the datagram, and the entry ages on; or the interface is gone, and the device will say so.
-      if (!(error instanceof NativeError)) throw error
+      if (!lackOf(error)) throw error
+      this.#lacking = true
       return undefined
     }
   }
@@ -217,11 +158,11 @@ export class FramePaths {
     const { ifindex, family } = this.home
     try {
       const { up, carrier, mtu } = link(ifindex)
-      const { bond } = this.#rdma
+      const { bond } = this.#way.rdma
       if (bond && !link(bond.port).carrier) return false
       return up && carrier && this.#options.packetSizeBytes <= largestPacketSizeBytes(mtu, family)
     } catch (error) {
-      if (!(error instanceof NativeError)) throw error
+      if (!(error instanceof NativeError) || lackOf(error)) throw error
       return false // the interface is gone
     }
   }
@@ -231,49 +172,68 @@ export class FramePaths {
     let neighbourLost = false
     let changes = 0
     for (const index of this.#watched) {
-      const seen = this.#watch.drain(index)
+      const seen = this.#changesOf(index)
       carrierLost ||= seen.carrierLost
       neighbourLost ||= seen.neighbourLost
       changes += seen.changes
     }
-    if (this.#watch.pathsDoubtful) {
+    const again = this.#retries
+    if (this.#watch.pathsDoubtful || again) {
       this.#watch.pathsDoubtful = false
       this.#follow()
     }
-    if (changes > 0) {
-      const passable = this.#looksPassable()
+    if (changes > 0 || again) {
+      const passable = this.#ask(() => this.#looksPassable()) ?? this.passable
       if (passable && !this.passable) this.gates.revive()
       this.passable = passable
-      this.#lookAtBond()
+      if (this.#ask(() => this.#way.lookAtBond())) this.#leaves()
     }
-    if (carrierLost) this.#suspicion++
+    if (carrierLost || this.#lacking) this.#suspicion++
     if ((carrierLost || neighbourLost) && this.gates.doubt(this.home.ifindex)) this.#suspicion++
-    this.look()
+    this.headers.look(this.gates)
     return this.#suspicion
+  }
+
+  #changesOf(ifindex: number): Readonly<LinkChanges> {
+    try {
+      return this.#watch.drain(ifindex)
+    } catch (error) {
+      if (!(error instanceof NativeError)) throw error
+      // It went away before it was watched, or could not be asked about.
+      if (lackOf(error)) this.#lacking = true
+      return { carrierLost: true, neighbourLost: true, changes: 1 }
+    }
+  }
+
+  /** It is time to ask again what no event will tell. */
+  get #retries(): boolean {
+    if (!this.#lacking && !(this.#way.state === 'deviceless' && this.#way.passing)) return false
+    return performance.now() - this.#followedAt > (this.#lacking ? LACK_RETRY_MS : RETRY_MS)
   }
 
   /** Finds interface, addresses and routes again. Packets that left by other ones a moment ago are doubtful. */
   #follow(): void {
+    this.#followedAt = performance.now()
+    this.#lacking = false
     this.#bearings.take()
-    this.#deviceless.clear()
     const devices: Devices = new Map()
     const known: Known = new Map()
-    const found = this.#options.endpoints.map((_, i) => this.#lookFor(i, devices))
-    const paths = found.filter((path) => typeof path !== 'number')
-    const elsewhere = paths[0]
-    if (elsewhere && paths.every(({ ifindex }) => ifindex === elsewhere.ifindex)) this.#goTo(elsewhere)
-    for (const [i, path] of found.entries()) {
-      const errno = typeof path === 'number' ? path : path.ifindex === this.home.ifindex ? 0 : ERRNO.ENETUNREACH
-      if (errno === 0) this.#take(i, path as Path, known)
-      else this.#cut(i, errno)
-    }
-    if (elsewhere && !this.displaced && this.#readdress()) this.#suspicion++
+    const before = [...this.gates.paths]
+    const found = this.#options.endpoints.map((_, i) => this.#ask(() => this.#lookFor(i, devices)) ?? this.gates.cutBy(i))
+    const paths = found.flatMap((path, i) => (path === 0 ? before[i]! : typeof path === 'number' ? [] : path))
+    const home = paths.length > 0 ? this.#way.choose(paths) : undefined
+    if (home && this.#way.turnTo(home)) this.#suspicion++
+    const changed = found.flatMap((path, i) => (this.#followPath(i, path || before[i]!, known) ? [i] : []))
+    if (home && this.#way.state === 'there' && this.#readdress()) this.#suspicion++
+    this.#news.tell(changed, before, () => this.trouble)
   }
 
+  /** The path, or the errno that tells why there is none. @throws NativeError where the kernel cannot be asked */
   #lookFor(i: number, devices: Devices): Path | number {
     try {
       return this.#bearings.find(i, devices)
     } catch (error) {
+      if (lackOf(error)) throw error
       const cause = error instanceof SpeadcastError ? error.cause : error
       if (cause instanceof NativeError) return cause.errno
       if (error instanceof SpeadcastError) return ERRNO.ENETUNREACH
@@ -281,50 +241,69 @@ export class FramePaths {
     }
   }
 
-  /** Packets go by another interface now, or by one that was made anew. */
-  #goTo(path: Path): void {
-    const same = path.ifindex === this.home.ifindex
-    this.home = path
-    if (same) return
-    this.displaced = `packets go by ${path.interfaceName} now`
+  /** Packets cannot leave by the device where the queue is. */
+  #leaves(): void {
+    const { errno, reason } = this.#way
     this.#suspicion++
+    if (errno !== 0) for (const i of this.gates.paths.keys()) this.#cut(i, errno)
+    this.#news.note(reason)
   }
 
-  #take(i: number, path: Path, known: Known): void {
+  /** True when packets of the substream take another path, or one again, or none any more. */
+  #followPath(i: number, found: Path | number, known: Known): boolean {
+    const errno = typeof found === 'number' ? found : found.ifindex === this.home.ifindex ? this.#way.errno : ERRNO.ENETUNREACH
+    return errno === 0 ? this.#take(i, found as Path, known) : this.#cut(i, errno)
+  }
+
+  #take(i: number, path: Path, known: Known): boolean {
     const before = this.gates.paths[i]!
     const same = before.ifindex === path.ifindex && before.nextHop?.text === path.nextHop?.text
     if (same && this.gates.cutBy(i) === 0) {
       this.gates.paths[i] = path
-      return
+      return before.sourceAddress !== path.sourceAddress
     }
     if (!same) this.#suspicion++
     this.gates.follow(i, path, known)
-    if (!path.needsNeighbour) this.#macs[i] = multicastMac(this.#options.endpoints[i]!.bytes) ?? BROADCAST_MAC
+    if (!path.needsNeighbour) this.headers.takeNoNeighbour(i)
+    return true
   }
 
-  #cut(i: number, errno: number): void {
-    if (this.gates.cutBy(i) === errno) return
+  #cut(i: number, errno: number): boolean {
+    if (this.gates.cutBy(i) === errno) return false
     this.gates.cut(i, errno)
     this.#suspicion++
+    return true
   }
 
-  /** Takes the interface's MAC, and the address that packets are to come from, as they are now. False if they are the same. */
-  #readdress(): boolean {
-    const source = this.homeAddress
-    const { mac } = link(this.home.ifindex)
-    const moved = source !== undefined && !equal(source, this.source)
-    if (!moved && equal(mac, this.#mac)) return false
-    this.#mac = mac
-    if (moved) this.#takeSource(source)
-    this.#newTemplates()
+  /**
+   * Takes the interface's MAC, its tags and the address that packets are to come from, as they are now. True if they are others.
+   * @param moved the headers are those of another interface
+   */
+  #readdress(moved = false): boolean {
+    const before = this.headers.source
+    const address = this.homeAddress ?? before.address
+    const mac = this.#macOfHome() ?? before.mac
+    const sameAddress = equal(address, before.address)
+    if (!moved && sameAddress && equal(mac, before.mac)) return false
+    if (!sameAddress) this.#reserve(address)
+    this.headers.take({ mac, address, port: before.port, vlans: this.#tags() })
     this.#states.change()
     return true
   }
 
-  #takeSource(source: Uint8Array): void {
-    this.source = source
+  /** Undefined where it cannot be asked about, or is gone again: the kernel tells of that. */
+  #macOfHome(): Uint8Array | undefined {
     try {
-      const socket = reservePort(source, this.port, this.home.ifindex, this.#options.reusePort)
+      return this.#ask(() => link(this.home.ifindex).mac)
+    } catch (error) {
+      if (!(error instanceof NativeError)) throw error
+      return undefined
+    }
+  }
+
+  #reserve(address: Uint8Array): void {
+    try {
+      const socket = reservePort(address, this.headers.source.port, this.home.ifindex, this.#options.reusePort)
       this.#socket.close()
       this.#socket = socket
     } catch (error) {
@@ -333,30 +312,22 @@ export class FramePaths {
     }
   }
 
-  /** Frames that left by a port that the bond does not send by any more may be lost. */
-  #lookAtBond(): void {
-    const { bond } = this.#rdma
-    if (!bond || this.displaced || sendsBy(bond)) return
-    this.displaced = 'the bond sends by another port'
-    this.#suspicion++
-  }
-
   /** The stream has moved to another device: frames have the addresses of its interface. */
   moved(rdma: RdmaPath): void {
-    this.#rdma = rdma
-    this.displaced = ''
-    this.vlans = this.#tags()
-    this.#readdress()
-    this.#newTemplates()
-    this.passable = this.#looksPassable()
-    this.#states.change()
+    this.#way.moved(rdma)
+    this.#readdress(true)
+    this.passable = this.#ask(() => this.#looksPassable()) ?? this.passable
   }
 
-  /** There is no device to move to: packets that go by that interface are refused until something changes. */
-  stays(): void {
-    this.displaced = ''
-    this.#deviceless.add(this.home.ifindex)
-    for (const i of this.gates.paths.keys()) this.#cut(i, ERRNO.ENETUNREACH)
+  /** The device that packets are to leave by. @throws as FindDevice */
+  findDevice(): RdmaPath {
+    return this.#way.find(this.home)
+  }
+
+  /** There is no device to move to, as the error tells: packets that go by that interface are refused until something changes. */
+  stays(error: unknown): void {
+    this.#way.stays(error)
+    this.#leaves()
   }
 
   /** The address that packets of the interface are to come from. */
@@ -366,7 +337,7 @@ export class FramePaths {
 
   /** In words. */
   get sourceAddress(): string {
-    return formatAddress(this.source)
+    return formatAddress(this.headers.source.address)
   }
 
   close(): void {

@@ -34,6 +34,8 @@ export interface QueueKind<V extends VerbsPosting> {
   refusal(posting: V, row: number): number
   /** The backend calls it before it posts rows first … end−1. */
   prepare(posting: V, first: number, end: number): void
+  /** Readable when what `suspicion` looks at may have changed, so that an idle thread looks. Absent where nothing tells. */
+  readonly watchFd?: number | undefined
   /** Rises whenever something makes recent completions doubtful. */
   suspicion(): number
   explain(cause: number, substream: number, udpBytes: number, last: LastFailure): string

@@ -5,7 +5,6 @@
 import { ERRNO, NativeError } from '../../../ffi/native-error.js'
 import { type DeviceFacts, VerbsContext } from '../../../ffi/verbs/context.js'
 import { IBV_PORT_ACTIVE } from '../../../ffi/verbs/layout.js'
-import type { VerbsLibrary } from '../../../ffi/verbs/library.js'
 import { SpeadcastError } from '../../errors.js'
 import { parseAddress } from '../../net/address.js'
 import { AROUND_FRAME_BYTES } from '../../net/frame.js'
@@ -37,8 +36,12 @@ export async function openDevice(options: IbverbsOptions): Promise<OpenRawDevice
       'ERR_SPEADCAST_INTERFACE',
       `interface ${interfaceName} has no address for ${endpoints[0]!.text}; give one`,
     )
-  const rdma = explained('ibverbs', () => rdmaPathOf(library, ifindex, source))
-  ensureLoopback('ibverbs', endpoints, rdma.interfaces, options.multicastLoop)
+  const findDevice = (ifindex: number, address: Uint8Array | undefined): RdmaPath => {
+    const found = rdmaPathOf(library, ifindex, address)
+    ensureLoopback('ibverbs', endpoints, found.interfaces, options.multicastLoop)
+    return found
+  }
+  const rdma = explained('ibverbs', () => findDevice(ifindex, source))
   const neighbours = await waitForNeighbours(paths, options.neighbourTimeoutMs)
   const opened: { close(): void }[] = []
   try {
@@ -49,9 +52,9 @@ export async function openDevice(options: IbverbsOptions): Promise<OpenRawDevice
     const facts = explained('ibverbs', () => context.facts())
     const portActive = explained('ibverbs', () => context.port(rdma.port).state === IBV_PORT_ACTIVE)
     const states = new States()
-    const frames = new FramePaths({ options, paths, neighbours, source, socket, rdma, states })
+    const frames = new FramePaths({ options, paths, neighbours, source, socket, rdma, findDevice, states })
     opened.push(frames)
-    checkPacing(facts, rdma, options, frames.templates[0]!.headerBytes)
+    checkPacing(facts, rdma, options, frames.headers.templates[0]!.headerBytes)
     const domain = explained('ibverbs', () => context.allocateDomain())
     return { context, domain, facts, rdma, portActive, states, frames }
   } catch (error) {
@@ -65,45 +68,41 @@ export async function openDevice(options: IbverbsOptions): Promise<OpenRawDevice
 }
 
 /**
- * Opens the device that frames are to leave by now, and closes the one that they left by. False: there is none.
+ * Opens the device that frames are to leave by now, and closes the one that they left by. False: there is none, or it cannot be used.
  * @param letGo takes everything from the device that is closed
- * @throws NativeError; then the device is the one it was
  */
 export function moveDevice(device: OpenRawDevice, letGo: () => void): boolean {
-  const { frames, facts } = device
-  const { library } = device.context
-  const rdma = rdmaNow(library, frames)
-  if (!rdma) {
-    frames.stays()
+  const { frames } = device
+  let other: OpenDevice
+  try {
+    other = openOther(device)
+  } catch (error) {
+    frames.stays(error)
     return false
   }
+  letGo()
+  device.domain.release()
+  device.context.close()
+  Object.assign(device, other)
+  frames.moved(other.rdma)
+  return true
+}
+
+/** @throws as FindDevice */
+function openOther({ context: { library }, facts, rdma: { device, vlans }, states, frames }: OpenRawDevice): OpenDevice {
+  const rdma = frames.findDevice()
   const context = VerbsContext.open(library, rdma.device)
   try {
     const others = context.facts()
     // Work requests were made for the one device: how many pieces of memory they have, how long their headers are, and who fills the checksums.
     const alike = others.checksumOffload === facts.checksumOffload && others.maxSges >= facts.maxSges
-    if (!alike || rdma.vlans.length !== device.rdma.vlans.length)
-      throw new NativeError('ibv_query_device', ERRNO.EOPNOTSUPP, `${rdma.device} is not like ${device.rdma.device}`)
-    const domain = context.allocateDomain()
+    if (!alike || rdma.vlans.length !== vlans.length)
+      throw new NativeError('ibv_query_device', ERRNO.EOPNOTSUPP, `${rdma.device} is not like ${device}`)
     const portActive = context.port(rdma.port).state === IBV_PORT_ACTIVE
-    letGo()
-    device.domain.release()
-    device.context.close()
-    Object.assign(device, { context, domain, facts: others, rdma, portActive } satisfies Partial<OpenDevice>)
+    return { context, domain: context.allocateDomain(), facts: others, rdma, portActive, states }
   } catch (error) {
     context.close()
     throw error
-  }
-  frames.moved(rdma)
-  return true
-}
-
-function rdmaNow(library: VerbsLibrary, { home, homeAddress }: FramePaths): RdmaPath | undefined {
-  try {
-    return rdmaPathOf(library, home.ifindex, homeAddress)
-  } catch (error) {
-    if (!(error instanceof SpeadcastError)) throw error
-    return undefined
   }
 }
 
@@ -136,7 +135,7 @@ const GONE: readonly string[] = ['ENODEV', 'EADDRNOTAVAIL', 'ENETUNREACH']
 /** Says what the failure of a packet means, and the remedy. */
 export function explainRaw(cause: number, path: Path, udpBytes: number, frames: FramePaths, last: LastFailure): string {
   const name = causeName(cause)
-  const why = GONE.includes(name) && frames.trouble
+  const why = (GONE.includes(name) || frames.refusesBy(cause)) && frames.trouble
   if (why) return `${path.to}: ${why} (${name}); the stream goes on when it is back`
   switch (name) {
     case 'EHOSTUNREACH':

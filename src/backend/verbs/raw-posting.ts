@@ -4,8 +4,8 @@ import { addToSum, type FrameTemplate, MIN_FRAME_BYTES } from '../../net/frame.j
 import { type PostingOptions, VerbsPosting } from './posting.js'
 
 export class IbverbsPosting extends VerbsPosting {
-  /** Revision of the MACs in the frame headers of rows from `framedFrom` on. Earlier rows were under way when a MAC changed. */
-  macRevision = 0
+  /** Revision of the frame headers of rows from `framedFrom` on. Earlier rows were under way when headers changed. */
+  headerRevision = 0
   framedFrom = 0
   readonly #templates: readonly FrameTemplate[]
   /** IPv6, and the device fills no checksums: they are computed at every post, about a nanosecond a byte. */
@@ -20,8 +20,8 @@ export class IbverbsPosting extends VerbsPosting {
   }
 
   /** Writes the frame headers of rows from `first` on, by the templates as they are now. None of the rows may be under way. */
-  writeFrames(first: number, macRevision: number): void {
-    this.macRevision = macRevision
+  writeFrames(first: number, headerRevision: number): void {
+    this.headerRevision = headerRevision
     this.framedFrom = first
     const { segmentStart, segmentRegion, segmentOffset, udpBytes, substream } = this.table
     const templates = this.#templates

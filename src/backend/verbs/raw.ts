@@ -31,7 +31,7 @@ class RawFrames implements QueueKind<IbverbsPosting> {
   constructor(options: IbverbsOptions, device: OpenRawDevice) {
     this.#options = options
     this.#device = device
-    const { headerBytes } = device.frames.templates[0]!
+    const { headerBytes } = device.frames.headers.templates[0]!
     this.headroomBytes = Math.ceil(headerBytes / 8) * 8
     this.wireOverheadBytes = AROUND_FRAME_BYTES + headerBytes
     this.pacesItself = options.hardwareRateBytesPerSecond !== undefined
@@ -54,12 +54,13 @@ class RawFrames implements QueueKind<IbverbsPosting> {
 
   #words(): StateWords {
     const { facts, frames } = this.#device
-    const { vlans } = frames
+    const { headers } = frames
+    const { vlans, port } = headers.source
     return {
       interface: frames.home.interfaceName,
       sourceAddress: frames.sourceAddress,
-      sourcePort: frames.port,
-      checksums: facts.checksumOffload ? 'device' : frames.templates[0]!.ipv6 ? 'software' : 'none for UDP over IPv4',
+      sourcePort: port,
+      checksums: facts.checksumOffload ? 'device' : headers.templates[0]!.ipv6 ? 'software' : 'none for UDP over IPv4',
       substreamsWithoutNeighbour: frames.gates.closedCount,
       ...(vlans.length > 0 && { vlan: vlans.length > 1 ? vlans.map(({ id }) => id).join('.') : vlans[0]!.id }),
     }
@@ -67,8 +68,9 @@ class RawFrames implements QueueKind<IbverbsPosting> {
 
   compile(table: PacketTable, options: PostingOptions): IbverbsPosting {
     const { facts, frames } = this.#device
-    const posting = new IbverbsPosting(table, options, frames.templates, facts.checksumOffload)
-    posting.macRevision = frames.macRevision
+    const { templates, revision } = frames.headers
+    const posting = new IbverbsPosting(table, options, templates, facts.checksumOffload)
+    posting.headerRevision = revision
     return posting
   }
 
@@ -76,7 +78,7 @@ class RawFrames implements QueueKind<IbverbsPosting> {
   ready(queue: SendQueue): void {
     queue.ready()
     if (!this.pacesItself) return
-    const { headerBytes } = this.#device.frames.templates[0]!
+    const { headerBytes } = this.#device.frames.headers.templates[0]!
     const { packetSizeBytes, hardwareBurstBytes = 0 } = this.#options
     queue.limitRate(frameRateKbps(this.#options, headerBytes), packetSizeBytes + headerBytes, hardwareBurstBytes)
   }
@@ -91,10 +93,14 @@ class RawFrames implements QueueKind<IbverbsPosting> {
   }
 
   prepare(posting: IbverbsPosting, first: number, end: number): void {
-    const { frames } = this.#device
-    frames.keepUp()
-    if (posting.macRevision !== frames.macRevision || first < posting.framedFrom) posting.writeFrames(first, frames.macRevision)
+    const { headers, gates } = this.#device.frames
+    headers.keepUp(gates)
+    if (posting.headerRevision !== headers.revision || first < posting.framedFrom) posting.writeFrames(first, headers.revision)
     posting.prepare(first, end)
+  }
+
+  get watchFd(): number {
+    return this.#device.frames.fd
   }
 
   suspicion(): number {

@@ -1,0 +1,121 @@
+/** The options of a writer of samples and their checks, and what it tells. */
+import type { GroupMode } from '../batch/compile.js'
+import { checkOptions, checkSignal, shown } from '../checks.js'
+import { ensure } from '../errors.js'
+import { ItemGroup } from '../spead/index.js'
+import type { BatchResult } from '../stream/result.js'
+
+export interface SampleWriterOptions {
+  /** The items of every heap, which keep the values they have now but for `item` and `timestamp`. */
+  items: ItemGroup
+  /**
+   * Name of the item that takes the samples: of fixed shape, and longer than an item pointer can hold. One step along its slowest
+   * dimension (the first, or the last of order 'F') is a sample; of elements of broken bytes, such as 10 bits, each element is.
+   */
+  item: string
+  /**
+   * Name of an unsigned integer item, sent as immediate, that gets the index of each heap's first sample, modulo its width.
+   * Default: none.
+   */
+  timestamp?: string
+  /** Index of the first sample of all. Default 0. */
+  firstSample?: number
+  /**
+   * By how much the timestamp rises from one heap to the next, where that is not the number of samples that the item's shape
+   * tells.
+   */
+  samplesPerHeap?: number
+  /** Heaps per batch, which are sent together when full. Default: as many as make 512 KiB, at least one. */
+  heapsPerBatch?: number
+  /**
+   * How long a heap that is whole may wait for its batch to fill; then the batch goes with the heaps that it has. 0: every write
+   * sends the whole heaps that there are. A heap that is not whole waits for its samples. Default: no bound, as fits a source
+   * that ends.
+   */
+  maxDelayMs?: number
+  /** Batches under way at once; see createBatchRing, and batchesFor of the default. */
+  batches?: number
+  /** Order of the packets of a batch. Default 'serial'. */
+  groupMode?: GroupMode
+  /** Aborting is abort(signal.reason). */
+  signal?: AbortSignal
+  /**
+   * Called with the fate of each group of heaps. With it failures end nothing; without it the first one rejects the next write,
+   * or end.
+   */
+  onSettled?: (settled: SettledHeaps) => void
+}
+
+/** The fate of heaps that were sent together. */
+export interface SettledHeaps {
+  readonly heaps: number
+  /** Heaps that were not sent whole. */
+  readonly failedHeaps: number
+  /** Sample bytes of the heaps that were sent whole. */
+  readonly sampleBytes: number
+  /** Set if all were sent. */
+  readonly result?: BatchResult
+  /** Set if not all were sent: a SendError, or the reason to withdraw them. */
+  readonly error?: unknown
+}
+
+export interface SampleWriterSummary {
+  /** Heaps that were sent whole, a short last one included. */
+  readonly heaps: number
+  readonly failedHeaps: number
+  /** Sample bytes of the heaps that were sent whole. */
+  readonly sampleBytes: number
+  /** Bytes after the last whole sample, dropped because end was told to. */
+  readonly droppedBytes: number
+}
+
+export interface SampleWriterEnd {
+  /** Drop bytes after the last whole sample instead of throwing. Default false. */
+  dropPartialSample?: boolean
+}
+
+const KEYS: readonly string[] = [
+  'items',
+  'item',
+  'timestamp',
+  'firstSample',
+  'samplesPerHeap',
+  'heapsPerBatch',
+  'maxDelayMs',
+  'batches',
+  'groupMode',
+  'signal',
+  'onSettled',
+] satisfies (keyof SampleWriterOptions)[]
+
+/** @throws ERR_SPEADCAST_CONFIG. What depends on the items and the stream is checked where it is used. */
+export function checkSampleOptions(options: SampleWriterOptions): void {
+  checkOptions('sampleWriter', options, KEYS, 'there are')
+  const { items, firstSample = 0, samplesPerHeap, maxDelayMs, signal, onSettled } = options
+  ensure(
+    items instanceof ItemGroup,
+    'ERR_SPEADCAST_CONFIG',
+    () => `sampleWriter: items is ${shown(items)}; it must be an ItemGroup, which says what a heap holds`,
+  )
+  ensure(
+    onSettled === undefined || typeof onSettled === 'function',
+    'ERR_SPEADCAST_CONFIG',
+    () => `sampleWriter: onSettled is ${shown(onSettled)}; it must be a function`,
+  )
+  ensure(
+    Number.isSafeInteger(firstSample) && firstSample >= 0,
+    'ERR_SPEADCAST_CONFIG',
+    () => `firstSample is ${shown(firstSample)}; it must be a whole number from 0 up`,
+  )
+  ensure(
+    maxDelayMs === undefined || (typeof maxDelayMs === 'number' && maxDelayMs >= 0),
+    'ERR_SPEADCAST_CONFIG',
+    () => `maxDelayMs is ${shown(maxDelayMs)}; it must be a number of milliseconds from 0 up`,
+  )
+  ensure(
+    samplesPerHeap === undefined || (Number.isSafeInteger(samplesPerHeap) && samplesPerHeap > 0),
+    'ERR_SPEADCAST_CONFIG',
+    () => `samplesPerHeap is ${shown(samplesPerHeap)}; it must be a whole number from 1 up`,
+  )
+  checkSignal('sampleWriter', signal)
+}
