@@ -318,9 +318,12 @@ export class ReceiveArena {
     return n
   }
 
-  /** The address of a sender as sockaddr bytes, undefined where it was forgotten for others. Cold. */
+  /** The address of a sender as sockaddr bytes, undefined where it has been forgotten. Cold. */
   addressOf(sender: number): Uint8Array | undefined {
-    return this.#senders.addressOf(sender)
+    const words = this.#senders.wordsOf(sender)
+    if (!words) return undefined
+    const v4 = (words[0]! & 0xffff) === AF_INET
+    return new Uint8Array(words.buffer, 0, v4 ? SOCKADDR_IN.size : SOCKADDR_IN6.size)
   }
 
   /** The address message i came from, as sockaddr bytes to give to reply(). Cold. */

@@ -2,7 +2,7 @@
  * Numbers for the socket addresses that datagrams come from. Anybody may send from any port, so their count is bounded; for another the one goes
  * that was silent for long. A number is given once.
  */
-import { AF_INET, SOCKADDR_IN, SOCKADDR_IN6 } from '../layout.js'
+import { AF_INET } from '../layout.js'
 
 const SENDERS = 1024
 const BUCKETS = 2 * SENDERS
@@ -40,13 +40,10 @@ export class SenderTable {
     return this.#add(bucket, u32, at)
   }
 
-  /** Returns the sockaddr of a sender, undefined where it was forgotten. Cold. */
-  addressOf(id: number): Uint8Array | undefined {
+  /** Returns the words of a sender's sockaddr, undefined where it has been forgotten. Cold. */
+  wordsOf(id: number): Uint32Array<ArrayBuffer> | undefined {
     const place = this.#id.indexOf(id)
-    if (place < 0) return undefined
-    const words = this.#words.slice(place * WORDS, (place + 1) * WORDS)
-    const v4 = (words[0]! & 0xffff) === AF_INET
-    return new Uint8Array(words.buffer, 0, v4 ? SOCKADDR_IN.size : SOCKADDR_IN6.size)
+    return place < 0 ? undefined : this.#words.slice(place * WORDS, (place + 1) * WORDS)
   }
 
   #add(bucket: number, u32: Uint32Array, at: number): number {

@@ -87,8 +87,8 @@ export function recvCommand(): Command {
       'after',
       `
 Ends at the stop heap, after --heaps, at --timeout, or at Ctrl-C (again: at once, exit 130).
-Exit status: 0 received; 1 the expected end did not come, memory was too small, the port is in use, the output could not be written, or
---verify or --output found heaps missing, incomplete, corrupt or none; 2 bad usage.
+Exit status: 0 received; 1 the expected end did not come, memory was too small, the port is in use, --verify or --output found heaps
+missing, incomplete, corrupt or none, or the output could not be written; 2 bad usage.
 JSON: heaps (complete ones with data), heapsIncomplete, heapsCorrupt, payloadBytes (item data), packets, seconds (first packet to
 last), items, sha256 (of the item's bytes as --output has them; null where there are several files), and reason, bytes, heapsMissing,
 duplicates, malformed, droppedByKernel, outputBytes, outputLeftOut, outputError (what write failed, and where the file ends), outputFiles …
@@ -150,10 +150,10 @@ function receiverOptions(endpoints: string[], options: RecvOptions): ReceiverOpt
     ...(bugCompat !== undefined && { bugCompat }),
     ...(buffer !== undefined && { receiveBufferBytes: buffer }),
     ...(output !== undefined && { output }),
-    order: options.order,
     ...(memory !== undefined && { heapMemoryBytes: memory }),
     ...(cntStep !== undefined && { cntStep }),
     anySource: options.anySource ?? false,
+    order: options.order,
     item: /^(0x[\da-f]+|\d+)$/i.test(options.item) ? Number(options.item) : options.item,
     verify: options.verify ?? false,
     hash: options.json === true || output !== undefined,

@@ -73,9 +73,9 @@ export class Assembler {
   }
 
   /** Whether packets came in the last second for a heap of the sender that is in the making and has a lower cnt. */
-  receivingBelow(order: number, cnt: number): boolean {
+  receivingBelow(sender: number, cnt: number): boolean {
     for (let heap = this.#live.oldest; heap; heap = heap.newer) {
-      if (heap.sender?.outputOf.id !== order || ((this.nowMs - heap.touched) | 0) >= RECENT_MS) continue
+      if (heap.sender!.number !== sender || this.nowMs - heap.touched >= RECENT_MS) continue
       const period = 2 ** (heap.addressBytes * 8)
       const its = heap.cntNumber + Math.round((cnt - heap.cntNumber) / period) * period
       if (its < cnt) return true
@@ -191,7 +191,7 @@ export class Assembler {
       this.#options.onStop(heap)
     }
     heap.packets++
-    heap.touched = this.nowMs | 0
+    heap.touched = this.nowMs
     if (heap.received === heap.length) {
       this.#live.remove(heap)
       this.#finish(heap, true)

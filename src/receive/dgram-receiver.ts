@@ -42,7 +42,7 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
   const u8 = new Uint8Array(buffer)
   const view = new DataView(buffer)
   const senders = new SenderNumbers()
-  const session = new ReceiveSession(buffer, DATAGRAM_BYTES, options.session, stats, (number) => senders.nameOf(number))
+  const session = new ReceiveSession(buffer, DATAGRAM_BYTES, options.session, stats, (sender) => senders.textOf(sender))
   const credits = options.credits ? new CreditLedger(receiveBufferBytes) : undefined
   let waitingHeaps = 0
   let waitingBytes = 0

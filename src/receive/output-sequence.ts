@@ -1,4 +1,5 @@
 /** The heaps of one sender that wait for those before them, and how its heap cnts run. */
+import { divisorOf } from './sequence.js'
 
 export interface Held {
   readonly sequence: Sequence
@@ -84,22 +85,10 @@ export class Sequence {
 
   #noteGap(gap: number): void {
     this.#gaps++
-    if (gap !== this.#step && (this.#step === 0 || gap % this.#step !== 0)) this.#step = greatestCommonDivisor(gap, this.#step)
+    if (gap !== this.#step && (this.#step === 0 || gap % this.#step !== 0)) this.#step = divisorOf(gap, this.#step)
   }
 }
 
 export function isAbove(held: Held, run: number, cnt: number): boolean {
   return held.run > run || (held.run === run && held.cnt > cnt)
-}
-
-/** Euclid's algorithm, for safe integers; gcd(0, b) = b. */
-function greatestCommonDivisor(a: number, b: number): number {
-  let x = a
-  let y = b
-  while (y !== 0) {
-    const rest = x % y
-    x = y
-    y = rest
-  }
-  return x
 }

@@ -27,8 +27,8 @@ export class SenderNumbers {
     return number
   }
 
-  /** Returns the text of a sender, null where it was forgotten. Cold. */
-  nameOf(number: number): string | null {
+  /** Returns the text of a number; null where it has been forgotten. */
+  textOf(number: number): string | null {
     for (const [text, known] of this.#known) if (known.number === number) return text
     return null
   }

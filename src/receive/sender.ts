@@ -35,11 +35,6 @@ export class Sender {
   /** Heard a second time, or again since it was last passed over for being forgotten. */
   recent = false
   pattern: PatternState | undefined
-  /** Whose order in the output it shares: that of the first of its socket. */
-  outputOf: Sender = this
-  /** The highest run of those that share its order. */
-  outputRun = 0
-
   constructor(
     readonly id: number,
     readonly number: number,

@@ -78,13 +78,6 @@ export class Senders {
     return this.#itemsOf.get(sender) ?? this.items
   }
 
-  /** Returns the driver's number of a sender, −1 where it is forgotten or stands for all sockets. Cold. */
-  numberOf(id: number): number {
-    if (this.#options.anySource) return -1
-    for (const sender of this.#byKey.values()) if (sender.id === id) return sender.number
-    return -1
-  }
-
   /** Heaps that never came, by their cnts. */
   get missing(): number {
     let sum = this.#missing
@@ -108,18 +101,12 @@ export class Senders {
   }
 
   #make(key: number, number: number, endpoint: number): Sender {
-    const { budget, endpoints, verify, cntStep, item } = this.#options
+    const { budget, verify, cntStep, item } = this.#options
     const bytes = SENDER_BYTES + (verify ? PATTERN_BYTES : 0)
     while (this.#byKey.size > 0 && (this.#byKey.size >= MAX_SENDERS || !budget.take(bytes))) this.#evict(bytes)
     if (this.#byKey.size === 0) budget.take(bytes)
     const sender = new Sender(this.#nextId, number, endpoint, new Sequence(cntStep))
     this.#nextId = (this.#nextId + 1) & 0x7fffffff
-    for (let other = 0; other < endpoints; other++) {
-      const sibling = this.#byKey.get(number * endpoints + other)
-      if (!sibling) continue
-      sender.outputOf = sibling.outputOf
-      break
-    }
     this.#byKey.set(key, sender)
     this.#itemsOf.set(sender, new KnownItems(this.#descriptorBudget, item, this.items))
     return sender

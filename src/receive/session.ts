@@ -112,8 +112,8 @@ export class ReceiveSession {
           // Sockets are read in turn, so heaps of several endpoints come far out of order.
           firstHeaps: endpoints > 1 ? WINDOW_HEAPS : FIRST_HEAPS,
           endpoints,
-          nameOf: (order) => nameOf(this.#senders.numberOf(order)),
-          receivingBelow: (order, cnt) => this.#assembler.receivingBelow(order, cnt),
+          nameOf,
+          receivingBelow: (sender, cnt) => this.#assembler.receivingBelow(sender, cnt),
         })
       : undefined
     this.#assembler = new Assembler(buffer, {
@@ -133,7 +133,9 @@ export class ReceiveSession {
     this.look(nowMs)
   }
 
-  /** Call it before a look for datagrams, and before each that comes by itself. */
+  /**
+   * Call it before a look for datagrams, and before each that comes by itself; at each turn at least, because the output is written every second.
+   */
   look(nowMs: number): void {
     if (this.#quietAt >= 0) {
       this.#idleMs += nowMs - this.#quietAt
@@ -185,12 +187,12 @@ export class ReceiveSession {
 
   /** Returns the reason to end now, if there is one. @param quiet no datagram was waiting just now */
   ended(nowMs: number, quiet: boolean): EndReason | undefined {
-    if (this.#output?.failure) return 'output'
     if (quiet) {
       this.look(nowMs)
       this.#quietAt = nowMs
       this.#assembler.endOpen(this.#idleMs - OPEN_MS)
     }
+    if (this.#output?.failure) return 'output'
     if (this.#stats[STAT.heaps]! >= this.#options.heaps) return 'heaps'
     if (this.#stops >= this.#options.stops) {
       if (this.#stoppedAt < 0) this.#stoppedAt = nowMs
@@ -292,22 +294,19 @@ export class ReceiveSession {
     this.#assembler.ending = this.#stops >= this.#options.stops
   }
 
-  /** The first of the senders that share an order begins its next run for all of them. */
-  #onRun(sender: Sender): void {
-    const { outputOf } = sender
-    if (sender.run <= outputOf.outputRun) return
-    outputOf.outputRun = sender.run
-    this.#output?.forget(outputOf.id)
+  /** The order of the output is that of a socket, which may deal out its heaps among endpoints: its run ends at one after the other. */
+  #onRun({ number, endpoint }: Sender): void {
+    this.#output?.forget(number, endpoint)
   }
 
-  #forgetOrder({ outputOf }: Sender): void {
-    this.#output?.forget(outputOf.id)
+  #forgetOrder({ number }: Sender): void {
+    this.#output?.forget(number)
   }
 
   #write(output: Output, heap: AssembledHeap, cnt: number, hasData: boolean): void {
     const table = this.#table
     const sender = heap.sender!
-    const order = sender.outputOf.id
+    const order = sender.number
     const known = this.#senders.itemsOf(sender)
     const id = this.#itemId(known)
     // Below table.count, or −1.
