@@ -1,7 +1,7 @@
 /**
  * Queues that drop packets below VLANs, on a dummy interface, which takes every packet that a queue lets through: what a queue drops in silence is
- * counted once, however many VLANs stand on it, and makes the batch suspect; what it refuses is posted again. The kernels of other hosts of our
- * tests have neither VLANs nor netem.
+ * counted once, however many VLANs stand on it, and makes the batch suspect; what it refuses is posted again. Nobody can tell of drops below a
+ * tunnel that is bound to no interface. The kernels of other hosts of our tests have neither VLANs nor netem.
  */
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
@@ -24,11 +24,14 @@ after(() => {
   sh('ip link del sink')
 })
 
-/** Sends behind a queue to the VLANs and to the interface itself. */
-async function behind(queue: string) {
+/** The VLANs and the interface itself. */
+const HOSTS = ['10.94.1.2:7148', '10.94.2.2:7148', '10.94.0.2:7148']
+
+/** Sends behind a queue. */
+async function behind(queue: string, to: readonly string[] = HOSTS) {
   sh(queue)
   const stream = await openStream({
-    to: ['10.94.1.2:7148', '10.94.2.2:7148', '10.94.0.2:7148'],
+    to,
     backend: 'udp',
     thread: 'inline',
     descriptors: 'none',
@@ -73,3 +76,21 @@ test('tbf, which refuses packets when it is full: they are posted again, and not
   assert.ok(drops > 0 && noBuffers > 0)
   assert.deepEqual([suspects, dropsBelowSocket, reached], [Array(BATCHES).fill(false), 0, PACKETS])
 })
+
+for (const [what, bound, isSeen] of [
+  ['bound to the interface', 'dev sink', true],
+  ['bound to none', '', false],
+] as const)
+  test(`a tunnel that is ${what}: drops below it are ${isSeen ? 'seen' : 'silent'}`, async () => {
+    sh(`
+      ip link add pipe type ipip local 10.94.0.1 remote 10.94.0.9 ${bound}
+      ip link set pipe up
+      ip address add 10.94.9.1/24 dev pipe`)
+    try {
+      const { suspects, dropsBelowSocket, drops } = await behind('tc qdisc add dev sink root netem loss 33%', ['10.94.9.2:7148'])
+      assert.ok(drops > 0)
+      assert.deepEqual([suspects, dropsBelowSocket], [Array(BATCHES).fill(isSeen), isSeen ? drops : 0])
+    } finally {
+      sh('ip link del pipe')
+    }
+  })

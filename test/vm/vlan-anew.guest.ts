@@ -182,7 +182,7 @@ test('the interface below both: senders and receivers find the new one', async (
 
 test('a batch under way is suspect, and no heap that is said to have failed arrives whole', async () => {
   const { way } = ways[0]!
-  const heaps = 150
+  const heaps = 60
   const common = { interface: 'line.7', packetSizeBytes: 1400, descriptors: 'none', thread: 'inline' } as const
   const stream = await openStream({ ...way, ...common, rate: '100kB/s' })
   const first = 1e6
