@@ -140,17 +140,14 @@ async function allFail(): Promise<void> {
 const GROUPS = WAYS.filter(({ to }) => /^\[?(239|ff15)/.test(to as string)).length
 const lost = () => heard.text().match(/cannot be received on tagged \(ENODEV\)/g)?.length ?? 0
 const rejoined = () => heard.text().match(/joined again on tagged, which was made anew/g)?.length ?? 0
-const ports = () => ways.map(({ stream }) => stream.stats().states.sourcePort)
 
-test("a sender's VLAN: nothing is sent while it is gone, and all arrives when it is back, from the same ports", async () => {
+test("a sender's VLAN: nothing is sent while it is gone, and all arrives when it is back", async () => {
   await allArrive()
-  const before = ports()
   sh('ip link del line.7')
   await allFail()
   ours()
   await isUp()
   await allArrive()
-  assert.deepEqual(ports(), before)
   for (const { name, stream, told } of ways) {
     assert.equal(stream.stats().states.interface, 'line.7', name)
     await until(
