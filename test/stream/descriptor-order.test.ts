@@ -2,7 +2,7 @@
 
 import type { Heap, ItemGroup, Stream, StreamOptions } from 'speadcast'
 import { describe, expect, test } from 'vitest'
-import { fill, type Gate, itemsOf, memoryStream, openOutlet, type Packet, parse, type Samples, TIMESTAMP, turn } from './support.js'
+import { fill, type Gate, itemsOf, memoryStream, openOutlet, type Packet, parse, type Samples, turn } from './support.js'
 
 const LONG = 100
 const SHORT = 50
