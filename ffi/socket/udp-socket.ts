@@ -188,11 +188,12 @@ export class UdpSocket {
   }
 
   /**
-   * What comes in, which nobody reads, would take the room of the error queue (`sock_queue_err_skb` of the kernel's
+   * Datagrams that come in, which nobody reads, would take the room of the error queue (`sock_queue_err_skb` of the kernel's
    * net/core/skbuff.c). Where the kernel takes no filter, as beyond net.core.optmem_max, it does.
    */
   dropIncoming(): void {
-    // struct sock_fprog: u16 length, pointer; one struct sock_filter: u16 code, of BPF_RET | BPF_K, and a value of 0 (linux/filter.h).
+    // struct sock_fprog: u16 length, pointer; one struct sock_filter: u16 code, of BPF_RET | BPF_K, and a value of 0
+    // (linux/filter.h).
     const { address, i32, view } = this.#scratch
     i32.fill(0, 0, 6)
     view.setUint16(0, 1, true)

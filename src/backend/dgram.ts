@@ -200,7 +200,7 @@ class DgramBackend implements Backend {
     const wasLost = this.#state === 'lost'
     const found = interfaceNow(before)
     if (!found) {
-      // What is known holds.
+      // The last answer holds.
       if (!wasLost) this.#state = 'open'
     } else if ('why' in found) {
       this.#lose(ERRNO[found.errno]!, found.why)

@@ -45,7 +45,7 @@ export interface DescriptorParts {
 export class Descriptors {
   readonly #told: Told
   readonly #groups = new WeakMap<ItemGroup, Group>()
-  /** Of items in heaps that were sent by name, with the flavour of the last such heap. */
+  /** Descriptions of items in heaps that were sent by name, with the flavour of the last such heap. */
   readonly #single = new WeakMap<Descriptor, Description>()
   /** By substream, as of a revision of what they were told. */
   #repeats: { readonly revision: number; readonly of: readonly (readonly Repeat[])[] } | undefined

@@ -1,4 +1,4 @@
-/** What each substream was told last of each item id, which is what a receiver knows of it. */
+/** The last description of each item id that each substream was told, which a receiver goes by. */
 import type { Descriptor, Flavour } from '../spead/index.js'
 
 /** An item as it was told. */
@@ -39,7 +39,7 @@ export class Told {
     return replaces
   }
 
-  /** They have not arrived there. What the substream was told since stands. */
+  /** They have not arrived there. Descriptions that the substream was told since stand. */
   lose(substream: number, descriptions: readonly Description[]): void {
     for (const description of descriptions) {
       const column = this.#columnOf(description.item.id)

@@ -1,4 +1,7 @@
-/** Streams in a process that has no descriptor left: opening refuses and leaves nothing open, and an open stream keeps what it knew. */
+/**
+ * Streams in a process that has no descriptor left: opening refuses and leaves nothing open, and an open stream keeps what it
+ * knew.
+ */
 import { expect, test } from 'vitest'
 import { need } from '../support/need.js'
 import { makeNetns, netnsUnavailable } from '../support/netns.js'

@@ -37,8 +37,8 @@ interface Pile {
 }
 
 /**
- * By how much a counter of 32 bits rose, which wraps (struct gnet_stats_queue). One that fell was begun anew: half of its range in drops does not
- * happen between two reads.
+ * By how much a counter of 32 bits rose, which wraps (struct gnet_stats_queue). One that fell was begun anew: half of its range
+ * in drops does not happen between two reads.
  */
 export const riseOf = (now: number, before: number): number => Math.max(0, (now - before) | 0)
 

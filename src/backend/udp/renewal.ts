@@ -108,7 +108,7 @@ export class Renewal {
     const { bearings, gates, returned, connected, remake, rename } = this.#parts
     const wasLost = this.state === 'lost'
     const before = [...gates.paths]
-    // What has come back is about the paths of before.
+    // Answers that have come back are about the paths of before.
     returned.drain()
     const others = bearings.take()
     if (others === undefined) return this.#askAgain(wasLost)
@@ -152,7 +152,7 @@ export class Renewal {
     return moved
   }
 
-  /** What is known holds until the kernel answers. */
+  /** The last answer holds until the kernel answers again. */
   #askAgain(wasLost: boolean): false {
     this.state = wasLost ? 'lost' : 'doubtful'
     this.#told = true

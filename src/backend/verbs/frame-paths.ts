@@ -1,6 +1,7 @@
 /**
- * The paths of a stream's frames. This file does what the kernel does for a socket: the route comes from rtnetlink, and a bound UDP socket keeps
- * the source port from others. When the kernel tells of a change, interface, addresses and routes are found again.
+ * The paths of a stream's frames. This file does what the kernel does for a socket: the route comes from rtnetlink, and a bound
+ * UDP socket keeps the source port from others. When the kernel tells of a change, interface, addresses and routes are found
+ * again.
  */
 import { ERRNO, NativeError } from '../../../ffi/native-error.js'
 import { type LinkChanges, LinkWatch } from '../../../ffi/netlink/link-watch.js'

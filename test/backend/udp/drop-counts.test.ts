@@ -1,4 +1,4 @@
-// What a queue drops below the interface that packets leave by, compared with tc, in namespaces made here.
+// Drops of a queue below the interface that packets leave by, compared with tc, in namespaces made here.
 import { expect, test } from 'vitest'
 import { riseOf } from '#dist/src/backend/udp/drop-counts.js'
 import { need } from '../../support/need.js'
