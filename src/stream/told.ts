@@ -41,11 +41,24 @@ export class Told {
 
   /** They have not arrived there. Descriptions that the substream was told since stand. */
   lose(substream: number, descriptions: readonly Description[]): void {
+    this.#replace(substream, descriptions, (description) => ({ ...description, lost: true }))
+  }
+
+  /** They have not been sent, and heaps of earlier descriptions may be under way: nothing of those ids is repeated. */
+  withdraw(substream: number, descriptions: readonly Description[]): void {
+    this.#replace(substream, descriptions, () => undefined)
+  }
+
+  #replace(
+    substream: number,
+    descriptions: readonly Description[],
+    by: (description: Description) => Description | undefined,
+  ): void {
     for (const description of descriptions) {
       const column = this.#columnOf(description.item.id)
       if (column[substream] !== description || description.lost) continue
       this.revision++
-      column[substream] = { ...description, lost: true }
+      column[substream] = by(description)
     }
   }
 

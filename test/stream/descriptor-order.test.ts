@@ -140,6 +140,21 @@ describe('heaps sent by name that bring their descriptors', () => {
     expect(heaps(stream)).toEqual([0, 2, 0])
   })
 
+  test('and are withdrawn are not repeated among heaps before them', async () => {
+    const stream = await memoryStream({ descriptors: { everySeconds: 0.004, firstCnt: 1e6 }, rate: 100_000, burstBytes: 1 })
+    const long = batchOf(stream, itemsOf(LONG), 60)
+    const sent = stream.send(long)
+    const controller = new AbortController()
+    const withdrawn = stream.sendHeap(named(SHORT, 'all'), { signal: controller.signal })
+    controller.abort('enough')
+    await expect(withdrawn).rejects.toBe('enough')
+    await sent
+    await stream.send(long)
+    const packets = stream.packets.map(parse)
+    expect(misread(packets)).toEqual([])
+    expect(repeats(packets)).toBeGreaterThan(2)
+  })
+
   test('and fail tell nothing', async () => {
     let rows = 0
     const stream = await memoryStream({
