@@ -89,8 +89,8 @@ export function routeTo(family: Family, address: Uint8Array, options: { oif?: nu
 const MOST_ROUTES = 256
 
 /**
- * Whether a route of any table that names the interface, as one leg of several too, is one that is `wanted`; true as well where it has more routes
- * than anybody should read. @throws NativeError ENODEV when there is no such interface
+ * Whether a route of any table that names the interface, as one leg of several too, is one that is `wanted`; true as well where
+ * it has more routes than anybody should read. @throws NativeError ENODEV when there is no such interface
  */
 export function routesBy(family: Family, ifindex: number, wanted: (destination: Prefix) => boolean): boolean {
   const header = new Uint8Array(12)

@@ -1,7 +1,7 @@
 /**
- * Where the kernel would send an endpoint's packets: interface, MTU, next hop, and whether the next hop's MAC is known. Linux only
- * (rtnetlink). Some 30 µs a question: asked when a stream opens, when the kernel tells of a change below it, and while a next hop does not
- * answer; never for each packet.
+ * Where the kernel would send an endpoint's packets: interface, MTU, next hop, and whether the next hop's MAC is known. Linux
+ * only (rtnetlink). Some 30 µs a question: asked when a stream opens, when the kernel tells of a change below it, and while a
+ * next hop does not answer; never for each packet.
  */
 
 import { ERRNO, NativeError } from '../../ffi/native-error.js'

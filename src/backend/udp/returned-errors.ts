@@ -52,7 +52,10 @@ export class ReturnedErrors {
     this.#counters = counters
   }
 
-  /** Reads the queues to their ends; returns how many entries may have been reported instead of sending a packet. One system call for an empty one. */
+  /**
+   * Reads the queues to their ends; returns how many entries may have been reported instead of sending a packet. One system call
+   * for an empty one.
+   */
   drain(): number {
     let foreign = 0
     if (this.#own) this.#known = new Map()
@@ -80,7 +83,7 @@ export class ReturnedErrors {
     return said && said.mtu > 0 ? said : undefined
   }
 
-  /** What was said is about a path that packets take no more. */
+  /** The last error is about a path that packets take no more. */
   forget(substream: number): void {
     this.#said[substream] = undefined
   }

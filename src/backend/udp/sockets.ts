@@ -1,8 +1,8 @@
 /**
- * The socket that packets leave by; and beside one that is connected to the first of several endpoints, another at the same port, which is
- * connected to none. The kernel gives an ICMP answer to a socket whose peer sent it, or else to one without a peer (udp(7), and
- * __udp4_lib_err of the kernel's net/ipv4/udp.c): without the other socket nobody would hear of the other endpoints, and the kernel itself
- * would not learn the MTU of paths to them.
+ * The socket that packets leave by; and beside one that is connected to the first of several endpoints, another at the same port,
+ * which is connected to none. The kernel gives an ICMP answer to a socket whose peer sent it, or else to one without a peer
+ * (udp(7), and __udp4_lib_err of the kernel's net/ipv4/udp.c): without the other socket nobody would hear of the other endpoints,
+ * and the kernel itself would not learn the MTU of paths to them.
  */
 import { OPT } from '../../../ffi/layout.js'
 import { ERRNO, NativeError } from '../../../ffi/native-error.js'
