@@ -384,6 +384,8 @@ test('IPsec: a policy without a state makes batches suspect, and one that blocks
   ns.ip('a', 'xfrm policy flush')
   ns.ip('a', `${policy} action block`)
   const blocked = await stream.send()
+  const opening = RemoteStream.open(ns, { to: V4 })
+  await expect(opening).rejects.toThrow(/an IPsec policy blocks packets there; look at `ip xfrm policy` \(connect failed: EPERM/)
   ns.ip('a', 'xfrm policy flush')
   const healed = [await stream.send(), await stream.send()]
   await stream.close()

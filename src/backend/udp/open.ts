@@ -55,8 +55,16 @@ export async function openUdpPath(given: UdpOptions, counters: Float64Array): Pr
     if (!(cause instanceof NativeError)) throw cause
     // connect(2): an address that is broadcast, which the kernel sends to only if asked for.
     const broadcast = cause.call === 'connect' && cause.errnoName === 'EACCES'
+    const blocked = cause.call === 'connect' && cause.errnoName === 'EPERM'
     const taken = cause.errnoName === 'EADDRINUSE'
-    const why = broadcast ? needsBroadcast(cause.message) : taken ? portTaken(options.sourcePort, cause.message) : cause.message
+    const ipsec = `an IPsec policy blocks packets there; look at \`ip xfrm policy\` (${cause.message})`
+    const why = blocked
+      ? ipsec
+      : broadcast
+        ? needsBroadcast(cause.message)
+        : taken
+          ? portTaken(options.sourcePort, cause.message)
+          : cause.message
     throw new SpeadcastError(
       'ERR_SPEADCAST_BACKEND',
       `cannot open a UDP socket to ${endpoints[0]!.text}: ${why}${familyRemedy(family, cause)}`,

@@ -26,6 +26,10 @@ const GONE: readonly string[] = ['ENODEV', 'ENXIO', 'EADDRNOTAVAIL', 'ENETUNREAC
 export const overheadOf = (family: 4 | 6, paths: readonly Path[]): number =>
   wireOverheadBytes(family, Math.max(...paths.map(({ vlanTags }) => vlanTags)))
 
+/** Whom the kernel asks for a MAC: the endpoint, or a router. */
+const whoseMac = ({ to, nextHop }: Path): string =>
+  nextHop && !to.includes(nextHop.text) ? `${nextHop.text}, the router on its way,` : 'its address'
+
 export interface UdpPathParts {
   readonly sockets: UdpSockets
   readonly options: UdpOptions
@@ -208,7 +212,7 @@ export class UdpPath {
       case 'EHOSTUNREACH':
         if (this.gates.cutBy(substream) === errno)
           return `${endpoint.text}: a route of type unreachable leads there (EHOSTUNREACH); see \`ip route get ${endpoint.address}\``
-        return `${endpoint.text}: nobody answers for its address on ${known.interfaceName} (EHOSTUNREACH); check that the host is up and \`ip route get ${endpoint.address}\` is right`
+        return `${endpoint.text}: nobody answers for ${whoseMac(known)} on ${known.interfaceName} (EHOSTUNREACH); check that the host is up and \`ip route get ${endpoint.address}\` is right`
       case 'ENOBUFS':
         return this.gates.lacksRoom(substream)
           ? `${endpoint.text}: the kernel's table of neighbours is full (ENOBUFS), so it cannot ask for ${known.nextHop!.text} on ${known.interfaceName}; raise net.${endpoint.family === 6 ? 'ipv6' : 'ipv4'}.neigh.default.gc_thresh3 (and gc_thresh2) above the number of hosts on its links`
