@@ -132,8 +132,9 @@ function routeOf(endpoint: ResolvedEndpoint, oif: number, flow: Flow | undefined
   try {
     return { source, ...routeTo(family, bytes, { ...options, source }) }
   } catch (error) {
-    // The address is gone, which its owner finds out by itself; or the kernel swallows such packets, and refuses each.
-    if (!(error instanceof NativeError) || error.errno !== ERRNO.EINVAL) throw error
+    // The address is gone (by version of the kernel EINVAL or ENETUNREACH), which its owner finds out by the source that the kernel would choose
+    // now; or a rule refuses packets from there, and the kernel will refuse each.
+    if (!(error instanceof NativeError && (error.errno === ERRNO.EINVAL || error.errno === ERRNO.ENETUNREACH))) throw error
     return routeTo(family, bytes, options)
   }
 }
