@@ -3,7 +3,7 @@ import { printable } from './printable.js'
 /**
  * Every error speadcast throws on purpose, in one table. `code` is the contract: match on it, never on the message.
  * A message names the offending value and the remedy; `cause` carries the failing system call (ffi's NativeError) where there is one.
- * What a message quotes from outside is escaped, so it is one line, and safe to print.
+ * Text from outside that a message quotes is escaped, so it is one line, and safe to print.
  */
 export const ERROR_CODES = {
   ERR_SPEADCAST_CONFIG: 'An option is unknown, missing, of the wrong type or out of range, or two options contradict each other.',

@@ -1,8 +1,8 @@
 /** Texts from outside, made safe to print: names of interfaces and items, host names, file names, what another program sent. */
 
 /**
- * What a terminal or a reader of logs may take for more than a letter: control characters (C0, DEL, C1), which move the cursor or end a line, line
- * and paragraph separators, lone surrogates, and marks that turn the direction of what follows.
+ * Characters that a terminal or a reader of logs may take for more than letters: control characters (C0, DEL, C1), which move the
+ * cursor or end a line, line and paragraph separators, lone surrogates, and marks that turn the direction of what follows.
  */
 const UNPRINTABLE = /[\p{Cc}\p{Zl}\p{Zp}\p{Cs}\p{Bidi_Control}]/gu
 

@@ -45,8 +45,8 @@ const DESCRIPTORS = ': no descriptor is left; raise the limit (ulimit -n, LimitN
 const LACKS: readonly string[] = ['EMFILE', 'ENFILE', 'EAGAIN', 'ENOBUFS', 'ENOMEM', 'EINTR']
 
 /**
- * The failed call below an error that says nothing but that the kernel did not answer a question; undefined for other errors. An empty
- * datagram that is sent to wake a neighbour is no question.
+ * The failed call below an error that says nothing but that the kernel did not answer a question; undefined for other errors. An
+ * empty datagram that is sent to wake a neighbour is no question.
  */
 export function lackOf(error: unknown): NativeError | undefined {
   const cause = error instanceof SpeadcastError ? error.cause : error

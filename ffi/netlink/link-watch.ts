@@ -206,7 +206,9 @@ export class LinkWatch {
     }
   }
 
-  /** struct ifinfomsg: u8 family, pad, u16 type, i32 index, u32 flags, u32 change. Family AF_BRIDGE speaks of ports, not of links. */
+  /**
+   * struct ifinfomsg: u8 family, pad, u16 type, i32 index, u32 flags, u32 change. Family AF_BRIDGE speaks of ports, not of links.
+   */
   #parseLink(type: number, body: number, end: number): void {
     const view = this.#view
     if (view.getUint8(body) !== 0) return
@@ -244,7 +246,9 @@ export class LinkWatch {
     return this.#heirs.has(index)
   }
 
-  /** An address that is good for its own link alone, of a link that no packet leaves by: each has one of IPv6 as soon as it is up. */
+  /**
+   * An address that is good for its own link alone, of a link that no packet leaves by: each has one of IPv6 as soon as it is up.
+   */
   #isElsewhere(type: number, body: number): boolean {
     if (type !== RTM_NEWADDR && type !== RTM_DELADDR) return false
     // struct ifaddrmsg: u8 family, u8 prefixlen, u8 flags, u8 scope, u32 index

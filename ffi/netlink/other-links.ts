@@ -1,10 +1,12 @@
 /**
- * Tells which changes of interfaces that no packet leaves by may give packets another path. The kernel tells of routes that come and go, but not
- * of those that it keeps and stops or begins to use with the state of an interface: a leg of a multipath route (fib_sync_down_dev and
- * fib_sync_up of net/ipv4/fib_semantics.c), or a route that is ignored without a carrier (sysctl ignore_routes_with_linkdown). So a change of
- * state matters where a route to a destination names the interface, and nothing else does: neither an MTU nor an alias.
+ * Tells which changes of interfaces that no packet leaves by may give packets another path. The kernel tells of routes that come
+ * and go, but not of those that it keeps and stops or begins to use with the state of an interface: a leg of a multipath route
+ * (fib_sync_down_dev and fib_sync_up of net/ipv4/fib_semantics.c), or a route that is ignored without a carrier (sysctl
+ * ignore_routes_with_linkdown). So a change of state matters where a route to a destination names the interface, and nothing else
+ * does: neither an MTU nor an alias.
  *
- * Containers come and go with their veths, and a stream with thousands of endpoints takes a tenth of a second to look at all its paths.
+ * Containers come and go with their veths, and a stream with thousands of endpoints takes a tenth of a second to look at all its
+ * paths.
  */
 import { NativeError } from '../native-error.js'
 import { overlaps, type Prefix } from './prefix.js'
@@ -33,7 +35,7 @@ export class OtherLinks {
     const state = flags & STATE
     const seen = this.#seen.get(ifindex)
     if (seen?.state === state) return false
-    // Of one that is removed, what was known of it holds.
+    // The last answer holds for one that is removed.
     const apart = this.#isApart(ifindex) ?? seen?.apart ?? false
     this.#seen.set(ifindex, { state, apart })
     return !apart

@@ -53,18 +53,34 @@ export interface Route {
   readonly mtu?: number
 }
 
+export interface RouteOptions {
+  readonly oif?: number
+  /** The address that a socket is bound or connected from. */
+  readonly source?: Uint8Array
+  /** Ports of UDP packets; `from` is 0 where it is not known yet. */
+  readonly udp?: { readonly from: number; readonly to: number }
+  /** Type of service, or traffic class. */
+  readonly tos?: number
+}
+
 /**
  * The route the kernel would take now (RTM_GETROUTE). No packet is sent.
  * @throws NativeError ENETUNREACH, EHOSTUNREACH, EACCES (prohibit route), EINVAL (blackhole route); a source that is not ours is
  *   ENETUNREACH or EINVAL by kernel version. Some IPv6 refusals come as a route of that type instead.
  */
-export function routeTo(family: Family, address: Uint8Array, options: { oif?: number; source?: Uint8Array } = {}): Route {
+export function routeTo(family: Family, address: Uint8Array, options: RouteOptions = {}): Route {
   // struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, u32 flags
   const bits = address.length * 8
-  const header = Uint8Array.of(addressFamily(family), bits, options.source ? bits : 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+  const header = Uint8Array.of(addressFamily(family), bits, options.source ? bits : 0, options.tos ?? 0, 0, 0, 0, 0, 0, 0, 0, 0)
   const attributes: [number, Uint8Array][] = [[1, address]]
   if (options.source) attributes.push([2, options.source])
   if (options.oif) attributes.push([4, u32(options.oif)])
+  if (options.udp) {
+    const { from, to } = options.udp
+    // RTA_IP_PROTO, RTA_DPORT, RTA_SPORT, the ports in network order. Kernels before 4.19 ignore them, and have no rules by ports.
+    attributes.push([27, Uint8Array.of(17)], [29, Uint8Array.of(to >> 8, to & 255)])
+    if (from > 0) attributes.push([28, Uint8Array.of(from >> 8, from & 255)])
+  }
   let route: Route | undefined
   const onMessage = (view: DataView, body: number, found: Attributes) => {
     const metrics = found.get(8)
@@ -89,8 +105,8 @@ export function routeTo(family: Family, address: Uint8Array, options: { oif?: nu
 const MOST_ROUTES = 256
 
 /**
- * Whether a route of any table that names the interface, as one leg of several too, is one that is `wanted`; true as well where it has more routes
- * than anybody should read. @throws NativeError ENODEV when there is no such interface
+ * Whether a route of any table that names the interface, as one leg of several too, is one that is `wanted`; true as well where
+ * it has more routes than anybody should read. @throws NativeError ENODEV when there is no such interface
  */
 export function routesBy(family: Family, ifindex: number, wanted: (destination: Prefix) => boolean): boolean {
   const header = new Uint8Array(12)

@@ -187,19 +187,19 @@ export class UdpSocket {
     this.setOption(OPT.SO_REUSEPORT, 1)
   }
 
-  /** What comes in, which nobody reads, would take the room of the error queue (`sock_queue_err_skb` of the kernel's net/core/skbuff.c). */
+  /**
+   * Datagrams that come in, which nobody reads, would take the room of the error queue (`sock_queue_err_skb` of the kernel's
+   * net/core/skbuff.c). Where the kernel takes no filter, as beyond net.core.optmem_max, it does.
+   */
   dropIncoming(): void {
-    // struct sock_fprog: u16 length, pointer; one struct sock_filter: u16 code, of BPF_RET | BPF_K, and a value of 0 (linux/filter.h).
+    // struct sock_fprog: u16 length, pointer; one struct sock_filter: u16 code, of BPF_RET | BPF_K, and a value of 0
+    // (linux/filter.h).
     const { address, i32, view } = this.#scratch
     i32.fill(0, 0, 6)
     view.setUint16(0, 1, true)
     this.#scratch.putPointer(8, address + 16)
     view.setUint16(16, 6, true)
-    checkCall(
-      'setsockopt',
-      libc().setsockopt(this.fd, OPT.SO_ATTACH_FILTER[0], OPT.SO_ATTACH_FILTER[1], address, 16),
-      'SO_ATTACH_FILTER',
-    )
+    libc().setsockopt(this.fd, OPT.SO_ATTACH_FILTER[0], OPT.SO_ATTACH_FILTER[1], address, 16)
   }
 
   bind(address: SocketAddress): void {

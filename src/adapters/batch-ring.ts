@@ -24,7 +24,10 @@ export interface BatchRingOptions {
 /** Enough for a stream without a rate to be sending one, filling another and waiting for a thread that wakes up late. */
 const LEAST_BATCHES = 4
 const MOST_BATCHES = 65536
-/** A filler that was held up this long still finds batches queued. On busy machines threads were seen to lose the CPU for tens of ms. */
+/**
+ * A filler that was held up this long still finds batches queued. On busy machines threads were seen to lose the CPU for tens of
+ * ms.
+ */
 const HELD_SECONDS = 0.05
 const MOST_HELD_BYTES = 2 ** 28
 

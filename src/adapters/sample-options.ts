@@ -88,7 +88,7 @@ const KEYS: readonly string[] = [
   'onSettled',
 ] satisfies (keyof SampleWriterOptions)[]
 
-/** @throws ERR_SPEADCAST_CONFIG. What depends on the items and the stream is checked where it is used. */
+/** @throws ERR_SPEADCAST_CONFIG. Options that depend on the items and the stream are checked where they are used. */
 export function checkSampleOptions(options: SampleWriterOptions): void {
   checkOptions('sampleWriter', options, KEYS, 'there are')
   const { items, firstSample = 0, samplesPerHeap, maxDelayMs, signal, onSettled } = options

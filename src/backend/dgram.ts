@@ -19,7 +19,7 @@ import { createSocket, type Socket } from 'node:dgram'
 import { once } from 'node:events'
 import { ERRNO, errnoName } from '../../ffi/native-error.js'
 import type { PacketTable, TableRegion } from '../batch/table.js'
-import { printable, SpeadcastError } from '../errors.js'
+import { SpeadcastError } from '../errors.js'
 import { familyRemedy, needsScope } from '../net/address.js'
 import { wireOverheadBytes } from '../net/frame.js'
 import { interfaceNow, type ResolvedInterface } from '../net/interface.js'
@@ -40,6 +40,7 @@ import {
 } from './backend.js'
 import { DgramPosting } from './dgram-posting.js'
 import { refusesShort, SHORTER_FILE } from './gather.js'
+import { PathNews } from './path-news.js'
 import { portTaken } from './paths.js'
 import { States, type StateWords } from './states.js'
 import type { UdpOptions } from './udp/open.js'
@@ -80,8 +81,7 @@ class DgramBackend implements Backend {
   /** While the state is lost. */
   #lost = { errno: 0, why: '' }
   #interfaceLookedAt = Number.NEGATIVE_INFINITY
-  #changes = 0
-  #lastChange = ''
+  readonly #news = new PathNews(this.states)
   #outstanding = 0
   /** The system's counter; undefined where there is none. */
   #drops: number | undefined
@@ -127,8 +127,6 @@ class DgramBackend implements Backend {
       segmentation: 'off',
       segmentationReason: 'node:dgram has no segmentation offload',
       dropsBelowSocket: this.#dropsSeen,
-      pathChanges: this.#changes,
-      ...(this.#lastChange !== '' && { lastPathChange: this.#lastChange }),
     }
   }
   register(_region: TableRegion): void {}
@@ -182,7 +180,7 @@ class DgramBackend implements Backend {
     const wasLost = this.#state === 'lost'
     const found = interfaceNow(before)
     if (!found) {
-      // What is known holds.
+      // The last answer holds.
       if (!wasLost) this.#state = 'open'
     } else if ('why' in found) {
       this.#lose(ERRNO[found.errno]!, found.why)
@@ -208,7 +206,7 @@ class DgramBackend implements Backend {
       this.#addresses = addressesOf(this.options, iface)
       this.#state = 'open'
       this.#lost = { errno: 0, why: '' }
-      this.#note(`packets leave by ${iface.name} (index ${iface.index}) from ${iface.address}`)
+      this.#news.note(`packets leave by ${iface.name} (index ${iface.index}) from ${iface.address}`)
     } catch (error) {
       if ((this.#state as string) === 'closed') return
       this.#lose(Math.abs((error as NodeJS.ErrnoException).errno ?? ERRNO.EIO), (error as Error).message)
@@ -217,15 +215,9 @@ class DgramBackend implements Backend {
   }
 
   #lose(errno: number, why: string): void {
-    if (this.#state !== 'lost' && this.#lost.why !== why) this.#note(`${why} (${errnoName(errno)})`)
+    if (this.#state !== 'lost' && this.#lost.why !== why) this.#news.note(`${why} (${errnoName(errno)})`)
     this.#state = 'lost'
     this.#lost = { errno, why }
-  }
-
-  #note(what: string): void {
-    this.#changes++
-    this.states.change()
-    this.#lastChange = `${new Date().toISOString()} ${printable(what)}`
   }
 
   post(posting: DgramPosting, first: number, end: number, out: PostResult): void {
@@ -284,7 +276,7 @@ class DgramBackend implements Backend {
         this.#drops = drops
       }
     }
-    return this.#dropsSeen + this.#changes + this.#unread
+    return this.#dropsSeen + this.#news.changes + this.#unread
   }
   waitSet(): readonly { fd: number; events: number }[] {
     return []

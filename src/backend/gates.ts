@@ -20,8 +20,11 @@ const NEIGHBOUR = 0
 const ROUTE = 1
 /** The kernel has no room for another neighbour. */
 const TABLE = 2
-/** A router or the host rejects packets, by ICMP. */
+/** A router or the host rejects packets, by ICMP. Also a reason for a trial. */
 const REJECTED = 3
+// The other reason for a trial.
+/** The kernel could not be asked about the next hop. */
+const UNANSWERED = 4
 
 const RECHECK_MS = [0, 1, 10, 10]
 /** A host may answer one packet a second (icmp(7), icmp_ratelimit): after two without an answer, packets are taken to pass. */
@@ -43,8 +46,8 @@ const FAILED_MS = 100
 /** After a pause of this no packet waited, and the time of next hops begins anew. */
 const FORGOTTEN_MS = 100
 /**
- * How long packets wait for neighbours that were given up on: one that lives again answers within this. Once in KICK_MS for all together, because
- * thousands of dead ones would else hold up the others for ever.
+ * How long packets wait for neighbours that were given up on: one that lives again answers within this. Once in KICK_MS for all
+ * together, because thousands of dead ones would else hold up the others for ever.
  */
 const GRACE_MS = 5
 
@@ -76,19 +79,22 @@ export interface GateOptions {
 }
 
 /**
- * Holds back substreams whose next hop has no link-layer address. The kernel queues a few packets to such a neighbour, says all is well
- * and drops the rest in silence (1,000 of 1,000 sends succeed). So packets wait here, and are refused when the neighbour does not answer.
- * Refuses too what a router, the host or a filter below the socket is known to reject.
+ * Holds back substreams whose next hop has no link-layer address. The kernel queues a few packets to such a neighbour, says all is
+ * well and drops the rest in silence (1,000 of 1,000 sends succeed). So packets wait here, and are refused when the neighbour does
+ * not answer. Refuses too what a router, the host or a filter below the socket is known to reject.
  *
- * | state   | next                                                                                  |
- * |---------|---------------------------------------------------------------------------------------|
- * | open    | pending or shut, when `doubt` finds the MAC unknown; shut by `shut`                     |
- * | pending | open when the MAC is known, shut after timeoutMs                                        |
- * | shut    | open when the MAC is known; pending for GRACE_MS every second, by the route of that time; pending for timeoutMs when there is a route again, and by `revive`. Where packets were rejected: trial after RETRY_MS. As `follow` finds |
- * | trial   | shut when a packet is rejected again; pending when `doubt` finds the MAC unknown; at its end as the kernel says, or it begins anew if that cannot be asked |
+ * | state   | next                                                                                                    |
+ * |---------|---------------------------------------------------------------------------------------------------------|
+ * | open    | pending or shut, when `doubt` finds the MAC unknown; shut by `shut`                                     |
+ * | pending | open when the MAC is known, shut after timeoutMs                                                        |
+ * | shut    | open when the MAC is known; pending for GRACE_MS every second, by the route of that time; pending for   |
+ * |         | timeoutMs when there is a route again, and by `revive`. Where packets were rejected: trial after        |
+ * |         | RETRY_MS. As `follow` finds                                                                             |
+ * | trial   | shut when a packet is rejected again; pending when `doubt` finds the MAC unknown; at its end as the     |
+ * |         | kernel says, or it begins anew if that cannot be asked                                                  |
  *
- * A question that the kernel does not answer, because no descriptor or no memory is left, changes nothing but that open becomes trial, and
- * so does pending at its end. An answer within LATE_MS of a change of paths makes open trial, and does not shut.
+ * A question that the kernel does not answer, because no descriptor or no memory is left, changes nothing but that open becomes
+ * trial, and so does pending at its end. An answer within LATE_MS of a change of paths makes open trial, and does not shut.
  */
 export class Gates {
   /** Some gate is not open: ask `open` before every post. */
@@ -98,7 +104,7 @@ export class Gates {
   readonly paths: Path[]
   readonly #options: GateOptions
   readonly #state: Uint8Array
-  /** Where it is shut: why, as one of the reasons above, and the errno that tells so. */
+  /** Where it is shut or on trial: why, as one of the reasons above. Where it is shut, the errno that tells so. */
   readonly #reason: Uint8Array
   readonly #errno: Int32Array
   readonly #deadline: Float64Array
@@ -139,7 +145,7 @@ export class Gates {
   reject(substream: number, errno: number): void {
     if (!this.#lets(substream) && !this.rejects(substream)) return
     const now = performance.now()
-    if (now - this.#followedAt[substream]! < LATE_MS) this.#try(substream, now, TRIAL_MS)
+    if (now - this.#followedAt[substream]! < LATE_MS) this.#try(substream, now, REJECTED)
     else this.#shut(substream, REJECTED, errno)
   }
 
@@ -153,9 +159,10 @@ export class Gates {
     return this.#state[substream] === OPEN || this.#state[substream] === TRIAL
   }
 
-  #try(substream: number, now: number, ms: number): void {
+  #try(substream: number, now: number, reason: typeof REJECTED | typeof UNANSWERED): void {
+    this.#reason[substream] = reason
     this.#checkedAt[substream] = now
-    this.#deadline[substream] = now + ms
+    this.#deadline[substream] = now + (reason === REJECTED ? TRIAL_MS : UNANSWERED_MS)
     this.#set(substream, TRIAL)
   }
 
@@ -211,8 +218,8 @@ export class Gates {
   }
 
   /**
-   * Asks the kernel about every gate that lets packets go and needs a neighbour (through `ifindex`, if given), because something happened there: a few
-   * 10 µs for each next hop. True when one of them is open no more: recent packets may be lost.
+   * Asks the kernel about every gate that lets packets go and needs a neighbour (through `ifindex`, if given), because something
+   * happened there: a few 10 µs for each next hop. True when one of them is open no more: recent packets may be lost.
    */
   doubt(ifindex?: number): boolean {
     const now = performance.now()
@@ -246,7 +253,7 @@ export class Gates {
 
   /** Substreams whose packets are rejected, or were so lately. */
   get rejectedCount(): number {
-    return this.#state.reduce((sum, _, i) => sum + (this.#state[i] === TRIAL || this.rejects(i) ? 1 : 0), 0)
+    return this.#state.reduce((sum, state, i) => sum + (state >= SHUT && this.#reason[i] === REJECTED ? 1 : 0), 0)
   }
 
   /** How many messages from `from` on come before one to a gate that is not open; message m starts at row firstRow[m] (or is row m). */
@@ -308,7 +315,7 @@ export class Gates {
         this.#checkNeighbour(i, now, known)
       } else if (this.rejects(i)) {
         if (sinceMs < RETRY_MS) continue
-        this.#try(i, now, TRIAL_MS)
+        this.#try(i, now, REJECTED)
         known ??= new Map()
         this.#checkNeighbour(i, now, known)
       } else {
@@ -330,7 +337,7 @@ export class Gates {
       const cause = error instanceof SpeadcastError ? error.cause : error
       if (lackOf(error)) {
         const over = this.#state[i] === PENDING && now > this.#deadline[i]!
-        if (over || this.#state[i] === OPEN) this.#try(i, now, UNANSWERED_MS)
+        if (over || this.#state[i] === OPEN) this.#try(i, now, UNANSWERED)
       } else if (!(cause instanceof NativeError)) {
         if (!(error instanceof SpeadcastError)) throw error
         this.#shut(i, ROUTE, ERRNO.ENETUNREACH)

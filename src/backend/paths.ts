@@ -3,12 +3,12 @@ import { NativeError } from '../../ffi/native-error.js'
 import { ensure, lackOf, SpeadcastError, withCode } from '../errors.js'
 import type { ResolvedEndpoint } from '../net/endpoint.js'
 import type { ResolvedInterface } from '../net/interface.js'
-import { largestPacketSizeBytes, type Path, pathTo } from '../net/route.js'
+import { type Flow, largestPacketSizeBytes, type Path, pathTo } from '../net/route.js'
 
 /** @throws ERR_SPEADCAST_UNREACHABLE without a route */
-export function findPath(endpoint: ResolvedEndpoint, iface: ResolvedInterface | undefined): Path {
+export function findPath(endpoint: ResolvedEndpoint, iface: ResolvedInterface | undefined, flow?: Flow): Path {
   try {
-    return pathTo(endpoint, iface)
+    return pathTo(endpoint, iface, undefined, flow)
   } catch (cause) {
     if (!(cause instanceof NativeError)) throw cause
     if (lackOf(cause)) throw withCode(`the path to ${endpoint.text}`, cause)

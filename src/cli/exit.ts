@@ -18,8 +18,8 @@ const USAGE_CODES: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
 ])
 
 /**
- * What was asked for makes sense, but the host has no room or no rights for it now: a port that another program has, ports below 1024, a name server
- * that does not answer. By the failed call's errno, or what node:dns has in its place.
+ * The request makes sense, but the host has no room or no rights for it now: a port that another program has, ports below
+ * 1024, a name server that does not answer. By the failed call's errno, or what node:dns has in its place.
  */
 const REFUSED_BY_HOST: ReadonlySet<unknown> = new Set([
   'EADDRINUSE',

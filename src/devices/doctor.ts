@@ -25,7 +25,7 @@ export interface BackendReport {
   /** Why not; empty if so. */
   readonly problem: string
   readonly endpoints: readonly EndpointReport[]
-  /** What `openStream` would warn of, such as an interface that does not lead to an endpoint. */
+  /** Texts that `openStream` would warn with, such as an interface that does not lead to an endpoint. */
   readonly warnings: readonly string[]
 }
 

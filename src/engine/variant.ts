@@ -70,7 +70,10 @@ export class Variant {
 function headersOf({ scatter: { region } }: CompiledBatch, others: Iterable<Variant>): Variant['headers'] {
   for (const { compiled, headers } of others) {
     const other = compiled.scatter.region
-    if (other.id === region.id && other.address === region.address) return headers
+    if (other.id !== region.id || other.address !== region.address) continue
+    // Compiling has written templates of headers there.
+    headers.writtenBy = 0
+    return headers
   }
   return { writtenBy: 0 }
 }

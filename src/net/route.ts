@@ -1,7 +1,7 @@
 /**
- * Where the kernel would send an endpoint's packets: interface, MTU, next hop, and whether the next hop's MAC is known. Linux only
- * (rtnetlink). Some 30 µs a question: asked when a stream opens, when the kernel tells of a change below it, and while a next hop does not
- * answer; never for each packet.
+ * Where the kernel would send an endpoint's packets: interface, MTU, next hop, and whether the next hop's MAC is known. Linux
+ * only (rtnetlink). Some 30 µs a question: asked when a stream opens, when the kernel tells of a change below it, and while a
+ * next hop does not answer; never for each packet.
  */
 
 import { ERRNO, NativeError } from '../../ffi/native-error.js'
@@ -52,18 +52,29 @@ export function largestPacketSizeBytes(mtu: number, family: Family): number {
 /** Links by their index, so that many paths ask about each once. */
 export type Devices = Map<number, { readonly device: Link; readonly vlanTags: number }>
 
+/** By what a packet's path is chosen besides its destination: rules (ip-rule(8)) go by it, and so do routes of several legs. */
+export interface Flow {
+  /** 0 while it is not known. */
+  readonly sourcePort: number
+  /** The address that the socket is bound to, if it is to one. */
+  readonly source?: Uint8Array
+  /** Type of service, or traffic class. */
+  readonly tos: number
+}
+
 /**
  * Asks the kernel for the path to an endpoint as of now; with `iface`, out of that interface. No packet is sent.
+ * @param flow of the packets; without it, whatever the kernel says of their destination
  * @throws SpeadcastError ERR_SPEADCAST_UNREACHABLE: no route, a route that refuses, or a link-local address without an interface.
  */
-export function pathTo(endpoint: ResolvedEndpoint, iface?: ResolvedInterface, devices?: Devices): Path {
+export function pathTo(endpoint: ResolvedEndpoint, iface?: ResolvedInterface, devices?: Devices, flow?: Flow): Path {
   const oif = endpoint.scopeId || iface?.index || 0
   if (needsScope(endpoint.bytes) && oif === 0)
     throw new SpeadcastError(
       'ERR_SPEADCAST_UNREACHABLE',
       `${endpoint.text} is link-local, it needs an interface: give one as option, or as zone, such as [${endpoint.address}%eth0]:${endpoint.port}`,
     )
-  const route = askRoute(endpoint, oif, iface)
+  const route = askRoute(endpoint, oif, iface, flow)
   const { device, vlanTags } = deviceOf(route.ifindex, devices)
   const direct = route.type !== 'unicast'
   const nextHop = route.gateway ?? endpoint.bytes
@@ -112,14 +123,30 @@ export function vlanTagsOf(ifindex: number): number {
   return tags
 }
 
-function askRoute(endpoint: ResolvedEndpoint, oif: number, iface: ResolvedInterface | undefined): Route {
+/** The answer says nothing of a source that was given. @throws NativeError */
+function routeOf(endpoint: ResolvedEndpoint, oif: number, flow: Flow | undefined): Route {
+  const { family, bytes, port } = endpoint
+  const options = { ...(oif && { oif }), ...(flow && { tos: flow.tos, udp: { from: flow.sourcePort, to: port } }) }
+  if (!flow?.source) return routeTo(family, bytes, options)
+  const { source } = flow
+  try {
+    return { source, ...routeTo(family, bytes, { ...options, source }) }
+  } catch (error) {
+    // The address is gone (by version of the kernel EINVAL or ENETUNREACH), which its owner finds out by the source that the kernel would choose
+    // now; or a rule refuses packets from there, and the kernel will refuse each.
+    if (!(error instanceof NativeError && (error.errno === ERRNO.EINVAL || error.errno === ERRNO.ENETUNREACH))) throw error
+    return routeTo(family, bytes, options)
+  }
+}
+
+function askRoute(endpoint: ResolvedEndpoint, oif: number, iface: ResolvedInterface | undefined, flow: Flow | undefined): Route {
   const out = iface ? ` out of ${iface.name}` : ''
   const remedy = endpoint.multicast
     ? `give the interface to send multicast from, or add a route: ip route add ${endpoint.family === 4 ? '224.0.0.0/4' : 'ff00::/8 table local type multicast'} dev INTERFACE`
     : `see: ip route get ${endpoint.address}`
   let route: Route
   try {
-    route = routeTo(endpoint.family, endpoint.bytes, oif ? { oif } : {})
+    route = routeOf(endpoint, oif, flow)
   } catch (cause) {
     if (!(cause instanceof NativeError)) throw cause
     if (lackOf(cause)) throw withCode(`the route to ${endpoint.text}`, cause)

@@ -1,4 +1,6 @@
-/** The interface that packets are to leave by, or groups to be joined on, as its user names it, and what is odd about that. Cold. */
+/**
+ * The interface that packets are to leave by, or groups to be joined on, as its user names it, and what is odd about that. Cold.
+ */
 import { formatAddress, parseAddress } from './address.js'
 import type { ResolvedEndpoint } from './endpoint.js'
 import { localInterfaces, type ResolvedInterface, settledInterface } from './interface.js'

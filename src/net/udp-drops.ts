@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs'
 
 /**
- * Counts the UDP packets of one family that a queue below any socket here ever refused (proc_pid_net(5), SndbufErrors), also those of a
- * socket without IP_RECVERR. Undefined where no kernel tells.
+ * Counts the UDP packets of one family that a queue below any socket here ever refused (proc_pid_net(5), SndbufErrors), also
+ * those of a socket without IP_RECVERR. Undefined where no kernel tells.
  */
 export function dropsBelowSockets(v6: boolean): number | undefined {
   try {

@@ -1,7 +1,7 @@
 /**
  * Joins groups again when their interface was made anew (a driver was reloaded, a VLAN or USB adapter came back): the kernel drops a
  * membership with its interface, and nobody tells the socket. Without a named interface the route of the time decides, so a group follows it.
- * What is told says which of the two it was.
+ * The message says which of the two it was.
  */
 import { NativeError } from '../../ffi/native-error.js'
 import { askInterfaceIndex } from '../../ffi/socket/interfaces.js'
@@ -51,7 +51,9 @@ interface Place {
   readonly name: string
 }
 
-/** Where packets of a group come in now: by the interface that the caller named, else by its route. Undefined where nobody tells. */
+/**
+ * Where packets of a group come in now: by the interface that the caller named, else by its route. Undefined where nobody tells.
+ */
 function placeNow({ endpoint, interfaceName: name }: Membership): Place | undefined {
   try {
     if (name !== undefined) return { index: askInterfaceIndex(name), name }

@@ -21,7 +21,7 @@ export interface ReceiverOptions {
   readonly endpoints: string | readonly string[]
   /**
    * Name or address of the interface to join groups on, whose packets alone are taken then. Default, and with 0.0.0.0 or
-   * '::': the kernel's choice by route. Of IPv6 groups it takes Linux 5.7 or CAP_NET_RAW, with 'dgram' Linux.
+   * '::': the kernel's choice by route. IPv6 groups take Linux 5.7 or CAP_NET_RAW, with 'dgram' Linux.
    */
   readonly interface?: string
   /**

@@ -22,7 +22,10 @@ export type ReceiverStats = Readonly<Record<StatName, number>> & {
   readonly gro: boolean
   /** Granted by the kernel, in the units of the request; the smallest of the sockets'. */
   readonly receiveBufferBytes: number
-  /** Groups that were joined again because their interface was made anew or their route led elsewhere. What was sent to them meanwhile is lost. */
+  /**
+   * Groups that were joined again because their interface was made anew or their route led elsewhere. Heaps sent to them
+   * meanwhile are lost.
+   */
   readonly groupsRejoined: number
 }
 

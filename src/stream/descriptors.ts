@@ -45,7 +45,7 @@ export interface DescriptorParts {
 export class Descriptors {
   readonly #told: Told
   readonly #groups = new WeakMap<ItemGroup, Group>()
-  /** Of items in heaps that were sent by name, with the flavour of the last such heap. */
+  /** Descriptions of items in heaps that were sent by name, with the flavour of the last such heap. */
   readonly #single = new WeakMap<Descriptor, Description>()
   /** By substream, as of a revision of what they were told. */
   #repeats: { readonly revision: number; readonly of: readonly (readonly Repeat[])[] } | undefined
@@ -111,17 +111,17 @@ export class Descriptors {
   }
 
   /**
-   * With a timer, heaps that are sent by name have their items described too: ahead of the first, unless it brings the
-   * descriptors itself. Returns the heaps that do.
+   * Returns those of heaps sent by name that bring descriptors. With a timer, the others' items are described too, ahead of the
+   * first.
    */
   describeHeaps(references: readonly HeapReference[]): Telling | undefined {
-    if (!this.#timer) return undefined
+    if (this.parts.when === 'none') return undefined
     const carriers: Carrier[] = []
     let replaces = false
     for (const [j, { heap, substream = 0 }] of references.entries()) {
       const lacking: Description[] = []
       for (const { kind, descriptor } of heap.entries) {
-        if (!descriptor) continue
+        if (!descriptor || !(this.#timer || kind === 'descriptor')) continue
         const description = this.#singleOf(descriptor, heap.flavour)
         if (kind === 'descriptor') {
           const telling = this.#tell([{ heap: j, substream, descriptions: [description] }])

@@ -277,7 +277,7 @@ export class Stream implements AsyncDisposable {
     if (signal) {
       send.onAbort = () => {
         if (!this.#submissions.abort(send, signal.reason)) return
-        lane.telling?.lose()
+        lane.telling?.withdraw()
         lane.renew()
       }
       listen(signal, send.onAbort)

@@ -94,7 +94,10 @@ export class Submissions implements DriverClient {
     this.driver.interlude(send.variant, send.heaps, send.rows, send.explicitCnts)
   }
 
-  /** The heaps of submitBetween fail as 'flushed' if they have not begun. What is submitted after this call does not go before them. */
+  /**
+   * The heaps of submitBetween fail as 'flushed' if they have not begun. Sends that are submitted after this call
+   * do not go before them.
+   */
   recallBetween(): void {
     if (this.#between) this.driver.recallInterlude()
   }

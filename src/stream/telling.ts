@@ -31,10 +31,12 @@ export class Telling {
     })
   }
 
-  /** These heaps failed, or all of them were withdrawn. */
-  lose(failedHeaps?: readonly number[]): void {
-    const failed = failedHeaps && new Set(failedHeaps)
-    for (const { heap, substream, descriptions } of this.carriers)
-      if (!failed || failed.has(heap)) this.told.lose(substream, descriptions)
+  lose(failedHeaps: readonly number[]): void {
+    const failed = new Set(failedHeaps)
+    for (const { heap, substream, descriptions } of this.carriers) if (failed.has(heap)) this.told.lose(substream, descriptions)
+  }
+
+  withdraw(): void {
+    for (const { substream, descriptions } of this.carriers) this.told.withdraw(substream, descriptions)
   }
 }

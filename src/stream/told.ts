@@ -1,4 +1,4 @@
-/** What each substream was told last of each item id, which is what a receiver knows of it. */
+/** The last description of each item id that each substream was told, which a receiver goes by. */
 import type { Descriptor, Flavour } from '../spead/index.js'
 
 /** An item as it was told. */
@@ -39,13 +39,26 @@ export class Told {
     return replaces
   }
 
-  /** They have not arrived there. What the substream was told since stands. */
+  /** They have not arrived there. Descriptions that the substream was told since stand. */
   lose(substream: number, descriptions: readonly Description[]): void {
+    this.#replace(substream, descriptions, (description) => ({ ...description, lost: true }))
+  }
+
+  /** They have not been sent, and heaps of earlier descriptions may be under way: nothing of those ids is repeated. */
+  withdraw(substream: number, descriptions: readonly Description[]): void {
+    this.#replace(substream, descriptions, () => undefined)
+  }
+
+  #replace(
+    substream: number,
+    descriptions: readonly Description[],
+    by: (description: Description) => Description | undefined,
+  ): void {
     for (const description of descriptions) {
       const column = this.#columnOf(description.item.id)
       if (column[substream] !== description || description.lost) continue
       this.revision++
-      column[substream] = { ...description, lost: true }
+      column[substream] = by(description)
     }
   }
 

@@ -1,6 +1,6 @@
 /**
- * One suite for streams on every backend: what a program is promised whatever sends. Each backend's test file opens streams and says how to see
- * the packets that arrived.
+ * One suite for streams on every backend: what a program is promised whatever sends. Each backend's test file opens streams and
+ * says how to see the packets that arrived.
  */
 import { beforeEach, describe, expect, test } from 'vitest'
 import { ItemGroup, type Stream, type StreamOptions, sampleWriter } from '#dist/src/index.js'

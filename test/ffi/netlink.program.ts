@@ -263,7 +263,7 @@ function pathWatch() {
 }
 
 const OTHER_LINKS = [
-  // What containers do.
+  // As containers do.
   'link add foo type veth peer name bar',
   'link set foo up',
   'link set bar up',

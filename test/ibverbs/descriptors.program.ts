@@ -1,6 +1,6 @@
 /**
- * Opens a stream of BACKEND with ever more descriptors to spare, until it can. Prints how many are open beyond those before, after each refusal
- * and after the close at last; and the refusals.
+ * Opens a stream of BACKEND with ever more descriptors to spare, until it can. Prints how many are open beyond those before,
+ * after each refusal and after the close at last; and the refusals.
  */
 import { readdirSync } from 'node:fs'
 import { openStream } from 'speadcast'

@@ -1,7 +1,8 @@
 /**
- * Opens streams with no descriptor left, one, two and so on until they are enough, and prints the code of each refusal, whether descriptors were left open,
- * and how many were enough. It runs under a limit of descriptors. Then changes the route below a stream that has no descriptor left to ask about it, and gives some
- * back. The argument has the options of the stream, and commands of ip(8).
+ * Opens streams with no descriptor left, one, two and so on until they are enough, and prints the code of each refusal, whether
+ * descriptors were left open, and how many were enough. It runs under a limit of descriptors. Then changes the route below a
+ * stream that has no descriptor left to ask about it, and gives some back. The argument has the options of the stream, and
+ * commands of ip(8).
  */
 import { spawnSync } from 'node:child_process'
 import { closeSync, openSync, readdirSync } from 'node:fs'
@@ -63,6 +64,7 @@ spawnSync('sh', ['-c', `(sleep 0.3; ${change.map((command) => `ip ${command}`).j
 const giveBack = hoard(0)
 const during: string[] = []
 for (const end = performance.now() + 1500; performance.now() < end; await sleep(5)) during.push(await send())
+const { substreamsRejected } = stream.stats().states
 giveBack()
 await sleep(1500)
 const healed: string[] = []
@@ -74,6 +76,7 @@ print({
   leaked,
   calm,
   during: [...new Set(during.slice(-20))],
+  substreamsRejected,
   healed: healed.slice(-5),
   states,
 })

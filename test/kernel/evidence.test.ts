@@ -179,6 +179,39 @@ testOnPaths('a closed port is counted: the packets arrived where nobody listens'
   }
 })
 
+testOnPaths('a router that rejects with "port unreachable": it is not the host that answers so', async (ctx, open) => {
+  const why = netnsUnavailable()
+  need(ctx, !why, why)
+  need(ctx, spawnSync('nft', ['--version']).status === 0, 'needs nft (package nftables)')
+  await using ns = await makeNetns({ veth: {} })
+  await forward(ns, 1500)
+  for (const rule of [
+    'table inet t',
+    'chain inet t forward { type filter hook forward priority 0 ; }',
+    'rule inet t forward reject',
+  ])
+    await ns.exec('b', ['nft', 'add', ...rule.split(' ')])
+  for (const [to, router] of [
+    [`${FAR.v4}:7148`, '10.77.0.2'],
+    [`[${FAR.v6}]:7148`, 'fd77::2'],
+  ] as const) {
+    const stream = await open(ns, { to, packetSizeBytes: 1452, rate: '20MB/s' })
+    await stream.batch({ heaps: 10, bytes: 7000 })
+    const results = []
+    for (let i = 0; i < 30; i++) results.push(await stream.send())
+    const { portUnreachable } = await stream.stats()
+    await stream.close()
+    console.log(`plain reject: ${results.at(-1)!.error?.message}`)
+    // The first batch may have settled before the router's answer came.
+    expect(results.slice(1).filter(({ ok }) => ok && !ok.suspect)).toEqual([])
+    const causes = results.at(-1)!.error!.outcome!.causes
+    expect(causes).toMatchObject([
+      { errnoName: 'ECONNREFUSED', message: expect.stringContaining(`${router}, which is another host`) },
+    ])
+    expect(portUnreachable).toBe(0)
+  }
+})
+
 testOnPaths('a router with a smaller MTU: heaps fail with its MTU, and segmentation stays', async (ctx, open) => {
   const why = netnsUnavailable()
   need(ctx, !why, why)
@@ -351,6 +384,8 @@ test('IPsec: a policy without a state makes batches suspect, and one that blocks
   ns.ip('a', 'xfrm policy flush')
   ns.ip('a', `${policy} action block`)
   const blocked = await stream.send()
+  const opening = RemoteStream.open(ns, { to: V4 })
+  await expect(opening).rejects.toThrow(/an IPsec policy blocks packets there; look at `ip xfrm policy` \(connect failed: EPERM/)
   ns.ip('a', 'xfrm policy flush')
   const healed = [await stream.send(), await stream.send()]
   await stream.close()

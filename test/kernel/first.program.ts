@@ -1,6 +1,7 @@
 /**
- * Sends to two endpoints by a socket that is connected to the first, as backend udp does where fq keeps the rate, and prints what became of
- * the posts to each: the first errno that refused a packet, in words, and the ICMP answers counted. The argument has the endpoints.
+ * Sends to two endpoints by a socket that is connected to the first, as backend udp does where fq keeps the rate, and prints what
+ * became of the posts to each: the first errno that refused a packet, in words, and the ICMP answers counted. The argument has
+ * the endpoints.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { POST_OK, POST_SKIP, type PostResult } from '#dist/src/backend/backend.js'

@@ -1,4 +1,7 @@
-/** A socket that is connected to the first of several endpoints, as fq wants it: what comes back of the others is heard all the same. */
+/**
+ * A socket that is connected to the first of several endpoints, as fq wants it: what comes back of the others is heard all the
+ * same.
+ */
 import { spawnSync } from 'node:child_process'
 import { expect, test } from 'vitest'
 import { FAR, forward } from '../support/forward.js'

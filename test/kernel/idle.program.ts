@@ -1,6 +1,6 @@
 /**
- * An idle stream of BACKEND to TO, behind v0, which ROUTE then leads elsewhere, while the network namespace changes. Prints how often its I/O thread woke meanwhile, and what the
- * stream learnt.
+ * An idle stream of BACKEND to TO, behind v0, which ROUTE then leads elsewhere, while the network namespace changes. Prints how
+ * often its I/O thread woke meanwhile, and what the stream learnt.
  */
 import { execFileSync } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'

@@ -53,7 +53,7 @@ for (const [what, where, source, code] of [
     expect(queuedErrors).toBe(3)
     expect(states.pathChanges).toBe(1)
     expect(results.filter(({ error }) => error)).toEqual([])
-    // Which packets a router means, nobody knows. Of its own next hops this host knows.
+    // Nobody knows which packets a router means. This host knows its own next hops.
     expect(results.slice(1).map(({ ok }) => ok!.suspect)).toEqual(Array(20).fill(where === 'b'))
     for (let cnt = 1; cnt <= 88; cnt++) expect(heaps.get(cnt)).toBe(packetsPerHeap)
   })

@@ -157,14 +157,14 @@ testOnPaths('each of the 3 heaps has an endpoint that fails in each way, the oth
       (address) => ns.ip('a', `route add prohibit ${address}`),
       (address) => ns.ip('a', `route del prohibit ${address}`),
       'EACCES',
-      /prohibit or blackhole route/,
+      /route or rule of type prohibit or blackhole/,
     ],
     [
       'route of type blackhole',
       (address) => ns.ip('a', `route add blackhole ${address}`),
       (address) => ns.ip('a', `route del blackhole ${address}`),
       'EINVAL',
-      /prohibit or blackhole route/,
+      /route or rule of type prohibit or blackhole/,
     ],
   ]
   for (const segmentation of ['auto', 'off'] as const) {

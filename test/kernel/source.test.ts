@@ -143,3 +143,9 @@ test('the command says it in one line, and sends all the same', async (ctx) => {
   expect(await receiver.stop()).toEqual(Array(4).fill('10.77.0.1:5001'))
   expect(await send('10.77.0.2:7148', '--reuse-port')).toMatchObject({ code: 2, stderr: expect.stringMatching(/--source-port/) })
 })
+
+test('sends where the kernel has no room for a socket filter', async (ctx) => {
+  await using ns = await namespaces(ctx)
+  await ns.exec('a', ['sysctl', '-qw', 'net.core.optmem_max=1'])
+  expect(await sending(ns, [{ to: '10.77.0.2:7148', backend: 'udp' }])).toEqual({ warnings: [] })
+})

@@ -1,6 +1,6 @@
 /**
- * The file behind one batch's samples is made shorter than its second half while a batch of other memory waits behind it. Prints what became
- * of each, and of the same batch when the file is as long as before. The argument has the stream's options.
+ * The file behind one batch's samples is made shorter than its second half while a batch of other memory waits behind it. Prints
+ * what became of each, and of the same batch when the file is as long as before. The argument has the stream's options.
  */
 import { closeSync, ftruncateSync, openSync, unlinkSync } from 'node:fs'
 import { ItemGroup, openStream, Region, type SendError, type StreamOptions } from '#dist/src/index.js'

@@ -14,8 +14,8 @@
  *   given up.
  * - An ICMP error of an earlier datagram (ECONNREFUSED …) is reported *instead of* sending. So the error queue is drained
  *   (returned-errors.ts) and the same message posted again.
- * - A segmented message that fails for a reason that segmentation or one of its packets may have is posted packet by packet, to find out
- *   (segmentation.ts).
+ * - A segmented message that fails for a reason that segmentation or one of its packets may have is posted packet by packet, to
+ *   find out (segmentation.ts).
  *
  * Messages sent without a copy (ring.ts, zero-copy.ts) complete later, with the kernel's notification that it reads their memory no more,
  * and hold up what is posted behind them.

@@ -13,7 +13,7 @@ import {
   localInterfaces,
   type ResolvedInterface,
 } from '../../net/interface.js'
-import { type Devices, type Path, pathTo } from '../../net/route.js'
+import { type Devices, type Flow, type Path, pathTo } from '../../net/route.js'
 
 export interface Destinations {
   readonly endpoints: readonly ResolvedEndpoint[]
@@ -31,6 +31,10 @@ export class Bearings {
   /** Why no packet can leave, in words, and as an errno; '' and 0 while packets can. */
   trouble = ''
   errno = 0
+  /** What the kernel goes by when it sends packets of ours; nothing where it does not. */
+  flow: Omit<Flow, 'source'> | undefined
+  /** The address that the kernel chose when it connected the socket. */
+  pinned: Uint8Array | undefined
   /** Zones by name, for which there is no interface. */
   readonly #lost = new Set<string>()
 
@@ -48,7 +52,17 @@ export class Bearings {
     if (this.errno !== 0) throw new NativeError('RTM_GETLINK', this.errno, this.trouble)
     const endpoint = this.endpoints[i]!
     if (endpoint.zone && this.#lost.has(endpoint.zone)) throw new NativeError('RTM_GETLINK', ERRNO.ENODEV, endpoint.zone)
-    return pathTo(endpoint, this.interface, devices)
+    return this.#pathTo(endpoint, devices)
+  }
+
+  #pathTo(endpoint: ResolvedEndpoint, devices: Devices | undefined): Path {
+    const { interface: iface, flow, pinned } = this
+    const from = (source: Uint8Array | undefined) =>
+      pathTo(endpoint, iface, devices, flow && { ...flow, ...(source && { source }) })
+    if (iface || !pinned) return from(iface?.addressBytes)
+    // The path is that from the address of the socket; the source, the one that another socket would get.
+    const { sourceAddress } = from(undefined)
+    return { ...from(pinned), sourceAddress }
   }
 
   /** Why no packet can leave at this moment, in words; '' where the interface is not to blame. Cold. */

@@ -28,8 +28,8 @@ interface Stack {
 }
 
 /**
- * Stacks that share an interface. One packet may be counted at every level that it passed, so the greatest rise is how many were lost: that of all
- * that packets leave by together, or that of one below.
+ * Stacks that share an interface. One packet may be counted at every level that it passed, so the greatest rise is how many were
+ * lost: that of all that packets leave by together, or that of one below.
  */
 interface Pile {
   readonly tops: readonly Counted[]
@@ -37,8 +37,8 @@ interface Pile {
 }
 
 /**
- * By how much a counter of 32 bits rose, which wraps (struct gnet_stats_queue). One that fell was begun anew: half of its range in drops does not
- * happen between two reads.
+ * By how much a counter of 32 bits rose, which wraps (struct gnet_stats_queue). One that fell was begun anew: half of its range
+ * in drops does not happen between two reads.
  */
 export const riseOf = (now: number, before: number): number => Math.max(0, (now - before) | 0)
 
@@ -60,15 +60,18 @@ export class DropCounts {
     this.#losses = losses
   }
 
-  /** Counts on these interfaces from now on. What was counted on others is forgotten. */
-  follow(ifindexes: readonly number[]): void {
-    let all: readonly Link[] = []
+  /**
+   * Counts on these interfaces from now on. What was counted on others is forgotten. False where the kernel did not tell which are
+   * below them: ask again.
+   */
+  follow(ifindexes: readonly number[]): boolean {
+    let all: readonly Link[] | undefined
     try {
       all = links()
     } catch (error) {
       if (!(error instanceof NativeError)) throw error // no descriptor left, or the table changes all the time
     }
-    this.#stacks = ifindexes.map((top) => ({ top, below: below(top, all) }))
+    this.#stacks = ifindexes.map((top) => ({ top, below: all ? below(top, all) : [] }))
     const known = new Map(this.#counted.map((counted) => [counted.ifindex, counted]))
     const indexes = new Set(this.#stacks.flatMap((stack) => [stack.top, ...stack.below]))
     const counted = new Map([...indexes].map((ifindex) => [ifindex, known.get(ifindex) ?? this.#begin(ifindex)]))
@@ -80,6 +83,7 @@ export class DropCounts {
       const of = (each: Iterable<number>) => [...each].map((ifindex) => counted.get(ifindex)!)
       return { tops: of(tops), below: of(lower) }
     })
+    return all !== undefined
   }
 
   /** Whether no queue of an interface and of those below it holds packets. @throws NativeError when one of them is gone */

@@ -224,9 +224,8 @@ export class LossWatch {
       this.#pace?.judge()
     }
     if (this.#watch.linksChanged && now - this.#followedAt > FOLLOW_MS) {
-      this.#watch.linksChanged = false
       this.#followedAt = now
-      counts.follow(this.#interfaces)
+      this.#watch.linksChanged = !counts.follow(this.#interfaces)
     }
     let carrier: boolean
     let { queueing } = counts

@@ -11,7 +11,7 @@ import { Bearings } from './bearings.js'
 import type { UdpOptions } from './options.js'
 import { findFairQueue, KernelPace } from './pace.js'
 import { overheadOf, UdpPath } from './path.js'
-import { UdpSockets } from './sockets.js'
+import { flowOf, UdpSockets } from './sockets.js'
 
 export type { UdpOptions } from './options.js'
 
@@ -21,6 +21,7 @@ export type { UdpOptions } from './options.js'
  */
 export async function openUdpPath(given: UdpOptions, counters: Float64Array): Promise<UdpPath> {
   const bearings = new Bearings(given)
+  bearings.flow = flowOf(given, given.sourcePort)
   const { endpoints } = bearings
   const family = endpoints[0]!.family
   const paths = await settledPaths(bearings)
@@ -33,15 +34,20 @@ export async function openUdpPath(given: UdpOptions, counters: Float64Array): Pr
   if (typeof queue === 'string' && options.pace!.required)
     throw new SpeadcastError('ERR_SPEADCAST_BACKEND', `rateMethod 'kernel': ${queue}; or use rateMethod 'sw'`)
   const states = new States()
-  const gates = new Gates({ paths, timeoutMs: options.neighbourTimeoutMs, find: (i) => bearings.find(i), states })
-  const resolved = await waitForNeighbours(paths, options.neighbourTimeoutMs)
-  for (const [i, state] of resolved.entries()) if (state === 'failed') gates.shut(i)
 
   let sockets: UdpSockets | undefined
   try {
     // Connected, one destination costs no route lookup per message. A gate may open later, so a dead endpoint is no reason not to.
     const paced = typeof queue === 'object'
     sockets = new UdpSockets(options, bearings, endpoints.length === 1 ? 'alone' : paced ? 'first' : 'no')
+    const gates = new Gates({
+      paths: pathsOf(bearings, paths),
+      timeoutMs: options.neighbourTimeoutMs,
+      find: (i) => bearings.find(i),
+      states,
+    })
+    const resolved = await waitForNeighbours(gates.paths, options.neighbourTimeoutMs)
+    for (const [i, state] of resolved.entries()) if (state === 'failed') gates.shut(i)
     const pace = paced ? new KernelPace(sockets.main, options.pace!, queue, () => queueBehind(gates.paths), states) : queue
     return new UdpPath({ sockets, options, bearings, gates, pace, states, counters })
   } catch (cause) {
@@ -49,8 +55,16 @@ export async function openUdpPath(given: UdpOptions, counters: Float64Array): Pr
     if (!(cause instanceof NativeError)) throw cause
     // connect(2): an address that is broadcast, which the kernel sends to only if asked for.
     const broadcast = cause.call === 'connect' && cause.errnoName === 'EACCES'
+    const blocked = cause.call === 'connect' && cause.errnoName === 'EPERM'
     const taken = cause.errnoName === 'EADDRINUSE'
-    const why = broadcast ? needsBroadcast(cause.message) : taken ? portTaken(options.sourcePort, cause.message) : cause.message
+    const ipsec = `an IPsec policy blocks packets there; look at \`ip xfrm policy\` (${cause.message})`
+    const why = blocked
+      ? ipsec
+      : broadcast
+        ? needsBroadcast(cause.message)
+        : taken
+          ? portTaken(options.sourcePort, cause.message)
+          : cause.message
     throw new SpeadcastError(
       'ERR_SPEADCAST_BACKEND',
       `cannot open a UDP socket to ${endpoints[0]!.text}: ${why}${familyRemedy(family, cause)}`,
@@ -59,12 +73,22 @@ export async function openUdpPath(given: UdpOptions, counters: Float64Array): Pr
   }
 }
 
+/** The paths as of now, when the socket's source and port are known; as before where the kernel has none any more, which the first look tells. */
+function pathsOf(bearings: Bearings, before: readonly Path[]): readonly Path[] {
+  try {
+    return before.map((_, i) => bearings.find(i))
+  } catch (error) {
+    if (!(error instanceof NativeError || error instanceof SpeadcastError)) throw error
+    return before
+  }
+}
+
 /**
  * The paths to all endpoints. While duplicate address detection holds back the only address that could be the source of IPv6 packets, the
  * kernel has none to choose, or one of another scope: waits for it.
  */
-async function settledPaths({ endpoints, interface: iface }: Bearings): Promise<Path[]> {
-  const find = () => endpoints.map((endpoint) => findPath(endpoint, iface))
+async function settledPaths({ endpoints, interface: iface, flow }: Bearings): Promise<Path[]> {
+  const find = () => endpoints.map((endpoint) => findPath(endpoint, iface, flow))
   const paths = find()
   if (iface || endpoints[0]!.family === 4) return paths
   const poor = paths.filter(({ sourceAddress }, i) => {

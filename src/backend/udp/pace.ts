@@ -8,9 +8,9 @@
  * | sw     | `room`, a burst at a time                     | kernel when fq is back                            |
  *
  * Facts of net/sched/sch_fq.c that this relies on:
- * - A socket that is not connected is one flow for each destination, and every flow may have the socket's rate. So the socket is connected
- *   to its first destination, even if it sends to others, and all packets leave by one interface. Another socket hears of the others
- *   (sockets.ts).
+ * - A socket that is not connected is one flow for each destination, and every flow may have the socket's rate. So the socket is
+ *   connected to its first destination, even if it sends to others, and all packets leave by one interface. Another socket hears
+ *   of the others (sockets.ts).
  * - fq lets a message take a second at most, however long it should take: messages are kept shorter than that.
  * - A segmented message leaves whole, and waits as one packet of the flow's limit.
  * - Bytes are those of the frames, with every segment's headers, without preamble, FCS and gap (qdisc_pkt_len_init).

@@ -26,6 +26,10 @@ const GONE: readonly string[] = ['ENODEV', 'ENXIO', 'EADDRNOTAVAIL', 'ENETUNREAC
 export const overheadOf = (family: 4 | 6, paths: readonly Path[]): number =>
   wireOverheadBytes(family, Math.max(...paths.map(({ vlanTags }) => vlanTags)))
 
+/** Whom the kernel asks for a MAC: the endpoint, or a router. */
+const whoseMac = ({ to, nextHop }: Path): string =>
+  nextHop && !to.includes(nextHop.text) ? `${nextHop.text}, the router on its way,` : 'its address'
+
 export interface UdpPathParts {
   readonly sockets: UdpSockets
   readonly options: UdpOptions
@@ -204,13 +208,15 @@ export class UdpPath {
           : `${endpoint.text}: a firewall rule forbids it (EPERM); look at the output chain of \`nft list ruleset\`, and at \`ip xfrm policy\``
       case 'EACCES':
       case 'EINVAL':
-        return `${endpoint.text}: the kernel refuses it (${name}), as for a prohibit or blackhole route, or a broadcast address without the option broadcast; see \`ip route get ${endpoint.address}\``
+        return `${endpoint.text}: the kernel refuses it (${name}), as for a route or rule of type prohibit or blackhole${endpoint.family === 4 ? ', or a broadcast address without the option broadcast' : ''}; see \`ip route get ${endpoint.address}\` and \`ip${endpoint.family === 6 ? ' -6' : ''} rule\``
       case 'EHOSTUNREACH':
-        return `${endpoint.text}: nobody answers for its address on ${known.interfaceName} (EHOSTUNREACH); check that the host is up and \`ip route get ${endpoint.address}\` is right`
+        if (this.gates.cutBy(substream) === errno)
+          return `${endpoint.text}: a route of type unreachable leads there (EHOSTUNREACH); see \`ip route get ${endpoint.address}\``
+        return `${endpoint.text}: nobody answers for ${whoseMac(known)} on ${known.interfaceName} (EHOSTUNREACH); check that the host is up and \`ip route get ${endpoint.address}\` is right`
       case 'ENOBUFS':
         return this.gates.lacksRoom(substream)
           ? `${endpoint.text}: the kernel's table of neighbours is full (ENOBUFS), so it cannot ask for ${known.nextHop!.text} on ${known.interfaceName}; raise net.${endpoint.family === 6 ? 'ipv6' : 'ipv4'}.neigh.default.gc_thresh3 (and gc_thresh2) above the number of hosts on its links`
-          : `${endpoint.text}: ${known.interfaceName} lets no packet of ${udpBytes} bytes through (ENOBUFS), because its queue never has room or a tc filter drops them; see \`tc -s qdisc show dev ${known.interfaceName}\` and \`tc -s filter show dev ${known.interfaceName} egress\``
+          : `${endpoint.text}: ${known.interfaceName} lets no packet of ${udpBytes} bytes through (ENOBUFS), because its queue never has room, or a tc filter or an nft chain of its egress drops them; see \`tc -s qdisc show dev ${known.interfaceName}\`, \`tc -s filter show dev ${known.interfaceName} egress\` and \`nft list ruleset netdev\``
       case 'EFAULT':
         return `${endpoint.text}: memory of the batch is not there (EFAULT); was the file behind Region.fromFd made shorter, or memory unmapped? Packets whose memory is there go on`
       case 'ENETUNREACH':

@@ -1,21 +1,26 @@
 /**
- * Follows what changes on the host below a stream: interfaces that are made anew, addresses that are replaced, routes that lead elsewhere.
- * Between posts it finds interface, zones and paths again, and makes the socket anew where the old one holds on to what is gone.
+ * Follows what changes on the host below a stream: interfaces that are made anew, addresses that are replaced, routes that lead
+ * elsewhere. Between posts it finds interface, zones and paths again, and makes the socket anew where the old one holds on to what
+ * is gone.
  *
- * | state    | packets                           | leaves by                                                                       |
- * |----------|-----------------------------------|---------------------------------------------------------------------------------|
- * | current  | go                                | `doubt`, when the kernel tells of a change or refuses a packet → doubtful        |
- * | doubtful | go, and are suspect               | a look that the kernel answers → current; lost, when interface, address or socket are not to be had      |
- * | lost     | are refused, as the gates say why | a look, after a change is told or RETRY_MS → current                             |
+ * | state    | packets             | leaves by                                                                 |
+ * |----------|---------------------|---------------------------------------------------------------------------|
+ * | current  | go                  | `doubt`, when the kernel tells of a change or refuses a packet → doubtful |
+ * | doubtful | go, and are suspect | a look that the kernel answers → current; lost, when interface, address   |
+ * |          |                     | or socket are not to be had                                               |
+ * | lost     | are refused, as the | a look, after a change is told or RETRY_MS → current                      |
+ * |          | gates say why       |                                                                           |
  *
- * Three things of a socket outlive what they were made of: an address that bind or connect pinned, the interface's index in IP_UNICAST_IF and
- * IP_MULTICAST_IF, and the scope of a link-local address that it is connected to. Everything else the kernel looks up for each packet.
+ * Three things of a socket outlive what they were made of: an address that bind or connect pinned, the interface's index in
+ * IP_UNICAST_IF and IP_MULTICAST_IF, and the scope of a link-local address that it is connected to. Everything else the kernel
+ * looks up for each packet.
  */
 import { performance } from 'node:perf_hooks'
 import { ERRNO, errnoName, NativeError } from '../../../ffi/native-error.js'
-import { lackOf, printable, SpeadcastError } from '../../errors.js'
+import { lackOf, SpeadcastError } from '../../errors.js'
 import type { Devices, Path } from '../../net/route.js'
 import type { Gates, Known } from '../gates.js'
+import { PathNews } from '../path-news.js'
 import type { States } from '../states.js'
 import type { Bearings } from './bearings.js'
 import type { ReturnedErrors } from './returned-errors.js'
@@ -50,10 +55,9 @@ export interface RenewalParts {
 export class Renewal {
   state: 'current' | 'doubtful' | 'lost' = 'doubtful'
   readonly #parts: RenewalParts
+  readonly #news: PathNews
   /** Told of since the last look. */
   #told = true
-  #changes = 0
-  #lastChange = ''
   /** The source address that the kernel chose for the first endpoint when the socket was connected. */
   #source: string
   /** The socket was not made by the bearings. */
@@ -67,10 +71,7 @@ export class Renewal {
   constructor(parts: RenewalParts) {
     this.#parts = parts
     this.#source = parts.gates.paths[0]!.sourceAddress
-    parts.states.add(() => ({
-      pathChanges: this.#changes,
-      ...(this.#lastChange !== '' && { lastPathChange: this.#lastChange }),
-    }))
+    this.#news = new PathNews(parts.states)
   }
 
   /** Something has changed, or a packet was refused because of its route. */
@@ -107,7 +108,7 @@ export class Renewal {
     const { bearings, gates, returned, connected, remake, rename } = this.#parts
     const wasLost = this.state === 'lost'
     const before = [...gates.paths]
-    // What has come back is about the paths of before.
+    // Answers that have come back are about the paths of before.
     returned.drain()
     const others = bearings.take()
     if (others === undefined) return this.#askAgain(wasLost)
@@ -130,7 +131,8 @@ export class Renewal {
         this.#source = source
       } catch (error) {
         if (!(error instanceof NativeError)) throw error
-        if (lackOf(error)) return this.#askAgain(wasLost)
+        // Only without a new socket is the old one whole.
+        if (lackOf(error)?.call === 'socket') return this.#askAgain(wasLost)
         bearings.errno = error.errno
         bearings.trouble = error.message
         return this.#lose(error.errno, wasLost)
@@ -138,16 +140,19 @@ export class Renewal {
     }
     this.state = 'current'
     const known: Known = new Map()
+    const changed: number[] = []
     for (let i = 0; i < gates.paths.length; i++) {
       const found = pathOrErrno(bearings, i, devices)
       if (found === undefined) this.#askAgain(false)
-      else if (this.#followPath(i, found, known)) moved = true
+      else if (this.#followPath(i, found, known)) changed.push(i)
     }
-    if (moved) this.#note(this.#tell(before, wasLost))
+    moved ||= changed.length > 0
+    // The socket may have another address though its packets take the same path.
+    if (moved) this.#news.tell(changed.length > 0 ? changed : [0], before, gates, () => bearings.trouble)
     return moved
   }
 
-  /** What is known holds until the kernel answers. */
+  /** The last answer holds until the kernel answers again. */
   #askAgain(wasLost: boolean): false {
     this.state = wasLost ? 'lost' : 'doubtful'
     this.#told = true
@@ -193,27 +198,8 @@ export class Renewal {
       gates.cut(i, errno)
       moved = true
     }
-    if (moved) this.#note(`${bearings.trouble} (${errnoName(errno)})`)
+    if (moved) this.#news.note(`${bearings.trouble} (${errnoName(errno)})`)
     return moved
-  }
-
-  #note(what: string): void {
-    this.#changes++
-    this.#lastChange = `${new Date().toISOString()} ${printable(what)}`
-    this.#parts.states.change()
-  }
-
-  /** The change in words: that of the first endpoint of those whose path changed. */
-  #tell(before: readonly Path[], wasLost: boolean): string {
-    const { gates, bearings } = this.#parts
-    const changed = gates.paths.flatMap((path, i) => (gates.cutBy(i) !== 0 || this.#differs(path, before[i]!) ? [i] : []))
-    const i = changed[0] ?? 0
-    const more = changed.length > 1 ? `, and ${changed.length - 1} more endpoints` : ''
-    const cutBy = gates.cutBy(i)
-    const { text } = bearings.endpoints[i]!
-    if (cutBy !== 0) return `no route to ${text} (${errnoName(cutBy)})${more}`
-    const again = wasLost ? ' again' : ''
-    return `${text} leaves${again} by ${way(gates.paths[i]!)}${changed.length > 0 ? ` instead of ${way(before[i]!)}` : ''}${more}`
   }
 }
 
@@ -229,6 +215,3 @@ function pathOrErrno(bearings: Bearings, i: number, devices: Devices): Path | nu
     throw error
   }
 }
-
-const way = ({ interfaceName, ifindex, sourceAddress, nextHop, to }: Path): string =>
-  `${interfaceName} (index ${ifindex})${sourceAddress && ` from ${sourceAddress}`}${nextHop && !to.includes(nextHop.text) ? ` via ${nextHop.text}` : ''}`

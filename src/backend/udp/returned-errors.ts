@@ -4,7 +4,9 @@
  *
  * | comes back                              | means                                                                                 |
  * |-----------------------------------------|---------------------------------------------------------------------------------------|
- * | port unreachable                        | the packet arrived where nobody listens: it was sent; counted                         |
+ * | port unreachable, from the destination  | the packet arrived where nobody listens: it was sent; counted                         |
+ * | port unreachable, from a router         | its firewall rejects the packet, which is lost (nft's and iptables' plain "reject")   |
+ * | port unreachable, from this host itself | a firewall here rejected the packet, and the call that met it says so (EPERM)         |
  * | packet too big                          | it is lost. The kernel learns the path's MTU and refuses others as large (EMSGSIZE)   |
  * | unreachable, prohibited, hops used up   | it is lost, and so would others be: the gate is shut for a time                       |
  * | unreachable, from this host itself      | it is lost, because a next hop did not answer: the kernel is asked about that of now  |
@@ -52,7 +54,10 @@ export class ReturnedErrors {
     this.#counters = counters
   }
 
-  /** Reads the queues to their ends; returns how many entries may have been reported instead of sending a packet. One system call for an empty one. */
+  /**
+   * Reads the queues to their ends; returns how many entries may have been reported instead of sending a packet. One system call
+   * for an empty one.
+   */
   drain(): number {
     let foreign = 0
     if (this.#own) this.#known = new Map()
@@ -80,7 +85,7 @@ export class ReturnedErrors {
     return said && said.mtu > 0 ? said : undefined
   }
 
-  /** What was said is about a path that packets take no more. */
+  /** The last error is about a path that packets take no more. */
   forget(substream: number): void {
     this.#said[substream] = undefined
   }
@@ -92,13 +97,14 @@ export class ReturnedErrors {
 
   #note(entry: QueuedError): void {
     const { errno } = entry
-    if (errno === ECONNREFUSED) {
+    if (errno === ECONNREFUSED && isFromDestination(entry)) {
       this.#counters[COUNTER.portUnreachable]! += 1
       return
     }
     this.losses++
     const mtu = errno === EMSGSIZE ? entry.info : 0
-    const own = errno === EHOSTUNREACH && this.#isOwn(entry.offender)
+    const own = (errno === EHOSTUNREACH || errno === ECONNREFUSED) && this.#isOwn(entry.offender)
+    if (own && errno === ECONNREFUSED) return
     for (const substream of this.#substreamsOf(entry)) {
       if (own) this.#gates.lose(substream, this.#known)
       else if (isFinal(entry)) this.#gates.reject(substream, errno)
@@ -132,6 +138,10 @@ export class ReturnedErrors {
   }
 }
 
+/** Also where the kernel does not tell who sent it. */
+const isFromDestination = ({ offender, address }: QueuedError): boolean =>
+  offender.length === 0 || Buffer.compare(offender, address) === 0
+
 const familyOf = ({ origin }: QueuedError): 4 | 6 => (origin === ORIGIN_ICMP6 ? 6 : 4)
 
 /** Whether the next packets would meet the same fate. */
@@ -148,6 +158,8 @@ function describe(entry: QueuedError): string {
   const icmp = `${family === 6 ? 'ICMPv6' : 'ICMP'} type ${type} code ${code}, ${errnoName(errno)}`
   if (type === UNREACHABLE[family] && PROHIBITED[family].includes(code))
     return `${by} answers that packets to it are administratively prohibited (${icmp}); look at the firewall there`
+  if (errno === ECONNREFUSED)
+    return `${by}, which is another host, answers that the port is unreachable (${icmp}): a firewall there rejects packets, or nobody listens where it passes them on; look at its \`nft list ruleset\``
   if (type === TIME_EXCEEDED[family] && code === 0)
     return `packets reach ${by} and no further, because their hops are used up (${icmp}); raise the ttl, or look for a loop with traceroute`
   if (type === UNREACHABLE[family])

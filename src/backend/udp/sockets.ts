@@ -1,19 +1,24 @@
 /**
- * The socket that packets leave by; and beside one that is connected to the first of several endpoints, another at the same port, which is
- * connected to none. The kernel gives an ICMP answer to a socket whose peer sent it, or else to one without a peer (udp(7), and
- * __udp4_lib_err of the kernel's net/ipv4/udp.c): without the other socket nobody would hear of the other endpoints, and the kernel itself
- * would not learn the MTU of paths to them.
+ * The socket that packets leave by; and beside one that is connected to the first of several endpoints, another at the same port,
+ * which is connected to none. The kernel gives an ICMP answer to a socket whose peer sent it, or else to one without a peer
+ * (udp(7), and __udp4_lib_err of the kernel's net/ipv4/udp.c): without the other socket nobody would hear of the other endpoints,
+ * and the kernel itself would not learn the MTU of paths to them.
  */
 import { OPT } from '../../../ffi/layout.js'
 import { ERRNO, NativeError } from '../../../ffi/native-error.js'
 import { ipMreqn, UdpSocket } from '../../../ffi/socket/udp-socket.js'
 import { needsScope } from '../../net/address.js'
+import type { ResolvedEndpoint } from '../../net/endpoint.js'
 import type { ResolvedInterface } from '../../net/interface.js'
+import type { Flow } from '../../net/route.js'
 import type { Bearings } from './bearings.js'
 import type { UdpOptions } from './options.js'
 
 /** The socket is connected, to the first endpoint: 'alone' if there is no other. */
 export type Connected = 'alone' | 'first' | 'no'
+
+/** What the kernel goes by when it looks for the paths of a socket's packets. */
+export const flowOf = ({ dscp = 0 }: UdpOptions, sourcePort: number): Omit<Flow, 'source'> => ({ sourcePort, tos: dscp << 2 })
 
 export class UdpSockets {
   /** Packets leave by it. */
@@ -62,7 +67,18 @@ export class UdpSockets {
     configure(main, options, iface)
     bind(main, iface, this.#port, options.sourcePort === 0)
     if (this.#errors) this.#listen(this.#errors, iface)
-    if (this.connected !== 'no') main.connect(endpoints[0]!)
+    if (this.connected !== 'no') this.#connect(endpoints[0]!)
+    this.#bearings.pinned = this.connected === 'no' || iface ? undefined : main.localAddress()
+    this.#bearings.flow = flowOf(options, main.localPort())
+  }
+
+  /**
+   * IPv6 looks for the path before it chooses the source, so that of several legs the first packets would take another than later ones. From
+   * the second time on, the socket has its source (ip6_datagram_dst_update).
+   */
+  #connect(endpoint: ResolvedEndpoint): void {
+    this.main.connect(endpoint)
+    if (endpoint.family === 6) this.main.connect(endpoint)
   }
 
   #listen(errors: UdpSocket, iface: ResolvedInterface | undefined): void {

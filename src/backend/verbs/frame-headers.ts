@@ -1,8 +1,8 @@
 /**
  * The frame headers of a stream's substreams, as they are now: source and next hop MACs, addresses, ports, VLAN tags.
  *
- * The kernel does not see our packets, so they never confirm a neighbour, and its entry ages. Once a second we look at the entry, and make
- * the kernel ask the neighbour by an empty datagram when the entry is stale.
+ * The kernel does not see our packets, so they never confirm a neighbour, and its entry ages. Once a second we look at the entry,
+ * and make the kernel ask the neighbour by an empty datagram when the entry is stale.
  */
 import { NativeError } from '../../../ffi/native-error.js'
 import { FrameTemplate, multicastMac, type VlanTag } from '../../net/frame.js'
@@ -16,7 +16,7 @@ const NO_MAC = new Uint8Array(6)
 
 export const equal = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0
 
-/** What all frames of the stream have in common. */
+/** The part of the headers that all frames of the stream have in common. */
 export interface FrameSource {
   readonly mac: Uint8Array
   readonly address: Uint8Array
@@ -120,7 +120,8 @@ export class FrameHeaders {
       if (state === 'stale') kickNeighbour(path)
       return mac
     } catch (error) {
-      // A firewall forbids the datagram, and the entry ages on; the interface is gone, and the device will say so; or nothing can be asked.
+      // A firewall forbids the datagram, and the entry ages on; the interface is gone, and the device will say so; or nothing can
+      // be asked.
       if (!(error instanceof NativeError)) throw error
       return undefined
     }

@@ -1,6 +1,7 @@
 /**
- * The paths of a stream's frames. This file does what the kernel does for a socket: the route comes from rtnetlink, and a bound UDP socket keeps
- * the source port from others. When the kernel tells of a change, interface, addresses and routes are found again.
+ * The paths of a stream's frames. This file does what the kernel does for a socket: the route comes from rtnetlink, and a bound
+ * UDP socket keeps the source port from others. When the kernel tells of a change, interface, addresses and routes are found
+ * again.
  */
 import { ERRNO, NativeError } from '../../../ffi/native-error.js'
 import { type LinkChanges, LinkWatch } from '../../../ffi/netlink/link-watch.js'
@@ -12,10 +13,10 @@ import type { VlanTag } from '../../net/frame.js'
 import { type Devices, largestPacketSizeBytes, type NeighbourOutcome, type Path } from '../../net/route.js'
 import type { RdmaPath } from '../../rdma/devices.js'
 import { Gates, type Known } from '../gates.js'
+import { PathNews } from '../path-news.js'
 import type { States } from '../states.js'
 import { Bearings } from '../udp/bearings.js'
 import { equal, FrameHeaders } from './frame-headers.js'
-import { PathNews } from './path-news.js'
 import type { IbverbsOptions } from './raw-options.js'
 import { WayOut } from './way-out.js'
 
@@ -85,7 +86,7 @@ export class FramePaths {
     })
     for (const [i, { needsNeighbour }] of paths.entries())
       if (needsNeighbour && (!this.headers.knows(i) || neighbours[i] === 'failed')) this.gates.shut(i)
-    this.#news = new PathNews(this.gates, states)
+    this.#news = new PathNews(states)
     const destinations = options.endpoints.map(({ bytes }) => bytes)
     this.#watch = new LinkWatch(this.#watched, destinations)
     this.passable = this.#ask(() => this.#looksPassable()) ?? true
@@ -215,7 +216,7 @@ export class FramePaths {
   #follow(): void {
     this.#followedAt = performance.now()
     this.#lacking = false
-    this.#bearings.take()
+    if (this.#bearings.take() === undefined) this.#lacking = true
     const devices: Devices = new Map()
     const known: Known = new Map()
     const before = [...this.gates.paths]
@@ -225,7 +226,7 @@ export class FramePaths {
     if (home && this.#way.turnTo(home)) this.#suspicion++
     const changed = found.flatMap((path, i) => (this.#followPath(i, path || before[i]!, known) ? [i] : []))
     if (home && this.#way.state === 'there' && this.#readdress()) this.#suspicion++
-    this.#news.tell(changed, before, () => this.trouble)
+    this.#news.tell(changed, before, this.gates, () => this.trouble)
   }
 
   /** The path, or the errno that tells why there is none. @throws NativeError where the kernel cannot be asked */

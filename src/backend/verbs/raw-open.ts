@@ -68,7 +68,8 @@ export async function openDevice(options: IbverbsOptions): Promise<OpenRawDevice
 }
 
 /**
- * Opens the device that frames are to leave by now, and closes the one that they left by. False: there is none, or it cannot be used.
+ * Opens the device that frames are to leave by now, and closes the one that they left by. False: there is none, or it cannot be
+ * used.
  * @param letGo takes everything from the device that is closed
  */
 export function moveDevice(device: OpenRawDevice, letGo: () => void): boolean {

@@ -1,18 +1,23 @@
 /**
  * The interface that packets leave by, and whether the queue is at its device.
  *
- * | state      | packets                                          | leaves by                                                        |
- * |------------|--------------------------------------------------|------------------------------------------------------------------|
- * | there      | leave by the device                              | a route by another interface, or another port of the bond → displaced or deviceless |
- * | displaced  | wait                                             | `moved` → there; `stays` → deviceless; the way back → there       |
- * | deviceless | are refused, because there is nowhere to move to | a look, after a change or some time → there or displaced          |
+ * | state      | packets                           | leaves by                                                           |
+ * |------------|-----------------------------------|---------------------------------------------------------------------|
+ * | there      | leave by the device               | a route by another interface, or another port of the bond           |
+ * |            |                                   | → displaced or deviceless                                           |
+ * | displaced  | wait                              | `moved` → there; `stays` → deviceless; the way back → there         |
+ * | deviceless | are refused, because there is     | a look, after a change or some time → there or displaced            |
+ * |            | nowhere to move to                |                                                                     |
  */
 import { ERRNO, NativeError } from '../../../ffi/native-error.js'
 import { BackendRefused, lackOf, SpeadcastError } from '../../errors.js'
 import type { Path } from '../../net/route.js'
 import { type RdmaPath, sendsBy } from '../../rdma/devices.js'
 
-/** The device behind a path's interface. @throws BackendRefused where it may not be used, SpeadcastError where there is none, NativeError */
+/**
+ * The device behind a path's interface.
+ * @throws BackendRefused where it may not be used, SpeadcastError where there is none, NativeError
+ */
 export type FindDevice = (path: Path) => RdmaPath
 
 export class WayOut {
@@ -25,7 +30,7 @@ export class WayOut {
   reason = ''
   /** The errno that refuses packets while there is no device; else 0. */
   errno = 0
-  /** What keeps a device from being used may pass untold. */
+  /** The obstacle to using a device may pass untold. */
   passing = false
   /** Index of the interface whose device the queue is at. */
   #at: number

@@ -1,8 +1,9 @@
-// What a queue drops below the interface that packets leave by, compared with tc, in namespaces made here.
+// Drops of a queue below the interface that packets leave by, compared with tc, in namespaces made here.
 import { expect, test } from 'vitest'
 import { riseOf } from '#dist/src/backend/udp/drop-counts.js'
 import { need } from '../../support/need.js'
 import { makeNetns, netnsUnavailable } from '../../support/netns.js'
+import { programArgv } from '../../support/program.js'
 
 test.for([
   ['one interface above', ['m0']],
@@ -24,13 +25,10 @@ test.for([
   ns.ip('a', 'neighbour add 10.77.0.2 lladdr 02:00:00:00:00:02 dev v0 nud permanent')
   ns.tc('a', 'qdisc add dev v0 root tbf rate 8kbit burst 2000 limit 4000')
   const hosts = { m0: '10.80.0.2', m1: '10.81.0.2', v0: '10.77.0.2' }
-  const rows = await ns.program<[number, number][]>(
-    'a',
-    'backend/udp/drop-counts',
-    names,
-    names.map((name) => hosts[name]),
-    50,
-  )
+  const given = [names, names.map((name) => hosts[name]), 50]
+  const { stdout } = await ns.exec('a', ['prlimit', '--nofile=200', ...programArgv('backend/udp/drop-counts', ...given)])
+  const { rows, told } = JSON.parse(stdout) as { rows: [number, number][]; told: boolean[] }
+  expect(told).toEqual([false, true, false, true])
   const least = 50 * names.length - 8
   for (const [ours, theirs] of rows) {
     expect(ours).toBe(theirs)
