@@ -1,12 +1,18 @@
-/** Descriptors by item id: those of one sender, and behind them the latest of any sender, for streams whose descriptors another sends. */
+/**
+ * Descriptors by item id: those of one sender, and behind them the latest of any sender, for streams whose descriptors another sends. Where
+ * senders describe an id otherwise than one another, the latest says nothing of a sender that has not described it.
+ */
 import type { Budget } from './budget.js'
 import { descriptorBytes, type ReceivedDescriptor } from './received-descriptor.js'
 
 /** The most that one sender may have described. */
 const MAX_DESCRIPTORS = 4096
+const DISPUTED = -1
 
 export class KnownItems {
   readonly #own = new Map<number, ReceivedDescriptor>()
+  /** Who described it, or DISPUTED. */
+  readonly #from = new Map<number, number>()
   readonly #behind: KnownItems | undefined
   readonly #budget: Budget
   readonly #wanted: string
@@ -21,7 +27,13 @@ export class KnownItems {
   }
 
   get(id: number): ReceivedDescriptor | undefined {
-    return this.#own.get(id) ?? this.#behind?.get(id)
+    const own = this.#own.get(id)
+    if (own || !this.#behind || this.#behind.disputed(id)) return own
+    return this.#behind.get(id)
+  }
+
+  disputed(id: number): boolean {
+    return this.#from.get(id) === DISPUTED
   }
 
   ids(): Iterable<number> {
@@ -32,11 +44,11 @@ export class KnownItems {
   wantedId(): number {
     if (this.#wantedId >= 0 || !this.#behind) return this.#wantedId
     const id = this.#behind.wantedId()
-    return this.#own.has(id) ? -1 : id
+    return this.#own.has(id) || this.#behind.disputed(id) ? -1 : id
   }
 
-  /** Keeps the descriptor in place of the last of its id. Returns false where there is no room. */
-  learn(descriptor: ReceivedDescriptor): boolean {
+  /** Keeps the descriptor in place of the last of its id. Returns false where there is no room. @param sender whose it is, by number */
+  learn(descriptor: ReceivedDescriptor, sender: number): boolean {
     const { id, name } = descriptor
     const before = this.#own.get(id)
     if (before === undefined && this.#own.size >= MAX_DESCRIPTORS) return false
@@ -46,6 +58,9 @@ export class KnownItems {
       if (before) this.#budget.take(descriptorBytes(before))
       return false
     }
+    const from = this.#from.get(id)
+    if (before && from !== sender && JSON.stringify(before) !== JSON.stringify(descriptor)) this.#from.set(id, DISPUTED)
+    else if (from !== DISPUTED) this.#from.set(id, sender)
     this.#own.set(id, descriptor)
     if (name === this.#wanted) this.#wantedId = id
     else if (id === this.#wantedId)
@@ -57,6 +72,7 @@ export class KnownItems {
   clear(): void {
     for (const descriptor of this.#own.values()) this.#budget.give(descriptorBytes(descriptor))
     this.#own.clear()
+    this.#from.clear()
     this.#wantedId = -1
   }
 }

@@ -338,8 +338,8 @@ export class ReceiveSession {
         continue
       }
       const { descriptor } = reading
-      const own = this.#senders.itemsOf(sender).learn(descriptor)
-      const any = this.#senders.items.learn(descriptor)
+      const own = this.#senders.itemsOf(sender).learn(descriptor, sender.id)
+      const any = this.#senders.items.learn(descriptor, sender.id)
       if (own && any) found.push(descriptor)
       else this.#refusals.descriptor('there is no memory for more descriptors')
     }

@@ -24,11 +24,11 @@ POOL = spead2.ThreadPool()
 DTYPES = ["i1", "u1", "<i2", ">u2", "<u4", ">i4", "<f4", ">f8", "<c8", "S4"]
 
 
-def items_of(rng, bits):
-    """Items that the flavour can hold: (id, keywords of add_item, function that draws a value)."""
+def items_of(rng, bits, seed):
+    """Items that the flavour can hold: (id, keywords of add_item, function that draws a value). The next 50 streams describe other ids."""
     numpy_rng = np.random.default_rng(rng.randrange(2**32))
     found = []
-    base = 0x20 if bits == 56 else 0x1000
+    base = 0x20 if bits == 56 else 0x1000 + seed % 50 * 8
     for k in range(rng.randrange(1, 5)):
         dtype = np.dtype(rng.choice(DTYPES))
         shape = rng.choice([(), (1,), (5,), (3, 4), (300,), (17, 23), (1500,)])
@@ -58,10 +58,11 @@ def items_of(rng, bits):
 
 def stream(seed):
     rng = random.Random(seed)
-    bits = rng.choice([48, 48, 40, 40, 56, 32, 24])
+    # SPEAD-64-56 has 127 ids.
+    bits = rng.choice([48, 48, 40, 40, 56 if seed % 50 < 12 else 48, 32, 24])
     flavour = spead2.Flavour(4, 64, bits)
     group = spead2.send.ItemGroup(flavour=flavour)
-    items = items_of(rng, bits)
+    items = items_of(rng, bits, seed)
     for id, keywords, _ in items:
         group.add_item(id, f"item {id:x}", "drawn", **keywords)
     size = rng.choice([100, 300, 1472, 1472, 8972])

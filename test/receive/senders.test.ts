@@ -149,4 +149,21 @@ describe.each(BACKENDS)('%s', (backend) => {
     })
     expect(written().sort()).toEqual([10, 21, 30])
   })
+
+  test('an id that two senders describe otherwise says nothing of a third: its immediates keep their width', async () => {
+    const value = heapOf(9, [[true, 0x1000, 0x01020304]])
+    const { heaps } = await receive({ backend, deliver: true, close: true }, async ({ send }) => {
+      await send('A', descriptor(1, 0x1000, 'a', '|u1', '()'))
+      await send('C', value)
+      await send('B', descriptor(1, 0x1000, 'a', '<u2', '()'))
+      await send('D', value)
+      await send('A', value)
+    })
+    const items = heaps.flatMap((heap) => heap.items.get(0x1000) ?? [])
+    expect(items.map(({ name, bytes }) => [name, [...bytes]])).toEqual([
+      ['a', [4]],
+      [null, [0, 0, 1, 2, 3, 4]],
+      ['a', [4]],
+    ])
+  })
 })
