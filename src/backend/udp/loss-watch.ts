@@ -22,6 +22,8 @@ import type { ReturnedErrors } from './returned-errors.js'
 
 /** Asking whether the kernel has told of something costs a microsecond: how often in a busy stream. */
 const DRAIN_MS = 0.2
+/** Between posts news may wait longer, because each look is a system call, and every batch is settled behind another. */
+const GLANCE_MS = 2
 /**
  * Asking the kernel for drops costs 10 µs an interface, 100 until V8 has compiled that: how often in a busy stream, and when nothing is
  * left to send. A packet lost after the last look shows at the next one, when it is too late to call the last batch suspect.
@@ -130,7 +132,7 @@ export class LossWatch {
   /** Takes what the kernel has told, if it was not asked a moment ago. */
   glance(): void {
     const now = performance.now()
-    if (now - this.#drainedAt < DRAIN_MS || !this.#drain(now)) return
+    if (now - this.#drainedAt < GLANCE_MS || !this.#drain(now)) return
     this.#suspicion++
     this.#look(now)
   }
