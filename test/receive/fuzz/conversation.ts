@@ -46,6 +46,13 @@ export class Draw {
     return choices[this.below(choices.length)]!
   }
 
+  shuffle(list: unknown[]): void {
+    for (let i = list.length - 1; i > 0; i--) {
+      const j = this.below(i + 1)
+      ;[list[i], list[j]] = [list[j], list[i]]
+    }
+  }
+
   bytes(length: number): Buffer {
     const out = Buffer.alloc(length)
     for (let i = 0; i < length; i++) out[i] = this.below(256)
@@ -192,11 +199,7 @@ export class Conversation {
     const draw = this.#draw
     const order = draw.of(['kept', 'kept', 'reverse', 'shuffle'] as const)
     if (order === 'reverse') window.reverse()
-    if (order === 'shuffle')
-      for (let i = window.length - 1; i > 0; i--) {
-        const j = draw.below(i + 1)
-        ;[window[i], window[j]] = [window[j]!, window[i]!]
-      }
+    if (order === 'shuffle') draw.shuffle(window)
     const lossy = draw.chance(0.2)
     this.packets.push(...window.filter(() => !lossy || draw.chance(0.8)))
     window.length = 0
@@ -214,7 +217,7 @@ export class Conversation {
     if (kind < 70) return from(this.#lyingPackets(sender))
     if (kind < 73) return from([draw.bytes(draw.below(400))])
     if (kind < 75) return from(this.#scattered(sender))
-    if (kind < 77) return from([this.#manyPointers(sender)])
+    if (kind < 77) return from(Array.from({ length: draw.chance(0.1) ? 40 : 1 }, () => this.#manyPointers(sender)))
     return this.#again()
   }
 
@@ -313,12 +316,15 @@ export class Conversation {
   /** One-byte packets of one heap from its end to its start, or in any order. */
   #scattered(sender: number): Buffer[] {
     const draw = this.#draw
-    const length = 50 + draw.below(200)
+    const count = draw.of([50, 200, 700])
+    const step = draw.of([1, 2, 3])
+    const length = count * step
     const cnt = this.#cnt(sender)
     const one = Buffer.alloc(1, cnt & 255)
-    const step = draw.of([1, 2, 3])
+    const places = Array.from({ length: count }, (_, k) => length - 1 - k * step)
+    if (draw.chance(0.5)) draw.shuffle(places)
     const packets: Buffer[] = []
-    for (let at = length - 1; at >= 0; at -= step)
+    for (const at of places)
       packets.push(
         packetOf(
           [

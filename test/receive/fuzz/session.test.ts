@@ -7,10 +7,10 @@ import { mkdirSync, openSync, readdirSync, readFileSync, writeFileSync } from 'n
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { ReceiveSession, type SessionOptions, STAT, STAT_NAMES } from '#dist/src/receive/session.js'
-import { Conversation, Draw, type FuzzPacket } from './conversation.js'
+import { Conversation, Draw, type FuzzPacket, SENDERS } from './conversation.js'
 
 const FIRST_SEED = Number(process.env.FUZZ_SEED ?? 1)
-const ROUNDS = Number(process.env.FUZZ_ROUNDS ?? 100)
+const ROUNDS = Number(process.env.FUZZ_ROUNDS ?? 150)
 const PACKETS_A_ROUND = 400
 const FREE_AT = 1 << 17
 const NOWHERE = openSync('/dev/null', 'w')
@@ -27,7 +27,7 @@ function optionsOf(draw: Draw): SessionOptions {
     ...(draw.chance(0.3) && { outputFd: NOWHERE }),
     item: draw.of([0x3300, 'adc_samples', 'a', 0x1600, 'nothing']),
     deliver: draw.chance(0.5),
-    memoryBytes: draw.of([2 << 20, 8 << 20]),
+    memoryBytes: draw.of([1 << 16, 1 << 20, 8 << 20]),
     anySource: draw.chance(0.2),
     cntStep: draw.of([0, 0, 1, 7]),
     order: draw.of(['cnt', 'arrival']),
@@ -40,18 +40,25 @@ function run(seed: number, packets: readonly FuzzPacket[]): number {
   const buffer = new ArrayBuffer(FREE_AT + draw.of([2 << 20, 8 << 20]))
   const u8 = new Uint8Array(buffer)
   const stats = new Float64Array(STAT_NAMES.length)
-  const session = new ReceiveSession(buffer, FREE_AT, optionsOf(draw), stats)
+  const options = optionsOf(draw)
+  const session = new ReceiveSession(buffer, FREE_AT, options, stats)
   let delivered = 0
   session.start(0)
-  for (const [i, { sender, bytes }] of packets.entries()) {
+  let now = 0
+  // Anybody may send from any port, so some senders have thousands.
+  const ports = draw.of([1, 1, 1, 3000])
+  for (const { sender, bytes } of packets) {
     // Datagrams lie at any offset after those that came with them.
     const at = draw.below(FREE_AT - bytes.length)
     u8.set(bytes, at)
     session.message()
-    session.packet(at, bytes.length, sender, sender & 1)
+    session.packet(at, bytes.length, sender + SENDERS * draw.below(ports), sender & 1 & (options.endpoints - 1))
     delivered += session.outbox.splice(0).length
-    session.arrived(i)
-    session.ended(i, false)
+    session.arrived(now)
+    const quiet = draw.chance(0.05)
+    session.ended(now, quiet)
+    now += quiet ? draw.of([1, 150, 3000]) : 0.01
+    session.look(now)
   }
   const summary = session.finish('closed')
   delivered += session.outbox.splice(0).length

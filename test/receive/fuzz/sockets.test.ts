@@ -10,7 +10,7 @@ import { freePort, type Run, recvArgv, start } from '../support.js'
 import { Conversation } from './conversation.js'
 
 const SEED = Number(process.env.FUZZ_SEED ?? 1)
-const PACKETS = Number(process.env.FUZZ_PACKETS ?? 16_000)
+const PACKETS = Number(process.env.FUZZ_PACKETS ?? (process.env.CI === 'true' ? 25_000 : 4000))
 
 /** Returns how many datagrams went. */
 async function converse(port: number, seed: number): Promise<number> {

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { descriptorBytes, readDescriptors, resolveShape, valueBytes } from '#dist/src/receive/received-descriptor.js'
-import { descriptorOf } from './descriptor-support.js'
+import { descriptorOf } from '../descriptor-support.js'
 
 const SEED = Number(process.env.SPEADCAST_TEST_SEED ?? Date.now() % 2 ** 31)
 const RUNS = process.env.CI === 'true' || process.env.SPEADCAST_TEST_ALL === '1' ? 100_000 : 20_000
