@@ -229,7 +229,7 @@ export class Region implements RegionHandle {
 
   /** @internal Other threads may attach it by that loan's ticket. */
   lend(loan: Loan): void {
-    this.#loans = [...this.#loans.filter((other) => other.attached), loan]
+    this.#loans = [...this.#loans.filter((other) => !other.over), loan]
   }
 
   /**
@@ -251,7 +251,7 @@ export class Region implements RegionHandle {
     ordinary.delete(this.id)
     if (this.file) dropFile(this.file)
     const giveBack = this.#giveBack
-    const loans = this.#loans.filter((loan) => loan.attached)
+    const loans = this.#loans.filter((loan) => !loan.over)
     if (loans.length === 0) giveBack?.()
     else if (giveBack) {
       // Other threads' views of it write into it as before, and nobody else's bytes are there. A part of a huge page cannot be dropped.
@@ -311,7 +311,7 @@ function lengthInside(fd: number, offset: number, asked: number | undefined): nu
 /** Gives addresses back that no thread has attached any more. */
 function giveBackWithheld(): void {
   if (withheld.length === 0) return
-  const done = withheld.filter(({ loans }) => !loans.some((loan) => loan.attached))
+  const done = withheld.filter(({ loans }) => loans.every((loan) => loan.over))
   withheld = withheld.filter((range) => !done.includes(range))
   for (const { giveBack } of done) giveBack()
 }
