@@ -30,7 +30,7 @@ import {
 import { HeapQueue } from './queue.js'
 import type { DriverEvents, DriverOptions, ReceiveDriver, ReceiveEndpoint } from './receive-driver.js'
 import { Receiver } from './receiver.js'
-import type { SessionSummary } from './session.js'
+import { SESSION_BYTES, type SessionSummary } from './session.js'
 
 export {
   DEFAULT_DATAGRAM_BUFFER_BYTES,
@@ -103,7 +103,7 @@ export async function openReceiver(options: ReceiverOptions): Promise<Receiver> 
     },
     receiveBufferBytes:
       options.receiveBufferBytes ?? (options.backend === 'rdma-ud' ? DEFAULT_DATAGRAM_BUFFER_BYTES : DEFAULT_RECEIVE_BUFFER_BYTES),
-    heapMemoryBytes,
+    memoryBytes: heapMemoryBytes + SESSION_BYTES,
     gro: options.gro ?? true,
     credits: options.credits ?? false,
     tell: options.onChange ?? (() => {}),
@@ -125,9 +125,10 @@ export async function openReceiver(options: ReceiverOptions): Promise<Receiver> 
       options.signal,
     )
   } catch (cause) {
-    driver?.stop()
     const error = withCode('openReceiver', cause)
-    settle!.reject(error)
+    // The driver's end settles it where there is one: until then the driver may write into the output.
+    if (driver) driver.stop()
+    else settle!.reject(error)
     throw error
   }
 }

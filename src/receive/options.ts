@@ -122,7 +122,7 @@ const KEYS: readonly string[] = [
   'onChange',
 ] satisfies (keyof ReceiverOptions)[]
 
-const BOOLEANS = ['verify', 'hash', 'deliver', 'credits', 'gro'] as const
+const BOOLEANS = ['verify', 'hash', 'deliver', 'credits', 'gro', 'anySource'] as const
 
 /** Options that checkReceiverOptions has rounded, or for which it has put a default in place. */
 export interface CheckedOptions {

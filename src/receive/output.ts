@@ -134,6 +134,13 @@ export class Output {
     sequence.restart()
   }
 
+  /** Ends the sender's run, and keeps nothing of its order: nobody knows it any more. */
+  drop(sender: number): void {
+    this.forget(sender)
+    this.#sequences.delete(sender)
+    if (this.#recent?.sender === sender) this.#recent = undefined
+  }
+
   /** Lets the lowest heap go of the sender whose heap has waited longest. Returns false if none waits. */
   releaseLowest(): boolean {
     if (!this.#oldest) return false
@@ -217,7 +224,7 @@ export class Output {
       sequence.learn()
       this.#releaseFirst(sequence)
     } else this.#drain(sequence)
-    while (this.#heldHeaps > windowHeaps || this.#heldBytes > windowBytes) this.releaseLowest()
+    while ((this.#heldHeaps > windowHeaps || this.#heldBytes > windowBytes) && this.releaseLowest());
   }
 
   /** Takes a slot; lets others go for it, but none of this sender's that come behind. Returns −1 if that is not enough. */

@@ -153,7 +153,8 @@ export class Sequence {
 export function divisorOf(a: number, b: number): number {
   let x = a
   let y = b
-  while (y !== 0) {
+  // Not `!== 0`, with which NaN would keep it for ever.
+  while (y > 0) {
     const rest = x % y
     x = y
     y = rest

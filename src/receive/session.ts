@@ -39,6 +39,8 @@ const LINGER_AT_MOST_MS = 1000
 /** Silence of a sender after which its heaps that do not say how long they are have come to their end. */
 const OPEN_MS = 1000
 const SCRATCH_BYTES = 4096
+/** What a session takes of its buffer besides the memory for heaps, at most. */
+export const SESSION_BYTES = SCRATCH_BYTES + STAGE_BYTES
 const WINDOW_HEAPS = 1024
 const WINDOW_BYTES = 96 << 20
 const FIRST_HEAPS = 16
@@ -94,11 +96,15 @@ export class ReceiveSession {
     this.#scratchAt = freeAt
     const { endpoints, verify, anySource, cntStep, item, maxHeaps } = options
     const wantsOutput = options.hash || options.outputFd !== undefined
-    const storage = new HeapStorage(freeAt + SCRATCH_BYTES + (wantsOutput ? STAGE_BYTES : 0), buffer.byteLength)
+    const heapsAt = freeAt + SCRATCH_BYTES + (wantsOutput ? STAGE_BYTES : 0)
+    const storage = new HeapStorage(heapsAt, Math.min(buffer.byteLength, heapsAt + options.memoryBytes))
     this.#budget = tableBudget(options.memoryBytes)
     this.#refusals = new Refusals(stats, storage.capacity, this.#budget.limitBytes)
     const wanted = typeof item === 'string' ? item : ''
-    const onForgotten = (sender: Sender) => this.#forgetOrder(sender)
+    const onForgotten = ({ number }: Sender) => {
+      stats[STAT.sendersForgotten]!++
+      this.#output?.drop(number)
+    }
     this.#senders = new Senders({ budget: this.#budget, endpoints, verify, anySource, cntStep, item: wanted, onForgotten })
     this.#verifier = verify ? new PatternVerifier(buffer, endpoints) : undefined
     this.#output = wantsOutput
@@ -220,7 +226,6 @@ export class ReceiveSession {
     const stats = this.#stats
     const senders = this.#senders
     const sha256 = this.#output?.finish() ?? null
-    stats[STAT.sendersForgotten] = senders.evicted
     const byCnt = senders.missing
     const byPattern = senders.patternMissing
     return {

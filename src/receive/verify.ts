@@ -29,7 +29,7 @@ export class PatternVerifier {
 
   constructor(buffer: ArrayBuffer, endpoints: number) {
     this.#u8 = new Uint8Array(buffer)
-    this.#u32 = new Uint32Array(buffer, 0, buffer.byteLength >> 2)
+    this.#u32 = new Uint32Array(buffer, 0, Math.floor(buffer.byteLength / 4))
     this.#endpoints = endpoints
   }
 
@@ -105,6 +105,6 @@ export function firstDifference(u8: Uint8Array, u32: Uint32Array, at: number, le
   for (; w + 4 <= wordEnd; w += 4) {
     if (u32[w] !== word || u32[w + 1] !== word || u32[w + 2] !== word || u32[w + 3] !== word) break
   }
-  for (i = Math.max(i, w << 2); i < end; i++) if (u8[i] !== byte) return i - at
+  for (i = Math.max(i, w * 4); i < end; i++) if (u8[i] !== byte) return i - at
   return -1
 }
