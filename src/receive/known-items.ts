@@ -11,7 +11,7 @@ const DISPUTED = -1
 
 export class KnownItems {
   readonly #own = new Map<number, ReceivedDescriptor>()
-  /** Who described it, or DISPUTED. */
+  /** The id of the sender that described it, or DISPUTED. */
   readonly #from = new Map<number, number>()
   readonly #behind: KnownItems | undefined
   readonly #budget: Budget
@@ -47,7 +47,7 @@ export class KnownItems {
     return this.#own.has(id) || this.#behind.disputed(id) ? -1 : id
   }
 
-  /** Keeps the descriptor in place of the last of its id. Returns false where there is no room. @param sender whose it is, by number */
+  /** Keeps the descriptor in place of the last of its id. Returns false where there is no room. @param sender the id of its sender */
   learn(descriptor: ReceivedDescriptor, sender: number): boolean {
     const { id, name } = descriptor
     const before = this.#own.get(id)

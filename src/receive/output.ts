@@ -6,13 +6,13 @@
  * - 'sender': the same, with a file for each sender.
  *
  * Heaps may finish out of order. Those that come early wait in a window, which is bounded in heaps and bytes for all senders together, and in
- * time, unless packets still come for a heap before them. What is released early makes a heap that comes later with a lower cnt too
+ * time, unless packets still come for a heap before them. A heap that is released early makes one that comes later with a lower cnt too
  * late: it is left out and counted. Missing heaps leave nothing in the file.
  */
 import { openPlainFile } from '../../ffi/plain-file.js'
 import type { AssembledHeap } from './assembled-heap.js'
 import { OutputFile, OutputStage } from './output-file.js'
-import { type Held, isAbove, Sequence } from './output-sequence.js'
+import { type Held, isAbove, OutputSequence } from './output-sequence.js'
 import type { HeapStorage } from './storage.js'
 
 export type OutputOrder = 'arrival' | 'cnt' | 'sender'
@@ -66,7 +66,7 @@ export class Output {
   bytes = 0
   /** Says which write failed, and where that file ends; null in state open. */
   failure: string | null = null
-  /** What each file holds; filled by finish(). */
+  /** The contents of each file; filled by finish(). */
   readonly summaries: OutputFileSummary[] = []
   #state: 'open' | 'failed' | 'finished' = 'open'
   readonly #u8: Uint8Array
@@ -76,8 +76,8 @@ export class Output {
   readonly #files: OutputFile[] = []
   /** With 'sender' by the sender's number. */
   readonly #fileOf = new Map<number, OutputFile>()
-  readonly #sequences = new Map<number, Sequence>()
-  #recent: Sequence | undefined
+  readonly #sequences = new Map<number, OutputSequence>()
+  #recent: OutputSequence | undefined
   /** Those that wait, of all senders, by their age. */
   #oldest: Held | undefined
   #newest: Held | undefined
@@ -153,10 +153,12 @@ export class Output {
     this.#now = nowMs
     if (nowMs - this.#tickAt < TICK_MS) return
     this.#tickAt = nowMs
+    const waiting = new Set<OutputSequence>()
     for (let held = this.#oldest; held && nowMs - held.since >= WAIT_MS; ) {
       const { sequence } = held
       // A heap waits, so there is a first.
-      if (this.#options.receivingBelow?.(sequence.sender, sequence.held[0]!.cnt)) held = held.newer
+      if (waiting.has(sequence)) held = held.newer
+      else if (this.#options.receivingBelow?.(sequence.sender, sequence.held[0]!.cnt)) waiting.add(sequence)
       else {
         this.#releaseFirst(sequence)
         held = this.#oldest
@@ -178,10 +180,10 @@ export class Output {
     return this.summaries.length === 1 ? this.summaries[0]!.sha256 : null
   }
 
-  #sequenceOf(sender: number): Sequence {
+  #sequenceOf(sender: number): OutputSequence {
     let sequence = this.#sequences.get(sender)
     if (sequence === undefined) {
-      sequence = new Sequence(sender)
+      sequence = new OutputSequence(sender)
       if (this.#sequences.size >= MOST_SEQUENCES) {
         const [first] = this.#sequences.values()
         this.#writeAll(first!)
@@ -193,7 +195,7 @@ export class Output {
     return sequence
   }
 
-  #hold(sequence: Sequence, run: number, cnt: number, at: number, length: number, heap: AssembledHeap): void {
+  #hold(sequence: OutputSequence, run: number, cnt: number, at: number, length: number, heap: AssembledHeap): void {
     const { held } = sequence
     const before = held[sequence.indexFor(run, cnt) - 1]
     if (before && before.run === run && before.cnt === cnt) {
@@ -228,7 +230,7 @@ export class Output {
   }
 
   /** Takes a slot; lets others go for it, but none of this sender's that come behind. Returns −1 if that is not enough. */
-  #room(sequence: Sequence, run: number, cnt: number, length: number): number {
+  #room(sequence: OutputSequence, run: number, cnt: number, length: number): number {
     let slot = this.#storage.take(length)
     for (let victim = this.#oldest?.sequence; slot < 0 && victim; victim = this.#oldest?.sequence) {
       if (victim === sequence && isAbove(victim.held[0]!, run, cnt)) return -1
@@ -249,17 +251,17 @@ export class Output {
   }
 
   /** Writes the lowest of a sender's that wait, before those that it waits for, and whatever is next then. */
-  #releaseFirst(sequence: Sequence): void {
+  #releaseFirst(sequence: OutputSequence): void {
     this.#letGo(sequence.held.shift()!)
     this.#drain(sequence)
   }
 
-  #drain(sequence: Sequence): void {
+  #drain(sequence: OutputSequence): void {
     const { held } = sequence
     while (held.length > 0 && sequence.isNext(held[0]!.run, held[0]!.cnt)) this.#letGo(held.shift()!)
   }
 
-  #writeAll(sequence: Sequence): void {
+  #writeAll(sequence: OutputSequence): void {
     for (let held = sequence.held.shift(); held; held = sequence.held.shift()) this.#letGo(held)
   }
 

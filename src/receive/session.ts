@@ -311,19 +311,18 @@ export class ReceiveSession {
   #write(output: Output, heap: AssembledHeap, cnt: number, hasData: boolean): void {
     const table = this.#table
     const sender = heap.sender!
-    const order = sender.number
     const known = this.#senders.itemsOf(sender)
     const id = this.#itemId(known)
     // Below table.count, or −1.
     const i = hasData ? table.find(id) : -1
     if (i < 0) {
       if (hasData) this.#leftOut++
-      output.add(order, cnt, 0, -1, heap)
+      output.add(sender.number, cnt, 0, -1, heap)
     } else if (table.immediate[i]) {
       const length = immediateBytes(known.get(id), heap.addressBytes)
       putImmediate(table, i, this.#u8, this.#scratchAt, length)
-      output.add(order, cnt, this.#scratchAt, length, heap)
-    } else output.add(order, cnt, heap.at + table.offset[i]!, table.length[i]!, heap)
+      output.add(sender.number, cnt, this.#scratchAt, length, heap)
+    } else output.add(sender.number, cnt, heap.at + table.offset[i]!, table.length[i]!, heap)
   }
 
   /** Returns the id of the item for the output in heaps of a sender, or −1. @param known by its descriptors */
