@@ -1,4 +1,6 @@
-/** Opens files for writing where a write cannot wait for ever. Without koffi, because node:dgram's receiver works without it too. */
+/**
+ * Opens files for writing where a write cannot wait for ever. Without koffi, because node:dgram's receiver works without it too.
+ */
 import { closeSync, constants, fstatSync, ftruncateSync, openSync } from 'node:fs'
 
 /**

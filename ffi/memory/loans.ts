@@ -1,6 +1,6 @@
 /**
- * Loans: memory that other threads of the process may make views of, by a ticket that is plain data. A ticket is checked against a table
- * that all threads see, because the addresses beside it may be forged, old or another process's.
+ * Loans: memory that other threads of the process may make views of, by a ticket that is plain data. A ticket is checked against a
+ * table that all threads see, because the addresses beside it may be forged, old or another process's.
  *
  * | state of a loan | a ticket         | its memory                                          | leaves by                              |
  * |-----------------|------------------|-----------------------------------------------------|----------------------------------------|
@@ -8,8 +8,9 @@
  * | closed          | is refused       | is kept, because a thread may have it attached      | a look at `over` when none has         |
  * | over            | is refused       | is handed out again; its record is the next loan's  | never                                  |
  *
- * Each thread that lends has tables of its own, which it alone changes, but for the attached threads' ids. A table is a memfd's mapping: by
- * its name in /proc/self/maps other threads know that an address in a ticket is a table's before they read it. Tables are never unmapped.
+ * Each thread that lends has tables of its own, which it alone changes, but for the attached threads' ids. A table is a memfd's
+ * mapping: by its name in /proc/self/maps other threads know that an address in a ticket is a table's before they read it. Tables
+ * are never unmapped.
  *
  * | word of a record | is                                                                            |
  * |------------------|-------------------------------------------------------------------------------|
@@ -17,8 +18,8 @@
  * | 1 … 8            | SHA-256 of what was lent; it includes the ticket's nonce                       |
  * | 9 …              | ids of the threads that have it attached, 0 for none                           |
  *
- * An attaching thread enters its id before it looks at the state, and close() stores the state before it looks for ids, so one of the two
- * sees the other. The id of a thread that ended does not count, so a thread that was terminated keeps nothing.
+ * An attaching thread enters its id before it looks at the state, and close() stores the state before it looks for ids, so one of
+ * the two sees the other. The id of a thread that ended does not count, so a thread that was terminated keeps nothing.
  */
 import { SpeadcastError } from '../errors.js'
 import { koffi } from '../koffi.js'
@@ -140,7 +141,8 @@ export function attach(ticket: LoanTicket, digestOf: DigestOf): () => void {
   const count = counts.get(key) ?? 0
   const at = record * RECORD_WORDS
   if (count === 0) enter(words, at + THREADS_AT)
-  // The state first: where it is an older loan's, close() sees this thread; where it is the next loan's, the digest is that one's too.
+  // The state first: where it is an older loan's, close() sees this thread; where it is the next loan's, the digest is that one's
+  // too.
   const open = Atomics.load(words, at) === OPEN
   const digest = digestOf(nonce)
   const same = digest.every((word, i) => words[at + DIGEST_AT + i] === word)

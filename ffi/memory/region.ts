@@ -154,9 +154,9 @@ export class Region implements RegionHandle {
 
   /**
    * Maps an open file descriptor (memfd, POSIX shm, tmpfs or hugetlbfs file) shared, so that writes by its other mappers are seen.
-   * The caller may close the descriptor. A memfd that allows seals gets F_SEAL_SHRINK, so that nobody can make it shorter any more. No other
-   * file may become shorter, because touching a page behind its end is SIGBUS: backends that read in this process look at its size before
-   * each post, and nothing looks before your own reads. The region does not grow with its file.
+   * The caller may close the descriptor. A memfd that allows seals gets F_SEAL_SHRINK, so that nobody can make it shorter any more.
+   * No other file may become shorter, because touching a page behind its end is SIGBUS: backends that read in this process look at
+   * its size before each post, and nothing looks before your own reads. The region does not grow with its file.
    * @throws ERR_SPEADCAST_MEMORY; ERR_SPEADCAST_CONFIG, also when the file is shorter than asked.
    */
   static fromFd(fd: number, options: { byteLength?: number; offset?: number } = {}): Region {
@@ -187,8 +187,8 @@ export class Region implements RegionHandle {
   }
 
   /**
-   * Makes a region of another owner's memory (a DMA buffer mapped by a driver), who must keep it mapped for the life of the process. It must
-   * be mapped for reading and writing now, and begin at a multiple of 8. @throws ERR_SPEADCAST_CONFIG
+   * Makes a region of another owner's memory (a DMA buffer mapped by a driver), who must keep it mapped for the life of the
+   * process. It must be mapped for reading and writing now, and begin at a multiple of 8. @throws ERR_SPEADCAST_CONFIG
    */
   static fromAddress(address: number, byteLength: number): Region {
     ensureArgument(
@@ -254,7 +254,8 @@ export class Region implements RegionHandle {
     const loans = this.#loans.filter((loan) => !loan.over)
     if (loans.length === 0) giveBack?.()
     else if (giveBack) {
-      // Other threads' views of it write into it as before, and nobody else's bytes are there. A part of a huge page cannot be dropped.
+      // Other threads' views of it write into it as before, and nobody else's bytes are there. A part of a huge page cannot be
+      // dropped.
       if (this.pages !== 'hugetlb') dropPages(this.address, this.byteLength)
       withheld.push({ loans, giveBack })
     }
@@ -283,8 +284,8 @@ function ensureNative(call: string): void {
 }
 
 /**
- * Returns how many bytes of the file are asked for, by default all from `offset` on. Behind the end of the file the mapping would exist, but
- * touching it is SIGBUS.
+ * Returns how many bytes of the file are asked for, by default all from `offset` on. Behind the end of the file the mapping would
+ * exist, but touching it is SIGBUS.
  * @throws ERR_SPEADCAST_CONFIG where it is no descriptor of an open file, or the file is shorter
  */
 function lengthInside(fd: number, offset: number, asked: number | undefined): number {

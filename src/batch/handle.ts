@@ -38,8 +38,8 @@ export class AttachedBatch<T extends object = HeapViews> extends BatchViews<T> i
   }
 
   /**
-   * Says that this thread does not use the views any more: when the batch is closed, its memory may go to others. The end of the thread says
-   * the same. Idempotent.
+   * Says that this thread does not use the views any more: when the batch is closed, its memory may go to others. The end of the
+   * thread says the same. Idempotent.
    */
   close(): void {
     this.#closed = true
@@ -52,9 +52,10 @@ export class AttachedBatch<T extends object = HeapViews> extends BatchViews<T> i
 }
 
 /**
- * Makes the views of a batch in another thread of the same process. They are valid while the batch is open; when it is closed, its addresses
- * go to nobody else until `close` of the views, or until this thread ends.
- * @throws ERR_SPEADCAST_CONFIG for what is no handle; ERR_SPEADCAST_BATCH_STATE for one that was changed, of another process, or of a closed batch
+ * Makes the views of a batch in another thread of the same process. They are valid while the batch is open; when it is closed, its
+ * addresses go to nobody else until `close` of the views, or until this thread ends.
+ * @throws ERR_SPEADCAST_CONFIG for what is no handle; ERR_SPEADCAST_BATCH_STATE for one that was changed, of another process, or of
+ * a closed batch
  */
 export function attachBatch<T extends object = HeapViews>(handle: BatchHandle): AttachedBatch<T> {
   const copy = copyOf(handle)

@@ -3,8 +3,8 @@
  *
  * - It takes every flavour from SPEAD-64-8 to 64-56, packets in any order, twice or missing, and gives heaps as they finish.
  * - It never throws because of a packet. A packet that is no SPEAD, or that contradicts its heap, is counted and left.
- * - Its memory is bounded, whoever sends: by `maxHeaps` and `heapMemoryBytes`, and by 256 heaps or 128 MiB that wait for the consumer. What
- *   was refused for it is counted, and told in the summary (docs/receiving.md).
+ * - Its memory is bounded, whoever sends: by `maxHeaps` and `heapMemoryBytes`, and by 256 heaps or 128 MiB that wait for the
+ *   consumer. Refusals are counted, and told in the summary (docs/receiving.md).
  * - A heap with a lost packet is given up in the end, and comes with `complete: false`.
  * - `stats()` and the summary that `done` resolves with count everything received, refused and, as far as the system tells, lost.
  *

@@ -2,12 +2,13 @@
  * Writes one item's payload into a file and a hash, heap after heap.
  *
  * - 'arrival': as heaps complete.
- * - 'cnt': each sender's heaps in the order of their cnts. Heaps of several senders stand in one file in the order in which their turns come.
+ * - 'cnt': each sender's heaps in the order of their cnts. Heaps of several senders stand in one file in the order in which their
+ *   turns come.
  * - 'sender': the same, with a file for each sender.
  *
- * Heaps may finish out of order. Those that come early wait in a window, which is bounded in heaps and bytes for all senders together, and in
- * time, unless packets still come for a heap before them. A heap that is released early makes one that comes later with a lower cnt too
- * late: it is left out and counted. Missing heaps leave nothing in the file.
+ * Heaps may finish out of order. Those that come early wait in a window, which is bounded in heaps and bytes for all senders
+ * together, and in time, unless packets still come for a heap before them. A heap that is released early makes one that comes later
+ * with a lower cnt too late: it is left out and counted. Missing heaps leave nothing in the file.
  */
 import { openPlainFile } from '../../ffi/plain-file.js'
 import type { AssembledHeap } from './assembled-heap.js'
@@ -97,9 +98,9 @@ export class Output {
   }
 
   /**
-   * Takes the contribution of a sender's heap `cnt`: `length` bytes at `at`, or a length of −1 for a heap without the item. If the heap has
-   * to wait, its slot is kept, or its bytes are copied out of the receive buffer. A heap in order costs a copy into the stage and no
-   * allocation.
+   * Takes the contribution of a sender's heap `cnt`: `length` bytes at `at`, or a length of −1 for a heap without the item. If the
+   * heap has to wait, its slot is kept, or its bytes are copied out of the receive buffer. A heap in order costs a copy into the
+   * stage and no allocation.
    */
   add(sender: number, cnt: number, at: number, length: number, heap: AssembledHeap): void {
     if (this.#options.order === 'arrival') {
@@ -120,8 +121,8 @@ export class Output {
 
   /**
    * Ends the sender's run, because the sender stopped or starts anew: its cnts may come again. Writes what waits of the run.
-   * @param endpoint the only one at which the run ends. Where there are others, heaps of the run may still come from them, and go before
-   * those of the next. Default: it ends at all
+   * @param endpoint the only one at which the run ends. Where there are others, heaps of the run may still come from them, and go
+   * before those of the next. Default: it ends at all
    */
   forget(sender: number, endpoint?: number): void {
     const sequence = this.#sequences.get(sender)
@@ -148,7 +149,10 @@ export class Output {
     return true
   }
 
-  /** Call it at each turn and with the time in milliseconds, however few packets come. Writes what was gathered or has waited long enough. */
+  /**
+   * Call it at each turn and with the time in milliseconds, however few packets come. Writes what was gathered or has waited long
+   * enough.
+   */
   tick(nowMs: number): void {
     this.#now = nowMs
     if (nowMs - this.#tickAt < TICK_MS) return

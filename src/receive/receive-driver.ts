@@ -20,7 +20,7 @@ export interface DriverOptions {
   readonly session: SessionOptions
   /** In the units of setsockopt(2). */
   readonly receiveBufferBytes: number
-  /** What the session needs in the buffer: the memory for heaps, and SESSION_BYTES. */
+  /** Bytes that the session needs in the buffer: the memory for heaps, and SESSION_BYTES. */
   readonly memoryBytes: number
   readonly gro: boolean
   readonly credits: boolean

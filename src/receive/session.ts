@@ -39,7 +39,7 @@ const LINGER_AT_MOST_MS = 1000
 /** Silence of a sender after which its heaps that do not say how long they are have come to their end. */
 const OPEN_MS = 1000
 const SCRATCH_BYTES = 4096
-/** What a session takes of its buffer besides the memory for heaps, at most. */
+/** Bytes that a session takes of its buffer besides the memory for heaps, at most. */
 export const SESSION_BYTES = SCRATCH_BYTES + STAGE_BYTES
 const WINDOW_HEAPS = 1024
 const WINDOW_BYTES = 96 << 20
@@ -140,7 +140,8 @@ export class ReceiveSession {
   }
 
   /**
-   * Call it before a look for datagrams, and before each that comes by itself; at each turn at least, because the output is written every second.
+   * Call it before a look for datagrams, and before each that comes by itself; at each turn at least, because the output is written
+   * every second.
    */
   look(nowMs: number): void {
     if (this.#quietAt >= 0) {
@@ -158,7 +159,8 @@ export class ReceiveSession {
   }
 
   /**
-   * Takes a datagram, which lies in the buffer at `at`. Allocates only where heaps are delivered, descriptors come, or a sender is new.
+   * Takes a datagram, which lies in the buffer at `at`. Allocates only where heaps are delivered, descriptors come, or a sender is
+   * new.
    * @param from a number for its source address and port, below 2^31
    */
   packet(at: number, length: number, from: number, endpoint: number): void {
@@ -299,7 +301,9 @@ export class ReceiveSession {
     this.#assembler.ending = this.#stops >= this.#options.stops
   }
 
-  /** The order of the output is that of a socket, which may deal out its heaps among endpoints: its run ends at one after the other. */
+  /**
+   * The order of the output is that of a socket, which may deal out its heaps among endpoints: its run ends at one after the other.
+   */
   #onRun({ number, endpoint }: Sender): void {
     this.#output?.forget(number, endpoint)
   }

@@ -14,7 +14,9 @@ export const STAT_NAMES = [
   'heapsIncomplete',
   /** With `verify`: complete data heaps that are not as the pattern wants them. */
   'heapsCorrupt',
-  /** Heaps dropped because the consumer was too slow (node:dgram only: the native receiver leaves packets in the socket instead). */
+  /**
+   * Heaps dropped because the consumer was too slow (node:dgram only: the native receiver leaves packets in the socket instead).
+   */
   'heapsDiscarded',
   /** Heaps larger than the memory for heaps. */
   'heapsRefused',

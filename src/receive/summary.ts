@@ -1,4 +1,4 @@
-/** What a session is asked for and what it tells in the end. Types only; both cross to another thread. */
+/** The options of a session, and its summary. Types only; both cross to another thread. */
 import type { OutputFileSummary, OutputOrder } from './output.js'
 
 /** 'output': the output could not be written, see `outputError`. */

@@ -1,7 +1,8 @@
 /**
- * Checks the tutorial's pattern: item 0x3300 `adc_samples` (int8) has the heap index as int8 in every byte, and item 0x1600 `timestamp` is the
- * index of the heap's first sample. The heap index is timestamp / samples per heap. The heap cnt is not, because descriptor and stop heaps
- * use cnts too. A timestamp is an immediate as wide as a heap address, 48 bits at most, or an addressed item.
+ * Checks the tutorial's pattern: item 0x3300 `adc_samples` (int8) has the heap index as int8 in every byte, and item 0x1600
+ * `timestamp` is the index of the heap's first sample. The heap index is timestamp / samples per heap. The heap cnt is not, because
+ * descriptor and stop heaps use cnts too. A timestamp is an immediate as wide as a heap address, 48 bits at most, or an addressed
+ * item.
  */
 import type { AssembledHeap } from './assembled-heap.js'
 import type { ItemTable } from './items.js'
