@@ -2,7 +2,7 @@
 import { attach, type LoanTicket } from '../../ffi/memory/loans.js'
 import { isObject, shown } from '../checks.js'
 import { ensure, SpeadcastError } from '../errors.js'
-import { type BatchHandle, type BatchParts, BatchViews, type HeapViews } from './views.js'
+import { type BatchHandle, type BatchParts, BatchViews, type HeapViews, type ImmediateColumn } from './views.js'
 
 /** Computes SHA-256 of the parts as the loan's table has it, so that a handle which was changed is known. */
 export function digestOf({ heaps, regions, items, slots, immediates }: BatchParts, nonce: string): Int32Array {
@@ -33,8 +33,17 @@ export class AttachedBatch<T extends object = HeapViews> extends BatchViews<T> i
   }
 
   override heap(j: number): T {
-    ensure(!this.#closed, 'ERR_SPEADCAST_BATCH_STATE', () => 'heap: the views are closed; attach the batch again')
+    this.#ensureOpen('heap')
     return super.heap(j)
+  }
+
+  override immediate(name: string): ImmediateColumn {
+    this.#ensureOpen('immediate')
+    return super.immediate(name)
+  }
+
+  #ensureOpen(call: string): void {
+    ensure(!this.#closed, 'ERR_SPEADCAST_BATCH_STATE', () => `${call}: the views are closed; attach the batch again`)
   }
 
   /**
