@@ -1,7 +1,8 @@
 /**
  * Names of libraries out of the environment, by the rule of secure_getenv(3): not where the process has rights that whoever set the
  * environment may lack, because the library's code would get them. That is a set-user-id or set-group-id program or one with file
- * capabilities (AT_SECURE of getauxval(3)); and one with ambient capabilities (capabilities(7)), for which the kernel does not set AT_SECURE.
+ * capabilities (AT_SECURE of getauxval(3)); and one with ambient capabilities (capabilities(7)), for which the kernel does not set
+ * AT_SECURE.
  */
 import { readFileSync } from 'node:fs'
 import { libc } from './libc.js'

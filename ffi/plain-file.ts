@@ -1,4 +1,6 @@
-/** Opens files for writing where a write cannot wait for ever. Without koffi, because node:dgram's receiver works without it too. */
+/**
+ * Opens files for writing where a write cannot wait for ever. Without koffi, because node:dgram's receiver works without it too.
+ */
 import { closeSync, constants, fstatSync, ftruncateSync, openSync } from 'node:fs'
 
 /**
@@ -15,11 +17,15 @@ export function openPlainFile(path: string, content: 'keep' | 'truncate'): numbe
     if ((cause as NodeJS.ErrnoException).code === 'ENXIO') throw new Error(NO_FILE, { cause })
     throw cause
   }
-  const stat = fstatSync(fd)
-  if (stat.isFile() && content === 'truncate') ftruncateSync(fd)
-  if (stat.isFile() || stat.isCharacterDevice()) return fd
-  closeSync(fd)
-  throw new Error(NO_FILE)
+  try {
+    const stat = fstatSync(fd)
+    if (!stat.isFile() && !stat.isCharacterDevice()) throw new Error(NO_FILE)
+    if (stat.isFile() && content === 'truncate') ftruncateSync(fd)
+    return fd
+  } catch (error) {
+    closeSync(fd)
+    throw error
+  }
 }
 
 const NO_FILE = 'it must be a file, not a pipe or socket'

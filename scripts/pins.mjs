@@ -1,6 +1,6 @@
-// npm run pins [-- --check | --list]: looks up what the tags of the actions in .github/workflows and of the base images in docker/ and
-// .github stand for now, and writes the digests there. Takes git, docker with buildx, and a network. --check writes nothing and exits with 1
-// where one is behind; --list tells the pins and looks nothing up.
+// npm run pins [-- --check | --list]: looks up what the tags of the actions in .github/workflows and of the base images in docker/
+// and .github stand for now, and writes the digests there. Takes git, docker with buildx, and a network. --check writes nothing and
+// exits with 1 where one is behind; --list tells the pins and looks nothing up.
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { pathToFileURL } from 'node:url'
 import { parseArgs } from 'node:util'

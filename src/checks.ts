@@ -32,8 +32,8 @@ export function oneOf(names: readonly string[]): string {
 }
 
 /**
- * Refuses options that are no object, have an unknown key, or have a property that cannot be read, because an accessor or a proxy throws.
- * Allocates nothing: send calls it.
+ * Refuses options that are no object, have an unknown key, or have a property that cannot be read, because an accessor or a proxy
+ * throws. Allocates nothing: send calls it.
  * @param before introduces the known ones
  */
 export function checkOptions(call: string, options: object, known: readonly string[], before = 'known ones'): void {
@@ -64,8 +64,8 @@ function unreadable(call: string, key: string, cause: unknown, code: ErrorCode =
 }
 
 /**
- * Reads the named properties of an object, once, and returns them as a plain one. @throws where there is no object, or an accessor or a proxy
- * throws
+ * Reads the named properties of an object, once, and returns them as a plain one. @throws where there is no object, or an accessor
+ * or a proxy throws
  */
 export function readPlain<T extends object>(call: string, object: T, names: readonly (keyof T & string)[], code?: ErrorCode): T {
   const plain: Partial<T> = {}

@@ -1,14 +1,16 @@
 /**
- * Loans: memory that other threads of the process may make views of, by a ticket that is plain data. A ticket is checked against a table
- * that all threads see, because the addresses beside it may be forged, old or another process's.
+ * Loans: memory that other threads of the process may make views of, by a ticket that is plain data. A ticket is checked against a
+ * table that all threads see, because the addresses beside it may be forged, old or another process's.
  *
  * | state of a loan | a ticket         | its memory                                          | leaves by                              |
  * |-----------------|------------------|-----------------------------------------------------|----------------------------------------|
  * | open            | is taken         | its lender's                                        | close()                                |
- * | closed          | is refused       | handed out again when no thread has it attached     | the next loan of this thread, if nobody has |
+ * | closed          | is refused       | is kept, because a thread may have it attached      | a look at `over` when none has         |
+ * | over            | is refused       | is handed out again; its record is the next loan's  | never                                  |
  *
- * Each thread that lends has tables of its own, which it alone changes, but for the attached threads' ids. A table is a memfd's mapping: by
- * its name in /proc/self/maps other threads know that an address in a ticket is a table's before they read it. Tables are never unmapped.
+ * Each thread that lends has tables of its own, which it alone changes, but for the attached threads' ids. A table is a memfd's
+ * mapping: by its name in /proc/self/maps other threads know that an address in a ticket is a table's before they read it. Tables
+ * are never unmapped.
  *
  * | word of a record | is                                                                            |
  * |------------------|-------------------------------------------------------------------------------|
@@ -16,8 +18,8 @@
  * | 1 … 8            | SHA-256 of what was lent; it includes the ticket's nonce                       |
  * | 9 …              | ids of the threads that have it attached, 0 for none                           |
  *
- * An attaching thread enters its id before it looks at the state, and close() stores the state before it looks for ids, so one of the two
- * sees the other. The id of a thread that ended does not count, so a thread that was terminated keeps nothing.
+ * An attaching thread enters its id before it looks at the state, and close() stores the state before it looks for ids, so one of
+ * the two sees the other. The id of a thread that ended does not count, so a thread that was terminated keeps nothing.
  */
 import { SpeadcastError } from '../errors.js'
 import { koffi } from '../koffi.js'
@@ -66,7 +68,7 @@ const counts = new Map<string, number>()
 export class Loan {
   readonly ticket: LoanTicket
   readonly #table: Table
-  #state: 'open' | 'closed' = 'open'
+  #state: 'open' | 'closed' | 'over' = 'open'
 
   constructor(digestOf: DigestOf) {
     settle()
@@ -82,15 +84,21 @@ export class Loan {
 
   /** From now on the ticket is refused. Idempotent. */
   close(): void {
-    if (this.#state === 'closed') return
+    if (this.#state !== 'open') return
     this.#state = 'closed'
     Atomics.store(this.#table.words, this.ticket.record * RECORD_WORDS, CLOSED)
     waiting.push(this)
     settle()
   }
 
+  /** Whether nobody has views of its memory, nor can get any. */
+  get over(): boolean {
+    if (this.#state === 'closed' && !this.#attached()) this.#retire()
+    return this.#state === 'over'
+  }
+
   /** Whether views of a thread that still runs are in use. */
-  get attached(): boolean {
+  #attached(): boolean {
     const { words } = this.#table
     const at = this.ticket.record * RECORD_WORDS
     for (let i = at + THREADS_AT; i < at + RECORD_WORDS; i++) {
@@ -102,8 +110,8 @@ export class Loan {
     return false
   }
 
-  /** @internal */
-  retire(): void {
+  #retire(): void {
+    this.#state = 'over'
     // Zeroes are no SHA-256 that anybody can find something for.
     this.#table.words.fill(0, this.ticket.record * RECORD_WORDS + DIGEST_AT, this.ticket.record * RECORD_WORDS + THREADS_AT)
     unused.push({ table: this.#table, record: this.ticket.record })
@@ -112,10 +120,7 @@ export class Loan {
 
 /** Gives records of closed loans to others, where nobody has them attached any more. */
 function settle(): void {
-  if (waiting.length === 0) return
-  const still = waiting.filter((loan) => loan.attached)
-  for (const loan of waiting) if (!still.includes(loan)) loan.retire()
-  waiting = still
+  waiting = waiting.filter((loan) => !loan.over)
 }
 
 /**
@@ -136,9 +141,11 @@ export function attach(ticket: LoanTicket, digestOf: DigestOf): () => void {
   const count = counts.get(key) ?? 0
   const at = record * RECORD_WORDS
   if (count === 0) enter(words, at + THREADS_AT)
+  // The state first: where it is an older loan's, close() sees this thread; where it is the next loan's, the digest is that one's
+  // too.
+  const open = Atomics.load(words, at) === OPEN
   const digest = digestOf(nonce)
   const same = digest.every((word, i) => words[at + DIGEST_AT + i] === word)
-  const open = Atomics.load(words, at) === OPEN
   if (count === 0 && !(same && open)) leave(words, at + THREADS_AT)
   refuseUnless(same, unknown)
   refuseUnless(open, () => 'is of a batch that is closed: make another batch, and attach its handle')

@@ -1,4 +1,4 @@
-/** What this process has mapped, by proc_pid_maps(5). Cold: some 0.1 ms, and more the more mappings there are. */
+/** Lists what this process has mapped, by proc_pid_maps(5). Cold: some 0.1 ms, and more the more mappings there are. */
 import { readFileSync } from 'node:fs'
 
 export interface Mapping {
@@ -6,7 +6,7 @@ export interface Mapping {
   readonly end: number
   /** As the kernel writes them: 'rw-s'. */
   readonly rights: string
-  /** Of the file, with ' (deleted)' behind it where it has no name any more; empty for memory without a file. */
+  /** The path of the file, with ' (deleted)' behind it where it has no name any more; empty for memory without a file. */
   readonly path: string
 }
 
@@ -29,7 +29,9 @@ export function mappings(): readonly Mapping[] | undefined {
   )
 }
 
-/** Whether every byte of the range can be read and written without a signal, as far as the mappings say; true where nobody knows. */
+/**
+ * Whether every byte of the range can be read and written without a signal, as far as the mappings say; true where nobody knows.
+ */
 export function isMapped(address: number, byteLength: number): boolean {
   let at = address
   for (const { from, end, rights } of mappings() ?? [{ from: 0, end: Number.POSITIVE_INFINITY, rights: 'rw' }]) {

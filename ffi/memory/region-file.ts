@@ -1,6 +1,6 @@
 /**
- * The file behind a region. Touching a page of a mapping that is behind the end of its file is SIGBUS (mmap(2)), which no JavaScript can
- * catch, so a file that becomes shorter ends the process with the next load or store.
+ * The file behind a region. Touching a page of a mapping that is behind the end of its file is SIGBUS (mmap(2)), which no
+ * JavaScript can catch, so a file that becomes shorter ends the process with the next load or store.
  *
  * | file                                     | can it become shorter                                | done about it                      |
  * |------------------------------------------|------------------------------------------------------|------------------------------------|

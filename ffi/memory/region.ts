@@ -154,9 +154,9 @@ export class Region implements RegionHandle {
 
   /**
    * Maps an open file descriptor (memfd, POSIX shm, tmpfs or hugetlbfs file) shared, so that writes by its other mappers are seen.
-   * The caller may close the descriptor. A memfd that allows seals gets F_SEAL_SHRINK, so that nobody can make it shorter any more. No other
-   * file may become shorter, because touching a page behind its end is SIGBUS: backends that read in this process look at its size before
-   * each post, and nothing looks before your own reads. The region does not grow with its file.
+   * The caller may close the descriptor. A memfd that allows seals gets F_SEAL_SHRINK, so that nobody can make it shorter any more.
+   * No other file may become shorter, because touching a page behind its end is SIGBUS: backends that read in this process look at
+   * its size before each post, and nothing looks before your own reads. The region does not grow with its file.
    * @throws ERR_SPEADCAST_MEMORY; ERR_SPEADCAST_CONFIG, also when the file is shorter than asked.
    */
   static fromFd(fd: number, options: { byteLength?: number; offset?: number } = {}): Region {
@@ -187,8 +187,8 @@ export class Region implements RegionHandle {
   }
 
   /**
-   * Makes a region of another owner's memory (a DMA buffer mapped by a driver), who must keep it mapped for the life of the process. It must
-   * be mapped for reading and writing now, and begin at a multiple of 8. @throws ERR_SPEADCAST_CONFIG
+   * Makes a region of another owner's memory (a DMA buffer mapped by a driver), who must keep it mapped for the life of the
+   * process. It must be mapped for reading and writing now, and begin at a multiple of 8. @throws ERR_SPEADCAST_CONFIG
    */
   static fromAddress(address: number, byteLength: number): Region {
     ensureArgument(
@@ -229,7 +229,7 @@ export class Region implements RegionHandle {
 
   /** @internal Other threads may attach it by that loan's ticket. */
   lend(loan: Loan): void {
-    this.#loans = [...this.#loans.filter((other) => other.attached), loan]
+    this.#loans = [...this.#loans.filter((other) => !other.over), loan]
   }
 
   /**
@@ -251,10 +251,11 @@ export class Region implements RegionHandle {
     ordinary.delete(this.id)
     if (this.file) dropFile(this.file)
     const giveBack = this.#giveBack
-    const loans = this.#loans.filter((loan) => loan.attached)
+    const loans = this.#loans.filter((loan) => !loan.over)
     if (loans.length === 0) giveBack?.()
     else if (giveBack) {
-      // Other threads' views of it write into it as before, and nobody else's bytes are there. A part of a huge page cannot be dropped.
+      // Other threads' views of it write into it as before, and nobody else's bytes are there. A part of a huge page cannot be
+      // dropped.
       if (this.pages !== 'hugetlb') dropPages(this.address, this.byteLength)
       withheld.push({ loans, giveBack })
     }
@@ -283,8 +284,8 @@ function ensureNative(call: string): void {
 }
 
 /**
- * Returns how many bytes of the file are asked for, by default all from `offset` on. Behind the end of the file the mapping would exist, but
- * touching it is SIGBUS.
+ * Returns how many bytes of the file are asked for, by default all from `offset` on. Behind the end of the file the mapping would
+ * exist, but touching it is SIGBUS.
  * @throws ERR_SPEADCAST_CONFIG where it is no descriptor of an open file, or the file is shorter
  */
 function lengthInside(fd: number, offset: number, asked: number | undefined): number {
@@ -311,7 +312,7 @@ function lengthInside(fd: number, offset: number, asked: number | undefined): nu
 /** Gives addresses back that no thread has attached any more. */
 function giveBackWithheld(): void {
   if (withheld.length === 0) return
-  const done = withheld.filter(({ loans }) => !loans.some((loan) => loan.attached))
+  const done = withheld.filter(({ loans }) => loans.every((loan) => loan.over))
   withheld = withheld.filter((range) => !done.includes(range))
   for (const { giveBack } of done) giveBack()
 }

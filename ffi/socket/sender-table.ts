@@ -1,6 +1,6 @@
 /**
- * Numbers for the socket addresses that datagrams come from. Anybody may send from any port, so their count is bounded; for another the one goes
- * that was silent for long. A number is given once.
+ * Numbers for the socket addresses that datagrams come from. Anybody may send from any port, so their count is bounded; for another
+ * the one goes that was silent for long. A number is given once.
  */
 import { AF_INET } from '../layout.js'
 
@@ -23,7 +23,9 @@ export class SenderTable {
   #last = 0
   #nextId = 0
 
-  /** Returns the number of the sender whose sockaddr is at word `at`. The same as the last in the usual case: two or six compares. */
+  /**
+   * Returns the number of the sender whose sockaddr is at word `at`. The same as the last in the usual case: two or six compares.
+   */
   of(u32: Uint32Array, at: number): number {
     const last = this.#last
     if (this.#id[last]! >= 0 && this.#is(last, u32, at)) {

@@ -89,7 +89,9 @@ export class VerbsLibrary {
   readonly optional: Readonly<Record<Optional, Native | undefined>>
   readonly #operations = new Map<number, ContextOperations>()
 
-  /** @param path name or path; default SPEADCAST_VERBS_LIBRARY (ffi/environment.ts), then libibverbs.so.1. @throws VerbsUnavailable */
+  /**
+   * @param path name or path; default SPEADCAST_VERBS_LIBRARY (ffi/environment.ts), then libibverbs.so.1. @throws VerbsUnavailable
+   */
   static load(path = trustedVariable(VERBS_VARIABLE) ?? DEFAULT_VERBS_LIBRARY): VerbsLibrary {
     const library = loaded.get(path) ?? new VerbsLibrary(path)
     loaded.set(path, library)

@@ -1,5 +1,6 @@
-// What the receiver's session takes per packet, decoding and assembling, without a socket: node scripts/bench/receive.mjs. Packets stand in
-// memory as recvmmsg leaves them, 64 messages of 64 KiB; only their heap cnts are written anew. CPU time, the lower quartile of 15 rounds, because other work slows some of them.
+// Measures what the receiver's session takes per packet, decoding and assembling, without a socket: node scripts/bench/receive.mjs.
+// Packets stand in memory as recvmmsg leaves them, 64 messages of 64 KiB; only their heap cnts are written anew. CPU time, the
+// lower quartile of 15 rounds, because other work slows some of them.
 import { ReceiveSession, STAT, STAT_NAMES } from '../../dist/src/receive/session.js'
 
 const MESSAGES = 64

@@ -2,7 +2,7 @@ import { checkBoolean, checkOptions, isInstance, shown } from '../checks.js'
 import { ensure } from '../errors.js'
 import { Stream } from '../stream/stream.js'
 
-/** What is wrong with the options of a writer's end; undefined: nothing. */
+/** Returns what is wrong with the options of a writer's end; undefined: nothing. */
 export function refusedEnd(options: { dropPartialSample?: boolean }): unknown {
   try {
     checkOptions('end', options, ['dropPartialSample'])

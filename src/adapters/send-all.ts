@@ -95,7 +95,7 @@ export async function sendAll(
   return total
 }
 
-/** What makes the source's iterator; undefined: it is not iterable. */
+/** Returns the function that makes the source's iterator; undefined: it is not iterable. */
 function iteratorOf(source: unknown): (() => AsyncIterator<HeapsToSend> | Iterator<HeapsToSend>) | undefined {
   try {
     const { [Symbol.asyncIterator]: later, [Symbol.iterator]: now } = (isObject(source) ? source : {}) as Partial<

@@ -63,7 +63,9 @@ export function filesOf(table: PacketTable): readonly RegionFile[] {
   return table.regions.flatMap(({ file }) => file ?? [])
 }
 
-/** Refuses rows whose bytes nobody may read any more, with EFAULT as the kernel does. True if they are refused; `out` then says so. */
+/**
+ * Refuses rows whose bytes nobody may read any more, with EFAULT as the kernel does. True if they are refused; `out` then says so.
+ */
 export function refusesShort(
   { table, files }: { readonly table: PacketTable; readonly files: readonly RegionFile[] },
   first: number,

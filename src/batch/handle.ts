@@ -2,7 +2,7 @@
 import { attach, type LoanTicket } from '../../ffi/memory/loans.js'
 import { isObject, shown } from '../checks.js'
 import { ensure, SpeadcastError } from '../errors.js'
-import { type BatchHandle, type BatchParts, BatchViews, type HeapViews } from './views.js'
+import { type BatchHandle, type BatchParts, BatchViews, type HeapViews, type ImmediateColumn } from './views.js'
 
 /** Computes SHA-256 of the parts as the loan's table has it, so that a handle which was changed is known. */
 export function digestOf({ heaps, regions, items, slots, immediates }: BatchParts, nonce: string): Int32Array {
@@ -33,13 +33,22 @@ export class AttachedBatch<T extends object = HeapViews> extends BatchViews<T> i
   }
 
   override heap(j: number): T {
-    ensure(!this.#closed, 'ERR_SPEADCAST_BATCH_STATE', () => 'heap: the views are closed; attach the batch again')
+    this.#ensureOpen('heap')
     return super.heap(j)
   }
 
+  override immediate(name: string): ImmediateColumn {
+    this.#ensureOpen('immediate')
+    return super.immediate(name)
+  }
+
+  #ensureOpen(call: string): void {
+    ensure(!this.#closed, 'ERR_SPEADCAST_BATCH_STATE', () => `${call}: the views are closed; attach the batch again`)
+  }
+
   /**
-   * Says that this thread does not use the views any more: when the batch is closed, its memory may go to others. The end of the thread says
-   * the same. Idempotent.
+   * Says that this thread does not use the views any more: when the batch is closed, its memory may go to others. The end of the
+   * thread says the same. Idempotent.
    */
   close(): void {
     this.#closed = true
@@ -52,9 +61,10 @@ export class AttachedBatch<T extends object = HeapViews> extends BatchViews<T> i
 }
 
 /**
- * Makes the views of a batch in another thread of the same process. They are valid while the batch is open; when it is closed, its addresses
- * go to nobody else until `close` of the views, or until this thread ends.
- * @throws ERR_SPEADCAST_CONFIG for what is no handle; ERR_SPEADCAST_BATCH_STATE for one that was changed, of another process, or of a closed batch
+ * Makes the views of a batch in another thread of the same process. They are valid while the batch is open; when it is closed, its
+ * addresses go to nobody else until `close` of the views, or until this thread ends.
+ * @throws ERR_SPEADCAST_CONFIG for what is no handle; ERR_SPEADCAST_BATCH_STATE for one that was changed, of another process, or of
+ * a closed batch
  */
 export function attachBatch<T extends object = HeapViews>(handle: BatchHandle): AttachedBatch<T> {
   const copy = copyOf(handle)

@@ -230,8 +230,8 @@ export class BatchTemplate<T extends object = HeapViews> implements Sendable {
   }
 
   /**
-   * Debug mode, while no file is `shortened`: sums over the bytes that the user may write, payloads and staged columns; headers change in flight by rights. Any
-   * overwritten byte shows unless another cancels it. About a nanosecond a byte.
+   * Debug mode, while no file is `shortened`: sums over the bytes that the user may write, payloads and staged columns; headers
+   * change in flight by rights. Any overwritten byte shows unless another cancels it. About a nanosecond a byte.
    */
   checksum(): number {
     let sum = 0

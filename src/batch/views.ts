@@ -48,7 +48,10 @@ export interface BatchParts {
   readonly immediates: readonly { readonly name: string; readonly columnAt: number }[]
 }
 
-/** Plain data: pass it unchanged to worker threads of the same process, and call attachBatch there. It is of use while the batch is open. */
+/**
+ * Plain data: pass it unchanged to worker threads of the same process, and call attachBatch there. It is of use while the batch is
+ * open.
+ */
 export interface BatchHandle extends BatchParts {
   /** By which attachBatch knows that the batch is open, and that nothing of this was changed. */
   readonly loan: LoanTicket

@@ -21,7 +21,10 @@ const MAX_POINTERS = 65536
 const UNKNOWN_LENGTH_BYTES = 65536
 /** A heap whose packets came that long ago is not waited for. */
 const RECENT_MS = 1000
-/** The most heaps of a sender in the making that do not say how long they are: spead2's own max_heaps. The oldest ends with the next. */
+/**
+ * The most heaps of a sender in the making that do not say how long they are: spead2's own max_heaps. The oldest ends with the
+ * next.
+ */
 const MAX_OPEN = 4
 /** No receiver can have memory for a larger heap, so one that is claimed is malformed (options.ts). */
 const LARGEST_HEAP_BYTES = 2 ** 32
@@ -89,7 +92,8 @@ export class Assembler {
   }
 
   /**
-   * Takes a decoded packet. Allocates for the first heaps of a run only; copies the payload once, unless the packet is all of its heap.
+   * Takes a decoded packet. Allocates for the first heaps of a run only; copies the payload once, unless the packet is all of its
+   * heap.
    * @param from the driver's number of the socket that sent it, which `sender` may join with others
    */
   add(packet: PacketHeader, sender: Sender, from: number, endpoint: number): number {

@@ -1,7 +1,7 @@
 /**
- * Bytes kept for peers beside the payload of heaps: item pointers and ranges of unfinished heaps, descriptors, what is known of each sender.
- * The payload lies in a region of its own (storage.ts), which is as large as `heapMemoryBytes`. This budget is an eighth of that, so that
- * neither can starve the other (docs/receiving.md, "Memory").
+ * Bytes kept for peers beside the payload of heaps: item pointers and ranges of unfinished heaps, descriptors, what is known of
+ * each sender. The payload lies in a region of its own (storage.ts), which is as large as `heapMemoryBytes`. This budget is an
+ * eighth of that, so that neither can starve the other (docs/receiving.md, "Memory").
  */
 export class Budget {
   usedBytes = 0

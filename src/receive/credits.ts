@@ -6,8 +6,8 @@
  * Both datagrams are 32 bytes, big-endian, and start with 'SPCR', which no SPEAD packet does:
  * 0 u32 magic · 4 u16 version 1 · 6 u16 kind · 8 u64 UDP payload bytes · 16 u64 complete data heaps · 24 u64 socket buffer bytes.
  * A sender's HELLO (kind 0, the rest zero) goes to the receiver's data port from a socket of its own, because the stream's belongs to
- * the I/O thread. Every HELLO is answered, and its source gets CREDIT datagrams (kind 1, totals since the receiver started) for five seconds
- * from then on. 16 sources have such a slot at a time.
+ * the I/O thread. Every HELLO is answered, and its source gets CREDIT datagrams (kind 1, totals since the receiver started) for
+ * five seconds from then on. 16 sources have such a slot at a time.
  */
 import { STAT } from './session.js'
 
@@ -89,8 +89,8 @@ export class CreditLedger {
   }
 
   /**
-   * Takes a HELLO and answers at once, also where all slots are taken: that sender gets credits for its HELLOs alone. `send` sends a datagram to
-   * the HELLO's source; `stats` are the session's counters.
+   * Takes a HELLO and answers at once, also where all slots are taken: that sender gets credits for its HELLOs alone. `send` sends
+   * a datagram to the HELLO's source; `stats` are the session's counters.
    */
   hello(from: string, send: (credit: Uint8Array) => void, stats: Float64Array, nowMs: number): void {
     const known = this.#subscribers.get(from)

@@ -25,24 +25,29 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
     memberships?.close()
     return Promise.all(sockets.map((socket) => new Promise<void>((resolve) => socket.close(() => resolve()))))
   }
+  const stats = new Float64Array(STAT_NAMES.length)
+  stats[STAT.droppedByKernel] = Number.NaN
+  const senders = new SenderNumbers()
   let receiveBufferBytes: number
   let buffer: ArrayBuffer
+  let session: ReceiveSession
   try {
     for (const endpoint of options.endpoints) sockets.push(await bind(endpoint))
     receiveBufferBytes = Math.min(...sockets.map((socket) => growBuffer(socket, options.receiveBufferBytes)))
     // Untouched pages of a large ArrayBuffer cost nothing on systems that allocate lazily (Linux, macOS).
-    buffer = new ArrayBuffer(DATAGRAM_BYTES + options.heapMemoryBytes)
+    buffer = new ArrayBuffer(DATAGRAM_BYTES + options.memoryBytes)
+    session = new ReceiveSession(buffer, DATAGRAM_BYTES, options.session, stats, (sender) => senders.textOf(sender))
+    memberships = new Memberships(
+      options.endpoints.flatMap((endpoint, i) => (endpoint.multicast ? [membershipOf(endpoint, sockets[i]!)] : [])),
+      options.tell,
+    )
     events.onBound()
   } catch (error) {
     await closeAll()
     throw error
   }
-  const stats = new Float64Array(STAT_NAMES.length)
-  stats[STAT.droppedByKernel] = Number.NaN
   const u8 = new Uint8Array(buffer)
   const view = new DataView(buffer)
-  const senders = new SenderNumbers()
-  const session = new ReceiveSession(buffer, DATAGRAM_BYTES, options.session, stats, (sender) => senders.textOf(sender))
   const credits = options.credits ? new CreditLedger(receiveBufferBytes) : undefined
   let waitingHeaps = 0
   let waitingBytes = 0
@@ -139,10 +144,6 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
     socket.on('message', (message, from) => onMessage(message, from, socket, endpoint))
     socket.on('error', fail)
   })
-  memberships = new Memberships(
-    options.endpoints.flatMap((endpoint, i) => (endpoint.multicast ? [membershipOf(endpoint, sockets[i]!)] : [])),
-    options.tell,
-  )
   session.start(performance.now())
   turn()
 

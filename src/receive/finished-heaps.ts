@@ -1,6 +1,6 @@
 /**
- * The heaps that are done, so that a late copy of a packet is not taken for a new heap. It remembers some 4096 by hash, in sets of four: a
- * fifth forgets the oldest. A sender that starts anew (sender.ts) makes all its own be forgotten.
+ * The heaps that are done, so that a late copy of a packet is not taken for a new heap. It remembers some 4096 by hash, in sets of
+ * four: a fifth forgets the oldest. A sender that starts anew (sender.ts) makes all its own be forgotten.
  */
 import type { PacketHeader } from './decode.js'
 import type { Sender } from './sender.js'
@@ -79,7 +79,10 @@ export class FinishedHeaps {
     return UNKNOWN
   }
 
-  /** Narrow heap cnts wrap around soon (SPEAD-64-8 has 256). Such a cnt is a new heap if it was not the last but is ahead of the highest. */
+  /**
+   * Narrow heap cnts wrap around soon (SPEAD-64-8 has 256). Such a cnt is a new heap if it was not the last but is ahead of the
+   * highest.
+   */
   #wrapped({ addressBytes, cntLow }: PacketHeader, { sequence }: Sender, heapsSince: number): boolean {
     if (addressBytes > 2) return false
     const period = 2 ** (addressBytes * 8)

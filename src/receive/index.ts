@@ -3,8 +3,8 @@
  *
  * - It takes every flavour from SPEAD-64-8 to 64-56, packets in any order, twice or missing, and gives heaps as they finish.
  * - It never throws because of a packet. A packet that is no SPEAD, or that contradicts its heap, is counted and left.
- * - Its memory is bounded, whoever sends: by `maxHeaps` and `heapMemoryBytes`, and by 256 heaps or 128 MiB that wait for the consumer. What
- *   was refused for it is counted, and told in the summary (docs/receiving.md).
+ * - Its memory is bounded, whoever sends: by `maxHeaps` and `heapMemoryBytes`, and by 256 heaps or 128 MiB that wait for the
+ *   consumer. Refusals are counted, and told in the summary (docs/receiving.md).
  * - A heap with a lost packet is given up in the end, and comes with `complete: false`.
  * - `stats()` and the summary that `done` resolves with count everything received, refused and, as far as the system tells, lost.
  *
@@ -30,7 +30,7 @@ import {
 import { HeapQueue } from './queue.js'
 import type { DriverEvents, DriverOptions, ReceiveDriver, ReceiveEndpoint } from './receive-driver.js'
 import { Receiver } from './receiver.js'
-import type { SessionSummary } from './session.js'
+import { SESSION_BYTES, type SessionSummary } from './session.js'
 
 export {
   DEFAULT_DATAGRAM_BUFFER_BYTES,
@@ -103,7 +103,7 @@ export async function openReceiver(options: ReceiverOptions): Promise<Receiver> 
     },
     receiveBufferBytes:
       options.receiveBufferBytes ?? (options.backend === 'rdma-ud' ? DEFAULT_DATAGRAM_BUFFER_BYTES : DEFAULT_RECEIVE_BUFFER_BYTES),
-    heapMemoryBytes,
+    memoryBytes: heapMemoryBytes + SESSION_BYTES,
     gro: options.gro ?? true,
     credits: options.credits ?? false,
     tell: options.onChange ?? (() => {}),
@@ -125,9 +125,10 @@ export async function openReceiver(options: ReceiverOptions): Promise<Receiver> 
       options.signal,
     )
   } catch (cause) {
-    driver?.stop()
     const error = withCode('openReceiver', cause)
-    settle!.reject(error)
+    // The driver's end settles it where there is one: until then the driver may write into the output.
+    if (driver) driver.stop()
+    else settle!.reject(error)
     throw error
   }
 }

@@ -66,7 +66,7 @@ export class ItemTable {
     }
   }
 
-  /** Returns the index of the item with this id, or −1. Of several it is the one that prevails. */
+  /** Returns the index of the item with this id, or −1. Where there are several, it is the one that prevails. */
   find(id: number): number {
     let found = -1
     for (let i = 0; i < this.count; i++) if (this.ids[i] === id) found = found < 0 ? i : this.prevailing(found, i)
@@ -74,8 +74,9 @@ export class ItemTable {
   }
 
   /**
-   * Returns which of two items with one id stands for both. It is the one that spead2 takes, which goes through the items sorted by their
-   * pointers, and keeps the last: an immediate before an address, the larger value, the higher address. An item of no bytes is none there.
+   * Returns which of two items with one id stands for both. It is the one that spead2 takes, which goes through the items sorted by
+   * their pointers, and keeps the last: an immediate before an address, the larger value, the higher address. An item of no bytes
+   * is none there.
    */
   prevailing(a: number, b: number): number {
     if (this.immediate[a] !== this.immediate[b]) return this.immediate[a] === 1 ? a : b

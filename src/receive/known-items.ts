@@ -1,6 +1,6 @@
 /**
- * Descriptors by item id: those of one sender, and behind them the latest of any sender, for streams whose descriptors another sends. Where
- * senders describe an id otherwise than one another, the latest says nothing of a sender that has not described it.
+ * Descriptors by item id: those of one sender, and behind them the latest of any sender, for streams whose descriptors another
+ * sends. Where senders describe an id otherwise than one another, the latest says nothing of a sender that has not described it.
  */
 import type { Budget } from './budget.js'
 import { descriptorBytes, type ReceivedDescriptor } from './received-descriptor.js'
@@ -11,7 +11,7 @@ const DISPUTED = -1
 
 export class KnownItems {
   readonly #own = new Map<number, ReceivedDescriptor>()
-  /** Who described it, or DISPUTED. */
+  /** The id of the sender that described it, or DISPUTED. */
   readonly #from = new Map<number, number>()
   readonly #behind: KnownItems | undefined
   readonly #budget: Budget
@@ -40,14 +40,18 @@ export class KnownItems {
     return this.#own.keys()
   }
 
-  /** Returns the id of the wanted item: by the descriptors here, or behind unless they describe it otherwise here; −1: nobody told. */
+  /**
+   * Returns the id of the wanted item: by the descriptors here, or behind unless they describe it otherwise here; −1: nobody told.
+   */
   wantedId(): number {
     if (this.#wantedId >= 0 || !this.#behind) return this.#wantedId
     const id = this.#behind.wantedId()
     return this.#own.has(id) || this.#behind.disputed(id) ? -1 : id
   }
 
-  /** Keeps the descriptor in place of the last of its id. Returns false where there is no room. @param sender whose it is, by number */
+  /**
+   * Keeps the descriptor in place of the last of its id. Returns false where there is no room. @param sender the id of its sender
+   */
   learn(descriptor: ReceivedDescriptor, sender: number): boolean {
     const { id, name } = descriptor
     const before = this.#own.get(id)

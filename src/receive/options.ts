@@ -48,19 +48,23 @@ export interface ReceiverOptions {
   readonly verify?: boolean
   /** SHA-256 over an item's payload, in the order of `order`. */
   readonly hash?: boolean
-  /** File for an item's payload, in the order of `order`; created or truncated, and written at least every second. A regular file or a device. */
+  /**
+   * File for an item's payload, in the order of `order`; created or truncated, and written at least every second. A regular file or
+   * a device.
+   */
   readonly output?: string
   /**
-   * The order of `hash` and `output`. 'cnt': each sender's heaps in the order of their cnts, and heaps of several senders in the order in which
-   * their turns come. 'arrival': as heaps complete. 'sender': as 'cnt', with a file for each sender, `output` with `.0`, `.1` and so on behind
-   * it. Default 'cnt'.
+   * The order of `hash` and `output`. 'cnt': each sender's heaps in the order of their cnts, and heaps of several senders in the
+   * order in which their turns come. 'arrival': as heaps complete. 'sender': as 'cnt', with a file for each sender, `output` with
+   * `.0`, `.1` and so on behind it. Default 'cnt'.
    */
   readonly order?: OutputOrder
   /** The item for `hash` and `output`: its name, which a descriptor must tell, or its id. Default 'adc_samples' (0x3300 without one). */
   readonly item?: string | number
   /**
-   * How descriptors differ from the specification: a sum of the flags that `BUG_COMPAT` names for senders (1 widths, 2 tag of a variable dimension,
-   * 4 byte order in numpy headers); 7 is PySPEAD 0.5.2. Default: inferred from each heap's descriptors, which only the byte order may escape.
+   * How descriptors differ from the specification: a sum of the flags that `BUG_COMPAT` names for senders (1 widths, 2 tag of a
+   * variable dimension, 4 byte order in numpy headers); 7 is PySPEAD 0.5.2. Default: inferred from each heap's descriptors, which
+   * only the byte order may escape.
    */
   readonly bugCompat?: number
   /**
@@ -69,8 +73,8 @@ export interface ReceiverOptions {
    */
   readonly deliver?: boolean
   /**
-   * Joins packets of one heap that come from several sockets, as spead2 does. Default false: heaps of two sockets with the same heap cnt are
-   * two heaps.
+   * Joins packets of one heap that come from several sockets, as spead2 does. Default false: heaps of two sockets with the same
+   * heap cnt are two heaps.
    */
   readonly anySource?: boolean
   /** By how much the heap cnts of a sender rise from heap to heap. Default: found out, where they are a sequence. */
@@ -122,7 +126,7 @@ const KEYS: readonly string[] = [
   'onChange',
 ] satisfies (keyof ReceiverOptions)[]
 
-const BOOLEANS = ['verify', 'hash', 'deliver', 'credits', 'gro'] as const
+const BOOLEANS = ['verify', 'hash', 'deliver', 'credits', 'gro', 'anySource'] as const
 
 /** Options that checkReceiverOptions has rounded, or for which it has put a default in place. */
 export interface CheckedOptions {

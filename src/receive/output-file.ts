@@ -53,7 +53,9 @@ export class OutputFile {
     return whole
   }
 
-  /** Returns the hexadecimal digest of what the file holds, or null if none was asked for, or the file holds less than was hashed. */
+  /**
+   * Returns the hexadecimal digest of what the file holds, or null if none was asked for, or the file holds less than was hashed.
+   */
   digest(): string | null {
     return this.failure === undefined ? (this.#hash?.digest('hex') ?? null) : null
   }
@@ -120,7 +122,10 @@ export class OutputStage {
     this.#at = at
   }
 
-  /** Takes a heap's `length` (> 0) bytes for a file. Returns how many heaps, this one or earlier ones, were lost by a write that failed. */
+  /**
+   * Takes a heap's `length` (> 0) bytes for a file. Returns how many heaps, this one or earlier ones, were lost by a write that
+   * failed.
+   */
   put(file: OutputFile, at: number, length: number): number {
     let lost = 0
     const large = length >= STAGE_BYTES / 4

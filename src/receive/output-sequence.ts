@@ -2,7 +2,7 @@
 import { divisorOf } from './sequence.js'
 
 export interface Held {
-  readonly sequence: Sequence
+  readonly sequence: OutputSequence
   readonly run: number
   readonly cnt: number
   readonly at: number
@@ -18,7 +18,7 @@ export interface Held {
 /** This number of gaps must agree before heaps are expected in steps of more than one. */
 const EVIDENCE = 8
 
-export class Sequence {
+export class OutputSequence {
   /** Those that wait, in order of run and cnt. */
   readonly held: Held[] = []
   /** The number of the run that is being written. A run ends at each stop or start, and its cnts may come again in the next. */

@@ -2,17 +2,18 @@
  * Writes one item's payload into a file and a hash, heap after heap.
  *
  * - 'arrival': as heaps complete.
- * - 'cnt': each sender's heaps in the order of their cnts. Heaps of several senders stand in one file in the order in which their turns come.
+ * - 'cnt': each sender's heaps in the order of their cnts. Heaps of several senders stand in one file in the order in which their
+ *   turns come.
  * - 'sender': the same, with a file for each sender.
  *
- * Heaps may finish out of order. Those that come early wait in a window, which is bounded in heaps and bytes for all senders together, and in
- * time, unless packets still come for a heap before them. What is released early makes a heap that comes later with a lower cnt too
- * late: it is left out and counted. Missing heaps leave nothing in the file.
+ * Heaps may finish out of order. Those that come early wait in a window, which is bounded in heaps and bytes for all senders
+ * together, and in time, unless packets still come for a heap before them. A heap that is released early makes one that comes later
+ * with a lower cnt too late: it is left out and counted. Missing heaps leave nothing in the file.
  */
 import { openPlainFile } from '../../ffi/plain-file.js'
 import type { AssembledHeap } from './assembled-heap.js'
 import { OutputFile, OutputStage } from './output-file.js'
-import { type Held, isAbove, Sequence } from './output-sequence.js'
+import { type Held, isAbove, OutputSequence } from './output-sequence.js'
 import type { HeapStorage } from './storage.js'
 
 export type OutputOrder = 'arrival' | 'cnt' | 'sender'
@@ -66,7 +67,7 @@ export class Output {
   bytes = 0
   /** Says which write failed, and where that file ends; null in state open. */
   failure: string | null = null
-  /** What each file holds; filled by finish(). */
+  /** The contents of each file; filled by finish(). */
   readonly summaries: OutputFileSummary[] = []
   #state: 'open' | 'failed' | 'finished' = 'open'
   readonly #u8: Uint8Array
@@ -76,8 +77,8 @@ export class Output {
   readonly #files: OutputFile[] = []
   /** With 'sender' by the sender's number. */
   readonly #fileOf = new Map<number, OutputFile>()
-  readonly #sequences = new Map<number, Sequence>()
-  #recent: Sequence | undefined
+  readonly #sequences = new Map<number, OutputSequence>()
+  #recent: OutputSequence | undefined
   /** Those that wait, of all senders, by their age. */
   #oldest: Held | undefined
   #newest: Held | undefined
@@ -97,9 +98,9 @@ export class Output {
   }
 
   /**
-   * Takes the contribution of a sender's heap `cnt`: `length` bytes at `at`, or a length of −1 for a heap without the item. If the heap has
-   * to wait, its slot is kept, or its bytes are copied out of the receive buffer. A heap in order costs a copy into the stage and no
-   * allocation.
+   * Takes the contribution of a sender's heap `cnt`: `length` bytes at `at`, or a length of −1 for a heap without the item. If the
+   * heap has to wait, its slot is kept, or its bytes are copied out of the receive buffer. A heap in order costs a copy into the
+   * stage and no allocation.
    */
   add(sender: number, cnt: number, at: number, length: number, heap: AssembledHeap): void {
     if (this.#options.order === 'arrival') {
@@ -120,8 +121,8 @@ export class Output {
 
   /**
    * Ends the sender's run, because the sender stopped or starts anew: its cnts may come again. Writes what waits of the run.
-   * @param endpoint the only one at which the run ends. Where there are others, heaps of the run may still come from them, and go before
-   * those of the next. Default: it ends at all
+   * @param endpoint the only one at which the run ends. Where there are others, heaps of the run may still come from them, and go
+   * before those of the next. Default: it ends at all
    */
   forget(sender: number, endpoint?: number): void {
     const sequence = this.#sequences.get(sender)
@@ -134,6 +135,13 @@ export class Output {
     sequence.restart()
   }
 
+  /** Ends the sender's run, and keeps nothing of its order: nobody knows it any more. */
+  drop(sender: number): void {
+    this.forget(sender)
+    this.#sequences.delete(sender)
+    if (this.#recent?.sender === sender) this.#recent = undefined
+  }
+
   /** Lets the lowest heap go of the sender whose heap has waited longest. Returns false if none waits. */
   releaseLowest(): boolean {
     if (!this.#oldest) return false
@@ -141,15 +149,20 @@ export class Output {
     return true
   }
 
-  /** Call it at each turn and with the time in milliseconds, however few packets come. Writes what was gathered or has waited long enough. */
+  /**
+   * Call it at each turn and with the time in milliseconds, however few packets come. Writes what was gathered or has waited long
+   * enough.
+   */
   tick(nowMs: number): void {
     this.#now = nowMs
     if (nowMs - this.#tickAt < TICK_MS) return
     this.#tickAt = nowMs
+    const waiting = new Set<OutputSequence>()
     for (let held = this.#oldest; held && nowMs - held.since >= WAIT_MS; ) {
       const { sequence } = held
       // A heap waits, so there is a first.
-      if (this.#options.receivingBelow?.(sequence.sender, sequence.held[0]!.cnt)) held = held.newer
+      if (waiting.has(sequence)) held = held.newer
+      else if (this.#options.receivingBelow?.(sequence.sender, sequence.held[0]!.cnt)) waiting.add(sequence)
       else {
         this.#releaseFirst(sequence)
         held = this.#oldest
@@ -171,10 +184,10 @@ export class Output {
     return this.summaries.length === 1 ? this.summaries[0]!.sha256 : null
   }
 
-  #sequenceOf(sender: number): Sequence {
+  #sequenceOf(sender: number): OutputSequence {
     let sequence = this.#sequences.get(sender)
     if (sequence === undefined) {
-      sequence = new Sequence(sender)
+      sequence = new OutputSequence(sender)
       if (this.#sequences.size >= MOST_SEQUENCES) {
         const [first] = this.#sequences.values()
         this.#writeAll(first!)
@@ -186,7 +199,7 @@ export class Output {
     return sequence
   }
 
-  #hold(sequence: Sequence, run: number, cnt: number, at: number, length: number, heap: AssembledHeap): void {
+  #hold(sequence: OutputSequence, run: number, cnt: number, at: number, length: number, heap: AssembledHeap): void {
     const { held } = sequence
     const before = held[sequence.indexFor(run, cnt) - 1]
     if (before && before.run === run && before.cnt === cnt) {
@@ -217,11 +230,11 @@ export class Output {
       sequence.learn()
       this.#releaseFirst(sequence)
     } else this.#drain(sequence)
-    while (this.#heldHeaps > windowHeaps || this.#heldBytes > windowBytes) this.releaseLowest()
+    while ((this.#heldHeaps > windowHeaps || this.#heldBytes > windowBytes) && this.releaseLowest());
   }
 
   /** Takes a slot; lets others go for it, but none of this sender's that come behind. Returns −1 if that is not enough. */
-  #room(sequence: Sequence, run: number, cnt: number, length: number): number {
+  #room(sequence: OutputSequence, run: number, cnt: number, length: number): number {
     let slot = this.#storage.take(length)
     for (let victim = this.#oldest?.sequence; slot < 0 && victim; victim = this.#oldest?.sequence) {
       if (victim === sequence && isAbove(victim.held[0]!, run, cnt)) return -1
@@ -242,17 +255,17 @@ export class Output {
   }
 
   /** Writes the lowest of a sender's that wait, before those that it waits for, and whatever is next then. */
-  #releaseFirst(sequence: Sequence): void {
+  #releaseFirst(sequence: OutputSequence): void {
     this.#letGo(sequence.held.shift()!)
     this.#drain(sequence)
   }
 
-  #drain(sequence: Sequence): void {
+  #drain(sequence: OutputSequence): void {
     const { held } = sequence
     while (held.length > 0 && sequence.isNext(held[0]!.run, held[0]!.cnt)) this.#letGo(held.shift()!)
   }
 
-  #writeAll(sequence: Sequence): void {
+  #writeAll(sequence: OutputSequence): void {
     for (let held = sequence.held.shift(); held; held = sequence.held.shift()) this.#letGo(held)
   }
 

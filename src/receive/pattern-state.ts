@@ -1,7 +1,7 @@
 /**
- * The heap indices of the tutorial's pattern from one sender: each comes once, beginning at 0, spaced by the number of endpoints among which
- * its sender deals them out. An index is timestamp / samples per heap. Timestamps have few bits and start again at 0, so the index is the one
- * nearest to the last.
+ * The heap indices of the tutorial's pattern from one sender: each comes once, beginning at 0, spaced by the number of endpoints
+ * among which its sender deals them out. An index is timestamp / samples per heap. Timestamps have few bits and start again at 0,
+ * so the index is the one nearest to the last.
  */
 import { divisorOf } from './sequence.js'
 
@@ -28,7 +28,10 @@ export class PatternState {
   /** @param endpoints of the receiver: the least number among which a sender may deal heaps out */
   constructor(private readonly endpoints: number) {}
 
-  /** Returns the index of the heap with this timestamp, or a fraction if no heap has it. @param modulo what timestamps wrap at, a power of 2 */
+  /**
+   * Returns the index of the heap with this timestamp, or a fraction if no heap has it. @param modulo what timestamps wrap at, a
+   * power of 2
+   */
   indexOf(timestamp: number, samples: number, modulo: number): number {
     if (this.#count === 0 || samples !== this.#samples) return timestamp / samples
     const ahead = modulus(timestamp - this.#timestamp, modulo)
@@ -95,8 +98,8 @@ const modulus = (value: number, modulo: number): number => {
 }
 
 /**
- * Solves steps × samples ≡ ahead modulo a power of 2, for the steps nearest to 1. Returns NaN where there are none, or none near. Takes the
- * same time for all numbers, because packets come from anybody: the inverse of the odd part of `samples` needs no search.
+ * Solves steps × samples ≡ ahead modulo a power of 2, for the steps nearest to 1. Returns NaN where there are none, or none near.
+ * Takes the same time for all numbers, because packets come from anybody: the inverse of the odd part of `samples` needs no search.
  */
 export function stepsFor(ahead: number, samples: number, modulo: number): number {
   const forward = ahead / samples

@@ -1,6 +1,7 @@
 /**
- * The received parts of a heap: sorted, disjoint, non-touching ranges. They stand in chunks of at most CHUNK ranges, so a packet costs a
- * binary search and a move of at most 2 KiB, in whatever order packets come. A heap whose packets come in order has one range.
+ * The received parts of a heap: sorted, disjoint, non-touching ranges. They stand in chunks of at most CHUNK ranges, so a packet
+ * costs a binary search and a move of at most 2 KiB, in whatever order packets come. A heap whose packets come in order has one
+ * range.
  */
 import type { Budget } from './budget.js'
 

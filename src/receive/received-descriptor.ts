@@ -1,6 +1,6 @@
 /**
- * Decodes item descriptors, each a SPEAD packet inside a heap (SPEAD protocol document, section 9; spead2's numpy header). Nothing here throws,
- * because descriptors come from anybody: what is refused says why.
+ * Decodes item descriptors, each a SPEAD packet inside a heap (SPEAD protocol document, section 9; spead2's numpy header). Nothing
+ * here throws, because descriptors come from anybody: what is refused says why.
  */
 import { BUG_COMPAT } from '../spead/flavour.js'
 import { type DescriptorFields, readDescriptorFields } from './descriptors/descriptor-packet.js'
@@ -18,8 +18,8 @@ export interface ReceivedDescriptor {
   /** A dimension that varies from heap to heap is null. */
   readonly shape: (number | null)[]
   /**
-   * numpy's spelling ('<f4', '>u2', '|i1'), of a structured dtype what Python prints (`[('x', '<i2'), ('y', '>f8')]`). A `format` of one field
-   * with a numpy equivalent gives that, big-endian; another gives null.
+   * numpy's spelling ('<f4', '>u2', '|i1'), of a structured dtype what Python prints (`[('x', '<i2'), ('y', '>f8')]`). A `format`
+   * of one field with a numpy equivalent gives that, big-endian; another gives null.
    */
   readonly dtype: string | null
   readonly order: 'C' | 'F'
@@ -27,15 +27,18 @@ export interface ReceivedDescriptor {
   readonly format: [code: string, bits: number][]
 }
 
-/** A descriptor, or the reason for which its bytes are none. Beside it whether the widths are PySPEAD's; undefined where nothing tells. */
+/**
+ * A descriptor, or the reason for which its bytes are none. Beside it whether the widths are PySPEAD's; undefined where nothing
+ * tells.
+ */
 export type DescriptorReading = ({ readonly descriptor: ReceivedDescriptor } | { readonly refused: string }) & {
   readonly pyspead: boolean | undefined
 }
 
 /**
  * Decodes the descriptors of one heap, in their order. Allocates, because descriptors are rare.
- * @param bugCompat a sum of BUG_COMPAT flags. Undefined: widths and tags are inferred from each descriptor. Where one has PySPEAD's widths, and
- * none the specification's, all are taken for PySPEAD 0.5.2's, whose numpy headers name the wrong byte order.
+ * @param bugCompat a sum of BUG_COMPAT flags. Undefined: widths and tags are inferred from each descriptor. Where one has PySPEAD's
+ * widths, and none the specification's, all are taken for PySPEAD 0.5.2's, whose numpy headers name the wrong byte order.
  */
 export function readDescriptors(items: readonly Uint8Array[], bugCompat?: number): DescriptorReading[] {
   const told = items.map((bytes) => read(bytes, bugCompat))

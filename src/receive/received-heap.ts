@@ -23,7 +23,10 @@ export interface ReceivedHeap {
   /** A number per sending socket, and the index of the endpoint the heap came to. */
   readonly sender: number
   readonly endpoint: number
-  /** The items in the order of their pointers, without SPEAD's own (ids 0–6). Of several with one id it is the one that spead2 takes. */
+  /**
+   * The items in the order of their pointers, without SPEAD's own (ids 0–6). Where several have one id, it is the one that spead2
+   * takes.
+   */
   readonly items: Map<number, ReceivedItem>
   /** Descriptors that came in this heap. */
   readonly descriptors: ReceivedDescriptor[]

@@ -2,11 +2,10 @@
 import { SpeadcastError } from '../errors.js'
 import { formatGid } from '../net/address.js'
 import type { DatagramPeer } from '../rdma/rendezvous.js'
-import type { OutputFileSummary } from './output.js'
 import type { HeapQueue } from './queue.js'
 import type { ReceiveDriver } from './receive-driver.js'
 import type { ReceivedHeap } from './received-heap.js'
-import { type EndReason, type SeenItem, type SessionSummary, STAT, STAT_NAMES, type StatName } from './session.js'
+import { type SessionSummary, STAT, STAT_NAMES, type StatName } from './session.js'
 
 /** The queue pair that takes an endpoint's datagrams. */
 export interface ReceiverPeer extends Omit<DatagramPeer, 'gid' | 'mtuBytes'> {
@@ -29,34 +28,8 @@ export type ReceiverStats = Readonly<Record<StatName, number>> & {
   readonly groupsRejoined: number
 }
 
-export interface ReceiveSummary extends ReceiverStats {
-  readonly reason: EndReason
-  /** From the first packet to the last. */
-  readonly seconds: number
-  readonly items: readonly SeenItem[]
-  /**
-   * Heaps that never came, by each sender's heap cnts, where their step is known: between the lowest and the highest with data, and up to the
-   * stop heap. With `verify`, at least as many as the pattern shows.
-   */
-  readonly heapsMissing: number
-  /** The step of the heap cnts, the same for all senders; null: not known, so none is told missing by them. */
-  readonly cntStep: number | null
-  /** With `verify`: the same by timestamps, which begin at 0; heaps that came incomplete are missing here. */
-  readonly verifyMissing: number
-  /** With `verify`: the first few corrupt heaps, each with what is wrong. */
-  readonly corruptExamples: readonly string[]
-  /** What was refused or given up for want of memory: a sentence for each cause, with the option to raise. */
-  readonly refusals: readonly string[]
-  /** Lower-case hexadecimal, null without `hash` or `output`. */
-  readonly sha256: string | null
-  readonly outputBytes: number
-  /** Complete data heaps that are not in the output: too late, without the item, or because a file took no more. */
-  readonly outputLeftOut: number
-  /** Says which write of the output failed, and where that file ends; null if none did. The reason is 'output' unless the end had come. */
-  readonly outputError: string | null
-  /** The files of `output` and the bytes of each; with order 'sender' one for each sender, in the order in which their data came. */
-  readonly outputFiles: readonly OutputFileSummary[]
-}
+/** The counters at the end, and what they come to. */
+export type ReceiveSummary = ReceiverStats & SessionSummary
 
 /** Made by openReceiver. Iterating takes heaps from one queue: two iterations share them. */
 export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {

@@ -1,4 +1,4 @@
-/** What was refused or given up for want of memory, and what to raise so that it is not. */
+/** Tells what was refused or given up for want of memory, and what to raise so that it is not. */
 import { STAT } from './stats.js'
 
 const MEBI = 1 << 20

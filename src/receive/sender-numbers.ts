@@ -1,6 +1,6 @@
 /**
- * Numbers for senders that are known by a text. Anybody may send from any port, so their count is bounded; for another the one goes that was
- * silent for long. A number is given once.
+ * Numbers for senders that are known by a text. Anybody may send from any port, so their count is bounded; for another the one goes
+ * that was silent for long. A number is given once.
  */
 const MOST = 4096
 

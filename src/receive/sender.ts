@@ -1,6 +1,7 @@
 /**
- * What is known of each sender: a source address and port that sends to one endpoint. Its heap cnts are its own, so the same cnt from
- * another is another heap. A sender has runs. In a run a heap cnt stands for one heap, and comes once; the next run begins with the same cnts.
+ * The state of each sender: a source address and port that sends to one endpoint. Its heap cnts are its own, so the same cnt
+ * from another is another heap. A sender has runs. In a run a heap cnt stands for one heap, and comes once; the next run begins
+ * with the same cnts.
  *
  * | after               | the next run begins with                                                                        |
  * |---------------------|-------------------------------------------------------------------------------------------------|
@@ -62,7 +63,10 @@ export class Sender {
     this.steady = after === undefined && !this.paused
   }
 
-  /** Whether a heap of data that has not come in this run is the first of the next. @param afterPause its first packet came after a pause */
+  /**
+   * Whether a heap of data that has not come in this run is the first of the next. @param afterPause its first packet came after a
+   * pause
+   */
   beginsRun(cnt: number, afterPause: boolean): boolean {
     const { started, highest, lastCnt, knownStep } = this.sequence
     if (!started) return false

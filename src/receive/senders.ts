@@ -29,8 +29,6 @@ export interface SendersOptions {
 }
 
 export class Senders {
-  /** Forgotten to make room for others. */
-  evicted = 0
   /** Descriptors of any sender. */
   readonly items: KnownItems
   readonly #options: SendersOptions
@@ -127,7 +125,6 @@ export class Senders {
       this.#itemsOf.get(sender)?.clear()
       this.#itemsOf.delete(sender)
       budget.give(bytes)
-      this.evicted++
       if (this.#atHand[key & (AT_HAND - 1)] === sender) this.#atHand[key & (AT_HAND - 1)] = undefined
       onForgotten(sender)
       return

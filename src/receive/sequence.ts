@@ -1,9 +1,10 @@
 /**
  * The heap cnts of one sender: continues them across wraps of their width, finds their step, and counts those that never came.
  *
- * Missing heaps are told only where the step is known: the greatest common divisor of all differences, if the heaps fill nine tenths of the
- * places it makes, or if a quarter of the heaps follow the one before them by exactly one step. Other cnts, such as channel << 32 | n, are
- * names and no sequence. A jump much longer than all that came before it begins a new section, and is no gap.
+ * Missing heaps are told only where the step is known: the greatest common divisor of all differences, if the heaps fill nine
+ * tenths of the places it makes, or if a quarter of the heaps follow the one before them by exactly one step. Other cnts, such as
+ * channel << 32 | n, are names and no sequence. A jump much longer than all that came before it begins a new section, and is no
+ * gap.
  */
 
 /** A gap is believed up to here, */
@@ -64,7 +65,10 @@ export class Sequence {
     return cnt + Math.round(behind / (2 * half)) * 2 * half
   }
 
-  /** Whether an unwrapped cnt is where the next heaps are expected, so that a heap without data takes its place among those with data. */
+  /**
+   * Whether an unwrapped cnt is where the next heaps are expected, so that a heap without data takes its place among those with
+   * data.
+   */
   isNear(cnt: number): boolean {
     return this.#count === 0 || Math.abs(cnt - this.#highest) <= LATE * Math.max(1, this.#divisor)
   }
@@ -132,8 +136,8 @@ export class Sequence {
   }
 
   /**
-   * Heaps between the last and the stop heap. A stop heap that stands in no line with the others may be one of several, one for each of the
-   * endpoints that the sender gives heaps in turn: then it may come up to two steps later.
+   * Heaps between the last and the stop heap. A stop heap that stands in no line with the others may be one of several, one for
+   * each of the endpoints that the sender gives heaps in turn: then it may come up to two steps later.
    */
   #tail(step: number): number {
     if (Number.isNaN(this.#stop)) return 0
@@ -153,7 +157,8 @@ export class Sequence {
 export function divisorOf(a: number, b: number): number {
   let x = a
   let y = b
-  while (y !== 0) {
+  // Not `!== 0`, with which NaN would keep it for ever.
+  while (y > 0) {
     const rest = x % y
     x = y
     y = rest

@@ -39,6 +39,8 @@ const LINGER_AT_MOST_MS = 1000
 /** Silence of a sender after which its heaps that do not say how long they are have come to their end. */
 const OPEN_MS = 1000
 const SCRATCH_BYTES = 4096
+/** Bytes that a session takes of its buffer besides the memory for heaps, at most. */
+export const SESSION_BYTES = SCRATCH_BYTES + STAGE_BYTES
 const WINDOW_HEAPS = 1024
 const WINDOW_BYTES = 96 << 20
 const FIRST_HEAPS = 16
@@ -94,11 +96,15 @@ export class ReceiveSession {
     this.#scratchAt = freeAt
     const { endpoints, verify, anySource, cntStep, item, maxHeaps } = options
     const wantsOutput = options.hash || options.outputFd !== undefined
-    const storage = new HeapStorage(freeAt + SCRATCH_BYTES + (wantsOutput ? STAGE_BYTES : 0), buffer.byteLength)
+    const heapsAt = freeAt + SCRATCH_BYTES + (wantsOutput ? STAGE_BYTES : 0)
+    const storage = new HeapStorage(heapsAt, Math.min(buffer.byteLength, heapsAt + options.memoryBytes))
     this.#budget = tableBudget(options.memoryBytes)
     this.#refusals = new Refusals(stats, storage.capacity, this.#budget.limitBytes)
     const wanted = typeof item === 'string' ? item : ''
-    const onForgotten = (sender: Sender) => this.#forgetOrder(sender)
+    const onForgotten = ({ number }: Sender) => {
+      stats[STAT.sendersForgotten]!++
+      this.#output?.drop(number)
+    }
     this.#senders = new Senders({ budget: this.#budget, endpoints, verify, anySource, cntStep, item: wanted, onForgotten })
     this.#verifier = verify ? new PatternVerifier(buffer, endpoints) : undefined
     this.#output = wantsOutput
@@ -134,7 +140,8 @@ export class ReceiveSession {
   }
 
   /**
-   * Call it before a look for datagrams, and before each that comes by itself; at each turn at least, because the output is written every second.
+   * Call it before a look for datagrams, and before each that comes by itself; at each turn at least, because the output is written
+   * every second.
    */
   look(nowMs: number): void {
     if (this.#quietAt >= 0) {
@@ -152,7 +159,8 @@ export class ReceiveSession {
   }
 
   /**
-   * Takes a datagram, which lies in the buffer at `at`. Allocates only where heaps are delivered, descriptors come, or a sender is new.
+   * Takes a datagram, which lies in the buffer at `at`. Allocates only where heaps are delivered, descriptors come, or a sender is
+   * new.
    * @param from a number for its source address and port, below 2^31
    */
   packet(at: number, length: number, from: number, endpoint: number): void {
@@ -220,7 +228,6 @@ export class ReceiveSession {
     const stats = this.#stats
     const senders = this.#senders
     const sha256 = this.#output?.finish() ?? null
-    stats[STAT.sendersForgotten] = senders.evicted
     const byCnt = senders.missing
     const byPattern = senders.patternMissing
     return {
@@ -294,7 +301,9 @@ export class ReceiveSession {
     this.#assembler.ending = this.#stops >= this.#options.stops
   }
 
-  /** The order of the output is that of a socket, which may deal out its heaps among endpoints: its run ends at one after the other. */
+  /**
+   * The order of the output is that of a socket, which may deal out its heaps among endpoints: its run ends at one after the other.
+   */
   #onRun({ number, endpoint }: Sender): void {
     this.#output?.forget(number, endpoint)
   }
@@ -306,19 +315,18 @@ export class ReceiveSession {
   #write(output: Output, heap: AssembledHeap, cnt: number, hasData: boolean): void {
     const table = this.#table
     const sender = heap.sender!
-    const order = sender.number
     const known = this.#senders.itemsOf(sender)
     const id = this.#itemId(known)
     // Below table.count, or −1.
     const i = hasData ? table.find(id) : -1
     if (i < 0) {
       if (hasData) this.#leftOut++
-      output.add(order, cnt, 0, -1, heap)
+      output.add(sender.number, cnt, 0, -1, heap)
     } else if (table.immediate[i]) {
       const length = immediateBytes(known.get(id), heap.addressBytes)
       putImmediate(table, i, this.#u8, this.#scratchAt, length)
-      output.add(order, cnt, this.#scratchAt, length, heap)
-    } else output.add(order, cnt, heap.at + table.offset[i]!, table.length[i]!, heap)
+      output.add(sender.number, cnt, this.#scratchAt, length, heap)
+    } else output.add(sender.number, cnt, heap.at + table.offset[i]!, table.length[i]!, heap)
   }
 
   /** Returns the id of the item for the output in heaps of a sender, or −1. @param known by its descriptors */

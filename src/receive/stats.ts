@@ -8,11 +8,15 @@ export const STAT_NAMES = [
   'messages',
   /** Complete heaps with data; descriptor-only and stream control heaps are in `controlHeaps`. */
   'heaps',
+  /** Complete heaps without data. */
   'controlHeaps',
   /** Heaps given up with packets missing. */
   'heapsIncomplete',
+  /** With `verify`: complete data heaps that are not as the pattern wants them. */
   'heapsCorrupt',
-  /** Heaps dropped because the consumer was too slow (node:dgram only: the native receiver leaves packets in the socket instead). */
+  /**
+   * Heaps dropped because the consumer was too slow (node:dgram only: the native receiver leaves packets in the socket instead).
+   */
   'heapsDiscarded',
   /** Heaps larger than the memory for heaps. */
   'heapsRefused',
@@ -26,6 +30,7 @@ export const STAT_NAMES = [
   'packetsRefused',
   /** Times that a packet, or a heap for its sake, was refused because what is known of unfinished heaps filled its memory. */
   'tablesFull',
+  /** Descriptors that are none, are beyond a limit, or found no memory. */
   'descriptorsRefused',
   /** Senders of which nothing is known any more, because others came. */
   'sendersForgotten',

@@ -1,4 +1,4 @@
-/** What a session is asked for and what it tells in the end. Types only; both cross to another thread. */
+/** The options of a session, and its summary. Types only; both cross to another thread. */
 import type { OutputFileSummary, OutputOrder } from './output.js'
 
 /** 'output': the output could not be written, see `outputError`. */
@@ -45,24 +45,29 @@ export interface SessionSummary {
   readonly reason: EndReason
   /** From the first packet to the last. */
   readonly seconds: number
-  readonly items: SeenItem[]
+  /** Items of data heaps, and those described, up to 4096 of each. */
+  readonly items: readonly SeenItem[]
   /**
-   * Heaps that never came, by each sender's heap cnts, where their step is known: between the lowest and the highest with data, and up to the
-   * stop heap. With `verify`, at least as many as the pattern shows.
+   * Heaps that never came, by each sender's heap cnts, where their step is known: between the lowest and the highest with
+   * data, and up to the stop heap. With `verify`, at least as many as the pattern shows.
    */
   readonly heapsMissing: number
   /** The step of the heap cnts, the same for all senders; null: not known, so none is told missing by them. */
   readonly cntStep: number | null
   /** With `verify`: the same by timestamps, which begin at 0; heaps that came incomplete are missing here. */
   readonly verifyMissing: number
-  readonly corruptExamples: string[]
-  /** What was refused or given up for want of memory: a sentence for each cause, with the option to raise. */
-  readonly refusals: string[]
+  /** With `verify`: the first few corrupt heaps, each with what is wrong. */
+  readonly corruptExamples: readonly string[]
+  /** A sentence for each cause of which something was refused or given up for want of memory, with the option to raise. */
+  readonly refusals: readonly string[]
+  /** Lower-case hexadecimal; null without `hash` or `output`, where there are several files, and where a write failed. */
   readonly sha256: string | null
+  /** Bytes in all files of the output, or hashed for them. */
   readonly outputBytes: number
-  /** Data heaps that are not in the output: too late for the window, without the item, or because nothing could be written. */
+  /** Complete data heaps that are not in the output: too late, without the item, or because a file took no more. */
   readonly outputLeftOut: number
-  /** Says which write failed, and where that file ends; null if none did. */
+  /** Says which write failed, and where that file ends; null if none did. The reason is 'output' unless the end had come. */
   readonly outputError: string | null
+  /** The files of `output`; with order 'sender' one for each sender, in the order in which their data came. */
   readonly outputFiles: readonly OutputFileSummary[]
 }

@@ -1,7 +1,8 @@
 /**
- * Checks the tutorial's pattern: item 0x3300 `adc_samples` (int8) has the heap index as int8 in every byte, and item 0x1600 `timestamp` is the
- * index of the heap's first sample. The heap index is timestamp / samples per heap. The heap cnt is not, because descriptor and stop heaps
- * use cnts too. A timestamp is an immediate as wide as a heap address, 48 bits at most, or an addressed item.
+ * Checks the tutorial's pattern: item 0x3300 `adc_samples` (int8) has the heap index as int8 in every byte, and item 0x1600
+ * `timestamp` is the index of the heap's first sample. The heap index is timestamp / samples per heap. The heap cnt is not, because
+ * descriptor and stop heaps use cnts too. A timestamp is an immediate as wide as a heap address, 48 bits at most, or an addressed
+ * item.
  */
 import type { AssembledHeap } from './assembled-heap.js'
 import type { ItemTable } from './items.js'
@@ -29,7 +30,7 @@ export class PatternVerifier {
 
   constructor(buffer: ArrayBuffer, endpoints: number) {
     this.#u8 = new Uint8Array(buffer)
-    this.#u32 = new Uint32Array(buffer, 0, buffer.byteLength >> 2)
+    this.#u32 = new Uint32Array(buffer, 0, Math.floor(buffer.byteLength / 4))
     this.#endpoints = endpoints
   }
 
@@ -105,6 +106,6 @@ export function firstDifference(u8: Uint8Array, u32: Uint32Array, at: number, le
   for (; w + 4 <= wordEnd; w += 4) {
     if (u32[w] !== word || u32[w + 1] !== word || u32[w + 2] !== word || u32[w + 3] !== word) break
   }
-  for (i = Math.max(i, w << 2); i < end; i++) if (u8[i] !== byte) return i - at
+  for (i = Math.max(i, w * 4); i < end; i++) if (u8[i] !== byte) return i - at
   return -1
 }

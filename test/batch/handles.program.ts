@@ -1,6 +1,6 @@
 /**
- * Attaches what is no handle of an open batch of this process, one form after the other, and prints what each is answered with. `made` is a
- * handle of another process. Ends with what the open batches hold, which nobody may have written to.
+ * Attaches what is no handle of an open batch of this process, one form after the other, and prints what each is answered with.
+ * `made` is a handle of another process. Ends with what the open batches hold, which nobody may have written to.
  */
 import { isMainThread, parentPort, Worker } from 'node:worker_threads'
 import { attachBatch, type BatchHandle, ItemGroup, openStream } from '#dist/src/index.js'

@@ -117,6 +117,8 @@ test('a thread may attach a batch again and again; each closes its own', async (
   batch.close()
   expect(takers(create, handle, 0xab).again).toBe(false)
   all[0]!.close()
+  expect(() => all[0]!.heap(3)).toThrow(STATE)
+  expect(() => all[0]!.immediate('t')).toThrow(STATE)
   expect([1, 2].map(() => takers(create, handle, 0xab).again)).toContain(true)
   expect(() => batch.handle()).toThrow(STATE)
 })

@@ -1,6 +1,6 @@
 /**
- * Sends a batch from a file that another then makes shorter, by the backend and with the options that it is told. Prints what the next send
- * says, and that one after the file has its size again.
+ * Sends a batch from a file that another then makes shorter, by the backend and with the options that it is told. Prints what the
+ * next send says, and that one after the file has its size again.
  */
 import { ftruncateSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'

@@ -6,18 +6,7 @@ import { Ranges } from '#dist/src/receive/ranges.js'
 import { ReceiveSession, type SessionOptions, STAT, STAT_NAMES, type StatName } from '#dist/src/receive/session.js'
 import { HeapStorage } from '#dist/src/receive/storage.js'
 import { firstDifference } from '#dist/src/receive/verify.js'
-
-/** A packet straight from section 8 of the SPEAD document. Pointers: [immediate, id, value]. */
-function packetOf(pointers: [boolean, number, number | bigint][], payload: Uint8Array, addressBytes = 6): Uint8Array {
-  const packet = Buffer.alloc(8 + 8 * pointers.length + payload.length)
-  packet.set([0x53, 4, 8 - addressBytes, addressBytes, 0, 0, pointers.length >> 8, pointers.length & 255])
-  pointers.forEach(([immediate, id, value], i) => {
-    const word = (immediate ? 1n << 63n : 0n) | (BigInt(id) << BigInt(8 * addressBytes)) | BigInt(value)
-    packet.writeBigUInt64BE(word, 8 + 8 * i)
-  })
-  packet.set(payload, 8 + 8 * pointers.length)
-  return packet
-}
+import { type Pointer, packetOf } from './wire.js'
 
 interface Wanted {
   cnt: number
@@ -31,7 +20,7 @@ function cutHeap(heap: Wanted, cuts: number[], repeat: boolean, addressBytes = 6
   const edges = [...new Set([0, ...cuts.map((cut) => cut % payload.length), payload.length])].sort((a, b) => a - b)
   return edges.slice(0, -1).map((start, i) => {
     const part = payload.subarray(start, edges[i + 1])
-    const pointers: [boolean, number, number][] = [
+    const pointers: Pointer[] = [
       [true, 1, cnt],
       [true, 2, payload.length],
       [true, 3, start],

@@ -1,6 +1,6 @@
 /**
- * Random streams of the real spead2, by its sender and by its PacketGenerator, with packets lost, repeated and out of order: our receiver
- * finds the same complete heaps with the same values as spead2's. DIFFERENTIAL_SEED gives other streams.
+ * Random streams of the real spead2, by its sender and by its PacketGenerator, with packets lost, repeated and out of order: our
+ * receiver finds the same complete heaps with the same values as spead2's. DIFFERENTIAL_SEED gives other streams.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'

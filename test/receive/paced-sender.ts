@@ -9,7 +9,9 @@ const AT_MOST_BYTES = 32 << 10
 /** The kernel charges a datagram for the memory that it lies in. */
 const OVERHEAD_BYTES = 2304
 
-/** The bytes that wait in the socket bound to this port, and the datagrams that found it full (proc_net_udp, rx_queue and drops). */
+/**
+ * The bytes that wait in the socket bound to this port, and the datagrams that found it full (proc_net_udp, rx_queue and drops).
+ */
 function backlog(port: number): { bytes: number; drops: number } {
   const at = `:${port.toString(16).toUpperCase().padStart(4, '0')}`
   const line = readFileSync('/proc/net/udp', 'utf8')

@@ -212,7 +212,11 @@ test('a file’s stream of bytes, which gives ArrayBuffers on Node 20, goes into
 })
 
 const BOOLEANS: readonly [string, (option: object) => unknown, readonly string[]][] = [
-  ['openReceiver', (o) => closing(openReceiver({ ...RECEIVER, ...o } as never)), ['verify', 'hash', 'deliver', 'credits', 'gro']],
+  [
+    'openReceiver',
+    (o) => closing(openReceiver({ ...RECEIVER, ...o } as never)),
+    ['verify', 'hash', 'deliver', 'credits', 'gro', 'anySource'],
+  ],
   [
     'openStream',
     (o) => closing(openStream({ ...OPTIONS, ...o } as never)),

@@ -1,4 +1,7 @@
-/** Finds the fields of a descriptor, which is a SPEAD packet of its own within a heap. As in spead2, the last of several with one id holds. */
+/**
+ * Finds the fields of a descriptor, which is a SPEAD packet of its own within a heap. As in spead2, the last of several with one id
+ * holds.
+ */
 import {
   ITEM_DESCRIPTOR_DESCRIPTION,
   ITEM_DESCRIPTOR_DTYPE,
@@ -53,7 +56,8 @@ export function readDescriptorFields(bytes: Uint8Array): DescriptorFields {
   each((hi, lo, at) => {
     const item = idOf(hi, lo, addressBytes)
     if (hi >>> 31 === 0) {
-      // A field reaches to the next address. Of several at one address the last has the bytes, and the others, being empty, are as good as absent.
+      // A field reaches to the next address. The last of several at one address has the bytes, and the others, being empty, are as
+      // good as absent.
       const from = pointerValue(hi, lo, addressBytes)
       const to = addresses.find((address) => address > from) ?? payloadLength
       for (const [other, field] of found) if (field.byteOffset === bytes.byteOffset + payloadAt + from) found.delete(other)

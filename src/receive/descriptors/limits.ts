@@ -1,6 +1,6 @@
 /**
- * Limits of a received descriptor. Anybody may send one, and a receiver keeps it, so each limit is checked before anything is allocated for
- * what it bounds. Real descriptors are far below them.
+ * Limits of a received descriptor. Anybody may send one, and a receiver keeps it, so each limit is checked before anything is
+ * allocated for what it bounds. Real descriptors are far below them.
  */
 /** Item pointers of a descriptor's packet. It needs ten. */
 export const MAX_POINTERS = 256

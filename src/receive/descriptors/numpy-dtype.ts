@@ -1,6 +1,7 @@
 /**
- * Reads whatever numpy takes for a dtype in a header: names of scalars, comma strings, tuples, lists of fields and dicts. Sizes, offsets and
- * alignments are numpy's on 64-bit Linux, and so is the text. Objects and unions (`('i4', [('re', 'i2'), ('im', 'i2')])`) are refused.
+ * Reads whatever numpy takes for a dtype in a header: names of scalars, comma strings, tuples, lists of fields and dicts. Sizes,
+ * offsets and alignments are numpy's on 64-bit Linux, and so is the text. Objects and unions (`('i4', [('re', 'i2'), ('im',
+ * 'i2')])`) are refused.
  */
 import { type DtypeKind, parseDtype } from '../../spead/dtype.js'
 import { MAX_DIMENSIONS, MAX_FIELDS, MAX_ITEM_BYTES, quoted, Refusal, refuseUnless } from './limits.js'

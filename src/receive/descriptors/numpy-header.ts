@@ -1,4 +1,7 @@
-/** Reads the header that numpy writes before an array (numpy.lib.format), which spead2 puts into a descriptor: descr, fortran_order and shape. */
+/**
+ * Reads the header that numpy writes before an array (numpy.lib.format), which spead2 puts into a descriptor: descr, fortran_order
+ * and shape.
+ */
 import { MAX_DIMENSIONS, Refusal, refuseUnless } from './limits.js'
 import { type NumpyDtype, readNumpyDtype } from './numpy-dtype.js'
 import { type PythonLiteral, PythonTuple, parsePythonLiteral } from './python-literal.js'

@@ -1,6 +1,7 @@
 /**
- * Reads a Python literal as `ast.literal_eval` does, which is how numpy reads its headers: strings, whole numbers, tuples, lists, dicts, True,
- * False and None. Python 2's `10L` and `u'…'` are read too. Floats, sets, bytes beyond ASCII and `\N{…}` are not, because no numpy header has them.
+ * Reads a Python literal as `ast.literal_eval` does, which is how numpy reads its headers: strings, whole numbers, tuples, lists,
+ * dicts, True, False and None. Python 2's `10L` and `u'…'` are read too. Floats, sets, bytes beyond ASCII and `\N{…}` are not,
+ * because no numpy header has them.
  */
 import { MAX_DEPTH, MAX_LITERALS, quoted, Refusal } from './limits.js'
 

@@ -27,7 +27,7 @@ function elementBits(descriptor: Described): number {
   return bits
 }
 
-/** Of a copy, which a thread has handed on. */
+/** The bits of a copy, which a thread has handed on. */
 function bitsOf({ format, dtype }: Described): number {
   if (format.length > 0) return format.reduce((sum, [, bits]) => sum + bits, 0)
   if (dtype === null) return 0

@@ -1,6 +1,6 @@
 /**
- * Reads the format and the shape of a descriptor in the widths of SPEAD's specification, or in those of PySPEAD 0.5.2, which writes 4 bytes a
- * field and 8 a dimension whatever the flavour, and tags a variable dimension 2 instead of 1 (BUG_COMPAT). Only lengths and contents tell which.
+ * Reads the format and the shape of a descriptor in the widths of SPEAD's specification, or in those of PySPEAD 0.5.2, which writes
+ * 4 bytes a field and 8 a dimension whatever the flavour, and tags a variable dimension 2 instead of 1 (BUG_COMPAT). Only lengths and contents tell which.
  */
 import { BUG_COMPAT } from '../../spead/flavour.js'
 import { MAX_DIMENSIONS, MAX_FIELDS, quoted, Refusal, refuseUnless } from './limits.js'

@@ -1,6 +1,6 @@
 /**
- * Draws what a network may bring to a receiver: heaps of several senders, well formed and lying, cut, damaged, repeated and out of order.
- * A seed gives the same packets again. Bytes come from sections 8 and 9 of the SPEAD document, never from our encoder.
+ * Draws what a network may bring to a receiver: heaps of several senders, well formed and lying, cut, damaged, repeated and out of
+ * order. A seed gives the same packets again. Bytes come from sections 8 and 9 of the SPEAD document, never from our encoder.
  */
 
 export interface FuzzPacket {

@@ -4,7 +4,10 @@ import { descriptorOf } from '../descriptor-support.js'
 
 const SEED = Number(process.env.SPEADCAST_TEST_SEED ?? Date.now() % 2 ** 31)
 const RUNS = process.env.CI === 'true' || process.env.SPEADCAST_TEST_ALL === '1' ? 100_000 : 20_000
-/** Milliseconds that no descriptor may need at its fastest. What takes longer than USUAL_MS is tried again, because the machine may be busy. */
+/**
+ * Milliseconds that no descriptor may need at its fastest. What takes longer than USUAL_MS is tried again, because the machine may
+ * be busy.
+ */
 const SLOW_MS = 5
 const USUAL_MS = 0.5
 

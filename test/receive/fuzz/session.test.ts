@@ -1,7 +1,7 @@
 /**
- * Feeds drawn conversations to a receiving session, without sockets: no packet may make it throw, none may be lost to the counters, and
- * what it keeps stays within its buffer. FUZZ_SEED and FUZZ_ROUNDS give another start and another length. The packets that make it fail are
- * written to `.cache/fuzz/`, as few as do; a file that has found a fault belongs into `corpus/`, whose files run first.
+ * Feeds drawn conversations to a receiving session, without sockets: no packet may make it throw, none may be lost to the counters,
+ * and what it keeps stays within its buffer. FUZZ_SEED and FUZZ_ROUNDS give another start and another length. The packets that make
+ * it fail are written to `.cache/fuzz/`, as few as do; a file that has found a fault belongs into `corpus/`, whose files run first.
  */
 import { mkdirSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'

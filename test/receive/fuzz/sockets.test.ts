@@ -1,6 +1,6 @@
 /**
- * The drawn conversations again, over real sockets, to the receiver of the library and to `speadcast recv`: every datagram is in a counter,
- * memory stays within what the receiver promises, and it ends with a summary when it is told to.
+ * The drawn conversations again, over real sockets, to the receiver of the library and to `speadcast recv`: every datagram is in a
+ * counter, memory stays within what the receiver promises, and it ends with a summary when it is told to.
  */
 import { expect, test } from 'vitest'
 import { need } from '../../support/need.js'
