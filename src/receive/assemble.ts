@@ -8,7 +8,7 @@
 import { AssembledHeap } from './assembled-heap.js'
 import type { Budget } from './budget.js'
 import { isPacketPointer, type PacketHeader } from './decode.js'
-import { FINISHED, FINISHED_EMPTY, FinishedHeaps, REFUSED_HEAP, UNKNOWN } from './finished-heaps.js'
+import { FINISHED, FINISHED_EMPTY, FINISHED_OTHER, FinishedHeaps, REFUSED_HEAP, UNKNOWN } from './finished-heaps.js'
 import { LiveHeaps } from './live-heaps.js'
 import { RANGE_KNOWN, RANGE_NEW, RANGE_REFUSED } from './ranges.js'
 import type { Refusals } from './refusals.js'
@@ -126,6 +126,8 @@ export class Assembler {
     if (known === UNKNOWN) return ADDED
     if (known === REFUSED_HEAP) return REFUSED
     if (this.ending || sender.steady) return DUPLICATE
+    // Data under this heap cnt tell what it is when they are whole.
+    if (known === FINISHED_OTHER) return ADDED
     // After a pause it may be of the next run, or repeated in this: the first data that comes again tells.
     if (known === FINISHED_EMPTY && sender.after === undefined) sender.mark('start')
     else this.beginRun(sender)
@@ -240,7 +242,7 @@ export class Assembler {
       sender.controlLow = heap.cntLow
     } else {
       sender.controlLow = -1
-      this.#finished.remember(heap.cntHigh, heap.cntLow, sender, this.nowMs, heap.empty ? FINISHED_EMPTY : FINISHED)
+      this.#finished.remember(heap, sender, this.nowMs, heap.empty ? FINISHED_EMPTY : FINISHED)
     }
     if (heap.slot >= 0) this.#options.storage.release(heap.keepSlot())
     if (this.#last === heap) this.#last = undefined
@@ -281,7 +283,7 @@ export class Assembler {
     if (bytes > LARGEST_HEAP_BYTES) return MALFORMED_PACKET
     if (bytes > storage.capacity) {
       refusals.tooLarge(bytes)
-      this.#finished.remember(heap.cntHigh, heap.cntLow, sender, this.nowMs, REFUSED_HEAP)
+      this.#finished.remember(heap, sender, this.nowMs, REFUSED_HEAP)
       return REFUSED
     }
     while (this.live >= maxHeaps) this.#giveUp(this.#live.oldest!)

@@ -105,7 +105,7 @@ export class Senders {
     const bytes = SENDER_BYTES + (verify ? PATTERN_BYTES : 0)
     while (this.#byKey.size > 0 && (this.#byKey.size >= MAX_SENDERS || !budget.take(bytes))) this.#evict(bytes)
     if (this.#byKey.size === 0) budget.take(bytes)
-    const sender = new Sender(this.#nextId, number, endpoint, new Sequence(cntStep))
+    const sender = new Sender(this.#nextId, number, endpoint, new Sequence(cntStep, this.#options.endpoints))
     this.#nextId = (this.#nextId + 1) & 0x7fffffff
     this.#byKey.set(key, sender)
     this.#itemsOf.set(sender, new KnownItems(this.#descriptorBudget, item, this.items))

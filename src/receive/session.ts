@@ -272,6 +272,7 @@ export class ReceiveSession {
       } else if (sender.after === 'start' && cnt > sequence.highest) sender.mark(undefined)
     }
     if (counts && sequence.note(cnt)) this.#forgetOrder(sender)
+    if (heap.empty) sequence.noteEmpty(cnt)
     if (!heap.complete) stats[STAT.heapsIncomplete]!++
     else if (dataBytes >= 0) {
       stats[STAT.heaps]!++
