@@ -104,6 +104,7 @@ export class Assembler {
           if (verdict !== ADDED) return verdict
         }
         heap = this.#make(packet, sender, from, endpoint)
+        if (known === FINISHED_OTHER) heap.comesAgain = true
         // SKA-Low's packets say neither the heap's length nor their place in it, so each is a heap.
         const length = packet.heapLength < 0 && !packet.hasPayloadOffset ? packet.payloadLength : packet.heapLength
         heap.length = length
@@ -268,7 +269,7 @@ export class Assembler {
     heap.received = 0
     heap.control = false
     heap.empty = false
-    heap.afterPause = sender.paused
+    heap.comesAgain = sender.paused
     heap.stop = false
     return heap
   }

@@ -88,7 +88,13 @@ export class Senders {
   /** The same by the tutorial's pattern. */
   get patternMissing(): number {
     let sum = this.#patternMissing
-    for (const { pattern } of this.#byKey.values()) sum += pattern?.missing ?? 0
+    const rounds = new Map<number, number>()
+    for (const { pattern, number } of this.#byKey.values()) {
+      sum += pattern?.missing ?? 0
+      rounds.set(number, Math.max(rounds.get(number) ?? 0, pattern?.rounds ?? 0))
+    }
+    // A socket that deals heaps out, and of which only descriptors or a stop heap came to an endpoint, has lost its heaps there.
+    for (const { pattern, number } of this.#byKey.values()) if (!pattern) sum += rounds.get(number)!
     return sum
   }
 

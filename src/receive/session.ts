@@ -265,8 +265,8 @@ export class ReceiveSession {
     heap.empty = heap.complete && dataBytes < 0
     // A heap that lost a packet may have lost the pointers to its data: all but control heaps and those of descriptors have some.
     const counts = dataBytes >= 0 || !(heap.complete || heap.control)
-    if (dataBytes >= 0 && heap.complete && (heap.afterPause || sender.after !== undefined)) {
-      if (!this.#assembler.ending && sender.beginsRun(cnt, heap.afterPause)) {
+    if (dataBytes >= 0 && heap.complete && (heap.comesAgain || sender.after !== undefined)) {
+      if (!this.#assembler.ending && sender.beginsRun(cnt, heap.comesAgain)) {
         this.#assembler.beginRun(sender, true)
         cnt = cntNumber
       } else if (sender.after === 'start' && cnt > sequence.highest) sender.mark(undefined)
