@@ -8,7 +8,7 @@
 import { AssembledHeap } from './assembled-heap.js'
 import type { Budget } from './budget.js'
 import { isPacketPointer, type PacketHeader } from './decode.js'
-import { FINISHED, FINISHED_EMPTY, FinishedHeaps, REFUSED_HEAP, UNKNOWN } from './finished-heaps.js'
+import { FINISHED, FINISHED_EMPTY, FINISHED_OTHER, FinishedHeaps, REFUSED_HEAP, UNKNOWN } from './finished-heaps.js'
 import { LiveHeaps } from './live-heaps.js'
 import { RANGE_KNOWN, RANGE_NEW, RANGE_REFUSED } from './ranges.js'
 import type { Refusals } from './refusals.js'
@@ -108,6 +108,7 @@ export class Assembler {
           if (verdict !== ADDED) return verdict
         }
         heap = this.#make(packet, sender, from, endpoint)
+        if (known === FINISHED_OTHER) heap.comesAgain = true
         // SKA-Low's packets say neither the heap's length nor their place in it, so each is a heap.
         const length = packet.heapLength < 0 && !packet.hasPayloadOffset ? packet.payloadLength : packet.heapLength
         heap.length = length
@@ -130,6 +131,8 @@ export class Assembler {
     if (known === UNKNOWN) return ADDED
     if (known === REFUSED_HEAP) return REFUSED
     if (this.ending || sender.steady) return DUPLICATE
+    // Data under this heap cnt tell what it is when they are whole.
+    if (known === FINISHED_OTHER) return ADDED
     // After a pause it may be of the next run, or repeated in this: the first data that comes again tells.
     if (known === FINISHED_EMPTY && sender.after === undefined) sender.mark('start')
     else this.beginRun(sender)
@@ -244,7 +247,7 @@ export class Assembler {
       sender.controlLow = heap.cntLow
     } else {
       sender.controlLow = -1
-      this.#finished.remember(heap.cntHigh, heap.cntLow, sender, this.nowMs, heap.empty ? FINISHED_EMPTY : FINISHED)
+      this.#finished.remember(heap, sender, this.nowMs, heap.empty ? FINISHED_EMPTY : FINISHED)
     }
     if (heap.slot >= 0) this.#options.storage.release(heap.keepSlot())
     if (this.#last === heap) this.#last = undefined
@@ -270,7 +273,7 @@ export class Assembler {
     heap.received = 0
     heap.control = false
     heap.empty = false
-    heap.afterPause = sender.paused
+    heap.comesAgain = sender.paused
     heap.stop = false
     return heap
   }
@@ -285,7 +288,7 @@ export class Assembler {
     if (bytes > LARGEST_HEAP_BYTES) return MALFORMED_PACKET
     if (bytes > storage.capacity) {
       refusals.tooLarge(bytes)
-      this.#finished.remember(heap.cntHigh, heap.cntLow, sender, this.nowMs, REFUSED_HEAP)
+      this.#finished.remember(heap, sender, this.nowMs, REFUSED_HEAP)
       return REFUSED
     }
     while (this.live >= maxHeaps) this.#giveUp(this.#live.oldest!)

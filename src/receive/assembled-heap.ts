@@ -36,8 +36,8 @@ export class AssembledHeap {
   stop = false
   /** Whether it is complete and has no data. */
   empty = false
-  /** Whether its first packet came after a pause of its sender. */
-  afterPause = false
+  /** Data in it are of the next run if its heap cnt came before: a pause of its sender came first, or a heap of another length. */
+  comesAgain = false
   readonly ranges: Ranges
   readonly #budget: Budget
 

@@ -33,7 +33,7 @@ export class PatternState {
    * power of 2
    */
   indexOf(timestamp: number, samples: number, modulo: number): number {
-    if (this.#count === 0 || samples !== this.#samples) return timestamp / samples
+    if (this.#count === 0) return timestamp / samples
     const ahead = modulus(timestamp - this.#timestamp, modulo)
     const steps = stepsFor(ahead, samples, modulo)
     return Math.abs(steps) <= REACH && this.#latest + steps >= 0 ? this.#latest + steps : timestamp / samples
@@ -68,6 +68,16 @@ export class PatternState {
     const stride = this.#stride || this.endpoints
     const before = Math.floor(this.#lowest / stride)
     return this.#closed + before + Math.max(0, (this.#highest - this.#lowest) / stride + 1 - this.#count)
+  }
+
+  /** Heaps that went to each endpoint up to the highest index, where they are dealt out among several; else 0. */
+  get rounds(): number {
+    return this.#count > 1 && this.#stride > 1 ? Math.floor(this.#highest / this.#stride) : 0
+  }
+
+  /** Samples of the run's heaps so far; 0 before the first. */
+  get samples(): number {
+    return this.#count === 0 ? 0 : this.#samples
   }
 
   /** Ends the run: the next begins at index 0 again. */

@@ -63,15 +63,12 @@ export class Sender {
     this.steady = after === undefined && !this.paused
   }
 
-  /**
-   * Whether a heap of data that has not come in this run is the first of the next. @param afterPause its first packet came after a
-   * pause
-   */
-  beginsRun(cnt: number, afterPause: boolean): boolean {
+  /** Whether a heap of data that has not come in this run is the first of the next. @param comesAgain see AssembledHeap */
+  beginsRun(cnt: number, comesAgain: boolean): boolean {
     const { started, highest, lastCnt, knownStep } = this.sequence
     if (!started) return false
     if (cnt > highest) return this.after === 'stop' && cnt > lastCnt
-    return afterPause || (this.after !== undefined && cnt < highest - STRAGGLER_HEAPS * (knownStep || 1))
+    return comesAgain || (this.after !== undefined && cnt < highest - STRAGGLER_HEAPS * (knownStep || 1))
   }
 
   beginRun(): void {

@@ -86,7 +86,13 @@ export class Senders {
   /** The same by the tutorial's pattern. */
   get patternMissing(): number {
     let sum = this.#patternMissing
-    for (const { pattern } of this.#byKey.values()) sum += pattern?.missing ?? 0
+    const rounds = new Map<number, number>()
+    for (const { pattern, number } of this.#byKey.values()) {
+      sum += pattern?.missing ?? 0
+      rounds.set(number, Math.max(rounds.get(number) ?? 0, pattern?.rounds ?? 0))
+    }
+    // A socket that deals heaps out, and of which only descriptors or a stop heap came to an endpoint, has lost its heaps there.
+    for (const { pattern, number } of this.#byKey.values()) if (!pattern) sum += rounds.get(number)!
     return sum
   }
 
@@ -103,7 +109,7 @@ export class Senders {
     const bytes = SENDER_BYTES + (verify ? PATTERN_BYTES : 0)
     while (this.#byKey.size > 0 && (this.#byKey.size >= MAX_SENDERS || !budget.take(bytes))) this.#evict(bytes)
     if (this.#byKey.size === 0) budget.take(bytes)
-    const sender = new Sender(this.#nextId, number, endpoint, new Sequence(cntStep))
+    const sender = new Sender(this.#nextId, number, endpoint, new Sequence(cntStep, this.#options.endpoints))
     this.#nextId = (this.#nextId + 1) & 0x7fffffff
     this.#byKey.set(key, sender)
     this.#itemsOf.set(sender, new KnownItems(this.#descriptorBudget, item, this.items))

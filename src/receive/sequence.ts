@@ -15,6 +15,17 @@ const BELIEVED_RATIO = 16
 const BELIEVED_TAIL = 2 ** 20
 /** Heaps this many steps behind the highest are late, if the step is known; else they begin a new section. */
 const LATE = 1024
+/** Heaps without data that wait for the next with data, and gaps with such heaps in them, that are remembered. */
+const KEPT_EMPTY = 64
+/** A heap without data that many steps behind the highest comes late; further behind, it is numbered otherwise. */
+const LATE_EMPTY = 16
+
+/** A gap between two heaps with data, in which heaps without came. */
+interface Gap {
+  readonly from: number
+  readonly to: number
+  readonly empty: number
+}
 
 /** Half the number of heap cnts that there are, by heap address bytes, which are from 1 to 7. */
 const HALF_PERIOD = Float64Array.from({ length: 8 }, (_, bytes) => 2 ** (8 * bytes - 1))
@@ -31,9 +42,19 @@ export class Sequence {
   #previous = 0
   #jumped = false
   #stop = Number.NaN
+  /** Cnts above the highest of heaps without data, such as repeated descriptors, which take places among those with data. */
+  #empty: number[] = []
+  #gaps: Gap[] = []
+  /** What gaps held that are no longer remembered. */
+  #filled = 0
+  /** The heap without data that came last before the first with data. */
+  #before = Number.NaN
 
-  /** @param step 0: to be found */
-  constructor(private readonly step: number) {
+  /** @param step 0: to be found @param endpoints of the receiver: the least number among which a sender may deal heaps out */
+  constructor(
+    private readonly step: number,
+    private readonly endpoints: number,
+  ) {
     this.#divisor = step
   }
 
@@ -97,9 +118,37 @@ export class Sequence {
       if (this.#divisor !== before) this.#single = 0
     }
     if (distance === this.#divisor) this.#single++
-    if (cnt > this.#highest) this.#highest = cnt
+    if (cnt > this.#highest) {
+      if (this.#empty.length > 0) this.#closeGap(cnt)
+      this.#highest = cnt
+    }
     if (cnt < this.#lowest) this.#lowest = cnt
     return false
+  }
+
+  /** Takes the unwrapped cnt of a heap without data. */
+  noteEmpty(cnt: number): void {
+    if (this.#count === 0) this.#before = cnt
+    else if (this.isNear(cnt)) {
+      const step = this.knownStep
+      if (cnt > this.#highest) {
+        if (this.#empty.length < KEPT_EMPTY && !this.#empty.includes(cnt)) this.#empty.push(cnt)
+      } else if (cnt > this.#lowest && cnt >= this.#highest - LATE_EMPTY * step && (this.#highest - cnt) % step === 0)
+        this.#keepGap({ from: cnt - step, to: cnt + step, empty: 1 })
+    }
+  }
+
+  /** Heaps without data have come since the highest, and now one at `cnt` with data. */
+  #closeGap(cnt: number): void {
+    const later = this.#empty.filter((other) => other > cnt)
+    const empty = this.#empty.filter((other) => other < cnt).length
+    this.#empty = later
+    if (empty > 0) this.#keepGap({ from: this.#highest, to: cnt, empty })
+  }
+
+  #keepGap(gap: Gap): void {
+    this.#gaps.push(gap)
+    if (this.#gaps.length > KEPT_EMPTY) this.#filled += filledIn(this.#gaps.shift()!, this.knownStep)
   }
 
   #jumps(cnt: number): boolean {
@@ -132,7 +181,13 @@ export class Sequence {
     const step = this.knownStep
     if (this.#count === 0 || (step === 0 && this.#count > 1)) return this.#closed
     const places = step === 0 ? 1 : Math.floor((this.#highest - this.#lowest) / step) + 1
-    return this.#closed + Math.max(0, places - this.#count) + this.#tail(step || 1)
+    const filled = this.#gaps.reduce((sum, gap) => sum + filledIn(gap, step), this.#count + this.#filled)
+    return this.#closed + Math.max(0, places - filled) + this.#tail(step || this.#stepOfOne())
+  }
+
+  /** The step where one heap with data came: from the heap of descriptors before it, else the least there is. */
+  #stepOfOne(): number {
+    return this.#before < this.#highest ? this.#highest - this.#before : this.endpoints
   }
 
   /**
@@ -142,7 +197,8 @@ export class Sequence {
   #tail(step: number): number {
     if (Number.isNaN(this.#stop)) return 0
     const distance = Math.max(1, this.#stop - this.#highest)
-    return distance % step === 0 ? distance / step - 1 : Math.max(0, Math.floor((distance - 1) / step) - 1)
+    const places = distance % step === 0 ? distance / step - 1 : Math.floor((distance - 1) / step) - 1
+    return Math.max(0, places - this.#empty.filter((cnt) => cnt < this.#stop).length)
   }
 
   /** Ends the section: the same cnts may come again. */
@@ -150,7 +206,15 @@ export class Sequence {
     this.#closed = this.missing
     this.#count = 0
     this.#stop = Number.NaN
+    this.#empty = []
+    this.#gaps = []
+    this.#filled = 0
   }
+}
+
+/** How many places of the gap were taken: at most all that it has, because the heaps may be numbered otherwise. */
+function filledIn({ from, to, empty }: Gap, step: number): number {
+  return step === 0 ? 0 : Math.max(0, Math.min(empty, Math.floor((to - from) / step) - 1))
 }
 
 /** Euclid's algorithm, for safe integers; gcd(0, b) = b. */

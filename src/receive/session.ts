@@ -272,13 +272,14 @@ export class ReceiveSession {
     heap.empty = heap.complete && dataBytes < 0
     // A heap that lost a packet may have lost the pointers to its data: all but control heaps and those of descriptors have some.
     const counts = dataBytes >= 0 || !(heap.complete || heap.control)
-    if (dataBytes >= 0 && heap.complete && (heap.afterPause || sender.after !== undefined)) {
-      if (!this.#assembler.ending && sender.beginsRun(cnt, heap.afterPause)) {
+    if (dataBytes >= 0 && heap.complete && (heap.comesAgain || sender.after !== undefined)) {
+      if (!this.#assembler.ending && sender.beginsRun(cnt, heap.comesAgain)) {
         this.#assembler.beginRun(sender, true)
         cnt = cntNumber
       } else if (sender.after === 'start' && cnt > sequence.highest) sender.mark(undefined)
     }
     if (counts && sequence.note(cnt)) this.#forgetOrder(sender)
+    if (heap.empty) sequence.noteEmpty(cnt)
     if (!heap.complete) stats[STAT.heapsIncomplete]!++
     else if (dataBytes >= 0) {
       stats[STAT.heaps]!++

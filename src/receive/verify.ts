@@ -59,6 +59,7 @@ export class PatternVerifier {
     const described = descriptor && valueBytes(descriptor)
     if (described !== undefined && described !== samples)
       return `has ${samples} bytes of samples where their descriptor says ${described}`
+    if (state.samples > 0 && samples !== state.samples) return `has ${samples} samples, and the heap before it ${state.samples}`
     const index = state.indexOf(timestamp, samples, 2 ** Math.min(TIMESTAMP_BITS, 8 * width))
     if (!Number.isInteger(index)) return `timestamp ${timestamp} is not a multiple of its ${samples} samples`
     if (!state.note(index, timestamp, samples)) return `heap index ${index} has come before`

@@ -3,7 +3,8 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
-import { BACKENDS, control, data, descriptor, heapOf, partOf, receive, SAMPLES, START, STOP, upTo } from './wire.js'
+import { Sequence } from '#dist/src/receive/sequence.js'
+import { BACKENDS, control, data, descriptor, heapOf, partOf, receive, SAMPLES, START, STOP, tutorial, upTo } from './wire.js'
 
 const scratch = mkdtempSync(join(tmpdir(), 'speadcast-senders-'))
 afterAll(() => rmSync(scratch, { recursive: true }))
@@ -106,6 +107,36 @@ describe.each(BACKENDS)('%s', (backend) => {
     expect(summary).toMatchObject({ heapsMissing, cntStep, heaps: cnts.length - Number(isStop) })
   })
 
+  test.each<[string, number[], number[], number, number]>([
+    ['among the data', [...upTo(1, 5), 7, 8, 9], [6, 10, 11], 12, 0],
+    ['among the data, of which one is lost', [1, 2, 3, 4, 7, 8, 9], [6, 10, 11], 12, 1],
+    ['with the places of other endpoints', [0, 21, 42, 84, 105, 126], [56], 147, 0],
+    ['more than are remembered', upTo(1, 300).filter((cnt) => cnt % 3 !== 2), upTo(1, 300).filter((cnt) => cnt % 3 === 2), 301, 0],
+    ['numbered for themselves', [5000, 5001, 5003, 5004, 5005, 5006, 5007], [1, 9, 17, 300_000], 5008, 1],
+    ['behind one heap of long steps', [2000], [1000, 3000], 4000, 0],
+    ['between heaps that they make look like steps of two', [1, 3, 4, 5, 6], [2], 7, 0],
+  ])('descriptors repeated %s are no missing heaps', async (_name, cnts, descriptors, stop, heapsMissing) => {
+    const all = [...cnts, ...descriptors].sort((a, b) => a - b)
+    const { summary } = await receive({ backend, deliver: false }, async ({ send }) => {
+      const packets = all.map((cnt) =>
+        descriptors.includes(cnt) ? descriptor(cnt, SAMPLES, 'adc_samples', '|u1', '(1,)') : data(cnt),
+      )
+      await send('A', ...packets, control(stop, STOP))
+    })
+    expect(summary).toMatchObject({ heapsMissing, heaps: cnts.length, controlHeaps: descriptors.length + 1, reason: 'stop' })
+  })
+
+  test.each([0, 150])('descriptors with heap cnts that data have too, every %i ms, cost no data', async (ms) => {
+    const { summary } = await receive({ backend, close: true, verify: true }, async ({ send, pause }) => {
+      for (const index of upTo(0, 7)) {
+        await send('A', descriptor(index + 2, SAMPLES, 'adc_samples', '|u1', '(16,)'))
+        await pause(ms)
+        await send('A', tutorial(index + 1, index), tutorial(index + 1, index))
+      }
+    })
+    expect(summary).toMatchObject({ heaps: 8, duplicates: 8, heapsCorrupt: 0, verifyMissing: 0, heapsMissing: 0 })
+  })
+
   test.each([32n, 16n, 8n])('channel << %i | n is no sequence: nothing missing, all written', async (bits) => {
     const orders: [string, number[][]][] = [
       ['in turn', upTo(0, 199).flatMap((n) => upTo(0, 7).map((channel) => [channel, n]))],
@@ -166,4 +197,16 @@ describe.each(BACKENDS)('%s', (backend) => {
       ['a', [4]],
     ])
   })
+})
+
+test.each([
+  [1, 19, 20],
+  [4, 0, 8],
+  [4, 0, 9],
+  [4, 3, 21],
+])('one heap: dealt out among %i endpoints, %i are missing before stop heap %i', (endpoints, missing, stop) => {
+  const sequence = new Sequence(0, endpoints)
+  sequence.note(endpoints > 1 ? 5 : 0)
+  sequence.noteStop(stop)
+  expect(sequence.missing).toBe(missing)
 })

@@ -1,6 +1,8 @@
 /** What recv --verify passes and what it does not: every heap index once, from 0 on, each byte as it should be. */
+import { createSocket } from 'node:dgram'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { openReceiver } from '#dist/src/receive/index.js'
 import { stepsFor } from '#dist/src/receive/pattern-state.js'
 import { need } from '../support/need.js'
 import { spead2Python } from '../support/peer.js'
@@ -58,6 +60,32 @@ describe.each(BACKENDS)('%s', (backend) => {
     )
     expect(short.summary).toMatchObject({ heaps: 1, heapsCorrupt: 1 })
     expect(short.summary.corruptExamples[0]).toContain('16 bytes of samples where their descriptor says 64')
+  })
+
+  test('a heap of another length than those before it is corrupt, until a run begins', async () => {
+    const { summary } = await receive({ ...verify, stops: 0 }, async ({ send: to }) => {
+      await to('A', ...upTo(0, 4).map((index) => tutorial(index, index)), tutorial(5, 5, 17), control(6, STOP))
+      await to('A', ...upTo(0, 4).map((index) => tutorial(index, index, 17)))
+    })
+    expect(summary).toMatchObject({ heaps: 11, heapsCorrupt: 1 })
+    expect(summary.corruptExamples).toEqual(['heap cnt 5: has 17 samples, and the heap before it 16'])
+  })
+
+  test.each<[string, number[], number]>([
+    ['all to one, and to the other a stop heap', upTo(0, 9), 0],
+    ['one, and to the other a stop heap', [0], 0],
+    ['every second to one, and to the other a stop heap alone', [0, 2, 4, 6, 8], 4],
+  ])('of two endpoints %s: %j', async (_name, indices, verifyMissing) => {
+    const ports = [await freePort(), await freePort()]
+    const endpoints = ports.map((port) => `127.0.0.1:${port}`)
+    await using receiver = await openReceiver({ endpoints, backend, verify: true, deliver: false, timeoutSeconds: 20 })
+    const socket = createSocket('udp4')
+    const to = (port: number, packet: Uint8Array) =>
+      new Promise<void>((resolve) => socket.send(packet, port, '127.0.0.1', () => resolve()))
+    for (const index of indices) await to(ports[0]!, tutorial(index + 1, index))
+    for (const [i, port] of ports.entries()) await to(port, control(indices.at(-1)! + 2 + i, STOP))
+    expect(await receiver.done).toMatchObject({ reason: 'stop', heaps: indices.length, verifyMissing, heapsCorrupt: 0 })
+    socket.close()
   })
 
   test('two senders have a pattern each; a run begins the pattern anew', async () => {
