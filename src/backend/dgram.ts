@@ -39,7 +39,7 @@ import {
   type ReapResult,
 } from './backend.js'
 import { DgramPosting } from './dgram-posting.js'
-import { refusesShort, SHORTER_FILE } from './gather.js'
+import { SHORTER_FILE } from './gather.js'
 import { PathNews } from './path-news.js'
 import { portTaken } from './paths.js'
 import { States, type StateWords } from './states.js'
@@ -225,14 +225,6 @@ class DgramBackend implements Backend {
     out.accepted = 0
     out.skipped = 0
     if (this.#state !== 'open' && !this.#ready(posting, first, end, out)) return
-    if (refusesShort(posting, first, end, out)) {
-      // Rows complete in order, so those before come first.
-      if (this.#outstanding > 0) {
-        out.skipped = 0
-        again(out, 'writable')
-      } else this.#out.completed += out.skipped
-      return
-    }
     // Packets that wait to be reaped count too, or the failure arrays could overflow.
     const room = MAX_OUTSTANDING - this.#outstanding - this.#out.completed
     const n = Math.min(end - first, room)

@@ -100,7 +100,6 @@ describe('a file that becomes shorter', () => {
     test.for([
       ['memory', 'inline'],
       ['pcap', 'inline'],
-      ['dgram', 'inline'],
     ] as const)(`to ${at} bytes fails the send, and the stream goes on: %s, %s`, async ([backend, thread]) => {
       const { code, signal, stdout, stderr } = await runProgram('batch/shortened', backend, thread, '', at)
       expect({ code, signal, stderr }).toEqual({ code: 0, signal: null, stderr: '' })
