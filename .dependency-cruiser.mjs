@@ -9,7 +9,7 @@ const LEAVES = [...CHECKS, '^src/stats\\.ts$']
 const TABLE = '^src/batch/table\\.ts$'
 const COMPILE = '^src/batch/compile\\.ts$'
 /** The files that all of ffi stands on. */
-const FFI_BASE = '^ffi/(koffi|libc|layout|native-error|errors|printable)\\.ts$'
+const FFI_BASE = '^ffi/(koffi|libc|layout|native-error|errors|printable|environment)\\.ts$'
 
 /** room: its files, what else of this project it may import, and why in words. */
 const ROOMS = {
@@ -53,8 +53,8 @@ const ROOMS = {
   },
   batch: {
     files: '^src/batch/',
-    may: ['^ffi/memory/region\\.ts$', '^src/spead/', ...LEAVES],
-    comment: 'src/batch may import spead, ffi/memory/region and the leaves (checks, errors, stats).',
+    may: ['^ffi/memory/(region|loans)\\.ts$', '^src/spead/', ...LEAVES],
+    comment: 'src/batch may import spead, ffi/memory/region, ffi/memory/loans and the leaves (checks, errors, stats).',
   },
   backend: {
     files: '^src/backend/',

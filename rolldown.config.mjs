@@ -25,6 +25,7 @@ const FILES = {
   // To send by UDP from an I/O thread, what all backends share, and of other packages what is needed in both threads.
   io: [
     'ffi/affinity.ts',
+    'ffi/environment.ts',
     'ffi/load-at-exit.ts',
     'ffi/wait.ts',
     'src/backend/gather.ts',

@@ -35,6 +35,15 @@ export default defineConfig({
     retry: process.env.CI === 'true' ? 1 : 0,
     expect: { requireAssertions: true },
     allowOnly: false,
+    // Covers what decodes packets from anybody (`npm run test:fuzz`), by the source maps of dist/.
+    coverage: {
+      include: [
+        'dist/src/receive/{decode,received-descriptor,assemble,assembled-heap,items,ranges,live-heaps,finished-heaps,sender,senders,sequence}.js',
+        'dist/src/receive/descriptors/*.js',
+      ],
+      reporter: ['text'],
+      thresholds: { branches: 95 },
+    },
     // Shows why a test was skipped.
     reporters: ['verbose'],
     testTimeout: 30_000,

@@ -16,9 +16,10 @@ export const ERROR_CODES = {
   ERR_SPEADCAST_VALUE: 'A value does not fit its item: wrong shape, wrong type, out of range, or a detached buffer.',
   ERR_SPEADCAST_HEAP_CNT: 'A heap cnt or heap cnt sequence does not fit the heap address width of the flavour.',
   ERR_SPEADCAST_SPLIT: 'The heap cannot be split into packets as asked (exact layout contradicts the items).',
-  ERR_SPEADCAST_BATCH_STATE: 'The batch is not in a state that allows the call (in flight, closed, or of another stream).',
+  ERR_SPEADCAST_BATCH_STATE:
+    'The batch is not in a state that allows the call (in flight, closed, of another stream or process, or not known by that handle).',
   ERR_SPEADCAST_SUBSTREAM: 'A substream index is not below the number of endpoints.',
-  ERR_SPEADCAST_MEMORY: 'Memory could not be mapped, faulted in or registered.',
+  ERR_SPEADCAST_MEMORY: 'Memory could not be mapped, faulted in, registered or given back, or the file behind it became shorter.',
   ERR_SPEADCAST_CLOSED: 'The stream or receiver is closed or was destroyed.',
   ERR_SPEADCAST_ABORTED: 'The send was withdrawn from the queue before any of it was sent.',
   ERR_SPEADCAST_SEND: 'Some heaps of a batch were not sent whole; `outcome` names them and the cause per substream.',

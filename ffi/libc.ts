@@ -48,6 +48,7 @@ const PROTOTYPES = {
   sched_getcpu: 'int sched_getcpu()',
   sched_setaffinity: 'int sched_setaffinity(int pid, size_t cpusetsize, uint64_t mask)',
   sched_yield: 'int sched_yield()',
+  getauxval: 'uint64_t getauxval(uint64_t type)',
   setenv: 'int setenv(const char *name, const char *value, int overwrite)',
   sysconf: 'intptr_t sysconf(int name)',
 } as const

@@ -2,7 +2,7 @@
 // answers; else, as root on Debian, starts a private one that leaves nothing behind. docker/README.md and CONTRIBUTING.md have
 // more.
 import { spawnSync } from 'node:child_process'
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { $ } from 'zx'
 import { importHostBase } from './docker/base.mjs'
 import { openEngine } from './docker/engine.mjs'
@@ -10,7 +10,8 @@ import { CONTEXT, SPEAD2_CONTEXT, stage, stageSpead2 } from './docker/stage.mjs'
 import { at, checkInterrupted, interrupted, Quit, run, say, watchSignals } from './lib/process.mjs'
 
 const HOST_BASE = 'speadcast-host-base'
-const NODE_IMAGE = 'node:24-bookworm-slim'
+/** The image's own base, by digest. */
+const NODE_IMAGE = /^ARG BASE_IMAGE=(\S+)$/m.exec(readFileSync(at('docker/Dockerfile'), 'utf8'))[1]
 const IMAGES = ['speadcast', 'speadcast-spead2', HOST_BASE]
 const PULL_SECONDS = 60
 

@@ -6,14 +6,14 @@ export { type HeapsToSend, type SendAllOptions, type SendAllResult, sendAll, toW
 export type { MemoryOptions, MemoryPacket } from './backend/memory.js'
 export type { GroupMode } from './batch/compile.js'
 export type { ExternalMemory } from './batch/external-memory.js'
+export { AttachedBatch, attachBatch } from './batch/handle.js'
 export type { HeapReference } from './batch/heaps.js'
-export {
-  attachBatch,
-  type BatchHandle,
-  type BatchViews,
-  type HeapViews,
-  type ImmediateColumn,
-  type NumericView,
+export type {
+  BatchHandle,
+  BatchViews,
+  HeapViews,
+  ImmediateColumn,
+  NumericView,
 } from './batch/views.js'
 export type { HeapStatus, SubstreamCause } from './engine/outcome.js'
 export { ERROR_CODES, type ErrorCode, SpeadcastError } from './errors.js'

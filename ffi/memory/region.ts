@@ -1,10 +1,10 @@
 /**
  * A Region is memory of one kind at one address, with one registration per NIC and one ArrayBuffer per isolate.
  *
- * | state    | views           | memory                                    | leaves by        |
- * |----------|-----------------|-------------------------------------------|------------------|
- * | live     | valid           | mapped, not inherited by fork             | release()        |
- * | released | read stale data | pages dropped, address range still mapped | allocate() again |
+ * | state    | views           | memory                                    | leaves by                                                   |
+ * |----------|-----------------|-------------------------------------------|-------------------------------------------------------------|
+ * | live     | valid           | mapped, not inherited by fork             | release(), which refuses while a batch names it (hold)       |
+ * | released | read stale data | pages dropped, address range still mapped | allocate() again, when no thread has it attached (loans.ts) |
  *
  * Prohibited: munmap at any time. A typed array over an unmapped range is a SIGSEGV in plain JavaScript, and Node 20 cannot detach external
  * buffers (docs/ground-rules.md, "Memory and koffi"). So a released range is kept and handed out again.
@@ -21,13 +21,18 @@
 import { SpeadcastError } from '../errors.js'
 import { koffi } from '../koffi.js'
 import { nativeCallsWork } from '../libc.js'
-import type { NativeError } from '../native-error.js'
+import { NativeError } from '../native-error.js'
 import { takeFromBlock } from './address-block.js'
+import { ensureArgument, ensureViewable, readOptions, say } from './arguments.js'
 import { pagesRefused } from './budget.js'
 import { SMALLEST_POOLED_BYTES, takePooled } from './huge-page-pool.js'
+import type { Loan } from './loans.js'
 import { dropPages, HUGE_PAGE_BYTES, mapFile, mapPages, PAGE_BYTES, type PageKind, populate, roundUp } from './mapping.js'
+import { isMapped } from './maps.js'
+import { dropFile, keepFile, type RegionFile, sealAgainstShrinking, sizeOf } from './region-file.js'
 
-export type { PageKind }
+export { isShort } from './region-file.js'
+export type { PageKind, RegionFile }
 
 /** Describes memory so that another isolate of this process can attach it. Plain data: it survives postMessage. */
 export interface RegionHandle {
@@ -35,6 +40,8 @@ export interface RegionHandle {
   /** Virtual address of the first byte. Only ffi/ may compute with it. */
   readonly address: number
   readonly byteLength: number
+  /** The file that it maps, where that may become shorter. */
+  readonly file?: RegionFile | undefined
 }
 
 export interface RegionOptions {
@@ -51,6 +58,13 @@ const LEAST_CHECKED_BYTES = 1 << 20
 
 const HUGE_PAGES: readonly string[] = ['auto', 'require', 'never']
 
+/** An error names no more batches than that. */
+const MOST_NAMED = 3
+/** Typed arrays are aligned in memory, not only in their buffer. */
+const ALIGNMENT_BYTES = 8
+/** x86-64 and arm64 have no mappings of programs from here on, unless they are asked for them. */
+const ADDRESSES_END = 2 ** 48
+
 let nextId = 1
 /** Ranges of released regions, to be handed out again. */
 const released: { readonly address: number; readonly byteLength: number; readonly kind: PageKind; readonly inBlock: boolean }[] = []
@@ -60,6 +74,8 @@ const attached = new Map<number, ArrayBuffer>()
 const live = new Set<Region>()
 /** Buffers of regions without an address, by id. */
 const ordinary = new Map<number, ArrayBuffer>()
+/** Ranges of released regions that other threads had attached. */
+let withheld: { readonly loans: readonly Loan[]; readonly giveBack: () => void }[] = []
 
 export class Region implements RegionHandle {
   readonly id: number
@@ -67,6 +83,13 @@ export class Region implements RegionHandle {
   readonly buffer: ArrayBuffer
   /** @internal Called when the region is released, before its pages go back. */
   readonly onRelease = new Set<() => void>()
+  /** @internal The file that it maps, where that may become shorter. */
+  readonly file: RegionFile | undefined
+  /** Undefined where the memory is another's. */
+  readonly #giveBack: (() => void) | undefined
+  /** Says each open batch that names it. */
+  readonly #holders = new Map<object, () => string>()
+  #loans: Loan[] = []
   #released = false
 
   private constructor(
@@ -75,10 +98,11 @@ export class Region implements RegionHandle {
     readonly pages: PageKind,
     /** Why huge pages could not be had; empty if they could, or were not asked for. */
     readonly hugePagesRefused: string,
-    private readonly giveBack: () => void = () => {},
-    buffer?: ArrayBuffer,
+    { giveBack, buffer, file }: { giveBack?: () => void; buffer?: ArrayBuffer; file?: RegionFile | undefined } = {},
   ) {
     this.id = nextId++
+    this.file = file
+    this.#giveBack = giveBack
     this.buffer = buffer ?? attachRegion(this)
     live.add(this)
   }
@@ -93,20 +117,20 @@ export class Region implements RegionHandle {
       Number.isSafeInteger(byteLength) && byteLength > 0,
       () => `Region.allocate: byteLength is ${say(byteLength)}; it must be a whole number above 0`,
     )
-    ensureArgument(typeof options === 'object' && options !== null, () => 'Region.allocate: the options must be an object')
-    const mode = options.hugePages ?? 'auto'
+    const { hugePages: mode = 'auto', patched: inBlock = false } = readOptions('Region.allocate', options, ['hugePages', 'patched'])
     ensureArgument(
       HUGE_PAGES.includes(mode),
       () => `Region.allocate: hugePages is ${say(mode)}; it must be 'auto', 'require' or 'never'`,
     )
+    giveBackWithheld()
     if (!nativeCallsWork()) return Region.#ordinary(byteLength)
-    const inBlock = options.patched ?? false
     // Buffers of our own are small, and must be had when there is little left.
     const small = byteLength < (mode === 'never' ? LEAST_CHECKED_BYTES : SMALLEST_POOLED_BYTES)
     const over = small ? undefined : pagesRefused(byteLength)
+    if (!over) ensureViewable('Region.allocate', byteLength)
     const pooled = mode === 'auto' && !over && byteLength >= SMALLEST_POOLED_BYTES && byteLength < HUGE_PAGE_BYTES
     const range = pooled && takePooled(byteLength, inBlock)
-    if (range) return new Region(range.address, range.byteLength, range.pages, '', range.release)
+    if (range) return new Region(range.address, range.byteLength, range.pages, '', { giveBack: range.release })
     const large = mode === 'auto' && byteLength >= HUGE_PAGE_BYTES
     const kinds: PageKind[] = mode === 'require' ? ['hugetlb'] : large ? ['hugetlb', 'thp', 'small'] : ['small']
     let refused: NativeError | undefined
@@ -119,49 +143,69 @@ export class Region implements RegionHandle {
         refused ??= address
         continue
       }
-      const release = (): void => {
+      const giveBack = (): void => {
         dropPages(address, length)
         released.push({ address, byteLength: length, kind, inBlock })
       }
-      return new Region(address, length, kind, refused?.message ?? '', release)
+      return new Region(address, length, kind, refused?.message ?? '', { giveBack })
     }
     throw outOfMemory(byteLength, over ?? refused!)
   }
 
   /**
    * Maps an open file descriptor (memfd, POSIX shm, tmpfs or hugetlbfs file) shared, so that writes by its other mappers are seen.
-   * The descriptor is not kept: the caller may close it. The file must not become shorter, because touching a page behind its end is
-   * SIGBUS; the region does not grow with it. @throws ERR_SPEADCAST_MEMORY; ERR_SPEADCAST_CONFIG, also when the file is shorter than asked.
+   * The caller may close the descriptor. A memfd that allows seals gets F_SEAL_SHRINK, so that nobody can make it shorter any more.
+   * No other file may become shorter, because touching a page behind its end is SIGBUS: backends that read in this process look at
+   * its size before each post, and nothing looks before your own reads. The region does not grow with its file.
+   * @throws ERR_SPEADCAST_MEMORY; ERR_SPEADCAST_CONFIG, also when the file is shorter than asked.
    */
   static fromFd(fd: number, options: { byteLength?: number; offset?: number } = {}): Region {
-    ensureArgument(typeof options === 'object' && options !== null, () => 'Region.fromFd: the options must be an object')
-    const offset = options.offset ?? 0
+    const { offset = 0, byteLength: asked } = readOptions('Region.fromFd', options, ['byteLength', 'offset'])
     ensureArgument(
       Number.isSafeInteger(offset) && offset >= 0 && offset % PAGE_BYTES === 0,
       () => `Region.fromFd: offset ${say(offset)} is not a multiple of the page size ${PAGE_BYTES}`,
     )
-    const size = sizeOf(fd)
-    const byteLength = options.byteLength ?? size - offset
-    // Behind the end of the file the mapping exists, but touching it is SIGBUS.
-    ensureArgument(
-      Number.isSafeInteger(byteLength) && byteLength > 0 && offset + byteLength <= size,
-      () => `Region.fromFd: bytes from ${offset}, ${say(byteLength)} of them, are not all inside the file of ${size} bytes`,
-    )
+    const byteLength = lengthInside(fd, offset, asked)
+    ensureViewable('Region.fromFd', byteLength)
+    ensureNative('Region.fromFd')
     try {
-      return new Region(mapFile(fd, offset, byteLength), byteLength, 'small', '')
+      const file = sealAgainstShrinking(fd) ? undefined : keepFile(fd, offset + byteLength)
+      try {
+        // Again, because it may have become shorter until it was sealed.
+        lengthInside(fd, offset, byteLength)
+        return new Region(mapFile(fd, offset, byteLength), byteLength, 'small', '', { file })
+      } catch (error) {
+        if (file) dropFile(file)
+        throw error
+      }
     } catch (cause) {
-      throw new SpeadcastError(
-        'ERR_SPEADCAST_MEMORY',
-        `Region.fromFd: ${(cause as Error).message}; open the file for reading and writing`,
-        { cause },
-      )
+      if (!(cause instanceof NativeError)) throw cause
+      throw new SpeadcastError('ERR_SPEADCAST_MEMORY', `Region.fromFd: ${cause.message}; open the file for reading and writing`, {
+        cause,
+      })
     }
   }
 
-  /** Makes a region of another owner's memory (a DMA buffer mapped by a driver), who must keep it mapped for the life of the process. */
+  /**
+   * Makes a region of another owner's memory (a DMA buffer mapped by a driver), who must keep it mapped for the life of the
+   * process. It must be mapped for reading and writing now, and begin at a multiple of 8. @throws ERR_SPEADCAST_CONFIG
+   */
   static fromAddress(address: number, byteLength: number): Region {
-    const good = Number.isSafeInteger(address) && address > 0 && Number.isSafeInteger(byteLength) && byteLength > 0
-    ensureArgument(good, () => `Region.fromAddress: ${say(address)}, ${say(byteLength)} must be an address and a length above 0`)
+    ensureArgument(
+      Number.isSafeInteger(address) && address > 0 && address < ADDRESSES_END && address % ALIGNMENT_BYTES === 0,
+      () => `Region.fromAddress: address is ${say(address)}; it must be a number below 2^48, a multiple of ${ALIGNMENT_BYTES}`,
+    )
+    ensureArgument(
+      Number.isSafeInteger(byteLength) && byteLength > 0,
+      () => `Region.fromAddress: byteLength is ${say(byteLength)}; it must be a whole number above 0`,
+    )
+    ensureViewable('Region.fromAddress', byteLength)
+    ensureNative('Region.fromAddress')
+    ensureArgument(
+      isMapped(address, byteLength),
+      () =>
+        `Region.fromAddress: not all of ${byteLength} bytes from address 0x${address.toString(16)} are mapped for reading and writing; /proc/self/maps has what is`,
+    )
     return new Region(address, byteLength, 'small', '')
   }
 
@@ -170,21 +214,51 @@ export class Region implements RegionHandle {
   }
 
   handle(): RegionHandle {
-    return { id: this.id, address: this.address, byteLength: this.byteLength }
+    return { id: this.id, address: this.address, byteLength: this.byteLength, ...(this.file && { file: this.file }) }
+  }
+
+  /** @internal An open batch names it, so it cannot be released. @param say names the batch in an error */
+  hold(batch: object, say: () => string): void {
+    this.#holders.set(batch, say)
+  }
+
+  /** @internal The batch is closed. */
+  letGo(batch: object): void {
+    this.#holders.delete(batch)
+  }
+
+  /** @internal Other threads may attach it by that loan's ticket. */
+  lend(loan: Loan): void {
+    this.#loans = [...this.#loans.filter((other) => !other.over), loan]
   }
 
   /**
-   * Returns the pages to the system; the address range stays mapped (see the head of this file). Close the batches that name the region first:
-   * the next region may get its addresses, and they would send its bytes. Idempotent.
+   * Returns the pages to the system; the address range stays mapped (see the head of this file). Idempotent.
+   * @throws ERR_SPEADCAST_MEMORY while open batches name it: the next region may get its addresses, and they would send its bytes
    */
   release(): void {
     if (this.#released) return
+    if (this.#holders.size > 0) {
+      const batches = [...this.#holders.values()].slice(0, MOST_NAMED).map((say) => say())
+      const more = this.#holders.size - batches.length
+      const message = `Region.release: the region is in use by ${batches.join(', ')}${more > 0 ? ` and ${more} more` : ''}; close the batches (batch.close(), or their streams) first`
+      throw new SpeadcastError('ERR_SPEADCAST_MEMORY', message)
+    }
     this.#released = true
     for (const tell of this.onRelease) tell()
     this.onRelease.clear()
     live.delete(this)
     ordinary.delete(this.id)
-    this.giveBack()
+    if (this.file) dropFile(this.file)
+    const giveBack = this.#giveBack
+    const loans = this.#loans.filter((loan) => !loan.over)
+    if (loans.length === 0) giveBack?.()
+    else if (giveBack) {
+      // Other threads' views of it write into it as before, and nobody else's bytes are there. A part of a huge page cannot be
+      // dropped.
+      if (this.pages !== 'hugetlb') dropPages(this.address, this.byteLength)
+      withheld.push({ loans, giveBack })
+    }
   }
 
   static #ordinary(byteLength: number): Region {
@@ -194,38 +268,53 @@ export class Region implements RegionHandle {
     } catch (cause) {
       throw outOfMemory(byteLength, cause as Error)
     }
-    const region = new Region(0, byteLength, 'small', 'no native calls here', undefined, buffer)
+    const region = new Region(0, byteLength, 'small', 'no native calls here', { buffer })
     ordinary.set(region.id, region.buffer)
     return region
   }
-}
-
-/** Not every object can be made a text. */
-function say(value: unknown): string {
-  return typeof value === 'object' && value !== null ? 'an object' : String(value)
-}
-
-function ensureArgument(good: boolean, message: () => string): void {
-  if (!good) throw new SpeadcastError('ERR_SPEADCAST_CONFIG', message())
 }
 
 function outOfMemory(byteLength: number, cause: Error): SpeadcastError {
   return new SpeadcastError('ERR_SPEADCAST_MEMORY', `cannot have ${byteLength} bytes of memory: ${cause.message}`, { cause })
 }
 
-/** @throws ERR_SPEADCAST_CONFIG where it is no descriptor of an open file */
-function sizeOf(fd: number): number {
+function ensureNative(call: string): void {
+  if (nativeCallsWork()) return
+  throw new SpeadcastError('ERR_SPEADCAST_MEMORY', `${call}: it takes native calls (Linux with koffi); use Region.allocate here`)
+}
+
+/**
+ * Returns how many bytes of the file are asked for, by default all from `offset` on. Behind the end of the file the mapping would
+ * exist, but touching it is SIGBUS.
+ * @throws ERR_SPEADCAST_CONFIG where it is no descriptor of an open file, or the file is shorter
+ */
+function lengthInside(fd: number, offset: number, asked: number | undefined): number {
   // Node 20 aborts on some values that are no numbers.
   ensureArgument(
     Number.isInteger(fd) && fd >= 0 && fd < 2 ** 31,
     () => `Region.fromFd: fd is ${say(fd)}; it must be a descriptor, a whole number from 0 up`,
   )
+  let size: number
   try {
-    return process.getBuiltinModule('node:fs').fstatSync(fd).size
+    size = sizeOf(fd)
   } catch (cause) {
     const message = `Region.fromFd: ${say(fd)} is no descriptor of an open file: ${(cause as Error).message}`
     throw new SpeadcastError('ERR_SPEADCAST_CONFIG', message, { cause })
   }
+  const byteLength = asked === undefined ? size - offset : asked
+  ensureArgument(
+    Number.isSafeInteger(byteLength) && byteLength > 0 && offset + byteLength <= size,
+    () => `Region.fromFd: bytes from ${offset}, ${say(byteLength)} of them, are not all inside the file of ${size} bytes`,
+  )
+  return byteLength
+}
+
+/** Gives addresses back that no thread has attached any more. */
+function giveBackWithheld(): void {
+  if (withheld.length === 0) return
+  const done = withheld.filter(({ loans }) => loans.every((loan) => loan.over))
+  withheld = withheld.filter((range) => !done.includes(range))
+  for (const { giveBack } of done) giveBack()
 }
 
 /**
@@ -264,7 +353,10 @@ export function attachRegion(handle: RegionHandle): ArrayBuffer {
   if (handle.address === 0) {
     const own = ordinary.get(handle.id)
     if (own) return own
-    throw new Error('this memory is of another thread, or was released: without native calls (Linux with koffi) threads share none')
+    throw new SpeadcastError(
+      'ERR_SPEADCAST_MEMORY',
+      'this memory is of another thread, or was released: without native calls (Linux with koffi) threads share none',
+    )
   }
   let buffer = attached.get(handle.address)
   if (buffer?.byteLength !== handle.byteLength) {

@@ -12,6 +12,7 @@ import { attachRegion, type RegionHandle } from '../memory/region.js'
 import { Scratch } from '../memory/scratch.js'
 import { writePointer } from '../memory/store-pointer.js'
 import { ERRNO, NativeError } from '../native-error.js'
+import { SenderTable } from './sender-table.js'
 import { ipMreqn, type SocketAddress, UdpSocket } from './udp-socket.js'
 
 // asm-generic/socket.h, linux/in.h, linux/in6.h, linux/udp.h: [level, name].
@@ -233,10 +234,6 @@ export function recycleReceiveMemory(handle: RegionHandle): void {
   idle.push(handle)
 }
 
-/** How many senders are told apart at a time; beyond it the oldest's number is given up. */
-const SENDERS = 256
-const SENDER_WORDS = 7
-
 export class ReceiveArena {
   /** The whole mapping: message i starts at i × ARENA_MESSAGE_BYTES, free memory at ARENA_BYTES. */
   readonly buffer: ArrayBuffer
@@ -244,7 +241,7 @@ export class ReceiveArena {
   readonly length = new Int32Array(ARENA_MESSAGES)
   /** Bytes of each datagram in message i, the last may be shorter; equals its length when it holds one datagram. */
   readonly segmentBytes = new Int32Array(ARENA_MESSAGES)
-  /** A number per sender's address and port, unique among the last 256 senders. */
+  /** A number per sender's address and port (sender-table.ts). */
   readonly sender = new Int32Array(ARENA_MESSAGES)
   /** 1 where the datagram was longer than the message buffer. */
   readonly truncated = new Uint8Array(ARENA_MESSAGES)
@@ -254,10 +251,7 @@ export class ReceiveArena {
   readonly #u32: Uint32Array
   readonly #u8: Uint8Array
   readonly #recvmmsg = libc().recvmmsg
-  readonly #senders = new Uint32Array(SENDERS * SENDER_WORDS)
-  readonly #senderId = new Int32Array(SENDERS)
-  #senderSlot = 0
-  #nextSender = 0
+  readonly #senders = new SenderTable()
   #dirty = ARENA_MESSAGES
 
   constructor(handle: RegionHandle) {
@@ -276,8 +270,6 @@ export class ReceiveArena {
       writePointer(this.#u32, (iovec + IOVEC.base) >> 2, handle.address + i * ARENA_MESSAGE_BYTES)
       writePointer(this.#u32, (iovec + IOVEC.len) >> 2, ARENA_MESSAGE_BYTES)
     }
-    this.#senders.fill(0xffffffff)
-    this.#senderId.fill(-1)
   }
 
   /**
@@ -321,42 +313,17 @@ export class ReceiveArena {
         if (segment <= 0 || segment > bytes) segment = bytes
       }
       segmentBytes[i] = segment
-      sender[i] = this.#senderOf((NAMES_AT + i * NAME_BYTES) >> 2)
+      sender[i] = this.#senders.of(this.#u32, (NAMES_AT + i * NAME_BYTES) >> 2)
     }
     return n
   }
 
-  /** Number of the sender whose sockaddr is at word `at`. The same as the last message's in the usual case: two or six compares. */
-  #senderOf(at: number): number {
-    if (this.#isSender(this.#senderSlot, at)) return this.#senderId[this.#senderSlot]!
-    for (let slot = 0; slot < SENDERS; slot++) {
-      if (this.#isSender(slot, at)) {
-        this.#senderSlot = slot
-        return this.#senderId[slot]!
-      }
-    }
-    const id = this.#nextSender
-    this.#nextSender = (id + 1) & 0x7fffffff
-    this.#senderSlot = id % SENDERS
-    this.#senderId[this.#senderSlot] = id
-    for (let k = 0; k < SENDER_WORDS; k++) this.#senders[this.#senderSlot * SENDER_WORDS + k] = this.#u32[at + k]!
-    return id
-  }
-
-  #isSender(slot: number, at: number): boolean {
-    const u32 = this.#u32
-    const known = this.#senders
-    const k = slot * SENDER_WORDS
-    if (known[k] !== u32[at]) return false
-    // sockaddr_in ends behind its second word; sockaddr_in6's second word is a flow label, which may change from packet to packet.
-    if ((u32[at]! & 0xffff) === AF_INET) return known[k + 1] === u32[at + 1]
-    return (
-      known[k + 2] === u32[at + 2] &&
-      known[k + 3] === u32[at + 3] &&
-      known[k + 4] === u32[at + 4] &&
-      known[k + 5] === u32[at + 5] &&
-      known[k + 6] === u32[at + 6]
-    )
+  /** The address of a sender as sockaddr bytes, undefined where it has been forgotten. Cold. */
+  addressOf(sender: number): Uint8Array | undefined {
+    const words = this.#senders.wordsOf(sender)
+    if (!words) return undefined
+    const v4 = (words[0]! & 0xffff) === AF_INET
+    return new Uint8Array(words.buffer, 0, v4 ? SOCKADDR_IN.size : SOCKADDR_IN6.size)
   }
 
   /** The address message i came from, as sockaddr bytes to give to reply(). Cold. */

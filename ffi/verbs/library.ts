@@ -6,6 +6,7 @@
  * NULL. post_send, poll_cq and req_notify_cq are static inline functions of the header, so they are called through the context's
  * table of operations.
  */
+import { distrusted, trustedVariable } from '../environment.js'
 import { koffi } from '../koffi.js'
 import { errno, libc } from '../libc.js'
 import { readPointer, readString, readU32 } from '../memory/store-pointer.js'
@@ -78,6 +79,9 @@ export class VerbsUnavailable extends Error {
   override readonly name = 'VerbsUnavailable'
 }
 
+/** Names libibverbs where no option does. */
+export const VERBS_VARIABLE = 'SPEADCAST_VERBS_LIBRARY'
+
 const loaded = new Map<string, VerbsLibrary>()
 
 export class VerbsLibrary {
@@ -85,8 +89,10 @@ export class VerbsLibrary {
   readonly optional: Readonly<Record<Optional, Native | undefined>>
   readonly #operations = new Map<number, ContextOperations>()
 
-  /** @param path name or path; default SPEADCAST_VERBS_LIBRARY, then libibverbs.so.1. @throws VerbsUnavailable */
-  static load(path = process.env.SPEADCAST_VERBS_LIBRARY || DEFAULT_VERBS_LIBRARY): VerbsLibrary {
+  /**
+   * @param path name or path; default SPEADCAST_VERBS_LIBRARY (ffi/environment.ts), then libibverbs.so.1. @throws VerbsUnavailable
+   */
+  static load(path = trustedVariable(VERBS_VARIABLE) ?? DEFAULT_VERBS_LIBRARY): VerbsLibrary {
     const library = loaded.get(path) ?? new VerbsLibrary(path)
     loaded.set(path, library)
     return library
@@ -102,7 +108,7 @@ export class VerbsLibrary {
       library = koffi().load(path)
     } catch (cause) {
       throw new VerbsUnavailable(
-        `${path} could not be loaded (${(cause as Error).message}); install it (Debian: libibverbs1 and ibverbs-providers)`,
+        `${path} could not be loaded (${(cause as Error).message}); install it (Debian: libibverbs1 and ibverbs-providers)${distrusted(VERBS_VARIABLE)}`,
         { cause },
       )
     }

@@ -4,6 +4,7 @@
  * (unlike mlx5's) is not removed before.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
+import { trustedVariable } from '../environment.js'
 import { koffi } from '../koffi.js'
 import { errno } from '../libc.js'
 import { orRelease } from '../memory/region.js'
@@ -57,7 +58,7 @@ export function deviceOfAddress(
   library: VerbsLibrary,
   address: Uint8Array,
   scopeId = 0,
-  path = process.env.SPEADCAST_RDMACM_LIBRARY || DEFAULT_RDMACM_LIBRARY,
+  path = trustedVariable('SPEADCAST_RDMACM_LIBRARY') ?? DEFAULT_RDMACM_LIBRARY,
 ): { readonly device: string; readonly port: number } | undefined {
   const functions = load(path, PROTOTYPES)
   if (!functions) return undefined
@@ -107,7 +108,7 @@ export class GroupMembership {
   #open = true
 
   /** @throws NativeError; ENOSYS without librdmacm, ENODEV or ENOENT without /dev/infiniband/rdma_cm or a device at the address */
-  constructor(local: Uint8Array, scopeId = 0, path = process.env.SPEADCAST_RDMACM_LIBRARY || DEFAULT_RDMACM_LIBRARY) {
+  constructor(local: Uint8Array, scopeId = 0, path = trustedVariable('SPEADCAST_RDMACM_LIBRARY') ?? DEFAULT_RDMACM_LIBRARY) {
     const functions = load(path, GROUP_PROTOTYPES)
     if (!functions) throw new NativeError('dlopen', ERRNO.ENOSYS, path)
     this.#functions = functions

@@ -1,4 +1,5 @@
 /** Items and arrays as the sample writer needs them. */
+import { isInstance } from '../checks.js'
 import { ensure, SpeadcastError } from '../errors.js'
 import { Item, ItemGroup } from '../spead/index.js'
 
@@ -93,7 +94,7 @@ function whole(buffer: ArrayBufferLike): Uint8Array {
 }
 
 export function bytesOf(samples: ArrayBufferView | ArrayBufferLike): Uint8Array {
-  if (samples instanceof ArrayBuffer || samples instanceof SharedArrayBuffer) return whole(samples)
+  if (isInstance(samples, ArrayBuffer) || isInstance(samples, SharedArrayBuffer)) return whole(samples)
   ensure(
     ArrayBuffer.isView(samples),
     'ERR_SPEADCAST_VALUE',

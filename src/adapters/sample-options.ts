@@ -1,6 +1,6 @@
 /** The options of a writer of samples and their checks, and what it tells. */
 import type { GroupMode } from '../batch/compile.js'
-import { checkOptions, checkSignal, shown } from '../checks.js'
+import { checkOptions, checkSignal, isInstance, shown } from '../checks.js'
 import { ensure } from '../errors.js'
 import { ItemGroup } from '../spead/index.js'
 import type { BatchResult } from '../stream/result.js'
@@ -93,7 +93,7 @@ export function checkSampleOptions(options: SampleWriterOptions): void {
   checkOptions('sampleWriter', options, KEYS, 'there are')
   const { items, firstSample = 0, samplesPerHeap, maxDelayMs, signal, onSettled } = options
   ensure(
-    items instanceof ItemGroup,
+    isInstance(items, ItemGroup),
     'ERR_SPEADCAST_CONFIG',
     () => `sampleWriter: items is ${shown(items)}; it must be an ItemGroup, which says what a heap holds`,
   )

@@ -11,14 +11,13 @@
  * One call at a time: await each before the next. A batch goes when it is full, when its first heap has waited for `maxDelayMs`,
  * or by flush.
  */
-import { isObject, shown } from '../checks.js'
 import { ensure, SpeadcastError } from '../errors.js'
 import type { Item, ItemGroup } from '../spead/index.js'
 import type { Batch } from '../stream/batch.js'
 import { SendError } from '../stream/result.js'
 import type { Stream } from '../stream/stream.js'
 import { createBatchRing } from './batch-ring.js'
-import { checkStream } from './check-stream.js'
+import { checkStream, refusedEnd } from './check-stream.js'
 import { bytesOf, counter, rowsOf, samplesOf, shortItems } from './sample-items.js'
 import {
   checkSampleOptions,
@@ -148,8 +147,8 @@ export class SampleWriter {
    * @throws (rejects) ERR_SPEADCAST_INPUT if the last bytes are no whole sample (all samples before them are sent then), and as write does
    */
   end(options: SampleWriterEnd = {}): Promise<SampleWriterSummary> {
-    if (!isObject(options))
-      return Promise.reject(new SpeadcastError('ERR_SPEADCAST_CONFIG', `end: the options are ${shown(options)}; give an object`))
+    const refused = refusedEnd(options)
+    if (refused) return Promise.reject(refused)
     if (this.#ended) return this.#ended
     const premature = this.#busy
     const ended = this.#alone('end', () => this.#finish(options))

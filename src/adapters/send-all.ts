@@ -4,7 +4,7 @@
  */
 import type { GroupMode } from '../batch/compile.js'
 import type { HeapReference } from '../batch/heaps.js'
-import { checkOptions, checkSignal, isObject, shown } from '../checks.js'
+import { checkOptions, checkSignal, isInstance, isObject, listOf, shown } from '../checks.js'
 import { ensure, SpeadcastError } from '../errors.js'
 import { Heap } from '../spead/index.js'
 import type { BatchResult } from '../stream/result.js'
@@ -95,12 +95,21 @@ export async function sendAll(
   return total
 }
 
+/** Returns the function that makes the source's iterator; undefined: it is not iterable. */
+function iteratorOf(source: unknown): (() => AsyncIterator<HeapsToSend> | Iterator<HeapsToSend>) | undefined {
+  try {
+    const { [Symbol.asyncIterator]: later, [Symbol.iterator]: now } = (isObject(source) ? source : {}) as Partial<
+      AsyncIterable<HeapsToSend> & Iterable<HeapsToSend>
+    >
+    return [later, now].find((start) => typeof start === 'function')
+  } catch {
+    return undefined
+  }
+}
+
 function iterate(source: AsyncIterable<HeapsToSend> | Iterable<HeapsToSend>): AsyncIterator<HeapsToSend> | Iterator<HeapsToSend> {
-  const { [Symbol.asyncIterator]: later, [Symbol.iterator]: now } = (isObject(source) ? source : {}) as Partial<
-    AsyncIterable<HeapsToSend> & Iterable<HeapsToSend>
-  >
-  const iterator =
-    typeof later === 'function' ? later.call(source as never) : typeof now === 'function' ? now.call(source as never) : undefined
+  const start = iteratorOf(source)
+  const iterator = start?.call(source as never)
   ensure(
     isObject(iterator) && typeof iterator.next === 'function',
     'ERR_SPEADCAST_VALUE',
@@ -110,15 +119,23 @@ function iterate(source: AsyncIterable<HeapsToSend> | Iterable<HeapsToSend>): As
 }
 
 function referencesOf(value: HeapsToSend): readonly HeapReference[] {
-  if (value instanceof Heap) return [{ heap: value }]
-  const references = Array.isArray(value) ? (value as readonly HeapReference[]) : [value as HeapReference]
+  if (isInstance(value, Heap)) return [{ heap: value }]
+  const references = listOf(value as readonly HeapReference[]) ?? [value as HeapReference]
   for (const reference of references)
-    if (!(reference?.heap instanceof Heap))
+    if (!holdsHeap(reference))
       throw new SpeadcastError(
         'ERR_SPEADCAST_VALUE',
         'sendAll: the source gave something that is no Heap, no { heap, … } and no list of these',
       )
   return references
+}
+
+function holdsHeap(reference: HeapReference): boolean {
+  try {
+    return reference.heap instanceof Heap
+  } catch {
+    return false
+  }
 }
 
 /**
@@ -127,7 +144,7 @@ function referencesOf(value: HeapsToSend): readonly HeapReference[] {
  */
 export function toWritable(writer: SampleWriter): WritableStream<ArrayBufferView | ArrayBufferLike> {
   ensure(
-    writer instanceof SampleWriter,
+    isInstance(writer, SampleWriter),
     'ERR_SPEADCAST_CONFIG',
     () => `toWritable: the writer is ${shown(writer)}; give one from sampleWriter`,
   )

@@ -17,7 +17,6 @@
  */
 import { createSocket, type Socket } from 'node:dgram'
 import { once } from 'node:events'
-import { attachRegion } from '../../ffi/memory/region.js'
 import { ERRNO, errnoName } from '../../ffi/native-error.js'
 import type { PacketTable, TableRegion } from '../batch/table.js'
 import { SpeadcastError } from '../errors.js'
@@ -39,7 +38,8 @@ import {
   type PostResult,
   type ReapResult,
 } from './backend.js'
-import { singleEdges } from './gather.js'
+import { DgramPosting } from './dgram-posting.js'
+import { SHORTER_FILE } from './gather.js'
 import { PathNews } from './path-news.js'
 import { portTaken } from './paths.js'
 import { States, type StateWords } from './states.js'
@@ -66,26 +66,6 @@ const GONE: readonly (number | undefined)[] = [
   ERRNO.ENETUNREACH,
   ERRNO.EHOSTUNREACH,
 ]
-
-class DgramPosting implements Posting {
-  readonly rows: number
-  readonly edge: Uint32Array
-  /** The buffers of each packet, as socket.send takes them. */
-  readonly packets: readonly Uint8Array[][]
-  constructor(readonly table: PacketTable) {
-    this.rows = table.rows
-    this.edge = singleEdges(table.rows)
-    const memory = table.regions.map((region) => new Uint8Array(attachRegion(region)))
-    this.packets = Array.from({ length: table.rows }, (_, r) => {
-      const buffers: Uint8Array[] = []
-      for (let s = table.segmentStart[r]!; s < table.segmentStart[r + 1]!; s++) {
-        const from = table.segmentOffset[s]!
-        buffers.push(memory[table.segmentRegion[s]!]!.subarray(from, from + table.segmentLength[s]!))
-      }
-      return buffers
-    })
-  }
-}
 
 class DgramBackend implements Backend {
   readonly caps: BackendCaps
@@ -299,6 +279,7 @@ class DgramBackend implements Backend {
     const lost = this.#interface && GONE.includes(errno) ? interfaceNow(this.#interface) : undefined
     if (lost && 'why' in lost) return `${text}: ${lost.why} (${name}); the stream goes on when it is back`
     if (name === 'EACCES') return `${text}: EACCES (as for a prohibit route, or a broadcast address without the option broadcast)`
+    if (name === 'EFAULT') return `${text}: ${SHORTER_FILE}`
     return name === 'EMSGSIZE'
       ? `${text}: a packet of ${udpBytes} bytes is too large for the path or the socket (EMSGSIZE)`
       : `${text}: ${name}`

@@ -1,8 +1,9 @@
 /** Rows of a packet table as bytes, for backends that copy (memory and pcap), and edges for those that merge nothing. */
-import { attachRegion } from '../../ffi/memory/region.js'
+import { attachRegion, isShort, type RegionFile } from '../../ffi/memory/region.js'
+import { ERRNO } from '../../ffi/native-error.js'
 import type { PacketTable, TableRegion } from '../batch/table.js'
 import { ensure } from '../errors.js'
-import type { BackendCaps } from './backend.js'
+import { type BackendCaps, POST_SKIP, type PostResult } from './backend.js'
 
 /** Regions a backend was told of, by address: ids are unique per isolate only. */
 export class RegisteredRegions {
@@ -56,3 +57,30 @@ export function checkTable(table: PacketTable, caps: BackendCaps): void {
 export function singleEdges(rows: number): Uint32Array {
   return Uint32Array.from({ length: rows }, (_, r) => r + 1)
 }
+
+/** Files that the table's items live in and that may become shorter. */
+export function filesOf(table: PacketTable): readonly RegionFile[] {
+  return table.regions.flatMap(({ file }) => file ?? [])
+}
+
+/**
+ * Refuses rows whose bytes nobody may read any more, with EFAULT as the kernel does. True if they are refused; `out` then says so.
+ */
+export function refusesShort(
+  { table, files }: { readonly table: PacketTable; readonly files: readonly RegionFile[] },
+  first: number,
+  end: number,
+  out: PostResult,
+): boolean {
+  if (files.length === 0 || !files.some(isShort)) return false
+  out.kind = POST_SKIP
+  out.accepted = 0
+  out.skipped = end - first
+  out.errno = ERRNO.EFAULT
+  out.substream = table.substream[first]!
+  return true
+}
+
+/** Explains EFAULT of refusesShort. */
+export const SHORTER_FILE =
+  'the file behind Region.fromFd is shorter than the region, and to read behind its end would end the process (EFAULT); give it its size again'

@@ -7,6 +7,7 @@
  * | broken | all; post answers fatal    | close() → closed                                           |
  * | closed | packets, close (no effect) | never                                                      |
  */
+import type { RegionFile } from '../../ffi/memory/region.js'
 import { ERRNO, errnoName } from '../../ffi/native-error.js'
 import type { PacketTable, TableRegion } from '../batch/table.js'
 import { wireOverheadBytes } from '../net/frame.js'
@@ -24,7 +25,7 @@ import {
   type PostResult,
   type ReapResult,
 } from './backend.js'
-import { checkTable, RegisteredRegions, singleEdges } from './gather.js'
+import { checkTable, filesOf, RegisteredRegions, refusesShort, SHORTER_FILE, singleEdges } from './gather.js'
 import { States } from './states.js'
 
 /**
@@ -60,6 +61,7 @@ export interface MemoryPacket {
 interface MemoryPosting extends Posting {
   readonly table: PacketTable
   readonly regions: readonly Uint8Array[]
+  readonly files: readonly RegionFile[]
 }
 
 export class MemoryBackend implements Backend {
@@ -81,6 +83,8 @@ export class MemoryBackend implements Backend {
   #state: 'open' | 'broken' | 'closed' = 'open'
   /** Meaningful in broken. */
   #fatal = { errno: 0, substream: 0 }
+  /** The last post was refused, because a file is too short. */
+  #refused = false
   #waking: NodeJS.Immediate | undefined
 
   constructor(options: MemoryOptions, environment: BackendEnvironment) {
@@ -104,7 +108,7 @@ export class MemoryBackend implements Backend {
 
   compile(table: PacketTable, _hints: CompileHints): MemoryPosting {
     checkTable(table, this.caps)
-    return { rows: table.rows, edge: singleEdges(table.rows), table, regions: this.#regions.of(table) }
+    return { rows: table.rows, edge: singleEdges(table.rows), table, regions: this.#regions.of(table), files: filesOf(table) }
   }
 
   release(_posting: Posting): void {}
@@ -114,6 +118,12 @@ export class MemoryBackend implements Backend {
     out.accepted = 0
     out.skipped = 0
     this.#environment.counters[COUNTER.posts]! += 1
+    this.#refused = this.#state === 'open' && refusesShort(posting, first, end, out)
+    if (this.#refused) {
+      this.#row += out.skipped
+      this.#ripen()
+      return
+    }
     const { acceptPerPost = end - first, keepPackets = true } = this.#options
     const { table } = posting
     const limit = Math.min(end, first + acceptPerPost)
@@ -127,8 +137,12 @@ export class MemoryBackend implements Backend {
       if (keepPackets && !late) this.packets.push({ substream, bytes: gather(posting, row) })
     }
     if (out.kind === POST_OK && row < end) this.#again(out)
-    if (out.accepted + out.skipped > 0)
-      this.#ripening.push({ row: this.#row, reap: this.#reaps + (this.#options.completeAfterReaps ?? 1) })
+    if (out.accepted + out.skipped > 0) this.#ripen()
+    else this.#scheduleWake()
+  }
+
+  #ripen(): void {
+    this.#ripening.push({ row: this.#row, reap: this.#reaps + (this.#options.completeAfterReaps ?? 1) })
     this.#scheduleWake()
   }
 
@@ -216,6 +230,7 @@ export class MemoryBackend implements Backend {
   }
 
   explain(errno: number, substream: number, udpBytes: number): string {
+    if (this.#refused && errno === ERRNO.EFAULT) return SHORTER_FILE
     return `${errnoName(errno)} injected by failAt on substream ${substream}, packet of ${udpBytes} bytes`
   }
 

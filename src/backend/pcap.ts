@@ -10,8 +10,10 @@
  *
  * post blocks for the file system, like any write to a file. There is one buffer of 1 MiB, for batches of any size.
  */
-import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs'
+import { closeSync, ftruncateSync, writeSync } from 'node:fs'
+import type { RegionFile } from '../../ffi/memory/region.js'
 import { ERRNO, errnoName } from '../../ffi/native-error.js'
+import { openPlainFile } from '../../ffi/plain-file.js'
 import type { PacketTable, TableRegion } from '../batch/table.js'
 import { ensure, SpeadcastError } from '../errors.js'
 import { parseAddress } from '../net/address.js'
@@ -29,13 +31,13 @@ import {
   type PostResult,
   type ReapResult,
 } from './backend.js'
-import { checkTable, RegisteredRegions, singleEdges } from './gather.js'
+import { checkTable, filesOf, RegisteredRegions, refusesShort, SHORTER_FILE, singleEdges } from './gather.js'
 import { States } from './states.js'
 
 export interface PcapOptions {
   /** One per substream, all of one family. Nothing is sent to them; their addresses and ports are in the frames. */
   readonly endpoints: readonly ResolvedEndpoint[]
-  /** Created or truncated. */
+  /** Created or truncated. A regular file or a device. */
   readonly path: string
   /** Where the frames say they come from. */
   readonly source?: {
@@ -65,6 +67,7 @@ const LINKTYPE_ETHERNET = 1
 interface PcapPosting extends Posting {
   readonly table: PacketTable
   readonly regions: readonly Uint8Array[]
+  readonly files: readonly RegionFile[]
 }
 
 export class PcapBackend implements Backend {
@@ -113,13 +116,10 @@ export class PcapBackend implements Backend {
       pollNanoseconds: 0,
     }
     try {
-      this.#fd = openSync(path, 'w')
+      this.#fd = openPlainFile(path, 'truncate')
     } catch (cause) {
-      throw new SpeadcastError(
-        'ERR_SPEADCAST_BACKEND',
-        `cannot create the pcap file '${path}': ${(cause as NodeJS.ErrnoException).code}`,
-        { cause },
-      )
+      const { code, message } = cause as NodeJS.ErrnoException
+      throw new SpeadcastError('ERR_SPEADCAST_BACKEND', `cannot create the pcap file '${path}': ${code ?? message}`, { cause })
     }
     // magic, version 2.4, two reserved words, snapshot length, link type
     const header = [MAGIC_NANOSECONDS, 2 | (4 << 16), 0, 0, SNAP_BYTES, LINKTYPE_ETHERNET]
@@ -139,7 +139,7 @@ export class PcapBackend implements Backend {
 
   compile(table: PacketTable, _hints: CompileHints): PcapPosting {
     checkTable(table, this.caps)
-    return { rows: table.rows, edge: singleEdges(table.rows), table, regions: this.#regions.of(table) }
+    return { rows: table.rows, edge: singleEdges(table.rows), table, regions: this.#regions.of(table), files: filesOf(table) }
   }
 
   release(_posting: Posting): void {}
@@ -150,6 +150,10 @@ export class PcapBackend implements Backend {
     out.accepted = 0
     out.skipped = 0
     this.#counters[COUNTER.posts]! += 1
+    if (this.#state === 'open' && refusesShort(posting, first, end, out)) {
+      this.#completed += out.skipped
+      return
+    }
     const { table } = posting
     let buffered = first
     for (let row = first; row < end && this.#state === 'open'; row++) {
@@ -227,7 +231,7 @@ export class PcapBackend implements Backend {
     try {
       ftruncateSync(this.#fd, this.#whole)
     } catch {
-      // A pipe or a device cannot be cut; its reader sees a short last record.
+      // A device cannot be cut; its reader sees a short last record.
     }
     return row - from
   }
@@ -247,6 +251,7 @@ export class PcapBackend implements Backend {
   }
 
   explain(errno: number): string {
+    if (errno === ERRNO.EFAULT) return SHORTER_FILE
     return `${errnoName(errno)} while writing '${this.#path}'; the file holds ${this.#whole} bytes of whole packets`
   }
 

@@ -1,4 +1,5 @@
 /** Chooses the backend for `auto`, and says why it is none of the others. */
+import { trustedVariable } from '../../ffi/environment.js'
 import { libc } from '../../ffi/libc.js'
 import { netlinkRefused } from '../../ffi/netlink/refused.js'
 import { BackendRefused } from '../errors.js'
@@ -65,7 +66,7 @@ const SYSFS = '/sys/class/infiniband'
  * elsewhere may know devices that the kernel does not.
  */
 function noDevices(): boolean {
-  if (process.env.SPEADCAST_VERBS_LIBRARY || process.env.LD_LIBRARY_PATH || process.env.LD_PRELOAD) return false
+  if (trustedVariable('SPEADCAST_VERBS_LIBRARY') || process.env.LD_LIBRARY_PATH || process.env.LD_PRELOAD) return false
   const { existsSync, readdirSync } = process.getBuiltinModule('node:fs')
   try {
     return existsSync('/sys/class/net') && !(existsSync(SYSFS) && readdirSync(SYSFS).length > 0)

@@ -113,7 +113,11 @@ export function compileBatch({ specs, regions, mode, immediates, cntColumnAt, it
     table: {
       rows,
       heaps,
-      regions: regions.map(({ id, address, byteLength, pages }) => ({ id, address, byteLength, ...(pages && { pages }) })),
+      regions: regions.map(({ id, address, byteLength, pages, file }) => ({
+        ...{ id, address, byteLength },
+        ...(pages && { pages }),
+        ...(file && { file }),
+      })),
       segmentStart,
       segmentRegion: segments.region.slice(0, segments.count),
       segmentOffset: segments.offset.slice(0, segments.count),

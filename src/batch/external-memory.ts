@@ -1,4 +1,5 @@
-import { Region } from '../../ffi/memory/region.js'
+import { isShort, Region } from '../../ffi/memory/region.js'
+import { isInstance, shown } from '../checks.js'
 import { ensure } from '../errors.js'
 import { alignmentOf, type Item } from '../spead/index.js'
 
@@ -14,9 +15,9 @@ export interface ExternalMemory {
 export function checkExternal(item: Item, memory: ExternalMemory, heaps: number): void {
   const { region, offsetBytes = 0, strideBytes = item.byteLength! } = memory ?? {}
   ensure(
-    region instanceof Region,
+    isInstance(region, Region),
     'ERR_SPEADCAST_MEMORY',
-    () => `memory of item '${item.name}': region is ${region}; it must be a Region, from Region.fromFd or Region.allocate`,
+    () => `memory of item '${item.name}': region is ${shown(region)}; it must be a Region, from Region.fromFd or Region.allocate`,
   )
   ensure(
     !region.released,
@@ -24,10 +25,15 @@ export function checkExternal(item: Item, memory: ExternalMemory, heaps: number)
     () => `memory of item '${item.name}': its region was released and may be another's by now; allocate it anew`,
   )
   ensure(
+    !(region.file && isShort(region.file)),
+    'ERR_SPEADCAST_MEMORY',
+    () => `memory of item '${item.name}': the file behind its region became shorter; give it its size again`,
+  )
+  ensure(
     Number.isSafeInteger(offsetBytes) && Number.isSafeInteger(strideBytes) && offsetBytes >= 0 && strideBytes >= item.byteLength!,
     'ERR_SPEADCAST_MEMORY',
     () =>
-      `memory of item '${item.name}': offsetBytes ${offsetBytes}, strideBytes ${strideBytes}; the stride must be at least its ${item.byteLength} bytes`,
+      `memory of item '${item.name}': offsetBytes ${shown(offsetBytes)}, strideBytes ${shown(strideBytes)}; the stride must be at least its ${item.byteLength} bytes`,
   )
   const end = offsetBytes + (heaps - 1) * strideBytes + item.byteLength!
   ensure(

@@ -11,6 +11,8 @@ export interface TableRegion {
   readonly byteLength: number
   /** The kind of its pages, default small. A page is contiguous in physical memory. */
   readonly pages?: 'hugetlb' | 'thp' | 'small'
+  /** The file that it maps, where that may become shorter: reading behind the file's end would end the process. */
+  readonly file?: { readonly fd: number; readonly endBytes: number } | undefined
 }
 
 /**

@@ -2,7 +2,8 @@
  * The template of a batch: `heaps` heaps of the same items in preallocated memory, compiled once for each order of sending, sent many
  * times.
  */
-import type { Region } from '../../ffi/memory/region.js'
+import { Loan } from '../../ffi/memory/loans.js'
+import { isShort, type Region } from '../../ffi/memory/region.js'
 import { ensure } from '../errors.js'
 import { alignmentOf, encodeValue, type Flavour, type Item, type ItemGroup, type PlanItem, type Split } from '../spead/index.js'
 import {
@@ -15,12 +16,13 @@ import {
   writeHeaders,
 } from './compile.js'
 import { checkExternal, type ExternalMemory } from './external-memory.js'
+import { digestOf } from './handle.js'
 import { planSpaced, type SpacedPlan } from './headroom.js'
 import { StagedColumns } from './immediates.js'
 import { InBandDescriptors } from './in-band.js'
 import { type AddressedItem, type BatchLayout, checkBatchBytes, type ItemPlace, layoutBatch } from './layout.js'
 import { allocateRegion, type Compilation, itemBytes, type Sendable, validateCnts } from './sendable.js'
-import { type BatchHandle, BatchViews, type HeapViews, type ImmediateColumn, type ItemViewPlace } from './views.js'
+import { type BatchHandle, type BatchParts, BatchViews, type HeapViews, type ImmediateColumn, type ItemViewPlace } from './views.js'
 
 export interface BatchConfig {
   readonly items: ItemGroup
@@ -64,7 +66,9 @@ export class BatchTemplate<T extends object = HeapViews> implements Sendable {
   /** The user's, that items live in. */
   readonly externalRegions: readonly Region[]
   readonly #columns: StagedColumns
-  readonly #handle: BatchHandle
+  readonly #parts: BatchParts
+  #loan: Loan | undefined
+  #closed = false
   readonly #inBand: InBandDescriptors | undefined
   /** The compilation of an ordinary send, made once. */
   readonly #whole: Compilation
@@ -129,17 +133,19 @@ export class BatchTemplate<T extends object = HeapViews> implements Sendable {
     const bytes = new Uint8Array(this.region.buffer)
     for (const spec of this.#specs) writeHeaders(bytes, spec)
     this.#columns = new StagedColumns(items, planItems, this.region, this.#layout.columnsAt, heaps)
-    this.#handle = {
+    this.#parts = {
       heaps,
-      regions: this.#regions.map((region) => region.handle()),
+      regions: this.#regions.map(({ id, address, byteLength }) => ({ id, address, byteLength })),
       ...(this.#layout.slots && { slots: this.#layout.slots }),
       // The layout has a place for each addressed item, in the same order.
       items: this.#layout.places.map((place, i) => viewPlaceOf(place, addressed[i]!)),
       immediates: this.#columns.places(),
     }
-    this.views = new BatchViews<T>(this.#handle)
+    this.views = new BatchViews<T>(this.#parts)
     this.#whole = { key: 'all', rows: heaps * this.#plan.packets, compile: () => this.#compile(this.#specs, 0) }
     this.#prefill(values, bytes)
+    const own = [...external.keys()].map((name) => `'${name}'`).join(', ')
+    for (const region of externalRegions) region.hold(this, () => `a batch of ${heaps} heap${heaps === 1 ? '' : 's'} (${own})`)
   }
 
   /** Writes values that items have at creation into every heap. */
@@ -161,8 +167,27 @@ export class BatchTemplate<T extends object = HeapViews> implements Sendable {
     return this.#explicit
   }
 
+  /** @throws ERR_SPEADCAST_BATCH_STATE when it is closed */
   handle(): BatchHandle {
-    return this.#handle
+    ensure(!this.#closed, 'ERR_SPEADCAST_BATCH_STATE', () => 'handle: the batch is closed; take a handle of an open one')
+    if (!this.#loan) {
+      this.#loan = new Loan((nonce) => digestOf(this.#parts, nonce))
+      for (const region of this.#regions) region.lend(this.#loan)
+    }
+    return { ...this.#parts, loan: this.#loan.ticket }
+  }
+
+  /** Gives its memory back, which nobody uses until other threads have closed their views of it. */
+  close(): void {
+    this.#closed = true
+    this.#loan?.close()
+    for (const region of this.externalRegions) region.letGo(this)
+    this.region.release()
+  }
+
+  /** Whether a file that items live in has become shorter: to read its bytes would end the process. */
+  get shortened(): boolean {
+    return this.externalRegions.some(({ file }) => file !== undefined && isShort(file))
   }
 
   immediate(name: string): ImmediateColumn {
@@ -205,8 +230,8 @@ export class BatchTemplate<T extends object = HeapViews> implements Sendable {
   }
 
   /**
-   * Debug mode: sums over the bytes that the user may write, payloads and staged columns; headers change in flight by rights. Any
-   * overwritten byte shows unless another cancels it. About a nanosecond a byte.
+   * Debug mode, while no file is `shortened`: sums over the bytes that the user may write, payloads and staged columns; headers
+   * change in flight by rights. Any overwritten byte shows unless another cancels it. About a nanosecond a byte.
    */
   checksum(): number {
     let sum = 0

@@ -2,8 +2,9 @@
  * Views that a user writes into: typed arrays over a batch's memory. They are made from plain data, so that another thread of the process
  * can make the same views from a batch's handle (postMessage would silently clone the views themselves).
  */
+import type { LoanTicket } from '../../ffi/memory/loans.js'
 import { attachRegion, type RegionHandle } from '../../ffi/memory/region.js'
-import { isObject, shown } from '../checks.js'
+import { shown } from '../checks.js'
 import { ensure, SpeadcastError } from '../errors.js'
 import { parseDtype, typedView } from '../spead/index.js'
 
@@ -17,6 +18,11 @@ export type HeapViews = Record<string, NumericView>
 export class ImmediateColumn extends Float64Array<ArrayBuffer> {
   /** Heap j gets first + j × step. */
   setRamp(first: number, step: number): void {
+    ensure(
+      typeof first === 'number' && typeof step === 'number',
+      'ERR_SPEADCAST_VALUE',
+      () => `setRamp: first is ${shown(first)}, step is ${shown(step)}; both must be numbers`,
+    )
     for (let j = 0; j < this.length; j++) this[j] = first + j * step
   }
 }
@@ -32,8 +38,8 @@ export interface ItemViewPlace {
   readonly elements: number
 }
 
-/** Plain data: pass it to a worker thread of the same process and call attachBatch there. */
-export interface BatchHandle {
+/** Where the parts of a batch lie in memory. */
+export interface BatchParts {
   readonly heaps: number
   readonly regions: readonly RegionHandle[]
   readonly items: readonly ItemViewPlace[]
@@ -42,23 +48,33 @@ export interface BatchHandle {
   readonly immediates: readonly { readonly name: string; readonly columnAt: number }[]
 }
 
+/**
+ * Plain data: pass it unchanged to worker threads of the same process, and call attachBatch there. It is of use while the batch is
+ * open.
+ */
+export interface BatchHandle extends BatchParts {
+  /** By which attachBatch knows that the batch is open, and that nothing of this was changed. */
+  readonly loan: LoanTicket
+}
+
 export class BatchViews<T extends object = HeapViews> {
-  readonly #handle: BatchHandle
+  readonly #parts: BatchParts
   readonly #buffers: readonly ArrayBuffer[]
   readonly #heaps: (T | undefined)[]
   readonly #columns = new Map<string, ImmediateColumn>()
 
-  constructor(handle: BatchHandle) {
-    this.#handle = handle
-    this.#buffers = handle.regions.map(attachRegion)
-    this.#heaps = new Array(handle.heaps)
+  /** @internal */
+  constructor(parts: BatchParts) {
+    this.#parts = parts
+    this.#buffers = parts.regions.map(attachRegion)
+    this.#heaps = new Array(parts.heaps)
     // Region 0 is the batch's own; places name regions of the list.
-    for (const { name, columnAt } of handle.immediates)
-      this.#columns.set(name, new ImmediateColumn(this.#buffers[0]!, columnAt, handle.heaps))
+    for (const { name, columnAt } of parts.immediates)
+      this.#columns.set(name, new ImmediateColumn(this.#buffers[0]!, columnAt, parts.heaps))
   }
 
   get heaps(): number {
-    return this.#handle.heaps
+    return this.#parts.heaps
   }
 
   /**
@@ -71,7 +87,7 @@ export class BatchViews<T extends object = HeapViews> {
 
   /** Yields one item's views, heap by heap. @throws ERR_SPEADCAST_ITEM when there is no such addressed item. */
   item<K extends keyof T & string>(name: K): Generator<T[K]> {
-    const names = this.#handle.items.map((item) => item.name)
+    const names = this.#parts.items.map((item) => item.name)
     if (names.includes(name)) return this.#viewsOf(name)
     const why = this.#columns.has(name)
       ? `item '${name}' is an immediate, which has a column instead: immediate('${name}')`
@@ -94,10 +110,10 @@ export class BatchViews<T extends object = HeapViews> {
   #makeHeap(j: number): T {
     if (!(Number.isInteger(j) && j >= 0 && j < this.heaps))
       throw new SpeadcastError('ERR_SPEADCAST_VALUE', `heap index ${shown(j)} is not below the batch's ${this.heaps} heaps`)
-    const slot = this.#handle.slots?.[j] ?? j
+    const slot = this.#parts.slots?.[j] ?? j
     // An item may have any name, '__proto__' too.
     const views = Object.fromEntries(
-      this.#handle.items.map(({ name, region, offset, stride, dtype, elements }) => {
+      this.#parts.items.map(({ name, region, offset, stride, dtype, elements }) => {
         const buffer = this.#buffers[region]!
         const at = offset + slot * stride
         return [name, dtype === '' ? new Uint8Array(buffer, at, elements) : typedView(parseDtype(dtype), buffer, at, elements)]
@@ -106,39 +122,4 @@ export class BatchViews<T extends object = HeapViews> {
     this.#heaps[j] = views
     return views
   }
-}
-
-/** Makes the views of a batch in another thread of the same process. The batch must stay open while they are used. */
-export function attachBatch<T extends object = HeapViews>(handle: BatchHandle): BatchViews<T> {
-  ensure(
-    isHandle(handle),
-    'ERR_SPEADCAST_CONFIG',
-    () => `attachBatch: ${shown(handle)} is no handle of a batch; give it what batch.handle() returned, as postMessage carries it`,
-  )
-  return new BatchViews<T>(handle)
-}
-
-/** Whether its parts are of the kinds that the views need; that they are those of a batch which is open its maker has to see to. */
-function isHandle(handle: unknown): boolean {
-  if (!isObject(handle)) return false
-  const { heaps, regions, items, slots, immediates } = handle as Partial<Record<keyof BatchHandle, unknown>>
-  const whole = (value: unknown) => Number.isSafeInteger(value) && (value as number) >= 0
-  const listOf = (list: unknown, good: (entry: Record<string, unknown>) => boolean) =>
-    Array.isArray(list) && list.every((entry) => isObject(entry) && good(entry as Record<string, unknown>))
-  return (
-    whole(heaps) &&
-    (heaps as number) < 2 ** 24 &&
-    (slots === undefined || slots instanceof Uint32Array) &&
-    listOf(regions, ({ id, address, byteLength }) => whole(id) && whole(address) && whole(byteLength)) &&
-    (regions as unknown[]).length > 0 &&
-    listOf(
-      items,
-      ({ name, region, offset, stride, dtype, elements }) =>
-        typeof name === 'string' &&
-        typeof dtype === 'string' &&
-        [region, offset, stride, elements].every(whole) &&
-        (region as number) < (regions as unknown[]).length,
-    ) &&
-    listOf(immediates, ({ name, columnAt }) => typeof name === 'string' && whole(columnAt))
-  )
 }

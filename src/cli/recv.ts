@@ -13,10 +13,15 @@ interface RecvOptions {
   timeout?: number
   verify?: true
   output?: string
+  order: NonNullable<ReceiverOptions['order']>
   item: string
   interface?: string
   stops?: number
+  bugCompat?: number
   buffer?: number
+  memory?: number
+  anySource?: true
+  cntStep?: number
   credits?: true
   backend: NonNullable<ReceiverOptions['backend']>
   device?: string
@@ -34,8 +39,21 @@ export function recvCommand(): Command {
     .option('-n, --heaps <N>', 'end after N complete heaps with data', wholeNumber(1))
     .option('--timeout <SECONDS>', 'exit 1 with what was got if the end has not come by then', decimal(0.001))
     .option('--verify', 'check the tutorial pattern: every byte of item 0x3300 is the heap index, item 0x1600 its first sample')
-    .option('--output <FILE>', "write an item's payload in heap-cnt order; missing heaps leave nothing in the file")
+    .option('--output <FILE>', "write an item's payload, at least every second; missing heaps leave nothing in the file")
+    .addOption(
+      new Option(
+        '--order <ORDER>',
+        "of --output and sha256. cnt: each sender's heaps by heap cnt, several senders' as their turns come; arrival: as heaps complete; sender: as cnt, in FILE.0, FILE.1 …, one for each sender",
+      )
+        .choices(['arrival', 'cnt', 'sender'] satisfies RecvOptions['order'][])
+        .default('cnt'),
+    )
     .option('--item <NAME>', 'the item of --output and of sha256: name, or id as 0x3300', 'adc_samples')
+    .option(
+      '--bug-compat <FLAGS>',
+      "how descriptors differ from the specification; 7: as PySPEAD 0.5.2's (default: inferred from each heap's descriptors)",
+      wholeNumber(0, 7),
+    )
     .option(
       '--interface <NAME|ADDRESS>',
       'interface on which to join groups, whose packets alone are taken then (default, and 0.0.0.0 or ::: by route); of rdma-ud the RDMA device',
@@ -56,15 +74,24 @@ export function recvCommand(): Command {
     )
     .option('--device <NAME[:PORT]>', 'of rdma-ud: RDMA device to receive on (default: the one behind the address or interface)')
     .option('--verbs-library <PATH>', 'of rdma-ud: libibverbs (default: $SPEADCAST_VERBS_LIBRARY, then libibverbs.so.1)')
+    .option(
+      '--memory <BYTES>',
+      'memory for heaps in the making or waiting for their turn; a larger heap is refused (default: 256MiB, at most a quarter of what there is)',
+      byteCount(2 ** 20, 2 ** 32 - 2 ** 24),
+    )
+    .option('--any-source', 'join packets of one heap that come from several source ports, as spead2 does')
+    .option('--cnt-step <N>', 'by how much the heap cnts of a sender rise from heap to heap (default: found out)', wholeNumber(1))
     .option('--credits', 'tell senders that ask how much was taken, so that they can spare the socket buffer (used by the demo)')
     .option('--json', 'one JSON object on standard output, everything else on standard error')
     .addHelpText(
       'after',
       `
 Ends at the stop heap, after --heaps, at --timeout, or at Ctrl-C (again: at once, exit 130).
-Exit status: 0 received; 1 the expected end did not come, or --verify or --output found heaps missing, incomplete or corrupt; 2 bad usage.
+Exit status: 0 received; 1 the expected end did not come, memory was too small, the port is in use, --verify or --output found heaps
+missing, incomplete, corrupt or none, or the output could not be written; 2 bad usage.
 JSON: heaps (complete ones with data), heapsIncomplete, heapsCorrupt, payloadBytes (item data), packets, seconds (first packet to
-last), items, sha256 (of the item's bytes in heap-cnt order), and reason, bytes, heapsMissing, duplicates, malformed, droppedByKernel …
+last), items, sha256 (of the item's bytes as --output has them; null where there are several files), and reason, bytes, heapsMissing,
+duplicates, malformed, droppedByKernel, outputBytes, outputLeftOut, outputError (what write failed, and where the file ends), outputFiles …
 
 Examples:
   speadcast recv 239.10.0.1:7148 --interface eth0 --verify
@@ -81,6 +108,7 @@ async function run(endpoints: string[], options: RecvOptions): Promise<void> {
     receiver = await openReceiver(receiverOptions(endpoints, options))
   } catch (error) {
     complain('recv', error)
+    if (isTaken(error)) process.exitCode = EXIT_FAILED
     return
   }
   const undo = onInterrupt(() => void receiver.close().catch(() => undefined))
@@ -104,8 +132,14 @@ async function run(endpoints: string[], options: RecvOptions): Promise<void> {
   }
 }
 
+/** Whether another program has the port, which is no bad usage: it may be free in a moment. */
+function isTaken(error: unknown): boolean {
+  const cause = (error as Error).cause as { code?: unknown; errnoName?: unknown } | undefined
+  return cause?.code === 'EADDRINUSE' || cause?.errnoName === 'EADDRINUSE'
+}
+
 function receiverOptions(endpoints: string[], options: RecvOptions): ReceiverOptions {
-  const { heaps, timeout, stops, buffer, output } = options
+  const { heaps, timeout, stops, buffer, output, bugCompat, memory, cntStep } = options
   return {
     endpoints,
     onChange: (message) => say(`speadcast recv: ${message}`),
@@ -113,8 +147,13 @@ function receiverOptions(endpoints: string[], options: RecvOptions): ReceiverOpt
     ...(heaps !== undefined && { heaps }),
     ...(timeout !== undefined && { timeoutSeconds: timeout }),
     ...(stops !== undefined && { stops }),
+    ...(bugCompat !== undefined && { bugCompat }),
     ...(buffer !== undefined && { receiveBufferBytes: buffer }),
     ...(output !== undefined && { output }),
+    ...(memory !== undefined && { heapMemoryBytes: memory }),
+    ...(cntStep !== undefined && { cntStep }),
+    anySource: options.anySource ?? false,
+    order: options.order,
     item: /^(0x[\da-f]+|\d+)$/i.test(options.item) ? Number(options.item) : options.item,
     verify: options.verify ?? false,
     hash: options.json === true || output !== undefined,
@@ -128,30 +167,39 @@ function receiverOptions(endpoints: string[], options: RecvOptions): ReceiverOpt
 
 /** Prints the result and sets the exit status; every problem is one line on standard error. */
 function report(summary: ReceiveSummary, options: RecvOptions): void {
-  const { reason, heaps, heapsIncomplete, heapsCorrupt, heapsMissing, verifyMissing, outputLeftOut } = summary
+  const { reason, heaps, heapsIncomplete, heapsCorrupt, heapsMissing, verifyMissing, outputLeftOut, outputError } = summary
   const problems: string[] = []
+  if (outputError !== null) problems.push(outputError)
   if (reason === 'timeout') problems.push(`the expected end did not come in ${options.timeout} s`)
   if (reason === 'stop' && options.heaps !== undefined && heaps < options.heaps)
     problems.push(`the stream stopped after ${heaps} of ${options.heaps} heaps`)
+  if (options.verify && heaps === 0)
+    problems.push(summary.controlHeaps > 0 ? 'descriptors or a stop came, and no data to verify' : 'no heap came to verify')
+  const refused = summary.heapsRefused + summary.heapsEvicted + summary.packetsRefused + summary.tablesFull > 0
+  if (refused) problems.push(...summary.refusals)
   if (heapsCorrupt > 0) problems.push(`${heapsCorrupt} heaps are corrupt`)
   if (options.verify || options.output !== undefined) {
     if (heapsIncomplete > 0) problems.push(`${heapsIncomplete} heaps are incomplete`)
-    const missing = options.verify ? verifyMissing : heapsMissing
+    // Incomplete heaps are told above.
+    const missing = options.verify ? Math.max(heapsMissing, verifyMissing - heapsIncomplete) : heapsMissing
     if (missing > 0) problems.push(`${missing} heaps are missing`)
     if (options.output !== undefined && outputLeftOut > 0)
       problems.push(
-        `${outputLeftOut} heaps are not in ${options.output}: they came too late for their place, or have no item '${options.item}'`,
+        outputError === null
+          ? `${outputLeftOut} heaps are not in ${options.output}: they came too late for their place, have no item '${options.item}', or are of more than 256 senders`
+          : `${outputLeftOut} heaps are not in ${options.output}`,
       )
   }
   for (const problem of problems) say(`speadcast recv: ${problem}`)
   for (const example of summary.corruptExamples) say(`  ${example}`)
+  if (!refused) for (const refusal of summary.refusals) say(`  ${refusal}`)
   if (summary.droppedByKernel > 0)
     say(
       `  the socket buffer (${summary.receiveBufferBytes} bytes) overflowed ${summary.droppedByKernel} times; ` +
         'raise it: sysctl -w net.core.rmem_max=67108864, or send more slowly',
     )
   if (options.json) printJson(json(summary))
-  else process.stdout.write(people(summary))
+  else process.stdout.write(people(summary, options))
   if (problems.length > 0) process.exitCode = EXIT_FAILED
 }
 
@@ -160,7 +208,7 @@ function json(summary: ReceiveSummary): Record<string, unknown> {
   return { heaps, heapsIncomplete, heapsCorrupt, payloadBytes, packets, seconds, items, sha256, ...rest }
 }
 
-function people(summary: ReceiveSummary): string {
+function people(summary: ReceiveSummary, options: RecvOptions): string {
   const { seconds, payloadBytes, packets, droppedByKernel } = summary
   const rows: [string, string][] = [
     ['ended by', summary.reason],
@@ -170,6 +218,7 @@ function people(summary: ReceiveSummary): string {
     ['  corrupt', count(summary.heapsCorrupt)],
     ['payload', `${payloadBytes} bytes`],
     ['packets', count(packets)],
+    ['  refused', count(summary.packetsRefused)],
     ['  duplicate', count(summary.duplicates)],
     ['  malformed', count(summary.malformed)],
     [
@@ -182,6 +231,9 @@ function people(summary: ReceiveSummary): string {
     ['rate', seconds > 0 ? `${bytesPerSecond(payloadBytes / seconds)}, ${count(packets / seconds)} packets/s` : 'too short to say'],
   ]
   if (summary.sha256) rows.push(['sha256', summary.sha256])
+  if (options.order === 'sender')
+    for (const { path, sender, bytes: written, sha256 } of summary.outputFiles)
+      rows.push([path, `${written} bytes of ${sender ?? 'a sender'}, sha256 ${sha256}`])
   for (const { id, name, dtype, shape, format } of summary.items) {
     const type = dtype ?? (format.map(([code, bits]) => `${code}${bits}`).join(' ') || 'undescribed')
     rows.push([`item 0x${id.toString(16)}`, `${name ?? '?'} ${type}${shape ? ` [${shape.map((n) => n ?? '?').join(', ')}]` : ''}`])

@@ -1,7 +1,7 @@
 /** Explains which backend `auto` takes for some endpoints, and why not the others. */
 import type { BackendName } from '../backend/names.js'
 import { ibverbsRefused, rdmaUdRefused, selectBackend, udpRefused } from '../backend/select.js'
-import { checkOptions } from '../checks.js'
+import { checkOptions, listOf } from '../checks.js'
 import { ensure } from '../errors.js'
 import { parseEndpoints, resolveEndpoints } from '../net/endpoint.js'
 import { askedInterface, oddInterface } from '../net/sender-interface.js'
@@ -98,8 +98,10 @@ const OPTIONS: readonly string[] = ['interface', 'library', 'packetSizeBytes'] s
 
 function checkArguments(to: unknown, options: ExplainOptions): void {
   const ensureThat = (good: boolean, message: string) => ensure(good, 'ERR_SPEADCAST_CONFIG', () => `explainBackends: ${message}`)
+  const endpoints = listOf(to as readonly unknown[])
   ensureThat(
-    typeof to === 'string' || (Array.isArray(to) && to.length > 0 && to.every((each) => typeof each === 'string')),
+    typeof to === 'string' ||
+      (endpoints !== undefined && endpoints.length > 0 && endpoints.every((each) => typeof each === 'string')),
     "the endpoints must be a text 'HOST:PORT' or a list of such texts",
   )
   checkOptions('explainBackends', options, OPTIONS)

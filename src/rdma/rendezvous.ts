@@ -3,6 +3,8 @@
  * one line of JSON on every connection, and closes it:
  *
  *     {"speadcast":"rdma-ud","version":1,"gid":"::ffff:a00:2","lid":0,"qpn":17,"qkey":19088743,"mtuBytes":4096}
+ *
+ * Neither side knows who the other is (docs/rdma-ud.md). The receiver's connections are bounded, by doorkeeper.ts.
  */
 import { createConnection, createServer, type Server } from 'node:net'
 import * as v from 'valibot'
@@ -10,6 +12,7 @@ import { SpeadcastError } from '../errors.js'
 import { formatAddress } from '../net/address.js'
 import type { ResolvedEndpoint } from '../net/endpoint.js'
 import { localInterfaces } from '../net/interface.js'
+import { admit } from './doorkeeper.js'
 import { parseGid } from './fabric.js'
 
 /** The queue pair that takes the datagrams. */
@@ -28,8 +31,6 @@ export interface DatagramPeer {
 export const DEFAULT_QKEY = 0x01234567
 
 const LONGEST_LINE = 4096
-/** The receiver drops a connection that is idle for longer. */
-const SLOWEST_MS = 10_000
 const whole = (most: number) => v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(most))
 const line = v.object({
   speadcast: v.literal('rdma-ud'),
@@ -54,17 +55,15 @@ export async function offerRendezvous(
   )
   answer.catch(() => undefined)
   const server: Server = createServer((socket) => {
-    socket.on('error', () => undefined)
-    socket.setTimeout(SLOWEST_MS, () => socket.destroy())
-    socket.unref()
-    socket.resume()
+    admit(socket)
     answer.then(
       (text) => socket.end(text),
       () => socket.destroy(),
     )
   })
   await new Promise<void>((resolve, reject) => {
-    server.once('error', (cause: NodeJS.ErrnoException) =>
+    // For good, because accept(2) fails too, for want of descriptors.
+    server.on('error', (cause: NodeJS.ErrnoException) =>
       reject(
         new SpeadcastError('ERR_SPEADCAST_ENDPOINT', `cannot wait for senders on ${text} over TCP: ${cause.message}`, { cause }),
       ),

@@ -6,7 +6,8 @@
  * Both datagrams are 32 bytes, big-endian, and start with 'SPCR', which no SPEAD packet does:
  * 0 u32 magic · 4 u16 version 1 · 6 u16 kind · 8 u64 UDP payload bytes · 16 u64 complete data heaps · 24 u64 socket buffer bytes.
  * A sender's HELLO (kind 0, the rest zero) goes to the receiver's data port from a socket of its own, because the stream's belongs to
- * the I/O thread. Every HELLO is answered, and its source gets CREDIT datagrams (kind 1, totals since the receiver started) from then on.
+ * the I/O thread. Every HELLO is answered, and its source gets CREDIT datagrams (kind 1, totals since the receiver started) for
+ * five seconds from then on. 16 sources have such a slot at a time.
  */
 import { STAT } from './session.js'
 
@@ -68,10 +69,17 @@ export function decodeCredit(bytes: Uint8Array): Credit | undefined {
 }
 
 const MAX_SUBSCRIBERS = 16
+/** A sender with bytes under way says HELLO every 50 ms (credit-gate.ts), so one that has not for longer has gone or is idle. */
+const EXPIRES_MS = 5000
+
+interface Subscriber {
+  readonly send: () => void
+  helloAt: number
+}
 
 /** The receiver's side: which senders want credits, and whether it is time for some. */
 export class CreditLedger {
-  readonly #subscribers = new Map<string, () => void>()
+  readonly #subscribers = new Map<string, Subscriber>()
   readonly #stepBytes: number
   #credit: Uint8Array = encodeCredit({ udpBytes: 0, heaps: 0, receiveBufferBytes: 0 })
   #announcedBytes = 0
@@ -80,10 +88,17 @@ export class CreditLedger {
     this.#stepBytes = Math.max(4096, receiveBufferBytes / 16)
   }
 
-  /** Takes a HELLO and answers at once. `send` sends a datagram to the HELLO's source; `stats` are the session's counters. */
-  hello(from: string, send: (credit: Uint8Array) => void, stats: Float64Array): void {
-    if (!this.#subscribers.has(from) && this.#subscribers.size >= MAX_SUBSCRIBERS) return
-    this.#subscribers.set(from, () => send(this.#credit))
+  /**
+   * Takes a HELLO and answers at once, also where all slots are taken: that sender gets credits for its HELLOs alone. `send` sends
+   * a datagram to the HELLO's source; `stats` are the session's counters.
+   */
+  hello(from: string, send: (credit: Uint8Array) => void, stats: Float64Array, nowMs: number): void {
+    const known = this.#subscribers.get(from)
+    if (known) known.helloAt = nowMs
+    else {
+      for (const [key, { helloAt }] of this.#subscribers) if (nowMs - helloAt >= EXPIRES_MS) this.#subscribers.delete(key)
+      if (this.#subscribers.size < MAX_SUBSCRIBERS) this.#subscribers.set(from, { send: () => send(this.#credit), helloAt: nowMs })
+    }
     this.#update(stats)
     send(this.#credit)
   }
@@ -92,14 +107,17 @@ export class CreditLedger {
    * Call it after each run of datagrams. Sends credits when a sixteenth of the buffer was taken since the last ones; before a sleep, when
    * anything was.
    */
-  announce(stats: Float64Array, beforeSleep: boolean): void {
+  announce(stats: Float64Array, beforeSleep: boolean, nowMs: number): void {
     if (this.#subscribers.size === 0) return
     const udpBytes = stats[STAT.bytes]!
     const taken = udpBytes - this.#announcedBytes
     if (taken === 0 || (taken < this.#stepBytes && !beforeSleep)) return
     this.#announcedBytes = udpBytes
     this.#update(stats)
-    for (const send of this.#subscribers.values()) send()
+    for (const [key, { send, helloAt }] of this.#subscribers) {
+      if (nowMs - helloAt >= EXPIRES_MS) this.#subscribers.delete(key)
+      else send()
+    }
   }
 
   #update(stats: Float64Array): void {

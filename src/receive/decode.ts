@@ -8,8 +8,10 @@ import {
   ITEM_HEAP_LENGTH,
   ITEM_PAYLOAD_LENGTH,
   ITEM_PAYLOAD_OFFSET,
+  ITEM_STREAM_CTRL,
   MAGIC,
   POINTER_BYTES,
+  STREAM_CTRL_STOP,
   VERSION,
 } from '../spead/constants.js'
 
@@ -33,6 +35,8 @@ export class PacketHeader {
   pointers = 0
   /** How many pointers there are beside the standard ones; the heap has to remember those. */
   itemPointers = 0
+  /** Whether a stream control item says that this heap is the last. */
+  stop = false
 }
 
 export const PACKET_OK = 0
@@ -86,6 +90,7 @@ export function decodePacket(view: DataView, at: number, length: number, out: Pa
   let offset = -1
   let payloadLength = -1
   let others = 0
+  let stop = false
   for (let p = at + HEADER_BYTES; p < payloadAt; p += POINTER_BYTES) {
     const hi = view.getUint32(p)
     const lo = view.getUint32(p + 4)
@@ -97,7 +102,11 @@ export function decodePacket(view: DataView, at: number, length: number, out: Pa
     } else if (id === ITEM_HEAP_LENGTH) heapLength = pointerValue(hi, lo, addressBytes)
     else if (id === ITEM_PAYLOAD_OFFSET) offset = pointerValue(hi, lo, addressBytes)
     else if (id === ITEM_PAYLOAD_LENGTH) payloadLength = pointerValue(hi, lo, addressBytes)
-    else others++
+    else {
+      others++
+      if (id === ITEM_STREAM_CTRL && valueLow(lo, addressBytes) === STREAM_CTRL_STOP && valueHigh(hi, addressBytes) === 0)
+        stop = true
+    }
   }
   if (!hasCnt) return 5
   if (payloadLength > room) return 6
@@ -113,6 +122,7 @@ export function decodePacket(view: DataView, at: number, length: number, out: Pa
   out.pointersAt = at + HEADER_BYTES
   out.pointers = pointers
   out.itemPointers = others
+  out.stop = stop
   return PACKET_OK
 }
 

@@ -12,11 +12,11 @@ import { familyRemedy } from '../net/address.js'
 import { CreditLedger, isHello } from './credits.js'
 import { byRoute, type Membership, Memberships } from './memberships.js'
 import type { DriverEvents, DriverOptions, ReceiveDriver, ReceiveEndpoint } from './receive-driver.js'
+import { heldBytes } from './received-heap.js'
+import { SenderNumbers } from './sender-numbers.js'
 import { type EndReason, ReceiveSession, STAT, STAT_NAMES } from './session.js'
 
 const DATAGRAM_BYTES = 65536
-const MAX_SENDERS = 4096
-const TICK_MS = 10
 
 export async function openDgram(options: DriverOptions, events: DriverEvents): Promise<ReceiveDriver> {
   const sockets: Socket[] = []
@@ -25,31 +25,37 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
     memberships?.close()
     return Promise.all(sockets.map((socket) => new Promise<void>((resolve) => socket.close(() => resolve()))))
   }
+  const stats = new Float64Array(STAT_NAMES.length)
+  stats[STAT.droppedByKernel] = Number.NaN
+  const senders = new SenderNumbers()
   let receiveBufferBytes: number
   let buffer: ArrayBuffer
+  let session: ReceiveSession
   try {
     for (const endpoint of options.endpoints) sockets.push(await bind(endpoint))
     receiveBufferBytes = Math.min(...sockets.map((socket) => growBuffer(socket, options.receiveBufferBytes)))
     // Untouched pages of a large ArrayBuffer cost nothing on systems that allocate lazily (Linux, macOS).
-    buffer = new ArrayBuffer(DATAGRAM_BYTES + options.heapMemoryBytes)
+    buffer = new ArrayBuffer(DATAGRAM_BYTES + options.memoryBytes)
+    session = new ReceiveSession(buffer, DATAGRAM_BYTES, options.session, stats, (sender) => senders.textOf(sender))
+    memberships = new Memberships(
+      options.endpoints.flatMap((endpoint, i) => (endpoint.multicast ? [membershipOf(endpoint, sockets[i]!)] : [])),
+      options.tell,
+    )
     events.onBound()
   } catch (error) {
     await closeAll()
     throw error
   }
-  const stats = new Float64Array(STAT_NAMES.length)
-  stats[STAT.droppedByKernel] = Number.NaN
   const u8 = new Uint8Array(buffer)
   const view = new DataView(buffer)
-  const session = new ReceiveSession(buffer, DATAGRAM_BYTES, options.session, stats)
   const credits = options.credits ? new CreditLedger(receiveBufferBytes) : undefined
-  const senders = new Map<string, number>()
-  let nextSender = 0
   let waitingHeaps = 0
   let waitingBytes = 0
   let ended = false
   let quiet = true
   let announceSoon = false
+  let timer: NodeJS.Timeout | undefined
+  let wakeAt = 0
 
   const deliver = () => {
     for (const heap of session.outbox.splice(0)) {
@@ -58,18 +64,18 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
         continue
       }
       waitingHeaps++
-      waitingBytes += heap.payloadBytes
+      waitingBytes += heldBytes(heap)
       events.onHeap(heap)
     }
   }
   const end = (reason: EndReason) => {
     if (ended) return
     ended = true
-    clearInterval(timer)
+    clearTimeout(timer)
     try {
       const summary = session.finish(reason)
       deliver()
-      credits?.announce(stats, true)
+      credits?.announce(stats, true, performance.now())
       void closeAll().then(() => events.onEnd(summary))
     } catch (error) {
       void closeAll().then(() => events.onError(error))
@@ -78,29 +84,24 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
   const fail = (error: unknown) => {
     if (ended) return
     ended = true
-    clearInterval(timer)
+    clearTimeout(timer)
     void closeAll().then(() => events.onError(error))
   }
   const onMessage = (message: Buffer, from: RemoteInfo, socket: Socket, endpoint: number) => {
     if (ended) return
     const now = performance.now()
     u8.set(message)
-    const text = `${from.address} ${from.port}`
+    const text = from.family === 'IPv6' ? `[${from.address}]:${from.port}` : `${from.address}:${from.port}`
     if (credits && isHello(view, 0, message.length)) {
       const send = (credit: Uint8Array) => socket.send(credit, from.port, from.address, () => undefined)
-      credits.hello(text, send, stats)
+      credits.hello(text, send, stats, now)
       return
     }
-    let sender = senders.get(text)
-    if (sender === undefined) {
-      if (senders.size >= MAX_SENDERS) senders.clear()
-      sender = nextSender++
-      senders.set(text, sender)
-    }
     try {
+      session.look(now)
       session.arrived(now)
       session.message()
-      session.packet(0, message.length, sender, endpoint)
+      session.packet(0, message.length, senders.of(text), endpoint)
     } catch (error) {
       fail(error)
       return
@@ -112,26 +113,39 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
       // Runs after libuv has read this turn's datagrams: the socket is empty then, as before a sleep.
       setImmediate(() => {
         announceSoon = false
-        if (!ended) credits.announce(stats, true)
+        if (!ended) credits.announce(stats, true, performance.now())
       })
     }
     const reason = session.ended(now, false)
-    if (reason !== undefined) end(reason)
+    if (reason !== undefined) return end(reason)
+    // After a stop heap the end is nearer than the next turn.
+    if (now + session.sleepMs(now) < wakeAt) turnIn(session.sleepMs(now), now)
+  }
+  const turnIn = (ms: number, now: number) => {
+    clearTimeout(timer)
+    wakeAt = now + ms
+    timer = setTimeout(turn, ms)
+  }
+  const turn = () => {
+    const now = performance.now()
+    let reason: EndReason | undefined
+    try {
+      session.look(now)
+      reason = session.ended(now, quiet)
+    } catch (error) {
+      return fail(error)
+    }
+    quiet = true
+    if (session.outbox.length > 0) deliver()
+    if (reason !== undefined) return end(reason)
+    turnIn(session.sleepMs(now), now)
   }
   sockets.forEach((socket, endpoint) => {
     socket.on('message', (message, from) => onMessage(message, from, socket, endpoint))
     socket.on('error', fail)
   })
-  memberships = new Memberships(
-    options.endpoints.flatMap((endpoint, i) => (endpoint.multicast ? [membershipOf(endpoint, sockets[i]!)] : [])),
-    options.tell,
-  )
   session.start(performance.now())
-  const timer = setInterval(() => {
-    const reason = session.ended(performance.now(), quiet)
-    quiet = true
-    if (reason !== undefined) end(reason)
-  }, TICK_MS)
+  turn()
 
   return {
     backend: 'dgram',
@@ -142,7 +156,7 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
     stop: () => end('closed'),
     taken(heap) {
       waitingHeaps--
-      waitingBytes -= heap.payloadBytes
+      waitingBytes -= heldBytes(heap)
     },
   }
 }

@@ -3,7 +3,8 @@
  *
  * - It takes every flavour from SPEAD-64-8 to 64-56, packets in any order, twice or missing, and gives heaps as they finish.
  * - It never throws because of a packet. A packet that is no SPEAD, or that contradicts its heap, is counted and left.
- * - Its memory is bounded, whoever sends: by `maxHeaps` and `heapMemoryBytes`, and by 256 heaps or 128 MiB that wait for the consumer.
+ * - Its memory is bounded, whoever sends: by `maxHeaps` and `heapMemoryBytes`, and by 256 heaps or 128 MiB that wait for the
+ *   consumer. Refusals are counted, and told in the summary (docs/receiving.md).
  * - A heap with a lost packet is given up in the end, and comes with `complete: false`.
  * - `stats()` and the summary that `done` resolves with count everything received, refused and, as far as the system tells, lost.
  *
@@ -12,7 +13,8 @@
  *     await using receiver = await openReceiver({ endpoints: '239.10.0.1:7148', interface: 'eth0' })
  *     for await (const heap of receiver) console.log(heap.cnt, heap.items.get(0x3300)?.bytes)
  */
-import { closeSync, constants, fstatSync, ftruncateSync, openSync } from 'node:fs'
+import { closeSync, fstatSync, ftruncateSync } from 'node:fs'
+import { openPlainFile } from '../../ffi/plain-file.js'
 import { ensure, SpeadcastError, ThreadRefused, withCode } from '../errors.js'
 import { parseEndpoints, resolveEndpoints } from '../net/endpoint.js'
 import { addressesSettle, equal, interfaceName, type ResolvedInterface } from '../net/interface.js'
@@ -28,7 +30,7 @@ import {
 import { HeapQueue } from './queue.js'
 import type { DriverEvents, DriverOptions, ReceiveDriver, ReceiveEndpoint } from './receive-driver.js'
 import { Receiver } from './receiver.js'
-import type { SessionSummary } from './session.js'
+import { SESSION_BYTES, type SessionSummary } from './session.js'
 
 export {
   DEFAULT_DATAGRAM_BUFFER_BYTES,
@@ -37,6 +39,7 @@ export {
   DEFAULT_RECEIVE_BUFFER_BYTES,
   type ReceiverOptions,
 } from './options.js'
+export type { OutputFileSummary, OutputOrder } from './output.js'
 export type { ReceivedDescriptor } from './received-descriptor.js'
 export type { ReceivedHeap, ReceivedItem } from './received-heap.js'
 export { Receiver, type ReceiverPeer, type ReceiverStats, type ReceiveSummary } from './receiver.js'
@@ -51,18 +54,23 @@ const QUEUE_BYTES = 128 << 20
  * @throws SpeadcastError ERR_SPEADCAST_CONFIG, _ENDPOINT, _RESOLVE, _INTERFACE, _BACKEND, _INPUT (output file), _NATIVE.
  */
 export async function openReceiver(options: ReceiverOptions): Promise<Receiver> {
-  const { maxHeaps, heapMemoryBytes, deliver } = checkReceiverOptions(options)
+  const { maxHeaps, heapMemoryBytes, deliver, order } = checkReceiverOptions(options)
   const wantsOutput = options.output !== undefined
   const { endpoints, chosen } = await prepare(options)
-  const outputFd = options.output === undefined ? undefined : openOutput(options.output)
+  const outputFd =
+    options.output === undefined ? undefined : openOutput(order === 'sender' ? `${options.output}.0` : options.output)
   const queue = new HeapQueue((heap) => driver?.taken(heap))
   let driver: ReceiveDriver | undefined
   let settle: { resolve: (summary: SessionSummary) => void; reject: (error: unknown) => void }
   const ended = new Promise<SessionSummary>((resolve, reject) => {
     settle = { resolve, reject }
-  }).finally(() => {
-    if (outputFd !== undefined) closeSync(outputFd)
-  })
+  }).then(
+    (summary) => (outputFd === undefined ? summary : closed(summary, outputFd, options.output)),
+    (error) => {
+      if (outputFd !== undefined) closeSync(outputFd)
+      throw error
+    },
+  )
   ended.catch(() => undefined)
   const events: DriverEvents = {
     // Truncated only now, because a port that is taken must not cost the last recording.
@@ -78,18 +86,24 @@ export async function openReceiver(options: ReceiverOptions): Promise<Receiver> 
     session: {
       endpoints: endpoints.length,
       maxHeaps,
+      memoryBytes: heapMemoryBytes,
       timeoutMs: (options.timeoutSeconds ?? Number.POSITIVE_INFINITY) * 1000,
       heaps: options.heaps ?? Number.POSITIVE_INFINITY,
       stops: (options.stops ?? endpoints.length) || Number.POSITIVE_INFINITY,
       verify: options.verify ?? false,
       hash: options.hash ?? wantsOutput,
       outputFd,
+      outputPath: options.output,
+      order,
       item: options.item ?? 'adc_samples',
       deliver,
+      bugCompat: options.bugCompat,
+      anySource: options.anySource ?? false,
+      cntStep: options.cntStep ?? 0,
     },
     receiveBufferBytes:
       options.receiveBufferBytes ?? (options.backend === 'rdma-ud' ? DEFAULT_DATAGRAM_BUFFER_BYTES : DEFAULT_RECEIVE_BUFFER_BYTES),
-    heapMemoryBytes,
+    memoryBytes: heapMemoryBytes + SESSION_BYTES,
     gro: options.gro ?? true,
     credits: options.credits ?? false,
     tell: options.onChange ?? (() => {}),
@@ -112,7 +126,9 @@ export async function openReceiver(options: ReceiverOptions): Promise<Receiver> 
     )
   } catch (cause) {
     const error = withCode('openReceiver', cause)
-    settle!.reject(error)
+    // The driver's end settles it where there is one: until then the driver may write into the output.
+    if (driver) driver.stop()
+    else settle!.reject(error)
     throw error
   }
 }
@@ -145,19 +161,23 @@ async function prepare(options: ReceiverOptions): Promise<{ endpoints: ReceiveEn
   return { endpoints, chosen }
 }
 
-/** Opens a file on which a write cannot block for ever: a FIFO without a reader would hold the receiving thread. */
 function openOutput(path: string): number {
-  let fd: number
   try {
-    fd = openSync(path, constants.O_WRONLY | constants.O_CREAT | (constants.O_NONBLOCK ?? 0), 0o644)
+    return openPlainFile(path, 'keep')
   } catch (cause) {
-    const message = `cannot write ${path}: ${(cause as Error).message}`
-    throw new SpeadcastError('ERR_SPEADCAST_INPUT', message, { cause })
+    throw new SpeadcastError('ERR_SPEADCAST_INPUT', `cannot write ${path}: ${(cause as Error).message}`, { cause })
   }
-  const stat = fstatSync(fd)
-  if (stat.isFile() || stat.isCharacterDevice()) return fd
-  closeSync(fd)
-  throw new SpeadcastError('ERR_SPEADCAST_INPUT', `cannot write ${path}: the output must be a file, not a pipe or socket`)
+}
+
+/** Closes the output. Some file systems say only now that a write failed (close(2)). */
+function closed(summary: SessionSummary, fd: number, path = ''): SessionSummary {
+  try {
+    closeSync(fd)
+    return summary
+  } catch (error) {
+    const outputError = `cannot close ${path}, which may be incomplete: ${(error as Error).message}`
+    return { ...summary, outputError: summary.outputError ?? outputError, sha256: null }
+  }
 }
 
 /** Opens the backend; instead of a thread that cannot be started, 'auto' takes the event loop. */

@@ -66,10 +66,26 @@ export class ItemTable {
     }
   }
 
-  /** Returns the index of the first item with this id, or −1. */
+  /** Returns the index of the item with this id, or −1. Where there are several, it is the one that prevails. */
   find(id: number): number {
-    for (let i = 0; i < this.count; i++) if (this.ids[i] === id) return i
-    return -1
+    let found = -1
+    for (let i = 0; i < this.count; i++) if (this.ids[i] === id) found = found < 0 ? i : this.prevailing(found, i)
+    return found
+  }
+
+  /**
+   * Returns which of two items with one id stands for both. It is the one that spead2 takes, which goes through the items sorted by
+   * their pointers, and keeps the last: an immediate before an address, the larger value, the higher address. An item of no bytes
+   * is none there.
+   */
+  prevailing(a: number, b: number): number {
+    if (this.immediate[a] !== this.immediate[b]) return this.immediate[a] === 1 ? a : b
+    if (this.immediate[a] === 1) {
+      const larger = this.high[a]! - this.high[b]! || this.low[a]! - this.low[b]!
+      return larger > 0 ? a : b
+    }
+    if (this.length[a] === 0 || this.length[b] === 0) return this.length[b] === 0 ? a : b
+    return this.offset[a]! > this.offset[b]! ? a : b
   }
 
   /** Returns the immediate of item `i`, which is below `count`, as a double: exact to 2^53. */

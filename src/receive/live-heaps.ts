@@ -1,5 +1,6 @@
 /** The heaps in the making: in a chained hash by sender and heap cnt, and in a list from oldest to newest. */
 import type { AssembledHeap } from './assembled-heap.js'
+import type { Sender } from './sender.js'
 
 export class LiveHeaps {
   size = 0
@@ -14,8 +15,8 @@ export class LiveHeaps {
     this.#buckets = new Array<AssembledHeap | undefined>(buckets).fill(undefined)
   }
 
-  find(cntHigh: number, cntLow: number, sender: number): AssembledHeap | undefined {
-    let heap = this.#buckets[this.#bucketOf(cntLow, sender)]
+  find(cntHigh: number, cntLow: number, sender: Sender): AssembledHeap | undefined {
+    let heap = this.#buckets[this.#bucketOf(cntLow, sender.id)]
     while (heap !== undefined && (heap.cntLow !== cntLow || heap.cntHigh !== cntHigh || heap.sender !== sender)) {
       heap = heap.nextInBucket
     }
@@ -24,7 +25,8 @@ export class LiveHeaps {
 
   /** Takes a heap that is not in it, as the newest. */
   add(heap: AssembledHeap): void {
-    heap.bucket = this.#bucketOf(heap.cntLow, heap.sender)
+    // Only heaps of a sender are put together.
+    heap.bucket = this.#bucketOf(heap.cntLow, heap.sender!.id)
     heap.nextInBucket = this.#buckets[heap.bucket]
     this.#buckets[heap.bucket] = heap
     heap.newer = undefined

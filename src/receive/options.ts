@@ -1,6 +1,8 @@
 /** The options of openReceiver: types, defaults, and their check at the edge. */
-import { checkOptions, checkSignal, oneOf, shown } from '../checks.js'
+import { checkBoolean, checkOptions, checkSignal, listOf, oneOf, shown } from '../checks.js'
 import { SpeadcastError } from '../errors.js'
+import { BUG_COMPAT } from '../spead/flavour.js'
+import type { OutputOrder } from './output.js'
 
 export const DEFAULT_MAX_HEAPS = 1024
 export const DEFAULT_HEAP_MEMORY_BYTES = 256 << 20
@@ -10,6 +12,7 @@ export const DEFAULT_RECEIVE_BUFFER_BYTES = 64 << 20
 /** Pinned, unlike a socket's, and so counted against RLIMIT_MEMLOCK. */
 export const DEFAULT_DATAGRAM_BUFFER_BYTES = 16 << 20
 
+const ORDERS = ['arrival', 'cnt', 'sender'] as const satisfies readonly OutputOrder[]
 const BACKENDS = ['auto', 'native', 'dgram', 'rdma-ud'] as const
 export type ReceiverBackend = (typeof BACKENDS)[number]
 
@@ -43,17 +46,39 @@ export interface ReceiverOptions {
   readonly signal?: AbortSignal
   /** Checks the tutorial's pattern in the receiving thread (see verify.ts). */
   readonly verify?: boolean
-  /** SHA-256 over an item's payload in heap-cnt order. */
+  /** SHA-256 over an item's payload, in the order of `order`. */
   readonly hash?: boolean
-  /** File for an item's payload in heap-cnt order; created or truncated. A regular file or a device. */
+  /**
+   * File for an item's payload, in the order of `order`; created or truncated, and written at least every second. A regular file or
+   * a device.
+   */
   readonly output?: string
+  /**
+   * The order of `hash` and `output`. 'cnt': each sender's heaps in the order of their cnts, and heaps of several senders in the
+   * order in which their turns come. 'arrival': as heaps complete. 'sender': as 'cnt', with a file for each sender, `output` with
+   * `.0`, `.1` and so on behind it. Default 'cnt'.
+   */
+  readonly order?: OutputOrder
   /** The item for `hash` and `output`: its name, which a descriptor must tell, or its id. Default 'adc_samples' (0x3300 without one). */
   readonly item?: string | number
+  /**
+   * How descriptors differ from the specification: a sum of the flags that `BUG_COMPAT` names for senders (1 widths, 2 tag of a
+   * variable dimension, 4 byte order in numpy headers); 7 is PySPEAD 0.5.2. Default: inferred from each heap's descriptors, which
+   * only the byte order may escape.
+   */
+  readonly bugCompat?: number
   /**
    * Whether heaps come out of the iterator. Default: unless `verify`, `hash` or `output` consumes them. For a consumer that is slower than
    * the stream, up to 256 heaps or 128 MiB wait; beyond that packets stay in the socket, and then the kernel drops and counts them.
    */
   readonly deliver?: boolean
+  /**
+   * Joins packets of one heap that come from several sockets, as spead2 does. Default false: heaps of two sockets with the same
+   * heap cnt are two heaps.
+   */
+  readonly anySource?: boolean
+  /** By how much the heap cnts of a sender rise from heap to heap. Default: found out, where they are a sequence. */
+  readonly cntStep?: number
   /** Answers senders that ask for credits, as `speadcast demo` does (credits.ts). Default false. */
   readonly credits?: boolean
   /**
@@ -87,8 +112,12 @@ const KEYS: readonly string[] = [
   'verify',
   'hash',
   'output',
+  'order',
   'item',
   'deliver',
+  'bugCompat',
+  'anySource',
+  'cntStep',
   'credits',
   'backend',
   'gro',
@@ -97,12 +126,17 @@ const KEYS: readonly string[] = [
   'onChange',
 ] satisfies (keyof ReceiverOptions)[]
 
+const BOOLEANS = ['verify', 'hash', 'deliver', 'credits', 'gro', 'anySource'] as const
+
 /** Options that checkReceiverOptions has rounded, or for which it has put a default in place. */
 export interface CheckedOptions {
   readonly maxHeaps: number
   readonly heapMemoryBytes: number
   readonly deliver: boolean
+  readonly order: OutputOrder
 }
+
+const isPath = (value: unknown): boolean => typeof value === 'string' && !value.includes('\0')
 
 function defaultHeapMemory(): number {
   const most = process.constrainedMemory?.() || Number.POSITIVE_INFINITY
@@ -125,13 +159,18 @@ export function checkReceiverOptions(options: ReceiverOptions): CheckedOptions {
   whole('heapMemoryBytes', LEAST_HEAP_MEMORY_BYTES, 2 ** 32 - 2 ** 24)
   whole('heaps', 1, Number.MAX_SAFE_INTEGER)
   whole('stops', 0, Number.MAX_SAFE_INTEGER)
+  whole('bugCompat', 0, BUG_COMPAT.PYSPEAD_0_5_2)
+  whole('cntStep', 1, 2 ** 48)
   const { timeoutSeconds, backend = 'auto', item } = options
+  for (const name of BOOLEANS) checkBoolean('openReceiver', name, options[name])
   if (timeoutSeconds !== undefined && !(typeof timeoutSeconds === 'number' && timeoutSeconds > 0))
     fail(`timeoutSeconds is ${shown(timeoutSeconds)}; it must be a number above 0`)
   if (!BACKENDS.includes(backend)) fail(`backend is ${shown(backend)}; it must be ${oneOf(BACKENDS)}`)
+  const { order = 'cnt' } = options
+  if (!ORDERS.includes(order)) fail(`order is ${shown(order)}; it must be ${oneOf(ORDERS)}`)
   for (const name of ['interface', 'output'] as const)
-    if (options[name] !== undefined && typeof options[name] !== 'string')
-      fail(`${name} is ${shown(options[name])}; it must be a string`)
+    if (options[name] !== undefined && !isPath(options[name]))
+      fail(`${name} is ${shown(options[name])}; it must be a text without a NUL`)
   for (const name of ['device', 'verbsLibrary'] as const) {
     if (options[name] !== undefined && typeof options[name] !== 'string')
       fail(`${name} is ${shown(options[name])}; it must be a string`)
@@ -142,10 +181,14 @@ export function checkReceiverOptions(options: ReceiverOptions): CheckedOptions {
     fail(`item is ${shown(item)}; it must be an item's name, or its id above 6`)
   if (options.onChange !== undefined && typeof options.onChange !== 'function')
     fail(`onChange is ${shown(options.onChange)}; it must be a function`)
+  const specs = typeof options.endpoints === 'string' ? [options.endpoints] : listOf(options.endpoints)
+  if (!specs?.every((each) => typeof each === 'string'))
+    fail(`endpoints is ${specs ? 'a list of other things' : typeof options.endpoints}; it must be a string or an array of strings`)
   checkSignal('openReceiver', options.signal)
   return {
     maxHeaps: options.maxHeaps ?? DEFAULT_MAX_HEAPS,
     heapMemoryBytes: Math.ceil((options.heapMemoryBytes ?? defaultHeapMemory()) / 4096) * 4096,
+    order,
     deliver: options.deliver ?? !(options.verify || options.hash || options.output !== undefined),
   }
 }

@@ -1,118 +1,208 @@
 /**
- * Writes one item's payload into a file and a hash, heap after heap in heap-cnt order. Heaps may finish out of order. Those that come early
- * wait in a window, which is bounded in heaps and bytes. When it is full the lowest of them is written, and a heap that comes later with a
- * lower cnt is left out and counted. Missing heaps leave nothing in the file.
+ * Writes one item's payload into a file and a hash, heap after heap.
+ *
+ * - 'arrival': as heaps complete.
+ * - 'cnt': each sender's heaps in the order of their cnts. Heaps of several senders stand in one file in the order in which their
+ *   turns come.
+ * - 'sender': the same, with a file for each sender.
+ *
+ * Heaps may finish out of order. Those that come early wait in a window, which is bounded in heaps and bytes for all senders
+ * together, and in time, unless packets still come for a heap before them. A heap that is released early makes one that comes later
+ * with a lower cnt too late: it is left out and counted. Missing heaps leave nothing in the file.
  */
-import { createHash, type Hash } from 'node:crypto'
-import { writeSync } from 'node:fs'
-import { SpeadcastError } from '../errors.js'
+import { openPlainFile } from '../../ffi/plain-file.js'
 import type { AssembledHeap } from './assembled-heap.js'
+import { OutputFile, OutputStage } from './output-file.js'
+import { type Held, isAbove, OutputSequence } from './output-sequence.js'
 import type { HeapStorage } from './storage.js'
 
-interface Held {
-  readonly cnt: number
-  readonly at: number
-  /** −1: the heap takes its place in the order but has nothing to write. */
-  readonly length: number
-  readonly slot: number
-}
+export type OutputOrder = 'arrival' | 'cnt' | 'sender'
 
 export interface OutputOptions {
-  /** The file to write; undefined: only hash. The caller opens and closes it. */
+  readonly order: OutputOrder
+  /** The file to write, with 'sender' that of the first sender; undefined: only hash. The caller opens and closes it. */
   readonly fd?: number | undefined
+  /** Its path; with 'sender' `.0`, `.1` and so on are put behind it. */
+  readonly path: string
   readonly hash: boolean
   /** The most heaps that may wait. */
   readonly windowHeaps: number
   readonly windowBytes: number
-  /** The number of heaps that wait at the start, while nobody knows which cnt is the first. */
+  /** The number of heaps of a sender that wait at the start, while nobody knows which cnt is the first. */
   readonly firstHeaps: number
+  readonly endpoints: number
+  /** Returns a sender's address and port as text; null where nobody knows them any more. */
+  readonly nameOf?: ((sender: number) => string | null) | undefined
+  /** Whether packets came in the last second for a heap of the sender that is in the making and below `cnt`. Default: none did. */
+  readonly receivingBelow?: (sender: number, cnt: number) => boolean
 }
 
-/** Bytes in which small items are gathered before they are hashed and written. */
-export const STAGE_BYTES = 1 << 20
+export interface OutputFileSummary {
+  readonly path: string
+  /** With order 'sender' the sender's address and port, as far as they are known. */
+  readonly sender: string | null
+  readonly bytes: number
+  readonly sha256: string | null
+}
 
-export class OrderedOutput {
-  /** Heaps that came too late for their place. */
+/** With a turn of the driver (50 ms) these two are less than a second. */
+const WAIT_MS = 700
+const TICK_MS = 200
+/** Senders whose order is kept; beyond it the first is forgotten, and takes its place anew with its next heap. */
+const MOST_SEQUENCES = 1024
+/** Files of order 'sender'. Heaps of further senders are left out and counted, because anybody may send. */
+export const MOST_FILES = 256
+
+/**
+ * | state    | legal                                | leaves by                                                 |
+ * |----------|--------------------------------------|-----------------------------------------------------------|
+ * | open     | all                                  | a write that fails → failed; finish() → finished          |
+ * | failed   | all; add() leaves heaps out          | finish() → finished                                       |
+ * | finished | reading `bytes`, `late`, `summaries` | never                                                     |
+ */
+export class Output {
+  /** Heaps that are not in the output: they came too late for their place, or nothing could be written any more. */
   late = 0
+  /** Bytes in the output, those included that are not in the file yet. */
   bytes = 0
+  /** Says which write failed, and where that file ends; null in state open. */
+  failure: string | null = null
+  /** The contents of each file; filled by finish(). */
+  readonly summaries: OutputFileSummary[] = []
+  #state: 'open' | 'failed' | 'finished' = 'open'
   readonly #u8: Uint8Array
   readonly #storage: HeapStorage
   readonly #options: OutputOptions
-  readonly #hash: Hash | undefined
-  readonly #stageAt: number
-  #staged = 0
-  readonly #held: Held[] = []
+  readonly #stage: OutputStage
+  readonly #files: OutputFile[] = []
+  /** With 'sender' by the sender's number. */
+  readonly #fileOf = new Map<number, OutputFile>()
+  readonly #sequences = new Map<number, OutputSequence>()
+  #recent: OutputSequence | undefined
+  /** Those that wait, of all senders, by their age. */
+  #oldest: Held | undefined
+  #newest: Held | undefined
+  #heldHeaps = 0
   #heldBytes = 0
-  #started = false
-  #next = 0
+  #now = 0
+  #tickAt = 0
 
   /** @param stageAt where STAGE_BYTES of `buffer` are that nobody else uses */
   constructor(buffer: ArrayBuffer, stageAt: number, storage: HeapStorage, options: OutputOptions) {
     this.#u8 = new Uint8Array(buffer)
-    this.#stageAt = stageAt
     this.#storage = storage
     this.#options = options
-    this.#hash = options.hash ? createHash('sha256') : undefined
+    this.#stage = new OutputStage(this.#u8, stageAt)
+    const { order, path, fd, hash } = options
+    if (order !== 'sender') this.#files.push(new OutputFile(path, fd, null, hash))
   }
 
   /**
-   * Takes heap `cnt`'s contribution: `length` bytes at `at`, or a length of −1 for a heap without the item. If the heap has to wait, its
-   * slot is kept, or its bytes are copied out of the receive buffer. A heap in order costs a copy into the stage and no allocation.
+   * Takes the contribution of a sender's heap `cnt`: `length` bytes at `at`, or a length of −1 for a heap without the item. If the
+   * heap has to wait, its slot is kept, or its bytes are copied out of the receive buffer. A heap in order costs a copy into the
+   * stage and no allocation.
    */
-  add(cnt: number, at: number, length: number, heap: AssembledHeap): void {
-    if (this.#started && cnt < this.#next) {
+  add(sender: number, cnt: number, at: number, length: number, heap: AssembledHeap): void {
+    if (this.#options.order === 'arrival') {
+      this.#emit(sender, at, length)
+      return
+    }
+    const recent = this.#recent
+    const sequence = recent !== undefined && recent.sender === sender ? recent : this.#sequenceOf(sender)
+    const run = sequence.runAt(heap.endpoint)
+    if (sequence.isNext(run, cnt) && cnt > sequence.last) {
+      sequence.wrote(run, cnt)
+      this.#emit(sender, at, length)
+      if (sequence.held.length > 0) this.#drain(sequence)
+    } else if (sequence.isLate(run, cnt)) {
       if (length >= 0) this.late++
-      return
-    }
-    if (this.#started && cnt === this.#next) {
-      this.#emit(at, length)
-      this.#next = cnt + 1
-      this.#drain()
-      return
-    }
-    this.#hold(cnt, at, length, heap)
-    const { windowHeaps, windowBytes, firstHeaps } = this.#options
-    if (!this.#started && this.#held.length >= firstHeaps) this.releaseLowest()
-    while (this.#held.length > windowHeaps || this.#heldBytes > windowBytes) this.releaseLowest()
+    } else this.#hold(sequence, run, cnt, at, length, heap)
   }
 
-  /** Lets the lowest waiting heap go before those that it waits for. Returns false if none waits. */
+  /**
+   * Ends the sender's run, because the sender stopped or starts anew: its cnts may come again. Writes what waits of the run.
+   * @param endpoint the only one at which the run ends. Where there are others, heaps of the run may still come from them, and go
+   * before those of the next. Default: it ends at all
+   */
+  forget(sender: number, endpoint?: number): void {
+    const sequence = this.#sequences.get(sender)
+    if (!sequence) return
+    if (endpoint !== undefined && this.#options.endpoints > 1) {
+      sequence.endRunAt(endpoint)
+      return
+    }
+    this.#writeAll(sequence)
+    sequence.restart()
+  }
+
+  /** Ends the sender's run, and keeps nothing of its order: nobody knows it any more. */
+  drop(sender: number): void {
+    this.forget(sender)
+    this.#sequences.delete(sender)
+    if (this.#recent?.sender === sender) this.#recent = undefined
+  }
+
+  /** Lets the lowest heap go of the sender whose heap has waited longest. Returns false if none waits. */
   releaseLowest(): boolean {
-    const lowest = this.#held.shift()
-    if (!lowest) return false
-    this.#started = true
-    this.#letGo(lowest)
-    this.#drain()
+    if (!this.#oldest) return false
+    this.#releaseFirst(this.#oldest.sequence)
     return true
   }
 
-  /** Writes all waiting heaps and closes the hash. Returns its hexadecimal digest, or null if none was asked for. Call it once. */
+  /**
+   * Call it at each turn and with the time in milliseconds, however few packets come. Writes what was gathered or has waited long
+   * enough.
+   */
+  tick(nowMs: number): void {
+    this.#now = nowMs
+    if (nowMs - this.#tickAt < TICK_MS) return
+    this.#tickAt = nowMs
+    const waiting = new Set<OutputSequence>()
+    for (let held = this.#oldest; held && nowMs - held.since >= WAIT_MS; ) {
+      const { sequence } = held
+      // A heap waits, so there is a first.
+      if (waiting.has(sequence)) held = held.newer
+      else if (this.#options.receivingBelow?.(sequence.sender, sequence.held[0]!.cnt)) waiting.add(sequence)
+      else {
+        this.#releaseFirst(sequence)
+        held = this.#oldest
+      }
+    }
+    this.#lose(this.#stage.flush())
+  }
+
+  /** Writes all that waits, and closes the files that it opened. Returns the digest of the only file, or null. Call it once. */
   finish(): string | null {
-    while (this.releaseLowest());
-    this.#flushStage()
-    return this.#hash?.digest('hex') ?? null
-  }
-
-  #drain(): void {
-    for (let held = this.#held[0]; held && held.cnt <= this.#next; held = this.#held[0]) {
-      this.#held.shift()
-      this.#letGo(held)
+    for (const sequence of this.#sequences.values()) this.#writeAll(sequence)
+    this.#lose(this.#stage.flush())
+    for (const file of this.#files) {
+      if (file.fd !== this.#options.fd) this.#note(file.close())
+      this.summaries.push({ path: file.path, sender: file.sender, bytes: file.bytes, sha256: file.digest() })
     }
+    this.#state = 'finished'
+    this.bytes = this.#files.reduce((sum, { bytes }) => sum + bytes, 0)
+    return this.summaries.length === 1 ? this.summaries[0]!.sha256 : null
   }
 
-  #letGo(held: Held): void {
-    this.#emit(held.at, held.length)
-    if (held.slot >= 0) {
-      this.#heldBytes -= this.#storage.size(held.slot)
-      this.#storage.release(held.slot)
+  #sequenceOf(sender: number): OutputSequence {
+    let sequence = this.#sequences.get(sender)
+    if (sequence === undefined) {
+      sequence = new OutputSequence(sender)
+      if (this.#sequences.size >= MOST_SEQUENCES) {
+        const [first] = this.#sequences.values()
+        this.#writeAll(first!)
+        this.#sequences.delete(first!.sender)
+      }
+      this.#sequences.set(sender, sequence)
     }
-    this.#next = Math.max(this.#next, held.cnt + 1)
+    this.#recent = sequence
+    return sequence
   }
 
-  #hold(cnt: number, at: number, length: number, heap: AssembledHeap): void {
-    const held = this.#held
-    let i = this.#indexFor(cnt)
-    if (held[i - 1]?.cnt === cnt) {
+  #hold(sequence: OutputSequence, run: number, cnt: number, at: number, length: number, heap: AssembledHeap): void {
+    const { held } = sequence
+    const before = held[sequence.indexFor(run, cnt) - 1]
+    if (before && before.run === run && before.cnt === cnt) {
       if (length >= 0) this.late++
       return
     }
@@ -121,61 +211,125 @@ export class OrderedOutput {
     if (length > 0) {
       // Bytes may stay in the heap's own slot only: an immediate comes from scratch memory, a single packet from the receive buffer.
       const owned = heap.slot >= 0 && at >= heap.slot && at < heap.slot + this.#storage.size(heap.slot)
-      if (owned) slot = heap.keepSlot()
-      else {
-        slot = this.#storage.take(length)
-        for (let lowest = held[0]; slot < 0 && lowest && lowest.cnt < cnt; lowest = held[0]) {
-          this.releaseLowest()
-          slot = this.#storage.take(length)
-        }
-        if (slot < 0) {
-          // There is no room, and everything lower has been written, so it goes now.
-          this.#started = true
-          this.#emit(at, length)
-          this.#next = cnt + 1
-          this.#drain()
-          return
-        }
+      slot = owned ? heap.keepSlot() : this.#room(sequence, run, cnt, length)
+      if (slot < 0) {
+        // There is no room, and everything lower of this sender has been written, so it goes now.
+        sequence.wrote(run, cnt)
+        this.#emit(sequence.sender, at, length)
+        this.#drain(sequence)
+        return
+      }
+      if (!owned) {
         this.#u8.copyWithin(slot, at, at + length)
         from = slot
-        i = this.#indexFor(cnt)
       }
-      this.#heldBytes += this.#storage.size(slot)
     }
-    held.splice(i, 0, { cnt, at: from, length, slot })
+    this.#insert({ sequence, run, cnt, at: from, length, slot, since: this.#now, older: this.#newest, newer: undefined })
+    const { windowHeaps, windowBytes, firstHeaps } = this.#options
+    if (!sequence.started && held.length >= firstHeaps) {
+      sequence.learn()
+      this.#releaseFirst(sequence)
+    } else this.#drain(sequence)
+    while ((this.#heldHeaps > windowHeaps || this.#heldBytes > windowBytes) && this.releaseLowest());
   }
 
-  /** Returns where a heap of this cnt belongs among those that wait: behind all that are not above it. */
-  #indexFor(cnt: number): number {
-    return this.#held.findLastIndex((held) => held.cnt <= cnt) + 1
+  /** Takes a slot; lets others go for it, but none of this sender's that come behind. Returns −1 if that is not enough. */
+  #room(sequence: OutputSequence, run: number, cnt: number, length: number): number {
+    let slot = this.#storage.take(length)
+    for (let victim = this.#oldest?.sequence; slot < 0 && victim; victim = this.#oldest?.sequence) {
+      if (victim === sequence && isAbove(victim.held[0]!, run, cnt)) return -1
+      this.#releaseFirst(victim)
+      slot = this.#storage.take(length)
+    }
+    return slot
   }
 
-  #emit(at: number, length: number): void {
+  #insert(held: Held): void {
+    const { sequence, slot } = held
+    sequence.held.splice(sequence.indexFor(held.run, held.cnt), 0, held)
+    if (held.older) held.older.newer = held
+    else this.#oldest = held
+    this.#newest = held
+    this.#heldHeaps++
+    if (slot >= 0) this.#heldBytes += this.#storage.size(slot)
+  }
+
+  /** Writes the lowest of a sender's that wait, before those that it waits for, and whatever is next then. */
+  #releaseFirst(sequence: OutputSequence): void {
+    this.#letGo(sequence.held.shift()!)
+    this.#drain(sequence)
+  }
+
+  #drain(sequence: OutputSequence): void {
+    const { held } = sequence
+    while (held.length > 0 && sequence.isNext(held[0]!.run, held[0]!.cnt)) this.#letGo(held.shift()!)
+  }
+
+  #writeAll(sequence: OutputSequence): void {
+    for (let held = sequence.held.shift(); held; held = sequence.held.shift()) this.#letGo(held)
+  }
+
+  /** Writes a heap that has been taken out of its sequence. */
+  #letGo(held: Held): void {
+    const { sequence, older, newer, slot } = held
+    if (older) older.newer = newer
+    else this.#oldest = newer
+    if (newer) newer.older = older
+    else this.#newest = older
+    this.#heldHeaps--
+    sequence.wrote(held.run, held.cnt)
+    this.#emit(sequence.sender, held.at, held.length)
+    if (slot >= 0) {
+      this.#heldBytes -= this.#storage.size(slot)
+      this.#storage.release(slot)
+    }
+  }
+
+  #emit(sender: number, at: number, length: number): void {
     if (length <= 0) return
-    this.bytes += length
-    if (length >= STAGE_BYTES / 4) {
-      this.#flushStage()
-      this.#put(at, length)
+    const file = this.#state === 'failed' ? undefined : this.#fileFor(sender)
+    if (file === undefined) {
+      this.late++
       return
     }
-    if (this.#staged + length > STAGE_BYTES) this.#flushStage()
-    this.#u8.copyWithin(this.#stageAt + this.#staged, at, at + length)
-    this.#staged += length
+    this.bytes += length
+    this.#lose(this.#stage.put(file, at, length))
   }
 
-  #flushStage(): void {
-    const staged = this.#staged
-    this.#staged = 0
-    if (staged > 0) this.#put(this.#stageAt, staged)
+  #fileFor(sender: number): OutputFile | undefined {
+    if (this.#options.order !== 'sender') return this.#files[0]
+    return this.#fileOf.get(sender) ?? this.#openFile(sender)
   }
 
-  #put(at: number, length: number): void {
-    this.#hash?.update(this.#u8.subarray(at, at + length))
-    if (this.#options.fd === undefined) return
+  #openFile(sender: number): OutputFile | undefined {
+    const { fd, path: base, hash } = this.#options
+    const n = this.#files.length
+    if (n >= MOST_FILES) return undefined
+    const path = `${base}.${n}`
+    let own = fd
     try {
-      for (let done = 0; done < length; ) done += writeSync(this.#options.fd, this.#u8, at + done, length - done)
-    } catch (cause) {
-      throw new SpeadcastError('ERR_SPEADCAST_NATIVE', `cannot write the output: ${(cause as Error).message}`, { cause })
+      if (fd !== undefined && n > 0) own = openPlainFile(path, 'truncate')
+    } catch (error) {
+      this.#note(`cannot write ${path}: ${(error as Error).message}`)
+      return undefined
     }
+    const file = new OutputFile(path, own, this.#options.nameOf?.(sender) ?? null, hash)
+    this.#files.push(file)
+    this.#fileOf.set(sender, file)
+    return file
+  }
+
+  /** Takes note of heaps that a write lost, and so of the failure. */
+  #lose(heaps: number): void {
+    if (heaps === 0) return
+    this.late += heaps
+    this.#note(this.#files.find(({ failure }) => failure !== undefined)?.failure)
+    this.bytes = this.#files.reduce((sum, { bytes }) => sum + bytes, 0)
+  }
+
+  #note(failure: string | undefined): void {
+    if (failure === undefined) return
+    this.failure ??= failure
+    this.#state = 'failed'
   }
 }

@@ -15,6 +15,7 @@ import { type FabricPort, openFabricPort, portChoice } from '../rdma/fabric.js'
 import { joinGroup, openGroups } from '../rdma/groups.js'
 import { type DatagramPeer, DEFAULT_QKEY } from '../rdma/rendezvous.js'
 import type { ReceiveEndpoint } from './receive-driver.js'
+import { SenderNumbers } from './sender-numbers.js'
 import type { ReceiveSession } from './session.js'
 import type { PacketSource } from './source.js'
 
@@ -32,7 +33,6 @@ export interface RdmaSourceInput {
 export const SLOT_BYTES = Math.ceil((4096 + HEADER_BYTES) / 64) * 64
 const JOIN_MS = 5000
 const SUCCESS = 0
-const MAX_SENDERS = 4096
 const BACKEND = 'rdma-ud'
 
 interface Listener {
@@ -54,8 +54,7 @@ export class RdmaSource implements PacketSource {
   readonly #groups: GroupMembership | undefined
   readonly #listeners: readonly Listener[]
   readonly #words: Uint32Array
-  readonly #senders = new Map<string, number>()
-  #nextSender = 0
+  readonly #senders = new SenderNumbers()
   #lastSender = -1
   readonly #last = new Uint32Array(6)
 
@@ -188,15 +187,8 @@ export class RdmaSource implements PacketSource {
     last[3] = b
     last[4] = c
     last[5] = d
-    const key = last.join()
-    let sender = this.#senders.get(key)
-    if (sender === undefined) {
-      if (this.#senders.size >= MAX_SENDERS) this.#senders.clear()
-      sender = this.#nextSender++
-      this.#senders.set(key, sender)
-    }
-    this.#lastSender = sender
-    return sender
+    this.#lastSender = this.#senders.of(last.join())
+    return this.#lastSender
   }
 
   arm(): void {

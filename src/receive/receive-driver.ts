@@ -20,8 +20,8 @@ export interface DriverOptions {
   readonly session: SessionOptions
   /** In the units of setsockopt(2). */
   readonly receiveBufferBytes: number
-  /** Bounds the memory of heaps in the making or waiting for their turn. */
-  readonly heapMemoryBytes: number
+  /** Bytes that the session needs in the buffer: the memory for heaps, and SESSION_BYTES. */
+  readonly memoryBytes: number
   readonly gro: boolean
   readonly credits: boolean
   /** Is given a line for a person when a group was lost with its interface, or joined again. */

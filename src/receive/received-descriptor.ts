@@ -1,15 +1,15 @@
-/** Decodes item descriptors, each a SPEAD packet inside a heap (SPEAD protocol document, section 9; spead2's numpy header). */
-import {
-  ITEM_DESCRIPTOR_DESCRIPTION,
-  ITEM_DESCRIPTOR_DTYPE,
-  ITEM_DESCRIPTOR_FORMAT,
-  ITEM_DESCRIPTOR_ID,
-  ITEM_DESCRIPTOR_NAME,
-  ITEM_DESCRIPTOR_SHAPE,
-} from '../spead/constants.js'
-import { AssembledHeap } from './assembled-heap.js'
-import { decodePacket, isPacketPointer, PACKET_OK, PacketHeader } from './decode.js'
-import { ItemTable } from './items.js'
+/**
+ * Decodes item descriptors, each a SPEAD packet inside a heap (SPEAD protocol document, section 9; spead2's numpy header). Nothing
+ * here throws, because descriptors come from anybody: what is refused says why.
+ */
+import { BUG_COMPAT } from '../spead/flavour.js'
+import { type DescriptorFields, readDescriptorFields } from './descriptors/descriptor-packet.js'
+import { MAX_DESCRIPTION_BYTES, MAX_HEADER_BYTES, MAX_NAME_BYTES, Refusal, refuseUnless } from './descriptors/limits.js'
+import { dtypeOf, readNumpyHeader } from './descriptors/numpy-header.js'
+import { rememberBits } from './descriptors/shape.js'
+import { checkValueBits, isPyspeadShape, readSpeadFormat } from './descriptors/spead-format.js'
+
+export { resolveShape, valueBytes } from './descriptors/shape.js'
 
 export interface ReceivedDescriptor {
   readonly id: number
@@ -17,82 +17,100 @@ export interface ReceivedDescriptor {
   readonly description: string
   /** A dimension that varies from heap to heap is null. */
   readonly shape: (number | null)[]
-  /** numpy's spelling ('<f4', '>u2', '|i1'). A `format` of one field with a numpy equivalent gives that, big-endian; another gives null. */
+  /**
+   * numpy's spelling ('<f4', '>u2', '|i1'), of a structured dtype what Python prints (`[('x', '<i2'), ('y', '>f8')]`). A `format`
+   * of one field with a numpy equivalent gives that, big-endian; another gives null.
+   */
   readonly dtype: string | null
   readonly order: 'C' | 'F'
   /** [code, bits] per field, where the descriptor has a format and no numpy header. */
   readonly format: [code: string, bits: number][]
 }
 
-/** Decodes a descriptor item's bytes; undefined if they are no descriptor. Allocates, because descriptors are rare. */
-export function decodeDescriptor(bytes: Uint8Array): ReceivedDescriptor | undefined {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-  const header = new PacketHeader()
-  if (decodePacket(view, 0, bytes.length, header) !== PACKET_OK) return undefined
-  const heap = new AssembledHeap()
-  heap.addressBytes = header.addressBytes
-  heap.length = header.payloadLength
-  heap.pointers = new Uint32Array(header.pointers * 2)
-  for (let k = 0; k < header.pointers; k++) {
-    const hi = view.getUint32(header.pointersAt + 8 * k)
-    const lo = view.getUint32(header.pointersAt + 8 * k + 4)
-    if (isPacketPointer(hi, lo, header.addressBytes)) continue
-    heap.pointers[heap.pointerCount++] = hi
-    heap.pointers[heap.pointerCount++] = lo
-  }
-  const table = new ItemTable()
-  table.load(heap)
-  const field = (id: number): Uint8Array => {
-    // Found: below table.count.
-    const i = table.find(id)
-    if (i < 0 || table.immediate[i]) return new Uint8Array(0)
-    const at = header.payloadAt + table.offset[i]!
-    return bytes.subarray(at, at + table.length[i]!)
-  }
-  const idAt = table.find(ITEM_DESCRIPTOR_ID)
-  if (idAt < 0 || !table.immediate[idAt]) return undefined
-  const numpy = parseNumpyHeader(ascii(field(ITEM_DESCRIPTOR_DTYPE)))
-  const format = decodeFormat(field(ITEM_DESCRIPTOR_FORMAT), header.addressBytes)
-  return {
-    id: table.value(idAt),
-    name: ascii(field(ITEM_DESCRIPTOR_NAME)),
-    description: ascii(field(ITEM_DESCRIPTOR_DESCRIPTION)),
-    shape: numpy?.shape ?? decodeShape(field(ITEM_DESCRIPTOR_SHAPE), header.addressBytes),
-    dtype: numpy?.dtype ?? dtypeOfFormat(format),
-    order: numpy?.order ?? 'C',
-    format: numpy ? [] : format,
+/**
+ * A descriptor, or the reason for which its bytes are none. Beside it whether the widths are PySPEAD's; undefined where nothing
+ * tells.
+ */
+export type DescriptorReading = ({ readonly descriptor: ReceivedDescriptor } | { readonly refused: string }) & {
+  readonly pyspead: boolean | undefined
+}
+
+/**
+ * Decodes the descriptors of one heap, in their order. Allocates, because descriptors are rare.
+ * @param bugCompat a sum of BUG_COMPAT flags. Undefined: widths and tags are inferred from each descriptor. Where one has PySPEAD's
+ * widths, and none the specification's, all are taken for PySPEAD 0.5.2's, whose numpy headers name the wrong byte order.
+ */
+export function readDescriptors(items: readonly Uint8Array[], bugCompat?: number): DescriptorReading[] {
+  const told = items.map((bytes) => read(bytes, bugCompat))
+  const pyspead = told.some((one) => one.pyspead === true) && !told.some((one) => one.pyspead === false)
+  if (bugCompat !== undefined || !pyspead) return told
+  return told.map((one, i) => (one.pyspead === undefined && isNumpy(one) ? read(items[i]!, BUG_COMPAT.SWAP_ENDIAN) : one))
+}
+
+const isNumpy = (one: DescriptorReading): boolean =>
+  'descriptor' in one && one.descriptor.dtype !== null && one.descriptor.format.length === 0
+
+/** Decodes one descriptor by itself. @param bugCompat as in `readDescriptors` */
+export function readDescriptor(bytes: Uint8Array, bugCompat?: number): DescriptorReading {
+  return read(bytes, bugCompat)
+}
+
+/** Decodes a descriptor item's bytes; undefined if they are no descriptor. */
+export function decodeDescriptor(bytes: Uint8Array, bugCompat?: number): ReceivedDescriptor | undefined {
+  const reading = read(bytes, bugCompat)
+  return 'descriptor' in reading ? reading.descriptor : undefined
+}
+
+/** Bytes of memory that a kept descriptor takes, a little more rather than less. */
+export function descriptorBytes({ name, description, dtype, shape, format }: ReceivedDescriptor): number {
+  return 1024 + 2 * (name.length + description.length + (dtype?.length ?? 0)) + 24 * shape.length + 96 * format.length
+}
+
+function read(bytes: Uint8Array, bugCompat: number | undefined): DescriptorReading {
+  try {
+    const fields = readDescriptorFields(bytes)
+    checkLengths(fields)
+    return fields.dtype.length > 0 ? readNumpy(fields, bugCompat) : readFormat(fields, bugCompat)
+  } catch (error) {
+    if (error instanceof Refusal) return { refused: error.message, pyspead: undefined }
+    throw error
   }
 }
 
-const ascii = (bytes: Uint8Array): string => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1')
-
-/** Reads big-endian bytes as a number, exact to 2^53. */
-function unsigned(bytes: Uint8Array): number {
-  let value = 0
-  for (const byte of bytes) value = value * 256 + byte
-  return value
+function checkLengths({ name, description, dtype }: DescriptorFields): void {
+  const check = (what: string, { length }: Uint8Array, most: number) =>
+    refuseUnless(length <= most, () => `its ${what} has ${length} bytes; at most ${most}`)
+  check('name', name, MAX_NAME_BYTES)
+  check('description', description, MAX_DESCRIPTION_BYTES)
+  check('numpy header', dtype, MAX_HEADER_BYTES)
 }
 
-/** Reads fields of a letter and a width of 8 − N/8 bytes each. */
-function decodeFormat(bytes: Uint8Array, addressBytes: number): [string, number][] {
-  const size = 9 - addressBytes
-  const fields: [string, number][] = []
-  // `at` is always below bytes.length, here and in decodeShape.
-  for (let at = 0; at + size <= bytes.length; at += size) {
-    fields.push([String.fromCharCode(bytes[at]!), unsigned(bytes.subarray(at + 1, at + size))])
-  }
-  return fields
+function readNumpy(fields: DescriptorFields, bugCompat: number | undefined): DescriptorReading {
+  const header = readNumpyHeader(text(fields.dtype))
+  const pyspead = isPyspeadShape(fields.shape, fields.addressBytes, header.shape)
+  const swap = bugCompat === undefined ? pyspead === true : (bugCompat & BUG_COMPAT.SWAP_ENDIAN) !== 0
+  const dtype = dtypeOf(header, swap)
+  const { shape, order } = header
+  const descriptor = { ...labels(fields), shape, dtype: dtype.text, order, format: [] }
+  return { descriptor: measured(descriptor, dtype.itemBytes * 8), pyspead }
 }
 
-/** Reads dimensions of a tag and N/8 bytes each; tag 1 (2 from PySPEAD) means that the dimension varies. */
-function decodeShape(bytes: Uint8Array, addressBytes: number): (number | null)[] {
-  const size = 1 + addressBytes
-  const shape: (number | null)[] = []
-  for (let at = 0; at + size <= bytes.length; at += size) {
-    shape.push(bytes[at]! & 3 ? null : unsigned(bytes.subarray(at + 1, at + size)))
-  }
-  return shape
+function readFormat(fields: DescriptorFields, bugCompat: number | undefined): DescriptorReading {
+  const { format, shape, pyspead } = readSpeadFormat(fields.format, fields.shape, fields.addressBytes, bugCompat)
+  const descriptor = { ...labels(fields), shape, dtype: dtypeOfFormat(format), order: 'C' as const, format }
+  const elementBits = format.reduce((sum, [, bits]) => sum + bits, 0)
+  return { descriptor: measured(descriptor, elementBits), pyspead }
 }
+
+const labels = ({ id, name, description }: DescriptorFields) => ({ id, name: text(name), description: text(description) })
+
+function measured(descriptor: ReceivedDescriptor, elementBits: number): ReceivedDescriptor {
+  checkValueBits(descriptor.shape, elementBits)
+  rememberBits(descriptor, elementBits)
+  return descriptor
+}
+
+const text = (bytes: Uint8Array): string => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1')
 
 function dtypeOfFormat(format: [string, number][]): string | null {
   const [only] = format
@@ -103,46 +121,4 @@ function dtypeOfFormat(format: [string, number][]): string | null {
   if (code === 'b' && bits === 8) return '|b1'
   if (code === 'c' && bits === 8) return '|S1'
   return null
-}
-
-/** Reads the Python dict literal of a .npy header (numpy.lib.format), as numpy writes it and no other way. */
-function parseNumpyHeader(text: string): { dtype: string; order: 'C' | 'F'; shape: number[] } | undefined {
-  if (text.length > 4096) return undefined
-  const descr = /'descr':\s*(?:'([^']*)'|(\[.*?\]))\s*,\s*'/.exec(text)
-  const shape = /'shape':\s*\(([\d,\sL]*)\)/.exec(text)
-  if (!descr || !shape) return undefined
-  const [, scalar, structured = ''] = descr
-  const [, dimensions = ''] = shape
-  return {
-    dtype: scalar ?? structured,
-    order: /'fortran_order':\s*True/.test(text) ? 'F' : 'C',
-    shape: dimensions
-      .split(',')
-      .map((part) => Number.parseInt(part, 10))
-      .filter((n) => !Number.isNaN(n)),
-  }
-}
-
-/** Returns the bytes of one value of the item, or undefined where they vary or are no whole number. */
-export function valueBytes(descriptor: ReceivedDescriptor): number | undefined {
-  let elements = 1
-  for (const dimension of descriptor.shape) {
-    if (dimension === null) return undefined
-    elements *= dimension
-  }
-  if (descriptor.format.length > 0) {
-    const bits = elements * descriptor.format.reduce((sum, [, width]) => sum + width, 0)
-    return Math.ceil(bits / 8)
-  }
-  const width = /^[<>|=]?([a-zA-Z])(\d+)/.exec(descriptor.dtype ?? '')
-  if (!width) return undefined
-  // numpy counts unicode strings in characters of four bytes.
-  return elements * Number(width[2]) * (width[1] === 'U' ? 4 : 1)
-}
-
-/** Returns the shape of an item of `bytes` bytes: the length tells the one dimension that may vary. */
-export function resolveShape(descriptor: ReceivedDescriptor, bytes: number): (number | null)[] {
-  const fixed = valueBytes({ ...descriptor, shape: descriptor.shape.map((dimension) => dimension ?? 1) })
-  if (!fixed || descriptor.shape.filter((dimension) => dimension === null).length !== 1) return descriptor.shape
-  return descriptor.shape.map((dimension) => dimension ?? Math.floor(bytes / fixed))
 }

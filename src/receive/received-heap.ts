@@ -2,7 +2,7 @@
 import { ITEM_DESCRIPTOR, ITEM_STREAM_CTRL, STREAM_CTRL_START, STREAM_CTRL_STOP } from '../spead/constants.js'
 import type { AssembledHeap } from './assembled-heap.js'
 import { type ItemTable, LAST_RESERVED_ID } from './items.js'
-import { type ReceivedDescriptor, resolveShape, valueBytes } from './received-descriptor.js'
+import { descriptorBytes, type ReceivedDescriptor, resolveShape, valueBytes } from './received-descriptor.js'
 
 export interface ReceivedItem {
   readonly id: number
@@ -23,7 +23,10 @@ export interface ReceivedHeap {
   /** A number per sending socket, and the index of the endpoint the heap came to. */
   readonly sender: number
   readonly endpoint: number
-  /** The items in the order of their pointers, without SPEAD's own (ids 0–6). */
+  /**
+   * The items in the order of their pointers, without SPEAD's own (ids 0–6). Where several have one id, it is the one that spead2
+   * takes.
+   */
   readonly items: Map<number, ReceivedItem>
   /** Descriptors that came in this heap. */
   readonly descriptors: ReceivedDescriptor[]
@@ -88,17 +91,22 @@ export function copyHeap(
   heap: AssembledHeap,
   table: ItemTable,
   u8: Uint8Array,
-  known: ReadonlyMap<number, ReceivedDescriptor>,
+  known: Pick<ReadonlyMap<number, ReceivedDescriptor>, 'get'>,
   descriptors: ReceivedDescriptor[],
 ): ReceivedHeap {
-  const payload = Math.max(0, heap.length)
-  const own = new Uint8Array(payload + 8 * table.count)
-  own.set(u8.subarray(heap.at, heap.at + payload))
-  let free = payload
-  const items = new Map<number, ReceivedItem>()
+  const chosen = new Map<number, number>()
   for (let i = 0; i < table.count; i++) {
     const id = table.ids[i]!
     if (id <= LAST_RESERVED_ID) continue
+    const before = chosen.get(id)
+    chosen.set(id, before === undefined ? i : table.prevailing(before, i))
+  }
+  const payload = chosen.size > 0 ? Math.max(0, heap.length) : 0
+  const own = new Uint8Array(payload + 8 * chosen.size)
+  own.set(u8.subarray(heap.at, heap.at + payload))
+  let free = payload
+  const items = new Map<number, ReceivedItem>()
+  for (const [id, i] of chosen) {
     const descriptor = known.get(id)
     const immediate = table.immediate[i] === 1
     let at = table.offset[i]!
@@ -122,7 +130,7 @@ export function copyHeap(
   return {
     cnt: cntOf(heap),
     flavour: { heapAddressBits: heap.addressBytes * 8 },
-    sender: heap.sender,
+    sender: heap.from,
     endpoint: heap.endpoint,
     items,
     descriptors,
@@ -132,6 +140,18 @@ export function copyHeap(
     packets: heap.packets,
   }
 }
+
+/** Returns how many bytes a heap keeps until its consumer has done with it. */
+export function heldBytes({ items, descriptors }: ReceivedHeap): number {
+  const first = items.values().next().value
+  let bytes = HEAP_BYTES + ITEM_BYTES * items.size + (first?.bytes.buffer.byteLength ?? 0)
+  for (const descriptor of descriptors) bytes += descriptorBytes(descriptor)
+  return bytes
+}
+
+/** About what the objects of a heap and of each item take. */
+const HEAP_BYTES = 512
+const ITEM_BYTES = 256
 
 function cntOf(heap: AssembledHeap): number | bigint {
   const cnt = heap.cntNumber

@@ -19,7 +19,7 @@ function run(input: WorkerInput, source: PacketSource, stats: Float64Array, post
   const { options, queueHeaps, queueKibibytes } = input
   const { fds, endpoints } = source
   const control = new Int32Array(input.control)
-  const session = new ReceiveSession(source.buffer, source.freeAt, options, stats)
+  const session = new ReceiveSession(source.buffer, source.freeAt, options, stats, (sender) => source.nameOf?.(sender) ?? null)
   const wake = new EventFd(input.wakeFd)
   const waitForPackets = new PollSet(fds.length + 1)
   const waitForMain = new PollSet(1)
@@ -78,6 +78,7 @@ function run(input: WorkerInput, source: PacketSource, stats: Float64Array, post
     const full = options.deliver && queueFull()
     let taken = 0
     const before = performance.now()
+    session.look(before)
     // One call per endpoint and turn, so that packets that came to several endpoints at once stay nearly in order.
     if (!full) for (let endpoint = 0; endpoint < endpoints; endpoint++) taken += source.take(endpoint, session)
     const now = performance.now()
@@ -88,6 +89,7 @@ function run(input: WorkerInput, source: PacketSource, stats: Float64Array, post
     if (session.outbox.length > 0) deliver()
     source.announce?.(taken === 0)
     reason = session.ended(now, taken === 0 && !full)
+    if (session.outbox.length > 0) deliver()
     if (reason !== undefined) break
     if (taken > 0) {
       armed = false

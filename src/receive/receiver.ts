@@ -1,10 +1,11 @@
 /** The receiver as its user holds it: heaps out of an iterator, counters, and the summary at the end. */
+import { SpeadcastError } from '../errors.js'
 import { formatGid } from '../net/address.js'
 import type { DatagramPeer } from '../rdma/rendezvous.js'
 import type { HeapQueue } from './queue.js'
 import type { ReceiveDriver } from './receive-driver.js'
 import type { ReceivedHeap } from './received-heap.js'
-import { type EndReason, type SeenItem, type SessionSummary, STAT, STAT_NAMES, type StatName } from './session.js'
+import { type SessionSummary, STAT, STAT_NAMES, type StatName } from './session.js'
 
 /** The queue pair that takes an endpoint's datagrams. */
 export interface ReceiverPeer extends Omit<DatagramPeer, 'gid' | 'mtuBytes'> {
@@ -27,23 +28,8 @@ export type ReceiverStats = Readonly<Record<StatName, number>> & {
   readonly groupsRejoined: number
 }
 
-export interface ReceiveSummary extends ReceiverStats {
-  readonly reason: EndReason
-  /** From the first packet to the last. */
-  readonly seconds: number
-  readonly items: readonly SeenItem[]
-  /** Estimate: heap cnts that never came between the lowest and the highest seen, if the others' spacing is regular. */
-  readonly heapsMissing: number
-  /** With `verify`: heaps missing by their timestamps, on the same assumption. */
-  readonly verifyMissing: number
-  /** With `verify`: the first few corrupt heaps, each with what is wrong. */
-  readonly corruptExamples: readonly string[]
-  /** Lower-case hexadecimal, null without `hash` or `output`. */
-  readonly sha256: string | null
-  readonly outputBytes: number
-  /** Complete data heaps that are not in the output: too late, or without the item. */
-  readonly outputLeftOut: number
-}
+/** The counters at the end, and what they come to. */
+export type ReceiveSummary = ReceiverStats & SessionSummary
 
 /** Made by openReceiver. Iterating takes heaps from one queue: two iterations share them. */
 export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {
@@ -87,7 +73,8 @@ export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {
     this.done = ended
       .then(
         (summary) => {
-          queue.end()
+          // A consumer that only iterates learns here of an output that failed.
+          queue.end(summary.outputError === null ? undefined : { value: outputError(summary.outputError) })
           return { ...this.stats(), ...summary, reason: this.#aborted ? ('aborted' as const) : summary.reason }
         },
         (error) => {
@@ -131,3 +118,5 @@ export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {
     await this.close().catch(() => undefined)
   }
 }
+
+const outputError = (message: string) => new SpeadcastError('ERR_SPEADCAST_NATIVE', message)

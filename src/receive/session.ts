@@ -3,12 +3,15 @@
  * delivers, and decides whether this was the end. Runs in the receiving thread, where receiver-worker.ts or dgram-receiver.ts feeds it.
  */
 import { ITEM_DESCRIPTOR } from '../spead/constants.js'
-import { ADDED, Assembler, DUPLICATE } from './assemble.js'
+import { ADDED, Assembler, DUPLICATE, REFUSED } from './assemble.js'
 import type { AssembledHeap } from './assembled-heap.js'
+import { type Budget, tableBudget } from './budget.js'
 import { decodePacket, PACKET_OK, PacketHeader } from './decode.js'
 import { ItemTable, LAST_RESERVED_ID } from './items.js'
-import { OrderedOutput, STAGE_BYTES } from './output.js'
-import { decodeDescriptor, type ReceivedDescriptor } from './received-descriptor.js'
+import type { KnownItems } from './known-items.js'
+import { Output } from './output.js'
+import { STAGE_BYTES } from './output-file.js'
+import { type ReceivedDescriptor, readDescriptors } from './received-descriptor.js'
 import {
   controlOf,
   copyHeap,
@@ -18,92 +21,31 @@ import {
   putImmediate,
   type ReceivedHeap,
 } from './received-heap.js'
+import { Refusals } from './refusals.js'
+import type { Sender } from './sender.js'
+import { Senders } from './senders.js'
+import { STAT } from './stats.js'
 import { HeapStorage } from './storage.js'
-import { greatestCommonDivisor, PatternVerifier, TUTORIAL_SAMPLES } from './verify.js'
+import type { EndReason, SeenItem, SessionOptions, SessionSummary } from './summary.js'
+import { PatternVerifier, TUTORIAL_SAMPLES } from './verify.js'
 
-/** Names of the counters, which are doubles in shared memory. The receiving thread alone writes them. */
-export const STAT_NAMES = [
-  /** Packets that became part of a heap. */
-  'packets',
-  /** UDP payload bytes of all datagrams. */
-  'bytes',
-  /** Reads that gave those bytes: datagrams, or runs of them that the kernel coalesced (UDP_GRO). */
-  'messages',
-  /** Complete heaps with data; descriptor-only and stream control heaps are in `controlHeaps`. */
-  'heaps',
-  'controlHeaps',
-  /** Heaps given up with packets missing. */
-  'heapsIncomplete',
-  'heapsCorrupt',
-  /** Heaps dropped because the consumer was too slow (node:dgram only: the native receiver leaves packets in the socket instead). */
-  'heapsDiscarded',
-  /** Packets that came again, or came for a heap already finished or given up. */
-  'duplicates',
-  /** Datagrams that are not SPEAD, or contradict their heap. */
-  'malformed',
-  /** Datagrams, or coalesced runs of them, that found the socket buffer full; NaN where nobody counts them (node:dgram). */
-  'droppedByKernel',
-  /** Item data of the heaps in `heaps`. */
-  'payloadBytes',
-] as const
-export type StatName = (typeof STAT_NAMES)[number]
-/** Indices of the counters. A session's `stats` has one for each name. */
-export const STAT = Object.fromEntries(STAT_NAMES.map((name, i) => [name, i])) as Readonly<Record<StatName, number>>
-
-export type EndReason = 'stop' | 'heaps' | 'timeout' | 'closed' | 'aborted'
-
-/** Structured-cloneable: it crosses to the worker. */
-export interface SessionOptions {
-  readonly endpoints: number
-  readonly maxHeaps: number
-  /** Milliseconds from the start, Infinity for none. */
-  readonly timeoutMs: number
-  /** The number of complete data heaps after which to end; Infinity: none ends it. */
-  readonly heaps: number
-  /** The number of stop heaps after which to end; Infinity: none ends it. */
-  readonly stops: number
-  readonly verify: boolean
-  readonly hash: boolean
-  readonly outputFd?: number | undefined
-  /** Name or number of the item for output and hash. */
-  readonly item: string | number
-  readonly deliver: boolean
-}
-
-export interface SeenItem {
-  readonly id: number
-  readonly name: string | null
-  readonly description: string | null
-  readonly dtype: string | null
-  readonly shape: (number | null)[] | null
-  readonly format: [code: string, bits: number][]
-}
-
-export interface SessionSummary {
-  readonly reason: EndReason
-  /** From the first packet to the last. */
-  readonly seconds: number
-  readonly items: SeenItem[]
-  /** Heap cnts between the lowest and the highest seen that never came, if they are spaced as regularly as those that did. */
-  readonly heapsMissing: number
-  /** With `verify`: the same by timestamps. */
-  readonly verifyMissing: number
-  readonly corruptExamples: string[]
-  readonly sha256: string | null
-  readonly outputBytes: number
-  /** Data heaps that are not in the output: too late for the window, or without the item. */
-  readonly outputLeftOut: number
-}
+export { STAT, STAT_NAMES, type StatName } from './stats.js'
+export type { EndReason, SeenItem, SessionOptions, SessionSummary } from './summary.js'
 
 /** Quiet time after which a stop heap is believed, because packets may come after it. */
 const LINGER_MS = 20
 const LINGER_INCOMPLETE_MS = 100
 const LINGER_AT_MOST_MS = 1000
+/** Silence of a sender after which its heaps that do not say how long they are have come to their end. */
+const OPEN_MS = 1000
 const SCRATCH_BYTES = 4096
+/** Bytes that a session takes of its buffer besides the memory for heaps, at most. */
+export const SESSION_BYTES = SCRATCH_BYTES + STAGE_BYTES
 const WINDOW_HEAPS = 1024
 const WINDOW_BYTES = 96 << 20
 const FIRST_HEAPS = 16
-const MAX_DESCRIPTORS = 4096
+/** Item ids that the summary tells. */
+const MAX_SEEN = 4096
 const NO_DESCRIPTORS: ReceivedDescriptor[] = []
 
 export class ReceiveSession {
@@ -115,60 +57,99 @@ export class ReceiveSession {
   readonly #view: DataView
   readonly #packet = new PacketHeader()
   readonly #table = new ItemTable()
-  readonly #known = new Map<number, ReceivedDescriptor>()
+  readonly #budget: Budget
+  readonly #refusals: Refusals
+  readonly #senders: Senders
   readonly #seenIds = new Set<number>()
   readonly #assembler: Assembler
   readonly #verifier: PatternVerifier | undefined
-  readonly #output: OrderedOutput | undefined
+  readonly #output: Output | undefined
   readonly #scratchAt: number
-  #itemId: number
   #leftOut = 0
   #stops = 0
-  #ending = false
+  #flushing = false
 
   #startedAt = 0
   #firstAt = -1
   #lastAt = 0
   #stoppedAt = -1
+  /** Time in which there was nothing to take; a receiver that is held up hears of no pause. */
+  #idleMs = 0
+  /** When there was nothing to take, −1 if there was something. */
+  #quietAt = -1
 
-  // Heap cnts, unwrapped: a sequence may pass the width of its flavour.
-  #cntSeen = false
-  #cntHighest = 0
-  #cntLowest = 0
-  #cntStep = 0
-  #cntHeaps = 0
-
-  /** @param freeAt where memory starts in `buffer` that the driver does not use; a multiple of 4096 */
-  constructor(buffer: ArrayBuffer, freeAt: number, options: SessionOptions, stats: Float64Array) {
+  /**
+   * @param freeAt where memory starts in `buffer` that the driver does not use; a multiple of 4096
+   * @param nameOf returns a sender's address and port as text; null where the driver has forgotten them
+   */
+  constructor(
+    buffer: ArrayBuffer,
+    freeAt: number,
+    options: SessionOptions,
+    stats: Float64Array,
+    nameOf: (number: number) => string | null = () => null,
+  ) {
     this.#options = options
     this.#stats = stats
     this.#u8 = new Uint8Array(buffer)
     this.#view = new DataView(buffer)
     this.#scratchAt = freeAt
+    const { endpoints, verify, anySource, cntStep, item, maxHeaps } = options
     const wantsOutput = options.hash || options.outputFd !== undefined
-    const storage = new HeapStorage(freeAt + SCRATCH_BYTES + (wantsOutput ? STAGE_BYTES : 0), buffer.byteLength)
-    this.#verifier = options.verify ? new PatternVerifier(buffer) : undefined
+    const heapsAt = freeAt + SCRATCH_BYTES + (wantsOutput ? STAGE_BYTES : 0)
+    const storage = new HeapStorage(heapsAt, Math.min(buffer.byteLength, heapsAt + options.memoryBytes))
+    this.#budget = tableBudget(options.memoryBytes)
+    this.#refusals = new Refusals(stats, storage.capacity, this.#budget.limitBytes)
+    const wanted = typeof item === 'string' ? item : ''
+    const onForgotten = ({ number }: Sender) => {
+      stats[STAT.sendersForgotten]!++
+      this.#output?.drop(number)
+    }
+    this.#senders = new Senders({ budget: this.#budget, endpoints, verify, anySource, cntStep, item: wanted, onForgotten })
+    this.#verifier = verify ? new PatternVerifier(buffer, endpoints) : undefined
     this.#output = wantsOutput
-      ? new OrderedOutput(buffer, freeAt + SCRATCH_BYTES, storage, {
+      ? new Output(buffer, freeAt + SCRATCH_BYTES, storage, {
+          order: options.order ?? 'cnt',
           fd: options.outputFd,
+          path: options.outputPath ?? '',
           hash: options.hash,
           windowHeaps: WINDOW_HEAPS,
           windowBytes: Math.min(WINDOW_BYTES, storage.capacity / 2),
           // Sockets are read in turn, so heaps of several endpoints come far out of order.
-          firstHeaps: options.endpoints > 1 ? WINDOW_HEAPS : FIRST_HEAPS,
+          firstHeaps: endpoints > 1 ? WINDOW_HEAPS : FIRST_HEAPS,
+          endpoints,
+          nameOf,
+          receivingBelow: (sender, cnt) => this.#assembler.receivingBelow(sender, cnt),
         })
       : undefined
     this.#assembler = new Assembler(buffer, {
-      maxHeaps: options.maxHeaps,
+      maxHeaps,
       storage,
+      budget: this.#budget,
+      refusals: this.#refusals,
       onHeap: (heap) => this.#onHeap(heap),
+      onStop: (heap) => this.#onStop(heap),
+      onRun: (sender) => this.#onRun(sender),
       onPressure: () => this.#output?.releaseLowest() ?? false,
     })
-    this.#itemId = typeof options.item === 'number' ? options.item : options.item === 'adc_samples' ? TUTORIAL_SAMPLES : -1
   }
 
   start(nowMs: number): void {
     this.#startedAt = nowMs
+    this.look(nowMs)
+  }
+
+  /**
+   * Call it before a look for datagrams, and before each that comes by itself; at each turn at least, because the output is written
+   * every second.
+   */
+  look(nowMs: number): void {
+    if (this.#quietAt >= 0) {
+      this.#idleMs += nowMs - this.#quietAt
+      this.#quietAt = -1
+    }
+    this.#assembler.nowMs = nowMs
+    this.#output?.tick(nowMs)
   }
 
   /** Call it before and after a run of datagrams. */
@@ -177,19 +158,29 @@ export class ReceiveSession {
     this.#lastAt = nowMs
   }
 
-  /** Takes a datagram, which lies in the buffer at `at`. Allocates only where heaps are delivered or descriptors come. */
-  packet(at: number, length: number, sender: number, endpoint: number): void {
-    if (this.#stats[STAT.heaps]! >= this.#options.heaps) return
+  /**
+   * Takes a datagram, which lies in the buffer at `at`. Allocates only where heaps are delivered, descriptors come, or a sender is
+   * new.
+   * @param from a number for its source address and port, below 2^31
+   */
+  packet(at: number, length: number, from: number, endpoint: number): void {
     const stats = this.#stats
+    if (stats[STAT.heaps]! >= this.#options.heaps) return
     stats[STAT.bytes]! += length
     if (decodePacket(this.#view, at, length, this.#packet) !== PACKET_OK) {
       stats[STAT.malformed]!++
       return
     }
-    const verdict = this.#assembler.add(this.#packet, sender, endpoint)
+    const sender = this.#senders.of(from, endpoint)
+    sender.hear(this.#idleMs)
+    const verdict = this.#assembler.add(this.#packet, sender, from, endpoint)
+    sender.packetDone()
     if (verdict === ADDED) stats[STAT.packets]!++
     else if (verdict === DUPLICATE) stats[STAT.duplicates]!++
-    else stats[STAT.malformed]!++
+    else if (verdict === REFUSED) {
+      stats[STAT.packets]!++
+      stats[STAT.packetsRefused]!++
+    } else stats[STAT.malformed]!++
   }
 
   /** Counts a read of the socket. Call `packet` for each datagram of it afterwards. */
@@ -204,6 +195,12 @@ export class ReceiveSession {
 
   /** Returns the reason to end now, if there is one. @param quiet no datagram was waiting just now */
   ended(nowMs: number, quiet: boolean): EndReason | undefined {
+    if (quiet) {
+      this.look(nowMs)
+      this.#quietAt = nowMs
+      this.#assembler.endOpen(this.#idleMs - OPEN_MS)
+    }
+    if (this.#output?.failure) return 'output'
     if (this.#stats[STAT.heaps]! >= this.#options.heaps) return 'heaps'
     if (this.#stops >= this.#options.stops) {
       if (this.#stoppedAt < 0) this.#stoppedAt = nowMs
@@ -225,75 +222,135 @@ export class ReceiveSession {
 
   /** Gives up unfinished heaps and writes those that wait. Call it once, at the end. */
   finish(reason: EndReason): SessionSummary {
-    this.#ending = true
+    this.#flushing = true
     // When the wanted number is reached, nobody waits for the heaps in the making, so they do not count as lost.
     if (reason !== 'heaps') this.#assembler.flush()
+    const stats = this.#stats
+    const senders = this.#senders
     const sha256 = this.#output?.finish() ?? null
-    const cnts = this.#cntStep > 0 ? (this.#cntHighest - this.#cntLowest) / this.#cntStep + 1 : this.#cntHeaps
+    const byCnt = senders.missing
+    const byPattern = senders.patternMissing
     return {
-      reason,
+      reason: reason !== 'closed' && stats[STAT.heaps]! >= this.#options.heaps ? 'heaps' : reason,
       seconds: this.#firstAt < 0 ? 0 : (this.#lastAt - this.#firstAt) / 1000,
       items: this.#itemsSeen(),
-      heapsMissing: Math.max(0, cnts - this.#cntHeaps),
-      verifyMissing: this.#verifier?.missing ?? 0,
+      heapsMissing: Math.max(byCnt, byPattern - stats[STAT.heapsIncomplete]!),
+      cntStep: senders.cntStep,
+      verifyMissing: this.#verifier ? Math.max(byCnt, byPattern) : 0,
       corruptExamples: this.#verifier?.examples ?? [],
+      refusals: this.#refusals.texts(),
       sha256,
       outputBytes: this.#output?.bytes ?? 0,
       outputLeftOut: (this.#output?.late ?? 0) + this.#leftOut,
+      outputError: this.#output?.failure ?? null,
+      outputFiles: this.#options.outputFd === undefined ? [] : (this.#output?.summaries ?? []),
     }
   }
 
   #onHeap(heap: AssembledHeap): void {
     const stats = this.#stats
     // More heaps may finish than were asked for, because the assembler makes room or flushes.
-    if (!this.#ending && stats[STAT.heaps]! >= this.#options.heaps) return
+    if (!this.#flushing && stats[STAT.heaps]! >= this.#options.heaps) return
     const table = this.#table
     table.load(heap)
-    const cnt = this.#unwrap(heap)
+    // Only heaps of a sender are put together.
+    const sender = heap.sender!
+    const { sequence } = sender
     const control = controlOf(table)
-    const descriptors = heap.complete && table.find(ITEM_DESCRIPTOR) >= 0 ? this.#learn(heap) : NO_DESCRIPTORS
+    heap.control = control !== undefined
+    const { addressBytes, cntNumber } = heap
+    if (control === 'start' && heap.complete) {
+      if (sequence.started && sequence.unwrap(cntNumber, addressBytes) > sequence.highest) {
+        this.#assembler.beginRun(sender)
+        // Other heaps were given up for it.
+        table.load(heap)
+      } else sender.mark('start')
+    }
+    const descriptors = heap.complete && table.find(ITEM_DESCRIPTOR) >= 0 ? this.#learn(heap, sender) : NO_DESCRIPTORS
     const dataBytes = dataBytesOf(table)
+    let cnt = sequence.unwrap(cntNumber, addressBytes)
+    heap.empty = heap.complete && dataBytes < 0
+    // A heap that lost a packet may have lost the pointers to its data: all but control heaps and those of descriptors have some.
+    const counts = dataBytes >= 0 || !(heap.complete || heap.control)
+    if (dataBytes >= 0 && heap.complete && (heap.comesAgain || sender.after !== undefined)) {
+      if (!this.#assembler.ending && sender.beginsRun(cnt, heap.comesAgain)) {
+        this.#assembler.beginRun(sender, true)
+        cnt = cntNumber
+      } else if (sender.after === 'start' && cnt > sequence.highest) sender.mark(undefined)
+    }
+    if (counts && sequence.note(cnt)) this.#forgetOrder(sender)
+    if (heap.empty) sequence.noteEmpty(cnt)
     if (!heap.complete) stats[STAT.heapsIncomplete]!++
     else if (dataBytes >= 0) {
       stats[STAT.heaps]!++
       stats[STAT.payloadBytes]! += dataBytes
       this.#noteIds()
       if (this.#verifier) {
-        this.#verifier.check(heap, table, this.#known)
+        this.#verifier.check(heap, table, sender, this.#senders.itemsOf(sender))
         stats[STAT.heapsCorrupt] = this.#verifier.corrupt
       }
     } else stats[STAT.controlHeaps]!++
-    if (this.#options.deliver) this.outbox.push(copyHeap(heap, table, this.#u8, this.#known, descriptors))
-    if (this.#output) this.#write(this.#output, heap, cnt, heap.complete && dataBytes >= 0)
-    if (control !== undefined) {
-      if (control === 'stop' && heap.complete) this.#stops++
-      // The same cnts may come again now, because the sender may start anew.
-      this.#assembler.forgetFinished()
-    }
+    if (this.#options.deliver) this.outbox.push(copyHeap(heap, table, this.#u8, this.#senders.itemsOf(sender), descriptors))
+    if (this.#output && (counts || sequence.isNear(cnt))) this.#write(this.#output, heap, cnt, heap.complete && dataBytes >= 0)
   }
 
-  #write(output: OrderedOutput, heap: AssembledHeap, cnt: number, hasData: boolean): void {
+  #onStop({ sender, cntNumber, addressBytes }: AssembledHeap): void {
+    const { sequence } = sender!
+    sequence.noteStop(sequence.unwrap(cntNumber, addressBytes))
+    sender!.mark('stop')
+    this.#stops++
+    this.#assembler.ending = this.#stops >= this.#options.stops
+  }
+
+  /**
+   * The order of the output is that of a socket, which may deal out its heaps among endpoints: its run ends at one after the other.
+   */
+  #onRun({ number, endpoint }: Sender): void {
+    this.#output?.forget(number, endpoint)
+  }
+
+  #forgetOrder({ number }: Sender): void {
+    this.#output?.forget(number)
+  }
+
+  #write(output: Output, heap: AssembledHeap, cnt: number, hasData: boolean): void {
     const table = this.#table
+    const sender = heap.sender!
+    const known = this.#senders.itemsOf(sender)
+    const id = this.#itemId(known)
     // Below table.count, or −1.
-    const i = hasData ? table.find(this.#itemId) : -1
+    const i = hasData ? table.find(id) : -1
     if (i < 0) {
       if (hasData) this.#leftOut++
-      output.add(cnt, 0, -1, heap)
+      output.add(sender.number, cnt, 0, -1, heap)
     } else if (table.immediate[i]) {
-      const length = immediateBytes(this.#known.get(this.#itemId), heap.addressBytes)
+      const length = immediateBytes(known.get(id), heap.addressBytes)
       putImmediate(table, i, this.#u8, this.#scratchAt, length)
-      output.add(cnt, this.#scratchAt, length, heap)
-    } else output.add(cnt, heap.at + table.offset[i]!, table.length[i]!, heap)
+      output.add(sender.number, cnt, this.#scratchAt, length, heap)
+    } else output.add(sender.number, cnt, heap.at + table.offset[i]!, table.length[i]!, heap)
   }
 
-  #learn(heap: AssembledHeap): ReceivedDescriptor[] {
+  /** Returns the id of the item for the output in heaps of a sender, or −1. @param known by its descriptors */
+  #itemId(known: KnownItems): number {
+    const { item } = this.#options
+    if (typeof item === 'number') return item
+    const id = known.wantedId()
+    return id < 0 && item === 'adc_samples' ? TUTORIAL_SAMPLES : id
+  }
+
+  #learn(heap: AssembledHeap, sender: Sender): ReceivedDescriptor[] {
     const found: ReceivedDescriptor[] = []
-    for (const bytes of descriptorItems(heap, this.#table, this.#u8)) {
-      const descriptor = decodeDescriptor(bytes)
-      if (!descriptor || (this.#known.size >= MAX_DESCRIPTORS && !this.#known.has(descriptor.id))) continue
-      found.push(descriptor)
-      this.#known.set(descriptor.id, descriptor)
-      if (descriptor.name === this.#options.item) this.#itemId = descriptor.id
+    const { bugCompat } = this.#options
+    for (const reading of readDescriptors(descriptorItems(heap, this.#table, this.#u8), bugCompat)) {
+      if (!('descriptor' in reading)) {
+        this.#refusals.descriptor(reading.refused)
+        continue
+      }
+      const { descriptor } = reading
+      const own = this.#senders.itemsOf(sender).learn(descriptor, sender.id)
+      const any = this.#senders.items.learn(descriptor, sender.id)
+      if (own && any) found.push(descriptor)
+      else this.#refusals.descriptor('there is no memory for more descriptors')
     }
     return found
   }
@@ -303,33 +360,15 @@ export class ReceiveSession {
     // There are at least `count` ids.
     for (let i = 0; i < count; i++) {
       const id = ids[i]!
-      if (id > LAST_RESERVED_ID && !this.#seenIds.has(id) && this.#seenIds.size < MAX_DESCRIPTORS) this.#seenIds.add(id)
+      if (id > LAST_RESERVED_ID && !this.#seenIds.has(id) && this.#seenIds.size < MAX_SEEN) this.#seenIds.add(id)
     }
-  }
-
-  /** Returns the heap cnt continued across wraps of its width, as near as can be to the highest so far, and notes gaps. */
-  #unwrap(heap: AssembledHeap): number {
-    let cnt = heap.cntNumber
-    if (!this.#cntSeen) {
-      this.#cntSeen = true
-      this.#cntHighest = cnt
-      this.#cntLowest = cnt
-    } else {
-      const period = 2 ** (heap.addressBytes * 8)
-      const turns = Math.round((this.#cntHighest - cnt) / period)
-      cnt += turns * period
-      if (this.#cntStep !== 1) this.#cntStep = greatestCommonDivisor(Math.abs(cnt - this.#cntHighest), this.#cntStep)
-      if (cnt > this.#cntHighest) this.#cntHighest = cnt
-      if (cnt < this.#cntLowest) this.#cntLowest = cnt
-    }
-    this.#cntHeaps++
-    return cnt
   }
 
   #itemsSeen(): SeenItem[] {
-    const ids = new Set([...this.#known.keys(), ...this.#seenIds])
+    const known = this.#senders.items
+    const ids = new Set([...known.ids(), ...this.#seenIds])
     return [...ids].map((id) => {
-      const descriptor = this.#known.get(id)
+      const descriptor = known.get(id)
       return {
         id,
         name: descriptor?.name ?? null,

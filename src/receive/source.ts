@@ -13,6 +13,8 @@ export interface PacketSource {
   readonly fds: readonly number[]
   /** Gives the session the packets that have come to an endpoint, a few dozen at most; returns the number of reads. */
   take(endpoint: number, session: ReceiveSession): number
+  /** Returns a sender's address and port as text; null where it has forgotten them. */
+  nameOf?(sender: number): string | null
   /** Called before a sleep. The caller takes once more, because packets may have come before; then it sleeps. */
   arm?(): void
   /** Called after the sleep. */

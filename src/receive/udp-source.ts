@@ -1,8 +1,10 @@
 /** Takes datagrams from bound sockets by recvmmsg(2). The main thread closes the sockets. */
 
+import { SOCKADDR_IN, SOCKADDR_IN6 } from '../../ffi/layout.js'
 import type { RegionHandle } from '../../ffi/memory/region.js'
 import { Scratch } from '../../ffi/memory/scratch.js'
 import { ARENA_BYTES, ARENA_MESSAGE_BYTES, droppedBySocket, ReceiveArena } from '../../ffi/socket/recvmmsg.js'
+import { formatAddress } from '../net/address.js'
 import { CreditLedger, isHello } from './credits.js'
 import type { ReceiveSession } from './session.js'
 import type { PacketSource } from './source.js'
@@ -51,10 +53,12 @@ export class UdpSource implements PacketSource {
       if (this.#credits && isHello(this.#view, base, length)) {
         const to = arena.senderAddress(i)
         const reply = (credit: Uint8Array) => arena.reply(fd, credit, to)
-        this.#credits.hello(`${fd} ${to.join()}`, reply, this.#stats)
+        this.#credits.hello(`${fd} ${to.join()}`, reply, this.#stats, performance.now())
         continue
       }
       session.message()
+      // Else an empty datagram would be no packet, and so count nowhere.
+      if (length === 0) session.packet(base, 0, arena.sender[i]!, endpoint)
       const segment = arena.segmentBytes[i]!
       const sender = arena.sender[i]!
       for (let at = 0; at < length; at += segment) session.packet(base + at, Math.min(segment, length - at), sender, endpoint)
@@ -62,8 +66,19 @@ export class UdpSource implements PacketSource {
     return n
   }
 
+  nameOf(sender: number): string | null {
+    const sockaddr = this.#arena.addressOf(sender)
+    if (!sockaddr) return null
+    const v4 = sockaddr.length === SOCKADDR_IN.size
+    const bytes = v4
+      ? sockaddr.subarray(SOCKADDR_IN.addr, SOCKADDR_IN.addr + 4)
+      : sockaddr.subarray(SOCKADDR_IN6.addr, SOCKADDR_IN6.addr + 16)
+    const port = new DataView(sockaddr.buffer).getUint16(SOCKADDR_IN.port)
+    return v4 ? `${formatAddress(bytes)}:${port}` : `[${formatAddress(bytes)}]:${port}`
+  }
+
   announce(quiet: boolean): void {
-    this.#credits?.announce(this.#stats, quiet)
+    this.#credits?.announce(this.#stats, quiet, performance.now())
   }
 
   dropped(): number {

@@ -2,7 +2,7 @@
 import type { RegionHandle } from '../../ffi/memory/region.js'
 import type { DatagramPeer } from '../rdma/rendezvous.js'
 import type { RdmaSourceInput } from './rdma-source.js'
-import type { ReceivedHeap } from './received-heap.js'
+import { heldBytes, type ReceivedHeap } from './received-heap.js'
 import type { SessionOptions, SessionSummary } from './session.js'
 import type { UdpSourceInput } from './udp-source.js'
 
@@ -33,5 +33,5 @@ export const CONTROL = { STOP: 0, ASLEEP: 1, TAKEN_HEAPS: 2, TAKEN_KIBIBYTES: 3,
 
 /** Returns the KiB that a heap counts for in the queue's bound. */
 export function kibibytesOf(heap: ReceivedHeap): number {
-  return 1 + (heap.payloadBytes >>> 10)
+  return 1 + Math.ceil(heldBytes(heap) / 1024)
 }

@@ -1,5 +1,5 @@
-import { isObject, shown } from '../checks.js'
-import { ensure, SpeadcastError } from '../errors.js'
+import { isObject, listOf, readPlain, shown } from '../checks.js'
+import { ensure, printable, SpeadcastError } from '../errors.js'
 import { ascii } from './bytes.js'
 import {
   HEADER_BYTES,
@@ -47,6 +47,18 @@ export interface ItemOptions {
   allowImmediate?: boolean
 }
 
+/** The options there are. */
+export const ITEM_OPTIONS = [
+  'id',
+  'name',
+  'description',
+  'shape',
+  'dtype',
+  'format',
+  'order',
+  'allowImmediate',
+] as const satisfies readonly (keyof ItemOptions)[]
+
 /** Name, type and shape of an item: what a receiver needs to read it. Immutable. */
 export class Descriptor {
   readonly id: number
@@ -77,15 +89,17 @@ export class Descriptor {
       'ERR_SPEADCAST_ITEM',
       () => `an item is described by an object such as { name, dtype, shape }, not by ${shown(options)}`,
     )
-    const { id, name, description = '', shape = [], dtype, format, order = 'C', allowImmediate = true } = options
-    const named = typeof name === 'string' ? `'${name}'` : shown(name)
+    const plain = readPlain('an item', options, ITEM_OPTIONS, 'ERR_SPEADCAST_ITEM')
+    const { id, name, description = '', dtype, format, order = 'C', allowImmediate = true } = plain
+    const named = typeof name === 'string' ? `'${printable(name)}'` : shown(name)
     const bad = (problem: string) => new SpeadcastError('ERR_SPEADCAST_ITEM', `item ${named}: ${problem}`)
     if (id === undefined) throw bad('it needs an id (only an ItemGroup chooses one)')
     if (!Number.isSafeInteger(id) || id <= 0) throw bad(`id is ${shown(id)}; it must be a whole number above 0`)
     if (id <= ITEM_STREAM_CTRL) throw bad(`id ${hex(id)} is one of SPEAD's own (0x1 to 0x6); take one from 0x400 up`)
     checkAscii(name, `name of item ${hex(id)}`)
     checkAscii(description, `description of item '${name}'`)
-    if (!Array.isArray(shape)) throw bad(`shape is ${shown(shape)}; it must be a list of dimensions`)
+    const shape = listOf(plain.shape ?? [])
+    if (!shape || plain.shape === null) throw bad(`shape is ${shown(plain.shape)}; it must be a list of dimensions`)
     if (order !== 'C' && order !== 'F') throw bad(`order is ${shown(order)}; it must be 'C' or 'F'`)
     for (const dim of shape)
       if (dim !== null && !(Number.isSafeInteger(dim) && dim >= 0))
@@ -94,7 +108,10 @@ export class Descriptor {
     const nulls = shape.filter((dim) => dim === null).length
     if (nulls > 1) throw bad(`shape has ${nulls} null dimensions; the length of a value tells only one`)
     if ((dtype === undefined) === (format === undefined)) throw bad('exactly one of dtype and format must be given')
-    if (typeof allowImmediate !== 'boolean') throw bad(`allowImmediate is ${allowImmediate}; it must be true or false`)
+    if (typeof allowImmediate !== 'boolean')
+      throw bad(
+        `allowImmediate is ${typeof allowImmediate === 'string' ? printable(allowImmediate) : shown(allowImmediate)}; it must be true or false`,
+      )
     if (dtype !== undefined && nulls > 0) throw bad('a dtype item cannot have a null dimension; use a format, such as [["u", 16]]')
     if (format !== undefined && order !== 'C') throw bad(`a format item has order 'C'; order 'F' needs a dtype`)
 
@@ -208,11 +225,13 @@ export class Descriptor {
 const FIELD_WIDTHS: Readonly<Record<string, readonly number[] | undefined>> = { c: [8], f: [32, 64] }
 
 function checkFormat(format: readonly FormatField[], bad: (problem: string) => Error): readonly FormatField[] {
-  if (!Array.isArray(format)) throw bad(`format is ${shown(format)}; it must be a list of fields, such as [['u', 16]]`)
-  if (format.length === 0) throw bad('format has no fields')
+  const fields = listOf(format)
+  if (!fields) throw bad(`format is ${shown(format)}; it must be a list of fields, such as [['u', 16]]`)
+  if (fields.length === 0) throw bad('format has no fields')
   return Object.freeze(
-    format.map((field: FormatField): FormatField => {
-      if (!Array.isArray(field)) throw bad(`format field is ${shown(field)}; it must be a code and a width, such as ['u', 16]`)
+    fields.map((each): FormatField => {
+      const field = listOf(each as readonly unknown[])
+      if (!field) throw bad(`format field is ${shown(each)}; it must be a code and a width, such as ['u', 16]`)
       const [code, bits] = field as unknown as FormatField
       if (typeof code !== 'string' || !/^[uibcf]$/.test(code))
         throw bad(`format code ${shown(code)} is unknown; it must be one of u, i, b, c, f`)

@@ -1,4 +1,4 @@
-import { isObject, shown } from '../checks.js'
+import { isObject, readPlain, shown } from '../checks.js'
 import { ensure } from '../errors.js'
 
 /** A SPEAD-64-N flavour: 64-bit item pointers with N = `heapAddressBits`, and deviations kept for PySPEAD's sake. */
@@ -31,7 +31,11 @@ export function makeFlavour(options: { heapAddressBits?: number; bugCompat?: num
     'ERR_SPEADCAST_CONFIG',
     () => `the flavour is ${shown(options)}; give an object of { heapAddressBits, bugCompat }`,
   )
-  const { heapAddressBits = DEFAULT_FLAVOUR.heapAddressBits, bugCompat = DEFAULT_FLAVOUR.bugCompat } = options
+  const { heapAddressBits = DEFAULT_FLAVOUR.heapAddressBits, bugCompat = DEFAULT_FLAVOUR.bugCompat } = readPlain(
+    'makeFlavour',
+    options,
+    ['heapAddressBits', 'bugCompat'],
+  )
   ensure(
     Number.isInteger(heapAddressBits) && heapAddressBits >= 8 && heapAddressBits <= 56 && heapAddressBits % 8 === 0,
     'ERR_SPEADCAST_CONFIG',

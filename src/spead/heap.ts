@@ -1,4 +1,4 @@
-import { isObject, shown } from '../checks.js'
+import { isInstance, isObject, readPlain, shown } from '../checks.js'
 import { ensure } from '../errors.js'
 import { allocate } from './bytes.js'
 import {
@@ -96,7 +96,7 @@ export class Heap {
    */
   addItem(item: Item): this {
     ensure(
-      item instanceof Item,
+      isInstance(item, Item),
       'ERR_SPEADCAST_ITEM',
       () => `addItem: the item is ${shown(item)}; give one of an ItemGroup, or a new Item`,
     )
@@ -115,31 +115,37 @@ export class Heap {
       'ERR_SPEADCAST_ITEM',
       () => `addRaw: the item is ${shown(raw)}; give an object of { id, bytes, allowImmediate }`,
     )
-    const { id, bytes, allowImmediate } = raw
+    const plain = readPlain('addRaw', raw, ['id', 'name', 'bytes', 'allowImmediate'], 'ERR_SPEADCAST_ITEM')
+    const { id, bytes, allowImmediate } = plain
     checkItemId(this.flavour, id)
-    const { name = hex(id) } = raw
+    const { name = hex(id) } = plain
+    ensure(
+      typeof name === 'string' && typeof allowImmediate === 'boolean',
+      'ERR_SPEADCAST_ITEM',
+      () => `addRaw: name is ${shown(name)}, allowImmediate is ${shown(allowImmediate)}; they must be a text, and true or false`,
+    )
     ensure(
       id === ITEM_NULL || id > ITEM_PAYLOAD_LENGTH,
       'ERR_SPEADCAST_ITEM',
       () => `item id ${hex(id)} stands in every packet already (heap cnt, heap length, payload offset and length): use another`,
     )
     const read = typeof bytes === 'function' ? bytes : () => bytes
-    const plain = (): Uint8Array => {
+    const checked = (): Uint8Array => {
       const value: unknown = read()
       ensure(
-        value instanceof Uint8Array,
+        isInstance(value, Uint8Array),
         'ERR_SPEADCAST_VALUE',
         () => `raw item '${name}' gave ${typeof value}; it must give a Uint8Array`,
       )
       return value
     }
-    return this.#add({ id, name, kind: 'item', lengthBytes: plain().length, bytes: plain }, allowImmediate)
+    return this.#add({ id, name, kind: 'item', lengthBytes: checked().length, bytes: checked }, allowImmediate)
   }
 
   /** Adds what describes an item; its value need not be in the same heap. Throws ERR_SPEADCAST_ITEM if it does not fit the flavour. */
   addDescriptor(descriptor: Descriptor): this {
     ensure(
-      descriptor instanceof Descriptor,
+      isInstance(descriptor, Descriptor),
       'ERR_SPEADCAST_ITEM',
       () => `addDescriptor: it is ${shown(descriptor)}; give an Item or a Descriptor`,
     )
@@ -187,18 +193,27 @@ export function planOf(heap: Heap, options: PacketOptions): PacketPlan {
   })
 }
 
+const PACKET_OPTIONS = ['maxPacketSizeBytes', 'split', 'repeatPointers', 'mergesEqualPackets'] as const
+
 /**
  * Returns every packet of the heap as its bytes. This is the plain way, for tests, captures and reference; batches compile the plan. Throws
  * ERR_SPEADCAST_HEAP_CNT for a cnt beyond the flavour's width, and what `planPackets` and `HeapEntry.bytes` throw.
  */
 export function packetsOf(heap: Heap, cnt: number | bigint, options: PacketOptions): Uint8Array[] {
-  ensure(heap instanceof Heap, 'ERR_SPEADCAST_VALUE', () => `packetsOf: the heap is ${shown(heap)}; give a Heap`)
+  ensure(isInstance(heap, Heap), 'ERR_SPEADCAST_VALUE', () => `packetsOf: the heap is ${shown(heap)}; give a Heap`)
   ensure(
     isObject(options),
     'ERR_SPEADCAST_CONFIG',
     () => `packetsOf: the options are ${shown(options)}; give an object with maxPacketSizeBytes`,
   )
-  const plan = planOf(heap, options)
+  const { repeatPointers = false, mergesEqualPackets = false, ...rest } = readPlain('packetsOf', options, PACKET_OPTIONS)
+  for (const [name, value] of Object.entries({ repeatPointers, mergesEqualPackets }))
+    ensure(
+      typeof value === 'boolean',
+      'ERR_SPEADCAST_CONFIG',
+      () => `packetsOf: ${name} is ${shown(value)}; it must be true or false`,
+    )
+  const plan = planOf(heap, { ...rest, repeatPointers, mergesEqualPackets })
   const { hi, lo } = splitHeapCnt(plan.flavour, cnt)
   const headers = plan.headers.slice()
   const view = new DataView(headers.buffer)

@@ -1,9 +1,9 @@
-import { isObject, shown } from '../checks.js'
-import { ensure, SpeadcastError } from '../errors.js'
+import { isInstance, isObject, readPlain, shown } from '../checks.js'
+import { ensure, printable, SpeadcastError } from '../errors.js'
 import type { Descriptor } from './descriptor.js'
 import { DEFAULT_FLAVOUR, type Flavour, makeFlavour } from './flavour.js'
 import { Heap } from './heap.js'
-import { Item, type ItemInit } from './item.js'
+import { ITEM_KEYS, Item, type ItemInit } from './item.js'
 import { hex } from './pointer.js'
 
 export interface ItemGroupOptions {
@@ -42,7 +42,10 @@ export class ItemGroup {
   /** Throws ERR_SPEADCAST_CONFIG. */
   constructor(options: ItemGroupOptions = {}) {
     ensure(isObject(options), 'ERR_SPEADCAST_CONFIG', () => `new ItemGroup: the options are ${shown(options)}; give an object`)
-    const { flavour = DEFAULT_FLAVOUR, descriptorFrequency } = options
+    const { flavour = DEFAULT_FLAVOUR, descriptorFrequency } = readPlain('new ItemGroup', options, [
+      'flavour',
+      'descriptorFrequency',
+    ])
     ensure(
       descriptorFrequency === undefined || (Number.isSafeInteger(descriptorFrequency) && descriptorFrequency > 0),
       'ERR_SPEADCAST_CONFIG',
@@ -62,7 +65,7 @@ export class ItemGroup {
       'ERR_SPEADCAST_ITEM',
       () => `add: the item is ${shown(init)}; give an object such as { name, dtype, shape }`,
     )
-    const item = init instanceof Item ? init : new Item({ ...init, id: init.id ?? this.#freeId() })
+    const item = isInstance(init, Item) ? init : this.#itemOf(init)
     const sameId = this.#byId.get(item.id)
     const sameName = this.#byName.get(item.name)
     if (sameId && identical(sameId, item)) {
@@ -80,6 +83,11 @@ export class ItemGroup {
     return this
   }
 
+  #itemOf(init: ItemInit): Item {
+    const { id, ...rest } = readPlain('add', init, ITEM_KEYS, 'ERR_SPEADCAST_ITEM')
+    return new Item({ ...rest, id: id ?? this.#freeId() })
+  }
+
   #freeId(): number {
     let id = FIRST_AUTO_ID
     while (this.#byId.has(id)) id++
@@ -94,7 +102,7 @@ export class ItemGroup {
       typeof nameOrId === 'number'
         ? `id ${hex(nameOrId)}`
         : typeof nameOrId === 'string'
-          ? `name '${nameOrId}'`
+          ? `name '${printable(nameOrId)}'`
           : `name ${shown(nameOrId)}`
     const known = this.items().map(({ name, id }) => `'${name}' (${hex(id)})`)
     throw new SpeadcastError('ERR_SPEADCAST_ITEM', `no item of ${asked} in the group; it has ${known.join(', ') || 'none'}`)
@@ -119,7 +127,7 @@ export class ItemGroup {
    */
   getHeap(selection: HeapSelection = {}): Heap {
     ensure(isObject(selection), 'ERR_SPEADCAST_CONFIG', () => `getHeap: the selection is ${shown(selection)}; give an object`)
-    const { descriptors = 'stale', data = 'stale' } = selection
+    const { descriptors = 'stale', data = 'stale' } = readPlain('getHeap', selection, ['descriptors', 'data'])
     for (const [option, choice] of Object.entries({ descriptors, data }))
       ensure(
         choice === 'stale' || choice === 'all' || choice === 'none',

@@ -1,4 +1,5 @@
-import { Descriptor, type ItemOptions } from './descriptor.js'
+import { readPlain } from '../checks.js'
+import { Descriptor, ITEM_OPTIONS, type ItemOptions } from './descriptor.js'
 import type { ItemValue } from './value.js'
 
 /**
@@ -11,6 +12,9 @@ export interface ItemInit extends ItemOptions {
   value?: ItemSource | null
 }
 
+/** All that an ItemInit may have. */
+export const ITEM_KEYS = [...ITEM_OPTIONS, 'value'] as const satisfies readonly (keyof ItemInit)[]
+
 /** A descriptor with a value. */
 export class Item extends Descriptor {
   /** 1 at first, one more with every assignment to `value`. Raise it by hand after changing a value in place. */
@@ -20,7 +24,7 @@ export class Item extends Descriptor {
   /** Throws ERR_SPEADCAST_ITEM. The value is checked when the item goes into a heap. */
   constructor(init: ItemInit) {
     super(init)
-    this.#value = init.value ?? undefined
+    this.#value = readPlain('new Item', init, ['value'], 'ERR_SPEADCAST_ITEM').value ?? undefined
   }
 
   /** undefined: no value, the item is not sent. */

@@ -1,3 +1,4 @@
+import { listOf, readPlain, shown } from '../checks.js'
 import { ensure, SpeadcastError } from '../errors.js'
 import { HEADER_BYTES, POINTER_BYTES } from './constants.js'
 import type { Flavour } from './flavour.js'
@@ -24,18 +25,18 @@ export function planExact(
   split: ExactSplit,
   repeatPointers: boolean,
 ): PacketPlan {
-  const { payloadBytes, repeat = true } = split
+  const { payloadBytes, repeat = true, pointers: listed } = readPlain('split', split, EXACT_KEYS, 'ERR_SPEADCAST_SPLIT')
   const heapBytes = pointers.payloadBytes
   if (repeatPointers && !repeat) throw bad('repeat is false but the heap repeats its pointers: drop one of the two')
   if (!Number.isSafeInteger(payloadBytes) || payloadBytes < 0)
-    throw bad(`payloadBytes is ${payloadBytes}; it must be a whole number of bytes`)
+    throw bad(`payloadBytes is ${shown(payloadBytes)}; it must be a whole number of bytes`)
   if (payloadBytes === 0 && heapBytes > 0) throw bad(`payloadBytes is 0 but the items have ${heapBytes} bytes: set payloadBytes`)
   if (payloadBytes > 0 && heapBytes === 0)
     throw bad(
       `payloadBytes is ${payloadBytes} but the heap has no addressed item: add one, set payloadBytes to 0, or use another split`,
     )
 
-  const first = resolve(items, split.pointers)
+  const first = resolve(items, listed)
   const later = repeat ? first : first.filter(isStandard)
   const packets = heapBytes === 0 ? 1 : Math.ceil(heapBytes / payloadBytes)
   if (packets > 1) {
@@ -80,9 +81,12 @@ function write(writer: PlanWriter, pointer: Resolved): void {
   else writer.nullItem()
 }
 
-function resolve(items: readonly PlanItem[], list: readonly ExactPointer[]): readonly Resolved[] {
-  if (!Array.isArray(list))
-    throw bad(`pointers is ${list}; it must be an array such as ['heap-cnt', 'payload-length', { item: 0x3300 }]`)
+const EXACT_KEYS = ['payloadBytes', 'pointers', 'repeat'] as const satisfies readonly (keyof ExactSplit)[]
+
+function resolve(items: readonly PlanItem[], pointers: readonly ExactPointer[]): readonly Resolved[] {
+  const list = listOf(pointers)
+  if (!list)
+    throw bad(`pointers is ${shown(pointers)}; it must be an array such as ['heap-cnt', 'payload-length', { item: 0x3300 }]`)
   ensure(list.length <= 65_535, 'ERR_SPEADCAST_SPLIT', () => `exact split: ${list.length} pointers; a packet counts up to 65535`)
   const used = new Set<unknown>()
   const free = new Map<number, { index: number; immediate: boolean }[]>()

@@ -1,4 +1,4 @@
-import { shown } from '../checks.js'
+import { isInstance, shown } from '../checks.js'
 import { SpeadcastError } from '../errors.js'
 import { allocate } from './bytes.js'
 import type { Descriptor, FormatField } from './descriptor.js'
@@ -27,10 +27,16 @@ type NumericArray = Exclude<ReturnType<typeof asNumericArray>, undefined>
  * Throws ERR_SPEADCAST_VALUE for a wrong shape or type, a number out of range, a fraction or NaN for an integer, detached memory.
  */
 export function encodeValue(descriptor: Descriptor, value: ItemValue): Uint8Array {
-  if (value instanceof ArrayBuffer || value instanceof SharedArrayBuffer || ArrayBuffer.isView(value)) {
+  if (isInstance(value, ArrayBuffer) || isInstance(value, SharedArrayBuffer) || ArrayBuffer.isView(value)) {
     return encodeMemory(descriptor, value, memoryOf(descriptor, value))
   }
-  return encodeNested(descriptor, value)
+  try {
+    return encodeNested(descriptor, value)
+  } catch (cause) {
+    if (cause instanceof SpeadcastError) throw cause
+    const message = `item '${descriptor.name}': its value cannot be read, because an accessor or a proxy throws; give a plain one`
+    throw new SpeadcastError('ERR_SPEADCAST_VALUE', message, { cause })
+  }
 }
 
 function memoryOf(descriptor: Descriptor, value: ArrayBufferLike | ArrayBufferView): Uint8Array {

@@ -1,9 +1,9 @@
 /** Checks of the arguments of a stream's calls, before anything is queued. */
 import type { GroupMode } from '../batch/compile.js'
 import type { HeapReference } from '../batch/heaps.js'
-import { checkOptions, oneOf, shown } from '../checks.js'
+import { checkOptions, isInstance, listOf, oneOf, shown } from '../checks.js'
 import { ensure, SpeadcastError } from '../errors.js'
-import type { Flavour } from '../spead/index.js'
+import { type Flavour, Heap, ItemGroup } from '../spead/index.js'
 import { splitHeapCnt, splitUnsigned } from '../spead/pointer.js'
 import { Batch, type BatchOptions } from './batch.js'
 
@@ -21,17 +21,17 @@ const REFERENCE_OPTIONS = ['heap', 'cnt', 'substream', 'rateBytesPerSecond']
 
 /** @param pace see checkHeapRate */
 export function checkReferences(references: readonly HeapReference[], substreams: number, pace: HeapPace): void {
+  const list = listOf(references)
   ensure(
-    Array.isArray(references) && references.length > 0,
+    list && list.length > 0,
     'ERR_SPEADCAST_VALUE',
-    () =>
-      `sendHeaps: ${references?.length === 0 ? 'the list is empty' : `${shown(references)} is no list`}; give it at least one { heap }`,
+    () => `sendHeaps: ${list ? 'the list is empty' : `${shown(references)} is no list`}; give it at least one { heap }`,
   )
   for (const reference of references) {
     checkOptions('sendHeaps', reference, REFERENCE_OPTIONS)
     const { heap, cnt, substream = 0, rateBytesPerSecond } = reference
     ensure(
-      typeof heap?.shapeKey === 'function',
+      isInstance(heap, Heap),
       'ERR_SPEADCAST_VALUE',
       () => `sendHeaps: heap is ${shown(heap)}; it must be a Heap, from new Heap() or ItemGroup.getHeap()`,
     )
@@ -72,7 +72,7 @@ export interface HeapPace {
 
 export function checkHeapRate(rate: number, { paced, keeper }: HeapPace): void {
   ensure(
-    rate === -1 || (rate >= 0 && Number.isFinite(rate)),
+    typeof rate === 'number' && (rate === -1 || (rate >= 0 && Number.isFinite(rate))),
     'ERR_SPEADCAST_CONFIG',
     () => `heap rate is ${shown(rate)}; it must be bytes per second, 0 for unlimited or −1 for the stream's`,
   )
@@ -90,12 +90,23 @@ export function checkHeapRate(rate: number, { paced, keeper }: HeapPace): void {
 
 const BATCH_OPTIONS = ['items', 'heaps', 'groupMode', 'substreams', 'rates', 'memory']
 
+/** Whether it is an object of regions by item name, whose properties can be read. */
+function isReadable(memory: BatchOptions['memory'] & object): boolean {
+  try {
+    if (typeof memory !== 'object' || memory === null) return false
+    for (const place of Object.values(memory)) void { ...place }
+    return true
+  } catch {
+    return false
+  }
+}
+
 /** All of createBatch's options but `substreams` and `rates`. */
 export function checkBatchOptions(options: BatchOptions): void {
   checkOptions('createBatch', options, BATCH_OPTIONS)
   const { items, heaps, groupMode = 'serial', memory = {} } = options
   ensure(
-    typeof items?.items === 'function',
+    isInstance(items, ItemGroup),
     'ERR_SPEADCAST_CONFIG',
     () => `createBatch: items is ${shown(items)}; it must be an ItemGroup, which says what a heap holds`,
   )
@@ -106,7 +117,7 @@ export function checkBatchOptions(options: BatchOptions): void {
   )
   checkGroupMode('createBatch', groupMode)
   ensure(
-    typeof memory === 'object' && memory !== null,
+    isReadable(memory),
     'ERR_SPEADCAST_CONFIG',
     () => `createBatch: memory is ${shown(memory)}; it must be an object of { region, offsetBytes, strideBytes } by item name`,
   )
@@ -114,30 +125,32 @@ export function checkBatchOptions(options: BatchOptions): void {
 
 /** The substream of each heap of a batch. @param endpoints how many the stream has */
 export function substreamsOf(option: BatchOptions['substreams'], heaps: number, endpoints: number): Uint16Array {
+  const list = ArrayBuffer.isView(option) ? Array.from(option as unknown as ArrayLike<number>) : listOf(option as number[])
   const of =
     typeof option === 'function'
       ? option
-      : typeof option === 'number'
-        ? () => option
-        : option
-          ? (j: number) => option[j]!
-          : (j: number) => j % endpoints
+      : option === undefined
+        ? (j: number) => j % endpoints
+        : list
+          ? (j: number) => list[j]!
+          : () => option as number
   return Uint16Array.from({ length: heaps }, (_, j) => checkSubstream(of(j), endpoints))
 }
 
 /** The rate of each heap of a batch. */
 export function ratesOf(rates: BatchOptions['rates'], heaps: number, pace: HeapPace): Float64Array | undefined {
-  if (!rates) return undefined
+  if (rates === undefined) return undefined
+  const list = ArrayBuffer.isView(rates) ? Array.from(rates as unknown as ArrayLike<number>) : listOf(rates)
   ensure(pace.paced, 'ERR_SPEADCAST_CONFIG', () => 'rates per heap need a stream with a rate; give openStream a rate')
   ensure(
-    rates.length === heaps,
+    list?.length === heaps,
     'ERR_SPEADCAST_CONFIG',
     () =>
-      `createBatch: ${rates.length === undefined ? `rates is ${shown(rates)}` : `rates has ${rates.length} entries`} for ${heaps} heaps; ` +
+      `createBatch: ${list ? `rates has ${list.length} entries` : `rates is ${shown(rates)}`} for ${heaps} heaps; ` +
       'give a list of one for each',
   )
-  for (const rate of rates) checkHeapRate(rate, pace)
-  return Float64Array.from(rates)
+  for (const rate of list) checkHeapRate(rate, pace)
+  return Float64Array.from(list)
 }
 
 /** First cnt and step as 32-bit halves. @throws ERR_SPEADCAST_HEAP_CNT */
@@ -154,12 +167,11 @@ export function cntSequence(
 
 /** The error of a send of something that is no open batch of the stream. */
 export function notOurs(batch: unknown): SpeadcastError {
-  const what =
-    batch instanceof Batch
-      ? batch.state === 'closed'
-        ? 'the batch is closed'
-        : 'the batch belongs to another stream'
-      : `the batch is ${shown(batch)}`
+  const what = isInstance(batch, Batch)
+    ? batch.state === 'closed'
+      ? 'the batch is closed'
+      : 'the batch belongs to another stream'
+    : `the batch is ${shown(batch)}`
   return new SpeadcastError('ERR_SPEADCAST_BATCH_STATE', `send: ${what}; give one from createBatch of this stream`)
 }
 

@@ -67,7 +67,7 @@ export class Batches implements BatchOwner {
     const lane = this.#open.get(batch)!
     this.#open.delete(batch)
     if (!this.#closed) this.lanes.drop(lane)
-    batch.template.region.release()
+    batch.template.close()
   }
 
   /** The engine is gone: closes all of them. */

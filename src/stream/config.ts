@@ -208,9 +208,7 @@ const schema = v.strictObject({
 
 /** @throws ERR_SPEADCAST_CONFIG naming every offending option, its value and what is allowed. */
 export function parseStreamConfig(input: unknown): StreamConfig {
-  const result = v.safeParse(schema, input)
-  if (!result.success) throw new SpeadcastError('ERR_SPEADCAST_CONFIG', describeIssues(result.issues))
-  const config = result.output
+  const config = parsed(input)
   const contradict = (message: string): never => {
     throw new SpeadcastError('ERR_SPEADCAST_CONFIG', message)
   }
@@ -261,6 +259,19 @@ export function parseStreamConfig(input: unknown): StreamConfig {
   if (config.ioThreads !== undefined && (config.thread instanceof IoThread || config.thread === 'inline'))
     contradict('ioThreads is for shared I/O threads; leave it out, or leave thread out')
   return { ...config, rateBytesPerSecond }
+}
+
+function parsed(input: unknown): v.InferOutput<typeof schema> {
+  let problem: string
+  try {
+    const result = v.safeParse(schema, input)
+    if (result.success) return result.output
+    problem = describeIssues(result.issues)
+  } catch (cause) {
+    const message = 'openStream: the options cannot be read, because an accessor or a proxy throws; give plain objects'
+    throw new SpeadcastError('ERR_SPEADCAST_CONFIG', message, { cause })
+  }
+  throw new SpeadcastError('ERR_SPEADCAST_CONFIG', problem)
 }
 
 function describeIssues(issues: readonly v.BaseIssue<unknown>[]): string {

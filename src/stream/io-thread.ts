@@ -1,4 +1,4 @@
-import { checkOptions, shown } from '../checks.js'
+import { checkOptions, listOf, shown } from '../checks.js'
 import { IoThreadHandle } from '../engine/thread.js'
 import { ensure } from '../errors.js'
 
@@ -26,8 +26,9 @@ export class IoThread implements AsyncDisposable {
   constructor(options: IoThreadOptions = {}) {
     checkOptions('new IoThread', options, OPTIONS)
     const { affinity = [], name = 'speadcast I/O', priority } = options
+    const cpus = listOf(affinity) ?? [Number.NaN]
     ensure(
-      Array.isArray(affinity) && affinity.every((cpu) => Number.isInteger(cpu) && cpu >= 0 && cpu <= 1023),
+      cpus.every((cpu) => Number.isInteger(cpu) && cpu >= 0 && cpu <= 1023),
       'ERR_SPEADCAST_CONFIG',
       () => `new IoThread: affinity is ${shown(affinity)}; it must be a list of CPU numbers from 0 to 1023`,
     )
@@ -41,7 +42,7 @@ export class IoThread implements AsyncDisposable {
       'ERR_SPEADCAST_CONFIG',
       () => `new IoThread: priority is ${shown(priority)}; it must be a nice value, a whole number from −20 to 19`,
     )
-    handles.set(this, new IoThreadHandle({ name, affinity, priority }))
+    handles.set(this, new IoThreadHandle({ name, affinity: cpus, priority }))
   }
 
   /** How many streams are open in it, or being opened. */

@@ -4,7 +4,7 @@
  */
 import type { Sendable } from '../batch/sendable.js'
 import type { Driver } from '../engine/driver.js'
-import { warn } from '../errors.js'
+import { ensure, warn } from '../errors.js'
 import { Send } from './send.js'
 import type { Telling } from './telling.js'
 
@@ -68,8 +68,26 @@ export class Lanes {
   }
 }
 
-/** Debug mode: what was sent is not what was there at send. */
-export function reportOverwrite(): void {
+/** A batch as debug mode looks at it. */
+interface Summed {
+  checksum(): number
+  readonly shortened: boolean
+}
+
+/** @throws ERR_SPEADCAST_MEMORY where reading the batch would end the process */
+export function checksumOf(batch: Summed): number {
+  ensure(
+    !batch.shortened,
+    'ERR_SPEADCAST_MEMORY',
+    () =>
+      'send: the file behind Region.fromFd is shorter than the region, so reading it would end the process; give it its size again',
+  )
+  return batch.checksum()
+}
+
+/** Debug mode: warns where what was sent is not what was there at send. */
+export function reportIfOverwritten(batch: Summed, checksum: number): void {
+  if (batch.shortened || batch.checksum() === checksum) return
   warn(
     'SPEADCAST_OVERWRITE',
     'a batch was written while it was in flight: what was sent is a mixture; await batch.free before writing',

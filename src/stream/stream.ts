@@ -39,7 +39,7 @@ import type { CloseOptions, CloseReport, SendOptions, StreamStats } from './call
 import type { StreamConfig } from './config.js'
 import { Descriptors } from './descriptors.js'
 import { Failures } from './failures.js'
-import { Lane, Lanes, reportOverwrite } from './lanes.js'
+import { checksumOf, Lane, Lanes, reportIfOverwritten } from './lanes.js'
 import { tellPathChanges } from './path-change.js'
 import { PreparedLists } from './prepared.js'
 import type { BatchResult } from './result.js'
@@ -152,7 +152,7 @@ export class Stream implements AsyncDisposable {
     })
     const lane = new Lane(batch.template, () => {
       batch.setInFlight(undefined)
-      if (this.#config.debug && batch.template.checksum() !== lane.checksum) reportOverwrite()
+      if (this.#config.debug) reportIfOverwritten(batch.template, lane.checksum)
     })
     this.#lanes.aim(lane, heaps, undefined, 0)
     this.#batches.add(batch as unknown as Batch<object>, lane)
@@ -180,8 +180,8 @@ export class Stream implements AsyncDisposable {
     checkRange(first, heaps, batch.heaps)
     checkSignal('send', options?.signal)
     batch.template.validate(heaps, first)
+    if (this.#config.debug) lane.checksum = checksumOf(batch.template)
     lane.telling = this.#descriptors.describe(batch.template, heaps, first)
-    if (this.#config.debug) lane.checksum = batch.template.checksum()
     this.#lanes.aim(lane, heaps, lane.telling?.substreams, first)
     const promise = new SendPromise<BatchResult>(this.#submissions.watch)
     batch.setInFlight(promise)

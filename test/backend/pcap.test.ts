@@ -1,8 +1,10 @@
 import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { once } from 'node:events'
+import { closeSync, constants, mkdtempSync, openSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, expect, test } from 'vitest'
+import { afterAll, expect, onTestFinished, test } from 'vitest'
 import { ERRNO } from '#dist/ffi/native-error.js'
 import { POST_FATAL, POST_OK, type PostResult, type ReapResult } from '#dist/src/backend/backend.js'
 import { openPcap, type PcapOptions } from '#dist/src/backend/pcap.js'
@@ -206,4 +208,33 @@ test('a file that cannot be opened is refused with the reason', async () => {
   expect(await refused(['239.1.1.1:1'], { vlan: { id: 5000 } })).toMatch(/^ERR_SPEADCAST_CONFIG vlan id 5000/)
   if (process.platform === 'linux')
     expect(await refused(['239.1.1.1:1'], { path: '/dev/full' })).toMatch(/cannot write the pcap file '\/dev\/full': ENOSPC/)
+})
+
+test.for(['without a reader', 'with a reader'])('a FIFO %s, a socket and a folder are refused', async (reader, ctx) => {
+  need(ctx, process.platform !== 'win32', 'needs mkfifo')
+  const path = join(folder, `${reader} fifo`)
+  execFileSync('mkfifo', [path])
+  if (reader === 'with a reader') {
+    const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
+    onTestFinished(() => closeSync(fd))
+  }
+  const socket = join(folder, `${reader} socket`)
+  const server = createServer().listen(socket)
+  await once(server, 'listening')
+  onTestFinished(() => void server.close())
+  const refused = (file: string) =>
+    open(['239.1.1.1:1'], mixed(1), { path: file }).catch(({ code, message }) => `${code} ${message}`)
+  for (const file of [path, socket])
+    expect(await refused(file)).toBe(
+      `ERR_SPEADCAST_BACKEND cannot create the pcap file '${file}': it must be a file, not a pipe or socket`,
+    )
+  expect(await refused(folder)).toBe(`ERR_SPEADCAST_BACKEND cannot create the pcap file '${folder}': EISDIR`)
+})
+
+test('a file that is there is replaced, however long it was', async () => {
+  const path = join(folder, 'long')
+  writeFileSync(path, 'z'.repeat(100_000))
+  const { backend } = await open(['239.1.1.1:1'], mixed(1), { path })
+  backend.close()
+  expect(statSync(path).size).toBe(24)
 })

@@ -84,6 +84,7 @@ describe('memory of the user', () => {
       message: expect.stringMatching(/sent as an immediate, which has a column instead/),
     })
     expect(memory({ region }, 'nobody').code).toBe('ERR_SPEADCAST_ITEM')
+    await stream.close()
     for (const each of [region, one, three]) each.release()
   })
 

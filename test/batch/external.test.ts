@@ -147,6 +147,7 @@ describe('where heap j lies', () => {
     expect(segments.every((packet) => packet.length === 2 && packet[0]![0] === 0 && packet[1]![0] === 1)).toBe(true)
     const pieces = segments.map(([, piece]) => piece!)
     for (let r = 1; r < pieces.length; r++) expect(pieces[r]![1]).toBe(pieces[r - 1]![1] + pieces[r - 1]![2])
+    batch.close()
     region.release()
   })
 
@@ -159,6 +160,8 @@ describe('where heap j lies', () => {
     rawBytes(one.heap(0).fixed!).fill(5)
     await Promise.all([stream.send(one), stream.send(two)])
     expect(taken(stream).map((packet) => packet[8 + 6 * 8])).toEqual([5, 5])
+    one.close()
+    two.close()
     region.release()
   })
 })

@@ -12,7 +12,7 @@ wire        "stream": spead2.send.UdpStream. "ibverbs": spead2.send.UdpIbvStream
             "order": "reverse" | "shuffle" (packets of `window` heaps mixed), "duplicate": n of them, "drop": [[heap, packet], ...],
             "garbage": n foreign datagrams, "truncate": n copies cut short, "gso": true hands runs of equal packets to the kernel at once
             (UDP_SEGMENT), which a receiver with UDP_GRO gets as one
-other       flavour (bits, 48), packetSize, rate (bytes/s), repeatPointers, descriptors ("first" heap of its own | "each" heap | "none"),
+other       flavour (bits, 48), bugCompat (flags, 0), packetSize, rate (bytes/s), repeatPointers, descriptors ("first" heap of its own | "each" heap | "none"),
             stop (true), firstCnt, cntStep, corrupt ([heap, ...]), roundRobin, ttl, interface (address), interfaceIndex, seed
 """
 
@@ -35,7 +35,7 @@ logging.getLogger("spead2").setLevel(logging.ERROR)
 POOL = spead2.ThreadPool()
 
 
-def told_by_spead2(packets):
+def told_by_spead2(packets, bug_compat):
     """What spead2's receiver finds in one heap's packets."""
     queue = spead2.InprocQueue()
     for packet in packets:
@@ -43,7 +43,7 @@ def told_by_spead2(packets):
     queue.stop()
     stream = spead2.recv.Stream(
         POOL,
-        spead2.recv.StreamConfig(max_heaps=4, stop_on_stop_item=False, allow_out_of_order=True),
+        spead2.recv.StreamConfig(max_heaps=4, stop_on_stop_item=False, allow_out_of_order=True, bug_compat=bug_compat),
         spead2.recv.RingStreamConfig(heaps=8, contiguous_only=False),
     )
     stream.add_inproc_reader(queue)
@@ -70,7 +70,7 @@ def told_by_spead2(packets):
                 "description": item.description,
                 "shape": list(item.shape),
                 "order": item.order,
-                "dtype": None if raw.numpy_header == b"" else item.dtype.str,
+                "dtype": None if raw.numpy_header == b"" else item.dtype.str if item.dtype.names is None else str(item.dtype),
                 "format": [] if item.format is None else [[code, bits] for code, bits in item.format],
             }
         )
@@ -106,7 +106,9 @@ def type_items(flavour_bits):
         items.append((f"array {dtype}", {"shape": (3, 2), "dtype": dtype}, value))
         if kind.kind not in "SU":
             items.append((f"scalar {dtype}", {"shape": (), "dtype": dtype}, lambda r, v=value: v(r)[0, 0]))
+    struct = np.dtype([("x", "<i2"), ("y", ">f8", (2,)), ("z", [("re", "i1"), ("im", "i1")])])
     items += [
+        ("struct", {"shape": (3,), "dtype": struct}, lambda r: np.frombuffer(r.bytes(3 * struct.itemsize), struct)),
         ("fortran", {"shape": (4, 5), "dtype": "<f4", "order": "F"}, lambda r: np.asfortranarray(r.random((4, 5), "f4"))),
         ("empty", {"shape": (0,), "dtype": "<f4"}, lambda r: np.zeros(0, "f4")),
         ("long", {"shape": (3001,), "dtype": "<u2"}, lambda r: r.integers(0, 65536, 3001, "u2")),
@@ -124,7 +126,7 @@ def type_items(flavour_bits):
 def make_heaps(spec):
     """Yields (heap, cnt, is data, samples or None)."""
     bits = spec.get("flavour", 48)
-    flavour = spead2.Flavour(4, 64, bits)
+    flavour = spead2.Flavour(4, 64, bits, spec.get("bugCompat", 0))
     rng = np.random.default_rng(spec.get("seed", 1))
     step = spec.get("cntStep", 1)
     cnt = spec.get("firstCnt", 1)
@@ -286,7 +288,7 @@ def main():
         else:
             own = [bytes(p) for p in spead2.send.PacketGenerator(heap, cnt, spec["packetSize"])]
             packets += len(own)
-            say({"heap": told_by_spead2(own)})
+            say({"heap": told_by_spead2(own, spec.get("bugCompat", 0))})
     send = send_by_packets if spec.get("wire") == "packets" else send_by_stream
     total = send(spec, heaps)
     say(

@@ -81,6 +81,8 @@ const PLANTED: readonly (readonly [string, string, boolean])[] = [
   ['src/net/a.ts', '../index.js', false],
   ['src/batch/a.ts', '../spead/plan.js', true],
   ['src/batch/a.ts', '../../ffi/memory/region.js', true],
+  ['src/batch/a.ts', '../../ffi/memory/loans.js', true],
+  ['src/batch/a.ts', '../../ffi/memory/mapping.js', false],
   ['src/batch/a.ts', '../errors.js', true],
   ['src/batch/a.ts', '../../ffi/libc.js', false],
   ['src/batch/a.ts', 'koffi', false],

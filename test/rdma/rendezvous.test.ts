@@ -68,6 +68,54 @@ test('the line is JSON of one line, for other programs to read', async () => {
   })
 })
 
+/** Connects from 127.0.0.FROM and says a byte every 100 ms. */
+function trickle(port: number, from = 1) {
+  const socket = connect({ port, host: '127.0.0.1', localAddress: `127.0.0.${from}`, allowHalfOpen: true })
+  const timer = setInterval(() => socket.write('x'), 100)
+  socket.on('error', () => undefined)
+  socket.resume()
+  const closed = new Promise<void>((resolve) => socket.on('close', resolve)).then(() => clearInterval(timer))
+  onTestFinished(() => void socket.destroy())
+  return { socket, closed }
+}
+
+test('a connection that trickles is closed all the same', async () => {
+  const endpoint = await endpointOn('127.0.0.1')
+  const offer = await offerRendezvous(endpoint, Promise.resolve(PEER))
+  onTestFinished(() => offer.close())
+  await expect(trickle(endpoint.port).closed).resolves.toBeUndefined()
+})
+
+test('a connection that says more than there is to say is closed', async () => {
+  const endpoint = await endpointOn('127.0.0.1')
+  const offer = await offerRendezvous(endpoint, new Promise(() => undefined))
+  onTestFinished(() => offer.close())
+  const { socket, closed } = trickle(endpoint.port)
+  socket.write('y'.repeat(1 << 20))
+  await expect(closed).resolves.toBeUndefined()
+})
+
+test.for([
+  ['one address', 1, 32],
+  ['200 addresses', 200, 128],
+] as const)('998 connections that trickle, from %s: %i, at most %i stay, and senders are answered', async ([, addresses, most]) => {
+  // Two endpoints, because the descriptors are the process's.
+  const endpoints = [await endpointOn('127.0.0.1'), await endpointOn('127.0.0.1')]
+  for (const endpoint of endpoints) {
+    const offer = await offerRendezvous(endpoint, Promise.resolve(PEER))
+    onTestFinished(() => offer.close())
+  }
+  let open = 0
+  for (let i = 0; i < 998; i++) {
+    const { socket, closed } = trickle(endpoints[i % 2]!.port, 1 + (i % addresses))
+    await once(socket, 'connect')
+    open++
+    void closed.then(() => open--)
+  }
+  await expect.poll(() => open).toBeLessThanOrEqual(most)
+  for (const endpoint of endpoints) expect(await askRendezvous(endpoint, 5000)).toEqual(PEER)
+})
+
 test('a port that is taken is an error that says so', async () => {
   const endpoint = await answering('')
   await expect(offerRendezvous(endpoint, Promise.resolve(PEER))).rejects.toMatchObject({
@@ -106,10 +154,11 @@ test.for([
   ['a GID that is none', `${JSON.stringify({ ...LINE, gid: 'fe80::1%eth0' })}\n`],
   ['a queue pair number too large', `${JSON.stringify({ ...LINE, qpn: 2 ** 24 })}\n`],
   ['a key that is no whole number', `${JSON.stringify({ ...LINE, qkey: 1.5 })}\n`],
+  ['control characters', '\u009b31m\u0007\u2028'],
   ['an MTU of nothing', `${JSON.stringify({ ...LINE, mtuBytes: 0 })}\n`],
 ] as const)('who answers with %s is no receiver', async ([, answer]) => {
   await expect(askRendezvous(await answering(answer), 5000)).rejects.toMatchObject({
     code: 'ERR_SPEADCAST_UNREACHABLE',
-    message: expect.stringMatching(/what answers over TCP is no rdma-ud receiver of this version/),
+    message: expect.stringMatching(/^[ -~]*what answers over TCP is no rdma-ud receiver of this version[ -~]*$/),
   })
 })

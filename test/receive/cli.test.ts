@@ -49,6 +49,48 @@ test('recv --verify --output --json: one object on stdout with the agreed fields
   expect(createHash('sha256').update(readFileSync(file)).digest('hex')).toBe(done.sha256)
 })
 
+test.for([
+  ['not told', []],
+  ['told by --bug-compat 7', ['--bug-compat', '7']],
+] as const)("recv takes PySPEAD's descriptors, %s", async ([, given], ctx) => {
+  need(ctx, spead2Python(), NO_PEER)
+  const file = join(scratch, 'pyspead')
+  const { code, stdout, done } = await recv({ ...TUTORIAL, bugCompat: 7 }, '--output', file, '--json', ...given)
+  expect(JSON.parse(stdout)).toMatchObject({
+    sha256: done.sha256,
+    outputBytes: 1_000_000,
+    items: [
+      { id: 0x1600, name: 'timestamp', format: [['u', 48]], shape: [] },
+      { id: 0x3300, name: 'adc_samples', dtype: '|i1', shape: [20_000] },
+    ],
+  })
+  expect(code).toBe(0)
+})
+
+test('recv --item finds by its name an item of 12-bit numbers that PySPEAD describes', async (ctx) => {
+  need(ctx, spead2Python(), NO_PEER)
+  const file = join(scratch, 'u12')
+  const { code, stdout } = await recv(
+    { kind: 'types', heaps: 3, packetSize: 9000, bugCompat: 7 },
+    '--item',
+    'u12',
+    '--output',
+    file,
+    '--json',
+  )
+  expect(JSON.parse(stdout)).toMatchObject({ heaps: 3, outputBytes: 3 * 11 })
+  expect(code).toBe(0)
+})
+
+test('recv shows a structured dtype as numpy does, and writes its items', async (ctx) => {
+  need(ctx, spead2Python(), NO_PEER)
+  const file = join(scratch, 'struct')
+  const { code, stdout } = await recv({ kind: 'types', heaps: 2, packetSize: 9000 }, '--item', 'struct', '--output', file)
+  expect(stdout).toContain("struct [('x', '<i2'), ('y', '>f8', (2,)), ('z', [('re', 'i1'), ('im', 'i1')])] [3]")
+  expect(readFileSync(file)).toHaveLength(2 * 3 * 20)
+  expect(code).toBe(0)
+})
+
 test('recv without --json prints a table for people', async (ctx) => {
   need(ctx, spead2Python(), NO_PEER)
   const { code, stdout } = await recv({ ...TUTORIAL, heaps: 3 })
@@ -94,8 +136,9 @@ test.for(['native', 'dgram'])('recv --output on a full disk says so and exits 1:
   need(ctx, existsSync('/dev/full'), 'needs /dev/full (Linux)')
   need(ctx, spead2Python(), NO_PEER)
   const { code, stdout, stderr } = await recv(TUTORIAL, '--output', '/dev/full', '--backend', backend, '--json')
-  expect([code, stdout]).toEqual([1, ''])
-  expect(stderr).toMatch(/^speadcast recv: cannot write the output: ENOSPC/m)
+  expect(code).toBe(1)
+  expect(JSON.parse(stdout)).toMatchObject({ outputBytes: 0, sha256: null, outputError: expect.stringMatching(/ENOSPC/) })
+  expect(stderr).toMatch(/^speadcast recv: cannot write \/dev\/full: ENOSPC.*ends behind its last whole heap, 0 bytes$/m)
 })
 
 test('recv --item takes a name or an id', async (ctx) => {
@@ -153,6 +196,18 @@ test('the first SIGINT or SIGTERM ends with the summary and 0, a second while th
   expect(await run.ended).toMatchObject({ code: 130, stdout: '' })
 })
 
+test('recv on a port in use: exit 1, because it may be free in a moment', async () => {
+  for (const backend of ['auto', 'dgram']) {
+    const endpoint = `127.0.0.1:${await freePort()}`
+    const first = start(recvArgv(endpoint))
+    await first.said(/listening/)
+    const { code, stderr } = await start(recvArgv(endpoint, '--backend', backend)).ended
+    expect([code, stderr]).toEqual([1, expect.stringMatching(/cannot receive on .*EADDRINUSE/)])
+    first.child.kill('SIGINT')
+    await first.ended
+  }
+})
+
 test.each([
   [['127.0.0.1:0'], 2, /port 0 is not in 1–65535/],
   [['127.0.0.1:7148', '--interface', 'nonesuch'], 2, /no interface is named 'nonesuch'/],
@@ -168,8 +223,11 @@ test.each([
   [[], /missing required argument/],
   [['127.0.0.1:7148', '--heaps', '0'], /a whole number from 1 up/],
   [['127.0.0.1:7148', '--timeout', '5s'], /a number from 0.001 up, without a unit/],
+  [['127.0.0.1:7148', '--memory', '64'], /a whole number of bytes from 1048576/],
+  [['127.0.0.1:7148', '--cnt-step', '0'], /a whole number from 1 up/],
   [['127.0.0.1:7148', '--buffer', '64'], /a whole number of bytes from 4096/],
   [['127.0.0.1:7148', '--backend', 'ibverbs'], /Allowed choices are auto, native, dgram/],
+  [['127.0.0.1:7148', '--order', 'name'], /Allowed choices are arrival, cnt, sender/],
   [['127.0.0.1:7148', '--verfy'], /unknown option '--verfy'/],
 ])('recv %j: exit 2', async (args, message) => {
   const { code, stdout, stderr } = await start(recvArgv(...args)).ended

@@ -84,7 +84,17 @@ test('descriptors of the tutorial, both forms', () => {
 function makeSession() {
   const buffer = new ArrayBuffer((64 << 10) + (2 << 20))
   const stats = new Float64Array(STAT_NAMES.length)
-  const options = { endpoints: 1, maxHeaps: 8, timeoutMs: 1e9, heaps: 1e9, stops: 1e9, verify: true, hash: true }
+  const ends = { timeoutMs: 1e9, heaps: 1e9, stops: 1e9 }
+  const options = {
+    ...ends,
+    endpoints: 1,
+    maxHeaps: 8,
+    memoryBytes: 2 << 20,
+    verify: true,
+    hash: true,
+    anySource: false,
+    cntStep: 0,
+  }
   const session = new ReceiveSession(buffer, 64 << 10, { ...options, item: 0x3300, deliver: true }, stats)
   return { session, stats, u8: new Uint8Array(buffer) }
 }

@@ -66,6 +66,18 @@ for (const backend of BACKENDS) {
     compare(sent, heaps)
   })
 
+  test.each([
+    [48, undefined],
+    [48, 7],
+    [40, 7],
+  ])(`${backend}: descriptors of PySPEAD, SPEAD-64-%i, bugCompat %s given`, async (flavour, given, ...rest) => {
+    const ctx = rest[0] as unknown as { skip(note?: string): never }
+    need(ctx, spead2Python(), NO_PEER)
+    const options = { backend, ...(given !== undefined && { bugCompat: given }) }
+    const { sent, heaps } = await exchange({ kind: 'types', heaps: 2, packetSize: 9000, flavour, bugCompat: 7 }, options)
+    compare(sent, heaps)
+  })
+
   test(`${backend}: names, dtypes and shapes reach the items`, async (ctx) => {
     need(ctx, spead2Python(), NO_PEER)
     const { heaps } = await exchange({ kind: 'types', heaps: 2, packetSize: 9000 }, { backend })
@@ -329,6 +341,7 @@ test.each([
   [{ endpoints: '127.0.0.1:7148', backend: 'rdma-ud', credits: true }, /credits are of UDP/],
   [{ endpoints: '127.0.0.1:7148', backend: 'rdma-ud', device: 1 }, /device is 1; it must be a string/],
   [{ endpoints: '127.0.0.1:7148', item: 5 }, /item is 5/],
+  [{ endpoints: '127.0.0.1:7148', order: 'cnts' }, /order is 'cnts'; it must be 'arrival', 'cnt' or 'sender'/],
   [{ endpoints: 7148 }, /endpoints is number/],
   [{ endpoints: '127.0.0.1' }, /port is missing/],
   [{ endpoints: ['127.0.0.1:7148', '127.0.0.1:7148'] }, /given twice/],

@@ -14,6 +14,7 @@ export interface SenderSpec {
   packetSize: number
   wire?: 'stream' | 'packets'
   flavour?: number
+  bugCompat?: number
   heapSize?: number
   rate?: number
   repeatPointers?: boolean
@@ -149,7 +150,7 @@ export interface Run {
 
 /** Starts a process, killed with this one. */
 export function start(argv: readonly string[], cwd?: string): Run {
-  return watch(spawn(argv[0] === 'node' ? process.execPath : argv[0]!, argv.slice(1), { stdio: ['ignore', 'pipe', 'pipe'], cwd }))
+  return watch(spawn(argv[0] === 'node' ? process.execPath : argv[0]!, argv.slice(1), { stdio: ['pipe', 'pipe', 'pipe'], cwd }))
 }
 
 export function watch(child: ChildProcess): Run {

@@ -1,0 +1,32 @@
+/** Checks of what a user gives to a region, and the words in which errors say it. */
+import { SpeadcastError } from '../errors.js'
+
+/** Says what was given. Not every object can be made a text, and a proxy may throw. */
+export function say(value: unknown): string {
+  if (typeof value === 'function') return 'a function'
+  return typeof value === 'object' && value !== null ? 'an object' : String(value)
+}
+
+export function ensureArgument(good: boolean, message: () => string): asserts good {
+  if (!good) throw new SpeadcastError('ERR_SPEADCAST_CONFIG', message())
+}
+
+/** More bytes abort the process: koffi and V8 cannot make the view. */
+export function ensureViewable(call: string, byteLength: number): void {
+  const most = process.getBuiltinModule('node:buffer').constants.MAX_LENGTH
+  ensureArgument(
+    byteLength <= most,
+    () => `${call}: byteLength is ${byteLength}; a region has at most ${most} bytes on this Node.js`,
+  )
+}
+
+/** Reads the named options, once. @throws ERR_SPEADCAST_CONFIG where there is no object, or one of them cannot be read */
+export function readOptions<T extends object>(call: string, options: T, names: readonly (keyof T & string)[]): Partial<T> {
+  ensureArgument(typeof options === 'object' && options !== null, () => `${call}: the options are ${say(options)}; give an object`)
+  try {
+    return Object.fromEntries(names.map((name) => [name, options[name]])) as Partial<T>
+  } catch (cause) {
+    const message = `${call}: the options cannot be read, because an accessor or a proxy throws; give a plain object`
+    throw new SpeadcastError('ERR_SPEADCAST_CONFIG', message, { cause })
+  }
+}

@@ -1,0 +1,138 @@
+/** Handles of batches, as other threads get them: what they must be, and the views that are made of them. */
+import { attach, type LoanTicket } from '../../ffi/memory/loans.js'
+import { isObject, shown } from '../checks.js'
+import { ensure, SpeadcastError } from '../errors.js'
+import { type BatchHandle, type BatchParts, BatchViews, type HeapViews, type ImmediateColumn } from './views.js'
+
+/** Computes SHA-256 of the parts as the loan's table has it, so that a handle which was changed is known. */
+export function digestOf({ heaps, regions, items, slots, immediates }: BatchParts, nonce: string): Int32Array {
+  const { createHash } = process.getBuiltinModule('node:crypto')
+  const hash = createHash('sha256').update(
+    JSON.stringify([
+      nonce,
+      heaps,
+      regions.map(({ id, address, byteLength }) => [id, address, byteLength]),
+      items.map(({ name, region, offset, stride, dtype, elements }) => [name, region, offset, stride, dtype, elements]),
+      immediates.map(({ name, columnAt }) => [name, columnAt]),
+      slots?.length ?? -1,
+    ]),
+  )
+  if (slots) hash.update(slots)
+  return new Int32Array(Uint8Array.from(hash.digest()).buffer)
+}
+
+/** Views of a batch that another thread made. */
+export class AttachedBatch<T extends object = HeapViews> extends BatchViews<T> implements Disposable {
+  readonly #detach: () => void
+  #closed = false
+
+  /** @internal use attachBatch */
+  constructor(parts: BatchParts, detach: () => void) {
+    super(parts)
+    this.#detach = detach
+  }
+
+  override heap(j: number): T {
+    this.#ensureOpen('heap')
+    return super.heap(j)
+  }
+
+  override immediate(name: string): ImmediateColumn {
+    this.#ensureOpen('immediate')
+    return super.immediate(name)
+  }
+
+  #ensureOpen(call: string): void {
+    ensure(!this.#closed, 'ERR_SPEADCAST_BATCH_STATE', () => `${call}: the views are closed; attach the batch again`)
+  }
+
+  /**
+   * Says that this thread does not use the views any more: when the batch is closed, its memory may go to others. The end of the
+   * thread says the same. Idempotent.
+   */
+  close(): void {
+    this.#closed = true
+    this.#detach()
+  }
+
+  [Symbol.dispose](): void {
+    this.close()
+  }
+}
+
+/**
+ * Makes the views of a batch in another thread of the same process. They are valid while the batch is open; when it is closed, its
+ * addresses go to nobody else until `close` of the views, or until this thread ends.
+ * @throws ERR_SPEADCAST_CONFIG for what is no handle; ERR_SPEADCAST_BATCH_STATE for one that was changed, of another process, or of
+ * a closed batch
+ */
+export function attachBatch<T extends object = HeapViews>(handle: BatchHandle): AttachedBatch<T> {
+  const copy = copyOf(handle)
+  if (!copy)
+    throw new SpeadcastError(
+      'ERR_SPEADCAST_CONFIG',
+      `attachBatch: ${shown(handle)} is no handle of a batch; give it what batch.handle() returned, as postMessage carries it`,
+    )
+  const detach = attach(copy.loan, (nonce) => digestOf(copy, nonce))
+  try {
+    return new AttachedBatch<T>(copy, detach)
+  } catch (error) {
+    detach()
+    throw error
+  }
+}
+
+const isWhole = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0
+const isText = (value: unknown): value is string => typeof value === 'string'
+
+/** Returns a copy that nobody can change any more, if its parts are of the right kinds. Their values are the loan's to check. */
+function copyOf(handle: unknown): BatchHandle | undefined {
+  try {
+    const { heaps, regions, items, slots, immediates, loan } = handle as BatchHandle
+    if (!isWhole(heaps) || !(slots === undefined || slots instanceof Uint32Array)) return undefined
+    return {
+      heaps,
+      regions: listOf(regions, ({ id, address, byteLength }) => ({
+        id: checked(id, isWhole),
+        address: checked(address, isWhole),
+        byteLength: checked(byteLength, isWhole),
+      })),
+      items: listOf(items, ({ name, region, offset, stride, dtype, elements }) => ({
+        name: checked(name, isText),
+        region: checked(region, isWhole),
+        offset: checked(offset, isWhole),
+        stride: checked(stride, isWhole),
+        dtype: checked(dtype, isText),
+        elements: checked(elements, isWhole),
+      })),
+      ...(slots && { slots: new Uint32Array(slots) }),
+      immediates: listOf(immediates, ({ name, columnAt }) => ({
+        name: checked(name, isText),
+        columnAt: checked(columnAt, isWhole),
+      })),
+      loan: ticketOf(loan),
+    }
+  } catch {
+    // An accessor of the user's, or `checked`.
+    return undefined
+  }
+}
+
+function ticketOf({ pid, table, record, nonce }: LoanTicket): LoanTicket {
+  return {
+    pid: checked(pid, isWhole),
+    table: checked(table, isWhole),
+    record: checked(record, isWhole),
+    nonce: checked(nonce, isText),
+  }
+}
+
+function listOf<T extends object>(list: readonly T[], copy: (entry: T) => T): readonly T[] {
+  if (!Array.isArray(list)) throw new TypeError('no list')
+  return list.map((entry) => copy(checked(entry, isObject) as T))
+}
+
+function checked<T>(value: unknown, good: (value: unknown) => value is T): T {
+  if (!good(value)) throw new TypeError('of another kind')
+  return value
+}
