@@ -1,16 +1,33 @@
 import { defineConfig } from 'vitest/config'
 
-/** Tests that take minutes: run by .ci/run, and by SPEADCAST_TEST_ALL=1 npm test. */
+/** Tests that take minutes together: run by .ci/run, and by SPEADCAST_TEST_ALL=1 npm test. */
 const HEAVY = [
   'softnic/checks',
   'acceptance/acceptance',
   'bench/bench',
+  'cli/options',
+  'cli/usage',
   'project/bootstrap',
-  'kernel/host-changes',
-  'kernel/source',
-  'kernel/descriptor-timer',
+  'devices/doctor',
+  'engine/driver-exit',
+  'net/dad',
+  'receive/memberships',
+  'receive/wakeups',
+  'stream/exit',
+  ...[
+    'descriptor-timer',
+    'descriptors',
+    'evidence',
+    'host-changes',
+    'legs',
+    'mtu',
+    'outcome',
+    'source',
+    'trouble',
+    'zero-copy',
+  ].map((name) => `kernel/${name}`),
   'ibverbs/hosts',
-  ...['endurance', 'events', 'faults', 'frames', 'interop', 'lifecycle', 'neighbours', 'resources'].map(
+  ...['endurance', 'events', 'faults', 'frames', 'host-changes', 'interop', 'lifecycle', 'neighbours', 'resources'].map(
     (name) => `ibverbs/${name}`,
   ),
 ].map((name) => `test/${name}.test.ts`)
