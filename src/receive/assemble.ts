@@ -32,7 +32,7 @@ const LARGEST_HEAP_BYTES = 2 ** 32
 /** The verdicts of add() on a packet. */
 export const ADDED = 0
 export const DUPLICATE = 1
-export const MALFORMED_PACKET = 2
+const MALFORMED_PACKET = 2
 /** There was no memory for it, as refusals.ts tells. */
 export const REFUSED = 3
 

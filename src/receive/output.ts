@@ -51,7 +51,7 @@ const TICK_MS = 200
 /** Senders whose order is kept; beyond it the first is forgotten, and takes its place anew with its next heap. */
 const MOST_SEQUENCES = 1024
 /** Files of order 'sender'. Heaps of further senders are left out and counted, because anybody may send. */
-export const MOST_FILES = 256
+const MOST_FILES = 256
 
 /**
  * | state    | legal                                | leaves by                                                 |

@@ -33,7 +33,7 @@ export const RANGE_NEW = 0
 /** Every byte was there. */
 export const RANGE_KNOWN = 1
 /** Some bytes were there. */
-export const RANGE_OVERLAPS = 2
+const RANGE_OVERLAPS = 2
 /** The budget has no room for another chunk. */
 export const RANGE_REFUSED = 3
 

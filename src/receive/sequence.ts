@@ -45,7 +45,7 @@ export class Sequence {
   /** Cnts above the highest of heaps without data, such as repeated descriptors, which take places among those with data. */
   #empty: number[] = []
   #gaps: Gap[] = []
-  /** What gaps held that are no longer remembered. */
+  /** Places that heaps without data took in gaps that are no longer remembered. */
   #filled = 0
   /** The heap without data that came last before the first with data. */
   #before = Number.NaN

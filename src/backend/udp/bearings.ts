@@ -31,7 +31,7 @@ export class Bearings {
   /** Why no packet can leave, in words, and as an errno; '' and 0 while packets can. */
   trouble = ''
   errno = 0
-  /** What the kernel goes by when it sends packets of ours; nothing where it does not. */
+  /** The kernel looks for the paths of our packets by these too; undefined where it does not. */
   flow: Omit<Flow, 'source'> | undefined
   /** The address that the kernel chose when it connected the socket. */
   pinned: Uint8Array | undefined

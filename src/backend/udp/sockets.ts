@@ -17,7 +17,7 @@ import type { UdpOptions } from './options.js'
 /** The socket is connected, to the first endpoint: 'alone' if there is no other. */
 export type Connected = 'alone' | 'first' | 'no'
 
-/** What the kernel goes by when it looks for the paths of a socket's packets. */
+/** The kernel goes by these when it looks for the paths of a socket's packets. */
 export const flowOf = ({ dscp = 0 }: UdpOptions, sourcePort: number): Omit<Flow, 'source'> => ({ sourcePort, tos: dscp << 2 })
 
 export class UdpSockets {
