@@ -1,7 +1,9 @@
 // Every public function with values of wrong kinds: whatever it throws, or rejects with, has a code of ours.
-import { readdirSync } from 'node:fs'
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { open } from 'node:fs/promises'
-import { expect, onTestFinished, test } from 'vitest'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
 import { explainBackends, listRdmaDevices } from '#dist/src/devices/index.js'
 import {
   attachBatch,
@@ -24,6 +26,15 @@ import {
 } from '#dist/src/index.js'
 import { openReceiver } from '#dist/src/receive/index.js'
 import { need } from '../support/need.js'
+
+// A string is a file's name where files are named, so what is written has a folder of its own.
+const folder = mkdtempSync(join(tmpdir(), 'speadcast-kinds-'))
+const home = process.cwd()
+beforeAll(() => process.chdir(folder))
+afterAll(() => {
+  process.chdir(home)
+  rmSync(folder, { recursive: true })
+})
 
 const mine = (): never => {
   throw new Error('mine')
