@@ -23,6 +23,7 @@ export const IFCONF = { len: 0, req: 8, size: 16 } as const
 export const AF_UNIX = 1
 export const AF_INET = 2
 export const AF_INET6 = 10
+export const SOCK_STREAM = 1
 export const SOCK_DGRAM = 2
 export const SOCK_NONBLOCK = 0o4000
 export const CLOCK_MONOTONIC = 1
@@ -31,15 +32,22 @@ export const TFD_CLOEXEC = 0o2000000
 export const SOCK_CLOEXEC = 0o2000000
 export const MSG_DONTWAIT = 0x40
 export const MSG_ERRQUEUE = 0x2000
+export const MSG_NOSIGNAL = 0x4000
 /** netdevice(7), bits/ioctls.h. */
 export const SIOCGIFCONF = 0x8912
 export const SIOCGIFFLAGS = 0x8913
 export const SIOCGIFMTU = 0x8921
 export const SIOCGIFHWADDR = 0x8927
 export const SIOCGIFINDEX = 0x8933
+/** tcp(7), linux/sockios.h. */
+export const SIOCOUTQ = 0x5411
 export const POLLIN = 1
 export const POLLOUT = 4
 export const POLLERR = 8
+/** The other side has closed its half of the connection. */
+export const POLLRDHUP = 0x2000
+/** linux/net_tstamp.h: the notice of an acknowledgement, in software's time, without a copy of the packet. */
+export const TIMESTAMP_ACKNOWLEDGED = (1 << 9) | (1 << 4) | (1 << 11)
 /** The most messages of a sendmmsg(2), and the most iovecs of one message (linux/uio.h). */
 export const UIO_MAXIOV = 1024
 
@@ -52,6 +60,7 @@ export const OPT = {
   SO_REUSEPORT: [1, 15],
   SO_ATTACH_FILTER: [1, 26],
   SO_SNDBUFFORCE: [1, 32],
+  SO_TIMESTAMPING: [1, 37],
   SO_MAX_PACING_RATE: [1, 47],
   IP_TOS: [0, 1],
   IP_TTL: [0, 2],
@@ -70,6 +79,8 @@ export const OPT = {
   IPV6_V6ONLY: [41, 26],
   IPV6_TCLASS: [41, 67],
   IPV6_UNICAST_IF: [41, 76],
+  TCP_NODELAY: [6, 1],
+  TCP_USER_TIMEOUT: [6, 18],
   UDP_SEGMENT: [17, 103],
 } as const satisfies Record<string, readonly [number, number]>
 /**

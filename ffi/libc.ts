@@ -40,6 +40,7 @@ const PROTOTYPES = {
   sendto: 'intptr_t sendto(int fd, uint64_t buf, size_t len, int flags, uint64_t addr, uint addrlen)',
   recv: 'intptr_t recv(int fd, uint64_t buf, size_t len, int flags)',
   recvmsg: 'intptr_t recvmsg(int fd, uint64_t msg, int flags)',
+  sendmsg: 'intptr_t sendmsg(int fd, uint64_t msg, int flags)',
   sendmmsg: 'int sendmmsg(int fd, uint64_t msgvec, uint vlen, int flags)',
   recvmmsg: 'int recvmmsg(int fd, uint64_t msgvec, uint vlen, int flags, uint64_t timeout)',
   prctl: 'int prctl(int option, uint64_t a, uint64_t b, uint64_t c, uint64_t d)',

@@ -12,8 +12,9 @@ import { attachRegion, type RegionHandle } from '../memory/region.js'
 import { Scratch } from '../memory/scratch.js'
 import { writePointer } from '../memory/store-pointer.js'
 import { ERRNO, NativeError } from '../native-error.js'
+import type { SocketAddress } from './inet-socket.js'
 import { SenderTable } from './sender-table.js'
-import { ipMreqn, type SocketAddress, UdpSocket } from './udp-socket.js'
+import { ipMreqn, UdpSocket } from './udp-socket.js'
 
 // asm-generic/socket.h, linux/in.h, linux/in6.h, linux/udp.h: [level, name].
 const SO_REUSEADDR = [1, 2] as const

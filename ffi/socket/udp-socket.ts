@@ -1,13 +1,4 @@
-/**
- * A non-blocking UDP socket for sending, and its error queue.
- *
- * | state  | legal calls          | leaves by |
- * |--------|----------------------|-----------|
- * | open   | all                  | close()   |
- * | closed | close() (no effect)  | never     |
- *
- * Node does not know a descriptor that is opened through koffi: we close it, or nobody does (docs/ground-rules.md, "Memory and koffi").
- */
+/** A UDP socket for sending, and its error queue. */
 import {
   AF_INET,
   AF_INET6,
@@ -21,35 +12,13 @@ import {
   PMTUDISC_DONT,
   SOCK_CLOEXEC,
   SOCK_DGRAM,
-  SOCK_NONBLOCK,
   SOCKADDR_IN,
   SOCKADDR_IN6,
 } from '../layout.js'
-import { checkCall, errno, libc } from '../libc.js'
-import { orRelease } from '../memory/region.js'
+import { checkCall, libc } from '../libc.js'
 import { Scratch } from '../memory/scratch.js'
 import { NativeError } from '../native-error.js'
-
-export interface SocketAddress {
-  readonly family: 4 | 6
-  /** 4 or 16 bytes, network order. */
-  readonly bytes: Uint8Array
-  readonly port: number
-  /** IPv6 link-local scope (interface index); 0 elsewhere. */
-  readonly scopeId?: number
-}
-
-/** sockaddr_in or sockaddr_in6 bytes. */
-export function encodeSocketAddress(address: SocketAddress): Uint8Array {
-  const v6 = address.family === 6
-  const bytes = new Uint8Array(v6 ? SOCKADDR_IN6.size : SOCKADDR_IN.size)
-  const view = new DataView(bytes.buffer)
-  view.setUint16(SOCKADDR_IN.family, v6 ? AF_INET6 : AF_INET, true)
-  view.setUint16(SOCKADDR_IN.port, address.port)
-  bytes.set(address.bytes, v6 ? SOCKADDR_IN6.addr : SOCKADDR_IN.addr)
-  if (v6) view.setUint32(SOCKADDR_IN6.scopeId, address.scopeId ?? 0, true)
-  return bytes
-}
+import { InetSocket, openSocket } from './inet-socket.js'
 
 /** struct ip_mreqn { multiaddr, address, ifindex } (ip(7)). IP_MULTICAST_IF looks at the index alone, if there is one. */
 export function ipMreqn(ifindex: number, group?: Uint8Array): Uint8Array {
@@ -57,11 +26,6 @@ export function ipMreqn(ifindex: number, group?: Uint8Array): Uint8Array {
   if (group) bytes.set(group)
   new DataView(bytes.buffer).setInt32(8, ifindex, true)
   return bytes
-}
-
-function openSocket(family: 4 | 6): number {
-  const [domain, name] = family === 6 ? [AF_INET6, 'AF_INET6'] : [AF_INET, 'AF_INET']
-  return checkCall('socket', libc().socket(domain, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), name)
 }
 
 // linux/errqueue.h, SO_EE_ORIGIN_*
@@ -91,16 +55,9 @@ const DATA_AT = 192
 const CONTROL_AT = 512
 const CONTROL_BYTES = 512
 
-export class UdpSocket {
-  readonly fd: number
-  readonly family: 4 | 6
-  readonly #scratch = new Scratch(4096)
-  #open = true
-
+export class UdpSocket extends InetSocket {
   constructor(family: 4 | 6) {
-    this.family = family
-    this.fd = orRelease(this.#scratch.region, () => openSocket(family))
-    if (family === 6) this.setOption(OPT.IPV6_V6ONLY, 1)
+    super(family, SOCK_DGRAM)
   }
 
   /**
@@ -110,7 +67,7 @@ export class UdpSocket {
   renew(configure: () => void): void {
     const bufferBytes = this.getOption(OPT.SO_SNDBUF) / 2
     const rate = this.#pacingRate()
-    const fresh = openSocket(this.family)
+    const fresh = openSocket(this.family, SOCK_DGRAM)
     try {
       checkCall('dup3', libc().dup3(fresh, this.fd, SOCK_CLOEXEC))
     } finally {
@@ -127,45 +84,11 @@ export class UdpSocket {
 
   /** Eight bytes; undefined where there is none. */
   #pacingRate(): Uint8Array | undefined {
-    const { address, u8, i32 } = this.#scratch
+    const { address, u8, i32 } = this.scratch
     const [level, name] = OPT.SO_MAX_PACING_RATE
     i32[2] = 8
     if (libc().getsockopt(this.fd, level, name, address, address + 8) < 0 || i32[2] !== 8) return undefined
     return i32[0] === -1 && i32[1] === -1 ? undefined : u8.slice(0, 8)
-  }
-
-  setOption(option: readonly [number, number], value: number | Uint8Array): void {
-    if (typeof value === 'number') {
-      this.#scratch.i32[0] = value
-      checkCall(
-        'setsockopt',
-        libc().setsockopt(this.fd, option[0], option[1], this.#scratch.address, 4),
-        `${optionName(option)} = ${value}`,
-      )
-    } else {
-      checkCall(
-        'setsockopt',
-        libc().setsockopt(this.fd, option[0], option[1], this.#scratch.put(value), value.length),
-        optionName(option),
-      )
-    }
-  }
-
-  /** 0 or the errno, for options whose absence is a fact to report and not a failure. */
-  tryOption(option: readonly [number, number], value: number): number {
-    this.#scratch.i32[0] = value
-    return libc().setsockopt(this.fd, option[0], option[1], this.#scratch.address, 4) < 0 ? errno() : 0
-  }
-
-  getOption(option: readonly [number, number]): number {
-    this.#scratch.i32[0] = 0
-    this.#scratch.i32[2] = 4
-    checkCall(
-      'getsockopt',
-      libc().getsockopt(this.fd, option[0], option[1], this.#scratch.address, this.#scratch.address + 8),
-      optionName(option),
-    )
-    return this.#scratch.i32[0]!
   }
 
   /**
@@ -194,49 +117,17 @@ export class UdpSocket {
   dropIncoming(): void {
     // struct sock_fprog: u16 length, pointer; one struct sock_filter: u16 code, of BPF_RET | BPF_K, and a value of 0
     // (linux/filter.h).
-    const { address, i32, view } = this.#scratch
+    const { address, i32, view } = this.scratch
     i32.fill(0, 0, 6)
     view.setUint16(0, 1, true)
-    this.#scratch.putPointer(8, address + 16)
+    this.scratch.putPointer(8, address + 16)
     view.setUint16(16, 6, true)
     libc().setsockopt(this.fd, OPT.SO_ATTACH_FILTER[0], OPT.SO_ATTACH_FILTER[1], address, 16)
   }
 
-  bind(address: SocketAddress): void {
-    const bytes = encodeSocketAddress(address)
-    checkCall('bind', libc().bind(this.fd, this.#scratch.put(bytes), bytes.length), `port ${address.port}`)
-  }
-
-  connect(address: SocketAddress): void {
-    const bytes = encodeSocketAddress(address)
-    checkCall('connect', libc().connect(this.fd, this.#scratch.put(bytes), bytes.length), `port ${address.port}`)
-  }
-
-  localPort(): number {
-    this.#askName()
-    return this.#scratch.view.getUint16(SOCKADDR_IN.port)
-  }
-
-  /** The address that it is bound to, by bind or by connect; zeros where each packet's route decides. */
-  localAddress(): Uint8Array {
-    this.#askName()
-    const at = this.family === 6 ? SOCKADDR_IN6.addr : SOCKADDR_IN.addr
-    return this.#scratch.u8.slice(at, at + (this.family === 6 ? 16 : 4))
-  }
-
-  #askName(): void {
-    this.#scratch.i32[16] = SOCKADDR_IN6.size
-    checkCall('getsockname', libc().getsockname(this.fd, this.#scratch.address, this.#scratch.address + 64))
-  }
-
-  /** Reads and clears the pending error that the next send would have reported instead of sending; 0 if none. */
-  takeError(): number {
-    return this.getOption(OPT.SO_ERROR)
-  }
-
   /** Reads one entry of the error queue into `out`; false when it is empty. Allocates nothing. */
   readError(out: QueuedError): boolean {
-    const s = this.#scratch
+    const s = this.scratch
     s.putPointer(MSGHDR.name, s.address + NAME_AT)
     s.view.setUint32(MSGHDR.namelen, SOCKADDR_IN6.size, true)
     s.putPointer(MSGHDR.iov, s.address + IOV_AT)
@@ -274,18 +165,6 @@ export class UdpSocket {
     }
     return true
   }
-
-  close(): void {
-    if (!this.#open) return
-    this.#open = false
-    libc().close(this.fd)
-    this.#scratch.region.release()
-  }
-}
-
-function optionName(option: readonly [number, number]): string {
-  for (const [name, value] of Object.entries(OPT)) if (value[0] === option[0] && value[1] === option[1]) return name
-  return `option ${option[0]}/${option[1]}`
 }
 
 /** Connects an IPv4 socket to itself over loopback, to try out what the kernel takes. @throws NativeError where loopback is down */

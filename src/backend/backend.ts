@@ -11,8 +11,11 @@ import type { States } from './states.js'
 
 export interface BackendCaps {
   readonly name: BackendName
-  /** `accepted`: the kernel took the packet. `completed`: the NIC reported it sent. `written`: it is in the file or memory. */
-  readonly evidence: 'accepted' | 'completed' | 'written'
+  /**
+   * `accepted`: the kernel took the packet. `acknowledged`: the receiver's kernel has it. `completed`: the NIC reported it sent. `written`: it is
+   * in the file or memory.
+   */
+  readonly evidence: 'accepted' | 'acknowledged' | 'completed' | 'written'
   readonly substreams: number
   readonly maxPacketSizeBytes: number
   /** Room for its own headers that the backend wants in front of every packet's first segment; a multiple of 8. */

@@ -1,5 +1,5 @@
 /** The ways of sending, as users name them. */
-export const BACKEND_NAMES = ['ibverbs', 'rdma-ud', 'udp', 'dgram', 'memory', 'pcap'] as const
+export const BACKEND_NAMES = ['ibverbs', 'rdma-ud', 'udp', 'tcp', 'dgram', 'memory', 'pcap'] as const
 
 export type BackendName = (typeof BACKEND_NAMES)[number]
 /** 'auto' takes the fastest that works (select.ts). */

@@ -7,6 +7,7 @@ import type { Backend, BackendEnvironment } from './backend.js'
 import type { DgramOptions } from './dgram.js'
 import type { MemoryOptions } from './memory.js'
 import type { PcapOptions } from './pcap.js'
+import type { TcpOptions } from './tcp/open.js'
 import { openUdp } from './udp/backend.js'
 import type { UdpOptions } from './udp/open.js'
 import type { RdmaUdOptions } from './verbs/datagrams-open.js'
@@ -16,6 +17,7 @@ export type BackendSpec =
   | ({ readonly kind: 'ibverbs' } & IbverbsOptions)
   | ({ readonly kind: 'rdma-ud' } & RdmaUdOptions)
   | ({ readonly kind: 'udp' } & UdpOptions)
+  | ({ readonly kind: 'tcp' } & TcpOptions)
   | ({ readonly kind: 'dgram' } & DgramOptions)
   | ({ readonly kind: 'memory'; readonly substreams: number } & MemoryOptions)
   | ({ readonly kind: 'pcap'; readonly endpoints: readonly ResolvedEndpoint[] } & PcapOptions)
@@ -28,6 +30,8 @@ export async function openBackend(spec: BackendSpec, environment: BackendEnviron
       return (await import('./verbs/datagrams.js')).openRdmaUd(spec, environment)
     case 'udp':
       return openUdp(spec, environment)
+    case 'tcp':
+      return (await import('./tcp/backend.js')).openTcp(spec, environment)
     case 'dgram':
       return (await import('./dgram.js')).openDgram(spec, environment)
     case 'memory':

@@ -41,6 +41,7 @@ export const rateOption = (): Option =>
 const BACKENDS: Readonly<Record<TransportFlags['backend'], string | undefined>> = {
   auto: undefined,
   ibverbs: 'raw packets past the kernel (Mellanox NICs)',
+  tcp: 'a connection to each receiver; also by tcp://HOST:PORT',
   'rdma-ud': 'datagrams of InfiniBand or RoCE, for recv --backend rdma-ud',
   udp: 'sendmmsg with segmentation offload (Linux)',
   dgram: 'node:dgram',

@@ -91,7 +91,8 @@ export class Engine {
     this.#counters = ring.counters
     this.#completions = new Completions(backend, ring.counters)
     this.#mostBytes = options.interruptible ? INTERRUPTIBLE_BYTES : Number.POSITIVE_INFINITY
-    this.#tellsAtPost = backend.caps.evidence !== 'completed'
+    const { evidence } = backend.caps
+    this.#tellsAtPost = evidence === 'accepted' || evidence === 'written'
     if (options.rateBytesPerSecond > 0 && !backend.caps.pacesItself) this.#pacer = new Pacer(options, backend.caps, ring.counters)
     this.#variants = new Variants(backend, this.#pacer)
     this.#settlements = new Settlements(backend, ring, this.#flights, this.#variants, emit, settled)

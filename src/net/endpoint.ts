@@ -20,6 +20,8 @@ export interface EndpointSpec {
   /** IPv6 zone: an interface's name or index. */
   readonly zone?: string
   readonly port: number
+  /** As a scheme says: 'tcp://HOST:PORT'. UDP where there is none. */
+  readonly transport: 'udp' | 'tcp'
 }
 
 export interface ResolvedEndpoint {
@@ -53,18 +55,22 @@ export function parseEndpoints(specs: readonly string[]): EndpointSpec[] {
   const all: EndpointSpec[] = []
   for (const spec of specs) {
     if (typeof spec !== 'string') fail(String(spec), `is a ${typeof spec}, not a string`)
-    for (const endpoint of parseOne(spec)) all.push(endpoint)
+    const scheme = spec.match(/^(udp|tcp):\/\//)
+    const transport = scheme?.[1] === 'tcp' ? 'tcp' : 'udp'
+    for (const endpoint of parseOne(spec, scheme ? spec.slice(6) : spec))
+      all.push({ ...endpoint, transport, text: transport === 'tcp' ? `tcp://${endpoint.text}` : endpoint.text })
     ensure(all.length <= MAX_ENDPOINTS, 'ERR_SPEADCAST_ENDPOINT', () => `more than ${MAX_ENDPOINTS} endpoints at '${spec}'`)
   }
   return all
 }
 
-function parseOne(spec: string): EndpointSpec[] {
-  const bracketed = spec.match(/^\[([^[\]]*)\](.*)$/)
-  const colons = spec.split(':').length - 1
-  if (!bracketed && /[[\]]/.test(spec)) fail(spec, 'brackets go around a whole IPv6 address, and the port behind them')
+/** @param spec as written, for messages @param place without its scheme */
+function parseOne(spec: string, place: string): Omit<EndpointSpec, 'transport'>[] {
+  const bracketed = place.match(/^\[([^[\]]*)\](.*)$/)
+  const colons = place.split(':').length - 1
+  if (!bracketed && /[[\]]/.test(place)) fail(spec, 'brackets go around a whole IPv6 address, and the port behind them')
   if (!bracketed && colons > 1) fail(spec, 'an IPv6 address needs brackets')
-  const match = bracketed ?? spec.match(/^([^:]*)(.*)$/)!
+  const match = bracketed ?? place.match(/^([^:]*)(.*)$/)!
   const host = match[1]!
   const port = parsePort(spec, match[2]!)
   if (host === '') fail(spec, 'the host is missing')

@@ -3,6 +3,7 @@ import * as v from 'valibot'
 import { BACKEND_NAMES } from '../backend/names.js'
 import { oneOf } from '../checks.js'
 import { SpeadcastError } from '../errors.js'
+import type { EndpointSpec } from '../net/endpoint.js'
 import { IoThread } from './io-thread.js'
 import { DEFAULTS, type IbverbsStreamOptions, type RdmaUdStreamOptions, type StreamOptions } from './options.js'
 import { parseRate } from './rate.js'
@@ -21,6 +22,8 @@ type Undefaulted =
   | 'pcapPath'
   | 'memory'
   | 'onPathChange'
+  | 'sendBufferBytes'
+  | 'tcp'
 
 /** The options of openStream as they are used: checked, and with the defaults in place. */
 export type StreamConfig = Readonly<
@@ -94,6 +97,11 @@ const rdmaUdOptions = v.strictObject(
 
 /** The options of backend 'rdma-ud' where none are given. */
 export const RDMA_UD_DEFAULTS: Defaulted<RdmaUdStreamOptions, 'device' | 'peers'> = v.parse(rdmaUdOptions, {})
+
+const tcpOptions = v.strictObject(
+  { connectTimeoutMs: v.exactOptional(whole(1, 600_000, 'milliseconds')) },
+  'must be an object, see TcpStreamOptions',
+)
 
 const exactSplit = v.strictObject({
   payloadBytes: whole(0, 65507, 'bytes'),
@@ -193,7 +201,7 @@ const schema = v.strictObject({
   sourcePort: v.optional(whole(0, 65535, 'port'), 0),
   reusePort: v.optional(yesOrNo, false),
   broadcast: v.optional(yesOrNo, false),
-  sendBufferBytes: v.optional(whole(0, 2 ** 30, 'bytes'), DEFAULTS.sendBufferBytes),
+  sendBufferBytes: v.optional(whole(0, 2 ** 30, 'bytes')),
   allowFragmentation: v.optional(yesOrNo, false),
   segmentation: v.optional(choice(['auto', 'off']), 'auto'),
   udpPath: v.optional(choice(['auto', 'io_uring', 'sendmmsg']), 'auto'),
@@ -201,6 +209,7 @@ const schema = v.strictObject({
   onPathChange: v.optional(v.function('must be a function of the change')),
   ibverbs: v.optional(ibverbsOptions),
   rdmaUd: v.optional(rdmaUdOptions),
+  tcp: v.optional(tcpOptions),
   pcapPath: v.optional(v.string('must be a file path')),
   memory: v.optional(memoryOptions),
   debug: v.optional(yesOrNo, false),
@@ -222,6 +231,7 @@ export function parseStreamConfig(input: unknown): StreamConfig {
     contradict(`ibverbs is only for backends 'ibverbs' and 'rdma-ud', not '${config.backend}'`)
   if (config.rdmaUd !== undefined && config.backend !== 'rdma-ud')
     contradict(`rdmaUd is only for backend 'rdma-ud', not '${config.backend}'`)
+  if (config.tcp !== undefined && config.backend !== 'tcp') contradict(`tcp is only for backend 'tcp', not '${config.backend}'`)
   if (config.ibverbs?.vlan && config.backend === 'rdma-ud')
     contradict("ibverbs.vlan tags frames; backend 'rdma-ud' makes none, its VLAN is that of its GID: give the VLAN's interface")
   if (config.sourcePort > 0 && config.backend === 'rdma-ud')
@@ -259,6 +269,32 @@ export function parseStreamConfig(input: unknown): StreamConfig {
   if (config.ioThreads !== undefined && (config.thread instanceof IoThread || config.thread === 'inline'))
     contradict('ioThreads is for shared I/O threads; leave it out, or leave thread out')
   return { ...config, rateBytesPerSecond }
+}
+
+/**
+ * The configuration with the backend that the endpoints ask for, as `tcp://HOST:PORT` does.
+ * @throws ERR_SPEADCAST_CONFIG, ERR_SPEADCAST_ENDPOINT where they contradict each other or the other options
+ */
+export function withTransport(config: StreamConfig, specs: readonly EndpointSpec[]): StreamConfig {
+  const tcp = specs.find(({ transport }) => transport === 'tcp')
+  const other = specs.find(({ transport }) => transport !== 'tcp')
+  if (!tcp && config.backend !== 'tcp') return config
+  const contradict = (message: string): never => {
+    throw new SpeadcastError('ERR_SPEADCAST_CONFIG', message)
+  }
+  if (tcp && other)
+    throw new SpeadcastError(
+      'ERR_SPEADCAST_ENDPOINT',
+      `endpoints mix TCP and UDP (${tcp.text} and ${other.text}); open a stream for each`,
+    )
+  if (tcp && config.backend !== 'auto' && config.backend !== 'tcp')
+    contradict(`${tcp.text} is for backend 'tcp', not '${config.backend}'; leave backend out`)
+  for (const name of ['reusePort', 'broadcast', 'allowFragmentation'] as const)
+    if (config[name]) contradict(`${name} is of UDP; leave it out with TCP`)
+  if (config.rateBasis === 'wire')
+    contradict("rateBasis 'wire' counts the headers of packets, which TCP cuts and sends again as it likes; leave it out")
+  if (config.udpPath !== 'auto') contradict(`udpPath is only for backend 'udp', not 'tcp'`)
+  return { ...config, backend: 'tcp' }
 }
 
 function parsed(input: unknown): v.InferOutput<typeof schema> {

@@ -17,15 +17,17 @@ import type { ResolvedInterface } from '../net/interface.js'
 import { askedInterface, oddInterface } from '../net/sender-interface.js'
 import { makeFlavour } from '../spead/index.js'
 import { cntSequence } from './arguments.js'
-import { IBVERBS_DEFAULTS, parseStreamConfig, RDMA_UD_DEFAULTS, type StreamConfig } from './config.js'
+import { IBVERBS_DEFAULTS, parseStreamConfig, RDMA_UD_DEFAULTS, type StreamConfig, withTransport } from './config.js'
 import { handleOf, IoThread } from './io-thread.js'
-import type { StreamOptions } from './options.js'
+import { DEFAULTS, type StreamOptions } from './options.js'
 import { Stream } from './stream.js'
 
 /** Postings that an asynchronous backend may have in flight. */
 const MAX_IN_FLIGHT = 8
+/** Where a send settles a round trip later, of whatever length that is. */
+const MAX_UNACKNOWLEDGED = 512
 /** Backends that send from an I/O thread unless asked otherwise. */
-const THREADED: readonly BackendName[] = ['udp', 'ibverbs', 'rdma-ud']
+const THREADED: readonly BackendName[] = ['udp', 'tcp', 'ibverbs', 'rdma-ud']
 /** Backends that send on a network. */
 const SENDERS: readonly BackendName[] = [...THREADED, 'dgram']
 /** SPEAD header, four pointers, one item pointer and eight bytes: spead2's smallest packet too. */
@@ -39,13 +41,14 @@ const LARGEST_PACKET_BYTES = 65507
  *   what to change
  */
 export async function openStream(options: StreamOptions): Promise<Stream> {
-  const config = parseStreamConfig(options)
+  const parsed = parseStreamConfig(options)
+  const specs = parseEndpoints(parsed.to)
+  const config = withTransport(parsed, specs)
   const flavour = makeFlavour(config.flavour)
   cntSequence(flavour, config.firstCnt, config.cntStep)
   if (typeof config.descriptors === 'object')
     cntSequence(flavour, config.descriptors.firstCnt ?? 0, config.descriptors.cntStep ?? 1)
   checkPacketSize(config)
-  const specs = parseEndpoints(config.to)
   // A thread that has to be started loads its code meanwhile.
   const early = mayHaveThread(config) ? claimThread(config) : undefined
   try {
@@ -166,7 +169,7 @@ async function openWith(
       burstBytes: config.burstBytes,
       burstRateRatio: config.burstRateRatio,
       catchUpSeconds: config.catchUpSeconds,
-      maxInFlight: MAX_IN_FLIGHT,
+      maxInFlight: backend === 'tcp' ? MAX_UNACKNOWLEDGED : MAX_IN_FLIGHT,
       interruptible: typeof config.descriptors === 'object' && config.descriptors.everySeconds !== undefined,
     },
   }
@@ -216,7 +219,7 @@ function backendSpec(
   endpoints: readonly ResolvedEndpoint[],
   iface: ResolvedInterface | undefined,
 ): BackendSpec {
-  const { sourcePort, reusePort, broadcast, multicastLoop, sendBufferBytes, ttl, dscp } = config
+  const { sourcePort, reusePort, broadcast, multicastLoop, sendBufferBytes = DEFAULTS.sendBufferBytes, ttl, dscp } = config
   const common = {
     endpoints,
     ...(iface && { interface: iface }),
@@ -243,6 +246,17 @@ function backendSpec(
         udpPath: config.udpPath,
         neighbourTimeoutMs: config.neighbourTimeoutMs,
         ...kernelPace(config),
+      }
+    case 'tcp':
+      return {
+        kind: 'tcp',
+        endpoints,
+        ...(iface && { interface: iface }),
+        sourcePort,
+        sendBufferBytes: config.sendBufferBytes ?? 0,
+        ...(ttl !== undefined && { ttl }),
+        ...(dscp !== undefined && { dscp }),
+        connectTimeoutMs: config.tcp?.connectTimeoutMs ?? DEFAULTS.connectTimeoutMs,
       }
     case 'dgram':
       return { kind: 'dgram', ...common }

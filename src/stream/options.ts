@@ -72,6 +72,12 @@ export interface RdmaUdStreamOptions {
   connectTimeoutMs?: number
 }
 
+/** Options of backend 'tcp'. */
+export interface TcpStreamOptions {
+  /** How long opening waits for a receiver to accept the connection. Default 5000. */
+  connectTimeoutMs?: number
+}
+
 /** How descriptors travel in heaps of their own. */
 export interface DescriptorOptions {
   /** How often they are sent again, by a timer: also while nothing else is sent, and between the heaps of a long batch. Default: not. */
@@ -89,7 +95,10 @@ export interface DescriptorOptions {
 
 /** Options of openStream. All but `to` have a default. */
 export interface StreamOptions {
-  /** Endpoints, one substream each: 'HOST:PORT', '[::1]:7148', '239.10.10.0+15:7148' (sixteen), or a list of such. */
+  /**
+   * Endpoints, one substream each: 'HOST:PORT', '[::1]:7148', '239.10.10.0+15:7148' (sixteen), or a list of such. 'tcp://HOST:PORT' is a
+   * receiver that packets go to over a TCP connection.
+   */
   to: string | readonly string[]
   /** Interface to send through, by name or by one of its addresses. Default: the route decides. */
   interface?: string
@@ -184,7 +193,7 @@ export interface StreamOptions {
   reusePort?: boolean
   /** Allow endpoints that are IPv4 broadcast addresses (SO_BROADCAST). Default false. Backend 'ibverbs' sends to them in any case. */
   broadcast?: boolean
-  /** Socket send buffer asked for. Default 1 MiB; 0 leaves the system's. `stream.stats()` tells what was granted. */
+  /** Socket send buffer asked for. Default 1 MiB, with backend 'tcp' 0; 0 leaves the system's. `stream.stats()` tells what was granted. */
   sendBufferBytes?: number
   /** Let IP fragment packets beyond the MTU instead of refusing them. Default false. */
   allowFragmentation?: boolean
@@ -206,6 +215,8 @@ export interface StreamOptions {
   ibverbs?: IbverbsStreamOptions
   /** For backend 'rdma-ud'. */
   rdmaUd?: RdmaUdStreamOptions
+  /** For backend 'tcp'. */
+  tcp?: TcpStreamOptions
   /** For backend 'pcap': the file to write, nanosecond pcap with Ethernet frames. */
   pcapPath?: string
   /** For backend 'memory': see MemoryOptions. */

@@ -10,7 +10,7 @@ export interface BatchResult {
   /** First heap cnt taken from the sequence (exact below 2^53). */
   readonly firstCnt: number
   /** "Sent" means: `accepted` by the kernel, `completed` by the NIC, `written` to file or memory. */
-  readonly evidence: 'accepted' | 'completed' | 'written'
+  readonly evidence: 'accepted' | 'acknowledged' | 'completed' | 'written'
   /** A carrier loss, drops below the socket or unreachable neighbours coincided with the batch: what was accepted may not have left. */
   readonly suspect: boolean
 }

@@ -1,7 +1,8 @@
 /** The way that packets of the udp backend take: socket, interfaces and next hops, and an explanation of errors for a person. */
 import { OPT } from '../../../ffi/layout.js'
 import { errnoName } from '../../../ffi/native-error.js'
-import { encodeSocketAddress, probeMaxSegments, type UdpSocket } from '../../../ffi/socket/udp-socket.js'
+import { encodeSocketAddress } from '../../../ffi/socket/inet-socket.js'
+import { probeMaxSegments, type UdpSocket } from '../../../ffi/socket/udp-socket.js'
 import { formatAddress } from '../../net/address.js'
 import { wireOverheadBytes } from '../../net/frame.js'
 import type { Path } from '../../net/route.js'
