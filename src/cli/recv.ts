@@ -69,7 +69,7 @@ export function recvCommand(): Command {
         '--backend <KIND>',
         'native: recvmmsg in a thread; dgram: node:dgram; rdma-ud: from send --backend rdma-ud, which finds it over TCP at HOST:PORT',
       )
-        .choices(['auto', 'native', 'dgram', 'rdma-ud'] satisfies RecvOptions['backend'][])
+        .choices(['auto', 'native', 'tcp', 'dgram', 'rdma-ud'] satisfies RecvOptions['backend'][])
         .default('auto'),
     )
     .option('--device <NAME[:PORT]>', 'of rdma-ud: RDMA device to receive on (default: the one behind the address or interface)')

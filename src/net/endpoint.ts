@@ -157,7 +157,7 @@ export async function resolveEndpoints(
   const everyHas = (family: Family) => [...found.values()].every((list) => list.some((bytes) => familyOf(bytes) === family))
   const family = options.family ?? literalFamily ?? (everyHas(4) ? 4 : everyHas(6) ? 6 : 4)
 
-  return specs.map(({ text, host, bytes: own, zone, port }) => {
+  return specs.map(({ text, host, bytes: own, zone, port, transport }) => {
     const bytes = own ?? found.get(host)!.find((candidate) => familyOf(candidate) === family)
     ensure(bytes, 'ERR_SPEADCAST_RESOLVE', () => {
       const has = found.get(host)!.map(formatAddress).join(', ')
@@ -173,7 +173,7 @@ export async function resolveEndpoints(
       scopeId: scope?.index ?? 0,
       ...(scope && { zone: scope.name }),
       multicast: isMulticast(bytes),
-      text: own ? text : `${host} (${address}):${port}`,
+      text: own ? text : `${transport === 'tcp' ? 'tcp://' : ''}${host} (${address}):${port}`,
     }
   })
 }

@@ -16,7 +16,7 @@
 import { closeSync, fstatSync, ftruncateSync } from 'node:fs'
 import { openPlainFile } from '../../ffi/plain-file.js'
 import { ensure, SpeadcastError, ThreadRefused, withCode } from '../errors.js'
-import { parseEndpoints, resolveEndpoints } from '../net/endpoint.js'
+import { type EndpointSpec, parseEndpoints, resolveEndpoints } from '../net/endpoint.js'
 import { addressesSettle, equal, interfaceName, type ResolvedInterface } from '../net/interface.js'
 import { askedInterface } from '../net/sender-interface.js'
 import { openDgram } from './dgram-receiver.js'
@@ -53,10 +53,13 @@ const QUEUE_BYTES = 128 << 20
  * received. An open receiver keeps the process alive, and never delays process.exit.
  * @throws SpeadcastError ERR_SPEADCAST_CONFIG, _ENDPOINT, _RESOLVE, _INTERFACE, _BACKEND, _INPUT (output file), _NATIVE.
  */
-export async function openReceiver(options: ReceiverOptions): Promise<Receiver> {
+export async function openReceiver(given: ReceiverOptions): Promise<Receiver> {
+  checkReceiverOptions(given)
+  const specs = parseEndpoints(typeof given.endpoints === 'string' ? [given.endpoints] : given.endpoints)
+  const options = withTransport(given, specs)
   const { maxHeaps, heapMemoryBytes, deliver, order } = checkReceiverOptions(options)
   const wantsOutput = options.output !== undefined
-  const { endpoints, chosen } = await prepare(options)
+  const { endpoints, chosen } = await prepare(options, specs)
   const outputFd =
     options.output === undefined ? undefined : openOutput(order === 'sender' ? `${options.output}.0` : options.output)
   const queue = new HeapQueue((heap) => driver?.taken(heap))
@@ -133,14 +136,24 @@ export async function openReceiver(options: ReceiverOptions): Promise<Receiver> 
   }
 }
 
-async function prepare(options: ReceiverOptions): Promise<{ endpoints: ReceiveEndpoint[]; chosen: ResolvedInterface | undefined }> {
-  const specs = typeof options.endpoints === 'string' ? [options.endpoints] : options.endpoints
-  ensure(
-    Array.isArray(specs),
-    'ERR_SPEADCAST_CONFIG',
-    () => `endpoints is ${typeof specs}; it must be a string or an array of strings`,
-  )
-  const resolved = await resolveEndpoints(parseEndpoints(specs))
+/** The options with the backend that the endpoints ask for. @throws ERR_SPEADCAST_CONFIG, ERR_SPEADCAST_ENDPOINT */
+function withTransport(options: ReceiverOptions, specs: readonly EndpointSpec[]): ReceiverOptions {
+  const { backend = 'auto' } = options
+  const tcp = specs.find(({ transport }) => transport === 'tcp')
+  const other = specs.find(({ transport }) => transport !== 'tcp')
+  if (!tcp) return options
+  const mixed = () => `endpoints mix TCP and UDP (${tcp.text} and ${other!.text}); open a receiver for each`
+  ensure(!other, 'ERR_SPEADCAST_ENDPOINT', mixed)
+  const wrong = () => `${tcp.text} is for backend 'tcp', not '${backend}'; leave backend out`
+  ensure(backend === 'auto' || backend === 'tcp', 'ERR_SPEADCAST_CONFIG', wrong)
+  return { ...options, backend: 'tcp' }
+}
+
+async function prepare(
+  options: ReceiverOptions,
+  specs: readonly EndpointSpec[],
+): Promise<{ endpoints: ReceiveEndpoint[]; chosen: ResolvedInterface | undefined }> {
+  const resolved = await resolveEndpoints(specs)
   const seen = new Set<string>()
   for (const { text } of resolved) {
     ensure(!seen.has(text), 'ERR_SPEADCAST_ENDPOINT', () => `endpoint ${text} is given twice`)
@@ -205,6 +218,7 @@ async function chooseBackend(wanted: ReceiverBackend): Promise<{ open: Open; rea
     try {
       const { openNative, probeNative } = await import('./native-receiver.js')
       probeNative()
+      if (wanted === 'tcp') return { open: (await import('./tcp-receiver.js')).openTcp, reason: '' }
       if (wanted === 'rdma-ud') return { open: (await import('./rdma-receiver.js')).openRdma, reason: '' }
       return { open: openNative, reason: '' }
     } catch (error) {
@@ -212,8 +226,8 @@ async function chooseBackend(wanted: ReceiverBackend): Promise<{ open: Open; rea
       why = `the C library cannot be called: ${(error as Error).message.split('\n')[0]}`
     }
   }
-  if (wanted === 'rdma-ud')
-    throw new SpeadcastError('ERR_SPEADCAST_BACKEND', `${why}; backend 'rdma-ud' works on Linux alone`, { cause })
+  if (wanted === 'rdma-ud' || wanted === 'tcp')
+    throw new SpeadcastError('ERR_SPEADCAST_BACKEND', `${why}; backend '${wanted}' works on Linux alone`, { cause })
   if (wanted === 'native') throw new SpeadcastError('ERR_SPEADCAST_BACKEND', `${why}; use backend 'dgram'`, { cause })
   return { open: openDgram, reason: why }
 }

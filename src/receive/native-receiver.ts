@@ -20,7 +20,7 @@ export async function openNative(options: DriverOptions, events: DriverEvents): 
   try {
     for (const endpoint of options.endpoints) {
       sockets.push(
-        wrap(endpoint, () => {
+        explainBind(endpoint, () => {
           const { family, bytes, port, scopeId, multicast, interfaceIndex } = endpoint
           return new ReceiveSocket({
             address: { family, bytes, port, scopeId },
@@ -74,7 +74,7 @@ function membershipOf(endpoint: ReceiveEndpoint, socket: ReceiveSocket): Members
 }
 
 /** Opens a socket, and turns a failed call into an error that says what to do. */
-function wrap<T>({ text: endpoint, family }: ReceiveEndpoint, open: () => T): T {
+export function explainBind<T>({ text: endpoint, family }: ReceiveEndpoint, open: () => T): T {
   try {
     return open()
   } catch (cause) {
@@ -91,7 +91,7 @@ function explain({ errnoName }: NativeError): [ErrorCode, string] {
     case 'EADDRINUSE':
       return [
         'ERR_SPEADCAST_ENDPOINT',
-        '; another socket has this port: end that program (ss -ulpn shows it) or choose another port',
+        '; another socket has this port: end that program (ss -lpn shows it) or choose another port',
       ]
     case 'EADDRNOTAVAIL':
       return [

@@ -13,7 +13,7 @@ export const DEFAULT_RECEIVE_BUFFER_BYTES = 64 << 20
 export const DEFAULT_DATAGRAM_BUFFER_BYTES = 16 << 20
 
 const ORDERS = ['arrival', 'cnt', 'sender'] as const satisfies readonly OutputOrder[]
-const BACKENDS = ['auto', 'native', 'dgram', 'rdma-ud'] as const
+const BACKENDS = ['auto', 'native', 'tcp', 'dgram', 'rdma-ud'] as const
 export type ReceiverBackend = (typeof BACKENDS)[number]
 
 export interface ReceiverOptions {
@@ -83,7 +83,7 @@ export interface ReceiverOptions {
   readonly credits?: boolean
   /**
    * 'native' (recvmmsg in a thread; Linux), 'dgram' (node:dgram), or 'auto': native where it works. 'rdma-ud': datagrams of InfiniBand or
-   * RoCE instead of UDP, from a stream of backend 'rdma-ud'.
+   * RoCE instead of UDP, from a stream of backend 'rdma-ud'. 'tcp': connections that senders make, as endpoints 'tcp://HOST:PORT' say too.
    */
   readonly backend?: ReceiverBackend
   /** For 'rdma-ud': RDMA device to receive on, with its port or without: 'mlx5_0:1'. Default: that of the address, or of `interface`. */
@@ -176,6 +176,7 @@ export function checkReceiverOptions(options: ReceiverOptions): CheckedOptions {
       fail(`${name} is ${shown(options[name])}; it must be a string`)
     if (options[name] !== undefined && backend !== 'rdma-ud') fail(`${name} is for backend 'rdma-ud', not '${backend}'`)
   }
+  if (options.credits && backend === 'tcp') fail('credits are of UDP; TCP holds a sender back by itself, leave them out')
   if (options.credits && backend === 'rdma-ud') fail("credits are of UDP; backend 'rdma-ud' gives none, leave them out")
   if (item !== undefined && !(typeof item === 'string' ? item !== '' : Number.isSafeInteger(item) && item > 6))
     fail(`item is ${shown(item)}; it must be an item's name, or its id above 6`)

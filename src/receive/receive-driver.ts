@@ -44,7 +44,7 @@ export interface DriverEvents {
 }
 
 export interface ReceiveDriver {
-  readonly backend: 'recvmmsg' | 'dgram' | 'rdma-ud'
+  readonly backend: 'recvmmsg' | 'tcp' | 'dgram' | 'rdma-ud'
   /** With rdma-ud: the queue pairs by which senders find the endpoints. */
   readonly peers?: readonly DatagramPeer[]
   readonly gro: boolean

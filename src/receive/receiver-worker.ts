@@ -115,6 +115,7 @@ function run(input: WorkerInput, source: PacketSource, stats: Float64Array, post
 
 async function openSource({ source, memory }: WorkerInput, stats: Float64Array): Promise<PacketSource> {
   if (source.kind === 'udp') return new (await import('./udp-source.js')).UdpSource(source, memory, stats)
+  if (source.kind === 'tcp') return new (await import('./tcp-source.js')).TcpSource(source, memory)
   return (await import('./rdma-source.js')).RdmaSource.open(source, memory)
 }
 

@@ -15,7 +15,7 @@ export interface ReceiverPeer extends Omit<DatagramPeer, 'gid' | 'mtuBytes'> {
 }
 
 export type ReceiverStats = Readonly<Record<StatName, number>> & {
-  readonly backend: 'recvmmsg' | 'dgram' | 'rdma-ud'
+  readonly backend: 'recvmmsg' | 'tcp' | 'dgram' | 'rdma-ud'
   /** Why it is not recvmmsg; empty if it is. */
   readonly backendReason: string
   readonly gro: boolean

@@ -4,11 +4,12 @@ import type { DatagramPeer } from '../rdma/rendezvous.js'
 import type { RdmaSourceInput } from './rdma-source.js'
 import { heldBytes, type ReceivedHeap } from './received-heap.js'
 import type { SessionOptions, SessionSummary } from './session.js'
+import type { TcpSourceInput } from './tcp-source.js'
 import type { UdpSourceInput } from './udp-source.js'
 
 export interface WorkerInput {
   readonly memory: RegionHandle
-  readonly source: UdpSourceInput | RdmaSourceInput
+  readonly source: UdpSourceInput | RdmaSourceInput | TcpSourceInput
   readonly wakeFd: number
   /** An Int32Array of CONTROL's words. */
   readonly control: SharedArrayBuffer
