@@ -3,6 +3,7 @@ import * as v from 'valibot'
 import { BACKEND_NAMES } from '../backend/names.js'
 import { oneOf } from '../checks.js'
 import { SpeadcastError } from '../errors.js'
+import { isMulticast } from '../net/address.js'
 import type { EndpointSpec } from '../net/endpoint.js'
 import { IoThread } from './io-thread.js'
 import { DEFAULTS, type IbverbsStreamOptions, type RdmaUdStreamOptions, type StreamOptions } from './options.js'
@@ -231,7 +232,6 @@ export function parseStreamConfig(input: unknown): StreamConfig {
     contradict(`ibverbs is only for backends 'ibverbs' and 'rdma-ud', not '${config.backend}'`)
   if (config.rdmaUd !== undefined && config.backend !== 'rdma-ud')
     contradict(`rdmaUd is only for backend 'rdma-ud', not '${config.backend}'`)
-  if (config.tcp !== undefined && config.backend !== 'tcp') contradict(`tcp is only for backend 'tcp', not '${config.backend}'`)
   if (config.ibverbs?.vlan && config.backend === 'rdma-ud')
     contradict("ibverbs.vlan tags frames; backend 'rdma-ud' makes none, its VLAN is that of its GID: give the VLAN's interface")
   if (config.sourcePort > 0 && config.backend === 'rdma-ud')
@@ -278,9 +278,12 @@ export function parseStreamConfig(input: unknown): StreamConfig {
 export function withTransport(config: StreamConfig, specs: readonly EndpointSpec[]): StreamConfig {
   const tcp = specs.find(({ transport }) => transport === 'tcp')
   const other = specs.find(({ transport }) => transport !== 'tcp')
-  if (!tcp && config.backend !== 'tcp') return config
   const contradict = (message: string): never => {
     throw new SpeadcastError('ERR_SPEADCAST_CONFIG', message)
+  }
+  if (!tcp && config.backend !== 'tcp') {
+    if (config.tcp === undefined) return config
+    return contradict(`tcp is only for backend 'tcp', not '${config.backend}'; write the endpoint as tcp://HOST:PORT`)
   }
   if (tcp && other)
     throw new SpeadcastError(
@@ -289,6 +292,9 @@ export function withTransport(config: StreamConfig, specs: readonly EndpointSpec
     )
   if (tcp && config.backend !== 'auto' && config.backend !== 'tcp')
     contradict(`${tcp.text} is for backend 'tcp', not '${config.backend}'; leave backend out`)
+  const group = specs.find(({ bytes }) => bytes && isMulticast(bytes))
+  if (group)
+    throw new SpeadcastError('ERR_SPEADCAST_ENDPOINT', `${group.text} is a multicast group, which no TCP connection leads to`)
   for (const name of ['reusePort', 'broadcast', 'allowFragmentation'] as const)
     if (config[name]) contradict(`${name} is of UDP; leave it out with TCP`)
   if (config.rateBasis === 'wire')

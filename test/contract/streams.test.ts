@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { openStream, type StreamOptions } from '#dist/src/index.js'
 import { readPcap } from '../support/pcap.js'
 import { openReceivers } from '../support/receivers.js'
+import { openTcpReceivers } from '../support/tcp-receivers.js'
 import { streamContract } from './stream-contract.js'
 
 const ports = (substreams: number) => Array.from({ length: substreams }, (_, i) => `239.1.2.3:${7148 + i}`)
@@ -71,3 +72,24 @@ for (const [what, fixed, states] of SOCKETS)
       }
     },
   })
+
+for (const thread of ['worker', 'inline'] as const)
+  for (const address of ['127.0.0.1', '::1'])
+    streamContract({
+      what: `tcp, ${thread}, ${address}`,
+      backend: 'tcp',
+      evidence: 'acknowledged',
+      states: ['connections', 'connectionsLost'],
+      open: async (substreams, options) => {
+        const receivers = await openTcpReceivers(substreams, address)
+        const stream = await openStream({ to: receivers.endpoints, thread, ...options })
+        return {
+          stream,
+          arrived: receivers.arrived,
+          close: async () => {
+            await stream.destroy()
+            await receivers.close()
+          },
+        }
+      },
+    })
