@@ -4,6 +4,7 @@
 
   endpoints  [[host, port, device or null], …]: a stream each, which ends at its first stop item; a multicast group is joined on device
   items      [{name, dtype | format, shape, order}]: what the sender says of itself; every heap must carry all of them and `index`
+  tcp        true: connections instead of datagrams
   ibverbs    address of the interface whose device receives, instead of the kernel; the groups are joined there by spead2 itself
   maxHeaps   default 4, spead2's own; round-robin groups need as many
   file       name of an item instead of `items`: its bytes in the order of `timestamp` are hashed
@@ -98,6 +99,14 @@ def differs(spec, index, number, got):
     return f"{bad[0][0]!r} is not {bad[0][1]!r}" if bad else None
 
 
+def listen(host, port):
+    s = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.bind((host, port))
+    s.listen(1)
+    return s
+
+
 def open_socket(host, port, device):
     v6 = ":" in host
     address = socket.inet_pton(socket.AF_INET6 if v6 else socket.AF_INET, host)
@@ -134,6 +143,8 @@ class Endpoint:
         if "ibverbs" in request:
             config = spead2.recv.UdpIbvConfig(endpoints=[source], interface_address=request["ibverbs"], buffer_size=32 << 20, max_size=9000)
             self.stream.add_udp_ibv_reader(config)
+        elif request.get("tcp"):
+            self.stream.add_tcp_reader(source, max_size=MAX_PACKET)
         else:
             self.stream.add_udp_reader(source, max_size=MAX_PACKET)
         self.group = spead2.ItemGroup()
@@ -178,6 +189,8 @@ def main():
     before = rcvbuf_errors()
     if "ibverbs" in request:
         sources = [(host, port) for host, port, *_ in request["endpoints"]]
+    elif request.get("tcp"):
+        sources = [listen(host, port) for host, port, *_ in request["endpoints"]]
     else:
         sources = [open_socket(*endpoint) for endpoint in request["endpoints"]]
     endpoints = [Endpoint(i, request, source) for i, source in enumerate(sources)]

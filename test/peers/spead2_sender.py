@@ -7,7 +7,7 @@ The last line is {"done": {heaps, packets, udpBytes, payloadBytes, sha256}}.
 
 kind        "types": `heaps` heaps of every kind of item the flavour can hold, new values each; "tutorial": `heaps` heaps of
             `heapSize` int8 samples, all bytes the heap index, with a timestamp; "heaps" lines are then left out
-wire        "stream": spead2.send.UdpStream. "ibverbs": spead2.send.UdpIbvStream, to multicast groups only, from the device of `interface`.
+wire        "stream": spead2.send.UdpStream. "tcp": spead2.send.TcpStream, to one endpoint. "ibverbs": spead2.send.UdpIbvStream, to multicast groups only, from the device of `interface`.
             "packets": PacketGenerator's bytes through a plain socket, which can also
             "order": "reverse" | "shuffle" (packets of `window` heaps mixed), "duplicate": n of them, "drop": [[heap, packet], ...],
             "garbage": n foreign datagrams, "truncate": n copies cut short, "gso": true hands runs of equal packets to the kernel at once
@@ -178,6 +178,8 @@ def open_stream(spec):
     to = [tuple(endpoint) for endpoint in spec["to"]]
     if spec.get("wire") == "ibverbs":
         return spead2.send.UdpIbvStream(POOL, config, spead2.send.UdpIbvConfig(endpoints=to, interface_address=spec["interface"]))
+    if spec.get("wire") == "tcp":
+        return spead2.send.TcpStream(POOL, to, config)
     where = {k: spec[j] for j, k in [("ttl", "ttl"), ("interface", "interface_address"), ("interfaceIndex", "interface_index")] if j in spec}
     return spead2.send.UdpStream(POOL, to, config, **where)
 

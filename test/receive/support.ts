@@ -12,7 +12,7 @@ export interface SenderSpec {
   kind: 'types' | 'tutorial'
   heaps: number
   packetSize: number
-  wire?: 'stream' | 'packets'
+  wire?: 'stream' | 'tcp' | 'packets'
   flavour?: number
   bugCompat?: number
   heapSize?: number

@@ -27,6 +27,8 @@ export interface Scenario {
   partial?: number
   /** The receiver's limit; default spead2's own. */
   maxHeaps?: number
+  /** Connections instead of datagrams. */
+  tcp?: boolean
   /** Address of the interface whose RDMA device receives, instead of the kernel. */
   ibverbs?: string
 }
@@ -86,15 +88,19 @@ export async function startSpead2(
 
 /** Sends a scenario to spead2. */
 export async function transfer(ns: Netns, scenario: Scenario, under: Under = {}) {
-  const { endpoints, items, maxHeaps, options, ibverbs } = scenario
+  const { endpoints, items, maxHeaps, options, ibverbs, tcp } = scenario
   const wanted = {
     endpoints: endpoints.map(([h, p, d]) => [h, p, d ?? null]),
     items,
     maxHeaps: maxHeaps ?? 4,
     ...(ibverbs && { ibverbs }),
+    ...(tcp && { tcp }),
   }
   const receiver = await startSpead2(ns, wanted, under.receiver)
-  const request = { ...scenario, options: { rate: '500Mbps', ...options, to: endpoints.map(endpointText) } }
+  const request = {
+    ...scenario,
+    options: { rate: '500Mbps', ...options, to: endpoints.map((endpoint) => `${tcp ? 'tcp://' : ''}${endpointText(endpoint)}`) },
+  }
   const { stdout } = await ns.exec('a', [...(under.sender ?? []), ...programArgv('support/send-scenario', request)], {
     timeoutMs: 25_000,
   })
