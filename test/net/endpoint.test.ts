@@ -21,8 +21,14 @@ function refused(spec: string): string {
 
 test('addresses, names and brackets', () => {
   const [v4, name, v6, zone] = parseEndpoints(['239.10.0.1:7148', 'receiver-1.example.org:1', '[::1]:65535', '[fe80::1%eth0]:7148'])
-  expect(v4).toEqual({ text: '239.10.0.1:7148', host: '239.10.0.1', bytes: Uint8Array.of(239, 10, 0, 1), port: 7148 })
-  expect(name).toEqual({ text: 'receiver-1.example.org:1', host: 'receiver-1.example.org', port: 1 })
+  expect(v4).toEqual({
+    transport: 'udp',
+    text: '239.10.0.1:7148',
+    host: '239.10.0.1',
+    bytes: Uint8Array.of(239, 10, 0, 1),
+    port: 7148,
+  })
+  expect(name).toEqual({ transport: 'udp', text: 'receiver-1.example.org:1', host: 'receiver-1.example.org', port: 1 })
   expect(v6).toMatchObject({ text: '[::1]:65535', host: '::1', port: 65535 })
   expect(v6!.bytes).toEqual(Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1))
   expect(zone).toMatchObject({ text: '[fe80::1%eth0]:7148', zone: 'eth0' })

@@ -226,7 +226,7 @@ test.each([
   [['127.0.0.1:7148', '--memory', '64'], /a whole number of bytes from 1048576/],
   [['127.0.0.1:7148', '--cnt-step', '0'], /a whole number from 1 up/],
   [['127.0.0.1:7148', '--buffer', '64'], /a whole number of bytes from 4096/],
-  [['127.0.0.1:7148', '--backend', 'ibverbs'], /Allowed choices are auto, native, dgram/],
+  [['127.0.0.1:7148', '--backend', 'ibverbs'], /Allowed choices are auto, native, tcp, dgram/],
   [['127.0.0.1:7148', '--order', 'name'], /Allowed choices are arrival, cnt, sender/],
   [['127.0.0.1:7148', '--verfy'], /unknown option '--verfy'/],
 ])('recv %j: exit 2', async (args, message) => {

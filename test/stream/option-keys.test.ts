@@ -81,6 +81,13 @@ const INSIDE: Readonly<Record<string, () => Promise<void>>> = {
   'rdmaUd.peers.qkey': outsideUd({ peers: [{ qpn: 17, qkey: 2 ** 32 }] }, 'peers.0.qkey'),
   'rdmaUd.peers.lid': outsideUd({ peers: [{ qpn: 17, lid: 65536 }] }, 'peers.0.lid'),
   'rdmaUd.peers.mtuBytes': outsideUd({ peers: [{ qpn: 17, mtuBytes: 1 }] }, 'peers.0.mtuBytes'),
+  async 'tcp.connectTimeoutMs'() {
+    const told = openStream({ to: 'tcp://127.0.0.1:9', tcp: { connectTimeoutMs: 0 } })
+    await expect(told).rejects.toMatchObject({
+      code: 'ERR_SPEADCAST_CONFIG',
+      message: expect.stringContaining("'tcp.connectTimeoutMs' is 0"),
+    })
+  },
   async 'flavour.heapAddressBits'() {
     // SPEAD, packet header: magic, version, bytes of item id, bytes of heap address.
     expect((await sent({ flavour: { heapAddressBits: 40 } }))[0]!.bytes.subarray(0, 4)).toEqual(Uint8Array.of(0x53, 4, 3, 5))

@@ -168,6 +168,10 @@ const WALK: Record<keyof StreamOptions, (ctx: TestContext) => Promise<void>> = {
       /^ERR_SPEADCAST_BACKEND backend 'rdma-ud' cannot work here: \/nonexistent\/libibverbs\.so\.1/,
     )
   },
+  async tcp() {
+    expect(await told({ backend: 'udp', tcp: {} })).toMatch(/^ERR_SPEADCAST_CONFIG tcp is only for backend 'tcp', not 'udp'/)
+    // test/tcp tests its effect.
+  },
   async rateMethod() {
     expect(await told({ backend: 'udp', rateMethod: 'hw' })).toMatch(/^ERR_SPEADCAST_CONFIG .*needs backend 'ibverbs'/)
     const kernel = { backend: 'udp', rateMethod: 'kernel', rate: 1e6 } as const
