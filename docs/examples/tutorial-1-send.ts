@@ -1,6 +1,6 @@
 /**
- * Sends heaps one by one, as fast as they go, and measures the rate. Step 1 of docs/tutorial.md: each heap is new memory, and nothing
- * is prepared while it is on its way.
+ * Sends heaps one by one and measures the rate. Each heap is new memory, and the next one is made when this one has been sent.
+ * Step 1 of docs/tutorial.md.
  *
  *     $ npx tsx docs/examples/tutorial-1-send.ts
  *     … MB/s
@@ -9,10 +9,12 @@ import { parseArgs } from 'node:util'
 import { ItemGroup, openStream } from 'speadcast'
 
 const { values, positionals } = parseArgs({
-  options: { heaps: { type: 'string', short: 'n', default: '100' } },
   allowPositionals: true,
+  options: {
+    heaps: { type: 'string', short: 'n', default: '250' },
+  },
 })
-const { 0: to = '127.0.0.1:7148' } = positionals
+const [to = '127.0.0.1:7148'] = positionals
 const heaps = Number(values.heaps)
 const heapSize = 1024 * 1024
 

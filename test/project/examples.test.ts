@@ -3,7 +3,7 @@ import { cpSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
 import { page } from '../support/documents.js'
-import { exampleFiles, parseExample, pattern, readExample, runSteps, tableRow } from '../support/examples.js'
+import { exampleFiles, main, parseExample, pattern, readExample, runSteps, tableRow } from '../support/examples.js'
 import { need } from '../support/need.js'
 import { plainEnv, project, ROOT, runIn } from './support.js'
 
@@ -50,10 +50,9 @@ test('there are examples, and all of them compile', { timeout: 120_000 }, () => 
 })
 
 test.for(files)('%s begins with what it shows, its command, and what it prints', (file) => {
-  const { summary, steps } = readExample(file)
-  expect(summary).toMatch(/^[A-Z].*\.$/)
-  expect(steps.at(-1)?.command).toContain(`docs/examples/${file}`)
-  for (const { prints } of steps) expect(prints.filter((line) => line !== '…')).not.toEqual([])
+  const example = readExample(file)
+  expect(example.summary).toMatch(/^[A-Z].*\.$/)
+  expect(main(example)?.prints.at(-1)).toMatch(/[^…]/)
 })
 
 test.for(files)('%s has its row in the table', (file) => {

@@ -53,10 +53,16 @@ export function parseExample(file: string, text: string): Example {
   return { file, summary: summary.replaceAll('\n', ' '), steps }
 }
 
-/** A row of the table of docs/examples/README.md: the file, what it shows, its last command, the last line that it prints. */
-export function tableRow({ file, summary, steps }: Example): string {
-  const last = steps.at(-1)
-  return `| [${file}](${file}) | ${summary} | \`${last?.command}\` | \`${last?.prints.at(-1)}\` |`
+/** The step that runs the file itself. */
+export const main = ({ file, steps }: Example): Step | undefined =>
+  steps.findLast(({ command }) => command.includes(`docs/examples/${file}`))
+
+/** A row of the table of docs/examples/README.md: the file, what it shows, its command, the last line that it prints. */
+export function tableRow(example: Example): string {
+  const { file, summary } = example
+  const { command, prints } = main(example) ?? { command: '', prints: [] }
+  const cells = [`[${file}](${file})`, summary, `\`${command}\``, `\`${prints.at(-1)}\``]
+  return `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`
 }
 
 /** What a command must print, as a regular expression. */
