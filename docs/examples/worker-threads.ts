@@ -1,0 +1,58 @@
+/**
+ * Sends samples that two worker threads make, each for every second heap of the same batches. The main thread alone sends: it asks both for
+ * their heaps of a batch that is free, and sends the batch when both have answered. Meanwhile the batch before is on its way.
+ *
+ *     $ npx tsx docs/examples/worker-threads.ts
+ *     polarisation 0: 1280 heaps, 5242880 of 5242880 samples are right
+ *     polarisation 1: 1280 heaps, 5242880 of 5242880 samples are right
+ */
+import { once } from 'node:events'
+import { Worker } from 'node:worker_threads'
+import { ItemGroup, openStream } from 'speadcast'
+import { openReceiver } from 'speadcast/receive'
+import { heapSamples, sampleOf } from './worker-threads.producer.mjs'
+
+const [to = '127.0.0.1:7225'] = process.argv.slice(2)
+const heaps = 64
+await using receiver = await openReceiver({ endpoints: to })
+await using stream = await openStream({ to, packetSizeBytes: 8972, rate: '400Mbps' })
+const items = new ItemGroup()
+  .add({ id: 0x1600, name: 'timestamp', description: 'Index of the first sample', format: [['u', 48]] })
+  .add({ id: 0x3101, name: 'polarisation', description: '0 or 1', format: [['u', 48]] })
+  .add({ id: 0x3300, name: 'adc_samples', description: 'ADC converter output', dtype: '<i2', shape: [heapSamples] })
+const batches = [0, 1].map(() => stream.createBatch({ items, heaps }))
+
+// A handle is plain data, from which a thread of this process makes views of the same memory. Heaps 0, 2, 4 … are one's, 1, 3, 5 … the other's.
+const handles = batches.map((batch) => batch.handle())
+const file = new URL('worker-threads.producer.mjs', import.meta.url)
+const workers = [0, 1].map((polarisation) => new Worker(file, { workerData: { handles, polarisation } }))
+
+const checked = check()
+for (let i = 0; i < 40; i++) {
+  const batch = batches[i % batches.length]!
+  await batch.free
+  for (let j = 0; j < heaps; j++) batch.immediate('timestamp')[j] = ((i * heaps) / 2 + Math.floor(j / 2)) * heapSamples
+  const filled = workers.map((worker) => once(worker, 'message')) // rejects where a worker throws
+  for (const worker of workers) worker.postMessage(i)
+  await Promise.all(filled)
+  stream.send(batch)
+}
+await stream.sendEnd()
+for (const worker of workers) await worker.terminate()
+for (const [polarisation, { heaps, right }] of (await checked).entries())
+  console.log(`polarisation ${polarisation}: ${heaps} heaps, ${right} of ${heaps * heapSamples} samples are right`)
+
+async function check() {
+  const found = [0, 1].map(() => ({ heaps: 0, right: 0 }))
+  for await (const { items } of receiver) {
+    const samples = items.get(0x3300)?.bytes
+    if (!samples) continue
+    const number = (id: number) => Buffer.from(items.get(id)!.bytes).readUIntBE(0, 6)
+    const [first, polarisation] = [number(0x1600), number(0x3101)]
+    const view = new DataView(samples.buffer, samples.byteOffset, samples.length)
+    const count = found[polarisation]!
+    count.heaps++
+    for (let k = 0; k < heapSamples; k++) if (view.getInt16(2 * k, true) === sampleOf(polarisation, first + k)) count.right++
+  }
+  return found
+}
