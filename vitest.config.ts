@@ -5,6 +5,7 @@ const HEAVY = [
   'softnic/checks',
   'acceptance/acceptance',
   'bench/bench',
+  'interop/examples',
   'cli/options',
   'cli/usage',
   'project/bootstrap',

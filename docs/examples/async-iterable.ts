@@ -3,7 +3,7 @@
  * are under way, and the detector is asked for the next one when one has been sent. A signal ends a second search, which has no end.
  *
  *     $ npx tsx docs/examples/async-iterable.ts
- *     sent 300 pulses of 289134 bytes in all, never more than … at once
+ *     sent 300 pulses, never more than … at once
  *     stopped by a signal: enough pulses
  *     received … pulses, all as they were found
  */
@@ -48,8 +48,8 @@ async function check(): Promise<string> {
 }
 
 const checked = check()
-const { heaps, payloadBytes } = await sendAll(stream, pulses(0, 300), { inFlight: 4 })
-console.log(`sent ${heaps} pulses of ${payloadBytes} bytes in all, never more than ${most} at once`)
+const { heaps } = await sendAll(stream, pulses(0, 300), { inFlight: 4 })
+console.log(`sent ${heaps} pulses, never more than ${most} at once`)
 
 const enough = new AbortController()
 setTimeout(() => enough.abort(new Error('enough pulses')), 50)

@@ -11,7 +11,7 @@
 import { ItemGroup, openStream } from 'speadcast'
 import { openReceiver, type ReceivedHeap } from 'speadcast/receive'
 
-const [seconds = '1', to = '239.102.0.80+3:7222', address = '127.0.0.1'] = process.argv.slice(2)
+const [seconds = '1', to = '239.102.0.80+3:7222', address = '127.0.0.1', ttl = '0'] = process.argv.slice(2)
 const sampleRateHz = 8e6 // MeerKAT's is 1712 MHz
 const heapSamples = 4096
 const batchTimes = 64 // half of the window
@@ -40,7 +40,7 @@ function unpack(bytes: Uint8Array, k: number): number {
 
 await using receiver = await openReceiver({ endpoints: to, interface: address })
 const rate = (2 * sampleRateHz * packetSizeBytes) / heapSamples
-await using stream = await openStream({ to, interface: address, ttl: 0, packetSizeBytes, rate })
+await using stream = await openStream({ to, interface: address, ttl: Number(ttl), packetSizeBytes, rate })
 const items = new ItemGroup()
   .add({ id: 0x1600, name: 'timestamp', description: 'Samples since the sync time', format: [['u', 48]] })
   .add({ id: 0x3101, name: 'digitiser_id', description: 'Serial number; bit 0: polarisation', format: [['u', 48]] })
@@ -76,15 +76,15 @@ await stream.sendEnd()
 const took = ((performance.now() - start) / 1000).toFixed(3)
 const behind = (lagNanoseconds / 1e6).toFixed(1)
 console.log(`${sends * batchTimes * heapSamples} samples of each polarisation in ${took} s, at most ${behind} ms behind`)
-for (const [polarisation, { right, saturated, re, im }] of (await checked).entries()) {
-  const tone = (Math.hypot(re, im) / (batchTimes * heapSamples)).toFixed(0)
+for (const [polarisation, { right, saturated, measured, re, im }] of (await checked).entries()) {
+  const tone = ((2 * Math.hypot(re, im)) / measured).toFixed(0)
   console.log(
     `polarisation ${polarisation}: ${right.size} of ${sends * batchTimes} heaps are what was sent, ${saturated} saturated samples, a tone of ${tone}`,
   )
 }
 
 async function check() {
-  const found = tones.map(() => ({ right: new Set<number>(), saturated: 0, re: 0, im: 0 }))
+  const found = tones.map(() => ({ right: new Set<number>(), saturated: 0, measured: 0, re: 0, im: 0 }))
   const number = ({ items }: ReceivedHeap, id: number) => Buffer.from(items.get(id)!.bytes).readUIntBE(0, 6)
   for await (const heap of receiver) {
     const packed = heap.items.get(0x3300)?.bytes
@@ -95,7 +95,9 @@ async function check() {
     const sent = batches[Math.floor(time / batchTimes) % 2]!.heap(2 * (time % batchTimes) + polarisation)
     if (Buffer.compare(packed, sent.adc_samples as Uint8Array) === 0) pol.right.add(time)
     pol.saturated += Math.floor(number(heap, 0x3102) / 2 ** 32)
-    for (let k = 0; k < heapSamples && time < 2 * batchTimes; k++) {
+    if (time >= 2 * batchTimes) continue // the window is known by now
+    pol.measured += heapSamples
+    for (let k = 0; k < heapSamples; k++) {
       pol.re += unpack(packed, k) * Math.cos((k * Math.PI) / 4)
       pol.im += unpack(packed, k) * Math.sin((k * Math.PI) / 4)
     }
