@@ -50,14 +50,15 @@ async function check(): Promise<string> {
   return `${heaps} heaps, ${wrong === 0 ? 'all' : `${wrong} not`} samples right; the shortest has ${shortest}`
 }
 
-const options = { items, item: 'adc_samples', timestamp: 'timestamp', heapsPerBatch: 16, batches: 2 }
+const intoHeaps = () =>
+  toWritable(sampleWriter(stream, { items, item: 'adc_samples', timestamp: 'timestamp', heapsPerBatch: 16, batches: 2 }))
 const checked = check()
-await source(4_000_000).pipeTo(toWritable(sampleWriter(stream, options)))
+await source(4_000_000).pipeTo(intoHeaps())
 console.log(`piped ${given} bytes, never more than ${most} of them ahead of the sender`)
 
 const signal = AbortSignal.timeout(50)
 try {
-  await source(Infinity).pipeTo(toWritable(sampleWriter(stream, options)), { signal })
+  await source(Infinity).pipeTo(intoHeaps(), { signal })
 } catch (error) {
   console.log(`stopped by a signal: ${(error as Error).message}`)
 }
