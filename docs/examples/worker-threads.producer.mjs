@@ -6,7 +6,7 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { attachBatch } from 'speadcast'
 
 const { handles, polarisation } = workerData
-const batches = handles.map(attachBatch)
+const batches = handles.map((/** @type {any} */ handle) => attachBatch(handle))
 
 parentPort?.on('message', (number) => {
   const batch = batches[number % batches.length]
