@@ -104,7 +104,9 @@ function start({ command, prints }: Step, cwd: string, env: NodeJS.ProcessEnv) {
   const child = spawn('sh', ['-c', command], { cwd, env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] })
   let ended = false
   const stop = () => {
-    if (!ended) process.kill(-child.pid!, 'SIGKILL')
+    try {
+      if (!ended) process.kill(-child.pid!, 'SIGKILL')
+    } catch {} // it ended just now
   }
   const timer = setTimeout(stop, TIMEOUT_MS)
   let printed = ''
