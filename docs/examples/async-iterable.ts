@@ -39,7 +39,7 @@ async function check(): Promise<string> {
   for await (const heap of receiver) {
     const bytes = heap.items.get(0x3300)?.bytes
     if (!bytes) continue
-    const sent = pulseOf(Buffer.from(heap.items.get(0x1600)!.bytes).readUIntBE(0, 6) / 4096)
+    const sent = pulseOf(Number(heap.items.get(0x1600)?.value) / 4096)
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
     heaps++
     if (bytes.length === 2 * sent.length && sent.every((sample, k) => sample === view.getInt16(2 * k))) right++

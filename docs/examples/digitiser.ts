@@ -85,7 +85,7 @@ for (const [polarisation, { right, saturated, measured, re, im }] of (await chec
 
 async function check() {
   const found = tones.map(() => ({ right: new Set<number>(), saturated: 0, measured: 0, re: 0, im: 0 }))
-  const number = ({ items }: ReceivedHeap, id: number) => Buffer.from(items.get(id)!.bytes).readUIntBE(0, 6)
+  const number = ({ items }: ReceivedHeap, id: number) => Number(items.get(id)?.value)
   for await (const heap of receiver) {
     const packed = heap.items.get(0x3300)?.bytes
     if (!packed) continue

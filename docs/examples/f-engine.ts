@@ -66,7 +66,7 @@ async function fEngine(fengId: number): Promise<void> {
   await stream.sendEnd()
 }
 
-const number = ({ items }: ReceivedHeap, id: number): number => Buffer.from(items.get(id)!.bytes).readUIntBE(0, 6)
+const number = ({ items }: ReceivedHeap, id: number): number => Number(items.get(id)?.value)
 
 await using receiver = await openReceiver({ endpoints: to, interface: address, anySource: true, stops: fEngines * groups })
 const sending = Promise.all([fEngine(0), fEngine(1)])

@@ -70,7 +70,7 @@ async function check(): Promise<string> {
     const samples = items.get(0x3300)?.bytes
     if (!samples) continue
     const view = new DataView(samples.buffer, samples.byteOffset, samples.length)
-    const timestamp = Buffer.from(items.get(0x1600)!.bytes).readUIntBE(0, 6)
+    const timestamp = Number(items.get(0x1600)?.value)
     seen.add(timestamp)
     for (let k = 0; k < heapSamples; k++) if (view.getInt16(2 * k, true) === (timestamp + k) % 10007) right++
   }

@@ -42,7 +42,7 @@ async function check(): Promise<string> {
   for await (const { items } of receiver) {
     const samples = items.get(0x3300)?.bytes
     if (!samples) continue
-    const first = Buffer.from(items.get(0x1600)!.bytes).readUIntBE(0, 6)
+    const first = Number(items.get(0x1600)?.value)
     heaps++
     shortest = Math.min(shortest, samples.length)
     for (const [k, sample] of samples.entries()) if (sample !== (first + k) % 251) wrong++

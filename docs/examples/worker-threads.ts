@@ -47,8 +47,7 @@ async function check() {
   for await (const { items } of receiver) {
     const samples = items.get(0x3300)?.bytes
     if (!samples) continue
-    const number = (id: number) => Buffer.from(items.get(id)!.bytes).readUIntBE(0, 6)
-    const [first, polarisation] = [number(0x1600), number(0x3101)]
+    const [first, polarisation] = [Number(items.get(0x1600)?.value), Number(items.get(0x3101)?.value)]
     const view = new DataView(samples.buffer, samples.byteOffset, samples.length)
     const count = found[polarisation]!
     count.heaps++
