@@ -1,4 +1,4 @@
-"""The real spead2 as receiver of docs/examples/f-engine.ts and digitiser.ts. Nothing of ours is used here.
+"""The real spead2 as receiver of docs/examples/f-engine.ts and docs/examples/digitiser.ts. Nothing of ours is used here.
 
 Arguments: the example's name, the first group, the number of groups, the port. The groups are those of the loopback interface. Standard
 output: 'ready', and in the end one line of JSON with what came.
@@ -23,7 +23,7 @@ times = set()
 
 
 def f_engine(group, items):
-    """Every voltage is a number of its channel, spectrum, part, F-engine and time (voltages in f-engine.ts)."""
+    """Every voltage is a number of its channel, spectrum, part, F-engine and time (voltages in docs/examples/f-engine.ts)."""
     raw = items["feng_raw"].value
     feng_id, frequency, timestamp = (int(items[name].value) for name in ("feng_id", "frequency", "timestamp"))
     channel, spectrum, pol, part = np.ogrid[: raw.shape[0], : raw.shape[1], :2, :2]
