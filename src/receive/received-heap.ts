@@ -1,6 +1,7 @@
 /** Finished heaps as a consumer sees them: plain data with memory of its own. */
 import { ITEM_DESCRIPTOR, ITEM_STREAM_CTRL, STREAM_CTRL_START, STREAM_CTRL_STOP } from '../spead/constants.js'
 import type { AssembledHeap } from './assembled-heap.js'
+import { immediateValue } from './immediate-value.js'
 import { type ItemTable, LAST_RESERVED_ID } from './items.js'
 import { descriptorBytes, type ReceivedDescriptor, resolveShape, valueBytes } from './received-descriptor.js'
 
@@ -12,6 +13,11 @@ export interface ReceivedItem {
   /** A varying dimension is filled in from the length where that tells it. */
   readonly shape: (number | null)[] | null
   readonly immediate: boolean
+  /**
+   * An immediate as its sender's `batch.immediate(name)` has it: the number that its descriptor makes of the bytes, or else, and where
+   * that is not one number, their value as a big-endian whole number. A bigint beyond 2^53 − 1. Undefined for an addressed item.
+   */
+  readonly value: number | bigint | undefined
   /** The value's bytes in wire order. An immediate has as many low-order bytes as its descriptor says, or else the whole address width. */
   readonly bytes: Uint8Array<ArrayBuffer>
 }
@@ -117,13 +123,15 @@ export function copyHeap(
       putImmediate(table, i, own, at, length)
       free += length
     }
+    const bytes = new Uint8Array(own.buffer, at, length)
     items.set(id, {
       id,
       name: descriptor?.name ?? null,
       dtype: descriptor?.dtype ?? null,
       shape: descriptor ? resolveShape(descriptor, length) : null,
       immediate,
-      bytes: new Uint8Array(own.buffer, at, length),
+      value: immediate ? immediateValue(bytes, descriptor) : undefined,
+      bytes,
     })
   }
   const control = controlOf(table)

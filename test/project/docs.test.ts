@@ -5,6 +5,7 @@
  * |----------------|----------------------------------------------------------------------------------------------------|
  * | `ts`           | the compiler, strict, with the package's own types                                                 |
  * | `ts run`       | the same, then run                                                                                 |
+ * | `ts from FILE` | that file, relative to docs/, of which it is a piece                                               |
  * | `sh`           | every `speadcast` in it is parsed by its command; every `npm run` names a script                   |
  * | `sh run`       | the same, then run, but for docker's (test/docker runs those)                                      |
  * | `json`         | the parser                                                                                         |
@@ -149,6 +150,8 @@ async function shellProblems({ at, code }: CodeBlock): Promise<string[]> {
 const unchecked = ({ language, code }: CodeBlock): boolean =>
   !CHECKED.includes(language) && (!PLAIN.includes(language) || /^\s*(npx )?speadcast |import .*'speadcast/m.test(code))
 
+const isNoPiece = ({ from, code }: CodeBlock): boolean => !`\n${page(join('docs', from!)).text}`.includes(`\n${code}`)
+
 function jsonProblems({ at, code }: CodeBlock): string[] {
   try {
     JSON.parse(code)
@@ -161,7 +164,7 @@ function jsonProblems({ at, code }: CodeBlock): string[] {
 const only = (...languages: string[]) => BLOCKS.filter(({ language }) => languages.includes(language))
 
 describe('code blocks', () => {
-  const typescript = only(...TYPESCRIPT)
+  const typescript = only(...TYPESCRIPT).filter(({ from }) => from === undefined)
   let said: string | undefined
   const compiled = () => {
     said ??= compile(typescript)
@@ -175,6 +178,12 @@ describe('code blocks', () => {
   test('of TypeScript compile', { timeout: 120_000 }, () => {
     expect(typescript.length).toBeGreaterThan(5)
     expect(compiled()).toBe('')
+  })
+
+  test('of examples are pieces of them', () => {
+    const pieces = BLOCKS.filter(({ from }) => from !== undefined)
+    expect(pieces.length).toBeGreaterThan(5)
+    expect(pieces.filter(isNoPiece).map(({ at }) => at)).toEqual([])
   })
 
   test('of shell call speadcast as it can be called', async () => {
@@ -234,6 +243,12 @@ describe('a planted mistake is found', () => {
 
   test('in a shell program', () => {
     expect(run(planted('sh', 'speadcast send 10.0.0.5:7148 --pcap no/folder.pcap\ntrue', true))).toMatchObject({ status: 1 })
+  })
+
+  test('in a piece of an example', () => {
+    const piece = { ...planted('ts', 'const heaps = Number(values.heaps)\n'), from: 'examples/tutorial-1-send.ts' }
+    expect(isNoPiece(piece)).toBe(false)
+    expect(isNoPiece({ ...piece, code: 'const heaps = Number(values.heap)\n' })).toBe(true)
   })
 
   test('in JSON', () => {
@@ -301,6 +316,7 @@ describe('pages', () => {
 
   test.for(
     [
+      'tutorial',
       'cli',
       'options',
       'memory',

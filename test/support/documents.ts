@@ -16,6 +16,8 @@ export interface CodeBlock {
   readonly language: string
   /** The fence says `run` behind the language. */
   readonly runs: boolean
+  /** The fence says `from FILE` behind the language: the block is a piece of that file, whose path begins at docs/. */
+  readonly from?: string | undefined
   readonly code: string
 }
 
@@ -31,6 +33,7 @@ export function codeBlocks({ name, text }: Page): CodeBlock[] {
     at: `${name}:${text.slice(0, index).split('\n').length}`,
     language: language!,
     runs: /\brun\b/.test(info!),
+    from: /\bfrom (\S+)/.exec(info!)?.[1],
     code: code!,
   }))
 }
