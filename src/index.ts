@@ -41,6 +41,7 @@ export {
   packetsOf,
   type Shape,
   type Split,
+  type Uncertain,
   type ViewClass,
   type WireView,
 } from './spead/index.js'

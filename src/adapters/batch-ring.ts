@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { totalmem } from 'node:os'
 import type { GroupMode } from '../batch/compile.js'
-import type { ClassesFor, ImmediatesOf, NoViews, ViewClasses, ViewsOf } from '../batch/view-types.js'
+import type { ByHand, ClassesFor, ImmediatesOf, NoViews, ViewClasses, ViewsOf } from '../batch/view-types.js'
 import { checkOptions, shown } from '../checks.js'
 import { ensure } from '../errors.js'
 import type { ItemGroup } from '../spead/index.js'
@@ -73,8 +73,8 @@ function lockableBytes(): number {
  * or as many more as that takes where `heaps` is no multiple of the endpoints. Its length says how many there are.
  * @throws ERR_SPEADCAST_CONFIG and what createBatch throws
  */
-export function createBatchRing<G, B extends number = number, V extends ViewClasses = NoViews>(
-  stream: Stream<B>,
+export function createBatchRing<G, B extends number = ByHand, V extends ViewClasses = NoViews>(
+  stream: Stream<B> | Stream,
   options: BatchRingOptions<G, V>,
 ): Batch<ViewsOf<G, B, V>, ImmediatesOf<G, B>>[] {
   checkStream('createBatchRing', stream)

@@ -36,7 +36,7 @@ const MAX_TIMER_MS = 2 ** 31 - 1
  * A writer of raw samples; heap i goes to substream i mod endpoints.
  * @throws ERR_SPEADCAST_CONFIG, ERR_SPEADCAST_ITEM, and what createBatch throws
  */
-export function sampleWriter<G>(stream: Stream, options: SampleWriterOptions<G>): SampleWriter {
+export function sampleWriter<G, B extends number>(stream: Stream<B>, options: SampleWriterOptions<G, B>): SampleWriter {
   return new SampleWriter(stream, options as SampleWriterOptions)
 }
 

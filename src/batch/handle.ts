@@ -71,7 +71,7 @@ export interface AttachOptions<V extends ViewClasses = ViewClasses> {
 
 /** What the type of a handle says of its views and immediates. A handle that came by a message is `any`, and says nothing. */
 type Attached<H, V> = [H] extends [BatchHandle<infer T, infer I>]
-  ? AttachedBatch<[keyof T] extends [never] ? ([keyof V] extends [never] ? HeapViews : Instances<V>) : T, I>
+  ? AttachedBatch<[keyof T] extends [never] ? Instances<V> : T, I>
   : never
 
 /**

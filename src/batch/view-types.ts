@@ -1,5 +1,5 @@
 /** What views and columns the heaps of a batch have, from the type of its item group. */
-import type { Immediate, NumericView, ViewClass } from '../spead/index.js'
+import type { Immediate, NumericView, Uncertain, ViewClass } from '../spead/index.js'
 
 /** The views of a heap whose items are not known when the program is compiled. */
 export type HeapViews = Record<string, NumericView>
@@ -15,43 +15,41 @@ interface Room {
   56: 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7
 }
 
-/** Bytes of items that are immediates in each flavour that it may be, and in one of them. */
+/** Bytes of items that are immediates in every flavour that it may be, and in one of them. */
 type Surely<Bits> = Bits extends keyof Room ? Room[Bits] : Room[8]
 type Perhaps<Bits> = Bits extends keyof Room ? Room[Bits] : number
 
-/** Whether an item has a view, and whether it has a column: both, where the type cannot tell. */
-type HasView<E, Bits> = [Extract<E, Immediate>] extends [Immediate<infer Bytes>]
-  ? [Extract<E, Immediate>] extends [never]
-    ? true
-    : [Bytes] extends [Surely<Bits>]
-      ? false
-      : true
-  : true
-type HasColumn<E, Bits> = [Extract<E, Immediate>] extends [never]
-  ? false
-  : Extract<E, Immediate> extends Immediate<infer Bytes>
-    ? number extends Bytes
-      ? true
-      : [Extract<Bytes, Perhaps<Bits>>] extends [never]
-        ? false
-        : true
-    : false
+/** The bytes that make an item an immediate; never for one that cannot be. */
+type BytesOf<E> = E extends Immediate<infer Bytes> ? Bytes : never
+type IsImmediate<E, Bits> = [BytesOf<E>] extends [never] ? false : [BytesOf<E>] extends [Surely<Bits>] ? true : false
+type MayBeImmediate<E, Bits> =
+  number extends BytesOf<E> ? true : [Extract<BytesOf<E>, Perhaps<Bits>>] extends [never] ? false : true
+type ViewIn<E> = E extends Uncertain<infer View> ? View : Exclude<E, Immediate>
 
-/** The views of a heap of the items `G`, in a flavour with heap addresses of `Bits`. */
+/** The views of a heap of the items `G`, in a flavour with heap addresses of `Bits`: where the type cannot tell, an item has a view and a column. */
 export type HeapOf<G, Bits = number> = [keyof G] extends [never]
   ? HeapViews
-  : { readonly [K in keyof G as HasView<G[K], Bits> extends false ? never : K]: Exclude<G[K], Immediate> }
+  : { readonly [K in keyof G as IsImmediate<G[K], Bits> extends true ? never : K]: ViewIn<G[K]> }
+
+/** In the place of a flavour's bits: the items were named by hand, in a type argument, and its immediates need not be. */
+export type ByHand = 0
 
 /** The names of the immediates among the items `G`. */
 export type ImmediatesOf<G, Bits = number> = [keyof G] extends [never]
   ? string
-  : { [K in keyof G & string]: HasColumn<G[K], Bits> extends false ? never : K }[keyof G & string]
+  : Bits extends ByHand
+    ? string
+    : { [K in keyof G & string]: MayBeImmediate<G[K], Bits> extends true ? K : never }[keyof G & string]
 
 /** The option `views`: the class of each item's view, by name. */
 export type ViewClasses = Readonly<Record<string, ViewClass>>
 
-/** The views of heaps whose classes were given. */
-export type Instances<V> = { readonly [K in keyof V]: V[K] extends { readonly prototype: infer View } ? View : never }
+/** The views of heaps whose classes were given; loose ones where none were, or it is not known which. */
+export type Instances<V> = [keyof V] extends [never]
+  ? HeapViews
+  : string extends keyof V
+    ? HeapViews
+    : { readonly [K in keyof V]: V[K] extends { readonly prototype: infer View } ? View : never }
 
 /** The classes that the option `views` may name for the items `G`. */
 export type ClassesFor<G, V> = [keyof G] extends [never]

@@ -52,7 +52,7 @@ declare const ITEMS: unique symbol
  */
 export interface ItemGroup<out G = unknown> {
   /** @hidden The items are in the type alone. */
-  readonly [ITEMS]?: G
+  readonly [ITEMS]: G
   /** The flavour of the heaps that `getHeap` makes. A batch has that of its stream. */
   readonly flavour: Flavour
 

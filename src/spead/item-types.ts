@@ -2,13 +2,19 @@
 import type { Capped, ElementOf, NumericView } from './dtype-text.js'
 
 declare const BYTES: unique symbol
+declare const VIEW: unique symbol
 
 /**
  * In the type of an ItemGroup: the item stands in its item pointer where that has room for its `Bytes`, and then has a column
- * (`batch.immediate`) and no view. SPEAD-64-48 has room for 6. `number` where the bytes are not known.
+ * (`batch.immediate`) and no view. SPEAD-64-48 has room for 6.
  */
 export interface Immediate<Bytes extends number = number> {
   readonly [BYTES]: Bytes
+}
+
+/** In the type of an ItemGroup, beside a view: an item whose length is only known when the program runs. It may have a view or a column. */
+export interface Uncertain<View> extends Immediate {
+  readonly [VIEW]: View
 }
 
 /**
@@ -74,12 +80,14 @@ type FormatBytes<F> = F extends readonly [readonly [unknown, infer Bits]]
 
 type Entry<View, Bytes, MayBe> = [MayBe] extends [false]
   ? View
-  : View | (Bytes extends 8 ? never : Bytes extends number ? Immediate<Bytes> : never)
+  : number extends Bytes
+    ? View & Uncertain<View>
+    : View | (Bytes extends 8 ? never : Bytes extends number ? Immediate<Bytes> : never)
 
 /** What the type of a group has of an item. */
 export type EntryOf<D, F, S extends Shape, MayBe> = [D] extends [never]
   ? [F] extends [never]
-    ? NumericView | Immediate
+    ? NumericView & Uncertain<NumericView>
     : Entry<Uint8Array, Times<FormatBytes<F>, Count<S>>, MayBe>
   : ElementOf<D> extends infer E extends [unknown, unknown]
     ? Entry<E[0], Times<E[1], Count<S>>, MayBe>

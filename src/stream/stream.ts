@@ -13,7 +13,7 @@ import type { MemoryPacket } from '../backend/memory.js'
 import type { StateWords } from '../backend/states.js'
 import type { GroupMode } from '../batch/compile.js'
 import type { HeapReference } from '../batch/heaps.js'
-import type { ImmediatesOf, NoViews, ViewClasses, ViewsOf } from '../batch/view-types.js'
+import type { ByHand, ImmediatesOf, NoViews, ViewClasses, ViewsOf } from '../batch/view-types.js'
 import { checkOptions, checkSignal } from '../checks.js'
 import type { Driver } from '../engine/driver.js'
 import { type Ring, STOP_ABORT, STOP_DRAIN } from '../engine/ring.js'
@@ -132,8 +132,8 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
    * it has; where that says nothing, `views` does: `stream.createBatch({ items, heaps: 64, views: { adc_samples: Int8Array } })`.
    * @throws ERR_SPEADCAST_CONFIG, _ITEM, _SPLIT, _PACKET_SIZE, _SUBSTREAM, _MEMORY, _VALUE
    */
-  createBatch<G, B extends number = number, V extends ViewClasses = NoViews>(
-    this: Stream<B>,
+  createBatch<G, B extends number = ByHand, V extends ViewClasses = NoViews>(
+    this: Stream<B> | Stream,
     options: BatchOptions<G, V>,
   ): Batch<ViewsOf<G, B, V>, ImmediatesOf<G, B>> {
     this.#refuseClosed('createBatch')
