@@ -4,36 +4,46 @@ export type { SampleWriterEnd, SampleWriterOptions, SampleWriterSummary, Settled
 export { type SampleWriter, sampleWriter } from './adapters/sample-writer.js'
 export { type HeapsToSend, type SendAllOptions, type SendAllResult, sendAll, toWritable } from './adapters/send-all.js'
 export type { MemoryOptions, MemoryPacket } from './backend/memory.js'
+export type { ImmediateColumn, RampOptions } from './batch/column.js'
 export type { GroupMode } from './batch/compile.js'
 export type { ExternalMemory } from './batch/external-memory.js'
-export { AttachedBatch, attachBatch } from './batch/handle.js'
+export { AttachedBatch, type AttachOptions, attachBatch } from './batch/handle.js'
 export type { HeapReference } from './batch/heaps.js'
-export type {
-  BatchHandle,
-  BatchViews,
-  HeapViews,
-  ImmediateColumn,
-  NumericView,
-} from './batch/views.js'
+export type { HeapOf, HeapViews, ImmediatesOf, ViewClasses } from './batch/view-types.js'
+export type { BatchHandle, BatchViews } from './batch/views.js'
 export type { HeapStatus, SubstreamCause } from './engine/outcome.js'
 export { ERROR_CODES, type ErrorCode, SpeadcastError } from './errors.js'
 export {
+  BigEndianBigIntView,
+  BigEndianView,
   BUG_COMPAT,
   DEFAULT_FLAVOUR,
   Descriptor,
+  type DtypeText,
   type ExactPointer,
   type ExactSplit,
   type Flavour,
+  type FormatField,
   Heap,
+  type HeapSelection,
+  type Immediate,
   Item,
   ItemGroup,
+  type ItemGroupConstructor,
+  type ItemGroupOptions,
   type ItemInit,
   type ItemOptions,
   type ItemSource,
   type ItemValue,
   makeFlavour,
+  type NameIn,
+  type NumericView,
   packetsOf,
+  type Shape,
   type Split,
+  type Uncertain,
+  type ViewClass,
+  type WireView,
 } from './spead/index.js'
 export type { Batch, BatchOptions } from './stream/batch.js'
 export type { CloseOptions, CloseReport, SendOptions, StreamStats } from './stream/calls.js'
@@ -48,7 +58,7 @@ export {
   type StreamOptions,
 } from './stream/options.js'
 export type { PathChange } from './stream/path-change.js'
-export { parseRate } from './stream/rate.js'
+export { parseRate, type RateText } from './stream/rate.js'
 export { type BatchOutcome, type BatchResult, SendError } from './stream/result.js'
 export type { SendPromise } from './stream/send-promise.js'
 export type { Stream } from './stream/stream.js'

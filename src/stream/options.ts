@@ -1,8 +1,10 @@
 /** The options of openStream, and their defaults. config.ts checks them. */
+import type { MemoryOptions } from '../backend/memory.js'
 import type { BackendChoice } from '../backend/names.js'
 import type { Split } from '../spead/index.js'
 import type { IoThread } from './io-thread.js'
 import type { PathChange } from './path-change.js'
+import type { RateText } from './rate.js'
 
 export const DEFAULTS = {
   /** UDP payload that fits a 1500-byte MTU over IPv4, as spead2's default. */
@@ -87,8 +89,8 @@ export interface DescriptorOptions {
   stagger?: boolean
 }
 
-/** Options of openStream. All but `to` have a default. */
-export interface StreamOptions {
+/** Options of openStream. All but `to` have a default. `Bits` are the flavour's heap address bits. */
+export interface StreamOptions<Bits extends number = number> {
   /** Endpoints, one substream each: 'HOST:PORT', '[::1]:7148', '239.10.10.0+15:7148' (sixteen), or a list of such. */
   to: string | readonly string[]
   /** Interface to send through, by name or by one of its addresses. Default: the route decides. */
@@ -112,7 +114,7 @@ export interface StreamOptions {
   /** CPUs for the I/O thread, which the stream shares with streams of the same affinity only. Default: any. */
   affinity?: readonly number[]
   /** Default SPEAD-64-48 without bug compatibility. Heaps sent with sendHeap bring their own. */
-  flavour?: { heapAddressBits?: number; bugCompat?: number }
+  flavour?: { heapAddressBits?: Bits; bugCompat?: number }
   /** Largest UDP payload of a packet, SPEAD header and item pointers included. Default 1472, which fits a 1500-byte MTU over IPv4. */
   packetSizeBytes?: number
   /**
@@ -133,10 +135,11 @@ export interface StreamOptions {
    */
   descriptors?: 'first' | 'in-band' | 'none' | DescriptorOptions
   /**
-   * Bytes per second, or text with a unit ('40Gbps', '5GB/s'), of what `rateBasis` counts. Default 0: as fast as possible.
+   * Bytes per second, or text with a unit ('40Gbps', '5GB/s'), of what `rateBasis` counts. Default 0: as fast as possible. A text from elsewhere
+   * goes through `parseRate`. A number below 1000 is warned of (SPEADCAST_UNIT): `rate: 10` is 10 bytes a second.
    * `stream.stats()` tells how far behind it the sender is, and why.
    */
-  rate?: number | string
+  rate?: number | RateText
   /**
    * The keeper of the rate: 'sw' this program, 'kernel' the queueing discipline fq below backend 'udp' (tc-fq(8)), 'hw' the device of backend
    * 'ibverbs'. Default 'auto': 'kernel' where packets wait in fq, or mq over fq, and `udpPath` is not 'io_uring', else 'sw'.
@@ -208,8 +211,8 @@ export interface StreamOptions {
   rdmaUd?: RdmaUdStreamOptions
   /** For backend 'pcap': the file to write, nanosecond pcap with Ethernet frames. */
   pcapPath?: string
-  /** For backend 'memory': see MemoryOptions. */
-  memory?: object
+  /** For backend 'memory': faults to inject, and whether it keeps packets. */
+  memory?: Omit<MemoryOptions, 'substreams' | 'family'>
   /** Detect writing to a batch in flight, by checksums; costs a pass over the data at send and at settlement. Default false. */
   debug?: boolean
 }

@@ -13,11 +13,11 @@ import type { MemoryPacket } from '../backend/memory.js'
 import type { StateWords } from '../backend/states.js'
 import type { GroupMode } from '../batch/compile.js'
 import type { HeapReference } from '../batch/heaps.js'
-import type { HeapViews } from '../batch/views.js'
-import { checkOptions, checkSignal, shown } from '../checks.js'
+import type { ByHand, ImmediatesOf, NoViews, ViewClasses, ViewsOf } from '../batch/view-types.js'
+import { checkOptions, checkSignal } from '../checks.js'
 import type { Driver } from '../engine/driver.js'
 import { type Ring, STOP_ABORT, STOP_DRAIN } from '../engine/ring.js'
-import { ensure, SpeadcastError } from '../errors.js'
+import { SpeadcastError } from '../errors.js'
 import type { ResolvedEndpoint } from '../net/endpoint.js'
 import { type Flavour, Heap, makeFlavour } from '../spead/index.js'
 import { readCounters } from '../stats.js'
@@ -28,6 +28,7 @@ import {
   checkRange,
   checkReferences,
   cntSequence,
+  deadlineOf,
   type HeapPace,
   notOurs,
   ratesOf,
@@ -52,7 +53,6 @@ const MAX_TIMER_MS = 2 ** 31 - 1
 const SEND_OPTIONS = ['heaps', 'signal', 'firstHeap']
 const SEND_HEAP_OPTIONS = ['cnt', 'substream', 'rateBytesPerSecond', 'signal']
 const SEND_HEAPS_OPTIONS = ['signal']
-const CLOSE_OPTIONS = ['deadlineSeconds']
 
 /** @internal */
 export interface StreamParts {
@@ -68,11 +68,12 @@ export interface StreamParts {
   readonly packets: MemoryPacket[]
 }
 
-export class Stream implements AsyncDisposable {
+/** A stream of heaps, from `openStream`. `Bits` are the flavour's heap address bits, by which short items are immediates. */
+export class Stream<Bits extends number = number> implements AsyncDisposable {
   readonly backend: string
   /** Why this backend. */
   readonly reason: string
-  readonly flavour: Flavour
+  readonly flavour: Flavour<Bits>
   readonly endpoints: readonly string[]
   /** Bytes per second, of what the option `rateBasis` counts; 0 = as fast as possible. */
   readonly rateBytesPerSecond: number
@@ -113,7 +114,7 @@ export class Stream implements AsyncDisposable {
     this.backend = caps.name
     this.rateBytesPerSecond = config.rateBytesPerSecond
     this.reason = reason
-    this.flavour = makeFlavour(config.flavour)
+    this.flavour = makeFlavour(config.flavour) as Flavour<Bits>
     this.endpoints = endpoints.map(({ text }) => text)
     this.#descriptors = new Descriptors({
       when: config.descriptors,
@@ -127,15 +128,19 @@ export class Stream implements AsyncDisposable {
   }
 
   /**
-   * Maps and compiles a batch of equal heaps. Cold: do it before the first send, a few per stream.
-   * @throws ERR_SPEADCAST_CONFIG, _ITEM, _SPLIT, _PACKET_SIZE, _SUBSTREAM, _MEMORY
+   * Maps and compiles a batch of equal heaps. Cold: do it before the first send, a few per stream. The type of `items` says which views
+   * it has; where that says nothing, `views` does: `stream.createBatch({ items, heaps: 64, views: { adc_samples: Int8Array } })`.
+   * @throws ERR_SPEADCAST_CONFIG, _ITEM, _SPLIT, _PACKET_SIZE, _SUBSTREAM, _MEMORY, _VALUE
    */
-  createBatch<T extends object = HeapViews>(options: BatchOptions): Batch<T> {
+  createBatch<G, B extends number = ByHand, V extends ViewClasses = NoViews>(
+    this: Stream<B> | Stream,
+    options: BatchOptions<G, V>,
+  ): Batch<ViewsOf<G, B, V>, ImmediatesOf<G, B>> {
     this.#refuseClosed('createBatch')
-    checkBatchOptions(options)
-    const { items, heaps, groupMode = 'serial', memory = {} } = options
+    checkBatchOptions(options as BatchOptions)
+    const { items, heaps, groupMode = 'serial', memory = {}, views } = options
     const { headroomBytes, mergesEqualPackets } = this.#driver.caps
-    const batch = new Batch<T>(this.#batches, {
+    const batch = new Batch<ViewsOf<G, B, V>, ImmediatesOf<G, B>>(this.#batches, {
       items,
       heaps,
       flavour: this.flavour,
@@ -146,6 +151,7 @@ export class Stream implements AsyncDisposable {
       substreams: substreamsOf(options.substreams, heaps, this.endpoints.length),
       rates: ratesOf(options.rates, heaps, this.#pace),
       memory,
+      views,
       headroomBytes,
       mergesEqualPackets,
       inBandDescriptors: this.#config.descriptors === 'in-band',
@@ -166,7 +172,7 @@ export class Stream implements AsyncDisposable {
    * the first of several.
    * @throws at once, nothing queued: ERR_SPEADCAST_CLOSED, _CONFIG, _BATCH_STATE, _VALUE, _HEAP_CNT, or an earlier unobserved failure
    */
-  send<T extends object>(batch: Batch<T>, options?: SendOptions): SendPromise<BatchResult> {
+  send<T extends object, I extends string>(batch: Batch<T, I>, options?: SendOptions): SendPromise<BatchResult> {
     if (this.#closing || this.#submissions.dead) this.#refuseClosed('send')
     this.#failures.rethrow()
     const lane = this.#batches.laneOf(batch as unknown as Batch<object>)
@@ -295,13 +301,7 @@ export class Stream implements AsyncDisposable {
    * report. Idempotent: later calls share the first's promise. @throws (rejects) an unobserved failure, after having closed
    */
   close(options: CloseOptions = {}): Promise<CloseReport> {
-    checkOptions('close', options, CLOSE_OPTIONS)
-    const { deadlineSeconds } = options
-    ensure(
-      deadlineSeconds === undefined || (Number.isFinite(deadlineSeconds) && deadlineSeconds >= 0),
-      'ERR_SPEADCAST_CONFIG',
-      () => `close: deadlineSeconds is ${shown(deadlineSeconds)}; it must be a number of seconds from 0 up`,
-    )
+    const deadlineSeconds = deadlineOf(options)
     this.#closing ??= this.#close(deadlineSeconds)
     return this.#closing
   }
