@@ -5,6 +5,10 @@ import { ensure } from '../errors.js'
 import { ItemGroup } from '../spead/index.js'
 import type { BatchResult } from '../stream/result.js'
 
+/**
+ * Options of `sampleWriter`.
+ * @example sampleWriter(stream, { items, item: 'adc_samples', timestamp: 'timestamp', maxDelayMs: 5 })
+ */
 export interface SampleWriterOptions {
   /** The items of every heap, which keep the values they have now but for `item` and `timestamp`. */
   items: ItemGroup
@@ -48,6 +52,7 @@ export interface SampleWriterOptions {
 
 /** The fate of heaps that were sent together. */
 export interface SettledHeaps {
+  /** Heaps in this send. */
   readonly heaps: number
   /** Heaps that were not sent whole. */
   readonly failedHeaps: number
@@ -59,9 +64,11 @@ export interface SettledHeaps {
   readonly error?: unknown
 }
 
+/** What a writer has sent, as `end` tells it. */
 export interface SampleWriterSummary {
   /** Heaps that were sent whole, a short last one included. */
   readonly heaps: number
+  /** Heaps that were not sent whole. */
   readonly failedHeaps: number
   /** Sample bytes of the heaps that were sent whole. */
   readonly sampleBytes: number
@@ -69,6 +76,10 @@ export interface SampleWriterSummary {
   readonly droppedBytes: number
 }
 
+/**
+ * Options of a writer's `end`.
+ * @example await writer.end({ dropPartialSample: true })
+ */
 export interface SampleWriterEnd {
   /** Drop bytes after the last whole sample instead of throwing. Default false. */
   dropPartialSample?: boolean

@@ -21,7 +21,12 @@ export function digestOf({ heaps, regions, items, slots, immediates }: BatchPart
   return new Int32Array(Uint8Array.from(hash.digest()).buffer)
 }
 
-/** Views of a batch that another thread made. */
+/**
+ * Views of a batch that another thread made; made by `attachBatch`. The views are valid while the batch is open.
+ * @example
+ * using batch = attachBatch(handle)
+ * for (let j = 0; j < batch.heaps; j++) batch.heap(j).adc_samples!.fill(j)
+ */
 export class AttachedBatch<T extends object = HeapViews> extends BatchViews<T> implements Disposable {
   readonly #detach: () => void
   #closed = false
@@ -55,6 +60,7 @@ export class AttachedBatch<T extends object = HeapViews> extends BatchViews<T> i
     this.#detach()
   }
 
+  /** Closes the views, for `using`. */
   [Symbol.dispose](): void {
     this.close()
   }
@@ -65,6 +71,7 @@ export class AttachedBatch<T extends object = HeapViews> extends BatchViews<T> i
  * addresses go to nobody else until `close` of the views, or until this thread ends.
  * @throws ERR_SPEADCAST_CONFIG for what is no handle; ERR_SPEADCAST_BATCH_STATE for one that was changed, of another process, or of
  * a closed batch
+ * @example parentPort.on('message', (handle) => fill(attachBatch(handle)))
  */
 export function attachBatch<T extends object = HeapViews>(handle: BatchHandle): AttachedBatch<T> {
   const copy = copyOf(handle)

@@ -24,17 +24,20 @@ import { checkItemId, flavourName, hex, maxAddress, pointerBase, putPointer, spl
 /** One field of a SPEAD format: 'u' unsigned, 'i' signed, 'b' boolean, 'c' character, 'f' IEEE float; width in bits. */
 export type FormatField = readonly [code: string, bits: number]
 
-/** Describes an item. Give exactly one of `dtype` and `format`. */
+/**
+ * Describes an item (SPEAD protocol document, "Item descriptors"). Give exactly one of `dtype` and `format`.
+ * @example new Descriptor({ id: 0x3300, name: 'adc_samples', dtype: '<i2', shape: [4096] })
+ */
 export interface ItemOptions {
   /** 1 to 2^(63−N) − 1 for SPEAD-64-N, but not 1–6, which are SPEAD's own. An ItemGroup finds one from 0x1000 up if left out. */
   id?: number
-  /** ASCII. Receivers look items up by it. */
+  /** The name, by which receivers look items up. ASCII. */
   name: string
-  /** ASCII; default ''. */
+  /** For a person. ASCII; default ''. */
   description?: string
-  /** Default [], a scalar. One dimension of a `format` item may be null: any length, known from each value. */
+  /** Dimensions. Default [], a scalar. One dimension of a `format` item may be null: any length, known from each value. */
   shape?: readonly (number | null)[]
-  /** A numpy scalar type, see `parseDtype`. */
+  /** A numpy scalar type as numpy spells it: '<i2', '>f4', 'int8', '|S5', '<M8[ns]'. Default byte order: little-endian. */
   dtype?: string
   /** Fields of one element, packed without gaps, most significant bit first: u, i, b of any width, c of 8 bits, f of 32 or 64. */
   format?: readonly FormatField[]
@@ -59,14 +62,24 @@ export const ITEM_OPTIONS = [
   'allowImmediate',
 ] as const satisfies readonly (keyof ItemOptions)[]
 
-/** Name, type and shape of an item: what a receiver needs to read it. Immutable. */
+/**
+ * Name, type and shape of an item: what a receiver needs to read it. Immutable.
+ * @example const bytes = new Descriptor({ id: 0x1600, name: 'timestamp', format: [['u', 48]] }).byteLength
+ */
 export class Descriptor {
+  /** Item id. */
   readonly id: number
+  /** Its name. */
   readonly name: string
+  /** For a person; '' if there is none. */
   readonly description: string
+  /** Its dimensions; null is one of any length. */
   readonly shape: readonly (number | null)[]
+  /** Its numpy type; undefined for a `format`. */
   readonly dtype: Dtype | undefined
+  /** Fields of an element; undefined for a `dtype`. */
   readonly format: readonly FormatField[] | undefined
+  /** 'C': the last index is fastest; 'F': the first. */
   readonly order: 'C' | 'F'
   /** Whether a dimension is null, so that every value has its own length. */
   readonly variable: boolean
@@ -82,7 +95,7 @@ export class Descriptor {
    */
   readonly allowImmediate: boolean
 
-  /** Throws ERR_SPEADCAST_ITEM if the options do not describe an item. */
+  /** @throws ERR_SPEADCAST_ITEM if the options do not describe an item */
   constructor(options: ItemOptions) {
     ensure(
       isObject(options),
@@ -144,8 +157,8 @@ export class Descriptor {
 
   /**
    * Returns the value of a descriptor item (id 5): a SPEAD packet of its own, with heap cnt 1 (as spead2 sends it), in the flavour's
-   * widths. With a dtype the numpy header comes last and overrides format and shape; the format is then empty. Throws
-   * ERR_SPEADCAST_ITEM if id, a dimension, a field width or the whole does not fit the flavour.
+   * widths. With a dtype the numpy header comes last and overrides format and shape; the format is then empty.
+   * @throws ERR_SPEADCAST_ITEM if id, a dimension, a field width or the whole does not fit the flavour
    */
   encode(flavour: Flavour): Uint8Array {
     const parts: [id: number, bytes: Uint8Array][] = [
