@@ -20,7 +20,7 @@ export function extend(app) {
     linkCodes(project, codes)
   })
   app.renderer.on(Renderer.EVENT_END_PAGE, (page) => {
-    // A page may not refer to another file's icons where it is opened as a file. icons.js puts them into the page.
+    // A page may not refer to another file's icons where it is opened as a file. A script of typedoc's puts them into the page.
     const contents = page.contents.replace(/(<use href=")[^"#]*#/g, '$1#')
     page.contents = contents.replace(/<table>[\s\S]*?<\/table>/g, labelCells)
   })

@@ -25,8 +25,7 @@ export interface SampleWriterOptions {
   /** Index of the first sample of all. Default 0. */
   firstSample?: number
   /**
-   * By how much the timestamp rises from one heap to the next, where that is not the number of samples that the item's shape
-   * tells.
+   * By how much the timestamp rises from one heap to the next. Default: the number of samples that the item's shape tells.
    */
   samplesPerHeap?: number
   /** Heaps per batch, which are sent together when full. Default: as many as make 512 KiB, at least one. */

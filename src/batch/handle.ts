@@ -24,8 +24,8 @@ export function digestOf({ heaps, regions, items, slots, immediates }: BatchPart
 /**
  * Views of a batch that another thread made; made by `attachBatch`. The views are valid while the batch is open.
  * @example
- * using batch = attachBatch(handle)
- * for (let j = 0; j < batch.heaps; j++) batch.heap(j).adc_samples!.fill(j)
+ * using batch = attachBatch<{ adc_samples: Int8Array }>(handle)
+ * for (let j = 0; j < batch.heaps; j++) batch.heap(j).adc_samples.fill(j)
  */
 export class AttachedBatch<T extends object = HeapViews> extends BatchViews<T> implements Disposable {
   readonly #detach: () => void

@@ -99,7 +99,7 @@ export interface ReceiverOptions {
   readonly verbsLibrary?: string
   /**
    * Is given a line for a person when a group was lost with its interface, and when it was joined again. `stats()`
-   * counts the second as `groupsRejoined`. Looked for four times a second.
+   * counts the second as `groupsRejoined`. Looked for four times a second. Default: nobody is told.
    */
   readonly onChange?: (message: string) => void
   /** Lets the kernel coalesce datagrams (UDP_GRO). Default true. */

@@ -29,7 +29,7 @@ export type FormatField = readonly [code: string, bits: number]
  * @example new Descriptor({ id: 0x3300, name: 'adc_samples', dtype: '<i2', shape: [4096] })
  */
 export interface ItemOptions {
-  /** 1 to 2^(63−N) − 1 for SPEAD-64-N, but not 1–6, which are SPEAD's own. An ItemGroup finds one from 0x1000 up if left out. */
+  /** 1 to 2^(63−N) − 1 for SPEAD-64-N, but not 1–6, which are SPEAD's own. Default, in an ItemGroup alone: the next free from 0x1000 up. */
   id?: number
   /** The name, by which receivers look items up. ASCII. */
   name: string
@@ -39,7 +39,7 @@ export interface ItemOptions {
   shape?: readonly (number | null)[]
   /** A numpy scalar type as numpy spells it: '<i2', '>f4', 'int8', '|S5', '<M8[ns]'. Default byte order: little-endian. */
   dtype?: string
-  /** Fields of one element, packed without gaps, most significant bit first: u, i, b of any width, c of 8 bits, f of 32 or 64. */
+  /** Fields of one element, packed without gaps, most significant bit first: u, i, b of any width, c of 8 bits, f of 32 or 64. Default: `dtype` is the type. */
   format?: readonly FormatField[]
   /** Order of the elements in memory and on the wire; 'F' (first index fastest) only with `dtype`. Default 'C'. */
   order?: 'C' | 'F'

@@ -207,7 +207,7 @@ export interface StreamOptions {
    * so by itself (docs/ibverbs.md, "The host").
    */
   multicastLoop?: boolean
-  /** Differentiated services code point (RFC 2474), 0–63. */
+  /** Differentiated services code point (RFC 2474), 0–63. Default: the system's, 0. */
   dscp?: number
   /** UDP source port. Default 0: any. */
   sourcePort?: number

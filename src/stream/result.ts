@@ -39,7 +39,7 @@ export interface BatchOutcome {
  * @example await stream.send(batch).catch((error) => error instanceof SendError && resend(error.outcome.failedHeaps))
  */
 export class SendError extends SpeadcastError {
-  /** @internal */
+  /** Sends make it; tests of programs that handle it may too. */
   constructor(
     /** The fate of every heap, and the causes. */
     readonly outcome: BatchOutcome,
