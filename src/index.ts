@@ -13,25 +13,24 @@ export { type HeapsToSend, type SendAllOptions, type SendAllResult, sendAll, toW
 export type { Fault, MemoryOptions, MemoryPacket } from './backend/memory.js'
 export type { BackendChoice, BackendName } from './backend/names.js'
 export type { StateWords } from './backend/states.js'
+export type { ImmediateColumn, RampOptions } from './batch/column.js'
 export type { GroupMode } from './batch/compile.js'
 export type { ExternalMemory } from './batch/external-memory.js'
-export { AttachedBatch, attachBatch } from './batch/handle.js'
+export { AttachedBatch, type AttachOptions, attachBatch } from './batch/handle.js'
 export type { HeapReference } from './batch/heaps.js'
-export type {
-  BatchHandle,
-  BatchViews,
-  HeapViews,
-  ImmediateColumn,
-  NumericView,
-} from './batch/views.js'
+export type { HeapOf, HeapViews, ImmediatesOf, ViewClasses } from './batch/view-types.js'
+export type { BatchHandle, BatchViews } from './batch/views.js'
 export type { HeapStatus, SubstreamCause } from './engine/outcome.js'
 export { ERROR_CODES, type ErrorCode, SpeadcastError } from './errors.js'
 export {
+  BigEndianBigIntView,
+  BigEndianView,
   BUG_COMPAT,
   DEFAULT_FLAVOUR,
   Descriptor,
   type Dtype,
   type DtypeKind,
+  type DtypeText,
   type ExactPointer,
   type ExactSplit,
   type Flavour,
@@ -39,18 +38,26 @@ export {
   Heap,
   type HeapEntry,
   type HeapSelection,
+  type Immediate,
   Item,
   ItemGroup,
+  type ItemGroupConstructor,
   type ItemGroupOptions,
   type ItemInit,
   type ItemOptions,
   type ItemSource,
   type ItemValue,
   makeFlavour,
+  type NameIn,
+  type NumericView,
   type PacketOptions,
   packetsOf,
   type RawItem,
+  type Shape,
   type Split,
+  type Uncertain,
+  type ViewClass,
+  type WireView,
 } from './spead/index.js'
 export type { StreamCounters } from './stats.js'
 export type { Batch, BatchOptions } from './stream/batch.js'
@@ -66,7 +73,7 @@ export {
   type StreamOptions,
 } from './stream/options.js'
 export type { PathChange } from './stream/path-change.js'
-export { parseRate } from './stream/rate.js'
+export { parseRate, type RateText } from './stream/rate.js'
 export { type BatchOutcome, type BatchResult, SendError } from './stream/result.js'
 export type { SendPromise } from './stream/send-promise.js'
 export type { Stream } from './stream/stream.js'

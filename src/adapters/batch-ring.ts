@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { totalmem } from 'node:os'
 import type { GroupMode } from '../batch/compile.js'
-import type { HeapViews } from '../batch/views.js'
+import type { ByHand, ClassesFor, ImmediatesOf, NoViews, ViewClasses, ViewsOf } from '../batch/view-types.js'
 import { checkOptions, shown } from '../checks.js'
 import { ensure } from '../errors.js'
 import type { ItemGroup } from '../spead/index.js'
@@ -14,15 +14,17 @@ import { checkStream } from './check-stream.js'
  * Options of `createBatchRing`.
  * @example createBatchRing(stream, { items, heaps: 64, batches: 8 })
  */
-export interface BatchRingOptions {
+export interface BatchRingOptions<G = unknown, V extends ViewClasses = ViewClasses> {
   /** The items of every heap, with fixed shapes. */
-  items: ItemGroup
+  items: ItemGroup<G>
   /** Heaps per batch. */
   heaps: number
   /** Batches wanted, all of which can be under way at once. Default: see batchesFor. */
   batches?: number
   /** Order of the packets of a batch. Default 'serial'. */
   groupMode?: GroupMode
+  /** The class of each item's view, as `createBatch` takes it. */
+  views?: V & ClassesFor<G, V>
 }
 
 /** Enough for a stream without a rate to be sending one, filling another and waiting for a thread that wakes up late. */
@@ -83,10 +85,13 @@ function lockableBytes(): number {
  *   stream.send(batch)
  * }
  */
-export function createBatchRing<T extends object = HeapViews>(stream: Stream, options: BatchRingOptions): Batch<T>[] {
+export function createBatchRing<G, B extends number = ByHand, V extends ViewClasses = NoViews>(
+  stream: Stream<B> | Stream,
+  options: BatchRingOptions<G, V>,
+): Batch<ViewsOf<G, B, V>, ImmediatesOf<G, B>>[] {
   checkStream('createBatchRing', stream)
-  checkOptions('createBatchRing', options, ['items', 'heaps', 'batches', 'groupMode'])
-  const { items, heaps, batches, groupMode = 'serial' } = options
+  checkOptions('createBatchRing', options, ['items', 'heaps', 'batches', 'groupMode', 'views'])
+  const { items, heaps, batches, groupMode = 'serial', views } = options
   ensure(
     batches === undefined || (Number.isInteger(batches) && batches >= 1 && batches <= MOST_BATCHES),
     'ERR_SPEADCAST_CONFIG',
@@ -95,10 +100,11 @@ export function createBatchRing<T extends object = HeapViews>(stream: Stream, op
   const endpoints = stream.endpoints.length
   let period = 1
   while (Number.isInteger(heaps) && (period * heaps) % endpoints !== 0) period++
-  const ring: Batch<T>[] = []
+  const ring: Batch<ViewsOf<G, B, V>, ImmediatesOf<G, B>>[] = []
   try {
     for (let k = 0, length = 1; k < length; k++) {
-      ring.push(stream.createBatch<T>({ items, heaps, groupMode, substreams: (j) => (k * heaps + j) % endpoints }))
+      const substreams = (j: number) => (k * heaps + j) % endpoints
+      ring.push(stream.createBatch<G, B, V>({ items, heaps, groupMode, substreams, ...(views && { views }) }))
       if (k > 0) continue
       const { template } = ring[0]!
       const { byteLength } = template.region

@@ -1,5 +1,6 @@
 /** The options of a writer of samples and their checks, and what it tells. */
 import type { GroupMode } from '../batch/compile.js'
+import type { HeapOf, ImmediatesOf } from '../batch/view-types.js'
 import { checkOptions, checkSignal, isInstance, shown } from '../checks.js'
 import { ensure } from '../errors.js'
 import { ItemGroup } from '../spead/index.js'
@@ -9,19 +10,19 @@ import type { BatchResult } from '../stream/result.js'
  * Options of `sampleWriter`.
  * @example sampleWriter(stream, { items, item: 'adc_samples', timestamp: 'timestamp', maxDelayMs: 5 })
  */
-export interface SampleWriterOptions {
+export interface SampleWriterOptions<G = unknown, Bits extends number = number> {
   /** The items of every heap, which keep the values they have now but for `item` and `timestamp`. */
-  items: ItemGroup
+  items: ItemGroup<G>
   /**
    * Name of the item that takes the samples: of fixed shape, and longer than an item pointer can hold. One step along its slowest
    * dimension (the first, or the last of order 'F') is a sample; of elements of broken bytes, such as 10 bits, each element is.
    */
-  item: string
+  item: keyof HeapOf<G, Bits> & string
   /**
    * Name of an unsigned integer item, sent as immediate, that gets the index of each heap's first sample, modulo its width.
    * Default: none.
    */
-  timestamp?: string
+  timestamp?: ImmediatesOf<G, Bits>
   /** Index of the first sample of all. Default 0. */
   firstSample?: number
   /**

@@ -26,7 +26,7 @@ import {
   type SampleWriterSummary,
   type SettledHeaps,
 } from './sample-options.js'
-import { SampleRing, type SampleViews } from './sample-ring.js'
+import { SampleRing } from './sample-ring.js'
 
 const DEFAULT_BATCH_BYTES = 512 * 1024
 /** Node takes longer timers for 1 ms. */
@@ -40,8 +40,8 @@ const MAX_TIMER_MS = 2 ** 31 - 1
  * for await (const chunk of process.stdin) await writer.write(chunk)
  * await writer.end()
  */
-export function sampleWriter(stream: Stream, options: SampleWriterOptions): SampleWriter {
-  return new SampleWriter(stream, options)
+export function sampleWriter<G, B extends number>(stream: Stream<B>, options: SampleWriterOptions<G, B>): SampleWriter {
+  return new SampleWriter(stream, options as SampleWriterOptions)
 }
 
 /**
@@ -100,7 +100,7 @@ export class SampleWriter {
     this.#timestamp = timestamp === undefined ? undefined : counter(items.get(timestamp), heapAddressBits)
     this.#nextSample = this.#wrapped(firstSample)
     this.#maxDelayMs = maxDelayMs ?? Number.POSITIVE_INFINITY
-    const ring = createBatchRing<SampleViews>(stream, {
+    const ring = createBatchRing(stream, {
       items,
       heaps: this.heapsPerBatch,
       ...(batches !== undefined && { batches }),
@@ -313,7 +313,7 @@ export class SampleWriter {
   async #sendShort(bytes: Uint8Array, substream: number): Promise<void> {
     const timestamp = this.#timestamp && { name: this.#timestamp.name, value: this.#nextSample }
     const items = shortItems(this.#items, this.#item, bytes.length / this.sampleBytes, bytes, timestamp)
-    const batch = this.#stream.createBatch<object>({ items, heaps: 1, substreams: substream })
+    const batch = this.#stream.createBatch({ items, heaps: 1, substreams: substream })
     this.#send(batch, 0, 1, bytes.length)
     await batch.free
     batch.close()

@@ -17,37 +17,43 @@ import {
   POINTER_BYTES,
 } from './constants.js'
 import { type Dtype, parseDtype } from './dtype.js'
+import type { DtypeText } from './dtype-text.js'
 import { BUG_COMPAT, type Flavour } from './flavour.js'
 import { putPacketHeader } from './header.js'
+import type { FormatField, Shape } from './item-types.js'
 import { checkItemId, flavourName, hex, maxAddress, pointerBase, putPointer, splitUnsigned } from './pointer.js'
 
-/** One field of a SPEAD format: 'u' unsigned, 'i' signed, 'b' boolean, 'c' character, 'f' IEEE float; width in bits. */
-export type FormatField = readonly [code: string, bits: number]
-
 /**
- * Describes an item (SPEAD protocol document, "Item descriptors"). Give exactly one of `dtype` and `format`.
+ * Describes an item (SPEAD protocol document, "Item descriptors"). Give exactly one of `dtype` and `format`. The type parameters are what an ItemGroup learns of it: name, dtype, format,
+ * shape, and whether it may be an immediate.
  * @example new Descriptor({ id: 0x3300, name: 'adc_samples', dtype: '<i2', shape: [4096] })
  */
-export interface ItemOptions {
+export interface ItemOptions<
+  N extends string = string,
+  D extends DtypeText = DtypeText,
+  F extends readonly FormatField[] = readonly FormatField[],
+  S extends Shape = Shape,
+  A extends boolean = boolean,
+> {
   /** 1 to 2^(63−N) − 1 for SPEAD-64-N, but not 1–6, which are SPEAD's own. Default, in an ItemGroup alone: the next free from 0x1000 up. */
   id?: number
   /** The name, by which receivers look items up. ASCII. */
-  name: string
+  name: N
   /** For a person. ASCII; default ''. */
   description?: string
   /** Dimensions. Default [], a scalar. One dimension of a `format` item may be null: any length, known from each value. */
-  shape?: readonly (number | null)[]
-  /** A numpy scalar type as numpy spells it: '<i2', '>f4', 'int8', '|S5', '<M8[ns]'. Default byte order: little-endian. */
-  dtype?: string
-  /** Fields of one element, packed without gaps, most significant bit first: u, i, b of any width, c of 8 bits, f of 32 or 64. Default: `dtype` is the type. */
-  format?: readonly FormatField[]
+  shape?: S
+  /** A numpy scalar type: '<i2', 'float32', 'c8'. A text that comes from elsewhere goes in `as DtypeText`; it is checked here in any case. Default: `format`. */
+  dtype?: D
+  /** Fields of one element, packed without gaps, most significant bit first: u, i, b of any width, c of 8 bits, f of 32 or 64. Default: `dtype`. */
+  format?: F
   /** Order of the elements in memory and on the wire; 'F' (first index fastest) only with `dtype`. Default 'C'. */
   order?: 'C' | 'F'
   /**
    * False: the value always stands in the heap payload, where the item pointer tells its length, however short it is. Default true: a short value
    * stands in the item pointer.
    */
-  allowImmediate?: boolean
+  allowImmediate?: A
 }
 
 /** The options there are. */
@@ -253,7 +259,7 @@ function checkFormat(format: readonly FormatField[], bad: (problem: string) => E
       const widths = FIELD_WIDTHS[code]
       if (widths && !widths.includes(bits))
         throw bad(`format field '${code}' has ${bits} bits; it must have ${widths.join(' or ')}`)
-      return Object.freeze([code, bits] as const)
+      return Object.freeze([code, bits] as const) as FormatField
     }),
   )
 }

@@ -1,5 +1,8 @@
 import { shown } from '../checks.js'
 import { ensure, SpeadcastError } from '../errors.js'
+import { BigEndianBigIntView, BigEndianView } from './big-endian.js'
+import { bigEndianNumber } from './big-endian-numbers.js'
+import type { DtypeText } from './dtype-text.js'
 
 /** numpy's kind letters: bool, signed, unsigned, float, complex, bytes, unicode (UCS-4), void, datetime64, timedelta64. */
 export type DtypeKind = 'b' | 'i' | 'u' | 'f' | 'c' | 'S' | 'U' | 'V' | 'M' | 'm'
@@ -13,7 +16,7 @@ export interface Dtype {
   /** True only where byte order means something (more than one byte a unit). */
   readonly bigEndian: boolean
   /** numpy's own spelling, as it stands in a descriptor: '<i2', '|i1', '>f8', '|S5', '<M8[ns]'. */
-  readonly descr: string
+  readonly descr: DtypeText
 }
 
 export type NaturalView =
@@ -27,6 +30,21 @@ export type NaturalView =
   | BigUint64Array
   | Float32Array
   | Float64Array
+
+/** The classes of views: what `createBatch({ views })` takes. */
+export type ViewClass =
+  | Int8ArrayConstructor
+  | Uint8ArrayConstructor
+  | Int16ArrayConstructor
+  | Uint16ArrayConstructor
+  | Int32ArrayConstructor
+  | Uint32ArrayConstructor
+  | BigInt64ArrayConstructor
+  | BigUint64ArrayConstructor
+  | Float32ArrayConstructor
+  | Float64ArrayConstructor
+  | typeof BigEndianView
+  | typeof BigEndianBigIntView
 
 type NaturalConstructor = {
   readonly BYTES_PER_ELEMENT: number
@@ -97,7 +115,8 @@ export function parseDtype(text: string): Dtype {
 
 function scalarType(kind: DtypeKind, written: number, itemSizeBytes: number, bigEndian: boolean): Dtype {
   const ordered = kind === 'U' || (itemSizeBytes > 1 && kind !== 'S' && kind !== 'V')
-  return Object.freeze({ kind, itemSizeBytes, bigEndian, descr: `${ordered ? (bigEndian ? '>' : '<') : '|'}${kind}${written}` })
+  const descr = `${ordered ? (bigEndian ? '>' : '<') : '|'}${kind}${written}` as DtypeText
+  return Object.freeze({ kind, itemSizeBytes, bigEndian, descr })
 }
 
 function timeType(bigEndian: boolean, [, letter, name, multiple, unit]: RegExpExecArray): Dtype {
@@ -105,7 +124,8 @@ function timeType(bigEndian: boolean, [, letter, name, multiple, unit]: RegExpEx
   const count = Number(multiple || 1)
   ensure(count > 0, 'ERR_SPEADCAST_ITEM', () => `dtype unit [${multiple}${unit}] must be a positive multiple`)
   const suffix = unit ? `[${count === 1 ? '' : count}${unit}]` : ''
-  return Object.freeze({ kind, itemSizeBytes: 8, bigEndian, descr: `${bigEndian ? '>' : '<'}${kind}8${suffix}` })
+  const descr = `${bigEndian ? '>' : '<'}${kind}8${suffix}` as DtypeText
+  return Object.freeze({ kind, itemSizeBytes: 8, bigEndian, descr })
 }
 
 /** Bytes of the parts whose order byte-swapping reverses: a complex is two floats, a unicode string a row of 4-byte units. */
@@ -152,13 +172,28 @@ export const isNaturalView = (dtype: Dtype, view: ArrayBufferView): boolean => v
 /** Required alignment in bytes of `typedView`: its BYTES_PER_ELEMENT. */
 export const alignmentOf = (dtype: Dtype): number => naturalConstructor(dtype).BYTES_PER_ELEMENT
 
+/** The class of `typedView`. */
+export function viewClassOf(dtype: Dtype): ViewClass {
+  const number = dtype.bigEndian ? bigEndianNumber(dtype.kind, componentBytes(dtype)) : undefined
+  if (!number) return naturalConstructor(dtype) as ViewClass
+  return 'iuMm'.includes(dtype.kind) && number.size === 8 ? BigEndianBigIntView : BigEndianView
+}
+
 /**
  * A view of `elements` values of the dtype in `buffer`, whose memory is the wire's: Int8Array … BigInt64Array for integers,
  * Float32Array/Float64Array for floats, twice as long (re, im, re, im …) for complex, Uint16Array of the raw bits for float16,
- * BigInt64Array for times; Uint8Array of the raw bytes for big-endian types of several bytes, bool, long double, S, U and V.
- * The view lives as long as the buffer. Throws ERR_SPEADCAST_VALUE if it does not fit the buffer or is not aligned.
+ * BigInt64Array for times; BigEndianView or BigEndianBigIntView for big-endian numbers of several bytes; Uint8Array of the raw bytes for
+ * bool, long double, S, U and V. The view lives as long as the buffer. Throws ERR_SPEADCAST_VALUE if it does not fit the buffer or is not
+ * aligned.
+ * @param name the item's, for errors of a big-endian view
  */
-export function typedView(dtype: Dtype, buffer: ArrayBufferLike, byteOffset: number, elements: number): NaturalView {
+export function typedView(
+  dtype: Dtype,
+  buffer: ArrayBufferLike,
+  byteOffset: number,
+  elements: number,
+  name: string = dtype.descr,
+): NaturalView | BigEndianView | BigEndianBigIntView {
   const Natural = naturalConstructor(dtype)
   const length = (elements * dtype.itemSizeBytes) / Natural.BYTES_PER_ELEMENT
   ensure(
@@ -171,5 +206,9 @@ export function typedView(dtype: Dtype, buffer: ArrayBufferLike, byteOffset: num
     'ERR_SPEADCAST_VALUE',
     () => `a view of ${elements} × ${dtype.descr} at byte ${byteOffset} does not fit a buffer of ${buffer.byteLength} bytes`,
   )
-  return new Natural(buffer, byteOffset, length)
+  const view = new Natural(buffer, byteOffset, length)
+  const number = dtype.bigEndian ? bigEndianNumber(dtype.kind, componentBytes(dtype)) : undefined
+  if (!number) return view
+  const Swapping = viewClassOf(dtype) as typeof BigEndianView | typeof BigEndianBigIntView
+  return new Swapping(number, name, view as Uint8Array)
 }

@@ -1,5 +1,7 @@
 import { readPlain } from '../checks.js'
 import { Descriptor, ITEM_OPTIONS, type ItemOptions } from './descriptor.js'
+import type { DtypeText } from './dtype-text.js'
+import type { FormatField, Shape } from './item-types.js'
 import type { ItemValue } from './value.js'
 
 /**
@@ -8,7 +10,15 @@ import type { ItemValue } from './value.js'
  */
 export type ItemSource = ItemValue | (() => ItemValue)
 
-export interface ItemInit extends ItemOptions {
+/** Describes an item, and gives it a value. */
+export interface ItemInit<
+  N extends string = string,
+  D extends DtypeText = DtypeText,
+  F extends readonly FormatField[] = readonly FormatField[],
+  S extends Shape = Shape,
+  A extends boolean = boolean,
+> extends ItemOptions<N, D, F, S, A> {
+  /** Where the value comes from; default: the item has none yet. */
   value?: ItemSource | null
 }
 

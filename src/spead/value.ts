@@ -1,9 +1,11 @@
 import { isInstance, shown } from '../checks.js'
 import { SpeadcastError } from '../errors.js'
 import { allocate } from './bytes.js'
-import type { Descriptor, FormatField } from './descriptor.js'
+import type { Descriptor } from './descriptor.js'
 import { componentBytes, isNaturalView } from './dtype.js'
-import { type Encoder, encoderFor, fail, type Where } from './value-encoder.js'
+import type { FormatField } from './item-types.js'
+import { fail, type Where } from './number-checks.js'
+import { type Encoder, encoderFor } from './value-encoder.js'
 
 /** Anything that can be sent. Nested arrays are for small items, because they are walked value by value. */
 export type ItemValue = number | bigint | boolean | string | ArrayBufferLike | ArrayBufferView | readonly ItemValue[]

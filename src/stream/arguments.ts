@@ -6,6 +6,8 @@ import { ensure, SpeadcastError } from '../errors.js'
 import { type Flavour, Heap, ItemGroup } from '../spead/index.js'
 import { splitHeapCnt, splitUnsigned } from '../spead/pointer.js'
 import { Batch, type BatchOptions } from './batch.js'
+import type { CloseOptions } from './calls.js'
+import { tellIfDeadlineLong, tellIfHeapRateSlow } from './units.js'
 
 const GROUP_MODES: readonly GroupMode[] = ['serial', 'round-robin', 'by-substream']
 
@@ -86,9 +88,10 @@ export function checkHeapRate(rate: number, { paced, keeper }: HeapPace): void {
     'ERR_SPEADCAST_CONFIG',
     () => `heap rate is ${rate}, and ${keeper} keeps the rate of this stream: rates per heap need rateMethod 'sw'`,
   )
+  tellIfHeapRateSlow(rate)
 }
 
-const BATCH_OPTIONS = ['items', 'heaps', 'groupMode', 'substreams', 'rates', 'memory']
+const BATCH_OPTIONS = ['items', 'heaps', 'groupMode', 'substreams', 'rates', 'memory', 'views']
 
 /** Whether it is an object of regions by item name, whose properties can be read. */
 function isReadable(memory: BatchOptions['memory'] & object): boolean {
@@ -184,4 +187,17 @@ export function checkRange(first: number, heaps: number, total: number): void {
       'ERR_SPEADCAST_VALUE',
       `send: heaps is ${shown(heaps)}; the batch has 1 to ${total - first}${first > 0 ? ` from heap ${first} on` : ''}`,
     )
+}
+
+/** The deadline of a stream's `close`. */
+export function deadlineOf(options: CloseOptions): number | undefined {
+  checkOptions('close', options, ['deadlineSeconds'])
+  const { deadlineSeconds } = options
+  ensure(
+    deadlineSeconds === undefined || (Number.isFinite(deadlineSeconds) && deadlineSeconds >= 0),
+    'ERR_SPEADCAST_CONFIG',
+    () => `close: deadlineSeconds is ${shown(deadlineSeconds)}; it must be a number of seconds from 0 up`,
+  )
+  tellIfDeadlineLong(deadlineSeconds)
+  return deadlineSeconds
 }

@@ -1,4 +1,4 @@
-import type { MemoryOptions, MemoryPacket } from '../backend/memory.js'
+import type { MemoryPacket } from '../backend/memory.js'
 import type { BackendName } from '../backend/names.js'
 import type { BackendSpec } from '../backend/open.js'
 import { type Selection, selectBackend, threadRefused, udpInstead } from '../backend/select.js'
@@ -21,6 +21,7 @@ import { IBVERBS_DEFAULTS, parseStreamConfig, RDMA_UD_DEFAULTS, type StreamConfi
 import { handleOf, IoThread } from './io-thread.js'
 import type { StreamOptions } from './options.js'
 import { Stream } from './stream.js'
+import { tellOfUnits } from './units.js'
 
 /** Postings that an asynchronous backend may have in flight. */
 const MAX_IN_FLIGHT = 8
@@ -39,8 +40,9 @@ const LARGEST_PACKET_BYTES = 65507
  *   _NATIVE; the message says what to change
  * @example await using stream = await openStream({ to: ['10.0.0.5:7148', '10.0.0.6:7148'], packetSizeBytes: 8972, rate: '4Gbps' })
  */
-export async function openStream(options: StreamOptions): Promise<Stream> {
+export async function openStream<const Bits extends number = 48>(options: StreamOptions<Bits>): Promise<Stream<Bits>> {
   const config = parseStreamConfig(options)
+  tellOfUnits(config)
   const flavour = makeFlavour(config.flavour)
   cntSequence(flavour, config.firstCnt, config.cntStep)
   if (typeof config.descriptors === 'object')
@@ -50,7 +52,7 @@ export async function openStream(options: StreamOptions): Promise<Stream> {
   // A thread that has to be started loads its code meanwhile.
   const early = mayHaveThread(config) ? claimThread(config) : undefined
   try {
-    return await openResolved(config, specs, early)
+    return (await openResolved(config, specs, early)) as Stream<Bits>
   } catch (error) {
     release(early)
     throw withCode('openStream', error)
@@ -252,7 +254,7 @@ function backendSpec(
         kind: 'memory',
         substreams: endpoints.length,
         family: endpoints[0]!.family,
-        ...(config.memory as Omit<MemoryOptions, 'substreams' | 'family'>),
+        ...config.memory,
       }
     case 'pcap':
       return {

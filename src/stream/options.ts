@@ -1,8 +1,10 @@
 /** The options of openStream, and their defaults. config.ts checks them. */
+import type { MemoryOptions } from '../backend/memory.js'
 import type { BackendChoice } from '../backend/names.js'
 import type { Split } from '../spead/index.js'
 import type { IoThread } from './io-thread.js'
 import type { PathChange } from './path-change.js'
+import type { RateText } from './rate.js'
 
 /** Defaults of `StreamOptions` and of its parts. */
 export const DEFAULTS = {
@@ -113,10 +115,10 @@ export interface DescriptorOptions {
 }
 
 /**
- * Options of openStream. All but `to` have a default.
+ * Options of openStream. All but `to` have a default. `Bits` are the flavour's heap address bits.
  * @example await openStream({ to: '239.10.10.0+15:7148', interface: 'eth0', ttl: 4, rate: '25Gbps', packetSizeBytes: 8972 })
  */
-export interface StreamOptions {
+export interface StreamOptions<Bits extends number = number> {
   /** Endpoints, one substream each: 'HOST:PORT', '[::1]:7148', '239.10.10.0+15:7148' (sixteen), or a list of such. */
   to: string | readonly string[]
   /** Interface to send through, by name or by one of its addresses. Default: the route decides. */
@@ -142,7 +144,7 @@ export interface StreamOptions {
   /** Default SPEAD-64-48 without bug compatibility. Heaps sent with sendHeap bring their own. */
   flavour?: {
     /** Width of heap cnts, addresses and immediates: 8, 16, … 56. Default 48. */
-    heapAddressBits?: number
+    heapAddressBits?: Bits
     /** Sum of `BUG_COMPAT` flags. Default 0. */
     bugCompat?: number
   }
@@ -167,10 +169,11 @@ export interface StreamOptions {
    */
   descriptors?: 'first' | 'in-band' | 'none' | DescriptorOptions
   /**
-   * Bytes per second, or text with a unit ('40Gbps', '5GB/s'), of what `rateBasis` counts. Default 0: as fast as possible.
+   * Bytes per second, or text with a unit ('40Gbps', '5GB/s'), of what `rateBasis` counts. Default 0: as fast as possible. A text from elsewhere
+   * goes through `parseRate`. A number below 1000 is warned of (SPEADCAST_UNIT): `rate: 10` is 10 bytes a second.
    * `stream.stats()` tells how far behind it the sender is, and why.
    */
-  rate?: number | string
+  rate?: number | RateText
   /**
    * The keeper of the rate: 'sw' this program, 'kernel' the queueing discipline fq below backend 'udp' (tc-fq(8)), 'hw' the device of backend
    * 'ibverbs'. Default 'auto': 'kernel' where packets wait in fq, or mq over fq, and `udpPath` is not 'io_uring', else 'sw'.
@@ -242,8 +245,8 @@ export interface StreamOptions {
   rdmaUd?: RdmaUdStreamOptions
   /** For backend 'pcap': the file to write, nanosecond pcap with Ethernet frames. */
   pcapPath?: string
-  /** For backend 'memory': see MemoryOptions. */
-  memory?: object
+  /** For backend 'memory': faults to inject, and whether it keeps packets. */
+  memory?: Omit<MemoryOptions, 'substreams' | 'family'>
   /** Detect writing to a batch in flight, by checksums; costs a pass over the data at send and at settlement. Default false. */
   debug?: boolean
 }

@@ -13,11 +13,11 @@ import type { MemoryPacket } from '../backend/memory.js'
 import type { StateWords } from '../backend/states.js'
 import type { GroupMode } from '../batch/compile.js'
 import type { HeapReference } from '../batch/heaps.js'
-import type { HeapViews } from '../batch/views.js'
-import { checkOptions, checkSignal, shown } from '../checks.js'
+import type { ByHand, ImmediatesOf, NoViews, ViewClasses, ViewsOf } from '../batch/view-types.js'
+import { checkOptions, checkSignal } from '../checks.js'
 import type { Driver } from '../engine/driver.js'
 import { type Ring, STOP_ABORT, STOP_DRAIN } from '../engine/ring.js'
-import { ensure, SpeadcastError } from '../errors.js'
+import { SpeadcastError } from '../errors.js'
 import { type Flavour, Heap, makeFlavour } from '../spead/index.js'
 import { readCounters } from '../stats.js'
 import { listen } from './abort-listeners.js'
@@ -27,6 +27,7 @@ import {
   checkRange,
   checkReferences,
   cntSequence,
+  deadlineOf,
   type HeapPace,
   notOurs,
   ratesOf,
@@ -51,22 +52,21 @@ import { abortedByDestroy, Submissions } from './submissions.js'
 const SEND_OPTIONS = ['heaps', 'signal', 'firstHeap']
 const SEND_HEAP_OPTIONS = ['cnt', 'substream', 'rateBytesPerSecond', 'signal']
 const SEND_HEAPS_OPTIONS = ['signal']
-const CLOSE_OPTIONS = ['deadlineSeconds']
 
 /**
- * Sends heaps to endpoints, in order; made by `openStream`.
+ * Sends heaps to endpoints, in order; made by `openStream`. `Bits` are the flavour's heap address bits, by which short items are immediates.
  * @example
  * await using stream = await openStream({ to: '239.10.0.1:7148', interface: 'eth0', rate: '10Gbps' })
  * const batch = stream.createBatch({ items, heaps: 64 })
  * await stream.send(batch)
  */
-export class Stream implements AsyncDisposable {
+export class Stream<Bits extends number = number> implements AsyncDisposable {
   /** The backend that sends: 'ibverbs', 'rdma-ud', 'udp', 'dgram', 'memory' or 'pcap'. */
   readonly backend: string
   /** Why this backend. */
   readonly reason: string
   /** The flavour of its batches. */
-  readonly flavour: Flavour
+  readonly flavour: Flavour<Bits>
   /** The endpoints as addresses and ports; the substream of each is its index. */
   readonly endpoints: readonly string[]
   /** Bytes per second, of what the option `rateBasis` counts; 0 = as fast as possible. */
@@ -108,7 +108,7 @@ export class Stream implements AsyncDisposable {
     this.backend = caps.name
     this.rateBytesPerSecond = config.rateBytesPerSecond
     this.reason = reason
-    this.flavour = makeFlavour(config.flavour)
+    this.flavour = makeFlavour(config.flavour) as Flavour<Bits>
     this.endpoints = endpoints.map(({ text }) => text)
     this.#descriptors = new Descriptors({
       when: config.descriptors,
@@ -123,15 +123,20 @@ export class Stream implements AsyncDisposable {
 
   /**
    * Maps and compiles a batch of equal heaps. Cold: do it before the first send, a few per stream. It lives until it or the stream is closed.
-   * @throws ERR_SPEADCAST_CONFIG, _ITEM, _VALUE, _SPLIT, _PACKET_SIZE, _SUBSTREAM, _MEMORY, _CLOSED
+   * The type of `items` says which views
+   * it has; where that says nothing, `views` does: `stream.createBatch({ items, heaps: 64, views: { adc_samples: Int8Array } })`.
+   * @throws ERR_SPEADCAST_CONFIG, _ITEM, _SPLIT, _PACKET_SIZE, _SUBSTREAM, _MEMORY, _VALUE, _CLOSED
    * @example const batch = stream.createBatch({ items, heaps: 64 })
    */
-  createBatch<T extends object = HeapViews>(options: BatchOptions): Batch<T> {
+  createBatch<G, B extends number = ByHand, V extends ViewClasses = NoViews>(
+    this: Stream<B> | Stream,
+    options: BatchOptions<G, V>,
+  ): Batch<ViewsOf<G, B, V>, ImmediatesOf<G, B>> {
     this.#refuseClosed('createBatch')
-    checkBatchOptions(options)
-    const { items, heaps, groupMode = 'serial', memory = {} } = options
+    checkBatchOptions(options as BatchOptions)
+    const { items, heaps, groupMode = 'serial', memory = {}, views } = options
     const { headroomBytes, mergesEqualPackets } = this.#driver.caps
-    const batch = new Batch<T>(this.#batches, {
+    const batch = new Batch<ViewsOf<G, B, V>, ImmediatesOf<G, B>>(this.#batches, {
       items,
       heaps,
       flavour: this.flavour,
@@ -142,6 +147,7 @@ export class Stream implements AsyncDisposable {
       substreams: substreamsOf(options.substreams, heaps, this.endpoints.length),
       rates: ratesOf(options.rates, heaps, this.#pace),
       memory,
+      views,
       headroomBytes,
       mergesEqualPackets,
       inBandDescriptors: this.#config.descriptors === 'in-band',
@@ -163,7 +169,7 @@ export class Stream implements AsyncDisposable {
    * @throws at once, nothing queued: ERR_SPEADCAST_CLOSED, _CONFIG, _BATCH_STATE, _VALUE, _HEAP_CNT, or an earlier unobserved failure; (rejects)
    *   ERR_SPEADCAST_SEND, _ABORTED by `destroy`, _WORKER when the I/O thread ended
    */
-  send<T extends object>(batch: Batch<T>, options?: SendOptions): SendPromise<BatchResult> {
+  send<T extends object, I extends string>(batch: Batch<T, I>, options?: SendOptions): SendPromise<BatchResult> {
     if (this.#closing || this.#submissions.dead) this.#refuseClosed('send')
     this.#failures.rethrow()
     const lane = this.#batches.laneOf(batch as unknown as Batch<object>)
@@ -297,13 +303,7 @@ export class Stream implements AsyncDisposable {
    * report. Idempotent: later calls share the first's promise. @throws (rejects) an unobserved failure, after having closed
    */
   close(options: CloseOptions = {}): Promise<CloseReport> {
-    checkOptions('close', options, CLOSE_OPTIONS)
-    const { deadlineSeconds } = options
-    ensure(
-      deadlineSeconds === undefined || (Number.isFinite(deadlineSeconds) && deadlineSeconds >= 0),
-      'ERR_SPEADCAST_CONFIG',
-      () => `close: deadlineSeconds is ${shown(deadlineSeconds)}; it must be a number of seconds from 0 up`,
-    )
+    const deadlineSeconds = deadlineOf(options)
     this.#closing ??= this.#close(deadlineSeconds)
     return this.#closing
   }

@@ -3,6 +3,8 @@ import { onTestFinished } from 'vitest'
 import type { CompiledBatch } from '#dist/src/batch/compile.js'
 import {
   type Batch,
+  type DtypeText,
+  type FormatField,
   type GroupMode,
   Heap,
   Item,
@@ -35,7 +37,7 @@ const newId = (): number => {
 }
 
 /** A dtype item whose bytes differ from heap to heap. */
-export function samples(name: string, dtype: string, shape: readonly number[]): BatchItem {
+export function samples(name: string, dtype: DtypeText, shape: readonly number[]): BatchItem {
   const id = newId()
   const bytes = new Item({ id, name, dtype, shape }).byteLength!
   return {
@@ -45,7 +47,7 @@ export function samples(name: string, dtype: string, shape: readonly number[]): 
 }
 
 /** A scalar that is staged as a number: a dtype ('<i2') or a SPEAD format (['u', 48]). */
-export function staged(name: string, type: string | [string, number], value: (heap: number) => number): BatchItem {
+export function staged(name: string, type: DtypeText | FormatField, value: (heap: number) => number): BatchItem {
   const init = { id: newId(), name, description: `${name} of the test`, shape: [] }
   return { init: typeof type === 'string' ? { ...init, dtype: type } : { ...init, format: [type] }, value }
 }

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { Descriptor, type ItemOptions } from '#dist/src/spead/descriptor.js'
+import type { DtypeText } from '#dist/src/spead/dtype-text.js'
 import { encodeValue, type ItemValue } from '#dist/src/spead/value.js'
 import { bytes } from './hex.js'
 
@@ -38,7 +39,7 @@ describe('numbers by dtype', () => {
     ['<M8[s]', 5, '05 00 00 00 00 00 00 00'],
     ['>m8[ns]', -1n, 'ff ff ff ff ff ff ff ff'],
   ])('encodes %s %s', (dtype, value, expected) => {
-    expect(encode({ dtype }, value)).toEqual(bytes(expected))
+    expect(encode({ dtype: dtype as DtypeText }, value)).toEqual(bytes(expected))
   })
 
   // IEEE 754 binary16: 1 sign, 5 exponent, 10 fraction bits; nearest, ties to even.

@@ -115,17 +115,19 @@ export async function openOutlet(
   return { stream, packets: async (count) => (await receivers.arrived(count)).map(parse) }
 }
 
-export const itemsOf = (bytes = 100): ItemGroup =>
+export const itemsOf = (bytes = 100) =>
   new ItemGroup()
     .add({ id: TIMESTAMP, name: 'timestamp', format: [['u', 48]] })
     .add({ id: SAMPLES, name: 'adc_samples', dtype: 'i1', shape: [bytes] })
 
+/** For batches of items that are not known when this is compiled. */
+export const SAMPLE_VIEWS = { adc_samples: Int8Array }
 export type Samples = { adc_samples: Int8Array }
 export type SampleBatch = Batch<Samples>
 
 /** A batch whose heap j has the timestamp first + j, and that number modulo 128 in every sample. */
 export function filledBatch(stream: Stream, first: number, options: Partial<BatchOptions> = {}): SampleBatch {
-  return fill(stream.createBatch<Samples>({ items: itemsOf(), heaps: 2, ...options }), first)
+  return fill(stream.createBatch({ items: itemsOf(), heaps: 2, ...options, views: SAMPLE_VIEWS }), first)
 }
 
 export function fill(batch: SampleBatch, first: number): SampleBatch {

@@ -49,7 +49,7 @@ const WRONG: readonly unknown[] = [
 /** Objects of that kind of which one property cannot be read. */
 const unreadable = (good: object): [string, object][] =>
   Object.keys(good).map((key) => [`unreadable ${key}`, Object.defineProperty({ ...good }, key, { get: mine, enumerable: true })])
-const ITEM = { id: 0x3300, name: 's', dtype: 'i1', shape: [64] }
+const ITEM = { id: 0x3300, name: 's', dtype: 'i1', shape: [64] } as const
 const items = () => new ItemGroup().add({ id: 0x1600, name: 't', shape: [], format: [['u', 48]] }).add(ITEM)
 const stream = await openStream({ to: '127.0.0.1:7148', backend: 'memory' })
 const batch = () => stream.createBatch({ items: items(), heaps: 2 })
@@ -192,7 +192,7 @@ test('missing names of items say so', () => {
     refused(/^name of item 0x1000 must be a string, not undefined/),
   )
   expect(() => new Descriptor({ name: 'x', dtype: 'i1' })).toThrow(refused(/^item 'x': it needs an id/))
-  expect(() => items().get('nosuch')).toThrow(refused(/^no item of name 'nosuch' in the group; it has 't'/))
+  expect(() => items().get('nosuch' as never)).toThrow(refused(/^no item of name 'nosuch' in the group; it has 't'/))
 })
 
 test('a file’s stream of bytes, which gives ArrayBuffers on Node 20, goes into toWritable whole', async () => {

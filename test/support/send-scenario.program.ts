@@ -88,14 +88,13 @@ const results: Promise<BatchResult>[] = []
 if (how === 'batch') {
   const group = new ItemGroup().add(INDEX)
   for (const [i, item] of items.entries()) group.add(initOf(item, i))
-  const createBatch = () =>
-    stream.createBatch<Record<string, View>>({ items: group, heaps: batchHeaps, groupMode, substreams: substreamOf })
+  const createBatch = () => stream.createBatch({ items: group as ItemGroup, heaps: batchHeaps, groupMode, substreams: substreamOf })
   const batches = [createBatch(), createBatch()] as const
   for (let j = 0, b = 0; j < heaps; b++) {
     const batch = batches[b % 2]!
     await batch.free
     const count = Math.min(partial && b % 2 ? partial : batchHeaps, heaps - j)
-    for (let n = 0; n < count; n++) for (const [i, item] of items.entries()) fill(batch.heap(n)[item.name]!, item, j + n, i)
+    for (let n = 0; n < count; n++) for (const [i, item] of items.entries()) fill(batch.heap(n)[item.name] as View, item, j + n, i)
     batch.immediate('index').setRamp(j, 1)
     results.push(stream.send(batch, { heaps: count }))
     j += count

@@ -1,4 +1,14 @@
-import { type Descriptor, Heap, Item, type ItemInit, type ItemSource, type ItemValue, makeFlavour } from '#dist/src/spead/index.js'
+import {
+  type Descriptor,
+  type DtypeText,
+  type FormatField,
+  Heap,
+  Item,
+  type ItemInit,
+  type ItemSource,
+  type ItemValue,
+  makeFlavour,
+} from '#dist/src/spead/index.js'
 import type { EncodeCase, PeerFlavour, PeerItem, PeerPart, PeerValue } from './python-peer.js'
 
 /** One item in both vocabularies: the arguments of our `Item` and those of spead2's, derived from the same numbers. */
@@ -101,7 +111,7 @@ export function nest(
   return build(0)
 }
 
-export type Format = [string, number][]
+export type Format = FormatField[]
 
 /** A `format` item of these elements; `actual` is the value's shape where `init.shape` has a null. */
 export function formatCase(
@@ -118,7 +128,7 @@ export function formatCase(
 }
 
 /** A `dtype` item from its bytes in C order; ours holds the bytes as they go on the wire, unless `held` says otherwise. */
-export function dtypeCase(init: Omit<ItemCase['init'], 'dtype'>, dtype: string, data: Uint8Array, held?: ItemSource): ItemCase {
+export function dtypeCase(init: Omit<ItemCase['init'], 'dtype'>, dtype: DtypeText, data: Uint8Array, held?: ItemSource): ItemCase {
   const shape = (init.shape ?? []) as number[]
   const elements = shape.reduce((a, b) => a * b, 1)
   const wire = init.order === 'F' ? fortranBytes(data, data.length / elements, shape) : data

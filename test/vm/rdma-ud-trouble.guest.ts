@@ -37,7 +37,7 @@ interface Loop {
 
 /** Sends batch after batch until stopped, and notes how sends were settled; other code of the test runs in between. */
 function sendOn(stream: Stream): Loop {
-  const batches = [0, 1, 2].map(() => stream.createBatch<{ adc_samples: Uint8Array }>({ items: itemsOf(BYTES), heaps: HEAPS }))
+  const batches = [0, 1, 2].map(() => stream.createBatch({ items: itemsOf(BYTES), heaps: HEAPS }))
   const loop = { stream, said: new Map<number, string>(), whys: new Set<string>(), suspect: 0, batches: 0, stopped: false }
   const settled: Promise<void>[] = []
   const run = async (): Promise<void> => {

@@ -1,0 +1,157 @@
+/** Numbers as big-endian items have them: how one is read, checked and written, and how many are written at once. */
+import { float16Bits, float16Value } from './bytes.js'
+import { type Check, floatCheck, integerCheck } from './number-checks.js'
+
+/** How one number of a view stands in memory. */
+export interface BigEndianType<N extends number | bigint> {
+  /** numpy's kind and bytes of one number. */
+  readonly code: string
+  readonly size: 2 | 4 | 8
+  get(data: DataView, at: number): N
+  put(data: DataView, at: number, value: N): void
+  /** Whether it can be written as it is, without a look at what `check` makes of it. */
+  fits(value: unknown): value is N
+  /** @param name the item's, for the error */
+  check(name: string): Check<N>
+}
+
+export type BigEndianNumber = BigEndianType<number> | BigEndianType<bigint>
+
+const integers = (code: 'i' | 'u', bits: number) => (name: string) => integerCheck(name, code, bits) as Check<number>
+const bigints =
+  (code: 'i' | 'u') =>
+  (name: string): Check<bigint> => {
+    const check = integerCheck(name, code, 64)
+    return (value, where) => BigInt(check(value, where))
+  }
+
+const NUMBERS: Readonly<Record<string, BigEndianType<number>>> = {
+  i2: {
+    code: 'i2',
+    size: 2,
+    get: (data, at) => data.getInt16(at),
+    put: (data, at, value) => data.setInt16(at, value),
+    fits: (x): x is number => typeof x === 'number' && x === (x << 16) >> 16,
+    check: integers('i', 16),
+  },
+  u2: {
+    code: 'u2',
+    size: 2,
+    get: (data, at) => data.getUint16(at),
+    put: (data, at, value) => data.setUint16(at, value),
+    fits: (x): x is number => typeof x === 'number' && x === (x & 0xffff),
+    check: integers('u', 16),
+  },
+  f2: {
+    code: 'f2',
+    size: 2,
+    get: (data, at) => float16Value(data.getUint16(at)),
+    put: (data, at, value) => data.setUint16(at, float16Bits(value)),
+    fits: (_): _ is number => false,
+    check: (name) => floatCheck(name, 16),
+  },
+  i4: {
+    code: 'i4',
+    size: 4,
+    get: (data, at) => data.getInt32(at),
+    put: (data, at, value) => data.setInt32(at, value),
+    fits: (x): x is number => typeof x === 'number' && x === (x | 0),
+    check: integers('i', 32),
+  },
+  u4: {
+    code: 'u4',
+    size: 4,
+    get: (data, at) => data.getUint32(at),
+    put: (data, at, value) => data.setUint32(at, value),
+    fits: (x): x is number => typeof x === 'number' && x === x >>> 0,
+    check: integers('u', 32),
+  },
+  f4: {
+    code: 'f4',
+    size: 4,
+    get: (data, at) => data.getFloat32(at),
+    put: (data, at, value) => data.setFloat32(at, value),
+    fits: (x): x is number => typeof x === 'number' && (Math.abs(x) < 3.4e38 || !Number.isFinite(x)),
+    check: (name) => floatCheck(name, 32),
+  },
+  f8: {
+    code: 'f8',
+    size: 8,
+    get: (data, at) => data.getFloat64(at),
+    put: (data, at, value) => data.setFloat64(at, value),
+    fits: (x): x is number => typeof x === 'number',
+    check: (name) => floatCheck(name, 64),
+  },
+}
+
+const BIGINTS: Readonly<Record<string, BigEndianType<bigint>>> = {
+  i8: {
+    code: 'i8',
+    size: 8,
+    get: (data, at) => data.getBigInt64(at),
+    put: (data, at, value) => data.setBigInt64(at, value),
+    fits: (x): x is bigint => typeof x === 'bigint' && x === BigInt.asIntN(64, x),
+    check: bigints('i'),
+  },
+  u8: {
+    code: 'u8',
+    size: 8,
+    get: (data, at) => data.getBigUint64(at),
+    put: (data, at, value) => data.setBigUint64(at, value),
+    fits: (x): x is bigint => typeof x === 'bigint' && x === BigInt.asUintN(64, x),
+    check: bigints('u'),
+  },
+}
+
+/** numpy's kinds of several bytes, and the kind of their numbers. A long double has no number here, and strings have none. */
+const KINDS: Readonly<Record<string, string>> = { i: 'i', u: 'u', f: 'f', c: 'f', M: 'i', m: 'i' }
+
+/** The numbers of a big-endian dtype; undefined where they are only bytes. @param bytes of one number */
+export function bigEndianNumber(kind: string, bytes: number): BigEndianNumber | undefined {
+  const code = `${KINDS[kind] ?? ''}${bytes}`
+  return NUMBERS[code] ?? BIGINTS[code]
+}
+
+/** The typed arrays that have such numbers, but for the byte order. A long is 8 bytes in numpy, as here. */
+const NATIVE: Readonly<Record<string, { readonly prototype: ArrayBufferView }>> = {
+  i2: Int16Array,
+  u2: Uint16Array,
+  i4: Int32Array,
+  u4: Uint32Array,
+  f4: Float32Array,
+  f8: Float64Array,
+  i8: BigInt64Array,
+  u8: BigUint64Array,
+}
+
+type Words = Uint16Array | Uint32Array
+
+/** The memory of an array whose numbers need no check, as words of 16 or 32 bits; undefined: it is another array. */
+export function nativeWords({ code, size }: BigEndianType<number | bigint>, values: unknown): Words | undefined {
+  const native = NATIVE[code] as (abstract new () => ArrayBufferView) | undefined
+  if (!native || !(values instanceof native)) return undefined
+  const { buffer, byteOffset, byteLength } = values
+  return size === 2 ? new Uint16Array(buffer, byteOffset, byteLength / 2) : new Uint32Array(buffer, byteOffset, byteLength / 4)
+}
+
+/** Writes numbers of `size` bytes in the wire's order. A loop for each size, over one kind of array. */
+export function putWords(data: DataView, at: number, words: Words, size: 2 | 4 | 8): void {
+  if (size === 2) put16(data, at, words as Uint16Array)
+  else if (size === 4) put32(data, at, words as Uint32Array)
+  else put64(data, at, words as Uint32Array)
+}
+
+function put16(data: DataView, at: number, words: Uint16Array): void {
+  for (let i = 0; i < words.length; i++) data.setUint16(at + 2 * i, words[i]!)
+}
+
+function put32(data: DataView, at: number, words: Uint32Array): void {
+  for (let i = 0; i < words.length; i++) data.setUint32(at + 4 * i, words[i]!)
+}
+
+function put64(data: DataView, at: number, words: Uint32Array): void {
+  for (let i = 0; i < words.length; i += 2) {
+    data.setUint32(at + 4 * i, words[i + 1]!)
+    data.setUint32(at + 4 * i + 4, words[i]!)
+  }
+}

@@ -1,0 +1,174 @@
+/**
+ * Views of big-endian items. A typed array has the host's byte order, little-endian on all hosts that speadcast supports, so
+ * `fill(1000)` of an Int16Array over such an item would send 0xE803, and of its bytes 0xE8E8.
+ *
+ * `view[3] = 1` would make a property and send nothing. So the prototypes of the views lead to a proxy that refuses whole numbers as
+ * keys: everything else is found before it, and costs nothing.
+ */
+import { shown } from '../checks.js'
+import { ensure, SpeadcastError } from '../errors.js'
+import { type BigEndianNumber, type BigEndianType, nativeWords, putWords } from './big-endian-numbers.js'
+
+const NO_INDEX = new Proxy(
+  {},
+  {
+    get: (target, key, view) => (isIndex(key) ? refuseIndex(view, key, `get(${key})`) : Reflect.get(target, key, view)),
+    set: (target, key, value, view) =>
+      isIndex(key) ? refuseIndex(view, key, `set(${key}, value)`) : Reflect.set(target, key, value, view),
+  },
+)
+
+const isIndex = (key: string | symbol): key is string => typeof key === 'string' && /^(0|-?[1-9]\d*)$/.test(key)
+
+function refuseIndex(view: unknown, key: string, call: string): never {
+  const kind = view instanceof WireView ? view.constructor.name : 'big-endian view'
+  throw new SpeadcastError(
+    'ERR_SPEADCAST_VALUE',
+    `a ${kind} has no [${key}], because a store there would not swap the bytes; call ${call}, or fill, or set with an array`,
+  )
+}
+
+/**
+ * The numbers of a big-endian item: what you read and write are values, and the memory has the wire's order. Made by a batch.
+ *
+ * | call | does |
+ * |---|---|
+ * | `get(i)`, `set(i, value)` | one number |
+ * | `set(array, at = 0)` | as many as the array has, from number `at` on; fast for a typed array of the item's type (Int16Array for '>i2') |
+ * | `fill(value, start, end)` | the same number everywhere, or from `start` to before `end` |
+ * | `subarray(start, end)` | a view of a part, over the same memory |
+ * | `for (const value of view)`, `[...view]` | all numbers in turn |
+ * | `bytes` | the same memory as the bytes of the wire |
+ *
+ * Complex items have two numbers an element (re, im), and float16 items the values of the halves. A number that the item cannot hold
+ * throws ERR_SPEADCAST_VALUE. A view is valid as long as the batch that made it is open.
+ */
+export abstract class WireView<N extends number | bigint> implements Iterable<N> {
+  /** The memory of the view, as the bytes of the wire. */
+  readonly bytes: Uint8Array
+  /** How many numbers it has. */
+  readonly length: number
+  readonly #type: BigEndianType<N>
+  /** The item's name, for errors. */
+  readonly #name: string
+  readonly #data: DataView
+
+  /** @internal made by a batch */
+  constructor(type: BigEndianNumber, name: string, bytes: Uint8Array) {
+    this.#type = type as unknown as BigEndianType<N>
+    this.#name = name
+    this.bytes = bytes
+    this.length = bytes.length / type.size
+    this.#data = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  }
+
+  get buffer(): ArrayBufferLike {
+    return this.bytes.buffer
+  }
+
+  get byteOffset(): number {
+    return this.bytes.byteOffset
+  }
+
+  get byteLength(): number {
+    return this.bytes.byteLength
+  }
+
+  /** Returns number `index`. @throws ERR_SPEADCAST_VALUE where there is none */
+  get(index: number): N {
+    this.#ensureIndex('get', index)
+    return this.#type.get(this.#data, index * this.#type.size)
+  }
+
+  /** Writes one number at `index`. @throws ERR_SPEADCAST_VALUE where there is none, or for a value that the item cannot hold */
+  set(index: number, value: N): void
+  /** Writes the numbers of an array from number `at` on. @throws ERR_SPEADCAST_VALUE where they do not fit, in number or in value */
+  set(values: ArrayLike<N> | WireView<N>, at?: number): void
+  set(first: number | ArrayLike<N> | WireView<N>, second?: N | number): void {
+    if (typeof first === 'object' && first !== null) this.#setAll(first, (second as number | undefined) ?? 0)
+    else {
+      this.#ensureIndex('set', first)
+      this.#type.put(this.#data, first * this.#type.size, this.#checked(second, first))
+    }
+  }
+
+  #setAll(values: ArrayLike<N> | WireView<N>, at: number): void {
+    const { length } = values
+    ensure(
+      Number.isInteger(at) && at >= 0 && Number.isInteger(length) && at + length <= this.length,
+      'ERR_SPEADCAST_VALUE',
+      () => `set: ${length} numbers from ${shown(at)} on do not fit item '${this.#name}', whose view has ${this.length}`,
+    )
+    const { size } = this.#type
+    if (values instanceof WireView) {
+      if (values.#type === (this.#type as unknown)) this.bytes.set(values.bytes, at * size)
+      else this.#setAll([...(values as WireView<N>)], at)
+      return
+    }
+    const words = nativeWords(this.#type, values)
+    if (words) putWords(this.#data, at * size, words, size)
+    else for (let i = 0; i < length; i++) this.#type.put(this.#data, (at + i) * size, this.#checked(values[i], at + i))
+  }
+
+  /** Writes `value` everywhere, or from number `start` to before `end`, which count from the end where negative. */
+  fill(value: N, start = 0, end = this.length): this {
+    const { size } = this.#type
+    const part = this.bytes.subarray(this.#place(start) * size, Math.max(this.#place(start), this.#place(end)) * size)
+    const checked = this.#checked(value, this.#place(start))
+    if (part.length === 0) return this
+    this.#type.put(this.#data, part.byteOffset - this.byteOffset, checked)
+    for (let done = size as number; done < part.length; done *= 2) part.copyWithin(done, 0, Math.min(done, part.length - done))
+    return this
+  }
+
+  /** A view of the numbers from `start` to before `end`, over the same memory. Negative ones count from the end. */
+  subarray(start = 0, end = this.length): this {
+    const { size } = this.#type
+    const from = this.#place(start)
+    const part = this.bytes.subarray(from * size, Math.max(from, this.#place(end)) * size)
+    return new (this.constructor as new (type: BigEndianType<N>, name: string, bytes: Uint8Array) => this)(
+      this.#type,
+      this.#name,
+      part,
+    )
+  }
+
+  *[Symbol.iterator](): Generator<N, undefined> {
+    const { size, get } = this.#type
+    for (let i = 0; i < this.length; i++) yield get(this.#data, i * size)
+  }
+
+  #place(index: number): number {
+    const whole = Math.trunc(index) || 0
+    return whole < 0 ? Math.max(0, this.length + whole) : Math.min(whole, this.length)
+  }
+
+  #checked(value: unknown, index: number): N {
+    return this.#type.fits(value) ? value : this.#type.check(this.#name)(value, () => `[${index}]`)
+  }
+
+  #ensureIndex(call: string, index: number): void {
+    if (!(Number.isInteger(index) && index >= 0 && index < this.length))
+      throw new SpeadcastError(
+        'ERR_SPEADCAST_VALUE',
+        `${call}: the view of item '${this.#name}' has ${this.length} numbers, 0 to ${this.length - 1}, and none at ${shown(index)}`,
+      )
+  }
+
+  /** As typed arrays show themselves: how many, and the first of them. */
+  [Symbol.for('nodejs.util.inspect.custom')](
+    _depth: number,
+    options: object,
+    inspect: (value: unknown, options: object) => string,
+  ) {
+    return `${this.constructor.name} ${this.#type.code} ${inspect([...this.subarray(0, 100)], options)}${this.length > 100 ? ` … ${this.length} in all` : ''}`
+  }
+}
+
+Object.setPrototypeOf(WireView.prototype, NO_INDEX)
+
+/** The view of big-endian numbers: items '>i2', '>u2', '>i4', '>u4', '>f2', '>f4', '>f8', '>c8', '>c16'. */
+export class BigEndianView extends WireView<number> {}
+
+/** The view of big-endian integers of 64 bits, which are bigints: items '>i8', '>u8', '>M8', '>m8'. */
+export class BigEndianBigIntView extends WireView<bigint> {}
