@@ -13,6 +13,8 @@ const HEAVY = [
   'devices/doctor',
   'engine/driver-exit',
   'net/dad',
+  'reference/documented',
+  'reference/site',
   'receive/memberships',
   'receive/wakeups',
   'stream/exit',

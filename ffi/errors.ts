@@ -29,11 +29,19 @@ export const ERROR_CODES = {
   ERR_SPEADCAST_NATIVE: 'A system call failed unexpectedly; `cause` has the call and errno.',
 } as const
 
+/** A code of `ERROR_CODES`. */
 export type ErrorCode = keyof typeof ERROR_CODES
 
+/**
+ * What speadcast throws on purpose. Match on `code`; `message` is for a person, and `cause` has the failing call where there is one.
+ * @example if (error instanceof SpeadcastError && error.code === 'ERR_SPEADCAST_UNREACHABLE') retry()
+ */
 export class SpeadcastError extends Error {
+  /** 'SpeadcastError', also of a `SendError`. */
   override readonly name = 'SpeadcastError'
+  /** Errors of your own adapters may use these codes too. */
   constructor(
+    /** Which kind of error it is; stable between versions. */
     readonly code: ErrorCode,
     message: string,
     options?: { cause?: unknown },

@@ -1,9 +1,18 @@
-export { Region } from '../ffi/memory/region.js'
+/**
+ * The package's entry `speadcast`: streams, batches, items, and what stands on them.
+ *
+ *     import { ItemGroup, openStream } from 'speadcast'
+ *
+ * @module speadcast
+ */
+export { type PageKind, Region, type RegionHandle, type RegionOptions } from '../ffi/memory/region.js'
 export { type BatchRingOptions, batchesFor, createBatchRing } from './adapters/batch-ring.js'
 export type { SampleWriterEnd, SampleWriterOptions, SampleWriterSummary, SettledHeaps } from './adapters/sample-options.js'
 export { type SampleWriter, sampleWriter } from './adapters/sample-writer.js'
 export { type HeapsToSend, type SendAllOptions, type SendAllResult, sendAll, toWritable } from './adapters/send-all.js'
-export type { MemoryOptions, MemoryPacket } from './backend/memory.js'
+export type { Fault, MemoryOptions, MemoryPacket } from './backend/memory.js'
+export type { BackendChoice, BackendName } from './backend/names.js'
+export type { StateWords } from './backend/states.js'
 export type { ImmediateColumn, RampOptions } from './batch/column.js'
 export type { GroupMode } from './batch/compile.js'
 export type { ExternalMemory } from './batch/external-memory.js'
@@ -19,12 +28,15 @@ export {
   BUG_COMPAT,
   DEFAULT_FLAVOUR,
   Descriptor,
+  type Dtype,
+  type DtypeKind,
   type DtypeText,
   type ExactPointer,
   type ExactSplit,
   type Flavour,
   type FormatField,
   Heap,
+  type HeapEntry,
   type HeapSelection,
   type Immediate,
   Item,
@@ -38,13 +50,16 @@ export {
   makeFlavour,
   type NameIn,
   type NumericView,
+  type PacketOptions,
   packetsOf,
+  type RawItem,
   type Shape,
   type Split,
   type Uncertain,
   type ViewClass,
   type WireView,
 } from './spead/index.js'
+export type { StreamCounters } from './stats.js'
 export type { Batch, BatchOptions } from './stream/batch.js'
 export type { CloseOptions, CloseReport, SendOptions, StreamStats } from './stream/calls.js'
 export { IoThread, type IoThreadOptions } from './stream/io-thread.js'

@@ -36,14 +36,20 @@ export type { PageKind, RegionFile }
 
 /** Describes memory so that another isolate of this process can attach it. Plain data: it survives postMessage. */
 export interface RegionHandle {
+  /** Its number in the process. */
   readonly id: number
   /** Virtual address of the first byte. Only ffi/ may compute with it. */
   readonly address: number
+  /** Bytes of the region. */
   readonly byteLength: number
-  /** The file that it maps, where that may become shorter. */
+  /** @internal The file that it maps, where that may become shorter. */
   readonly file?: RegionFile | undefined
 }
 
+/**
+ * Options of `Region.allocate`.
+ * @example Region.allocate(1 << 30, { hugePages: 'require' })
+ */
 export interface RegionOptions {
   /**
    * `auto` (default) tries reserved huge pages, then transparent, then small ones; regions from 64 KiB to 2 MiB share a huge page.
@@ -77,7 +83,16 @@ const ordinary = new Map<number, ArrayBuffer>()
 /** Ranges of released regions that other threads had attached. */
 let withheld: { readonly loans: readonly Loan[]; readonly giveBack: () => void }[] = []
 
+/**
+ * Memory at one address, which batches can send from and other processes can write into. docs/memory.md has what you may not do with it.
+ *
+ * Views of it are valid for the life of the process: a typed array of a released region reads what is no longer yours, and crashes nothing.
+ * @example
+ * const region = Region.allocate(64 << 20)
+ * const batch = stream.createBatch({ items, heaps: 64, memory: { adc_samples: { region } } })
+ */
 export class Region implements RegionHandle {
+  /** Its number in the process. */
   readonly id: number
   /** All bytes of the region. Valid for the life of the process; after release() its contents are undefined. */
   readonly buffer: ArrayBuffer
@@ -93,8 +108,11 @@ export class Region implements RegionHandle {
   #released = false
 
   private constructor(
+    /** Virtual address of the first byte, for a driver that is to write there; 0 where there are no native calls. */
     readonly address: number,
+    /** Bytes of the region: what was asked for, rounded up to whole pages. */
     readonly byteLength: number,
+    /** The pages that it was given. */
     readonly pages: PageKind,
     /** Why huge pages could not be had; empty if they could, or were not asked for. */
     readonly hugePagesRefused: string,
@@ -111,6 +129,7 @@ export class Region implements RegionHandle {
    * Maps, populates and zeroes at least `byteLength` bytes, page aligned.
    * @throws ERR_SPEADCAST_MEMORY when memory cannot be mapped or faulted in, when a limit of the process or its cgroup would be exceeded, or
    *   when `hugePages: 'require'` cannot be met; ERR_SPEADCAST_CONFIG.
+   * @example const samples = new Int16Array(Region.allocate(1 << 20).buffer)
    */
   static allocate(byteLength: number, options: RegionOptions = {}): Region {
     ensureArgument(
@@ -157,7 +176,10 @@ export class Region implements RegionHandle {
    * The caller may close the descriptor. A memfd that allows seals gets F_SEAL_SHRINK, so that nobody can make it shorter any more.
    * No other file may become shorter, because touching a page behind its end is SIGBUS: backends that read in this process look at
    * its size before each post, and nothing looks before your own reads. The region does not grow with its file.
+   * @param fd a descriptor that is open for reading and writing
+   * @param options bytes to map, and from where. Default: all of the file; `offset` is a multiple of the page size
    * @throws ERR_SPEADCAST_MEMORY; ERR_SPEADCAST_CONFIG, also when the file is shorter than asked.
+   * @example const region = Region.fromFd(openSync('/dev/shm/samples', 'r+'))
    */
   static fromFd(fd: number, options: { byteLength?: number; offset?: number } = {}): Region {
     const { offset = 0, byteLength: asked } = readOptions('Region.fromFd', options, ['byteLength', 'offset'])
@@ -188,7 +210,9 @@ export class Region implements RegionHandle {
 
   /**
    * Makes a region of another owner's memory (a DMA buffer mapped by a driver), who must keep it mapped for the life of the
-   * process. It must be mapped for reading and writing now, and begin at a multiple of 8. @throws ERR_SPEADCAST_CONFIG
+   * process. It must be mapped for reading and writing now, and begin at a multiple of 8.
+   * @throws ERR_SPEADCAST_CONFIG where it is not; ERR_SPEADCAST_MEMORY without native calls
+   * @example const region = Region.fromAddress(0x7f0000000000, 1 << 20)
    */
   static fromAddress(address: number, byteLength: number): Region {
     ensureArgument(
@@ -209,10 +233,12 @@ export class Region implements RegionHandle {
     return new Region(address, byteLength, 'small', '')
   }
 
+  /** Whether `release` was called. */
   get released(): boolean {
     return this.#released
   }
 
+  /** Returns what another thread of this process needs to find the memory; `batch.handle()` holds it. */
   handle(): RegionHandle {
     return { id: this.id, address: this.address, byteLength: this.byteLength, ...(this.file && { file: this.file }) }
   }

@@ -10,7 +10,10 @@ import { memoryLimitBytes } from '../stream/memory-limit.js'
 import type { Stream } from '../stream/stream.js'
 import { checkStream } from './check-stream.js'
 
-/** Options of `createBatchRing`. */
+/**
+ * Options of `createBatchRing`.
+ * @example createBatchRing(stream, { items, heaps: 64, batches: 8 })
+ */
 export interface BatchRingOptions<G = unknown, V extends ViewClasses = ViewClasses> {
   /** The items of every heap, with fixed shapes. */
   items: ItemGroup<G>
@@ -39,6 +42,8 @@ const MOST_HELD_BYTES = 2 ** 28
  * many as hold 50 ms of the stream's rate, but no more than 256 MiB, an eighth of the memory of this machine or its cgroup, or,
  * of a backend that pins memory, half of what this process may lock.
  * @param memoryBytes bytes that a batch takes in memory; default its payload
+ * @throws ERR_SPEADCAST_CONFIG
+ * @example const batches = batchesFor(stream, 64 * 8192)
  */
 export function batchesFor(stream: Stream, payloadBytes: number, memoryBytes = payloadBytes): number {
   checkStream('batchesFor', stream)
@@ -71,7 +76,14 @@ function lockableBytes(): number {
  * Batches to be filled and sent in turn, over and over, so that the i-th heap of all goes to substream i mod endpoints. Each
  * heap's place in memory belongs to one substream, so the ring must hold a multiple of the endpoints: it has `batches` batches,
  * or as many more as that takes where `heaps` is no multiple of the endpoints. Its length says how many there are.
- * @throws ERR_SPEADCAST_CONFIG and what createBatch throws
+ * @throws ERR_SPEADCAST_CONFIG, ERR_SPEADCAST_MEMORY and what createBatch throws
+ * @example
+ * const ring = createBatchRing(stream, { items, heaps: 64 })
+ * for (let i = 0; ; i++) {
+ *   const batch = ring[i % ring.length]!
+ *   await batch.free
+ *   stream.send(batch)
+ * }
  */
 export function createBatchRing<G, B extends number = ByHand, V extends ViewClasses = NoViews>(
   stream: Stream<B> | Stream,

@@ -6,7 +6,10 @@ import { ensure } from '../errors.js'
 import { ItemGroup } from '../spead/index.js'
 import type { BatchResult } from '../stream/result.js'
 
-/** Options of `sampleWriter`. */
+/**
+ * Options of `sampleWriter`.
+ * @example sampleWriter(stream, { items, item: 'adc_samples', timestamp: 'timestamp', maxDelayMs: 5 })
+ */
 export interface SampleWriterOptions<G = unknown, Bits extends number = number> {
   /** The items of every heap, which keep the values they have now but for `item` and `timestamp`. */
   items: ItemGroup<G>
@@ -23,8 +26,7 @@ export interface SampleWriterOptions<G = unknown, Bits extends number = number> 
   /** Index of the first sample of all. Default 0. */
   firstSample?: number
   /**
-   * By how much the timestamp rises from one heap to the next, where that is not the number of samples that the item's shape
-   * tells.
+   * By how much the timestamp rises from one heap to the next. Default: the number of samples that the item's shape tells.
    */
   samplesPerHeap?: number
   /** Heaps per batch, which are sent together when full. Default: as many as make 512 KiB, at least one. */
@@ -50,6 +52,7 @@ export interface SampleWriterOptions<G = unknown, Bits extends number = number> 
 
 /** The fate of heaps that were sent together. */
 export interface SettledHeaps {
+  /** Heaps in this send. */
   readonly heaps: number
   /** Heaps that were not sent whole. */
   readonly failedHeaps: number
@@ -61,9 +64,11 @@ export interface SettledHeaps {
   readonly error?: unknown
 }
 
+/** What a writer has sent, as `end` tells it. */
 export interface SampleWriterSummary {
   /** Heaps that were sent whole, a short last one included. */
   readonly heaps: number
+  /** Heaps that were not sent whole. */
   readonly failedHeaps: number
   /** Sample bytes of the heaps that were sent whole. */
   readonly sampleBytes: number
@@ -71,6 +76,10 @@ export interface SampleWriterSummary {
   readonly droppedBytes: number
 }
 
+/**
+ * Options of a writer's `end`.
+ * @example await writer.end({ dropPartialSample: true })
+ */
 export interface SampleWriterEnd {
   /** Drop bytes after the last whole sample instead of throwing. Default false. */
   dropPartialSample?: boolean

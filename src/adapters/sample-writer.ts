@@ -35,18 +35,29 @@ const MAX_TIMER_MS = 2 ** 31 - 1
 /**
  * A writer of raw samples; heap i goes to substream i mod endpoints.
  * @throws ERR_SPEADCAST_CONFIG, ERR_SPEADCAST_ITEM, and what createBatch throws
+ * @example
+ * const writer = sampleWriter(stream, { items, item: 'adc_samples', timestamp: 'timestamp' })
+ * for await (const chunk of process.stdin) await writer.write(chunk)
+ * await writer.end()
  */
 export function sampleWriter<G, B extends number>(stream: Stream<B>, options: SampleWriterOptions<G, B>): SampleWriter {
   return new SampleWriter(stream, options as SampleWriterOptions)
 }
 
-/** Made by `sampleWriter`. */
+/**
+ * Cuts samples into heaps and sends them; made by `sampleWriter`. One call at a time: await each before the next.
+ * @example
+ * await writer.write(samples)
+ * const { heaps, failedHeaps } = await writer.end()
+ */
 export class SampleWriter {
+  /** Bytes of samples that a heap takes. */
   readonly heapBytes: number
   /** By how much the timestamp rises from one heap to the next. */
   readonly samplesPerHeap: number
   /** Bytes of one step of the item's slowest dimension. A last heap that is not full has a whole number of them. */
   readonly sampleBytes: number
+  /** Heaps that are sent together. */
   readonly heapsPerBatch: number
   /** How many can be under way at once. */
   readonly batches: number

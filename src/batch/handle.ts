@@ -24,7 +24,12 @@ export function digestOf({ heaps, regions, items, slots, substreams, immediates 
   return new Int32Array(Uint8Array.from(hash.digest()).buffer)
 }
 
-/** Views of a batch that another thread made, from `attachBatch`. Valid while the batch is open, until `close`. */
+/**
+ * Views of a batch that another thread made, from `attachBatch`. Valid while the batch is open, until `close`.
+ * @example
+ * using batch = attachBatch(handle, { views: { adc_samples: Int8Array } })
+ * for (let j = 0; j < batch.heaps; j++) batch.heap(j).adc_samples.fill(j)
+ */
 export class AttachedBatch<T extends object = HeapViews, I extends string = string> extends BatchViews<T, I> implements Disposable {
   readonly #detach: () => void
   #closed = false
@@ -58,6 +63,7 @@ export class AttachedBatch<T extends object = HeapViews, I extends string = stri
     this.#detach()
   }
 
+  /** Closes the views, for `using`. */
   [Symbol.dispose](): void {
     this.close()
   }
@@ -77,13 +83,11 @@ type Attached<H, V> = [H] extends [BatchHandle<infer T, infer I>]
 /**
  * Makes the views of a batch in another thread of the same process. They are valid while the batch is open; when it is closed, its
  * addresses go to nobody else until `close` of the views, or until this thread ends.
- *
- * ```ts
- * using batch = attachBatch(workerData, { views: { adc_samples: Int8Array } })
- * batch.heap(0).adc_samples.fill(1)
- * ```
  * @throws ERR_SPEADCAST_CONFIG for what is no handle, and for other options; ERR_SPEADCAST_BATCH_STATE for one that was changed, of another process,
  * or of a closed batch; ERR_SPEADCAST_ITEM where `views` contradict the items
+ * @example
+ * using batch = attachBatch(workerData, { views: { adc_samples: Int8Array } })
+ * batch.heap(0).adc_samples.fill(1)
  */
 export function attachBatch<H extends BatchHandle, V extends ViewClasses = NoViews>(
   handle: H,

@@ -12,6 +12,8 @@
  *
  *     await using receiver = await openReceiver({ endpoints: '239.10.0.1:7148', interface: 'eth0' })
  *     for await (const heap of receiver) console.log(heap.cnt, heap.items.get(0x3300)?.bytes)
+ *
+ * @module speadcast/receive
  */
 import { closeSync, fstatSync, ftruncateSync } from 'node:fs'
 import { openPlainFile } from '../../ffi/plain-file.js'
@@ -37,13 +39,15 @@ export {
   DEFAULT_HEAP_MEMORY_BYTES,
   DEFAULT_MAX_HEAPS,
   DEFAULT_RECEIVE_BUFFER_BYTES,
+  type ReceiverBackend,
   type ReceiverOptions,
 } from './options.js'
 export type { OutputFileSummary, OutputOrder } from './output.js'
 export type { ReceivedDescriptor } from './received-descriptor.js'
 export type { ReceivedHeap, ReceivedItem } from './received-heap.js'
 export { Receiver, type ReceiverPeer, type ReceiverStats, type ReceiveSummary } from './receiver.js'
-export type { EndReason, SeenItem } from './session.js'
+export type { EndReason, SeenItem, SessionSummary } from './session.js'
+export type { ReceiverCounters } from './stats.js'
 
 const QUEUE_HEAPS = 256
 const QUEUE_BYTES = 128 << 20
@@ -51,7 +55,8 @@ const QUEUE_BYTES = 128 << 20
 /**
  * Opens a receiver. When the promise resolves, the sockets are bound, groups are joined and the loop runs: packets sent from now on are
  * received. An open receiver keeps the process alive, and never delays process.exit.
- * @throws SpeadcastError ERR_SPEADCAST_CONFIG, _ENDPOINT, _RESOLVE, _INTERFACE, _BACKEND, _INPUT (output file), _NATIVE.
+ * @throws (rejects) ERR_SPEADCAST_CONFIG, _ENDPOINT, _RESOLVE, _INTERFACE, _BACKEND, _WORKER, _MEMORY, _INPUT (output file), _NATIVE
+ * @example await using receiver = await openReceiver({ endpoints: '239.10.0.1:7148', interface: 'eth0' })
  */
 export async function openReceiver(options: ReceiverOptions): Promise<Receiver> {
   const { maxHeaps, heapMemoryBytes, deliver, order } = checkReceiverOptions(options)

@@ -5,13 +5,17 @@ import { immediateValue } from './immediate-value.js'
 import { type ItemTable, LAST_RESERVED_ID } from './items.js'
 import { descriptorBytes, type ReceivedDescriptor, resolveShape, valueBytes } from './received-descriptor.js'
 
+/** An item of a received heap. */
 export interface ReceivedItem {
+  /** Item id. */
   readonly id: number
   /** The name in the latest descriptor of this id; null before there is one. */
   readonly name: string | null
+  /** As in `ReceivedDescriptor`; null before there is one. */
   readonly dtype: string | null
-  /** A varying dimension is filled in from the length where that tells it. */
+  /** Dimensions; null before there is a descriptor. A varying dimension is filled in from the length where that tells it. */
   readonly shape: (number | null)[] | null
+  /** Whether the value stood in the item pointer. */
   readonly immediate: boolean
   /**
    * An immediate as its sender's `batch.immediate(name)` has it: the number that its descriptor makes of the bytes, or else, and where
@@ -22,12 +26,21 @@ export interface ReceivedItem {
   readonly bytes: Uint8Array<ArrayBuffer>
 }
 
+/**
+ * A heap as it was received. Its memory is its own: it stays as it is as long as you keep it.
+ * @example const samples = new Int8Array(heap.items.get(0x3300)!.bytes.buffer)
+ */
 export interface ReceivedHeap {
-  /** A bigint only beyond 2^53 − 1 (SPEAD-64-56). */
+  /** Heap cnt; a bigint only beyond 2^53 − 1 (SPEAD-64-56). */
   readonly cnt: number | bigint
-  readonly flavour: { readonly heapAddressBits: number }
-  /** A number per sending socket, and the index of the endpoint the heap came to. */
+  /** The flavour of its packets. */
+  readonly flavour: {
+    /** Width of heap cnts, addresses and immediates. */
+    readonly heapAddressBits: number
+  }
+  /** A number per sending socket. */
   readonly sender: number
+  /** Index of the endpoint that it came to. */
   readonly endpoint: number
   /**
    * The items in the order of their pointers, without SPEAD's own (ids 0–6). Where several have one id, it is the one that spead2
@@ -36,11 +49,13 @@ export interface ReceivedHeap {
   readonly items: Map<number, ReceivedItem>
   /** Descriptors that came in this heap. */
   readonly descriptors: ReceivedDescriptor[]
+  /** Whether the sender says with it that the stream begins or ends. */
   readonly control?: 'start' | 'stop'
   /** False: packets are missing, and bytes never received are zero. */
   readonly complete: boolean
   /** Item data: the lengths of the addressed items that are not descriptors. */
   readonly payloadBytes: number
+  /** Packets that it came in. */
   readonly packets: number
 }
 

@@ -6,20 +6,28 @@ import type { HeapQueue } from './queue.js'
 import type { ReceiveDriver } from './receive-driver.js'
 import type { ReceivedHeap } from './received-heap.js'
 import { type SessionSummary, STAT, STAT_NAMES, type StatName } from './session.js'
+import type { ReceiverCounters } from './stats.js'
 
 /** The queue pair that takes an endpoint's datagrams. */
 export interface ReceiverPeer extends Omit<DatagramPeer, 'gid' | 'mtuBytes'> {
   /** Its port's GID as an IPv6 address, or the IPv4 address that it stands for. */
   readonly gid: string
+  /** The largest message that it takes, in bytes. */
   readonly mtuBytes: number
 }
 
-export type ReceiverStats = Readonly<Record<StatName, number>> & {
+/**
+ * What `receiver.stats()` tells.
+ * @example const { heaps, heapsIncomplete, droppedByKernel } = receiver.stats()
+ */
+export interface ReceiverStats extends ReceiverCounters {
+  /** What receives: 'recvmmsg' is backend 'native'. */
   readonly backend: 'recvmmsg' | 'dgram' | 'rdma-ud'
   /** Why it is not recvmmsg; empty if it is. */
   readonly backendReason: string
+  /** Whether the kernel coalesces datagrams (UDP_GRO). */
   readonly gro: boolean
-  /** Granted by the kernel, in the units of the request; the smallest of the sockets'. */
+  /** Bytes of the socket's buffer as granted by the kernel; the smallest of the sockets'. */
   readonly receiveBufferBytes: number
   /**
    * Groups that were joined again because their interface was made anew or their route led elsewhere. Heaps sent to them
@@ -29,9 +37,14 @@ export type ReceiverStats = Readonly<Record<StatName, number>> & {
 }
 
 /** The counters at the end, and what they come to. */
-export type ReceiveSummary = ReceiverStats & SessionSummary
+export interface ReceiveSummary extends ReceiverStats, SessionSummary {}
 
-/** Made by openReceiver. Iterating takes heaps from one queue: two iterations share them. */
+/**
+ * Receives heaps; made by openReceiver. Iterating takes heaps from one queue: two iterations share them.
+ * @example
+ * for await (const heap of receiver) if (!heap.complete) console.warn(`heap ${heap.cnt} came with holes`)
+ * const { heapsMissing } = await receiver.done
+ */
 export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {
   /** Resolves at the end of reception, whatever the reason; rejects only if receiving itself failed. */
   readonly done: Promise<ReceiveSummary>
@@ -103,6 +116,7 @@ export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {
     return this.done
   }
 
+  /** Yields heaps until reception ends; leaving the loop closes the receiver. @throws ERR_SPEADCAST_NATIVE where the output failed; the signal's reason */
   [Symbol.asyncIterator](): AsyncIterator<ReceivedHeap, undefined> {
     return {
       next: () => this.#queue.next(),

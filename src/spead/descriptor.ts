@@ -24,8 +24,9 @@ import type { FormatField, Shape } from './item-types.js'
 import { checkItemId, flavourName, hex, maxAddress, pointerBase, putPointer, splitUnsigned } from './pointer.js'
 
 /**
- * Describes an item. Give exactly one of `dtype` and `format`. The type parameters are what an ItemGroup learns of it: name, dtype, format,
+ * Describes an item (SPEAD protocol document, "Item descriptors"). Give exactly one of `dtype` and `format`. The type parameters are what an ItemGroup learns of it: name, dtype, format,
  * shape, and whether it may be an immediate.
+ * @example new Descriptor({ id: 0x3300, name: 'adc_samples', dtype: '<i2', shape: [4096] })
  */
 export interface ItemOptions<
   N extends string = string,
@@ -34,17 +35,17 @@ export interface ItemOptions<
   S extends Shape = Shape,
   A extends boolean = boolean,
 > {
-  /** 1 to 2^(63−N) − 1 for SPEAD-64-N, but not 1–6, which are SPEAD's own. An ItemGroup finds one from 0x1000 up if left out. */
+  /** 1 to 2^(63−N) − 1 for SPEAD-64-N, but not 1–6, which are SPEAD's own. Default, in an ItemGroup alone: the next free from 0x1000 up. */
   id?: number
-  /** ASCII. Receivers look items up by it. */
+  /** The name, by which receivers look items up. ASCII. */
   name: N
-  /** ASCII; default ''. */
+  /** For a person. ASCII; default ''. */
   description?: string
-  /** Default [], a scalar. One dimension of a `format` item may be null: any length, known from each value. */
+  /** Dimensions. Default [], a scalar. One dimension of a `format` item may be null: any length, known from each value. */
   shape?: S
-  /** A numpy scalar type: '<i2', 'float32', 'c8'. A text that comes from elsewhere goes in `as DtypeText`; it is checked here in any case. */
+  /** A numpy scalar type: '<i2', 'float32', 'c8'. A text that comes from elsewhere goes in `as DtypeText`; it is checked here in any case. Default: `format`. */
   dtype?: D
-  /** Fields of one element, packed without gaps, most significant bit first: u, i, b of any width, c of 8 bits, f of 32 or 64. */
+  /** Fields of one element, packed without gaps, most significant bit first: u, i, b of any width, c of 8 bits, f of 32 or 64. Default: `dtype`. */
   format?: F
   /** Order of the elements in memory and on the wire; 'F' (first index fastest) only with `dtype`. Default 'C'. */
   order?: 'C' | 'F'
@@ -67,14 +68,24 @@ export const ITEM_OPTIONS = [
   'allowImmediate',
 ] as const satisfies readonly (keyof ItemOptions)[]
 
-/** Name, type and shape of an item: what a receiver needs to read it. Immutable. */
+/**
+ * Name, type and shape of an item: what a receiver needs to read it. Immutable.
+ * @example const bytes = new Descriptor({ id: 0x1600, name: 'timestamp', format: [['u', 48]] }).byteLength
+ */
 export class Descriptor {
+  /** Item id. */
   readonly id: number
+  /** Its name. */
   readonly name: string
+  /** For a person; '' if there is none. */
   readonly description: string
+  /** Its dimensions; null is one of any length. */
   readonly shape: readonly (number | null)[]
+  /** Its numpy type; undefined for a `format`. */
   readonly dtype: Dtype | undefined
+  /** Fields of an element; undefined for a `dtype`. */
   readonly format: readonly FormatField[] | undefined
+  /** 'C': the last index is fastest; 'F': the first. */
   readonly order: 'C' | 'F'
   /** Whether a dimension is null, so that every value has its own length. */
   readonly variable: boolean
@@ -90,7 +101,7 @@ export class Descriptor {
    */
   readonly allowImmediate: boolean
 
-  /** Throws ERR_SPEADCAST_ITEM if the options do not describe an item. */
+  /** @throws ERR_SPEADCAST_ITEM if the options do not describe an item */
   constructor(options: ItemOptions) {
     ensure(
       isObject(options),
@@ -152,8 +163,8 @@ export class Descriptor {
 
   /**
    * Returns the value of a descriptor item (id 5): a SPEAD packet of its own, with heap cnt 1 (as spead2 sends it), in the flavour's
-   * widths. With a dtype the numpy header comes last and overrides format and shape; the format is then empty. Throws
-   * ERR_SPEADCAST_ITEM if id, a dimension, a field width or the whole does not fit the flavour.
+   * widths. With a dtype the numpy header comes last and overrides format and shape; the format is then empty.
+   * @throws ERR_SPEADCAST_ITEM if id, a dimension, a field width or the whole does not fit the flavour
    */
   encode(flavour: Flavour): Uint8Array {
     const parts: [id: number, bytes: Uint8Array][] = [

@@ -9,7 +9,9 @@ export type DtypeKind = 'b' | 'i' | 'u' | 'f' | 'c' | 'S' | 'U' | 'V' | 'M' | 'm
 
 /** A numpy scalar type. */
 export interface Dtype {
+  /** What it holds. */
   readonly kind: DtypeKind
+  /** Bytes of one element. */
   readonly itemSizeBytes: number
   /** True only where byte order means something (more than one byte a unit). */
   readonly bigEndian: boolean

@@ -12,7 +12,7 @@ export {
 } from './dtype.js'
 export type { DtypeText, NumericView } from './dtype-text.js'
 export { BUG_COMPAT, DEFAULT_FLAVOUR, type Flavour, makeFlavour } from './flavour.js'
-export { Heap, type HeapEntry, packetsOf, planOf, type RawItem } from './heap.js'
+export { Heap, type HeapEntry, type PacketOptions, packetsOf, planOf, type RawItem } from './heap.js'
 export { Item, type ItemInit, type ItemSource } from './item.js'
 export { type HeapSelection, ItemGroup, type ItemGroupConstructor, type ItemGroupOptions } from './item-group.js'
 export type { FormatField, Immediate, NameIn, Shape, Uncertain } from './item-types.js'

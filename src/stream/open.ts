@@ -36,12 +36,9 @@ const LARGEST_PACKET_BYTES = 65507
 
 /**
  * Opens a stream: resolves endpoints, chooses a backend, starts the sending side.
- *
- * ```ts
- * await using stream = await openStream({ to: '239.10.0.1:7148', interface: 'eth0', rate: '10Gbps' })
- * ```
- * @throws (rejects) ERR_SPEADCAST_CONFIG, _ENDPOINT, _RESOLVE, _INTERFACE, _PACKET_SIZE, _BACKEND, _UNREACHABLE; the message says
- *   what to change
+ * @throws (rejects) ERR_SPEADCAST_CONFIG, _ENDPOINT, _RESOLVE, _INTERFACE, _PACKET_SIZE, _HEAP_CNT, _BACKEND, _UNREACHABLE, _WORKER, _MEMORY,
+ *   _NATIVE; the message says what to change
+ * @example await using stream = await openStream({ to: ['10.0.0.5:7148', '10.0.0.6:7148'], packetSizeBytes: 8972, rate: '4Gbps' })
  */
 export async function openStream<const Bits extends number = 48>(options: StreamOptions<Bits>): Promise<Stream<Bits>> {
   const config = parseStreamConfig(options)

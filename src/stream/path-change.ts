@@ -3,6 +3,7 @@ import type { StateWords } from '../backend/states.js'
 import type { Driver } from '../engine/driver.js'
 import { warn } from '../errors.js'
 
+/** A change of the way that packets take, as `StreamOptions.onPathChange` is told of it. */
 export interface PathChange {
   /** How often the ways of this stream have changed, with this change. */
   readonly changes: number

@@ -14,6 +14,7 @@ const UNITS: Readonly<Record<RateUnit, number>> = {
 /**
  * A rate in bytes per second of UDP payload: a number, or text with a unit ('40Gbps', '5GB/s', '100 MiB/s'). 0 = as fast as possible.
  * @throws ERR_SPEADCAST_CONFIG
+ * @example parseRate('40Gbps') // 5e9
  */
 export function parseRate(rate: number | string): number {
   if (typeof rate === 'number') {

@@ -1,9 +1,14 @@
 import type { HeapStatus, SubstreamCause } from '../engine/outcome.js'
 import { SpeadcastError } from '../errors.js'
 
-/** All heaps of a send went out, as far as `evidence` reaches. */
+/**
+ * All heaps of a send went out, as far as `evidence` reaches.
+ * @example const { packets, suspect } = await stream.send(batch)
+ */
 export interface BatchResult {
+  /** Heaps that were sent. */
   readonly heaps: number
+  /** Packets that were sent. */
   readonly packets: number
   /** Data of addressed items: without SPEAD headers, padding and what travels inside item pointers. */
   readonly payloadBytes: number
@@ -21,14 +26,24 @@ export interface BatchOutcome {
   readonly heaps: readonly HeapStatus[]
   /** Indices of heaps that are not `sent`. */
   readonly failedHeaps: readonly number[]
+  /** The reasons, one for each substream and errno. Heaps that are `flushed` or `unknown` add none. */
   readonly causes: readonly SubstreamCause[]
+  /** As in `BatchResult`. */
   readonly suspect: boolean
+  /** As in `BatchResult`. */
   readonly evidence: BatchResult['evidence']
 }
 
-/** Rejection of a send: `code` is ERR_SPEADCAST_SEND, `outcome` has every heap's fate. */
+/**
+ * Rejection of a send: `code` is ERR_SPEADCAST_SEND, `outcome` has every heap's fate. docs/outcomes.md says what to do.
+ * @example await stream.send(batch).catch((error) => error instanceof SendError && resend(error.outcome.failedHeaps))
+ */
 export class SendError extends SpeadcastError {
-  constructor(readonly outcome: BatchOutcome) {
+  /** Sends make it; tests of programs that handle it may too. */
+  constructor(
+    /** The fate of every heap, and the causes. */
+    readonly outcome: BatchOutcome,
+  ) {
     const { heaps, failedHeaps, causes } = outcome
     const count = (status: HeapStatus) => heaps.filter((each) => each === status).length
     // A backend that breaks says the same for every substream.

@@ -14,6 +14,11 @@ const capture = (resolve: Resolve<never>, reject: Reject): void => {
   rejectOfNew = reject
 }
 
+/**
+ * The promise of a send. To drop it is safe: a failure that nobody looks at surfaces at the next send, flush or close, and never as an
+ * unhandled rejection.
+ * @example stream.send(batch)
+ */
 export class SendPromise<T> extends Promise<T> {
   /** @internal Somebody looks at it. */
   observed = false

@@ -18,7 +18,6 @@ import { checkOptions, checkSignal } from '../checks.js'
 import type { Driver } from '../engine/driver.js'
 import { type Ring, STOP_ABORT, STOP_DRAIN } from '../engine/ring.js'
 import { SpeadcastError } from '../errors.js'
-import type { ResolvedEndpoint } from '../net/endpoint.js'
 import { type Flavour, Heap, makeFlavour } from '../spead/index.js'
 import { readCounters } from '../stats.js'
 import { listen } from './abort-listeners.js'
@@ -38,9 +37,11 @@ import { Batch, type BatchOptions } from './batch.js'
 import { Batches } from './batches.js'
 import type { CloseOptions, CloseReport, SendOptions, StreamStats } from './calls.js'
 import type { StreamConfig } from './config.js'
+import { missesDeadline } from './deadline.js'
 import { Descriptors } from './descriptors.js'
 import { Failures } from './failures.js'
 import { checksumOf, Lane, Lanes, reportIfOverwritten } from './lanes.js'
+import type { StreamParts } from './parts.js'
 import { tellPathChanges } from './path-change.js'
 import { PreparedLists } from './prepared.js'
 import type { BatchResult } from './result.js'
@@ -48,32 +49,25 @@ import { Send } from './send.js'
 import { SendPromise } from './send-promise.js'
 import { abortedByDestroy, Submissions } from './submissions.js'
 
-/** Node takes longer timers for 1 ms. */
-const MAX_TIMER_MS = 2 ** 31 - 1
 const SEND_OPTIONS = ['heaps', 'signal', 'firstHeap']
 const SEND_HEAP_OPTIONS = ['cnt', 'substream', 'rateBytesPerSecond', 'signal']
 const SEND_HEAPS_OPTIONS = ['signal']
 
-/** @internal */
-export interface StreamParts {
-  readonly config: StreamConfig
-  readonly endpoints: readonly ResolvedEndpoint[]
-  readonly ring: Ring
-  /** Opened, and not started. */
-  readonly driver: Driver
-  readonly reason: string
-  /** The stream's own states, beside the backend's. */
-  readonly states: StateWords
-  /** The memory backend's packets. */
-  readonly packets: MemoryPacket[]
-}
-
-/** A stream of heaps, from `openStream`. `Bits` are the flavour's heap address bits, by which short items are immediates. */
+/**
+ * Sends heaps to endpoints, in order; made by `openStream`. `Bits` are the flavour's heap address bits, by which short items are immediates.
+ * @example
+ * await using stream = await openStream({ to: '239.10.0.1:7148', interface: 'eth0', rate: '10Gbps' })
+ * const batch = stream.createBatch({ items, heaps: 64 })
+ * await stream.send(batch)
+ */
 export class Stream<Bits extends number = number> implements AsyncDisposable {
+  /** The backend that sends: 'ibverbs', 'rdma-ud', 'udp', 'dgram', 'memory' or 'pcap'. */
   readonly backend: string
   /** Why this backend. */
   readonly reason: string
+  /** The flavour of its batches. */
   readonly flavour: Flavour<Bits>
+  /** The endpoints as addresses and ports; the substream of each is its index. */
   readonly endpoints: readonly string[]
   /** Bytes per second, of what the option `rateBasis` counts; 0 = as fast as possible. */
   readonly rateBytesPerSecond: number
@@ -128,9 +122,11 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
   }
 
   /**
-   * Maps and compiles a batch of equal heaps. Cold: do it before the first send, a few per stream. The type of `items` says which views
+   * Maps and compiles a batch of equal heaps. Cold: do it before the first send, a few per stream. It lives until it or the stream is closed.
+   * The type of `items` says which views
    * it has; where that says nothing, `views` does: `stream.createBatch({ items, heaps: 64, views: { adc_samples: Int8Array } })`.
-   * @throws ERR_SPEADCAST_CONFIG, _ITEM, _SPLIT, _PACKET_SIZE, _SUBSTREAM, _MEMORY, _VALUE
+   * @throws ERR_SPEADCAST_CONFIG, _ITEM, _SPLIT, _PACKET_SIZE, _SUBSTREAM, _MEMORY, _VALUE, _CLOSED
+   * @example const batch = stream.createBatch({ items, heaps: 64 })
    */
   createBatch<G, B extends number = ByHand, V extends ViewClasses = NoViews>(
     this: Stream<B> | Stream,
@@ -170,7 +166,8 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
    * Queues a batch. Its promise resolves when all of it is sent, and rejects with a SendError that names every heap's fate, or with
    * signal.reason. A promise nobody looks at is safe to drop: the next send, flush or close throws its failure, or
    * the first of several.
-   * @throws at once, nothing queued: ERR_SPEADCAST_CLOSED, _CONFIG, _BATCH_STATE, _VALUE, _HEAP_CNT, or an earlier unobserved failure
+   * @throws at once, nothing queued: ERR_SPEADCAST_CLOSED, _CONFIG, _BATCH_STATE, _VALUE, _HEAP_CNT, or an earlier unobserved failure; (rejects)
+   *   ERR_SPEADCAST_SEND, _ABORTED by `destroy`, _WORKER when the I/O thread ended
    */
   send<T extends object, I extends string>(batch: Batch<T, I>, options?: SendOptions): SendPromise<BatchResult> {
     if (this.#closing || this.#submissions.dead) this.#refuseClosed('send')
@@ -195,7 +192,11 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
     return promise
   }
 
-  /** One heap by its Heap object (spead2's async_send_heap); its values are copied now. */
+  /**
+   * Sends one heap by its Heap object (spead2's async_send_heap); its values are copied now.
+   * @throws as `sendHeaps` does
+   * @example await stream.sendHeap(items.getHeap())
+   */
   sendHeap(heap: Heap, options: Omit<HeapReference, 'heap'> & { signal?: AbortSignal } = {}): SendPromise<BatchResult> {
     checkOptions('sendHeap', options, SEND_HEAP_OPTIONS)
     const { signal, ...reference } = options
@@ -203,8 +204,9 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
   }
 
   /**
-   * Heaps as one group (spead2's async_send_heaps): all are queued or none, one promise for all. Their values are copied now, into
+   * Sends heaps as one group (spead2's async_send_heaps): all are queued or none, one promise for all. Their values are copied now, into
    * memory that is compiled at first use and reused while the list's shape stays the same.
+   * @throws at once: what `send` throws, and ERR_SPEADCAST_SUBSTREAM, _SPLIT, _PACKET_SIZE, _ITEM, _MEMORY; (rejects) as `send` does
    */
   sendHeaps(
     references: readonly HeapReference[],
@@ -227,12 +229,12 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
     return this.#submit(lane, lane.sendable.heaps, options.signal)
   }
 
-  /** A start-of-stream heap on every substream. */
+  /** Sends a start-of-stream heap on every substream (SPEAD protocol document, "Stream control"). @throws as `send` does */
   sendStart(): SendPromise<BatchResult> {
     return this.#sendControl((heap) => heap.addStart())
   }
 
-  /** An end-of-stream heap on every substream: receivers stop there. */
+  /** Sends an end-of-stream heap on every substream: receivers stop there. @throws as `send` does */
   sendEnd(): SendPromise<BatchResult> {
     return this.#sendControl((heap) => heap.addEnd())
   }
@@ -307,22 +309,7 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
   }
 
   async #close(deadlineSeconds: number | undefined): Promise<CloseReport> {
-    let late = false
-    if (deadlineSeconds === undefined) await this.#submissions.drained()
-    else {
-      let timer: NodeJS.Timeout | undefined
-      const deadline = new Promise<void>((resolve) => {
-        timer = setTimeout(
-          () => {
-            late = true
-            resolve()
-          },
-          Math.min(deadlineSeconds * 1000, MAX_TIMER_MS),
-        )
-      })
-      await Promise.race([this.#submissions.drained(), deadline])
-      clearTimeout(timer)
-    }
+    const late = await missesDeadline(this.#submissions.drained(), deadlineSeconds)
     if (late) this.#cutOff()
     await this.#shutDown(late ? STOP_ABORT : STOP_DRAIN)
     // The report counts the sends that were cut off; only failures before the cut surface.
@@ -375,6 +362,7 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
     else await this.close()
   }
 
+  /** Returns counters and states of this moment, as a copy; also when the stream is closed. Costs microseconds. */
   stats(): StreamStats {
     // Messages of the I/O thread may still be on their way, though the sends that it settled after them are settled here.
     this.#driver.drainMessages()

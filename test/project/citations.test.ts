@@ -5,7 +5,7 @@ import { expect, test } from 'vitest'
 import { ROOT } from './support.js'
 
 const ROOMS = ['src', 'ffi', 'test', 'scripts', 'docs', 'docker']
-const NOT_OURS = /(^|\/)(node_modules|__pycache__|build)\//
+const NOT_OURS = /(^|\/)(node_modules|__pycache__|build|docs\/site)\//
 
 /** Path → text of what people read: code, scripts, documents. */
 type Tree = ReadonlyMap<string, string>

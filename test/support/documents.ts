@@ -24,7 +24,9 @@ export interface CodeBlock {
 export const page = (name: string): Page => ({ name, text: readFileSync(join(ROOT, name), 'utf8') })
 
 export function pages(): Page[] {
-  const docs = readdirSync(join(ROOT, 'docs'), { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.md'))
+  const docs = readdirSync(join(ROOT, 'docs'), { recursive: true, encoding: 'utf8' }).filter(
+    (name) => name.endsWith('.md') && !name.startsWith('site/'),
+  )
   return ['README.md', 'CONTRIBUTING.md', 'docker/README.md', ...docs.sort().map((name) => join('docs', name))].map(page)
 }
 
