@@ -8,6 +8,8 @@ const HEAVY = [
   'cli/options',
   'cli/usage',
   'project/bootstrap',
+  'project/pack-types',
+  'project/pack-bundle',
   'devices/doctor',
   'engine/driver-exit',
   'net/dad',

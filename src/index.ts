@@ -1,3 +1,5 @@
+/// <reference types="node" preserve="true" />
+/// <reference lib="esnext.disposable" preserve="true" />
 export { Region } from '../ffi/memory/region.js'
 export { type BatchRingOptions, batchesFor, createBatchRing } from './adapters/batch-ring.js'
 export type { SampleWriterEnd, SampleWriterOptions, SampleWriterSummary, SettledHeaps } from './adapters/sample-options.js'

@@ -1,3 +1,5 @@
+/// <reference types="node" preserve="true" />
+/// <reference lib="esnext.disposable" preserve="true" />
 /**
  * The SPEAD receiver, the package's entry `speadcast/receive`. It has promises of its own:
  *
