@@ -210,6 +210,7 @@ async function chooseBackend(wanted: ReceiverBackend): Promise<{ open: Open; rea
       if (wanted === 'rdma-ud') return { open: (await import('./rdma-receiver.js')).openRdma, reason: '' }
       return { open: openNative, reason: '' }
     } catch (error) {
+      if (error instanceof SpeadcastError && error.code === 'ERR_SPEADCAST_BUNDLED') throw error
       cause = error
       why = `the C library cannot be called: ${(error as Error).message.split('\n')[0]}`
     }
