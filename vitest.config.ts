@@ -10,6 +10,8 @@ const HEAVY = [
   'cli/usage',
   'project/bootstrap',
   'project/examples',
+  'project/pack-types',
+  'project/pack-bundle',
   'devices/doctor',
   'engine/driver-exit',
   'net/dad',

@@ -11,6 +11,8 @@ export const ERROR_CODES = {
   ERR_SPEADCAST_RESOLVE: 'A host name did not resolve to an address of the wanted family.',
   ERR_SPEADCAST_INTERFACE: 'The named interface or interface address does not exist here, or has no address of the wanted family.',
   ERR_SPEADCAST_BACKEND: 'The requested backend cannot work on this machine; the message says why and what can.',
+  ERR_SPEADCAST_BUNDLED:
+    'A bundler copied speadcast into another file, without the files that it finds beside itself; leave it out of the bundle.',
   ERR_SPEADCAST_PACKET_SIZE: 'The packet size is too small for SPEAD headers, too large for UDP, or exceeds the interface MTU.',
   ERR_SPEADCAST_ITEM: 'An item id, name, dtype, format or shape is invalid for the flavour.',
   ERR_SPEADCAST_VALUE: 'A value does not fit its item: wrong shape, wrong type, out of range, or a detached buffer.',

@@ -1,3 +1,5 @@
+/// <reference types="node" preserve="true" />
+/// <reference lib="esnext.disposable" preserve="true" />
 /**
  * The package's entry `speadcast`: streams, batches, items, and what stands on them.
  *

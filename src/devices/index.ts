@@ -1,3 +1,5 @@
+/// <reference types="node" preserve="true" />
+/// <reference lib="esnext.disposable" preserve="true" />
 /**
  * The package's entry `speadcast/devices`: a machine's RDMA devices, and the backend that `auto` would take. Senders do not load it.
  *

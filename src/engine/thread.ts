@@ -11,6 +11,7 @@
  * The thread does not keep the process alive while nobody retains it.
  */
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
+import { refuseCopy } from '../../ffi/copied.js'
 import { expectLoad, forgetLoad } from '../../ffi/load-at-exit.js'
 import { ensureRoomForThread } from '../../ffi/memory/budget.js'
 import { EventFd } from '../../ffi/wait.js'
@@ -44,8 +45,9 @@ export class IoThreadHandle {
   #retained = 0
   state: 'running' | 'ending' | 'ended' = 'running'
 
-  /** @throws ThreadRefused */
+  /** @throws ThreadRefused; ERR_SPEADCAST_BUNDLED */
   constructor(setup: ThreadSetup = { name: 'speadcast I/O', affinity: [], priority: undefined }) {
+    refuseCopy(import.meta.url, 'the file that the I/O thread starts from')
     const { port1, port2 } = new MessageChannel()
     this.#port = port1
     const load = expectLoad()

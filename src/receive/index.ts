@@ -1,3 +1,5 @@
+/// <reference types="node" preserve="true" />
+/// <reference lib="esnext.disposable" preserve="true" />
 /**
  * The SPEAD receiver, the package's entry `speadcast/receive`. It has promises of its own:
  *
@@ -213,6 +215,7 @@ async function chooseBackend(wanted: ReceiverBackend): Promise<{ open: Open; rea
       if (wanted === 'rdma-ud') return { open: (await import('./rdma-receiver.js')).openRdma, reason: '' }
       return { open: openNative, reason: '' }
     } catch (error) {
+      if (error instanceof SpeadcastError && error.code === 'ERR_SPEADCAST_BUNDLED') throw error
       cause = error
       why = `the C library cannot be called: ${(error as Error).message.split('\n')[0]}`
     }

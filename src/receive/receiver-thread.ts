@@ -1,5 +1,6 @@
 /** Starts the receiving thread and reports its end. Imports koffi: load it dynamically. */
 import { Worker } from 'node:worker_threads'
+import { refuseCopy } from '../../ffi/copied.js'
 import { expectLoad, forgetLoad } from '../../ffi/load-at-exit.js'
 import { ensureRoomForThread } from '../../ffi/memory/budget.js'
 import type { RegionHandle } from '../../ffi/memory/region.js'
@@ -50,7 +51,7 @@ export interface ThreadStart {
   readonly onGone: () => void
 }
 
-/** @throws (rejects) ThreadRefused where there can be no thread; `onGone` has been called then */
+/** @throws (rejects) ThreadRefused where there can be no thread, ERR_SPEADCAST_BUNDLED; `onGone` has been called then */
 export async function startThread({ shared, source, options, events, driver, onGone }: ThreadStart): Promise<ReceiveDriver> {
   const { control, stats, wake, memory } = shared
   const load = expectLoad()
@@ -74,6 +75,7 @@ export async function startThread({ shared, source, options, events, driver, onG
   let worker: Worker
   try {
     ensureRoomForThread()
+    refuseCopy(import.meta.url, 'the file that the receiving thread starts from')
     worker = new Worker(new URL('./receiver-worker.js', import.meta.url), {
       workerData: input,
       name: 'speadcast receive',
@@ -82,6 +84,7 @@ export async function startThread({ shared, source, options, events, driver, onG
     })
   } catch (cause) {
     gone()
+    if (cause instanceof SpeadcastError) throw cause
     throw new ThreadRefused('the receiving thread', cause, "receive in this one (backend 'dgram', --backend dgram)")
   }
   const signal = () => {
