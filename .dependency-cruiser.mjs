@@ -9,7 +9,7 @@ const LEAVES = [...CHECKS, '^src/stats\\.ts$']
 const TABLE = '^src/batch/table\\.ts$'
 const COMPILE = '^src/batch/compile\\.ts$'
 /** The files that all of ffi stands on. */
-const FFI_BASE = '^ffi/(koffi|libc|layout|native-error|errors|printable|environment)\\.ts$'
+const FFI_BASE = '^ffi/(koffi|libc|layout|native-error|errors|printable|inspect|environment)\\.ts$'
 
 /** room: its files, what else of this project it may import, and why in words. */
 const ROOMS = {
@@ -18,7 +18,7 @@ const ROOMS = {
     files: '^ffi/memory/',
     may: [FFI_BASE],
     comment:
-      'ffi/memory may import koffi, libc, layout, native-error, errors and printable of ffi: the other rooms of ffi stand on it.',
+      'ffi/memory may import koffi, libc, layout, native-error, errors, printable and inspect of ffi: the other rooms of ffi stand on it.',
   },
   'ffi-netlink': {
     files: '^ffi/netlink/',
@@ -37,8 +37,9 @@ const ROOMS = {
   },
   leaves: {
     files: '^src/(checks|errors|stats)\\.ts$',
-    may: [ERRORS, '^ffi/(native-error|errors|printable)\\.ts$'],
-    comment: 'Checks, errors and stats are leaves: they import nothing but errors, ffi/native-error and ffi/printable.',
+    may: [ERRORS, '^ffi/(native-error|errors|printable|inspect)\\.ts$'],
+    comment:
+      'Checks, errors and stats are leaves: they import nothing but errors, ffi/native-error, ffi/printable and ffi/inspect.',
   },
   spead: {
     files: '^src/spead/',

@@ -19,6 +19,7 @@
  */
 
 import { SpeadcastError } from '../errors.js'
+import { INSPECT, type Inspection, inspected } from '../inspect.js'
 import { koffi } from '../koffi.js'
 import { nativeCallsWork } from '../libc.js'
 import { NativeError } from '../native-error.js'
@@ -211,6 +212,14 @@ export class Region implements RegionHandle {
 
   get released(): boolean {
     return this.#released
+  }
+
+  /** @internal */
+  [INSPECT](...how: Inspection): string {
+    return inspected('Region', how, () => {
+      const { byteLength, pages, hugePagesRefused } = this
+      return { state: this.#released ? 'released' : 'live', byteLength, pages, ...(hugePagesRefused && { hugePagesRefused }) }
+    })
   }
 
   handle(): RegionHandle {

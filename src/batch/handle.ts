@@ -1,7 +1,7 @@
 /** Handles of batches, as other threads get them: what they must be, and the views that are made of them. */
 import { attach, type LoanTicket } from '../../ffi/memory/loans.js'
 import { isObject, shown } from '../checks.js'
-import { ensure, SpeadcastError } from '../errors.js'
+import { ensure, INSPECT, type Inspection, inspected, SpeadcastError } from '../errors.js'
 import { type BatchHandle, type BatchParts, BatchViews, type HeapViews, type ImmediateColumn } from './views.js'
 
 /** Computes SHA-256 of the parts as the loan's table has it, so that a handle which was changed is known. */
@@ -57,6 +57,11 @@ export class AttachedBatch<T extends object = HeapViews> extends BatchViews<T> i
 
   [Symbol.dispose](): void {
     this.close()
+  }
+
+  /** @internal */
+  override [INSPECT](...how: Inspection): string {
+    return inspected('AttachedBatch', how, () => ({ state: this.#closed ? 'closed' : 'open', ...this.shown() }))
   }
 }
 

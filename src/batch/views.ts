@@ -5,7 +5,7 @@
 import type { LoanTicket } from '../../ffi/memory/loans.js'
 import { attachRegion, type RegionHandle } from '../../ffi/memory/region.js'
 import { shown } from '../checks.js'
-import { ensure, SpeadcastError } from '../errors.js'
+import { ensure, INSPECT, type Inspection, inspected, SpeadcastError } from '../errors.js'
 import { parseDtype, typedView } from '../spead/index.js'
 
 /**
@@ -75,6 +75,17 @@ export class BatchViews<T extends object = HeapViews> {
 
   get heaps(): number {
     return this.#parts.heaps
+  }
+
+  /** @internal What util.inspect shows of a batch. */
+  shown(): object {
+    const { heaps, items, immediates } = this.#parts
+    return { heaps, items: items.map(({ name }) => name), immediates: immediates.map(({ name }) => name) }
+  }
+
+  /** @internal */
+  [INSPECT](...how: Inspection): string {
+    return inspected('BatchViews', how, () => this.shown())
   }
 
   /**

@@ -45,7 +45,7 @@ export class IoThreadHandle {
   state: 'running' | 'ending' | 'ended' = 'running'
 
   /** @throws ThreadRefused */
-  constructor(setup: ThreadSetup = { name: 'speadcast I/O', affinity: [], priority: undefined }) {
+  constructor(readonly setup: ThreadSetup = { name: 'speadcast I/O', affinity: [], priority: undefined }) {
     const { port1, port2 } = new MessageChannel()
     this.#port = port1
     const load = expectLoad()

@@ -29,6 +29,7 @@ import {
 } from './options.js'
 import { HeapQueue } from './queue.js'
 import type { DriverEvents, DriverOptions, ReceiveDriver, ReceiveEndpoint } from './receive-driver.js'
+import { Received } from './received.js'
 import { Receiver } from './receiver.js'
 import { SESSION_BYTES, type SessionSummary } from './session.js'
 
@@ -77,7 +78,7 @@ export async function openReceiver(options: ReceiverOptions): Promise<Receiver> 
     onBound: () => {
       if (outputFd !== undefined && fstatSync(outputFd).isFile()) ftruncateSync(outputFd)
     },
-    onHeap: (heap) => queue.push(heap),
+    onHeap: (heap) => queue.push(new Received(heap)),
     onEnd: (summary) => settle.resolve(summary),
     onError: (error) => settle.reject(error),
   }

@@ -1,5 +1,5 @@
 /** The receiver as its user holds it: heaps out of an iterator, counters, and the summary at the end. */
-import { SpeadcastError } from '../errors.js'
+import { INSPECT, type Inspection, inspected, SpeadcastError } from '../errors.js'
 import { formatGid } from '../net/address.js'
 import type { DatagramPeer } from '../rdma/rendezvous.js'
 import type { HeapQueue } from './queue.js'
@@ -43,6 +43,7 @@ export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {
   readonly #backendReason: string
   readonly #queue: HeapQueue
   #aborted = false
+  #ended = false
 
   /** @internal */
   constructor(
@@ -82,7 +83,10 @@ export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {
           throw error
         },
       )
-      .finally(() => signal?.removeEventListener('abort', onAbort))
+      .finally(() => {
+        this.#ended = true
+        signal?.removeEventListener('abort', onAbort)
+      })
     // A caller that only iterates learns of a failure there.
     this.done.catch(() => undefined)
   }
@@ -101,6 +105,16 @@ export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {
     this.#queue.clear()
     this.#queue.end()
     return this.done
+  }
+
+  /** @internal */
+  [INSPECT](...how: Inspection): string {
+    return inspected('Receiver', how, () => {
+      const { endpoints, peers } = this
+      const { backend, packets, heaps, heapsIncomplete, droppedByKernel } = this.stats()
+      const state = this.#ended ? 'ended' : 'receiving'
+      return { state, endpoints, ...(peers.length > 0 && { peers }), backend, packets, heaps, heapsIncomplete, droppedByKernel }
+    })
   }
 
   [Symbol.asyncIterator](): AsyncIterator<ReceivedHeap, undefined> {

@@ -1,5 +1,5 @@
 import { isObject, listOf, readPlain, shown } from '../checks.js'
-import { ensure, printable, SpeadcastError } from '../errors.js'
+import { ensure, INSPECT, type Inspection, inspected, printable, SpeadcastError, words } from '../errors.js'
 import { ascii } from './bytes.js'
 import {
   HEADER_BYTES,
@@ -142,6 +142,11 @@ export class Descriptor {
     return JSON.stringify([id, name, description, shape, dtype?.descr, format, order])
   }
 
+  /** @internal */
+  [INSPECT](...how: Inspection): string {
+    return inspected('Descriptor', how, () => properties(this))
+  }
+
   /**
    * Returns the value of a descriptor item (id 5): a SPEAD packet of its own, with heap cnt 1 (as spead2 sends it), in the flavour's
    * widths. With a dtype the numpy header comes last and overrides format and shape; the format is then empty. Throws
@@ -219,6 +224,18 @@ export class Descriptor {
     const descr = swap ? dtype.descr.replace(/^[<>]/, (sign) => (sign === '<' ? '>' : '<')) : dtype.descr
     const dims = this.shape.length === 1 ? `${this.shape[0]},` : this.shape.join(', ')
     return `{'descr': '${descr}', 'fortran_order': ${this.order === 'F' ? 'True' : 'False'}, 'shape': (${dims})}`
+  }
+}
+
+/** What util.inspect shows of a descriptor. */
+export function properties({ id, name, description, shape, dtype, format, order }: Descriptor): object {
+  return {
+    id: words(hex(id)),
+    name,
+    ...(description !== '' && { description }),
+    ...(dtype ? { dtype: dtype.descr } : { format: words(JSON.stringify(format)) }),
+    shape: words(JSON.stringify(shape)),
+    ...(order === 'F' && { order }),
   }
 }
 

@@ -1,5 +1,5 @@
 import { isInstance, isObject, readPlain, shown } from '../checks.js'
-import { ensure } from '../errors.js'
+import { counted, ensure, INSPECT, type Inspection, inspected, words } from '../errors.js'
 import { allocate } from './bytes.js'
 import {
   ITEM_DESCRIPTOR,
@@ -72,6 +72,17 @@ export class Heap {
 
   get entries(): readonly HeapEntry[] {
     return this.#entries
+  }
+
+  /** @internal */
+  [INSPECT](...how: Inspection): string {
+    return inspected('Heap', how, () => {
+      const { flavour, repeatPointers } = this
+      const entries = this.#entries.map(({ kind, name, id, descriptor, lengthBytes, immediate }) =>
+        words(`${kind} '${name}' (${hex(descriptor?.id ?? id)}), ${immediate ? 'immediate' : counted(lengthBytes, 'byte')}`),
+      )
+      return { flavour, ...(repeatPointers && { repeatPointers }), entries }
+    })
   }
 
   #add(entry: Omit<HeapEntry, 'immediate'>, allowImmediate: boolean): this {

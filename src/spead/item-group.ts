@@ -1,5 +1,5 @@
 import { isInstance, isObject, readPlain, shown } from '../checks.js'
-import { ensure, printable, SpeadcastError } from '../errors.js'
+import { ensure, INSPECT, type Inspection, inspected, printable, SpeadcastError } from '../errors.js'
 import type { Descriptor } from './descriptor.js'
 import { DEFAULT_FLAVOUR, type Flavour, makeFlavour } from './flavour.js'
 import { Heap } from './heap.js'
@@ -119,6 +119,11 @@ export class ItemGroup {
   /** Returns the items in the order they were added. */
   items(): Item[] {
     return [...this.#byName.values()]
+  }
+
+  /** @internal */
+  [INSPECT](...how: Inspection): string {
+    return inspected('ItemGroup', how, () => ({ flavour: this.flavour, items: this.items() }))
   }
 
   /**

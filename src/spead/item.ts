@@ -1,5 +1,6 @@
-import { readPlain } from '../checks.js'
-import { Descriptor, ITEM_OPTIONS, type ItemOptions } from './descriptor.js'
+import { readPlain, shown } from '../checks.js'
+import { INSPECT, type Inspection, inspected, words } from '../errors.js'
+import { Descriptor, ITEM_OPTIONS, type ItemOptions, properties } from './descriptor.js'
 import type { ItemValue } from './value.js'
 
 /**
@@ -35,5 +36,15 @@ export class Item extends Descriptor {
   set value(value: ItemSource | null | undefined) {
     this.#value = value ?? undefined
     this.version++
+  }
+
+  /** @internal */
+  override [INSPECT](...how: Inspection): string {
+    const { version, value } = this
+    return inspected('Item', how, () => ({
+      ...properties(this),
+      ...(value !== undefined && { value: words(shown(value)) }),
+      version,
+    }))
   }
 }

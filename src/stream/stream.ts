@@ -17,7 +17,7 @@ import type { HeapViews } from '../batch/views.js'
 import { checkOptions, checkSignal, shown } from '../checks.js'
 import type { Driver } from '../engine/driver.js'
 import { type Ring, STOP_ABORT, STOP_DRAIN } from '../engine/ring.js'
-import { ensure, SpeadcastError } from '../errors.js'
+import { ensure, INSPECT, type Inspection, inspected, SpeadcastError } from '../errors.js'
 import type { ResolvedEndpoint } from '../net/endpoint.js'
 import { type Flavour, Heap, makeFlavour } from '../spead/index.js'
 import { readCounters } from '../stats.js'
@@ -388,6 +388,17 @@ export class Stream implements AsyncDisposable {
       inFlight: this.#submissions.inFlight,
       states: { ...this.#ownStates, ...this.#driver.states },
     }
+  }
+
+  /** @internal */
+  [INSPECT](...how: Inspection): string {
+    return inspected('Stream', how, () => {
+      const { backend, reason, endpoints, flavour, rateBytesPerSecond } = this
+      const { heapsSent, heapsFailed } = readCounters(this.#ring.counters)
+      const { inFlight, dead } = this.#submissions
+      const state = this.#closed ? 'closed' : this.#closing ? 'closing' : dead ? 'dead' : 'open'
+      return { state, backend, reason, endpoints, flavour, rateBytesPerSecond, inFlight, heapsSent, heapsFailed }
+    })
   }
 
   #refuseClosed(call: string): void {

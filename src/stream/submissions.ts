@@ -17,7 +17,7 @@ import {
   STATE_QUEUED,
 } from '../engine/ring.js'
 import { SpeadcastError } from '../errors.js'
-import { type BatchResult, SendError } from './result.js'
+import { type BatchResult, Outcome, SendError } from './result.js'
 import type { Send } from './send.js'
 import type { SendPromise } from './send-promise.js'
 
@@ -217,6 +217,5 @@ export class Submissions implements DriverClient {
 }
 
 function failureOf({ heaps, causes }: OutcomeMessage, suspect: boolean, evidence: BatchResult['evidence']): SendError {
-  const failedHeaps = heaps.flatMap((status, j) => (status === 'sent' ? [] : [j]))
-  return new SendError({ heaps, causes, failedHeaps, suspect, evidence })
+  return new SendError(new Outcome(heaps, causes, suspect, evidence))
 }
