@@ -14,6 +14,7 @@ import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
 import { expectLoad, forgetLoad } from '../../ffi/load-at-exit.js'
 import { ensureRoomForThread } from '../../ffi/memory/budget.js'
 import { EventFd } from '../../ffi/wait.js'
+import { debug } from '../debug.js'
 import { ThreadRefused } from '../errors.js'
 import { contentionWord } from './contention.js'
 import {
@@ -34,6 +35,8 @@ export class IoThreadHandle {
   crash: Error | undefined
   /** Its exit code. A stream puts a callback into `dependents` instead, because a promise that may never resolve would hold it for ever. */
   readonly exited: Promise<number>
+  /** For a person. */
+  readonly label: string
   /** Called when the thread has ended, with its exit code. */
   readonly dependents = new Set<(code: number) => void>()
   readonly #worker: Worker
@@ -65,12 +68,17 @@ export class IoThreadHandle {
       port1.close()
       throw new ThreadRefused('an I/O thread', cause, "send from this one (thread: 'inline', --thread inline)")
     }
+    // Its id is −1 when it has ended.
+    const label = `I/O thread ${this.#worker.threadId} '${setup.name}'`
+    this.label = label
+    debug(() => `${label} starts`)
     this.#worker.on('error', (error) => {
       this.crash = error
     })
     this.exited = new Promise((resolve) => {
       this.#worker.on('exit', (code) => {
         this.state = 'ended'
+        debug(() => `${label} ended with code ${code}${this.crash ? `: ${this.crash.stack}` : ''}`)
         forgetLoad(load)
         this.#wake?.close()
         this.#port.close()

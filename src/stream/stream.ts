@@ -37,18 +37,17 @@ import { Batch, type BatchOptions } from './batch.js'
 import { Batches } from './batches.js'
 import type { CloseOptions, CloseReport, SendOptions, StreamStats } from './calls.js'
 import type { StreamConfig } from './config.js'
+import { within } from './deadline.js'
 import { Descriptors } from './descriptors.js'
 import { Failures } from './failures.js'
 import { checksumOf, Lane, Lanes, reportIfOverwritten } from './lanes.js'
-import { tellPathChanges } from './path-change.js'
+import type { News } from './news.js'
 import { PreparedLists } from './prepared.js'
 import type { BatchResult } from './result.js'
 import { Send } from './send.js'
 import { SendPromise } from './send-promise.js'
 import { abortedByDestroy, Submissions } from './submissions.js'
 
-/** Node takes longer timers for 1 ms. */
-const MAX_TIMER_MS = 2 ** 31 - 1
 const SEND_OPTIONS = ['heaps', 'signal', 'firstHeap']
 const SEND_HEAP_OPTIONS = ['cnt', 'substream', 'rateBytesPerSecond', 'signal']
 const SEND_HEAPS_OPTIONS = ['signal']
@@ -66,6 +65,7 @@ export interface StreamParts {
   readonly states: StateWords
   /** The memory backend's packets. */
   readonly packets: MemoryPacket[]
+  readonly news: News
 }
 
 export class Stream implements AsyncDisposable {
@@ -97,12 +97,12 @@ export class Stream implements AsyncDisposable {
   readonly packets: MemoryPacket[]
 
   /** @internal use openStream */
-  constructor({ config, endpoints, ring, driver, reason, states, packets }: StreamParts) {
+  constructor({ config, endpoints, ring, driver, reason, states, packets, news }: StreamParts) {
     const { caps } = driver
     this.#config = config
     this.#ring = ring
     this.#driver = driver
-    this.#submissions = new Submissions(ring, driver, this.#failures.note)
+    this.#submissions = new Submissions(ring, driver, news, this.#failures.note)
     this.#lanes = new Lanes(driver)
     this.#batches = new Batches(this.#submissions, driver, this.#lanes)
     this.#prepared = new PreparedLists(config, caps, this.#lanes)
@@ -122,7 +122,7 @@ export class Stream implements AsyncDisposable {
       send: (references, between) => this.#sendOwn(references, between),
       recall: () => this.#submissions.recallBetween(),
     })
-    if (config.onPathChange) tellPathChanges(driver, config.onPathChange)
+    news.follow(this, driver, config.onPathChange)
     driver.start(this.#submissions)
   }
 
@@ -307,22 +307,7 @@ export class Stream implements AsyncDisposable {
   }
 
   async #close(deadlineSeconds: number | undefined): Promise<CloseReport> {
-    let late = false
-    if (deadlineSeconds === undefined) await this.#submissions.drained()
-    else {
-      let timer: NodeJS.Timeout | undefined
-      const deadline = new Promise<void>((resolve) => {
-        timer = setTimeout(
-          () => {
-            late = true
-            resolve()
-          },
-          Math.min(deadlineSeconds * 1000, MAX_TIMER_MS),
-        )
-      })
-      await Promise.race([this.#submissions.drained(), deadline])
-      clearTimeout(timer)
-    }
+    const late = !(await within(deadlineSeconds, this.#submissions.drained()))
     if (late) this.#cutOff()
     await this.#shutDown(late ? STOP_ABORT : STOP_DRAIN)
     // The report counts the sends that were cut off; only failures before the cut surface.
@@ -366,6 +351,8 @@ export class Stream implements AsyncDisposable {
     this.#closed = true
     this.#batches.close()
     this.#prepared.close()
+    const { heapsSent, heapsFailed } = readCounters(this.#ring.counters)
+    this.#submissions.news.closed(heapsSent, heapsFailed, this.#droppedHeaps)
   }
 
   /** Drains and closes; no error if it is closed or closing already. */
