@@ -33,11 +33,15 @@ export type ErrorCode = keyof typeof ERROR_CODES
 
 export class SpeadcastError extends Error {
   override readonly name = 'SpeadcastError'
+  /** The section about the code in the package's documents; `speadcast explain CODE` prints it. */
+  readonly help: string
+
   constructor(
     readonly code: ErrorCode,
     message: string,
     options?: { cause?: unknown },
   ) {
     super(printable(message), options)
+    this.help = `node_modules/speadcast/docs/errors.md#${code.toLowerCase()}`
   }
 }

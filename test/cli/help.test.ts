@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { CLI, run, temporaryFolder } from '../support/cli.js'
 
-const COMMANDS = ['send', 'recv', 'bench', 'demo']
+const COMMANDS = ['send', 'recv', 'bench', 'demo', 'explain']
 
 test('--help lists every command with the description that the command itself has', async () => {
   const { code, stdout, stderr } = await run(['--help'])
