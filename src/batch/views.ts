@@ -5,7 +5,7 @@
 import type { LoanTicket } from '../../ffi/memory/loans.js'
 import { attachRegion, type RegionHandle } from '../../ffi/memory/region.js'
 import { shown } from '../checks.js'
-import { ensure, INSPECT, type Inspection, inspected, SpeadcastError } from '../errors.js'
+import { counted, ensure, INSPECT, type Inspection, inspected, SpeadcastError } from '../errors.js'
 import { parseDtype, typedView } from '../spead/index.js'
 
 /**
@@ -120,7 +120,10 @@ export class BatchViews<T extends object = HeapViews> {
 
   #makeHeap(j: number): T {
     if (!(Number.isInteger(j) && j >= 0 && j < this.heaps))
-      throw new SpeadcastError('ERR_SPEADCAST_VALUE', `heap index ${shown(j)} is not below the batch's ${this.heaps} heaps`)
+      throw new SpeadcastError(
+        'ERR_SPEADCAST_VALUE',
+        `heap index ${shown(j)} is not below the batch's ${counted(this.heaps, 'heap')}`,
+      )
     const slot = this.#parts.slots?.[j] ?? j
     // An item may have any name, '__proto__' too.
     const views = Object.fromEntries(

@@ -1,5 +1,5 @@
 import { isObject, listOf, readPlain, shown } from '../checks.js'
-import { ensure, INSPECT, type Inspection, inspected, printable, SpeadcastError, words } from '../errors.js'
+import { counted, ensure, INSPECT, type Inspection, inspected, printable, SpeadcastError, words } from '../errors.js'
 import { ascii } from './bytes.js'
 import {
   HEADER_BYTES,
@@ -253,10 +253,10 @@ function checkFormat(format: readonly FormatField[], bad: (problem: string) => E
       if (typeof code !== 'string' || !/^[uibcf]$/.test(code))
         throw bad(`format code ${shown(code)} is unknown; it must be one of u, i, b, c, f`)
       if (!Number.isSafeInteger(bits) || bits <= 0)
-        throw bad(`format field '${code}' has ${shown(bits)} bits; it needs a whole number from 1 up`)
+        throw bad(`format field '${code}' has a width of ${shown(bits)}; it needs a whole number of bits from 1 up`)
       const widths = FIELD_WIDTHS[code]
       if (widths && !widths.includes(bits))
-        throw bad(`format field '${code}' has ${bits} bits; it must have ${widths.join(' or ')}`)
+        throw bad(`format field '${code}' has ${counted(bits, 'bit')}; it must have ${widths.join(' or ')}`)
       return Object.freeze([code, bits] as const)
     }),
   )

@@ -93,7 +93,8 @@ export class Heap {
       ensure(
         value.length === entry.lengthBytes,
         'ERR_SPEADCAST_VALUE',
-        () => `item '${entry.name}' was added with ${entry.lengthBytes} bytes and now has ${value.length}: add it to a new heap`,
+        () =>
+          `item '${entry.name}' was added with ${counted(entry.lengthBytes, 'byte')} and now has ${value.length}: add it to a new heap`,
       )
       return value
     }

@@ -12,7 +12,7 @@ import { InlineDriver } from '../engine/driver-inline.js'
 import { WorkerDriver } from '../engine/driver-worker.js'
 import { DEFAULT_IO_THREADS, ioThreads, type Lease, lease } from '../engine/pool.js'
 import { Ring } from '../engine/ring.js'
-import { BackendRefused, ensure, SpeadcastError, ThreadRefused, warn, withCode } from '../errors.js'
+import { BackendRefused, counted, ensure, SpeadcastError, ThreadRefused, warn, withCode } from '../errors.js'
 import { type EndpointSpec, parseEndpoints, type ResolvedEndpoint, resolveEndpoints } from '../net/endpoint.js'
 import type { ResolvedInterface } from '../net/interface.js'
 import { askedInterface, oddInterface } from '../net/sender-interface.js'
@@ -330,7 +330,8 @@ function rdmaUdSpec(
   ensure(
     peers === undefined || peers.length === endpoints.length,
     'ERR_SPEADCAST_CONFIG',
-    () => `rdmaUd.peers names ${peers!.length} queue pairs, and there are ${endpoints.length} endpoints; give one for each`,
+    () =>
+      `rdmaUd.peers names ${counted(peers!.length, 'queue pair')} for ${counted(endpoints.length, 'endpoint')}; give one for each`,
   )
   return { ...queueSpec(config, endpoints, iface), ...RDMA_UD_DEFAULTS, ...config.rdmaUd }
 }

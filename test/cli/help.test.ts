@@ -90,7 +90,9 @@ test.for([['--help'], ['send', '--help'], ['bench', '--help'], ['demo', '--help'
     const sources = files.flatMap((file) => JSON.parse(readFileSync(`${file}.map`, 'utf8')).sources as string[])
     expect(sources).toContain('../src/cli/main.ts')
     expect(
-      sources.filter((source) => !/^\.\.\/(src\/(cli\/|errors\.ts$)|ffi\/(native-error|errors|printable)\.ts$)/.test(source)),
+      sources.filter(
+        (source) => !/^\.\.\/(src\/(cli\/|errors\.ts$)|ffi\/(native-error|errors|inspect|printable)\.ts$)/.test(source),
+      ),
     ).toEqual([])
     expect(loaded.filter((url) => url.includes('/node_modules/') && !url.includes('/commander/'))).toEqual([])
   },

@@ -307,6 +307,8 @@ describe('pages', () => {
       'options',
       'memory',
       'outcomes',
+      'errors',
+      'diagnosing',
       'ibverbs',
       'rdma-ud',
       'io-uring',
