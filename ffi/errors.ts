@@ -42,6 +42,9 @@ export class SpeadcastError extends Error {
   /** 'SpeadcastError', also of a `SendError`. */
   override readonly name = 'SpeadcastError'
   /** Errors of your own adapters may use these codes too. */
+  /** The section about the code in the package's documents; `speadcast explain CODE` prints it. */
+  readonly help: string
+
   constructor(
     /** Which kind of error it is; stable between versions. */
     readonly code: ErrorCode,
@@ -49,5 +52,6 @@ export class SpeadcastError extends Error {
     options?: { cause?: unknown },
   ) {
     super(printable(message), options)
+    this.help = `node_modules/speadcast/docs/errors.md#${code.toLowerCase()}`
   }
 }

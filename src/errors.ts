@@ -4,7 +4,8 @@ import { NativeError } from '../ffi/native-error.js'
 import { printable } from '../ffi/printable.js'
 
 export { ERROR_CODES, type ErrorCode, SpeadcastError } from '../ffi/errors.js'
-export { jsonText, printable } from '../ffi/printable.js'
+export { INSPECT, type Inspection, inspected, words } from '../ffi/inspect.js'
+export { counted, jsonText, printable } from '../ffi/printable.js'
 
 /** Warns the process, as Node does; a line that is safe to print. */
 export function warn(code: `SPEADCAST_${string}`, message: string): void {

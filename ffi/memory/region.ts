@@ -19,9 +19,11 @@
  */
 
 import { SpeadcastError } from '../errors.js'
+import { INSPECT, type Inspection, inspected } from '../inspect.js'
 import { koffi } from '../koffi.js'
 import { nativeCallsWork } from '../libc.js'
 import { NativeError } from '../native-error.js'
+import { counted } from '../printable.js'
 import { takeFromBlock } from './address-block.js'
 import { ensureArgument, ensureViewable, readOptions, say } from './arguments.js'
 import { pagesRefused } from './budget.js'
@@ -228,7 +230,7 @@ export class Region implements RegionHandle {
     ensureArgument(
       isMapped(address, byteLength),
       () =>
-        `Region.fromAddress: not all of ${byteLength} bytes from address 0x${address.toString(16)} are mapped for reading and writing; /proc/self/maps has what is`,
+        `Region.fromAddress: not all of ${counted(byteLength, 'byte')} from address 0x${address.toString(16)} are mapped for reading and writing; /proc/self/maps has what is`,
     )
     return new Region(address, byteLength, 'small', '')
   }
@@ -236,6 +238,14 @@ export class Region implements RegionHandle {
   /** Whether `release` was called. */
   get released(): boolean {
     return this.#released
+  }
+
+  /** @internal */
+  [INSPECT](...how: Inspection): string {
+    return inspected('Region', how, () => {
+      const { byteLength, pages, hugePagesRefused } = this
+      return { state: this.#released ? 'released' : 'live', byteLength, pages, ...(hugePagesRefused && { hugePagesRefused }) }
+    })
   }
 
   /** Returns what another thread of this process needs to find the memory; `batch.handle()` holds it. */
@@ -301,7 +311,9 @@ export class Region implements RegionHandle {
 }
 
 function outOfMemory(byteLength: number, cause: Error): SpeadcastError {
-  return new SpeadcastError('ERR_SPEADCAST_MEMORY', `cannot have ${byteLength} bytes of memory: ${cause.message}`, { cause })
+  return new SpeadcastError('ERR_SPEADCAST_MEMORY', `cannot have ${counted(byteLength, 'byte')} of memory: ${cause.message}`, {
+    cause,
+  })
 }
 
 function ensureNative(call: string): void {
@@ -330,7 +342,8 @@ function lengthInside(fd: number, offset: number, asked: number | undefined): nu
   const byteLength = asked === undefined ? size - offset : asked
   ensureArgument(
     Number.isSafeInteger(byteLength) && byteLength > 0 && offset + byteLength <= size,
-    () => `Region.fromFd: bytes from ${offset}, ${say(byteLength)} of them, are not all inside the file of ${size} bytes`,
+    () =>
+      `Region.fromFd: bytes from ${offset}, ${say(byteLength)} of them, are not all inside the file of ${counted(size, 'byte')}`,
   )
   return byteLength
 }

@@ -3,7 +3,7 @@ import { totalmem } from 'node:os'
 import type { GroupMode } from '../batch/compile.js'
 import type { ByHand, ClassesFor, ImmediatesOf, NoViews, ViewClasses, ViewsOf } from '../batch/view-types.js'
 import { checkOptions, shown } from '../checks.js'
-import { ensure } from '../errors.js'
+import { counted, ensure } from '../errors.js'
 import type { ItemGroup } from '../spead/index.js'
 import type { Batch } from '../stream/batch.js'
 import { memoryLimitBytes } from '../stream/memory-limit.js'
@@ -114,7 +114,7 @@ export function createBatchRing<G, B extends number = ByHand, V extends ViewClas
         const mebibytes = Math.round((byteLength * length) / 2 ** 20)
         const whose = memoryLimitBytes() < totalmem() ? "the cgroup's" : "this machine's"
         return (
-          `${length} batches of ${heaps} heaps for ${endpoints} endpoints take ${mebibytes} MiB, more than half of ${whose} memory; ` +
+          `${counted(length, 'batch', 'batches')} of ${counted(heaps, 'heap')} for ${counted(endpoints, 'endpoint')} take ${mebibytes} MiB, more than half of ${whose} memory; ` +
           'use smaller heaps, fewer of them in a batch, or fewer batches'
         )
       })

@@ -1,6 +1,6 @@
 /** Items and arrays as the sample writer needs them. */
 import { isInstance } from '../checks.js'
-import { ensure, SpeadcastError } from '../errors.js'
+import { counted, ensure, SpeadcastError } from '../errors.js'
 import { Item, ItemGroup } from '../spead/index.js'
 
 /** A copy of an item with another value. */
@@ -19,7 +19,7 @@ export function rowsOf({ name, shape, order, byteLength, allowImmediate }: Item,
     byteLength > pointerBytes,
     'ERR_SPEADCAST_ITEM',
     () =>
-      `item '${name}' has ${byteLength} bytes a heap, which ${byteLength === 0 ? 'takes no samples' : 'travel inside the item pointer'}; ` +
+      `item '${name}' has ${counted(byteLength, 'byte')} a heap, which ${byteLength === 0 ? 'takes no samples' : 'travel inside the item pointer'}; ` +
       `give it a shape of more than ${pointerBytes} bytes or allowImmediate: false, or send such heaps with sendHeap`,
   )
   const rows = (order === 'F' ? shape.at(-1) : shape[0]) ?? 1
@@ -27,7 +27,7 @@ export function rowsOf({ name, shape, order, byteLength, allowImmediate }: Item,
     byteLength % rows === 0,
     'ERR_SPEADCAST_ITEM',
     () =>
-      `item '${name}' has ${rows} samples in ${byteLength} bytes; a sample must be whole bytes, so make several of them one row of a ` +
+      `item '${name}' has ${counted(rows, 'sample')} in ${counted(byteLength, 'byte')}; a sample must be whole bytes, so make several of them one row of a ` +
       'second dimension',
   )
   return rows

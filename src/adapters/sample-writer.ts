@@ -11,7 +11,7 @@
  * One call at a time: await each before the next. A batch goes when it is full, when its first heap has waited for `maxDelayMs`,
  * or by flush.
  */
-import { ensure, SpeadcastError } from '../errors.js'
+import { counted, ensure, SpeadcastError } from '../errors.js'
 import type { Item, ItemGroup } from '../spead/index.js'
 import type { Batch } from '../stream/batch.js'
 import { SendError } from '../stream/result.js'
@@ -289,7 +289,7 @@ export class SampleWriter {
       left === 0 || dropPartialSample,
       'ERR_SPEADCAST_INPUT',
       () =>
-        `${left} byte${left === 1 ? '' : 's'} left over at the end: a sample of item '${this.#item.name}' is ${this.sampleBytes} bytes; ` +
+        `${counted(left, 'byte')} left over at the end: a sample of item '${this.#item.name}' is ${counted(this.sampleBytes, 'byte')}; ` +
         'is the input cut off, or of another dtype or shape?',
     )
     return { heaps: this.#sentHeaps, failedHeaps: this.#failedHeaps, sampleBytes: this.#sentBytes, droppedBytes: left }

@@ -1,7 +1,7 @@
 /** Handles of batches, as other threads get them: what they must be, and the views that are made of them. */
 import { attach, type LoanTicket } from '../../ffi/memory/loans.js'
 import { checkOptions, isObject, shown } from '../checks.js'
-import { ensure, SpeadcastError } from '../errors.js'
+import { ensure, INSPECT, type Inspection, inspected, SpeadcastError } from '../errors.js'
 import type { ImmediateColumn } from './column.js'
 import type { HeapViews, Instances, NoViews, ViewClasses } from './view-types.js'
 import { type BatchHandle, type BatchParts, BatchViews, checkViews } from './views.js'
@@ -66,6 +66,11 @@ export class AttachedBatch<T extends object = HeapViews, I extends string = stri
   /** Closes the views, for `using`. */
   [Symbol.dispose](): void {
     this.close()
+  }
+
+  /** @internal */
+  override [INSPECT](...how: Inspection): string {
+    return inspected('AttachedBatch', how, () => ({ state: this.#closed ? 'closed' : 'open', ...this.shown() }))
   }
 }
 

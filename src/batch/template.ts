@@ -4,7 +4,7 @@
  */
 import { Loan } from '../../ffi/memory/loans.js'
 import { isShort, type Region } from '../../ffi/memory/region.js'
-import { ensure } from '../errors.js'
+import { counted, ensure } from '../errors.js'
 import { alignmentOf, encodeValue, type Flavour, type Item, type ItemGroup, type PlanItem, type Split } from '../spead/index.js'
 import type { ImmediateColumn } from './column.js'
 import {
@@ -156,7 +156,7 @@ export class BatchTemplate<T extends object = HeapViews, I extends string = stri
     this.#whole = { key: 'all', rows: heaps * this.#plan.packets, compile: () => this.#compile(this.#specs, 0) }
     this.#prefill(values, bytes)
     const own = [...external.keys()].map((name) => `'${name}'`).join(', ')
-    for (const region of externalRegions) region.hold(this, () => `a batch of ${heaps} heap${heaps === 1 ? '' : 's'} (${own})`)
+    for (const region of externalRegions) region.hold(this, () => `a batch of ${counted(heaps, 'heap')} (${own})`)
   }
 
   /** Writes values that items have at creation into every heap. */

@@ -5,7 +5,7 @@
 import type { LoanTicket } from '../../ffi/memory/loans.js'
 import { attachRegion, type RegionHandle } from '../../ffi/memory/region.js'
 import { isObject, shown } from '../checks.js'
-import { ensure, SpeadcastError } from '../errors.js'
+import { counted, ensure, INSPECT, type Inspection, inspected, SpeadcastError } from '../errors.js'
 import { type Dtype, parseDtype, typedView, type ViewClass, viewClassOf } from '../spead/index.js'
 import { ImmediateColumn } from './column.js'
 import { type HeapNames, heapMaker, noView } from './heap-object.js'
@@ -116,6 +116,17 @@ export class BatchViews<T extends object = HeapViews, I extends string = string>
     return this.#parts.heaps
   }
 
+  /** @internal What util.inspect shows of a batch. */
+  shown(): object {
+    const { heaps, items, immediates } = this.#parts
+    return { heaps, items: items.map(({ name }) => name), immediates: immediates.map(({ name }) => name) }
+  }
+
+  /** @internal */
+  [INSPECT](...how: Inspection): string {
+    return inspected('BatchViews', how, () => this.shown())
+  }
+
   /**
    * Returns the views of heap `j`'s addressed items, by name, as `Batch.heap` does. They are made once and valid while the batch is open.
    * @throws ERR_SPEADCAST_VALUE for a heap that there is not; ERR_SPEADCAST_ITEM when a name is read that has no view
@@ -145,7 +156,10 @@ export class BatchViews<T extends object = HeapViews, I extends string = string>
 
   #viewsOf(j: number): T {
     if (!(Number.isInteger(j) && j >= 0 && j < this.heaps))
-      throw new SpeadcastError('ERR_SPEADCAST_VALUE', `heap index ${shown(j)} is not below the batch's ${this.heaps} heaps`)
+      throw new SpeadcastError(
+        'ERR_SPEADCAST_VALUE',
+        `heap index ${shown(j)} is not below the batch's ${counted(this.heaps, 'heap')}`,
+      )
     const slot = this.#parts.slots?.[j] ?? j
     const heap = this.#makeHeap(
       this.#parts.items.map((place) => {

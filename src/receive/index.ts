@@ -24,6 +24,7 @@ import { parseEndpoints, resolveEndpoints } from '../net/endpoint.js'
 import { addressesSettle, equal, interfaceName, type ResolvedInterface } from '../net/interface.js'
 import { askedInterface } from '../net/sender-interface.js'
 import { openDgram } from './dgram-receiver.js'
+import { ReceiverNews } from './news.js'
 import {
   checkReceiverOptions,
   DEFAULT_DATAGRAM_BUFFER_BYTES,
@@ -33,9 +34,11 @@ import {
 } from './options.js'
 import { HeapQueue } from './queue.js'
 import type { DriverEvents, DriverOptions, ReceiveDriver, ReceiveEndpoint } from './receive-driver.js'
+import { Received } from './received.js'
 import { Receiver } from './receiver.js'
 import { SESSION_BYTES, type SessionSummary } from './session.js'
 
+export type { ReceiverMessages } from './channels.js'
 export {
   DEFAULT_DATAGRAM_BUFFER_BYTES,
   DEFAULT_HEAP_MEMORY_BYTES,
@@ -66,6 +69,7 @@ export async function openReceiver(options: ReceiverOptions): Promise<Receiver> 
   const { endpoints, chosen } = await prepare(options)
   const outputFd =
     options.output === undefined ? undefined : openOutput(order === 'sender' ? `${options.output}.0` : options.output)
+  const news = new ReceiverNews()
   const queue = new HeapQueue((heap) => driver?.taken(heap))
   let driver: ReceiveDriver | undefined
   let settle: { resolve: (summary: SessionSummary) => void; reject: (error: unknown) => void }
@@ -84,7 +88,7 @@ export async function openReceiver(options: ReceiverOptions): Promise<Receiver> 
     onBound: () => {
       if (outputFd !== undefined && fstatSync(outputFd).isFile()) ftruncateSync(outputFd)
     },
-    onHeap: (heap) => queue.push(heap),
+    onHeap: (heap) => queue.push(new Received(heap)),
     onEnd: (summary) => settle.resolve(summary),
     onError: (error) => settle.reject(error),
   }
@@ -113,7 +117,10 @@ export async function openReceiver(options: ReceiverOptions): Promise<Receiver> 
     memoryBytes: heapMemoryBytes + SESSION_BYTES,
     gro: options.gro ?? true,
     credits: options.credits ?? false,
-    tell: options.onChange ?? (() => {}),
+    tell: (what) => {
+      news.changed(what)
+      options.onChange?.(what)
+    },
     interface: chosen,
     device: options.device,
     verbsLibrary: options.verbsLibrary,
@@ -123,7 +130,7 @@ export async function openReceiver(options: ReceiverOptions): Promise<Receiver> 
   try {
     const opened = await openBackend(options.backend ?? 'auto', driverOptions, events)
     driver = opened.driver
-    return new Receiver(
+    const receiver = new Receiver(
       driver,
       opened.reason,
       endpoints.map(({ text }) => text),
@@ -131,8 +138,11 @@ export async function openReceiver(options: ReceiverOptions): Promise<Receiver> 
       ended,
       options.signal,
     )
+    news.opened(receiver)
+    return receiver
   } catch (cause) {
     const error = withCode('openReceiver', cause)
+    news.say(() => `cannot be opened: ${(error as Error).message}`)
     // The driver's end settles it where there is one: until then the driver may write into the output.
     if (driver) driver.stop()
     else settle!.reject(error)

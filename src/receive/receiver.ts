@@ -1,5 +1,5 @@
 /** The receiver as its user holds it: heaps out of an iterator, counters, and the summary at the end. */
-import { SpeadcastError } from '../errors.js'
+import { INSPECT, type Inspection, inspected, SpeadcastError } from '../errors.js'
 import { formatGid } from '../net/address.js'
 import type { DatagramPeer } from '../rdma/rendezvous.js'
 import type { HeapQueue } from './queue.js'
@@ -56,6 +56,7 @@ export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {
   readonly #backendReason: string
   readonly #queue: HeapQueue
   #aborted = false
+  #ended = false
 
   /** @internal */
   constructor(
@@ -95,7 +96,10 @@ export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {
           throw error
         },
       )
-      .finally(() => signal?.removeEventListener('abort', onAbort))
+      .finally(() => {
+        this.#ended = true
+        signal?.removeEventListener('abort', onAbort)
+      })
     // A caller that only iterates learns of a failure there.
     this.done.catch(() => undefined)
   }
@@ -114,6 +118,16 @@ export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {
     this.#queue.clear()
     this.#queue.end()
     return this.done
+  }
+
+  /** @internal */
+  [INSPECT](...how: Inspection): string {
+    return inspected('Receiver', how, () => {
+      const { endpoints, peers } = this
+      const { backend, packets, heaps, heapsIncomplete, droppedByKernel } = this.stats()
+      const state = this.#ended ? 'ended' : 'receiving'
+      return { state, endpoints, ...(peers.length > 0 && { peers }), backend, packets, heaps, heapsIncomplete, droppedByKernel }
+    })
   }
 
   /** Yields heaps until reception ends; leaving the loop closes the receiver. @throws ERR_SPEADCAST_NATIVE where the output failed; the signal's reason */

@@ -1,5 +1,5 @@
 import { isObject, listOf, readPlain, shown } from '../checks.js'
-import { ensure, printable, SpeadcastError } from '../errors.js'
+import { counted, ensure, INSPECT, type Inspection, inspected, printable, SpeadcastError, words } from '../errors.js'
 import { ascii } from './bytes.js'
 import {
   HEADER_BYTES,
@@ -161,6 +161,11 @@ export class Descriptor {
     return JSON.stringify([id, name, description, shape, dtype?.descr, format, order])
   }
 
+  /** @internal */
+  [INSPECT](...how: Inspection): string {
+    return inspected('Descriptor', how, () => properties(this))
+  }
+
   /**
    * Returns the value of a descriptor item (id 5): a SPEAD packet of its own, with heap cnt 1 (as spead2 sends it), in the flavour's
    * widths. With a dtype the numpy header comes last and overrides format and shape; the format is then empty.
@@ -241,6 +246,18 @@ export class Descriptor {
   }
 }
 
+/** What util.inspect shows of a descriptor. */
+export function properties({ id, name, description, shape, dtype, format, order }: Descriptor): object {
+  return {
+    id: words(hex(id)),
+    name,
+    ...(description !== '' && { description }),
+    ...(dtype ? { dtype: dtype.descr } : { format: words(JSON.stringify(format)) }),
+    shape: words(JSON.stringify(shape)),
+    ...(order === 'F' && { order }),
+  }
+}
+
 const FIELD_WIDTHS: Readonly<Record<string, readonly number[] | undefined>> = { c: [8], f: [32, 64] }
 
 function checkFormat(format: readonly FormatField[], bad: (problem: string) => Error): readonly FormatField[] {
@@ -255,10 +272,10 @@ function checkFormat(format: readonly FormatField[], bad: (problem: string) => E
       if (typeof code !== 'string' || !/^[uibcf]$/.test(code))
         throw bad(`format code ${shown(code)} is unknown; it must be one of u, i, b, c, f`)
       if (!Number.isSafeInteger(bits) || bits <= 0)
-        throw bad(`format field '${code}' has ${shown(bits)} bits; it needs a whole number from 1 up`)
+        throw bad(`format field '${code}' has a width of ${shown(bits)}; it needs a whole number of bits from 1 up`)
       const widths = FIELD_WIDTHS[code]
       if (widths && !widths.includes(bits))
-        throw bad(`format field '${code}' has ${bits} bits; it must have ${widths.join(' or ')}`)
+        throw bad(`format field '${code}' has ${counted(bits, 'bit')}; it must have ${widths.join(' or ')}`)
       return Object.freeze([code, bits] as const) as FormatField
     }),
   )

@@ -1,5 +1,5 @@
 import { isInstance, isObject, readPlain, shown } from '../checks.js'
-import { ensure } from '../errors.js'
+import { counted, ensure, INSPECT, type Inspection, inspected, words } from '../errors.js'
 import { allocate } from './bytes.js'
 import {
   ITEM_DESCRIPTOR,
@@ -93,6 +93,17 @@ export class Heap {
     return this.#entries
   }
 
+  /** @internal */
+  [INSPECT](...how: Inspection): string {
+    return inspected('Heap', how, () => {
+      const { flavour, repeatPointers } = this
+      const entries = this.#entries.map(({ kind, name, id, descriptor, lengthBytes, immediate }) =>
+        words(`${kind} '${name}' (${hex(descriptor?.id ?? id)}), ${immediate ? 'immediate' : counted(lengthBytes, 'byte')}`),
+      )
+      return { flavour, ...(repeatPointers && { repeatPointers }), entries }
+    })
+  }
+
   #add(entry: Omit<HeapEntry, 'immediate'>, allowImmediate: boolean): this {
     const immediate = allowImmediate && entry.lengthBytes <= this.flavour.heapAddressBits / 8
     const read = entry.bytes
@@ -101,7 +112,8 @@ export class Heap {
       ensure(
         value.length === entry.lengthBytes,
         'ERR_SPEADCAST_VALUE',
-        () => `item '${entry.name}' was added with ${entry.lengthBytes} bytes and now has ${value.length}: add it to a new heap`,
+        () =>
+          `item '${entry.name}' was added with ${counted(entry.lengthBytes, 'byte')} and now has ${value.length}: add it to a new heap`,
       )
       return value
     }

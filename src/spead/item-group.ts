@@ -1,5 +1,5 @@
 import { isInstance, isObject, readPlain, shown } from '../checks.js'
-import { ensure, printable, SpeadcastError } from '../errors.js'
+import { ensure, INSPECT, type Inspection, inspected, printable, SpeadcastError } from '../errors.js'
 import type { Descriptor } from './descriptor.js'
 import type { DtypeText } from './dtype-text.js'
 import { DEFAULT_FLAVOUR, type Flavour, makeFlavour } from './flavour.js'
@@ -177,6 +177,11 @@ class Group {
 
   items(): Item[] {
     return [...this.#byName.values()]
+  }
+
+  /** @internal */
+  [INSPECT](...how: Inspection): string {
+    return inspected('ItemGroup', how, () => ({ flavour: this.flavour, items: this.items() }))
   }
 
   getHeap(selection: HeapSelection = {}): Heap {

@@ -1,5 +1,6 @@
-import { readPlain } from '../checks.js'
-import { Descriptor, ITEM_OPTIONS, type ItemOptions } from './descriptor.js'
+import { readPlain, shown } from '../checks.js'
+import { INSPECT, type Inspection, inspected, words } from '../errors.js'
+import { Descriptor, ITEM_OPTIONS, type ItemOptions, properties } from './descriptor.js'
 import type { DtypeText } from './dtype-text.js'
 import type { FormatField, Shape } from './item-types.js'
 import type { ItemValue } from './value.js'
@@ -45,5 +46,15 @@ export class Item extends Descriptor {
   set value(value: ItemSource | null | undefined) {
     this.#value = value ?? undefined
     this.version++
+  }
+
+  /** @internal */
+  override [INSPECT](...how: Inspection): string {
+    const { version, value } = this
+    return inspected('Item', how, () => ({
+      ...properties(this),
+      ...(value !== undefined && { value: words(shown(value)) }),
+      version,
+    }))
   }
 }

@@ -1,4 +1,5 @@
 import { shown } from '../checks.js'
+import { counted } from '../errors.js'
 import { float16Bits, putBits, putWideBits } from './bytes.js'
 import type { Descriptor } from './descriptor.js'
 import { componentBytes, type Dtype } from './dtype.js'
@@ -85,7 +86,7 @@ function putUnicode(name: string, dtype: Dtype, view: DataView, at: number, valu
   const characters = [...value]
   const limit = dtype.itemSizeBytes / 4
   if (characters.length > limit)
-    fail(name, where, `${shown(value)} has ${characters.length} characters; ${dtype.descr} holds ${limit}`)
+    fail(name, where, `${shown(value)} has ${counted(characters.length, 'character')}; ${dtype.descr} holds ${limit}`)
   characters.forEach((character, i) => {
     view.setUint32(at + 4 * i, character.codePointAt(0)!, !dtype.bigEndian)
   })
@@ -95,7 +96,8 @@ function putUnicode(name: string, dtype: Dtype, view: DataView, at: number, valu
 function putRaw(name: string, dtype: Dtype, out: Uint8Array, at: number, value: unknown, where: Where): void {
   const limit = dtype.itemSizeBytes
   if (dtype.kind === 'S' && typeof value === 'string') {
-    if (value.length > limit) fail(name, where, `${shown(value)} has ${value.length} characters; ${dtype.descr} holds ${limit}`)
+    if (value.length > limit)
+      fail(name, where, `${shown(value)} has ${counted(value.length, 'character')}; ${dtype.descr} holds ${limit}`)
     for (let i = 0; i < value.length; i++) {
       if (value.charCodeAt(i) > 0x7f)
         fail(name, where, `'${value}' is not ASCII, which ${dtype.descr} needs; U<n> takes any characters`)
@@ -103,7 +105,8 @@ function putRaw(name: string, dtype: Dtype, out: Uint8Array, at: number, value: 
     }
     return
   }
-  const wanted = dtype.kind === 'S' ? `a string or a Uint8Array of up to ${limit} bytes` : `a Uint8Array of ${limit} bytes`
+  const wanted =
+    dtype.kind === 'S' ? `a string or a Uint8Array of up to ${counted(limit, 'byte')}` : `a Uint8Array of ${counted(limit, 'byte')}`
   if (!(value instanceof Uint8Array) || value.length > limit || (dtype.kind === 'V' && value.length !== limit))
     fail(name, where, `${shown(value)} is not ${wanted}, which ${dtype.descr} needs`)
   out.set(value, at)

@@ -2,7 +2,7 @@
 import type { GroupMode } from '../batch/compile.js'
 import type { HeapReference } from '../batch/heaps.js'
 import { checkOptions, isInstance, listOf, oneOf, shown } from '../checks.js'
-import { ensure, SpeadcastError } from '../errors.js'
+import { counted, ensure, SpeadcastError } from '../errors.js'
 import { type Flavour, Heap, ItemGroup } from '../spead/index.js'
 import { splitHeapCnt, splitUnsigned } from '../spead/pointer.js'
 import { Batch, type BatchOptions } from './batch.js'
@@ -58,8 +58,7 @@ export function checkSubstream(substream: number, substreams: number): number {
   ensure(
     Number.isInteger(substream) && substream >= 0 && substream < substreams,
     'ERR_SPEADCAST_SUBSTREAM',
-    () =>
-      `substream is ${shown(substream)}; the stream has ${substreams} endpoint${substreams === 1 ? '' : 's'}, 0 to ${substreams - 1}`,
+    () => `substream is ${shown(substream)}; the stream has ${counted(substreams, 'endpoint')}, 0 to ${substreams - 1}`,
   )
   return substream
 }
@@ -149,7 +148,7 @@ export function ratesOf(rates: BatchOptions['rates'], heaps: number, pace: HeapP
     list?.length === heaps,
     'ERR_SPEADCAST_CONFIG',
     () =>
-      `createBatch: ${list ? `rates has ${list.length} entries` : `rates is ${shown(rates)}`} for ${heaps} heaps; ` +
+      `createBatch: ${list ? `rates has ${counted(list.length, 'entry', 'entries')}` : `rates is ${shown(rates)}`} for ${counted(heaps, 'heap')}; ` +
       'give a list of one for each',
   )
   for (const rate of list) checkHeapRate(rate, pace)

@@ -4,6 +4,7 @@ import type { ExternalMemory } from '../batch/external-memory.js'
 import { type BatchConfig, BatchTemplate } from '../batch/template.js'
 import type { ClassesFor, HeapOf, HeapViews, ViewClasses } from '../batch/view-types.js'
 import type { BatchHandle } from '../batch/views.js'
+import { INSPECT, type Inspection, inspected } from '../errors.js'
 import type { ItemGroup } from '../spead/index.js'
 import type { BatchResult } from './result.js'
 import type { SendPromise } from './send-promise.js'
@@ -150,6 +151,14 @@ export class Batch<T extends object = HeapViews, I extends string = string> {
     if (this.#closed) return
     this.#owner.closeBatch(this as unknown as Batch<object>)
     this.#closed = true
+  }
+
+  /** @internal */
+  [INSPECT](...how: Inspection): string {
+    return inspected('Batch', how, () => {
+      const { state, packetsPerHeap, interleaved, template } = this
+      return { state, ...template.views.shown(), packetsPerHeap, interleaved }
+    })
   }
 
   /** @internal The promise of the send under way, undefined when it has settled. */

@@ -1,6 +1,6 @@
 import { checkOptions, listOf, shown } from '../checks.js'
 import { IoThreadHandle } from '../engine/thread.js'
-import { ensure } from '../errors.js'
+import { ensure, INSPECT, type Inspection, inspected } from '../errors.js'
 
 /**
  * Options of `new IoThread`.
@@ -68,6 +68,15 @@ export class IoThread implements AsyncDisposable {
   /** Closes it, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close()
+  }
+
+  /** @internal */
+  [INSPECT](...how: Inspection): string {
+    return inspected('IoThread', how, () => {
+      const { setup, state, streams } = handleOf(this)
+      const { name, affinity, priority } = setup
+      return { name, state, streams, ...(affinity.length > 0 && { affinity }), ...(priority !== undefined && { priority }) }
+    })
   }
 }
 

@@ -6,12 +6,13 @@ import type { UdpOptions } from '../backend/udp/open.js'
 import type { RdmaUdOptions } from '../backend/verbs/datagrams-open.js'
 import type { QueueOptions } from '../backend/verbs/open.js'
 import type { IbverbsOptions } from '../backend/verbs/raw-options.js'
+import { firstOf } from '../debug.js'
 import type { Driver, DriverInput } from '../engine/driver.js'
 import { InlineDriver } from '../engine/driver-inline.js'
 import { WorkerDriver } from '../engine/driver-worker.js'
 import { DEFAULT_IO_THREADS, ioThreads, type Lease, lease } from '../engine/pool.js'
 import { Ring } from '../engine/ring.js'
-import { BackendRefused, ensure, SpeadcastError, ThreadRefused, warn, withCode } from '../errors.js'
+import { BackendRefused, counted, ensure, SpeadcastError, ThreadRefused, warn, withCode } from '../errors.js'
 import { type EndpointSpec, parseEndpoints, type ResolvedEndpoint, resolveEndpoints } from '../net/endpoint.js'
 import type { ResolvedInterface } from '../net/interface.js'
 import { askedInterface, oddInterface } from '../net/sender-interface.js'
@@ -19,6 +20,7 @@ import { makeFlavour } from '../spead/index.js'
 import { cntSequence } from './arguments.js'
 import { IBVERBS_DEFAULTS, parseStreamConfig, RDMA_UD_DEFAULTS, type StreamConfig } from './config.js'
 import { handleOf, IoThread } from './io-thread.js'
+import { News } from './news.js'
 import type { StreamOptions } from './options.js'
 import { Stream } from './stream.js'
 import { tellOfUnits } from './units.js'
@@ -51,11 +53,16 @@ export async function openStream<const Bits extends number = 48>(options: Stream
   const specs = parseEndpoints(config.to)
   // A thread that has to be started loads its code meanwhile.
   const early = mayHaveThread(config) ? claimThread(config) : undefined
+  const news = new News()
   try {
-    return (await openResolved(config, specs, early)) as Stream<Bits>
+    const stream = (await openResolved(config, specs, early, news)) as Stream<Bits>
+    news.opened()
+    return stream
   } catch (error) {
     release(early)
-    throw withCode('openStream', error)
+    const known = withCode('openStream', error)
+    news.say(() => `cannot be opened: ${(known as Error).message}`)
+    throw known
   }
 }
 
@@ -92,8 +99,14 @@ function mayHaveThread({ thread, backend }: StreamConfig): boolean {
   return process.platform === 'linux' && thread !== 'inline' && (backend === 'auto' || THREADED.includes(backend))
 }
 
-async function openResolved(config: StreamConfig, specs: readonly EndpointSpec[], early: Claim | undefined): Promise<Stream> {
+async function openResolved(
+  config: StreamConfig,
+  specs: readonly EndpointSpec[],
+  early: Claim | undefined,
+  news: News,
+): Promise<Stream> {
   const endpoints = await resolveEndpoints(specs)
+  news.say(() => `opens to ${firstOf(endpoints.map(({ text }) => text))}; ${wishes(config)}`)
   const unicast = endpoints.find(({ multicast }) => !multicast)
   ensure(
     !(config.ttl === 0 && unicast),
@@ -106,6 +119,7 @@ async function openResolved(config: StreamConfig, specs: readonly EndpointSpec[]
     () => `broadcast is set, and ${endpoints[0]!.text} is IPv6, which has none; leave it out, or send to a group such as [ff02::1]`,
   )
   const iface = await askedInterface(config.interface, endpoints[0]!)
+  if (iface) news.say(() => `interface ${iface.name} (index ${iface.index}), address ${iface.address}`)
   const selection = await selectBackend(config.backend, {
     endpoints,
     interface: iface,
@@ -115,12 +129,12 @@ async function openResolved(config: StreamConfig, specs: readonly EndpointSpec[]
     multicastLoop: config.multicastLoop,
   })
   try {
-    return await openWith(selection, config, endpoints, iface, early)
+    return await openWith(selection, config, endpoints, iface, news, early)
   } catch (error) {
     const refused = config.backend === 'auto' && selection.backend === 'ibverbs' && error instanceof SpeadcastError
     // The probe cannot tell everything: that a queue of full length takes more memory than may be locked, for one.
     if (!refused || error.code !== 'ERR_SPEADCAST_BACKEND') throw error
-    return openWith(udpInstead(error instanceof BackendRefused ? error.why : error.message), config, endpoints, iface)
+    return openWith(udpInstead(error instanceof BackendRefused ? error.why : error.message), config, endpoints, iface, news)
   }
 }
 
@@ -129,8 +143,10 @@ async function openWith(
   config: StreamConfig,
   endpoints: readonly ResolvedEndpoint[],
   iface: ResolvedInterface | undefined,
+  news: News,
   early?: Claim,
 ): Promise<Stream> {
+  news.say(() => `backend ${backend}: ${reason}`)
   const asked = config.thread instanceof IoThread ? 'worker' : config.thread
   const wanted = asked ?? (THREADED.includes(backend) ? 'worker' : 'inline')
   if (wanted === 'inline') release(early)
@@ -173,11 +189,13 @@ async function openWith(
       interruptible: typeof config.descriptors === 'object' && config.descriptors.everySeconds !== undefined,
     },
   }
+  const from = claim && !(claim instanceof ThreadRefused) ? claim.thread.label : 'the event loop'
+  news.say(() => `sends from ${from}${claim instanceof ThreadRefused ? `, because ${claim.why}` : ''}`)
   const { driver, packets } = await openDriver(input, claim)
   const paced = config.rateBytesPerSecond > 0
   const states = paced ? { rateMethod: 'sw', rateMethodReason: softwareReason(config, backend) } : {}
   const why = claim instanceof ThreadRefused ? `${reason}; sent from the event loop: ${claim.why}` : reason
-  const stream = new Stream({ config, endpoints, ring, driver, reason: why, states, packets })
+  const stream = new Stream({ config, endpoints, ring, driver, reason: why, states, packets, news })
   try {
     if (config.firstCnt !== 1 || config.cntStep !== 1) stream.setCntSequence(config.firstCnt, config.cntStep)
   } catch (error) {
@@ -185,6 +203,12 @@ async function openWith(
     throw error
   }
   return stream
+}
+
+/** What was asked for, in words. */
+function wishes({ backend, packetSizeBytes, rateBytesPerSecond: rate, rateMethod }: StreamConfig): string {
+  const pace = rate > 0 ? `${rate} bytes a second (rateMethod '${rateMethod}')` : 'no rate'
+  return `backend '${backend}', packets of at most ${packetSizeBytes} bytes, ${pace}`
 }
 
 /** Why this program keeps the rate, where the backend does not say otherwise. */
@@ -309,7 +333,8 @@ function rdmaUdSpec(
   ensure(
     peers === undefined || peers.length === endpoints.length,
     'ERR_SPEADCAST_CONFIG',
-    () => `rdmaUd.peers names ${peers!.length} queue pairs, and there are ${endpoints.length} endpoints; give one for each`,
+    () =>
+      `rdmaUd.peers names ${counted(peers!.length, 'queue pair')} for ${counted(endpoints.length, 'endpoint')}; give one for each`,
   )
   return { ...queueSpec(config, endpoints, iface), ...RDMA_UD_DEFAULTS, ...config.rdmaUd }
 }

@@ -4,6 +4,7 @@ import type { Driver } from '../engine/driver.js'
 import type { Ring } from '../engine/ring.js'
 import type { ResolvedEndpoint } from '../net/endpoint.js'
 import type { StreamConfig } from './config.js'
+import type { News } from './news.js'
 
 /** What `openStream` makes a stream of. */
 export interface StreamParts {
@@ -17,4 +18,5 @@ export interface StreamParts {
   readonly states: StateWords
   /** The memory backend's packets. */
   readonly packets: MemoryPacket[]
+  readonly news: News
 }

@@ -20,10 +20,9 @@ const capture = (resolve: Resolve<never>, reject: Reject): void => {
  * @example stream.send(batch)
  */
 export class SendPromise<T> extends Promise<T> {
-  /** @internal Somebody looks at it. */
-  observed = false
-  /** @internal The engine was asked to report this one's settlement at once. */
-  watched = false
+  // None of these is a property, because util.inspect would show it beside the promise's state.
+  #observed = false
+  #watched = false
   #settled = false
   readonly #watch: (promise: SendPromise<T>) => void
   readonly #fulfil: Resolve<T>
@@ -37,6 +36,24 @@ export class SendPromise<T> extends Promise<T> {
     this.#reject = rejectOfNew
   }
 
+  /** @internal Somebody looks at it. */
+  get observed(): boolean {
+    return this.#observed
+  }
+
+  set observed(yes: boolean) {
+    this.#observed = yes
+  }
+
+  /** @internal The engine was asked to report this one's settlement at once. */
+  get watched(): boolean {
+    return this.#watched
+  }
+
+  set watched(yes: boolean) {
+    this.#watched = yes
+  }
+
   // Derived promises are ordinary ones.
   static override get [Symbol.species](): PromiseConstructor {
     return Promise
@@ -48,7 +65,7 @@ export class SendPromise<T> extends Promise<T> {
     // biome-ignore lint/suspicious/noExplicitAny: as Promise has it, so that a handler may say what it takes, such as a SendError
     onRejected?: ((reason: any) => B | PromiseLike<B>) | null,
   ): Promise<A | B> {
-    this.observed = true
+    this.#observed = true
     this.#reportAtOnce()
     return super.then(onFulfilled, onRejected)
   }
@@ -66,7 +83,7 @@ export class SendPromise<T> extends Promise<T> {
 
   /** Somebody waits for it. */
   #reportAtOnce(): void {
-    if (!this.#settled && !this.watched) this.#watch(this)
+    if (!this.#settled && !this.#watched) this.#watch(this)
   }
 
   /** @internal */

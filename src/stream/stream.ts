@@ -17,7 +17,7 @@ import type { ByHand, ImmediatesOf, NoViews, ViewClasses, ViewsOf } from '../bat
 import { checkOptions, checkSignal } from '../checks.js'
 import type { Driver } from '../engine/driver.js'
 import { type Ring, STOP_ABORT, STOP_DRAIN } from '../engine/ring.js'
-import { SpeadcastError } from '../errors.js'
+import { INSPECT, type Inspection, inspected, SpeadcastError } from '../errors.js'
 import { type Flavour, Heap, makeFlavour } from '../spead/index.js'
 import { readCounters } from '../stats.js'
 import { listen } from './abort-listeners.js'
@@ -42,7 +42,6 @@ import { Descriptors } from './descriptors.js'
 import { Failures } from './failures.js'
 import { checksumOf, Lane, Lanes, reportIfOverwritten } from './lanes.js'
 import type { StreamParts } from './parts.js'
-import { tellPathChanges } from './path-change.js'
 import { PreparedLists } from './prepared.js'
 import type { BatchResult } from './result.js'
 import { Send } from './send.js'
@@ -92,12 +91,12 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
   readonly packets: MemoryPacket[]
 
   /** @internal use openStream */
-  constructor({ config, endpoints, ring, driver, reason, states, packets }: StreamParts) {
+  constructor({ config, endpoints, ring, driver, reason, states, packets, news }: StreamParts) {
     const { caps } = driver
     this.#config = config
     this.#ring = ring
     this.#driver = driver
-    this.#submissions = new Submissions(ring, driver, this.#failures.note)
+    this.#submissions = new Submissions(ring, driver, news, this.#failures.note)
     this.#lanes = new Lanes(driver)
     this.#batches = new Batches(this.#submissions, driver, this.#lanes)
     this.#prepared = new PreparedLists(config, caps, this.#lanes)
@@ -117,7 +116,7 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
       send: (references, between) => this.#sendOwn(references, between),
       recall: () => this.#submissions.recallBetween(),
     })
-    if (config.onPathChange) tellPathChanges(driver, config.onPathChange)
+    news.follow(this, driver, config.onPathChange)
     driver.start(this.#submissions)
   }
 
@@ -353,6 +352,8 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
     this.#closed = true
     this.#batches.close()
     this.#prepared.close()
+    const { heapsSent, heapsFailed } = readCounters(this.#ring.counters)
+    this.#submissions.news.closed(heapsSent, heapsFailed, this.#droppedHeaps)
   }
 
   /** Drains and closes; no error if it is closed or closing already. */
@@ -376,6 +377,17 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
       inFlight: this.#submissions.inFlight,
       states: { ...this.#ownStates, ...this.#driver.states },
     }
+  }
+
+  /** @internal */
+  [INSPECT](...how: Inspection): string {
+    return inspected('Stream', how, () => {
+      const { backend, reason, endpoints, flavour, rateBytesPerSecond } = this
+      const { heapsSent, heapsFailed } = readCounters(this.#ring.counters)
+      const { inFlight, dead } = this.#submissions
+      const state = this.#closed ? 'closed' : this.#closing ? 'closing' : dead ? 'dead' : 'open'
+      return { state, backend, reason, endpoints, flavour, rateBytesPerSecond, inFlight, heapsSent, heapsFailed }
+    })
   }
 
   #refuseClosed(call: string): void {

@@ -19,6 +19,7 @@ import { benchCommand } from '#dist/src/cli/bench.js'
 import { demoCommand } from '#dist/src/cli/demo.js'
 import { devicesCommand } from '#dist/src/cli/devices.js'
 import { doctorCommand } from '#dist/src/cli/doctor.js'
+import { explainCommand } from '#dist/src/cli/explain.js'
 import { recvCommand } from '#dist/src/cli/recv.js'
 import { sendCommand } from '#dist/src/cli/send.js'
 import type { SendFlags } from '#dist/src/cli/send-flags.js'
@@ -97,6 +98,7 @@ const COMMANDS: Readonly<Record<string, () => Command>> = {
   bench: benchCommand,
   devices: devicesCommand,
   doctor: doctorCommand,
+  explain: explainCommand,
   demo: demoCommand,
 }
 const SCRIPTS = JSON.parse(page('package.json').text).scripts as Record<string, string>
@@ -321,6 +323,8 @@ describe('pages', () => {
       'options',
       'memory',
       'outcomes',
+      'errors',
+      'diagnosing',
       'ibverbs',
       'rdma-ud',
       'io-uring',

@@ -127,7 +127,7 @@ test('recv --output: heaps with holes are left out, counted, and a failure', asy
     1,
     { heaps: 48, heapsIncomplete: 1, heapsMissing: 1, outputBytes: 48 * 20_000 },
   ])
-  expect(stderr).toMatch(/1 heaps are incomplete\n.*1 heaps are missing\n/)
+  expect(stderr).toMatch(/1 heap is incomplete\n.*1 heap is missing\n/)
   const expected = Buffer.concat(Array.from({ length: 50 }, (_, i) => Buffer.alloc(i === 7 || i === 9 ? 0 : 20_000, i)))
   expect(readFileSync(file).equals(expected)).toBe(true)
 })

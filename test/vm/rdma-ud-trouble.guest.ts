@@ -56,7 +56,7 @@ function sendOn(stream: Stream): Loop {
           },
           (error: SendError) => {
             note(error.outcome.heaps)
-            loop.whys.add(error.message.replace(/^\d+ of \d+ heaps were not sent whole: |\[.*$/g, ''))
+            loop.whys.add(error.message.replace(/^\d+ of \d+ heaps? (?:was|were) not sent whole: |\[.*$/g, ''))
           },
         ),
       )
