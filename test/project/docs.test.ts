@@ -6,7 +6,8 @@
  * | `ts`           | the compiler, strict, with the package's own types                                                 |
  * | `ts run`       | the same, then run                                                                                 |
  * | `sh`           | every `speadcast` in it is parsed by its command; every `npm run` names a script                   |
- * | `sh run`       | the same, then run, but for docker's (test/docker runs those)                                      |
+ * | `sh run`       | the same, then run, but for docker's (test/docker runs those) and README's (scripts/newcomer.mjs)   |
+ * | `sh beside`    | as `sh`; scripts/newcomer.mjs runs it in another terminal                                           |
  * | `json`         | the parser                                                                                         |
  * | those in PLAIN | nothing, so they may not use speadcast                                                              |
  */
@@ -189,7 +190,8 @@ describe('code blocks', () => {
   })
 
   // README's example runs in test/project/pack.test.ts too, with the package as it is packed.
-  const runnable = [...typescript, ...only('sh')].filter(({ at, runs }) => runs && !at.startsWith('docker/'))
+  const elsewhere = ({ at, language }: CodeBlock) => at.startsWith('docker/') || (language === 'sh' && at.startsWith('README.md'))
+  const runnable = [...typescript, ...only('sh')].filter((block) => block.runs && !elsewhere(block))
   test.for(runnable.map((block) => [block.at, block] as const))('%s runs', { timeout: 120_000 }, ([, block], ctx) => {
     need(ctx, process.platform === 'linux', 'the pages are about Linux')
     if (block.language !== 'sh') compiled()

@@ -16,6 +16,10 @@ export interface CodeBlock {
   readonly language: string
   /** The fence says `run` behind the language. */
   readonly runs: boolean
+  /** The fence says `beside`: it runs in another terminal, and ends by itself. */
+  readonly beside?: boolean
+  /** The name that the fence gives to a file with this text. */
+  readonly file?: string
   readonly code: string
 }
 
@@ -27,13 +31,27 @@ export function pages(): Page[] {
 }
 
 export function codeBlocks({ name, text }: Page): CodeBlock[] {
-  return [...text.matchAll(/^```(\w*)([^\n]*)\n(.*?)^```$/gms)].map(({ index, 1: language, 2: info, 3: code }) => ({
-    at: `${name}:${text.slice(0, index).split('\n').length}`,
-    language: language!,
-    runs: /\brun\b/.test(info!),
-    code: code!,
-  }))
+  return [...text.matchAll(/^```(\w*)([^\n]*)\n(.*?)^```$/gms)].map(({ index, 1: language, 2: info, 3: code }) => {
+    const words = info!.trim().split(/\s+/)
+    const file = words.find((word) => word.includes('.'))
+    return {
+      at: `${name}:${text.slice(0, index).split('\n').length}`,
+      language: language!,
+      runs: words.includes('run'),
+      beside: words.includes('beside'),
+      ...(file !== undefined && { file }),
+      code: code!,
+    }
+  })
 }
+
+/** A shell block's lines, continued ones joined, without those that say or do nothing. */
+export const commandLines = (code: string): string[] =>
+  code
+    .replaceAll(/\\\n\s*/g, '')
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line && !line.startsWith('#'))
 
 /** A shell block's commands as words: without comments, continued lines joined, cut where one command ends and the next begins. */
 export function shellCommands(code: string): string[][] {
