@@ -26,6 +26,7 @@ export class Reader {
   #clone
   #project
   #installed
+  #tell
   /** What the next command that runs has beside it, in other terminals. */
   #beside = []
   #lines = new Set()
@@ -33,14 +34,15 @@ export class Reader {
 
   /**
    * `project` has the package installed, `installed` is the outcome of that; `node` is the folder of the Node that runs; `clone` runs a
-   * command of the source tree, or says why it does not.
+   * command of the source tree, or says why it does not; `tell` is given each result.
    */
-  constructor({ lab, documents, project, installed, node, major, clone }) {
+  constructor({ tell, lab, documents, project, installed, node, major, clone }) {
     this.#lab = lab
     this.#documents = documents
     this.#project = project
     this.#clone = clone
     this.#installed = installed
+    this.#tell = tell
     this.#runsTypeScript = major >= 24
     const bin = join(project, 'reader-bin')
     mkdirSync(bin, { recursive: true })
@@ -148,6 +150,9 @@ export class Reader {
   }
 
   #note({ page, at }, command, { ok, why, seconds, said }) {
-    this.results.push({ page, at, command: command.trim(), ok, why, seconds, said })
+    const [first] = this.#documents.commandLines(command)
+    const result = { page, at, command: first.replace(/\s+#.*/, ''), ok, why, seconds, said }
+    this.results.push(result)
+    this.#tell(result)
   }
 }
