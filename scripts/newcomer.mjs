@@ -29,6 +29,8 @@ const TESTS = [
   'test/project/errors-page.test.ts',
 ]
 const NODE_24 = at('.cache/node24/bin')
+/** The Python that has spead2. */
+const PYTHON = at('.cache/venv/bin/python')
 
 const began = performance.now()
 const elapsed = () => ((performance.now() - began) / 1000).toFixed(0)
@@ -63,8 +65,7 @@ const inClone = (source, cloned) => async (command) => {
   const argv = lesser[command.replace(/\s+#.*/, '')]
   if (!argv) return { why: 'CI has a stage of its own for it' }
   const start = performance.now()
-  const peer = at('.cache/venv/bin/python')
-  const env = { ...plainEnv(), ...(existsSync(peer) && { SPEADCAST_TEST_PYTHON: peer }) }
+  const env = { ...plainEnv(), ...(existsSync(PYTHON) && { SPEADCAST_TEST_PYTHON: PYTHON }) }
   const { exitCode, stdall } = await shell(source, env)({ nothrow: true })`${argv}`
   return { ok: exitCode === 0, seconds: (performance.now() - start) / 1000, said: stdall }
 }
@@ -127,7 +128,7 @@ async function newcomer(work, lab, { values, positionals }) {
     work,
     readdirSync(work).find((name) => name.endsWith('.tgz')),
   )
-  const common = { work, lab, tarball, documents, pages, clone: inClone(source, !values.tree) }
+  const common = { work, python: PYTHON, lab, tarball, documents, pages, clone: inClone(source, !values.tree) }
   const results = await followOn(dirname(process.execPath), { ...common, marked: false })
   const lacks = lab.why ? [`without a network of its own: ${lab.why}`] : []
   if (existsSync(join(NODE_24, 'node'))) results.push(...(await followOn(NODE_24, { ...common, marked: true })))

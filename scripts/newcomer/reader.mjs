@@ -1,5 +1,5 @@
 // Follows a page as a reader would: its blocks in order, in a folder of its own below the one where the package is installed.
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { $ } from 'zx'
 import { cannot, shorter } from './left-out.mjs'
@@ -27,6 +27,7 @@ export class Reader {
   #project
   #installed
   #tell
+  #interpreter
   /** What the next command that runs has beside it, in other terminals. */
   #beside = []
   #lines = new Set()
@@ -34,15 +35,17 @@ export class Reader {
 
   /**
    * `project` has the package installed, `installed` is the outcome of that; `node` is the folder of the Node that runs; `clone` runs a
-   * command of the source tree, or says why it does not; `tell` is given each result.
+   * command of the source tree, or says why it does not; `tell` is given each result; `python` is the interpreter that
+   * has spead2.
    */
-  constructor({ tell, lab, documents, project, installed, node, major, clone }) {
+  constructor({ tell, lab, documents, project, installed, node, major, clone, python = '' }) {
     this.#lab = lab
     this.#documents = documents
     this.#project = project
     this.#clone = clone
     this.#installed = installed
     this.#tell = tell
+    this.#interpreter = python
     this.#runsTypeScript = major >= 24
     const bin = join(project, 'reader-bin')
     mkdirSync(bin, { recursive: true })
@@ -60,6 +63,7 @@ export class Reader {
     for (const block of this.#documents.codeBlocks(page)) {
       const task = { page: page.name, at: block.at, folder, env: readme ? this.#env.readme : this.#env.page }
       if (['ts', 'js'].includes(block.language)) await this.#program(task, block)
+      else if (block.language === 'python' && block.beside) this.#python(task, block)
       else if (block.language === 'sh' && (!marked || block.runs || block.beside)) await this.#shell(task, block)
     }
   }
@@ -69,7 +73,15 @@ export class Reader {
     const name = file ?? `block-${at.split(':')[1]}.m${language}`
     writeFileSync(join(task.folder, name), code)
     if (!runs) this.#note(task, name, { why: 'not marked to run; test/project/docs.test.ts compiles it' })
-    else if (!file) await this.#run(task, `${this.#runsTypeScript || language === 'js' ? 'node' : 'npx tsx'} ${name}`)
+    else if (!file) await this.#together(task, `${this.#runsTypeScript || language === 'js' ? 'node' : 'npx tsx'} ${name}`)
+  }
+
+  /** A program of spead2's Python, in another terminal. */
+  #python(task, { code, at }) {
+    const name = `block-${at.split(':')[1]}.py`
+    writeFileSync(join(task.folder, name), code)
+    if (existsSync(this.#interpreter)) this.#beside.push({ task, command: `${this.#interpreter} ${name}` })
+    else this.#note(task, name, { why: 'needs spead2, which `npm test` installs' })
   }
 
   async #shell(task, block) {
