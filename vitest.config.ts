@@ -10,6 +10,7 @@ const HEAVY = [
   'project/bootstrap',
   'devices/doctor',
   'engine/driver-exit',
+  'interop/coming-from-spead2',
   'net/dad',
   'receive/memberships',
   'receive/wakeups',
