@@ -1,5 +1,5 @@
 // Follows a page as a reader would: its blocks in order, in a folder of its own below the one where the package is installed.
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { $ } from 'zx'
 import { cannot, shorter } from './left-out.mjs'
@@ -59,13 +59,23 @@ export class Reader {
     const readme = page.name === 'README.md'
     const folder = readme ? this.#project : join(this.#project, page.name.replace(/\W/g, '-'))
     mkdirSync(folder, { recursive: true })
+    if (!readme) this.#asProject(folder)
     for (const [name, bytes] of Object.entries(SAMPLES)) writeFileSync(join(folder, name), bytes)
     for (const block of this.#documents.codeBlocks(page)) {
       const task = { page: page.name, at: block.at, folder, env: readme ? this.#env.readme : this.#env.page }
+      // A piece of a file (`from FILE`) is no program.
+      if (block.from) continue
       if (['ts', 'js'].includes(block.language)) await this.#program(task, block)
       else if (block.language === 'python' && block.beside) this.#python(task, block)
       else if (block.language === 'sh' && (!marked || block.runs || block.beside)) await this.#shell(task, block)
     }
+  }
+
+  /** What a folder has in which the reader has installed the package, and copied its examples. */
+  #asProject(folder) {
+    symlinkSync(join(this.#project, 'node_modules'), join(folder, 'node_modules'))
+    const examples = join(this.#project, 'node_modules/speadcast/docs/examples')
+    if (existsSync(examples)) cpSync(examples, join(folder, 'docs/examples'), { recursive: true })
   }
 
   /** A file of the reader's, run at once where no later command runs it by its name. */

@@ -13,13 +13,13 @@ export interface Page {
 export interface CodeBlock {
   /** The page and the line of the fence. */
   readonly at: string
+  /** The fence says `beside` behind the language: it runs in another terminal, and ends by itself. */
+  readonly beside?: boolean
+  /** The fence says `run FILE`: a later block runs it by that name. */
+  readonly file?: string | undefined
   readonly language: string
   /** The fence says `run` behind the language. */
   readonly runs: boolean
-  /** The fence says `beside`: it runs in another terminal, and ends by itself. */
-  readonly beside?: boolean
-  /** The name that the fence gives to a file with this text. */
-  readonly file?: string
   readonly code: string
 }
 
@@ -31,21 +31,17 @@ export function pages(): Page[] {
 }
 
 export function codeBlocks({ name, text }: Page): CodeBlock[] {
-  return [...text.matchAll(/^```(\w*)([^\n]*)\n(.*?)^```$/gms)].map(({ index, 1: language, 2: info, 3: code }) => {
-    const words = info!.trim().split(/\s+/)
-    const file = words.find((word) => word.includes('.'))
-    return {
-      at: `${name}:${text.slice(0, index).split('\n').length}`,
-      language: language!,
-      runs: words.includes('run'),
-      beside: words.includes('beside'),
-      ...(file !== undefined && { file }),
-      code: code!,
-    }
-  })
+  return [...text.matchAll(/^```(\w*)([^\n]*)\n(.*?)^```$/gms)].map(({ index, 1: language, 2: info, 3: code }) => ({
+    at: `${name}:${text.slice(0, index).split('\n').length}`,
+    beside: /\bbeside\b/.test(info!),
+    file: /\brun (\S+\.\w+)/.exec(info!)?.[1],
+    language: language!,
+    runs: /\brun\b/.test(info!),
+    code: code!,
+  }))
 }
 
-/** A shell block's lines, continued ones joined, without those that say or do nothing. */
+/** A shell block's lines, continued ones joined, without those that only remark. */
 export const commandLines = (code: string): string[] =>
   code
     .replaceAll(/\\\n\s*/g, '')
