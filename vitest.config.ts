@@ -14,6 +14,7 @@ const HEAVY = [
   'project/pack-bundle',
   'devices/doctor',
   'engine/driver-exit',
+  'interop/coming-from-spead2',
   'net/dad',
   'reference/documented',
   'reference/site',

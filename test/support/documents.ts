@@ -13,6 +13,10 @@ export interface Page {
 export interface CodeBlock {
   /** The page and the line of the fence. */
   readonly at: string
+  /** The fence says `beside` behind the language: it runs in another terminal, and ends by itself. */
+  readonly beside?: boolean
+  /** The fence says `run FILE`: a later block runs it by that name. */
+  readonly file?: string | undefined
   readonly language: string
   /** The fence says `run` behind the language. */
   readonly runs: boolean
@@ -33,12 +37,22 @@ export function pages(): Page[] {
 export function codeBlocks({ name, text }: Page): CodeBlock[] {
   return [...text.matchAll(/^```(\w*)([^\n]*)\n(.*?)^```$/gms)].map(({ index, 1: language, 2: info, 3: code }) => ({
     at: `${name}:${text.slice(0, index).split('\n').length}`,
+    beside: /\bbeside\b/.test(info!),
+    file: /\brun (\S+\.\w+)/.exec(info!)?.[1],
     language: language!,
     runs: /\brun\b/.test(info!),
     from: /\bfrom (\S+)/.exec(info!)?.[1],
     code: code!,
   }))
 }
+
+/** A shell block's lines, continued ones joined, without those that only remark. */
+export const commandLines = (code: string): string[] =>
+  code
+    .replaceAll(/\\\n\s*/g, '')
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line && !line.startsWith('#'))
 
 /** A shell block's commands as words: without comments, continued lines joined, cut where one command ends and the next begins. */
 export function shellCommands(code: string): string[][] {
