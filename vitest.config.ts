@@ -8,6 +8,7 @@ const HEAVY = [
   'cli/options',
   'cli/usage',
   'project/bootstrap',
+  'project/runtimes',
   'devices/doctor',
   'engine/driver-exit',
   'net/dad',
