@@ -12,6 +12,7 @@ const HEAVY = [
   'project/examples',
   'project/pack-types',
   'project/pack-bundle',
+  'project/runtimes',
   'devices/doctor',
   'engine/driver-exit',
   'interop/coming-from-spead2',
