@@ -69,9 +69,12 @@ export class AttachedBatch<T extends object = HeapViews, I extends string = stri
   }
 }
 
-/** Options of `attachBatch`. */
+/**
+ * Options of `attachBatch`.
+ * @example attachBatch(handle, { views: { adc_samples: Int8Array } })
+ */
 export interface AttachOptions<V extends ViewClasses = ViewClasses> {
-  /** The class of each view, by item name, checked against the batch. It gives the views their types where the handle has none. */
+  /** The class of each view, by item name, checked against the batch. It gives the views their types where the handle has none. Default: no check. */
   views?: V
 }
 

@@ -24,13 +24,17 @@ export interface ItemViewPlace {
 
 /** Where the parts of a batch lie in memory. */
 export interface BatchParts {
+  /** How many heaps the batch has. */
   readonly heaps: number
+  /** @hidden */
   readonly regions: readonly RegionHandle[]
+  /** @hidden */
   readonly items: readonly ItemViewPlace[]
-  /** Heap j has the slots[j]-th place in memory; undefined: it has the j-th. */
+  /** @hidden Heap j has the slots[j]-th place in memory; undefined: it has the j-th. */
   readonly slots?: Uint32Array
-  /** The substream of each heap. */
+  /** @hidden The substream of each heap. */
   readonly substreams: Uint16Array
+  /** @hidden */
   readonly immediates: readonly { readonly name: string; readonly columnAt: number }[]
 }
 
@@ -41,7 +45,7 @@ declare const VIEWS: unique symbol
  * open. Its type says what views and immediates the batch has, as that of the batch does.
  */
 export interface BatchHandle<out T extends object = object, out I extends string = string> extends BatchParts {
-  /** By which attachBatch knows that the batch is open, and that nothing of this was changed. */
+  /** @hidden By which attachBatch knows that the batch is open, and that nothing of this was changed. */
   readonly loan: LoanTicket
   /** @hidden In the type alone. */
   readonly [VIEWS]?: readonly [T, I]
@@ -91,7 +95,10 @@ export function checkViews(call: string, parts: Pick<BatchParts, 'items' | 'imme
   }
 }
 
-/** The views and columns of a batch, in the thread that made it or in another. */
+/**
+ * The views and columns of a batch, in the thread that made it or in another.
+ * @example for (let j = 0; j < batch.heaps; j++) batch.heap(j).adc_samples.fill(0)
+ */
 export class BatchViews<T extends object = HeapViews, I extends string = string> {
   readonly #parts: BatchParts
   readonly #names: HeapNames
@@ -112,6 +119,7 @@ export class BatchViews<T extends object = HeapViews, I extends string = string>
       this.#columns.set(name, ImmediateColumn.over(this.#buffers[0]!, columnAt, parts.substreams))
   }
 
+  /** How many heaps the batch has. */
   get heaps(): number {
     return this.#parts.heaps
   }

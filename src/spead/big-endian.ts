@@ -42,6 +42,7 @@ function refuseIndex(view: unknown, key: string, call: string): never {
  *
  * Complex items have two numbers an element (re, im), and float16 items the values of the halves. A number that the item cannot hold
  * throws ERR_SPEADCAST_VALUE. A view is valid as long as the batch that made it is open.
+ * @example batch.heap(0).power.fill(0.5)
  */
 export abstract class WireView<N extends number | bigint> implements Iterable<N> {
   /** The memory of the view, as the bytes of the wire. */
@@ -62,14 +63,17 @@ export abstract class WireView<N extends number | bigint> implements Iterable<N>
     this.#data = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   }
 
+  /** The memory that it is a part of. */
   get buffer(): ArrayBufferLike {
     return this.bytes.buffer
   }
 
+  /** Where in that memory it begins, in bytes. */
   get byteOffset(): number {
     return this.bytes.byteOffset
   }
 
+  /** Its length in bytes. */
   get byteLength(): number {
     return this.bytes.byteLength
   }
@@ -133,6 +137,7 @@ export abstract class WireView<N extends number | bigint> implements Iterable<N>
     )
   }
 
+  /** Yields all numbers in turn. */
   *[Symbol.iterator](): Generator<N, undefined> {
     const { size, get } = this.#type
     for (let i = 0; i < this.length; i++) yield get(this.#data, i * size)
@@ -167,8 +172,14 @@ export abstract class WireView<N extends number | bigint> implements Iterable<N>
 
 Object.setPrototypeOf(WireView.prototype, NO_INDEX)
 
-/** The view of big-endian numbers: items '>i2', '>u2', '>i4', '>u4', '>f2', '>f4', '>f8', '>c8', '>c16'. */
+/**
+ * The view of big-endian numbers: items '>i2', '>u2', '>i4', '>u4', '>f2', '>f4', '>f8', '>c8', '>c16'.
+ * @example batch.heap(0).power.set(Float32Array.of(1, 2, 3), 100)
+ */
 export class BigEndianView extends WireView<number> {}
 
-/** The view of big-endian integers of 64 bits, which are bigints: items '>i8', '>u8', '>M8', '>m8'. */
+/**
+ * The view of big-endian integers of 64 bits, which are bigints: items '>i8', '>u8', '>M8', '>m8'.
+ * @example batch.heap(0).counts.set(0, 2n ** 63n - 1n)
+ */
 export class BigEndianBigIntView extends WireView<bigint> {}

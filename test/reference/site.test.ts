@@ -137,25 +137,31 @@ describe('in Chromium', () => {
   }
   const open = (page: Page, file: string) => page.goto(pathToFileURL(join(site, file)).href)
 
+  /** Notes what is wrong with a page on a desk in the light, and on a phone in the dark. */
+  async function lookAt(page: Page, file: string, problems: string[]): Promise<void> {
+    await open(page, file)
+    for (const [width, colorScheme, shade] of [
+      [1280, 'light', [200, 256]],
+      [390, 'dark', [0, 60]],
+    ] as const) {
+      await page.emulateMedia({ colorScheme })
+      await page.setViewportSize({ width, height: 900 })
+      const { over, background } = await page.evaluate<Look>(LOOK)
+      if (over > 0) problems.push(`${file}: is ${over} pixels wider than ${width}`)
+      if (!background.every((part) => part >= shade[0] && part < shade[1]))
+        problems.push(`${file}: its background is ${background} where the scheme is ${colorScheme}`)
+    }
+  }
+
   test('pages load without an error and without a network, and none is wider than its window', { timeout: 80_000 }, async (ctx) => {
     need(ctx, browser !== undefined, `there is no ${CHROMIUM}`)
-    const { page, problems } = await tab()
-    for (const file of pages) {
-      await open(page, file)
-      for (const [width, colorScheme, shade] of [
-        [1280, 'light', [200, 256]],
-        [390, 'dark', [0, 60]],
-      ] as const) {
-        await page.emulateMedia({ colorScheme })
-        await page.setViewportSize({ width, height: 900 })
-        const { over, background } = await page.evaluate<Look>(LOOK)
-        if (over > 0) problems.push(`${file}: is ${over} pixels wider than ${width}`)
-        if (!background.every((part) => part >= shade[0] && part < shade[1]))
-          problems.push(`${file}: its background is ${background} where the scheme is ${colorScheme}`)
-      }
-      await page.setViewportSize({ width: 1280, height: 900 })
+    const tabs = await Promise.all([tab(), tab(), tab()])
+    const left = [...pages]
+    const look = async ({ page, problems }: (typeof tabs)[number]) => {
+      for (let file = left.pop(); file !== undefined; file = left.pop()) await lookAt(page, file, problems)
     }
-    expect(problems).toEqual([])
+    await Promise.all(tabs.map(look))
+    expect(tabs.flatMap(({ problems }) => problems)).toEqual([])
   })
 
   test.for([
