@@ -1,4 +1,4 @@
-import { isObject, listOf, oneOf, readPlain, shown } from '../checks.js'
+import { checkOptions, listOf, oneOf, shown } from '../checks.js'
 import { ensure, SpeadcastError } from '../errors.js'
 
 /**
@@ -39,12 +39,8 @@ export class ImmediateColumn extends Float64Array<ArrayBuffer> {
    *   have the values is checked by `send`.
    */
   setRamp(first: number | readonly number[], step: number, options: RampOptions = {}): void {
-    ensure(
-      isObject(options),
-      'ERR_SPEADCAST_CONFIG',
-      () => `setRamp: the options are ${shown(options)}; give an object such as { per: 'substream' }`,
-    )
-    const { per = 'heap' } = readPlain('setRamp', options, ['per'])
+    checkOptions('setRamp', options, ['per'])
+    const { per = 'heap' } = options
     ensure(
       per === 'heap' || per === 'substream',
       'ERR_SPEADCAST_CONFIG',

@@ -6,7 +6,7 @@ import type { LoanTicket } from '../../ffi/memory/loans.js'
 import { attachRegion, type RegionHandle } from '../../ffi/memory/region.js'
 import { isObject, shown } from '../checks.js'
 import { ensure, SpeadcastError } from '../errors.js'
-import { type Dtype, parseDtype, typedView, type ViewClass, viewClassOf } from '../spead/index.js'
+import { type Dtype, itemView, parseDtype, type ViewClass, viewClassOf } from '../spead/index.js'
 import { ImmediateColumn } from './column.js'
 import { type HeapNames, heapMaker, noView } from './heap-object.js'
 import type { HeapViews, ViewClasses } from './view-types.js'
@@ -32,8 +32,8 @@ export interface BatchParts {
   readonly items: readonly ItemViewPlace[]
   /** @hidden Heap j has the slots[j]-th place in memory; undefined: it has the j-th. */
   readonly slots?: Uint32Array
-  /** @hidden The substream of each heap. */
-  readonly substreams: Uint16Array
+  /** @hidden The substream of each heap; undefined: all go to the first. */
+  readonly substreams?: Uint16Array
   /** @hidden */
   readonly immediates: readonly { readonly name: string; readonly columnAt: number }[]
 }
@@ -114,9 +114,10 @@ export class BatchViews<T extends object = HeapViews, I extends string = string>
     this.#makeHeap = heapMaker(this.#names)
     this.#buffers = parts.regions.map(attachRegion)
     this.#heaps = new Array(parts.heaps)
+    const { substreams = new Uint16Array(parts.heaps) } = parts
     // Region 0 is the batch's own; places name regions of the list.
     for (const { name, columnAt } of parts.immediates)
-      this.#columns.set(name, ImmediateColumn.over(this.#buffers[0]!, columnAt, parts.substreams))
+      this.#columns.set(name, ImmediateColumn.over(this.#buffers[0]!, columnAt, substreams))
   }
 
   /** How many heaps the batch has. */
@@ -147,8 +148,7 @@ export class BatchViews<T extends object = HeapViews, I extends string = string>
     const column = this.#columns.get(name)
     if (column) return column
     const known = this.#names.immediates.map(shown).join(', ') || 'none'
-    const instead = this.#names.views.includes(name) ? `; it is in the heap payload: write heap(j)[${shown(name)}]` : ''
-    throw new SpeadcastError('ERR_SPEADCAST_ITEM', `the batch has no immediate item ${shown(name)}; it has ${known}${instead}`)
+    throw new SpeadcastError('ERR_SPEADCAST_ITEM', `the batch has no immediate item ${shown(name)}; it has ${known}`)
   }
 
   #viewsOf(j: number): T {
@@ -161,7 +161,7 @@ export class BatchViews<T extends object = HeapViews, I extends string = string>
         const buffer = this.#buffers[region]!
         const at = offset + slot * stride
         const dtype = dtypeOf(place)
-        return dtype ? typedView(dtype, buffer, at, elements, name) : new Uint8Array(buffer, at, elements)
+        return dtype ? itemView(dtype, buffer, at, elements, name) : new Uint8Array(buffer, at, elements)
       }),
     ) as T
     this.#heaps[j] = heap

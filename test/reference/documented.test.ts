@@ -79,7 +79,7 @@ test('every code is explained, linked to the page of errors, and linked from wha
   const codes = type.declaration.children!
   expect(names(codes).sort()).toEqual(Object.keys(ERROR_CODES).sort())
   const linksOf = (parts: readonly JSONOutput.CommentDisplayPart[]) =>
-    parts.flatMap((part) => (part.kind === 'inline-tag' && typeof part.target === 'number' ? [part.target] : []))
+    parts.flatMap((part) => (part.kind !== 'text' && part.kind !== 'code' && typeof part.target === 'number' ? [part.target] : []))
   for (const code of codes) {
     expect(summaryOf(code)).toContain(ERROR_CODES[code.name as keyof typeof ERROR_CODES])
     expect(linksOf(code.comment!.summary)).toHaveLength(1)
