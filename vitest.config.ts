@@ -22,6 +22,7 @@ const HEAVY = [
   'receive/memberships',
   'receive/wakeups',
   'stream/exit',
+  'types/types',
   ...[
     'descriptor-timer',
     'descriptors',

@@ -75,7 +75,7 @@ export {
   type StreamOptions,
 } from './stream/options.js'
 export type { PathChange } from './stream/path-change.js'
-export { parseRate, type RateText } from './stream/rate.js'
+export { parseRate, type RateText, type RateUnit } from './stream/rate.js'
 export { type BatchOutcome, type BatchResult, SendError } from './stream/result.js'
 export type { SendPromise } from './stream/send-promise.js'
 export type { Stream } from './stream/stream.js'

@@ -37,14 +37,17 @@ function asText(code) {
   return block ? `\`\`\`text\n${flowchartAsText(block[1])}\n\`\`\`` : code
 }
 
-/** Describes each error code by its text, which is its type, with a link to the page of errors. Returns the codes' places. */
+/** Describes each error code by its text, which is its type, with a link to its section of the page of errors. Returns the codes' places. */
 function describeCodes(project) {
   const [table] = project.getReflectionsByKind(ReflectionKind.Variable).filter(({ name }) => name === 'ERROR_CODES')
   const page = project.documents.find(({ name }) => name === 'errors')
+  const { target } = project.files.registerAbsolute(at('docs/errors.md'))
+  const text = page.content.map((part) => part.text).join('')
   const codes = table.type.declaration.children
   for (const code of codes) {
-    const about = { kind: 'inline-tag', tag: '@link', text: 'What to do', target: page }
-    code.comment = new Comment([{ kind: 'text', text: `${code.type.value} ` }, about, { kind: 'text', text: '.' }])
+    const targetAnchor = text.includes(`# ${code.name}\n`) ? code.name.toLowerCase() : undefined
+    const link = { kind: 'relative-link', text: 'errors.md', target, targetAnchor }
+    code.comment = new Comment([{ kind: 'text', text: `${code.type.value} [What to do](` }, link, { kind: 'text', text: ').' }])
   }
   return new Map(codes.map((code) => [code.name, code]))
 }

@@ -33,6 +33,16 @@ export const OPTIONS = {
     notDocumented: true,
     unusedMergeModuleWith: true,
   },
+  // Machinery of types, which a program cannot name: what it comes to stands beside each use.
+  intentionallyNotExported: [
+    ...['dtype-text.ts:Code', 'dtype-text.ts:Names', 'item-types.ts:WithItem', 'item-types.ts:EntryOf'].map(
+      (name) => `src/spead/${name}`,
+    ),
+    ...['IsImmediate', 'ViewIn', 'ByHand', 'MayBeImmediate', 'ClassesFor', 'ViewsOf'].map(
+      (name) => `src/batch/view-types.ts:${name}`,
+    ),
+    'src/batch/handle.ts:Attached',
+  ],
   requiredToBeDocumented: ['Module', 'Variable', 'Function', 'Class', 'Interface', 'Property', 'Method', 'Accessor', 'TypeAlias'],
   // What GitHub makes of a heading, because the pages link to one another by those anchors.
   sluggerConfiguration: { lowercase: true },

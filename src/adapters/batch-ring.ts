@@ -23,7 +23,7 @@ export interface BatchRingOptions<G = unknown, V extends ViewClasses = ViewClass
   batches?: number
   /** Order of the packets of a batch. Default 'serial'. */
   groupMode?: GroupMode
-  /** The class of each item's view, as `createBatch` takes it. */
+  /** The class of each item's view, as `createBatch` takes it. Default: what the type of `items` says. */
   views?: V & ClassesFor<G, V>
 }
 

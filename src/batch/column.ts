@@ -1,7 +1,10 @@
-import { isObject, listOf, oneOf, readPlain, shown } from '../checks.js'
+import { checkOptions, listOf, oneOf, shown } from '../checks.js'
 import { ensure, SpeadcastError } from '../errors.js'
 
-/** Options of `ImmediateColumn.setRamp`. */
+/**
+ * Options of `ImmediateColumn.setRamp`.
+ * @example batch.immediate('timestamp').setRamp(0, 8192, { per: 'substream' })
+ */
 export interface RampOptions {
   /**
    * 'heap' (default): each heap of the batch is a step further than the one before it. 'substream': the heaps of each substream count by
@@ -13,6 +16,7 @@ export interface RampOptions {
 /**
  * The staged values of an immediate item: one number per heap, in the order of the heaps. Write it like any Float64Array, or by `setRamp`.
  * A part or a copy of one (`subarray`, `slice`) has no substreams.
+ * @example batch.immediate('timestamp')[0] = 1.5e12
  */
 export class ImmediateColumn extends Float64Array<ArrayBuffer> {
   #substreams: Uint16Array | undefined
@@ -35,12 +39,8 @@ export class ImmediateColumn extends Float64Array<ArrayBuffer> {
    *   have the values is checked by `send`.
    */
   setRamp(first: number | readonly number[], step: number, options: RampOptions = {}): void {
-    ensure(
-      isObject(options),
-      'ERR_SPEADCAST_CONFIG',
-      () => `setRamp: the options are ${shown(options)}; give an object such as { per: 'substream' }`,
-    )
-    const { per = 'heap' } = readPlain('setRamp', options, ['per'])
+    checkOptions('setRamp', options, ['per'])
+    const { per = 'heap' } = options
     ensure(
       per === 'heap' || per === 'substream',
       'ERR_SPEADCAST_CONFIG',

@@ -17,10 +17,11 @@ export function digestOf({ heaps, regions, items, slots, substreams, immediates 
       items.map(({ name, region, offset, stride, dtype, elements }) => [name, region, offset, stride, dtype, elements]),
       immediates.map(({ name, columnAt }) => [name, columnAt]),
       slots?.length ?? -1,
+      substreams?.length ?? -1,
     ]),
   )
   if (slots) hash.update(slots)
-  hash.update(substreams)
+  if (substreams) hash.update(substreams)
   return new Int32Array(Uint8Array.from(hash.digest()).buffer)
 }
 
@@ -74,15 +75,18 @@ export class AttachedBatch<T extends object = HeapViews, I extends string = stri
   }
 }
 
-/** Options of `attachBatch`. */
+/**
+ * Options of `attachBatch`.
+ * @example attachBatch(handle, { views: { adc_samples: Int8Array } })
+ */
 export interface AttachOptions<V extends ViewClasses = ViewClasses> {
-  /** The class of each view, by item name, checked against the batch. It gives the views their types where the handle has none. */
+  /** The class of each view, by item name, checked against the batch. It gives the views their types where the handle has none. Default: no check. */
   views?: V
 }
 
 /** What the type of a handle says of its views and immediates. A handle that came by a message is `any`, and says nothing. */
 type Attached<H, V> = [H] extends [BatchHandle<infer T, infer I>]
-  ? AttachedBatch<[keyof T] extends [never] ? Instances<V> : T, I>
+  ? AttachedBatch<[keyof T] extends [never] ? Instances<V> : string extends keyof T ? Instances<V> : T, I>
   : never
 
 /**
@@ -123,7 +127,7 @@ function copyOf(handle: unknown): BatchHandle | undefined {
   try {
     const { heaps, regions, items, slots, substreams, immediates, loan } = handle as BatchHandle
     if (!isWhole(heaps) || !(slots === undefined || slots instanceof Uint32Array)) return undefined
-    if (!(substreams instanceof Uint16Array && substreams.length === heaps)) return undefined
+    if (!(substreams === undefined || (substreams instanceof Uint16Array && substreams.length === heaps))) return undefined
     return {
       heaps,
       regions: listOf(regions, ({ id, address, byteLength }) => ({
@@ -140,7 +144,7 @@ function copyOf(handle: unknown): BatchHandle | undefined {
         elements: checked(elements, isWhole),
       })),
       ...(slots && { slots: new Uint32Array(slots) }),
-      substreams: new Uint16Array(substreams),
+      ...(substreams && { substreams: new Uint16Array(substreams) }),
       immediates: listOf(immediates, ({ name, columnAt }) => ({
         name: checked(name, isText),
         columnAt: checked(columnAt, isWhole),

@@ -148,7 +148,7 @@ export class BatchTemplate<T extends object = HeapViews, I extends string = stri
       heaps,
       regions: this.#regions.map(({ id, address, byteLength }) => ({ id, address, byteLength })),
       ...(this.#layout.slots && { slots: this.#layout.slots }),
-      substreams: substreams.slice(0, heaps),
+      ...(substreams.some((substream) => substream > 0) && { substreams: substreams.slice(0, heaps) }),
       items: viewPlaces,
       immediates: this.#columns.places(),
     }

@@ -6,7 +6,7 @@ import type { LoanTicket } from '../../ffi/memory/loans.js'
 import { attachRegion, type RegionHandle } from '../../ffi/memory/region.js'
 import { isObject, shown } from '../checks.js'
 import { counted, ensure, INSPECT, type Inspection, inspected, SpeadcastError } from '../errors.js'
-import { type Dtype, parseDtype, typedView, type ViewClass, viewClassOf } from '../spead/index.js'
+import { type Dtype, itemView, parseDtype, type ViewClass, viewClassOf } from '../spead/index.js'
 import { ImmediateColumn } from './column.js'
 import { type HeapNames, heapMaker, noView } from './heap-object.js'
 import type { HeapViews, ViewClasses } from './view-types.js'
@@ -24,13 +24,17 @@ export interface ItemViewPlace {
 
 /** Where the parts of a batch lie in memory. */
 export interface BatchParts {
+  /** How many heaps the batch has. */
   readonly heaps: number
+  /** @hidden */
   readonly regions: readonly RegionHandle[]
+  /** @hidden */
   readonly items: readonly ItemViewPlace[]
-  /** Heap j has the slots[j]-th place in memory; undefined: it has the j-th. */
+  /** @hidden Heap j has the slots[j]-th place in memory; undefined: it has the j-th. */
   readonly slots?: Uint32Array
-  /** The substream of each heap. */
-  readonly substreams: Uint16Array
+  /** @hidden The substream of each heap; undefined: all go to the first. */
+  readonly substreams?: Uint16Array
+  /** @hidden */
   readonly immediates: readonly { readonly name: string; readonly columnAt: number }[]
 }
 
@@ -41,7 +45,7 @@ declare const VIEWS: unique symbol
  * open. Its type says what views and immediates the batch has, as that of the batch does.
  */
 export interface BatchHandle<out T extends object = object, out I extends string = string> extends BatchParts {
-  /** By which attachBatch knows that the batch is open, and that nothing of this was changed. */
+  /** @hidden By which attachBatch knows that the batch is open, and that nothing of this was changed. */
   readonly loan: LoanTicket
   /** @hidden In the type alone. */
   readonly [VIEWS]?: readonly [T, I]
@@ -91,7 +95,10 @@ export function checkViews(call: string, parts: Pick<BatchParts, 'items' | 'imme
   }
 }
 
-/** The views and columns of a batch, in the thread that made it or in another. */
+/**
+ * The views and columns of a batch, in the thread that made it or in another.
+ * @example for (let j = 0; j < batch.heaps; j++) batch.heap(j).adc_samples.fill(0)
+ */
 export class BatchViews<T extends object = HeapViews, I extends string = string> {
   readonly #parts: BatchParts
   readonly #names: HeapNames
@@ -107,11 +114,13 @@ export class BatchViews<T extends object = HeapViews, I extends string = string>
     this.#makeHeap = heapMaker(this.#names)
     this.#buffers = parts.regions.map(attachRegion)
     this.#heaps = new Array(parts.heaps)
+    const { substreams = new Uint16Array(parts.heaps) } = parts
     // Region 0 is the batch's own; places name regions of the list.
     for (const { name, columnAt } of parts.immediates)
-      this.#columns.set(name, ImmediateColumn.over(this.#buffers[0]!, columnAt, parts.substreams))
+      this.#columns.set(name, ImmediateColumn.over(this.#buffers[0]!, columnAt, substreams))
   }
 
+  /** How many heaps the batch has. */
   get heaps(): number {
     return this.#parts.heaps
   }
@@ -150,8 +159,7 @@ export class BatchViews<T extends object = HeapViews, I extends string = string>
     const column = this.#columns.get(name)
     if (column) return column
     const known = this.#names.immediates.map(shown).join(', ') || 'none'
-    const instead = this.#names.views.includes(name) ? `; it is in the heap payload: write heap(j)[${shown(name)}]` : ''
-    throw new SpeadcastError('ERR_SPEADCAST_ITEM', `the batch has no immediate item ${shown(name)}; it has ${known}${instead}`)
+    throw new SpeadcastError('ERR_SPEADCAST_ITEM', `the batch has no immediate item ${shown(name)}; it has ${known}`)
   }
 
   #viewsOf(j: number): T {
@@ -167,7 +175,7 @@ export class BatchViews<T extends object = HeapViews, I extends string = string>
         const buffer = this.#buffers[region]!
         const at = offset + slot * stride
         const dtype = dtypeOf(place)
-        return dtype ? typedView(dtype, buffer, at, elements, name) : new Uint8Array(buffer, at, elements)
+        return dtype ? itemView(dtype, buffer, at, elements, name) : new Uint8Array(buffer, at, elements)
       }),
     ) as T
     this.#heaps[j] = heap

@@ -112,6 +112,13 @@ export function bigEndianNumber(kind: string, bytes: number): BigEndianNumber | 
   return NUMBERS[code] ?? BIGINTS[code]
 }
 
+const ALL = new Set<unknown>([...Object.values(NUMBERS), ...Object.values(BIGINTS)])
+
+/** Whether it is one of these, and not something that a caller made. */
+export const isBigEndianNumber = (value: unknown): value is BigEndianNumber => ALL.has(value)
+
+export const isBigIntNumber = ({ code }: BigEndianNumber): boolean => Object.hasOwn(BIGINTS, code)
+
 /** The typed arrays that have such numbers, but for the byte order. A long is 8 bytes in numpy, as here. */
 const NATIVE: Readonly<Record<string, { readonly prototype: ArrayBufferView }>> = {
   i2: Int16Array,
@@ -129,7 +136,7 @@ type Words = Uint16Array | Uint32Array
 /** The memory of an array whose numbers need no check, as words of 16 or 32 bits; undefined: it is another array. */
 export function nativeWords({ code, size }: BigEndianType<number | bigint>, values: unknown): Words | undefined {
   const native = NATIVE[code] as (abstract new () => ArrayBufferView) | undefined
-  if (!native || !(values instanceof native)) return undefined
+  if (!native || !ArrayBuffer.isView(values) || !(values instanceof native)) return undefined
   const { buffer, byteOffset, byteLength } = values
   return size === 2 ? new Uint16Array(buffer, byteOffset, byteLength / 2) : new Uint32Array(buffer, byteOffset, byteLength / 4)
 }

@@ -5,9 +5,9 @@
  * `view[3] = 1` would make a property and send nothing. So the prototypes of the views lead to a proxy that refuses whole numbers as
  * keys: everything else is found before it, and costs nothing.
  */
-import { shown } from '../checks.js'
+import { isInstance, shown } from '../checks.js'
 import { ensure, SpeadcastError } from '../errors.js'
-import { type BigEndianNumber, type BigEndianType, nativeWords, putWords } from './big-endian-numbers.js'
+import { type BigEndianNumber, type BigEndianType, isBigEndianNumber, nativeWords, putWords } from './big-endian-numbers.js'
 
 const NO_INDEX = new Proxy(
   {},
@@ -42,6 +42,7 @@ function refuseIndex(view: unknown, key: string, call: string): never {
  *
  * Complex items have two numbers an element (re, im), and float16 items the values of the halves. A number that the item cannot hold
  * throws ERR_SPEADCAST_VALUE. A view is valid as long as the batch that made it is open.
+ * @example batch.heap(0).power.fill(0.5)
  */
 export abstract class WireView<N extends number | bigint> implements Iterable<N> {
   /** The memory of the view, as the bytes of the wire. */
@@ -55,6 +56,11 @@ export abstract class WireView<N extends number | bigint> implements Iterable<N>
 
   /** @internal made by a batch */
   constructor(type: BigEndianNumber, name: string, bytes: Uint8Array) {
+    ensure(
+      isBigEndianNumber(type) && isInstance(bytes, Uint8Array),
+      'ERR_SPEADCAST_CONFIG',
+      () => `new ${new.target.name}: a batch makes these views; take them from batch.heap(j)`,
+    )
     this.#type = type as unknown as BigEndianType<N>
     this.#name = name
     this.bytes = bytes
@@ -62,14 +68,17 @@ export abstract class WireView<N extends number | bigint> implements Iterable<N>
     this.#data = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   }
 
+  /** The memory that it is a part of. */
   get buffer(): ArrayBufferLike {
     return this.bytes.buffer
   }
 
+  /** Where in that memory it begins, in bytes. */
   get byteOffset(): number {
     return this.bytes.byteOffset
   }
 
+  /** Its length in bytes. */
   get byteLength(): number {
     return this.bytes.byteLength
   }
@@ -93,16 +102,28 @@ export abstract class WireView<N extends number | bigint> implements Iterable<N>
   }
 
   #setAll(values: ArrayLike<N> | WireView<N>, at: number): void {
+    try {
+      this.#copy(
+        isInstance(values, WireView) && values.#type !== (this.#type as unknown) ? [...(values as WireView<N>)] : values,
+        at,
+      )
+    } catch (cause) {
+      if (cause instanceof SpeadcastError) throw cause
+      const message = `set: the numbers for item '${this.#name}' cannot be read; give a list or a typed array whose memory is still there`
+      throw new SpeadcastError('ERR_SPEADCAST_VALUE', message, { cause })
+    }
+  }
+
+  #copy(values: ArrayLike<N> | WireView<N>, at: number): void {
     const { length } = values
     ensure(
-      Number.isInteger(at) && at >= 0 && Number.isInteger(length) && at + length <= this.length,
+      Number.isInteger(at) && at >= 0 && Number.isInteger(length) && length >= 0 && at + length <= this.length,
       'ERR_SPEADCAST_VALUE',
-      () => `set: ${length} numbers from ${shown(at)} on do not fit item '${this.#name}', whose view has ${this.length}`,
+      () => `set: ${shown(length)} numbers from ${shown(at)} on do not fit item '${this.#name}', whose view has ${this.length}`,
     )
     const { size } = this.#type
-    if (values instanceof WireView) {
-      if (values.#type === (this.#type as unknown)) this.bytes.set(values.bytes, at * size)
-      else this.#setAll([...(values as WireView<N>)], at)
+    if (isInstance(values, WireView)) {
+      this.bytes.set(values.bytes, at * size)
       return
     }
     const words = nativeWords(this.#type, values)
@@ -113,34 +134,36 @@ export abstract class WireView<N extends number | bigint> implements Iterable<N>
   /** Writes `value` everywhere, or from number `start` to before `end`, which count from the end where negative. */
   fill(value: N, start = 0, end = this.length): this {
     const { size } = this.#type
-    const part = this.bytes.subarray(this.#place(start) * size, Math.max(this.#place(start), this.#place(end)) * size)
-    const checked = this.#checked(value, this.#place(start))
+    const part = this.#part('fill', start, end)
+    const checked = this.#checked(value, Math.max(0, start))
     if (part.length === 0) return this
     this.#type.put(this.#data, part.byteOffset - this.byteOffset, checked)
-    for (let done = size as number; done < part.length; done *= 2) part.copyWithin(done, 0, Math.min(done, part.length - done))
+    for (let done: number = size; done < part.length; done *= 2) part.copyWithin(done, 0, Math.min(done, part.length - done))
     return this
   }
 
   /** A view of the numbers from `start` to before `end`, over the same memory. Negative ones count from the end. */
   subarray(start = 0, end = this.length): this {
-    const { size } = this.#type
-    const from = this.#place(start)
-    const part = this.bytes.subarray(from * size, Math.max(from, this.#place(end)) * size)
-    return new (this.constructor as new (type: BigEndianType<N>, name: string, bytes: Uint8Array) => this)(
-      this.#type,
-      this.#name,
-      part,
-    )
+    const Same = this.constructor as new (type: BigEndianType<N>, name: string, bytes: Uint8Array) => this
+    return new Same(this.#type, this.#name, this.#part('subarray', start, end))
   }
 
+  /** Yields all numbers in turn. */
   *[Symbol.iterator](): Generator<N, undefined> {
     const { size, get } = this.#type
     for (let i = 0; i < this.length; i++) yield get(this.#data, i * size)
   }
 
-  #place(index: number): number {
-    const whole = Math.trunc(index) || 0
-    return whole < 0 ? Math.max(0, this.length + whole) : Math.min(whole, this.length)
+  /** The bytes of the numbers from `start` to before `end`. */
+  #part(call: string, start: number, end: number): Uint8Array {
+    const place = (index: number): number => Math.max(0, Math.min(index < 0 ? this.length + index : index, this.length))
+    ensure(
+      Number.isInteger(start) && Number.isInteger(end),
+      'ERR_SPEADCAST_VALUE',
+      () => `${call}: start is ${shown(start)}, end is ${shown(end)}; both must be whole numbers`,
+    )
+    const from = place(start)
+    return this.bytes.subarray(from * this.#type.size, Math.max(from, place(end)) * this.#type.size)
   }
 
   #checked(value: unknown, index: number): N {
@@ -167,8 +190,14 @@ export abstract class WireView<N extends number | bigint> implements Iterable<N>
 
 Object.setPrototypeOf(WireView.prototype, NO_INDEX)
 
-/** The view of big-endian numbers: items '>i2', '>u2', '>i4', '>u4', '>f2', '>f4', '>f8', '>c8', '>c16'. */
+/**
+ * The view of big-endian numbers: items '>i2', '>u2', '>i4', '>u4', '>f2', '>f4', '>f8', '>c8', '>c16'.
+ * @example batch.heap(0).power.set(Float32Array.of(1, 2, 3), 100)
+ */
 export class BigEndianView extends WireView<number> {}
 
-/** The view of big-endian integers of 64 bits, which are bigints: items '>i8', '>u8', '>M8', '>m8'. */
+/**
+ * The view of big-endian integers of 64 bits, which are bigints: items '>i8', '>u8', '>M8', '>m8'.
+ * @example batch.heap(0).counts.set(0, 2n ** 63n - 1n)
+ */
 export class BigEndianBigIntView extends WireView<bigint> {}

@@ -1,7 +1,7 @@
 import { shown } from '../checks.js'
 import { ensure, SpeadcastError } from '../errors.js'
 import { BigEndianBigIntView, BigEndianView } from './big-endian.js'
-import { bigEndianNumber } from './big-endian-numbers.js'
+import { bigEndianNumber, isBigIntNumber } from './big-endian-numbers.js'
 import type { DtypeText } from './dtype-text.js'
 
 /** numpy's kind letters: bool, signed, unsigned, float, complex, bytes, unicode (UCS-4), void, datetime64, timedelta64. */
@@ -172,28 +172,13 @@ export const isNaturalView = (dtype: Dtype, view: ArrayBufferView): boolean => v
 /** Required alignment in bytes of `typedView`: its BYTES_PER_ELEMENT. */
 export const alignmentOf = (dtype: Dtype): number => naturalConstructor(dtype).BYTES_PER_ELEMENT
 
-/** The class of `typedView`. */
-export function viewClassOf(dtype: Dtype): ViewClass {
-  const number = dtype.bigEndian ? bigEndianNumber(dtype.kind, componentBytes(dtype)) : undefined
-  if (!number) return naturalConstructor(dtype) as ViewClass
-  return 'iuMm'.includes(dtype.kind) && number.size === 8 ? BigEndianBigIntView : BigEndianView
-}
-
 /**
  * A view of `elements` values of the dtype in `buffer`, whose memory is the wire's: Int8Array … BigInt64Array for integers,
  * Float32Array/Float64Array for floats, twice as long (re, im, re, im …) for complex, Uint16Array of the raw bits for float16,
- * BigInt64Array for times; BigEndianView or BigEndianBigIntView for big-endian numbers of several bytes; Uint8Array of the raw bytes for
- * bool, long double, S, U and V. The view lives as long as the buffer. Throws ERR_SPEADCAST_VALUE if it does not fit the buffer or is not
- * aligned.
- * @param name the item's, for errors of a big-endian view
+ * BigInt64Array for times; Uint8Array of the raw bytes for big-endian types of several bytes, bool, long double, S, U and V.
+ * The view lives as long as the buffer. Throws ERR_SPEADCAST_VALUE if it does not fit the buffer or is not aligned.
  */
-export function typedView(
-  dtype: Dtype,
-  buffer: ArrayBufferLike,
-  byteOffset: number,
-  elements: number,
-  name: string = dtype.descr,
-): NaturalView | BigEndianView | BigEndianBigIntView {
+export function typedView(dtype: Dtype, buffer: ArrayBufferLike, byteOffset: number, elements: number): NaturalView {
   const Natural = naturalConstructor(dtype)
   const length = (elements * dtype.itemSizeBytes) / Natural.BYTES_PER_ELEMENT
   ensure(
@@ -206,9 +191,30 @@ export function typedView(
     'ERR_SPEADCAST_VALUE',
     () => `a view of ${elements} × ${dtype.descr} at byte ${byteOffset} does not fit a buffer of ${buffer.byteLength} bytes`,
   )
-  const view = new Natural(buffer, byteOffset, length)
-  const number = dtype.bigEndian ? bigEndianNumber(dtype.kind, componentBytes(dtype)) : undefined
+  return new Natural(buffer, byteOffset, length)
+}
+
+const bigEndianNumberOf = (dtype: Dtype) => (dtype.bigEndian ? bigEndianNumber(dtype.kind, componentBytes(dtype)) : undefined)
+
+/** The class of `itemView`. */
+export function viewClassOf(dtype: Dtype): ViewClass {
+  const number = bigEndianNumberOf(dtype)
+  if (!number) return naturalConstructor(dtype) as ViewClass
+  return isBigIntNumber(number) ? BigEndianBigIntView : BigEndianView
+}
+
+/** The view that a user writes into: that of `typedView`, but of big-endian numbers one that swaps bytes. @param name the item's, for errors */
+export function itemView(
+  dtype: Dtype,
+  buffer: ArrayBufferLike,
+  byteOffset: number,
+  elements: number,
+  name: string,
+): NaturalView | BigEndianView | BigEndianBigIntView {
+  const view = typedView(dtype, buffer, byteOffset, elements)
+  const number = bigEndianNumberOf(dtype)
   if (!number) return view
-  const Swapping = viewClassOf(dtype) as typeof BigEndianView | typeof BigEndianBigIntView
-  return new Swapping(number, name, view as Uint8Array)
+  return isBigIntNumber(number)
+    ? new BigEndianBigIntView(number, name, view as Uint8Array)
+    : new BigEndianView(number, name, view as Uint8Array)
 }

@@ -4,6 +4,7 @@ export {
   alignmentOf,
   type Dtype,
   type DtypeKind,
+  itemView,
   type NaturalView,
   parseDtype,
   typedView,

@@ -8,6 +8,10 @@ import { ITEM_KEYS, Item, type ItemInit } from './item.js'
 import type { EntryOf, FormatField, NameIn, Shape, WithItem } from './item-types.js'
 import { hex } from './pointer.js'
 
+/**
+ * Options of `new ItemGroup`.
+ * @example new ItemGroup({ descriptorFrequency: 100 })
+ */
 export interface ItemGroupOptions {
   /** The flavour of the heaps that `getHeap` makes; default SPEAD-64-48. */
   flavour?: Flavour
@@ -15,10 +19,14 @@ export interface ItemGroupOptions {
   descriptorFrequency?: number
 }
 
+/**
+ * What `getHeap` puts into a heap.
+ * @example await stream.sendHeap(items.getHeap({ descriptors: 'all', data: 'none' }))
+ */
 export interface HeapSelection {
-  /** 'stale' (default): never sent, sent `descriptorFrequency` heaps ago, or of an item replaced since. */
+  /** Which descriptors. 'stale' (default): never sent, sent `descriptorFrequency` heaps ago, or of an item replaced since. */
   descriptors?: 'stale' | 'all' | 'none'
-  /** 'stale' (default): the item's version changed since it was last in a heap. */
+  /** Which values. 'stale' (default): the item's version changed since it was last in a heap. */
   data?: 'stale' | 'all' | 'none'
 }
 
@@ -49,6 +57,7 @@ declare const ITEMS: unique symbol
  * The type is that of what `add` returned last, so keep it: items that are added to a variable afterwards are not in the variable's type. Of a
  * plain `ItemGroup`, of one that was added to without chaining from the start, and of names that are only known when the program runs, the type
  * knows nothing, and views have loose types: give `createBatch` the option `views` there.
+ * @example const items = new ItemGroup().add({ name: 'adc_samples', dtype: 'i1', shape: [8192] })
  */
 export interface ItemGroup<out G = unknown> {
   /** @hidden The items are in the type alone. */
@@ -93,6 +102,7 @@ export interface ItemGroupConstructor {
   /** @throws ERR_SPEADCAST_CONFIG */
   // biome-ignore lint/complexity/noBannedTypes: no items yet, and `keyof` of it is never
   new (options?: ItemGroupOptions): ItemGroup<{}>
+  /** For `instanceof`. */
   readonly prototype: ItemGroup
 }
 
@@ -226,6 +236,7 @@ class Group {
 
 Object.defineProperty(Group, 'name', { value: 'ItemGroup' })
 
+/** Makes item groups. @throws ERR_SPEADCAST_CONFIG */
 export const ItemGroup = Group as unknown as ItemGroupConstructor
 
 /** Same but for the value. */

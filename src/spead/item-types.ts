@@ -9,11 +9,13 @@ declare const VIEW: unique symbol
  * (`batch.immediate`) and no view. SPEAD-64-48 has room for 6.
  */
 export interface Immediate<Bytes extends number = number> {
+  /** @hidden In the type alone. */
   readonly [BYTES]: Bytes
 }
 
 /** In the type of an ItemGroup, beside a view: an item whose length is only known when the program runs. It may have a view or a column. */
 export interface Uncertain<View> extends Immediate {
+  /** @hidden In the type alone. */
   readonly [VIEW]: View
 }
 

@@ -11,7 +11,10 @@ import type { ItemValue } from './value.js'
  */
 export type ItemSource = ItemValue | (() => ItemValue)
 
-/** Describes an item, and gives it a value. */
+/**
+ * Describes an item, and gives it a value.
+ * @example items.add({ id: 0x1600, name: 'timestamp', format: [['u', 48]], value: 0 })
+ */
 export interface ItemInit<
   N extends string = string,
   D extends DtypeText = DtypeText,
@@ -26,23 +29,27 @@ export interface ItemInit<
 /** All that an ItemInit may have. */
 export const ITEM_KEYS = [...ITEM_OPTIONS, 'value'] as const satisfies readonly (keyof ItemInit)[]
 
-/** A descriptor with a value. */
+/**
+ * A descriptor with a value.
+ * @example const gain = new Item({ id: 0x1700, name: 'gain', dtype: '<f4', value: 1.5 })
+ */
 export class Item extends Descriptor {
   /** 1 at first, one more with every assignment to `value`. Raise it by hand after changing a value in place. */
   version = 1
   #value: ItemSource | undefined
 
-  /** Throws ERR_SPEADCAST_ITEM. The value is checked when the item goes into a heap. */
+  /** The value is checked when the item goes into a heap. @throws ERR_SPEADCAST_ITEM */
   constructor(init: ItemInit) {
     super(init)
     this.#value = readPlain('new Item', init, ['value'], 'ERR_SPEADCAST_ITEM').value ?? undefined
   }
 
-  /** undefined: no value, the item is not sent. */
+  /** Where the value comes from. undefined: it has none, and is not sent. Assigning raises `version`. */
   get value(): ItemSource | undefined {
     return this.#value
   }
 
+  /** A null or undefined source takes the value away. */
   set value(value: ItemSource | null | undefined) {
     this.#value = value ?? undefined
     this.version++

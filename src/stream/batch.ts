@@ -9,7 +9,10 @@ import type { ItemGroup } from '../spead/index.js'
 import type { BatchResult } from './result.js'
 import type { SendPromise } from './send-promise.js'
 
-/** Options of `stream.createBatch`. */
+/**
+ * Options of `stream.createBatch`.
+ * @example stream.createBatch({ items, heaps: 64, groupMode: 'by-substream', substreams: (j) => j % 16 })
+ */
 export interface BatchOptions<G = unknown, V extends ViewClasses = ViewClasses> {
   /** The items of every heap, with fixed shapes. Values they have now are copied into every heap. */
   items: ItemGroup<G>
@@ -46,6 +49,10 @@ export interface BatchOwner {
  * A batch of a stream. Write `heap(j)` views and `immediate(name)` columns, `send` it, wait for `free`, write again; batch/sendable.ts has
  * the table of states. `T` has the views of a heap by item name, and `I` the names of its immediates:
  * `Batch<{ adc_samples: Int8Array }, 'timestamp'>`.
+ * @example
+ * await batch.free
+ * batch.heap(0).adc_samples.fill(1)
+ * stream.send(batch)
  */
 export class Batch<T extends object = HeapViews, I extends string = string> {
   /** @internal */
@@ -61,10 +68,12 @@ export class Batch<T extends object = HeapViews, I extends string = string> {
     this.template = new BatchTemplate<T, I>(config)
   }
 
+  /** How many heaps it has. */
   get heaps(): number {
     return this.template.heaps
   }
 
+  /** Packets of each heap. The first heap of a substream has more where descriptors go in band. */
   get packetsPerHeap(): number {
     return this.template.packetsPerHeap
   }
@@ -74,6 +83,7 @@ export class Batch<T extends object = HeapViews, I extends string = string> {
     return this.template.interleaved
   }
 
+  /** 'free': it may be written and sent; 'in-flight': it may be neither; 'closed': its views are nobody's any more. */
   get state(): 'free' | 'in-flight' | 'closed' {
     if (this.#closed) return 'closed'
     return this.#inFlight ? 'in-flight' : 'free'

@@ -1,17 +1,16 @@
 /** Node takes longer timers for 1 ms. */
 const MAX_TIMER_MS = 2 ** 31 - 1
 
-/** Waits for a promise that never rejects; returns whether the deadline came first. Without one it never does. */
-export async function missesDeadline(done: Promise<void>, seconds: number | undefined): Promise<boolean> {
-  if (seconds === undefined) {
-    await done
-    return false
-  }
+/** Whether it settles in so many seconds; undefined = waits for ever. */
+export async function within(seconds: number | undefined, settled: Promise<void>): Promise<boolean> {
+  if (seconds === undefined) return settled.then(() => true)
   let timer: NodeJS.Timeout | undefined
-  const deadline = new Promise<boolean>((resolve) => {
-    timer = setTimeout(() => resolve(true), Math.min(seconds * 1000, MAX_TIMER_MS))
+  const late = new Promise<boolean>((resolve) => {
+    timer = setTimeout(() => resolve(false), Math.min(seconds * 1000, MAX_TIMER_MS))
   })
-  const late = await Promise.race([done.then(() => false), deadline])
-  clearTimeout(timer)
-  return late
+  try {
+    return await Promise.race([settled.then(() => true), late])
+  } finally {
+    clearTimeout(timer)
+  }
 }

@@ -1,7 +1,8 @@
 import { shown } from '../checks.js'
 import { ensure, SpeadcastError } from '../errors.js'
 
-type RateUnit = 'bps' | 'kbps' | 'Mbps' | 'Gbps' | 'Tbps' | 'B/s' | 'kB/s' | 'MB/s' | 'GB/s' | 'KiB/s' | 'MiB/s' | 'GiB/s'
+/** Units of a rate: of bits ('bps' and its multiples by 1000) or of bytes, a second. */
+export type RateUnit = 'bps' | 'kbps' | 'Mbps' | 'Gbps' | 'Tbps' | 'B/s' | 'kB/s' | 'MB/s' | 'GB/s' | 'KiB/s' | 'MiB/s' | 'GiB/s'
 
 /** A rate with its unit: '40Gbps', '5GB/s', '100 MiB/s'. `parseRate` makes a number of a text that is only known when the program runs. */
 export type RateText = `${number}${'' | ' '}${RateUnit}` | '0'

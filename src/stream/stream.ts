@@ -37,7 +37,7 @@ import { Batch, type BatchOptions } from './batch.js'
 import { Batches } from './batches.js'
 import type { CloseOptions, CloseReport, SendOptions, StreamStats } from './calls.js'
 import type { StreamConfig } from './config.js'
-import { missesDeadline } from './deadline.js'
+import { within } from './deadline.js'
 import { Descriptors } from './descriptors.js'
 import { Failures } from './failures.js'
 import { checksumOf, Lane, Lanes, reportIfOverwritten } from './lanes.js'
@@ -308,7 +308,7 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
   }
 
   async #close(deadlineSeconds: number | undefined): Promise<CloseReport> {
-    const late = await missesDeadline(this.#submissions.drained(), deadlineSeconds)
+    const late = !(await within(deadlineSeconds, this.#submissions.drained()))
     if (late) this.#cutOff()
     await this.#shutDown(late ? STOP_ABORT : STOP_DRAIN)
     // The report counts the sends that were cut off; only failures before the cut surface.

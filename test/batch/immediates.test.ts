@@ -1,6 +1,6 @@
 /** Staged immediates: numbers in a column become the pointer bytes that spead2 gives the same numbers. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { type DtypeText, type FormatField, ItemGroup, type ItemInit } from '#dist/src/index.js'
+import { ItemGroup, type ItemInit } from '#dist/src/index.js'
 import { need } from '../support/need.js'
 import { PythonPeer } from '../support/python-peer.js'
 import { dump } from '../support/spead-cases.js'
@@ -12,7 +12,7 @@ beforeAll(() => {
 })
 afterAll(() => peer?.close())
 
-type Type = DtypeText | FormatField
+type Type = string | [string, number]
 const typeName = (type: Type): string => (typeof type === 'string' ? type : type.join(''))
 
 const unsigned = (bits: number): number[] => [0, 1, 2 ** (bits - 1), 2 ** bits - 2, 2 ** bits - 1]

@@ -16,7 +16,7 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }))
 let exported: { readonly entry: string; readonly declaration: Declaration }[] = []
 beforeAll(() => {
   const file = join(folder, 'reference.json')
-  const { status, stderr } = runIn(ROOT, process.execPath, ['scripts/reference.mjs', '--out', '', '--json', file, '--draft'])
+  const { status, stderr } = runIn(ROOT, process.execPath, ['scripts/reference.mjs', '--out', '', '--json', file])
   if (status !== 0) throw new Error(stderr)
   const project: JSONOutput.ProjectReflection = JSON.parse(readFileSync(file, 'utf8'))
   exported = project.children!.flatMap((entry) => entry.children!.map((declaration) => ({ entry: entry.name, declaration })))
@@ -79,7 +79,7 @@ test('every code is explained, linked to the page of errors, and linked from wha
   const codes = type.declaration.children!
   expect(names(codes).sort()).toEqual(Object.keys(ERROR_CODES).sort())
   const linksOf = (parts: readonly JSONOutput.CommentDisplayPart[]) =>
-    parts.flatMap((part) => (part.kind === 'inline-tag' && typeof part.target === 'number' ? [part.target] : []))
+    parts.flatMap((part) => (part.kind !== 'text' && part.kind !== 'code' && typeof part.target === 'number' ? [part.target] : []))
   for (const code of codes) {
     expect(summaryOf(code)).toContain(ERROR_CODES[code.name as keyof typeof ERROR_CODES])
     expect(linksOf(code.comment!.summary)).toHaveLength(1)
@@ -91,7 +91,7 @@ test('every code is explained, linked to the page of errors, and linked from wha
 
 /** What examples use and do not make. */
 const GIVEN: Readonly<Record<string, string>> = {
-  batch: 'Batch<{ adc_samples: Int8Array }>',
+  batch: "Batch<{ adc_samples: Int8Array; power: BigEndianView; counts: BigEndianBigIntView }, 'timestamp'>",
   beams: 'readonly string[]',
   error: 'unknown',
   fill: '(batch: AttachedBatch) => void',
@@ -112,6 +112,7 @@ const GIVEN: Readonly<Record<string, string>> = {
   socket: '{ send(bytes: Uint8Array, port: number, address: string): void }',
   source: 'AsyncIterable<Int8Array>',
   stream: 'Stream',
+  workerData: 'BatchHandle',
   writer: 'SampleWriter',
 }
 
@@ -147,7 +148,9 @@ test('examples compile', { timeout: 60_000 }, () => {
       const all = `${lines.join('\n')}\n${code}`
       const imports = entries.map((from) => {
         const used = exported.filter(({ entry: of, declaration: { name } }) => of === from && uses(name, all))
-        return used.length === 0 ? '' : `import { ${used.map(({ declaration: { name } }) => name).join(', ')} } from '${from}'`
+        return used.length === 0
+          ? ''
+          : `import { ${[...new Set(used.map(({ declaration: { name } }) => name))].join(', ')} } from '${from}'`
       })
       writeFileSync(join(folder, `example-${examples++}-${declaration.name}.ts`), `${imports.join('\n')}\n${all}\nexport {}\n`)
     }

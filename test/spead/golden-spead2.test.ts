@@ -644,11 +644,11 @@ describe('every type', () => {
     const text = 'hello, SPEAD'
     const data = Uint8Array.from(Buffer.from(text))
     for (const shape of [[null], [text.length]]) {
-      const init = { id: 0x1800, name: 'n', shape, format: [['c', 8]] as Format }
+      const init = { id: 0x1800, name: 'n', shape, format: [['c', 8]] as FormatField[] }
       await same(ctx, heapCase(described({ init, ours: text, theirs: { text } })), [1472, 64])
       await same(ctx, heapCase(described({ init, ours: data, theirs: { bytes: base64(data) } })))
     }
-    const init = { id: 0x1800, name: 'n', shape: [null], format: [['c', 8]] as Format }
+    const init = { id: 0x1800, name: 'n', shape: [null], format: [['c', 8]] as FormatField[] }
     await same(ctx, heapCase(described({ init, ours: '', theirs: { text: '' } })))
     await same(ctx, heapCase(described({ init: { ...init, shape: [0] }, ours: '', theirs: { text: '' } })))
     refuses('ERR_SPEADCAST_VALUE', /ö/, () => greedy(heapCase(bare({ init, ours: 'Köln', theirs: null })), 1472))

@@ -111,7 +111,7 @@ export function nest(
   return build(0)
 }
 
-export type Format = FormatField[]
+export type Format = [string, number][]
 
 /** A `format` item of these elements; `actual` is the value's shape where `init.shape` has a null. */
 export function formatCase(
@@ -121,16 +121,16 @@ export function formatCase(
   elements: Leaf[][],
 ): ItemCase {
   return {
-    init: { ...init, format },
+    init: { ...init, format: format as unknown as FormatField[] },
     ours: nest(elements, actual, ourLeaf),
     theirs: { list: nest(elements, actual, peerLeaf) as never },
   }
 }
 
 /** A `dtype` item from its bytes in C order; ours holds the bytes as they go on the wire, unless `held` says otherwise. */
-export function dtypeCase(init: Omit<ItemCase['init'], 'dtype'>, dtype: DtypeText, data: Uint8Array, held?: ItemSource): ItemCase {
+export function dtypeCase(init: Omit<ItemCase['init'], 'dtype'>, dtype: string, data: Uint8Array, held?: ItemSource): ItemCase {
   const shape = (init.shape ?? []) as number[]
   const elements = shape.reduce((a, b) => a * b, 1)
   const wire = init.order === 'F' ? fortranBytes(data, data.length / elements, shape) : data
-  return { init: { ...init, dtype }, ours: held ?? wire, theirs: { raw: base64(data), dtype, shape } }
+  return { init: { ...init, dtype: dtype as DtypeText }, ours: held ?? wire, theirs: { raw: base64(data), dtype, shape } }
 }
