@@ -1,5 +1,5 @@
 export { Descriptor, type ItemOptions } from './descriptor.js'
-export { alignmentOf, parseDtype, typedView } from './dtype.js'
+export { alignmentOf, componentBytes, isNaturalView, naturalKind, parseDtype, typedView, viewKind } from './dtype.js'
 export { BUG_COMPAT, DEFAULT_FLAVOUR, type Flavour, makeFlavour } from './flavour.js'
 export { Heap, packetsOf, planOf } from './heap.js'
 export { Item, type ItemInit, type ItemSource } from './item.js'
