@@ -115,16 +115,17 @@ export class SampleWriter {
   }
 
   /**
-   * Takes samples: bytes as they stand on the wire, in pieces of any length, or a typed array whose memory is that. They are
-   * copied when the promise resolves. Waits while all batches are under way.
+   * Takes samples: bytes as they stand on the wire, in pieces of any length (Uint8Array, Buffer, ArrayBuffer, DataView), or a typed
+   * array of the item's own numbers, such as Int16Array for '<i2'. They are copied when the promise resolves. Waits while all batches are
+   * under way.
    * @throws (rejects) ERR_SPEADCAST_CLOSED after end, ERR_SPEADCAST_BATCH_STATE if the last call was not awaited, ERR_SPEADCAST_VALUE for
-   *   a detached array, the failure of an earlier send unless there is onSettled, the reason of an abort
+   *   a detached array and one of other numbers, the failure of an earlier send unless there is onSettled, the reason of an abort
    */
   async write(samples: ArrayBufferView | ArrayBufferLike): Promise<void> {
     ensure(!this.#ended, 'ERR_SPEADCAST_CLOSED', () => 'write: the writer has ended; make another one on the same stream')
     await this.#alone('write', async () => {
       if (this.#failure) throw this.#failure.error
-      const bytes = bytesOf(samples)
+      const bytes = bytesOf(samples, this.#item)
       const ring = this.#ring
       for (let at = 0; at < bytes.length; ) {
         if (!ring.filling) await this.#take()

@@ -129,7 +129,8 @@ function iterate(source: AsyncIterable<HeapsToSend> | Iterable<HeapsToSend>): As
   ensure(
     isObject(iterator) && typeof iterator.next === 'function',
     'ERR_SPEADCAST_VALUE',
-    () => `sendAll: the source is ${shown(source)}; it must be iterable, such as a list of heaps or an async generator`,
+    () =>
+      `sendAll: the source is ${shown(source)}; it must be iterable, such as a list of heaps or an async generator${aboutSamples(source)}`,
   )
   return iterator
 }
@@ -141,9 +142,22 @@ function referencesOf(value: HeapsToSend): readonly HeapReference[] {
     if (!holdsHeap(reference))
       throw new SpeadcastError(
         'ERR_SPEADCAST_VALUE',
-        'sendAll: the source gave something that is no Heap, no { heap, … } and no list of these',
+        `sendAll: the source gave ${shown(reference)}, which is no Heap, no { heap, … } and no list of these${aboutSamples(reference)}`,
       )
   return references
+}
+
+/** What to do with samples: byte streams, and typed arrays, which are iterable themselves, give no heaps. */
+function aboutSamples(given: unknown): string {
+  const samples =
+    typeof given === 'number' ||
+    typeof given === 'bigint' ||
+    ArrayBuffer.isView(given) ||
+    [ArrayBuffer, SharedArrayBuffer, Blob, Response].some((kind) => isInstance(given, kind as { prototype: unknown }))
+  return samples
+    ? '. Samples become heaps in a writer, const writer = sampleWriter(stream, { items, item }): source.pipeTo(toWritable(writer)) for a ' +
+        'ReadableStream, for await (const chunk of source) await writer.write(chunk) for others'
+    : ''
 }
 
 function holdsHeap(reference: HeapReference): boolean {

@@ -13,7 +13,7 @@ import { valueBytes } from './received-descriptor.js'
 import { immediateBytes, putImmediate } from './received-heap.js'
 import type { Sender } from './sender.js'
 
-export const TUTORIAL_TIMESTAMP = 0x1600
+const TUTORIAL_TIMESTAMP = 0x1600
 export const TUTORIAL_SAMPLES = 0x3300
 const EXAMPLES = 8
 /** Bits of the tutorial's timestamp where the flavour has room for them. */

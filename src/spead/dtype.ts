@@ -166,8 +166,19 @@ function naturalConstructor(dtype: Dtype): NaturalConstructor {
   }
 }
 
-/** Whether `view`'s memory, element for element, is what the dtype puts on the wire. */
-export const isNaturalView = (dtype: Dtype, view: ArrayBufferView): boolean => view instanceof naturalConstructor(dtype)
+/** The kind of a view by its name, 'Int16Array' or 'DataView', also where another realm (node:vm) made it or a class extends it. */
+export const viewKind = (view: ArrayBufferView): string => Object.prototype.toString.call(view).slice('[object '.length, -1)
+
+/** The kind of `typedView`. */
+export const naturalKind = (dtype: Dtype): string => naturalConstructor(dtype).name
+
+/** Whether `view`'s memory, element for element, is what the dtype puts on the wire. Node 24 has a Float16Array. */
+export function isNaturalView(dtype: Dtype, view: ArrayBufferView): boolean {
+  const kind = viewKind(view)
+  return (
+    kind === naturalKind(dtype) || (kind === 'Float16Array' && dtype.kind === 'f' && dtype.itemSizeBytes === 2 && !dtype.bigEndian)
+  )
+}
 
 /** Required alignment in bytes of `typedView`: its BYTES_PER_ELEMENT. */
 export const alignmentOf = (dtype: Dtype): number => naturalConstructor(dtype).BYTES_PER_ELEMENT

@@ -2,14 +2,18 @@ export { BigEndianBigIntView, BigEndianView, type WireView } from './big-endian.
 export { Descriptor, type ItemOptions } from './descriptor.js'
 export {
   alignmentOf,
+  componentBytes,
   type Dtype,
   type DtypeKind,
+  isNaturalView,
   itemView,
   type NaturalView,
+  naturalKind,
   parseDtype,
   typedView,
   type ViewClass,
   viewClassOf,
+  viewKind,
 } from './dtype.js'
 export type { DtypeText, NumericView } from './dtype-text.js'
 export { BUG_COMPAT, DEFAULT_FLAVOUR, type Flavour, makeFlavour } from './flavour.js'

@@ -54,7 +54,7 @@ export function checkReferences(references: readonly HeapReference[], substreams
   }
 }
 
-export function checkSubstream(substream: number, substreams: number): number {
+function checkSubstream(substream: number, substreams: number): number {
   ensure(
     Number.isInteger(substream) && substream >= 0 && substream < substreams,
     'ERR_SPEADCAST_SUBSTREAM',
@@ -71,7 +71,7 @@ export interface HeapPace {
   readonly keeper: 'the kernel' | 'the device' | undefined
 }
 
-export function checkHeapRate(rate: number, { paced, keeper }: HeapPace): void {
+function checkHeapRate(rate: number, { paced, keeper }: HeapPace): void {
   ensure(
     typeof rate === 'number' && (rate === -1 || (rate >= 0 && Number.isFinite(rate))),
     'ERR_SPEADCAST_CONFIG',

@@ -8,7 +8,7 @@ import { pointersOf } from '../support/cli.js'
 import { need } from '../support/need.js'
 import type { Arrival } from '../support/receivers.js'
 
-export interface OpenedStream {
+interface OpenedStream {
   readonly stream: Stream
   /** Waits until `count` packets arrived since open, or a few seconds, and returns them all. */
   arrived(count: number): Promise<readonly Arrival[]>

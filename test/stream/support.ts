@@ -8,14 +8,14 @@ import { datagramsOf, pointersOf, temporaryFolder } from '../support/cli.js'
 import { need } from '../support/need.js'
 import { openReceivers } from '../support/receivers.js'
 
-export const HEAP_CNT = 1
+const HEAP_CNT = 1
 export const DESCRIPTOR = 5
 export const STREAM_CTRL = 6
 export const TIMESTAMP = 0x1600
 export const SAMPLES = 0x3300
 
 export const EAGAIN = 11
-export const ENETUNREACH = 101
+const ENETUNREACH = 101
 
 /** Holds the memory backend back: it takes nothing while `shut`, and refuses the rows that `refuse` names. */
 export interface Gate {
@@ -23,7 +23,7 @@ export interface Gate {
   refuse?: (row: number, substream: number) => boolean
 }
 
-export function faultOf(gate: Gate, row: number, substream: number) {
+function faultOf(gate: Gate, row: number, substream: number) {
   if (gate.shut) return { errno: EAGAIN, how: 'again' } as const
   return gate.refuse?.(row, substream) ? ENETUNREACH : undefined
 }

@@ -39,7 +39,7 @@ import { States } from '../states.js'
 import { ensureLoopback, type OpenDevice, oneInterface, type QueueOptions } from './open.js'
 
 /** A receiver's queue pair, as the user names it. */
-export interface PeerOption {
+interface PeerOption {
   /** Default: the endpoint's address as GID. */
   readonly gid?: string
   readonly qpn: number
