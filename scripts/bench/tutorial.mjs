@@ -1,11 +1,12 @@
 // Measures the steps of docs/tutorial.md, beside the same with spead2's wheel: `npm run build && node scripts/bench/tutorial.mjs`.
 // Needs root, for a network namespace with an interface that drops everything, and the tests' Python environment (`npm test` makes it).
 // The two programs of a step run one behind the other. A pair that others on the machine disturbed is run again, and the least
-// disturbed one counts; each waits until nobody else is at work, `--patience` seconds at most. Prints a line for each pair, then a table of medians with the slowest and the fastest.
-import { readdirSync } from 'node:fs'
+// disturbed one counts; each waits until nobody else is at work, `--patience` seconds at most. Prints a line for each pair, then the
+// rows of the page's table: medians, slowest and fastest. `--write` puts them into the page.
+import { readdirSync, writeFileSync } from 'node:fs'
 import { setTimeout as wait } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
-import { at } from '../lib/process.mjs'
+import { at, read } from '../lib/process.mjs'
 import { DESTINATION, openBlackHole } from './blackhole.mjs'
 import { watchLoad } from './machine.mjs'
 import { median } from './statistics.mjs'
@@ -15,6 +16,7 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '5' },
     attempts: { type: 'string', default: '3' },
     quiet: { type: 'string', default: '0.1' },
+    write: { type: 'boolean', default: false },
     patience: { type: 'string', default: '10' },
   },
 })
@@ -27,7 +29,8 @@ const points = files.sort().flatMap((file, i) =>
     if (heaps === 0) return []
     const options = ['-n', heaps, ...(i < 2 ? [] : ['-p', 8972]), ...(i < 3 ? [] : ['-H', size])]
     return {
-      label: `${i + 1} | ${size}`,
+      step: i + 1,
+      size,
       commands: {
         ours: [process.execPath, '--import', 'tsx', `docs/examples/${file}`, ...options, DESTINATION],
         spead2: ['.cache/venv/bin/python', 'scripts/bench/spead2_tutorial.py', ...options, i + 1, DESTINATION],
@@ -69,12 +72,27 @@ try {
         if (!best || pair.disturbance < best.disturbance) best = pair
       }
       point.kept.push(best)
-      console.log(`round ${round}: ${point.label} | ${best.ours} | ${best.spead2} | disturbed ${best.disturbance.toFixed(2)}`)
+      console.log(
+        `${round} | ${point.step} | ${point.size} | ${best.ours} | ${best.spead2} | disturbed ${best.disturbance.toFixed(2)}`,
+      )
     }
 } finally {
   hole.close()
 }
-const cell = (rates) => `${median(rates)} (${Math.min(...rates)}–${Math.max(...rates)})`
-console.log('\n| step | bytes of a heap | speadcast, MB/s | spead2, MB/s |\n|---|---|---|---|')
-for (const { label, kept } of points)
-  console.log(`| ${label} | ${cell(kept.map(({ ours }) => ours))} | ${cell(kept.map(({ spead2 }) => spead2))} |`)
+const cell = (kept, program) => {
+  const rates = kept.map((pair) => pair[program])
+  return `${Math.round(median(rates))} (${Math.min(...rates)}–${Math.max(...rates)})`
+}
+const row = (step) =>
+  [2 ** 20, 8192].flatMap((size) => {
+    const kept = points.find((point) => point.step === step && point.size === size)?.kept
+    return kept ? [cell(kept, 'ours'), cell(kept, 'spead2')] : ['', '']
+  })
+const rows = files.map((_, i) => `| ${i + 1} | ${row(i + 1).join(' | ')} |\n`).join('')
+if (values.write) {
+  const page = read(at('docs/tutorial.md'))
+  writeFileSync(
+    at('docs/tutorial.md'),
+    page.replace(/(\n\| step \| 1 MiB.*\n.*\n)(\|.*\n)*/, (_, head) => head + rows),
+  )
+} else console.log(`\n${rows}`)
