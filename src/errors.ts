@@ -40,7 +40,11 @@ export class ThreadRefused extends SpeadcastError {
   }
 }
 
-const DESCRIPTORS = ': no descriptor is left; raise the limit (ulimit -n, LimitNOFILE= of a systemd unit), or close what is open'
+/** What helps where no descriptor is left. */
+export function descriptorRemedy({ errnoName }: NativeError): string {
+  if (errnoName !== 'EMFILE' && errnoName !== 'ENFILE') return ''
+  return ': no descriptor is left; raise the limit (ulimit -n, LimitNOFILE= of a systemd unit), or close what is open'
+}
 
 /** Errnos of a question that the kernel did not answer: for want of a descriptor, of memory, or of a moment without changes. */
 const LACKS: readonly string[] = ['EMFILE', 'ENFILE', 'EAGAIN', 'ENOBUFS', 'ENOMEM', 'EINTR']
@@ -62,8 +66,7 @@ export function withCode(call: string, error: unknown): unknown {
   if (error instanceof NativeError) {
     const { errnoName, message } = error
     const code = errnoName === 'ENOMEM' ? 'ERR_SPEADCAST_MEMORY' : 'ERR_SPEADCAST_NATIVE'
-    const remedy = errnoName === 'EMFILE' || errnoName === 'ENFILE' ? DESCRIPTORS : ''
-    return new SpeadcastError(code, `${call}: ${message}${remedy}`, { cause: error })
+    return new SpeadcastError(code, `${call}: ${message}${descriptorRemedy(error)}`, { cause: error })
   }
   // V8 has no other sign of it than the message.
   if (error instanceof RangeError && /allocation failed/i.test(error.message))

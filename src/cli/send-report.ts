@@ -91,7 +91,10 @@ export function reportSend(
     // Bad usage is what is refused before anything goes.
     if (packets > 0) process.exitCode = EXIT_FAILED
   }
-  if (tally.failed > 0) fail(`${counted(tally.failed, 'heap')} ${tally.failed === 1 ? 'was' : 'were'} not sent whole`)
+  if (tally.failed > 0)
+    fail(
+      `${counted(tally.failed, 'heap')} ${tally.failed === 1 ? 'was' : 'were'} not sent whole (speadcast explain ERR_SPEADCAST_SEND)`,
+    )
   if (tally.stopLost) fail('the stop heap was not sent to every substream')
 }
 

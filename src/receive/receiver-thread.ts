@@ -6,6 +6,7 @@ import { ensureRoomForThread } from '../../ffi/memory/budget.js'
 import type { RegionHandle } from '../../ffi/memory/region.js'
 import { recycleReceiveMemory } from '../../ffi/socket/recvmmsg.js'
 import { EventFd } from '../../ffi/wait.js'
+import { debug } from '../debug.js'
 import { type ErrorCode, SpeadcastError, ThreadRefused } from '../errors.js'
 import type { DatagramPeer } from '../rdma/rendezvous.js'
 import type { DriverEvents, DriverOptions, ReceiveDriver } from './receive-driver.js'
@@ -87,6 +88,8 @@ export async function startThread({ shared, source, options, events, driver, onG
     if (cause instanceof SpeadcastError) throw cause
     throw new ThreadRefused('the receiving thread', cause, "receive in this one (backend 'dgram', --backend dgram)")
   }
+  const { threadId } = worker
+  debug(() => `receiving thread ${threadId} starts`)
   const signal = () => {
     if (Atomics.exchange(control, CONTROL.ASLEEP, 0) !== 0) wake.signal()
   }
@@ -116,6 +119,7 @@ export async function startThread({ shared, source, options, events, driver, onG
     })
     // 'exit' comes after all messages. Only now nobody uses the descriptors and the memory any more.
     worker.on('exit', (code) => {
+      debug(() => `receiving thread ${threadId} ended with code ${code}`)
       stopAtExit.delete(stop)
       gone()
       if (summary && failure === undefined) return events.onEnd(summary)

@@ -7,8 +7,8 @@ import type { SpeadcastError } from '../errors.js'
 import { Topic } from '../topic.js'
 import type { BatchResult } from './result.js'
 
-/** The messages by the names of their channels. `S` is the stream. */
-export interface MessagesOf<S> {
+/** The messages of `node:diagnostics_channel` about streams, by the names of their channels. `S` is the stream: see StreamMessages. */
+export interface StreamMessagesOf<S> {
   /** A stream is open. */
   'speadcast:stream:open': { readonly stream: S }
   /** What the backend says of itself is another: interface, route, source address, carrier, segmentation, recoveries. */
@@ -32,7 +32,7 @@ export interface MessagesOf<S> {
   'speadcast:send:error': { readonly stream: S; readonly heaps: number; readonly error: unknown }
 }
 
-type Messages = MessagesOf<object>
+type Messages = StreamMessagesOf<object>
 
 export const STREAM_OPEN = new Topic<Messages, 'speadcast:stream:open'>('speadcast:stream:open')
 export const STREAM_STATES = new Topic<Messages, 'speadcast:stream:states'>('speadcast:stream:states')

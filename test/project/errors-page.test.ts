@@ -52,6 +52,21 @@ test.for([...SECTIONS])('%s: meaning, causes, remedy, example', ([name, text]) =
   if (name.includes('SPEADCAST')) expect(example(name)?.code).toBeTruthy()
 })
 
+/** Texts of the source that a message may be made of. */
+const SAID = SOURCE.replace(/['"`]\s*\+\s*['"`]/g, '').replace(/\s+/g, ' ')
+const isSaid = (message: string): boolean =>
+  Array.from({ length: Math.max(0, message.length - 15) }, (_, i) => message.slice(i, i + 16)).some((part) => SAID.includes(part))
+
+test('the messages that sections quote are of this program', () => {
+  const quoted = [...SECTIONS.values()].flatMap((text) =>
+    [...text.replace(/^```.*?^```$/gms, '').matchAll(/(`+)(.+?)\1/gs)].map(([, , code]) => code!.replace(/\s+/g, ' ').trim()),
+  )
+  const messages = quoted.filter((code) => code.split(' ').length >= 6 && !/^(ip|ethtool) /.test(code))
+  expect(messages.length).toBeGreaterThan(60)
+  expect(messages.filter((message) => !isSaid(message))).toEqual([])
+  expect(isSaid('item thirteen: has no colour that could be sent')).toBe(false)
+})
+
 test('an error leads to its section', () => {
   for (const code of CODES) {
     const [file, anchor] = new SpeadcastError(code, '').help.split('#')

@@ -1,7 +1,7 @@
 /** Opens the way of the udp backend: finds and checks the paths, makes the socket and configures it. */
 import { NativeError } from '../../../ffi/native-error.js'
 import { debug } from '../../debug.js'
-import { SpeadcastError } from '../../errors.js'
+import { descriptorRemedy, SpeadcastError } from '../../errors.js'
 import { familyRemedy, needsScope, parseAddress } from '../../net/address.js'
 import { addressesSettle } from '../../net/interface.js'
 import { type Path, waitForNeighbours } from '../../net/route.js'
@@ -70,7 +70,7 @@ export async function openUdpPath(given: UdpOptions, counters: Float64Array): Pr
           : cause.message
     throw new SpeadcastError(
       'ERR_SPEADCAST_BACKEND',
-      `cannot open a UDP socket to ${endpoints[0]!.text}: ${why}${familyRemedy(family, cause)}`,
+      `cannot open a UDP socket to ${endpoints[0]!.text}: ${why}${familyRemedy(family, cause)}${descriptorRemedy(cause)}`,
       { cause },
     )
   }
