@@ -46,7 +46,7 @@ function options() {
   }
 }
 
-const shell = (cwd, env = plainEnv()) => $({ cwd, env, quiet: true, timeout: '110s', stdio: ['ignore', 'pipe', 'pipe'] })
+const shell = (cwd, env = plainEnv()) => $({ cwd, env, quiet: true, timeout: '240s', stdio: ['ignore', 'pipe', 'pipe'] })
 
 /** Clones what is committed, and builds it as README of the source tree says. */
 async function clone(folder) {
