@@ -20,6 +20,8 @@ export function plainEnv(...folders) {
   return { ...env, PATH: [...folders, ...others].join(delimiter) }
 }
 
+const endpointOf = (line) => /\bspeadcast recv (\S+)/.exec(line)?.[1]
+
 export class Reader {
   #lab
   #documents
@@ -100,7 +102,7 @@ export class Reader {
     const lines = this.#documents.commandLines(block.code).filter((line) => !marked || PROGRAM.test(line))
     if (block.beside) this.#beside.push({ task, command: block.code.trim() })
     else if (block.runs) await this.#script(task, block.code)
-    else for (const line of lines) await this.#line(task, this.#runsTypeScript ? line.replace(PROGRAM, 'node ') : line)
+    else await this.#list(task, this.#runsTypeScript ? lines.map((line) => line.replace(PROGRAM, 'node ')) : lines)
   }
 
   async #script(task, code) {
@@ -110,9 +112,19 @@ export class Reader {
     else await this.#together(task, script)
   }
 
-  async #line(task, line) {
+  /** Each line by itself, but for a receiver and its sender in the next line. */
+  async #list(task, lines) {
+    for (let i = 0; i < lines.length; i++) {
+      const to = endpointOf(lines[i])
+      if (to && lines[i + 1]?.includes(`speadcast send ${to} `) && !cannot(lines[i], this.#lab)) {
+        this.#beside.push({ task, command: lines[i] })
+        await this.#together(task, lines[++i])
+      } else await this.#line(task, lines[i], to)
+    }
+  }
+
+  async #line(task, line, endpoint) {
     const why = cannot(line, this.#lab)
-    const endpoint = /\bspeadcast recv (\S+)/.exec(line)?.[1]
     if (why) this.#note(task, line, { why })
     // The project has the package already, from a tarball in the registry's place.
     else if (/^npm install speadcast\b/.test(line)) this.#note(task, line, this.#installed)
