@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os'
 import { basename, dirname, join, relative } from 'node:path'
 import { parseArgs } from 'node:util'
 import { tsImport } from 'tsx/esm/api'
-import { $ } from 'zx'
+import { $, ProcessOutput } from 'zx'
 import { at, read, say } from './lib/process.mjs'
 import { openLab } from './newcomer/lab.mjs'
 import { plainEnv, Reader } from './newcomer/reader.mjs'
@@ -46,7 +46,7 @@ function options() {
   }
 }
 
-const shell = (cwd, env = plainEnv()) => $({ cwd, env, quiet: true, timeout: '110s', stdio: ['ignore', 'pipe', 'pipe'] })
+const shell = (cwd, env = plainEnv()) => $({ cwd, env, quiet: true, timeout: '240s', stdio: ['ignore', 'pipe', 'pipe'] })
 
 /** Clones what is committed, and builds it as README of the source tree says. */
 async function clone(folder) {
@@ -120,7 +120,10 @@ async function newcomer(work, lab, { values, positionals }) {
   const documents = await tsImport(join(source, 'test/support/documents.ts'), import.meta.url)
   const known = documents.pages()
   const unknown = positionals.filter((name) => !known.some((page) => page.name === name))
-  if (unknown.length > 0) throw new Error(`there is no page ${unknown.join(', ')}`)
+  if (unknown.length > 0) {
+    say(`there is no page ${unknown.join(', ')}; there are ${known.map(({ name }) => name).join(', ')}`)
+    return 2
+  }
   const pages = known.filter(({ name }) => positionals.length === 0 || positionals.includes(name))
   step('npm pack')
   await shell(source)`npm pack --pack-destination ${work}`
@@ -143,6 +146,10 @@ async function main(given) {
   const lab = await openLab()
   try {
     return await newcomer(work, lab, given)
+  } catch (error) {
+    if (!(error instanceof ProcessOutput)) throw error
+    say(`the newcomer could not get that far:\n${error.stdall}`)
+    return 1
   } finally {
     lab.close()
     if (given.values.keep) say(`left ${work}`)

@@ -5,6 +5,7 @@ const CANNOT = [
   [/\bdocker\b/, 'needs docker; `npm run test:docker` runs it'],
   [/--backend (ibverbs|rdma-ud)\b|\bspeadcast devices\b/, 'needs an RDMA device'],
   [/^(ip|sysctl|sudo)\b/, 'needs root'],
+  [/^(bun|deno)\b/, 'needs Bun or Deno; test/project runs them'],
   [/^tc\b|--rate-method kernel\b/, 'needs root and the fq of the kernel; test/vm runs it'],
   [/^(npm run acceptance|ssh)\b/, 'needs a card and a second host; test/acceptance runs it on the software NIC'],
   [/^nft\b/, "needs the reader's own firewall table"],

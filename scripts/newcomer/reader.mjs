@@ -6,6 +6,8 @@ import { cannot, shorter } from './left-out.mjs'
 
 const BLOCK_SECONDS = 60
 const TRIES = 3
+/** How README has programs run before Node 24, which takes them by `node`. */
+const PROGRAM = /\bnpx tsx /
 /** What the examples expect of their reader: a recording, and a program that writes samples. */
 const SAMPLES = { 'samples.i2': Buffer.alloc(1 << 20) }
 const CAPTURE = '#!/bin/sh\nexec head -c 1048576 /dev/zero\n'
@@ -17,6 +19,8 @@ export function plainEnv(...folders) {
   const others = (env.PATH ?? '').split(delimiter).filter((folder) => !/\bnode_modules\b.*\.bin$|node-gyp-bin/.test(folder))
   return { ...env, PATH: [...folders, ...others].join(delimiter) }
 }
+
+const endpointOf = (line) => /\bspeadcast recv (\S+)/.exec(line)?.[1]
 
 export class Reader {
   #lab
@@ -54,7 +58,7 @@ export class Reader {
     this.#env = { readme: plainEnv(node, bin), page: plainEnv(node, bin, join(project, 'node_modules/.bin')) }
   }
 
-  /** Follows a page; only what its fences mark to run, if `marked`. */
+  /** Follows a page; of shell only what its fences mark to run, and programs, if `marked`. */
   async follow(page, { marked = false } = {}) {
     const readme = page.name === 'README.md'
     const folder = readme ? this.#project : join(this.#project, page.name.replace(/\W/g, '-'))
@@ -67,7 +71,7 @@ export class Reader {
       if (block.from) continue
       if (['ts', 'js'].includes(block.language)) await this.#program(task, block)
       else if (block.language === 'python' && block.beside) this.#python(task, block)
-      else if (block.language === 'sh' && (!marked || block.runs || block.beside)) await this.#shell(task, block)
+      else if (block.language === 'sh') await this.#shell(task, block, marked)
     }
   }
 
@@ -94,23 +98,33 @@ export class Reader {
     else this.#note(task, name, { why: 'needs spead2, which `npm test` installs' })
   }
 
-  async #shell(task, block) {
-    const { commandLines } = this.#documents
+  async #shell(task, block, marked) {
+    const lines = this.#documents.commandLines(block.code).filter((line) => !marked || PROGRAM.test(line))
     if (block.beside) this.#beside.push({ task, command: block.code.trim() })
     else if (block.runs) await this.#script(task, block.code)
-    else for (const line of commandLines(block.code)) await this.#line(task, line)
+    else await this.#list(task, this.#runsTypeScript ? lines.map((line) => line.replace(PROGRAM, 'node ')) : lines)
   }
 
   async #script(task, code) {
-    const script = this.#runsTypeScript ? code.replaceAll('npx tsx ', 'node ') : code
+    const script = this.#runsTypeScript ? code.replace(PROGRAM, 'node ') : code
     const why = cannot(script, this.#lab)
     if (why) this.#note(task, script, { why })
     else await this.#together(task, script)
   }
 
-  async #line(task, line) {
+  /** Each line by itself, but for a receiver and its sender in the next line. */
+  async #list(task, lines) {
+    for (let i = 0; i < lines.length; i++) {
+      const to = endpointOf(lines[i])
+      if (to && lines[i + 1]?.includes(`speadcast send ${to} `) && !cannot(lines[i], this.#lab)) {
+        this.#beside.push({ task, command: lines[i] })
+        await this.#together(task, lines[++i])
+      } else await this.#line(task, lines[i], to)
+    }
+  }
+
+  async #line(task, line, endpoint) {
     const why = cannot(line, this.#lab)
-    const endpoint = /\bspeadcast recv (\S+)/.exec(line)?.[1]
     if (why) this.#note(task, line, { why })
     // The project has the package already, from a tarball in the registry's place.
     else if (/^npm install speadcast\b/.test(line)) this.#note(task, line, this.#installed)

@@ -47,6 +47,21 @@ test('the flavours that are defaults', (ctx) => {
   expect(text).toContain('spead2 sends SPEAD-64-40 unless told otherwise, speadcast SPEAD-64-48')
 })
 
+test('whose flavour a heap and a batch have', async () => {
+  const flavour = { heapAddressBits: 48, bugCompat: 0 }
+  await using stream = await openStream({
+    to: '127.0.0.1:7148',
+    backend: 'memory',
+    descriptors: 'none',
+    flavour: { heapAddressBits: 40 },
+  })
+  const items = new ItemGroup({ flavour }).add({ name: 'x', dtype: 'i1', shape: [64], value: new Int8Array(64) })
+  await stream.sendHeap(items.getHeap({ descriptors: 'none' }))
+  await stream.send(stream.createBatch({ items, heaps: 1 }))
+  // The fourth byte of a packet is the width of a heap address in bytes.
+  expect(stream.packets.map(({ bytes }) => 8 * bytes[3]!)).toEqual([48, 40])
+})
+
 test('how 16384 bytes are cut', async (ctx) => {
   needSpead2(ctx)
   const cut = python(`group = spead2.send.ItemGroup()

@@ -106,7 +106,9 @@ describe('the newcomer', () => {
       true,
       expect.stringContaining('not marked to run'),
     ])
-    expect(await follow(fence('sh', 'true'), { marked: true })).toEqual([])
+    expect(await follow(fence('sh', 'true', 'npx tsx no.mts'), { marked: true, major: 24 })).toMatchObject([
+      { command: 'node no.mts' },
+    ])
   })
 
   test('has a network with the interfaces of the examples, and no rights there', async (ctx) => {
