@@ -3,7 +3,7 @@
  * the same on x86-64 and arm64, but for fields behind a pthread_mutex_t. The only such field that we use is abi_compat. Fields have only been
  * appended since 2017. test/ffi/verbs-layout.test.ts compares all with the installed headers, and with those for arm64.
  */
-import { onMusl } from '../musl.js'
+import { onMusl } from './musl.js'
 
 /** Bytes of a pthread_mutex_t: 48 in glibc for arm64 (bits/pthreadtypes-arch.h), 40 in that for x86-64 and in musl for both. */
 const MUTEX_BYTES = process.arch === 'arm64' && !onMusl() ? 48 : 40

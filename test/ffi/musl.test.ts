@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
-import { onMusl } from '#dist/ffi/musl.js'
+import { onMusl } from '#dist/ffi/verbs/musl.js'
 
 const line = (path: string) => `7f2c8a000000-7f2c8a014000 r--p 00000000 fe:00 1053                       ${path}\n`
 
