@@ -19,7 +19,7 @@ type PollFunction = (fd: number, options: { readable: boolean }, callback: (stat
 
 /**
  * Whether the event loop of this thread can wait for a descriptor. Not in a worker, because a poll handle crashes the process at the worker's
- * end. Not under Bun, which ends the process when koffi calls uv_poll_init_socket, and not under Deno, whose handles never call back.
+ * end. Not under Bun, which ends the process when koffi calls uv_poll_init_socket, and not under Deno, whose handles call back once and no more.
  */
 export const loopPolls = isMainThread && process.versions.bun === undefined && process.versions.deno === undefined
 
