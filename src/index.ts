@@ -7,9 +7,19 @@ export type { MemoryOptions, MemoryPacket } from './backend/memory.js'
 export type { ImmediateColumn, RampOptions } from './batch/column.js'
 export type { GroupMode } from './batch/compile.js'
 export type { ExternalMemory } from './batch/external-memory.js'
-export { AttachedBatch, type AttachOptions, attachBatch } from './batch/handle.js'
+export { type Attached, AttachedBatch, type AttachOptions, attachBatch } from './batch/handle.js'
 export type { HeapReference } from './batch/heaps.js'
-export type { HeapOf, HeapViews, ImmediatesOf, ViewClasses } from './batch/view-types.js'
+export type {
+  ByHand,
+  ClassesFor,
+  HeapOf,
+  HeapViews,
+  ImmediatesOf,
+  Instances,
+  NoViews,
+  ViewClasses,
+  ViewsOf,
+} from './batch/view-types.js'
 export type { BatchHandle, BatchViews } from './batch/views.js'
 export type { HeapStatus, SubstreamCause } from './engine/outcome.js'
 export { ERROR_CODES, type ErrorCode, SpeadcastError } from './errors.js'
@@ -19,7 +29,9 @@ export {
   BUG_COMPAT,
   DEFAULT_FLAVOUR,
   Descriptor,
+  type Dtype,
   type DtypeText,
+  type EntryOf,
   type ExactPointer,
   type ExactSplit,
   type Flavour,
@@ -44,6 +56,7 @@ export {
   type Uncertain,
   type ViewClass,
   type WireView,
+  type WithItem,
 } from './spead/index.js'
 export type { Batch, BatchOptions } from './stream/batch.js'
 export type { CloseOptions, CloseReport, SendOptions, StreamStats } from './stream/calls.js'
