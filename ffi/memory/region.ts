@@ -77,7 +77,13 @@ const ordinary = new Map<number, ArrayBuffer>()
 /** Ranges of released regions that other threads had attached. */
 let withheld: { readonly loans: readonly Loan[]; readonly giveBack: () => void }[] = []
 
+/** V8 quotes the first function that it meets in what it cannot clone, by its text. */
+const uncloneable = () =>
+  'a Region is of its thread; post batch.handle(), and attachBatch there makes views of the same memory (docs/memory.md)'
+
 export class Region implements RegionHandle {
+  /** @internal Stands before `buffer`, which would be copied in silence. */
+  readonly uncloneable = uncloneable
   readonly id: number
   /** All bytes of the region. Valid for the life of the process; after release() its contents are undefined. */
   readonly buffer: ArrayBuffer
