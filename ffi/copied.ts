@@ -20,8 +20,9 @@ export function isCopy(url: string | undefined): boolean {
       if (folder.pathname === '/' || /^\/[A-Za-z]:\/$/.test(folder.pathname)) return true
     }
   } catch (error) {
-    // Node's permission model may hide the file, and a place that is no file: is no place of an installed package.
-    return (error as { code?: unknown }).code !== 'ERR_ACCESS_DENIED'
+    const { code, name } = error as { code?: unknown; name?: unknown }
+    // A permission model may hide the file: node's, or Deno's. A place that is no file: is no place of an installed package.
+    return !/^(EACCES|EPERM|ERR_ACCESS_DENIED|NotCapable|PermissionDenied)$/.test(`${code ?? name}`)
   }
 }
 

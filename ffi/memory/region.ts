@@ -85,6 +85,10 @@ const ordinary = new Map<number, ArrayBuffer>()
 /** Ranges of released regions that other threads had attached. */
 let withheld: { readonly loans: readonly Loan[]; readonly giveBack: () => void }[] = []
 
+/** V8 quotes the first function that it meets in what it cannot clone, by its text. */
+const uncloneable = () =>
+  'a Region is of its thread; post batch.handle(), and attachBatch there makes views of the same memory (docs/memory.md)'
+
 /**
  * Memory at one address, which batches can send from and other processes can write into. docs/memory.md has what you may not do with it.
  *
@@ -94,6 +98,8 @@ let withheld: { readonly loans: readonly Loan[]; readonly giveBack: () => void }
  * const batch = stream.createBatch({ items, heaps: 64, memory: { adc_samples: { region } } })
  */
 export class Region implements RegionHandle {
+  /** @internal Stands before `buffer`, which would be copied in silence. */
+  readonly uncloneable = uncloneable
   /** Its number in the process. */
   readonly id: number
   /** All bytes of the region. Valid for the life of the process; after release() its contents are undefined. */
