@@ -41,7 +41,8 @@ const compile = (): string => {
   const { stdout, stderr } = runIn(directory, process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', '.'])
   return stdout + stderr
 }
-const run = (steps: Parameters<typeof runSteps>[0]) => runSteps(steps, directory, plainEnv())
+/** Without npx's word, now and then, that there is a newer npm. */
+const run = (steps: Parameters<typeof runSteps>[0]) => runSteps(steps, directory, plainEnv({ npm_config_update_notifier: 'false' }))
 const files = exampleFiles()
 
 test('there are examples, and all of them compile', { timeout: 120_000 }, () => {
