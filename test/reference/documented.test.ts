@@ -20,7 +20,7 @@ beforeAll(() => {
   if (status !== 0) throw new Error(stderr)
   const project: JSONOutput.ProjectReflection = JSON.parse(readFileSync(file, 'utf8'))
   exported = project.children!.flatMap((entry) => entry.children!.map((declaration) => ({ entry: entry.name, declaration })))
-}, 90_000)
+}, 120_000)
 
 const ofKind = (kinds: ReflectionKind) => exported.map(({ declaration }) => declaration).filter(({ kind }) => (kind & kinds) !== 0)
 const isOptions = ({ name }: Declaration) =>

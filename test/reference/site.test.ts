@@ -47,7 +47,7 @@ let pages: string[] = []
 beforeAll(() => {
   built = runIn(ROOT, process.execPath, ['scripts/reference.mjs', '--out', site])
   pages = filesIn(site).filter((file) => file.endsWith('.html'))
-}, 90_000)
+}, 120_000)
 
 const text = (file: string) => readFileSync(join(site, file), 'utf8')
 const decoded = (attribute: string) => attribute.replaceAll('&amp;', '&')
