@@ -1,5 +1,5 @@
 /** Items and arrays as the sample writer needs them. */
-import { isInstance } from '../checks.js'
+import { isInstance, shown } from '../checks.js'
 import { counted, ensure, SpeadcastError } from '../errors.js'
 import { Item, ItemGroup } from '../spead/index.js'
 
@@ -98,7 +98,7 @@ export function bytesOf(samples: ArrayBufferView | ArrayBufferLike): Uint8Array 
   ensure(
     ArrayBuffer.isView(samples),
     'ERR_SPEADCAST_VALUE',
-    () => `write takes a Uint8Array or another typed array of samples, not ${samples === null ? 'null' : `a ${typeof samples}`}`,
+    () => `write takes a Uint8Array or another typed array of samples, not ${shown(samples)}`,
   )
   if (samples.byteLength > 0) return new Uint8Array(samples.buffer, samples.byteOffset, samples.byteLength)
   try {
