@@ -20,7 +20,8 @@ function described(value: unknown): string {
   return typeof value === 'function' ? 'a function' : `${value}`
 }
 
-const withArticle = (name: string): string => `${/^[AEIO]/i.test(name) ? 'an' : 'a'} ${name}`
+/** 'a Buffer', 'an Item'. */
+export const withArticle = (name: string): string => `${/^[aeio]/i.test(name) ? 'an' : 'a'} ${name}`
 
 /** Whether it has properties to read: neither null nor a primitive. */
 export function isObject(value: unknown): value is object {

@@ -1,5 +1,5 @@
 /** Items and arrays as the sample writer needs them. */
-import { isInstance } from '../checks.js'
+import { isInstance, shown } from '../checks.js'
 import { counted, ensure, SpeadcastError } from '../errors.js'
 import { componentBytes, Item, ItemGroup, isNaturalView, naturalKind, viewKind } from '../spead/index.js'
 
@@ -105,7 +105,7 @@ export function bytesOf(samples: ArrayBufferView | ArrayBufferLike, item: Item):
   ensure(
     ArrayBuffer.isView(samples),
     'ERR_SPEADCAST_VALUE',
-    () => `write takes a Uint8Array or another typed array of samples, not ${samples === null ? 'null' : `a ${typeof samples}`}`,
+    () => `write takes a Uint8Array or another typed array of samples, not ${shown(samples)}`,
   )
   const kind = viewKind(samples)
   ensure(BYTES.includes(kind) || areSamples(item, samples), 'ERR_SPEADCAST_VALUE', () => otherNumbers(item, kind))

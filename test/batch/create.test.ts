@@ -43,7 +43,7 @@ test.for([
 })
 
 test.for([
-  [[1e6], /rates has 1 entries for 2 heaps/],
+  [[1e6], /rates has 1 entry for 2 heaps/],
   [[1e6, -2], /heap rate is -2/],
   [[Number.NaN, 0], /heap rate is NaN/],
   [[Number.POSITIVE_INFINITY, 0], /heap rate is Infinity/],

@@ -146,7 +146,7 @@ test('recv --item takes a name or an id', async (ctx) => {
   const file = join(scratch, 'item')
   const wrong = await recv({ ...TUTORIAL, heaps: 2 }, '--output', file, '--item', 'nonesuch')
   expect(wrong.code).toBe(1)
-  expect(wrong.stderr).toContain("have no item 'nonesuch'")
+  expect(wrong.stderr).toContain("without item 'nonesuch'")
   const { code } = await recv({ ...TUTORIAL, heaps: 2 }, '--output', file, '--item', '0x1600')
   expect(code).toBe(0)
   expect(readFileSync(file).toString('hex')).toBe('000000000000000000004e20')

@@ -269,7 +269,7 @@ describe('a value that does not fit', () => {
     ['too few raw bytes for V', { dtype: 'V3', shape: [1] }, [new Uint8Array(2)], /Uint8Array of 3 bytes/],
     ['a long double as a number', { dtype: 'f16' }, 1, /only be given as raw bytes/],
     ['null', { dtype: 'u1' }, null, /null is not a number/],
-    ['an object', { dtype: 'u1' }, { a: 1 }, /a Object is not a number/],
+    ['an object', { dtype: 'u1' }, { a: 1 }, /an Object is not a number/],
     ['a hole in an array', { dtype: 'u1', shape: [2] }, [1], /needs 2 values along dimension 0; got 1/],
     ['a scalar for an array', { dtype: 'u1', shape: [2] }, 1, /needs an array here; got 1/],
     ['an array for a scalar', { dtype: 'u1' }, [1], /an array of 1 is not a number/],

@@ -298,7 +298,7 @@ describe.for(['memory', 'udp'] as const)('%s: what was queued before arrives, wh
 
 describe('a stream with a rate', () => {
   test.for([
-    ['too few rates', [1e6], /rates has 1 entries for 2 heaps; give a list of one for each/],
+    ['too few rates', [1e6], /rates has 1 entry for 2 heaps; give a list of one for each/],
     ['rates that are no list', 1e6, /rates is 1000000 for 2 heaps; give a list/],
     ['a rate of NaN', [1e6, Number.NaN], /heap rate is NaN; it must be bytes per second, 0 for unlimited or −1/],
     ['a negative rate', [-2, 1e6], /heap rate is -2; it must be bytes per second/],

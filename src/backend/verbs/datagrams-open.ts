@@ -83,7 +83,7 @@ export async function openFabric(options: RdmaUdOptions): Promise<OpenFabric> {
   const { endpoints, device, packetSizeBytes } = options
   const library = loadLibrary('rdma-ud', options.verbsLibrary)
   const paths = device === undefined ? endpoints.map((endpoint) => findPath(endpoint, options.interface)) : []
-  debug(() => waysOf(paths))
+  if (paths.length > 0) debug(() => waysOf(paths))
   const choice = senderPort(options, paths)
   const fabric = openFabricPort(library, choice)
   const { context, gid, port } = fabric
