@@ -92,7 +92,8 @@ function lineOf({ at: where, command, ok, why, seconds, said }) {
 function table(pages, results) {
   const rows = pages.map(({ name }) => {
     const mine = results.filter(({ page }) => page === name)
-    const count = (of) => mine.filter(of).length
+    // Each once, though followed on two Nodes.
+    const count = (of) => new Set(mine.filter(of).map((result) => `${result.at} ${result.command}`)).size
     const whys = new Set(mine.length > 0 ? mine.flatMap(({ why }) => why ?? []) : ['it has no program and no command'])
     return [name, count(({ ok }) => ok), count(({ ok }) => ok === false), count(({ why }) => why), [...whys].join('; ')]
   })
