@@ -16,9 +16,19 @@ export type { StateWords } from './backend/states.js'
 export type { ImmediateColumn, RampOptions } from './batch/column.js'
 export type { GroupMode } from './batch/compile.js'
 export type { ExternalMemory } from './batch/external-memory.js'
-export { AttachedBatch, type AttachOptions, attachBatch } from './batch/handle.js'
+export { type Attached, AttachedBatch, type AttachOptions, attachBatch } from './batch/handle.js'
 export type { HeapReference } from './batch/heaps.js'
-export type { HeapOf, HeapViews, ImmediatesOf, ViewClasses } from './batch/view-types.js'
+export type {
+  ByHand,
+  ClassesFor,
+  HeapOf,
+  HeapViews,
+  ImmediatesOf,
+  Instances,
+  NoViews,
+  ViewClasses,
+  ViewsOf,
+} from './batch/view-types.js'
 export type { BatchHandle, BatchViews } from './batch/views.js'
 export type { HeapStatus, SubstreamCause } from './engine/outcome.js'
 export { ERROR_CODES, type ErrorCode, SpeadcastError } from './errors.js'
@@ -31,6 +41,7 @@ export {
   type Dtype,
   type DtypeKind,
   type DtypeText,
+  type EntryOf,
   type ExactPointer,
   type ExactSplit,
   type Flavour,
@@ -58,6 +69,7 @@ export {
   type Uncertain,
   type ViewClass,
   type WireView,
+  type WithItem,
 } from './spead/index.js'
 export type { StreamCounters } from './stats.js'
 export type { Batch, BatchOptions } from './stream/batch.js'

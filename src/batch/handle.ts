@@ -80,7 +80,7 @@ export interface AttachOptions<V extends ViewClasses = ViewClasses> {
 }
 
 /** What the type of a handle says of its views and immediates. A handle that came by a message is `any`, and says nothing. */
-type Attached<H, V> = [H] extends [BatchHandle<infer T, infer I>]
+export type Attached<H, V> = [H] extends [BatchHandle<infer T, infer I>]
   ? AttachedBatch<[keyof T] extends [never] ? Instances<V> : string extends keyof T ? Instances<V> : T, I>
   : never
 

@@ -7,7 +7,7 @@
  */
 import { isInstance, shown } from '../checks.js'
 import { ensure, SpeadcastError } from '../errors.js'
-import { type BigEndianNumber, type BigEndianType, isBigEndianNumber, nativeWords, putWords } from './big-endian-numbers.js'
+import { type BigEndianNumber, type BigEndianType, isBigEndianNumber, isNative, swapBytes } from './big-endian-numbers.js'
 
 const NO_INDEX = new Proxy(
   {},
@@ -126,9 +126,13 @@ export abstract class WireView<N extends number | bigint> implements Iterable<N>
       this.bytes.set(values.bytes, at * size)
       return
     }
-    const words = nativeWords(this.#type, values)
-    if (words) putWords(this.#data, at * size, words, size)
-    else for (let i = 0; i < length; i++) this.#type.put(this.#data, (at + i) * size, this.#checked(values[i], at + i))
+    if (isNative(this.#type, values)) {
+      const out = this.bytes.subarray(at * size, (at + length) * size)
+      out.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength))
+      swapBytes(out, size)
+      return
+    }
+    for (let i = 0; i < length; i++) this.#type.put(this.#data, (at + i) * size, this.#checked(values[i], at + i))
   }
 
   /** Writes `value` everywhere, or from number `start` to before `end`, which count from the end where negative. */

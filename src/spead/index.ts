@@ -16,6 +16,6 @@ export { BUG_COMPAT, DEFAULT_FLAVOUR, type Flavour, makeFlavour } from './flavou
 export { Heap, type HeapEntry, type PacketOptions, packetsOf, planOf, type RawItem } from './heap.js'
 export { Item, type ItemInit, type ItemSource } from './item.js'
 export { type HeapSelection, ItemGroup, type ItemGroupConstructor, type ItemGroupOptions } from './item-group.js'
-export type { FormatField, Immediate, NameIn, Shape, Uncertain } from './item-types.js'
+export type { EntryOf, FormatField, Immediate, NameIn, Shape, Uncertain, WithItem } from './item-types.js'
 export { type ExactPointer, type ExactSplit, type PacketPlan, type PlanItem, planPackets, type Split } from './plan.js'
 export { encodeValue, type ItemValue } from './value.js'
