@@ -108,7 +108,6 @@ test('an interface made anew is told on a channel of node:diagnostics_channel', 
   const told = stdout
     .trimEnd()
     .split('\n')
-    .slice(1)
     .map((line) => JSON.parse(line))
   expect(told.at(-1)).toEqual({ what: expect.stringContaining('joined again on v1'), same: true, recent: true })
 })
