@@ -108,7 +108,7 @@ const WRONG: [string, unknown, RegExp, string?][] = [
   ['numbers of packed fields', { packed: Uint16Array }, /is of a format and has a Uint8Array of the bytes of the wire/],
   ['an immediate', { timestamp: Uint8Array }, /'timestamp' is an immediate, which has a column instead/],
   ['a name that is none', { adc_sample: Int8Array }, /no addressed item 'adc_sample'; it has 'adc_samples'/],
-  ['no class', { adc_samples: 'Int8Array' }, /views is a Object; it must be an object of classes by item name/, 'CONFIG'],
+  ['no class', { adc_samples: 'Int8Array' }, /views is an Object; it must be an object of classes by item name/, 'CONFIG'],
   ['no object', 5, /views is 5; it must be an object of classes/, 'CONFIG'],
 ]
 

@@ -28,7 +28,13 @@ const SOURCE = ['src', 'ffi']
 const WARNINGS = [...new Set([...SOURCE.matchAll(/\b(?:warn\(|code:)\s*'(SPEADCAST_\w+)'/g)].map(([, code]) => code!))].sort()
 
 /** Examples of what cannot be made to happen on every machine: they show what to do about it. */
-const HANDLES = ['ERR_SPEADCAST_RESOLVE', 'ERR_SPEADCAST_WORKER', 'ERR_SPEADCAST_NATIVE', 'SPEADCAST_LISTENER']
+const HANDLES = [
+  'ERR_SPEADCAST_BUNDLED',
+  'ERR_SPEADCAST_RESOLVE',
+  'ERR_SPEADCAST_WORKER',
+  'ERR_SPEADCAST_NATIVE',
+  'SPEADCAST_LISTENER',
+]
 
 const example = (name: string) => codeBlocks({ name, text: SECTIONS.get(name)! }).find(({ language }) => language === 'ts')
 
