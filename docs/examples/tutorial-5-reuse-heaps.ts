@@ -31,7 +31,7 @@ const start = performance.now()
 for (let i = 0; i < heaps; i++) {
   const batch = batches[i % inFlight]!
   await batch.free // its last send has settled
-  batch.heap(0).adc_samples!.fill(i)
+  batch.heap(0).adc_samples.fill(i)
   batch.immediate('timestamp')[0] = i * heapSize
   stream.send(batch)
 }

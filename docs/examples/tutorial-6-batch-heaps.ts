@@ -32,7 +32,7 @@ for (let i = 0; i < heaps; i += batchHeaps) {
   const batch = batches[(i / batchHeaps) % batches.length]!
   const n = Math.min(batchHeaps, heaps - i) // the last batch may have fewer
   await batch.free
-  for (let j = 0; j < n; j++) batch.heap(j).adc_samples!.fill(i + j)
+  for (let j = 0; j < n; j++) batch.heap(j).adc_samples.fill(i + j)
   batch.immediate('timestamp').setRamp(i * heapSize, heapSize)
   stream.send(batch, { heaps: n })
 }
