@@ -8,7 +8,7 @@ import { programArgv } from '../support/program.js'
 async function said(ctx: TestContext, thread: string, debug: string): Promise<string[]> {
   const why = netnsUnavailable()
   need(ctx, !why, why)
-  const ns = await makeNetns({ veth: {} })
+  await using ns = await makeNetns({ veth: {} })
   const argv = programArgv('kernel/debug', `${ns.addresses.b.v4}:7148`, thread)
   const { stderr } = await ns.exec('a', ['env', `NODE_DEBUG=${debug}`, ...argv])
   return stderr
