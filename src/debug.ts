@@ -38,13 +38,13 @@ type Words = Readonly<Record<string, unknown>>
 
 /** The words that have changed, as 'carrier true → false; interface eth0 → eth1'. */
 export function changesOf(before: Words, after: Words): string {
-  const changed = changedNames(before, after).map((name) => {
+  const changed = changedNames<Words>(before, after).map((name) => {
     const [was, is] = [before[name], after[name]]
     return was === undefined ? `${name} ${is}` : `${name} ${was} → ${is}`
   })
   return changed.join('; ')
 }
 
-export function changedNames(before: Words, after: Words): string[] {
+export function changedNames<W extends Words>(before: W, after: W): (keyof W & string)[] {
   return [...new Set([...Object.keys(before), ...Object.keys(after)])].filter((name) => before[name] !== after[name])
 }

@@ -2,8 +2,9 @@
 // Needs root, for a network namespace with an interface that drops everything, and the tests' Python environment (`npm test` makes it).
 // The two programs of a step run one behind the other. A pair that others on the machine disturbed is run again, and the least
 // disturbed one counts; each waits until nobody else is at work, `--patience` seconds at most. Prints a line for each pair, then the
-// rows of the page's table: medians, slowest and fastest. `--write` puts them into the page.
+// page's table: medians, slowest and fastest. `--write` puts them into the page.
 import { readdirSync, writeFileSync } from 'node:fs'
+import { cpus } from 'node:os'
 import { setTimeout as wait } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { at, read } from '../lib/process.mjs'
@@ -60,6 +61,10 @@ async function runPair({ commands }, hole, round) {
   return pair
 }
 
+/** The page with the table under its heading, instead of the one that may stand there. */
+const withTable = (page, table) =>
+  page.replace(/(## The rates\n\n)(MB of samples[^|]*(\|.*\n)+\n)?/, (_, heading) => heading + table)
+
 process.chdir(at())
 const hole = await openBlackHole()
 try {
@@ -89,10 +94,12 @@ const row = (step) =>
     return kept ? [cell(kept, 'ours'), cell(kept, 'spead2')] : ['', '']
   })
 const rows = files.map((_, i) => `| ${i + 1} | ${row(i + 1).join(' | ')} |\n`).join('')
-if (values.write) {
-  const page = read(at('docs/tutorial.md'))
-  writeFileSync(
-    at('docs/tutorial.md'),
-    page.replace(/(\n\| step \| 1 MiB.*\n.*\n)(\|.*\n)*/, (_, head) => head + rows),
-  )
-} else console.log(`\n${rows}`)
+const table = `MB of samples a second: the median of ${values.rounds} rounds, and the slowest and the fastest. Both programs of a step ran one behind the other,
+on an interface that drops everything: ${cpus().length} CPUs (${cpus()[0].model}), Node ${process.version}.
+
+| step | 1 MiB heaps: speadcast | spead2 | 8 KiB heaps: speadcast | spead2 |
+|---|---|---|---|---|
+${rows}
+`
+if (values.write) writeFileSync(at('docs/tutorial.md'), withTable(read(at('docs/tutorial.md')), table))
+else console.log(`\n${table}`)

@@ -33,16 +33,13 @@ export const OPTIONS = {
     notDocumented: true,
     unusedMergeModuleWith: true,
   },
-  // Machinery of types, which a program cannot name: what it comes to stands beside each use.
+  // Machinery of types, which a program has no use for: what it comes to stands beside each use.
   intentionallyNotExported: [
-    ...['dtype-text.ts:Code', 'dtype-text.ts:Names', 'item-types.ts:WithItem', 'item-types.ts:EntryOf'].map(
-      (name) => `src/spead/${name}`,
-    ),
-    ...['IsImmediate', 'ViewIn', 'ByHand', 'MayBeImmediate', 'ClassesFor', 'ViewsOf'].map(
-      (name) => `src/batch/view-types.ts:${name}`,
-    ),
-    'src/batch/handle.ts:Attached',
+    ...['Code', 'Names', 'ElementOf'].map((name) => `src/spead/dtype-text.ts:${name}`),
+    ...['Entry', 'Times', 'FormatBytes', 'Count', 'IsUnion'].map((name) => `src/spead/item-types.ts:${name}`),
+    ...['IsImmediate', 'ViewIn', 'MayBeImmediate'].map((name) => `src/batch/view-types.ts:${name}`),
   ],
+  intentionallyNotDocumented: ['ClassesFor', 'Instances'].map((name) => `speadcast.${name}.__type.prototype`),
   requiredToBeDocumented: ['Module', 'Variable', 'Function', 'Class', 'Interface', 'Property', 'Method', 'Accessor', 'TypeAlias'],
   // What GitHub makes of a heading, because the pages link to one another by those anchors.
   sluggerConfiguration: { lowercase: true },

@@ -54,7 +54,7 @@ export interface BatchHandle<out T extends object = object, out I extends string
 const dtypeOf = ({ dtype }: ItemViewPlace): Dtype | undefined => (dtype === '' ? undefined : parseDtype(dtype as Dtype['descr']))
 const classOf = (dtype: Dtype | undefined): ViewClass => (dtype ? viewClassOf(dtype) : Uint8Array)
 
-export const namesOf = ({ items, immediates }: Pick<BatchParts, 'items' | 'immediates'>): HeapNames => ({
+const namesOf = ({ items, immediates }: Pick<BatchParts, 'items' | 'immediates'>): HeapNames => ({
   views: items.map(({ name }) => name),
   immediates: immediates.map(({ name }) => name),
 })

@@ -15,7 +15,7 @@ export interface StreamMessagesOf<S> {
   'speadcast:stream:states': {
     readonly stream: S
     /** Names of the states that are others, as `states` has them. */
-    readonly changed: readonly string[]
+    readonly changed: readonly (keyof StateWords)[]
     /** As `stream.stats().states` has them now, and had them before. */
     readonly states: StateWords
     readonly before: StateWords

@@ -59,8 +59,8 @@ test.for(WAYS)('%s, %s, written by another thread', async ([, groupMode, [, subs
   need(ctx, nativeCallsWork(), 'ordinary buffers, which regions are here, do not cross to threads')
   const { batch, sent } = await batchOf(groupMode, substreams)
   const worker = new Worker(programFile('batch/ramps'), { workerData: { handle: batch.handle(), first, step: 10 } })
-  expect(await once(worker, 'message')).toEqual(['done'])
-  await once(worker, 'exit')
+  const [message] = await Promise.all([once(worker, 'message'), once(worker, 'exit')])
+  expect(message).toEqual(['done'])
   expect(await sent()).toEqual(expected)
 })
 

@@ -122,7 +122,7 @@ export const itemsOf = (bytes = 100) =>
 
 /** For batches of items that are not known when this is compiled. */
 export const SAMPLE_VIEWS = { adc_samples: Int8Array }
-export type Samples = { adc_samples: Int8Array }
+type Samples = { adc_samples: Int8Array }
 export type SampleBatch = Batch<Samples>
 
 /** A batch whose heap j has the timestamp first + j, and that number modulo 128 in every sample. */

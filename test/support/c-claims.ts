@@ -15,7 +15,7 @@ export interface CCompiler {
 const answers = (name: string): boolean => spawnSync(name, ['--version']).status === 0
 
 /** The compiler for this machine, if there is one. */
-export function cCompiler(): CCompiler | undefined {
+function cCompiler(): CCompiler | undefined {
   const name = ['cc', 'gcc', 'clang'].find(answers)
   if (!name) return undefined
   // Under an emulator this is the compiler of the machine below (scripts/arm64.mjs).
