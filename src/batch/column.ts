@@ -70,7 +70,7 @@ export class ImmediateColumn extends Float64Array<ArrayBuffer> {
       typeof first === 'number' || first.length >= count,
       'ERR_SPEADCAST_VALUE',
       () =>
-        `setRamp: first has ${counted((first as readonly number[]).length, 'entry', 'entries')}, and heaps go to substreams up to ${count - 1}; give ${count}`,
+        `setRamp: first has ${counted((first as readonly number[]).length, 'number')}, and heaps go to substreams up to ${count - 1}; give ${count}`,
     )
     const starts = typeof first === 'number' ? new Float64Array(count).fill(first) : Float64Array.from(first)
     const heaps = new Float64Array(count)

@@ -90,7 +90,7 @@ test('what is no ramp is refused', async () => {
   const column = stream.createBatch({ items: itemsOf(), heaps: 5 }).immediate('timestamp')
   const refused = (message: RegExp, code = 'VALUE') =>
     expect.objectContaining({ code: `ERR_SPEADCAST_${code}`, message: expect.stringMatching(message) })
-  expect(() => column.setRamp([0, 1, 2], 1, { per: 'substream' })).toThrow(refused(/first has 3 entries.*up to 3; give 4/))
+  expect(() => column.setRamp([0, 1, 2], 1, { per: 'substream' })).toThrow(refused(/first has 3 numbers.*up to 3; give 4/))
   expect(() => column.setRamp([0, 1, 2, 'x'] as never, 1, { per: 'substream' })).toThrow(refused(/both must be numbers/))
   expect(() => column.setRamp([0, 1, 2, 3], 1)).toThrow(refused(/both must be numbers, or first a list/))
   expect(() => column.setRamp(0, 1, { per: 'endpoint' as never })).toThrow(
