@@ -68,9 +68,10 @@ for (let i = 0; i < sends; i++) {
   const batch = batches[i % 2]!
   await batch.free
   lagNanoseconds = Math.max(lagNanoseconds, stream.stats().lagNanoseconds)
+  // Each group has every second time.
   const even = firstTimestamp + i * batchTimes * heapSamples
   const odd = even + heapSamples
-  batch.immediate('timestamp').setRamp([even, odd, even, odd], 2 * heapSamples, { per: 'substream' }) // each group has every second time
+  batch.immediate('timestamp').setRamp([even, odd, even, odd], 2 * heapSamples, { per: 'substream' })
   stream.send(batch)
 }
 await stream.sendEnd()
