@@ -156,12 +156,13 @@ test('items and groups of them tell what they describe', () => {
 test('a heap tells what is in it', () => {
   const group = items()
   group.get('timestamp').value = 1
-  expect(inspect(group.getHeap())).toBe(`Heap {
+  // How long descriptors are is held against spead2 (test/spead).
+  expect(inspect(group.getHeap()).replace(/\d+ bytes/g, 'N bytes')).toBe(`Heap {
   flavour: { heapAddressBits: 48, bugCompat: 0 },
   entries: [
-    descriptor 'timestamp' (0x1600), 117 bytes,
+    descriptor 'timestamp' (0x1600), N bytes,
     item 'timestamp' (0x1600), immediate,
-    descriptor 'adc_samples' (0x3300), 164 bytes
+    descriptor 'adc_samples' (0x3300), N bytes
   ]
 }`)
   const raw = new Heap().addRaw({ id: 0x1234, name: 'x\x1b\u202e', bytes: new Uint8Array(1), allowImmediate: false })
