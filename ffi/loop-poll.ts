@@ -23,6 +23,13 @@ type PollFunction = (fd: number, options: { readable: boolean }, callback: (stat
  */
 export const loopPolls = isMainThread && process.versions.bun === undefined && process.versions.deno === undefined
 
+/**
+ * Node 20 to 24 run ticks and microtasks behind a callback of koffi's. Node 26 leaves them until something else happens on the event loop, so that
+ * a promise that was settled there, or a packet that node:dgram has sent, would go unnoticed for as long.
+ */
+const ticksFollow = Number.parseInt(process.versions.node, 10) < 25
+const nothing = (): void => {}
+
 const EPOLL_CLOEXEC = 0o2000000
 const EPOLL_CTL_ADD = 1
 const EPOLLONESHOT = 1 << 30
@@ -44,7 +51,14 @@ class Watch {
     if (state === 'unused') process.on('exit', Watch.stopAll)
     state = 'used'
     watching.add(this)
-    this.#handle = (koffi() as unknown as { node: { poll: PollFunction } }).node.poll(fd, { readable: true }, ready)
+    // Ticks and microtasks run behind an immediate.
+    const heard = ticksFollow
+      ? ready
+      : () => {
+          ready()
+          setImmediate(nothing)
+        }
+    this.#handle = (koffi() as unknown as { node: { poll: PollFunction } }).node.poll(fd, { readable: true }, heard)
   }
 
   /** Sets whether it keeps the process alive; at first it does. */
