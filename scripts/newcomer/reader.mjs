@@ -75,12 +75,13 @@ export class Reader {
     }
   }
 
-  /** What a folder has in which the reader has installed the package, and copied its examples as docs/examples/README.md says. */
+  /** Makes a folder one in which the reader has installed the package, and copied its examples. */
   #asProject(folder) {
     symlinkSync(join(this.#project, 'node_modules'), join(folder, 'node_modules'))
     const examples = join(this.#project, 'node_modules/speadcast/docs/examples')
     if (!existsSync(examples)) return
     cpSync(examples, join(folder, 'docs/examples'), { recursive: true })
+    // As docs/examples/README.md says.
     writeFileSync(join(folder, 'docs/examples/package.json'), '{ "type": "module" }\n')
   }
 
