@@ -55,7 +55,7 @@ for (const batch of batches)
   for (let j = 0; j < batch.heaps; j++) {
     const samples = Array.from({ length: heapSamples }, (_, n) => sampleOf(tones[j % 2]!, n))
     const saturated = samples.filter((sample) => sample === -512 || sample === 511).length
-    pack(samples, batch.heap(j).adc_samples as Uint8Array)
+    pack(samples, batch.heap(j).adc_samples)
     batch.immediate('digitiser_id')[j] = 0x5a30 + (j % 2)
     batch.immediate('digitiser_status')[j] = saturated > 0 ? saturated * 2 ** 32 + 2 : 0
   }
@@ -68,8 +68,10 @@ for (let i = 0; i < sends; i++) {
   const batch = batches[i % 2]!
   await batch.free
   lagNanoseconds = Math.max(lagNanoseconds, stream.stats().lagNanoseconds)
-  const timestamps = batch.immediate('timestamp')
-  for (let j = 0; j < batch.heaps; j++) timestamps[j] = firstTimestamp + (i * batchTimes + (j >> 1)) * heapSamples
+  // Each group has every second time.
+  const even = firstTimestamp + i * batchTimes * heapSamples
+  const odd = even + heapSamples
+  batch.immediate('timestamp').setRamp([even, odd, even, odd], 2 * heapSamples, { per: 'substream' })
   stream.send(batch)
 }
 await stream.sendEnd()
@@ -93,7 +95,7 @@ async function check() {
     const time = (number(heap, 0x1600) - firstTimestamp) / heapSamples
     const pol = found[polarisation]!
     const sent = batches[Math.floor(time / batchTimes) % 2]!.heap(2 * (time % batchTimes) + polarisation)
-    if (Buffer.compare(packed, sent.adc_samples as Uint8Array) === 0) pol.right.add(time)
+    if (Buffer.compare(packed, sent.adc_samples) === 0) pol.right.add(time)
     pol.saturated += Math.floor(number(heap, 0x3102) / 2 ** 32)
     if (time >= 2 * batchTimes) continue // the window is known by now
     pol.measured += heapSamples

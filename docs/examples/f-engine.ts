@@ -51,16 +51,15 @@ async function fEngine(fengId: number): Promise<void> {
   // receiver of all F-engines needs a max_heaps of a few more than these, times the F-engines.
   const times = 4
   const batches = Array.from({ length: 3 }, () => stream.createBatch({ items, heaps: times * groups, groupMode: 'by-substream' }))
+  const firstChannels = Array.from({ length: groups }, (_, group) => group * channelsPerHeap)
+  // Once is enough, because a batch keeps its values.
+  for (const batch of batches) batch.immediate('frequency').setRamp(firstChannels, 0, { per: 'substream' })
   for (let i = 0; i < 12; i++) {
     const batch = batches[i % batches.length]!
     await batch.free
-    for (let j = 0; j < batch.heaps; j++) {
-      const time = i * times + Math.floor(j / groups)
-      const firstChannel = (j % groups) * channelsPerHeap
-      batch.immediate('timestamp')[j] = time * heapSamples
-      batch.immediate('frequency')[j] = firstChannel
-      batch.heap(j).feng_raw!.set(voltages(fengId, firstChannel, time))
-    }
+    batch.immediate('timestamp').setRamp(i * times * heapSamples, heapSamples, { per: 'substream' })
+    for (let j = 0; j < batch.heaps; j++)
+      batch.heap(j).feng_raw.set(voltages(fengId, firstChannels[j % groups]!, i * times + Math.floor(j / groups)))
     stream.send(batch)
   }
   await stream.sendEnd()

@@ -1,6 +1,6 @@
 /**
- * Pipes a WHATWG stream of bytes, such as the body of a response, into heaps. What is read ahead fits into two batches, one that is filled and
- * one that is sent, however fast the source is. The last heap is as long as what is left. A signal ends a second stream, which has no end.
+ * Pipes a WHATWG stream of bytes, such as the body of a response, into heaps. Two batches hold all that is read ahead, one that is filled and one
+ * that is sent, however fast the source is. The last heap is as long as what is left. A signal ends a second stream, which has no end.
  *
  *     $ npx tsx docs/examples/whatwg-stream.ts
  *     piped 4000000 bytes, never more than … of them ahead of the sender

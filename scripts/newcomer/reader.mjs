@@ -75,11 +75,14 @@ export class Reader {
     }
   }
 
-  /** What a folder has in which the reader has installed the package, and copied its examples. */
+  /** Makes a folder one in which the reader has installed the package, and copied its examples. */
   #asProject(folder) {
     symlinkSync(join(this.#project, 'node_modules'), join(folder, 'node_modules'))
     const examples = join(this.#project, 'node_modules/speadcast/docs/examples')
-    if (existsSync(examples)) cpSync(examples, join(folder, 'docs/examples'), { recursive: true })
+    if (!existsSync(examples)) return
+    cpSync(examples, join(folder, 'docs/examples'), { recursive: true })
+    // As docs/examples/README.md says.
+    writeFileSync(join(folder, 'docs/examples/package.json'), '{ "type": "module" }\n')
   }
 
   /** A file of the reader's, run at once where no later command runs it by its name. */

@@ -4,7 +4,7 @@
  */
 import type { LoanTicket } from '../../ffi/memory/loans.js'
 import { attachRegion, type RegionHandle } from '../../ffi/memory/region.js'
-import { isObject, shown } from '../checks.js'
+import { isObject, shown, withArticle } from '../checks.js'
 import { counted, ensure, INSPECT, type Inspection, inspected, SpeadcastError } from '../errors.js'
 import { type Dtype, itemView, parseDtype, type ViewClass, viewClassOf } from '../spead/index.js'
 import { ImmediateColumn } from './column.js'
@@ -90,7 +90,7 @@ export function checkViews(call: string, parts: Pick<BatchParts, 'items' | 'imme
       'ERR_SPEADCAST_ITEM',
       () =>
         `${call}: views has ${(view as ViewClass).name} for item ${shown(name)}, which is of ` +
-        `${dtype ? `dtype '${dtype.descr}' and has a ${right.name}` : 'a format and has a Uint8Array of the bytes of the wire'}`,
+        `${dtype ? `dtype '${dtype.descr}' and has ${withArticle(right.name)}` : 'a format and has a Uint8Array of the bytes of the wire'}`,
     )
   }
 }

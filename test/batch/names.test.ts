@@ -101,10 +101,10 @@ const WRONG: [string, unknown, RegExp, string?][] = [
   [
     'floats of integers',
     { adc_samples: Float32Array },
-    /Float32Array for item 'adc_samples', which is of dtype '\|i1' and has a Int8Array/,
+    /Float32Array for item 'adc_samples', which is of dtype '\|i1' and has an Int8Array/,
   ],
   ['numbers of bigints', { wide: BigEndianView }, /of dtype '>u8' and has a BigEndianBigIntView/],
-  ['bytes of numbers', { adc_samples: Uint8Array }, /has a Int8Array/],
+  ['bytes of numbers', { adc_samples: Uint8Array }, /has an Int8Array/],
   ['numbers of packed fields', { packed: Uint16Array }, /is of a format and has a Uint8Array of the bytes of the wire/],
   ['an immediate', { timestamp: Uint8Array }, /'timestamp' is an immediate, which has a column instead/],
   ['a name that is none', { adc_sample: Int8Array }, /no addressed item 'adc_sample'; it has 'adc_samples'/],

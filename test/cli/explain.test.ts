@@ -2,6 +2,9 @@
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { run } from '../support/cli.js'
+import { page } from '../support/documents.js'
+
+const REPOSITORY = (JSON.parse(page('package.json').text).homepage as string).replace('#readme', '')
 
 test.for([
   ['ERR_SPEADCAST_CONFIG', 'ERR_SPEADCAST_CONFIG'],
@@ -17,7 +20,7 @@ test.for([
   for (const part of ['Causes', 'Remedy', 'Example']) expect(stdout).toContain(`\n**${part}`)
   expect(stdout).not.toMatch(/\n#/)
   expect(readFileSync(lines.at(-2)!, 'utf8')).toContain(`### ${name}\n`)
-  expect(lines.at(-1)).toBe(`https://github.com/OWNER/speadcast/blob/main/docs/errors.md#${name!.toLowerCase()}`)
+  expect(lines.at(-1)).toBe(`${REPOSITORY}/blob/main/docs/errors.md#${name!.toLowerCase()}`)
 })
 
 test('without a code all are listed, with --json as JSON', async () => {

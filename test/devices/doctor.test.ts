@@ -139,7 +139,7 @@ test('a neighbour that does not answer, the router too; one of two is enough to 
   expect(await doctor(ns, ['10.77.0.8:7148'])).toMatchObject({ sends: true })
 })
 
-test('an interface that does not lead to the endpoint: the warning is that of send', async (ctx) => {
+test('an interface that does not lead to the endpoint: the warning is that of send', { timeout: 60_000 }, async (ctx) => {
   needNetns(ctx)
   const why = cageUnavailable()
   need(ctx, !why, why)

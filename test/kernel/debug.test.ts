@@ -16,7 +16,7 @@ interface Change {
 async function said(ctx: TestContext, thread: string, debug: string): Promise<{ lines: string[]; stdout: string }> {
   const why = netnsUnavailable()
   need(ctx, !why, why)
-  const ns = await makeNetns({ veth: {} })
+  await using ns = await makeNetns({ veth: {} })
   const argv = programArgv('kernel/debug', `${ns.addresses.b.v4}:7148`, thread)
   const { stdout, stderr } = await ns.exec('a', ['env', `NODE_DEBUG=${debug}`, ...argv])
   const lines = stderr

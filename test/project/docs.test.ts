@@ -334,6 +334,9 @@ describe('pages', () => {
       'coming-from-spead2',
       'testing',
       'performance',
+      'platforms',
+      'bundlers',
+      'receiving',
     ].map((name) => `docs/${name}.md`),
   )('%s begins with whom it is for', (name) => {
     expect(page(name).text).toMatch(/^# .*\n\nThis page is for /)

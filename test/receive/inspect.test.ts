@@ -3,11 +3,12 @@ import { inspect } from 'node:util'
 import { ItemGroup, openStream } from 'speadcast'
 import { openReceiver } from 'speadcast/receive'
 import { expect, test } from 'vitest'
+import { need } from '../support/need.js'
 import { freePort } from './support.js'
 
 test.for(['native', 'dgram'] as const)('backend %s: a receiver and its heaps', async (backend, ctx) => {
   const port = await freePort()
-  if (process.platform !== 'linux' && backend === 'native') return ctx.skip('recvmmsg is Linux only')
+  need(ctx, process.platform === 'linux' || backend === 'dgram', 'recvmmsg is Linux only')
   await using receiver = await openReceiver({ endpoints: `127.0.0.1:${port}`, backend, heaps: 1 })
   expect(inspect(receiver)).toBe(`Receiver {
   state: 'receiving',

@@ -1,6 +1,6 @@
 /** What streams tell on the channels of node:diagnostics_channel. */
-import { channel, subscribe, unsubscribe } from 'node:diagnostics_channel'
-import { ItemGroup, openStream, SendError, type Stream, type StreamMessages, type StreamOptions } from 'speadcast'
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
+import { ItemGroup, openStream, SendError, type StreamMessages, type StreamOptions } from 'speadcast'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { runProgram } from '../support/program.js'
 
@@ -117,10 +117,4 @@ test('a subscriber that throws is an uncaught exception, and everything is sent 
   expect(stderr).toBe('')
   expect(JSON.parse(stdout)).toEqual({ caught: 22, settled: 20, packets: 20, droppedHeaps: 0 })
   expect(code).toBe(0)
-})
-
-test('nobody is told of a stream to whom nobody listens', async () => {
-  const stream: Stream = await openStream(MEMORY)
-  await stream.close()
-  expect(channel('speadcast:stream:close').hasSubscribers).toBe(false)
 })

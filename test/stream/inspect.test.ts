@@ -13,6 +13,7 @@ import {
   type StreamOptions,
 } from 'speadcast'
 import { describe, expect, test } from 'vitest'
+import { need } from '../support/need.js'
 
 const MEMORY: StreamOptions = { to: '10.0.0.5:7148', backend: 'memory', descriptors: 'none' }
 const items = () =>
@@ -155,26 +156,29 @@ test('items and groups of them tell what they describe', () => {
 test('a heap tells what is in it', () => {
   const group = items()
   group.get('timestamp').value = 1
-  expect(inspect(group.getHeap())).toBe(`Heap {
+  // How long descriptors are is held against spead2 (test/spead).
+  expect(inspect(group.getHeap()).replace(/\d+ bytes/g, 'N bytes')).toBe(`Heap {
   flavour: { heapAddressBits: 48, bugCompat: 0 },
   entries: [
-    descriptor 'timestamp' (0x1600), 117 bytes,
+    descriptor 'timestamp' (0x1600), N bytes,
     item 'timestamp' (0x1600), immediate,
-    descriptor 'adc_samples' (0x3300), 164 bytes
+    descriptor 'adc_samples' (0x3300), N bytes
   ]
 }`)
   const raw = new Heap().addRaw({ id: 0x1234, name: 'x\x1b\u202e', bytes: new Uint8Array(1), allowImmediate: false })
   expect(inspect(raw)).toContain("entries: [ item 'x\\x1b\\u202e' (0x1234), 1 byte ]\n")
 })
 
-test('a region tells its size and its pages', () => {
+test('a region tells its size and its pages', (ctx) => {
+  need(ctx, process.platform === 'linux', 'regions are mapped on Linux only')
   const region = Region.allocate(4096, { hugePages: 'never' })
   expect(inspect(region)).toBe("Region { state: 'live', byteLength: 4096, pages: 'small' }")
   region.release()
   expect(inspect(region)).toBe("Region { state: 'released', byteLength: 4096, pages: 'small' }")
 })
 
-test('an I/O thread tells its streams', async () => {
+test('an I/O thread tells its streams', async (ctx) => {
+  need(ctx, process.platform === 'linux', 'there are no I/O threads elsewhere')
   const thread = new IoThread({ name: 'first', affinity: [0] })
   expect(inspect(thread)).toBe("IoThread { name: 'first', state: 'running', streams: 0, affinity: [ 0 ] }")
   await thread.close()
