@@ -17,7 +17,7 @@ interface Room {
 
 /** Bytes of items that are immediates in every flavour that it may be, and in one of them. */
 type Surely<Bits> = Bits extends keyof Room ? Room[Bits] : Room[8]
-type Perhaps<Bits> = Bits extends keyof Room ? Room[Bits] : number
+type Perhaps<Bits> = Bits extends keyof Room ? Room[Bits] : Room[56]
 
 /** The bytes that make an item an immediate; never for one that cannot be. */
 type BytesOf<E> = E extends Immediate<infer Bytes> ? Bytes : never
@@ -57,11 +57,7 @@ export type ClassesFor<G, V> = [keyof G] extends [never]
   : { readonly [K in keyof V]: K extends keyof HeapOf<G> ? { readonly prototype: HeapOf<G>[K] } : never }
 
 /** What `createBatch` knows of a heap's views: from the items, else from the option `views`, else nothing. */
-export type ViewsOf<G, Bits, V> = [keyof G] extends [never]
-  ? [keyof V] extends [never]
-    ? HeapViews
-    : Instances<V>
-  : HeapOf<G, Bits>
+export type ViewsOf<G, Bits, V> = [keyof G] extends [never] ? Instances<V> : HeapOf<G, Bits>
 
 /** No option `views`. */
 export type NoViews = Readonly<Record<never, never>>

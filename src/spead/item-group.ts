@@ -78,7 +78,11 @@ export interface ItemGroup<out G = unknown> {
     const F extends readonly FormatField[] = never,
     const S extends Shape = [],
     A extends boolean = true,
-  >(this: ItemGroup<T>, init: ItemInit<N, D, F, S, A> | Item): ItemGroup<WithItem<T, N, EntryOf<D, F, S, A>>>
+  >(
+    this: ItemGroup<T>,
+    // Without the N, a template of text, such as `beam_${i}`, would be a plain string here, and no name of an ItemInit.
+    init: ItemInit<N, D, F, S, A> | (Item & { readonly name: N }),
+  ): ItemGroup<WithItem<T, N, EntryOf<D, F, S, A>>>
 
   /** Returns the item of a name or an id. @throws ERR_SPEADCAST_ITEM if there is none */
   get<T>(this: ItemGroup<T>, nameOrId: NameIn<T> | number): Item

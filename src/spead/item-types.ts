@@ -80,11 +80,16 @@ type FormatBytes<F> = F extends readonly [readonly [unknown, infer Bits]]
       : 8
   : number
 
+/** A type of several dtypes has several lengths, of which 8 says that the item may be no immediate. */
 type Entry<View, Bytes, MayBe> = [MayBe] extends [false]
   ? View
   : number extends Bytes
     ? View & Uncertain<View>
-    : View | (Bytes extends 8 ? never : Bytes extends number ? Immediate<Bytes> : never)
+    : [Bytes] extends [8]
+      ? View
+      : boolean extends MayBe
+        ? View & Uncertain<View>
+        : View | (Bytes extends number ? Immediate<Bytes> : never)
 
 /** What the type of a group has of an item. */
 export type EntryOf<D, F, S extends Shape, MayBe> = [D] extends [never]

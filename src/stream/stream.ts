@@ -168,10 +168,10 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
    * @throws at once, nothing queued: ERR_SPEADCAST_CLOSED, _CONFIG, _BATCH_STATE, _VALUE, _HEAP_CNT, or an earlier unobserved failure; (rejects)
    *   ERR_SPEADCAST_SEND, _ABORTED by `destroy`, _WORKER when the I/O thread ended
    */
-  send<T extends object, I extends string>(batch: Batch<T, I>, options?: SendOptions): SendPromise<BatchResult> {
+  send(batch: Batch<object>, options?: SendOptions): SendPromise<BatchResult> {
     if (this.#closing || this.#submissions.dead) this.#refuseClosed('send')
     this.#failures.rethrow()
-    const lane = this.#batches.laneOf(batch as unknown as Batch<object>)
+    const lane = this.#batches.laneOf(batch)
     if (!lane) throw notOurs(batch)
     if (options !== undefined) checkOptions('send', options, SEND_OPTIONS)
     if (batch.state !== 'free') this.#submissions.harvest()
