@@ -41,10 +41,10 @@ export type ErrorCode = keyof typeof ERROR_CODES
 export class SpeadcastError extends Error {
   /** 'SpeadcastError', also of a `SendError`. */
   override readonly name = 'SpeadcastError'
-  /** Errors of your own adapters may use these codes too. */
   /** The section about the code in the package's documents; `speadcast explain CODE` prints it. */
   readonly help: string
 
+  /** Errors of your own adapters may use these codes too. */
   constructor(
     /** Which kind of error it is; stable between versions. */
     readonly code: ErrorCode,
