@@ -136,7 +136,9 @@ test('it is looked at as other objects are', async () => {
   expect(inspect({ view }, { depth: 0 })).toBe('{ view: [BigEndianView i2] }')
   expect(inspect(Object.create(BigEndianView.prototype))).toBe('[BigEndianView]')
   const { view: long } = await viewOf('>u4', 100)
-  expect(inspect(long)).toMatch(/^BigEndianView u4 \[\s+0, 0, 0, 0, 0,\s+0, 0, 0,\s+\.\.\. 92 more items\s+\]$/)
+  expect(inspect(long, { breakLength: Infinity, compact: true })).toBe(
+    'BigEndianView u4 [ 0, 0, 0, 0, 0, 0, 0, 0, ... 92 more items ]',
+  )
   expect(await view).toBe(view)
   expect(view).toEqual(view)
   expect(() => JSON.stringify(view)).not.toThrow()
