@@ -35,7 +35,7 @@ export const ERROR_CODES = {
 export type ErrorCode = keyof typeof ERROR_CODES
 
 /**
- * What speadcast throws on purpose. Match on `code`; `message` is for a person, and `cause` has the failing call where there is one.
+ * Errors that speadcast throws on purpose. Match on `code`; `message` is for a person, and `cause` has the failing call where there is one.
  * @example if (error instanceof SpeadcastError && error.code === 'ERR_SPEADCAST_UNREACHABLE') retry()
  */
 export class SpeadcastError extends Error {

@@ -1,4 +1,4 @@
-/** What views and columns the heaps of a batch have, from the type of its item group. */
+/** Types of the views and columns that the heaps of a batch have, from the type of its item group. */
 import type { Immediate, NumericView, Uncertain, ViewClass } from '../spead/index.js'
 
 /** The views of a heap whose items are not known when the program is compiled. */
@@ -56,7 +56,7 @@ export type ClassesFor<G, V> = [keyof G] extends [never]
   ? unknown
   : { readonly [K in keyof V]: K extends keyof HeapOf<G> ? { readonly prototype: HeapOf<G>[K] } : never }
 
-/** What `createBatch` knows of a heap's views: from the items, else from the option `views`, else nothing. */
+/** The views of a heap as `createBatch` knows them: from the items, else from the option `views`, else nothing. */
 export type ViewsOf<G, Bits, V> = [keyof G] extends [never] ? Instances<V> : HeapOf<G, Bits>
 
 /** No option `views`. */

@@ -131,7 +131,7 @@ export class BatchViews<T extends object = HeapViews, I extends string = string>
     return this.#parts.heaps
   }
 
-  /** @internal What util.inspect shows of a batch. */
+  /** @internal The properties of a batch that util.inspect shows. */
   shown(): object {
     const { heaps, items, immediates } = this.#parts
     return { heaps, items: items.map(({ name }) => name), immediates: immediates.map(({ name }) => name) }

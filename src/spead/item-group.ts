@@ -20,7 +20,7 @@ export interface ItemGroupOptions {
 }
 
 /**
- * What `getHeap` puts into a heap.
+ * Chooses what `getHeap` puts into a heap.
  * @example await stream.sendHeap(items.getHeap({ descriptors: 'all', data: 'none' }))
  */
 export interface HeapSelection {
@@ -54,9 +54,9 @@ declare const ITEMS: unique symbol
  * stream.createBatch({ items, heaps: 64 }).heap(0).adc_samples.fill(1) // an Int8Array
  * ```
  *
- * The type is that of what `add` returned last, so keep it: items that are added to a variable afterwards are not in the variable's type. Of a
- * plain `ItemGroup`, of one that was added to without chaining from the start, and of names that are only known when the program runs, the type
- * knows nothing, and views have loose types: give `createBatch` the option `views` there.
+ * The type is that of what `add` returned last, so keep it: items that are added to a variable afterwards are not in the variable's type. The
+ * type knows nothing of a plain `ItemGroup`, of one that was added to without chaining from the start, and of names that are only known when
+ * the program runs. Views have loose types there: give `createBatch` the option `views`.
  * @example const items = new ItemGroup().add({ name: 'adc_samples', dtype: 'i1', shape: [8192] })
  */
 export interface ItemGroup<out G = unknown> {

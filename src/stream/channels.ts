@@ -14,7 +14,7 @@ export interface StreamMessagesOf<S> {
     /** The stream. */
     readonly stream: S
   }
-  /** What the backend says of itself is another: interface, route, source address, carrier, segmentation, recoveries. */
+  /** The backend says something else of itself: interface, route, source address, carrier, segmentation, recoveries. */
   'speadcast:stream:states': {
     /** The stream. */
     readonly stream: S

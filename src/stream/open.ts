@@ -206,7 +206,7 @@ async function openWith(
   return stream
 }
 
-/** What was asked for, in words. */
+/** Says in words what was asked for. */
 function wishes({ backend, packetSizeBytes, rateBytesPerSecond: rate, rateMethod }: StreamConfig): string {
   const pace = rate > 0 ? `${rate} bytes a second (rateMethod '${rateMethod}')` : 'no rate'
   return `backend '${backend}', packets of at most ${packetSizeBytes} bytes, ${pace}`

@@ -122,8 +122,7 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
 
   /**
    * Maps and compiles a batch of equal heaps. Cold: do it before the first send, a few per stream. It lives until it or the stream is closed.
-   * The type of `items` says which views
-   * it has; where that says nothing, `views` does: `stream.createBatch({ items, heaps: 64, views: { adc_samples: Int8Array } })`.
+   * The type of `items` says which views it has; where that says nothing, `views` does: `stream.createBatch({ items, heaps: 64, views: { adc_samples: Int8Array } })`.
    * @throws ERR_SPEADCAST_CONFIG, _ITEM, _SPLIT, _PACKET_SIZE, _SUBSTREAM, _MEMORY, _VALUE, _CLOSED
    * @example const batch = stream.createBatch({ items, heaps: 64 })
    */
