@@ -35,16 +35,16 @@ export const ERROR_CODES = {
 export type ErrorCode = keyof typeof ERROR_CODES
 
 /**
- * What speadcast throws on purpose. Match on `code`; `message` is for a person, and `cause` has the failing call where there is one.
+ * Errors that speadcast throws on purpose. Match on `code`; `message` is for a person, and `cause` has the failing call where there is one.
  * @example if (error instanceof SpeadcastError && error.code === 'ERR_SPEADCAST_UNREACHABLE') retry()
  */
 export class SpeadcastError extends Error {
   /** 'SpeadcastError', also of a `SendError`. */
   override readonly name = 'SpeadcastError'
-  /** Errors of your own adapters may use these codes too. */
   /** The section about the code in the package's documents; `speadcast explain CODE` prints it. */
   readonly help: string
 
+  /** Errors of your own adapters may use these codes too. */
   constructor(
     /** Which kind of error it is; stable between versions. */
     readonly code: ErrorCode,

@@ -1,5 +1,5 @@
 /**
- * What console.log and util.inspect show of objects of ours: the class, and the few properties that tell a person what it is and how it
+ * console.log and util.inspect show objects of ours by their class, and by the few properties that tell a person what it is and how it
  * stands. This module needs nothing of Node, because Node calls a method by this symbol and hands over its own inspect (node:util,
  * "Custom inspection functions on objects").
  */

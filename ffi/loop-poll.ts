@@ -1,6 +1,6 @@
 /**
- * Waits on the event loop for a descriptor or a time, where `loopPolls` says that this is possible. A backend's descriptors sit in an epoll set and libuv polls that, because a socket with a pending error queue (POLLERR)
- * would stop libuv's watcher for good.
+ * Waits on the event loop for a descriptor or a time, where `loopPolls` says that this is possible. A backend's descriptors sit in an epoll
+ * set and libuv polls that, because a socket with a pending error queue (POLLERR) would stop libuv's watcher for good.
  */
 import { isMainThread } from 'node:worker_threads'
 import { koffi } from './koffi.js'

@@ -24,7 +24,7 @@ const TESTS = [
   ...['memory', 'path-news', 'udp/backend', 'udp/pace'].map((name) => `backend/${name}`),
 ].map((name) => `test/${name}.test.ts`)
 
-/** What qemu-user 7.2 does not pass on to the kernel, as far as these tests need it. Tests that fail of it are told, and not counted. */
+/** Calls that qemu-user 7.2 does not pass on to the kernel. Tests that fail because of them are told, and not counted. */
 const LACKS = [
   { error: /setsockopt failed: ENOPROTOOPT \(SO_MAX_PACING_RATE\)/, why: 'qemu-user does not know SO_MAX_PACING_RATE' },
 ]

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 // Is a newcomer to speadcast: clones this tree, builds and packs the clone, installs the package into an empty folder, and follows README
-// and every page of docs/ there, block by block. What fails is shown whole; what is left out, with its reason.
+// and every page of docs/ there, block by block. Failures are shown whole; blocks that are left out, with the reason.
 //   npm run newcomer                  what is committed, as it is in a fresh clone
 //   npm run newcomer -- --tree        this tree as it is, without a clone: quicker while a page is being written
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'

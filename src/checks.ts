@@ -20,6 +20,12 @@ function described(value: unknown): string {
   return typeof value === 'function' ? 'a function' : `${value}`
 }
 
+/** Says what was thrown or given as a reason, which may be anything. */
+export function messageOf(thrown: unknown): string {
+  if (thrown instanceof Error) return thrown.message
+  return typeof thrown === 'string' ? thrown : shown(thrown)
+}
+
 /** 'a Buffer', 'an Item'. */
 export const withArticle = (name: string): string => `${/^[aeio]/i.test(name) ? 'an' : 'a'} ${name}`
 

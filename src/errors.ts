@@ -40,7 +40,7 @@ export class ThreadRefused extends SpeadcastError {
   }
 }
 
-/** What helps where no descriptor is left. */
+/** Says what helps where no descriptor is left; else nothing. */
 export function descriptorRemedy({ errnoName }: NativeError): string {
   if (errnoName !== 'EMFILE' && errnoName !== 'ENFILE') return ''
   return ': no descriptor is left; raise the limit (ulimit -n, LimitNOFILE= of a systemd unit), or close what is open'

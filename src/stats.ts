@@ -3,7 +3,7 @@
  * every integer to 2^53, and an aligned 8-byte store is never seen half-written on x86-64 or arm64.
  */
 
-/** What a stream has counted since it was opened. Times are in nanoseconds. */
+/** The counters of a stream since it was opened. Times are in nanoseconds. */
 export interface StreamCounters {
   /** Heaps all of whose packets were sent, those of descriptors and of stream control included. */
   readonly heapsSent: number

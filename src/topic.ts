@@ -1,6 +1,6 @@
 /**
  * A channel of node:diagnostics_channel, typed. Messages are published when the publisher is not in the middle of anything, so a subscriber
- * may call whatever it likes. What a subscriber throws becomes an uncaught exception, as Node has it, and nothing here is left half done.
+ * may call whatever it likes. An error that it throws becomes an uncaught exception, as Node has it, and nothing here is left half done.
  */
 import { type Channel, channel } from 'node:diagnostics_channel'
 

@@ -25,13 +25,13 @@ import { nativeCallsWork } from '../libc.js'
 import { NativeError } from '../native-error.js'
 import { counted } from '../printable.js'
 import { takeFromBlock } from './address-block.js'
-import { ensureArgument, ensureViewable, readOptions, say } from './arguments.js'
+import { ensureArgument, ensureViewable, lengthInside, readOptions, say } from './arguments.js'
 import { pagesRefused } from './budget.js'
 import { SMALLEST_POOLED_BYTES, takePooled } from './huge-page-pool.js'
 import type { Loan } from './loans.js'
 import { dropPages, HUGE_PAGE_BYTES, mapFile, mapPages, PAGE_BYTES, type PageKind, populate, roundUp } from './mapping.js'
 import { isMapped } from './maps.js'
-import { dropFile, keepFile, type RegionFile, sealAgainstShrinking, sizeOf } from './region-file.js'
+import { dropFile, keepFile, type RegionFile, sealAgainstShrinking } from './region-file.js'
 
 export { isShort } from './region-file.js'
 export type { PageKind, RegionFile }
@@ -325,33 +325,6 @@ function outOfMemory(byteLength: number, cause: Error): SpeadcastError {
 function ensureNative(call: string): void {
   if (nativeCallsWork()) return
   throw new SpeadcastError('ERR_SPEADCAST_MEMORY', `${call}: it takes native calls (Linux with koffi); use Region.allocate here`)
-}
-
-/**
- * Returns how many bytes of the file are asked for, by default all from `offset` on. Behind the end of the file the mapping would
- * exist, but touching it is SIGBUS.
- * @throws ERR_SPEADCAST_CONFIG where it is no descriptor of an open file, or the file is shorter
- */
-function lengthInside(fd: number, offset: number, asked: number | undefined): number {
-  // Node 20 aborts on some values that are no numbers.
-  ensureArgument(
-    Number.isInteger(fd) && fd >= 0 && fd < 2 ** 31,
-    () => `Region.fromFd: fd is ${say(fd)}; it must be a descriptor, a whole number from 0 up`,
-  )
-  let size: number
-  try {
-    size = sizeOf(fd)
-  } catch (cause) {
-    const message = `Region.fromFd: ${say(fd)} is no descriptor of an open file: ${(cause as Error).message}`
-    throw new SpeadcastError('ERR_SPEADCAST_CONFIG', message, { cause })
-  }
-  const byteLength = asked === undefined ? size - offset : asked
-  ensureArgument(
-    Number.isSafeInteger(byteLength) && byteLength > 0 && offset + byteLength <= size,
-    () =>
-      `Region.fromFd: bytes from ${offset}, ${say(byteLength)} of them, are not all inside the file of ${counted(size, 'byte')}`,
-  )
-  return byteLength
 }
 
 /** Gives addresses back that no thread has attached any more. */

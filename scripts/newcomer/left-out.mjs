@@ -1,4 +1,4 @@
-// What the newcomer's script leaves out of the pages, and why.
+// Commands of the pages that the newcomer's script leaves out, and why.
 
 /** Commands that nobody can run here, by what stands in them. */
 const CANNOT = [

@@ -8,7 +8,7 @@ const BLOCK_SECONDS = 60
 const TRIES = 3
 /** How README has programs run before Node 24, which takes them by `node`. */
 const PROGRAM = /\bnpx tsx /
-/** What the examples expect of their reader: a recording, and a program that writes samples. */
+/** The examples expect these of their reader: a recording, and a program that writes samples. */
 const SAMPLES = { 'samples.i2': Buffer.alloc(1 << 20) }
 const CAPTURE = '#!/bin/sh\nexec head -c 1048576 /dev/zero\n'
 
@@ -32,7 +32,7 @@ export class Reader {
   #installed
   #tell
   #interpreter
-  /** What the next command that runs has beside it, in other terminals. */
+  /** Commands that run beside the next one, in other terminals. */
   #beside = []
   #lines = new Set()
   results = []

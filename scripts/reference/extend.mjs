@@ -1,4 +1,4 @@
-// What the reference needs beyond typedoc's options: groups and names of the pages, links from names in code to symbols.
+// The reference needs more than typedoc's options: groups and names of the pages, links from names in code to symbols.
 import { basename, dirname } from 'node:path'
 import { Comment, Converter, ReflectionKind, Renderer } from 'typedoc'
 import { at } from '../lib/process.mjs'

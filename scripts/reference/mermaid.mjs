@@ -5,7 +5,7 @@ const NODE = /^(\w+)[[({]+"(.*)"[\])}]+$/
 const SUBGRAPH = /^subgraph \w+\["(.*)"\]$/
 const ARROW = /\s+(?:--\s+"([^"]*)"\s+-->|-\.\s+"([^"]*)"\s+\.->|-->|-\.->)\s+/
 
-/** What stands in a block of Mermaid: its nodes, those of a subgraph below its title, then its arrows, each with what it carries. */
+/** Returns the text of a block of Mermaid: its nodes, those of a subgraph below its title, then its arrows, each with what it carries. */
 export function flowchartAsText(block) {
   const names = new Map()
   const nodes = []

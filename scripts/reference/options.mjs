@@ -41,7 +41,7 @@ export const OPTIONS = {
   ],
   intentionallyNotDocumented: ['ClassesFor', 'Instances'].map((name) => `speadcast.${name}.__type.prototype`),
   requiredToBeDocumented: ['Module', 'Variable', 'Function', 'Class', 'Interface', 'Property', 'Method', 'Accessor', 'TypeAlias'],
-  // What GitHub makes of a heading, because the pages link to one another by those anchors.
+  // As GitHub makes anchors of headings, because the pages link to one another by those.
   sluggerConfiguration: { lowercase: true },
   headings: { document: false, readme: false },
   navigation: {

@@ -64,7 +64,7 @@ export interface SettledHeaps {
   readonly error?: unknown
 }
 
-/** What a writer has sent, as `end` tells it. */
+/** The account of what a writer has sent, as `end` tells it. */
 export interface SampleWriterSummary {
   /** Heaps that were sent whole, a short last one included. */
   readonly heaps: number

@@ -119,7 +119,7 @@ export class SampleRing {
     let view = views[heap]
     if (!view) {
       const { buffer, byteOffset, byteLength } = this.batch.heap(heap)[this.itemName]!
-      // The memory of a region.
+      // It is the memory of a region, which is never a SharedArrayBuffer.
       view = new Uint8Array(buffer as ArrayBuffer, byteOffset, byteLength)
       views[heap] = view
     }

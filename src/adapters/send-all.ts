@@ -28,7 +28,7 @@ export interface SendAllOptions {
   signal?: AbortSignal
 }
 
-/** What `sendAll` has sent. */
+/** The account of what `sendAll` has sent. */
 export interface SendAllResult {
   /** Heaps that were sent. */
   readonly heaps: number
@@ -147,7 +147,7 @@ function referencesOf(value: HeapsToSend): readonly HeapReference[] {
   return references
 }
 
-/** What to do with samples: byte streams, and typed arrays, which are iterable themselves, give no heaps. */
+/** Says how to send samples: byte streams, and typed arrays, which are iterable themselves, give no heaps. */
 function aboutSamples(given: unknown): string {
   const samples =
     typeof given === 'number' ||

@@ -59,7 +59,10 @@ export interface MemoryOptions {
   readonly pauseNanoseconds?: number
   /** Rows complete at the n-th reap after their post, as with a device that works by itself. Default 1, the next. */
   readonly completeAfterReaps?: number
-  /** Faults to inject. Default: none. `row` counts rows since open, those given up included. Not for streams with an I/O thread: functions do not cross. */
+  /**
+   * Faults to inject. Default: none. `row` counts rows since open, those given up included. Not for streams with an I/O thread, because
+   * functions do not cross.
+   */
   readonly failAt?: (row: number, substream: number) => Fault | undefined
 }
 

@@ -56,11 +56,11 @@ export type StateWords = {
   readonly queueDepth?: number
   /** How often the queue was in error and made ready again; `ibverbs`, `rdma-ud`. */
   readonly recoveries?: number
-  /** What put it in error, for a person; left out before the first time. */
+  /** The trouble that put it in error, for a person; left out before the first time. */
   readonly trouble?: string
   /** How often nothing completed for `completionTimeoutMs`; left out before the first time; `ibverbs`, `rdma-ud`. */
   readonly stalls?: number
-  /** Who computes checksums: 'device', 'software', or 'none for UDP over IPv4'; `ibverbs`. */
+  /** The place where checksums are computed: 'device', 'software', or 'none for UDP over IPv4'; `ibverbs`. */
   readonly checksums?: string
   /** VLAN tags of frames, the outermost first with a point between; left out without; `ibverbs`. */
   readonly vlan?: string | number

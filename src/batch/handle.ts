@@ -84,7 +84,7 @@ export interface AttachOptions<V extends ViewClasses = ViewClasses> {
   views?: V
 }
 
-/** What the type of a handle says of its views and immediates. A handle that came by a message is `any`, and says nothing. */
+/** The views in another thread, as the type of the handle tells them. A handle that came by a message is `any`, and tells nothing. */
 export type Attached<H, V> = [H] extends [BatchHandle<infer T, infer I>]
   ? AttachedBatch<[keyof T] extends [never] ? Instances<V> : string extends keyof T ? Instances<V> : T, I>
   : never

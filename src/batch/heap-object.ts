@@ -13,7 +13,7 @@ export interface HeapNames {
   readonly immediates: readonly string[]
 }
 
-/** What language, runtime and test frameworks ask of any object, to learn what it is. */
+/** Names that language, runtime and test frameworks ask of any object, to learn what it is. */
 const ASKED_OF_ALL: ReadonlySet<string> = new Set([
   ...['then', 'toJSON', 'inspect', 'length', 'nodeType', 'nodeName', 'tagName', 'hasAttribute', 'isEqualNode', 'ownerDocument'],
   ...['asymmetricMatch', '$$typeof', '_isMockFunction', 'getMockName', '@@__IMMUTABLE_ITERABLE__@@', '@@__IMMUTABLE_RECORD__@@'],

@@ -113,11 +113,8 @@ export class BatchTemplate<T extends object = HeapViews, I extends string = stri
     this.interleaved = this.#layout.interleaved
     // The layout has a place for each addressed item, in the same order.
     const viewPlaces = this.#layout.places.map((place, i) => viewPlaceOf(place, addressed[i]!))
-    checkViews(
-      'createBatch',
-      { items: viewPlaces, immediates: items.filter((item) => !addressed.includes(item)) as never },
-      config.views,
-    )
+    const immediates = items.filter((_, i) => planItems[i]?.immediate)
+    checkViews('createBatch', { items: viewPlaces, immediates }, config.views)
     // An exact layout has no place for descriptors: the heaps that carry them are split evenly.
     const inBandCut = { ...cut, split: typeof split === 'string' ? split : 'even' } as const
     this.#inBand = config.inBandDescriptors

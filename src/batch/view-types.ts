@@ -1,4 +1,4 @@
-/** What views and columns the heaps of a batch have, from the type of its item group. */
+/** Types of the views and columns that the heaps of a batch have, from the type of its item group. */
 import type { Immediate, NumericView, Uncertain, ViewClass } from '../spead/index.js'
 
 /** The views of a heap whose items are not known when the program is compiled. */
@@ -17,7 +17,7 @@ interface Room {
 
 /** Bytes of items that are immediates in every flavour that it may be, and in one of them. */
 type Surely<Bits> = Bits extends keyof Room ? Room[Bits] : Room[8]
-type Perhaps<Bits> = Bits extends keyof Room ? Room[Bits] : number
+type Perhaps<Bits> = Bits extends keyof Room ? Room[Bits] : Room[56]
 
 /** The bytes that make an item an immediate; never for one that cannot be. */
 type BytesOf<E> = E extends Immediate<infer Bytes> ? Bytes : never
@@ -56,12 +56,8 @@ export type ClassesFor<G, V> = [keyof G] extends [never]
   ? unknown
   : { readonly [K in keyof V]: K extends keyof HeapOf<G> ? { readonly prototype: HeapOf<G>[K] } : never }
 
-/** What `createBatch` knows of a heap's views: from the items, else from the option `views`, else nothing. */
-export type ViewsOf<G, Bits, V> = [keyof G] extends [never]
-  ? [keyof V] extends [never]
-    ? HeapViews
-    : Instances<V>
-  : HeapOf<G, Bits>
+/** The views of a heap as `createBatch` knows them: from the items, else from the option `views`, else nothing. */
+export type ViewsOf<G, Bits, V> = [keyof G] extends [never] ? Instances<V> : HeapOf<G, Bits>
 
 /** No option `views`. */
 export type NoViews = Readonly<Record<never, never>>

@@ -54,7 +54,13 @@ export interface BatchHandle<out T extends object = object, out I extends string
 const dtypeOf = ({ dtype }: ItemViewPlace): Dtype | undefined => (dtype === '' ? undefined : parseDtype(dtype as Dtype['descr']))
 const classOf = (dtype: Dtype | undefined): ViewClass => (dtype ? viewClassOf(dtype) : Uint8Array)
 
-const namesOf = ({ items, immediates }: Pick<BatchParts, 'items' | 'immediates'>): HeapNames => ({
+/** The items of a batch, as far as names and classes go. */
+interface ViewedItems {
+  readonly items: readonly ItemViewPlace[]
+  readonly immediates: readonly { readonly name: string }[]
+}
+
+const namesOf = ({ items, immediates }: ViewedItems): HeapNames => ({
   views: items.map(({ name }) => name),
   immediates: immediates.map(({ name }) => name),
 })
@@ -72,7 +78,7 @@ function entriesOf(views: unknown): [string, unknown][] | undefined {
  * Checks the option `views` against the items: no class but that of the item's own view shows what is sent.
  * @throws ERR_SPEADCAST_CONFIG for no object of classes, ERR_SPEADCAST_ITEM for a name or a class that is not the items'
  */
-export function checkViews(call: string, parts: Pick<BatchParts, 'items' | 'immediates'>, views: ViewClasses | undefined): void {
+export function checkViews(call: string, parts: ViewedItems, views: ViewClasses | undefined): void {
   if (views === undefined) return
   const given = entriesOf(views)
   ensure(
@@ -125,7 +131,7 @@ export class BatchViews<T extends object = HeapViews, I extends string = string>
     return this.#parts.heaps
   }
 
-  /** @internal What util.inspect shows of a batch. */
+  /** @internal The properties of a batch that util.inspect shows. */
   shown(): object {
     const { heaps, items, immediates } = this.#parts
     return { heaps, items: items.map(({ name }) => name), immediates: immediates.map(({ name }) => name) }

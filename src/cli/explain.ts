@@ -10,7 +10,7 @@ const PAGE = 'docs/errors.md'
 
 interface Section {
   readonly name: string
-  /** What stands below its heading, as Markdown. */
+  /** The text below its heading, as Markdown. */
   readonly text: string
 }
 

@@ -17,7 +17,7 @@ export interface BackendVerdict {
   readonly reason: string
 }
 
-/** What `explainBackends` found out. */
+/** The findings of `explainBackends`. */
 export interface BackendReport {
   /** The backend that `auto` takes. */
   readonly backend: BackendName
@@ -29,7 +29,7 @@ export interface BackendReport {
   readonly sends: boolean
   /** Why not; empty if so. */
   readonly problem: string
-  /** What there is between this host and each endpoint. */
+  /** The way to each endpoint. */
   readonly endpoints: readonly EndpointReport[]
   /** Texts that `openStream` would warn with, such as an interface that does not lead to an endpoint. */
   readonly warnings: readonly string[]

@@ -10,7 +10,7 @@ import type { ResolvedInterface } from '../net/interface.js'
 import { kickNeighbour, largestPacketSizeBytes, type Path, waitForNeighbours } from '../net/route.js'
 import { COUNTER_NAMES } from '../stats.js'
 
-/** What there is between this host and an endpoint. */
+/** The way from this host to an endpoint. */
 export interface EndpointReport {
   /** The endpoint as address and port. */
   readonly endpoint: string

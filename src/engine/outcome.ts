@@ -17,7 +17,7 @@ export interface SubstreamCause {
   readonly errnoName: string
   /** Packets of this batch lost to this cause. */
   readonly packets: number
-  /** What happened and what helps, for a person. */
+  /** Says what happened and what helps, for a person. */
   readonly message: string
 }
 

@@ -2,16 +2,36 @@
 import { Topic } from '../topic.js'
 import type { Receiver, ReceiveSummary } from './receiver.js'
 
-/** The messages by the names of their channels. */
+/** The messages of `node:diagnostics_channel` about receivers, by the names of their channels (docs/diagnosing.md, "Channels"). */
 export interface ReceiverMessages {
-  /** A receiver is open: what is sent from now on is received. */
-  'speadcast:receiver:open': { readonly receiver: Receiver }
-  /** A group was lost with its interface, or was joined again; `what` says so for a person. */
-  'speadcast:receiver:change': { readonly receiver: Receiver; readonly what: string; readonly time: number }
+  /** A receiver is open: packets sent from now on are received. */
+  'speadcast:receiver:open': {
+    /** The receiver. */
+    readonly receiver: Receiver
+  }
+  /** A group was lost with its interface, or was joined again. */
+  'speadcast:receiver:change': {
+    /** The receiver. */
+    readonly receiver: Receiver
+    /** Says which, for a person. */
+    readonly what: string
+    /** Milliseconds since 1970 (Date.now()). */
+    readonly time: number
+  }
   /** Reception itself failed. */
-  'speadcast:receiver:error': { readonly receiver: Receiver; readonly error: unknown }
-  /** Reception is over; `summary` is what `receiver.done` resolves with. */
-  'speadcast:receiver:close': { readonly receiver: Receiver; readonly summary: ReceiveSummary }
+  'speadcast:receiver:error': {
+    /** The receiver. */
+    readonly receiver: Receiver
+    /** The reason. */
+    readonly error: unknown
+  }
+  /** Reception is over. */
+  'speadcast:receiver:close': {
+    /** The receiver. */
+    readonly receiver: Receiver
+    /** The summary that `receiver.done` resolves with. */
+    readonly summary: ReceiveSummary
+  }
 }
 
 export const RECEIVER_OPEN = new Topic<ReceiverMessages, 'speadcast:receiver:open'>('speadcast:receiver:open')

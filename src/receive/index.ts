@@ -19,6 +19,7 @@
  */
 import { closeSync, fstatSync, ftruncateSync } from 'node:fs'
 import { openPlainFile } from '../../ffi/plain-file.js'
+import { messageOf } from '../checks.js'
 import { ensure, SpeadcastError, ThreadRefused, withCode } from '../errors.js'
 import { parseEndpoints, resolveEndpoints } from '../net/endpoint.js'
 import { addressesSettle, equal, interfaceName, type ResolvedInterface } from '../net/interface.js'
@@ -142,7 +143,7 @@ export async function openReceiver(options: ReceiverOptions): Promise<Receiver> 
     return receiver
   } catch (cause) {
     const error = withCode('openReceiver', cause)
-    news.say(() => `cannot be opened: ${(error as Error).message}`)
+    news.say(() => `cannot be opened: ${messageOf(error)}`)
     // The driver's end settles it where there is one: until then the driver may write into the output.
     if (driver) driver.stop()
     else settle!.reject(error)

@@ -1,4 +1,5 @@
 /** Tells of a receiver's life: subscribers of the channels, the listener of changes, and NODE_DEBUG=speadcast. */
+import { messageOf } from '../checks.js'
 import { debug } from '../debug.js'
 import { counted } from '../errors.js'
 import { RECEIVER_CHANGE, RECEIVER_CLOSE, RECEIVER_ERROR, RECEIVER_OPEN } from './channels.js'
@@ -37,7 +38,7 @@ export class ReceiverNews {
         if (RECEIVER_CLOSE.hasSubscribers) RECEIVER_CLOSE.publish({ receiver, summary })
       },
       (error) => {
-        this.say(() => `failed: ${(error as Error).message}`)
+        this.say(() => `failed: ${messageOf(error)}`)
         if (RECEIVER_ERROR.hasSubscribers) RECEIVER_ERROR.publish({ receiver, error })
       },
     )

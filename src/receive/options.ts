@@ -9,7 +9,10 @@ export const DEFAULT_MAX_HEAPS = 1024
 /** `heapMemoryBytes` of `ReceiverOptions` where it is not given: 256 MiB, or a quarter of what the cgroup may have if that is less. */
 export const DEFAULT_HEAP_MEMORY_BYTES = 256 << 20
 const LEAST_HEAP_MEMORY_BYTES = 1 << 20
-/** `receiveBufferBytes` of `ReceiverOptions`, 64 MiB. Asked of the kernel with SO_RCVBUFFORCE, and without CAP_NET_ADMIN clipped to net.core.rmem_max. */
+/**
+ * `receiveBufferBytes` of `ReceiverOptions`, 64 MiB. Asked of the kernel with SO_RCVBUFFORCE, and without CAP_NET_ADMIN clipped to
+ * net.core.rmem_max.
+ */
 export const DEFAULT_RECEIVE_BUFFER_BYTES = 64 << 20
 /** The same with backend 'rdma-ud', 16 MiB. Pinned, unlike a socket's, and so counted against RLIMIT_MEMLOCK. */
 export const DEFAULT_DATAGRAM_BUFFER_BYTES = 16 << 20
@@ -89,8 +92,8 @@ export interface ReceiverOptions {
   /** Answers senders that ask for credits, as `speadcast demo` does. Default false. */
   readonly credits?: boolean
   /**
-   * The way of receiving: 'native' (recvmmsg in a thread; Linux), 'dgram' (node:dgram), or 'auto' (default): native where it works. 'rdma-ud': datagrams of InfiniBand or
-   * RoCE instead of UDP, from a stream of backend 'rdma-ud'.
+   * The way of receiving: 'native' (recvmmsg in a thread; Linux), 'dgram' (node:dgram), or 'auto' (default): native where it works.
+   * 'rdma-ud': datagrams of InfiniBand or RoCE instead of UDP, from a stream of backend 'rdma-ud'.
    */
   readonly backend?: ReceiverBackend
   /** For 'rdma-ud': RDMA device to receive on, with its port or without: 'mlx5_0:1'. Default: that of the address, or of `interface`. */

@@ -17,11 +17,11 @@ export interface ReceiverPeer extends Omit<DatagramPeer, 'gid' | 'mtuBytes'> {
 }
 
 /**
- * What `receiver.stats()` tells.
+ * The answer of `receiver.stats()`.
  * @example const { heaps, heapsIncomplete, droppedByKernel } = receiver.stats()
  */
 export interface ReceiverStats extends ReceiverCounters {
-  /** What receives: 'recvmmsg' is backend 'native'. */
+  /** The way of receiving: 'recvmmsg' is backend 'native'. */
   readonly backend: 'recvmmsg' | 'dgram' | 'rdma-ud'
   /** Why it is not recvmmsg; empty if it is. */
   readonly backendReason: string
@@ -130,7 +130,10 @@ export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {
     })
   }
 
-  /** Yields heaps until reception ends; leaving the loop closes the receiver. @throws ERR_SPEADCAST_NATIVE where the output failed; the signal's reason */
+  /**
+   * Yields heaps until reception ends; leaving the loop closes the receiver.
+   * @throws ERR_SPEADCAST_NATIVE where the output failed; the signal's reason
+   */
   [Symbol.asyncIterator](): AsyncIterator<ReceivedHeap, undefined> {
     return {
       next: () => this.#queue.next(),

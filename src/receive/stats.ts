@@ -1,4 +1,4 @@
-/** What a receiver has counted since it was opened. docs/receiving.md says which heaps count as missing. */
+/** The counters of a receiver since it was opened. docs/receiving.md says which heaps count as missing. */
 export interface ReceiverCounters {
   /** Packets of heaps; those refused for want of memory are among them. packets + duplicates + malformed are all that came. */
   readonly packets: number

@@ -51,7 +51,7 @@ export interface SeenItem {
   readonly format: [code: string, bits: number][]
 }
 
-/** What the counters of a receiver come to. */
+/** The findings of a receiver at its end, beside its counters. */
 export interface SessionSummary {
   /** Why reception ended. */
   readonly reason: EndReason

@@ -6,7 +6,7 @@
  * keys: everything else is found before it, and costs nothing.
  */
 import { isInstance, shown } from '../checks.js'
-import { ensure, SpeadcastError } from '../errors.js'
+import { ensure, INSPECT, type Inspection, inspected, SpeadcastError } from '../errors.js'
 import { type BigEndianNumber, type BigEndianType, isBigEndianNumber, isNative, swapBytes } from './big-endian-numbers.js'
 
 const NO_INDEX = new Proxy(
@@ -27,6 +27,9 @@ function refuseIndex(view: unknown, key: string, call: string): never {
     `a ${kind} has no [${key}], because a store there would not swap the bytes; call ${call}, or fill, or set with an array`,
   )
 }
+
+/** As many as inspect shows. */
+const MOST_SHOWN = 8
 
 /**
  * The numbers of a big-endian item: what you read and write are values, and the memory has the wire's order. Made by a batch.
@@ -182,13 +185,17 @@ export abstract class WireView<N extends number | bigint> implements Iterable<N>
       )
   }
 
-  /** As typed arrays show themselves: how many, and the first of them. */
-  [Symbol.for('nodejs.util.inspect.custom')](
-    _depth: number,
-    options: object,
-    inspect: (value: unknown, options: object) => string,
-  ) {
-    return `${this.constructor.name} ${this.#type.code} ${inspect([...this.subarray(0, 100)], options)}${this.length > 100 ? ` … ${this.length} in all` : ''}`
+  /** @internal As typed arrays show themselves: the first numbers, and how many more there are. */
+  [INSPECT](...how: Inspection): string {
+    const { name } = this.constructor
+    // The prototype has none.
+    const code = #type in this ? ` ${this.#type.code}` : ''
+    return inspected(`${name}${code}`, how, () => {
+      const numbers = [...this.subarray(0, MOST_SHOWN)]
+      // inspect does not look at those behind them.
+      numbers.length = this.length
+      return numbers
+    })
   }
 }
 

@@ -24,8 +24,8 @@ import type { FormatField, Shape } from './item-types.js'
 import { checkItemId, flavourName, hex, maxAddress, pointerBase, putPointer, splitUnsigned } from './pointer.js'
 
 /**
- * Describes an item (SPEAD protocol document, "Item descriptors"). Give exactly one of `dtype` and `format`. The type parameters are what an ItemGroup learns of it: name, dtype, format,
- * shape, and whether it may be an immediate.
+ * Describes an item (SPEAD protocol document, "Item descriptors"). Give exactly one of `dtype` and `format`. The type parameters are what
+ * an ItemGroup learns of it: name, dtype, format, shape, and whether it may be an immediate.
  * @example new Descriptor({ id: 0x3300, name: 'adc_samples', dtype: '<i2', shape: [4096] })
  */
 export interface ItemOptions<
@@ -43,7 +43,10 @@ export interface ItemOptions<
   description?: string
   /** Dimensions. Default [], a scalar. One dimension of a `format` item may be null: any length, known from each value. */
   shape?: S
-  /** A numpy scalar type: '<i2', 'float32', 'c8'. A text that comes from elsewhere goes in `as DtypeText`; it is checked here in any case. Default: `format`. */
+  /**
+   * A numpy scalar type: '<i2', 'float32', 'c8'. A text that comes from elsewhere goes in `as DtypeText`; it is checked here in any case.
+   * Default: `format`.
+   */
   dtype?: D
   /** Fields of one element, packed without gaps, most significant bit first: u, i, b of any width, c of 8 bits, f of 32 or 64. Default: `dtype`. */
   format?: F
@@ -246,7 +249,7 @@ export class Descriptor {
   }
 }
 
-/** What util.inspect shows of a descriptor. */
+/** The properties of a descriptor that util.inspect shows. */
 export function properties({ id, name, description, shape, dtype, format, order }: Descriptor): object {
   return {
     id: words(hex(id)),

@@ -9,7 +9,7 @@ export type DtypeKind = 'b' | 'i' | 'u' | 'f' | 'c' | 'S' | 'U' | 'V' | 'M' | 'm
 
 /** A numpy scalar type. */
 export interface Dtype {
-  /** What it holds. */
+  /** The kind of thing that it holds. */
   readonly kind: DtypeKind
   /** Bytes of one element. */
   readonly itemSizeBytes: number

@@ -22,7 +22,7 @@ export interface HeapEntry {
   readonly id: number
   /** The item's name, or the id in hexadecimal. */
   readonly name: string
-  /** What it carries. */
+  /** The kind of thing that it carries. */
   readonly kind: 'item' | 'descriptor' | 'control'
   /** True: the value stands in the item pointer, right-aligned. False: it stands in the heap payload. */
   readonly immediate: boolean
@@ -88,7 +88,7 @@ export class Heap {
     this.flavour = makeFlavour(flavour)
   }
 
-  /** What it carries, in the order of its item pointers. */
+  /** The items and descriptors that it carries, in the order of its item pointers. */
   get entries(): readonly HeapEntry[] {
     return this.#entries
   }

@@ -20,7 +20,7 @@ export interface ItemGroupOptions {
 }
 
 /**
- * What `getHeap` puts into a heap.
+ * Chooses what `getHeap` puts into a heap.
  * @example await stream.sendHeap(items.getHeap({ descriptors: 'all', data: 'none' }))
  */
 export interface HeapSelection {
@@ -54,9 +54,9 @@ declare const ITEMS: unique symbol
  * stream.createBatch({ items, heaps: 64 }).heap(0).adc_samples.fill(1) // an Int8Array
  * ```
  *
- * The type is that of what `add` returned last, so keep it: items that are added to a variable afterwards are not in the variable's type. Of a
- * plain `ItemGroup`, of one that was added to without chaining from the start, and of names that are only known when the program runs, the type
- * knows nothing, and views have loose types: give `createBatch` the option `views` there.
+ * The type is that of what `add` returned last, so keep it: items that are added to a variable afterwards are not in the variable's type. The
+ * type knows nothing of a plain `ItemGroup`, of one that was added to without chaining from the start, and of names that are only known when
+ * the program runs. Views have loose types there: give `createBatch` the option `views`.
  * @example const items = new ItemGroup().add({ name: 'adc_samples', dtype: 'i1', shape: [8192] })
  */
 export interface ItemGroup<out G = unknown> {
@@ -78,7 +78,11 @@ export interface ItemGroup<out G = unknown> {
     const F extends readonly FormatField[] = never,
     const S extends Shape = [],
     A extends boolean = true,
-  >(this: ItemGroup<T>, init: ItemInit<N, D, F, S, A> | Item): ItemGroup<WithItem<T, N, EntryOf<D, F, S, A>>>
+  >(
+    this: ItemGroup<T>,
+    // Without the N, a template of text, such as `beam_${i}`, would be a plain string here, and no name of an ItemInit.
+    init: ItemInit<N, D, F, S, A> | (Item & { readonly name: N }),
+  ): ItemGroup<WithItem<T, N, EntryOf<D, F, S, A>>>
 
   /** Returns the item of a name or an id. @throws ERR_SPEADCAST_ITEM if there is none */
   get<T>(this: ItemGroup<T>, nameOrId: NameIn<T> | number): Item

@@ -1,4 +1,4 @@
-/** What the type of an ItemGroup knows of its items: by name the view of each, and whether it may be an immediate. */
+/** The type of an ItemGroup knows its items: by name the view of each, and whether it may be an immediate. */
 import type { Capped, ElementOf, NumericView } from './dtype-text.js'
 
 declare const BYTES: unique symbol
@@ -80,13 +80,18 @@ type FormatBytes<F> = F extends readonly [readonly [unknown, infer Bits]]
       : 8
   : number
 
+/** A type of several dtypes has several lengths, of which 8 says that the item may be no immediate. */
 type Entry<View, Bytes, MayBe> = [MayBe] extends [false]
   ? View
   : number extends Bytes
     ? View & Uncertain<View>
-    : View | (Bytes extends 8 ? never : Bytes extends number ? Immediate<Bytes> : never)
+    : [Bytes] extends [8]
+      ? View
+      : boolean extends MayBe
+        ? View & Uncertain<View>
+        : View | (Bytes extends number ? Immediate<Bytes> : never)
 
-/** What the type of a group has of an item. */
+/** An item in the type of a group. */
 export type EntryOf<D, F, S extends Shape, MayBe> = [D] extends [never]
   ? [F] extends [never]
     ? NumericView & Uncertain<NumericView>

@@ -48,7 +48,7 @@ export interface BatchOwner {
 /**
  * A batch of a stream. Write `heap(j)` views and `immediate(name)` columns, `send` it, wait for `free`, write again; batch/sendable.ts has
  * the table of states. `T` has the views of a heap by item name, and `I` the names of its immediates:
- * `Batch<{ adc_samples: Int8Array }, 'timestamp'>`.
+ * `Batch<{ adc_samples: Int8Array }, 'timestamp'>`. `Batch<object>` is any batch, as `send` takes it.
  * @example
  * await batch.free
  * batch.heap(0).adc_samples.fill(1)

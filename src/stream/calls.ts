@@ -25,14 +25,14 @@ export interface CloseOptions {
   deadlineSeconds?: number
 }
 
-/** What `stream.close` could not send. */
+/** The heaps that `stream.close` could not send. */
 export interface CloseReport {
   /** Heaps that were queued and not sent whole because the deadline passed or the stream was destroyed. */
   readonly droppedHeaps: number
 }
 
 /**
- * What `stream.stats()` tells: the counters, and how the stream is doing.
+ * The answer of `stream.stats()`: the counters, and how the stream is doing.
  * @example const { heapsSent, heapsFailed, bytesBehind } = stream.stats()
  */
 export interface StreamStats extends StreamCounters {
@@ -40,7 +40,7 @@ export interface StreamStats extends StreamCounters {
   readonly backend: string
   /** Why that one. */
   readonly reason: string
-  /** What "sent" rests on, as in `BatchResult`. */
+  /** The evidence that "sent" rests on, as in `BatchResult`. */
   readonly evidence: BatchResult['evidence']
   /** Sends submitted and not settled. */
   readonly inFlight: number

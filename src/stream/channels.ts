@@ -7,29 +7,56 @@ import type { SpeadcastError } from '../errors.js'
 import { Topic } from '../topic.js'
 import type { BatchResult } from './result.js'
 
-/** The messages of `node:diagnostics_channel` about streams, by the names of their channels. `S` is the stream: see StreamMessages. */
+/** StreamMessages, but for the type of the stream: this module stands below stream.ts, which imports it. */
 export interface StreamMessagesOf<S> {
   /** A stream is open. */
-  'speadcast:stream:open': { readonly stream: S }
-  /** What the backend says of itself is another: interface, route, source address, carrier, segmentation, recoveries. */
+  'speadcast:stream:open': {
+    /** The stream. */
+    readonly stream: S
+  }
+  /** The backend says something else of itself: interface, route, source address, carrier, segmentation, recoveries. */
   'speadcast:stream:states': {
+    /** The stream. */
     readonly stream: S
     /** Names of the states that are others, as `states` has them. */
     readonly changed: readonly (keyof StateWords)[]
-    /** As `stream.stats().states` has them now, and had them before. */
+    /** As `stream.stats().states` has them now. */
     readonly states: StateWords
+    /** As it had them before. */
     readonly before: StateWords
     /** Milliseconds since 1970 (Date.now()). */
     readonly time: number
   }
   /** The sending side is gone, as when its I/O thread died: nothing can be sent any more, and what was under way has failed. */
-  'speadcast:stream:error': { readonly stream: S; readonly error: SpeadcastError }
+  'speadcast:stream:error': {
+    /** The stream. */
+    readonly stream: S
+    /** The reason. */
+    readonly error: SpeadcastError
+  }
   /** A stream is closed or destroyed, and has given back all that it had. */
-  'speadcast:stream:close': { readonly stream: S; readonly droppedHeaps: number }
+  'speadcast:stream:close': {
+    /** The stream. */
+    readonly stream: S
+    /** As `stream.close` reports it. */
+    readonly droppedHeaps: number
+  }
   /** All heaps of a send went out: of a batch, of heaps by name, or of descriptors. */
-  'speadcast:send:result': { readonly stream: S; readonly result: BatchResult }
-  /** A send failed or was withdrawn; `error` is what its promise rejects with: a SendError, mostly. */
-  'speadcast:send:error': { readonly stream: S; readonly heaps: number; readonly error: unknown }
+  'speadcast:send:result': {
+    /** The stream. */
+    readonly stream: S
+    /** The result that its promise resolves with. */
+    readonly result: BatchResult
+  }
+  /** A send failed or was withdrawn. */
+  'speadcast:send:error': {
+    /** The stream. */
+    readonly stream: S
+    /** Heaps of the send. */
+    readonly heaps: number
+    /** The error that its promise rejects with: a SendError, mostly. */
+    readonly error: unknown
+  }
 }
 
 type Messages = StreamMessagesOf<object>

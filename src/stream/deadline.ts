@@ -1,7 +1,7 @@
 /** Node takes longer timers for 1 ms. */
 const MAX_TIMER_MS = 2 ** 31 - 1
 
-/** Whether it settles in so many seconds; undefined = waits for ever. */
+/** Whether it settles within this time; undefined = waits for ever. */
 export async function within(seconds: number | undefined, settled: Promise<void>): Promise<boolean> {
   if (seconds === undefined) return settled.then(() => true)
   let timer: NodeJS.Timeout | undefined

@@ -1,5 +1,6 @@
 /** Tells of a stream's life: subscribers of the channels, the listener of path changes, and NODE_DEBUG=speadcast. */
 import type { StateWords } from '../backend/states.js'
+import { messageOf } from '../checks.js'
 import { changedNames, changesOf, debug } from '../debug.js'
 import type { Driver } from '../engine/driver.js'
 import { counted, type SpeadcastError } from '../errors.js'
@@ -45,7 +46,7 @@ export class News {
   }
 
   failed(heaps: number, error: unknown): void {
-    this.say(() => `a send of ${counted(heaps, 'heap')} failed: ${error instanceof Error ? error.message : error}`)
+    this.say(() => `a send of ${counted(heaps, 'heap')} failed: ${messageOf(error)}`)
     if (SEND_ERROR.hasSubscribers) SEND_ERROR.publish({ stream: this.#stream, heaps, error })
   }
 

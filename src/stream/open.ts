@@ -6,6 +6,7 @@ import type { UdpOptions } from '../backend/udp/open.js'
 import type { RdmaUdOptions } from '../backend/verbs/datagrams-open.js'
 import type { QueueOptions } from '../backend/verbs/open.js'
 import type { IbverbsOptions } from '../backend/verbs/raw-options.js'
+import { messageOf } from '../checks.js'
 import { firstOf } from '../debug.js'
 import type { Driver, DriverInput } from '../engine/driver.js'
 import { InlineDriver } from '../engine/driver-inline.js'
@@ -61,7 +62,7 @@ export async function openStream<const Bits extends number = 48>(options: Stream
   } catch (error) {
     release(early)
     const known = withCode('openStream', error)
-    news.say(() => `cannot be opened: ${(known as Error).message}`)
+    news.say(() => `cannot be opened: ${messageOf(known)}`)
     throw known
   }
 }
@@ -205,7 +206,7 @@ async function openWith(
   return stream
 }
 
-/** What was asked for, in words. */
+/** Says in words what was asked for. */
 function wishes({ backend, packetSizeBytes, rateBytesPerSecond: rate, rateMethod }: StreamConfig): string {
   const pace = rate > 0 ? `${rate} bytes a second (rateMethod '${rateMethod}')` : 'no rate'
   return `backend '${backend}', packets of at most ${packetSizeBytes} bytes, ${pace}`

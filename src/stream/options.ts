@@ -124,8 +124,8 @@ export interface StreamOptions<Bits extends number = number> {
   /** Interface to send through, by name or by one of its addresses. Default: the route decides. */
   interface?: string
   /**
-   * The way of sending. Default 'auto': ibverbs where it can work, else udp on Linux, dgram elsewhere; `stream.reason` says why. Never 'rdma-ud', datagrams of
-   * InfiniBand or RoCE, which only a receiver of that kind hears.
+   * The way of sending. Default 'auto': ibverbs where it can work, else udp on Linux, dgram elsewhere; `stream.reason` says why. Never
+   * 'rdma-ud', datagrams of InfiniBand or RoCE, which only a receiver of that kind hears.
    */
   backend?: BackendChoice
   /**

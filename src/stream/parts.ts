@@ -6,7 +6,7 @@ import type { ResolvedEndpoint } from '../net/endpoint.js'
 import type { StreamConfig } from './config.js'
 import type { News } from './news.js'
 
-/** What `openStream` makes a stream of. */
+/** The parts that `openStream` makes a stream of. */
 export interface StreamParts {
   readonly config: StreamConfig
   readonly endpoints: readonly ResolvedEndpoint[]

@@ -1,5 +1,6 @@
 /** Tells a stream's owner that its packets take another way, or none any more. */
 import type { StateWords } from '../backend/states.js'
+import { messageOf } from '../checks.js'
 import { warn } from '../errors.js'
 
 /** A change of the way that packets take, as `StreamOptions.onPathChange` is told of it. */
@@ -27,6 +28,6 @@ async function call(listener: (change: PathChange) => unknown, change: PathChang
   try {
     await listener(change)
   } catch (error) {
-    warn('SPEADCAST_LISTENER', `onPathChange threw: ${error instanceof Error ? error.message : error}`)
+    warn('SPEADCAST_LISTENER', `onPathChange threw: ${messageOf(error)}`)
   }
 }

@@ -41,6 +41,7 @@ export class SendPromise<T> extends Promise<T> {
     return this.#observed
   }
 
+  /** @internal */
   set observed(yes: boolean) {
     this.#observed = yes
   }
@@ -50,6 +51,7 @@ export class SendPromise<T> extends Promise<T> {
     return this.#watched
   }
 
+  /** @internal */
   set watched(yes: boolean) {
     this.#watched = yes
   }

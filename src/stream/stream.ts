@@ -122,8 +122,7 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
 
   /**
    * Maps and compiles a batch of equal heaps. Cold: do it before the first send, a few per stream. It lives until it or the stream is closed.
-   * The type of `items` says which views
-   * it has; where that says nothing, `views` does: `stream.createBatch({ items, heaps: 64, views: { adc_samples: Int8Array } })`.
+   * The type of `items` says which views it has; where that says nothing, `views` does: `stream.createBatch({ items, heaps: 64, views: { adc_samples: Int8Array } })`.
    * @throws ERR_SPEADCAST_CONFIG, _ITEM, _SPLIT, _PACKET_SIZE, _SUBSTREAM, _MEMORY, _VALUE, _CLOSED
    * @example const batch = stream.createBatch({ items, heaps: 64 })
    */
@@ -168,10 +167,10 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
    * @throws at once, nothing queued: ERR_SPEADCAST_CLOSED, _CONFIG, _BATCH_STATE, _VALUE, _HEAP_CNT, or an earlier unobserved failure; (rejects)
    *   ERR_SPEADCAST_SEND, _ABORTED by `destroy`, _WORKER when the I/O thread ended
    */
-  send<T extends object, I extends string>(batch: Batch<T, I>, options?: SendOptions): SendPromise<BatchResult> {
+  send(batch: Batch<object>, options?: SendOptions): SendPromise<BatchResult> {
     if (this.#closing || this.#submissions.dead) this.#refuseClosed('send')
     this.#failures.rethrow()
-    const lane = this.#batches.laneOf(batch as unknown as Batch<object>)
+    const lane = this.#batches.laneOf(batch)
     if (!lane) throw notOurs(batch)
     if (options !== undefined) checkOptions('send', options, SEND_OPTIONS)
     if (batch.state !== 'free') this.#submissions.harvest()

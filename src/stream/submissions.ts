@@ -183,11 +183,12 @@ export class Submissions implements DriverClient {
   }
 
   #settle(send: Send, result: BatchResult | undefined, error: unknown): void {
-    // A change of the heap cnts has none.
     const { promise, heaps } = send
     send.settle(result, error)
+    // A change of the heap cnts has none, and is no news.
+    if (!promise) return
     if (result) this.news.sent(result)
-    else if (promise) this.news.failed(heaps, error)
+    else this.news.failed(heaps, error)
   }
 
   #finish(send: Send, result: BatchResult | undefined, error: unknown): void {

@@ -1,6 +1,6 @@
 /** Warns of options that are allowed and probably in another unit than was meant, once for each in a process. */
 import { shown } from '../checks.js'
-import { warn } from '../errors.js'
+import { counted, warn } from '../errors.js'
 import type { StreamConfig } from './config.js'
 
 /** No stream of samples is slower. */
@@ -21,7 +21,7 @@ function tell(option: string, value: unknown, is: string, instead: string): void
 }
 
 const isSlow = (bytesPerSecond: number): boolean => bytesPerSecond > 0 && bytesPerSecond < SLOW_BYTES_PER_SECOND
-const perSecond = (bytes: number): string => `${Number(bytes.toPrecision(4))} byte${bytes === 1 ? '' : 's'} a second`
+const perSecond = (bytes: number): string => `${counted(Number(bytes.toPrecision(4)), 'byte')} a second`
 
 /** Whether a time in seconds is so long that it was probably given in milliseconds. */
 function tellIfLong(option: string, seconds: number | undefined, least: number): void {

@@ -1,14 +1,7 @@
 /** Views of big-endian items: values in, the wire's order in memory. Expected bytes are from IEEE 754 and two's complement. */
 import { inspect } from 'node:util'
 import { describe, expect, test } from 'vitest'
-import {
-  attachBatch,
-  type BigEndianBigIntView,
-  type BigEndianView,
-  type DtypeText,
-  ItemGroup,
-  sampleWriter,
-} from '#dist/src/index.js'
+import { attachBatch, type BigEndianBigIntView, BigEndianView, type DtypeText, ItemGroup, sampleWriter } from '#dist/src/index.js'
 import { memoryStream, taken } from './support.js'
 
 type View = BigEndianView | BigEndianBigIntView
@@ -140,6 +133,12 @@ test('it is looked at as other objects are', async () => {
   const { view } = await viewOf('>i2', 4)
   ;(view as BigEndianView).set([1, 2, 3, -4])
   expect(inspect(view)).toBe('BigEndianView i2 [ 1, 2, 3, -4 ]')
+  expect(inspect({ view }, { depth: 0 })).toBe('{ view: [BigEndianView i2] }')
+  expect(inspect(Object.create(BigEndianView.prototype))).toBe('[BigEndianView]')
+  const { view: long } = await viewOf('>u4', 100)
+  expect(inspect(long, { breakLength: Infinity, compact: true })).toBe(
+    'BigEndianView u4 [ 0, 0, 0, 0, 0, 0, 0, 0, ... 92 more items ]',
+  )
   expect(await view).toBe(view)
   expect(view).toEqual(view)
   expect(() => JSON.stringify(view)).not.toThrow()

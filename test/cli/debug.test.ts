@@ -4,6 +4,7 @@ import { freePort } from '../receive/support.js'
 import { runToEnd } from '../support/child.js'
 import { CLI } from '../support/cli.js'
 import { need } from '../support/need.js'
+import { programArgv } from '../support/program.js'
 
 const debugged = (...args: string[]) => runToEnd(['env', 'NODE_DEBUG=speadcast', process.execPath, CLI, ...args])
 
@@ -30,6 +31,13 @@ test('what was given is escaped', async () => {
   expect(rest).toHaveLength(1)
   expect(debug.at(-1)).toMatch(/^stream 1: cannot be opened: no interface is named 'x\\x1b\[2J\\u2028\\u202e'; there are: /)
   for (const character of ['\x1b', '\u2028', '\u202e']) expect(stderr).not.toContain(character)
+})
+
+test('a send is withdrawn for any reason, which may be no error', async () => {
+  const { stdout, stderr } = await runToEnd(['env', 'NODE_DEBUG=speadcast', ...programArgv('stream/debug-reasons')])
+  expect(JSON.parse(stdout)).toEqual([true, true, true, true])
+  const reasons = parted(stderr).debug.filter((line) => line.includes('a send of 1 heap failed: '))
+  expect(reasons.map((line) => line.replace(/.*failed: /, ''))).toEqual(['a symbol', 'an object', 'null', 'enough'])
 })
 
 test('recv: backend, socket buffer, the thread, the end', async (ctx) => {

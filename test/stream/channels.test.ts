@@ -92,6 +92,15 @@ describe('a send', () => {
     await stream.destroy()
   })
 
+  test('is told of, and a change of the heap cnts is none', async () => {
+    const results = heard('speadcast:send:result')
+    await using stream = await openStream({ ...MEMORY, firstCnt: 5 })
+    stream.setCntSequence(9, 1)
+    await stream.send(stream.createBatch({ items, heaps: 1 }))
+    await turn()
+    expect(results.map(({ result }) => result.firstCnt)).toEqual([9])
+  })
+
   test('may be followed by another from the subscriber', async () => {
     const seen: number[] = []
     await using stream = await openStream(MEMORY)

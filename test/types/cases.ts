@@ -120,6 +120,48 @@ export async function known() {
   void kept
 }
 
+/** Programs as people write them: batches of several kinds in a list, helpers of any group, groups in loops. */
+export async function ordinary(stream: Stream<48>, big: boolean, count: number) {
+  const samples = new ItemGroup().add({ name: 'x', dtype: 'i1', shape: [64] }).add({ name: 'timestamp', format: [['u', 48]] })
+  const counts = new ItemGroup().add({ name: 'y', dtype: '<i8', shape: [64] }).add({ name: 'z', dtype: '>i2', shape: [64] })
+  const several = [stream.createBatch({ items: samples, heaps: 1 }), stream.createBatch({ items: counts, heaps: 1 })]
+  for (const batch of several) await stream.send(batch)
+  const any: Batch<object>[] = several
+  await Promise.all(any.map((batch) => stream.send(batch)))
+  const sendAllOf = <T extends object>(batches: readonly Batch<T>[]) => batches.map((batch) => stream.send(batch))
+  sendAllOf(any)
+  // @ts-expect-error no batch
+  stream.send(samples.getHeap())
+
+  const batchOf = <G>(items: ItemGroup<G>) => stream.createBatch({ items, heaps: 1 })
+  same<Int8Array>()(batchOf(samples).heap(0).x)
+  batchOf(samples).immediate('timestamp')
+  const timed = <G>(items: ItemGroup<G>) => items.add({ name: 'time', format: [['u', 48]] })
+  batchOf(timed(counts)).immediate('time')
+  same<BigEndianView>()(batchOf(timed(counts)).heap(0).z)
+
+  let beams: ItemGroup = new ItemGroup()
+  for (let i = 0; i < count; i++) beams = beams.add({ name: `beam_${i}`, dtype: 'i1', shape: [64] })
+  for (let i = 0; i < count; i++) beams.add({ name: `time_${i}`, format: [['u', 48]] })
+  batchOf(beams).heap(0).beam_1!.fill(1)
+  const ofBeam = batchOf(new ItemGroup().add({ name: `beam_${count}`, dtype: 'i1', shape: [64] }))
+  ofBeam.heap(0)[`beam_${count}`]!.fill(1)
+
+  const either = batchOf(
+    new ItemGroup()
+      .add({ name: 'x', dtype: big ? '<f8' : 'i1' })
+      .add({ name: 'gain', dtype: '<u4', allowImmediate: big })
+      .add({ name: 'flag', dtype: big ? '<u2' : 'u1' }),
+  )
+  either.heap(0).x.fill(1)
+  either.immediate('x')
+  same<Uint32Array>()(either.heap(0).gain)
+  either.immediate('gain')
+  either.immediate('flag')
+  // @ts-expect-error an immediate in either case
+  either.heap(0).flag
+}
+
 export async function replaced(stream: Stream<48>) {
   const items = new ItemGroup().add({ name: 'x', dtype: 'i1', shape: [64] }).add({ name: 'x', dtype: '<f4', shape: [64] })
   same<Float32Array>()(stream.createBatch({ items, heaps: 1 }).heap(0).x)
