@@ -77,7 +77,7 @@ function find(sections: readonly Section[], code: string): Section {
 }
 
 function list(sections: readonly Section[], json: true | undefined): void {
-  const codes = sections.map(({ name, text }) => ({ name, meaning: text.slice(0, text.indexOf('\n')) }))
+  const codes = sections.map(({ name, text }) => ({ name, meaning: text.split('\n', 1)[0]! }))
   if (json) printJson({ codes })
   else process.stdout.write(codes.map(({ name, meaning }) => `${name}\n    ${meaning}\n`).join(''))
 }

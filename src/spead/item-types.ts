@@ -39,7 +39,7 @@ type Products = [
 
 type Small = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8
 
-/** A × B, capped. 8 times what is not known is 8, because a dimension of 0 is not worth a thought. */
+/** A × B, capped. 8 times an unknown number is 8: a dimension of 0 that only the running program knows is left out of account. */
 type Times<A, B> = A extends 8
   ? B extends 0
     ? 0

@@ -83,7 +83,7 @@ export class Batch<T extends object = HeapViews, I extends string = string> {
     return this.template.interleaved
   }
 
-  /** 'free': it may be written and sent; 'in-flight': it may be neither; 'closed': its views are nobody's any more. */
+  /** 'free': it may be written and sent; 'in-flight': it may be neither; 'closed': its memory was given back. */
   get state(): 'free' | 'in-flight' | 'closed' {
     if (this.#closed) return 'closed'
     return this.#inFlight ? 'in-flight' : 'free'
