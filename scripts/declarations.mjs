@@ -65,7 +65,8 @@ function commonJs(source) {
   function typeOf(name, symbol) {
     const { typeParameters = [] } = symbol.declarations.find((declaration) => declaration.typeParameters) ?? {}
     if (typeParameters.length === 0) return `export type ${name} = esm.${name}`
-    const parameters = typeParameters.map((parameter) => qualified(parameter).replace(/^const /, ''))
+    // An alias may not say `const`, `in` or `out`.
+    const parameters = typeParameters.map((parameter) => qualified(parameter).replace(/^(?:(?:const|in|out) )+/, ''))
     return `export type ${name}<${parameters.join(', ')}> = esm.${name}<${typeParameters.map((one) => one.name.text).join(', ')}>`
   }
 
