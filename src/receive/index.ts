@@ -61,7 +61,8 @@ const QUEUE_BYTES = 128 << 20
 /**
  * Opens a receiver. When the promise resolves, the sockets are bound, groups are joined and the loop runs: packets sent from now on are
  * received. An open receiver keeps the process alive, and never delays process.exit.
- * @throws (rejects) ERR_SPEADCAST_CONFIG, _ENDPOINT, _RESOLVE, _INTERFACE, _BACKEND, _WORKER, _MEMORY, _INPUT (output file), _NATIVE
+ * @throws (rejects) ERR_SPEADCAST_CONFIG, _ENDPOINT, _RESOLVE, _INTERFACE, _BACKEND, _BUNDLED, _WORKER, _MEMORY, _INPUT (output file),
+ *   _NATIVE
  * @example await using receiver = await openReceiver({ endpoints: '239.10.0.1:7148', interface: 'eth0' })
  */
 export async function openReceiver(options: ReceiverOptions): Promise<Receiver> {

@@ -39,7 +39,7 @@ const LARGEST_PACKET_BYTES = 65507
 
 /**
  * Opens a stream: resolves endpoints, chooses a backend, starts the sending side.
- * @throws (rejects) ERR_SPEADCAST_CONFIG, _ENDPOINT, _RESOLVE, _INTERFACE, _PACKET_SIZE, _HEAP_CNT, _BACKEND, _UNREACHABLE, _WORKER, _MEMORY,
+ * @throws (rejects) ERR_SPEADCAST_CONFIG, _ENDPOINT, _RESOLVE, _INTERFACE, _PACKET_SIZE, _HEAP_CNT, _BACKEND, _BUNDLED, _UNREACHABLE, _WORKER, _MEMORY,
  *   _NATIVE; the message says what to change
  * @example await using stream = await openStream({ to: ['10.0.0.5:7148', '10.0.0.6:7148'], packetSizeBytes: 8972, rate: '4Gbps' })
  */
