@@ -3,13 +3,14 @@
 
 const KOFFI = '(^|node_modules/)koffi(/|$)'
 const ERRORS = '^src/errors\\.ts$'
-/** The leaves that src/spead and src/receive may use. */
+/** The leaves that src/spead may use. */
 const CHECKS = [ERRORS, '^src/checks\\.ts$']
-const LEAVES = [...CHECKS, '^src/stats\\.ts$']
+const TELLING = ['^src/(debug|topic)\\.ts$']
+const LEAVES = [...CHECKS, ...TELLING, '^src/stats\\.ts$']
 const TABLE = '^src/batch/table\\.ts$'
 const COMPILE = '^src/batch/compile\\.ts$'
 /** The files that all of ffi stands on. */
-const FFI_BASE = '^ffi/(koffi|libc|layout|native-error|errors|printable|environment)\\.ts$'
+const FFI_BASE = '^ffi/(koffi|libc|layout|native-error|errors|printable|inspect|environment)\\.ts$'
 
 /** room: its files, what else of this project it may import, and why in words. */
 const ROOMS = {
@@ -18,7 +19,7 @@ const ROOMS = {
     files: '^ffi/memory/',
     may: [FFI_BASE],
     comment:
-      'ffi/memory may import koffi, libc, layout, native-error, errors and printable of ffi: the other rooms of ffi stand on it.',
+      'ffi/memory may import koffi, libc, layout, native-error, errors, printable and inspect of ffi: the other rooms of ffi stand on it.',
   },
   'ffi-netlink': {
     files: '^ffi/netlink/',
@@ -36,57 +37,64 @@ const ROOMS = {
     comment: 'ffi/verbs may import ffi/memory, ffi/socket and the base of ffi.',
   },
   leaves: {
-    files: '^src/(checks|errors|stats)\\.ts$',
-    may: [ERRORS, '^ffi/(native-error|errors|printable)\\.ts$'],
-    comment: 'Checks, errors and stats are leaves: they import nothing but errors, ffi/native-error and ffi/printable.',
+    files: '^src/(checks|debug|errors|stats|topic)\\.ts$',
+    may: [ERRORS, '^ffi/(native-error|errors|printable|inspect)\\.ts$'],
+    comment:
+      'Checks, debug, errors, stats and topic are leaves: they import nothing but errors, ffi/native-error, ffi/printable and ffi/inspect.',
   },
   spead: {
     files: '^src/spead/',
     may: CHECKS,
     comment: 'src/spead is pure: it imports its own files, errors and checks, nothing else.',
   },
-  net: { files: '^src/net/', may: ['^ffi/', ...LEAVES], comment: 'src/net may import ffi and the leaves (checks, errors, stats).' },
+  net: {
+    files: '^src/net/',
+    may: ['^ffi/', ...LEAVES],
+    comment: 'src/net may import ffi and the leaves (checks, debug, errors, stats, topic).',
+  },
   rdma: {
     files: '^src/rdma/',
     may: ['^ffi/', '^src/net/', ...LEAVES],
-    comment: 'src/rdma may import ffi, net and the leaves (checks, errors, stats).',
+    comment: 'src/rdma may import ffi, net and the leaves (checks, debug, errors, stats, topic).',
   },
   batch: {
     files: '^src/batch/',
     may: ['^ffi/memory/(region|loans)\\.ts$', '^src/spead/', ...LEAVES],
-    comment: 'src/batch may import spead, ffi/memory/region, ffi/memory/loans and the leaves (checks, errors, stats).',
+    comment:
+      'src/batch may import spead, ffi/memory/region, ffi/memory/loans and the leaves (checks, debug, errors, stats, topic).',
   },
   backend: {
     files: '^src/backend/',
     may: ['^ffi/', '^src/(net|rdma)/', TABLE, ...LEAVES],
-    comment: 'src/backend may import ffi, net, rdma, the types of batch/table and the leaves (checks, errors, stats).',
+    comment:
+      'src/backend may import ffi, net, rdma, the types of batch/table and the leaves (checks, debug, errors, stats, topic).',
   },
   engine: {
     files: '^src/engine/',
     may: ['^ffi/', '^src/net/', '^src/backend/', TABLE, COMPILE, ...LEAVES],
     comment:
-      'src/engine may import ffi, net, backend, the types of batch/table and batch/compile and the leaves (checks, errors, stats).',
+      'src/engine may import ffi, net, backend, the types of batch/table and batch/compile and the leaves (checks, debug, errors, stats, topic).',
   },
   stream: {
     files: '^src/stream/',
     may: ['^src/(batch|spead|engine|backend|net)/', '^ffi/memory/budget\\.ts$', ...LEAVES],
     comment:
-      'src/stream may import batch, spead, engine, backend, net, ffi/memory/budget and the leaves (checks, errors, stats); what is native is below it.',
+      'src/stream may import batch, spead, engine, backend, net, ffi/memory/budget and the leaves (checks, debug, errors, stats, topic); what is native is below it.',
   },
   adapters: {
     files: '^src/adapters/',
     may: ['^src/(stream|batch|spead)/', ...LEAVES],
-    comment: 'src/adapters may import stream, batch, spead and the leaves (checks, errors, stats).',
+    comment: 'src/adapters may import stream, batch, spead and the leaves (checks, debug, errors, stats, topic).',
   },
   devices: {
     files: '^src/devices/',
     may: ['^ffi/', '^src/(net|rdma|backend)/', ...LEAVES],
-    comment: 'src/devices may import ffi, net, rdma, backend and the leaves (checks, errors, stats).',
+    comment: 'src/devices may import ffi, net, rdma, backend and the leaves (checks, debug, errors, stats, topic).',
   },
   receive: {
     files: '^src/receive/',
-    may: ['^ffi/', '^src/(net|rdma|spead)/', ...CHECKS],
-    comment: 'src/receive may import ffi, net, rdma, spead, errors and checks.',
+    may: ['^ffi/', '^src/(net|rdma|spead)/', ...CHECKS, ...TELLING],
+    comment: 'src/receive may import ffi, net, rdma, spead, errors, checks, debug and topic.',
   },
   cli: {
     files: '^src/cli/',
@@ -95,7 +103,7 @@ const ROOMS = {
   },
   surface: {
     files: '^src/[^/]+\\.ts$',
-    except: '^src/(checks|errors|stats)\\.ts$',
+    except: '^src/(checks|debug|errors|stats|topic)\\.ts$',
     may: ['^src/(stream|adapters|spead|batch|engine|backend|net)/', '^ffi/memory/region\\.ts$', ...LEAVES],
     comment: 'The public surface does not know the command line, the devices nor the receiver, which have entries of their own.',
   },

@@ -43,6 +43,18 @@ const FILES = {
   verbs: ['src/backend/verbs/raw.ts', 'src/backend/verbs/datagrams.ts', 'src/backend/verbs/probe.ts'],
 }
 
+/**
+ * NAME.cjs beside the entries, for require(): the same module, which Node loads from CommonJS since 20.19. It exists so that compilers take
+ * the entry for CommonJS, and because Node 20 warns of a require() of ES modules unless it stands in node_modules.
+ */
+const requirable = (...names) => ({
+  name: 'requirable',
+  generateBundle() {
+    for (const name of names)
+      this.emitFile({ type: 'asset', fileName: `${name}.cjs`, source: `module.exports = require('./${name}.js')\n` })
+  },
+})
+
 export default defineConfig({
   cwd: ROOT,
   input: {
@@ -60,11 +72,15 @@ export default defineConfig({
   transform: { target: 'es2023' },
   // A warning is a mistake in this file or in an import.
   onLog: (level, log, handler) => handler(level === 'warn' ? 'error' : level, log),
+  plugins: [requirable('index', 'devices', 'receive')],
   output: {
     dir: 'lib',
     entryFileNames: '[name].js',
     chunkFileNames: '[name].js',
     sourcemap: true,
+    // The package has maps, so that traces (--enable-source-maps) name the lines of the TypeScript, and leaves the TypeScript itself, three
+    // quarters of a map, to the repository.
+    sourcemapExcludeSources: true,
     comments: false,
     minifyInternalExports: false,
     codeSplitting: {

@@ -11,6 +11,8 @@ export const ERROR_CODES = {
   ERR_SPEADCAST_RESOLVE: 'A host name did not resolve to an address of the wanted family.',
   ERR_SPEADCAST_INTERFACE: 'The named interface or interface address does not exist here, or has no address of the wanted family.',
   ERR_SPEADCAST_BACKEND: 'The requested backend cannot work on this machine; the message says why and what can.',
+  ERR_SPEADCAST_BUNDLED:
+    'A bundler copied speadcast into another file, without the files that it finds beside itself; leave it out of the bundle.',
   ERR_SPEADCAST_PACKET_SIZE: 'The packet size is too small for SPEAD headers, too large for UDP, or exceeds the interface MTU.',
   ERR_SPEADCAST_ITEM: 'An item id, name, dtype, format or shape is invalid for the flavour.',
   ERR_SPEADCAST_VALUE: 'A value does not fit its item: wrong shape, wrong type, out of range, or a detached buffer.',
@@ -29,15 +31,27 @@ export const ERROR_CODES = {
   ERR_SPEADCAST_NATIVE: 'A system call failed unexpectedly; `cause` has the call and errno.',
 } as const
 
+/** A code of `ERROR_CODES`. */
 export type ErrorCode = keyof typeof ERROR_CODES
 
+/**
+ * Errors that speadcast throws on purpose. Match on `code`; `message` is for a person, and `cause` has the failing call where there is one.
+ * @example if (error instanceof SpeadcastError && error.code === 'ERR_SPEADCAST_UNREACHABLE') retry()
+ */
 export class SpeadcastError extends Error {
+  /** 'SpeadcastError', also of a `SendError`. */
   override readonly name = 'SpeadcastError'
+  /** The section about the code in the package's documents; `speadcast explain CODE` prints it. */
+  readonly help: string
+
+  /** Errors of your own adapters may use these codes too. */
   constructor(
+    /** Which kind of error it is; stable between versions. */
     readonly code: ErrorCode,
     message: string,
     options?: { cause?: unknown },
   ) {
     super(printable(message), options)
+    this.help = `node_modules/speadcast/docs/errors.md#${code.toLowerCase()}`
   }
 }

@@ -1,8 +1,8 @@
 /**
- * Waits on the event loop for a descriptor or a time. Main thread only, because in a worker a poll handle crashes the process at the
- * worker's end. A backend's descriptors sit in an epoll set and libuv polls that, because a socket with a pending error queue (POLLERR)
- * would stop libuv's watcher for good.
+ * Waits on the event loop for a descriptor or a time, where `loopPolls` says that this is possible. A backend's descriptors sit in an epoll
+ * set and libuv polls that, because a socket with a pending error queue (POLLERR) would stop libuv's watcher for good.
  */
+import { isMainThread } from 'node:worker_threads'
 import { koffi } from './koffi.js'
 import { EPOLL_EVENT } from './layout.js'
 import { checkCall, libc } from './libc.js'
@@ -16,6 +16,19 @@ interface PollHandle {
 }
 // koffi 3.3.4's index.d.ts declares the callback as (events); it is called with (status, events).
 type PollFunction = (fd: number, options: { readable: boolean }, callback: (status: number, events: number) => void) => PollHandle
+
+/**
+ * Whether the event loop of this thread can wait for a descriptor. Not in a worker, because a poll handle crashes the process at the worker's
+ * end. Not under Bun, which ends the process when koffi calls uv_poll_init_socket, and not under Deno, whose handles call back once and no more.
+ */
+export const loopPolls = isMainThread && process.versions.bun === undefined && process.versions.deno === undefined
+
+/**
+ * Node 20 to 24 run ticks and microtasks behind a callback of koffi's. Node 26 leaves them until something else happens on the event loop, so that
+ * a promise that was settled there, or a packet that node:dgram has sent, would go unnoticed for as long.
+ */
+const ticksFollow = Number.parseInt(process.versions.node, 10) < 25
+const nothing = (): void => {}
 
 const EPOLL_CLOEXEC = 0o2000000
 const EPOLL_CTL_ADD = 1
@@ -38,7 +51,14 @@ class Watch {
     if (state === 'unused') process.on('exit', Watch.stopAll)
     state = 'used'
     watching.add(this)
-    this.#handle = (koffi() as unknown as { node: { poll: PollFunction } }).node.poll(fd, { readable: true }, ready)
+    // Ticks and microtasks run behind an immediate.
+    const heard = ticksFollow
+      ? ready
+      : () => {
+          ready()
+          setImmediate(nothing)
+        }
+    this.#handle = (koffi() as unknown as { node: { poll: PollFunction } }).node.poll(fd, { readable: true }, heard)
   }
 
   /** Sets whether it keeps the process alive; at first it does. */
@@ -59,7 +79,7 @@ class Watch {
   }
 }
 
-/** Calls `ready` on the event loop whenever `source` is ready, until close(), which closes both. Main thread only. */
+/** Calls `ready` on the event loop whenever `source` is ready, until close(), which closes both. */
 export class LoopWaker<Source extends EventFd | TimerFd> {
   readonly #watch: Watch
 

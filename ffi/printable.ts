@@ -13,6 +13,11 @@ export function printable(text: string): string {
   return text.replace(UNPRINTABLE, (character) => (character < '\u0100' ? `\\x${hex(character, 2)}` : `\\u${hex(character, 4)}`))
 }
 
+/** Says how many: '1 heap', '2 heaps'. @param plural where it is not the noun with an s */
+export function counted(count: number, noun: string, plural = `${noun}s`): string {
+  return `${count} ${count === 1 ? noun : plural}`
+}
+
 /** JSON of a value in which such characters are escaped too: JSON.stringify leaves those from U+007F up as they are. */
 export function jsonText(value: unknown): string {
   return JSON.stringify(value).replace(UNPRINTABLE, (character) => `\\u${hex(character, 4)}`)

@@ -3,6 +3,7 @@
 //
 //   node scripts/bootstrap.mjs build                  install, build dist/ and lib/
 //   node scripts/bootstrap.mjs demo [ARGS]            install, build, run `speadcast demo`
+//   node scripts/bootstrap.mjs docs [ARGS]            install, make the reference in docs/site
 //   node scripts/bootstrap.mjs run FILE [ARGS]        install, build, set up the Python peer, run a script
 //   node scripts/bootstrap.mjs test [VITEST ARGS]     install, build, set up the Python peer, test, end with a line of counts
 //   node scripts/bootstrap.mjs vm [FILES]             install, build, run test/vm in a virtual machine, end with a line of counts
@@ -58,6 +59,7 @@ const [what = '', ...args] = process.argv.slice(2)
 const COMMANDS = {
   build: () => ensure(packages, build, bundle).then(() => 0),
   demo: () => ensure(packages, build, bundle).then(() => runNode(at('lib/cli.js'), 'demo', ...args)),
+  docs: () => ensure(packages).then(() => runNode(at('scripts/reference.mjs'), ...args)),
   run: () => ensure(packages, build, bundle, peer).then(() => runNode(...args)),
   test: () => test(args),
   vm: () => ensure(packages, build, bundle).then(() => runNode(at('scripts/vm/suite.mjs'), ...args)),

@@ -1,5 +1,5 @@
 /** Checks of arguments that the sending and the receiving side share, and the words in which errors say what was given. */
-import { type ErrorCode, printable, SpeadcastError } from './errors.js'
+import { counted, type ErrorCode, printable, SpeadcastError } from './errors.js'
 
 /** Says in an error what was given: '300', 'a string of 40 characters', 'null'. Never throws, whatever the value's accessors do. */
 export function shown(value: unknown): string {
@@ -15,10 +15,19 @@ function described(value: unknown): string {
   if (typeof value === 'bigint') return `${value}n`
   if (Array.isArray(value)) return `an array of ${value.length}`
   if (typeof value === 'symbol') return 'a symbol'
-  if (ArrayBuffer.isView(value)) return `a ${value.constructor.name} of ${value.byteLength} bytes`
-  if (value !== null && typeof value === 'object') return `a ${printable(value.constructor?.name ?? 'object')}`
+  if (ArrayBuffer.isView(value)) return `${withArticle(value.constructor.name)} of ${counted(value.byteLength, 'byte')}`
+  if (value !== null && typeof value === 'object') return withArticle(printable(value.constructor?.name ?? 'object'))
   return typeof value === 'function' ? 'a function' : `${value}`
 }
+
+/** Says what was thrown or given as a reason, which may be anything. */
+export function messageOf(thrown: unknown): string {
+  if (thrown instanceof Error) return thrown.message
+  return typeof thrown === 'string' ? thrown : shown(thrown)
+}
+
+/** 'a Buffer', 'an Item'. */
+export const withArticle = (name: string): string => `${/^[aeio]/i.test(name) ? 'an' : 'a'} ${name}`
 
 /** Whether it has properties to read: neither null nor a primitive. */
 export function isObject(value: unknown): value is object {

@@ -4,7 +4,8 @@ import { NativeError } from '../ffi/native-error.js'
 import { printable } from '../ffi/printable.js'
 
 export { ERROR_CODES, type ErrorCode, SpeadcastError } from '../ffi/errors.js'
-export { jsonText, printable } from '../ffi/printable.js'
+export { INSPECT, type Inspection, inspected, words } from '../ffi/inspect.js'
+export { counted, jsonText, printable } from '../ffi/printable.js'
 
 /** Warns the process, as Node does; a line that is safe to print. */
 export function warn(code: `SPEADCAST_${string}`, message: string): void {
@@ -39,7 +40,11 @@ export class ThreadRefused extends SpeadcastError {
   }
 }
 
-const DESCRIPTORS = ': no descriptor is left; raise the limit (ulimit -n, LimitNOFILE= of a systemd unit), or close what is open'
+/** Says what helps where no descriptor is left; else nothing. */
+export function descriptorRemedy({ errnoName }: NativeError): string {
+  if (errnoName !== 'EMFILE' && errnoName !== 'ENFILE') return ''
+  return ': no descriptor is left; raise the limit (ulimit -n, LimitNOFILE= of a systemd unit), or close what is open'
+}
 
 /** Errnos of a question that the kernel did not answer: for want of a descriptor, of memory, or of a moment without changes. */
 const LACKS: readonly string[] = ['EMFILE', 'ENFILE', 'EAGAIN', 'ENOBUFS', 'ENOMEM', 'EINTR']
@@ -61,8 +66,7 @@ export function withCode(call: string, error: unknown): unknown {
   if (error instanceof NativeError) {
     const { errnoName, message } = error
     const code = errnoName === 'ENOMEM' ? 'ERR_SPEADCAST_MEMORY' : 'ERR_SPEADCAST_NATIVE'
-    const remedy = errnoName === 'EMFILE' || errnoName === 'ENFILE' ? DESCRIPTORS : ''
-    return new SpeadcastError(code, `${call}: ${message}${remedy}`, { cause: error })
+    return new SpeadcastError(code, `${call}: ${message}${descriptorRemedy(error)}`, { cause: error })
   }
   // V8 has no other sign of it than the message.
   if (error instanceof RangeError && /allocation failed/i.test(error.message))

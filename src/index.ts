@@ -1,40 +1,79 @@
-export { Region } from '../ffi/memory/region.js'
+/// <reference types="node" preserve="true" />
+/// <reference lib="esnext.disposable" preserve="true" />
+/**
+ * The package's entry `speadcast`: streams, batches, items, and what stands on them.
+ *
+ *     import { ItemGroup, openStream } from 'speadcast'
+ *
+ * @module speadcast
+ */
+export { type PageKind, Region, type RegionHandle, type RegionOptions } from '../ffi/memory/region.js'
 export { type BatchRingOptions, batchesFor, createBatchRing } from './adapters/batch-ring.js'
 export type { SampleWriterEnd, SampleWriterOptions, SampleWriterSummary, SettledHeaps } from './adapters/sample-options.js'
 export { type SampleWriter, sampleWriter } from './adapters/sample-writer.js'
 export { type HeapsToSend, type SendAllOptions, type SendAllResult, sendAll, toWritable } from './adapters/send-all.js'
-export type { MemoryOptions, MemoryPacket } from './backend/memory.js'
+export type { Fault, MemoryOptions, MemoryPacket } from './backend/memory.js'
+export type { BackendChoice, BackendName } from './backend/names.js'
+export type { StateWords } from './backend/states.js'
+export type { ImmediateColumn, RampOptions } from './batch/column.js'
 export type { GroupMode } from './batch/compile.js'
 export type { ExternalMemory } from './batch/external-memory.js'
-export { AttachedBatch, attachBatch } from './batch/handle.js'
+export { type Attached, AttachedBatch, type AttachOptions, attachBatch } from './batch/handle.js'
 export type { HeapReference } from './batch/heaps.js'
 export type {
-  BatchHandle,
-  BatchViews,
+  ByHand,
+  ClassesFor,
+  HeapOf,
   HeapViews,
-  ImmediateColumn,
-  NumericView,
-} from './batch/views.js'
+  ImmediatesOf,
+  Instances,
+  NoViews,
+  ViewClasses,
+  ViewsOf,
+} from './batch/view-types.js'
+export type { BatchHandle, BatchViews } from './batch/views.js'
 export type { HeapStatus, SubstreamCause } from './engine/outcome.js'
 export { ERROR_CODES, type ErrorCode, SpeadcastError } from './errors.js'
 export {
+  BigEndianBigIntView,
+  BigEndianView,
   BUG_COMPAT,
   DEFAULT_FLAVOUR,
   Descriptor,
+  type Dtype,
+  type DtypeKind,
+  type DtypeText,
+  type EntryOf,
   type ExactPointer,
   type ExactSplit,
   type Flavour,
+  type FormatField,
   Heap,
+  type HeapEntry,
+  type HeapSelection,
+  type Immediate,
   Item,
   ItemGroup,
+  type ItemGroupConstructor,
+  type ItemGroupOptions,
   type ItemInit,
   type ItemOptions,
   type ItemSource,
   type ItemValue,
   makeFlavour,
+  type NameIn,
+  type NumericView,
+  type PacketOptions,
   packetsOf,
+  type RawItem,
+  type Shape,
   type Split,
+  type Uncertain,
+  type ViewClass,
+  type WireView,
+  type WithItem,
 } from './spead/index.js'
+export type { StreamCounters } from './stats.js'
 export type { Batch, BatchOptions } from './stream/batch.js'
 export type { CloseOptions, CloseReport, SendOptions, StreamStats } from './stream/calls.js'
 export { IoThread, type IoThreadOptions } from './stream/io-thread.js'
@@ -48,7 +87,8 @@ export {
   type StreamOptions,
 } from './stream/options.js'
 export type { PathChange } from './stream/path-change.js'
-export { parseRate } from './stream/rate.js'
+export { parseRate, type RateText, type RateUnit } from './stream/rate.js'
 export { type BatchOutcome, type BatchResult, SendError } from './stream/result.js'
 export type { SendPromise } from './stream/send-promise.js'
 export type { Stream } from './stream/stream.js'
+export type { StreamMessages } from './stream/stream-messages.js'

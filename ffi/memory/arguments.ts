@@ -1,5 +1,7 @@
 /** Checks of what a user gives to a region, and the words in which errors say it. */
 import { SpeadcastError } from '../errors.js'
+import { counted } from '../printable.js'
+import { sizeOf } from './region-file.js'
 
 /** Says what was given. Not every object can be made a text, and a proxy may throw. */
 export function say(value: unknown): string {
@@ -29,4 +31,31 @@ export function readOptions<T extends object>(call: string, options: T, names: r
     const message = `${call}: the options cannot be read, because an accessor or a proxy throws; give a plain object`
     throw new SpeadcastError('ERR_SPEADCAST_CONFIG', message, { cause })
   }
+}
+
+/**
+ * Returns how many bytes of the file are asked for, by default all from `offset` on. Behind the end of the file the mapping would
+ * exist, but touching it is SIGBUS.
+ * @throws ERR_SPEADCAST_CONFIG where it is no descriptor of an open file, or the file is shorter
+ */
+export function lengthInside(fd: number, offset: number, asked: number | undefined): number {
+  // Node 20 aborts on some values that are no numbers.
+  ensureArgument(
+    Number.isInteger(fd) && fd >= 0 && fd < 2 ** 31,
+    () => `Region.fromFd: fd is ${say(fd)}; it must be a descriptor, a whole number from 0 up`,
+  )
+  let size: number
+  try {
+    size = sizeOf(fd)
+  } catch (cause) {
+    const message = `Region.fromFd: ${say(fd)} is no descriptor of an open file: ${(cause as Error).message}`
+    throw new SpeadcastError('ERR_SPEADCAST_CONFIG', message, { cause })
+  }
+  const byteLength = asked === undefined ? size - offset : asked
+  ensureArgument(
+    Number.isSafeInteger(byteLength) && byteLength > 0 && offset + byteLength <= size,
+    () =>
+      `Region.fromFd: bytes from ${offset}, ${say(byteLength)} of them, are not all inside the file of ${counted(size, 'byte')}`,
+  )
+  return byteLength
 }

@@ -19,31 +19,39 @@
  */
 
 import { SpeadcastError } from '../errors.js'
+import { INSPECT, type Inspection, inspected } from '../inspect.js'
 import { koffi } from '../koffi.js'
 import { nativeCallsWork } from '../libc.js'
 import { NativeError } from '../native-error.js'
+import { counted } from '../printable.js'
 import { takeFromBlock } from './address-block.js'
-import { ensureArgument, ensureViewable, readOptions, say } from './arguments.js'
+import { ensureArgument, ensureViewable, lengthInside, readOptions, say } from './arguments.js'
 import { pagesRefused } from './budget.js'
 import { SMALLEST_POOLED_BYTES, takePooled } from './huge-page-pool.js'
 import type { Loan } from './loans.js'
 import { dropPages, HUGE_PAGE_BYTES, mapFile, mapPages, PAGE_BYTES, type PageKind, populate, roundUp } from './mapping.js'
 import { isMapped } from './maps.js'
-import { dropFile, keepFile, type RegionFile, sealAgainstShrinking, sizeOf } from './region-file.js'
+import { dropFile, keepFile, type RegionFile, sealAgainstShrinking } from './region-file.js'
 
 export { isShort } from './region-file.js'
 export type { PageKind, RegionFile }
 
 /** Describes memory so that another isolate of this process can attach it. Plain data: it survives postMessage. */
 export interface RegionHandle {
+  /** Its number in the process. */
   readonly id: number
   /** Virtual address of the first byte. Only ffi/ may compute with it. */
   readonly address: number
+  /** Bytes of the region. */
   readonly byteLength: number
-  /** The file that it maps, where that may become shorter. */
+  /** @internal The file that it maps, where that may become shorter. */
   readonly file?: RegionFile | undefined
 }
 
+/**
+ * Options of `Region.allocate`.
+ * @example Region.allocate(1 << 30, { hugePages: 'require' })
+ */
 export interface RegionOptions {
   /**
    * `auto` (default) tries reserved huge pages, then transparent, then small ones; regions from 64 KiB to 2 MiB share a huge page.
@@ -77,7 +85,22 @@ const ordinary = new Map<number, ArrayBuffer>()
 /** Ranges of released regions that other threads had attached. */
 let withheld: { readonly loans: readonly Loan[]; readonly giveBack: () => void }[] = []
 
+/** V8 quotes the first function that it meets in what it cannot clone, by its text. */
+const uncloneable = () =>
+  'a Region is of its thread; post batch.handle(), and attachBatch there makes views of the same memory (docs/memory.md)'
+
+/**
+ * Memory at one address, which batches can send from and other processes can write into. docs/memory.md has what you may not do with it.
+ *
+ * Views of it are valid for the life of the process: a typed array of a released region reads what is no longer yours, and crashes nothing.
+ * @example
+ * const region = Region.allocate(64 << 20)
+ * const batch = stream.createBatch({ items, heaps: 64, memory: { adc_samples: { region } } })
+ */
 export class Region implements RegionHandle {
+  /** @internal Stands before `buffer`, which would be copied in silence. */
+  readonly uncloneable = uncloneable
+  /** Its number in the process. */
   readonly id: number
   /** All bytes of the region. Valid for the life of the process; after release() its contents are undefined. */
   readonly buffer: ArrayBuffer
@@ -93,8 +116,11 @@ export class Region implements RegionHandle {
   #released = false
 
   private constructor(
+    /** Virtual address of the first byte, for a driver that is to write there; 0 where there are no native calls. */
     readonly address: number,
+    /** Bytes of the region: what was asked for, rounded up to whole pages. */
     readonly byteLength: number,
+    /** The pages that it was given. */
     readonly pages: PageKind,
     /** Why huge pages could not be had; empty if they could, or were not asked for. */
     readonly hugePagesRefused: string,
@@ -111,6 +137,7 @@ export class Region implements RegionHandle {
    * Maps, populates and zeroes at least `byteLength` bytes, page aligned.
    * @throws ERR_SPEADCAST_MEMORY when memory cannot be mapped or faulted in, when a limit of the process or its cgroup would be exceeded, or
    *   when `hugePages: 'require'` cannot be met; ERR_SPEADCAST_CONFIG.
+   * @example const samples = new Int16Array(Region.allocate(1 << 20).buffer)
    */
   static allocate(byteLength: number, options: RegionOptions = {}): Region {
     ensureArgument(
@@ -157,7 +184,10 @@ export class Region implements RegionHandle {
    * The caller may close the descriptor. A memfd that allows seals gets F_SEAL_SHRINK, so that nobody can make it shorter any more.
    * No other file may become shorter, because touching a page behind its end is SIGBUS: backends that read in this process look at
    * its size before each post, and nothing looks before your own reads. The region does not grow with its file.
+   * @param fd a descriptor that is open for reading and writing
+   * @param options bytes to map, and from where. Default: all of the file; `offset` is a multiple of the page size
    * @throws ERR_SPEADCAST_MEMORY; ERR_SPEADCAST_CONFIG, also when the file is shorter than asked.
+   * @example const region = Region.fromFd(openSync('/dev/shm/samples', 'r+'))
    */
   static fromFd(fd: number, options: { byteLength?: number; offset?: number } = {}): Region {
     const { offset = 0, byteLength: asked } = readOptions('Region.fromFd', options, ['byteLength', 'offset'])
@@ -188,7 +218,9 @@ export class Region implements RegionHandle {
 
   /**
    * Makes a region of another owner's memory (a DMA buffer mapped by a driver), who must keep it mapped for the life of the
-   * process. It must be mapped for reading and writing now, and begin at a multiple of 8. @throws ERR_SPEADCAST_CONFIG
+   * process. It must be mapped for reading and writing now, and begin at a multiple of 8.
+   * @throws ERR_SPEADCAST_CONFIG where it is not; ERR_SPEADCAST_MEMORY without native calls
+   * @example const region = Region.fromAddress(0x7f0000000000, 1 << 20)
    */
   static fromAddress(address: number, byteLength: number): Region {
     ensureArgument(
@@ -204,15 +236,25 @@ export class Region implements RegionHandle {
     ensureArgument(
       isMapped(address, byteLength),
       () =>
-        `Region.fromAddress: not all of ${byteLength} bytes from address 0x${address.toString(16)} are mapped for reading and writing; /proc/self/maps has what is`,
+        `Region.fromAddress: not all of ${counted(byteLength, 'byte')} from address 0x${address.toString(16)} are mapped for reading and writing; /proc/self/maps has what is`,
     )
     return new Region(address, byteLength, 'small', '')
   }
 
+  /** Whether `release` was called. */
   get released(): boolean {
     return this.#released
   }
 
+  /** @internal */
+  [INSPECT](...how: Inspection): string {
+    return inspected('Region', how, () => {
+      const { byteLength, pages, hugePagesRefused } = this
+      return { state: this.#released ? 'released' : 'live', byteLength, pages, ...(hugePagesRefused && { hugePagesRefused }) }
+    })
+  }
+
+  /** Returns what another thread of this process needs to find the memory; `batch.handle()` holds it. */
   handle(): RegionHandle {
     return { id: this.id, address: this.address, byteLength: this.byteLength, ...(this.file && { file: this.file }) }
   }
@@ -275,38 +317,14 @@ export class Region implements RegionHandle {
 }
 
 function outOfMemory(byteLength: number, cause: Error): SpeadcastError {
-  return new SpeadcastError('ERR_SPEADCAST_MEMORY', `cannot have ${byteLength} bytes of memory: ${cause.message}`, { cause })
+  return new SpeadcastError('ERR_SPEADCAST_MEMORY', `cannot have ${counted(byteLength, 'byte')} of memory: ${cause.message}`, {
+    cause,
+  })
 }
 
 function ensureNative(call: string): void {
   if (nativeCallsWork()) return
   throw new SpeadcastError('ERR_SPEADCAST_MEMORY', `${call}: it takes native calls (Linux with koffi); use Region.allocate here`)
-}
-
-/**
- * Returns how many bytes of the file are asked for, by default all from `offset` on. Behind the end of the file the mapping would
- * exist, but touching it is SIGBUS.
- * @throws ERR_SPEADCAST_CONFIG where it is no descriptor of an open file, or the file is shorter
- */
-function lengthInside(fd: number, offset: number, asked: number | undefined): number {
-  // Node 20 aborts on some values that are no numbers.
-  ensureArgument(
-    Number.isInteger(fd) && fd >= 0 && fd < 2 ** 31,
-    () => `Region.fromFd: fd is ${say(fd)}; it must be a descriptor, a whole number from 0 up`,
-  )
-  let size: number
-  try {
-    size = sizeOf(fd)
-  } catch (cause) {
-    const message = `Region.fromFd: ${say(fd)} is no descriptor of an open file: ${(cause as Error).message}`
-    throw new SpeadcastError('ERR_SPEADCAST_CONFIG', message, { cause })
-  }
-  const byteLength = asked === undefined ? size - offset : asked
-  ensureArgument(
-    Number.isSafeInteger(byteLength) && byteLength > 0 && offset + byteLength <= size,
-    () => `Region.fromFd: bytes from ${offset}, ${say(byteLength)} of them, are not all inside the file of ${size} bytes`,
-  )
-  return byteLength
 }
 
 /** Gives addresses back that no thread has attached any more. */

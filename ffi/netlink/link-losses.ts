@@ -64,6 +64,11 @@ export class LinkLosses {
   readonly #sendto = libc().sendto
   readonly #recv = libc().recv
   #sequence = 0
+  /**
+   * A kernel without queueing disciplines (CONFIG_NET_SCHED) has no answer, and qemu-user does not pass the question on: EOPNOTSUPP. The link
+   * is asked about all the same.
+   */
+  #asksQueues = true
   #closed = false
 
   /** @throws NativeError when the socket cannot be opened */
@@ -80,15 +85,18 @@ export class LinkLosses {
         throw new NativeError('RTM_GETQDISC', ERRNO.EAGAIN, `the table changed during each of ${ATTEMPTS} dumps`)
   }
 
-  /** True when the dump was interrupted. */
+  /** True when it is to be asked again: the dump was interrupted, or nobody answers about queues. */
   #exchange(ifindex: number): boolean {
     // Two requests in one message. The kernel answers both before sendto and recv return (netlink_dump).
     const link = this.#request(0, RTM_GETLINK, NLM_F_REQUEST, IFINFOMSG_LEN, ifindex)
     const both = this.#request(link, RTM_GETQDISC, NLM_F_REQUEST | NLM_F_DUMP, TCMSG_LEN, ifindex)
+    const alone = !this.#asksQueues
     this.queueDrops = 0
     this.queueLength = 0
     this.queueing = 0
-    checkCall('sendto', this.#sendto(this.fd, this.#region.address, both, 0, 0, 0), 'RTM_GETLINK')
+    const sent = this.#sendto(this.fd, this.#region.address, alone ? link : both, 0, 0, 0)
+    if (sent < 0 && !alone && errno() === ERRNO.EOPNOTSUPP) return this.#withoutQueues()
+    checkCall('sendto', sent, 'RTM_GETLINK')
     let failed = 0
     let interrupted = false
     for (let reads = 0; reads < MAX_READS; reads++) {
@@ -107,8 +115,12 @@ export class LinkLosses {
         if (behind === 1 && type === NLMSG_ERROR) failed = -view.getInt32(body, true)
         if (behind === 1 && type === RTM_NEWLINK) this.#link(body, at + size)
         if (behind === 0 && type === RTM_NEWQDISC) this.#qdisc(body, at + size, ifindex)
-        if (behind === 0 && type === NLMSG_ERROR) throw new NativeError('RTM_GETQDISC', -view.getInt32(body, true))
-        if (behind === 0 && type === NLMSG_DONE) {
+        if (behind === 0 && type === NLMSG_ERROR) {
+          const refusal = -view.getInt32(body, true)
+          if (refusal === ERRNO.EOPNOTSUPP) return this.#withoutQueues()
+          throw new NativeError('RTM_GETQDISC', refusal)
+        }
+        if (alone ? behind === 1 && (type === RTM_NEWLINK || type === NLMSG_ERROR) : behind === 0 && type === NLMSG_DONE) {
           if (failed !== 0) throw new NativeError('RTM_GETLINK', failed, `interface ${ifindex}`)
           return interrupted
         }
@@ -116,6 +128,11 @@ export class LinkLosses {
       }
     }
     throw new NativeError('RTM_GETQDISC', ERRNO.EOVERFLOW, `no end after ${MAX_READS} reads`)
+  }
+
+  #withoutQueues(): true {
+    this.#asksQueues = false
+    return true
   }
 
   close(): void {

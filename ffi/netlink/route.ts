@@ -40,7 +40,7 @@ const ROUTE_TYPES = [
   'prohibit',
   'throw',
 ] as const
-export type RouteType = (typeof ROUTE_TYPES)[number]
+type RouteType = (typeof ROUTE_TYPES)[number]
 
 export interface Route {
   readonly type: RouteType
@@ -324,7 +324,7 @@ const NUD = new Map([
   [0x40, 'noarp'],
   [0x80, 'permanent'],
 ] as const)
-export type NeighbourState = 'none' | 'incomplete' | 'reachable' | 'stale' | 'delay' | 'probe' | 'failed' | 'noarp' | 'permanent'
+type NeighbourState = 'none' | 'incomplete' | 'reachable' | 'stale' | 'delay' | 'probe' | 'failed' | 'noarp' | 'permanent'
 
 export interface Neighbour {
   /** NUD_* of linux/neighbour.h; `none`: the kernel has no entry. */

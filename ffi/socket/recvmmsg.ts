@@ -192,7 +192,7 @@ export function droppedBySocket(fd: number, scratch: Scratch): number {
 }
 
 /** Messages of one recvmmsg. Each has room for the largest coalesced run, which is the largest UDP datagram. */
-export const ARENA_MESSAGES = 64
+const ARENA_MESSAGES = 64
 export const ARENA_MESSAGE_BYTES = 65536
 const HEADERS_AT = ARENA_MESSAGES * ARENA_MESSAGE_BYTES
 const NAME_BYTES = 32

@@ -1,10 +1,12 @@
 /**
  * Layouts and constants of infiniband/verbs.h and rdma/rdma_cma.h, as far as we use them, under their C names. They are LP64 and
- * the same on x86-64 and arm64, but for fields behind a pthread_mutex_t, which has 40 bytes in glibc for x86-64 and 48 in that for
- * arm64. The only such field that we use is abi_compat. Fields have only been appended since 2017. test/ffi/verbs-layout.test.ts
- * compares all with the installed headers.
+ * the same on x86-64 and arm64, but for fields behind a pthread_mutex_t. The only such field that we use is abi_compat. Fields have only been
+ * appended since 2017. test/ffi/verbs-layout.test.ts compares all with the installed headers, and with those for arm64.
  */
-const MUTEX_BYTES = process.arch === 'arm64' ? 48 : 40
+import { onMusl } from './musl.js'
+
+/** Bytes of a pthread_mutex_t: 48 in glibc for arm64 (bits/pthreadtypes-arch.h), 40 in that for x86-64 and in musl for both. */
+const MUTEX_BYTES = process.arch === 'arm64' && !onMusl() ? 48 : 40
 
 export const IBV_CONTEXT = {
   'ops.poll_cq': 96,

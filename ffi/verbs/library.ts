@@ -72,7 +72,7 @@ export interface ContextOperations {
   readonly reqNotifyCq: Native
 }
 
-export const DEFAULT_VERBS_LIBRARY = 'libibverbs.so.1'
+const DEFAULT_VERBS_LIBRARY = 'libibverbs.so.1'
 
 /** The library cannot be used. `message` says why, and which package has it. */
 export class VerbsUnavailable extends Error {
@@ -80,7 +80,7 @@ export class VerbsUnavailable extends Error {
 }
 
 /** Names libibverbs where no option does. */
-export const VERBS_VARIABLE = 'SPEADCAST_VERBS_LIBRARY'
+const VERBS_VARIABLE = 'SPEADCAST_VERBS_LIBRARY'
 
 const loaded = new Map<string, VerbsLibrary>()
 

@@ -36,7 +36,7 @@ const GROUP_PROTOTYPES = {
 type Native = (...args: number[]) => number
 type Functions<Names extends string> = Record<Names, Native>
 
-export const DEFAULT_RDMACM_LIBRARY = 'librdmacm.so.1'
+const DEFAULT_RDMACM_LIBRARY = 'librdmacm.so.1'
 
 /** Undefined where the library cannot be loaded. */
 function load<Names extends string>(path: string, prototypes: Record<Names, string>): Functions<Names> | undefined {

@@ -10,9 +10,7 @@ import { writePointer } from '../memory/store-pointer.js'
 import { NativeError } from '../native-error.js'
 import type { ProtectionDomain } from './context.js'
 import { IBV_GRH, IBV_RECV_WR, IBV_SGE, IBV_WC } from './layout.js'
-import { POLL_BATCH, QueuePair, type QueuePairOptions, WC_WORDS } from './queue-pair.js'
-
-export { POLL_BATCH }
+import { QueuePair, type QueuePairOptions, WC_WORDS } from './queue-pair.js'
 
 export interface ReceiveQueueOptions extends QueuePairOptions {
   readonly slots: number

@@ -105,6 +105,16 @@ add('scatter a little-endian int16 immediate, per heap', HEAPS, () => scatterImm
 add('check staged values at send, per heap', HEAPS, () => batch.validate(HEAPS))
 add('the same, not evenly spaced, per heap', HEAPS, () => uneven.validate(HEAPS))
 add('setRamp, per heap', HEAPS, () => ramp.setRamp(2 ** 40, 256))
+const ring8 = Array.from({ length: 8 }, () => new BatchTemplate(config).views)
+let turn = 0
+add('heap(j) and an item of it, eight batches in turn, per heap', HEAPS, () => {
+  const views = ring8[turn++ & 7]
+  for (let j = 0; j < HEAPS; j++) views.heap(j).adc_samples[0] = j
+})
+const swappedItems = new ItemGroup().add({ id: 0x3300, name: 'x', dtype: '>i2', shape: [8192] })
+const swapped = new BatchTemplate({ ...config, items: swappedItems, heaps: 1, substreams: new Uint16Array(1) }).views.heap(0).x
+const native = new Int16Array(8192)
+add('set a big-endian view from a typed array, per number', 8192, () => swapped.set(native))
 add('engine: take, post and settle a one-packet submission', 1, () => {
   const count = ring.push(submission, R.STATE_FINAL)
   while (ring.settled === count) engine.step(0)

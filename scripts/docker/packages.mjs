@@ -47,8 +47,28 @@ async function fetchInto(work, sources, download) {
     'APT::Sandbox::User=root',
     'Acquire::Retries=3',
   ].flatMap((option) => ['-o', option])
-  await $`apt-get ${apt} update -qq`
+  await $`apt-get ${apt} update -qq`.quiet()
   await download(apt, join(work, 'cache/archives'))
+}
+
+/**
+ * Unpacks packages of another suite of Debian into `root`, which is made anew, without those that they depend on. `work` is a folder
+ * beside it for what is downloaded.
+ */
+export async function unpackOfSuite(suite, names, root, work) {
+  rmSync(work, { recursive: true, force: true })
+  try {
+    const sources = debianSources().map((source) => ofSuite(source, suite))
+    await fetchInto(work, sources, (apt, archives) => $({ cwd: archives })`apt-get ${apt} download -qq ${names}`.quiet())
+    const archives = join(work, 'cache/archives')
+    mkdirSync(join(work, 'root'))
+    for (const name of readdirSync(archives))
+      if (name.endsWith('.deb')) await $`dpkg-deb --extract ${join(archives, name)} ${join(work, 'root')}`
+    rmSync(root, { recursive: true, force: true })
+    renameSync(join(work, 'root'), root)
+  } finally {
+    rmSync(work, { recursive: true, force: true })
+  }
 }
 
 /**

@@ -60,8 +60,8 @@ function outputFolder(folder, { command, settings, executable }) {
 }
 
 export const build = outputFolder('dist', {
-  command: (to) => [at('node_modules/typescript/bin/tsc'), '-p', 'tsconfig.json', '--outDir', to],
-  settings: ['tsconfig.json'],
+  command: (to) => [at('scripts/declarations.mjs'), to],
+  settings: ['tsconfig.json', 'package.json', 'scripts/declarations.mjs', 'scripts/lib/prune.mjs'],
 })
 
 export const bundle = outputFolder('lib', {

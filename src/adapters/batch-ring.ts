@@ -1,24 +1,30 @@
 import { readFileSync } from 'node:fs'
 import { totalmem } from 'node:os'
 import type { GroupMode } from '../batch/compile.js'
-import type { HeapViews } from '../batch/views.js'
+import type { ByHand, ClassesFor, ImmediatesOf, NoViews, ViewClasses, ViewsOf } from '../batch/view-types.js'
 import { checkOptions, shown } from '../checks.js'
-import { ensure } from '../errors.js'
+import { counted, ensure } from '../errors.js'
 import type { ItemGroup } from '../spead/index.js'
 import type { Batch } from '../stream/batch.js'
 import { memoryLimitBytes } from '../stream/memory-limit.js'
 import type { Stream } from '../stream/stream.js'
 import { checkStream } from './check-stream.js'
 
-export interface BatchRingOptions {
+/**
+ * Options of `createBatchRing`.
+ * @example createBatchRing(stream, { items, heaps: 64, batches: 8 })
+ */
+export interface BatchRingOptions<G = unknown, V extends ViewClasses = ViewClasses> {
   /** The items of every heap, with fixed shapes. */
-  items: ItemGroup
+  items: ItemGroup<G>
   /** Heaps per batch. */
   heaps: number
   /** Batches wanted, all of which can be under way at once. Default: see batchesFor. */
   batches?: number
   /** Order of the packets of a batch. Default 'serial'. */
   groupMode?: GroupMode
+  /** The class of each item's view, as `createBatch` takes it. Default: what the type of `items` says. */
+  views?: V & ClassesFor<G, V>
 }
 
 /** Enough for a stream without a rate to be sending one, filling another and waiting for a thread that wakes up late. */
@@ -36,6 +42,8 @@ const MOST_HELD_BYTES = 2 ** 28
  * many as hold 50 ms of the stream's rate, but no more than 256 MiB, an eighth of the memory of this machine or its cgroup, or,
  * of a backend that pins memory, half of what this process may lock.
  * @param memoryBytes bytes that a batch takes in memory; default its payload
+ * @throws ERR_SPEADCAST_CONFIG
+ * @example const batches = batchesFor(stream, 64 * 8192)
  */
 export function batchesFor(stream: Stream, payloadBytes: number, memoryBytes = payloadBytes): number {
   checkStream('batchesFor', stream)
@@ -68,12 +76,22 @@ function lockableBytes(): number {
  * Batches to be filled and sent in turn, over and over, so that the i-th heap of all goes to substream i mod endpoints. Each
  * heap's place in memory belongs to one substream, so the ring must hold a multiple of the endpoints: it has `batches` batches,
  * or as many more as that takes where `heaps` is no multiple of the endpoints. Its length says how many there are.
- * @throws ERR_SPEADCAST_CONFIG and what createBatch throws
+ * @throws ERR_SPEADCAST_CONFIG, ERR_SPEADCAST_MEMORY and what createBatch throws
+ * @example
+ * const ring = createBatchRing(stream, { items, heaps: 64 })
+ * for (let i = 0; ; i++) {
+ *   const batch = ring[i % ring.length]!
+ *   await batch.free
+ *   stream.send(batch)
+ * }
  */
-export function createBatchRing<T extends object = HeapViews>(stream: Stream, options: BatchRingOptions): Batch<T>[] {
+export function createBatchRing<G, B extends number = ByHand, V extends ViewClasses = NoViews>(
+  stream: Stream<B> | Stream,
+  options: BatchRingOptions<G, V>,
+): Batch<ViewsOf<G, B, V>, ImmediatesOf<G, B>>[] {
   checkStream('createBatchRing', stream)
-  checkOptions('createBatchRing', options, ['items', 'heaps', 'batches', 'groupMode'])
-  const { items, heaps, batches, groupMode = 'serial' } = options
+  checkOptions('createBatchRing', options, ['items', 'heaps', 'batches', 'groupMode', 'views'])
+  const { items, heaps, batches, groupMode = 'serial', views } = options
   ensure(
     batches === undefined || (Number.isInteger(batches) && batches >= 1 && batches <= MOST_BATCHES),
     'ERR_SPEADCAST_CONFIG',
@@ -82,10 +100,11 @@ export function createBatchRing<T extends object = HeapViews>(stream: Stream, op
   const endpoints = stream.endpoints.length
   let period = 1
   while (Number.isInteger(heaps) && (period * heaps) % endpoints !== 0) period++
-  const ring: Batch<T>[] = []
+  const ring: Batch<ViewsOf<G, B, V>, ImmediatesOf<G, B>>[] = []
   try {
     for (let k = 0, length = 1; k < length; k++) {
-      ring.push(stream.createBatch<T>({ items, heaps, groupMode, substreams: (j) => (k * heaps + j) % endpoints }))
+      const substreams = (j: number) => (k * heaps + j) % endpoints
+      ring.push(stream.createBatch<G, B, V>({ items, heaps, groupMode, substreams, ...(views && { views }) }))
       if (k > 0) continue
       const { template } = ring[0]!
       const { byteLength } = template.region
@@ -95,7 +114,7 @@ export function createBatchRing<T extends object = HeapViews>(stream: Stream, op
         const mebibytes = Math.round((byteLength * length) / 2 ** 20)
         const whose = memoryLimitBytes() < totalmem() ? "the cgroup's" : "this machine's"
         return (
-          `${length} batches of ${heaps} heaps for ${endpoints} endpoints take ${mebibytes} MiB, more than half of ${whose} memory; ` +
+          `${counted(length, 'batch', 'batches')} of ${counted(heaps, 'heap')} for ${counted(endpoints, 'endpoint')} take ${mebibytes} MiB, more than half of ${whose} memory; ` +
           'use smaller heaps, fewer of them in a batch, or fewer batches'
         )
       })

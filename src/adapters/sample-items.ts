@@ -1,7 +1,7 @@
 /** Items and arrays as the sample writer needs them. */
-import { isInstance } from '../checks.js'
-import { ensure, SpeadcastError } from '../errors.js'
-import { Item, ItemGroup } from '../spead/index.js'
+import { isInstance, shown } from '../checks.js'
+import { counted, ensure, SpeadcastError } from '../errors.js'
+import { componentBytes, Item, ItemGroup, isNaturalView, naturalKind, viewKind } from '../spead/index.js'
 
 /** A copy of an item with another value. */
 const numbered = ({ id, name, description, shape, dtype, format, order }: Item, value: number): Item =>
@@ -19,7 +19,7 @@ export function rowsOf({ name, shape, order, byteLength, allowImmediate }: Item,
     byteLength > pointerBytes,
     'ERR_SPEADCAST_ITEM',
     () =>
-      `item '${name}' has ${byteLength} bytes a heap, which ${byteLength === 0 ? 'takes no samples' : 'travel inside the item pointer'}; ` +
+      `item '${name}' has ${counted(byteLength, 'byte')} a heap, which ${byteLength === 0 ? 'takes no samples' : 'travel inside the item pointer'}; ` +
       `give it a shape of more than ${pointerBytes} bytes or allowImmediate: false, or send such heaps with sendHeap`,
   )
   const rows = (order === 'F' ? shape.at(-1) : shape[0]) ?? 1
@@ -27,7 +27,7 @@ export function rowsOf({ name, shape, order, byteLength, allowImmediate }: Item,
     byteLength % rows === 0,
     'ERR_SPEADCAST_ITEM',
     () =>
-      `item '${name}' has ${rows} samples in ${byteLength} bytes; a sample must be whole bytes, so make several of them one row of a ` +
+      `item '${name}' has ${counted(rows, 'sample')} in ${counted(byteLength, 'byte')}; a sample must be whole bytes, so make several of them one row of a ` +
       'second dimension',
   )
   return rows
@@ -93,13 +93,22 @@ function whole(buffer: ArrayBufferLike): Uint8Array {
   }
 }
 
-export function bytesOf(samples: ArrayBufferView | ArrayBufferLike): Uint8Array {
+/** Views whose memory is taken as bytes of the wire, whatever the item. */
+const BYTES = ['Uint8Array', 'Uint8ClampedArray', 'DataView']
+
+/**
+ * The bytes that samples are on the wire.
+ * @throws ERR_SPEADCAST_VALUE for an array of other numbers than the item's, whose memory would be taken for samples in silence
+ */
+export function bytesOf(samples: ArrayBufferView | ArrayBufferLike, item: Item): Uint8Array {
   if (isInstance(samples, ArrayBuffer) || isInstance(samples, SharedArrayBuffer)) return whole(samples)
   ensure(
     ArrayBuffer.isView(samples),
     'ERR_SPEADCAST_VALUE',
-    () => `write takes a Uint8Array or another typed array of samples, not ${samples === null ? 'null' : `a ${typeof samples}`}`,
+    () => `write takes a Uint8Array or another typed array of samples, not ${shown(samples)}`,
   )
+  const kind = viewKind(samples)
+  ensure(BYTES.includes(kind) || areSamples(item, samples), 'ERR_SPEADCAST_VALUE', () => otherNumbers(item, kind))
   if (samples.byteLength > 0) return new Uint8Array(samples.buffer, samples.byteOffset, samples.byteLength)
   try {
     // A detached array only looks empty, but no view can be made of its buffer.
@@ -109,4 +118,25 @@ export function bytesOf(samples: ArrayBufferView | ArrayBufferLike): Uint8Array 
       cause,
     })
   }
+}
+
+/** The kind of typed array whose memory is samples of the item as the wire has them. The fields of a format are big-endian there. */
+function ownKind({ dtype, format }: Item): string {
+  if (dtype) return naturalKind(dtype)
+  return format!.every(([code, bits]) => code === 'i' && bits === 8) ? 'Int8Array' : 'Uint8Array'
+}
+
+const areSamples = (item: Item, samples: ArrayBufferView): boolean =>
+  item.dtype ? isNaturalView(item.dtype, samples) : viewKind(samples) === ownKind(item)
+
+function otherNumbers(item: Item, kind: string): string {
+  const { name, dtype, format } = item
+  const is = dtype ? `dtype '${dtype.descr}'` : `format ${JSON.stringify(format)}`
+  const own = ownKind(item)
+  const takes = `${own === 'Uint8Array' ? '' : `${own}, or `}bytes as the wire has them (Uint8Array, Buffer, ArrayBuffer, DataView)`
+  const bits = dtype?.bigEndian ? 8 * componentBytes(dtype) : 0
+  const swap = [16, 32, 64].includes(bits)
+    ? `; Buffer.from(samples.buffer, samples.byteOffset, samples.byteLength).swap${bits}() makes these big-endian`
+    : ''
+  return `write: item '${name}' has ${is} and takes ${takes}, not ${kind}${swap}`
 }

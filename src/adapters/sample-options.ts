@@ -1,28 +1,32 @@
 /** The options of a writer of samples and their checks, and what it tells. */
 import type { GroupMode } from '../batch/compile.js'
+import type { HeapOf, ImmediatesOf } from '../batch/view-types.js'
 import { checkOptions, checkSignal, isInstance, shown } from '../checks.js'
 import { ensure } from '../errors.js'
 import { ItemGroup } from '../spead/index.js'
 import type { BatchResult } from '../stream/result.js'
 
-export interface SampleWriterOptions {
+/**
+ * Options of `sampleWriter`.
+ * @example sampleWriter(stream, { items, item: 'adc_samples', timestamp: 'timestamp', maxDelayMs: 5 })
+ */
+export interface SampleWriterOptions<G = unknown, Bits extends number = number> {
   /** The items of every heap, which keep the values they have now but for `item` and `timestamp`. */
-  items: ItemGroup
+  items: ItemGroup<G>
   /**
    * Name of the item that takes the samples: of fixed shape, and longer than an item pointer can hold. One step along its slowest
    * dimension (the first, or the last of order 'F') is a sample; of elements of broken bytes, such as 10 bits, each element is.
    */
-  item: string
+  item: keyof HeapOf<G, Bits> & string
   /**
    * Name of an unsigned integer item, sent as immediate, that gets the index of each heap's first sample, modulo its width.
    * Default: none.
    */
-  timestamp?: string
+  timestamp?: ImmediatesOf<G, Bits>
   /** Index of the first sample of all. Default 0. */
   firstSample?: number
   /**
-   * By how much the timestamp rises from one heap to the next, where that is not the number of samples that the item's shape
-   * tells.
+   * By how much the timestamp rises from one heap to the next. Default: the number of samples that the item's shape tells.
    */
   samplesPerHeap?: number
   /** Heaps per batch, which are sent together when full. Default: as many as make 512 KiB, at least one. */
@@ -48,6 +52,7 @@ export interface SampleWriterOptions {
 
 /** The fate of heaps that were sent together. */
 export interface SettledHeaps {
+  /** Heaps in this send. */
   readonly heaps: number
   /** Heaps that were not sent whole. */
   readonly failedHeaps: number
@@ -59,9 +64,11 @@ export interface SettledHeaps {
   readonly error?: unknown
 }
 
+/** The account of what a writer has sent, as `end` tells it. */
 export interface SampleWriterSummary {
   /** Heaps that were sent whole, a short last one included. */
   readonly heaps: number
+  /** Heaps that were not sent whole. */
   readonly failedHeaps: number
   /** Sample bytes of the heaps that were sent whole. */
   readonly sampleBytes: number
@@ -69,6 +76,10 @@ export interface SampleWriterSummary {
   readonly droppedBytes: number
 }
 
+/**
+ * Options of a writer's `end`.
+ * @example await writer.end({ dropPartialSample: true })
+ */
 export interface SampleWriterEnd {
   /** Drop bytes after the last whole sample instead of throwing. Default false. */
   dropPartialSample?: boolean

@@ -11,8 +11,6 @@
  */
 import type { Batch } from '../stream/batch.js'
 
-export type SampleViews = Record<string, ArrayBufferView<ArrayBuffer>>
-
 export class SampleRing {
   /** Byte views of the sample item, by batch and heap, made at first use. */
   readonly #views: Uint8Array<ArrayBuffer>[][]
@@ -28,7 +26,7 @@ export class SampleRing {
   #kept: Uint8Array | undefined
 
   constructor(
-    readonly batches: readonly Batch<SampleViews>[],
+    readonly batches: readonly Batch[],
     readonly itemName: string,
     readonly heapBytes: number,
     readonly substreams: number,
@@ -41,7 +39,7 @@ export class SampleRing {
   }
 
   /** The batch that is filled, or is next. */
-  get batch(): Batch<SampleViews> {
+  get batch(): Batch {
     return this.batches[this.#turn]!
   }
 
@@ -121,7 +119,8 @@ export class SampleRing {
     let view = views[heap]
     if (!view) {
       const { buffer, byteOffset, byteLength } = this.batch.heap(heap)[this.itemName]!
-      view = new Uint8Array(buffer, byteOffset, byteLength)
+      // It is the memory of a region, which is never a SharedArrayBuffer.
+      view = new Uint8Array(buffer as ArrayBuffer, byteOffset, byteLength)
       views[heap] = view
     }
     return view

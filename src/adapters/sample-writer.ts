@@ -11,7 +11,7 @@
  * One call at a time: await each before the next. A batch goes when it is full, when its first heap has waited for `maxDelayMs`,
  * or by flush.
  */
-import { ensure, SpeadcastError } from '../errors.js'
+import { counted, ensure, SpeadcastError } from '../errors.js'
 import type { Item, ItemGroup } from '../spead/index.js'
 import type { Batch } from '../stream/batch.js'
 import { SendError } from '../stream/result.js'
@@ -26,7 +26,7 @@ import {
   type SampleWriterSummary,
   type SettledHeaps,
 } from './sample-options.js'
-import { SampleRing, type SampleViews } from './sample-ring.js'
+import { SampleRing } from './sample-ring.js'
 
 const DEFAULT_BATCH_BYTES = 512 * 1024
 /** Node takes longer timers for 1 ms. */
@@ -35,18 +35,29 @@ const MAX_TIMER_MS = 2 ** 31 - 1
 /**
  * A writer of raw samples; heap i goes to substream i mod endpoints.
  * @throws ERR_SPEADCAST_CONFIG, ERR_SPEADCAST_ITEM, and what createBatch throws
+ * @example
+ * const writer = sampleWriter(stream, { items, item: 'adc_samples', timestamp: 'timestamp' })
+ * for await (const chunk of process.stdin) await writer.write(chunk)
+ * await writer.end()
  */
-export function sampleWriter(stream: Stream, options: SampleWriterOptions): SampleWriter {
-  return new SampleWriter(stream, options)
+export function sampleWriter<G, B extends number>(stream: Stream<B>, options: SampleWriterOptions<G, B>): SampleWriter {
+  return new SampleWriter(stream, options as SampleWriterOptions)
 }
 
-/** Made by `sampleWriter`. */
+/**
+ * Cuts samples into heaps and sends them; made by `sampleWriter`. One call at a time: await each before the next.
+ * @example
+ * await writer.write(samples)
+ * const { heaps, failedHeaps } = await writer.end()
+ */
 export class SampleWriter {
+  /** Bytes of samples that a heap takes. */
   readonly heapBytes: number
   /** By how much the timestamp rises from one heap to the next. */
   readonly samplesPerHeap: number
   /** Bytes of one step of the item's slowest dimension. A last heap that is not full has a whole number of them. */
   readonly sampleBytes: number
+  /** Heaps that are sent together. */
   readonly heapsPerBatch: number
   /** How many can be under way at once. */
   readonly batches: number
@@ -89,7 +100,7 @@ export class SampleWriter {
     this.#timestamp = timestamp === undefined ? undefined : counter(items.get(timestamp), heapAddressBits)
     this.#nextSample = this.#wrapped(firstSample)
     this.#maxDelayMs = maxDelayMs ?? Number.POSITIVE_INFINITY
-    const ring = createBatchRing<SampleViews>(stream, {
+    const ring = createBatchRing(stream, {
       items,
       heaps: this.heapsPerBatch,
       ...(batches !== undefined && { batches }),
@@ -104,16 +115,17 @@ export class SampleWriter {
   }
 
   /**
-   * Takes samples: bytes as they stand on the wire, in pieces of any length, or a typed array whose memory is that. They are
-   * copied when the promise resolves. Waits while all batches are under way.
+   * Takes samples: bytes as they stand on the wire, in pieces of any length (Uint8Array, Buffer, ArrayBuffer, DataView), or a typed
+   * array of the item's own numbers, such as Int16Array for '<i2'. They are copied when the promise resolves. Waits while all batches are
+   * under way.
    * @throws (rejects) ERR_SPEADCAST_CLOSED after end, ERR_SPEADCAST_BATCH_STATE if the last call was not awaited, ERR_SPEADCAST_VALUE for
-   *   a detached array, the failure of an earlier send unless there is onSettled, the reason of an abort
+   *   a detached array and one of other numbers, the failure of an earlier send unless there is onSettled, the reason of an abort
    */
   async write(samples: ArrayBufferView | ArrayBufferLike): Promise<void> {
     ensure(!this.#ended, 'ERR_SPEADCAST_CLOSED', () => 'write: the writer has ended; make another one on the same stream')
     await this.#alone('write', async () => {
       if (this.#failure) throw this.#failure.error
-      const bytes = bytesOf(samples)
+      const bytes = bytesOf(samples, this.#item)
       const ring = this.#ring
       for (let at = 0; at < bytes.length; ) {
         if (!ring.filling) await this.#take()
@@ -278,7 +290,7 @@ export class SampleWriter {
       left === 0 || dropPartialSample,
       'ERR_SPEADCAST_INPUT',
       () =>
-        `${left} byte${left === 1 ? '' : 's'} left over at the end: a sample of item '${this.#item.name}' is ${this.sampleBytes} bytes; ` +
+        `${counted(left, 'byte')} left over at the end: a sample of item '${this.#item.name}' is ${counted(this.sampleBytes, 'byte')}; ` +
         'is the input cut off, or of another dtype or shape?',
     )
     return { heaps: this.#sentHeaps, failedHeaps: this.#failedHeaps, sampleBytes: this.#sentBytes, droppedBytes: left }
@@ -302,7 +314,7 @@ export class SampleWriter {
   async #sendShort(bytes: Uint8Array, substream: number): Promise<void> {
     const timestamp = this.#timestamp && { name: this.#timestamp.name, value: this.#nextSample }
     const items = shortItems(this.#items, this.#item, bytes.length / this.sampleBytes, bytes, timestamp)
-    const batch = this.#stream.createBatch<object>({ items, heaps: 1, substreams: substream })
+    const batch = this.#stream.createBatch({ items, heaps: 1, substreams: substream })
     this.#send(batch, 0, 1, bytes.length)
     await batch.free
     batch.close()

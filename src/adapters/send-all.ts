@@ -15,6 +15,10 @@ import { SampleWriter } from './sample-writer.js'
 /** One send of sendAll: a heap, a heap with its substream, cnt or rate, or several that are sent as one group. */
 export type HeapsToSend = Heap | HeapReference | readonly HeapReference[]
 
+/**
+ * Options of `sendAll`.
+ * @example await sendAll(stream, heaps, { inFlight: 64 })
+ */
 export interface SendAllOptions {
   /** Order of the packets of a group. Default 'serial'. */
   groupMode?: GroupMode
@@ -24,9 +28,13 @@ export interface SendAllOptions {
   signal?: AbortSignal
 }
 
+/** The account of what `sendAll` has sent. */
 export interface SendAllResult {
+  /** Heaps that were sent. */
   readonly heaps: number
+  /** Packets that were sent. */
   readonly packets: number
+  /** Bytes of their item data, as in `BatchResult`. */
   readonly payloadBytes: number
 }
 
@@ -34,7 +42,15 @@ export interface SendAllResult {
  * Sends all heaps of a source, in order, and resolves when all have settled. A heap's values are copied when it is taken from the
  * source, so the source may give the same Heap again with new samples in the same memory. The first failure ends it: no more is
  * taken, what is under way settles, the promise rejects with that failure.
- * @throws (rejects) what stream.sendHeaps throws, what the source throws, signal.reason
+ * @throws (rejects) what stream.sendHeaps throws, what the source throws, signal.reason, ERR_SPEADCAST_CONFIG, ERR_SPEADCAST_VALUE
+ * @example
+ * async function* heaps() {
+ *   for await (const samples of source) {
+ *     items.get('adc_samples').value = samples
+ *     yield items.getHeap()
+ *   }
+ * }
+ * await sendAll(stream, heaps())
  */
 export async function sendAll(
   stream: Stream,
@@ -113,7 +129,8 @@ function iterate(source: AsyncIterable<HeapsToSend> | Iterable<HeapsToSend>): As
   ensure(
     isObject(iterator) && typeof iterator.next === 'function',
     'ERR_SPEADCAST_VALUE',
-    () => `sendAll: the source is ${shown(source)}; it must be iterable, such as a list of heaps or an async generator`,
+    () =>
+      `sendAll: the source is ${shown(source)}; it must be iterable, such as a list of heaps or an async generator${aboutSamples(source)}`,
   )
   return iterator
 }
@@ -125,9 +142,22 @@ function referencesOf(value: HeapsToSend): readonly HeapReference[] {
     if (!holdsHeap(reference))
       throw new SpeadcastError(
         'ERR_SPEADCAST_VALUE',
-        'sendAll: the source gave something that is no Heap, no { heap, … } and no list of these',
+        `sendAll: the source gave ${shown(reference)}, which is no Heap, no { heap, … } and no list of these${aboutSamples(reference)}`,
       )
   return references
+}
+
+/** Says how to send samples: byte streams, and typed arrays, which are iterable themselves, give no heaps. */
+function aboutSamples(given: unknown): string {
+  const samples =
+    typeof given === 'number' ||
+    typeof given === 'bigint' ||
+    ArrayBuffer.isView(given) ||
+    [ArrayBuffer, SharedArrayBuffer, Blob, Response].some((kind) => isInstance(given, kind as { prototype: unknown }))
+  return samples
+    ? '. Samples become heaps in a writer, const writer = sampleWriter(stream, { items, item }): source.pipeTo(toWritable(writer)) for a ' +
+        'ReadableStream, for await (const chunk of source) await writer.write(chunk) for others'
+    : ''
 }
 
 function holdsHeap(reference: HeapReference): boolean {
@@ -141,6 +171,8 @@ function holdsHeap(reference: HeapReference): boolean {
 /**
  * The writer as a WHATWG stream, for pipeTo; `Writable.fromWeb` makes a node stream of it. Closing is end(), aborting is abort().
  * Each chunk is copied before the next is asked for.
+ * @throws ERR_SPEADCAST_CONFIG
+ * @example await response.body!.pipeTo(toWritable(writer))
  */
 export function toWritable(writer: SampleWriter): WritableStream<ArrayBufferView | ArrayBufferLike> {
   ensure(

@@ -33,8 +33,19 @@ import { States } from './states.js'
  * is wrong, try again; failAt is then asked for the same row once more. `late`: the packet is taken, and reported as failed when it
  * completes, as a NIC does. `fatal`: the backend is broken for good.
  */
-export type Fault = number | { readonly errno: number; readonly how: 'skip' | 'again' | 'late' | 'fatal' }
+export type Fault =
+  | number
+  | {
+      /** The error's number. */
+      readonly errno: number
+      /** How it shows. */
+      readonly how: 'skip' | 'again' | 'late' | 'fatal'
+    }
 
+/**
+ * Options of backend 'memory', as `StreamOptions.memory`; the stream fills in `substreams` and `family`.
+ * @example await openStream({ to: '10.0.0.5:7148', backend: 'memory', memory: { keepPackets: false } })
+ */
 export interface MemoryOptions {
   /** How many endpoints the stream has. */
   readonly substreams: number
@@ -48,13 +59,18 @@ export interface MemoryOptions {
   readonly pauseNanoseconds?: number
   /** Rows complete at the n-th reap after their post, as with a device that works by itself. Default 1, the next. */
   readonly completeAfterReaps?: number
-  /** Faults to inject. `row` counts rows since open, those given up included. Not for streams with an I/O thread: functions do not cross. */
+  /**
+   * Faults to inject. Default: none. `row` counts rows since open, those given up included. Not for streams with an I/O thread, because
+   * functions do not cross.
+   */
   readonly failAt?: (row: number, substream: number) => Fault | undefined
 }
 
 /** A packet as it would have gone out: UDP payload only. */
 export interface MemoryPacket {
+  /** Index of its endpoint. */
   readonly substream: number
+  /** SPEAD header, item pointers and payload; a copy. */
   readonly bytes: Uint8Array
 }
 

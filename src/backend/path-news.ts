@@ -1,6 +1,7 @@
 /** How the paths of packets have changed, in words, for `stream.stats().states` and `onPathChange`. */
 import { errnoName } from '../../ffi/native-error.js'
-import { printable } from '../errors.js'
+import { firstOf } from '../debug.js'
+import { counted, printable } from '../errors.js'
 import type { Path } from '../net/route.js'
 import type { Gates } from './gates.js'
 import type { States } from './states.js'
@@ -32,7 +33,7 @@ export class PathNews {
   tell(changed: readonly number[], before: readonly Path[], gates: Gates, trouble: () => string): void {
     const [first] = changed
     if (first === undefined) return
-    const more = changed.length > 1 ? `, and ${changed.length - 1} more endpoints` : ''
+    const more = changed.length > 1 ? `, and ${counted(changed.length - 1, 'more endpoint')}` : ''
     this.note(`${wordsOf(gates.paths[first]!, before[first]!, gates.cutBy(first), trouble)}${more}`)
   }
 }
@@ -43,6 +44,10 @@ function wordsOf(path: Path, before: Path, cutBy: number, trouble: () => string)
     ? `${path.to} leaves again by ${way(path)}`
     : `${path.to} leaves by ${way(path)} instead of ${way(before)}`
 }
+
+/** The ways of the first of many packets, in words. */
+export const waysOf = (paths: readonly Path[]): string =>
+  firstOf(paths.map((path) => `${path.to} leaves by ${way(path)} (MTU ${path.mtu})`))
 
 const way = ({ interfaceName, ifindex, sourceAddress, nextHop, to }: Path): string => {
   const from = sourceAddress && ` from ${sourceAddress}`

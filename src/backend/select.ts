@@ -2,7 +2,7 @@
 import { trustedVariable } from '../../ffi/environment.js'
 import { libc } from '../../ffi/libc.js'
 import { netlinkRefused } from '../../ffi/netlink/refused.js'
-import { BackendRefused } from '../errors.js'
+import { BackendRefused, SpeadcastError } from '../errors.js'
 import type { BackendChoice, BackendName } from './names.js'
 import type { Wanted } from './verbs/probe.js'
 
@@ -12,11 +12,13 @@ export interface Selection {
   readonly reason: string
 }
 
-/** @throws ERR_SPEADCAST_BACKEND when a backend was asked for by name that cannot work here. */
+/** @throws ERR_SPEADCAST_BACKEND when a backend was asked for by name that cannot work here; ERR_SPEADCAST_BUNDLED */
 export async function selectBackend(choice: BackendChoice, wanted: Wanted): Promise<Selection> {
   // Opening it says why it cannot work, if it cannot.
   if (choice !== 'auto' && choice !== 'udp') return { backend: choice, reason: 'asked for' }
   const refused = udpRefused()
+  // Rather than a slow backend that nobody asked for.
+  if (refused) throwIfCopied()
   if (choice === 'udp') {
     if (refused) throw new BackendRefused('udp', `${refused}; use backend 'dgram' or 'auto'`)
     return { backend: 'udp', reason: 'asked for' }
@@ -76,10 +78,21 @@ function noDevices(): boolean {
 }
 
 function koffiRefused(): string | undefined {
+  const failure = koffiFailure()
+  if (!failure || failure instanceof SpeadcastError) return failure?.message
+  return `koffi could not be loaded (${failure.message}); was it installed with --omit=optional?`
+}
+
+function koffiFailure(): Error | undefined {
   try {
     libc()
     return undefined
   } catch (cause) {
-    return `koffi could not be loaded (${(cause as Error).message}); was it installed with --omit=optional?`
+    return cause as Error
   }
+}
+
+function throwIfCopied(): void {
+  const failure = process.platform === 'linux' ? koffiFailure() : undefined
+  if (failure instanceof SpeadcastError && failure.code === 'ERR_SPEADCAST_BUNDLED') throw failure
 }

@@ -3,11 +3,17 @@ import { isInstance, shown } from '../checks.js'
 import { ensure } from '../errors.js'
 import { alignmentOf, type Item } from '../spead/index.js'
 
-/** Where an item's samples live when they are not in the batch's own memory: heap j's at offsetBytes + j × strideBytes of the region. */
+/**
+ * Where an item's samples live when they are not in the batch's own memory: heap j's at offsetBytes + j × strideBytes of the region. The region
+ * cannot be released while the batch is open.
+ * @example stream.createBatch({ items, heaps: 64, memory: { adc_samples: { region, offsetBytes: 4096, strideBytes: 8192 } } })
+ */
 export interface ExternalMemory {
+  /** The memory, from `Region.allocate`, `Region.fromFd` or `Region.fromAddress`. */
   readonly region: Region
+  /** Where heap 0's samples begin; a multiple of the dtype's alignment. Default 0. */
   readonly offsetBytes?: number
-  /** Default: the item's length, heaps back to back. */
+  /** Bytes from one heap's samples to the next one's. Default: the item's length, heaps back to back. */
   readonly strideBytes?: number
 }
 

@@ -1,11 +1,13 @@
 /** Handles of batches, as other threads get them: what they must be, and the views that are made of them. */
 import { attach, type LoanTicket } from '../../ffi/memory/loans.js'
-import { isObject, shown } from '../checks.js'
-import { ensure, SpeadcastError } from '../errors.js'
-import { type BatchHandle, type BatchParts, BatchViews, type HeapViews, type ImmediateColumn } from './views.js'
+import { checkOptions, isObject, shown } from '../checks.js'
+import { ensure, INSPECT, type Inspection, inspected, SpeadcastError } from '../errors.js'
+import type { ImmediateColumn } from './column.js'
+import type { HeapViews, Instances, NoViews, ViewClasses } from './view-types.js'
+import { type BatchHandle, type BatchParts, BatchViews, checkViews } from './views.js'
 
 /** Computes SHA-256 of the parts as the loan's table has it, so that a handle which was changed is known. */
-export function digestOf({ heaps, regions, items, slots, immediates }: BatchParts, nonce: string): Int32Array {
+export function digestOf({ heaps, regions, items, slots, substreams, immediates }: BatchParts, nonce: string): Int32Array {
   const { createHash } = process.getBuiltinModule('node:crypto')
   const hash = createHash('sha256').update(
     JSON.stringify([
@@ -15,14 +17,21 @@ export function digestOf({ heaps, regions, items, slots, immediates }: BatchPart
       items.map(({ name, region, offset, stride, dtype, elements }) => [name, region, offset, stride, dtype, elements]),
       immediates.map(({ name, columnAt }) => [name, columnAt]),
       slots?.length ?? -1,
+      substreams?.length ?? -1,
     ]),
   )
   if (slots) hash.update(slots)
+  if (substreams) hash.update(substreams)
   return new Int32Array(Uint8Array.from(hash.digest()).buffer)
 }
 
-/** Views of a batch that another thread made. */
-export class AttachedBatch<T extends object = HeapViews> extends BatchViews<T> implements Disposable {
+/**
+ * Views of a batch that another thread made, from `attachBatch`. Valid while the batch is open, until `close`.
+ * @example
+ * using batch = attachBatch(handle, { views: { adc_samples: Int8Array } })
+ * for (let j = 0; j < batch.heaps; j++) batch.heap(j).adc_samples.fill(j)
+ */
+export class AttachedBatch<T extends object = HeapViews, I extends string = string> extends BatchViews<T, I> implements Disposable {
   readonly #detach: () => void
   #closed = false
 
@@ -37,7 +46,7 @@ export class AttachedBatch<T extends object = HeapViews> extends BatchViews<T> i
     return super.heap(j)
   }
 
-  override immediate(name: string): ImmediateColumn {
+  override immediate(name: I): ImmediateColumn {
     this.#ensureOpen('immediate')
     return super.immediate(name)
   }
@@ -55,18 +64,45 @@ export class AttachedBatch<T extends object = HeapViews> extends BatchViews<T> i
     this.#detach()
   }
 
+  /** Closes the views, for `using`. */
   [Symbol.dispose](): void {
     this.close()
+  }
+
+  /** @internal */
+  override [INSPECT](...how: Inspection): string {
+    return inspected('AttachedBatch', how, () => ({ state: this.#closed ? 'closed' : 'open', ...this.shown() }))
   }
 }
 
 /**
+ * Options of `attachBatch`.
+ * @example attachBatch(handle, { views: { adc_samples: Int8Array } })
+ */
+export interface AttachOptions<V extends ViewClasses = ViewClasses> {
+  /** The class of each view, by item name, checked against the batch. It gives the views their types where the handle has none. Default: no check. */
+  views?: V
+}
+
+/** The views in another thread, as the type of the handle tells them. A handle that came by a message is `any`, and tells nothing. */
+export type Attached<H, V> = [H] extends [BatchHandle<infer T, infer I>]
+  ? AttachedBatch<[keyof T] extends [never] ? Instances<V> : string extends keyof T ? Instances<V> : T, I>
+  : never
+
+/**
  * Makes the views of a batch in another thread of the same process. They are valid while the batch is open; when it is closed, its
  * addresses go to nobody else until `close` of the views, or until this thread ends.
- * @throws ERR_SPEADCAST_CONFIG for what is no handle; ERR_SPEADCAST_BATCH_STATE for one that was changed, of another process, or of
- * a closed batch
+ * @throws ERR_SPEADCAST_CONFIG for what is no handle, and for other options; ERR_SPEADCAST_BATCH_STATE for one that was changed, of another process,
+ * or of a closed batch; ERR_SPEADCAST_ITEM where `views` contradict the items
+ * @example
+ * using batch = attachBatch(workerData, { views: { adc_samples: Int8Array } })
+ * batch.heap(0).adc_samples.fill(1)
  */
-export function attachBatch<T extends object = HeapViews>(handle: BatchHandle): AttachedBatch<T> {
+export function attachBatch<H extends BatchHandle, V extends ViewClasses = NoViews>(
+  handle: H,
+  options: AttachOptions<V> = {},
+): Attached<H, V> {
+  checkOptions('attachBatch', options, ['views'])
   const copy = copyOf(handle)
   if (!copy)
     throw new SpeadcastError(
@@ -75,7 +111,8 @@ export function attachBatch<T extends object = HeapViews>(handle: BatchHandle): 
     )
   const detach = attach(copy.loan, (nonce) => digestOf(copy, nonce))
   try {
-    return new AttachedBatch<T>(copy, detach)
+    checkViews('attachBatch', copy, options.views)
+    return new AttachedBatch<never>(copy, detach) as unknown as Attached<H, V>
   } catch (error) {
     detach()
     throw error
@@ -88,8 +125,9 @@ const isText = (value: unknown): value is string => typeof value === 'string'
 /** Returns a copy that nobody can change any more, if its parts are of the right kinds. Their values are the loan's to check. */
 function copyOf(handle: unknown): BatchHandle | undefined {
   try {
-    const { heaps, regions, items, slots, immediates, loan } = handle as BatchHandle
+    const { heaps, regions, items, slots, substreams, immediates, loan } = handle as BatchHandle
     if (!isWhole(heaps) || !(slots === undefined || slots instanceof Uint32Array)) return undefined
+    if (!(substreams === undefined || (substreams instanceof Uint16Array && substreams.length === heaps))) return undefined
     return {
       heaps,
       regions: listOf(regions, ({ id, address, byteLength }) => ({
@@ -106,6 +144,7 @@ function copyOf(handle: unknown): BatchHandle | undefined {
         elements: checked(elements, isWhole),
       })),
       ...(slots && { slots: new Uint32Array(slots) }),
+      ...(substreams && { substreams: new Uint16Array(substreams) }),
       immediates: listOf(immediates, ({ name, columnAt }) => ({
         name: checked(name, isText),
         columnAt: checked(columnAt, isWhole),

@@ -11,14 +11,18 @@ import { type CompiledBatch, compileBatch, type GroupMode, type HeapSpec, heapsB
 import { type SpacedPlan, withHeadroom } from './headroom.js'
 import { allocateRegion, type Compilation, itemBytes, type Sendable, validateCnts } from './sendable.js'
 
-/** A heap and the way to send it; spead2's HeapReference. */
+/**
+ * A heap and the way to send it; spead2's HeapReference.
+ * @example await stream.sendHeaps([{ heap, substream: 0 }, { heap: other, substream: 1, cnt: 42 }], 'round-robin')
+ */
 export interface HeapReference {
+  /** The heap. Its values are copied when it is sent. */
   readonly heap: Heap
-  /** Default, and −1: the sequence's next. */
+  /** Heap cnt. Default, and −1: the sequence's next. */
   readonly cnt?: number
   /** Index of the endpoint; default 0. */
   readonly substream?: number
-  /** Default, and −1: the stream's rate; 0 = unlimited. Only with a stream rate. */
+  /** Bytes per second. Default, and −1: the stream's rate; 0 = unlimited. Only with a stream rate. */
   readonly rateBytesPerSecond?: number
 }
 

@@ -12,7 +12,7 @@
  * in any order, so heaps stand in their own.
  */
 
-import { ensure } from '../errors.js'
+import { counted, ensure } from '../errors.js'
 import type { PacketPlan } from '../spead/index.js'
 import type { PayloadPart } from './compile.js'
 
@@ -61,7 +61,7 @@ export function checkBatchBytes(byteLength: number, extraBytes: number, heaps: n
   const bytes = Math.max(byteLength, heaps * payloadBytes)
   ensure(bytes + extraBytes <= MAX_BATCH_BYTES, 'ERR_SPEADCAST_MEMORY', () => {
     const most = Math.floor((MAX_BATCH_BYTES - extraBytes - ROUNDING_BYTES) / Math.ceil(bytes / heaps))
-    return `a batch of ${heaps} heaps × ${payloadBytes} bytes exceeds 4 GiB; ${most > 0 ? `use at most ${most} heaps per batch` : 'use smaller heaps'}`
+    return `a batch of ${counted(heaps, 'heap')} × ${payloadBytes} bytes exceeds 4 GiB; ${most > 0 ? `use at most ${counted(most, 'heap')} per batch` : 'use smaller heaps'}`
   })
 }
 

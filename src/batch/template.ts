@@ -4,8 +4,9 @@
  */
 import { Loan } from '../../ffi/memory/loans.js'
 import { isShort, type Region } from '../../ffi/memory/region.js'
-import { ensure } from '../errors.js'
+import { counted, ensure } from '../errors.js'
 import { alignmentOf, encodeValue, type Flavour, type Item, type ItemGroup, type PlanItem, type Split } from '../spead/index.js'
+import type { ImmediateColumn } from './column.js'
 import {
   type CompiledBatch,
   compileBatch,
@@ -22,7 +23,8 @@ import { StagedColumns } from './immediates.js'
 import { InBandDescriptors } from './in-band.js'
 import { type AddressedItem, type BatchLayout, checkBatchBytes, type ItemPlace, layoutBatch } from './layout.js'
 import { allocateRegion, type Compilation, itemBytes, type Sendable, validateCnts } from './sendable.js'
-import { type BatchHandle, type BatchParts, BatchViews, type HeapViews, type ImmediateColumn, type ItemViewPlace } from './views.js'
+import type { HeapViews, ViewClasses } from './view-types.js'
+import { type BatchHandle, type BatchParts, BatchViews, checkViews, type ItemViewPlace } from './views.js'
 
 export interface BatchConfig {
   readonly items: ItemGroup
@@ -36,7 +38,9 @@ export interface BatchConfig {
   readonly substreams: Uint16Array
   /** Bytes per second of each heap: −1 the stream's rate, 0 unlimited. */
   readonly rates?: Float64Array | undefined
-  readonly memory: Readonly<Record<string, ExternalMemory>>
+  readonly memory: Readonly<Partial<Record<string, ExternalMemory>>>
+  /** The classes of views that the caller expects. */
+  readonly views?: ViewClasses | undefined
   /** Room that the backend wants in front of every packet. */
   readonly headroomBytes: number
   /** The backend merges equal packets, so that one packet more is worth being equal. */
@@ -45,7 +49,7 @@ export interface BatchConfig {
   readonly inBandDescriptors: boolean
 }
 
-export class BatchTemplate<T extends object = HeapViews> implements Sendable {
+export class BatchTemplate<T extends object = HeapViews, I extends string = string> implements Sendable {
   readonly heaps: number
   readonly items: ItemGroup
   /** Substream of each heap. */
@@ -55,7 +59,7 @@ export class BatchTemplate<T extends object = HeapViews> implements Sendable {
   readonly rates: Float64Array | undefined
   /** 'by-substream' becomes 'serial' where heap order already groups the substreams. */
   readonly groupMode: GroupMode
-  readonly views: BatchViews<T>
+  readonly views: BatchViews<T, I>
   /** How the heaps are laid out: interleaved single packets, or headers and payloads apart. */
   readonly interleaved: boolean
   readonly packetsPerHeap: number
@@ -92,7 +96,7 @@ export class BatchTemplate<T extends object = HeapViews> implements Sendable {
     this.packetsPerHeap = this.#plan.packets
 
     const addressed = items.filter((_, i) => !planItems[i]?.immediate)
-    const external = new Map(Object.entries(config.memory))
+    const external = new Map(Object.entries(config.memory as Readonly<Record<string, ExternalMemory>>))
     for (const [name, memory] of external) {
       const item = config.items.get(name)
       ensure(
@@ -107,6 +111,10 @@ export class BatchTemplate<T extends object = HeapViews> implements Sendable {
     const places = addressed.map((item) => placeOf(item, external.get(item.name), externalRegions))
     this.#layout = layoutBatch(this.#plan, places, heaps, StagedColumns.count(planItems), order)
     this.interleaved = this.#layout.interleaved
+    // The layout has a place for each addressed item, in the same order.
+    const viewPlaces = this.#layout.places.map((place, i) => viewPlaceOf(place, addressed[i]!))
+    const immediates = items.filter((_, i) => planItems[i]?.immediate)
+    checkViews('createBatch', { items: viewPlaces, immediates }, config.views)
     // An exact layout has no place for descriptors: the heaps that carry them are split evenly.
     const inBandCut = { ...cut, split: typeof split === 'string' ? split : 'even' } as const
     this.#inBand = config.inBandDescriptors
@@ -137,15 +145,15 @@ export class BatchTemplate<T extends object = HeapViews> implements Sendable {
       heaps,
       regions: this.#regions.map(({ id, address, byteLength }) => ({ id, address, byteLength })),
       ...(this.#layout.slots && { slots: this.#layout.slots }),
-      // The layout has a place for each addressed item, in the same order.
-      items: this.#layout.places.map((place, i) => viewPlaceOf(place, addressed[i]!)),
+      ...(substreams.some((substream) => substream > 0) && { substreams: substreams.slice(0, heaps) }),
+      items: viewPlaces,
       immediates: this.#columns.places(),
     }
-    this.views = new BatchViews<T>(this.#parts)
+    this.views = new BatchViews<T, I>(this.#parts)
     this.#whole = { key: 'all', rows: heaps * this.#plan.packets, compile: () => this.#compile(this.#specs, 0) }
     this.#prefill(values, bytes)
     const own = [...external.keys()].map((name) => `'${name}'`).join(', ')
-    for (const region of externalRegions) region.hold(this, () => `a batch of ${heaps} heap${heaps === 1 ? '' : 's'} (${own})`)
+    for (const region of externalRegions) region.hold(this, () => `a batch of ${counted(heaps, 'heap')} (${own})`)
   }
 
   /** Writes values that items have at creation into every heap. */
@@ -168,7 +176,7 @@ export class BatchTemplate<T extends object = HeapViews> implements Sendable {
   }
 
   /** @throws ERR_SPEADCAST_BATCH_STATE when it is closed */
-  handle(): BatchHandle {
+  handle(): BatchHandle<T, I> {
     ensure(!this.#closed, 'ERR_SPEADCAST_BATCH_STATE', () => 'handle: the batch is closed; take a handle of an open one')
     if (!this.#loan) {
       this.#loan = new Loan((nonce) => digestOf(this.#parts, nonce))
@@ -190,7 +198,7 @@ export class BatchTemplate<T extends object = HeapViews> implements Sendable {
     return this.externalRegions.some(({ file }) => file !== undefined && isShort(file))
   }
 
-  immediate(name: string): ImmediateColumn {
+  immediate(name: I): ImmediateColumn {
     return this.views.immediate(name)
   }
 

@@ -1,4 +1,5 @@
 /** The options of `speadcast bench`, as commander parses them. */
+import type { RateText } from '../index.js'
 import type { TransportFlags } from './transport-options.js'
 
 export interface BenchFlags extends TransportFlags {
@@ -9,6 +10,6 @@ export interface BenchFlags extends TransportFlags {
   readonly repeats: number
   readonly packetSize?: number
   readonly batches?: number
-  readonly rate: string
+  readonly rate: RateText
   readonly json?: true
 }

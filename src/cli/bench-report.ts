@@ -76,13 +76,16 @@ function describe(
   rows: readonly BenchRow[],
 ): string {
   const batches = [...new Set(rows.map((row) => row.batches))].sort((a, b) => a - b)
-  const state = (name: string): string => `${states[name]}${states[`${name}Reason`] ? ` (${states[`${name}Reason`]})` : ''}`
+  const state = (name: 'segmentation' | 'udpPath'): string =>
+    `${states[name]}${states[`${name}Reason`] ? ` (${states[`${name}Reason`]})` : ''}`
   return table([
     ['to', to.join(', ')],
     ['host', `${host.cpu} × ${host.cpus}, ${host.kernel}, node ${host.node}`],
     ['interface', `${host.interface || 'unknown'}${host.mtuBytes ? `, MTU ${host.mtuBytes}` : ''}`],
     ['backend', `${host.backend} (${host.reason}), evidence: ${host.evidence}`],
-    ...['segmentation', 'udpPath'].filter((name) => states[name] !== undefined).map((name) => [name, state(name)] as const),
+    ...(['segmentation', 'udpPath'] as const)
+      .filter((name) => states[name] !== undefined)
+      .map((name) => [name, state(name)] as const),
     ['each', `${seconds} s behind ${warmupSeconds} s of warm-up, ${batches.join(' or ')} batches in flight`],
   ])
 }

@@ -1,7 +1,7 @@
 /**
  * Runs `speadcast bench`: for each measurement opens a stream, sends the tutorial's pattern for a time, and takes the counts of that time.
  */
-import { openStream, parseRate, type Stream } from '../index.js'
+import { openStream, type Stream } from '../index.js'
 import type { BenchFlags } from './bench-flags.js'
 import { type BenchRow, reportBench } from './bench-report.js'
 import { complain, EXIT_FAILED } from './exit.js'
@@ -52,7 +52,7 @@ async function sweep(flags: BenchFlags, rows: BenchRow[], stopping: AbortSignal)
         to: flags.to,
         backend: flags.backend,
         packetSizeBytes: flags.packetSize ?? DEFAULT_PACKET_BYTES,
-        rate: parseRate(flags.rate),
+        rate: flags.rate,
         firstCnt,
         ...transportOptions(flags),
       })

@@ -1,5 +1,7 @@
 /** Runs `speadcast demo`: sends heaps over loopback, paced by the receiver's credits, and checks every byte. */
+
 import { createSocket } from 'node:dgram'
+import { counted } from '../errors.js'
 import { openStream, packetsOf, type Stream } from '../index.js'
 import { CreditGate } from '../receive/credit-gate.js'
 import { openReceiver, type Receiver } from '../receive/index.js'
@@ -131,7 +133,7 @@ async function demo(stream: Stream, receiver: Receiver, gate: CreditGate, flags:
     )
   for (const example of received.corruptExamples) say(`speadcast demo: ${example}`)
   if (lost !== 0 || heapsCorrupt > 0 || tally.failed > 0 || heaps === 0) {
-    say(`speadcast demo: ${lost} heaps were lost, ${heapsCorrupt} corrupt, ${tally.failed} not sent`)
+    say(`speadcast demo: ${counted(lost, 'heap')} lost, ${heapsCorrupt} corrupt, ${tally.failed} not sent`)
     process.exitCode = EXIT_FAILED
   }
 }

@@ -1,6 +1,8 @@
 /** `speadcast devices` lists the RDMA devices of this machine. */
+
 import { Command } from 'commander'
 import { listRdmaDevices, type RdmaDeviceReport, type RdmaPortReport } from '../devices/index.js'
+import { counted } from '../errors.js'
 import { complain } from './exit.js'
 import { printJson } from './print.js'
 import { bitsPerSecond, table } from './table.js'
@@ -51,7 +53,7 @@ function describe(device: RdmaDeviceReport): string {
     ['  datagrams', device.datagrams ? 'yes' : `no: ${device.datagramsRefused}`],
     ['  checksums', device.checksumOffload ? 'filled by the device' : 'not filled by the device'],
     ['  hardware pacing', paced ?? 'none'],
-    ['  queue depth', `at most ${device.maxQueueDepth}, ${device.maxSges} segments a packet`],
+    ['  queue depth', `at most ${device.maxQueueDepth}, ${counted(device.maxSges, 'segment')} a packet`],
     ...device.ports.flatMap(describePort),
   ])
 }

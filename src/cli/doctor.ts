@@ -47,7 +47,7 @@ async function run(to: readonly string[], flags: DoctorFlags): Promise<void> {
     const rows = report.backends.map(({ backend, works, reason }) => [backend, works ? reason : `no: ${reason}`] as const)
     if (flags.json) printJson(report)
     else process.stdout.write(table([['auto takes', report.backend], ...rows, ...report.endpoints.map(rowOf)]))
-    for (const warning of report.warnings) say(`speadcast: warning: ${warning}`)
+    for (const warning of report.warnings) say(`speadcast: warning: ${warning} (speadcast explain SPEADCAST_INTERFACE)`)
     if (report.sends) return
     say(`speadcast doctor: nothing can be sent: ${report.problem}`)
     process.exitCode = EXIT_FAILED

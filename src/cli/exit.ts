@@ -46,7 +46,7 @@ const stackOf = ({ stack = '' }: Error): string[] => stack.split('\n').filter((l
 /** Writes a line on standard error, with a stack only for errors that were not thrown on purpose, and sets the exit status. */
 export function complain(command: string, error: unknown): void {
   const known = error instanceof SpeadcastError
-  say(`speadcast ${command}: ${error instanceof Error && known ? error.message : error}`)
+  say(`speadcast ${command}: ${known ? `${error.message} (speadcast explain ${error.code})` : error}`)
   if (error instanceof Error && !known) for (const line of stackOf(error)) say(line)
   process.exitCode = known && isUsage(error) ? EXIT_USAGE : EXIT_FAILED
 }

@@ -26,6 +26,10 @@ const COMMANDS: Readonly<Record<string, { readonly description: string; readonly
     description: 'say which backend would send to an endpoint, and why not the others',
     load: async () => (await import('./doctor.js')).doctorCommand(),
   },
+  explain: {
+    description: 'explain a code of an error or a warning, or a cause for which heaps were not sent',
+    load: async () => (await import('./explain.js')).explainCommand(),
+  },
   demo: {
     description: 'send heaps over loopback to a receiver of its own, check every byte, and print a table',
     load: async () => (await import('./demo.js')).demoCommand(),
@@ -81,7 +85,8 @@ Examples:
 const others = process.listeners('warning')
 process.removeAllListeners('warning')
 process.on('warning', (warning) => {
-  if (/^SPEADCAST_/.test((warning as NodeJS.ErrnoException).code ?? '')) say(`speadcast: warning: ${warning.message}`)
+  const { code = '' } = warning as NodeJS.ErrnoException
+  if (/^SPEADCAST_/.test(code)) say(`speadcast: warning: ${warning.message} (speadcast explain ${code})`)
   else for (const listener of others) listener(warning)
 })
 // A reader that has seen enough (| head) is no failure to report.

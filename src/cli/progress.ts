@@ -1,6 +1,6 @@
 /** Shows progress as one line on standard error, rewritten as it goes; shows nothing where that is no terminal. */
 import { sayProgress } from './print.js'
-import { bytesPerSecond, clock, count } from './table.js'
+import { bytesPerSecond, clock, count, many } from './table.js'
 
 export interface ProgressState {
   /** The number of settled heaps. */
@@ -23,7 +23,7 @@ export function showProgress(what: string, state: () => ProgressState): () => vo
   const timer = setInterval(() => {
     const now = performance.now()
     const { heaps, payloadBytes, totalBytes, failed } = state()
-    const parts = [`${what} ${count(heaps)} heaps`, bytesPerSecond(((payloadBytes - lastBytes) / (now - lastAt)) * 1000)]
+    const parts = [`${what} ${many(heaps, 'heap')}`, bytesPerSecond(((payloadBytes - lastBytes) / (now - lastAt)) * 1000)]
     if (totalBytes && payloadBytes > 0) {
       const left = ((totalBytes - payloadBytes) * (now - start)) / payloadBytes / 1000
       parts.push(`${((payloadBytes / totalBytes) * 100).toFixed(0)} %`, `ETA ${clock(Math.max(0, left))}`)

@@ -1,12 +1,14 @@
 /** `speadcast recv` receives heaps, checks them, writes them and says what came. */
+
 import { Command, Option } from 'commander'
+import { counted } from '../errors.js'
 import type { Receiver, ReceiverOptions, ReceiveSummary } from '../receive/index.js'
 import { complain, EXIT_FAILED } from './exit.js'
 import { onInterrupt } from './interrupt.js'
 import { formatPeer } from './peer.js'
 import { printJson, say, sayProgress } from './print.js'
 import { byteCount, decimal, wholeNumber } from './quantity.js'
-import { bytes, bytesPerSecond, count, table } from './table.js'
+import { bytes, bytesPerSecond, count, many, table } from './table.js'
 
 interface RecvOptions {
   heaps?: number
@@ -165,6 +167,8 @@ function receiverOptions(endpoints: string[], options: RecvOptions): ReceiverOpt
   }
 }
 
+const heapsAre = (heaps: number): string => `${counted(heaps, 'heap')} ${heaps === 1 ? 'is' : 'are'}`
+
 /** Prints the result and sets the exit status; every problem is one line on standard error. */
 function report(summary: ReceiveSummary, options: RecvOptions): void {
   const { reason, heaps, heapsIncomplete, heapsCorrupt, heapsMissing, verifyMissing, outputLeftOut, outputError } = summary
@@ -172,22 +176,22 @@ function report(summary: ReceiveSummary, options: RecvOptions): void {
   if (outputError !== null) problems.push(outputError)
   if (reason === 'timeout') problems.push(`the expected end did not come in ${options.timeout} s`)
   if (reason === 'stop' && options.heaps !== undefined && heaps < options.heaps)
-    problems.push(`the stream stopped after ${heaps} of ${options.heaps} heaps`)
+    problems.push(`the stream stopped after ${heaps} of ${counted(options.heaps, 'heap')}`)
   if (options.verify && heaps === 0)
     problems.push(summary.controlHeaps > 0 ? 'descriptors or a stop came, and no data to verify' : 'no heap came to verify')
   const refused = summary.heapsRefused + summary.heapsEvicted + summary.packetsRefused + summary.tablesFull > 0
   if (refused) problems.push(...summary.refusals)
-  if (heapsCorrupt > 0) problems.push(`${heapsCorrupt} heaps are corrupt`)
+  if (heapsCorrupt > 0) problems.push(`${heapsAre(heapsCorrupt)} corrupt`)
   if (options.verify || options.output !== undefined) {
-    if (heapsIncomplete > 0) problems.push(`${heapsIncomplete} heaps are incomplete`)
+    if (heapsIncomplete > 0) problems.push(`${heapsAre(heapsIncomplete)} incomplete`)
     // Incomplete heaps are told above.
     const missing = options.verify ? Math.max(heapsMissing, verifyMissing - heapsIncomplete) : heapsMissing
-    if (missing > 0) problems.push(`${missing} heaps are missing`)
+    if (missing > 0) problems.push(`${heapsAre(missing)} missing`)
     if (options.output !== undefined && outputLeftOut > 0)
       problems.push(
         outputError === null
-          ? `${outputLeftOut} heaps are not in ${options.output}: they came too late for their place, have no item '${options.item}', or are of more than 256 senders`
-          : `${outputLeftOut} heaps are not in ${options.output}`,
+          ? `${heapsAre(outputLeftOut)} not in ${options.output}: too late for a place, without item '${options.item}', or of a sender beyond 256`
+          : `${heapsAre(outputLeftOut)} not in ${options.output}`,
       )
   }
   for (const problem of problems) say(`speadcast recv: ${problem}`)
@@ -195,7 +199,7 @@ function report(summary: ReceiveSummary, options: RecvOptions): void {
   if (!refused) for (const refusal of summary.refusals) say(`  ${refusal}`)
   if (summary.droppedByKernel > 0)
     say(
-      `  the socket buffer (${summary.receiveBufferBytes} bytes) overflowed ${summary.droppedByKernel} times; ` +
+      `  the socket buffer (${summary.receiveBufferBytes} bytes) overflowed ${summary.droppedByKernel === 1 ? 'once' : `${summary.droppedByKernel} times`}; ` +
         'raise it: sysctl -w net.core.rmem_max=67108864, or send more slowly',
     )
   if (options.json) printJson(json(summary))
@@ -246,7 +250,7 @@ function showProgress(receiver: Receiver): () => void {
   let last = 0
   const timer = setInterval(() => {
     const now = receiver.stats()
-    const parts = [`${count(now.heaps)} heaps`, bytesPerSecond((now.bytes - last) * 2), bytes(now.bytes)]
+    const parts = [many(now.heaps, 'heap'), bytesPerSecond((now.bytes - last) * 2), bytes(now.bytes)]
     last = now.bytes
     if (now.heapsIncomplete > 0) parts.push(`${count(now.heapsIncomplete)} incomplete`)
     if (now.droppedByKernel > 0) parts.push(`${count(now.droppedByKernel)} dropped`)

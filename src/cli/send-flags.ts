@@ -1,5 +1,5 @@
 /** The options of `speadcast send`, as commander parses them. */
-import type { GroupMode } from '../index.js'
+import type { DtypeText, GroupMode, RateText } from '../index.js'
 import type { TransportFlags } from './transport-options.js'
 
 export interface SendFlags extends TransportFlags {
@@ -10,7 +10,8 @@ export interface SendFlags extends TransportFlags {
   readonly batches?: number
   readonly groupMode: GroupMode
   readonly pcap?: string
-  readonly rate: string
+  /** The library checks it. */
+  readonly rate: RateText
   readonly rateBasis: 'udp' | 'wire'
   readonly burst: number
   readonly burstRateRatio: number
@@ -27,7 +28,8 @@ export interface SendFlags extends TransportFlags {
   readonly descriptorCntStep?: number
   readonly descriptorStagger?: true
   readonly input?: string
-  readonly dtype?: string
+  /** The library checks it. */
+  readonly dtype?: DtypeText
   readonly samplesPerHeap?: number
   readonly maxDelay?: number
   readonly stop: boolean

@@ -3,6 +3,7 @@ import {
   type Batch,
   batchesFor,
   createBatchRing,
+  type DtypeText,
   type GroupMode,
   type ImmediateColumn,
   Item,
@@ -34,7 +35,7 @@ export interface HeapSource {
 const timestampBits = (heapAddressBits: number): number => Math.min(48, heapAddressBits)
 
 /** @throws ERR_SPEADCAST_ITEM for a dtype that is none, ERR_SPEADCAST_CONFIG for a heap that is no whole number of samples */
-export function tutorialItems(heapSizeBytes: number, heapAddressBits = 48, dtype = 'i1'): ItemGroup {
+export function tutorialItems(heapSizeBytes: number, heapAddressBits = 48, dtype: DtypeText = 'i1'): ItemGroup {
   const sampleBytes = new Item({ id: SAMPLES_ID, name: 'adc_samples', dtype, shape: [] }).byteLength!
   if (heapSizeBytes % sampleBytes !== 0) {
     const nearest = Math.ceil(heapSizeBytes / sampleBytes) * sampleBytes
@@ -76,7 +77,7 @@ export function patternSource(stream: Stream, items: ItemGroup, options: Pattern
   const { heaps, heapSizeBytes, heapAddressBits, groupMode, beforeSend } = options
   const batchHeaps = Math.min(heaps, options.batchHeaps)
   const batches = Math.min(options.batches ?? batchesFor(stream, batchHeaps * heapSizeBytes), Math.ceil(heaps / batchHeaps))
-  const ring = createBatchRing<Pattern>(stream, { items, heaps: batchHeaps, batches, groupMode })
+  const ring = createBatchRing(stream, { items, heaps: batchHeaps, batches, groupMode })
   const fill = heapSizeBytes > heapAddressBits / 8 ? fillView : fillImmediate
   const modulo = 2 ** timestampBits(heapAddressBits)
   return {
@@ -115,16 +116,12 @@ function stamp(timestamps: ImmediateColumn, count: number, first: number, step: 
   return next % modulo
 }
 
-interface Pattern {
-  readonly adc_samples: Int8Array
-}
-
-function fillView(batch: Batch<Pattern>, j: number, byte: number): void {
-  batch.heap(j).adc_samples.fill(byte)
+function fillView(batch: Batch, j: number, byte: number): void {
+  batch.heap(j).adc_samples!.fill(byte)
 }
 
 /** Fills samples that stand in the item pointer: one is a signed number, several are their bytes read as one big-endian number. */
-function fillImmediate(batch: Batch<Pattern>, j: number, byte: number, heapSize: number): void {
+function fillImmediate(batch: Batch, j: number, byte: number, heapSize: number): void {
   let value = 0
   for (let k = 0; k < heapSize; k++) value = value * 256 + byte
   batch.immediate('adc_samples')[j] = heapSize === 1 ? (byte << 24) >> 24 : value

@@ -1,4 +1,4 @@
-import { parseRate, type Split, type StreamOptions } from '../index.js'
+import type { Split, StreamOptions } from '../index.js'
 import { usageError } from './exit.js'
 import type { SendFlags } from './send-flags.js'
 import { SAMPLES_ID, TIMESTAMP_ID } from './send-heaps.js'
@@ -56,7 +56,7 @@ export function streamOptions(endpoints: readonly string[], flags: SendFlags): S
     firstCnt: flags.firstCnt,
     cntStep: flags.cntStep,
     descriptors: descriptorsOf(flags),
-    rate: parseRate(flags.rate),
+    rate: flags.rate,
     rateMethod: flags.rateMethod,
     rateBasis: flags.rateBasis,
     burstBytes: flags.burst,

@@ -1,3 +1,4 @@
+import { counted } from '../errors.js'
 import type { Stream, StreamStats } from '../index.js'
 import { complain, EXIT_FAILED } from './exit.js'
 import { type PaceReport, paceReport } from './pace-report.js'
@@ -5,7 +6,7 @@ import { printJson, say } from './print.js'
 import type { SendFlags } from './send-flags.js'
 import { batchHeapsOf } from './send-heaps.js'
 import { packetSizeBytes } from './send-options.js'
-import { bitsPerSecond, bytes, bytesPerSecond, count, table } from './table.js'
+import { bitsPerSecond, bytes, bytesPerSecond, count, many, table } from './table.js'
 import type { Tally } from './tally.js'
 
 interface Measured {
@@ -65,7 +66,10 @@ export function reportSend(
         ...(tally.suspect > 0 ? ([['  suspect', `${count(tally.suspect)}: ${suspicionOf(counters, states)}`]] as const) : []),
         ...(counters.portUnreachable > 0
           ? ([
-              ['  unreachable', `port unreachable came back ${count(counters.portUnreachable)} times: nobody listens there`],
+              [
+                '  unreachable',
+                `port unreachable came back ${counters.portUnreachable === 1 ? 'once' : `${count(counters.portUnreachable)} times`}: nobody listens there`,
+              ],
             ] as const)
           : []),
         ['evidence', evidence],
@@ -73,7 +77,7 @@ export function reportSend(
         ['packets', `${count(packets)} of at most ${summary.packetSizeBytes} bytes`],
         ['segmentation', `${summary.segmentation} (${summary.segmentationReason})`],
         ['seconds', `${seconds.toFixed(3)}, CPU ${cpuSeconds.toFixed(3)}`],
-        ['batches', `${count(batches)} of ${count(summary.batchHeaps)} heaps under way at most`],
+        ['batches', `${count(batches)} of ${many(summary.batchHeaps, 'heap')} under way at most`],
         ...(rate ? ([['rate', describeRate(rate)]] as const) : []),
         ['payload rate', bytesPerSecond(summary.payloadBytesPerSecond)],
         ['UDP rate', bitsPerSecond(perSecond(udpBytes))],
@@ -87,7 +91,10 @@ export function reportSend(
     // Bad usage is what is refused before anything goes.
     if (packets > 0) process.exitCode = EXIT_FAILED
   }
-  if (tally.failed > 0) fail(`${tally.failed} heaps were not sent whole`)
+  if (tally.failed > 0)
+    fail(
+      `${counted(tally.failed, 'heap')} ${tally.failed === 1 ? 'was' : 'were'} not sent whole (speadcast explain ERR_SPEADCAST_SEND)`,
+    )
   if (tally.stopLost) fail('the stop heap was not sent to every substream')
 }
 
@@ -97,8 +104,10 @@ function suspicionOf(
   states: StreamStats['states'],
 ): string {
   const reasons = [
-    ...(Number(states.dropsBelowSocket) > 0 ? [`${states.dropsBelowSocket} packets were dropped below the socket`] : []),
-    ...(Number(states.dropsByIpsec) > 0 ? [`IPsec dropped ${states.dropsByIpsec} packets`] : []),
+    ...(Number(states.dropsBelowSocket) > 0
+      ? [`${counted(Number(states.dropsBelowSocket), 'packet')} dropped below the socket`]
+      : []),
+    ...(Number(states.dropsByIpsec) > 0 ? [`IPsec dropped ${counted(Number(states.dropsByIpsec), 'packet')}`] : []),
     ...(queuedErrors > portUnreachable ? ['routers or hosts rejected packets'] : []),
   ]
   return reasons.join(', ') || 'the link was lost, or the path changed'

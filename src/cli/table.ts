@@ -1,5 +1,5 @@
 /** Plain text for people: aligned rows of escaped cells, and numbers with units. */
-import { printable } from '../errors.js'
+import { counted, printable } from '../errors.js'
 
 export function table(rows: readonly (readonly [name: string, value: string])[]): string {
   const width = Math.max(...rows.map(([name]) => printable(name).length)) + 2
@@ -34,6 +34,8 @@ export const bytes = (value: number): string => scaled(value, 'B', 2)
 export const bytesPerSecond = (value: number): string => scaled(value, 'B/s', 2)
 export const bitsPerSecond = (bytesPerSecond: number): string => scaled(bytesPerSecond * 8, 'b/s', 2)
 export const count = (value: number): string => Math.round(value).toLocaleString('en')
+/** Writes 1 heap, 1,000 heaps. */
+export const many = (value: number, noun: string): string => counted(value, noun).replace(/^\S+/, count(value))
 
 /** Writes 0:05, 12:34, 1:02:03. */
 export function clock(seconds: number): string {

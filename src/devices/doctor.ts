@@ -7,16 +7,21 @@ import { parseEndpoints, resolveEndpoints } from '../net/endpoint.js'
 import { askedInterface, oddInterface } from '../net/sender-interface.js'
 import { type EndpointReport, reachOf } from './reach.js'
 
+/** Whether a backend could send here. */
 export interface BackendVerdict {
+  /** Its name. */
   readonly backend: BackendName
+  /** Whether it could. */
   readonly works: boolean
   /** Why it does not work; for the one that `auto` takes, why it takes that. */
   readonly reason: string
 }
 
+/** The findings of `explainBackends`. */
 export interface BackendReport {
   /** The backend that `auto` takes. */
   readonly backend: BackendName
+  /** Why that one. */
   readonly reason: string
   /** The backends that send on a network, fastest first; behind them 'rdma-ud', which is never taken. */
   readonly backends: readonly BackendVerdict[]
@@ -24,17 +29,22 @@ export interface BackendReport {
   readonly sends: boolean
   /** Why not; empty if so. */
   readonly problem: string
+  /** The way to each endpoint. */
   readonly endpoints: readonly EndpointReport[]
   /** Texts that `openStream` would warn with, such as an interface that does not lead to an endpoint. */
   readonly warnings: readonly string[]
 }
 
+/**
+ * Options of `explainBackends`.
+ * @example await explainBackends('239.10.0.1:7148', { interface: 'eth0', packetSizeBytes: 8972 })
+ */
 export interface ExplainOptions {
   /** Name or address of the interface to send through. Default: the route decides. */
   readonly interface?: string
-  /** Name or path of libibverbs. */
+  /** Name or path of libibverbs. Default: the environment's SPEADCAST_VERBS_LIBRARY, then libibverbs.so.1. */
   readonly library?: string
-  /** As of `openStream`. Default 1472. */
+  /** Largest UDP payload of a packet in bytes, as of `openStream`. Default 1472. */
   readonly packetSizeBytes?: number
 }
 
@@ -44,7 +54,9 @@ export const DEFAULT_PACKET_SIZE_BYTES = 1472
 /**
  * Does what openStream would do: resolves the endpoints, looks for routes and devices, opens a device or a socket for a moment, and waits up to
  * a second for neighbours to answer. Sends nothing, but that the kernel asks for a neighbour when an empty datagram is for its port 9.
+ * @param to endpoints, as of `openStream`
  * @throws (rejects) ERR_SPEADCAST_CONFIG, _ENDPOINT, _RESOLVE, _INTERFACE
+ * @example const { backend, reason, problem } = await explainBackends('239.10.0.1:7148')
  */
 export async function explainBackends(to: string | readonly string[], options: ExplainOptions = {}): Promise<BackendReport> {
   checkArguments(to, options)

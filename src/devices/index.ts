@@ -1,4 +1,12 @@
-/** The package's entry `speadcast/devices`: a machine's RDMA devices, and the backend that `auto` would take. Senders do not load it. */
+/// <reference types="node" preserve="true" />
+/// <reference lib="esnext.disposable" preserve="true" />
+/**
+ * The package's entry `speadcast/devices`: a machine's RDMA devices, and the backend that `auto` would take. Senders do not load it.
+ *
+ *     import { explainBackends, listRdmaDevices } from 'speadcast/devices'
+ *
+ * @module speadcast/devices
+ */
 import { NativeError } from '../../ffi/native-error.js'
 import { netlinkRefused } from '../../ffi/netlink/refused.js'
 import { VerbsContext } from '../../ffi/verbs/context.js'
@@ -16,9 +24,13 @@ import { activeMtuBytes } from '../rdma/fabric.js'
 export { type BackendReport, type BackendVerdict, type ExplainOptions, explainBackends } from './doctor.js'
 export type { EndpointReport } from './reach.js'
 
+/** A port of an RDMA device, as `listRdmaDevices` tells of it (ibv_query_port(3)). */
 export interface RdmaPortReport {
+  /** Its number, from 1 up. */
   readonly port: number
+  /** 'Ethernet' is RoCE. */
   readonly linkLayer: 'Ethernet' | 'InfiniBand'
+  /** Whether it can send. */
   readonly active: boolean
   /** Gigabits per second; 0 where the device does not tell. */
   readonly gigabitsPerSecond: number
@@ -26,14 +38,21 @@ export interface RdmaPortReport {
   readonly mtuBytes: number
   /** Bytes that a datagram (UD) may carry: what packetSizeBytes may be with backend 'rdma-ud'. */
   readonly datagramBytes: number
+  /** Names of its network interfaces. */
   readonly interfaces: readonly string[]
+  /** Its addresses as IPv6 text, or the IPv4 addresses that they stand for. */
   readonly gids: readonly string[]
 }
 
+/** An RDMA device, as `listRdmaDevices` tells of it (ibv_query_device_ex(3)). */
 export interface RdmaDeviceReport {
+  /** Its name, such as 'mlx5_0'. */
   readonly name: string
+  /** Version of its firmware. */
   readonly firmware: string
+  /** The maker's number. */
   readonly vendorId: number
+  /** The maker's number of the model. */
   readonly partId: number
   /** −1 where the system does not tell. */
   readonly numaNode: number
@@ -45,20 +64,40 @@ export interface RdmaDeviceReport {
   readonly datagrams: boolean
   /** Why not; empty if so. */
   readonly datagramsRefused: string
+  /** Whether it computes UDP and IP checksums. */
   readonly checksumOffload: boolean
   /** Bounds of the hardware rate limit in bytes per second of frames; undefined without one. */
-  readonly pacing: { readonly minBytesPerSecond: number; readonly maxBytesPerSecond: number } | undefined
+  readonly pacing:
+    | {
+        /** The least rate that it keeps. */
+        readonly minBytesPerSecond: number
+        /** The greatest. */
+        readonly maxBytesPerSecond: number
+      }
+    | undefined
+  /** Pieces of memory that a packet may be gathered from. */
   readonly maxSges: number
+  /** Packets that may be under way in one queue. */
   readonly maxQueueDepth: number
+  /** Its ports. */
   readonly ports: readonly RdmaPortReport[]
 }
 
 /**
- * The RDMA devices of this machine and what each can do for backends 'ibverbs' and 'rdma-ud'. Opens each for a moment; sends nothing.
- * @param options.library name or path of libibverbs
- * @throws ERR_SPEADCAST_BACKEND when libibverbs is not there or cannot be used
+ * Options of `listRdmaDevices`.
+ * @example listRdmaDevices({ library: '/opt/mlnx/lib/libibverbs.so.1' })
  */
-export function listRdmaDevices(options: { library?: string } = {}): RdmaDeviceReport[] {
+export interface ListOptions {
+  /** Name or path of libibverbs. Default: the environment's SPEADCAST_VERBS_LIBRARY, then libibverbs.so.1. */
+  readonly library?: string
+}
+
+/**
+ * The RDMA devices of this machine and what each can do for backends 'ibverbs' and 'rdma-ud'. Opens each for a moment; sends nothing.
+ * @throws ERR_SPEADCAST_BACKEND when libibverbs is not there or cannot be used; ERR_SPEADCAST_CONFIG
+ * @example for (const { name, rawPackets, refused } of listRdmaDevices()) console.log(name, rawPackets, refused)
+ */
+export function listRdmaDevices(options: ListOptions = {}): RdmaDeviceReport[] {
   checkOptions('listRdmaDevices', options, ['library'])
   const { library: path } = options
   ensure(

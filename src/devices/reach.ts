@@ -10,7 +10,9 @@ import type { ResolvedInterface } from '../net/interface.js'
 import { kickNeighbour, largestPacketSizeBytes, type Path, waitForNeighbours } from '../net/route.js'
 import { COUNTER_NAMES } from '../stats.js'
 
+/** The way from this host to an endpoint. */
 export interface EndpointReport {
+  /** The endpoint as address and port. */
   readonly endpoint: string
   /** The interface that packets leave by; empty where nobody tells. */
   readonly interface: string

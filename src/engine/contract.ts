@@ -11,7 +11,7 @@ export interface EngineOptions extends PacingOptions {
 }
 
 /** The fate of an interlude: undefined if it was sent whole. */
-export interface InterludeMessage {
+interface InterludeMessage {
   readonly type: 'interlude'
   readonly outcome: OutcomeMessage | undefined
 }

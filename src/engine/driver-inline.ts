@@ -1,12 +1,12 @@
 /**
  * The event-loop driver: steps the engine in the caller's thread, for `thread: 'inline'`, the dgram backend, and tests with a clock
- * of their own. It yields after a millisecond of steps, and waits for sockets through libuv. It waits for deadlines by a timerfd; in a worker,
- * and off Linux, by Node's timers, and it blocks for less than their millisecond.
+ * of their own. It yields after a millisecond of steps, and waits for sockets through libuv. It waits for deadlines by a timerfd; where the
+ * event loop cannot poll, and off Linux, by Node's timers, and it blocks for less than their millisecond.
  */
 import { performance } from 'node:perf_hooks'
 import { isMainThread } from 'node:worker_threads'
 import { nativeCallsWork } from '../../ffi/libc.js'
-import { LoopPoll, LoopWaker } from '../../ffi/loop-poll.js'
+import { LoopPoll, LoopWaker, loopPolls } from '../../ffi/loop-poll.js'
 import { TimerFd } from '../../ffi/wait.js'
 import type { Backend, BackendCaps } from '../backend/backend.js'
 import { openBackend } from '../backend/open.js'
@@ -58,7 +58,7 @@ export class InlineDriver implements Driver {
     const backend = await openBackend(input.backend, { counters: input.ring.counters, wake: () => driver?.submitted() })
     try {
       const needsTimer = input.options.rateBytesPerSecond > 0 && nativeCallsWork()
-      const polls = isMainThread && (needsTimer || backend.waitSet(true).length > 0)
+      const polls = loopPolls && (needsTimer || backend.waitSet(true).length > 0)
       const timerOf = polls && needsTimer ? (ready: () => void) => new LoopWaker(new TimerFd(), ready) : undefined
       driver = new InlineDriver(input, backend, polls, timerOf, nap)
     } catch (error) {

@@ -15,7 +15,7 @@
 import { performance } from 'node:perf_hooks'
 import { isMainThread, MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads'
 import { currentCpu, yieldCpu } from '../../ffi/affinity.js'
-import { LoopWaker } from '../../ffi/loop-poll.js'
+import { LoopWaker, loopPolls } from '../../ffi/loop-poll.js'
 import { closeDescriptors, EventFd, nap, TimerFd } from '../../ffi/wait.js'
 import type { BackendCaps } from '../backend/backend.js'
 import type { StateWords } from '../backend/states.js'
@@ -67,7 +67,7 @@ export class WorkerDriver implements Driver {
   #close!: () => void
   #fds: readonly number[] = []
   #timer: NodeJS.Timeout | undefined
-  /** Wakes this thread when something settles; undefined in a worker, where the ring's notification does. */
+  /** Wakes this thread when something settles; undefined where the event loop cannot poll; the ring's notification does it there. */
   readonly #waker: LoopWaker<EventFd | TimerFd> | undefined
   state: 'opening' | 'running' | 'dead' | 'closed' = 'opening'
   /** The error that the I/O thread says it died of, or that told of its end. */
@@ -125,7 +125,7 @@ export class WorkerDriver implements Driver {
     const { ring, backend, options } = input
     ring.waiterCpu = NO_CPU
     try {
-      if (isMainThread) this.#waker = new LoopWaker(paced ? new TimerFd() : new EventFd(), this.#arm)
+      if (loopPolls) this.#waker = new LoopWaker(paced ? new TimerFd() : new EventFd(), this.#arm)
       thread.open({ port: port2, memory: ring.memory, wakeFd: this.#waker?.source.fd, backend, options })
     } catch (error) {
       // No descriptor is left, for one.

@@ -63,7 +63,7 @@ export interface LoopTools {
 }
 
 /** As PollSet of ffi/wait.ts. */
-export interface LoopPollSet {
+interface LoopPollSet {
   reset(): void
   add(fd: number, events: number): void
   /** Nanoseconds. */

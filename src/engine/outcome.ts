@@ -1,14 +1,23 @@
 /** The fate of each heap of a batch (docs/architecture.md, "What sent means"). Built only when something went wrong. */
 import { printable } from '../errors.js'
 
+/**
+ * The fate of a heap: `sent` whole, `partial` (some of its packets were sent), `failed` (none was), `flushed` (it was never tried), or `unknown`
+ * (handed over, and nothing was heard of it).
+ */
 export type HeapStatus = 'sent' | 'partial' | 'failed' | 'flushed' | 'unknown'
 
+/** A reason for which packets to one endpoint were not sent. */
 export interface SubstreamCause {
+  /** Index of the endpoint. */
   readonly substream: number
+  /** The system's or the device's error number. */
   readonly errno: number
+  /** Its name, such as 'EHOSTUNREACH' (errno(3)). */
   readonly errnoName: string
   /** Packets of this batch lost to this cause. */
   readonly packets: number
+  /** Says what happened and what helps, for a person. */
   readonly message: string
 }
 

@@ -22,7 +22,7 @@ export interface Lease {
   release(): void
 }
 
-export interface Placement {
+interface Placement {
   /** 0 = as fast as it can. */
   readonly rateBytesPerSecond: number
   /** CPUs the thread may run on; empty = as inherited. Only streams that say the same share a thread. */
@@ -46,7 +46,7 @@ class Place {
   }
 }
 
-export class IoThreadPool {
+class IoThreadPool {
   #places: Place[] = []
 
   /** @throws ThreadRefused when it takes a thread more and there can be none */

@@ -31,7 +31,7 @@ export const SLOTS = 1024
 
 export const STATE_EMPTY = 0
 export const STATE_QUEUED = 1
-export const STATE_CLAIMED = 2
+const STATE_CLAIMED = 2
 export const STATE_ABORTED = 3
 export const STATE_SETTLED = 4
 export const STATE_FINAL = 5

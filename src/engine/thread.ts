@@ -11,9 +11,11 @@
  * The thread does not keep the process alive while nobody retains it.
  */
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
+import { refuseCopy } from '../../ffi/copied.js'
 import { expectLoad, forgetLoad } from '../../ffi/load-at-exit.js'
 import { ensureRoomForThread } from '../../ffi/memory/budget.js'
 import { EventFd } from '../../ffi/wait.js'
+import { debug } from '../debug.js'
 import { ThreadRefused } from '../errors.js'
 import { contentionWord } from './contention.js'
 import {
@@ -34,6 +36,8 @@ export class IoThreadHandle {
   crash: Error | undefined
   /** Its exit code. A stream puts a callback into `dependents` instead, because a promise that may never resolve would hold it for ever. */
   readonly exited: Promise<number>
+  /** For a person. */
+  readonly label: string
   /** Called when the thread has ended, with its exit code. */
   readonly dependents = new Set<(code: number) => void>()
   readonly #worker: Worker
@@ -44,8 +48,9 @@ export class IoThreadHandle {
   #retained = 0
   state: 'running' | 'ending' | 'ended' = 'running'
 
-  /** @throws ThreadRefused */
-  constructor(setup: ThreadSetup = { name: 'speadcast I/O', affinity: [], priority: undefined }) {
+  /** @throws ThreadRefused; ERR_SPEADCAST_BUNDLED */
+  constructor(readonly setup: ThreadSetup = { name: 'speadcast I/O', affinity: [], priority: undefined }) {
+    refuseCopy(import.meta.url, 'the file that the I/O thread starts from')
     const { port1, port2 } = new MessageChannel()
     this.#port = port1
     const load = expectLoad()
@@ -65,12 +70,17 @@ export class IoThreadHandle {
       port1.close()
       throw new ThreadRefused('an I/O thread', cause, "send from this one (thread: 'inline', --thread inline)")
     }
+    // Its id is −1 when it has ended.
+    const label = `I/O thread ${this.#worker.threadId} '${setup.name}'`
+    this.label = label
+    debug(() => `${label} starts`)
     this.#worker.on('error', (error) => {
       this.crash = error
     })
     this.exited = new Promise((resolve) => {
       this.#worker.on('exit', (code) => {
         this.state = 'ended'
+        debug(() => `${label} ended with code ${code}${this.crash ? `: ${this.crash.stack}` : ''}`)
         forgetLoad(load)
         this.#wake?.close()
         this.#port.close()

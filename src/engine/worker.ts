@@ -7,13 +7,14 @@
  */
 import { setPriority } from 'node:os'
 import { performance } from 'node:perf_hooks'
-import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads'
+import { type MessagePort, receiveMessageOnPort, threadId, workerData } from 'node:worker_threads'
 import { currentCpu, getAffinity, leaveCpu, setAffinity, yieldCpu } from '../../ffi/affinity.js'
 import { nativeCallsWork } from '../../ffi/libc.js'
 import { noteLoaded } from '../../ffi/load-at-exit.js'
 import { releaseAll } from '../../ffi/memory/region.js'
 import { EventFd, nameThread, PollSet, setTimerSlack, TimerFd } from '../../ffi/wait.js'
 import { openBackend } from '../backend/open.js'
+import { debug, debugFrom, firstOf } from '../debug.js'
 import { SpeadcastError } from '../errors.js'
 import { Contention, HostLoad } from './contention.js'
 import { IoLoop } from './io-loop.js'
@@ -82,6 +83,7 @@ async function open(input: OpenStream): Promise<void> {
       wake = new EventFd(input.eventFd)
     }
     loop ??= start()
+    debug(() => `opens backend ${input.backend.kind} to ${endpointsOf(input)}`)
     const ring = new Ring(input.memory)
     const backend = await openBackend(input.backend, { counters: ring.counters, wake: () => {}, turning })
     const report = (message: Report): void => input.port.postMessage(message)
@@ -101,9 +103,14 @@ async function open(input: OpenStream): Promise<void> {
     report({ type: 'ready', caps: backend.caps, states: backend.states.read(), fds: backend.descriptors?.() ?? [] })
     loop.add(member)
     fitTimers()
+    debug(() => `${input.backend.kind} to ${endpointsOf(input)} is open`)
   } catch (error) {
     sayLast(input.port, error)
   }
+}
+
+function endpointsOf({ backend }: OpenStream): string {
+  return 'endpoints' in backend ? firstOf(backend.endpoints.map(({ text }) => text)) : ''
 }
 
 /**
@@ -133,6 +140,7 @@ function start(): IoLoop {
   if (affinity.length > 0) pin(affinity)
   if (priority !== undefined) prioritise(priority)
   nameThread(name)
+  debug(() => `runs on CPUs ${getAffinity().join(', ')}${priority === undefined ? '' : `, nice ${priority}`}`)
   const tools = {
     now,
     offerCpu: yieldCpu,
@@ -195,6 +203,7 @@ function ended(member: Member, error: unknown): void {
   const memberPort = ports.get(member)!
   ports.delete(member)
   fitTimers()
+  debug(() => `a stream has left${error === undefined ? '' : `, because ${(error as Error).stack}`}`)
   const { lingering } = member.backend
   if (lingering) void lingering.then(() => sayLast(memberPort, error))
   else sayLast(memberPort, error)
@@ -207,6 +216,7 @@ function sayLast(streamPort: MessagePort, error: unknown): void {
 }
 
 async function run(): Promise<void> {
+  debugFrom(`I/O thread ${threadId}`)
   port.on('message', take)
   // The main thread still chooses a backend while we load the code that nearly all streams want.
   nativeCallsWork()

@@ -64,10 +64,6 @@ export function familyRemedy(family: Family, cause: unknown): string {
   return `; allow ${name} in RestrictAddressFamilies= of the systemd unit or in the seccomp profile${family === 6 ? ', or boot a kernel with IPv6' : ''}`
 }
 
-export function formatMac(mac: Uint8Array): string {
-  return Array.from(mac, (byte) => byte.toString(16).padStart(2, '0')).join(':')
-}
-
 /** 224.0.0.0/4 (RFC 5771) or ff00::/8 (RFC 4291 §2.7). */
 export function isMulticast(bytes: Uint8Array): boolean {
   return bytes.length === 4 ? (bytes[0]! & 0xf0) === 0xe0 : bytes[0] === 0xff

@@ -2,6 +2,7 @@
  * Endpoint syntax: `HOST:PORT`, `[IPV6]:PORT`, `[fe80::1%eth0]:PORT`, and ranges of consecutive addresses, `239.10.10.0+15:7148`
  * (sixteen endpoints) or `[ff15::1+3]:7148` (four; a zone comes last: `[ff12::1+3%eth0]:7148`). Cold.
  */
+import { withArticle } from '../checks.js'
 import { ensure, SpeadcastError } from '../errors.js'
 import { addToAddress, type Family, formatAddress, isMulticast, isV4Mapped, parseAddress } from './address.js'
 import { interfaceOfZone } from './interface.js'
@@ -54,7 +55,7 @@ export function parseEndpoints(specs: readonly string[]): EndpointSpec[] {
   ensure(specs.length > 0, 'ERR_SPEADCAST_ENDPOINT', () => `no endpoint given; ${EXAMPLES}`)
   const all: EndpointSpec[] = []
   for (const spec of specs) {
-    if (typeof spec !== 'string') fail(String(spec), `is a ${typeof spec}, not a string`)
+    if (typeof spec !== 'string') fail(String(spec), `is ${withArticle(typeof spec)}, not a string`)
     const scheme = spec.match(/^(udp|tcp):\/\//)
     const transport = scheme?.[1] === 'tcp' ? 'tcp' : 'udp'
     for (const endpoint of parseOne(spec, scheme ? spec.slice(6) : spec))

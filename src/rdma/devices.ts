@@ -187,7 +187,7 @@ function portsOfBond(bond: Link | undefined, all: readonly Link[]): Link[] {
   )
 }
 
-export function describeDevices(devices: readonly RdmaDevice[]): string {
+function describeDevices(devices: readonly RdmaDevice[]): string {
   return (
     devices
       .map(({ name, ports }) => {

@@ -21,7 +21,9 @@ export interface DatagramPeer {
   readonly gid: Uint8Array
   /** InfiniBand's local id; 0 with Ethernet. */
   readonly lid: number
+  /** Number of the queue pair. */
   readonly qpn: number
+  /** Its key. */
   readonly qkey: number
   /** The largest message that it takes; undefined where that is not known. */
   readonly mtuBytes?: number | undefined

@@ -11,8 +11,8 @@
  */
 import { STAT } from './session.js'
 
-export const CREDIT_MAGIC = 0x53504352
-export const CREDIT_BYTES = 32
+const CREDIT_MAGIC = 0x53504352
+const CREDIT_BYTES = 32
 const VERSION = 1
 const HELLO = 0
 const CREDIT = 1
@@ -49,7 +49,7 @@ export function isHello(view: DataView, at: number, length: number): boolean {
   )
 }
 
-export function encodeCredit(credit: Credit): Uint8Array {
+function encodeCredit(credit: Credit): Uint8Array {
   const bytes = new Uint8Array(CREDIT_BYTES)
   const view = new DataView(bytes.buffer)
   putHead(view, CREDIT)

@@ -1,3 +1,5 @@
+/// <reference types="node" preserve="true" />
+/// <reference lib="esnext.disposable" preserve="true" />
 /**
  * The SPEAD receiver, the package's entry `speadcast/receive`. It has promises of its own:
  *
@@ -12,14 +14,18 @@
  *
  *     await using receiver = await openReceiver({ endpoints: '239.10.0.1:7148', interface: 'eth0' })
  *     for await (const heap of receiver) console.log(heap.cnt, heap.items.get(0x3300)?.bytes)
+ *
+ * @module speadcast/receive
  */
 import { closeSync, fstatSync, ftruncateSync } from 'node:fs'
 import { openPlainFile } from '../../ffi/plain-file.js'
+import { messageOf } from '../checks.js'
 import { ensure, SpeadcastError, ThreadRefused, withCode } from '../errors.js'
 import { type EndpointSpec, parseEndpoints, resolveEndpoints } from '../net/endpoint.js'
 import { addressesSettle, equal, interfaceName, type ResolvedInterface } from '../net/interface.js'
 import { askedInterface } from '../net/sender-interface.js'
 import { openDgram } from './dgram-receiver.js'
+import { ReceiverNews } from './news.js'
 import {
   checkReceiverOptions,
   DEFAULT_DATAGRAM_BUFFER_BYTES,
@@ -29,21 +35,25 @@ import {
 } from './options.js'
 import { HeapQueue } from './queue.js'
 import type { DriverEvents, DriverOptions, ReceiveDriver, ReceiveEndpoint } from './receive-driver.js'
+import { Received } from './received.js'
 import { Receiver } from './receiver.js'
 import { SESSION_BYTES, type SessionSummary } from './session.js'
 
+export type { ReceiverMessages } from './channels.js'
 export {
   DEFAULT_DATAGRAM_BUFFER_BYTES,
   DEFAULT_HEAP_MEMORY_BYTES,
   DEFAULT_MAX_HEAPS,
   DEFAULT_RECEIVE_BUFFER_BYTES,
+  type ReceiverBackend,
   type ReceiverOptions,
 } from './options.js'
 export type { OutputFileSummary, OutputOrder } from './output.js'
 export type { ReceivedDescriptor } from './received-descriptor.js'
 export type { ReceivedHeap, ReceivedItem } from './received-heap.js'
 export { Receiver, type ReceiverPeer, type ReceiverStats, type ReceiveSummary } from './receiver.js'
-export type { EndReason, SeenItem } from './session.js'
+export type { EndReason, SeenItem, SessionSummary } from './session.js'
+export type { ReceiverCounters } from './stats.js'
 
 const QUEUE_HEAPS = 256
 const QUEUE_BYTES = 128 << 20
@@ -51,7 +61,9 @@ const QUEUE_BYTES = 128 << 20
 /**
  * Opens a receiver. When the promise resolves, the sockets are bound, groups are joined and the loop runs: packets sent from now on are
  * received. An open receiver keeps the process alive, and never delays process.exit.
- * @throws SpeadcastError ERR_SPEADCAST_CONFIG, _ENDPOINT, _RESOLVE, _INTERFACE, _BACKEND, _INPUT (output file), _NATIVE.
+ * @throws (rejects) ERR_SPEADCAST_CONFIG, _ENDPOINT, _RESOLVE, _INTERFACE, _BACKEND, _BUNDLED, _WORKER, _MEMORY, _INPUT (output file),
+ *   _NATIVE
+ * @example await using receiver = await openReceiver({ endpoints: '239.10.0.1:7148', interface: 'eth0' })
  */
 export async function openReceiver(given: ReceiverOptions): Promise<Receiver> {
   checkReceiverOptions(given)
@@ -62,6 +74,7 @@ export async function openReceiver(given: ReceiverOptions): Promise<Receiver> {
   const { endpoints, chosen } = await prepare(options, specs)
   const outputFd =
     options.output === undefined ? undefined : openOutput(order === 'sender' ? `${options.output}.0` : options.output)
+  const news = new ReceiverNews()
   const queue = new HeapQueue((heap) => driver?.taken(heap))
   let driver: ReceiveDriver | undefined
   let settle: { resolve: (summary: SessionSummary) => void; reject: (error: unknown) => void }
@@ -80,7 +93,7 @@ export async function openReceiver(given: ReceiverOptions): Promise<Receiver> {
     onBound: () => {
       if (outputFd !== undefined && fstatSync(outputFd).isFile()) ftruncateSync(outputFd)
     },
-    onHeap: (heap) => queue.push(heap),
+    onHeap: (heap) => queue.push(new Received(heap)),
     onEnd: (summary) => settle.resolve(summary),
     onError: (error) => settle.reject(error),
   }
@@ -109,7 +122,10 @@ export async function openReceiver(given: ReceiverOptions): Promise<Receiver> {
     memoryBytes: heapMemoryBytes + SESSION_BYTES,
     gro: options.gro ?? true,
     credits: options.credits ?? false,
-    tell: options.onChange ?? (() => {}),
+    tell: (what) => {
+      news.changed(what)
+      options.onChange?.(what)
+    },
     interface: chosen,
     device: options.device,
     verbsLibrary: options.verbsLibrary,
@@ -119,7 +135,7 @@ export async function openReceiver(given: ReceiverOptions): Promise<Receiver> {
   try {
     const opened = await openBackend(options.backend ?? 'auto', driverOptions, events)
     driver = opened.driver
-    return new Receiver(
+    const receiver = new Receiver(
       driver,
       opened.reason,
       endpoints.map(({ text }) => text),
@@ -127,8 +143,11 @@ export async function openReceiver(given: ReceiverOptions): Promise<Receiver> {
       ended,
       options.signal,
     )
+    news.opened(receiver)
+    return receiver
   } catch (cause) {
     const error = withCode('openReceiver', cause)
+    news.say(() => `cannot be opened: ${messageOf(error)}`)
     // The driver's end settles it where there is one: until then the driver may write into the output.
     if (driver) driver.stop()
     else settle!.reject(error)
@@ -222,6 +241,7 @@ async function chooseBackend(wanted: ReceiverBackend): Promise<{ open: Open; rea
       if (wanted === 'rdma-ud') return { open: (await import('./rdma-receiver.js')).openRdma, reason: '' }
       return { open: openNative, reason: '' }
     } catch (error) {
+      if (error instanceof SpeadcastError && error.code === 'ERR_SPEADCAST_BUNDLED') throw error
       cause = error
       why = `the C library cannot be called: ${(error as Error).message.split('\n')[0]}`
     }

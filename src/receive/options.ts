@@ -4,18 +4,28 @@ import { SpeadcastError } from '../errors.js'
 import { BUG_COMPAT } from '../spead/flavour.js'
 import type { OutputOrder } from './output.js'
 
+/** `maxHeaps` of `ReceiverOptions` where it is not given. */
 export const DEFAULT_MAX_HEAPS = 1024
+/** `heapMemoryBytes` of `ReceiverOptions` where it is not given: 256 MiB, or a quarter of what the cgroup may have if that is less. */
 export const DEFAULT_HEAP_MEMORY_BYTES = 256 << 20
 const LEAST_HEAP_MEMORY_BYTES = 1 << 20
-/** Asked of the kernel with SO_RCVBUFFORCE, and without CAP_NET_ADMIN clipped to net.core.rmem_max. */
+/**
+ * `receiveBufferBytes` of `ReceiverOptions`, 64 MiB. Asked of the kernel with SO_RCVBUFFORCE, and without CAP_NET_ADMIN clipped to
+ * net.core.rmem_max.
+ */
 export const DEFAULT_RECEIVE_BUFFER_BYTES = 64 << 20
-/** Pinned, unlike a socket's, and so counted against RLIMIT_MEMLOCK. */
+/** The same with backend 'rdma-ud', 16 MiB. Pinned, unlike a socket's, and so counted against RLIMIT_MEMLOCK. */
 export const DEFAULT_DATAGRAM_BUFFER_BYTES = 16 << 20
 
 const ORDERS = ['arrival', 'cnt', 'sender'] as const satisfies readonly OutputOrder[]
-const BACKENDS = ['auto', 'native', 'tcp', 'dgram', 'rdma-ud'] as const
-export type ReceiverBackend = (typeof BACKENDS)[number]
+/** Ways of receiving. */
+export type ReceiverBackend = 'auto' | 'native' | 'tcp' | 'dgram' | 'rdma-ud'
+const BACKENDS = ['auto', 'native', 'tcp', 'dgram', 'rdma-ud'] as const satisfies readonly ReceiverBackend[]
 
+/**
+ * Options of openReceiver. All but `endpoints` have a default.
+ * @example await openReceiver({ endpoints: '239.10.10.0+15:7148', interface: 'eth0', output: 'samples.raw', timeoutSeconds: 60 })
+ */
 export interface ReceiverOptions {
   /** `HOST:PORT`, ranges as `239.10.10.0+15:7148`; HOST is an address of this machine or a multicast group, which is joined. */
   readonly endpoints: string | readonly string[]
@@ -44,13 +54,13 @@ export interface ReceiverOptions {
   readonly stops?: number
   /** Aborting ends with reason 'aborted'; the iteration then throws `signal.reason`. */
   readonly signal?: AbortSignal
-  /** Checks the tutorial's pattern in the receiving thread (see verify.ts). */
+  /** Checks in the receiving thread that samples are the pattern of `speadcast send` without input. Default false. */
   readonly verify?: boolean
-  /** SHA-256 over an item's payload, in the order of `order`. */
+  /** Computes SHA-256 over an item's payload, in the order of `order`. Default: with `output`. */
   readonly hash?: boolean
   /**
    * File for an item's payload, in the order of `order`; created or truncated, and written at least every second. A regular file or
-   * a device.
+   * a device. Default: none.
    */
   readonly output?: string
   /**
@@ -79,11 +89,12 @@ export interface ReceiverOptions {
   readonly anySource?: boolean
   /** By how much the heap cnts of a sender rise from heap to heap. Default: found out, where they are a sequence. */
   readonly cntStep?: number
-  /** Answers senders that ask for credits, as `speadcast demo` does (credits.ts). Default false. */
+  /** Answers senders that ask for credits, as `speadcast demo` does. Default false. */
   readonly credits?: boolean
   /**
-   * 'native' (recvmmsg in a thread; Linux), 'dgram' (node:dgram), or 'auto': native where it works. 'rdma-ud': datagrams of InfiniBand or
-   * RoCE instead of UDP, from a stream of backend 'rdma-ud'. 'tcp': connections that senders make, as endpoints 'tcp://HOST:PORT' say too.
+   * The way of receiving: 'native' (recvmmsg in a thread; Linux), 'dgram' (node:dgram), or 'auto' (default): native where it works.
+   * 'rdma-ud': datagrams of InfiniBand or RoCE instead of UDP, from a stream of backend 'rdma-ud'. 'tcp': connections that
+   * senders make, as endpoints 'tcp://HOST:PORT' say too.
    */
   readonly backend?: ReceiverBackend
   /** For 'rdma-ud': RDMA device to receive on, with its port or without: 'mlx5_0:1'. Default: that of the address, or of `interface`. */
@@ -92,7 +103,7 @@ export interface ReceiverOptions {
   readonly verbsLibrary?: string
   /**
    * Is given a line for a person when a group was lost with its interface, and when it was joined again. `stats()`
-   * counts the second as `groupsRejoined`. Looked for four times a second.
+   * counts the second as `groupsRejoined`. Looked for four times a second. Default: nobody is told.
    */
   readonly onChange?: (message: string) => void
   /** Lets the kernel coalesce datagrams (UDP_GRO). Default true. */

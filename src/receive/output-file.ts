@@ -1,6 +1,8 @@
 /** A file of the output with its digest, and the stage in which small heaps are gathered before they are written. */
+
 import { createHash, type Hash } from 'node:crypto'
 import { closeSync, ftruncateSync, writeSync } from 'node:fs'
+import { counted } from '../errors.js'
 
 /** Bytes in which small items are gathered before they are hashed and written. */
 export const STAGE_BYTES = 1 << 20
@@ -97,11 +99,11 @@ export class OutputFile {
 
   /** Cuts off the `beyond` bytes of the heap that is not whole, and says where the file ends. */
   #cut(beyond: number): void {
-    let end = `it ends behind its last whole heap, ${this.bytes} bytes`
+    let end = `it ends behind its last whole heap, ${counted(this.bytes, 'byte')}`
     try {
       if (beyond > 0) ftruncateSync(this.fd!, this.bytes)
     } catch {
-      end = `it ends ${beyond} bytes behind its last whole heap, which ends at byte ${this.bytes}`
+      end = `it ends ${counted(beyond, 'byte')} behind its last whole heap, which ends at byte ${this.bytes}`
     }
     this.failure += `; ${end}`
   }

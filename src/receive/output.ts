@@ -16,6 +16,7 @@ import { OutputFile, OutputStage } from './output-file.js'
 import { type Held, isAbove, OutputSequence } from './output-sequence.js'
 import type { HeapStorage } from './storage.js'
 
+/** The order of heaps in an output: 'arrival' as they complete, 'cnt' by heap cnt, 'sender' the same with a file for each sender. */
 export type OutputOrder = 'arrival' | 'cnt' | 'sender'
 
 export interface OutputOptions {
@@ -37,11 +38,15 @@ export interface OutputOptions {
   readonly receivingBelow?: (sender: number, cnt: number) => boolean
 }
 
+/** A file that a receiver has written. */
 export interface OutputFileSummary {
+  /** Its path. */
   readonly path: string
   /** With order 'sender' the sender's address and port, as far as they are known. */
   readonly sender: string | null
+  /** Its length. */
   readonly bytes: number
+  /** SHA-256 in lower-case hexadecimal; null where a write failed. */
   readonly sha256: string | null
 }
 

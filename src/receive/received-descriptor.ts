@@ -11,9 +11,13 @@ import { checkValueBits, isPyspeadShape, readSpeadFormat } from './descriptors/s
 
 export { resolveShape, valueBytes } from './descriptors/shape.js'
 
+/** A descriptor as it was received: what a sender says of an item (SPEAD protocol document, "Item descriptors"). */
 export interface ReceivedDescriptor {
+  /** Id of the item. */
   readonly id: number
+  /** Name of the item. */
   readonly name: string
+  /** For a person. */
   readonly description: string
   /** A dimension that varies from heap to heap is null. */
   readonly shape: (number | null)[]
@@ -22,6 +26,7 @@ export interface ReceivedDescriptor {
    * of one field with a numpy equivalent gives that, big-endian; another gives null.
    */
   readonly dtype: string | null
+  /** 'C': the last index is fastest; 'F': the first. */
   readonly order: 'C' | 'F'
   /** [code, bits] per field, where the descriptor has a format and no numpy header. */
   readonly format: [code: string, bits: number][]

@@ -1,27 +1,46 @@
 /** Finished heaps as a consumer sees them: plain data with memory of its own. */
 import { ITEM_DESCRIPTOR, ITEM_STREAM_CTRL, STREAM_CTRL_START, STREAM_CTRL_STOP } from '../spead/constants.js'
 import type { AssembledHeap } from './assembled-heap.js'
+import { immediateValue } from './immediate-value.js'
 import { type ItemTable, LAST_RESERVED_ID } from './items.js'
 import { descriptorBytes, type ReceivedDescriptor, resolveShape, valueBytes } from './received-descriptor.js'
 
+/** An item of a received heap. */
 export interface ReceivedItem {
+  /** Item id. */
   readonly id: number
   /** The name in the latest descriptor of this id; null before there is one. */
   readonly name: string | null
+  /** As in `ReceivedDescriptor`; null before there is one. */
   readonly dtype: string | null
-  /** A varying dimension is filled in from the length where that tells it. */
+  /** Dimensions; null before there is a descriptor. A varying dimension is filled in from the length where that tells it. */
   readonly shape: (number | null)[] | null
+  /** Whether the value stood in the item pointer. */
   readonly immediate: boolean
+  /**
+   * An immediate as its sender's `batch.immediate(name)` has it: the number that its descriptor makes of the bytes, or else, and where
+   * that is not one number, their value as a big-endian whole number. A bigint beyond 2^53 − 1. Undefined for an addressed item.
+   */
+  readonly value: number | bigint | undefined
   /** The value's bytes in wire order. An immediate has as many low-order bytes as its descriptor says, or else the whole address width. */
   readonly bytes: Uint8Array<ArrayBuffer>
 }
 
+/**
+ * A heap as it was received. Its memory is its own: it stays as it is as long as you keep it.
+ * @example const samples = new Int8Array(heap.items.get(0x3300)!.bytes.buffer)
+ */
 export interface ReceivedHeap {
-  /** A bigint only beyond 2^53 − 1 (SPEAD-64-56). */
+  /** Heap cnt; a bigint only beyond 2^53 − 1 (SPEAD-64-56). */
   readonly cnt: number | bigint
-  readonly flavour: { readonly heapAddressBits: number }
-  /** A number per sending socket, and the index of the endpoint the heap came to. */
+  /** The flavour of its packets. */
+  readonly flavour: {
+    /** Width of heap cnts, addresses and immediates. */
+    readonly heapAddressBits: number
+  }
+  /** A number per sending socket. */
   readonly sender: number
+  /** Index of the endpoint that it came to. */
   readonly endpoint: number
   /**
    * The items in the order of their pointers, without SPEAD's own (ids 0–6). Where several have one id, it is the one that spead2
@@ -30,11 +49,13 @@ export interface ReceivedHeap {
   readonly items: Map<number, ReceivedItem>
   /** Descriptors that came in this heap. */
   readonly descriptors: ReceivedDescriptor[]
+  /** Whether the sender says with it that the stream begins or ends. */
   readonly control?: 'start' | 'stop'
   /** False: packets are missing, and bytes never received are zero. */
   readonly complete: boolean
   /** Item data: the lengths of the addressed items that are not descriptors. */
   readonly payloadBytes: number
+  /** Packets that it came in. */
   readonly packets: number
 }
 
@@ -117,13 +138,15 @@ export function copyHeap(
       putImmediate(table, i, own, at, length)
       free += length
     }
+    const bytes = new Uint8Array(own.buffer, at, length)
     items.set(id, {
       id,
       name: descriptor?.name ?? null,
       dtype: descriptor?.dtype ?? null,
       shape: descriptor ? resolveShape(descriptor, length) : null,
       immediate,
-      bytes: new Uint8Array(own.buffer, at, length),
+      value: immediate ? immediateValue(bytes, descriptor) : undefined,
+      bytes,
     })
   }
   const control = controlOf(table)

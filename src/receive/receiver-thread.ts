@@ -1,10 +1,12 @@
 /** Starts the receiving thread and reports its end. Imports koffi: load it dynamically. */
 import { Worker } from 'node:worker_threads'
+import { refuseCopy } from '../../ffi/copied.js'
 import { expectLoad, forgetLoad } from '../../ffi/load-at-exit.js'
 import { ensureRoomForThread } from '../../ffi/memory/budget.js'
 import type { RegionHandle } from '../../ffi/memory/region.js'
 import { recycleReceiveMemory } from '../../ffi/socket/recvmmsg.js'
 import { EventFd } from '../../ffi/wait.js'
+import { debug } from '../debug.js'
 import { type ErrorCode, SpeadcastError, ThreadRefused } from '../errors.js'
 import type { DatagramPeer } from '../rdma/rendezvous.js'
 import type { DriverEvents, DriverOptions, ReceiveDriver } from './receive-driver.js'
@@ -50,7 +52,7 @@ export interface ThreadStart {
   readonly onGone: () => void
 }
 
-/** @throws (rejects) ThreadRefused where there can be no thread; `onGone` has been called then */
+/** @throws (rejects) ThreadRefused where there can be no thread, ERR_SPEADCAST_BUNDLED; `onGone` has been called then */
 export async function startThread({ shared, source, options, events, driver, onGone }: ThreadStart): Promise<ReceiveDriver> {
   const { control, stats, wake, memory } = shared
   const load = expectLoad()
@@ -74,6 +76,7 @@ export async function startThread({ shared, source, options, events, driver, onG
   let worker: Worker
   try {
     ensureRoomForThread()
+    refuseCopy(import.meta.url, 'the file that the receiving thread starts from')
     worker = new Worker(new URL('./receiver-worker.js', import.meta.url), {
       workerData: input,
       name: 'speadcast receive',
@@ -82,8 +85,11 @@ export async function startThread({ shared, source, options, events, driver, onG
     })
   } catch (cause) {
     gone()
+    if (cause instanceof SpeadcastError) throw cause
     throw new ThreadRefused('the receiving thread', cause, "receive in this one (backend 'dgram', --backend dgram)")
   }
+  const { threadId } = worker
+  debug(() => `receiving thread ${threadId} starts`)
   const signal = () => {
     if (Atomics.exchange(control, CONTROL.ASLEEP, 0) !== 0) wake.signal()
   }
@@ -113,6 +119,7 @@ export async function startThread({ shared, source, options, events, driver, onG
     })
     // 'exit' comes after all messages. Only now nobody uses the descriptors and the memory any more.
     worker.on('exit', (code) => {
+      debug(() => `receiving thread ${threadId} ended with code ${code}`)
       stopAtExit.delete(stop)
       gone()
       if (summary && failure === undefined) return events.onEnd(summary)

@@ -1,25 +1,33 @@
 /** The receiver as its user holds it: heaps out of an iterator, counters, and the summary at the end. */
-import { SpeadcastError } from '../errors.js'
+import { INSPECT, type Inspection, inspected, SpeadcastError } from '../errors.js'
 import { formatGid } from '../net/address.js'
 import type { DatagramPeer } from '../rdma/rendezvous.js'
 import type { HeapQueue } from './queue.js'
 import type { ReceiveDriver } from './receive-driver.js'
 import type { ReceivedHeap } from './received-heap.js'
 import { type SessionSummary, STAT, STAT_NAMES, type StatName } from './session.js'
+import type { ReceiverCounters } from './stats.js'
 
 /** The queue pair that takes an endpoint's datagrams. */
 export interface ReceiverPeer extends Omit<DatagramPeer, 'gid' | 'mtuBytes'> {
   /** Its port's GID as an IPv6 address, or the IPv4 address that it stands for. */
   readonly gid: string
+  /** The largest message that it takes, in bytes. */
   readonly mtuBytes: number
 }
 
-export type ReceiverStats = Readonly<Record<StatName, number>> & {
+/**
+ * The answer of `receiver.stats()`.
+ * @example const { heaps, heapsIncomplete, droppedByKernel } = receiver.stats()
+ */
+export interface ReceiverStats extends ReceiverCounters {
+  /** The way of receiving: 'recvmmsg' is backend 'native'. */
   readonly backend: 'recvmmsg' | 'tcp' | 'dgram' | 'rdma-ud'
   /** Why it is not recvmmsg; empty if it is. */
   readonly backendReason: string
+  /** Whether the kernel coalesces datagrams (UDP_GRO). */
   readonly gro: boolean
-  /** Granted by the kernel, in the units of the request; the smallest of the sockets'. */
+  /** Bytes of the socket's buffer as granted by the kernel; the smallest of the sockets'. */
   readonly receiveBufferBytes: number
   /**
    * Groups that were joined again because their interface was made anew or their route led elsewhere. Heaps sent to them
@@ -29,9 +37,14 @@ export type ReceiverStats = Readonly<Record<StatName, number>> & {
 }
 
 /** The counters at the end, and what they come to. */
-export type ReceiveSummary = ReceiverStats & SessionSummary
+export interface ReceiveSummary extends ReceiverStats, SessionSummary {}
 
-/** Made by openReceiver. Iterating takes heaps from one queue: two iterations share them. */
+/**
+ * Receives heaps; made by openReceiver. Iterating takes heaps from one queue: two iterations share them.
+ * @example
+ * for await (const heap of receiver) if (!heap.complete) console.warn(`heap ${heap.cnt} came with holes`)
+ * const { heapsMissing } = await receiver.done
+ */
 export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {
   /** Resolves at the end of reception, whatever the reason; rejects only if receiving itself failed. */
   readonly done: Promise<ReceiveSummary>
@@ -43,6 +56,7 @@ export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {
   readonly #backendReason: string
   readonly #queue: HeapQueue
   #aborted = false
+  #ended = false
 
   /** @internal */
   constructor(
@@ -82,7 +96,10 @@ export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {
           throw error
         },
       )
-      .finally(() => signal?.removeEventListener('abort', onAbort))
+      .finally(() => {
+        this.#ended = true
+        signal?.removeEventListener('abort', onAbort)
+      })
     // A caller that only iterates learns of a failure there.
     this.done.catch(() => undefined)
   }
@@ -103,6 +120,20 @@ export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {
     return this.done
   }
 
+  /** @internal */
+  [INSPECT](...how: Inspection): string {
+    return inspected('Receiver', how, () => {
+      const { endpoints, peers } = this
+      const { backend, packets, heaps, heapsIncomplete, droppedByKernel } = this.stats()
+      const state = this.#ended ? 'ended' : 'receiving'
+      return { state, endpoints, ...(peers.length > 0 && { peers }), backend, packets, heaps, heapsIncomplete, droppedByKernel }
+    })
+  }
+
+  /**
+   * Yields heaps until reception ends; leaving the loop closes the receiver.
+   * @throws ERR_SPEADCAST_NATIVE where the output failed; the signal's reason
+   */
   [Symbol.asyncIterator](): AsyncIterator<ReceivedHeap, undefined> {
     return {
       next: () => this.#queue.next(),

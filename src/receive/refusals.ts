@@ -1,4 +1,5 @@
 /** Tells what was refused or given up for want of memory, and what to raise so that it is not. */
+import { counted } from '../errors.js'
 import { STAT } from './stats.js'
 
 const MEBI = 1 << 20
@@ -53,30 +54,29 @@ export class Refusals {
     const texts: string[] = []
     if (heapsRefused > 0)
       texts.push(
-        `${plural(heapsRefused, 'heap')} refused: of up to ${this.#largestBytes} bytes, more than the memory for heaps has (${this.#memoryBytes}); ` +
+        `${counted(heapsRefused, 'heap')} refused: of up to ${this.#largestBytes} bytes, more than the memory for heaps has (${this.#memoryBytes}); ` +
           `${RAISE} to ${mebibytes(this.#largestBytes + 4 * MEBI)} or more`,
       )
     if (heapsEvicted > 0)
       texts.push(
-        `${plural(heapsEvicted, 'heap')} given up unfinished: the memory for heaps (${this.#memoryBytes} bytes) was full, and each took up to ` +
+        `${counted(heapsEvicted, 'heap')} given up unfinished: the memory for heaps (${this.#memoryBytes} bytes) was full, and each took up to ` +
           `${mebibytes(slotBytes(this.#evictedBytes))}; ${RAISE}, or let fewer heaps be under way at once`,
       )
     if (tablesFull > 0)
       texts.push(
-        `${tablesFull} times no room: item pointers and scattered packets of unfinished heaps filled the ${this.#tableBytes} bytes ` +
+        `no room ${tablesFull === 1 ? 'once' : `${tablesFull} times`}: item pointers and scattered packets of unfinished heaps filled the ${this.#tableBytes} bytes ` +
           `for what is known of heaps; ${RAISE}`,
       )
     if (descriptorsRefused > 0)
-      texts.push(`${plural(descriptorsRefused, 'descriptor')} refused, the last because ${this.#descriptor}`)
+      texts.push(`${counted(descriptorsRefused, 'descriptor')} refused, the last because ${this.#descriptor}`)
     if (sendersForgotten > 0)
       texts.push(
-        `${plural(sendersForgotten, 'sender')} forgotten for others: of more than 1024 that send at once, or than memory allows, the silent go`,
+        `${counted(sendersForgotten, 'sender')} forgotten for others: of more than 1024 that send at once, or than memory allows, the silent go`,
       )
     return texts
   }
 }
 
-const plural = (count: number, name: string): string => `${count} ${name}${count === 1 ? '' : 's'}`
 const mebibytes = (bytes: number): string => `${Math.ceil(bytes / MEBI)}MiB`
 
 /** Slots have powers of two. */

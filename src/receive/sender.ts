@@ -14,7 +14,7 @@ import type { PatternState } from './pattern-state.js'
 import type { Sequence } from './sequence.js'
 
 /** Silence after which a sender may have been started anew. It counts only while the receiver found nothing to take. */
-export const PAUSE_MS = 100
+const PAUSE_MS = 100
 /** A heap that far below the highest is no straggler of a run that has stopped. */
 const STRAGGLER_HEAPS = 1024
 

@@ -1,44 +1,67 @@
-/** Names of the counters, which are doubles in shared memory. The receiving thread alone writes them. */
-export const STAT_NAMES = [
+/** The counters of a receiver since it was opened. docs/receiving.md says which heaps count as missing. */
+export interface ReceiverCounters {
   /** Packets of heaps; those refused for want of memory are among them. packets + duplicates + malformed are all that came. */
-  'packets',
+  readonly packets: number
   /** UDP payload bytes of all datagrams. */
-  'bytes',
+  readonly bytes: number
   /** Reads that gave those bytes: datagrams, or runs of them that the kernel coalesced (UDP_GRO). */
-  'messages',
+  readonly messages: number
   /** Complete heaps with data; descriptor-only and stream control heaps are in `controlHeaps`. */
-  'heaps',
+  readonly heaps: number
   /** Complete heaps without data. */
-  'controlHeaps',
+  readonly controlHeaps: number
   /** Heaps given up with packets missing. */
-  'heapsIncomplete',
+  readonly heapsIncomplete: number
   /** With `verify`: complete data heaps that are not as the pattern wants them. */
-  'heapsCorrupt',
+  readonly heapsCorrupt: number
   /**
    * Heaps dropped because the consumer was too slow (node:dgram only: the native receiver leaves packets in the socket instead).
    */
-  'heapsDiscarded',
+  readonly heapsDiscarded: number
   /** Heaps larger than the memory for heaps. */
-  'heapsRefused',
+  readonly heapsRefused: number
   /** Heaps given up with packets missing because the memory for heaps was full; they are in `heapsIncomplete` too. */
-  'heapsEvicted',
+  readonly heapsEvicted: number
   /** Packets that came again, or came for a heap already finished or given up. */
-  'duplicates',
+  readonly duplicates: number
   /** Datagrams that are not SPEAD, or contradict their heap. */
-  'malformed',
+  readonly malformed: number
   /** Packets for which there was no memory. */
-  'packetsRefused',
+  readonly packetsRefused: number
   /** Times that a packet, or a heap for its sake, was refused because what is known of unfinished heaps filled its memory. */
-  'tablesFull',
+  readonly tablesFull: number
   /** Descriptors that are none, are beyond a limit, or found no memory. */
-  'descriptorsRefused',
+  readonly descriptorsRefused: number
   /** Senders of which nothing is known any more, because others came. */
-  'sendersForgotten',
+  readonly sendersForgotten: number
   /** Datagrams, or coalesced runs of them, that found the socket buffer full; NaN where nobody counts them (node:dgram). */
-  'droppedByKernel',
+  readonly droppedByKernel: number
   /** Item data of the heaps in `heaps`. */
+  readonly payloadBytes: number
+}
+
+export type StatName = keyof ReceiverCounters
+
+/** Names of the counters, which are doubles in shared memory, in their order. The receiving thread alone writes them. */
+export const STAT_NAMES = [
+  'packets',
+  'bytes',
+  'messages',
+  'heaps',
+  'controlHeaps',
+  'heapsIncomplete',
+  'heapsCorrupt',
+  'heapsDiscarded',
+  'heapsRefused',
+  'heapsEvicted',
+  'duplicates',
+  'malformed',
+  'packetsRefused',
+  'tablesFull',
+  'descriptorsRefused',
+  'sendersForgotten',
+  'droppedByKernel',
   'payloadBytes',
-] as const
-export type StatName = (typeof STAT_NAMES)[number]
+] as const satisfies readonly StatName[]
 /** Indices of the counters. A session's `stats` has one for each name. */
 export const STAT = Object.fromEntries(STAT_NAMES.map((name, i) => [name, i])) as Readonly<Record<StatName, number>>

@@ -1,7 +1,10 @@
 /** The options of a session, and its summary. Types only; both cross to another thread. */
 import type { OutputFileSummary, OutputOrder } from './output.js'
 
-/** 'output': the output could not be written, see `outputError`. */
+/**
+ * Why reception ended: stop heaps ('stop'), enough heaps ('heaps'), `timeoutSeconds` ('timeout'), `close` ('closed'), the signal ('aborted'),
+ * or an output that could not be written ('output', see `outputError`).
+ */
 export type EndReason = 'stop' | 'heaps' | 'timeout' | 'closed' | 'aborted' | 'output'
 
 export interface SessionOptions {
@@ -32,18 +35,27 @@ export interface SessionOptions {
   readonly bugCompat?: number | undefined
 }
 
+/** An item that came, with what its descriptor says; null where none came. */
 export interface SeenItem {
+  /** Item id. */
   readonly id: number
+  /** Its name. */
   readonly name: string | null
+  /** For a person. */
   readonly description: string | null
+  /** As in `ReceivedDescriptor`. */
   readonly dtype: string | null
+  /** Its dimensions; null is one that varies. */
   readonly shape: (number | null)[] | null
+  /** [code, bits] per field; empty without a format. */
   readonly format: [code: string, bits: number][]
 }
 
+/** The findings of a receiver at its end, beside its counters. */
 export interface SessionSummary {
+  /** Why reception ended. */
   readonly reason: EndReason
-  /** From the first packet to the last. */
+  /** Seconds from the first packet to the last. */
   readonly seconds: number
   /** Items of data heaps, and those described, up to 4096 of each. */
   readonly items: readonly SeenItem[]

@@ -4,6 +4,7 @@
  * descriptor and stop heaps use cnts too. A timestamp is an immediate as wide as a heap address, 48 bits at most, or an addressed
  * item.
  */
+import { counted } from '../errors.js'
 import type { AssembledHeap } from './assembled-heap.js'
 import type { ItemTable } from './items.js'
 import type { KnownItems } from './known-items.js'
@@ -12,7 +13,7 @@ import { valueBytes } from './received-descriptor.js'
 import { immediateBytes, putImmediate } from './received-heap.js'
 import type { Sender } from './sender.js'
 
-export const TUTORIAL_TIMESTAMP = 0x1600
+const TUTORIAL_TIMESTAMP = 0x1600
 export const TUTORIAL_SAMPLES = 0x3300
 const EXAMPLES = 8
 /** Bits of the tutorial's timestamp where the flavour has room for them. */
@@ -51,17 +52,18 @@ export class PatternVerifier {
     if (samplesAt < 0) return 'has no adc_samples (0x3300)'
     const immediateTimestamp = table.immediate[timestampAt] === 1
     const width = immediateTimestamp ? heap.addressBytes : table.length[timestampAt]!
-    if (width < 1 || width > 8) return `has a timestamp (0x1600) of ${width} bytes`
+    if (width < 1 || width > 8) return `has a timestamp (0x1600) of ${counted(width, 'byte')}`
     const timestamp = immediateTimestamp ? table.value(timestampAt) : this.#unsigned(heap.at + table.offset[timestampAt]!, width)
     const immediate = table.immediate[samplesAt] === 1
     const descriptor = known.get(TUTORIAL_SAMPLES)
     const samples = immediate ? immediateBytes(descriptor, heap.addressBytes) : table.length[samplesAt]!
     const described = descriptor && valueBytes(descriptor)
     if (described !== undefined && described !== samples)
-      return `has ${samples} bytes of samples where their descriptor says ${described}`
-    if (state.samples > 0 && samples !== state.samples) return `has ${samples} samples, and the heap before it ${state.samples}`
+      return `has ${counted(samples, 'byte')} of samples where their descriptor says ${described}`
+    if (state.samples > 0 && samples !== state.samples)
+      return `has ${counted(samples, 'sample')}, and the heap before it ${state.samples}`
     const index = state.indexOf(timestamp, samples, 2 ** Math.min(TIMESTAMP_BITS, 8 * width))
-    if (!Number.isInteger(index)) return `timestamp ${timestamp} is not a multiple of its ${samples} samples`
+    if (!Number.isInteger(index)) return `timestamp ${timestamp} is not a multiple of its ${counted(samples, 'sample')}`
     if (!state.note(index, timestamp, samples)) return `heap index ${index} has come before`
     for (let i = 0; i < table.count; i++) {
       if (table.ids[i] !== TUTORIAL_SAMPLES) continue
@@ -77,7 +79,7 @@ export class PatternVerifier {
     // spead2 leaves out an item of no bytes, too.
     if (!immediate && table.length[i] === 0) return ''
     if (!immediate && table.length[i] !== samples)
-      return `has another adc_samples (0x3300) of ${table.length[i]} bytes, not ${samples}`
+      return `has another adc_samples (0x3300) of ${counted(table.length[i]!, 'byte')}, not ${samples}`
     if (immediate) putImmediate(table, i, this.#immediate, 0, samples)
     const u8 = immediate ? this.#immediate : this.#u8
     const at = immediate ? 0 : heap.at + table.offset[i]!

@@ -66,3 +66,18 @@ export function float16Bits(value: number): number {
 }
 
 const scratch = new DataView(new ArrayBuffer(8))
+
+/** The value of IEEE half `bits`. */
+export function float16Value(bits: number): number {
+  const exponent = (bits >>> 10) & 0x1f
+  const fraction = bits & 0x3ff
+  const size =
+    exponent === 0x1f
+      ? fraction === 0
+        ? Infinity
+        : Number.NaN
+      : exponent === 0
+        ? fraction * 2 ** -24
+        : (1024 + fraction) * 2 ** (exponent - 25)
+  return bits & 0x8000 ? -size : size
+}

@@ -1,5 +1,5 @@
 import { isObject, listOf, readPlain, shown } from '../checks.js'
-import { ensure, printable, SpeadcastError } from '../errors.js'
+import { counted, ensure, INSPECT, type Inspection, inspected, printable, SpeadcastError, words } from '../errors.js'
 import { ascii } from './bytes.js'
 import {
   HEADER_BYTES,
@@ -17,34 +17,46 @@ import {
   POINTER_BYTES,
 } from './constants.js'
 import { type Dtype, parseDtype } from './dtype.js'
+import type { DtypeText } from './dtype-text.js'
 import { BUG_COMPAT, type Flavour } from './flavour.js'
 import { putPacketHeader } from './header.js'
+import type { FormatField, Shape } from './item-types.js'
 import { checkItemId, flavourName, hex, maxAddress, pointerBase, putPointer, splitUnsigned } from './pointer.js'
 
-/** One field of a SPEAD format: 'u' unsigned, 'i' signed, 'b' boolean, 'c' character, 'f' IEEE float; width in bits. */
-export type FormatField = readonly [code: string, bits: number]
-
-/** Describes an item. Give exactly one of `dtype` and `format`. */
-export interface ItemOptions {
-  /** 1 to 2^(63−N) − 1 for SPEAD-64-N, but not 1–6, which are SPEAD's own. An ItemGroup finds one from 0x1000 up if left out. */
+/**
+ * Describes an item (SPEAD protocol document, "Item descriptors"). Give exactly one of `dtype` and `format`. The type parameters are what
+ * an ItemGroup learns of it: name, dtype, format, shape, and whether it may be an immediate.
+ * @example new Descriptor({ id: 0x3300, name: 'adc_samples', dtype: '<i2', shape: [4096] })
+ */
+export interface ItemOptions<
+  N extends string = string,
+  D extends DtypeText = DtypeText,
+  F extends readonly FormatField[] = readonly FormatField[],
+  S extends Shape = Shape,
+  A extends boolean = boolean,
+> {
+  /** 1 to 2^(63−N) − 1 for SPEAD-64-N, but not 1–6, which are SPEAD's own. Default, in an ItemGroup alone: the next free from 0x1000 up. */
   id?: number
-  /** ASCII. Receivers look items up by it. */
-  name: string
-  /** ASCII; default ''. */
+  /** The name, by which receivers look items up. ASCII. */
+  name: N
+  /** For a person. ASCII; default ''. */
   description?: string
-  /** Default [], a scalar. One dimension of a `format` item may be null: any length, known from each value. */
-  shape?: readonly (number | null)[]
-  /** A numpy scalar type, see `parseDtype`. */
-  dtype?: string
-  /** Fields of one element, packed without gaps, most significant bit first: u, i, b of any width, c of 8 bits, f of 32 or 64. */
-  format?: readonly FormatField[]
+  /** Dimensions. Default [], a scalar. One dimension of a `format` item may be null: any length, known from each value. */
+  shape?: S
+  /**
+   * A numpy scalar type: '<i2', 'float32', 'c8'. A text that comes from elsewhere goes in `as DtypeText`; it is checked here in any case.
+   * Default: `format`.
+   */
+  dtype?: D
+  /** Fields of one element, packed without gaps, most significant bit first: u, i, b of any width, c of 8 bits, f of 32 or 64. Default: `dtype`. */
+  format?: F
   /** Order of the elements in memory and on the wire; 'F' (first index fastest) only with `dtype`. Default 'C'. */
   order?: 'C' | 'F'
   /**
    * False: the value always stands in the heap payload, where the item pointer tells its length, however short it is. Default true: a short value
    * stands in the item pointer.
    */
-  allowImmediate?: boolean
+  allowImmediate?: A
 }
 
 /** The options there are. */
@@ -59,14 +71,24 @@ export const ITEM_OPTIONS = [
   'allowImmediate',
 ] as const satisfies readonly (keyof ItemOptions)[]
 
-/** Name, type and shape of an item: what a receiver needs to read it. Immutable. */
+/**
+ * Name, type and shape of an item: what a receiver needs to read it. Immutable.
+ * @example const bytes = new Descriptor({ id: 0x1600, name: 'timestamp', format: [['u', 48]] }).byteLength
+ */
 export class Descriptor {
+  /** Item id. */
   readonly id: number
+  /** Its name. */
   readonly name: string
+  /** For a person; '' if there is none. */
   readonly description: string
+  /** Its dimensions; null is one of any length. */
   readonly shape: readonly (number | null)[]
+  /** Its numpy type; undefined for a `format`. */
   readonly dtype: Dtype | undefined
+  /** Fields of an element; undefined for a `dtype`. */
   readonly format: readonly FormatField[] | undefined
+  /** 'C': the last index is fastest; 'F': the first. */
   readonly order: 'C' | 'F'
   /** Whether a dimension is null, so that every value has its own length. */
   readonly variable: boolean
@@ -82,7 +104,7 @@ export class Descriptor {
    */
   readonly allowImmediate: boolean
 
-  /** Throws ERR_SPEADCAST_ITEM if the options do not describe an item. */
+  /** @throws ERR_SPEADCAST_ITEM if the options do not describe an item */
   constructor(options: ItemOptions) {
     ensure(
       isObject(options),
@@ -142,10 +164,15 @@ export class Descriptor {
     return JSON.stringify([id, name, description, shape, dtype?.descr, format, order])
   }
 
+  /** @internal */
+  [INSPECT](...how: Inspection): string {
+    return inspected('Descriptor', how, () => properties(this))
+  }
+
   /**
    * Returns the value of a descriptor item (id 5): a SPEAD packet of its own, with heap cnt 1 (as spead2 sends it), in the flavour's
-   * widths. With a dtype the numpy header comes last and overrides format and shape; the format is then empty. Throws
-   * ERR_SPEADCAST_ITEM if id, a dimension, a field width or the whole does not fit the flavour.
+   * widths. With a dtype the numpy header comes last and overrides format and shape; the format is then empty.
+   * @throws ERR_SPEADCAST_ITEM if id, a dimension, a field width or the whole does not fit the flavour
    */
   encode(flavour: Flavour): Uint8Array {
     const parts: [id: number, bytes: Uint8Array][] = [
@@ -222,6 +249,18 @@ export class Descriptor {
   }
 }
 
+/** The properties of a descriptor that util.inspect shows. */
+export function properties({ id, name, description, shape, dtype, format, order }: Descriptor): object {
+  return {
+    id: words(hex(id)),
+    name,
+    ...(description !== '' && { description }),
+    ...(dtype ? { dtype: dtype.descr } : { format: words(JSON.stringify(format)) }),
+    shape: words(JSON.stringify(shape)),
+    ...(order === 'F' && { order }),
+  }
+}
+
 const FIELD_WIDTHS: Readonly<Record<string, readonly number[] | undefined>> = { c: [8], f: [32, 64] }
 
 function checkFormat(format: readonly FormatField[], bad: (problem: string) => Error): readonly FormatField[] {
@@ -236,11 +275,11 @@ function checkFormat(format: readonly FormatField[], bad: (problem: string) => E
       if (typeof code !== 'string' || !/^[uibcf]$/.test(code))
         throw bad(`format code ${shown(code)} is unknown; it must be one of u, i, b, c, f`)
       if (!Number.isSafeInteger(bits) || bits <= 0)
-        throw bad(`format field '${code}' has ${shown(bits)} bits; it needs a whole number from 1 up`)
+        throw bad(`format field '${code}' has a width of ${shown(bits)}; it needs a whole number of bits from 1 up`)
       const widths = FIELD_WIDTHS[code]
       if (widths && !widths.includes(bits))
-        throw bad(`format field '${code}' has ${bits} bits; it must have ${widths.join(' or ')}`)
-      return Object.freeze([code, bits] as const)
+        throw bad(`format field '${code}' has ${counted(bits, 'bit')}; it must have ${widths.join(' or ')}`)
+      return Object.freeze([code, bits] as const) as FormatField
     }),
   )
 }

@@ -1,17 +1,22 @@
 import { shown } from '../checks.js'
 import { ensure, SpeadcastError } from '../errors.js'
+import { BigEndianBigIntView, BigEndianView } from './big-endian.js'
+import { bigEndianNumber, isBigIntNumber } from './big-endian-numbers.js'
+import type { DtypeText } from './dtype-text.js'
 
 /** numpy's kind letters: bool, signed, unsigned, float, complex, bytes, unicode (UCS-4), void, datetime64, timedelta64. */
 export type DtypeKind = 'b' | 'i' | 'u' | 'f' | 'c' | 'S' | 'U' | 'V' | 'M' | 'm'
 
 /** A numpy scalar type. */
 export interface Dtype {
+  /** The kind of thing that it holds. */
   readonly kind: DtypeKind
+  /** Bytes of one element. */
   readonly itemSizeBytes: number
   /** True only where byte order means something (more than one byte a unit). */
   readonly bigEndian: boolean
   /** numpy's own spelling, as it stands in a descriptor: '<i2', '|i1', '>f8', '|S5', '<M8[ns]'. */
-  readonly descr: string
+  readonly descr: DtypeText
 }
 
 export type NaturalView =
@@ -25,6 +30,21 @@ export type NaturalView =
   | BigUint64Array
   | Float32Array
   | Float64Array
+
+/** The classes of views: what `createBatch({ views })` takes. */
+export type ViewClass =
+  | Int8ArrayConstructor
+  | Uint8ArrayConstructor
+  | Int16ArrayConstructor
+  | Uint16ArrayConstructor
+  | Int32ArrayConstructor
+  | Uint32ArrayConstructor
+  | BigInt64ArrayConstructor
+  | BigUint64ArrayConstructor
+  | Float32ArrayConstructor
+  | Float64ArrayConstructor
+  | typeof BigEndianView
+  | typeof BigEndianBigIntView
 
 type NaturalConstructor = {
   readonly BYTES_PER_ELEMENT: number
@@ -95,7 +115,8 @@ export function parseDtype(text: string): Dtype {
 
 function scalarType(kind: DtypeKind, written: number, itemSizeBytes: number, bigEndian: boolean): Dtype {
   const ordered = kind === 'U' || (itemSizeBytes > 1 && kind !== 'S' && kind !== 'V')
-  return Object.freeze({ kind, itemSizeBytes, bigEndian, descr: `${ordered ? (bigEndian ? '>' : '<') : '|'}${kind}${written}` })
+  const descr = `${ordered ? (bigEndian ? '>' : '<') : '|'}${kind}${written}` as DtypeText
+  return Object.freeze({ kind, itemSizeBytes, bigEndian, descr })
 }
 
 function timeType(bigEndian: boolean, [, letter, name, multiple, unit]: RegExpExecArray): Dtype {
@@ -103,7 +124,8 @@ function timeType(bigEndian: boolean, [, letter, name, multiple, unit]: RegExpEx
   const count = Number(multiple || 1)
   ensure(count > 0, 'ERR_SPEADCAST_ITEM', () => `dtype unit [${multiple}${unit}] must be a positive multiple`)
   const suffix = unit ? `[${count === 1 ? '' : count}${unit}]` : ''
-  return Object.freeze({ kind, itemSizeBytes: 8, bigEndian, descr: `${bigEndian ? '>' : '<'}${kind}8${suffix}` })
+  const descr = `${bigEndian ? '>' : '<'}${kind}8${suffix}` as DtypeText
+  return Object.freeze({ kind, itemSizeBytes: 8, bigEndian, descr })
 }
 
 /** Bytes of the parts whose order byte-swapping reverses: a complex is two floats, a unicode string a row of 4-byte units. */
@@ -144,8 +166,19 @@ function naturalConstructor(dtype: Dtype): NaturalConstructor {
   }
 }
 
-/** Whether `view`'s memory, element for element, is what the dtype puts on the wire. */
-export const isNaturalView = (dtype: Dtype, view: ArrayBufferView): boolean => view instanceof naturalConstructor(dtype)
+/** The kind of a view by its name, 'Int16Array' or 'DataView', also where another realm (node:vm) made it or a class extends it. */
+export const viewKind = (view: ArrayBufferView): string => Object.prototype.toString.call(view).slice('[object '.length, -1)
+
+/** The kind of `typedView`. */
+export const naturalKind = (dtype: Dtype): string => naturalConstructor(dtype).name
+
+/** Whether `view`'s memory, element for element, is what the dtype puts on the wire. Node 24 has a Float16Array. */
+export function isNaturalView(dtype: Dtype, view: ArrayBufferView): boolean {
+  const kind = viewKind(view)
+  return (
+    kind === naturalKind(dtype) || (kind === 'Float16Array' && dtype.kind === 'f' && dtype.itemSizeBytes === 2 && !dtype.bigEndian)
+  )
+}
 
 /** Required alignment in bytes of `typedView`: its BYTES_PER_ELEMENT. */
 export const alignmentOf = (dtype: Dtype): number => naturalConstructor(dtype).BYTES_PER_ELEMENT
@@ -170,4 +203,29 @@ export function typedView(dtype: Dtype, buffer: ArrayBufferLike, byteOffset: num
     () => `a view of ${elements} × ${dtype.descr} at byte ${byteOffset} does not fit a buffer of ${buffer.byteLength} bytes`,
   )
   return new Natural(buffer, byteOffset, length)
+}
+
+const bigEndianNumberOf = (dtype: Dtype) => (dtype.bigEndian ? bigEndianNumber(dtype.kind, componentBytes(dtype)) : undefined)
+
+/** The class of `itemView`. */
+export function viewClassOf(dtype: Dtype): ViewClass {
+  const number = bigEndianNumberOf(dtype)
+  if (!number) return naturalConstructor(dtype) as ViewClass
+  return isBigIntNumber(number) ? BigEndianBigIntView : BigEndianView
+}
+
+/** The view that a user writes into: that of `typedView`, but of big-endian numbers one that swaps bytes. @param name the item's, for errors */
+export function itemView(
+  dtype: Dtype,
+  buffer: ArrayBufferLike,
+  byteOffset: number,
+  elements: number,
+  name: string,
+): NaturalView | BigEndianView | BigEndianBigIntView {
+  const view = typedView(dtype, buffer, byteOffset, elements)
+  const number = bigEndianNumberOf(dtype)
+  if (!number) return view
+  return isBigIntNumber(number)
+    ? new BigEndianBigIntView(number, name, view as Uint8Array)
+    : new BigEndianView(number, name, view as Uint8Array)
 }

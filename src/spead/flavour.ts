@@ -1,10 +1,13 @@
 import { isObject, readPlain, shown } from '../checks.js'
 import { ensure } from '../errors.js'
 
-/** A SPEAD-64-N flavour: 64-bit item pointers with N = `heapAddressBits`, and deviations kept for PySPEAD's sake. */
-export interface Flavour {
+/**
+ * A SPEAD-64-N flavour: 64-bit item pointers with N = `heapAddressBits` (SPEAD protocol document, "Packet header"), and deviations kept for
+ * PySPEAD's sake.
+ */
+export interface Flavour<Bits extends number = number> {
   /** Width of a heap address, a heap cnt and an immediate: 8, 16, … 56. Item ids have the other 63 − N bits. */
-  readonly heapAddressBits: number
+  readonly heapAddressBits: Bits
   /** Sum of `BUG_COMPAT` flags; 0 follows the specification. */
   readonly bugCompat: number
 }
@@ -22,9 +25,13 @@ export const BUG_COMPAT = {
 } as const
 
 /** SPEAD-64-48, no deviations. */
-export const DEFAULT_FLAVOUR: Flavour = Object.freeze({ heapAddressBits: 48, bugCompat: 0 })
+export const DEFAULT_FLAVOUR: Flavour<48> = Object.freeze({ heapAddressBits: 48, bugCompat: 0 } as const)
 
-/** A checked flavour; options left out are those of `DEFAULT_FLAVOUR`. Throws ERR_SPEADCAST_CONFIG. */
+/**
+ * Makes a checked flavour; options left out are those of `DEFAULT_FLAVOUR`.
+ * @throws ERR_SPEADCAST_CONFIG
+ * @example const spead2sDefault = makeFlavour({ heapAddressBits: 40 })
+ */
 export function makeFlavour(options: { heapAddressBits?: number; bugCompat?: number } = {}): Flavour {
   ensure(
     isObject(options),

@@ -1,5 +1,5 @@
 import { isInstance, isObject, readPlain, shown } from '../checks.js'
-import { ensure } from '../errors.js'
+import { counted, ensure, INSPECT, type Inspection, inspected, words } from '../errors.js'
 import { allocate } from './bytes.js'
 import {
   ITEM_DESCRIPTOR,
@@ -18,25 +18,34 @@ import { encodeValue } from './value.js'
 
 /** One item pointer of a heap, with its bytes. */
 export interface HeapEntry {
+  /** Item id; 5 of a descriptor, 6 of stream control. */
   readonly id: number
+  /** The item's name, or the id in hexadecimal. */
   readonly name: string
+  /** The kind of thing that it carries. */
   readonly kind: 'item' | 'descriptor' | 'control'
   /** True: the value stands in the item pointer, right-aligned. False: it stands in the heap payload. */
   readonly immediate: boolean
+  /** Bytes of the value. */
   readonly lengthBytes: number
   /** Describes the item. Raw items (`addRaw`) and stream control have none. */
   readonly descriptor?: Descriptor
   /**
    * The value as wire bytes, read afresh from where it comes: a view of the caller's memory where that holds wire bytes already, so
-   * valid only until that changes. Throws ERR_SPEADCAST_VALUE if it no longer fits the item or has another length.
+   * valid only until that changes.
+   * @throws ERR_SPEADCAST_VALUE if it no longer fits the item or has another length
    */
   bytes(): Uint8Array
 }
 
-/** An item by its bytes, without a descriptor. */
+/**
+ * An item by its bytes, without a descriptor.
+ * @example heap.addRaw({ id: 0x4000, bytes: Uint8Array.of(1, 2, 3), allowImmediate: true })
+ */
 export interface RawItem {
   /** 0 (a padding pointer) to 2^(63−N) − 1, but not 1–4, which every packet has already. */
   id: number
+  /** For errors. Default: the id in hexadecimal. */
   name?: string
   /** Wire bytes, by reference: read at every send. A function is called at every send and must keep to one length. */
   bytes: Uint8Array | (() => Uint8Array)
@@ -44,10 +53,14 @@ export interface RawItem {
   allowImmediate: boolean
 }
 
+/**
+ * Options of `packetsOf`.
+ * @example packetsOf(heap, 1, { maxPacketSizeBytes: 1472, split: 'greedy' })
+ */
 export interface PacketOptions {
   /** Largest UDP payload in bytes. */
   maxPacketSizeBytes: number
-  /** Default 'even'. */
+  /** How the heap is cut. Default 'even'. */
   split?: Split
   /** As if the heap's own `repeatPointers` were set. Default false. */
   repeatPointers?: boolean
@@ -58,20 +71,37 @@ export interface PacketOptions {
 /**
  * Items and descriptors that travel together. A heap refers to the values its items have when they are added, without copying:
  * typed arrays and buffers are read again at every send, so a heap can be sent many times with new samples in the same memory.
+ * @example await stream.sendHeap(new Heap(stream.flavour).addDescriptor(item).addItem(item))
  */
 export class Heap {
+  /** The flavour of its packets. */
   readonly flavour: Flavour
   /** Every packet carries all item pointers, so that each can be understood without the others. Default false. */
   repeatPointers = false
   readonly #entries: HeapEntry[] = []
 
-  /** Default flavour: SPEAD-64-48. */
+  /**
+   * @param flavour default SPEAD-64-48
+   * @throws ERR_SPEADCAST_CONFIG
+   */
   constructor(flavour: Flavour = DEFAULT_FLAVOUR) {
     this.flavour = makeFlavour(flavour)
   }
 
+  /** The items and descriptors that it carries, in the order of its item pointers. */
   get entries(): readonly HeapEntry[] {
     return this.#entries
+  }
+
+  /** @internal */
+  [INSPECT](...how: Inspection): string {
+    return inspected('Heap', how, () => {
+      const { flavour, repeatPointers } = this
+      const entries = this.#entries.map(({ kind, name, id, descriptor, lengthBytes, immediate }) =>
+        words(`${kind} '${name}' (${hex(descriptor?.id ?? id)}), ${immediate ? 'immediate' : counted(lengthBytes, 'byte')}`),
+      )
+      return { flavour, ...(repeatPointers && { repeatPointers }), entries }
+    })
   }
 
   #add(entry: Omit<HeapEntry, 'immediate'>, allowImmediate: boolean): this {
@@ -82,7 +112,8 @@ export class Heap {
       ensure(
         value.length === entry.lengthBytes,
         'ERR_SPEADCAST_VALUE',
-        () => `item '${entry.name}' was added with ${entry.lengthBytes} bytes and now has ${value.length}: add it to a new heap`,
+        () =>
+          `item '${entry.name}' was added with ${counted(entry.lengthBytes, 'byte')} and now has ${value.length}: add it to a new heap`,
       )
       return value
     }
@@ -91,8 +122,8 @@ export class Heap {
   }
 
   /**
-   * Adds the item with the value it has now. Throws ERR_SPEADCAST_VALUE if it has none or it does not fit, ERR_SPEADCAST_ITEM if the id
-   * does not fit the flavour. A value given as a function is called now only if the item's length depends on it.
+   * Adds the item with the value it has now. A value given as a function is called now only if the item's length depends on it.
+   * @throws ERR_SPEADCAST_VALUE if it has none or it does not fit; ERR_SPEADCAST_ITEM if the id does not fit the flavour
    */
   addItem(item: Item): this {
     ensure(
@@ -108,7 +139,10 @@ export class Heap {
     return this.#add({ id, name, kind: 'item', lengthBytes, descriptor: item, bytes: read }, item.allowImmediate)
   }
 
-  /** Adds bytes under an id. Throws ERR_SPEADCAST_ITEM for an id that is out of range or one of the packet's own (1–4). */
+  /**
+   * Adds bytes under an id.
+   * @throws ERR_SPEADCAST_ITEM for an id that is out of range or one of the packet's own (1–4); ERR_SPEADCAST_VALUE for what is no Uint8Array
+   */
   addRaw(raw: RawItem): this {
     ensure(
       isObject(raw),
@@ -142,7 +176,10 @@ export class Heap {
     return this.#add({ id, name, kind: 'item', lengthBytes: checked().length, bytes: checked }, allowImmediate)
   }
 
-  /** Adds what describes an item; its value need not be in the same heap. Throws ERR_SPEADCAST_ITEM if it does not fit the flavour. */
+  /**
+   * Adds what describes an item; its value need not be in the same heap.
+   * @throws ERR_SPEADCAST_ITEM if it does not fit the flavour
+   */
   addDescriptor(descriptor: Descriptor): this {
     ensure(
       isInstance(descriptor, Descriptor),
@@ -196,8 +233,11 @@ export function planOf(heap: Heap, options: PacketOptions): PacketPlan {
 const PACKET_OPTIONS = ['maxPacketSizeBytes', 'split', 'repeatPointers', 'mergesEqualPackets'] as const
 
 /**
- * Returns every packet of the heap as its bytes. This is the plain way, for tests, captures and reference; batches compile the plan. Throws
- * ERR_SPEADCAST_HEAP_CNT for a cnt beyond the flavour's width, and what `planPackets` and `HeapEntry.bytes` throw.
+ * Returns every packet of the heap as its bytes: UDP payload. This is the plain way, for tests, captures and reference.
+ * @param cnt heap cnt
+ * @throws ERR_SPEADCAST_HEAP_CNT for a cnt beyond the flavour's width; ERR_SPEADCAST_PACKET_SIZE, ERR_SPEADCAST_SPLIT, ERR_SPEADCAST_ITEM,
+ *   ERR_SPEADCAST_VALUE, ERR_SPEADCAST_CONFIG
+ * @example for (const packet of packetsOf(heap, 1, { maxPacketSizeBytes: 1472 })) socket.send(packet, 7148, '10.0.0.5')
  */
 export function packetsOf(heap: Heap, cnt: number | bigint, options: PacketOptions): Uint8Array[] {
   ensure(isInstance(heap, Heap), 'ERR_SPEADCAST_VALUE', () => `packetsOf: the heap is ${shown(heap)}; give a Heap`)

@@ -1,8 +1,23 @@
-export { Descriptor, type FormatField, type ItemOptions } from './descriptor.js'
-export { alignmentOf, type Dtype, type DtypeKind, type NaturalView, parseDtype, typedView } from './dtype.js'
+export { BigEndianBigIntView, BigEndianView, type WireView } from './big-endian.js'
+export { Descriptor, type ItemOptions } from './descriptor.js'
+export {
+  alignmentOf,
+  componentBytes,
+  type Dtype,
+  type DtypeKind,
+  isNaturalView,
+  itemView,
+  naturalKind,
+  parseDtype,
+  type ViewClass,
+  viewClassOf,
+  viewKind,
+} from './dtype.js'
+export type { DtypeText, NumericView } from './dtype-text.js'
 export { BUG_COMPAT, DEFAULT_FLAVOUR, type Flavour, makeFlavour } from './flavour.js'
-export { Heap, type HeapEntry, packetsOf, planOf, type RawItem } from './heap.js'
+export { Heap, type HeapEntry, type PacketOptions, packetsOf, planOf, type RawItem } from './heap.js'
 export { Item, type ItemInit, type ItemSource } from './item.js'
-export { type HeapSelection, ItemGroup } from './item-group.js'
+export { type HeapSelection, ItemGroup, type ItemGroupConstructor, type ItemGroupOptions } from './item-group.js'
+export type { EntryOf, FormatField, Immediate, NameIn, Shape, Uncertain, WithItem } from './item-types.js'
 export { type ExactPointer, type ExactSplit, type PacketPlan, type PlanItem, planPackets, type Split } from './plan.js'
 export { encodeValue, type ItemValue } from './value.js'

@@ -1,11 +1,17 @@
 import { isInstance, isObject, readPlain, shown } from '../checks.js'
-import { ensure, printable, SpeadcastError } from '../errors.js'
+import { ensure, INSPECT, type Inspection, inspected, printable, SpeadcastError } from '../errors.js'
 import type { Descriptor } from './descriptor.js'
+import type { DtypeText } from './dtype-text.js'
 import { DEFAULT_FLAVOUR, type Flavour, makeFlavour } from './flavour.js'
 import { Heap } from './heap.js'
 import { ITEM_KEYS, Item, type ItemInit } from './item.js'
+import type { EntryOf, FormatField, NameIn, Shape, WithItem } from './item-types.js'
 import { hex } from './pointer.js'
 
+/**
+ * Options of `new ItemGroup`.
+ * @example new ItemGroup({ descriptorFrequency: 100 })
+ */
 export interface ItemGroupOptions {
   /** The flavour of the heaps that `getHeap` makes; default SPEAD-64-48. */
   flavour?: Flavour
@@ -13,10 +19,14 @@ export interface ItemGroupOptions {
   descriptorFrequency?: number
 }
 
+/**
+ * Chooses what `getHeap` puts into a heap.
+ * @example await stream.sendHeap(items.getHeap({ descriptors: 'all', data: 'none' }))
+ */
 export interface HeapSelection {
-  /** 'stale' (default): never sent, sent `descriptorFrequency` heaps ago, or of an item replaced since. */
+  /** Which descriptors. 'stale' (default): never sent, sent `descriptorFrequency` heaps ago, or of an item replaced since. */
   descriptors?: 'stale' | 'all' | 'none'
-  /** 'stale' (default): the item's version changed since it was last in a heap. */
+  /** Which values. 'stale' (default): the item's version changed since it was last in a heap. */
   data?: 'stale' | 'all' | 'none'
 }
 
@@ -30,8 +40,77 @@ interface Sent {
 /** Lowest id given to items without one (spead2's; SPEAD itself keeps those below 0x400). */
 const FIRST_AUTO_ID = 0x1000
 
-/** The items of a stream, by name and id, and what of them has been sent. Its rules are those of spead2's ItemGroup and HeapGenerator. */
-export class ItemGroup {
+declare const ITEMS: unique symbol
+
+/**
+ * The items of a stream, by name and id, and what of them has been sent. Its rules are those of spead2's ItemGroup and HeapGenerator.
+ *
+ * Its type says which items it has, by name, and `createBatch` takes from it what views a heap has:
+ *
+ * ```ts
+ * const items = new ItemGroup()
+ *   .add({ name: 'timestamp', format: [['u', 48]] })
+ *   .add({ name: 'adc_samples', dtype: 'i1', shape: [8192] })
+ * stream.createBatch({ items, heaps: 64 }).heap(0).adc_samples.fill(1) // an Int8Array
+ * ```
+ *
+ * The type is that of what `add` returned last, so keep it: items that are added to a variable afterwards are not in the variable's type. The
+ * type knows nothing of a plain `ItemGroup`, of one that was added to without chaining from the start, and of names that are only known when
+ * the program runs. Views have loose types there: give `createBatch` the option `views`.
+ * @example const items = new ItemGroup().add({ name: 'adc_samples', dtype: 'i1', shape: [8192] })
+ */
+export interface ItemGroup<out G = unknown> {
+  /** @hidden The items are in the type alone. */
+  readonly [ITEMS]: G
+  /** The flavour of the heaps that `getHeap` makes. A batch has that of its stream. */
+  readonly flavour: Flavour
+
+  /**
+   * Adds an item; chainable. An item identical but for its value to one of the group only passes its value, if it has one, on to that.
+   * Otherwise items with the same id or the same name are replaced, and the new one's version is above theirs. A group that is built in one
+   * expression may have 90 items; build a larger one in two.
+   * @throws ERR_SPEADCAST_ITEM for what describes no item
+   */
+  add<
+    T,
+    const N extends string = string,
+    const D extends DtypeText = never,
+    const F extends readonly FormatField[] = never,
+    const S extends Shape = [],
+    A extends boolean = true,
+  >(
+    this: ItemGroup<T>,
+    // Without the N, a template of text, such as `beam_${i}`, would be a plain string here, and no name of an ItemInit.
+    init: ItemInit<N, D, F, S, A> | (Item & { readonly name: N }),
+  ): ItemGroup<WithItem<T, N, EntryOf<D, F, S, A>>>
+
+  /** Returns the item of a name or an id. @throws ERR_SPEADCAST_ITEM if there is none */
+  get<T>(this: ItemGroup<T>, nameOrId: NameIn<T> | number): Item
+
+  /** Whether there is an item of that name or id. */
+  has(nameOrId: string | number): boolean
+
+  /** Returns the items in the order they were added. */
+  items(): Item[]
+
+  /**
+   * Makes a heap of what the receivers do not know yet, or of everything. Each item's descriptor comes directly before its value; an item
+   * without a value gives a descriptor only.
+   * @throws ERR_SPEADCAST_VALUE for a value that its item cannot have
+   */
+  getHeap(selection?: HeapSelection): Heap
+}
+
+/** Makes item groups: `new ItemGroup({ descriptorFrequency: 100 })`. */
+export interface ItemGroupConstructor {
+  /** @throws ERR_SPEADCAST_CONFIG */
+  // biome-ignore lint/complexity/noBannedTypes: no items yet, and `keyof` of it is never
+  new (options?: ItemGroupOptions): ItemGroup<{}>
+  /** For `instanceof`. */
+  readonly prototype: ItemGroup
+}
+
+class Group {
   readonly flavour: Flavour
   readonly #frequency: number | undefined
   readonly #byName = new Map<string, Item>()
@@ -39,7 +118,6 @@ export class ItemGroup {
   readonly #sent = new Map<number, Sent>()
   #heaps = 0
 
-  /** Throws ERR_SPEADCAST_CONFIG. */
   constructor(options: ItemGroupOptions = {}) {
     ensure(isObject(options), 'ERR_SPEADCAST_CONFIG', () => `new ItemGroup: the options are ${shown(options)}; give an object`)
     const { flavour = DEFAULT_FLAVOUR, descriptorFrequency } = readPlain('new ItemGroup', options, [
@@ -55,10 +133,6 @@ export class ItemGroup {
     this.#frequency = descriptorFrequency
   }
 
-  /**
-   * Adds an item; chainable. An item identical but for its value to one of the group only passes its value, if it has one, on to that.
-   * Otherwise items with the same id or the same name are replaced, and the new one's version is above theirs.
-   */
   add(init: ItemInit | Item): this {
     ensure(
       isObject(init),
@@ -94,7 +168,6 @@ export class ItemGroup {
     return id
   }
 
-  /** Throws ERR_SPEADCAST_ITEM if there is none. */
   get(nameOrId: string | number): Item {
     const item = this.#find(nameOrId)
     if (item) return item
@@ -116,15 +189,15 @@ export class ItemGroup {
     return typeof nameOrId === 'number' ? this.#byId.get(nameOrId) : this.#byName.get(nameOrId)
   }
 
-  /** Returns the items in the order they were added. */
   items(): Item[] {
     return [...this.#byName.values()]
   }
 
-  /**
-   * Makes a heap of what the receivers do not know yet, or of everything. Each item's descriptor comes directly before its value; an item
-   * without a value gives a descriptor only.
-   */
+  /** @internal */
+  [INSPECT](...how: Inspection): string {
+    return inspected('ItemGroup', how, () => ({ flavour: this.flavour, items: this.items() }))
+  }
+
   getHeap(selection: HeapSelection = {}): Heap {
     ensure(isObject(selection), 'ERR_SPEADCAST_CONFIG', () => `getHeap: the selection is ${shown(selection)}; give an object`)
     const { descriptors = 'stale', data = 'stale' } = readPlain('getHeap', selection, ['descriptors', 'data'])
@@ -164,6 +237,11 @@ export class ItemGroup {
     return true
   }
 }
+
+Object.defineProperty(Group, 'name', { value: 'ItemGroup' })
+
+/** Makes item groups. @throws ERR_SPEADCAST_CONFIG */
+export const ItemGroup = Group as unknown as ItemGroupConstructor
 
 /** Same but for the value. */
 const identical = (a: Descriptor, b: Descriptor): boolean => a.describesAs(b) && a.allowImmediate === b.allowImmediate

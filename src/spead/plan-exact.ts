@@ -1,5 +1,5 @@
 import { listOf, readPlain, shown } from '../checks.js'
-import { ensure, SpeadcastError } from '../errors.js'
+import { counted, ensure, SpeadcastError } from '../errors.js'
 import { HEADER_BYTES, POINTER_BYTES } from './constants.js'
 import type { Flavour } from './flavour.js'
 import type { ExactPointer, ExactSplit, ItemPointers, PacketPlan, PlanItem } from './plan-types.js'
@@ -30,7 +30,8 @@ export function planExact(
   if (repeatPointers && !repeat) throw bad('repeat is false but the heap repeats its pointers: drop one of the two')
   if (!Number.isSafeInteger(payloadBytes) || payloadBytes < 0)
     throw bad(`payloadBytes is ${shown(payloadBytes)}; it must be a whole number of bytes`)
-  if (payloadBytes === 0 && heapBytes > 0) throw bad(`payloadBytes is 0 but the items have ${heapBytes} bytes: set payloadBytes`)
+  if (payloadBytes === 0 && heapBytes > 0)
+    throw bad(`payloadBytes is 0 but the items have ${counted(heapBytes, 'byte')}: set payloadBytes`)
   if (payloadBytes > 0 && heapBytes === 0)
     throw bad(
       `payloadBytes is ${payloadBytes} but the heap has no addressed item: add one, set payloadBytes to 0, or use another split`,
@@ -50,7 +51,7 @@ export function planExact(
   const packetBytes = headerBytes + Math.min(payloadBytes, heapBytes)
   if (packetBytes > maxPacketSizeBytes)
     throw bad(
-      `${first.length} pointers and ${packetBytes - headerBytes} payload bytes make packets of ${packetBytes} bytes, more than ` +
+      `${counted(first.length, 'pointer')} and ${counted(packetBytes - headerBytes, 'payload byte')} make packets of ${packetBytes} bytes, more than ` +
         `the maximum of ${maxPacketSizeBytes}: raise the maximum packet size or lower payloadBytes`,
     )
 

@@ -1,4 +1,4 @@
-import { ensure } from '../errors.js'
+import { counted, ensure } from '../errors.js'
 import { HEADER_BYTES, POINTER_BYTES } from './constants.js'
 import type { Flavour } from './flavour.js'
 import type { ItemPointers, PacketPlan } from './plan-types.js'
@@ -66,8 +66,8 @@ function loadOf(
     !repeat || items.count < room,
     'ERR_SPEADCAST_PACKET_SIZE',
     () =>
-      `${items.count} item pointers cannot be repeated in packets of ${maxPacketSizeBytes} bytes, which hold ${room - 1}: ` +
-      `use packets of ${MIN_PACKET_BYTES + items.count * POINTER_BYTES} bytes or do not repeat them`,
+      `${counted(items.count, 'item pointer')} cannot be repeated in packets of ${maxPacketSizeBytes} bytes, which hold ${room - 1}: ` +
+      `use packets of ${MIN_PACKET_BYTES + items.count * POINTER_BYTES} bytes or do not set repeatPointers`,
   )
   const least = repeat ? 1 : MIN_PAYLOAD_BYTES * Math.floor(items.count / room) + 1
   const paddingBytes = Math.max(0, least - items.payloadBytes)
@@ -76,7 +76,7 @@ function loadOf(
     payloadBytes <= maxAddress(flavour),
     'ERR_SPEADCAST_SPLIT',
     () =>
-      `${items.count} item pointers in packets of ${maxPacketSizeBytes} bytes need a heap payload of ${payloadBytes} bytes with padding; ` +
+      `${counted(items.count, 'item pointer')} in packets of ${maxPacketSizeBytes} bytes need a heap payload of ${payloadBytes} bytes with padding; ` +
       `${flavourName(flavour)} addresses up to ${maxAddress(flavour)}: use larger packets or more heap address bits`,
   )
   return { load: { payloadBytes, paddingBytes, pointers: items.count + (paddingBytes > 0 ? 1 : 0), repeat }, greedyBytes }

@@ -20,9 +20,21 @@ export type ExactPointer =
   | 'payload-offset'
   | 'payload-length'
   | 'padding'
-  | { readonly item: number; readonly addressAsImmediate?: boolean }
+  | {
+      /** Item id. */
+      readonly item: number
+      /** Sets the immediate bit of an addressed item. Default false. */
+      readonly addressAsImmediate?: boolean
+    }
 
-/** The packet layout of an interface document. */
+/**
+ * The packet layout of an interface document.
+ * @example
+ * const split: ExactSplit = {
+ *   payloadBytes: 4096,
+ *   pointers: ['heap-cnt', 'heap-length', 'payload-offset', 'payload-length', { item: 0x1600 }, { item: 0x3300 }],
+ * }
+ */
 export interface ExactSplit {
   /** Item payload bytes of every packet; the last has what is left. 0 only for a heap of immediates. */
   payloadBytes: number

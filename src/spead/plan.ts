@@ -1,5 +1,5 @@
 import { shown } from '../checks.js'
-import { ensure } from '../errors.js'
+import { counted, ensure } from '../errors.js'
 import type { Flavour } from './flavour.js'
 import { planExact } from './plan-exact.js'
 import { planEven, planGreedy } from './plan-packed.js'
@@ -72,7 +72,7 @@ function itemPointers(flavour: Flavour, items: readonly PlanItem[]): ItemPointer
       !item.immediate || item.lengthBytes <= width,
       'ERR_SPEADCAST_ITEM',
       () =>
-        `item ${hex(item.id)} is immediate and ${item.lengthBytes} bytes long; an immediate of ${flavourName(flavour)} holds ${width}`,
+        `item ${hex(item.id)} is immediate and ${counted(item.lengthBytes, 'byte')} long; an immediate of ${flavourName(flavour)} holds ${width}`,
     )
     const base = pointerBase(flavour, item.id, item.immediate)
     hi[i] = base.hi + (item.immediate ? 0 : Math.floor(address / 2 ** 32))

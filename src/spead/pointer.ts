@@ -14,7 +14,7 @@ const TWO_32 = 2 ** 32
 export const maxAddress = (flavour: Flavour): number => Math.min(2 ** flavour.heapAddressBits - 1, Number.MAX_SAFE_INTEGER)
 
 /** Largest item id of the flavour (2^(63−N) − 1), as far as a JS number is exact. */
-export const maxItemId = (flavour: Flavour): number => Math.min(2 ** (63 - flavour.heapAddressBits) - 1, Number.MAX_SAFE_INTEGER)
+const maxItemId = (flavour: Flavour): number => Math.min(2 ** (63 - flavour.heapAddressBits) - 1, Number.MAX_SAFE_INTEGER)
 
 export const hex = (value: number | bigint): string => `0x${value.toString(16)}`
 

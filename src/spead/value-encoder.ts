@@ -1,11 +1,10 @@
 import { shown } from '../checks.js'
-import { SpeadcastError } from '../errors.js'
+import { counted } from '../errors.js'
 import { float16Bits, putBits, putWideBits } from './bytes.js'
-import type { Descriptor, FormatField } from './descriptor.js'
+import type { Descriptor } from './descriptor.js'
 import { componentBytes, type Dtype } from './dtype.js'
-
-/** Names the place of a value for an error, such as '[3][1]'. */
-export type Where = () => string
+import type { FormatField } from './item-types.js'
+import { type Check, fail, floatCheck, integerCheck, type Where } from './number-checks.js'
 
 /**
  * Writes the components of an item's elements into its wire bytes: the fields of a format, the two floats of a complex, else the
@@ -21,46 +20,6 @@ export function encoderFor(descriptor: Descriptor, out: Uint8Array<ArrayBuffer>)
   return descriptor.dtype
     ? dtypeEncoder(descriptor.name, descriptor.dtype, out)
     : formatEncoder(descriptor, descriptor.format!, out)
-}
-
-export function fail(name: string, where: Where, problem: string): never {
-  throw new SpeadcastError('ERR_SPEADCAST_VALUE', `item '${name}'${where()}: ${problem}`)
-}
-
-type Check<T> = (value: unknown, where: Where) => T
-
-/** Makes a check for whole numbers of a width. It returns a number up to 53 bits, and above them the value as it was given. */
-function integerCheck(name: string, code: 'u' | 'i', bits: number): Check<number | bigint> {
-  const bigMin = code === 'i' ? -(1n << BigInt(bits - 1)) : 0n
-  const bigMax = (1n << BigInt(code === 'i' ? bits - 1 : bits)) - 1n
-  const min = Number(bigMin)
-  const max = Number(bigMax)
-  const limit = bits <= 32 ? `${min} to ${max}` : code === 'i' ? `−2^${bits - 1} to 2^${bits - 1} − 1` : `0 to 2^${bits} − 1`
-  return (value, where) => {
-    if (typeof value === 'bigint') {
-      if (value < bigMin || value > bigMax) fail(name, where, `${value}n is out of range for ${code}${bits} (${limit})`)
-      return bits <= 53 ? Number(value) : value
-    }
-    if (typeof value !== 'number') return fail(name, where, `${shown(value)} is not a number, which ${code}${bits} needs`)
-    if (!Number.isInteger(value)) fail(name, where, `${value} is not a whole number, which ${code}${bits} needs (${limit})`)
-    if (value < min || value > max) fail(name, where, `${value} is out of range for ${code}${bits} (${limit})`)
-    if (!Number.isSafeInteger(value)) fail(name, where, `${value} is beyond 2^53, where numbers have gaps: give a bigint`)
-    return value
-  }
-}
-
-const FLOAT_MAX: Readonly<Record<number, number>> = { 16: 65_504, 32: 3.4028234663852886e38 }
-
-function floatCheck(name: string, bits: number): Check<number> {
-  const rounds = bits === 16 ? (value: number) => (Math.abs(value) < 65_520 ? value : Infinity) : bits === 32 ? Math.fround : Number
-  return (value, where) => {
-    if (typeof value !== 'number' && typeof value !== 'bigint')
-      return fail(name, where, `${shown(value)} is not a number, which f${bits} needs`)
-    const number = Number(value)
-    if (Number.isFinite(number) && !Number.isFinite(rounds(number)))
-      fail(name, where, `${value} is out of range for f${bits} (up to ±${FLOAT_MAX[bits]})`)
-    return number
-  }
 }
 
 function booleanCheck(name: string): Check<number> {
@@ -127,7 +86,7 @@ function putUnicode(name: string, dtype: Dtype, view: DataView, at: number, valu
   const characters = [...value]
   const limit = dtype.itemSizeBytes / 4
   if (characters.length > limit)
-    fail(name, where, `${shown(value)} has ${characters.length} characters; ${dtype.descr} holds ${limit}`)
+    fail(name, where, `${shown(value)} has ${counted(characters.length, 'character')}; ${dtype.descr} holds ${limit}`)
   characters.forEach((character, i) => {
     view.setUint32(at + 4 * i, character.codePointAt(0)!, !dtype.bigEndian)
   })
@@ -137,7 +96,8 @@ function putUnicode(name: string, dtype: Dtype, view: DataView, at: number, valu
 function putRaw(name: string, dtype: Dtype, out: Uint8Array, at: number, value: unknown, where: Where): void {
   const limit = dtype.itemSizeBytes
   if (dtype.kind === 'S' && typeof value === 'string') {
-    if (value.length > limit) fail(name, where, `${shown(value)} has ${value.length} characters; ${dtype.descr} holds ${limit}`)
+    if (value.length > limit)
+      fail(name, where, `${shown(value)} has ${counted(value.length, 'character')}; ${dtype.descr} holds ${limit}`)
     for (let i = 0; i < value.length; i++) {
       if (value.charCodeAt(i) > 0x7f)
         fail(name, where, `'${value}' is not ASCII, which ${dtype.descr} needs; U<n> takes any characters`)
@@ -145,7 +105,8 @@ function putRaw(name: string, dtype: Dtype, out: Uint8Array, at: number, value: 
     }
     return
   }
-  const wanted = dtype.kind === 'S' ? `a string or a Uint8Array of up to ${limit} bytes` : `a Uint8Array of ${limit} bytes`
+  const wanted =
+    dtype.kind === 'S' ? `a string or a Uint8Array of up to ${counted(limit, 'byte')}` : `a Uint8Array of ${counted(limit, 'byte')}`
   if (!(value instanceof Uint8Array) || value.length > limit || (dtype.kind === 'V' && value.length !== limit))
     fail(name, where, `${shown(value)} is not ${wanted}, which ${dtype.descr} needs`)
   out.set(value, at)

@@ -1,9 +1,11 @@
 import { isInstance, shown } from '../checks.js'
-import { SpeadcastError } from '../errors.js'
+import { counted, SpeadcastError } from '../errors.js'
 import { allocate } from './bytes.js'
-import type { Descriptor, FormatField } from './descriptor.js'
+import type { Descriptor } from './descriptor.js'
 import { componentBytes, isNaturalView } from './dtype.js'
-import { type Encoder, encoderFor, fail, type Where } from './value-encoder.js'
+import type { FormatField } from './item-types.js'
+import { fail, type Where } from './number-checks.js'
+import { type Encoder, encoderFor } from './value-encoder.js'
 
 /** Anything that can be sent. Nested arrays are for small items, because they are walked value by value. */
 export type ItemValue = number | bigint | boolean | string | ArrayBufferLike | ArrayBufferView | readonly ItemValue[]
@@ -79,14 +81,14 @@ function encodeMemory(descriptor: Descriptor, value: ArrayBufferLike | ArrayBuff
       return convert(descriptor, numbers, numbers.length / components)
   }
   const wanted = descriptor.variable
-    ? `rows of ${(knownElements(descriptor) * descriptor.elementBits) / 8} bytes`
-    : `${descriptor.elements} elements, ${descriptor.byteLength} bytes`
+    ? `rows of ${counted((knownElements(descriptor) * descriptor.elementBits) / 8, 'byte')}`
+    : `${counted(descriptor.elements!, 'element')}, ${counted(descriptor.byteLength!, 'byte')}`
   return fail(descriptor.name, () => '', `shape (${shapeText(descriptor)}) takes ${wanted}; got ${described(value, bytes)}`)
 }
 
 const described = (value: object, bytes: Uint8Array): string => {
   const length = asNumericArray(value)?.length
-  return `${value.constructor.name} of ${length === undefined ? '' : `${length} elements, `}${bytes.length} bytes`
+  return `${value.constructor.name} of ${length === undefined ? '' : `${counted(length, 'element')}, `}${counted(bytes.length, 'byte')}`
 }
 
 const shapeText = (descriptor: Descriptor): string => descriptor.shape.map((dim) => dim ?? 'any').join(', ')

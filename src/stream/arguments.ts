@@ -2,10 +2,12 @@
 import type { GroupMode } from '../batch/compile.js'
 import type { HeapReference } from '../batch/heaps.js'
 import { checkOptions, isInstance, listOf, oneOf, shown } from '../checks.js'
-import { ensure, SpeadcastError } from '../errors.js'
+import { counted, ensure, SpeadcastError } from '../errors.js'
 import { type Flavour, Heap, ItemGroup } from '../spead/index.js'
 import { splitHeapCnt, splitUnsigned } from '../spead/pointer.js'
 import { Batch, type BatchOptions } from './batch.js'
+import type { CloseOptions } from './calls.js'
+import { tellIfDeadlineLong, tellIfHeapRateSlow } from './units.js'
 
 const GROUP_MODES: readonly GroupMode[] = ['serial', 'round-robin', 'by-substream']
 
@@ -52,12 +54,11 @@ export function checkReferences(references: readonly HeapReference[], substreams
   }
 }
 
-export function checkSubstream(substream: number, substreams: number): number {
+function checkSubstream(substream: number, substreams: number): number {
   ensure(
     Number.isInteger(substream) && substream >= 0 && substream < substreams,
     'ERR_SPEADCAST_SUBSTREAM',
-    () =>
-      `substream is ${shown(substream)}; the stream has ${substreams} endpoint${substreams === 1 ? '' : 's'}, 0 to ${substreams - 1}`,
+    () => `substream is ${shown(substream)}; the stream has ${counted(substreams, 'endpoint')}, 0 to ${substreams - 1}`,
   )
   return substream
 }
@@ -70,7 +71,7 @@ export interface HeapPace {
   readonly keeper: 'the kernel' | 'the device' | undefined
 }
 
-export function checkHeapRate(rate: number, { paced, keeper }: HeapPace): void {
+function checkHeapRate(rate: number, { paced, keeper }: HeapPace): void {
   ensure(
     typeof rate === 'number' && (rate === -1 || (rate >= 0 && Number.isFinite(rate))),
     'ERR_SPEADCAST_CONFIG',
@@ -86,9 +87,10 @@ export function checkHeapRate(rate: number, { paced, keeper }: HeapPace): void {
     'ERR_SPEADCAST_CONFIG',
     () => `heap rate is ${rate}, and ${keeper} keeps the rate of this stream: rates per heap need rateMethod 'sw'`,
   )
+  tellIfHeapRateSlow(rate)
 }
 
-const BATCH_OPTIONS = ['items', 'heaps', 'groupMode', 'substreams', 'rates', 'memory']
+const BATCH_OPTIONS = ['items', 'heaps', 'groupMode', 'substreams', 'rates', 'memory', 'views']
 
 /** Whether it is an object of regions by item name, whose properties can be read. */
 function isReadable(memory: BatchOptions['memory'] & object): boolean {
@@ -146,7 +148,7 @@ export function ratesOf(rates: BatchOptions['rates'], heaps: number, pace: HeapP
     list?.length === heaps,
     'ERR_SPEADCAST_CONFIG',
     () =>
-      `createBatch: ${list ? `rates has ${list.length} entries` : `rates is ${shown(rates)}`} for ${heaps} heaps; ` +
+      `createBatch: ${list ? `rates has ${counted(list.length, 'entry', 'entries')}` : `rates is ${shown(rates)}`} for ${counted(heaps, 'heap')}; ` +
       'give a list of one for each',
   )
   for (const rate of list) checkHeapRate(rate, pace)
@@ -184,4 +186,17 @@ export function checkRange(first: number, heaps: number, total: number): void {
       'ERR_SPEADCAST_VALUE',
       `send: heaps is ${shown(heaps)}; the batch has 1 to ${total - first}${first > 0 ? ` from heap ${first} on` : ''}`,
     )
+}
+
+/** The deadline of a stream's `close`. */
+export function deadlineOf(options: CloseOptions): number | undefined {
+  checkOptions('close', options, ['deadlineSeconds'])
+  const { deadlineSeconds } = options
+  ensure(
+    deadlineSeconds === undefined || (Number.isFinite(deadlineSeconds) && deadlineSeconds >= 0),
+    'ERR_SPEADCAST_CONFIG',
+    () => `close: deadlineSeconds is ${shown(deadlineSeconds)}; it must be a number of seconds from 0 up`,
+  )
+  tellIfDeadlineLong(deadlineSeconds)
+  return deadlineSeconds
 }

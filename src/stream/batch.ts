@@ -1,15 +1,21 @@
+import type { ImmediateColumn } from '../batch/column.js'
 import type { GroupMode } from '../batch/compile.js'
 import type { ExternalMemory } from '../batch/external-memory.js'
 import { type BatchConfig, BatchTemplate } from '../batch/template.js'
-import type { BatchHandle, HeapViews, ImmediateColumn } from '../batch/views.js'
+import type { ClassesFor, HeapOf, HeapViews, ViewClasses } from '../batch/view-types.js'
+import type { BatchHandle } from '../batch/views.js'
+import { INSPECT, type Inspection, inspected } from '../errors.js'
 import type { ItemGroup } from '../spead/index.js'
 import type { BatchResult } from './result.js'
 import type { SendPromise } from './send-promise.js'
 
-/** Options of `stream.createBatch`. */
-export interface BatchOptions {
+/**
+ * Options of `stream.createBatch`.
+ * @example stream.createBatch({ items, heaps: 64, groupMode: 'by-substream', substreams: (j) => j % 16 })
+ */
+export interface BatchOptions<G = unknown, V extends ViewClasses = ViewClasses> {
   /** The items of every heap, with fixed shapes. Values they have now are copied into every heap. */
-  items: ItemGroup
+  items: ItemGroup<G>
   /** Heaps per batch, at least 1. */
   heaps: number
   /**
@@ -22,7 +28,12 @@ export interface BatchOptions {
   /** Bytes per second of each heap: −1 the stream's rate, 0 unlimited. Default: the stream's. Only with a stream rate. */
   rates?: readonly number[]
   /** Items whose samples live in memory of yours: regions from Region.allocate or Region.fromFd. */
-  memory?: Readonly<Record<string, ExternalMemory>>
+  memory?: Readonly<Partial<Record<keyof HeapOf<G> & string, ExternalMemory>>>
+  /**
+   * The class of each item's view, by name: `{ samples: Int16Array }`. It gives the views their types where the type of `items` does not, and is
+   * checked against the items in any case (ERR_SPEADCAST_ITEM). Default: what the type of `items` says.
+   */
+  views?: V & ClassesFor<G, V>
 }
 
 /** @internal The services of the stream to its batches. */
@@ -36,11 +47,16 @@ export interface BatchOwner {
 
 /**
  * A batch of a stream. Write `heap(j)` views and `immediate(name)` columns, `send` it, wait for `free`, write again; batch/sendable.ts has
- * the table of states.
+ * the table of states. `T` has the views of a heap by item name, and `I` the names of its immediates:
+ * `Batch<{ adc_samples: Int8Array }, 'timestamp'>`. `Batch<object>` is any batch, as `send` takes it.
+ * @example
+ * await batch.free
+ * batch.heap(0).adc_samples.fill(1)
+ * stream.send(batch)
  */
-export class Batch<T extends object = HeapViews> {
+export class Batch<T extends object = HeapViews, I extends string = string> {
   /** @internal */
-  readonly template: BatchTemplate<T>
+  readonly template: BatchTemplate<T, I>
   readonly #owner: BatchOwner
   #inFlight: SendPromise<BatchResult> | undefined
   #closed = false
@@ -49,13 +65,15 @@ export class Batch<T extends object = HeapViews> {
   /** @internal */
   constructor(owner: BatchOwner, config: BatchConfig) {
     this.#owner = owner
-    this.template = new BatchTemplate<T>(config)
+    this.template = new BatchTemplate<T, I>(config)
   }
 
+  /** How many heaps it has. */
   get heaps(): number {
     return this.template.heaps
   }
 
+  /** Packets of each heap. The first heap of a substream has more where descriptors go in band. */
   get packetsPerHeap(): number {
     return this.template.packetsPerHeap
   }
@@ -65,26 +83,51 @@ export class Batch<T extends object = HeapViews> {
     return this.template.interleaved
   }
 
+  /** 'free': it may be written and sent; 'in-flight': it may be neither; 'closed': its memory was given back. */
   get state(): 'free' | 'in-flight' | 'closed' {
     if (this.#closed) return 'closed'
     return this.#inFlight ? 'in-flight' : 'free'
   }
 
-  /** The views of heap j's addressed items, by name. Valid until the batch is closed; do not write while the batch is in flight. */
+  /**
+   * The views of the items of heap `j` (from 0 up) that stand in the heap payload, by name. Views are made once, and valid until the batch is closed.
+   * Do not write while the batch is in flight: `await batch.free` first.
+   *
+   * | item | view |
+   * |---|---|
+   * | 'i1' … '<u4', '<f4', '<f8' | Int8Array … Uint32Array, Float32Array, Float64Array |
+   * | '<i8', '<u8', '<M8', '<m8' | BigInt64Array, BigUint64Array |
+   * | '<c8', '<c16' | Float32Array, Float64Array: re, im, re, im … |
+   * | '<f2' | Uint16Array of the bits, because Node 20 has no Float16Array |
+   * | '>i2' and other big-endian numbers | BigEndianView, BigEndianBigIntView: `get`, `set`, `fill`; an index throws |
+   * | formats, booleans, strings, 'f16', 'c32', 'V8' | Uint8Array of the bytes of the wire |
+   *
+   * ```ts
+   * batch.heap(0).adc_samples.set(samples)
+   * ```
+   * @throws ERR_SPEADCAST_VALUE for a heap that there is not. A name that has no view throws ERR_SPEADCAST_ITEM when it is read; an immediate
+   *   has a column instead.
+   */
   heap(j: number): T {
     return this.template.views.heap(j)
   }
 
-  /** The views of one item, heap by heap. */
+  /**
+   * The views of one item, heap by heap: `for (const view of batch.item('adc_samples')) view.fill(0)`.
+   * @throws ERR_SPEADCAST_ITEM for a name that has no view
+   */
   item<K extends keyof T & string>(name: K): Generator<T[K]> {
     return this.template.views.item(name)
   }
 
   /**
-   * The staged values of an immediate item, one per heap, put into the headers when the batch is sent. Integers are exact to the
-   * item's width; an immediate that is not one number is staged as its bytes read as a big-endian integer.
+   * The staged values of an immediate item, one per heap, put into the headers when the batch is sent: `batch.immediate('timestamp').setRamp(0, 8192)`.
+   * Integers are exact to the item's width, and to 2^53; an immediate that is not one number is staged as its bytes read as a big-endian integer.
+   * An item is an immediate where it has at most as many bytes as the flavour's item pointer holds, 6 in SPEAD-64-48, unless it was added
+   * with `allowImmediate: false`. Valid until the batch is closed.
+   * @throws ERR_SPEADCAST_ITEM for a name that is no immediate
    */
-  immediate(name: string): ImmediateColumn {
+  immediate(name: I): ImmediateColumn {
     return this.template.immediate(name)
   }
 
@@ -93,8 +136,11 @@ export class Batch<T extends object = HeapViews> {
     return this.template.cnts
   }
 
-  /** Plain data from which attachBatch makes the same views in another thread of this process. */
-  handle(): BatchHandle {
+  /**
+   * Plain data from which attachBatch makes the same views in another thread of this process: `worker.postMessage(batch.handle())`.
+   * @throws ERR_SPEADCAST_BATCH_STATE when the batch is closed
+   */
+  handle(): BatchHandle<T, I> {
     return this.template.handle()
   }
 
@@ -115,6 +161,14 @@ export class Batch<T extends object = HeapViews> {
     if (this.#closed) return
     this.#owner.closeBatch(this as unknown as Batch<object>)
     this.#closed = true
+  }
+
+  /** @internal */
+  [INSPECT](...how: Inspection): string {
+    return inspected('Batch', how, () => {
+      const { state, packetsPerHeap, interleaved, template } = this
+      return { state, ...template.views.shown(), packetsPerHeap, interleaved }
+    })
   }
 
   /** @internal The promise of the send under way, undefined when it has settled. */

@@ -1,7 +1,12 @@
 /** Options and answers of a stream's calls. */
-import type { CounterName } from '../stats.js'
+import type { StateWords } from '../backend/states.js'
+import type { StreamCounters } from '../stats.js'
 import type { BatchResult } from './result.js'
 
+/**
+ * Options of `stream.send`.
+ * @example await stream.send(batch, { heaps: 16, signal: AbortSignal.timeout(1000) })
+ */
 export interface SendOptions {
   /** How many heaps of the batch to send. Default: all from `firstHeap` on. */
   heaps?: number
@@ -11,24 +16,36 @@ export interface SendOptions {
   signal?: AbortSignal
 }
 
+/**
+ * Options of `stream.close`.
+ * @example const { droppedHeaps } = await stream.close({ deadlineSeconds: 2 })
+ */
 export interface CloseOptions {
-  /** Give up and drop what is left after this long. Default: wait for ever. */
+  /** Gives up and drops what is left after this long. Default: waits for ever. */
   deadlineSeconds?: number
 }
 
+/** The heaps that `stream.close` could not send. */
 export interface CloseReport {
   /** Heaps that were queued and not sent whole because the deadline passed or the stream was destroyed. */
   readonly droppedHeaps: number
 }
 
-export interface StreamStats extends Record<CounterName, number> {
+/**
+ * The answer of `stream.stats()`: the counters, and how the stream is doing.
+ * @example const { heapsSent, heapsFailed, bytesBehind } = stream.stats()
+ */
+export interface StreamStats extends StreamCounters {
+  /** The backend that sends. */
   readonly backend: string
+  /** Why that one. */
   readonly reason: string
+  /** The evidence that "sent" rests on, as in `BatchResult`. */
   readonly evidence: BatchResult['evidence']
   /** Sends submitted and not settled. */
   readonly inFlight: number
   /** Bytes of all packets on the wire, from preamble to gap: headers, VLAN tags and frame check sequence included. */
   readonly wireBytes: number
-  /** The backend's own account: segmentation and why, interface, buffer sizes … */
-  readonly states: Readonly<Record<string, string | number | boolean>>
+  /** The backend's own account: segmentation and why, interface, buffer sizes. A copy, which does not change. */
+  readonly states: StateWords
 }

@@ -28,9 +28,11 @@ type Undefaulted =
 
 /** The options of openStream as they are used: checked, and with the defaults in place. */
 export type StreamConfig = Readonly<
-  Required<Omit<StreamOptions, Undefaulted | 'to' | 'flavour'>> & { [K in Undefaulted]?: StreamOptions[K] | undefined } & {
+  Required<Omit<StreamOptions, Undefaulted | 'to' | 'flavour' | 'rate'>> & { [K in Undefaulted]?: StreamOptions[K] | undefined } & {
     to: readonly string[]
     flavour: Required<NonNullable<StreamOptions['flavour']>>
+    /** As it was given. */
+    rate: number | string
     rateBytesPerSecond: number
   }
 >
@@ -47,13 +49,15 @@ const choice = <const T extends readonly string[]>(names: T) => v.picklist(names
 
 const yesOrNo = v.boolean('must be true or false')
 
+type FailAt = NonNullable<NonNullable<StreamOptions['memory']>['failAt']>
+
 const memoryOptions = v.strictObject(
   {
     keepPackets: v.exactOptional(yesOrNo),
     acceptPerPost: v.exactOptional(whole(1, 2 ** 31, 'packets')),
     pauseNanoseconds: v.exactOptional(whole(0, 1e12, 'nanoseconds')),
     completeAfterReaps: v.exactOptional(whole(1, 2 ** 31, 'reaps')),
-    failAt: v.exactOptional(v.function('must be a function of row and substream')),
+    failAt: v.exactOptional(v.custom<FailAt>((it) => typeof it === 'function', 'must be a function of row and substream')),
   },
   'must be an object, see MemoryOptions',
 )

@@ -1,8 +1,11 @@
 import { checkOptions, listOf, shown } from '../checks.js'
 import { IoThreadHandle } from '../engine/thread.js'
-import { ensure } from '../errors.js'
+import { ensure, INSPECT, type Inspection, inspected } from '../errors.js'
 
-/** Options of `new IoThread`. */
+/**
+ * Options of `new IoThread`.
+ * @example new IoThread({ affinity: [3], name: 'beamformer', priority: -10 })
+ */
 export interface IoThreadOptions {
   /** CPUs the thread may run on, by number. Default: any that the process may. */
   affinity?: readonly number[]
@@ -20,6 +23,9 @@ const handles = new WeakMap<IoThread, IoThreadHandle>()
  * one, streams share the threads of a pool (option `ioThreads`). It does not keep the process alive.
  *
  * Affinity and priority are set when the first stream opens, which fails with ERR_SPEADCAST_CONFIG where they may not be had.
+ * @example
+ * await using thread = new IoThread({ affinity: [3] })
+ * const streams = await Promise.all(beams.map((to) => openStream({ to, thread })))
  */
 export class IoThread implements AsyncDisposable {
   /** @throws ERR_SPEADCAST_CONFIG */
@@ -59,8 +65,18 @@ export class IoThread implements AsyncDisposable {
     handle.release()
   }
 
+  /** Closes it, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close()
+  }
+
+  /** @internal */
+  [INSPECT](...how: Inspection): string {
+    return inspected('IoThread', how, () => {
+      const { setup, state, streams } = handleOf(this)
+      const { name, affinity, priority } = setup
+      return { name, state, streams, ...(affinity.length > 0 && { affinity }), ...(priority !== undefined && { priority }) }
+    })
   }
 }
 

@@ -1,4 +1,4 @@
-import type { MemoryOptions, MemoryPacket } from '../backend/memory.js'
+import type { MemoryPacket } from '../backend/memory.js'
 import type { BackendName } from '../backend/names.js'
 import type { BackendSpec } from '../backend/open.js'
 import { type Selection, selectBackend, threadRefused, udpInstead } from '../backend/select.js'
@@ -6,12 +6,14 @@ import type { UdpOptions } from '../backend/udp/open.js'
 import type { RdmaUdOptions } from '../backend/verbs/datagrams-open.js'
 import type { QueueOptions } from '../backend/verbs/open.js'
 import type { IbverbsOptions } from '../backend/verbs/raw-options.js'
+import { messageOf } from '../checks.js'
+import { firstOf } from '../debug.js'
 import type { Driver, DriverInput } from '../engine/driver.js'
 import { InlineDriver } from '../engine/driver-inline.js'
 import { WorkerDriver } from '../engine/driver-worker.js'
 import { DEFAULT_IO_THREADS, ioThreads, type Lease, lease } from '../engine/pool.js'
 import { Ring } from '../engine/ring.js'
-import { BackendRefused, ensure, SpeadcastError, ThreadRefused, warn, withCode } from '../errors.js'
+import { BackendRefused, counted, ensure, SpeadcastError, ThreadRefused, warn, withCode } from '../errors.js'
 import { type EndpointSpec, parseEndpoints, type ResolvedEndpoint, resolveEndpoints } from '../net/endpoint.js'
 import type { ResolvedInterface } from '../net/interface.js'
 import { askedInterface, oddInterface } from '../net/sender-interface.js'
@@ -19,8 +21,10 @@ import { makeFlavour } from '../spead/index.js'
 import { cntSequence } from './arguments.js'
 import { IBVERBS_DEFAULTS, parseStreamConfig, RDMA_UD_DEFAULTS, type StreamConfig, withTransport } from './config.js'
 import { handleOf, IoThread } from './io-thread.js'
+import { News } from './news.js'
 import { DEFAULTS, type StreamOptions } from './options.js'
 import { Stream } from './stream.js'
+import { tellOfUnits } from './units.js'
 
 /** Postings that an asynchronous backend may have in flight. */
 const MAX_IN_FLIGHT = 8
@@ -37,13 +41,15 @@ const LARGEST_PACKET_BYTES = 65507
 
 /**
  * Opens a stream: resolves endpoints, chooses a backend, starts the sending side.
- * @throws (rejects) ERR_SPEADCAST_CONFIG, _ENDPOINT, _RESOLVE, _INTERFACE, _PACKET_SIZE, _BACKEND, _UNREACHABLE; the message says
- *   what to change
+ * @throws (rejects) ERR_SPEADCAST_CONFIG, _ENDPOINT, _RESOLVE, _INTERFACE, _PACKET_SIZE, _HEAP_CNT, _BACKEND, _BUNDLED, _UNREACHABLE, _WORKER, _MEMORY,
+ *   _NATIVE; the message says what to change
+ * @example await using stream = await openStream({ to: ['10.0.0.5:7148', '10.0.0.6:7148'], packetSizeBytes: 8972, rate: '4Gbps' })
  */
-export async function openStream(options: StreamOptions): Promise<Stream> {
+export async function openStream<const Bits extends number = 48>(options: StreamOptions<Bits>): Promise<Stream<Bits>> {
   const parsed = parseStreamConfig(options)
   const specs = parseEndpoints(parsed.to)
   const config = withTransport(parsed, specs)
+  tellOfUnits(config)
   const flavour = makeFlavour(config.flavour)
   cntSequence(flavour, config.firstCnt, config.cntStep)
   if (typeof config.descriptors === 'object')
@@ -51,11 +57,16 @@ export async function openStream(options: StreamOptions): Promise<Stream> {
   checkPacketSize(config)
   // A thread that has to be started loads its code meanwhile.
   const early = mayHaveThread(config) ? claimThread(config) : undefined
+  const news = new News()
   try {
-    return await openResolved(config, specs, early)
+    const stream = (await openResolved(config, specs, early, news)) as Stream<Bits>
+    news.opened()
+    return stream
   } catch (error) {
     release(early)
-    throw withCode('openStream', error)
+    const known = withCode('openStream', error)
+    news.say(() => `cannot be opened: ${messageOf(known)}`)
+    throw known
   }
 }
 
@@ -92,8 +103,14 @@ function mayHaveThread({ thread, backend }: StreamConfig): boolean {
   return process.platform === 'linux' && thread !== 'inline' && (backend === 'auto' || THREADED.includes(backend))
 }
 
-async function openResolved(config: StreamConfig, specs: readonly EndpointSpec[], early: Claim | undefined): Promise<Stream> {
+async function openResolved(
+  config: StreamConfig,
+  specs: readonly EndpointSpec[],
+  early: Claim | undefined,
+  news: News,
+): Promise<Stream> {
   const endpoints = await resolveEndpoints(specs)
+  news.say(() => `opens to ${firstOf(endpoints.map(({ text }) => text))}; ${wishes(config)}`)
   const unicast = endpoints.find(({ multicast }) => !multicast)
   ensure(
     !(config.ttl === 0 && unicast),
@@ -106,6 +123,7 @@ async function openResolved(config: StreamConfig, specs: readonly EndpointSpec[]
     () => `broadcast is set, and ${endpoints[0]!.text} is IPv6, which has none; leave it out, or send to a group such as [ff02::1]`,
   )
   const iface = await askedInterface(config.interface, endpoints[0]!)
+  if (iface) news.say(() => `interface ${iface.name} (index ${iface.index}), address ${iface.address}`)
   const selection = await selectBackend(config.backend, {
     endpoints,
     interface: iface,
@@ -115,12 +133,12 @@ async function openResolved(config: StreamConfig, specs: readonly EndpointSpec[]
     multicastLoop: config.multicastLoop,
   })
   try {
-    return await openWith(selection, config, endpoints, iface, early)
+    return await openWith(selection, config, endpoints, iface, news, early)
   } catch (error) {
     const refused = config.backend === 'auto' && selection.backend === 'ibverbs' && error instanceof SpeadcastError
     // The probe cannot tell everything: that a queue of full length takes more memory than may be locked, for one.
     if (!refused || error.code !== 'ERR_SPEADCAST_BACKEND') throw error
-    return openWith(udpInstead(error instanceof BackendRefused ? error.why : error.message), config, endpoints, iface)
+    return openWith(udpInstead(error instanceof BackendRefused ? error.why : error.message), config, endpoints, iface, news)
   }
 }
 
@@ -129,8 +147,10 @@ async function openWith(
   config: StreamConfig,
   endpoints: readonly ResolvedEndpoint[],
   iface: ResolvedInterface | undefined,
+  news: News,
   early?: Claim,
 ): Promise<Stream> {
+  news.say(() => `backend ${backend}: ${reason}`)
   const asked = config.thread instanceof IoThread ? 'worker' : config.thread
   const wanted = asked ?? (THREADED.includes(backend) ? 'worker' : 'inline')
   if (wanted === 'inline') release(early)
@@ -173,11 +193,13 @@ async function openWith(
       interruptible: typeof config.descriptors === 'object' && config.descriptors.everySeconds !== undefined,
     },
   }
+  const from = claim && !(claim instanceof ThreadRefused) ? claim.thread.label : 'the event loop'
+  news.say(() => `sends from ${from}${claim instanceof ThreadRefused ? `, because ${claim.why}` : ''}`)
   const { driver, packets } = await openDriver(input, claim)
   const paced = config.rateBytesPerSecond > 0
   const states = paced ? { rateMethod: 'sw', rateMethodReason: softwareReason(config, backend) } : {}
   const why = claim instanceof ThreadRefused ? `${reason}; sent from the event loop: ${claim.why}` : reason
-  const stream = new Stream({ config, endpoints, ring, driver, reason: why, states, packets })
+  const stream = new Stream({ config, endpoints, ring, driver, reason: why, states, packets, news })
   try {
     if (config.firstCnt !== 1 || config.cntStep !== 1) stream.setCntSequence(config.firstCnt, config.cntStep)
   } catch (error) {
@@ -185,6 +207,12 @@ async function openWith(
     throw error
   }
   return stream
+}
+
+/** Says in words what was asked for. */
+function wishes({ backend, packetSizeBytes, rateBytesPerSecond: rate, rateMethod }: StreamConfig): string {
+  const pace = rate > 0 ? `${rate} bytes a second (rateMethod '${rateMethod}')` : 'no rate'
+  return `backend '${backend}', packets of at most ${packetSizeBytes} bytes, ${pace}`
 }
 
 /** Why this program keeps the rate, where the backend does not say otherwise. */
@@ -265,7 +293,7 @@ function backendSpec(
         kind: 'memory',
         substreams: endpoints.length,
         family: endpoints[0]!.family,
-        ...(config.memory as Omit<MemoryOptions, 'substreams' | 'family'>),
+        ...config.memory,
       }
     case 'pcap':
       return {
@@ -320,7 +348,8 @@ function rdmaUdSpec(
   ensure(
     peers === undefined || peers.length === endpoints.length,
     'ERR_SPEADCAST_CONFIG',
-    () => `rdmaUd.peers names ${peers!.length} queue pairs, and there are ${endpoints.length} endpoints; give one for each`,
+    () =>
+      `rdmaUd.peers names ${counted(peers!.length, 'queue pair')} for ${counted(endpoints.length, 'endpoint')}; give one for each`,
   )
   return { ...queueSpec(config, endpoints, iface), ...RDMA_UD_DEFAULTS, ...config.rdmaUd }
 }

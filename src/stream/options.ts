@@ -1,27 +1,39 @@
 /** The options of openStream, and their defaults. config.ts checks them. */
+import type { MemoryOptions } from '../backend/memory.js'
 import type { BackendChoice } from '../backend/names.js'
 import type { Split } from '../spead/index.js'
 import type { IoThread } from './io-thread.js'
 import type { PathChange } from './path-change.js'
+import type { RateText } from './rate.js'
 
+/** Defaults of `StreamOptions` and of its parts. */
 export const DEFAULTS = {
   /** UDP payload that fits a 1500-byte MTU over IPv4, as spead2's default. */
   packetSizeBytes: 1472,
+  /** Bytes of one full message of segmentation offload. */
   burstBytes: 65536,
+  /** Catches up with a delay in twenty times its length. */
   burstRateRatio: 1.05,
   /** A main thread's garbage collection and a busy CPU's time slices are shorter; a source that pauses is longer. */
   catchUpSeconds: 0.05,
+  /** Bytes of SO_SNDBUF that are asked for. */
   sendBufferBytes: 1 << 20,
+  /** Milliseconds; Linux asks three times in that time. */
   neighbourTimeoutMs: 1000,
   /** An mlx5 ring of 64-byte slots for this many takes 256 KiB. */
   queueDepth: 4096,
   /** About what waking a sleeping thread costs. */
   pollMicroseconds: 50,
+  /** Milliseconds in which a device that works completes something. */
   completionTimeoutMs: 5000,
+  /** Milliseconds in which a receiver's queue pair is told. */
   connectTimeoutMs: 5000,
 } as const
 
-/** Options of backends 'ibverbs' and 'rdma-ud'. */
+/**
+ * Options of backends 'ibverbs' and 'rdma-ud'.
+ * @example await openStream({ to: '239.10.0.1:7148', interface: 'eth0', backend: 'ibverbs', ibverbs: { poll: 'busy' } })
+ */
 export interface IbverbsStreamOptions {
   /** Name or path of libibverbs. Default: the environment's SPEADCAST_VERBS_LIBRARY, then libibverbs.so.1. */
   library?: string
@@ -32,7 +44,7 @@ export interface IbverbsStreamOptions {
    * once; 'busy' never sleeps while packets are under way and takes a CPU for it.
    */
   poll?: 'busy' | 'adaptive' | 'event'
-  /** Default 50. */
+  /** How long 'adaptive' polls before it sleeps. Default 50. */
   pollMicroseconds?: number
   /** The device's interrupt for completions, by its number modulo how many there are. Default 0. */
   completionVector?: number
@@ -46,15 +58,24 @@ export interface IbverbsStreamOptions {
    * Tag of the frames, the innermost if there are several, with backend 'ibverbs' alone. Default: that of the interface if it is a VLAN,
    * priority 0.
    */
-  vlan?: { id: number; priority?: number }
+  vlan?: {
+    /** VLAN id, 1 to 4094 (IEEE 802.1Q). */
+    id: number
+    /** Priority code point, 0 to 7. Default 0. */
+    priority?: number
+  }
 }
 
-/** A receiver's queue pair, where no rendezvous tells it. */
+/**
+ * A receiver's queue pair, where no rendezvous tells it.
+ * @example const peers: RdmaUdPeer[] = [{ gid: '10.0.0.5', qpn: 17 }]
+ */
 export interface RdmaUdPeer {
   /** GID of its port, as an IPv6 address, or the IPv4 address that it stands for (RoCE). Default: the endpoint's address. */
   gid?: string
+  /** Number of its queue pair. */
   qpn: number
-  /** Default 0x01234567, which speadcast's receivers take. */
+  /** Its key. Default 0x01234567, which speadcast's receivers take. */
   qkey?: number
   /** Local id of its port, which InfiniBand needs. Default 0. */
   lid?: number
@@ -62,7 +83,10 @@ export interface RdmaUdPeer {
   mtuBytes?: number
 }
 
-/** Options of backend 'rdma-ud'. */
+/**
+ * Options of backend 'rdma-ud'.
+ * @example await openStream({ to: '10.0.0.5:7148', backend: 'rdma-ud', rdmaUd: { device: 'mlx5_0:1' } })
+ */
 export interface RdmaUdStreamOptions {
   /** RDMA device to send from, with its port or without: 'mlx5_0:1'. Default: the one behind `interface`, or behind the route. */
   device?: string
@@ -72,13 +96,19 @@ export interface RdmaUdStreamOptions {
   connectTimeoutMs?: number
 }
 
-/** Options of backend 'tcp'. */
+/**
+ * Options of backend 'tcp'.
+ * @example await openStream({ to: 'tcp://10.0.0.5:7148', tcp: { connectTimeoutMs: 500 } })
+ */
 export interface TcpStreamOptions {
   /** How long opening waits for a receiver to accept the connection. Default 5000. */
   connectTimeoutMs?: number
 }
 
-/** How descriptors travel in heaps of their own. */
+/**
+ * How descriptors travel in heaps of their own.
+ * @example await openStream({ to: '239.10.0.0+15:7148', descriptors: { everySeconds: 5, stagger: true } })
+ */
 export interface DescriptorOptions {
   /** How often they are sent again, by a timer: also while nothing else is sent, and between the heaps of a long batch. Default: not. */
   everySeconds?: number
@@ -93,8 +123,11 @@ export interface DescriptorOptions {
   stagger?: boolean
 }
 
-/** Options of openStream. All but `to` have a default. */
-export interface StreamOptions {
+/**
+ * Options of openStream. All but `to` have a default. `Bits` are the flavour's heap address bits.
+ * @example await openStream({ to: '239.10.10.0+15:7148', interface: 'eth0', ttl: 4, rate: '25Gbps', packetSizeBytes: 8972 })
+ */
+export interface StreamOptions<Bits extends number = number> {
   /**
    * Endpoints, one substream each: 'HOST:PORT', '[::1]:7148', '239.10.10.0+15:7148' (sixteen), or a list of such. 'tcp://HOST:PORT' is a
    * receiver that packets go to over a TCP connection.
@@ -103,8 +136,8 @@ export interface StreamOptions {
   /** Interface to send through, by name or by one of its addresses. Default: the route decides. */
   interface?: string
   /**
-   * Default 'auto': ibverbs where it can work, else udp on Linux, dgram elsewhere; `stream.reason` says why. Never 'rdma-ud', datagrams of
-   * InfiniBand or RoCE, which only a receiver of that kind hears.
+   * The way of sending. Default 'auto': ibverbs where it can work, else udp on Linux, dgram elsewhere; `stream.reason` says why. Never
+   * 'rdma-ud', datagrams of InfiniBand or RoCE, which only a receiver of that kind hears.
    */
   backend?: BackendChoice
   /**
@@ -121,7 +154,12 @@ export interface StreamOptions {
   /** CPUs for the I/O thread, which the stream shares with streams of the same affinity only. Default: any. */
   affinity?: readonly number[]
   /** Default SPEAD-64-48 without bug compatibility. Heaps sent with sendHeap bring their own. */
-  flavour?: { heapAddressBits?: number; bugCompat?: number }
+  flavour?: {
+    /** Width of heap cnts, addresses and immediates: 8, 16, … 56. Default 48. */
+    heapAddressBits?: Bits
+    /** Sum of `BUG_COMPAT` flags. Default 0. */
+    bugCompat?: number
+  }
   /** Largest UDP payload of a packet, SPEAD header and item pointers included. Default 1472, which fits a 1500-byte MTU over IPv4. */
   packetSizeBytes?: number
   /**
@@ -132,8 +170,9 @@ export interface StreamOptions {
   split?: Split
   /** Every packet carries all item pointers of its heap, whichever way it is sent. Default false: only of a Heap that asks for it. */
   repeatPointers?: boolean
-  /** The heap cnt sequence: first value (default 1) and step (default 1), wrapping at the flavour's width. */
+  /** First heap cnt of the sequence. Default 1. */
   firstCnt?: number | bigint
+  /** From one heap cnt to the next, wrapping at the flavour's width. Default 1. */
   cntStep?: number | bigint
   /**
    * How descriptors travel: as heaps of their own before the first batch of an item group ('first', default) and again every so
@@ -142,10 +181,11 @@ export interface StreamOptions {
    */
   descriptors?: 'first' | 'in-band' | 'none' | DescriptorOptions
   /**
-   * Bytes per second, or text with a unit ('40Gbps', '5GB/s'), of what `rateBasis` counts. Default 0: as fast as possible.
+   * Bytes per second, or text with a unit ('40Gbps', '5GB/s'), of what `rateBasis` counts. Default 0: as fast as possible. A text from elsewhere
+   * goes through `parseRate`. A number below 1000 is warned of (SPEADCAST_UNIT): `rate: 10` is 10 bytes a second.
    * `stream.stats()` tells how far behind it the sender is, and why.
    */
-  rate?: number | string
+  rate?: number | RateText
   /**
    * The keeper of the rate: 'sw' this program, 'kernel' the queueing discipline fq below backend 'udp' (tc-fq(8)), 'hw' the device of backend
    * 'ibverbs'. Default 'auto': 'kernel' where packets wait in fq, or mq over fq, and `udpPath` is not 'io_uring', else 'sw'.
@@ -182,7 +222,7 @@ export interface StreamOptions {
    * so by itself (docs/ibverbs.md, "The host").
    */
   multicastLoop?: boolean
-  /** Differentiated services code point (RFC 2474), 0–63. */
+  /** Differentiated services code point (RFC 2474), 0–63. Default: the system's, 0. */
   dscp?: number
   /** UDP source port. Default 0: any. */
   sourcePort?: number
@@ -197,7 +237,7 @@ export interface StreamOptions {
   sendBufferBytes?: number
   /** Let IP fragment packets beyond the MTU instead of refusing them. Default false. */
   allowFragmentation?: boolean
-  /** UDP segmentation offload. Default 'auto'. */
+  /** UDP segmentation offload (udp(7), UDP_SEGMENT). Default 'auto': where the kernel takes it. */
   segmentation?: 'auto' | 'off'
   /**
    * How backend 'udp' hands packets to the kernel: copied by 'sendmmsg', or large messages in huge pages without a copy by 'io_uring'.
@@ -219,8 +259,8 @@ export interface StreamOptions {
   tcp?: TcpStreamOptions
   /** For backend 'pcap': the file to write, nanosecond pcap with Ethernet frames. */
   pcapPath?: string
-  /** For backend 'memory': see MemoryOptions. */
-  memory?: object
+  /** For backend 'memory': faults to inject, and whether it keeps packets. */
+  memory?: Omit<MemoryOptions, 'substreams' | 'family'>
   /** Detect writing to a batch in flight, by checksums; costs a pass over the data at send and at settlement. Default false. */
   debug?: boolean
 }

@@ -1,8 +1,9 @@
 /** Tells a stream's owner that its packets take another way, or none any more. */
 import type { StateWords } from '../backend/states.js'
-import type { Driver } from '../engine/driver.js'
+import { messageOf } from '../checks.js'
 import { warn } from '../errors.js'
 
+/** A change of the way that packets take, as `StreamOptions.onPathChange` is told of it. */
 export interface PathChange {
   /** How often the ways of this stream have changed, with this change. */
   readonly changes: number
@@ -12,16 +13,11 @@ export interface PathChange {
   readonly states: StateWords
 }
 
-/** Calls `listener` for each change, when the stream is not in the middle of a send. Its errors become warnings. */
-export function tellPathChanges(driver: Driver, listener: (change: PathChange) => unknown): void {
-  let told = changesOf(driver.states)
-  driver.onStates = () => {
-    const { states } = driver
-    const changes = changesOf(states)
-    if (changes === told) return
-    told = changes
-    queueMicrotask(() => void call(listener, { changes, what: `${states.lastPathChange}`, states }))
-  }
+/** Calls `listener` if a path has changed, when the stream is not in the middle of a send. Its errors become warnings. */
+export function tellPathChange(listener: (change: PathChange) => unknown, before: StateWords, states: StateWords): void {
+  const changes = changesOf(states)
+  if (changes === changesOf(before)) return
+  queueMicrotask(() => void call(listener, { changes, what: `${states.lastPathChange}`, states }))
 }
 
 function changesOf({ pathChanges }: StateWords): number {
@@ -32,6 +28,6 @@ async function call(listener: (change: PathChange) => unknown, change: PathChang
   try {
     await listener(change)
   } catch (error) {
-    warn('SPEADCAST_LISTENER', `onPathChange threw: ${error instanceof Error ? error.message : error}`)
+    warn('SPEADCAST_LISTENER', `onPathChange threw: ${messageOf(error)}`)
   }
 }

@@ -1,9 +1,14 @@
 import type { HeapStatus, SubstreamCause } from '../engine/outcome.js'
-import { SpeadcastError } from '../errors.js'
+import { counted, INSPECT, type Inspection, inspected, SpeadcastError, words } from '../errors.js'
 
-/** All heaps of a send went out, as far as `evidence` reaches. */
+/**
+ * All heaps of a send went out, as far as `evidence` reaches.
+ * @example const { packets, suspect } = await stream.send(batch)
+ */
 export interface BatchResult {
+  /** Heaps that were sent. */
   readonly heaps: number
+  /** Packets that were sent. */
   readonly packets: number
   /** Data of addressed items: without SPEAD headers, padding and what travels inside item pointers. */
   readonly payloadBytes: number
@@ -21,24 +26,69 @@ export interface BatchOutcome {
   readonly heaps: readonly HeapStatus[]
   /** Indices of heaps that are not `sent`. */
   readonly failedHeaps: readonly number[]
+  /** The reasons, one for each substream and errno. Heaps that are `flushed` or `unknown` add none. */
   readonly causes: readonly SubstreamCause[]
+  /** As in `BatchResult`. */
   readonly suspect: boolean
+  /** As in `BatchResult`. */
   readonly evidence: BatchResult['evidence']
 }
 
-/** Rejection of a send: `code` is ERR_SPEADCAST_SEND, `outcome` has every heap's fate. */
+/** @internal As a SendError has it. */
+export class Outcome implements BatchOutcome {
+  readonly failedHeaps: readonly number[]
+
+  constructor(
+    readonly heaps: readonly HeapStatus[],
+    readonly causes: readonly SubstreamCause[],
+    readonly suspect: boolean,
+    readonly evidence: BatchResult['evidence'],
+  ) {
+    this.failedHeaps = heaps.flatMap((status, j) => (status === 'sent' ? [] : [j]))
+  }
+
+  /** How many heaps have each fate. */
+  get counts(): Map<HeapStatus, number> {
+    const counts = new Map<HeapStatus, number>()
+    for (const status of this.heaps) counts.set(status, (counts.get(status) ?? 0) + 1)
+    return counts
+  }
+
+  [INSPECT](...how: Inspection): string {
+    return inspected('BatchOutcome', how, () => {
+      const { failedHeaps, suspect, evidence } = this
+      const heaps = words([...this.counts].map(([status, count]) => `${count} ${status}`).join(', '))
+      const causes = this.causes.map(({ substream, packets, errnoName, message }) =>
+        words(`substream ${substream}: ${errnoName}, ${counted(packets, 'packet')}: ${message}`),
+      )
+      return { heaps, failedHeaps, causes, suspect, evidence }
+    })
+  }
+}
+
+/**
+ * Rejection of a send: `code` is ERR_SPEADCAST_SEND, `outcome` has every heap's fate. docs/outcomes.md says what to do.
+ * @example await stream.send(batch).catch((error) => error instanceof SendError && resend(error.outcome.failedHeaps))
+ */
 export class SendError extends SpeadcastError {
-  constructor(readonly outcome: BatchOutcome) {
-    const { heaps, failedHeaps, causes } = outcome
-    const count = (status: HeapStatus) => heaps.filter((each) => each === status).length
+  /** The fate of every heap, and the causes. */
+  readonly outcome: BatchOutcome
+
+  /** @internal */
+  constructor(outcome: Outcome) {
+    const { heaps, failedHeaps, causes, counts } = outcome
     // A backend that breaks says the same for every substream.
     const lost = new Map<string, number>()
     for (const { message, packets } of causes) lost.set(message, (lost.get(message) ?? 0) + packets)
+    const flushed = counts.get('flushed')
+    const unknown = counts.get('unknown')
     const why = [
-      ...[...lost].map(([message, packets]) => `${message} [${packets} packet${packets === 1 ? '' : 's'}]`),
-      ...(count('flushed') > 0 ? [`${count('flushed')} never tried`] : []),
-      ...(count('unknown') > 0 ? [`of ${count('unknown')} the fate is unknown: handed over and not heard of again`] : []),
+      ...[...lost].map(([message, packets]) => `${message} [${counted(packets, 'packet')}]`),
+      ...(flushed ? [`${flushed} never tried`] : []),
+      ...(unknown ? [`of ${unknown} the fate is unknown: handed over and not heard of again`] : []),
     ].join('; ')
-    super('ERR_SPEADCAST_SEND', `${failedHeaps.length} of ${heaps.length} heaps were not sent whole${why && `: ${why}`}`)
+    const failed = `${failedHeaps.length} of ${counted(heaps.length, 'heap')} ${failedHeaps.length === 1 ? 'was' : 'were'} not sent whole`
+    super('ERR_SPEADCAST_SEND', `${failed}${why && `: ${why}`}`)
+    this.outcome = outcome
   }
 }

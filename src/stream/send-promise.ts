@@ -14,11 +14,15 @@ const capture = (resolve: Resolve<never>, reject: Reject): void => {
   rejectOfNew = reject
 }
 
+/**
+ * The promise of a send. To drop it is safe: a failure that nobody looks at surfaces at the next send, flush or close, and never as an
+ * unhandled rejection.
+ * @example stream.send(batch)
+ */
 export class SendPromise<T> extends Promise<T> {
-  /** @internal Somebody looks at it. */
-  observed = false
-  /** @internal The engine was asked to report this one's settlement at once. */
-  watched = false
+  // None of these is a property, because util.inspect would show it beside the promise's state.
+  #observed = false
+  #watched = false
   #settled = false
   readonly #watch: (promise: SendPromise<T>) => void
   readonly #fulfil: Resolve<T>
@@ -32,6 +36,26 @@ export class SendPromise<T> extends Promise<T> {
     this.#reject = rejectOfNew
   }
 
+  /** @internal Somebody looks at it. */
+  get observed(): boolean {
+    return this.#observed
+  }
+
+  /** @internal */
+  set observed(yes: boolean) {
+    this.#observed = yes
+  }
+
+  /** @internal The engine was asked to report this one's settlement at once. */
+  get watched(): boolean {
+    return this.#watched
+  }
+
+  /** @internal */
+  set watched(yes: boolean) {
+    this.#watched = yes
+  }
+
   // Derived promises are ordinary ones.
   static override get [Symbol.species](): PromiseConstructor {
     return Promise
@@ -43,7 +67,7 @@ export class SendPromise<T> extends Promise<T> {
     // biome-ignore lint/suspicious/noExplicitAny: as Promise has it, so that a handler may say what it takes, such as a SendError
     onRejected?: ((reason: any) => B | PromiseLike<B>) | null,
   ): Promise<A | B> {
-    this.observed = true
+    this.#observed = true
     this.#reportAtOnce()
     return super.then(onFulfilled, onRejected)
   }
@@ -61,7 +85,7 @@ export class SendPromise<T> extends Promise<T> {
 
   /** Somebody waits for it. */
   #reportAtOnce(): void {
-    if (!this.#settled && !this.watched) this.#watch(this)
+    if (!this.#settled && !this.#watched) this.#watch(this)
   }
 
   /** @internal */

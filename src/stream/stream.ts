@@ -13,12 +13,11 @@ import type { MemoryPacket } from '../backend/memory.js'
 import type { StateWords } from '../backend/states.js'
 import type { GroupMode } from '../batch/compile.js'
 import type { HeapReference } from '../batch/heaps.js'
-import type { HeapViews } from '../batch/views.js'
-import { checkOptions, checkSignal, shown } from '../checks.js'
+import type { ByHand, ImmediatesOf, NoViews, ViewClasses, ViewsOf } from '../batch/view-types.js'
+import { checkOptions, checkSignal } from '../checks.js'
 import type { Driver } from '../engine/driver.js'
 import { type Ring, STOP_ABORT, STOP_DRAIN } from '../engine/ring.js'
-import { ensure, SpeadcastError } from '../errors.js'
-import type { ResolvedEndpoint } from '../net/endpoint.js'
+import { INSPECT, type Inspection, inspected, SpeadcastError } from '../errors.js'
 import { type Flavour, Heap, makeFlavour } from '../spead/index.js'
 import { readCounters } from '../stats.js'
 import { listen } from './abort-listeners.js'
@@ -28,6 +27,7 @@ import {
   checkRange,
   checkReferences,
   cntSequence,
+  deadlineOf,
   type HeapPace,
   notOurs,
   ratesOf,
@@ -37,42 +37,36 @@ import { Batch, type BatchOptions } from './batch.js'
 import { Batches } from './batches.js'
 import type { CloseOptions, CloseReport, SendOptions, StreamStats } from './calls.js'
 import type { StreamConfig } from './config.js'
+import { within } from './deadline.js'
 import { Descriptors } from './descriptors.js'
 import { Failures } from './failures.js'
 import { checksumOf, Lane, Lanes, reportIfOverwritten } from './lanes.js'
-import { tellPathChanges } from './path-change.js'
+import type { StreamParts } from './parts.js'
 import { PreparedLists } from './prepared.js'
 import type { BatchResult } from './result.js'
 import { Send } from './send.js'
 import { SendPromise } from './send-promise.js'
 import { abortedByDestroy, Submissions } from './submissions.js'
 
-/** Node takes longer timers for 1 ms. */
-const MAX_TIMER_MS = 2 ** 31 - 1
 const SEND_OPTIONS = ['heaps', 'signal', 'firstHeap']
 const SEND_HEAP_OPTIONS = ['cnt', 'substream', 'rateBytesPerSecond', 'signal']
 const SEND_HEAPS_OPTIONS = ['signal']
-const CLOSE_OPTIONS = ['deadlineSeconds']
 
-/** @internal */
-export interface StreamParts {
-  readonly config: StreamConfig
-  readonly endpoints: readonly ResolvedEndpoint[]
-  readonly ring: Ring
-  /** Opened, and not started. */
-  readonly driver: Driver
-  readonly reason: string
-  /** The stream's own states, beside the backend's. */
-  readonly states: StateWords
-  /** The memory backend's packets. */
-  readonly packets: MemoryPacket[]
-}
-
-export class Stream implements AsyncDisposable {
+/**
+ * Sends heaps to endpoints, in order; made by `openStream`. `Bits` are the flavour's heap address bits, by which short items are immediates.
+ * @example
+ * await using stream = await openStream({ to: '239.10.0.1:7148', interface: 'eth0', rate: '10Gbps' })
+ * const batch = stream.createBatch({ items, heaps: 64 })
+ * await stream.send(batch)
+ */
+export class Stream<Bits extends number = number> implements AsyncDisposable {
+  /** The backend that sends: 'ibverbs', 'rdma-ud', 'udp', 'dgram', 'memory' or 'pcap'. */
   readonly backend: string
   /** Why this backend. */
   readonly reason: string
-  readonly flavour: Flavour
+  /** The flavour of its batches. */
+  readonly flavour: Flavour<Bits>
+  /** The endpoints as addresses and ports; the substream of each is its index. */
   readonly endpoints: readonly string[]
   /** Bytes per second, of what the option `rateBasis` counts; 0 = as fast as possible. */
   readonly rateBytesPerSecond: number
@@ -97,12 +91,12 @@ export class Stream implements AsyncDisposable {
   readonly packets: MemoryPacket[]
 
   /** @internal use openStream */
-  constructor({ config, endpoints, ring, driver, reason, states, packets }: StreamParts) {
+  constructor({ config, endpoints, ring, driver, reason, states, packets, news }: StreamParts) {
     const { caps } = driver
     this.#config = config
     this.#ring = ring
     this.#driver = driver
-    this.#submissions = new Submissions(ring, driver, this.#failures.note)
+    this.#submissions = new Submissions(ring, driver, news, this.#failures.note)
     this.#lanes = new Lanes(driver)
     this.#batches = new Batches(this.#submissions, driver, this.#lanes)
     this.#prepared = new PreparedLists(config, caps, this.#lanes)
@@ -113,7 +107,7 @@ export class Stream implements AsyncDisposable {
     this.backend = caps.name
     this.rateBytesPerSecond = config.rateBytesPerSecond
     this.reason = reason
-    this.flavour = makeFlavour(config.flavour)
+    this.flavour = makeFlavour(config.flavour) as Flavour<Bits>
     this.endpoints = endpoints.map(({ text }) => text)
     this.#descriptors = new Descriptors({
       when: config.descriptors,
@@ -122,20 +116,25 @@ export class Stream implements AsyncDisposable {
       send: (references, between) => this.#sendOwn(references, between),
       recall: () => this.#submissions.recallBetween(),
     })
-    if (config.onPathChange) tellPathChanges(driver, config.onPathChange)
+    news.follow(this, driver, config.onPathChange)
     driver.start(this.#submissions)
   }
 
   /**
-   * Maps and compiles a batch of equal heaps. Cold: do it before the first send, a few per stream.
-   * @throws ERR_SPEADCAST_CONFIG, _ITEM, _SPLIT, _PACKET_SIZE, _SUBSTREAM, _MEMORY
+   * Maps and compiles a batch of equal heaps. Cold: do it before the first send, a few per stream. It lives until it or the stream is closed.
+   * The type of `items` says which views it has; where that says nothing, `views` does: `stream.createBatch({ items, heaps: 64, views: { adc_samples: Int8Array } })`.
+   * @throws ERR_SPEADCAST_CONFIG, _ITEM, _SPLIT, _PACKET_SIZE, _SUBSTREAM, _MEMORY, _VALUE, _CLOSED
+   * @example const batch = stream.createBatch({ items, heaps: 64 })
    */
-  createBatch<T extends object = HeapViews>(options: BatchOptions): Batch<T> {
+  createBatch<G, B extends number = ByHand, V extends ViewClasses = NoViews>(
+    this: Stream<B> | Stream,
+    options: BatchOptions<G, V>,
+  ): Batch<ViewsOf<G, B, V>, ImmediatesOf<G, B>> {
     this.#refuseClosed('createBatch')
-    checkBatchOptions(options)
-    const { items, heaps, groupMode = 'serial', memory = {} } = options
+    checkBatchOptions(options as BatchOptions)
+    const { items, heaps, groupMode = 'serial', memory = {}, views } = options
     const { headroomBytes, mergesEqualPackets } = this.#driver.caps
-    const batch = new Batch<T>(this.#batches, {
+    const batch = new Batch<ViewsOf<G, B, V>, ImmediatesOf<G, B>>(this.#batches, {
       items,
       heaps,
       flavour: this.flavour,
@@ -146,6 +145,7 @@ export class Stream implements AsyncDisposable {
       substreams: substreamsOf(options.substreams, heaps, this.endpoints.length),
       rates: ratesOf(options.rates, heaps, this.#pace),
       memory,
+      views,
       headroomBytes,
       mergesEqualPackets,
       inBandDescriptors: this.#config.descriptors === 'in-band',
@@ -164,12 +164,13 @@ export class Stream implements AsyncDisposable {
    * Queues a batch. Its promise resolves when all of it is sent, and rejects with a SendError that names every heap's fate, or with
    * signal.reason. A promise nobody looks at is safe to drop: the next send, flush or close throws its failure, or
    * the first of several.
-   * @throws at once, nothing queued: ERR_SPEADCAST_CLOSED, _CONFIG, _BATCH_STATE, _VALUE, _HEAP_CNT, or an earlier unobserved failure
+   * @throws at once, nothing queued: ERR_SPEADCAST_CLOSED, _CONFIG, _BATCH_STATE, _VALUE, _HEAP_CNT, or an earlier unobserved failure; (rejects)
+   *   ERR_SPEADCAST_SEND, _ABORTED by `destroy`, _WORKER when the I/O thread ended
    */
-  send<T extends object>(batch: Batch<T>, options?: SendOptions): SendPromise<BatchResult> {
+  send(batch: Batch<object>, options?: SendOptions): SendPromise<BatchResult> {
     if (this.#closing || this.#submissions.dead) this.#refuseClosed('send')
     this.#failures.rethrow()
-    const lane = this.#batches.laneOf(batch as unknown as Batch<object>)
+    const lane = this.#batches.laneOf(batch)
     if (!lane) throw notOurs(batch)
     if (options !== undefined) checkOptions('send', options, SEND_OPTIONS)
     if (batch.state !== 'free') this.#submissions.harvest()
@@ -189,7 +190,11 @@ export class Stream implements AsyncDisposable {
     return promise
   }
 
-  /** One heap by its Heap object (spead2's async_send_heap); its values are copied now. */
+  /**
+   * Sends one heap by its Heap object (spead2's async_send_heap); its values are copied now.
+   * @throws as `sendHeaps` does
+   * @example await stream.sendHeap(items.getHeap())
+   */
   sendHeap(heap: Heap, options: Omit<HeapReference, 'heap'> & { signal?: AbortSignal } = {}): SendPromise<BatchResult> {
     checkOptions('sendHeap', options, SEND_HEAP_OPTIONS)
     const { signal, ...reference } = options
@@ -197,8 +202,9 @@ export class Stream implements AsyncDisposable {
   }
 
   /**
-   * Heaps as one group (spead2's async_send_heaps): all are queued or none, one promise for all. Their values are copied now, into
+   * Sends heaps as one group (spead2's async_send_heaps): all are queued or none, one promise for all. Their values are copied now, into
    * memory that is compiled at first use and reused while the list's shape stays the same.
+   * @throws at once: what `send` throws, and ERR_SPEADCAST_SUBSTREAM, _SPLIT, _PACKET_SIZE, _ITEM, _MEMORY; (rejects) as `send` does
    */
   sendHeaps(
     references: readonly HeapReference[],
@@ -221,12 +227,12 @@ export class Stream implements AsyncDisposable {
     return this.#submit(lane, lane.sendable.heaps, options.signal)
   }
 
-  /** A start-of-stream heap on every substream. */
+  /** Sends a start-of-stream heap on every substream (SPEAD protocol document, "Stream control"). @throws as `send` does */
   sendStart(): SendPromise<BatchResult> {
     return this.#sendControl((heap) => heap.addStart())
   }
 
-  /** An end-of-stream heap on every substream: receivers stop there. */
+  /** Sends an end-of-stream heap on every substream: receivers stop there. @throws as `send` does */
   sendEnd(): SendPromise<BatchResult> {
     return this.#sendControl((heap) => heap.addEnd())
   }
@@ -295,34 +301,13 @@ export class Stream implements AsyncDisposable {
    * report. Idempotent: later calls share the first's promise. @throws (rejects) an unobserved failure, after having closed
    */
   close(options: CloseOptions = {}): Promise<CloseReport> {
-    checkOptions('close', options, CLOSE_OPTIONS)
-    const { deadlineSeconds } = options
-    ensure(
-      deadlineSeconds === undefined || (Number.isFinite(deadlineSeconds) && deadlineSeconds >= 0),
-      'ERR_SPEADCAST_CONFIG',
-      () => `close: deadlineSeconds is ${shown(deadlineSeconds)}; it must be a number of seconds from 0 up`,
-    )
+    const deadlineSeconds = deadlineOf(options)
     this.#closing ??= this.#close(deadlineSeconds)
     return this.#closing
   }
 
   async #close(deadlineSeconds: number | undefined): Promise<CloseReport> {
-    let late = false
-    if (deadlineSeconds === undefined) await this.#submissions.drained()
-    else {
-      let timer: NodeJS.Timeout | undefined
-      const deadline = new Promise<void>((resolve) => {
-        timer = setTimeout(
-          () => {
-            late = true
-            resolve()
-          },
-          Math.min(deadlineSeconds * 1000, MAX_TIMER_MS),
-        )
-      })
-      await Promise.race([this.#submissions.drained(), deadline])
-      clearTimeout(timer)
-    }
+    const late = !(await within(deadlineSeconds, this.#submissions.drained()))
     if (late) this.#cutOff()
     await this.#shutDown(late ? STOP_ABORT : STOP_DRAIN)
     // The report counts the sends that were cut off; only failures before the cut surface.
@@ -366,6 +351,8 @@ export class Stream implements AsyncDisposable {
     this.#closed = true
     this.#batches.close()
     this.#prepared.close()
+    const { heapsSent, heapsFailed } = readCounters(this.#ring.counters)
+    this.#submissions.news.closed(heapsSent, heapsFailed, this.#droppedHeaps)
   }
 
   /** Drains and closes; no error if it is closed or closing already. */
@@ -375,6 +362,7 @@ export class Stream implements AsyncDisposable {
     else await this.close()
   }
 
+  /** Returns counters and states of this moment, as a copy; also when the stream is closed. Costs microseconds. */
   stats(): StreamStats {
     // Messages of the I/O thread may still be on their way, though the sends that it settled after them are settled here.
     this.#driver.drainMessages()
@@ -388,6 +376,17 @@ export class Stream implements AsyncDisposable {
       inFlight: this.#submissions.inFlight,
       states: { ...this.#ownStates, ...this.#driver.states },
     }
+  }
+
+  /** @internal */
+  [INSPECT](...how: Inspection): string {
+    return inspected('Stream', how, () => {
+      const { backend, reason, endpoints, flavour, rateBytesPerSecond } = this
+      const { heapsSent, heapsFailed } = readCounters(this.#ring.counters)
+      const { inFlight, dead } = this.#submissions
+      const state = this.#closed ? 'closed' : this.#closing ? 'closing' : dead ? 'dead' : 'open'
+      return { state, backend, reason, endpoints, flavour, rateBytesPerSecond, inFlight, heapsSent, heapsFailed }
+    })
   }
 
   #refuseClosed(call: string): void {

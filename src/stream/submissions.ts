@@ -17,7 +17,8 @@ import {
   STATE_QUEUED,
 } from '../engine/ring.js'
 import { SpeadcastError } from '../errors.js'
-import { type BatchResult, SendError } from './result.js'
+import type { News } from './news.js'
+import { type BatchResult, Outcome, SendError } from './result.js'
 import type { Send } from './send.js'
 import type { SendPromise } from './send-promise.js'
 
@@ -46,6 +47,7 @@ export class Submissions implements DriverClient {
   constructor(
     readonly ring: Ring,
     readonly driver: Driver,
+    readonly news: News,
     /** A send failed; its promise rejects with `error`. */
     readonly onSendFailed: (promise: SendPromise<BatchResult>, error: unknown) => void,
   ) {}
@@ -109,8 +111,8 @@ export class Submissions implements DriverClient {
     if (this.inFlight === 0) this.driver.hold(false)
     const { heaps, rows: packets, payloadBytes } = send
     const { evidence } = this.driver.caps
-    if (outcome) send.settle(undefined, failureOf(outcome, false, evidence))
-    else send.settle({ heaps, packets, payloadBytes, firstCnt: Number.NaN, evidence, suspect: false }, undefined)
+    if (outcome) this.#settle(send, undefined, failureOf(outcome, false, evidence))
+    else this.#settle(send, { heaps, packets, payloadBytes, firstCnt: Number.NaN, evidence, suspect: false }, undefined)
   }
 
   get #full(): boolean {
@@ -132,7 +134,7 @@ export class Submissions implements DriverClient {
     if (send.done) return false
     if (send.inRing && !this.ring.withdraw(send.count)) return false
     if (send.promise?.watched) this.#watched--
-    send.settle(undefined, reason)
+    this.#settle(send, undefined, reason)
     this.driver.submitted()
     return true
   }
@@ -180,12 +182,21 @@ export class Submissions implements DriverClient {
     this.#finish(send, undefined, failureOf(outcome, suspect, this.driver.caps.evidence))
   }
 
+  #settle(send: Send, result: BatchResult | undefined, error: unknown): void {
+    const { promise, heaps } = send
+    send.settle(result, error)
+    // A change of the heap cnts has none, and is no news.
+    if (!promise) return
+    if (result) this.news.sent(result)
+    else this.news.failed(heaps, error)
+  }
+
   #finish(send: Send, result: BatchResult | undefined, error: unknown): void {
     this.#finished++
     if (!send.done) {
       const { promise, heaps } = send
       if (promise?.watched) this.#watched--
-      send.settle(result, error)
+      this.#settle(send, result, error)
       if (!result) {
         this.unsentHeaps += error instanceof SendError ? error.outcome.failedHeaps.length : heaps
         if (promise) this.onSendFailed(promise, error)
@@ -207,8 +218,9 @@ export class Submissions implements DriverClient {
     if (this.#dead) return
     this.harvest()
     this.#dead = error
+    if (error.code !== 'ERR_SPEADCAST_ABORTED') this.news.died(error)
     this.#outcomes.clear()
-    this.#between?.settle(undefined, error)
+    if (this.#between) this.#settle(this.#between, undefined, error)
     this.#between = undefined
     while (this.#settled !== this.#submitted) this.#finish(this.#next(), undefined, error)
     for (const send of this.#overflow.splice(0)) this.#finish(send, undefined, error)
@@ -217,6 +229,5 @@ export class Submissions implements DriverClient {
 }
 
 function failureOf({ heaps, causes }: OutcomeMessage, suspect: boolean, evidence: BatchResult['evidence']): SendError {
-  const failedHeaps = heaps.flatMap((status, j) => (status === 'sent' ? [] : [j]))
-  return new SendError({ heaps, causes, failedHeaps, suspect, evidence })
+  return new SendError(new Outcome(heaps, causes, suspect, evidence))
 }

@@ -1,6 +1,6 @@
 /** A worker thread: attaches the handle that it is told, fills all heaps with the byte that it is told, closes its views. */
 import { parentPort } from 'node:worker_threads'
-import { type AttachedBatch, attachBatch } from '#dist/src/index.js'
+import { type AttachedBatch, attachBatch, type BatchHandle } from '#dist/src/index.js'
 
 type Samples = { adc: Uint8Array }
 let views: AttachedBatch<Samples> | undefined
@@ -14,7 +14,7 @@ function answer(told: unknown): string {
     for (let j = 0; j < views!.heaps; j++) views!.heap(j).adc.fill(told)
     return 'filled'
   }
-  const attached = attachBatch<Samples>(told as never)
+  const attached = attachBatch(told as BatchHandle<Samples>)
   views ??= attached
   return 'attached'
 }

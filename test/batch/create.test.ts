@@ -4,8 +4,8 @@ import { Region } from '#dist/ffi/memory/region.js'
 import { type BatchOptions, ItemGroup, type ItemInit, type Stream } from '#dist/src/index.js'
 import { groupOf, memoryStream, samples, timestamp } from './support.js'
 
-const group = (...inits: ItemInit[]): ItemGroup => inits.reduce((items, init) => items.add(init), new ItemGroup())
-const ADC = { id: 0x3300, name: 'adc', dtype: '<i2', shape: [4096] }
+const group = (...inits: ItemInit[]): ItemGroup => inits.reduce((items: ItemGroup, init) => items.add(init), new ItemGroup())
+const ADC = { id: 0x3300, name: 'adc', dtype: '<i2', shape: [4096] } as const
 
 function refusal(stream: Stream, options: Partial<BatchOptions>): { code: string; message: string } {
   try {
@@ -43,7 +43,7 @@ test.for([
 })
 
 test.for([
-  [[1e6], /rates has 1 entries for 2 heaps/],
+  [[1e6], /rates has 1 entry for 2 heaps/],
   [[1e6, -2], /heap rate is -2/],
   [[Number.NaN, 0], /heap rate is NaN/],
   [[Number.POSITIVE_INFINITY, 0], /heap rate is Infinity/],
@@ -116,7 +116,7 @@ test('closing gives memory back: a hundred batches of 32 MiB, one after another'
   const items = group({ id: 0x3301, name: 'large', dtype: '<i2', shape: [2 ** 23] })
   const before = process.memoryUsage.rss()
   for (let i = 0; i < 100; i++) {
-    const batch = stream.createBatch<{ large: Int16Array }>({ items, heaps: 1 })
+    const batch = stream.createBatch({ items, heaps: 1, views: { large: Int16Array } })
     expect(batch.heap(0).large[i * 1000]).toBe(0)
     batch.heap(0).large.fill(i + 1)
     await stream.send(batch)

@@ -183,6 +183,19 @@ describe('what docs/memory.md says of mistakes', () => {
       expect(message).toMatch(/memory of the batch is not there \(EFAULT\).*Region\.fromFd.*go on/)
     })
 
+  test('a region is not cloned, nor what holds one, and the error says what to post', (ctx) => {
+    need(ctx, process.platform === 'linux', 'elsewhere no other thread can have a region')
+    const region = Region.allocate(4096)
+    const { port1 } = new MessageChannel()
+    for (const clone of [() => structuredClone(region), () => port1.postMessage({ memory: [region] })])
+      expect(clone).toThrow(
+        expect.objectContaining({ name: 'DataCloneError', message: expect.stringContaining('post batch.handle()') }),
+      )
+    port1.close()
+    expect(structuredClone(region.handle())).toEqual(region.handle())
+    region.release()
+  })
+
   test('structuredClone of a region’s buffer, with a transfer too, leaves the views of this thread as they are', async (ctx) => {
     needSharedMemory(ctx)
     const { buffer } = Region.allocate(65536)

@@ -3,7 +3,7 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { attachBatch } from '#dist/src/index.js'
 
 const { handle, share, shares } = workerData
-const views = attachBatch<{ adc: Int16Array }>(handle)
+const views = attachBatch(handle, { views: { adc: Int16Array } })
 parentPort!.on('message', (round: number) => {
   for (let j = share; j < views.heaps; j += shares) {
     views.heap(j).adc.fill(round * 1000 + j)

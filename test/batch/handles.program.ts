@@ -11,7 +11,7 @@ type Samples = { a: Uint8Array }
 /** Writes through the views if it gets any, as a user of a good handle would. */
 function answer(handle: unknown): string {
   try {
-    const views = attachBatch<Samples>(handle as BatchHandle)
+    const views = attachBatch(handle as BatchHandle<Samples>)
     for (let j = 0; j < views.heaps; j++) views.heap(j).a.fill(0xee)
     views.immediate('t').fill(7)
     return 'attached'
@@ -55,7 +55,7 @@ async function main(made: string) {
   const items = new ItemGroup()
     .add({ id: 0x1600, name: 't', shape: [], format: [['u', 48]] })
     .add({ id: 0x3300, name: 'a', dtype: 'u1', shape: [1000] })
-  const create = () => stream.createBatch<Samples>({ items, heaps: 4, groupMode: 'by-substream' })
+  const create = () => stream.createBatch({ items, heaps: 4, groupMode: 'by-substream' })
   const [open, closed] = [create(), create()]
   const closedHandle = structuredClone(closed.handle())
   closed.close()

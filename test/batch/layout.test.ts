@@ -178,7 +178,7 @@ describe('more than 4 GiB', () => {
         expect.objectContaining({ code: 'ERR_SPEADCAST_MEMORY', message: expect.stringMatching(message) }),
       )
     refuse(2 ** 20, 4096, /^a batch of 1048576 heaps × 8192 bytes exceeds 4 GiB; use at most 5\d{5} heaps per batch$/)
-    refuse(1, 2 ** 31 - 2, /^a batch of 1 heaps × 4294967292 bytes exceeds 4 GiB; use smaller heaps$/)
+    refuse(1, 2 ** 31 - 2, /^a batch of 1 heap × 4294967292 bytes exceeds 4 GiB; use smaller heaps$/)
     expect(process.memoryUsage.rss() - before).toBeLessThan(2 ** 29)
   })
 

@@ -3,6 +3,8 @@ import { onTestFinished } from 'vitest'
 import type { CompiledBatch } from '#dist/src/batch/compile.js'
 import {
   type Batch,
+  type DtypeText,
+  type FormatField,
   type GroupMode,
   Heap,
   Item,
@@ -35,7 +37,7 @@ const newId = (): number => {
 }
 
 /** A dtype item whose bytes differ from heap to heap. */
-export function samples(name: string, dtype: string, shape: readonly number[]): BatchItem {
+export function samples(name: string, dtype: DtypeText, shape: readonly number[]): BatchItem {
   const id = newId()
   const bytes = new Item({ id, name, dtype, shape }).byteLength!
   return {
@@ -47,7 +49,10 @@ export function samples(name: string, dtype: string, shape: readonly number[]): 
 /** A scalar that is staged as a number: a dtype ('<i2') or a SPEAD format (['u', 48]). */
 export function staged(name: string, type: string | [string, number], value: (heap: number) => number): BatchItem {
   const init = { id: newId(), name, description: `${name} of the test`, shape: [] }
-  return { init: typeof type === 'string' ? { ...init, dtype: type } : { ...init, format: [type] }, value }
+  return {
+    init: typeof type === 'string' ? { ...init, dtype: type as DtypeText } : { ...init, format: [type as FormatField] },
+    value,
+  }
 }
 
 export const timestamp = (first = 1000, step = 8192): BatchItem => staged('timestamp', ['u', 48], (j) => first + j * step)
@@ -84,7 +89,8 @@ export function fill(batch: Batch, items: readonly BatchItem[]): void {
   for (const item of items)
     for (let j = 0; j < batch.heaps; j++) {
       const value = item.value(j)
-      const view = batch.heap(j)[item.init.name]
+      const heap = batch.heap(j)
+      const view = item.init.name in heap ? heap[item.init.name] : undefined
       if (typeof value !== 'number' && view) rawBytes(view).set(value)
       else batch.immediate(item.init.name)[j] = typeof value === 'number' ? value : value.reduce((sum, byte) => sum * 256 + byte, 0)
     }

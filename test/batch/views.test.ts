@@ -1,10 +1,10 @@
 /** Users write into views per heap and item, in the dtype's own order, the same in every thread and on the wire. */
 import { expect, test } from 'vitest'
-import { attachBatch, ItemGroup, type ItemInit } from '#dist/src/index.js'
+import { attachBatch, type DtypeText, ItemGroup, type ItemInit } from '#dist/src/index.js'
 import { filled, groupOf, memoryStream, rawBytes, samples, taken, timestamp } from './support.js'
 
 /** numpy scalar types with the typed array that has their memory, and values whose bytes are known from IEEE 754 and two's complement. */
-const VIEWS: [dtype: string, view: string, values: (number | bigint)[], wire: string][] = [
+const VIEWS: [dtype: DtypeText, view: string, values: (number | bigint)[], wire: string][] = [
   ['|i1', 'Int8Array', [-1, 2, 3, 4, 5, 6, 127], 'ff02030405067f'],
   ['|u1', 'Uint8Array', [255, 2, 3, 4, 5, 6, 7], 'ff020304050607'],
   ['|b1', 'Uint8Array', [1, 0, 1, 1, 0, 0, 1], '01000101000001'],
@@ -20,9 +20,7 @@ const VIEWS: [dtype: string, view: string, values: (number | bigint)[], wire: st
   ['<f8', 'Float64Array', [-2], '00000000000000c0'],
   ['<c8', 'Float32Array', [1.5, -2], '0000c03f000000c0'],
   ['<c16', 'Float64Array', [-2, 0], '00000000000000c00000000000000000'],
-  // No typed array has these in its order: their bytes.
-  ['>i2', 'Uint8Array', [0, 1, 2, 3, 4, 5, 6, 7], '0001020304050607'],
-  ['>f8', 'Uint8Array', [0xc0, 0, 0, 0, 0, 0, 0, 0], 'c000000000000000'],
+  // No typed array has these: their bytes.
   ['|S8', 'Uint8Array', [65, 66, 0, 0, 0, 0, 0, 0], '4142000000000000'],
   ['<U2', 'Uint8Array', [65, 0, 0, 0, 66, 0, 0, 0], '4100000042000000'],
   ['|V7', 'Uint8Array', [1, 2, 3, 4, 5, 6, 7], '01020304050607'],
@@ -33,7 +31,7 @@ test.for(VIEWS)('%s: %s', async ([dtype, name, values, wire]) => {
   const size = Number(/\d+/.exec(dtype)![0]) * (/U/.test(dtype) ? 4 : 1)
   const stream = await memoryStream()
   const items = new ItemGroup().add({ id: 0x400, name: 'x', dtype, shape: [bytes.length / size] })
-  const batch = stream.createBatch<{ x: Uint8Array | BigInt64Array }>({ items, heaps: 3 })
+  const batch = stream.createBatch({ items, heaps: 3 })
   const view = batch.heap(1).x
   expect(view.constructor.name).toBe(name)
   expect(view.length).toBe(values.length)
@@ -79,7 +77,7 @@ test.for([
 test('views are made once, by heap and by item, and hold to their own heap', async () => {
   const stream = await memoryStream()
   const items = [timestamp(), samples('a', '<i2', [7]), samples('b', '<f4', [9])]
-  const batch = stream.createBatch<{ a: Int16Array; b: Float32Array }>({ items: groupOf(items), heaps: 4 })
+  const batch = stream.createBatch({ items: groupOf(items), heaps: 4, views: { a: Int16Array, b: Float32Array } })
   expect(batch.heap(2)).toBe(batch.heap(2))
   const views = [...batch.item('a')]
   expect(views).toHaveLength(4)
@@ -106,7 +104,7 @@ test('a heap that the batch does not have', async () => {
 test('a shape of several dimensions is one flat view, in the order of the item', async () => {
   const stream = await memoryStream()
   const items = new ItemGroup().add({ id: 0x400, name: 'f', dtype: '<u2', shape: [2, 3, 4], order: 'F' })
-  const batch = stream.createBatch<{ f: Uint16Array }>({ items, heaps: 1 })
+  const batch = stream.createBatch({ items, heaps: 1 })
   expect(batch.heap(0).f.length).toBe(24)
 })
 
@@ -121,11 +119,12 @@ test('values that the items have when the batch is made are in every heap, funct
     .add({ id: 0x400, name: 'a', dtype: '<i4', shape: [4], value })
     .add({ id: 0x401, name: 'b', dtype: '>i4', shape: [2], value: [1, -2] })
     .add({ id: 0x402, name: 't', format: [['u', 48]], value: 7 })
-  const batch = stream.createBatch<{ a: Int32Array; b: Uint8Array }>({ items, heaps: 3 })
+  const batch = stream.createBatch({ items, heaps: 3 })
   expect(calls).toBe(1)
   for (let j = 0; j < 3; j++) {
     expect([...batch.heap(j).a]).toEqual([1, -2, 3, -4])
-    expect([...batch.heap(j).b]).toEqual([0, 0, 0, 1, 255, 255, 255, 254])
+    expect([...batch.heap(j).b]).toEqual([1, -2])
+    expect([...batch.heap(j).b.bytes]).toEqual([0, 0, 0, 1, 255, 255, 255, 254])
   }
   expect([...batch.immediate('t')]).toEqual([7, 7, 7])
   // The items are a template: what they are given later is not the batch's. `t` is the seventh pointer.
@@ -140,7 +139,7 @@ test('a handle is plain data, and its views are the batch', async () => {
   const batch = filled(stream, items, 3)
   const handle = batch.handle()
   expect(structuredClone(handle)).toEqual(handle)
-  const attached = attachBatch<{ a: Int16Array }>(structuredClone(handle))
+  const attached = attachBatch(structuredClone(handle), { views: { a: Int16Array } })
   expect(attached.heaps).toBe(3)
   for (let j = 0; j < 3; j++) expect(rawBytes(attached.heap(j).a)).toEqual(rawBytes(batch.heap(j).a!))
   attached.heap(1).a.fill(-5)

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { CLI, run, temporaryFolder } from '../support/cli.js'
 
-const COMMANDS = ['send', 'recv', 'bench', 'demo']
+const COMMANDS = ['send', 'recv', 'bench', 'demo', 'explain']
 
 test('--help lists every command with the description that the command itself has', async () => {
   const { code, stdout, stderr } = await run(['--help'])
@@ -90,7 +90,9 @@ test.for([['--help'], ['send', '--help'], ['bench', '--help'], ['demo', '--help'
     const sources = files.flatMap((file) => JSON.parse(readFileSync(`${file}.map`, 'utf8')).sources as string[])
     expect(sources).toContain('../src/cli/main.ts')
     expect(
-      sources.filter((source) => !/^\.\.\/(src\/(cli\/|errors\.ts$)|ffi\/(native-error|errors|printable)\.ts$)/.test(source)),
+      sources.filter(
+        (source) => !/^\.\.\/(src\/(cli\/|errors\.ts$)|ffi\/(native-error|errors|inspect|printable)\.ts$)/.test(source),
+      ),
     ).toEqual([])
     expect(loaded.filter((url) => url.includes('/node_modules/') && !url.includes('/commander/'))).toEqual([])
   },

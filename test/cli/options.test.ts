@@ -76,7 +76,7 @@ const ROWS: Readonly<Record<string, Row>> = {
   '--descriptor-stagger': { args: ['--descriptor-stagger'], look: refused, before: 0, after: [2, expect.stringMatching(/say how often with --descriptors SECONDS/)] },
   '--batch-heaps': { without: ['-n', '4', '-H', '2000', '--descriptors', 'none', '--no-stop', '--group-mode', 'round-robin'], args: ['-n', '4', '-H', '2000', '--descriptors', 'none', '--no-stop', '--group-mode', 'round-robin', '--batch-heaps', '2'], look: cnts, before: [1, 2, 3, 4, 1, 2, 3, 4], after: [1, 2, 1, 2, 3, 4, 3, 4] },
   // Refused after the first is mapped.
-  '--batches': { args: ['-n', '1000000', '-H', '64MiB', '--batches', '65536'], look: refused, before: 0, after: [1, expect.stringMatching(/65536 batches of 1 heaps for 1 endpoints take \d+ MiB/)] },
+  '--batches': { args: ['-n', '1000000', '-H', '64MiB', '--batches', '65536'], look: refused, before: 0, after: [1, expect.stringMatching(/65536 batches of 1 heap for 1 endpoint take \d+ MiB/)] },
   '--group-mode': { without: ['-n', '2', '-H', '2000', '--descriptors', 'none', '--no-stop'], args: ['-n', '2', '-H', '2000', '--descriptors', 'none', '--no-stop', '--group-mode', 'round-robin'], look: cnts, before: [1, 1, 2, 2], after: [1, 2, 1, 2] },
   '--rate': { args: ['--rate', '20kB/s', '--burst', '64'], look: ({ json }) => json.stats.pacedNanoseconds! > 0, before: false, after: true },
   '--burst': { without: [...DATA, '--rate', '1GB/s'], args: [...DATA, '--rate', '1GB/s', '--burst', '1'], look: ({ json }) => json.stats.posts, before: 1, after: 3 },

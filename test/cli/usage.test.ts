@@ -43,10 +43,7 @@ const BAD: readonly (readonly [readonly string[], RegExp])[] = [
     [TO, '--backend', 'rdma-ud', '--peer', '17'],
     /'17' is no queue pair; write \[GID\/\]QPN\/QKEY\[\/LID\], such as 10\.0\.0\.5\/17\/0x1234567/,
   ],
-  [
-    [TO, '--backend', 'rdma-ud', '--peer', '17/18', '--peer', '18/18'],
-    /rdmaUd\.peers names 2 queue pairs, and there are 1 endpoints/,
-  ],
+  [[TO, '--backend', 'rdma-ud', '--peer', '17/18', '--peer', '18/18'], /rdmaUd\.peers names 2 queue pairs for 1 endpoint;/],
   [
     [TO, '--backend', 'rdma-ud', '--peer', '16777216/18'],
     /option 'rdmaUd\.peers\.0\.qpn' is 16777216; must be a whole number from 2 to 16777215/,

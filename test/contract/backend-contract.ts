@@ -8,7 +8,7 @@ import { handTable, pattern } from '../support/hand-table.js'
 import { need } from '../support/need.js'
 import type { Arrival } from '../support/receivers.js'
 
-export interface OpenedBackend {
+interface OpenedBackend {
   readonly backend: Backend
   /** Waits until `count` packets arrived since open, or a few seconds, and returns them all in order of arrival. */
   arrived(count: number): Promise<Arrival[]>

@@ -8,7 +8,7 @@ import { pointersOf } from '../support/cli.js'
 import { need } from '../support/need.js'
 import type { Arrival } from '../support/receivers.js'
 
-export interface OpenedStream {
+interface OpenedStream {
   readonly stream: Stream
   /** Waits until `count` packets arrived since open, or a few seconds, and returns them all. */
   arrived(count: number): Promise<readonly Arrival[]>
@@ -35,7 +35,7 @@ const itemsOf = (bytes = BYTES) =>
     .add({ id: 0x3300, name: 'samples', dtype: 'u1', shape: [bytes] })
 
 function batchOf(stream: Stream, heaps: number, bytes = BYTES) {
-  const batch = stream.createBatch<{ samples: Uint8Array }>({ items: itemsOf(bytes), heaps })
+  const batch = stream.createBatch({ items: itemsOf(bytes), heaps })
   for (let j = 0; j < heaps; j++) batch.heap(j).samples.fill(j)
   batch.immediate('timestamp').setRamp(0, 1)
   return batch

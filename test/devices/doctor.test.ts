@@ -35,7 +35,7 @@ interface Told {
 async function doctor(ns: Netns, args: readonly string[], under: readonly string[] = []): Promise<Told> {
   const { code, stdout, stderr } = await speadcast(ns, ['doctor', '--json', ...args], under)
   const told = JSON.parse(stdout) as Told
-  const warned = told.warnings.map((warning) => `speadcast: warning: ${warning}\n`).join('')
+  const warned = told.warnings.map((warning) => `speadcast: warning: ${warning} (speadcast explain SPEADCAST_INTERFACE)\n`).join('')
   expect({ code, stderr }).toEqual(
     told.sends
       ? { code: 0, stderr: warned }
@@ -108,7 +108,8 @@ test('no route, a route that refuses, an interface without the way, a broadcast 
     const told = await doctor(ns, args)
     const sent = await speadcast(ns, ['send', ...args, '-n', '1'])
     expect({ args, sends: told.sends, code: sent.code }).toEqual({ args, sends: false, code: 1 })
-    expect(sent.stderr).toBe(`speadcast send: ${told.problem}\n`)
+    expect(sent.stderr).toMatch(/ \(speadcast explain ERR_SPEADCAST_\w+\)\n$/)
+    expect(sent.stderr.replace(/ \(speadcast explain \w+\)\n$/, '')).toBe(`speadcast send: ${told.problem}`)
   }
 })
 
@@ -138,7 +139,7 @@ test('a neighbour that does not answer, the router too; one of two is enough to 
   expect(await doctor(ns, ['10.77.0.8:7148'])).toMatchObject({ sends: true })
 })
 
-test('an interface that does not lead to the endpoint: the warning is that of send', async (ctx) => {
+test('an interface that does not lead to the endpoint: the warning is that of send', { timeout: 60_000 }, async (ctx) => {
   needNetns(ctx)
   const why = cageUnavailable()
   need(ctx, !why, why)
@@ -157,7 +158,7 @@ test('an interface that does not lead to the endpoint: the warning is that of se
       const warned = stderr.match(/^speadcast: warning: .*\n/gm) ?? []
       expect({ args, warned, code }).toEqual({
         args,
-        warned: warnings.map((text) => `speadcast: warning: ${text}\n`),
+        warned: warnings.map((text) => `speadcast: warning: ${text} (speadcast explain SPEADCAST_INTERFACE)\n`),
         code: sends ? 0 : 1,
       })
       expect(warnings.length).toBe(/v0|127/.test(args.join(' ')) ? 0 : 1)

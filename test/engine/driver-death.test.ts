@@ -1,7 +1,9 @@
 /** When whoever sends dies: every promise settles, nothing stays open, and what comes next is told why. */
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { inspect } from 'node:util'
 import type { Worker } from 'node:worker_threads'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { nativeCallsWork } from '#dist/ffi/libc.js'
@@ -110,8 +112,14 @@ describe('the I/O thread', () => {
     const started = threads()
     const stream = await open({ backend: 'udp', thread: new IoThread() })
     await within('a send', stream.sendHeap(new Heap().addStart()))
+    const told: unknown[] = []
+    const listener = (message: unknown): number => told.push(message)
+    subscribe('speadcast:stream:error', listener)
+    onTestFinished(() => void unsubscribe('speadcast:stream:error', listener))
     await started[0]!.terminate()
+    expect(inspect(stream)).toContain("state: 'dead'")
     await expectDead(stream, /the I\/O thread ended with code 1/)
+    expect(told).toEqual([{ stream, error: expect.objectContaining({ code: WORKER }) }])
   })
 
   test('killed while it is being closed: close resolves', async (ctx) => {

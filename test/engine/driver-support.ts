@@ -18,6 +18,7 @@ import * as R from '#dist/src/engine/ring.js'
 import { IoThreadHandle } from '#dist/src/engine/thread.js'
 import type { SpeadcastError } from '#dist/src/errors.js'
 import { parseEndpoints, resolveEndpoints } from '#dist/src/net/endpoint.js'
+import { News } from '#dist/src/stream/news.js'
 import type { BatchResult } from '#dist/src/stream/result.js'
 import { Send } from '#dist/src/stream/send.js'
 import { SendPromise } from '#dist/src/stream/send-promise.js'
@@ -88,7 +89,7 @@ export async function driverRig(kind: DriverKind, options: RigOptions = {}): Pro
   const thread = kind === 'worker' ? new IoThreadHandle() : undefined
   const driver = await (thread ? WorkerDriver.open(input, lease(thread)) : InlineDriver.open(input))
   onTestFinished(() => thread?.end())
-  const submissions = new Submissions(ring, driver, () => {})
+  const submissions = new Submissions(ring, driver, new News(), () => {})
   driver.start({
     harvest: () => {
       if (submitting) throw new Error('harvest from within submitted()')

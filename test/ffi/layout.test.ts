@@ -1,13 +1,10 @@
 /** Every offset, size and constant that ffi/ writes into kernel structures, against the system's own headers through a C compiler. */
-import { spawnSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import * as layout from '#dist/ffi/layout.js'
+import type * as Layout from '#dist/ffi/layout.js'
 import * as qdisc from '#dist/ffi/netlink/qdisc.js'
 import * as netlinkQuery from '#dist/ffi/netlink/query.js'
 import * as netlink from '#dist/ffi/netlink/route.js'
+import { asOn, cCompilers, cValues } from '../support/c-claims.js'
 import { need } from '../support/need.js'
 
 /** C type and, where the names differ, C member of every exported struct; `size` is sizeof. */
@@ -106,7 +103,7 @@ const EXPRESSIONS: Record<string, string> = {
 const LEVELS: Record<string, string> = { SO: 'SOL_SOCKET', IP: 'IPPROTO_IP', IPV6: 'IPPROTO_IPV6', UDP: 'SOL_UDP' }
 
 /** [what, C expression, our number] of everything exported. */
-function claims(): [string, string, number][] {
+function claims(layout: typeof Layout): [string, string, number][] {
   const out: [string, string, number][] = []
   const constants = { ...layout, ...numbersOf(netlink), ...numbersOf(netlinkQuery), ...numbersOf(qdisc) }
   for (const [name, value] of Object.entries(constants)) {
@@ -136,19 +133,13 @@ function numbersOf(module: object): Record<string, number> {
   return Object.fromEntries(Object.entries(module).filter(([, value]) => typeof value === 'number'))
 }
 
-test('struct layouts and constants are those of the system headers', (ctx) => {
-  const compiler = ['cc', 'gcc', 'clang'].find((name) => spawnSync(name, ['--version']).status === 0)
-  need(ctx, process.platform === 'linux', 'the layouts are Linux’s')
-  need(ctx, compiler, 'needs a C compiler (cc, gcc or clang)')
-  const all = claims()
-  const source = `#define _GNU_SOURCE
+const PREAMBLE = `#define _GNU_SOURCE
 #include <limits.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <poll.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -169,28 +160,23 @@ test('struct layouts and constants are those of the system headers', (ctx) => {
 #endif
 #ifndef UIO_MAXIOV
 #define UIO_MAXIOV IOV_MAX /* linux/uio.h cannot be included beside sys/uio.h */
-#endif
-int main(void) {
-${all.map(([, expression]) => `  printf("%lld\\n", (long long)(${expression}));`).join('\n')}
-  return 0;
-}
-`
-  const directory = mkdtempSync(join(tmpdir(), 'speadcast-layout-'))
-  try {
-    writeFileSync(join(directory, 'layout.c'), source)
-    const built = spawnSync(compiler, ['-Werror', '-o', join(directory, 'layout'), join(directory, 'layout.c')], {
-      encoding: 'utf8',
-    })
-    expect(built.stderr).toBe('')
-    const run = spawnSync(join(directory, 'layout'), { encoding: 'utf8' })
-    const theirs = run.stdout.trim().split('\n').map(Number)
-    expect(theirs.length).toBe(all.length)
-    expect(Object.fromEntries(all.map(([what, , ours]) => [what, ours]))).toEqual(
-      Object.fromEntries(all.map(([what], i) => [what, theirs[i]])),
-    )
-    console.log(`layout: ${all.length} offsets, sizes and constants agree with the headers of ${compiler}`)
-    expect(all.length).toBeGreaterThan(80)
-  } finally {
-    rmSync(directory, { recursive: true })
-  }
+#endif`
+
+test.for(['x64', 'arm64'] as const)('struct layouts and constants are those of the system headers, on %s', async (arch, ctx) => {
+  need(ctx, process.platform === 'linux', 'the layouts are Linux’s')
+  const { compilers, missing } = cCompilers()
+  const compiler = compilers.find((one) => one.arch === arch)
+  need(ctx, compiler, missing || `this machine has no compiler for ${arch}`)
+  const ours = claims(await asOn(arch, () => import('#dist/ffi/layout.js')))
+  const theirs = cValues(
+    compiler,
+    PREAMBLE,
+    ours.map(([, expression]) => expression),
+  )
+  expect(theirs.length).toBe(ours.length)
+  expect(Object.fromEntries(ours.map(([what, , value]) => [what, value]))).toEqual(
+    Object.fromEntries(ours.map(([what], i) => [what, theirs[i]])),
+  )
+  console.log(`layout: ${ours.length} offsets, sizes and constants agree with the headers, by ${compiler.name}`)
+  expect(ours.length).toBeGreaterThan(80)
 })

@@ -12,3 +12,8 @@ test('the end of the process closes what it is told to close, once', async (ctx)
   need(ctx, process.platform === 'linux', 'eventfd is of Linux')
   expect(await runProgram('ffi/loop-close')).toEqual({ code: 0, signal: null, stdout: 'false,false\n', stderr: '' })
 })
+
+test('ticks and microtasks run behind what is told, and do not wait for the next event', async (ctx) => {
+  need(ctx, process.platform === 'linux', 'eventfd is of Linux')
+  expect(await runProgram('ffi/loop-ticks')).toMatchObject({ code: 0, signal: null, stdout: '"told,tick,microtask"\n', stderr: '' })
+})

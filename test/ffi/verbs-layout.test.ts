@@ -1,8 +1,7 @@
 /** Every offset, size and constant of ffi/verbs/layout.ts against the installed infiniband/verbs.h and rdma/rdma_cma.h. */
 import { existsSync } from 'node:fs'
 import { expect, test } from 'vitest'
-import * as layout from '#dist/ffi/verbs/layout.js'
-import { cCompiler, cValues } from '../support/c-claims.js'
+import { asOn, cCompilers, cValues } from '../support/c-claims.js'
 import { need } from '../support/need.js'
 
 const PREAMBLE = `#include <stddef.h>
@@ -10,7 +9,7 @@ const PREAMBLE = `#include <stddef.h>
 #include <rdma/rdma_cma.h>`
 
 /** Structures are named after their C types; of verbs_context the distances from the ibv_context at its end are meant. */
-function claims(): [what: string, expression: string, ours: number][] {
+function claims(layout: object): [what: string, expression: string, ours: number][] {
   const out: [string, string, number][] = []
   for (const [name, value] of Object.entries(layout)) {
     if (typeof value === 'number') out.push([name, name, value])
@@ -27,20 +26,24 @@ function claims(): [what: string, expression: string, ours: number][] {
   return out
 }
 
-test('verbs layouts and constants are those of the installed headers', (ctx) => {
-  const compiler = cCompiler()
-  need(ctx, compiler, 'needs a C compiler (cc, gcc or clang)')
+test.for(['x64', 'arm64'] as const)('verbs layouts and constants are those of the installed headers, on %s', async (arch, ctx) => {
   need(ctx, existsSync('/usr/include/infiniband/verbs.h'), 'needs the headers of libibverbs (package libibverbs-dev)')
   need(ctx, existsSync('/usr/include/rdma/rdma_cma.h'), 'needs the headers of librdmacm (package librdmacm-dev)')
-  const all = claims()
+  const { compilers, missing } = cCompilers()
+  const compiler = compilers.find((one) => one.arch === arch)
+  need(ctx, compiler, missing || `this machine has no compiler for ${arch}`)
+  const ours = claims(await asOn(arch, () => import('#dist/ffi/verbs/layout.js')))
   const theirs = cValues(
     compiler,
     PREAMBLE,
-    all.map(([, expression]) => expression),
+    ours.map(([, expression]) => expression),
   )
-  expect(Object.fromEntries(all.map(([what, , ours]) => [what, ours]))).toEqual(
-    Object.fromEntries(all.map(([what], i) => [what, theirs[i]])),
+  expect(Object.fromEntries(ours.map(([what, , value]) => [what, value]))).toEqual(
+    Object.fromEntries(ours.map(([what], i) => [what, theirs[i]])),
   )
-  console.log(`verbs layout: ${all.length} offsets, sizes and constants agree with the headers`)
-  expect(all.length).toBeGreaterThan(100)
+  expect(Object.fromEntries(ours.map(([what, , value]) => [what, value]))['IBV_CONTEXT.abi_compat']).toBe(
+    { x64: 320, arm64: 328 }[arch],
+  )
+  console.log(`verbs layout: ${ours.length} offsets, sizes and constants agree with the headers, by ${compiler.name}`)
+  expect(ours.length).toBeGreaterThan(100)
 })

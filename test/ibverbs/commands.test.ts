@@ -101,7 +101,7 @@ test('devices: none, and no library', async (ctx) => {
   const missing = await speadcast(ns, [], 'devices', '--json', '--verbs-library', '/nonexistent.so')
   expect(missing).toMatchObject({ code: 1, stdout: '' })
   expect(missing.stderr).toMatch(
-    /^speadcast devices: .*\/nonexistent\.so could not be loaded \(.*\); install it \(Debian: libibverbs1 and ibverbs-providers\)\n$/,
+    /^speadcast devices: .*\/nonexistent\.so could not be loaded \(.*\); install it \(Debian: libibverbs1 and ibverbs-providers\) \(speadcast explain ERR_SPEADCAST_BACKEND\)\n$/,
   )
   expect(await speadcast(ns, [], 'devices', '--verbs-library')).toMatchObject({ code: 2 })
 })
@@ -202,7 +202,7 @@ test('a machine without libibverbs: the package loads and sends by udp and dgram
     const ibverbs = await send('--backend', 'ibverbs', ...more)
     expect(ibverbs).toMatchObject({ code: 1, stdout: '' })
     expect(ibverbs.stderr).toMatch(
-      /^speadcast send: backend 'ibverbs' cannot work here: \S+ could not be loaded \(.*\); install it \(Debian: libibverbs1 and ibverbs-providers\)\n$/,
+      /^speadcast send: backend 'ibverbs' cannot work here: \S+ could not be loaded \(.*\); install it \(Debian: libibverbs1 and ibverbs-providers\) \(speadcast explain ERR_SPEADCAST_BACKEND\)\n$/,
     )
     expect((await speadcast(ns, under, 'doctor', TO, '--json', ...more)).code).toBe(0)
   }
@@ -217,7 +217,7 @@ test('options that contradict one another are refused before anything is opened'
     [['--backend', 'ibverbs', '--poll', 'sometimes'], /adaptive/],
     [
       ['--backend', 'ibverbs', '-p', '1473', '--verbs-library', 'x'],
-      /packetSizeBytes 1473 \+ 28 exceeds MTU 1500 of v0; pass packetSizeBytes ≤ 1472 or raise the MTU\n/,
+      /packetSizeBytes 1473 \+ 28 exceeds MTU 1500 of v0; pass packetSizeBytes ≤ 1472 or raise the MTU \(/,
     ],
   ] as const) {
     const { code, stdout, stderr } = await speadcast(ns, [], 'send', TO, ...args)

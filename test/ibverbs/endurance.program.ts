@@ -22,7 +22,7 @@ const out: Report = { sent: 0, failed: 0, unexpected: [], samples: [], states: {
 const failed = (error: Error) => {
   out.failed++
   // Packets in the queue behind a failed one were never tried.
-  if (!/IBV_WC_GENERAL_ERR|heaps were not sent whole: 2 never tried$/.test(error.message) && out.unexpected.length < 5)
+  if (!/IBV_WC_GENERAL_ERR|heaps? (was|were) not sent whole: 2 never tried$/.test(error.message) && out.unexpected.length < 5)
     out.unexpected.push(error.message)
 }
 for (let i = 0; i < batchesToSend; i++) {

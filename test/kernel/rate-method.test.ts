@@ -74,7 +74,7 @@ test('kernel by name is refused with the reason; auto says it, and paces by soft
   await using ns = await netns()
   for (const { what, to = TO, tc = [], options, refusal } of CASES) {
     for (const command of tc) ns.tc('a', `qdisc ${command}`)
-    const asked = { to, rate: '10MB/s', ...options }
+    const asked = { to, rate: '10MB/s' as const, ...options }
     const error = await RemoteStream.open(ns, { ...asked, rateMethod: 'kernel' }).catch((error) => error)
     expect(error, what).toMatchObject({
       code: 'ERR_SPEADCAST_BACKEND',

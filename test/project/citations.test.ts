@@ -5,7 +5,7 @@ import { expect, test } from 'vitest'
 import { ROOT } from './support.js'
 
 const ROOMS = ['src', 'ffi', 'test', 'scripts', 'docs', 'docker']
-const NOT_OURS = /(^|\/)(node_modules|__pycache__|build)\//
+const NOT_OURS = /(^|\/)(node_modules|__pycache__|build|docs\/site)\//
 
 /** Path → text of what people read: code, scripts, documents. */
 type Tree = ReadonlyMap<string, string>
@@ -19,8 +19,8 @@ const OF_OTHERS = [
   /^Documentation\/networking\//,
   /^index\.d\.ts$/, // koffi's
 ]
-/** No files: a name, placeholders, and what programs write where they run. */
-const NO_FILES = [/^Node\.js$/, /(^|\/)NAME\./, /^speadcast-acceptance\//, /^job\.sh$/]
+/** No files: a name, placeholders, what programs write where they run, and what a reader saves. */
+const NO_FILES = [/^Node\.js$/, /(^|\/)NAME\./, /^speadcast-acceptance\//, /^job\.sh$/, /^example\.mts$/]
 
 /** Strings and regular expressions are matched too, so that what looks like a comment in them is none. */
 const CODE =

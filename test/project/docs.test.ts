@@ -5,8 +5,10 @@
  * |----------------|----------------------------------------------------------------------------------------------------|
  * | `ts`           | the compiler, strict, with the package's own types                                                 |
  * | `ts run`       | the same, then run                                                                                 |
+ * | `ts from FILE` | that file, relative to docs/, of which it is a piece                                               |
  * | `sh`           | every `speadcast` in it is parsed by its command; every `npm run` names a script                   |
- * | `sh run`       | the same, then run, but for docker's (test/docker runs those)                                      |
+ * | `sh run`       | the same, then run, but for docker's (test/docker runs those) and README's (scripts/newcomer.mjs)   |
+ * | `sh beside`    | as `sh`; scripts/newcomer.mjs runs it in another terminal                                           |
  * | `json`         | the parser                                                                                         |
  * | those in PLAIN | nothing, so they may not use speadcast                                                              |
  */
@@ -18,6 +20,7 @@ import { benchCommand } from '#dist/src/cli/bench.js'
 import { demoCommand } from '#dist/src/cli/demo.js'
 import { devicesCommand } from '#dist/src/cli/devices.js'
 import { doctorCommand } from '#dist/src/cli/doctor.js'
+import { explainCommand } from '#dist/src/cli/explain.js'
 import { recvCommand } from '#dist/src/cli/recv.js'
 import { sendCommand } from '#dist/src/cli/send.js'
 import type { SendFlags } from '#dist/src/cli/send-flags.js'
@@ -96,6 +99,7 @@ const COMMANDS: Readonly<Record<string, () => Command>> = {
   bench: benchCommand,
   devices: devicesCommand,
   doctor: doctorCommand,
+  explain: explainCommand,
   demo: demoCommand,
 }
 const SCRIPTS = JSON.parse(page('package.json').text).scripts as Record<string, string>
@@ -149,6 +153,8 @@ async function shellProblems({ at, code }: CodeBlock): Promise<string[]> {
 const unchecked = ({ language, code }: CodeBlock): boolean =>
   !CHECKED.includes(language) && (!PLAIN.includes(language) || /^\s*(npx )?speadcast |import .*'speadcast/m.test(code))
 
+const isNoPiece = ({ from, code }: CodeBlock): boolean => !`\n${page(join('docs', from!)).text}`.includes(`\n${code}`)
+
 function jsonProblems({ at, code }: CodeBlock): string[] {
   try {
     JSON.parse(code)
@@ -161,7 +167,7 @@ function jsonProblems({ at, code }: CodeBlock): string[] {
 const only = (...languages: string[]) => BLOCKS.filter(({ language }) => languages.includes(language))
 
 describe('code blocks', () => {
-  const typescript = only(...TYPESCRIPT)
+  const typescript = only(...TYPESCRIPT).filter(({ from }) => from === undefined)
   let said: string | undefined
   const compiled = () => {
     said ??= compile(typescript)
@@ -177,6 +183,12 @@ describe('code blocks', () => {
     expect(compiled()).toBe('')
   })
 
+  test('of examples are pieces of them', () => {
+    const pieces = BLOCKS.filter(({ from }) => from !== undefined)
+    expect(pieces.length).toBeGreaterThan(5)
+    expect(pieces.filter(isNoPiece).map(({ at }) => at)).toEqual([])
+  })
+
   test('of shell call speadcast as it can be called', async () => {
     const calls = only('sh').flatMap(({ code }) => shellCommands(code).flatMap((words) => callOf(words) ?? []))
     expect(calls.length).toBeGreaterThan(20)
@@ -189,7 +201,8 @@ describe('code blocks', () => {
   })
 
   // README's example runs in test/project/pack.test.ts too, with the package as it is packed.
-  const runnable = [...typescript, ...only('sh')].filter(({ at, runs }) => runs && !at.startsWith('docker/'))
+  const elsewhere = ({ at, language }: CodeBlock) => at.startsWith('docker/') || (language === 'sh' && at.startsWith('README.md'))
+  const runnable = [...typescript, ...only('sh')].filter((block) => block.runs && !elsewhere(block))
   test.for(runnable.map((block) => [block.at, block] as const))('%s runs', { timeout: 120_000 }, ([, block], ctx) => {
     need(ctx, process.platform === 'linux', 'the pages are about Linux')
     if (block.language !== 'sh') compiled()
@@ -234,6 +247,12 @@ describe('a planted mistake is found', () => {
 
   test('in a shell program', () => {
     expect(run(planted('sh', 'speadcast send 10.0.0.5:7148 --pcap no/folder.pcap\ntrue', true))).toMatchObject({ status: 1 })
+  })
+
+  test('in a piece of an example', () => {
+    const piece = { ...planted('ts', 'const heaps = Number(values.heaps)\n'), from: 'examples/tutorial-1-send.ts' }
+    expect(isNoPiece(piece)).toBe(false)
+    expect(isNoPiece({ ...piece, code: 'const heaps = Number(values.heap)\n' })).toBe(true)
   })
 
   test('in JSON', () => {
@@ -294,17 +313,20 @@ describe('pages', () => {
 
   test('README is short, and leads to every page', () => {
     const { text } = page('README.md')
-    expect(text.split('\n').length).toBeLessThanOrEqual(101)
+    expect(text.split('\n').length).toBeLessThanOrEqual(130)
     const apart = ALL.filter(({ name }) => /^docs\/[\w-]+\.md$/.test(name) && !text.includes(`](${name})`))
     expect(apart.map(({ name }) => name)).toEqual([])
   })
 
   test.for(
     [
+      'tutorial',
       'cli',
       'options',
       'memory',
       'outcomes',
+      'errors',
+      'diagnosing',
       'ibverbs',
       'rdma-ud',
       'io-uring',
@@ -312,6 +334,9 @@ describe('pages', () => {
       'coming-from-spead2',
       'testing',
       'performance',
+      'platforms',
+      'bundlers',
+      'receiving',
     ].map((name) => `docs/${name}.md`),
   )('%s begins with whom it is for', (name) => {
     expect(page(name).text).toMatch(/^# .*\n\nThis page is for /)

@@ -127,7 +127,7 @@ test('recv --output: heaps with holes are left out, counted, and a failure', asy
     1,
     { heaps: 48, heapsIncomplete: 1, heapsMissing: 1, outputBytes: 48 * 20_000 },
   ])
-  expect(stderr).toMatch(/1 heaps are incomplete\n.*1 heaps are missing\n/)
+  expect(stderr).toMatch(/1 heap is incomplete\n.*1 heap is missing\n/)
   const expected = Buffer.concat(Array.from({ length: 50 }, (_, i) => Buffer.alloc(i === 7 || i === 9 ? 0 : 20_000, i)))
   expect(readFileSync(file).equals(expected)).toBe(true)
 })
@@ -146,7 +146,7 @@ test('recv --item takes a name or an id', async (ctx) => {
   const file = join(scratch, 'item')
   const wrong = await recv({ ...TUTORIAL, heaps: 2 }, '--output', file, '--item', 'nonesuch')
   expect(wrong.code).toBe(1)
-  expect(wrong.stderr).toContain("have no item 'nonesuch'")
+  expect(wrong.stderr).toContain("without item 'nonesuch'")
   const { code } = await recv({ ...TUTORIAL, heaps: 2 }, '--output', file, '--item', '0x1600')
   expect(code).toBe(0)
   expect(readFileSync(file).toString('hex')).toBe('000000000000000000004e20')

@@ -3,6 +3,7 @@ import { expect, test } from 'vitest'
 import { CLI } from '../support/cli.js'
 import { need } from '../support/need.js'
 import { makeNetns, type Netns, netnsUnavailable } from '../support/netns.js'
+import { programArgv } from '../support/program.js'
 import { recvArgv, watch } from './support.js'
 
 const GROUPS = ['239.10.0.1:7148', '[ff15::1]:7148']
@@ -94,6 +95,21 @@ test.for([
     expect(stderr).not.toMatch(/Warning/)
     expect({ group, ...(JSON.parse(stdout) as Told) }).toMatchObject({ group, heaps: 6, reason: 'stop', groupsRejoined: 1 })
   }
+})
+
+test('an interface made anew is told on a channel of node:diagnostics_channel', async (ctx) => {
+  const why = netnsUnavailable()
+  need(ctx, !why, why)
+  await using ns = await makeNetns({ veth: {} })
+  const run = watch(ns.spawn('b', programArgv('receive/changes', GROUPS[0]), { stdio: ['ignore', 'pipe', 'pipe'] }))
+  await run.said(/^listening/m)
+  renew(ns)
+  const { stdout } = await run.ended
+  const told = stdout
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line))
+  expect(told.at(-1)).toEqual({ what: expect.stringContaining('joined again on v1'), same: true, recent: true })
 })
 
 /** Has groups of both families come in by an interface. */

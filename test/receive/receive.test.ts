@@ -331,7 +331,7 @@ test('coalesced datagrams are taken apart: the same heaps with UDP_GRO, without,
 test.each([
   [null, /openReceiver: the options are null; give an object of endpoints, /],
   ['127.0.0.1:7148', /openReceiver: the options are '127.0.0.1:7148'/],
-  [{ endpoints: '127.0.0.1:7148', signal: new AbortController() }, /signal is a AbortController; it must be an AbortSignal/],
+  [{ endpoints: '127.0.0.1:7148', signal: new AbortController() }, /signal is an AbortController; it must be an AbortSignal/],
   [{ endpoints: '127.0.0.1:7148', heap: 1 }, /unknown option 'heap'; there are: endpoints, /],
   [{ endpoints: '127.0.0.1:7148', heaps: 0 }, /heaps is 0; it must be a whole number from 1/],
   [{ endpoints: '127.0.0.1:7148', timeoutSeconds: -1 }, /timeoutSeconds is -1/],

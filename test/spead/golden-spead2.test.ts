@@ -1,6 +1,16 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type ErrorCode, SpeadcastError } from '#dist/src/errors.js'
-import { Descriptor, Heap, Item, ItemGroup, makeFlavour, packetsOf, type Split } from '#dist/src/spead/index.js'
+import {
+  Descriptor,
+  type DtypeText,
+  type FormatField,
+  Heap,
+  Item,
+  ItemGroup,
+  makeFlavour,
+  packetsOf,
+  type Split,
+} from '#dist/src/spead/index.js'
 import { need } from '../support/need.js'
 import { PythonPeer, type SequenceCase, type SequenceStep } from '../support/python-peer.js'
 import {
@@ -178,14 +188,14 @@ describe("spead2's own encoding tests, SPEAD-64-48", () => {
     need(ctx, peer, 'the spead2 venv is missing')
     const none: ItemCase[] = [
       { init: { id: 0x2345, name: 'name', shape: [], dtype: 'U0' }, ours: null, theirs: null },
-      { init: { id: 0x2345, name: 'name', shape: [], dtype: 'S' }, ours: null, theirs: null },
+      { init: { id: 0x2345, name: 'name', shape: [], dtype: 'S' as never }, ours: null, theirs: null },
       { init: { id: 0x2345, name: 'name', shape: [], format: [['u', 0]] }, ours: null, theirs: null },
       { init: { id: 0x2345, name: 'name', shape: [], format: [] }, ours: null, theirs: null },
       { init: { id: 0x2345, name: 'name', shape: [null, null], format: [['u', 8]] }, ours: null, theirs: null },
       { init: { id: 0x2345, name: 'name', shape: [null], dtype: '<u2' }, ours: null, theirs: null },
       { init: { id: 0x2345, name: 'name', shape: [2], format: [['u', 8]], order: 'F' }, ours: null, theirs: null },
-      { init: { id: 0x2345, name: 'name', shape: [], format: [['f', 16]] }, ours: null, theirs: null },
-      { init: { id: 0x2345, name: 'name', shape: [], dtype: 'O' }, ours: null, theirs: null },
+      { init: { id: 0x2345, name: 'name', shape: [], format: [['f', 16 as never]] }, ours: null, theirs: null },
+      { init: { id: 0x2345, name: 'name', shape: [], dtype: 'O' as never }, ours: null, theirs: null },
     ]
     const answers = await peer.encode(none.map((c) => peerCase(heapCase([{ descriptor: c }]), [1472])))
     for (const [i, c] of none.entries()) {
@@ -489,7 +499,7 @@ describe('every type', () => {
     'S3',
     'M8[ms]',
   ])('numpy’s other spelling %s', async (dtype, ctx) => {
-    const item: ItemCase = { init: { id: 0x1800, name: 'n', shape: [2], dtype }, ours: null, theirs: null }
+    const item: ItemCase = { init: { id: 0x1800, name: 'n', shape: [2], dtype: dtype as DtypeText }, ours: null, theirs: null }
     await same(ctx, heapCase([{ descriptor: item }]))
   })
 
@@ -634,11 +644,11 @@ describe('every type', () => {
     const text = 'hello, SPEAD'
     const data = Uint8Array.from(Buffer.from(text))
     for (const shape of [[null], [text.length]]) {
-      const init = { id: 0x1800, name: 'n', shape, format: [['c', 8]] as Format }
+      const init = { id: 0x1800, name: 'n', shape, format: [['c', 8]] as FormatField[] }
       await same(ctx, heapCase(described({ init, ours: text, theirs: { text } })), [1472, 64])
       await same(ctx, heapCase(described({ init, ours: data, theirs: { bytes: base64(data) } })))
     }
-    const init = { id: 0x1800, name: 'n', shape: [null], format: [['c', 8]] as Format }
+    const init = { id: 0x1800, name: 'n', shape: [null], format: [['c', 8]] as FormatField[] }
     await same(ctx, heapCase(described({ init, ours: '', theirs: { text: '' } })))
     await same(ctx, heapCase(described({ init: { ...init, shape: [0] }, ours: '', theirs: { text: '' } })))
     refuses('ERR_SPEADCAST_VALUE', /ö/, () => greedy(heapCase(bare({ init, ours: 'Köln', theirs: null })), 1472))
@@ -660,12 +670,12 @@ describe('every type', () => {
 })
 
 describe('values that spead2 truncates or corrupts are refused', () => {
-  const scalar = (format: [string, number], value: unknown) => () =>
+  const scalar = (format: FormatField, value: unknown) => () =>
     greedy(
       heapCase(bare({ init: { id: 0x1800, name: 'gain', shape: [], format: [format] }, ours: value as never, theirs: null })),
       1472,
     )
-  test.each<[[string, number], unknown, RegExp]>([
+  test.each<[FormatField, unknown, RegExp]>([
     [['u', 24], 2 ** 24, /16777216/],
     [['u', 48], 2 ** 48, /281474976710656/],
     [['u', 48], -1, /-1/],
@@ -693,7 +703,12 @@ describe('values that spead2 truncates or corrupts are refused', () => {
     ['a string', [1], '<u2', 'x'],
   ])('dtype value with %s', (_, shape, dtype, value) => {
     refuses('ERR_SPEADCAST_VALUE', /gain/, () =>
-      greedy(heapCase(bare({ init: { id: 0x1800, name: 'gain', shape, dtype }, ours: value as never, theirs: null })), 1472),
+      greedy(
+        heapCase(
+          bare({ init: { id: 0x1800, name: 'gain', shape, dtype: dtype as DtypeText }, ours: value as never, theirs: null }),
+        ),
+        1472,
+      ),
     )
   })
 

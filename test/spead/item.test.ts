@@ -33,7 +33,7 @@ describe('ItemGroup', () => {
     ])
     expect(group.get('timestamp')).toBe(group.get(0x1600))
     expect([group.has('b'), group.has(0x1000), group.has('c'), group.has(7)]).toEqual([true, true, false, false])
-    expect(() => group.get('c')).toThrow(/no item of name 'c'.*'timestamp' \(0x1600\), 'b' \(0x1000\)/)
+    expect(() => group.get('c' as never)).toThrow(/no item of name 'c'.*'timestamp' \(0x1600\), 'b' \(0x1000\)/)
     expect(() => group.get(0x77)).toThrow(expect.objectContaining({ code: 'ERR_SPEADCAST_ITEM' }))
   })
 

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { Descriptor, type ItemOptions } from '#dist/src/spead/descriptor.js'
+import type { DtypeText } from '#dist/src/spead/dtype-text.js'
 import { encodeValue, type ItemValue } from '#dist/src/spead/value.js'
 import { bytes } from './hex.js'
 
@@ -38,7 +39,7 @@ describe('numbers by dtype', () => {
     ['<M8[s]', 5, '05 00 00 00 00 00 00 00'],
     ['>m8[ns]', -1n, 'ff ff ff ff ff ff ff ff'],
   ])('encodes %s %s', (dtype, value, expected) => {
-    expect(encode({ dtype }, value)).toEqual(bytes(expected))
+    expect(encode({ dtype: dtype as DtypeText }, value)).toEqual(bytes(expected))
   })
 
   // IEEE 754 binary16: 1 sign, 5 exponent, 10 fraction bits; nearest, ties to even.
@@ -268,7 +269,7 @@ describe('a value that does not fit', () => {
     ['too few raw bytes for V', { dtype: 'V3', shape: [1] }, [new Uint8Array(2)], /Uint8Array of 3 bytes/],
     ['a long double as a number', { dtype: 'f16' }, 1, /only be given as raw bytes/],
     ['null', { dtype: 'u1' }, null, /null is not a number/],
-    ['an object', { dtype: 'u1' }, { a: 1 }, /a Object is not a number/],
+    ['an object', { dtype: 'u1' }, { a: 1 }, /an Object is not a number/],
     ['a hole in an array', { dtype: 'u1', shape: [2] }, [1], /needs 2 values along dimension 0; got 1/],
     ['a scalar for an array', { dtype: 'u1', shape: [2] }, 1, /needs an array here; got 1/],
     ['an array for a scalar', { dtype: 'u1' }, [1], /an array of 1 is not a number/],

@@ -13,7 +13,6 @@ import {
   OUTLETS,
   openOutlet,
   parse,
-  type Samples,
   timestampsOf,
   turn,
 } from './support.js'
@@ -149,7 +148,7 @@ test('descriptors that would have travelled in a withdrawn batch travel in the n
   const gate: Gate = { shut: true }
   const stream = await memoryStream({ descriptors: 'in-band', to: '10.0.0.1+1:7148' }, gate)
   const items = itemsOf()
-  const make = (first: number, heaps: number) => fill(stream.createBatch<Samples>({ items, heaps }), first)
+  const make = (first: number, heaps: number) => fill(stream.createBatch({ items, heaps }), first)
   const controller = new AbortController()
   const first = stream.sendHeap(numberHeap(100))
   const withdrawn = stream.send(make(0, 2), { signal: controller.signal })

@@ -1,6 +1,7 @@
 // Every kind of bad input: an error with a stable code, a message that names the value and the remedy, and nothing lost around it.
 
 import {
+  type BatchOptions,
   BUG_COMPAT,
   type ErrorCode,
   type ExactPointer,
@@ -15,7 +16,7 @@ import {
 } from 'speadcast'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { need } from '../support/need.js'
-import { fill, itemsOf, numberHeap, openOutlet, type SampleBatch, type Samples, timestampsOf } from './support.js'
+import { fill, itemsOf, numberHeap, openOutlet, type SampleBatch, timestampsOf } from './support.js'
 
 /** Arguments that TypeScript would refuse. */
 const untyped = <T>(value: unknown): T => value as T
@@ -97,11 +98,11 @@ interface Given {
   readonly foreign: SampleBatch
 }
 
-const batchOf = (items: ItemGroup) => ({ items, heaps: 2 })
+const batchOf = <G>(items: ItemGroup<G>) => ({ items, heaps: 2 })
 const samplesOf = (value: unknown, shape: readonly number[] = [10]) =>
   new Item({ id: 0x3300, name: 'x', dtype: '<i2', shape, value: untyped(value) })
 const send = (item: Item) => (given: Given) => given.stream.sendHeap(new Heap().addItem(item))
-const create = (options: unknown) => (given: Given) => given.stream.createBatch(untyped(options))
+const create = (options: unknown) => (given: Given) => given.stream.createBatch(untyped<BatchOptions>(options))
 const heapsOf =
   (list: unknown, ...rest: unknown[]) =>
   ({ stream }: Given) =>
@@ -148,7 +149,7 @@ const CALLS: readonly (readonly [what: string, call: (given: Given) => unknown, 
   ['item id 6', () => new ItemGroup().add({ id: 6, name: 'x', dtype: 'i1' }), 'ITEM', /id 0x6 is one of SPEAD's own .*; take one from 0x400 up/],
   ['item id 0.5', () => new ItemGroup().add({ id: 0.5, name: 'x', dtype: 'i1' }), 'ITEM', /id is 0\.5; it must be a whole number above 0/],
   ['an item id beyond the flavour', create(batchOf(new ItemGroup().add({ id: 0x8000, name: 'x', dtype: 'i1' }))), 'ITEM', /0x8000 does not fit SPEAD-64-48, .*choose a smaller id or fewer heap address bits/],
-  ['a dtype that is none', () => new ItemGroup().add({ id: 0x3300, name: 'x', dtype: 'int24' }), 'ITEM', /dtype 'int24' cannot be sent; use a numpy scalar type/],
+  ['a dtype that is none', () => new ItemGroup().add({ id: 0x3300, name: 'x', dtype: untyped<'i1'>('int24') }), 'ITEM', /dtype 'int24' cannot be sent; use a numpy scalar type/],
   ['a negative shape', () => new ItemGroup().add({ id: 0x3300, name: 'x', dtype: 'i1', shape: [-1] }), 'ITEM', /shape has a dimension of -1; each must be a whole number from 0 up/],
   ['data shorter than the shape, in a batch', create(batchOf(new ItemGroup().add(samplesOf(new Int16Array(9))))), 'VALUE', /item 'x': shape \(10\) takes 10 elements, 20 bytes; got Int16Array of 9 elements/],
   ['data longer than the shape', send(samplesOf(new Int16Array(11))), 'VALUE', /shape \(10\) takes 10 elements, 20 bytes; got Int16Array of 11 elements/],
@@ -277,12 +278,12 @@ describe('openStream', () => {
 describe.for(['memory', 'udp'] as const)('%s: what was queued before arrives, what is sent after too', (kind) => {
   test.for(CALLS)('%s', async ([name, call, code, message], ctx) => {
     // Slow enough that a batch is under way until the next call.
-    const slow = /batch under way/.test(name) ? { rate: '200kB/s', burstBytes: 1 } : {}
+    const slow = /batch under way/.test(name) ? { rate: '200kB/s' as const, burstBytes: 1 } : {}
     const { stream, packets } = await openOutlet(ctx, kind, { descriptors: 'none', ...slow })
     const other = await openOutlet(ctx, 'memory')
-    const batches = [0, 2].map((first) => fill(stream.createBatch<Samples>(batchOf(itemsOf())), first))
-    const foreign = other.stream.createBatch<Samples>(batchOf(itemsOf()))
-    const given: Given = { stream, batch: stream.createBatch<Samples>(batchOf(itemsOf())), foreign }
+    const batches = [0, 2].map((first) => fill(stream.createBatch(batchOf(itemsOf())), first))
+    const foreign = other.stream.createBatch(batchOf(itemsOf()))
+    const given: Given = { stream, batch: stream.createBatch(batchOf(itemsOf())), foreign }
     const before = stream.send(batches[0]!)
     expectError(await errorOf(() => call(given)), code, message)
     const after = stream.send(batches[1]!)
@@ -297,7 +298,7 @@ describe.for(['memory', 'udp'] as const)('%s: what was queued before arrives, wh
 
 describe('a stream with a rate', () => {
   test.for([
-    ['too few rates', [1e6], /rates has 1 entries for 2 heaps; give a list of one for each/],
+    ['too few rates', [1e6], /rates has 1 entry for 2 heaps; give a list of one for each/],
     ['rates that are no list', 1e6, /rates is 1000000 for 2 heaps; give a list/],
     ['a rate of NaN', [1e6, Number.NaN], /heap rate is NaN; it must be bytes per second, 0 for unlimited or −1/],
     ['a negative rate', [-2, 1e6], /heap rate is -2; it must be bytes per second/],

@@ -2,12 +2,12 @@
 
 import type { Heap, ItemGroup, Stream, StreamOptions } from 'speadcast'
 import { describe, expect, test } from 'vitest'
-import { fill, type Gate, itemsOf, memoryStream, openOutlet, type Packet, parse, type Samples, turn } from './support.js'
+import { fill, type Gate, itemsOf, memoryStream, openOutlet, type Packet, parse, SAMPLE_VIEWS, turn } from './support.js'
 
 const LONG = 100
 const SHORT = 50
 const batchOf = (stream: Stream, items: ItemGroup, heaps = 2, substreams?: number) =>
-  fill(stream.createBatch<Samples>({ items, heaps, ...(substreams !== undefined && { substreams }) }), 0)
+  fill(stream.createBatch({ items, heaps, views: SAMPLE_VIEWS, ...(substreams !== undefined && { substreams }) }), 0)
 
 /** The samples that a descriptor in the packet tells of, of which there is one at most. */
 const toldBy = (packet: Packet): number | undefined => {
@@ -255,7 +255,7 @@ describe('in-band', () => {
     '%s: of runs of a batch that reach other substreams',
     async (groupMode) => {
       const stream = await memoryStream({ descriptors: 'in-band', to: '10.0.0.1+2:7148' })
-      const batch = fill(stream.createBatch<Samples>({ items: itemsOf(), heaps: 6, groupMode }), 0)
+      const batch = fill(stream.createBatch({ items: itemsOf(), heaps: 6, groupMode }), 0)
       await stream.send(batch, { heaps: 2 })
       await stream.send(batch, { firstHeap: 1, heaps: 3 })
       await stream.send(batch)

@@ -3,24 +3,12 @@
 import { ItemGroup, openStream, type Stream, type StreamOptions } from 'speadcast'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { runProgram } from '../support/program.js'
-import {
-  fill,
-  type Gate,
-  itemsOf,
-  memoryStream,
-  OUTLETS,
-  openOutlet,
-  type Packet,
-  parse,
-  type Samples,
-  TIMESTAMP,
-  turn,
-} from './support.js'
+import { fill, type Gate, itemsOf, memoryStream, OUTLETS, openOutlet, type Packet, parse, TIMESTAMP, turn } from './support.js'
 
 const letter = (packet: Packet): string => (packet.descriptors === 0 ? 'x' : packet.value(TIMESTAMP) === undefined ? 'd' : 'D')
 const kindsOf = (packets: readonly Packet[]): string => packets.map(letter).join('')
 const kinds = (stream: Stream): string => kindsOf(stream.packets.map(parse))
-const batchOf = (stream: Stream, heaps: number, items = itemsOf()) => fill(stream.createBatch<Samples>({ items, heaps }), 0)
+const batchOf = (stream: Stream, heaps: number, items = itemsOf()) => fill(stream.createBatch({ items, heaps }), 0)
 
 async function until(met: () => boolean | Promise<boolean>): Promise<void> {
   for (let waited = 0; !(await met()); waited += 2) {
@@ -79,7 +67,7 @@ describe('between the heaps of a long batch', () => {
   ]
   test.for(LONG)('%s', async ([, options, heaps]) => {
     const stream = await memoryStream({ descriptors: { everySeconds: 0.005, firstCnt: 1e6 }, ...options })
-    const batches = [0, 1].map((i) => fill(stream.createBatch<Samples>({ items: itemsOf(), heaps }), 64 * i))
+    const batches = [0, 1].map((i) => fill(stream.createBatch({ items: itemsOf(), heaps }), 64 * i))
     const results = await Promise.all(batches.map((batch) => stream.send(batch)))
     const before = stream.packets.length
     const packets = stream.packets.map(parse)

@@ -4,9 +4,9 @@ import { type ItemGroup, SendError, type Stream, type StreamOptions } from 'spea
 import { describe, expect, test } from 'vitest'
 import { need } from '../support/need.js'
 import { PythonPeer } from '../support/python-peer.js'
-import { fill, type Gate, itemsOf, memoryStream, OUTLETS, openOutlet, type Packet, parse, type Samples } from './support.js'
+import { fill, type Gate, itemsOf, memoryStream, OUTLETS, openOutlet, type Packet, parse, SAMPLE_VIEWS } from './support.js'
 
-const batchOf = (stream: Stream, items: ItemGroup, heaps = 2) => fill(stream.createBatch<Samples>({ items, heaps }), 0)
+const batchOf = (stream: Stream, items: ItemGroup, heaps = 2) => fill(stream.createBatch({ items, heaps, views: SAMPLE_VIEWS }), 0)
 /** d: descriptors alone, D: descriptors and data, x: data. */
 const letter = (packet: Packet): string => (packet.descriptors === 0 ? 'x' : packet.value(0x1600) === undefined ? 'd' : 'D')
 const kinds = (stream: Stream): string => stream.packets.map(parse).map(letter).join('')
@@ -64,7 +64,7 @@ test('another group that describes an id otherwise makes the first group be desc
 test('in-band: each substream has them with its own first heap', async () => {
   const stream = await memoryStream({ descriptors: 'in-band', to: '10.0.0.1+2:7148' })
   const items = itemsOf()
-  const batch = fill(stream.createBatch<Samples>({ items, heaps: 4, substreams: [0, 0, 1, 2] }), 0)
+  const batch = fill(stream.createBatch({ items, heaps: 4, substreams: [0, 0, 1, 2] }), 0)
   await stream.send(batch, { heaps: 2 })
   expect(kinds(stream)).toBe('Dx')
   stream.packets.length = 0

@@ -3,13 +3,11 @@ import { isMainThread, parentPort, Worker, workerData } from 'node:worker_thread
 import { attachBatch, ItemGroup, openStream } from 'speadcast'
 import { print } from '../support/print.js'
 
-type Samples = { a: Uint8Array }
-
 async function main() {
   const stream = await openStream({ to: '127.0.0.1:9' })
   const items = new ItemGroup().add({ id: 0x3300, name: 'a', dtype: 'u1', shape: [100] })
-  const batch = stream.createBatch<Samples>({ items, heaps: 1 })
-  attachBatch<Samples>(batch.handle()).heap(0).a.fill(5)
+  const batch = stream.createBatch({ items, heaps: 1 })
+  attachBatch(batch.handle()).heap(0).a.fill(5)
   const worker = new Worker(new URL(import.meta.url), { workerData: batch.handle() })
   worker.once('message', async (message: string) => {
     print({ message, here: batch.heap(0).a[99] })

@@ -5,7 +5,7 @@ import { print } from '../support/print.js'
 const stream = await openStream({ to: '239.1.2.3:7148', backend: 'memory', memory: { keepPackets: false } })
 const items = new ItemGroup().add({ id: 0x3300, name: 'a', dtype: 'u1', shape: [2 ** 24] })
 for (let i = 0; i < 40; i++) {
-  const batch = stream.createBatch<{ a: Uint8Array }>({ items, heaps: 1 })
+  const batch = stream.createBatch({ items, heaps: 1 })
   batch.heap(0).a.fill(i)
   await stream.send(batch)
   batch.close()

@@ -8,7 +8,7 @@ try {
   const items = new ItemGroup()
     .add({ id: 0x1600, name: 'timestamp', format: [['u', 48]] })
     .add({ id: 0x3300, name: 'samples', dtype: 'u2', shape: [1000] })
-  const batch = stream.createBatch<{ samples: Uint16Array }>({ items, heaps: 3 })
+  const batch = stream.createBatch({ items, heaps: 3 })
   for (let j = 0; j < 3; j++) batch.heap(j).samples.fill(j + 1)
   batch.immediate('timestamp').setRamp(5, 1000)
   const result = await stream.send(batch)

@@ -46,7 +46,7 @@ test('a cgroup of 400 MiB: 1 GiB is refused, whoever asks; little is had', async
   const why = refused(/the cgroup's memory limit is 419430400; raise it \(MemoryMax=/)
   expect(await wants(before, 'many')).toEqual({
     batch: refused(/the cgroup's memory limit is 419430400; raise it \(MemoryMax=.*; use fewer or smaller heaps/),
-    ring: refused(/64 batches of 1 heaps .* more than half of the cgroup's memory/),
+    ring: refused(/64 batches of 1 heap .* more than half of the cgroup's memory/),
     region: why,
     many: why,
     receiver: why,

@@ -156,7 +156,7 @@ const WALK: Record<keyof StreamOptions, (ctx: TestContext) => Promise<void>> = {
     )
     const peers = [{ qpn: 17 }, { qpn: 18 }]
     expect(await told({ backend: 'rdma-ud', rdmaUd: { peers } })).toMatch(
-      /^ERR_SPEADCAST_CONFIG rdmaUd\.peers names 2 queue pairs, and there are 1 endpoints/,
+      /^ERR_SPEADCAST_CONFIG rdmaUd\.peers names 2 queue pairs for 1 endpoint;/,
     )
     expect(await told({ backend: 'rdma-ud', sourcePort: 5 })).toMatch(/^ERR_SPEADCAST_CONFIG sourcePort is of UDP/)
     expect(await told({ backend: 'rdma-ud', allowFragmentation: true })).toMatch(/^ERR_SPEADCAST_CONFIG .*never fragments/)

@@ -4,7 +4,7 @@
  */
 import fc from 'fast-check'
 import { afterAll, expect, test } from 'vitest'
-import { itemsOf, memoryStream, parse, type Samples, TIMESTAMP } from './support.js'
+import { itemsOf, memoryStream, parse, TIMESTAMP } from './support.js'
 
 const SEED = Number(process.env.SPEADCAST_TEST_SEED ?? Date.now() % 2 ** 31)
 const HEAPS = 5
@@ -38,7 +38,7 @@ test.for([
   await fc.assert(
     fc.asyncProperty(fc.array(sendArb, { minLength: 2, maxLength: 12 }), async (sends) => {
       const stream = await memoryStream({ to: '10.0.0.1+1:7148', descriptors: 'none' })
-      const batches = MODES.map((groupMode) => stream.createBatch<Samples>({ items: itemsOf(bytes), heaps: HEAPS, groupMode }))
+      const batches = MODES.map((groupMode) => stream.createBatch({ items: itemsOf(bytes), heaps: HEAPS, groupMode }))
       let next = 1
       for (const { batch: which, heaps, next: jump, explicit, timestamps } of sends) {
         const batch = batches[which]!

@@ -1,6 +1,6 @@
 // Samples that come slowly: partly filled batches go after a delay or by flush, and the heaps keep their substreams, cnts and timestamps.
 
-import { ItemGroup, type SampleWriterOptions, SendError, type Stream, sampleWriter } from 'speadcast'
+import { ItemGroup, type ItemInit, type SampleWriterOptions, SendError, type Stream, sampleWriter } from 'speadcast'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { need } from '../support/need.js'
 import { PythonPeer } from '../support/python-peer.js'
@@ -183,7 +183,7 @@ describe('samples in a heap', () => {
     const stream = await memoryStream({ descriptors: 'none', packetSizeBytes: 8972 })
     const items = new ItemGroup()
       .add({ id: TIMESTAMP, name: 'timestamp', format: [['u', 48]] })
-      .add({ id: SAMPLES, name: 'adc_samples', ...shape })
+      .add({ id: SAMPLES, name: 'adc_samples', ...(shape as Omit<ItemInit, 'name'>) })
     const writer = sampleWriter(stream, { ...BASE, items, ...options })
     expect(writer.samplesPerHeap).toBe(step)
     await writer.write(new Uint8Array(2 * writer.heapBytes + writer.sampleBytes))

@@ -3,6 +3,7 @@ import { expect, test } from 'vitest'
 import type { Driver } from '#dist/src/engine/driver.js'
 import type { HeapStatus } from '#dist/src/engine/outcome.js'
 import { Claim, Ring } from '#dist/src/engine/ring.js'
+import { News } from '#dist/src/stream/news.js'
 import type { BatchResult, SendError } from '#dist/src/stream/result.js'
 import { Send } from '#dist/src/stream/send.js'
 import { SendPromise } from '#dist/src/stream/send-promise.js'
@@ -17,7 +18,7 @@ function queue() {
     watch: () => {},
     drainMessages: () => {},
   } as unknown as Driver
-  const submissions = new Submissions(ring, driver, () => {})
+  const submissions = new Submissions(ring, driver, new News(), () => {})
   return {
     ring,
     submissions,

@@ -8,14 +8,14 @@ import { datagramsOf, pointersOf, temporaryFolder } from '../support/cli.js'
 import { need } from '../support/need.js'
 import { openReceivers } from '../support/receivers.js'
 
-export const HEAP_CNT = 1
+const HEAP_CNT = 1
 export const DESCRIPTOR = 5
 export const STREAM_CTRL = 6
 export const TIMESTAMP = 0x1600
 export const SAMPLES = 0x3300
 
 export const EAGAIN = 11
-export const ENETUNREACH = 101
+const ENETUNREACH = 101
 
 /** Holds the memory backend back: it takes nothing while `shut`, and refuses the rows that `refuse` names. */
 export interface Gate {
@@ -23,7 +23,7 @@ export interface Gate {
   refuse?: (row: number, substream: number) => boolean
 }
 
-export function faultOf(gate: Gate, row: number, substream: number) {
+function faultOf(gate: Gate, row: number, substream: number) {
   if (gate.shut) return { errno: EAGAIN, how: 'again' } as const
   return gate.refuse?.(row, substream) ? ENETUNREACH : undefined
 }
@@ -115,17 +115,19 @@ export async function openOutlet(
   return { stream, packets: async (count) => (await receivers.arrived(count)).map(parse) }
 }
 
-export const itemsOf = (bytes = 100): ItemGroup =>
+export const itemsOf = (bytes = 100) =>
   new ItemGroup()
     .add({ id: TIMESTAMP, name: 'timestamp', format: [['u', 48]] })
     .add({ id: SAMPLES, name: 'adc_samples', dtype: 'i1', shape: [bytes] })
 
-export type Samples = { adc_samples: Int8Array }
+/** For batches of items that are not known when this is compiled. */
+export const SAMPLE_VIEWS = { adc_samples: Int8Array }
+type Samples = { adc_samples: Int8Array }
 export type SampleBatch = Batch<Samples>
 
 /** A batch whose heap j has the timestamp first + j, and that number modulo 128 in every sample. */
 export function filledBatch(stream: Stream, first: number, options: Partial<BatchOptions> = {}): SampleBatch {
-  return fill(stream.createBatch<Samples>({ items: itemsOf(), heaps: 2, ...options }), first)
+  return fill(stream.createBatch({ items: itemsOf(), heaps: 2, ...options, views: SAMPLE_VIEWS }), first)
 }
 
 export function fill(batch: SampleBatch, first: number): SampleBatch {

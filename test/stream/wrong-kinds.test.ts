@@ -7,6 +7,8 @@ import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
 import { explainBackends, listRdmaDevices } from '#dist/src/devices/index.js'
 import {
   attachBatch,
+  BigEndianBigIntView,
+  BigEndianView,
   batchesFor,
   createBatchRing,
   Descriptor,
@@ -60,11 +62,17 @@ const WRONG: readonly unknown[] = [
 /** Objects of that kind of which one property cannot be read. */
 const unreadable = (good: object): [string, object][] =>
   Object.keys(good).map((key) => [`unreadable ${key}`, Object.defineProperty({ ...good }, key, { get: mine, enumerable: true })])
-const ITEM = { id: 0x3300, name: 's', dtype: 'i1', shape: [64] }
+const ITEM = { id: 0x3300, name: 's', dtype: 'i1', shape: [64] } as const
 const items = () => new ItemGroup().add({ id: 0x1600, name: 't', shape: [], format: [['u', 48]] }).add(ITEM)
 const stream = await openStream({ to: '127.0.0.1:7148', backend: 'memory' })
 const batch = () => stream.createBatch({ items: items(), heaps: 2 })
 const writer = () => sampleWriter(stream, { items: items(), item: 's', heapsPerBatch: 1, batches: 1 })
+const swappedItems = new ItemGroup().add({ name: 'i2', dtype: '>i2', shape: [8] }).add({ name: 'i8', dtype: '>i8', shape: [8] })
+const swappedHeap = stream.createBatch({ items: swappedItems, heaps: 1 }).heap(0)
+const swapped = () => swappedHeap.i2
+const swappedBigInts = () => swappedHeap.i8
+type Made = new (...from: never[]) => object
+const MADE = [5, 'x', new Uint8Array(8)]
 const fixed = batch()
 
 type Call = (...args: never[]) => unknown
@@ -123,7 +131,11 @@ const RECEIVER = {
 
 const CALLS: Record<string, [Call, ...unknown[]]> = {
   openStream: [(o: never) => closing(openStream(o)), OPTIONS],
-  createBatch: [(o: never) => stream.createBatch(o), { items: items(), heaps: 1, groupMode: 'serial', substreams: 0, memory: {} }],
+  createBatch: [
+    (o: never) => stream.createBatch(o),
+    { items: items(), heaps: 1, groupMode: 'serial', substreams: 0, memory: {}, views: {} },
+  ],
+  'createBatch, views': [(s: never) => stream.createBatch({ items: items(), heaps: 1, views: { s } }), Int8Array],
   createBatchRing: [(s: never, o: never) => createBatchRing(s, o), stream, { items: items(), heaps: 1, batches: 1 }],
   batchesFor: [(s: never, p: never, m: never) => batchesFor(s, p, m), stream, 5, 5],
   send: [(b: never, o: never) => stream.send(b, o), batch(), { heaps: 1, firstHeap: 0 }],
@@ -137,8 +149,17 @@ const CALLS: Record<string, [Call, ...unknown[]]> = {
   'batch.heap': [(j: never) => fixed.heap(j), 0],
   'batch.item': [(name: never) => [...fixed.item(name)], 's'],
   'batch.immediate': [(name: never) => fixed.immediate(name), 't'],
-  'ImmediateColumn.setRamp': [(a: never, b: never) => fixed.immediate('t').setRamp(a, b), 0, 1],
-  attachBatch: [(handle: never) => attachBatch(handle), fixed.handle()],
+  'ImmediateColumn.setRamp': [(a: never, b: never, o: never) => fixed.immediate('t').setRamp(a, b, o), 0, 1, { per: 'heap' }],
+  attachBatch: [(handle: never, o: never) => attachBatch(handle, o), fixed.handle(), { views: { s: Int8Array } }],
+  'new BigEndianView': [(t: never, n: never, b: never) => new (BigEndianView as Made)(t, n, b), ...MADE],
+  'new BigEndianBigIntView': [(t: never, n: never, b: never) => new (BigEndianBigIntView as Made)(t, n, b), ...MADE],
+  'BigEndianView.get': [(i: never) => swapped().get(i), 0],
+  'BigEndianView.set': [(i: never, x: never) => swapped().set(i, x), 0, 1],
+  'BigEndianView.set, list': [(x: never, at: never) => swapped().set(x, at), [1], 0],
+  'BigEndianView.set, of a list': [(x: never) => swapped().set([x]), 1],
+  'BigEndianView.fill': [(x: never, a: never, b: never) => swapped().fill(x, a, b), 1, 0, 1],
+  'BigEndianView.subarray': [(a: never, b: never) => swapped().subarray(a, b), 0, 1],
+  'BigEndianBigIntView.set': [(i: never, x: never) => swappedBigInts().set(i, x), 0, 1n],
   sampleWriter: [
     (s: never, o: never) => sampleWriter(s, o),
     stream,
@@ -203,7 +224,7 @@ test('missing names of items say so', () => {
     refused(/^name of item 0x1000 must be a string, not undefined/),
   )
   expect(() => new Descriptor({ name: 'x', dtype: 'i1' })).toThrow(refused(/^item 'x': it needs an id/))
-  expect(() => items().get('nosuch')).toThrow(refused(/^no item of name 'nosuch' in the group; it has 't'/))
+  expect(() => items().get('nosuch' as never)).toThrow(refused(/^no item of name 'nosuch' in the group; it has 't'/))
 })
 
 test('a file’s stream of bytes, which gives ArrayBuffers on Node 20, goes into toWritable whole', async () => {

@@ -26,7 +26,7 @@ export function samplesOf(seed: number, i: number, bytes: number): Uint8Array {
   return out
 }
 
-export const itemsOf = (bytes: number): ItemGroup =>
+export const itemsOf = (bytes: number) =>
   new ItemGroup()
     .add({ id: TIMESTAMP, name: 'timestamp', description: 'Number of the heap', format: [['u', 48]] })
     .add({ id: SAMPLES, name: 'adc_samples', description: 'Samples', dtype: 'u1', shape: [bytes] })
@@ -43,7 +43,7 @@ export async function sendHeaps(
   const items = itemsOf(bytes)
   const substreams = stream.endpoints.length
   const ring: Batch<{ adc_samples: Uint8Array }>[] = Array.from({ length: inFlight }, () =>
-    stream.createBatch<{ adc_samples: Uint8Array }>({
+    stream.createBatch({
       items,
       heaps: perBatch,
       substreams: Array.from({ length: perBatch }, (_, j) => j % substreams),

@@ -13,27 +13,46 @@ export interface Page {
 export interface CodeBlock {
   /** The page and the line of the fence. */
   readonly at: string
+  /** The fence says `beside` behind the language: it runs in another terminal, and ends by itself. */
+  readonly beside?: boolean
+  /** The fence says `run FILE`: a later block runs it by that name. */
+  readonly file?: string | undefined
   readonly language: string
   /** The fence says `run` behind the language. */
   readonly runs: boolean
+  /** The fence says `from FILE` behind the language: the block is a piece of that file, whose path begins at docs/. */
+  readonly from?: string | undefined
   readonly code: string
 }
 
 export const page = (name: string): Page => ({ name, text: readFileSync(join(ROOT, name), 'utf8') })
 
 export function pages(): Page[] {
-  const docs = readdirSync(join(ROOT, 'docs'), { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.md'))
+  const docs = readdirSync(join(ROOT, 'docs'), { recursive: true, encoding: 'utf8' }).filter(
+    (name) => name.endsWith('.md') && !name.startsWith('site/'),
+  )
   return ['README.md', 'CONTRIBUTING.md', 'docker/README.md', ...docs.sort().map((name) => join('docs', name))].map(page)
 }
 
 export function codeBlocks({ name, text }: Page): CodeBlock[] {
   return [...text.matchAll(/^```(\w*)([^\n]*)\n(.*?)^```$/gms)].map(({ index, 1: language, 2: info, 3: code }) => ({
     at: `${name}:${text.slice(0, index).split('\n').length}`,
+    beside: /\bbeside\b/.test(info!),
+    file: /\brun (\S+\.\w+)/.exec(info!)?.[1],
     language: language!,
     runs: /\brun\b/.test(info!),
+    from: /\bfrom (\S+)/.exec(info!)?.[1],
     code: code!,
   }))
 }
+
+/** A shell block's lines, continued ones joined, without those that only remark. */
+export const commandLines = (code: string): string[] =>
+  code
+    .replaceAll(/\\\n\s*/g, '')
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line && !line.startsWith('#'))
 
 /** A shell block's commands as words: without comments, continued lines joined, cut where one command ends and the next begins. */
 export function shellCommands(code: string): string[][] {

@@ -9,7 +9,7 @@ export type PeerValue =
   | { text: string }
   | { bytes: string }
   | { list: PeerLeaf | readonly unknown[] }
-export type PeerLeaf = string | number | boolean
+type PeerLeaf = string | number | boolean
 
 export interface PeerItem {
   id: number | string

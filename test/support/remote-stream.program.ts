@@ -62,8 +62,8 @@ const REQUESTS = {
     const group = new ItemGroup()
     const samples: ItemInit = { id: 0x3300, name: 'adc_samples', description: '', dtype: 'u1', shape: [bytes!] }
     for (const item of items ?? [samples]) group.add(item)
-    const batch = stream!.createBatch<Samples>({ items: group, ...options })
-    batches.set(name, batch)
+    const batch = stream!.createBatch({ items: group, ...options })
+    batches.set(name, batch as unknown as Batch<Samples>)
     return { packetsPerHeap: batch.packetsPerHeap }
   },
   async send(request: SendRequest) {

@@ -197,17 +197,6 @@ export class RemoteStream {
   }
 }
 
-/** A counter of /proc/net/snmp (Udp) and /proc/net/snmp6 (Udp6) in a namespace, both families summed. */
-export async function udpCounter(ns: Netns, where: 'a' | 'b', name: string): Promise<number> {
-  const { stdout } = await ns.exec(where, ['cat', '/proc/net/snmp', '/proc/net/snmp6'])
-  const [names, values] = stdout
-    .split('\n')
-    .filter((line) => line.startsWith('Udp: '))
-    .map((line) => line.split(' ').slice(1))
-  const v6 = stdout.match(new RegExp(`^Udp6${name}\\s+(\\d+)`, 'm'))
-  return Number(values![names!.indexOf(name)] ?? 0) + Number(v6?.[1] ?? 0)
-}
-
 /** Packets on the wire of every heap cnt; throws if any packet was there twice. */
 export function packetsOfHeaps(packets: CapturedPacket[]): Map<number, number> {
   const seen = new Set<string>()

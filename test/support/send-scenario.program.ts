@@ -4,6 +4,8 @@
  */
 import {
   type BatchResult,
+  BigEndianBigIntView,
+  BigEndianView,
   ItemGroup,
   type ItemInit,
   type ItemValue,
@@ -44,37 +46,18 @@ function nested(item: InteropItem, j: number, i: number, shape: readonly number[
   return Array.from({ length: shape[0]! }, (_, n) => nested(item, j, i, shape.slice(1), from + n * step)) as ItemValue
 }
 
-const SETTERS = {
-  i1: 'setInt8',
-  u1: 'setUint8',
-  i2: 'setInt16',
-  u2: 'setUint16',
-  i4: 'setInt32',
-  u4: 'setUint32',
-  f4: 'setFloat32',
-  f8: 'setFloat64',
-} as const
+type View = NumericView | BigInt64Array | BigUint64Array | BigEndianView | BigEndianBigIntView
 
-type View = NumericView | BigInt64Array | BigUint64Array
-
-/** Writes into a batch's view: numbers where the memory is native, bytes where the byte order is the other one. */
+/** Writes numbers into a batch's view. A big-endian one swaps them. */
 function fill(view: View, item: InteropItem, j: number, i: number): void {
-  const [, order, type] = item.dtype!.match(/^([<>|=]?)(.*)$/) as unknown as [string, string, string]
-  if (order !== '>') {
-    const complex = type[0] === 'c' ? 2 : 1
-    for (let k = 0; k < view.length; k++) {
-      let v = value(j, i, Math.floor(k / complex)) + (complex === 2 ? k % 2 : 0)
-      if (type[0] === 'b') v %= 2
-      if (view instanceof BigInt64Array || view instanceof BigUint64Array) view[k] = BigInt(v)
-      else view[k] = v
-    }
-    return
-  }
-  const bytes = Number(type.slice(1))
-  const data = new DataView(view.buffer, view.byteOffset, view.byteLength)
-  for (let k = 0; k < view.byteLength / bytes; k++) {
-    if (bytes === 8 && type[0] !== 'f') data.setBigInt64(k * 8, BigInt(value(j, i, k)))
-    else data[SETTERS[type as keyof typeof SETTERS]](k * bytes, value(j, i, k))
+  const kind = item.dtype!.match(/^[<>|=]?(.)/)![1]
+  for (let k = 0; k < view.length; k++) {
+    let v = kind === 'c' ? value(j, i, Math.floor(k / 2)) + (k % 2) : value(j, i, k)
+    if (kind === 'b') v %= 2
+    if (view instanceof BigInt64Array || view instanceof BigUint64Array) view[k] = BigInt(v)
+    else if (view instanceof BigEndianBigIntView) view.set(k, BigInt(v))
+    else if (view instanceof BigEndianView) view.set(k, v)
+    else view[k] = v
   }
 }
 
@@ -88,14 +71,13 @@ const results: Promise<BatchResult>[] = []
 if (how === 'batch') {
   const group = new ItemGroup().add(INDEX)
   for (const [i, item] of items.entries()) group.add(initOf(item, i))
-  const createBatch = () =>
-    stream.createBatch<Record<string, View>>({ items: group, heaps: batchHeaps, groupMode, substreams: substreamOf })
+  const createBatch = () => stream.createBatch({ items: group as ItemGroup, heaps: batchHeaps, groupMode, substreams: substreamOf })
   const batches = [createBatch(), createBatch()] as const
   for (let j = 0, b = 0; j < heaps; b++) {
     const batch = batches[b % 2]!
     await batch.free
     const count = Math.min(partial && b % 2 ? partial : batchHeaps, heaps - j)
-    for (let n = 0; n < count; n++) for (const [i, item] of items.entries()) fill(batch.heap(n)[item.name]!, item, j + n, i)
+    for (let n = 0; n < count; n++) for (const [i, item] of items.entries()) fill(batch.heap(n)[item.name] as View, item, j + n, i)
     batch.immediate('index').setRamp(j, 1)
     results.push(stream.send(batch, { heaps: count }))
     j += count

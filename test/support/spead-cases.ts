@@ -1,4 +1,14 @@
-import { type Descriptor, Heap, Item, type ItemInit, type ItemSource, type ItemValue, makeFlavour } from '#dist/src/spead/index.js'
+import {
+  type Descriptor,
+  type DtypeText,
+  type FormatField,
+  Heap,
+  Item,
+  type ItemInit,
+  type ItemSource,
+  type ItemValue,
+  makeFlavour,
+} from '#dist/src/spead/index.js'
 import type { EncodeCase, PeerFlavour, PeerItem, PeerPart, PeerValue } from './python-peer.js'
 
 /** One item in both vocabularies: the arguments of our `Item` and those of spead2's, derived from the same numbers. */
@@ -31,7 +41,7 @@ export function peerCase(c: HeapCase, packetSizes: number[]): EncodeCase {
   return { flavour: c.flavour, repeatPointers: c.repeatPointers, cnt: String(c.cnt), packetSizes, parts }
 }
 
-export function ourItem(c: ItemCase): Item {
+function ourItem(c: ItemCase): Item {
   return new Item(c.ours === null ? c.init : { ...c.init, value: c.ours })
 }
 
@@ -81,15 +91,11 @@ export function fortranBytes(data: Uint8Array, itemBytes: number, shape: readonl
 /** A leaf of a `format` item: integers as bigint (they may exceed 2^53), floats as numbers that the width represents exactly. */
 export type Leaf = bigint | number | boolean | string
 /** The peer takes numbers as text (JSON has neither -0 nor infinities); our side takes integers as numbers where they are exact. */
-export const peerLeaf = (v: Leaf) => (Object.is(v, -0) ? '-0' : typeof v === 'boolean' ? v : String(v))
-export const ourLeaf = (v: Leaf) => (typeof v === 'bigint' && v >= -(2n ** 53n - 1n) && v <= 2n ** 53n - 1n ? Number(v) : v)
+const peerLeaf = (v: Leaf) => (Object.is(v, -0) ? '-0' : typeof v === 'boolean' ? v : String(v))
+const ourLeaf = (v: Leaf) => (typeof v === 'bigint' && v >= -(2n ** 53n - 1n) && v <= 2n ** 53n - 1n ? Number(v) : v)
 
 /** Elements (each a list of the format's fields) nested by `shape`; single-field elements are bare leaves. */
-export function nest(
-  elements: readonly (readonly Leaf[])[],
-  shape: readonly number[],
-  leaf: (v: Leaf) => Leaf | string,
-): ItemValue {
+function nest(elements: readonly (readonly Leaf[])[], shape: readonly number[], leaf: (v: Leaf) => Leaf | string): ItemValue {
   let at = 0
   const build = (d: number): ItemValue => {
     if (d === shape.length) {
@@ -111,7 +117,7 @@ export function formatCase(
   elements: Leaf[][],
 ): ItemCase {
   return {
-    init: { ...init, format },
+    init: { ...init, format: format as unknown as FormatField[] },
     ours: nest(elements, actual, ourLeaf),
     theirs: { list: nest(elements, actual, peerLeaf) as never },
   }
@@ -122,5 +128,5 @@ export function dtypeCase(init: Omit<ItemCase['init'], 'dtype'>, dtype: string, 
   const shape = (init.shape ?? []) as number[]
   const elements = shape.reduce((a, b) => a * b, 1)
   const wire = init.order === 'F' ? fortranBytes(data, data.length / elements, shape) : data
-  return { init: { ...init, dtype }, ours: held ?? wire, theirs: { raw: base64(data), dtype, shape } }
+  return { init: { ...init, dtype: dtype as DtypeText }, ours: held ?? wire, theirs: { raw: base64(data), dtype, shape } }
 }

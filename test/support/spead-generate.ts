@@ -360,7 +360,7 @@ export function heapArb(heapAddressBits: number, kind: Kind, bucket: (typeof BUC
         const fill = Math.floor(Math.min(lacking, room - bytes))
         if (fill > 0) {
           const data = bytesOf(fill, random(seed))
-          const init = { id: r.firstId + 20, name: 'filler', description: '', shape: [null], format: [['u', 8]] as Format }
+          const init = { id: r.firstId + 20, name: 'filler', description: '', shape: [null], format: [['u', 8]] as const }
           parts.push({ item: { init, ours: data, theirs: { list: Array.from(data, String) } } })
           bytes += fill
         }

@@ -54,7 +54,7 @@ export interface Received {
   }
 }
 
-export const endpointText = ([host, port]: readonly [string, number, string?]): string =>
+const endpointText = ([host, port]: readonly [string, number, string?]): string =>
   `${host.includes(':') ? `[${host}]` : host}:${port}`
 
 /** Starts the real spead2 in namespace b; `received` waits until all its streams have ended. */

@@ -37,7 +37,7 @@ interface Loop {
 
 /** Sends batch after batch until stopped, and notes how sends were settled; other code of the test runs in between. */
 function sendOn(stream: Stream): Loop {
-  const batches = [0, 1, 2].map(() => stream.createBatch<{ adc_samples: Uint8Array }>({ items: itemsOf(BYTES), heaps: HEAPS }))
+  const batches = [0, 1, 2].map(() => stream.createBatch({ items: itemsOf(BYTES), heaps: HEAPS }))
   const loop = { stream, said: new Map<number, string>(), whys: new Set<string>(), suspect: 0, batches: 0, stopped: false }
   const settled: Promise<void>[] = []
   const run = async (): Promise<void> => {
@@ -56,7 +56,7 @@ function sendOn(stream: Stream): Loop {
           },
           (error: SendError) => {
             note(error.outcome.heaps)
-            loop.whys.add(error.message.replace(/^\d+ of \d+ heaps were not sent whole: |\[.*$/g, ''))
+            loop.whys.add(error.message.replace(/^\d+ of \d+ heaps? (?:was|were) not sent whole: |\[.*$/g, ''))
           },
         ),
       )

@@ -11,7 +11,7 @@ import type { ContextOperations, VerbsLibrary } from '#dist/ffi/verbs/library.js
 /** Bytes in front of a message, by ibv_post_recv(3) and not by our layouts. */
 export const GRH_BYTES = 40
 
-export const QKEY = 0x11223344
+const QKEY = 0x11223344
 
 export interface Completion {
   readonly id: number

@@ -21,7 +21,7 @@ export interface Destinations {
 }
 
 /** A link-local destination needs its interface in the socket address too: IPV6_UNICAST_IF does not stand in for it. */
-export function scoped(endpoint: ResolvedEndpoint, iface: ResolvedInterface | undefined): ResolvedEndpoint {
+function scoped(endpoint: ResolvedEndpoint, iface: ResolvedInterface | undefined): ResolvedEndpoint {
   return iface && !endpoint.zone && needsScope(endpoint.bytes) ? { ...endpoint, scopeId: iface.index } : endpoint
 }
 

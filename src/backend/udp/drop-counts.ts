@@ -159,7 +159,7 @@ function pilesOf(stacks: readonly Stack[]): Stack[][] {
 }
 
 /** The interfaces below one, the nearest first; none where there are too many. The peer of a veth is not below it. */
-export function below(ifindex: number, all: readonly Link[]): number[] {
+function below(ifindex: number, all: readonly Link[]): number[] {
   const found: number[] = []
   for (let top: number | undefined = ifindex, next = 0; top !== undefined; top = found[next++]) {
     const { kind, lower } = all.find(({ index }) => index === top) ?? {}

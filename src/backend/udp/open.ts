@@ -1,10 +1,12 @@
 /** Opens the way of the udp backend: finds and checks the paths, makes the socket and configures it. */
 import { NativeError } from '../../../ffi/native-error.js'
-import { SpeadcastError } from '../../errors.js'
+import { debug } from '../../debug.js'
+import { descriptorRemedy, SpeadcastError } from '../../errors.js'
 import { familyRemedy, needsScope, parseAddress } from '../../net/address.js'
 import { addressesSettle } from '../../net/interface.js'
 import { type Path, waitForNeighbours } from '../../net/route.js'
 import { Gates } from '../gates.js'
+import { waysOf } from '../path-news.js'
 import { ensureFitsMtu, findPath, needsBroadcast, portTaken } from '../paths.js'
 import { States } from '../states.js'
 import { Bearings } from './bearings.js'
@@ -46,6 +48,7 @@ export async function openUdpPath(given: UdpOptions, counters: Float64Array): Pr
       find: (i) => bearings.find(i),
       states,
     })
+    debug(() => waysOf(gates.paths))
     const resolved = await waitForNeighbours(gates.paths, options.neighbourTimeoutMs)
     for (const [i, state] of resolved.entries()) if (state === 'failed') gates.shut(i)
     const pace = paced ? new KernelPace(sockets.main, options.pace!, queue, () => queueBehind(gates.paths), states) : queue
@@ -67,7 +70,7 @@ export async function openUdpPath(given: UdpOptions, counters: Float64Array): Pr
           : cause.message
     throw new SpeadcastError(
       'ERR_SPEADCAST_BACKEND',
-      `cannot open a UDP socket to ${endpoints[0]!.text}: ${why}${familyRemedy(family, cause)}`,
+      `cannot open a UDP socket to ${endpoints[0]!.text}: ${why}${familyRemedy(family, cause)}${descriptorRemedy(cause)}`,
       { cause },
     )
   }

@@ -1,8 +1,10 @@
 /** The way that packets of the udp backend take: socket, interfaces and next hops, and an explanation of errors for a person. */
+
 import { OPT } from '../../../ffi/layout.js'
 import { errnoName } from '../../../ffi/native-error.js'
 import { encodeSocketAddress } from '../../../ffi/socket/inet-socket.js'
 import { probeMaxSegments, type UdpSocket } from '../../../ffi/socket/udp-socket.js'
+import { counted } from '../../errors.js'
 import { formatAddress } from '../../net/address.js'
 import { wireOverheadBytes } from '../../net/frame.js'
 import type { Path } from '../../net/route.js'
@@ -93,7 +95,7 @@ export class UdpPath {
         ? 'switched off'
         : probed === 0
           ? 'this kernel has no UDP_SEGMENT (Linux 4.18)'
-          : `up to ${probed} segments a message`
+          : `up to ${counted(probed, 'segment')} a message`
     states.add(() => this.#words())
     this.returned = new ReturnedErrors(sockets.all, options.endpoints, gates, counters)
     const destinations = bearings.endpoints.map(({ bytes }) => bytes)

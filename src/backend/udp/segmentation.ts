@@ -11,7 +11,9 @@
  * The kernel's errno alone does not tell whether segmentation is to blame: EINVAL and EMSGSIZE have other reasons too. The packets of the
  * refused message tell, because they are taken one by one only if it was.
  */
+
 import { ERRNO, errnoName } from '../../../ffi/native-error.js'
+import { counted } from '../../errors.js'
 import type { States } from '../states.js'
 import type { UdpPosting } from './posting.js'
 
@@ -96,7 +98,7 @@ export class Segmentation {
     this.#paused = posting
     posting.plainPostsLeft = this.#pausePosts
     this.#pausePosts = Math.min(PAUSE_POSTS_LIMIT, this.#pausePosts * 2)
-    this.#reason = `${errnoName(errno)} on a message of ${posting.edge[0]} packets; tried again after ${posting.plainPostsLeft} posts`
+    this.#reason = `${errnoName(errno)} on a message of ${counted(posting.edge[0]!, 'packet')}; tried again after ${counted(posting.plainPostsLeft, 'post')}`
     return true
   }
 

@@ -16,9 +16,11 @@
  * A posting whose message is refused without a copy copies for a while by itself (`copiedPostsLeft`). Asked for by name, io_uring sends
  * everything: copied messages too.
  */
+
 import { ERRNO, errnoName } from '../../../ffi/native-error.js'
 import { COPY, LEND, NO_SLOT, REGISTERED, type SendMode } from '../../../ffi/socket/io-uring.js'
 import type { PacketTable } from '../../batch/table.js'
+import { counted } from '../../errors.js'
 import { COUNTER } from '../../stats.js'
 import type { States } from '../states.js'
 import type { UdpPath } from './path.js'
@@ -193,7 +195,7 @@ export class ZeroCopy {
   #copyFor(why: string): void {
     this.state = 'copying'
     this.#copyingPostsLeft = this.#pausePosts
-    this.#reason = `${why}; tried again after ${this.#pausePosts} posts`
+    this.#reason = `${why}; tried again after ${counted(this.#pausePosts, 'post')}`
     this.#pausePosts = Math.min(COPYING_POSTS_LIMIT, this.#pausePosts * 2)
     this.#states.change()
   }
@@ -214,7 +216,7 @@ export class ZeroCopy {
         posting.copiedPostsLeft = this.#pausePosts
         this.#refused = posting
         this.#pausePosts = Math.min(COPYING_POSTS_LIMIT, this.#pausePosts * 2)
-        this.#reason = `${errnoName(errno)} on a message without a copy; tried again after ${posting.copiedPostsLeft} posts`
+        this.#reason = `${errnoName(errno)} on a message without a copy; tried again after ${counted(posting.copiedPostsLeft, 'post')}`
         this.#states.change()
         return true
     }

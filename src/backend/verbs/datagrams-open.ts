@@ -13,6 +13,7 @@ import type { AddressHandle, DatagramAddress, ProtectionDomain } from '../../../
 import { IBV_PORT_ACTIVE } from '../../../ffi/verbs/layout.js'
 import type { GroupMembership } from '../../../ffi/verbs/rdmacm.js'
 import type { DatagramDestination } from '../../../ffi/verbs/work-requests.js'
+import { debug } from '../../debug.js'
 import { ensure, lackOf, SpeadcastError } from '../../errors.js'
 import { formatGid, parseAddress } from '../../net/address.js'
 import type { ResolvedEndpoint } from '../../net/endpoint.js'
@@ -32,12 +33,13 @@ import {
 } from '../../rdma/fabric.js'
 import { joinGroup, openGroups } from '../../rdma/groups.js'
 import { askRendezvous, type DatagramPeer, DEFAULT_QKEY } from '../../rdma/rendezvous.js'
+import { waysOf } from '../path-news.js'
 import { findPath } from '../paths.js'
 import { States } from '../states.js'
 import { ensureLoopback, type OpenDevice, oneInterface, type QueueOptions } from './open.js'
 
 /** A receiver's queue pair, as the user names it. */
-export interface PeerOption {
+interface PeerOption {
   /** Default: the endpoint's address as GID. */
   readonly gid?: string
   readonly qpn: number
@@ -81,6 +83,7 @@ export async function openFabric(options: RdmaUdOptions): Promise<OpenFabric> {
   const { endpoints, device, packetSizeBytes } = options
   const library = loadLibrary('rdma-ud', options.verbsLibrary)
   const paths = device === undefined ? endpoints.map((endpoint) => findPath(endpoint, options.interface)) : []
+  if (paths.length > 0) debug(() => waysOf(paths))
   const choice = senderPort(options, paths)
   const fabric = openFabricPort(library, choice)
   const { context, gid, port } = fabric

@@ -5,12 +5,14 @@
 import { ERRNO, NativeError } from '../../../ffi/native-error.js'
 import { type DeviceFacts, VerbsContext } from '../../../ffi/verbs/context.js'
 import { IBV_PORT_ACTIVE } from '../../../ffi/verbs/layout.js'
+import { debug } from '../../debug.js'
 import { SpeadcastError } from '../../errors.js'
 import { parseAddress } from '../../net/address.js'
 import { AROUND_FRAME_BYTES } from '../../net/frame.js'
 import { type Path, waitForNeighbours } from '../../net/route.js'
 import { type RdmaPath, rdmaPathOf } from '../../rdma/devices.js'
 import { explained, loadLibrary, refused } from '../../rdma/errors.js'
+import { waysOf } from '../path-news.js'
 import { ensureFitsMtu, findPath, portTaken, tooLarge } from '../paths.js'
 import { States } from '../states.js'
 import { FramePaths, reservePort } from './frame-paths.js'
@@ -42,6 +44,7 @@ export async function openDevice(options: IbverbsOptions): Promise<OpenRawDevice
     return found
   }
   const rdma = explained('ibverbs', () => findDevice(ifindex, source))
+  debug(() => waysOf(paths))
   const neighbours = await waitForNeighbours(paths, options.neighbourTimeoutMs)
   const opened: { close(): void }[] = []
   try {

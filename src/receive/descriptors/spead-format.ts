@@ -5,7 +5,7 @@
 import { BUG_COMPAT } from '../../spead/flavour.js'
 import { MAX_DIMENSIONS, MAX_FIELDS, quoted, Refusal, refuseUnless } from './limits.js'
 
-export type FormatField = [code: string, bits: number]
+type FormatField = [code: string, bits: number]
 export type Shape = (number | null)[]
 
 export interface SpeadFormat {

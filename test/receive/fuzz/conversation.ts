@@ -61,7 +61,7 @@ export class Draw {
 }
 
 /** A packet of these pointers; `claimed` pointers are said to be there. */
-export function packetOf(
+function packetOf(
   pointers: readonly Pointer[],
   payload: Uint8Array,
   addressBytes = 6,
@@ -80,7 +80,7 @@ export function packetOf(
 }
 
 /** A heap in packets of at most `room` payload bytes, each with the four pointers of every packet. */
-export function heapPackets(
+function heapPackets(
   cnt: number | bigint,
   items: readonly Pointer[],
   payload: Uint8Array,
@@ -101,7 +101,7 @@ export function heapPackets(
 }
 
 /** An item descriptor: a packet that is an item of a heap. */
-export function descriptorOf(
+function descriptorOf(
   id: number,
   {
     name,

@@ -1,0 +1,37 @@
+/**
+ * Makes the next heap while the last one is being sent. Two heaps are under way at most. Step 2 of docs/tutorial.md.
+ *
+ *     $ npx tsx docs/examples/tutorial-2-pipeline.ts
+ *     … MB/s
+ */
+import { parseArgs } from 'node:util'
+import { ItemGroup, openStream } from 'speadcast'
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    heaps: { type: 'string', short: 'n', default: '250' },
+  },
+})
+const [to = '127.0.0.1:7148'] = positionals
+const heaps = Number(values.heaps)
+const heapSize = 1024 * 1024
+
+await using stream = await openStream({ to })
+const items = new ItemGroup()
+  .add({ id: 0x1600, name: 'timestamp', description: 'Index of the first sample', format: [['u', 48]] })
+  .add({ id: 0x3300, name: 'adc_samples', description: 'ADC converter output', dtype: 'i1', shape: [heapSize] })
+
+const start = performance.now()
+let previous: Promise<unknown> | undefined
+for (let i = 0; i < heaps; i++) {
+  items.get('timestamp').value = i * heapSize
+  items.get('adc_samples').value = new Int8Array(heapSize).fill(i)
+  const sent = stream.sendHeap(items.getHeap())
+  await previous
+  previous = sent
+}
+await previous
+const seconds = (performance.now() - start) / 1000
+console.log(`${((heapSize * heaps) / seconds / 1e6).toFixed(0)} MB/s`)
+await stream.sendEnd()
