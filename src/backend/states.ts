@@ -46,6 +46,10 @@ export type StateWords = {
   readonly rateMethodReason?: string
   /** Bytes of frames a second that fq was given, headers included (SO_MAX_PACING_RATE); `udp` with rateMethod 'kernel'. */
   readonly frameBytesPerSecond?: number
+  /** Connections that were made, one for each endpoint; `tcp`. */
+  readonly connections?: number
+  /** Those of them that are lost; `tcp`. */
+  readonly connectionsLost?: number
   /** The RDMA device; `ibverbs`, `rdma-ud`. */
   readonly device?: string
   /** The port of the device; `ibverbs`, `rdma-ud`. */
