@@ -254,7 +254,10 @@ export class Region implements RegionHandle {
     })
   }
 
-  /** Returns what another thread of this process needs to find the memory; `batch.handle()` holds it. */
+  /**
+   * Returns what another thread of this process needs to find the memory; `batch.handle()` holds it.
+   * @example const { address, byteLength } = region.handle()
+   */
   handle(): RegionHandle {
     return { id: this.id, address: this.address, byteLength: this.byteLength, ...(this.file && { file: this.file }) }
   }
@@ -277,6 +280,7 @@ export class Region implements RegionHandle {
   /**
    * Returns the pages to the system; the address range stays mapped (see the head of this file). Idempotent.
    * @throws ERR_SPEADCAST_MEMORY while open batches name it: the next region may get its addresses, and they would send its bytes
+   * @example region.release() // after the batches that use it are closed
    */
   release(): void {
     if (this.#released) return

@@ -120,6 +120,7 @@ export class SampleWriter {
    * under way.
    * @throws (rejects) ERR_SPEADCAST_CLOSED after end, ERR_SPEADCAST_BATCH_STATE if the last call was not awaited, ERR_SPEADCAST_VALUE for
    *   a detached array and one of other numbers, the failure of an earlier send unless there is onSettled, the reason of an abort
+   * @example await writer.write(new Int8Array(8192))
    */
   async write(samples: ArrayBufferView | ArrayBufferLike): Promise<void> {
     ensure(!this.#ended, 'ERR_SPEADCAST_CLOSED', () => 'write: the writer has ended; make another one on the same stream')
@@ -140,6 +141,7 @@ export class SampleWriter {
    * Sends the whole heaps that wait for their batch to fill, and resolves when all heaps have settled. A heap that is not whole
    * stays.
    * @throws (rejects) as write does
+   * @example await writer.flush() // whole heaps that were waiting for their batch have gone
    */
   async flush(): Promise<void> {
     ensure(!this.#ended, 'ERR_SPEADCAST_CLOSED', () => 'flush: the writer has ended, and end has sent what there was')
@@ -157,6 +159,7 @@ export class SampleWriter {
    * there are, in its payload however few they are, and with its own shape, which its descriptor tells first (unless the stream
    * sends none). Then the batches' memory is given back. Idempotent.
    * @throws (rejects) ERR_SPEADCAST_INPUT if the last bytes are no whole sample (all samples before them are sent then), and as write does
+   * @example const { heaps, sampleBytes } = await writer.end()
    */
   end(options: SampleWriterEnd = {}): Promise<SampleWriterSummary> {
     const refused = refusedEnd(options)
@@ -168,7 +171,10 @@ export class SampleWriter {
     return ended
   }
 
-  /** Withdraws batches of which nothing was sent yet; every call from now on, and one that waits, rejects with the reason. */
+  /**
+   * Withdraws batches of which nothing was sent yet; every call from now on, and one that waits, rejects with the reason.
+   * @example writer.abort(new Error('the digitiser was stopped'))
+   */
   abort(reason: unknown = new SpeadcastError('ERR_SPEADCAST_ABORTED', 'the writer was aborted')): void {
     this.#failure ??= { error: reason }
     this.#withdraw.abort(reason)

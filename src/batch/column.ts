@@ -31,12 +31,9 @@ export class ImmediateColumn extends Float64Array<ArrayBuffer> {
   /**
    * Writes evenly spaced values: heap j gets first + j × step. With `per: 'substream'` heap k of the heaps that go to a substream, in the order
    * of the batch, gets first + k × step, whatever the group mode; `first` may then be a list with an entry for each substream.
-   *
-   * ```ts
-   * batch.immediate('timestamp').setRamp(0, 8192, { per: 'substream' }) // of 4 substreams: 0, 0, 0, 0, 8192, 8192, …
-   * ```
    * @throws ERR_SPEADCAST_VALUE for what is no number, or a list that is too short; ERR_SPEADCAST_CONFIG for other options. Whether the item can
    *   have the values is checked by `send`.
+   * @example batch.immediate('timestamp').setRamp(0, 8192, { per: 'substream' }) // of 4 substreams: 0, 0, 0, 0, 8192, 8192, …
    */
   setRamp(first: number | readonly number[], step: number, options: RampOptions = {}): void {
     checkOptions('setRamp', options, ['per'])

@@ -58,6 +58,7 @@ export class AttachedBatch<T extends object = HeapViews, I extends string = stri
   /**
    * Says that this thread does not use the views any more: when the batch is closed, its memory may go to others. The end of the
    * thread says the same. Idempotent.
+   * @example attachBatch(handle).close()
    */
   close(): void {
     this.#closed = true

@@ -145,12 +145,16 @@ export class BatchViews<T extends object = HeapViews, I extends string = string>
   /**
    * Returns the views of heap `j`'s addressed items, by name, as `Batch.heap` does. They are made once and valid while the batch is open.
    * @throws ERR_SPEADCAST_VALUE for a heap that there is not; ERR_SPEADCAST_ITEM when a name is read that has no view
+   * @example batch.heap(0).adc_samples.fill(1)
    */
   heap(j: number): T {
     return (typeof j === 'number' ? this.#heaps[j] : undefined) ?? this.#viewsOf(j)
   }
 
-  /** Yields one item's views, heap by heap. @throws ERR_SPEADCAST_ITEM when there is no such addressed item. */
+  /**
+   * Yields one item's views, heap by heap. @throws ERR_SPEADCAST_ITEM when there is no such addressed item.
+   * @example for (const samples of batch.item('adc_samples')) samples.fill(0)
+   */
   item<K extends keyof T & string>(name: K): Generator<T[K]> {
     if (!this.#names.views.includes(name)) throw noView(this.#names, name)
     return this.#each(name)
@@ -160,7 +164,10 @@ export class BatchViews<T extends object = HeapViews, I extends string = string>
     for (let j = 0; j < this.heaps; j++) yield this.heap(j)[name]
   }
 
-  /** Returns the staged column of an immediate item. @throws ERR_SPEADCAST_ITEM when there is no such immediate. */
+  /**
+   * Returns the staged column of an immediate item. @throws ERR_SPEADCAST_ITEM when there is no such immediate.
+   * @example batch.immediate('timestamp').setRamp(0, 8192)
+   */
   immediate(name: I): ImmediateColumn {
     const column = this.#columns.get(name)
     if (column) return column

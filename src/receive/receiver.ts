@@ -104,7 +104,10 @@ export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {
     this.done.catch(() => undefined)
   }
 
-  /** Returns the counters so far. Cheap, at any time; droppedByKernel lags by up to 50 ms. */
+  /**
+   * Returns the counters so far. Cheap, at any time; droppedByKernel lags by up to 50 ms.
+   * @example const { heaps, heapsIncomplete, droppedByKernel } = receiver.stats()
+   */
   stats(): ReceiverStats {
     const { backend, gro, receiveBufferBytes, stats, memberships } = this.#driver
     const groupsRejoined = memberships?.rejoined ?? 0
@@ -112,7 +115,10 @@ export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {
     return { ...counters, backend, backendReason: this.#backendReason, gro, receiveBufferBytes, groupsRejoined }
   }
 
-  /** Ends reception with reason 'closed', unless it has ended already, and drops the heaps that nobody took. Idempotent. */
+  /**
+   * Ends reception with reason 'closed', unless it has ended already, and drops the heaps that nobody took. Idempotent.
+   * @example const { heaps, reason } = await receiver.close()
+   */
   close(): Promise<ReceiveSummary> {
     this.#driver.stop()
     this.#queue.clear()

@@ -86,13 +86,19 @@ export abstract class WireView<N extends number | bigint> implements Iterable<N>
     return this.bytes.byteLength
   }
 
-  /** Returns number `index`. @throws ERR_SPEADCAST_VALUE where there is none */
+  /**
+   * Returns number `index`. @throws ERR_SPEADCAST_VALUE where there is none
+   * @example const first = batch.heap(0).power.get(0)
+   */
   get(index: number): N {
     this.#ensureIndex('get', index)
     return this.#type.get(this.#data, index * this.#type.size)
   }
 
-  /** Writes one number at `index`. @throws ERR_SPEADCAST_VALUE where there is none, or for a value that the item cannot hold */
+  /**
+   * Writes one number at `index`. @throws ERR_SPEADCAST_VALUE where there is none, or for a value that the item cannot hold
+   * @example batch.heap(0).power.set(0, 0.5)
+   */
   set(index: number, value: N): void
   /** Writes the numbers of an array from number `at` on. @throws ERR_SPEADCAST_VALUE where they do not fit, in number or in value */
   set(values: ArrayLike<N> | WireView<N>, at?: number): void
@@ -138,7 +144,10 @@ export abstract class WireView<N extends number | bigint> implements Iterable<N>
     for (let i = 0; i < length; i++) this.#type.put(this.#data, (at + i) * size, this.#checked(values[i], at + i))
   }
 
-  /** Writes `value` everywhere, or from number `start` to before `end`, which count from the end where negative. */
+  /**
+   * Writes `value` everywhere, or from number `start` to before `end`, which count from the end where negative.
+   * @example batch.heap(0).power.fill(0.5, 0, 16)
+   */
   fill(value: N, start = 0, end = this.length): this {
     const { size } = this.#type
     const part = this.#part('fill', start, end)
@@ -149,7 +158,10 @@ export abstract class WireView<N extends number | bigint> implements Iterable<N>
     return this
   }
 
-  /** A view of the numbers from `start` to before `end`, over the same memory. Negative ones count from the end. */
+  /**
+   * A view of the numbers from `start` to before `end`, over the same memory. Negative ones count from the end.
+   * @example batch.heap(0).power.subarray(16, 32).fill(1)
+   */
   subarray(start = 0, end = this.length): this {
     const Same = this.constructor as new (type: BigEndianType<N>, name: string, bytes: Uint8Array) => this
     return new Same(this.#type, this.#name, this.#part('subarray', start, end))

@@ -153,7 +153,10 @@ export class Descriptor {
     this.allowImmediate = allowImmediate && !this.variable && (this.dtype !== undefined || this.elementBits % 8 === 0)
   }
 
-  /** Whether another says the same of the same id. */
+  /**
+   * Whether another says the same of the same id.
+   * @example const known = items.get('adc_samples').describesAs(new Descriptor({ id: 0x3300, name: 'adc_samples', dtype: 'i1', shape: [8192] }))
+   */
   describesAs(other: Descriptor): boolean {
     return other === this || this.descriptionKey() === other.descriptionKey()
   }
@@ -173,6 +176,7 @@ export class Descriptor {
    * Returns the value of a descriptor item (id 5): a SPEAD packet of its own, with heap cnt 1 (as spead2 sends it), in the flavour's
    * widths. With a dtype the numpy header comes last and overrides format and shape; the format is then empty.
    * @throws ERR_SPEADCAST_ITEM if id, a dimension, a field width or the whole does not fit the flavour
+   * @example const bytes = item.encode(makeFlavour({ heapAddressBits: 48, bugCompat: 0 }))
    */
   encode(flavour: Flavour): Uint8Array {
     const parts: [id: number, bytes: Uint8Array][] = [

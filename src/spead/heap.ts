@@ -34,6 +34,7 @@ export interface HeapEntry {
    * The value as wire bytes, read afresh from where it comes: a view of the caller's memory where that holds wire bytes already, so
    * valid only until that changes.
    * @throws ERR_SPEADCAST_VALUE if it no longer fits the item or has another length
+   * @example const bytes = heap.entries[0]!.bytes()
    */
   bytes(): Uint8Array
 }
@@ -124,6 +125,7 @@ export class Heap {
   /**
    * Adds the item with the value it has now. A value given as a function is called now only if the item's length depends on it.
    * @throws ERR_SPEADCAST_VALUE if it has none or it does not fit; ERR_SPEADCAST_ITEM if the id does not fit the flavour
+   * @example heap.addItem(items.get('adc_samples'))
    */
   addItem(item: Item): this {
     ensure(
@@ -142,6 +144,7 @@ export class Heap {
   /**
    * Adds bytes under an id.
    * @throws ERR_SPEADCAST_ITEM for an id that is out of range or one of the packet's own (1–4); ERR_SPEADCAST_VALUE for what is no Uint8Array
+   * @example heap.addRaw({ id: 0x3300, bytes: new Uint8Array(8192), allowImmediate: false })
    */
   addRaw(raw: RawItem): this {
     ensure(
@@ -179,6 +182,7 @@ export class Heap {
   /**
    * Adds what describes an item; its value need not be in the same heap.
    * @throws ERR_SPEADCAST_ITEM if it does not fit the flavour
+   * @example heap.addDescriptor(items.get('adc_samples'))
    */
   addDescriptor(descriptor: Descriptor): this {
     ensure(
@@ -194,12 +198,18 @@ export class Heap {
     )
   }
 
-  /** Adds the start-of-stream item. */
+  /**
+   * Adds the start-of-stream item.
+   * @example await stream.sendHeap(new Heap().addStart())
+   */
   addStart(): this {
     return this.#control(STREAM_CTRL_START, 'stream start')
   }
 
-  /** Adds the end-of-stream item. Receivers stop at it and take nothing else from its heap, so it belongs in a heap of its own. */
+  /**
+   * Adds the end-of-stream item. Receivers stop at it and take nothing else from its heap, so it belongs in a heap of its own.
+   * @example await stream.sendHeap(new Heap().addEnd())
+   */
   addEnd(): this {
     return this.#control(STREAM_CTRL_STOP, 'stream end')
   }
@@ -209,7 +219,10 @@ export class Heap {
     return this.#add({ id: ITEM_STREAM_CTRL, name, kind: 'control', lengthBytes: 1, bytes: () => encoded }, true)
   }
 
-  /** Heaps with equal keys have the same packets but for heap cnt, immediates and payload. */
+  /**
+   * Heaps with equal keys have the same packets but for heap cnt, immediates and payload.
+   * @example if (heap.shapeKey() === other.shapeKey()) console.log('cut into packets alike')
+   */
   shapeKey(): string {
     const entries = this.#entries.map(
       ({ id, immediate, lengthBytes }) => `${id.toString(36)}${immediate ? '' : `:${lengthBytes.toString(36)}`}`,

@@ -70,6 +70,7 @@ export interface ItemGroup<out G = unknown> {
    * Otherwise items with the same id or the same name are replaced, and the new one's version is above theirs. A group that is built in one
    * expression may have 90 items; build a larger one in two.
    * @throws ERR_SPEADCAST_ITEM for what describes no item
+   * @example const two = new ItemGroup().add({ name: 'gain', dtype: '<f4' }).add({ name: 'samples', dtype: 'i1', shape: [8192] })
    */
   add<
     T,
@@ -84,19 +85,29 @@ export interface ItemGroup<out G = unknown> {
     init: ItemInit<N, D, F, S, A> | (Item & { readonly name: N }),
   ): ItemGroup<WithItem<T, N, EntryOf<D, F, S, A>>>
 
-  /** Returns the item of a name or an id. @throws ERR_SPEADCAST_ITEM if there is none */
+  /**
+   * Returns the item of a name or an id. @throws ERR_SPEADCAST_ITEM if there is none
+   * @example items.get('adc_samples').value = new Int8Array(8192)
+   */
   get<T>(this: ItemGroup<T>, nameOrId: NameIn<T> | number): Item
 
-  /** Whether there is an item of that name or id. */
+  /**
+   * Whether there is an item of that name or id.
+   * @example if (items.has(0x1600)) items.get(0x1600).value = 0
+   */
   has(nameOrId: string | number): boolean
 
-  /** Returns the items in the order they were added. */
+  /**
+   * Returns the items in the order they were added.
+   * @example for (const { id, name } of items.items()) console.log(id, name)
+   */
   items(): Item[]
 
   /**
    * Makes a heap of what the receivers do not know yet, or of everything. Each item's descriptor comes directly before its value; an item
    * without a value gives a descriptor only.
    * @throws ERR_SPEADCAST_VALUE for a value that its item cannot have
+   * @example await stream.sendHeap(items.getHeap({ data: 'all' }))
    */
   getHeap(selection?: HeapSelection): Heap
 }

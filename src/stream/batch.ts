@@ -107,6 +107,7 @@ export class Batch<T extends object = HeapViews, I extends string = string> {
    * ```
    * @throws ERR_SPEADCAST_VALUE for a heap that there is not. A name that has no view throws ERR_SPEADCAST_ITEM when it is read; an immediate
    *   has a column instead.
+   * @example batch.heap(0).adc_samples.fill(1)
    */
   heap(j: number): T {
     return this.template.views.heap(j)
@@ -115,6 +116,7 @@ export class Batch<T extends object = HeapViews, I extends string = string> {
   /**
    * The views of one item, heap by heap: `for (const view of batch.item('adc_samples')) view.fill(0)`.
    * @throws ERR_SPEADCAST_ITEM for a name that has no view
+   * @example for (const samples of batch.item('adc_samples')) samples.fill(0)
    */
   item<K extends keyof T & string>(name: K): Generator<T[K]> {
     return this.template.views.item(name)
@@ -126,6 +128,7 @@ export class Batch<T extends object = HeapViews, I extends string = string> {
    * An item is an immediate where it has at most as many bytes as the flavour's item pointer holds, 6 in SPEAD-64-48, unless it was added
    * with `allowImmediate: false`. Valid until the batch is closed.
    * @throws ERR_SPEADCAST_ITEM for a name that is no immediate
+   * @example batch.immediate('timestamp').setRamp(0, 8192)
    */
   immediate(name: I): ImmediateColumn {
     return this.template.immediate(name)
@@ -139,6 +142,7 @@ export class Batch<T extends object = HeapViews, I extends string = string> {
   /**
    * Plain data from which attachBatch makes the same views in another thread of this process: `worker.postMessage(batch.handle())`.
    * @throws ERR_SPEADCAST_BATCH_STATE when the batch is closed
+   * @example worker.postMessage(batch.handle()) // attachBatch there makes the same views
    */
   handle(): BatchHandle<T, I> {
     return this.template.handle()
@@ -156,7 +160,10 @@ export class Batch<T extends object = HeapViews, I extends string = string> {
     return this.#waiting
   }
 
-  /** Gives the memory back; views must not be used any more. @throws ERR_SPEADCAST_BATCH_STATE while in flight. Idempotent. */
+  /**
+   * Gives the memory back; views must not be used any more. @throws ERR_SPEADCAST_BATCH_STATE while in flight. Idempotent.
+   * @example batch.close()
+   */
   close(): void {
     if (this.#closed) return
     this.#owner.closeBatch(this as unknown as Batch<object>)

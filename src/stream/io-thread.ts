@@ -56,7 +56,10 @@ export class IoThread implements AsyncDisposable {
     return handleOf(this).streams
   }
 
-  /** Takes no more streams; resolves when those it has are closed and the thread has ended. Idempotent. */
+  /**
+   * Takes no more streams; resolves when those it has are closed and the thread has ended. Idempotent.
+   * @example await thread.close() // after its streams are closed
+   */
   async close(): Promise<void> {
     const handle = handleOf(this)
     handle.end()

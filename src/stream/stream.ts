@@ -166,6 +166,7 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
    * the first of several.
    * @throws at once, nothing queued: ERR_SPEADCAST_CLOSED, _CONFIG, _BATCH_STATE, _VALUE, _HEAP_CNT, or an earlier unobserved failure; (rejects)
    *   ERR_SPEADCAST_SEND, _ABORTED by `destroy`, _WORKER when the I/O thread ended
+   * @example await stream.send(batch, { firstHeap: 0, heaps: 32, signal: AbortSignal.timeout(1000) })
    */
   send(batch: Batch<object>, options?: SendOptions): SendPromise<BatchResult> {
     if (this.#closing || this.#submissions.dead) this.#refuseClosed('send')
@@ -205,6 +206,7 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
    * Sends heaps as one group (spead2's async_send_heaps): all are queued or none, one promise for all. Their values are copied now, into
    * memory that is compiled at first use and reused while the list's shape stays the same.
    * @throws at once: what `send` throws, and ERR_SPEADCAST_SUBSTREAM, _SPLIT, _PACKET_SIZE, _ITEM, _MEMORY; (rejects) as `send` does
+   * @example await stream.sendHeaps([{ heap: items.getHeap(), substream: 0 }, { heap: items.getHeap(), substream: 1 }], 'round-robin')
    */
   sendHeaps(
     references: readonly HeapReference[],
@@ -227,12 +229,18 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
     return this.#submit(lane, lane.sendable.heaps, options.signal)
   }
 
-  /** Sends a start-of-stream heap on every substream (SPEAD protocol document, "Stream control"). @throws as `send` does */
+  /**
+   * Sends a start-of-stream heap on every substream (SPEAD protocol document, "Stream control"). @throws as `send` does
+   * @example await stream.sendStart()
+   */
   sendStart(): SendPromise<BatchResult> {
     return this.#sendControl((heap) => heap.addStart())
   }
 
-  /** Sends an end-of-stream heap on every substream: receivers stop there. @throws as `send` does */
+  /**
+   * Sends an end-of-stream heap on every substream: receivers stop there. @throws as `send` does
+   * @example await stream.sendEnd()
+   */
   sendEnd(): SendPromise<BatchResult> {
     return this.#sendControl((heap) => heap.addEnd())
   }
@@ -246,7 +254,10 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
     return this.#sendOwn(references, false)
   }
 
-  /** From the next send on, heap cnts are next, next + step, … modulo the flavour's width. @throws ERR_SPEADCAST_HEAP_CNT */
+  /**
+   * From the next send on, heap cnts are next, next + step, … modulo the flavour's width. @throws ERR_SPEADCAST_HEAP_CNT
+   * @example stream.setCntSequence(1, 4) // this sender is the first of four: 1, 5, 9, …
+   */
   setCntSequence(next: number | bigint, step: number | bigint): void {
     this.#refuseClosed('setCntSequence')
     const send = new Send(() => {})
@@ -290,7 +301,10 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
     }
   }
 
-  /** Resolves when everything sent so far has settled. @throws (rejects) an unobserved failure of an earlier send */
+  /**
+   * Resolves when everything sent so far has settled. @throws (rejects) an unobserved failure of an earlier send
+   * @example await stream.flush() // what was sent so far has settled
+   */
   async flush(): Promise<void> {
     await this.#submissions.drained()
     this.#failures.rethrow()
@@ -299,6 +313,7 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
   /**
    * Refuses new sends, waits for what is queued, closes everything. With a deadline, what is left then is dropped and counted in the
    * report. Idempotent: later calls share the first's promise. @throws (rejects) an unobserved failure, after having closed
+   * @example const { droppedHeaps } = await stream.close({ deadlineSeconds: 5 })
    */
   close(options: CloseOptions = {}): Promise<CloseReport> {
     const deadlineSeconds = deadlineOf(options)
@@ -327,7 +342,10 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
     this.#failures.setAside()
   }
 
-  /** Aborts: queued sends reject, posted ones settle as far as they got, everything is closed. Idempotent. */
+  /**
+   * Aborts: queued sends reject, posted ones settle as far as they got, everything is closed. Idempotent.
+   * @example await stream.destroy() // what is queued rejects with ERR_SPEADCAST_ABORTED
+   */
   async destroy(): Promise<void> {
     if (!this.#closed) this.#cutOff()
     const down = this.#shutDown(STOP_ABORT)
@@ -362,7 +380,10 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
     else await this.close()
   }
 
-  /** Returns counters and states of this moment, as a copy; also when the stream is closed. Costs microseconds. */
+  /**
+   * Returns counters and states of this moment, as a copy; also when the stream is closed. Costs microseconds.
+   * @example const { heapsSent, heapsFailed, states } = stream.stats()
+   */
   stats(): StreamStats {
     // Messages of the I/O thread may still be on their way, though the sends that it settled after them are settled here.
     this.#driver.drainMessages()

@@ -441,7 +441,9 @@ for (const to of ['10.77.0.2:7148', '239.1.2.3:7148', '[fd77::2]:7148'] as const
     })
     await stream.close()
     expect(run.report.failed.length).toBeGreaterThan(0)
-    expect(run.messages[0]).toMatch(/interface m0 is gone \(\w+\); the stream goes on when it is back/)
+    expect(run.messages[0]).toMatch(
+      /interface m0 is gone \((ENODEV|ENETUNREACH|EADDRNOTAVAIL)\); the stream goes on when it is back/,
+    )
     expect(run.states).toMatchObject({ interface: 'm0', sourcePort })
     healed(run)
   })

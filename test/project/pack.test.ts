@@ -16,7 +16,7 @@ const FILES = ['index', 'devices', 'receive', 'cli', 'worker', 'receiver-worker'
  */
 const MOST_UNPACKED = 2_500_000
 const MOST_PACKED = 850_000
-const MOST_DECLARATIONS = 150_000
+const MOST_DECLARATIONS = 155_000
 
 /** Other compilers and settings: pack-types.test.ts. */
 const COMPILER_OPTIONS = { strict: true, module: 'nodenext', target: 'es2023', rootDir: '.', outDir: 'out', skipLibCheck: true }

@@ -27,6 +27,9 @@ const isOptions = ({ name }: Declaration) =>
   /(Options|Init|Selection|End|Peer|ExternalMemory)$/.test(name) && name !== 'ReceiverPeer'
 /** A class may be exported as a type alone; then it is an interface with methods. */
 const hasMethods = ({ children = [] }: Declaration) => children.some(({ kind }) => kind === ReflectionKind.Method)
+/** Whether it is a method of ours that users call by its name; the language calls the others. */
+const isCalled = ({ kind, name, inheritedFrom }: Declaration) =>
+  kind === ReflectionKind.Method && !inheritedFrom && !/^\[|^then$/.test(name)
 const commentsOf = (declaration: Declaration): JSONOutput.Comment[] =>
   [declaration as Commented, ...(declaration.signatures ?? [])].flatMap(({ comment }) => comment ?? [])
 const tagsOf = (declaration: Declaration, tag: string) =>
@@ -53,6 +56,11 @@ test('functions, classes and options have an example', () => {
   )
   const without = wanted.filter((each) => tagsOf(each, '@example').length === 0 && !(each.name === 'HeapEntry'))
   expect(names(without)).toEqual([])
+  const methods = wanted.flatMap(({ name: of, children = [] }) =>
+    children.filter(isCalled).map((method) => ({ method, name: `${of}.${method.name}` })),
+  )
+  expect(methods.length).toBeGreaterThan(40)
+  expect(methods.filter(({ method }) => tagsOf(method, '@example').length === 0).map(({ name }) => name)).toEqual([])
 })
 
 test('options say what they are, and optional ones their default', () => {
@@ -112,6 +120,8 @@ const GIVEN: Readonly<Record<string, string>> = {
   socket: '{ send(bytes: Uint8Array, port: number, address: string): void }',
   source: 'AsyncIterable<Int8Array>',
   stream: 'Stream',
+  thread: 'IoThread',
+  worker: '{ postMessage(value: unknown): void }',
   workerData: 'BatchHandle',
   writer: 'SampleWriter',
 }
