@@ -94,13 +94,20 @@ const EXPRESSIONS: Record<string, string> = {
   PMTUDISC_DO: 'IP_PMTUDISC_DO',
   PMTUDISC_DONT: 'IP_PMTUDISC_DONT',
   'CMSGHDR.data': 'CMSG_LEN(0)',
+  TIMESTAMP_ACKNOWLEDGED: 'SOF_TIMESTAMPING_TX_ACK | SOF_TIMESTAMPING_SOFTWARE | SOF_TIMESTAMPING_OPT_TSONLY',
   SOCK_RAW_CLOEXEC: 'SOCK_RAW | SOCK_CLOEXEC',
   IFINFOMSG_LEN: 'sizeof(struct ifinfomsg)',
   TCMSG_LEN: 'sizeof(struct tcmsg)',
   IORING_NOTIF_USAGE_ZC_COPIED: '(int32_t)IORING_NOTIF_USAGE_ZC_COPIED',
   IFF_LOWER_UP: '0x10000', // net/if.h, which the others need, leaves it out; linux/if.h: 1 << 16
 }
-const LEVELS: Record<string, string> = { SO: 'SOL_SOCKET', IP: 'IPPROTO_IP', IPV6: 'IPPROTO_IPV6', UDP: 'SOL_UDP' }
+const LEVELS: Record<string, string> = {
+  SO: 'SOL_SOCKET',
+  IP: 'IPPROTO_IP',
+  IPV6: 'IPPROTO_IPV6',
+  TCP: 'IPPROTO_TCP',
+  UDP: 'SOL_UDP',
+}
 
 /** [what, C expression, our number] of everything exported. */
 function claims(layout: typeof Layout): [string, string, number][] {
@@ -136,6 +143,7 @@ function numbersOf(module: object): Record<string, number> {
 const PREAMBLE = `#define _GNU_SOURCE
 #include <limits.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <netinet/udp.h>
 #include <poll.h>
 #include <stddef.h>
@@ -151,9 +159,11 @@ const PREAMBLE = `#define _GNU_SOURCE
 #include <linux/io_uring.h>
 #include <linux/if_link.h>
 #include <linux/neighbour.h>
+#include <linux/net_tstamp.h>
 #include <linux/netlink.h>
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #ifndef SOL_UDP
 #define SOL_UDP IPPROTO_UDP
