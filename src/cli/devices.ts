@@ -3,9 +3,9 @@
 import { Command } from 'commander'
 import { listRdmaDevices, type RdmaDeviceReport, type RdmaPortReport } from '../devices/index.js'
 import { counted } from '../errors.js'
-import { complain } from './exit.js'
-import { printJson } from './print.js'
-import { bitsPerSecond, table } from './table.js'
+import { complain } from './common/exit.js'
+import { printJson } from './common/print.js'
+import { bitsPerSecond, table } from './common/table.js'
 
 interface DevicesFlags {
   readonly verbsLibrary?: string

@@ -1,10 +1,10 @@
 /** `speadcast doctor` says which backend would be taken, and why not the others. */
 import { Command } from 'commander'
 import { type EndpointReport, explainBackends } from '../devices/index.js'
-import { complain, EXIT_FAILED } from './exit.js'
-import { printJson, say } from './print.js'
-import { table } from './table.js'
-import { packetSizeOption } from './transport-options.js'
+import { complain, EXIT_FAILED } from './common/exit.js'
+import { printJson, say } from './common/print.js'
+import { table } from './common/table.js'
+import { packetSizeOption } from './common/transport-options.js'
 
 interface DoctorFlags {
   readonly interface?: string

@@ -3,8 +3,8 @@ import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { Command } from 'commander'
 import { ERROR_CODES, SpeadcastError } from '../errors.js'
-import { complain } from './exit.js'
-import { printJson } from './print.js'
+import { complain } from './common/exit.js'
+import { printJson } from './common/print.js'
 
 const PAGE = 'docs/errors.md'
 

@@ -2,21 +2,21 @@
 /** `speadcast`: finds the command, loads that one only, and turns errors of commander into exit statuses. */
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
-import { complain, EXIT_FAILED, EXIT_USAGE } from './exit.js'
-import { say } from './print.js'
+import { complain, EXIT_FAILED, EXIT_USAGE } from './common/exit.js'
+import { say } from './common/print.js'
 
 const COMMANDS: Readonly<Record<string, { readonly description: string; readonly load: () => Promise<Command> }>> = {
   send: {
     description: 'send SPEAD heaps over UDP: the tutorial pattern, or raw samples from a file or a pipe',
-    load: async () => (await import('./send.js')).sendCommand(),
+    load: async () => (await import('./send/command.js')).sendCommand(),
   },
   recv: {
     description: 'receive SPEAD heaps over UDP, or as datagrams of InfiniBand or RoCE: count, verify or store them',
-    load: async () => (await import('./recv.js')).recvCommand(),
+    load: async () => (await import('./recv/command.js')).recvCommand(),
   },
   bench: {
     description: 'measure how fast this host sends to an endpoint, for heaps of many sizes',
-    load: async () => (await import('./bench.js')).benchCommand(),
+    load: async () => (await import('./bench/command.js')).benchCommand(),
   },
   devices: {
     description: 'list RDMA devices and what each can do for sending (backends ibverbs and rdma-ud)',
@@ -32,7 +32,7 @@ const COMMANDS: Readonly<Record<string, { readonly description: string; readonly
   },
   demo: {
     description: 'send heaps over loopback to a receiver of its own, check every byte, and print a table',
-    load: async () => (await import('./demo.js')).demoCommand(),
+    load: async () => (await import('./demo/command.js')).demoCommand(),
   },
 }
 

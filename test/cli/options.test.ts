@@ -4,7 +4,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
-import { sendCommand } from '#dist/src/cli/send.js'
+import { sendCommand } from '#dist/src/cli/send/command.js'
 import { type Datagram, datagramsOf, pointersOf, type Run, run } from '../support/cli.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'speadcast-cli-options-'))

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { paceReport } from '#dist/src/cli/pace-report.js'
+import { paceReport } from '#dist/src/cli/common/pace-report.js'
 import { runJson, start } from '../support/cli.js'
 
 const NOTHING = {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { formatPeer, peerList } from '#dist/src/cli/peer.js'
+import { formatPeer, peerList } from '#dist/src/cli/common/peer.js'
 
 test.for([
   ['17/18', { qpn: 17, qkey: 18 }],

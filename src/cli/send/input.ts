@@ -2,7 +2,7 @@
 import { fstatSync } from 'node:fs'
 import { open, stat } from 'node:fs/promises'
 import { addAbortSignal } from 'node:stream'
-import { SpeadcastError } from '../errors.js'
+import { SpeadcastError } from '../../errors.js'
 
 export interface Input {
   /** Undefined for pipes and devices, whose length nobody knows. */

@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from 'commander'
-import type { RdmaUdPeer } from '../index.js'
+import type { RdmaUdPeer } from '../../index.js'
 
 export type PeerFlag = RdmaUdPeer
 

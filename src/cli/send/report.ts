@@ -1,13 +1,13 @@
-import { counted } from '../errors.js'
-import type { Stream, StreamStats } from '../index.js'
-import { complain, EXIT_FAILED } from './exit.js'
-import { type PaceReport, paceReport } from './pace-report.js'
-import { printJson, say } from './print.js'
-import type { SendFlags } from './send-flags.js'
-import { batchHeapsOf } from './send-heaps.js'
-import { packetSizeBytes } from './send-options.js'
-import { bitsPerSecond, bytes, bytesPerSecond, count, many, table } from './table.js'
-import type { Tally } from './tally.js'
+import { counted } from '../../errors.js'
+import type { Stream, StreamStats } from '../../index.js'
+import { complain, EXIT_FAILED } from '../common/exit.js'
+import { type PaceReport, paceReport } from '../common/pace-report.js'
+import { printJson, say } from '../common/print.js'
+import { bitsPerSecond, bytes, bytesPerSecond, count, many, table } from '../common/table.js'
+import type { Tally } from '../common/tally.js'
+import type { SendFlags } from './flags.js'
+import { batchHeapsOf } from './heaps.js'
+import { packetSizeBytes } from './options.js'
 
 interface Measured {
   /** The number of batches that could be under way at once. */

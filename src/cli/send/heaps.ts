@@ -11,11 +11,11 @@ import {
   SendError,
   type Stream,
   sampleWriter,
-} from '../index.js'
-import { usageError } from './exit.js'
-import type { SendFlags } from './send-flags.js'
-import type { Input } from './send-input.js'
-import type { Tally } from './tally.js'
+} from '../../index.js'
+import { usageError } from '../common/exit.js'
+import type { Tally } from '../common/tally.js'
+import type { SendFlags } from './flags.js'
+import type { Input } from './input.js'
 
 export const TIMESTAMP_ID = 0x1600
 export const SAMPLES_ID = 0x3300

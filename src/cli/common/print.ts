@@ -2,7 +2,7 @@
  * Where all that is printed goes through, so that no text from outside reaches a terminal as it is: `say`, `printJson`, and the
  * cells of table.ts.
  */
-import { jsonText, printable } from '../errors.js'
+import { jsonText, printable } from '../../errors.js'
 
 /** Writes a line on standard error, in place of the progress that stands there. */
 export function say(line: string): void {

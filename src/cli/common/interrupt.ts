@@ -1,4 +1,4 @@
-import type { Stream } from '../index.js'
+import type { Stream } from '../../index.js'
 import { EXIT_INTERRUPTED } from './exit.js'
 import type { Tally } from './tally.js'
 

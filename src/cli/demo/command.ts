@@ -1,7 +1,7 @@
 /** The options of `speadcast demo`. Its action loads demo-run.ts. */
 import { Command } from 'commander'
-import type { DemoFlags } from './demo-run.js'
-import { byteCount } from './quantity.js'
+import { byteCount } from '../common/quantity.js'
+import type { DemoFlags } from './run.js'
 
 export function demoCommand(): Command {
   return new Command('demo')
@@ -31,5 +31,5 @@ Examples:
   speadcast demo
   speadcast demo --bytes 64MiB --json`,
     )
-    .action(async (flags: DemoFlags) => (await import('./demo-run.js')).runDemo(flags))
+    .action(async (flags: DemoFlags) => (await import('./run.js')).runDemo(flags))
 }

@@ -1,5 +1,5 @@
 /** Exit statuses, the same for every command: 0 success, 1 failure at run time, 2 bad usage, 130 interrupted twice. */
-import { type ErrorCode, SpeadcastError } from '../errors.js'
+import { type ErrorCode, SpeadcastError } from '../../errors.js'
 import { say } from './print.js'
 
 export const EXIT_FAILED = 1

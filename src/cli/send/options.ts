@@ -1,8 +1,8 @@
-import type { Split, StreamOptions } from '../index.js'
-import { usageError } from './exit.js'
-import type { SendFlags } from './send-flags.js'
-import { SAMPLES_ID, TIMESTAMP_ID } from './send-heaps.js'
-import { checkTransportOptions, type TransportFlags, transportOptions } from './transport-options.js'
+import type { Split, StreamOptions } from '../../index.js'
+import { usageError } from '../common/exit.js'
+import { checkTransportOptions, type TransportFlags, transportOptions } from '../common/transport-options.js'
+import type { SendFlags } from './flags.js'
+import { SAMPLES_ID, TIMESTAMP_ID } from './heaps.js'
 
 export const DEFAULT_PACKET_BYTES = 1472
 /** Bytes of the SPEAD header, the four standard pointers, timestamp and adc_samples. */

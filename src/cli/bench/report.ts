@@ -1,10 +1,10 @@
 /** Prints the results of `speadcast bench`: the host, and a line for each heap size; or all of it as JSON. */
 import { readFileSync } from 'node:fs'
 import { cpus, machine, release, totalmem, type } from 'node:os'
-import type { StreamStats } from '../index.js'
-import type { BenchFlags } from './bench-flags.js'
-import { printJson } from './print.js'
-import { binaryBytes, columns, count, table } from './table.js'
+import type { StreamStats } from '../../index.js'
+import { printJson } from '../common/print.js'
+import { binaryBytes, columns, count, table } from '../common/table.js'
+import type { BenchFlags } from './flags.js'
 
 /** A row of a run, as docs/bench/README.md describes it. */
 export interface BenchRow {

@@ -1,5 +1,5 @@
 /** Reports how much of the asked rate was reached and why not all, as far as the sender itself can tell. */
-import type { StreamStats } from '../index.js'
+import type { StreamStats } from '../../index.js'
 
 export interface PaceReport {
   readonly bytesPerSecond: number

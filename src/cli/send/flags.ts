@@ -1,6 +1,6 @@
 /** The options of `speadcast send`, as commander parses them. */
-import type { DtypeText, GroupMode, RateText } from '../index.js'
-import type { TransportFlags } from './transport-options.js'
+import type { DtypeText, GroupMode, RateText } from '../../index.js'
+import type { TransportFlags } from '../common/transport-options.js'
 
 export interface SendFlags extends TransportFlags {
   readonly heaps?: number

@@ -1,5 +1,5 @@
 /** Plain text for people: aligned rows of escaped cells, and numbers with units. */
-import { counted, printable } from '../errors.js'
+import { counted, printable } from '../../errors.js'
 
 export function table(rows: readonly (readonly [name: string, value: string])[]): string {
   const width = Math.max(...rows.map(([name]) => printable(name).length)) + 2

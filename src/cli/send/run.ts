@@ -1,15 +1,15 @@
 /** Runs `speadcast send`: opens a stream by the options, sends heaps of the pattern or of the input, and ends in order. */
-import { openStream, type PathChange, type Stream } from '../index.js'
-import { complain } from './exit.js'
-import { cutOffAfter, onInterrupt } from './interrupt.js'
-import { say } from './print.js'
-import { showProgress } from './progress.js'
-import type { SendFlags } from './send-flags.js'
-import { batchHeapsOf, inputSource, patternSource, tutorialItems } from './send-heaps.js'
-import { type Input, openInput } from './send-input.js'
-import { checkFlags, streamOptions } from './send-options.js'
-import { reportSend } from './send-report.js'
-import { Tally } from './tally.js'
+import { openStream, type PathChange, type Stream } from '../../index.js'
+import { complain } from '../common/exit.js'
+import { cutOffAfter, onInterrupt } from '../common/interrupt.js'
+import { say } from '../common/print.js'
+import { showProgress } from '../common/progress.js'
+import { Tally } from '../common/tally.js'
+import type { SendFlags } from './flags.js'
+import { batchHeapsOf, inputSource, patternSource, tutorialItems } from './heaps.js'
+import { type Input, openInput } from './input.js'
+import { checkFlags, streamOptions } from './options.js'
+import { reportSend } from './report.js'
 
 const DEFAULT_HEAPS = 1000
 

@@ -1,18 +1,18 @@
 /**
  * Runs `speadcast bench`: for each measurement opens a stream, sends the tutorial's pattern for a time, and takes the counts of that time.
  */
-import { openStream, type Stream } from '../index.js'
-import type { BenchFlags } from './bench-flags.js'
-import { type BenchRow, reportBench } from './bench-report.js'
-import { complain, EXIT_FAILED } from './exit.js'
-import { cutOffAfter, onInterrupt } from './interrupt.js'
-import { say } from './print.js'
-import { showProgress } from './progress.js'
-import { batchHeapsOf, patternSource, tutorialItems } from './send-heaps.js'
-import { DEFAULT_PACKET_BYTES } from './send-options.js'
-import { binaryBytes } from './table.js'
-import { Tally } from './tally.js'
-import { checkTransportOptions, transportOptions } from './transport-options.js'
+import { openStream, type Stream } from '../../index.js'
+import { complain, EXIT_FAILED } from '../common/exit.js'
+import { cutOffAfter, onInterrupt } from '../common/interrupt.js'
+import { say } from '../common/print.js'
+import { showProgress } from '../common/progress.js'
+import { binaryBytes } from '../common/table.js'
+import { Tally } from '../common/tally.js'
+import { checkTransportOptions, transportOptions } from '../common/transport-options.js'
+import { batchHeapsOf, patternSource, tutorialItems } from '../send/heaps.js'
+import { DEFAULT_PACKET_BYTES } from '../send/options.js'
+import type { BenchFlags } from './flags.js'
+import { type BenchRow, reportBench } from './report.js'
 
 const HEAP_ADDRESS_BITS = 48
 /** After Ctrl-C, queued batches may go for this time. */

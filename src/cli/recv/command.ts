@@ -1,14 +1,14 @@
 /** `speadcast recv` receives heaps, checks them, writes them and says what came. */
 
 import { Command, Option } from 'commander'
-import { counted } from '../errors.js'
-import type { Receiver, ReceiverOptions, ReceiveSummary } from '../receive/index.js'
-import { complain, EXIT_FAILED } from './exit.js'
-import { onInterrupt } from './interrupt.js'
-import { formatPeer } from './peer.js'
-import { printJson, say, sayProgress } from './print.js'
-import { byteCount, decimal, wholeNumber } from './quantity.js'
-import { bytes, bytesPerSecond, count, many, table } from './table.js'
+import { counted } from '../../errors.js'
+import type { Receiver, ReceiverOptions, ReceiveSummary } from '../../receive/index.js'
+import { complain, EXIT_FAILED } from '../common/exit.js'
+import { onInterrupt } from '../common/interrupt.js'
+import { formatPeer } from '../common/peer.js'
+import { printJson, say, sayProgress } from '../common/print.js'
+import { byteCount, decimal, wholeNumber } from '../common/quantity.js'
+import { bytes, bytesPerSecond, count, many, table } from '../common/table.js'
 
 interface RecvOptions {
   heaps?: number
@@ -104,7 +104,7 @@ Examples:
 }
 
 async function run(endpoints: string[], options: RecvOptions): Promise<void> {
-  const { openReceiver } = await import('../receive/index.js')
+  const { openReceiver } = await import('../../receive/index.js')
   let receiver: Receiver
   try {
     receiver = await openReceiver(receiverOptions(endpoints, options))

@@ -1,6 +1,6 @@
 /** The options that `send` and `bench` share: how packets are transported, how large they are and how fast they go. */
 import { type Command, Option } from 'commander'
-import type { StreamOptions } from '../index.js'
+import type { StreamOptions } from '../../index.js'
 import { usageError } from './exit.js'
 import { type PeerFlag, peerList } from './peer.js'
 import { byteCount, wholeNumber } from './quantity.js'

@@ -1,17 +1,17 @@
 /** Runs `speadcast demo`: sends heaps over loopback, paced by the receiver's credits, and checks every byte. */
 
 import { createSocket } from 'node:dgram'
-import { counted } from '../errors.js'
-import { openStream, packetsOf, type Stream } from '../index.js'
-import { CreditGate } from '../receive/credit-gate.js'
-import { openReceiver, type Receiver } from '../receive/index.js'
-import { complain, EXIT_FAILED, usageError } from './exit.js'
-import { onInterrupt } from './interrupt.js'
-import { printJson, say } from './print.js'
-import { showProgress } from './progress.js'
-import { patternSource, tutorialItems } from './send-heaps.js'
-import { bytes, bytesPerSecond, count, table } from './table.js'
-import { Tally } from './tally.js'
+import { counted } from '../../errors.js'
+import { openStream, packetsOf, type Stream } from '../../index.js'
+import { CreditGate } from '../../receive/credit-gate.js'
+import { openReceiver, type Receiver } from '../../receive/index.js'
+import { complain, EXIT_FAILED, usageError } from '../common/exit.js'
+import { onInterrupt } from '../common/interrupt.js'
+import { printJson, say } from '../common/print.js'
+import { showProgress } from '../common/progress.js'
+import { bytes, bytesPerSecond, count, table } from '../common/table.js'
+import { Tally } from '../common/tally.js'
+import { patternSource, tutorialItems } from '../send/heaps.js'
 
 export interface DemoFlags {
   readonly bytes: number

@@ -1,9 +1,9 @@
 /** The options of `speadcast bench`. Its action loads bench-run.ts. */
 
 import { Command, Option } from 'commander'
-import type { BenchFlags } from './bench-flags.js'
-import { byteCounts, decimal, wholeNumber } from './quantity.js'
-import { addTransportOptions, batchesOption, packetSizeOption, rateOption } from './transport-options.js'
+import { byteCounts, decimal, wholeNumber } from '../common/quantity.js'
+import { addTransportOptions, batchesOption, packetSizeOption, rateOption } from '../common/transport-options.js'
+import type { BenchFlags } from './flags.js'
 
 /** 256 B to 64 MiB. */
 const SIZES = Array.from({ length: 19 }, (_, i) => 2 ** (i + 8))
@@ -54,5 +54,5 @@ Examples:
   speadcast bench --to 10.0.0.5:7148 --sizes 8KiB,64KiB,1MiB --seconds 5 --repeats 3 --json
   speadcast bench --to 239.10.0.1:7148 --interface eth2 --backend ibverbs -p 8972 --rate 40Gbps`,
     )
-    .action(async (flags: BenchFlags) => (await import('./bench-run.js')).runBench(flags))
+    .action(async (flags: BenchFlags) => (await import('./run.js')).runBench(flags))
 }

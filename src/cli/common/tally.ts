@@ -1,4 +1,4 @@
-import { SendError, type SettledHeaps } from '../index.js'
+import { SendError, type SettledHeaps } from '../../index.js'
 import { say } from './print.js'
 
 /** Counts heaps as they settle, and tells each cause of failure once, when it first shows. */

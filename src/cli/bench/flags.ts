@@ -1,6 +1,6 @@
 /** The options of `speadcast bench`, as commander parses them. */
-import type { RateText } from '../index.js'
-import type { TransportFlags } from './transport-options.js'
+import type { RateText } from '../../index.js'
+import type { TransportFlags } from '../common/transport-options.js'
 
 export interface BenchFlags extends TransportFlags {
   readonly to: readonly string[]

@@ -1,9 +1,9 @@
 /** The options of `speadcast send`. Its action loads send-run.ts. */
 
 import { Command, Option } from 'commander'
-import { byteCount, counter, decimal, wholeNumber } from './quantity.js'
-import type { SendFlags } from './send-flags.js'
-import { addTransportOptions, batchesOption, packetSizeOption, rateOption } from './transport-options.js'
+import { byteCount, counter, decimal, wholeNumber } from '../common/quantity.js'
+import { addTransportOptions, batchesOption, packetSizeOption, rateOption } from '../common/transport-options.js'
+import type { SendFlags } from './flags.js'
 
 const GIB = 2 ** 30
 
@@ -132,5 +132,5 @@ Examples:
   speadcast send 10.0.0.5:7148 -n 10 --pcap heaps.pcap
   speadcast send 10.0.0.5:7148 --backend rdma-ud --interface ib0 -p 4096`,
     )
-    .action(async (endpoints: string[], flags: SendFlags) => (await import('./send-run.js')).runSend(endpoints, flags))
+    .action(async (endpoints: string[], flags: SendFlags) => (await import('./run.js')).runSend(endpoints, flags))
 }
