@@ -27,6 +27,7 @@ const HEAVY = [
   'receive/wakeups',
   'stream/exit',
   'stream/io-threads',
+  'tcp/kill',
   'types/types',
   ...[
     'descriptor-timer',

@@ -1,10 +1,15 @@
 // A stream over TCP whose receiver is slow, goes away, or is not there.
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
+import { writeFileSync } from 'node:fs'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
+import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { ItemGroup, openStream, SendError, type Stream, type StreamOptions } from '#dist/src/index.js'
-import { pointersOf } from '../support/cli.js'
+import { CLI, pointersOf, temporaryFolder } from '../support/cli.js'
+import { need } from '../support/need.js'
+import { AF_INET, PlainSocket, SOCK_STREAM } from '../support/plain-socket.js'
+import { programFile } from '../support/program.js'
 import { openTcpReceivers, splitPackets } from '../support/tcp-receivers.js'
 
 const BYTES = 8192
@@ -96,6 +101,106 @@ test.for(THREADS)(
     }
   },
 )
+
+test.for(THREADS)(
+  'the smallest buffers and segments that there are, and a reader of one byte at a time: every byte arrives (%s)',
+  async (thread) => {
+    const child = spawn(process.execPath, [programFile('tcp/byte-by-byte')], { stdio: ['ignore', 'pipe', 'inherit'] })
+    onTestFinished(() => void child.kill('SIGKILL'))
+    let told = ''
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      told += text
+    })
+    await once(child.stdout, 'data')
+    const socket = new PlainSocket(AF_INET, SOCK_STREAM)
+    // SOL_SOCKET, SO_SNDBUF; IPPROTO_TCP, TCP_MAXSEG: the smallest that the kernel takes (tcp(7)).
+    socket.setOption(1, 7, 1)
+    socket.setOption(6, 2, 88)
+    socket.connect(4, Number(told))
+    const stream = await openStream({ socket: { fd: socket.fd }, thread, packetSizeBytes: 333, descriptors: 'none' })
+    onTestFinished(() => stream.destroy())
+    socket.close()
+    const batch = batchOf(stream, 3)
+    await stream.send(batch)
+    await stream.send(batch)
+    await stream.close()
+    // 50 KB go through a buffer of 4.5.
+    expect(stream.stats().waits).toBeGreaterThan(10)
+    await once(child, 'close')
+    const heaps = heapsOf(Buffer.from(told.split('\n')[1]!, 'hex'))
+    expect([...heaps.keys()]).toEqual([1, 2, 3, 4, 5, 6])
+    for (const [cnt, samples] of heaps) {
+      const j = (cnt - 1) % 3
+      expect(samples.equals(Buffer.from(Array.from({ length: BYTES }, (_, i) => (i + j) & 0xff)))).toBe(true)
+    }
+  },
+)
+
+/** Stands before the C library's sendmsg(2): takes a byte at a time, and now and then none, as if interrupted or without room. */
+const ONE_BYTE = `
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {
+  static ssize_t (*real)(int, const struct msghdr *, int);
+  static unsigned calls;
+  if (!real) real = dlsym(RTLD_NEXT, "sendmsg");
+  calls++;
+  if (calls % 5 == 0) { errno = EINTR; return -1; }
+  if (calls % 97 == 0) { errno = EAGAIN; return -1; }
+  struct msghdr first = *message;
+  while (first.msg_iovlen > 0 && first.msg_iov->iov_len == 0) { first.msg_iov++; first.msg_iovlen--; }
+  struct iovec byte = { first.msg_iov->iov_base, 1 };
+  first.msg_iov = &byte;
+  first.msg_iovlen = 1;
+  return real(fd, &first, flags);
+}
+`
+
+test.for(THREADS)('the kernel takes one byte a call, and is interrupted: every byte arrives (%s)', async (thread, ctx) => {
+  const folder = temporaryFolder()
+  writeFileSync(join(folder, 'one.c'), ONE_BYTE)
+  const { status } = spawnSync('cc', ['-shared', '-fPIC', '-o', join(folder, 'one.so'), join(folder, 'one.c'), '-ldl'])
+  need(ctx, status === 0, 'needs a C compiler')
+  const chunks: Buffer[] = []
+  const { to } = await listen((socket) => void socket.on('data', (chunk) => chunks.push(chunk)).resume())
+  const env = { ...process.env, LD_PRELOAD: join(folder, 'one.so') }
+  const argv = [
+    CLI,
+    'send',
+    to,
+    '-n',
+    '6',
+    '-H',
+    '8192',
+    '-p',
+    '333',
+    '--thread',
+    thread,
+    '--descriptors',
+    'none',
+    '--no-stop',
+    '--json',
+  ]
+  const child = spawn(process.execPath, argv, { env, stdio: ['ignore', 'pipe', 'inherit'] })
+  onTestFinished(() => void child.kill('SIGKILL'))
+  let told = ''
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    told += text
+  })
+  const [code] = await once(child, 'close')
+  expect(code).toBe(0)
+  const { posts, udpBytes, heapsSent } = JSON.parse(told).stats
+  expect(heapsSent).toBe(6)
+  const all = Buffer.concat(chunks)
+  expect(all.length).toBe(udpBytes)
+  expect(posts).toBeGreaterThan(100)
+  const heaps = heapsOf(all)
+  expect([...heaps.keys()]).toEqual([1, 2, 3, 4, 5, 6])
+  for (const [cnt, samples] of heaps) expect(samples.equals(Buffer.alloc(8192, cnt - 1))).toBe(true)
+})
 
 test.for(THREADS)(
   'a receiver that resets the connection fails what it had not acknowledged, and what comes later (%s)',

@@ -2,63 +2,18 @@
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { closeSync, openSync } from 'node:fs'
-import { type AddressInfo, createServer, type Socket } from 'node:net'
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { expect, onTestFinished, test } from 'vitest'
 import { libc } from '#dist/ffi/libc.js'
-import { encodeSocketAddress } from '#dist/ffi/socket/inet-socket.js'
+import { Scratch } from '#dist/ffi/memory/scratch.js'
 import { ItemGroup, openStream, type Stream, type StreamOptions } from '#dist/src/index.js'
 import { pointersOf } from '../support/cli.js'
+import { AF_INET, AF_INET6, AF_UNIX, PlainSocket, SOCK_DGRAM, SOCK_STREAM } from '../support/plain-socket.js'
 import { splitPackets } from '../support/tcp-receivers.js'
 
 const BYTES = 4000
 const ITEMS = new ItemGroup().add({ id: 0x3300, name: 'samples', dtype: 'u1', shape: [BYTES] })
 const THREADS = ['worker', 'inline'] as const
-const [AF_UNIX, AF_INET, AF_INET6, STREAM, DGRAM] = [1, 2, 10, 1, 2]
-
-const LOOPBACK = { 4: Uint8Array.of(127, 0, 0, 1), 6: Uint8Array.of(...new Array(15).fill(0), 1) } as const
-
-/** The C library's calls on one descriptor, as another program would make them. */
-class Plain {
-  readonly memory = Buffer.alloc(64)
-  readonly #address: number
-  readonly #free: () => void
-  fd: number
-
-  constructor(domain: number, type: number) {
-    const c = libc()
-    this.#address = c.mmap(0, 4096, 3, 0x22, -1, 0)
-    this.#free = () => c.munmap(this.#address, 4096)
-    this.fd = c.socket(domain, type, 0)
-    expect(this.fd).toBeGreaterThan(0)
-    onTestFinished(() => this.close())
-  }
-
-  async #call(name: 'bind' | 'connect', family: 4 | 6, port: number): Promise<void> {
-    const { Region } = await import('#dist/ffi/memory/region.js')
-    const { attachRegion } = await import('#dist/ffi/memory/region.js')
-    const region = Region.allocate(4096)
-    const bytes = encodeSocketAddress({ family, bytes: LOOPBACK[family], port })
-    new Uint8Array(attachRegion(region)).set(bytes)
-    expect(libc()[name](this.fd, region.address, bytes.length)).toBe(0)
-    region.release()
-  }
-
-  bind = (family: 4 | 6, port = 0) => this.#call('bind', family, port)
-  connect = (family: 4 | 6, port: number) => this.#call('connect', family, port)
-  listen = () => expect(libc().listen(this.fd, 5)).toBe(0)
-
-  /** The flags of the open file: 0o4000 is O_NONBLOCK (fcntl(2)). */
-  get blocks(): boolean {
-    return (libc().fcntl(this.fd, 3, 0) & 0o4000) === 0
-  }
-
-  close(): void {
-    if (this.fd < 0) return
-    libc().close(this.fd)
-    this.fd = -1
-    this.#free()
-  }
-}
 
 async function tcpServer(host: string) {
   const sockets: { readonly socket: Socket; bytes: Buffer; ended: boolean }[] = []
@@ -115,8 +70,8 @@ const PLAIN = { descriptors: 'none', packetSizeBytes: 5000 } as const
 for (const thread of THREADS)
   test.for([4, 6] as const)(`a connected TCP socket of IPv%i, which stays the caller’s (${thread})`, async (family) => {
     const { port, sockets } = await tcpServer(family === 4 ? '127.0.0.1' : '::1')
-    const mine = new Plain(family === 4 ? AF_INET : AF_INET6, STREAM)
-    await mine.connect(family, port)
+    const mine = new PlainSocket(family === 4 ? AF_INET : AF_INET6, SOCK_STREAM)
+    mine.connect(family, port)
     const to = `tcp://${family === 4 ? '127.0.0.1' : '[::1]'}:${port}`
     const stream = await openStream({ socket: { fd: mine.fd }, thread, ...PLAIN })
     onTestFinished(() => stream.destroy())
@@ -139,23 +94,13 @@ for (const thread of THREADS)
   })
 
 test('a connection that a dual-stack listener accepted, and what its receiver sends back stays there to be read', async () => {
-  const listener = new Plain(AF_INET6, STREAM)
-  const { Region, attachRegion } = await import('#dist/ffi/memory/region.js')
-  const region = Region.allocate(4096)
-  const bytes = encodeSocketAddress({ family: 6, bytes: new Uint8Array(16), port: 0 })
-  const memory = Buffer.from(attachRegion(region))
-  memory.set(bytes)
-  const c = libc()
-  expect(c.bind(listener.fd, region.address, bytes.length)).toBe(0)
+  const listener = new PlainSocket(AF_INET6, SOCK_STREAM)
+  listener.bind(6, 0, new Uint8Array(16))
   listener.listen()
-  memory.writeInt32LE(28, 64)
-  c.getsockname(listener.fd, region.address, region.address + 64)
-  const { connect } = await import('node:net')
-  const receiver = connect(memory.readUInt16BE(2), '127.0.0.1')
+  const receiver = connect(listener.port, '127.0.0.1')
   onTestFinished(() => void receiver.destroy())
   await once(receiver, 'connect')
-  const fd = c.accept4(listener.fd, 0, 0, 0)
-  onTestFinished(() => void c.close(fd))
+  const fd = listener.accept()
   const chunks: Buffer[] = []
   receiver.on('data', (chunk) => chunks.push(chunk))
   receiver.write('credit')
@@ -166,8 +111,9 @@ test('a connection that a dual-stack listener accepted, and what its receiver se
   await stream.close()
   await until('the bytes arrive', () => Buffer.concat(chunks).length >= 3 * BYTES)
   expect(told(splitPackets(Buffer.concat(chunks)).packets)).toEqual(TOLD)
-  expect(c.recv(fd, region.address, 64, 0x40)).toBe(6)
-  expect(memory.subarray(0, 6).toString()).toBe('credit')
+  const scratch = new Scratch(64)
+  expect(libc().recv(fd, scratch.address, 64, 0)).toBe(6)
+  expect(Buffer.from(scratch.u8.subarray(0, 6)).toString()).toBe('credit')
 })
 
 for (const thread of THREADS)
@@ -179,9 +125,9 @@ for (const thread of THREADS)
       [6, 'connected'],
     ] as const)(`a UDP socket of IPv%i, %s (${udpPath}, ${thread})`, async ([family, how]) => {
       const { port, packets } = await udpReceiver(family === 4 ? 'udp4' : 'udp6')
-      const mine = new Plain(family === 4 ? AF_INET : AF_INET6, DGRAM)
-      await mine.bind(family)
-      if (how === 'connected') await mine.connect(family, port)
+      const mine = new PlainSocket(family === 4 ? AF_INET : AF_INET6, SOCK_DGRAM)
+      mine.bind(family)
+      if (how === 'connected') mine.connect(family, port)
       const to = `${family === 4 ? '127.0.0.1' : '[::1]'}:${port}`
       const options = { socket: { fd: mine.fd }, udpPath, thread, ...PLAIN } as const
       const stream = await openStream(how === 'connected' ? options : { ...options, to })
@@ -204,7 +150,7 @@ for (const thread of THREADS)
 
 test('a UDP socket that is connected to none sends to several, also from no port yet', async () => {
   const [one, two] = [await udpReceiver('udp4'), await udpReceiver('udp4')]
-  const mine = new Plain(AF_INET, DGRAM)
+  const mine = new PlainSocket(AF_INET, SOCK_DGRAM)
   const stream = await openStream({ socket: { fd: mine.fd }, to: [`127.0.0.1:${one.port}`, `127.0.0.1:${two.port}`], ...PLAIN })
   onTestFinished(() => stream.destroy())
   await sendOne(stream, 4)
@@ -236,21 +182,25 @@ test('what is no socket to send by is refused, with what it is', async () => {
   const pair = openSync('/dev/null', 'r')
   closeSync(pair)
   expect(await of(pair)).toMatch(new RegExp(`socket\\.fd is ${pair}, which is not open \\(EBADF\\); ${remedy}`))
-  expect(await of(new Plain(AF_UNIX, STREAM).fd)).toMatch(/a Unix domain socket; /)
+  expect(await of(new PlainSocket(AF_UNIX, SOCK_STREAM).fd)).toMatch(/a Unix domain socket; /)
   const raw = libc().socket(AF_INET, 3, 1)
   onTestFinished(() => closeSync(raw))
   expect(await of(raw)).toMatch(/a socket of type 3 and protocol 1 \(socket\(2\)\); /)
-  const unconnected = new Plain(AF_INET, STREAM)
+  const unconnected = new PlainSocket(AF_INET, SOCK_STREAM)
   expect(await of(unconnected.fd)).toMatch(/a TCP socket that is not connected; connect it first/)
-  await unconnected.bind(4)
+  unconnected.bind(4)
   unconnected.listen()
   expect(await of(unconnected.fd)).toMatch(/a TCP socket that listens; give one of the connections that accept\(2\) returns$/)
 })
 
 test('options that a socket leaves no room for are refused by name', async () => {
   const { port } = await tcpServer('127.0.0.1')
-  const [udp, tcp, six] = [new Plain(AF_INET, DGRAM), new Plain(AF_INET, STREAM), new Plain(AF_INET6, DGRAM)]
-  await tcp.connect(4, port)
+  const [udp, tcp, six] = [
+    new PlainSocket(AF_INET, SOCK_DGRAM),
+    new PlainSocket(AF_INET, SOCK_STREAM),
+    new PlainSocket(AF_INET6, SOCK_DGRAM),
+  ]
+  tcp.connect(4, port)
   for (const [name, value] of Object.entries({
     interface: 'lo',
     sourcePort: 5000,
@@ -263,7 +213,7 @@ test('options that a socket leaves no room for are refused by name', async () =>
     expect(await refusal({ socket: { fd: udp.fd }, [name]: value })).toBe(
       `ERR_SPEADCAST_CONFIG ${name} is of a socket that the stream makes, and socket gives it one; set it on that socket instead`,
     )
-  const of = ({ fd }: Plain, more: object) => refusal({ socket: { fd }, ...more })
+  const of = ({ fd }: PlainSocket, more: object) => refusal({ socket: { fd }, ...more })
   for (const backend of ['dgram', 'pcap', 'memory', 'ibverbs', 'rdma-ud'])
     expect(await of(udp, { backend, pcapPath: backend === 'pcap' ? '/dev/null' : undefined })).toMatch(
       new RegExp(`socket is for backends 'udp' and 'tcp', not '${backend}'$`),
