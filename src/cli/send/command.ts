@@ -2,6 +2,7 @@
 
 import { Command, Option } from 'commander'
 import { byteCount, counter, decimal, wholeNumber } from '../common/quantity.js'
+import { addLengthOptions, addReportOptions } from '../common/run-flags.js'
 import { addTransportOptions, batchesOption, packetSizeOption, rateOption } from '../common/transport-options.js'
 import type { SendFlags } from './flags.js'
 
@@ -15,7 +16,11 @@ export function sendCommand(): Command {
       'endpoints, one substream each; [::1]:7148 for IPv6, 239.10.10.0+15:7148 for sixteen; heap i goes to substream i mod n',
     )
     .optionsGroup('Heaps:')
-    .option('-n, --heaps <N>', 'how many heaps (default: 1000, with --input all of it)', wholeNumber(1))
+    .option(
+      '-n, --heaps <N>',
+      'how many heaps; 0: until Ctrl-C (default: 1000, with --input all of it, with --seconds no limit)',
+      wholeNumber(0),
+    )
     .option('-H, --heap-size <BYTES>', 'samples in a heap', byteCount(1, 2 * GIB), 1048576)
     .option(
       '--input <FILE>',
@@ -102,11 +107,12 @@ export function sendCommand(): Command {
     )
     .optionsGroup('Transport:')
   addTransportOptions(send)
-  return send
+  addLengthOptions(send.optionsGroup('Heaps:')).optionsGroup('Transport:')
+  send
     .option('--pcap <FILE>', 'write the frames to a pcap file instead of sending them (backend pcap)')
     .optionsGroup('Output:')
     .option('--deadline <SECONDS>', 'after Ctrl-C, send what is queued for so long at most', decimal(0), 5)
-    .option('--json', 'one JSON object on standard output, everything else on standard error')
+  return addReportOptions(send)
     .helpOption('-h, --help', 'this text')
     .addHelpText(
       'after',

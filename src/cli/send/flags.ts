@@ -1,9 +1,9 @@
 /** The options of `speadcast send`, as commander parses them. */
 import type { DtypeText, GroupMode, RateText } from '../../index.js'
+import type { LengthFlags, ReportFlags } from '../common/run-flags.js'
 import type { TransportFlags } from '../common/transport-options.js'
 
-export interface SendFlags extends TransportFlags {
-  readonly heaps?: number
+export interface SendFlags extends TransportFlags, LengthFlags, ReportFlags {
   readonly heapSize: number
   readonly packetSize?: number
   readonly batchHeaps?: number
@@ -34,5 +34,4 @@ export interface SendFlags extends TransportFlags {
   readonly maxDelay?: number
   readonly stop: boolean
   readonly deadline: number
-  readonly json?: true
 }

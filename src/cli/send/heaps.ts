@@ -67,6 +67,8 @@ export interface PatternOptions {
   readonly groupMode: GroupMode
   /** Called before each batch is sent, with its number of heaps, and waited for. */
   readonly beforeSend?: (heaps: number) => Promise<void>
+  /** Withdraws the batches that have not begun: their heaps count neither as sent nor as failed. */
+  readonly withdraw?: AbortSignal
 }
 
 export const batchHeapsOf = ({ batchHeaps, heapSize }: Pick<SendFlags, 'batchHeaps' | 'heapSize'>): number =>
@@ -74,14 +76,14 @@ export const batchHeapsOf = ({ batchHeaps, heapSize }: Pick<SendFlags, 'batchHea
 
 /** Makes heaps of the pattern: every byte of heap i is i, its timestamp the index of its first sample, modulo the item's width. */
 export function patternSource(stream: Stream, items: ItemGroup, options: PatternOptions, tally: Tally): HeapSource {
-  const { heaps, heapSizeBytes, heapAddressBits, groupMode, beforeSend } = options
+  const { heaps, heapSizeBytes, heapAddressBits, groupMode, beforeSend, withdraw } = options
   const batchHeaps = Math.min(heaps, options.batchHeaps)
   const batches = Math.min(options.batches ?? batchesFor(stream, batchHeaps * heapSizeBytes), Math.ceil(heaps / batchHeaps))
   const ring = createBatchRing(stream, { items, heaps: batchHeaps, batches, groupMode })
   const fill = heapSizeBytes > heapAddressBits / 8 ? fillView : fillImmediate
   const modulo = 2 ** timestampBits(heapAddressBits)
   return {
-    totalBytes: heaps * heapSizeBytes,
+    totalBytes: Number.isFinite(heaps) ? heaps * heapSizeBytes : undefined,
     batches: ring.length,
     async send(stopping) {
       let timestamp = 0
@@ -96,9 +98,10 @@ export function patternSource(stream: Stream, items: ItemGroup, options: Pattern
         if (beforeSend) await beforeSend(count)
         // If it was told to stop while it waited for credits, it has none for this batch.
         if (stopping.aborted) return
-        stream.send(batch, { heaps: count }).then(
+        stream.send(batch, { heaps: count, ...(withdraw && { signal: withdraw }) }).then(
           (result) => tally.settled({ heaps: count, failedHeaps: 0, sampleBytes: count * heapSizeBytes, result }),
           (error: unknown) => {
+            if (withdraw?.aborted && error === withdraw.reason) return
             const failedHeaps = error instanceof SendError ? error.outcome.failedHeaps.length : count
             tally.settled({ heaps: count, failedHeaps, sampleBytes: (count - failedHeaps) * heapSizeBytes, error })
           },
@@ -141,10 +144,10 @@ export function inputSource(stream: Stream, items: ItemGroup, flags: SendFlags, 
     groupMode,
     onSettled: tally.settled,
   })
-  const limit = heaps === undefined ? Number.POSITIVE_INFINITY : heaps * heapSize
+  const limit = !heaps ? Number.POSITIVE_INFINITY : heaps * heapSize
   return {
     batches: writer.batches,
-    totalBytes: input.totalBytes === undefined ? heaps && limit : Math.min(limit, input.totalBytes),
+    totalBytes: input.totalBytes === undefined ? (Number.isFinite(limit) ? limit : undefined) : Math.min(limit, input.totalBytes),
     async send(stopping) {
       let left = limit
       for await (const chunk of input.chunks(stopping)) {

@@ -2,7 +2,7 @@ import { counted } from '../../errors.js'
 import type { Stream, StreamStats } from '../../index.js'
 import { complain, EXIT_FAILED } from '../common/exit.js'
 import { type PaceReport, paceReport } from '../common/pace-report.js'
-import { printJson, say } from '../common/print.js'
+import { printSummary, say } from '../common/print.js'
 import { bitsPerSecond, bytes, bytesPerSecond, count, many, table } from '../common/table.js'
 import type { Tally } from '../common/tally.js'
 import type { SendFlags } from './flags.js'
@@ -56,8 +56,7 @@ export function reportSend(
     ...(rate && { rate }),
     stats: { ...counters, ...states },
   }
-  if (flags.json) printJson(summary)
-  else
+  if (!printSummary(flags, summary))
     process.stdout.write(
       table([
         ['backend', `${backend} (${reason})`],
