@@ -39,7 +39,7 @@ interface LiveState {
 }
 
 const FACT_COLUMNS = 38
-const FACT_NAME_COLUMNS = 15
+const FACT_NAME_COLUMNS = 16
 const MOST_EVENTS = 5
 
 /** How the rows of a terminal are shared out. The most important parts come first: the rate, the title, the sparkline, facts, events, table. */

@@ -14,12 +14,11 @@ const CLEAR_BELOW = '\x1b[J'
 /** They end the process where nobody listens: Ctrl-\ and the end of the terminal. Others have listeners, and process.exit an event. */
 const DEADLY = ['SIGHUP', 'SIGQUIT'] as const
 
-/** Says what is missing for a view; undefined: nothing. */
+/** Says what a view lacks; undefined: nothing. */
 export function missing(): string | undefined {
-  if (!process.stderr.isTTY) return 'standard error is none'
-  if (process.env.TERM === undefined || process.env.TERM === '' || process.env.TERM === 'dumb')
-    return `TERM is '${process.env.TERM ?? ''}'`
-  return undefined
+  const { TERM = '' } = process.env
+  if (!process.stderr.isTTY) return 'a terminal on standard error'
+  return TERM === '' || TERM === 'dumb' ? `a terminal that moves its cursor, and TERM is '${TERM}'` : undefined
 }
 
 export class Screen {
@@ -44,8 +43,9 @@ export class Screen {
   /** Draws lines, of which none is longer than the terminal is wide, over what was there. */
   draw(lines: readonly string[]): void {
     if (!this.#inside) return
-    const text = lines.map((line) => `${line}${CLEAR_LINE}`).join('\r\n')
-    process.stderr.write(`${HOME}${text}${CLEAR_BELOW}`)
+    // Cleared first: behind a line that fills the terminal the cursor stands on its last character.
+    const text = lines.map((line) => `${CLEAR_LINE}${line}`).join('\r\n')
+    process.stderr.write(`${HOME}${text}${lines.length < this.rows ? `\r\n${CLEAR_BELOW}` : ''}`)
   }
 
   close(): void {

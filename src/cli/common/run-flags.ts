@@ -42,6 +42,11 @@ export function checkReportFlags({ json, jsonStream, live }: ReportFlags): void 
     throw usageError('--live draws on this terminal, so --json-stream needs a file or a pipe; drop one of the two, or redirect')
 }
 
+/** @throws ERR_SPEADCAST_CONFIG */
+export function checkLengthFlags({ heaps = 0, forever }: LengthFlags): void {
+  if (forever && heaps > 0) throw usageError(`--forever has no end, and -n ${heaps} is one; drop one of the two`)
+}
+
 /** The number of heaps of the pattern: Infinity for no end. */
 export function heapsOf({ heaps, forever, seconds }: LengthFlags, otherwise: number): number {
   if (forever || heaps === 0) return Number.POSITIVE_INFINITY

@@ -107,8 +107,13 @@ function liveContent({ stream, tally, heapSizeBytes, rateBasis }: Sending, recen
       ['refused', `${count(refusals({ ...stats } as never))} times`],
       ['unreachable', `${count(stats.portUnreachable)} times`],
       ['dropped below', `${count(Number(stats.states.dropsBelowSocket ?? 0))} packets`],
-      ['lag', asked > 0 ? `${milliseconds(stats.lagNanoseconds / 1e6)}, ${bytes(stats.bytesBehind)} behind` : 'no rate'],
-      ['greatest lag', asked > 0 ? milliseconds(stats.greatestLagNanoseconds / 1e6) : 'no rate'],
+      ...(asked > 0
+        ? ([
+            ['lag', milliseconds(stats.lagNanoseconds / 1e6)],
+            ['behind by', bytes(stats.bytesBehind)],
+            ['greatest lag', milliseconds(stats.greatestLagNanoseconds / 1e6)],
+          ] as const)
+        : []),
     ],
     ...(substreams && {
       table: (most) => {

@@ -89,21 +89,23 @@ export class Watch {
 }
 
 async function displaysOf(command: string, flags: ReportFlags, subject: Subject): Promise<Display[]> {
-  const { live, interval, json } = flags
+  const { live, json, jsonStream: stream } = flags
   const displays: Display[] = []
-  if (flags.jsonStream) displays.push(jsonStream(command, flags.interval ?? 1, subject))
+  if (stream) displays.push(jsonStream(command, flags.interval ?? 1, subject))
+  let { interval } = flags
   if (live) {
     const { missing, openLive } = await import('./live.js')
-    const why = missing()
-    if (why === undefined) displays.push(openLive(subject, interval ?? 1))
-    else if (!flags.jsonStream) {
-      say(`speadcast ${command}: --live needs a terminal, and ${why}: a line each ${interval ?? 1} s instead`)
-      displays.push(intervalLines(subject, json))
+    const lacks = missing()
+    if (lacks === undefined) {
+      displays.push(openLive(subject, interval ?? 1))
+      // Lines would tear the view.
+      if (process.stdout.isTTY || json) interval = undefined
+    } else {
+      interval ??= 1
+      say(`speadcast ${command}: --live needs ${lacks}${stream ? '' : `; a line each ${interval} s instead`}`)
     }
-    // Lines would tear the view.
-    if (why !== undefined || process.stdout.isTTY) return displays
   }
-  if (interval !== undefined && !flags.jsonStream) displays.push(intervalLines(subject, json))
+  if (interval !== undefined && !stream) displays.push(intervalLines(subject, json))
   else if (displays.length === 0 && subject.progress) displays.push({ end: showProgress(...subject.progress) })
   return displays
 }

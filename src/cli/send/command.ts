@@ -120,6 +120,8 @@ export function sendCommand(): Command {
 Without --input: item 0x1600 timestamp, an immediate with the index of the heap's first sample, and item 0x3300 adc_samples, int8, every
 byte of heap i being i. With --input: the same items, filled with the samples. BYTES may have a unit: 8KiB, 1MiB, 9kB.
 Ctrl-C sends what is queued, then prints the summary; Ctrl-C again ends at once (exit 130).
+A line of --interval: the time, heaps and bytes of samples sent in it, rate, heaps failed and suspect, how often the kernel had no room or an
+ICMP error came (refused), and by how much the last packet was late for --rate (lag). The lines sum to the summary.
 A batch of --input goes when it is full or --max-delay has passed.
 Exit status: 0 sent; 1 heaps were not sent, or the input ended within a sample or could not be read; 2 bad usage, nothing was sent.
 
@@ -127,15 +129,21 @@ JSON: backend, reason (why that one), evidence (what "sent" rests on: accepted b
 without descriptor and stop heaps), heapsFailed, heapsDropped (cut off by --deadline), heapsSuspect (sent while the link was lost or the
 interface dropped), heapSizeBytes, packetSizeBytes; payloadBytes (samples of the heaps sent); packets, udpBytes (with SPEAD headers) and
 wireBytes (with UDP, IP and Ethernet headers, FCS, preamble and gap) of all heaps; seconds (first fill to last completion),
-payloadBytesPerSecond, packetsPerSecond, segmentation, segmentationReason, cpuSeconds, batches, batchHeaps (what was taken), stats. With
---rate also rate { bytesPerSecond (asked), basis, reached (share of it), reasons (why not; how much of the time no batch was waiting, the
-sending thread woke up late, the kernel or the device had no room, and packets that could not be sent took) }.
+payloadBytesPerSecond, packetsPerSecond, segmentation, segmentationReason, cpuSeconds, batches, batchHeaps (what was taken), stats,
+portUnreachable (how often that came back: nobody listens there). With --rate also rate { bytesPerSecond (asked), basis, reached (share
+of it), reachedBytesPerSecond, madeUp and givenUp { gaps, seconds } (times without a batch, by --catch-up), reasons (why not; how much of
+the time no batch was waiting, the sending thread woke up late, the kernel or the device had no room, and packets that could not be sent
+took) }.
+JSON of --json-stream, an object a line: { kind: "start", command, date, intervalSeconds, endpoints, … (what was chosen) }, { kind:
+"interval", startSeconds, endSeconds, heaps, heapsFailed, heapsSuspect, payloadBytes, packets, … (of that time; they sum to the end's),
+lagSeconds, bytesBehind }, { kind: "event", type ("path-change", "warning", "message"), atSeconds, message }, { kind: "end", … (as --json) }.
 
 Examples:
   speadcast send 239.10.0.1:7148 --interface eth0 --ttl 4 --rate 10Gbps -p 8972
   speadcast send 10.0.0.5:7148 --input samples.i2 --dtype '<i2' -H 64KiB
   capture | speadcast send 239.10.10.0+15:7148 --input - -H 8KiB -p 8972 --max-delay 2 --json
   speadcast send 10.0.0.5:7148 -n 10 --pcap heaps.pcap
+  speadcast send 239.10.0.1:7148 --interface eth0 --rate 10Gbps --forever --live
   speadcast send 10.0.0.5:7148 --backend rdma-ud --interface ib0 -p 4096`,
     )
     .action(async (endpoints: string[], flags: SendFlags) => (await import('./run.js')).runSend(endpoints, flags))

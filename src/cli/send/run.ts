@@ -3,7 +3,7 @@ import { openStream, type PathChange, type Stream } from '../../index.js'
 import { complain, usageError } from '../common/exit.js'
 import { cutOffAfter, onInterrupt } from '../common/interrupt.js'
 import { say } from '../common/print.js'
-import { heapsOf } from '../common/run-flags.js'
+import { checkLengthFlags, heapsOf } from '../common/run-flags.js'
 import { sending, sendingTotals } from '../common/sending.js'
 import { SubstreamTally } from '../common/substream-tally.js'
 import { Tally } from '../common/tally.js'
@@ -24,6 +24,7 @@ export async function runSend(endpoints: string[], flags: SendFlags): Promise<vo
   let watch: Watch | undefined
   try {
     checkFlags(flags)
+    checkLengthFlags(flags)
     watch = new Watch('send', flags)
     const input = flags.input === undefined ? undefined : await openInput(flags.input)
     if (input && !input.live && endless(flags))
