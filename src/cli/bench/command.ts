@@ -1,4 +1,4 @@
-/** The options of `speadcast bench`. Its action loads bench-run.ts. */
+/** The options of `speadcast bench`. Its action loads run.ts. */
 
 import { Command, Option } from 'commander'
 import { byteCounts, decimal, wholeNumber } from '../common/quantity.js'

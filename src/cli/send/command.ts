@@ -1,4 +1,4 @@
-/** The options of `speadcast send`. Its action loads send-run.ts. */
+/** The options of `speadcast send`. Its action loads run.ts. */
 
 import { Command, Option } from 'commander'
 import { byteCount, counter, decimal, wholeNumber } from '../common/quantity.js'
