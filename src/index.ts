@@ -85,6 +85,7 @@ export {
   type RdmaUdPeer,
   type RdmaUdStreamOptions,
   type StreamOptions,
+  type TcpStreamOptions,
 } from './stream/options.js'
 export type { PathChange } from './stream/path-change.js'
 export { parseRate, type RateText, type RateUnit } from './stream/rate.js'
