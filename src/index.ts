@@ -79,6 +79,7 @@ export type { CloseOptions, CloseReport, SendOptions, StreamStats } from './stre
 export { IoThread, type IoThreadOptions } from './stream/io-thread.js'
 export { openStream } from './stream/open.js'
 export {
+  type ConnectedSocketOptions,
   DEFAULTS,
   type DescriptorOptions,
   type IbverbsStreamOptions,
