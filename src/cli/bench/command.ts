@@ -28,7 +28,6 @@ export function benchCommand(): Command {
     .addOption(packetSizeOption())
     .addOption(batchesOption())
     .addOption(rateOption())
-    .optionsGroup('Transport:')
   addTransportOptions(bench, 'pcap')
   return bench
     .optionsGroup('Output:')
