@@ -87,6 +87,7 @@ export {
   type RdmaUdPeer,
   type RdmaUdStreamOptions,
   type StreamOptions,
+  type StreamSocket,
   type TcpStreamOptions,
 } from './stream/options.js'
 export type { PathChange } from './stream/path-change.js'

@@ -7,7 +7,7 @@ import { isMulticast } from '../net/address.js'
 import type { EndpointSpec } from '../net/endpoint.js'
 import { IoThread } from './io-thread.js'
 import { DEFAULTS, type IbverbsStreamOptions, type RdmaUdStreamOptions, type StreamOptions } from './options.js'
-import { parseRate } from './rate.js'
+import { parseRate, shareOfLink } from './rate.js'
 
 type Defaulted<T, Undefaulted extends keyof T> = Required<Omit<T, Undefaulted>> & Pick<T, Undefaulted>
 
@@ -34,7 +34,10 @@ export type StreamConfig = Readonly<
     flavour: Required<NonNullable<StreamOptions['flavour']>>
     /** As it was given. */
     rate: number | string
+    /** 0 until the link is known, where the rate is a share of it. */
     rateBytesPerSecond: number
+    /** The share of the link that the rate is: 0.5 for '50%'. */
+    rateShare?: number
   }
 >
 
@@ -264,10 +267,11 @@ export function parseStreamConfig(input: unknown): StreamConfig {
     contradict(`udpPath is only for backend 'udp', not '${config.backend}'`)
   if (config.rateMethod === 'hw' && config.backend !== 'ibverbs')
     contradict("rateMethod 'hw' is pacing by the device: it needs backend 'ibverbs'")
-  const rateBytesPerSecond = parseRate(config.rate)
+  const rateShare = shareOfLink(config.rate)
+  const rateBytesPerSecond = rateShare === undefined ? parseRate(config.rate) : 0
   if (config.rateMethod === 'kernel') {
     if (config.backend !== 'udp') contradict("rateMethod 'kernel' is pacing by the queue below a socket: it needs backend 'udp'")
-    if (rateBytesPerSecond === 0) contradict("rateMethod 'kernel' needs a rate; give openStream one")
+    if (rateBytesPerSecond === 0 && rateShare === undefined) contradict("rateMethod 'kernel' needs a rate; give openStream one")
     if (config.udpPath === 'io_uring')
       contradict(
         "rateMethod 'kernel' lets packets wait, and udpPath 'io_uring' lends their memory meanwhile; leave one of the two out",
@@ -289,7 +293,7 @@ export function parseStreamConfig(input: unknown): StreamConfig {
   }
   if (config.ioThreads !== undefined && (config.thread instanceof IoThread || config.thread === 'inline'))
     contradict('ioThreads is for shared I/O threads; leave it out, or leave thread out')
-  return { ...config, rateBytesPerSecond }
+  return { ...config, rateBytesPerSecond, ...(rateShare !== undefined && { rateShare }) }
 }
 
 /**

@@ -214,8 +214,8 @@ export interface StreamOptions<Bits extends number = number> {
    */
   descriptors?: 'first' | 'in-band' | 'none' | DescriptorOptions
   /**
-   * Bytes per second, or text with a unit ('40Gbps', '5GB/s'), of what `rateBasis` counts. Default 0: as fast as possible. A text from elsewhere
-   * goes through `parseRate`. A number below 1000 is warned of (SPEADCAST_UNIT): `rate: 10` is 10 bytes a second.
+   * Bytes per second, or text with a unit ('40Gbps', '890 Mb/s', '5GB/s'), of what `rateBasis` counts; '50%' is a share of the speed that the
+   * link tells. Default 0: as fast as possible. A text from elsewhere goes through `parseRate`. A number below 1000 is warned of (SPEADCAST_UNIT): `rate: 10` is 10 bytes a second.
    * `stream.stats()` tells how far behind it the sender is, and why.
    */
   rate?: number | RateText

@@ -2,7 +2,7 @@
 
 import { Command, Option } from 'commander'
 import { bugCompatFlags } from '../common/arguments.js'
-import { byteCount, counter, decimal, wholeNumber } from '../common/quantity.js'
+import { byteCount, counter, decimal, milliseconds, seconds, wholeNumber } from '../common/quantity.js'
 import { addTransportOptions, batchesOption, packetSizeOption, rateOption } from '../common/transport-options.js'
 import type { SendFlags } from './flags.js'
 import { formatFields, itemId, itemList } from './item-flags.js'
@@ -86,7 +86,7 @@ export function sendCommand(): Command {
     .option(
       '--max-delay <MS>',
       'with --input: how long a whole heap may wait for its batch to fill, in milliseconds (default: 10 from a pipe or a device, no bound from a file)',
-      decimal(0),
+      milliseconds(0),
     )
     .addOption(batchesOption())
     .addOption(
@@ -109,7 +109,7 @@ export function sendCommand(): Command {
     .option(
       '--catch-up <SECONDS>',
       'made up of a time in which no batch was waiting; what is longer is forgotten, with 0 all of it',
-      decimal(0),
+      seconds(0),
       0.05,
     )
     .addOption(
@@ -125,7 +125,7 @@ export function sendCommand(): Command {
     .optionsGroup('Transport:')
     .option('--pcap <FILE>', 'write the frames to a pcap file instead of sending them (backend pcap)')
     .optionsGroup('Output:')
-    .option('--deadline <SECONDS>', 'after Ctrl-C, send what is queued for so long at most', decimal(0), 5)
+    .option('--deadline <SECONDS>', 'after Ctrl-C, send what is queued for so long at most', seconds(0), 5)
     .option('--json', 'one JSON object on standard output, everything else on standard error')
     .helpOption('-h, --help', 'this text')
     .addHelpText(
