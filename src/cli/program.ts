@@ -31,6 +31,10 @@ const COMMANDS: Readonly<Record<string, { readonly description: string; readonly
     description: 'send heaps over loopback to a receiver of its own, check every byte, and print a table',
     load: async () => (await import('./demo/command.js')).demoCommand(),
   },
+  completion: {
+    description: 'print a script with which bash, zsh or fish completes commands, options and their values',
+    load: async () => (await import('./completion/command.js')).completionCommand(wholeProgram),
+  },
 }
 
 function version(): string {
