@@ -11,6 +11,7 @@ const HEAVY = [
   'cli/usage',
   'project/bootstrap',
   'project/examples',
+  'project/man',
   'project/pack-types',
   'project/pack-bundle',
   'project/runtimes',
