@@ -1,7 +1,7 @@
 /** The options of `speadcast bench`. Its action loads run.ts. */
 
 import { Command, Option } from 'commander'
-import { byteCounts, decimal, wholeNumber } from '../common/quantity.js'
+import { byteCounts, seconds, wholeNumber } from '../common/quantity.js'
 import { addTransportOptions, batchesOption, packetSizeOption, rateOption } from '../common/transport-options.js'
 import type { BenchFlags } from './flags.js'
 
@@ -21,14 +21,13 @@ export function benchCommand(): Command {
         .argParser(byteCounts(1, 2 ** 31))
         .default(SIZES, 'powers of two from 256 to 64MiB'),
     )
-    .option('--seconds <N>', 'time of each measurement', decimal(0.01), 1)
-    .option('--warmup-seconds <N>', 'sent for so long before the clock starts', decimal(0), 0.5)
+    .option('--seconds <N>', 'time of each measurement', seconds(0.01), 1)
+    .option('--warmup-seconds <N>', 'sent for so long before the clock starts', seconds(0), 0.5)
     .option('--repeats <N>', 'rounds: each measures every size once', wholeNumber(1, 1000), 1)
     .optionsGroup('Packets, batches and pace:')
     .addOption(packetSizeOption())
     .addOption(batchesOption())
     .addOption(rateOption())
-    .optionsGroup('Transport:')
   addTransportOptions(bench, 'pcap')
   return bench
     .optionsGroup('Output:')
