@@ -11,6 +11,7 @@ export class Send implements Submission {
   explicitCnts = false
   payloadBytes = 0
   sequence: Submission['sequence'] = undefined
+  resumes: Submission['resumes'] = undefined
   promise: SendPromise<BatchResult> | undefined
   /** The signal that may withdraw it; set before it is submitted. */
   signal: AbortSignal | undefined

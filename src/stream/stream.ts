@@ -96,7 +96,7 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
     this.#config = config
     this.#ring = ring
     this.#driver = driver
-    this.#submissions = new Submissions(ring, driver, news, this.#failures.note)
+    this.#submissions = new Submissions(ring, driver, news, this.#failures.note, (substream) => this.#descriptors.forget(substream))
     this.#lanes = new Lanes(driver)
     this.#batches = new Batches(this.#submissions, driver, this.#lanes)
     this.#prepared = new PreparedLists(config, caps, this.#lanes)

@@ -19,7 +19,7 @@ import {
 import { SpeadcastError } from '../errors.js'
 import type { News } from './news.js'
 import { type BatchResult, Outcome, SendError } from './result.js'
-import type { Send } from './send.js'
+import { Send } from './send.js'
 import type { SendPromise } from './send-promise.js'
 
 export const abortedByDestroy = (): SpeadcastError =>
@@ -50,6 +50,8 @@ export class Submissions implements DriverClient {
     readonly news: News,
     /** A send failed; its promise rejects with `error`. */
     readonly onSendFailed: (promise: SendPromise<BatchResult>, error: unknown) => void,
+    /** The substream's next receiver knows nothing of what was sent so far. */
+    readonly onReceiverLost: (substream: number) => void = () => {},
   ) {}
 
   get inFlight(): number {
@@ -113,6 +115,16 @@ export class Submissions implements DriverClient {
     const { evidence } = this.driver.caps
     if (outcome) this.#settle(send, undefined, failureOf(outcome, false, evidence))
     else this.#settle(send, { heaps, packets, payloadBytes, firstCnt: Number.NaN, evidence, suspect: false }, undefined)
+  }
+
+  lost(substreams: readonly number[]): void {
+    if (this.#dead) return
+    for (const substream of substreams) {
+      this.onReceiverLost(substream)
+      const send = new Send(() => {})
+      send.resumes = substream
+      this.submit(send)
+    }
   }
 
   get #full(): boolean {
