@@ -86,7 +86,7 @@ const others = process.listeners('warning')
 process.removeAllListeners('warning')
 process.on('warning', (warning) => {
   const { code = '' } = warning as NodeJS.ErrnoException
-  if (/^SPEADCAST_/.test(code)) say(`speadcast: warning: ${warning.message} (speadcast explain ${code})`)
+  if (/^SPEADCAST_/.test(code)) say(`speadcast: warning: ${warning.message} (speadcast explain ${code})`, 'warning')
   else for (const listener of others) listener(warning)
 })
 // A reader that has seen enough (| head) is no failure to report.

@@ -154,6 +154,11 @@ const ROWS: Readonly<Record<string, Row | Elsewhere>> = {
   '--reuse-port': { args: ['--reuse-port'], look: refused, before: 0, after: [2, expect.stringMatching(/--reuse-port shares a source port; say which with --source-port/)] },
   '--broadcast': { args: ['--backend', 'rdma-ud', '--broadcast'], look: refused, before: 0, after: [2, expect.stringMatching(/broadcast is of IPv4/)] },
   '--deadline': { args: ['--deadline', '-1'], look: refused, before: 0, after: [2, expect.stringMatching(/--deadline <SECONDS>' argument '-1' is invalid/)] },
+  '--forever': { args: ['--forever'], look: refused, before: 0, after: [2, expect.stringMatching(/--forever has no end, and -n 3 is one/)] },
+  '--seconds': { args: ['--seconds', '0'], look: refused, before: 0, after: [2, expect.stringMatching(/--seconds <SECONDS>' argument '0' is invalid/)] },
+  '--interval': { args: ['--interval', '60'], look: ({ stderr }) => stderr.split('\n').map((line) => line.split(/ +/)[0]), before: [''], after: ['interval', expect.stringMatching(/^0\.00-\d/), ''] },
+  '--live': { args: ['--live'], look: ({ stderr }) => /^speadcast send: --live needs a terminal/.test(stderr), before: false, after: true },
+  '--json-stream': { args: ['--json-stream'], look: refused, before: 0, after: [2, expect.stringMatching(/--json prints one object at the end, --json-stream one a line/)] },
   '--json': { args: ['--json'], look: ({ stdout }) => stdout.startsWith('{'), before: false, after: true },
 } // biome-ignore format: a table
 
