@@ -2,8 +2,10 @@
 /** `speadcast`: finds the command, loads that one only, and turns errors of commander into exit statuses. */
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
-import { complain, EXIT_FAILED, EXIT_USAGE } from './common/exit.js'
+import { complain, complainOfUsage, EXIT_FAILED } from './common/exit.js'
+import { footer } from './common/help.js'
 import { say } from './common/print.js'
+import { inFlags } from './common/wording.js'
 
 const COMMANDS: Readonly<Record<string, { readonly description: string; readonly load: () => Promise<Command> }>> = {
   send: {
@@ -42,42 +44,58 @@ function version(): string {
   return version
 }
 
-/** An error of commander's, which quotes what was given and may end with a line of advice. */
-function sayUsage(message: string): void {
-  const [, error = message, advice] = /^(.*?)(?:\n(\(Did you mean [^\n]*\)))?\n?$/s.exec(message) ?? []
-  say(error)
-  if (advice) say(advice)
+/** An error of commander's, which quotes what was given, and the line of advice that it may end with. */
+function partsOf(message: string): string[] {
+  const [, error = message, advice = ''] = /^(.*?)(?:\n(\(Did you mean [^\n]*\)))?\n?$/s.exec(message) ?? []
+  return [error, advice].filter((part) => part !== '')
 }
+
+/** Columns for `--help`: 80 where it is piped, and where a terminal does not tell. */
+const widthOf = ({ isTTY, columns }: NodeJS.WriteStream): number => (isTTY && columns > 0 ? columns : 80)
 
 async function main(args: readonly string[]): Promise<void> {
   const program = new Command('speadcast')
     .description('Send SPEAD heaps in batches, as fast as the hardware allows.')
     .version(version())
     .exitOverride()
-    .configureOutput({ outputError: (message) => sayUsage(message) })
+    .configureOutput({
+      outputError: (message) => partsOf(message).forEach(say),
+      getOutHelpWidth: () => widthOf(process.stdout),
+      getErrHelpWidth: () => widthOf(process.stderr),
+    })
     .showHelpAfterError('(--help lists commands and options)')
     .addHelpText(
       'after',
-      `
-Every command takes --help and --json (one JSON object on standard output, everything else on standard error).
+      footer(`
+Every command takes --help and --json (one JSON object on standard output, everything else on standard error). Of an error the object is
+{ error: { code, message, help (the command that says more), command, exitStatus, call and errno (where a system call failed) } }.
 Exit status: 0 success, 1 failure at run time, 2 bad usage, 130 interrupted twice.
 
 Examples:
   speadcast demo
   speadcast recv 127.0.0.1:7148 --verify
-  speadcast send 127.0.0.1:7148 --rate 1Gbps`,
+  speadcast send 127.0.0.1:7148 --rate 1Gbps`),
     )
   const wanted = args.find((arg) => Object.hasOwn(COMMANDS, arg))
   for (const [name, { description, load }] of Object.entries(COMMANDS)) {
     if (name === wanted) program.addCommand((await load()).copyInheritedSettings(program))
     else program.command(name).description(description)
   }
+  // The whole program has the option, so `speadcast --json` lacks a command and has no wrong option.
+  const given = wanted === undefined ? args.filter((arg) => arg !== '--json') : args
   try {
-    await program.parseAsync(args, { from: 'user' })
+    await program.parseAsync(given, { from: 'user' })
   } catch (error) {
     // commander has written its message, or the help that was asked for.
     if (!(error instanceof CommanderError)) throw error
-    if (error.exitCode !== 0) process.exitCode = EXIT_USAGE
+    if (error.exitCode === 0) return
+    const message =
+      error.code === 'commander.help'
+        ? 'no command is given'
+        : partsOf(error.message)
+            .join(' ')
+            .replace(/^error: /, '')
+    complainOfUsage(wanted ?? '', message)
   }
 }
 
@@ -86,7 +104,7 @@ const others = process.listeners('warning')
 process.removeAllListeners('warning')
 process.on('warning', (warning) => {
   const { code = '' } = warning as NodeJS.ErrnoException
-  if (/^SPEADCAST_/.test(code)) say(`speadcast: warning: ${warning.message} (speadcast explain ${code})`)
+  if (/^SPEADCAST_/.test(code)) say(`speadcast: warning: ${inFlags(warning.message)} (speadcast explain ${code})`)
   else for (const listener of others) listener(warning)
 })
 // A reader that has seen enough (| head) is no failure to report.

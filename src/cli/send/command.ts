@@ -1,6 +1,7 @@
 /** The options of `speadcast send`. Its action loads send-run.ts. */
 
 import { Command, Option } from 'commander'
+import { footer } from '../common/help.js'
 import { byteCount, counter, decimal, milliseconds, seconds, wholeNumber } from '../common/quantity.js'
 import { addTransportOptions, batchesOption, packetSizeOption, rateOption } from '../common/transport-options.js'
 import type { SendFlags } from './flags.js'
@@ -110,7 +111,7 @@ export function sendCommand(): Command {
     .helpOption('-h, --help', 'this text')
     .addHelpText(
       'after',
-      `
+      footer(`
 Without --input: item 0x1600 timestamp, an immediate with the index of the heap's first sample, and item 0x3300 adc_samples, int8, every
 byte of heap i being i. With --input: the same items, filled with the samples. BYTES may have a unit: 8KiB, 1MiB, 9kB.
 Ctrl-C sends what is queued, then prints the summary; Ctrl-C again ends at once (exit 130).
@@ -130,7 +131,7 @@ Examples:
   speadcast send 10.0.0.5:7148 --input samples.i2 --dtype '<i2' -H 64KiB
   capture | speadcast send 239.10.10.0+15:7148 --input - -H 8KiB -p 8972 --max-delay 2 --json
   speadcast send 10.0.0.5:7148 -n 10 --pcap heaps.pcap
-  speadcast send 10.0.0.5:7148 --backend rdma-ud --interface ib0 -p 4096`,
+  speadcast send 10.0.0.5:7148 --backend rdma-ud --interface ib0 -p 4096`),
     )
     .action(async (endpoints: string[], flags: SendFlags) => (await import('./run.js')).runSend(endpoints, flags))
 }
