@@ -47,7 +47,8 @@ test('what the deadline cuts off is counted as dropped, and the exit status is 1
   await got(2)
   sending.child.kill('SIGINT')
   const { code, stdout, stderr } = await sending.done
-  const told = /^interrupted: .* for 0\.2 s at most.*\n(.*\n)*speadcast send: \d+ heaps? (was|were) dropped at the deadline \(--deadline\)\n/
+  const told =
+    /^interrupted: .* for 0\.2 s at most.*\n(.*\n)*speadcast send: \d+ heaps? (was|were) dropped at the deadline \(--deadline\)\n/
   expect({ code, stderr }).toMatchObject({ code: 1, stderr: expect.stringMatching(told) })
   const json = JSON.parse(stdout)
   expect(json).toMatchObject({ heaps: 0, heapsFailed: 0, payloadBytes: 0 })

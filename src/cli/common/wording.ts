@@ -89,6 +89,7 @@ const inside = (rest: string): string => (rest === '' ? '' : ` (${rest.slice(1)}
 export function inFlags(message: string): string {
   return message
     .replace(/^(?:openStream|openReceiver|explainBackends|listRdmaDevices|close): /, '')
+    .replace(/^(?:ibverbs|rdmaUd|tcp) is only for/, 'some of these options are only for')
     .replace(QUOTED, (all, name: string, rest: string) => {
       const [outer = ''] = name.split('.')
       const flag = FLAG_OF[name] ?? FLAG_OF[outer]
