@@ -25,6 +25,7 @@ type Undefaulted =
   | 'onPathChange'
   | 'sendBufferBytes'
   | 'tcp'
+  | 'socket'
 
 /** The options of openStream as they are used: checked, and with the defaults in place. */
 export type StreamConfig = Readonly<
@@ -107,9 +108,24 @@ const rdmaUdOptions = v.strictObject(
 export const RDMA_UD_DEFAULTS: Defaulted<RdmaUdStreamOptions, 'device' | 'peers'> = v.parse(rdmaUdOptions, {})
 
 const tcpOptions = v.strictObject(
-  { connectTimeoutMs: v.exactOptional(whole(1, 600_000, 'milliseconds')) },
+  {
+    connectTimeoutMs: v.optional(whole(1, 600_000, 'milliseconds'), DEFAULTS.connectTimeoutMs),
+    reconnect: v.optional(choice(['fail', 'retry']), 'fail'),
+    reconnectDelayMs: v.exactOptional(whole(1, 600_000, 'milliseconds')),
+    reconnectDelayMaxMs: v.exactOptional(whole(1, 600_000, 'milliseconds')),
+    reconnectSeconds: v.exactOptional(
+      v.pipe(
+        v.number('must be a number of seconds, or Infinity'),
+        v.check((seconds) => seconds > 0, 'must be above 0 (seconds), or Infinity'),
+      ),
+    ),
+  },
   'must be an object, see TcpStreamOptions',
 )
+
+const RECONNECT_SETTINGS = ['reconnectDelayMs', 'reconnectDelayMaxMs', 'reconnectSeconds'] as const
+
+const socket = v.strictObject({ fd: whole(0, 2 ** 31 - 1, 'descriptor of an open socket') }, 'must be { fd }')
 
 const exactSplit = v.strictObject({
   payloadBytes: whole(0, 65507, 'bytes'),
@@ -218,6 +234,7 @@ const schema = v.strictObject({
   ibverbs: v.optional(ibverbsOptions),
   rdmaUd: v.optional(rdmaUdOptions),
   tcp: v.optional(tcpOptions),
+  socket: v.optional(socket),
   pcapPath: v.optional(v.string('must be a file path')),
   memory: v.optional(memoryOptions),
   debug: v.optional(yesOrNo, false),
@@ -308,6 +325,15 @@ export function withTransport(config: StreamConfig, specs: readonly EndpointSpec
   if (config.rateBasis === 'wire')
     contradict("rateBasis 'wire' counts the headers of packets, which TCP cuts and sends again as it likes; leave it out")
   if (config.udpPath !== 'auto') contradict(`udpPath is only for backend 'udp', not 'tcp'`)
+  const { reconnect = 'fail', ...settings } = config.tcp ?? {}
+  const { reconnectDelayMs = DEFAULTS.reconnectDelayMs, reconnectDelayMaxMs = DEFAULTS.reconnectDelayMaxMs } = settings
+  for (const name of RECONNECT_SETTINGS)
+    if (reconnect === 'fail' && settings[name] !== undefined)
+      contradict(`tcp.${name} is of connecting again; give tcp.reconnect 'retry' too`)
+  if (reconnectDelayMaxMs < reconnectDelayMs)
+    contradict(
+      `tcp.reconnectDelayMaxMs is ${reconnectDelayMaxMs}, below tcp.reconnectDelayMs (${reconnectDelayMs}), the first pause; give at least that`,
+    )
   return { ...config, backend: 'tcp' }
 }
 

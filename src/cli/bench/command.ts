@@ -1,4 +1,4 @@
-/** The options of `speadcast bench`. Its action loads bench-run.ts. */
+/** The options of `speadcast bench`. Its action loads run.ts. */
 
 import { Command, Option } from 'commander'
 import { footer } from '../common/help.js'
@@ -29,7 +29,6 @@ export function benchCommand(): Command {
     .addOption(packetSizeOption())
     .addOption(batchesOption())
     .addOption(rateOption())
-    .optionsGroup('Transport:')
   addTransportOptions(bench, 'pcap')
   return bench
     .optionsGroup('Output:')
