@@ -6,6 +6,8 @@ const HEAVY = [
   'acceptance/acceptance',
   'bench/bench',
   'interop/examples',
+  'cli/flat-memory',
+  'cli/live-view',
   'cli/options',
   'cli/usage',
   'project/bootstrap',

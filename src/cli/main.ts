@@ -59,7 +59,7 @@ async function main(args: readonly string[]): Promise<void> {
     .version(version())
     .exitOverride()
     .configureOutput({
-      outputError: (message) => partsOf(message).forEach(say),
+      outputError: (message) => partsOf(message).forEach((part) => say(part)),
       getOutHelpWidth: () => widthOf(process.stdout),
       getErrHelpWidth: () => widthOf(process.stderr),
     })
@@ -82,7 +82,7 @@ Examples:
     else program.command(name).description(description)
   }
   // The whole program has the option, so `speadcast --json` lacks a command and has no wrong option.
-  const given = wanted === undefined ? args.filter((arg) => arg !== '--json') : args
+  const given = wanted === undefined ? args.filter((arg) => arg !== '--json' && arg !== '--json-stream') : args
   try {
     await program.parseAsync(given, { from: 'user' })
   } catch (error) {
@@ -104,7 +104,7 @@ const others = process.listeners('warning')
 process.removeAllListeners('warning')
 process.on('warning', (warning) => {
   const { code = '' } = warning as NodeJS.ErrnoException
-  if (/^SPEADCAST_/.test(code)) say(`speadcast: warning: ${inFlags(warning.message)} (speadcast explain ${code})`)
+  if (/^SPEADCAST_/.test(code)) say(`speadcast: warning: ${inFlags(warning.message)} (speadcast explain ${code})`, 'warning')
   else for (const listener of others) listener(warning)
 })
 // A reader that has seen enough (| head) is no failure to report.

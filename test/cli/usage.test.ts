@@ -38,8 +38,8 @@ const BAD: readonly (readonly [readonly string[], RegExp])[] = [
   [[TO, '--burst', '0'], /argument '0' is invalid/],
   [[TO, '--burst-rate-ratio', '0.9'], /argument '0\.9' is invalid.* from 1 up/],
   [[TO, '--rate-method', 'hw'], /pacing by the NIC needs --backend ibverbs/],
-  [[TO, '--backend', 'udp', '--poll', 'busy'], /--poll and --verbs-library are for --backend ibverbs and rdma-ud, not udp/],
-  [[TO, '--peer', '17/18'], /--device and --peer are for --backend rdma-ud, not auto/],
+  [[TO, '--backend', 'udp', '--poll', 'busy'], /--poll is for --backend ibverbs and rdma-ud, not udp/],
+  [[TO, '--peer', '17/18'], /--peer is for --backend rdma-ud, not auto/],
   [
     [TO, '--backend', 'rdma-ud', '--peer', '17'],
     /'17' is no queue pair; write \[GID\/\]QPN\/QKEY\[\/LID\], such as 10\.0\.0\.5\/17\/0x1234567/,

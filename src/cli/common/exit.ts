@@ -75,31 +75,34 @@ export function errorReport(command: string, error: unknown, exitStatus = status
 
 const statusOf = (error: unknown): number => (error instanceof SpeadcastError && isUsage(error) ? EXIT_USAGE : EXIT_FAILED)
 
-/** Whether standard output is to have one JSON object. Of the arguments, because they may be what is wrong. */
-export function wantsJson(args: readonly string[] = process.argv.slice(2)): boolean {
+/** Whether an option was given. Of the arguments as they are, because they may be what is wrong. */
+function isGiven(option: string): boolean {
+  const args = process.argv.slice(2)
   const end = args.indexOf('--')
-  return args.slice(0, end < 0 ? args.length : end).includes('--json')
+  return args.slice(0, end < 0 ? args.length : end).includes(option)
 }
 
 /**
  * Writes a line on standard error, with a stack only for errors that were not thrown on purpose, and sets the exit status. With --json standard
- * output gets the error too, unless it has its object already.
+ * output gets the error too, unless it has an object already.
  */
 export function complain(command: string, error: unknown): void {
   const known = error instanceof SpeadcastError
   say(`speadcast ${command}: ${known ? `${inFlags(error.message)} (speadcast explain ${error.code})` : error}`)
   if (error instanceof Error && !known) for (const line of stackOf(error)) say(line)
   process.exitCode = statusOf(error)
-  if (wantsJson()) printErrorOnce(errorReport(command, error))
+  printErrorOnce(errorReport(command, error))
 }
 
 /** Bad usage that commander found. @param message without its advice */
 export function complainOfUsage(command: string, message: string): void {
   process.exitCode = EXIT_USAGE
   const help = `speadcast ${command} --help`.replace('  ', ' ')
-  if (wantsJson()) printErrorOnce({ code: 'ERR_SPEADCAST_CONFIG', message, help, command, exitStatus: EXIT_USAGE })
+  printErrorOnce({ code: 'ERR_SPEADCAST_CONFIG', message, help, command, exitStatus: EXIT_USAGE })
 }
 
 function printErrorOnce(error: ErrorReport): void {
-  if (!hasPrintedJson()) printJson({ error })
+  if (hasPrintedJson()) return
+  if (isGiven('--json-stream')) printJson({ kind: 'error', error })
+  else if (isGiven('--json')) printJson({ error })
 }

@@ -9,6 +9,8 @@ export interface ProgressState {
   /** Undefined where nobody knows the end. */
   readonly totalBytes: number | undefined
   readonly failed: number
+  /** What else is to be told. */
+  readonly notes?: readonly string[]
 }
 
 const EVERY_MS = 250
@@ -22,13 +24,14 @@ export function showProgress(what: string, state: () => ProgressState): () => vo
   let lastBytes = 0
   const timer = setInterval(() => {
     const now = performance.now()
-    const { heaps, payloadBytes, totalBytes, failed } = state()
+    const { heaps, payloadBytes, totalBytes, failed, notes = [] } = state()
     const parts = [`${what} ${many(heaps, 'heap')}`, bytesPerSecond(((payloadBytes - lastBytes) / (now - lastAt)) * 1000)]
     if (totalBytes && payloadBytes > 0) {
       const left = ((totalBytes - payloadBytes) * (now - start)) / payloadBytes / 1000
       parts.push(`${((payloadBytes / totalBytes) * 100).toFixed(0)} %`, `ETA ${clock(Math.max(0, left))}`)
     }
     if (failed > 0) parts.push(`${count(failed)} failed`)
+    parts.push(...notes)
     sayProgress(parts.join(', ').slice(0, Math.max(20, (stderr.columns || 80) - 1)))
     lastAt = now
     lastBytes = payloadBytes

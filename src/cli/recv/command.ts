@@ -7,11 +7,13 @@ import { complain, EXIT_FAILED } from '../common/exit.js'
 import { footer } from '../common/help.js'
 import { onInterrupt } from '../common/interrupt.js'
 import { formatPeer } from '../common/peer.js'
-import { printJson, say, sayProgress } from '../common/print.js'
+import { printSummary, say } from '../common/print.js'
 import { byteCount, seconds, wholeNumber } from '../common/quantity.js'
-import { bytes, bytesPerSecond, count, many, table } from '../common/table.js'
+import { addReportOptions, type ReportFlags } from '../common/run-flags.js'
+import { bytesPerSecond, count, table } from '../common/table.js'
+import type { Watch } from '../common/watch.js'
 
-interface RecvOptions {
+interface RecvOptions extends ReportFlags {
   heaps?: number
   timeout?: number
   verify?: true
@@ -29,11 +31,10 @@ interface RecvOptions {
   backend: NonNullable<ReceiverOptions['backend']>
   device?: string
   verbsLibrary?: string
-  json?: true
 }
 
 export function recvCommand(): Command {
-  return new Command('recv')
+  const recv = new Command('recv')
     .description('receive SPEAD heaps over UDP, or as datagrams of InfiniBand or RoCE: count, verify or store them')
     .argument(
       '<HOST:PORT...>',
@@ -85,7 +86,7 @@ export function recvCommand(): Command {
     .option('--any-source', 'join packets of one heap that come from several source ports, as spead2 does')
     .option('--cnt-step <N>', 'by how much the heap cnts of a sender rise from heap to heap (default: found out)', wholeNumber(1))
     .option('--credits', 'tell senders that ask how much was taken, so that they can spare the socket buffer (used by the demo)')
-    .option('--json', 'one JSON object on standard output, everything else on standard error')
+  return addReportOptions(recv)
     .addHelpText(
       'after',
       footer(`
@@ -95,6 +96,9 @@ missing, incomplete, corrupt or none, or the output could not be written; 2 bad 
 JSON: heaps (complete ones with data), heapsIncomplete, heapsCorrupt, payloadBytes (item data), packets, seconds (first packet to
 last), items, sha256 (of the item's bytes as --output has them; null where there are several files), and reason, bytes, heapsMissing,
 duplicates, malformed, droppedByKernel, outputBytes, outputLeftOut, outputError (what write failed, and where the file ends), outputFiles …
+JSON of --json-stream, an object a line: { kind: "start", … }, { kind: "interval", startSeconds, endSeconds, heaps, heapsIncomplete,
+payloadBytes, packets, droppedByKernel, … (of that time; they sum to the end's) }, { kind: "event", type, atSeconds, message },
+{ kind: "end", … (as --json) }.
 
 Examples:
   speadcast recv 239.10.0.1:7148 --interface eth0 --verify
@@ -106,10 +110,14 @@ Examples:
 
 async function run(endpoints: string[], options: RecvOptions): Promise<void> {
   const { openReceiver } = await import('../../receive/index.js')
+  const { Watch } = await import('../common/watch.js')
+  let watch: Watch | undefined
   let receiver: Receiver
   try {
+    watch = new Watch('recv', options)
     receiver = await openReceiver(receiverOptions(endpoints, options))
   } catch (error) {
+    watch?.close()
     complain('recv', error)
     if (isTaken(error)) process.exitCode = EXIT_FAILED
     return
@@ -122,15 +130,16 @@ async function run(endpoints: string[], options: RecvOptions): Promise<void> {
   )
   for (const [i, peer] of receiver.peers.entries())
     say(`${receiver.endpoints[i]} is --peer ${formatPeer(peer)}, datagrams of ${peer.mtuBytes} bytes`)
-  const hideProgress = process.stderr.isTTY ? showProgress(receiver) : () => undefined
+  const { receiving, receivingTotals } = await import('../common/receiving.js')
   try {
+    await watch.start(receiving(receiver))
     const summary = await receiver.done
-    hideProgress()
+    watch.end(receivingTotals(summary))
     report(summary, options)
   } catch (error) {
-    hideProgress()
     complain('recv', error)
   } finally {
+    watch.close()
     undo()
   }
 }
@@ -145,7 +154,7 @@ function receiverOptions(endpoints: string[], options: RecvOptions): ReceiverOpt
   const { heaps, timeout, stops, buffer, output, bugCompat, memory, cntStep } = options
   return {
     endpoints,
-    onChange: (message) => say(`speadcast recv: ${message}`),
+    onChange: (message) => say(`speadcast recv: ${message}`, 'path-change'),
     ...(options.interface !== undefined && { interface: options.interface }),
     ...(heaps !== undefined && { heaps }),
     ...(timeout !== undefined && { timeoutSeconds: timeout }),
@@ -159,7 +168,7 @@ function receiverOptions(endpoints: string[], options: RecvOptions): ReceiverOpt
     order: options.order,
     item: /^(0x[\da-f]+|\d+)$/i.test(options.item) ? Number(options.item) : options.item,
     verify: options.verify ?? false,
-    hash: options.json === true || output !== undefined,
+    hash: options.json === true || options.jsonStream === true || output !== undefined,
     deliver: false,
     credits: options.credits ?? false,
     backend: options.backend,
@@ -203,8 +212,7 @@ function report(summary: ReceiveSummary, options: RecvOptions): void {
       `  the socket buffer (${summary.receiveBufferBytes} bytes) overflowed ${summary.droppedByKernel === 1 ? 'once' : `${summary.droppedByKernel} times`}; ` +
         'raise it: sysctl -w net.core.rmem_max=67108864, or send more slowly',
     )
-  if (options.json) printJson(json(summary))
-  else process.stdout.write(people(summary, options))
+  if (!printSummary(options, json(summary))) process.stdout.write(people(summary, options))
   if (problems.length > 0) process.exitCode = EXIT_FAILED
 }
 
@@ -244,21 +252,4 @@ function people(summary: ReceiveSummary, options: RecvOptions): string {
     rows.push([`item 0x${id.toString(16)}`, `${name ?? '?'} ${type}${shape ? ` [${shape.map((n) => n ?? '?').join(', ')}]` : ''}`])
   }
   return table(rows)
-}
-
-/** Shows a line on standard error, rewritten twice a second. Returns a function that ends it and clears the line. */
-function showProgress(receiver: Receiver): () => void {
-  let last = 0
-  const timer = setInterval(() => {
-    const now = receiver.stats()
-    const parts = [many(now.heaps, 'heap'), bytesPerSecond((now.bytes - last) * 2), bytes(now.bytes)]
-    last = now.bytes
-    if (now.heapsIncomplete > 0) parts.push(`${count(now.heapsIncomplete)} incomplete`)
-    if (now.droppedByKernel > 0) parts.push(`${count(now.droppedByKernel)} dropped`)
-    sayProgress(parts.join(', '))
-  }, 500)
-  return () => {
-    clearInterval(timer)
-    sayProgress('')
-  }
 }
