@@ -59,7 +59,9 @@ async function main(args: readonly string[]): Promise<void> {
     .version(version())
     .exitOverride()
     .configureOutput({
-      outputError: (message) => partsOf(message).forEach((part) => say(part)),
+      outputError: (message) => {
+        for (const part of partsOf(message)) say(part)
+      },
       getOutHelpWidth: () => widthOf(process.stdout),
       getErrHelpWidth: () => widthOf(process.stderr),
     })
