@@ -2,6 +2,7 @@
 
 import { Command, Option } from 'commander'
 import { bugCompatFlags } from '../common/arguments.js'
+import { footer } from '../common/help.js'
 import { byteCount, counter, decimal, milliseconds, seconds, wholeNumber } from '../common/quantity.js'
 import { addLengthOptions, addReportOptions } from '../common/run-flags.js'
 import { addTransportOptions, batchesOption, packetSizeOption, rateOption } from '../common/transport-options.js'
@@ -131,7 +132,7 @@ export function sendCommand(): Command {
     .helpOption('-h, --help', 'this text')
     .addHelpText(
       'after',
-      `
+      footer(`
 Every heap has item 0x1600 timestamp, an immediate with the index of its first sample, and item 0x3300 adc_samples, int8, or what --item
 says. Without --input every byte of the samples of heap i is i. BYTES may have a unit: 8KiB, 1MiB, 9kB.
 ITEM: an ID such as 0x4300; a TYPE as of --dtype ('<i2', '[("re","<i2"),("im","<i2")]') or, where numpy has none of that name, as of --format
@@ -164,7 +165,7 @@ Examples:
   capture | speadcast send 239.10.10.0+15:7148 --input - -H 8KiB -p 8972 --max-delay 2 --json
   speadcast send 10.0.0.5:7148 -n 10 --pcap heaps.pcap
   speadcast send 239.10.0.1:7148 --interface eth0 --rate 10Gbps --forever --live
-  speadcast send 10.0.0.5:7148 --backend rdma-ud --interface ib0 -p 4096`,
+  speadcast send 10.0.0.5:7148 --backend rdma-ud --interface ib0 -p 4096`),
     )
     .action(async (endpoints: string[], flags: SendFlags) => (await import('./run.js')).runSend(endpoints, flags))
 }
