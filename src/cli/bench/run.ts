@@ -2,6 +2,7 @@
  * Runs `speadcast bench`: for each measurement opens a stream, sends the tutorial's pattern for a time, and takes the counts of that time.
  */
 import { openStream, type Stream } from '../../index.js'
+import { withAlternatives } from '../common/alternatives.js'
 import { complain, EXIT_FAILED } from '../common/exit.js'
 import { cutOffAfter, onInterrupt } from '../common/interrupt.js'
 import { say } from '../common/print.js'
@@ -9,12 +10,12 @@ import { showProgress } from '../common/progress.js'
 import { binaryBytes } from '../common/table.js'
 import { Tally } from '../common/tally.js'
 import { checkTransportOptions, transportOptions } from '../common/transport-options.js'
-import { batchHeapsOf, patternSource, tutorialItems } from '../send/heaps.js'
+import { batchHeapsOf, patternSource } from '../send/heaps.js'
+import { tutorialItems } from '../send/items.js'
 import { DEFAULT_PACKET_BYTES } from '../send/options.js'
 import type { BenchFlags } from './flags.js'
 import { type BenchRow, reportBench } from './report.js'
 
-const HEAP_ADDRESS_BITS = 48
 /** After Ctrl-C, queued batches may go for this time. */
 const DEADLINE_SECONDS = 5
 
@@ -34,7 +35,7 @@ export async function runBench(flags: BenchFlags): Promise<void> {
   }
   undo()
   if (rows.length > 0 || failure === undefined) reportBench(rows, flags, stopping.signal.aborted)
-  if (failure !== undefined) complain('bench', failure)
+  if (failure !== undefined) complain('bench', await withAlternatives(failure, flags.to, flags))
   else if (rows.some((row) => row.heapsFailed > 0)) {
     say('speadcast bench: heaps were not sent whole')
     process.exitCode = EXIT_FAILED
@@ -84,16 +85,14 @@ interface Point {
 
 /** Measures one heap size. Returns undefined if it was interrupted before anything was measured. */
 async function measure(stream: Stream, { flags, heapSize, round, tally, stopping }: Point): Promise<BenchRow | undefined> {
-  const batchHeaps = batchHeapsOf({ heapSize })
+  const batchHeaps = batchHeapsOf(undefined, heapSize)
   const options = {
     heaps: Number.POSITIVE_INFINITY,
-    heapSizeBytes: heapSize,
-    heapAddressBits: HEAP_ADDRESS_BITS,
     batchHeaps,
     batches: flags.batches,
     groupMode: 'serial',
   } as const
-  const source = patternSource(stream, tutorialItems(heapSize, HEAP_ADDRESS_BITS), options, tally)
+  const source = patternSource(stream, tutorialItems(heapSize), options, tally)
   const settledInTime = cutOffAfter(stream, tally, stopping, DEADLINE_SECONDS)
   const interrupted = (): boolean => stopping.aborted
   const sendFor = async (seconds: number): Promise<void> => {

@@ -1,17 +1,19 @@
 import { counted } from '../../errors.js'
 import type { Stream, StreamStats } from '../../index.js'
-import { complain, EXIT_FAILED } from '../common/exit.js'
+import { complain, EXIT_FAILED, errorReport } from '../common/exit.js'
 import { type PaceReport, paceReport } from '../common/pace-report.js'
 import { printSummary, say } from '../common/print.js'
 import { bitsPerSecond, bytes, bytesPerSecond, count, many, milliseconds, table } from '../common/table.js'
 import type { Tally } from '../common/tally.js'
 import type { SendFlags } from './flags.js'
-import { batchHeapsOf } from './heaps.js'
 import { packetSizeBytes } from './options.js'
 
 interface Measured {
+  /** Bytes of samples in a heap. */
+  readonly heapBytes: number
   /** The number of batches that could be under way at once. */
   readonly batches: number
+  readonly batchHeaps: number
   readonly seconds: number
   readonly cpuSeconds: number
   readonly failure: unknown
@@ -22,7 +24,7 @@ export function reportSend(
   stream: Stream,
   tally: Tally,
   flags: SendFlags,
-  { batches, seconds, cpuSeconds, failure }: Measured,
+  { heapBytes, batches, batchHeaps, seconds, cpuSeconds, failure }: Measured,
 ): void {
   const { backend, reason, evidence, states, inFlight: _, wireBytes, ...counters } = stream.stats()
   const { packets, udpBytes } = counters
@@ -37,7 +39,7 @@ export function reportSend(
     evidence,
     heaps: tally.heaps,
     heapsFailed: tally.failed,
-    heapSizeBytes: flags.heapSize,
+    heapSizeBytes: heapBytes,
     packetSizeBytes: packetSizeBytes(flags),
     packets,
     payloadBytes: tally.payloadBytes,
@@ -53,9 +55,10 @@ export function reportSend(
     heapsSuspect: tally.suspect,
     portUnreachable: counters.portUnreachable,
     batches,
-    batchHeaps: batchHeapsOf(flags),
+    batchHeaps,
     ...(rate && { rate }),
     stats: { ...counters, ...states },
+    ...(failure !== undefined && { error: errorReport('send', failure, EXIT_FAILED) }),
   }
   if (!printSummary(flags, summary))
     process.stdout.write(
@@ -64,14 +67,7 @@ export function reportSend(
         ['heaps', `${count(tally.heaps)} sent, ${count(tally.failed)} failed`],
         ...(tally.dropped > 0 ? ([['  dropped', `${count(tally.dropped)} at the deadline`]] as const) : []),
         ...(tally.suspect > 0 ? ([['  suspect', `${count(tally.suspect)}: ${suspicionOf(counters, states)}`]] as const) : []),
-        ...(counters.portUnreachable > 0
-          ? ([
-              [
-                '  unreachable',
-                `port unreachable came back ${counters.portUnreachable === 1 ? 'once' : `${count(counters.portUnreachable)} times`}: nobody listens there`,
-              ],
-            ] as const)
-          : []),
+        ...(counters.portUnreachable > 0 ? ([['  unreachable', unreachableAt(states, counters.portUnreachable)]] as const) : []),
         ['evidence', evidence],
         ['payload', `${bytes(tally.payloadBytes)} (${tally.payloadBytes} bytes)`],
         ['packets', `${count(packets)} of at most ${summary.packetSizeBytes} bytes`],
@@ -95,7 +91,14 @@ export function reportSend(
     fail(
       `${counted(tally.failed, 'heap')} ${tally.failed === 1 ? 'was' : 'were'} not sent whole (speadcast explain ERR_SPEADCAST_SEND)`,
     )
+  if (tally.dropped > 0)
+    fail(`${counted(tally.dropped, 'heap')} ${tally.dropped === 1 ? 'was' : 'were'} dropped at the deadline (--deadline)`)
   if (tally.stopLost) fail('the stop heap was not sent to every substream')
+}
+
+/** Says where nobody listens. */
+function unreachableAt({ portUnreachableAt = 'an endpoint' }: StreamStats['states'], times: number): string {
+  return `nobody listens: ${count(times)} ICMP port unreachable (${portUnreachableAt})`
 }
 
 /** Says why heaps may not have left, by the counters. */

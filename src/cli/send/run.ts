@@ -1,5 +1,6 @@
 /** Runs `speadcast send`: opens a stream by the options, sends heaps of the pattern or of the input, and ends in order. */
 import { openStream, type PathChange, type Stream } from '../../index.js'
+import { withAlternatives } from '../common/alternatives.js'
 import { complain, usageError } from '../common/exit.js'
 import { cutOffAfter, onInterrupt } from '../common/interrupt.js'
 import { say } from '../common/print.js'
@@ -10,8 +11,9 @@ import { Tally } from '../common/tally.js'
 import { callAt } from '../common/timer.js'
 import { Watch } from '../common/watch.js'
 import type { SendFlags } from './flags.js'
-import { batchHeapsOf, inputSource, patternSource, tutorialItems } from './heaps.js'
+import { batchHeapsOf, inputSource, patternSource } from './heaps.js'
 import { type Input, openInput } from './input.js'
+import { sendItems } from './items.js'
 import { checkFlags, packetSizeBytes, streamOptions } from './options.js'
 import { reportSend } from './report.js'
 
@@ -33,7 +35,7 @@ export async function runSend(endpoints: string[], flags: SendFlags): Promise<vo
     stream = await openStream({ ...streamOptions(endpoints, flags), onPathChange })
     await send(stream, { flags, input, stopping: stopping.signal, watch })
   } catch (error) {
-    complain('send', error)
+    complain('send', await withAlternatives(error, endpoints, flags))
   } finally {
     await stream?.destroy()
     watch?.close()
@@ -58,27 +60,14 @@ async function send(stream: Stream, { flags, input, stopping, watch }: Run): Pro
     tally.onSettled = () => {
       stream.packets.length = 0
     }
-  const { heapSize, heapAddressBits, dtype, batches, groupMode, seconds: limit } = flags
-  const items = tutorialItems(heapSize, heapAddressBits, dtype)
+  const { batches, groupMode, seconds: limit } = flags
   const heaps = heapsOf(flags, DEFAULT_HEAPS)
+  const items = sendItems(flags)
+  const batchHeaps = batchHeapsOf(flags.batchHeaps, items.heapBytes)
   const over = new AbortController()
   const ending = eitherOf(stopping, over.signal)
-  const source = input
-    ? inputSource(stream, items, flags, input, tally)
-    : patternSource(
-        stream,
-        items,
-        {
-          heaps,
-          heapSizeBytes: heapSize,
-          heapAddressBits,
-          batchHeaps: batchHeapsOf(flags),
-          batches,
-          groupMode,
-          ...(limit !== undefined && { withdraw: over.signal }),
-        },
-        tally,
-      )
+  const pattern = { heaps, batchHeaps, batches, groupMode, ...(limit !== undefined && { withdraw: over.signal }) }
+  const source = input ? inputSource(stream, items, flags, input, tally) : patternSource(stream, items, pattern, tally)
   stopping.addEventListener('abort', () =>
     say(`interrupted: sending what is queued, for ${flags.deadline} s at most; again to end at once`),
   )
@@ -89,14 +78,14 @@ async function send(stream: Stream, { flags, input, stopping, watch }: Run): Pro
       tally,
       what: 'sent',
       totalBytes: source.totalBytes,
-      heapSizeBytes: heapSize,
+      heapSizeBytes: items.heapBytes,
       rateBasis: flags.rateBasis,
       chosen: {
         heaps: input || heaps === Number.POSITIVE_INFINITY ? null : heaps,
         seconds: limit ?? null,
         packetSizeBytes: packetSizeBytes(flags),
         batches: source.batches,
-        batchHeaps: batchHeapsOf(flags),
+        batchHeaps,
       },
     }),
   )
@@ -129,7 +118,14 @@ async function send(stream: Stream, { flags, input, stopping, watch }: Run): Pro
   })
   watch.end(sendingTotals(stream, tally))
   const seconds = tally.heaps > 0 ? (tally.lastAt - startedAt) / 1000 : 0
-  reportSend(stream, tally, flags, { batches: source.batches, seconds, cpuSeconds: (user + system) / 1e6, failure })
+  reportSend(stream, tally, flags, {
+    heapBytes: items.heapBytes,
+    batches: source.batches,
+    batchHeaps,
+    seconds,
+    cpuSeconds: (user + system) / 1e6,
+    failure,
+  })
 }
 
 /** Not AbortSignal.any: Node 20 may collect its signal while somebody still asks it. */
