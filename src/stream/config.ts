@@ -7,7 +7,7 @@ import { isMulticast } from '../net/address.js'
 import type { EndpointSpec } from '../net/endpoint.js'
 import { IoThread } from './io-thread.js'
 import { DEFAULTS, type IbverbsStreamOptions, type RdmaUdStreamOptions, type StreamOptions } from './options.js'
-import { parseRate } from './rate.js'
+import { parseRate, shareOfLink } from './rate.js'
 
 type Defaulted<T, Undefaulted extends keyof T> = Required<Omit<T, Undefaulted>> & Pick<T, Undefaulted>
 
@@ -26,6 +26,7 @@ type Undefaulted =
   | 'sendBufferBytes'
   | 'tcp'
   | 'socket'
+  | 'queueFull'
 
 /** The options of openStream as they are used: checked, and with the defaults in place. */
 export type StreamConfig = Readonly<
@@ -34,7 +35,10 @@ export type StreamConfig = Readonly<
     flavour: Required<NonNullable<StreamOptions['flavour']>>
     /** As it was given. */
     rate: number | string
+    /** 0 until the link is known, where the rate is a share of it. */
     rateBytesPerSecond: number
+    /** The share of the link that the rate is: 0.5 for '50%'. */
+    rateShare?: number
   }
 >
 
@@ -195,6 +199,17 @@ const schema = v.strictObject({
     ),
     'first',
   ),
+  maxQueuedBytes: v.optional(
+    v.pipe(
+      v.number('must be a number of bytes'),
+      v.check(
+        (bytes) => bytes === Infinity || (Number.isSafeInteger(bytes) && bytes > 0),
+        'must be a whole number of bytes from 1 up',
+      ),
+    ),
+    Number.POSITIVE_INFINITY,
+  ),
+  queueFull: v.optional(choice(['reject', 'wait'])),
   rate: v.optional(
     v.union([v.number(), v.string()], "must be bytes per second, or a string with a unit such as '40Gbps' or '5GB/s'"),
     0,
@@ -264,10 +279,11 @@ export function parseStreamConfig(input: unknown): StreamConfig {
     contradict(`udpPath is only for backend 'udp', not '${config.backend}'`)
   if (config.rateMethod === 'hw' && config.backend !== 'ibverbs')
     contradict("rateMethod 'hw' is pacing by the device: it needs backend 'ibverbs'")
-  const rateBytesPerSecond = parseRate(config.rate)
+  const rateShare = shareOfLink(config.rate)
+  const rateBytesPerSecond = rateShare === undefined ? parseRate(config.rate) : 0
   if (config.rateMethod === 'kernel') {
     if (config.backend !== 'udp') contradict("rateMethod 'kernel' is pacing by the queue below a socket: it needs backend 'udp'")
-    if (rateBytesPerSecond === 0) contradict("rateMethod 'kernel' needs a rate; give openStream one")
+    if (rateBytesPerSecond === 0 && rateShare === undefined) contradict("rateMethod 'kernel' needs a rate; give openStream one")
     if (config.udpPath === 'io_uring')
       contradict(
         "rateMethod 'kernel' lets packets wait, and udpPath 'io_uring' lends their memory meanwhile; leave one of the two out",
@@ -287,9 +303,11 @@ export function parseStreamConfig(input: unknown): StreamConfig {
     if (cntStep !== undefined && firstCnt === undefined)
       contradict('descriptors.cntStep is of a sequence of their own; give descriptors.firstCnt too')
   }
+  if (config.queueFull !== undefined && config.maxQueuedBytes === Number.POSITIVE_INFINITY)
+    contradict('queueFull says what happens at maxQueuedBytes, which is not given; give both, or leave queueFull out')
   if (config.ioThreads !== undefined && (config.thread instanceof IoThread || config.thread === 'inline'))
     contradict('ioThreads is for shared I/O threads; leave it out, or leave thread out')
-  return { ...config, rateBytesPerSecond }
+  return { ...config, rateBytesPerSecond, ...(rateShare !== undefined && { rateShare }) }
 }
 
 /**

@@ -54,9 +54,10 @@ export const batchesOption = (): Option =>
   ).argParser(wholeNumber(1, 65536))
 
 export const rateOption = (): Option =>
-  new Option('--rate <RATE>', 'UDP payload a second, with its unit: 10Gbps, 1.25GB/s, 100MiB/s; 0: as fast as possible').default(
-    '0',
-  )
+  new Option(
+    '--rate <RATE>',
+    'UDP payload a second, with its unit: 10Gbps, 890 Mb/s, 1.25GB/s, 100MiB/s; 50%: of the speed of the link; 0: as fast as possible',
+  ).default('0')
 
 /** Each backend and what `--help` says about it. The compiler sees that none is left out. */
 const BACKENDS: Readonly<Record<Backend, string | undefined>> = {

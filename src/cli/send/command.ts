@@ -1,8 +1,9 @@
-/** The options of `speadcast send`. Its action loads send-run.ts. */
+/** The options of `speadcast send`. Its action loads run.ts. */
 
 import { Command, Option } from 'commander'
 import { bugCompatFlags } from '../common/arguments.js'
-import { byteCount, counter, decimal, wholeNumber } from '../common/quantity.js'
+import { footer } from '../common/help.js'
+import { byteCount, counter, decimal, milliseconds, seconds, wholeNumber } from '../common/quantity.js'
 import { addLengthOptions, addReportOptions } from '../common/run-flags.js'
 import { addTransportOptions, batchesOption, packetSizeOption, rateOption } from '../common/transport-options.js'
 import type { SendFlags } from './flags.js'
@@ -87,7 +88,7 @@ export function sendCommand(): Command {
     .option(
       '--max-delay <MS>',
       'with --input: how long a whole heap may wait for its batch to fill, in milliseconds (default: 10 from a pipe or a device, no bound from a file)',
-      decimal(0),
+      milliseconds(0),
     )
     .addOption(batchesOption())
     .addOption(
@@ -110,7 +111,7 @@ export function sendCommand(): Command {
     .option(
       '--catch-up <SECONDS>',
       'made up of a time in which no batch was waiting; what is longer is forgotten, with 0 all of it',
-      decimal(0),
+      seconds(0),
       0.05,
     )
     .addOption(
@@ -126,12 +127,12 @@ export function sendCommand(): Command {
   send
     .option('--pcap <FILE>', 'write the frames to a pcap file instead of sending them (backend pcap)')
     .optionsGroup('Output:')
-    .option('--deadline <SECONDS>', 'after Ctrl-C, send what is queued for so long at most', decimal(0), 5)
+    .option('--deadline <SECONDS>', 'after Ctrl-C, send what is queued for so long at most', seconds(0), 5)
   return addReportOptions(send)
     .helpOption('-h, --help', 'this text')
     .addHelpText(
       'after',
-      `
+      footer(`
 Every heap has item 0x1600 timestamp, an immediate with the index of its first sample, and item 0x3300 adc_samples, int8, or what --item
 says. Without --input every byte of the samples of heap i is i. BYTES may have a unit: 8KiB, 1MiB, 9kB.
 ITEM: an ID such as 0x4300; a TYPE as of --dtype ('<i2', '[("re","<i2"),("im","<i2")]') or, where numpy has none of that name, as of --format
@@ -164,7 +165,7 @@ Examples:
   capture | speadcast send 239.10.10.0+15:7148 --input - -H 8KiB -p 8972 --max-delay 2 --json
   speadcast send 10.0.0.5:7148 -n 10 --pcap heaps.pcap
   speadcast send 239.10.0.1:7148 --interface eth0 --rate 10Gbps --forever --live
-  speadcast send 10.0.0.5:7148 --backend rdma-ud --interface ib0 -p 4096`,
+  speadcast send 10.0.0.5:7148 --backend rdma-ud --interface ib0 -p 4096`),
     )
     .action(async (endpoints: string[], flags: SendFlags) => (await import('./run.js')).runSend(endpoints, flags))
 }

@@ -1,5 +1,6 @@
 import type { Split, StreamOptions } from '../../index.js'
 import { usageError } from '../common/exit.js'
+import { secondsOf } from '../common/quantity.js'
 import { checkTransportOptions, type TransportFlags, transportOptions } from '../common/transport-options.js'
 import type { SendFlags } from './flags.js'
 import { itemIds } from './items.js'
@@ -99,7 +100,7 @@ function descriptorsOf(flags: SendFlags): NonNullable<StreamOptions['descriptors
   if (stagger && text === 'first')
     throw usageError('--descriptor-stagger is of descriptors that are repeated; say how often with --descriptors SECONDS')
   if (text === 'first') return firstCnt === undefined ? text : own
-  const everySeconds = Number(text)
-  if (/^\d+(\.\d+)?$/.test(text) && everySeconds >= 0.001) return { everySeconds, ...own }
+  const everySeconds = secondsOf(text)
+  if (everySeconds >= 0.001) return { everySeconds, ...own }
   throw usageError(`--descriptors is '${text}'; it must be first, in-band, none or a number of seconds from 0.001 up`)
 }

@@ -1,5 +1,6 @@
 /** Runs `speadcast send`: opens a stream by the options, sends heaps of the pattern or of the input, and ends in order. */
 import { openStream, type PathChange, type Stream } from '../../index.js'
+import { withAlternatives } from '../common/alternatives.js'
 import { complain, usageError } from '../common/exit.js'
 import { cutOffAfter, onInterrupt } from '../common/interrupt.js'
 import { say } from '../common/print.js'
@@ -34,7 +35,7 @@ export async function runSend(endpoints: string[], flags: SendFlags): Promise<vo
     stream = await openStream({ ...streamOptions(endpoints, flags), onPathChange })
     await send(stream, { flags, input, stopping: stopping.signal, watch })
   } catch (error) {
-    complain('send', error)
+    complain('send', await withAlternatives(error, endpoints, flags))
   } finally {
     await stream?.destroy()
     watch?.close()
@@ -60,19 +61,13 @@ async function send(stream: Stream, { flags, input, stopping, watch }: Run): Pro
       stream.packets.length = 0
     }
   const { batches, groupMode, seconds: limit } = flags
+  const heaps = heapsOf(flags, DEFAULT_HEAPS)
   const items = sendItems(flags)
   const batchHeaps = batchHeapsOf(flags.batchHeaps, items.heapBytes)
-  const heaps = heapsOf(flags, DEFAULT_HEAPS)
   const over = new AbortController()
   const ending = eitherOf(stopping, over.signal)
-  const source = input
-    ? inputSource(stream, items, flags, input, tally)
-    : patternSource(
-        stream,
-        items,
-        { heaps, batchHeaps, batches, groupMode, ...(limit !== undefined && { withdraw: over.signal }) },
-        tally,
-      )
+  const pattern = { heaps, batchHeaps, batches, groupMode, ...(limit !== undefined && { withdraw: over.signal }) }
+  const source = input ? inputSource(stream, items, flags, input, tally) : patternSource(stream, items, pattern, tally)
   stopping.addEventListener('abort', () =>
     say(`interrupted: sending what is queued, for ${flags.deadline} s at most; again to end at once`),
   )
