@@ -55,6 +55,7 @@ export const UIO_MAXIOV = 1024
 export const OPT = {
   SO_REUSEADDR: [1, 2],
   SO_ERROR: [1, 4],
+  SO_LINGER: [1, 13],
   SO_BROADCAST: [1, 6],
   SO_SNDBUF: [1, 7],
   SO_KEEPALIVE: [1, 9],

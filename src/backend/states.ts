@@ -10,7 +10,7 @@ export type StateWords = {
   readonly sourceAddress?: string
   /** The UDP source port; `udp`, `dgram`, `ibverbs`. */
   readonly sourcePort?: number
-  /** How often the way of packets has changed since the stream was opened; `udp`, `dgram`, `ibverbs`. See `StreamOptions.onPathChange`. */
+  /** How often the way of packets has changed since the stream was opened; `udp`, `dgram`, `ibverbs`, `tcp`. See `StreamOptions.onPathChange`. */
   readonly pathChanges?: number
   /** The last such change with its time, for a person; left out before the first. */
   readonly lastPathChange?: string
@@ -50,8 +50,10 @@ export type StateWords = {
   readonly frameBytesPerSecond?: number
   /** Connections that were made, one for each endpoint; `tcp`. */
   readonly connections?: number
-  /** Those of them that are lost; `tcp`. */
+  /** Those of them that are lost just now; `tcp`. */
   readonly connectionsLost?: number
+  /** How often a connection was made again; `tcp` with `reconnect: 'retry'`. */
+  readonly reconnects?: number
   /** The RDMA device; `ibverbs`, `rdma-ud`. */
   readonly device?: string
   /** The port of the device; `ibverbs`, `rdma-ud`. */

@@ -36,17 +36,25 @@ Examples:
 
 function run(code: string | undefined, { json }: { readonly json?: true }): void {
   try {
-    // By a name of the manifest's own `imports`, because this file stands at another depth in the bundle than in dist/.
-    const manifest = new URL(import.meta.resolve('#package.json'))
-    const file = fileURLToPath(new URL(PAGE, manifest))
+    const { manifest, file, text } = page()
     const { homepage } = JSON.parse(readFileSync(manifest, 'utf8')) as { homepage: string }
-    const sections = sectionsOf(readFileSync(file, 'utf8'))
+    const sections = sectionsOf(text)
     if (code === undefined) list(sections, json)
     else show(find(sections, code), file, `${homepage.replace(/#.*$/, '')}/blob/main/${PAGE}`, json)
   } catch (error) {
     complain('explain', error)
   }
 }
+
+function page(): { readonly manifest: URL; readonly file: string; readonly text: string } {
+  // By a name of the manifest's own `imports`, because this file stands at another depth in the bundle than in dist/.
+  const manifest = new URL(import.meta.resolve('#package.json'))
+  const file = fileURLToPath(new URL(PAGE, manifest))
+  return { manifest, file, text: readFileSync(file, 'utf8') }
+}
+
+/** Returns every code that `speadcast explain` takes as it is written there. */
+export const explainedCodes = (): string[] => sectionsOf(page().text).flatMap(({ name }) => (/^\w+$/.test(name) ? [name] : []))
 
 function sectionsOf(page: string): Section[] {
   return page

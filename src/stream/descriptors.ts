@@ -134,6 +134,11 @@ export class Descriptors {
     return carriers.length > 0 ? new Telling(this.#told, carriers, replaces) : undefined
   }
 
+  /** The substream has another receiver, which has to be told all of it. */
+  forget(substream: number): void {
+    this.#told.forget(substream)
+  }
+
   /** The send of heaps that tell something is under way. */
   follow(telling: Telling, promise: SendPromise<BatchResult>): void {
     const replaces = telling.replaces ? 1 : 0

@@ -2,6 +2,7 @@ import type { MemoryPacket } from '../backend/memory.js'
 import type { BackendName } from '../backend/names.js'
 import type { BackendSpec } from '../backend/open.js'
 import { type Selection, selectBackend, threadRefused, udpInstead } from '../backend/select.js'
+import type { TcpOptions } from '../backend/tcp/dial.js'
 import type { UdpOptions } from '../backend/udp/open.js'
 import type { RdmaUdOptions } from '../backend/verbs/datagrams-open.js'
 import type { QueueOptions } from '../backend/verbs/open.js'
@@ -301,6 +302,7 @@ function backendSpec(
         ...(ttl !== undefined && { ttl }),
         ...(dscp !== undefined && { dscp }),
         connectTimeoutMs: config.tcp?.connectTimeoutMs ?? DEFAULTS.connectTimeoutMs,
+        ...retryOf(config),
       }
     case 'dgram':
       return { kind: 'dgram', ...common }
@@ -321,6 +323,12 @@ function backendSpec(
         ...(dscp !== undefined && { dscp }),
       }
   }
+}
+
+function retryOf({ tcp }: StreamConfig): Pick<TcpOptions, 'retry'> {
+  if (tcp?.reconnect !== 'retry') return {}
+  const { reconnectDelayMs, reconnectDelayMaxMs, reconnectSeconds } = { ...DEFAULTS, ...tcp }
+  return { retry: { delayMs: reconnectDelayMs, delayMaxMs: reconnectDelayMaxMs, seconds: reconnectSeconds } }
 }
 
 function kernelPace({

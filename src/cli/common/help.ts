@@ -2,7 +2,7 @@
 import type { AddHelpTextContext } from 'commander'
 
 /**
- * Wraps a text for `addHelpText`. Lines that are indented are command lines; others are joined to paragraphs, which end at an empty line and before
+ * Wraps a text for `addHelpText`. Lines that are indented stay as they are, but for command lines; others are joined to paragraphs, which end at an empty line and before
  * a line that begins with a heading such as `JSON:`.
  */
 export function footer(text: string): (context: AddHelpTextContext) => string {
@@ -26,7 +26,7 @@ export function wrapped(text: string, width: number): string {
 
 /** A command line goes on behind a backslash, so that it can still be copied. */
 function example(line: string, width: number): string {
-  if (line.length <= width) return line
+  if (line.length <= width || !/\bspeadcast [a-z]/.test(line) || / # /.test(line)) return line
   return `  ${fill(line.trim(), width - 6).replaceAll('\n', ' \\\n    ')}`
 }
 

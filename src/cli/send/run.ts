@@ -61,19 +61,13 @@ async function send(stream: Stream, { flags, input, stopping, watch }: Run): Pro
       stream.packets.length = 0
     }
   const { batches, groupMode, seconds: limit } = flags
+  const heaps = heapsOf(flags, DEFAULT_HEAPS)
   const items = sendItems(flags)
   const batchHeaps = batchHeapsOf(flags.batchHeaps, items.heapBytes)
-  const heaps = heapsOf(flags, DEFAULT_HEAPS)
   const over = new AbortController()
   const ending = eitherOf(stopping, over.signal)
-  const source = input
-    ? inputSource(stream, items, flags, input, tally)
-    : patternSource(
-        stream,
-        items,
-        { heaps, batchHeaps, batches, groupMode, ...(limit !== undefined && { withdraw: over.signal }) },
-        tally,
-      )
+  const pattern = { heaps, batchHeaps, batches, groupMode, ...(limit !== undefined && { withdraw: over.signal }) }
+  const source = input ? inputSource(stream, items, flags, input, tally) : patternSource(stream, items, pattern, tally)
   stopping.addEventListener('abort', () =>
     say(`interrupted: sending what is queued, for ${flags.deadline} s at most; again to end at once`),
   )
