@@ -4,7 +4,7 @@ import { CommanderError } from 'commander'
 import { complain, complainOfUsage, EXIT_FAILED } from './common/exit.js'
 import { say } from './common/print.js'
 import { inFlags } from './common/wording.js'
-import { addCommands, rootCommand } from './program.js'
+import { addCommands, isCommand, rootCommand } from './program.js'
 
 /** An error of commander's, which quotes what was given, and the line of advice that it may end with. */
 function partsOf(message: string): string[] {
@@ -26,8 +26,8 @@ async function main(args: readonly string[]): Promise<void> {
       getErrHelpWidth: () => widthOf(process.stderr),
     })
     .showHelpAfterError('(--help lists commands and options)')
-  await addCommands(program, args)
-  const wanted = args.find((arg) => program.commands.some((command) => command.name() === arg))
+  const wanted = args.find(isCommand)
+  await addCommands(program, wanted === undefined ? [] : [wanted])
   // The whole program has the option, so `speadcast --json` lacks a command and has no wrong option.
   const given = wanted === undefined ? args.filter((arg) => arg !== '--json' && arg !== '--json-stream') : args
   try {

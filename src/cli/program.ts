@@ -38,6 +38,8 @@ const COMMANDS: Readonly<Record<string, { readonly description: string; readonly
   },
 }
 
+export const isCommand = (name: string): boolean => Object.hasOwn(COMMANDS, name)
+
 function version(): string {
   // By a name of the manifest's own `imports`, because this file stands at another depth in the bundle than in dist/.
   const { version } = JSON.parse(readFileSync(new URL(import.meta.resolve('#package.json')), 'utf8'))
