@@ -20,6 +20,8 @@ export interface NumpyDtype {
   readonly base?: NumpyDtype
   readonly shape: readonly number[]
   readonly structured: boolean
+  /** Of a structured one; padding is none of them. */
+  readonly fields?: readonly Field[]
 }
 
 interface Field {
@@ -248,7 +250,7 @@ function struct(fields: readonly Field[], itemBytes: number, alignment: number, 
   const packed = isPacked(fields, itemBytes, aligned)
   const inner = packed ? fieldList(printed) : fieldDict(printed, itemBytes, false)
   const text = aligned ? fieldDict(printed, itemBytes, true) : inner
-  return { kind: 'V', itemBytes, text, inner, alignment, shape: [], structured: true }
+  return { kind: 'V', itemBytes, text, inner, alignment, shape: [], structured: true, fields }
 }
 
 /** Whether a list of the fields tells their offsets, as numpy sees it: those of an aligned dtype follow from alignments. */
