@@ -247,5 +247,10 @@ test('heaps of substreams: i mod n, failures where they were', () => {
     [2, 0],
     [0, 1, 2],
   ])
+  // A second run begins at substream 0 again.
+  tally.begin()
+  tally.settled(1, [0], [])
+  expect([0, 1, 2].map((substream) => tally.counts(substream).heaps)).toEqual([3, 3, 1])
+  expect(tally.counts(0).failed).toBe(1)
   expect([0, 1].map((substream) => new SubstreamTally(2).counts(substream).heaps)).toEqual([0, 0])
 })
