@@ -31,7 +31,8 @@ export interface ReceiverOptions {
   readonly endpoints: string | readonly string[]
   /**
    * Name or address of the interface to join groups on, whose packets alone are taken then. Default, and with 0.0.0.0 or
-   * '::': the kernel's choice by route. IPv6 groups take Linux 5.7 or CAP_NET_RAW, with 'dgram' Linux.
+   * '::': the kernel's choice by route. IPv6 groups take Linux 5.7 or CAP_NET_RAW, with 'dgram' Linux. With 'tcp': the one by which
+   * alone connections come.
    */
   readonly interface?: string
   /**
@@ -102,8 +103,9 @@ export interface ReceiverOptions {
   /** For 'rdma-ud': name or path of libibverbs. Default: the environment's SPEADCAST_VERBS_LIBRARY, then libibverbs.so.1. */
   readonly verbsLibrary?: string
   /**
-   * Is given a line for a person when a group was lost with its interface, and when it was joined again. `stats()`
-   * counts the second as `groupsRejoined`. Looked for four times a second. Default: nobody is told.
+   * Is given a line for a person when a group was lost with its interface, and when it was joined again, which `stats()`
+   * counts as `groupsRejoined`; looked for four times a second. With 'tcp' also when the first connection was turned away
+   * (`connectionsRefused`), or could not be accepted (`acceptsFailed`). Default: nobody is told.
    */
   readonly onChange?: (message: string) => void
   /** Lets the kernel coalesce datagrams (UDP_GRO). Default true. */

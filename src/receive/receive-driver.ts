@@ -24,7 +24,7 @@ export interface DriverOptions {
   readonly memoryBytes: number
   readonly gro: boolean
   readonly credits: boolean
-  /** Is given a line for a person when a group was lost with its interface, or joined again. */
+  /** Is given a line for a person: `onChange` of the options says when. */
   readonly tell: (message: string) => void
   /** These three are for rdma-ud. */
   readonly interface: ResolvedInterface | undefined

@@ -41,6 +41,12 @@ export interface ReceiverCounters {
   readonly sendersForgotten: number
   /** Datagrams, or coalesced runs of them, that found the socket buffer full; NaN where nobody counts them (node:dgram). */
   readonly droppedByKernel: number
+  /** With 'tcp': connections accepted. */
+  readonly connections: number
+  /** With 'tcp': connections turned away, or ended for another after a minute of silence, because as many were open as may be. */
+  readonly connectionsRefused: number
+  /** With 'tcp': times that a connection could not be accepted, for want of a descriptor or of memory, and was left waiting. */
+  readonly acceptsFailed: number
   /** Item data of the heaps in `heaps`. */
   readonly payloadBytes: number
 }
@@ -67,6 +73,9 @@ export const STAT_NAMES = [
   'descriptorsRefused',
   'sendersForgotten',
   'droppedByKernel',
+  'connections',
+  'connectionsRefused',
+  'acceptsFailed',
   'payloadBytes',
 ] as const satisfies readonly StatName[]
 /** Indices of the counters. A session's `stats` has one for each name. */

@@ -16,12 +16,13 @@ import {
   ITEM_STREAM_CTRL,
   POINTER_BYTES,
 } from './constants.js'
-import { type Dtype, parseDtype } from './dtype.js'
+import type { Dtype } from './dtype.js'
 import type { DtypeText } from './dtype-text.js'
 import { BUG_COMPAT, type Flavour } from './flavour.js'
 import { putPacketHeader } from './header.js'
 import type { FormatField, Shape } from './item-types.js'
 import { checkItemId, flavourName, hex, maxAddress, pointerBase, putPointer, splitUnsigned } from './pointer.js'
+import { headerDescr, parseDtype } from './structured.js'
 
 /**
  * Describes an item (SPEAD protocol document, "Item descriptors"). Give exactly one of `dtype` and `format`. The type parameters are what
@@ -44,8 +45,8 @@ export interface ItemOptions<
   /** Dimensions. Default [], a scalar. One dimension of a `format` item may be null: any length, known from each value. */
   shape?: S
   /**
-   * A numpy scalar type: '<i2', 'float32', 'c8'. A text that comes from elsewhere goes in `as DtypeText`; it is checked here in any case.
-   * Default: `format`.
+   * A numpy type: '<i2', 'float32', 'c8', or a structured one as numpy writes its fields, `'[("re", "<i2"), ("im", "<i2")]'`. A text that comes
+   * from elsewhere goes in `as DtypeText`; it is checked here in any case. Default: `format`.
    */
   dtype?: D
   /** Fields of one element, packed without gaps, most significant bit first: u, i, b of any width, c of 8 bits, f of 32 or 64. Default: `dtype`. */
@@ -246,10 +247,9 @@ export class Descriptor {
 
   /** The header dict of numpy's .npy format as Python prints it. */
   #numpyHeader(dtype: Dtype, flavour: Flavour): string {
-    const swap = flavour.bugCompat & BUG_COMPAT.SWAP_ENDIAN
-    const descr = swap ? dtype.descr.replace(/^[<>]/, (sign) => (sign === '<' ? '>' : '<')) : dtype.descr
+    const descr = headerDescr(dtype, (flavour.bugCompat & BUG_COMPAT.SWAP_ENDIAN) !== 0)
     const dims = this.shape.length === 1 ? `${this.shape[0]},` : this.shape.join(', ')
-    return `{'descr': '${descr}', 'fortran_order': ${this.order === 'F' ? 'True' : 'False'}, 'shape': (${dims})}`
+    return `{'descr': ${descr}, 'fortran_order': ${this.order === 'F' ? 'True' : 'False'}, 'shape': (${dims})}`
   }
 }
 

@@ -7,7 +7,7 @@ import { isMulticast } from '../net/address.js'
 import type { EndpointSpec } from '../net/endpoint.js'
 import { IoThread } from './io-thread.js'
 import { DEFAULTS, type IbverbsStreamOptions, type RdmaUdStreamOptions, type StreamOptions } from './options.js'
-import { parseRate } from './rate.js'
+import { parseRate, shareOfLink } from './rate.js'
 
 type Defaulted<T, Undefaulted extends keyof T> = Required<Omit<T, Undefaulted>> & Pick<T, Undefaulted>
 
@@ -25,6 +25,7 @@ type Undefaulted =
   | 'onPathChange'
   | 'sendBufferBytes'
   | 'tcp'
+  | 'socket'
 
 /** The options of openStream as they are used: checked, and with the defaults in place. */
 export type StreamConfig = Readonly<
@@ -33,7 +34,10 @@ export type StreamConfig = Readonly<
     flavour: Required<NonNullable<StreamOptions['flavour']>>
     /** As it was given. */
     rate: number | string
+    /** 0 until the link is known, where the rate is a share of it. */
     rateBytesPerSecond: number
+    /** The share of the link that the rate is: 0.5 for '50%'. */
+    rateShare?: number
   }
 >
 
@@ -104,9 +108,24 @@ const rdmaUdOptions = v.strictObject(
 export const RDMA_UD_DEFAULTS: Defaulted<RdmaUdStreamOptions, 'device' | 'peers'> = v.parse(rdmaUdOptions, {})
 
 const tcpOptions = v.strictObject(
-  { connectTimeoutMs: v.exactOptional(whole(1, 600_000, 'milliseconds')) },
+  {
+    connectTimeoutMs: v.optional(whole(1, 600_000, 'milliseconds'), DEFAULTS.connectTimeoutMs),
+    reconnect: v.optional(choice(['fail', 'retry']), 'fail'),
+    reconnectDelayMs: v.exactOptional(whole(1, 600_000, 'milliseconds')),
+    reconnectDelayMaxMs: v.exactOptional(whole(1, 600_000, 'milliseconds')),
+    reconnectSeconds: v.exactOptional(
+      v.pipe(
+        v.number('must be a number of seconds, or Infinity'),
+        v.check((seconds) => seconds > 0, 'must be above 0 (seconds), or Infinity'),
+      ),
+    ),
+  },
   'must be an object, see TcpStreamOptions',
 )
+
+const RECONNECT_SETTINGS = ['reconnectDelayMs', 'reconnectDelayMaxMs', 'reconnectSeconds'] as const
+
+const socket = v.strictObject({ fd: whole(0, 2 ** 31 - 1, 'descriptor of an open socket') }, 'must be { fd }')
 
 const exactSplit = v.strictObject({
   payloadBytes: whole(0, 65507, 'bytes'),
@@ -215,6 +234,7 @@ const schema = v.strictObject({
   ibverbs: v.optional(ibverbsOptions),
   rdmaUd: v.optional(rdmaUdOptions),
   tcp: v.optional(tcpOptions),
+  socket: v.optional(socket),
   pcapPath: v.optional(v.string('must be a file path')),
   memory: v.optional(memoryOptions),
   debug: v.optional(yesOrNo, false),
@@ -247,10 +267,11 @@ export function parseStreamConfig(input: unknown): StreamConfig {
     contradict(`udpPath is only for backend 'udp', not '${config.backend}'`)
   if (config.rateMethod === 'hw' && config.backend !== 'ibverbs')
     contradict("rateMethod 'hw' is pacing by the device: it needs backend 'ibverbs'")
-  const rateBytesPerSecond = parseRate(config.rate)
+  const rateShare = shareOfLink(config.rate)
+  const rateBytesPerSecond = rateShare === undefined ? parseRate(config.rate) : 0
   if (config.rateMethod === 'kernel') {
     if (config.backend !== 'udp') contradict("rateMethod 'kernel' is pacing by the queue below a socket: it needs backend 'udp'")
-    if (rateBytesPerSecond === 0) contradict("rateMethod 'kernel' needs a rate; give openStream one")
+    if (rateBytesPerSecond === 0 && rateShare === undefined) contradict("rateMethod 'kernel' needs a rate; give openStream one")
     if (config.udpPath === 'io_uring')
       contradict(
         "rateMethod 'kernel' lets packets wait, and udpPath 'io_uring' lends their memory meanwhile; leave one of the two out",
@@ -272,7 +293,7 @@ export function parseStreamConfig(input: unknown): StreamConfig {
   }
   if (config.ioThreads !== undefined && (config.thread instanceof IoThread || config.thread === 'inline'))
     contradict('ioThreads is for shared I/O threads; leave it out, or leave thread out')
-  return { ...config, rateBytesPerSecond }
+  return { ...config, rateBytesPerSecond, ...(rateShare !== undefined && { rateShare }) }
 }
 
 /**
@@ -304,6 +325,15 @@ export function withTransport(config: StreamConfig, specs: readonly EndpointSpec
   if (config.rateBasis === 'wire')
     contradict("rateBasis 'wire' counts the headers of packets, which TCP cuts and sends again as it likes; leave it out")
   if (config.udpPath !== 'auto') contradict(`udpPath is only for backend 'udp', not 'tcp'`)
+  const { reconnect = 'fail', ...settings } = config.tcp ?? {}
+  const { reconnectDelayMs = DEFAULTS.reconnectDelayMs, reconnectDelayMaxMs = DEFAULTS.reconnectDelayMaxMs } = settings
+  for (const name of RECONNECT_SETTINGS)
+    if (reconnect === 'fail' && settings[name] !== undefined)
+      contradict(`tcp.${name} is of connecting again; give tcp.reconnect 'retry' too`)
+  if (reconnectDelayMaxMs < reconnectDelayMs)
+    contradict(
+      `tcp.reconnectDelayMaxMs is ${reconnectDelayMaxMs}, below tcp.reconnectDelayMs (${reconnectDelayMs}), the first pause; give at least that`,
+    )
   return { ...config, backend: 'tcp' }
 }
 

@@ -16,6 +16,7 @@ import { Ring } from '../engine/ring.js'
 import { BackendRefused, counted, ensure, SpeadcastError, ThreadRefused, warn, withCode } from '../errors.js'
 import { type EndpointSpec, parseEndpoints, type ResolvedEndpoint, resolveEndpoints } from '../net/endpoint.js'
 import type { ResolvedInterface } from '../net/interface.js'
+import { linkBytesPerSecond } from '../net/link-speed.js'
 import { askedInterface, oddInterface } from '../net/sender-interface.js'
 import { makeFlavour } from '../spead/index.js'
 import { cntSequence } from './arguments.js'
@@ -99,31 +100,38 @@ function leaseFor({ thread, affinity, ioThreads: most, rateBytesPerSecond }: Str
 }
 
 /** Whether an I/O thread will probably send: if none does, the claim on one is given up. */
-function mayHaveThread({ thread, backend }: StreamConfig): boolean {
-  return process.platform === 'linux' && thread !== 'inline' && (backend === 'auto' || THREADED.includes(backend))
+function mayHaveThread({ thread, backend, rateShare }: StreamConfig): boolean {
+  // Streams share threads by their rates.
+  return (
+    rateShare === undefined &&
+    process.platform === 'linux' &&
+    thread !== 'inline' &&
+    (backend === 'auto' || THREADED.includes(backend))
+  )
 }
 
 async function openResolved(
-  config: StreamConfig,
+  parsed: StreamConfig,
   specs: readonly EndpointSpec[],
   early: Claim | undefined,
   news: News,
 ): Promise<Stream> {
   const endpoints = await resolveEndpoints(specs)
-  news.say(() => `opens to ${firstOf(endpoints.map(({ text }) => text))}; ${wishes(config)}`)
+  news.say(() => `opens to ${firstOf(endpoints.map(({ text }) => text))}; ${wishes(parsed)}`)
   const unicast = endpoints.find(({ multicast }) => !multicast)
   ensure(
-    !(config.ttl === 0 && unicast),
+    !(parsed.ttl === 0 && unicast),
     'ERR_SPEADCAST_CONFIG',
     () => `ttl is 0, which keeps multicast on this host; ${unicast!.text} is unicast and needs at least 1`,
   )
   ensure(
-    !(config.broadcast && endpoints[0]!.family === 6),
+    !(parsed.broadcast && endpoints[0]!.family === 6),
     'ERR_SPEADCAST_CONFIG',
     () => `broadcast is set, and ${endpoints[0]!.text} is IPv6, which has none; leave it out, or send to a group such as [ff02::1]`,
   )
-  const iface = await askedInterface(config.interface, endpoints[0]!)
+  const iface = await askedInterface(parsed.interface, endpoints[0]!)
   if (iface) news.say(() => `interface ${iface.name} (index ${iface.index}), address ${iface.address}`)
+  const config = withRate(parsed, endpoints, iface)
   const selection = await selectBackend(config.backend, {
     endpoints,
     interface: iface,
@@ -140,6 +148,13 @@ async function openResolved(
     if (!refused || error.code !== 'ERR_SPEADCAST_BACKEND') throw error
     return openWith(udpInstead(error instanceof BackendRefused ? error.why : error.message), config, endpoints, iface, news)
   }
+}
+
+/** Makes a rate of a share of the link's speed. */
+function withRate(config: StreamConfig, endpoints: readonly ResolvedEndpoint[], iface?: ResolvedInterface): StreamConfig {
+  const { rate, rateShare } = config
+  if (rateShare === undefined) return config
+  return { ...config, rateBytesPerSecond: rateShare * linkBytesPerSecond(`rate '${rate}'`, endpoints, iface) }
 }
 
 async function openWith(
@@ -210,8 +225,9 @@ async function openWith(
 }
 
 /** Says in words what was asked for. */
-function wishes({ backend, packetSizeBytes, rateBytesPerSecond: rate, rateMethod }: StreamConfig): string {
-  const pace = rate > 0 ? `${rate} bytes a second (rateMethod '${rateMethod}')` : 'no rate'
+function wishes({ backend, packetSizeBytes, rate: text, rateBytesPerSecond: rate, rateShare, rateMethod }: StreamConfig): string {
+  const asked = rateShare === undefined ? `${rate} bytes a second` : `${text} of the link`
+  const pace = rate > 0 || rateShare ? `${asked} (rateMethod '${rateMethod}')` : 'no rate'
   return `backend '${backend}', packets of at most ${packetSizeBytes} bytes, ${pace}`
 }
 

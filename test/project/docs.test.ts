@@ -230,7 +230,7 @@ describe('a planted mistake is found', () => {
   test('in a program that compiles and fails', { timeout: 120_000 }, () => {
     const block = planted('ts', "import { parseRate } from 'speadcast'\nparseRate('fast')", true)
     expect(compile([block])).toBe('')
-    expect(run(block)).toMatchObject({ status: 1, stderr: expect.stringContaining("rate 'fast' has no known unit") })
+    expect(run(block)).toMatchObject({ status: 1, stderr: expect.stringContaining("rate 'fast' has no number, and no known unit") })
   })
 
   test.for([

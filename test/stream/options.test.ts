@@ -172,6 +172,10 @@ const WALK: Record<keyof StreamOptions, (ctx: TestContext) => Promise<void>> = {
     expect(await told({ backend: 'udp', tcp: {} })).toMatch(/^ERR_SPEADCAST_CONFIG tcp is only for backend 'tcp', not 'udp'/)
     // test/tcp tests its effect.
   },
+  async socket() {
+    expect(await told({ socket: 5 as never })).toMatch(/^ERR_SPEADCAST_CONFIG option 'socket' is 5; must be \{ fd \}/)
+    // test/tcp/socket.test.ts tests its effect.
+  },
   async rateMethod() {
     expect(await told({ backend: 'udp', rateMethod: 'hw' })).toMatch(/^ERR_SPEADCAST_CONFIG .*needs backend 'ibverbs'/)
     const kernel = { backend: 'udp', rateMethod: 'kernel', rate: 1e6 } as const

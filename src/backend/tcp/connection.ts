@@ -147,7 +147,7 @@ export class Connection {
 }
 
 /** The last row from `first` to `end` before which there are no more than `bytes`. */
-export function rowsBefore(bytesBefore: Float64Array, first: number, end: number, bytes: number): number {
+function rowsBefore(bytesBefore: Float64Array, first: number, end: number, bytes: number): number {
   let low = first
   let high = end
   while (low < high) {

@@ -1,7 +1,8 @@
 /** The options of `speadcast bench`. Its action loads run.ts, or agent/master.ts. */
 
 import { Command, Option } from 'commander'
-import { byteCount, byteCounts, decimal, wholeNumber } from '../common/quantity.js'
+import { usageError } from '../common/exit.js'
+import { byteCount, byteCounts, decimal, seconds, wholeNumber } from '../common/quantity.js'
 import { addTransportOptions, batchesOption, packetSizeOption, rateOption } from '../common/transport-options.js'
 import { agentCommand } from './agent/command.js'
 import type { BenchFlags } from './flags.js'
@@ -9,13 +10,21 @@ import type { BenchFlags } from './flags.js'
 /** 256 B to 64 MiB. */
 const SIZES = Array.from({ length: 19 }, (_, i) => 2 ** (i + 8))
 
+/** A command with commands of its own, which get the settings that it inherits. */
+class Parent extends Command {
+  override copyInheritedSettings(source: Command): this {
+    super.copyInheritedSettings(source)
+    for (const command of this.commands) command.copyInheritedSettings(this)
+    return this
+  }
+}
+
 export function benchCommand(): Command {
-  const bench = new Command('bench')
+  const bench: Command = new Parent('bench')
     .description('measure how fast this host sends to an endpoint, for heaps of many sizes')
-    // Behind a command's name every option is that command's own.
-    .enablePositionalOptions()
     .helpCommand(false)
     .addCommand(agentCommand())
+    .hook('preSubcommand', () => refuseOptions(bench))
     .argument(
       '[HOST:PORT...]',
       'endpoints, as for send. They are sent to as fast as possible, or at --rate, so choose what nobody minds',
@@ -27,8 +36,8 @@ export function benchCommand(): Command {
         .argParser(byteCounts(1, 2 ** 31))
         .default(SIZES, 'powers of two from 256 to 64MiB; with --agent 1KiB,16KiB,256KiB,4MiB'),
     )
-    .option('--seconds <N>', 'time of each measurement', decimal(0.01), 1)
-    .option('--warmup-seconds <N>', 'sent for so long before the clock starts', decimal(0), 0.5)
+    .option('--seconds <N>', 'time of each measurement', seconds(0.01), 1)
+    .option('--warmup-seconds <N>', 'sent for so long before the clock starts', seconds(0), 0.5)
     .option('--repeats <N>', 'rounds: each measures every size once', wholeNumber(1, 1000), 1)
     .optionsGroup('The highest rate between two hosts:')
     .option(
@@ -43,7 +52,6 @@ export function benchCommand(): Command {
     .addOption(packetSizeOption())
     .addOption(batchesOption())
     .addOption(rateOption())
-    .optionsGroup('Transport:')
   addTransportOptions(bench, 'pcap')
   return bench
     .optionsGroup('Output:')
@@ -84,4 +92,13 @@ Examples:
       const given = (option: string): boolean => command.getOptionValueSource(option) === 'cli'
       await (await import('./start.js')).startBench(endpoints, flags, given)
     })
+}
+
+/** Options of both commands go to `bench`, whichever name they stand behind. @throws ERR_SPEADCAST_CONFIG where one is not of `bench agent` */
+function refuseOptions(bench: Command): void {
+  for (const option of bench.options) {
+    const name = option.attributeName()
+    if (name !== 'json' && bench.getOptionValueSource(name) === 'cli')
+      throw usageError(`${option.long} is no option of bench agent; the host that runs bench --agent has it`)
+  }
 }

@@ -7,13 +7,13 @@ import { cutOffAfter, onInterrupt } from '../common/interrupt.js'
 import { say } from '../common/print.js'
 import { Tally } from '../common/tally.js'
 import { checkTransportOptions, transportOptions } from '../common/transport-options.js'
-import { batchHeapsOf, patternSource, tutorialItems } from '../send/heaps.js'
+import { batchHeapsOf, patternSource } from '../send/heaps.js'
+import { tutorialItems } from '../send/items.js'
 import { DEFAULT_PACKET_BYTES } from '../send/options.js'
 import type { BenchFlags } from './flags.js'
 import { type BenchRow, reportBench } from './report.js'
 import { SweepProgress } from './sweep-progress.js'
 
-const HEAP_ADDRESS_BITS = 48
 /** After Ctrl-C, queued batches may go for this time. */
 const DEADLINE_SECONDS = 5
 
@@ -82,16 +82,14 @@ interface Point {
 
 /** Measures one heap size. Returns undefined if it was interrupted before anything was measured. */
 async function measure(stream: Stream, { flags, heapSize, round, tally, stopping }: Point): Promise<BenchRow | undefined> {
-  const batchHeaps = batchHeapsOf({ heapSize })
+  const batchHeaps = batchHeapsOf(undefined, heapSize)
   const options = {
     heaps: Number.POSITIVE_INFINITY,
-    heapSizeBytes: heapSize,
-    heapAddressBits: HEAP_ADDRESS_BITS,
     batchHeaps,
     batches: flags.batches,
     groupMode: 'serial',
   } as const
-  const source = patternSource(stream, tutorialItems(heapSize, HEAP_ADDRESS_BITS), options, tally)
+  const source = patternSource(stream, tutorialItems(heapSize), options, tally)
   const settledInTime = cutOffAfter(stream, tally, stopping, DEADLINE_SECONDS)
   const interrupted = (): boolean => stopping.aborted
   const sendFor = async (seconds: number): Promise<void> => {

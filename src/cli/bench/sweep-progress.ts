@@ -50,7 +50,7 @@ export class SweepProgress {
 }
 
 /** Bytes a second over the latest span of time; of what came before it was made nothing counts. */
-export class RecentRate {
+class RecentRate {
   readonly #marks: { readonly at: number; readonly bytes: number }[]
 
   constructor(bytes: number, at = performance.now()) {

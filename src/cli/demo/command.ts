@@ -1,4 +1,4 @@
-/** The options of `speadcast demo`. Its action loads demo-run.ts. */
+/** The options of `speadcast demo`. Its action loads run.ts. */
 import { Command } from 'commander'
 import { byteCount } from '../common/quantity.js'
 import type { DemoFlags } from './run.js'

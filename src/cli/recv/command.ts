@@ -7,7 +7,7 @@ import { complain, EXIT_FAILED } from '../common/exit.js'
 import { onInterrupt } from '../common/interrupt.js'
 import { formatPeer } from '../common/peer.js'
 import { printJson, say, sayProgress } from '../common/print.js'
-import { byteCount, decimal, wholeNumber } from '../common/quantity.js'
+import { byteCount, seconds, wholeNumber } from '../common/quantity.js'
 import { bytes, bytesPerSecond, count, many, table } from '../common/table.js'
 
 interface RecvOptions {
@@ -39,7 +39,7 @@ export function recvCommand(): Command {
       'addresses of this machine, or multicast groups to join; [::1]:7148 for IPv6, 239.10.10.0+15:7148 for sixteen',
     )
     .option('-n, --heaps <N>', 'end after N complete heaps with data', wholeNumber(1))
-    .option('--timeout <SECONDS>', 'exit 1 with what was got if the end has not come by then', decimal(0.001))
+    .option('--timeout <SECONDS>', 'exit 1 with what was got if the end has not come by then', seconds(0.001))
     .option('--verify', 'check the tutorial pattern: every byte of item 0x3300 is the heap index, item 0x1600 its first sample')
     .option('--output <FILE>', "write an item's payload, at least every second; missing heaps leave nothing in the file")
     .addOption(

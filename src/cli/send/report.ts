@@ -6,12 +6,14 @@ import { printJson, say } from '../common/print.js'
 import { bitsPerSecond, bytes, bytesPerSecond, count, many, table } from '../common/table.js'
 import type { Tally } from '../common/tally.js'
 import type { SendFlags } from './flags.js'
-import { batchHeapsOf } from './heaps.js'
 import { packetSizeBytes } from './options.js'
 
 interface Measured {
+  /** Bytes of samples in a heap. */
+  readonly heapBytes: number
   /** The number of batches that could be under way at once. */
   readonly batches: number
+  readonly batchHeaps: number
   readonly seconds: number
   readonly cpuSeconds: number
   readonly failure: unknown
@@ -22,7 +24,7 @@ export function reportSend(
   stream: Stream,
   tally: Tally,
   flags: SendFlags,
-  { batches, seconds, cpuSeconds, failure }: Measured,
+  { heapBytes, batches, batchHeaps, seconds, cpuSeconds, failure }: Measured,
 ): void {
   const { backend, reason, evidence, states, inFlight: _, wireBytes, ...counters } = stream.stats()
   const { packets, udpBytes } = counters
@@ -37,7 +39,7 @@ export function reportSend(
     evidence,
     heaps: tally.heaps,
     heapsFailed: tally.failed,
-    heapSizeBytes: flags.heapSize,
+    heapSizeBytes: heapBytes,
     packetSizeBytes: packetSizeBytes(flags),
     packets,
     payloadBytes: tally.payloadBytes,
@@ -52,7 +54,7 @@ export function reportSend(
     heapsDropped: tally.dropped,
     heapsSuspect: tally.suspect,
     batches,
-    batchHeaps: batchHeapsOf(flags),
+    batchHeaps,
     ...(rate && { rate }),
     stats: { ...counters, ...states },
   }

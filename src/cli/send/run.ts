@@ -6,8 +6,9 @@ import { say } from '../common/print.js'
 import { showProgress } from '../common/progress.js'
 import { Tally } from '../common/tally.js'
 import type { SendFlags } from './flags.js'
-import { batchHeapsOf, inputSource, patternSource, tutorialItems } from './heaps.js'
+import { batchHeapsOf, inputSource, patternSource } from './heaps.js'
 import { type Input, openInput } from './input.js'
+import { sendItems } from './items.js'
 import { checkFlags, streamOptions } from './options.js'
 import { reportSend } from './report.js'
 
@@ -33,9 +34,10 @@ export async function runSend(endpoints: string[], flags: SendFlags): Promise<vo
 
 async function send(stream: Stream, flags: SendFlags, input: Input | undefined, stopping: AbortSignal): Promise<void> {
   const tally = new Tally('send')
-  const { heapSize, heapAddressBits, dtype, heaps = DEFAULT_HEAPS, batches, groupMode } = flags
-  const items = tutorialItems(heapSize, heapAddressBits, dtype)
-  const pattern = { heaps, heapSizeBytes: heapSize, heapAddressBits, batchHeaps: batchHeapsOf(flags), batches, groupMode }
+  const { heaps = DEFAULT_HEAPS, batches, groupMode } = flags
+  const items = sendItems(flags)
+  const batchHeaps = batchHeapsOf(flags.batchHeaps, items.heapBytes)
+  const pattern = { heaps, batchHeaps, batches, groupMode }
   const source = input ? inputSource(stream, items, flags, input, tally) : patternSource(stream, items, pattern, tally)
   stopping.addEventListener('abort', () =>
     say(`interrupted: sending what is queued, for ${flags.deadline} s at most; again to end at once`),
@@ -69,5 +71,12 @@ async function send(stream: Stream, flags: SendFlags, input: Input | undefined, 
     failure ??= error
   })
   const seconds = tally.heaps > 0 ? (tally.lastAt - startedAt) / 1000 : 0
-  reportSend(stream, tally, flags, { batches: source.batches, seconds, cpuSeconds: (user + system) / 1e6, failure })
+  reportSend(stream, tally, flags, {
+    heapBytes: items.heapBytes,
+    batches: source.batches,
+    batchHeaps,
+    seconds,
+    cpuSeconds: (user + system) / 1e6,
+    failure,
+  })
 }

@@ -1,3 +1,4 @@
+import { parseRate } from '../../../index.js'
 import { usageError } from '../../common/exit.js'
 import { checkTransportOptions } from '../../common/transport-options.js'
 import type { BenchFlags } from '../flags.js'
@@ -21,6 +22,8 @@ export function checkAgentFlags(flags: BenchFlags, given: (option: string) => bo
   const { backend } = flags
   if (backend === 'rdma-ud' || backend === 'memory')
     throw usageError(`--agent receives UDP or TCP, not --backend ${backend}; use auto, ibverbs, udp, dgram or tcp`)
+  // Refuses a share of the link, which makes no bound for a search.
+  parseRate(flags.rate)
   checkTransportOptions(flags, backend)
 }
 

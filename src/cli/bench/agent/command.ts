@@ -1,16 +1,8 @@
 /** The options of `speadcast bench agent`. */
 import { Command } from 'commander'
-import { byteCount, decimal, wholeNumber } from '../../common/quantity.js'
+import { byteCount, seconds, wholeNumber } from '../../common/quantity.js'
+import type { AgentFlags } from './flags.js'
 import { DEFAULT_AGENT_PORT } from './protocol.js'
-
-export interface AgentFlags {
-  readonly listen: string
-  readonly dataPort?: number
-  readonly buffer?: number
-  readonly memory?: number
-  readonly mostSeconds: number
-  readonly json?: true
-}
 
 export function agentCommand(): Command {
   return new Command('agent')
@@ -35,7 +27,7 @@ export function agentCommand(): Command {
       'memory for heaps in the making (default: 256MiB, at most a quarter of what there is)',
       byteCount(2 ** 20, 2 ** 32 - 2 ** 24),
     )
-    .option('--most-seconds <N>', 'the longest run that a master may ask for', decimal(0.1), 60)
+    .option('--most-seconds <N>', 'the longest run that a master may ask for', seconds(0.1), 60)
     .option('--json', 'one JSON object for each run on standard output, a line each')
     .helpOption('-h, --help', 'this text')
     .addHelpText(
@@ -54,5 +46,5 @@ Examples:
   speadcast bench agent
   speadcast bench agent --listen 10.0.0.5:7150 --data-port 7148`,
     )
-    .action(async (flags: AgentFlags) => (await import('./agent.js')).runAgent(flags))
+    .action(async (_: AgentFlags, command: Command) => (await import('./agent.js')).runAgent(command.optsWithGlobals<AgentFlags>()))
 }

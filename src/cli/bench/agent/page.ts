@@ -4,7 +4,7 @@ import { binaryBytes, count } from '../../common/table.js'
 import { ratesChart, runsChart } from './chart.js'
 import type { Found } from './found.js'
 import { html, type Markup, raw } from './markup.js'
-import { noteOf, rateText, type SearchReport, transportOf } from './report.js'
+import { noteOf, rateText, type SearchReport, transportOf } from './search-report.js'
 import type { Step } from './step.js'
 import { lossOf, percent } from './step-line.js'
 

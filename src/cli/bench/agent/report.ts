@@ -2,17 +2,10 @@
 import { writeFileSync } from 'node:fs'
 import { SpeadcastError } from '../../../errors.js'
 import { printJson, say } from '../../common/print.js'
-import { binaryBytes, bitsPerSecond, columns, table } from '../../common/table.js'
-import type { BenchFlags } from '../flags.js'
+import { binaryBytes, columns, table } from '../../common/table.js'
 import type { Found } from './found.js'
 import { messageOf } from './protocol.js'
-
-export interface SearchReport {
-  readonly endpoint: string
-  readonly flags: BenchFlags
-  readonly found: readonly Found[]
-  readonly interrupted: boolean
-}
+import { noteOf, rateText, type SearchReport, transportOf } from './search-report.js'
 
 /** @throws ERR_SPEADCAST_INPUT where the page cannot be written */
 export function reportSearch(report: SearchReport): void {
@@ -52,15 +45,6 @@ function summaryOf({ endpoint, flags, found, interrupted }: SearchReport) {
       wireRate,
     })),
   }
-}
-
-export const transportOf = (found: readonly Found[]): 'udp' | 'tcp' | undefined => found[0]?.transport
-
-export const rateText = (rate: number | undefined): string => (rate === undefined ? '–' : bitsPerSecond(rate))
-
-export function noteOf({ rate, confirmed, limitedBy, why }: Found): string {
-  const above = rate === undefined ? why : `${limitedBy === 'none' ? '' : 'above: '}${why}`
-  return rate === undefined || confirmed ? above : `not confirmed; ${above}`
 }
 
 function heading({ endpoint, flags, found }: SearchReport): string {

@@ -4,7 +4,8 @@ import { cutOffAfter } from '../../common/interrupt.js'
 import { paceReport } from '../../common/pace-report.js'
 import type { Tally } from '../../common/tally.js'
 import { transportOptions } from '../../common/transport-options.js'
-import { batchHeapsOf, patternSource, tutorialItems } from '../../send/heaps.js'
+import { batchHeapsOf, patternSource } from '../../send/heaps.js'
+import { tutorialItems } from '../../send/items.js'
 import type { BenchFlags } from '../flags.js'
 import type { Control } from './control.js'
 import type { Opened, Result } from './protocol.js'
@@ -60,7 +61,6 @@ export interface StepPlan {
   readonly stopping: AbortSignal
 }
 
-const HEAP_ADDRESS_BITS = 48
 /** SPEAD header and six pointers. */
 const HEADER_BYTES = 8 + 6 * 8
 /** Preamble, FCS and gap. */
@@ -113,16 +113,9 @@ interface SentRun {
 async function sendFor(stream: Stream, plan: StepPlan, heaps: number, seconds: number): Promise<SentRun> {
   const { flags, heapSizeBytes, tally, stopping } = plan
   // Short runs have several batches too.
-  const batchHeaps = Math.min(batchHeapsOf({ heapSize: heapSizeBytes }), Math.max(1, Math.ceil(heaps / 8)))
-  const options = {
-    heaps,
-    heapSizeBytes,
-    heapAddressBits: HEAP_ADDRESS_BITS,
-    batchHeaps,
-    batches: flags.batches,
-    groupMode: 'serial',
-  } as const
-  const source = patternSource(stream, tutorialItems(heapSizeBytes, HEAP_ADDRESS_BITS), options, tally)
+  const batchHeaps = Math.min(batchHeapsOf(undefined, heapSizeBytes), Math.max(1, Math.ceil(heaps / 8)))
+  const options = { heaps, batchHeaps, batches: flags.batches, groupMode: 'serial' } as const
+  const source = patternSource(stream, tutorialItems(heapSizeBytes), options, tally)
   const settledInTime = cutOffAfter(stream, tally, stopping, DEADLINE_SECONDS)
   const before = { heaps: tally.heaps, failed: tally.failed }
   // Not AbortSignal.any: Node 20 may collect its signal while somebody still asks it.
