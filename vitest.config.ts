@@ -6,6 +6,7 @@ const HEAVY = [
   'acceptance/acceptance',
   'bench/bench',
   'interop/examples',
+  'cli/bench-agent',
   'cli/options',
   'cli/usage',
   'project/bootstrap',
