@@ -131,25 +131,20 @@ function footerOf(command) {
       const [, label, rest] = /^(Exit status|JSON|Environment|Examples): ?(.*)$/s.exec(part) ?? []
       if (label) title = SECTIONS[label]
       const words = label ? rest : part
-      if (title === 'EXIT STATUS' && label) add(...statuses(words))
+      if (title === 'EXIT STATUS' && label) add(...list(words, /[;,] (?=\d+ )/, /^(\d+):? (.*)$/s))
+      else if (title === 'ENVIRONMENT' && label) add(...list(words, /; (?=[A-Z_]+[=:])/, /^(\S+): (.*)$/s))
       else if (words) add(...(title === 'DESCRIPTION' ? ['.PP'] : []), text(words))
     }
-    if (title === 'ENVIRONMENT') add(...literal.flatMap((line) => variable(line.trim())))
-    else if (literal.length > 0) add('.nf', '.RS 2', ...literal.map((line) => text(line.slice(2))), '.RE', '.fi')
+    if (literal.length > 0) add('.nf', '.RS 2', ...literal.map((line) => text(line.slice(2))), '.RE', '.fi')
   }
   return sections
 }
 
-/** '0 sent; 1 heaps were not sent; 2 bad usage' as a list. */
-function statuses(words) {
-  const each = words.split(/[;,] (?=\d+ )/).map((one) => /^(\d+):? (.*)$/s.exec(one.trim()))
+/** '0 sent; 1 heaps were not sent; 2 bad usage' as a list; as it stands where it is none. */
+function list(words, between, parts) {
+  const each = words.split(between).map((one) => parts.exec(one.trim()))
   if (each.some((match) => match === null)) return [text(words)]
-  return each.flatMap(([, status, meaning]) => item(`\\fB${status}\\fR`, sentence(meaning)))
-}
-
-function variable(line) {
-  const [, name, meaning] = /^(\S+)\s+(.*)$/.exec(line)
-  return item(`\\fB${escaped(name)}\\fR`, sentence(meaning))
+  return each.flatMap(([, term, meaning]) => item(`\\fB${escaped(term)}\\fR`, sentence(meaning)))
 }
 
 /** '-n, --heaps <N>': what is typed in bold, what it stands for in italics. */

@@ -54,9 +54,8 @@ export const rootCommand = (): Command =>
 Every command takes --help and --json (one JSON object on standard output, everything else on standard error).
 Exit status: 0 success, 1 failure at run time, 2 bad usage, 130 interrupted twice.
 
-Environment:
-  NODE_DEBUG=speadcast      makes each command tell what it chose and what happened
-  SPEADCAST_VERBS_LIBRARY   name or path of libibverbs, unless --verbs-library says
+Environment: NODE_DEBUG=speadcast: each command tells what it chose and what happened; SPEADCAST_VERBS_LIBRARY: name or path of libibverbs,
+unless --verbs-library says; TERM: with dumb no line is rewritten; NO_COLOR: changes nothing, because nothing is printed in colours.
 
 Examples:
   speadcast demo
