@@ -28,8 +28,10 @@ const HEAVY = [
   'receive/ends',
   'receive/memberships',
   'receive/memory',
+  'receive/pcap-programs',
   'receive/wakeups',
   'stream/exit',
+  'tcp/receiver-crowd',
   'stream/io-threads',
   'types/types',
   ...[

@@ -32,6 +32,8 @@ export interface Sendable {
   readonly explicitCnts: boolean
   /** Returns the bytes of addressed item data of the first n heaps, without headers and padding. */
   payloadBytes(heaps: number): number
+  /** Returns the bytes that the first n heaps take while they are queued: headers and payload. */
+  queuedBytes(heaps: number): number
   /**
    * Returns how to compile n heaps from `first` on.
    * @param inBand substreams of theirs whose first heap carries the descriptors

@@ -206,6 +206,10 @@ export class BatchTemplate<T extends object = HeapViews, I extends string = stri
     return heaps * itemBytes(this.#plan)
   }
 
+  queuedBytes(heaps: number): number {
+    return heaps * (this.#plan.headers.length + this.#plan.heapLengthBytes)
+  }
+
   validate(heaps: number, first = 0): void {
     if (this.#explicit) validateCnts(this.#columns.cnts, heaps, first, this.flavour)
     this.#columns.validate(heaps, first)

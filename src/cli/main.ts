@@ -1,29 +1,48 @@
 #!/usr/bin/env node
 /** `speadcast`: finds the command, loads that one only, and turns errors of commander into exit statuses. */
 import { CommanderError } from 'commander'
-import { complain, EXIT_FAILED, EXIT_USAGE } from './common/exit.js'
+import { complain, complainOfUsage, EXIT_FAILED } from './common/exit.js'
 import { say } from './common/print.js'
-import { addCommands, rootCommand } from './program.js'
+import { inFlags } from './common/wording.js'
+import { addCommands, isCommand, rootCommand } from './program.js'
 
-/** An error of commander's, which quotes what was given and may end with a line of advice. */
-function sayUsage(message: string): void {
-  const [, error = message, advice] = /^(.*?)(?:\n(\(Did you mean [^\n]*\)))?\n?$/s.exec(message) ?? []
-  say(error)
-  if (advice) say(advice)
+/** An error of commander's, which quotes what was given, and the line of advice that it may end with. */
+function partsOf(message: string): string[] {
+  const [, error = message, advice = ''] = /^(.*?)(?:\n(\(Did you mean [^\n]*\)))?\n?$/s.exec(message) ?? []
+  return [error, advice].filter((part) => part !== '')
 }
+
+/** Columns for `--help`: 80 where it is piped, and where a terminal does not tell. */
+const widthOf = ({ isTTY, columns }: NodeJS.WriteStream): number => (isTTY && columns > 0 ? columns : 80)
 
 async function main(args: readonly string[]): Promise<void> {
   const program = rootCommand()
     .exitOverride()
-    .configureOutput({ outputError: (message) => sayUsage(message) })
+    .configureOutput({
+      outputError: (message) => {
+        for (const part of partsOf(message)) say(part)
+      },
+      getOutHelpWidth: () => widthOf(process.stdout),
+      getErrHelpWidth: () => widthOf(process.stderr),
+    })
     .showHelpAfterError('(--help lists commands and options)')
-  await addCommands(program, args)
+  const wanted = args.find(isCommand)
+  await addCommands(program, wanted === undefined ? [] : [wanted])
+  // The whole program has the option, so `speadcast --json` lacks a command and has no wrong option.
+  const given = wanted === undefined ? args.filter((arg) => arg !== '--json' && arg !== '--json-stream') : args
   try {
-    await program.parseAsync(args, { from: 'user' })
+    await program.parseAsync(given, { from: 'user' })
   } catch (error) {
     // commander has written its message, or the help that was asked for.
     if (!(error instanceof CommanderError)) throw error
-    if (error.exitCode !== 0) process.exitCode = EXIT_USAGE
+    if (error.exitCode === 0) return
+    const message =
+      error.code === 'commander.help'
+        ? 'no command is given'
+        : partsOf(error.message)
+            .join(' ')
+            .replace(/^error: /, '')
+    complainOfUsage(wanted ?? '', message)
   }
 }
 
@@ -32,7 +51,7 @@ const others = process.listeners('warning')
 process.removeAllListeners('warning')
 process.on('warning', (warning) => {
   const { code = '' } = warning as NodeJS.ErrnoException
-  if (/^SPEADCAST_/.test(code)) say(`speadcast: warning: ${warning.message} (speadcast explain ${code})`, 'warning')
+  if (/^SPEADCAST_/.test(code)) say(`speadcast: warning: ${inFlags(warning.message)} (speadcast explain ${code})`, 'warning')
   else for (const listener of others) listener(warning)
 })
 // A reader that has seen enough (| head) is no failure to report.

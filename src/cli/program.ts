@@ -1,6 +1,7 @@
 /** `speadcast` and its commands. The module of a command is loaded when the command is asked for. */
 import { readFileSync } from 'node:fs'
 import { Command } from 'commander'
+import { footer } from './common/help.js'
 
 const COMMANDS: Readonly<Record<string, { readonly description: string; readonly load: () => Promise<Command> }>> = {
   send: {
@@ -37,6 +38,8 @@ const COMMANDS: Readonly<Record<string, { readonly description: string; readonly
   },
 }
 
+export const isCommand = (name: string): boolean => Object.hasOwn(COMMANDS, name)
+
 function version(): string {
   // By a name of the manifest's own `imports`, because this file stands at another depth in the bundle than in dist/.
   const { version } = JSON.parse(readFileSync(new URL(import.meta.resolve('#package.json')), 'utf8'))
@@ -50,8 +53,9 @@ export const rootCommand = (): Command =>
     .version(version())
     .addHelpText(
       'after',
-      `
-Every command takes --help and --json (one JSON object on standard output, everything else on standard error).
+      footer(`
+Every command takes --help and --json (one JSON object on standard output, everything else on standard error). Of an error the object is
+{ error: { code, message, help (the command that says more), command, exitStatus, call and errno (where a system call failed) } }.
 Exit status: 0 success, 1 failure at run time, 2 bad usage, 130 interrupted twice.
 
 Environment: NODE_DEBUG=speadcast: each command tells what it chose and what happened; SPEADCAST_VERBS_LIBRARY: name or path of libibverbs,
@@ -60,7 +64,7 @@ unless --verbs-library says; TERM: with dumb no line is rewritten; NO_COLOR: cha
 Examples:
   speadcast demo
   speadcast recv 127.0.0.1:7148 --verify
-  speadcast send 127.0.0.1:7148 --rate 1Gbps`,
+  speadcast send 127.0.0.1:7148 --rate 1Gbps`),
     )
 
 /** Adds every command to the program, by name and description only those that are not among `wanted`. */

@@ -28,6 +28,7 @@ import { tcpEndpoint } from '../net/transport.js'
 import { openDgram } from './dgram-receiver.js'
 import { ReceiverNews } from './news.js'
 import {
+  backendOf,
   checkReceiverOptions,
   DEFAULT_DATAGRAM_BUFFER_BYTES,
   DEFAULT_RECEIVE_BUFFER_BYTES,
@@ -68,8 +69,11 @@ const QUEUE_BYTES = 128 << 20
  */
 export async function openReceiver(given: ReceiverOptions): Promise<Receiver> {
   checkReceiverOptions(given)
-  const specs = parseEndpoints(typeof given.endpoints === 'string' ? [given.endpoints] : given.endpoints)
-  const options = withTransport(given, specs)
+  const from = { ...given, backend: backendOf(given) }
+  const { endpoints: wanted = [] } = from
+  // A capture tells itself where its packets were sent to.
+  const specs = from.backend === 'pcap' && wanted.length === 0 ? [] : parseEndpoints(typeof wanted === 'string' ? [wanted] : wanted)
+  const options = withTransport(from, specs)
   const { maxHeaps, heapMemoryBytes, deliver, order } = checkReceiverOptions(options)
   const wantsOutput = options.output !== undefined
   const { endpoints, chosen } = await prepare(options, specs)
@@ -106,7 +110,7 @@ export async function openReceiver(given: ReceiverOptions): Promise<Receiver> {
       memoryBytes: heapMemoryBytes,
       timeoutMs: (options.timeoutSeconds ?? Number.POSITIVE_INFINITY) * 1000,
       heaps: options.heaps ?? Number.POSITIVE_INFINITY,
-      stops: (options.stops ?? endpoints.length) || Number.POSITIVE_INFINITY,
+      stops: (options.stops ?? (options.backend === 'pcap' ? 0 : endpoints.length)) || Number.POSITIVE_INFINITY,
       verify: options.verify ?? false,
       hash: options.hash ?? wantsOutput,
       outputFd,
@@ -134,12 +138,12 @@ export async function openReceiver(given: ReceiverOptions): Promise<Receiver> {
     queueBytes: QUEUE_BYTES,
   }
   try {
-    const opened = await openBackend(options.backend ?? 'auto', driverOptions, events)
+    const opened = await openBackend(options, driverOptions, events)
     driver = opened.driver
     const receiver = new Receiver(
       driver,
       opened.reason,
-      endpoints.map(({ text }) => text),
+      driver.endpoints ?? endpoints.map(({ text }) => text),
       queue,
       ended,
       options.signal,
@@ -170,7 +174,7 @@ async function prepare(
   options: ReceiverOptions,
   specs: readonly EndpointSpec[],
 ): Promise<{ endpoints: ReceiveEndpoint[]; chosen: ResolvedInterface | undefined }> {
-  const resolved = await resolveEndpoints(specs)
+  const resolved = specs.length > 0 ? await resolveEndpoints(specs) : []
   const seen = new Set<string>()
   for (const { text } of resolved) {
     ensure(!seen.has(text), 'ERR_SPEADCAST_ENDPOINT', () => `endpoint ${text} is given twice`)
@@ -180,7 +184,10 @@ async function prepare(
   ensure(resolved.length <= 512, 'ERR_SPEADCAST_ENDPOINT', () => `${resolved.length} endpoints to receive on; at most 512`)
   const [first] = resolved
   const chosen = options.interface === undefined || !first ? undefined : await askedInterface(options.interface, first)
-  const held = first?.family === 6 && (await addressesSettle((own) => resolved.some(({ bytes }) => equal(bytes, own.bytes))))
+  const held =
+    options.backend !== 'pcap' &&
+    first?.family === 6 &&
+    (await addressesSettle((own) => resolved.some(({ bytes }) => equal(bytes, own.bytes))))
   if (held) throw new SpeadcastError('ERR_SPEADCAST_INTERFACE', held)
   const endpoints = resolved.map((endpoint) => ({
     ...endpoint,
@@ -212,10 +219,12 @@ function closed(summary: SessionSummary, fd: number, path = ''): SessionSummary 
 
 /** Opens the backend; instead of a thread that cannot be started, 'auto' takes the event loop. */
 async function openBackend(
-  wanted: ReceiverBackend,
+  { backend: wanted = 'auto', pcapPath = '' }: ReceiverOptions,
   options: DriverOptions,
   events: DriverEvents,
 ): Promise<{ driver: ReceiveDriver; reason: string }> {
+  if (wanted === 'pcap')
+    return { driver: await (await import('./pcap-receiver.js')).openPcap(pcapPath, options, events), reason: 'asked for' }
   const { open, reason } = await chooseBackend(wanted)
   try {
     return { driver: await open(options, events), reason }

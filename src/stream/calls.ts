@@ -44,6 +44,8 @@ export interface StreamStats extends StreamCounters {
   readonly evidence: BatchResult['evidence']
   /** Sends submitted and not settled. */
   readonly inFlight: number
+  /** Bytes of headers and payload in sends that have not settled: what `maxQueuedBytes` bounds. */
+  readonly queuedBytes: number
   /** Bytes of all packets on the wire, from preamble to gap: headers, VLAN tags and frame check sequence included. */
   readonly wireBytes: number
   /** The backend's own account: segmentation and why, interface, buffer sizes. A copy, which does not change. */

@@ -26,6 +26,7 @@ type Undefaulted =
   | 'sendBufferBytes'
   | 'tcp'
   | 'socket'
+  | 'queueFull'
 
 /** The options of openStream as they are used: checked, and with the defaults in place. */
 export type StreamConfig = Readonly<
@@ -198,6 +199,17 @@ const schema = v.strictObject({
     ),
     'first',
   ),
+  maxQueuedBytes: v.optional(
+    v.pipe(
+      v.number('must be a number of bytes'),
+      v.check(
+        (bytes) => bytes === Infinity || (Number.isSafeInteger(bytes) && bytes > 0),
+        'must be a whole number of bytes from 1 up',
+      ),
+    ),
+    Number.POSITIVE_INFINITY,
+  ),
+  queueFull: v.optional(choice(['reject', 'wait'])),
   rate: v.optional(
     v.union([v.number(), v.string()], "must be bytes per second, or a string with a unit such as '40Gbps' or '5GB/s'"),
     0,
@@ -291,6 +303,8 @@ export function parseStreamConfig(input: unknown): StreamConfig {
     if (cntStep !== undefined && firstCnt === undefined)
       contradict('descriptors.cntStep is of a sequence of their own; give descriptors.firstCnt too')
   }
+  if (config.queueFull !== undefined && config.maxQueuedBytes === Number.POSITIVE_INFINITY)
+    contradict('queueFull says what happens at maxQueuedBytes, which is not given; give both, or leave queueFull out')
   if (config.ioThreads !== undefined && (config.thread instanceof IoThread || config.thread === 'inline'))
     contradict('ioThreads is for shared I/O threads; leave it out, or leave thread out')
   return { ...config, rateBytesPerSecond, ...(rateShare !== undefined && { rateShare }) }

@@ -68,6 +68,13 @@ export class Lanes {
   }
 }
 
+/** Notes what the engine and the queue must know of the first `send.heaps` heaps. */
+export function measure(send: Send, sendable: Sendable): void {
+  send.explicitCnts = sendable.explicitCnts
+  send.payloadBytes = sendable.payloadBytes(send.heaps)
+  send.queuedBytes = sendable.queuedBytes(send.heaps)
+}
+
 /** A batch as debug mode looks at it. */
 interface Summed {
   checksum(): number

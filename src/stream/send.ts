@@ -10,6 +10,12 @@ export class Send implements Submission {
   rows = 0
   explicitCnts = false
   payloadBytes = 0
+  /** Bytes of headers and payload: what it counts in the queue. */
+  queuedBytes = 0
+  /** They are counted. A send that waits for room is not. */
+  counted = false
+  /** Copies the values, of a send that waits for room before it takes memory. */
+  prepare: (() => void) | undefined
   sequence: Submission['sequence'] = undefined
   resumes: Submission['resumes'] = undefined
   promise: SendPromise<BatchResult> | undefined

@@ -228,7 +228,7 @@ const BAD: readonly (readonly [readonly string[], RegExp])[] = [
   [['--to', TO, '--rate', '10'], /rate '10' has no known unit; write it as 10Gbps/],
   [['--to', TO, '--backend', 'pcap'], /Allowed choices are auto, ibverbs, rdma-ud, udp, dgram, memory/],
   [['--to', TO, '--backend', 'dgram', '--udp-path', 'io_uring'], /--udp-path is for --backend udp, not dgram/],
-  [['--to', TO, '--backend', 'udp', '--poll', 'busy'], /--poll and --verbs-library are for --backend ibverbs and rdma-ud, not udp/],
+  [['--to', TO, '--backend', 'udp', '--poll', 'busy'], /--poll is for --backend ibverbs and rdma-ud, not udp/],
   [['--to', TO, '--interface', 'no-such-if'], /no interface is named 'no-such-if'/],
   [['--to', TO, '--receive'], /unknown option '--receive'/],
 ]

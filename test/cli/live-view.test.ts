@@ -78,6 +78,8 @@ describe('on a terminal', { timeout: 90_000 }, () => {
     }
     await terminal.shows(/^19 +127\.0\.0\.20:/m)
     expect(terminal.state).toEqual(WITHIN)
+    // stty tells the size too.
+    terminal.resize(80, 24)
     terminal.press('C-c')
     await expectAsBefore(terminal, 0)
   })

@@ -5,9 +5,9 @@ import { join } from 'node:path'
 import { onTestFinished } from 'vitest'
 import { CLI, temporaryFolder } from './cli.js'
 
-/** Why there is no terminal to test on; undefined: there is one. */
-export function terminalUnavailable(): string | undefined {
-  return spawnSync('tmux', ['-V']).status === 0 ? undefined : 'needs tmux'
+/** Why there is no terminal to test on; empty: there is one. */
+export function terminalUnavailable(): string {
+  return spawnSync('tmux', ['-V']).status === 0 ? '' : 'needs tmux'
 }
 
 export interface Terminal {

@@ -1,24 +1,11 @@
 /** `--interval`: a line for each interval, under a head. */
-import type { Interval } from './interval.js'
 import { say, sayOut } from './print.js'
-import type { Display } from './watch.js'
-
-/** What a line says of an interval. */
-export interface LineSubject {
-  readonly columns: readonly LineColumn[]
-}
-
-export interface LineColumn {
-  readonly head: string
-  /** A longer cell pushes the ones behind it to the right. */
-  readonly width: number
-  cell(interval: Interval): string
-}
+import type { Display, Subject } from './subject.js'
 
 const SPAN_WIDTH = 13
 
 /** Writes to standard output, or to standard error where the output is for one JSON object. */
-export function intervalLines({ columns }: LineSubject, json: boolean | undefined): Display {
+export function intervalLines({ columns }: Subject, json: boolean | undefined): Display {
   const write = json ? say : sayOut
   const line = (first: string, cells: readonly string[]): void =>
     write(`${first.padEnd(SPAN_WIDTH)}${cells.map((cell, i) => ` ${cell.padStart(columns[i]!.width)}`).join('')}`)

@@ -1,7 +1,7 @@
 /** `--json-stream`: one object a line, in the order start, intervals and events, end. */
 import type { Interval } from './interval.js'
 import { printJson } from './print.js'
-import type { Display, Subject } from './watch.js'
+import type { Display, Subject } from './subject.js'
 
 export function jsonStream(command: string, intervalSeconds: number, subject: Subject): Display {
   const startedAt = performance.now()

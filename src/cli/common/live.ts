@@ -3,7 +3,8 @@ import { type Interval, intervalOf, type Totals } from './interval.js'
 import { type LiveEvent, layOut } from './live-layout.js'
 import { Screen } from './live-screen.js'
 import { say } from './print.js'
-import type { Display, Subject } from './watch.js'
+import type { Display, Subject } from './subject.js'
+import { many } from './table.js'
 
 export { missing } from './live-screen.js'
 
@@ -58,7 +59,7 @@ class LiveView {
     clearInterval(this.#timer)
     this.#screen.close()
     const forgotten = this.#messages - this.#events.length
-    if (forgotten > 0) say(`${forgotten} messages before these are no longer kept`)
+    if (forgotten > 0) say(`${many(forgotten, 'message')} before these ${forgotten === 1 ? 'is' : 'are'} no longer kept`)
     for (const { time, line } of this.#events) say(`${time}  ${line}`)
   }
 

@@ -17,11 +17,16 @@ export function listenToMessages(to: Listener | undefined): void {
   listener = to
 }
 
+/** Whether standard error is a terminal that goes back to the start of a line. TERM=dumb, as of Emacs' shell, says that it cannot. */
+export function rewritesLines(): boolean {
+  return process.stderr.isTTY === true && process.env.TERM !== 'dumb' && process.env.TERM !== ''
+}
+
 /** Writes a line on standard error, in place of the progress that stands there. */
 export function say(line: string, kind: MessageKind = 'message'): void {
   const shown = printable(line)
   if (listener?.(shown, kind)) return
-  process.stderr.write(`${process.stderr.isTTY ? CLEAR : ''}${shown}\n`)
+  process.stderr.write(`${rewritesLines() ? CLEAR : ''}${shown}\n`)
 }
 
 /** Writes a line on standard output. */
@@ -29,15 +34,19 @@ export function sayOut(line: string): void {
   process.stdout.write(`${printable(line)}\n`)
 }
 
-/** Writes the progress in place of what stood there; '' clears it. */
+/** Writes the progress in place of what stood there; '' clears it. Writes nothing where nothing can be replaced. */
 export function sayProgress(line: string): void {
-  process.stderr.write(`${CLEAR}${printable(line)}`)
+  if (rewritesLines()) process.stderr.write(`${CLEAR}${printable(line)}`)
 }
 
 /** Writes the one object of `--json` on standard output. */
 export function printJson(value: unknown): void {
+  printedJson = true
   process.stdout.write(`${jsonText(value)}\n`)
 }
+
+export const hasPrintedJson = (): boolean => printedJson
+let printedJson = false
 
 /** Prints the object of --json, or the end of --json-stream. @returns whether either was asked for */
 export function printSummary({ json, jsonStream }: { json?: true; jsonStream?: true }, summary: object): boolean {

@@ -1,9 +1,8 @@
 /** A run that receives, as it is shown while it lasts. */
 import type { Receiver, ReceiverStats } from '../../receive/index.js'
 import type { Interval, Totals } from './interval.js'
-import type { LineColumn } from './interval-lines.js'
-import { bitsPerSecond, bytes, bytesPerSecond, count } from './table.js'
-import type { Subject } from './watch.js'
+import type { LineColumn, Subject } from './subject.js'
+import { bitsPerSecond, bytes, bytesPerSecond, count, many } from './table.js'
 
 const COUNTERS = [
   'heaps',
@@ -66,8 +65,8 @@ export function receiving(receiver: Receiver): Subject {
           ['packets', count(stats.packets)],
           ['duplicate', count(stats.duplicates)],
           ['malformed', count(stats.malformed)],
-          ['refused', `${count(stats.packetsRefused)} packets, ${count(stats.heapsRefused)} heaps`],
-          ['evicted', `${count(stats.heapsEvicted)} heaps`],
+          ['refused', `${many(stats.packetsRefused, 'packet')}, ${many(stats.heapsRefused, 'heap')}`],
+          ['evicted', many(stats.heapsEvicted, 'heap')],
           ['kernel dropped', known(stats.droppedByKernel)],
           ['socket buffer', bytes(receiveBufferBytes)],
           ['groups rejoined', count(stats.groupsRejoined)],

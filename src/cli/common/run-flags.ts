@@ -1,7 +1,7 @@
 /** The options of commands that run for long: for how long, and what to show meanwhile. */
 import type { Command } from 'commander'
 import { usageError } from './exit.js'
-import { decimal } from './quantity.js'
+import { seconds } from './quantity.js'
 
 export interface LengthFlags {
   readonly heaps?: number
@@ -19,7 +19,7 @@ export interface ReportFlags {
 export function addLengthOptions(command: Command): Command {
   return command
     .option('--forever', 'send until Ctrl-C; the same as -n 0')
-    .option('--seconds <SECONDS>', 'end after that time: heaps that have not begun by then are not sent', decimal(0.001))
+    .option('--seconds <SECONDS>', 'end after that time: heaps that have not begun by then are not sent', seconds(0.001))
 }
 
 /** Adds --json and what shows a run while it lasts. */
@@ -28,7 +28,7 @@ export function addReportOptions(command: Command): Command {
     .option(
       '--interval <SECONDS>',
       'a line each SECONDS on standard output, on standard error with --json; default of --json-stream and --live: 1',
-      decimal(0.01),
+      seconds(0.01),
     )
     .option('--live', 'a view of the run on the terminal of standard error, redrawn in place; lines where that is none')
     .option('--json', 'one JSON object on standard output, everything else on standard error')

@@ -1,12 +1,11 @@
 /** A run that sends, as it is shown while it lasts. */
 import type { Stream, StreamStats } from '../../index.js'
 import type { Interval, Totals } from './interval.js'
-import type { LineColumn } from './interval-lines.js'
 import type { LiveContent } from './live-layout.js'
 import type { ProgressState } from './progress.js'
-import { bitsPerSecond, bytes, bytesPerSecond, count, milliseconds } from './table.js'
+import type { LineColumn, Subject } from './subject.js'
+import { bitsPerSecond, bytes, bytesPerSecond, count, many, milliseconds } from './table.js'
 import type { Tally } from './tally.js'
-import type { Subject } from './watch.js'
 
 export interface Sending {
   readonly stream: Stream
@@ -104,9 +103,9 @@ function liveContent({ stream, tally, heapSizeBytes, rateBasis }: Sending, recen
       ['dropped', count(tally.dropped)],
       ['payload', bytes(tally.payloadBytes)],
       ['packets', count(stats.packets)],
-      ['refused', `${count(refusals({ ...stats } as never))} times`],
-      ['unreachable', `${count(stats.portUnreachable)} times`],
-      ['dropped below', `${count(Number(stats.states.dropsBelowSocket ?? 0))} packets`],
+      ['refused', many(stats.noBuffers + stats.reposts, 'time')],
+      ['unreachable', many(stats.portUnreachable, 'time')],
+      ['dropped below', many(Number(stats.states.dropsBelowSocket ?? 0), 'packet')],
       ...(asked > 0
         ? ([
             ['lag', milliseconds(stats.lagNanoseconds / 1e6)],

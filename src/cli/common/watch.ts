@@ -1,32 +1,11 @@
 /** Shows a run while it lasts, as its flags ask for: a progress line, interval lines, a JSON stream, a live view. */
-import { type Interval, Intervals, type Totals } from './interval.js'
-import { intervalLines, type LineSubject } from './interval-lines.js'
+import { Intervals, type Totals } from './interval.js'
+import { intervalLines } from './interval-lines.js'
 import { jsonStream } from './json-stream.js'
-import type { LiveContent } from './live-layout.js'
-import { type Listener, listenToMessages, type MessageKind, say } from './print.js'
-import { type ProgressState, showProgress } from './progress.js'
+import { listenToMessages, type MessageKind, say } from './print.js'
+import { showProgress } from './progress.js'
 import { checkReportFlags, type ReportFlags } from './run-flags.js'
-
-/** A run that can be shown. */
-export interface Subject extends LineSubject {
-  /** What was chosen, for the start of a JSON stream. */
-  readonly start: Readonly<Record<string, unknown>>
-  totals(): Totals
-  /** An interval for a JSON stream. */
-  json(interval: Interval): Readonly<Record<string, unknown>>
-  /** The run as the live view shows it; `recent` is what happened lately. */
-  live(recent: Interval): LiveContent
-  /** For the progress line: what goes before the numbers, and the numbers. */
-  readonly progress?: readonly [what: string, state: () => ProgressState]
-}
-
-/** One way to show a run. */
-export interface Display {
-  /** Gets the messages meanwhile. */
-  readonly message?: Listener
-  interval?(interval: Interval): void
-  end?(): void
-}
+import type { Display, Subject } from './subject.js'
 
 /**
  * | state   | legal                | next                              |

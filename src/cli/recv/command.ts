@@ -4,6 +4,7 @@ import { Command, Option } from 'commander'
 import { counted } from '../../errors.js'
 import type { Receiver, ReceiverOptions, ReceiveSummary } from '../../receive/index.js'
 import { complain, EXIT_FAILED } from '../common/exit.js'
+import { footer } from '../common/help.js'
 import { onInterrupt } from '../common/interrupt.js'
 import { formatPeer } from '../common/peer.js'
 import { printSummary, say } from '../common/print.js'
@@ -88,7 +89,7 @@ export function recvCommand(): Command {
   return addReportOptions(recv)
     .addHelpText(
       'after',
-      `
+      footer(`
 Ends at the stop heap, after --heaps, at --timeout, or at Ctrl-C (again: at once, exit 130).
 Exit status: 0 received; 1 the expected end did not come, memory was too small, the port is in use, --verify or --output found heaps
 missing, incomplete, corrupt or none, or the output could not be written; 2 bad usage.
@@ -102,7 +103,7 @@ payloadBytes, packets, droppedByKernel, … (of that time; they sum to the end's
 Examples:
   speadcast recv 239.10.0.1:7148 --interface eth0 --verify
   speadcast recv 0.0.0.0:7148 --output samples.i1 --timeout 60 --json
-  speadcast recv 10.0.0.5:7148 --backend rdma-ud --verify`,
+  speadcast recv 10.0.0.5:7148 --backend rdma-ud --verify`),
     )
     .action(run)
 }

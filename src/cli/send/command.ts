@@ -2,6 +2,7 @@
 
 import { Command, Option } from 'commander'
 import { bugCompatFlags } from '../common/arguments.js'
+import { footer } from '../common/help.js'
 import { byteCount, counter, decimal, milliseconds, seconds, wholeNumber } from '../common/quantity.js'
 import { addLengthOptions, addReportOptions } from '../common/run-flags.js'
 import { addTransportOptions, batchesOption, packetSizeOption, rateOption } from '../common/transport-options.js'
@@ -39,11 +40,7 @@ export function sendCommand(): Command {
     .option('--dtype <DTYPE>', "the samples' type as numpy has it, such as i1, '<i2', '<c8' (default: i1)")
     .option('--format <FIELDS>', 'the samples’ type in bits instead, such as i10 or u1,i7', formatFields)
     .option('--items <N>', 'as many items of samples, of equal size, from 0x3300 adc_samples_0 up', wholeNumber(1, 1024))
-    .option(
-      '--item <NAME:ID:TYPE[:SHAPE][=VALUE]>',
-      'once for each item, in the place of adc_samples: TYPE a dtype, or bits such as u48; SHAPE such as 2x1024; VALUE, the same in every heap',
-      itemList,
-    )
+    .option('--item <ITEM>', 'once for each item, in the place of adc_samples: NAME:ID:TYPE[:SHAPE][=VALUE], see below', itemList)
     .option('--timestamp-id <ID>', 'of the timestamp (default: 0x1600)', itemId)
     .option('--timestamp-format <FIELDS>', 'its bits (default: u48, or as many as an item pointer holds)', formatFields)
     .option('--first-timestamp <N>', 'of the first heap (default: 0)', wholeNumber(0))
@@ -135,11 +132,13 @@ export function sendCommand(): Command {
     .helpOption('-h, --help', 'this text')
     .addHelpText(
       'after',
-      `
+      footer(`
 Every heap has item 0x1600 timestamp, an immediate with the index of its first sample, and item 0x3300 adc_samples, int8, or what --item
-says. --input fills the items that are longer than an item pointer and have no VALUE, heap after heap, one item after the other. Without it
-every byte of them is i in heap i. An --item with the timestamp's id is the timestamp. An item without SHAPE has one element where its TYPE is
-in bits, and else what --heap-size leaves. BYTES may have a unit: 8KiB, 1MiB, 9kB.
+says. Without --input every byte of the samples of heap i is i. BYTES may have a unit: 8KiB, 1MiB, 9kB.
+ITEM: an ID such as 0x4300; a TYPE as of --dtype ('<i2', '[("re","<i2"),("im","<i2")]') or, where numpy has none of that name, as of --format
+(u48); a SHAPE such as 4096 or 2x1024, without which a TYPE of --format has one element, and others share what --heap-size leaves; a VALUE,
+which is the same in every heap. --input fills the items that have no VALUE and are longer than an item pointer, one after the other, heap
+after heap. An item with the timestamp's ID is the timestamp.
 Ctrl-C sends what is queued, then prints the summary; Ctrl-C again ends at once (exit 130).
 A line of --interval: the time, heaps and bytes of samples sent in it, rate, heaps failed and suspect, how often the kernel had no room or an
 ICMP error came (refused), and by how much the last packet was late for --rate (lag). The lines sum to the summary.
@@ -166,7 +165,7 @@ Examples:
   capture | speadcast send 239.10.10.0+15:7148 --input - -H 8KiB -p 8972 --max-delay 2 --json
   speadcast send 10.0.0.5:7148 -n 10 --pcap heaps.pcap
   speadcast send 239.10.0.1:7148 --interface eth0 --rate 10Gbps --forever --live
-  speadcast send 10.0.0.5:7148 --backend rdma-ud --interface ib0 -p 4096`,
+  speadcast send 10.0.0.5:7148 --backend rdma-ud --interface ib0 -p 4096`),
     )
     .action(async (endpoints: string[], flags: SendFlags) => (await import('./run.js')).runSend(endpoints, flags))
 }

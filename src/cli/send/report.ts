@@ -1,6 +1,6 @@
 import { counted } from '../../errors.js'
 import type { Stream, StreamStats } from '../../index.js'
-import { complain, EXIT_FAILED } from '../common/exit.js'
+import { complain, EXIT_FAILED, errorReport } from '../common/exit.js'
 import { type PaceReport, paceReport } from '../common/pace-report.js'
 import { printSummary, say } from '../common/print.js'
 import { bitsPerSecond, bytes, bytesPerSecond, count, many, milliseconds, table } from '../common/table.js'
@@ -58,6 +58,7 @@ export function reportSend(
     batchHeaps,
     ...(rate && { rate }),
     stats: { ...counters, ...states },
+    ...(failure !== undefined && { error: errorReport('send', failure, EXIT_FAILED) }),
   }
   if (!printSummary(flags, summary))
     process.stdout.write(
@@ -66,14 +67,7 @@ export function reportSend(
         ['heaps', `${count(tally.heaps)} sent, ${count(tally.failed)} failed`],
         ...(tally.dropped > 0 ? ([['  dropped', `${count(tally.dropped)} at the deadline`]] as const) : []),
         ...(tally.suspect > 0 ? ([['  suspect', `${count(tally.suspect)}: ${suspicionOf(counters, states)}`]] as const) : []),
-        ...(counters.portUnreachable > 0
-          ? ([
-              [
-                '  unreachable',
-                `port unreachable came back ${counters.portUnreachable === 1 ? 'once' : `${count(counters.portUnreachable)} times`}: nobody listens there`,
-              ],
-            ] as const)
-          : []),
+        ...(counters.portUnreachable > 0 ? ([['  unreachable', unreachableAt(states, counters.portUnreachable)]] as const) : []),
         ['evidence', evidence],
         ['payload', `${bytes(tally.payloadBytes)} (${tally.payloadBytes} bytes)`],
         ['packets', `${count(packets)} of at most ${summary.packetSizeBytes} bytes`],
@@ -97,7 +91,14 @@ export function reportSend(
     fail(
       `${counted(tally.failed, 'heap')} ${tally.failed === 1 ? 'was' : 'were'} not sent whole (speadcast explain ERR_SPEADCAST_SEND)`,
     )
+  if (tally.dropped > 0)
+    fail(`${counted(tally.dropped, 'heap')} ${tally.dropped === 1 ? 'was' : 'were'} dropped at the deadline (--deadline)`)
   if (tally.stopLost) fail('the stop heap was not sent to every substream')
+}
+
+/** Says where nobody listens. */
+function unreachableAt({ portUnreachableAt = 'an endpoint' }: StreamStats['states'], times: number): string {
+  return `nobody listens: ${count(times)} ICMP port unreachable (${portUnreachableAt})`
 }
 
 /** Says why heaps may not have left, by the counters. */

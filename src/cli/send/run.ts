@@ -1,5 +1,6 @@
 /** Runs `speadcast send`: opens a stream by the options, sends heaps of the pattern or of the input, and ends in order. */
 import { openStream, type PathChange, type Stream } from '../../index.js'
+import { withAlternatives } from '../common/alternatives.js'
 import { complain, usageError } from '../common/exit.js'
 import { cutOffAfter, onInterrupt } from '../common/interrupt.js'
 import { say } from '../common/print.js'
@@ -34,7 +35,7 @@ export async function runSend(endpoints: string[], flags: SendFlags): Promise<vo
     stream = await openStream({ ...streamOptions(endpoints, flags), onPathChange })
     await send(stream, { flags, input, stopping: stopping.signal, watch })
   } catch (error) {
-    complain('send', error)
+    complain('send', await withAlternatives(error, endpoints, flags))
   } finally {
     await stream?.destroy()
     watch?.close()
