@@ -20,8 +20,12 @@ const folder = resolve(process.argv[2] ?? 'man')
 mkdirSync(folder, { recursive: true })
 const program = await wholeProgram()
 const environment = footerOf(program).get('ENVIRONMENT') ?? []
-const pages = [program, ...program.commands]
+const pages = withCommands(program)
 for (const command of pages) writeFileSync(join(folder, `${nameOf(command)}.1`), pageOf(command))
+
+function withCommands(command) {
+  return [command, ...command.commands.flatMap(withCommands)]
+}
 
 /** The command and those above it: speadcast-send. */
 function nameOf(command) {
@@ -72,8 +76,8 @@ function pageOf(command) {
   ].join('\n')
 }
 
-/** Arguments, options and commands; of commands below this one also all that they take. */
-function parts(command, title = (text) => `.SH ${quoted(text.toUpperCase())}`) {
+/** Arguments, commands and options. */
+function parts(command) {
   const help = command.createHelp()
   const groups = help.groupItems(command.options, help.visibleOptions(command), (option) => option.helpGroupHeading ?? 'Options:')
   const args = command.registeredArguments.filter(({ description }) => description)
@@ -83,19 +87,13 @@ function parts(command, title = (text) => `.SH ${quoted(text.toUpperCase())}`) {
   ])
   const commands = help.visibleCommands(command)
   return [
-    ...(args.length > 0 ? [title('Arguments')] : []),
+    ...(args.length > 0 ? ['.SH ARGUMENTS'] : []),
     ...args.flatMap((argument) =>
       item(`\\fI${escaped(argument.name())}\\fR${argument.variadic ? '...' : ''}`, help.argumentDescription(argument)),
     ),
-    ...(commands.length > 0 ? [title('Commands')] : []),
+    ...(commands.length > 0 ? ['.SH COMMANDS'] : []),
     ...commands.flatMap((each) => item(`\\fB${escaped(help.subcommandTerm(each))}\\fR`, help.subcommandDescription(each))),
-    ...(options.length > 0 ? [title('Options'), ...options] : []),
-    // Those of `speadcast` have pages of their own.
-    ...(command.parent
-      ? command.commands.flatMap((each) =>
-          parts(each, (text) => `.SH ${quoted(`${text} of ${nameOf(each).replaceAll('-', ' ')}`.toUpperCase())}`),
-        )
-      : []),
+    ...(options.length > 0 ? ['.SH OPTIONS', ...options] : []),
   ]
 }
 
