@@ -9,6 +9,8 @@ const HEAVY = [
   'cli/flat-memory',
   'cli/live-view',
   'cli/completion',
+  'cli/help-pages',
+  'cli/json-errors',
   'cli/options',
   'cli/usage',
   'project/bootstrap',

@@ -51,6 +51,8 @@ export const rootCommand = (): Command =>
   new Command('speadcast')
     .description('Send SPEAD heaps in batches, as fast as the hardware allows.')
     .version(version())
+    // Beside the longest option a terminal of 80 columns leaves less than the 40 below which commander wraps nothing.
+    .configureHelp({ minWidthToWrap: 20 })
     .addHelpText(
       'after',
       footer(`
