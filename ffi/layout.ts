@@ -59,6 +59,7 @@ export const OPT = {
   SO_LINGER: [1, 13],
   SO_BROADCAST: [1, 6],
   SO_SNDBUF: [1, 7],
+  SO_KEEPALIVE: [1, 9],
   SO_REUSEPORT: [1, 15],
   SO_ATTACH_FILTER: [1, 26],
   SO_ACCEPTCONN: [1, 30],
@@ -86,6 +87,9 @@ export const OPT = {
   IPV6_TCLASS: [41, 67],
   IPV6_UNICAST_IF: [41, 76],
   TCP_NODELAY: [6, 1],
+  TCP_KEEPIDLE: [6, 4],
+  TCP_KEEPINTVL: [6, 5],
+  TCP_KEEPCNT: [6, 6],
   TCP_USER_TIMEOUT: [6, 18],
   UDP_SEGMENT: [17, 103],
 } as const satisfies Record<string, readonly [number, number]>

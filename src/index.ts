@@ -41,6 +41,7 @@ export {
   DEFAULT_FLAVOUR,
   Descriptor,
   type Dtype,
+  type DtypeField,
   type DtypeKind,
   type DtypeText,
   type EntryOf,

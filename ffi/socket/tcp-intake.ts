@@ -25,19 +25,49 @@ import { ERRNO, NativeError } from '../native-error.js'
 import { InetSocket, type SocketAddress } from './inet-socket.js'
 
 const EPOLL_CTL_ADD = 1
+const EPOLL_CTL_MOD = 3
+/** Connections that wait to be accepted; the kernel clips it to net.core.somaxconn (listen(2)). */
 const BACKLOG = 128
+/** A host that is gone says no goodbye: after two minutes of silence its kernel has not answered, and the connection ends (tcp(7)). */
+const KEEPALIVE_IDLE_SECONDS = 60
+const KEEPALIVE_INTERVAL_SECONDS = 10
+const KEEPALIVE_PROBES = 6
 /** Descriptors that one look tells of; the others come with the next. */
 const EVENTS = 64
 const NAME_AT = EVENTS * 16
 
-/** A listening socket. */
+/** Errors of the connection that was to be accepted: it is gone, and the next may be well (accept(2), "Error handling"). */
+const OF_THE_CONNECTION: ReadonlySet<number> = new Set([
+  ERRNO.ECONNABORTED,
+  ERRNO.EINTR,
+  ERRNO.EPERM,
+  ERRNO.EPROTO,
+  ERRNO.ENOPROTOOPT,
+  ERRNO.EOPNOTSUPP,
+  ERRNO.ENETDOWN,
+  ERRNO.ENETUNREACH,
+  ERRNO.EHOSTUNREACH,
+])
+/** Results of accept() that are no descriptors: none waits, or the one that waited is gone. */
+export const NONE_WAITS = -1
+const CONNECTION_GONE = -2
+
+/** A listening socket. Connections inherit its options (tcp(7)). */
 export class TcpListener extends InetSocket {
-  /** @throws NativeError naming the call: socket, setsockopt, bind, listen */
+  /**
+   * @param ifindex the interface by which alone connections come; 0: any. Takes Linux 5.7 or CAP_NET_RAW
+   * @throws NativeError naming the call: socket, setsockopt, bind, listen
+   */
   constructor(address: SocketAddress, ifindex: number) {
     super(address.family, SOCK_STREAM)
     try {
       // Connections that ended a moment ago have the port still.
       this.setOption(OPT.SO_REUSEADDR, 1)
+      this.setOption(OPT.SO_KEEPALIVE, 1)
+      this.setOption(OPT.TCP_KEEPIDLE, KEEPALIVE_IDLE_SECONDS)
+      this.setOption(OPT.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_SECONDS)
+      this.setOption(OPT.TCP_KEEPCNT, KEEPALIVE_PROBES)
+      if (ifindex > 0) this.setOption(OPT.SO_BINDTOIFINDEX, ifindex)
       this.bind({ ...address, scopeId: address.scopeId || ifindex })
       checkCall('listen', libc().listen(this.fd, BACKLOG))
     } catch (error) {
@@ -60,15 +90,20 @@ export class TcpIntake {
   /** @throws NativeError */
   constructor(listeners: readonly number[]) {
     this.fd = checkCall('epoll_create1', libc().epoll_create1(SOCK_CLOEXEC))
-    for (const fd of listeners) this.#watch(fd)
+    for (const fd of listeners) this.#control(EPOLL_CTL_ADD, fd, POLLIN)
   }
 
-  #watch(fd: number): void {
+  #control(operation: number, fd: number, events: number): void {
     const { address, view } = this.#scratch
-    view.setUint32(EPOLL_EVENT.events, POLLIN, true)
+    view.setUint32(EPOLL_EVENT.events, events, true)
     view.setInt32(EPOLL_EVENT.data, fd, true)
     view.setInt32(EPOLL_EVENT.data + 4, 0, true)
-    checkCall('epoll_ctl', libc().epoll_ctl(this.fd, EPOLL_CTL_ADD, fd, address))
+    checkCall('epoll_ctl', libc().epoll_ctl(this.fd, operation, fd, address))
+  }
+
+  /** Looks no more whether connections wait at a listener, or does so again. They stay with the kernel. @throws NativeError */
+  listen(listener: number, whether: boolean): void {
+    this.#control(EPOLL_CTL_MOD, listener, whether ? POLLIN : 0)
   }
 
   /** Looks which descriptors have something, without waiting; returns how many of `found` are valid. */
@@ -79,20 +114,27 @@ export class TcpIntake {
     return Math.max(0, n)
   }
 
-  /** Accepts a connection of a listener; −1 when none waits. @throws NativeError such as EMFILE */
+  /**
+   * Accepts a connection of a listener. Returns its descriptor, NONE_WAITS or CONNECTION_GONE.
+   * @throws NativeError such as EMFILE: the connection still waits, so that the next look would tell of it at once
+   */
   accept(listener: number): number {
     const { address, i32 } = this.#scratch
     i32[(NAME_AT + 32) >> 2] = SOCKADDR_IN6.size
     const fd = libc().accept4(listener, address + NAME_AT, address + NAME_AT + 32, SOCK_NONBLOCK | SOCK_CLOEXEC)
     if (fd < 0) {
       const failed = errno()
-      // Those whose sender has gone meanwhile count as none (accept(2)).
-      if (failed === ERRNO.EMFILE || failed === ERRNO.ENFILE || failed === ERRNO.ENOMEM || failed === ERRNO.ENOBUFS)
-        throw new NativeError('accept4', failed)
-      return -1
+      if (failed === ERRNO.EAGAIN) return NONE_WAITS
+      if (OF_THE_CONNECTION.has(failed)) return CONNECTION_GONE
+      throw new NativeError('accept4', failed)
+    }
+    try {
+      this.#control(EPOLL_CTL_ADD, fd, POLLIN)
+    } catch (error) {
+      libc().close(fd)
+      throw error
     }
     this.#connections.add(fd)
-    this.#watch(fd)
     return fd
   }
 

@@ -71,7 +71,7 @@ const SYSFS = '/sys/class/infiniband'
  * Whether libibverbs would find no device. Most machines have none, and libibverbs itself takes some 15 ms to say so. A library from
  * elsewhere may know devices that the kernel does not.
  */
-function noDevices(): boolean {
+export function noDevices(): boolean {
   if (trustedVariable('SPEADCAST_VERBS_LIBRARY') || process.env.LD_LIBRARY_PATH || process.env.LD_PRELOAD) return false
   const { existsSync, readdirSync } = process.getBuiltinModule('node:fs')
   try {

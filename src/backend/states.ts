@@ -24,6 +24,8 @@ export type StateWords = {
   readonly substreamsWithoutNeighbour?: number
   /** Substreams that a router or a firewall refuses (ICMP); `udp`. */
   readonly substreamsRejected?: number
+  /** Endpoints at which nobody listens, each with how many of its packets came back as port unreachable (ICMP): '10.0.0.5:7148: 12'; `udp`. */
+  readonly portUnreachableAt?: string
   /** Bytes of the socket's send buffer as granted (SO_SNDBUF, socket(7)); `udp`. */
   readonly sendBufferBytes?: number
   /** Says what to raise, where less than `StreamOptions.sendBufferBytes` was granted; `udp`. */

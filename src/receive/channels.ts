@@ -9,7 +9,7 @@ export interface ReceiverMessages {
     /** The receiver. */
     readonly receiver: Receiver
   }
-  /** A group was lost with its interface, or was joined again. */
+  /** A group was lost with its interface, or was joined again; or connections were turned away, or could not be accepted. */
   'speadcast:receiver:change': {
     /** The receiver. */
     readonly receiver: Receiver

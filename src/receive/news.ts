@@ -16,7 +16,7 @@ export class ReceiverNews {
     debug(() => `${this.#name}: ${line()}`)
   }
 
-  /** A group was lost or joined again. */
+  /** A group was lost or joined again, connections were turned away or could not be accepted. */
   changed(what: string): void {
     this.say(() => what)
     const receiver = this.#receiver

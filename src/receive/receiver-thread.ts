@@ -111,6 +111,7 @@ export async function startThread({ shared, source, options, events, driver, onG
     worker.on('message', (message: WorkerOutput) => {
       if (message.type === 'ready') resolve(message.peers)
       else if (message.type === 'heaps') for (const heap of message.heaps) events.onHeap(heap)
+      else if (message.type === 'told') options.tell(message.what)
       else if (message.type === 'end') summary = message.summary
       else failure = new SpeadcastError(message.code as ErrorCode, message.message, { cause: message.detail })
     })

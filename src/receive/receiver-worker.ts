@@ -113,9 +113,12 @@ function run(input: WorkerInput, source: PacketSource, stats: Float64Array, post
   post({ type: 'end', summary })
 }
 
-async function openSource({ source, memory }: WorkerInput, stats: Float64Array): Promise<PacketSource> {
+async function openSource({ source, memory }: WorkerInput, stats: Float64Array, post: Post): Promise<PacketSource> {
   if (source.kind === 'udp') return new (await import('./udp-source.js')).UdpSource(source, memory, stats)
-  if (source.kind === 'tcp') return new (await import('./tcp-source.js')).TcpSource(source, memory)
+  if (source.kind === 'tcp') {
+    const { TcpSource } = await import('./tcp-source.js')
+    return new TcpSource(source, memory, stats, (what) => post({ type: 'told', what }))
+  }
   return (await import('./rdma-source.js')).RdmaSource.open(source, memory)
 }
 
@@ -130,7 +133,7 @@ async function main(): Promise<void> {
     nativeCallsWork()
     noteLoaded(input.load)
     const stats = new Float64Array(input.stats)
-    source = await openSource(input, stats)
+    source = await openSource(input, stats, post)
     run(input, source, stats, post)
   } catch (error) {
     const code = error instanceof SpeadcastError ? error.code : 'ERR_SPEADCAST_NATIVE'

@@ -57,7 +57,8 @@ export class ReceiveSession {
   readonly #view: DataView
   readonly #packet = new PacketHeader()
   readonly #table = new ItemTable()
-  readonly #budget: Budget
+  /** Of what is kept besides the payload of heaps; a source charges what it keeps of packets. */
+  readonly budget: Budget
   readonly #refusals: Refusals
   readonly #senders: Senders
   readonly #seenIds = new Set<number>()
@@ -98,14 +99,14 @@ export class ReceiveSession {
     const wantsOutput = options.hash || options.outputFd !== undefined
     const heapsAt = freeAt + SCRATCH_BYTES + (wantsOutput ? STAGE_BYTES : 0)
     const storage = new HeapStorage(heapsAt, Math.min(buffer.byteLength, heapsAt + options.memoryBytes))
-    this.#budget = tableBudget(options.memoryBytes)
-    this.#refusals = new Refusals(stats, storage.capacity, this.#budget.limitBytes)
+    this.budget = tableBudget(options.memoryBytes)
+    this.#refusals = new Refusals(stats, storage.capacity, this.budget.limitBytes)
     const wanted = typeof item === 'string' ? item : ''
     const onForgotten = ({ number }: Sender) => {
       stats[STAT.sendersForgotten]!++
       this.#output?.drop(number)
     }
-    this.#senders = new Senders({ budget: this.#budget, endpoints, verify, anySource, cntStep, item: wanted, onForgotten })
+    this.#senders = new Senders({ budget: this.budget, endpoints, verify, anySource, cntStep, item: wanted, onForgotten })
     this.#verifier = verify ? new PatternVerifier(buffer, endpoints) : undefined
     this.#output = wantsOutput
       ? new Output(buffer, freeAt + SCRATCH_BYTES, storage, {
@@ -125,7 +126,7 @@ export class ReceiveSession {
     this.#assembler = new Assembler(buffer, {
       maxHeaps,
       storage,
-      budget: this.#budget,
+      budget: this.budget,
       refusals: this.#refusals,
       onHeap: (heap) => this.#onHeap(heap),
       onStop: (heap) => this.#onStop(heap),
@@ -175,8 +176,10 @@ export class ReceiveSession {
     sender.hear(this.#idleMs)
     const verdict = this.#assembler.add(this.#packet, sender, from, endpoint)
     sender.packetDone()
-    if (verdict === ADDED) stats[STAT.packets]!++
-    else if (verdict === DUPLICATE) stats[STAT.duplicates]!++
+    if (verdict === ADDED) {
+      stats[STAT.packets]!++
+      if (sender.steppedBack(this.#packet)) stats[STAT.reordered]!++
+    } else if (verdict === DUPLICATE) stats[STAT.duplicates]!++
     else if (verdict === REFUSED) {
       stats[STAT.packets]!++
       stats[STAT.packetsRefused]!++
@@ -191,6 +194,11 @@ export class ReceiveSession {
   /** Counts a datagram that was longer than the buffer it came into. */
   truncated(): void {
     this.#stats[STAT.malformed]!++
+  }
+
+  /** A source found no memory for a packet that has not come whole. */
+  noRoom(): void {
+    this.#refusals.noRoom()
   }
 
   /** Returns the reason to end now, if there is one. @param quiet no datagram was waiting just now */
@@ -243,6 +251,7 @@ export class ReceiveSession {
       outputBytes: this.#output?.bytes ?? 0,
       outputLeftOut: (this.#output?.late ?? 0) + this.#leftOut,
       outputError: this.#output?.failure ?? null,
+      inputError: null,
       outputFiles: this.#options.outputFd === undefined ? [] : (this.#output?.summaries ?? []),
     }
   }

@@ -24,6 +24,11 @@ export interface ReceiverCounters {
   readonly heapsEvicted: number
   /** Packets that came again, or came for a heap already finished or given up. */
   readonly duplicates: number
+  /**
+   * Packets that stand before the one that came just before them from their sender: by heap cnt, and in a heap by payload offset. Meaningful
+   * for senders whose heap cnts rise.
+   */
+  readonly reordered: number
   /** Datagrams that are not SPEAD, or contradict their heap. */
   readonly malformed: number
   /** Packets for which there was no memory. */
@@ -36,6 +41,16 @@ export interface ReceiverCounters {
   readonly sendersForgotten: number
   /** Datagrams, or coalesced runs of them, that found the socket buffer full; NaN where nobody counts them (node:dgram). */
   readonly droppedByKernel: number
+  /** With 'tcp': connections accepted. */
+  readonly connections: number
+  /** With 'tcp': connections turned away, or ended for another after a minute of silence, because as many were open as may be. */
+  readonly connectionsRefused: number
+  /** With 'tcp': times that a connection could not be accepted, for want of a descriptor or of memory, and was left waiting. */
+  readonly acceptsFailed: number
+  /** With 'pcap': frames without a UDP datagram for an endpoint. Fragments of datagrams, which are not put together, are among them. */
+  readonly framesIgnored: number
+  /** With 'pcap': fragments of UDP datagrams. */
+  readonly fragmentsIgnored: number
   /** Item data of the heaps in `heaps`. */
   readonly payloadBytes: number
 }
@@ -55,12 +70,18 @@ export const STAT_NAMES = [
   'heapsRefused',
   'heapsEvicted',
   'duplicates',
+  'reordered',
   'malformed',
   'packetsRefused',
   'tablesFull',
   'descriptorsRefused',
   'sendersForgotten',
   'droppedByKernel',
+  'connections',
+  'connectionsRefused',
+  'acceptsFailed',
+  'framesIgnored',
+  'fragmentsIgnored',
   'payloadBytes',
 ] as const satisfies readonly StatName[]
 /** Indices of the counters. A session's `stats` has one for each name. */

@@ -4,37 +4,35 @@
  */
 import type { RegionHandle } from '../../ffi/memory/region.js'
 import { attachRegion } from '../../ffi/memory/region.js'
-import { TcpIntake } from '../../ffi/socket/tcp-intake.js'
+import { NativeError } from '../../ffi/native-error.js'
+import { NONE_WAITS, TcpIntake } from '../../ffi/socket/tcp-intake.js'
+import { descriptorRemedy } from '../errors.js'
 import { formatAddress } from '../net/address.js'
 import { MOST_STREAM_PACKET_BYTES, NEEDS_MORE, NO_PACKET, packetBytes } from './framing.js'
 import type { ReceiveSession } from './session.js'
 import type { PacketSource } from './source.js'
+import { STAT } from './stats.js'
+import { type Connection, Connections } from './tcp-connections.js'
 
 export interface TcpSourceInput {
   readonly kind: 'tcp'
   /** Listening sockets, one for each endpoint. */
   readonly fds: readonly number[]
+  /** The endpoints' texts. */
+  readonly texts: readonly string[]
 }
 
 const READ_BYTES = 1 << 20
+/** Bytes after which a turn ends, because heaps are delivered, and the room for them is looked at, between turns. */
+const TURN_BYTES = READ_BYTES
+/** Connections that a turn accepts, because those that are turned away may come back at once, for ever. */
+const TURN_ACCEPTS = 64
 /** Memory before the reads, for what was kept, and the reads. */
 export const TCP_ARENA_BYTES = MOST_STREAM_PACKET_BYTES + READ_BYTES
-/** Connections, of which each may keep a packet. */
-const MOST_CONNECTIONS = 256
-const MOST_OF_AN_ADDRESS = 64
-/** Senders whose names are remembered. */
-const MOST_NAMES = 4096
-
-interface Connection {
-  readonly sender: number
-  readonly endpoint: number
-  readonly address: string
-  /** The beginning of a packet, in the first `heldBytes`. */
-  held: Uint8Array
-  heldBytes: number
-}
-
-const NOTHING = new Uint8Array(0)
+/** Time after which a connection that could not be accepted is tried again. */
+const RETRY_MS = 100
+/** Turns follow one another within 50 ms, unless there is no room for what they would take. */
+const HELD_UP_MS = 1000
 
 export class TcpSource implements PacketSource {
   readonly buffer: ArrayBuffer
@@ -43,19 +41,40 @@ export class TcpSource implements PacketSource {
   readonly endpoints = 1
   readonly fds: readonly number[]
   readonly #intake: TcpIntake
+  readonly #texts: readonly string[]
   readonly #listeners: ReadonlyMap<number, number>
   readonly #address: number
   readonly #u8: Uint8Array
   readonly #view: DataView
-  readonly #connections = new Map<number, Connection>()
-  readonly #names = new Map<number, string>()
-  #next = 0
+  readonly #stats: Float64Array
+  readonly #tell: (what: string) => void
+  readonly #now: () => number
+  readonly #told = new Set<'refused' | 'failed'>()
+  #connections: Connections | undefined
+  /** Of the intake's `found`, those that are left for the next turn. */
+  #at = 0
+  #ready = 0
+  /** When to try the listeners again that are left alone; 0: none is. */
+  #retryAt = 0
+  readonly #resting = new Set<number>()
+  #turnAt = 0
 
-  constructor({ fds }: TcpSourceInput, memory: RegionHandle) {
+  /** @param tell is given a line for a person @param now a clock in milliseconds */
+  constructor(
+    { fds, texts }: TcpSourceInput,
+    memory: RegionHandle,
+    stats: Float64Array,
+    tell: (what: string) => void,
+    now: () => number = () => performance.now(),
+  ) {
     this.buffer = attachRegion(memory)
     this.#address = memory.address
     this.#u8 = new Uint8Array(this.buffer)
     this.#view = new DataView(this.buffer)
+    this.#stats = stats
+    this.#tell = tell
+    this.#now = now
+    this.#texts = texts
     this.#listeners = new Map(fds.map((fd, endpoint) => [fd, endpoint]))
     this.#intake = new TcpIntake(fds)
     this.fds = [this.#intake.fd]
@@ -63,75 +82,136 @@ export class TcpSource implements PacketSource {
 
   take(_endpoint: number, session: ReceiveSession): number {
     const intake = this.#intake
-    const ready = intake.ready()
+    this.#connections ??= new Connections(session.budget)
+    const now = this.#now()
+    // A consumer that is slow holds up all connections.
+    if (now - this.#turnAt > HELD_UP_MS) this.#connections.excuse(now - this.#turnAt)
+    this.#turnAt = now
+    if (this.#retryAt > 0 && now >= this.#retryAt) this.#retry()
+    if (this.#at >= this.#ready) {
+      this.#at = 0
+      this.#ready = intake.ready()
+    }
     let reads = 0
-    for (let i = 0; i < ready; i++) {
-      const fd = intake.found[i]!
+    let bytes = 0
+    while (this.#at < this.#ready && bytes < TURN_BYTES) {
+      const fd = intake.found[this.#at++]!
       const endpoint = this.#listeners.get(fd)
-      if (endpoint !== undefined) this.#accept(fd, endpoint)
-      else if (this.#read(fd, this.#connections.get(fd)!, session)) reads++
+      if (endpoint !== undefined) {
+        this.#accept(fd, endpoint, this.#connections, session, now)
+        continue
+      }
+      // One that gave way to another in this very turn is gone.
+      const connection = this.#connections.get(fd)
+      const read = connection ? this.#read(connection, this.#connections, session, now) : -1
+      if (read < 0) continue
+      reads++
+      bytes += read
     }
     return reads
   }
 
-  #accept(listener: number, endpoint: number): void {
+  #accept(listener: number, endpoint: number, connections: Connections, session: ReceiveSession, now: number): void {
     const intake = this.#intake
-    for (let fd = intake.accept(listener); fd >= 0; fd = intake.accept(listener)) {
-      const { bytes, port } = intake.peer()
-      const address = formatAddress(bytes)
-      let same = 0
-      for (const connection of this.#connections.values()) if (connection.address === address) same++
-      if (this.#connections.size >= MOST_CONNECTIONS || same >= MOST_OF_AN_ADDRESS) {
-        intake.drop(fd)
-        continue
+    try {
+      for (let n = 0; n < TURN_ACCEPTS; n++) {
+        const fd = intake.accept(listener)
+        if (fd === NONE_WAITS) return
+        if (fd >= 0) this.#admit(fd, endpoint, connections, session, now)
       }
-      const sender = this.#next
-      this.#next = (sender + 1) & 0x7fffffff
-      this.#connections.set(fd, { sender, endpoint, address, held: NOTHING, heldBytes: 0 })
-      if (this.#names.size >= MOST_NAMES) this.#names.delete(this.#names.keys().next().value!)
-      this.#names.set(sender, bytes.length === 4 ? `${address}:${port}` : `[${address}]:${port}`)
+    } catch (error) {
+      if (!(error instanceof NativeError)) throw error
+      this.#rest(listener, endpoint, error, now)
     }
   }
 
-  /** False if there was nothing. */
-  #read(fd: number, connection: Connection, session: ReceiveSession): boolean {
-    const { heldBytes, sender, endpoint } = connection
+  #admit(fd: number, endpoint: number, connections: Connections, session: ReceiveSession, now: number): void {
+    const { bytes, port } = this.#intake.peer()
+    const address = formatAddress(bytes)
+    const name = bytes.length === 4 ? `${address}:${port}` : `[${address}]:${port}`
+    const admission = connections.admit(address, now)
+    if ('refused' in admission) {
+      this.#intake.drop(fd)
+      this.#stats[STAT.connectionsRefused]!++
+      this.#tellOnce('refused', () => `${this.#texts[endpoint]} turns ${name} away: ${admission.refused}`)
+      return
+    }
+    if (admission.instead) {
+      this.#stats[STAT.connectionsRefused]!++
+      this.#drop(admission.instead, connections, session)
+    }
+    this.#stats[STAT.connections]!++
+    connections.add(fd, endpoint, address, name, now)
+  }
+
+  /**
+   * Leaves a listener alone for a while, whose connection cannot be accepted. It waits with the kernel meanwhile, which takes what it sends;
+   * without the pause the listener would be ready for ever, and a turn never come to its end.
+   */
+  #rest(listener: number, endpoint: number, error: NativeError, now: number): void {
+    this.#stats[STAT.acceptsFailed]!++
+    this.#intake.listen(listener, false)
+    this.#resting.add(listener)
+    this.#retryAt = now + RETRY_MS
+    const line = () =>
+      `${this.#texts[endpoint]} cannot accept a connection, which waits: ${error.message}${descriptorRemedy(error)}; tries again ten times a second`
+    this.#tellOnce('failed', line)
+  }
+
+  #retry(): void {
+    this.#retryAt = 0
+    for (const listener of this.#resting) this.#intake.listen(listener, true)
+    this.#resting.clear()
+  }
+
+  #tellOnce(what: 'refused' | 'failed', line: () => string): void {
+    if (this.#told.has(what)) return
+    this.#told.add(what)
+    this.#tell(`${line()}; told once, and counted`)
+  }
+
+  /** Returns the bytes that were read, −1 if there were none. */
+  #read(connection: Connection, connections: Connections, session: ReceiveSession, now: number): number {
+    const { fd, heldBytes, sender, endpoint } = connection
     const read = this.#intake.read(fd, this.#address + MOST_STREAM_PACKET_BYTES, READ_BYTES)
-    if (read < 0) return false
+    if (read < 0) return -1
     if (read === 0) {
-      if (heldBytes > 0) session.truncated()
-      this.#drop(fd)
-      return true
+      this.#drop(connection, connections, session)
+      return 0
     }
     session.message()
     const end = MOST_STREAM_PACKET_BYTES + read
     let at = MOST_STREAM_PACKET_BYTES - heldBytes
+    const start = at
     this.#u8.set(connection.held.subarray(0, heldBytes), at)
     while (at < end) {
       const bytes = packetBytes(this.#view, at, end - at)
       if (bytes === NO_PACKET) {
         session.truncated()
-        this.#drop(fd)
-        return true
+        connection.heldBytes = 0
+        this.#drop(connection, connections, session)
+        return read
       }
       if (bytes === NEEDS_MORE || bytes > end - at) break
       session.packet(at, bytes, sender, endpoint)
       at += bytes
     }
-    const rest = end - at
-    if (rest > connection.held.length) connection.held = new Uint8Array(Math.min(MOST_STREAM_PACKET_BYTES, 2 * rest))
-    connection.held.set(this.#u8.subarray(at, end))
-    connection.heldBytes = rest
-    return true
+    if (at > start) connection.heardAt = now
+    if (!connections.hold(connection, this.#u8.subarray(at, end))) {
+      session.noRoom()
+      this.#drop(connection, connections, session)
+    }
+    return read
   }
 
-  #drop(fd: number): void {
-    this.#connections.delete(fd)
-    this.#intake.drop(fd)
+  #drop(connection: Connection, connections: Connections, session: ReceiveSession): void {
+    if (connection.heldBytes > 0) session.truncated()
+    connections.delete(connection)
+    this.#intake.drop(connection.fd)
   }
 
   nameOf(sender: number): string | null {
-    return this.#names.get(sender) ?? null
+    return this.#connections?.nameOf(sender) ?? null
   }
 
   dropped(): number {

@@ -25,6 +25,7 @@ export interface WorkerInput {
 
 export type WorkerOutput =
   | { readonly type: 'ready'; readonly peers: readonly DatagramPeer[] }
+  | { readonly type: 'told'; readonly what: string }
   | { readonly type: 'heaps'; readonly heaps: ReceivedHeap[] }
   | { readonly type: 'end'; readonly summary: SessionSummary }
   | { readonly type: 'error'; readonly code: string; readonly message: string; readonly detail: string }

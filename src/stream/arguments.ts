@@ -7,6 +7,7 @@ import { type Flavour, Heap, ItemGroup } from '../spead/index.js'
 import { splitHeapCnt, splitUnsigned } from '../spead/pointer.js'
 import { Batch, type BatchOptions } from './batch.js'
 import type { CloseOptions } from './calls.js'
+import type { StreamConfig } from './config.js'
 import { tellIfDeadlineLong, tellIfHeapRateSlow } from './units.js'
 
 const GROUP_MODES: readonly GroupMode[] = ['serial', 'round-robin', 'by-substream']
@@ -188,6 +189,15 @@ export function checkRange(first: number, heaps: number, total: number): void {
     )
 }
 
+/** @throws ERR_SPEADCAST_VALUE unless the mask has a byte for each heap of the batch */
+export function checkMask(mask: Uint8Array, heaps: number): void {
+  ensure(
+    isInstance(mask, Uint8Array) && mask.length === heaps,
+    'ERR_SPEADCAST_VALUE',
+    () => `send: mask is ${shown(mask)}; it must be a Uint8Array with a byte for each of the batch's ${counted(heaps, 'heap')}`,
+  )
+}
+
 /** The deadline of a stream's `close`. */
 export function deadlineOf(options: CloseOptions): number | undefined {
   checkOptions('close', options, ['deadlineSeconds'])
@@ -199,4 +209,20 @@ export function deadlineOf(options: CloseOptions): number | undefined {
   )
   tellIfDeadlineLong(deadlineSeconds)
   return deadlineSeconds
+}
+
+/** SPEAD header, four pointers, one item pointer and eight bytes: spead2's smallest packet too. */
+const SMALLEST_PACKET_BYTES = 56
+/** 65535 less an IPv4 header of 20 and the UDP header's 8. */
+const LARGEST_PACKET_BYTES = 65507
+
+/** An exact layout may leave pointers out; whether its packets fit is known when there are items. */
+export function checkPacketSize({ packetSizeBytes, split }: StreamConfig): void {
+  const least = typeof split === 'object' ? 1 : SMALLEST_PACKET_BYTES
+  ensure(
+    packetSizeBytes >= least && packetSizeBytes <= LARGEST_PACKET_BYTES,
+    'ERR_SPEADCAST_PACKET_SIZE',
+    () =>
+      `packetSizeBytes is ${packetSizeBytes}; it must be from ${least}, for SPEAD headers, to ${LARGEST_PACKET_BYTES}, the largest UDP payload`,
+  )
 }

@@ -2,7 +2,6 @@ import type { MemoryPacket } from '../backend/memory.js'
 import type { BackendName } from '../backend/names.js'
 import type { BackendSpec } from '../backend/open.js'
 import { type Selection, selectBackend, threadRefused, udpInstead } from '../backend/select.js'
-import type { TcpOptions } from '../backend/tcp/dial.js'
 import type { UdpOptions } from '../backend/udp/open.js'
 import type { RdmaUdOptions } from '../backend/verbs/datagrams-open.js'
 import type { QueueOptions } from '../backend/verbs/open.js'
@@ -18,14 +17,16 @@ import { BackendRefused, counted, ensure, SpeadcastError, ThreadRefused, warn, w
 import { type EndpointSpec, parseEndpoints, type ResolvedEndpoint, resolveEndpoints } from '../net/endpoint.js'
 import { checkPeer, type GivenSocket, interfaceOfGiven } from '../net/given-socket.js'
 import type { ResolvedInterface } from '../net/interface.js'
+import { linkBytesPerSecond } from '../net/link-speed.js'
 import { askedInterface, oddInterface } from '../net/sender-interface.js'
 import { makeFlavour } from '../spead/index.js'
-import { cntSequence } from './arguments.js'
+import { checkPacketSize, cntSequence } from './arguments.js'
 import { IBVERBS_DEFAULTS, parseStreamConfig, RDMA_UD_DEFAULTS, type StreamConfig, withTransport } from './config.js'
 import { withSocket } from './given.js'
 import { handleOf, IoThread } from './io-thread.js'
 import { News } from './news.js'
 import { type ConnectedSocketOptions, DEFAULTS, type StreamOptions } from './options.js'
+import { retryOf } from './reconnect.js'
 import { Stream } from './stream.js'
 import { tellOfUnits } from './units.js'
 
@@ -37,10 +38,6 @@ const MAX_UNACKNOWLEDGED = 512
 const THREADED: readonly BackendName[] = ['udp', 'tcp', 'ibverbs', 'rdma-ud']
 /** Backends that send on a network. */
 const SENDERS: readonly BackendName[] = [...THREADED, 'dgram']
-/** SPEAD header, four pointers, one item pointer and eight bytes: spead2's smallest packet too. */
-const SMALLEST_PACKET_BYTES = 56
-/** 65535 less an IPv4 header of 20 and the UDP header's 8. */
-const LARGEST_PACKET_BYTES = 65507
 
 /**
  * Opens a stream: resolves endpoints, chooses a backend, starts the sending side.
@@ -104,12 +101,18 @@ function leaseFor({ thread, affinity, ioThreads: most, rateBytesPerSecond }: Str
 }
 
 /** Whether an I/O thread will probably send: if none does, the claim on one is given up. */
-function mayHaveThread({ thread, backend }: StreamConfig): boolean {
-  return process.platform === 'linux' && thread !== 'inline' && (backend === 'auto' || THREADED.includes(backend))
+function mayHaveThread({ thread, backend, rateShare }: StreamConfig): boolean {
+  // Streams share threads by their rates.
+  return (
+    rateShare === undefined &&
+    process.platform === 'linux' &&
+    thread !== 'inline' &&
+    (backend === 'auto' || THREADED.includes(backend))
+  )
 }
 
 async function openResolved(
-  config: StreamConfig,
+  parsed: StreamConfig,
   specs: readonly EndpointSpec[],
   given: GivenSocket | undefined,
   early: Claim | undefined,
@@ -117,20 +120,21 @@ async function openResolved(
 ): Promise<Stream> {
   const endpoints = await resolveEndpoints(specs)
   if (given) checkPeer(given, endpoints)
-  news.say(() => `opens to ${firstOf(endpoints.map(({ text }) => text))}; ${wishes(config)}`)
+  news.say(() => `opens to ${firstOf(endpoints.map(({ text }) => text))}; ${wishes(parsed)}`)
   const unicast = endpoints.find(({ multicast }) => !multicast)
   ensure(
-    !(config.ttl === 0 && unicast),
+    !(parsed.ttl === 0 && unicast),
     'ERR_SPEADCAST_CONFIG',
     () => `ttl is 0, which keeps multicast on this host; ${unicast!.text} is unicast and needs at least 1`,
   )
   ensure(
-    !(config.broadcast && endpoints[0]!.family === 6),
+    !(parsed.broadcast && endpoints[0]!.family === 6),
     'ERR_SPEADCAST_CONFIG',
     () => `broadcast is set, and ${endpoints[0]!.text} is IPv6, which has none; leave it out, or send to a group such as [ff02::1]`,
   )
-  const iface = await askedInterface(given ? interfaceOfGiven(given, endpoints[0]!) : config.interface, endpoints[0]!)
+  const iface = await askedInterface(given ? interfaceOfGiven(given, endpoints[0]!) : parsed.interface, endpoints[0]!)
   if (iface) news.say(() => `interface ${iface.name} (index ${iface.index}), address ${iface.address}`)
+  const config = withRate(parsed, endpoints, iface)
   const selection = await selectBackend(config.backend, {
     endpoints,
     interface: iface,
@@ -147,6 +151,13 @@ async function openResolved(
     if (!refused || error.code !== 'ERR_SPEADCAST_BACKEND') throw error
     return openWith(udpInstead(error instanceof BackendRefused ? error.why : error.message), config, endpoints, iface, news)
   }
+}
+
+/** Makes a rate of a share of the link's speed. */
+function withRate(config: StreamConfig, endpoints: readonly ResolvedEndpoint[], iface?: ResolvedInterface): StreamConfig {
+  const { rate, rateShare } = config
+  if (rateShare === undefined) return config
+  return { ...config, rateBytesPerSecond: rateShare * linkBytesPerSecond(`rate '${rate}'`, endpoints, iface) }
 }
 
 async function openWith(
@@ -217,8 +228,9 @@ async function openWith(
 }
 
 /** Says in words what was asked for. */
-function wishes({ backend, packetSizeBytes, rateBytesPerSecond: rate, rateMethod }: StreamConfig): string {
-  const pace = rate > 0 ? `${rate} bytes a second (rateMethod '${rateMethod}')` : 'no rate'
+function wishes({ backend, packetSizeBytes, rate: text, rateBytesPerSecond: rate, rateShare, rateMethod }: StreamConfig): string {
+  const asked = rateShare === undefined ? `${rate} bytes a second` : `${text} of the link`
+  const pace = rate > 0 || rateShare ? `${asked} (rateMethod '${rateMethod}')` : 'no rate'
   return `backend '${backend}', packets of at most ${packetSizeBytes} bytes, ${pace}`
 }
 
@@ -228,17 +240,6 @@ function softwareReason({ rateMethod, udpPath }: StreamConfig, backend: BackendN
   return backend === 'udp'
     ? `udpPath '${udpPath}' lends memory that packets would hold`
     : `backend '${backend}' is not asked to keep it`
-}
-
-/** An exact layout may leave pointers out; whether its packets fit is known when there are items. */
-function checkPacketSize({ packetSizeBytes, split }: StreamConfig): void {
-  const least = typeof split === 'object' ? 1 : SMALLEST_PACKET_BYTES
-  ensure(
-    packetSizeBytes >= least && packetSizeBytes <= LARGEST_PACKET_BYTES,
-    'ERR_SPEADCAST_PACKET_SIZE',
-    () =>
-      `packetSizeBytes is ${packetSizeBytes}; it must be from ${least}, for SPEAD headers, to ${LARGEST_PACKET_BYTES}, the largest UDP payload`,
-  )
 }
 
 async function openDriver(input: DriverInput, claim: Claim | undefined): Promise<{ driver: Driver; packets: MemoryPacket[] }> {
@@ -293,7 +294,7 @@ function backendSpec(
         ...(ttl !== undefined && { ttl }),
         ...(dscp !== undefined && { dscp }),
         connectTimeoutMs: config.tcp?.connectTimeoutMs ?? DEFAULTS.connectTimeoutMs,
-        ...retryOf(config),
+        ...retryOf(config.tcp),
         ...(socketFd !== undefined && { socketFd }),
       }
     case 'dgram':
@@ -315,12 +316,6 @@ function backendSpec(
         ...(dscp !== undefined && { dscp }),
       }
   }
-}
-
-function retryOf({ tcp }: StreamConfig): Pick<TcpOptions, 'retry'> {
-  if (tcp?.reconnect !== 'retry') return {}
-  const { reconnectDelayMs, reconnectDelayMaxMs, reconnectSeconds } = { ...DEFAULTS, ...tcp }
-  return { retry: { delayMs: reconnectDelayMs, delayMaxMs: reconnectDelayMaxMs, seconds: reconnectSeconds } }
 }
 
 function kernelPace({

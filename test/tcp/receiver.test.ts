@@ -1,45 +1,9 @@
 // The receiver of TCP connections against senders that cut packets anywhere, lie, hold on, or come in crowds.
 import { once } from 'node:events'
-import { connect, type Socket } from 'node:net'
 import { expect, onTestFinished, test } from 'vitest'
-import { openReceiver, type ReceivedHeap, type ReceiverOptions } from '#dist/src/receive/index.js'
+import { openReceiver, type ReceivedHeap } from '#dist/src/receive/index.js'
 import { freePort } from '../receive/support.js'
-
-const SPEAD_64_48 = [0x53, 4, 2, 6, 0, 0]
-const pointer = (id: number, value: number, immediate = true): Buffer => {
-  const word = Buffer.alloc(8)
-  word.writeBigUInt64BE((immediate ? 1n << 63n : 0n) | (BigInt(id) << 48n) | BigInt(value))
-  return word
-}
-const header = (pointers: number): Buffer => Buffer.from([...SPEAD_64_48, pointers >> 8, pointers & 0xff])
-
-/** A heap of one packet: cnt, heap length, offset, payload length, item 0x3300 at 0 (SPEAD, section 8). */
-function packet(cnt: number, payload: Uint8Array, told = payload.length): Buffer {
-  const pointers = [pointer(1, cnt), pointer(2, told), pointer(3, 0), pointer(4, told), pointer(0x3300, 0, false)]
-  return Buffer.concat([header(5), ...pointers, payload])
-}
-
-const payloadOf = (cnt: number, bytes: number): Buffer => Buffer.from(Array.from({ length: bytes }, (_, i) => (i * 7 + cnt) & 0xff))
-
-async function receive(options: Partial<ReceiverOptions> = {}) {
-  const port = await freePort()
-  const receiver = await openReceiver({ endpoints: `tcp://127.0.0.1:${port}`, timeoutSeconds: 25, ...options })
-  onTestFinished(() => void receiver.close())
-  const dial = async (): Promise<Socket> => {
-    const socket = connect(port, '127.0.0.1')
-    socket.setNoDelay(true)
-    socket.on('error', () => {})
-    onTestFinished(() => void socket.destroy())
-    await once(socket, 'connect')
-    return socket
-  }
-  return { receiver, dial }
-}
-
-async function until(what: () => boolean): Promise<void> {
-  for (let tries = 0; tries < 1000 && !what(); tries++) await new Promise((done) => setTimeout(done, 5))
-  expect(what()).toBe(true)
-}
+import { header, packet, payloadOf, pointer, receive, until } from './receiver-support.js'
 
 test.for([1, 7, 8, 1000, 70_000])('a stream that comes in pieces of %i bytes is what was sent', async (piece) => {
   const { receiver, dial } = await receive()
@@ -101,7 +65,7 @@ test('a crowd is turned away where it is too large, and those who were there bef
   const first = await dial()
   first.write(packet(1, payloadOf(1, 100)))
   const before = process.memoryUsage.rss()
-  const crowd = await Promise.all(Array.from({ length: 300 }, dial))
+  const crowd = await Promise.all(Array.from({ length: 300 }, () => dial()))
   const half = packet(5, payloadOf(5, 60_000)).subarray(0, 50_000)
   for (const socket of crowd) socket.write(half)
   let closed = 0

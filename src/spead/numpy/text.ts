@@ -11,7 +11,7 @@ export interface PrintedField {
 }
 
 /** Python's repr of a string. */
-function pythonString(text: string): string {
+export function pythonString(text: string): string {
   if (PLAIN.test(text)) return `'${text}'`
   const quote = text.includes("'") && !text.includes('"') ? '"' : "'"
   const escaped = text.replace(/[\\\p{C}\p{Z}]|['"]/gu, (mark) => {
