@@ -7,6 +7,8 @@ const HEAVY = [
   'bench/bench',
   'interop/examples',
   'cli/options',
+  'cli/recv',
+  'cli/recv-options',
   'cli/usage',
   'project/bootstrap',
   'project/examples',

@@ -14,6 +14,9 @@ export interface RecvFlags {
   bugCompat?: number
   buffer?: number
   memory?: number
+  concurrentHeaps?: number
+  /** False with --no-gro. */
+  gro: boolean
   anySource?: true
   cntStep?: number
   credits?: true

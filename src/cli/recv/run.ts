@@ -71,6 +71,8 @@ function receiverOptions(endpoints: string[], options: RecvFlags): ReceiverOptio
     ...(buffer !== undefined && { receiveBufferBytes: buffer }),
     ...(output !== undefined && { output }),
     ...(memory !== undefined && { heapMemoryBytes: memory }),
+    ...(options.concurrentHeaps !== undefined && { maxHeaps: options.concurrentHeaps }),
+    ...(!options.gro && { gro: false }),
     ...(cntStep !== undefined && { cntStep }),
     anySource: options.anySource ?? false,
     order: options.order,
