@@ -31,6 +31,7 @@ const HEAVY = [
   'stream/exit',
   'tcp/digests',
   'tcp/receiver-crowd',
+  'tcp/receiver-fuzz',
   'stream/io-threads',
   'types/types',
   ...[
