@@ -116,7 +116,7 @@ test('recv --pcap: nothing of the endpoints, a damaged file, fragments and a fil
   const nothing = await run(['recv'])
   expect(nothing).toMatchObject({
     code: 2,
-    stderr: expect.stringMatching(/say where to receive, as HOST:PORT or tcp:\/\/HOST:PORT, or what to read, with --pcap FILE/),
+    stderr: expect.stringMatching(/missing required argument 'HOST:PORT': say where to receive, or what to read, with --pcap FILE/),
   })
 })
 

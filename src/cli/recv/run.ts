@@ -14,7 +14,7 @@ export async function runRecv(endpoints: string[], options: RecvFlags): Promise<
   let receiver: Receiver
   try {
     if (endpoints.length === 0 && options.pcap === undefined)
-      throw usageError('say where to receive, as HOST:PORT or tcp://HOST:PORT, or what to read, with --pcap FILE')
+      throw usageError("missing required argument 'HOST:PORT': say where to receive, or what to read, with --pcap FILE")
     receiver = await openReceiver(receiverOptions(endpoints, options))
   } catch (error) {
     complain('recv', error)
