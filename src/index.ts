@@ -41,6 +41,7 @@ export {
   DEFAULT_FLAVOUR,
   Descriptor,
   type Dtype,
+  type DtypeField,
   type DtypeKind,
   type DtypeText,
   type EntryOf,
@@ -79,12 +80,15 @@ export type { CloseOptions, CloseReport, SendOptions, StreamStats } from './stre
 export { IoThread, type IoThreadOptions } from './stream/io-thread.js'
 export { openStream } from './stream/open.js'
 export {
+  type ConnectedSocketOptions,
   DEFAULTS,
   type DescriptorOptions,
   type IbverbsStreamOptions,
   type RdmaUdPeer,
   type RdmaUdStreamOptions,
   type StreamOptions,
+  type StreamSocket,
+  type TcpStreamOptions,
 } from './stream/options.js'
 export type { PathChange } from './stream/path-change.js'
 export { parseRate, type RateText, type RateUnit } from './stream/rate.js'

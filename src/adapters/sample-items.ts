@@ -100,7 +100,7 @@ const BYTES = ['Uint8Array', 'Uint8ClampedArray', 'DataView']
  * The bytes that samples are on the wire.
  * @throws ERR_SPEADCAST_VALUE for an array of other numbers than the item's, whose memory would be taken for samples in silence
  */
-export function bytesOf(samples: ArrayBufferView | ArrayBufferLike, item: Item): Uint8Array {
+export function bytesOf(samples: ArrayBufferView | ArrayBufferLike, items: readonly Item[]): Uint8Array {
   if (isInstance(samples, ArrayBuffer) || isInstance(samples, SharedArrayBuffer)) return whole(samples)
   ensure(
     ArrayBuffer.isView(samples),
@@ -108,7 +108,8 @@ export function bytesOf(samples: ArrayBufferView | ArrayBufferLike, item: Item):
     () => `write takes a Uint8Array or another typed array of samples, not ${shown(samples)}`,
   )
   const kind = viewKind(samples)
-  ensure(BYTES.includes(kind) || areSamples(item, samples), 'ERR_SPEADCAST_VALUE', () => otherNumbers(item, kind))
+  const other = BYTES.includes(kind) ? undefined : items.find((item) => !areSamples(item, samples))
+  ensure(!other, 'ERR_SPEADCAST_VALUE', () => otherNumbers(other!, kind))
   if (samples.byteLength > 0) return new Uint8Array(samples.buffer, samples.byteOffset, samples.byteLength)
   try {
     // A detached array only looks empty, but no view can be made of its buffer.

@@ -1,7 +1,7 @@
 /** The options of a writer of samples and their checks, and what it tells. */
 import type { GroupMode } from '../batch/compile.js'
 import type { HeapOf, ImmediatesOf } from '../batch/view-types.js'
-import { checkOptions, checkSignal, isInstance, shown } from '../checks.js'
+import { checkOptions, checkSignal, isInstance, listOf, shown } from '../checks.js'
 import { ensure } from '../errors.js'
 import { ItemGroup } from '../spead/index.js'
 import type { BatchResult } from '../stream/result.js'
@@ -15,9 +15,10 @@ export interface SampleWriterOptions<G = unknown, Bits extends number = number> 
   items: ItemGroup<G>
   /**
    * Name of the item that takes the samples: of fixed shape, and longer than an item pointer can hold. One step along its slowest
-   * dimension (the first, or the last of order 'F') is a sample; of elements of broken bytes, such as 10 bits, each element is.
+   * dimension (the first, or the last of order 'F') is a sample; of elements of broken bytes, such as 10 bits, each element is. Of a list each
+   * heap takes the samples of the first item, then those of the next; such heaps are always full.
    */
-  item: keyof HeapOf<G, Bits> & string
+  item: (keyof HeapOf<G, Bits> & string) | readonly (keyof HeapOf<G, Bits> & string)[]
   /**
    * Name of an unsigned integer item, sent as immediate, that gets the index of each heap's first sample, modulo its width.
    * Default: none.
@@ -26,7 +27,7 @@ export interface SampleWriterOptions<G = unknown, Bits extends number = number> 
   /** Index of the first sample of all. Default 0. */
   firstSample?: number
   /**
-   * By how much the timestamp rises from one heap to the next. Default: the number of samples that the item's shape tells.
+   * By how much the timestamp rises from one heap to the next. Default: the number of samples that the (first) item's shape tells.
    */
   samplesPerHeap?: number
   /** Heaps per batch, which are sent together when full. Default: as many as make 512 KiB, at least one. */
@@ -102,11 +103,17 @@ const KEYS: readonly string[] = [
 /** @throws ERR_SPEADCAST_CONFIG. Options that depend on the items and the stream are checked where they are used. */
 export function checkSampleOptions(options: SampleWriterOptions): void {
   checkOptions('sampleWriter', options, KEYS, 'there are')
-  const { items, firstSample = 0, samplesPerHeap, maxDelayMs, signal, onSettled } = options
+  const { items, item, firstSample = 0, samplesPerHeap, maxDelayMs, signal, onSettled } = options
   ensure(
     isInstance(items, ItemGroup),
     'ERR_SPEADCAST_CONFIG',
     () => `sampleWriter: items is ${shown(items)}; it must be an ItemGroup, which says what a heap holds`,
+  )
+  const names: readonly string[] | undefined = typeof item === 'string' ? [item] : listOf(item)
+  ensure(
+    names && names.length > 0 && new Set(names).size === names.length,
+    'ERR_SPEADCAST_CONFIG',
+    () => `sampleWriter: item is ${shown(item)}; it must be the name of an item, or a list of different ones`,
   )
   ensure(
     onSettled === undefined || typeof onSettled === 'function',

@@ -12,7 +12,7 @@
 import type { Batch } from '../stream/batch.js'
 
 export class SampleRing {
-  /** Byte views of the sample item, by batch and heap, made at first use. */
+  /** Byte views of the sample items, by batch, heap and item, made at first use. */
   readonly #views: Uint8Array<ArrayBuffer>[][]
   #state: 'waiting' | 'filling' = 'waiting'
   /** Index of the batch that is filled, or is next. */
@@ -21,14 +21,15 @@ export class SampleRing {
   #first = 0
   /** Where the next byte goes. */
   #heap = 0
+  #item = 0
   #byte = 0
   /** The beginning of the next heap, from a batch that was passed on without it. */
   #kept: Uint8Array | undefined
 
   constructor(
     readonly batches: readonly Batch[],
-    readonly itemName: string,
-    readonly heapBytes: number,
+    /** They are filled one after the other. */
+    readonly items: readonly string[],
     readonly substreams: number,
   ) {
     this.#views = batches.map(() => [])
@@ -58,7 +59,10 @@ export class SampleRing {
 
   /** Bytes of the heap that is not whole. */
   get partBytes(): number {
-    return this.#byte
+    if (this.#kept) return this.#kept.length
+    let bytes = this.#byte
+    for (let item = 0; item < this.#item; item++) bytes += this.#view(this.#heap, item).length
+    return bytes
   }
 
   /** The substream of the heap that is not whole, or comes next. */
@@ -68,36 +72,51 @@ export class SampleRing {
 
   /** A copy of the first bytes of the heap that is not whole, of which there are at least as many. */
   part(bytes: number): Uint8Array {
-    return this.#kept ? this.#kept.subarray(0, bytes) : this.#view(this.#heap).slice(0, bytes)
+    if (this.#kept) return this.#kept.subarray(0, bytes)
+    const part = new Uint8Array(bytes)
+    for (let item = 0, at = 0; at < bytes; item++) {
+      const view = this.#view(this.#heap, item)
+      part.set(view.subarray(0, bytes - at), at)
+      at += view.length
+    }
+    return part
   }
 
   /** The batch is free. */
   take(): void {
     this.#state = 'filling'
-    if (this.#kept) this.#view(this.#heap).set(this.#kept)
+    const kept = this.#kept
     this.#kept = undefined
+    if (kept) this.copy(kept, 0)
   }
 
-  /** Copies as much as the batch takes: one subarray per heap touched. Returns how much that is. */
+  /** Copies as much as the batch takes: one subarray per item touched. Returns how much that is. */
   copy(bytes: Uint8Array, from: number): number {
     const { heaps } = this.batch
-    const { heapBytes } = this
+    const { length } = this.items
     let at = from
     while (at < bytes.length && this.#heap < heaps) {
-      const count = Math.min(bytes.length - at, heapBytes - this.#byte)
-      this.#view(this.#heap).set(count === bytes.length ? bytes : bytes.subarray(at, at + count), this.#byte)
+      const view = this.#view(this.#heap, this.#item)
+      const count = Math.min(bytes.length - at, view.length - this.#byte)
+      view.set(count === bytes.length ? bytes : bytes.subarray(at, at + count), this.#byte)
       at += count
       this.#byte += count
-      if (this.#byte < heapBytes) break
-      this.#heap++
+      if (this.#byte < view.length) break
       this.#byte = 0
+      if (++this.#item === length) {
+        this.#item = 0
+        this.#heap++
+      }
     }
     return at - from
   }
 
   /** The whole heaps of the batch are sent, and the next batch comes. */
   passOn(): void {
-    if (this.#byte > 0) this.#kept = this.part(this.#byte)
+    const { partBytes } = this
+    if (partBytes > 0) this.#kept = this.part(partBytes)
+    this.#item = 0
+    this.#byte = 0
     this.#state = 'waiting'
     const { substream, batches, substreams } = this
     const { heaps } = this.batch
@@ -114,14 +133,15 @@ export class SampleRing {
     for (const batch of this.batches) batch.close()
   }
 
-  #view(heap: number): Uint8Array<ArrayBuffer> {
+  #view(heap: number, item: number): Uint8Array<ArrayBuffer> {
     const views = this.#views[this.#turn]!
-    let view = views[heap]
+    const at = heap * this.items.length + item
+    let view = views[at]
     if (!view) {
-      const { buffer, byteOffset, byteLength } = this.batch.heap(heap)[this.itemName]!
+      const { buffer, byteOffset, byteLength } = this.batch.heap(heap)[this.items[item]!]!
       // It is the memory of a region, which is never a SharedArrayBuffer.
       view = new Uint8Array(buffer as ArrayBuffer, byteOffset, byteLength)
-      views[heap] = view
+      views[at] = view
     }
     return view
   }

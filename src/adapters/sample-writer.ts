@@ -17,7 +17,7 @@ import type { Batch } from '../stream/batch.js'
 import { SendError } from '../stream/result.js'
 import type { Stream } from '../stream/stream.js'
 import { createBatchRing } from './batch-ring.js'
-import { checkStream, refusedEnd } from './check-stream.js'
+import { checkStream, refusedEnd, roomIn } from './check-stream.js'
 import { bytesOf, counter, rowsOf, samplesOf, shortItems } from './sample-items.js'
 import {
   checkSampleOptions,
@@ -55,7 +55,7 @@ export class SampleWriter {
   readonly heapBytes: number
   /** By how much the timestamp rises from one heap to the next. */
   readonly samplesPerHeap: number
-  /** Bytes of one step of the item's slowest dimension. A last heap that is not full has a whole number of them. */
+  /** Bytes of one step of the item's slowest dimension, of which a last heap has a whole number; of several items, those of a heap. */
   readonly sampleBytes: number
   /** Heaps that are sent together. */
   readonly heapsPerBatch: number
@@ -63,7 +63,7 @@ export class SampleWriter {
   readonly batches: number
   readonly #stream: Stream
   readonly #items: ItemGroup
-  readonly #item: Item
+  readonly #samples: readonly Item[]
   readonly #timestamp: { readonly name: string; readonly modulo: number } | undefined
   readonly #ring: SampleRing
   readonly #maxDelayMs: number
@@ -90,12 +90,13 @@ export class SampleWriter {
     const { items, item, timestamp, firstSample = 0, maxDelayMs, batches, groupMode, signal, onSettled } = options
     this.#stream = stream
     this.#items = items
-    this.#item = items.get(item)
+    const names = typeof item === 'string' ? [item] : [...item]
+    this.#samples = names.map((name) => items.get(name))
     const { heapAddressBits } = stream.flavour
-    const rows = rowsOf(this.#item, heapAddressBits)
-    this.samplesPerHeap = options.samplesPerHeap ?? samplesOf(this.#item, rows)
-    this.heapBytes = this.#item.byteLength!
-    this.sampleBytes = this.heapBytes / rows
+    const [rows = 1] = this.#samples.map((samples) => rowsOf(samples, heapAddressBits))
+    this.samplesPerHeap = options.samplesPerHeap ?? samplesOf(this.#samples[0]!, rows)
+    this.heapBytes = this.#samples.reduce((sum, { byteLength }) => sum + byteLength!, 0)
+    this.sampleBytes = names.length > 1 ? this.heapBytes : this.heapBytes / rows
     this.heapsPerBatch = options.heapsPerBatch ?? Math.max(1, Math.floor(DEFAULT_BATCH_BYTES / this.heapBytes))
     this.#timestamp = timestamp === undefined ? undefined : counter(items.get(timestamp), heapAddressBits)
     this.#nextSample = this.#wrapped(firstSample)
@@ -107,7 +108,7 @@ export class SampleWriter {
       ...(groupMode !== undefined && { groupMode }),
     })
     this.batches = ring.length
-    this.#ring = new SampleRing(ring, item, this.heapBytes, stream.endpoints.length)
+    this.#ring = new SampleRing(ring, names, stream.endpoints.length)
     this.#onSettled = onSettled
     const onAbort = () => this.abort(signal!.reason)
     signal?.addEventListener('abort', onAbort, { once: true })
@@ -126,7 +127,7 @@ export class SampleWriter {
     ensure(!this.#ended, 'ERR_SPEADCAST_CLOSED', () => 'write: the writer has ended; make another one on the same stream')
     await this.#alone('write', async () => {
       if (this.#failure) throw this.#failure.error
-      const bytes = bytesOf(samples, this.#item)
+      const bytes = bytesOf(samples, this.#samples)
       const ring = this.#ring
       for (let at = 0; at < bytes.length; ) {
         if (!ring.filling) await this.#take()
@@ -158,7 +159,8 @@ export class SampleWriter {
    * Sends the samples that are left and waits for all heaps to settle. A last heap that is not full goes with as many samples as
    * there are, in its payload however few they are, and with its own shape, which its descriptor tells first (unless the stream
    * sends none). Then the batches' memory is given back. Idempotent.
-   * @throws (rejects) ERR_SPEADCAST_INPUT if the last bytes are no whole sample (all samples before them are sent then), and as write does
+   * @throws (rejects) ERR_SPEADCAST_INPUT if the last bytes are no whole sample, or of several items no whole heap (all before them is sent
+   *   then), and as write does
    * @example const { heaps, sampleBytes } = await writer.end()
    */
   end(options: SampleWriterEnd = {}): Promise<SampleWriterSummary> {
@@ -202,6 +204,7 @@ export class SampleWriter {
 
   async #take(): Promise<void> {
     await this.#ring.batch.free
+    if (!this.#stream.hasRoom) await roomIn(this.#stream)
     if (this.#failure) throw this.#failure.error
     this.#ring.take()
   }
@@ -256,7 +259,7 @@ export class SampleWriter {
   }
 
   #send(batch: Batch<object>, firstHeap: number, heaps: number, heapBytes: number): void {
-    const sent = this.#stream.send(batch, { firstHeap, heaps, signal: this.#withdraw.signal })
+    const sent = this.#stream.sendFilled(batch, { firstHeap, heaps, signal: this.#withdraw.signal })
     this.#underWay++
     sent.then(
       (result) => this.#settle({ heaps, failedHeaps: 0, sampleBytes: heaps * heapBytes, result }),
@@ -296,10 +299,15 @@ export class SampleWriter {
       left === 0 || dropPartialSample,
       'ERR_SPEADCAST_INPUT',
       () =>
-        `${counted(left, 'byte')} left over at the end: a sample of item '${this.#item.name}' is ${counted(this.sampleBytes, 'byte')}; ` +
+        `${counted(left, 'byte')} left over at the end: ${this.#unit()} ${counted(this.sampleBytes, 'byte')}; ` +
         'is the input cut off, or of another dtype or shape?',
     )
     return { heaps: this.#sentHeaps, failedHeaps: this.#failedHeaps, sampleBytes: this.#sentBytes, droppedBytes: left }
+  }
+
+  #unit(): string {
+    const names = this.#samples.map(({ name }) => `'${name}'`)
+    return names.length > 1 ? `items ${names.join(', ')} of a heap take` : `a sample of item ${names[0]} is`
   }
 
   async #allSettled(): Promise<void> {
@@ -319,7 +327,8 @@ export class SampleWriter {
   /** A batch of one heap whose sample item has fewer samples. */
   async #sendShort(bytes: Uint8Array, substream: number): Promise<void> {
     const timestamp = this.#timestamp && { name: this.#timestamp.name, value: this.#nextSample }
-    const items = shortItems(this.#items, this.#item, bytes.length / this.sampleBytes, bytes, timestamp)
+    // Of several items there is no short heap.
+    const items = shortItems(this.#items, this.#samples[0]!, bytes.length / this.sampleBytes, bytes, timestamp)
     const batch = this.#stream.createBatch({ items, heaps: 1, substreams: substream })
     this.#send(batch, 0, 1, bytes.length)
     await batch.free

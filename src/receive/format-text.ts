@@ -1,5 +1,5 @@
 /** Elements of items that are described by a format: fields of any number of bits, big-endian, packed one behind the other. */
-import { pythonString } from './descriptors/numpy-text.js'
+import { pythonString } from '../spead/numpy/text.js'
 import { floatText, shortestText } from './number-text.js'
 
 export type Format = readonly (readonly [code: string, bits: number])[]

@@ -3,8 +3,9 @@
  * here throws, because descriptors come from anybody: what is refused says why.
  */
 import { BUG_COMPAT } from '../spead/flavour.js'
+import { MAX_HEADER_BYTES, Refusal, refuseUnless } from '../spead/numpy/limits.js'
 import { type DescriptorFields, readDescriptorFields } from './descriptors/descriptor-packet.js'
-import { MAX_DESCRIPTION_BYTES, MAX_HEADER_BYTES, MAX_NAME_BYTES, Refusal, refuseUnless } from './descriptors/limits.js'
+import { MAX_DESCRIPTION_BYTES, MAX_NAME_BYTES } from './descriptors/limits.js'
 import { dtypeOf, readNumpyHeader } from './descriptors/numpy-header.js'
 import { rememberBits } from './descriptors/shape.js'
 import { checkValueBits, isPyspeadShape, readSpeadFormat } from './descriptors/spead-format.js'

@@ -2,10 +2,11 @@
  * Values of items as text for a person: numbers as Python writes them, arrays in brackets, shortened as numpy shortens them, and on one
  * line. Values come from anybody, so a text has a bound, and nothing here throws.
  */
-import { Refusal } from './descriptors/limits.js'
-import { type NumpyDtype, readNumpyDtype } from './descriptors/numpy-dtype.js'
-import { pythonString } from './descriptors/numpy-text.js'
-import { parsePythonLiteral } from './descriptors/python-literal.js'
+
+import { type NumpyDtype, readNumpyDtype } from '../spead/numpy/dtype.js'
+import { Refusal } from '../spead/numpy/limits.js'
+import { parsePythonLiteral } from '../spead/numpy/literal.js'
+import { pythonString } from '../spead/numpy/text.js'
 import { bitsText, isText } from './format-text.js'
 import { floatText, shortestText } from './number-text.js'
 import type { ReceivedItem } from './received-heap.js'
@@ -95,13 +96,13 @@ class ValueWriter {
   }
 
   #element(at: number, dtype: NumpyDtype): string {
-    const { kind, itemBytes, text, base, shape, fields } = dtype
+    const { kind, itemBytes, text, base, shape, fields, structured } = dtype
     if (base) {
       const sizes = [...shape]
       const strides = sizes.map((_, d) => sizes.slice(d + 1).reduce((product, size) => product * size, 1))
       return this.#array(sizes, (i) => this.#element(at + i * base.itemBytes, base), strides, 0)
     }
-    if (fields) {
+    if (structured) {
       const parts: string[] = []
       for (const { offset, dtype } of fields) {
         if (this.#characters > MOST_CHARACTERS) {

@@ -16,12 +16,13 @@ import {
   ITEM_STREAM_CTRL,
   POINTER_BYTES,
 } from './constants.js'
-import { type Dtype, parseDtype } from './dtype.js'
+import type { Dtype } from './dtype.js'
 import type { DtypeText } from './dtype-text.js'
 import { BUG_COMPAT, type Flavour } from './flavour.js'
 import { putPacketHeader } from './header.js'
 import type { FormatField, Shape } from './item-types.js'
 import { checkItemId, flavourName, hex, maxAddress, pointerBase, putPointer, splitUnsigned } from './pointer.js'
+import { headerDescr, parseDtype } from './structured.js'
 
 /**
  * Describes an item (SPEAD protocol document, "Item descriptors"). Give exactly one of `dtype` and `format`. The type parameters are what
@@ -44,8 +45,8 @@ export interface ItemOptions<
   /** Dimensions. Default [], a scalar. One dimension of a `format` item may be null: any length, known from each value. */
   shape?: S
   /**
-   * A numpy scalar type: '<i2', 'float32', 'c8'. A text that comes from elsewhere goes in `as DtypeText`; it is checked here in any case.
-   * Default: `format`.
+   * A numpy type: '<i2', 'float32', 'c8', or a structured one as numpy writes its fields, `'[("re", "<i2"), ("im", "<i2")]'`. A text that comes
+   * from elsewhere goes in `as DtypeText`; it is checked here in any case. Default: `format`.
    */
   dtype?: D
   /** Fields of one element, packed without gaps, most significant bit first: u, i, b of any width, c of 8 bits, f of 32 or 64. Default: `dtype`. */
@@ -70,6 +71,10 @@ export const ITEM_OPTIONS = [
   'order',
   'allowImmediate',
 ] as const satisfies readonly (keyof ItemOptions)[]
+
+/** The remedy for an id that is a text with a number in it. */
+const asNumber = (id: unknown): string =>
+  typeof id === 'string' && /^\s*(0x[\da-f]+|\d+)\s*$/i.test(id) ? `: write ${id.trim()}, without quotes` : ''
 
 /**
  * Name, type and shape of an item: what a receiver needs to read it. Immutable.
@@ -116,7 +121,7 @@ export class Descriptor {
     const named = typeof name === 'string' ? `'${printable(name)}'` : shown(name)
     const bad = (problem: string) => new SpeadcastError('ERR_SPEADCAST_ITEM', `item ${named}: ${problem}`)
     if (id === undefined) throw bad('it needs an id (only an ItemGroup chooses one)')
-    if (!Number.isSafeInteger(id) || id <= 0) throw bad(`id is ${shown(id)}; it must be a whole number above 0`)
+    if (!Number.isSafeInteger(id) || id <= 0) throw bad(`id is ${shown(id)}; it must be a whole number above 0${asNumber(id)}`)
     if (id <= ITEM_STREAM_CTRL) throw bad(`id ${hex(id)} is one of SPEAD's own (0x1 to 0x6); take one from 0x400 up`)
     checkAscii(name, `name of item ${hex(id)}`)
     checkAscii(description, `description of item '${name}'`)
@@ -246,10 +251,9 @@ export class Descriptor {
 
   /** The header dict of numpy's .npy format as Python prints it. */
   #numpyHeader(dtype: Dtype, flavour: Flavour): string {
-    const swap = flavour.bugCompat & BUG_COMPAT.SWAP_ENDIAN
-    const descr = swap ? dtype.descr.replace(/^[<>]/, (sign) => (sign === '<' ? '>' : '<')) : dtype.descr
+    const descr = headerDescr(dtype, (flavour.bugCompat & BUG_COMPAT.SWAP_ENDIAN) !== 0)
     const dims = this.shape.length === 1 ? `${this.shape[0]},` : this.shape.join(', ')
-    return `{'descr': '${descr}', 'fortran_order': ${this.order === 'F' ? 'True' : 'False'}, 'shape': (${dims})}`
+    return `{'descr': ${descr}, 'fortran_order': ${this.order === 'F' ? 'True' : 'False'}, 'shape': (${dims})}`
   }
 }
 

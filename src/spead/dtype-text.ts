@@ -35,10 +35,14 @@ type Time = TimeName | `${TimeName}[${TimeUnit}]` | `${TimeName}[${number}${Time
 type Code = keyof Elements | keyof Aliases | Time | 'c' | `${'S' | 'a' | 'U' | 'V'}${number}`
 
 /**
- * A numpy scalar type by its name: '<i2', 'u1', '>f4', 'c8', 'int16', 'complex64', 'S5', 'U3', 'V4', 'M8[ns]', '?'. A text that is only known when
- * the program runs goes in as `text as DtypeText`: it is checked there, whatever its type says (ERR_SPEADCAST_ITEM).
+ * A numpy scalar type by its name: '<i2', 'u1', '>f4', 'c8', 'int16', 'complex64', 'S5', 'U3', 'V4', 'M8[ns]', '?'; or a structured type as Python
+ * prints its fields, `'[("re", "<i2"), ("im", "<i2")]'`. A text that is only known when the program runs goes in as `text as DtypeText`: it is
+ * checked there, whatever its type says (ERR_SPEADCAST_ITEM).
  */
-export type DtypeText = Code | `${'<' | '>' | '=' | '|'}${Code}` | keyof Names
+export type DtypeText = Code | `${'<' | '>' | '=' | '|'}${Code}` | keyof Names | StructuredText
+
+/** Fields in brackets, each of a name, a type and, where it is an array, a shape. */
+type StructuredText = `[${string}]`
 
 /** The bytes of something as far as it matters for immediates, which hold at most 7: 8 for 8 or more, `number` where they are not known. */
 export type Capped<N> = N extends 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 ? N : number extends N ? number : 8

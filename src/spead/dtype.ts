@@ -7,7 +7,7 @@ import type { DtypeText } from './dtype-text.js'
 /** numpy's kind letters: bool, signed, unsigned, float, complex, bytes, unicode (UCS-4), void, datetime64, timedelta64. */
 export type DtypeKind = 'b' | 'i' | 'u' | 'f' | 'c' | 'S' | 'U' | 'V' | 'M' | 'm'
 
-/** A numpy scalar type. */
+/** A numpy type: a scalar, or a structured one of fields. */
 export interface Dtype {
   /** The kind of thing that it holds. */
   readonly kind: DtypeKind
@@ -15,8 +15,22 @@ export interface Dtype {
   readonly itemSizeBytes: number
   /** True only where byte order means something (more than one byte a unit). */
   readonly bigEndian: boolean
-  /** numpy's own spelling, as it stands in a descriptor: '<i2', '|i1', '>f8', '|S5', '<M8[ns]'. */
+  /** numpy's own spelling, as it stands in a descriptor: '<i2', '|i1', '>f8', '|S5', '<M8[ns]', "[('re', '<i2'), ('im', '<i2')]". */
   readonly descr: DtypeText
+  /** The fields of a structured type, in their order in memory. Padding is no field. Undefined for a scalar. */
+  readonly fields?: readonly DtypeField[]
+}
+
+/** A field of a structured type. */
+export interface DtypeField {
+  /** Its name. */
+  readonly name: string
+  /** Where it begins, in bytes from the element's start. */
+  readonly offsetBytes: number
+  /** Its type, or that of its elements where it has a shape. */
+  readonly dtype: Dtype
+  /** The dimensions of a field that is an array; [] for one value. */
+  readonly shape: readonly number[]
 }
 
 export type NaturalView =
@@ -78,11 +92,11 @@ const SIZES: Readonly<Record<string, readonly number[]>> = {
 const TIME = /^(?:([Mm])8|(datetime64|timedelta64))(?:\[(\d*)(Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as)\])?$/
 
 /**
- * Reads a dtype as `numpy.dtype(text)` does: '<i2', 'u1', 'int16', 'complex64', 'S5', 'U3', 'V4', 'M8[ns]', '?'. Without a prefix, and
- * with '=' or '|', the byte order is little-endian, that of every host speadcast supports. Structured, object and zero-size
- * types throw ERR_SPEADCAST_ITEM.
+ * Reads a scalar type as `numpy.dtype(text)` does: '<i2', 'u1', 'int16', 'complex64', 'S5', 'U3', 'V4', 'M8[ns]', '?'. Without a prefix, and
+ * with '=' or '|', the byte order is little-endian, that of every host speadcast supports. Object and zero-size types throw
+ * ERR_SPEADCAST_ITEM.
  */
-export function parseDtype(text: string): Dtype {
+export function parseScalar(text: string): Dtype {
   ensure(
     typeof text === 'string',
     'ERR_SPEADCAST_ITEM',
@@ -107,9 +121,7 @@ export function parseDtype(text: string): Dtype {
     ? `it has no size: give one, such as 'S8'`
     : /^(O|object)$/.test(body)
       ? 'Python objects cannot be sent'
-      : /[,{([]/.test(body)
-        ? `structured types are not supported: use 'V<bytes>' or a format`
-        : `use a numpy scalar type such as 'i1', '<u2', '>f4', 'complex64', 'S8'`
+      : `use a numpy scalar type such as 'i1', '<u2', '>f4', 'complex64', 'S8'`
   throw new SpeadcastError('ERR_SPEADCAST_ITEM', `dtype '${text}' cannot be sent; ${remedy}`)
 }
 

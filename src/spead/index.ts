@@ -4,11 +4,11 @@ export {
   alignmentOf,
   componentBytes,
   type Dtype,
+  type DtypeField,
   type DtypeKind,
   isNaturalView,
   itemView,
   naturalKind,
-  parseDtype,
   type ViewClass,
   viewClassOf,
   viewKind,
@@ -20,4 +20,5 @@ export { Item, type ItemInit, type ItemSource } from './item.js'
 export { type HeapSelection, ItemGroup, type ItemGroupConstructor, type ItemGroupOptions } from './item-group.js'
 export type { EntryOf, FormatField, Immediate, NameIn, Shape, Uncertain, WithItem } from './item-types.js'
 export { type ExactPointer, type ExactSplit, type PacketPlan, type PlanItem, planPackets, type Split } from './plan.js'
+export { parseDtype } from './structured.js'
 export { encodeValue, type ItemValue } from './value.js'

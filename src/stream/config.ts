@@ -3,11 +3,11 @@ import * as v from 'valibot'
 import { BACKEND_NAMES } from '../backend/names.js'
 import { oneOf } from '../checks.js'
 import { SpeadcastError } from '../errors.js'
-import { isMulticast } from '../net/address.js'
 import type { EndpointSpec } from '../net/endpoint.js'
+import { ensureNoGroup, tcpEndpoint } from '../net/transport.js'
 import { IoThread } from './io-thread.js'
 import { DEFAULTS, type IbverbsStreamOptions, type RdmaUdStreamOptions, type StreamOptions } from './options.js'
-import { parseRate } from './rate.js'
+import { parseRate, shareOfLink } from './rate.js'
 
 type Defaulted<T, Undefaulted extends keyof T> = Required<Omit<T, Undefaulted>> & Pick<T, Undefaulted>
 
@@ -25,6 +25,8 @@ type Undefaulted =
   | 'onPathChange'
   | 'sendBufferBytes'
   | 'tcp'
+  | 'socket'
+  | 'queueFull'
 
 /** The options of openStream as they are used: checked, and with the defaults in place. */
 export type StreamConfig = Readonly<
@@ -33,7 +35,10 @@ export type StreamConfig = Readonly<
     flavour: Required<NonNullable<StreamOptions['flavour']>>
     /** As it was given. */
     rate: number | string
+    /** 0 until the link is known, where the rate is a share of it. */
     rateBytesPerSecond: number
+    /** The share of the link that the rate is: 0.5 for '50%'. */
+    rateShare?: number
   }
 >
 
@@ -104,9 +109,24 @@ const rdmaUdOptions = v.strictObject(
 export const RDMA_UD_DEFAULTS: Defaulted<RdmaUdStreamOptions, 'device' | 'peers'> = v.parse(rdmaUdOptions, {})
 
 const tcpOptions = v.strictObject(
-  { connectTimeoutMs: v.exactOptional(whole(1, 600_000, 'milliseconds')) },
+  {
+    connectTimeoutMs: v.exactOptional(whole(1, 600_000, 'milliseconds')),
+    reconnect: v.exactOptional(choice(['fail', 'retry'])),
+    reconnectDelayMs: v.exactOptional(whole(1, 600_000, 'milliseconds')),
+    reconnectDelayMaxMs: v.exactOptional(whole(1, 600_000, 'milliseconds')),
+    reconnectSeconds: v.exactOptional(
+      v.pipe(
+        v.number('must be a number of seconds, or Infinity'),
+        v.check((seconds) => seconds > 0, 'must be above 0 (seconds), or Infinity'),
+      ),
+    ),
+  },
   'must be an object, see TcpStreamOptions',
 )
+
+const RECONNECT_SETTINGS = ['reconnectDelayMs', 'reconnectDelayMaxMs', 'reconnectSeconds'] as const
+
+const socket = v.strictObject({ fd: whole(0, 2 ** 31 - 1, 'descriptor of an open socket') }, 'must be { fd }')
 
 const exactSplit = v.strictObject({
   payloadBytes: whole(0, 65507, 'bytes'),
@@ -126,12 +146,14 @@ const exactSplit = v.strictObject({
 const countable = v.union([v.number(), v.bigint()], 'must be a whole number, as a bigint beyond 2^53')
 
 const schema = v.strictObject({
-  to: v.pipe(
-    v.union(
-      [v.string(), v.array(v.string("must be an endpoint 'HOST:PORT'"))],
-      "must be an endpoint 'HOST:PORT' or a list of them",
+  to: v.optional(
+    v.pipe(
+      v.union(
+        [v.string(), v.array(v.string("must be an endpoint 'HOST:PORT'"))],
+        "must be an endpoint 'HOST:PORT' or a list of them",
+      ),
+      v.transform((to) => (typeof to === 'string' ? [to] : to)),
     ),
-    v.transform((to) => (typeof to === 'string' ? [to] : to)),
   ),
   interface: v.optional(v.string('must be an interface name or address')),
   backend: v.optional(choice(['auto', ...BACKEND_NAMES]), 'auto'),
@@ -179,6 +201,17 @@ const schema = v.strictObject({
     ),
     'first',
   ),
+  maxQueuedBytes: v.optional(
+    v.pipe(
+      v.number('must be a number of bytes'),
+      v.check(
+        (bytes) => bytes === Infinity || (Number.isSafeInteger(bytes) && bytes > 0),
+        'must be a whole number of bytes from 1 up',
+      ),
+    ),
+    Number.POSITIVE_INFINITY,
+  ),
+  queueFull: v.optional(choice(['reject', 'wait'])),
   rate: v.optional(
     v.union([v.number(), v.string()], "must be bytes per second, or a string with a unit such as '40Gbps' or '5GB/s'"),
     0,
@@ -215,6 +248,7 @@ const schema = v.strictObject({
   ibverbs: v.optional(ibverbsOptions),
   rdmaUd: v.optional(rdmaUdOptions),
   tcp: v.optional(tcpOptions),
+  socket: v.optional(socket),
   pcapPath: v.optional(v.string('must be a file path')),
   memory: v.optional(memoryOptions),
   debug: v.optional(yesOrNo, false),
@@ -226,6 +260,8 @@ export function parseStreamConfig(input: unknown): StreamConfig {
   const contradict = (message: string): never => {
     throw new SpeadcastError('ERR_SPEADCAST_CONFIG', message)
   }
+  const { to } = config
+  if (to === undefined && !config.socket) contradict("option 'to' is missing; give it the endpoints, 'HOST:PORT'")
   if (config.backend === 'pcap' && config.pcapPath === undefined) contradict("backend 'pcap' needs pcapPath, the file to write")
   const verbs = config.backend === 'ibverbs' || config.backend === 'rdma-ud'
   if (config.pcapPath !== undefined && config.backend !== 'pcap')
@@ -247,10 +283,11 @@ export function parseStreamConfig(input: unknown): StreamConfig {
     contradict(`udpPath is only for backend 'udp', not '${config.backend}'`)
   if (config.rateMethod === 'hw' && config.backend !== 'ibverbs')
     contradict("rateMethod 'hw' is pacing by the device: it needs backend 'ibverbs'")
-  const rateBytesPerSecond = parseRate(config.rate)
+  const rateShare = shareOfLink(config.rate)
+  const rateBytesPerSecond = rateShare === undefined ? parseRate(config.rate) : 0
   if (config.rateMethod === 'kernel') {
     if (config.backend !== 'udp') contradict("rateMethod 'kernel' is pacing by the queue below a socket: it needs backend 'udp'")
-    if (rateBytesPerSecond === 0) contradict("rateMethod 'kernel' needs a rate; give openStream one")
+    if (rateBytesPerSecond === 0 && rateShare === undefined) contradict("rateMethod 'kernel' needs a rate; give openStream one")
     if (config.udpPath === 'io_uring')
       contradict(
         "rateMethod 'kernel' lets packets wait, and udpPath 'io_uring' lends their memory meanwhile; leave one of the two out",
@@ -270,9 +307,11 @@ export function parseStreamConfig(input: unknown): StreamConfig {
     if (cntStep !== undefined && firstCnt === undefined)
       contradict('descriptors.cntStep is of a sequence of their own; give descriptors.firstCnt too')
   }
+  if (config.queueFull !== undefined && config.maxQueuedBytes === Number.POSITIVE_INFINITY)
+    contradict('queueFull says what happens at maxQueuedBytes, which is not given; give both, or leave queueFull out')
   if (config.ioThreads !== undefined && (config.thread instanceof IoThread || config.thread === 'inline'))
     contradict('ioThreads is for shared I/O threads; leave it out, or leave thread out')
-  return { ...config, rateBytesPerSecond }
+  return { ...config, to: to ?? [], rateBytesPerSecond, ...(rateShare !== undefined && { rateShare }) }
 }
 
 /**
@@ -280,8 +319,7 @@ export function parseStreamConfig(input: unknown): StreamConfig {
  * @throws ERR_SPEADCAST_CONFIG, ERR_SPEADCAST_ENDPOINT where they contradict each other or the other options
  */
 export function withTransport(config: StreamConfig, specs: readonly EndpointSpec[]): StreamConfig {
-  const tcp = specs.find(({ transport }) => transport === 'tcp')
-  const other = specs.find(({ transport }) => transport !== 'tcp')
+  const tcp = tcpEndpoint(specs, 'open a stream for each')
   const contradict = (message: string): never => {
     throw new SpeadcastError('ERR_SPEADCAST_CONFIG', message)
   }
@@ -289,21 +327,23 @@ export function withTransport(config: StreamConfig, specs: readonly EndpointSpec
     if (config.tcp === undefined) return config
     return contradict(`tcp is only for backend 'tcp', not '${config.backend}'; write the endpoint as tcp://HOST:PORT`)
   }
-  if (tcp && other)
-    throw new SpeadcastError(
-      'ERR_SPEADCAST_ENDPOINT',
-      `endpoints mix TCP and UDP (${tcp.text} and ${other.text}); open a stream for each`,
-    )
   if (tcp && config.backend !== 'auto' && config.backend !== 'tcp')
     contradict(`${tcp.text} is for backend 'tcp', not '${config.backend}'; leave backend out`)
-  const group = specs.find(({ bytes }) => bytes && isMulticast(bytes))
-  if (group)
-    throw new SpeadcastError('ERR_SPEADCAST_ENDPOINT', `${group.text} is a multicast group, which no TCP connection leads to`)
+  ensureNoGroup(specs)
   for (const name of ['reusePort', 'broadcast', 'allowFragmentation'] as const)
     if (config[name]) contradict(`${name} is of UDP; leave it out with TCP`)
   if (config.rateBasis === 'wire')
     contradict("rateBasis 'wire' counts the headers of packets, which TCP cuts and sends again as it likes; leave it out")
   if (config.udpPath !== 'auto') contradict(`udpPath is only for backend 'udp', not 'tcp'`)
+  const { reconnect = 'fail', ...settings } = config.tcp ?? {}
+  const { reconnectDelayMs = DEFAULTS.reconnectDelayMs, reconnectDelayMaxMs = DEFAULTS.reconnectDelayMaxMs } = settings
+  for (const name of RECONNECT_SETTINGS)
+    if (reconnect === 'fail' && settings[name] !== undefined)
+      contradict(`tcp.${name} is of connecting again; give tcp.reconnect 'retry' too`)
+  if (reconnectDelayMaxMs < reconnectDelayMs)
+    contradict(
+      `tcp.reconnectDelayMaxMs is ${reconnectDelayMaxMs}, below tcp.reconnectDelayMs (${reconnectDelayMs}), the first pause; give at least that`,
+    )
   return { ...config, backend: 'tcp' }
 }
 
@@ -329,8 +369,7 @@ function describeIssues(issues: readonly v.BaseIssue<unknown>[]): string {
         return `openStream: the options are ${issue.received}; give an object such as { to: '239.10.0.1:7148' }`
       if (issue.type === 'strict_object' && issue.expected === 'never')
         return `unknown option '${name}'; known ones: ${optionNames(...path.slice(0, -1)).join(', ')}`
-      if (issue.received === 'undefined')
-        return `option '${name}' is missing${name === 'to' ? "; give it the endpoints, 'HOST:PORT'" : ''}`
+      if (issue.received === 'undefined') return `option '${name}' is missing`
       return `option '${name}' is ${issue.received}; ${issue.message}`
     })
     .join('; ')

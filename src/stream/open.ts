@@ -2,6 +2,7 @@ import type { MemoryPacket } from '../backend/memory.js'
 import type { BackendName } from '../backend/names.js'
 import type { BackendSpec } from '../backend/open.js'
 import { type Selection, selectBackend, threadRefused, udpInstead } from '../backend/select.js'
+import type { TcpOptions } from '../backend/tcp/dial.js'
 import type { UdpOptions } from '../backend/udp/open.js'
 import type { RdmaUdOptions } from '../backend/verbs/datagrams-open.js'
 import type { QueueOptions } from '../backend/verbs/open.js'
@@ -15,14 +16,17 @@ import { DEFAULT_IO_THREADS, ioThreads, type Lease, lease } from '../engine/pool
 import { Ring } from '../engine/ring.js'
 import { BackendRefused, counted, ensure, SpeadcastError, ThreadRefused, warn, withCode } from '../errors.js'
 import { type EndpointSpec, parseEndpoints, type ResolvedEndpoint, resolveEndpoints } from '../net/endpoint.js'
+import { checkPeer, type GivenSocket, interfaceOfGiven } from '../net/given-socket.js'
 import type { ResolvedInterface } from '../net/interface.js'
+import { linkBytesPerSecond } from '../net/link-speed.js'
 import { askedInterface, oddInterface } from '../net/sender-interface.js'
 import { makeFlavour } from '../spead/index.js'
 import { cntSequence } from './arguments.js'
 import { IBVERBS_DEFAULTS, parseStreamConfig, RDMA_UD_DEFAULTS, type StreamConfig, withTransport } from './config.js'
+import { withSocket } from './given.js'
 import { handleOf, IoThread } from './io-thread.js'
 import { News } from './news.js'
-import { DEFAULTS, type StreamOptions } from './options.js'
+import { type ConnectedSocketOptions, DEFAULTS, type StreamOptions } from './options.js'
 import { Stream } from './stream.js'
 import { tellOfUnits } from './units.js'
 
@@ -45,8 +49,10 @@ const LARGEST_PACKET_BYTES = 65507
  *   _NATIVE; the message says what to change
  * @example await using stream = await openStream({ to: ['10.0.0.5:7148', '10.0.0.6:7148'], packetSizeBytes: 8972, rate: '4Gbps' })
  */
-export async function openStream<const Bits extends number = 48>(options: StreamOptions<Bits>): Promise<Stream<Bits>> {
-  const parsed = parseStreamConfig(options)
+export async function openStream<const Bits extends number = 48>(
+  options: StreamOptions<Bits> | ConnectedSocketOptions<Bits>,
+): Promise<Stream<Bits>> {
+  const { config: parsed, given } = withSocket(parseStreamConfig(options))
   const specs = parseEndpoints(parsed.to)
   const config = withTransport(parsed, specs)
   tellOfUnits(config)
@@ -59,7 +65,7 @@ export async function openStream<const Bits extends number = 48>(options: Stream
   const early = mayHaveThread(config) ? claimThread(config) : undefined
   const news = new News()
   try {
-    const stream = (await openResolved(config, specs, early, news)) as Stream<Bits>
+    const stream = (await openResolved(config, specs, given, early, news)) as Stream<Bits>
     news.opened()
     return stream
   } catch (error) {
@@ -99,31 +105,40 @@ function leaseFor({ thread, affinity, ioThreads: most, rateBytesPerSecond }: Str
 }
 
 /** Whether an I/O thread will probably send: if none does, the claim on one is given up. */
-function mayHaveThread({ thread, backend }: StreamConfig): boolean {
-  return process.platform === 'linux' && thread !== 'inline' && (backend === 'auto' || THREADED.includes(backend))
+function mayHaveThread({ thread, backend, rateShare }: StreamConfig): boolean {
+  // Streams share threads by their rates.
+  return (
+    rateShare === undefined &&
+    process.platform === 'linux' &&
+    thread !== 'inline' &&
+    (backend === 'auto' || THREADED.includes(backend))
+  )
 }
 
 async function openResolved(
-  config: StreamConfig,
+  parsed: StreamConfig,
   specs: readonly EndpointSpec[],
+  given: GivenSocket | undefined,
   early: Claim | undefined,
   news: News,
 ): Promise<Stream> {
   const endpoints = await resolveEndpoints(specs)
-  news.say(() => `opens to ${firstOf(endpoints.map(({ text }) => text))}; ${wishes(config)}`)
+  if (given) checkPeer(given, endpoints)
+  news.say(() => `opens to ${firstOf(endpoints.map(({ text }) => text))}; ${wishes(parsed)}`)
   const unicast = endpoints.find(({ multicast }) => !multicast)
   ensure(
-    !(config.ttl === 0 && unicast),
+    !(parsed.ttl === 0 && unicast),
     'ERR_SPEADCAST_CONFIG',
     () => `ttl is 0, which keeps multicast on this host; ${unicast!.text} is unicast and needs at least 1`,
   )
   ensure(
-    !(config.broadcast && endpoints[0]!.family === 6),
+    !(parsed.broadcast && endpoints[0]!.family === 6),
     'ERR_SPEADCAST_CONFIG',
     () => `broadcast is set, and ${endpoints[0]!.text} is IPv6, which has none; leave it out, or send to a group such as [ff02::1]`,
   )
-  const iface = await askedInterface(config.interface, endpoints[0]!)
+  const iface = await askedInterface(given ? interfaceOfGiven(given, endpoints[0]!) : parsed.interface, endpoints[0]!)
   if (iface) news.say(() => `interface ${iface.name} (index ${iface.index}), address ${iface.address}`)
+  const config = withRate(parsed, endpoints, iface)
   const selection = await selectBackend(config.backend, {
     endpoints,
     interface: iface,
@@ -140,6 +155,13 @@ async function openResolved(
     if (!refused || error.code !== 'ERR_SPEADCAST_BACKEND') throw error
     return openWith(udpInstead(error instanceof BackendRefused ? error.why : error.message), config, endpoints, iface, news)
   }
+}
+
+/** Makes a rate of a share of the link's speed. */
+function withRate(config: StreamConfig, endpoints: readonly ResolvedEndpoint[], iface?: ResolvedInterface): StreamConfig {
+  const { rate, rateShare } = config
+  if (rateShare === undefined) return config
+  return { ...config, rateBytesPerSecond: rateShare * linkBytesPerSecond(`rate '${rate}'`, endpoints, iface) }
 }
 
 async function openWith(
@@ -210,8 +232,9 @@ async function openWith(
 }
 
 /** Says in words what was asked for. */
-function wishes({ backend, packetSizeBytes, rateBytesPerSecond: rate, rateMethod }: StreamConfig): string {
-  const pace = rate > 0 ? `${rate} bytes a second (rateMethod '${rateMethod}')` : 'no rate'
+function wishes({ backend, packetSizeBytes, rate: text, rateBytesPerSecond: rate, rateShare, rateMethod }: StreamConfig): string {
+  const asked = rateShare === undefined ? `${rate} bytes a second` : `${text} of the link`
+  const pace = rate > 0 || rateShare ? `${asked} (rateMethod '${rateMethod}')` : 'no rate'
   return `backend '${backend}', packets of at most ${packetSizeBytes} bytes, ${pace}`
 }
 
@@ -258,6 +281,7 @@ function backendSpec(
     sendBufferBytes,
     ...(ttl !== undefined && { ttl }),
   }
+  const { fd: socketFd } = config.socket ?? {}
   switch (backend) {
     case 'ibverbs':
       return { kind: 'ibverbs', ...ibverbsSpec(config, endpoints, iface) }
@@ -273,7 +297,7 @@ function backendSpec(
         segmentation: config.segmentation,
         udpPath: config.udpPath,
         neighbourTimeoutMs: config.neighbourTimeoutMs,
-        ...kernelPace(config),
+        ...(socketFd === undefined ? kernelPace(config) : { socketFd, sendBufferBytes: 0 }),
       }
     case 'tcp':
       return {
@@ -285,6 +309,8 @@ function backendSpec(
         ...(ttl !== undefined && { ttl }),
         ...(dscp !== undefined && { dscp }),
         connectTimeoutMs: config.tcp?.connectTimeoutMs ?? DEFAULTS.connectTimeoutMs,
+        ...retryOf(config),
+        ...(socketFd !== undefined && { socketFd }),
       }
     case 'dgram':
       return { kind: 'dgram', ...common }
@@ -305,6 +331,12 @@ function backendSpec(
         ...(dscp !== undefined && { dscp }),
       }
   }
+}
+
+function retryOf({ tcp }: StreamConfig): Pick<TcpOptions, 'retry'> {
+  if (tcp?.reconnect !== 'retry') return {}
+  const { reconnectDelayMs, reconnectDelayMaxMs, reconnectSeconds } = { ...DEFAULTS, ...tcp }
+  return { retry: { delayMs: reconnectDelayMs, delayMaxMs: reconnectDelayMaxMs, seconds: reconnectSeconds } }
 }
 
 function kernelPace({

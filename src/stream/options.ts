@@ -26,8 +26,14 @@ export const DEFAULTS = {
   pollMicroseconds: 50,
   /** Milliseconds in which a device that works completes something. */
   completionTimeoutMs: 5000,
-  /** Milliseconds in which a receiver's queue pair is told. */
+  /** Milliseconds in which a receiver's queue pair is told, or a TCP connection is made. */
   connectTimeoutMs: 5000,
+  /** Milliseconds: a program that is started again listens after some hundred. */
+  reconnectDelayMs: 100,
+  /** Milliseconds. */
+  reconnectDelayMaxMs: 5000,
+  /** A program is started again by then. */
+  reconnectSeconds: 60,
 } as const
 
 /**
@@ -98,11 +104,38 @@ export interface RdmaUdStreamOptions {
 
 /**
  * Options of backend 'tcp'.
- * @example await openStream({ to: 'tcp://10.0.0.5:7148', tcp: { connectTimeoutMs: 500 } })
+ * @example await openStream({ to: 'tcp://10.0.0.5:7148', tcp: { reconnect: 'retry', reconnectSeconds: 600 } })
  */
 export interface TcpStreamOptions {
-  /** How long opening waits for a receiver to accept the connection. Default 5000. */
+  /** How long opening, and each attempt to connect again, waits for a receiver to accept the connection. Default 5000. */
   connectTimeoutMs?: number
+  /**
+   * What follows the loss of a connection. Either way, all heaps to its endpoint that were sent before the stream knew of the loss, and were not
+   * acknowledged, fail. 'fail' (default): so do all later ones. 'retry': the stream connects again, and tells the new receiver the descriptors
+   * first. Meanwhile sends to the only endpoint wait; of several endpoints, heaps to the one that is away fail, and the others go on.
+   */
+  reconnect?: 'fail' | 'retry'
+  /** The pause before the first attempt to connect again; each attempt that fails doubles it. Default 100. */
+  reconnectDelayMs?: number
+  /** The longest such pause. Default 5000. */
+  reconnectDelayMaxMs?: number
+  /**
+   * How long after a loss it goes on trying. Then heaps that wait fail, and all later ones, as with 'fail'. `Infinity`: as long as the stream is
+   * open. Default 60.
+   */
+  reconnectSeconds?: number
+}
+
+/**
+ * A socket of yours for a stream to send by.
+ * @example await openStream({ socket: { fd: 3 }, to: '239.10.0.1:7148' })
+ */
+export interface StreamSocket {
+  /**
+   * The descriptor of a UDP socket or of a connected TCP socket. The stream uses a duplicate (dup(2)) and closes only that: close yours when you
+   * like.
+   */
+  fd: number
 }
 
 /**
@@ -181,8 +214,19 @@ export interface StreamOptions<Bits extends number = number> {
    */
   descriptors?: 'first' | 'in-band' | 'none' | DescriptorOptions
   /**
-   * Bytes per second, or text with a unit ('40Gbps', '5GB/s'), of what `rateBasis` counts. Default 0: as fast as possible. A text from elsewhere
-   * goes through `parseRate`. A number below 1000 is warned of (SPEADCAST_UNIT): `rate: 10` is 10 bytes a second.
+   * Bytes of headers and payload that sends may hold before they have settled. A send is taken while fewer are queued, so what is queued exceeds
+   * the bound by less than one send. `stream.ready` tells when there is room, and `stream.stats().queuedBytes` how much is queued. Default: no bound.
+   */
+  maxQueuedBytes?: number
+  /**
+   * What becomes of a send when `maxQueuedBytes` are queued. 'reject' (default): its promise rejects with ERR_SPEADCAST_QUEUE_FULL, and nothing is
+   * queued. 'wait': it waits for its turn without memory of its own. So the values of heaps that `sendHeap` and `sendHeaps` take are copied
+   * only then, and must stay as they are until the promise settles.
+   */
+  queueFull?: 'reject' | 'wait'
+  /**
+   * Bytes per second, or text with a unit ('40Gbps', '890 Mb/s', '5GB/s'), of what `rateBasis` counts; '50%' is a share of the speed that the
+   * link tells. Default 0: as fast as possible. A text from elsewhere goes through `parseRate`. A number below 1000 is warned of (SPEADCAST_UNIT): `rate: 10` is 10 bytes a second.
    * `stream.stats()` tells how far behind it the sender is, and why.
    */
   rate?: number | RateText
@@ -257,10 +301,24 @@ export interface StreamOptions<Bits extends number = number> {
   rdmaUd?: RdmaUdStreamOptions
   /** For backend 'tcp'. */
   tcp?: TcpStreamOptions
+  /**
+   * The socket to send by, instead of one that the stream makes: a UDP socket with the port and the options that it has, or a connected TCP
+   * socket. `to` may be left out where the socket is connected. Linux only. Default: the stream makes its own.
+   */
+  socket?: StreamSocket
   /** For backend 'pcap': the file to write, nanosecond pcap with Ethernet frames. */
   pcapPath?: string
   /** For backend 'memory': faults to inject, and whether it keeps packets. */
   memory?: Omit<MemoryOptions, 'substreams' | 'family'>
   /** Detect writing to a batch in flight, by checksums; costs a pass over the data at send and at settlement. Default false. */
   debug?: boolean
+}
+
+/**
+ * Options of openStream with a socket that is connected, whose peer is the endpoint.
+ * @example await openStream({ socket: { fd: 3 }, packetSizeBytes: 65000 })
+ */
+export type ConnectedSocketOptions<Bits extends number = number> = Omit<StreamOptions<Bits>, 'to'> & {
+  /** The connected socket. */
+  socket: StreamSocket
 }

@@ -194,7 +194,8 @@ export function streamContract({ what, backend, evidence, states, unavailable = 
     })
 
     test('what cannot be sent is refused with a code, and the stream goes on', async () => {
-      const { stream, arrived, close } = await open(1, { descriptors: 'none' })
+      // The second heap waits for a quarter of a second, in which the batch is under way.
+      const { stream, arrived, close } = await open(1, { descriptors: 'none', rate: 1000, burstBytes: 1 })
       const batch = batchOf(stream, 2)
       const refused = (call: () => unknown, code: string) =>
         expect(call).toThrow(expect.objectContaining({ code: `ERR_SPEADCAST_${code}` }))

@@ -335,7 +335,10 @@ test.each([
   [{ endpoints: '127.0.0.1:7148', heap: 1 }, /unknown option 'heap'; there are: endpoints, /],
   [{ endpoints: '127.0.0.1:7148', heaps: 0 }, /heaps is 0; it must be a whole number from 1/],
   [{ endpoints: '127.0.0.1:7148', timeoutSeconds: -1 }, /timeoutSeconds is -1/],
-  [{ endpoints: '127.0.0.1:7148', backend: 'ibverbs' }, /backend is 'ibverbs'; it must be 'auto', 'native', .* or 'pcap'/],
+  [
+    { endpoints: '127.0.0.1:7148', backend: 'ibverbs' },
+    /backend is 'ibverbs'; it must be 'auto', 'native', 'tcp', 'dgram', 'rdma-ud' or 'pcap'/,
+  ],
   [{ endpoints: '127.0.0.1:7148', device: 'rxe0' }, /device is for backend 'rdma-ud', not 'auto'/],
   [{ endpoints: '127.0.0.1:7148', backend: 'native', verbsLibrary: 'x.so' }, /verbsLibrary is for backend 'rdma-ud', not 'native'/],
   [{ endpoints: '127.0.0.1:7148', backend: 'rdma-ud', credits: true }, /credits are of UDP/],

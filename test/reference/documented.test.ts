@@ -74,7 +74,7 @@ test('options say what they are, and optional ones their default', () => {
   expect(silent.map(({ of, property }) => `${of}.${property.name}`)).toEqual([])
 })
 /** Optional ones that are left out for nothing, which needs no saying. */
-const NEEDS_NO_DEFAULT = new Set(['signal', 'onSettled', 'value', 'memory', 'rdmaUd', 'ibverbs', 'pcapPath'])
+const NEEDS_NO_DEFAULT = new Set(['signal', 'onSettled', 'value', 'memory', 'rdmaUd', 'ibverbs', 'tcp', 'pcapPath'])
 
 test('functions say what they throw', () => {
   const silent = ofKind(ReflectionKind.Function).filter((each) => tagsOf(each, '@throws').length === 0)

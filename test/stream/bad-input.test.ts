@@ -65,7 +65,7 @@ const OPEN: readonly (readonly [what: string, options: unknown, code: string, me
   ['an IPv6 host by an IPv4 interface', { to: '[::1]:7148', interface: '127.0.0.1' }, 'INTERFACE', /127\.0\.0\.1 is an IPv4 address but the endpoints are IPv6; give 'lo'/],
   ...[0, 7, 47, 55, 1e6, -1].map((bytes) => [`packets of ${bytes} bytes`, { to: TO, packetSizeBytes: bytes }, 'PACKET_SIZE', new RegExp(`packetSizeBytes is ${bytes}; it must be from 56, .* to 65507`)] as const),
   ...[1.5, Number.NaN, '1472', null].map((bytes) => [`packets of ${typeof bytes} ${bytes} bytes`, { to: TO, packetSizeBytes: bytes }, 'CONFIG', /'packetSizeBytes' is .*; must be a (whole )?number of bytes/] as const),
-  ...[Number.NaN, '40', '40Gbit', 'fast', -1, Number.POSITIVE_INFINITY, '-1Gbps', '1e400Gbps', true].map((rate) => [`a rate of ${typeof rate} ${rate}`, { to: TO, rate }, 'CONFIG', /rate'? (is|'.*' (has no known unit|is too large)).*(bytes (a|per) second|write it as 10Gbps)/] as const),
+  ...[Number.NaN, '40', '40GB', 'fast', -1, Number.POSITIVE_INFINITY, '-1Gbps', '1e400Gbps', true].map((rate) => [`a rate of ${typeof rate} ${rate}`, { to: TO, rate }, 'CONFIG', /rate'? (is|'.*' (has no (number|known unit)|is (negative|too large))).*(bytes (a|per) second|write it as 10Gbps)/] as const),
   ['a burst of 0', { to: TO, burstBytes: 0 }, 'CONFIG', /'burstBytes' is 0; must be a whole number from 1/],
   ...[0.5, Number.NaN, '2'].map((ratio) => [`a burst rate ratio of ${typeof ratio} ${ratio}`, { to: TO, burstRateRatio: ratio }, 'CONFIG', /'burstRateRatio' is .*; must be (a number from|at least) 1/] as const),
   ['an unknown split', { to: TO, split: 'equal' }, 'CONFIG', /'split' is "equal"; must be 'even', 'greedy' or/],

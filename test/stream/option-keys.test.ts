@@ -54,6 +54,13 @@ const outsideUd = (rdmaUd: object, key: string) => async () => {
   })
 }
 
+const refusedTcp = (tcp: object, message: RegExp) =>
+  expect(openStream({ to: 'tcp://127.0.0.1:9', tcp })).rejects.toMatchObject({
+    code: 'ERR_SPEADCAST_CONFIG',
+    message: expect.stringMatching(message),
+  })
+const outsideTcp = (tcp: object, key: string) => () => refusedTcp(tcp, new RegExp(`^option 'tcp\\.${key}' is `))
+
 const INSIDE: Readonly<Record<string, () => Promise<void>>> = {
   async 'ibverbs.library'() {
     expect(await refusedOf({ library: '/nonexistent.so' })).toMatch(
@@ -87,6 +94,31 @@ const INSIDE: Readonly<Record<string, () => Promise<void>>> = {
       code: 'ERR_SPEADCAST_CONFIG',
       message: expect.stringContaining("'tcp.connectTimeoutMs' is 0"),
     })
+  },
+  // test/tcp/reconnect.test.ts tests their effects.
+  'tcp.reconnect': outsideTcp({ reconnect: 'often' }, 'reconnect'),
+  async 'tcp.reconnectDelayMs'() {
+    await outsideTcp({ reconnectDelayMs: 0 }, 'reconnectDelayMs')()
+    await refusedTcp({ reconnectDelayMs: 50 }, /^tcp\.reconnectDelayMs is of connecting again; give tcp\.reconnect 'retry' too$/)
+  },
+  async 'tcp.reconnectDelayMaxMs'() {
+    await outsideTcp({ reconnectDelayMaxMs: 1e9 }, 'reconnectDelayMaxMs')()
+    await refusedTcp(
+      { reconnect: 'retry', reconnectDelayMaxMs: 99 },
+      /^tcp\.reconnectDelayMaxMs is 99, below tcp\.reconnectDelayMs \(100\)/,
+    )
+  },
+  async 'tcp.reconnectSeconds'() {
+    for (const reconnectSeconds of [0, -1, Number.NaN, '5']) await outsideTcp({ reconnectSeconds }, 'reconnectSeconds')()
+    await refusedTcp({ reconnectSeconds: 5 }, /give tcp\.reconnect 'retry' too/)
+  },
+  // test/tcp/socket.test.ts tests its effect.
+  async 'socket.fd'() {
+    for (const fd of [-1, 2 ** 31, 1.5, '3'])
+      await expect(openStream({ to: '127.0.0.1:9', socket: { fd: fd as number } })).rejects.toMatchObject({
+        code: 'ERR_SPEADCAST_CONFIG',
+        message: expect.stringContaining("'socket.fd' is"),
+      })
   },
   async 'flavour.heapAddressBits'() {
     // SPEAD, packet header: magic, version, bytes of item id, bytes of heap address.

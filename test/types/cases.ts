@@ -289,11 +289,20 @@ export async function words(rate: string, dtype: string, code: string) {
   await openStream({ to: '127.0.0.1:7148', rate: '10' })
   // @ts-expect-error no such unit
   await openStream({ to: '127.0.0.1:7148', rate: '10Gb' })
+  // @ts-expect-error bits or bytes?
+  await openStream({ to: '127.0.0.1:7148', rate: '10GBps' })
+  // @ts-expect-error neither
+  await openStream({ to: '127.0.0.1:7148', rate: '10Gi' })
+  // @ts-expect-error twice a second
+  await openStream({ to: '127.0.0.1:7148', rate: '10Gbps/s' })
   // @ts-expect-error not known to be one
   await openStream({ to: '127.0.0.1:7148', rate })
   await openStream({ to: '127.0.0.1:7148', rate: parseRate(rate) })
-  for (const each of ['10Gbps', '1.25 GB/s', '100MiB/s', '1e3 kbps', '0'] as const)
-    await openStream({ to: '127.0.0.1:7148', rate: each })
+  const rates = [
+    ...(['10Gbps', '1.25 GB/s', '100MiB/s', '1e3 kbps', '0', '890 Mb/s', '10G', '10g', '10 gbps', '10GBPS', '1Gbit/s'] as const),
+    ...(['50%', '12.5 %', '1TiB/s', '8Mibit/s', '1GB/S', '1Gbit'] as const),
+  ]
+  for (const each of rates) await openStream({ to: '127.0.0.1:7148', rate: each })
   // @ts-expect-error misspelt
   await openStream({ to: '127.0.0.1:7148', ratee: '10Gbps' })
   await openStream({

@@ -2,23 +2,24 @@
  * Runs `speadcast bench`: for each measurement opens a stream, sends the tutorial's pattern for a time, and takes the counts of that time.
  */
 import { openStream, type Stream } from '../../index.js'
+import { withAlternatives } from '../common/alternatives.js'
 import { complain, EXIT_FAILED } from '../common/exit.js'
 import { cutOffAfter, onInterrupt } from '../common/interrupt.js'
 import { say } from '../common/print.js'
-import { showProgress } from '../common/progress.js'
-import { binaryBytes } from '../common/table.js'
 import { Tally } from '../common/tally.js'
 import { checkTransportOptions, transportOptions } from '../common/transport-options.js'
-import { batchHeapsOf, patternSource, tutorialItems } from '../send/heaps.js'
+import { batchHeapsOf, patternSource } from '../send/heaps.js'
+import { tutorialItems } from '../send/items.js'
 import { DEFAULT_PACKET_BYTES } from '../send/options.js'
 import type { BenchFlags } from './flags.js'
 import { type BenchRow, reportBench } from './report.js'
+import { SweepProgress } from './sweep-progress.js'
 
-const HEAP_ADDRESS_BITS = 48
 /** After Ctrl-C, queued batches may go for this time. */
 const DEADLINE_SECONDS = 5
 
-export async function runBench(flags: BenchFlags): Promise<void> {
+/** @param to where to send */
+export async function runBench(to: readonly string[], flags: BenchFlags): Promise<void> {
   const stopping = new AbortController()
   const undo = onInterrupt(() => {
     say('interrupted: ending with what was measured so far; again to end at once')
@@ -28,38 +29,36 @@ export async function runBench(flags: BenchFlags): Promise<void> {
   let failure: unknown
   try {
     checkTransportOptions(flags, flags.backend)
-    await sweep(flags, rows, stopping.signal)
+    await sweep(to, flags, rows, stopping.signal)
   } catch (error) {
     failure = error
   }
   undo()
-  if (rows.length > 0 || failure === undefined) reportBench(rows, flags, stopping.signal.aborted)
-  if (failure !== undefined) complain('bench', failure)
+  if (rows.length > 0 || failure === undefined) reportBench(rows, to, flags, stopping.signal.aborted)
+  if (failure !== undefined) complain('bench', await withAlternatives(failure, to, flags))
   else if (rows.some((row) => row.heapsFailed > 0)) {
     say('speadcast bench: heaps were not sent whole')
     process.exitCode = EXIT_FAILED
   }
 }
 
-async function sweep(flags: BenchFlags, rows: BenchRow[], stopping: AbortSignal): Promise<void> {
+async function sweep(to: readonly string[], flags: BenchFlags, rows: BenchRow[], stopping: AbortSignal): Promise<void> {
   // One tally for all measurements, so that a cause is told once.
   const tally = new Tally('bench')
   let firstCnt = 1
+  const progress = new SweepProgress(flags, tally)
   for (let round = 0; round < flags.repeats; round++)
     for (const heapSize of flags.sizes) {
       if (stopping.aborted) return
       const stream = await openStream({
-        to: flags.to,
+        to,
         backend: flags.backend,
         packetSizeBytes: flags.packetSize ?? DEFAULT_PACKET_BYTES,
         rate: flags.rate,
         firstCnt,
         ...transportOptions(flags),
       })
-      const hideProgress = showProgress(`round ${round + 1}, heaps of ${binaryBytes(heapSize)}: sent`, () => ({
-        ...tally,
-        totalBytes: undefined,
-      }))
+      const hideProgress = progress.show(round, heapSize)
       try {
         const row = await measure(stream, { flags, heapSize, round, tally, stopping })
         if (row === undefined) return
@@ -84,16 +83,14 @@ interface Point {
 
 /** Measures one heap size. Returns undefined if it was interrupted before anything was measured. */
 async function measure(stream: Stream, { flags, heapSize, round, tally, stopping }: Point): Promise<BenchRow | undefined> {
-  const batchHeaps = batchHeapsOf({ heapSize })
+  const batchHeaps = batchHeapsOf(undefined, heapSize)
   const options = {
     heaps: Number.POSITIVE_INFINITY,
-    heapSizeBytes: heapSize,
-    heapAddressBits: HEAP_ADDRESS_BITS,
     batchHeaps,
     batches: flags.batches,
     groupMode: 'serial',
   } as const
-  const source = patternSource(stream, tutorialItems(heapSize, HEAP_ADDRESS_BITS), options, tally)
+  const source = patternSource(stream, tutorialItems(heapSize), options, tally)
   const settledInTime = cutOffAfter(stream, tally, stopping, DEADLINE_SECONDS)
   const interrupted = (): boolean => stopping.aborted
   const sendFor = async (seconds: number): Promise<void> => {

@@ -1,23 +1,44 @@
 /** The options that `send` and `bench` share: how packets are transported, how large they are and how fast they go. */
 import { type Command, Option } from 'commander'
 import type { StreamOptions } from '../../index.js'
+import { cpuList, secondsOrInfinity, type VlanFlag, vlanTag } from './arguments.js'
 import { usageError } from './exit.js'
 import { type PeerFlag, peerList } from './peer.js'
 import { byteCount, wholeNumber } from './quantity.js'
 
+type Backend = NonNullable<StreamOptions['backend']>
+
 export interface TransportFlags {
-  readonly backend: NonNullable<StreamOptions['backend']>
+  readonly backend: Backend
   readonly udpPath: 'auto' | 'io_uring' | 'sendmmsg'
   readonly thread?: 'worker' | 'inline'
   readonly interface?: string
-  readonly poll?: 'busy' | 'adaptive' | 'event'
-  readonly verbsLibrary?: string
-  readonly device?: string
-  readonly peer?: readonly PeerFlag[]
   readonly ttl?: number
+  readonly dscp?: number
+  readonly multicastLoop?: boolean
   readonly sourcePort?: number
   readonly reusePort?: true
   readonly broadcast?: true
+  readonly segmentation?: 'auto' | 'off'
+  readonly sendBuffer?: number
+  readonly allowFragmentation?: true
+  readonly neighbourTimeout?: number
+  readonly connectTimeout?: number
+  readonly reconnect?: 'fail' | 'retry'
+  readonly reconnectDelay?: number
+  readonly reconnectDelayMax?: number
+  readonly reconnectSeconds?: number
+  readonly affinity?: readonly number[]
+  readonly ioThreads?: number
+  readonly vlan?: VlanFlag
+  readonly queueDepth?: number
+  readonly poll?: 'busy' | 'adaptive' | 'event'
+  readonly pollMicroseconds?: number
+  readonly completionVector?: number
+  readonly completionTimeout?: number
+  readonly verbsLibrary?: string
+  readonly device?: string
+  readonly peer?: readonly PeerFlag[]
 }
 
 export const packetSizeOption = (): Option =>
@@ -33,12 +54,13 @@ export const batchesOption = (): Option =>
   ).argParser(wholeNumber(1, 65536))
 
 export const rateOption = (): Option =>
-  new Option('--rate <RATE>', 'UDP payload a second, with its unit: 10Gbps, 1.25GB/s, 100MiB/s; 0: as fast as possible').default(
-    '0',
-  )
+  new Option(
+    '--rate <RATE>',
+    'UDP payload a second, with its unit: 10Gbps, 890 Mb/s, 1.25GB/s, 100MiB/s; 50%: of the speed of the link; 0: as fast as possible',
+  ).default('0')
 
 /** Each backend and what `--help` says about it. The compiler sees that none is left out. */
-const BACKENDS: Readonly<Record<TransportFlags['backend'], string | undefined>> = {
+const BACKENDS: Readonly<Record<Backend, string | undefined>> = {
   auto: undefined,
   ibverbs: 'raw packets past the kernel (Mellanox NICs)',
   tcp: 'a connection to each receiver; also by tcp://HOST:PORT',
@@ -49,86 +71,109 @@ const BACKENDS: Readonly<Record<TransportFlags['backend'], string | undefined>> 
   memory: 'nowhere',
 }
 
-/** @param without the backend that the command does not offer */
-export function addTransportOptions(command: Command, without?: TransportFlags['backend']): Command {
-  const backends = Object.entries(BACKENDS).filter(([name]) => name !== without)
-  const help = backends.filter(([, is]) => is !== undefined).map(([name, is]) => `${name}: ${is}`)
-  return command
-    .addOption(new Option('--backend <KIND>', help.join('; ')).choices(backends.map(([name]) => name)).default('auto'))
-    .addOption(
-      new Option(
-        '--udp-path <PATH>',
-        'of udp, how packets reach the kernel: sendmmsg copies them; io_uring lends it large messages instead; auto: io_uring where it is faster',
-      )
-        .choices(['auto', 'io_uring', 'sendmmsg'])
-        .default('auto'),
-    )
-    .addOption(
-      new Option('--thread <WHICH>', 'who sends: an I/O thread (default for ibverbs, rdma-ud and udp), or the event loop').choices([
-        'worker',
-        'inline',
-      ]),
-    )
-    .option('--interface <NAME|ADDRESS>', 'interface to send through (default: the route decides)')
-    .addOption(
-      new Option(
-        '--poll <HOW>',
-        'of ibverbs and rdma-ud, how completions are noticed: adaptive polls before it sleeps (default), event sleeps at once, busy never does',
-      ).choices(['busy', 'adaptive', 'event']),
-    )
-    .option('--verbs-library <PATH>', 'name or path of libibverbs (default: $SPEADCAST_VERBS_LIBRARY, then libibverbs.so.1)')
-    .option('--device <NAME[:PORT]>', 'of rdma-ud: RDMA device to send from (default: the one behind the interface)')
-    .option(
-      '--peer <[GID/]QPN/QKEY[/LID]>',
-      'of rdma-ud, once for each endpoint: its queue pair, as recv prints it (default: asked of it over TCP)',
-      peerList,
-    )
-    .option('--ttl <HOPS>', 'TTL or hop limit (default: the system’s; 1 for multicast)', wholeNumber(0, 255))
-    .option('--source-port <PORT>', 'UDP source port (default: any)', wholeNumber(1, 65535))
-    .option('--reuse-port', 'share --source-port with other senders that say so too')
-    .option('--broadcast', 'allow endpoints that are IPv4 broadcast addresses')
+/** A flag of `--help`, and the stream's option that it sets. */
+interface TransportFlag {
+  readonly flags: string
+  readonly help: string
+  readonly choices?: readonly string[]
+  readonly parse?: <T>(text: string, before: T) => unknown
+  readonly preset?: string | boolean
+  /** The stream's option, such as `ibverbs.poll`. */
+  readonly option: string
+  /** The backends that it is for; left out: all. */
+  readonly only?: readonly Backend[]
 }
 
+const VERBS = ['ibverbs', 'rdma-ud'] as const
+
+const BASIC: readonly TransportFlag[] = [
+  { flags: '--interface <NAME|ADDRESS>', option: 'interface', help: 'interface to send through (default: the route decides)' },
+  { flags: '--ttl <HOPS>', option: 'ttl', parse: wholeNumber(0, 255), help: 'TTL or hop limit (default: the system’s; 1 for multicast)' },
+  { flags: '--dscp <N>', option: 'dscp', parse: wholeNumber(0, 63), help: 'differentiated services code point, which switches may favour; 46: expedited forwarding' },
+  { flags: '--multicast-loop', option: 'multicastLoop', preset: true, help: 'deliver multicast to receivers on this host too' },
+  { flags: '--no-multicast-loop', option: 'multicastLoop', help: 'to other hosts alone' },
+  { flags: '--source-port <PORT>', option: 'sourcePort', parse: wholeNumber(1, 65535), help: 'UDP source port (default: any)' },
+  { flags: '--reuse-port', option: 'reusePort', help: 'share --source-port with other senders that say so too' },
+  { flags: '--broadcast', option: 'broadcast', help: 'allow endpoints that are IPv4 broadcast addresses' },
+] // biome-ignore format: a table
+
+const DETAILED: readonly TransportFlag[] = [
+  { flags: '--thread <WHICH>', option: 'thread', choices: ['worker', 'inline'], help: 'who sends: an I/O thread (default for ibverbs, rdma-ud and udp), or the event loop' },
+  { flags: '--affinity <CPUS>', option: 'affinity', parse: cpuList, help: 'CPUs for the I/O thread, such as 2,3 or 0-3 (default: any)' },
+  { flags: '--io-threads <N>', option: 'ioThreads', parse: wholeNumber(1, 1024), help: 'I/O threads at most (default: as many as CPUs, at least 2)' },
+  { flags: '--udp-path <PATH>', option: 'udpPath', choices: ['auto', 'io_uring', 'sendmmsg'], preset: 'auto', only: ['udp'], help: 'of udp, how packets reach the kernel: sendmmsg copies them; io_uring lends it large messages instead; auto: io_uring where it is faster' },
+  { flags: '--segmentation <HOW>', option: 'segmentation', choices: ['auto', 'off'], help: 'of udp, whether the kernel or the NIC cuts large messages into packets (default: auto, where the kernel can)' },
+  { flags: '--send-buffer <BYTES>', option: 'sendBufferBytes', parse: byteCount(0, 2 ** 30), help: 'socket buffer to ask for; 0: the system’s (default: 1MiB, of tcp 0)' },
+  { flags: '--allow-fragmentation', option: 'allowFragmentation', help: 'let IP fragment packets beyond the MTU instead of refusing them' },
+  { flags: '--neighbour-timeout <MS>', option: 'neighbourTimeoutMs', parse: wholeNumber(0, 60_000), help: 'how long opening waits for neighbours to answer, in milliseconds (default: 1000)' },
+  { flags: '--connect-timeout <MS>', option: 'tcp.connectTimeoutMs', parse: wholeNumber(1, 600_000), only: ['tcp', 'rdma-ud'], help: 'of tcp and rdma-ud, how long opening waits for a receiver’s answer, in milliseconds (default: 5000)' },
+  { flags: '--reconnect <HOW>', option: 'tcp.reconnect', choices: ['fail', 'retry'], only: ['tcp'], help: 'of tcp, what follows the loss of a connection: fail, so do all later heaps to it (default); retry, connect again' },
+  { flags: '--reconnect-delay <MS>', option: 'tcp.reconnectDelayMs', parse: wholeNumber(1, 600_000), only: ['tcp'], help: 'before the first attempt; each that fails doubles it (default: 100)' },
+  { flags: '--reconnect-delay-max <MS>', option: 'tcp.reconnectDelayMaxMs', parse: wholeNumber(1, 600_000), only: ['tcp'], help: 'before any attempt, at most (default: 5000)' },
+  { flags: '--reconnect-seconds <N>', option: 'tcp.reconnectSeconds', parse: secondsOrInfinity, only: ['tcp'], help: 'how long to go on trying; inf: for ever (default: 60)' },
+  { flags: '--vlan <ID[:PRIORITY]>', option: 'ibverbs.vlan', parse: vlanTag, only: ['ibverbs'], help: 'of ibverbs, tag of the frames (default: that of the interface, priority 0)' },
+  { flags: '--queue-depth <PACKETS>', option: 'ibverbs.queueDepth', parse: wholeNumber(16, 65536), only: VERBS, help: 'of ibverbs and rdma-ud, packets under way at the device (default: 4096, or what it takes)' },
+  { flags: '--poll <HOW>', option: 'ibverbs.poll', choices: ['busy', 'adaptive', 'event'], only: VERBS, help: 'of ibverbs and rdma-ud, how completions are noticed: adaptive polls before it sleeps (default), event sleeps at once, busy never does' },
+  { flags: '--poll-microseconds <N>', option: 'ibverbs.pollMicroseconds', parse: wholeNumber(0, 1e6), only: VERBS, help: 'how long --poll adaptive polls before it sleeps (default: 50)' },
+  { flags: '--completion-vector <N>', option: 'ibverbs.completionVector', parse: wholeNumber(0, 1023), only: VERBS, help: 'of ibverbs and rdma-ud, the device’s interrupt for completions (default: 0)' },
+  { flags: '--completion-timeout <MS>', option: 'ibverbs.completionTimeoutMs', parse: wholeNumber(10, 600_000), only: VERBS, help: 'of ibverbs and rdma-ud, how long nothing may complete before the queue is reset, in milliseconds (default: 5000)' },
+  { flags: '--verbs-library <PATH>', option: 'ibverbs.library', only: VERBS, help: 'name or path of libibverbs (default: $SPEADCAST_VERBS_LIBRARY, then libibverbs.so.1)' },
+  { flags: '--device <NAME[:PORT]>', option: 'rdmaUd.device', only: ['rdma-ud'], help: 'of rdma-ud: RDMA device to send from (default: the one behind the interface)' },
+  { flags: '--peer <[GID/]QPN/QKEY[/LID]>', option: 'rdmaUd.peers', parse: (text, before) => peerList(text, before as readonly PeerFlag[] | undefined), only: ['rdma-ud'], help: 'of rdma-ud, once for each endpoint: its queue pair, as recv prints it (default: asked of it over TCP)' },
+] // biome-ignore format: a table
+
+const ALL = [...BASIC, ...DETAILED].map((flag) => ({ ...flag, name: optionOf(flag).attributeName() as keyof TransportFlags }))
+
+function optionOf({ flags, help, choices, parse, preset }: TransportFlag): Option {
+  const option = new Option(flags, help)
+  if (choices) option.choices(choices)
+  if (parse) option.argParser(parse)
+  return preset === undefined ? option : option.default(preset)
+}
+
+/** @param without the backend that the command does not offer */
+export function addTransportOptions(command: Command, without?: Backend): Command {
+  const backends = Object.entries(BACKENDS).filter(([name]) => name !== without)
+  const help = backends.filter(([, is]) => is !== undefined).map(([name, is]) => `${name}: ${is}`)
+  command
+    .optionsGroup('Transport:')
+    .addOption(new Option('--backend <KIND>', help.join('; ')).choices(backends.map(([name]) => name)).default('auto'))
+  for (const flag of BASIC) command.addOption(optionOf(flag))
+  command.optionsGroup('Transport, in detail:')
+  for (const flag of DETAILED) command.addOption(optionOf(flag))
+  return command
+}
+
+/** `auto` may become any backend but rdma-ud: tcp by its endpoints. */
+const mayBe = (backend: Backend, only: readonly Backend[]): boolean =>
+  backend === 'auto' ? only.some((one) => one !== 'rdma-ud') : only.includes(backend)
+
 /** Refuses options that are for another backend. @throws ERR_SPEADCAST_CONFIG */
-export function checkTransportOptions(
-  { poll, verbsLibrary, device, peer, sourcePort, reusePort, udpPath }: TransportFlags,
-  backend: TransportFlags['backend'],
-): void {
-  if ((poll !== undefined || verbsLibrary !== undefined) && !['ibverbs', 'rdma-ud', 'auto'].includes(backend))
-    throw usageError(`--poll and --verbs-library are for --backend ibverbs and rdma-ud, not ${backend}`)
-  if ((device !== undefined || peer !== undefined) && backend !== 'rdma-ud')
-    throw usageError(`--device and --peer are for --backend rdma-ud, not ${backend}`)
-  if (reusePort && sourcePort === undefined) throw usageError('--reuse-port shares a source port; say which with --source-port')
-  if (udpPath !== 'auto' && backend !== 'udp' && backend !== 'auto')
-    throw usageError(`--udp-path is for --backend udp, not ${backend}`)
+export function checkTransportOptions(flags: TransportFlags, backend: Backend): void {
+  for (const { name, flags: text, only, preset } of ALL) {
+    if (!only || flags[name] === undefined || flags[name] === preset || mayBe(backend, only)) continue
+    throw usageError(`${text.split(' ')[0]} is for --backend ${only.join(' and ')}, not ${backend}`)
+  }
+  if (flags.reconnect !== 'retry') {
+    const { reconnectDelay, reconnectDelayMax, reconnectSeconds } = flags
+    const name = reconnectDelay !== undefined ? 'delay' : reconnectDelayMax !== undefined ? 'delay-max' : 'seconds'
+    if (reconnectDelay !== undefined || reconnectDelayMax !== undefined || reconnectSeconds !== undefined)
+      throw usageError(`--reconnect-${name} is of connecting again; give --reconnect retry too`)
+  }
+  if (flags.reusePort && flags.sourcePort === undefined)
+    throw usageError('--reuse-port shares a source port; say which with --source-port')
 }
 
 /** Returns the stream's options for these flags. */
-export function transportOptions({
-  udpPath,
-  thread,
-  ttl,
-  sourcePort,
-  reusePort,
-  broadcast,
-  poll,
-  verbsLibrary,
-  device,
-  peer,
-  ...flags
-}: TransportFlags): Partial<StreamOptions> {
-  return {
-    udpPath,
-    ...(flags.interface !== undefined && { interface: flags.interface }),
-    ...(thread !== undefined && { thread }),
-    ...(ttl !== undefined && { ttl }),
-    ...(sourcePort !== undefined && { sourcePort }),
-    ...(reusePort && { reusePort }),
-    ...(broadcast && { broadcast }),
-    ...((poll !== undefined || verbsLibrary !== undefined) && {
-      ibverbs: { ...(poll && { poll }), ...(verbsLibrary && { library: verbsLibrary }) },
-    }),
-    ...((device !== undefined || peer) && { rdmaUd: { ...(device !== undefined && { device }), ...(peer && { peers: peer }) } }),
-    ...(flags.backend === 'memory' && { memory: { keepPackets: false } }),
+export function transportOptions(flags: TransportFlags): Partial<StreamOptions> {
+  const options: Record<string, Record<string, unknown> | unknown> = {}
+  for (const { name, option } of ALL) {
+    const value = flags[name]
+    if (value === undefined) continue
+    const [whole = '', part] = (
+      name === 'connectTimeout' && flags.backend === 'rdma-ud' ? 'rdmaUd.connectTimeoutMs' : option
+    ).split('.')
+    options[whole] = part === undefined ? value : { ...(options[whole] as object | undefined), [part]: value }
   }
+  return { ...options, ...(flags.backend === 'memory' && { memory: { keepPackets: false } }) }
 }

@@ -11,7 +11,8 @@ import { printJson, say } from '../common/print.js'
 import { showProgress } from '../common/progress.js'
 import { bytes, bytesPerSecond, count, table } from '../common/table.js'
 import { Tally } from '../common/tally.js'
-import { patternSource, tutorialItems } from '../send/heaps.js'
+import { patternSource } from '../send/heaps.js'
+import { tutorialItems } from '../send/items.js'
 
 export interface DemoFlags {
   readonly bytes: number
@@ -63,8 +64,6 @@ async function demo(stream: Stream, receiver: Receiver, gate: CreditGate, flags:
   const tally = new Tally('demo')
   const pattern = {
     heaps: Math.ceil(flags.bytes / flags.heapSize),
-    heapSizeBytes: flags.heapSize,
-    heapAddressBits: 48,
     // Several batches within the window, so that sender and receiver work at the same time.
     batchHeaps: Math.max(1, Math.floor(Math.min(windowBytes / BATCHES, MOST_BATCH_BYTES) / heapUdpBytes)),
     batches: BATCHES,
@@ -140,7 +139,7 @@ async function demo(stream: Stream, receiver: Receiver, gate: CreditGate, flags:
 
 /** Returns the UDP payload of one heap as it will be cut; without segmentation offload it may be a packet's header less. */
 function udpBytesOf({ heapSize, packetSize }: DemoFlags): number {
-  const items = tutorialItems(heapSize)
+  const { group: items } = tutorialItems(heapSize)
   items.get('timestamp').value = 0
   items.get('adc_samples').value = new Int8Array(heapSize)
   const heap = items.getHeap({ descriptors: 'none', data: 'all' })

@@ -1,11 +1,13 @@
 /** The options of `speadcast recv`. Its action loads run.ts. */
 
 import { Command, Option } from 'commander'
-import { byteCount, decimal, wholeNumber } from '../common/quantity.js'
+import { footer } from '../common/help.js'
+import { byteCount, seconds, wholeNumber } from '../common/quantity.js'
+import { addReportOptions } from '../common/run-flags.js'
 import type { RecvFlags } from './flags.js'
 
 export function recvCommand(): Command {
-  return new Command('recv')
+  const recv = new Command('recv')
     .description(
       'receive SPEAD heaps over UDP or TCP, as datagrams of InfiniBand or RoCE, or from a capture: count, verify or store them',
     )
@@ -15,7 +17,7 @@ export function recvCommand(): Command {
     )
     .option('--pcap <FILE>', 'read a pcap file instead, such as tcpdump or send --pcap writes (backend pcap)')
     .option('-n, --heaps <N>', 'end after N complete heaps with data', wholeNumber(1))
-    .option('--timeout <SECONDS>', 'exit 1 with what was got if the end has not come by then', decimal(0.001))
+    .option('--timeout <SECONDS>', 'exit 1 with what was got if the end has not come by then', seconds(0.001))
     .option('--values', "print each heap and its items' values on standard output, long ones shortened")
     .option('--descriptors', 'print each heap and the descriptors that come')
     .option('--verify', 'check the tutorial pattern: every byte of item 0x3300 is the heap index, item 0x1600 its first sample')
@@ -68,10 +70,10 @@ export function recvCommand(): Command {
     .option('--any-source', 'join packets of one heap that come from several source ports, as spead2 does')
     .option('--cnt-step <N>', 'by how much the heap cnts of a sender rise from heap to heap (default: found out)', wholeNumber(1))
     .option('--credits', 'tell senders that ask how much was taken, so that they can spare the socket buffer (used by the demo)')
-    .option('--json', 'one JSON object on standard output, everything else on standard error')
+  return addReportOptions(recv)
     .addHelpText(
       'after',
-      `
+      footer(`
 Ends at the stop heap, after --heaps, at --timeout, at the end of --pcap's file, or at Ctrl-C (again: at once, exit 130).
 Exit status: 0 received; 1 the expected end did not come, memory was too small, the port is in use, --verify or --output found heaps
 missing, incomplete, corrupt or none, the output could not be written, or the file of --pcap is damaged or has no SPEAD; 2 bad usage.
@@ -79,13 +81,16 @@ With --json, --values and --descriptors print on standard error.
 JSON: heaps (complete ones with data), heapsIncomplete, heapsCorrupt, payloadBytes (item data), packets, seconds (first packet to
 last), items, sha256 (of the item's bytes as --output has them; null where there are several files), and reason, bytes, heapsMissing,
 duplicates, malformed, droppedByKernel, outputBytes, outputLeftOut, outputError (what write failed, and where the file ends), outputFiles …
+JSON of --json-stream, an object a line: { kind: "start", … }, { kind: "interval", startSeconds, endSeconds, heaps, heapsIncomplete,
+payloadBytes, packets, droppedByKernel, … (of that time; they sum to the end's) }, { kind: "event", type, atSeconds, message },
+{ kind: "end", … (as --json) }.
 
 Examples:
   speadcast recv 239.10.0.1:7148 --interface eth0 --verify
   speadcast recv 0.0.0.0:7148 --output samples.i1 --timeout 60 --json
   speadcast recv tcp://0.0.0.0:7148 --values
   speadcast recv --pcap heaps.pcap 239.10.0.1:7148 --verify
-  speadcast recv 10.0.0.5:7148 --backend rdma-ud --verify`,
+  speadcast recv 10.0.0.5:7148 --backend rdma-ud --verify`),
     )
     .action(async (endpoints: string[], flags: RecvFlags) => (await import('./run.js')).runRecv(endpoints, flags))
 }

@@ -1,8 +1,9 @@
 /** The flags of `speadcast recv`. Types only. */
 import type { ReceiverOptions } from '../../receive/index.js'
+import type { ReportFlags } from '../common/run-flags.js'
 
 /** What the command line says. */
-export interface RecvFlags {
+export interface RecvFlags extends ReportFlags {
   heaps?: number
   timeout?: number
   verify?: true
@@ -26,5 +27,4 @@ export interface RecvFlags {
   pcap?: string
   values?: true
   descriptors?: true
-  json?: true
 }

@@ -5,8 +5,8 @@ import { type ReceivedDescriptor, type ReceivedHeap, type ReceivedItem, type Rec
 import type { RecvFlags } from './flags.js'
 
 /** Prints until reception ends. A terminal or a pipe that is slow holds up the receiver, as any slow consumer does. */
-export async function printHeaps(receiver: Receiver, { values, descriptors, json }: RecvFlags): Promise<void> {
-  const out = json ? process.stderr : process.stdout
+export async function printHeaps(receiver: Receiver, { values, descriptors, json, jsonStream }: RecvFlags): Promise<void> {
+  const out = json || jsonStream ? process.stderr : process.stdout
   for await (const heap of receiver) {
     const lines = [
       headOf(heap, receiver.endpoints[heap.endpoint]),

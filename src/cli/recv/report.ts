@@ -2,7 +2,7 @@
 import { counted } from '../../errors.js'
 import type { ReceiveSummary } from '../../receive/index.js'
 import { EXIT_FAILED } from '../common/exit.js'
-import { printJson, say } from '../common/print.js'
+import { printSummary, say } from '../common/print.js'
 import { bytesPerSecond, count, many, table } from '../common/table.js'
 import type { RecvFlags } from './flags.js'
 
@@ -48,8 +48,7 @@ export function report(summary: ReceiveSummary, options: RecvFlags): void {
     say(
       `  ${counted(summary.fragmentsIgnored, 'IP fragment')} ignored: datagrams larger than the MTU are not put together; send smaller packets`,
     )
-  if (options.json) printJson(json(summary))
-  else process.stdout.write(people(summary, options))
+  if (!printSummary(options, json(summary))) process.stdout.write(people(summary, options))
   if (problems.length > 0) process.exitCode = EXIT_FAILED
 }
 

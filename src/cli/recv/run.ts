@@ -3,20 +3,24 @@ import type { Receiver, ReceiverOptions } from '../../receive/index.js'
 import { complain, EXIT_FAILED, usageError } from '../common/exit.js'
 import { onInterrupt } from '../common/interrupt.js'
 import { formatPeer } from '../common/peer.js'
-import { say, sayProgress } from '../common/print.js'
-import { bytes, bytesPerSecond, count, many } from '../common/table.js'
+import { say } from '../common/print.js'
+import { receiving, receivingTotals } from '../common/receiving.js'
+import { Watch } from '../common/watch.js'
 import type { RecvFlags } from './flags.js'
 import { printHeaps } from './heaps.js'
 import { report } from './report.js'
 
 export async function runRecv(endpoints: string[], options: RecvFlags): Promise<void> {
   const { openReceiver } = await import('../../receive/index.js')
+  let watch: Watch | undefined
   let receiver: Receiver
   try {
+    watch = new Watch('recv', options)
     if (endpoints.length === 0 && options.pcap === undefined)
       throw usageError("missing required argument 'HOST:PORT': say where to receive, or what to read, with --pcap FILE")
     receiver = await openReceiver(receiverOptions(endpoints, options))
   } catch (error) {
+    watch?.close()
     complain('recv', error)
     if (isTaken(error)) process.exitCode = EXIT_FAILED
     return
@@ -25,16 +29,16 @@ export async function runRecv(endpoints: string[], options: RecvFlags): Promise<
   say(opened(receiver, options))
   for (const [i, peer] of receiver.peers.entries())
     say(`${receiver.endpoints[i]} is --peer ${formatPeer(peer)}, datagrams of ${peer.mtuBytes} bytes`)
-  const hideProgress = process.stderr.isTTY ? showProgress(receiver) : () => undefined
   try {
+    await watch.start(receiving(receiver))
     if (prints(options)) await printHeaps(receiver, options)
     const summary = await receiver.done
-    hideProgress()
+    watch.end(receivingTotals(summary))
     report(summary, options)
   } catch (error) {
-    hideProgress()
     complain('recv', error)
   } finally {
+    watch.close()
     undo()
   }
 }
@@ -62,7 +66,7 @@ function receiverOptions(endpoints: string[], options: RecvFlags): ReceiverOptio
   return {
     endpoints,
     ...(options.pcap !== undefined && { pcapPath: options.pcap }),
-    onChange: (message) => say(`speadcast recv: ${message}`),
+    onChange: (message) => say(`speadcast recv: ${message}`, 'path-change'),
     ...(options.interface !== undefined && { interface: options.interface }),
     ...(heaps !== undefined && { heaps }),
     ...(timeout !== undefined && { timeoutSeconds: timeout }),
@@ -78,28 +82,11 @@ function receiverOptions(endpoints: string[], options: RecvFlags): ReceiverOptio
     order: options.order,
     item: /^(0x[\da-f]+|\d+)$/i.test(options.item) ? Number(options.item) : options.item,
     verify: options.verify ?? false,
-    hash: options.json === true || output !== undefined,
+    hash: options.json === true || options.jsonStream === true || output !== undefined,
     deliver: prints(options),
     credits: options.credits ?? false,
     backend: options.backend,
     ...(options.device !== undefined && { device: options.device }),
     ...(options.verbsLibrary !== undefined && { verbsLibrary: options.verbsLibrary }),
-  }
-}
-
-/** Shows a line on standard error, rewritten twice a second. Returns a function that ends it and clears the line. */
-function showProgress(receiver: Receiver): () => void {
-  let last = 0
-  const timer = setInterval(() => {
-    const now = receiver.stats()
-    const parts = [many(now.heaps, 'heap'), bytesPerSecond((now.bytes - last) * 2), bytes(now.bytes)]
-    last = now.bytes
-    if (now.heapsIncomplete > 0) parts.push(`${count(now.heapsIncomplete)} incomplete`)
-    if (now.droppedByKernel > 0) parts.push(`${count(now.droppedByKernel)} dropped`)
-    sayProgress(parts.join(', '))
-  }, 500)
-  return () => {
-    clearInterval(timer)
-    sayProgress('')
   }
 }

@@ -1,9 +1,13 @@
-/** The options of `speadcast send`. Its action loads send-run.ts. */
+/** The options of `speadcast send`. Its action loads run.ts. */
 
 import { Command, Option } from 'commander'
-import { byteCount, counter, decimal, wholeNumber } from '../common/quantity.js'
+import { bugCompatFlags } from '../common/arguments.js'
+import { footer } from '../common/help.js'
+import { byteCount, counter, decimal, milliseconds, seconds, wholeNumber } from '../common/quantity.js'
+import { addLengthOptions, addReportOptions } from '../common/run-flags.js'
 import { addTransportOptions, batchesOption, packetSizeOption, rateOption } from '../common/transport-options.js'
 import type { SendFlags } from './flags.js'
+import { formatFields, itemId, itemList } from './item-flags.js'
 
 const GIB = 2 ** 30
 
@@ -15,20 +19,33 @@ export function sendCommand(): Command {
       'endpoints, one substream each; [::1]:7148 for IPv6, 239.10.10.0+15:7148 for sixteen; heap i goes to substream i mod n',
     )
     .optionsGroup('Heaps:')
-    .option('-n, --heaps <N>', 'how many heaps (default: 1000, with --input all of it)', wholeNumber(1))
-    .option('-H, --heap-size <BYTES>', 'samples in a heap', byteCount(1, 2 * GIB), 1048576)
+    .option(
+      '-n, --heaps <N>',
+      'how many heaps; 0: until Ctrl-C (default: 1000, with --input all of it, with --seconds no limit)',
+      wholeNumber(0),
+    )
+    .option(
+      '-H, --heap-size <BYTES>',
+      'samples in a heap (default: what the items’ shapes make, else 1048576)',
+      byteCount(1, 2 * GIB),
+    )
     .option(
       '--input <FILE>',
       "raw samples for item adc_samples; '-' is standard input. A last heap that is not full is sent shorter",
     )
-    .option('--dtype <DTYPE>', "with --input: the samples' type as numpy has it, such as i1, '<i2', '<c8' (default: i1)")
-    .option(
-      '--samples-per-heap <N>',
-      'with --input: by how much the timestamp rises from one heap to the next, for packed samples (default: --heap-size in samples of --dtype)',
-      wholeNumber(1),
-    )
+    .option('--pad-last', 'with --input: fill such a last heap up with zeros instead')
     .option('--stop', 'send a stop heap at the end, one per substream', true)
     .option('--no-stop', 'send none')
+    .optionsGroup('Items:')
+    .option('--dtype <DTYPE>', "the samples' type as numpy has it, such as i1, '<i2', '<c8' (default: i1)")
+    .option('--format <FIELDS>', 'the samples’ type in bits instead, such as i10 or u1,i7', formatFields)
+    .option('--items <N>', 'as many items of samples, of equal size, from 0x3300 adc_samples_0 up', wholeNumber(1, 1024))
+    .option('--item <ITEM>', 'once for each item, in the place of adc_samples: NAME:ID:TYPE[:SHAPE][=VALUE], see below', itemList)
+    .option('--timestamp-id <ID>', 'of the timestamp (default: 0x1600)', itemId)
+    .option('--timestamp-format <FIELDS>', 'its bits (default: u48, or as many as an item pointer holds)', formatFields)
+    .option('--first-timestamp <N>', 'of the first heap (default: 0)', wholeNumber(0))
+    .option('--timestamp-step <N>', 'from one heap to the next (default: the samples of a heap)', wholeNumber(1))
+    .addOption(new Option('--samples-per-heap <N>', 'the former name of --timestamp-step').argParser(wholeNumber(1)).hideHelp())
     .optionsGroup('Packets:')
     .addOption(packetSizeOption())
     .addOption(
@@ -42,11 +59,16 @@ export function sendCommand(): Command {
     .option(
       '--payload-bytes <BYTES>',
       'with --split exact: payload of every packet but a shorter last one, behind the pointers heap cnt, heap length, payload offset, ' +
-        'payload length and, in the first packet, timestamp and adc_samples; the packet size follows from it',
+        'payload length and, in the first packet, the items; the packet size follows from it',
       byteCount(1, 65507),
     )
     .option('--repeat-pointers', 'every packet carries all item pointers')
     .option('--heap-address-bits <BITS>', 'N of SPEAD-64-N: 8, 16 … 56', wholeNumber(8, 56), 48)
+    .option(
+      '--bug-compat <FLAGS>',
+      'how descriptors differ from the specification: pyspead, or some of descriptor-widths, shape-bit-1, swap-endian; or their sum',
+      bugCompatFlags,
+    )
     .option('--first-cnt <N>', 'heap cnt of the first heap, descriptors included', counter, 1)
     .option('--cnt-step <N>', 'from one heap cnt to the next', counter, 1)
     .option(
@@ -66,7 +88,7 @@ export function sendCommand(): Command {
     .option(
       '--max-delay <MS>',
       'with --input: how long a whole heap may wait for its batch to fill, in milliseconds (default: 10 from a pipe or a device, no bound from a file)',
-      decimal(0),
+      milliseconds(0),
     )
     .addOption(batchesOption())
     .addOption(
@@ -89,7 +111,7 @@ export function sendCommand(): Command {
     .option(
       '--catch-up <SECONDS>',
       'made up of a time in which no batch was waiting; what is longer is forgotten, with 0 all of it',
-      decimal(0),
+      seconds(0),
       0.05,
     )
     .addOption(
@@ -100,20 +122,26 @@ export function sendCommand(): Command {
         .choices(['auto', 'sw', 'kernel', 'hw'])
         .default('auto'),
     )
-    .optionsGroup('Transport:')
   addTransportOptions(send)
-  return send
+  addLengthOptions(send.optionsGroup('Heaps:')).optionsGroup('Transport:')
+  send
     .option('--pcap <FILE>', 'write the frames to a pcap file instead of sending them (backend pcap)')
     .optionsGroup('Output:')
-    .option('--deadline <SECONDS>', 'after Ctrl-C, send what is queued for so long at most', decimal(0), 5)
-    .option('--json', 'one JSON object on standard output, everything else on standard error')
+    .option('--deadline <SECONDS>', 'after Ctrl-C, send what is queued for so long at most', seconds(0), 5)
+  return addReportOptions(send)
     .helpOption('-h, --help', 'this text')
     .addHelpText(
       'after',
-      `
-Without --input: item 0x1600 timestamp, an immediate with the index of the heap's first sample, and item 0x3300 adc_samples, int8, every
-byte of heap i being i. With --input: the same items, filled with the samples. BYTES may have a unit: 8KiB, 1MiB, 9kB.
+      footer(`
+Every heap has item 0x1600 timestamp, an immediate with the index of its first sample, and item 0x3300 adc_samples, int8, or what --item
+says. Without --input every byte of the samples of heap i is i. BYTES may have a unit: 8KiB, 1MiB, 9kB.
+ITEM: an ID such as 0x4300; a TYPE as of --dtype ('<i2', '[("re","<i2"),("im","<i2")]') or, where numpy has none of that name, as of --format
+(u48); a SHAPE such as 4096 or 2x1024, without which a TYPE of --format has one element, and others share what --heap-size leaves; a VALUE,
+which is the same in every heap. --input fills the items that have no VALUE and are longer than an item pointer, one after the other, heap
+after heap. An item with the timestamp's ID is the timestamp.
 Ctrl-C sends what is queued, then prints the summary; Ctrl-C again ends at once (exit 130).
+A line of --interval: the time, heaps and bytes of samples sent in it, rate, heaps failed and suspect, how often the kernel had no room or an
+ICMP error came (refused), and by how much the last packet was late for --rate (lag). The lines sum to the summary.
 A batch of --input goes when it is full or --max-delay has passed.
 Exit status: 0 sent; 1 heaps were not sent, or the input ended within a sample or could not be read; 2 bad usage, nothing was sent.
 
@@ -121,16 +149,23 @@ JSON: backend, reason (why that one), evidence (what "sent" rests on: accepted b
 without descriptor and stop heaps), heapsFailed, heapsDropped (cut off by --deadline), heapsSuspect (sent while the link was lost or the
 interface dropped), heapSizeBytes, packetSizeBytes; payloadBytes (samples of the heaps sent); packets, udpBytes (with SPEAD headers) and
 wireBytes (with UDP, IP and Ethernet headers, FCS, preamble and gap) of all heaps; seconds (first fill to last completion),
-payloadBytesPerSecond, packetsPerSecond, segmentation, segmentationReason, cpuSeconds, batches, batchHeaps (what was taken), stats. With
---rate also rate { bytesPerSecond (asked), basis, reached (share of it), reasons (why not; how much of the time no batch was waiting, the
-sending thread woke up late, the kernel or the device had no room, and packets that could not be sent took) }.
+payloadBytesPerSecond, packetsPerSecond, segmentation, segmentationReason, cpuSeconds, batches, batchHeaps (what was taken), stats,
+portUnreachable (how often that came back: nobody listens there). With --rate also rate { bytesPerSecond (asked), basis, reached (share
+of it), reachedBytesPerSecond, madeUp and givenUp { gaps, seconds } (times without a batch, by --catch-up), reasons (why not; how much of
+the time no batch was waiting, the sending thread woke up late, the kernel or the device had no room, and packets that could not be sent
+took) }. After a failure also error (speadcast --help).
+JSON of --json-stream, an object a line: { kind: "start", command, date, intervalSeconds, endpoints, … (what was chosen) }, { kind:
+"interval", startSeconds, endSeconds, heaps, heapsFailed, heapsSuspect, payloadBytes, packets, … (of that time; they sum to the end's),
+lagSeconds, bytesBehind }, { kind: "event", type ("path-change", "warning", "message"), atSeconds, message }, { kind: "end", … (as --json) }.
 
 Examples:
   speadcast send 239.10.0.1:7148 --interface eth0 --ttl 4 --rate 10Gbps -p 8972
   speadcast send 10.0.0.5:7148 --input samples.i2 --dtype '<i2' -H 64KiB
+  speadcast send 10.0.0.5:7148 --item 'voltages:0x4300:<i2:1024x2' --item feng_id:0x4101:u48=3 --input voltages.i2
   capture | speadcast send 239.10.10.0+15:7148 --input - -H 8KiB -p 8972 --max-delay 2 --json
   speadcast send 10.0.0.5:7148 -n 10 --pcap heaps.pcap
-  speadcast send 10.0.0.5:7148 --backend rdma-ud --interface ib0 -p 4096`,
+  speadcast send 239.10.0.1:7148 --interface eth0 --rate 10Gbps --forever --live
+  speadcast send 10.0.0.5:7148 --backend rdma-ud --interface ib0 -p 4096`),
     )
     .action(async (endpoints: string[], flags: SendFlags) => (await import('./run.js')).runSend(endpoints, flags))
 }

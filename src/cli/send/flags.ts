@@ -1,10 +1,14 @@
 /** The options of `speadcast send`, as commander parses them. */
-import type { DtypeText, GroupMode, RateText } from '../../index.js'
+import type { FormatField, GroupMode, RateText } from '../../index.js'
+import type { LengthFlags, ReportFlags } from '../common/run-flags.js'
 import type { TransportFlags } from '../common/transport-options.js'
+import type { ItemFlag } from './item-flags.js'
 
-export interface SendFlags extends TransportFlags {
-  readonly heaps?: number
-  readonly heapSize: number
+export interface SendFlags extends TransportFlags, LengthFlags, ReportFlags {
+  /** Default: what the items' shapes make, else 1 MiB. */
+  readonly heapSize?: number
+  readonly item?: readonly ItemFlag[]
+  readonly items?: number
   readonly packetSize?: number
   readonly batchHeaps?: number
   readonly batches?: number
@@ -18,6 +22,7 @@ export interface SendFlags extends TransportFlags {
   readonly catchUp: number
   readonly rateMethod: 'auto' | 'sw' | 'kernel' | 'hw'
   readonly heapAddressBits: number
+  readonly bugCompat?: number
   readonly split: 'even' | 'greedy' | 'exact'
   readonly payloadBytes?: number
   readonly repeatPointers?: boolean
@@ -28,11 +33,17 @@ export interface SendFlags extends TransportFlags {
   readonly descriptorCntStep?: number
   readonly descriptorStagger?: true
   readonly input?: string
+  readonly padLast?: true
   /** The library checks it. */
-  readonly dtype?: DtypeText
+  readonly dtype?: string
+  readonly format?: readonly FormatField[]
+  readonly timestampId?: number
+  readonly timestampFormat?: readonly FormatField[]
+  readonly firstTimestamp?: number
+  readonly timestampStep?: number
+  /** The former name of timestampStep. */
   readonly samplesPerHeap?: number
   readonly maxDelay?: number
   readonly stop: boolean
   readonly deadline: number
-  readonly json?: true
 }

@@ -1,13 +1,11 @@
-/** The two sources of heaps: the tutorial's pattern, and raw samples. Both have the same two items. */
+/** The two sources of heaps: the tutorial's pattern, and raw samples. Both have the same items. */
 import {
   type Batch,
   batchesFor,
   createBatchRing,
-  type DtypeText,
   type GroupMode,
   type ImmediateColumn,
-  Item,
-  ItemGroup,
+  type Item,
   SendError,
   type Stream,
   sampleWriter,
@@ -16,10 +14,11 @@ import { usageError } from '../common/exit.js'
 import type { Tally } from '../common/tally.js'
 import type { SendFlags } from './flags.js'
 import type { Input } from './input.js'
+import type { SendItems } from './items.js'
 
-export const TIMESTAMP_ID = 0x1600
-export const SAMPLES_ID = 0x3300
 const BATCH_BYTES = 512 * 1024
+/** So that heaps of immediates alone make batches of bearable length. */
+const LEAST_HEAP_BYTES = 64
 /** A source that fills a batch of 512 KiB in this time gives 0.4 Gb/s: slower ones cost little CPU even with short batches. */
 const LIVE_DELAY_MS = 10
 
@@ -32,73 +31,53 @@ export interface HeapSource {
   send(stopping: AbortSignal): Promise<void>
 }
 
-const timestampBits = (heapAddressBits: number): number => Math.min(48, heapAddressBits)
-
-/** @throws ERR_SPEADCAST_ITEM for a dtype that is none, ERR_SPEADCAST_CONFIG for a heap that is no whole number of samples */
-export function tutorialItems(heapSizeBytes: number, heapAddressBits = 48, dtype: DtypeText = 'i1'): ItemGroup {
-  const sampleBytes = new Item({ id: SAMPLES_ID, name: 'adc_samples', dtype, shape: [] }).byteLength!
-  if (heapSizeBytes % sampleBytes !== 0) {
-    const nearest = Math.ceil(heapSizeBytes / sampleBytes) * sampleBytes
-    throw usageError(`--heap-size ${heapSizeBytes} is no whole number of ${dtype} samples of ${sampleBytes} bytes; use ${nearest}`)
-  }
-  return new ItemGroup()
-    .add({
-      id: TIMESTAMP_ID,
-      name: 'timestamp',
-      description: 'Index of the first sample',
-      format: [['u', timestampBits(heapAddressBits)]],
-    })
-    .add({
-      id: SAMPLES_ID,
-      name: 'adc_samples',
-      description: 'ADC converter output',
-      dtype,
-      shape: [heapSizeBytes / sampleBytes],
-    })
-}
-
 export interface PatternOptions {
   readonly heaps: number
-  readonly heapSizeBytes: number
-  readonly heapAddressBits: number
   readonly batchHeaps: number
   /** Default: see `batchesFor`. */
   readonly batches?: number | undefined
   readonly groupMode: GroupMode
   /** Called before each batch is sent, with its number of heaps, and waited for. */
   readonly beforeSend?: (heaps: number) => Promise<void>
+  /** Withdraws the batches that have not begun: their heaps count neither as sent nor as failed. */
+  readonly withdraw?: AbortSignal
 }
 
-export const batchHeapsOf = ({ batchHeaps, heapSize }: Pick<SendFlags, 'batchHeaps' | 'heapSize'>): number =>
-  batchHeaps ?? Math.max(1, Math.floor(BATCH_BYTES / heapSize))
+export const batchHeapsOf = (batchHeaps: number | undefined, heapBytes: number): number =>
+  batchHeaps ?? Math.max(1, Math.floor(BATCH_BYTES / Math.max(heapBytes, LEAST_HEAP_BYTES)))
 
-/** Makes heaps of the pattern: every byte of heap i is i, its timestamp the index of its first sample, modulo the item's width. */
-export function patternSource(stream: Stream, items: ItemGroup, options: PatternOptions, tally: Tally): HeapSource {
-  const { heaps, heapSizeBytes, heapAddressBits, groupMode, beforeSend } = options
+/**
+ * Makes heaps of the pattern: every byte of heap i is i, its timestamp the index of its first sample, modulo the item's width.
+ * @throws ERR_SPEADCAST_CONFIG for samples that stand in their item pointer and are no bytes
+ */
+export function patternSource(stream: Stream, items: SendItems, options: PatternOptions, tally: Tally): HeapSource {
+  const { heaps, groupMode, beforeSend, withdraw } = options
+  const { group, samples, timestamp: stamps, heapBytes: heapSizeBytes } = items
   const batchHeaps = Math.min(heaps, options.batchHeaps)
   const batches = Math.min(options.batches ?? batchesFor(stream, batchHeaps * heapSizeBytes), Math.ceil(heaps / batchHeaps))
-  const ring = createBatchRing(stream, { items, heaps: batchHeaps, batches, groupMode })
-  const fill = heapSizeBytes > heapAddressBits / 8 ? fillView : fillImmediate
-  const modulo = 2 ** timestampBits(heapAddressBits)
+  const ring = createBatchRing(stream, { items: group, heaps: batchHeaps, batches, groupMode })
+  const fills = samples.map((item) => ({ item, fill: fillOf(item, stream.flavour.heapAddressBits) }))
   return {
-    totalBytes: heaps * heapSizeBytes,
+    totalBytes: Number.isFinite(heaps) ? heaps * heapSizeBytes : undefined,
     batches: ring.length,
     async send(stopping) {
-      let timestamp = 0
+      tally.substreams?.begin()
+      let timestamp = stamps.first % stamps.modulo
       for (let i = 0, b = 0; i < heaps; i += batchHeaps, b++) {
         // A ring has at least one batch.
         const batch = ring[b % ring.length]!
         await batch.free
         if (stopping.aborted) return
         const count = Math.min(batchHeaps, heaps - i)
-        for (let j = 0; j < count; j++) fill(batch, j, (i + j) & 0xff, heapSizeBytes)
-        timestamp = stamp(batch.immediate('timestamp'), count, timestamp, heapSizeBytes, modulo)
+        for (const { item, fill } of fills) for (let j = 0; j < count; j++) fill(batch, j, (i + j) & 0xff, item)
+        timestamp = stamp(batch.immediate(stamps.name), count, timestamp, stamps.step, stamps.modulo)
         if (beforeSend) await beforeSend(count)
         // If it was told to stop while it waited for credits, it has none for this batch.
         if (stopping.aborted) return
-        stream.send(batch, { heaps: count }).then(
+        stream.send(batch, { heaps: count, ...(withdraw && { signal: withdraw }) }).then(
           (result) => tally.settled({ heaps: count, failedHeaps: 0, sampleBytes: count * heapSizeBytes, result }),
           (error: unknown) => {
+            if (withdraw?.aborted && error === withdraw.reason) return
             const failedHeaps = error instanceof SendError ? error.outcome.failedHeaps.length : count
             tally.settled({ heaps: count, failedHeaps, sampleBytes: (count - failedHeaps) * heapSizeBytes, error })
           },
@@ -116,42 +95,66 @@ function stamp(timestamps: ImmediateColumn, count: number, first: number, step: 
   return next % modulo
 }
 
-function fillView(batch: Batch, j: number, byte: number): void {
-  batch.heap(j).adc_samples!.fill(byte)
+type Fill = (batch: Batch, j: number, byte: number, item: Item) => void
+
+function fillOf({ name, dtype, byteLength, allowImmediate }: Item, heapAddressBits: number): Fill {
+  const pointerBytes = heapAddressBits / 8
+  if (!allowImmediate || byteLength! > pointerBytes) return dtype?.descr === '|i1' ? fillBytes : fillView
+  if (dtype?.itemSizeBytes === 1) return fillImmediate
+  throw usageError(
+    `item ${name} has ${byteLength} bytes a heap, which stand in its item pointer; give it more than ${pointerBytes}, or a VALUE`,
+  )
+}
+
+function fillBytes(batch: Batch, j: number, byte: number, { name }: Item): void {
+  batch.heap(j)[name]!.fill(byte)
+}
+
+function fillView(batch: Batch, j: number, byte: number, { name }: Item): void {
+  const { buffer, byteOffset, byteLength } = batch.heap(j)[name]!
+  new Uint8Array(buffer as ArrayBuffer, byteOffset, byteLength).fill(byte)
 }
 
 /** Fills samples that stand in the item pointer: one is a signed number, several are their bytes read as one big-endian number. */
-function fillImmediate(batch: Batch, j: number, byte: number, heapSize: number): void {
+function fillImmediate(batch: Batch, j: number, byte: number, { name, dtype, byteLength }: Item): void {
   let value = 0
-  for (let k = 0; k < heapSize; k++) value = value * 256 + byte
-  batch.immediate('adc_samples')[j] = heapSize === 1 ? (byte << 24) >> 24 : value
+  for (let k = 0; k < byteLength!; k++) value = value * 256 + byte
+  batch.immediate(name)[j] = byteLength === 1 && dtype!.kind === 'i' ? (byte << 24) >> 24 : value
 }
 
-export function inputSource(stream: Stream, items: ItemGroup, flags: SendFlags, input: Input, tally: Tally): HeapSource {
-  const { heapSize, heaps, batches, groupMode, samplesPerHeap } = flags
+export function inputSource(stream: Stream, items: SendItems, flags: SendFlags, input: Input, tally: Tally): HeapSource {
+  const { heaps, batches, groupMode, padLast = false } = flags
+  const { group, samples, timestamp, heapBytes } = items
+  if (samples.length === 0) throw usageError('--input: no item takes the samples; one without a VALUE needs a SHAPE of more bytes')
   const maxDelayMs = flags.maxDelay ?? (input.live ? LIVE_DELAY_MS : undefined)
   const writer = sampleWriter(stream, {
-    items,
-    item: 'adc_samples',
-    timestamp: 'timestamp',
-    heapsPerBatch: batchHeapsOf(flags),
+    items: group,
+    item: samples.map(({ name }) => name),
+    timestamp: timestamp.name,
+    firstSample: timestamp.first,
+    samplesPerHeap: timestamp.step,
+    heapsPerBatch: batchHeapsOf(flags.batchHeaps, heapBytes),
     ...(batches !== undefined && { batches }),
-    ...(samplesPerHeap !== undefined && { samplesPerHeap }),
     ...(maxDelayMs !== undefined && { maxDelayMs }),
     groupMode,
     onSettled: tally.settled,
   })
-  const limit = heaps === undefined ? Number.POSITIVE_INFINITY : heaps * heapSize
+  const limit = !heaps ? Number.POSITIVE_INFINITY : heaps * heapBytes
   return {
     batches: writer.batches,
-    totalBytes: input.totalBytes === undefined ? heaps && limit : Math.min(limit, input.totalBytes),
+    totalBytes: input.totalBytes === undefined ? (Number.isFinite(limit) ? limit : undefined) : Math.min(limit, input.totalBytes),
     async send(stopping) {
       let left = limit
+      let written = 0
       for await (const chunk of input.chunks(stopping)) {
-        await writer.write(chunk.length > left ? chunk.subarray(0, left) : chunk)
-        left -= chunk.length
+        const bytes = chunk.length > left ? chunk.subarray(0, left) : chunk
+        await writer.write(bytes)
+        written += bytes.length
+        left -= bytes.length
         if (left <= 0) break
       }
+      const over = written % heapBytes
+      if (padLast && over > 0) await writer.write(new Uint8Array(heapBytes - over))
       await writer.end({ dropPartialSample: stopping.aborted })
     },
   }

@@ -1,16 +1,18 @@
 import type { Split, StreamOptions } from '../../index.js'
 import { usageError } from '../common/exit.js'
+import { secondsOf } from '../common/quantity.js'
 import { checkTransportOptions, type TransportFlags, transportOptions } from '../common/transport-options.js'
 import type { SendFlags } from './flags.js'
-import { SAMPLES_ID, TIMESTAMP_ID } from './heaps.js'
+import { itemIds } from './items.js'
 
 export const DEFAULT_PACKET_BYTES = 1472
-/** Bytes of the SPEAD header, the four standard pointers, timestamp and adc_samples. */
-const EXACT_HEADER_BYTES = 8 + 6 * 8
+/** Bytes of the SPEAD header and the four standard pointers. */
+const EXACT_HEADER_BYTES = 8 + 4 * 8
+const POINTER_BYTES = 8
 
 /** Refuses options that contradict each other; the library checks each for itself. @throws ERR_SPEADCAST_CONFIG */
 export function checkFlags(flags: SendFlags): void {
-  const { rateMethod, split, payloadBytes, input, dtype, pcap, backend, heapAddressBits, descriptors } = flags
+  const { rateMethod, split, payloadBytes, input, pcap, backend, heapAddressBits, descriptors } = flags
   if (rateMethod === 'hw' && backend !== 'ibverbs') throw usageError('--rate-method hw: pacing by the NIC needs --backend ibverbs')
   if (rateMethod === 'kernel' && backend !== 'udp')
     throw usageError('--rate-method kernel: pacing by the kernel needs --backend udp')
@@ -20,24 +22,26 @@ export function checkFlags(flags: SendFlags): void {
   if (split === 'exact' && payloadBytes === undefined)
     throw usageError('--split exact needs --payload-bytes, the payload of every packet')
   if (split !== 'exact' && payloadBytes !== undefined) throw usageError(`--payload-bytes is for --split exact, not ${split}`)
-  if (dtype !== undefined && input === undefined)
-    throw usageError('--dtype is for --input; without it the heaps are the tutorial’s, int8')
-  if (input === undefined && flags.samplesPerHeap !== undefined)
-    throw usageError('--samples-per-heap is for --input; without it the heaps are the tutorial’s, a sample a byte')
   if (input === undefined && flags.maxDelay !== undefined)
     throw usageError('--max-delay is for --input; without it every batch is full at once')
+  if (input === undefined && flags.padLast) throw usageError('--pad-last is for --input; without it every heap is full')
+  if (flags.timestampStep !== undefined && flags.samplesPerHeap !== undefined)
+    throw usageError('--samples-per-heap is the former name of --timestamp-step; drop one of the two')
   // The id stands in the descriptor as an immediate.
-  if (heapAddressBits === 8 && descriptors !== 'none')
+  const long = itemIds(flags).filter((id) => id >= 2 ** heapAddressBits)
+  if (long.length > 0 && descriptors !== 'none')
     throw usageError(
       `--heap-address-bits ${heapAddressBits}: descriptors of SPEAD-64-${heapAddressBits} cannot hold the item ids, ` +
-        `0x${TIMESTAMP_ID.toString(16)} and 0x${SAMPLES_ID.toString(16)}; use --descriptors none`,
+        `${long.map((id) => `0x${id.toString(16)}`).join(' and ')}; use --descriptors none`,
     )
   if (backend === 'pcap' && pcap === undefined) throw usageError('--backend pcap needs --pcap, the file to write')
 }
 
-export function packetSizeBytes({ split, payloadBytes, packetSize }: SendFlags): number {
+export function packetSizeBytes(flags: SendFlags): number {
+  const { split, payloadBytes, packetSize } = flags
   if (packetSize !== undefined) return packetSize
-  return split === 'exact' ? EXACT_HEADER_BYTES + payloadBytes! : DEFAULT_PACKET_BYTES
+  if (split !== 'exact') return DEFAULT_PACKET_BYTES
+  return EXACT_HEADER_BYTES + POINTER_BYTES * itemIds(flags).length + payloadBytes!
 }
 
 const backendOf = ({ pcap, backend }: SendFlags): TransportFlags['backend'] => (pcap === undefined ? backend : 'pcap')
@@ -52,7 +56,7 @@ export function streamOptions(endpoints: readonly string[], flags: SendFlags): S
     split: splitOf(flags),
     // An exact layout says itself whether pointers repeat.
     repeatPointers: repeatPointers && flags.split !== 'exact',
-    flavour: { heapAddressBits: flags.heapAddressBits },
+    flavour: { heapAddressBits: flags.heapAddressBits, bugCompat: flags.bugCompat ?? 0 },
     firstCnt: flags.firstCnt,
     cntStep: flags.cntStep,
     descriptors: descriptorsOf(flags),
@@ -67,11 +71,13 @@ export function streamOptions(endpoints: readonly string[], flags: SendFlags): S
   }
 }
 
-function splitOf({ split, payloadBytes, repeatPointers = false }: SendFlags): Split {
+function splitOf(flags: SendFlags): Split {
+  const { split, payloadBytes, repeatPointers = false } = flags
   if (split !== 'exact') return split
+  const items = itemIds(flags).map((item) => ({ item }))
   return {
     payloadBytes: payloadBytes!,
-    pointers: ['heap-cnt', 'heap-length', 'payload-offset', 'payload-length', { item: TIMESTAMP_ID }, { item: SAMPLES_ID }],
+    pointers: ['heap-cnt', 'heap-length', 'payload-offset', 'payload-length', ...items],
     repeat: repeatPointers,
   }
 }
@@ -94,7 +100,7 @@ function descriptorsOf(flags: SendFlags): NonNullable<StreamOptions['descriptors
   if (stagger && text === 'first')
     throw usageError('--descriptor-stagger is of descriptors that are repeated; say how often with --descriptors SECONDS')
   if (text === 'first') return firstCnt === undefined ? text : own
-  const everySeconds = Number(text)
-  if (/^\d+(\.\d+)?$/.test(text) && everySeconds >= 0.001) return { everySeconds, ...own }
+  const everySeconds = secondsOf(text)
+  if (everySeconds >= 0.001) return { everySeconds, ...own }
   throw usageError(`--descriptors is '${text}'; it must be first, in-band, none or a number of seconds from 0.001 up`)
 }

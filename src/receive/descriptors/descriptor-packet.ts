@@ -12,8 +12,9 @@ import {
   MAGIC,
   VERSION,
 } from '../../spead/constants.js'
+import { refuseUnless } from '../../spead/numpy/limits.js'
 import { decodePacket, idOf, isPacketPointer, MALFORMED, PACKET_OK, PacketHeader, pointerValue } from '../decode.js'
-import { MAX_POINTERS, refuseUnless } from './limits.js'
+import { MAX_POINTERS } from './limits.js'
 
 /** Bytes of each field, as views of the packet; empty where there is none. */
 export interface DescriptorFields {

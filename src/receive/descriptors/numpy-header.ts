@@ -2,9 +2,10 @@
  * Reads the header that numpy writes before an array (numpy.lib.format), which spead2 puts into a descriptor: descr, fortran_order
  * and shape.
  */
-import { MAX_DIMENSIONS, Refusal, refuseUnless } from './limits.js'
-import { type NumpyDtype, readNumpyDtype } from './numpy-dtype.js'
-import { type PythonLiteral, PythonTuple, parsePythonLiteral } from './python-literal.js'
+
+import { type NumpyDtype, readNumpyDtype } from '../../spead/numpy/dtype.js'
+import { MAX_DIMENSIONS, Refusal, refuseUnless } from '../../spead/numpy/limits.js'
+import { type PythonLiteral, PythonTuple, parsePythonLiteral } from '../../spead/numpy/literal.js'
 
 export interface NumpyHeader {
   readonly shape: number[]

@@ -1,7 +1,8 @@
 /** Sizes of an item's values by its descriptor. */
-import { Refusal } from './limits.js'
-import { readNumpyDtype } from './numpy-dtype.js'
-import { parsePythonLiteral } from './python-literal.js'
+
+import { readNumpyDtype } from '../../spead/numpy/dtype.js'
+import { Refusal } from '../../spead/numpy/limits.js'
+import { parsePythonLiteral } from '../../spead/numpy/literal.js'
 
 /** The part of a descriptor that tells sizes. */
 interface Described {

@@ -3,7 +3,7 @@
  * 4 bytes a field and 8 a dimension whatever the flavour, and tags a variable dimension 2 instead of 1 (BUG_COMPAT). Only lengths and contents tell which.
  */
 import { BUG_COMPAT } from '../../spead/flavour.js'
-import { MAX_DIMENSIONS, MAX_FIELDS, quoted, Refusal, refuseUnless } from './limits.js'
+import { MAX_DIMENSIONS, MAX_FIELDS, quoted, Refusal, refuseUnless } from '../../spead/numpy/limits.js'
 
 type FormatField = [code: string, bits: number]
 export type Shape = (number | null)[]

@@ -3,10 +3,10 @@
  * offsets and alignments are numpy's on 64-bit Linux, and so is the text. Objects and unions (`('i4', [('re', 'i2'), ('im',
  * 'i2')])`) are refused.
  */
-import { type DtypeKind, parseDtype } from '../../spead/dtype.js'
+import { type DtypeKind, parseScalar } from '../dtype.js'
 import { MAX_DIMENSIONS, MAX_FIELDS, MAX_ITEM_BYTES, quoted, Refusal, refuseUnless } from './limits.js'
-import { fieldDict, fieldList, type PrintedField, pythonTuple } from './numpy-text.js'
-import { type PythonLiteral, PythonTuple } from './python-literal.js'
+import { type PythonLiteral, PythonTuple } from './literal.js'
+import { fieldDict, fieldList, type PrintedField, pythonTuple } from './text.js'
 
 export interface NumpyDtype {
   readonly kind: DtypeKind
@@ -20,11 +20,12 @@ export interface NumpyDtype {
   readonly base?: NumpyDtype
   readonly shape: readonly number[]
   readonly structured: boolean
-  /** Of a structured one; padding is none of them. */
-  readonly fields?: readonly Field[]
+  /** Of a structured dtype, in the order of their names; padding is none. */
+  readonly fields: readonly NumpyField[]
 }
 
-interface Field {
+/** A field of a structured dtype. */
+interface NumpyField {
   readonly name: string
   readonly title: string | null
   readonly dtype: NumpyDtype
@@ -70,7 +71,7 @@ class DtypeReader {
     if (empty) return this.#flexible(empty[2] as 'S' | 'U' | 'V', 0, empty[1] === '>')
     refuseUnless(text.length <= LONGEST_SCALAR, () => `dtype ${quoted(text)} is none of numpy's`)
     try {
-      const { kind, itemSizeBytes, bigEndian, descr } = parseDtype(text.replace(/^([<>|=]?[Mm])8?(\[generic\])?$/, '$18'))
+      const { kind, itemSizeBytes, bigEndian, descr } = parseScalar(text.replace(/^([<>|=]?[Mm])8?(\[generic\])?$/, '$18'))
       checkItemBytes(itemSizeBytes)
       // numpy counts a date's units in a C int too: 'M8[25s]'.
       checkItemBytes(Number(/\[(\d*)/.exec(descr)?.[1] ?? 0))
@@ -133,7 +134,7 @@ class DtypeReader {
   /** Reads fields that follow one another: (name, dtype), (name, dtype, shape). numpy writes padding as void without a name. */
   #list(items: readonly PythonLiteral[]): NumpyDtype {
     let offset = 0
-    const fields: Field[] = []
+    const fields: NumpyField[] = []
     for (const item of items) {
       const [label, descr, shape, more] = sequence(item)
       refuseUnless(
@@ -167,7 +168,7 @@ class DtypeReader {
     const aligned = columns && Boolean(entries.get('aligned'))
     let end = 0
     let alignment = 1
-    const fields = names.map((name, i): Field => {
+    const fields = names.map((name, i): NumpyField => {
       const format = formats[i]
       const title = titles[i] ?? null
       refuseUnless(typeof name === 'string' && format !== undefined, () => 'a field of a dtype has no name or no format')
@@ -214,18 +215,18 @@ function checkItemBytes(bytes: number): number {
 function scalarOf(kind: DtypeKind, itemBytes: number, text: string): NumpyDtype {
   const shortened = kind === 'b' ? '?' : text.replace('|', '').replace(/^([<>]?[SUV])0$/, '$1')
   const alignment = kind === 'S' || kind === 'V' ? 1 : kind === 'U' ? 4 : kind === 'c' ? itemBytes / 2 : itemBytes
-  return { kind, itemBytes, text, inner: `'${shortened}'`, alignment, shape: [], structured: false }
+  return { kind, itemBytes, text, inner: `'${shortened}'`, alignment, shape: [], structured: false, fields: [] }
 }
 
 function subarray(base: NumpyDtype, shape: readonly number[]): NumpyDtype {
   if (shape.length === 0) return base
   const itemBytes = shape.reduce((bytes, size) => checkItemBytes(bytes * size), base.itemBytes)
   const text = `(${base.inner}, ${pythonTuple(shape)})`
-  return { kind: 'V', itemBytes, text, inner: text, alignment: base.alignment, base, shape, structured: false }
+  return { kind: 'V', itemBytes, text, inner: text, alignment: base.alignment, base, shape, structured: false, fields: [] }
 }
 
 /** A structured dtype of fields that follow one another without gaps. */
-function following(parts: readonly Omit<Field, 'offset'>[]): NumpyDtype {
+function following(parts: readonly Omit<NumpyField, 'offset'>[]): NumpyDtype {
   let end = 0
   const fields = parts.map((part) => {
     const offset = end
@@ -235,7 +236,7 @@ function following(parts: readonly Omit<Field, 'offset'>[]): NumpyDtype {
   return struct(fields, end, 1, false)
 }
 
-function struct(fields: readonly Field[], itemBytes: number, alignment: number, aligned: boolean): NumpyDtype {
+function struct(fields: readonly NumpyField[], itemBytes: number, alignment: number, aligned: boolean): NumpyDtype {
   const used = new Set<string>()
   for (const { name, title } of fields) {
     for (const label of title === null ? [name] : [name, title]) {
@@ -254,7 +255,7 @@ function struct(fields: readonly Field[], itemBytes: number, alignment: number, 
 }
 
 /** Whether a list of the fields tells their offsets, as numpy sees it: those of an aligned dtype follow from alignments. */
-function isPacked(fields: readonly Field[], itemBytes: number, aligned: boolean): boolean {
+function isPacked(fields: readonly NumpyField[], itemBytes: number, aligned: boolean): boolean {
   let end = 0
   let most = 1
   for (const { dtype, offset } of fields) {

@@ -10,9 +10,9 @@ export class PythonTuple {
 }
 export type PythonLiteral = null | boolean | number | string | PythonTuple | PythonLiteral[] | Map<string, PythonLiteral>
 
-/** @throws Refusal. Takes time in proportion to the text. */
-export function parsePythonLiteral(text: string): PythonLiteral {
-  return new Parser(text).whole()
+/** @param what names the text in a reason @throws Refusal. Takes time in proportion to the text. */
+export function parsePythonLiteral(text: string, what = 'the numpy header'): PythonLiteral {
+  return new Parser(text, what).whole()
 }
 
 const NUMBER = /0[xX](?:_?[0-9a-fA-F])+|0[oO](?:_?[0-7])+|0[bB](?:_?[01])+|[1-9](?:_?\d)*|0(?:_?0)*/y
@@ -46,7 +46,10 @@ class Parser {
   #depth = 0
   #literals = 0
 
-  constructor(readonly text: string) {}
+  constructor(
+    readonly text: string,
+    readonly what: string,
+  ) {}
 
   whole(): PythonLiteral {
     const value = this.#value()
@@ -55,7 +58,7 @@ class Parser {
   }
 
   #value(): PythonLiteral {
-    if (++this.#literals > MAX_LITERALS) throw new Refusal(`the numpy header has more than ${MAX_LITERALS} literals`)
+    if (++this.#literals > MAX_LITERALS) throw new Refusal(`${this.what} has more than ${MAX_LITERALS} literals`)
     const next = this.#next()
     if (next === '(') return this.#nested(() => this.#tuple())
     if (next === '[') return this.#nested(() => this.#items(']'))
@@ -70,7 +73,7 @@ class Parser {
   }
 
   #nested<T>(read: () => T): T {
-    if (++this.#depth > MAX_DEPTH) throw new Refusal(`the numpy header nests brackets deeper than ${MAX_DEPTH}`)
+    if (++this.#depth > MAX_DEPTH) throw new Refusal(`${this.what} nests brackets deeper than ${MAX_DEPTH}`)
     this.#at++
     const value = read()
     this.#depth--
@@ -128,7 +131,7 @@ class Parser {
     if (digits === undefined || this.#take(AFTER_NUMBER) === undefined) throw this.#unexpected()
     const plain = digits.replaceAll('_', '')
     const value = Number(plain)
-    if (!Number.isSafeInteger(value)) throw new Refusal(`the numpy header has the number ${quoted(plain)}, which is above 2^53 − 1`)
+    if (!Number.isSafeInteger(value)) throw new Refusal(`${this.what} has the number ${quoted(plain)}, which is above 2^53 − 1`)
     return sign === '-' && value !== 0 ? -value : value
   }
 
@@ -156,7 +159,7 @@ class Parser {
       while (c !== undefined && c !== quote && c !== '\\' && (triple || c !== '\n')) c = text[++this.#at]
       parts.push(text.slice(from, this.#at))
       if (c === '\\') this.#escape(raw, parts)
-      else if (c !== quote) throw new Refusal('the numpy header has a string without an end')
+      else if (c !== quote) throw new Refusal(`${this.what} has a string without an end`)
       else if (text.startsWith(end, this.#at)) break
       else {
         parts.push(c)
@@ -169,7 +172,7 @@ class Parser {
   #escape(raw: boolean, parts: string[]): void {
     const { text } = this
     const c = text[this.#at + 1]
-    if (c === undefined) throw new Refusal('the numpy header has a string without an end')
+    if (c === undefined) throw new Refusal(`${this.what} has a string without an end`)
     const from = this.#at
     this.#at += 2
     const digits = HEX_DIGITS[c]
@@ -206,8 +209,8 @@ class Parser {
     const what = word ?? this.text[this.#at]
     return new Refusal(
       what === undefined
-        ? 'the numpy header ends too early'
-        : `the numpy header is no Python literal: ${quoted(what)} near character ${this.#at}`,
+        ? `${this.what} ends too early`
+        : `${this.what} is no Python literal: ${quoted(what)} near character ${this.#at}`,
     )
   }
 }

@@ -1,0 +1,55 @@
+/** Parsers of option arguments that have parts, for commander. Their errors say what is allowed, and commander says which option it was. */
+import { InvalidArgumentError } from 'commander'
+
+const CPUS = 1024
+
+/** Parses CPU numbers and ranges as taskset(1) takes them: 2,3 or 0-3,6. */
+export function cpuList(text: string): number[] {
+  const cpus = new Set<number>()
+  for (const part of text.split(',')) {
+    const [, first, last = first] = /^(\d{1,4})(?:-(\d{1,4}))?$/.exec(part.trim()) ?? []
+    if (first === undefined || Number(last) < Number(first) || Number(last) >= CPUS)
+      throw new InvalidArgumentError(`It must be CPU numbers from 0 to ${CPUS - 1} and ranges of them, such as 2,3 or 0-3.`)
+    for (let cpu = Number(first); cpu <= Number(last); cpu++) cpus.add(cpu)
+  }
+  return [...cpus]
+}
+
+/** Parses a time in seconds, or inf for no end. */
+export function secondsOrInfinity(text: string): number {
+  if (text === 'inf') return Number.POSITIVE_INFINITY
+  if (/^\d+(\.\d+)?$/.test(text) && Number(text) > 0) return Number(text)
+  throw new InvalidArgumentError('It must be a number of seconds above 0, without a unit, or inf.')
+}
+
+export interface VlanFlag {
+  readonly id: number
+  readonly priority?: number
+}
+
+/** Parses the tag of a VLAN: 5, or 5:3 with its priority. */
+export function vlanTag(text: string): VlanFlag {
+  const [, id = '', priority] = /^(\d{1,4})(?::([0-7]))?$/.exec(text) ?? []
+  if (Number(id) < 1 || Number(id) > 4094)
+    throw new InvalidArgumentError('It must be a VLAN id from 1 to 4094, and a priority from 0 to 7 behind a colon, such as 5:3.')
+  return { id: Number(id), ...(priority !== undefined && { priority: Number(priority) }) }
+}
+
+/** The names of the library's BUG_COMPAT, which this file does not load; a test compares them. */
+export const BUG_COMPAT_NAMES: Readonly<Record<string, number>> = {
+  'descriptor-widths': 1,
+  'shape-bit-1': 2,
+  'swap-endian': 4,
+  'pyspead-0-5-2': 7,
+  pyspead: 7,
+}
+
+/** Parses a sum of BUG_COMPAT flags: 7, or names such as descriptor-widths,swap-endian. */
+export function bugCompatFlags(text: string): number {
+  if (/^[0-7]$/.test(text)) return Number(text)
+  return text.split(',').reduce((sum, part) => {
+    const name = part.trim().toLowerCase().replaceAll('_', '-')
+    if (Object.hasOwn(BUG_COMPAT_NAMES, name)) return sum | BUG_COMPAT_NAMES[name]!
+    throw new InvalidArgumentError(`It must be a number from 0 to 7, or some of ${Object.keys(BUG_COMPAT_NAMES).join(', ')}.`)
+  }, 0)
+}
