@@ -337,7 +337,7 @@ test.each([
   [{ endpoints: '127.0.0.1:7148', timeoutSeconds: -1 }, /timeoutSeconds is -1/],
   [
     { endpoints: '127.0.0.1:7148', backend: 'ibverbs' },
-    /backend is 'ibverbs'; it must be 'auto', 'native', 'tcp', 'dgram' or 'rdma-ud'/,
+    /backend is 'ibverbs'; it must be 'auto', 'native', 'tcp', 'dgram', 'rdma-ud' or 'pcap'/,
   ],
   [{ endpoints: '127.0.0.1:7148', device: 'rxe0' }, /device is for backend 'rdma-ud', not 'auto'/],
   [{ endpoints: '127.0.0.1:7148', backend: 'native', verbsLibrary: 'x.so' }, /verbsLibrary is for backend 'rdma-ud', not 'native'/],

@@ -61,6 +61,12 @@ export function recvCommand(): Command {
       'memory for heaps in the making or waiting for their turn; a larger heap is refused (default: 256MiB, at most a quarter of what there is)',
       byteCount(2 ** 20, 2 ** 32 - 2 ** 24),
     )
+    .option(
+      '--concurrent-heaps <N>',
+      'most heaps in the making; the oldest is given up for the next (default: 1024)',
+      wholeNumber(1, 65536),
+    )
+    .option('--no-gro', 'take datagrams as they are sent, not coalesced by the kernel (UDP_GRO)')
     .option('--any-source', 'join packets of one heap that come from several source ports, as spead2 does')
     .option('--cnt-step <N>', 'by how much the heap cnts of a sender rise from heap to heap (default: found out)', wholeNumber(1))
     .option('--credits', 'tell senders that ask how much was taken, so that they can spare the socket buffer (used by the demo)')

@@ -15,6 +15,9 @@ export interface RecvFlags extends ReportFlags {
   bugCompat?: number
   buffer?: number
   memory?: number
+  concurrentHeaps?: number
+  /** False with --no-gro. */
+  gro: boolean
   anySource?: true
   cntStep?: number
   credits?: true

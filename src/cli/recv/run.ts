@@ -17,7 +17,7 @@ export async function runRecv(endpoints: string[], options: RecvFlags): Promise<
   try {
     watch = new Watch('recv', options)
     if (endpoints.length === 0 && options.pcap === undefined)
-      throw usageError('say where to receive, as HOST:PORT or tcp://HOST:PORT, or what to read, with --pcap FILE')
+      throw usageError("missing required argument 'HOST:PORT': say where to receive, or what to read, with --pcap FILE")
     receiver = await openReceiver(receiverOptions(endpoints, options))
   } catch (error) {
     watch?.close()
@@ -75,6 +75,8 @@ function receiverOptions(endpoints: string[], options: RecvFlags): ReceiverOptio
     ...(buffer !== undefined && { receiveBufferBytes: buffer }),
     ...(output !== undefined && { output }),
     ...(memory !== undefined && { heapMemoryBytes: memory }),
+    ...(options.concurrentHeaps !== undefined && { maxHeaps: options.concurrentHeaps }),
+    ...(!options.gro && { gro: false }),
     ...(cntStep !== undefined && { cntStep }),
     anySource: options.anySource ?? false,
     order: options.order,
