@@ -1,5 +1,6 @@
 /** numpy's names of scalar types as types: which texts `dtype` takes, and which view and how many bytes each has. `parseDtype` reads them. */
 import type { BigEndianBigIntView, BigEndianView } from './big-endian.js'
+import type { StructView } from './struct-view.js'
 
 /** The typed arrays of numbers: what a view is typed as where the dtype is not known when the program is compiled. */
 export type NumericView = Int8Array | Uint8Array | Int16Array | Uint16Array | Int32Array | Uint32Array | Float32Array | Float64Array
@@ -64,10 +65,34 @@ type Element<C, Side extends 0 | 2> = C extends keyof Elements
 /** View and bytes of one element of a dtype. */
 export type ElementOf<D> = DtypeText extends D
   ? [NumericView, number]
-  : D extends keyof Names
-    ? Element<Names[D], 0>
-    : D extends `>${infer C}`
-      ? Element<Canonical<C>, 2>
-      : D extends `${'<' | '=' | '|'}${infer C}`
-        ? Element<Canonical<C>, 0>
-        : Element<Canonical<D>, 0>
+  : D extends StructuredText
+    ? [StructView<D>, number]
+    : D extends keyof Names
+      ? Element<Names[D], 0>
+      : D extends `>${infer C}`
+        ? Element<Canonical<C>, 2>
+        : D extends `${'<' | '=' | '|'}${infer C}`
+          ? Element<Canonical<C>, 0>
+          : Element<Canonical<D>, 0>
+
+/** The text of a field's type, where the text of the fields is known and in numpy's own spelling or without spaces. */
+type FieldText<D, N extends string> = D extends `${string}("${N}", "${infer C}"${string}`
+  ? C
+  : D extends `${string}("${N}","${infer C}"${string}`
+    ? C
+    : D extends `${string}('${N}', '${infer C}'${string}`
+      ? C
+      : D extends `${string}('${N}','${infer C}'${string}`
+        ? C
+        : never
+
+/** What a field of a structured type holds; a number where its text does not tell. */
+export type FieldValue<D, N extends string> = [FieldText<D, N>] extends [never]
+  ? number
+  : FieldText<D, N> extends `${'' | '<' | '>' | '=' | '|'}${'S' | 'a' | 'U' | 'V'}${number}`
+    ? Uint8Array
+    : FieldText<D, N> extends DtypeText
+      ? ElementOf<FieldText<D, N>> extends [BigInt64Array | BigUint64Array | BigEndianBigIntView, unknown]
+        ? bigint
+        : number
+      : number

@@ -3,6 +3,7 @@ import { ensure, SpeadcastError } from '../errors.js'
 import { BigEndianBigIntView, BigEndianView } from './big-endian.js'
 import { bigEndianNumber, isBigIntNumber } from './big-endian-numbers.js'
 import type { DtypeText } from './dtype-text.js'
+import { StructView } from './struct-view.js'
 
 /** numpy's kind letters: bool, signed, unsigned, float, complex, bytes, unicode (UCS-4), void, datetime64, timedelta64. */
 export type DtypeKind = 'b' | 'i' | 'u' | 'f' | 'c' | 'S' | 'U' | 'V' | 'M' | 'm'
@@ -59,6 +60,7 @@ export type ViewClass =
   | Float64ArrayConstructor
   | typeof BigEndianView
   | typeof BigEndianBigIntView
+  | typeof StructView
 
 type NaturalConstructor = {
   readonly BYTES_PER_ELEMENT: number
@@ -221,19 +223,21 @@ const bigEndianNumberOf = (dtype: Dtype) => (dtype.bigEndian ? bigEndianNumber(d
 
 /** The class of `itemView`. */
 export function viewClassOf(dtype: Dtype): ViewClass {
+  if (dtype.fields) return StructView
   const number = bigEndianNumberOf(dtype)
   if (!number) return naturalConstructor(dtype) as ViewClass
   return isBigIntNumber(number) ? BigEndianBigIntView : BigEndianView
 }
 
-/** The view that a user writes into: that of `typedView`, but of big-endian numbers one that swaps bytes. @param name the item's, for errors */
+/** The view that a user writes into: that of `typedView`, but of big-endian numbers one that swaps bytes, and of a structured type its fields. @param name the item's, for errors */
 export function itemView(
   dtype: Dtype,
   buffer: ArrayBufferLike,
   byteOffset: number,
   elements: number,
   name: string,
-): NaturalView | BigEndianView | BigEndianBigIntView {
+): NaturalView | BigEndianView | BigEndianBigIntView | StructView {
+  if (dtype.fields) return StructView.over(dtype, buffer, byteOffset, elements, name)
   const view = typedView(dtype, buffer, byteOffset, elements)
   const number = bigEndianNumberOf(dtype)
   if (!number) return view
