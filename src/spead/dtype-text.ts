@@ -1,6 +1,5 @@
 /** numpy's names of scalar types as types: which texts `dtype` takes, and which view and how many bytes each has. `parseDtype` reads them. */
 import type { BigEndianBigIntView, BigEndianView } from './big-endian.js'
-import type { StructView } from './struct-view.js'
 
 /** The typed arrays of numbers: what a view is typed as where the dtype is not known when the program is compiled. */
 export type NumericView = Int8Array | Uint8Array | Int16Array | Uint16Array | Int32Array | Uint32Array | Float32Array | Float64Array
@@ -43,7 +42,7 @@ type Code = keyof Elements | keyof Aliases | Time | 'c' | `${'S' | 'a' | 'U' | '
 export type DtypeText = Code | `${'<' | '>' | '=' | '|'}${Code}` | keyof Names | StructuredText
 
 /** Fields in brackets, each of a name, a type and, where it is an array, a shape. */
-type StructuredText = `[${string}]`
+export type StructuredText = `[${string}]`
 
 /** The bytes of something as far as it matters for immediates, which hold at most 7: 8 for 8 or more, `number` where they are not known. */
 export type Capped<N> = N extends 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 ? N : number extends N ? number : 8
@@ -62,37 +61,13 @@ type Element<C, Side extends 0 | 2> = C extends keyof Elements
           ? [Uint8Array, Capped<N>]
           : [NumericView, number]
 
-/** View and bytes of one element of a dtype. */
-export type ElementOf<D> = DtypeText extends D
+/** View and bytes of one element of a scalar dtype. */
+export type ScalarOf<D> = DtypeText extends D
   ? [NumericView, number]
-  : D extends StructuredText
-    ? [StructView<D>, number]
-    : D extends keyof Names
-      ? Element<Names[D], 0>
-      : D extends `>${infer C}`
-        ? Element<Canonical<C>, 2>
-        : D extends `${'<' | '=' | '|'}${infer C}`
-          ? Element<Canonical<C>, 0>
-          : Element<Canonical<D>, 0>
-
-/** The text of a field's type, where the text of the fields is known and in numpy's own spelling or without spaces. */
-type FieldText<D, N extends string> = D extends `${string}("${N}", "${infer C}"${string}`
-  ? C
-  : D extends `${string}("${N}","${infer C}"${string}`
-    ? C
-    : D extends `${string}('${N}', '${infer C}'${string}`
-      ? C
-      : D extends `${string}('${N}','${infer C}'${string}`
-        ? C
-        : never
-
-/** What a field of a structured type holds; a number where its text does not tell. */
-export type FieldValue<D, N extends string> = [FieldText<D, N>] extends [never]
-  ? number
-  : FieldText<D, N> extends `${'' | '<' | '>' | '=' | '|'}${'S' | 'a' | 'U' | 'V'}${number}`
-    ? Uint8Array
-    : FieldText<D, N> extends DtypeText
-      ? ElementOf<FieldText<D, N>> extends [BigInt64Array | BigUint64Array | BigEndianBigIntView, unknown]
-        ? bigint
-        : number
-      : number
+  : D extends keyof Names
+    ? Element<Names[D], 0>
+    : D extends `>${infer C}`
+      ? Element<Canonical<C>, 2>
+      : D extends `${'<' | '=' | '|'}${infer C}`
+        ? Element<Canonical<C>, 0>
+        : Element<Canonical<D>, 0>

@@ -2,7 +2,7 @@
 import { shown } from '../checks.js'
 import { counted } from '../errors.js'
 import { bigEndianNumber } from './big-endian-numbers.js'
-import type { Dtype } from './dtype.js'
+import type { Dtype } from './dtype-types.js'
 import { booleanCheck, type Check, fail, integerCheck } from './number-checks.js'
 
 export interface FieldType<V extends number | bigint | Uint8Array> {

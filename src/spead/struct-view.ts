@@ -5,9 +5,9 @@
 import { shown } from '../checks.js'
 import { ensure, INSPECT, type Inspection, inspected, SpeadcastError } from '../errors.js'
 import { noIndex } from './big-endian.js'
-import type { Dtype, DtypeField } from './dtype.js'
-import type { FieldValue } from './dtype-text.js'
+import type { Dtype, DtypeField } from './dtype-types.js'
 import { type FieldType, fieldTypeOf } from './field-types.js'
+import type { FieldValue } from './field-value.js'
 
 /** Values side by side or spread: `count` of them, `stride` bytes apart. */
 interface Level {
