@@ -22,7 +22,7 @@ export type HeapsToSend = Heap | HeapReference | readonly HeapReference[]
 export interface SendAllOptions {
   /** Order of the packets of a group. Default 'serial'. */
   groupMode?: GroupMode
-  /** Sends under way at once, each a heap or a group. Default 16. */
+  /** Sends under way at once on each stream, each a heap or a group. Default 16. */
   inFlight?: number
   /** Stops taking from the source, withdraws what is queued and not on its way, and rejects with signal.reason. */
   signal?: AbortSignal
@@ -39,7 +39,8 @@ export interface SendAllResult {
 }
 
 /**
- * Sends all heaps of a source, in order, and resolves when all have settled. A heap's values are copied when it is taken from the
+ * Sends all heaps of a source, in order, and resolves when all have settled. Of several streams, such as one on each of two interfaces, each sends
+ * all of them, and the result counts what all have sent. A heap's values are copied when it is taken from the
  * source, so the source may give the same Heap again with new samples in the same memory. The first failure ends it: no more is
  * taken, what is under way settles, the promise rejects with that failure.
  * @throws (rejects) what stream.sendHeaps throws, what the source throws, signal.reason, ERR_SPEADCAST_CONFIG, ERR_SPEADCAST_VALUE
@@ -53,11 +54,13 @@ export interface SendAllResult {
  * await sendAll(stream, heaps())
  */
 export async function sendAll(
-  stream: Stream,
+  stream: Stream | readonly Stream[],
   source: AsyncIterable<HeapsToSend> | Iterable<HeapsToSend>,
   options: SendAllOptions = {},
 ): Promise<SendAllResult> {
-  checkStream('sendAll', stream)
+  const streams = listOf(stream as readonly Stream[]) ?? [stream as Stream]
+  ensure(streams.length > 0, 'ERR_SPEADCAST_CONFIG', () => 'sendAll: the list of streams is empty; give at least one')
+  for (const each of streams) checkStream('sendAll', each)
   checkOptions('sendAll', options, ['groupMode', 'inFlight', 'signal'])
   const { groupMode = 'serial', inFlight = 16, signal } = options
   ensure(
@@ -94,12 +97,15 @@ export async function sendAll(
     while (!failure) {
       const next = await Promise.race([iterator.next(), failed])
       if (failure || !next || next.done) break
-      while (!failure && !stream.hasRoom) await Promise.race([stream.ready, failed])
+      for (let full = fullOf(streams); full && !failure; full = fullOf(streams)) await Promise.race([full.ready, failed])
       if (failure) break
-      const sent = stream.sendHeaps(referencesOf(next.value), groupMode, { signal: withdraw.signal })
-      const settled: Promise<void> = sent.then(count, fail).then(() => void underWay.delete(settled))
-      underWay.add(settled)
-      if (underWay.size >= inFlight) await Promise.race(underWay)
+      const references = referencesOf(next.value)
+      for (const each of streams) {
+        const sent = each.sendHeaps(references, groupMode, { signal: withdraw.signal })
+        const settled: Promise<void> = sent.then(count, fail).then(() => void underWay.delete(settled))
+        underWay.add(settled)
+      }
+      if (underWay.size >= inFlight * streams.length) await Promise.race(underWay)
     }
   } catch (error) {
     fail(error)
@@ -112,6 +118,8 @@ export async function sendAll(
   if (failure) throw (failure as { error: unknown }).error
   return total
 }
+
+const fullOf = (streams: readonly Stream[]): Stream | undefined => streams.find(({ hasRoom }) => !hasRoom)
 
 /** Returns the function that makes the source's iterator; undefined: it is not iterable. */
 function iteratorOf(source: unknown): (() => AsyncIterator<HeapsToSend> | Iterator<HeapsToSend>) | undefined {

@@ -7,8 +7,9 @@ export interface BigEndianType<N extends number | bigint> {
   /** numpy's kind and bytes of one number. */
   readonly code: string
   readonly size: 2 | 4 | 8
-  get(data: DataView, at: number): N
-  put(data: DataView, at: number, value: N): void
+  /** @param little the other byte order */
+  get(data: DataView, at: number, little?: boolean): N
+  put(data: DataView, at: number, value: N, little?: boolean): void
   /** Whether it can be written as it is, without a look at what `check` makes of it. */
   fits(value: unknown): value is N
   /** @param name the item's, for the error */
@@ -29,56 +30,56 @@ const NUMBERS: Readonly<Record<string, BigEndianType<number>>> = {
   i2: {
     code: 'i2',
     size: 2,
-    get: (data, at) => data.getInt16(at),
-    put: (data, at, value) => data.setInt16(at, value),
+    get: (data, at, little) => data.getInt16(at, little),
+    put: (data, at, value, little) => data.setInt16(at, value, little),
     fits: (x): x is number => typeof x === 'number' && x === (x << 16) >> 16,
     check: integers('i', 16),
   },
   u2: {
     code: 'u2',
     size: 2,
-    get: (data, at) => data.getUint16(at),
-    put: (data, at, value) => data.setUint16(at, value),
+    get: (data, at, little) => data.getUint16(at, little),
+    put: (data, at, value, little) => data.setUint16(at, value, little),
     fits: (x): x is number => typeof x === 'number' && x === (x & 0xffff),
     check: integers('u', 16),
   },
   f2: {
     code: 'f2',
     size: 2,
-    get: (data, at) => float16Value(data.getUint16(at)),
-    put: (data, at, value) => data.setUint16(at, float16Bits(value)),
+    get: (data, at, little) => float16Value(data.getUint16(at, little)),
+    put: (data, at, value, little) => data.setUint16(at, float16Bits(value), little),
     fits: (_): _ is number => false,
     check: (name) => floatCheck(name, 16),
   },
   i4: {
     code: 'i4',
     size: 4,
-    get: (data, at) => data.getInt32(at),
-    put: (data, at, value) => data.setInt32(at, value),
+    get: (data, at, little) => data.getInt32(at, little),
+    put: (data, at, value, little) => data.setInt32(at, value, little),
     fits: (x): x is number => typeof x === 'number' && x === (x | 0),
     check: integers('i', 32),
   },
   u4: {
     code: 'u4',
     size: 4,
-    get: (data, at) => data.getUint32(at),
-    put: (data, at, value) => data.setUint32(at, value),
+    get: (data, at, little) => data.getUint32(at, little),
+    put: (data, at, value, little) => data.setUint32(at, value, little),
     fits: (x): x is number => typeof x === 'number' && x === x >>> 0,
     check: integers('u', 32),
   },
   f4: {
     code: 'f4',
     size: 4,
-    get: (data, at) => data.getFloat32(at),
-    put: (data, at, value) => data.setFloat32(at, value),
+    get: (data, at, little) => data.getFloat32(at, little),
+    put: (data, at, value, little) => data.setFloat32(at, value, little),
     fits: (x): x is number => typeof x === 'number' && (Math.abs(x) < 3.4e38 || !Number.isFinite(x)),
     check: (name) => floatCheck(name, 32),
   },
   f8: {
     code: 'f8',
     size: 8,
-    get: (data, at) => data.getFloat64(at),
-    put: (data, at, value) => data.setFloat64(at, value),
+    get: (data, at, little) => data.getFloat64(at, little),
+    put: (data, at, value, little) => data.setFloat64(at, value, little),
     fits: (x): x is number => typeof x === 'number',
     check: (name) => floatCheck(name, 64),
   },
@@ -88,16 +89,16 @@ const BIGINTS: Readonly<Record<string, BigEndianType<bigint>>> = {
   i8: {
     code: 'i8',
     size: 8,
-    get: (data, at) => data.getBigInt64(at),
-    put: (data, at, value) => data.setBigInt64(at, value),
+    get: (data, at, little) => data.getBigInt64(at, little),
+    put: (data, at, value, little) => data.setBigInt64(at, value, little),
     fits: (x): x is bigint => typeof x === 'bigint' && x === BigInt.asIntN(64, x),
     check: bigints('i'),
   },
   u8: {
     code: 'u8',
     size: 8,
-    get: (data, at) => data.getBigUint64(at),
-    put: (data, at, value) => data.setBigUint64(at, value),
+    get: (data, at, little) => data.getBigUint64(at, little),
+    put: (data, at, value, little) => data.setBigUint64(at, value, little),
     fits: (x): x is bigint => typeof x === 'bigint' && x === BigInt.asUintN(64, x),
     check: bigints('u'),
   },

@@ -9,14 +9,16 @@ import { isInstance, shown } from '../checks.js'
 import { ensure, INSPECT, type Inspection, inspected, SpeadcastError } from '../errors.js'
 import { type BigEndianNumber, type BigEndianType, isBigEndianNumber, isNative, swapBytes } from './big-endian-numbers.js'
 
-const NO_INDEX = new Proxy(
-  {},
-  {
-    get: (target, key, view) => (isIndex(key) ? refuseIndex(view, key, `get(${key})`) : Reflect.get(target, key, view)),
-    set: (target, key, value, view) =>
-      isIndex(key) ? refuseIndex(view, key, `set(${key}, value)`) : Reflect.set(target, key, value, view),
-  },
-)
+/** A prototype that refuses indices. @param refuse is told the index, and the call that does it instead */
+export const noIndex = (refuse: (view: unknown, key: string, call: string) => never): object =>
+  new Proxy(
+    {},
+    {
+      get: (target, key, view) => (isIndex(key) ? refuse(view, key, `get(${key})`) : Reflect.get(target, key, view)),
+      set: (target, key, value, view) =>
+        isIndex(key) ? refuse(view, key, `set(${key}, value)`) : Reflect.set(target, key, value, view),
+    },
+  )
 
 const isIndex = (key: string | symbol): key is string => typeof key === 'string' && /^(0|-?[1-9]\d*)$/.test(key)
 
@@ -211,7 +213,7 @@ export abstract class WireView<N extends number | bigint> implements Iterable<N>
   }
 }
 
-Object.setPrototypeOf(WireView.prototype, NO_INDEX)
+Object.setPrototypeOf(WireView.prototype, noIndex(refuseIndex))
 
 /**
  * The view of big-endian numbers: items '>i2', '>u2', '>i4', '>u4', '>f2', '>f4', '>f8', '>c8', '>c16'.

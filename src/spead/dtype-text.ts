@@ -42,7 +42,7 @@ type Code = keyof Elements | keyof Aliases | Time | 'c' | `${'S' | 'a' | 'U' | '
 export type DtypeText = Code | `${'<' | '>' | '=' | '|'}${Code}` | keyof Names | StructuredText
 
 /** Fields in brackets, each of a name, a type and, where it is an array, a shape. */
-type StructuredText = `[${string}]`
+export type StructuredText = `[${string}]`
 
 /** The bytes of something as far as it matters for immediates, which hold at most 7: 8 for 8 or more, `number` where they are not known. */
 export type Capped<N> = N extends 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 ? N : number extends N ? number : 8
@@ -61,8 +61,8 @@ type Element<C, Side extends 0 | 2> = C extends keyof Elements
           ? [Uint8Array, Capped<N>]
           : [NumericView, number]
 
-/** View and bytes of one element of a dtype. */
-export type ElementOf<D> = DtypeText extends D
+/** View and bytes of one element of a scalar dtype. */
+export type ScalarOf<D> = DtypeText extends D
   ? [NumericView, number]
   : D extends keyof Names
     ? Element<Names[D], 0>

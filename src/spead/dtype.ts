@@ -3,35 +3,10 @@ import { ensure, SpeadcastError } from '../errors.js'
 import { BigEndianBigIntView, BigEndianView } from './big-endian.js'
 import { bigEndianNumber, isBigIntNumber } from './big-endian-numbers.js'
 import type { DtypeText } from './dtype-text.js'
+import type { Dtype, DtypeKind } from './dtype-types.js'
+import { StructView } from './struct-view.js'
 
-/** numpy's kind letters: bool, signed, unsigned, float, complex, bytes, unicode (UCS-4), void, datetime64, timedelta64. */
-export type DtypeKind = 'b' | 'i' | 'u' | 'f' | 'c' | 'S' | 'U' | 'V' | 'M' | 'm'
-
-/** A numpy type: a scalar, or a structured one of fields. */
-export interface Dtype {
-  /** The kind of thing that it holds. */
-  readonly kind: DtypeKind
-  /** Bytes of one element. */
-  readonly itemSizeBytes: number
-  /** True only where byte order means something (more than one byte a unit). */
-  readonly bigEndian: boolean
-  /** numpy's own spelling, as it stands in a descriptor: '<i2', '|i1', '>f8', '|S5', '<M8[ns]', "[('re', '<i2'), ('im', '<i2')]". */
-  readonly descr: DtypeText
-  /** The fields of a structured type, in their order in memory. Padding is no field. Undefined for a scalar. */
-  readonly fields?: readonly DtypeField[]
-}
-
-/** A field of a structured type. */
-export interface DtypeField {
-  /** Its name. */
-  readonly name: string
-  /** Where it begins, in bytes from the element's start. */
-  readonly offsetBytes: number
-  /** Its type, or that of its elements where it has a shape. */
-  readonly dtype: Dtype
-  /** The dimensions of a field that is an array; [] for one value. */
-  readonly shape: readonly number[]
-}
+export type { Dtype, DtypeField, DtypeKind } from './dtype-types.js'
 
 export type NaturalView =
   | Int8Array
@@ -59,6 +34,7 @@ export type ViewClass =
   | Float64ArrayConstructor
   | typeof BigEndianView
   | typeof BigEndianBigIntView
+  | typeof StructView
 
 type NaturalConstructor = {
   readonly BYTES_PER_ELEMENT: number
@@ -221,19 +197,21 @@ const bigEndianNumberOf = (dtype: Dtype) => (dtype.bigEndian ? bigEndianNumber(d
 
 /** The class of `itemView`. */
 export function viewClassOf(dtype: Dtype): ViewClass {
+  if (dtype.fields) return StructView
   const number = bigEndianNumberOf(dtype)
   if (!number) return naturalConstructor(dtype) as ViewClass
   return isBigIntNumber(number) ? BigEndianBigIntView : BigEndianView
 }
 
-/** The view that a user writes into: that of `typedView`, but of big-endian numbers one that swaps bytes. @param name the item's, for errors */
+/** The view that a user writes into: that of `typedView`, but of big-endian numbers one that swaps bytes, and of a structured type its fields. @param name the item's, for errors */
 export function itemView(
   dtype: Dtype,
   buffer: ArrayBufferLike,
   byteOffset: number,
   elements: number,
   name: string,
-): NaturalView | BigEndianView | BigEndianBigIntView {
+): NaturalView | BigEndianView | BigEndianBigIntView | StructView {
+  if (dtype.fields) return StructView.over(dtype, buffer, byteOffset, elements, name)
   const view = typedView(dtype, buffer, byteOffset, elements)
   const number = bigEndianNumberOf(dtype)
   if (!number) return view

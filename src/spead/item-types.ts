@@ -1,5 +1,6 @@
 /** The type of an ItemGroup knows its items: by name the view of each, and whether it may be an immediate. */
-import type { Capped, ElementOf, NumericView } from './dtype-text.js'
+import type { Capped, NumericView } from './dtype-text.js'
+import type { ElementOf } from './element-of.js'
 
 declare const BYTES: unique symbol
 declare const VIEW: unique symbol

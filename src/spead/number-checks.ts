@@ -44,3 +44,11 @@ export function floatCheck(name: string, bits: number): Check<number> {
     return number
   }
 }
+
+export function booleanCheck(name: string): Check<number> {
+  return (value, where) => {
+    if (value === true || value === 1 || value === 1n) return 1
+    if (value === false || value === 0 || value === 0n) return 0
+    return fail(name, where, `${shown(value)} is not a boolean (true, false, 1 or 0)`)
+  }
+}

@@ -4,7 +4,7 @@ import { float16Bits, putBits, putWideBits } from './bytes.js'
 import type { Descriptor } from './descriptor.js'
 import { componentBytes, type Dtype } from './dtype.js'
 import type { FormatField } from './item-types.js'
-import { type Check, fail, floatCheck, integerCheck, type Where } from './number-checks.js'
+import { booleanCheck, type Check, fail, floatCheck, integerCheck, type Where } from './number-checks.js'
 
 /**
  * Writes the components of an item's elements into its wire bytes: the fields of a format, the two floats of a complex, else the
@@ -22,14 +22,6 @@ export function encoderFor(descriptor: Descriptor, out: Uint8Array<ArrayBuffer>)
     : formatEncoder(descriptor, descriptor.format!, out)
 }
 
-function booleanCheck(name: string): Check<number> {
-  return (value, where) => {
-    if (value === true || value === 1 || value === 1n) return 1
-    if (value === false || value === 0 || value === 0n) return 0
-    return fail(name, where, `${shown(value)} is not a boolean (true, false, 1 or 0)`)
-  }
-}
-
 /** Makes a check for a format's character: one ASCII character, or its byte as a number. */
 function characterCheck(name: string): Check<number> {
   return (value, where) => {
@@ -39,7 +31,52 @@ function characterCheck(name: string): Check<number> {
   }
 }
 
+/** An element is an array with a value for each field, and a field that is an array has nested ones. */
+function structEncoder(name: string, { fields, itemSizeBytes }: Dtype, out: Uint8Array): Encoder {
+  const writers = fields!.map(({ name: field, offsetBytes, dtype, shape }) => {
+    const scratch = new Uint8Array(dtype.itemSizeBytes)
+    const { components, put } = dtypeEncoder(name, dtype, scratch)
+    const putOne = (at: number, value: unknown, where: Where): void => {
+      scratch.fill(0)
+      if (components === 1) put(0, value, where)
+      else for (const [i, part] of partsOf(name, value, components, where).entries()) put(i, part, where)
+      out.set(scratch, at)
+    }
+    const putArray = (at: number, value: unknown, dim: number, where: Where): void => {
+      const size = shape[dim]
+      if (size === undefined) {
+        putOne(at, value, where)
+        return
+      }
+      const bytes = shape.slice(dim + 1).reduce((product, each) => product * each, dtype.itemSizeBytes)
+      for (const [i, part] of listOf(name, value, size, where).entries())
+        putArray(at + i * bytes, part, dim + 1, () => `${where()}[${i}]`)
+    }
+    return (at: number, value: unknown, where: Where) => putArray(at + offsetBytes, value, 0, () => `${where()}.${field}`)
+  })
+  return {
+    components: 1,
+    put: (i, value, where) => {
+      for (const [k, part] of listOf(name, value, writers.length, where).entries()) writers[k]!(i * itemSizeBytes, part, where)
+    },
+  }
+}
+
+function listOf(name: string, value: unknown, length: number, where: Where): readonly unknown[] {
+  const list = Array.isArray(value)
+    ? (value as readonly unknown[])
+    : ArrayBuffer.isView(value) && !(value instanceof DataView)
+      ? Array.from(value as unknown as ArrayLike<unknown>)
+      : undefined
+  return list?.length === length ? list : fail(name, where, `${shown(value)} is not an array of ${counted(length, 'value')}`)
+}
+
+/** A complex number: a plain one has no imaginary part. */
+const partsOf = (name: string, value: unknown, components: number, where: Where): readonly unknown[] =>
+  typeof value === 'number' ? [value] : listOf(name, value, components, where)
+
 function dtypeEncoder(name: string, dtype: Dtype, out: Uint8Array<ArrayBuffer>): Encoder {
+  if (dtype.fields) return structEncoder(name, dtype, out)
   const view = new DataView(out.buffer, out.byteOffset, out.byteLength)
   const little = !dtype.bigEndian
   const size = componentBytes(dtype)

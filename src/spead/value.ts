@@ -24,7 +24,7 @@ type NumericArray = Exclude<ReturnType<typeof asNumericArray>, undefined>
  * always raw bytes. So big-endian dtypes and formats wider than 8 bits take native typed arrays, and byte-swap them.
  *
  * Numbers, bigints, booleans and strings for scalars; arrays nested as deep as the shape, whose elements are numbers, [re, im] for complex,
- * [field, …] for a format of several fields, and whose innermost dimension may be a string for characters (c8, S, U) or a typed array.
+ * [field, …] for a format of several fields or a structured dtype, and whose innermost dimension may be a string for characters (c8, S, U) or a typed array.
  *
  * Throws ERR_SPEADCAST_VALUE for a wrong shape or type, a number out of range, a fraction or NaN for an integer, detached memory.
  */

@@ -100,6 +100,7 @@ export class Batch<T extends object = HeapViews, I extends string = string> {
    * | '<c8', '<c16' | Float32Array, Float64Array: re, im, re, im … |
    * | '<f2' | Uint16Array of the bits, because Node 20 has no Float16Array |
    * | '>i2' and other big-endian numbers | BigEndianView, BigEndianBigIntView: `get`, `set`, `fill`; an index throws |
+   * | structured, '[("re", "<i2"), ("im", "<i2")]' | StructView: `field(name)` has the values of a field |
    * | formats, booleans, strings, 'f16', 'c32', 'V8' | Uint8Array of the bytes of the wire |
    *
    * ```ts

@@ -7,6 +7,7 @@ import {
   BigEndianView,
   createBatchRing,
   type DtypeText,
+  type FieldView,
   type FormatField,
   Item,
   ItemGroup,
@@ -15,6 +16,7 @@ import {
   Region,
   type Stream,
   type StreamOptions,
+  StructView,
   sampleWriter,
 } from 'speadcast'
 
@@ -314,4 +316,31 @@ export async function words(rate: string, dtype: string, code: string) {
   await openStream({ to: '127.0.0.1:7148', backend: 'memory', memory: { keepPacket: false } })
   // @ts-expect-error no errno
   await openStream({ to: '127.0.0.1:7148', backend: 'memory', memory: { failAt: () => 'EPERM' } })
+}
+
+/** Views of structured items know what their fields hold, where the text of the dtype does. */
+export async function structured(text: string) {
+  const stream = await openStream({ to: '127.0.0.1:7148' })
+  const items = new ItemGroup()
+    .add({ name: 'voltage', dtype: '[("re","<i2"),("im", "<i2")]', shape: [64] })
+    .add({ name: 'pulse', dtype: "[('at', '<u8'), ('label', 'S8'), ('x', '<f4', (3,)), ('n', [('a', 'u1')])]", shape: [8] })
+    .add({ name: 'other', dtype: text as `[${string}]`, shape: [8] })
+  const { voltage, pulse, other } = stream.createBatch({ items, heaps: 1 }).heap(0)
+  same<FieldView<number>>()(voltage.field('re'))
+  same<FieldView<number>>()(voltage.field('im'))
+  same<FieldView<bigint>>()(pulse.field('at'))
+  same<FieldView<Uint8Array>>()(pulse.field('label'))
+  same<FieldView<number>>()(pulse.field('x'))
+  pulse.struct('n').field('a').fill(1)
+  other.field('x').set(Float32Array.of(1, 2))
+  // @ts-expect-error a bigint
+  pulse.field('at').set(0, 1)
+  voltage.bytes satisfies Uint8Array
+  // @ts-expect-error no typed array
+  voltage.subarray(0)
+  stream
+    .createBatch({ items: new ItemGroup(), heaps: 1, views: { voltage: StructView } })
+    .heap(0)
+    .voltage.field('re')
+    .get(0)
 }
