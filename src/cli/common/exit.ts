@@ -4,7 +4,7 @@ import { hasPrintedJson, printJson, say } from './print.js'
 import { inFlags } from './wording.js'
 
 export const EXIT_FAILED = 1
-export const EXIT_USAGE = 2
+const EXIT_USAGE = 2
 export const EXIT_INTERRUPTED = 130
 
 const USAGE_CODES: ReadonlySet<ErrorCode> = new Set<ErrorCode>([

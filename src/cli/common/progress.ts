@@ -1,5 +1,7 @@
 /** Shows progress as one line on standard error, rewritten as it goes; shows nothing where that is no terminal. */
-import { sayProgress } from './print.js'
+import { printable } from '../../errors.js'
+import { cut } from './live-text.js'
+import { rewritesLines, sayProgress } from './print.js'
 import { bytesPerSecond, clock, count, many } from './table.js'
 
 export interface ProgressState {
@@ -18,7 +20,7 @@ const EVERY_MS = 250
 /** Asks `state` four times a second. Returns a function that ends it and clears the line. */
 export function showProgress(what: string, state: () => ProgressState): () => void {
   const { stderr } = process
-  if (!stderr.isTTY) return () => undefined
+  if (!rewritesLines()) return () => undefined
   const start = performance.now()
   let lastAt = start
   let lastBytes = 0
@@ -32,7 +34,7 @@ export function showProgress(what: string, state: () => ProgressState): () => vo
     }
     if (failed > 0) parts.push(`${count(failed)} failed`)
     parts.push(...notes)
-    sayProgress(parts.join(', ').slice(0, Math.max(20, (stderr.columns || 80) - 1)))
+    sayProgress(cut(printable(parts.join(', ')), Math.max(1, (stderr.columns || 80) - 1)))
     lastAt = now
     lastBytes = payloadBytes
   }, EVERY_MS)
