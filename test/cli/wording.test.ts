@@ -10,7 +10,7 @@ import { run } from '../support/cli.js'
 import { page } from '../support/documents.js'
 
 /** Options that no flag sets, so that no error of the command is about them. */
-const WITHOUT_FLAG: readonly string[] = ['debug', 'maxQueuedBytes', 'memory', 'onPathChange', 'queueFull', 'socket']
+const WITHOUT_FLAG: readonly string[] = ['debug', 'memory', 'onPathChange', 'queueFull', 'socket']
 const GROUPS: readonly string[] = ['flavour', 'ibverbs', 'rdmaUd', 'tcp', 'split', 'descriptors']
 
 const NAMES = optionNames()

@@ -1,5 +1,6 @@
 /** Parsers of option arguments that have parts, for commander. Their errors say what is allowed, and commander says which option it was. */
 import { InvalidArgumentError } from 'commander'
+import { secondsOf } from './quantity.js'
 
 const CPUS = 1024
 
@@ -15,11 +16,12 @@ export function cpuList(text: string): number[] {
   return [...cpus]
 }
 
-/** Parses a time in seconds, or inf for no end. */
+/** Parses a time in seconds, plain or with a unit, or inf for no end. */
 export function secondsOrInfinity(text: string): number {
   if (text === 'inf') return Number.POSITIVE_INFINITY
-  if (/^\d+(\.\d+)?$/.test(text) && Number(text) > 0) return Number(text)
-  throw new InvalidArgumentError('It must be a number of seconds above 0, without a unit, or inf.')
+  const value = secondsOf(text)
+  if (value > 0) return value
+  throw new InvalidArgumentError('It must be a time above 0, such as 60, 500ms or 2min, or inf for no end.')
 }
 
 export interface VlanFlag {

@@ -4,7 +4,7 @@ import type { StreamOptions } from '../../index.js'
 import { cpuList, secondsOrInfinity, type VlanFlag, vlanTag } from './arguments.js'
 import { usageError } from './exit.js'
 import { type PeerFlag, peerList } from './peer.js'
-import { byteCount, wholeNumber } from './quantity.js'
+import { byteCount, milliseconds, wholeNumber } from './quantity.js'
 
 type Backend = NonNullable<StreamOptions['backend']>
 
@@ -105,18 +105,18 @@ const DETAILED: readonly TransportFlag[] = [
   { flags: '--segmentation <HOW>', option: 'segmentation', choices: ['auto', 'off'], help: 'of udp, whether the kernel or the NIC cuts large messages into packets (default: auto, where the kernel can)' },
   { flags: '--send-buffer <BYTES>', option: 'sendBufferBytes', parse: byteCount(0, 2 ** 30), help: 'socket buffer to ask for; 0: the system’s (default: 1MiB, of tcp 0)' },
   { flags: '--allow-fragmentation', option: 'allowFragmentation', help: 'let IP fragment packets beyond the MTU instead of refusing them' },
-  { flags: '--neighbour-timeout <MS>', option: 'neighbourTimeoutMs', parse: wholeNumber(0, 60_000), help: 'how long opening waits for neighbours to answer, in milliseconds (default: 1000)' },
-  { flags: '--connect-timeout <MS>', option: 'tcp.connectTimeoutMs', parse: wholeNumber(1, 600_000), only: ['tcp', 'rdma-ud'], help: 'of tcp and rdma-ud, how long opening waits for a receiver’s answer, in milliseconds (default: 5000)' },
+  { flags: '--neighbour-timeout <MS>', option: 'neighbourTimeoutMs', parse: milliseconds(0), help: 'how long opening waits for neighbours to answer, in milliseconds (default: 1000)' },
+  { flags: '--connect-timeout <MS>', option: 'tcp.connectTimeoutMs', parse: milliseconds(1), only: ['tcp', 'rdma-ud'], help: 'of tcp and rdma-ud, how long opening waits for a receiver’s answer, in milliseconds (default: 5000)' },
   { flags: '--reconnect <HOW>', option: 'tcp.reconnect', choices: ['fail', 'retry'], only: ['tcp'], help: 'of tcp, what follows the loss of a connection: fail, so do all later heaps to it (default); retry, connect again' },
-  { flags: '--reconnect-delay <MS>', option: 'tcp.reconnectDelayMs', parse: wholeNumber(1, 600_000), only: ['tcp'], help: 'before the first attempt; each that fails doubles it (default: 100)' },
-  { flags: '--reconnect-delay-max <MS>', option: 'tcp.reconnectDelayMaxMs', parse: wholeNumber(1, 600_000), only: ['tcp'], help: 'before any attempt, at most (default: 5000)' },
-  { flags: '--reconnect-seconds <N>', option: 'tcp.reconnectSeconds', parse: secondsOrInfinity, only: ['tcp'], help: 'how long to go on trying; inf: for ever (default: 60)' },
+  { flags: '--reconnect-delay <MS>', option: 'tcp.reconnectDelayMs', parse: milliseconds(1), only: ['tcp'], help: 'before the first attempt, in milliseconds; each that fails doubles it (default: 100)' },
+  { flags: '--reconnect-delay-max <MS>', option: 'tcp.reconnectDelayMaxMs', parse: milliseconds(1), only: ['tcp'], help: 'before any attempt, at most, in milliseconds (default: 5000)' },
+  { flags: '--reconnect-seconds <SECONDS>', option: 'tcp.reconnectSeconds', parse: secondsOrInfinity, only: ['tcp'], help: 'how long to go on trying; inf: for ever (default: 60)' },
   { flags: '--vlan <ID[:PRIORITY]>', option: 'ibverbs.vlan', parse: vlanTag, only: ['ibverbs'], help: 'of ibverbs, tag of the frames (default: that of the interface, priority 0)' },
   { flags: '--queue-depth <PACKETS>', option: 'ibverbs.queueDepth', parse: wholeNumber(16, 65536), only: VERBS, help: 'of ibverbs and rdma-ud, packets under way at the device (default: 4096, or what it takes)' },
   { flags: '--poll <HOW>', option: 'ibverbs.poll', choices: ['busy', 'adaptive', 'event'], only: VERBS, help: 'of ibverbs and rdma-ud, how completions are noticed: adaptive polls before it sleeps (default), event sleeps at once, busy never does' },
   { flags: '--poll-microseconds <N>', option: 'ibverbs.pollMicroseconds', parse: wholeNumber(0, 1e6), only: VERBS, help: 'how long --poll adaptive polls before it sleeps (default: 50)' },
   { flags: '--completion-vector <N>', option: 'ibverbs.completionVector', parse: wholeNumber(0, 1023), only: VERBS, help: 'of ibverbs and rdma-ud, the device’s interrupt for completions (default: 0)' },
-  { flags: '--completion-timeout <MS>', option: 'ibverbs.completionTimeoutMs', parse: wholeNumber(10, 600_000), only: VERBS, help: 'of ibverbs and rdma-ud, how long nothing may complete before the queue is reset, in milliseconds (default: 5000)' },
+  { flags: '--completion-timeout <MS>', option: 'ibverbs.completionTimeoutMs', parse: milliseconds(10), only: VERBS, help: 'of ibverbs and rdma-ud, how long nothing may complete before the queue is reset, in milliseconds (default: 5000)' },
   { flags: '--verbs-library <PATH>', option: 'ibverbs.library', only: VERBS, help: 'name or path of libibverbs (default: $SPEADCAST_VERBS_LIBRARY, then libibverbs.so.1)' },
   { flags: '--device <NAME[:PORT]>', option: 'rdmaUd.device', only: ['rdma-ud'], help: 'of rdma-ud: RDMA device to send from (default: the one behind the interface)' },
   { flags: '--peer <[GID/]QPN/QKEY[/LID]>', option: 'rdmaUd.peers', parse: (text, before) => peerList(text, before as readonly PeerFlag[] | undefined), only: ['rdma-ud'], help: 'of rdma-ud, once for each endpoint: its queue pair, as recv prints it (default: asked of it over TCP)' },

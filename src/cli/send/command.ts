@@ -91,6 +91,11 @@ export function sendCommand(): Command {
       milliseconds(0),
     )
     .addOption(batchesOption())
+    .option(
+      '--max-queued <BYTES>',
+      'headers and payload under way at most: what is beyond waits (default: no bound)',
+      byteCount(1, 2 ** 40),
+    )
     .addOption(
       new Option(
         '--group-mode <ORDER>',

@@ -12,6 +12,7 @@ export interface SendFlags extends TransportFlags, LengthFlags, ReportFlags {
   readonly packetSize?: number
   readonly batchHeaps?: number
   readonly batches?: number
+  readonly maxQueued?: number
   readonly groupMode: GroupMode
   readonly pcap?: string
   /** The library checks it. */

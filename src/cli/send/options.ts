@@ -66,6 +66,8 @@ export function streamOptions(endpoints: readonly string[], flags: SendFlags): S
     burstBytes: flags.burst,
     burstRateRatio: flags.burstRateRatio,
     catchUpSeconds: flags.catchUp,
+    // A heap that is refused would be lost.
+    ...(flags.maxQueued !== undefined && { maxQueuedBytes: flags.maxQueued, queueFull: 'wait' as const }),
     ...transportOptions(flags),
     ...(pcap !== undefined && { pcapPath: pcap }),
   }
