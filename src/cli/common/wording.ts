@@ -58,6 +58,10 @@ export const FLAG_OF: Readonly<Record<string, string>> = {
   split: '--split',
   'split.payloadBytes': '--payload-bytes',
   'tcp.connectTimeoutMs': '--connect-timeout',
+  'tcp.reconnect': '--reconnect',
+  'tcp.reconnectDelayMaxMs': '--reconnect-delay-max',
+  'tcp.reconnectDelayMs': '--reconnect-delay',
+  'tcp.reconnectSeconds': '--reconnect-seconds',
   thread: '--thread',
   timeoutSeconds: '--timeout',
   to: 'HOST:PORT',
@@ -71,7 +75,16 @@ const listed = (names: readonly string[]): string =>
     .toSorted((a, b) => b.length - a.length)
     .map((name) => name.replace('.', '\\.'))
     .join('|')
-const NAMES = Object.keys(FLAG_OF)
+/** Options inside an option by their own names too, where those are no words of English. */
+const FLAGS: Readonly<Record<string, string>> = {
+  ...Object.fromEntries(
+    Object.entries(FLAG_OF)
+      .map(([name, flag]) => [name.replace(/^.*\./, ''), flag] as const)
+      .filter(([name]) => /[A-Z]/.test(name)),
+  ),
+  ...FLAG_OF,
+}
+const NAMES = Object.keys(FLAGS)
 /** No words of English, so they are options wherever they stand outside of quotes. */
 const CODED = new RegExp(
   `(?<![\\w.'"/-])(${listed(NAMES.filter((name) => /[A-Z.]/.test(name)))})((?:\\.\\w+)*)(?: '([\\w-]+)')?(?!\\w)`,
@@ -97,7 +110,7 @@ export function inFlags(message: string): string {
     })
     .replace(/\bmulticastLoop is false\b/g, '--no-multicast-loop is given')
     .replace(/\bpacketSizeBytes ≤ (\d+)/g, '-p $1')
-    .replace(CODED, (_, name: string, rest: string, value?: string) => `${FLAG_OF[name]}${inside(rest)}${value ? ` ${value}` : ''}`)
+    .replace(CODED, (_, name: string, rest: string, value?: string) => `${FLAGS[name]}${inside(rest)}${value ? ` ${value}` : ''}`)
     .replace(/(?<!-)\bbackends '([\w-]+)' (and|or) '([\w-]+)'/g, '--backend $1 $2 $3')
     .replace(/(?<!-)\b(backend|thread) '([\w-]+)'/g, '--$1 $2')
     .replace(SUBJECT, (_, before: string, name: string) => `${before}${FLAG_OF[name]}`)
