@@ -33,6 +33,7 @@ const HEAVY = [
   'receive/pcap-programs',
   'receive/wakeups',
   'stream/exit',
+  'tcp/digests',
   'tcp/receiver-crowd',
   'stream/io-threads',
   'types/types',

@@ -9,7 +9,8 @@ const COMMANDS: Readonly<Record<string, { readonly description: string; readonly
     load: async () => (await import('./send/command.js')).sendCommand(),
   },
   recv: {
-    description: 'receive SPEAD heaps over UDP, or as datagrams of InfiniBand or RoCE: count, verify or store them',
+    description:
+      'receive SPEAD heaps over UDP or TCP, as datagrams of InfiniBand or RoCE, or from a capture: count, verify or store them',
     load: async () => (await import('./recv/command.js')).recvCommand(),
   },
   bench: {

@@ -55,14 +55,15 @@ export type { ReceivedHeap, ReceivedItem } from './received-heap.js'
 export { Receiver, type ReceiverPeer, type ReceiverStats, type ReceiveSummary } from './receiver.js'
 export type { EndReason, SeenItem, SessionSummary } from './session.js'
 export type { ReceiverCounters } from './stats.js'
+export { valueText } from './value-text.js'
 
 const QUEUE_HEAPS = 256
 const QUEUE_BYTES = 128 << 20
 
 /**
  * Opens a receiver. When the promise resolves, the sockets are bound, groups are joined and the loop runs: packets sent from now on are
- * received. An open receiver keeps the process alive, and never delays process.exit.
- * @throws (rejects) ERR_SPEADCAST_CONFIG, _ENDPOINT, _RESOLVE, _INTERFACE, _BACKEND, _BUNDLED, _WORKER, _MEMORY, _INPUT (output file),
+ * received. With `pcapPath` the file is open and its endpoints are known. An open receiver keeps the process alive, and never delays process.exit.
+ * @throws (rejects) ERR_SPEADCAST_CONFIG, _ENDPOINT, _RESOLVE, _INTERFACE, _BACKEND, _BUNDLED, _WORKER, _MEMORY, _INPUT (output file, capture),
  *   _NATIVE
  * @example await using receiver = await openReceiver({ endpoints: '239.10.0.1:7148', interface: 'eth0' })
  */

@@ -110,8 +110,8 @@ export const RDMA_UD_DEFAULTS: Defaulted<RdmaUdStreamOptions, 'device' | 'peers'
 
 const tcpOptions = v.strictObject(
   {
-    connectTimeoutMs: v.optional(whole(1, 600_000, 'milliseconds'), DEFAULTS.connectTimeoutMs),
-    reconnect: v.optional(choice(['fail', 'retry']), 'fail'),
+    connectTimeoutMs: v.exactOptional(whole(1, 600_000, 'milliseconds')),
+    reconnect: v.exactOptional(choice(['fail', 'retry'])),
     reconnectDelayMs: v.exactOptional(whole(1, 600_000, 'milliseconds')),
     reconnectDelayMaxMs: v.exactOptional(whole(1, 600_000, 'milliseconds')),
     reconnectSeconds: v.exactOptional(
@@ -146,12 +146,14 @@ const exactSplit = v.strictObject({
 const countable = v.union([v.number(), v.bigint()], 'must be a whole number, as a bigint beyond 2^53')
 
 const schema = v.strictObject({
-  to: v.pipe(
-    v.union(
-      [v.string(), v.array(v.string("must be an endpoint 'HOST:PORT'"))],
-      "must be an endpoint 'HOST:PORT' or a list of them",
+  to: v.optional(
+    v.pipe(
+      v.union(
+        [v.string(), v.array(v.string("must be an endpoint 'HOST:PORT'"))],
+        "must be an endpoint 'HOST:PORT' or a list of them",
+      ),
+      v.transform((to) => (typeof to === 'string' ? [to] : to)),
     ),
-    v.transform((to) => (typeof to === 'string' ? [to] : to)),
   ),
   interface: v.optional(v.string('must be an interface name or address')),
   backend: v.optional(choice(['auto', ...BACKEND_NAMES]), 'auto'),
@@ -258,6 +260,8 @@ export function parseStreamConfig(input: unknown): StreamConfig {
   const contradict = (message: string): never => {
     throw new SpeadcastError('ERR_SPEADCAST_CONFIG', message)
   }
+  const { to } = config
+  if (to === undefined && !config.socket) contradict("option 'to' is missing; give it the endpoints, 'HOST:PORT'")
   if (config.backend === 'pcap' && config.pcapPath === undefined) contradict("backend 'pcap' needs pcapPath, the file to write")
   const verbs = config.backend === 'ibverbs' || config.backend === 'rdma-ud'
   if (config.pcapPath !== undefined && config.backend !== 'pcap')
@@ -307,7 +311,7 @@ export function parseStreamConfig(input: unknown): StreamConfig {
     contradict('queueFull says what happens at maxQueuedBytes, which is not given; give both, or leave queueFull out')
   if (config.ioThreads !== undefined && (config.thread instanceof IoThread || config.thread === 'inline'))
     contradict('ioThreads is for shared I/O threads; leave it out, or leave thread out')
-  return { ...config, rateBytesPerSecond, ...(rateShare !== undefined && { rateShare }) }
+  return { ...config, to: to ?? [], rateBytesPerSecond, ...(rateShare !== undefined && { rateShare }) }
 }
 
 /**
@@ -373,8 +377,7 @@ function describeIssues(issues: readonly v.BaseIssue<unknown>[]): string {
         return `openStream: the options are ${issue.received}; give an object such as { to: '239.10.0.1:7148' }`
       if (issue.type === 'strict_object' && issue.expected === 'never')
         return `unknown option '${name}'; known ones: ${optionNames(...path.slice(0, -1)).join(', ')}`
-      if (issue.received === 'undefined')
-        return `option '${name}' is missing${name === 'to' ? "; give it the endpoints, 'HOST:PORT'" : ''}`
+      if (issue.received === 'undefined') return `option '${name}' is missing`
       return `option '${name}' is ${issue.received}; ${issue.message}`
     })
     .join('; ')

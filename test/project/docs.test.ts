@@ -128,7 +128,7 @@ async function refusal([name = '', ...args]: readonly string[]): Promise<string 
       writeOut: () => undefined,
     })
     .action((endpoints: string[], flags: SendFlags) => {
-      if (Array.isArray(endpoints)) parseEndpoints(endpoints)
+      if (Array.isArray(endpoints) && !(name === 'recv' && flags.pcap !== undefined)) parseEndpoints(endpoints)
       if (name !== 'send') return
       checkFlags(flags)
       parseStreamConfig(streamOptions(endpoints, flags))

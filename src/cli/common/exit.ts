@@ -16,6 +16,7 @@ const USAGE_CODES: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'ERR_SPEADCAST_PACKET_SIZE',
   'ERR_SPEADCAST_RESOLVE',
   'ERR_SPEADCAST_SPLIT',
+  'ERR_SPEADCAST_VALUE',
 ])
 
 /**
