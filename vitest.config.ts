@@ -11,6 +11,7 @@ const HEAVY = [
   'cli/completion',
   'cli/help-pages',
   'cli/json-errors',
+  'cli/bench-agent',
   'cli/options',
   'cli/usage',
   'project/bootstrap',

@@ -61,9 +61,8 @@ Every command takes --help and --json (one JSON object on standard output, every
 { error: { code, message, help (the command that says more), command, exitStatus, call and errno (where a system call failed) } }.
 Exit status: 0 success, 1 failure at run time, 2 bad usage, 130 interrupted twice.
 
-Environment:
-  NODE_DEBUG=speadcast      makes each command tell what it chose and what happened
-  SPEADCAST_VERBS_LIBRARY   name or path of libibverbs, unless --verbs-library says
+Environment: NODE_DEBUG=speadcast: each command tells what it chose and what happened; SPEADCAST_VERBS_LIBRARY: name or path of libibverbs,
+unless --verbs-library says; TERM: with dumb no line is rewritten; NO_COLOR: changes nothing, because nothing is printed in colours.
 
 Examples:
   speadcast demo

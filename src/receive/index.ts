@@ -24,6 +24,7 @@ import { ensure, SpeadcastError, ThreadRefused, withCode } from '../errors.js'
 import { type EndpointSpec, parseEndpoints, resolveEndpoints } from '../net/endpoint.js'
 import { addressesSettle, equal, interfaceName, type ResolvedInterface } from '../net/interface.js'
 import { askedInterface } from '../net/sender-interface.js'
+import { tcpEndpoint } from '../net/transport.js'
 import { openDgram } from './dgram-receiver.js'
 import { ReceiverNews } from './news.js'
 import {
@@ -163,11 +164,8 @@ export async function openReceiver(given: ReceiverOptions): Promise<Receiver> {
 /** The options with the backend that the endpoints ask for. @throws ERR_SPEADCAST_CONFIG, ERR_SPEADCAST_ENDPOINT */
 function withTransport(options: ReceiverOptions, specs: readonly EndpointSpec[]): ReceiverOptions {
   const { backend = 'auto' } = options
-  const tcp = specs.find(({ transport }) => transport === 'tcp')
-  const other = specs.find(({ transport }) => transport !== 'tcp')
+  const tcp = tcpEndpoint(specs, 'open a receiver for each')
   if (!tcp) return options
-  const mixed = () => `endpoints mix TCP and UDP (${tcp.text} and ${other!.text}); open a receiver for each`
-  ensure(!other, 'ERR_SPEADCAST_ENDPOINT', mixed)
   const wrong = () => `${tcp.text} is for backend 'tcp', not '${backend}'; leave backend out`
   ensure(backend === 'auto' || backend === 'tcp', 'ERR_SPEADCAST_CONFIG', wrong)
   return { ...options, backend: 'tcp' }

@@ -3,8 +3,8 @@ import * as v from 'valibot'
 import { BACKEND_NAMES } from '../backend/names.js'
 import { oneOf } from '../checks.js'
 import { SpeadcastError } from '../errors.js'
-import { isMulticast } from '../net/address.js'
 import type { EndpointSpec } from '../net/endpoint.js'
+import { ensureNoGroup, tcpEndpoint } from '../net/transport.js'
 import { IoThread } from './io-thread.js'
 import { DEFAULTS, type IbverbsStreamOptions, type RdmaUdStreamOptions, type StreamOptions } from './options.js'
 import { parseRate, shareOfLink } from './rate.js'
@@ -319,8 +319,7 @@ export function parseStreamConfig(input: unknown): StreamConfig {
  * @throws ERR_SPEADCAST_CONFIG, ERR_SPEADCAST_ENDPOINT where they contradict each other or the other options
  */
 export function withTransport(config: StreamConfig, specs: readonly EndpointSpec[]): StreamConfig {
-  const tcp = specs.find(({ transport }) => transport === 'tcp')
-  const other = specs.find(({ transport }) => transport !== 'tcp')
+  const tcp = tcpEndpoint(specs, 'open a stream for each')
   const contradict = (message: string): never => {
     throw new SpeadcastError('ERR_SPEADCAST_CONFIG', message)
   }
@@ -328,16 +327,9 @@ export function withTransport(config: StreamConfig, specs: readonly EndpointSpec
     if (config.tcp === undefined) return config
     return contradict(`tcp is only for backend 'tcp', not '${config.backend}'; write the endpoint as tcp://HOST:PORT`)
   }
-  if (tcp && other)
-    throw new SpeadcastError(
-      'ERR_SPEADCAST_ENDPOINT',
-      `endpoints mix TCP and UDP (${tcp.text} and ${other.text}); open a stream for each`,
-    )
   if (tcp && config.backend !== 'auto' && config.backend !== 'tcp')
     contradict(`${tcp.text} is for backend 'tcp', not '${config.backend}'; leave backend out`)
-  const group = specs.find(({ bytes }) => bytes && isMulticast(bytes))
-  if (group)
-    throw new SpeadcastError('ERR_SPEADCAST_ENDPOINT', `${group.text} is a multicast group, which no TCP connection leads to`)
+  ensureNoGroup(specs)
   for (const name of ['reusePort', 'broadcast', 'allowFragmentation'] as const)
     if (config[name]) contradict(`${name} is of UDP; leave it out with TCP`)
   if (config.rateBasis === 'wire')

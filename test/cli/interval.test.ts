@@ -116,7 +116,7 @@ test('a run in which nothing happened has one interval', () => {
   expect(given).toMatchObject([{ startSeconds: 0, rose: { a: 0 } }])
 })
 
-test.for(['0', '-1', 'x', '1s'])('--interval %s is refused', async (value) => {
+test.for(['0', '-1', 'x', '1MB', '5ms'])('--interval %s is refused', async (value) => {
   const { code, stderr } = await start(['send', '127.0.0.1:7148', '--interval', value]).done
   expect({ code, stderr }).toMatchObject({
     code: 2,

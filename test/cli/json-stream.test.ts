@@ -84,6 +84,23 @@ test('a warning before the start stands behind it', async () => {
   expect(warnings[0]!.message).not.toMatch(/^speadcast/)
 })
 
+test('what cannot be opened is an object of kind error', async () => {
+  const { code, stdout } = await run(['send', '127.0.0.1:0', '--json-stream'])
+  expect({ code, objects: parse(stdout) }).toMatchObject({ code: 2, objects: [{ kind: 'error', error: { exitStatus: 2 } }] })
+})
+
+test('an input that ends within a sample: the end has the error of --json', async () => {
+  const { to } = await sink()
+  const args = ['send', to, '--input', '-', '--dtype', '<i4', '-H', '1000', '--json-stream']
+  const { code, stdout } = await run(args, Buffer.alloc(2502))
+  const objects = parse(stdout)
+  expect({ code, end: objects.at(-1) }).toMatchObject({
+    code: 1,
+    end: { kind: 'end', heaps: 3, error: { code: 'ERR_SPEADCAST_INPUT' } },
+  })
+  expectSums(objects, SUMMED)
+})
+
 test('--json and --json-stream contradict each other', async () => {
   for (const command of ['send', 'recv'])
     expect(await run([command, '127.0.0.1:7148', '--json', '--json-stream'])).toMatchObject({

@@ -136,7 +136,7 @@ describe('on a terminal', { timeout: 90_000 }, () => {
     await terminal.run(`send ${to} 127.255.255.255:7148 --forever -H 8KiB --rate 1MB/s --live`)
     const text = await terminal.shows(/^1 +127\.255\.255\.255:7148 +0 +0 B +[1-9]/m)
     expect(text).toMatch(/^0 +127\.0\.0\.1:\d+ +[1-9][\d,]* .* 0 +0$/m)
-    expect(text).toMatch(/^\d\d:\d\d:\d\d {2}speadcast send: .*127\.255\.255\.255/m)
+    expect(text).toMatch(/^\d\d:\d\d:\d\d {2}127\.255\.255\.255/m)
     terminal.press('C-c')
     await expectAsBefore(terminal, 1)
   })
@@ -247,5 +247,10 @@ test('heaps of substreams: i mod n, failures where they were', () => {
     [2, 0],
     [0, 1, 2],
   ])
+  // A second run begins at substream 0 again.
+  tally.begin()
+  tally.settled(1, [0], [])
+  expect([0, 1, 2].map((substream) => tally.counts(substream).heaps)).toEqual([3, 3, 1])
+  expect(tally.counts(0).failed).toBe(1)
   expect([0, 1].map((substream) => new SubstreamTally(2).counts(substream).heaps)).toEqual([0, 0])
 })

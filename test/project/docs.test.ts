@@ -128,11 +128,14 @@ async function refusal([name = '', ...args]: readonly string[]): Promise<string 
       writeOut: () => undefined,
     })
     .action((endpoints: string[], flags: SendFlags) => {
-      if (Array.isArray(endpoints) && !(name === 'recv' && flags.pcap !== undefined)) parseEndpoints(endpoints)
+      // An agent is a host, with a port or without; a capture needs no endpoint.
+      const all = !('agent' in flags) && !(name === 'recv' && flags.pcap !== undefined)
+      if (Array.isArray(endpoints) && all) parseEndpoints(endpoints)
       if (name !== 'send') return
       checkFlags(flags)
       parseStreamConfig(streamOptions(endpoints, flags))
     })
+  for (const own of command.commands) own.copyInheritedSettings(command).action(() => undefined)
   try {
     await command.parseAsync(args, { from: 'user' })
     return undefined

@@ -3,7 +3,7 @@ import type { RateText } from '../../index.js'
 import type { TransportFlags } from '../common/transport-options.js'
 
 export interface BenchFlags extends TransportFlags {
-  readonly to: readonly string[]
+  readonly to?: readonly string[]
   readonly sizes: readonly number[]
   readonly seconds: number
   readonly warmupSeconds: number
@@ -12,4 +12,11 @@ export interface BenchFlags extends TransportFlags {
   readonly batches?: number
   readonly rate: RateText
   readonly json?: true
+  readonly agent?: true
+  /** In per cent. */
+  readonly accuracy: number
+  readonly confirm: number
+  readonly burst?: number
+  readonly html?: string
+  readonly jsonStream?: true
 }

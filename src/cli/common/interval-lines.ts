@@ -5,19 +5,19 @@ import type { Display, Subject } from './subject.js'
 const SPAN_WIDTH = 13
 
 /** Writes to standard output, or to standard error where the output is for one JSON object. */
-export function intervalLines({ columns }: Subject, json: boolean | undefined): Display {
+export function intervalLines(subject: Subject, json: boolean | undefined): Display {
   const write = json ? say : sayOut
   const line = (first: string, cells: readonly string[]): void =>
-    write(`${first.padEnd(SPAN_WIDTH)}${cells.map((cell, i) => ` ${cell.padStart(columns[i]!.width)}`).join('')}`)
+    write(`${first.padEnd(SPAN_WIDTH)}${cells.map((cell, i) => ` ${cell.padStart(subject.columns[i]!.width)}`).join('')}`)
   line(
     'interval',
-    columns.map(({ head }) => head),
+    subject.columns.map(({ head }) => head),
   )
   return {
     interval: (interval) =>
       line(
         `${interval.startSeconds.toFixed(2)}-${interval.endSeconds.toFixed(2)} s`,
-        columns.map(({ cell }) => cell(interval)),
+        subject.columns.map(({ cell }) => cell(interval)),
       ),
   }
 }

@@ -10,6 +10,8 @@ export interface Interval {
   readonly endSeconds: number
   /** By how much each counter rose. */
   readonly rose: Totals
+  /** The counters at its end. */
+  readonly totals: Totals
 }
 
 /**
@@ -70,7 +72,7 @@ export class Intervals {
 
 export function intervalOf(before: Totals, after: Totals, startMs: number, endMs: number): Interval {
   const rose = Object.fromEntries(Object.keys(after).map((name) => [name, after[name]! - before[name]!]))
-  return { startSeconds: inMicroseconds(startMs), endSeconds: inMicroseconds(endMs), rose }
+  return { startSeconds: inMicroseconds(startMs), endSeconds: inMicroseconds(endMs), rose, totals: after }
 }
 
 const inMicroseconds = (ms: number): number => Math.round(ms * 1000) / 1e6

@@ -1,4 +1,6 @@
 /** Shows progress as one line on standard error, rewritten as it goes; shows nothing where that is no terminal. */
+import { printable } from '../../errors.js'
+import { cut } from './live-text.js'
 import { rewritesLines, sayProgress } from './print.js'
 import { bytesPerSecond, clock, count, many } from './table.js'
 
@@ -32,7 +34,7 @@ export function showProgress(what: string, state: () => ProgressState): () => vo
     }
     if (failed > 0) parts.push(`${count(failed)} failed`)
     parts.push(...notes)
-    sayProgress(parts.join(', ').slice(0, Math.max(20, (stderr.columns || 80) - 1)))
+    sayProgress(cut(printable(parts.join(', ')), Math.max(1, (stderr.columns || 80) - 1)))
     lastAt = now
     lastBytes = payloadBytes
   }, EVERY_MS)

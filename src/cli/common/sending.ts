@@ -11,10 +11,12 @@ export interface Sending {
   readonly stream: Stream
   /** Its `substreams` feed the live view's table. */
   readonly tally: Tally
-  /** What stands before the numbers of the progress line, such as 'sent'. */
-  readonly what: string
+  /** What stands before the numbers of the progress line, such as 'sent'; undefined: there is none. */
+  readonly what?: string
   /** Undefined where nobody knows the end. */
-  readonly totalBytes: number | undefined
+  readonly totalBytes?: number | undefined
+  /** What stands in front of the live view's title. */
+  readonly title?: string
   readonly heapSizeBytes: number
   readonly rateBasis: 'udp' | 'wire'
   /** What else was chosen, for the start of a JSON stream. */
@@ -34,11 +36,18 @@ const COUNTERS = [
   'givenUpNanoseconds',
 ] as const satisfies readonly (keyof StreamStats)[]
 
-/** The counters of a run that sends. They are whole when all sends have settled. */
-export function sendingTotals(stream: Stream, { heaps, failed, suspect, dropped, payloadBytes }: Tally): Totals {
+/**
+ * The counters of a run that sends. They are whole when all sends have settled.
+ * @param before the stream's counters are added to, where the run had other streams before
+ */
+export function sendingTotals(
+  stream: Stream,
+  { heaps, failed, suspect, dropped, payloadBytes }: Tally,
+  before: Totals = {},
+): Totals {
   const stats = stream.stats()
   const own = { heaps, heapsFailed: failed, heapsDropped: dropped, heapsSuspect: suspect, payloadBytes }
-  return { ...own, ...Object.fromEntries(COUNTERS.map((name) => [name, stats[name]])) }
+  return { ...own, ...Object.fromEntries(COUNTERS.map((name) => [name, stats[name] + (before[name] ?? 0)])) }
 }
 
 const perSecond = (value: number, { startSeconds, endSeconds }: Interval): number =>
@@ -76,7 +85,9 @@ export function sending(run: Sending): Subject {
       }
     },
     live: (recent) => liveContent(run, recent),
-    progress: [run.what, (): ProgressState => ({ ...tally, totalBytes: run.totalBytes })],
+    ...(run.what !== undefined && {
+      progress: [run.what, (): ProgressState => ({ ...tally, totalBytes: run.totalBytes })] as const,
+    }),
   }
 }
 
@@ -86,25 +97,25 @@ function startOf({ stream, heapSizeBytes, rateBasis, chosen }: Sending): Record<
   return { endpoints, backend, reason, evidence, heapSizeBytes, rateBytesPerSecond, rateBasis, ...chosen, states }
 }
 
-function liveContent({ stream, tally, heapSizeBytes, rateBasis }: Sending, recent: Interval): LiveContent {
+function liveContent({ stream, tally, heapSizeBytes, rateBasis, title = '' }: Sending, recent: Interval): LiveContent {
   const stats = stream.stats()
-  const { rose } = recent
+  const { rose, totals } = recent
   const asked = stream.rateBytesPerSecond
   const { substreams } = tally
   const rate = perSecond(rose.payloadBytes!, recent)
   const onWire = bitsPerSecond(perSecond(rateBasis === 'wire' ? rose.wireBytes! : rose.udpBytes!, recent))
   return {
-    title: `${stream.backend}${stats.states.interface ? ` on ${stats.states.interface}` : ''} to ${endpointsOf(stream)}`,
+    title: `${title}${stream.backend}${stats.states.interface ? ` on ${stats.states.interface}` : ''} to ${endpointsOf(stream)}`,
     headline: `${bytesPerSecond(rate)}  ${onWire}${asked > 0 ? ` of ${bitsPerSecond(asked)} asked` : ''}  ${count(perSecond(rose.packets!, recent))} packets/s`,
     facts: [
-      ['heaps', count(tally.heaps)],
-      ['failed', count(tally.failed)],
-      ['suspect', count(tally.suspect)],
-      ['dropped', count(tally.dropped)],
-      ['payload', bytes(tally.payloadBytes)],
-      ['packets', count(stats.packets)],
-      ['refused', many(stats.noBuffers + stats.reposts, 'time')],
-      ['unreachable', many(stats.portUnreachable, 'time')],
+      ['heaps', count(totals.heaps!)],
+      ['failed', count(totals.heapsFailed!)],
+      ['suspect', count(totals.heapsSuspect!)],
+      ['dropped', count(totals.heapsDropped!)],
+      ['payload', bytes(totals.payloadBytes!)],
+      ['packets', count(totals.packets!)],
+      ['refused', many(refusals(totals), 'time')],
+      ['unreachable', many(totals.portUnreachable!, 'time')],
       ['dropped below', many(Number(stats.states.dropsBelowSocket ?? 0), 'packet')],
       ...(asked > 0
         ? ([

@@ -12,11 +12,18 @@ export interface SubstreamCounts {
  * have to be counted one by one.
  */
 export class SubstreamTally {
-  /** Heaps that have settled, whatever their fate. */
+  /** Heaps of this run that have settled, whatever their fate, and of the runs before it. */
   #settled = 0
+  readonly #before: number[] = []
   readonly #lost = new Map<number, { failed: number; refused: number }>()
 
   constructor(readonly substreams: number) {}
+
+  /** The next heap goes to substream 0, whatever was sent before. */
+  begin(): void {
+    if (this.#settled > 0) this.#before.push(this.#settled)
+    this.#settled = 0
+  }
 
   /** `failed` are the indices of those of the next `heaps` that were not sent whole; `causes` say which packets were lost. */
   settled(heaps: number, failed: Iterable<number>, causes: readonly { substream: number; packets: number }[]): void {
@@ -27,7 +34,11 @@ export class SubstreamTally {
 
   counts(substream: number): SubstreamCounts {
     const { failed, refused } = this.#lost.get(substream) ?? NOTHING
-    return { heaps: Math.max(0, Math.ceil((this.#settled - substream) / this.substreams) - failed), failed, refused }
+    const settled = [...this.#before, this.#settled].reduce(
+      (sum, heaps) => sum + Math.max(0, Math.ceil((heaps - substream) / this.substreams)),
+      0,
+    )
+    return { heaps: settled - failed, failed, refused }
   }
 
   /** The first `most` substreams, those that lost the most before all others. */

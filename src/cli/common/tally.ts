@@ -23,8 +23,6 @@ export class Tally {
   stopLost = false
   /** Counts by substream too, if it is there. */
   substreams: SubstreamTally | undefined
-  /** Called when heaps have settled. */
-  onSettled: (() => void) | undefined
   readonly #told = new Set<string>()
 
   constructor(readonly command: string) {}
@@ -43,7 +41,6 @@ export class Tally {
       this.failed += failedHeaps
       this.#tellCauses(error)
     }
-    this.onSettled?.()
   }
 
   stopFailed(error: unknown): void {

@@ -70,6 +70,13 @@ export const FLAG_OF: Readonly<Record<string, string>> = {
   verbsLibrary: '--verbs-library',
 } // biome-ignore format: a table
 
+/** What sets the options of a group, where a message is about all of it. */
+const GROUPS: Readonly<Record<string, string>> = {
+  ibverbs: '--vlan, --queue-depth, --poll and others of verbs',
+  rdmaUd: '--device, --peer and --connect-timeout',
+  tcp: '--connect-timeout and --reconnect',
+}
+
 const listed = (names: readonly string[]): string =>
   names
     .toSorted((a, b) => b.length - a.length)
@@ -102,7 +109,7 @@ const inside = (rest: string): string => (rest === '' ? '' : ` (${rest.slice(1)}
 export function inFlags(message: string): string {
   return message
     .replace(/^(?:openStream|openReceiver|explainBackends|listRdmaDevices|close): /, '')
-    .replace(/^(?:ibverbs|rdmaUd|tcp) is only for/, 'some of these options are only for')
+    .replace(/^(ibverbs|rdmaUd|tcp) is only for/, (_, group: string) => `${GROUPS[group]} are only for`)
     .replace(QUOTED, (all, name: string, rest: string) => {
       const [outer = ''] = name.split('.')
       const flag = FLAG_OF[name] ?? FLAG_OF[outer]

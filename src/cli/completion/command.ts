@@ -26,8 +26,8 @@ Exit status: 0 the script was printed; 1 it cannot be made; 2 bad usage.
 JSON: shell, script.
 
 Examples:
-  source <(speadcast completion bash)                                               # in ~/.bashrc
-  source <(speadcast completion zsh)                                                # in ~/.zshrc, behind compinit
+  source <(speadcast completion bash) # in ~/.bashrc
+  source <(speadcast completion zsh)  # in ~/.zshrc, behind compinit
   speadcast completion fish > ~/.config/fish/completions/speadcast.fish`),
     )
     .action(async (shell: keyof typeof SCRIPTS, { json }: { readonly json?: true }) => {

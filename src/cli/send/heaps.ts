@@ -61,6 +61,7 @@ export function patternSource(stream: Stream, items: SendItems, options: Pattern
     totalBytes: Number.isFinite(heaps) ? heaps * heapSizeBytes : undefined,
     batches: ring.length,
     async send(stopping) {
+      tally.substreams?.begin()
       let timestamp = stamps.first % stamps.modulo
       for (let i = 0, b = 0; i < heaps; i += batchHeaps, b++) {
         // A ring has at least one batch.

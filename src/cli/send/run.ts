@@ -55,11 +55,6 @@ interface Run {
 async function send(stream: Stream, { flags, input, stopping, watch }: Run): Promise<void> {
   const tally = new Tally('send')
   tally.substreams = new SubstreamTally(stream.endpoints.length)
-  // Backend 'memory' keeps what it has sent for whoever wants it, which is nobody here.
-  if (stream.backend === 'memory')
-    tally.onSettled = () => {
-      stream.packets.length = 0
-    }
   const { batches, groupMode, seconds: limit } = flags
   const heaps = heapsOf(flags, DEFAULT_HEAPS)
   const items = sendItems(flags)
