@@ -54,8 +54,11 @@ function fail(spec: string, why: string): never {
 export function parseEndpoints(specs: readonly string[]): EndpointSpec[] {
   ensure(specs.length > 0, 'ERR_SPEADCAST_ENDPOINT', () => `no endpoint given; ${EXAMPLES}`)
   const all: EndpointSpec[] = []
-  for (const spec of specs) {
+  for (const [i, spec] of specs.entries()) {
     if (typeof spec !== 'string') fail(String(spec), `is ${withArticle(typeof spec)}, not a string`)
+    // As nc(1) takes them.
+    if (/^[\w.-]+$/.test(spec) && /^\d{1,5}$/.test(specs[i + 1] ?? ''))
+      fail(spec, `host and port are one word: ${spec}:${specs[i + 1]}`)
     for (const part of spec.split(',')) {
       for (const endpoint of parsePart(part.trim())) all.push(endpoint)
       ensure(
@@ -107,7 +110,8 @@ function parseOne(spec: string, place: string): Omit<EndpointSpec, 'transport'>[
   const match = bracketed ?? place.match(/^([^:]*)(.*)$/)!
   const host = match[1]!
   const port = parsePort(spec, host, match[2]!)
-  if (host === '') fail(spec, 'the host is missing')
+  if (host === '' || host === '*')
+    fail(spec, `the host is missing: 0.0.0.0:${port} receives on every address, 127.0.0.1:${port} is this machine`)
   const parts = host.match(/^([^+%]*)(?:\+([^%]*))?(?:%(.*))?$/)!
   const [, base = '', range, zone] = parts
   const bytes = parseAddress(base)

@@ -18,7 +18,7 @@ const USAGE: readonly (readonly [readonly string[], string, RegExp])[] = [
   [['send', '127.0.0.1'], 'send', /^endpoint '127\.0\.0\.1': the port is missing: add one, 127\.0\.0\.1:7148/],
   [['send', TO, '--rate', '-5Gbps'], 'send', /^--rate '-5Gbps' is negative/],
   [['send', TO, '--split', 'exact'], 'send', /^--split exact needs --payload-bytes/],
-  [['recv'], 'recv', /^missing required argument/],
+  [['recv'], 'recv', /^say where to receive, as HOST:PORT/],
   [['recv', '192.0.2.1:7148'], 'recv', /192\.0\.2\.1/],
   [['recv', TO, '--heaps', '0'], 'recv', /argument '0' is invalid/],
   [['doctor'], 'doctor', /^missing required argument/],

@@ -103,8 +103,11 @@ const BAD: readonly (readonly [readonly string[], RegExp])[] = [
   [[TO, '--vlan', '4095'], /--vlan <ID\[:PRIORITY\]>' argument '4095' is invalid.* from 1 to 4094/],
   [[TO, '--vlan', '5:8'], /argument '5:8' is invalid/],
   [[TO, '--affinity', '0-'], /argument '0-' is invalid.* such as 2,3 or 0-3/],
-  [[TO, '--reconnect-seconds', 'soon'], /argument 'soon' is invalid.* or inf for no end/],
-  [[TO, '--connect-timeout', '50'], /only for --backend tcp, not 'auto'; write the endpoint as tcp:/],
+  [[TO, '--reconnect-seconds', 'soon'], /argument 'soon' is invalid.* or inf/],
+  [
+    [TO, '--connect-timeout', '50'],
+    /--connect-timeout and --reconnect are only for --backend tcp, not 'auto'; write the endpoint as tcp:/,
+  ],
   [[TO, '--input', '/dev/null', '--dtype', 'x9'], /dtype 'x9' cannot be sent; use a numpy scalar type/],
   [
     [TO, '--input', '/dev/null', '--dtype', 'i8', '-H', '1001'],

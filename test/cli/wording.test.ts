@@ -147,7 +147,7 @@ test.for([
   ["backend 'ibverbs' cannot work here: no devices", '--backend ibverbs cannot work here: no devices'],
   [
     "ibverbs is only for backends 'ibverbs' and 'rdma-ud', not 'udp'",
-    "some of these options are only for --backend ibverbs and rdma-ud, not 'udp'",
+    "--vlan, --queue-depth, --poll and others of verbs are only for --backend ibverbs and rdma-ud, not 'udp'",
   ],
   [
     "backend 'dgram' runs on the event loop; leave thread out or use 'inline'",
@@ -155,6 +155,7 @@ test.for([
   ],
   ['name the queue pair by rdmaUd.peers (--peer)', 'name the queue pair by --peer'],
   ['raise heapMemoryBytes (--memory)', 'raise --memory'],
+  ['nothing completed for completionTimeoutMs', 'nothing completed for --completion-timeout'],
   // What was given stays as it was given.
   ["endpoint 'packetSizeBytes': the port is missing", "endpoint 'packetSizeBytes': the port is missing"],
   ['cannot read /tmp/rateMethod: ENOENT', 'cannot read /tmp/rateMethod: ENOENT'],

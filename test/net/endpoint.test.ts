@@ -61,7 +61,8 @@ test.each([
   ['10.0.0.1:7148:7149', 'more than one colon; give endpoints one by one, or with commas between'],
   ['host:1:2', 'more than one colon'],
   ['a:b:c', 'more than one colon'],
-  [':7148', 'the host is missing'],
+  [':7148', 'the host is missing: 0.0.0.0:7148 receives on every address, 127.0.0.1:7148 is this machine'],
+  ['*:7148', 'the host is missing: 0.0.0.0:7148 receives on every address'],
   ['host:0', 'port 0 is not in 1–65535'],
   ['host:70000', 'port 70000 is not in 1–65535'],
   ['host:-1', "'-1' is not a port"],
@@ -114,6 +115,9 @@ test('a scheme, and lists with commas', () => {
   ])
   for (const text of ['10.0.0.1:7,', ',10.0.0.1:7', '10.0.0.1:7,,10.0.0.1:8'])
     expect(() => parseEndpoints([text])).toThrow(/endpoint '': it is empty/)
+  expect(() => parseEndpoints(['10.0.0.1', '7148'])).toThrow(
+    /^endpoint '10\.0\.0\.1': host and port are one word: 10\.0\.0\.1:7148;/,
+  )
   // The part that is wrong is named, not the whole.
   expect(() => parseEndpoints(['10.0.0.1:7,10.0.0.2'])).toThrow(/^endpoint '10\.0\.0\.2': the port is missing/)
 })

@@ -71,12 +71,28 @@ export const FLAG_OF: Readonly<Record<string, string>> = {
   verbsLibrary: '--verbs-library',
 } // biome-ignore format: a table
 
+/** What sets the options of a group, where a message is about all of it. */
+const GROUPS: Readonly<Record<string, string>> = {
+  ibverbs: '--vlan, --queue-depth, --poll and others of verbs',
+  rdmaUd: '--device, --peer and --connect-timeout',
+  tcp: '--connect-timeout and --reconnect',
+}
+
 const listed = (names: readonly string[]): string =>
   names
     .toSorted((a, b) => b.length - a.length)
     .map((name) => name.replace('.', '\\.'))
     .join('|')
-const NAMES = Object.keys(FLAG_OF)
+/** Options inside an option by their own names too, where those are no words of English. */
+const FLAGS: Readonly<Record<string, string>> = {
+  ...Object.fromEntries(
+    Object.entries(FLAG_OF)
+      .map(([name, flag]) => [name.replace(/^.*\./, ''), flag] as const)
+      .filter(([name]) => /[A-Z]/.test(name)),
+  ),
+  ...FLAG_OF,
+}
+const NAMES = Object.keys(FLAGS)
 /** No words of English, so they are options wherever they stand outside of quotes. */
 const CODED = new RegExp(
   `(?<![\\w.'"/-])(${listed(NAMES.filter((name) => /[A-Z.]/.test(name)))})((?:\\.\\w+)*)(?: '([\\w-]+)')?(?!\\w)`,
@@ -94,7 +110,7 @@ const inside = (rest: string): string => (rest === '' ? '' : ` (${rest.slice(1)}
 export function inFlags(message: string): string {
   return message
     .replace(/^(?:openStream|openReceiver|explainBackends|listRdmaDevices|close): /, '')
-    .replace(/^(?:ibverbs|rdmaUd|tcp) is only for/, 'some of these options are only for')
+    .replace(/^(ibverbs|rdmaUd|tcp) is only for/, (_, group: string) => `${GROUPS[group]} are only for`)
     .replace(QUOTED, (all, name: string, rest: string) => {
       const [outer = ''] = name.split('.')
       const flag = FLAG_OF[name] ?? FLAG_OF[outer]
@@ -102,7 +118,7 @@ export function inFlags(message: string): string {
     })
     .replace(/\bmulticastLoop is false\b/g, '--no-multicast-loop is given')
     .replace(/\bpacketSizeBytes ≤ (\d+)/g, '-p $1')
-    .replace(CODED, (_, name: string, rest: string, value?: string) => `${FLAG_OF[name]}${inside(rest)}${value ? ` ${value}` : ''}`)
+    .replace(CODED, (_, name: string, rest: string, value?: string) => `${FLAGS[name]}${inside(rest)}${value ? ` ${value}` : ''}`)
     .replace(/(?<!-)\bbackends '([\w-]+)' (and|or) '([\w-]+)'/g, '--backend $1 $2 $3')
     .replace(/(?<!-)\b(backend|thread) '([\w-]+)'/g, '--$1 $2')
     .replace(SUBJECT, (_, before: string, name: string) => `${before}${FLAG_OF[name]}`)
