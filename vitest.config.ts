@@ -9,6 +9,7 @@ const HEAVY = [
   'cli/flat-memory',
   'cli/live-view',
   'cli/completion',
+  'cli/bench-agent',
   'cli/options',
   'cli/usage',
   'project/bootstrap',

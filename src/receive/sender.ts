@@ -10,6 +10,7 @@
  * | a pause of PAUSE_MS | a heap of data that comes again, or is not above the highest; others may be repeated in one run |
  * | anything else       | nothing: a heap that comes again is a copy                                                      |
  */
+import type { PacketHeader } from './decode.js'
 import type { PatternState } from './pattern-state.js'
 import type { Sequence } from './sequence.js'
 
@@ -36,6 +37,10 @@ export class Sender {
   /** Heard a second time, or again since it was last passed over for being forgotten. */
   recent = false
   pattern: PatternState | undefined
+  /** Where the packet before stands in what the sender sends: its heap cnt, continued across wraps, and its payload offset. */
+  #placeCnt = -1
+  #placeOffset = 0
+
   constructor(
     readonly id: number,
     readonly number: number,
@@ -58,6 +63,17 @@ export class Sender {
     this.steady = this.after === undefined
   }
 
+  /** Whether a packet that was taken stands before the one before it. Numbers far from those of data, as of descriptors, do not count. */
+  steppedBack({ cntHigh, cntLow, addressBytes, payloadOffset }: PacketHeader): boolean {
+    const { sequence } = this
+    const cnt = sequence.unwrap(cntHigh * 0x100000000 + cntLow, addressBytes)
+    if (!sequence.isNear(cnt)) return false
+    const back = cnt < this.#placeCnt || (cnt === this.#placeCnt && payloadOffset < this.#placeOffset)
+    this.#placeCnt = cnt
+    this.#placeOffset = payloadOffset
+    return back
+  }
+
   mark(after: 'start' | 'stop' | undefined): void {
     this.after = after
     this.steady = after === undefined && !this.paused
@@ -77,6 +93,7 @@ export class Sender {
     this.paused = false
     this.steady = true
     this.controlLow = -1
+    this.#placeCnt = -1
     this.sequence.close()
     this.pattern?.close()
   }

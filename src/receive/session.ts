@@ -176,8 +176,10 @@ export class ReceiveSession {
     sender.hear(this.#idleMs)
     const verdict = this.#assembler.add(this.#packet, sender, from, endpoint)
     sender.packetDone()
-    if (verdict === ADDED) stats[STAT.packets]!++
-    else if (verdict === DUPLICATE) stats[STAT.duplicates]!++
+    if (verdict === ADDED) {
+      stats[STAT.packets]!++
+      if (sender.steppedBack(this.#packet)) stats[STAT.reordered]!++
+    } else if (verdict === DUPLICATE) stats[STAT.duplicates]!++
     else if (verdict === REFUSED) {
       stats[STAT.packets]!++
       stats[STAT.packetsRefused]!++

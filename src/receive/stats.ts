@@ -24,6 +24,11 @@ export interface ReceiverCounters {
   readonly heapsEvicted: number
   /** Packets that came again, or came for a heap already finished or given up. */
   readonly duplicates: number
+  /**
+   * Packets that stand before the one that came just before them from their sender: by heap cnt, and in a heap by payload offset. Meaningful
+   * for senders whose heap cnts rise.
+   */
+  readonly reordered: number
   /** Datagrams that are not SPEAD, or contradict their heap. */
   readonly malformed: number
   /** Packets for which there was no memory. */
@@ -65,6 +70,7 @@ export const STAT_NAMES = [
   'heapsRefused',
   'heapsEvicted',
   'duplicates',
+  'reordered',
   'malformed',
   'packetsRefused',
   'tablesFull',

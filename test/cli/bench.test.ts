@@ -64,6 +64,18 @@ test('a row for each size and round, whose figures agree with one another', asyn
   }
 })
 
+test('endpoints stand behind the command, or behind --to', async () => {
+  const args = ['--backend', 'memory', '--seconds', '0.05', '--warmup-seconds', '0', '--sizes', '1KiB']
+  const lines = await Promise.all([
+    run(['bench', TO, '127.0.0.1:7149', ...args]),
+    run(['bench', ...args, '--to', TO, '127.0.0.1:7149']),
+  ])
+  for (const { code, stdout, stderr } of lines) {
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+    expect(stdout).toMatch(/^to +127\.0\.0\.1:7148, 127\.0\.0\.1:7149$/m)
+  }
+})
+
 test('without --json: the host, and a line for each size', async () => {
   const { code, stdout, stderr } = await run([...MEMORY, '--sizes', '4,1KiB,1536,1MiB', '--repeats', '2'])
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
@@ -215,22 +227,41 @@ test('a second signal ends at once with 130 and no report', async () => {
 
 /** [arguments behind `bench`, what the message must say]. */
 const BAD: readonly (readonly [readonly string[], RegExp])[] = [
-  [[], /required option '--to <HOST:PORT\.\.\.>' not specified/],
-  [['--to', TO, '--sizes', '1KiB', TO], /too many arguments for 'bench'/],
+  [[], /say where to send: speadcast bench HOST:PORT/],
+  [['--agent'], /say where to send: speadcast bench HOST --agent/],
+  [
+    ['--to', TO, '--sizes', '1KiB', TO],
+    /endpoints are given twice, as 127\.0\.0\.1:7148 and --to 127\.0\.0\.1:7148; leave one out/,
+  ],
+  [['10.0.0.1'], /'10\.0\.0\.1': the port is missing; write HOST:PORT/],
   [['--to', '10.0.0.1'], /'10\.0\.0\.1': the port is missing; write HOST:PORT/],
   [['--to', TO, '--sizes', '1KiB,0'], /argument '1KiB,0' is invalid.* from 1 to 2147483648, such as 8192 or 8KiB/],
   [['--to', TO, '--sizes', ''], /argument '' is invalid/],
-  [['--to', TO, '--seconds', '0'], /argument '0' is invalid.* from 0\.01 up/],
-  [['--to', TO, '--warmup-seconds', '-1'], /argument '-1' is invalid.* from 0 up/],
+  [['--to', TO, '--seconds', '0'], /argument '0' is invalid.* from 0\.01 to 2147483 seconds/],
+  [['--to', TO, '--warmup-seconds', '-1'], /argument '-1' is invalid.* from 0 to 2147483 seconds/],
   [['--to', TO, '--repeats', '0'], /argument '0' is invalid.* from 1 to 1000/],
   [['--to', TO, '--batches', '0'], /argument '0' is invalid/],
   [['--to', TO, '-p', '7'], /argument '7' is invalid.* from 56 to 65507/],
-  [['--to', TO, '--rate', '10'], /rate '10' has no known unit; write it as 10Gbps/],
-  [['--to', TO, '--backend', 'pcap'], /Allowed choices are auto, ibverbs, rdma-ud, udp, dgram, memory/],
+  [['--to', TO, '--rate', '10'], /rate '10' has no known unit.*; write it as 10Gbps/],
+  [['--to', TO, '--backend', 'pcap'], /Allowed choices are auto, ibverbs, tcp, rdma-ud, udp, dgram, memory/],
   [['--to', TO, '--backend', 'dgram', '--udp-path', 'io_uring'], /--udp-path is for --backend udp, not dgram/],
   [['--to', TO, '--backend', 'udp', '--poll', 'busy'], /--poll is for --backend ibverbs and rdma-ud, not udp/],
   [['--to', TO, '--interface', 'no-such-if'], /no interface is named 'no-such-if'/],
   [['--to', TO, '--receive'], /unknown option '--receive'/],
+  [[TO, '--accuracy', '1'], /--accuracy is of the search for a rate; add --agent/],
+  [[TO, '--html', 'page.html'], /--html is of the search for a rate; add --agent/],
+  [[TO, '--agent', '--confirm', '-1'], /argument '-1' is invalid.* from 0 to 100/],
+  [[TO, '--agent', '--repeats', '2'], /--repeats is of bench without --agent/],
+  [[TO, '10.0.0.2', '--agent'], /--agent is one agent, not 2/],
+  [['10.0.0.2:0', '--agent'], /the port must be from 1 to 65535/],
+  [['10.0.0.2:7150:1', '--agent'], /names no agent; write HOST or HOST:PORT/],
+  [['[10.0.0.2]:7150', '--agent'], /names no agent/],
+  [[TO, '--agent', '--backend', 'memory'], /--agent receives UDP or TCP, not --backend memory/],
+  [['agent', '--listen', '99999'], /--listen '99999': the port must be from 1 to 65535/],
+  [['agent', '--listen', 'tcp://10.0.0.1:7150'], /--listen 'tcp:\/\/10\.0\.0\.1:7150': write PORT or HOST:PORT/],
+  [['agent', '--most-seconds', '0'], /argument '0' is invalid/],
+  [['agent', TO], /too many arguments for 'agent'/],
+  [['agent', '--sizes', '1KiB'], /--sizes is no option of bench agent/],
 ]
 
 describe('bad usage', () => {

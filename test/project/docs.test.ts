@@ -128,11 +128,13 @@ async function refusal([name = '', ...args]: readonly string[]): Promise<string 
       writeOut: () => undefined,
     })
     .action((endpoints: string[], flags: SendFlags) => {
-      if (Array.isArray(endpoints)) parseEndpoints(endpoints)
+      // An agent is a host, with a port or without.
+      if (Array.isArray(endpoints) && !('agent' in flags)) parseEndpoints(endpoints)
       if (name !== 'send') return
       checkFlags(flags)
       parseStreamConfig(streamOptions(endpoints, flags))
     })
+  for (const own of command.commands) own.copyInheritedSettings(command).action(() => undefined)
   try {
     await command.parseAsync(args, { from: 'user' })
     return undefined

@@ -6,20 +6,23 @@ import { withAlternatives } from '../common/alternatives.js'
 import { complain, EXIT_FAILED } from '../common/exit.js'
 import { cutOffAfter, onInterrupt } from '../common/interrupt.js'
 import { say } from '../common/print.js'
-import { showProgress } from '../common/progress.js'
+import { Succession } from '../common/succession.js'
 import { binaryBytes } from '../common/table.js'
 import { Tally } from '../common/tally.js'
 import { checkTransportOptions, transportOptions } from '../common/transport-options.js'
+import { Watch } from '../common/watch.js'
 import { batchHeapsOf, patternSource } from '../send/heaps.js'
 import { tutorialItems } from '../send/items.js'
 import { DEFAULT_PACKET_BYTES } from '../send/options.js'
 import type { BenchFlags } from './flags.js'
 import { type BenchRow, reportBench } from './report.js'
+import { SweepProgress } from './sweep-progress.js'
 
 /** After Ctrl-C, queued batches may go for this time. */
 const DEADLINE_SECONDS = 5
 
-export async function runBench(flags: BenchFlags): Promise<void> {
+/** @param to where to send */
+export async function runBench(to: readonly string[], flags: BenchFlags): Promise<void> {
   const stopping = new AbortController()
   const undo = onInterrupt(() => {
     say('interrupted: ending with what was measured so far; again to end at once')
@@ -27,40 +30,56 @@ export async function runBench(flags: BenchFlags): Promise<void> {
   })
   const rows: BenchRow[] = []
   let failure: unknown
+  let succession: Succession | undefined
   try {
     checkTransportOptions(flags, flags.backend)
-    await sweep(flags, rows, stopping.signal)
+    succession = new Succession(new Watch('bench', flags))
+    await sweep(to, flags, rows, stopping.signal, succession)
   } catch (error) {
     failure = error
+  } finally {
+    succession?.end()
   }
   undo()
-  if (rows.length > 0 || failure === undefined) reportBench(rows, flags, stopping.signal.aborted)
-  if (failure !== undefined) complain('bench', await withAlternatives(failure, flags.to, flags))
+  if (rows.length > 0 || failure === undefined) reportBench(rows, to, flags, stopping.signal.aborted)
+  if (failure !== undefined) complain('bench', await withAlternatives(failure, to, flags))
   else if (rows.some((row) => row.heapsFailed > 0)) {
     say('speadcast bench: heaps were not sent whole')
     process.exitCode = EXIT_FAILED
   }
 }
 
-async function sweep(flags: BenchFlags, rows: BenchRow[], stopping: AbortSignal): Promise<void> {
+async function sweep(
+  to: readonly string[],
+  flags: BenchFlags,
+  rows: BenchRow[],
+  stopping: AbortSignal,
+  succession: Succession,
+): Promise<void> {
   // One tally for all measurements, so that a cause is told once.
   const tally = new Tally('bench')
   let firstCnt = 1
+  const progress = new SweepProgress(flags, tally)
   for (let round = 0; round < flags.repeats; round++)
     for (const heapSize of flags.sizes) {
       if (stopping.aborted) return
       const stream = await openStream({
-        to: flags.to,
+        to,
         backend: flags.backend,
         packetSizeBytes: flags.packetSize ?? DEFAULT_PACKET_BYTES,
         rate: flags.rate,
         firstCnt,
         ...transportOptions(flags),
       })
-      const hideProgress = showProgress(`round ${round + 1}, heaps of ${binaryBytes(heapSize)}: sent`, () => ({
-        ...tally,
-        totalBytes: undefined,
-      }))
+      await succession.next({
+        stream,
+        tally,
+        heapSizeBytes: heapSize,
+        rateBasis: 'udp',
+        title: `heaps of ${binaryBytes(heapSize)}, `,
+        chosen: { sizes: flags.sizes, seconds: flags.seconds, warmupSeconds: flags.warmupSeconds, repeats: flags.repeats },
+      })
+      const hideProgress = succession.watch.shows ? () => undefined : progress.show(round, heapSize)
       try {
         const row = await measure(stream, { flags, heapSize, round, tally, stopping })
         if (row === undefined) return

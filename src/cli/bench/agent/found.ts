@@ -1,0 +1,89 @@
+/** The finding of a search for one heap size. */
+import { count } from '../../common/table.js'
+import type { Transport } from './protocol.js'
+import { type RateSearch, REACHED } from './search.js'
+import type { Step } from './step.js'
+import type { Cause } from './verdict.js'
+
+export interface Found {
+  readonly transport: Transport
+  readonly heapSizeBytes: number
+  readonly packetSizeBytes: number
+  /** UDP payload, as --rate counts, in bytes a second; undefined: no run arrived whole. */
+  readonly rate: number | undefined
+  /** Item data. */
+  readonly payloadRate: number | undefined
+  readonly frameRate: number | undefined
+  readonly wireRate: number | undefined
+  /** Whether all rounds of confirmation passed. */
+  readonly confirmed: boolean
+  /** The cause in whose way a higher rate is. */
+  readonly limitedBy: Cause | 'rate' | 'unknown'
+  readonly why: string
+  readonly steps: readonly Step[]
+}
+
+const median = (values: readonly number[]): number => {
+  const sorted = values.toSorted((a, b) => a - b)
+  return (sorted[(sorted.length - 1) >> 1]! + sorted[sorted.length >> 1]!) / 2
+}
+
+/** Below this share of what came through at once, the length of bursts is in the way. */
+const BURST_HINT = 0.8
+
+export interface Searched {
+  readonly transport: Transport
+  readonly heapSizeBytes: number
+  readonly packetSizeBytes: number
+  readonly steps: readonly Step[]
+}
+
+/** @param searched with a step at least */
+export function foundOf(searched: Searched, search: RateSearch): Found {
+  const { transport, steps } = searched
+  const { low } = search
+  const tcp = transport === 'tcp'
+  const passed = steps.filter((step) => step.passed)
+  // Rounds at one rate have that rate; those that were as fast as possible are rounds of one another.
+  const best = passed.at(-1)
+  const all = best === undefined || low === 0 ? [] : passed.filter(({ rateAsked }) => rateAsked === best.rateAsked)
+  const reached = all.filter(({ rateAsked, rateReached }) => rateReached >= rateAsked * REACHED)
+  const rounds = reached.length > 0 ? reached : all
+  const last = rounds.at(-1)
+  if (last === undefined) {
+    const worst = steps.at(-1)!
+    const none = { rate: undefined, payloadRate: undefined, frameRate: undefined, wireRate: undefined, confirmed: false }
+    return { ...searched, ...none, limitedBy: worst.cause, why: worst.why }
+  }
+  // Where a queue on the way takes what is too much, the rate of arrival is that of the way.
+  const rate = Math.min(
+    median(rounds.map(({ rateReached }) => rateReached)),
+    median(rounds.map(({ rateReceived }) => rateReceived)),
+  )
+  const scaled = (of: number | undefined): number | undefined => (of === undefined ? undefined : (of / last.rateReached) * rate)
+  return {
+    ...searched,
+    rate,
+    payloadRate: (last.payloadRate / last.rateReceived) * rate,
+    frameRate: scaled(last.frameRate),
+    wireRate: scaled(last.wireRate),
+    confirmed: tcp || search.confirmed,
+    ...limitOf(steps, rate, last, tcp),
+  }
+}
+
+function limitOf(steps: readonly Step[], rate: number, last: Step, tcp: boolean): Pick<Found, 'limitedBy' | 'why'> {
+  if (tcp) return { limitedBy: 'none', why: 'TCP finds its rate by itself' }
+  const failed = steps.filter((step) => !step.passed).toSorted((a, b) => a.rateReached - b.rateReached)
+  const above = failed.find(({ rateReached }) => rateReached >= rate * REACHED) ?? failed.at(-1)
+  // More came through at another time: short bursts might.
+  const most = Math.max(...failed.map(({ rateReceived }) => rateReceived))
+  const hint =
+    above?.cause === 'way' && rate < most * BURST_HINT
+      ? `; a queue on the way may be too short for bursts of ${count(last.burstBytes)} bytes: try a smaller --burst`
+      : ''
+  if (above) return { limitedBy: above.cause, why: `${above.why}${hint}` }
+  if (last.cause === 'sender') return { limitedBy: 'sender', why: last.why }
+  if (last.rateAsked > 0) return { limitedBy: 'rate', why: 'no higher rate was allowed (--rate)' }
+  return { limitedBy: 'sender', why: 'the sender does not send faster' }
+}
