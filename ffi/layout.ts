@@ -54,6 +54,7 @@ export const UIO_MAXIOV = 1024
 /** Level and name of the socket options that we set (asm-generic/socket.h, linux/in.h, linux/in6.h, linux/udp.h). */
 export const OPT = {
   SO_REUSEADDR: [1, 2],
+  SO_TYPE: [1, 3],
   SO_ERROR: [1, 4],
   SO_LINGER: [1, 13],
   SO_BROADCAST: [1, 6],
@@ -61,8 +62,11 @@ export const OPT = {
   SO_KEEPALIVE: [1, 9],
   SO_REUSEPORT: [1, 15],
   SO_ATTACH_FILTER: [1, 26],
+  SO_ACCEPTCONN: [1, 30],
   SO_SNDBUFFORCE: [1, 32],
   SO_TIMESTAMPING: [1, 37],
+  SO_PROTOCOL: [1, 38],
+  SO_DOMAIN: [1, 39],
   SO_MAX_PACING_RATE: [1, 47],
   SO_BINDTOIFINDEX: [1, 62],
   IP_TOS: [0, 1],

@@ -20,8 +20,12 @@ const folder = resolve(process.argv[2] ?? 'man')
 mkdirSync(folder, { recursive: true })
 const program = await wholeProgram()
 const environment = footerOf(program).get('ENVIRONMENT') ?? []
-const pages = [program, ...program.commands]
+const pages = withCommands(program)
 for (const command of pages) writeFileSync(join(folder, `${nameOf(command)}.1`), pageOf(command))
+
+function withCommands(command) {
+  return [command, ...command.commands.flatMap(withCommands)]
+}
 
 /** The command and those above it: speadcast-send. */
 function nameOf(command) {
@@ -72,8 +76,8 @@ function pageOf(command) {
   ].join('\n')
 }
 
-/** Arguments, options and commands; of commands below this one also all that they take. */
-function parts(command, title = (text) => `.SH ${quoted(text.toUpperCase())}`) {
+/** Arguments, commands and options. */
+function parts(command) {
   const help = command.createHelp()
   const groups = help.groupItems(command.options, help.visibleOptions(command), (option) => option.helpGroupHeading ?? 'Options:')
   const args = command.registeredArguments.filter(({ description }) => description)
@@ -83,19 +87,13 @@ function parts(command, title = (text) => `.SH ${quoted(text.toUpperCase())}`) {
   ])
   const commands = help.visibleCommands(command)
   return [
-    ...(args.length > 0 ? [title('Arguments')] : []),
+    ...(args.length > 0 ? ['.SH ARGUMENTS'] : []),
     ...args.flatMap((argument) =>
       item(`\\fI${escaped(argument.name())}\\fR${argument.variadic ? '...' : ''}`, help.argumentDescription(argument)),
     ),
-    ...(commands.length > 0 ? [title('Commands')] : []),
+    ...(commands.length > 0 ? ['.SH COMMANDS'] : []),
     ...commands.flatMap((each) => item(`\\fB${escaped(help.subcommandTerm(each))}\\fR`, help.subcommandDescription(each))),
-    ...(options.length > 0 ? [title('Options'), ...options] : []),
-    // Those of `speadcast` have pages of their own.
-    ...(command.parent
-      ? command.commands.flatMap((each) =>
-          parts(each, (text) => `.SH ${quoted(`${text} of ${nameOf(each).replaceAll('-', ' ')}`.toUpperCase())}`),
-        )
-      : []),
+    ...(options.length > 0 ? ['.SH OPTIONS', ...options] : []),
   ]
 }
 
@@ -131,25 +129,20 @@ function footerOf(command) {
       const [, label, rest] = /^(Exit status|JSON|Environment|Examples): ?(.*)$/s.exec(part) ?? []
       if (label) title = SECTIONS[label]
       const words = label ? rest : part
-      if (title === 'EXIT STATUS' && label) add(...statuses(words))
+      if (title === 'EXIT STATUS' && label) add(...list(words, /[;,] (?=\d+ )/, /^(\d+):? (.*)$/s))
+      else if (title === 'ENVIRONMENT' && label) add(...list(words, /; (?=[A-Z_]+[=:])/, /^(\S+): (.*)$/s))
       else if (words) add(...(title === 'DESCRIPTION' ? ['.PP'] : []), text(words))
     }
-    if (title === 'ENVIRONMENT') add(...literal.flatMap((line) => variable(line.trim())))
-    else if (literal.length > 0) add('.nf', '.RS 2', ...literal.map((line) => text(line.slice(2))), '.RE', '.fi')
+    if (literal.length > 0) add('.nf', '.RS 2', ...literal.map((line) => text(line.slice(2))), '.RE', '.fi')
   }
   return sections
 }
 
-/** '0 sent; 1 heaps were not sent; 2 bad usage' as a list. */
-function statuses(words) {
-  const each = words.split(/[;,] (?=\d+ )/).map((one) => /^(\d+):? (.*)$/s.exec(one.trim()))
+/** '0 sent; 1 heaps were not sent; 2 bad usage' as a list; as it stands where it is none. */
+function list(words, between, parts) {
+  const each = words.split(between).map((one) => parts.exec(one.trim()))
   if (each.some((match) => match === null)) return [text(words)]
-  return each.flatMap(([, status, meaning]) => item(`\\fB${status}\\fR`, sentence(meaning)))
-}
-
-function variable(line) {
-  const [, name, meaning] = /^(\S+)\s+(.*)$/.exec(line)
-  return item(`\\fB${escaped(name)}\\fR`, sentence(meaning))
+  return each.flatMap(([, term, meaning]) => item(`\\fB${escaped(term)}\\fR`, sentence(meaning)))
 }
 
 /** '-n, --heaps <N>': what is typed in bold, what it stands for in italics. */

@@ -20,10 +20,13 @@ const MESSAGE_AT = 256
 export const HAS_CLOSED = -1
 
 export class TcpSocket extends InetSocket {
+  readonly given: boolean
   readonly #ioctl = libc().ioctl
 
-  constructor(family: 4 | 6) {
-    super(family, SOCK_STREAM)
+  /** @param given as InetSocket, connected: what it receives is its owner's to read */
+  constructor(family: 4 | 6, given?: number) {
+    super(family, SOCK_STREAM, given)
+    this.given = given !== undefined
     this.#sendAtOnce()
   }
 

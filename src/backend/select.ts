@@ -14,6 +14,10 @@ export interface Selection {
 
 /** @throws ERR_SPEADCAST_BACKEND when a backend was asked for by name that cannot work here; ERR_SPEADCAST_BUNDLED */
 export async function selectBackend(choice: BackendChoice, wanted: Wanted): Promise<Selection> {
+  if (choice === 'tcp') {
+    const refused = process.platform === 'linux' ? koffiRefused() : `it needs Linux, this is ${process.platform}`
+    if (refused) throw new BackendRefused('tcp', `${refused}; send by UDP, to HOST:PORT`)
+  }
   // Opening it says why it cannot work, if it cannot.
   if (choice !== 'auto' && choice !== 'udp') return { backend: choice, reason: 'asked for' }
   const refused = udpRefused()

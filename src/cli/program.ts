@@ -9,7 +9,8 @@ const COMMANDS: Readonly<Record<string, { readonly description: string; readonly
     load: async () => (await import('./send/command.js')).sendCommand(),
   },
   recv: {
-    description: 'receive SPEAD heaps over UDP, or as datagrams of InfiniBand or RoCE: count, verify or store them',
+    description:
+      'receive SPEAD heaps over UDP or TCP, as datagrams of InfiniBand or RoCE, or from a capture: count, verify or store them',
     load: async () => (await import('./recv/command.js')).recvCommand(),
   },
   bench: {
@@ -51,6 +52,8 @@ export const rootCommand = (): Command =>
   new Command('speadcast')
     .description('Send SPEAD heaps in batches, as fast as the hardware allows.')
     .version(version())
+    // Beside the longest option a terminal of 80 columns leaves less than the 40 below which commander wraps nothing.
+    .configureHelp({ minWidthToWrap: 20 })
     .addHelpText(
       'after',
       footer(`
@@ -58,9 +61,8 @@ Every command takes --help and --json (one JSON object on standard output, every
 { error: { code, message, help (the command that says more), command, exitStatus, call and errno (where a system call failed) } }.
 Exit status: 0 success, 1 failure at run time, 2 bad usage, 130 interrupted twice.
 
-Environment:
-  NODE_DEBUG=speadcast      makes each command tell what it chose and what happened
-  SPEADCAST_VERBS_LIBRARY   name or path of libibverbs, unless --verbs-library says
+Environment: NODE_DEBUG=speadcast: each command tells what it chose and what happened; SPEADCAST_VERBS_LIBRARY: name or path of libibverbs,
+unless --verbs-library says; TERM: with dumb no line is rewritten; NO_COLOR: changes nothing, because nothing is printed in colours.
 
 Examples:
   speadcast demo

@@ -24,6 +24,7 @@ import { ensure, SpeadcastError, ThreadRefused, withCode } from '../errors.js'
 import { type EndpointSpec, parseEndpoints, resolveEndpoints } from '../net/endpoint.js'
 import { addressesSettle, equal, interfaceName, type ResolvedInterface } from '../net/interface.js'
 import { askedInterface } from '../net/sender-interface.js'
+import { tcpEndpoint } from '../net/transport.js'
 import { openDgram } from './dgram-receiver.js'
 import { ReceiverNews } from './news.js'
 import {
@@ -55,14 +56,15 @@ export type { ReceivedHeap, ReceivedItem } from './received-heap.js'
 export { Receiver, type ReceiverPeer, type ReceiverStats, type ReceiveSummary } from './receiver.js'
 export type { EndReason, SeenItem, SessionSummary } from './session.js'
 export type { ReceiverCounters } from './stats.js'
+export { valueText } from './value-text.js'
 
 const QUEUE_HEAPS = 256
 const QUEUE_BYTES = 128 << 20
 
 /**
  * Opens a receiver. When the promise resolves, the sockets are bound, groups are joined and the loop runs: packets sent from now on are
- * received. An open receiver keeps the process alive, and never delays process.exit.
- * @throws (rejects) ERR_SPEADCAST_CONFIG, _ENDPOINT, _RESOLVE, _INTERFACE, _BACKEND, _BUNDLED, _WORKER, _MEMORY, _INPUT (output file),
+ * received. With `pcapPath` the file is open and its endpoints are known. An open receiver keeps the process alive, and never delays process.exit.
+ * @throws (rejects) ERR_SPEADCAST_CONFIG, _ENDPOINT, _RESOLVE, _INTERFACE, _BACKEND, _BUNDLED, _WORKER, _MEMORY, _INPUT (output file, capture),
  *   _NATIVE
  * @example await using receiver = await openReceiver({ endpoints: '239.10.0.1:7148', interface: 'eth0' })
  */
@@ -162,11 +164,8 @@ export async function openReceiver(given: ReceiverOptions): Promise<Receiver> {
 /** The options with the backend that the endpoints ask for. @throws ERR_SPEADCAST_CONFIG, ERR_SPEADCAST_ENDPOINT */
 function withTransport(options: ReceiverOptions, specs: readonly EndpointSpec[]): ReceiverOptions {
   const { backend = 'auto' } = options
-  const tcp = specs.find(({ transport }) => transport === 'tcp')
-  const other = specs.find(({ transport }) => transport !== 'tcp')
+  const tcp = tcpEndpoint(specs, 'open a receiver for each')
   if (!tcp) return options
-  const mixed = () => `endpoints mix TCP and UDP (${tcp.text} and ${other!.text}); open a receiver for each`
-  ensure(!other, 'ERR_SPEADCAST_ENDPOINT', mixed)
   const wrong = () => `${tcp.text} is for backend 'tcp', not '${backend}'; leave backend out`
   ensure(backend === 'auto' || backend === 'tcp', 'ERR_SPEADCAST_CONFIG', wrong)
   return { ...options, backend: 'tcp' }

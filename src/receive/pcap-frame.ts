@@ -7,7 +7,7 @@ import { AF_INET, AF_INET6 } from '../../ffi/layout.js'
 
 export const DATAGRAM = 0
 /** No UDP, or none that can be followed. */
-export const OTHER_FRAME = 1
+const OTHER_FRAME = 1
 /** A part of a datagram, which is not put together. */
 export const FRAGMENT = 2
 /** A datagram that is not there whole: cut behind its header by the capture, or longer than the packet that carries it. */

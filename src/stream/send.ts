@@ -1,3 +1,4 @@
+import type { ChosenHeaps } from '../batch/chosen.js'
 import type { Submission } from '../engine/ring.js'
 import { unlisten } from './abort-listeners.js'
 import type { BatchResult } from './result.js'
@@ -10,6 +11,8 @@ export class Send implements Submission {
   rows = 0
   explicitCnts = false
   payloadBytes = 0
+  /** The heaps that a mask names. */
+  chosen: ChosenHeaps | undefined
   /** Bytes of headers and payload: what it counts in the queue. */
   queuedBytes = 0
   /** They are counted. A send that waits for room is not. */

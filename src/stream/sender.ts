@@ -55,6 +55,14 @@ export class Sender {
     return promise
   }
 
+  /** The answer of a send without heaps. */
+  nothing(): SendPromise<BatchResult> {
+    const promise = new SendPromise<BatchResult>(() => {})
+    const { evidence } = this.submissions.driver.caps
+    promise.fulfil({ heaps: 0, packets: 0, payloadBytes: 0, firstCnt: Number.NaN, evidence, suspect: false })
+    return promise
+  }
+
   /** The bound of queued bytes is reached: nothing is queued. */
   refused(call: string): SendPromise<BatchResult> {
     const promise = new SendPromise<BatchResult>(() => {})

@@ -13,6 +13,7 @@ import { readCounters } from '../stats.js'
 import {
   checkBatchOptions,
   checkGroupMode,
+  checkMask,
   checkRange,
   checkReferences,
   cntSequence,
@@ -39,8 +40,9 @@ import { SendPromise } from './send-promise.js'
 import { Sender } from './sender.js'
 import { Submissions } from './submissions.js'
 
+const NO_OPTIONS: SendOptions = {}
 const AT_ONCE = Promise.resolve()
-const SEND_OPTIONS = ['heaps', 'signal', 'firstHeap']
+const SEND_OPTIONS = ['heaps', 'signal', 'firstHeap', 'mask']
 const SEND_HEAP_OPTIONS = ['cnt', 'substream', 'rateBytesPerSecond', 'signal']
 const SEND_HEAPS_OPTIONS = ['signal']
 
@@ -188,13 +190,18 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
     if (batch.state !== 'free')
       throw new SpeadcastError('ERR_SPEADCAST_BATCH_STATE', 'send: the batch is still in flight; await batch.free first')
     const first = options?.firstHeap ?? 0
-    const heaps = options?.heaps ?? batch.heaps - first
-    checkRange(first, heaps, batch.heaps)
+    const most = options?.heaps ?? batch.heaps - first
+    checkRange(first, most, batch.heaps)
     checkSignal('send', options?.signal)
-    batch.template.validate(heaps, first)
+    const { mask } = options ?? NO_OPTIONS
+    if (mask !== undefined) checkMask(mask, batch.heaps)
+    const chosen = mask && lane.choose(mask, first, most)
+    const heaps = chosen ? chosen.heaps.length : most
+    if (heaps === 0) return this.#sender.nothing()
+    batch.template.validate(heaps, first, chosen)
     if (this.#config.debug) lane.checksum = checksumOf(batch.template)
-    lane.telling = this.#descriptors.describe(batch.template, heaps, first)
-    this.#lanes.aim(lane, heaps, lane.telling?.substreams, first)
+    lane.telling = this.#descriptors.describe(batch.template, heaps, first, chosen)
+    this.#lanes.aim(lane, heaps, lane.telling?.substreams, first, chosen)
     const promise = new SendPromise<BatchResult>(this.#submissions.watch)
     batch.setInFlight(promise)
     this.#sender.submit(promise, lane, heaps, options?.signal)

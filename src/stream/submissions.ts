@@ -260,7 +260,9 @@ export class Submissions implements DriverClient {
     if (!this.#outcomes.has(count)) this.driver.drainMessages()
     const outcome = this.#outcomes.get(count)!
     this.#outcomes.delete(count)
-    this.#finish(send, undefined, failureOf(outcome, suspect, this.driver.caps.evidence))
+    const { heaps, causes } = outcome
+    const all = send.chosen ? { causes, heaps: send.chosen.spread(heaps, 'skipped') } : outcome
+    this.#finish(send, undefined, failureOf(all, suspect, this.driver.caps.evidence))
   }
 
   #settle(send: Send, result: BatchResult | undefined, error: unknown): void {
@@ -313,6 +315,10 @@ export class Submissions implements DriverClient {
   }
 }
 
-function failureOf({ heaps, causes }: OutcomeMessage, suspect: boolean, evidence: BatchResult['evidence']): SendError {
+function failureOf(
+  { heaps, causes }: Pick<OutcomeMessage, 'heaps' | 'causes'>,
+  suspect: boolean,
+  evidence: BatchResult['evidence'],
+): SendError {
   return new SendError(new Outcome(heaps, causes, suspect, evidence))
 }

@@ -174,23 +174,29 @@ describe.each(SHELLS)('%s', (shell) => {
     const program = new Command('planted')
     const below = program.command('outer').description(hostile)
     below
+      .argument('<SHAPE>')
+      .option('--own')
       .command('inner')
       .description(hostile)
       .option('--hostile', hostile)
       .addOption(new Option('--kind <KI:ND>', hostile).choices(['one', 't:w$o']))
     const file = join(temporaryFolder(), shell)
     writeFileSync(file, SCRIPTS[shell](modelOf(program, [])))
-    const [commands, inner, flag, kinds] = DRIVERS[shell](file, [
+    const [commands, inner, flag, kinds, own, behind] = DRIVERS[shell](file, [
       'planted out',
       'planted outer in',
       'planted outer inner --hos',
       'planted outer inner --kind ',
+      // A command that takes arguments and has commands, too.
+      'planted outer --ow',
+      'planted outer 3x4 --ow',
     ])
     const description = shell === 'bash' ? '' : hostile
     expect(commands).toEqual([{ word: 'outer', description }])
     expect(inner).toEqual([{ word: 'inner', description }])
     expect(flag).toEqual([{ word: '--hostile', description }])
     expect(kinds!.map(({ word }) => word.replaceAll('\\', ''))).toEqual(['one', 't:w$o'])
+    for (const offers of [own, behind]) expect(offers!.map(({ word }) => word)).toEqual(['--own'])
   })
 })
 

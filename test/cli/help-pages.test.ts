@@ -5,7 +5,7 @@ import { run } from '../support/cli.js'
 import { need } from '../support/need.js'
 import { inTerminal, rawTerminalUnavailable } from '../support/raw-terminal.js'
 
-const COMMANDS = ['', 'send', 'recv', 'bench', 'devices', 'doctor', 'explain', 'demo']
+const COMMANDS = ['', 'send', 'recv', 'bench', 'devices', 'doctor', 'explain', 'demo', 'completion']
 
 const longest = (text: string): number => Math.max(...text.split('\n').map((line) => line.length))
 
@@ -48,6 +48,10 @@ test('paragraphs are filled, headings begin lines, and commands go on behind a b
       '  short',
     ].join('\n'),
   )
+  const words = 'Environment:\n  NAME   what it is for'
+  expect(wrapped(words, 18)).toBe('Environment:\n  NAME   what it\n         is for')
+  expect(wrapped(words, 80)).toBe(words)
+  expect(wrapped('  source <(x)    # in ~/.bashrc', 20)).toBe('  # in ~/.bashrc\n  source <(x)')
   expect(wrapped(text, 200)).toBe(
     '\nOne two three four.\nExit status: 0 good; 1 bad.\n\nExamples:\n  speadcast send 10.0.0.5:7148 --rate 1Gbps\n  short',
   )

@@ -128,8 +128,9 @@ async function refusal([name = '', ...args]: readonly string[]): Promise<string 
       writeOut: () => undefined,
     })
     .action((endpoints: string[], flags: SendFlags) => {
-      // An agent is a host, with a port or without.
-      if (Array.isArray(endpoints) && !('agent' in flags)) parseEndpoints(endpoints)
+      // An agent is a host, with a port or without; a capture needs no endpoint.
+      const all = !('agent' in flags) && !(name === 'recv' && flags.pcap !== undefined)
+      if (Array.isArray(endpoints) && all) parseEndpoints(endpoints)
       if (name !== 'send') return
       checkFlags(flags)
       parseStreamConfig(streamOptions(endpoints, flags))

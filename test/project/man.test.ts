@@ -38,11 +38,12 @@ const flat = (text: string): string => text.replace(/\s+/g, ' ')
 
 let commands: readonly Command[]
 beforeAll(async () => {
-  const program = await wholeProgram()
-  commands = [program, ...program.commands]
+  commands = withCommands(await wholeProgram())
 })
 
-const pageOf = (command: Command): string => `${command.parent ? 'speadcast-' : ''}${command.name()}.1`
+const withCommands = (command: Command): Command[] => [command, ...command.commands.flatMap(withCommands)]
+const nameOf = (command: Command): string => (command.parent ? `${nameOf(command.parent)}-${command.name()}` : command.name())
+const pageOf = (command: Command): string => `${nameOf(command)}.1`
 
 test('there is a page for each command, and package.json names each', () => {
   expect([...PAGES].sort()).toEqual(commands.map(pageOf).sort())

@@ -51,7 +51,7 @@ export class Connection {
   constructor(socket: TcpSocket, losses: Losses) {
     this.#socket = socket
     this.#losses = losses
-    this.interest = { fd: socket.fd, events: POLLRDHUP }
+    this.interest = { fd: socket.fd, events: this.#closing }
   }
 
   get fd(): number {
@@ -117,7 +117,12 @@ export class Connection {
 
   /** Sets what to wait for: acknowledgements and losses anyway, room for a packet if there is none, or for the rest of one. */
   await(room: boolean): void {
-    this.interest.events = (room || this.#vector ? POLLOUT : 0) | (this.receiverHasClosed ? 0 : POLLRDHUP)
+    this.interest.events = (room || this.#vector ? POLLOUT : 0) | this.#closing
+  }
+
+  /** Nothing tells twice that the receiver has closed its side; a socket that is not read would tell it for ever. */
+  get #closing(): number {
+    return this.receiverHasClosed || this.#socket.given ? 0 : POLLRDHUP
   }
 
   #refuse(errno: number): void {
@@ -145,7 +150,8 @@ export class Connection {
   lookAround(): void {
     if (this.state !== 'open') return
     this.#socket.drainNotices()
-    const read = this.receiverHasClosed ? 0 : this.#socket.readAway()
+    // What arrives at a socket of the user's is the user's to read.
+    const read = this.receiverHasClosed || this.#socket.given ? 0 : this.#socket.readAway()
     if (read === HAS_CLOSED) this.receiverHasClosed = true
     const errno = read > 0 ? read : this.#socket.takeError()
     if (errno !== 0) this.lose(errno)

@@ -19,6 +19,8 @@ export interface TcpOptions {
   readonly ttl?: number
   readonly dscp?: number
   readonly connectTimeoutMs: number
+  /** The user's socket, which is connected to the only endpoint. */
+  readonly socketFd?: number
   /** Absent: a connection that is lost stays lost. */
   readonly retry?: RetryOptions
 }

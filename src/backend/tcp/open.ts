@@ -1,7 +1,7 @@
 /** Connects to every receiver. */
 import { NativeError } from '../../../ffi/native-error.js'
 import { TcpSocket } from '../../../ffi/socket/tcp-socket.js'
-import { SpeadcastError } from '../../errors.js'
+import { descriptorRemedy, SpeadcastError } from '../../errors.js'
 import type { ResolvedEndpoint } from '../../net/endpoint.js'
 import { dial, refused, type TcpOptions } from './dial.js'
 
@@ -10,6 +10,7 @@ import { dial, refused, type TcpOptions } from './dial.js'
  * @throws ERR_SPEADCAST_UNREACHABLE where nobody answers or listens, ERR_SPEADCAST_BACKEND when a socket cannot be made as asked
  */
 export async function connectAll(options: TcpOptions): Promise<TcpSocket[]> {
+  if (options.socketFd !== undefined) return [adopted(options.endpoints[0]!, options.socketFd)]
   const sockets: TcpSocket[] = []
   try {
     for (const endpoint of options.endpoints) sockets.push(begin(endpoint, options))
@@ -18,6 +19,20 @@ export async function connectAll(options: TcpOptions): Promise<TcpSocket[]> {
   } catch (error) {
     for (const socket of sockets) socket.close()
     throw error
+  }
+}
+
+function adopted(endpoint: ResolvedEndpoint, fd: number): TcpSocket {
+  let socket: TcpSocket | undefined
+  try {
+    socket = new TcpSocket(endpoint.family, fd)
+    socket.noticeAcknowledgements()
+    return socket
+  } catch (cause) {
+    socket?.close()
+    if (!(cause instanceof NativeError)) throw cause
+    const message = `socket.fd is ${fd}, and the connection to ${endpoint.text} cannot be used: ${cause.message}${descriptorRemedy(cause)}`
+    throw new SpeadcastError('ERR_SPEADCAST_BACKEND', message, { cause })
   }
 }
 

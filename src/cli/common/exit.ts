@@ -4,7 +4,7 @@ import { hasPrintedJson, printJson, say } from './print.js'
 import { inFlags } from './wording.js'
 
 export const EXIT_FAILED = 1
-export const EXIT_USAGE = 2
+const EXIT_USAGE = 2
 export const EXIT_INTERRUPTED = 130
 
 const USAGE_CODES: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
@@ -16,6 +16,7 @@ const USAGE_CODES: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'ERR_SPEADCAST_PACKET_SIZE',
   'ERR_SPEADCAST_RESOLVE',
   'ERR_SPEADCAST_SPLIT',
+  'ERR_SPEADCAST_VALUE',
 ])
 
 /**

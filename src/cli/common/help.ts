@@ -2,7 +2,7 @@
 import type { AddHelpTextContext } from 'commander'
 
 /**
- * Wraps a text for `addHelpText`. Lines that are indented are command lines; others are joined to paragraphs, which end at an empty line and before
+ * Wraps a text for `addHelpText`. Lines that are indented are command lines, or explain a word; others are joined to paragraphs, which end at an empty line and before
  * a line that begins with a heading such as `JSON:`.
  */
 export function footer(text: string): (context: AddHelpTextContext) => string {
@@ -21,12 +21,19 @@ export function wrapped(text: string, width: number): string {
     else paragraphs.push(line)
     open = plain
   }
-  return paragraphs.map((paragraph) => (paragraph.startsWith(' ') ? example(paragraph, width) : fill(paragraph, width))).join('\n')
+  return paragraphs.map((paragraph) => (paragraph.startsWith(' ') ? indented(paragraph, width) : fill(paragraph, width))).join('\n')
 }
 
-/** A command line goes on behind a backslash, so that it can still be copied. */
-function example(line: string, width: number): string {
+/**
+ * A command line goes on behind a backslash, so that it can still be copied, and a comment behind it goes in front. What explains a word goes
+ * on below its beginning.
+ */
+function indented(line: string, width: number): string {
   if (line.length <= width) return line
+  const [, command, comment] = /^(.*\S) +(# .*)$/.exec(line) ?? []
+  if (command !== undefined) return `  ${comment}\n${indented(command, width)}`
+  const [, word, about] = /^( +\S+ {2,})(.*)$/.exec(line) ?? []
+  if (word !== undefined) return `${word}${fill(about!, width - word.length).replaceAll('\n', `\n${' '.repeat(word.length)}`)}`
   return `  ${fill(line.trim(), width - 6).replaceAll('\n', ' \\\n    ')}`
 }
 

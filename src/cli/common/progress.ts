@@ -1,7 +1,7 @@
 /** Shows progress as one line on standard error, rewritten as it goes; shows nothing where that is no terminal. */
 import { printable } from '../../errors.js'
 import { cut } from './live-text.js'
-import { sayProgress } from './print.js'
+import { rewritesLines, sayProgress } from './print.js'
 import { bytesPerSecond, clock, count, many } from './table.js'
 
 export interface ProgressState {
@@ -20,7 +20,7 @@ const EVERY_MS = 250
 /** Asks `state` four times a second. Returns a function that ends it and clears the line. */
 export function showProgress(what: string, state: () => ProgressState): () => void {
   const { stderr } = process
-  if (!stderr.isTTY) return () => undefined
+  if (!rewritesLines()) return () => undefined
   const start = performance.now()
   let lastAt = start
   let lastBytes = 0

@@ -38,7 +38,7 @@ export const FLAG_OF: Readonly<Record<string, string>> = {
   'ibverbs.vlan': '--vlan',
   interface: '--interface',
   ioThreads: '--io-threads',
-  multicastLoop: '--multicast-loop',
+  multicastLoop: '--no-multicast-loop',
   neighbourTimeoutMs: '--neighbour-timeout',
   packetSizeBytes: '-p',
   payloadBytes: '--payload-bytes',
@@ -95,6 +95,7 @@ export function inFlags(message: string): string {
       const flag = FLAG_OF[name] ?? FLAG_OF[outer]
       return flag === undefined ? all : `${flag}${inside(FLAG_OF[name] ? rest : name.slice(outer.length) + rest)}`
     })
+    .replace(/\bmulticastLoop is false\b/g, '--no-multicast-loop is given')
     .replace(/\bpacketSizeBytes ≤ (\d+)/g, '-p $1')
     .replace(CODED, (_, name: string, rest: string, value?: string) => `${FLAG_OF[name]}${inside(rest)}${value ? ` ${value}` : ''}`)
     .replace(/(?<!-)\bbackends '([\w-]+)' (and|or) '([\w-]+)'/g, '--backend $1 $2 $3')

@@ -27,28 +27,24 @@ const nameOf = ({ path }: Node): string => `_${path.replaceAll(' ', '_')}`
 
 function functionOf(node: Node): string {
   const { commands, flags, values } = node
-  const specs = [
-    ...flags.flatMap(specsOf),
-    ...(commands.length > 0 ? [`'1: :->command'`, `'*:: :->rest'`] : values.map(argumentSpec)),
-  ]
-  const body = `  _arguments -C -S ${specs.map((spec) => `\\\n    ${spec}`).join(' ')}`
-  if (commands.length === 0) return `${nameOf(node)}() {\n${body.replace('-C -S', '-S')}\n}`
-  return `${nameOf(node)}() {
+  const name = nameOf(node)
+  const calls = (each: readonly string[]) => each.map((spec) => `\\\n    ${spec}`).join(' ')
+  const specs = flags.flatMap(specsOf)
+  if (commands.length === 0) return `${name}() {\n  _arguments -S ${calls([...specs, ...values.map(argumentSpec)])}\n}`
+  // Behind the name of a command its own function completes. Other words are values, where the command takes any.
+  const first = `'1:${values.length > 0 ? escaped(values[0]!.name, ':') : 'command'}:->first'`
+  return `${name}() {
   local curcontext=$curcontext state line
   local -a commands
-${body}
-  case $state in
-    command)
-      commands=(${commands.map(({ name, description }) => `\n        ${quoted(`${escaped(name, ':')}:${escaped(description, '')}`)}`).join('')}
-      )
-      _describe command commands
-      ;;
-    rest)
-      case $line[1] in
-${commands.map((each) => `        ${quoted(each.name)}) ${nameOf(each)} ;;`).join('\n')}
-      esac
-      ;;
+  case $words[2] in
+${commands.map((each) => `    ${quoted(each.name)}) (( CURRENT > 2 )) && { shift words; (( CURRENT-- )); ${nameOf(each)}; return } ;;`).join('\n')}
   esac
+  _arguments -C -S ${calls([...specs, first, ...values.map((value, i) => (value.several || i > 0 ? argumentSpec(value, i) : '')).filter(Boolean)])}
+  if [[ $state == first ]]; then
+    commands=(${commands.map((each) => `\n      ${quoted(`${escaped(each.name, ':')}:${escaped(each.description, '')}`)}`).join('')}
+    )
+    _describe command commands
+  fi
 }`
 }
 

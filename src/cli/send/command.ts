@@ -153,7 +153,7 @@ payloadBytesPerSecond, packetsPerSecond, segmentation, segmentationReason, cpuSe
 portUnreachable (how often that came back: nobody listens there). With --rate also rate { bytesPerSecond (asked), basis, reached (share
 of it), reachedBytesPerSecond, madeUp and givenUp { gaps, seconds } (times without a batch, by --catch-up), reasons (why not; how much of
 the time no batch was waiting, the sending thread woke up late, the kernel or the device had no room, and packets that could not be sent
-took) }.
+took) }. After a failure also error (speadcast --help).
 JSON of --json-stream, an object a line: { kind: "start", command, date, intervalSeconds, endpoints, … (what was chosen) }, { kind:
 "interval", startSeconds, endSeconds, heaps, heapsFailed, heapsSuspect, payloadBytes, packets, … (of that time; they sum to the end's),
 lagSeconds, bytesBehind }, { kind: "event", type ("path-change", "warning", "message"), atSeconds, message }, { kind: "end", … (as --json) }.
