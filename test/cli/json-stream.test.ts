@@ -108,3 +108,28 @@ test('--json and --json-stream contradict each other', async () => {
       stderr: expect.stringMatching(/drop one of the two/),
     })
 })
+
+test('bench: the intervals of all its streams sum to its rows, warm-ups included', async () => {
+  const args = [
+    'bench',
+    '10.0.0.5:7148',
+    '--backend',
+    'memory',
+    '--sizes',
+    '8KiB,64KiB',
+    '--seconds',
+    '0.2',
+    '--warmup-seconds',
+    '0.1',
+  ]
+  const { code, stdout, stderr } = await run([...args, '--rate', '50MB/s', '--json-stream', '--interval', '0.05'])
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+  const objects = parse(stdout)
+  const end = objects.at(-1)! as unknown as { rows: Record<string, number>[]; machine: object }
+  expect(objects[0]).toMatchObject({ kind: 'start', command: 'bench', sizes: [8192, 65536] })
+  expect(end).toMatchObject({ kind: 'end', interrupted: false, machine: { backend: 'memory' } })
+  const sum = (name: string) => ofKind(objects, 'interval').reduce((all, interval) => all + (interval[name] as number), 0)
+  const rows = (...names: string[]) =>
+    end.rows.flatMap((row) => names.map((name) => row[name]!)).reduce((all, value) => all + value, 0)
+  expect([sum('heaps'), sum('packets'), sum('udpBytes')]).toEqual([rows('heaps', 'warmupHeaps'), rows('packets'), rows('udpBytes')])
+})

@@ -154,6 +154,18 @@ describe('on a terminal', { timeout: 90_000 }, () => {
     await expectAsBefore(terminal, 0)
   })
 
+  test('bench: each size in its turn, and the table afterwards', async (ctx) => {
+    need(ctx, !terminalUnavailable(), terminalUnavailable())
+    const { to } = await sink()
+    const terminal = openTerminal(120, 40)
+    await terminal.run(`bench ${to} --sizes 8KiB,16KiB --seconds 2 --warmup-seconds 0.5 --rate 1MB/s --live`)
+    await terminal.shows(/^heaps of 8 KiB, udp on lo to .* +0:0\d$/m)
+    expect(terminal.state).toEqual(WITHIN)
+    await terminal.shows(/^heaps of 16 KiB, udp on lo to /m)
+    await terminal.shows(/^16 KiB +1 /m)
+    await expectAsBefore(terminal, 0)
+  })
+
   test('a dumb terminal gets lines instead, and a sentence', async (ctx) => {
     need(ctx, !terminalUnavailable(), terminalUnavailable())
     const { to } = await sink()

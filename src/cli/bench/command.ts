@@ -4,6 +4,7 @@ import { Command, Option } from 'commander'
 import { usageError } from '../common/exit.js'
 import { footer } from '../common/help.js'
 import { byteCount, byteCounts, decimal, seconds, wholeNumber } from '../common/quantity.js'
+import { addReportOptions } from '../common/run-flags.js'
 import { addTransportOptions, batchesOption, packetSizeOption, rateOption } from '../common/transport-options.js'
 import { agentCommand } from './agent/command.js'
 import type { BenchFlags } from './flags.js'
@@ -54,10 +55,7 @@ export function benchCommand(): Command {
     .addOption(batchesOption())
     .addOption(rateOption())
   addTransportOptions(bench, 'pcap')
-  return bench
-    .optionsGroup('Output:')
-    .option('--json', 'one JSON object on standard output, everything else on standard error')
-    .option('--json-stream', 'with --agent: a JSON object for each run as it ends, on a line of its own, and one for the summary')
+  return addReportOptions(bench.optionsGroup('Output:'))
     .helpOption('-h, --help', 'this text')
     .addHelpText(
       'after',
@@ -79,6 +77,8 @@ interrupted, rows: [{ kind: "run", ground: "host", program, round, attempt, poin
 packetSizeBytes, heaps, payloadBytes, seconds, payloadBytesPerSecond, packetsPerSecond, cpuSeconds (all of the time measured), packets,
 udpBytes (warm-up included), warmupHeaps, heapsFailed, heapsSuspect, refused (the kernel had no room, or an ICMP error came; sent
 again), interrupted (cut short), stats }].
+JSON of --json-stream: as of send, warm-ups included; the end is the object of --json. With --agent an object for each run as it ends, and one
+for the summary.
 With --agent: agent, transport, packetSizeBytes, secondsOfRun, accuracyPercent, confirm, interrupted, sizes: [{ heapSizeBytes, packetSizeBytes,
 rate, payloadRate, frameRate, wireRate (bytes a second), confirmed, limitedBy (none, way, queue, receiver-socket, receiver-memory,
 receiver-interface, sender-interface, sender, silence, rate), why, steps }].

@@ -1,8 +1,9 @@
 /** The options of `speadcast bench`, as commander parses them. */
 import type { RateText } from '../../index.js'
+import type { ReportFlags } from '../common/run-flags.js'
 import type { TransportFlags } from '../common/transport-options.js'
 
-export interface BenchFlags extends TransportFlags {
+export interface BenchFlags extends TransportFlags, ReportFlags {
   readonly to?: readonly string[]
   readonly sizes: readonly number[]
   readonly seconds: number
@@ -11,12 +12,10 @@ export interface BenchFlags extends TransportFlags {
   readonly packetSize?: number
   readonly batches?: number
   readonly rate: RateText
-  readonly json?: true
   readonly agent?: true
   /** In per cent. */
   readonly accuracy: number
   readonly confirm: number
   readonly burst?: number
   readonly html?: string
-  readonly jsonStream?: true
 }

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { cpus, machine, release, totalmem, type } from 'node:os'
 import type { StreamStats } from '../../index.js'
-import { printJson } from '../common/print.js'
+import { printSummary } from '../common/print.js'
 import { binaryBytes, columns, count, table } from '../common/table.js'
 import type { BenchFlags } from './flags.js'
 
@@ -65,8 +65,8 @@ function describeHost(rows: readonly BenchRow[], flags: BenchFlags) {
 
 export function reportBench(rows: readonly BenchRow[], to: readonly string[], flags: BenchFlags, interrupted: boolean): void {
   const host = describeHost(rows, flags)
-  if (flags.json) printJson({ machine: host, interrupted, rows })
-  else if (rows.length === 0) process.stdout.write('nothing was measured\n')
+  if (printSummary(flags, { machine: host, interrupted, rows })) return
+  if (rows.length === 0) process.stdout.write('nothing was measured\n')
   else process.stdout.write(`${describe(host, to, flags, rows)}\n${sizes(rows)}`)
 }
 

@@ -6,8 +6,11 @@ import { withAlternatives } from '../common/alternatives.js'
 import { complain, EXIT_FAILED } from '../common/exit.js'
 import { cutOffAfter, onInterrupt } from '../common/interrupt.js'
 import { say } from '../common/print.js'
+import { Succession } from '../common/succession.js'
+import { binaryBytes } from '../common/table.js'
 import { Tally } from '../common/tally.js'
 import { checkTransportOptions, transportOptions } from '../common/transport-options.js'
+import { Watch } from '../common/watch.js'
 import { batchHeapsOf, patternSource } from '../send/heaps.js'
 import { tutorialItems } from '../send/items.js'
 import { DEFAULT_PACKET_BYTES } from '../send/options.js'
@@ -27,11 +30,15 @@ export async function runBench(to: readonly string[], flags: BenchFlags): Promis
   })
   const rows: BenchRow[] = []
   let failure: unknown
+  let succession: Succession | undefined
   try {
     checkTransportOptions(flags, flags.backend)
-    await sweep(to, flags, rows, stopping.signal)
+    succession = new Succession(new Watch('bench', flags))
+    await sweep(to, flags, rows, stopping.signal, succession)
   } catch (error) {
     failure = error
+  } finally {
+    succession?.end()
   }
   undo()
   if (rows.length > 0 || failure === undefined) reportBench(rows, to, flags, stopping.signal.aborted)
@@ -42,7 +49,13 @@ export async function runBench(to: readonly string[], flags: BenchFlags): Promis
   }
 }
 
-async function sweep(to: readonly string[], flags: BenchFlags, rows: BenchRow[], stopping: AbortSignal): Promise<void> {
+async function sweep(
+  to: readonly string[],
+  flags: BenchFlags,
+  rows: BenchRow[],
+  stopping: AbortSignal,
+  succession: Succession,
+): Promise<void> {
   // One tally for all measurements, so that a cause is told once.
   const tally = new Tally('bench')
   let firstCnt = 1
@@ -58,7 +71,15 @@ async function sweep(to: readonly string[], flags: BenchFlags, rows: BenchRow[],
         firstCnt,
         ...transportOptions(flags),
       })
-      const hideProgress = progress.show(round, heapSize)
+      await succession.next({
+        stream,
+        tally,
+        heapSizeBytes: heapSize,
+        rateBasis: 'udp',
+        title: `heaps of ${binaryBytes(heapSize)}, `,
+        chosen: { sizes: flags.sizes, seconds: flags.seconds, warmupSeconds: flags.warmupSeconds, repeats: flags.repeats },
+      })
+      const hideProgress = succession.watch.shows ? () => undefined : progress.show(round, heapSize)
       try {
         const row = await measure(stream, { flags, heapSize, round, tally, stopping })
         if (row === undefined) return

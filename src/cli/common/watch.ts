@@ -35,6 +35,12 @@ export class Watch {
       })
   }
 
+  /** Whether anything but a line of progress was asked for. */
+  get shows(): boolean {
+    const { live, jsonStream, interval } = this.flags
+    return live === true || jsonStream === true || interval !== undefined
+  }
+
   async start(subject: Subject): Promise<void> {
     this.#displays = await displaysOf(this.command, this.flags, subject)
     const hear = this.#displays.flatMap(({ message }) => message ?? [])

@@ -5,13 +5,13 @@ import type { BenchFlags } from '../flags.js'
 
 /** Options of the sweep without an agent. */
 const OTHERS: Readonly<Record<string, string>> = { warmupSeconds: '--warmup-seconds', repeats: '--repeats' }
+const SHOWN: Readonly<Record<string, string>> = { interval: '--interval', live: '--live' }
 /** Options of the search. */
 const OWN: Readonly<Record<string, string>> = {
   accuracy: '--accuracy',
   confirm: '--confirm',
   burst: '--burst',
   html: '--html',
-  jsonStream: '--json-stream',
 }
 
 /** Refuses options that make no sense with --agent. @throws ERR_SPEADCAST_CONFIG */
@@ -19,6 +19,8 @@ export function checkAgentFlags(flags: BenchFlags, given: (option: string) => bo
   for (const [option, flag] of Object.entries(OTHERS))
     if (given(option))
       throw usageError(`${flag} is of bench without --agent; a search takes --confirm rounds and counts from the first packet on`)
+  for (const [option, flag] of Object.entries(SHOWN))
+    if (given(option)) throw usageError(`${flag} is of bench without --agent; a search prints a line for each run`)
   const { backend } = flags
   if (backend === 'rdma-ud' || backend === 'memory')
     throw usageError(`--agent receives UDP or TCP, not --backend ${backend}; use auto, ibverbs, udp, dgram or tcp`)
