@@ -38,6 +38,7 @@ const PROTOTYPES = {
   listen: 'int listen(int fd, int backlog)',
   accept4: 'int accept4(int fd, uint64_t addr, uint64_t addrlen, int flags)',
   getsockname: 'int getsockname(int fd, uint64_t addr, uint64_t addrlen)',
+  getpeername: 'int getpeername(int fd, uint64_t addr, uint64_t addrlen)',
   setsockopt: 'int setsockopt(int fd, int level, int optname, uint64_t optval, uint optlen)',
   getsockopt: 'int getsockopt(int fd, int level, int optname, uint64_t optval, uint64_t optlen)',
   sendto: 'intptr_t sendto(int fd, uint64_t buf, size_t len, int flags, uint64_t addr, uint addrlen)',

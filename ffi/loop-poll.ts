@@ -130,6 +130,11 @@ export class LoopPoll {
     })
   }
 
+  /** Sets whether it keeps the process alive; at first it does. */
+  hold(yes: boolean): void {
+    this.#watch.hold(yes)
+  }
+
   close(): void {
     if (!this.#open) return
     this.#open = false

@@ -1,7 +1,7 @@
 // Runs behind `npm test`, `npm run demo` and the others: installs, builds and sets up whatever is missing, then does what was
 // asked. Plain node, because in a fresh clone nothing is installed yet.
 //
-//   node scripts/bootstrap.mjs build                  install, build dist/ and lib/
+//   node scripts/bootstrap.mjs build                  install, build dist/, lib/ and man/
 //   node scripts/bootstrap.mjs demo [ARGS]            install, build, run `speadcast demo`
 //   node scripts/bootstrap.mjs docs [ARGS]            install, make the reference in docs/site
 //   node scripts/bootstrap.mjs run FILE [ARGS]        install, build, set up the Python peer, run a script
@@ -13,7 +13,7 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { lock } from './lib/mutex.mjs'
-import { build, bundle } from './lib/output.mjs'
+import { build, bundle, manual } from './lib/output.mjs'
 import { packages } from './lib/packages.mjs'
 import { peer } from './lib/peer.mjs'
 import { at, checkInterrupted, interrupted, Quit, readJson, run, say, watchSignals } from './lib/process.mjs'
@@ -35,7 +35,7 @@ async function ensure(...parts) {
 }
 
 async function test(args) {
-  await ensure(packages, build, bundle, peer)
+  await ensure(packages, build, bundle, manual, peer)
   const temporary = mkdtempSync(join(tmpdir(), 'speadcast-counts-'))
   const file = process.env.SPEADCAST_COUNTS ?? join(temporary, 'counts.json')
   rmSync(file, { force: true })
@@ -57,12 +57,12 @@ const runNode = (...args) => run(process.execPath, args).then(({ status }) => st
 
 const [what = '', ...args] = process.argv.slice(2)
 const COMMANDS = {
-  build: () => ensure(packages, build, bundle).then(() => 0),
-  demo: () => ensure(packages, build, bundle).then(() => runNode(at('lib/cli.js'), 'demo', ...args)),
+  build: () => ensure(packages, build, bundle, manual).then(() => 0),
+  demo: () => ensure(packages, build, bundle, manual).then(() => runNode(at('lib/cli.js'), 'demo', ...args)),
   docs: () => ensure(packages).then(() => runNode(at('scripts/reference.mjs'), ...args)),
-  run: () => ensure(packages, build, bundle, peer).then(() => runNode(...args)),
+  run: () => ensure(packages, build, bundle, manual, peer).then(() => runNode(...args)),
   test: () => test(args),
-  vm: () => ensure(packages, build, bundle).then(() => runNode(at('scripts/vm/suite.mjs'), ...args)),
+  vm: () => ensure(packages, build, bundle, manual).then(() => runNode(at('scripts/vm/suite.mjs'), ...args)),
 }
 
 watchSignals()

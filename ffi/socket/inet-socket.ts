@@ -39,6 +39,12 @@ function optionName(option: readonly [number, number]): string {
   return `option ${option[0]}/${option[1]}`
 }
 
+/** fcntl(2) */
+const F_DUPFD_CLOEXEC = 1030
+
+/** A descriptor of its own for the same socket. @throws NativeError */
+const duplicate = (fd: number): number => checkCall('fcntl', libc().fcntl(fd, F_DUPFD_CLOEXEC, 0), `F_DUPFD_CLOEXEC of ${fd}`)
+
 /** @param type SOCK_DGRAM or SOCK_STREAM @throws NativeError */
 export function openSocket(family: 4 | 6, type: number): number {
   const [domain, name] = family === 6 ? [AF_INET6, 'AF_INET6'] : [AF_INET, 'AF_INET']
@@ -51,10 +57,11 @@ export class InetSocket {
   protected readonly scratch = new Scratch(4096)
   #open = true
 
-  constructor(family: 4 | 6, type: number) {
+  /** @param given the descriptor of a socket that is somebody else's: this is a duplicate of it */
+  constructor(family: 4 | 6, type: number, given?: number) {
     this.family = family
-    this.fd = orRelease(this.scratch.region, () => openSocket(family, type))
-    if (family === 6) this.setOption(OPT.IPV6_V6ONLY, 1)
+    this.fd = orRelease(this.scratch.region, () => (given === undefined ? openSocket(family, type) : duplicate(given)))
+    if (family === 6 && given === undefined) this.setOption(OPT.IPV6_V6ONLY, 1)
   }
 
   setOption(option: readonly [number, number], value: number | Uint8Array): void {
@@ -99,6 +106,12 @@ export class InetSocket {
   connect(address: SocketAddress): void {
     const bytes = encodeSocketAddress(address)
     checkCall('connect', libc().connect(this.fd, this.scratch.put(bytes), bytes.length), `port ${address.port}`)
+  }
+
+  /** Whether it is connected. */
+  get hasPeer(): boolean {
+    this.scratch.i32[16] = SOCKADDR_IN6.size
+    return libc().getpeername(this.fd, this.scratch.address, this.scratch.address + 64) >= 0
   }
 
   localPort(): number {

@@ -1,19 +1,55 @@
 /** A TCP socket for sending, which tells how much of what it took the receiver's kernel has acknowledged. */
-import { MSG_DONTWAIT, MSG_ERRQUEUE, OPT, POLLFD, POLLOUT, SIOCOUTQ, SOCK_STREAM, TIMESTAMP_ACKNOWLEDGED } from '../layout.js'
+import {
+  MSG_DONTWAIT,
+  MSG_ERRQUEUE,
+  OPT,
+  POLLFD,
+  POLLOUT,
+  SIOCOUTQ,
+  SOCK_CLOEXEC,
+  SOCK_STREAM,
+  TIMESTAMP_ACKNOWLEDGED,
+} from '../layout.js'
 import { checkCall, errno, libc } from '../libc.js'
 import { ERRNO, NativeError } from '../native-error.js'
-import { encodeSocketAddress, InetSocket, type SocketAddress } from './inet-socket.js'
+import { encodeSocketAddress, InetSocket, openSocket, type SocketAddress } from './inet-socket.js'
 
 /** Past the fields that other calls use. */
 const MESSAGE_AT = 256
 
+export const HAS_CLOSED = -1
+
 export class TcpSocket extends InetSocket {
+  readonly given: boolean
   readonly #ioctl = libc().ioctl
 
-  constructor(family: 4 | 6) {
-    super(family, SOCK_STREAM)
-    // A packet that waits for the acknowledgement of the one before it (RFC 896) would settle some 40 ms late.
+  /** @param given as InetSocket, connected: what it receives is its owner's to read */
+  constructor(family: 4 | 6, given?: number) {
+    super(family, SOCK_STREAM, given)
+    this.given = given !== undefined
+    this.#sendAtOnce()
+  }
+
+  /** A packet that waits for the acknowledgement of the one before it (RFC 896) would settle some 40 ms late. */
+  #sendAtOnce(): void {
     this.setOption(OPT.TCP_NODELAY, 1)
+  }
+
+  /**
+   * Puts a new socket that is not connected in this one's place, which keeps its descriptor's number. The old connection is reset, and what was
+   * not sent by it never is (socket(7), SO_LINGER). @throws NativeError, and the old connection may stay then
+   */
+  renew(): void {
+    const fresh = openSocket(this.family, SOCK_STREAM)
+    try {
+      // struct linger { on, seconds }
+      this.setOption(OPT.SO_LINGER, new Uint8Array([1, 0, 0, 0, 0, 0, 0, 0]))
+      checkCall('dup3', libc().dup3(fresh, this.fd, SOCK_CLOEXEC))
+    } finally {
+      libc().close(fresh)
+    }
+    if (this.family === 6) this.setOption(OPT.IPV6_V6ONLY, 1)
+    this.#sendAtOnce()
   }
 
   /** Begins to connect: the socket is ready to write when that has ended, and takeError() tells how. @throws NativeError */
@@ -49,12 +85,18 @@ export class TcpSocket extends InetSocket {
     return this.scratch.i32[0]!
   }
 
-  /** Whether the receiver has closed its side: nothing will be read any more. Reads away what it sent. */
-  receiverHasClosed(): boolean {
+  /**
+   * Reads away what the receiver sent. Returns 0; or HAS_CLOSED when it has closed its side, and there is no more; or the errno with which the
+   * connection broke, which this call alone may tell.
+   */
+  readAway(): number {
     const { address, u8 } = this.scratch
     for (;;) {
       const read = libc().recv(this.fd, address, u8.length, MSG_DONTWAIT)
-      if (read <= 0) return read === 0
+      if (read === 0) return HAS_CLOSED
+      if (read > 0) continue
+      const failed = errno()
+      if (failed !== ERRNO.EINTR) return failed === ERRNO.EAGAIN ? 0 : failed
     }
   }
 }

@@ -56,8 +56,9 @@ const CONTROL_AT = 512
 const CONTROL_BYTES = 512
 
 export class UdpSocket extends InetSocket {
-  constructor(family: 4 | 6) {
-    super(family, SOCK_DGRAM)
+  /** @param given as InetSocket */
+  constructor(family: 4 | 6, given?: number) {
+    super(family, SOCK_DGRAM, given)
   }
 
   /**
@@ -91,14 +92,17 @@ export class UdpSocket extends InetSocket {
     return i32[0] === -1 && i32[1] === -1 ? undefined : u8.slice(0, 8)
   }
 
+  /** IP_RECVERR makes the kernel report ENOBUFS instead of hiding it. */
+  reportErrors(): void {
+    this.setOption(this.family === 6 ? OPT.IPV6_RECVERR : OPT.IP_RECVERR, 1)
+  }
+
   /**
-   * IP_RECVERR makes the kernel report ENOBUFS instead of hiding it. PMTUDISC_DO sets DF so that nothing is fragmented behind our back,
-   * and refuses what a router said is too large for it (docs/ground-rules.md, "Sockets and UDP").
+   * PMTUDISC_DO sets DF so that nothing is fragmented behind our back, and refuses what a router said is too large for it
+   * (docs/ground-rules.md, "Sockets and UDP").
    */
-  reportErrors(allowFragmentation: boolean): void {
-    const v6 = this.family === 6
-    this.setOption(v6 ? OPT.IPV6_RECVERR : OPT.IP_RECVERR, 1)
-    this.setOption(v6 ? OPT.IPV6_MTU_DISCOVER : OPT.IP_MTU_DISCOVER, allowFragmentation ? PMTUDISC_DONT : PMTUDISC_DO)
+  letFragment(yes: boolean): void {
+    this.setOption(this.family === 6 ? OPT.IPV6_MTU_DISCOVER : OPT.IP_MTU_DISCOVER, yes ? PMTUDISC_DONT : PMTUDISC_DO)
   }
 
   /**

@@ -1,4 +1,5 @@
-// Makes the two outputs from src/ and ffi/: dist/ by tsc, for tests and with the declarations; lib/ by rolldown, which users run.
+// Makes the outputs from src/ and ffi/: dist/ by tsc, for tests and with the declarations; lib/ by rolldown, which users run; from dist/
+// the man pages in man/.
 import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { at, digest, filesIn, Quit, read, say, step } from './process.mjs'
@@ -68,4 +69,9 @@ export const bundle = outputFolder('lib', {
   command: (to) => [at('node_modules/rolldown/bin/cli.mjs'), '--config', 'rolldown.config.mjs', '--dir', to],
   settings: ['rolldown.config.mjs', 'package.json', 'tsconfig.json'],
   executable: 'cli.js',
+})
+
+export const manual = outputFolder('man', {
+  command: (to) => [at('scripts/man-pages.mjs'), to],
+  settings: ['scripts/man-pages.mjs', 'package.json', 'CHANGELOG.md'],
 })

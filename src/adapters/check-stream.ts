@@ -13,6 +13,11 @@ export function refusedEnd(options: { dropPartialSample?: boolean }): unknown {
   }
 }
 
+/** Resolves when the stream takes a send, whatever others have queued meanwhile. */
+export async function roomIn(stream: Stream): Promise<void> {
+  while (!stream.hasRoom) await stream.ready
+}
+
 /** @throws ERR_SPEADCAST_CONFIG */
 export function checkStream(call: string, stream: unknown): void {
   ensure(

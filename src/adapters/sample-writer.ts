@@ -17,7 +17,7 @@ import type { Batch } from '../stream/batch.js'
 import { SendError } from '../stream/result.js'
 import type { Stream } from '../stream/stream.js'
 import { createBatchRing } from './batch-ring.js'
-import { checkStream, refusedEnd } from './check-stream.js'
+import { checkStream, refusedEnd, roomIn } from './check-stream.js'
 import { bytesOf, counter, rowsOf, samplesOf, shortItems } from './sample-items.js'
 import {
   checkSampleOptions,
@@ -204,6 +204,7 @@ export class SampleWriter {
 
   async #take(): Promise<void> {
     await this.#ring.batch.free
+    if (!this.#stream.hasRoom) await roomIn(this.#stream)
     if (this.#failure) throw this.#failure.error
     this.#ring.take()
   }
@@ -258,7 +259,7 @@ export class SampleWriter {
   }
 
   #send(batch: Batch<object>, firstHeap: number, heaps: number, heapBytes: number): void {
-    const sent = this.#stream.send(batch, { firstHeap, heaps, signal: this.#withdraw.signal })
+    const sent = this.#stream.sendFilled(batch, { firstHeap, heaps, signal: this.#withdraw.signal })
     this.#underWay++
     sent.then(
       (result) => this.#settle({ heaps, failedHeaps: 0, sampleBytes: heaps * heapBytes, result }),

@@ -94,6 +94,8 @@ export async function sendAll(
     while (!failure) {
       const next = await Promise.race([iterator.next(), failed])
       if (failure || !next || next.done) break
+      while (!failure && !stream.hasRoom) await Promise.race([stream.ready, failed])
+      if (failure) break
       const sent = stream.sendHeaps(referencesOf(next.value), groupMode, { signal: withdraw.signal })
       const settled: Promise<void> = sent.then(count, fail).then(() => void underWay.delete(settled))
       underWay.add(settled)

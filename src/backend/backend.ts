@@ -148,6 +148,13 @@ export interface Backend {
    * reap. Absent where a completion says more than that.
    */
   abandon?(): void
+  /**
+   * Substreams whose packets fail until `resume` is called with them, because their receiver is lost or another: those since the last call. Asked
+   * for when `states` have changed. Absent where receivers do not come and go.
+   */
+  takeLost?(): readonly number[]
+  /** The stream knows of it: everything that is posted from now on is meant for the substream's next receiver. */
+  resume?(substream: number): void
   /** The name of a cause that is no errno. */
   causeName?(cause: number): string
   /** Explains a substream's failure to a person: interface, MTU, remedy. Cold. */

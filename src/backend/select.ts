@@ -14,6 +14,10 @@ export interface Selection {
 
 /** @throws ERR_SPEADCAST_BACKEND when a backend was asked for by name that cannot work here; ERR_SPEADCAST_BUNDLED */
 export async function selectBackend(choice: BackendChoice, wanted: Wanted): Promise<Selection> {
+  if (choice === 'tcp') {
+    const refused = process.platform === 'linux' ? koffiRefused() : `it needs Linux, this is ${process.platform}`
+    if (refused) throw new BackendRefused('tcp', `${refused}; send by UDP, to HOST:PORT`)
+  }
   // Opening it says why it cannot work, if it cannot.
   if (choice !== 'auto' && choice !== 'udp') return { backend: choice, reason: 'asked for' }
   const refused = udpRefused()
@@ -67,7 +71,7 @@ const SYSFS = '/sys/class/infiniband'
  * Whether libibverbs would find no device. Most machines have none, and libibverbs itself takes some 15 ms to say so. A library from
  * elsewhere may know devices that the kernel does not.
  */
-function noDevices(): boolean {
+export function noDevices(): boolean {
   if (trustedVariable('SPEADCAST_VERBS_LIBRARY') || process.env.LD_LIBRARY_PATH || process.env.LD_PRELOAD) return false
   const { existsSync, readdirSync } = process.getBuiltinModule('node:fs')
   try {

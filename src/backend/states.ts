@@ -10,7 +10,7 @@ export type StateWords = {
   readonly sourceAddress?: string
   /** The UDP source port; `udp`, `dgram`, `ibverbs`. */
   readonly sourcePort?: number
-  /** How often the way of packets has changed since the stream was opened; `udp`, `dgram`, `ibverbs`. See `StreamOptions.onPathChange`. */
+  /** How often the way of packets has changed since the stream was opened; `udp`, `dgram`, `ibverbs`, `tcp`. See `StreamOptions.onPathChange`. */
   readonly pathChanges?: number
   /** The last such change with its time, for a person; left out before the first. */
   readonly lastPathChange?: string
@@ -24,6 +24,8 @@ export type StateWords = {
   readonly substreamsWithoutNeighbour?: number
   /** Substreams that a router or a firewall refuses (ICMP); `udp`. */
   readonly substreamsRejected?: number
+  /** Endpoints at which nobody listens, each with how many of its packets came back as port unreachable (ICMP): '10.0.0.5:7148: 12'; `udp`. */
+  readonly portUnreachableAt?: string
   /** Bytes of the socket's send buffer as granted (SO_SNDBUF, socket(7)); `udp`. */
   readonly sendBufferBytes?: number
   /** Says what to raise, where less than `StreamOptions.sendBufferBytes` was granted; `udp`. */
@@ -48,8 +50,10 @@ export type StateWords = {
   readonly frameBytesPerSecond?: number
   /** Connections that were made, one for each endpoint; `tcp`. */
   readonly connections?: number
-  /** Those of them that are lost; `tcp`. */
+  /** Those of them that are lost just now; `tcp`. */
   readonly connectionsLost?: number
+  /** How often a connection was made again; `tcp` with `reconnect: 'retry'`. */
+  readonly reconnects?: number
   /** The RDMA device; `ibverbs`, `rdma-ud`. */
   readonly device?: string
   /** The port of the device; `ibverbs`, `rdma-ud`. */

@@ -54,11 +54,13 @@ export interface CompileOptions {
   readonly mode: GroupMode
   readonly immediates: readonly StagedImmediate[]
   readonly cntColumnAt: number
+  /** Which entry of the columns each heap has; default: heap j has the j-th. */
+  readonly entries?: Uint32Array | undefined
   /** Returns which item of a heap's plan a staged immediate is, where plans differ; default: the same in all. */
   readonly itemIndex?: (spec: HeapSpec, item: number) => number
 }
 
-export function compileBatch({ specs, regions, mode, immediates, cntColumnAt, itemIndex }: CompileOptions): CompiledBatch {
+export function compileBatch({ specs, regions, mode, immediates, cntColumnAt, entries, itemIndex }: CompileOptions): CompiledBatch {
   const heaps = specs.length
   const rowsOfHeaps = new Uint32Array(heaps + 1)
   let rows = 0
@@ -136,6 +138,7 @@ export function compileBatch({ specs, regions, mode, immediates, cntColumnAt, it
       maskHi: bits > 32 ? 2 ** (bits - 32) - 1 : 0,
       maskLo: bits >= 32 ? 0xffffffff : 2 ** bits - 1,
       cntColumnAt,
+      ...(entries && { entries }),
       immediates: immediates.map((staged) => locateImmediate(specs, staged, itemIndex ?? ((_, item) => item))),
     },
     rowsOfHeaps,

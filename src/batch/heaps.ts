@@ -141,6 +141,10 @@ export class PreparedHeaps implements Sendable {
     return bytes
   }
 
+  queuedBytes(): number {
+    return this.#cntColumnAt
+  }
+
   validate(heaps: number): void {
     if (this.#explicit) validateCnts(this.#cnts, heaps, 0, this.flavour)
   }

@@ -7,6 +7,7 @@ import type { Region } from '../../ffi/memory/region.js'
 import { SpeadcastError } from '../errors.js'
 import type { Flavour, Item, PlanItem } from '../spead/index.js'
 import { pointerBase } from '../spead/pointer.js'
+import type { ChosenHeaps } from './chosen.js'
 import type { StagedImmediate } from './compile.js'
 import type { ImmediateEncoding } from './table.js'
 
@@ -94,6 +95,19 @@ export class StagedColumns {
       ramp[0] = values[0]!
       ramp[1] = step
       if (Number.isNaN(step)) this.#refuse(i, first, values, heaps)
+    }
+  }
+
+  /** Checks the values of chosen heaps, which are written one by one. @throws ERR_SPEADCAST_VALUE for a value that the item cannot have */
+  validateChosen({ heaps }: ChosenHeaps): void {
+    for (let i = 0; i < this.#items.length; i++) {
+      const { low, high, values, ramp } = this.#items[i]!
+      if (low > high) continue
+      ramp[1] = Number.NaN
+      for (let k = 0; k < heaps.length; k++) {
+        const j = heaps[k]!
+        if (!isWithin(values[j]!, low, high)) this.#refuse(i, j, values.subarray(j), 1)
+      }
     }
   }
 

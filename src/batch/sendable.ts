@@ -1,6 +1,7 @@
 import { Region } from '../../ffi/memory/region.js'
 import { SpeadcastError } from '../errors.js'
 import type { Flavour, PacketPlan } from '../spead/index.js'
+import type { ChosenHeaps } from './chosen.js'
 import type { CompiledBatch } from './compile.js'
 
 /** Says how to compile a batch for one order of sending. */
@@ -32,11 +33,13 @@ export interface Sendable {
   readonly explicitCnts: boolean
   /** Returns the bytes of addressed item data of the first n heaps, without headers and padding. */
   payloadBytes(heaps: number): number
+  /** Returns the bytes that the first n heaps take while they are queued: headers and payload. */
+  queuedBytes(heaps: number): number
   /**
-   * Returns how to compile n heaps from `first` on.
+   * Returns how to compile n heaps from `first` on, or n chosen ones.
    * @param inBand substreams of theirs whose first heap carries the descriptors
    */
-  compilation(heaps: number, inBand: ReadonlySet<number> | undefined, first: number): Compilation
+  compilation(heaps: number, inBand: ReadonlySet<number> | undefined, first: number, chosen: ChosenHeaps | undefined): Compilation
   /** Checks staged values of n heaps from `first` on, and throws before anything is queued. */
   validate(heaps: number, first: number): void
 }
@@ -45,11 +48,12 @@ export interface Sendable {
 export const itemBytes = ({ heapLengthBytes, paddingBytes }: PacketPlan): number => heapLengthBytes - paddingBytes
 
 /**
- * Checks explicit heap cnts of heaps first … first + heaps − 1: −1 takes the sequence's next, others must be whole and fit the width.
+ * Checks explicit heap cnts of heaps first … first + heaps − 1, or of chosen ones: −1 takes the sequence's next, others must be whole and fit the width.
  */
-export function validateCnts(column: Float64Array, heaps: number, first: number, flavour: Flavour): void {
+export function validateCnts(column: Float64Array, heaps: number, first: number, flavour: Flavour, chosen?: ChosenHeaps): void {
   const limit = Math.min(2 ** flavour.heapAddressBits, 2 ** 53)
-  for (let j = first; j < first + heaps; j++) {
+  for (let i = 0; i < heaps; i++) {
+    const j = chosen ? chosen.heaps[i]! : first + i
     const cnt = column[j]!
     if (cnt === -1 || (cnt >= 0 && cnt < limit && Number.isInteger(cnt))) continue
     throw new SpeadcastError(

@@ -6,6 +6,7 @@ import { Loan } from '../../ffi/memory/loans.js'
 import { isShort, type Region } from '../../ffi/memory/region.js'
 import { counted, ensure } from '../errors.js'
 import { alignmentOf, encodeValue, type Flavour, type Item, type ItemGroup, type PlanItem, type Split } from '../spead/index.js'
+import type { ChosenHeaps } from './chosen.js'
 import type { ImmediateColumn } from './column.js'
 import {
   type CompiledBatch,
@@ -206,18 +207,30 @@ export class BatchTemplate<T extends object = HeapViews, I extends string = stri
     return heaps * itemBytes(this.#plan)
   }
 
-  validate(heaps: number, first = 0): void {
-    if (this.#explicit) validateCnts(this.#columns.cnts, heaps, first, this.flavour)
-    this.#columns.validate(heaps, first)
+  queuedBytes(heaps: number): number {
+    return heaps * (this.#plan.headers.length + this.#plan.heapLengthBytes)
   }
 
-  compilation(heaps: number, inBand?: ReadonlySet<number>, first = 0): Compilation {
+  validate(heaps: number, first = 0, chosen?: ChosenHeaps): void {
+    if (this.#explicit) validateCnts(this.#columns.cnts, heaps, first, this.flavour, chosen)
+    if (chosen) this.#columns.validateChosen(chosen)
+    else this.#columns.validate(heaps, first)
+  }
+
+  compilation(heaps: number, inBand?: ReadonlySet<number>, first = 0, chosen?: ChosenHeaps): Compilation {
     if (!inBand && heaps === this.heaps) return this.#whole
     const key = inBand ? `in-band ${[...inBand]}` : 'all'
     const rows = heaps * this.#plan.packets + (inBand ? inBand.size * this.#inBand!.morePackets(this.#plan.packets) : 0)
-    const specs = first === 0 ? this.#specs : this.#specs.slice(first, first + heaps)
-    const compile = (): CompiledBatch =>
-      this.#compile(inBand ? this.#inBand!.specs(specs, inBand, new Uint8Array(this.region.buffer)) : specs, first)
+    const compile = (): CompiledBatch => {
+      const specs = chosen
+        ? Array.from(chosen.heaps, (heap) => this.#specs[heap]!)
+        : first === 0
+          ? this.#specs
+          : this.#specs.slice(first, first + heaps)
+      const all = inBand ? this.#inBand!.specs(specs, inBand, new Uint8Array(this.region.buffer)) : specs
+      return this.#compile(all, chosen ? 0 : first, chosen?.heaps)
+    }
+    if (chosen) return { key: `${key} of ${chosen.key}`, rows, compile }
     if (first > 0) return { key: `${key} ${first}+${heaps}`, rows, compile }
     if (this.groupMode === 'serial' || heaps === this.heaps) return { key, rows, compile }
     // Except in serial order, the first n heaps are not the first rows of the whole, so each n is compiled by itself.
@@ -225,13 +238,14 @@ export class BatchTemplate<T extends object = HeapViews, I extends string = stri
   }
 
   /** @param first the heap of the batch that is the first of `specs` */
-  #compile(specs: readonly HeapSpec[], first: number): CompiledBatch {
+  #compile(specs: readonly HeapSpec[], first: number, entries?: Uint32Array): CompiledBatch {
     return compileBatch({
       specs,
       regions: this.#regions,
       mode: this.groupMode,
       immediates: this.#columns.staged(this.flavour, first),
       cntColumnAt: this.#columns.cntColumnAt + first * 8,
+      entries,
       // In-band heaps have descriptor entries before each item, so their plans number the items differently.
       itemIndex: (spec, index) => (spec.plan === this.#plan ? index : 2 * index + 1),
     })

@@ -4,7 +4,8 @@ import { Command } from 'commander'
 import { listRdmaDevices, type RdmaDeviceReport, type RdmaPortReport } from '../devices/index.js'
 import { counted } from '../errors.js'
 import { complain } from './common/exit.js'
-import { printJson } from './common/print.js'
+import { footer } from './common/help.js'
+import { printJson, say } from './common/print.js'
 import { bitsPerSecond, table } from './common/table.js'
 
 interface DevicesFlags {
@@ -19,9 +20,10 @@ export function devicesCommand(): Command {
     .option('--json', 'one JSON object on standard output, everything else on standard error')
     .addHelpText(
       'after',
-      `
+      footer(`
 Opens each device for a moment and tries to make raw packet (ibverbs) and datagram (rdma-ud) queue pairs, with the rights of whoever runs it; sends nothing.
-Exit status: 0 devices were listed, even if there are none; 1 libibverbs is not there or cannot be used; 2 bad usage.
+Exit status: 0 devices were listed, even if there are none; 1 there are devices, or --verbs-library is given, and libibverbs is not there or
+cannot be used; 2 bad usage.
 JSON: devices: [{ name, firmware, vendorId, partId, numaNode (-1: unknown), rawPackets, refused (why not), datagrams,
 datagramsRefused (why not), checksumOffload,
 pacing { minBytesPerSecond, maxBytesPerSecond } (of frames), maxSges, maxQueueDepth,
@@ -29,7 +31,7 @@ ports: [{ port, linkLayer, active, gigabitsPerSecond, mtuBytes, datagramBytes, i
 
 Examples:
   speadcast devices
-  speadcast devices --json | jq '.devices[] | select(.rawPackets) | .ports[].interfaces[]'`,
+  speadcast devices --json | jq '.devices[] | select(.rawPackets) | .ports[].interfaces[]'`),
     )
     .action(run)
 }
@@ -38,7 +40,8 @@ function run({ verbsLibrary, json }: DevicesFlags): void {
   try {
     const devices = listRdmaDevices(verbsLibrary === undefined ? {} : { library: verbsLibrary })
     if (json) printJson({ devices })
-    else process.stdout.write(devices.map(describe).join('\n') || 'no RDMA devices\n')
+    else process.stdout.write(devices.map(describe).join('\n'))
+    if (devices.length === 0) say('speadcast devices: this machine has no RDMA devices; backends udp and dgram need none')
   } catch (error) {
     complain('devices', error)
   }

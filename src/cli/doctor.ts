@@ -2,9 +2,11 @@
 import { Command } from 'commander'
 import { type EndpointReport, explainBackends } from '../devices/index.js'
 import { complain, EXIT_FAILED } from './common/exit.js'
+import { footer } from './common/help.js'
 import { printJson, say } from './common/print.js'
 import { table } from './common/table.js'
 import { packetSizeOption } from './common/transport-options.js'
+import { inFlags } from './common/wording.js'
 
 interface DoctorFlags {
   readonly interface?: string
@@ -23,7 +25,7 @@ export function doctorCommand(): Command {
     .option('--json', 'one JSON object on standard output, everything else on standard error')
     .addHelpText(
       'after',
-      `
+      footer(`
 Looks for routes, devices and neighbours, with the rights of whoever runs it; sends nothing.
 Exit status: 0 there is a way to send; 1 nothing could be sent to any endpoint, or that could not be found out; 2 bad usage, such as an
 endpoint that does not resolve.
@@ -32,7 +34,7 @@ interface, mtuBytes, largestPacketSizeBytes (for -p; 0: unknown), problem }], wa
 
 Examples:
   speadcast doctor 239.10.0.1:7148 --interface eth0
-  speadcast doctor 10.0.0.5:7148 --json`,
+  speadcast doctor 10.0.0.5:7148 --json`),
     )
     .action(run)
 }
@@ -47,9 +49,9 @@ async function run(to: readonly string[], flags: DoctorFlags): Promise<void> {
     const rows = report.backends.map(({ backend, works, reason }) => [backend, works ? reason : `no: ${reason}`] as const)
     if (flags.json) printJson(report)
     else process.stdout.write(table([['auto takes', report.backend], ...rows, ...report.endpoints.map(rowOf)]))
-    for (const warning of report.warnings) say(`speadcast: warning: ${warning} (speadcast explain SPEADCAST_INTERFACE)`)
+    for (const warning of report.warnings) say(`speadcast: warning: ${inFlags(warning)} (speadcast explain SPEADCAST_INTERFACE)`)
     if (report.sends) return
-    say(`speadcast doctor: nothing can be sent: ${report.problem}`)
+    say(`speadcast doctor: nothing can be sent: ${inFlags(report.problem)}`)
     process.exitCode = EXIT_FAILED
   } catch (error) {
     complain('doctor', error)
@@ -58,5 +60,5 @@ async function run(to: readonly string[], flags: DoctorFlags): Promise<void> {
 
 function rowOf({ endpoint, interface: iface, mtuBytes, largestPacketSizeBytes: largest, problem }: EndpointReport) {
   const way = iface ? `by ${iface}, MTU ${mtuBytes}: -p up to ${largest}` : 'by an interface that nobody tells'
-  return [endpoint, problem ? `${iface && `${way}; `}no: ${problem}` : way] as const
+  return [endpoint, problem ? `${iface && `${way}; `}no: ${inFlags(problem)}` : way] as const
 }

@@ -2,8 +2,9 @@
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { Command } from 'commander'
-import { ERROR_CODES, SpeadcastError } from '../errors.js'
+import { SpeadcastError } from '../errors.js'
 import { complain } from './common/exit.js'
+import { footer } from './common/help.js'
 import { printJson } from './common/print.js'
 
 const PAGE = 'docs/errors.md'
@@ -21,31 +22,39 @@ export function explainCommand(): Command {
     .option('--json', 'one JSON object on standard output, everything else on standard error')
     .addHelpText(
       'after',
-      `
+      footer(`
 Prints the section of the package's ${PAGE}: what the code means, typical causes, the remedy and an example. Needs no network.
 Exit status: 0 it is explained; 2 there is no such code.
 JSON: name, text (Markdown), file, url; without a code: codes [{ name, meaning }].
 
 Examples:
   speadcast explain ERR_SPEADCAST_UNREACHABLE
-  speadcast explain ehostunreach`,
+  speadcast explain ehostunreach`),
     )
     .action(run)
 }
 
 function run(code: string | undefined, { json }: { readonly json?: true }): void {
   try {
-    // By a name of the manifest's own `imports`, because this file stands at another depth in the bundle than in dist/.
-    const manifest = new URL(import.meta.resolve('#package.json'))
-    const file = fileURLToPath(new URL(PAGE, manifest))
+    const { manifest, file, text } = page()
     const { homepage } = JSON.parse(readFileSync(manifest, 'utf8')) as { homepage: string }
-    const sections = sectionsOf(readFileSync(file, 'utf8'))
+    const sections = sectionsOf(text)
     if (code === undefined) list(sections, json)
     else show(find(sections, code), file, `${homepage.replace(/#.*$/, '')}/blob/main/${PAGE}`, json)
   } catch (error) {
     complain('explain', error)
   }
 }
+
+function page(): { readonly manifest: URL; readonly file: string; readonly text: string } {
+  // By a name of the manifest's own `imports`, because this file stands at another depth in the bundle than in dist/.
+  const manifest = new URL(import.meta.resolve('#package.json'))
+  const file = fileURLToPath(new URL(PAGE, manifest))
+  return { manifest, file, text: readFileSync(file, 'utf8') }
+}
+
+/** Returns every code that `speadcast explain` takes as it is written there. */
+export const explainedCodes = (): string[] => sectionsOf(page().text).flatMap(({ name }) => (/^\w+$/.test(name) ? [name] : []))
 
 function sectionsOf(page: string): Section[] {
   return page
@@ -69,11 +78,9 @@ function find(sections: readonly Section[], code: string): Section {
   const names = [wanted, `ERR_SPEADCAST_${wanted}`, `SPEADCAST_${wanted}`]
   const section = sections.find(({ name }) => names.includes(name.toUpperCase()))
   if (section) return section
-  const known = Object.keys(ERROR_CODES).join(', ')
-  throw new SpeadcastError(
-    'ERR_SPEADCAST_CONFIG',
-    `there is no code '${code}'; there are ${known}, and those that \`speadcast explain\` lists`,
-  )
+  const alike = sections.map(({ name }) => name).filter((name) => wanted.length > 2 && name.toUpperCase().includes(wanted))
+  const hint = alike.length > 0 ? `did you mean ${alike.slice(0, 3).join(' or ')}? ` : ''
+  throw new SpeadcastError('ERR_SPEADCAST_CONFIG', `there is no code '${code}'; ${hint}\`speadcast explain\` lists all there are`)
 }
 
 function list(sections: readonly Section[], json: true | undefined): void {

@@ -1,83 +1,48 @@
 #!/usr/bin/env node
 /** `speadcast`: finds the command, loads that one only, and turns errors of commander into exit statuses. */
-import { readFileSync } from 'node:fs'
-import { Command, CommanderError } from 'commander'
-import { complain, EXIT_FAILED, EXIT_USAGE } from './common/exit.js'
+import { CommanderError } from 'commander'
+import { complain, complainOfUsage, EXIT_FAILED } from './common/exit.js'
 import { say } from './common/print.js'
+import { inFlags } from './common/wording.js'
+import { addCommands, isCommand, rootCommand } from './program.js'
 
-const COMMANDS: Readonly<Record<string, { readonly description: string; readonly load: () => Promise<Command> }>> = {
-  send: {
-    description: 'send SPEAD heaps over UDP: the tutorial pattern, or raw samples from a file or a pipe',
-    load: async () => (await import('./send/command.js')).sendCommand(),
-  },
-  recv: {
-    description: 'receive SPEAD heaps over UDP, or as datagrams of InfiniBand or RoCE: count, verify or store them',
-    load: async () => (await import('./recv/command.js')).recvCommand(),
-  },
-  bench: {
-    description: 'measure how fast this host sends to an endpoint, for heaps of many sizes',
-    load: async () => (await import('./bench/command.js')).benchCommand(),
-  },
-  devices: {
-    description: 'list RDMA devices and what each can do for sending (backends ibverbs and rdma-ud)',
-    load: async () => (await import('./devices.js')).devicesCommand(),
-  },
-  doctor: {
-    description: 'say which backend would send to an endpoint, and why not the others',
-    load: async () => (await import('./doctor.js')).doctorCommand(),
-  },
-  explain: {
-    description: 'explain a code of an error or a warning, or a cause for which heaps were not sent',
-    load: async () => (await import('./explain.js')).explainCommand(),
-  },
-  demo: {
-    description: 'send heaps over loopback to a receiver of its own, check every byte, and print a table',
-    load: async () => (await import('./demo/command.js')).demoCommand(),
-  },
+/** An error of commander's, which quotes what was given, and the line of advice that it may end with. */
+function partsOf(message: string): string[] {
+  const [, error = message, advice = ''] = /^(.*?)(?:\n(\(Did you mean [^\n]*\)))?\n?$/s.exec(message) ?? []
+  return [error, advice].filter((part) => part !== '')
 }
 
-function version(): string {
-  // By a name of the manifest's own `imports`, because this file stands at another depth in the bundle than in dist/.
-  const { version } = JSON.parse(readFileSync(new URL(import.meta.resolve('#package.json')), 'utf8'))
-  return version
-}
-
-/** An error of commander's, which quotes what was given and may end with a line of advice. */
-function sayUsage(message: string): void {
-  const [, error = message, advice] = /^(.*?)(?:\n(\(Did you mean [^\n]*\)))?\n?$/s.exec(message) ?? []
-  say(error)
-  if (advice) say(advice)
-}
+/** Columns for `--help`: 80 where it is piped, and where a terminal does not tell. */
+const widthOf = ({ isTTY, columns }: NodeJS.WriteStream): number => (isTTY && columns > 0 ? columns : 80)
 
 async function main(args: readonly string[]): Promise<void> {
-  const program = new Command('speadcast')
-    .description('Send SPEAD heaps in batches, as fast as the hardware allows.')
-    .version(version())
+  const program = rootCommand()
     .exitOverride()
-    .configureOutput({ outputError: (message) => sayUsage(message) })
+    .configureOutput({
+      outputError: (message) => {
+        for (const part of partsOf(message)) say(part)
+      },
+      getOutHelpWidth: () => widthOf(process.stdout),
+      getErrHelpWidth: () => widthOf(process.stderr),
+    })
     .showHelpAfterError('(--help lists commands and options)')
-    .addHelpText(
-      'after',
-      `
-Every command takes --help and --json (one JSON object on standard output, everything else on standard error).
-Exit status: 0 success, 1 failure at run time, 2 bad usage, 130 interrupted twice.
-
-Examples:
-  speadcast demo
-  speadcast recv 127.0.0.1:7148 --verify
-  speadcast send 127.0.0.1:7148 --rate 1Gbps`,
-    )
-  const wanted = args.find((arg) => Object.hasOwn(COMMANDS, arg))
-  for (const [name, { description, load }] of Object.entries(COMMANDS)) {
-    if (name === wanted) program.addCommand((await load()).copyInheritedSettings(program))
-    else program.command(name).description(description)
-  }
+  const wanted = args.find(isCommand)
+  await addCommands(program, wanted === undefined ? [] : [wanted])
+  // The whole program has the option, so `speadcast --json` lacks a command and has no wrong option.
+  const given = wanted === undefined ? args.filter((arg) => arg !== '--json' && arg !== '--json-stream') : args
   try {
-    await program.parseAsync(args, { from: 'user' })
+    await program.parseAsync(given, { from: 'user' })
   } catch (error) {
     // commander has written its message, or the help that was asked for.
     if (!(error instanceof CommanderError)) throw error
-    if (error.exitCode !== 0) process.exitCode = EXIT_USAGE
+    if (error.exitCode === 0) return
+    const message =
+      error.code === 'commander.help'
+        ? 'no command is given'
+        : partsOf(error.message)
+            .join(' ')
+            .replace(/^error: /, '')
+    complainOfUsage(wanted ?? '', message)
   }
 }
 
@@ -86,7 +51,7 @@ const others = process.listeners('warning')
 process.removeAllListeners('warning')
 process.on('warning', (warning) => {
   const { code = '' } = warning as NodeJS.ErrnoException
-  if (/^SPEADCAST_/.test(code)) say(`speadcast: warning: ${warning.message} (speadcast explain ${code})`)
+  if (/^SPEADCAST_/.test(code)) say(`speadcast: warning: ${inFlags(warning.message)} (speadcast explain ${code})`, 'warning')
   else for (const listener of others) listener(warning)
 })
 // A reader that has seen enough (| head) is no failure to report.

@@ -1,10 +1,11 @@
 /** Explains which backend `auto` takes for some endpoints, and why not the others. */
 import type { BackendName } from '../backend/names.js'
-import { ibverbsRefused, rdmaUdRefused, selectBackend, udpRefused } from '../backend/select.js'
+import { ibverbsRefused, rdmaUdRefused, selectBackend, threadRefused, udpRefused } from '../backend/select.js'
 import { checkOptions, listOf } from '../checks.js'
 import { ensure } from '../errors.js'
 import { parseEndpoints, resolveEndpoints } from '../net/endpoint.js'
 import { askedInterface, oddInterface } from '../net/sender-interface.js'
+import { ensureNoGroup, tcpEndpoint } from '../net/transport.js'
 import { type EndpointReport, reachOf } from './reach.js'
 
 /** Whether a backend could send here. */
@@ -23,7 +24,7 @@ export interface BackendReport {
   readonly backend: BackendName
   /** Why that one. */
   readonly reason: string
-  /** The backends that send on a network, fastest first; behind them 'rdma-ud', which is never taken. */
+  /** The backends that send on a network, fastest first; behind them 'rdma-ud', which is never taken. Of `tcp://` endpoints 'tcp' alone. */
   readonly backends: readonly BackendVerdict[]
   /** Whether a stream would open and packets to one endpoint at least leave. */
   readonly sends: boolean
@@ -60,13 +61,46 @@ export const DEFAULT_PACKET_SIZE_BYTES = 1472
  */
 export async function explainBackends(to: string | readonly string[], options: ExplainOptions = {}): Promise<BackendReport> {
   checkArguments(to, options)
-  const endpoints = await resolveEndpoints(parseEndpoints(typeof to === 'string' ? [to] : to))
+  const specs = parseEndpoints(typeof to === 'string' ? [to] : to)
+  const tcp = tcpEndpoint(specs, 'ask for each transport')
+  if (tcp) ensureNoGroup(specs)
+  const endpoints = await resolveEndpoints(specs)
   const [first] = endpoints
   const wanted = {
     endpoints,
     interface: first && (await askedInterface(options.interface, first)),
     verbsLibrary: options.library,
   }
+  const { backend, reason, backends } = tcp ? ofTcp() : await ofDatagrams(wanted)
+  const { refusal, endpoints: reached } = await reachOf(backend, {
+    ...wanted,
+    packetSizeBytes: options.packetSizeBytes ?? DEFAULT_PACKET_SIZE_BYTES,
+  })
+  const odd = oddInterface(options.interface, wanted.interface, endpoints)
+  const problems = reached.map(({ problem }) => problem)
+  const refused = backends.find((verdict) => verdict.backend === backend && !verdict.works)
+  const problem = refused?.reason || refusal || (problems.every((each) => each !== '') ? problems[0]! : '')
+  return {
+    backend,
+    reason,
+    backends,
+    sends: problem === '',
+    problem,
+    endpoints: reached,
+    warnings: odd === undefined ? [] : [odd],
+  }
+}
+
+type Verdicts = Pick<BackendReport, 'backend' | 'reason' | 'backends'>
+
+/** Connects to nobody, because a receiver may take one connection and no other, as spead2's does. */
+function ofTcp(): Verdicts {
+  const refused = threadRefused()
+  const reason = refused ?? 'what tcp:// takes; whether somebody listens there shows when a stream connects'
+  return { backend: 'tcp', reason, backends: [{ backend: 'tcp', works: refused === undefined, reason }] }
+}
+
+async function ofDatagrams(wanted: Parameters<typeof ibverbsRefused>[0]): Promise<Verdicts> {
   const { backend, reason } = await selectBackend('auto', wanted)
   const ibverbs = await ibverbsRefused(wanted)
   const udp = udpRefused()
@@ -83,13 +117,6 @@ export async function explainBackends(to: string | readonly string[], options: E
     works: noDatagrams === undefined,
     reason: noDatagrams ?? 'works towards `speadcast recv --backend rdma-ud` alone, so auto never takes it',
   }
-  const { refusal, endpoints: reached } = await reachOf(backend, {
-    ...wanted,
-    packetSizeBytes: options.packetSizeBytes ?? DEFAULT_PACKET_SIZE_BYTES,
-  })
-  const odd = oddInterface(options.interface, wanted.interface, endpoints)
-  const problems = reached.map(({ problem }) => problem)
-  const problem = refusal || (problems.every((each) => each !== '') ? problems[0]! : '')
   return {
     backend,
     reason,
@@ -99,10 +126,6 @@ export async function explainBackends(to: string | readonly string[], options: E
       verdict('dgram', undefined),
       rdmaUd,
     ],
-    sends: problem === '',
-    problem,
-    endpoints: reached,
-    warnings: odd === undefined ? [] : [odd],
   }
 }
 

@@ -13,6 +13,7 @@ import { VerbsContext } from '../../ffi/verbs/context.js'
 import { IBV_PORT_ACTIVE } from '../../ffi/verbs/layout.js'
 import type { VerbsLibrary } from '../../ffi/verbs/library.js'
 import type { QueuePairType } from '../../ffi/verbs/queue-pair.js'
+import { noDevices } from '../backend/select.js'
 import { queuePairsRefused } from '../backend/verbs/open.js'
 import { checkOptions, shown } from '../checks.js'
 import { BackendRefused, ensure } from '../errors.js'
@@ -93,8 +94,9 @@ export interface ListOptions {
 }
 
 /**
- * The RDMA devices of this machine and what each can do for backends 'ibverbs' and 'rdma-ud'. Opens each for a moment; sends nothing.
- * @throws ERR_SPEADCAST_BACKEND when libibverbs is not there or cannot be used; ERR_SPEADCAST_CONFIG
+ * The RDMA devices of this machine and what each can do for backends 'ibverbs' and 'rdma-ud': an empty list where there are none. Opens each for
+ * a moment; sends nothing.
+ * @throws ERR_SPEADCAST_BACKEND when there are devices, or a library is named, and libibverbs is not there or cannot be used; ERR_SPEADCAST_CONFIG
  * @example for (const { name, rawPackets, refused } of listRdmaDevices()) console.log(name, rawPackets, refused)
  */
 export function listRdmaDevices(options: ListOptions = {}): RdmaDeviceReport[] {
@@ -105,10 +107,21 @@ export function listRdmaDevices(options: ListOptions = {}): RdmaDeviceReport[] {
     'ERR_SPEADCAST_CONFIG',
     () => `listRdmaDevices: library is ${shown(path)}; it must be a name or path`,
   )
+  if (path === undefined && noDevices()) return []
   const library = loadLibrary('ibverbs', path)
   const refused = netlinkRefused()
   if (refused) throw new BackendRefused('ibverbs', refused)
-  return explained('ibverbs', () => rdmaDevices(library)).map((device) => report(library, device))
+  return devicesOf(library).map((device) => report(library, device))
+}
+
+function devicesOf(library: VerbsLibrary): RdmaDevice[] {
+  try {
+    return explained('ibverbs', () => rdmaDevices(library))
+  } catch (error) {
+    // libibverbs answers so where no module has made a device yet.
+    if (((error as Error).cause as NativeError | undefined)?.errnoName === 'ENOSYS') return []
+    throw error
+  }
 }
 
 function report(library: VerbsLibrary, device: RdmaDevice): RdmaDeviceReport {

@@ -4,6 +4,7 @@ import { ERRNO, NativeError } from '../../ffi/native-error.js'
 import type { BackendName } from '../backend/names.js'
 import { type BackendSpec, openBackend } from '../backend/open.js'
 import { ensureFitsMtu, findPath } from '../backend/paths.js'
+import { udpRefused } from '../backend/select.js'
 import { SpeadcastError } from '../errors.js'
 import type { ResolvedEndpoint } from '../net/endpoint.js'
 import type { ResolvedInterface } from '../net/interface.js'
@@ -36,14 +37,17 @@ export interface Probe {
   readonly packetSizeBytes: number
 }
 
+/** Of a packet of any backend but pcap. */
+const MOST_PACKET_BYTES = 65507
+
 /** How long neighbours have to answer: as long as `openStream` gives them, unless told otherwise. */
 const NEIGHBOUR_MS = 1000
 
 export async function reachOf(backend: BackendName, probe: Probe): Promise<Reach> {
-  const told = backend === 'dgram' ? await byConnecting(probe) : await byPath(backend, probe)
+  const told = backend === 'dgram' || udpRefused() !== undefined ? await byConnecting(probe) : await byPath(backend, probe)
   const closed = told.find(({ opens }) => !opens)
-  const refusal =
-    closed?.problem || (backend === 'ibverbs' ? '' : await openingRefused(backend === 'dgram' ? 'dgram' : 'udp', probe))
+  const opensNothing = backend === 'ibverbs' || backend === 'tcp'
+  const refusal = closed?.problem || (opensNothing ? '' : await openingRefused(backend === 'dgram' ? 'dgram' : 'udp', probe))
   return { refusal, endpoints: told.map(({ opens: _, ...endpoint }) => endpoint) }
 }
 
@@ -59,12 +63,14 @@ async function byPath(backend: BackendName, { endpoints, interface: iface, packe
     const endpoint = endpoints[i]!.text
     if (typeof path === 'string')
       return { endpoint, interface: '', mtuBytes: 0, largestPacketSizeBytes: 0, problem: path, opens: false }
-    const tooLarge = attempt(() => ensureFitsMtu(packetSizeBytes, [path], backend === 'udp')) ?? ''
+    // TCP cuts packets as it likes.
+    const tcp = backend === 'tcp'
+    const tooLarge = tcp ? '' : (attempt(() => ensureFitsMtu(packetSizeBytes, [path], backend === 'udp')) ?? '')
     return {
       endpoint,
       interface: path.interfaceName,
       mtuBytes: path.mtu,
-      largestPacketSizeBytes: largestPacketSizeBytes(path.mtu, path.family),
+      largestPacketSizeBytes: tcp ? MOST_PACKET_BYTES : largestPacketSizeBytes(path.mtu, path.family),
       problem: tooLarge || (silent.has(path) ? unanswered(path, endpoints[i]!) : ''),
       opens: tooLarge === '',
     }

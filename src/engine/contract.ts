@@ -16,7 +16,14 @@ interface InterludeMessage {
   readonly outcome: OutcomeMessage | undefined
 }
 
-export type EngineMessage = OutcomeMessage | InterludeMessage | { readonly type: 'states'; readonly states: StateWords }
+interface StatesMessage {
+  readonly type: 'states'
+  readonly states: StateWords
+  /** As Backend.takeLost, where there are some. */
+  readonly lost?: readonly number[]
+}
+
+export type EngineMessage = OutcomeMessage | InterludeMessage | StatesMessage
 
 // The answers of step(): the driver's task before the next one.
 export const NEXT_STEP_NOW = 0

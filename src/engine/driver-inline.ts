@@ -50,6 +50,8 @@ export class InlineDriver implements Driver {
   #held = false
   #closed = false
   #pumping = false
+  /** Nothing is to be sent, and the backend's descriptors are waited for all the same. */
+  #watchesIdle = false
   readonly #stopped: Promise<void>
   #stop!: () => void
 
@@ -91,12 +93,14 @@ export class InlineDriver implements Driver {
 
   start(client: DriverClient): void {
     this.#client = client
+    if (this.backend.resume) this.submitted()
   }
 
   readonly #receive = (message: EngineMessage): void => {
     if (message.type === 'states') {
       this.states = message.states
       this.onStates()
+      if (message.lost) this.#client.lost(message.lost)
     } else if (message.type === 'interlude') this.#client.interludeOver(message.outcome)
     else this.#client.outcome(message)
   }
@@ -156,6 +160,8 @@ export class InlineDriver implements Driver {
     this.#pumping = true
     let next = NEXT_STEP_NOW
     try {
+      if (this.#watchesIdle) this.#engine.look()
+      this.#watchesIdle = false
       const start = performance.now() * 1e6
       for (let now = start; next === NEXT_STEP_NOW && now - start < SLICE_NANOSECONDS; now = performance.now() * 1e6)
         next = this.#engine.step(now)
@@ -171,6 +177,18 @@ export class InlineDriver implements Driver {
     else if (next === NEXT_STOPPED) this.#close()
     else if (next === NEXT_AT_DEADLINE) this.#waitUntil(this.#engine.deadline)
     else if (next !== NEXT_IDLE) this.#waitForBackend(next === NEXT_WHEN_WRITABLE)
+    else if (this.backend.resume) this.#watchIdle()
+  }
+
+  /** A receiver that goes away while nothing is sent is looked for at once. */
+  #watchIdle(): void {
+    this.#watchesIdle = true
+    if (!this.polls) {
+      this.#setTimer(LONGEST_WAIT_MS)
+      return
+    }
+    this.#poll = new LoopPoll(this.backend.waitSet(false), this.#pump)
+    this.#poll.hold(this.#held)
   }
 
   #waitUntil(deadline: number): void {

@@ -161,6 +161,7 @@ export class WorkerDriver implements Driver {
       case 'states':
         this.states = report.states
         this.onStates()
+        if (report.lost) this.#client.lost(report.lost)
         break
       case 'interlude':
         this.#client.interludeOver(report.outcome)

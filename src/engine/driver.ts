@@ -26,6 +26,8 @@ export interface DriverClient {
   outcome(message: OutcomeMessage): void
   /** An interlude was sent, or not all of it. */
   interludeOver(outcome: OutcomeMessage | undefined): void
+  /** Heaps to these substreams fail until the client has submitted a resumption of each (Backend.takeLost). */
+  lost(substreams: readonly number[]): void
   /** The sending side is gone; nothing submitted will settle any more. */
   die(error: SpeadcastError): void
 }
@@ -36,6 +38,7 @@ export const NO_CLIENT: DriverClient = {
   watched: false,
   outcome: () => {},
   interludeOver: () => {},
+  lost: () => {},
   die: () => {},
 }
 

@@ -242,10 +242,11 @@ export class Engine {
     if (!ring.claim(count, claim)) return flight
     const sequence = this.#sequence
     if (claim.setsSequence) {
-      sequence.nextHi = claim.nextHi >>> 0
-      sequence.nextLo = claim.nextLo >>> 0
-      sequence.stepHi = claim.stepHi >>> 0
-      sequence.stepLo = claim.stepLo >>> 0
+      claim.writeTo(sequence)
+      return flight
+    }
+    if (claim.resumes >= 0) {
+      this.backend.resume?.(claim.resumes)
       return flight
     }
     const variant = this.#variants.get(claim.variant)
@@ -309,6 +310,7 @@ export class Engine {
     switch (out.kind) {
       case POST_AGAIN:
         pacer?.refused(now)
+        this.#settlements.emitStates()
         if (out.waitFor === 'writable') return this.#finishIfPosted(flight) ?? NEXT_WHEN_WRITABLE
         this.#backoff.begin(now, out.waitFor)
         this.deadline = this.#backoff.until

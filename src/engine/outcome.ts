@@ -2,10 +2,10 @@
 import { printable } from '../errors.js'
 
 /**
- * The fate of a heap: `sent` whole, `partial` (some of its packets were sent), `failed` (none was), `flushed` (it was never tried), or `unknown`
- * (handed over, and nothing was heard of it).
+ * The fate of a heap: `sent` whole, `partial` (some of its packets were sent), `failed` (none was), `flushed` (it was never tried), `unknown`
+ * (handed over, and nothing was heard of it), or `skipped` (a mask left it out).
  */
-export type HeapStatus = 'sent' | 'partial' | 'failed' | 'flushed' | 'unknown'
+export type HeapStatus = 'sent' | 'partial' | 'failed' | 'flushed' | 'unknown' | 'skipped'
 
 /** A reason for which packets to one endpoint were not sent. */
 export interface SubstreamCause {

@@ -46,6 +46,8 @@ export const OUTCOME_FAILED = 2
 const OP_SEND = 0
 /** Set the heap cnt sequence to (CNT_HI, CNT_LO) + n × (STEP_HI, STEP_LO). */
 const OP_SET_CNT = 1
+/** A substream's next receiver is meant from here on (Backend.resume). */
+const OP_RESUME = 2
 
 // Words of a slot.
 const W_STATE = 0
@@ -92,11 +94,18 @@ export interface Submission {
   readonly explicitCnts: boolean
   /** Sets the heap cnt sequence instead of sending: next and step as 32-bit halves. */
   readonly sequence: readonly [number, number, number, number] | undefined
+  /** Resumes this substream instead of sending. */
+  readonly resumes?: number | undefined
 }
+
+/** Next value and step of a sequence, as unsigned 32-bit halves. */
+type Halves = Record<'nextHi' | 'nextLo' | 'stepHi' | 'stepLo', number>
 
 /** The fields that claim() reads from a slot. One per engine, reused. Its numbers have 32 signed bits, which V8 keeps in the object. */
 export class Claim {
   setsSequence = false
+  /** −1: none. */
+  resumes = -1
   variant = 0
   heaps = 0
   rows = 0
@@ -105,6 +114,14 @@ export class Claim {
   nextLo = 0
   stepHi = 0
   stepLo = 0
+
+  /** The sequence that it sets. */
+  writeTo(sequence: Halves): void {
+    sequence.nextHi = this.nextHi >>> 0
+    sequence.nextLo = this.nextLo >>> 0
+    sequence.stepHi = this.stepHi >>> 0
+    sequence.stepLo = this.stepLo >>> 0
+  }
 }
 
 /** The fields that take() reads from a slot. One per stream, reused. */
@@ -164,12 +181,15 @@ export class Ring {
    * Fills the next slot and publishes it; the caller has seen to it that there is room. Returns its count.
    * @param state QUEUED: it may be withdrawn; FINAL: it may not; ABORTED: it was withdrawn before there was room for it
    */
-  push({ variant, heaps, rows, explicitCnts, sequence }: Submission, state: number): number {
+  push({ variant, heaps, rows, explicitCnts, sequence, resumes }: Submission, state: number): number {
     const slots = this.#slots
     // Only this thread writes it.
     const count = this.#head[C_SUBMITTED]!
     const at = slotOf(count)
-    if (sequence === undefined) {
+    if (resumes !== undefined) {
+      slots[at + W_OP] = OP_RESUME
+      slots[at + W_VARIANT] = resumes
+    } else if (sequence === undefined) {
       slots[at + W_OP] = OP_SEND
       slots[at + W_VARIANT] = variant
       slots[at + W_HEAPS] = heaps
@@ -264,7 +284,9 @@ export class Ring {
       return false
     }
     slots[at + W_OUTCOME] = OUTCOME_SENT
-    into.setsSequence = slots[at + W_OP] === OP_SET_CNT
+    const op = slots[at + W_OP]
+    into.setsSequence = op === OP_SET_CNT
+    into.resumes = op === OP_RESUME ? slots[at + W_VARIANT]! : -1
     if (into.setsSequence) {
       into.nextHi = slots[at + W_CNT_HI]!
       into.nextLo = slots[at + W_CNT_LO]!

@@ -103,10 +103,11 @@ export class ImmediatePointers extends Pointers {
     buffer: ArrayBuffer,
     heaps: number,
     cnt: CntPointers,
+    column = new Float64Array(buffer, table.columnAt, heaps),
   ) {
     super(table.at, table.start, region, table.baseHi, table.baseLo, cnt.order)
     this.plain = table.encoding === 'uint' && !table.littleEndian
-    this.column = new Float64Array(buffer, table.columnAt, heaps)
+    this.column = column
     this.rampAt = table.rampAt
   }
 }

@@ -41,6 +41,7 @@ export class Settlements {
   /** Settles the oldest flights, those before count `end`, of which there are some. @param thorough as Backend.suspicion */
   settle(end: number, thorough: boolean): void {
     const { ring, flights } = this
+    this.emitStates()
     let batches = 0
     let heapsSent = 0
     for (let k = flights.settled; k !== end; k = (k + 1) | 0) {
@@ -103,7 +104,8 @@ export class Settlements {
     const { states } = this.backend
     if (states.changes === this.#changes) return
     this.#changes = states.changes
-    this.emit({ type: 'states', states: states.read() })
+    const lost = this.backend.takeLost?.()
+    this.emit({ type: 'states', states: states.read(), ...(lost?.length && { lost }) })
   }
 }
 

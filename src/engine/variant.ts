@@ -30,6 +30,8 @@ export class Variant {
   readonly refused: Refusal | undefined
   readonly view: DataView
   readonly cntColumn: Float64Array
+  /** Copies the columns' entries of chosen heaps; undefined: the heaps have the first ones. */
+  readonly gather: (() => void) | undefined
   readonly cnt: CntPointers
   readonly immediates: readonly ImmediatePointers[]
   /** Common to variants that share header memory: only the variant that wrote it last knows the numbers that stand there. */
@@ -52,11 +54,14 @@ export class Variant {
     this.posting = posting
     this.refused = refused
     this.view = new DataView(buffer)
-    this.cntColumn = new Float64Array(buffer, scatter.cntColumnAt, table.heaps)
+    const columns = new Columns(buffer, table.heaps, scatter.entries)
+    this.cntColumn = columns.at(scatter.cntColumnAt)
     this.cnt = new CntPointers(scatter)
     this.immediates = scatter.immediates.map(
-      (immediate) => new ImmediatePointers(immediate, scatter.region, buffer, table.heaps, this.cnt),
+      (immediate) =>
+        new ImmediatePointers(immediate, scatter.region, buffer, table.heaps, this.cnt, columns.at(immediate.columnAt)),
     )
+    this.gather = scatter.entries && (() => columns.gather())
     this.headers = headersOf(compiled, others)
     this.rows = table.rows
     this.heaps = table.heaps
@@ -64,6 +69,31 @@ export class Variant {
     for (let r = 0; r < table.rows; r++) this.bytesBefore[r + 1] = this.bytesBefore[r]! + table.udpBytes[r]!
     this.bytes = this.bytesBefore[table.rows]!
     this.nanosecondsBefore = nanosecondsBefore
+  }
+}
+
+/** The columns of a variant: the batch's own or, of chosen heaps, copies of their entries. */
+class Columns {
+  readonly #copies: { readonly from: Float64Array; readonly to: Float64Array }[] = []
+
+  constructor(
+    readonly buffer: ArrayBuffer,
+    readonly heaps: number,
+    readonly entries: Uint32Array | undefined,
+  ) {}
+
+  at(columnAt: number): Float64Array<ArrayBuffer> {
+    const { entries, heaps } = this
+    if (!entries) return new Float64Array(this.buffer, columnAt, heaps)
+    // Entries rise, so the last one is the largest.
+    const copy = { from: new Float64Array(this.buffer, columnAt, entries.at(-1)! + 1), to: new Float64Array(heaps) }
+    this.#copies.push(copy)
+    return copy.to
+  }
+
+  gather(): void {
+    const entries = this.entries!
+    for (const { from, to } of this.#copies) for (let j = 0; j < entries.length; j++) to[j] = from[entries[j]!]!
   }
 }
 
@@ -80,7 +110,8 @@ function headersOf({ scatter: { region } }: CompiledBatch, others: Iterable<Vari
 
 /** Writes heap cnts and staged immediates into the headers of heaps 0 … heaps−1; see scatter.ts for the cost. */
 export function patch(variant: Variant, heaps: number, explicit: boolean, sequence: CntSequence): void {
-  const { view, cnt, immediates, headers } = variant
+  const { view, cnt, immediates, headers, gather } = variant
+  if (gather !== undefined) gather()
   if (headers.writtenBy !== variant.id) {
     headers.writtenBy = variant.id
     cnt.written(-1, 0)

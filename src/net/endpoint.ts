@@ -1,5 +1,5 @@
 /**
- * Endpoint syntax: `HOST:PORT`, `[IPV6]:PORT`, `[fe80::1%eth0]:PORT`, and ranges of consecutive addresses, `239.10.10.0+15:7148`
+ * Endpoint syntax, several of them with commas between: `HOST:PORT`, `udp://HOST:PORT`, `tcp://HOST:PORT`, `[IPV6]:PORT`, `[fe80::1%eth0]:PORT`, and ranges of consecutive addresses, `239.10.10.0+15:7148`
  * (sixteen endpoints) or `[ff15::1+3]:7148` (four; a zone comes last: `[ff12::1+3%eth0]:7148`). Cold.
  */
 import { withArticle } from '../checks.js'
@@ -56,13 +56,39 @@ export function parseEndpoints(specs: readonly string[]): EndpointSpec[] {
   const all: EndpointSpec[] = []
   for (const spec of specs) {
     if (typeof spec !== 'string') fail(String(spec), `is ${withArticle(typeof spec)}, not a string`)
-    const scheme = spec.match(/^(udp|tcp):\/\//)
-    const transport = scheme?.[1] === 'tcp' ? 'tcp' : 'udp'
-    for (const endpoint of parseOne(spec, scheme ? spec.slice(6) : spec))
-      all.push({ ...endpoint, transport, text: transport === 'tcp' ? `tcp://${endpoint.text}` : endpoint.text })
-    ensure(all.length <= MAX_ENDPOINTS, 'ERR_SPEADCAST_ENDPOINT', () => `more than ${MAX_ENDPOINTS} endpoints at '${spec}'`)
+    for (const part of spec.split(',')) {
+      for (const endpoint of parsePart(part.trim())) all.push(endpoint)
+      ensure(
+        all.length <= MAX_ENDPOINTS,
+        'ERR_SPEADCAST_ENDPOINT',
+        () => `more than ${MAX_ENDPOINTS} endpoints at '${part.trim()}'`,
+      )
+    }
   }
   return all
+}
+
+function parsePart(spec: string): EndpointSpec[] {
+  const [scheme = '', name = ''] = /^([a-z][\w+.-]*):\/\//i.exec(spec) ?? []
+  const transport = name.toLowerCase() || 'udp'
+  if (transport !== 'udp' && transport !== 'tcp') fail(spec, `'${name}' is not a transport of ours; there are udp:// and tcp://`)
+  // As some write URLs.
+  const place = scheme === '' ? spec : spec.slice(scheme.length).replace(/\/$/, '')
+  return parseOne(spec, place).map((endpoint) => ({
+    ...endpoint,
+    transport,
+    text: transport === 'tcp' ? `tcp://${endpoint.text}` : endpoint.text,
+  }))
+}
+
+/** Whether somebody meant an IPv6 address by a text with several colons. */
+const isLikeV6 = (place: string): boolean =>
+  /^[\da-f:.]*(%.*)?$/i.test(place) && (place.includes('::') || place.split(':').length > 5)
+
+/** The IPv6 address with the brackets that it lacks, and its last group outside of them where that may be the port. */
+function bracketed6(place: string): string {
+  const [, address = '', port] = /^(.*):(\d{1,5})$/.exec(place) ?? []
+  return port !== undefined && parseAddress(address)?.length === 16 ? `[${address}]:${port}` : `[${place}]:7148`
 }
 
 /** @param spec as written, for messages @param place without its scheme */
@@ -70,10 +96,17 @@ function parseOne(spec: string, place: string): Omit<EndpointSpec, 'transport'>[
   const bracketed = place.match(/^\[([^[\]]*)\](.*)$/)
   const colons = place.split(':').length - 1
   if (!bracketed && /[[\]]/.test(place)) fail(spec, 'brackets go around a whole IPv6 address, and the port behind them')
-  if (!bracketed && colons > 1) fail(spec, 'an IPv6 address needs brackets')
+  if (place === '') fail(spec, 'it is empty')
+  if (!bracketed && colons > 1)
+    fail(
+      spec,
+      isLikeV6(place)
+        ? `an IPv6 address needs brackets: ${bracketed6(place)}`
+        : 'more than one colon; give endpoints one by one, or with commas between',
+    )
   const match = bracketed ?? place.match(/^([^:]*)(.*)$/)!
   const host = match[1]!
-  const port = parsePort(spec, match[2]!)
+  const port = parsePort(spec, host, match[2]!)
   if (host === '') fail(spec, 'the host is missing')
   const parts = host.match(/^([^+%]*)(?:\+([^%]*))?(?:%(.*))?$/)!
   const [, base = '', range, zone] = parts
@@ -115,9 +148,11 @@ function parseOne(spec: string, place: string): Omit<EndpointSpec, 'transport'>[
   })
 }
 
-function parsePort(spec: string, rest: string): number {
-  if (rest === '' || rest === ':') fail(spec, 'the port is missing')
+function parsePort(spec: string, host: string, rest: string): number {
+  if (rest === '' && /^\d{1,5}$/.test(host)) fail(spec, `the host is missing: write 127.0.0.1:${host} for this machine`)
+  if (rest === '' || rest === ':') fail(spec, `the port is missing: add one, ${spec}${rest === '' ? ':' : ''}7148`)
   const digits = rest.slice(1)
+  if (/^\d{1,5}$/.test(host) && parseAddress(digits)?.length === 4) fail(spec, `the port comes last: ${digits}:${host}`)
   if (rest[0] !== ':') fail(spec, `'${rest}' is not a colon and a port`)
   if (!/^\d+$/.test(digits)) fail(spec, `'${digits}' is not a port`)
   const port = Number(digits)

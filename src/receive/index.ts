@@ -24,9 +24,11 @@ import { ensure, SpeadcastError, ThreadRefused, withCode } from '../errors.js'
 import { type EndpointSpec, parseEndpoints, resolveEndpoints } from '../net/endpoint.js'
 import { addressesSettle, equal, interfaceName, type ResolvedInterface } from '../net/interface.js'
 import { askedInterface } from '../net/sender-interface.js'
+import { tcpEndpoint } from '../net/transport.js'
 import { openDgram } from './dgram-receiver.js'
 import { ReceiverNews } from './news.js'
 import {
+  backendOf,
   checkReceiverOptions,
   DEFAULT_DATAGRAM_BUFFER_BYTES,
   DEFAULT_RECEIVE_BUFFER_BYTES,
@@ -54,21 +56,25 @@ export type { ReceivedHeap, ReceivedItem } from './received-heap.js'
 export { Receiver, type ReceiverPeer, type ReceiverStats, type ReceiveSummary } from './receiver.js'
 export type { EndReason, SeenItem, SessionSummary } from './session.js'
 export type { ReceiverCounters } from './stats.js'
+export { valueText } from './value-text.js'
 
 const QUEUE_HEAPS = 256
 const QUEUE_BYTES = 128 << 20
 
 /**
  * Opens a receiver. When the promise resolves, the sockets are bound, groups are joined and the loop runs: packets sent from now on are
- * received. An open receiver keeps the process alive, and never delays process.exit.
- * @throws (rejects) ERR_SPEADCAST_CONFIG, _ENDPOINT, _RESOLVE, _INTERFACE, _BACKEND, _BUNDLED, _WORKER, _MEMORY, _INPUT (output file),
+ * received. With `pcapPath` the file is open and its endpoints are known. An open receiver keeps the process alive, and never delays process.exit.
+ * @throws (rejects) ERR_SPEADCAST_CONFIG, _ENDPOINT, _RESOLVE, _INTERFACE, _BACKEND, _BUNDLED, _WORKER, _MEMORY, _INPUT (output file, capture),
  *   _NATIVE
  * @example await using receiver = await openReceiver({ endpoints: '239.10.0.1:7148', interface: 'eth0' })
  */
 export async function openReceiver(given: ReceiverOptions): Promise<Receiver> {
   checkReceiverOptions(given)
-  const specs = parseEndpoints(typeof given.endpoints === 'string' ? [given.endpoints] : given.endpoints)
-  const options = withTransport(given, specs)
+  const from = { ...given, backend: backendOf(given) }
+  const { endpoints: wanted = [] } = from
+  // A capture tells itself where its packets were sent to.
+  const specs = from.backend === 'pcap' && wanted.length === 0 ? [] : parseEndpoints(typeof wanted === 'string' ? [wanted] : wanted)
+  const options = withTransport(from, specs)
   const { maxHeaps, heapMemoryBytes, deliver, order } = checkReceiverOptions(options)
   const wantsOutput = options.output !== undefined
   const { endpoints, chosen } = await prepare(options, specs)
@@ -105,7 +111,7 @@ export async function openReceiver(given: ReceiverOptions): Promise<Receiver> {
       memoryBytes: heapMemoryBytes,
       timeoutMs: (options.timeoutSeconds ?? Number.POSITIVE_INFINITY) * 1000,
       heaps: options.heaps ?? Number.POSITIVE_INFINITY,
-      stops: (options.stops ?? endpoints.length) || Number.POSITIVE_INFINITY,
+      stops: (options.stops ?? (options.backend === 'pcap' ? 0 : endpoints.length)) || Number.POSITIVE_INFINITY,
       verify: options.verify ?? false,
       hash: options.hash ?? wantsOutput,
       outputFd,
@@ -133,12 +139,12 @@ export async function openReceiver(given: ReceiverOptions): Promise<Receiver> {
     queueBytes: QUEUE_BYTES,
   }
   try {
-    const opened = await openBackend(options.backend ?? 'auto', driverOptions, events)
+    const opened = await openBackend(options, driverOptions, events)
     driver = opened.driver
     const receiver = new Receiver(
       driver,
       opened.reason,
-      endpoints.map(({ text }) => text),
+      driver.endpoints ?? endpoints.map(({ text }) => text),
       queue,
       ended,
       options.signal,
@@ -158,11 +164,8 @@ export async function openReceiver(given: ReceiverOptions): Promise<Receiver> {
 /** The options with the backend that the endpoints ask for. @throws ERR_SPEADCAST_CONFIG, ERR_SPEADCAST_ENDPOINT */
 function withTransport(options: ReceiverOptions, specs: readonly EndpointSpec[]): ReceiverOptions {
   const { backend = 'auto' } = options
-  const tcp = specs.find(({ transport }) => transport === 'tcp')
-  const other = specs.find(({ transport }) => transport !== 'tcp')
+  const tcp = tcpEndpoint(specs, 'open a receiver for each')
   if (!tcp) return options
-  const mixed = () => `endpoints mix TCP and UDP (${tcp.text} and ${other!.text}); open a receiver for each`
-  ensure(!other, 'ERR_SPEADCAST_ENDPOINT', mixed)
   const wrong = () => `${tcp.text} is for backend 'tcp', not '${backend}'; leave backend out`
   ensure(backend === 'auto' || backend === 'tcp', 'ERR_SPEADCAST_CONFIG', wrong)
   return { ...options, backend: 'tcp' }
@@ -172,7 +175,7 @@ async function prepare(
   options: ReceiverOptions,
   specs: readonly EndpointSpec[],
 ): Promise<{ endpoints: ReceiveEndpoint[]; chosen: ResolvedInterface | undefined }> {
-  const resolved = await resolveEndpoints(specs)
+  const resolved = specs.length > 0 ? await resolveEndpoints(specs) : []
   const seen = new Set<string>()
   for (const { text } of resolved) {
     ensure(!seen.has(text), 'ERR_SPEADCAST_ENDPOINT', () => `endpoint ${text} is given twice`)
@@ -182,7 +185,10 @@ async function prepare(
   ensure(resolved.length <= 512, 'ERR_SPEADCAST_ENDPOINT', () => `${resolved.length} endpoints to receive on; at most 512`)
   const [first] = resolved
   const chosen = options.interface === undefined || !first ? undefined : await askedInterface(options.interface, first)
-  const held = first?.family === 6 && (await addressesSettle((own) => resolved.some(({ bytes }) => equal(bytes, own.bytes))))
+  const held =
+    options.backend !== 'pcap' &&
+    first?.family === 6 &&
+    (await addressesSettle((own) => resolved.some(({ bytes }) => equal(bytes, own.bytes))))
   if (held) throw new SpeadcastError('ERR_SPEADCAST_INTERFACE', held)
   const endpoints = resolved.map((endpoint) => ({
     ...endpoint,
@@ -214,10 +220,12 @@ function closed(summary: SessionSummary, fd: number, path = ''): SessionSummary 
 
 /** Opens the backend; instead of a thread that cannot be started, 'auto' takes the event loop. */
 async function openBackend(
-  wanted: ReceiverBackend,
+  { backend: wanted = 'auto', pcapPath = '' }: ReceiverOptions,
   options: DriverOptions,
   events: DriverEvents,
 ): Promise<{ driver: ReceiveDriver; reason: string }> {
+  if (wanted === 'pcap')
+    return { driver: await (await import('./pcap-receiver.js')).openPcap(pcapPath, options, events), reason: 'asked for' }
   const { open, reason } = await chooseBackend(wanted)
   try {
     return { driver: await open(options, events), reason }

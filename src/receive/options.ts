@@ -19,16 +19,21 @@ export const DEFAULT_DATAGRAM_BUFFER_BYTES = 16 << 20
 
 const ORDERS = ['arrival', 'cnt', 'sender'] as const satisfies readonly OutputOrder[]
 /** Ways of receiving. */
-export type ReceiverBackend = 'auto' | 'native' | 'tcp' | 'dgram' | 'rdma-ud'
-const BACKENDS = ['auto', 'native', 'tcp', 'dgram', 'rdma-ud'] as const satisfies readonly ReceiverBackend[]
+export type ReceiverBackend = 'auto' | 'native' | 'tcp' | 'dgram' | 'rdma-ud' | 'pcap'
+const BACKENDS = ['auto', 'native', 'tcp', 'dgram', 'rdma-ud', 'pcap'] as const satisfies readonly ReceiverBackend[]
 
 /**
- * Options of openReceiver. All but `endpoints` have a default.
+ * Options of openReceiver. All but `endpoints` have a default, and with `pcapPath` that has one too.
  * @example await openReceiver({ endpoints: '239.10.10.0+15:7148', interface: 'eth0', output: 'samples.raw', timeoutSeconds: 60 })
  */
 export interface ReceiverOptions {
   /** `HOST:PORT`, ranges as `239.10.10.0+15:7148`; HOST is an address of this machine or a multicast group, which is joined. */
-  readonly endpoints: string | readonly string[]
+  readonly endpoints?: string | readonly string[]
+  /**
+   * Reads this pcap file instead of sockets: the datagrams to `endpoints`, by default all to which SPEAD was sent (in the first 256 MiB).
+   * Its time stamps stand for the clock. Default: none.
+   */
+  readonly pcapPath?: string
   /**
    * Name or address of the interface to join groups on, whose packets alone are taken then. Default, and with 0.0.0.0 or
    * '::': the kernel's choice by route. IPv6 groups take Linux 5.7 or CAP_NET_RAW, with 'dgram' Linux. With 'tcp': the one by which
@@ -51,7 +56,7 @@ export interface ReceiverOptions {
   readonly timeoutSeconds?: number
   /** Ends with reason 'heaps' after this number of complete heaps with data. Default: never. */
   readonly heaps?: number
-  /** Ends with reason 'stop' after this number of stop heaps; default one per endpoint; 0: they end nothing. */
+  /** Ends with reason 'stop' after this number of stop heaps; default one per endpoint, with `pcapPath` 0: they end nothing. */
   readonly stops?: number
   /** Aborting ends with reason 'aborted'; the iteration then throws `signal.reason`. */
   readonly signal?: AbortSignal
@@ -95,7 +100,7 @@ export interface ReceiverOptions {
   /**
    * The way of receiving: 'native' (recvmmsg in a thread; Linux), 'dgram' (node:dgram), or 'auto' (default): native where it works.
    * 'rdma-ud': datagrams of InfiniBand or RoCE instead of UDP, from a stream of backend 'rdma-ud'. 'tcp': connections that
-   * senders make, as endpoints 'tcp://HOST:PORT' say too.
+   * senders make, as endpoints 'tcp://HOST:PORT' say too. 'pcap': the file `pcapPath`, which says so itself.
    */
   readonly backend?: ReceiverBackend
   /** For 'rdma-ud': RDMA device to receive on, with its port or without: 'mlx5_0:1'. Default: that of the address, or of `interface`. */
@@ -114,6 +119,7 @@ export interface ReceiverOptions {
 
 const KEYS: readonly string[] = [
   'endpoints',
+  'pcapPath',
   'interface',
   'receiveBufferBytes',
   'maxHeaps',
@@ -156,6 +162,21 @@ function defaultHeapMemory(): number {
   return Math.max(LEAST_HEAP_MEMORY_BYTES, Math.min(DEFAULT_HEAP_MEMORY_BYTES, most / 4))
 }
 
+/** The backend that is asked for, as a capture's path says too. */
+export function backendOf({ backend = 'auto', pcapPath }: ReceiverOptions): ReceiverBackend {
+  return backend === 'auto' && pcapPath !== undefined ? 'pcap' : backend
+}
+
+/** Options of sockets, which a capture has none of. */
+const OF_SOCKETS = ['interface', 'receiveBufferBytes', 'credits', 'gro'] as const
+
+function checkCapture(options: ReceiverOptions, fail: (message: string) => never): void {
+  if (options.pcapPath === undefined) fail("backend 'pcap' needs pcapPath, the file to read")
+  for (const name of OF_SOCKETS)
+    if (options[name] !== undefined && options[name] !== false)
+      fail(`${name} is of sockets, and backend 'pcap' reads a file; leave it out`)
+}
+
 /** @throws ERR_SPEADCAST_CONFIG; the signal's reason if it has aborted */
 export function checkReceiverOptions(options: ReceiverOptions): CheckedOptions {
   checkOptions('openReceiver', options, KEYS, 'there are')
@@ -174,14 +195,15 @@ export function checkReceiverOptions(options: ReceiverOptions): CheckedOptions {
   whole('stops', 0, Number.MAX_SAFE_INTEGER)
   whole('bugCompat', 0, BUG_COMPAT.PYSPEAD_0_5_2)
   whole('cntStep', 1, 2 ** 48)
-  const { timeoutSeconds, backend = 'auto', item } = options
+  const { timeoutSeconds, item } = options
+  const backend = backendOf(options)
   for (const name of BOOLEANS) checkBoolean('openReceiver', name, options[name])
   if (timeoutSeconds !== undefined && !(typeof timeoutSeconds === 'number' && timeoutSeconds > 0))
     fail(`timeoutSeconds is ${shown(timeoutSeconds)}; it must be a number above 0`)
   if (!BACKENDS.includes(backend)) fail(`backend is ${shown(backend)}; it must be ${oneOf(BACKENDS)}`)
   const { order = 'cnt' } = options
   if (!ORDERS.includes(order)) fail(`order is ${shown(order)}; it must be ${oneOf(ORDERS)}`)
-  for (const name of ['interface', 'output'] as const)
+  for (const name of ['interface', 'output', 'pcapPath'] as const)
     if (options[name] !== undefined && !isPath(options[name]))
       fail(`${name} is ${shown(options[name])}; it must be a text without a NUL`)
   for (const name of ['device', 'verbsLibrary'] as const) {
@@ -189,15 +211,18 @@ export function checkReceiverOptions(options: ReceiverOptions): CheckedOptions {
       fail(`${name} is ${shown(options[name])}; it must be a string`)
     if (options[name] !== undefined && backend !== 'rdma-ud') fail(`${name} is for backend 'rdma-ud', not '${backend}'`)
   }
+  if (backend === 'pcap') checkCapture(options, fail)
+  else if (options.pcapPath !== undefined) fail(`pcapPath is for backend 'pcap', not '${backend}'; leave one of the two out`)
   if (options.credits && backend === 'tcp') fail('credits are of UDP; TCP holds a sender back by itself, leave them out')
   if (options.credits && backend === 'rdma-ud') fail("credits are of UDP; backend 'rdma-ud' gives none, leave them out")
   if (item !== undefined && !(typeof item === 'string' ? item !== '' : Number.isSafeInteger(item) && item > 6))
     fail(`item is ${shown(item)}; it must be an item's name, or its id above 6`)
   if (options.onChange !== undefined && typeof options.onChange !== 'function')
     fail(`onChange is ${shown(options.onChange)}; it must be a function`)
-  const specs = typeof options.endpoints === 'string' ? [options.endpoints] : listOf(options.endpoints)
+  const { endpoints = backend === 'pcap' ? [] : undefined } = options
+  const specs = typeof endpoints === 'string' ? [endpoints] : listOf(endpoints)
   if (!specs?.every((each) => typeof each === 'string'))
-    fail(`endpoints is ${specs ? 'a list of other things' : typeof options.endpoints}; it must be a string or an array of strings`)
+    fail(`endpoints is ${specs ? 'a list of other things' : typeof endpoints}; it must be a string or an array of strings`)
   checkSignal('openReceiver', options.signal)
   return {
     maxHeaps: options.maxHeaps ?? DEFAULT_MAX_HEAPS,

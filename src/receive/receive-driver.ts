@@ -1,4 +1,4 @@
-/** The interface between openReceiver and the three ways to receive: native-, rdma- and dgram-receiver.ts. Types only. */
+/** The interface between openReceiver and the ways to receive: native-, tcp-, rdma-, dgram- and pcap-receiver.ts. Types only. */
 import type { ResolvedEndpoint } from '../net/endpoint.js'
 import type { ResolvedInterface } from '../net/interface.js'
 import type { DatagramPeer } from '../rdma/rendezvous.js'
@@ -44,7 +44,9 @@ export interface DriverEvents {
 }
 
 export interface ReceiveDriver {
-  readonly backend: 'recvmmsg' | 'tcp' | 'dgram' | 'rdma-ud'
+  readonly backend: 'recvmmsg' | 'tcp' | 'dgram' | 'rdma-ud' | 'pcap'
+  /** With pcap: the endpoints' texts, which it may have found itself. */
+  readonly endpoints?: readonly string[]
   /** With rdma-ud: the queue pairs by which senders find the endpoints. */
   readonly peers?: readonly DatagramPeer[]
   readonly gro: boolean

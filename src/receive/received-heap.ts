@@ -15,6 +15,10 @@ export interface ReceivedItem {
   readonly dtype: string | null
   /** Dimensions; null before there is a descriptor. A varying dimension is filled in from the length where that tells it. */
   readonly shape: (number | null)[] | null
+  /** As in `ReceivedDescriptor`; 'C' before there is one. */
+  readonly order: 'C' | 'F'
+  /** As in `ReceivedDescriptor`; empty before there is one. */
+  readonly format: readonly (readonly [code: string, bits: number])[]
   /** Whether the value stood in the item pointer. */
   readonly immediate: boolean
   /**
@@ -107,6 +111,8 @@ export function putImmediate(table: ItemTable, i: number, u8: Uint8Array, at: nu
   }
 }
 
+const NO_FORMAT: readonly [string, number][] = []
+
 /** Copies the heap out of the receive buffer, payload and immediates into one ArrayBuffer, which may be transferred. */
 export function copyHeap(
   heap: AssembledHeap,
@@ -144,6 +150,8 @@ export function copyHeap(
       name: descriptor?.name ?? null,
       dtype: descriptor?.dtype ?? null,
       shape: descriptor ? resolveShape(descriptor, length) : null,
+      order: descriptor?.order ?? 'C',
+      format: descriptor?.format ?? NO_FORMAT,
       immediate,
       value: immediate ? immediateValue(bytes, descriptor) : undefined,
       bytes,

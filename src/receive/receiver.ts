@@ -22,7 +22,7 @@ export interface ReceiverPeer extends Omit<DatagramPeer, 'gid' | 'mtuBytes'> {
  */
 export interface ReceiverStats extends ReceiverCounters {
   /** The way of receiving: 'recvmmsg' is backend 'native'. */
-  readonly backend: 'recvmmsg' | 'tcp' | 'dgram' | 'rdma-ud'
+  readonly backend: 'recvmmsg' | 'tcp' | 'dgram' | 'rdma-ud' | 'pcap'
   /** Why it is not recvmmsg; empty if it is. */
   readonly backendReason: string
   /** Whether the kernel coalesces datagrams (UDP_GRO). */
@@ -48,7 +48,7 @@ export interface ReceiveSummary extends ReceiverStats, SessionSummary {}
 export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {
   /** Resolves at the end of reception, whatever the reason; rejects only if receiving itself failed. */
   readonly done: Promise<ReceiveSummary>
-  /** The canonical texts of the endpoints that it listens on. */
+  /** The canonical texts of the endpoints that it listens on, or that it takes of a capture. */
   readonly endpoints: readonly string[]
   /** With backend 'rdma-ud' the endpoints' queue pairs, as a sender's `rdmaUd.peers` takes them; else empty. */
   readonly peers: readonly ReceiverPeer[]

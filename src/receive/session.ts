@@ -251,6 +251,7 @@ export class ReceiveSession {
       outputBytes: this.#output?.bytes ?? 0,
       outputLeftOut: (this.#output?.late ?? 0) + this.#leftOut,
       outputError: this.#output?.failure ?? null,
+      inputError: null,
       outputFiles: this.#options.outputFd === undefined ? [] : (this.#output?.summaries ?? []),
     }
   }

@@ -47,6 +47,10 @@ export interface ReceiverCounters {
   readonly connectionsRefused: number
   /** With 'tcp': times that a connection could not be accepted, for want of a descriptor or of memory, and was left waiting. */
   readonly acceptsFailed: number
+  /** With 'pcap': frames without a UDP datagram for an endpoint. Fragments of datagrams, which are not put together, are among them. */
+  readonly framesIgnored: number
+  /** With 'pcap': fragments of UDP datagrams. */
+  readonly fragmentsIgnored: number
   /** Item data of the heaps in `heaps`. */
   readonly payloadBytes: number
 }
@@ -76,6 +80,8 @@ export const STAT_NAMES = [
   'connections',
   'connectionsRefused',
   'acceptsFailed',
+  'framesIgnored',
+  'fragmentsIgnored',
   'payloadBytes',
 ] as const satisfies readonly StatName[]
 /** Indices of the counters. A session's `stats` has one for each name. */

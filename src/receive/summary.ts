@@ -2,10 +2,10 @@
 import type { OutputFileSummary, OutputOrder } from './output.js'
 
 /**
- * Why reception ended: stop heaps ('stop'), enough heaps ('heaps'), `timeoutSeconds` ('timeout'), `close` ('closed'), the signal ('aborted'),
- * or an output that could not be written ('output', see `outputError`).
+ * Why reception ended: stop heaps ('stop'), enough heaps ('heaps'), the capture's end ('end'), `timeoutSeconds` ('timeout'), `close`
+ * ('closed'), the signal ('aborted'), or an output that could not be written ('output', see `outputError`).
  */
-export type EndReason = 'stop' | 'heaps' | 'timeout' | 'closed' | 'aborted' | 'output'
+export type EndReason = 'stop' | 'heaps' | 'end' | 'timeout' | 'closed' | 'aborted' | 'output'
 
 export interface SessionOptions {
   readonly endpoints: number
@@ -80,6 +80,8 @@ export interface SessionSummary {
   readonly outputLeftOut: number
   /** Says which write failed, and where that file ends; null if none did. The reason is 'output' unless the end had come. */
   readonly outputError: string | null
+  /** How the capture of `pcapPath` is damaged, and where; what is before was read. Null if it is not. */
+  readonly inputError: string | null
   /** The files of `output`; with order 'sender' one for each sender, in the order in which their data came. */
   readonly outputFiles: readonly OutputFileSummary[]
 }

@@ -72,6 +72,10 @@ export const ITEM_OPTIONS = [
   'allowImmediate',
 ] as const satisfies readonly (keyof ItemOptions)[]
 
+/** The remedy for an id that is a text with a number in it. */
+const asNumber = (id: unknown): string =>
+  typeof id === 'string' && /^\s*(0x[\da-f]+|\d+)\s*$/i.test(id) ? `: write ${id.trim()}, without quotes` : ''
+
 /**
  * Name, type and shape of an item: what a receiver needs to read it. Immutable.
  * @example const bytes = new Descriptor({ id: 0x1600, name: 'timestamp', format: [['u', 48]] }).byteLength
@@ -117,7 +121,7 @@ export class Descriptor {
     const named = typeof name === 'string' ? `'${printable(name)}'` : shown(name)
     const bad = (problem: string) => new SpeadcastError('ERR_SPEADCAST_ITEM', `item ${named}: ${problem}`)
     if (id === undefined) throw bad('it needs an id (only an ItemGroup chooses one)')
-    if (!Number.isSafeInteger(id) || id <= 0) throw bad(`id is ${shown(id)}; it must be a whole number above 0`)
+    if (!Number.isSafeInteger(id) || id <= 0) throw bad(`id is ${shown(id)}; it must be a whole number above 0${asNumber(id)}`)
     if (id <= ITEM_STREAM_CTRL) throw bad(`id ${hex(id)} is one of SPEAD's own (0x1 to 0x6); take one from 0x400 up`)
     checkAscii(name, `name of item ${hex(id)}`)
     checkAscii(description, `description of item '${name}'`)

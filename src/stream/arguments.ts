@@ -188,6 +188,15 @@ export function checkRange(first: number, heaps: number, total: number): void {
     )
 }
 
+/** @throws ERR_SPEADCAST_VALUE unless the mask has a byte for each heap of the batch */
+export function checkMask(mask: Uint8Array, heaps: number): void {
+  ensure(
+    isInstance(mask, Uint8Array) && mask.length === heaps,
+    'ERR_SPEADCAST_VALUE',
+    () => `send: mask is ${shown(mask)}; it must be a Uint8Array with a byte for each of the batch's ${counted(heaps, 'heap')}`,
+  )
+}
+
 /** The deadline of a stream's `close`. */
 export function deadlineOf(options: CloseOptions): number | undefined {
   checkOptions('close', options, ['deadlineSeconds'])

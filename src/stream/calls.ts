@@ -12,6 +12,11 @@ export interface SendOptions {
   heaps?: number
   /** The first heap to send. What is told of single heaps (`SendError.outcome`) counts from it. Default 0. */
   firstHeap?: number
+  /**
+   * Which heaps of the batch to send: a byte for each, and those with 0 are left out, as are those outside of `firstHeap` and `heaps`. It is read now.
+   * Heaps that are left out take no heap cnt. What is told of single heaps (`SendError.outcome`) has an entry for each heap of the batch. Default: all.
+   */
+  mask?: Uint8Array
   /** Withdraws the send while its turn has not come: its promise rejects with signal.reason and no heap cnt is used up. */
   signal?: AbortSignal
 }
@@ -44,6 +49,8 @@ export interface StreamStats extends StreamCounters {
   readonly evidence: BatchResult['evidence']
   /** Sends submitted and not settled. */
   readonly inFlight: number
+  /** Bytes of headers and payload in sends that have not settled: what `maxQueuedBytes` bounds. */
+  readonly queuedBytes: number
   /** Bytes of all packets on the wire, from preamble to gap: headers, VLAN tags and frame check sequence included. */
   readonly wireBytes: number
   /** The backend's own account: segmentation and why, interface, buffer sizes. A copy, which does not change. */

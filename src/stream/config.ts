@@ -3,8 +3,8 @@ import * as v from 'valibot'
 import { BACKEND_NAMES } from '../backend/names.js'
 import { oneOf } from '../checks.js'
 import { SpeadcastError } from '../errors.js'
-import { isMulticast } from '../net/address.js'
 import type { EndpointSpec } from '../net/endpoint.js'
+import { ensureNoGroup, tcpEndpoint } from '../net/transport.js'
 import { IoThread } from './io-thread.js'
 import { DEFAULTS, type IbverbsStreamOptions, type RdmaUdStreamOptions, type StreamOptions } from './options.js'
 import { parseRate, shareOfLink } from './rate.js'
@@ -26,6 +26,7 @@ type Undefaulted =
   | 'sendBufferBytes'
   | 'tcp'
   | 'socket'
+  | 'queueFull'
 
 /** The options of openStream as they are used: checked, and with the defaults in place. */
 export type StreamConfig = Readonly<
@@ -109,8 +110,8 @@ export const RDMA_UD_DEFAULTS: Defaulted<RdmaUdStreamOptions, 'device' | 'peers'
 
 const tcpOptions = v.strictObject(
   {
-    connectTimeoutMs: v.optional(whole(1, 600_000, 'milliseconds'), DEFAULTS.connectTimeoutMs),
-    reconnect: v.optional(choice(['fail', 'retry']), 'fail'),
+    connectTimeoutMs: v.exactOptional(whole(1, 600_000, 'milliseconds')),
+    reconnect: v.exactOptional(choice(['fail', 'retry'])),
     reconnectDelayMs: v.exactOptional(whole(1, 600_000, 'milliseconds')),
     reconnectDelayMaxMs: v.exactOptional(whole(1, 600_000, 'milliseconds')),
     reconnectSeconds: v.exactOptional(
@@ -145,12 +146,14 @@ const exactSplit = v.strictObject({
 const countable = v.union([v.number(), v.bigint()], 'must be a whole number, as a bigint beyond 2^53')
 
 const schema = v.strictObject({
-  to: v.pipe(
-    v.union(
-      [v.string(), v.array(v.string("must be an endpoint 'HOST:PORT'"))],
-      "must be an endpoint 'HOST:PORT' or a list of them",
+  to: v.optional(
+    v.pipe(
+      v.union(
+        [v.string(), v.array(v.string("must be an endpoint 'HOST:PORT'"))],
+        "must be an endpoint 'HOST:PORT' or a list of them",
+      ),
+      v.transform((to) => (typeof to === 'string' ? [to] : to)),
     ),
-    v.transform((to) => (typeof to === 'string' ? [to] : to)),
   ),
   interface: v.optional(v.string('must be an interface name or address')),
   backend: v.optional(choice(['auto', ...BACKEND_NAMES]), 'auto'),
@@ -198,6 +201,17 @@ const schema = v.strictObject({
     ),
     'first',
   ),
+  maxQueuedBytes: v.optional(
+    v.pipe(
+      v.number('must be a number of bytes'),
+      v.check(
+        (bytes) => bytes === Infinity || (Number.isSafeInteger(bytes) && bytes > 0),
+        'must be a whole number of bytes from 1 up',
+      ),
+    ),
+    Number.POSITIVE_INFINITY,
+  ),
+  queueFull: v.optional(choice(['reject', 'wait'])),
   rate: v.optional(
     v.union([v.number(), v.string()], "must be bytes per second, or a string with a unit such as '40Gbps' or '5GB/s'"),
     0,
@@ -246,6 +260,8 @@ export function parseStreamConfig(input: unknown): StreamConfig {
   const contradict = (message: string): never => {
     throw new SpeadcastError('ERR_SPEADCAST_CONFIG', message)
   }
+  const { to } = config
+  if (to === undefined && !config.socket) contradict("option 'to' is missing; give it the endpoints, 'HOST:PORT'")
   if (config.backend === 'pcap' && config.pcapPath === undefined) contradict("backend 'pcap' needs pcapPath, the file to write")
   const verbs = config.backend === 'ibverbs' || config.backend === 'rdma-ud'
   if (config.pcapPath !== undefined && config.backend !== 'pcap')
@@ -291,9 +307,11 @@ export function parseStreamConfig(input: unknown): StreamConfig {
     if (cntStep !== undefined && firstCnt === undefined)
       contradict('descriptors.cntStep is of a sequence of their own; give descriptors.firstCnt too')
   }
+  if (config.queueFull !== undefined && config.maxQueuedBytes === Number.POSITIVE_INFINITY)
+    contradict('queueFull says what happens at maxQueuedBytes, which is not given; give both, or leave queueFull out')
   if (config.ioThreads !== undefined && (config.thread instanceof IoThread || config.thread === 'inline'))
     contradict('ioThreads is for shared I/O threads; leave it out, or leave thread out')
-  return { ...config, rateBytesPerSecond, ...(rateShare !== undefined && { rateShare }) }
+  return { ...config, to: to ?? [], rateBytesPerSecond, ...(rateShare !== undefined && { rateShare }) }
 }
 
 /**
@@ -301,8 +319,7 @@ export function parseStreamConfig(input: unknown): StreamConfig {
  * @throws ERR_SPEADCAST_CONFIG, ERR_SPEADCAST_ENDPOINT where they contradict each other or the other options
  */
 export function withTransport(config: StreamConfig, specs: readonly EndpointSpec[]): StreamConfig {
-  const tcp = specs.find(({ transport }) => transport === 'tcp')
-  const other = specs.find(({ transport }) => transport !== 'tcp')
+  const tcp = tcpEndpoint(specs, 'open a stream for each')
   const contradict = (message: string): never => {
     throw new SpeadcastError('ERR_SPEADCAST_CONFIG', message)
   }
@@ -310,16 +327,9 @@ export function withTransport(config: StreamConfig, specs: readonly EndpointSpec
     if (config.tcp === undefined) return config
     return contradict(`tcp is only for backend 'tcp', not '${config.backend}'; write the endpoint as tcp://HOST:PORT`)
   }
-  if (tcp && other)
-    throw new SpeadcastError(
-      'ERR_SPEADCAST_ENDPOINT',
-      `endpoints mix TCP and UDP (${tcp.text} and ${other.text}); open a stream for each`,
-    )
   if (tcp && config.backend !== 'auto' && config.backend !== 'tcp')
     contradict(`${tcp.text} is for backend 'tcp', not '${config.backend}'; leave backend out`)
-  const group = specs.find(({ bytes }) => bytes && isMulticast(bytes))
-  if (group)
-    throw new SpeadcastError('ERR_SPEADCAST_ENDPOINT', `${group.text} is a multicast group, which no TCP connection leads to`)
+  ensureNoGroup(specs)
   for (const name of ['reusePort', 'broadcast', 'allowFragmentation'] as const)
     if (config[name]) contradict(`${name} is of UDP; leave it out with TCP`)
   if (config.rateBasis === 'wire')
@@ -359,8 +369,7 @@ function describeIssues(issues: readonly v.BaseIssue<unknown>[]): string {
         return `openStream: the options are ${issue.received}; give an object such as { to: '239.10.0.1:7148' }`
       if (issue.type === 'strict_object' && issue.expected === 'never')
         return `unknown option '${name}'; known ones: ${optionNames(...path.slice(0, -1)).join(', ')}`
-      if (issue.received === 'undefined')
-        return `option '${name}' is missing${name === 'to' ? "; give it the endpoints, 'HOST:PORT'" : ''}`
+      if (issue.received === 'undefined') return `option '${name}' is missing`
       return `option '${name}' is ${issue.received}; ${issue.message}`
     })
     .join('; ')

@@ -3,6 +3,7 @@
  * what it was told last, so a substream lacks the descriptors of a group again when another group has described one of its ids
  * otherwise.
  */
+import type { ChosenHeaps } from '../batch/chosen.js'
 import type { HeapReference } from '../batch/heaps.js'
 import type { BatchTemplate } from '../batch/template.js'
 import { type Descriptor, type Flavour, Heap, type ItemGroup } from '../spead/index.js'
@@ -88,8 +89,9 @@ export class Descriptors {
   /**
    * Sends descriptors to the substreams that lack them. Where they travel inside the batch's first heaps instead, returns these.
    * @param first the heap of the batch that is sent first
+   * @param chosen the heaps that are sent, where these are not all of a range
    */
-  describe(batch: Describable, heaps: number, first: number): Telling | undefined {
+  describe(batch: Describable, heaps: number, first: number, chosen?: ChosenHeaps): Telling | undefined {
     if (this.parts.when === 'none') return undefined
     const group = this.#groupOf(batch.items)
     const lacking = this.#lacking(group)
@@ -100,8 +102,9 @@ export class Descriptors {
       return undefined
     }
     const carriers = new Map<number, Carrier>()
-    for (let heap = 0; heap < heaps; heap++) {
-      const substream = batch.substreams[first + heap]!
+    for (let i = 0; i < heaps; i++) {
+      const heap = chosen ? chosen.heaps[i]! : i
+      const substream = batch.substreams[chosen ? heap : first + i]!
       if (lacking.has(substream) && !carriers.has(substream)) carriers.set(substream, { heap, substream, descriptions })
     }
     if (carriers.size === 0) return undefined
@@ -132,6 +135,11 @@ export class Descriptors {
       if (lacking.length > 0) this.#sendAhead(lacking, [substream], heap.flavour)
     }
     return carriers.length > 0 ? new Telling(this.#told, carriers, replaces) : undefined
+  }
+
+  /** The substream has another receiver, which has to be told all of it. */
+  forget(substream: number): void {
+    this.#told.forget(substream)
   }
 
   /** The send of heaps that tell something is under way. */

@@ -2,6 +2,7 @@ import type { MemoryPacket } from '../backend/memory.js'
 import type { BackendName } from '../backend/names.js'
 import type { BackendSpec } from '../backend/open.js'
 import { type Selection, selectBackend, threadRefused, udpInstead } from '../backend/select.js'
+import type { TcpOptions } from '../backend/tcp/dial.js'
 import type { UdpOptions } from '../backend/udp/open.js'
 import type { RdmaUdOptions } from '../backend/verbs/datagrams-open.js'
 import type { QueueOptions } from '../backend/verbs/open.js'
@@ -15,15 +16,17 @@ import { DEFAULT_IO_THREADS, ioThreads, type Lease, lease } from '../engine/pool
 import { Ring } from '../engine/ring.js'
 import { BackendRefused, counted, ensure, SpeadcastError, ThreadRefused, warn, withCode } from '../errors.js'
 import { type EndpointSpec, parseEndpoints, type ResolvedEndpoint, resolveEndpoints } from '../net/endpoint.js'
+import { checkPeer, type GivenSocket, interfaceOfGiven } from '../net/given-socket.js'
 import type { ResolvedInterface } from '../net/interface.js'
 import { linkBytesPerSecond } from '../net/link-speed.js'
 import { askedInterface, oddInterface } from '../net/sender-interface.js'
 import { makeFlavour } from '../spead/index.js'
 import { cntSequence } from './arguments.js'
 import { IBVERBS_DEFAULTS, parseStreamConfig, RDMA_UD_DEFAULTS, type StreamConfig, withTransport } from './config.js'
+import { withSocket } from './given.js'
 import { handleOf, IoThread } from './io-thread.js'
 import { News } from './news.js'
-import { DEFAULTS, type StreamOptions } from './options.js'
+import { type ConnectedSocketOptions, DEFAULTS, type StreamOptions } from './options.js'
 import { Stream } from './stream.js'
 import { tellOfUnits } from './units.js'
 
@@ -46,8 +49,10 @@ const LARGEST_PACKET_BYTES = 65507
  *   _NATIVE; the message says what to change
  * @example await using stream = await openStream({ to: ['10.0.0.5:7148', '10.0.0.6:7148'], packetSizeBytes: 8972, rate: '4Gbps' })
  */
-export async function openStream<const Bits extends number = 48>(options: StreamOptions<Bits>): Promise<Stream<Bits>> {
-  const parsed = parseStreamConfig(options)
+export async function openStream<const Bits extends number = 48>(
+  options: StreamOptions<Bits> | ConnectedSocketOptions<Bits>,
+): Promise<Stream<Bits>> {
+  const { config: parsed, given } = withSocket(parseStreamConfig(options))
   const specs = parseEndpoints(parsed.to)
   const config = withTransport(parsed, specs)
   tellOfUnits(config)
@@ -60,7 +65,7 @@ export async function openStream<const Bits extends number = 48>(options: Stream
   const early = mayHaveThread(config) ? claimThread(config) : undefined
   const news = new News()
   try {
-    const stream = (await openResolved(config, specs, early, news)) as Stream<Bits>
+    const stream = (await openResolved(config, specs, given, early, news)) as Stream<Bits>
     news.opened()
     return stream
   } catch (error) {
@@ -113,10 +118,12 @@ function mayHaveThread({ thread, backend, rateShare }: StreamConfig): boolean {
 async function openResolved(
   parsed: StreamConfig,
   specs: readonly EndpointSpec[],
+  given: GivenSocket | undefined,
   early: Claim | undefined,
   news: News,
 ): Promise<Stream> {
   const endpoints = await resolveEndpoints(specs)
+  if (given) checkPeer(given, endpoints)
   news.say(() => `opens to ${firstOf(endpoints.map(({ text }) => text))}; ${wishes(parsed)}`)
   const unicast = endpoints.find(({ multicast }) => !multicast)
   ensure(
@@ -129,7 +136,7 @@ async function openResolved(
     'ERR_SPEADCAST_CONFIG',
     () => `broadcast is set, and ${endpoints[0]!.text} is IPv6, which has none; leave it out, or send to a group such as [ff02::1]`,
   )
-  const iface = await askedInterface(parsed.interface, endpoints[0]!)
+  const iface = await askedInterface(given ? interfaceOfGiven(given, endpoints[0]!) : parsed.interface, endpoints[0]!)
   if (iface) news.say(() => `interface ${iface.name} (index ${iface.index}), address ${iface.address}`)
   const config = withRate(parsed, endpoints, iface)
   const selection = await selectBackend(config.backend, {
@@ -274,6 +281,7 @@ function backendSpec(
     sendBufferBytes,
     ...(ttl !== undefined && { ttl }),
   }
+  const { fd: socketFd } = config.socket ?? {}
   switch (backend) {
     case 'ibverbs':
       return { kind: 'ibverbs', ...ibverbsSpec(config, endpoints, iface) }
@@ -289,7 +297,7 @@ function backendSpec(
         segmentation: config.segmentation,
         udpPath: config.udpPath,
         neighbourTimeoutMs: config.neighbourTimeoutMs,
-        ...kernelPace(config),
+        ...(socketFd === undefined ? kernelPace(config) : { socketFd, sendBufferBytes: 0 }),
       }
     case 'tcp':
       return {
@@ -301,6 +309,8 @@ function backendSpec(
         ...(ttl !== undefined && { ttl }),
         ...(dscp !== undefined && { dscp }),
         connectTimeoutMs: config.tcp?.connectTimeoutMs ?? DEFAULTS.connectTimeoutMs,
+        ...retryOf(config),
+        ...(socketFd !== undefined && { socketFd }),
       }
     case 'dgram':
       return { kind: 'dgram', ...common }
@@ -321,6 +331,12 @@ function backendSpec(
         ...(dscp !== undefined && { dscp }),
       }
   }
+}
+
+function retryOf({ tcp }: StreamConfig): Pick<TcpOptions, 'retry'> {
+  if (tcp?.reconnect !== 'retry') return {}
+  const { reconnectDelayMs, reconnectDelayMaxMs, reconnectSeconds } = { ...DEFAULTS, ...tcp }
+  return { retry: { delayMs: reconnectDelayMs, delayMaxMs: reconnectDelayMaxMs, seconds: reconnectSeconds } }
 }
 
 function kernelPace({

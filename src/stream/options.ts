@@ -214,6 +214,17 @@ export interface StreamOptions<Bits extends number = number> {
    */
   descriptors?: 'first' | 'in-band' | 'none' | DescriptorOptions
   /**
+   * Bytes of headers and payload that sends may hold before they have settled. A send is taken while fewer are queued, so what is queued exceeds
+   * the bound by less than one send. `stream.ready` tells when there is room, and `stream.stats().queuedBytes` how much is queued. Default: no bound.
+   */
+  maxQueuedBytes?: number
+  /**
+   * What becomes of a send when `maxQueuedBytes` are queued. 'reject' (default): its promise rejects with ERR_SPEADCAST_QUEUE_FULL, and nothing is
+   * queued. 'wait': it waits for its turn without memory of its own. So the values of heaps that `sendHeap` and `sendHeaps` take are copied
+   * only then, and must stay as they are until the promise settles.
+   */
+  queueFull?: 'reject' | 'wait'
+  /**
    * Bytes per second, or text with a unit ('40Gbps', '890 Mb/s', '5GB/s'), of what `rateBasis` counts; '50%' is a share of the speed that the
    * link tells. Default 0: as fast as possible. A text from elsewhere goes through `parseRate`. A number below 1000 is warned of (SPEADCAST_UNIT): `rate: 10` is 10 bytes a second.
    * `stream.stats()` tells how far behind it the sender is, and why.

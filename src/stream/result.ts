@@ -22,9 +22,9 @@ export interface BatchResult {
 
 /** Some heaps of a send did not go out whole. */
 export interface BatchOutcome {
-  /** Per heap: `sent`, `partial` (some packets), `failed` (no packet), `flushed` (never tried), `unknown` (handed over, fate unseen). */
+  /** Per heap: `sent`, `partial` (some packets), `failed` (no packet), `flushed` (never tried), `unknown` (handed over, fate unseen), `skipped` (left out by a mask). */
   readonly heaps: readonly HeapStatus[]
-  /** Indices of heaps that are not `sent`. */
+  /** Indices of heaps that are neither `sent` nor `skipped`. */
   readonly failedHeaps: readonly number[]
   /** The reasons, one for each substream and errno. Heaps that are `flushed` or `unknown` add none. */
   readonly causes: readonly SubstreamCause[]
@@ -44,7 +44,7 @@ export class Outcome implements BatchOutcome {
     readonly suspect: boolean,
     readonly evidence: BatchResult['evidence'],
   ) {
-    this.failedHeaps = heaps.flatMap((status, j) => (status === 'sent' ? [] : [j]))
+    this.failedHeaps = heaps.flatMap((status, j) => (status === 'sent' || status === 'skipped' ? [] : [j]))
   }
 
   /** How many heaps have each fate. */
@@ -87,7 +87,7 @@ export class SendError extends SpeadcastError {
       ...(flushed ? [`${flushed} never tried`] : []),
       ...(unknown ? [`of ${unknown} the fate is unknown: handed over and not heard of again`] : []),
     ].join('; ')
-    const failed = `${failedHeaps.length} of ${counted(heaps.length, 'heap')} ${failedHeaps.length === 1 ? 'was' : 'were'} not sent whole`
+    const failed = `${failedHeaps.length} of ${counted(heaps.length - (counts.get('skipped') ?? 0), 'heap')} ${failedHeaps.length === 1 ? 'was' : 'were'} not sent whole`
     super('ERR_SPEADCAST_SEND', `${failed}${why && `: ${why}`}`)
     this.outcome = outcome
   }

@@ -1,3 +1,4 @@
+import type { ChosenHeaps } from '../batch/chosen.js'
 import type { Submission } from '../engine/ring.js'
 import { unlisten } from './abort-listeners.js'
 import type { BatchResult } from './result.js'
@@ -10,7 +11,16 @@ export class Send implements Submission {
   rows = 0
   explicitCnts = false
   payloadBytes = 0
+  /** The heaps that a mask names. */
+  chosen: ChosenHeaps | undefined
+  /** Bytes of headers and payload: what it counts in the queue. */
+  queuedBytes = 0
+  /** They are counted. A send that waits for room is not. */
+  counted = false
+  /** Copies the values, of a send that waits for room before it takes memory. */
+  prepare: (() => void) | undefined
   sequence: Submission['sequence'] = undefined
+  resumes: Submission['resumes'] = undefined
   promise: SendPromise<BatchResult> | undefined
   /** The signal that may withdraw it; set before it is submitted. */
   signal: AbortSignal | undefined

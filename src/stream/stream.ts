@@ -1,14 +1,4 @@
-/**
- * The stream: validated options in, promises out. Everything native is behind the driver; this file is about its life.
- *
- * | state    | legal                                         | next                                             |
- * |----------|-----------------------------------------------|--------------------------------------------------|
- * | open     | all                                           | closing by close(), destroyed by destroy() or the I/O thread's death |
- * | closing  | close, destroy; sends are refused             | closed when drained, destroyed at the deadline    |
- * | closed   | close, destroy, stats                         | —                                                |
- *
- * Teardown: refuse sends → drain or abort → stop the driver → backend and descriptors closed → regions back to the pool.
- */
+/** The stream: validated options in, promises out. Everything native is behind the driver; `Ending` has the states of its life. */
 import type { MemoryPacket } from '../backend/memory.js'
 import type { StateWords } from '../backend/states.js'
 import type { GroupMode } from '../batch/compile.js'
@@ -16,14 +6,14 @@ import type { HeapReference } from '../batch/heaps.js'
 import type { ByHand, ImmediatesOf, NoViews, ViewClasses, ViewsOf } from '../batch/view-types.js'
 import { checkOptions, checkSignal } from '../checks.js'
 import type { Driver } from '../engine/driver.js'
-import { type Ring, STOP_ABORT, STOP_DRAIN } from '../engine/ring.js'
+import type { Ring } from '../engine/ring.js'
 import { INSPECT, type Inspection, inspected, SpeadcastError } from '../errors.js'
 import { type Flavour, Heap, makeFlavour } from '../spead/index.js'
 import { readCounters } from '../stats.js'
-import { listen } from './abort-listeners.js'
 import {
   checkBatchOptions,
   checkGroupMode,
+  checkMask,
   checkRange,
   checkReferences,
   cntSequence,
@@ -37,18 +27,22 @@ import { Batch, type BatchOptions } from './batch.js'
 import { Batches } from './batches.js'
 import type { CloseOptions, CloseReport, SendOptions, StreamStats } from './calls.js'
 import type { StreamConfig } from './config.js'
-import { within } from './deadline.js'
 import { Descriptors } from './descriptors.js'
+import { Ending } from './ending.js'
 import { Failures } from './failures.js'
 import { checksumOf, Lane, Lanes, reportIfOverwritten } from './lanes.js'
 import type { StreamParts } from './parts.js'
 import { PreparedLists } from './prepared.js'
+import { QueueBound } from './queue-bound.js'
 import type { BatchResult } from './result.js'
 import { Send } from './send.js'
 import { SendPromise } from './send-promise.js'
-import { abortedByDestroy, Submissions } from './submissions.js'
+import { Sender } from './sender.js'
+import { Submissions } from './submissions.js'
 
-const SEND_OPTIONS = ['heaps', 'signal', 'firstHeap']
+const NO_OPTIONS: SendOptions = {}
+const AT_ONCE = Promise.resolve()
+const SEND_OPTIONS = ['heaps', 'signal', 'firstHeap', 'mask']
 const SEND_HEAP_OPTIONS = ['cnt', 'substream', 'rateBytesPerSecond', 'signal']
 const SEND_HEAPS_OPTIONS = ['signal']
 
@@ -76,16 +70,12 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
   readonly #failures = new Failures()
   readonly #submissions: Submissions
   readonly #lanes: Lanes
-  readonly #prepared: PreparedLists
   readonly #descriptors: Descriptors
   readonly #batches: Batches
   readonly #ownStates: StateWords
   readonly #pace: HeapPace
-  /** Set when sends were cut off by a deadline or destroy: unsent heaps before that. */
-  #unsentBeforeCut: number | undefined
-  #closing: Promise<CloseReport> | undefined
-  #tornDown: Promise<void> | undefined
-  #closed = false
+  readonly #sender: Sender
+  readonly #ending: Ending
 
   /** Backend 'memory' only: the packets sent so far, in order; empty it as you like. */
   readonly packets: MemoryPacket[]
@@ -96,10 +86,12 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
     this.#config = config
     this.#ring = ring
     this.#driver = driver
-    this.#submissions = new Submissions(ring, driver, news, this.#failures.note)
+    const bound = new QueueBound(config.maxQueuedBytes, config.queueFull === 'wait')
+    const forget = (substream: number): void => this.#descriptors.forget(substream)
+    this.#submissions = new Submissions(ring, driver, news, this.#failures.note, bound, forget)
     this.#lanes = new Lanes(driver)
     this.#batches = new Batches(this.#submissions, driver, this.#lanes)
-    this.#prepared = new PreparedLists(config, caps, this.#lanes)
+    const prepared = new PreparedLists(config, caps, this.#lanes)
     this.#ownStates = states
     const keeper = caps.pacesItself ? (caps.name === 'udp' ? 'the kernel' : 'the device') : undefined
     this.#pace = { paced: config.rateBytesPerSecond > 0, keeper }
@@ -113,8 +105,18 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
       when: config.descriptors,
       flavour: this.flavour,
       substreams: endpoints.length,
-      send: (references, between) => this.#sendOwn(references, between),
+      send: (references, between) => this.#sender.sendOwn(references, between),
       recall: () => this.#submissions.recallBetween(),
+    })
+    this.#sender = new Sender(config, this.#submissions, this.#failures, prepared, this.#descriptors)
+    this.#ending = new Ending({
+      ring,
+      driver,
+      submissions: this.#submissions,
+      failures: this.#failures,
+      descriptors: this.#descriptors,
+      batches: this.#batches,
+      prepared,
     })
     news.follow(this, driver, config.onPathChange)
     driver.start(this.#submissions)
@@ -169,25 +171,40 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
    * @example await stream.send(batch, { firstHeap: 0, heaps: 32, signal: AbortSignal.timeout(1000) })
    */
   send(batch: Batch<object>, options?: SendOptions): SendPromise<BatchResult> {
-    if (this.#closing || this.#submissions.dead) this.#refuseClosed('send')
+    return this.#send(batch, options, true)
+  }
+
+  /** @internal Sends a batch of one who has waited for room before it was filled, whatever others have queued since. */
+  sendFilled(batch: Batch<object>, options: SendOptions): SendPromise<BatchResult> {
+    return this.#send(batch, options, false)
+  }
+
+  #send(batch: Batch<object>, options: SendOptions | undefined, bounded: boolean): SendPromise<BatchResult> {
+    if (this.#ending.state !== 'open' || this.#submissions.dead) this.#refuseClosed('send')
     this.#failures.rethrow()
     const lane = this.#batches.laneOf(batch)
     if (!lane) throw notOurs(batch)
     if (options !== undefined) checkOptions('send', options, SEND_OPTIONS)
+    if (bounded && this.#submissions.refuses) return this.#sender.refused('send')
     if (batch.state !== 'free') this.#submissions.harvest()
     if (batch.state !== 'free')
       throw new SpeadcastError('ERR_SPEADCAST_BATCH_STATE', 'send: the batch is still in flight; await batch.free first')
     const first = options?.firstHeap ?? 0
-    const heaps = options?.heaps ?? batch.heaps - first
-    checkRange(first, heaps, batch.heaps)
+    const most = options?.heaps ?? batch.heaps - first
+    checkRange(first, most, batch.heaps)
     checkSignal('send', options?.signal)
-    batch.template.validate(heaps, first)
+    const { mask } = options ?? NO_OPTIONS
+    if (mask !== undefined) checkMask(mask, batch.heaps)
+    const chosen = mask && lane.choose(mask, first, most)
+    const heaps = chosen ? chosen.heaps.length : most
+    if (heaps === 0) return this.#sender.nothing()
+    batch.template.validate(heaps, first, chosen)
     if (this.#config.debug) lane.checksum = checksumOf(batch.template)
-    lane.telling = this.#descriptors.describe(batch.template, heaps, first)
-    this.#lanes.aim(lane, heaps, lane.telling?.substreams, first)
+    lane.telling = this.#descriptors.describe(batch.template, heaps, first, chosen)
+    this.#lanes.aim(lane, heaps, lane.telling?.substreams, first, chosen)
     const promise = new SendPromise<BatchResult>(this.#submissions.watch)
     batch.setInFlight(promise)
-    this.#submitAs(promise, lane, heaps, options?.signal, false)
+    this.#sender.submit(promise, lane, heaps, options?.signal)
     return promise
   }
 
@@ -219,14 +236,23 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
     checkReferences(references, this.endpoints.length, this.#pace)
     checkGroupMode('sendHeaps', mode)
     checkSignal('sendHeaps', options.signal)
-    const lane = this.#prepared.fill(references, mode, this.#config.split)
-    try {
-      lane.telling = this.#descriptors.describeHeaps(references)
-    } catch (error) {
-      lane.onFree(lane)
-      throw error
-    }
-    return this.#submit(lane, lane.sendable.heaps, options.signal)
+    return this.#sender.sendHeaps(references, mode, options.signal)
+  }
+
+  /**
+   * Fulfils when a send would be taken: at once while fewer bytes than `maxQueuedBytes` are queued, else when some have been sent. It never
+   * rejects; when the stream ends it fulfils, and the next send says so. Now and then it also lets the event loop turn, as `batch.free` does.
+   * @example
+   * await stream.ready
+   * stream.sendHeap(heap)
+   */
+  get ready(): Promise<void> {
+    return this.#submissions.room ?? this.#batches.breathe() ?? AT_ONCE
+  }
+
+  /** @internal Whether a send would be taken now. */
+  get hasRoom(): boolean {
+    return this.#submissions.hasRoom
   }
 
   /**
@@ -251,7 +277,7 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
     const heap = new Heap(this.flavour)
     add(heap)
     const references = this.endpoints.map((_, substream) => ({ heap, substream }))
-    return this.#sendOwn(references, false)
+    return this.#sender.sendOwn(references, false)
   }
 
   /**
@@ -263,42 +289,6 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
     const send = new Send(() => {})
     send.sequence = cntSequence(this.flavour, next, step)
     this.#submissions.submit(send)
-  }
-
-  /**
-   * Sends heaps of the stream's own. An exact layout lists the items of data heaps, and such heaps have others.
-   * @param between the heaps of the sends under way, of which one such list may be sent at a time
-   */
-  #sendOwn(references: readonly HeapReference[], between: boolean): SendPromise<BatchResult> {
-    const { split } = this.#config
-    const lane = this.#prepared.fill(references, 'serial', typeof split === 'object' ? 'even' : split)
-    return this.#submit(lane, lane.sendable.heaps, undefined, between && this.#submissions.inFlight > 0)
-  }
-
-  #submit(lane: Lane, heaps: number, signal: AbortSignal | undefined, between = false): SendPromise<BatchResult> {
-    const promise = new SendPromise<BatchResult>(between ? () => {} : this.#submissions.watch)
-    this.#submitAs(promise, lane, heaps, signal, between)
-    return promise
-  }
-
-  #submitAs(promise: SendPromise<BatchResult>, lane: Lane, heaps: number, signal: AbortSignal | undefined, between: boolean): void {
-    const { send, sendable } = lane
-    send.heaps = heaps
-    send.explicitCnts = sendable.explicitCnts
-    send.payloadBytes = sendable.payloadBytes(heaps)
-    send.promise = promise
-    send.signal = signal
-    if (lane.telling) this.#descriptors.follow(lane.telling, promise)
-    if (between) this.#submissions.submitBetween(send)
-    else this.#submissions.submit(send)
-    if (signal) {
-      send.onAbort = () => {
-        if (!this.#submissions.abort(send, signal.reason)) return
-        lane.telling?.withdraw()
-        lane.renew()
-      }
-      listen(signal, send.onAbort)
-    }
   }
 
   /**
@@ -316,67 +306,21 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
    * @example const { droppedHeaps } = await stream.close({ deadlineSeconds: 5 })
    */
   close(options: CloseOptions = {}): Promise<CloseReport> {
-    const deadlineSeconds = deadlineOf(options)
-    this.#closing ??= this.#close(deadlineSeconds)
-    return this.#closing
-  }
-
-  async #close(deadlineSeconds: number | undefined): Promise<CloseReport> {
-    const late = !(await within(deadlineSeconds, this.#submissions.drained()))
-    if (late) this.#cutOff()
-    await this.#shutDown(late ? STOP_ABORT : STOP_DRAIN)
-    // The report counts the sends that were cut off; only failures before the cut surface.
-    this.#failures.restore()
-    this.#failures.rethrow()
-    return { droppedHeaps: this.#droppedHeaps }
-  }
-
-  get #droppedHeaps(): number {
-    return this.#unsentBeforeCut === undefined ? 0 : this.#submissions.unsentHeaps - this.#unsentBeforeCut
-  }
-
-  /** Sends that fail from here on are not failures but were dropped. */
-  #cutOff(): void {
-    this.#submissions.harvest()
-    this.#unsentBeforeCut ??= this.#submissions.unsentHeaps
-    this.#failures.setAside()
+    return this.#ending.close(deadlineOf(options))
   }
 
   /**
    * Aborts: queued sends reject, posted ones settle as far as they got, everything is closed. Idempotent.
    * @example await stream.destroy() // what is queued rejects with ERR_SPEADCAST_ABORTED
    */
-  async destroy(): Promise<void> {
-    if (!this.#closed) this.#cutOff()
-    const down = this.#shutDown(STOP_ABORT)
-    this.#closing ??= down.then(() => ({ droppedHeaps: this.#droppedHeaps }))
-    this.#driver.submitted()
-    await this.#closing.catch(() => {})
-  }
-
-  /** A second call, with STOP_ABORT, cuts a drain short that might never end. */
-  #shutDown(stop: number): Promise<void> {
-    this.#descriptors.close()
-    this.#ring.stop(stop)
-    this.#tornDown ??= this.#tearDown()
-    return this.#tornDown
-  }
-
-  async #tearDown(): Promise<void> {
-    await this.#driver.stopped()
-    this.#submissions.harvest()
-    this.#submissions.die(abortedByDestroy())
-    this.#closed = true
-    this.#batches.close()
-    this.#prepared.close()
-    const { heapsSent, heapsFailed } = readCounters(this.#ring.counters)
-    this.#submissions.news.closed(heapsSent, heapsFailed, this.#droppedHeaps)
+  destroy(): Promise<void> {
+    return this.#ending.destroy()
   }
 
   /** Drains and closes; no error if it is closed or closing already. */
   async [Symbol.asyncDispose](): Promise<void> {
     // The caller of close() has the error.
-    if (this.#closing) await this.#closing.catch(() => {})
+    if (this.#ending.state !== 'open') await this.close().catch(() => {})
     else await this.close()
   }
 
@@ -395,6 +339,7 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
       reason: this.reason,
       evidence: this.#driver.caps.evidence,
       inFlight: this.#submissions.inFlight,
+      queuedBytes: this.#submissions.bound.bytes,
       states: { ...this.#ownStates, ...this.#driver.states },
     }
   }
@@ -405,15 +350,15 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
       const { backend, reason, endpoints, flavour, rateBytesPerSecond } = this
       const { heapsSent, heapsFailed } = readCounters(this.#ring.counters)
       const { inFlight, dead } = this.#submissions
-      const state = this.#closed ? 'closed' : this.#closing ? 'closing' : dead ? 'dead' : 'open'
+      const { state: life } = this.#ending
+      const state = life === 'open' && dead ? 'dead' : life
       return { state, backend, reason, endpoints, flavour, rateBytesPerSecond, inFlight, heapsSent, heapsFailed }
     })
   }
 
   #refuseClosed(call: string): void {
-    const { dead } = this.#submissions
-    if (this.#closing)
-      throw new SpeadcastError('ERR_SPEADCAST_CLOSED', `${call}: the stream is ${this.#closed ? 'closed' : 'closing'}`)
-    if (dead) throw dead
+    const { state } = this.#ending
+    if (state !== 'open') throw new SpeadcastError('ERR_SPEADCAST_CLOSED', `${call}: the stream is ${state}`)
+    if (this.#submissions.dead) throw this.#submissions.dead
   }
 }

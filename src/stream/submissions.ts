@@ -1,8 +1,9 @@
 /**
  * The producer's half of the ring: queues sends in order, and turns settlements into resolved promises.
  *
- * A send waits in `overflow` while the ring is full, then in a slot, and leaves when the engine settles it. A withdrawn send rejects at once
- * but keeps its place, then its slot, until the engine has passed it, because order is strict.
+ * A send waits in `overflow` while the ring is full, or the bound of queued bytes is reached and sends are to wait for it; then in a slot, and
+ * leaves when the engine settles it. A withdrawn send rejects at once but keeps its place, then its slot, until the engine has passed it,
+ * because order is strict.
  */
 import type { Driver, DriverClient } from '../engine/driver.js'
 import type { OutcomeMessage } from '../engine/outcome.js'
@@ -18,8 +19,9 @@ import {
 } from '../engine/ring.js'
 import { SpeadcastError } from '../errors.js'
 import type { News } from './news.js'
+import { QueueBound } from './queue-bound.js'
 import { type BatchResult, Outcome, SendError } from './result.js'
-import type { Send } from './send.js'
+import { Send } from './send.js'
 import type { SendPromise } from './send-promise.js'
 
 export const abortedByDestroy = (): SpeadcastError =>
@@ -50,6 +52,9 @@ export class Submissions implements DriverClient {
     readonly news: News,
     /** A send failed; its promise rejects with `error`. */
     readonly onSendFailed: (promise: SendPromise<BatchResult>, error: unknown) => void,
+    readonly bound = new QueueBound(Number.POSITIVE_INFINITY, false),
+    /** The substream's next receiver knows nothing of what was sent so far. */
+    readonly onReceiverLost: (substream: number) => void = () => {},
   ) {}
 
   get inFlight(): number {
@@ -57,7 +62,41 @@ export class Submissions implements DriverClient {
   }
 
   get watched(): boolean {
-    return this.#watched > 0 || this.#waiters.length > 0
+    return this.#watched > 0 || this.#waiters.length > 0 || this.bound.awaited || this.#holdsBack
+  }
+
+  /** The first send in line waits for room. */
+  get #holdsBack(): boolean {
+    const [first] = this.#overflow
+    return first !== undefined && !first.counted
+  }
+
+  /** Fewer bytes are queued than the bound allows, and no send waits for room. */
+  get hasRoom(): boolean {
+    if (this.bound.full) this.harvest()
+    return this.#hasRoom
+  }
+
+  get #hasRoom(): boolean {
+    return !this.bound.full && this.#overflow.at(-1)?.counted !== false
+  }
+
+  /** The next send must wait for room. */
+  get mustWait(): boolean {
+    return this.bound.waits && !this.hasRoom
+  }
+
+  /** The next send is refused. */
+  get refuses(): boolean {
+    return !this.bound.waits && this.bound.full && !this.hasRoom
+  }
+
+  /** Fulfils when there is room; undefined: there is. */
+  get room(): Promise<void> | undefined {
+    if (this.hasRoom) return undefined
+    const { room } = this.bound
+    this.driver.watch()
+    return room
   }
 
   /** Somebody waits for the send behind this promise, which is in flight. */
@@ -77,14 +116,22 @@ export class Submissions implements DriverClient {
 
   submit(send: Send): void {
     if (this.#dead) throw this.#dead
+    const waits = this.mustWait
     send.done = false
     this.#accepted++
-    if (this.#overflow.length > 0 || this.#full) {
+    if (!waits) this.#count(send)
+    if (waits || this.#overflow.length > 0 || this.#full) {
       send.inRing = false
       this.#overflow.push(send)
+      if (waits) this.driver.watch()
     } else this.#enter(send)
     this.driver.hold(true)
     this.driver.submitted()
+  }
+
+  #count(send: Send): void {
+    send.counted = true
+    this.bound.bytes += send.queuedBytes
   }
 
   /** The heaps of `send` go as soon as the heap that is on its way has gone, whatever is queued. One such send at a time. */
@@ -115,11 +162,22 @@ export class Submissions implements DriverClient {
     else this.#settle(send, { heaps, packets, payloadBytes, firstCnt: Number.NaN, evidence, suspect: false }, undefined)
   }
 
+  lost(substreams: readonly number[]): void {
+    if (this.#dead) return
+    for (const substream of substreams) {
+      this.onReceiverLost(substream)
+      const send = new Send(() => {})
+      send.resumes = substream
+      this.submit(send)
+    }
+  }
+
   get #full(): boolean {
     return ((this.#submitted - this.#settled) | 0) >= SLOTS
   }
 
   #enter(send: Send): void {
+    if (!send.counted && !send.done) this.#admit(send)
     // A send that was withdrawn while it waited still takes its turn, or flush would count it before those in front of it.
     const state = send.done ? STATE_ABORTED : send.signal ? STATE_QUEUED : STATE_FINAL
     const count = this.ring.push(send, state)
@@ -129,12 +187,24 @@ export class Submissions implements DriverClient {
     this.#submitted = (count + 1) | 0
   }
 
+  /** There is room for a send that waited for it. Where its values cannot be sent, it fails, and still takes its turn. */
+  #admit(send: Send): void {
+    try {
+      send.prepare?.()
+      this.#count(send)
+    } catch (error) {
+      this.#conclude(send, undefined, error)
+    }
+    send.prepare = undefined
+  }
+
   /** Withdraws a send with a signal that the engine has not claimed; false when it is too late. */
   abort(send: Send, reason: unknown): boolean {
     if (send.done) return false
     if (send.inRing && !this.ring.withdraw(send.count)) return false
     if (send.promise?.watched) this.#watched--
     this.#settle(send, undefined, reason)
+    this.#refill()
     this.driver.submitted()
     return true
   }
@@ -145,10 +215,21 @@ export class Submissions implements DriverClient {
     // After die() this queue has settled the sends that were never claimed, and the ring has not.
     if (settled === this.#settled || this.#dead) return false
     while (this.#settled !== settled) this.#settleNext()
-    while (this.#overflow.length > 0 && !this.#full) this.#enter(this.#overflow.shift()!)
+    this.#refill()
     if (this.inFlight > 0) this.driver.submitted()
     else if (!this.#between) this.driver.hold(false)
     return true
+  }
+
+  /** Moves sends on for which there is room now, and tells those who wait for it. */
+  #refill(): void {
+    const { bound } = this
+    for (let next = this.#overflow[0]; next !== undefined && !this.#full; next = this.#overflow[0]) {
+      if (bound.full && !next.counted && !next.done) break
+      this.#overflow.shift()
+      this.#enter(next)
+    }
+    if (bound.awaited && this.#hasRoom) bound.open()
   }
 
   #settleNext(): void {
@@ -179,11 +260,15 @@ export class Submissions implements DriverClient {
     if (!this.#outcomes.has(count)) this.driver.drainMessages()
     const outcome = this.#outcomes.get(count)!
     this.#outcomes.delete(count)
-    this.#finish(send, undefined, failureOf(outcome, suspect, this.driver.caps.evidence))
+    const { heaps, causes } = outcome
+    const all = send.chosen ? { causes, heaps: send.chosen.spread(heaps, 'skipped') } : outcome
+    this.#finish(send, undefined, failureOf(all, suspect, this.driver.caps.evidence))
   }
 
   #settle(send: Send, result: BatchResult | undefined, error: unknown): void {
     const { promise, heaps } = send
+    if (send.counted) this.bound.bytes -= send.queuedBytes
+    send.counted = false
     send.settle(result, error)
     // A change of the heap cnts has none, and is no news.
     if (!promise) return
@@ -193,16 +278,17 @@ export class Submissions implements DriverClient {
 
   #finish(send: Send, result: BatchResult | undefined, error: unknown): void {
     this.#finished++
-    if (!send.done) {
-      const { promise, heaps } = send
-      if (promise?.watched) this.#watched--
-      this.#settle(send, result, error)
-      if (!result) {
-        this.unsentHeaps += error instanceof SendError ? error.outcome.failedHeaps.length : heaps
-        if (promise) this.onSendFailed(promise, error)
-      }
-    }
+    if (!send.done) this.#conclude(send, result, error)
     while (this.#waiters.length > 0 && this.#waiters[0]!.at <= this.#finished) this.#waiters.shift()!.done()
+  }
+
+  #conclude(send: Send, result: BatchResult | undefined, error: unknown): void {
+    const { promise, heaps } = send
+    if (promise?.watched) this.#watched--
+    this.#settle(send, result, error)
+    if (result) return
+    this.unsentHeaps += error instanceof SendError ? error.outcome.failedHeaps.length : heaps
+    if (promise) this.onSendFailed(promise, error)
   }
 
   /** Resolves when everything submitted so far has settled, whatever its fate. */
@@ -224,10 +310,15 @@ export class Submissions implements DriverClient {
     this.#between = undefined
     while (this.#settled !== this.#submitted) this.#finish(this.#next(), undefined, error)
     for (const send of this.#overflow.splice(0)) this.#finish(send, undefined, error)
+    this.bound.open()
     this.driver.hold(false)
   }
 }
 
-function failureOf({ heaps, causes }: OutcomeMessage, suspect: boolean, evidence: BatchResult['evidence']): SendError {
+function failureOf(
+  { heaps, causes }: Pick<OutcomeMessage, 'heaps' | 'causes'>,
+  suspect: boolean,
+  evidence: BatchResult['evidence'],
+): SendError {
   return new SendError(new Outcome(heaps, causes, suspect, evidence))
 }

@@ -44,6 +44,11 @@ export class Told {
     this.#replace(substream, descriptions, (description) => ({ ...description, lost: true }))
   }
 
+  /** All that it was told was told to a receiver that is gone. */
+  forget(substream: number): void {
+    this.lose(substream, this.of(substream))
+  }
+
   /** They have not been sent, and heaps of earlier descriptions may be under way: nothing of those ids is repeated. */
   withdraw(substream: number, descriptions: readonly Description[]): void {
     this.#replace(substream, descriptions, () => undefined)

@@ -39,7 +39,9 @@ test('without a code all are listed, with --json as JSON', async () => {
 test.for(['nothing', '', '../../package.json', '\x1b[2J', '__proto__'])('%o is no code', async (asked) => {
   const { code, stdout, stderr } = await run(['explain', asked])
   expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
-  expect(stderr).toMatch(/^speadcast explain: there is no code '.*'; there are ERR_SPEADCAST_CONFIG, .*\n$/)
+  expect(stderr).toMatch(
+    /^speadcast explain: there is no code '.*'; (did you mean .*\? )?`speadcast explain` lists all there are \(.*\)\n$/,
+  )
   expect(stderr).not.toContain('\x1b')
 })
 

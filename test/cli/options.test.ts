@@ -4,7 +4,13 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
+import { benchCommand } from '#dist/src/cli/bench/command.js'
+import { BUG_COMPAT_NAMES } from '#dist/src/cli/common/arguments.js'
 import { sendCommand } from '#dist/src/cli/send/command.js'
+import type { SendFlags } from '#dist/src/cli/send/flags.js'
+import { streamOptions } from '#dist/src/cli/send/options.js'
+import { BUG_COMPAT } from '#dist/src/index.js'
+import { optionNames } from '#dist/src/stream/config.js'
 import { type Datagram, datagramsOf, pointersOf, type Run, run } from '../support/cli.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'speadcast-cli-options-'))
@@ -37,7 +43,16 @@ const kinds = ({ packets }: Seen) =>
     .join('')
 const refused = ({ code, stderr }: Seen) => (code === 0 ? 0 : [code, stderr])
 
+/** An option whose effect another test shows. */
+interface Elsewhere {
+  readonly elsewhere: string
+  readonly args: readonly string[]
+  readonly sets?: readonly string[]
+}
+
 interface Row {
+  /** Default: an address behind a router. */
+  readonly to?: string
   /** Arguments without the option; default three heaps of 64 bytes. */
   readonly without?: readonly string[]
   /** With it; the default's come before them where `without` is the default. */
@@ -46,66 +61,116 @@ interface Row {
   /** The look without the option; left out: anything but the look with it. */
   readonly before?: unknown
   readonly after: unknown
+  /** Arguments that set the stream's option, where `args` are refused by commander. */
+  readonly sets?: readonly string[]
 }
 const THREE = ['-n', '3', '-H', '64']
 const DATA = [...THREE, '--descriptors', 'none', '--no-stop']
 const ONE = ['-n', '1', '-H', '4000', '--descriptors', 'none', '--no-stop']
 const GREEDY = [...ONE, '--split', 'greedy']
 const PACED = ['--rate', '10MB/s', '--burst', '64']
+/** Nobody hears it, and nobody answers. */
+const GROUP = '239.77.0.1:7148'
+const UDP = [...THREE, '--backend', 'udp', '--interface', '127.0.0.1']
+const stamps = (seen: Seen) => data(seen).map((packet) => value(packet, TIMESTAMP))
+const ids = (seen: Seen) =>
+  data(seen)[0]!
+    .pointers.map(({ id }) => id)
+    .slice(4)
+const lengths = (seen: Seen) => data(seen).map((packet) => packet.data.length)
+/** The text of numpy's dtype in the first descriptor that has one. */
+const descr = ({ packets }: Seen) => packets[0]!.data.toString('latin1').match(/'descr': '(...)'/)?.[1]
+/** Whether a descriptor has this field of a SPEAD-64-48 format: a letter, and bits in two bytes. */
+const hasField = (letter: string, bits: number) => (seen: Seen) =>
+  seen.packets[0]!.data.includes(Buffer.from([letter.charCodeAt(0), bits >> 8, bits & 0xff]))
+const onlyFor = (text: string) => [2, expect.stringMatching(new RegExp(`${text}, not udp`))]
 
-const ROWS: Readonly<Record<string, Row>> = {
+const ROWS: Readonly<Record<string, Row | Elsewhere>> = {
   '--heaps': { without: ['-H', '64'], args: [...THREE], look: ({ json }) => json.heaps, before: 1000, after: 3 },
   '--heap-size': { without: ['-n', '1'], args: ['-n', '1', '-H', '64'], look: ({ json }) => json.payloadBytes, before: 1048576, after: 64 },
   '--input': { without: [...THREE], args: ['-H', '100', '--input', SAMPLES], look: (seen) => Buffer.concat(data(seen).map((packet) => packet.data)).toString(), after: readFileSync(SAMPLES, 'latin1') },
-  '--dtype': { without: ['-H', '100', '--input', SAMPLES], args: ['-H', '100', '--input', SAMPLES, '--dtype', '<i2'], look: ({ packets }) => packets[0]!.data.toString('latin1').match(/'descr': '(...)'/)![1], before: '|i1', after: '<i2' },
+  '--dtype': { args: ['--dtype', '<i2'], look: descr, before: '|i1', after: '<i2' },
+  '--format': { without: ['-n', '1', '-H', '40'], args: ['-n', '1', '-H', '40', '--format', 'i10'], look: hasField('i', 10), before: false, after: true },
+  '--items': { args: ['--items', '4'], look: ids, before: [TIMESTAMP, ADC_SAMPLES], after: [TIMESTAMP, 0x3300, 0x3301, 0x3302, 0x3303] },
+  '--item': { without: ['-n', '1', '-H', '64'], args: ['-n', '1', '--item', 'volts:0x4300:<i2:2x8', '--item', 'feng_id:16641:u48=3'], look: (seen) => [...ids(seen), value(data(seen)[0]!, 0x4101), ...lengths(seen)], before: [TIMESTAMP, ADC_SAMPLES, undefined, 64], after: [TIMESTAMP, 0x4300, 0x4101, 3, 32], sets: ['--split', 'exact', '--payload-bytes', '1000', '--item', 'volts:0x4300:<i2:2x8'] },
+  '--timestamp-id': { args: ['--timestamp-id', '0x1601'], look: ids, before: [TIMESTAMP, ADC_SAMPLES], after: [0x1601, ADC_SAMPLES] },
+  '--timestamp-format': { args: ['--timestamp-format', 'u32'], look: hasField('u', 32), before: false, after: true },
+  '--first-timestamp': { args: ['--first-timestamp', '1000'], look: stamps, before: [0, 64, 128], after: [1000, 1064, 1128] },
+  '--timestamp-step': { args: ['--timestamp-step', '7'], look: stamps, before: [0, 64, 128], after: [0, 7, 14] },
+  '--pad-last': { without: ['-H', '300', '--input', SAMPLES], args: ['-H', '300', '--input', SAMPLES, '--pad-last'], look: lengths, before: [300, 200], after: [300, 300] },
   '--samples-per-heap': { without: ['-H', '100', '--input', SAMPLES], args: ['-H', '100', '--input', SAMPLES, '--samples-per-heap', '7'], look: (seen) => data(seen).map((packet) => value(packet, TIMESTAMP)), before: [0, 100, 200, 300, 400], after: [0, 7, 14, 21, 28] },
   '--max-delay': { args: ['--max-delay', '5'], look: refused, before: 0, after: [2, expect.stringMatching(/--max-delay is for --input/)] },
   '--stop': { without: [...THREE, '--no-stop'], args: [...THREE, '--no-stop', '--stop'], look: kinds, before: 'dxxx', after: 'dxxxc' },
   '--no-stop': { args: ['--no-stop'], look: kinds, before: 'dxxxc', after: 'dxxx' },
   '--packet-size': { without: ONE, args: [...ONE, '-p', '9000'], look: sizes, after: [8 + 6 * 8 + 4000] },
-  '--split': { without: ONE, args: [...ONE, '--split', 'greedy'], look: sizes, after: [1472, 1472, 40 + (4000 - (1416 + 1432))] },
+  '--split': { without: ONE, args: [...ONE, '--split', 'greedy'], look: sizes, after: [1472, 1472, 40 + (4000 - (1416 + 1432))], sets: ['--split', 'exact', '--payload-bytes', '1000', '--repeat-pointers'] },
   '--payload-bytes': { without: [...ONE, '--split', 'exact', '--payload-bytes', '2000'], args: [...ONE, '--split', 'exact', '--payload-bytes', '3000'], look: ({ packets }) => packets.map((packet) => packet.data.length), before: [2000, 2000], after: [3000, 1000] },
   '--repeat-pointers': { without: GREEDY, args: [...GREEDY, '--repeat-pointers'], look: ({ packets }) => packets.map(({ pointers }) => pointers.length), before: [6, 4, 4], after: [6, 6, 6] },
   // SPEAD, packet header: magic, version, bytes of item id, bytes of heap address.
   '--heap-address-bits': { args: ['--heap-address-bits', '40'], look: ({ packets }) => [...packets[0]!.bytes.subarray(0, 4)], before: [0x53, 4, 2, 6], after: [0x53, 4, 3, 5] },
+  '--bug-compat': { without: [...THREE, '--dtype', '<i2'], args: [...THREE, '--dtype', '<i2', '--bug-compat', 'swap-endian'], look: descr, before: '<i2', after: '>i2' },
   '--first-cnt': { without: DATA, args: [...DATA, '--first-cnt', '0x1000'], look: cnts, before: [1, 2, 3], after: [4096, 4097, 4098] },
   '--cnt-step': { without: DATA, args: [...DATA, '--cnt-step', '7'], look: cnts, before: [1, 2, 3], after: [1, 8, 15] },
-  '--descriptors': { args: ['--descriptors', 'none'], look: kinds, before: 'dxxxc', after: 'xxxc' },
+  '--descriptors': { args: ['--descriptors', 'none'], look: kinds, before: 'dxxxc', after: 'xxxc', sets: ['--descriptors', '5'] },
   '--descriptor-first-cnt': { args: ['--descriptor-first-cnt', '500'], look: cnts, before: [1, 2, 3, 4, 5], after: [500, 1, 2, 3, 4] },
-  '--descriptor-cnt-step': { without: [...THREE, '--descriptor-first-cnt', '500'], args: [...THREE, '--descriptor-cnt-step', '3'], look: refused, before: 0, after: [2, expect.stringMatching(/say where it begins with --descriptor-first-cnt/)] },
-  '--descriptor-stagger': { args: ['--descriptor-stagger'], look: refused, before: 0, after: [2, expect.stringMatching(/say how often with --descriptors SECONDS/)] },
+  '--descriptor-cnt-step': { without: [...THREE, '--descriptor-first-cnt', '500'], args: [...THREE, '--descriptor-cnt-step', '3'], look: refused, before: 0, after: [2, expect.stringMatching(/say where it begins with --descriptor-first-cnt/)], sets: ['--descriptor-first-cnt', '500', '--descriptor-cnt-step', '3'] },
+  '--descriptor-stagger': { args: ['--descriptor-stagger'], look: refused, before: 0, after: [2, expect.stringMatching(/say how often with --descriptors SECONDS/)], sets: ['--descriptors', '5', '--descriptor-stagger'] },
   '--batch-heaps': { without: ['-n', '4', '-H', '2000', '--descriptors', 'none', '--no-stop', '--group-mode', 'round-robin'], args: ['-n', '4', '-H', '2000', '--descriptors', 'none', '--no-stop', '--group-mode', 'round-robin', '--batch-heaps', '2'], look: cnts, before: [1, 2, 3, 4, 1, 2, 3, 4], after: [1, 2, 1, 2, 3, 4, 3, 4] },
   // Refused after the first is mapped.
   '--batches': { args: ['-n', '1000000', '-H', '64MiB', '--batches', '65536'], look: refused, before: 0, after: [1, expect.stringMatching(/65536 batches of 1 heap for 1 endpoint take \d+ MiB/)] },
   '--group-mode': { without: ['-n', '2', '-H', '2000', '--descriptors', 'none', '--no-stop'], args: ['-n', '2', '-H', '2000', '--descriptors', 'none', '--no-stop', '--group-mode', 'round-robin'], look: cnts, before: [1, 1, 2, 2], after: [1, 2, 1, 2] },
   '--rate': { args: ['--rate', '20kB/s', '--burst', '64'], look: ({ json }) => json.stats.pacedNanoseconds! > 0, before: false, after: true },
   '--burst': { without: [...DATA, '--rate', '1GB/s'], args: [...DATA, '--rate', '1GB/s', '--burst', '1'], look: ({ json }) => json.stats.posts, before: 1, after: 3 },
-  '--burst-rate-ratio': { args: [...PACED, '--burst-rate-ratio', '0.5'], look: refused, before: 0, after: [2, expect.stringMatching(/--burst-rate-ratio <RATIO>' argument '0\.5' is invalid/)] },
+  '--burst-rate-ratio': { args: [...PACED, '--burst-rate-ratio', '0.5'], look: refused, before: 0, after: [2, expect.stringMatching(/--burst-rate-ratio <RATIO>' argument '0\.5' is invalid/)], sets: ['--burst-rate-ratio', '2'] },
   '--rate-method': { without: [...THREE, ...PACED, '--rate-method', 'sw'], args: [...THREE, ...PACED, '--rate-method', 'kernel'], look: refused, before: 0, after: [2, expect.stringMatching(/pacing by the kernel needs --backend udp/)] },
   '--rate-basis': { without: [...THREE, ...PACED], args: [...THREE, ...PACED, '--rate-basis', 'wire'], look: ({ json }) => json.rate!.basis, before: 'udp', after: 'wire' },
-  '--catch-up': { args: [...PACED, '--catch-up', '-1'], look: refused, before: 0, after: [2, expect.stringMatching(/--catch-up <SECONDS>' argument '-1' is invalid/)] },
-  '--poll': { args: ['--backend', 'udp', '--poll', 'busy'], look: refused, before: 0, after: [2, expect.stringMatching(/--poll and --verbs-library are for --backend ibverbs and rdma-ud, not udp/)] },
-  '--device': { args: ['--backend', 'udp', '--device', 'mlx5_0'], look: refused, before: 0, after: [2, expect.stringMatching(/--device and --peer are for --backend rdma-ud, not udp/)] },
-  '--peer': { args: ['--backend', 'rdma-ud', '--peer', '1/2/3/4/5'], look: refused, before: 0, after: [2, expect.stringMatching(/'1\/2\/3\/4\/5' is no queue pair; write \[GID\/\]QPN\/QKEY\[\/LID\]/)] },
+  '--catch-up': { args: [...PACED, '--catch-up', '-1'], look: refused, before: 0, after: [2, expect.stringMatching(/--catch-up <SECONDS>' argument '-1' is invalid/)], sets: ['--catch-up', '0'] },
+  '--poll': { args: ['--backend', 'udp', '--poll', 'busy'], look: refused, before: 0, after: onlyFor('--poll is for --backend ibverbs and rdma-ud') },
+  '--poll-microseconds': { args: ['--backend', 'udp', '--poll-microseconds', '9'], look: refused, before: 0, after: onlyFor('--poll-microseconds is for --backend ibverbs and rdma-ud') },
+  '--queue-depth': { args: ['--backend', 'udp', '--queue-depth', '64'], look: refused, before: 0, after: onlyFor('--queue-depth is for --backend ibverbs and rdma-ud') },
+  '--completion-vector': { args: ['--backend', 'udp', '--completion-vector', '1'], look: refused, before: 0, after: onlyFor('--completion-vector is for --backend ibverbs and rdma-ud') },
+  '--completion-timeout': { args: ['--backend', 'udp', '--completion-timeout', '900'], look: refused, before: 0, after: onlyFor('--completion-timeout is for --backend ibverbs and rdma-ud') },
+  '--vlan': { args: ['--backend', 'udp', '--vlan', '5:3'], look: refused, before: 0, after: onlyFor('--vlan is for --backend ibverbs') },
+  '--connect-timeout': { args: ['--backend', 'udp', '--connect-timeout', '50'], look: refused, before: 0, after: onlyFor('--connect-timeout is for --backend tcp and rdma-ud') },
+  '--reconnect': { args: ['--backend', 'udp', '--reconnect', 'retry'], look: refused, before: 0, after: onlyFor('--reconnect is for --backend tcp') },
+  '--reconnect-delay': { args: ['--backend', 'tcp', '--reconnect-delay', '9'], look: refused, before: 0, after: [2, expect.stringMatching(/--reconnect-delay is of connecting again; give --reconnect retry too/)] },
+  '--reconnect-delay-max': { args: ['--backend', 'tcp', '--reconnect-delay-max', '900'], look: refused, before: 0, after: [2, expect.stringMatching(/--reconnect-delay-max is of connecting again; give --reconnect retry too/)] },
+  '--reconnect-seconds': { args: ['--backend', 'tcp', '--reconnect-seconds', '9'], look: refused, before: 0, after: [2, expect.stringMatching(/--reconnect-seconds is of connecting again; give --reconnect retry too/)] },
+  '--device': { args: ['--backend', 'udp', '--device', 'mlx5_0'], look: refused, before: 0, after: onlyFor('--device is for --backend rdma-ud') },
+  '--peer': { args: ['--backend', 'rdma-ud', '--peer', '1/2/3/4/5'], look: refused, before: 0, after: [2, expect.stringMatching(/'1\/2\/3\/4\/5' is no queue pair; write \[GID\/\]QPN\/QKEY\[\/LID\]/)], sets: ['--backend', 'rdma-ud', '--peer', '10.0.0.5/17/18/3'] },
   '--verbs-library': { args: ['--backend', 'ibverbs', '-p', '500', '--verbs-library', '/nonexistent.so'], look: refused, before: 0, after: [1, expect.stringMatching(/\/nonexistent\.so could not be loaded/)] },
-  '--backend': { args: ['--backend', 'memory'], look: ({ json }) => json.backend, before: 'pcap', after: 'memory' },
+  '--backend': { args: ['--backend', 'memory'], look: ({ json }) => json.backend, before: 'pcap', after: 'memory', sets: ['--backend', 'rdma-ud', '--connect-timeout', '50'] },
   '--udp-path': { without: [...THREE, '--backend', 'memory'], args: [...THREE, '--backend', 'memory', '--udp-path', 'sendmmsg'], look: refused, before: 0, after: [2, expect.stringMatching(/--udp-path is for --backend udp, not memory/)] },
-  '--pcap': { without: [...THREE, '--backend', 'memory'], args: [...THREE], look: ({ json, packets }) => [json.backend, packets.length], before: ['memory', 0], after: ['pcap', 5] },
-  '--thread': { args: ['--backend', 'dgram', '--thread', 'worker'], look: refused, before: 0, after: [2, expect.stringMatching(/'dgram' runs on the event loop/)] },
+  '--segmentation': { to: GROUP, without: UDP, args: [...UDP, '--segmentation', 'off'], look: ({ json }) => json.segmentation, before: 'on', after: 'off' },
+  '--send-buffer': { to: GROUP, without: UDP, args: [...UDP, '--send-buffer', '64KiB'], look: ({ json }) => json.stats.sendBufferBytes, before: 1048576, after: 65536 },
+  '--neighbour-timeout': { args: ['--neighbour-timeout', '1s'], look: refused, before: 0, after: [2, expect.stringMatching(/--neighbour-timeout <MS>' argument '1s' is invalid.* from 0 to 60000/)], sets: ['--neighbour-timeout', '50'] },
+  '--allow-fragmentation': { args: ['--backend', 'rdma-ud', '--allow-fragmentation'], look: refused, before: 0, after: [2, expect.stringMatching(/never fragments/)] },
+  '--pcap': { without: [...THREE, '--backend', 'memory'], args: [...THREE], look: ({ json, packets }) => [json.backend, packets.length], before: ['memory', 0], after: ['pcap', 5], sets: ['--pcap', 'heaps.pcap'] },
+  '--thread': { args: ['--backend', 'dgram', '--thread', 'worker'], look: refused, before: 0, after: [2, expect.stringMatching(/--backend dgram runs on the event loop/)] },
+  '--io-threads': { args: ['--thread', 'inline', '--io-threads', '2'], look: refused, before: 0, after: [2, expect.stringMatching(/--io-threads is for shared I\/O threads/)] },
+  '--affinity': { args: ['--affinity', '3-1'], look: refused, before: 0, after: [2, expect.stringMatching(/--affinity <CPUS>' argument '3-1' is invalid.* such as 2,3 or 0-3/)], sets: ['--affinity', '0-2,5'] },
   '--interface': { args: ['--interface', '127.0.0.1'], look: ({ frames }) => frames[0]!.from.startsWith('127.0.0.1:'), before: false, after: true },
   '--ttl': { args: ['--ttl', '9'], look: ({ frames }) => frames[0]!.ttl, before: 64, after: 9 },
+  '--dscp': { args: ['--dscp', '46'], look: ({ frames }) => frames.map(({ dscp }) => dscp), before: [0, 0, 0, 0, 0], after: [46, 46, 46, 46, 46] },
+  '--multicast-loop': { args: ['--multicast-loop'], elsewhere: 'transport-flags' , sets: ['--multicast-loop'] },
+  '--no-multicast-loop': { args: ['--no-multicast-loop'], elsewhere: 'transport-flags' },
   '--source-port': { args: ['--source-port', '4321'], look: ({ frames }) => frames[0]!.from.endsWith(':4321'), before: false, after: true },
   '--reuse-port': { args: ['--reuse-port'], look: refused, before: 0, after: [2, expect.stringMatching(/--reuse-port shares a source port; say which with --source-port/)] },
-  '--broadcast': { args: ['--backend', 'rdma-ud', '--broadcast'], look: refused, before: 0, after: [2, expect.stringMatching(/broadcast is of IPv4/)] },
+  '--broadcast': { args: ['--backend', 'rdma-ud', '--broadcast'], look: refused, before: 0, after: [2, expect.stringMatching(/--broadcast is of IPv4/)] },
   '--deadline': { args: ['--deadline', '-1'], look: refused, before: 0, after: [2, expect.stringMatching(/--deadline <SECONDS>' argument '-1' is invalid/)] },
+  '--forever': { args: ['--forever'], look: refused, before: 0, after: [2, expect.stringMatching(/--forever has no end, and -n 3 is one/)] },
+  '--seconds': { args: ['--seconds', '0'], look: refused, before: 0, after: [2, expect.stringMatching(/--seconds <SECONDS>' argument '0' is invalid/)] },
+  '--interval': { args: ['--interval', '60'], look: ({ stderr }) => stderr.split('\n').map((line) => line.split(/ +/)[0]), before: [''], after: ['interval', expect.stringMatching(/^0\.00-\d/), ''] },
+  '--live': { args: ['--live'], look: ({ stderr }) => /^speadcast send: --live needs a terminal/.test(stderr), before: false, after: true },
+  '--json-stream': { args: ['--json-stream'], look: refused, before: 0, after: [2, expect.stringMatching(/--json prints one object at the end, --json-stream one a line/)] },
   '--json': { args: ['--json'], look: ({ stdout }) => stdout.startsWith('{'), before: false, after: true },
 } // biome-ignore format: a table
 
 /** Sends into a pcap file unless the arguments name another backend. */
-async function observe(args: readonly string[], json: boolean): Promise<Seen> {
+async function observe(args: readonly string[], json: boolean, to = '10.0.0.5:7148'): Promise<Seen> {
   const path = join(folder, `${observed++}.pcap`)
   const out = args.includes('--backend') ? [] : ['--pcap', path]
-  const ran = await run(['send', '10.0.0.5:7148', ...args, ...out, ...(json ? ['--json'] : [])])
+  const ran = await run(['send', to, ...args, ...out, ...(json ? ['--json'] : [])])
   const frames = existsSync(path) ? datagramsOf(readFileSync(path)) : []
   const packets = frames.map(({ payload }) => {
     const pointers = pointersOf(payload)
@@ -122,17 +187,104 @@ describe('send', () => {
     expect(Object.keys(ROWS).toSorted()).toEqual(names.toSorted())
   })
 
-  test.concurrent.for(Object.entries(ROWS))(
+  const here = Object.entries(ROWS).flatMap(([name, row]) => ('look' in row ? [[name, row] as const] : []))
+  test('effects that are seen elsewhere have a test of that name there', () => {
+    for (const [name, row] of Object.entries(ROWS))
+      if ('elsewhere' in row)
+        expect(readFileSync(new URL(`${row.elsewhere}.test.ts`, import.meta.url), 'utf8')).toContain(`test('${name}`)
+  })
+
+  test.concurrent.for(here)(
     '%s',
     { timeout: 60_000 },
-    async ([name, { without = THREE, args, look, before, after }], { expect }) => {
+    async ([name, { to, without = THREE, args, look, before, after }], { expect }) => {
       const json = name !== '--json'
-      const base = await observe(without, json)
-      const seen = await observe(without === THREE ? [...THREE, ...args] : args, json)
+      const base = await observe(without, json, to)
+      const seen = await observe(without === THREE ? [...THREE, ...args] : args, json, to)
       if (before === undefined) expect(look(base)).not.toEqual(after)
       else expect(look(base)).toEqual(before)
       expect(look(seen)).toEqual(after)
       expect(base).toMatchObject({ code: 0, stderr: '' })
     },
   )
+})
+
+/** What the library calls an option, at any depth: `ibverbs.vlan.id`. */
+const pathsOf = (...within: string[]): string[] =>
+  optionNames(...within).flatMap((name) => [[...within, name].join('.'), ...pathsOf(...within, name)])
+
+/** The options of docs/options.md by their names, each with the flags that set it, or with why there is none. */
+function flagsInDocs(): Map<string, { flags: string[]; text: string }> {
+  const page = readFileSync(new URL('../../docs/options.md', import.meta.url), 'utf8')
+  const section = page.split(/^## /m).find((text) => text.startsWith('Flags of the command line')) ?? ''
+  const rows = [...section.matchAll(/^\| (`.*?`) \| (.*) \|$/gm)]
+  return new Map(
+    rows.flatMap(([, names = '', text = '']) => {
+      const flags = [...text.matchAll(/`(--[a-z-]+)/g)].map(([, flag]) => flag!)
+      return [...names.matchAll(/`([\w.]+)`/g)].map(([, name]) => [name!, { flags, text }] as const)
+    }),
+  )
+}
+
+/** The options of the stream that `send` opens for these arguments. */
+function optionsFor(args: readonly string[]): Record<string, unknown> {
+  let flags: SendFlags | undefined
+  const send = sendCommand()
+    .exitOverride()
+    .action((_: string[], parsed: SendFlags) => {
+      flags = parsed
+    })
+  send.parse(['127.0.0.1:7148', ...args], { from: 'user' })
+  return streamOptions(['127.0.0.1:7148'], flags!) as unknown as Record<string, unknown>
+}
+
+const at = (options: unknown, path: string): unknown =>
+  path
+    .split('.')
+    .reduce<unknown>(
+      (inside, name) =>
+        Array.isArray(inside) ? inside.map((one) => one[name]) : (inside as Record<string, unknown> | undefined)?.[name],
+      options,
+    )
+
+describe('options of openStream', () => {
+  const docs = flagsInDocs()
+
+  test('each has a row in docs/options.md, with flags that there are or with why there is none', () => {
+    expect([...docs.keys()].toSorted()).toEqual(pathsOf().toSorted())
+    const known = sendCommand().options.map(({ long }) => long)
+    for (const [name, { flags, text }] of docs) {
+      expect(
+        flags.filter((flag) => !known.includes(flag)),
+        name,
+      ).toEqual([])
+      if (flags.length === 0 && name !== 'to') expect(text, name).toMatch(/^none: .{20}/)
+    }
+  })
+
+  test.for([...docs].filter(([, { flags }]) => flags.length > 0))('%s is set by its flags', ([name, { flags }]) => {
+    const set = flags.map((flag) => {
+      const row = ROWS[flag]!
+      const before = 'look' in row ? (row.without ?? []) : []
+      return [before, row.sets ?? row.args].map((args) => at(optionsFor(args), name))
+    })
+    expect(
+      set.filter(([before, after]) => JSON.stringify(before) !== JSON.stringify(after)),
+      JSON.stringify(set),
+    ).not.toEqual([])
+  })
+
+  test('bench has all of those that say how packets are transported', () => {
+    const transport = sendCommand().options.filter(({ helpGroupHeading = '' }) => helpGroupHeading.startsWith('Transport'))
+    const bench = benchCommand().options.map(({ long }) => long)
+    expect(transport.length).toBeGreaterThan(20)
+    expect(transport.map(({ long }) => long).filter((long) => long !== '--pcap' && !bench.includes(long))).toEqual([])
+  })
+})
+
+test('--bug-compat has the names and numbers of the library', () => {
+  const { pyspead, ...names } = BUG_COMPAT_NAMES
+  expect(pyspead).toBe(BUG_COMPAT.PYSPEAD_0_5_2)
+  const library = Object.entries(BUG_COMPAT).map(([name, flag]) => [name.toLowerCase().replaceAll('_', '-'), flag])
+  expect(names).toEqual(Object.fromEntries(library))
 })

@@ -11,6 +11,10 @@ const NOTHING = {
   starvedNanoseconds: 0,
   lateNanoseconds: 0,
   refusedNanoseconds: 0,
+  gapsMadeUp: 0,
+  madeUpNanoseconds: 0,
+  gapsGivenUp: 0,
+  givenUpNanoseconds: 0,
 }
 const RATE = 1e9
 /** Nanoseconds of a share of ten seconds. */
@@ -19,7 +23,23 @@ const share = (part: number) => part * 10e9
 describe('why a rate was not reached', () => {
   test('nothing is said where it was', () => {
     const stats = { ...NOTHING, udpBytes: 9.99e9, starvedNanoseconds: share(0.5), pacedNanoseconds: share(0.4) }
-    expect(paceReport(stats, RATE, 'udp', 10)).toEqual({ bytesPerSecond: RATE, basis: 'udp', reached: 0.999, reasons: [] })
+    expect(paceReport(stats, RATE, 'udp', 10)).toEqual({
+      bytesPerSecond: RATE,
+      basis: 'udp',
+      reached: 0.999,
+      reachedBytesPerSecond: 0.999e9,
+      madeUp: { gaps: 0, seconds: 0 },
+      givenUp: { gaps: 0, seconds: 0 },
+      reasons: [],
+    })
+  })
+
+  test('what was made up and what was not', () => {
+    const gaps = { gapsMadeUp: 3, madeUpNanoseconds: 90e6, gapsGivenUp: 1, givenUpNanoseconds: 2e9 }
+    expect(paceReport({ ...NOTHING, ...gaps }, RATE, 'udp', 10)).toMatchObject({
+      madeUp: { gaps: 3, seconds: 0.09 },
+      givenUp: { gaps: 1, seconds: 2 },
+    })
   })
 
   test('the greatest share of the time comes first, and small ones are left out', () => {
@@ -66,14 +86,23 @@ test('without a rate nothing is said of one', async () => {
 })
 
 test('a source that is slower than the rate is named', async () => {
-  const args = [...SENT, '--batch-heaps', '10', '--rate', '1MB/s', '--input', '-']
+  const args = [...SENT, '--batch-heaps', '10', '--rate', '1MB/s', '--input', '-', '--interval', '0.05']
   const { child, done } = start(args, { stdin: 'pipe' })
+  const sending = new Promise<void>((resolve) => {
+    child.stdout!.on('data', (text: string) => /-\d+\.\d\d s/.test(text) && resolve())
+  })
   // A hundred heaps, half a second without any, and as many again: 0.2 s at the rate.
   child.stdin!.write(new Uint8Array(100_000))
+  await sending
   await new Promise((resolve) => setTimeout(resolve, 1000))
   child.stdin!.end(new Uint8Array(100_000))
   const { stdout, code } = await done
   expect(code).toBe(0)
   expect(stdout).toMatch(/^batches +5 of 10 heaps under way at most$/m)
-  expect(stdout).toMatch(/^rate +asked 8\.00 Mb\/s of UDP payload, reached 0\.\d{3}: no batch was waiting \d\d % of the time/m)
+  expect(stdout).toMatch(
+    /^rate +asked 8\.00 Mb\/s of UDP payload, reached 0\.\d{3} \(\d\.\d\d Mb\/s\): no batch was waiting \d\d % of the time/m,
+  )
+  expect(stdout).toMatch(
+    /^ {2}not made up +(1 time|\d+ times) without a batch, (\d+ ms|\d\.\d\d s) in all: --catch-up is shorter$/m,
+  )
 })

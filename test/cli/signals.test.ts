@@ -40,14 +40,16 @@ test.for(['SIGINT', 'SIGTERM'] as const)('%s sends what is queued, then the stop
   expect(packets.at(-1)!.find(({ id }) => id === 6)).toEqual({ id: 6, immediate: true, value: 2 })
 })
 
-test('what the deadline cuts off is counted as dropped, and the exit status is still 0', async () => {
+test('what the deadline cuts off is counted as dropped, and the exit status is 1', async () => {
   const { to, got } = await sink()
   // A heap takes ten seconds.
   const sending = start(['send', to, '-n', '1000', '--rate', '100kB/s', '--deadline', '0.2', '--json'])
   await got(2)
   sending.child.kill('SIGINT')
   const { code, stdout, stderr } = await sending.done
-  expect({ code, stderr }).toMatchObject({ code: 0, stderr: expect.stringMatching(/^interrupted: .* for 0\.2 s at most/) })
+  const told =
+    /^interrupted: .* for 0\.2 s at most.*\n(.*\n)*speadcast send: \d+ heaps? (was|were) dropped at the deadline \(--deadline\)\n/
+  expect({ code, stderr }).toMatchObject({ code: 1, stderr: expect.stringMatching(told) })
   const json = JSON.parse(stdout)
   expect(json).toMatchObject({ heaps: 0, heapsFailed: 0, payloadBytes: 0 })
   expect(json.heapsDropped).toBeGreaterThan(0)

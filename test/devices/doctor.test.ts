@@ -25,6 +25,7 @@ async function veth(mtu: number): Promise<Netns> {
 
 interface Told {
   sends: boolean
+  backends: { backend: string; works: boolean; reason: string }[]
   problem: string
   warnings: string[]
   backend: string
@@ -46,6 +47,24 @@ async function doctor(ns: Netns, args: readonly string[], under: readonly string
 
 test('the packet size that it assumes is that of openStream', () => {
   expect(DEFAULT_PACKET_SIZE_BYTES).toBe(DEFAULTS.packetSizeBytes)
+})
+
+test('of tcp:// it tells the way, connects to nobody, and refuses what a stream would', async (ctx) => {
+  needNetns(ctx)
+  await using ns = await veth(1500)
+  const way = { endpoint: 'tcp://10.77.0.2:7148', interface: 'v0', mtuBytes: 1500, largestPacketSizeBytes: 65507, problem: '' }
+  const told = await doctor(ns, ['tcp://10.77.0.2:7148', '-p', '9000'])
+  expect(told).toMatchObject({ backend: 'tcp', sends: true, backends: [{ backend: 'tcp', works: true }], endpoints: [way] })
+  const nobody = await doctor(ns, ['tcp://10.77.0.77:7148'])
+  expect(nobody).toMatchObject({ backend: 'tcp', sends: false, problem: expect.stringContaining('nobody answers for its address') })
+  expect(await doctor(ns, ['tcp://192.0.2.1:7148'])).toMatchObject({ sends: false, problem: expect.stringContaining('no route') })
+  for (const [endpoints, message] of [
+    [['tcp://10.77.0.2:7148', '10.77.0.2:7148'], 'endpoints mix TCP and UDP'],
+    [['tcp://239.10.0.1:7148'], 'which no TCP connection leads to'],
+  ] as const) {
+    const { code, stderr } = await speadcast(ns, ['doctor', ...endpoints])
+    expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringContaining(message) })
+  }
 })
 
 test('where packets would leave: interface, MTU and the largest -p', async (ctx) => {

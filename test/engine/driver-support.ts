@@ -99,6 +99,7 @@ export async function driverRig(kind: DriverKind, options: RigOptions = {}): Pro
       return submissions.watched
     },
     outcome: (message) => submissions.outcome(message),
+    lost: (substreams) => submissions.lost(substreams),
     interludeOver: (outcome) => submissions.interludeOver(outcome),
     die: (error) => {
       deaths.push(error)

@@ -88,6 +88,7 @@ export const eventLoopRig: MakeRig = (memory = {}, options = {}) => {
     },
     watched: false,
     outcome: (message) => messages.push(message),
+    lost: () => expect.unreachable('no receiver comes and goes'),
     interludeOver: () => expect.unreachable('nobody asked for one'),
     die: (error) => expect.unreachable(error.stack),
   })

@@ -1,6 +1,7 @@
 /** Holds what docs/coming-from-spead2.md says of spead2 against the real one. */
 import { execFileSync } from 'node:child_process'
 import { describe, expect, test } from 'vitest'
+import { sendCommand } from '#dist/src/cli/send/command.js'
 import { type GroupMode, Heap, Item, ItemGroup, openStream, type SpeadcastError, type StreamOptions } from '#dist/src/index.js'
 import { page } from '../support/documents.js'
 import { need } from '../support/need.js'
@@ -142,4 +143,19 @@ describe('heaps that a spead2 receiver completes', () => {
     })
     expect(received.done).toMatchObject({ ended: true, heaps: whole, rcvbufErrors: 0 })
   })
+})
+
+test('the table of spead2_send has every option that it has, and flags that speadcast send has', (ctx) => {
+  needSpead2(ctx)
+  const tool = spead2Python()!.replace(/python$/, 'spead2_send.py')
+  const help = execFileSync(spead2Python()!, [tool, '--help'], { encoding: 'utf8' })
+  const theirs = [...new Set(help.match(/--[a-z][a-z-]*/g))]
+  expect(theirs.length).toBeGreaterThan(20)
+  const [, , ...rows] = table('| `spead2_send` |')
+  const flagsIn = (cell = ''): string[] => [...cell.matchAll(/`(--[a-z-]+)/g)].map(([, flag]) => flag!)
+  expect(rows.flatMap(([cell]) => flagsIn(cell)).toSorted()).toEqual(theirs.toSorted())
+  const known = ['--help', ...sendCommand().options.map(({ long }) => long)]
+  expect(rows.flatMap(([, cell]) => flagsIn(cell)).filter((flag) => !known.includes(flag))).toEqual([])
+  // Each says what takes its place, or that nothing does.
+  expect(rows.filter(([, cell = '']) => !/`--|^none: |tcp:|the same/.test(cell))).toEqual([])
 })

@@ -48,17 +48,30 @@ test('ranges are consecutive addresses, carried into the next octet or group', (
 })
 
 test.each([
-  ['', 'the port is missing'],
-  ['239.10.0.1', 'the port is missing'],
-  ['host:', 'the port is missing'],
+  ['', 'it is empty'],
+  ['udp://', 'it is empty'],
+  ['239.10.0.1', 'the port is missing: add one, 239.10.0.1:7148'],
+  ['host:', 'the port is missing: add one, host:7148'],
+  ['udp://host', 'the port is missing: add one, udp://host:7148'],
+  ['7148', 'the host is missing: write 127.0.0.1:7148 for this machine'],
+  ['7148:10.0.0.1', 'the port comes last: 10.0.0.1:7148'],
+  ['http://host:80', "'http' is not a transport of ours; there are udp:// and tcp://"],
+  ['udp://host:80/x', "'80/x' is not a port"],
+  ['host:80/', "'80/' is not a port"],
+  ['10.0.0.1:7148:7149', 'more than one colon; give endpoints one by one, or with commas between'],
+  ['host:1:2', 'more than one colon'],
+  ['a:b:c', 'more than one colon'],
   [':7148', 'the host is missing'],
   ['host:0', 'port 0 is not in 1–65535'],
   ['host:70000', 'port 70000 is not in 1–65535'],
   ['host:-1', "'-1' is not a port"],
   ['host:7148x', "'7148x' is not a port"],
   ['host:1e3', "'1e3' is not a port"],
-  ['::1:7148', 'an IPv6 address needs brackets'],
-  ['fe80::1', 'an IPv6 address needs brackets'],
+  ['::1:7148', 'an IPv6 address needs brackets: [::1]:7148'],
+  ['ff15::2:65535', 'an IPv6 address needs brackets: [ff15::2]:65535'],
+  ['fe80::1', 'an IPv6 address needs brackets: [fe80::1]:7148'],
+  ['2001:db8:0:0:1:0:0:1', 'an IPv6 address needs brackets: [2001:db8:0:0:1:0:0:1]:7148'],
+  ['fe80::1%eth0', 'an IPv6 address needs brackets: [fe80::1%eth0]:7148'],
   ['[::1]', 'the port is missing'],
   ['[::1]7148', "'7148' is not a colon and a port"],
   ['[10.0.0.1]:7148', 'is not an IPv6 address'],
@@ -87,6 +100,22 @@ test.each([
   ['223.255.255.250+6:7148', 'inside the multicast block'],
 ])('%s is refused: %s', (spec, why) => {
   expect(refused(spec)).toContain(why)
+})
+
+test('a scheme, and lists with commas', () => {
+  expect(texts('udp://10.0.0.1:7', 'UDP://host:8/')).toEqual(['10.0.0.1:7', 'host:8'])
+  expect(texts('tcp://10.0.0.1:7,TCP://[::1]:8/')).toEqual(['tcp://10.0.0.1:7', 'tcp://[::1]:8'])
+  expect(texts('10.0.0.1:7,10.0.0.2+1:8, host:9', '10.0.0.9:1')).toEqual([
+    '10.0.0.1:7',
+    '10.0.0.2:8',
+    '10.0.0.3:8',
+    'host:9',
+    '10.0.0.9:1',
+  ])
+  for (const text of ['10.0.0.1:7,', ',10.0.0.1:7', '10.0.0.1:7,,10.0.0.1:8'])
+    expect(() => parseEndpoints([text])).toThrow(/endpoint '': it is empty/)
+  // The part that is wrong is named, not the whole.
+  expect(() => parseEndpoints(['10.0.0.1:7,10.0.0.2'])).toThrow(/^endpoint '10\.0\.0\.2': the port is missing/)
 })
 
 test('no endpoints, too many, and things that are not strings', () => {

@@ -17,6 +17,12 @@ const { directory, remove } = project({
   'rolldown.config.mjs': "export default { input: { answer: 'src/answer.ts' } }\n",
 })
 
+/** In place of the man pages of a command line, which this project has not. */
+const MANUAL = `import { mkdirSync, writeFileSync } from 'node:fs'
+mkdirSync(process.argv[2])
+writeFileSync(process.argv[2] + '/answer.1', String((await import('../dist/src/answer.js')).answer))
+`
+
 /** The peer is left out (SPEADCAST_TEST_PYTHON names one, so none is set up): it is not what is tested here. */
 const ENV = { SPEADCAST_TEST_PYTHON: '/nonexistent' }
 
@@ -50,6 +56,7 @@ beforeAll(async () => {
   for (const file of ['package.json', 'package-lock.json', 'tsconfig.json', 'vitest.config.ts'])
     cpSync(join(ROOT, file), join(directory, file))
   cpSync(join(ROOT, 'scripts'), join(directory, 'scripts'), { recursive: true })
+  writeFileSync(join(directory, 'scripts/man-pages.mjs'), MANUAL)
   mkdirSync(join(directory, 'ffi'))
   // A lock left by a process that is gone must not be waited for.
   mkdirSync(join(directory, '.cache/bootstrap.lock'), { recursive: true })
@@ -69,6 +76,7 @@ describe('the bootstrap', { timeout: 120_000 }, () => {
     expect(count(fresh, 'installing packages')).toBe(1)
     expect(count(fresh, 'built dist/ in')).toBe(1)
     expect(count(fresh, 'built lib/ in')).toBe(1)
+    expect(count(fresh, 'built man/ in')).toBe(1)
     expect(readFileSync(join(directory, 'lib/answer.js'), 'utf8')).toContain('answer = 42')
     expect(existsSync(join(directory, '.cache/bootstrap.lock'))).toBe(false)
   })
@@ -98,6 +106,7 @@ describe('the bootstrap', { timeout: 120_000 }, () => {
     expect(existsSync(join(directory, 'dist/src/old.js'))).toBe(false)
     expect(statSync(unchanged).mtimeMs).toBe(mtimeMs)
     expect(readFileSync(join(directory, 'lib/answer.js'), 'utf8')).toContain('answer = 43')
+    expect(readFileSync(join(directory, 'man/answer.1'), 'utf8')).toBe('43')
   })
 
   test('what was built by hand since is built again', () => {
@@ -110,7 +119,7 @@ describe('the bootstrap', { timeout: 120_000 }, () => {
   })
 
   test('SIGTERM in the middle of the setup ends it, gives the lock back and leaves nothing half-made', async () => {
-    for (const folder of ['dist', 'lib']) rmSync(join(directory, folder), { recursive: true })
+    for (const folder of ['dist', 'lib', 'man']) rmSync(join(directory, folder), { recursive: true })
     const child = spawn(process.execPath, ['scripts/bootstrap.mjs', 'build'], {
       cwd: directory,
       env: plainEnv(ENV),
@@ -120,7 +129,7 @@ describe('the bootstrap', { timeout: 120_000 }, () => {
     while (!existsSync(join(directory, '.cache/bootstrap.lock')) && child.exitCode === null) await sleep(5)
     child.kill('SIGTERM')
     expect(await ended).toBe(128 + 15)
-    const left = ['.cache/bootstrap.lock', '.dist-next', 'dist', '.lib-next', 'lib']
+    const left = ['.cache/bootstrap.lock', '.dist-next', 'dist', '.lib-next', 'lib', '.man-next', 'man']
     expect(left.filter((name) => existsSync(join(directory, name)))).toEqual([])
     expect(npmTest().status).toBe(0)
   })

@@ -17,10 +17,12 @@ import { join } from 'node:path'
 import type { Command } from 'commander'
 import { afterAll, describe, expect, test } from 'vitest'
 import { benchCommand } from '#dist/src/cli/bench/command.js'
+import { completionCommand } from '#dist/src/cli/completion/command.js'
 import { demoCommand } from '#dist/src/cli/demo/command.js'
 import { devicesCommand } from '#dist/src/cli/devices.js'
 import { doctorCommand } from '#dist/src/cli/doctor.js'
 import { explainCommand } from '#dist/src/cli/explain.js'
+import { wholeProgram } from '#dist/src/cli/program.js'
 import { recvCommand } from '#dist/src/cli/recv/command.js'
 import { sendCommand } from '#dist/src/cli/send/command.js'
 import type { SendFlags } from '#dist/src/cli/send/flags.js'
@@ -101,6 +103,7 @@ const COMMANDS: Readonly<Record<string, () => Command>> = {
   doctor: doctorCommand,
   explain: explainCommand,
   demo: demoCommand,
+  completion: () => completionCommand(wholeProgram),
 }
 const SCRIPTS = JSON.parse(page('package.json').text).scripts as Record<string, string>
 
@@ -125,8 +128,9 @@ async function refusal([name = '', ...args]: readonly string[]): Promise<string 
       writeOut: () => undefined,
     })
     .action((endpoints: string[], flags: SendFlags) => {
-      // An agent is a host, with a port or without.
-      if (Array.isArray(endpoints) && !('agent' in flags)) parseEndpoints(endpoints)
+      // An agent is a host, with a port or without; a capture needs no endpoint.
+      const all = !('agent' in flags) && !(name === 'recv' && flags.pcap !== undefined)
+      if (Array.isArray(endpoints) && all) parseEndpoints(endpoints)
       if (name !== 'send') return
       checkFlags(flags)
       parseStreamConfig(streamOptions(endpoints, flags))

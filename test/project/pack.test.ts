@@ -39,6 +39,7 @@ describe('the packed package', { timeout: 120_000 }, () => {
       ...built,
       ...['package.json', 'README.md', 'LICENSE', 'CHANGELOG.md', 'docs/figures/rate-blackhole-9000.png'],
       ...docs.map((name) => `docs/${name}`),
+      ...readdirSync(join(ROOT, 'man')).map((name) => `man/${name}`),
       ...readdirSync(join(ROOT, 'docs/examples')).map((name) => `docs/examples/${name}`),
     ])
     const strangers = filesIn(installed).filter((file) => {

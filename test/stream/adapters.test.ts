@@ -69,6 +69,60 @@ describe('sampleWriter', () => {
     },
   )
 
+  describe('several items', () => {
+    const items = () =>
+      new ItemGroup()
+        .add(TIMESTAMP_ITEM)
+        .add({ id: 0x4000, name: 'a', dtype: '<i2', shape: [20] })
+        .add({ id: 0x4001, name: 'b', dtype: '<i2', shape: [5, 3] })
+    const SEVERAL = { items: items(), item: ['a', 'b'], timestamp: 'timestamp', heapsPerBatch: 3, batches: 2 } as const
+
+    test.for([[[1]], [[39, 1, 0, 31]], [[70]], [[7]], [[1400]], [[40, 600]]])(
+      'of a heap take one after the other of pieces of any length: %j',
+      async ([lengths]) => {
+        for (const maxDelayMs of [undefined, 0]) {
+          const stream = await memoryStream()
+          const writer = sampleWriter(stream, { ...SEVERAL, ...(maxDelayMs !== undefined && { maxDelayMs }) })
+          expect([writer.heapBytes, writer.sampleBytes, writer.samplesPerHeap]).toEqual([70, 70, 20])
+          const input = bytesUpTo(1400)
+          for (let at = 0, i = 0; at < input.length; i++) {
+            const piece = input.slice(at, at + lengths![i % lengths!.length]!)
+            at += piece.length
+            await writer.write(piece)
+          }
+          expect(await writer.end()).toEqual({ heaps: 20, failedHeaps: 0, sampleBytes: 1400, droppedBytes: 0 })
+          const heaps = dataOn(stream)
+          expect(Buffer.concat(heaps.map(({ data }) => data)).equals(input)).toBe(true)
+          expect(heaps.map(({ timestamp }) => timestamp)).toEqual(Array.from({ length: 20 }, (_, i) => 20 * i))
+        }
+      },
+    )
+
+    test('are never sent in part: what is over is an error, or dropped', async () => {
+      const stream = await memoryStream()
+      const writer = sampleWriter(stream, SEVERAL)
+      await writer.write(new Int16Array(60))
+      await expect(writer.end()).rejects.toMatchObject({
+        code: 'ERR_SPEADCAST_INPUT',
+        message: expect.stringContaining("50 bytes left over at the end: items 'a', 'b' of a heap take 70 bytes"),
+      })
+      expect(dataOn(stream)).toHaveLength(1)
+      const other = sampleWriter(stream, SEVERAL)
+      await other.write(new Int16Array(60))
+      expect(await other.end({ dropPartialSample: true })).toEqual({ heaps: 1, failedHeaps: 0, sampleBytes: 70, droppedBytes: 50 })
+    })
+
+    test.for([[[]], [['a', 'a']], [undefined], [{}]] as const)('refuses %j', async ([item]) => {
+      const stream = await memoryStream()
+      expect(() => sampleWriter(stream, { ...SEVERAL, item: item as never })).toThrow(
+        expect.objectContaining({
+          code: 'ERR_SPEADCAST_CONFIG',
+          message: expect.stringMatching(/sampleWriter: item is .*list of different ones/),
+        }),
+      )
+    })
+  })
+
   test('a last heap that is not full tells its own shape first', async () => {
     const stream = await memoryStream()
     const writer = writerOn(stream)

@@ -64,6 +64,15 @@ test('Linux without koffi: auto takes dgram and quotes the failure, udp is refus
 })
 
 test.for([
+  ['darwin', /^backend 'tcp' cannot work here: it needs Linux, this is darwin; send by UDP, to HOST:PORT$/],
+  ['win32', /^backend 'tcp' cannot work here: it needs Linux, this is win32; send by UDP, to HOST:PORT$/],
+  ['linux', /^backend 'tcp' cannot work here: koffi could not be loaded .*planted by the test/],
+] as const)('%s without koffi: TCP is refused, and why', async ([platform, message]) => {
+  const { answer } = await run(platform, 'tcp')
+  expect(answer).toMatchObject({ code: 'ERR_SPEADCAST_BACKEND', message: expect.stringMatching(message) })
+})
+
+test.for([
   ['darwin', /^ERR_SPEADCAST_BACKEND there can be no I\/O thread here: .* this is darwin; leave thread out or use 'inline'$/],
   ['linux', /^ERR_SPEADCAST_BACKEND there can be no I\/O thread here: .*planted by the test.*; leave thread out or use 'inline'$/],
 ] as const)(

@@ -446,6 +446,22 @@ const WALK: Record<keyof StreamOptions, (ctx: TestContext) => Promise<void>> = {
     expect((await waiting).states).toMatchObject({ substreamsWithoutNeighbour: 0 })
     expect(await told({ neighbourTimeoutMs: 60_001 })).toMatch(/^ERR_SPEADCAST_CONFIG option 'neighbourTimeoutMs' is 60001/)
   },
+  async maxQueuedBytes() {
+    const stream = await openStream({ to: '10.0.0.1:7148', backend: 'memory', maxQueuedBytes: 1 })
+    onTestFinished(() => stream.destroy())
+    const taken = stream.sendEnd()
+    expect(stream.stats().queuedBytes).toBeGreaterThan(0)
+    await expect(stream.sendHeap(new Heap().addStart())).rejects.toMatchObject({ code: 'ERR_SPEADCAST_QUEUE_FULL' })
+    expect(await taken).toMatchObject({ heaps: 1 })
+    expect(await told({ maxQueuedBytes: 0 })).toMatch(/^ERR_SPEADCAST_CONFIG option 'maxQueuedBytes' is 0/)
+  },
+  async queueFull() {
+    const stream = await openStream({ to: '10.0.0.1:7148', backend: 'memory', maxQueuedBytes: 1, queueFull: 'wait' })
+    onTestFinished(() => stream.destroy())
+    const both = [stream.sendEnd(), stream.sendHeap(new Heap().addStart())]
+    expect(await Promise.all(both)).toMatchObject([{ heaps: 1 }, { heaps: 1 }])
+    expect(await told({ queueFull: 'wait' })).toMatch(/^ERR_SPEADCAST_CONFIG queueFull .* maxQueuedBytes, which is not given/)
+  },
   async pcapPath() {
     const pcapPath = join(temporaryFolder(), 'here.pcap')
     const { stats } = await sent({ backend: 'pcap', pcapPath })

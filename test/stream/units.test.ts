@@ -34,10 +34,10 @@ test('the command wants a unit, and tells of a rate that is too slow once', () =
     ])
   expect(send('10')).toMatchObject({
     status: 2,
-    stderr: expect.stringMatching(/rate '10' has no known unit.*; write it as 10Gbps/),
+    stderr: expect.stringMatching(/--rate '10' has no known unit.*; write it as 10Gbps/),
   })
   const { stderr } = send('999B/s')
   const told =
-    "speadcast: warning: rate is '999B/s', which is 999 bytes a second; if you meant gigabits, give '999Gbps' (speadcast explain SPEADCAST_UNIT)"
+    "speadcast: warning: --rate is '999B/s', which is 999 bytes a second; if you meant gigabits, give '999Gbps' (speadcast explain SPEADCAST_UNIT)"
   expect(stderr.split('\n').filter((line) => /bytes a second/.test(line))).toEqual([told])
 })

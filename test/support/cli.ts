@@ -156,6 +156,8 @@ export interface Datagram {
   readonly frameBytes: number
   /** Time to live, or hop limit of IPv6. */
   readonly ttl: number
+  /** Differentiated services code point (RFC 2474). */
+  readonly dscp: number
   readonly payload: Buffer
 }
 
@@ -175,6 +177,7 @@ export function datagramsOf(pcap: Buffer): Datagram[] {
       to: `${address(ends[1]!)}:${frame.readUInt16BE(udp + 2)}`,
       frameBytes: length,
       ttl: frame[v6 ? 21 : 22]!,
+      dscp: ((v6 ? frame.readUInt16BE(14) >> 4 : frame[15]!) >> 2) & 0x3f,
       payload: frame.subarray(udp + 8, udp + frame.readUInt16BE(udp + 4)),
     })
     at += 16 + length

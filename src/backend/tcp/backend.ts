@@ -7,11 +7,13 @@
  * | open   | all               | close() → closed   |
  * | closed | close (no effect) | never              |
  *
- * A connection that is lost (connection.ts) fails what it had not acknowledged, and all later packets to its endpoint; others go on. A socket
- * without room holds up the packets behind it, whatever endpoint they are for, because rows are posted in order.
+ * A connection that is lost (connection.ts) fails what it had not acknowledged; others go on. Later packets to its endpoint fail too, or go by the
+ * next connection, where there is to be one (away.ts). A socket without room holds up the packets behind it, whatever endpoint they are for,
+ * because rows are posted in order.
  */
 
 import { errnoName } from '../../../ffi/native-error.js'
+import type { TcpSocket } from '../../../ffi/socket/tcp-socket.js'
 import type { PacketTable, TableRegion } from '../../batch/table.js'
 import { COUNTER } from '../../stats.js'
 import {
@@ -25,10 +27,13 @@ import {
   type ReapResult,
 } from '../backend.js'
 import { SHORTER_FILE } from '../gather.js'
+import { PathNews } from '../path-news.js'
 import { States } from '../states.js'
+import { Away } from './away.js'
 import { Chunks } from './chunks.js'
-import type { Connection } from './connection.js'
-import { connectAll, type TcpOptions } from './open.js'
+import { Connection } from './connection.js'
+import type { TcpOptions } from './dial.js'
+import { connectAll } from './open.js'
 import { TcpPosting } from './posting.js'
 
 /** As large as packets of the other backends; a receiver may bound them. */
@@ -37,7 +42,11 @@ const MOST_PACKET_BYTES = 65507
 export class TcpBackend implements Backend {
   readonly caps: BackendCaps
   readonly states = new States()
-  readonly #connections: readonly Connection[]
+  /** The last one of each endpoint. */
+  readonly #connections: Connection[]
+  readonly #losses: { count: number; readonly byClosing: boolean }
+  readonly #path = new PathNews(this.states)
+  readonly #away: Away | undefined
   readonly #options: TcpOptions
   readonly #counters: Float64Array
   readonly #chunks = new Chunks()
@@ -46,26 +55,43 @@ export class TcpBackend implements Backend {
   #waitSet: readonly { readonly fd: number; events: number }[]
   /** The connection without room for the next packet. */
   #blocked: Connection | undefined
-  #lost = 0
+  /** Losses that were noted. */
+  #noted = 0
   #open = true
 
-  constructor(connections: readonly Connection[], options: TcpOptions, { counters }: BackendEnvironment) {
-    this.#connections = connections
+  constructor(sockets: readonly TcpSocket[], options: TcpOptions, { counters }: BackendEnvironment) {
+    const { retry } = options
+    this.#losses = { count: 0, byClosing: retry !== undefined }
+    this.#connections = sockets.map((socket) => new Connection(socket, this.#losses))
     this.#options = options
     this.#counters = counters
-    this.#waitSet = connections.map(({ interest }) => interest)
+    this.#waitSet = this.#connections.map(({ interest }) => interest)
+    if (retry) {
+      const back = (substream: number) => this.#takeBack(substream, new Connection(sockets[substream]!, this.#losses))
+      const away = new Away(options, retry, sockets, this.#path, back)
+      this.#away = away
+      this.takeLost = () => away.take()
+      this.resume = (substream) => away.resume(substream)
+    }
     this.caps = {
       name: 'tcp',
       evidence: 'acknowledged',
-      substreams: connections.length,
+      substreams: sockets.length,
       maxPacketSizeBytes: MOST_PACKET_BYTES,
       headroomBytes: 0,
       mergesEqualPackets: false,
       wireOverheadBytes: 0,
       pollNanoseconds: 0,
     }
-    this.states.add(() => ({ connections: connections.length, connectionsLost: this.#lost }))
+    this.states.add(() => ({
+      connections: sockets.length,
+      connectionsLost: sockets.length - this.#waitSet.length,
+      ...(this.#away && { reconnects: this.#away.reconnects }),
+    }))
   }
+
+  takeLost?: () => readonly number[]
+  resume?: (substream: number) => void
 
   /** The kernel copies at send. */
   register(_region: TableRegion): void {}
@@ -97,7 +123,7 @@ export class TcpBackend implements Backend {
       const connection = this.#connections[substream[row]!]!
       const stop = Math.min(runEnd[row]!, end)
       if (connection.state !== 'open') {
-        this.#skip(connection, substream[row]!, stop - row, out)
+        this.#refuse(connection, substream[row]!, stop - row, out)
         return
       }
       const begun = connection.finish() ? connection.send(posting, row, stop) : 0
@@ -118,7 +144,14 @@ export class TcpBackend implements Backend {
     }
   }
 
-  #skip(connection: Connection, substream: number, rows: number, out: PostResult): void {
+  #refuse(connection: Connection, substream: number, rows: number, out: PostResult): void {
+    this.#away?.advance()
+    if (this.#connections[substream]!.state === 'open') return
+    if (this.#away?.holds(substream)) {
+      this.#counters[COUNTER.waits]! += 1
+      again(out, 'writable')
+      return
+    }
     out.kind = POST_SKIP
     out.errno = connection.errno
     out.substream = substream
@@ -127,10 +160,25 @@ export class TcpBackend implements Backend {
   }
 
   #noteLosses(): void {
-    const open = this.#connections.filter(({ state }) => state === 'open')
-    if (open.length === this.#waitSet.length) return
-    this.#lost = this.#connections.length - open.length
-    this.#waitSet = open.map(({ interest }) => interest)
+    if (this.#losses.count === this.#noted) return
+    this.#noted = this.#losses.count
+    for (const [substream, connection] of this.#connections.entries()) {
+      if (connection.state === 'open' || connection.lossNoted) continue
+      connection.lossNoted = true
+      const { text } = this.#options.endpoints[substream]!
+      this.#path.note(`${text}: the connection is lost (${errnoName(connection.errno)})`)
+      this.#away?.lose(substream)
+    }
+    this.#await()
+  }
+
+  #takeBack(substream: number, connection: Connection): void {
+    this.#connections[substream] = connection
+    this.#await()
+  }
+
+  #await(): void {
+    this.#waitSet = this.#connections.filter(({ state }) => state === 'open').map(({ interest }) => interest)
     this.states.change()
   }
 
@@ -153,46 +201,46 @@ export class TcpBackend implements Backend {
   #lookAround(): void {
     for (const connection of this.#connections) connection.lookAround()
     this.#noteLosses()
+    this.#away?.advance()
   }
 
   waitSet(wantWrite: boolean): readonly { readonly fd: number; readonly events: number }[] {
     const blocked = wantWrite ? this.#blocked : undefined
     for (const connection of this.#connections) connection.await(connection === blocked)
-    return this.#waitSet
+    if (!this.#away?.any) return this.#waitSet
+    const set = [...this.#waitSet]
+    this.#away.addTo(set)
+    return set
   }
 
   /** Notices of acknowledgements that were seen would end the sleep at once. */
   arm(): boolean {
-    const before = this.#acknowledged()
+    const before = this.#away?.reconnects
     this.#lookAround()
     for (const connection of this.#connections) connection.look()
     this.#noteLosses()
-    return this.#lost === 0 || this.#chunks.empty ? this.#acknowledged() === before : false
-  }
-
-  #acknowledged(): number {
-    let sum = 0
-    for (const { acknowledged } of this.#connections) sum += acknowledged
-    return sum
+    return !this.#chunks.ready && this.#away?.reconnects === before
   }
 
   descriptors(): readonly number[] {
-    return this.#connections.map(({ fd }) => fd)
+    const fds = this.#connections.map(({ fd }) => fd)
+    return this.#away ? [...fds, this.#away.timer.fd] : fds
   }
 
   explain(errno: number, substream: number): string {
     const { text } = this.#options.endpoints[substream]!
     const name = errnoName(errno)
+    const outlook = this.#away?.outlook(substream) ?? 'open another stream, or let it connect again (tcp.reconnect)'
     switch (name) {
       case 'ECONNRESET':
       case 'EPIPE':
-        return `${text}: the receiver closed the connection (${name}); what it had not acknowledged may be lost. Start it again, and open another stream`
+        return `${text}: the receiver closed the connection (${name}); what it had not acknowledged may be lost. Start it again; ${outlook}`
       case 'ETIMEDOUT':
-        return `${text}: nobody acknowledges what was sent (ETIMEDOUT); look whether the receiver's host is up and reachable`
+        return `${text}: nobody acknowledges what was sent (ETIMEDOUT); look whether the receiver's host is up and reachable; ${outlook}`
       case 'EFAULT':
         return `${text}: ${SHORTER_FILE}`
       default:
-        return `${text}: the connection is lost (${name})`
+        return `${text}: the connection is lost (${name}); ${outlook}`
     }
   }
 
@@ -200,11 +248,11 @@ export class TcpBackend implements Backend {
     if (!this.#open) return
     this.#open = false
     for (const connection of this.#connections) connection.close()
+    this.#away?.close()
     for (const posting of this.#postings) posting.release()
   }
 }
 
 export async function openTcp(options: TcpOptions, environment: BackendEnvironment): Promise<TcpBackend> {
-  const connections = await connectAll(options)
-  return new TcpBackend(connections, options, environment)
+  return new TcpBackend(await connectAll(options), options, environment)
 }

@@ -23,8 +23,12 @@ export class Chunks {
     return this.#tail - this.#head === CHUNKS
   }
 
-  get empty(): boolean {
-    return this.#tail === this.#head
+  /** The oldest chunk is done with, so there is something to report. */
+  get ready(): boolean {
+    if (this.#tail === this.#head) return false
+    const c = this.#head & MASK
+    const connection = this.#connections[c]
+    return connection === undefined || connection.state !== 'open' || connection.acknowledged >= this.#end[c]!
   }
 
   /** Rows that were begun; they are done with when the connection's bytes so far are acknowledged. Only where there is room. */

@@ -11,10 +11,21 @@
 import { POLLOUT, POLLRDHUP } from '../../../ffi/layout.js'
 import { ERRNO, NativeError } from '../../../ffi/native-error.js'
 import type { SegmentVector } from '../../../ffi/socket/segment-vector.js'
-import type { TcpSocket } from '../../../ffi/socket/tcp-socket.js'
+import { HAS_CLOSED, type TcpSocket } from '../../../ffi/socket/tcp-socket.js'
 import type { TcpPosting } from './posting.js'
 
-const { EAGAIN, EINTR, ENOBUFS, ENOMEM } = ERRNO
+const { EAGAIN, EINTR, ENOBUFS, ENOMEM, EPIPE } = ERRNO
+
+/** The losses of all connections of a stream. */
+export interface Losses {
+  /** How many there ever were. */
+  count: number
+  /**
+   * A receiver that closes its side is a loss. Where there is nobody to connect to instead it is none yet: it may go on reading, and if it does not,
+   * the next packet is answered by a reset.
+   */
+  readonly byClosing: boolean
+}
 
 export class Connection {
   state: 'open' | 'lost' | 'closed' = 'open'
@@ -24,6 +35,7 @@ export class Connection {
   acknowledged = 0
   begun = 0
   receiverHasClosed = false
+  lossNoted = false
   /** What to wait for; a lost connection is not waited for. */
   readonly interest: { readonly fd: number; events: number }
   readonly #socket: TcpSocket
@@ -34,9 +46,12 @@ export class Connection {
   #skip = 0
   #lengths: Uint32Array = new Uint32Array(0)
 
-  constructor(socket: TcpSocket) {
+  readonly #losses: Losses
+
+  constructor(socket: TcpSocket, losses: Losses) {
     this.#socket = socket
-    this.interest = { fd: socket.fd, events: POLLRDHUP }
+    this.#losses = losses
+    this.interest = { fd: socket.fd, events: this.#closing }
   }
 
   get fd(): number {
@@ -102,7 +117,12 @@ export class Connection {
 
   /** Sets what to wait for: acknowledgements and losses anyway, room for a packet if there is none, or for the rest of one. */
   await(room: boolean): void {
-    this.interest.events = (room || this.#vector ? POLLOUT : 0) | (this.receiverHasClosed ? 0 : POLLRDHUP)
+    this.interest.events = (room || this.#vector ? POLLOUT : 0) | this.#closing
+  }
+
+  /** Nothing tells twice that the receiver has closed its side; a socket that is not read would tell it for ever. */
+  get #closing(): number {
+    return this.receiverHasClosed || this.#socket.given ? 0 : POLLRDHUP
   }
 
   #refuse(errno: number): void {
@@ -112,11 +132,17 @@ export class Connection {
   /** Learns how much is acknowledged. */
   look(): void {
     if (this.state !== 'open') return
+    const errno = this.#ask()
+    if (errno !== 0) this.lose(errno)
+  }
+
+  #ask(): number {
     try {
       this.acknowledged = this.#taken - this.#socket.unacknowledged()
+      return 0
     } catch (error) {
       if (!(error instanceof NativeError)) throw error
-      this.lose(error.errno)
+      return error.errno
     }
   }
 
@@ -124,16 +150,18 @@ export class Connection {
   lookAround(): void {
     if (this.state !== 'open') return
     this.#socket.drainNotices()
-    if (!this.receiverHasClosed && this.#socket.receiverHasClosed()) {
-      this.receiverHasClosed = true
-    }
-    const errno = this.#socket.takeError()
+    // What arrives at a socket of the user's is the user's to read.
+    const read = this.receiverHasClosed || this.#socket.given ? 0 : this.#socket.readAway()
+    if (read === HAS_CLOSED) this.receiverHasClosed = true
+    const errno = read > 0 ? read : this.#socket.takeError()
     if (errno !== 0) this.lose(errno)
+    else if (this.receiverHasClosed && this.#losses.byClosing) this.lose(EPIPE)
   }
 
   lose(errno: number): void {
     if (this.state !== 'open') return
-    this.look()
+    this.#ask()
+    this.#losses.count++
     this.state = 'lost'
     this.errno = errno
     this.#vector = undefined

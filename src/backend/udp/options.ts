@@ -6,6 +6,8 @@ export interface UdpOptions {
   /** One per substream, all of one family. */
   readonly endpoints: readonly ResolvedEndpoint[]
   readonly interface?: ResolvedInterface
+  /** The user's socket, by which packets leave: nothing of it is set but what tells of errors. */
+  readonly socketFd?: number
   readonly sourcePort: number
   /** Other sockets that are asked the same may have `sourcePort` too. */
   readonly reusePort?: boolean

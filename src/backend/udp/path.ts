@@ -97,7 +97,7 @@ export class UdpPath {
           ? 'this kernel has no UDP_SEGMENT (Linux 4.18)'
           : `up to ${counted(probed, 'segment')} a message`
     states.add(() => this.#words())
-    this.returned = new ReturnedErrors(sockets.all, options.endpoints, gates, counters)
+    this.returned = new ReturnedErrors(sockets.all, options.endpoints, gates, counters, states)
     const destinations = bearings.endpoints.map(({ bytes }) => bytes)
     this.#losses = new LossWatch(gates, this.pace, this.returned, states, destinations)
     const rename = () => {

@@ -20,9 +20,12 @@ import { formatAddress } from '../../net/address.js'
 import type { ResolvedEndpoint } from '../../net/endpoint.js'
 import { COUNTER } from '../../stats.js'
 import type { Gates, Known } from '../gates.js'
+import type { States } from '../states.js'
 
 const { ECONNREFUSED, EMSGSIZE, EHOSTUNREACH } = ERRNO
 
+/** Endpoints that are named; thousands would make the states long. */
+const MOST_TOLD = 16
 /** The queue is read no further at a time. */
 const MOST_ENTRIES = 1000
 
@@ -40,6 +43,9 @@ export class ReturnedErrors {
   readonly #counters: Float64Array
   readonly #endpoints: readonly ResolvedEndpoint[]
   readonly #entry = new QueuedError()
+  readonly #states: States
+  /** By the first substream of an endpoint, how many packets came back from where nobody listens. */
+  readonly #refusals = new Map<number, number>()
   /** The last error of each substream: who sent it, and what it says. */
   readonly #said: ({ readonly by: string; readonly mtu: number; readonly text: string } | undefined)[] = []
   #substreams: Map<string, number[]> | undefined
@@ -47,11 +53,19 @@ export class ReturnedErrors {
   /** Next hops that the kernel was asked about in this drain. */
   #known: Known = new Map()
 
-  constructor(sockets: readonly UdpSocket[], endpoints: readonly ResolvedEndpoint[], gates: Gates, counters: Float64Array) {
+  constructor(
+    sockets: readonly UdpSocket[],
+    endpoints: readonly ResolvedEndpoint[],
+    gates: Gates,
+    counters: Float64Array,
+    states: States,
+  ) {
     this.#sockets = sockets
     this.#endpoints = endpoints
     this.#gates = gates
     this.#counters = counters
+    this.#states = states
+    states.add(() => (this.#refusals.size === 0 ? {} : { portUnreachableAt: this.#refused() }))
   }
 
   /**
@@ -99,6 +113,7 @@ export class ReturnedErrors {
     const { errno } = entry
     if (errno === ECONNREFUSED && isFromDestination(entry)) {
       this.#counters[COUNTER.portUnreachable]! += 1
+      this.#refuse(this.#substreamsOf(entry)[0])
       return
     }
     this.losses++
@@ -111,6 +126,19 @@ export class ReturnedErrors {
       if (!own || this.#gates.rejects(substream))
         this.#said[substream] = { by: formatAddress(entry.offender), mtu, text: describe(entry) }
     }
+  }
+
+  #refuse(substream: number | undefined): void {
+    if (substream === undefined) return
+    this.#refusals.set(substream, (this.#refusals.get(substream) ?? 0) + 1)
+    this.#states.change()
+  }
+
+  /** Those with the most first. */
+  #refused(): string {
+    const all = [...this.#refusals].toSorted(([, a], [, b]) => b - a)
+    const told = all.slice(0, MOST_TOLD).map(([substream, packets]) => `${this.#endpoints[substream]!.text}: ${packets}`)
+    return all.length > MOST_TOLD ? `${told.join(', ')} and ${all.length - MOST_TOLD} more endpoints` : told.join(', ')
   }
 
   /** Whether an address is one of this host's; asked for once a drain. */

@@ -31,16 +31,21 @@ export class UdpSockets {
   readonly #bearings: Bearings
   #port: number
 
-  /** @throws NativeError */
+  /** @param connected of sockets that are made here @throws NativeError */
   constructor(options: UdpOptions, bearings: Bearings, connected: Connected) {
     this.#options = options
     this.#bearings = bearings
-    this.connected = connected
     const { family } = options.endpoints[0]!
-    this.main = new UdpSocket(family)
+    this.main = new UdpSocket(family, options.socketFd)
+    this.connected = options.socketFd === undefined ? connected : this.main.hasPeer ? 'alone' : 'no'
     this.all = [this.main]
     this.#port = options.sourcePort
     try {
+      if (options.socketFd !== undefined) {
+        this.main.reportErrors()
+        bearings.flow = flowOf(options, this.main.localPort())
+        return
+      }
       if (connected === 'first') {
         this.#errors = new UdpSocket(family)
         this.all = [this.main, this.#errors]
@@ -53,8 +58,9 @@ export class UdpSockets {
     }
   }
 
-  /** Makes the sockets anew, by the bearings, and with the same descriptors. @throws NativeError */
+  /** Makes the sockets anew, by the bearings, and with the same descriptors; a socket of the user's stays. @throws NativeError */
   remake(): void {
+    if (this.#options.socketFd !== undefined) return
     // The port has to be free before the main socket is bound to it again.
     this.#errors?.renew(() => {})
     this.main.renew(() => this.#make())
@@ -82,7 +88,8 @@ export class UdpSockets {
   }
 
   #listen(errors: UdpSocket, iface: ResolvedInterface | undefined): void {
-    errors.reportErrors(this.#options.allowFragmentation)
+    errors.reportErrors()
+    errors.letFragment(this.#options.allowFragmentation)
     errors.dropIncoming()
     this.main.setOption(OPT.SO_REUSEADDR, 1)
     if (this.#options.reusePort) errors.sharePort()
@@ -101,7 +108,8 @@ export class UdpSockets {
 
 function configure(socket: UdpSocket, options: UdpOptions, iface: ResolvedInterface | undefined): void {
   const v6 = socket.family === 6
-  socket.reportErrors(options.allowFragmentation)
+  socket.reportErrors()
+  socket.letFragment(options.allowFragmentation)
   socket.dropIncoming()
   if (iface) {
     const index = new Uint8Array(4)

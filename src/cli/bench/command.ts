@@ -2,6 +2,7 @@
 
 import { Command, Option } from 'commander'
 import { usageError } from '../common/exit.js'
+import { footer } from '../common/help.js'
 import { byteCount, byteCounts, decimal, seconds, wholeNumber } from '../common/quantity.js'
 import { addTransportOptions, batchesOption, packetSizeOption, rateOption } from '../common/transport-options.js'
 import { agentCommand } from './agent/command.js'
@@ -64,7 +65,7 @@ export function benchCommand(): Command {
     .helpOption('-h, --help', 'this text')
     .addHelpText(
       'after',
-      `
+      footer(`
 The main thread fills every byte of every heap and its timestamp, as spead2's tutorial does, and hands batches over; the I/O thread sends
 them. The clock runs from the first fill behind the warm-up to the last completion. Each measurement has a stream of its own; no stop
 heaps are sent. CPU time is that of all threads. Nobody looks at what arrives: compare with speadcast recv, or the switch's counters.
@@ -90,7 +91,7 @@ Examples:
   speadcast bench 239.10.0.1:7148 --interface eth0 -p 8972
   speadcast bench 10.0.0.5 --agent -p 8972 --html report.html
   speadcast bench --to 10.0.0.5:7148 --sizes 8KiB,64KiB,1MiB --seconds 5 --repeats 3 --json
-  speadcast bench --to 239.10.0.1:7148 --interface eth2 --backend ibverbs -p 8972 --rate 40Gbps`,
+  speadcast bench --to 239.10.0.1:7148 --interface eth2 --backend ibverbs -p 8972 --rate 40Gbps`),
     )
     .action(async (endpoints: string[], flags: BenchFlags, command: Command) => {
       const given = (option: string): boolean => command.getOptionValueSource(option) === 'cli'

@@ -2,6 +2,7 @@
  * Runs `speadcast bench`: for each measurement opens a stream, sends the tutorial's pattern for a time, and takes the counts of that time.
  */
 import { openStream, type Stream } from '../../index.js'
+import { withAlternatives } from '../common/alternatives.js'
 import { complain, EXIT_FAILED } from '../common/exit.js'
 import { cutOffAfter, onInterrupt } from '../common/interrupt.js'
 import { say } from '../common/print.js'
@@ -34,7 +35,7 @@ export async function runBench(to: readonly string[], flags: BenchFlags): Promis
   }
   undo()
   if (rows.length > 0 || failure === undefined) reportBench(rows, to, flags, stopping.signal.aborted)
-  if (failure !== undefined) complain('bench', failure)
+  if (failure !== undefined) complain('bench', await withAlternatives(failure, to, flags))
   else if (rows.some((row) => row.heapsFailed > 0)) {
     say('speadcast bench: heaps were not sent whole')
     process.exitCode = EXIT_FAILED

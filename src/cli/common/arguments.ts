@@ -15,6 +15,13 @@ export function cpuList(text: string): number[] {
   return [...cpus]
 }
 
+/** Parses a time in seconds, or inf for no end. */
+export function secondsOrInfinity(text: string): number {
+  if (text === 'inf') return Number.POSITIVE_INFINITY
+  if (/^\d+(\.\d+)?$/.test(text) && Number(text) > 0) return Number(text)
+  throw new InvalidArgumentError('It must be a number of seconds above 0, without a unit, or inf.')
+}
+
 export interface VlanFlag {
   readonly id: number
   readonly priority?: number

@@ -1,6 +1,7 @@
 import type { Stream } from '../../index.js'
 import { EXIT_INTERRUPTED } from './exit.js'
 import type { Tally } from './tally.js'
+import { callAt } from './timer.js'
 
 /** Calls `first` at the first SIGINT or SIGTERM, and ends the process with 130 at the second. Returns a function that undoes it. */
 export function onInterrupt(first: () => void): () => void {
@@ -19,17 +20,17 @@ export function onInterrupt(first: () => void): () => void {
  * it.
  */
 export function cutOffAfter(stream: Stream, tally: Tally, stopping: AbortSignal, seconds: number): () => void {
-  let timer: NodeJS.Timeout | undefined
+  let undo = (): void => undefined
   const cutOff = (): void => {
     tally.cut = true
     stream.close({ deadlineSeconds: 0 }).catch(() => undefined)
   }
   const begin = (): void => {
-    timer = setTimeout(cutOff, seconds * 1000)
+    undo = callAt(performance.now() + seconds * 1000, cutOff)
   }
   stopping.addEventListener('abort', begin)
   return () => {
     stopping.removeEventListener('abort', begin)
-    clearTimeout(timer)
+    undo()
   }
 }

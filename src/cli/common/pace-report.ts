@@ -6,8 +6,18 @@ export interface PaceReport {
   readonly basis: 'udp' | 'wire'
   /** The reached share of the rate; undefined where nothing was sent. */
   readonly reached: number | undefined
+  /** That many bytes per second were sent. */
+  readonly reachedBytesPerSecond: number | undefined
+  /** Times without a batch, of which the bytes were sent later, and those of which they were not. */
+  readonly madeUp: Gaps
+  readonly givenUp: Gaps
   /** Empty where it was reached, or the device kept it. */
   readonly reasons: readonly string[]
+}
+
+interface Gaps {
+  readonly gaps: number
+  readonly seconds: number
 }
 
 type Counted = Pick<
@@ -20,6 +30,10 @@ type Counted = Pick<
   | 'starvedNanoseconds'
   | 'lateNanoseconds'
   | 'refusedNanoseconds'
+  | 'gapsMadeUp'
+  | 'madeUpNanoseconds'
+  | 'gapsGivenUp'
+  | 'givenUpNanoseconds'
 >
 
 /** From this share on a rate counts as reached. Short runs end within a burst, so they may be half a per cent off. */
@@ -29,9 +43,18 @@ const LEAST_SHARE = 0.01
 
 export function paceReport(stats: Counted, bytesPerSecond: number, basis: 'udp' | 'wire', seconds: number): PaceReport {
   const bytes = basis === 'wire' ? stats.wireBytes : stats.udpBytes
-  const reached = seconds > 0 ? bytes / seconds / bytesPerSecond : undefined
+  const reachedBytesPerSecond = seconds > 0 ? bytes / seconds : undefined
+  const reached = reachedBytesPerSecond && reachedBytesPerSecond / bytesPerSecond
   const missed = reached !== undefined && reached < NOT_REACHED
-  return { bytesPerSecond, basis, reached, reasons: missed ? reasonsOf(stats, seconds) : [] }
+  return {
+    bytesPerSecond,
+    basis,
+    reached,
+    reachedBytesPerSecond,
+    madeUp: { gaps: stats.gapsMadeUp, seconds: stats.madeUpNanoseconds / 1e9 },
+    givenUp: { gaps: stats.gapsGivenUp, seconds: stats.givenUpNanoseconds / 1e9 },
+    reasons: missed ? reasonsOf(stats, seconds) : [],
+  }
 }
 
 function reasonsOf(stats: Counted, seconds: number): string[] {

@@ -1,22 +1,58 @@
 /**
- * Where all that is printed goes through, so that no text from outside reaches a terminal as it is: `say`, `printJson`, and the
+ * Where all that is printed goes through, so that no text from outside reaches a terminal as it is: `say`, `sayOut`, `printJson`, and the
  * cells of table.ts.
  */
 import { jsonText, printable } from '../../errors.js'
 
-/** Writes a line on standard error, in place of the progress that stands there. */
-export function say(line: string): void {
-  process.stderr.write(`${process.stderr.isTTY ? CLEAR : ''}${printable(line)}\n`)
+/** What a message is about. */
+export type MessageKind = 'message' | 'warning' | 'path-change'
+
+/** Gets every message, safe to print. @returns whether it shows the message itself */
+export type Listener = (line: string, kind: MessageKind) => boolean
+
+let listener: Listener | undefined
+
+/** From now on one listener hears of every message; undefined: none. */
+export function listenToMessages(to: Listener | undefined): void {
+  listener = to
 }
 
-/** Writes the progress in place of what stood there; '' clears it. */
+/** Whether standard error is a terminal that goes back to the start of a line. TERM=dumb, as of Emacs' shell, says that it cannot. */
+export function rewritesLines(): boolean {
+  return process.stderr.isTTY === true && process.env.TERM !== 'dumb' && process.env.TERM !== ''
+}
+
+/** Writes a line on standard error, in place of the progress that stands there. */
+export function say(line: string, kind: MessageKind = 'message'): void {
+  const shown = printable(line)
+  if (listener?.(shown, kind)) return
+  process.stderr.write(`${rewritesLines() ? CLEAR : ''}${shown}\n`)
+}
+
+/** Writes a line on standard output. */
+export function sayOut(line: string): void {
+  process.stdout.write(`${printable(line)}\n`)
+}
+
+/** Writes the progress in place of what stood there; '' clears it. Writes nothing where nothing can be replaced. */
 export function sayProgress(line: string): void {
-  process.stderr.write(`${CLEAR}${printable(line)}`)
+  if (rewritesLines()) process.stderr.write(`${CLEAR}${printable(line)}`)
 }
 
 /** Writes the one object of `--json` on standard output. */
 export function printJson(value: unknown): void {
+  printedJson = true
   process.stdout.write(`${jsonText(value)}\n`)
+}
+
+export const hasPrintedJson = (): boolean => printedJson
+let printedJson = false
+
+/** Prints the object of --json, or the end of --json-stream. @returns whether either was asked for */
+export function printSummary({ json, jsonStream }: { json?: true; jsonStream?: true }, summary: object): boolean {
+  if (jsonStream) printJson({ kind: 'end', ...summary })
+  else if (json) printJson(summary)
+  return Boolean(json || jsonStream)
 }
 
 const CLEAR = '\r\x1b[K'

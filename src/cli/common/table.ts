@@ -44,3 +44,9 @@ export function clock(seconds: number): string {
   const two = (n: number): string => `${n}`.padStart(2, '0')
   return h > 0 ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`
 }
+
+/** Writes 0.2 ms, 35 ms, 1.20 s. */
+export function milliseconds(value: number): string {
+  if (value >= 1000) return `${(value / 1000).toFixed(2)} s`
+  return `${value.toFixed(value < 9.95 ? 1 : 0)} ms`
+}

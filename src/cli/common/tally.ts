@@ -1,5 +1,9 @@
 import { SendError, type SettledHeaps } from '../../index.js'
 import { say } from './print.js'
+import type { SubstreamTally } from './substream-tally.js'
+
+/** Texts of causes that are remembered as told. An endless run may meet ever new ones. */
+const MOST_TOLD = 1000
 
 /** Counts heaps as they settle, and tells each cause of failure once, when it first shows. */
 export class Tally {
@@ -17,6 +21,8 @@ export class Tally {
   cut = false
   /** The stop heap did not go to every substream. */
   stopLost = false
+  /** Counts by substream too, if it is there. */
+  substreams: SubstreamTally | undefined
   readonly #told = new Set<string>()
 
   constructor(readonly command: string) {}
@@ -25,7 +31,11 @@ export class Tally {
     this.heaps += heaps - failedHeaps
     this.payloadBytes += sampleBytes
     this.lastAt = performance.now()
-    if (result?.suspect || (error instanceof SendError && error.outcome.suspect)) this.suspect += heaps - failedHeaps
+    const outcome = error instanceof SendError ? error.outcome : undefined
+    if (result?.suspect || outcome?.suspect) this.suspect += heaps - failedHeaps
+    // Where no outcome tells them apart, all have failed.
+    const failed = outcome?.failedHeaps ?? (failedHeaps > 0 ? Array(failedHeaps).keys() : [])
+    this.substreams?.settled(heaps, failed, outcome?.causes ?? [])
     if (this.cut) this.dropped += failedHeaps
     else if (failedHeaps > 0) {
       this.failed += failedHeaps
@@ -44,7 +54,7 @@ export class Tally {
   }
 
   #tell(cause: string): void {
-    if (this.#told.has(cause)) return
+    if (this.#told.has(cause) || this.#told.size === MOST_TOLD) return
     this.#told.add(cause)
     say(`speadcast ${this.command}: ${cause}`)
   }

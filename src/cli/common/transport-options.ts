@@ -1,7 +1,7 @@
 /** The options that `send` and `bench` share: how packets are transported, how large they are and how fast they go. */
 import { type Command, Option } from 'commander'
 import type { StreamOptions } from '../../index.js'
-import { cpuList, type VlanFlag, vlanTag } from './arguments.js'
+import { cpuList, secondsOrInfinity, type VlanFlag, vlanTag } from './arguments.js'
 import { usageError } from './exit.js'
 import { type PeerFlag, peerList } from './peer.js'
 import { byteCount, wholeNumber } from './quantity.js'
@@ -24,6 +24,10 @@ export interface TransportFlags {
   readonly allowFragmentation?: true
   readonly neighbourTimeout?: number
   readonly connectTimeout?: number
+  readonly reconnect?: 'fail' | 'retry'
+  readonly reconnectDelay?: number
+  readonly reconnectDelayMax?: number
+  readonly reconnectSeconds?: number
   readonly affinity?: readonly number[]
   readonly ioThreads?: number
   readonly vlan?: VlanFlag
@@ -103,6 +107,10 @@ const DETAILED: readonly TransportFlag[] = [
   { flags: '--allow-fragmentation', option: 'allowFragmentation', help: 'let IP fragment packets beyond the MTU instead of refusing them' },
   { flags: '--neighbour-timeout <MS>', option: 'neighbourTimeoutMs', parse: wholeNumber(0, 60_000), help: 'how long opening waits for neighbours to answer, in milliseconds (default: 1000)' },
   { flags: '--connect-timeout <MS>', option: 'tcp.connectTimeoutMs', parse: wholeNumber(1, 600_000), only: ['tcp', 'rdma-ud'], help: 'of tcp and rdma-ud, how long opening waits for a receiver’s answer, in milliseconds (default: 5000)' },
+  { flags: '--reconnect <HOW>', option: 'tcp.reconnect', choices: ['fail', 'retry'], only: ['tcp'], help: 'of tcp, what follows the loss of a connection: fail, so do all later heaps to it (default); retry, connect again' },
+  { flags: '--reconnect-delay <MS>', option: 'tcp.reconnectDelayMs', parse: wholeNumber(1, 600_000), only: ['tcp'], help: 'before the first attempt; each that fails doubles it (default: 100)' },
+  { flags: '--reconnect-delay-max <MS>', option: 'tcp.reconnectDelayMaxMs', parse: wholeNumber(1, 600_000), only: ['tcp'], help: 'before any attempt, at most (default: 5000)' },
+  { flags: '--reconnect-seconds <N>', option: 'tcp.reconnectSeconds', parse: secondsOrInfinity, only: ['tcp'], help: 'how long to go on trying; inf: for ever (default: 60)' },
   { flags: '--vlan <ID[:PRIORITY]>', option: 'ibverbs.vlan', parse: vlanTag, only: ['ibverbs'], help: 'of ibverbs, tag of the frames (default: that of the interface, priority 0)' },
   { flags: '--queue-depth <PACKETS>', option: 'ibverbs.queueDepth', parse: wholeNumber(16, 65536), only: VERBS, help: 'of ibverbs and rdma-ud, packets under way at the device (default: 4096, or what it takes)' },
   { flags: '--poll <HOW>', option: 'ibverbs.poll', choices: ['busy', 'adaptive', 'event'], only: VERBS, help: 'of ibverbs and rdma-ud, how completions are noticed: adaptive polls before it sleeps (default), event sleeps at once, busy never does' },
@@ -145,6 +153,12 @@ export function checkTransportOptions(flags: TransportFlags, backend: Backend): 
   for (const { name, flags: text, only, preset } of ALL) {
     if (!only || flags[name] === undefined || flags[name] === preset || mayBe(backend, only)) continue
     throw usageError(`${text.split(' ')[0]} is for --backend ${only.join(' and ')}, not ${backend}`)
+  }
+  if (flags.reconnect !== 'retry') {
+    const { reconnectDelay, reconnectDelayMax, reconnectSeconds } = flags
+    const name = reconnectDelay !== undefined ? 'delay' : reconnectDelayMax !== undefined ? 'delay-max' : 'seconds'
+    if (reconnectDelay !== undefined || reconnectDelayMax !== undefined || reconnectSeconds !== undefined)
+      throw usageError(`--reconnect-${name} is of connecting again; give --reconnect retry too`)
   }
   if (flags.reusePort && flags.sourcePort === undefined)
     throw usageError('--reuse-port shares a source port; say which with --source-port')

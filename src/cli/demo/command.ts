@@ -1,5 +1,6 @@
 /** The options of `speadcast demo`. Its action loads run.ts. */
 import { Command } from 'commander'
+import { footer } from '../common/help.js'
 import { byteCount } from '../common/quantity.js'
 import type { DemoFlags } from './run.js'
 
@@ -17,7 +18,7 @@ export function demoCommand(): Command {
     .option('--json', 'one JSON object on standard output, everything else on standard error')
     .addHelpText(
       'after',
-      `
+      footer(`
 Sender and receiver run in this process, each in a thread of its own, and no packet leaves the machine. The receiver tells the sender how
 much it has taken (credits, no part of SPEAD), so that an ordinary user's small socket buffer loses nothing: the rate is what one machine
 does at both ends, not what a sender alone does.
@@ -29,7 +30,7 @@ packetsPerSecond, segmentation, segmentationReason, receiver.
 
 Examples:
   speadcast demo
-  speadcast demo --bytes 64MiB --json`,
+  speadcast demo --bytes 64MiB --json`),
     )
     .action(async (flags: DemoFlags) => (await import('./run.js')).runDemo(flags))
 }

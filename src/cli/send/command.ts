@@ -2,7 +2,9 @@
 
 import { Command, Option } from 'commander'
 import { bugCompatFlags } from '../common/arguments.js'
+import { footer } from '../common/help.js'
 import { byteCount, counter, decimal, milliseconds, seconds, wholeNumber } from '../common/quantity.js'
+import { addLengthOptions, addReportOptions } from '../common/run-flags.js'
 import { addTransportOptions, batchesOption, packetSizeOption, rateOption } from '../common/transport-options.js'
 import type { SendFlags } from './flags.js'
 import { formatFields, itemId, itemList } from './item-flags.js'
@@ -17,7 +19,11 @@ export function sendCommand(): Command {
       'endpoints, one substream each; [::1]:7148 for IPv6, 239.10.10.0+15:7148 for sixteen; heap i goes to substream i mod n',
     )
     .optionsGroup('Heaps:')
-    .option('-n, --heaps <N>', 'how many heaps (default: 1000, with --input all of it)', wholeNumber(1))
+    .option(
+      '-n, --heaps <N>',
+      'how many heaps; 0: until Ctrl-C (default: 1000, with --input all of it, with --seconds no limit)',
+      wholeNumber(0),
+    )
     .option(
       '-H, --heap-size <BYTES>',
       'samples in a heap (default: what the items’ shapes make, else 1048576)',
@@ -34,11 +40,7 @@ export function sendCommand(): Command {
     .option('--dtype <DTYPE>', "the samples' type as numpy has it, such as i1, '<i2', '<c8' (default: i1)")
     .option('--format <FIELDS>', 'the samples’ type in bits instead, such as i10 or u1,i7', formatFields)
     .option('--items <N>', 'as many items of samples, of equal size, from 0x3300 adc_samples_0 up', wholeNumber(1, 1024))
-    .option(
-      '--item <NAME:ID:TYPE[:SHAPE][=VALUE]>',
-      'once for each item, in the place of adc_samples: TYPE a dtype, or bits such as u48; SHAPE such as 2x1024; VALUE, the same in every heap',
-      itemList,
-    )
+    .option('--item <ITEM>', 'once for each item, in the place of adc_samples: NAME:ID:TYPE[:SHAPE][=VALUE], see below', itemList)
     .option('--timestamp-id <ID>', 'of the timestamp (default: 0x1600)', itemId)
     .option('--timestamp-format <FIELDS>', 'its bits (default: u48, or as many as an item pointer holds)', formatFields)
     .option('--first-timestamp <N>', 'of the first heap (default: 0)', wholeNumber(0))
@@ -121,21 +123,25 @@ export function sendCommand(): Command {
         .default('auto'),
     )
   addTransportOptions(send)
-  return send
-    .optionsGroup('Transport:')
+  addLengthOptions(send.optionsGroup('Heaps:')).optionsGroup('Transport:')
+  send
     .option('--pcap <FILE>', 'write the frames to a pcap file instead of sending them (backend pcap)')
     .optionsGroup('Output:')
     .option('--deadline <SECONDS>', 'after Ctrl-C, send what is queued for so long at most', seconds(0), 5)
-    .option('--json', 'one JSON object on standard output, everything else on standard error')
+  return addReportOptions(send)
     .helpOption('-h, --help', 'this text')
     .addHelpText(
       'after',
-      `
+      footer(`
 Every heap has item 0x1600 timestamp, an immediate with the index of its first sample, and item 0x3300 adc_samples, int8, or what --item
-says. --input fills the items that are longer than an item pointer and have no VALUE, heap after heap, one item after the other. Without it
-every byte of them is i in heap i. An --item with the timestamp's id is the timestamp. An item without SHAPE has one element where its TYPE is
-in bits, and else what --heap-size leaves. BYTES may have a unit: 8KiB, 1MiB, 9kB.
+says. Without --input every byte of the samples of heap i is i. BYTES may have a unit: 8KiB, 1MiB, 9kB.
+ITEM: an ID such as 0x4300; a TYPE as of --dtype ('<i2', '[("re","<i2"),("im","<i2")]') or, where numpy has none of that name, as of --format
+(u48); a SHAPE such as 4096 or 2x1024, without which a TYPE of --format has one element, and others share what --heap-size leaves; a VALUE,
+which is the same in every heap. --input fills the items that have no VALUE and are longer than an item pointer, one after the other, heap
+after heap. An item with the timestamp's ID is the timestamp.
 Ctrl-C sends what is queued, then prints the summary; Ctrl-C again ends at once (exit 130).
+A line of --interval: the time, heaps and bytes of samples sent in it, rate, heaps failed and suspect, how often the kernel had no room or an
+ICMP error came (refused), and by how much the last packet was late for --rate (lag). The lines sum to the summary.
 A batch of --input goes when it is full or --max-delay has passed.
 Exit status: 0 sent; 1 heaps were not sent, or the input ended within a sample or could not be read; 2 bad usage, nothing was sent.
 
@@ -143,9 +149,14 @@ JSON: backend, reason (why that one), evidence (what "sent" rests on: accepted b
 without descriptor and stop heaps), heapsFailed, heapsDropped (cut off by --deadline), heapsSuspect (sent while the link was lost or the
 interface dropped), heapSizeBytes, packetSizeBytes; payloadBytes (samples of the heaps sent); packets, udpBytes (with SPEAD headers) and
 wireBytes (with UDP, IP and Ethernet headers, FCS, preamble and gap) of all heaps; seconds (first fill to last completion),
-payloadBytesPerSecond, packetsPerSecond, segmentation, segmentationReason, cpuSeconds, batches, batchHeaps (what was taken), stats. With
---rate also rate { bytesPerSecond (asked), basis, reached (share of it), reasons (why not; how much of the time no batch was waiting, the
-sending thread woke up late, the kernel or the device had no room, and packets that could not be sent took) }.
+payloadBytesPerSecond, packetsPerSecond, segmentation, segmentationReason, cpuSeconds, batches, batchHeaps (what was taken), stats,
+portUnreachable (how often that came back: nobody listens there). With --rate also rate { bytesPerSecond (asked), basis, reached (share
+of it), reachedBytesPerSecond, madeUp and givenUp { gaps, seconds } (times without a batch, by --catch-up), reasons (why not; how much of
+the time no batch was waiting, the sending thread woke up late, the kernel or the device had no room, and packets that could not be sent
+took) }. After a failure also error (speadcast --help).
+JSON of --json-stream, an object a line: { kind: "start", command, date, intervalSeconds, endpoints, … (what was chosen) }, { kind:
+"interval", startSeconds, endSeconds, heaps, heapsFailed, heapsSuspect, payloadBytes, packets, … (of that time; they sum to the end's),
+lagSeconds, bytesBehind }, { kind: "event", type ("path-change", "warning", "message"), atSeconds, message }, { kind: "end", … (as --json) }.
 
 Examples:
   speadcast send 239.10.0.1:7148 --interface eth0 --ttl 4 --rate 10Gbps -p 8972
@@ -153,7 +164,8 @@ Examples:
   speadcast send 10.0.0.5:7148 --item 'voltages:0x4300:<i2:1024x2' --item feng_id:0x4101:u48=3 --input voltages.i2
   capture | speadcast send 239.10.10.0+15:7148 --input - -H 8KiB -p 8972 --max-delay 2 --json
   speadcast send 10.0.0.5:7148 -n 10 --pcap heaps.pcap
-  speadcast send 10.0.0.5:7148 --backend rdma-ud --interface ib0 -p 4096`,
+  speadcast send 239.10.0.1:7148 --interface eth0 --rate 10Gbps --forever --live
+  speadcast send 10.0.0.5:7148 --backend rdma-ud --interface ib0 -p 4096`),
     )
     .action(async (endpoints: string[], flags: SendFlags) => (await import('./run.js')).runSend(endpoints, flags))
 }

@@ -1,10 +1,10 @@
 /** The options of `speadcast send`, as commander parses them. */
 import type { FormatField, GroupMode, RateText } from '../../index.js'
+import type { LengthFlags, ReportFlags } from '../common/run-flags.js'
 import type { TransportFlags } from '../common/transport-options.js'
 import type { ItemFlag } from './item-flags.js'
 
-export interface SendFlags extends TransportFlags {
-  readonly heaps?: number
+export interface SendFlags extends TransportFlags, LengthFlags, ReportFlags {
   /** Default: what the items' shapes make, else 1 MiB. */
   readonly heapSize?: number
   readonly item?: readonly ItemFlag[]
@@ -46,5 +46,4 @@ export interface SendFlags extends TransportFlags {
   readonly maxDelay?: number
   readonly stop: boolean
   readonly deadline: number
-  readonly json?: true
 }

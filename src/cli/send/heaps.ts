@@ -39,6 +39,8 @@ export interface PatternOptions {
   readonly groupMode: GroupMode
   /** Called before each batch is sent, with its number of heaps, and waited for. */
   readonly beforeSend?: (heaps: number) => Promise<void>
+  /** Withdraws the batches that have not begun: their heaps count neither as sent nor as failed. */
+  readonly withdraw?: AbortSignal
 }
 
 export const batchHeapsOf = (batchHeaps: number | undefined, heapBytes: number): number =>
@@ -49,16 +51,17 @@ export const batchHeapsOf = (batchHeaps: number | undefined, heapBytes: number):
  * @throws ERR_SPEADCAST_CONFIG for samples that stand in their item pointer and are no bytes
  */
 export function patternSource(stream: Stream, items: SendItems, options: PatternOptions, tally: Tally): HeapSource {
-  const { heaps, groupMode, beforeSend } = options
+  const { heaps, groupMode, beforeSend, withdraw } = options
   const { group, samples, timestamp: stamps, heapBytes: heapSizeBytes } = items
   const batchHeaps = Math.min(heaps, options.batchHeaps)
   const batches = Math.min(options.batches ?? batchesFor(stream, batchHeaps * heapSizeBytes), Math.ceil(heaps / batchHeaps))
   const ring = createBatchRing(stream, { items: group, heaps: batchHeaps, batches, groupMode })
   const fills = samples.map((item) => ({ item, fill: fillOf(item, stream.flavour.heapAddressBits) }))
   return {
-    totalBytes: heaps * heapSizeBytes,
+    totalBytes: Number.isFinite(heaps) ? heaps * heapSizeBytes : undefined,
     batches: ring.length,
     async send(stopping) {
+      tally.substreams?.begin()
       let timestamp = stamps.first % stamps.modulo
       for (let i = 0, b = 0; i < heaps; i += batchHeaps, b++) {
         // A ring has at least one batch.
@@ -71,9 +74,10 @@ export function patternSource(stream: Stream, items: SendItems, options: Pattern
         if (beforeSend) await beforeSend(count)
         // If it was told to stop while it waited for credits, it has none for this batch.
         if (stopping.aborted) return
-        stream.send(batch, { heaps: count }).then(
+        stream.send(batch, { heaps: count, ...(withdraw && { signal: withdraw }) }).then(
           (result) => tally.settled({ heaps: count, failedHeaps: 0, sampleBytes: count * heapSizeBytes, result }),
           (error: unknown) => {
+            if (withdraw?.aborted && error === withdraw.reason) return
             const failedHeaps = error instanceof SendError ? error.outcome.failedHeaps.length : count
             tally.settled({ heaps: count, failedHeaps, sampleBytes: (count - failedHeaps) * heapSizeBytes, error })
           },
@@ -135,10 +139,10 @@ export function inputSource(stream: Stream, items: SendItems, flags: SendFlags, 
     groupMode,
     onSettled: tally.settled,
   })
-  const limit = heaps === undefined ? Number.POSITIVE_INFINITY : heaps * heapBytes
+  const limit = !heaps ? Number.POSITIVE_INFINITY : heaps * heapBytes
   return {
     batches: writer.batches,
-    totalBytes: input.totalBytes === undefined ? heaps && limit : Math.min(limit, input.totalBytes),
+    totalBytes: input.totalBytes === undefined ? (Number.isFinite(limit) ? limit : undefined) : Math.min(limit, input.totalBytes),
     async send(stopping) {
       let left = limit
       let written = 0

@@ -2,7 +2,7 @@
 import { InvalidArgumentError } from 'commander'
 import type { FormatField } from '../../index.js'
 
-export type ItemType = { readonly dtype: string } | { readonly format: readonly FormatField[] }
+type ItemType = { readonly dtype: string } | { readonly format: readonly FormatField[] }
 
 export interface ItemFlag {
   readonly name: string

@@ -4,7 +4,7 @@ import { usageError } from '../common/exit.js'
 import type { SendFlags } from './flags.js'
 import type { ItemFlag } from './item-flags.js'
 
-export const TIMESTAMP_ID = 0x1600
+const TIMESTAMP_ID = 0x1600
 const SAMPLES_ID = 0x3300
 const DEFAULT_HEAP_BYTES = 2 ** 20
 const DEFAULT_ADDRESS_BITS = 48

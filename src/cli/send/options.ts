@@ -28,8 +28,8 @@ export function checkFlags(flags: SendFlags): void {
   if (flags.timestampStep !== undefined && flags.samplesPerHeap !== undefined)
     throw usageError('--samples-per-heap is the former name of --timestamp-step; drop one of the two')
   // The id stands in the descriptor as an immediate.
-  const long = descriptors === 'none' ? [] : itemIds(flags).filter((id) => id >= 2 ** heapAddressBits)
-  if (long.length > 0)
+  const long = itemIds(flags).filter((id) => id >= 2 ** heapAddressBits)
+  if (long.length > 0 && descriptors !== 'none')
     throw usageError(
       `--heap-address-bits ${heapAddressBits}: descriptors of SPEAD-64-${heapAddressBits} cannot hold the item ids, ` +
         `${long.map((id) => `0x${id.toString(16)}`).join(' and ')}; use --descriptors none`,

@@ -1,9 +1,9 @@
 import { counted } from '../../errors.js'
 import type { Stream, StreamStats } from '../../index.js'
-import { complain, EXIT_FAILED } from '../common/exit.js'
+import { complain, EXIT_FAILED, errorReport } from '../common/exit.js'
 import { type PaceReport, paceReport } from '../common/pace-report.js'
-import { printJson, say } from '../common/print.js'
-import { bitsPerSecond, bytes, bytesPerSecond, count, many, table } from '../common/table.js'
+import { printSummary, say } from '../common/print.js'
+import { bitsPerSecond, bytes, bytesPerSecond, count, many, milliseconds, table } from '../common/table.js'
 import type { Tally } from '../common/tally.js'
 import type { SendFlags } from './flags.js'
 import { packetSizeBytes } from './options.js'
@@ -53,34 +53,28 @@ export function reportSend(
     cpuSeconds,
     heapsDropped: tally.dropped,
     heapsSuspect: tally.suspect,
+    portUnreachable: counters.portUnreachable,
     batches,
     batchHeaps,
     ...(rate && { rate }),
     stats: { ...counters, ...states },
+    ...(failure !== undefined && { error: errorReport('send', failure, EXIT_FAILED) }),
   }
-  if (flags.json) printJson(summary)
-  else
+  if (!printSummary(flags, summary))
     process.stdout.write(
       table([
         ['backend', `${backend} (${reason})`],
         ['heaps', `${count(tally.heaps)} sent, ${count(tally.failed)} failed`],
         ...(tally.dropped > 0 ? ([['  dropped', `${count(tally.dropped)} at the deadline`]] as const) : []),
         ...(tally.suspect > 0 ? ([['  suspect', `${count(tally.suspect)}: ${suspicionOf(counters, states)}`]] as const) : []),
-        ...(counters.portUnreachable > 0
-          ? ([
-              [
-                '  unreachable',
-                `port unreachable came back ${counters.portUnreachable === 1 ? 'once' : `${count(counters.portUnreachable)} times`}: nobody listens there`,
-              ],
-            ] as const)
-          : []),
+        ...(counters.portUnreachable > 0 ? ([['  unreachable', unreachableAt(states, counters.portUnreachable)]] as const) : []),
         ['evidence', evidence],
         ['payload', `${bytes(tally.payloadBytes)} (${tally.payloadBytes} bytes)`],
         ['packets', `${count(packets)} of at most ${summary.packetSizeBytes} bytes`],
         ['segmentation', `${summary.segmentation} (${summary.segmentationReason})`],
         ['seconds', `${seconds.toFixed(3)}, CPU ${cpuSeconds.toFixed(3)}`],
         ['batches', `${count(batches)} of ${many(summary.batchHeaps, 'heap')} under way at most`],
-        ...(rate ? ([['rate', describeRate(rate)]] as const) : []),
+        ...(rate ? ([['rate', describeRate(rate)], ...gapRows(rate)] as const) : []),
         ['payload rate', bytesPerSecond(summary.payloadBytesPerSecond)],
         ['UDP rate', bitsPerSecond(perSecond(udpBytes))],
         ['wire rate', bitsPerSecond(perSecond(wireBytes))],
@@ -97,7 +91,14 @@ export function reportSend(
     fail(
       `${counted(tally.failed, 'heap')} ${tally.failed === 1 ? 'was' : 'were'} not sent whole (speadcast explain ERR_SPEADCAST_SEND)`,
     )
+  if (tally.dropped > 0)
+    fail(`${counted(tally.dropped, 'heap')} ${tally.dropped === 1 ? 'was' : 'were'} dropped at the deadline (--deadline)`)
   if (tally.stopLost) fail('the stop heap was not sent to every substream')
+}
+
+/** Says where nobody listens. */
+function unreachableAt({ portUnreachableAt = 'an endpoint' }: StreamStats['states'], times: number): string {
+  return `nobody listens: ${count(times)} ICMP port unreachable (${portUnreachableAt})`
 }
 
 /** Says why heaps may not have left, by the counters. */
@@ -115,9 +116,21 @@ function suspicionOf(
   return reasons.join(', ') || 'the link was lost, or the path changed'
 }
 
-function describeRate({ bytesPerSecond, basis, reached, reasons }: PaceReport): string {
+function describeRate({ bytesPerSecond, basis, reached, reachedBytesPerSecond = 0, reasons }: PaceReport): string {
   const asked = `asked ${bitsPerSecond(bytesPerSecond)} of ${basis === 'wire' ? 'the wire' : 'UDP payload'}`
-  return `${asked}${reached === undefined ? '' : `, reached ${reached.toFixed(3)}`}${reasons.length > 0 ? `: ${reasons.join('; ')}` : ''}`
+  if (reached === undefined) return asked
+  const got = `reached ${reached.toFixed(3)} (${bitsPerSecond(reachedBytesPerSecond)})`
+  return `${asked}, ${got}${reasons.length > 0 ? `: ${reasons.join('; ')}` : ''}`
+}
+
+/** Rows of the times without a batch; none where there were none. */
+function gapRows({ madeUp, givenUp }: PaceReport): [name: string, value: string][] {
+  const text = ({ gaps, seconds }: PaceReport['madeUp']): string =>
+    `${many(gaps, 'time')} without a batch, ${milliseconds(seconds * 1000)} in all`
+  const rows: [string, string][] = []
+  if (madeUp.gaps > 0) rows.push(['  made up', text(madeUp)])
+  if (givenUp.gaps > 0) rows.push(['  not made up', `${text(givenUp)}: --catch-up is shorter`])
+  return rows
 }
 
 function fail(message: string): void {

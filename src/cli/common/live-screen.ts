@@ -1,0 +1,98 @@
+/**
+ * The terminal's other screen, on standard error. Whatever ends or stops the process but SIGKILL, the terminal is as it was before. Nothing
+ * reads from the terminal, so its modes (stty) stay.
+ *
+ * Sequences by xterm's ctlseqs: 1049 is the alternate screen with the cursor's place, 25 the cursor, 7 the wrapping of long lines.
+ */
+import { writeSync } from 'node:fs'
+
+const ENTER = '\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J'
+const LEAVE = '\x1b[?7h\x1b[?25h\x1b[?1049l'
+const HOME = '\x1b[H'
+const CLEAR_LINE = '\x1b[K'
+const CLEAR_BELOW = '\x1b[J'
+/** They end the process where nobody listens: Ctrl-\ and the end of the terminal. Others have listeners, and process.exit an event. */
+const DEADLY = ['SIGHUP', 'SIGQUIT'] as const
+
+/** Says what a view lacks; undefined: nothing. */
+export function missing(): string | undefined {
+  const { TERM = '' } = process.env
+  if (!process.stderr.isTTY) return 'a terminal on standard error'
+  return TERM === '' || TERM === 'dumb' ? `a terminal that moves its cursor, and TERM is '${TERM}'` : undefined
+}
+
+export class Screen {
+  #inside = false
+
+  /** @param redraw is called when the terminal has another size, or is there again after Ctrl-Z */
+  constructor(readonly redraw: () => void) {
+    this.#enter()
+    process.stderr.on('resize', this.#onResize)
+    process.on('exit', this.#leave).on('SIGTSTP', this.#onStop).on('SIGCONT', this.#onContinue)
+    for (const signal of DEADLY) process.on(signal, this.#onDeadly)
+  }
+
+  get columns(): number {
+    return process.stderr.columns || 80
+  }
+
+  get rows(): number {
+    return process.stderr.rows || 24
+  }
+
+  /** Draws lines, of which none is longer than the terminal is wide, over what was there. */
+  draw(lines: readonly string[]): void {
+    if (!this.#inside) return
+    // Cleared first: behind a line that fills the terminal the cursor stands on its last character.
+    const text = lines.map((line) => `${CLEAR_LINE}${line}`).join('\r\n')
+    process.stderr.write(`${HOME}${text}${lines.length < this.rows ? `\r\n${CLEAR_BELOW}` : ''}`)
+  }
+
+  close(): void {
+    this.#leave()
+    process.stderr.off('resize', this.#onResize)
+    process.off('exit', this.#leave).off('SIGTSTP', this.#onStop).off('SIGCONT', this.#onContinue)
+    for (const signal of DEADLY) process.off(signal, this.#onDeadly)
+  }
+
+  #enter(): void {
+    this.#inside = true
+    write(ENTER)
+  }
+
+  readonly #leave = (): void => {
+    if (!this.#inside) return
+    this.#inside = false
+    write(LEAVE)
+  }
+
+  readonly #onResize = (): void => {
+    if (!this.#inside) return
+    // What stood in other places than it will stand now.
+    write('\x1b[2J')
+    this.redraw()
+  }
+
+  readonly #onStop = (): void => {
+    this.#leave()
+    process.kill(process.pid, 'SIGSTOP')
+  }
+
+  readonly #onContinue = (): void => {
+    if (this.#inside) return
+    this.#enter()
+    this.redraw()
+  }
+
+  readonly #onDeadly = (signal: NodeJS.Signals): void => {
+    this.close()
+    process.kill(process.pid, signal)
+  }
+}
+
+/** Synchronously, because the process may be about to end. A terminal that is gone needs nothing. */
+function write(text: string): void {
+  try {
+    writeSync(process.stderr.fd, text)
+  } catch {}
+}

@@ -1,0 +1,109 @@
+/** Says in the words of the command line what the library says in its own: its options as flags. */
+
+/**
+ * The options of openStream, openReceiver and the functions of speadcast/devices, and the flags that set them. Dotted names are those of options
+ * inside an option.
+ */
+export const FLAG_OF: Readonly<Record<string, string>> = {
+  affinity: '--affinity',
+  allowFragmentation: '--allow-fragmentation',
+  anySource: '--any-source',
+  backend: '--backend',
+  broadcast: '--broadcast',
+  bugCompat: '--bug-compat',
+  burstBytes: '--burst',
+  burstRateRatio: '--burst-rate-ratio',
+  catchUpSeconds: '--catch-up',
+  cntStep: '--cnt-step',
+  deadlineSeconds: '--deadline',
+  descriptors: '--descriptors',
+  'descriptors.cntStep': '--descriptor-cnt-step',
+  'descriptors.everySeconds': '--descriptors',
+  'descriptors.firstCnt': '--descriptor-first-cnt',
+  'descriptors.stagger': '--descriptor-stagger',
+  dscp: '--dscp',
+  endpoints: 'HOST:PORT',
+  firstCnt: '--first-cnt',
+  'flavour.bugCompat': '--bug-compat',
+  'flavour.heapAddressBits': '--heap-address-bits',
+  groupMode: '--group-mode',
+  heapAddressBits: '--heap-address-bits',
+  heapMemoryBytes: '--memory',
+  'ibverbs.completionTimeoutMs': '--completion-timeout',
+  'ibverbs.completionVector': '--completion-vector',
+  'ibverbs.library': '--verbs-library',
+  'ibverbs.poll': '--poll',
+  'ibverbs.pollMicroseconds': '--poll-microseconds',
+  'ibverbs.queueDepth': '--queue-depth',
+  'ibverbs.vlan': '--vlan',
+  interface: '--interface',
+  ioThreads: '--io-threads',
+  multicastLoop: '--no-multicast-loop',
+  neighbourTimeoutMs: '--neighbour-timeout',
+  packetSizeBytes: '-p',
+  payloadBytes: '--payload-bytes',
+  pcapPath: '--pcap',
+  rate: '--rate',
+  rateBasis: '--rate-basis',
+  rateMethod: '--rate-method',
+  'rdmaUd.connectTimeoutMs': '--connect-timeout',
+  'rdmaUd.device': '--device',
+  'rdmaUd.peers': '--peer',
+  receiveBufferBytes: '--buffer',
+  repeatPointers: '--repeat-pointers',
+  reusePort: '--reuse-port',
+  segmentation: '--segmentation',
+  sendBufferBytes: '--send-buffer',
+  sourcePort: '--source-port',
+  split: '--split',
+  'split.payloadBytes': '--payload-bytes',
+  'tcp.connectTimeoutMs': '--connect-timeout',
+  thread: '--thread',
+  timeoutSeconds: '--timeout',
+  to: 'HOST:PORT',
+  ttl: '--ttl',
+  udpPath: '--udp-path',
+  verbsLibrary: '--verbs-library',
+} // biome-ignore format: a table
+
+const listed = (names: readonly string[]): string =>
+  names
+    .toSorted((a, b) => b.length - a.length)
+    .map((name) => name.replace('.', '\\.'))
+    .join('|')
+const NAMES = Object.keys(FLAG_OF)
+/** No words of English, so they are options wherever they stand outside of quotes. */
+const CODED = new RegExp(
+  `(?<![\\w.'"/-])(${listed(NAMES.filter((name) => /[A-Z.]/.test(name)))})((?:\\.\\w+)*)(?: '([\\w-]+)')?(?!\\w)`,
+  'g',
+)
+/** Words of English, which are options where something is said of them. */
+const PLAIN = listed(NAMES.filter((name) => !/[A-Z.]/.test(name) && name !== 'to' && name !== 'endpoints'))
+const SUBJECT = new RegExp(`(^|[;:] )(${PLAIN})(?= (?:is\\b|are\\b|'))`, 'g')
+const OBJECT = new RegExp(`\\b(leave|give|set|drop|without) (${PLAIN})\\b(?! ')`, 'g')
+const QUOTED = /\boption '([A-Za-z]+(?:\.[A-Za-z]+)?)((?:\.\w+)*)'/g
+
+const inside = (rest: string): string => (rest === '' ? '' : ` (${rest.slice(1)})`)
+
+/** Names the flags of the options in a message of the library. Text that the message quotes stays as it is. */
+export function inFlags(message: string): string {
+  return message
+    .replace(/^(?:openStream|openReceiver|explainBackends|listRdmaDevices|close): /, '')
+    .replace(/^(?:ibverbs|rdmaUd|tcp) is only for/, 'some of these options are only for')
+    .replace(QUOTED, (all, name: string, rest: string) => {
+      const [outer = ''] = name.split('.')
+      const flag = FLAG_OF[name] ?? FLAG_OF[outer]
+      return flag === undefined ? all : `${flag}${inside(FLAG_OF[name] ? rest : name.slice(outer.length) + rest)}`
+    })
+    .replace(/\bmulticastLoop is false\b/g, '--no-multicast-loop is given')
+    .replace(/\bpacketSizeBytes ≤ (\d+)/g, '-p $1')
+    .replace(CODED, (_, name: string, rest: string, value?: string) => `${FLAG_OF[name]}${inside(rest)}${value ? ` ${value}` : ''}`)
+    .replace(/(?<!-)\bbackends '([\w-]+)' (and|or) '([\w-]+)'/g, '--backend $1 $2 $3')
+    .replace(/(?<!-)\b(backend|thread) '([\w-]+)'/g, '--$1 $2')
+    .replace(SUBJECT, (_, before: string, name: string) => `${before}${FLAG_OF[name]}`)
+    .replace(OBJECT, (_, verb: string, name: string) => `${verb} ${FLAG_OF[name]}`)
+    .replace('give openStream one', 'give --rate')
+    .replace('give one as option', 'give --interface')
+    .replace('choose the interface by option', 'choose it by --interface')
+    .replace(/(--[\w-]+) \(\1\)/g, '$1')
+}

@@ -1,0 +1,27 @@
+/** The flags of `speadcast recv`. Types only. */
+import type { ReceiverOptions } from '../../receive/index.js'
+import type { ReportFlags } from '../common/run-flags.js'
+
+/** What the command line says. */
+export interface RecvFlags extends ReportFlags {
+  heaps?: number
+  timeout?: number
+  verify?: true
+  output?: string
+  order: NonNullable<ReceiverOptions['order']>
+  item: string
+  interface?: string
+  stops?: number
+  bugCompat?: number
+  buffer?: number
+  memory?: number
+  anySource?: true
+  cntStep?: number
+  credits?: true
+  backend: NonNullable<ReceiverOptions['backend']>
+  device?: string
+  verbsLibrary?: string
+  pcap?: string
+  values?: true
+  descriptors?: true
+}

@@ -1,0 +1,90 @@
+/** Runs `speadcast recv`: receives until the end comes, and says what came. */
+import type { Receiver, ReceiverOptions } from '../../receive/index.js'
+import { complain, EXIT_FAILED, usageError } from '../common/exit.js'
+import { onInterrupt } from '../common/interrupt.js'
+import { formatPeer } from '../common/peer.js'
+import { say } from '../common/print.js'
+import { receiving, receivingTotals } from '../common/receiving.js'
+import { Watch } from '../common/watch.js'
+import type { RecvFlags } from './flags.js'
+import { printHeaps } from './heaps.js'
+import { report } from './report.js'
+
+export async function runRecv(endpoints: string[], options: RecvFlags): Promise<void> {
+  const { openReceiver } = await import('../../receive/index.js')
+  let watch: Watch | undefined
+  let receiver: Receiver
+  try {
+    watch = new Watch('recv', options)
+    if (endpoints.length === 0 && options.pcap === undefined)
+      throw usageError('say where to receive, as HOST:PORT or tcp://HOST:PORT, or what to read, with --pcap FILE')
+    receiver = await openReceiver(receiverOptions(endpoints, options))
+  } catch (error) {
+    watch?.close()
+    complain('recv', error)
+    if (isTaken(error)) process.exitCode = EXIT_FAILED
+    return
+  }
+  const undo = onInterrupt(() => void receiver.close().catch(() => undefined))
+  say(opened(receiver, options))
+  for (const [i, peer] of receiver.peers.entries())
+    say(`${receiver.endpoints[i]} is --peer ${formatPeer(peer)}, datagrams of ${peer.mtuBytes} bytes`)
+  try {
+    await watch.start(receiving(receiver))
+    if (prints(options)) await printHeaps(receiver, options)
+    const summary = await receiver.done
+    watch.end(receivingTotals(summary))
+    report(summary, options)
+  } catch (error) {
+    complain('recv', error)
+  } finally {
+    watch.close()
+    undo()
+  }
+}
+
+const prints = ({ values, descriptors }: RecvFlags): boolean => values === true || descriptors === true
+
+function opened(receiver: Receiver, { pcap }: RecvFlags): string {
+  const endpoints = receiver.endpoints.join(', ')
+  if (pcap !== undefined) return `reading ${pcap}; ${endpoints === '' ? 'no SPEAD packet is in it' : endpoints}`
+  const { backend, receiveBufferBytes, backendReason } = receiver.stats()
+  const why = backendReason && ` (${backendReason})`
+  // A connection's buffer is the kernel's to choose (tcp(7), tcp_rmem).
+  if (backend === 'tcp') return `listening on ${endpoints}; ${backend}`
+  return `listening on ${endpoints}; ${backend}${why}, ${backend === 'rdma-ud' ? 'receives of' : 'socket buffer'} ${receiveBufferBytes} bytes`
+}
+
+/** Whether another program has the port, which is no bad usage: it may be free in a moment. */
+function isTaken(error: unknown): boolean {
+  const cause = (error as Error).cause as { code?: unknown; errnoName?: unknown } | undefined
+  return cause?.code === 'EADDRINUSE' || cause?.errnoName === 'EADDRINUSE'
+}
+
+function receiverOptions(endpoints: string[], options: RecvFlags): ReceiverOptions {
+  const { heaps, timeout, stops, buffer, output, bugCompat, memory, cntStep } = options
+  return {
+    endpoints,
+    ...(options.pcap !== undefined && { pcapPath: options.pcap }),
+    onChange: (message) => say(`speadcast recv: ${message}`, 'path-change'),
+    ...(options.interface !== undefined && { interface: options.interface }),
+    ...(heaps !== undefined && { heaps }),
+    ...(timeout !== undefined && { timeoutSeconds: timeout }),
+    ...(stops !== undefined && { stops }),
+    ...(bugCompat !== undefined && { bugCompat }),
+    ...(buffer !== undefined && { receiveBufferBytes: buffer }),
+    ...(output !== undefined && { output }),
+    ...(memory !== undefined && { heapMemoryBytes: memory }),
+    ...(cntStep !== undefined && { cntStep }),
+    anySource: options.anySource ?? false,
+    order: options.order,
+    item: /^(0x[\da-f]+|\d+)$/i.test(options.item) ? Number(options.item) : options.item,
+    verify: options.verify ?? false,
+    hash: options.json === true || options.jsonStream === true || output !== undefined,
+    deliver: prints(options),
+    credits: options.credits ?? false,
+    backend: options.backend,
+    ...(options.device !== undefined && { device: options.device }),
+    ...(options.verbsLibrary !== undefined && { verbsLibrary: options.verbsLibrary }),
+  }
+}
