@@ -1,4 +1,5 @@
 // `speadcast bench`: what it counts is what left, it ends when asked to, and it refuses what it cannot measure.
+import { spawnSync } from 'node:child_process'
 import { describe, expect, test } from 'vitest'
 import { CLI, pointersOf, run, runJson, sink, start } from '../support/cli.js'
 import { need } from '../support/need.js'
@@ -91,6 +92,41 @@ test('without --json: the host, and a line for each size', async () => {
     '1.5 KiB',
     '1 MiB',
   ])
+})
+
+test('a terminal sees the rate of the size that is measured, its place among all, and when all will be done', async (ctx) => {
+  need(ctx, !spawnSync('script', ['--version']).error, 'a terminal needs script (util-linux)')
+  const args = [
+    'bench',
+    TO,
+    '--backend',
+    'memory',
+    '--sizes',
+    '256,64KiB',
+    '--seconds',
+    '0.8',
+    '--warmup-seconds',
+    '0.2',
+    '--repeats',
+    '2',
+  ]
+  const command = [process.execPath, CLI, ...args].map((word) => `'${word}'`).join(' ')
+  const { stdout } = spawnSync('script', ['-qec', command, '/dev/null'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
+  const units: Record<string, number> = { kB: 1e-3, MB: 1, GB: 1e3 }
+  for (const [size, place] of [
+    ['256 B', '1 of 2'],
+    ['64 KiB', '2 of 2'],
+  ] as const) {
+    const most = Number(new RegExp(`^${size} .*…([\\d,]+)`, 'm').exec(stdout)![1]!.replaceAll(',', ''))
+    const lines = [
+      ...stdout.matchAll(
+        new RegExp(`heaps of ${size} \\(${place}, round ([12]) of 2\\): ([\\d.]+) ([kMG]?B)/s, ETA 0:0[0-9]`, 'g'),
+      ),
+    ]
+    expect(new Set(lines.map(([, round]) => round))).toEqual(new Set(['1', '2']))
+    // Not what was sent of other sizes before.
+    for (const [line, , rate, unit] of lines) expect(Number(rate) * (units[unit!] ?? 0), line).toBeLessThan(4 * most)
+  }
 })
 
 test('what arrives is the tutorial’s heaps, with heap cnts that go on from one measurement to the next', async () => {

@@ -48,7 +48,11 @@ export function benchCommand(): Command {
     )
     .option('--accuracy <PERCENT>', 'the search ends that near to a rate that fails', decimal(0.1), 2)
     .option('--confirm <N>', 'further runs at the rate found, all of which must arrive whole', wholeNumber(0, 100), 2)
-    .option('--burst <BYTES>', 'the longest burst, as of send (default: 65536)', byteCount(1, 2 ** 31))
+    .option(
+      '--burst <BYTES>',
+      'the longest burst, as of send (default: 65536, and shorter ones where a queue on the way has no room for them)',
+      byteCount(1, 2 ** 31),
+    )
     .option('--html <FILE>', 'a page with the tables and a chart')
     .optionsGroup('Packets, batches and pace:')
     .addOption(packetSizeOption())

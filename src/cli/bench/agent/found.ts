@@ -15,6 +15,8 @@ export interface Found {
   readonly payloadRate: number | undefined
   readonly frameRate: number | undefined
   readonly wireRate: number | undefined
+  /** The longest burst of the runs at this rate. */
+  readonly burstBytes: number
   /** Whether all rounds of confirmation passed. */
   readonly confirmed: boolean
   /** The cause in whose way a higher rate is. */
@@ -46,14 +48,17 @@ export function foundOf(searched: Searched, search: RateSearch): Found {
   const passed = steps.filter((step) => step.passed)
   // Rounds at one rate have that rate; those that were as fast as possible are rounds of one another.
   const best = passed.at(-1)
-  const all = best === undefined || low === 0 ? [] : passed.filter(({ rateAsked }) => rateAsked === best.rateAsked)
+  const all =
+    best === undefined || low === 0
+      ? []
+      : passed.filter(({ rateAsked, burstBytes }) => rateAsked === best.rateAsked && burstBytes === best.burstBytes)
   const reached = all.filter(({ rateAsked, rateReached }) => rateReached >= rateAsked * REACHED)
   const rounds = reached.length > 0 ? reached : all
   const last = rounds.at(-1)
   if (last === undefined) {
     const worst = steps.at(-1)!
     const none = { rate: undefined, payloadRate: undefined, frameRate: undefined, wireRate: undefined, confirmed: false }
-    return { ...searched, ...none, limitedBy: worst.cause, why: worst.why }
+    return { ...searched, ...none, burstBytes: worst.burstBytes, limitedBy: worst.cause, why: worst.why }
   }
   // Where a queue on the way takes what is too much, the rate of arrival is that of the way.
   const rate = Math.min(
@@ -67,6 +72,7 @@ export function foundOf(searched: Searched, search: RateSearch): Found {
     payloadRate: (last.payloadRate / last.rateReceived) * rate,
     frameRate: scaled(last.frameRate),
     wireRate: scaled(last.wireRate),
+    burstBytes: last.burstBytes,
     confirmed: tcp || search.confirmed,
     ...limitOf(steps, rate, last, tcp),
   }
@@ -74,7 +80,9 @@ export function foundOf(searched: Searched, search: RateSearch): Found {
 
 function limitOf(steps: readonly Step[], rate: number, last: Step, tcp: boolean): Pick<Found, 'limitedBy' | 'why'> {
   if (tcp) return { limitedBy: 'none', why: 'TCP finds its rate by itself' }
-  const failed = steps.filter((step) => !step.passed).toSorted((a, b) => a.rateReached - b.rateReached)
+  const failed = steps
+    .filter((step) => !step.passed && step.burstBytes === last.burstBytes)
+    .toSorted((a, b) => a.rateReached - b.rateReached)
   const above = failed.find(({ rateReached }) => rateReached >= rate * REACHED) ?? failed.at(-1)
   // More came through at another time: short bursts might.
   const most = Math.max(...failed.map(({ rateReceived }) => rateReceived))
@@ -83,6 +91,8 @@ function limitOf(steps: readonly Step[], rate: number, last: Step, tcp: boolean)
       ? `; a queue on the way may be too short for bursts of ${count(last.burstBytes)} bytes: try a smaller --burst`
       : ''
   if (above) return { limitedBy: above.cause, why: `${above.why}${hint}` }
+  const slow = steps.findLast((step) => step.cause === 'sender' && step.rateAsked > last.rateAsked)
+  if (slow) return { limitedBy: 'sender', why: slow.why }
   if (last.cause === 'sender') return { limitedBy: 'sender', why: last.why }
   if (last.rateAsked > 0) return { limitedBy: 'rate', why: 'no higher rate was allowed (--rate)' }
   return { limitedBy: 'sender', why: 'the sender does not send faster' }

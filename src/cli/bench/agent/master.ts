@@ -4,10 +4,11 @@ import { parseRate } from '../../../index.js'
 import { complain, EXIT_FAILED } from '../../common/exit.js'
 import { onInterrupt } from '../../common/interrupt.js'
 import { printJson, say } from '../../common/print.js'
-import { binaryBytes, clock } from '../../common/table.js'
+import { binaryBytes, clock, count } from '../../common/table.js'
 import { Tally } from '../../common/tally.js'
 import type { BenchFlags } from '../flags.js'
 import { showLine } from '../live-line.js'
+import { Bursts } from './bursts.js'
 import { checkAgentFlags } from './check.js'
 import { Control } from './control.js'
 import { type Found, foundOf } from './found.js'
@@ -102,6 +103,7 @@ class Master {
       confirm: tcp ? 0 : flags.confirm,
       mostRate: parseRate(flags.rate),
     })
+    const bursts = new Bursts(flags.burst, packetSizeBytes)
     const steps: Step[] = []
     say(`heaps of ${binaryBytes(heapSizeBytes)} (${this.found.length + 1} of ${this.#sizes.length})`)
     say(STEP_HEAD)
@@ -115,6 +117,7 @@ class Master {
           packetSizeBytes,
           phase,
           rate: search.next,
+          burstBytes: bursts.bytes,
           firstCnt: this.#nextCnt,
           tally: this.#tally,
           stopping: this.#stopping,
@@ -127,6 +130,12 @@ class Master {
         this.#steps++
         say(describeStep(step))
         if (flags.jsonStream) printJson({ kind: 'step', ...step })
+        const again = bursts.note(step)
+        if (again !== undefined) {
+          say(`bursts are too long for a queue on the way: again with ${count(bursts.bytes)} bytes`)
+          search.again(again)
+          continue
+        }
         search.note({
           rate: step.rateAsked,
           reached: step.rateReached,

@@ -68,7 +68,7 @@ ${ratesChart(found)}
 <b>frames</b> are Ethernet frames without FCS, as a shaper counts; <b>wire</b> is with FCS, preamble and gap.</p>
 <div class="wide"><table>
 <thead><tr><th>Heap</th><th>Payload</th><th>--rate</th><th>Frames</th><th>Wire</th><th>What limits it</th></tr></thead>
-<tbody>${found.map(foundRow)}</tbody>
+<tbody>${found.map((one) => foundRow(one, report))}</tbody>
 </table></div>
 ${found.map(section)}
 </body>
@@ -77,9 +77,9 @@ ${found.map(section)}
   return body.text
 }
 
-function foundRow(one: Found): Markup {
+function foundRow(one: Found, { flags }: SearchReport): Markup {
   const { heapSizeBytes, payloadRate, rate, frameRate, wireRate } = one
-  return html`<tr><td>${binaryBytes(heapSizeBytes)}</td><td>${rateText(payloadRate)}</td><td>${rateText(rate)}</td><td>${rateText(frameRate)}</td><td>${rateText(wireRate)}</td><td>${noteOf(one)}</td></tr>
+  return html`<tr><td>${binaryBytes(heapSizeBytes)}</td><td>${rateText(payloadRate)}</td><td>${rateText(rate)}</td><td>${rateText(frameRate)}</td><td>${rateText(wireRate)}</td><td>${noteOf(one, flags)}</td></tr>
 `
 }
 

@@ -3,7 +3,6 @@ import { writeFileSync } from 'node:fs'
 import { SpeadcastError } from '../../../errors.js'
 import { printJson, say } from '../../common/print.js'
 import { binaryBytes, columns, table } from '../../common/table.js'
-import type { Found } from './found.js'
 import { messageOf } from './protocol.js'
 import { noteOf, rateText, type SearchReport, transportOf } from './search-report.js'
 
@@ -14,7 +13,7 @@ export function reportSearch(report: SearchReport): void {
   if (flags.jsonStream) printJson({ kind: 'summary', ...summary })
   else if (flags.json) printJson(summary)
   else if (found.length === 0) process.stdout.write('nothing was measured\n')
-  else process.stdout.write(`${heading(report)}\n${sizes(found)}`)
+  else process.stdout.write(`${heading(report)}\n${sizes(report)}`)
 }
 
 export async function writePage(report: SearchReport): Promise<void> {
@@ -58,7 +57,7 @@ function heading({ endpoint, flags, found }: SearchReport): string {
   ])
 }
 
-function sizes(found: readonly Found[]): string {
+function sizes({ found, flags }: SearchReport): string {
   const head = ['heap', 'payload', '--rate', 'frames', 'wire', '']
   const lines = found.map((one) => [
     binaryBytes(one.heapSizeBytes),
@@ -66,7 +65,7 @@ function sizes(found: readonly Found[]): string {
     rateText(one.rate),
     rateText(one.frameRate),
     rateText(one.wireRate),
-    noteOf(one),
+    noteOf(one, flags),
   ])
   // The note is the last, so it stands flush left.
   const width = Math.max(...lines.map((line) => line.at(-1)!.length))

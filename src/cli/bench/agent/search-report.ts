@@ -1,6 +1,7 @@
 /** What the table, JSON and the page of a search are made from, and words that they share. */
 import { bitsPerSecond } from '../../common/table.js'
 import type { BenchFlags } from '../flags.js'
+import { DEFAULT_BURST_BYTES } from './bursts.js'
 import type { Found } from './found.js'
 
 export interface SearchReport {
@@ -14,7 +15,12 @@ export const transportOf = (found: readonly Found[]): 'udp' | 'tcp' | undefined 
 
 export const rateText = (rate: number | undefined): string => (rate === undefined ? '–' : bitsPerSecond(rate))
 
-export function noteOf({ rate, confirmed, limitedBy, why }: Found): string {
-  const above = rate === undefined ? why : `${limitedBy === 'none' ? '' : 'above: '}${why}`
-  return rate === undefined || confirmed ? above : `not confirmed; ${above}`
+export function noteOf({ rate, burstBytes, confirmed, limitedBy, why }: Found, flags: BenchFlags): string {
+  if (rate === undefined) return why
+  const above = `${limitedBy === 'none' ? '' : 'above: '}${why}`
+  const parts = [confirmed ? '' : 'not confirmed', shortened(burstBytes, flags) ? `with --burst ${burstBytes}` : '', above]
+  return parts.filter((part) => part !== '').join('; ')
 }
+
+const shortened = (burstBytes: number, flags: BenchFlags): boolean =>
+  flags.burst === undefined && burstBytes !== DEFAULT_BURST_BYTES

@@ -91,6 +91,16 @@ export class RateSearch {
     return this.#phase === 'confirm' ? Math.round(this.#lowRate) : this.#options.mostRate
   }
 
+  /** Begins again at a rate: what failed so far failed for another reason. */
+  again(rate: number): void {
+    this.#phase = 'search'
+    this.#low = 0
+    this.#high = this.#first
+    this.#candidate = rate
+    this.#run = 0
+    this.#unsure = 0
+  }
+
   note(trial: Trial): void {
     this.#trials++
     if (this.#phase === 'full') this.#noteFull(trial)
@@ -133,10 +143,10 @@ export class RateSearch {
       this.#low = 0
       this.#run = 0
       this.#fall(trial)
-    } else if (trial.reached >= trial.rate * REACHED || ++this.#unsure >= MOST_UNSURE) {
+    } else if (trial.reached >= trial.rate * REACHED) {
       this.#unsure = 0
       if (++this.#confirmed >= this.#options.confirm) this.#phase = 'done'
-    }
+    } else if (++this.#unsure >= MOST_UNSURE) this.#phase = 'done'
   }
 
   #rise(): void {

@@ -56,6 +56,7 @@ export interface StepPlan {
   readonly phase: Step['phase']
   /** 0: as fast as possible. */
   readonly rate: number
+  readonly burstBytes: number
   readonly firstCnt: number
   readonly tally: Tally
   readonly stopping: AbortSignal
@@ -69,13 +70,9 @@ const AROUND_FRAME_BYTES = 24
 const DEADLINE_SECONDS = 2
 /** A run that is slower than its rate ends after so many times its time. */
 const OVERTIME = 1.25
-/** As `send` has it. */
-const DEFAULT_BURST_BYTES = 65536
-
 /** Returns undefined if it was interrupted. @throws what `control` throws; what openStream throws */
 export async function runStep(control: Control, plan: StepPlan): Promise<{ step: Step; nextCnt: number } | undefined> {
-  const { flags, heapSizeBytes, packetSizeBytes, rate, firstCnt, stopping } = plan
-  const burstBytes = flags.burst ?? DEFAULT_BURST_BYTES
+  const { flags, heapSizeBytes, packetSizeBytes, rate, burstBytes, firstCnt, stopping } = plan
   const heapUdpBytes = heapSizeBytes + HEADER_BYTES * Math.ceil(heapSizeBytes / (packetSizeBytes - HEADER_BYTES))
   const heaps = rate === 0 ? Number.POSITIVE_INFINITY : Math.max(1, Math.ceil((rate * flags.seconds) / heapUdpBytes))
   const seconds = rate === 0 ? flags.seconds : Math.max(flags.seconds, heapUdpBytes / rate)
@@ -96,7 +93,7 @@ export async function runStep(control: Control, plan: StepPlan): Promise<{ step:
     const { user, system } = process.cpuUsage(cpu)
     const result = await control.collect(stats.packets)
     if (stopping.aborted) return undefined
-    const step = stepOf(plan, { ...sent, stats, opened, result, burstBytes, cpuSeconds: (user + system) / 1e6 })
+    const step = stepOf(plan, { ...sent, stats, opened, result, cpuSeconds: (user + system) / 1e6 })
     return { step, nextCnt: firstCnt + stats.heapsSent + stats.heapsFailed }
   } finally {
     await stream.destroy()
@@ -143,11 +140,10 @@ interface Made extends SentRun {
   readonly stats: StreamStats
   readonly opened: Opened
   readonly result: Result
-  readonly burstBytes: number
   readonly cpuSeconds: number
 }
 
-function stepOf({ heapSizeBytes, phase, rate, flags }: StepPlan, { stats, opened, result, ...made }: Made): Step {
+function stepOf({ heapSizeBytes, phase, rate, burstBytes, flags }: StepPlan, { stats, opened, result, ...made }: Made): Step {
   const { seconds } = made
   const { packets, udpBytes, wireBytes } = stats
   const dropped = Number(stats.states.dropsBelowSocket ?? 0)
@@ -167,7 +163,7 @@ function stepOf({ heapSizeBytes, phase, rate, flags }: StepPlan, { stats, opened
     heapSizeBytes,
     phase,
     rateAsked: rate,
-    burstBytes: made.burstBytes,
+    burstBytes,
     rateReached,
     // A single burst has no rate of its own.
     rateReceived: result.bytes / Math.max(result.seconds, seconds / 2),
