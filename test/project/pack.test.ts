@@ -11,12 +11,12 @@ const { directory, installed, remove, ready, manifest, text } = packed
 /** Files of the bundle that the tests below look into. */
 const FILES = ['index', 'devices', 'receive', 'cli', 'worker', 'receiver-worker', 'errors', 'io', 'main', 'verbs', 'dgram']
 /**
- * Bytes that npm unpacks and packs. Half is code, a quarter maps from it to the lines of the TypeScript, a tenth README's figure; the
+ * Bytes that npm unpacks and packs. Two fifths are code, three tenths maps from it to the lines of the TypeScript, a tenth README's figure; the
  * rest are documents and declarations. More than this is a file that was not meant to go along: sources in the maps, say, are 1.8 MB.
  */
-const MOST_UNPACKED = 2_500_000
-const MOST_PACKED = 850_000
-const MOST_DECLARATIONS = 155_000
+const MOST_UNPACKED = 3_000_000
+const MOST_PACKED = 1_000_000
+const MOST_DECLARATIONS = 175_000
 
 /** Other compilers and settings: pack-types.test.ts. */
 const COMPILER_OPTIONS = { strict: true, module: 'nodenext', target: 'es2023', rootDir: '.', outDir: 'out', skipLibCheck: true }
