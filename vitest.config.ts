@@ -27,6 +27,7 @@ const HEAVY = [
   'receive/wakeups',
   'stream/exit',
   'stream/io-threads',
+  'stream/two-streams',
   'types/types',
   ...[
     'descriptor-timer',
@@ -73,6 +74,7 @@ export default defineConfig({
       include: [
         'dist/src/receive/{decode,received-descriptor,assemble,assembled-heap,items,ranges,live-heaps,finished-heaps,sender,senders,sequence}.js',
         'dist/src/receive/descriptors/*.js',
+        'dist/src/spead/numpy/*.js',
       ],
       reporter: ['text'],
       thresholds: { branches: 95 },
