@@ -43,6 +43,7 @@ const HEAVY = [
   'tcp/receiver-fuzz',
   'stream/io-threads',
   'tcp/kill',
+  'stream/two-streams',
   'types/types',
   ...[
     'descriptor-timer',
@@ -89,6 +90,7 @@ export default defineConfig({
       include: [
         'dist/src/receive/{decode,received-descriptor,assemble,assembled-heap,items,ranges,live-heaps,finished-heaps,sender,senders,sequence}.js',
         'dist/src/receive/descriptors/*.js',
+        'dist/src/spead/numpy/*.js',
       ],
       reporter: ['text'],
       thresholds: { branches: 95 },

@@ -117,6 +117,36 @@ test('nested arrays are encoded as numpy has them', async (ctx) => {
   expect(numpyReads("[('re', '<i4'), ('im', '<i4')]", single.subarray(-8))).toEqual([[-7, 8]])
 })
 
+test('spead2 reads descriptors and values', async (ctx) => {
+  need(ctx, spead2Python(), 'needs the venv with spead2')
+  const stream = await openStream({ to: '10.0.0.1:7148', backend: 'memory' })
+  onTestFinished(() => stream.destroy())
+  const items = new ItemGroup().add({ id: 0x3300, name: 'v', dtype: '[("re","<i2"),("im",">i2"),("x","<f4",(2,))]', shape: [3] })
+  const batch = stream.createBatch({ items, heaps: 1 })
+  batch.heap(0).v.field('re').set([1, -2, 3])
+  batch.heap(0).v.field('im').fill(-7)
+  batch.heap(0).v.field('x').set([0.5, 1.5, 2.5, 3.5, 4.5, 5.5])
+  await stream.send(batch)
+  const program = `
+import json, sys
+import spead2, spead2.recv
+stream = spead2.recv.Stream(spead2.ThreadPool())
+stream.add_buffer_reader(bytes.fromhex(sys.stdin.read()))
+group = spead2.ItemGroup()
+for heap in stream:
+    group.update(heap)
+item = group['v']
+json.dump([str(item.dtype), item.value.tolist()], sys.stdout, default=lambda array: array.tolist())`
+  const input = Buffer.concat(stream.packets.map(({ bytes }) => bytes)).toString('hex')
+  const [dtype, value] = JSON.parse(execFileSync(spead2Python()!, ['-c', program], { input, encoding: 'utf8' }))
+  expect(dtype).toBe("[('re', '<i2'), ('im', '>i2'), ('x', '<f4', (2,))]")
+  expect(value).toEqual([
+    [1, -7, [0.5, 1.5]],
+    [-2, -7, [2.5, 3.5]],
+    [3, -7, [4.5, 5.5]],
+  ])
+})
+
 test('a short one is an immediate, staged as its bytes read as one big-endian integer', async () => {
   const stream = await streamOf()
   const items = new ItemGroup().add({ id: 0x1800, name: 'gain', dtype: '[("re","<i2"),("im","<i2")]' })
