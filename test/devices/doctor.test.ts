@@ -1,5 +1,6 @@
 // `doctor` says what `send` would meet: routes, neighbours, the MTU; on a real kernel.
 import { expect, test } from 'vitest'
+import { inFlags } from '#dist/src/cli/common/wording.js'
 import { DEFAULT_PACKET_SIZE_BYTES } from '#dist/src/devices/doctor.js'
 import { explainBackends } from '#dist/src/devices/index.js'
 import { DEFAULTS, SpeadcastError } from '#dist/src/index.js'
@@ -36,11 +37,13 @@ interface Told {
 async function doctor(ns: Netns, args: readonly string[], under: readonly string[] = []): Promise<Told> {
   const { code, stdout, stderr } = await speadcast(ns, ['doctor', '--json', ...args], under)
   const told = JSON.parse(stdout) as Told
-  const warned = told.warnings.map((warning) => `speadcast: warning: ${warning} (speadcast explain SPEADCAST_INTERFACE)\n`).join('')
+  const warned = told.warnings
+    .map((warning) => `speadcast: warning: ${inFlags(warning)} (speadcast explain SPEADCAST_INTERFACE)\n`)
+    .join('')
   expect({ code, stderr }).toEqual(
     told.sends
       ? { code: 0, stderr: warned }
-      : { code: 1, stderr: `${warned}speadcast doctor: nothing can be sent: ${told.problem}\n` },
+      : { code: 1, stderr: `${warned}speadcast doctor: nothing can be sent: ${inFlags(told.problem)}\n` },
   )
   return told
 }
@@ -100,7 +103,7 @@ test('a packet beyond the MTU: the largest is named, and with that it sends, as 
     const told = await doctor(ns, [to, ...on])
     expect(told).toMatchObject({ sends: false, endpoints: [{ interface: 'v0', mtuBytes: 1400, largestPacketSizeBytes: largest }] })
     expect(told.problem).toMatch(`exceeds MTU 1400 of v0; pass packetSizeBytes ≤ ${largest}`)
-    expect((await speadcast(ns, ['send', to, ...on, '-n', '1'])).stderr).toContain(told.problem)
+    expect((await speadcast(ns, ['send', to, ...on, '-n', '1'])).stderr).toContain(inFlags(told.problem))
     expect(await doctor(ns, [to, ...on, '-p', `${largest}`])).toMatchObject({ sends: true })
     expect((await doctor(ns, [to, ...on, '-p', `${largest + 1}`])).sends).toBe(false)
     expect((await speadcast(ns, ['send', to, ...on, '-n', '1', '-p', `${largest}`])).code).toBe(0)
@@ -128,7 +131,7 @@ test('no route, a route that refuses, an interface without the way, a broadcast 
     const sent = await speadcast(ns, ['send', ...args, '-n', '1'])
     expect({ args, sends: told.sends, code: sent.code }).toEqual({ args, sends: false, code: 1 })
     expect(sent.stderr).toMatch(/ \(speadcast explain ERR_SPEADCAST_\w+\)\n$/)
-    expect(sent.stderr.replace(/ \(speadcast explain \w+\)\n$/, '')).toBe(`speadcast send: ${told.problem}`)
+    expect(sent.stderr.replace(/ \(speadcast explain \w+\)\n$/, '')).toBe(`speadcast send: ${inFlags(told.problem)}`)
   }
 })
 
