@@ -2,10 +2,11 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
+import { type AddressInfo, createServer } from 'node:net'
 import { ItemGroup, openStream, SendError, type Stream } from 'speadcast'
 import { openReceiver } from 'speadcast/receive'
 import { expect, onTestFinished, test } from 'vitest'
-import { freePort, start } from '../support/cli.js'
+import { start } from '../support/cli.js'
 import { need } from '../support/need.js'
 import { peerScript, spead2Python } from '../support/peer.js'
 
@@ -49,6 +50,15 @@ class Spead2 {
     this.child.kill('SIGKILL')
     await this.ended
   }
+}
+
+/** A TCP port that nobody has. */
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  await new Promise((done) => server.close(done))
+  return port
 }
 
 async function until(what: string, happened: () => boolean): Promise<void> {
@@ -146,10 +156,14 @@ test.for(['worker', 'inline'] as const)(
     expect(unheard.length * BYTES).toBeLessThanOrEqual(mostHeld() + 256 * BYTES)
     for (const { cnt } of before) expect(told.has(cnt) || sender.failed.includes(cnt)).toBe(true)
     const { heapsSent, heapsFailed, states } = stream.stats()
-    expect(states).toMatchObject({ reconnects: 1 })
-    // Descriptors twice, and the stop heap.
-    expect(heapsSent).toBe(sender.sent.length + 3)
-    expect(heapsFailed).toBe(sender.failed.length)
+    // A process that is being killed may take a connection still.
+    const { reconnects = 0 } = states
+    expect(reconnects).toBeGreaterThanOrEqual(1)
+    // Each connection is told the descriptors at most once, and the last the stop heap.
+    const more = heapsSent + heapsFailed - sender.sent.length - sender.failed.length
+    expect(more).toBeGreaterThanOrEqual(3)
+    expect(more).toBeLessThanOrEqual(1 + reconnects + 1)
+    expect(heapsSent).toBeGreaterThanOrEqual(sender.sent.length + 3)
   },
 )
 
