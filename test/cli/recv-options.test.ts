@@ -88,6 +88,9 @@ const ROWS: Readonly<Record<string, Row>> = {
   '--any-source': { without: from(TWO_PORTS), args: ['--any-source'], look: ({ json }) => json.heaps, before: 0, after: 1 },
   '--cnt-step': { without: from(STEPS), args: ['--cnt-step', '7'], look: ({ json }) => [json.cntStep, json.heapsMissing], before: [14, 0], after: [7, 1] },
   '--credits': { args: ['--credits'], look: refused, before: 0, after: [2, expect.stringMatching(/of sockets/)] },
+  '--live': { args: ['--live'], look: ({ stderr }) => /--live needs a terminal/.test(stderr), before: false, after: true },
+  '--interval': { args: ['--interval', '0'], look: refused, before: 0, after: [2, expect.stringMatching(/--interval <SECONDS>' argument '0' is invalid/)] },
+  '--json-stream': { args: ['--json-stream'], look: ({ stdout }) => stdout.startsWith('{"kind":"start"'), before: false, after: true },
   '--json': { args: ['--json'], look: ({ stdout }) => stdout.startsWith('{'), before: false, after: true },
 } // biome-ignore format: a table
 
@@ -104,7 +107,7 @@ describe('recv', () => {
   })
 
   test.for(Object.entries(ROWS))('%s', { timeout: 60_000 }, async ([name, { without = from(BASE), args, look, before, after }]) => {
-    const json = name !== '--json'
+    const json = !['--json', '--json-stream', '--live'].includes(name)
     const base = await observe(without === LIVE ? await live() : without, json)
     expect(look(base)).toEqual(before)
     const seen = await observe(name === '--pcap' ? args : [...(without === LIVE ? await live() : without), ...args], json)
@@ -149,7 +152,14 @@ test('every option of openReceiver has a flag or a reason', async () => {
   const options = recvCommand().options.map(({ long }) => long)
   expect(options).toEqual(expect.arrayContaining(flags))
   // The others are of the command: what it prints, and in which form.
-  expect(options.filter((option) => !flags.includes(option as never)).toSorted()).toEqual(['--descriptors', '--json', '--values'])
+  expect(options.filter((option) => !flags.includes(option as never)).toSorted()).toEqual([
+    '--descriptors',
+    '--interval',
+    '--json',
+    '--json-stream',
+    '--live',
+    '--values',
+  ])
 })
 
 test('the file of --output is the samples that --item names', () => {
