@@ -76,7 +76,9 @@ export function layOut({ content, seconds, rates, columnSeconds, events }: LiveS
     [...(rows > 1 ? [head] : []), headline, ...(rows > 2 ? [sparkLine(rates, columnSeconds, columns)] : [])],
     factLines(facts, columns).slice(0, shares.facts),
     table && shares.table > 0 ? tableLines(table(shares.table), columns) : [],
-    events.slice(events.length - shares.events).map(({ time, line }) => `${time}  ${printable(line.replace(/^speadcast \w+: /, ''))}`),
+    events
+      .slice(events.length - shares.events)
+      .map(({ time, line }) => `${time}  ${printable(line.replace(/^speadcast \w+: /, ''))}`),
   ]
   const lines = parts.filter((part) => part.length > 0)
   const used = lines.reduce((sum, part) => sum + part.length, 0)
