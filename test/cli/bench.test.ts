@@ -216,8 +216,11 @@ describe('on an interface', () => {
     await using ns = await makeNetns({ veth: { mtu: 1500 } })
     const args = ['bench', '--to', `${ns.addresses.b.v4}:7148`, '-p', '9000', '--json']
     const { code, stdout, stderr } = await ns.exec('a', ['node', CLI, ...args], { check: false })
-    expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
-    expect(stderr).toMatch(/exceeds MTU 1500 of v0; pass packetSizeBytes ≤ 1472/)
+    expect({ code, ...JSON.parse(stdout) }).toMatchObject({
+      code: 2,
+      error: { code: 'ERR_SPEADCAST_PACKET_SIZE', command: 'bench' },
+    })
+    expect(stderr).toMatch(/exceeds MTU 1500 of v0; pass -p 1472/)
   })
 })
 
@@ -269,8 +272,8 @@ const BAD: readonly (readonly [readonly string[], RegExp])[] = [
     ['--to', TO, '--sizes', '1KiB', TO],
     /endpoints are given twice, as 127\.0\.0\.1:7148 and --to 127\.0\.0\.1:7148; leave one out/,
   ],
-  [['10.0.0.1'], /'10\.0\.0\.1': the port is missing; write HOST:PORT/],
-  [['--to', '10.0.0.1'], /'10\.0\.0\.1': the port is missing; write HOST:PORT/],
+  [['10.0.0.1'], /'10\.0\.0\.1': the port is missing: add one, 10\.0\.0\.1:7148/],
+  [['--to', '10.0.0.1'], /'10\.0\.0\.1': the port is missing: add one, 10\.0\.0\.1:7148/],
   [['--to', TO, '--sizes', '1KiB,0'], /argument '1KiB,0' is invalid.* from 1 to 2147483648, such as 8192 or 8KiB/],
   [['--to', TO, '--sizes', ''], /argument '' is invalid/],
   [['--to', TO, '--seconds', '0'], /argument '0' is invalid.* from 0\.01 to 2147483 seconds/],
