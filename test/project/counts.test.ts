@@ -28,6 +28,7 @@ const NEVER_ONE = [
   'flowLimit',
   'heapAddressBits',
   'dtype',
+  'typeText',
   "batches.join(' or ')",
   // A mistake of ours, not of users.
   'heaps',

@@ -1,4 +1,5 @@
 /** The items of the heaps that `send`, `bench` and `demo` send: the tutorial's, or those that flags describe. */
+import { counted } from '../../errors.js'
 import { type DtypeText, Item, ItemGroup } from '../../index.js'
 import { usageError } from '../common/exit.js'
 import type { SendFlags } from './flags.js'
@@ -167,12 +168,12 @@ function rowsOf(shares: readonly ItemFlag[], fixedBytes: number, heapSize: numbe
 function unitOf(shares: readonly ItemFlag[], rowBytes: number, fixedBytes: number): string {
   const [first] = shares
   const behind = fixedBytes === 0 ? '' : ` behind the ${fixedBytes} bytes that have a SHAPE`
-  if (shares.length > 1) return `samples of ${shares.length} items, ${rowBytes} bytes together${behind}`
+  if (shares.length > 1) return `samples of ${counted(shares.length, 'item')}, ${rowBytes} bytes together${behind}`
   const elements = elementsOfRow(first!)
   const { dtype, format } = { dtype: undefined, format: undefined, ...first!.type }
-  const name =
+  const typeText =
     dtype ?? (format as readonly (readonly [string, number])[] | undefined)!.map(([code, bits]) => `${code}${bits}`).join(',')
-  return `${name} samples of ${elements === 1 ? '' : `${elements} in `}${rowBytes} bytes${behind}`
+  return `${typeText} samples of ${elements === 1 ? '' : `${elements} in `}${rowBytes} bytes${behind}`
 }
 
 /** Samples of an item's value, as the library counts them: steps of the slowest dimension, or elements of broken bytes. */
