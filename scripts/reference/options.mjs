@@ -35,7 +35,10 @@ export const OPTIONS = {
   },
   // Machinery of types, which a program has no use for: what it comes to stands beside each use.
   intentionallyNotExported: [
-    ...['Code', 'Names', 'ElementOf'].map((name) => `src/spead/dtype-text.ts:${name}`),
+    ...['Code', 'Names', 'StructuredText'].map((name) => `src/spead/dtype-text.ts:${name}`),
+    'src/spead/element-of.ts:ElementOf',
+    'src/spead/field-value.ts:FieldValue',
+    ...['Metric', 'Binary'].map((name) => `src/stream/rate.ts:${name}`),
     ...['Entry', 'Times', 'FormatBytes', 'Count', 'IsUnion'].map((name) => `src/spead/item-types.ts:${name}`),
     ...['IsImmediate', 'ViewIn', 'MayBeImmediate'].map((name) => `src/batch/view-types.ts:${name}`),
   ],
