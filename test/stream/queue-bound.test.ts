@@ -157,13 +157,13 @@ test('descriptors in a heap whose values cannot be sent have told nothing', asyn
   const { stream, gate } = await gated({ descriptors: { everySeconds: 60 }, maxQueuedBytes: 1, queueFull: 'wait' })
   stream.sendHeap(heapOf(1))
   let wrong = 1
-  const items = new ItemGroup().add({ id: TIMESTAMP, name: 'x', dtype: 'u1', value: () => wrong })
-  const bad = stream.sendHeap(items.getHeap({ descriptors: 'all', data: 'all' }))
+  const item = new Item({ id: TIMESTAMP, name: 'x', dtype: 'u1', value: () => wrong })
+  const bad = stream.sendHeap(new Heap().addDescriptor(item).addItem(item))
   wrong = 256
   gate.shut = false
   await expect(bad).rejects.toMatchObject({ code: 'ERR_SPEADCAST_VALUE' })
   wrong = 2
-  await stream.sendHeap(items.getHeap({ descriptors: 'none', data: 'all' }))
+  await stream.sendHeap(new Heap().addItem(item))
   // Of either item, ahead of its heap.
   expect(stream.packets.map(parse).map(({ descriptors }) => descriptors)).toEqual([1, 0, 1, 0])
 })
