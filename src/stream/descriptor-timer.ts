@@ -31,6 +31,10 @@ export class DescriptorTimer {
     this.#all = Array.from({ length: substreams }, (_, k) => k)
   }
 
+  get stopped(): boolean {
+    return this.#state === 'stopped'
+  }
+
   /** The descriptors went out for the first time. */
   start(): void {
     if (this.#state !== 'stopped') return

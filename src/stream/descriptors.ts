@@ -134,7 +134,10 @@ export class Descriptors {
       }
       if (lacking.length > 0) this.#sendAhead(lacking, [substream], heap.flavour)
     }
-    return carriers.length > 0 ? new Telling(this.#told, carriers, replaces) : undefined
+    if (carriers.length === 0) return undefined
+    // A long list is repeated between its own heaps.
+    this.#timer?.start()
+    return new Telling(this.#told, carriers, replaces)
   }
 
   /** The substream has another receiver, which has to be told all of it. */
@@ -193,7 +196,6 @@ export class Descriptors {
     let replaces = false
     for (const { substream, descriptions } of carriers) replaces = this.#told.tell(substream, descriptions) || replaces
     if (replaces) this.parts.recall()
-    this.#timer?.start()
     return new Telling(this.#told, carriers, replaces)
   }
 
@@ -203,7 +205,10 @@ export class Descriptors {
     const telling = this.#tell(substreams.map((substream, j) => ({ heap: j, substream, descriptions })))
     // The user's send has not failed if they are lost: those substreams get the descriptors again, before the next batch.
     const references = substreams.map((substream) => ({ heap, substream }))
-    this.follow(telling, this.#send(references, false))
+    const promise = this.#send(references, false)
+    this.follow(telling, promise)
+    // Not before: a repeat, which goes between the heaps under way, would overtake the first.
+    if (this.#timer?.stopped) void promise.settled().then(() => this.#timer?.start())
     return telling
   }
 

@@ -46,7 +46,12 @@ export class Sender {
     const send = new Send(() => lane?.onFree(lane))
     send.heaps = references.length
     send.prepare = () => {
-      lane = this.prepared.fill(references, mode, this.config.split)
+      try {
+        lane = this.prepared.fill(references, mode, this.config.split)
+      } catch (error) {
+        telling?.withdraw()
+        throw error
+      }
       send.variant = lane.send.variant
       send.rows = lane.send.rows
       measure(send, lane.sendable)
@@ -107,7 +112,8 @@ export class Sender {
     if (telling) this.descriptors.follow(telling, promise)
     if (between) this.submissions.submitBetween(send)
     else this.submissions.submit(send)
-    if (signal) {
+    // It has settled if its values cannot be sent.
+    if (signal && !send.done) {
       send.onAbort = () => {
         if (!this.submissions.abort(send, signal.reason)) return
         telling?.withdraw()

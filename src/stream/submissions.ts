@@ -119,7 +119,7 @@ export class Submissions implements DriverClient {
     const waits = this.mustWait
     send.done = false
     this.#accepted++
-    if (!waits) this.#count(send)
+    if (!waits) this.#admit(send)
     if (waits || this.#overflow.length > 0 || this.#full) {
       send.inRing = false
       this.#overflow.push(send)
@@ -127,11 +127,6 @@ export class Submissions implements DriverClient {
     } else this.#enter(send)
     this.driver.hold(true)
     this.driver.submitted()
-  }
-
-  #count(send: Send): void {
-    send.counted = true
-    this.bound.bytes += send.queuedBytes
   }
 
   /** The heaps of `send` go as soon as the heap that is on its way has gone, whatever is queued. One such send at a time. */
@@ -187,15 +182,23 @@ export class Submissions implements DriverClient {
     this.#submitted = (count + 1) | 0
   }
 
-  /** There is room for a send that waited for it. Where its values cannot be sent, it fails, and still takes its turn. */
+  /** There is room for it. Where its values cannot be sent, it fails, and still takes its turn. */
   #admit(send: Send): void {
+    if (send.prepare && !this.#prepares(send)) return
+    send.counted = true
+    this.bound.bytes += send.queuedBytes
+  }
+
+  #prepares(send: Send): boolean {
     try {
-      send.prepare?.()
-      this.#count(send)
+      send.prepare!()
+      return true
     } catch (error) {
       this.#conclude(send, undefined, error)
+      return false
+    } finally {
+      send.prepare = undefined
     }
-    send.prepare = undefined
   }
 
   /** Withdraws a send with a signal that the engine has not claimed; false when it is too late. */
@@ -230,6 +233,7 @@ export class Submissions implements DriverClient {
       this.#enter(next)
     }
     if (bound.awaited && this.#hasRoom) bound.open()
+    if (this.#holdsBack) this.driver.watch()
   }
 
   #settleNext(): void {

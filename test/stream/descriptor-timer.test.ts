@@ -162,6 +162,24 @@ describe('between the heaps of a long batch', () => {
     }
   })
 
+  test.for([false, true])('none goes before the first, however long that waits; staggered %s', async (stagger) => {
+    const gate: Gate = { shut: true }
+    const descriptors = { everySeconds: 0.001, firstCnt: 1e6, stagger }
+    const stream = await memoryStream({ to: '10.0.0.1+1:7148', descriptors }, gate)
+    const sent = stream.send(batchOf(stream, 2))
+    await turn(30)
+    gate.shut = false
+    await sent
+    await until(() => stream.packets.length >= 6)
+    const packets = stream.packets.map(parse)
+    expect(packets.slice(0, 2).map(({ substream, cnt }) => [substream, cnt])).toEqual([
+      [0, 1e6],
+      [1, 1e6 + 1],
+    ])
+    const own = packets.map(({ cnt }) => cnt).filter((cnt) => cnt >= 1e6)
+    expect(own).toEqual(own.map((_, i) => 1e6 + i))
+  })
+
   test('destroy and a deadline end a batch between whose heaps they go', async () => {
     for (const end of ['destroy', 'close'] as const) {
       const gate: Gate = { shut: false }

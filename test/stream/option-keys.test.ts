@@ -162,14 +162,22 @@ const INSIDE: Readonly<Record<string, () => Promise<void>>> = {
   },
   // test/stream/descriptor-timer.test.ts tests their effects further.
   async 'descriptors.everySeconds'() {
-    const heaps = async (descriptors: Options['descriptors']) => {
-      const stream = await memoryStream({ ...(descriptors && { descriptors }) })
+    const open = async (descriptors: NonNullable<Options['descriptors']>) => {
+      const stream = await memoryStream({ descriptors })
       await stream.send(stream.createBatch({ items: itemsOf(), heaps: 1 }))
-      await turn(40)
-      return stream.packets.map(parse).map((packet) => packet.descriptors)
+      return () => stream.packets.map(parse).map((packet) => packet.descriptors)
     }
-    expect((await heaps({ everySeconds: 0.001 })).slice(0, 4)).toEqual([2, 0, 2, 2])
-    for (const once of [{ everySeconds: 3600 }, {}, { everySeconds: 1e9 }]) expect(await heaps(once)).toEqual([2, 0])
+    const often = await open({ everySeconds: 0.001 })
+    for (let waited = 0; often().length < 4 && waited < 10_000; waited += 2) await turn(2)
+    // On a slow machine some are due before the data.
+    expect(often()[0]).toBe(2)
+    expect(often().filter((n) => n !== 2)).toEqual([0])
+    expect(often().length).toBeGreaterThanOrEqual(4)
+    for (const once of [{ everySeconds: 3600 }, {}, { everySeconds: 1e9 }]) {
+      const heaps = await open(once)
+      await turn(40)
+      expect(heaps()).toEqual([2, 0])
+    }
   },
   async 'descriptors.firstCnt'() {
     expect(cntsOf(await described({ firstCnt: 500 }))).toEqual([500, 1, 2])

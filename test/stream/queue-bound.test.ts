@@ -12,7 +12,7 @@ import {
   sendAll,
 } from 'speadcast'
 import { expect, test } from 'vitest'
-import { filledBatch, type Gate, memoryStream, openOutlet, SAMPLES, TIMESTAMP, turn } from './support.js'
+import { filledBatch, type Gate, memoryStream, openOutlet, parse, SAMPLES, TIMESTAMP, turn } from './support.js'
 
 /** A heap of 1000 bytes whose first is `value`. */
 function heapOf(value: number, samples = new Uint8Array(1000)): Heap {
@@ -151,6 +151,21 @@ test('values that cannot be sent reject when their turn comes, and those behind 
   gate.shut = false
   await expect(bad).rejects.toMatchObject({ code: 'ERR_SPEADCAST_VALUE' })
   expect(await good).toMatchObject({ firstCnt: 2 })
+})
+
+test('descriptors in a heap whose values cannot be sent have told nothing', async () => {
+  const { stream, gate } = await gated({ descriptors: { everySeconds: 60 }, maxQueuedBytes: 1, queueFull: 'wait' })
+  stream.sendHeap(heapOf(1))
+  let wrong = 1
+  const item = new Item({ id: TIMESTAMP, name: 'x', dtype: 'u1', value: () => wrong })
+  const bad = stream.sendHeap(new Heap().addDescriptor(item).addItem(item))
+  wrong = 256
+  gate.shut = false
+  await expect(bad).rejects.toMatchObject({ code: 'ERR_SPEADCAST_VALUE' })
+  wrong = 2
+  await stream.sendHeap(new Heap().addItem(item))
+  // Of either item, ahead of its heap.
+  expect(stream.packets.map(parse).map(({ descriptors }) => descriptors)).toEqual([1, 0, 1, 0])
 })
 
 test.for(['udp', 'udp inline', 'dgram', 'pcap'] as const)(
