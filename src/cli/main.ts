@@ -12,6 +12,12 @@ function partsOf(message: string): string[] {
   return [error, advice].filter((part) => part !== '')
 }
 
+/** `help nix` as `nix`, because commander shows all help for it, and of `nix` it says that there is no such command. */
+function withoutHelp(args: readonly string[]): readonly string[] {
+  const [first, second = '-'] = args
+  return first === 'help' && !second.startsWith('-') && !isCommand(second) ? args.slice(1) : args
+}
+
 /** Columns for `--help`: 80 where it is piped, and where a terminal does not tell. */
 const widthOf = ({ isTTY, columns }: NodeJS.WriteStream): number => (isTTY && columns > 0 ? columns : 80)
 
@@ -62,4 +68,4 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 // Messages beside the result may find no reader (2>&1 | tee, which Ctrl-C ends too); the heaps still go.
 process.stderr.on('error', () => undefined)
 
-await main(process.argv.slice(2)).catch((error) => complain(process.argv[2] ?? '', error))
+await main(withoutHelp(process.argv.slice(2))).catch((error) => complain(process.argv[2] ?? '', error))

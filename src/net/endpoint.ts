@@ -5,7 +5,7 @@
 import { withArticle } from '../checks.js'
 import { ensure, SpeadcastError } from '../errors.js'
 import { addToAddress, type Family, formatAddress, isMulticast, isV4Mapped, parseAddress } from './address.js'
-import { interfaceOfZone } from './interface.js'
+import { interfaceOfZone, localInterfaces } from './interface.js'
 
 /** Substream indices are 16 bits wide in the packet table. */
 export const MAX_ENDPOINTS = 65536
@@ -75,6 +75,8 @@ function parsePart(spec: string): EndpointSpec[] {
   const [scheme = '', name = ''] = /^([a-z][\w+.-]*):\/\//i.exec(spec) ?? []
   const transport = name.toLowerCase() || 'udp'
   if (transport !== 'udp' && transport !== 'tcp') fail(spec, `'${name}' is not a transport of ours; there are udp:// and tcp://`)
+  const [, short = '', rest] = /^(tcp|udp):\/?([^/].*:.*)$/i.exec(spec) ?? []
+  if (rest !== undefined) fail(spec, `two slashes go behind the transport: ${short.toLowerCase()}://${rest}`)
   // As some write URLs.
   const place = scheme === '' ? spec : spec.slice(scheme.length).replace(/\/$/, '')
   return parseOne(spec, place).map((endpoint) => ({
@@ -170,12 +172,12 @@ function textOf(address: string, zone: string | undefined, port: number): string
 
 /**
  * Looks names up and brings all endpoints to one family: `family` if given, else that of the address literals, else IPv4 if every
- * name has an IPv4 address, else IPv6. A name with several addresses stands for the first the system's resolver gives.
+ * name has an IPv4 address, else IPv6. `each` says what families that mix take. A name with several addresses stands for the first the system's resolver gives.
  * @throws SpeadcastError ERR_SPEADCAST_ENDPOINT (families mixed), ERR_SPEADCAST_RESOLVE (a name), ERR_SPEADCAST_INTERFACE (a zone).
  */
 export async function resolveEndpoints(
   specs: readonly EndpointSpec[],
-  options: { family?: Family | undefined } = {},
+  options: { family?: Family | undefined; each?: string } = {},
 ): Promise<ResolvedEndpoint[]> {
   const familyOf = (bytes: Uint8Array): Family => (bytes.length === 4 ? 4 : 6)
   const literal = specs.find(({ bytes }) => bytes)
@@ -184,7 +186,7 @@ export async function resolveEndpoints(
   if (literal && other)
     throw new SpeadcastError(
       'ERR_SPEADCAST_ENDPOINT',
-      `endpoints mix IPv4 and IPv6 (${literal.text} and ${other.text}); one stream sends from one socket, so open a stream for each family`,
+      `endpoints mix IPv4 and IPv6 (${literal.text} and ${other.text}); ${options.each ?? 'one stream sends from one socket, so open a stream for each family'}`,
     )
   if (literal && options.family && literalFamily !== options.family)
     throw new SpeadcastError(
@@ -218,6 +220,13 @@ export async function resolveEndpoints(
   })
 }
 
+/** The error for an address that means nothing without an interface, which nobody named. */
+export const needsInterface = ({ text, address, port }: ResolvedEndpoint): SpeadcastError =>
+  new SpeadcastError(
+    'ERR_SPEADCAST_INTERFACE',
+    `${text} is link-local, it needs an interface: give one as option, or as zone, such as [${address}%eth0]:${port}`,
+  )
+
 async function lookupName(name: string): Promise<Uint8Array[]> {
   try {
     // At first use: most endpoints are addresses, and it takes as long to load as all of ours.
@@ -226,6 +235,11 @@ async function lookupName(name: string): Promise<Uint8Array[]> {
     const answers = await lookup(name, { all: true, verbatim: true })
     return answers.map(({ address }) => parseAddress(address.replace(/%.*/, ''))!).filter((bytes) => bytes && !isV4Mapped(bytes))
   } catch (cause) {
+    ensure(
+      !localInterfaces().some((local) => local.name === name),
+      'ERR_SPEADCAST_ENDPOINT',
+      () => `'${name}' is an interface of this machine, not a host; give an address, and set option 'interface' to ${name}`,
+    )
     throw new SpeadcastError(
       'ERR_SPEADCAST_RESOLVE',
       `'${name}' did not resolve (${(cause as NodeJS.ErrnoException).code}); check the name, or give an address`,

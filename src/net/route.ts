@@ -9,7 +9,7 @@ import { type Link, link, type Neighbour, neighbour, type Route, routeTo } from 
 import { sendEmptyDatagram } from '../../ffi/socket/empty-datagram.js'
 import { lackOf, SpeadcastError, withCode } from '../errors.js'
 import { type Family, formatAddress, needsScope } from './address.js'
-import type { ResolvedEndpoint } from './endpoint.js'
+import { needsInterface, type ResolvedEndpoint } from './endpoint.js'
 import type { ResolvedInterface } from './interface.js'
 
 export interface Path {
@@ -65,15 +65,11 @@ export interface Flow {
 /**
  * Asks the kernel for the path to an endpoint as of now; with `iface`, out of that interface. No packet is sent.
  * @param flow of the packets; without it, whatever the kernel says of their destination
- * @throws SpeadcastError ERR_SPEADCAST_UNREACHABLE: no route, a route that refuses, or a link-local address without an interface.
+ * @throws SpeadcastError ERR_SPEADCAST_UNREACHABLE: no route, or one that refuses; _INTERFACE: a link-local address without one.
  */
 export function pathTo(endpoint: ResolvedEndpoint, iface?: ResolvedInterface, devices?: Devices, flow?: Flow): Path {
   const oif = endpoint.scopeId || iface?.index || 0
-  if (needsScope(endpoint.bytes) && oif === 0)
-    throw new SpeadcastError(
-      'ERR_SPEADCAST_UNREACHABLE',
-      `${endpoint.text} is link-local, it needs an interface: give one as option, or as zone, such as [${endpoint.address}%eth0]:${endpoint.port}`,
-    )
+  if (needsScope(endpoint.bytes) && oif === 0) throw needsInterface(endpoint)
   const route = askRoute(endpoint, oif, iface, flow)
   const { device, vlanTags } = deviceOf(route.ifindex, devices)
   const direct = route.type !== 'unicast'

@@ -21,7 +21,8 @@ import { closeSync, fstatSync, ftruncateSync } from 'node:fs'
 import { openPlainFile } from '../../ffi/plain-file.js'
 import { messageOf } from '../checks.js'
 import { ensure, SpeadcastError, ThreadRefused, withCode } from '../errors.js'
-import { type EndpointSpec, parseEndpoints, resolveEndpoints } from '../net/endpoint.js'
+import { needsScope } from '../net/address.js'
+import { type EndpointSpec, needsInterface, parseEndpoints, resolveEndpoints } from '../net/endpoint.js'
 import { addressesSettle, equal, interfaceName, type ResolvedInterface } from '../net/interface.js'
 import { askedInterface } from '../net/sender-interface.js'
 import { tcpEndpoint } from '../net/transport.js'
@@ -59,6 +60,8 @@ export type { ReceiverCounters } from './stats.js'
 export { valueText } from './value-text.js'
 
 const QUEUE_HEAPS = 256
+/** Goes behind the message that endpoints mix families. */
+const ONE_FAMILY = 'all endpoints of a receiver are of one family, so open a receiver for each family'
 const QUEUE_BYTES = 128 << 20
 
 /**
@@ -175,7 +178,7 @@ async function prepare(
   options: ReceiverOptions,
   specs: readonly EndpointSpec[],
 ): Promise<{ endpoints: ReceiveEndpoint[]; chosen: ResolvedInterface | undefined }> {
-  const resolved = specs.length > 0 ? await resolveEndpoints(specs) : []
+  const resolved = specs.length > 0 ? await resolveEndpoints(specs, { each: ONE_FAMILY }) : []
   const seen = new Set<string>()
   for (const { text } of resolved) {
     ensure(!seen.has(text), 'ERR_SPEADCAST_ENDPOINT', () => `endpoint ${text} is given twice`)
@@ -185,6 +188,8 @@ async function prepare(
   ensure(resolved.length <= 512, 'ERR_SPEADCAST_ENDPOINT', () => `${resolved.length} endpoints to receive on; at most 512`)
   const [first] = resolved
   const chosen = options.interface === undefined || !first ? undefined : await askedInterface(options.interface, first)
+  const local = chosen ? undefined : resolved.find(({ bytes, scopeId, multicast }) => needsScope(bytes) && !scopeId && !multicast)
+  if (local && options.backend !== 'pcap') throw needsInterface(local)
   const held =
     options.backend !== 'pcap' &&
     first?.family === 6 &&

@@ -145,8 +145,8 @@ class PcapReader {
     const session = this.#session
     const found = frame.read(file.frameAt, file.capturedBytes, file.originalBytes)
     if (found === FRAGMENT) stats[STAT.fragmentsIgnored]!++
-    const endpoint = found === DATAGRAM ? this.#destinations.of(frame) : -1
-    if (endpoint < 0 && found !== CUT_DATAGRAM) {
+    const endpoint = found === DATAGRAM || found === CUT_DATAGRAM ? this.#destinations.of(frame) : -1
+    if (endpoint < 0) {
       stats[STAT.framesIgnored]!++
       return
     }

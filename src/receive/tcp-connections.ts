@@ -23,6 +23,8 @@ export interface Connection {
   /** The beginning of a packet, in the first `heldBytes`. */
   held: Uint8Array
   heldBytes: number
+  /** Bytes without which nothing more can be said of it. */
+  wantedBytes: number
   /** When its last whole packet came, or it itself. */
   heardAt: number
 }
@@ -73,21 +75,23 @@ export class Connections {
   add(fd: number, endpoint: number, address: string, name: string, nowMs: number): void {
     const sender = this.#next
     this.#next = (sender + 1) & 0x7fffffff
-    this.#byFd.set(fd, { fd, sender, endpoint, address, held: NOTHING, heldBytes: 0, heardAt: nowMs })
+    this.#byFd.set(fd, { fd, sender, endpoint, address, held: NOTHING, heldBytes: 0, wantedBytes: 0, heardAt: nowMs })
     if (this.#names.size >= MOST_NAMES) this.#names.delete(this.#names.keys().next().value!)
     this.#names.set(sender, name)
   }
 
-  /** Keeps bytes for the connection's next turn. False where there is no memory for them. */
-  hold(connection: Connection, bytes: Uint8Array): boolean {
+  /** Keeps bytes behind the first `keptBytes` for the connection's next turn. False where there is no memory for them. */
+  hold(connection: Connection, keptBytes: number, bytes: Uint8Array): boolean {
     const { held } = connection
-    if (bytes.length > held.length) {
-      const size = Math.min(MOST_STREAM_PACKET_BYTES, 2 * bytes.length)
+    const heldBytes = keptBytes + bytes.length
+    if (heldBytes > held.length) {
+      const size = Math.min(MOST_STREAM_PACKET_BYTES, 2 * heldBytes)
       if (!this.#budget.take(size - held.length)) return false
       connection.held = new Uint8Array(size)
+      connection.held.set(held.subarray(0, keptBytes))
     }
-    connection.held.set(bytes)
-    connection.heldBytes = bytes.length
+    connection.held.set(bytes, keptBytes)
+    connection.heldBytes = heldBytes
     return true
   }
 

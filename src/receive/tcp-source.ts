@@ -8,7 +8,7 @@ import { NativeError } from '../../ffi/native-error.js'
 import { NONE_WAITS, TcpIntake } from '../../ffi/socket/tcp-intake.js'
 import { descriptorRemedy } from '../errors.js'
 import { formatAddress } from '../net/address.js'
-import { MOST_STREAM_PACKET_BYTES, NEEDS_MORE, NO_PACKET, packetBytes } from './framing.js'
+import { MOST_STREAM_PACKET_BYTES, NO_PACKET, packetBytes } from './framing.js'
 import type { ReceiveSession } from './session.js'
 import type { PacketSource } from './source.js'
 import { STAT } from './stats.js'
@@ -172,7 +172,7 @@ export class TcpSource implements PacketSource {
 
   /** Returns the bytes that were read, −1 if there were none. */
   #read(connection: Connection, connections: Connections, session: ReceiveSession, now: number): number {
-    const { fd, heldBytes, sender, endpoint } = connection
+    const { fd, heldBytes, wantedBytes, sender, endpoint } = connection
     const read = this.#intake.read(fd, this.#address + MOST_STREAM_PACKET_BYTES, READ_BYTES)
     if (read < 0) return -1
     if (read === 0) {
@@ -181,6 +181,12 @@ export class TcpSource implements PacketSource {
     }
     session.message()
     const end = MOST_STREAM_PACKET_BYTES + read
+    // A sender that spares its bytes must not have all of a packet copied and looked through for each.
+    if (heldBytes + read < wantedBytes) {
+      this.#hold(connection, heldBytes, this.#u8.subarray(MOST_STREAM_PACKET_BYTES, end), connections, session)
+      return read
+    }
+    connection.wantedBytes = 0
     let at = MOST_STREAM_PACKET_BYTES - heldBytes
     const start = at
     this.#u8.set(connection.held.subarray(0, heldBytes), at)
@@ -192,16 +198,22 @@ export class TcpSource implements PacketSource {
         this.#drop(connection, connections, session)
         return read
       }
-      if (bytes === NEEDS_MORE || bytes > end - at) break
+      if (bytes > end - at) {
+        connection.wantedBytes = bytes
+        break
+      }
       session.packet(at, bytes, sender, endpoint)
       at += bytes
     }
     if (at > start) connection.heardAt = now
-    if (!connections.hold(connection, this.#u8.subarray(at, end))) {
-      session.noRoom()
-      this.#drop(connection, connections, session)
-    }
+    this.#hold(connection, 0, this.#u8.subarray(at, end), connections, session)
     return read
+  }
+
+  #hold(connection: Connection, keptBytes: number, bytes: Uint8Array, connections: Connections, session: ReceiveSession): void {
+    if (connections.hold(connection, keptBytes, bytes)) return
+    session.noRoom()
+    this.#drop(connection, connections, session)
   }
 
   #drop(connection: Connection, connections: Connections, session: ReceiveSession): void {

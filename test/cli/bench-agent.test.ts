@@ -109,6 +109,31 @@ test("a receiver without room in its socket is told as the receiver's drops", { 
   expect(await agent.done).toMatchObject({ code: 0 })
 })
 
+test('an agent with --json prints an object for each run, and at Ctrl-C one of all', async () => {
+  const { agent, to } = await startAgent(['--json'])
+  expect(await run(['bench', to, ...SHORT])).toMatchObject({ code: 0 })
+  agent.child.kill('SIGINT')
+  const { code, stdout } = await agent.done
+  expect(code).toBe(0)
+  const objects = stdout
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Record<string, number>)
+  const runs = objects.slice(0, -1)
+  expect(runs.length).toBeGreaterThan(0)
+  const sum = (name: string) => runs.reduce((all, one) => all + one[name]!, 0)
+  expect(objects.at(-1)).toEqual({
+    reason: 'interrupted',
+    masters: 1,
+    runs: runs.length,
+    ...Object.fromEntries(['packets', 'bytes', 'heaps', 'heapsIncomplete', 'payloadBytes'].map((name) => [name, sum(name)])),
+  })
+  expect(sum('heaps')).toBeGreaterThan(0)
+  const idle = (await startAgent(['--json'])).agent
+  idle.child.kill('SIGINT')
+  expect(JSON.parse((await idle.done).stdout)).toMatchObject({ reason: 'interrupted', masters: 0, runs: 0 })
+})
+
 test('TCP is measured at full speed, once a size', async () => {
   const { to } = await startAgent()
   const { code, stdout, stderr } = await run([

@@ -133,3 +133,45 @@ test('a crowd over TCP is told once', async () => {
   expect(stderr.match(/turns/g)).toHaveLength(1)
   expect(stdout).toMatch(/^connections +64, 16 turned away$/m)
 })
+
+const AT = '127.0.0.1:7148'
+test.concurrent.for([
+  [['--pcap', '-'], /^speadcast recv: --pcap '-': standard input .*; name a file, or \.\/-/],
+  [[AT, '--output', '-'], /^speadcast recv: --output '-': standard output .*; name a file, or \.\/-/],
+  [[AT, '--device', 'mlx5_0'], /^speadcast recv: --device is for --backend rdma-ud/],
+  [[AT, '--backend', 'tcp', '--credits'], /^speadcast recv: --credits are of UDP/],
+  [
+    [AT, '[::1]:7148'],
+    /mix IPv4 and IPv6 .*; all endpoints of a receiver are of one family, so run the command once for each family/,
+  ],
+  [['lo:7148'], /'lo' is an interface of this machine, not a host; give an address, and set --interface to lo/],
+  [['tcp:127.0.0.1:7148'], /two slashes go behind the transport: tcp:\/\/127\.0\.0\.1:7148/],
+  [['UDP:/[::1]:7148'], /two slashes go behind the transport: udp:\/\/\[::1\]:7148/],
+  [['[fe80::1]:7148'], /is link-local, it needs an interface: give --interface, or as zone, such as \[fe80::1%eth0\]:7148/],
+  [['tcp://[fe80::1]:7148'], /is link-local, it needs an interface: give --interface/],
+  [['[fe80::1]:7148', '--backend', 'dgram'], /is link-local, it needs an interface: give --interface/],
+  [[AT, '--bug-compat', 'nonsense'], /'nonsense' is invalid.* from 0 to 7, or some of descriptor-widths/],
+] as const)('bad usage of recv: %j', { timeout: 60_000 }, async ([args, message], { expect }) => {
+  const { code, stdout, stderr } = await run(['recv', ...args])
+  expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
+  expect(stderr).toMatch(message)
+})
+
+test('recv takes the names of bug-compat flags, as send does', async () => {
+  const file = join(temporaryFolder(), 'pyspead.pcap')
+  await run(['send', '10.0.0.5:7148', '-n', '1', '-H', '64', '--dtype', '<i2', '--bug-compat', 'pyspead', '--pcap', file])
+  const dtype = async (flags: string) =>
+    JSON.parse((await run(['recv', '--pcap', file, '--bug-compat', flags, '--json'])).stdout).items.at(-1).dtype
+  expect([await dtype('pyspead'), await dtype('descriptor-widths,shape-bit-1,swap-endian')]).toEqual(['<i2', '<i2'])
+  expect(await dtype('descriptor-widths,shape-bit-1')).toBe('>i2')
+})
+
+test.for([false, true])('Ctrl-C ends reception as interrupted (--json %s)', async (json) => {
+  const receiver = start(['recv', `127.0.0.1:${await freePort()}`, ...(json ? ['--json'] : [])])
+  await receiver.saw(/^listening on/m)
+  receiver.child.kill('SIGINT')
+  const { code, stdout } = await receiver.done
+  expect(code).toBe(0)
+  if (json) expect(JSON.parse(stdout)).toMatchObject({ reason: 'interrupted', heaps: 0 })
+  else expect(stdout).toMatch(/^ended by +interrupted$/m)
+})

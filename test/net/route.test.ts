@@ -53,7 +53,7 @@ test('the path is the kernel’s: interface, MTU, next hop, source', async (ctx)
     }),
     scopeByInterface: 'v0',
     noScope: expect.stringMatching(
-      /^ERR_SPEADCAST_UNREACHABLE: \[fe80::9\]:7148 is link-local, it needs an interface: .*\[fe80::9%eth0\]:7148$/,
+      /^ERR_SPEADCAST_INTERFACE: \[fe80::9\]:7148 is link-local, it needs an interface: .*\[fe80::9%eth0\]:7148$/,
     ),
     noScopeMulticast: expect.stringContaining('is link-local, it needs an interface'),
     multicast: { to: '239.1.2.3:7148', ...v4, ...direct },

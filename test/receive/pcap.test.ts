@@ -79,6 +79,15 @@ test('frames that hold no datagram are ignored, fragments are counted, and datag
   expect(summary).toMatchObject({ heaps: 1, packets: 1, malformed: 4, framesIgnored: 9, fragmentsIgnored: 3 })
 })
 
+test('what was cut of other datagrams is none of the endpoints that are asked for', async () => {
+  const cut = (toPort: number) => {
+    const whole = ethernet(ipv4(udp(packet(1, payloadOf(1, 100)), { toPort })))
+    return { frame: whole.subarray(0, 100), original: whole.length }
+  }
+  const { summary } = await read(pcapOf([cut(53), { frame: frame(1) }, cut(7148), cut(53)]), { endpoints: '0.0.0.0:7148' })
+  expect(summary).toMatchObject({ heaps: 1, messages: 2, malformed: 1, framesIgnored: 2 })
+})
+
 test('endpoints choose among the datagrams, by address and port, or by port alone', async () => {
   const to = (address: string, toPort: number, cnt: number) => ({
     frame: ethernet(ipv4(udp(packet(cnt, payloadOf(cnt, 10)), { toPort }), { to: address })),

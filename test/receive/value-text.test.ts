@@ -89,6 +89,8 @@ test('a value of anybody is a short text, soon', () => {
     { dtype: '|u1', shape: [2 ** 30, 0], bytes: bytes() },
     { dtype: '|u1', shape: new Array(30).fill(2 ** 20).concat([0]), bytes: bytes() },
     { dtype: '|V0', shape: new Array(30).fill(9), bytes: bytes() },
+    { dtype: '|u1', shape: new Array(64).fill(1), bytes: bytes(1) },
+    { dtype: '|u1', shape: new Array(100_000).fill(1), bytes: bytes(1) },
     { dtype: `|S${2 ** 20}`, shape: [], bytes: Buffer.alloc(2 ** 20, 'x') },
     { dtype: `<U${2 ** 18}`, shape: [], bytes: Buffer.alloc(2 ** 20, 255) },
     { dtype: nested(20), shape: [1000], bytes: bytes() },

@@ -2,15 +2,19 @@
 import { NativeError } from '../../../ffi/native-error.js'
 import { TcpSocket } from '../../../ffi/socket/tcp-socket.js'
 import { descriptorRemedy, SpeadcastError } from '../../errors.js'
-import type { ResolvedEndpoint } from '../../net/endpoint.js'
+import { needsScope } from '../../net/address.js'
+import { needsInterface, type ResolvedEndpoint } from '../../net/endpoint.js'
 import { dial, refused, type TcpOptions } from './dial.js'
 
 /**
  * One socket for each endpoint, connected.
- * @throws ERR_SPEADCAST_UNREACHABLE where nobody answers or listens, ERR_SPEADCAST_BACKEND when a socket cannot be made as asked
+ * @throws ERR_SPEADCAST_UNREACHABLE where nobody answers or listens, ERR_SPEADCAST_BACKEND when a socket cannot be made as asked,
+ *   ERR_SPEADCAST_INTERFACE for a link-local address without an interface
  */
 export async function connectAll(options: TcpOptions): Promise<TcpSocket[]> {
   if (options.socketFd !== undefined) return [adopted(options.endpoints[0]!, options.socketFd)]
+  const local = options.interface ? undefined : options.endpoints.find(({ bytes, scopeId }) => needsScope(bytes) && !scopeId)
+  if (local) throw needsInterface(local)
   const sockets: TcpSocket[] = []
   try {
     for (const endpoint of options.endpoints) sockets.push(begin(endpoint, options))

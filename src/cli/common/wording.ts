@@ -15,12 +15,14 @@ export const FLAG_OF: Readonly<Record<string, string>> = {
   burstRateRatio: '--burst-rate-ratio',
   catchUpSeconds: '--catch-up',
   cntStep: '--cnt-step',
+  credits: '--credits',
   deadlineSeconds: '--deadline',
   descriptors: '--descriptors',
   'descriptors.cntStep': '--descriptor-cnt-step',
   'descriptors.everySeconds': '--descriptors',
   'descriptors.firstCnt': '--descriptor-first-cnt',
   'descriptors.stagger': '--descriptor-stagger',
+  device: '--device',
   dscp: '--dscp',
   endpoints: 'HOST:PORT',
   firstCnt: '--first-cnt',
@@ -123,6 +125,7 @@ export function inFlags(message: string): string {
     .replace(/(?<!-)\b(backend|thread) '([\w-]+)'/g, '--$1 $2')
     .replace(SUBJECT, (_, before: string, name: string) => `${before}${FLAG_OF[name]}`)
     .replace(OBJECT, (_, verb: string, name: string) => `${verb} ${FLAG_OF[name]}`)
+    .replace(/, so open a (?:stream|receiver) for each family$/, ', so run the command once for each family')
     .replace('give openStream one', 'give --rate')
     .replace('give one as option', 'give --interface')
     .replace('choose the interface by option', 'choose it by --interface')

@@ -1,6 +1,7 @@
 /** The options of `speadcast recv`. Its action loads run.ts. */
 
 import { Command, Option } from 'commander'
+import { bugCompatFlags } from '../common/arguments.js'
 import { footer } from '../common/help.js'
 import { byteCount, seconds, wholeNumber } from '../common/quantity.js'
 import { addReportOptions } from '../common/run-flags.js'
@@ -33,8 +34,8 @@ export function recvCommand(): Command {
     .option('--item <NAME>', 'the item of --output and of sha256: name, or id as 0x3300', 'adc_samples')
     .option(
       '--bug-compat <FLAGS>',
-      "how descriptors differ from the specification; 7: as PySPEAD 0.5.2's (default: inferred from each heap's descriptors)",
-      wholeNumber(0, 7),
+      "how descriptors differ from the specification: pyspead, or some of descriptor-widths, shape-bit-1, swap-endian; or their sum (default: inferred from each heap's descriptors)",
+      bugCompatFlags,
     )
     .option(
       '--interface <NAME|ADDRESS>',
@@ -79,7 +80,8 @@ Exit status: 0 received; 1 the expected end did not come, memory was too small, 
 missing, incomplete, corrupt or none, the output could not be written, or the file of --pcap is damaged or has no SPEAD; 2 bad usage.
 With --json, --values and --descriptors print on standard error.
 JSON: heaps (complete ones with data), heapsIncomplete, heapsCorrupt, payloadBytes (item data), packets, seconds (first packet to
-last), items, sha256 (of the item's bytes as --output has them; null where there are several files), and reason, bytes, heapsMissing,
+last), items, sha256 (of the item's bytes as --output has them; null where there are several files), and reason (stop, heaps, end, timeout,
+interrupted, output), bytes, heapsMissing,
 duplicates, malformed, droppedByKernel, outputBytes, outputLeftOut, outputError (what write failed, and where the file ends), outputFiles …
 JSON of --json-stream, an object a line: { kind: "start", … }, { kind: "interval", startSeconds, endSeconds, heaps, heapsIncomplete,
 payloadBytes, packets, droppedByKernel, … (of that time; they sum to the end's) }, { kind: "event", type, atSeconds, message },

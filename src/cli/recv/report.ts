@@ -48,12 +48,17 @@ export function report(summary: ReceiveSummary, options: RecvFlags): void {
     say(
       `  ${counted(summary.fragmentsIgnored, 'IP fragment')} ignored: datagrams larger than the MTU are not put together; send smaller packets`,
     )
-  if (!printSummary(options, json(summary))) process.stdout.write(people(summary, options))
+  // Nothing but an interrupt makes this command close its receiver.
+  const told = { ...summary, reason: reason === 'closed' ? 'interrupted' : reason }
+  if (!printSummary(options, json(told))) process.stdout.write(people(told, options))
   if (problems.length > 0) process.exitCode = EXIT_FAILED
 }
 
+/** The summary as the command tells it. */
+type Told = Omit<ReceiveSummary, 'reason'> & { readonly reason: string }
+
 /** Rows that only some ways of receiving have. */
-function ofBackend({ backend, connections, connectionsRefused, acceptsFailed, framesIgnored }: ReceiveSummary): [string, string][] {
+function ofBackend({ backend, connections, connectionsRefused, acceptsFailed, framesIgnored }: Told): [string, string][] {
   if (backend === 'pcap') return [['ignored', `${many(framesIgnored, 'frame')}`]]
   if (backend !== 'tcp') return []
   const more = [
@@ -65,12 +70,12 @@ function ofBackend({ backend, connections, connectionsRefused, acceptsFailed, fr
   return [['connections', [count(connections), ...more].join(', ')]]
 }
 
-function json(summary: ReceiveSummary): Record<string, unknown> {
+function json(summary: Told): Record<string, unknown> {
   const { heaps, heapsIncomplete, heapsCorrupt, payloadBytes, packets, seconds, items, sha256, ...rest } = summary
   return { heaps, heapsIncomplete, heapsCorrupt, payloadBytes, packets, seconds, items, sha256, ...rest }
 }
 
-function people(summary: ReceiveSummary, options: RecvFlags): string {
+function people(summary: Told, options: RecvFlags): string {
   const { seconds, payloadBytes, packets, droppedByKernel } = summary
   const rows: [string, string][] = [
     ['ended by', summary.reason],

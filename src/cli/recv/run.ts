@@ -18,6 +18,7 @@ export async function runRecv(endpoints: string[], options: RecvFlags): Promise<
     watch = new Watch('recv', options)
     if (endpoints.length === 0 && options.pcap === undefined)
       throw usageError("missing required argument 'HOST:PORT': say where to receive, or what to read, with --pcap FILE")
+    checkFiles(options)
     receiver = await openReceiver(receiverOptions(endpoints, options))
   } catch (error) {
     watch?.close()
@@ -41,6 +42,16 @@ export async function runRecv(endpoints: string[], options: RecvFlags): Promise<
     watch.close()
     undo()
   }
+}
+
+/** @throws ERR_SPEADCAST_CONFIG for '-', which many commands take for their standard input or output */
+function checkFiles({ pcap, output }: RecvFlags): void {
+  if (pcap === '-')
+    throw usageError("--pcap '-': standard input cannot be read twice, as a capture is; name a file, or ./- for one of this name")
+  if (output === '-')
+    throw usageError(
+      "--output '-': standard output has the summary, and a pipe may wait for ever; name a file, or ./- for one of this name",
+    )
 }
 
 const prints = ({ values, descriptors }: RecvFlags): boolean => values === true || descriptors === true

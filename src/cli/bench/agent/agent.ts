@@ -3,12 +3,12 @@ import { createServer, type Server, type Socket } from 'node:net'
 import { SpeadcastError } from '../../../errors.js'
 import { complain } from '../../common/exit.js'
 import { onInterrupt } from '../../common/interrupt.js'
-import { say } from '../../common/print.js'
+import { printJson, say } from '../../common/print.js'
 import type { AgentFlags } from './flags.js'
 import { LineChannel } from './line-channel.js'
 import { bareAddress, endpointOf, parseListen } from './place.js'
 import { messageOf, PROTOCOL_VERSION, ProtocolError, parseFromMaster, type Refused } from './protocol.js'
-import { type AgentLimits, serveMaster } from './serve.js'
+import { type AgentLimits, type Served, serveMaster } from './serve.js'
 
 /** Connections at once, the master's among them; the kernel's answer to more is the end of the connection. */
 const MOST_CONNECTIONS = 16
@@ -23,6 +23,7 @@ export async function runAgent(flags: AgentFlags): Promise<void> {
     const { host, port } = parseListen(flags.listen)
     const agent = new Agent(limitsOf(flags), stopping.signal)
     await agent.run(host, port)
+    if (flags.json) printJson({ reason: 'interrupted', ...agent.served })
   } catch (error) {
     complain('bench agent', error)
   } finally {
@@ -44,6 +45,7 @@ function limitsOf({ memory, buffer, dataPort, mostSeconds, json }: AgentFlags): 
 class Agent {
   /** The address of the master that is served; undefined: none is. */
   #master: string | undefined
+  readonly served: Served = { masters: 0, runs: 0, packets: 0, bytes: 0, heaps: 0, heapsIncomplete: 0, payloadBytes: 0 }
   readonly #channels = new Set<LineChannel>()
   readonly #limits: AgentLimits
   readonly #stopping: AbortSignal
@@ -94,7 +96,8 @@ class Agent {
       this.#master = from
       say(`speadcast bench agent: master ${from} connected`)
       try {
-        await serveMaster(channel, { address, from }, this.#limits)
+        this.served.masters++
+        await serveMaster(channel, { address, from, served: this.served }, this.#limits)
         say(`speadcast bench agent: master ${from} went away`)
       } finally {
         this.#master = undefined

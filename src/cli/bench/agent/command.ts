@@ -28,7 +28,7 @@ export function agentCommand(): Command {
       byteCount(2 ** 20, 2 ** 32 - 2 ** 24),
     )
     .option('--most-seconds <N>', 'the longest run that a master may ask for', seconds(0.1), 60)
-    .option('--json', 'one JSON object for each run on standard output, a line each')
+    .option('--json', 'one JSON object for each run on standard output, a line each, and one of all at the end')
     .helpOption('-h, --help', 'this text')
     .addHelpText(
       'after',
@@ -40,7 +40,7 @@ Exit status: 0 ended by Ctrl-C; 1 the port is in use, or it broke off; 2 bad usa
 
 JSON: master (its address), heapSizeBytes, transport, packets, bytes, messages (reads that gave them), heaps, heapsIncomplete,
 payloadBytes, duplicates, reordered, malformed, packetsRefused, heapsRefused, heapsEvicted, droppedByKernel, droppedByInterface,
-seconds, cpuSeconds.
+seconds, cpuSeconds. At the end: reason (interrupted), masters, runs, packets, bytes, heaps, heapsIncomplete, payloadBytes of all runs.
 
 Examples:
   speadcast bench agent

@@ -28,10 +28,23 @@ export interface AgentLimits {
   readonly json: boolean
 }
 
+/** What an agent has done, in all. */
+export interface Served {
+  masters: number
+  runs: number
+  packets: number
+  bytes: number
+  heaps: number
+  heapsIncomplete: number
+  payloadBytes: number
+}
+
 interface Ends {
   /** The address of this host that the master connected to, on which heaps are received. */
   readonly address: string
   readonly from: string
+  /** To be added to. */
+  readonly served: Served
 }
 
 /** A master that asks for nothing for so long has gone. */
@@ -71,7 +84,7 @@ export async function serveMaster(channel: LineChannel, ends: Ends, limits: Agen
 }
 
 /** Returns false where the master went away meanwhile. */
-async function serveRun(channel: LineChannel, open: Open, { address, from }: Ends, limits: AgentLimits): Promise<boolean> {
+async function serveRun(channel: LineChannel, open: Open, { address, from, served }: Ends, limits: AgentLimits): Promise<boolean> {
   let receiver: Receiver
   let port: number
   try {
@@ -107,6 +120,8 @@ async function serveRun(channel: LineChannel, open: Open, { address, from }: End
       cpuSeconds: (user + system) / 1e6,
     }
     channel.send(result)
+    served.runs++
+    for (const name of ['packets', 'bytes', 'heaps', 'heapsIncomplete', 'payloadBytes'] as const) served[name] += result[name]
     tell(result, open, collect.packets, from, limits)
     return true
   } finally {
