@@ -54,12 +54,17 @@ export function openSocket(family: 4 | 6, type: number): number {
 export class InetSocket {
   readonly fd: number
   readonly family: 4 | 6
+  /** It is somebody else's, and they may go on with it after close(). */
+  readonly given: boolean
   protected readonly scratch = new Scratch(4096)
+  /** Options of a given socket as its owner had them. */
+  readonly #before: { readonly option: readonly [number, number]; readonly value: number }[] = []
   #open = true
 
   /** @param given the descriptor of a socket that is somebody else's: this is a duplicate of it */
   constructor(family: 4 | 6, type: number, given?: number) {
     this.family = family
+    this.given = given !== undefined
     this.fd = orRelease(this.scratch.region, () => (given === undefined ? openSocket(family, type) : duplicate(given)))
     if (family === 6 && given === undefined) this.setOption(OPT.IPV6_V6ONLY, 1)
   }
@@ -79,6 +84,17 @@ export class InetSocket {
         optionName(option),
       )
     }
+  }
+
+  /** Sets an option that a given socket has until close(): duplicates share all options (dup(2)). */
+  protected setMeanwhile(option: readonly [number, number], value: number): void {
+    if (this.given) this.#before.push({ option, value: this.getOption(option) })
+    this.setOption(option, value)
+  }
+
+  /** Leaves a given socket as its owner had it. */
+  protected giveBack(): void {
+    for (const { option, value } of this.#before) this.tryOption(option, value)
   }
 
   /** 0 or the errno, for options whose absence is a fact to report and not a failure. */
@@ -139,6 +155,7 @@ export class InetSocket {
   close(): void {
     if (!this.#open) return
     this.#open = false
+    this.giveBack()
     libc().close(this.fd)
     this.scratch.region.release()
   }

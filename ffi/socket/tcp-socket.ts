@@ -20,19 +20,17 @@ const MESSAGE_AT = 256
 export const HAS_CLOSED = -1
 
 export class TcpSocket extends InetSocket {
-  readonly given: boolean
   readonly #ioctl = libc().ioctl
 
   /** @param given as InetSocket, connected: what it receives is its owner's to read */
   constructor(family: 4 | 6, given?: number) {
     super(family, SOCK_STREAM, given)
-    this.given = given !== undefined
     this.#sendAtOnce()
   }
 
   /** A packet that waits for the acknowledgement of the one before it (RFC 896) would settle some 40 ms late. */
   #sendAtOnce(): void {
-    this.setOption(OPT.TCP_NODELAY, 1)
+    this.setMeanwhile(OPT.TCP_NODELAY, 1)
   }
 
   /**
@@ -69,7 +67,7 @@ export class TcpSocket extends InetSocket {
 
   /** From now on an acknowledgement of what a call took makes the socket ready (POLLERR), until drainNotices(). @throws NativeError */
   noticeAcknowledgements(): void {
-    this.setOption(OPT.SO_TIMESTAMPING, TIMESTAMP_ACKNOWLEDGED)
+    this.setMeanwhile(OPT.SO_TIMESTAMPING, TIMESTAMP_ACKNOWLEDGED)
   }
 
   /** Reads the notices away. Allocates nothing. */
@@ -77,6 +75,18 @@ export class TcpSocket extends InetSocket {
     const { address, u8 } = this.scratch
     u8.fill(0, MESSAGE_AT, MESSAGE_AT + 56)
     while (libc().recvmsg(this.fd, address + MESSAGE_AT, MSG_ERRQUEUE | MSG_DONTWAIT) >= 0);
+  }
+
+  /** As InetSocket. Asking clears an error, so the owner of a given socket may have it already: without a peer it is broken all the same. */
+  override takeError(): number {
+    const failed = super.takeError()
+    return failed === 0 && this.given && !this.hasPeer ? ERRNO.ECONNRESET : failed
+  }
+
+  /** A notice that is left would tell the owner for ever that there is an error. */
+  protected override giveBack(): void {
+    super.giveBack()
+    if (this.given) this.drainNotices()
   }
 
   /** Bytes that it took, and that the receiver's kernel has not acknowledged (tcp(7)). It knows after a reset too. @throws NativeError */

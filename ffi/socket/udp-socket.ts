@@ -94,7 +94,7 @@ export class UdpSocket extends InetSocket {
 
   /** IP_RECVERR makes the kernel report ENOBUFS instead of hiding it. */
   reportErrors(): void {
-    this.setOption(this.family === 6 ? OPT.IPV6_RECVERR : OPT.IP_RECVERR, 1)
+    this.setMeanwhile(this.family === 6 ? OPT.IPV6_RECVERR : OPT.IP_RECVERR, 1)
   }
 
   /**

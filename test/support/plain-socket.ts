@@ -71,3 +71,29 @@ export class PlainSocket {
     this.#scratch.region.release()
   }
 }
+
+// asm-generic/socket.h, linux/in.h, linux/in6.h, linux/tcp.h
+export const SO_TIMESTAMPING = [1, 37] as const
+export const IP_RECVERR = [0, 11] as const
+export const IPV6_RECVERR = [41, 25] as const
+export const TCP_NODELAY = [6, 1] as const
+
+/** A socket option of any descriptor; undefined where it has none. */
+export function optionOf(fd: number, level: number, name: number): number | undefined {
+  const scratch = new Scratch(16)
+  scratch.i32[2] = 4
+  const failed = libc().getsockopt(fd, level, name, scratch.address, scratch.address + 8) < 0
+  const [value] = scratch.i32
+  scratch.region.release()
+  return failed ? undefined : value
+}
+
+/** The port that any descriptor is connected to; undefined where it is no socket, or not connected. */
+export function peerPort(fd: number): number | undefined {
+  const scratch = new Scratch(64)
+  scratch.i32[8] = 28
+  const failed = libc().getpeername(fd, scratch.address, scratch.address + 32) < 0
+  const port = scratch.view.getUint16(2)
+  scratch.region.release()
+  return failed ? undefined : port
+}

@@ -1,10 +1,12 @@
 // A stream over TCP that connects again when a receiver goes away.
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { once } from 'node:events'
+import { readdirSync } from 'node:fs'
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
 import { ItemGroup, openStream, type PathChange, SendError, type Stream, type StreamOptions } from 'speadcast'
 import { expect, onTestFinished, test } from 'vitest'
 import { pointersOf } from '../support/cli.js'
+import { optionOf, peerPort, SO_TIMESTAMPING } from '../support/plain-socket.js'
 import { splitPackets } from '../support/tcp-receivers.js'
 
 const BYTES = 8192
@@ -302,4 +304,23 @@ test('a receiver that takes a connection and ends at once is tried again and aga
   await stream.send(batch)
   await stream.close()
   expect(stream.stats().states.reconnects).toBe(10)
+})
+
+/** Whether each socket of this process that is connected to the port is told of acknowledgements. */
+const noticed = (port: number): boolean[] =>
+  readdirSync('/proc/self/fd')
+    .map(Number)
+    .filter((fd) => peerPort(fd) === port)
+    .map((fd) => optionOf(fd, ...SO_TIMESTAMPING) !== 0)
+
+test.for(THREADS)('the next connection tells of acknowledgements, as the first one does (%s)', async (thread) => {
+  const peer = await receiver()
+  const stream = await open(peer.endpoint, { thread })
+  const port = Number(peer.endpoint.split(':').at(-1))
+  expect(noticed(port)).toEqual([true])
+  await peer.stop()
+  await until('the loss is seen', () => stream.stats().states.connectionsLost === 1)
+  await peer.start()
+  await until('it is connected again', () => stream.stats().states.connectionsLost === 0)
+  expect(noticed(port)).toEqual([true])
 })

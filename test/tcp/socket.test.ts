@@ -8,7 +8,20 @@ import { libc } from '#dist/ffi/libc.js'
 import { Scratch } from '#dist/ffi/memory/scratch.js'
 import { ItemGroup, openStream, type Stream, type StreamOptions } from '#dist/src/index.js'
 import { pointersOf } from '../support/cli.js'
-import { AF_INET, AF_INET6, AF_UNIX, PlainSocket, SOCK_DGRAM, SOCK_STREAM } from '../support/plain-socket.js'
+import {
+  AF_INET,
+  AF_INET6,
+  AF_UNIX,
+  IP_RECVERR,
+  IPV6_RECVERR,
+  optionOf,
+  PlainSocket,
+  peerPort,
+  SO_TIMESTAMPING,
+  SOCK_DGRAM,
+  SOCK_STREAM,
+  TCP_NODELAY,
+} from '../support/plain-socket.js'
 import { splitPackets } from '../support/tcp-receivers.js'
 
 const BYTES = 4000
@@ -148,6 +161,63 @@ for (const thread of THREADS)
       expect(again.stats().states.sourcePort).toBe(sourcePort)
     })
 
+for (const thread of THREADS)
+  for (const ending of ['close', 'destroy'] as const)
+    test(`a socket has its options again when the stream ends (${thread}, ${ending})`, async () => {
+      const { port } = await tcpServer('127.0.0.1')
+      const [tcp, udp, six] = [
+        new PlainSocket(AF_INET, SOCK_STREAM),
+        new PlainSocket(AF_INET, SOCK_DGRAM),
+        new PlainSocket(AF_INET6, SOCK_DGRAM),
+      ]
+      tcp.connect(4, port)
+      const options = () => ({
+        timestamping: optionOf(tcp.fd, ...SO_TIMESTAMPING),
+        noDelay: optionOf(tcp.fd, ...TCP_NODELAY),
+        errors: optionOf(udp.fd, ...IP_RECVERR),
+        errors6: optionOf(six.fd, ...IPV6_RECVERR),
+      })
+      expect(options()).toEqual({ timestamping: 0, noDelay: 0, errors: 0, errors6: 0 })
+      const streams = [
+        await openStream({ socket: { fd: tcp.fd }, thread, ...PLAIN }),
+        await openStream({ socket: { fd: udp.fd }, to: '127.0.0.1:9', thread, ...PLAIN }),
+        await openStream({ socket: { fd: six.fd }, to: '[::1]:9', thread, ...PLAIN }),
+      ]
+      onTestFinished(async () => void (await Promise.all(streams.map((stream) => stream.destroy()))))
+      expect(Object.values(options())).not.toContain(0)
+      for (const stream of streams) {
+        await sendOne(stream)
+        await stream[ending]()
+      }
+      expect(options()).toEqual({ timestamping: 0, noDelay: 0, errors: 0, errors6: 0 })
+      expect(isReady(tcp.fd)).toBe(false)
+    })
+
+for (const thread of THREADS)
+  test(`a send settles when its connection breaks, though the owner of the socket has read the error (${thread})`, async () => {
+    const { port, sockets } = await tcpServer('127.0.0.1')
+    const mine = new PlainSocket(AF_INET, SOCK_STREAM)
+    mine.connect(4, port)
+    await until('it is connected', () => sockets.length === 1)
+    sockets[0]!.socket.pause()
+    mine.setOption(1, 7, 212992)
+    const stream = await openStream({ socket: { fd: mine.fd }, thread, ...PLAIN })
+    onTestFinished(() => stream.destroy())
+    // More than the receiver's buffer takes and less than both do: the socket has all of it, and the receiver's kernel has not.
+    const batch = stream.createBatch({ items: ITEMS, heaps: 60 })
+    const sent = stream.send(batch).then(
+      () => 'sent',
+      ({ code }) => code,
+    )
+    await until('the socket has it', () => stream.stats().packets === 60)
+    sockets[0]!.socket.resetAndDestroy()
+    const scratch = new Scratch(64)
+    // MSG_DONTWAIT
+    libc().recv(mine.fd, scratch.address, 64, 0x40)
+    expect(peerPort(mine.fd)).toBeUndefined()
+    expect(await sent).toBe('ERR_SPEADCAST_SEND')
+  })
+
 test('a UDP socket that is connected to none sends to several, also from no port yet', async () => {
   const [one, two] = [await udpReceiver('udp4'), await udpReceiver('udp4')]
   const mine = new PlainSocket(AF_INET, SOCK_DGRAM)
@@ -157,6 +227,16 @@ test('a UDP socket that is connected to none sends to several, also from no port
   await until('the packets arrive', () => one.packets.length === 2 && two.packets.length === 2)
   expect(one.packets[0]!.port).toBe(two.packets[0]!.port)
 })
+
+/** Whether there is anything that its owner would have to read, an error included (poll(2)). */
+function isReady(fd: number): boolean {
+  const scratch = new Scratch(16)
+  scratch.view.setInt32(0, fd, true)
+  scratch.view.setInt16(4, 1, true)
+  const ready = libc().poll(scratch.address, 1, 0) > 0
+  scratch.region.release()
+  return ready
+}
 
 const refusal = (options: object): Promise<string> =>
   openStream({ to: '127.0.0.1:9', ...options } as StreamOptions).then(

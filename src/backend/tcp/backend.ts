@@ -213,13 +213,16 @@ export class TcpBackend implements Backend {
     return set
   }
 
-  /** Notices of acknowledgements that were seen would end the sleep at once. */
+  /**
+   * Notices of acknowledgements that were seen would end the sleep at once. A loss, a new connection or the last attempt lets packets pass or fail
+   * that are waiting for a descriptor of before.
+   */
   arm(): boolean {
-    const before = this.#away?.reconnects
+    const { changes } = this.states
     this.#lookAround()
     for (const connection of this.#connections) connection.look()
     this.#noteLosses()
-    return !this.#chunks.ready && this.#away?.reconnects === before
+    return !this.#chunks.ready && this.states.changes === changes
   }
 
   descriptors(): readonly number[] {

@@ -42,6 +42,7 @@ export function dial(
   { sourcePort, sendBufferBytes, ttl, dscp }: TcpOptions,
 ): void {
   const v6 = endpoint.family === 6
+  socket.noticeAcknowledgements()
   if (ttl !== undefined) socket.setOption(v6 ? OPT.IPV6_UNICAST_HOPS : OPT.IP_TTL, ttl)
   if (dscp !== undefined) socket.setOption(v6 ? OPT.IPV6_TCLASS : OPT.IP_TOS, dscp << 2)
   if (sendBufferBytes > 0 && socket.tryOption(OPT.SO_SNDBUFFORCE, sendBufferBytes) !== 0)

@@ -66,5 +66,4 @@ async function connected(socket: TcpSocket, endpoint: ResolvedEndpoint, timeoutM
   }
   const errno = socket.takeError()
   if (errno !== 0) throw refused(endpoint, new NativeError('connect', errno), 0)
-  socket.noticeAcknowledgements()
 }
