@@ -27,7 +27,10 @@ const BACKENDS = ['auto', 'native', 'tcp', 'dgram', 'rdma-ud', 'pcap'] as const 
  * @example await openReceiver({ endpoints: '239.10.10.0+15:7148', interface: 'eth0', output: 'samples.raw', timeoutSeconds: 60 })
  */
 export interface ReceiverOptions {
-  /** `HOST:PORT`, ranges as `239.10.10.0+15:7148`; HOST is an address of this machine or a multicast group, which is joined. */
+  /**
+   * `HOST:PORT`, ranges as `239.10.10.0+15:7148`; HOST is an address of this machine or a multicast group, which is joined. Default: with
+   * `pcapPath` every endpoint of the file; without it there is none.
+   */
   readonly endpoints?: string | readonly string[]
   /**
    * Reads this pcap file instead of sockets: the datagrams to `endpoints`, by default all to which SPEAD was sent (in the first 256 MiB).

@@ -22,6 +22,7 @@ const MOST_HEX_BYTES = 16
 /**
  * Writes the value of an item: `[0 1 2 ... 7 8 9]`, `-2.5`, `(1, b'ab')`, `'text'`. An item without a descriptor, and one shorter than its
  * descriptor says, gives its first bytes. A text has 4000 characters at most; letters of a terminal's language are not escaped.
+ * @throws nothing, whatever the item holds
  * @example for await (const heap of receiver) for (const item of heap.items.values()) console.log(item.name, valueText(item))
  */
 export function valueText(item: ReceivedItem): string {

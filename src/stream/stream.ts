@@ -167,7 +167,7 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
    * signal.reason. A promise nobody looks at is safe to drop: the next send, flush or close throws its failure, or
    * the first of several.
    * @throws at once, nothing queued: ERR_SPEADCAST_CLOSED, _CONFIG, _BATCH_STATE, _VALUE, _HEAP_CNT, or an earlier unobserved failure; (rejects)
-   *   ERR_SPEADCAST_SEND, _ABORTED by `destroy`, _WORKER when the I/O thread ended
+   *   ERR_SPEADCAST_SEND, _QUEUE_FULL at `maxQueuedBytes`, _ABORTED by `destroy`, _WORKER when the I/O thread ended
    * @example await stream.send(batch, { firstHeap: 0, heaps: 32, signal: AbortSignal.timeout(1000) })
    */
   send(batch: Batch<object>, options?: SendOptions): SendPromise<BatchResult> {

@@ -99,7 +99,8 @@ test('every code is explained, linked to the page of errors, and linked from wha
 
 /** What examples use and do not make. */
 const GIVEN: Readonly<Record<string, string>> = {
-  batch: "Batch<{ adc_samples: Int8Array; power: BigEndianView; counts: BigEndianBigIntView }, 'timestamp'>",
+  batch:
+    'Batch<{ adc_samples: Int8Array; power: BigEndianView; counts: BigEndianBigIntView; voltage: StructView<\'[("re", "<i2"), ("im", "<i2")]\'>; pulses: StructView }, \'timestamp\'>',
   beams: 'readonly string[]',
   error: 'unknown',
   fill: '(batch: AttachedBatch) => void',
