@@ -1,4 +1,4 @@
-/** What a descriptor is that somebody else opened, for those who are to send by it. Linux only. Cold. */
+/** Describes a descriptor that somebody else opened, for those who are to send by it. Linux only. Cold. */
 import { AF_INET, AF_INET6, OPT, SOCK_DGRAM, SOCK_STREAM, SOCKADDR_IN, SOCKADDR_IN6 } from '../layout.js'
 import { errno, libc } from '../libc.js'
 import { Scratch } from '../memory/scratch.js'
@@ -16,9 +16,9 @@ export interface SocketFacts {
   /** Undefined while it is not connected. */
   readonly peer: BoundAddress | undefined
   readonly local: BoundAddress | undefined
-  /** Of the interface that packets leave by, as far as the socket says: SO_BINDTOIFINDEX, IP_UNICAST_IF; 0 = the route decides. */
+  /** Index of the interface that packets leave by, as far as the socket says: SO_BINDTOIFINDEX, IP_UNICAST_IF; 0 = the route decides. */
   readonly interfaceIndex: number
-  /** Of the interface that multicast packets leave by, where it has one: its index, or its address (IPv4). */
+  /** The interface that multicast packets leave by, where the socket has one: its index, or its address (IPv4). */
   readonly multicast: number | Uint8Array | undefined
 }
 

@@ -17,6 +17,9 @@ import { encodeSocketAddress, InetSocket, openSocket, type SocketAddress } from 
 /** Past the fields that other calls use. */
 const MESSAGE_AT = 256
 
+/** A receiver that sends faster than this reads must not keep the thread from sending. */
+const MOST_READS = 64
+
 export const HAS_CLOSED = -1
 
 export class TcpSocket extends InetSocket {
@@ -96,17 +99,18 @@ export class TcpSocket extends InetSocket {
   }
 
   /**
-   * Reads away what the receiver sent. Returns 0; or HAS_CLOSED when it has closed its side, and there is no more; or the errno with which the
+   * Reads away what the receiver sent, as far as it does not send without end. Returns 0; or HAS_CLOSED when it has closed its side, and there is no more; or the errno with which the
    * connection broke, which this call alone may tell.
    */
   readAway(): number {
     const { address, u8 } = this.scratch
-    for (;;) {
+    for (let reads = 0; reads < MOST_READS; reads++) {
       const read = libc().recv(this.fd, address, u8.length, MSG_DONTWAIT)
       if (read === 0) return HAS_CLOSED
       if (read > 0) continue
       const failed = errno()
       if (failed !== ERRNO.EINTR) return failed === ERRNO.EAGAIN ? 0 : failed
     }
+    return 0
   }
 }

@@ -15,8 +15,8 @@ export interface SampleWriterOptions<G = unknown, Bits extends number = number> 
   items: ItemGroup<G>
   /**
    * Name of the item that takes the samples: of fixed shape, and longer than an item pointer can hold. One step along its slowest
-   * dimension (the first, or the last of order 'F') is a sample; of elements of broken bytes, such as 10 bits, each element is. Of a list each
-   * heap takes the samples of the first item, then those of the next; such heaps are always full.
+   * dimension (the first, or the last of order 'F') is a sample; of elements of broken bytes, such as 10 bits, each element is. A list of
+   * names lets each heap take the samples of the first item, then those of the next; such heaps are always full.
    */
   item: (keyof HeapOf<G, Bits> & string) | readonly (keyof HeapOf<G, Bits> & string)[]
   /**

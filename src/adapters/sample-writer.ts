@@ -327,7 +327,7 @@ export class SampleWriter {
   /** A batch of one heap whose sample item has fewer samples. */
   async #sendShort(bytes: Uint8Array, substream: number): Promise<void> {
     const timestamp = this.#timestamp && { name: this.#timestamp.name, value: this.#nextSample }
-    // Of several items there is no short heap.
+    // Heaps of several items are never short.
     const items = shortItems(this.#items, this.#samples[0]!, bytes.length / this.sampleBytes, bytes, timestamp)
     const batch = this.#stream.createBatch({ items, heaps: 1, substreams: substream })
     this.#send(batch, 0, 1, bytes.length)

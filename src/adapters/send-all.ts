@@ -39,7 +39,7 @@ export interface SendAllResult {
 }
 
 /**
- * Sends all heaps of a source, in order, and resolves when all have settled. Of several streams, such as one on each of two interfaces, each sends
+ * Sends all heaps of a source, in order, and resolves when all have settled. Each of several streams, such as one on each of two interfaces, sends
  * all of them, and the result counts what all have sent. A heap's values are copied when it is taken from the
  * source, so the source may give the same Heap again with new samples in the same memory. The first failure ends it: no more is
  * taken, what is under way settles, the promise rejects with that failure.

@@ -22,7 +22,7 @@ export class ChosenHeaps {
     return i === chosen.length
   }
 
-  /** Of a list with a value for each heap of the batch, the values of these. */
+  /** The values of these heaps, from a list with a value for each heap of the batch. */
   pick(values: Float64Array): Float64Array {
     return Float64Array.from(this.heaps, (heap) => values[heap]!)
   }

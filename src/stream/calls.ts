@@ -10,11 +10,11 @@ import type { BatchResult } from './result.js'
 export interface SendOptions {
   /** How many heaps of the batch to send. Default: all from `firstHeap` on. */
   heaps?: number
-  /** The first heap to send. What is told of single heaps (`SendError.outcome`) counts from it. Default 0. */
+  /** The first heap to send. `SendError.outcome` counts heaps from it. Default 0. */
   firstHeap?: number
   /**
    * Which heaps of the batch to send: a byte for each, and those with 0 are left out, as are those outside of `firstHeap` and `heaps`. It is read now.
-   * Heaps that are left out take no heap cnt. What is told of single heaps (`SendError.outcome`) has an entry for each heap of the batch. Default: all.
+   * Heaps that are left out take no heap cnt. `SendError.outcome` has an entry for each heap of the batch. Default: all.
    */
   mask?: Uint8Array
   /** Withdraws the send while its turn has not come: its promise rejects with signal.reason and no heap cnt is used up. */

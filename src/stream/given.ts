@@ -1,4 +1,4 @@
-/** What a socket of the user's says of a stream's options: the backend, the endpoint where it is connected, and which options it leaves no room for. */
+/** Fits a stream's options to a socket of the user's: it decides the backend, the endpoint where it is connected, and which options it leaves no room for. */
 import { SpeadcastError } from '../errors.js'
 import { type GivenSocket, givenSocket } from '../net/given-socket.js'
 import type { StreamConfig } from './config.js'

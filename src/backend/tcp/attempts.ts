@@ -1,5 +1,5 @@
 /**
- * Attempts to connect again to a receiver, of which the connection was lost. Nothing here waits: advance() goes on when `dueAt` is there or the
+ * Attempts to connect again to a receiver whose connection was lost. Nothing here waits: advance() goes on when `dueAt` is there or the
  * socket is ready to write.
  *
  * | state      | the socket is                  | leaves by                                                              |

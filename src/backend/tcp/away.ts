@@ -1,5 +1,5 @@
 /**
- * The endpoints of which the connection is lost and made again, by substream. The stream has to learn of each loss before anything more goes:
+ * The endpoints whose connection is lost and made again, by substream. The stream has to learn of each loss before anything more goes:
  * what it submitted before that fails, and its next receiver is told the descriptors first.
  *
  * | state  | rows                    | leaves by                                                               |

@@ -51,7 +51,7 @@ export class TcpBackend implements Backend {
   readonly #counters: Float64Array
   readonly #chunks = new Chunks()
   readonly #postings = new Set<TcpPosting>()
-  /** Of the connections that are not lost; made anew when one is. */
+  /** The connections that are not lost; made anew when one is. */
   #waitSet: readonly { readonly fd: number; events: number }[]
   /** The connection without room for the next packet. */
   #blocked: Connection | undefined

@@ -61,6 +61,8 @@ export class Chunks {
       } else {
         out.completed += this.#rows[c]!
       }
+      // A batch that is closed must not be kept in memory until the ring has come round.
+      this.#postings[c] = undefined
     }
   }
 

@@ -150,7 +150,7 @@ export class Connection {
   lookAround(): void {
     if (this.state !== 'open') return
     this.#socket.drainNotices()
-    // What arrives at a socket of the user's is the user's to read.
+    // The user reads what arrives at a socket of theirs.
     const read = this.receiverHasClosed || this.#socket.given ? 0 : this.#socket.readAway()
     if (read === HAS_CLOSED) this.receiverHasClosed = true
     const errno = read > 0 ? read : this.#socket.takeError()

@@ -181,6 +181,7 @@ export class LossWatch {
     }
     if (this.#state === 'wary' && now > this.#calmAt && this.#looks >= FIRST_LOOKS) this.#state = 'calm'
     else if (Number.isNaN(this.#calmAt)) this.#calmAt = now + FIRST_WATCH_MS
+    if (thorough) this.#returned.tell()
     return this.#suspicion
   }
 

@@ -46,6 +46,8 @@ export class ReturnedErrors {
   readonly #states: States
   /** By the first substream of an endpoint, how many packets came back from where nobody listens. */
   readonly #refusals = new Map<number, number>()
+  /** More came back than the states say. */
+  #untold = false
   /** The last error of each substream: who sent it, and what it says. */
   readonly #said: ({ readonly by: string; readonly mtu: number; readonly text: string } | undefined)[] = []
   #substreams: Map<string, number[]> | undefined
@@ -130,7 +132,16 @@ export class ReturnedErrors {
 
   #refuse(substream: number | undefined): void {
     if (substream === undefined) return
-    this.#refusals.set(substream, (this.#refusals.get(substream) ?? 0) + 1)
+    const before = this.#refusals.get(substream) ?? 0
+    this.#refusals.set(substream, before + 1)
+    if (before === 0) this.#states.change()
+    else this.#untold = true
+  }
+
+  /** Lets the states say how many packets came back. Every packet may, so this is for when nothing else is to be done. */
+  tell(): void {
+    if (!this.#untold) return
+    this.#untold = false
     this.#states.change()
   }
 

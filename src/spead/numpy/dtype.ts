@@ -20,7 +20,7 @@ export interface NumpyDtype {
   readonly base?: NumpyDtype
   readonly shape: readonly number[]
   readonly structured: boolean
-  /** Of a structured dtype, in the order of their names; padding is none. */
+  /** Those of a structured dtype, in the order of their names; padding is none. */
   readonly fields: readonly NumpyField[]
 }
 
