@@ -121,7 +121,7 @@ function footerOf(command) {
   const add = (...lines) => sections.set(title, [...(sections.get(title) ?? []), ...lines])
   const footer = written.slice(1).join('').trim()
   for (const block of footer.split(/\n\s*\n/).filter(Boolean)) {
-    title = 'DESCRIPTION'
+    title = block.startsWith('JSON ') ? 'JSON' : 'DESCRIPTION'
     const lines = block.split('\n')
     const literal = lines.filter((line) => line.startsWith('  '))
     const flowing = lines.filter((line) => !line.startsWith('  ')).join(' ')
@@ -130,10 +130,10 @@ function footerOf(command) {
       if (label) title = SECTIONS[label]
       const words = label ? rest : part
       if (title === 'EXIT STATUS' && label) add(...list(words, /[;,] (?=\d+ )/, /^(\d+):? (.*)$/s))
-      else if (title === 'ENVIRONMENT' && label) add(...list(words, /; (?=[A-Z_]+[=:])/, /^(\S+): (.*)$/s))
-      else if (words) add(...(title === 'DESCRIPTION' ? ['.PP'] : []), text(words))
+      else if (words) add(...(label ? [] : ['.PP']), text(words))
     }
-    if (literal.length > 0) add('.nf', '.RS 2', ...literal.map((line) => text(line.slice(2))), '.RE', '.fi')
+    if (title === 'ENVIRONMENT') add(...literal.flatMap((one) => named(one)))
+    else if (literal.length > 0) add('.nf', '.RS 2', ...literal.map((line) => text(line.slice(2))), '.RE', '.fi')
   }
   return sections
 }
@@ -143,6 +143,12 @@ function list(words, between, parts) {
   const each = words.split(between).map((one) => parts.exec(one.trim()))
   if (each.some((match) => match === null)) return [text(words)]
   return each.flatMap(([, term, meaning]) => item(`\\fB${escaped(term)}\\fR`, sentence(meaning)))
+}
+
+/** '  NAME   what it is for'. */
+function named(words) {
+  const [, name, about] = /^ {2}(\S+) +(.*)$/.exec(words)
+  return item(`\\fB${escaped(name)}\\fR`, sentence(about))
 }
 
 /** '-n, --heaps <N>': what is typed in bold, what it stands for in italics. */

@@ -54,6 +54,6 @@ export function tooLarge(
 export const needsBroadcast = (detail: string): string =>
   `it is a broadcast address; set broadcast, or send to a multicast group instead (${detail})`
 
-/** Why a source port cannot be had. @param detail the failing call */
-export const portTaken = (port: number, detail: string): string =>
-  `another socket has source port ${port}; take another sourcePort, or set reusePort for each stream that has it (${detail})`
+/** Why a source port cannot be had. @param detail the failing call @param shared what lets several sockets have one, where anything does */
+export const portTaken = (port: number, detail: string, shared = ', or set reusePort for each stream that has it'): string =>
+  `another socket has source port ${port}; take another sourcePort${shared} (${detail})`

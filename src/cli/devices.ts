@@ -22,8 +22,10 @@ export function devicesCommand(): Command {
       'after',
       footer(`
 Opens each device for a moment and tries to make raw packet (ibverbs) and datagram (rdma-ud) queue pairs, with the rights of whoever runs it; sends nothing.
+
 Exit status: 0 devices were listed, even if there are none; 1 there are devices, or --verbs-library is given, and libibverbs is not there or
 cannot be used; 2 bad usage.
+
 JSON: devices: [{ name, firmware, vendorId, partId, numaNode (-1: unknown), rawPackets, refused (why not), datagrams,
 datagramsRefused (why not), checksumOffload,
 pacing { minBytesPerSecond, maxBytesPerSecond } (of frames), maxSges, maxQueueDepth,

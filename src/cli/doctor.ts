@@ -27,8 +27,10 @@ export function doctorCommand(): Command {
       'after',
       footer(`
 Looks for routes, devices and neighbours, with the rights of whoever runs it; sends nothing.
+
 Exit status: 0 there is a way to send; 1 nothing could be sent to any endpoint, or that could not be found out; 2 bad usage, such as an
 endpoint that does not resolve.
+
 JSON: backend (what auto takes), reason, backends: [{ backend, works, reason }], sends, problem (why not), endpoints: [{ endpoint,
 interface, mtuBytes, largestPacketSizeBytes (for -p; 0: unknown), problem }], warnings (as those of send)
 

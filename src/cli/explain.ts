@@ -24,7 +24,9 @@ export function explainCommand(): Command {
       'after',
       footer(`
 Prints the section of the package's ${PAGE}: what the code means, typical causes, the remedy and an example. Needs no network.
+
 Exit status: 0 it is explained; 2 there is no such code.
+
 JSON: name, text (Markdown), file, url; without a code: codes [{ name, meaning }].
 
 Examples:

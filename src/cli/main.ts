@@ -2,7 +2,7 @@
 /** `speadcast`: finds the command, loads that one only, and turns errors of commander into exit statuses. */
 import { CommanderError } from 'commander'
 import { complain, complainOfUsage, EXIT_FAILED } from './common/exit.js'
-import { say } from './common/print.js'
+import { owesResult, say } from './common/print.js'
 import { inFlags } from './common/wording.js'
 import { addCommands, isCommand, rootCommand } from './program.js'
 
@@ -60,10 +60,11 @@ process.on('warning', (warning) => {
   if (/^SPEADCAST_/.test(code)) say(`speadcast: warning: ${inFlags(warning.message)} (speadcast explain ${code})`, 'warning')
   else for (const listener of others) listener(warning)
 })
-// A reader that has seen enough (| head) is no failure to report.
+// A reader that has seen enough (| head) is no failure to report, but it ends a run, and that is no success.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') say(`speadcast: cannot write to standard output: ${error.message}`)
-  process.exit(process.exitCode ?? EXIT_FAILED)
+  const seenEnough = error.code === 'EPIPE'
+  if (!seenEnough) say(`speadcast: cannot write to standard output: ${error.message}`)
+  process.exit(process.exitCode ?? (seenEnough && !owesResult() ? 0 : EXIT_FAILED))
 })
 // Messages beside the result may find no reader (2>&1 | tee, which Ctrl-C ends too); the heaps still go.
 process.stderr.on('error', () => undefined)

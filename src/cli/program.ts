@@ -59,10 +59,14 @@ export const rootCommand = (): Command =>
       footer(`
 Every command takes --help and --json (one JSON object on standard output, everything else on standard error). Of an error the object is
 { error: { code, message, help (the command that says more), command, exitStatus, call and errno (where a system call failed) } }.
+
 Exit status: 0 success, 1 failure at run time, 2 bad usage, 130 interrupted twice.
 
-Environment: NODE_DEBUG=speadcast: each command tells what it chose and what happened; SPEADCAST_VERBS_LIBRARY: name or path of libibverbs,
-unless --verbs-library says; TERM: with dumb no line is rewritten; NO_COLOR: changes nothing, because nothing is printed in colours.
+Environment:
+  NODE_DEBUG=speadcast      each command tells what it chose and what happened
+  SPEADCAST_VERBS_LIBRARY   name or path of libibverbs, unless --verbs-library says
+  TERM=dumb                 no line is rewritten
+  NO_COLOR                  changes nothing, because nothing is printed in colours
 
 Examples:
   speadcast demo

@@ -70,8 +70,9 @@ test('Ctrl-C ends it with what was sent till then, all of it received', async (c
   // Start-up takes a third of a second of it.
   while (cpuSeconds(demo.child.pid!) < 1.5) await new Promise((resolve) => setTimeout(resolve, 50))
   demo.child.kill('SIGINT')
-  const { code, stdout } = await demo.done
+  const { code, stdout, stderr } = await demo.done
   const json = JSON.parse(stdout)
+  expect({ interrupted: json.interrupted, stderr }).toEqual({ interrupted: true, stderr: expect.stringMatching(/^interrupted: /) })
   expect(json.heapsSent).toBeGreaterThan(0)
   expect({ code, received: json.heapsReceived, lost: json.heapsLost }).toEqual({ code: 0, received: json.heapsSent, lost: 0 })
 })

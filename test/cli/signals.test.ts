@@ -84,7 +84,37 @@ test('a reader of standard output that went away is not an error to report', asy
   const sending = start(['send', '127.0.0.1:7148', '-n', '3', '--backend', 'memory'])
   sending.child.stdout!.destroy()
   const { code, stderr } = await sending.done
-  expect({ code: code === 0 || code === 1, stderr }).toEqual({ code: true, stderr: '' })
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+})
+
+test('a run that its reader ended is no success', async () => {
+  const { to, got } = await sink()
+  const sending = start(['send', to, '--forever', '--rate', '1MB/s', '--json-stream', '--interval', '0.05'])
+  await got(2)
+  sending.child.stdout!.destroy()
+  const { code, stderr } = await sending.done
+  expect({ code, stderr }).toEqual({ code: 1, stderr: '' })
+})
+
+test('--deadline bounds the time behind --seconds too: heaps that have begun are dropped, others count nowhere', async () => {
+  const { to } = await sink()
+  // A heap takes 800 seconds.
+  const args = ['send', to, '-n', '1000000', '--rate', '10kbps', '--seconds', '0.1', '--deadline', '0.1', '--json']
+  const { code, stdout, stderr } = await start(args).done
+  expect({ code, stderr }).toEqual({
+    code: 1,
+    stderr: 'speadcast send: 1 heap was dropped at the deadline (--deadline)\n',
+  })
+  expect(JSON.parse(stdout)).toMatchObject({ heaps: 0, heapsFailed: 0, heapsDropped: 1 })
+})
+
+test('bench ends where the rate lets nothing out', async () => {
+  const { to } = await sink()
+  const { code, stderr } = await start(['bench', to, '--seconds', '0.05', '--warmup-seconds', '0.05', '--rate', '1kbps']).done
+  expect({ code, stderr }).toEqual({
+    code: 1,
+    stderr: expect.stringContaining('heaps of 256 B at --rate 1kbps: what was queued in 0.05 s had not left 5 s later; give'),
+  })
 })
 
 test('a reader of standard error that went away keeps nothing from being sent and told', async () => {

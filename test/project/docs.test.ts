@@ -132,7 +132,7 @@ async function refusal([name = '', ...args]: readonly string[]): Promise<string 
       const all = !('agent' in flags) && !(name === 'recv' && flags.pcap !== undefined)
       if (Array.isArray(endpoints) && all) parseEndpoints(endpoints)
       if (name !== 'send') return
-      checkFlags(flags)
+      checkFlags(flags, endpoints)
       parseStreamConfig(streamOptions(endpoints, flags))
     })
   for (const own of command.commands) own.copyInheritedSettings(command).action(() => undefined)

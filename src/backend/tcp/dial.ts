@@ -70,7 +70,7 @@ export function refused(endpoint: ResolvedEndpoint, cause: NativeError, sourcePo
       return unreachable(`there is no way to it, or it does not answer; see \`ip route get ${endpoint.address}\``)
     case 'EADDRINUSE':
     case 'EADDRNOTAVAIL':
-      if (sourcePort > 0) return new SpeadcastError('ERR_SPEADCAST_BACKEND', portTaken(sourcePort, cause.message), { cause })
+      if (sourcePort > 0) return new SpeadcastError('ERR_SPEADCAST_BACKEND', portTaken(sourcePort, cause.message, ''), { cause })
   }
   return new SpeadcastError(
     'ERR_SPEADCAST_BACKEND',

@@ -67,6 +67,7 @@ export function benchCommand(): Command {
 The main thread fills every byte of every heap and its timestamp, as spead2's tutorial does, and hands batches over; the I/O thread sends
 them. The clock runs from the first fill behind the warm-up to the last completion. Each measurement has a stream of its own; no stop
 heaps are sent. CPU time is that of all threads. Nobody looks at what arrives: compare with speadcast recv, or the switch's counters.
+
 Ctrl-C ends it with what was measured so far; Ctrl-C again ends at once (exit 130).
 
 With --agent the endpoint's host runs speadcast bench agent, which says what arrived of each run, and --seconds is the time of a run. A run
@@ -74,6 +75,7 @@ passes if every packet arrived and no queue on the way held them back. The first
 it come nearer to the highest that passes. Each line has the rate asked, sent and received (UDP payload, as --rate counts it), packets lost
 and reordered, drops by the receiver's socket, and why it did not pass. The table also has payload (item data), frames (Ethernet without
 FCS, as a shaper counts) and wire (with FCS, preamble and gap).
+
 Exit status: 0 measured; 1 heaps were not sent, no rate passed, or it broke off; 2 bad usage.
 
 JSON: machine { kind, date, cpu, cpus, memoryBytes, kernel, node, interface, mtuBytes, backend, reason, evidence, states },
@@ -81,9 +83,11 @@ interrupted, rows: [{ kind: "run", ground: "host", program, round, attempt, poin
 packetSizeBytes, heaps, payloadBytes, seconds, payloadBytesPerSecond, packetsPerSecond, cpuSeconds (all of the time measured), packets,
 udpBytes (warm-up included), warmupHeaps, heapsFailed, heapsSuspect, refused (the kernel had no room, or an ICMP error came; sent
 again), interrupted (cut short), stats }].
+
 JSON of --json-stream: as of send, warm-ups included; the end is the object of --json. With --agent an object for each run as it ends, and one
 for the summary.
-With --agent: agent, transport, packetSizeBytes, secondsOfRun, accuracyPercent, confirm, interrupted, sizes: [{ heapSizeBytes, packetSizeBytes,
+
+JSON with --agent: agent, transport, packetSizeBytes, secondsOfRun, accuracyPercent, confirm, interrupted, sizes: [{ heapSizeBytes, packetSizeBytes,
 rate, payloadRate, frameRate, wireRate (bytes a second), confirmed, limitedBy (none, way, queue, receiver-socket, receiver-memory,
 receiver-interface, sender-interface, sender, silence, rate), why, steps }].
 

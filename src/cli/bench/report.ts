@@ -86,7 +86,7 @@ function describe(
     ['backend', `${host.backend} (${host.reason}), evidence: ${host.evidence}`],
     ...(['segmentation', 'udpPath'] as const)
       .filter((name) => states[name] !== undefined)
-      .map((name) => [name, state(name)] as const),
+      .map((name) => [name === 'udpPath' ? 'UDP path' : name, state(name)] as const),
     ['each', `${seconds} s behind ${warmupSeconds} s of warm-up, ${batches.join(' or ')} batches in flight`],
   ])
 }

@@ -1,6 +1,7 @@
 /**
  * Runs `speadcast bench`: for each measurement opens a stream, sends the tutorial's pattern for a time, and takes the counts of that time.
  */
+import { SpeadcastError } from '../../errors.js'
 import { openStream, type Stream } from '../../index.js'
 import { withAlternatives } from '../common/alternatives.js'
 import { complain, EXIT_FAILED } from '../common/exit.js'
@@ -18,7 +19,7 @@ import type { BenchFlags } from './flags.js'
 import { type BenchRow, reportBench } from './report.js'
 import { SweepProgress } from './sweep-progress.js'
 
-/** After Ctrl-C, queued batches may go for this time. */
+/** After Ctrl-C, or the time of a measurement, queued batches may go for this time. */
 const DEADLINE_SECONDS = 5
 
 /** @param to where to send */
@@ -32,7 +33,7 @@ export async function runBench(to: readonly string[], flags: BenchFlags): Promis
   let failure: unknown
   let succession: Succession | undefined
   try {
-    checkTransportOptions(flags, flags.backend)
+    checkTransportOptions(flags, flags.backend, to)
     succession = new Succession(new Watch('bench', flags))
     await sweep(to, flags, rows, stopping.signal, succession)
   } catch (error) {
@@ -112,7 +113,6 @@ async function measure(stream: Stream, { flags, heapSize, round, tally, stopping
     groupMode: 'serial',
   } as const
   const source = patternSource(stream, tutorialItems(heapSize), options, tally)
-  const settledInTime = cutOffAfter(stream, tally, stopping, DEADLINE_SECONDS)
   const interrupted = (): boolean => stopping.aborted
   const sendFor = async (seconds: number): Promise<void> => {
     // Not AbortSignal.any: Node 20 may collect its signal while somebody still asks it.
@@ -120,55 +120,61 @@ async function measure(stream: Stream, { flags, heapSize, round, tally, stopping
     const end = (): void => enough.abort()
     const timer = setTimeout(end, seconds * 1000)
     stopping.addEventListener('abort', end)
+    const settledInTime = cutOffAfter(stream, tally, enough.signal, DEADLINE_SECONDS)
     try {
       await source.send(enough.signal)
+      await stream.flush()
+    } catch (error) {
+      if (!tally.cut) throw error
     } finally {
+      settledInTime()
       clearTimeout(timer)
       stopping.removeEventListener('abort', end)
     }
-    await stream.flush()
+    if (tally.cut && !interrupted())
+      throw new SpeadcastError(
+        'ERR_SPEADCAST_SEND',
+        `heaps of ${binaryBytes(heapSize)} at --rate ${flags.rate}: what was queued in ${seconds} s had not left ` +
+          `${DEADLINE_SECONDS} s later; give a higher --rate, or --sizes of less`,
+      )
   }
   const now = () => ({ ...tally, counters: stream.stats(), cpu: process.cpuUsage(), at: performance.now() })
-  try {
-    const start = now()
-    if (flags.warmupSeconds > 0) await sendFor(flags.warmupSeconds)
-    if (interrupted()) return undefined
-    const before = now()
-    await sendFor(flags.seconds)
-    const after = now()
-    if (tally.lastAt <= before.at) return undefined
-    const { inFlight: _, ...stats } = after.counters
-    const seconds = (tally.lastAt - before.at) / 1000
-    const packets = after.counters.packets - before.counters.packets
-    const payloadBytes = after.payloadBytes - before.payloadBytes
-    const refusals = ({ counters }: typeof after): number => counters.noBuffers + counters.reposts
-    return {
-      kind: 'run',
-      ground: 'host',
-      program: 'ours',
-      round,
-      attempt: 0,
-      pointBatches: flags.batches ?? source.batches,
-      batches: source.batches,
-      batchHeaps,
-      heapSizeBytes: heapSize,
-      packetSizeBytes: flags.packetSize ?? DEFAULT_PACKET_BYTES,
-      heaps: after.heaps - before.heaps,
-      payloadBytes,
-      seconds,
-      payloadBytesPerSecond: Math.round(payloadBytes / seconds),
-      packetsPerSecond: Math.round(packets / seconds),
-      cpuSeconds: (after.cpu.user + after.cpu.system - before.cpu.user - before.cpu.system) / 1e6,
-      packets: stats.packets,
-      udpBytes: stats.udpBytes,
-      warmupHeaps: before.heaps - start.heaps,
-      heapsFailed: after.failed - start.failed,
-      heapsSuspect: after.suspect - start.suspect,
-      refused: refusals(after) - refusals(before),
-      ...(interrupted() && { interrupted: true }),
-      stats,
-    }
-  } finally {
-    settledInTime()
+  const start = now()
+  if (flags.warmupSeconds > 0) await sendFor(flags.warmupSeconds)
+  if (interrupted()) return undefined
+  const before = now()
+  await sendFor(flags.seconds)
+  const after = now()
+  if (tally.lastAt <= before.at) return undefined
+  const { inFlight: _, ...stats } = after.counters
+  const seconds = (tally.lastAt - before.at) / 1000
+  const packets = after.counters.packets - before.counters.packets
+  const payloadBytes = after.payloadBytes - before.payloadBytes
+  const refusals = ({ counters }: typeof after): number => counters.noBuffers + counters.reposts
+  return {
+    kind: 'run',
+    ground: 'host',
+    program: 'ours',
+    round,
+    attempt: 0,
+    pointBatches: flags.batches ?? source.batches,
+    batches: source.batches,
+    batchHeaps,
+    heapSizeBytes: heapSize,
+    packetSizeBytes: flags.packetSize ?? DEFAULT_PACKET_BYTES,
+    heaps: after.heaps - before.heaps,
+    payloadBytes,
+    seconds,
+    payloadBytesPerSecond: Math.round(payloadBytes / seconds),
+    packetsPerSecond: Math.round(packets / seconds),
+    cpuSeconds: (after.cpu.user + after.cpu.system - before.cpu.user - before.cpu.system) / 1e6,
+    packets: stats.packets,
+    udpBytes: stats.udpBytes,
+    warmupHeaps: before.heaps - start.heaps,
+    heapsFailed: after.failed - start.failed,
+    heapsSuspect: after.suspect - start.suspect,
+    refused: refusals(after) - refusals(before),
+    ...(interrupted() && { interrupted: true }),
+    stats,
   }
 }

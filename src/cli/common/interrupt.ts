@@ -1,10 +1,12 @@
 import type { Stream } from '../../index.js'
 import { EXIT_INTERRUPTED } from './exit.js'
+import { oweResult } from './print.js'
 import type { Tally } from './tally.js'
 import { callAt } from './timer.js'
 
 /** Calls `first` at the first SIGINT or SIGTERM, and ends the process with 130 at the second. Returns a function that undoes it. */
 export function onInterrupt(first: () => void): () => void {
+  oweResult()
   let seen = false
   const handler = (): void => {
     if (seen) process.exit(EXIT_INTERRUPTED)

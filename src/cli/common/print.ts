@@ -48,8 +48,17 @@ export function printJson(value: unknown): void {
 export const hasPrintedJson = (): boolean => printedJson
 let printedJson = false
 
-/** Prints the object of --json, or the end of --json-stream. @returns whether either was asked for */
+let owed = false
+/** A run has begun, whose summary comes at its end. */
+export function oweResult(): void {
+  owed = true
+}
+/** Whether a run goes on, so that who read its output so far does not have all of it. */
+export const owesResult = (): boolean => owed
+
+/** Prints the object of --json, or the end of --json-stream. @returns whether either was asked for; else the caller prints a table */
 export function printSummary({ json, jsonStream }: { json?: true; jsonStream?: true }, summary: object): boolean {
+  owed = false
   if (jsonStream) printJson({ kind: 'end', ...summary })
   else if (json) printJson(summary)
   return Boolean(json || jsonStream)

@@ -85,27 +85,31 @@ interface TransportFlag {
 }
 
 const VERBS = ['ibverbs', 'rdma-ud'] as const
+/** Those that send UDP datagrams by a socket, and by frames of their own. */
+const SOCKETS = ['udp', 'dgram'] as const
+const DATAGRAMS = [...SOCKETS, 'ibverbs'] as const
+const THREADED = [...VERBS, 'udp', 'tcp', 'pcap'] as const
 
 const BASIC: readonly TransportFlag[] = [
   { flags: '--interface <NAME|ADDRESS>', option: 'interface', help: 'interface to send through (default: the route decides)' },
-  { flags: '--ttl <HOPS>', option: 'ttl', parse: wholeNumber(0, 255), help: 'TTL or hop limit (default: the system’s; 1 for multicast)' },
-  { flags: '--dscp <N>', option: 'dscp', parse: wholeNumber(0, 63), help: 'differentiated services code point, which switches may favour; 46: expedited forwarding' },
-  { flags: '--multicast-loop', option: 'multicastLoop', preset: true, help: 'deliver multicast to receivers on this host too' },
-  { flags: '--no-multicast-loop', option: 'multicastLoop', help: 'to other hosts alone' },
-  { flags: '--source-port <PORT>', option: 'sourcePort', parse: wholeNumber(1, 65535), help: 'UDP source port (default: any)' },
-  { flags: '--reuse-port', option: 'reusePort', help: 'share --source-port with other senders that say so too' },
-  { flags: '--broadcast', option: 'broadcast', help: 'allow endpoints that are IPv4 broadcast addresses' },
+  { flags: '--ttl <HOPS>', option: 'ttl', only: [...DATAGRAMS, 'rdma-ud', 'tcp', 'pcap'], parse: wholeNumber(0, 255), help: 'TTL or hop limit (default: the system’s; 1 for multicast)' },
+  { flags: '--dscp <N>', option: 'dscp', only: ['udp', ...VERBS, 'tcp', 'pcap'], parse: wholeNumber(0, 63), help: 'differentiated services code point, which switches may favour; 46: expedited forwarding' },
+  { flags: '--multicast-loop', option: 'multicastLoop', only: [...SOCKETS, ...VERBS], preset: true, help: 'deliver multicast to receivers on this host too' },
+  { flags: '--no-multicast-loop', option: 'multicastLoop', only: [...SOCKETS, ...VERBS], help: 'to other hosts alone' },
+  { flags: '--source-port <PORT>', option: 'sourcePort', only: [...DATAGRAMS, 'tcp', 'pcap'], parse: wholeNumber(1, 65535), help: 'UDP source port (default: any)' },
+  { flags: '--reuse-port', option: 'reusePort', only: DATAGRAMS, help: 'share --source-port with other senders that say so too' },
+  { flags: '--broadcast', option: 'broadcast', only: DATAGRAMS, help: 'allow endpoints that are IPv4 broadcast addresses' },
 ] // biome-ignore format: a table
 
 const DETAILED: readonly TransportFlag[] = [
   { flags: '--thread <WHICH>', option: 'thread', choices: ['worker', 'inline'], help: 'who sends: an I/O thread (default for ibverbs, rdma-ud and udp), or the event loop' },
   { flags: '--affinity <CPUS>', option: 'affinity', parse: cpuList, help: 'CPUs for the I/O thread, such as 2,3 or 0-3 (default: any)' },
-  { flags: '--io-threads <N>', option: 'ioThreads', parse: wholeNumber(1, 1024), help: 'I/O threads at most (default: as many as CPUs, at least 2)' },
+  { flags: '--io-threads <N>', option: 'ioThreads', only: THREADED, parse: wholeNumber(1, 1024), help: 'I/O threads at most (default: as many as CPUs, at least 2)' },
   { flags: '--udp-path <PATH>', option: 'udpPath', choices: ['auto', 'io_uring', 'sendmmsg'], preset: 'auto', only: ['udp'], help: 'of udp, how packets reach the kernel: sendmmsg copies them; io_uring lends it large messages instead; auto: io_uring where it is faster' },
-  { flags: '--segmentation <HOW>', option: 'segmentation', choices: ['auto', 'off'], help: 'of udp, whether the kernel or the NIC cuts large messages into packets (default: auto, where the kernel can)' },
-  { flags: '--send-buffer <BYTES>', option: 'sendBufferBytes', parse: byteCount(0, 2 ** 30), help: 'socket buffer to ask for; 0: the system’s (default: 1MiB, of tcp 0)' },
-  { flags: '--allow-fragmentation', option: 'allowFragmentation', help: 'let IP fragment packets beyond the MTU instead of refusing them' },
-  { flags: '--neighbour-timeout <MS>', option: 'neighbourTimeoutMs', parse: milliseconds(0), help: 'how long opening waits for neighbours to answer, in milliseconds (default: 1000)' },
+  { flags: '--segmentation <HOW>', option: 'segmentation', only: ['udp'], choices: ['auto', 'off'], help: 'of udp, whether the kernel or the NIC cuts large messages into packets (default: auto, where the kernel can)' },
+  { flags: '--send-buffer <BYTES>', option: 'sendBufferBytes', only: [...SOCKETS, 'tcp'], parse: byteCount(0, 2 ** 30), help: 'socket buffer to ask for; 0: the system’s (default: 1MiB, of tcp 0)' },
+  { flags: '--allow-fragmentation', option: 'allowFragmentation', only: SOCKETS, help: 'let IP fragment packets beyond the MTU instead of refusing them' },
+  { flags: '--neighbour-timeout <MS>', option: 'neighbourTimeoutMs', only: ['udp', ...VERBS], parse: milliseconds(0), help: 'how long opening waits for neighbours to answer, in milliseconds (default: 1000)' },
   { flags: '--connect-timeout <MS>', option: 'tcp.connectTimeoutMs', parse: milliseconds(1), only: ['tcp', 'rdma-ud'], help: 'of tcp and rdma-ud, how long opening waits for a receiver’s answer, in milliseconds (default: 5000)' },
   { flags: '--reconnect <HOW>', option: 'tcp.reconnect', choices: ['fail', 'retry'], only: ['tcp'], help: 'of tcp, what follows the loss of a connection: fail, so do all later heaps to it (default); retry, connect again' },
   { flags: '--reconnect-delay <MS>', option: 'tcp.reconnectDelayMs', parse: milliseconds(1), only: ['tcp'], help: 'before the first attempt, in milliseconds; each that fails doubles it (default: 100)' },
@@ -148,11 +152,20 @@ export function addTransportOptions(command: Command, without?: Backend): Comman
 const mayBe = (backend: Backend, only: readonly Backend[]): boolean =>
   backend === 'auto' ? only.some((one) => one !== 'rdma-ud') : only.includes(backend)
 
-/** Refuses options that are for another backend. @throws ERR_SPEADCAST_CONFIG */
-export function checkTransportOptions(flags: TransportFlags, backend: Backend): void {
+const listed = (names: readonly string[]): string => names.join(', ').replace(/, ([^,]*)$/, ' and $1')
+
+/**
+ * Refuses options that are for another backend, because that would ignore them.
+ * @param to the endpoints, which choose TCP where they begin with tcp://
+ * @throws ERR_SPEADCAST_CONFIG
+ */
+export function checkTransportOptions(flags: TransportFlags, asked: Backend, to: readonly string[]): void {
+  const backend = asked === 'auto' && to.some((endpoint) => /(^|,)\s*tcp:\/\//i.test(endpoint)) ? 'tcp' : asked
   for (const { name, flags: text, only, preset } of ALL) {
-    if (!only || flags[name] === undefined || flags[name] === preset || mayBe(backend, only)) continue
-    throw usageError(`${text.split(' ')[0]} is for --backend ${only.join(' and ')}, not ${backend}`)
+    // An option with a preset of true has another that begins with --no-, and sets false.
+    const given = flags[name] !== undefined && flags[name] !== preset && text.startsWith('--no-') === (flags[name] === false)
+    if (!only || !given || mayBe(backend, only)) continue
+    throw usageError(`${text.split(' ')[0]} is for --backend ${listed(only)}, not ${backend}`)
   }
   if (flags.reconnect !== 'retry') {
     const { reconnectDelay, reconnectDelayMax, reconnectSeconds } = flags

@@ -22,7 +22,9 @@ export function completionCommand(wholeProgram: () => Promise<Command>): Command
       footer(`
 The script is the same until speadcast is updated, and starts no Node.js when you press TAB. It completes names of interfaces and RDMA
 devices as they are then.
+
 Exit status: 0 the script was printed; 1 it cannot be made; 2 bad usage.
+
 JSON: shell, script.
 
 Examples:

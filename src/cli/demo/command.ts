@@ -22,9 +22,10 @@ export function demoCommand(): Command {
 Sender and receiver run in this process, each in a thread of its own, and no packet leaves the machine. The receiver tells the sender how
 much it has taken (credits, no part of SPEAD), so that an ordinary user's small socket buffer loses nothing: the rate is what one machine
 does at both ends, not what a sender alone does.
+
 Exit status: 0 if every heap arrived and every byte was right; 1 otherwise; 2 bad usage.
 
-JSON: backend, reason, evidence, creditPaced, creditWindowBytes, heapsSent, heapsReceived, heapsLost, heapsIncomplete, heapsCorrupt,
+JSON: backend, reason, evidence, interrupted (by Ctrl-C), creditPaced, creditWindowBytes, heapsSent, heapsReceived, heapsLost, heapsIncomplete, heapsCorrupt,
 heapSizeBytes, packetSizeBytes, packets, payloadBytes, seconds (first fill to last heap received), payloadBytesPerSecond,
 packetsPerSecond, segmentation, segmentationReason, receiver.
 

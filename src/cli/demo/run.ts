@@ -7,7 +7,7 @@ import { CreditGate } from '../../receive/credit-gate.js'
 import { openReceiver, type Receiver } from '../../receive/index.js'
 import { complain, EXIT_FAILED, usageError } from '../common/exit.js'
 import { onInterrupt } from '../common/interrupt.js'
-import { printJson, say } from '../common/print.js'
+import { printSummary, say } from '../common/print.js'
 import { showProgress } from '../common/progress.js'
 import { bytes, bytesPerSecond, count, table } from '../common/table.js'
 import { Tally } from '../common/tally.js'
@@ -28,7 +28,10 @@ const GIVE_UP_MS = 3000
 
 export async function runDemo(flags: DemoFlags): Promise<void> {
   const stopping = new AbortController()
-  const undo = onInterrupt(() => stopping.abort())
+  const undo = onInterrupt(() => {
+    say('interrupted: ending with what is under way; again to end at once')
+    stopping.abort()
+  })
   let receiver: Receiver | undefined
   let stream: Stream | undefined
   let gate: CreditGate | undefined
@@ -92,6 +95,7 @@ async function demo(stream: Stream, receiver: Receiver, gate: CreditGate, flags:
     backend: stats.backend,
     reason: stats.reason,
     evidence: stats.evidence,
+    interrupted: stopping.aborted,
     creditPaced: true,
     creditWindowBytes: windowBytes,
     heapsSent: tally.heaps,
@@ -111,8 +115,7 @@ async function demo(stream: Stream, receiver: Receiver, gate: CreditGate, flags:
     segmentationReason: String(stats.states.segmentationReason ?? ''),
     receiver: { backend: received.backend, receiveBufferBytes, droppedByKernel, gro: received.gro },
   }
-  if (flags.json) printJson(summary)
-  else
+  if (!printSummary(flags, summary))
     process.stdout.write(
       table([
         [
@@ -121,6 +124,7 @@ async function demo(stream: Stream, receiver: Receiver, gate: CreditGate, flags:
         ],
         ['packets/s', `${count(summary.packetsPerSecond)}, of at most ${flags.packetSize} bytes`],
         ['heaps sent', `${count(tally.heaps)} of ${flags.heapSize} bytes`],
+        ...(summary.interrupted ? ([['interrupted', `before all ${count(pattern.heaps)} heaps were sent`]] as const) : []),
         ['heaps received', count(heaps)],
         ['heaps lost', `${count(lost)}${heapsIncomplete > 0 ? `, ${count(heapsIncomplete)} of them incomplete` : ''}`],
         ['heaps corrupt', `${count(heapsCorrupt)}, every byte checked`],

@@ -76,13 +76,17 @@ export function recvCommand(): Command {
       'after',
       footer(`
 Ends at the stop heap, after --heaps, at --timeout, at the end of --pcap's file, or at Ctrl-C (again: at once, exit 130).
+
 Exit status: 0 received; 1 the expected end did not come, memory was too small, the port is in use, --verify or --output found heaps
 missing, incomplete, corrupt or none, the output could not be written, or the file of --pcap is damaged or has no SPEAD; 2 bad usage.
+
 With --json, --values and --descriptors print on standard error.
+
 JSON: heaps (complete ones with data), heapsIncomplete, heapsCorrupt, payloadBytes (item data), packets, seconds (first packet to
 last), items, sha256 (of the item's bytes as --output has them; null where there are several files), and reason (stop, heaps, end, timeout,
 interrupted, output), bytes, heapsMissing,
 duplicates, malformed, droppedByKernel, outputBytes, outputLeftOut, outputError (what write failed, and where the file ends), outputFiles …
+
 JSON of --json-stream, an object a line: { kind: "start", … }, { kind: "interval", startSeconds, endSeconds, heaps, heapsIncomplete,
 payloadBytes, packets, droppedByKernel, … (of that time; they sum to the end's) }, { kind: "event", type, atSeconds, message },
 { kind: "end", … (as --json) }.

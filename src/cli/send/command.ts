@@ -132,22 +132,34 @@ export function sendCommand(): Command {
   send
     .option('--pcap <FILE>', 'write the frames to a pcap file instead of sending them (backend pcap)')
     .optionsGroup('Output:')
-    .option('--deadline <SECONDS>', 'after Ctrl-C, send what is queued for so long at most', seconds(0), 5)
+    .option(
+      '--deadline <SECONDS>',
+      'after Ctrl-C, or the time of --seconds, send what is queued for so long at most',
+      seconds(0),
+      5,
+    )
   return addReportOptions(send)
     .helpOption('-h, --help', 'this text')
     .addHelpText(
       'after',
       footer(`
 Every heap has item 0x1600 timestamp, an immediate with the index of its first sample, and item 0x3300 adc_samples, int8, or what --item
-says. Without --input every byte of the samples of heap i is i. BYTES may have a unit: 8KiB, 1MiB, 9kB.
+says. Without --input every byte of the samples of heap i is i.
+
+BYTES may have a unit: 8KiB, 1MiB, 9kB.
+
 ITEM: an ID such as 0x4300; a TYPE as of --dtype ('<i2', '[("re","<i2"),("im","<i2")]') or, where numpy has none of that name, as of --format
 (u48); a SHAPE such as 4096 or 2x1024, without which a TYPE of --format has one element, and others share what --heap-size leaves; a VALUE,
 which is the same in every heap. --input fills the items that have no VALUE and are longer than an item pointer, one after the other, heap
 after heap. An item with the timestamp's ID is the timestamp.
+
 Ctrl-C sends what is queued, then prints the summary; Ctrl-C again ends at once (exit 130).
+
 A line of --interval: the time, heaps and bytes of samples sent in it, rate, heaps failed and suspect, how often the kernel had no room or an
 ICMP error came (refused), and by how much the last packet was late for --rate (lag). The lines sum to the summary.
+
 A batch of --input goes when it is full or --max-delay has passed.
+
 Exit status: 0 sent; 1 heaps were not sent, or the input ended within a sample or could not be read; 2 bad usage, nothing was sent.
 
 JSON: backend, reason (why that one), evidence (what "sent" rests on: accepted by the kernel, or written to the file), heaps (sent whole,
@@ -159,6 +171,7 @@ portUnreachable (how often that came back: nobody listens there). With --rate al
 of it), reachedBytesPerSecond, madeUp and givenUp { gaps, seconds } (times without a batch, by --catch-up), reasons (why not; how much of
 the time no batch was waiting, the sending thread woke up late, the kernel or the device had no room, and packets that could not be sent
 took) }. After a failure also error (speadcast --help).
+
 JSON of --json-stream, an object a line: { kind: "start", command, date, intervalSeconds, endpoints, … (what was chosen) }, { kind:
 "interval", startSeconds, endSeconds, heaps, heapsFailed, heapsSuspect, payloadBytes, packets, … (of that time; they sum to the end's),
 lagSeconds, bytesBehind }, { kind: "event", type ("path-change", "warning", "message"), atSeconds, message }, { kind: "end", … (as --json) }.

@@ -54,7 +54,10 @@ export function patternSource(stream: Stream, items: SendItems, options: Pattern
   const { heaps, groupMode, beforeSend, withdraw } = options
   const { group, samples, timestamp: stamps, heapBytes: heapSizeBytes } = items
   const batchHeaps = Math.min(heaps, options.batchHeaps)
-  const batches = Math.min(options.batches ?? batchesFor(stream, batchHeaps * heapSizeBytes), Math.ceil(heaps / batchHeaps))
+  const batches = Math.min(
+    options.batches ?? batchesFor(stream, batchHeaps * Math.max(heapSizeBytes, LEAST_HEAP_BYTES)),
+    Math.ceil(heaps / batchHeaps),
+  )
   const ring = createBatchRing(stream, { items: group, heaps: batchHeaps, batches, groupMode })
   const fills = samples.map((item) => ({ item, fill: fillOf(item, stream.flavour.heapAddressBits) }))
   return {

@@ -12,7 +12,7 @@ export interface ItemFlag {
   /** 'rest': as many elements as --heap-size has room for. */
   readonly shape: readonly number[] | 'rest'
   /** The item's number in every heap. */
-  readonly value?: number
+  readonly value?: number | bigint
 }
 
 const FORM = 'NAME:ID:TYPE[:SHAPE][=VALUE], such as adc_samples:0x3300:<i2:4096 or feng_id:0x4101:u48=3'
@@ -44,9 +44,15 @@ export function itemList(text: string, before: readonly ItemFlag[] = []): ItemFl
       id: Number(id),
       type: what,
       shape: shape === undefined ? (one ? [] : 'rest') : shapeOf(shape),
-      ...(number !== undefined && { value: Number(number) }),
+      ...(number !== undefined && { value: numberOf(number) }),
     },
   ]
+}
+
+/** Whole numbers beyond 2^53, where doubles have gaps, as bigints. */
+function numberOf(text: string): number | bigint {
+  const value = Number(text)
+  return Number.isSafeInteger(value) || !/^[-+]?\d+$|^0x/i.test(text) ? value : BigInt(text)
 }
 
 /** Parses the fields of a SPEAD format: u48, or u1,i7, or [("u", 1), ("i", 7)]. */

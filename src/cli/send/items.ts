@@ -58,18 +58,49 @@ export function sendItems(flags: ItemsFlags): SendItems {
   )
   const items = wanted.map((flag) => itemOf(flag, flag.shape === 'rest' ? restOf(flag, rows) : flag.shape))
   const samples = items.filter((item, i) => isFilled(wanted[i]!, item))
-  const { name, byteLength } = items.find(({ id }) => id === timestampId)!
+  const stamps = items.find(({ id }) => id === timestampId)!
+  const modulo = moduloOf(stamps, heapAddressBits)
+  ensureHeld(flags, modulo, stamps.name)
   return {
     group: items.reduce<ItemGroup>((group, item) => group.add(item) as ItemGroup, new ItemGroup() as ItemGroup),
     samples,
     heapBytes: samples.reduce((sum, item) => sum + item.byteLength!, 0),
     timestamp: {
-      name,
+      name: stamps.name,
       first: flags.firstTimestamp ?? 0,
       step: flags.timestampStep ?? flags.samplesPerHeap ?? samplesOf(samples[0]),
-      modulo: Math.min(2 ** (8 * byteLength!), 2 ** 53),
+      modulo,
     },
   }
+}
+
+/**
+ * Returns the first whole number that the timestamp cannot be: a float of 32 bits has all of them up to 2^24.
+ * @throws ERR_SPEADCAST_CONFIG for an item that does not stand in its item pointer as a number
+ */
+function moduloOf(
+  { name, dtype, format, elements, elementBits, byteLength, allowImmediate }: Item,
+  heapAddressBits: number,
+): number {
+  const bits = elementBits * elements!
+  const kind = elements !== 1 ? 'u' : (dtype?.kind ?? (format?.length === 1 ? format[0]![0] : 'u'))
+  // The stream refuses a flavour that there is not.
+  const fits = heapAddressBits % 8 !== 0 || (allowImmediate && bits <= heapAddressBits)
+  if (!fits || (kind === 'f' && bits !== 32))
+    throw usageError(
+      `the timestamp stands in its item pointer, so it has at most ${heapAddressBits} bits in whole bytes, such as ` +
+        `u${Math.min(TIMESTAMP_BITS, heapAddressBits)}; item ${name} has ${kind === 'f' ? `a float of ${bits} bits` : `${bits} bits`}`,
+    )
+  if (kind === 'f') return 2 ** 24
+  return Math.min(2 ** (8 * byteLength! - (kind === 'i' ? 1 : 0)), 2 ** 53)
+}
+
+/** Later timestamps start again at 0, but what was asked for must be what is sent. @throws ERR_SPEADCAST_CONFIG */
+function ensureHeld({ firstTimestamp = 0, timestampStep, samplesPerHeap }: ItemsFlags, modulo: number, name: string): void {
+  const asked = { 'first-timestamp': firstTimestamp, 'timestamp-step': timestampStep, 'samples-per-heap': samplesPerHeap }
+  for (const [flag, value = 0] of Object.entries(asked))
+    if (value >= modulo)
+      throw usageError(`--${flag} is ${value}, and item ${name} holds numbers up to ${modulo - 1}; see --timestamp-format`)
 }
 
 /** The ids of the items, in the order in which their pointers stand. */
@@ -78,13 +109,15 @@ export const itemIds = (flags: ItemsFlags): number[] =>
     .group.items()
     .map(({ id }) => id)
 
-function wantedItems({ item, items, dtype, format }: ItemsFlags): readonly ItemFlag[] {
+function wantedItems({ item, items, dtype, format, timestampId = TIMESTAMP_ID }: ItemsFlags): readonly ItemFlag[] {
   if (dtype !== undefined && format !== undefined) throw usageError('--dtype and --format say the same; drop one of the two')
   if (item) {
     const other = items !== undefined ? '--items' : dtype !== undefined ? '--dtype' : format !== undefined ? '--format' : undefined
     if (other === undefined) return item
     throw usageError(`${other} is of the items that there are without --item, which says all of an item itself`)
   }
+  if (timestampId >= SAMPLES_ID && timestampId < SAMPLES_ID + (items ?? 1))
+    throw usageError(`--timestamp-id 0x${timestampId.toString(16)} is the id of the samples; use another, or say all by --item`)
   return Array.from({ length: items ?? 1 }, (_, i) => ({
     id: SAMPLES_ID + i,
     name: items === undefined ? 'adc_samples' : `adc_samples_${i}`,
@@ -128,13 +161,17 @@ function refuseDoubles(wanted: readonly ItemFlag[]): void {
   }
 }
 
-const itemOf = ({ type, value, ...flag }: ItemFlag, shape: readonly number[] | 'rest'): Item =>
-  new Item({
+/** @throws ERR_SPEADCAST_ITEM, ERR_SPEADCAST_VALUE for what the library refuses, ERR_SPEADCAST_CONFIG for a VALUE of several elements */
+function itemOf({ type, value, ...flag }: ItemFlag, shape: readonly number[] | 'rest'): Item {
+  if (value !== undefined && shape !== 'rest' && shape.length > 0)
+    throw usageError(`--item ${flag.name}: its VALUE is one number, ${value}, so it can have no SHAPE`)
+  return new Item({
     ...flag,
     ...('dtype' in type ? { dtype: type.dtype as DtypeText } : type),
     shape: shape === 'rest' ? [] : shape,
     ...(value !== undefined && { value }),
   })
+}
 
 /** Elements that share whole bytes: 4 of 10 bits. */
 function elementsOfRow(flag: ItemFlag): number {

@@ -11,14 +11,15 @@ const EXACT_HEADER_BYTES = 8 + 4 * 8
 const POINTER_BYTES = 8
 
 /** Refuses options that contradict each other; the library checks each for itself. @throws ERR_SPEADCAST_CONFIG */
-export function checkFlags(flags: SendFlags): void {
+export function checkFlags(flags: SendFlags, to: readonly string[]): void {
   const { rateMethod, split, payloadBytes, input, pcap, backend, heapAddressBits, descriptors } = flags
   if (rateMethod === 'hw' && backend !== 'ibverbs') throw usageError('--rate-method hw: pacing by the NIC needs --backend ibverbs')
   if (rateMethod === 'kernel' && backend !== 'udp')
     throw usageError('--rate-method kernel: pacing by the kernel needs --backend udp')
   if (pcap !== undefined && backend !== 'pcap' && backend !== 'auto')
     throw usageError(`--pcap writes a file instead of sending, so it cannot go with --backend ${backend}; drop one of the two`)
-  checkTransportOptions(flags, backendOf(flags))
+  if (pcap === '-') throw usageError('--pcap writes a file, which standard output may not be; for a file of that name write ./-')
+  checkTransportOptions(flags, backendOf(flags), to)
   if (split === 'exact' && payloadBytes === undefined)
     throw usageError('--split exact needs --payload-bytes, the payload of every packet')
   if (split !== 'exact' && payloadBytes !== undefined) throw usageError(`--payload-bytes is for --split exact, not ${split}`)

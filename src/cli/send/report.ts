@@ -74,10 +74,10 @@ export function reportSend(
         ['segmentation', `${summary.segmentation} (${summary.segmentationReason})`],
         ['seconds', `${seconds.toFixed(3)}, CPU ${cpuSeconds.toFixed(3)}`],
         ['batches', `${count(batches)} of ${many(summary.batchHeaps, 'heap')} under way at most`],
-        ...(rate ? ([['rate', describeRate(rate)], ...gapRows(rate)] as const) : []),
+        ...(rate ? ([['rate', describeRate(rate, backend)], ...gapRows(rate)] as const) : []),
         ['payload rate', bytesPerSecond(summary.payloadBytesPerSecond)],
-        ['UDP rate', bitsPerSecond(perSecond(udpBytes))],
-        ['wire rate', bitsPerSecond(perSecond(wireBytes))],
+        [`${carrierOf(backend)} rate`, bitsPerSecond(perSecond(udpBytes))],
+        ...(backend === 'tcp' ? [] : ([['wire rate', bitsPerSecond(perSecond(wireBytes))]] as const)),
         ['packets/s', count(summary.packetsPerSecond)],
       ]),
     )
@@ -116,8 +116,14 @@ function suspicionOf(
   return reasons.join(', ') || 'the link was lost, or the path changed'
 }
 
-function describeRate({ bytesPerSecond, basis, reached, reachedBytesPerSecond = 0, reasons }: PaceReport): string {
-  const asked = `asked ${bitsPerSecond(bytesPerSecond)} of ${basis === 'wire' ? 'the wire' : 'UDP payload'}`
+/** The protocol whose payload `udpBytes` counts. */
+const carrierOf = (backend: Stream['backend']): string => (backend === 'tcp' ? 'TCP' : backend === 'rdma-ud' ? 'datagram' : 'UDP')
+
+function describeRate(
+  { bytesPerSecond, basis, reached, reachedBytesPerSecond = 0, reasons }: PaceReport,
+  backend: Stream['backend'],
+): string {
+  const asked = `asked ${bitsPerSecond(bytesPerSecond)} of ${basis === 'wire' ? 'the wire' : `${carrierOf(backend)} payload`}`
   if (reached === undefined) return asked
   const got = `reached ${reached.toFixed(3)} (${bitsPerSecond(reachedBytesPerSecond)})`
   return `${asked}, ${got}${reasons.length > 0 ? `: ${reasons.join('; ')}` : ''}`

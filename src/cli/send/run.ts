@@ -25,7 +25,7 @@ export async function runSend(endpoints: string[], flags: SendFlags): Promise<vo
   let stream: Stream | undefined
   let watch: Watch | undefined
   try {
-    checkFlags(flags)
+    checkFlags(flags, endpoints)
     checkLengthFlags(flags)
     watch = new Watch('send', flags)
     const input = flags.input === undefined ? undefined : await openInput(flags.input)
@@ -66,7 +66,7 @@ async function send(stream: Stream, { flags, input, stopping, watch }: Run): Pro
   stopping.addEventListener('abort', () =>
     say(`interrupted: sending what is queued, for ${flags.deadline} s at most; again to end at once`),
   )
-  const settledInTime = cutOffAfter(stream, tally, stopping, flags.deadline)
+  const settledInTime = cutOffAfter(stream, tally, ending, flags.deadline)
   await watch.start(
     sending({
       stream,

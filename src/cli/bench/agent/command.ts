@@ -1,5 +1,6 @@
 /** The options of `speadcast bench agent`. */
 import { Command } from 'commander'
+import { footer } from '../../common/help.js'
 import { byteCount, seconds, wholeNumber } from '../../common/quantity.js'
 import type { AgentFlags } from './flags.js'
 import { DEFAULT_AGENT_PORT } from './protocol.js'
@@ -32,10 +33,12 @@ export function agentCommand(): Command {
     .helpOption('-h, --help', 'this text')
     .addHelpText(
       'after',
-      `
+      footer(`
 Serves one master at a time, run by run, until Ctrl-C; others are told that it is busy. Each run has a receiver of its own, on the address that
 the master connected to, which ends with the run, when the master goes away, or when its time is over. It sends nothing but its answers.
+
 It asks nobody who they are: keep it on a network that you trust, or give an address of such a network.
+
 Exit status: 0 ended by Ctrl-C; 1 the port is in use, or it broke off; 2 bad usage.
 
 JSON: master (its address), heapSizeBytes, transport, packets, bytes, messages (reads that gave them), heaps, heapsIncomplete,
@@ -44,7 +47,7 @@ seconds, cpuSeconds. At the end: reason (interrupted), masters, runs, packets, b
 
 Examples:
   speadcast bench agent
-  speadcast bench agent --listen 10.0.0.5:7150 --data-port 7148`,
+  speadcast bench agent --listen 10.0.0.5:7150 --data-port 7148`),
     )
     .action(async (_: AgentFlags, command: Command) => (await import('./agent.js')).runAgent(command.optsWithGlobals<AgentFlags>()))
 }

@@ -34,7 +34,7 @@ export async function runMaster(endpoint: string, flags: BenchFlags, given: (opt
   const master = new Master(flags, given('sizes') ? flags.sizes : DEFAULT_SIZES, stopping.signal)
   let failure: unknown
   try {
-    checkAgentFlags(flags, given)
+    checkAgentFlags(endpoint, flags, given)
     await master.run(endpoint)
   } catch (error) {
     failure = error

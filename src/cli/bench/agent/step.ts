@@ -165,8 +165,8 @@ function stepOf({ heapSizeBytes, phase, rate, burstBytes, flags }: StepPlan, { s
     rateAsked: rate,
     burstBytes,
     rateReached,
-    // A single burst has no rate of its own.
-    rateReceived: result.bytes / Math.max(result.seconds, seconds / 2),
+    // From its first packet to its last, a receiver sees less time than the sender, and of a single burst hardly any.
+    rateReceived: result.bytes / Math.max(result.seconds, seconds),
     payloadRate: result.payloadBytes / Math.max(result.seconds, seconds),
     ...(onWire && { frameRate: (wireBytes - AROUND_FRAME_BYTES * packets) / seconds, wireRate: wireBytes / seconds }),
     secondsSent: seconds,
