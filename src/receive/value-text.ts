@@ -3,6 +3,8 @@
  * line. Values come from anybody, so a text has a bound, and nothing here throws.
  */
 
+import { shown } from '../checks.js'
+import { SpeadcastError } from '../errors.js'
 import { type NumpyDtype, readNumpyDtype } from '../spead/numpy/dtype.js'
 import { Refusal } from '../spead/numpy/limits.js'
 import { parsePythonLiteral } from '../spead/numpy/literal.js'
@@ -22,12 +24,22 @@ const MOST_HEX_BYTES = 16
 /**
  * Writes the value of an item: `[0 1 2 ... 7 8 9]`, `-2.5`, `(1, b'ab')`, `'text'`. An item without a descriptor, and one shorter than its
  * descriptor says, gives its first bytes. A text has 4000 characters at most; letters of a terminal's language are not escaped.
- * @throws nothing, whatever the item holds
+ * @throws ERR_SPEADCAST_CONFIG for what is no item of a heap; nothing, whatever bytes and descriptors an item has
  * @example for await (const heap of receiver) for (const item of heap.items.values()) console.log(item.name, valueText(item))
  */
 export function valueText(item: ReceivedItem): string {
-  const text = new ValueWriter(item).text()
+  const text = textOf(item)
   return text.length > MOST_CHARACTERS ? `${text.slice(0, MOST_CHARACTERS)}…` : text
+}
+
+function textOf(item: ReceivedItem): string {
+  try {
+    return new ValueWriter(item).text()
+  } catch (cause) {
+    throw new SpeadcastError('ERR_SPEADCAST_CONFIG', `valueText is given ${shown(item)}; it takes an item of a received heap`, {
+      cause,
+    })
+  }
 }
 
 class ValueWriter {

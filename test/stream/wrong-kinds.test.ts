@@ -12,6 +12,7 @@ import {
   batchesFor,
   createBatchRing,
   Descriptor,
+  FieldView,
   Heap,
   IoThread,
   Item,
@@ -22,11 +23,12 @@ import {
   parseRate,
   Region,
   type SampleWriter,
+  StructView,
   sampleWriter,
   sendAll,
   toWritable,
 } from '#dist/src/index.js'
-import { openReceiver } from '#dist/src/receive/index.js'
+import { openReceiver, valueText } from '#dist/src/receive/index.js'
 import { need } from '../support/need.js'
 
 // A string is a file's name where files are named, so what is written has a folder of its own.
@@ -72,6 +74,9 @@ const swappedHeap = stream.createBatch({ items: swappedItems, heaps: 1 }).heap(0
 const swapped = () => swappedHeap.i2
 const swappedBigInts = () => swappedHeap.i8
 type Made = new (...from: never[]) => object
+const structItems = new ItemGroup().add({ name: 'v', dtype: '[("re", "<i2"), ("in", [("x", "<f4")])]', shape: [4] })
+const struct = () => stream.createBatch({ items: structItems, heaps: 1 }).heap(0).v
+const ITEM_READ = { id: 1, name: 'v', dtype: '<i4', shape: [2], order: 'C', format: [], immediate: false, bytes: new Uint8Array(8) }
 const MADE = [5, 'x', new Uint8Array(8)]
 const fixed = batch()
 
@@ -159,6 +164,15 @@ const CALLS: Record<string, [Call, ...unknown[]]> = {
   'BigEndianView.set, of a list': [(x: never) => swapped().set([x]), 1],
   'BigEndianView.fill': [(x: never, a: never, b: never) => swapped().fill(x, a, b), 1, 0, 1],
   'BigEndianView.subarray': [(a: never, b: never) => swapped().subarray(a, b), 0, 1],
+  'new StructView': [(m: never, d: never, n: never, p: never) => new (StructView as Made)(m, d, n, p), ...MADE, {}],
+  'new FieldView': [(m: never, t: never, l: never, n: never) => new (FieldView as Made)(m, t, l, n), ...MADE, {}],
+  'StructView.field': [(name: never) => struct().field(name), 're'],
+  'StructView.struct': [(name: never) => struct().struct(name), 'in'],
+  'FieldView.get': [(i: never) => struct().field('re').get(i), 0],
+  'FieldView.set': [(i: never, x: never) => struct().field('re').set(i, x), 0, 1],
+  'FieldView.set, list': [(x: never, at: never) => struct().field('re').set(x, at), [1], 0],
+  'FieldView.fill': [(x: never, a: never, b: never) => struct().field('re').fill(x, a, b), 1, 0, 1],
+  valueText: [(item: never) => valueText(item), ITEM_READ],
   'BigEndianBigIntView.set': [(i: never, x: never) => swappedBigInts().set(i, x), 0, 1n],
   sampleWriter: [
     (s: never, o: never) => sampleWriter(s, o),
