@@ -111,7 +111,7 @@ function synopsis(command) {
   return command.parent ? [plain, '.br', below] : [below]
 }
 
-/** What stands behind the options in --help, by section; paragraphs without one belong to the description. */
+/** Returns the text behind the options in --help, by section; paragraphs without a section belong to the description. */
 function footerOf(command) {
   const written = []
   command.configureOutput({ writeOut: (text) => written.push(text), getOutHelpWidth: () => 10_000, getOutHasColors: () => false })

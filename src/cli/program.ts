@@ -57,7 +57,7 @@ export const rootCommand = (): Command =>
     .addHelpText(
       'after',
       footer(`
-Every command takes --help and --json (one JSON object on standard output, everything else on standard error). Of an error the object is
+Every command takes --help and --json (one JSON object on standard output, everything else on standard error). After an error the object is
 { error: { code, message, help (the command that says more), command, exitStatus, call and errno (where a system call failed) } }.
 
 Exit status: 0 success, 1 failure at run time, 2 bad usage, 130 interrupted twice.

@@ -24,7 +24,7 @@ export interface BackendReport {
   readonly backend: BackendName
   /** Why that one. */
   readonly reason: string
-  /** The backends that send on a network, fastest first; behind them 'rdma-ud', which is never taken. Of `tcp://` endpoints 'tcp' alone. */
+  /** The backends that send on a network, fastest first, then 'rdma-ud', which is never taken. For `tcp://` endpoints it has 'tcp' alone. */
   readonly backends: readonly BackendVerdict[]
   /** Whether a stream would open and packets to one endpoint at least leave. */
   readonly sends: boolean

@@ -37,7 +37,7 @@ export interface Probe {
   readonly packetSizeBytes: number
 }
 
-/** Of a packet of any backend but pcap. */
+/** The largest packet that any backend except pcap can send. */
 const MOST_PACKET_BYTES = 65507
 
 /** How long neighbours have to answer: as long as `openStream` gives them, unless told otherwise. */

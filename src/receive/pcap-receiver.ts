@@ -114,7 +114,7 @@ class PcapReader {
   async #readAll(): Promise<EndReason> {
     const file = this.#file
     const session = this.#session
-    // Whoever opened it has the receiver before its first heap.
+    // The caller gets the receiver before the first heap is read.
     await setImmediate()
     let first = true
     for (;;) {

@@ -57,7 +57,7 @@ export class ReceiveSession {
   readonly #view: DataView
   readonly #packet = new PacketHeader()
   readonly #table = new ItemTable()
-  /** Of what is kept besides the payload of heaps; a source charges what it keeps of packets. */
+  /** Bounds the memory for everything but the payload of heaps. A source charges it for the parts of packets that it keeps. */
   readonly budget: Budget
   readonly #refusals: Refusals
   readonly #senders: Senders

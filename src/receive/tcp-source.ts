@@ -51,7 +51,7 @@ export class TcpSource implements PacketSource {
   readonly #now: () => number
   readonly #told = new Set<'refused' | 'failed'>()
   #connections: Connections | undefined
-  /** Of the intake's `found`, those that are left for the next turn. */
+  /** The entries of the intake's `found` from `#at` up to `#ready` are left for the next turn. */
   #at = 0
   #ready = 0
   /** When to try the listeners again that are left alone; 0: none is. */

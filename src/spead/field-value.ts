@@ -1,4 +1,4 @@
-/** What the fields of a structured dtype hold, from its text. */
+/** Finds the types of a structured dtype's fields from the dtype's text. */
 import type { BigEndianBigIntView } from './big-endian.js'
 import type { DtypeText, ScalarOf } from './dtype-text.js'
 
@@ -13,7 +13,7 @@ type FieldText<D, N extends string> = D extends `${string}("${N}", "${infer C}"$
         ? C
         : never
 
-/** What a field of a structured type holds; a number where its text does not tell. */
+/** The type of the values of a structured type's field; `number` where the text does not tell. */
 export type FieldValue<D, N extends string> = [FieldText<D, N>] extends [never]
   ? number
   : FieldText<D, N> extends `${'' | '<' | '>' | '=' | '|'}${'S' | 'a' | 'U' | 'V'}${number}`

@@ -20,7 +20,7 @@ import type { Failures } from './failures.js'
 import type { PreparedLists } from './prepared.js'
 import { abortedByDestroy, type Submissions } from './submissions.js'
 
-/** What ends with the stream. */
+/** The parts that end with the stream. */
 interface Ended {
   readonly ring: Ring
   readonly driver: Driver

@@ -110,9 +110,9 @@ export interface TcpStreamOptions {
   /** How long opening, and each attempt to connect again, waits for a receiver to accept the connection. Default 5000. */
   connectTimeoutMs?: number
   /**
-   * What follows the loss of a connection. Either way, all heaps to its endpoint that were sent before the stream knew of the loss, and were not
-   * acknowledged, fail. 'fail' (default): so do all later ones. 'retry': the stream connects again, and tells the new receiver the descriptors
-   * first. Meanwhile sends to the only endpoint wait; of several endpoints, heaps to the one that is away fail, and the others go on.
+   * Decides what follows the loss of a connection. Either way, all heaps to its endpoint that were sent before the stream knew of the loss, and were
+   * not acknowledged, fail. 'fail' (default): all later ones fail too. 'retry': the stream connects again, and tells the new receiver the
+   * descriptors first. Meanwhile sends to the only endpoint wait; with several endpoints, heaps to the one that is away fail, and the others go on.
    */
   reconnect?: 'fail' | 'retry'
   /** The pause before the first attempt to connect again; each attempt that fails doubles it. Default 100. */
@@ -219,9 +219,9 @@ export interface StreamOptions<Bits extends number = number> {
    */
   maxQueuedBytes?: number
   /**
-   * What becomes of a send when `maxQueuedBytes` are queued. 'reject' (default): its promise rejects with ERR_SPEADCAST_QUEUE_FULL, and nothing is
-   * queued. 'wait': it waits for its turn without memory of its own. So the values of heaps that `sendHeap` and `sendHeaps` take are copied
-   * only then, and must stay as they are until the promise settles.
+   * Decides about a send while `maxQueuedBytes` are queued. 'reject' (default): its promise rejects with ERR_SPEADCAST_QUEUE_FULL, and nothing is
+   * queued. 'wait': it waits for its turn without memory of its own. Heaps of `sendHeap` and `sendHeaps` must keep their values until the promise
+   * settles, because the values are copied only when it is their turn.
    */
   queueFull?: 'reject' | 'wait'
   /**

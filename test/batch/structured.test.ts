@@ -9,7 +9,7 @@ import { spead2Python } from '../support/peer.js'
 const DTYPE =
   '[("re", "<i2"), ("im", ">i2"), ("", "|V1"), ("x", "<f4", (3,)), ("n", [("a", "u1"), ("b", ">u4", (2, 2))], (2,)), ("c", ">c8"), ("s", "S3"), ("t", "<i8"), ("h", "<f2"), ("f", "?")]'
 
-/** What numpy makes of bytes: the fields of all elements. */
+/** Returns the fields of all elements that numpy reads from the bytes. */
 function numpyReads(dtype: string, bytes: Uint8Array): unknown {
   const program = `
 import ast, json, sys

@@ -36,7 +36,7 @@ test.for([
   expect(low).toBeLessThanOrEqual(capacity)
   expect(low).toBeGreaterThan(capacity * 0.98)
   expect(trials.length).toBeLessThan(25)
-  // Of the rounds at the end none failed.
+  // Both confirming runs at the end passed.
   expect(trials.slice(-2).every(({ passed }) => passed)).toBe(true)
 })
 

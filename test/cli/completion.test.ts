@@ -32,7 +32,7 @@ function sh(command: string, args: readonly string[], { input = '', cwd = '/' } 
 
 const lines = (text: string): string[] => text.split('\n').filter((line) => line !== '')
 
-/** What each shell offers behind each of these lines, of which the last word is being typed. */
+/** Each function returns the offers of a shell for each line; the last word of a line is being typed. */
 const DRIVERS: Readonly<Record<Shell, (script: string, typed: readonly string[], cwd?: string) => Offer[][]>> = {
   bash(script, typed, cwd) {
     const quoted = (text: string) => `'${text.replaceAll("'", `'\\''`)}'`
@@ -210,7 +210,7 @@ test.for([
   if (before !== '')
     need(ctx, readdirSync('/usr/share').includes('bash-completion'), 'there is no bash-completion: apt-get install bash-completion')
   for (const name of ['my samples.i2', 'sent']) writeFileSync(join(folder, name), '')
-  // The command only says what it got. What is typed goes to the shell at once, and readline completes it in turn.
+  // The command only writes down its arguments. The shell gets all typed text at once, and readline completes it in turn.
   const typed = [
     before,
     `. ${file}`,

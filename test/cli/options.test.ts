@@ -210,7 +210,7 @@ describe('send', () => {
   )
 })
 
-/** What the library calls an option, at any depth: `ibverbs.vlan.id`. */
+/** Returns the library's names of options at any depth, such as `ibverbs.vlan.id`. */
 const pathsOf = (...within: string[]): string[] =>
   optionNames(...within).flatMap((name) => [[...within, name].join('.'), ...pathsOf(...within, name)])
 

@@ -1,4 +1,4 @@
-/** What terminals of several kinds get: escape codes only where they are understood. */
+/** Tests the output to terminals of several kinds: escape codes go only to those that understand them. */
 import { expect, test } from 'vitest'
 import { freePort, run, temporaryFolder } from '../support/cli.js'
 import { need } from '../support/need.js'
@@ -8,7 +8,7 @@ import { inTerminal, rawTerminalUnavailable } from '../support/raw-terminal.js'
 const paced = async () => ['send', `127.0.0.1:${await freePort()}`, '-n', '60', '-H', '8KiB', '--rate', '1MB/s']
 /** Goes back to the start of the line and clears it. */
 const CLEAR = '\r\x1b[K'
-/** Whatever moves, clears or colours. */
+/** Finds the codes in a text that move the cursor, clear or colour. */
 const controls = (text: string): string[] => ['\x1b', '\r'].filter((code) => text.includes(code))
 
 test('progress is rewritten in place in a terminal', async (ctx) => {

@@ -1,4 +1,4 @@
-// What the transport flags of `speadcast send` do on a wire, to a thread and to a connection: nothing that a pcap file of the command's own shows.
+// Tests the effects of transport flags of `speadcast send` on a wire, a thread and a connection. `send --pcap` shows none of them.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'

@@ -156,7 +156,7 @@ test.for([
   ['name the queue pair by rdmaUd.peers (--peer)', 'name the queue pair by --peer'],
   ['raise heapMemoryBytes (--memory)', 'raise --memory'],
   ['nothing completed for completionTimeoutMs', 'nothing completed for --completion-timeout'],
-  // What was given stays as it was given.
+  // Words that the user typed stay as they are.
   ["endpoint 'packetSizeBytes': the port is missing", "endpoint 'packetSizeBytes': the port is missing"],
   ['cannot read /tmp/rateMethod: ENOENT', 'cannot read /tmp/rateMethod: ENOENT'],
   ["no interface is named 'rate'; there are: lo", "no interface is named 'rate'; there are: lo"],

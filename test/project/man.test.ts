@@ -113,7 +113,7 @@ test('the pages are ASCII, and the same when they are made again', () => {
 
 test('escapes what roff would take for its own', (ctx) => {
   hasMan(ctx)
-  // Of the texts as they are now: a quote at the beginning of a value, a backslash, a dash, an ellipsis.
+  // Today's help texts have a quote at the beginning of a value, a backslash, a dash and an ellipsis.
   const send = shown(['-l', join(FOLDER, 'speadcast-send.1')])
   for (const text of ["'<i2'", "'-'", '--heap-address-bits BITS', '8, 16 … 56', 'spead2’s']) expect(send).toContain(text)
 })

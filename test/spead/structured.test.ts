@@ -31,7 +31,7 @@ interface Told {
   readonly fields: readonly (readonly [name: string, offset: number])[]
 }
 
-/** What numpy makes of each text: as spead2 asks it, and with the byte order swapped. */
+/** Returns numpy's dtypes for the texts, asked as spead2 asks it, and with the byte order swapped. */
 function numpyTells(texts: readonly string[]): Told[] {
   const program = `
 import ast, json, sys

@@ -164,7 +164,7 @@ test('descriptors in a heap whose values cannot be sent have told nothing', asyn
   await expect(bad).rejects.toMatchObject({ code: 'ERR_SPEADCAST_VALUE' })
   wrong = 2
   await stream.sendHeap(new Heap().addItem(item))
-  // Of either item, ahead of its heap.
+  // The descriptor of each item goes ahead of the item's heap.
   expect(stream.packets.map(parse).map(({ descriptors }) => descriptors)).toEqual([1, 0, 1, 0])
 })
 

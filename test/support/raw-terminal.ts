@@ -9,7 +9,7 @@ const PROGRAM = fileURLToPath(new URL('../peers/in_terminal.py', import.meta.url
 export const rawTerminalUnavailable = (): string =>
   spawnSync('python3', ['-c', 'import pty']).status === 0 ? '' : 'needs Python 3, which makes the terminal'
 
-/** What it wrote to the terminal, with plain line ends, and its exit status. @param env in addition to this process's */
+/** Runs the command in a terminal. @returns its output with plain line ends, and its exit status @param env in addition to this process's */
 export async function inTerminal(
   args: readonly string[],
   { columns = 80, env = {} }: { columns?: number; env?: Readonly<Record<string, string>> } = {},

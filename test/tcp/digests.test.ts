@@ -9,7 +9,7 @@ import { peerScript, spead2Python } from '../support/peer.js'
 import { programArgv } from '../support/program.js'
 
 const NO_PEER = 'needs the venv with spead2 (scripts/bootstrap.mjs makes it)'
-/** Of each of the two flavours, so a million each way. */
+/** The heaps of one flavour; there are two flavours, so a million heaps go each way. */
 const HALF = 500_000
 const BYTES = 64
 

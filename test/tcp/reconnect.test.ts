@@ -60,7 +60,7 @@ class Receiver {
     this.#server = undefined
   }
 
-  /** What each packet of the newest connection since the last start has: 'D' a descriptor, else the heap's cnt and the packet's place in the heap. */
+  /** Describes each packet of the newest connection since the last start: 'D' for a descriptor, else the heap's cnt and its place there. */
   heard(): string[] {
     const { packets } = splitPackets(this.connections.slice(this.#from).at(-1)?.bytes ?? Buffer.alloc(0))
     return packets.map((packet) => {

@@ -70,7 +70,7 @@ async function sendOne(stream: Stream, heaps = 3): Promise<void> {
   expect(await stream.send(batch)).toMatchObject({ heaps })
 }
 
-/** What each packet begins and ends with: the heap's cnt, and the last of its samples. */
+/** Returns the heap's cnt and the last sample of each packet. */
 const told = (packets: readonly Buffer[]) =>
   packets.map((packet) => [pointersOf(packet).find(({ id }) => id === 1)!.value, packet.at(-1)])
 const TOLD = [

@@ -125,7 +125,7 @@ export class Away {
     return this.#lost.get(substream)?.state === 'told'
   }
 
-  /** What became of the connection since, for a person. */
+  /** Tells a person whether the stream still tries to connect again. */
   outlook(substream: number): string {
     return this.#givenUp.has(substream)
       ? `no attempt to connect again came through in ${this.retry.seconds} s: open another stream`

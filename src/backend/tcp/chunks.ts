@@ -1,6 +1,6 @@
 /**
- * What was posted and not reported yet, in the order of posting: rows of one connection that were sent in a call, or rows that were given up.
- * A ring of typed arrays, so that neither a post nor a report allocates.
+ * The chunks that were posted and not reported yet, in the order of posting. A chunk is the rows of one connection that were sent in a call, or
+ * rows that were given up. They stand in a ring of typed arrays, so that neither a post nor a report allocates.
  */
 import type { ReapResult } from '../backend.js'
 import type { Connection } from './connection.js'

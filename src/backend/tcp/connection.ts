@@ -36,7 +36,7 @@ export class Connection {
   begun = 0
   receiverHasClosed = false
   lossNoted = false
-  /** What to wait for; a lost connection is not waited for. */
+  /** The events of the socket to wait for; a lost connection is not waited for. */
   readonly interest: { readonly fd: number; events: number }
   readonly #socket: TcpSocket
   #taken = 0

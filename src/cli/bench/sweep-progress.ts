@@ -6,7 +6,7 @@ import { showLine } from './live-line.js'
 /** The rate is that of the latest time of this length, or longer. */
 const SPAN_MS = 1000
 
-/** What the terminal shows while a sweep goes on: the size that is measured, its rate, and when all will be done. */
+/** Shows on the terminal, while a sweep goes on, the size that is measured, its rate, and when all will be done. */
 export class SweepProgress {
   readonly #flags: BenchFlags
   readonly #tally: Tally

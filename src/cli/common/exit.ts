@@ -45,9 +45,9 @@ export const usageError = (message: string): SpeadcastError => new SpeadcastErro
 /** The lines of a stack behind the message, which may have lines too. */
 const stackOf = ({ stack = '' }: Error): string[] => stack.split('\n').filter((line) => /^ {4}at /.test(line))
 
-/** What `--json` prints of an error, as `error` of its object. */
+/** The field `error` of the object that `--json` prints after an error. */
 export interface ErrorReport {
-  /** A code that `speadcast explain` explains; of an error that was not thrown on purpose whatever it has. */
+  /** A code that `speadcast explain` explains. An error that was not thrown on purpose has its own code here, or else its name. */
   readonly code: string
   readonly message: string
   /** The command that says more. */
@@ -59,7 +59,7 @@ export interface ErrorReport {
   readonly errno?: string
 }
 
-/** Says what `--json` prints of an error. @param exitStatus where it is not that of the error */
+/** Returns the object that `--json` prints for an error. @param exitStatus unless given, it follows from the error */
 export function errorReport(command: string, error: unknown, exitStatus = statusOf(error)): ErrorReport {
   const { code, name = 'Error', message = String(error), cause } = (error ?? {}) as Partial<SpeadcastError>
   const { call, errnoName } = (cause ?? {}) as { call?: unknown; errnoName?: unknown }
@@ -76,7 +76,7 @@ export function errorReport(command: string, error: unknown, exitStatus = status
 
 const statusOf = (error: unknown): number => (error instanceof SpeadcastError && isUsage(error) ? EXIT_USAGE : EXIT_FAILED)
 
-/** Whether an option was given. Of the arguments as they are, because they may be what is wrong. */
+/** Returns whether an option was given. It looks at the arguments themselves, because they may be too wrong to parse. */
 function isGiven(option: string): boolean {
   const args = process.argv.slice(2)
   const end = args.indexOf('--')

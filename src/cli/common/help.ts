@@ -1,4 +1,4 @@
-/** The text below the options of `--help`, as wide as what it is shown on. */
+/** Wraps the text below the options of `--help` to the width of the terminal. */
 import type { AddHelpTextContext } from 'commander'
 
 /**
@@ -25,8 +25,8 @@ export function wrapped(text: string, width: number): string {
 }
 
 /**
- * A command line goes on behind a backslash, so that it can still be copied, and a comment behind it goes in front. What explains a word goes
- * on below its beginning.
+ * Wraps a line of an example or a list. A command line continues behind a backslash, so that it can still be copied, and its comment moves to a line
+ * above it. The explanation of a word continues below the explanation's beginning.
  */
 function indented(line: string, width: number): string {
   if (line.length <= width) return line

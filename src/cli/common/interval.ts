@@ -1,7 +1,7 @@
 /** Cuts a run into intervals, whose counts sum to the run's own. */
 import { callAt } from './timer.js'
 
-/** What a run has counted so far: whole numbers that only rise. NaN is a counter that nobody counts. */
+/** The counters of a run so far: whole numbers that only rise. NaN stands for a counter that nobody counts. */
 export type Totals = Readonly<Record<string, number>>
 
 export interface Interval {

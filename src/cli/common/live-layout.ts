@@ -4,12 +4,12 @@ import { cut, padEnd, padStart, sparkline, widthOf } from './live-text.js'
 import { bytesPerSecond, clock, many } from './table.js'
 
 export interface LiveContent {
-  /** What sends or receives, and where. */
+  /** The backend and its endpoints. */
   readonly title: string
   /** The rates now. */
   readonly headline: string
   readonly facts: readonly (readonly [name: string, value: string])[]
-  /** Makes a table of so many rows at most. */
+  /** Makes a table of at most `most` rows. */
   readonly table?: (most: number) => LiveTable
 }
 
@@ -19,7 +19,7 @@ interface LiveTable {
   readonly rows: readonly (readonly string[])[]
   /** How many rows there are beyond these. */
   readonly more: number
-  /** What a row is. */
+  /** The name of the thing that a row shows. */
   readonly noun: string
 }
 

@@ -1,6 +1,6 @@
 /**
- * The terminal's other screen, on standard error. Whatever ends or stops the process but SIGKILL, the terminal is as it was before. Nothing
- * reads from the terminal, so its modes (stty) stay.
+ * Draws on the terminal's other screen, by standard error. The terminal is as it was before when the process ends or stops, unless SIGKILL
+ * ends it. Nothing reads from the terminal, so its modes (stty) stay.
  *
  * Sequences by xterm's ctlseqs: 1049 is the alternate screen with the cursor's place, 25 the cursor, 7 the wrapping of long lines.
  */
@@ -68,7 +68,7 @@ export class Screen {
 
   readonly #onResize = (): void => {
     if (!this.#inside) return
-    // What stood in other places than it will stand now.
+    // The old lines stand in the wrong places for the new size, so they are cleared first.
     write('\x1b[2J')
     this.redraw()
   }

@@ -21,7 +21,7 @@ export function widthOf(text: string): number {
   return width
 }
 
-/** Cuts a text to so many columns; one that was cut ends with …. */
+/** Cuts a text to a width of `columns`; a text that was cut ends with …. */
 export function cut(text: string, columns: number): string {
   if (widthOf(text) <= columns) return text
   if (columns < 1) return ''

@@ -4,7 +4,7 @@
  */
 import { jsonText, printable } from '../../errors.js'
 
-/** What a message is about. */
+/** The kind of a message; a listener may show each kind in its own way. */
 export type MessageKind = 'message' | 'warning' | 'path-change'
 
 /** Gets every message, safe to print. @returns whether it shows the message itself */

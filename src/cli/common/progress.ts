@@ -11,7 +11,7 @@ export interface ProgressState {
   /** Undefined where nobody knows the end. */
   readonly totalBytes: number | undefined
   readonly failed: number
-  /** What else is to be told. */
+  /** Further facts for the end of the line. */
   readonly notes?: readonly string[]
 }
 

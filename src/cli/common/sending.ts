@@ -11,15 +11,15 @@ export interface Sending {
   readonly stream: Stream
   /** Its `substreams` feed the live view's table. */
   readonly tally: Tally
-  /** What stands before the numbers of the progress line, such as 'sent'; undefined: there is none. */
+  /** The text before the numbers of the progress line, such as 'sent'; undefined: there is no line. */
   readonly what?: string
   /** Undefined where nobody knows the end. */
   readonly totalBytes?: number | undefined
-  /** What stands in front of the live view's title. */
+  /** The text in front of the live view's title. */
   readonly title?: string
   readonly heapSizeBytes: number
   readonly rateBasis: 'udp' | 'wire'
-  /** What else was chosen, for the start of a JSON stream. */
+  /** Further choices of the command, for the start of a JSON stream. */
   readonly chosen: Readonly<Record<string, unknown>>
 }
 

@@ -1,4 +1,4 @@
-/** What is shown of a run, and what shows it. Types only. */
+/** Types of a run that is shown, and of the view that shows it. */
 import type { Interval, Totals } from './interval.js'
 import type { LiveContent } from './live-layout.js'
 import type { Listener } from './print.js'
@@ -13,9 +13,9 @@ export interface LineColumn {
 
 /** A run that can be shown. */
 export interface Subject {
-  /** What a line says of an interval. */
+  /** The columns of the line for an interval. */
   readonly columns: readonly LineColumn[]
-  /** What was chosen, for the start of a JSON stream. */
+  /** The choices of the command, for the start of a JSON stream. */
   readonly start: Readonly<Record<string, unknown>>
   totals(): Totals
   /** An interval for a JSON stream. */

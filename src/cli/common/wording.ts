@@ -73,7 +73,7 @@ export const FLAG_OF: Readonly<Record<string, string>> = {
   verbsLibrary: '--verbs-library',
 } // biome-ignore format: a table
 
-/** What sets the options of a group, where a message is about all of it. */
+/** The flags that set the options of a group, for messages about the whole group. */
 const GROUPS: Readonly<Record<string, string>> = {
   ibverbs: '--vlan, --queue-depth, --poll and others of verbs',
   rdmaUd: '--device, --peer and --connect-timeout',

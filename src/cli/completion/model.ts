@@ -1,4 +1,4 @@
-/** What a shell completes, read from the Command objects that `--help` is printed from. */
+/** Describes the words that a shell completes, from the Command objects that `--help` is printed from. */
 import type { Command, Option } from 'commander'
 
 /** How a value is completed: with these words, with what is on the machine at the time of TAB, or not at all. */

@@ -1,4 +1,4 @@
-/** What `speadcast recv` says at the end. */
+/** Reports the result of `speadcast recv` at its end. */
 import { counted } from '../../errors.js'
 import type { ReceiveSummary } from '../../receive/index.js'
 import { EXIT_FAILED } from '../common/exit.js'

@@ -5,7 +5,7 @@ import { LINE_BYTES, ProtocolError } from './protocol.js'
 const WAITING_LINES = 4
 
 /**
- * Lines over a connection, one asked for at a time. What the peer can make it keep is bounded: a line, and a few that wait.
+ * Exchanges lines over a connection; the program asks for one at a time. The peer can make it keep a line and a few that wait, and no more.
  *
  * | state    | entered when                                   | `next` then                         |
  * |----------|------------------------------------------------|-------------------------------------|

@@ -82,7 +82,7 @@ const COUNTS = [
 ] as const
 type Count = (typeof COUNTS)[number]
 
-/** What came in a run, by the counters of `receiver.stats()`. */
+/** The counters of `receiver.stats()` at the end of a run. */
 export interface Result extends Readonly<Record<Count, number>> {
   readonly type: 'result'
 }

@@ -1,4 +1,4 @@
-/** What a search found: a table, JSON, and a page. */
+/** Reports a search's findings as a table, JSON and a page. */
 import { writeFileSync } from 'node:fs'
 import { SpeadcastError } from '../../../errors.js'
 import { printJson, say } from '../../common/print.js'

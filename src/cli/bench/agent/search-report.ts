@@ -1,4 +1,4 @@
-/** What the table, JSON and the page of a search are made from, and words that they share. */
+/** Defines the report from which a search's table, JSON and page are made, and the words that they share. */
 import { bitsPerSecond } from '../../common/table.js'
 import type { BenchFlags } from '../flags.js'
 import { DEFAULT_BURST_BYTES } from './bursts.js'

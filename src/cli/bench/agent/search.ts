@@ -36,12 +36,12 @@ export type Phase = 'full' | 'search' | 'confirm' | 'done'
 /** A rate counts as reached from this share on. */
 export const REACHED = 0.98
 /**
- * A trial that did not reach its rate, or lost a little, may have met something else: a busy machine. It is made again, so many times in
- * all.
+ * A trial that did not reach its rate, or lost a little, may have met a busy machine instead of a limit. It is made again, until there are this
+ * many such trials.
  */
 const MOST_UNSURE = 3
 const LITTLE_LOST = 0.02
-/** Steps that double so often end in the middle. */
+/** A step that doubled this often reaches beyond the middle between `#low` and `#high`, so the middle is tried next. */
 const UNBOUNDED = 30
 /** More trials would find nothing: conditions change faster than the search. */
 const MOST_TRIALS = 60
@@ -53,7 +53,7 @@ export class RateSearch {
   #phase: Phase = 'full'
   /** The highest that passed; 0: none did. */
   #low = 0
-  /** What to ask for to get `#low`: 0 where it was as fast as possible. */
+  /** The rate to ask for to get `#low`; 0: as fast as possible. */
   #lowRate = 0
   /** The lowest that failed, above `#low`. */
   #high = Number.POSITIVE_INFINITY
@@ -158,9 +158,9 @@ export class RateSearch {
 
   /** A trial failed: goes down from there. */
   #fall({ rate, reached, received }: Trial): void {
-    // A sender that was held up sent the rest the faster.
+    // A sender that was held up reaches less than the rate on the whole, but sends the rest at the rate, so the rate is what failed.
     const failed = rate > 0 && rate <= this.#first ? rate : reached
-    // What passed before was luck.
+    // A rate that is no higher than `#low` failed, so `#low` passed by chance and counts no longer.
     if (failed <= this.#low) this.#low = 0
     this.#high = this.#low === 0 ? failed : Math.min(this.#high, failed)
     this.#phase = 'search'

@@ -28,7 +28,7 @@ export interface AgentLimits {
   readonly json: boolean
 }
 
-/** What an agent has done, in all. */
+/** The sums of all runs that an agent served. */
 export interface Served {
   masters: number
   runs: number
@@ -47,13 +47,13 @@ interface Ends {
   readonly served: Served
 }
 
-/** A master that asks for nothing for so long has gone. */
+/** A master that asks for nothing for this time counts as gone. */
 const IDLE_SECONDS = 60
-/** What a master may take longer than it said, for opening its stream and sending what was queued. */
+/** A master may take this much longer than it announced, because it opens its stream and sends what was queued. */
 const GRACE_SECONDS = 20
-/** Nothing more comes when nothing came for so long, */
+/** A run is complete when nothing came for this time. */
 const QUIET_MS = 300
-/** or is not waited for. */
+/** The agent waits no longer than this for the last packets of a run. */
 const MOST_QUIET_SECONDS = 10
 const LOOK_MS = 20
 const TRIES = 5

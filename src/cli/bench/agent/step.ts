@@ -68,7 +68,7 @@ const HEADER_BYTES = 8 + 6 * 8
 const AROUND_FRAME_BYTES = 24
 /** After Ctrl-C, queued batches may go for this time. */
 const DEADLINE_SECONDS = 2
-/** A run that is slower than its rate ends after so many times its time. */
+/** A run that is slower than its rate ends after this multiple of its time. */
 const OVERTIME = 1.25
 /** Returns undefined if it was interrupted. @throws what `control` throws; what openStream throws */
 export async function runStep(control: Control, plan: StepPlan): Promise<{ step: Step; nextCnt: number } | undefined> {
