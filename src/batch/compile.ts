@@ -54,7 +54,7 @@ export interface CompileOptions {
   readonly mode: GroupMode
   readonly immediates: readonly StagedImmediate[]
   readonly cntColumnAt: number
-  /** Which entry of the columns each heap has; default: heap j has the j-th. */
+  /** The entry of the columns that each heap has; default: heap j has the j-th. */
   readonly entries?: Uint32Array | undefined
   /** Returns which item of a heap's plan a staged immediate is, where plans differ; default: the same in all. */
   readonly itemIndex?: (spec: HeapSpec, item: number) => number

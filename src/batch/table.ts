@@ -74,6 +74,6 @@ export interface ScatterTable {
   /** Byte offset of the column of explicit heap cnts (−1 = take from the sequence), one double per heap. */
   readonly cntColumnAt: number
   readonly immediates: readonly ImmediateScatter[]
-  /** Which entry of the columns each heap has; undefined: heap j has the j-th. */
+  /** The entry of the columns that each heap has; undefined: heap j has the j-th. */
   readonly entries?: Uint32Array
 }

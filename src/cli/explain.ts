@@ -49,7 +49,7 @@ function run(code: string | undefined, { json }: { readonly json?: true }): void
 }
 
 function page(): { readonly manifest: URL; readonly file: string; readonly text: string } {
-  // By a name of the manifest's own `imports`, because this file stands at another depth in the bundle than in dist/.
+  // The manifest is found by a name of its own `imports`, because this file stands at another depth in the bundle than in dist/.
   const manifest = new URL(import.meta.resolve('#package.json'))
   const file = fileURLToPath(new URL(PAGE, manifest))
   return { manifest, file, text: readFileSync(file, 'utf8') }

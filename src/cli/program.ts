@@ -42,7 +42,7 @@ const COMMANDS: Readonly<Record<string, { readonly description: string; readonly
 export const isCommand = (name: string): boolean => Object.hasOwn(COMMANDS, name)
 
 function version(): string {
-  // By a name of the manifest's own `imports`, because this file stands at another depth in the bundle than in dist/.
+  // The manifest is found by a name of its own `imports`, because this file stands at another depth in the bundle than in dist/.
   const { version } = JSON.parse(readFileSync(new URL(import.meta.resolve('#package.json')), 'utf8'))
   return version
 }

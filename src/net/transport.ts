@@ -1,4 +1,4 @@
-/** Which transport endpoints ask for. */
+/** Tells whether endpoints ask for TCP, and refuses mixed ones. */
 import { ensure } from '../errors.js'
 import { isMulticast } from './address.js'
 import type { EndpointSpec } from './endpoint.js'

@@ -145,8 +145,8 @@ export class TcpSource implements PacketSource {
   }
 
   /**
-   * Leaves a listener alone for a while, whose connection cannot be accepted. It waits with the kernel meanwhile, which takes what it sends;
-   * without the pause the listener would be ready for ever, and a turn never come to its end.
+   * Leaves a listener alone for a while, because its next connection cannot be accepted. Meanwhile that connection waits in the kernel, which buffers
+   * its bytes. Without the pause the listener would stay ready, and a turn would never end.
    */
   #rest(listener: number, endpoint: number, error: NativeError, now: number): void {
     this.#stats[STAT.acceptsFailed]!++
@@ -181,7 +181,7 @@ export class TcpSource implements PacketSource {
     }
     session.message()
     const end = MOST_STREAM_PACKET_BYTES + read
-    // A sender that spares its bytes must not have all of a packet copied and looked through for each.
+    // A sender may send a packet byte by byte. Copying and parsing the whole packet for each byte would take too much time.
     if (heldBytes + read < wantedBytes) {
       this.#hold(connection, heldBytes, this.#u8.subarray(MOST_STREAM_PACKET_BYTES, end), connections, session)
       return read

@@ -13,7 +13,8 @@ export interface SendOptions {
   /** The first heap to send. `SendError.outcome` counts heaps from it. Default 0. */
   firstHeap?: number
   /**
-   * Which heaps of the batch to send: a byte for each, and those with 0 are left out, as are those outside of `firstHeap` and `heaps`. It is read now.
+   * Names the heaps of the batch to send, with a byte for each heap. Heaps with 0, and heaps outside of `firstHeap` and `heaps`, are left out. The call
+   * reads the mask at once.
    * Heaps that are left out take no heap cnt. `SendError.outcome` has an entry for each heap of the batch. Default: all.
    */
   mask?: Uint8Array

@@ -57,7 +57,7 @@ test('a receiver that gets less the more is sent is found too', () => {
   for (let runs = 0; rates.phase !== 'done'; runs++) {
     expect(runs).toBeLessThan(40)
     const rate = rates.next || 1e9
-    // Beyond what it bears it is busy with dropping.
+    // Above the rate that it can take, the receiver is busy with dropping packets.
     const received = rate <= 1e8 ? rate : 1e15 / rate
     rates.note({ rate: rates.next, reached: rate, received, passed: rate <= 1e8, lost: 1 - received / rate })
   }

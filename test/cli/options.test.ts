@@ -69,7 +69,7 @@ const DATA = [...THREE, '--descriptors', 'none', '--no-stop']
 const ONE = ['-n', '1', '-H', '4000', '--descriptors', 'none', '--no-stop']
 const GREEDY = [...ONE, '--split', 'greedy']
 const PACED = ['--rate', '10MB/s', '--burst', '64']
-/** Nobody hears it, and nobody answers. */
+/** A group that has no member, so nobody answers. */
 const GROUP = '239.77.0.1:7148'
 const UDP = [...THREE, '--backend', 'udp', '--interface', '127.0.0.1']
 const stamps = (seen: Seen) => data(seen).map((packet) => value(packet, TIMESTAMP))

@@ -154,7 +154,7 @@ export function streamContract({ what, backend, evidence, states, unavailable = 
         batches: 1,
         inFlight: 0,
       })
-      // Nobody tells of TCP's headers.
+      // The kernel does not tell how many bytes TCP's headers take.
       if (backend === 'tcp') expect(stats.wireBytes).toBe(stats.udpBytes)
       else expect(stats.wireBytes).toBeGreaterThan(stats.udpBytes)
       expect(stats.udpBytes).toBeGreaterThan(4 * BYTES)

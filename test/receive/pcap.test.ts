@@ -157,7 +157,7 @@ test('the end is the end of the file, the heaps asked for, stop heaps if asked f
   expect((await read(pcap, { stops: 1 })).summary).toMatchObject({ reason: 'stop' })
   expect((await read(pcap, { heaps: 3 })).summary).toMatchObject({ reason: 'heaps', heaps: 3 })
   const receiver = await openReceiver({ pcapPath: file(pcapOf(frames(2000))), timeoutSeconds: 0.2 })
-  // Nobody takes heaps, so it waits.
+  // The receiver waits, because no consumer takes heaps.
   expect(await receiver.done).toMatchObject({ reason: 'timeout' })
   const closed = await openReceiver({ pcapPath: file(pcapOf(frames(2000))) })
   expect(await closed.close()).toMatchObject({ reason: 'closed' })

@@ -40,7 +40,7 @@ test('a thousand connections that say nothing: 256 stay, the others are turned a
   ])
   first.write(packet(2, payloadOf(2, 100)))
   await until(() => receiver.stats().heaps === 2)
-  // Those who leave make room.
+  // Connections that close make room for others.
   for (const socket of crowd) socket.destroy()
   await until(() => receiver.stats().connections === 256)
   const late = await dial()

@@ -74,7 +74,7 @@ test('a crowd is turned away where it is too large, and those who were there bef
   const first = await dial()
   first.write(packet(1, payloadOf(1, 100)))
   const before = process.memoryUsage.rss()
-  // Those who are turned away may be gone before the last of them is connected.
+  // Connections may be turned away before the last one is made.
   const crowd = await Promise.all(Array.from({ length: 300 }, () => dial()))
   const half = packet(5, payloadOf(5, 60_000)).subarray(0, 50_000)
   for (const socket of crowd) socket.write(half)

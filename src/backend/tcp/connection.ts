@@ -120,7 +120,7 @@ export class Connection {
     this.interest.events = (room || this.#vector ? POLLOUT : 0) | this.#closing
   }
 
-  /** Nothing tells twice that the receiver has closed its side; a socket that is not read would tell it for ever. */
+  /** The event for a receiver that closes its side. It is asked for until it came, because poll(2) would report it for ever. */
   get #closing(): number {
     return this.receiverHasClosed || this.#socket.given ? 0 : POLLRDHUP
   }

@@ -40,7 +40,7 @@ export class SweepProgress {
     }
   }
 
-  /** By what a measurement took so far, or should take. */
+  /** Estimates by the mean time of the measurements so far, or by the planned time before the first has ended. */
   #secondsLeft(startedAt: number): number {
     const { repeats, sizes, seconds, warmupSeconds } = this.#flags
     const each = this.#done > 0 ? (startedAt - this.#startedAt) / 1000 / this.#done : seconds + warmupSeconds
@@ -49,7 +49,7 @@ export class SweepProgress {
   }
 }
 
-/** Bytes a second over the latest span of time; of what came before it was made nothing counts. */
+/** Measures bytes a second over the latest span of time. Bytes sent before its construction do not count. */
 class RecentRate {
   readonly #marks: { readonly at: number; readonly bytes: number }[]
 

@@ -1,4 +1,4 @@
-/** Says after a backend that was asked for by name cannot work what can. */
+/** Says which backends can send where a backend that was asked for by name cannot. */
 import { BackendRefused, SpeadcastError } from '../../errors.js'
 import type { TransportFlags } from './transport-options.js'
 

@@ -12,7 +12,7 @@ export type Listener = (line: string, kind: MessageKind) => boolean
 
 let listener: Listener | undefined
 
-/** From now on one listener hears of every message; undefined: none. */
+/** Sets the listener that hears of every message from now on; undefined: none. */
 export function listenToMessages(to: Listener | undefined): void {
   listener = to
 }

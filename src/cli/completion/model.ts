@@ -63,7 +63,7 @@ function flagOf({ short, long, flags, description, required, optional, variadic,
   return { names, description, value: { name, values: argChoices ?? valuesOf(name), required, several: variadic } }
 }
 
-/** By what `--help` calls the value. */
+/** The kinds of values, found by the names that `--help` gives to them. */
 const KINDS: readonly (readonly [RegExp, Values])[] = [
   [/^(FILE|PATH)\b/, 'files'],
   [/^NAME\|ADDRESS$/, 'interfaces'],

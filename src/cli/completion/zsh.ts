@@ -31,7 +31,7 @@ function functionOf(node: Node): string {
   const calls = (each: readonly string[]) => each.map((spec) => `\\\n    ${spec}`).join(' ')
   const specs = flags.flatMap(specsOf)
   if (commands.length === 0) return `${name}() {\n  _arguments -S ${calls([...specs, ...values.map(argumentSpec)])}\n}`
-  // Behind the name of a command its own function completes. Other words are values, where the command takes any.
+  // After the name of a subcommand, that command's own function completes. Other words are values, if the command takes any.
   const first = `'1:${values.length > 0 ? escaped(values[0]!.name, ':') : 'command'}:->first'`
   return `${name}() {
   local curcontext=$curcontext state line

@@ -2,7 +2,7 @@
 import type { ReceiverOptions } from '../../receive/index.js'
 import type { ReportFlags } from '../common/run-flags.js'
 
-/** The flags of `speadcast recv` as commander parsed them. */
+/** The options, as commander parses them. */
 export interface RecvFlags extends ReportFlags {
   heaps?: number
   timeout?: number

@@ -17,7 +17,7 @@ import type { Input } from './input.js'
 import type { SendItems } from './items.js'
 
 const BATCH_BYTES = 512 * 1024
-/** So that heaps of immediates alone make batches of bearable length. */
+/** Smaller heaps count as this many bytes, because heaps of immediates alone would make batches with too many heaps. */
 const LEAST_HEAP_BYTES = 64
 /** A source that fills a batch of 512 KiB in this time gives 0.4 Gb/s: slower ones cost little CPU even with short batches. */
 const LIVE_DELAY_MS = 10

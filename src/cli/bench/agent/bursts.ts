@@ -1,8 +1,8 @@
 import type { Step } from './step.js'
 
-/** As `send` has it. */
+/** The burst length that `send` has by default. */
 export const DEFAULT_BURST_BYTES = 65536
-/** Packets are lost at a rate below this share of what came through at once: not the rate is too high for the way, but bursts too long. */
+/** If packets are lost below this share of the highest rate that came through, bursts are too long, and the rate is not the reason. */
 const TOO_LONG = 0.9
 const SHORTER = 4
 

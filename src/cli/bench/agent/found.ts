@@ -19,7 +19,7 @@ export interface Found {
   readonly burstBytes: number
   /** Whether all rounds of confirmation passed. */
   readonly confirmed: boolean
-  /** The cause in whose way a higher rate is. */
+  /** The cause that prevents a higher rate. */
   readonly limitedBy: Cause | 'rate' | 'unknown'
   readonly why: string
   readonly steps: readonly Step[]
@@ -30,7 +30,7 @@ const median = (values: readonly number[]): number => {
   return (sorted[(sorted.length - 1) >> 1]! + sorted[sorted.length >> 1]!) / 2
 }
 
-/** Below this share of what came through at once, the length of bursts is in the way. */
+/** Below this share of the highest rate that came through, bursts are probably too long. */
 const BURST_HINT = 0.8
 
 export interface Searched {
@@ -46,7 +46,7 @@ export function foundOf(searched: Searched, search: RateSearch): Found {
   const { low } = search
   const tcp = transport === 'tcp'
   const passed = steps.filter((step) => step.passed)
-  // Rounds at one rate have that rate; those that were as fast as possible are rounds of one another.
+  // Runs with one rate asked are rounds of each other, also those that were asked to be as fast as possible.
   const best = passed.at(-1)
   const all =
     best === undefined || low === 0
@@ -60,7 +60,7 @@ export function foundOf(searched: Searched, search: RateSearch): Found {
     const none = { rate: undefined, payloadRate: undefined, frameRate: undefined, wireRate: undefined, confirmed: false }
     return { ...searched, ...none, burstBytes: worst.burstBytes, limitedBy: worst.cause, why: worst.why }
   }
-  // Where a queue on the way takes what is too much, the rate of arrival is that of the way.
+  // If a queue on the way buffers the excess, the way's rate is the rate at which packets arrive.
   const rate = Math.min(
     median(rounds.map(({ rateReached }) => rateReached)),
     median(rounds.map(({ rateReceived }) => rateReceived)),
@@ -84,7 +84,7 @@ function limitOf(steps: readonly Step[], rate: number, last: Step, tcp: boolean)
     .filter((step) => !step.passed && step.burstBytes === last.burstBytes)
     .toSorted((a, b) => a.rateReached - b.rateReached)
   const above = failed.find(({ rateReached }) => rateReached >= rate * REACHED) ?? failed.at(-1)
-  // More came through at another time: short bursts might.
+  // Other runs let more through, so shorter bursts may let this rate through.
   const most = Math.max(...failed.map(({ rateReceived }) => rateReceived))
   const hint =
     above?.cause === 'way' && rate < most * BURST_HINT

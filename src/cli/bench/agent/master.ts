@@ -19,9 +19,9 @@ import { runStep, type Step } from './step.js'
 import { describeStep, lossOf, STEP_HEAD } from './step-line.js'
 
 const DEFAULT_SIZES: readonly number[] = [1024, 16384, 262144, 4194304]
-/** How many runs a search takes, until one says. */
+/** The number of runs that a search usually takes, for the estimate until one search has ended. */
 const USUAL_STEPS = 12
-/** A run takes that much longer than it sends. */
+/** A run takes this much longer than the time for which it sends. */
 const STEP_SECONDS = 0.5
 
 /** @param given whether the option was given on the command line */

@@ -43,7 +43,7 @@ interface Ends {
   /** The address of this host that the master connected to, on which heaps are received. */
   readonly address: string
   readonly from: string
-  /** To be added to. */
+  /** The sums to which each run adds. */
   readonly served: Served
 }
 
@@ -113,7 +113,7 @@ async function serveRun(channel: LineChannel, open: Open, { address, from, serve
       type: 'result',
       ...{ packets, bytes, messages, heaps, heapsIncomplete, payloadBytes, duplicates, reordered, malformed },
       ...{ packetsRefused, heapsRefused, heapsEvicted },
-      // Nobody counts them for node:dgram.
+      // The receiver by node:dgram cannot count them (NaN).
       droppedByKernel: Number.isNaN(droppedByKernel) ? 0 : droppedByKernel,
       droppedByInterface: Math.max(0, interfaceDrops(address) - drops),
       seconds,

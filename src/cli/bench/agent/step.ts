@@ -165,7 +165,7 @@ function stepOf({ heapSizeBytes, phase, rate, burstBytes, flags }: StepPlan, { s
     rateAsked: rate,
     burstBytes,
     rateReached,
-    // From its first packet to its last, a receiver sees less time than the sender, and of a single burst hardly any.
+    // A receiver's time from its first packet to its last is shorter than the sender's, and for a single burst it is almost 0.
     rateReceived: result.bytes / Math.max(result.seconds, seconds),
     payloadRate: result.payloadBytes / Math.max(result.seconds, seconds),
     ...(onWire && { frameRate: (wireBytes - AROUND_FRAME_BYTES * packets) / seconds, wireRate: wireBytes / seconds }),

@@ -87,7 +87,7 @@ function lossOf(sent: Sent, result: Result, packetsLost: number): Verdict {
     [byInterface, 'receiver-interface', `the receiver's interface dropped ${many(byInterface, 'packet')}`],
     [bySender, 'sender-interface', `this host dropped ${many(bySender, 'packet')} below the socket`],
     [memory, 'receiver-memory', `the receiver's memory was full for ${counted(memory, 'packet or heap', 'packets or heaps')}`],
-    // The estimate of what the socket dropped is none to the packet.
+    // The socket's drops are an estimate, so a small remainder does not count as lost on the way.
     [bySocket > 0 && onWay < bySocket / 10 ? 0 : onWay, 'way', `${many(onWay, 'packet')} lost on the way`],
   ]
   const found = parts.filter(([count]) => count > 0).toSorted(([a], [b]) => b - a)
