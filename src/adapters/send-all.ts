@@ -78,9 +78,12 @@ export async function sendAll(
     failure ??= { error }
     wake?.()
   }
-  const failed = new Promise<void>((resolve) => {
-    wake = resolve
-  })
+  // A race with one promise for the whole run would keep a reaction of each heap until its end.
+  const unlessFailed = <T>(awaited: T | Promise<T>): Promise<T | undefined> =>
+    new Promise((resolve, reject) => {
+      wake = () => resolve(undefined)
+      Promise.resolve(awaited).then(resolve, reject)
+    })
   const onAbort = () => {
     fail(signal!.reason)
     withdraw.abort(signal!.reason)
@@ -95,9 +98,9 @@ export async function sendAll(
   const iterator = iterate(source)
   try {
     while (!failure) {
-      const next = await Promise.race([iterator.next(), failed])
+      const next = await unlessFailed(iterator.next())
       if (failure || !next || next.done) break
-      for (let full = fullOf(streams); full && !failure; full = fullOf(streams)) await Promise.race([full.ready, failed])
+      for (let full = fullOf(streams); full && !failure; full = fullOf(streams)) await unlessFailed(full.ready)
       if (failure) break
       const references = referencesOf(next.value)
       for (const each of streams) {

@@ -77,6 +77,21 @@ export function streamContract({ what, backend, evidence, states, unavailable = 
       await close()
     })
 
+    test('a mask sends the heaps that it enables; the others take no heap cnt', async () => {
+      const { stream, arrived, close } = await open(2, { descriptors: 'none' })
+      const batch = batchOf(stream, 6)
+      expect(await stream.send(batch, { mask: Uint8Array.of(1, 0, 0, 1, 1, 0) })).toMatchObject({ heaps: 3, packets: 3, evidence })
+      expect(await stream.send(batch, { mask: new Uint8Array(6) })).toMatchObject({ heaps: 0, packets: 0 })
+      expect(await stream.send(batch, { mask: Uint8Array.of(0, 0, 0, 0, 0, 1) })).toMatchObject({ heaps: 1, firstCnt: 4 })
+      await stream.close()
+      const heaps = dataOf(await arrived(4)).sort((a, b) => a.cnt - b.cnt)
+      expect(heaps.map(({ cnt, timestamp, substream }) => [cnt, timestamp, substream])).toEqual(
+        [0, 3, 4, 5].map((j, i) => [i + 1, j, j % 2]),
+      )
+      for (const { timestamp, samples } of heaps) expect(Buffer.from(samples)).toEqual(Buffer.alloc(BYTES, timestamp))
+      await close()
+    })
+
     test('descriptors by a timer go on while nothing else is sent, to each substream, with cnts of their own', async () => {
       const { stream, arrived, close } = await open(2, { descriptors: { everySeconds: 0.01, firstCnt: 1000 } })
       await stream.send(batchOf(stream, 2))

@@ -150,6 +150,7 @@ ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {
   calls++;
   if (calls % 5 == 0) { errno = EINTR; return -1; }
   if (calls % 97 == 0) { errno = EAGAIN; return -1; }
+  if (calls % 89 == 0) { errno = ENOBUFS; return -1; }
   struct msghdr first = *message;
   while (first.msg_iovlen > 0 && first.msg_iov->iov_len == 0) { first.msg_iov++; first.msg_iovlen--; }
   struct iovec byte = { first.msg_iov->iov_base, 1 };

@@ -38,6 +38,8 @@ import { TcpPosting } from './posting.js'
 
 /** As large as packets of the other backends; a receiver may bound them. */
 const MOST_PACKET_BYTES = 65507
+/** The first pause where the kernel has no memory; the engine doubles it. */
+const MEMORY_PAUSE_NANOSECONDS = 100_000
 
 export class TcpBackend implements Backend {
   readonly caps: BackendCaps
@@ -135,8 +137,8 @@ export class TcpBackend implements Backend {
         row += begun
       } else if (connection.state === 'open') {
         this.#blocked = connection
-        this.#counters[COUNTER.waits]! += 1
-        again(out, 'writable')
+        this.#counters[connection.lacksMemory ? COUNTER.noBuffers : COUNTER.waits]! += 1
+        again(out, connection.lacksMemory ? MEMORY_PAUSE_NANOSECONDS : 'writable')
         return
       } else {
         this.#noteLosses()

@@ -35,6 +35,8 @@ export class Connection {
   acknowledged = 0
   begun = 0
   receiverHasClosed = false
+  /** The kernel had no memory at the last call. The socket is writable all the same, so only time helps. */
+  lacksMemory = false
   lossNoted = false
   /** The events of the socket to wait for; a lost connection is not waited for. */
   readonly interest: { readonly fd: number; events: number }
@@ -72,6 +74,7 @@ export class Connection {
         this.#refuse(-taken)
         return false
       }
+      this.lacksMemory = false
       this.#taken += taken
       this.#skip += taken
       this.#forward()
@@ -93,6 +96,7 @@ export class Connection {
       this.#refuse(-taken)
       return 0
     }
+    this.lacksMemory = false
     this.#taken += taken
     const to = bytesBefore[first]! + taken
     let row = rowsBefore(bytesBefore, first, end, to)
@@ -117,7 +121,8 @@ export class Connection {
 
   /** Sets what to wait for: acknowledgements and losses anyway, room for a packet if there is none, or for the rest of one. */
   await(room: boolean): void {
-    this.interest.events = (room || this.#vector ? POLLOUT : 0) | this.#closing
+    const wants = (room || this.#vector !== undefined) && !this.lacksMemory
+    this.interest.events = (wants ? POLLOUT : 0) | this.#closing
   }
 
   /** The event for a receiver that closes its side. It is asked for until it came, because poll(2) would report it for ever. */
@@ -126,7 +131,8 @@ export class Connection {
   }
 
   #refuse(errno: number): void {
-    if (errno !== EAGAIN && errno !== ENOBUFS && errno !== ENOMEM) this.lose(errno)
+    this.lacksMemory = errno === ENOBUFS || errno === ENOMEM
+    if (errno !== EAGAIN && !this.lacksMemory) this.lose(errno)
   }
 
   /** Learns how much is acknowledged. */
