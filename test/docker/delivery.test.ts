@@ -107,5 +107,5 @@ test('a packet larger than the network carries is refused, with the size that fi
   needDocker(ctx)
   const large = await docker('run', '--rm', ...network!.at(20), IMAGE, 'send', '239.10.0.1:7148', '-p', '9000')
   expect(large).toMatchObject({ code: 2, stdout: '' })
-  expect(large.stderr).toMatch(/exceeds MTU 9000 of eth0; pass packetSizeBytes ≤ 8972/)
+  expect(large.stderr).toMatch(/exceeds MTU 9000 of eth0; pass -p 8972/)
 })

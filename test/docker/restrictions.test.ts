@@ -55,7 +55,7 @@ test('with nothing at all: auto says why it is udp, and ibverbs by name is refus
     'ibverbs',
   )
   expect(ibverbs).toMatchObject({ code: 1, stdout: '' })
-  expect(ibverbs.stderr).toMatch(/^speadcast send: backend 'ibverbs' cannot work here: .*(could not be loaded|no RDMA device)/)
+  expect(ibverbs.stderr).toMatch(/^speadcast send: --backend ibverbs cannot work here: .*(could not be loaded|no RDMA device)/)
   const doctor = await docker('run', '--rm', ...LEAST, IMAGE, 'doctor', '239.10.0.1:7148', '--interface', 'eth0', '--json')
   expect(doctor).toMatchObject({ code: 0, stderr: '' })
   expect(json(doctor)).toMatchObject({ backend: 'udp' })

@@ -242,6 +242,6 @@ test.each(['without a reader', 'with a reader'])('a FIFO %s is refused', async (
     await sleep(200)
   }
   const { code, stdout, stderr } = await start(recvArgv(`127.0.0.1:${await freePort()}`, '--output', fifo, '--json')).ended
-  expect([code, stdout]).toEqual([1, ''])
+  expect([code, JSON.parse(stdout)]).toMatchObject([1, { error: { code: 'ERR_SPEADCAST_INPUT', exitStatus: 1 } }])
   expect(stderr).toContain(`cannot write ${fifo}: it must be a file, not a pipe or socket`)
 })

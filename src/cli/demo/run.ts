@@ -9,7 +9,7 @@ import { complain, EXIT_FAILED, usageError } from '../common/exit.js'
 import { onInterrupt } from '../common/interrupt.js'
 import { printSummary, say } from '../common/print.js'
 import { showProgress } from '../common/progress.js'
-import { bytes, bytesPerSecond, count, table } from '../common/table.js'
+import { bytes, bytesPerSecond, count, many, table } from '../common/table.js'
 import { Tally } from '../common/tally.js'
 import { patternSource } from '../send/heaps.js'
 import { tutorialItems } from '../send/items.js'
@@ -124,7 +124,7 @@ async function demo(stream: Stream, receiver: Receiver, gate: CreditGate, flags:
         ],
         ['packets/s', `${count(summary.packetsPerSecond)}, of at most ${flags.packetSize} bytes`],
         ['heaps sent', `${count(tally.heaps)} of ${flags.heapSize} bytes`],
-        ...(summary.interrupted ? ([['interrupted', `before all ${count(pattern.heaps)} heaps were sent`]] as const) : []),
+        ...(summary.interrupted ? ([['interrupted', `before all of ${many(pattern.heaps, 'heap')} were sent`]] as const) : []),
         ['heaps received', count(heaps)],
         ['heaps lost', `${count(lost)}${heapsIncomplete > 0 ? `, ${count(heapsIncomplete)} of them incomplete` : ''}`],
         ['heaps corrupt', `${count(heapsCorrupt)}, every byte checked`],

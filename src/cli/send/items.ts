@@ -89,7 +89,7 @@ function moduloOf(
   if (!fits || (kind === 'f' && bits !== 32))
     throw usageError(
       `the timestamp stands in its item pointer, so it has at most ${heapAddressBits} bits in whole bytes, such as ` +
-        `u${Math.min(TIMESTAMP_BITS, heapAddressBits)}; item ${name} has ${kind === 'f' ? `a float of ${bits} bits` : `${bits} bits`}`,
+        `u${Math.min(TIMESTAMP_BITS, heapAddressBits)}; item ${name} has ${kind === 'f' ? `a float of ${counted(bits, 'bit')}` : counted(bits, 'bit')}`,
     )
   if (kind === 'f') return 2 ** 24
   return Math.min(2 ** (8 * byteLength! - (kind === 'i' ? 1 : 0)), 2 ** 53)
