@@ -37,7 +37,7 @@ const ATTEMPTS = {
   pcap: send({ backend: 'pcap', pcapPath: process.argv[2] }),
   receive: receive({}),
   receiveDgram: receive({ backend: 'dgram' }),
-  devices: async () => listRdmaDevices(),
+  devices: async () => listRdmaDevices({ library: 'libibverbs.so.1' }),
 }
 const run = async () => {
   const answers = {}

@@ -187,7 +187,7 @@ test('the first SIGINT or SIGTERM ends with the summary and 0, a second while th
     await run.said(/listening/)
     run.child.kill(signal)
     const { code, stdout } = await run.ended
-    expect([code, JSON.parse(stdout)]).toMatchObject([0, { heaps: 0, reason: 'closed' }])
+    expect([code, JSON.parse(stdout)]).toMatchObject([0, { heaps: 0, reason: 'interrupted' }])
   }
   const run = start(recvArgv(`127.0.0.1:${await freePort()}`, '--json'))
   await run.said(/listening/)
