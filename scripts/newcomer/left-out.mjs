@@ -8,6 +8,7 @@ const CANNOT = [
   [/^(bun|deno)\b/, 'needs Bun or Deno; test/project runs them'],
   [/^tc\b|--rate-method kernel\b/, 'needs root and the fq of the kernel; test/vm runs it'],
   [/^(npm run acceptance|ssh)\b/, 'needs a card and a second host; test/acceptance runs it on the software NIC'],
+  [/\bspeadcast bench\b.*\bagent\b/, 'needs a second host; test/cli runs it in two namespaces'],
   [/^nft\b/, "needs the reader's own firewall table"],
 ]
 

@@ -20,7 +20,7 @@ export function plainEnv(...folders) {
   return { ...env, PATH: [...folders, ...others].join(delimiter) }
 }
 
-const endpointOf = (line) => /\bspeadcast recv (\S+)/.exec(line)?.[1]
+const endpointOf = (line) => /\bspeadcast recv ([^-\s]\S*)/.exec(line)?.[1]
 
 export class Reader {
   #lab

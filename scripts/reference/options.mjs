@@ -18,6 +18,8 @@ export const OPTIONS = {
   entryPoints: ['src/index.ts', 'src/devices/index.ts', 'src/receive/index.ts'].map((file) => at(file)),
   tsconfig: at('tsconfig.json'),
   basePath: at('.'),
+  // Links to a source need a remote, which not every clone has.
+  disableSources: true,
   readme: at('README.md'),
   projectDocuments: [
     at('docs/*.md'),
