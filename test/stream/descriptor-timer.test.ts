@@ -60,9 +60,9 @@ describe.for([...OUTLETS, 'udp io_uring'] as const)('%s', (kind) => {
 
 describe('between the heaps of a long batch', () => {
   const LONG: [string, Partial<StreamOptions>, number][] = [
-    ['at rate 0', { memory: { acceptPerPost: 3, pauseNanoseconds: 1e6 } }, 40],
+    ['at rate 0', { memory: { acceptPerPost: 3, pauseNanoseconds: 1e6 } }, 200],
     ['at a rate', { rate: 60_000, burstBytes: 1 }, 40],
-    ['completed later', { memory: { acceptPerPost: 3, pauseNanoseconds: 1e6, completeAfterReaps: 4 } }, 40],
+    ['completed later', { memory: { acceptPerPost: 3, pauseNanoseconds: 1e6, completeAfterReaps: 4 } }, 200],
     ['of several packets', { packetSizeBytes: 100, memory: { acceptPerPost: 7, pauseNanoseconds: 1e6 } }, 40],
   ]
   test.for(LONG)('%s', async ([, options, heaps]) => {

@@ -16,7 +16,8 @@ export async function inTerminal(
 ): Promise<{ code: number | null; text: string }> {
   const child = spawn('python3', [PROGRAM, `${columns}`, '24', process.execPath, CLI, ...args], {
     stdio: ['ignore', 'pipe', 'inherit'],
-    env: { ...process.env, TERM: 'xterm-256color', ...env },
+    // Newer Nodes warn where both ask for colour and forbid it.
+    env: { ...process.env, NO_COLOR: undefined, FORCE_COLOR: undefined, TERM: 'xterm-256color', ...env },
   })
   let text = ''
   child.stdout!.setEncoding('utf8').on('data', (chunk: string) => {
