@@ -2,13 +2,13 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
-import { connect } from 'node:net'
 import { join } from 'node:path'
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { CLI, run, temporaryFolder } from '../support/cli.js'
 import { need } from '../support/need.js'
 import { makeNetns, netnsUnavailable } from '../support/netns.js'
 import { buildSoftnic, softnicUnavailable } from '../support/softnic.js'
+import { silentReceiver } from '../support/tcp-receivers.js'
 
 const GROUP = '239.77.0.1'
 const send = (...args: string[]) => [process.execPath, CLI, 'send', ...args]
@@ -98,19 +98,7 @@ test('--affinity holds the I/O thread on its CPUs', { timeout: 60_000 }, async (
 })
 
 test('--connect-timeout bounds the wait for a receiver that does not answer', { timeout: 60_000 }, async () => {
-  // Listens with the shortest queue, and never accepts: the kernel drops what comes when the queue is full (listen(2)).
-  const silent = `const s = require('net').createServer().listen({ port: 0, host: '127.0.0.1', backlog: 1 }, () => {
-    require('fs').writeSync(1, String(s.address().port))
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)
-  })`
-  const child = spawn(process.execPath, ['-e', silent], { stdio: ['ignore', 'pipe', 'inherit'] })
-  onTestFinished(() => void child.kill('SIGKILL'))
-  const [port] = await once(child.stdout, 'data')
-  for (let i = 0; i < 2; i++) {
-    const socket = connect(Number(`${port}`), '127.0.0.1').on('error', () => {})
-    onTestFinished(() => void socket.destroy())
-    await once(socket, 'connect')
-  }
-  const { code, stderr } = await run(['send', `tcp://127.0.0.1:${port}`, ...THREE, '--connect-timeout', '50'])
+  const to = await silentReceiver()
+  const { code, stderr } = await run(['send', to, ...THREE, '--connect-timeout', '50'])
   expect({ code, stderr }).toEqual({ code: 1, stderr: expect.stringContaining('did not answer in 50 ms') })
 })

@@ -1,6 +1,8 @@
 /** TCP servers to send to, one for each substream, which split what comes into packets by the lengths that they tell. */
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
+import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
+import { onTestFinished } from 'vitest'
 import { pointersOf } from './cli.js'
 import type { Arrival } from './receivers.js'
 
@@ -67,4 +69,22 @@ export async function openTcpReceivers(substreams: number, address = '127.0.0.1'
       await Promise.all(servers.map((server) => new Promise<void>((resolve) => server.close(() => resolve()))))
     },
   }
+}
+
+/** Starts a receiver that never answers a new connection, and returns its endpoint. */
+export async function silentReceiver(): Promise<string> {
+  // Listens with the shortest queue, and never accepts: the kernel drops what comes when the queue is full (listen(2)).
+  const silent = `const s = require('net').createServer().listen({ port: 0, host: '127.0.0.1', backlog: 1 }, () => {
+    require('fs').writeSync(1, String(s.address().port))
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)
+  })`
+  const child = spawn(process.execPath, ['-e', silent], { stdio: ['ignore', 'pipe', 'inherit'] })
+  onTestFinished(() => void child.kill('SIGKILL'))
+  const [port] = await once(child.stdout, 'data')
+  for (let i = 0; i < 2; i++) {
+    const socket = connect(Number(`${port}`), '127.0.0.1').on('error', () => {})
+    onTestFinished(() => void socket.destroy())
+    await once(socket, 'connect')
+  }
+  return `tcp://127.0.0.1:${port}`
 }

@@ -2,7 +2,7 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
-import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
+import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { ItemGroup, openStream, SendError, type Stream, type StreamOptions } from '#dist/src/index.js'
@@ -10,7 +10,7 @@ import { CLI, pointersOf, temporaryFolder } from '../support/cli.js'
 import { need } from '../support/need.js'
 import { AF_INET, PlainSocket, SOCK_STREAM } from '../support/plain-socket.js'
 import { programFile } from '../support/program.js'
-import { openTcpReceivers, splitPackets } from '../support/tcp-receivers.js'
+import { openTcpReceivers, silentReceiver, splitPackets } from '../support/tcp-receivers.js'
 
 const BYTES = 8192
 const items = () =>
@@ -265,20 +265,8 @@ test('nobody listens: opening says so, and what to do', async () => {
 })
 
 test('a receiver that does not answer is waited for as long as connectTimeoutMs says', async () => {
-  // Listens with the shortest queue, and never accepts: the kernel drops what comes when the queue is full (listen(2)).
-  const silent = `const s = require('net').createServer().listen({ port: 0, host: '127.0.0.1', backlog: 1 }, () => {
-    require('fs').writeSync(1, String(s.address().port))
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)
-  })`
-  const child = spawn(process.execPath, ['-e', silent], { stdio: ['ignore', 'pipe', 'inherit'] })
-  onTestFinished(() => void child.kill('SIGKILL'))
-  const [port] = await once(child.stdout, 'data')
-  for (let i = 0; i < 2; i++) {
-    const socket = connect(Number(`${port}`), '127.0.0.1').on('error', () => {})
-    onTestFinished(() => void socket.destroy())
-    await once(socket, 'connect')
-  }
-  await expect(openStream({ to: `tcp://127.0.0.1:${port}`, tcp: { connectTimeoutMs: 50 } })).rejects.toMatchObject({
+  const to = await silentReceiver()
+  await expect(openStream({ to: to, tcp: { connectTimeoutMs: 50 } })).rejects.toMatchObject({
     code: 'ERR_SPEADCAST_UNREACHABLE',
     message: expect.stringContaining('did not answer in 50 ms'),
   })

@@ -76,3 +76,7 @@ export function intervalOf(before: Totals, after: Totals, startMs: number, endMs
 }
 
 const inMicroseconds = (ms: number): number => Math.round(ms * 1000) / 1e6
+
+/** A rise in an interval as a rate; 0 in an interval without length. */
+export const perSecond = (value: number, { startSeconds, endSeconds }: Interval): number =>
+  endSeconds > startSeconds ? value / (endSeconds - startSeconds) : 0

@@ -1,6 +1,6 @@
 /** A run that receives, as it is shown while it lasts. */
 import type { Receiver, ReceiverStats } from '../../receive/index.js'
-import type { Interval, Totals } from './interval.js'
+import { perSecond, type Totals } from './interval.js'
 import type { LineColumn, Subject } from './subject.js'
 import { bitsPerSecond, bytes, bytesPerSecond, count, many } from './table.js'
 
@@ -23,8 +23,6 @@ export function receivingTotals(stats: ReceiverStats): Totals {
   return Object.fromEntries(COUNTERS.map((name) => [name, stats[name]]))
 }
 
-const perSecond = (value: number, { startSeconds, endSeconds }: Interval): number =>
-  endSeconds > startSeconds ? value / (endSeconds - startSeconds) : 0
 /** NaN is a counter that nobody counts. */
 const known = (value: number): string => (Number.isNaN(value) ? '?' : count(value))
 

@@ -1,6 +1,6 @@
 /** A run that sends, as it is shown while it lasts. */
 import type { Stream, StreamStats } from '../../index.js'
-import type { Interval, Totals } from './interval.js'
+import { type Interval, perSecond, type Totals } from './interval.js'
 import type { LiveContent } from './live-layout.js'
 import type { ProgressState } from './progress.js'
 import type { LineColumn, Subject } from './subject.js'
@@ -50,8 +50,6 @@ export function sendingTotals(
   return { ...own, ...Object.fromEntries(COUNTERS.map((name) => [name, stats[name] + (before[name] ?? 0)])) }
 }
 
-const perSecond = (value: number, { startSeconds, endSeconds }: Interval): number =>
-  endSeconds > startSeconds ? value / (endSeconds - startSeconds) : 0
 /** Times that the kernel or the device had no room, and that a datagram was refused for an earlier one's ICMP error. */
 const refusals = ({ noBuffers = 0, reposts = 0 }: Totals): number => noBuffers + reposts
 

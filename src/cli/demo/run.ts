@@ -1,11 +1,11 @@
 /** Runs `speadcast demo`: sends heaps over loopback, paced by the receiver's credits, and checks every byte. */
 
-import { createSocket } from 'node:dgram'
 import { counted } from '../../errors.js'
 import { openStream, packetsOf, type Stream } from '../../index.js'
 import { CreditGate } from '../../receive/credit-gate.js'
 import { openReceiver, type Receiver } from '../../receive/index.js'
 import { complain, EXIT_FAILED, usageError } from '../common/exit.js'
+import { freePort } from '../common/free-port.js'
 import { onInterrupt } from '../common/interrupt.js'
 import { printSummary, say } from '../common/print.js'
 import { showProgress } from '../common/progress.js'
@@ -36,7 +36,7 @@ export async function runDemo(flags: DemoFlags): Promise<void> {
   let stream: Stream | undefined
   let gate: CreditGate | undefined
   try {
-    const to = `127.0.0.1:${await freePort()}`
+    const to = `127.0.0.1:${await freePort('127.0.0.1', 'udp')}`
     receiver = await openReceiver({
       endpoints: to,
       verify: true,
@@ -151,15 +151,4 @@ function udpBytesOf({ heapSize, packetSize }: DemoFlags): number {
     (sum, packet) => sum + packet.length,
     0,
   )
-}
-
-/** Returns a UDP port of 127.0.0.1 that nobody has now. */
-async function freePort(): Promise<number> {
-  const socket = createSocket('udp4')
-  const port = await new Promise<number>((resolve, reject) => {
-    socket.once('error', reject)
-    socket.bind(0, '127.0.0.1', () => resolve(socket.address().port))
-  })
-  await new Promise<void>((resolve) => socket.close(() => resolve()))
-  return port
 }

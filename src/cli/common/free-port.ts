@@ -1,9 +1,8 @@
 import { createSocket } from 'node:dgram'
 import { createServer } from 'node:net'
-import type { Transport } from './protocol.js'
 
 /** Returns a port of the address that nobody has now. */
-export function freePort(address: string, transport: Transport): Promise<number> {
+export function freePort(address: string, transport: 'udp' | 'tcp'): Promise<number> {
   return new Promise((resolve, reject) => {
     if (transport === 'tcp') {
       const server = createServer()
