@@ -10,6 +10,13 @@ export const CMSGHDR = { len: 0, level: 8, type: 12, data: 16 } as const
 export const SOCKADDR_IN = { family: 0, port: 2, addr: 4, size: 16 } as const
 export const SOCKADDR_IN6 = { family: 0, port: 2, flowinfo: 4, addr: 8, scopeId: 24, size: 28 } as const
 export const EXTENDED_ERR = { errno: 0, origin: 4, type: 5, code: 6, info: 8, data: 12, size: 16 } as const
+export const CLOCK_REALTIME = 0
+export const CLOCK_TAI = 11
+/** adjtimex(2). */
+export const TIMEX = { modes: 0, maxerror: 24, esterror: 32, status: 40, tai: 160, size: 208 } as const
+export const STA_INS = 0x10
+export const STA_DEL = 0x20
+export const STA_UNSYNC = 0x40
 export const ITIMERSPEC = { interval: 0, value: 16, size: 32 } as const
 export const POLLFD = { fd: 0, events: 4, revents: 6, size: 8 } as const
 /** Packed on x86-64 only (__EPOLL_PACKED in sys/epoll.h). */

@@ -25,6 +25,8 @@ const PROTOTYPES = {
   read: 'intptr_t read(int fd, uint64_t buf, size_t count)',
   write: 'intptr_t write(int fd, uint64_t buf, size_t count)',
   eventfd: 'int eventfd(uint initval, int flags)',
+  clock_gettime: 'int clock_gettime(int clockid, uint64_t tp)',
+  adjtimex: 'int adjtimex(uint64_t buf)',
   timerfd_create: 'int timerfd_create(int clockid, int flags)',
   timerfd_settime: 'int timerfd_settime(int fd, int flags, uint64_t new_value, uint64_t old_value)',
   poll: 'int poll(uint64_t fds, uint64_t nfds, int timeout)',

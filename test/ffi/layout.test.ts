@@ -87,6 +87,10 @@ const STRUCTS: Record<string, { type: string; members: Record<string, string> }>
   URING_RSRC_UPDATE2: { type: 'struct io_uring_rsrc_update2', members: { offset: 'offset', data: 'data', nr: 'nr' } },
   URING_CQE: { type: 'struct io_uring_cqe', members: { userData: 'user_data', res: 'res', flags: 'flags' } },
   EPOLL_EVENT: { type: 'struct epoll_event', members: { events: 'events', data: 'data' } },
+  TIMEX: {
+    type: 'struct timex',
+    members: { modes: 'modes', maxerror: 'maxerror', esterror: 'esterror', status: 'status', tai: 'tai' },
+  },
   ITIMERSPEC: { type: 'struct itimerspec', members: { interval: 'it_interval', value: 'it_value' } },
 }
 /** Where the C name or expression is not the exported name. */
@@ -152,6 +156,7 @@ const PREAMBLE = `#define _GNU_SOURCE
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
+#include <sys/timex.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <sys/syscall.h>

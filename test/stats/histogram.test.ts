@@ -1,0 +1,65 @@
+// A histogram against the exact percentiles of the sorted values, and against HdrHistogram's own bucket boundaries.
+import fc from 'fast-check'
+import { expect, test } from 'vitest'
+import { Histogram } from '#dist/src/histogram.js'
+
+const make = () => new Histogram(new Float64Array(Histogram.DOUBLES))
+const filled = (values: readonly number[]) => {
+  const histogram = make()
+  for (const value of values) histogram.record(value)
+  return histogram.read()
+}
+
+test('nothing recorded reads as zeros', () => {
+  expect(make().read()).toEqual({ count: 0, mean: 0, p50: 0, p99: 0, p999: 0, max: 0 })
+})
+
+// HdrHistogram's documentation: with two significant digits, values are resolved by 1 to 255, by 2 to 511, by 4 to 1023, and so on.
+test.for([
+  [0, 0],
+  [1, 1],
+  [255, 255],
+  [256, 257],
+  [257, 257],
+  [258, 259],
+  [511, 511],
+  [512, 515],
+  [1023, 1023],
+  [1024, 1031],
+  [65_535, 65_535],
+  [65_536, 66_047],
+  [2 ** 31 - 1, 2 ** 31 - 1],
+  [2 ** 31, 2 ** 31 + 2 ** 24 - 1],
+  [2 ** 32, 2 ** 32 + 2 ** 25 - 1],
+  [2 ** 42, 2 ** 42 + 2 ** 35 - 1],
+])('a bucket of %i ends at %i', ([value, greatest]) => {
+  const histogram = make()
+  // A greater value beside it, because percentiles are bounded by the greatest.
+  for (const each of [value!, value!, 2 ** 43 - 1]) histogram.record(each)
+  expect(histogram.read().p50).toBe(greatest)
+})
+
+test('values beyond the range keep their maximum', () => {
+  expect(filled([2 ** 50, 2 ** 50])).toMatchObject({ count: 2, mean: 2 ** 50, p50: 2 ** 43 - 1, max: 2 ** 50 })
+})
+
+test('percentiles are those of the sorted values, to 1/128 above', () => {
+  const any = fc.oneof(fc.nat(300), fc.nat(2 ** 31 - 1), fc.double({ min: 0, max: 2 ** 43 - 1, noNaN: true }).map(Math.floor))
+  fc.assert(
+    fc.property(fc.array(any, { minLength: 1, maxLength: 3000 }), (values) => {
+      const sorted = values.toSorted((a, b) => a - b)
+      const exact = (share: number) => sorted[Math.max(1, Math.ceil(share * sorted.length)) - 1]!
+      const read = filled(values)
+      expect(read).toMatchObject({ count: values.length, max: sorted.at(-1) })
+      for (const [found, wanted] of [
+        [read.p50, exact(0.5)],
+        [read.p99, exact(0.99)],
+        [read.p999, exact(0.999)],
+      ] as const) {
+        expect(found).toBeGreaterThanOrEqual(wanted)
+        expect(found).toBeLessThanOrEqual(wanted + wanted / 128)
+      }
+    }),
+    { seed: 20261130, numRuns: 200 },
+  )
+})
