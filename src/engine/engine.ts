@@ -34,18 +34,17 @@ import {
   NEXT_WHEN_WRITABLE,
 } from './contract.js'
 import { type Flight, Flights } from './flights.js'
+import { Intake } from './intake.js'
 import { endOfHeap, Interlude } from './interlude.js'
 import { Pacer } from './pacer.js'
-import { Claim, type Ring, STOP_ABORT, STOP_DRAIN } from './ring.js'
+import { type Ring, STOP_ABORT, STOP_DRAIN } from './ring.js'
 import { crossing, wholeMessages } from './rows.js'
-import type { CntSequence } from './scatter.js'
 import { Settlements } from './settlements.js'
 import { patch } from './variant.js'
 import { Variants } from './variants.js'
 
 /** A 100 Gb/s NIC needs longer to send 512 packets than we need to post them. */
 const ROWS_PER_REAP = 512
-const PAUSE_NANOSECONDS = 10_000_000
 /** A post that an interlude may have to wait for. 64 MiB, as much as a call takes, are some ms. */
 const INTERRUPTIBLE_BYTES = 4 << 20
 
@@ -53,8 +52,7 @@ export class Engine {
   /** With NEXT_AT_DEADLINE, when to step again (the clock of step's `now`). */
   deadline = 0
   readonly #variants: Variants
-  readonly #claim = new Claim()
-  readonly #sequence: CntSequence = { nextHi: 0, nextLo: 1, stepHi: 0, stepLo: 1 }
+  readonly #intake: Intake
   readonly #pacer: Pacer | undefined
   readonly #post: PostResult = { kind: POST_OK, accepted: 0, skipped: 0, errno: 0, substream: 0, waitFor: 'writable' }
   readonly #completions: Completions
@@ -67,12 +65,8 @@ export class Engine {
   readonly #mostBytes: number
   readonly #tellsAtPost: boolean
   readonly #joins: boolean
-  /** The ring's submissions as they were last looked at: whatever was written before one of them is visible with it. */
-  #seen = 0
   /** Rows of flights posted since the backend was last asked for completions, if it does not tell at post. */
   #unasked = 0
-  #idle = true
-  #idleSince = Number.NEGATIVE_INFINITY
   /** The errno that the backend broke with; 0 = it did not. */
   #fatal = 0
 
@@ -84,7 +78,7 @@ export class Engine {
     /** Called after the shared words of settlements are written: once for all that settle together. */
     settled: () => void,
     /** Called when a submission is seen and before it is claimed: variants announced before it must be added now. */
-    readonly beforeClaim: () => void = () => {},
+    beforeClaim: () => void = () => {},
     /** The clock of step's `now`: tells when a burst was posted. */
     readonly clock: () => number = () => performance.now() * 1e6,
   ) {
@@ -96,6 +90,15 @@ export class Engine {
     if (options.rateBytesPerSecond > 0 && !backend.caps.pacesItself) this.#pacer = new Pacer(options, backend.caps, ring.counters)
     this.#variants = new Variants(backend, this.#pacer)
     this.#settlements = new Settlements(backend, ring, this.#flights, this.#variants, emit, settled)
+    this.#intake = new Intake({
+      backend,
+      ring,
+      flights: this.#flights,
+      variants: this.#variants,
+      settlements: this.#settlements,
+      pacer: this.#pacer,
+      beforeClaim,
+    })
     this.#joins = backend.join !== undefined && !this.#pacer
   }
 
@@ -145,8 +148,7 @@ export class Engine {
         this.#pacer?.dry(now)
         if (flights.length > 0 || state === 'posted') return NEXT_WHEN_REAPED
         if (stop === STOP_DRAIN) return NEXT_STOPPED
-        if (!this.#idle) this.#idleSince = now
-        this.#idle = true
+        this.#intake.idle(now)
         return NEXT_IDLE
       }
     }
@@ -159,7 +161,7 @@ export class Engine {
     const current = flights.posted === flights.claimed ? undefined : flights.at(flights.posted)
     if (!this.#interlude.mayBegin(flights.posted, current)) return false
     const { flight, explicitCnts } = this.#interlude
-    patch(flight.variant!, flight.heaps, explicitCnts, this.#sequence)
+    patch(flight.variant!, flight.heaps, explicitCnts, this.#intake.sequence)
     this.#interlude.begin(flights.posted, current)
     this.#pacer?.resume(now)
     return true
@@ -174,8 +176,7 @@ export class Engine {
 
   /** Something was submitted that no step has claimed yet. */
   get hasSubmissions(): boolean {
-    if (this.#seen === this.#flights.claimed) this.#seen = this.ring.submitted
-    return this.#seen !== this.#flights.claimed
+    return this.#intake.hasSubmissions
   }
 
   /** As many submissions as may be are in flight: the next is claimed when one of them completes. */
@@ -191,7 +192,7 @@ export class Engine {
     let joinedTo = first
     let rows = 0
     while (flights.claimed !== limit && rows < ROWS_PER_REAP) {
-      const flight = this.#claimNext(now)
+      const flight = this.#intake.next(now)
       if (!flight || !this.#joins) break
       if (!flight.variant) continue
       const { posting } = flight.variant
@@ -228,42 +229,6 @@ export class Engine {
       flights.posted = (flights.posted + 1) | 0
     }
     this.#counters[COUNTER.udpBytes]! += bytes
-  }
-
-  /** Claims the next submission and patches its headers; undefined when there is none. */
-  #claimNext(now: number): Flight | undefined {
-    const flights = this.#flights
-    if (!this.hasSubmissions) return undefined
-    this.beforeClaim()
-    const { ring } = this
-    const claim = this.#claim
-    const count = flights.claimed
-    const flight = flights.claim()
-    if (!ring.claim(count, claim)) return flight
-    const sequence = this.#sequence
-    if (claim.setsSequence) {
-      claim.writeTo(sequence)
-      return flight
-    }
-    if (claim.resumes >= 0) {
-      this.backend.resume?.(claim.resumes)
-      return flight
-    }
-    const variant = this.#variants.get(claim.variant)
-    const { heaps } = claim
-    // The loops that patch rely on it.
-    if (heaps > variant.heaps) throw new Error(`${heaps} heaps of a batch of ${variant.heaps}`)
-    flight.variant = variant
-    flight.heaps = heaps
-    flight.rows = claim.rows
-    // Trouble noticed after a batch settled makes the next one suspect. After a pause the state is read afresh, so it does not.
-    if (this.#idle && now - this.#idleSince > PAUSE_NANOSECONDS) this.#settlements.askBackend(true)
-    flight.suspicion = this.#settlements.suspicion
-    ring.noteFirstCnt(count, sequence.nextHi & variant.cnt.maskHi, sequence.nextLo & variant.cnt.maskLo)
-    patch(variant, heaps, claim.explicitCnts, sequence)
-    this.#idle = false
-    this.#pacer?.resume(now)
-    return flight
   }
 
   /** Posts rows of the current flight. */
@@ -380,12 +345,7 @@ export class Engine {
       flight.fail(flight.rowsPosted, flight.rows - flight.rowsPosted, CAUSE_FLUSHED, this.backend)
       this.#forget(flight)
     }
-    while (this.hasSubmissions) {
-      this.beforeClaim()
-      this.ring.refuse(flights.claimed)
-      flights.claim()
-      flights.passEmpty()
-    }
+    this.#intake.refuseAll()
     // Rows that an asynchronous backend still holds cannot be waited for.
     for (let k = flights.settled; k !== flights.claimed; k = (k + 1) | 0) {
       const flight = flights.at(k)
