@@ -10,8 +10,8 @@ import type { ResolvedEndpoint } from '../net/endpoint.js'
 import { interfaceName } from '../net/interface.js'
 import { pathTo } from '../net/route.js'
 
-/** How often it looks, in a timer of the opening thread that keeps nothing alive. */
-const LOOK_MS = 250
+/** How often it looks, in a timer of the opening thread that keeps nothing alive. Each look wakes a CPU that may be asleep. */
+const LOOK_MS = 500
 
 export interface Membership {
   readonly endpoint: ResolvedEndpoint
