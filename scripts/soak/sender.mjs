@@ -1,0 +1,102 @@
+// The sending half of a soak, in a namespace of its own. It prints a line of JSON for each run of heaps with one fate, each sample of its
+// memory, and its end. Heap n of a stream has n as its timestamp, and samples that all have the number n mod 251.
+import { readdirSync, readFileSync, writeSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { ItemGroup, openStream, SendError } from 'speadcast'
+import { Runs } from './ranges.mjs'
+import { HEAP_BYTES, HEAPS_A_BATCH, PACKET_BYTES, STREAMS } from './streams.mjs'
+
+const BATCHES = 4
+/** Standard output has V8's lines about collections, which are not to be cut by ours. */
+const REPORT_FD = 3
+const tell = (line) => writeSync(REPORT_FD, `${JSON.stringify({ at: Date.now(), ...line })}\n`)
+
+const items = new ItemGroup()
+  .add({ id: 0x1600, name: 'timestamp', format: [['u', 48]] })
+  .add({ id: 0x3300, name: 'adc_samples', dtype: 'u1', shape: [HEAP_BYTES] })
+
+let ended = false
+process.on('SIGTERM', () => {
+  ended = true
+})
+
+/** Sends until the end, and says what became of each heap. */
+async function run(name, { to, rateBytesPerSecond, options }) {
+  const stream = await openStream({ to, rate: rateBytesPerSecond, packetSizeBytes: PACKET_BYTES, descriptors: 'none', ...options })
+  const batches = Array.from({ length: BATCHES }, () => stream.createBatch({ items, heaps: HEAPS_A_BATCH }))
+  const fates = new Runs(({ from, to, word }) => tell({ kind: 'fate', stream: name, from, to, word }))
+  // Promises settle in the order of sends.
+  const note = (first, outcome) => {
+    const { heaps, suspect } = outcome
+    if (!Array.isArray(heaps)) fates.add(first, first + heaps, suspect ? 'suspect' : 'sent')
+    else
+      for (const [j, status] of heaps.entries())
+        fates.add(first + j, first + j + 1, status === 'sent' && suspect ? 'suspect' : status)
+  }
+  const errnos = new Map()
+  const counts = { name, stream, submitted: 0, settled: 0, errnos }
+  const sending = async () => {
+    for (let n = 0; !ended; n++) {
+      const batch = batches[n % BATCHES]
+      await batch.free
+      const first = n * HEAPS_A_BATCH
+      batch.immediate('timestamp').setRamp(first, 1)
+      for (let j = 0; j < HEAPS_A_BATCH; j++) batch.heap(j).adc_samples.fill((first + j) % 251)
+      counts.submitted += HEAPS_A_BATCH
+      stream.send(batch).then(
+        (result) => {
+          counts.settled += HEAPS_A_BATCH
+          note(first, result)
+        },
+        (error) => {
+          if (!(error instanceof SendError)) throw error
+          counts.settled += HEAPS_A_BATCH
+          for (const { errnoName } of error.outcome.causes) errnos.set(errnoName, (errnos.get(errnoName) ?? 0) + 1)
+          note(first, error.outcome)
+        },
+      )
+    }
+    await stream.flush()
+    fates.flush()
+  }
+  return { ...counts, counts, done: sending() }
+}
+
+const runs = []
+for (const [name, settings] of Object.entries(STREAMS)) runs.push(await run(name, settings))
+tell({ kind: 'open' })
+
+/** What may not grow, and what went by then. */
+function sample() {
+  globalThis.gc()
+  return {
+    kind: 'sample',
+    milliseconds: performance.now(),
+    rssBytes: process.memoryUsage.rss(),
+    descriptors: readdirSync('/proc/self/fd').length,
+    mappings: readFileSync('/proc/self/maps', 'utf8').split('\n').length - 1,
+    streams: Object.fromEntries(
+      runs.map(({ name, stream, counts: { submitted, settled } }) => [name, { submitted, settled, stats: stream.stats() }]),
+    ),
+  }
+}
+
+const done = Promise.all(runs.map((each) => each.done))
+while (!ended) {
+  await sleep(1000)
+  tell(sample())
+}
+await done
+for (const { name, stream, counts } of runs) {
+  const stats = stream.stats()
+  await stream.close()
+  tell({
+    kind: 'end',
+    stream: name,
+    submitted: counts.submitted,
+    settled: counts.settled,
+    errnos: Object.fromEntries(counts.errnos),
+    stats,
+  })
+}
+process.exit(0)
