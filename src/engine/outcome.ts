@@ -7,6 +7,9 @@ import { printable } from '../errors.js'
  */
 export type HeapStatus = 'sent' | 'partial' | 'failed' | 'flushed' | 'unknown' | 'skipped'
 
+/** Neither sent nor left out on purpose. */
+export const isUnsent = (status: HeapStatus): boolean => status !== 'sent' && status !== 'skipped'
+
 /** A reason for which packets to one endpoint were not sent. */
 export interface SubstreamCause {
   /** Index of the endpoint. */

@@ -9,6 +9,7 @@ import { COUNTER } from '../stats.js'
 import type { EngineMessage } from './contract.js'
 import type { Flights } from './flights.js'
 import type { Interlude } from './interlude.js'
+import type { Loop } from './loop.js'
 import type { FailureLog, HeapStatus, OutcomeMessage } from './outcome.js'
 import type { Ring } from './ring.js'
 import type { Variant } from './variant.js'
@@ -20,6 +21,8 @@ export class Settlements {
   readonly #counters: Float64Array
   /** How often the backend's states had changed when they were last emitted. */
   #changes = -1
+  /** Submissions that have settled, by the ring's count. */
+  #slots = 0
 
   constructor(
     readonly backend: Backend,
@@ -44,26 +47,37 @@ export class Settlements {
     this.emitStates()
     let batches = 0
     let heapsSent = 0
+    const slots = this.#slots
     for (let k = flights.settled; k !== end; k = (k + 1) | 0) {
       const flight = flights.at(k)
-      const { variant, log } = flight
+      const { variant, log, loop } = flight
       let suspect = false
       if (variant) {
         if (batches === 0) this.askBackend(thorough)
         batches++
         suspect = this.suspicion !== flight.suspicion
-        heapsSent += log ? this.#emitOutcome(k, variant, flight.heaps, log) : flight.heaps
+        heapsSent += log ? this.#emitOutcome(variant, flight.heaps, log, loop) : flight.heaps
         flight.log = undefined
         flight.variant = undefined
         if (variant.dropped && !flights.uses(variant)) this.variants.release(variant)
       }
-      ring.settle(k, log !== undefined, suspect)
+      if (loop !== undefined) {
+        if (variant) {
+          loop.settled(flight.heaps, suspect)
+          continue
+        }
+        loop.tellEnd()
+      }
+      ring.settle(this.#slots, log !== undefined, suspect)
+      this.#slots = (this.#slots + 1) | 0
     }
     this.#counters[COUNTER.batches]! += batches
     this.#counters[COUNTER.heapsSent]! += heapsSent
     this.emitStates()
     flights.settled = end
-    ring.publish(end)
+    // The stream's thread sleeps on while a loop goes round.
+    if (this.#slots === slots) return
+    ring.publish(this.#slots)
     this.settled()
   }
 
@@ -83,10 +97,11 @@ export class Settlements {
     interlude.end()
   }
 
-  /** Emits the outcome of a submission of which something failed; returns how many heaps were sent. */
-  #emitOutcome(submission: number, variant: Variant, heaps: number, log: FailureLog): number {
-    const message = this.#outcome(submission, variant, heaps, log)
-    this.emit(message)
+  /** Emits the outcome of a submission of which something failed, or gives it to the loop; returns how many heaps were sent. */
+  #emitOutcome(variant: Variant, heaps: number, log: FailureLog, loop: Loop | undefined): number {
+    const message = this.#outcome(this.#slots, variant, heaps, log)
+    if (loop) loop.failedSome(message, log.packets)
+    else this.emit(message)
     return heaps - failedOf(message)
   }
 

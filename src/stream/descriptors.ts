@@ -113,6 +113,18 @@ export class Descriptors {
     return telling
   }
 
+  /** Sends descriptors to the substreams that lack them, in heaps of their own whatever was asked for: a loop has no first heaps. */
+  describeAhead({ items }: Describable): void {
+    const group = this.#groupOf(items)
+    if (this.parts.when === 'none' || this.#lacking(group).size === 0) return
+    this.#noteTold(group, this.#sendAhead(group.descriptions, [...group.lacking], this.parts.flavour))
+  }
+
+  /** Whether some substreams lack descriptors of a batch's items. */
+  lacks({ items }: Describable): boolean {
+    return this.parts.when !== 'none' && this.#lacking(this.#groupOf(items)).size > 0
+  }
+
   /**
    * Returns those of heaps sent by name that bring descriptors. With a timer, the others' items are described too, ahead of the
    * first.

@@ -21,6 +21,7 @@ export class Send implements Submission {
   prepare: (() => void) | undefined
   sequence: Submission['sequence'] = undefined
   resumes: Submission['resumes'] = undefined
+  loop: Submission['loop'] = undefined
   promise: SendPromise<BatchResult> | undefined
   /** The signal that may withdraw it; set before it is submitted. */
   signal: AbortSignal | undefined
