@@ -113,16 +113,24 @@ export class Descriptors {
     return telling
   }
 
-  /** Sends descriptors to the substreams that lack them, in heaps of their own whatever was asked for: a loop has no first heaps. */
+  /**
+   * Sends descriptors to the substreams that do not know a batch's items, in heaps of their own whatever was asked for, because a loop has no first
+   * heaps.
+   */
   describeAhead({ items }: Describable): void {
     const group = this.#groupOf(items)
-    if (this.parts.when === 'none' || this.#lacking(group).size === 0) return
-    this.#noteTold(group, this.#sendAhead(group.descriptions, [...group.lacking], this.parts.flavour))
+    const unknowing = this.#unknowing(group)
+    if (unknowing.length > 0) this.#noteTold(group, this.#sendAhead(group.descriptions, unknowing, this.parts.flavour))
   }
 
-  /** Whether some substreams lack descriptors of a batch's items. */
+  /** Whether some substreams do not know a batch's items. */
   lacks({ items }: Describable): boolean {
-    return this.parts.when !== 'none' && this.#lacking(this.#groupOf(items)).size > 0
+    return this.#unknowing(this.#groupOf(items)).length > 0
+  }
+
+  /** Whoever described the items. */
+  #unknowing({ descriptions }: Group): number[] {
+    return this.parts.when === 'none' ? [] : this.#all.filter((k) => this.#told.lacks(k, descriptions))
   }
 
   /**

@@ -1,3 +1,4 @@
+import { checkOptions } from '../checks.js'
 import type { LoopCounts, LoopMessage, LoopTurn, LoopWindow as WindowMessage } from '../engine/loop.js'
 import { ensure, INSPECT, type Inspection, inspected, SpeadcastError } from '../errors.js'
 import type { Batch } from './batch.js'
@@ -42,6 +43,7 @@ interface Swap {
 
 /** Batches that a swap as soon as possible leaves to the window that goes. */
 const MARGIN = 4
+const SWAP_OPTIONS = ['at', 'advance']
 
 /**
  * Batches that are sent over and over, from `stream.loop`.
@@ -108,6 +110,7 @@ export class Loop {
    */
   async swap(batches: readonly Batch<object>[], options: SwapOptions = {}): Promise<void> {
     this.#refuseSwap()
+    checkOptions('swap', options, SWAP_OPTIONS)
     const { timestamp } = this.#options
     const { at, advance } = options
     const window = this.#host.windowOf(
