@@ -47,6 +47,7 @@ const HEAVY = [
   'tcp/receiver-fuzz',
   'stream/io-threads',
   'tcp/kill',
+  'tcp/loop-windows',
   'stream/two-streams',
   'types/types',
   ...[

@@ -26,6 +26,7 @@ export const ERROR_CODES = {
   ERR_SPEADCAST_ABORTED: 'The send was withdrawn from the queue before any of it was sent.',
   ERR_SPEADCAST_SEND: 'Some heaps of a batch were not sent whole; `outcome` names them and the cause per substream.',
   ERR_SPEADCAST_QUEUE_FULL: 'As many bytes are queued as `maxQueuedBytes` allows, so the send was refused.',
+  ERR_SPEADCAST_LATE: 'A change was asked for a timestamp whose heaps had been taken up already; nothing was changed.',
   ERR_SPEADCAST_UNREACHABLE: 'An endpoint cannot be reached (no route, no neighbour, administratively forbidden).',
   ERR_SPEADCAST_WORKER: 'A thread that sends or receives could not be started, or ended unexpectedly.',
   ERR_SPEADCAST_INPUT: 'Input data ended in the middle of a sample, or could not be read.',

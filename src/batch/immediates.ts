@@ -19,6 +19,13 @@ interface NumberForm {
   readonly high: number
 }
 
+/** Staged whole numbers that count modulo the item's width. */
+export interface StagedNumbers {
+  readonly values: Float64Array
+  readonly low: number
+  readonly modulus: number
+}
+
 /** A class, so that all columns have one hidden class in the loop of validate(). */
 class ItemColumn {
   readonly low: number
@@ -74,6 +81,13 @@ export class StagedColumns {
   /** Where views of the items' columns begin. */
   places(): { readonly name: string; readonly columnAt: number }[] {
     return this.#items.map(({ item, columnAt }) => ({ name: item.name, columnAt }))
+  }
+
+  /** The numbers staged for an item; undefined: there is no such column, or its numbers do not count. */
+  numbers(name: string): StagedNumbers | undefined {
+    const found = this.#items.find(({ item }) => item.name === name)
+    if (!found || found.form.encoding === 'float' || found.item.byteLength! > 6 || found.item.byteLength === 0) return undefined
+    return { values: found.values, low: found.low, modulus: 256 ** found.item.byteLength! }
   }
 
   /** Writes values that items have already into all heaps, by name and as wire bytes. */

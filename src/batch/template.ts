@@ -20,7 +20,7 @@ import {
 import { checkExternal, type ExternalMemory } from './external-memory.js'
 import { digestOf } from './handle.js'
 import { planSpaced, type SpacedPlan } from './headroom.js'
-import { StagedColumns } from './immediates.js'
+import { StagedColumns, type StagedNumbers } from './immediates.js'
 import { InBandDescriptors } from './in-band.js'
 import { type AddressedItem, type BatchLayout, checkBatchBytes, type ItemPlace, layoutBatch } from './layout.js'
 import { allocateRegion, type Compilation, itemBytes, type Sendable, validateCnts } from './sendable.js'
@@ -201,6 +201,11 @@ export class BatchTemplate<T extends object = HeapViews, I extends string = stri
 
   immediate(name: I): ImmediateColumn {
     return this.views.immediate(name)
+  }
+
+  /** As StagedColumns.numbers. */
+  numbers(name: string): StagedNumbers | undefined {
+    return this.#columns.numbers(name)
   }
 
   payloadBytes(heaps: number): number {

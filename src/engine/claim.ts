@@ -6,6 +6,7 @@ export class Claim {
   setsSequence = false
   /** −1: none. */
   resumes = -1
+  loop = -1
   variant = 0
   heaps = 0
   rows = 0

@@ -1,5 +1,6 @@
 /** The terms between an engine and its driver: options, messages, and the answers of step(). */
 import type { StateWords } from '../backend/states.js'
+import type { LoopMessage } from './loop.js'
 import type { OutcomeMessage } from './outcome.js'
 import type { PacingOptions } from './pacer.js'
 
@@ -23,7 +24,7 @@ interface StatesMessage {
   readonly lost?: readonly number[]
 }
 
-export type EngineMessage = OutcomeMessage | InterludeMessage | StatesMessage
+export type EngineMessage = OutcomeMessage | InterludeMessage | StatesMessage | LoopMessage
 
 // The answers of step(): the driver's task before the next one.
 export const NEXT_STEP_NOW = 0

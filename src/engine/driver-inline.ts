@@ -17,6 +17,7 @@ import { SpeadcastError } from '../errors.js'
 import { type EngineMessage, NEXT_AT_DEADLINE, NEXT_IDLE, NEXT_STEP_NOW, NEXT_STOPPED, NEXT_WHEN_WRITABLE } from './contract.js'
 import { type Driver, type DriverClient, type DriverInput, NO_CLIENT } from './driver.js'
 import { Engine } from './engine.js'
+import type { LoopControl } from './loop.js'
 
 const SLICE_NANOSECONDS = 1_000_000
 /** Node takes longer timers for 1 ms. */
@@ -102,6 +103,7 @@ export class InlineDriver implements Driver {
       this.onStates()
       if (message.lost) this.#client.lost(message.lost)
     } else if (message.type === 'interlude') this.#client.interludeOver(message.outcome)
+    else if (message.type === 'loop') this.#client.loopNews(message)
     else this.#client.outcome(message)
   }
 
@@ -128,6 +130,16 @@ export class InlineDriver implements Driver {
 
   recallInterlude(): void {
     this.#engine.recallInterlude()
+  }
+
+  loop(message: LoopControl): void {
+    this.#engine.loops.control(message)
+    this.submitted()
+  }
+
+  resume(substream: number): void {
+    this.backend.resume?.(substream)
+    this.submitted()
   }
 
   submitted(): void {

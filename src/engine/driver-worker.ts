@@ -25,6 +25,7 @@ import { SpeadcastError } from '../errors.js'
 import { Contention, contentionWord, HostLoad } from './contention.js'
 import { Doorbell } from './doorbell.js'
 import { type Driver, type DriverClient, type DriverInput, NO_CLIENT } from './driver.js'
+import type { LoopControl } from './loop.js'
 import type { Lease } from './pool.js'
 import { type ControlMessage, fromPlainError, type Report } from './protocol.js'
 import { NO_CPU, STOP_ABORT } from './ring.js'
@@ -67,6 +68,8 @@ export class WorkerDriver implements Driver {
   #close!: () => void
   #fds: readonly number[] = []
   #timer: NodeJS.Timeout | undefined
+  /** The timer only keeps the process alive. */
+  #patient = false
   /** Wakes this thread when something settles; undefined where the event loop cannot poll; the ring's notification does it there. */
   readonly #waker: LoopWaker<EventFd | TimerFd> | undefined
   state: 'opening' | 'running' | 'dead' | 'closed' = 'opening'
@@ -166,6 +169,9 @@ export class WorkerDriver implements Driver {
       case 'interlude':
         this.#client.interludeOver(report.outcome)
         break
+      case 'loop':
+        this.#client.loopNews(report)
+        break
       case 'outcome':
         this.#client.outcome(report)
         break
@@ -252,6 +258,14 @@ export class WorkerDriver implements Driver {
     this.#control({ type: 'recall' })
   }
 
+  loop(message: LoopControl): void {
+    this.#control(message)
+  }
+
+  resume(substream: number): void {
+    this.#control({ type: 'resume', substream })
+  }
+
   #control(message: ControlMessage): void {
     this.#port.postMessage(message)
     this.#input.ring.announce()
@@ -275,13 +289,18 @@ export class WorkerDriver implements Driver {
    * A slow timer, referenced while work is in flight, notices settlements that nobody waits for. Waking the main thread for every batch would
    * cost some microseconds and 300 bytes each, mostly for nothing: a loop that finds its next batch free never waits.
    */
-  hold(inFlight: boolean): void {
+  hold(inFlight: boolean, patient = false): void {
     if (!inFlight) {
       this.#timer?.unref()
       return
     }
-    if (this.#timer) this.#timer.ref()
-    else this.#look(this.waiter ? UNWATCHED_MS : UNWATCHED_PACED_MS)
+    if (this.#timer && patient === this.#patient) {
+      this.#timer.ref()
+      return
+    }
+    clearInterval(this.#timer)
+    this.#patient = patient
+    this.#look(patient ? MOST_UNWATCHED_PACED_MS : this.waiter ? UNWATCHED_MS : UNWATCHED_PACED_MS)
   }
 
   #look(everyMs: number): void {
@@ -291,7 +310,7 @@ export class WorkerDriver implements Driver {
   readonly #tick = (everyMs: number): void => {
     this.#client.harvest()
     const needed = this.#timer?.hasRef() === true
-    if (needed && this.waiter) return
+    if (needed && (this.waiter || this.#patient)) return
     clearInterval(this.#timer)
     this.#timer = undefined
     if (!needed) return

@@ -6,6 +6,7 @@ import type { CompiledBatch } from '../batch/compile.js'
 import type { TableRegion } from '../batch/table.js'
 import type { SpeadcastError } from '../errors.js'
 import type { EngineOptions } from './contract.js'
+import type { LoopControl, LoopMessage } from './loop.js'
 import type { OutcomeMessage } from './outcome.js'
 import type { Ring } from './ring.js'
 import type { Waiter } from './waiter.js'
@@ -26,6 +27,7 @@ export interface DriverClient {
   outcome(message: OutcomeMessage): void
   /** An interlude was sent, or not all of it. */
   interludeOver(outcome: OutcomeMessage | undefined): void
+  loopNews(message: LoopMessage): void
   /** Heaps to these substreams fail until the client has submitted a resumption of each (Backend.takeLost). */
   lost(substreams: readonly number[]): void
   /** The sending side is gone; nothing submitted will settle any more. */
@@ -38,6 +40,7 @@ export const NO_CLIENT: DriverClient = {
   watched: false,
   outcome: () => {},
   interludeOver: () => {},
+  loopNews: () => {},
   lost: () => {},
   die: () => {},
 }
@@ -61,12 +64,19 @@ export interface Driver {
   interlude(id: number, heaps: number, rows: number, explicitCnts: boolean): void
   /** Unless the list has begun, it fails as 'flushed' before anything that is pushed into the ring after this call is claimed. */
   recallInterlude(): void
+  /** Before the loop is pushed into the ring, and to change its course. */
+  loop(message: LoopControl): void
+  /** The substream's next receiver is meant from here on, though a loop lets no submission through. */
+  resume(substream: number): void
   /** Something was pushed into the ring. */
   submitted(): void
   /** Delivers messages that were posted before the settlements now visible. */
   drainMessages(): void
-  /** Keeps the process alive while work is in flight, and lets it end otherwise. Settlements are then noticed within milliseconds. */
-  hold(inFlight: boolean): void
+  /**
+   * Keeps the process alive while work is in flight, and lets it end otherwise. Settlements are then noticed within milliseconds, or when
+   * somebody is told of them if it is `patient`.
+   */
+  hold(inFlight: boolean, patient?: boolean): void
   /** Somebody waits for a settlement: notice it at once, until the client's `watched` says that nobody does any more. */
   watch(): void
   /** After Ring.stop(): resolves when the backend and all descriptors are closed. */

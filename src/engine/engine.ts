@@ -28,6 +28,7 @@ import {
 import { type Flight, Flights } from './flights.js'
 import { Intake } from './intake.js'
 import { endOfHeap, Interlude } from './interlude.js'
+import { Loops } from './loops.js'
 import { Pacer } from './pacer.js'
 import { type Ring, STOP_ABORT, STOP_DRAIN } from './ring.js'
 import { crossing, wholeMessages } from './rows.js'
@@ -43,6 +44,7 @@ const INTERRUPTIBLE_BYTES = 4 << 20
 export class Engine {
   /** With NEXT_AT_DEADLINE, when to step again (the clock of step's `now`). */
   deadline = 0
+  readonly loops: Loops
   readonly #variants: Variants
   readonly #intake: Intake
   readonly #pacer: Pacer | undefined
@@ -83,12 +85,14 @@ export class Engine {
     this.#tellsAtPost = evidence === 'accepted' || evidence === 'written'
     if (options.rateBytesPerSecond > 0 && !backend.caps.pacesItself) this.#pacer = new Pacer(options, backend.caps, ring.counters)
     this.#variants = new Variants(backend, this.#pacer)
+    this.loops = new Loops(this.#variants, emit)
     this.#settlements = new Settlements(backend, ring, this.#flights, this.#variants, emit, settled, clock)
     this.#intake = new Intake({
       backend,
       ring,
       flights: this.#flights,
       variants: this.#variants,
+      loops: this.loops,
       settlements: this.#settlements,
       pacer: this.#pacer,
       beforeClaim,
@@ -256,6 +260,7 @@ export class Engine {
     if (!posting) {
       pacer?.charge(variant, from, flight.rows, now, now)
       flight.refuse(variant.refused!)
+      flight.loop?.fail()
       return this.#forget(flight)
     }
     const out = this.#post
@@ -320,11 +325,12 @@ export class Engine {
     if (this.#interlude.through) this.#settlements.settleInterlude(this.#interlude)
     const flights = this.#flights
     const end = flights.through()
-    if (end !== flights.settled) this.#settlements.settle(end, end === flights.claimed && !this.hasSubmissions)
+    if (end !== flights.settled) this.#settlements.settle(end, end === flights.claimed && !this.#intake.goesOn)
   }
 
   /** The backend is broken: rows that were not posted fail with its error, and so does everything later. */
   #failRest(flight: Flight): number {
+    flight.loop?.fail()
     flight.fail(flight.rowsPosted, flight.rows - flight.rowsPosted, this.#fatal, this.backend)
     return this.#forget(flight)
   }
@@ -353,9 +359,11 @@ export class Engine {
       flight.fail(flight.rowsPosted, flight.rows - flight.rowsPosted, CAUSE_FLUSHED, this.backend)
       this.#forget(flight)
     }
-    this.#intake.refuseAll()
     // Rows that an asynchronous backend still holds cannot be waited for.
     for (let k = flights.settled; k !== flights.claimed; k = (k + 1) | 0) this.#completions.giveUp(flights.at(k))
+    this.#settleFront()
+    // Not before: there are as many slots for flights as in the ring, and batches of a loop took some.
+    this.#intake.refuseAll()
     this.#settleFront()
     return NEXT_STOPPED
   }

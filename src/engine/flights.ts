@@ -1,5 +1,6 @@
 /**
- * Submissions being posted or waiting for their completions, by the ring's count: nothing is moved or allocated as they pass through.
+ * Submissions being posted or waiting for their completions, and the batches of a loop, which have no slot in the ring. They are counted by
+ * themselves. Nothing is moved or allocated as they pass through.
  *
  *   settled ≤ posted ≤ claimed, counting for ever modulo 2^32
  *
@@ -10,6 +11,7 @@
  * | waiting         | posted+1 … claimed−1: claimed to be posted together with the current, and was not  |
  */
 import { type Backend, CAUSE_FLUSHED, CAUSE_UNKNOWN } from '../backend/backend.js'
+import type { Loop } from './loop.js'
 import { FailureLog, ROW_SENT } from './outcome.js'
 import { SLOTS } from './ring.js'
 import type { Refusal, Variant } from './variant.js'
@@ -27,6 +29,8 @@ export class Flight {
   rowsCompleted = 0
   /** The backend's when it was claimed. */
   suspicion = 0
+  /** The loop whose batch it is or, with nothing to post, whose submission. */
+  loop: Loop | undefined = undefined
   /** Made at the first failure. */
   log: FailureLog | undefined = undefined
 
@@ -83,6 +87,7 @@ export class Flights {
     flight.rows = 0
     flight.rowsPosted = 0
     flight.rowsCompleted = 0
+    flight.loop = undefined
     return flight
   }
 

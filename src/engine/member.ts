@@ -122,6 +122,8 @@ export class Member {
       else if (message.type === 'drop') this.engine.dropVariant(message.id)
       else if (message.type === 'interlude') this.engine.interlude(message.id, message.heaps, message.rows, message.explicitCnts)
       else if (message.type === 'recall') this.engine.recallInterlude()
+      else if (message.type === 'loop' || message.type === 'turn') this.engine.loops.control(message)
+      else if (message.type === 'resume') this.backend.resume?.(message.substream)
       else if (message.type === 'keep') this.backend.keep?.(message.region)
       else this.backend.forget?.(message.region)
     }

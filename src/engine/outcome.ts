@@ -13,6 +13,9 @@ const ROW_FAILED = 1
 export const ROW_FLUSHED = 2
 export const ROW_LOST = 3
 
+/** Neither sent nor left out on purpose. */
+export const isUnsent = (status: HeapStatus): boolean => status !== 'sent' && status !== 'skipped'
+
 /** A reason for which packets to one endpoint were not sent. */
 export interface SubstreamCause {
   /** Index of the endpoint. */

@@ -7,6 +7,7 @@ import type { CompiledBatch } from '../batch/compile.js'
 import type { TableRegion } from '../batch/table.js'
 import { BackendRefused, type ErrorCode, SpeadcastError } from '../errors.js'
 import type { EngineMessage, EngineOptions } from './contract.js'
+import type { LoopControl } from './loop.js'
 
 export type ControlMessage =
   | { readonly type: 'variant'; readonly id: number; readonly compiled: CompiledBatch; readonly rates?: Float64Array }
@@ -21,6 +22,9 @@ export type ControlMessage =
     }
   /** The interlude, if it has not begun. */
   | { readonly type: 'recall' }
+  /** The substream's next receiver is meant from here on, while a loop lets no submission through. */
+  | { readonly type: 'resume'; readonly substream: number }
+  | LoopControl
 
 /** An I/O thread's properties, from its start on. */
 export interface ThreadSetup {

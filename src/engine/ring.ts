@@ -52,6 +52,8 @@ const OP_SEND = 0
 const OP_SET_CNT = 1
 /** A substream's next receiver is meant from here on (Backend.resume). */
 const OP_RESUME = 2
+/** Send the window of a loop, over and over (loop.ts). */
+const OP_LOOP = 3
 
 // Words of a slot.
 const W_STATE = 0
@@ -98,10 +100,10 @@ export interface Submission {
   /** How many rows those heaps take. */
   readonly rows: number
   readonly explicitCnts: boolean
-  /** Sets the heap cnt sequence instead of sending: next and step as 32-bit halves. */
+  /** Instead of sending: sets the heap cnt sequence to next and step as 32-bit halves, resumes this substream, or begins this loop. */
   readonly sequence: readonly [number, number, number, number] | undefined
-  /** Resumes this substream instead of sending. */
   readonly resumes?: number | undefined
+  readonly loop?: number | undefined
   /** When send() was called, in nanoseconds of the clock that all threads share (origin.ts). */
   readonly submittedAt?: number
 }
@@ -127,7 +129,6 @@ type WaitAsync = (
 // The types of es2023 lack it.
 const waitAsync = (Atomics as unknown as { waitAsync: WaitAsync }).waitAsync
 
-/** Index of a slot's first word. */
 const slotOf = (count: number): number => (count & (SLOTS - 1)) * SLOT_WORDS
 
 export class Ring {
@@ -172,14 +173,18 @@ export class Ring {
    * Fills the next slot and publishes it; the caller has seen to it that there is room. Returns its count.
    * @param state QUEUED: it may be withdrawn; FINAL: it may not; ABORTED: it was withdrawn before there was room for it
    */
-  push({ variant, heaps, rows, explicitCnts, sequence, resumes, submittedAt = Number.NaN }: Submission, state: number): number {
+  push(
+    { variant, heaps, rows, explicitCnts, sequence, resumes, loop, submittedAt = Number.NaN }: Submission,
+    state: number,
+  ): number {
     const slots = this.#slots
     // Only this thread writes it.
     const count = this.#head[C_SUBMITTED]!
     const at = slotOf(count)
-    if (resumes !== undefined) {
-      slots[at + W_OP] = OP_RESUME
-      slots[at + W_VARIANT] = resumes
+    const subject = resumes ?? loop
+    if (subject !== undefined) {
+      slots[at + W_OP] = resumes === undefined ? OP_LOOP : OP_RESUME
+      slots[at + W_VARIANT] = subject
     } else if (sequence === undefined) {
       slots[at + W_OP] = OP_SEND
       slots[at + W_VARIANT] = variant
@@ -279,6 +284,7 @@ export class Ring {
     const op = slots[at + W_OP]
     into.setsSequence = op === OP_SET_CNT
     into.resumes = op === OP_RESUME ? slots[at + W_VARIANT]! : -1
+    into.loop = op === OP_LOOP ? slots[at + W_VARIANT]! : -1
     if (into.setsSequence) {
       into.nextHi = slots[at + W_CNT_HI]!
       into.nextLo = slots[at + W_CNT_LO]!

@@ -10,6 +10,7 @@ import type { Accounts } from './accounts.js'
 import type { EngineMessage } from './contract.js'
 import type { Flights } from './flights.js'
 import type { Interlude } from './interlude.js'
+import type { Loop } from './loop.js'
 import { ORIGIN_NANOSECONDS } from './origin.js'
 import type { FailureLog, HeapStatus, OutcomeMessage } from './outcome.js'
 import type { Ring } from './ring.js'
@@ -23,6 +24,8 @@ export class Settlements {
   readonly #counters: Float64Array
   /** How often the backend's states had changed when they were last emitted. */
   #changes = -1
+  /** Submissions that have settled, by the ring's count. */
+  #slots = 0
 
   constructor(
     readonly backend: Backend,
@@ -50,9 +53,10 @@ export class Settlements {
     this.emitStates()
     let batches = 0
     let now = 0
+    const slots = this.#slots
     for (let k = flights.settled; k !== end; k = (k + 1) | 0) {
       const flight = flights.at(k)
-      const { variant, log } = flight
+      const { variant, log, loop } = flight
       let suspect = false
       if (variant) {
         if (batches === 0) {
@@ -61,19 +65,29 @@ export class Settlements {
         }
         batches++
         suspect = this.suspicion !== flight.suspicion
-        accounts.latency.record(now - ring.submittedAt(k))
-        if (log) this.emit(this.#outcome(k, variant, flight.heaps, log, suspect))
+        if (loop === undefined) accounts.latency.record(now - ring.submittedAt(this.#slots))
+        if (log) this.#emitOutcome(variant, flight.heaps, log, suspect, loop)
         else accounts.sent(variant, flight.heaps, suspect)
         flight.log = undefined
         flight.variant = undefined
         if (variant.dropped && !flights.uses(variant)) this.variants.release(variant)
       }
-      ring.settle(k, log !== undefined, suspect)
+      if (loop !== undefined) {
+        if (variant) {
+          loop.settled(flight.heaps, suspect)
+          continue
+        }
+        loop.tellEnd()
+      }
+      ring.settle(this.#slots, log !== undefined, suspect)
+      this.#slots = (this.#slots + 1) | 0
     }
     this.#counters[COUNTER.batches]! += batches
     this.emitStates()
     flights.settled = end
-    ring.publish(end)
+    // The stream's thread sleeps on while a loop goes round.
+    if (this.#slots === slots) return
+    ring.publish(this.#slots)
     this.settled()
   }
 
@@ -101,6 +115,13 @@ export class Settlements {
     const heaps = new Array<HeapStatus>(interlude.flight.heaps).fill('flushed')
     this.emit({ type: 'interlude', outcome: { type: 'outcome', submission: 0, heaps, causes: [] } })
     interlude.end()
+  }
+
+  /** Emits the outcome of a submission of which something failed, or gives it to the loop. */
+  #emitOutcome(variant: Variant, heaps: number, log: FailureLog, suspect: boolean, loop: Loop | undefined): void {
+    const message = this.#outcome(this.#slots, variant, heaps, log, suspect)
+    if (loop) loop.failedSome(message, log.packets)
+    else this.emit(message)
   }
 
   /** Counts heaps of which something failed. */

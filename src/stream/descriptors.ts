@@ -114,6 +114,26 @@ export class Descriptors {
   }
 
   /**
+   * Sends descriptors to the substreams that do not know a batch's items, in heaps of their own whatever was asked for, because a loop has no first
+   * heaps.
+   */
+  describeAhead({ items }: Describable): void {
+    const group = this.#groupOf(items)
+    const unknowing = this.#unknowing(group)
+    if (unknowing.length > 0) this.#noteTold(group, this.#sendAhead(group.descriptions, unknowing, this.parts.flavour))
+  }
+
+  /** Whether some substreams do not know a batch's items. */
+  lacks({ items }: Describable): boolean {
+    return this.#unknowing(this.#groupOf(items)).length > 0
+  }
+
+  /** Whoever described the items. */
+  #unknowing({ descriptions }: Group): number[] {
+    return this.parts.when === 'none' ? [] : this.#all.filter((k) => this.#told.lacks(k, descriptions))
+  }
+
+  /**
    * Returns those of heaps sent by name that bring descriptors. With a timer, the others' items are described too, ahead of the
    * first.
    */

@@ -17,6 +17,7 @@ import type { CloseReport } from './calls.js'
 import { within } from './deadline.js'
 import type { Descriptors } from './descriptors.js'
 import type { Failures } from './failures.js'
+import type { Loops } from './loops.js'
 import type { PreparedLists } from './prepared.js'
 import { abortedByDestroy, type Submissions } from './submissions.js'
 
@@ -29,6 +30,7 @@ interface Ended {
   readonly descriptors: Descriptors
   readonly batches: Batches
   readonly prepared: PreparedLists
+  readonly loops: Loops
 }
 
 export class Ending {
@@ -47,7 +49,8 @@ export class Ending {
   }
 
   async #close(deadlineSeconds: number | undefined): Promise<CloseReport> {
-    const { submissions, failures } = this.parts
+    const { submissions, failures, loops } = this.parts
+    loops.stopAll()
     const late = !(await within(deadlineSeconds, submissions.drained()))
     if (late) this.#cutOff()
     await this.#shutDown(late ? STOP_ABORT : STOP_DRAIN)

@@ -1,8 +1,7 @@
-import type { BatchResult } from './result.js'
 import type { SendPromise } from './send-promise.js'
 
 interface Failure {
-  readonly promise: SendPromise<BatchResult>
+  readonly promise: Pick<SendPromise<unknown>, 'observed'>
   readonly error: unknown
 }
 
@@ -11,7 +10,7 @@ export class Failures {
   #noted: Failure[] = []
   #aside: Failure[] | undefined
 
-  readonly note = (promise: SendPromise<BatchResult>, error: unknown): void => {
+  readonly note = (promise: Failure['promise'], error: unknown): void => {
     if (!promise.observed) this.#noted.push({ promise, error })
   }
 

@@ -23,6 +23,7 @@ export class Send implements Submission {
   resumes: Submission['resumes'] = undefined
   /** When it was submitted. */
   submittedAt = Number.NaN
+  loop: Submission['loop'] = undefined
   promise: SendPromise<BatchResult> | undefined
   /** The signal that may withdraw it; set before it is submitted. */
   signal: AbortSignal | undefined

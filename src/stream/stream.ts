@@ -32,6 +32,9 @@ import { Descriptors } from './descriptors.js'
 import { Ending } from './ending.js'
 import { Failures } from './failures.js'
 import { checksumOf, Lane, Lanes, reportIfOverwritten } from './lanes.js'
+import type { Loop } from './loop.js'
+import type { LoopOptions } from './loop-types.js'
+import { Loops } from './loops.js'
 import type { StreamParts } from './parts.js'
 import { PreparedLists } from './prepared.js'
 import { QueueBound } from './queue-bound.js'
@@ -77,6 +80,7 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
   readonly #pace: HeapPace
   readonly #sender: Sender
   readonly #ending: Ending
+  readonly #loops: Loops
 
   /** Backend 'memory' only: the packets sent so far, in order; empty it as you like. */
   readonly packets: MemoryPacket[]
@@ -110,15 +114,15 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
       recall: () => this.#submissions.recallBetween(),
     })
     this.#sender = new Sender(config, this.#submissions, this.#failures, prepared, this.#descriptors)
-    this.#ending = new Ending({
-      ring,
+    const parts = {
       driver,
       submissions: this.#submissions,
       failures: this.#failures,
       descriptors: this.#descriptors,
       batches: this.#batches,
-      prepared,
-    })
+    }
+    this.#loops = new Loops({ ...parts, lanes: this.#lanes })
+    this.#ending = new Ending({ ...parts, ring, prepared, loops: this.#loops })
     news.follow(this, driver, config.onPathChange)
     driver.start(this.#submissions)
   }
@@ -207,6 +211,20 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
     batch.setInFlight(promise)
     this.#sender.submit(promise, lane, heaps, options?.signal)
     return promise
+  }
+
+  /**
+   * Sends batches over and over; only their heap cnts and timestamps advance, and nothing of it takes this thread's time. Sends that are queued
+   * after it wait until it ends. The batches are in flight until then, or until they are swapped out. docs/replay.md says more.
+   * @throws ERR_SPEADCAST_CLOSED, _CONFIG, _BATCH_STATE, _VALUE, _ITEM, _HEAP_CNT, or an earlier unobserved failure
+   * @example
+   * const loop = stream.loop([first, second], { until: { heaps: 1e6 } })
+   * const { rounds, failedHeaps } = await loop.done
+   */
+  loop(batches: readonly Batch<object>[], options: LoopOptions = {}): Loop {
+    this.#refuseClosed('loop')
+    this.#failures.rethrow()
+    return this.#loops.begin(batches, options)
   }
 
   /**

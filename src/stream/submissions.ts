@@ -7,6 +7,7 @@
  */
 import { performance } from 'node:perf_hooks'
 import type { Driver, DriverClient } from '../engine/driver.js'
+import type { LoopMessage } from '../engine/loop.js'
 import { ORIGIN_NANOSECONDS } from '../engine/origin.js'
 import type { OutcomeMessage } from '../engine/outcome.js'
 import {
@@ -47,6 +48,8 @@ export class Submissions implements DriverClient {
   unsentHeaps = 0
   #dead: SpeadcastError | undefined
   #between: Send | undefined
+  /** The stream's loops. */
+  loops: { readonly any: boolean; news(message: LoopMessage): void } = { any: false, news: () => {} }
 
   constructor(
     readonly ring: Ring,
@@ -116,6 +119,10 @@ export class Submissions implements DriverClient {
     if (!this.#dead) this.#outcomes.set(message.submission, message)
   }
 
+  loopNews(message: LoopMessage): void {
+    this.loops.news(message)
+  }
+
   submit(send: Send): void {
     if (this.#dead) throw this.#dead
     const waits = this.mustWait
@@ -128,7 +135,7 @@ export class Submissions implements DriverClient {
       this.#overflow.push(send)
       if (waits) this.driver.watch()
     } else this.#enter(send)
-    this.driver.hold(true)
+    this.driver.hold(true, this.loops.any)
     this.driver.submitted()
   }
 
@@ -137,7 +144,7 @@ export class Submissions implements DriverClient {
     if (this.#dead) throw this.#dead
     send.done = false
     this.#between = send
-    this.driver.hold(true)
+    this.driver.hold(true, this.loops.any)
     this.driver.interlude(send.variant, send.heaps, send.rows, send.explicitCnts)
   }
 
@@ -164,6 +171,11 @@ export class Submissions implements DriverClient {
     if (this.#dead) return
     for (const substream of substreams) {
       this.onReceiverLost(substream)
+      // A submission would wait for the loop's end.
+      if (this.loops.any) {
+        this.driver.resume(substream)
+        continue
+      }
       const send = new Send(() => {})
       send.resumes = substream
       this.submit(send)
@@ -222,8 +234,10 @@ export class Submissions implements DriverClient {
     if (settled === this.#settled || this.#dead) return false
     while (this.#settled !== settled) this.#settleNext()
     this.#refill()
-    if (this.inFlight > 0) this.driver.submitted()
-    else if (!this.#between) this.driver.hold(false)
+    if (this.inFlight > 0) {
+      this.driver.hold(true, this.loops.any)
+      this.driver.submitted()
+    } else if (!this.#between) this.driver.hold(false)
     return true
   }
 
@@ -245,6 +259,8 @@ export class Submissions implements DriverClient {
     const send = this.#next()
     this.ring.take(count, settlement)
     const { outcome, suspect } = settlement
+    // The account of a loop comes by a message before.
+    if (send.loop !== undefined) this.driver.drainMessages()
     if (outcome === OUTCOME_FAILED) this.#fail(send, count, suspect)
     else if (outcome === OUTCOME_ABORTED) this.#finish(send, undefined, abortedByDestroy())
     else {

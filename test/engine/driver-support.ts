@@ -101,6 +101,7 @@ export async function driverRig(kind: DriverKind, options: RigOptions = {}): Pro
     outcome: (message) => submissions.outcome(message),
     lost: (substreams) => submissions.lost(substreams),
     interludeOver: (outcome) => submissions.interludeOver(outcome),
+    loopNews: (message) => submissions.loopNews(message),
     die: (error) => {
       deaths.push(error)
       submissions.die(error)

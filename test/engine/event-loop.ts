@@ -90,6 +90,7 @@ export const eventLoopRig: MakeRig = (memory = {}, options = {}) => {
     outcome: (message) => messages.push(message),
     lost: () => expect.unreachable('no receiver comes and goes'),
     interludeOver: () => expect.unreachable('nobody asked for one'),
+    loopNews: (message) => messages.push(message),
     die: (error) => expect.unreachable(error.stack),
   })
   const self: Rig = {
