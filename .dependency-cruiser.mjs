@@ -6,7 +6,7 @@ const ERRORS = '^src/errors\\.ts$'
 /** The leaves that src/spead may use. */
 const CHECKS = [ERRORS, '^src/checks\\.ts$']
 const TELLING = ['^src/(debug|topic)\\.ts$']
-const LEAVES = [...CHECKS, ...TELLING, '^src/stats\\.ts$']
+const LEAVES = [...CHECKS, ...TELLING, '^src/(histogram|stats)\\.ts$']
 const TABLE = '^src/batch/table\\.ts$'
 const COMPILE = '^src/batch/compile\\.ts$'
 /** The files that all of ffi stands on. */
@@ -37,7 +37,7 @@ const ROOMS = {
     comment: 'ffi/verbs may import ffi/memory, ffi/socket and the base of ffi.',
   },
   leaves: {
-    files: '^src/(checks|debug|errors|stats|topic)\\.ts$',
+    files: '^src/(checks|debug|errors|histogram|stats|topic)\\.ts$',
     may: [ERRORS, '^ffi/(native-error|errors|printable|inspect)\\.ts$'],
     comment:
       'Checks, debug, errors, stats and topic are leaves: they import nothing but errors, ffi/native-error, ffi/printable and ffi/inspect.',
@@ -103,7 +103,7 @@ const ROOMS = {
   },
   surface: {
     files: '^src/[^/]+\\.ts$',
-    except: '^src/(checks|debug|errors|stats|topic)\\.ts$',
+    except: '^src/(checks|debug|errors|histogram|stats|topic)\\.ts$',
     may: ['^src/(stream|adapters|spead|batch|engine|backend|net)/', '^ffi/memory/region\\.ts$', ...LEAVES],
     comment: 'The public surface does not know the command line, the devices nor the receiver, which have entries of their own.',
   },

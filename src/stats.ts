@@ -59,6 +59,14 @@ export interface StreamCounters {
   readonly lateNanoseconds: number
   /** How long the kernel or the device had no room, until it took packets again. */
   readonly refusedNanoseconds: number
+  /** Heaps that the observation clock left out because they were late (`StreamClockOptions.late`), not those that a mask left out. */
+  readonly heapsSkipped: number
+  /** How long after its time by the observation clock the last post went; negative = before. Not a counter. 0 without a clock. */
+  readonly timeErrorNanoseconds: number
+  /** The greatest such difference so far, in either direction, without its sign. */
+  readonly greatestTimeErrorNanoseconds: number
+  /** How often the wall clock was set (clock_settime(2)) while the observation clock went by it. */
+  readonly clockSteps: number
 }
 
 export type CounterName = keyof StreamCounters
@@ -92,6 +100,10 @@ export const COUNTER_NAMES = [
   'givenUpNanoseconds',
   'lateNanoseconds',
   'refusedNanoseconds',
+  'heapsSkipped',
+  'timeErrorNanoseconds',
+  'greatestTimeErrorNanoseconds',
+  'clockSteps',
 ] as const satisfies readonly CounterName[]
 
 export const COUNTER = Object.fromEntries(COUNTER_NAMES.map((name, i) => [name, i])) as Readonly<Record<CounterName, number>>

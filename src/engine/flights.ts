@@ -9,7 +9,7 @@
  * | current         | posted, if posted ≠ claimed: partly posted or not at all                            |
  * | waiting         | posted+1 … claimed−1: claimed to be posted together with the current, and was not  |
  */
-import { type Backend, CAUSE_FLUSHED, CAUSE_UNKNOWN } from '../backend/backend.js'
+import { type Backend, CAUSE_FLUSHED, CAUSE_LATE, CAUSE_UNKNOWN } from '../backend/backend.js'
 import { FailureLog } from './outcome.js'
 import { SLOTS } from './ring.js'
 import type { Refusal, Variant } from './variant.js'
@@ -44,6 +44,15 @@ export class Flight {
       else if (cause === CAUSE_UNKNOWN) log.lose(heap[r]!)
       else log.fail(heap[r]!, substream[r]!, cause, () => backend.explain(cause, substream[r]!, udpBytes[r]!))
     }
+  }
+
+  /** Leaves out the rows up to `end`. All before them have completed. */
+  skip(end: number, why: string): void {
+    const { heap, substream } = this.variant!.compiled.table
+    const log = this.#logged()
+    for (let r = this.rowsPosted; r < end; r++) log.skip(heap[r]!, substream[r]!, CAUSE_LATE, why)
+    this.rowsPosted = end
+    this.rowsCompleted = end
   }
 
   /** Notes that no row can be posted, because the backend refused the variant. */

@@ -94,7 +94,7 @@ export class Intake {
     ring.noteFirstCnt(count, sequence.nextHi & variant.cnt.maskHi, sequence.nextLo & variant.cnt.maskLo)
     patch(variant, heaps, claim.explicitCnts, sequence)
     this.#idle = false
-    this.#pacer?.resume(now)
+    this.#pacer?.begin(variant, heaps, flight.rows, now)
     return flight
   }
 

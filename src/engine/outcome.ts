@@ -3,7 +3,7 @@ import { printable } from '../errors.js'
 
 /**
  * The fate of a heap: `sent` whole, `partial` (some of its packets were sent), `failed` (none was), `flushed` (it was never tried), `unknown`
- * (handed over, and nothing was heard of it), or `skipped` (a mask left it out).
+ * (handed over, and nothing was heard of it), or `skipped` (a mask left it out, or the observation clock, because it was late).
  */
 export type HeapStatus = 'sent' | 'partial' | 'failed' | 'flushed' | 'unknown' | 'skipped'
 
@@ -36,8 +36,10 @@ export class FailureLog {
   readonly #flushed: Uint32Array
   readonly #lost: Uint32Array
   readonly #causes = new Map<string, { substream: number; errno: number; packets: number; message: string }>()
+  readonly #skipped: Uint32Array
   packets = 0
   constructor(heaps: number) {
+    this.#skipped = new Uint32Array(heaps)
     this.#failed = new Uint32Array(heaps)
     this.#flushed = new Uint32Array(heaps)
     this.#lost = new Uint32Array(heaps)
@@ -45,10 +47,18 @@ export class FailureLog {
   fail(heap: number, substream: number, errno: number, explain: () => string): void {
     this.#failed[heap]!++
     this.packets++
+    this.#note(substream, errno, explain)
+  }
+  #note(substream: number, errno: number, explain: () => string): void {
     const key = `${substream} ${errno}`
     const cause = this.#causes.get(key)
     if (cause) cause.packets++
     else this.#causes.set(key, { substream, errno, packets: 1, message: printable(explain()) })
+  }
+  /** Left out, which is no failure. */
+  skip(heap: number, substream: number, cause: number, message: string): void {
+    this.#skipped[heap]!++
+    this.#note(substream, cause, () => message)
   }
   flush(heap: number): void {
     this.#flushed[heap]!++
@@ -69,6 +79,7 @@ export class FailureLog {
     const heaps = Array.from(this.#failed.subarray(0, sent), (failed, j): HeapStatus => {
       const flushed = this.#flushed[j]!
       const packets = packetsOfHeap(j)
+      if (this.#skipped[j]! > 0) return 'skipped'
       if (this.#lost[j]! > 0) return 'unknown'
       if (failed + flushed === 0) return 'sent'
       if (flushed === packets) return 'flushed'

@@ -3,7 +3,7 @@
  * and what changed in the backend.
  */
 import { errnoName } from '../../ffi/native-error.js'
-import type { Backend } from '../backend/backend.js'
+import { type Backend, CAUSE_LATE } from '../backend/backend.js'
 import type { CompiledBatch } from '../batch/compile.js'
 import { COUNTER } from '../stats.js'
 import type { EngineMessage } from './contract.js'
@@ -71,7 +71,7 @@ export class Settlements {
   settleInterlude(interlude: Interlude): void {
     const { heaps, variant, log } = interlude.flight
     const outcome = log && this.#outcome(0, variant!, heaps, log)
-    this.#counters[COUNTER.heapsSent]! += heaps - (outcome ? failedOf(outcome) : 0)
+    this.#counters[COUNTER.heapsSent]! += outcome ? sentOf(outcome) : heaps
     this.emit({ type: 'interlude', outcome })
     interlude.end()
   }
@@ -87,14 +87,16 @@ export class Settlements {
   #emitOutcome(submission: number, variant: Variant, heaps: number, log: FailureLog): number {
     const message = this.#outcome(submission, variant, heaps, log)
     this.emit(message)
-    return heaps - failedOf(message)
+    return sentOf(message)
   }
 
   /** Counts what failed. */
   #outcome(submission: number, { compiled }: Variant, heaps: number, log: FailureLog): OutcomeMessage {
-    const nameOf = (cause: number) => this.backend.causeName?.(cause) ?? errnoName(cause)
+    const nameOf = (cause: number) => (cause === CAUSE_LATE ? 'LATE' : (this.backend.causeName?.(cause) ?? errnoName(cause)))
     const message = log.message(submission, heaps, (j) => packetsOf(compiled, j), nameOf)
-    this.#counters[COUNTER.heapsFailed]! += failedOf(message)
+    const skipped = countOf(message, 'skipped')
+    this.#counters[COUNTER.heapsFailed]! += heaps - skipped - sentOf(message)
+    this.#counters[COUNTER.heapsSkipped]! += skipped
     this.#counters[COUNTER.packetsFailed]! += log.packets
     return message
   }
@@ -113,4 +115,5 @@ function packetsOf(compiled: CompiledBatch, heap: number): number {
   return compiled.rowsOfHeaps[heap + 1]! - compiled.rowsOfHeaps[heap]!
 }
 
-const failedOf = ({ heaps }: OutcomeMessage): number => heaps.filter((status) => status !== 'sent').length
+const countOf = ({ heaps }: OutcomeMessage, wanted: HeapStatus): number => heaps.filter((status) => status === wanted).length
+const sentOf = (message: OutcomeMessage): number => countOf(message, 'sent')
