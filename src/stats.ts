@@ -63,7 +63,7 @@ export interface StreamCounters {
   readonly refusedNanoseconds: number
   /** Those failed heaps that were never tried, because the stream was ended, or the device drops what is queued behind an error. */
   readonly heapsFlushed: number
-  /** Heaps that the stream's own policy left out. Those that a mask leaves out are not counted anywhere. */
+  /** Heaps that the observation clock left out because they were late (`StreamClockOptions.late`). Those that a mask leaves out are not counted anywhere. */
   readonly heapsSkipped: number
   /** Those sent heaps that are suspect, as `BatchResult.suspect` says. */
   readonly heapsSuspect: number
@@ -75,6 +75,12 @@ export interface StreamCounters {
   readonly droppedBelow: number
   /** How often the sending thread asked the backend what has become of packets. */
   readonly polls: number
+  /** How long after its time by the observation clock the last post went; negative = before. Not a counter. 0 without a clock. */
+  readonly timeErrorNanoseconds: number
+  /** The greatest such difference so far, in either direction, without its sign. */
+  readonly greatestTimeErrorNanoseconds: number
+  /** How often the wall clock was set (clock_settime(2)) while the observation clock went by it. */
+  readonly clockSteps: number
 }
 
 /**
@@ -152,6 +158,9 @@ export const COUNTER_NAMES = [
   'packetsRetried',
   'droppedBelow',
   'polls',
+  'timeErrorNanoseconds',
+  'greatestTimeErrorNanoseconds',
+  'clockSteps',
 ] as const satisfies readonly CounterName[]
 
 export const COUNTER = Object.fromEntries(COUNTER_NAMES.map((name, i) => [name, i])) as Readonly<Record<CounterName, number>>

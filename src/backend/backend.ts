@@ -65,6 +65,8 @@ export const POST_FATAL = 3
 export const CAUSE_FLUSHED = -1
 /** A packet was handed over and never heard of again. */
 export const CAUSE_UNKNOWN = -2
+/** A packet was left out because its heap was late. */
+export const CAUSE_LATE = -3
 /** A completion status of a NIC, added to this. */
 export const CAUSE_STATUS = 0x10000
 /** An asynchronous event of a NIC, added to this. */

@@ -5,6 +5,7 @@
  * A send without a failure costs three additions for each of its substreams (shares.ts), whatever its packets. Only a send with a failure is gone
  * through packet by packet.
  */
+import { CAUSE_LATE } from '../backend/backend.js'
 import { Histogram } from '../histogram.js'
 import {
   COUNTER,
@@ -13,7 +14,7 @@ import {
   type SubstreamCounterName,
   type SubstreamStats,
 } from '../stats.js'
-import { type FailureLog, type HeapStatus, type OutcomeMessage, ROW_FLUSHED, ROW_LOST, ROW_SENT } from './outcome.js'
+import { type FailureLog, type HeapStatus, type OutcomeMessage, ROW_FLUSHED, ROW_LOST, ROW_SENT, ROW_SKIPPED } from './outcome.js'
 import type { Variant } from './variant.js'
 
 /** Causes that are told apart, OTHER among them. errno(3) has some twenty that a send can meet. */
@@ -99,6 +100,7 @@ export class Accounts {
         own[substream[r]! * DOUBLES + UDP_BYTES]! += udpBytes[r]!
         continue
       }
+      if (row === ROW_SKIPPED) continue
       this.add(substream[r]!, 'packetsFailed', 1)
       if (row === ROW_FLUSHED) this.#blame(substream[r]!, 'FLUSHED', 1)
       if (row === ROW_LOST) this.#blame(substream[r]!, 'UNKNOWN', 1)
@@ -107,7 +109,7 @@ export class Accounts {
       for (const name of COUNTED_AS[status]) this.add(shares.substreamOf[j]!, name, 1)
       if (suspect && status === 'sent') this.add(shares.substreamOf[j]!, 'heapsSuspect', 1)
     }
-    for (const cause of causes) this.#blame(cause.substream, cause.errnoName, cause.packets)
+    for (const cause of causes) if (cause.errno !== CAUSE_LATE) this.#blame(cause.substream, cause.errnoName, cause.packets)
   }
 
   /** Counts for a substream and the stream. Cold. */

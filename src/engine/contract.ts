@@ -3,12 +3,15 @@ import type { StateWords } from '../backend/states.js'
 import type { LoopMessage } from './loop.js'
 import type { OutcomeMessage } from './outcome.js'
 import type { PacingOptions } from './pacer.js'
+import type { ClockMessage, ScheduleOptions } from './schedule.js'
 
 export interface EngineOptions extends PacingOptions {
   /** Postings in flight (posted, not reaped) before the next submission is claimed. */
   readonly maxInFlight: number
   /** There may be interludes, so posts are short. */
   readonly interruptible?: boolean
+  /** The observation clock, in the place of a rate. */
+  readonly schedule?: ScheduleOptions
 }
 
 /** The fate of an interlude: undefined if it was sent whole. */
@@ -24,7 +27,11 @@ interface StatesMessage {
   readonly lost?: readonly number[]
 }
 
-export type EngineMessage = OutcomeMessage | InterludeMessage | StatesMessage | LoopMessage
+export type EngineMessage = OutcomeMessage | InterludeMessage | StatesMessage | LoopMessage | ClockMessage
+
+/** Whether the engine itself decides when packets go. */
+export const isPaced = ({ rateBytesPerSecond, schedule }: EngineOptions): boolean =>
+  rateBytesPerSecond > 0 || schedule !== undefined
 
 // The answers of step(): the driver's task before the next one.
 export const NEXT_STEP_NOW = 0

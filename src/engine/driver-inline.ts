@@ -14,10 +14,19 @@ import type { StateWords } from '../backend/states.js'
 import type { CompiledBatch } from '../batch/compile.js'
 import type { TableRegion } from '../batch/table.js'
 import { SpeadcastError } from '../errors.js'
-import { type EngineMessage, NEXT_AT_DEADLINE, NEXT_IDLE, NEXT_STEP_NOW, NEXT_STOPPED, NEXT_WHEN_WRITABLE } from './contract.js'
+import {
+  type EngineMessage,
+  isPaced,
+  NEXT_AT_DEADLINE,
+  NEXT_IDLE,
+  NEXT_STEP_NOW,
+  NEXT_STOPPED,
+  NEXT_WHEN_WRITABLE,
+} from './contract.js'
 import { type Driver, type DriverClient, type DriverInput, NO_CLIENT } from './driver.js'
 import { Engine } from './engine.js'
 import type { LoopControl } from './loop.js'
+import type { ClockMessage } from './schedule.js'
 
 const SLICE_NANOSECONDS = 1_000_000
 /** Node takes longer timers for 1 ms. */
@@ -40,6 +49,7 @@ export class InlineDriver implements Driver {
   readonly waiter = undefined
   states: StateWords
   onStates: () => void = () => {}
+  onClock: (message: ClockMessage) => void = () => {}
   #client = NO_CLIENT
   readonly #engine: Engine
   #scheduled = false
@@ -60,7 +70,7 @@ export class InlineDriver implements Driver {
     let driver: InlineDriver | undefined
     const backend = await openBackend(input.backend, { counters: input.ring.counters, wake: () => driver?.submitted() })
     try {
-      const needsTimer = input.options.rateBytesPerSecond > 0 && nativeCallsWork()
+      const needsTimer = isPaced(input.options) && nativeCallsWork()
       const polls = loopPolls && (needsTimer || backend.waitSet(true).length > 0)
       const timerOf = polls && needsTimer ? (ready: () => void) => new LoopWaker(new TimerFd(), ready) : undefined
       driver = new InlineDriver(input, backend, polls, timerOf, nap)
@@ -104,6 +114,7 @@ export class InlineDriver implements Driver {
       if (message.lost) this.#client.lost(message.lost)
     } else if (message.type === 'interlude') this.#client.interludeOver(message.outcome)
     else if (message.type === 'loop') this.#client.loopNews(message)
+    else if (message.type === 'clock') this.onClock(message)
     else this.#client.outcome(message)
   }
 

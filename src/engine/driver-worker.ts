@@ -23,12 +23,14 @@ import type { CompiledBatch } from '../batch/compile.js'
 import type { TableRegion } from '../batch/table.js'
 import { SpeadcastError } from '../errors.js'
 import { Contention, contentionWord, HostLoad } from './contention.js'
+import { isPaced } from './contract.js'
 import { Doorbell } from './doorbell.js'
 import { type Driver, type DriverClient, type DriverInput, NO_CLIENT } from './driver.js'
 import type { LoopControl } from './loop.js'
 import type { Lease } from './pool.js'
 import { type ControlMessage, fromPlainError, type Report } from './protocol.js'
 import { NO_CPU, STOP_ABORT } from './ring.js'
+import type { ClockMessage } from './schedule.js'
 import type { IoThreadHandle } from './thread.js'
 import { Waiter } from './waiter.js'
 
@@ -57,6 +59,7 @@ export class WorkerDriver implements Driver {
   caps!: BackendCaps
   states: StateWords = {}
   onStates: () => void = () => {}
+  onClock: (message: ClockMessage) => void = () => {}
   #client = NO_CLIENT
   readonly waiter: Waiter | undefined
   readonly #doorbell: Doorbell
@@ -106,7 +109,7 @@ export class WorkerDriver implements Driver {
     this.#lease = lease
     this.#thread = thread
     // While a rate leaves time there is nothing to spin for.
-    const paced = input.options.rateBytesPerSecond > 0
+    const paced = isPaced(input.options)
     const now = () => performance.now() * 1e6
     this.#doorbell = new Doorbell({ now, wake: this.#wake, later: process.nextTick }, paced ? undefined : contention)
     if (!paced) this.waiter = new Waiter({ now, yieldOrNap: this.#yieldOrNap, ring: this.#doorbell.ring }, contention)
@@ -174,6 +177,9 @@ export class WorkerDriver implements Driver {
         break
       case 'outcome':
         this.#client.outcome(report)
+        break
+      case 'clock':
+        this.onClock(report)
         break
     }
   }

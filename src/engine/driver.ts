@@ -9,6 +9,7 @@ import type { EngineOptions } from './contract.js'
 import type { LoopControl, LoopMessage } from './loop.js'
 import type { OutcomeMessage } from './outcome.js'
 import type { Ring } from './ring.js'
+import type { ClockMessage } from './schedule.js'
 import type { Waiter } from './waiter.js'
 
 export interface DriverInput {
@@ -51,6 +52,8 @@ export interface Driver {
   readonly states: StateWords
   /** Called when they are others. */
   onStates: () => void
+  /** Called when the observation clock leaves heaps out, or was set. */
+  onClock: (message: ClockMessage) => void
   /** How a caller waits a moment for a batch; undefined where nothing is sent while the caller computes, or at a rate. */
   readonly waiter: Waiter | undefined
   /** Before anything is submitted: who is to be told. At once told of its death, if the driver has died since it was opened. */

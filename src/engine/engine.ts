@@ -9,6 +9,7 @@
  * A batch costs a scatter (scatter.ts), one post per 1024 messages, and a few shared words. Nothing is allocated unless something fails.
  */
 import { performance } from 'node:perf_hooks'
+import { TaiClock } from '../../ffi/clock.js'
 import { type Backend, CAUSE_FLUSHED, POST_AGAIN, POST_FATAL, POST_OK, POST_SKIP, type PostResult } from '../backend/backend.js'
 import type { CompiledBatch } from '../batch/compile.js'
 import { COUNTER } from '../stats.js'
@@ -18,6 +19,7 @@ import { Completions } from './completions.js'
 import {
   type EngineMessage,
   type EngineOptions,
+  isPaced,
   NEXT_AT_DEADLINE,
   NEXT_IDLE,
   NEXT_STEP_NOW,
@@ -32,6 +34,7 @@ import { Loops } from './loops.js'
 import { Pacer } from './pacer.js'
 import { type Ring, STOP_ABORT, STOP_DRAIN } from './ring.js'
 import { crossing, wholeMessages } from './rows.js'
+import { Schedule, type TaiReading } from './schedule.js'
 import { Settlements } from './settlements.js'
 import { patch } from './variant.js'
 import { Variants } from './variants.js'
@@ -40,6 +43,8 @@ import { Variants } from './variants.js'
 const ROWS_PER_REAP = 512
 /** A post that an interlude may have to wait for. 64 MiB, as much as a call takes, are some ms. */
 const INTERRUPTIBLE_BYTES = 4 << 20
+
+const LATE = "the heap was late by the observation clock and left out, as clock.late 'skip' asks; clock.late 'slip' sends it late"
 
 export class Engine {
   /** With NEXT_AT_DEADLINE, when to step again (the clock of step's `now`). */
@@ -76,6 +81,8 @@ export class Engine {
     beforeClaim: () => void = () => {},
     /** The clock of step's `now`: tells when a burst was posted. */
     readonly clock: () => number = () => performance.now() * 1e6,
+    /** TAI, for a schedule. */
+    tai: TaiReading = new TaiClock(),
   ) {
     this.#accounts = ring.accounts
     this.#counters = ring.counters
@@ -83,8 +90,9 @@ export class Engine {
     this.#mostBytes = options.interruptible ? INTERRUPTIBLE_BYTES : Number.POSITIVE_INFINITY
     const { evidence } = backend.caps
     this.#tellsAtPost = evidence === 'accepted' || evidence === 'written'
-    if (options.rateBytesPerSecond > 0 && !backend.caps.pacesItself) this.#pacer = new Pacer(options, backend.caps, ring.counters)
-    this.#variants = new Variants(backend, this.#pacer)
+    const schedule = options.schedule && new Schedule(options.schedule, tai, clock)
+    if (isPaced(options) && !backend.caps.pacesItself) this.#pacer = new Pacer(options, backend.caps, ring.counters, schedule, emit)
+    this.#variants = new Variants(backend, this.#pacer, options.schedule?.item)
     this.loops = new Loops(this.#variants, emit)
     this.#settlements = new Settlements(backend, ring, this.#flights, this.#variants, emit, settled, clock)
     this.#intake = new Intake({
@@ -244,6 +252,7 @@ export class Engine {
     let end = this.#interlude.state === 'waiting' ? endOfHeap(flight) : flight.rows
     const pacer = this.#pacer
     if (pacer) {
+      if (pacer.isTooLate(variant, from, now)) return this.#leaveOut(flight, pacer, now)
       end = pacer.end(variant, from, end, now)
       if (end === from) {
         this.deadline = pacer.deadline
@@ -307,6 +316,14 @@ export class Engine {
     if (this.#tellsAtPost) this.#complete()
     else this.#unasked += rows
     return NEXT_STEP_NOW
+  }
+
+  /** Leaves out heaps of the current flight that are too late, once all rows before them have completed. */
+  #leaveOut(flight: Flight, pacer: Pacer, now: number): number {
+    if (flight.rowsCompleted !== flight.rowsPosted || this.#interlude.underWay) return NEXT_WHEN_REAPED
+    flight.skip(pacer.passLate(flight.variant!, flight.rowsPosted, flight.rows, now), LATE)
+    if (flight.rowsPosted < flight.rows) return NEXT_STEP_NOW
+    return this.#forget(flight)
   }
 
   /** All rows of the current flight are posted, or given up. */

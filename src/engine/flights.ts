@@ -10,7 +10,7 @@
  * | current         | posted, if posted ≠ claimed: partly posted or not at all                            |
  * | waiting         | posted+1 … claimed−1: claimed to be posted together with the current, and was not  |
  */
-import { type Backend, CAUSE_FLUSHED, CAUSE_UNKNOWN } from '../backend/backend.js'
+import { type Backend, CAUSE_FLUSHED, CAUSE_LATE, CAUSE_UNKNOWN } from '../backend/backend.js'
 import type { Loop } from './loop.js'
 import { FailureLog, ROW_SENT } from './outcome.js'
 import { SLOTS } from './ring.js'
@@ -54,6 +54,15 @@ export class Flight {
       else log.fail(r, heap[r]!, substream[r]!, cause, () => backend.explain(cause, substream[r]!, udpBytes[r]!))
     }
     return log.packets - before
+  }
+
+  /** Leaves out the rows up to `end`. All before them have completed. */
+  skip(end: number, why: string): void {
+    const { heap, substream } = this.variant!.compiled.table
+    const log = this.#logged()
+    for (let r = this.rowsPosted; r < end; r++) log.skip(r, heap[r]!, substream[r]!, CAUSE_LATE, why)
+    this.rowsPosted = end
+    this.rowsCompleted = end
   }
 
   /** Notes that no row can be posted, because the backend refused the variant. */

@@ -142,7 +142,7 @@ export class Intake {
     flight.suspicion = this.#settlements.suspicion
     patch(variant, heaps, explicitCnts, this.sequence)
     this.#idle = false
-    this.#pacer?.resume(now)
+    this.#pacer?.begin(variant, heaps, flight.rows, now)
     return flight
   }
 

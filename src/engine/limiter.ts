@@ -31,14 +31,14 @@ const WORTH_WHEN_LATE = 1 / 4
 const UNUSUAL = 1 / 8
 
 export class Limiter {
-  readonly burstBytes: number
+  burstBytes: number
   /** A wake-up may be this late, each time, and the burst rate still makes up for it. */
   readonly slackNanoseconds: number
   readonly #ratio: number
-  readonly #burstNanoseconds: number
+  #burstNanoseconds: number
   readonly #catchUpNanoseconds: number
-  /** When the next byte is due: the average clock. */
-  #due = Number.NEGATIVE_INFINITY
+  /** When the next byte is due: the average clock. A schedule sets it. */
+  due = Number.NEGATIVE_INFINITY
   /** The burst clock: bytes not yet paid for at `levelAt`, and when all will be, so that a whole burst may go. They drain evenly in between. */
   #level = 0
   #levelAt = 0
@@ -56,19 +56,25 @@ export class Limiter {
     this.#catchUpNanoseconds = catchUpNanoseconds
   }
 
+  /** From now on a burst has so many bytes, which take so long. */
+  retime(burstBytes: number, burstNanoseconds: number): void {
+    this.burstBytes = burstBytes
+    this.#burstNanoseconds = burstNanoseconds
+  }
+
   /** How long ago the next byte was due; negative while it is not. */
   lag(now: number): number {
-    return now - this.#due
+    return now - this.due
   }
 
   /** Work arrived after there was none. Returns the nanoseconds that will not be made up. */
   resume(now: number): number {
     const earliest = now - this.#catchUpNanoseconds
     // The first ever: nothing was owed before it.
-    if (this.#due === Number.NEGATIVE_INFINITY) this.#due = now
-    if (this.#due >= earliest) return 0
-    const forgotten = earliest - this.#due
-    this.#due = earliest
+    if (this.due === Number.NEGATIVE_INFINITY) this.due = now
+    if (this.due >= earliest) return 0
+    const forgotten = earliest - this.due
+    this.due = earliest
     return forgotten
   }
 
@@ -96,29 +102,31 @@ export class Limiter {
   next(bytes: number): number {
     const room = this.burstBytes - Math.min(bytes, this.burstBytes)
     const fits = this.#emptyAt - (room >= this.#level ? 1 : room / this.#level) * (this.#emptyAt - this.#levelAt)
-    return Math.max(this.#due, fits, this.#emptyAt - this.#usualLateness)
+    return Math.max(this.due, fits, this.#emptyAt - this.#usualLateness)
   }
 
   /**
    * `bytes` were posted, or given up on, that take `nanoseconds` at the wanted rate: between `now` and `after`, and `late` nanoseconds after
-   * next(). If that took far longer than usual, the thread lost its CPU meanwhile and the packets may have left just now.
+   * next(). If that took far longer than usual, the thread lost its CPU meanwhile and the packets may have left just now. Returns when they left,
+   * as far as that can be told.
    */
-  charge(bytes: number, nanoseconds: number, now: number, after: number, late: number): void {
+  charge(bytes: number, nanoseconds: number, now: number, after: number, late: number): number {
     const delay = after - now - this.#postNanoseconds
     const unusual = this.#burstNanoseconds * UNUSUAL
     this.#postNanoseconds += Math.min(delay, unusual) / 16
     const left = delay < unusual ? now : now + delay
     this.#level += bytes
     this.#levelAt = left
-    this.#due += nanoseconds
+    this.due += nanoseconds
     this.#emptyAt = Math.max(this.#emptyAt, left) + nanoseconds / this.#ratio
     const more = Math.min(late + left - now, this.#burstNanoseconds) - this.#lateness
     this.#lateness += more / 8
     this.#deviation += (Math.abs(more) - this.#deviation) / 4
+    return left
   }
 
   #drain(now: number): void {
-    if (now < this.#due) return
+    if (now < this.due) return
     if (now >= this.#emptyAt) this.#level = 0
     else if (now > this.#levelAt) {
       this.#level *= (this.#emptyAt - now) / (this.#emptyAt - this.#levelAt)

@@ -4,10 +4,11 @@
  */
 import type { Backend } from '../backend/backend.js'
 import { COUNTER } from '../stats.js'
-import { type EngineMessage, type EngineOptions, NEXT_IDLE, NEXT_STEP_NOW } from './contract.js'
+import { type EngineMessage, type EngineOptions, isPaced, NEXT_IDLE, NEXT_STEP_NOW } from './contract.js'
 import { Engine } from './engine.js'
 import type { ControlMessage } from './protocol.js'
 import { NO_CPU, type Ring } from './ring.js'
+import type { TaiReading } from './schedule.js'
 
 /** Wakes the stream's own thread. */
 export interface Waker {
@@ -30,6 +31,8 @@ export interface MemberParts {
   readonly waker?: Waker | undefined
   /** Whether nobody else wants the CPUs. */
   readonly calm?: () => boolean
+  /** TAI, for a schedule. Default the kernel's. */
+  readonly tai?: TaiReading
   /** The clock of step's `now`. Default this thread's performance.now(), in nanoseconds. */
   readonly clock?: () => number
 }
@@ -68,15 +71,15 @@ export class Member {
   #told = 0
   #telling = false
 
-  constructor({ backend, ring, options, report, receive, avoidCpu, waker, calm, clock }: MemberParts) {
+  constructor({ backend, ring, options, report, receive, avoidCpu, waker, calm, clock, tai }: MemberParts) {
     this.backend = backend
     this.ring = ring
-    this.#paced = options.rateBytesPerSecond > 0
+    this.#paced = isPaced(options)
     this.#waker = waker
     this.#calm = calm ?? (() => true)
     this.#receive = receive
     this.#avoidCpu = avoidCpu
-    this.engine = new Engine(backend, ring, options, report, this.#settled, this.#drainControl, clock)
+    this.engine = new Engine(backend, ring, options, report, this.#settled, this.#drainControl, clock, tai)
   }
 
   /** UDP payload bytes it ever posted. */

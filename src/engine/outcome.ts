@@ -3,7 +3,7 @@ import { printable } from '../errors.js'
 
 /**
  * The fate of a heap: `sent` whole, `partial` (some of its packets were sent), `failed` (none was), `flushed` (it was never tried), `unknown`
- * (handed over, and nothing was heard of it), or `skipped` (a mask left it out).
+ * (handed over, and nothing was heard of it), or `skipped` (a mask left it out, or the observation clock, because it was late).
  */
 export type HeapStatus = 'sent' | 'partial' | 'failed' | 'flushed' | 'unknown' | 'skipped'
 
@@ -12,6 +12,7 @@ export const ROW_SENT = 0
 const ROW_FAILED = 1
 export const ROW_FLUSHED = 2
 export const ROW_LOST = 3
+export const ROW_SKIPPED = 4
 
 /** Neither sent nor left out on purpose. */
 export const isUnsent = (status: HeapStatus): boolean => status !== 'sent' && status !== 'skipped'
@@ -45,11 +46,13 @@ export class FailureLog {
   readonly #flushed: Uint32Array
   readonly #lost: Uint32Array
   readonly #causes = new Map<string, { substream: number; errno: number; packets: number; message: string }>()
+  readonly #skipped: Uint32Array
   /** ROW_… of each row. */
   readonly rows: Uint8Array
   packets = 0
   constructor(heaps: number, rows: number) {
     this.rows = new Uint8Array(rows)
+    this.#skipped = new Uint32Array(heaps)
     this.#failed = new Uint32Array(heaps)
     this.#flushed = new Uint32Array(heaps)
     this.#lost = new Uint32Array(heaps)
@@ -58,10 +61,19 @@ export class FailureLog {
     this.rows[row] = ROW_FAILED
     this.#failed[heap]!++
     this.packets++
+    this.#note(substream, errno, explain)
+  }
+  #note(substream: number, errno: number, explain: () => string): void {
     const key = `${substream} ${errno}`
     const cause = this.#causes.get(key)
     if (cause) cause.packets++
     else this.#causes.set(key, { substream, errno, packets: 1, message: printable(explain()) })
+  }
+  /** Left out, which is no failure. */
+  skip(row: number, heap: number, substream: number, cause: number, message: string): void {
+    this.rows[row] = ROW_SKIPPED
+    this.#skipped[heap]!++
+    this.#note(substream, cause, () => message)
   }
   flush(row: number, heap: number): void {
     this.rows[row] = ROW_FLUSHED
@@ -84,6 +96,7 @@ export class FailureLog {
     const heaps = Array.from(this.#failed.subarray(0, sent), (failed, j): HeapStatus => {
       const flushed = this.#flushed[j]!
       const packets = packetsOfHeap(j)
+      if (this.#skipped[j]! > 0) return 'skipped'
       if (this.#lost[j]! > 0) return 'unknown'
       if (failed + flushed === 0) return 'sent'
       if (flushed === packets) return 'flushed'

@@ -1,12 +1,18 @@
 /**
  * Keeps an engine's rate: which rows may be posted now, when the next may, how long a row takes, and the obstacles that kept it below the rate
  * (src/stats.ts). limiter.ts has the arithmetic. A burst costs one deadline, some additions, and a binary search over its rows.
+ *
+ * With an observation clock the timestamps of a flight say when it is due (schedule.ts), and its packets are spread over that time by their bytes.
+ * What is due is set anew with every flight, so no error adds up and no delay is forgotten. A variant without timestamps, such as one of
+ * descriptors, goes at once.
  */
 import type { BackendCaps } from '../backend/backend.js'
 import type { PacketTable } from '../batch/table.js'
+import { Histogram } from '../histogram.js'
 import { COUNTER } from '../stats.js'
 import { Limiter } from './limiter.js'
 import { crossing, wholeMessages } from './rows.js'
+import { type ClockMessage, Schedule } from './schedule.js'
 import type { Variant } from './variant.js'
 
 export interface PacingOptions {
@@ -21,13 +27,20 @@ export interface PacingOptions {
   readonly catchUpSeconds: number
 }
 
+/** With an observation clock, a packet that goes together with others leaves no earlier than this before its time. */
+const EARLY_NANOSECONDS = 500_000
+/** A flight that begins later than this behind the end of the one before ends the burst. */
+const GAP_NANOSECONDS = 1000
+
 export class Pacer {
   /** Timers may be this late. */
   readonly slackNanoseconds: number
   /** Where nothing may be posted now: when to ask again. */
   deadline = Number.NEGATIVE_INFINITY
   readonly #limiter: Limiter
-  readonly #rate: number
+  /** Bytes per second; with an observation clock, of the flight under way. */
+  #rate: number
+  readonly #burstBytes: number
   readonly #overheadBytes: number
   readonly #counters: Float64Array
   /** Bytes of the burst under way that may still go. The bucket's room when it began bounds them, so that a slow post does not lengthen it. */
@@ -40,26 +53,43 @@ export class Pacer {
   #drySince = Number.POSITIVE_INFINITY
   /** Since when the backend has been refusing; −1 = it is not. */
   #refusedSince = -1
+  readonly #schedule: Schedule | undefined
+  readonly #tell: (message: ClockMessage) => void
+  readonly #errors: Histogram | undefined
+  /** How late a heap must be to be left out; Infinity: none is. */
+  readonly #tolerance: number
 
-  constructor(options: PacingOptions, caps: BackendCaps, counters: Float64Array) {
+  constructor(
+    options: PacingOptions,
+    caps: BackendCaps,
+    counters: Float64Array,
+    schedule?: Schedule,
+    tell: (message: ClockMessage) => void = () => {},
+  ) {
     const { rateBytesPerSecond: rate, rateBasis, burstBytes, burstRateRatio, catchUpSeconds } = options
     this.#limiter = new Limiter({
       burstBytes,
-      burstNanoseconds: (burstBytes * 1e9) / rate,
+      burstNanoseconds: schedule ? EARLY_NANOSECONDS : (burstBytes * 1e9) / rate,
       burstRateRatio,
       catchUpNanoseconds: catchUpSeconds * 1e9,
     })
     this.#rate = rate
+    this.#burstBytes = burstBytes
+    this.#schedule = schedule
+    this.#tell = tell
+    this.#tolerance = schedule?.options.late === 'skip' ? schedule.options.toleranceNanoseconds : Number.POSITIVE_INFINITY
+    this.#errors = schedule && new Histogram(schedule.options.errors)
     this.#overheadBytes = rateBasis === 'wire' ? caps.wireOverheadBytes : 0
     this.#counters = counters
     this.slackNanoseconds = this.#limiter.slackNanoseconds / 2
   }
 
   /**
-   * Nanoseconds that rows 0 … r−1 take, for every r.
+   * Nanoseconds that rows 0 … r−1 take, for every r; undefined where their timestamps say so.
    * @param rates bytes per second per heap: −1 the stream's, 0 unlimited
    */
-  costs({ udpBytes, heap }: PacketTable, rates: Float64Array | undefined): Float64Array {
+  costs({ udpBytes, heap }: PacketTable, rates: Float64Array | undefined): Float64Array | undefined {
+    if (this.#schedule) return undefined
     const before = new Float64Array(udpBytes.length + 1)
     for (let r = 0; r < udpBytes.length; r++) {
       const own = rates ? rates[heap[r]!]! : -1
@@ -70,8 +100,19 @@ export class Pacer {
   }
 
   /** No message may be longer: a burst ends with the packet that fills it. */
-  maxMessageBytes({ udpBytes }: PacketTable): number {
-    return this.#limiter.burstBytes + udpBytes.reduce((most, bytes) => Math.max(most, bytes), 1) - 1
+  maxMessageBytes({ udpBytes, heaps, substream }: PacketTable): number {
+    const packet = udpBytes.reduce((most, bytes) => Math.max(most, bytes), 1)
+    const schedule = this.#schedule
+    if (!schedule) return this.#limiter.burstBytes + packet - 1
+    // At most one heap of each substream has the same timestamp.
+    const heapBytes = udpBytes.reduce((sum, bytes) => sum + bytes, 0) / heaps
+    const heapNanoseconds = schedule.options.samplesPerHeap * schedule.nanosecondsPerSample
+    return this.#burstOf((heapBytes * new Set(substream).size * 1e9) / heapNanoseconds) + packet - 1
+  }
+
+  /** The bytes of a burst with an observation clock. */
+  #burstOf(rate: number): number {
+    return Math.min(this.#burstBytes, Math.max(1, Math.floor((rate * EARLY_NANOSECONDS) / 1e9)))
   }
 
   /** The queue ran empty: all that was submitted is posted. */
@@ -79,9 +120,73 @@ export class Pacer {
     if (this.#drySince < 0) this.#drySince = now
   }
 
-  /** Work arrived again, and its first rows are posted next. */
-  resume(now: number): void {
+  /** A flight was claimed, and its first rows are posted next. */
+  begin(variant: Variant, heaps: number, rows: number, now: number): void {
+    const schedule = this.#schedule
+    if (!schedule) {
+      this.resume(now)
+      return
+    }
+    const { timestamps, bytesBefore } = variant
+    if (!timestamps) return
+    if (now >= schedule.lookAt) this.#look(schedule, now)
+    const { column, table } = timestamps
+    const due = schedule.dueOf(column[0]!, 8 * table.bytes, now)
+    this.#fit((bytesBefore[rows]! * 1e9) / schedule.spanTo(column[heaps - 1]!))
+    if (!(due - this.#limiter.due <= GAP_NANOSECONDS)) this.#burstLeft = 0
+    this.#limiter.due = due
+    this.deadline = Number.NEGATIVE_INFINITY
+    this.#waiting = false
     if (this.#drySince < 0) return
+    const gap = now - Math.max(this.#drySince, due)
+    this.#drySince = -1
+    if (gap > 0) this.#counters[COUNTER.starvedNanoseconds]! += gap
+  }
+
+  #fit(rate: number): void {
+    if (rate === this.#rate) return
+    this.#rate = rate
+    const burst = this.#burstOf(rate)
+    this.#limiter.retime(burst, (burst * 1e9) / rate)
+  }
+
+  /** Compares the clocks, and moves what is due if the wall clock was set. */
+  #look(schedule: Schedule, now: number): void {
+    const moved = schedule.look(now)
+    if (moved === 0) return
+    this.#limiter.due += moved
+    this.deadline = Number.NEGATIVE_INFINITY
+    this.#waiting = false
+    if (moved > GAP_NANOSECONDS) this.#burstLeft = 0
+    if (!Schedule.isStep(moved)) return
+    this.#counters[COUNTER.clockSteps]! += 1
+    this.#tell({ type: 'clock', what: 'step', heaps: 0, seconds: -moved / 1e9 })
+  }
+
+  /** Whether row `from` begins a heap that is too late. */
+  isTooLate(variant: Variant, from: number, now: number): boolean {
+    return this.#limiter.lag(now) > this.#tolerance && variant.timestamps !== undefined && variant.endOfWholes(from) > from
+  }
+
+  /** Takes the time of the heaps from row `from` on that are too late, as isTooLate says. Returns the row behind them. */
+  passLate(variant: Variant, from: number, rows: number, now: number): number {
+    const limiter = this.#limiter
+    const { bytesBefore } = variant
+    const late = limiter.lag(now)
+    let to = from
+    while (to < rows && limiter.lag(now) > this.#tolerance) {
+      const end = variant.endOfWholes(to)
+      limiter.due += ((bytesBefore[end]! - bytesBefore[to]!) * 1e9) / this.#rate
+      to = end
+    }
+    const heaps = new Set(variant.compiled.table.heap.subarray(from, to)).size
+    this.#tell({ type: 'clock', what: 'late', heaps, seconds: late / 1e9 })
+    return to
+  }
+
+  /** Work that is in no order arrived, or any without an observation clock, and its first rows are posted next. */
+  resume(now: number): void {
+    if (this.#drySince < 0 || this.#schedule) return
     const limiter = this.#limiter
     const counters = this.#counters
     const gap = Math.min(now - this.#drySince, limiter.lag(now))
@@ -99,7 +204,12 @@ export class Pacer {
   }
 
   /** The row up to which `from` and those behind it may be posted now: `from` itself if none may before `deadline`. */
-  end({ bytesBefore, posting }: Variant, from: number, rows: number, now: number): number {
+  end({ bytesBefore, posting, timestamps }: Variant, from: number, rows: number, now: number): number {
+    const schedule = this.#schedule
+    if (schedule) {
+      if (!timestamps) return rows
+      if (now >= schedule.lookAt) this.#look(schedule, now)
+    }
     if (now < this.deadline) return from
     const limiter = this.#limiter
     if (this.#waiting) {
@@ -112,7 +222,8 @@ export class Pacer {
     for (;;) {
       if (this.#burstLeft <= 0) {
         const allowance = limiter.allowance(now)
-        if (allowance < worthBytes) {
+        // What is due by a schedule may be far ahead though all that went is paid for.
+        if (allowance < worthBytes || (schedule && limiter.lag(now) < 0)) {
           this.#waitUntil(limiter.next(worthBytes), now)
           return from
         }
@@ -130,26 +241,43 @@ export class Pacer {
   }
 
   #waitUntil(deadline: number, now: number): void {
-    this.deadline = deadline
-    this.#waiting = true
-    if (deadline > now) this.#counters[COUNTER.pacedNanoseconds]! += deadline - now
+    const lookAt = this.#schedule?.lookAt ?? Number.POSITIVE_INFINITY
+    this.deadline = Math.min(deadline, lookAt)
+    // Nothing is late where the clocks are compared late.
+    this.#waiting = deadline <= lookAt
+    if (this.deadline > now) this.#counters[COUNTER.pacedNanoseconds]! += this.deadline - now
   }
 
   /** Rows from … to−1 are over with, posted or given up between `now` and `after`: either way they take their time. */
-  charge({ bytesBefore, nanosecondsBefore }: Variant, from: number, to: number, now: number, after: number): void {
+  charge(variant: Variant, from: number, to: number, now: number, after: number): void {
+    if (!this.#schedule || variant.timestamps) this.#take(variant, from, to, now, after)
+    if (this.#refusedSince < 0) return
+    this.#counters[COUNTER.refusedNanoseconds]! += now - this.#refusedSince
+    this.#refusedSince = -1
+  }
+
+  #take({ bytesBefore, nanosecondsBefore }: Variant, from: number, to: number, now: number, after: number): void {
     const limiter = this.#limiter
     const counters = this.#counters
+    const { due } = limiter
     const lag = Math.max(0, limiter.lag(now))
     counters[COUNTER.lagNanoseconds] = lag
     counters[COUNTER.bytesBehind] = Math.round((lag * this.#rate) / 1e9)
     if (lag > counters[COUNTER.greatestLagNanoseconds]!) counters[COUNTER.greatestLagNanoseconds] = lag
     const bytes = bytesBefore[to]! - bytesBefore[from]!
     this.#burstLeft -= bytes
-    limiter.charge(bytes, nanosecondsBefore![to]! - nanosecondsBefore![from]!, now, after, this.#lateNanoseconds)
+    const nanoseconds = nanosecondsBefore ? nanosecondsBefore[to]! - nanosecondsBefore[from]! : (bytes * 1e9) / this.#rate
+    const left = limiter.charge(bytes, nanoseconds, now, after, this.#lateNanoseconds)
     this.#lateNanoseconds = 0
-    if (this.#refusedSince < 0) return
-    counters[COUNTER.refusedNanoseconds]! += now - this.#refusedSince
-    this.#refusedSince = -1
+    if (this.#schedule) this.#noteError(left - due)
+  }
+
+  #noteError(error: number): void {
+    const counters = this.#counters
+    const size = Math.abs(error)
+    counters[COUNTER.timeErrorNanoseconds] = error
+    if (size > counters[COUNTER.greatestTimeErrorNanoseconds]!) counters[COUNTER.greatestTimeErrorNanoseconds] = size
+    this.#errors!.record(size)
   }
 
   /** The backend took no more for now. */

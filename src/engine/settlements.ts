@@ -3,7 +3,7 @@
  * and what changed in the backend.
  */
 import { errnoName } from '../../ffi/native-error.js'
-import type { Backend } from '../backend/backend.js'
+import { type Backend, CAUSE_LATE } from '../backend/backend.js'
 import type { CompiledBatch } from '../batch/compile.js'
 import { COUNTER } from '../stats.js'
 import type { Accounts } from './accounts.js'
@@ -126,7 +126,7 @@ export class Settlements {
 
   /** Counts heaps of which something failed. */
   #outcome(submission: number, variant: Variant, heaps: number, log: FailureLog, suspect: boolean): OutcomeMessage {
-    const nameOf = (cause: number) => this.backend.causeName?.(cause) ?? errnoName(cause)
+    const nameOf = (cause: number) => (cause === CAUSE_LATE ? 'LATE' : (this.backend.causeName?.(cause) ?? errnoName(cause)))
     const message = log.message(submission, heaps, (j) => packetsOf(variant.compiled, j), nameOf)
     this.#accounts.failed(variant, message, log, suspect)
     return message

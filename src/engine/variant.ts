@@ -21,6 +21,8 @@ export interface VariantParts {
   readonly refused: Refusal | undefined
   /** Nanoseconds rows 0 … r−1 take at the wanted rate; undefined when unlimited. */
   readonly nanosecondsBefore: Float64Array | undefined
+  /** The name of the immediate that says when heaps are due. */
+  readonly timestampItem: string | undefined
 }
 
 /** A class, not an object literal: copies made by spread get a second hidden class, and every reader is deoptimised. */
@@ -35,6 +37,8 @@ export class Variant {
   readonly gather: (() => void) | undefined
   readonly cnt: CntPointers
   readonly immediates: readonly ImmediatePointers[]
+  /** The immediate that says when heaps are due, where there is one. */
+  readonly timestamps: ImmediatePointers | undefined
   /** Common to variants that share header memory: only the variant that wrote it last knows the numbers that stand there. */
   readonly headers: { writtenBy: number }
   readonly rows: number
@@ -46,9 +50,10 @@ export class Variant {
   readonly nanosecondsBefore: Float64Array | undefined
   readonly shares: Shares
   dropped = false
+  #wholes: Uint32Array | undefined
 
   /** @param others that may share header memory */
-  constructor({ id, compiled, posting, refused, nanosecondsBefore }: VariantParts, others: Iterable<Variant>) {
+  constructor({ id, compiled, posting, refused, nanosecondsBefore, timestampItem }: VariantParts, others: Iterable<Variant>) {
     const { table, scatter } = compiled
     const buffer = attachRegion(scatter.region)
     this.id = id
@@ -63,6 +68,7 @@ export class Variant {
       (immediate) =>
         new ImmediatePointers(immediate, scatter.region, buffer, table.heaps, this.cnt, columns.at(immediate.columnAt)),
     )
+    this.timestamps = this.immediates.find(({ table: { name } }) => name === timestampItem)
     this.gather = scatter.entries && (() => columns.gather())
     this.headers = headersOf(compiled, others)
     this.rows = table.rows
@@ -73,6 +79,26 @@ export class Variant {
     this.nanosecondsBefore = nanosecondsBefore
     this.shares = new Shares(compiled, this.bytesBefore)
   }
+
+  /** The first row behind `row` where all heaps that have begun are over; `row` itself, where heaps are under way before it. */
+  endOfWholes(row: number): number {
+    this.#wholes ??= wholesOf(this.compiled.table.heap, this.heaps)
+    return this.#wholes[row]!
+  }
+}
+
+function wholesOf(heap: Uint32Array, heaps: number): Uint32Array {
+  const lastRow = new Uint32Array(heaps)
+  for (let r = 0; r < heap.length; r++) lastRow[heap[r]!] = r
+  const wholes = Uint32Array.from(heap.keys())
+  for (let begin = 0, end = 0; begin < heap.length; begin = end) {
+    for (let r = begin, last = begin; r <= last; r++) {
+      last = Math.max(last, lastRow[heap[r]!]!)
+      end = last + 1
+    }
+    wholes[begin] = end
+  }
+  return wholes
 }
 
 /** The columns of a variant: the batch's own or, of chosen heaps, copies of their entries. */

@@ -16,6 +16,8 @@ export class Variants {
   constructor(
     readonly backend: Backend,
     readonly pacer: Pacer | undefined,
+    /** The name of the immediate that says when heaps are due. */
+    readonly timestampItem: string | undefined,
   ) {}
 
   /** @param rates bytes per second per heap: −1 the stream's, 0 unlimited. */
@@ -32,7 +34,8 @@ export class Variants {
       refused = { errno: (cause as { errno?: number } | undefined)?.errno ?? ERRNO.ENOMEM, message }
     }
     const nanosecondsBefore = this.pacer?.costs(table, rates)
-    const variant = new Variant({ id, compiled, posting, refused, nanosecondsBefore }, this.#all.values())
+    const { timestampItem } = this
+    const variant = new Variant({ id, compiled, posting, refused, nanosecondsBefore, timestampItem }, this.#all.values())
     this.#all.set(id, variant)
     this.#recent[id & (RECENT - 1)] = variant
   }

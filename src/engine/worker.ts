@@ -17,6 +17,7 @@ import { openBackend } from '../backend/open.js'
 import { debug, debugFrom, firstOf } from '../debug.js'
 import { SpeadcastError } from '../errors.js'
 import { Contention, HostLoad } from './contention.js'
+import { isPaced } from './contract.js'
 import { IoLoop } from './io-loop.js'
 import { Member, type Waker } from './member.js'
 import {
@@ -121,7 +122,7 @@ const FALL_ASLEEP_NANOSECONDS = 50_000
 
 function wakerOf({ wakeFd, options }: OpenStream): Waker | undefined {
   if (wakeFd === undefined) return undefined
-  if (options.rateBytesPerSecond === 0) return new EventFd(wakeFd)
+  if (!isPaced(options)) return new EventFd(wakeFd)
   const timer = new TimerFd(wakeFd)
   let due = 0
   const signal = (): void => {

@@ -14,6 +14,7 @@ import {
 } from '#dist/src/engine/contract.js'
 import { Engine } from '#dist/src/engine/engine.js'
 import * as R from '#dist/src/engine/ring.js'
+import type { TaiReading } from '#dist/src/engine/schedule.js'
 import { Heap } from '#dist/src/spead/index.js'
 
 export function rawHeap(bytes: number, fill = 0): Heap {
@@ -79,6 +80,7 @@ export function settlementOf(ring: R.Ring, count: number): { state: number; outc
 export function steppedRig(
   memory: Partial<MemoryOptions> = {},
   options: Partial<EngineOptions> = {},
+  tai?: TaiReading,
 ): Rig & { readonly engine: Engine } {
   const ring = new R.Ring(R.Ring.memoryFor(4))
   const backend = openMemory({ substreams: 4, ...memory }, { counters: ring.counters, wake: () => {} })
@@ -92,6 +94,7 @@ export function steppedRig(
     () => settled.push(ring.settled),
     () => {},
     () => self.clock,
+    tai,
   )
   const self: Rig & { readonly engine: Engine } = {
     engine,
