@@ -59,6 +59,12 @@ export interface StreamCounters {
   readonly lateNanoseconds: number
   /** How long the kernel or the device had no room, until it took packets again. */
   readonly refusedNanoseconds: number
+  /** Heaps that were left out because `StreamOptions.onError` of their substream says 'skip'; not those that a mask left out. */
+  readonly heapsSkipped: number
+  /** Heaps of which packets were posted again because `StreamOptions.onError` says 'retry'. */
+  readonly heapsRetried: number
+  /** Those packets, once for each time that they were handed over again. */
+  readonly packetsRetried: number
 }
 
 export type CounterName = keyof StreamCounters
@@ -92,6 +98,9 @@ export const COUNTER_NAMES = [
   'givenUpNanoseconds',
   'lateNanoseconds',
   'refusedNanoseconds',
+  'heapsSkipped',
+  'heapsRetried',
+  'packetsRetried',
 ] as const satisfies readonly CounterName[]
 
 export const COUNTER = Object.fromEntries(COUNTER_NAMES.map((name, i) => [name, i])) as Readonly<Record<CounterName, number>>

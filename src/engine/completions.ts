@@ -3,6 +3,7 @@ import type { Backend, ReapResult } from '../backend/backend.js'
 import { COUNTER } from '../stats.js'
 import type { Flight, Flights } from './flights.js'
 import type { Interlude } from './interlude.js'
+import type { Retries } from './retries.js'
 
 export class Completions {
   readonly #out: ReapResult = { completed: 0, failures: 0, failedAt: new Uint32Array(1024), failedErrno: new Int32Array(1024) }
@@ -13,6 +14,9 @@ export class Completions {
   constructor(
     readonly backend: Backend,
     readonly counters: Float64Array,
+    readonly excuses: Uint8Array | undefined,
+    /** Absent where nothing is posted again. */
+    readonly retries: Retries | undefined,
   ) {}
 
   /** Asks the backend, and gives the rows to their sends; false if none completed. */
@@ -23,6 +27,12 @@ export class Completions {
     let rest = out.completed
     this.#base = 0
     this.#failure = 0
+    const { retries } = this
+    if (retries !== undefined && (retries.engaged || out.failures > 0)) {
+      retries.engage()
+      this.#follow(retries)
+      return true
+    }
     const oldest = flights.at(flights.settled)
     // The usual case, at the cost of few instructions: all of it is one send's.
     if (!interlude.underWay && out.failures === 0 && rest <= oldest.rowsPosted - oldest.rowsCompleted) {
@@ -52,13 +62,53 @@ export class Completions {
     const next = this.#base + n
     for (; this.#failure < out.failures && out.failedAt[this.#failure]! < next; this.#failure++) {
       const row = completed + out.failedAt[this.#failure]! - this.#base
-      flight.fail(row, 1, out.failedErrno[this.#failure]!, this.backend)
-      this.counters[COUNTER.packets]! -= 1
-      this.counters[COUNTER.udpBytes]! -= flight.variant!.compiled.table.udpBytes[row]!
+      flight.fail(row, 1, out.failedErrno[this.#failure]!, this.backend, this.excuses)
+      this.#takeBack(flight, row)
     }
     flight.rowsCompleted = completed + n
     this.#base = next
     return n
+  }
+
+  /** A row that was counted when it was posted has not been sent. */
+  #takeBack(flight: Flight, row: number): void {
+    this.counters[COUNTER.packets]! -= 1
+    this.counters[COUNTER.udpBytes]! -= flight.variant!.compiled.table.udpBytes[row]!
+  }
+
+  /** Gives the rows to their sends while the order of posting is another than theirs. */
+  #follow(retries: Retries): void {
+    const { trail } = retries
+    for (let rest = this.#out.completed; rest > 0; ) {
+      const part = trail.front
+      if (!part) throw neverPosted(rest)
+      const { flight, first, end } = part
+      const n = Math.min(rest, end - first)
+      if (flight) this.#resolve(flight, part.count, first, n, retries)
+      this.#base += n
+      rest -= n
+      trail.pass(n)
+    }
+    retries.settle()
+  }
+
+  #resolve(flight: Flight, count: number, first: number, rows: number, retries: Retries): void {
+    const out = this.#out
+    const next = this.#base + rows
+    let row = first
+    for (; this.#failure < out.failures && out.failedAt[this.#failure]! < next; this.#failure++) {
+      const failed = first + out.failedAt[this.#failure]! - this.#base
+      const cause = out.failedErrno[this.#failure]!
+      retries.passed(flight, row, failed)
+      flight.rowsCompleted += failed - row
+      row = failed + 1
+      this.#takeBack(flight, failed)
+      if (retries.failedLate(flight, count, failed, cause)) continue
+      flight.fail(failed, 1, cause, this.backend, this.excuses)
+      flight.rowsCompleted++
+    }
+    retries.passed(flight, row, first + rows)
+    flight.rowsCompleted += first + rows - row
   }
 }
 

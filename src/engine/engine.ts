@@ -9,16 +9,7 @@
  * A batch costs a scatter (scatter.ts), one post per 1024 messages, and a few shared words. Nothing is allocated unless something fails.
  */
 import { performance } from 'node:perf_hooks'
-import {
-  type Backend,
-  CAUSE_FLUSHED,
-  CAUSE_UNKNOWN,
-  POST_AGAIN,
-  POST_FATAL,
-  POST_OK,
-  POST_SKIP,
-  type PostResult,
-} from '../backend/backend.js'
+import { type Backend, CAUSE_FLUSHED, POST_AGAIN, POST_FATAL, POST_OK, POST_SKIP, type PostResult } from '../backend/backend.js'
 import type { CompiledBatch } from '../batch/compile.js'
 import { COUNTER } from '../stats.js'
 import { Backoff } from './backoff.js'
@@ -37,7 +28,8 @@ import { type Flight, Flights } from './flights.js'
 import { Intake } from './intake.js'
 import { endOfHeap, Interlude } from './interlude.js'
 import { Pacer } from './pacer.js'
-import { type Ring, STOP_ABORT, STOP_DRAIN } from './ring.js'
+import { excusesOf, type Retries, retriesOf } from './retries.js'
+import { type Ring, SLOTS, STOP_ABORT, STOP_DRAIN } from './ring.js'
 import { crossing, wholeMessages } from './rows.js'
 import { Settlements } from './settlements.js'
 import { patch } from './variant.js'
@@ -60,6 +52,10 @@ export class Engine {
   readonly #interlude = new Interlude()
   readonly #settlements: Settlements
   readonly #backoff = new Backoff()
+  /** 1 for each substream whose heaps may fail without failing the send; absent where none may. */
+  readonly #excuses: Uint8Array | undefined
+  /** Absent where no substream's rows are posted again. */
+  readonly #retries: Retries | undefined
   readonly #counters: Float64Array
   /** A post takes no more than this. */
   readonly #mostBytes: number
@@ -83,7 +79,16 @@ export class Engine {
     readonly clock: () => number = () => performance.now() * 1e6,
   ) {
     this.#counters = ring.counters
-    this.#completions = new Completions(backend, ring.counters)
+    this.#excuses = excusesOf(options.onError)
+    this.#retries = retriesOf({
+      backend,
+      counters: ring.counters,
+      flights: this.#flights,
+      interlude: this.#interlude,
+      policies: options.onError ?? [],
+      excuses: this.#excuses,
+    })
+    this.#completions = new Completions(backend, ring.counters, this.#excuses, this.#retries)
     this.#mostBytes = options.interruptible ? INTERRUPTIBLE_BYTES : Number.POSITIVE_INFINITY
     const { evidence } = backend.caps
     this.#tellsAtPost = evidence === 'accepted' || evidence === 'written'
@@ -105,6 +110,11 @@ export class Engine {
   /** With NEXT_AT_DEADLINE, a wake-up that is this late costs nothing; 0 where there is no rate to keep. */
   get slackNanoseconds(): number {
     return this.#pacer?.slackNanoseconds ?? 0
+  }
+
+  /** With NEXT_WHEN_REAPED and NEXT_WHEN_WRITABLE, when to step again at the latest (the clock of step's `now`). */
+  get retryAt(): number {
+    return this.#retries === undefined ? Number.POSITIVE_INFINITY : this.#retries.at
   }
 
   /** @param rates bytes per second per heap: −1 the stream's, 0 unlimited. */
@@ -136,12 +146,15 @@ export class Engine {
   /** @param mostBytes to be posted in this step, to a packet and, where messages are short, to a message; others wait for their turn */
   step(now: number, mostBytes = Number.POSITIVE_INFINITY): number {
     const flights = this.#flights
+    const retries = this.#retries
+    if (retries !== undefined) retries.now = now
     if (!this.#postsFirst()) this.#complete()
     const stop = this.ring.stopGlanced
     if (stop === STOP_ABORT) return this.#abort()
     const { state } = this.#interlude
     if (state === 'posting' || (state === 'waiting' && this.#interrupts(now)))
       return this.#postSome(this.#interlude.flight, now, mostBytes)
+    if (retries !== undefined && now >= retries.at) return this.#postSome(retries.load(), now, mostBytes)
     if (flights.posted === flights.claimed) {
       if (this.full) return NEXT_WHEN_REAPED
       if (!this.#claimSome(now)) {
@@ -171,7 +184,7 @@ export class Engine {
   #postsFirst(): boolean {
     const { posted, claimed, length } = this.#flights
     const some = this.#unasked > 0 && this.#unasked < ROWS_PER_REAP
-    return some && posted === claimed && length < this.options.maxInFlight && this.hasSubmissions
+    return some && posted === claimed && length < this.#mostInFlight && this.hasSubmissions
   }
 
   /** Something was submitted that no step has claimed yet. */
@@ -181,19 +194,25 @@ export class Engine {
 
   /** As many submissions as may be are in flight: the next is claimed when one of them completes. */
   get full(): boolean {
-    return this.#flights.length >= this.options.maxInFlight
+    return this.#flights.length >= this.#mostInFlight
+  }
+
+  /** Those whose rows wait to be posted again are not under way, and hold up the settlements of others only. */
+  get #mostInFlight(): number {
+    return this.#retries?.holds ? SLOTS : this.options.maxInFlight
   }
 
   /** Claims the next submission, or as many as the backend posts in one call; false when there is none. */
   #claimSome(now: number): boolean {
     const flights = this.#flights
     const first = flights.claimed
-    const limit = (flights.settled + this.options.maxInFlight) | 0
+    const limit = (flights.settled + this.#mostInFlight) | 0
+    const joins = this.#joins && !this.#retries?.engaged
     let joinedTo = first
     let rows = 0
     while (flights.claimed !== limit && rows < ROWS_PER_REAP) {
       const flight = this.#intake.next(now)
-      if (!flight || !this.#joins) break
+      if (!flight || !joins) break
       if (!flight.variant) continue
       const { posting } = flight.variant
       if (!posting || this.#fatal !== 0 || now < this.#backoff.until || !this.backend.join!(posting, flight.rows)) break
@@ -210,25 +229,11 @@ export class Engine {
 
   /** Posts the joined flights, which are those before count `end`. post() then posts the rows that the backend did not take, in turn. */
   #postJoined(end: number): void {
-    const flights = this.#flights
-    let accepted = this.backend.postJoined!()
+    const accepted = this.backend.postJoined!()
     if (accepted > 0) this.#backoff.end()
     this.#unasked += accepted
     this.#counters[COUNTER.packets]! += accepted
-    let bytes = 0
-    while (flights.posted !== end) {
-      const flight = flights.at(flights.posted)
-      const { variant, rows } = flight
-      if (variant) {
-        const n = Math.min(rows, accepted)
-        flight.rowsPosted = n
-        accepted -= n
-        bytes += n === variant.rows ? variant.bytes : variant.bytesBefore[n]!
-        if (n < rows) break
-      }
-      flights.posted = (flights.posted + 1) | 0
-    }
-    this.#counters[COUNTER.udpBytes]! += bytes
+    this.#counters[COUNTER.udpBytes]! += this.#flights.take(end, accepted)
   }
 
   /** Posts rows of the current flight. */
@@ -239,8 +244,16 @@ export class Engine {
       this.deadline = this.#backoff.until
       return NEXT_AT_DEADLINE
     }
+    const { posting } = variant
+    const flights = this.#flights
+    const retries = this.#retries
+    if (retries?.holds && posting) {
+      retries.skipHeld(flight, flights.posted)
+      if (flight.rowsPosted === flight.rows) return this.#finishIfPosted(flight)!
+    }
     const from = flight.rowsPosted
     let end = this.#interlude.state === 'waiting' ? endOfHeap(flight) : flight.rows
+    if (retries?.holds) end = retries.nextHeld(flight, end)
     const pacer = this.#pacer
     if (pacer) {
       end = pacer.end(variant, from, end, now)
@@ -249,7 +262,6 @@ export class Engine {
         return NEXT_AT_DEADLINE
       }
     }
-    const { posting } = variant
     const limit = variant.bytesBefore[from]! + Math.min(mostBytes, this.#mostBytes)
     if (posting && variant.bytesBefore[end]! > limit) {
       const cut = crossing(variant.bytesBefore, from, end, limit)
@@ -265,30 +277,44 @@ export class Engine {
     this.backend.post(posting, from, end, out)
     const to = from + out.accepted
     flight.rowsPosted = to
+    if (retries !== undefined) retries.posted(flight, flights.posted, from, to)
     const bytes = variant.bytesBefore[to]! - variant.bytesBefore[from]!
     this.#counters[COUNTER.packets]! += out.accepted
     this.#counters[COUNTER.udpBytes]! += bytes
     // Packets that cannot be sent take their time too: a rule or a dead link for half a second fails the packets of half a second.
-    const over = out.kind === POST_SKIP ? to + out.skipped : to
+    // Those that are put aside take theirs when they are posted.
+    const over = out.kind === POST_SKIP && !this.#putsAside(flight, to) ? to + out.skipped : to
     if (over > from) pacer?.charge(variant, from, over, now, this.clock())
     if (out.accepted > 0) this.#backoff.end()
     switch (out.kind) {
       case POST_AGAIN:
         pacer?.refused(now)
         this.#settlements.emitStates()
+        if (retries?.waits(flight, flights.posted, to, out)) {
+          this.#finishIfPosted(flight)
+          this.#settleFront()
+          return NEXT_STEP_NOW
+        }
         if (out.waitFor === 'writable') return this.#finishIfPosted(flight) ?? NEXT_WHEN_WRITABLE
         this.#backoff.begin(now, out.waitFor)
         this.deadline = this.#backoff.until
         return this.#finishIfPosted(flight) ?? NEXT_AT_DEADLINE
       case POST_SKIP:
-        flight.fail(to, out.skipped, out.errno, this.backend)
-        flight.rowsPosted = over
+        flight.rowsPosted = to + out.skipped
         break
       case POST_FATAL:
         this.#fatal = out.errno
         return this.#failRest(flight)
     }
     return this.#finishIfPosted(flight) ?? NEXT_STEP_NOW
+  }
+
+  /** Rows of the current flight from `first` on are refused. False: they have failed. */
+  #putsAside(flight: Flight, first: number): boolean {
+    const out = this.#post
+    if (this.#retries) return this.#retries.refused(flight, this.#flights.posted, first, out)
+    flight.fail(first, out.skipped, out.errno, this.backend, this.#excuses)
+    return false
   }
 
   #finishIfPosted(flight: Flight): number | undefined {
@@ -304,7 +330,7 @@ export class Engine {
   /** All rows of the current flight are posted, or given up. */
   #pass(flight: Flight): void {
     if (flight === this.#interlude.flight) this.#interlude.pass()
-    else this.#flights.pass()
+    else if (flight !== this.#retries?.flight) this.#flights.pass()
   }
 
   /** Gives what the backend completed to its flights, and settles those that are through. */
@@ -322,6 +348,11 @@ export class Engine {
 
   /** The backend is broken: rows that were not posted fail with its error, and so does everything later. */
   #failRest(flight: Flight): number {
+    if (flight === this.#retries?.flight) {
+      this.#retries.failAll(this.#fatal)
+      this.#settleFront()
+      return NEXT_STEP_NOW
+    }
     flight.fail(flight.rowsPosted, flight.rows - flight.rowsPosted, this.#fatal, this.backend)
     return this.#forget(flight)
   }
@@ -340,19 +371,15 @@ export class Engine {
     this.#complete()
     // Nobody asks for its fate any more.
     this.#interlude.end()
+    this.#retries?.abort()
     while (flights.posted !== flights.claimed) {
       const flight = flights.at(flights.posted)
       flight.fail(flight.rowsPosted, flight.rows - flight.rowsPosted, CAUSE_FLUSHED, this.backend)
       this.#forget(flight)
     }
     this.#intake.refuseAll()
-    // Rows that an asynchronous backend still holds cannot be waited for.
-    for (let k = flights.settled; k !== flights.claimed; k = (k + 1) | 0) {
-      const flight = flights.at(k)
-      if (flight.rowsCompleted === flight.rows) continue
-      flight.fail(flight.rowsCompleted, flight.rows - flight.rowsCompleted, CAUSE_UNKNOWN, this.backend)
-      flight.rowsCompleted = flight.rows
-    }
+    this.#retries?.lose()
+    flights.lose(this.backend)
     this.#settleFront()
     return NEXT_STOPPED
   }

@@ -29,17 +29,24 @@ export class Flight {
   suspicion = 0
   /** Made at the first failure. */
   log: FailureLog | undefined = undefined
+  /** The heaps of which packets were posted again, marked by 1. Made at the first. */
+  retried: Uint8Array | undefined = undefined
 
   #logged(): FailureLog {
     this.log ??= new FailureLog(this.variant!.heaps)
     return this.log
   }
 
-  /** Notes that rows from `first` on failed. @param cause an errno, or CAUSE_… of `backend` */
-  fail(first: number, count: number, cause: number, backend: Backend): void {
+  /**
+   * Notes that rows from `first` on failed.
+   * @param cause an errno, or CAUSE_… of `backend`
+   * @param excuses 1 for each substream whose heaps may fail without failing the send
+   */
+  fail(first: number, count: number, cause: number, backend: Backend, excuses?: Uint8Array): void {
     const { heap, substream, udpBytes } = this.variant!.compiled.table
     const log = this.#logged()
     for (let r = first; r < first + count; r++) {
+      if (excuses?.[substream[r]!]) log.excuse(heap[r]!)
       if (cause === CAUSE_FLUSHED) log.flush(heap[r]!)
       else if (cause === CAUSE_UNKNOWN) log.lose(heap[r]!)
       else log.fail(heap[r]!, substream[r]!, cause, () => backend.explain(cause, substream[r]!, udpBytes[r]!))
@@ -77,6 +84,7 @@ export class Flights {
     flight.rows = 0
     flight.rowsPosted = 0
     flight.rowsCompleted = 0
+    flight.retried = undefined
     return flight
   }
 
@@ -88,6 +96,33 @@ export class Flights {
 
   passEmpty(): void {
     while (this.posted !== this.claimed && this.at(this.posted).variant === undefined) this.posted = (this.posted + 1) | 0
+  }
+
+  /** The first `accepted` rows of those before count `end` were posted together. Returns their bytes. */
+  take(end: number, accepted: number): number {
+    let bytes = 0
+    let rest = accepted
+    for (; this.posted !== end; this.posted = (this.posted + 1) | 0) {
+      const flight = this.at(this.posted)
+      const { variant, rows } = flight
+      if (!variant) continue
+      const n = Math.min(rows, rest)
+      flight.rowsPosted = n
+      rest -= n
+      bytes += n === variant.rows ? variant.bytes : variant.bytesBefore[n]!
+      if (n < rows) break
+    }
+    return bytes
+  }
+
+  /** Rows that an asynchronous backend still holds cannot be waited for. */
+  lose(backend: Backend): void {
+    for (let k = this.settled; k !== this.claimed; k = (k + 1) | 0) {
+      const flight = this.at(k)
+      if (flight.rowsCompleted === flight.rows) continue
+      flight.fail(flight.rowsCompleted, flight.rows - flight.rowsCompleted, CAUSE_UNKNOWN, backend)
+      flight.rowsCompleted = flight.rows
+    }
   }
 
   /** The first count behind those whose rows have all completed. */

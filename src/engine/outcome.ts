@@ -3,7 +3,8 @@ import { printable } from '../errors.js'
 
 /**
  * The fate of a heap: `sent` whole, `partial` (some of its packets were sent), `failed` (none was), `flushed` (it was never tried), `unknown`
- * (handed over, and nothing was heard of it), or `skipped` (a mask left it out).
+ * (handed over, and nothing was heard of it), or `skipped` (a mask left it out, or it did not go out whole and `onError` of its substream lets
+ * the send go on without it).
  */
 export type HeapStatus = 'sent' | 'partial' | 'failed' | 'flushed' | 'unknown' | 'skipped'
 
@@ -28,6 +29,8 @@ export interface OutcomeMessage {
   readonly submission: number
   readonly heaps: HeapStatus[]
   readonly causes: SubstreamCause[]
+  /** Packets that were not sent. */
+  readonly packetsFailed: number
 }
 
 /** Failed packets of one batch, counted per heap. Allocated at a batch's first failure. */
@@ -35,12 +38,15 @@ export class FailureLog {
   readonly #failed: Uint32Array
   readonly #flushed: Uint32Array
   readonly #lost: Uint32Array
+  /** Those of them that do not fail the send. */
+  readonly #excused: Uint32Array
   readonly #causes = new Map<string, { substream: number; errno: number; packets: number; message: string }>()
   packets = 0
   constructor(heaps: number) {
     this.#failed = new Uint32Array(heaps)
     this.#flushed = new Uint32Array(heaps)
     this.#lost = new Uint32Array(heaps)
+    this.#excused = new Uint32Array(heaps)
   }
   fail(heap: number, substream: number, errno: number, explain: () => string): void {
     this.#failed[heap]!++
@@ -49,6 +55,10 @@ export class FailureLog {
     const cause = this.#causes.get(key)
     if (cause) cause.packets++
     else this.#causes.set(key, { substream, errno, packets: 1, message: printable(explain()) })
+  }
+  /** The packet that is noted next does not fail the send. */
+  excuse(heap: number): void {
+    this.#excused[heap]!++
   }
   flush(heap: number): void {
     this.#flushed[heap]!++
@@ -69,6 +79,8 @@ export class FailureLog {
     const heaps = Array.from(this.#failed.subarray(0, sent), (failed, j): HeapStatus => {
       const flushed = this.#flushed[j]!
       const packets = packetsOfHeap(j)
+      const excused = this.#excused[j]!
+      if (excused > 0 && excused === failed + flushed + this.#lost[j]!) return 'skipped'
       if (this.#lost[j]! > 0) return 'unknown'
       if (failed + flushed === 0) return 'sent'
       if (flushed === packets) return 'flushed'
@@ -79,6 +91,7 @@ export class FailureLog {
       submission,
       heaps,
       causes: [...this.#causes.values()].map((cause) => ({ ...cause, errnoName: errnoName(cause.errno) })),
+      packetsFailed: this.packets,
     }
   }
 }

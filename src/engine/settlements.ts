@@ -71,7 +71,7 @@ export class Settlements {
   settleInterlude(interlude: Interlude): void {
     const { heaps, variant, log } = interlude.flight
     const outcome = log && this.#outcome(0, variant!, heaps, log)
-    this.#counters[COUNTER.heapsSent]! += heaps - (outcome ? failedOf(outcome) : 0)
+    this.#counters[COUNTER.heapsSent]! += heaps - (outcome ? unsentOf(outcome) : 0)
     this.emit({ type: 'interlude', outcome })
     interlude.end()
   }
@@ -79,7 +79,10 @@ export class Settlements {
   /** None of it was tried. */
   flushInterlude(interlude: Interlude): void {
     const heaps = new Array<HeapStatus>(interlude.flight.heaps).fill('flushed')
-    this.emit({ type: 'interlude', outcome: { type: 'outcome', submission: 0, heaps, causes: [] } })
+    this.emit({
+      type: 'interlude',
+      outcome: { type: 'outcome', submission: 0, heaps, causes: [], packetsFailed: interlude.flight.rows },
+    })
     interlude.end()
   }
 
@@ -87,14 +90,16 @@ export class Settlements {
   #emitOutcome(submission: number, variant: Variant, heaps: number, log: FailureLog): number {
     const message = this.#outcome(submission, variant, heaps, log)
     this.emit(message)
-    return heaps - failedOf(message)
+    return heaps - unsentOf(message)
   }
 
   /** Counts what failed. */
   #outcome(submission: number, { compiled }: Variant, heaps: number, log: FailureLog): OutcomeMessage {
     const nameOf = (cause: number) => this.backend.causeName?.(cause) ?? errnoName(cause)
     const message = log.message(submission, heaps, (j) => packetsOf(compiled, j), nameOf)
-    this.#counters[COUNTER.heapsFailed]! += failedOf(message)
+    const skipped = countOf(message, 'skipped')
+    this.#counters[COUNTER.heapsFailed]! += unsentOf(message) - skipped
+    this.#counters[COUNTER.heapsSkipped]! += skipped
     this.#counters[COUNTER.packetsFailed]! += log.packets
     return message
   }
@@ -113,4 +118,5 @@ function packetsOf(compiled: CompiledBatch, heap: number): number {
   return compiled.rowsOfHeaps[heap + 1]! - compiled.rowsOfHeaps[heap]!
 }
 
-const failedOf = ({ heaps }: OutcomeMessage): number => heaps.filter((status) => status !== 'sent').length
+const countOf = ({ heaps }: OutcomeMessage, wanted: HeapStatus): number => heaps.filter((status) => status === wanted).length
+const unsentOf = (message: OutcomeMessage): number => message.heaps.length - countOf(message, 'sent')
