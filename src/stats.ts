@@ -63,7 +63,10 @@ export interface StreamCounters {
   readonly refusedNanoseconds: number
   /** Those failed heaps that were never tried, because the stream was ended, or the device drops what is queued behind an error. */
   readonly heapsFlushed: number
-  /** Heaps that the observation clock left out because they were late (`StreamClockOptions.late`). Those that a mask leaves out are not counted anywhere. */
+  /**
+   * Heaps that were left out: by the observation clock, because they were late (`StreamClockOptions.late`), or because `StreamOptions.onError` of their
+   * substream says 'skip'. Those that a mask leaves out are not counted anywhere.
+   */
   readonly heapsSkipped: number
   /** Those sent heaps that are suspect, as `BatchResult.suspect` says. */
   readonly heapsSuspect: number

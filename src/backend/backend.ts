@@ -79,15 +79,19 @@ export interface PostResult {
   accepted: number
   /** With POST_SKIP, how many rows behind the accepted ones were given up. */
   skipped: number
+  /** Why rows were given up or the backend broke. With POST_AGAIN, what it answered; 0: nothing is wrong. */
   errno: number
+  /** Whose rows. With POST_AGAIN, the one that alone cannot go now; −1: none can. */
   substream: number
   /** With POST_AGAIN: 'writable' waits for the wait set; a number is a pause in nanoseconds. */
   waitFor: 'writable' | number
 }
 
-export function again(out: PostResult, waitFor: PostResult['waitFor']): void {
+export function again(out: PostResult, waitFor: PostResult['waitFor'], errno = 0, substream = -1): void {
   out.kind = POST_AGAIN
   out.waitFor = waitFor
+  out.errno = errno
+  out.substream = substream
 }
 
 /** Failures that only show after the post (asynchronous backends); filled by reap, reused. */

@@ -181,7 +181,7 @@ export class MemoryBackend implements Backend {
         return false
       case 'again':
         if (errno === ERRNO.ENOBUFS) this.#environment.counters[COUNTER.noBuffers]! += 1
-        this.#again(out)
+        this.#again(out, errno)
         return true
       case 'fatal':
         this.#state = 'broken'
@@ -196,9 +196,9 @@ export class MemoryBackend implements Backend {
     }
   }
 
-  #again(out: PostResult): void {
+  #again(out: PostResult, errno = 0): void {
     this.#environment.counters[COUNTER.waits]! += 1
-    again(out, this.#options.pauseNanoseconds ?? 1000)
+    again(out, this.#options.pauseNanoseconds ?? 1000, errno)
   }
 
   reap(out: ReapResult): void {

@@ -5,6 +5,24 @@ import type { OutcomeMessage } from './outcome.js'
 import type { PacingOptions } from './pacer.js'
 import type { ClockMessage, ScheduleOptions } from './schedule.js'
 
+/** The fate of packets to one endpoint that the backend refuses. */
+export interface ErrorPolicy {
+  /** Heaps that do not go out whole are left out: they do not fail their send. */
+  readonly skips: boolean
+  /** undefined: packets are posted once. */
+  readonly retry:
+    | {
+        /** The pause before a packet is posted again; each further one is twice as long, up to `most`. */
+        readonly firstNanoseconds: number
+        readonly mostNanoseconds: number
+        /** How long after the last packet that got through; packets fail then, and are posted once until one gets through. */
+        readonly forNanoseconds: number
+        /** Packets that may have left are posted again too. */
+        readonly duplicates: boolean
+      }
+    | undefined
+}
+
 export interface EngineOptions extends PacingOptions {
   /** Postings in flight (posted, not reaped) before the next submission is claimed. */
   readonly maxInFlight: number
@@ -12,6 +30,8 @@ export interface EngineOptions extends PacingOptions {
   readonly interruptible?: boolean
   /** The observation clock, in the place of a rate. */
   readonly schedule?: ScheduleOptions
+  /** One for each substream. Absent: packets are posted once, and heaps that fail fail their send. */
+  readonly onError?: readonly ErrorPolicy[]
 }
 
 /** The fate of an interlude: undefined if it was sent whole. */

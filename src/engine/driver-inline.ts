@@ -239,9 +239,11 @@ export class InlineDriver implements Driver {
       return
     }
     const fds = this.backend.waitSet(wantWrite)
-    if (fds.length === 0) return
-    if (this.polls) this.#poll = new LoopPoll(fds, this.#pump)
-    this.#setTimer(this.polls ? LONGEST_WAIT_MS : 1)
+    const retryMs = Math.ceil((this.#engine.retryAt - performance.now() * 1e6) / 1e6)
+    const longestMs = fds.length === 0 ? Number.POSITIVE_INFINITY : this.polls ? LONGEST_WAIT_MS : 1
+    if (this.polls && fds.length > 0) this.#poll = new LoopPoll(fds, this.#pump)
+    const milliseconds = Math.max(1, Math.min(longestMs, retryMs))
+    if (milliseconds < Number.POSITIVE_INFINITY) this.#setTimer(Math.min(milliseconds, MAX_TIMER_MS))
   }
 
   #cancelWaits(): void {

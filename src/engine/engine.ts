@@ -10,16 +10,16 @@
  */
 import { performance } from 'node:perf_hooks'
 import { TaiClock } from '../../ffi/clock.js'
-import { type Backend, CAUSE_FLUSHED, POST_AGAIN, POST_FATAL, POST_OK, POST_SKIP, type PostResult } from '../backend/backend.js'
+import { type Backend, POST_AGAIN, POST_FATAL, POST_OK, POST_SKIP, type PostResult } from '../backend/backend.js'
 import type { CompiledBatch } from '../batch/compile.js'
 import { COUNTER } from '../stats.js'
+import { giveUpAll } from './abort.js'
 import type { Accounts } from './accounts.js'
 import { Backoff } from './backoff.js'
-import { Completions } from './completions.js'
+import type { Completions } from './completions.js'
 import {
   type EngineMessage,
   type EngineOptions,
-  isPaced,
   NEXT_AT_DEADLINE,
   NEXT_IDLE,
   NEXT_STEP_NOW,
@@ -27,17 +27,18 @@ import {
   NEXT_WHEN_REAPED,
   NEXT_WHEN_WRITABLE,
 } from './contract.js'
-import { type Flight, Flights } from './flights.js'
-import { Intake } from './intake.js'
-import { endOfHeap, Interlude } from './interlude.js'
-import { Loops } from './loops.js'
-import { Pacer } from './pacer.js'
-import { type Ring, STOP_ABORT, STOP_DRAIN } from './ring.js'
+import type { Flight, Flights } from './flights.js'
+import type { Intake } from './intake.js'
+import { endOfHeap, type Interlude } from './interlude.js'
+import type { Loops } from './loops.js'
+import type { Pacer } from './pacer.js'
+import type { Retries } from './retries.js'
+import { type Ring, SLOTS, STOP_ABORT, STOP_DRAIN } from './ring.js'
 import { crossing, wholeMessages } from './rows.js'
-import { Schedule, type TaiReading } from './schedule.js'
-import { Settlements } from './settlements.js'
+import type { TaiReading } from './schedule.js'
+import type { Settlements } from './settlements.js'
 import { patch } from './variant.js'
-import { Variants } from './variants.js'
+import type { Variants } from './variants.js'
 
 /** A 100 Gb/s NIC needs longer to send 512 packets than we need to post them. */
 const ROWS_PER_REAP = 512
@@ -50,16 +51,18 @@ export class Engine {
   /** With NEXT_AT_DEADLINE, when to step again (the clock of step's `now`). */
   deadline = 0
   readonly loops: Loops
+  readonly #parts: EngineParts
   readonly #variants: Variants
   readonly #intake: Intake
   readonly #pacer: Pacer | undefined
   readonly #post: PostResult = { kind: POST_OK, accepted: 0, skipped: 0, errno: 0, substream: 0, waitFor: 'writable' }
   readonly #completions: Completions
-  readonly #flights = new Flights()
-  readonly #interlude = new Interlude()
+  readonly #flights: Flights
+  readonly #interlude: Interlude
   readonly #settlements: Settlements
   readonly #backoff = new Backoff()
   readonly #accounts: Accounts
+  readonly #retries: Retries | undefined
   readonly #counters: Float64Array
   /** A post takes no more than this. */
   readonly #mostBytes: number
@@ -86,31 +89,30 @@ export class Engine {
   ) {
     this.#accounts = ring.accounts
     this.#counters = ring.counters
-    this.#completions = new Completions(backend, ring.counters)
+    this.#parts = partsOf({ backend, ring, options, emit, settled, beforeClaim, clock, tai })
+    this.#flights = this.#parts.flights
+    this.#interlude = this.#parts.interlude
+    this.#variants = this.#parts.variants
+    this.loops = this.#parts.loops
+    this.#intake = this.#parts.intake
+    this.#completions = this.#parts.completions
+    this.#settlements = this.#parts.settlements
+    this.#retries = this.#parts.retries
+    this.#pacer = this.#parts.pacer
     this.#mostBytes = options.interruptible ? INTERRUPTIBLE_BYTES : Number.POSITIVE_INFINITY
     const { evidence } = backend.caps
     this.#tellsAtPost = evidence === 'accepted' || evidence === 'written'
-    const schedule = options.schedule && new Schedule(options.schedule, tai, clock)
-    if (isPaced(options) && !backend.caps.pacesItself) this.#pacer = new Pacer(options, backend.caps, ring.counters, schedule, emit)
-    this.#variants = new Variants(backend, this.#pacer, options.schedule?.item)
-    this.loops = new Loops(this.#variants, emit)
-    this.#settlements = new Settlements(backend, ring, this.#flights, this.#variants, emit, settled, clock)
-    this.#intake = new Intake({
-      backend,
-      ring,
-      flights: this.#flights,
-      variants: this.#variants,
-      loops: this.loops,
-      settlements: this.#settlements,
-      pacer: this.#pacer,
-      beforeClaim,
-    })
     this.#joins = backend.join !== undefined && !this.#pacer
   }
 
   /** With NEXT_AT_DEADLINE, a wake-up that is this late costs nothing; 0 where there is no rate to keep. */
   get slackNanoseconds(): number {
     return this.#pacer?.slackNanoseconds ?? 0
+  }
+
+  /** With NEXT_WHEN_REAPED and NEXT_WHEN_WRITABLE, when to step again at the latest (the clock of step's `now`). */
+  get retryAt(): number {
+    return this.#retries === undefined ? Number.POSITIVE_INFINITY : this.#retries.at
   }
 
   /** @param rates bytes per second per heap: −1 the stream's, 0 unlimited. */
@@ -142,12 +144,15 @@ export class Engine {
   /** @param mostBytes to be posted in this step, to a packet and, where messages are short, to a message; others wait for their turn */
   step(now: number, mostBytes = Number.POSITIVE_INFINITY): number {
     const flights = this.#flights
+    const retries = this.#retries
+    if (retries !== undefined) retries.now = now
     if (!this.#postsFirst()) this.#complete()
     const stop = this.ring.stopGlanced
     if (stop === STOP_ABORT) return this.#abort()
     const { state } = this.#interlude
     if (state === 'posting' || (state === 'waiting' && this.#interrupts(now)))
       return this.#postSome(this.#interlude.flight, now, mostBytes)
+    if (retries !== undefined && now >= retries.at) return this.#postSome(retries.load(), now, mostBytes)
     if (flights.posted === flights.claimed) {
       if (this.full) return NEXT_WHEN_REAPED
       if (!this.#claimSome(now)) {
@@ -177,7 +182,7 @@ export class Engine {
   #postsFirst(): boolean {
     const { posted, claimed, length } = this.#flights
     const some = this.#unasked > 0 && this.#unasked < ROWS_PER_REAP
-    return some && posted === claimed && length < this.options.maxInFlight && this.hasSubmissions
+    return some && posted === claimed && length < this.#mostInFlight && this.hasSubmissions
   }
 
   /** Something was submitted that no step has claimed yet. */
@@ -187,19 +192,25 @@ export class Engine {
 
   /** As many submissions as may be are in flight: the next is claimed when one of them completes. */
   get full(): boolean {
-    return this.#flights.length >= this.options.maxInFlight
+    return this.#flights.length >= this.#mostInFlight
+  }
+
+  /** Those whose rows wait to be posted again are not under way, and hold up the settlements of others only. */
+  get #mostInFlight(): number {
+    return this.#retries?.holds ? SLOTS : this.options.maxInFlight
   }
 
   /** Claims the next submission, or as many as the backend posts in one call; false when there is none. */
   #claimSome(now: number): boolean {
     const flights = this.#flights
     const first = flights.claimed
-    const limit = (flights.settled + this.options.maxInFlight) | 0
+    const limit = (flights.settled + this.#mostInFlight) | 0
+    const joins = this.#joins && !this.#retries?.engaged
     let joinedTo = first
     let rows = 0
     while (flights.claimed !== limit && rows < ROWS_PER_REAP) {
       const flight = this.#intake.next(now)
-      if (!flight || !this.#joins) break
+      if (!flight || !joins) break
       if (!flight.variant) continue
       const { posting } = flight.variant
       if (!posting || this.#fatal !== 0 || now < this.#backoff.until || !this.backend.join!(posting, flight.rows)) break
@@ -216,28 +227,14 @@ export class Engine {
 
   /** Posts the joined flights, which are those before count `end`. post() then posts the rows that the backend did not take, in turn. */
   #postJoined(end: number): void {
-    const flights = this.#flights
-    let accepted = this.backend.postJoined!()
+    const accepted = this.backend.postJoined!()
     if (accepted > 0) {
       this.#backoff.end()
       this.#accounts.posts.record(accepted)
     }
     this.#unasked += accepted
     this.#counters[COUNTER.packets]! += accepted
-    let bytes = 0
-    while (flights.posted !== end) {
-      const flight = flights.at(flights.posted)
-      const { variant, rows } = flight
-      if (variant) {
-        const n = Math.min(rows, accepted)
-        flight.rowsPosted = n
-        accepted -= n
-        bytes += n === variant.rows ? variant.bytes : variant.bytesBefore[n]!
-        if (n < rows) break
-      }
-      flights.posted = (flights.posted + 1) | 0
-    }
-    this.#counters[COUNTER.udpBytes]! += bytes
+    this.#counters[COUNTER.udpBytes]! += this.#flights.take(end, accepted)
   }
 
   /** Posts rows of the current flight. */
@@ -248,18 +245,25 @@ export class Engine {
       this.deadline = this.#backoff.until
       return NEXT_AT_DEADLINE
     }
+    const { posting } = variant
+    const flights = this.#flights
+    const retries = this.#retries
+    if (retries?.holds && posting) {
+      retries.skipHeld(flight, flights.posted)
+      if (flight.rowsPosted === flight.rows) return this.#finishIfPosted(flight)!
+    }
     const from = flight.rowsPosted
     let end = this.#interlude.state === 'waiting' ? endOfHeap(flight) : flight.rows
+    if (retries?.holds) end = retries.nextHeld(flight, end)
     const pacer = this.#pacer
     if (pacer) {
-      if (pacer.isTooLate(variant, from, now)) return this.#leaveOut(flight, pacer, now)
+      if (flight !== retries?.flight && pacer.isTooLate(variant, from, now)) return this.#leaveOut(flight, pacer, now)
       end = pacer.end(variant, from, end, now)
       if (end === from) {
         this.deadline = pacer.deadline
         return NEXT_AT_DEADLINE
       }
     }
-    const { posting } = variant
     const limit = variant.bytesBefore[from]! + Math.min(mostBytes, this.#mostBytes)
     if (posting && variant.bytesBefore[end]! > limit) {
       const cut = crossing(variant.bytesBefore, from, end, limit)
@@ -276,11 +280,13 @@ export class Engine {
     this.backend.post(posting, from, end, out)
     const to = from + out.accepted
     flight.rowsPosted = to
+    if (retries !== undefined) retries.posted(flight, flights.posted, from, to)
     const bytes = variant.bytesBefore[to]! - variant.bytesBefore[from]!
     this.#counters[COUNTER.packets]! += out.accepted
     this.#counters[COUNTER.udpBytes]! += bytes
     // Packets that cannot be sent take their time too: a rule or a dead link for half a second fails the packets of half a second.
-    const over = out.kind === POST_SKIP ? to + out.skipped : to
+    // Those that are put aside take theirs when they are posted.
+    const over = out.kind === POST_SKIP && !this.#putsAside(flight, to) ? to + out.skipped : to
     if (pacer && over > from) {
       pacer.charge(variant, from, over, now, this.clock())
       this.#accounts.lag.record(this.#counters[COUNTER.lagNanoseconds]!)
@@ -293,19 +299,31 @@ export class Engine {
       case POST_AGAIN:
         pacer?.refused(now)
         this.#settlements.emitStates()
+        if (retries?.waits(flight, flights.posted, to, out)) {
+          this.#finishIfPosted(flight)
+          this.#settleFront()
+          return NEXT_STEP_NOW
+        }
         if (out.waitFor === 'writable') return this.#finishIfPosted(flight) ?? NEXT_WHEN_WRITABLE
         this.#backoff.begin(now, out.waitFor)
         this.deadline = this.#backoff.until
         return this.#finishIfPosted(flight) ?? NEXT_AT_DEADLINE
       case POST_SKIP:
-        flight.fail(to, out.skipped, out.errno, this.backend)
-        flight.rowsPosted = over
+        flight.rowsPosted = to + out.skipped
         break
       case POST_FATAL:
         this.#fatal = out.errno
         return this.#failRest(flight)
     }
     return this.#finishIfPosted(flight) ?? NEXT_STEP_NOW
+  }
+
+  /** Rows of the current flight from `first` on are refused. False: they have failed. */
+  #putsAside(flight: Flight, first: number): boolean {
+    const out = this.#post
+    if (this.#retries) return this.#retries.refused(flight, this.#flights.posted, first, out)
+    flight.fail(first, out.skipped, out.errno, this.backend, this.#parts.excuses)
+    return false
   }
 
   #finishIfPosted(flight: Flight): number | undefined {
@@ -320,7 +338,8 @@ export class Engine {
 
   /** Leaves out heaps of the current flight that are too late, once all rows before them have completed. */
   #leaveOut(flight: Flight, pacer: Pacer, now: number): number {
-    if (flight.rowsCompleted !== flight.rowsPosted || this.#interlude.underWay) return NEXT_WHEN_REAPED
+    const completed = flight.rowsCompleted === flight.rowsPosted && !this.#interlude.underWay
+    if (!completed && !this.#retries?.engaged) return NEXT_WHEN_REAPED
     flight.skip(pacer.passLate(flight.variant!, flight.rowsPosted, flight.rows, now), LATE)
     if (flight.rowsPosted < flight.rows) return NEXT_STEP_NOW
     return this.#forget(flight)
@@ -329,7 +348,7 @@ export class Engine {
   /** All rows of the current flight are posted, or given up. */
   #pass(flight: Flight): void {
     if (flight === this.#interlude.flight) this.#interlude.pass()
-    else this.#flights.pass()
+    else if (flight !== this.#retries?.flight) this.#flights.pass()
   }
 
   /** Gives what the backend completed to its flights, and settles those that are through. */
@@ -348,6 +367,11 @@ export class Engine {
   /** The backend is broken: rows that were not posted fail with its error, and so does everything later. */
   #failRest(flight: Flight): number {
     flight.loop?.fail()
+    if (flight === this.#retries?.flight) {
+      this.#retries.failAll(this.#fatal)
+      this.#settleFront()
+      return NEXT_STEP_NOW
+    }
     flight.fail(flight.rowsPosted, flight.rows - flight.rowsPosted, this.#fatal, this.backend)
     return this.#forget(flight)
   }
@@ -361,23 +385,9 @@ export class Engine {
   }
 
   #abort(): number {
-    const flights = this.#flights
     this.backend.abandon?.()
     this.#complete()
-    const { flight } = this.#interlude
-    if (this.#interlude.underWay) {
-      this.#completions.giveUp(flight)
-      if (flight.rowsPosted < flight.rows)
-        flight.fail(flight.rowsPosted, flight.rows - flight.rowsPosted, CAUSE_FLUSHED, this.backend)
-    }
-    this.#settlements.forgetInterlude(this.#interlude)
-    while (flights.posted !== flights.claimed) {
-      const flight = flights.at(flights.posted)
-      flight.fail(flight.rowsPosted, flight.rows - flight.rowsPosted, CAUSE_FLUSHED, this.backend)
-      this.#forget(flight)
-    }
-    // Rows that an asynchronous backend still holds cannot be waited for.
-    for (let k = flights.settled; k !== flights.claimed; k = (k + 1) | 0) this.#completions.giveUp(flights.at(k))
+    giveUpAll(this.#parts)
     this.#settleFront()
     // Not before: there are as many slots for flights as in the ring, and batches of a loop took some.
     this.#intake.refuseAll()

@@ -33,6 +33,8 @@ export class Flight {
   loop: Loop | undefined = undefined
   /** Made at the first failure. */
   log: FailureLog | undefined = undefined
+  /** The heaps of which packets were posted again, marked by 1. Made at the first. */
+  retried: Uint8Array | undefined = undefined
 
   #logged(): FailureLog {
     this.log ??= new FailureLog(this.variant!.heaps, this.variant!.rows)
@@ -42,13 +44,15 @@ export class Flight {
   /**
    * Notes that rows from `first` on failed, unless they have failed before. Returns how many that were.
    * @param cause an errno, or CAUSE_… of `backend`
+   * @param excuses 1 for each substream whose heaps may fail without failing the send
    */
-  fail(first: number, count: number, cause: number, backend: Backend): number {
+  fail(first: number, count: number, cause: number, backend: Backend, excuses?: Uint8Array): number {
     const { heap, substream, udpBytes } = this.variant!.compiled.table
     const log = this.#logged()
     const before = log.packets
     for (let r = first; r < first + count; r++) {
       if (log.rows[r] !== ROW_SENT) continue
+      if (excuses?.[substream[r]!]) log.excuse(heap[r]!)
       if (cause === CAUSE_FLUSHED) log.flush(r, heap[r]!)
       else if (cause === CAUSE_UNKNOWN) log.lose(r, heap[r]!)
       else log.fail(r, heap[r]!, substream[r]!, cause, () => backend.explain(cause, substream[r]!, udpBytes[r]!))
@@ -61,8 +65,8 @@ export class Flight {
     const { heap, substream } = this.variant!.compiled.table
     const log = this.#logged()
     for (let r = this.rowsPosted; r < end; r++) log.skip(r, heap[r]!, substream[r]!, CAUSE_LATE, why)
+    this.rowsCompleted += end - this.rowsPosted
     this.rowsPosted = end
-    this.rowsCompleted = end
   }
 
   /** Notes that no row can be posted, because the backend refused the variant. */
@@ -97,6 +101,7 @@ export class Flights {
     flight.rowsPosted = 0
     flight.rowsCompleted = 0
     flight.loop = undefined
+    flight.retried = undefined
     return flight
   }
 
@@ -108,6 +113,23 @@ export class Flights {
 
   passEmpty(): void {
     while (this.posted !== this.claimed && this.at(this.posted).variant === undefined) this.posted = (this.posted + 1) | 0
+  }
+
+  /** The first `accepted` rows of those before count `end` were posted together. Returns their bytes. */
+  take(end: number, accepted: number): number {
+    let bytes = 0
+    let rest = accepted
+    for (; this.posted !== end; this.posted = (this.posted + 1) | 0) {
+      const flight = this.at(this.posted)
+      const { variant, rows } = flight
+      if (!variant) continue
+      const n = Math.min(rows, rest)
+      flight.rowsPosted = n
+      rest -= n
+      bytes += n === variant.rows ? variant.bytes : variant.bytesBefore[n]!
+      if (n < rows) break
+    }
+    return bytes
   }
 
   /** The first count behind those whose rows have all completed. */

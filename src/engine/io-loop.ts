@@ -170,6 +170,7 @@ export class IoLoop {
         return (
           member.woken ||
           now - member.lookedAt >= BOUND_NANOSECONDS ||
+          now >= member.engine.retryAt ||
           (now - member.waitingSince < member.backend.caps.pollNanoseconds && this.#mayPoll(member, now)) ||
           (member.waitsFor === NEXT_WHEN_REAPED ? !member.quiet : member.stopping)
         )
@@ -274,6 +275,7 @@ export class IoLoop {
         member.backend.waitSet(false)
         continue
       }
+      timeout = Math.min(timeout, member.engine.retryAt - now)
       if (member.waitsFor !== NEXT_WHEN_WRITABLE) member.asleep = true
       if (member.waitsFor !== NEXT_IDLE && member.backend.arm?.() === false) busy = true
       for (const { fd, events } of member.backend.waitSet(member.waitsFor === NEXT_WHEN_WRITABLE)) {

@@ -3,7 +3,8 @@ import { printable } from '../errors.js'
 
 /**
  * The fate of a heap: `sent` whole, `partial` (some of its packets were sent), `failed` (none was), `flushed` (it was never tried), `unknown`
- * (handed over, and nothing was heard of it), or `skipped` (a mask left it out, or the observation clock, because it was late).
+ * (handed over, and nothing was heard of it), or `skipped` (a mask left it out; or the observation clock, because it was late; or it did not go out
+ * whole, and `onError` of its substream lets the send go on without it).
  */
 export type HeapStatus = 'sent' | 'partial' | 'failed' | 'flushed' | 'unknown' | 'skipped'
 
@@ -38,6 +39,8 @@ export interface OutcomeMessage {
   readonly submission: number
   readonly heaps: HeapStatus[]
   readonly causes: SubstreamCause[]
+  /** Packets that were not sent, those of skipped heaps included. */
+  readonly packetsUnsent: number
 }
 
 /** Failed packets of one batch, counted per heap. Allocated at a batch's first failure. */
@@ -45,6 +48,8 @@ export class FailureLog {
   readonly #failed: Uint32Array
   readonly #flushed: Uint32Array
   readonly #lost: Uint32Array
+  /** Those of them that do not fail the send. */
+  readonly #excused: Uint32Array
   readonly #causes = new Map<string, { substream: number; errno: number; packets: number; message: string }>()
   readonly #skipped: Uint32Array
   /** ROW_… of each row. */
@@ -56,6 +61,7 @@ export class FailureLog {
     this.#failed = new Uint32Array(heaps)
     this.#flushed = new Uint32Array(heaps)
     this.#lost = new Uint32Array(heaps)
+    this.#excused = new Uint32Array(heaps)
   }
   fail(row: number, heap: number, substream: number, errno: number, explain: () => string): void {
     this.rows[row] = ROW_FAILED
@@ -74,6 +80,10 @@ export class FailureLog {
     this.rows[row] = ROW_SKIPPED
     this.#skipped[heap]!++
     this.#note(substream, cause, () => message)
+  }
+  /** The packet that is noted next does not fail the send. */
+  excuse(heap: number): void {
+    this.#excused[heap]!++
   }
   flush(row: number, heap: number): void {
     this.rows[row] = ROW_FLUSHED
@@ -97,6 +107,8 @@ export class FailureLog {
       const flushed = this.#flushed[j]!
       const packets = packetsOfHeap(j)
       if (this.#skipped[j]! > 0) return 'skipped'
+      const excused = this.#excused[j]!
+      if (excused > 0 && excused === failed + flushed + this.#lost[j]!) return 'skipped'
       if (this.#lost[j]! > 0) return 'unknown'
       if (failed + flushed === 0) return 'sent'
       if (flushed === packets) return 'flushed'
@@ -107,6 +119,7 @@ export class FailureLog {
       submission,
       heaps,
       causes: [...this.#causes.values()].map((cause) => ({ ...cause, errnoName: errnoName(cause.errno) })),
+      packetsUnsent: this.packets + this.#skipped.reduce((sum, packets) => sum + packets, 0),
     }
   }
 }

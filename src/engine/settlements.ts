@@ -113,7 +113,10 @@ export class Settlements {
   /** None of it was tried. */
   flushInterlude(interlude: Interlude): void {
     const heaps = new Array<HeapStatus>(interlude.flight.heaps).fill('flushed')
-    this.emit({ type: 'interlude', outcome: { type: 'outcome', submission: 0, heaps, causes: [] } })
+    this.emit({
+      type: 'interlude',
+      outcome: { type: 'outcome', submission: 0, heaps, causes: [], packetsUnsent: interlude.flight.rows },
+    })
     interlude.end()
   }
 

@@ -91,6 +91,7 @@ export class Lanes {
 /** Notes what the engine and the queue must know of the first `send.heaps` heaps. */
 export function measure(send: Send, sendable: Sendable): void {
   send.explicitCnts = sendable.explicitCnts
+  send.measured = sendable
   send.payloadBytes = sendable.payloadBytes(send.heaps)
   send.queuedBytes = sendable.queuedBytes(send.heaps)
 }

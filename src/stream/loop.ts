@@ -344,5 +344,13 @@ function lock(stage: Omit<Stage, 'flight'>): Stage {
 function unlock({ window, flight }: Stage): void {
   window.stamps?.restore()
   for (const batch of window.batches) batch.setInFlight(undefined)
-  flight.fulfil({ heaps: 0, packets: 0, payloadBytes: 0, firstCnt: Number.NaN, evidence: 'written', suspect: false })
+  flight.fulfil({
+    heaps: 0,
+    skippedHeaps: 0,
+    packets: 0,
+    payloadBytes: 0,
+    firstCnt: Number.NaN,
+    evidence: 'written',
+    suspect: false,
+  })
 }

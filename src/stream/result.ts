@@ -2,12 +2,16 @@ import type { HeapStatus, SubstreamCause } from '../engine/outcome.js'
 import { counted, INSPECT, type Inspection, inspected, SpeadcastError, words } from '../errors.js'
 
 /**
- * All heaps of a send went out, as far as `evidence` reaches.
+ * All heaps of a send went out, as far as `evidence` reaches, but for those that `onError: 'skip'` left out.
  * @example const { packets, suspect } = await stream.send(batch)
  */
 export interface BatchResult {
   /** Heaps that were sent. */
   readonly heaps: number
+  /** Heaps that did not go out whole, and that `StreamOptions.onError` of their substream lets the send go on without. */
+  readonly skippedHeaps: number
+  /** The reasons, where heaps were skipped. */
+  readonly causes?: readonly SubstreamCause[]
   /** Packets that were sent. */
   readonly packets: number
   /** Data of addressed items: without SPEAD headers, padding and what travels inside item pointers. */
@@ -22,7 +26,7 @@ export interface BatchResult {
 
 /** Some heaps of a send did not go out whole. */
 export interface BatchOutcome {
-  /** Per heap: `sent`, `partial` (some packets), `failed` (no packet), `flushed` (never tried), `unknown` (handed over, fate unseen), `skipped` (left out by a mask). */
+  /** Per heap: `sent`, `partial` (some packets), `failed` (no packet), `flushed` (never tried), `unknown` (handed over, fate unseen), `skipped` (left out by a mask or by `onError: 'skip'`). */
   readonly heaps: readonly HeapStatus[]
   /** Indices of heaps that are neither `sent` nor `skipped`. */
   readonly failedHeaps: readonly number[]

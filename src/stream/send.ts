@@ -11,6 +11,8 @@ export class Send implements Submission {
   rows = 0
   explicitCnts = false
   payloadBytes = 0
+  /** Tells the payload of its first heaps. */
+  measured: { payloadBytes(heaps: number): number } | undefined
   /** The heaps that a mask names. */
   chosen: ChosenHeaps | undefined
   /** Bytes of headers and payload: what it counts in the queue. */

@@ -64,7 +64,7 @@ export class Sender {
   nothing(): SendPromise<BatchResult> {
     const promise = new SendPromise<BatchResult>(() => {})
     const { evidence } = this.submissions.driver.caps
-    promise.fulfil({ heaps: 0, packets: 0, payloadBytes: 0, firstCnt: Number.NaN, evidence, suspect: false })
+    promise.fulfil({ heaps: 0, skippedHeaps: 0, packets: 0, payloadBytes: 0, firstCnt: Number.NaN, evidence, suspect: false })
     return promise
   }
 

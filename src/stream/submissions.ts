@@ -161,10 +161,10 @@ export class Submissions implements DriverClient {
     this.#between = undefined
     if (!send || this.#dead) return
     if (this.inFlight === 0) this.driver.hold(false)
-    const { heaps, rows: packets, payloadBytes } = send
     const { evidence } = this.driver.caps
-    if (outcome) this.#settle(send, undefined, failureOf(outcome, false, evidence))
-    else this.#settle(send, { heaps, packets, payloadBytes, firstCnt: Number.NaN, evidence, suspect: false }, undefined)
+    const result = resultOf(send, Number.NaN, evidence, false, outcome)
+    if (outcome && !result) this.#settle(send, undefined, failureOf(outcome, false, evidence))
+    else this.#settle(send, result, undefined)
   }
 
   lost(substreams: readonly number[]): void {
@@ -258,15 +258,16 @@ export class Submissions implements DriverClient {
     const count = this.#settled
     const send = this.#next()
     this.ring.take(count, settlement)
-    const { outcome, suspect } = settlement
+    const { outcome } = settlement
     // The account of a loop comes by a message before.
     if (send.loop !== undefined) this.driver.drainMessages()
-    if (outcome === OUTCOME_FAILED) this.#fail(send, count, suspect)
+    if (outcome === OUTCOME_FAILED) this.#fail(send, count, settlement)
     else if (outcome === OUTCOME_ABORTED) this.#finish(send, undefined, abortedByDestroy())
     else {
       const { heaps, rows: packets, payloadBytes } = send
+      const { firstCnt, suspect } = settlement
       const { evidence } = this.driver.caps
-      this.#finish(send, { heaps, packets, payloadBytes, firstCnt: settlement.firstCnt, evidence, suspect }, undefined)
+      this.#finish(send, { heaps, skippedHeaps: 0, packets, payloadBytes, firstCnt, evidence, suspect }, undefined)
     }
   }
 
@@ -279,13 +280,16 @@ export class Submissions implements DriverClient {
     return send
   }
 
-  #fail(send: Send, count: number, suspect: boolean): void {
+  /** Some of it was not sent, which fails it unless the heaps were skipped. */
+  #fail(send: Send, count: number, { firstCnt, suspect }: Settlement): void {
     if (!this.#outcomes.has(count)) this.driver.drainMessages()
     const outcome = this.#outcomes.get(count)!
     this.#outcomes.delete(count)
     const { heaps, causes } = outcome
+    const { evidence } = this.driver.caps
+    const result = resultOf(send, firstCnt, evidence, suspect, outcome)
     const all = send.chosen ? { causes, heaps: send.chosen.spread(heaps, 'skipped') } : outcome
-    this.#finish(send, undefined, failureOf(all, suspect, this.driver.caps.evidence))
+    this.#finish(send, result, result ? undefined : failureOf(all, suspect, evidence))
   }
 
   #settle(send: Send, result: BatchResult | undefined, error: unknown): void {
@@ -336,6 +340,28 @@ export class Submissions implements DriverClient {
     this.bound.open()
     this.driver.hold(false)
   }
+}
+
+/** Undefined if a heap failed. */
+function resultOf(
+  { heaps, rows, payloadBytes, measured }: Send,
+  firstCnt: number,
+  evidence: BatchResult['evidence'],
+  suspect: boolean,
+  outcome: OutcomeMessage | undefined,
+): BatchResult | undefined {
+  if (!outcome) return { heaps, skippedHeaps: 0, packets: rows, payloadBytes, firstCnt, evidence, suspect }
+  let sent = 0
+  let bytes = 0
+  for (const [j, status] of outcome.heaps.entries()) {
+    if (status === 'skipped') continue
+    if (status !== 'sent') return undefined
+    sent++
+    bytes += measured!.payloadBytes(j + 1) - measured!.payloadBytes(j)
+  }
+  const { causes, packetsUnsent } = outcome
+  const packets = rows - packetsUnsent
+  return { heaps: sent, skippedHeaps: heaps - sent, causes, packets, payloadBytes: bytes, firstCnt, evidence, suspect }
 }
 
 function failureOf(

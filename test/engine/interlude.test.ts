@@ -10,7 +10,7 @@ test('recalled before it began: nothing of it is sent, and it is told so', () =>
   r.engine.interlude(2, 2, 2, false)
   r.engine.recallInterlude()
   expect(r.messages.filter(({ type }) => type === 'interlude')).toEqual([
-    { type: 'interlude', outcome: { type: 'outcome', submission: 0, heaps: ['flushed', 'flushed'], causes: [] } },
+    { type: 'interlude', outcome: { type: 'outcome', submission: 0, heaps: ['flushed', 'flushed'], causes: [], packetsUnsent: 2 } },
   ])
   r.submit(1, data)
   expect(r.run()).toBe(NEXT_IDLE)

@@ -42,7 +42,8 @@ function queue(bound?: QueueBound) {
       }
       ring.publish(to)
     },
-    tell: (submission: number, ...heaps: HeapStatus[]) => submissions.outcome({ type: 'outcome', submission, heaps, causes: [] }),
+    tell: (submission: number, ...heaps: HeapStatus[]) =>
+      submissions.outcome({ type: 'outcome', submission, heaps, causes: [], packetsUnsent: 1 }),
   }
 }
 

@@ -62,6 +62,7 @@ const {
   EBADF,
   ENOTSOCK,
   EFAULT,
+  EHOSTUNREACH,
   EPERM,
   ECONNREFUSED,
 } = ERRNO
@@ -219,7 +220,7 @@ export class UdpBackend implements Backend {
     call.count = this.#gates.open(substream, firstRow, call.from, call.count)
     if (call.count > 0) return true
     const errno = this.#gates.refusal(substream[call.row]!)
-    if (errno === 0) again(out, NEIGHBOUR_PAUSE_NANOSECONDS)
+    if (errno === 0) again(out, NEIGHBOUR_PAUSE_NANOSECONDS, EHOSTUNREACH, substream[call.row]!)
     else this.#skip(posting, call.behindRefused(posting, end), errno, out)
     return false
   }
@@ -258,7 +259,7 @@ export class UdpBackend implements Backend {
     // A wait set with something to tell would make every wait end at once.
     this.#glance()
     this.#counters[COUNTER.waits]! += 1
-    again(out, 'writable')
+    again(out, 'writable', EAGAIN)
   }
 
   /** Whether to try again at once after a call that took nothing; else `out` says what to do. */
@@ -324,7 +325,7 @@ export class UdpBackend implements Backend {
       this.#skip(posting, this.#call.behindRefused(posting, end), ENOBUFS!, out)
       return false
     }
-    again(out, ENOBUFS_PAUSE_NANOSECONDS)
+    again(out, ENOBUFS_PAUSE_NANOSECONDS, ENOBUFS)
     return false
   }
 

@@ -180,7 +180,7 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
     n = this.#kind.admit(posting, first, n)
     if (n === 0) {
       const errno = this.#kind.refusal(posting, first)
-      if (errno === 0) again(out, NEIGHBOUR_PAUSE_NANOSECONDS)
+      if (errno === 0) again(out, NEIGHBOUR_PAUSE_NANOSECONDS, ERRNO.EHOSTUNREACH, posting.table.substream[first]!)
       else this.#skip(posting, first, end, errno, out)
       return
     }
