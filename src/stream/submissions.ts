@@ -9,7 +9,7 @@ import { performance } from 'node:perf_hooks'
 import type { Driver, DriverClient } from '../engine/driver.js'
 import type { LoopMessage } from '../engine/loop.js'
 import { ORIGIN_NANOSECONDS } from '../engine/origin.js'
-import type { OutcomeMessage } from '../engine/outcome.js'
+import { isUnsent, type OutcomeMessage } from '../engine/outcome.js'
 import {
   OUTCOME_ABORTED,
   OUTCOME_FAILED,
@@ -351,11 +351,11 @@ function resultOf(
   outcome: OutcomeMessage | undefined,
 ): BatchResult | undefined {
   if (!outcome) return { heaps, skippedHeaps: 0, packets: rows, payloadBytes, firstCnt, evidence, suspect }
+  if (outcome.heaps.some(isUnsent)) return undefined
   let sent = 0
   let bytes = 0
   for (const [j, status] of outcome.heaps.entries()) {
     if (status === 'skipped') continue
-    if (status !== 'sent') return undefined
     sent++
     bytes += measured!.payloadBytes(j + 1) - measured!.payloadBytes(j)
   }

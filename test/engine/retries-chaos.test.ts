@@ -134,9 +134,9 @@ function round(seed: number): Record<HeapStatus | 'aborted', number> {
   const between0 = (status: HeapStatus) => interludes.filter((each) => each === status).length
   expect(counters[COUNTER.heapsSent]! - between0('sent')).toBe(fates.sent)
   expect(counters[COUNTER.heapsSkipped]! - between0('skipped')).toBe(fates.skipped)
-  // Nothing went twice: what was kept is what was counted, and no two packets are the same. Packets whose fate nobody learns stay counted.
+  // Nothing went twice: what was kept is what was counted, and no two packets are the same. Packets whose fate nobody learns are not counted.
   if (fates.unknown + between0('unknown') === 0) expect(r.backend.packets.length).toBe(counters[COUNTER.packets])
-  else expect(r.backend.packets.length).toBeLessThanOrEqual(counters[COUNTER.packets]!)
+  else expect(r.backend.packets.length).toBeGreaterThanOrEqual(counters[COUNTER.packets]!)
   const data = r.backend.packets.filter(({ bytes }) => bytes.at(-1) !== 9)
   const keys = new Set(data.map((packet) => `${packet.substream} ${Buffer.from(packet.bytes).toString('base64')}`))
   expect(keys.size).toBe(data.length)
