@@ -63,7 +63,7 @@ export class Completions {
     const next = this.#base + n
     for (; this.#failure < out.failures && out.failedAt[this.#failure]! < next; this.#failure++) {
       const row = completed + out.failedAt[this.#failure]! - this.#base
-      this.#fail(flight, row, out.failedErrno[this.#failure]!)
+      this.#fail(flight, row, out.failedErrno[this.#failure]!, this.excuses)
     }
     flight.rowsCompleted = completed + n
     this.#base = next
@@ -77,12 +77,12 @@ export class Completions {
 
   /** Nothing more will be heard of rows first … end−1, which were posted. */
   lose(flight: Flight, first: number, end: number): void {
-    for (let r = first; r < end; r++) this.#fail(flight, r, CAUSE_UNKNOWN)
+    for (let r = first; r < end; r++) this.#fail(flight, r, CAUSE_UNKNOWN, undefined)
     flight.rowsCompleted += end - first
   }
 
-  #fail(flight: Flight, row: number, cause: number): void {
-    if (flight.fail(row, 1, cause, this.backend, this.excuses) > 0) this.#takeBack(flight, row)
+  #fail(flight: Flight, row: number, cause: number, excuses: Uint8Array | undefined): void {
+    if (flight.fail(row, 1, cause, this.backend, excuses) > 0) this.#takeBack(flight, row)
   }
 
   /** A row that was counted when it was posted was not sent. */
@@ -121,7 +121,7 @@ export class Completions {
         this.#takeBack(flight, failed)
         continue
       }
-      this.#fail(flight, failed, cause)
+      this.#fail(flight, failed, cause, this.excuses)
       flight.rowsCompleted++
     }
     retries.passed(flight, row, first + rows)
