@@ -147,7 +147,7 @@ export class Engine {
     const flights = this.#flights
     const retries = this.#retries
     if (retries !== undefined) retries.now = now
-    if (!this.#postsFirst()) this.#complete()
+    if (!this.#postsFirst()) this.#complete(now)
     const stop = this.ring.stopGlanced
     if (stop === STOP_ABORT) return this.#abort()
     const { state } = this.#interlude
@@ -222,7 +222,7 @@ export class Engine {
     if (joinedTo !== first) this.#postJoined(joinedTo)
     flights.passEmpty()
     // A settled submission with nothing on the wire keeps its place in the order of settlements.
-    this.#settleFront()
+    this.#settleFront(now)
     return true
   }
 
@@ -302,7 +302,7 @@ export class Engine {
         this.#settlements.emitStates()
         if (retries?.waits(flight, flights.posted, to, out)) {
           this.#finishIfPosted(flight)
-          this.#settleFront()
+          this.#settleFront(now)
           return NEXT_STEP_NOW
         }
         if (out.waitFor === 'writable') return this.#finishIfPosted(flight) ?? NEXT_WHEN_WRITABLE
@@ -332,7 +332,7 @@ export class Engine {
     if (rowsPosted < rows) return undefined
     this.#pass(flight)
     // A device tells later: the next step asks it.
-    if (this.#tellsAtPost) this.#complete()
+    if (this.#tellsAtPost) this.#complete(this.clock())
     else this.#unasked += rows
     return NEXT_STEP_NOW
   }
@@ -353,16 +353,16 @@ export class Engine {
   }
 
   /** Gives what the backend completed to its flights, and settles those that are through. */
-  #complete(): void {
+  #complete(now: number): void {
     this.#unasked = 0
-    if (this.#completions.distribute(this.#flights, this.#interlude)) this.#settleFront()
+    if (this.#completions.distribute(this.#flights, this.#interlude)) this.#settleFront(now)
   }
 
-  #settleFront(): void {
+  #settleFront(now: number): void {
     if (this.#interlude.through) this.#settlements.settleInterlude(this.#interlude)
     const flights = this.#flights
     const end = flights.through()
-    if (end !== flights.settled) this.#settlements.settle(end, end === flights.claimed && !this.#intake.goesOn)
+    if (end !== flights.settled) this.#settlements.settle(end, now, end === flights.claimed && !this.#intake.goesOn)
   }
 
   /** The backend is broken: rows that were not posted fail with its error, and so does everything later. */
@@ -370,7 +370,7 @@ export class Engine {
     flight.loop?.fail()
     if (flight === this.#retries?.flight) {
       this.#retries.failAll(this.#fatal)
-      this.#settleFront()
+      this.#settleFront(this.clock())
       return NEXT_STEP_NOW
     }
     flight.fail(flight.rowsPosted, flight.rows - flight.rowsPosted, this.#fatal, this.backend)
@@ -381,18 +381,19 @@ export class Engine {
   #forget(flight: Flight): number {
     flight.rows = flight.rowsPosted
     this.#pass(flight)
-    this.#settleFront()
+    this.#settleFront(this.clock())
     return NEXT_STEP_NOW
   }
 
   #abort(): number {
     this.backend.abandon?.()
-    this.#complete()
+    const now = this.clock()
+    this.#complete(now)
     giveUpAll(this.#parts)
-    this.#settleFront()
+    this.#settleFront(now)
     // Not before: there are as many slots for flights as in the ring, and batches of a loop took some.
     this.#intake.refuseAll()
-    this.#settleFront()
+    this.#settleFront(now)
     return NEXT_STOPPED
   }
 }

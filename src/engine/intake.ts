@@ -39,9 +39,9 @@ export class Intake {
   readonly #pacer: Pacer | undefined
   readonly #beforeClaim: () => void
   /** The ring's submissions as they were last looked at: whatever was written before one of them is visible with it. */
-  #seen = 0
+  #seen: number
   /** Submissions that were claimed, by the ring's count. */
-  #claimed = 0
+  #claimed: number
   #idle = true
   #idleSince = Number.NEGATIVE_INFINITY
 
@@ -49,6 +49,8 @@ export class Intake {
     this.#backend = backend
     this.#ring = ring
     this.#flights = flights
+    this.#seen = ring.published
+    this.#claimed = ring.published
     this.#variants = variants
     this.#loops = loops
     this.#settlements = settlements

@@ -68,12 +68,13 @@ export class Member {
   readonly #waker: Waker | undefined
   readonly #calm: () => boolean
   /** The settled count as the stream's thread was last told of it, or last did not wait. */
-  #told = 0
+  #told: number
   #telling = false
 
   constructor({ backend, ring, options, report, receive, avoidCpu, waker, calm, clock, tai }: MemberParts) {
     this.backend = backend
     this.ring = ring
+    this.#told = ring.published
     this.#paced = isPaced(options)
     this.#waker = waker
     this.#calm = calm ?? (() => true)

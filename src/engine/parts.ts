@@ -43,7 +43,7 @@ export interface EngineParts {
 
 export function partsOf({ backend, ring, options, emit, settled, beforeClaim, clock, tai }: EngineInput): EngineParts {
   const { counters } = ring
-  const flights = new Flights()
+  const flights = new Flights(ring.published)
   const interlude = new Interlude()
   const excuses = excusesOf(options.onError)
   const retries = retriesOf({ backend, counters, flights, interlude, policies: options.onError ?? [], excuses })
@@ -53,7 +53,7 @@ export function partsOf({ backend, ring, options, emit, settled, beforeClaim, cl
     isPaced(options) && !backend.caps.pacesItself ? new Pacer(options, backend.caps, counters, schedule, emit) : undefined
   const variants = new Variants(backend, pacer, options.schedule?.item)
   const loops = new Loops(variants, emit)
-  const settlements = new Settlements(backend, ring, flights, variants, emit, settled, clock)
+  const settlements = new Settlements(backend, ring, flights, variants, emit, settled)
   const intake = new Intake({ backend, ring, flights, variants, loops, settlements, pacer, beforeClaim })
   return { backend, flights, interlude, variants, loops, intake, completions, settlements, excuses, retries, pacer }
 }

@@ -25,7 +25,7 @@ export class Settlements {
   /** How often the backend's states had changed when they were last emitted. */
   #changes = -1
   /** Submissions that have settled, by the ring's count. */
-  #slots = 0
+  #slots: number
 
   constructor(
     readonly backend: Backend,
@@ -35,8 +35,8 @@ export class Settlements {
     readonly emit: (message: EngineMessage) => void,
     /** As the engine's. */
     readonly settled: () => void,
-    readonly clock: () => number,
   ) {
+    this.#slots = ring.published
     this.#accounts = ring.accounts
     this.#counters = ring.counters
   }
@@ -47,25 +47,22 @@ export class Settlements {
   }
 
   /** Settles the oldest flights, those before count `end`, of which there are some. @param thorough as Backend.suspicion */
-  settle(end: number, thorough: boolean): void {
+  settle(end: number, now: number, thorough: boolean): void {
     const { ring, flights } = this
     const accounts = this.#accounts
     this.emitStates()
     let batches = 0
-    let now = 0
+    const absolute = now + ORIGIN_NANOSECONDS
     const slots = this.#slots
     for (let k = flights.settled; k !== end; k = (k + 1) | 0) {
       const flight = flights.at(k)
       const { variant, log, loop } = flight
       let suspect = false
       if (variant) {
-        if (batches === 0) {
-          this.askBackend(thorough)
-          now = this.clock() + ORIGIN_NANOSECONDS
-        }
+        if (batches === 0) this.askBackend(thorough)
         batches++
         suspect = this.suspicion !== flight.suspicion
-        if (loop === undefined) accounts.latency.record(now - ring.submittedAt(this.#slots))
+        if (loop === undefined) accounts.latency.record(absolute - ring.submittedAt(this.#slots))
         if (log) this.#emitOutcome(variant, flight.heaps, log, suspect, loop)
         else accounts.sent(variant, flight.heaps, suspect)
         flight.log = undefined

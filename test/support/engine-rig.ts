@@ -81,8 +81,9 @@ export function steppedRig(
   memory: Partial<MemoryOptions> = {},
   options: Partial<EngineOptions> = {},
   tai?: TaiReading,
+  first = 0,
 ): Rig & { readonly engine: Engine } {
-  const ring = new R.Ring(R.Ring.memoryFor(4))
+  const ring = new R.Ring(R.Ring.memoryFor(4, first))
   const backend = openMemory({ substreams: 4, ...memory }, { counters: ring.counters, wake: () => {} })
   const messages: EngineMessage[] = []
   const settled: number[] = []
