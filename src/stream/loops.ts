@@ -1,7 +1,7 @@
 /** Makes the loops of a stream, and gives them their news. */
 import { checkOptions, checkSignal, listOf, oneOf, shown } from '../checks.js'
 import type { Driver } from '../engine/driver.js'
-import type { LoopMessage, LoopTurn } from '../engine/loop.js'
+import { LOOP_WORDS, type LoopMessage, type LoopTurn } from '../engine/loop.js'
 import { ensure, SpeadcastError } from '../errors.js'
 import { listen, unlisten } from './abort-listeners.js'
 import { notOurs } from './arguments.js'
@@ -66,8 +66,8 @@ export class Loops implements LoopHost {
     checkUntil(until, window)
     for (const { template } of window.batches) descriptors.describeAhead(template)
     const id = this.#nextId++
-    const taken = new Float64Array(new SharedArrayBuffer(8))
-    const loop = new Loop(this, id, window, taken, options)
+    const words = new Float64Array(new SharedArrayBuffer(8 * LOOP_WORDS))
+    const loop = new Loop(this, id, window, words, options)
     const send = new Send(() => {})
     send.loop = id
     const promise = new SendPromise<BatchResult>(() => {})
@@ -88,7 +88,7 @@ export class Loops implements LoopHost {
     if (signal) listen(signal, onAbort)
     this.#all.set(id, { loop, send })
     const turn = loop.lastTurn
-    driver.loop({ type: 'loop', id, window: loop.message(window), turn, stopsOnFailure: onFailure === 'stop', taken })
+    driver.loop({ type: 'loop', id, window: loop.message(window), turn, stopsOnFailure: onFailure === 'stop', words })
     submissions.submit(send)
     submissions.watch(promise)
     return loop
