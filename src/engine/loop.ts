@@ -97,7 +97,7 @@ export const LOOP_WORDS = 4
 
 // The answers of aim().
 export const LOOP_WAITS = 0
-export const LOOP_SENDS = 1
+const LOOP_SENDS = 1
 export const LOOP_ENDS = 2
 
 const FAILING_MS = 1000

@@ -1,5 +1,6 @@
 import { checkOptions } from '../checks.js'
 import {
+  type LoopBatch,
   type LoopCounts,
   type LoopMessage,
   type LoopTurn,
@@ -23,7 +24,7 @@ export interface LoopHost {
   /** The window of batches that are free. @throws what cannot be looped */
   windowOf(call: string, batches: readonly Batch<object>[], options: LoopOptions, like?: LoopWindow): LoopWindow
   /** Aims at the first heaps of a batch. */
-  aim(batch: Batch<object>, heaps: number): { readonly variant: number; readonly heaps: number; readonly rows: number }
+  aim(batch: Batch<object>, heaps: number): LoopBatch
   /** Changes the course of the loop. */
   turn(id: number, turn: LoopTurn): void
   /** A failure that nobody has looked at yet. */

@@ -1,7 +1,7 @@
 /** Makes the loops of a stream, and gives them their news. */
 import { checkOptions, checkSignal, listOf, oneOf, shown } from '../checks.js'
 import type { Driver } from '../engine/driver.js'
-import { LOOP_WORDS, type LoopMessage, type LoopTurn } from '../engine/loop.js'
+import { LOOP_WORDS, type LoopBatch, type LoopMessage, type LoopTurn } from '../engine/loop.js'
 import { ensure, SpeadcastError } from '../errors.js'
 import { listen, unlisten } from './abort-listeners.js'
 import { notOurs } from './arguments.js'
@@ -137,7 +137,7 @@ export class Loops implements LoopHost {
     )
   }
 
-  aim(batch: Batch<object>, heaps: number): { variant: number; heaps: number; rows: number } {
+  aim(batch: Batch<object>, heaps: number): LoopBatch {
     const { batches, lanes } = this.#parts
     const lane = batches.laneOf(batch)!
     lanes.aim(lane, heaps, undefined, 0)
