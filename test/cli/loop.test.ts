@@ -91,7 +91,7 @@ test('it goes on until Ctrl-C, or the time of --seconds, and shows itself meanwh
   expect(heapsFailed).toBe(0)
   expect(stderr).toMatch(/interrupted/)
   // Heaps of the lines that were printed meanwhile.
-  const lines = [...stderr.matchAll(/^\d+\.\d+-\d+\.\d+ +([\d,]+)/gm)].map(([, count]) => Number(count!.replaceAll(',', '')))
+  const lines = [...stderr.matchAll(/^[\d.]+-[\d.]+ s +([\d,]+)/gm)].map(([, count]) => Number(count!.replaceAll(',', '')))
   expect(lines.length).toBeGreaterThan(1)
   expect(lines.reduce((sum, count) => sum + count, 0)).toBe(heaps)
   const timed = await runJson([...args.slice(0, -1), '--seconds', '0.3'])
