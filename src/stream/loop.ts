@@ -1,4 +1,4 @@
-import { checkOptions } from '../checks.js'
+import { checkOptions, readPlain } from '../checks.js'
 import {
   type LoopBatch,
   type LoopCounts,
@@ -10,7 +10,7 @@ import {
   W_TAKEN,
   type LoopWindow as WindowMessage,
 } from '../engine/loop.js'
-import { ensure, INSPECT, type Inspection, inspected, SpeadcastError } from '../errors.js'
+import { counted, ensure, INSPECT, type Inspection, inspected, SpeadcastError } from '../errors.js'
 import type { Batch } from './batch.js'
 import type { LoopOptions, LoopPosition, LoopReport, SwapOptions } from './loop-types.js'
 import { LoopError } from './loop-types.js'
@@ -53,7 +53,7 @@ interface Swap {
 
 /** Batches that a swap as soon as possible leaves to the window that goes. */
 const MARGIN = 4
-const SWAP_OPTIONS = ['at', 'advance']
+const SWAP_OPTIONS = ['at', 'advance'] as const
 
 /**
  * Batches that are sent over and over, from `stream.loop`.
@@ -125,7 +125,7 @@ export class Loop {
     this.#refuseSwap()
     checkOptions('swap', options, SWAP_OPTIONS)
     const { timestamp } = this.#options
-    const { at, advance } = options
+    const { at, advance } = readPlain('swap', options, SWAP_OPTIONS)
     const window = this.#host.windowOf(
       'swap',
       batches,
@@ -191,7 +191,7 @@ export class Loop {
     ensure(
       end === undefined || heap < end,
       'ERR_SPEADCAST_VALUE',
-      () => `swap: the loop ends before; ${end! + now.heapsBefore} heaps are all that it sends`,
+      () => `swap: the loop ends before that, behind ${counted(end! + now.heapsBefore, 'heap')}; swap earlier`,
     )
     const place = now.window.placeOf(heap)
     const first = now.window.stamps?.at(heap, now.first) ?? 0
