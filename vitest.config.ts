@@ -65,7 +65,7 @@ const HEAVY = [
     'zero-copy',
   ].map((name) => `kernel/${name}`),
   'ibverbs/hosts',
-  ...['endurance', 'events', 'faults', 'frames', 'host-changes', 'interop', 'lifecycle', 'neighbours', 'resources'].map(
+  ...['endurance', 'events', 'faults', 'frames', 'host-changes', 'interop', 'lifecycle', 'loop', 'neighbours', 'resources'].map(
     (name) => `ibverbs/${name}`,
   ),
 ].map((name) => `test/${name}.test.ts`)

@@ -53,8 +53,8 @@ export type LoopControl =
       readonly window: LoopWindow
       readonly turn: LoopTurn | undefined
       readonly stopsOnFailure: boolean
-      /** A word that tells how many batches the loop has taken up. */
-      readonly taken: Float64Array<SharedArrayBuffer>
+      /** By W_…: how far it is. */
+      readonly words: Float64Array<SharedArrayBuffer>
     }
   /** The loop's next turn, instead of the one it has. */
   | { readonly type: 'turn'; readonly id: number; readonly turn: LoopTurn }
@@ -86,9 +86,18 @@ export type LoopMessage = { readonly type: 'loop'; readonly id: number } & (
   | { readonly event: 'over'; readonly counts: LoopCounts }
 )
 
+// The words in which a loop tells how far it is.
+/** Batches that it has taken up. */
+export const W_TAKEN = 0
+/** Heaps that have settled, those of them that were not sent whole, and those of batches whose settlement was suspect. */
+export const W_SETTLED = 1
+export const W_FAILED = 2
+export const W_SUSPECT = 3
+export const LOOP_WORDS = 4
+
 // The answers of aim().
 export const LOOP_WAITS = 0
-export const LOOP_SENDS = 1
+const LOOP_SENDS = 1
 export const LOOP_ENDS = 2
 
 const FAILING_MS = 1000
@@ -223,13 +232,17 @@ export class Loop {
     counts.packets += rows
     this.#made++
     this.#next = this.#next + 1 === this.#parts.length ? 0 : this.#next + 1
-    this.announced.taken[0] = this.#made
+    this.announced.words[W_TAKEN] = this.#made
   }
 
   /** A flight of its has settled. */
   settled(heaps: number, suspect: boolean): void {
+    const { words } = this.announced
     this.#settled++
     if (suspect) this.#counts.suspectHeaps += heaps
+    words[W_FAILED] = this.#counts.failedHeaps
+    words[W_SUSPECT] = this.#counts.suspectHeaps
+    words[W_SETTLED]! += heaps
     if (this.#freeAt >= 0) this.#tellIfFree()
   }
 

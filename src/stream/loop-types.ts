@@ -53,6 +53,12 @@ export interface LoopPosition {
   readonly heaps: number
   /** The timestamp of the next heap; undefined without timestamps. */
   readonly timestamp: number | undefined
+  /** Heaps that have settled: sent, or not. */
+  readonly settledHeaps: number
+  /** Those of them that were not sent whole. */
+  readonly failedHeaps: number
+  /** Those of them whose settlement was suspect, as in `LoopReport`. */
+  readonly suspectHeaps: number
 }
 
 /**

@@ -1,6 +1,16 @@
-import { checkOptions } from '../checks.js'
-import type { LoopCounts, LoopMessage, LoopTurn, LoopWindow as WindowMessage } from '../engine/loop.js'
-import { ensure, INSPECT, type Inspection, inspected, SpeadcastError } from '../errors.js'
+import { checkOptions, readPlain } from '../checks.js'
+import {
+  type LoopBatch,
+  type LoopCounts,
+  type LoopMessage,
+  type LoopTurn,
+  W_FAILED,
+  W_SETTLED,
+  W_SUSPECT,
+  W_TAKEN,
+  type LoopWindow as WindowMessage,
+} from '../engine/loop.js'
+import { counted, ensure, INSPECT, type Inspection, inspected, SpeadcastError } from '../errors.js'
 import type { Batch } from './batch.js'
 import type { LoopOptions, LoopPosition, LoopReport, SwapOptions } from './loop-types.js'
 import { LoopError } from './loop-types.js'
@@ -14,7 +24,7 @@ export interface LoopHost {
   /** The window of batches that are free. @throws what cannot be looped */
   windowOf(call: string, batches: readonly Batch<object>[], options: LoopOptions, like?: LoopWindow): LoopWindow
   /** Aims at the first heaps of a batch. */
-  aim(batch: Batch<object>, heaps: number): { readonly variant: number; readonly heaps: number; readonly rows: number }
+  aim(batch: Batch<object>, heaps: number): LoopBatch
   /** Changes the course of the loop. */
   turn(id: number, turn: LoopTurn): void
   /** A failure that nobody has looked at yet. */
@@ -43,7 +53,7 @@ interface Swap {
 
 /** Batches that a swap as soon as possible leaves to the window that goes. */
 const MARGIN = 4
-const SWAP_OPTIONS = ['at', 'advance']
+const SWAP_OPTIONS = ['at', 'advance'] as const
 
 /**
  * Batches that are sent over and over, from `stream.loop`.
@@ -65,7 +75,7 @@ export class Loop {
   state: 'looping' | 'ending' | 'over' = 'looping'
   readonly #host: LoopHost
   readonly #id: number
-  readonly #taken: Float64Array
+  readonly #words: Float64Array
   readonly #options: LoopOptions
   #stage: Stage
   #swap: Swap | undefined
@@ -76,17 +86,17 @@ export class Loop {
   #reason: unknown
 
   /** @internal use stream.loop */
-  constructor(host: LoopHost, id: number, window: LoopWindow, taken: Float64Array, options: LoopOptions) {
+  constructor(host: LoopHost, id: number, window: LoopWindow, words: Float64Array, options: LoopOptions) {
     this.#host = host
     this.#id = id
-    this.#taken = taken
+    this.#words = words
     this.#options = options
     this.#stage = lock({ window, first: window.stamps?.first ?? 0, batchesBefore: 0, heapsBefore: 0, roundsBefore: 0 })
   }
 
-  /** How far it is. Reads a shared word, so that it costs microseconds. */
+  /** How far it is. Reads shared words, so that it costs microseconds. */
   get position(): LoopPosition {
-    const taken = this.#taken[0]!
+    const taken = this.#words[W_TAKEN]!
     const next = this.#swap?.stage
     const isNext = next !== undefined && taken >= next.batchesBefore
     const stage = isNext ? next : this.#stage
@@ -97,6 +107,9 @@ export class Loop {
       rounds: roundsBefore + Math.floor(heaps / window.heaps),
       heaps: heapsBefore + heaps,
       timestamp: window.stamps?.at(heaps, first),
+      settledHeaps: this.#words[W_SETTLED]!,
+      failedHeaps: this.#words[W_FAILED]!,
+      suspectHeaps: this.#words[W_SUSPECT]!,
     }
   }
 
@@ -112,7 +125,7 @@ export class Loop {
     this.#refuseSwap()
     checkOptions('swap', options, SWAP_OPTIONS)
     const { timestamp } = this.#options
-    const { at, advance } = options
+    const { at, advance } = readPlain('swap', options, SWAP_OPTIONS)
     const window = this.#host.windowOf(
       'swap',
       batches,
@@ -139,7 +152,7 @@ export class Loop {
   /** A heap that begins a batch, a few batches from now. */
   #soon(): number {
     const { window, batchesBefore } = this.#stage
-    return window.heapsOf(Math.max(0, this.#taken[0]! - batchesBefore) + this.#margin)
+    return window.heapsOf(Math.max(0, this.#words[W_TAKEN]! - batchesBefore) + this.#margin)
   }
 
   #heapAt(at: number): number {
@@ -156,7 +169,7 @@ export class Loop {
       'ERR_SPEADCAST_VALUE',
       () => 'swap: the timestamps of the window go back between two heaps, so that none of them is one place in it; leave out at',
     )
-    const taken = Math.max(0, this.#taken[0]! - batchesBefore)
+    const taken = Math.max(0, this.#words[W_TAKEN]! - batchesBefore)
     const round = Math.floor(taken / window.batches.length) * window.heaps
     const later = stamps.distance(at, stamps.at(round, first))
     if (later < 0) throw this.#late(at)
@@ -178,7 +191,7 @@ export class Loop {
     ensure(
       end === undefined || heap < end,
       'ERR_SPEADCAST_VALUE',
-      () => `swap: the loop ends before; ${end! + now.heapsBefore} heaps are all that it sends`,
+      () => `swap: the loop ends before that, behind ${counted(end! + now.heapsBefore, 'heap')}; swap earlier`,
     )
     const place = now.window.placeOf(heap)
     const first = now.window.stamps?.at(heap, now.first) ?? 0

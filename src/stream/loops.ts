@@ -1,7 +1,7 @@
 /** Makes the loops of a stream, and gives them their news. */
-import { checkOptions, checkSignal, listOf, oneOf, shown } from '../checks.js'
+import { checkOptions, checkSignal, listOf, oneOf, readPlain, shown } from '../checks.js'
 import type { Driver } from '../engine/driver.js'
-import type { LoopMessage, LoopTurn } from '../engine/loop.js'
+import { LOOP_WORDS, type LoopBatch, type LoopMessage, type LoopTurn } from '../engine/loop.js'
 import { ensure, SpeadcastError } from '../errors.js'
 import { listen, unlisten } from './abort-listeners.js'
 import { notOurs } from './arguments.js'
@@ -18,7 +18,8 @@ import { Send } from './send.js'
 import { SendPromise } from './send-promise.js'
 import type { Submissions } from './submissions.js'
 
-const LOOP_OPTIONS = ['timestamp', 'advance', 'until', 'onFailure', 'signal']
+const LOOP_OPTIONS = ['timestamp', 'advance', 'until', 'onFailure', 'signal'] as const
+const UNTIL = ['heaps', 'rounds'] as const
 const ON_FAILURE = ['continue', 'stop'] as const
 
 interface LoopParts {
@@ -52,10 +53,11 @@ export class Loops implements LoopHost {
     return this.#all.size > 0
   }
 
-  begin(batches: readonly Batch<object>[], options: LoopOptions): Loop {
+  begin(batches: readonly Batch<object>[], wanted: LoopOptions): Loop {
     const { descriptors, submissions, driver } = this.#parts
-    checkOptions('loop', options, LOOP_OPTIONS)
-    const { signal, until, onFailure = 'continue' } = options
+    checkOptions('loop', wanted, LOOP_OPTIONS)
+    const options = readPlain('loop', wanted, LOOP_OPTIONS)
+    const { signal, onFailure = 'continue' } = options
     checkSignal('loop', signal)
     ensure(
       ON_FAILURE.includes(onFailure),
@@ -63,11 +65,11 @@ export class Loops implements LoopHost {
       () => `loop: onFailure is ${shown(onFailure)}; it must be ${oneOf(ON_FAILURE)}`,
     )
     const window = this.windowOf('loop', batches, options)
-    checkUntil(until, window)
+    const until = endOf(options.until, window)
     for (const { template } of window.batches) descriptors.describeAhead(template)
     const id = this.#nextId++
-    const taken = new Float64Array(new SharedArrayBuffer(8))
-    const loop = new Loop(this, id, window, taken, options)
+    const words = new Float64Array(new SharedArrayBuffer(8 * LOOP_WORDS))
+    const loop = new Loop(this, id, window, words, { ...options, ...(until !== undefined && { until }) })
     const send = new Send(() => {})
     send.loop = id
     const promise = new SendPromise<BatchResult>(() => {})
@@ -88,7 +90,7 @@ export class Loops implements LoopHost {
     if (signal) listen(signal, onAbort)
     this.#all.set(id, { loop, send })
     const turn = loop.lastTurn
-    driver.loop({ type: 'loop', id, window: loop.message(window), turn, stopsOnFailure: onFailure === 'stop', taken })
+    driver.loop({ type: 'loop', id, window: loop.message(window), turn, stopsOnFailure: onFailure === 'stop', words })
     submissions.submit(send)
     submissions.watch(promise)
     return loop
@@ -137,7 +139,7 @@ export class Loops implements LoopHost {
     )
   }
 
-  aim(batch: Batch<object>, heaps: number): { variant: number; heaps: number; rows: number } {
+  aim(batch: Batch<object>, heaps: number): LoopBatch {
     const { batches, lanes } = this.#parts
     const lane = batches.laneOf(batch)!
     lanes.aim(lane, heaps, undefined, 0)
@@ -179,7 +181,7 @@ function stampsOf(
   timestamp: string | false | undefined,
   advance: number | undefined,
 ): WindowStamps | undefined {
-  const name = timestamp ?? 'timestamp'
+  const name = timestamp === undefined ? 'timestamp' : timestamp
   const columns = name === false ? [] : batches.map(({ template }) => template.numbers(name))
   const found = columns.filter((column) => column !== undefined)
   ensure(
@@ -204,8 +206,9 @@ function stampsOf(
   return new WindowStamps(call, name, found, advance)
 }
 
-function checkUntil(until: LoopOptions['until'], { stamps }: LoopWindow): void {
-  if (until === undefined) return
+/** A copy of the end that was asked for. */
+function endOf(until: LoopOptions['until'], { stamps }: LoopWindow): LoopOptions['until'] {
+  if (until === undefined) return undefined
   if (typeof until === 'number') {
     if (!stamps?.isMonotone)
       throw new SpeadcastError(
@@ -218,18 +221,20 @@ function checkUntil(until: LoopOptions['until'], { stamps }: LoopWindow): void {
       'ERR_SPEADCAST_VALUE',
       () => `loop: until is ${until}, the first timestamp; nothing would be sent`,
     )
-    return
+    return until
   }
-  const [key, ...others] = Object.keys(until ?? {})
+  checkOptions('loop, until', until, UNTIL)
+  const { heaps, rounds } = readPlain('loop, until', until as { heaps?: number; rounds?: number }, UNTIL)
   ensure(
-    (key === 'heaps' || key === 'rounds') && others.length === 0,
+    (heaps === undefined) !== (rounds === undefined),
     'ERR_SPEADCAST_CONFIG',
-    () => `loop: until is ${shown(until)}; give a timestamp, { heaps } or { rounds }`,
+    () => 'loop: until must be a timestamp, { heaps } or { rounds }, one of them',
   )
-  const count = (until as Record<string, unknown>)[key]
+  const count = heaps ?? rounds
   ensure(
-    Number.isSafeInteger(count) && (count as number) > 0,
+    Number.isSafeInteger(count) && count! > 0,
     'ERR_SPEADCAST_VALUE',
-    () => `loop: until.${key} is ${shown(count)}; it must be a whole number from 1 up`,
+    () => `loop: until is ${shown(count)} ${heaps === undefined ? 'rounds' : 'heaps'}; it must be a whole number from 1 up`,
   )
+  return heaps === undefined ? { rounds: rounds! } : { heaps }
 }

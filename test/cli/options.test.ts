@@ -97,6 +97,7 @@ const ROWS: Readonly<Record<string, Row | Elsewhere>> = {
   '--timestamp-format': { args: ['--timestamp-format', 'u32'], look: hasField('u', 32), before: false, after: true },
   '--first-timestamp': { args: ['--first-timestamp', '1000'], look: stamps, before: [0, 64, 128], after: [1000, 1064, 1128] },
   '--timestamp-step': { args: ['--timestamp-step', '7'], look: stamps, before: [0, 64, 128], after: [0, 7, 14] },
+  '--loop': { without: ['-n', '4', '-H', '250'], args: ['-n', '4', '-H', '250', '--loop', SAMPLES], look: (seen) => data(seen).map((packet, i) => [stamps(seen)[i], packet.data.subarray(0, 4).toString()]), after: [[0, 'abcd'], [250, 'cdef'], [500, 'abcd'], [750, 'cdef']] },
   '--pad-last': { without: ['-H', '300', '--input', SAMPLES], args: ['-H', '300', '--input', SAMPLES, '--pad-last'], look: lengths, before: [300, 200], after: [300, 300] },
   '--samples-per-heap': { without: ['-H', '100', '--input', SAMPLES], args: ['-H', '100', '--input', SAMPLES, '--samples-per-heap', '7'], look: (seen) => data(seen).map((packet) => value(packet, TIMESTAMP)), before: [0, 100, 200, 300, 400], after: [0, 7, 14, 21, 28] },
   '--max-queued': { args: ['--max-queued', '0'], look: refused, before: 0, after: [2, expect.stringMatching(/--max-queued <BYTES>' argument '0' is invalid/)], sets: ['--max-queued', '1MiB'] },

@@ -92,6 +92,31 @@ export function streamContract({ what, backend, evidence, states, unavailable = 
       await close()
     })
 
+    test('a loop goes round, gets another window at a timestamp, and lets through what waits behind it', async () => {
+      const { stream, arrived, close } = await open(2, { descriptors: 'none', rate: 2e5, burstBytes: 4096 })
+      const [a, b, c, d, last] = [0, 6, 0, 4, 0].map((first, i) => {
+        const batch = batchOf(stream, i === 2 || i === 3 ? 4 : 6)
+        batch.immediate('timestamp').setRamp(first, 1)
+        for (let j = 0; j < batch.heaps; j++) batch.heap(j).samples.fill(i * 20 + j)
+        return batch
+      })
+      const loop = stream.loop([a!, b!], { until: 200 })
+      const later = stream.send(last!)
+      await loop.swap([c!, d!], { at: 111 })
+      expect(a!.state).toBe('free')
+      expect(await loop.done).toMatchObject({ heaps: 200, failedHeaps: 0, swaps: 1, evidence })
+      expect(await later).toMatchObject({ heaps: 6, firstCnt: 201 })
+      await stream.close()
+      const heaps = dataOf(await arrived(206)).sort((a, b) => a.cnt - b.cnt)
+      const old = (i: number) => (i % 12 < 6 ? i % 12 : 20 + ((i % 12) - 6))
+      const young = (i: number) => (i % 8 < 4 ? 40 + (i % 8) : 60 + ((i % 8) - 4))
+      expect(heaps.map(({ cnt, timestamp, samples }) => [cnt, timestamp, samples[0]])).toEqual([
+        ...Array.from({ length: 200 }, (_, i) => [i + 1, i, i < 111 ? old(i) : young(i - 111)]),
+        ...Array.from({ length: 6 }, (_, j) => [201 + j, j, 80 + j]),
+      ])
+      await close()
+    })
+
     test('descriptors by a timer go on while nothing else is sent, to each substream, with cnts of their own', async () => {
       const { stream, arrived, close } = await open(2, { descriptors: { everySeconds: 0.01, firstCnt: 1000 } })
       await stream.send(batchOf(stream, 2))

@@ -111,7 +111,14 @@ test('the batches are in flight until the loop ends; then their staged values ar
   expect(heaps).toBeGreaterThan(4)
   expect(heaps % 4).toBe(0)
   expect([...batch.immediate('timestamp')]).toEqual([3, 4, 5, 6])
-  expect(loop.position).toEqual({ rounds: heaps / 4, heaps, timestamp: 3 + heaps })
+  expect(loop.position).toEqual({
+    rounds: heaps / 4,
+    heaps,
+    timestamp: 3 + heaps,
+    settledHeaps: heaps,
+    failedHeaps: 0,
+    suspectHeaps: 0,
+  })
 })
 
 test.for(GROUP_MODES.flatMap((groupMode) => [130, 135, 140, 150, 151].map((at) => [groupMode, at] as const)))(

@@ -17,6 +17,7 @@ import {
   IoThread,
   Item,
   ItemGroup,
+  type Loop,
   makeFlavour,
   openStream,
   packetsOf,
@@ -134,6 +135,11 @@ const RECEIVER = {
   ...{ heapMemoryBytes: 1 << 20, timeoutSeconds: 0.05, output: '/dev/null', item: 's', onChange: () => {} },
 }
 
+const ended = (loop: Loop): Promise<unknown> => {
+  loop.stop()
+  return loop.done
+}
+
 const CALLS: Record<string, [Call, ...unknown[]]> = {
   openStream: [(o: never) => closing(openStream(o)), OPTIONS],
   createBatch: [
@@ -144,6 +150,21 @@ const CALLS: Record<string, [Call, ...unknown[]]> = {
   createBatchRing: [(s: never, o: never) => createBatchRing(s, o), stream, { items: items(), heaps: 1, batches: 1 }],
   batchesFor: [(s: never, p: never, m: never) => batchesFor(s, p, m), stream, 5, 5],
   send: [(b: never, o: never) => stream.send(b, o), batch(), { heaps: 1, firstHeap: 0 }],
+  loop: [
+    (b: never, o: never) => ended(stream.loop(b, o)),
+    [batch()],
+    { timestamp: 't', advance: 1, until: { heaps: 1 }, onFailure: 'stop', signal: new AbortController().signal },
+  ],
+  'loop, until': [(until: never) => ended(stream.loop([batch()], { until, advance: 1, timestamp: 't' })), { rounds: 1 }],
+  'loop.swap': [
+    (b: never, o: never) => {
+      const loop = stream.loop([batch()], { timestamp: 't', advance: 1 })
+      const swap = loop.swap(b, o)
+      return Promise.all([swap.finally(() => loop.stop()), loop.done])
+    },
+    [batch()],
+    { at: 1000, advance: 1 },
+  ],
   sendHeap: [
     (h: never, o: never) => stream.sendHeap(h, o),
     new Heap().addStart(),
@@ -319,6 +340,7 @@ const TAKE_NOTHING = [
   ...[
     'AttachedBatch',
     'SendError',
+    'LoopError',
     'SpeadcastError',
     'Receiver',
     'Region.handle',

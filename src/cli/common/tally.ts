@@ -39,16 +39,17 @@ export class Tally {
     if (this.cut) this.dropped += failedHeaps
     else if (failedHeaps > 0) {
       this.failed += failedHeaps
-      this.#tellCauses(error)
+      // The heaps of a loop are counted, and their causes told, apart.
+      if (error !== undefined) this.tellCauses(error)
     }
   }
 
   stopFailed(error: unknown): void {
     this.stopLost = true
-    this.#tellCauses(error)
+    this.tellCauses(error)
   }
 
-  #tellCauses(error: unknown): void {
+  tellCauses(error: unknown): void {
     const causes = error instanceof SendError ? error.outcome.causes.map(({ message }) => message) : [(error as Error).message]
     for (const cause of causes) this.#tell(cause)
   }

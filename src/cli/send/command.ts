@@ -21,7 +21,7 @@ export function sendCommand(): Command {
     .optionsGroup('Heaps:')
     .option(
       '-n, --heaps <N>',
-      'how many heaps; 0: until Ctrl-C (default: 1000, with --input all of it, with --seconds no limit)',
+      'how many heaps; 0: until Ctrl-C (default: 1000, with --input all of it, with --loop or --seconds no limit)',
       wholeNumber(0),
     )
     .option(
@@ -33,7 +33,8 @@ export function sendCommand(): Command {
       '--input <FILE>',
       "raw samples for item adc_samples; '-' is standard input. A last heap that is not full is sent shorter",
     )
-    .option('--pad-last', 'with --input: fill such a last heap up with zeros instead')
+    .option('--loop <FILE>', 'raw samples for the same item, sent over and over until Ctrl-C, -n or --seconds; timestamps go on')
+    .option('--pad-last', 'with --input and --loop: fill a last heap that is not full up with zeros')
     .option('--stop', 'send a stop heap at the end, one per substream', true)
     .option('--no-stop', 'send none')
     .optionsGroup('Items:')
@@ -158,7 +159,7 @@ Ctrl-C sends what is queued, then prints the summary; Ctrl-C again ends at once 
 A line of --interval: the time, heaps and bytes of samples sent in it, rate, heaps failed and suspect, how often the kernel had no room or an
 ICMP error came (refused), and by how much the last packet was late for --rate (lag). The lines sum to the summary.
 
-A batch of --input goes when it is full or --max-delay has passed.
+A batch of --input goes when it is full or --max-delay has passed. Heap j of --loop's file goes to substream j mod n, each time.
 
 Exit status: 0 sent; 1 heaps were not sent, or the input ended within a sample or could not be read; 2 bad usage, nothing was sent.
 
@@ -182,6 +183,7 @@ Examples:
   speadcast send 10.0.0.5:7148 --input samples.i2 --dtype '<i2' -H 64KiB
   speadcast send 10.0.0.5:7148 --item 'voltages:0x4300:<i2:1024x2' --item feng_id:0x4101:u48=3 --input voltages.i2
   capture | speadcast send 239.10.10.0+15:7148 --input - -H 8KiB -p 8972 --max-delay 2 --json
+  speadcast send 239.10.10.0+15:7148 --loop noise.i1 -H 8KiB -p 8972 --rate 10Gbps
   speadcast send 10.0.0.5:7148 -n 10 --pcap heaps.pcap
   speadcast send 239.10.0.1:7148 --interface eth0 --rate 10Gbps --forever --live
   speadcast send 10.0.0.5:7148 --backend rdma-ud --interface ib0 -p 4096`),

@@ -34,6 +34,7 @@ export interface SendFlags extends TransportFlags, LengthFlags, ReportFlags {
   readonly descriptorCntStep?: number
   readonly descriptorStagger?: true
   readonly input?: string
+  readonly loop?: string
   readonly padLast?: true
   /** The library checks it. */
   readonly dtype?: string

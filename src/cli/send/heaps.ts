@@ -91,7 +91,7 @@ export function patternSource(stream: Stream, items: SendItems, options: Pattern
 }
 
 /** Writes timestamps, and returns the one after the last. */
-function stamp(timestamps: ImmediateColumn, count: number, first: number, step: number, modulo: number): number {
+export function stamp(timestamps: ImmediateColumn, count: number, first: number, step: number, modulo: number): number {
   const next = first + count * step
   if (next <= modulo) timestamps.setRamp(first, step)
   else for (let j = 0; j < count; j++) timestamps[j] = (first + j * step) % modulo

@@ -25,7 +25,12 @@ export function checkFlags(flags: SendFlags, to: readonly string[]): void {
   if (split !== 'exact' && payloadBytes !== undefined) throw usageError(`--payload-bytes is for --split exact, not ${split}`)
   if (input === undefined && flags.maxDelay !== undefined)
     throw usageError('--max-delay is for --input; without it every batch is full at once')
-  if (input === undefined && flags.padLast) throw usageError('--pad-last is for --input; without it every heap is full')
+  if (input === undefined && flags.loop === undefined && flags.padLast)
+    throw usageError('--pad-last is for --input and --loop; without them every heap is full')
+  if (input !== undefined && flags.loop !== undefined)
+    throw usageError('--input sends samples once, --loop over and over; drop one of the two')
+  if (flags.loop !== undefined && flags.batches !== undefined)
+    throw usageError('--batches is how many are filled in turn; --loop fills as many as its file makes, once')
   if (flags.timestampStep !== undefined && flags.samplesPerHeap !== undefined)
     throw usageError('--samples-per-heap is the former name of --timestamp-step; drop one of the two')
   // The id stands in the descriptor as an immediate.

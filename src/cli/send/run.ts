@@ -15,6 +15,7 @@ import { batchHeapsOf, inputSource, patternSource } from './heaps.js'
 import { type Input, openInput } from './input.js'
 import { sendItems } from './items.js'
 import { checkFlags, packetSizeBytes, streamOptions } from './options.js'
+import { loopSource } from './replay.js'
 import { reportSend } from './report.js'
 
 const DEFAULT_HEAPS = 1000
@@ -28,8 +29,9 @@ export async function runSend(endpoints: string[], flags: SendFlags): Promise<vo
     checkFlags(flags, endpoints)
     checkLengthFlags(flags)
     watch = new Watch('send', flags)
-    const input = flags.input === undefined ? undefined : await openInput(flags.input)
-    if (input && !input.live && endless(flags))
+    const path = flags.input ?? flags.loop
+    const input = path === undefined ? undefined : await openInput(path)
+    if (flags.input !== undefined && input && !input.live && endless(flags))
       throw usageError(`--forever: ${flags.input} is a file, which ends; without -n all of it is sent, once`)
     const onPathChange = ({ what }: PathChange) => say(`speadcast send: ${what}`, 'path-change')
     stream = await openStream({ ...streamOptions(endpoints, flags), onPathChange })
@@ -54,15 +56,20 @@ interface Run {
 
 async function send(stream: Stream, { flags, input, stopping, watch }: Run): Promise<void> {
   const tally = new Tally('send')
-  tally.substreams = new SubstreamTally(stream.endpoints.length)
+  const isLoop = flags.loop !== undefined
+  if (!isLoop) tally.substreams = new SubstreamTally(stream.endpoints.length)
   const { batches, groupMode, seconds: limit } = flags
-  const heaps = heapsOf(flags, DEFAULT_HEAPS)
+  const heaps = heapsOf(flags, isLoop ? Number.POSITIVE_INFINITY : DEFAULT_HEAPS)
   const items = sendItems(flags)
   const batchHeaps = batchHeapsOf(flags.batchHeaps, items.heapBytes)
   const over = new AbortController()
   const ending = eitherOf(stopping, over.signal)
   const pattern = { heaps, batchHeaps, batches, groupMode, ...(limit !== undefined && { withdraw: over.signal }) }
-  const source = input ? inputSource(stream, items, flags, input, tally) : patternSource(stream, items, pattern, tally)
+  const source = !input
+    ? patternSource(stream, items, pattern, tally)
+    : isLoop
+      ? loopSource(stream, items, flags, input, heaps, tally)
+      : inputSource(stream, items, flags, input, tally)
   stopping.addEventListener('abort', () =>
     say(`interrupted: sending what is queued, for ${flags.deadline} s at most; again to end at once`),
   )
@@ -76,7 +83,7 @@ async function send(stream: Stream, { flags, input, stopping, watch }: Run): Pro
       heapSizeBytes: items.heapBytes,
       rateBasis: flags.rateBasis,
       chosen: {
-        heaps: input || heaps === Number.POSITIVE_INFINITY ? null : heaps,
+        heaps: flags.input !== undefined || heaps === Number.POSITIVE_INFINITY ? null : heaps,
         seconds: limit ?? null,
         packetSizeBytes: packetSizeBytes(flags),
         batches: source.batches,
