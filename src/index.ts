@@ -34,6 +34,7 @@ export type {
 export type { BatchHandle, BatchViews } from './batch/views.js'
 export type { HeapStatus, SubstreamCause } from './engine/outcome.js'
 export { ERROR_CODES, type ErrorCode, SpeadcastError } from './errors.js'
+export type { Distribution } from './histogram.js'
 export {
   BigEndianBigIntView,
   BigEndianView,
@@ -79,6 +80,8 @@ export {
 export type { StreamCounters } from './stats.js'
 export type { Batch, BatchOptions } from './stream/batch.js'
 export type { CloseOptions, CloseReport, SendOptions, StreamStats } from './stream/calls.js'
+export type { NextTimestampOptions, StreamClock } from './stream/clock.js'
+export type { ClockTime } from './stream/clock-time.js'
 export { IoThread, type IoThreadOptions } from './stream/io-thread.js'
 export { openStream } from './stream/open.js'
 export {
@@ -88,6 +91,7 @@ export {
   type IbverbsStreamOptions,
   type RdmaUdPeer,
   type RdmaUdStreamOptions,
+  type StreamClockOptions,
   type StreamOptions,
   type StreamSocket,
   type TcpStreamOptions,

@@ -14,7 +14,15 @@ import type { StateWords } from '../backend/states.js'
 import type { CompiledBatch } from '../batch/compile.js'
 import type { TableRegion } from '../batch/table.js'
 import { SpeadcastError } from '../errors.js'
-import { type EngineMessage, isPaced, NEXT_AT_DEADLINE, NEXT_IDLE, NEXT_STEP_NOW, NEXT_STOPPED, NEXT_WHEN_WRITABLE } from './contract.js'
+import {
+  type EngineMessage,
+  isPaced,
+  NEXT_AT_DEADLINE,
+  NEXT_IDLE,
+  NEXT_STEP_NOW,
+  NEXT_STOPPED,
+  NEXT_WHEN_WRITABLE,
+} from './contract.js'
 import { type Driver, type DriverClient, type DriverInput, NO_CLIENT } from './driver.js'
 import { Engine } from './engine.js'
 import type { ClockMessage } from './schedule.js'
