@@ -46,6 +46,8 @@ export class StreamClock {
   readonly item: string
   /** @internal */
   readonly schedule: ScheduleOptions
+  /** When the first heap is to be due, as `startAt` said. */
+  readonly startsAt: ClockTime | undefined
   /** TAI − UTC as the kernel knew it when the stream was opened. */
   readonly taiOffsetSeconds: number
   readonly #start: Instant | undefined
@@ -71,6 +73,7 @@ export class StreamClock {
     this.sampleRateHz = sampleRateHz
     this.samplesPerHeap = samplesPerHeap
     this.item = item
+    this.startsAt = startAt
     this.#flavour = flavour
     this.taiOffsetSeconds = judge(opinion(), unsynchronised)
     const sync = this.#onTai('clock.syncTime', syncTime)
@@ -175,9 +178,10 @@ export class StreamClock {
     const holds = (yes: boolean | undefined, why: string): void =>
       ensure(yes, 'ERR_SPEADCAST_ITEM', () => `createBatch: ${why}, and the clock of this stream goes by it; ${REMEDY}`)
     holds(item !== undefined, `the items have no '${name}'`)
-    const { elements, byteLength, allowImmediate, dtype, format } = item!
+    const { elements, elementBits, byteLength, allowImmediate, dtype, format } = item!
     const unsigned = dtype ? dtype.kind === 'u' : format?.length === 1 && format[0]![0] === 'u'
     holds(elements === 1 && unsigned, `item '${name}' is not one unsigned number`)
+    holds(elementBits % 8 === 0, `item '${name}' has ${counted(elementBits, 'bit')}, which are no whole bytes`)
     const stands = byteLength !== undefined && byteLength <= bits / 8 && allowImmediate
     holds(stands, `item '${name}' does not stand in its item pointer, which holds ${counted(bits, 'bit')}`)
   }
@@ -240,10 +244,7 @@ function checkStart(ahead: number, syncAhead: number): void {
   const refuse = (why: string): never => {
     throw new SpeadcastError('ERR_SPEADCAST_CONFIG', `clock.startAt ${why}`)
   }
-  if (ahead < 0)
-    refuse(
-      `passed ${many(ahead)} ago; give a time ahead, or leave it out: nextTimestamp({ period }) then begins at the next period`,
-    )
+  if (ahead < 0) refuse(`passed ${many(ahead)} ago; give a time ahead, or leave it out to begin as soon as can be`)
   if (ahead >= FAR_SECONDS) refuse(`is ${many(ahead)} ahead; give a time within a year`)
   if (syncAhead > 0) refuse('is before clock.syncTime, when timestamp 0 is due; give a later time')
 }

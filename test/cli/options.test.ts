@@ -69,6 +69,7 @@ const DATA = [...THREE, '--descriptors', 'none', '--no-stop']
 const ONE = ['-n', '1', '-H', '4000', '--descriptors', 'none', '--no-stop']
 const GREEDY = [...ONE, '--split', 'greedy']
 const PACED = ['--rate', '10MB/s', '--burst', '64']
+const CLOCKED = ['--clock', '1790000000', '--sample-rate', '1e6', '--unsynchronised', 'accept']
 /** A group that has no member, so nobody answers. */
 const GROUP = '239.77.0.1:7148'
 const UDP = [...THREE, '--backend', 'udp', '--interface', '127.0.0.1']
@@ -121,6 +122,12 @@ const ROWS: Readonly<Record<string, Row | Elsewhere>> = {
   '--batches': { args: ['-n', '1000000', '-H', '64MiB', '--batches', '65536'], look: refused, before: 0, after: [1, expect.stringMatching(/65536 batches of 1 heap for 1 endpoint take \d+ MiB/)] },
   '--group-mode': { without: ['-n', '2', '-H', '2000', '--descriptors', 'none', '--no-stop'], args: ['-n', '2', '-H', '2000', '--descriptors', 'none', '--no-stop', '--group-mode', 'round-robin'], look: cnts, before: [1, 1, 2, 2], after: [1, 2, 1, 2] },
   '--rate': { args: ['--rate', '20kB/s', '--burst', '64'], look: ({ json }) => json.stats.pacedNanoseconds! > 0, before: false, after: true },
+  '--clock': { without: DATA, args: [...DATA, ...CLOCKED], look: ({ json }) => json.clock !== undefined, before: false, after: true, sets: CLOCKED },
+  '--sample-rate': { without: [...DATA, ...CLOCKED], args: [...DATA, '--clock', '1790000000', '--unsynchronised', 'accept'], look: refused, before: 0, after: [2, expect.stringMatching(/--clock needs --sample-rate/)], sets: [...CLOCKED, '--sample-rate', '1MHz'] },
+  '--start-at': { without: [...DATA, ...CLOCKED], args: [...DATA, ...CLOCKED, '--start-at', '1800000000'], look: refused, before: 0, after: [2, expect.stringMatching(/--start-at (is \d+ minutes ahead|passed)/)], sets: [...CLOCKED, '--start-at', '2030-01-01T00:00:00Z'] },
+  '--late': { without: [...DATA, ...CLOCKED, '--first-timestamp', '0'], args: [...DATA, ...CLOCKED, '--first-timestamp', '0', '--late', 'skip'], look: ({ json }) => json.heaps, before: 3, after: 0, sets: [...CLOCKED, '--late', 'skip'] },
+  '--late-tolerance': { without: [...DATA, ...CLOCKED], args: [...DATA, ...CLOCKED, '--late-tolerance', '5'], look: refused, before: 0, after: [2, expect.stringMatching(/--late-tolerance is of heaps that are left out; give --late skip too/)], sets: [...CLOCKED, '--late', 'skip', '--late-tolerance', '5'] },
+  '--unsynchronised': { without: DATA, args: [...DATA, '--unsynchronised', 'accept'], look: refused, before: 0, after: [2, expect.stringMatching(/--unsynchronised is of the observation clock; give --clock too/)], sets: CLOCKED },
   '--burst': { without: [...DATA, '--rate', '1GB/s'], args: [...DATA, '--rate', '1GB/s', '--burst', '1'], look: ({ json }) => json.stats.posts, before: 1, after: 3 },
   '--burst-rate-ratio': { args: [...PACED, '--burst-rate-ratio', '0.5'], look: refused, before: 0, after: [2, expect.stringMatching(/--burst-rate-ratio <RATIO>' argument '0\.5' is invalid/)], sets: ['--burst-rate-ratio', '2'] },
   '--rate-method': { without: [...THREE, ...PACED, '--rate-method', 'sw'], args: [...THREE, ...PACED, '--rate-method', 'kernel'], look: refused, before: 0, after: [2, expect.stringMatching(/pacing by the kernel needs --backend udp/)] },

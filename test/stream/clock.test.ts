@@ -136,6 +136,11 @@ describe('createBatch refuses heaps that do not say when they are due', () => {
     ['no timestamp', new ItemGroup().add(samples), /the items have no 'timestamp'.*clock\.item/],
     ['a signed one', new ItemGroup().add({ id: 0x1600, name: 'timestamp', dtype: '>i4', shape: [] }), /is not one unsigned number/],
     ['a float', new ItemGroup().add({ id: 0x1600, name: 'timestamp', dtype: '>f4', shape: [] }), /is not one unsigned number/],
+    [
+      'one of 42 bits',
+      new ItemGroup().add({ id: 0x1600, name: 'timestamp', format: [['u', 42]] }),
+      /has 42 bits, which are no whole bytes/,
+    ],
     ['two numbers', new ItemGroup().add({ id: 0x1600, name: 'timestamp', dtype: '>u2', shape: [2] }), /is not one unsigned number/],
     [
       'one of 64 bits',

@@ -61,7 +61,8 @@ async function send(stream: Stream, { flags, input, stopping, watch }: Run): Pro
   const batchHeaps = batchHeapsOf(flags.batchHeaps, items.heapBytes)
   const over = new AbortController()
   const ending = eitherOf(stopping, over.signal)
-  const pattern = { heaps, batchHeaps, batches, groupMode, ...(limit !== undefined && { withdraw: over.signal }) }
+  const timestampGiven = flags.firstTimestamp !== undefined
+  const pattern = { heaps, batchHeaps, batches, groupMode, timestampGiven, ...(limit !== undefined && { withdraw: over.signal }) }
   const source = input ? inputSource(stream, items, flags, input, tally) : patternSource(stream, items, pattern, tally)
   stopping.addEventListener('abort', () =>
     say(`interrupted: sending what is queued, for ${flags.deadline} s at most; again to end at once`),
