@@ -7,7 +7,14 @@ import { SpeadcastError } from '../errors.js'
  * instead: seconds since 1970 TAI, or text without a zone. Text may end with ' TAI' to the same effect. A number is exact to 0.3 µs, text to 1 ns.
  * @example const sync: ClockTime = { tai: 1_796_083_237 } // 2026-12-01T00:00:00Z, while TAI − UTC is 37 s
  */
-export type ClockTime = number | string | Date | { readonly tai: number | string }
+export type ClockTime =
+  | number
+  | string
+  | Date
+  | {
+      /** Seconds since 1970 TAI, or text without a zone. */
+      readonly tai: number | string
+    }
 
 /** A time in whole seconds since 1970 of its scale, and nanoseconds beyond them. */
 export interface Instant {
