@@ -29,6 +29,8 @@ export const ERROR_CODES = {
   ERR_SPEADCAST_LATE: 'A change was asked for a timestamp whose heaps had been taken up already; nothing was changed.',
   ERR_SPEADCAST_UNREACHABLE: 'An endpoint cannot be reached (no route, no neighbour, administratively forbidden).',
   ERR_SPEADCAST_WORKER: 'A thread that sends or receives could not be started, or ended unexpectedly.',
+  ERR_SPEADCAST_CLOCK:
+    'The clock of this host is not what an observation clock needs: nobody keeps it in step, or TAI is not known.',
   ERR_SPEADCAST_INPUT: 'Input data ended in the middle of a sample, or could not be read.',
   ERR_SPEADCAST_NATIVE: 'A system call failed unexpectedly; `cause` has the call and errno.',
 } as const

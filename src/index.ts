@@ -80,6 +80,8 @@ export {
 export type { StreamCounters, StreamHistograms, SubstreamStats } from './stats.js'
 export type { Batch, BatchOptions } from './stream/batch.js'
 export type { CloseOptions, CloseReport, SendOptions, StatsOptions, StreamStats } from './stream/calls.js'
+export type { NextTimestampOptions, StreamClock } from './stream/clock.js'
+export type { ClockTime } from './stream/clock-time.js'
 export { IoThread, type IoThreadOptions } from './stream/io-thread.js'
 export type { Loop } from './stream/loop.js'
 export { LoopError, type LoopOptions, type LoopPosition, type LoopReport, type SwapOptions } from './stream/loop-types.js'
@@ -91,6 +93,7 @@ export {
   type IbverbsStreamOptions,
   type RdmaUdPeer,
   type RdmaUdStreamOptions,
+  type StreamClockOptions,
   type StreamOptions,
   type StreamSocket,
   type TcpStreamOptions,

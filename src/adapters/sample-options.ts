@@ -57,6 +57,8 @@ export interface SettledHeaps {
   readonly heaps: number
   /** Heaps that were not sent whole. */
   readonly failedHeaps: number
+  /** Heaps that the observation clock left out, because they were late; default 0. */
+  readonly skippedHeaps?: number
   /** Sample bytes of the heaps that were sent whole. */
   readonly sampleBytes: number
   /** Set if all were sent. */

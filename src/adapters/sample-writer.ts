@@ -264,14 +264,17 @@ export class SampleWriter {
     sent.then(
       (result) => this.#settle({ heaps, failedHeaps: 0, sampleBytes: heaps * heapBytes, result }),
       (error: unknown) => {
-        const failedHeaps = error instanceof SendError ? error.outcome.failedHeaps.length : heaps
-        this.#settle({ heaps, failedHeaps, sampleBytes: (heaps - failedHeaps) * heapBytes, error })
+        const outcome = error instanceof SendError ? error.outcome : undefined
+        const failedHeaps = outcome ? outcome.failedHeaps.length : heaps
+        const skippedHeaps = outcome?.heaps.filter((status) => status === 'skipped').length ?? 0
+        const sampleBytes = (heaps - failedHeaps - skippedHeaps) * heapBytes
+        this.#settle({ heaps, failedHeaps, skippedHeaps, sampleBytes, error })
       },
     )
   }
 
   #settle(settled: SettledHeaps): void {
-    this.#sentHeaps += settled.heaps - settled.failedHeaps
+    this.#sentHeaps += settled.heaps - settled.failedHeaps - (settled.skippedHeaps ?? 0)
     this.#failedHeaps += settled.failedHeaps
     this.#sentBytes += settled.sampleBytes
     try {

@@ -1,14 +1,15 @@
 /** Checks the options of openStream once, at the edge: unknown keys, wrong types and contradictions never get past here. */
 import * as v from 'valibot'
 import { BACKEND_NAMES } from '../backend/names.js'
-import { oneOf } from '../checks.js'
 import { SpeadcastError } from '../errors.js'
 import type { EndpointSpec } from '../net/endpoint.js'
 import { ensureNoGroup, tcpEndpoint } from '../net/transport.js'
+import { checkClock, clockSchema } from './clock-options.js'
 import { IoThread } from './io-thread.js'
 import { DEFAULTS, type IbverbsStreamOptions, type RdmaUdStreamOptions, type StreamOptions } from './options.js'
 import { parseRate, shareOfLink } from './rate.js'
 import { checkReconnect } from './reconnect.js'
+import { choice, whole } from './schema.js'
 
 type Defaulted<T, Undefaulted extends keyof T> = Required<Omit<T, Undefaulted>> & Pick<T, Undefaulted>
 
@@ -28,6 +29,7 @@ type Undefaulted =
   | 'tcp'
   | 'socket'
   | 'queueFull'
+  | 'clock'
 
 /** The options of openStream as they are used: checked, and with the defaults in place. */
 export type StreamConfig = Readonly<
@@ -42,16 +44,6 @@ export type StreamConfig = Readonly<
     rateShare?: number
   }
 >
-
-const whole = (low: number, high: number, unit: string) => {
-  const message = `must be a whole number from ${low} to ${high} (${unit})`
-  return v.pipe(
-    v.number(message),
-    v.check((n) => Number.isInteger(n) && n >= low && n <= high, message),
-  )
-}
-
-const choice = <const T extends readonly string[]>(names: T) => v.picklist(names, `must be ${oneOf(names)}`)
 
 const yesOrNo = v.boolean('must be true or false')
 
@@ -232,6 +224,7 @@ const schema = v.strictObject({
     ),
     DEFAULTS.catchUpSeconds,
   ),
+  clock: v.optional(clockSchema),
   ttl: v.optional(whole(0, 255, 'hops')),
   multicastLoop: v.optional(yesOrNo, true),
   dscp: v.optional(whole(0, 63, 'DSCP value')),
@@ -284,6 +277,7 @@ export function parseStreamConfig(input: unknown): StreamConfig {
     contradict("rateMethod 'hw' is pacing by the device: it needs backend 'ibverbs'")
   const rateShare = shareOfLink(config.rate)
   const rateBytesPerSecond = rateShare === undefined ? parseRate(config.rate) : 0
+  checkClock({ ...config, rateBytesPerSecond, rateShare })
   if (config.rateMethod === 'kernel') {
     if (config.backend !== 'udp') contradict("rateMethod 'kernel' is pacing by the queue below a socket: it needs backend 'udp'")
     if (rateBytesPerSecond === 0 && rateShare === undefined) contradict("rateMethod 'kernel' needs a rate; give openStream one")

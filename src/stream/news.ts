@@ -4,7 +4,7 @@ import { messageOf } from '../checks.js'
 import { changedNames, changesOf, debug } from '../debug.js'
 import type { Driver } from '../engine/driver.js'
 import { counted, type SpeadcastError } from '../errors.js'
-import { SEND_ERROR, SEND_RESULT, STREAM_CLOSE, STREAM_ERROR, STREAM_OPEN, STREAM_STATES } from './channels.js'
+import { SEND_ERROR, SEND_RESULT, STREAM_CLOCK, STREAM_CLOSE, STREAM_ERROR, STREAM_OPEN, STREAM_STATES } from './channels.js'
 import { type PathChange, tellPathChange } from './path-change.js'
 import type { BatchResult } from './result.js'
 
@@ -20,10 +20,24 @@ export class News {
     debug(() => `${this.#name}: ${line()}`)
   }
 
+  /** Follows the observation clock. */
+  followClock(driver: Driver): void {
+    driver.onClock = ({ what, heaps, seconds }) => {
+      const size = Math.abs(seconds).toPrecision(3)
+      this.say(() =>
+        what === 'late'
+          ? `left out ${counted(heaps, 'heap')}, late by ${size} s`
+          : `the wall clock was set ${seconds < 0 ? 'back' : 'forward'} by ${size} s`,
+      )
+      if (STREAM_CLOCK.hasSubscribers) STREAM_CLOCK.publish({ stream: this.#stream, what, heaps, seconds, time: Date.now() })
+    }
+  }
+
   /** Follows the states of the stream's backend. */
   follow(stream: object, driver: Driver, onPathChange: ((change: PathChange) => unknown) | undefined): void {
     this.#stream = stream
     this.#states = driver.states
+    this.followClock(driver)
     driver.onStates = () => {
       const before = this.#states
       const { states } = driver

@@ -21,6 +21,7 @@ import { linkBytesPerSecond } from '../net/link-speed.js'
 import { askedInterface, oddInterface } from '../net/sender-interface.js'
 import { makeFlavour } from '../spead/index.js'
 import { checkPacketSize, cntSequence } from './arguments.js'
+import { StreamClock } from './clock.js'
 import { IBVERBS_DEFAULTS, parseStreamConfig, RDMA_UD_DEFAULTS, type StreamConfig, withTransport } from './config.js'
 import { withSocket } from './given.js'
 import { handleOf, IoThread } from './io-thread.js'
@@ -197,6 +198,7 @@ async function openWith(
   )
   const odd = SENDERS.includes(backend) ? oddInterface(config.interface, iface, endpoints) : undefined
   if (odd) warn('SPEADCAST_INTERFACE', odd)
+  const clock = config.clock && new StreamClock(config.clock, config.flavour)
   const ring = new Ring(Ring.memoryFor(endpoints.length))
   const input: DriverInput = {
     ring,
@@ -209,15 +211,16 @@ async function openWith(
       catchUpSeconds: config.catchUpSeconds,
       maxInFlight: backend === 'tcp' ? MAX_UNACKNOWLEDGED : MAX_IN_FLIGHT,
       interruptible: typeof config.descriptors === 'object' && config.descriptors.everySeconds !== undefined,
+      ...(clock && { schedule: clock.schedule }),
     },
   }
   const from = claim && !(claim instanceof ThreadRefused) ? claim.thread.label : 'the event loop'
   news.say(() => `sends from ${from}${claim instanceof ThreadRefused ? `, because ${claim.why}` : ''}`)
   const { driver, packets } = await openDriver(input, claim)
-  const paced = config.rateBytesPerSecond > 0
+  const paced = config.rateBytesPerSecond > 0 || clock
   const states = paced ? { rateMethod: 'sw', rateMethodReason: softwareReason(config, backend) } : {}
   const why = claim instanceof ThreadRefused ? `${reason}; sent from the event loop: ${claim.why}` : reason
-  const stream = new Stream({ config, endpoints, ring, driver, reason: why, states, packets, news })
+  const stream = new Stream({ config, endpoints, ring, driver, reason: why, states, packets, news, clock })
   try {
     if (config.firstCnt !== 1 || config.cntStep !== 1) stream.setCntSequence(config.firstCnt, config.cntStep)
   } catch (error) {
@@ -235,7 +238,8 @@ function wishes({ backend, packetSizeBytes, rate: text, rateBytesPerSecond: rate
 }
 
 /** Why this program keeps the rate, where the backend does not say otherwise. */
-function softwareReason({ rateMethod, udpPath }: StreamConfig, backend: BackendName): string {
+function softwareReason({ rateMethod, udpPath, clock }: StreamConfig, backend: BackendName): string {
+  if (clock) return 'the observation clock says when'
   if (rateMethod === 'sw') return 'asked for'
   return backend === 'udp'
     ? `udpPath '${udpPath}' lends memory that packets would hold`

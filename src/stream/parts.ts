@@ -3,6 +3,7 @@ import type { StateWords } from '../backend/states.js'
 import type { Driver } from '../engine/driver.js'
 import type { Ring } from '../engine/ring.js'
 import type { ResolvedEndpoint } from '../net/endpoint.js'
+import type { StreamClock } from './clock.js'
 import type { StreamConfig } from './config.js'
 import type { News } from './news.js'
 
@@ -19,4 +20,5 @@ export interface StreamParts {
   /** The memory backend's packets. */
   readonly packets: MemoryPacket[]
   readonly news: News
+  readonly clock: StreamClock | undefined
 }

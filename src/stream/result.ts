@@ -26,7 +26,10 @@ export interface BatchResult {
 
 /** Some heaps of a send did not go out whole. */
 export interface BatchOutcome {
-  /** Per heap: `sent`, `partial` (some packets), `failed` (no packet), `flushed` (never tried), `unknown` (handed over, fate unseen), `skipped` (left out by a mask or by `onError: 'skip'`). */
+  /**
+   * Per heap: `sent`, `partial` (some packets), `failed` (no packet), `flushed` (never tried), `unknown` (handed over, fate unseen), `skipped` (left out
+   * by a mask, by the observation clock because it was late, or by `onError: 'skip'`).
+   */
   readonly heaps: readonly HeapStatus[]
   /** Indices of heaps that are neither `sent` nor `skipped`. */
   readonly failedHeaps: readonly number[]
@@ -92,7 +95,7 @@ export class SendError extends SpeadcastError {
       ...(unknown ? [`of ${unknown} the fate is unknown: handed over and not heard of again`] : []),
     ].join('; ')
     const failed = `${failedHeaps.length} of ${counted(heaps.length - (counts.get('skipped') ?? 0), 'heap')} ${failedHeaps.length === 1 ? 'was' : 'were'} not sent whole`
-    super('ERR_SPEADCAST_SEND', `${failed}${why && `: ${why}`}`)
+    super('ERR_SPEADCAST_SEND', `${failedHeaps.length === 0 ? 'heaps were left out' : failed}${why && `: ${why}`}`)
     this.outcome = outcome
   }
 }

@@ -7,7 +7,7 @@ import type { ByHand, ImmediatesOf, NoViews, ViewClasses, ViewsOf } from '../bat
 import { checkOptions, checkSignal } from '../checks.js'
 import type { Driver } from '../engine/driver.js'
 import type { Ring } from '../engine/ring.js'
-import { INSPECT, type Inspection, inspected, SpeadcastError } from '../errors.js'
+import { ensure, INSPECT, type Inspection, inspected, SpeadcastError } from '../errors.js'
 import { type Flavour, Heap, makeFlavour } from '../spead/index.js'
 import { readCounters, sumOf } from '../stats.js'
 import {
@@ -27,6 +27,7 @@ import {
 import { Batch, type BatchOptions } from './batch.js'
 import { Batches } from './batches.js'
 import type { CloseOptions, CloseReport, SendOptions, StatsOptions, StreamStats } from './calls.js'
+import type { StreamClock } from './clock.js'
 import type { StreamConfig } from './config.js'
 import { Descriptors } from './descriptors.js'
 import { Ending } from './ending.js'
@@ -49,6 +50,8 @@ const AT_ONCE = Promise.resolve()
 const SEND_OPTIONS = ['heaps', 'signal', 'firstHeap', 'mask']
 const SEND_HEAP_OPTIONS = ['cnt', 'substream', 'rateBytesPerSecond', 'signal']
 const SEND_HEAPS_OPTIONS = ['signal']
+const WITHOUT_BATCH =
+  'sendHeaps: the clock of this stream goes by the timestamps of batches; make one with createBatch, and send it'
 
 /**
  * Sends heaps to endpoints, in order; made by `openStream`. `Bits` are the flavour's heap address bits, by which short items are immediates.
@@ -82,11 +85,14 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
   readonly #ending: Ending
   readonly #loops: Loops
 
+  /** The observation clock, if the stream was opened with one. */
+  readonly clock: StreamClock | undefined
+
   /** Backend 'memory' only: the packets sent so far, in order; empty it as you like. */
   readonly packets: MemoryPacket[]
 
   /** @internal use openStream */
-  constructor({ config, endpoints, ring, driver, reason, states, packets, news }: StreamParts) {
+  constructor({ config, endpoints, ring, driver, reason, states, packets, news, clock }: StreamParts) {
     const { caps } = driver
     this.#config = config
     this.#ring = ring
@@ -101,6 +107,8 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
     const keeper = caps.pacesItself ? (caps.name === 'udp' ? 'the kernel' : 'the device') : undefined
     this.#pace = { paced: config.rateBytesPerSecond > 0, keeper }
     this.packets = packets
+    this.clock = clock
+    if (clock) clock.counters = () => readCounters(ring.counters)
     this.backend = caps.name
     this.rateBytesPerSecond = config.rateBytesPerSecond
     this.reason = reason
@@ -140,6 +148,7 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
     this.#refuseClosed('createBatch')
     checkBatchOptions(options as BatchOptions)
     const { items, heaps, groupMode = 'serial', memory = {}, views } = options
+    this.clock?.check(items)
     const { headroomBytes, mergesEqualPackets } = this.#driver.caps
     const batch = new Batch<ViewsOf<G, B, V>, ImmediatesOf<G, B>>(this.#batches, {
       items,
@@ -252,6 +261,7 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
     this.#refuseClosed('sendHeaps')
     this.#failures.rethrow()
     checkOptions('sendHeaps', options, SEND_HEAPS_OPTIONS)
+    ensure(!this.clock, 'ERR_SPEADCAST_CONFIG', () => WITHOUT_BATCH)
     checkReferences(references, this.endpoints.length, this.#pace)
     checkGroupMode('sendHeaps', mode)
     checkSignal('sendHeaps', options.signal)

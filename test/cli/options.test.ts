@@ -69,6 +69,7 @@ const DATA = [...THREE, '--descriptors', 'none', '--no-stop']
 const ONE = ['-n', '1', '-H', '4000', '--descriptors', 'none', '--no-stop']
 const GREEDY = [...ONE, '--split', 'greedy']
 const PACED = ['--rate', '10MB/s', '--burst', '64']
+const CLOCKED = ['--clock', '1790000000', '--sample-rate', '1e6', '--unsynchronised', 'accept']
 /** A group that has no member, so nobody answers. */
 const GROUP = '239.77.0.1:7148'
 const UDP = [...THREE, '--backend', 'udp', '--interface', '127.0.0.1']
@@ -96,7 +97,7 @@ const ROWS: Readonly<Record<string, Row | Elsewhere>> = {
   '--timestamp-id': { args: ['--timestamp-id', '0x1601'], look: ids, before: [TIMESTAMP, ADC_SAMPLES], after: [0x1601, ADC_SAMPLES] },
   '--timestamp-format': { args: ['--timestamp-format', 'u32'], look: hasField('u', 32), before: false, after: true },
   '--first-timestamp': { args: ['--first-timestamp', '1000'], look: stamps, before: [0, 64, 128], after: [1000, 1064, 1128] },
-  '--timestamp-step': { args: ['--timestamp-step', '7'], look: stamps, before: [0, 64, 128], after: [0, 7, 14] },
+  '--timestamp-step': { args: ['--timestamp-step', '7'], look: stamps, before: [0, 64, 128], after: [0, 7, 14], sets: [...CLOCKED, '--timestamp-step', '7'] },
   '--loop': { without: ['-n', '4', '-H', '250'], args: ['-n', '4', '-H', '250', '--loop', SAMPLES], look: (seen) => data(seen).map((packet, i) => [stamps(seen)[i], packet.data.subarray(0, 4).toString()]), after: [[0, 'abcd'], [250, 'cdef'], [500, 'abcd'], [750, 'cdef']] },
   '--pad-last': { without: ['-H', '300', '--input', SAMPLES], args: ['-H', '300', '--input', SAMPLES, '--pad-last'], look: lengths, before: [300, 200], after: [300, 300] },
   '--samples-per-heap': { without: ['-H', '100', '--input', SAMPLES], args: ['-H', '100', '--input', SAMPLES, '--samples-per-heap', '7'], look: (seen) => data(seen).map((packet) => value(packet, TIMESTAMP)), before: [0, 100, 200, 300, 400], after: [0, 7, 14, 21, 28] },
@@ -122,6 +123,12 @@ const ROWS: Readonly<Record<string, Row | Elsewhere>> = {
   '--batches': { args: ['-n', '1000000', '-H', '64MiB', '--batches', '65536'], look: refused, before: 0, after: [1, expect.stringMatching(/65536 batches of 1 heap for 1 endpoint take \d+ MiB/)] },
   '--group-mode': { without: ['-n', '2', '-H', '2000', '--descriptors', 'none', '--no-stop'], args: ['-n', '2', '-H', '2000', '--descriptors', 'none', '--no-stop', '--group-mode', 'round-robin'], look: cnts, before: [1, 1, 2, 2], after: [1, 2, 1, 2] },
   '--rate': { args: ['--rate', '20kB/s', '--burst', '64'], look: ({ json }) => json.stats.pacedNanoseconds! > 0, before: false, after: true },
+  '--clock': { without: DATA, args: [...DATA, ...CLOCKED], look: ({ json }) => json.clock !== undefined, before: false, after: true, sets: CLOCKED },
+  '--sample-rate': { without: [...DATA, ...CLOCKED], args: [...DATA, '--clock', '1790000000', '--unsynchronised', 'accept'], look: refused, before: 0, after: [2, expect.stringMatching(/--clock needs --sample-rate/)], sets: [...CLOCKED, '--sample-rate', '2MHz'] },
+  '--start-at': { without: [...DATA, ...CLOCKED], args: [...DATA, ...CLOCKED, '--start-at', '1790000001'], look: refused, before: 0, after: [2, expect.stringMatching(/--start-at passed/)], sets: [...CLOCKED, '--start-at', '2030-01-01T00:00:00Z'] },
+  '--late': { without: [...DATA, ...CLOCKED, '--first-timestamp', '0'], args: [...DATA, ...CLOCKED, '--first-timestamp', '0', '--late', 'skip'], look: ({ json }) => json.heaps, before: 3, after: 0, sets: [...CLOCKED, '--late', 'skip'] },
+  '--late-tolerance': { without: [...DATA, ...CLOCKED], args: [...DATA, ...CLOCKED, '--late-tolerance', '5'], look: refused, before: 0, after: [2, expect.stringMatching(/--late-tolerance is of heaps that are left out; give --late skip too/)], sets: [...CLOCKED, '--late', 'skip', '--late-tolerance', '5'] },
+  '--unsynchronised': { without: DATA, args: [...DATA, '--unsynchronised', 'accept'], look: refused, before: 0, after: [2, expect.stringMatching(/--unsynchronised is of the observation clock; give --clock too/)], sets: CLOCKED },
   '--burst': { without: [...DATA, '--rate', '1GB/s'], args: [...DATA, '--rate', '1GB/s', '--burst', '1'], look: ({ json }) => json.stats.posts, before: 1, after: 3 },
   '--burst-rate-ratio': { args: [...PACED, '--burst-rate-ratio', '0.5'], look: refused, before: 0, after: [2, expect.stringMatching(/--burst-rate-ratio <RATIO>' argument '0\.5' is invalid/)], sets: ['--burst-rate-ratio', '2'] },
   '--rate-method': { without: [...THREE, ...PACED, '--rate-method', 'sw'], args: [...THREE, ...PACED, '--rate-method', 'kernel'], look: refused, before: 0, after: [2, expect.stringMatching(/pacing by the kernel needs --backend udp/)] },

@@ -1,6 +1,6 @@
 // The keys inside options that are objects, walked as options.test.ts walks the options; and the table of them in docs/options.md.
 import { readFileSync } from 'node:fs'
-import { type BatchOptions, openStream, SendError, type StreamOptions } from 'speadcast'
+import { type BatchOptions, openStream, SendError, type StreamClockOptions, type StreamOptions } from 'speadcast'
 import { expect, onTestFinished, test } from 'vitest'
 import { optionNames } from '#dist/src/stream/config.js'
 import { need } from '../support/need.js'
@@ -14,6 +14,20 @@ async function sent(options: Options, batch: Partial<BatchOptions> = {}): Promis
   await stream.send(stream.createBatch({ items: itemsOf(), heaps: 2, ...batch }))
   return stream.packets.map(parse)
 }
+
+/** Sends heaps with the timestamps 0 and 1, of a clock of 1000 samples a second and a sample a heap unless `options` say otherwise. */
+async function clocked(options: Partial<StreamClockOptions>) {
+  const base = { syncTime: Date.now() / 1000, sampleRateHz: 1000, samplesPerHeap: 1, unsynchronised: 'accept' } as const
+  const stream = await memoryStream({ descriptors: 'none', clock: { ...base, ...options } })
+  const batch = stream.createBatch({ items: itemsOf(), heaps: 2 })
+  const start = performance.now()
+  // Timestamps that are due: none waits for its start here.
+  if (!options.startAt) await stream.send(batch).catch(() => undefined)
+  return { ms: performance.now() - start, clock: stream.clock!, skipped: stream.stats().heapsSkipped }
+}
+
+const refusedClock = (options: Partial<StreamClockOptions>, message: RegExp) =>
+  expect(clocked(options)).rejects.toMatchObject({ code: 'ERR_SPEADCAST_CONFIG', message: expect.stringMatching(message) })
 
 const ids = ({ pointers }: Packet) => pointers.map(({ id }) => id)
 const exact = (options: object): Options => ({
@@ -197,6 +211,61 @@ const INSIDE: Readonly<Record<string, () => Promise<void>>> = {
       code: 'ERR_SPEADCAST_CONFIG',
       message: expect.stringMatching(/give descriptors\.everySeconds too/),
     })
+  },
+  async 'clock.syncTime'() {
+    // Timestamp 0 is due 0.2 s from now.
+    const { ms } = await clocked({ syncTime: Date.now() / 1000 + 0.2 })
+    expect(ms).toBeGreaterThan(150)
+    await refusedClock({ syncTime: 'never' }, /clock\.syncTime is 'never'/)
+  },
+  async 'clock.syncTime.tai'() {
+    expect((await clocked({ syncTime: { tai: 1_790_000_000 } })).clock.nextTimestamp({ after: { tai: 1_790_000_010 } })).toBe(
+      10_000,
+    )
+    await refusedClock({ syncTime: { tai: -1 } }, /clock\.syncTime is -1/)
+  },
+  async 'clock.sampleRateHz'() {
+    const { clock } = await clocked({ sampleRateHz: 8e4, syncTime: 1_790_000_000 })
+    expect(clock.nextTimestamp({ after: 1_790_000_010 })).toBe(800_000)
+    await refusedClock({ sampleRateHz: 0 }, /clock\.sampleRateHz' is 0/)
+  },
+  async 'clock.samplesPerHeap'() {
+    const { clock } = await clocked({ samplesPerHeap: 999, syncTime: 1_790_000_000 })
+    expect(clock.nextTimestamp({ after: 1_790_000_010 })).toBe(10_989)
+    await refusedClock({ samplesPerHeap: 1.5 }, /clock\.samplesPerHeap' is 1\.5/)
+  },
+  async 'clock.item'() {
+    await expect(clocked({ item: 'time' })).rejects.toMatchObject({
+      code: 'ERR_SPEADCAST_ITEM',
+      message: expect.stringMatching(/no 'time'/),
+    })
+  },
+  async 'clock.startAt'() {
+    const startAt = Math.ceil(Date.now() / 1000) + 100
+    const { clock } = await clocked({ startAt, syncTime: startAt - 500 })
+    expect(clock.nextTimestamp()).toBe(500_000)
+    await refusedClock({ startAt: startAt - 200 }, /clock\.startAt passed .* ago/)
+  },
+  async 'clock.startAt.tai'() {
+    const { clock } = await clocked({})
+    const startAt = { tai: Math.ceil(Date.now() / 1000) + clock.taiOffsetSeconds + 100 }
+    expect((await clocked({ startAt, syncTime: { tai: startAt.tai - 500 } })).clock.nextTimestamp()).toBe(500_000)
+  },
+  async 'clock.late'() {
+    const syncTime = Date.now() / 1000 - 60
+    expect((await clocked({ syncTime, late: 'slip' })).skipped).toBe(0)
+    expect((await clocked({ syncTime, late: 'skip' })).skipped).toBe(2)
+  },
+  async 'clock.lateToleranceSeconds'() {
+    const syncTime = Date.now() / 1000 - 60
+    expect((await clocked({ syncTime, late: 'skip', lateToleranceSeconds: 3600 })).skipped).toBe(0)
+    expect((await clocked({ syncTime, late: 'skip', lateToleranceSeconds: 30 })).skipped).toBe(2)
+  },
+  async 'clock.unsynchronised'() {
+    await refusedClock(
+      { unsynchronised: 'perhaps' as 'warn' },
+      /clock\.unsynchronised' is "perhaps"; must be 'refuse', 'warn' or 'accept'/,
+    )
   },
   async 'memory.keepPackets'() {
     expect(await sent({ memory: { keepPackets: true } })).toHaveLength(2)

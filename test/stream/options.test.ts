@@ -274,6 +274,20 @@ const WALK: Record<keyof StreamOptions, (ctx: TestContext) => Promise<void>> = {
     // A lower bound, which a slow machine only moves away from: by UDP payload nine packets take 47 ms at the burst rate.
     expect(performance.now() - started).toBeGreaterThan((9 * (49 + 66)) / 10 / 1.05)
   },
+  async clock() {
+    const clock = {
+      syncTime: Math.floor(Date.now() / 1000),
+      sampleRateHz: 4000,
+      samplesPerHeap: 400,
+      unsynchronised: 'accept',
+    } as const
+    expect((await sent({})).stream.clock).toBeUndefined()
+    // Timestamps of the batch are 0, which was due a moment ago.
+    const { stats } = await sent({ clock })
+    expect(stats.timeErrorNanoseconds).toBeGreaterThan(0)
+    expect(stats.states).toMatchObject({ rateMethod: 'sw' })
+    expect(await told({ clock, rate: 1e6 })).toMatch(/^ERR_SPEADCAST_CONFIG rate and clock are given/)
+  },
   async catchUpSeconds() {
     expect(await told({ catchUpSeconds: -1 })).toMatch(
       /^ERR_SPEADCAST_CONFIG option 'catchUpSeconds' is -1; must be from 0 to 3600/,

@@ -67,6 +67,14 @@ export function decimal(least: number): (text: string) => number {
   }
 }
 
+/** Parses samples a second: 1712e6, 1.712 GHz. */
+export function hertz(text: string): number {
+  const [, digits, prefix = ''] = /^(\d+(?:\.\d+)?(?:e\+?\d+)?)\s*(?:([kMG]?)Hz)?$/i.exec(text) ?? []
+  const value = Number(digits) * PREFIXES[prefix.toLowerCase()]!
+  if (value > 0 && Number.isFinite(value)) return value
+  throw new InvalidArgumentError('It must be samples a second, such as 1712e6, 1712MHz or 1.712GHz.')
+}
+
 const SECONDS: Readonly<Record<string, number>> = {
   ns: 1e-9, us: 1e-6, 'µs': 1e-6, 'μs': 1e-6, ms: 1e-3, s: 1, sec: 1, second: 1, seconds: 1, min: 60, minute: 60, minutes: 60, h: 3600, hour: 3600, hours: 3600,
 } // biome-ignore format: a table

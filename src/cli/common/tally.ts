@@ -10,6 +10,8 @@ export class Tally {
   /** Heaps sent whole. */
   heaps = 0
   failed = 0
+  /** Heaps that the observation clock left out. */
+  skipped = 0
   /** Heaps that the deadline cut off. */
   dropped = 0
   /** Heaps sent while the link was lost or the interface dropped. */
@@ -27,12 +29,13 @@ export class Tally {
 
   constructor(readonly command: string) {}
 
-  readonly settled = ({ heaps, failedHeaps, sampleBytes, result, error }: SettledHeaps): void => {
-    this.heaps += heaps - failedHeaps
+  readonly settled = ({ heaps, failedHeaps, skippedHeaps = 0, sampleBytes, result, error }: SettledHeaps): void => {
+    this.heaps += heaps - failedHeaps - skippedHeaps
+    this.skipped += skippedHeaps
     this.payloadBytes += sampleBytes
     this.lastAt = performance.now()
     const outcome = error instanceof SendError ? error.outcome : undefined
-    if (result?.suspect || outcome?.suspect) this.suspect += heaps - failedHeaps
+    if (result?.suspect || outcome?.suspect) this.suspect += heaps - failedHeaps - skippedHeaps
     // Where no outcome tells them apart, all have failed.
     const failed = outcome?.failedHeaps ?? (failedHeaps > 0 ? Array(failedHeaps).keys() : [])
     this.substreams?.settled(heaps, failed, outcome?.causes ?? [])

@@ -3,7 +3,7 @@
 import { Command, Option } from 'commander'
 import { bugCompatFlags } from '../common/arguments.js'
 import { footer } from '../common/help.js'
-import { byteCount, counter, decimal, milliseconds, seconds, wholeNumber } from '../common/quantity.js'
+import { byteCount, counter, decimal, hertz, milliseconds, seconds, wholeNumber } from '../common/quantity.js'
 import { addLengthOptions, addReportOptions } from '../common/run-flags.js'
 import { addTransportOptions, batchesOption, packetSizeOption, rateOption } from '../common/transport-options.js'
 import type { SendFlags } from './flags.js'
@@ -128,6 +128,31 @@ export function sendCommand(): Command {
         .choices(['auto', 'sw', 'kernel', 'hw'])
         .default('auto'),
     )
+  send
+    .optionsGroup('Observation clock:')
+    .option(
+      '--clock <TIME>',
+      'send each heap when its timestamp is due; timestamp 0 was due at this time, see below (--rate is then left out)',
+    )
+    .option('--sample-rate <HZ>', 'with --clock: samples a second, such as 1712e6 or 1.712GHz', hertz)
+    .option('--start-at <TIME>', 'with --clock: when the first heap is due (default: at once)')
+    .addOption(
+      new Option(
+        '--late <POLICY>',
+        'with --clock: late heaps are sent late (slip), or left out until it is in time again (skip)',
+      ).choices(['slip', 'skip']),
+    )
+    .option(
+      '--late-tolerance <MS>',
+      'with --late skip: how late a heap may be, in milliseconds (default: the time of a heap, at least 5)',
+      milliseconds(0),
+    )
+    .addOption(
+      new Option(
+        '--unsynchronised <POLICY>',
+        'with --clock: what to do where nobody keeps the clock of this host in step, or TAI is not known (default: refuse)',
+      ).choices(['refuse', 'warn', 'accept']),
+    )
   addTransportOptions(send)
   addLengthOptions(send.optionsGroup('Heaps:')).optionsGroup('Transport:')
   send
@@ -159,6 +184,10 @@ Ctrl-C sends what is queued, then prints the summary; Ctrl-C again ends at once 
 A line of --interval: the time, heaps and bytes of samples sent in it, rate, heaps failed and suspect, how often the kernel had no room or an
 ICMP error came (refused), and by how much the last packet was late for --rate (lag). The lines sum to the summary.
 
+A TIME of --clock and --start-at is UTC, as 2026-12-01T00:00:00Z or seconds since 1970, or TAI, as '2026-12-01T00:00:37 TAI' or '1796083237 TAI'.
+The first timestamp is then the first multiple of a heap's samples that can be sent in time, or is due at --start-at: hosts with the same
+--clock and --start-at send in step.
+
 A batch of --input goes when it is full or --max-delay has passed. Heap j of --loop's file goes to substream j mod n, each time.
 
 Exit status: 0 sent; 1 heaps were not sent, or the input ended within a sample or could not be read; 2 bad usage, nothing was sent.
@@ -172,7 +201,8 @@ portUnreachable (how often that came back: nobody listens there), histograms (co
 batchLatencyNanoseconds, pacingLagNanoseconds and postPackets), substreams (counters of each endpoint, and packets by cause). With --rate also rate { bytesPerSecond (asked), basis, reached (share
 of it), reachedBytesPerSecond, madeUp and givenUp { gaps, seconds } (times without a batch, by --catch-up), reasons (why not; how much of
 the time no batch was waiting, the sending thread woke up late, the kernel or the device had no room, and packets that could not be sent
-took) }. After a failure also error (speadcast --help).
+took) }. With --clock also clock { timeErrorSeconds { p50, p99, greatest } (between a heap's time and its sending), heapsSkipped (left out),
+clockSteps (how often the wall clock was set) }. After a failure also error (speadcast --help).
 
 JSON of --json-stream, an object a line: { kind: "start", command, date, intervalSeconds, endpoints, … (what was chosen) }, { kind:
 "interval", startSeconds, endSeconds, heaps, heapsFailed, heapsSuspect, payloadBytes, packets, … (of that time; they sum to the end's),
@@ -185,6 +215,7 @@ Examples:
   capture | speadcast send 239.10.10.0+15:7148 --input - -H 8KiB -p 8972 --max-delay 2 --json
   speadcast send 239.10.10.0+15:7148 --loop noise.i1 -H 8KiB -p 8972 --rate 10Gbps
   speadcast send 10.0.0.5:7148 -n 10 --pcap heaps.pcap
+  speadcast send 239.10.0.1:7148 -H 4KiB --clock 2026-11-30T00:00:00Z --sample-rate 1712e6 --start-at 2026-12-01T00:00:00Z --late skip
   speadcast send 239.10.0.1:7148 --interface eth0 --rate 10Gbps --forever --live
   speadcast send 10.0.0.5:7148 --backend rdma-ud --interface ib0 -p 4096`),
     )

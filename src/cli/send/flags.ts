@@ -21,6 +21,14 @@ export interface SendFlags extends TransportFlags, LengthFlags, ReportFlags {
   readonly burst: number
   readonly burstRateRatio: number
   readonly catchUp: number
+  /** The library checks the times. */
+  readonly clock?: string
+  readonly sampleRate?: number
+  readonly startAt?: string
+  readonly late?: 'slip' | 'skip'
+  /** Milliseconds. */
+  readonly lateTolerance?: number
+  readonly unsynchronised?: 'refuse' | 'warn' | 'accept'
   readonly rateMethod: 'auto' | 'sw' | 'kernel' | 'hw'
   readonly heapAddressBits: number
   readonly bugCompat?: number

@@ -39,6 +39,8 @@ export interface PatternOptions {
   readonly groupMode: GroupMode
   /** Called before each batch is sent, with its number of heaps, and waited for. */
   readonly beforeSend?: (heaps: number) => Promise<void>
+  /** The first timestamp was asked for; else a clock says which it is. */
+  readonly timestampGiven?: boolean
   /** Withdraws the batches that have not begun: their heaps count neither as sent nor as failed. */
   readonly withdraw?: AbortSignal
 }
@@ -65,7 +67,7 @@ export function patternSource(stream: Stream, items: SendItems, options: Pattern
     batches: ring.length,
     async send(stopping) {
       tally.substreams?.begin()
-      let timestamp = stamps.first % stamps.modulo
+      let timestamp = firstTimestamp(stream, stamps, options.timestampGiven)
       for (let i = 0, b = 0; i < heaps; i += batchHeaps, b++) {
         // A ring has at least one batch.
         const batch = ring[b % ring.length]!
@@ -81,13 +83,26 @@ export function patternSource(stream: Stream, items: SendItems, options: Pattern
           (result) => tally.settled({ heaps: count, failedHeaps: 0, sampleBytes: count * heapSizeBytes, result }),
           (error: unknown) => {
             if (withdraw?.aborted && error === withdraw.reason) return
-            const failedHeaps = error instanceof SendError ? error.outcome.failedHeaps.length : count
-            tally.settled({ heaps: count, failedHeaps, sampleBytes: (count - failedHeaps) * heapSizeBytes, error })
+            const outcome = error instanceof SendError ? error.outcome : undefined
+            const failedHeaps = outcome ? outcome.failedHeaps.length : count
+            const skippedHeaps = outcome?.heaps.filter((status) => status === 'skipped').length ?? 0
+            const sampleBytes = (count - failedHeaps - skippedHeaps) * heapSizeBytes
+            tally.settled({ heaps: count, failedHeaps, skippedHeaps, sampleBytes, error })
           },
         )
       }
     },
   }
+}
+
+/** A command without --start-at begins so long after it is ready. */
+const LEAD_MS = 200
+
+/** The timestamp of the first heap. */
+function firstTimestamp({ clock }: Stream, { first, modulo }: SendItems['timestamp'], given = false): number {
+  if (!clock || given) return first % modulo
+  const after = clock.startsAt ?? new Date(Date.now() + LEAD_MS)
+  return clock.nextTimestamp({ after, bits: Math.round(Math.log2(modulo)) })
 }
 
 /** Writes timestamps, and returns the one after the last. */
@@ -134,7 +149,7 @@ export function inputSource(stream: Stream, items: SendItems, flags: SendFlags, 
     items: group,
     item: samples.map(({ name }) => name),
     timestamp: timestamp.name,
-    firstSample: timestamp.first,
+    firstSample: firstTimestamp(stream, timestamp, flags.firstTimestamp !== undefined),
     samplesPerHeap: timestamp.step,
     heapsPerBatch: batchHeapsOf(flags.batchHeaps, heapBytes),
     ...(batches !== undefined && { batches }),

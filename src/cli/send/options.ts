@@ -3,7 +3,7 @@ import { usageError } from '../common/exit.js'
 import { secondsOf } from '../common/quantity.js'
 import { checkTransportOptions, type TransportFlags, transportOptions } from '../common/transport-options.js'
 import type { SendFlags } from './flags.js'
-import { itemIds } from './items.js'
+import { itemIds, sendItems } from './items.js'
 
 export const DEFAULT_PACKET_BYTES = 1472
 /** Bytes of the SPEAD header and the four standard pointers. */
@@ -72,10 +72,43 @@ export function streamOptions(endpoints: readonly string[], flags: SendFlags): S
     burstBytes: flags.burst,
     burstRateRatio: flags.burstRateRatio,
     catchUpSeconds: flags.catchUp,
+    ...clockOf(flags),
     // A heap that is refused would be lost.
     ...(flags.maxQueued !== undefined && { maxQueuedBytes: flags.maxQueued, queueFull: 'wait' as const }),
     ...transportOptions(flags),
     ...(pcap !== undefined && { pcapPath: pcap }),
+  }
+}
+
+/** @throws ERR_SPEADCAST_CONFIG */
+function clockOf(flags: SendFlags): Pick<StreamOptions, 'clock'> {
+  const { clock: syncTime, sampleRate: sampleRateHz, startAt, late, lateTolerance, unsynchronised, rate } = flags
+  if (syncTime === undefined) {
+    const alone = Object.entries({
+      'sample-rate': sampleRateHz,
+      'start-at': startAt,
+      late,
+      'late-tolerance': lateTolerance,
+      unsynchronised,
+    })
+    for (const [flag, value] of alone)
+      if (value !== undefined) throw usageError(`--${flag} is of the observation clock; give --clock too, the time of timestamp 0`)
+    return {}
+  }
+  if (sampleRateHz === undefined) throw usageError('--clock needs --sample-rate, the samples a second that timestamps count')
+  if (`${rate}` !== '0') throw usageError('--clock says when each heap is due, which makes the rate; leave --rate out')
+  const { timestamp } = sendItems(flags)
+  return {
+    clock: {
+      syncTime,
+      sampleRateHz,
+      samplesPerHeap: timestamp.step,
+      item: timestamp.name,
+      ...(startAt !== undefined && { startAt }),
+      ...(late && { late }),
+      ...(lateTolerance !== undefined && { lateToleranceSeconds: lateTolerance / 1000 }),
+      ...(unsynchronised && { unsynchronised }),
+    },
   }
 }
 

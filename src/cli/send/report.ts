@@ -5,6 +5,7 @@ import { type PaceReport, paceReport } from '../common/pace-report.js'
 import { printSummary, say } from '../common/print.js'
 import { bitsPerSecond, bytes, bytesPerSecond, count, many, milliseconds, table } from '../common/table.js'
 import type { Tally } from '../common/tally.js'
+import { clockReport, clockRows } from './clock-report.js'
 import type { SendFlags } from './flags.js'
 import { packetSizeBytes } from './options.js'
 
@@ -33,6 +34,7 @@ export function reportSend(
     stream.rateBytesPerSecond > 0
       ? paceReport({ ...counters, wireBytes }, stream.rateBytesPerSecond, flags.rateBasis, seconds)
       : undefined
+  const clock = stream.clock && clockReport(stream.clock, counters)
   const perSecond = (value: number): number => (seconds > 0 ? value / seconds : 0)
   const summary = {
     backend,
@@ -60,6 +62,7 @@ export function reportSend(
     ...(rate && { rate }),
     histograms,
     substreams,
+    ...(clock && { clock }),
     stats: { ...counters, ...states },
     ...(failure !== undefined && { error: errorReport('send', failure, EXIT_FAILED) }),
   }
@@ -78,6 +81,7 @@ export function reportSend(
         ['seconds', `${seconds.toFixed(3)}, CPU ${cpuSeconds.toFixed(3)}`],
         ['batches', `${count(batches)} of ${many(summary.batchHeaps, 'heap')} under way at most`],
         ...(rate ? ([['rate', describeRate(rate, backend)], ...gapRows(rate)] as const) : []),
+        ...(clock ? clockRows(clock) : []),
         ['payload rate', bytesPerSecond(summary.payloadBytesPerSecond)],
         [`${carrierOf(backend)} rate`, bitsPerSecond(perSecond(udpBytes))],
         ...(backend === 'tcp' ? [] : ([['wire rate', bitsPerSecond(perSecond(wireBytes))]] as const)),

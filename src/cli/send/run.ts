@@ -64,7 +64,8 @@ async function send(stream: Stream, { flags, input, stopping, watch }: Run): Pro
   const batchHeaps = batchHeapsOf(flags.batchHeaps, items.heapBytes)
   const over = new AbortController()
   const ending = eitherOf(stopping, over.signal)
-  const pattern = { heaps, batchHeaps, batches, groupMode, ...(limit !== undefined && { withdraw: over.signal }) }
+  const timestampGiven = flags.firstTimestamp !== undefined
+  const pattern = { heaps, batchHeaps, batches, groupMode, timestampGiven, ...(limit !== undefined && { withdraw: over.signal }) }
   const source = !input
     ? patternSource(stream, items, pattern, tally)
     : isLoop
