@@ -325,24 +325,31 @@ export class Submissions implements DriverClient {
 
 /** Undefined if a heap failed. */
 function resultOf(
-  { heaps, rows, payloadBytes, measured }: Send,
+  { heaps, rows, payloadBytes, measured, chosen }: Send,
   firstCnt: number,
   evidence: BatchResult['evidence'],
   suspect: boolean,
   outcome: OutcomeMessage | undefined,
 ): BatchResult | undefined {
   if (!outcome) return { heaps, skippedHeaps: 0, packets: rows, payloadBytes, firstCnt, evidence, suspect }
-  let sent = 0
-  let bytes = 0
+  const skipped: number[] = []
+  let bytes = payloadBytes
   for (const [j, status] of outcome.heaps.entries()) {
-    if (status === 'skipped') continue
-    if (status !== 'sent') return undefined
-    sent++
-    bytes += measured!.payloadBytes(j + 1) - measured!.payloadBytes(j)
+    if (status === 'sent') continue
+    if (status !== 'skipped') return undefined
+    skipped.push(chosen?.heaps[j] ?? j)
+    bytes -= measured!.payloadBytes(j + 1) - measured!.payloadBytes(j)
   }
-  const { causes, packetsFailed } = outcome
-  const packets = rows - packetsFailed
-  return { heaps: sent, skippedHeaps: heaps - sent, causes, packets, payloadBytes: bytes, firstCnt, evidence, suspect }
+  return {
+    heaps: heaps - skipped.length,
+    skippedHeaps: skipped.length,
+    skipped: { heaps: skipped, causes: outcome.causes },
+    packets: rows - outcome.packetsFailed,
+    payloadBytes: bytes,
+    firstCnt,
+    evidence,
+    suspect,
+  }
 }
 
 function failureOf(

@@ -113,7 +113,11 @@ export function steppedRig(
         if (next === NEXT_IDLE || next === NEXT_STOPPED) return next
         if (next === NEXT_AT_DEADLINE) self.clock = Math.max(self.clock, engine.deadline)
         // Time passes faster while rows wait to be posted again, as it does where the backend's answers are awaited.
-        else if (next !== NEXT_STEP_NOW) self.clock = Math.max(self.clock + 1000, engine.retryAt === Number.POSITIVE_INFINITY ? 0 : Math.min(engine.retryAt, self.clock + 100_000))
+        else if (next !== NEXT_STEP_NOW)
+          self.clock = Math.max(
+            self.clock + 1000,
+            engine.retryAt === Number.POSITIVE_INFINITY ? 0 : Math.min(engine.retryAt, self.clock + 100_000),
+          )
       }
       throw new Error(`not idle after ${limit} steps`)
     },

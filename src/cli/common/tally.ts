@@ -10,6 +10,8 @@ export class Tally {
   /** Heaps sent whole. */
   heaps = 0
   failed = 0
+  /** Heaps that were left out, as --on-error says. */
+  skipped = 0
   /** Heaps that the deadline cut off. */
   dropped = 0
   /** Heaps sent while the link was lost or the interface dropped. */
@@ -27,15 +29,18 @@ export class Tally {
 
   constructor(readonly command: string) {}
 
-  readonly settled = ({ heaps, failedHeaps, sampleBytes, result, error }: SettledHeaps): void => {
-    this.heaps += heaps - failedHeaps
+  readonly settled = ({ heaps, failedHeaps, skippedHeaps = 0, sampleBytes, result, error }: SettledHeaps): void => {
+    const sent = heaps - failedHeaps - skippedHeaps
+    this.heaps += sent
+    this.skipped += skippedHeaps
     this.payloadBytes += sampleBytes
     this.lastAt = performance.now()
     const outcome = error instanceof SendError ? error.outcome : undefined
-    if (result?.suspect || outcome?.suspect) this.suspect += heaps - failedHeaps
+    if (result?.suspect || outcome?.suspect) this.suspect += sent
     // Where no outcome tells them apart, all have failed.
-    const failed = outcome?.failedHeaps ?? (failedHeaps > 0 ? Array(failedHeaps).keys() : [])
-    this.substreams?.settled(heaps, failed, outcome?.causes ?? [])
+    const failed = outcome?.failedHeaps ?? result?.skipped?.heaps ?? (failedHeaps > 0 ? Array(failedHeaps).keys() : [])
+    this.substreams?.settled(heaps, failed, outcome?.causes ?? result?.skipped?.causes ?? [])
+    for (const { message } of result?.skipped?.causes ?? []) this.#tell(message)
     if (this.cut) this.dropped += failedHeaps
     else if (failedHeaps > 0) {
       this.failed += failedHeaps

@@ -68,6 +68,7 @@ export function streamOptions(endpoints: readonly string[], flags: SendFlags): S
     burstRateRatio: flags.burstRateRatio,
     catchUpSeconds: flags.catchUp,
     // A heap that is refused would be lost.
+    ...(flags.onError && { onError: flags.onError }),
     ...(flags.maxQueued !== undefined && { maxQueuedBytes: flags.maxQueued, queueFull: 'wait' as const }),
     ...transportOptions(flags),
     ...(pcap !== undefined && { pcapPath: pcap }),
