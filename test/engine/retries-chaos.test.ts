@@ -11,7 +11,7 @@ import * as R from '#dist/src/engine/ring.js'
 import { COUNTER } from '#dist/src/stats.js'
 import { cntOf, rawHeap, settlementOf, steppedRig, submitSequence } from '../support/engine-rig.js'
 
-const ROUNDS = 1500
+const ROUNDS = 1000
 const SUBSTREAMS = 4
 const ERRNOS = [ERRNO.EPERM, ERRNO.EHOSTUNREACH, ERRNO.ENOBUFS, ERRNO.EFAULT, ERRNO.ENETUNREACH] as const
 
@@ -144,7 +144,7 @@ function round(seed: number): Record<HeapStatus | 'aborted', number> {
   if (mode === 'serial' && !hows.includes('late' as never))
     for (let s = 0; s < SUBSTREAMS; s++) {
       const cnts = data.filter(({ substream }) => substream === s).map(cntOf)
-      expect(cnts).toEqual(cnts.toSorted((a, b) => a - b))
+      expect(cnts.every((cnt, i) => i === 0 || cnts[i - 1]! <= cnt)).toBe(true)
     }
   return fates
 }

@@ -235,7 +235,7 @@ test.for(BACKENDS)(
   },
 )
 
-test.for(BACKENDS)(
+test.for(BACKENDS.filter(({ options }) => !('rate' in options || 'segmentation' in options)))(
   "one of 2 endpoints is refused: with 'skip' no send fails, and the result tells, $what",
   async ({ options }, ctx) => {
     await using ns = await namespaces(ctx)
