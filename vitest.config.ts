@@ -27,6 +27,8 @@ const HEAVY = [
   'project/runtimes',
   'devices/doctor',
   'engine/driver-exit',
+  'kernel/on-error',
+  'ibverbs/on-error',
   'interop/coming-from-spead2',
   'net/dad',
   'reference/documented',

@@ -91,6 +91,8 @@ export {
   DEFAULTS,
   type DescriptorOptions,
   type IbverbsStreamOptions,
+  type OnError,
+  type OnErrorOptions,
   type RdmaUdPeer,
   type RdmaUdStreamOptions,
   type StreamClockOptions,
@@ -100,7 +102,7 @@ export {
 } from './stream/options.js'
 export type { PathChange } from './stream/path-change.js'
 export { parseRate, type RateText, type RateUnit } from './stream/rate.js'
-export { type BatchOutcome, type BatchResult, SendError } from './stream/result.js'
+export { type BatchOutcome, type BatchResult, SendError, type SkippedHeaps } from './stream/result.js'
 export type { SendPromise } from './stream/send-promise.js'
 export type { Stream } from './stream/stream.js'
 export type { StreamMessages } from './stream/stream-messages.js'

@@ -57,11 +57,11 @@ export interface SettledHeaps {
   readonly heaps: number
   /** Heaps that were not sent whole. */
   readonly failedHeaps: number
-  /** Heaps that the observation clock left out, because they were late; default 0. */
+  /** Heaps that were left out, because they were late by the observation clock, or as `StreamOptions.onError` of their substream says; absent if none were. */
   readonly skippedHeaps?: number
   /** Sample bytes of the heaps that were sent whole. */
   readonly sampleBytes: number
-  /** Set if all were sent. */
+  /** Set if all were sent that were not left out. */
   readonly result?: BatchResult
   /** Set if not all were sent: a SendError, or the reason to withdraw them. */
   readonly error?: unknown
@@ -73,6 +73,8 @@ export interface SampleWriterSummary {
   readonly heaps: number
   /** Heaps that were not sent whole. */
   readonly failedHeaps: number
+  /** Heaps that were left out, because `StreamOptions.onError` of their substream says so; absent if none were. */
+  readonly skippedHeaps?: number
   /** Sample bytes of the heaps that were sent whole. */
   readonly sampleBytes: number
   /** Bytes after the last whole sample, dropped because end was told to. */

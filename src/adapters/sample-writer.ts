@@ -81,6 +81,7 @@ export class SampleWriter {
   #settledAll: (() => void) | undefined
   #sentHeaps = 0
   #failedHeaps = 0
+  #skippedHeaps = 0
   #sentBytes = 0
 
   /** @internal use sampleWriter */
@@ -262,20 +263,26 @@ export class SampleWriter {
     const sent = this.#stream.sendFilled(batch, { firstHeap, heaps, signal: this.#withdraw.signal })
     this.#underWay++
     sent.then(
-      (result) => this.#settle({ heaps, failedHeaps: 0, sampleBytes: heaps * heapBytes, result }),
+      (result) => {
+        const { skippedHeaps } = result
+        const sampleBytes = (heaps - skippedHeaps) * heapBytes
+        this.#settle({ heaps, failedHeaps: 0, ...(skippedHeaps > 0 && { skippedHeaps }), sampleBytes, result })
+      },
       (error: unknown) => {
         const outcome = error instanceof SendError ? error.outcome : undefined
         const failedHeaps = outcome ? outcome.failedHeaps.length : heaps
-        const skippedHeaps = outcome?.heaps.filter((status) => status === 'skipped').length ?? 0
+        const skippedHeaps = outcome ? outcome.heaps.filter((status) => status === 'skipped').length : 0
         const sampleBytes = (heaps - failedHeaps - skippedHeaps) * heapBytes
-        this.#settle({ heaps, failedHeaps, skippedHeaps, sampleBytes, error })
+        this.#settle({ heaps, failedHeaps, ...(skippedHeaps > 0 && { skippedHeaps }), sampleBytes, error })
       },
     )
   }
 
   #settle(settled: SettledHeaps): void {
-    this.#sentHeaps += settled.heaps - settled.failedHeaps - (settled.skippedHeaps ?? 0)
+    const { skippedHeaps = 0 } = settled
+    this.#sentHeaps += settled.heaps - settled.failedHeaps - skippedHeaps
     this.#failedHeaps += settled.failedHeaps
+    this.#skippedHeaps += skippedHeaps
     this.#sentBytes += settled.sampleBytes
     try {
       if (this.#onSettled) this.#onSettled(settled)
@@ -305,7 +312,13 @@ export class SampleWriter {
         `${counted(left, 'byte')} left over at the end: ${this.#unit()} ${counted(this.sampleBytes, 'byte')}; ` +
         'is the input cut off, or of another dtype or shape?',
     )
-    return { heaps: this.#sentHeaps, failedHeaps: this.#failedHeaps, sampleBytes: this.#sentBytes, droppedBytes: left }
+    return {
+      heaps: this.#sentHeaps,
+      failedHeaps: this.#failedHeaps,
+      ...(this.#skippedHeaps > 0 && { skippedHeaps: this.#skippedHeaps }),
+      sampleBytes: this.#sentBytes,
+      droppedBytes: left,
+    }
   }
 
   #unit(): string {

@@ -2,13 +2,11 @@
 import * as v from 'valibot'
 import { BACKEND_NAMES } from '../backend/names.js'
 import { SpeadcastError } from '../errors.js'
-import type { EndpointSpec } from '../net/endpoint.js'
-import { ensureNoGroup, tcpEndpoint } from '../net/transport.js'
 import { checkClock, clockSchema } from './clock-options.js'
 import { IoThread } from './io-thread.js'
+import { checkOnError, onErrorSchema } from './on-error.js'
 import { DEFAULTS, type IbverbsStreamOptions, type RdmaUdStreamOptions, type StreamOptions } from './options.js'
 import { parseRate, shareOfLink } from './rate.js'
-import { checkReconnect } from './reconnect.js'
 import { choice, whole } from './schema.js'
 
 type Defaulted<T, Undefaulted extends keyof T> = Required<Omit<T, Undefaulted>> & Pick<T, Undefaulted>
@@ -25,6 +23,7 @@ type Undefaulted =
   | 'pcapPath'
   | 'memory'
   | 'onPathChange'
+  | 'onError'
   | 'sendBufferBytes'
   | 'tcp'
   | 'socket'
@@ -237,6 +236,7 @@ const schema = v.strictObject({
   udpPath: v.optional(choice(['auto', 'io_uring', 'sendmmsg']), 'auto'),
   neighbourTimeoutMs: v.optional(whole(0, 60_000, 'milliseconds'), DEFAULTS.neighbourTimeoutMs),
   onPathChange: v.optional(v.function('must be a function of the change')),
+  onError: v.optional(onErrorSchema),
   ibverbs: v.optional(ibverbsOptions),
   rdmaUd: v.optional(rdmaUdOptions),
   tcp: v.optional(tcpOptions),
@@ -302,37 +302,10 @@ export function parseStreamConfig(input: unknown): StreamConfig {
   }
   if (config.queueFull !== undefined && config.maxQueuedBytes === Number.POSITIVE_INFINITY)
     contradict('queueFull says what happens at maxQueuedBytes, which is not given; give both, or leave queueFull out')
+  checkOnError(config.onError, config.backend)
   if (config.ioThreads !== undefined && (config.thread instanceof IoThread || config.thread === 'inline'))
     contradict('ioThreads is for shared I/O threads; leave it out, or leave thread out')
   return { ...config, to: to ?? [], rateBytesPerSecond, ...(rateShare !== undefined && { rateShare }) }
-}
-
-/**
- * The configuration with the backend that the endpoints ask for, as `tcp://HOST:PORT` does.
- * @throws ERR_SPEADCAST_CONFIG, ERR_SPEADCAST_ENDPOINT where they contradict each other or the other options
- */
-export function withTransport(config: StreamConfig, specs: readonly EndpointSpec[]): StreamConfig {
-  const tcp = tcpEndpoint(specs, 'open a stream for each')
-  const contradict = (message: string): never => {
-    throw new SpeadcastError('ERR_SPEADCAST_CONFIG', message)
-  }
-  if (!tcp && config.backend !== 'tcp') {
-    if (config.tcp === undefined) return config
-    return contradict(`tcp is only for backend 'tcp', not '${config.backend}'; write the endpoint as tcp://HOST:PORT`)
-  }
-  if (tcp && config.backend !== 'auto' && config.backend !== 'tcp')
-    contradict(`${tcp.text} is for backend 'tcp', not '${config.backend}'; leave backend out`)
-  ensureNoGroup(specs)
-  for (const name of ['reusePort', 'broadcast', 'allowFragmentation'] as const)
-    if (config[name]) contradict(`${name} is of UDP; leave it out with TCP`)
-  if (config.segmentation !== 'auto') contradict('segmentation is of UDP; leave it out with TCP')
-  if (!config.multicastLoop) contradict('multicastLoop is of multicast groups, which no TCP connection leads to; leave it out')
-  if (config.ibverbs !== undefined) contradict(`ibverbs is only for backends 'ibverbs' and 'rdma-ud', not 'tcp'`)
-  if (config.rateBasis === 'wire')
-    contradict("rateBasis 'wire' counts the headers of packets, which TCP cuts and sends again as it likes; leave it out")
-  if (config.udpPath !== 'auto') contradict(`udpPath is only for backend 'udp', not 'tcp'`)
-  checkReconnect(config.tcp)
-  return { ...config, backend: 'tcp' }
 }
 
 function parsed(input: unknown): v.InferOutput<typeof schema> {

@@ -11,7 +11,7 @@ import type { StreamConfig } from './config.js'
 import { DescriptorTimer } from './descriptor-timer.js'
 import { type BatchResult, SendError } from './result.js'
 import type { SendPromise } from './send-promise.js'
-import { type Carrier, Telling } from './telling.js'
+import { type Carrier, Telling, unsentHeaps } from './telling.js'
 import { type Description, Told } from './told.js'
 
 type Describable = Pick<BatchTemplate, 'items' | 'substreams'>
@@ -245,11 +245,12 @@ export class Descriptors {
     for (const repeats of byFlavour.values()) {
       const carriers = repeats.map(({ substream, descriptions }, heap) => ({ heap, substream, descriptions }))
       try {
-        await this.#send(repeats, this.#replacing === 0)
+        const result = await this.#send(repeats, this.#replacing === 0)
+        new Telling(this.#told, carriers, false).lose(unsentHeaps(undefined, result))
       } catch (error) {
         // It was recalled, so what replaces it is under way.
         if (isRecall(error)) return this.#repeat(substreams)
-        if (error instanceof SendError) new Telling(this.#told, carriers, false).lose(error.outcome.failedHeaps)
+        new Telling(this.#told, carriers, false).lose(unsentHeaps(error, undefined))
       }
     }
   }

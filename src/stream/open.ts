@@ -22,13 +22,15 @@ import { askedInterface, oddInterface } from '../net/sender-interface.js'
 import { makeFlavour } from '../spead/index.js'
 import { checkPacketSize, cntSequence } from './arguments.js'
 import { StreamClock } from './clock.js'
-import { IBVERBS_DEFAULTS, parseStreamConfig, RDMA_UD_DEFAULTS, type StreamConfig, withTransport } from './config.js'
+import { IBVERBS_DEFAULTS, parseStreamConfig, RDMA_UD_DEFAULTS, type StreamConfig } from './config.js'
 import { withSocket } from './given.js'
 import { handleOf, IoThread } from './io-thread.js'
 import { News } from './news.js'
+import { policiesOf } from './on-error.js'
 import { type ConnectedSocketOptions, DEFAULTS, type StreamOptions } from './options.js'
 import { retryOf } from './reconnect.js'
 import { Stream } from './stream.js'
+import { withTransport } from './transport.js'
 import { tellOfUnits } from './units.js'
 
 /** Postings that an asynchronous backend may have in flight. */
@@ -121,6 +123,7 @@ async function openResolved(
 ): Promise<Stream> {
   const endpoints = await resolveEndpoints(specs)
   if (given) checkPeer(given, endpoints)
+  policiesOf(parsed.onError, endpoints.length)
   news.say(() => `opens to ${firstOf(endpoints.map(({ text }) => text))}; ${wishes(parsed)}`)
   const unicast = endpoints.find(({ multicast }) => !multicast)
   ensure(
@@ -198,6 +201,7 @@ async function openWith(
   )
   const odd = SENDERS.includes(backend) ? oddInterface(config.interface, iface, endpoints) : undefined
   if (odd) warn('SPEADCAST_INTERFACE', odd)
+  const policies = policiesOf(config.onError, endpoints.length)
   const clock = config.clock && new StreamClock(config.clock, config.flavour)
   const ring = new Ring(Ring.memoryFor(endpoints.length))
   const input: DriverInput = {
@@ -212,6 +216,7 @@ async function openWith(
       maxInFlight: backend === 'tcp' ? MAX_UNACKNOWLEDGED : MAX_IN_FLIGHT,
       interruptible: typeof config.descriptors === 'object' && config.descriptors.everySeconds !== undefined,
       ...(clock && { schedule: clock.schedule }),
+      ...(policies && { onError: policies }),
     },
   }
   const from = claim && !(claim instanceof ThreadRefused) ? claim.thread.label : 'the event loop'

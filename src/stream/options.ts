@@ -35,7 +35,38 @@ export const DEFAULTS = {
   reconnectDelayMaxMs: 5000,
   /** A program is started again by then. */
   reconnectSeconds: 60,
+  /** A queue that was full has room by then. */
+  firstBackoffSeconds: 0.001,
+  /** Four tries a second cost nothing. */
+  mostBackoffSeconds: 0.25,
+  /** A link is up again by then, and a host by other means is not. */
+  retrySeconds: 10,
 } as const
+
+/**
+ * The fate of packets to an endpoint that the system or the device refuses, in full. `StreamOptions.onError` has the short forms.
+ * @example await openStream({ to: '10.0.0.5:7148', onError: { policy: 'retry', forSeconds: 60, atEnd: 'skip' } })
+ */
+export interface OnErrorOptions {
+  /** 'fail', 'skip' or 'retry', as `StreamOptions.onError` has them. The other options are of 'retry'. */
+  policy: 'fail' | 'skip' | 'retry'
+  /** The pause before a refused packet is posted again; each further one is twice as long. Default 0.001. */
+  firstBackoffSeconds?: number
+  /** The longest pause. Default 0.25. */
+  mostBackoffSeconds?: number
+  /**
+   * How long to go on after the last packet that got through; Infinity: for ever. All heaps that wait fail then, and later packets are posted
+   * once each, until one gets through. Default 10.
+   */
+  forSeconds?: number
+  /** Post packets again of which nobody knows whether they left, so that they may arrive twice. Default false. */
+  duplicates?: boolean
+  /** The heaps that failed in the end fail their send, or are left out of it. Default 'fail'. */
+  atEnd?: 'fail' | 'skip'
+}
+
+/** The fate of packets to an endpoint that are refused. */
+export type OnError = OnErrorOptions['policy'] | OnErrorOptions
 
 /**
  * Options of backends 'ibverbs' and 'rdma-ud'.
@@ -332,6 +363,13 @@ export interface StreamOptions<Bits extends number = number> {
    * `stream.stats().states` tells the last change all the same (`lastPathChange`).
    */
   onPathChange?: (change: PathChange) => void
+  /**
+   * The fate of packets that the system or the device refuses, for all endpoints, or a list with an entry for each: 'fail' (default), so that the
+   * send rejects with the fate of every heap; 'skip', so that it goes on without these heaps, and its result counts them; 'retry', so that
+   * they wait and are posted again in their order, while those to other endpoints go on, and fail after 10 s. An object says how.
+   * What fails the whole batch or the stream fails in any case. With backend 'tcp', `tcp.reconnect` is in the place of 'retry'.
+   */
+  onError?: OnError | readonly OnError[]
   /** For backends 'ibverbs' and 'rdma-ud'. */
   ibverbs?: IbverbsStreamOptions
   /** For backend 'rdma-ud'. */

@@ -2,16 +2,16 @@ import type { HeapStatus, SubstreamCause } from '../engine/outcome.js'
 import { counted, INSPECT, type Inspection, inspected, SpeadcastError, words } from '../errors.js'
 
 /**
- * All heaps of a send went out, as far as `evidence` reaches, but for those that `onError: 'skip'` left out.
+ * All heaps of a send went out, as far as `evidence` reaches, but for those that `onError: 'skip'` or `clock.late: 'skip'` left out.
  * @example const { packets, suspect } = await stream.send(batch)
  */
 export interface BatchResult {
   /** Heaps that were sent. */
   readonly heaps: number
-  /** Heaps that did not go out whole, and that `StreamOptions.onError` of their substream lets the send go on without. */
+  /** Heaps that were left out, because `StreamOptions.onError` of their substream, or `clock.late`, lets the send go on without. */
   readonly skippedHeaps: number
-  /** The reasons, where heaps were skipped. */
-  readonly causes?: readonly SubstreamCause[]
+  /** Which they are and why, if there are any. */
+  readonly skipped?: SkippedHeaps
   /** Packets that were sent. */
   readonly packets: number
   /** Data of addressed items: without SPEAD headers, padding and what travels inside item pointers. */
@@ -22,6 +22,14 @@ export interface BatchResult {
   readonly evidence: 'accepted' | 'acknowledged' | 'completed' | 'written'
   /** A carrier loss, drops below the socket or unreachable neighbours coincided with the batch: what was accepted may not have left. */
   readonly suspect: boolean
+}
+
+/** Heaps that a send left out, because `StreamOptions.onError` of their substream, or `clock.late`, says so. */
+export interface SkippedHeaps {
+  /** Their indices, as in `BatchOutcome.failedHeaps`. */
+  readonly heaps: readonly number[]
+  /** The reasons, one for each substream and errno. */
+  readonly causes: readonly SubstreamCause[]
 }
 
 /** Some heaps of a send did not go out whole. */

@@ -79,8 +79,8 @@ export class SendPromise<T> extends Promise<T> {
   }
 
   /** @internal Calls back when this has settled, with the reason if it rejects; does not count as observing, nor as waiting. */
-  onSettled(callback: (reason?: unknown) => void): void {
-    Promise.prototype.then.call(this, () => callback(), callback)
+  onSettled(callback: (reason?: unknown, result?: T) => void): void {
+    Promise.prototype.then.call(this, (result) => callback(undefined, result as T), callback)
   }
 
   /** Somebody waits for it. */

@@ -349,7 +349,7 @@ export class Submissions implements DriverClient {
 
 /** Undefined if a heap failed. */
 function resultOf(
-  { heaps, rows, payloadBytes, measured }: Send,
+  { heaps, rows, payloadBytes, measured, chosen }: Send,
   firstCnt: number,
   evidence: BatchResult['evidence'],
   suspect: boolean,
@@ -357,16 +357,23 @@ function resultOf(
 ): BatchResult | undefined {
   if (!outcome) return { heaps, skippedHeaps: 0, packets: rows, payloadBytes, firstCnt, evidence, suspect }
   if (outcome.heaps.some(isUnsent)) return undefined
-  let sent = 0
-  let bytes = 0
+  const skipped: number[] = []
+  let bytes = payloadBytes
   for (const [j, status] of outcome.heaps.entries()) {
-    if (status === 'skipped') continue
-    sent++
-    bytes += measured!.payloadBytes(j + 1) - measured!.payloadBytes(j)
+    if (status === 'sent') continue
+    skipped.push(chosen?.heaps[j] ?? j)
+    bytes -= measured!.payloadBytes(j + 1) - measured!.payloadBytes(j)
   }
-  const { causes, packetsUnsent } = outcome
-  const packets = rows - packetsUnsent
-  return { heaps: sent, skippedHeaps: heaps - sent, causes, packets, payloadBytes: bytes, firstCnt, evidence, suspect }
+  return {
+    heaps: heaps - skipped.length,
+    skippedHeaps: skipped.length,
+    skipped: { heaps: skipped, causes: outcome.causes },
+    packets: rows - outcome.packetsUnsent,
+    payloadBytes: bytes,
+    firstCnt,
+    evidence,
+    suspect,
+  }
 }
 
 function failureOf(

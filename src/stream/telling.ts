@@ -25,8 +25,8 @@ export class Telling {
 
   /** Receivers do not know what was not sent. @param settled called when all of it was sent, or was not */
   follow(promise: SendPromise<BatchResult>, settled: () => void): void {
-    promise.onSettled((error) => {
-      if (error instanceof SendError) this.lose(error.outcome.failedHeaps)
+    promise.onSettled((error, result) => {
+      this.lose(unsentHeaps(error, result))
       settled()
     })
   }
@@ -39,4 +39,11 @@ export class Telling {
   withdraw(): void {
     for (const { substream, descriptions } of this.carriers) this.told.withdraw(substream, descriptions)
   }
+}
+
+/** The heaps that a send did not send whole, by its settlement. */
+export function unsentHeaps(error: unknown, result: BatchResult | undefined): readonly number[] {
+  if (!(error instanceof SendError)) return result?.skipped?.heaps ?? []
+  const { heaps } = error.outcome
+  return [...heaps.keys()].filter((j) => heaps[j] !== 'sent')
 }

@@ -133,6 +133,7 @@ const ROWS: Readonly<Record<string, Row | Elsewhere>> = {
   '--burst-rate-ratio': { args: [...PACED, '--burst-rate-ratio', '0.5'], look: refused, before: 0, after: [2, expect.stringMatching(/--burst-rate-ratio <RATIO>' argument '0\.5' is invalid/)], sets: ['--burst-rate-ratio', '2'] },
   '--rate-method': { without: [...THREE, ...PACED, '--rate-method', 'sw'], args: [...THREE, ...PACED, '--rate-method', 'kernel'], look: refused, before: 0, after: [2, expect.stringMatching(/pacing by the kernel needs --backend udp/)] },
   '--rate-basis': { without: [...THREE, ...PACED], args: [...THREE, ...PACED, '--rate-basis', 'wire'], look: ({ json }) => json.rate!.basis, before: 'udp', after: 'wire' },
+  '--on-error': { args: ['--on-error', 'stop'], look: refused, before: 0, after: [2, expect.stringMatching(/--on-error <POLICY>' argument 'stop' is invalid.*It must be fail, skip or retry/)], sets: ['--on-error', 'retry:60'] },
   '--catch-up': { args: [...PACED, '--catch-up', '-1'], look: refused, before: 0, after: [2, expect.stringMatching(/--catch-up <SECONDS>' argument '-1' is invalid/)], sets: ['--catch-up', '0'] },
   '--poll': { args: ['--backend', 'udp', '--poll', 'busy'], look: refused, before: 0, after: onlyFor('--poll is for --backend ibverbs and rdma-ud') },
   '--poll-microseconds': { args: ['--backend', 'udp', '--poll-microseconds', '9'], look: refused, before: 0, after: onlyFor('--poll-microseconds is for --backend ibverbs and rdma-ud') },

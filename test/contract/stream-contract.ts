@@ -233,6 +233,26 @@ export function streamContract({ what, backend, evidence, states, unavailable = 
       await close()
     })
 
+    test('onError changes nothing where nothing is refused', async () => {
+      // A connection that is lost is made again by tcp.reconnect.
+      const policy = backend === 'tcp' ? 'skip' : ({ policy: 'retry', atEnd: 'skip' } as const)
+      if (backend === 'tcp') await expect(open(1, { onError: 'retry' })).rejects.toMatchObject({ code: 'ERR_SPEADCAST_CONFIG' })
+      const { stream, arrived, close } = await open(2, { descriptors: 'none', onError: [policy, 'skip'] })
+      const batch = batchOf(stream, 4)
+      for (let i = 0; i < 5; i++) {
+        await batch.free
+        expect(await stream.send(batch)).toMatchObject({ heaps: 4, skippedHeaps: 0, packets: 4, firstCnt: 1 + 4 * i, evidence })
+      }
+      await stream.close()
+      expect(
+        dataOf(await arrived(20))
+          .map(({ cnt }) => cnt)
+          .sort((a, b) => a - b),
+      ).toEqual(Array.from({ length: 20 }, (_, i) => i + 1))
+      expect(stream.stats()).toMatchObject({ heapsSent: 20, heapsFailed: 0, heapsSkipped: 0, heapsRetried: 0, packetsRetried: 0 })
+      await close()
+    })
+
     test('what cannot be sent is refused with a code, and the stream goes on', async () => {
       // The second heap waits for a quarter of a second, in which the batch is under way.
       const { stream, arrived, close } = await open(1, { descriptors: 'none', rate: 1000, burstBytes: 1 })

@@ -11,7 +11,9 @@ import * as R from '#dist/src/engine/ring.js'
 import { COUNTER } from '#dist/src/stats.js'
 import { cntOf, rawHeap, settlementOf, steppedRig, submitSequence } from '../support/engine-rig.js'
 
-const ROUNDS = 1500
+/** A thousand take some seconds: they are for .ci/run and SPEADCAST_TEST_ALL=1 npm test. */
+const ALL = process.env.CI === 'true' || process.env.SPEADCAST_TEST_ALL === '1'
+const ROUNDS = ALL ? 1000 : 250
 const SUBSTREAMS = 4
 const ERRNOS = [ERRNO.EPERM, ERRNO.EHOSTUNREACH, ERRNO.ENOBUFS, ERRNO.EFAULT, ERRNO.ENETUNREACH] as const
 
@@ -144,7 +146,7 @@ function round(seed: number): Record<HeapStatus | 'aborted', number> {
   if (mode === 'serial' && !hows.includes('late' as never))
     for (let s = 0; s < SUBSTREAMS; s++) {
       const cnts = data.filter(({ substream }) => substream === s).map(cntOf)
-      expect(cnts).toEqual(cnts.toSorted((a, b) => a - b))
+      expect(cnts.every((cnt, i) => i === 0 || cnts[i - 1]! <= cnt)).toBe(true)
     }
   return fates
 }
@@ -161,4 +163,4 @@ test(`${ROUNDS} rounds: each send settles once, counts add up, nothing is sent t
     for (const status of Object.keys(seen) as (keyof typeof seen)[]) seen[status] += fates[status]
   }
   for (const [status, count] of Object.entries(seen)) expect(count, status).toBeGreaterThan(0)
-})
+}, 120_000)

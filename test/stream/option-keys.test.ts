@@ -42,6 +42,20 @@ async function described(descriptors: NonNullable<Options['descriptors']>, to = 
 }
 const cntsOf = (packets: readonly Packet[]) => packets.map(({ cnt }) => cnt)
 
+/** Sends two heaps of a packet each, the first of which is refused so often. */
+async function withErrors(onError: NonNullable<Options['onError']>, refusals: number) {
+  let left = refusals
+  const stream = await memoryStream({ descriptors: 'none', onError, memory: { failAt: () => (left-- > 0 ? 1 : undefined) } })
+  const start = performance.now()
+  await stream.send(stream.createBatch({ items: itemsOf(), heaps: 2 }))
+  return { ms: performance.now() - start, stats: stream.stats() }
+}
+const refusedOnError = (onError: object, message: RegExp) =>
+  expect(openStream({ to: '127.0.0.1:9', onError: onError as never })).rejects.toMatchObject({
+    code: 'ERR_SPEADCAST_CONFIG',
+    message: expect.stringMatching(message),
+  })
+
 /** Sends four hundred packets. */
 async function timed(options: Options) {
   const stream = await memoryStream({ descriptors: 'none', ...options })
@@ -125,6 +139,40 @@ const INSIDE: Readonly<Record<string, () => Promise<void>>> = {
   async 'tcp.reconnectSeconds'() {
     for (const reconnectSeconds of [0, -1, Number.NaN, '5']) await outsideTcp({ reconnectSeconds }, 'reconnectSeconds')()
     await refusedTcp({ reconnectSeconds: 5 }, /give tcp\.reconnect 'retry' too/)
+  },
+  async 'onError.policy'() {
+    const { stats } = await withErrors({ policy: 'skip' }, 1)
+    expect(stats).toMatchObject({ heapsSkipped: 1, heapsSent: 1 })
+    await refusedOnError({}, /'onError\.policy' is missing/)
+  },
+  async 'onError.firstBackoffSeconds'() {
+    const { ms } = await withErrors({ policy: 'retry', firstBackoffSeconds: 0.03 }, 1)
+    expect(ms).toBeGreaterThan(29)
+    await refusedOnError(
+      { policy: 'retry', firstBackoffSeconds: 0 },
+      /'onError\.firstBackoffSeconds' is 0; must be from 0\.00001 to 3600/,
+    )
+    await refusedOnError({ policy: 'fail', firstBackoffSeconds: 1 }, /^onError\.firstBackoffSeconds is of posting again/)
+  },
+  async 'onError.mostBackoffSeconds'() {
+    await withErrors({ policy: 'retry', firstBackoffSeconds: 0.001, mostBackoffSeconds: 0.001 }, 30)
+    await refusedOnError(
+      { policy: 'retry', firstBackoffSeconds: 0.5 },
+      /^onError\.mostBackoffSeconds is 0\.25, below onError\.firstBackoffSeconds \(0\.5\)/,
+    )
+  },
+  async 'onError.forSeconds'() {
+    await expect(withErrors({ policy: 'retry', forSeconds: 0.02 }, 1e9)).rejects.toMatchObject({ code: 'ERR_SPEADCAST_SEND' })
+    await refusedOnError({ policy: 'retry', forSeconds: -1 }, /'onError\.forSeconds' is -1; must be from 0 up/)
+  },
+  // test/ibverbs/on-error.test.ts tests its effect.
+  async 'onError.duplicates'() {
+    await refusedOnError({ policy: 'retry', duplicates: 1 }, /'onError\.duplicates' is 1; must be true or false/)
+  },
+  async 'onError.atEnd'() {
+    const { stats } = await withErrors({ policy: 'retry', forSeconds: 0.02, atEnd: 'skip' }, 1e9)
+    expect(stats).toMatchObject({ heapsSkipped: 2, heapsSent: 0, heapsFailed: 0 })
+    await refusedOnError({ policy: 'retry', atEnd: 'retry' }, /'onError\.atEnd' is "retry"; must be 'fail' or 'skip'/)
   },
   // test/tcp/socket.test.ts tests its effect.
   async 'socket.fd'() {

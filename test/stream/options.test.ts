@@ -30,6 +30,7 @@ async function sent(
   return { stream, packets: stream.packets.map(({ bytes }) => bytes), stats: stream.stats() }
 }
 
+const REFUSED = { descriptors: 'none' } as const
 const lengths = (packets: readonly Uint8Array[]) => packets.map(({ length }) => length)
 const ids = (packet: Uint8Array) => pointersOf(packet).map(({ id }) => id)
 const cnts = (packets: readonly Uint8Array[]) => [...new Set(packets.map((packet) => pointersOf(packet)[0]!.value))]
@@ -287,6 +288,17 @@ const WALK: Record<keyof StreamOptions, (ctx: TestContext) => Promise<void>> = {
     expect(stats.timeErrorNanoseconds).toBeGreaterThan(0)
     expect(stats.states).toMatchObject({ rateMethod: 'sw' })
     expect(await told({ clock, rate: 1e6 })).toMatch(/^ERR_SPEADCAST_CONFIG rate and clock are given/)
+  },
+  async onError() {
+    expect(await told({ onError: 'stop' as never })).toMatch(
+      /^ERR_SPEADCAST_CONFIG option 'onError' is "stop"; must be 'fail', 'skip', 'retry', \{ policy, … \}, or a list/,
+    )
+    const refusing = (refusals: number) => ({ failAt: () => (refusals-- > 0 ? 1 : undefined) })
+    const stats = async (onError: NonNullable<StreamOptions['onError']>) =>
+      (await sent({ ...REFUSED, onError, memory: refusing(3) })).stats
+    expect(await stats('skip')).toMatchObject({ heapsSent: 1, heapsFailed: 0, heapsSkipped: 1, packetsFailed: 3 })
+    expect(await stats(['retry'])).toMatchObject({ heapsSent: 2, heapsFailed: 0, heapsRetried: 1, packetsRetried: 1 })
+    await expect(stats('fail')).rejects.toMatchObject({ code: 'ERR_SPEADCAST_SEND' })
   },
   async catchUpSeconds() {
     expect(await told({ catchUpSeconds: -1 })).toMatch(

@@ -24,6 +24,19 @@ export function secondsOrInfinity(text: string): number {
   throw new InvalidArgumentError('It must be a time above 0, such as 60, 500ms or 2min, or inf for no end.')
 }
 
+export interface OnErrorFlag {
+  readonly policy: 'fail' | 'skip' | 'retry'
+  readonly forSeconds?: number
+}
+
+/** Parses what becomes of refused packets: fail, skip, retry, or retry:60 with its time. */
+export function onErrorPolicy(text: string): OnErrorFlag {
+  const [policy = '', time] = text.split(':', 2)
+  if (policy === 'retry' && time !== undefined) return { policy, forSeconds: secondsOrInfinity(time) }
+  if (time === undefined && (policy === 'fail' || policy === 'skip' || policy === 'retry')) return { policy }
+  throw new InvalidArgumentError('It must be fail, skip or retry, or retry:60, retry:500ms or retry:inf with its time.')
+}
+
 export interface VlanFlag {
   readonly id: number
   readonly priority?: number

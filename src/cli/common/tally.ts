@@ -10,7 +10,7 @@ export class Tally {
   /** Heaps sent whole. */
   heaps = 0
   failed = 0
-  /** Heaps that the observation clock left out. */
+  /** Heaps that were left out, as --late and --on-error say. */
   skipped = 0
   /** Heaps that the deadline cut off. */
   dropped = 0
@@ -30,15 +30,17 @@ export class Tally {
   constructor(readonly command: string) {}
 
   readonly settled = ({ heaps, failedHeaps, skippedHeaps = 0, sampleBytes, result, error }: SettledHeaps): void => {
-    this.heaps += heaps - failedHeaps - skippedHeaps
+    const sent = heaps - failedHeaps - skippedHeaps
+    this.heaps += sent
     this.skipped += skippedHeaps
     this.payloadBytes += sampleBytes
     this.lastAt = performance.now()
     const outcome = error instanceof SendError ? error.outcome : undefined
-    if (result?.suspect || outcome?.suspect) this.suspect += heaps - failedHeaps - skippedHeaps
+    if (result?.suspect || outcome?.suspect) this.suspect += sent
     // Where no outcome tells them apart, all have failed.
-    const failed = outcome?.failedHeaps ?? (failedHeaps > 0 ? Array(failedHeaps).keys() : [])
-    this.substreams?.settled(heaps, failed, outcome?.causes ?? [])
+    const failed = outcome?.failedHeaps ?? result?.skipped?.heaps ?? (failedHeaps > 0 ? Array(failedHeaps).keys() : [])
+    this.substreams?.settled(heaps, failed, outcome?.causes ?? result?.skipped?.causes ?? [])
+    for (const { message } of result?.skipped?.causes ?? []) this.#tell(message)
     if (this.cut) this.dropped += failedHeaps
     else if (failedHeaps > 0) {
       this.failed += failedHeaps

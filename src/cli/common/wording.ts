@@ -51,6 +51,7 @@ export const FLAG_OF: Readonly<Record<string, string>> = {
   maxQueuedBytes: '--max-queued',
   multicastLoop: '--no-multicast-loop',
   neighbourTimeoutMs: '--neighbour-timeout',
+  onError: '--on-error',
   packetSizeBytes: '-p',
   payloadBytes: '--payload-bytes',
   pcapPath: '--pcap',

@@ -1,7 +1,7 @@
 /** The options of `speadcast send`. Its action loads run.ts. */
 
 import { Command, Option } from 'commander'
-import { bugCompatFlags } from '../common/arguments.js'
+import { bugCompatFlags, onErrorPolicy } from '../common/arguments.js'
 import { footer } from '../common/help.js'
 import { byteCount, counter, decimal, hertz, milliseconds, seconds, wholeNumber } from '../common/quantity.js'
 import { addLengthOptions, addReportOptions } from '../common/run-flags.js'
@@ -120,6 +120,11 @@ export function sendCommand(): Command {
       seconds(0),
       0.05,
     )
+    .option(
+      '--on-error <POLICY>',
+      'heaps to an endpoint that refuses them: fail; skip, so that their loss is no failure; retry, post them again while others go on, for 10 s, or retry:60 or retry:inf (default: fail)',
+      onErrorPolicy,
+    )
     .addOption(
       new Option(
         '--rate-method <WHO>',
@@ -193,8 +198,8 @@ A batch of --input goes when it is full or --max-delay has passed. Heap j of --l
 Exit status: 0 sent; 1 heaps were not sent, or the input ended within a sample or could not be read; 2 bad usage, nothing was sent.
 
 JSON: backend, reason (why that one), evidence (what "sent" rests on: accepted by the kernel, or written to the file), heaps (sent whole,
-without descriptor and stop heaps), heapsFailed, heapsDropped (cut off by --deadline), heapsSuspect (sent while the link was lost or the
-interface dropped), heapSizeBytes, packetSizeBytes; payloadBytes (samples of the heaps sent); packets, udpBytes (with SPEAD headers) and
+without descriptor and stop heaps), heapsFailed, heapsSkipped (by --on-error), heapsDropped (cut off by --deadline), heapsSuspect (sent
+while the link was lost or the interface dropped), heapSizeBytes, packetSizeBytes; payloadBytes (samples of the heaps sent); packets, udpBytes (with SPEAD headers) and
 wireBytes (with UDP, IP and Ethernet headers, FCS, preamble and gap) of all heaps; seconds (first fill to last completion),
 payloadBytesPerSecond, packetsPerSecond, segmentation, segmentationReason, cpuSeconds, batches, batchHeaps (what was taken), stats,
 portUnreachable (how often that came back: nobody listens there), histograms (count, mean, p50, p99, p999 and max of

@@ -1,5 +1,6 @@
 /** The options of `speadcast send`, as commander parses them. */
 import type { FormatField, GroupMode, RateText } from '../../index.js'
+import type { OnErrorFlag } from '../common/arguments.js'
 import type { LengthFlags, ReportFlags } from '../common/run-flags.js'
 import type { TransportFlags } from '../common/transport-options.js'
 import type { ItemFlag } from './item-flags.js'
@@ -29,6 +30,7 @@ export interface SendFlags extends TransportFlags, LengthFlags, ReportFlags {
   /** Milliseconds. */
   readonly lateTolerance?: number
   readonly unsynchronised?: 'refuse' | 'warn' | 'accept'
+  readonly onError?: OnErrorFlag
   readonly rateMethod: 'auto' | 'sw' | 'kernel' | 'hw'
   readonly heapAddressBits: number
   readonly bugCompat?: number

@@ -80,14 +80,17 @@ export function patternSource(stream: Stream, items: SendItems, options: Pattern
         // If it was told to stop while it waited for credits, it has none for this batch.
         if (stopping.aborted) return
         stream.send(batch, { heaps: count, ...(withdraw && { signal: withdraw }) }).then(
-          (result) => tally.settled({ heaps: count, failedHeaps: 0, sampleBytes: count * heapSizeBytes, result }),
+          (result) => {
+            const { heaps: sent, skippedHeaps } = result
+            tally.settled({ heaps: count, failedHeaps: 0, skippedHeaps, sampleBytes: sent * heapSizeBytes, result })
+          },
           (error: unknown) => {
             if (withdraw?.aborted && error === withdraw.reason) return
             const outcome = error instanceof SendError ? error.outcome : undefined
             const failedHeaps = outcome ? outcome.failedHeaps.length : count
-            const skippedHeaps = outcome?.heaps.filter((status) => status === 'skipped').length ?? 0
-            const sampleBytes = (count - failedHeaps - skippedHeaps) * heapSizeBytes
-            tally.settled({ heaps: count, failedHeaps, skippedHeaps, sampleBytes, error })
+            const sent = outcome ? outcome.heaps.filter((status) => status === 'sent').length : 0
+            const skippedHeaps = count - failedHeaps - sent
+            tally.settled({ heaps: count, failedHeaps, skippedHeaps, sampleBytes: sent * heapSizeBytes, error })
           },
         )
       }

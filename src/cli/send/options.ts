@@ -74,6 +74,7 @@ export function streamOptions(endpoints: readonly string[], flags: SendFlags): S
     catchUpSeconds: flags.catchUp,
     ...clockOf(flags),
     // A heap that is refused would be lost.
+    ...(flags.onError && { onError: flags.onError }),
     ...(flags.maxQueued !== undefined && { maxQueuedBytes: flags.maxQueued, queueFull: 'wait' as const }),
     ...transportOptions(flags),
     ...(pcap !== undefined && { pcapPath: pcap }),

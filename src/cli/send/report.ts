@@ -42,6 +42,7 @@ export function reportSend(
     evidence,
     heaps: tally.heaps,
     heapsFailed: tally.failed,
+    heapsSkipped: tally.skipped,
     heapSizeBytes: heapBytes,
     packetSizeBytes: packetSizeBytes(flags),
     packets,
@@ -71,6 +72,10 @@ export function reportSend(
       table([
         ['backend', `${backend} (${reason})`],
         ['heaps', `${count(tally.heaps)} sent, ${count(tally.failed)} failed`],
+        ...(tally.skipped > 0 ? ([['  skipped', `${count(tally.skipped)}, as --on-error says`]] as const) : []),
+        ...(counters.heapsRetried > 0
+          ? ([['  retried', `${count(counters.heapsRetried)}, of which packets were refused at first`]] as const)
+          : []),
         ...(tally.dropped > 0 ? ([['  dropped', `${count(tally.dropped)} at the deadline`]] as const) : []),
         ...(tally.suspect > 0 ? ([['  suspect', `${count(tally.suspect)}: ${suspicionOf(counters, states)}`]] as const) : []),
         ...(counters.portUnreachable > 0 ? ([['  unreachable', unreachableAt(states, counters.portUnreachable)]] as const) : []),
