@@ -14,7 +14,8 @@ import { byRoute, type Membership, Memberships } from './memberships.js'
 import type { DriverEvents, DriverOptions, ReceiveDriver, ReceiveEndpoint } from './receive-driver.js'
 import { heldBytes } from './received-heap.js'
 import { SenderNumbers } from './sender-numbers.js'
-import { type EndReason, ReceiveSession, STAT, STAT_NAMES } from './session.js'
+import { type EndReason, ReceiveSession, STAT } from './session.js'
+import { setDropped, statWords } from './stats.js'
 
 const DATAGRAM_BYTES = 65536
 
@@ -25,8 +26,8 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
     memberships?.close()
     return Promise.all(sockets.map((socket) => new Promise<void>((resolve) => socket.close(() => resolve()))))
   }
-  const stats = new Float64Array(STAT_NAMES.length)
-  stats[STAT.droppedByKernel] = Number.NaN
+  const stats = new Float64Array(statWords(options.endpoints.length))
+  setDropped(stats, options.endpoints.length, () => Number.NaN)
   const senders = new SenderNumbers()
   let receiveBufferBytes: number
   let buffer: ArrayBuffer
@@ -100,7 +101,7 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
     try {
       session.look(now)
       session.arrived(now)
-      session.message()
+      session.message(endpoint)
       session.packet(0, message.length, senders.of(text), endpoint)
     } catch (error) {
       fail(error)
