@@ -5,6 +5,7 @@ import { oneOf } from '../checks.js'
 import { SpeadcastError } from '../errors.js'
 import type { EndpointSpec } from '../net/endpoint.js'
 import { ensureNoGroup, tcpEndpoint } from '../net/transport.js'
+import { ignoredOption } from './foreign.js'
 import { IoThread } from './io-thread.js'
 import { DEFAULTS, type IbverbsStreamOptions, type RdmaUdStreamOptions, type StreamOptions } from './options.js'
 import { parseRate, shareOfLink } from './rate.js'
@@ -263,14 +264,6 @@ export function parseStreamConfig(input: unknown): StreamConfig {
   if (to === undefined && !config.socket) contradict("option 'to' is missing; give it the endpoints, 'HOST:PORT'")
   if (config.backend === 'pcap' && config.pcapPath === undefined) contradict("backend 'pcap' needs pcapPath, the file to write")
   const verbs = config.backend === 'ibverbs' || config.backend === 'rdma-ud'
-  if (config.pcapPath !== undefined && config.backend !== 'pcap')
-    contradict(`pcapPath is only for backend 'pcap', not '${config.backend}'`)
-  if (config.memory !== undefined && config.backend !== 'memory')
-    contradict(`memory is only for backend 'memory', not '${config.backend}'`)
-  if (config.ibverbs !== undefined && !verbs && config.backend !== 'auto')
-    contradict(`ibverbs is only for backends 'ibverbs' and 'rdma-ud', not '${config.backend}'`)
-  if (config.rdmaUd !== undefined && config.backend !== 'rdma-ud')
-    contradict(`rdmaUd is only for backend 'rdma-ud', not '${config.backend}'`)
   if (config.ibverbs?.vlan && config.backend === 'rdma-ud')
     contradict("ibverbs.vlan tags frames; backend 'rdma-ud' makes none, its VLAN is that of its GID: give the VLAN's interface")
   if (config.sourcePort > 0 && config.backend === 'rdma-ud')
@@ -278,8 +271,6 @@ export function parseStreamConfig(input: unknown): StreamConfig {
   if (config.reusePort && config.sourcePort === 0) contradict('reusePort shares a source port; give sourcePort too')
   if (config.broadcast && config.backend === 'rdma-ud')
     contradict("broadcast is of IPv4; backend 'rdma-ud' sends to queue pairs and groups, leave it out")
-  if (config.udpPath !== 'auto' && config.backend !== 'udp' && config.backend !== 'auto')
-    contradict(`udpPath is only for backend 'udp', not '${config.backend}'`)
   if (config.rateMethod === 'hw' && config.backend !== 'ibverbs')
     contradict("rateMethod 'hw' is pacing by the device: it needs backend 'ibverbs'")
   const rateShare = shareOfLink(config.rate)
@@ -310,7 +301,11 @@ export function parseStreamConfig(input: unknown): StreamConfig {
     contradict('queueFull says what happens at maxQueuedBytes, which is not given; give both, or leave queueFull out')
   if (config.ioThreads !== undefined && (config.thread instanceof IoThread || config.thread === 'inline'))
     contradict('ioThreads is for shared I/O threads; leave it out, or leave thread out')
-  return { ...config, to: to ?? [], rateBytesPerSecond, ...(rateShare !== undefined && { rateShare }) }
+  const checked = { ...config, to: to ?? [], rateBytesPerSecond, ...(rateShare !== undefined && { rateShare }) }
+  // withTransport looks at those of TCP.
+  const ignored = config.backend === 'tcp' ? undefined : ignoredOption(checked, config.backend)
+  if (ignored) contradict(ignored)
+  return checked
 }
 
 /**
@@ -333,10 +328,10 @@ export function withTransport(config: StreamConfig, specs: readonly EndpointSpec
     if (config[name]) contradict(`${name} is of UDP; leave it out with TCP`)
   if (config.segmentation !== 'auto') contradict('segmentation is of UDP; leave it out with TCP')
   if (!config.multicastLoop) contradict('multicastLoop is of multicast groups, which no TCP connection leads to; leave it out')
-  if (config.ibverbs !== undefined) contradict(`ibverbs is only for backends 'ibverbs' and 'rdma-ud', not 'tcp'`)
   if (config.rateBasis === 'wire')
     contradict("rateBasis 'wire' counts the headers of packets, which TCP cuts and sends again as it likes; leave it out")
-  if (config.udpPath !== 'auto') contradict(`udpPath is only for backend 'udp', not 'tcp'`)
+  const ignored = ignoredOption(config, 'tcp')
+  if (ignored) contradict(ignored)
   checkReconnect(config.tcp)
   return { ...config, backend: 'tcp' }
 }
