@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest'
 import { layOut } from '#dist/src/cli/common/live-layout.js'
 import { cut, padEnd, sparkline, widthOf } from '#dist/src/cli/common/live-text.js'
 import { SubstreamTally } from '#dist/src/cli/common/substream-tally.js'
-import { freePort, run, sink } from '../support/cli.js'
+import { freePort, pointersOf, run, sink } from '../support/cli.js'
 import { need } from '../support/need.js'
 import { openTerminal, type Terminal, terminalUnavailable } from '../support/terminal.js'
 
@@ -87,7 +87,7 @@ describe('on a terminal', { timeout: 90_000 }, () => {
 
   test.for([
     ['SIGTERM', 0],
-    ['SIGHUP', 129],
+    ['SIGHUP', 0],
     ['SIGQUIT', 131],
   ] as const)('%s leaves the terminal as it was', async ([signal, status], ctx) => {
     need(ctx, !terminalUnavailable(), terminalUnavailable())
@@ -97,6 +97,20 @@ describe('on a terminal', { timeout: 90_000 }, () => {
     await terminal.shows(/s a column/)
     process.kill(terminal.pid, signal)
     await expectAsBefore(terminal, status)
+  })
+
+  test('a terminal that closes ends the run as Ctrl-C does: the stop heap goes last', async (ctx) => {
+    need(ctx, !terminalUnavailable(), terminalUnavailable())
+    for (const shown of ['--live', '--interval 0.1', '']) {
+      const { to, datagrams } = await sink()
+      const terminal = openTerminal(100, 30)
+      await terminal.run(`send ${to} --forever -H 8KiB --rate 1MB/s ${shown}`)
+      while (datagrams.length < 50) await pause(20)
+      terminal.close()
+      const hasStopped = (): boolean => pointersOf(datagrams.at(-1)!).some(({ id, value }) => id === 6 && value === 2)
+      for (let waited = 0; !hasStopped() && waited < 10_000; waited += 50) await pause(50)
+      expect([shown, hasStopped()]).toEqual([shown, true])
+    }
   })
 
   test('Ctrl-C twice leaves the terminal as it was', async (ctx) => {

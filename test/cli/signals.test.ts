@@ -21,7 +21,7 @@ async function grown(path: string, bytes: number): Promise<void> {
   throw new Error(`${path} did not grow`)
 }
 
-test.for(['SIGINT', 'SIGTERM'] as const)('%s sends what is queued, then the stop heap, and exits 0', async (signal) => {
+test.for(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)('%s sends what is queued, then the stop heap, and exits 0', async (signal) => {
   const path = join(temporaryFolder(), 'x.pcap')
   const args = ['send', '10.0.0.5:7148', '-n', '1000000', '-H', '10000', '--batch-heaps', '2', '--rate', '2MB/s', '--pcap', path]
   const sending = start([...args, '--json'])
@@ -63,6 +63,17 @@ test('a second signal ends at once with 130 and no summary', async () => {
   await sending.saw(/^interrupted: /)
   sending.child.kill('SIGINT')
   expect(await sending.done).toMatchObject({ code: 130, signal: null, stdout: '' })
+})
+
+test('a second SIGHUP, of the shell behind that of the kernel, cuts nothing off', async () => {
+  const { to, got } = await sink()
+  const sending = start(['send', to, '-n', '1000', '-H', '10000', '--batch-heaps', '2', '--rate', '100kB/s', '--json'])
+  await got(2)
+  sending.child.kill('SIGHUP')
+  await sending.saw(/^interrupted: /)
+  sending.child.kill('SIGHUP')
+  const { code, stdout } = await sending.done
+  expect({ code, json: JSON.parse(stdout) }).toMatchObject({ code: 0, json: { heapsDropped: 0, heapsFailed: 0 } })
 })
 
 test('an open pipe that gives nothing does not hold the end; what was read is sent, but for a partial sample', async () => {

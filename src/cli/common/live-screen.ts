@@ -11,8 +11,8 @@ const LEAVE = '\x1b[?7h\x1b[?25h\x1b[?1049l'
 const HOME = '\x1b[H'
 const CLEAR_LINE = '\x1b[K'
 const CLEAR_BELOW = '\x1b[J'
-/** They end the process where nobody listens: Ctrl-\ and the end of the terminal. Others have listeners, and process.exit an event. */
-const DEADLY = ['SIGHUP', 'SIGQUIT'] as const
+/** Ctrl-\ ends the process where nobody listens. Others have listeners (interrupt.ts), and process.exit an event. */
+const DEADLY = 'SIGQUIT'
 
 /** Says what a view lacks; undefined: nothing. */
 export function missing(): string | undefined {
@@ -29,7 +29,7 @@ export class Screen {
     this.#enter()
     process.stderr.on('resize', this.#onResize)
     process.on('exit', this.#leave).on('SIGTSTP', this.#onStop).on('SIGCONT', this.#onContinue)
-    for (const signal of DEADLY) process.on(signal, this.#onDeadly)
+    process.on(DEADLY, this.#onDeadly)
   }
 
   get columns(): number {
@@ -52,7 +52,7 @@ export class Screen {
     this.#leave()
     process.stderr.off('resize', this.#onResize)
     process.off('exit', this.#leave).off('SIGTSTP', this.#onStop).off('SIGCONT', this.#onContinue)
-    for (const signal of DEADLY) process.off(signal, this.#onDeadly)
+    process.off(DEADLY, this.#onDeadly)
   }
 
   #enter(): void {
@@ -84,9 +84,9 @@ export class Screen {
     this.redraw()
   }
 
-  readonly #onDeadly = (signal: NodeJS.Signals): void => {
+  readonly #onDeadly = (): void => {
     this.close()
-    process.kill(process.pid, signal)
+    process.kill(process.pid, DEADLY)
   }
 }
 
