@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest'
 import { layOut } from '#dist/src/cli/common/live-layout.js'
 import { cut, padEnd, sparkline, widthOf } from '#dist/src/cli/common/live-text.js'
 import { SubstreamTally } from '#dist/src/cli/common/substream-tally.js'
-import { freePort, pointersOf, run, sink } from '../support/cli.js'
+import { CLI, freePort, pointersOf, run, sink } from '../support/cli.js'
 import { need } from '../support/need.js'
 import { openTerminal, type Terminal, terminalUnavailable } from '../support/terminal.js'
 
@@ -124,6 +124,51 @@ describe('on a terminal', { timeout: 90_000 }, () => {
     await terminal.shows(/\d\d:\d\d:\d\d {2}interrupted/)
     terminal.press('C-c')
     await expectAsBefore(terminal, 130)
+  })
+
+  test.for(['--live', '--interval 0.1', ''])('Ctrl-S holds up the terminal and no heap: %j', async (shown, ctx) => {
+    need(ctx, !terminalUnavailable(), terminalUnavailable())
+    const { to, datagrams } = await sink()
+    const terminal = openTerminal(100, 30)
+    await terminal.run(`send ${to} --forever -H 8KiB --batch-heaps 2 --rate 1MB/s ${shown}`)
+    while (datagrams.length < 100) await pause(20)
+    terminal.press('C-s')
+    await pause(500)
+    const before = datagrams.length
+    await pause(2000)
+    // At 1 MB/s some 700 a second.
+    expect(datagrams.length - before).toBeGreaterThan(500)
+    terminal.press('C-q')
+    await pause(600)
+    terminal.press('C-c')
+    await expectAsBefore(terminal, 0)
+  })
+
+  test('in the background nothing is drawn: after &, and after bg', async (ctx) => {
+    need(ctx, !terminalUnavailable(), terminalUnavailable())
+    const { to, datagrams } = await sink()
+    for (const shown of ['--live', '']) {
+      const terminal = openTerminal(100, 30)
+      const isShown = shown === '' ? /sent [\d,]+ heaps/ : /s a column/
+      terminal.press(`${process.execPath} ${CLI} send ${to} --forever -H 8KiB --rate 1MB/s ${shown} &`, 'Enter')
+      for (const start = datagrams.length; datagrams.length < start + 1000; ) await pause(20)
+      expect(terminal.state).toEqual(ORDINARY)
+      expect(terminal.screen().join('\n')).not.toMatch(isShown)
+      terminal.press('fg', 'Enter')
+      await terminal.shows(isShown)
+      if (shown !== '') expect(terminal.state).toEqual(WITHIN)
+      terminal.press('C-z')
+      await terminal.shows(/Stopped/)
+      terminal.press('clear; bg', 'Enter')
+      for (const start = datagrams.length; datagrams.length < start + 1000; ) await pause(20)
+      expect(terminal.state).toEqual(ORDINARY)
+      expect(terminal.screen().join('\n')).not.toMatch(isShown)
+      terminal.press('fg', 'Enter')
+      await terminal.shows(isShown)
+      terminal.press('C-c')
+      await terminal.shows(/^packets\/s/m)
+      expect(terminal.state).toEqual(ORDINARY)
+    }
   })
 
   test('Ctrl-Z gives the terminal back, fg takes it again', async (ctx) => {
