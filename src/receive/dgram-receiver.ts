@@ -11,6 +11,7 @@ import { SpeadcastError } from '../errors.js'
 import { familyRemedy } from '../net/address.js'
 import { CreditLedger, isHello } from './credits.js'
 import { byRoute, type Membership, Memberships } from './memberships.js'
+import { plainMemory } from './plain-memory.js'
 import type { DriverEvents, DriverOptions, ReceiveDriver, ReceiveEndpoint } from './receive-driver.js'
 import { heldBytes } from './received-heap.js'
 import { SenderNumbers } from './sender-numbers.js'
@@ -35,8 +36,7 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
   try {
     for (const endpoint of options.endpoints) sockets.push(await bind(endpoint))
     receiveBufferBytes = Math.min(...sockets.map((socket) => growBuffer(socket, options.receiveBufferBytes)))
-    // Untouched pages of a large ArrayBuffer cost nothing on systems that allocate lazily (Linux, macOS).
-    buffer = new ArrayBuffer(DATAGRAM_BYTES + options.memoryBytes)
+    buffer = plainMemory(DATAGRAM_BYTES + options.memoryBytes)
     session = new ReceiveSession(buffer, DATAGRAM_BYTES, options.session, stats, (sender) => senders.textOf(sender))
     memberships = new Memberships(
       options.endpoints.flatMap((endpoint, i) => (endpoint.multicast ? [membershipOf(endpoint, sockets[i]!)] : [])),

@@ -11,6 +11,7 @@ import { packetBytes } from './framing.js'
 import { findEndpoints, PcapDestinations, type PcapEndpoint } from './pcap-endpoints.js'
 import { PCAP_BUFFER_BYTES, PcapFile } from './pcap-file.js'
 import { addressIn, CUT_DATAGRAM, DATAGRAM, FRAGMENT, Frame } from './pcap-frame.js'
+import { plainMemory } from './plain-memory.js'
 import type { DriverEvents, DriverOptions, ReceiveDriver } from './receive-driver.js'
 import { heldBytes } from './received-heap.js'
 import { type EndReason, ReceiveSession, STAT } from './session.js'
@@ -25,8 +26,7 @@ const TURN_FRAMES = 4096
 
 /** @throws (rejects) ERR_SPEADCAST_INPUT, ERR_SPEADCAST_CONFIG */
 export async function openPcap(path: string, given: DriverOptions, events: DriverEvents): Promise<ReceiveDriver> {
-  // Untouched pages of a large ArrayBuffer cost nothing on systems that allocate lazily (Linux, macOS).
-  const buffer = new ArrayBuffer(PCAP_BUFFER_BYTES + given.memoryBytes)
+  const buffer = plainMemory(PCAP_BUFFER_BYTES + given.memoryBytes)
   const file = await PcapFile.open(path, buffer)
   try {
     const { outputFd, outputPath } = given.session

@@ -290,6 +290,8 @@ const BAD: readonly (readonly [readonly string[], RegExp])[] = [
   [[TO, '--accuracy', '1'], /--accuracy is of the search for a rate; add --agent/],
   [[TO, '--html', 'page.html'], /--html is of the search for a rate; add --agent/],
   [[TO, '--agent', '--confirm', '-1'], /argument '-1' is invalid.* from 0 to 100/],
+  [[TO, '--agent', '--live'], /--live is of bench without --agent; a search prints a line for each run/],
+  [[TO, '--agent', '--interval', '1'], /--interval is of bench without --agent/],
   [[TO, '--agent', '--repeats', '2'], /--repeats is of bench without --agent/],
   [[TO, '10.0.0.2', '--agent'], /--agent is one agent, not 2/],
   [['10.0.0.2:0', '--agent'], /the port must be from 1 to 65535/],

@@ -27,7 +27,7 @@ export function rewritesLines(): boolean {
 export function say(line: string, kind: MessageKind = 'message'): void {
   const shown = printable(line)
   if (listener?.(shown, kind)) return
-  process.stderr.write(`${rewritesLines() ? CLEAR : ''}${shown}\n`)
+  process.stderr.write(`${rewritesLines() && isInForeground() ? CLEAR : ''}${shown}\n`)
 }
 
 /** Writes a line on standard output. */
@@ -40,7 +40,7 @@ export function sayOut(line: string): void {
  * or while the terminal takes nothing.
  */
 export function sayProgress(line: string): void {
-  if (rewritesLines() && isInForeground() && !terminalIsSlow()) process.stderr.write(`${CLEAR}${printable(line)}`)
+  if (rewritesLines() && isInForeground() && (line === '' || !terminalIsSlow())) process.stderr.write(`${CLEAR}${printable(line)}`)
 }
 
 /** Writes the one object of `--json` on standard output. */
