@@ -264,6 +264,15 @@ test('a second signal ends at once with 130 and no report', async () => {
   expect(await bench.done).toMatchObject({ code: 130, signal: null, stdout: '' })
 })
 
+test('bench ends where the rate lets nothing out', async () => {
+  const { to } = await sink()
+  const { code, stderr } = await start(['bench', to, '--seconds', '0.05', '--warmup-seconds', '0.05', '--rate', '1kbps']).done
+  expect({ code, stderr }).toEqual({
+    code: 1,
+    stderr: expect.stringContaining('heaps of 256 B at --rate 1kbps: what was queued in 0.05 s had not left 5 s later; give'),
+  })
+})
+
 /** [arguments behind `bench`, what the message must say]. */
 const BAD: readonly (readonly [readonly string[], RegExp])[] = [
   [[], /say where to send: speadcast bench HOST:PORT/],

@@ -79,7 +79,20 @@ test('recv: the end has the counters of each of several endpoints', async () => 
 
 test('what is said meanwhile is an event too', async () => {
   const { to, got } = await sink()
-  const sending = start(['send', to, '--forever', '-H', '8KiB', '--rate', '1MB/s', '--json-stream', '--interval', '3600'])
+  const sending = start([
+    'send',
+    to,
+    '--forever',
+    '-H',
+    '8KiB',
+    '--batch-heaps',
+    '2',
+    '--rate',
+    '1MB/s',
+    '--json-stream',
+    '--interval',
+    '3600',
+  ])
   await got(2)
   sending.child.kill('SIGINT')
   const { code, stdout, stderr } = await sending.done

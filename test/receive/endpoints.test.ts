@@ -195,7 +195,7 @@ test.for([
         expect([name, endpoints.reduce((sum, each) => sum + each[name], 0)]).toEqual([name, totals[name]])
       expect((await receiver.done).endpoints).toEqual(endpoints)
     }),
-    { numRuns: way === 'pcap' ? 15 : 5 },
+    { numRuns: way === 'pcap' ? 8 : 4 },
   )
 })
 
