@@ -1,7 +1,7 @@
 // Measures what the receiver's session takes per packet, decoding and assembling, without a socket: node scripts/bench/receive.mjs.
 // Packets stand in memory as recvmmsg leaves them, 64 messages of 64 KiB; only their heap cnts are written anew. CPU time, the
 // lower quartile of 15 rounds, because other work slows some of them.
-import { ReceiveSession, STAT, STAT_NAMES } from '../../dist/src/receive/session.js'
+import { ReceiveSession, STAT, statWords } from '../../dist/src/receive/session.js'
 
 const MESSAGES = 64
 const MESSAGE_BYTES = 65536
@@ -47,7 +47,7 @@ function put(view, at, cnt, heapLength, offset, length) {
 function measure({ senders, perHeap, bytes, ...options }) {
   const buffer = new ArrayBuffer(FREE_AT + (64 << 20))
   const view = new DataView(buffer)
-  const stats = new Float64Array(STAT_NAMES.length)
+  const stats = new Float64Array(statWords(1))
   const session = new ReceiveSession(buffer, FREE_AT, { ...OPTIONS, ...options }, stats)
   session.start(0)
   const messages = Math.floor(MESSAGES / (senders * perHeap)) * senders * perHeap

@@ -21,6 +21,7 @@ import { ERRNO, errnoName } from '../../ffi/native-error.js'
 import type { PacketTable, TableRegion } from '../batch/table.js'
 import { SpeadcastError } from '../errors.js'
 import { familyRemedy, needsScope } from '../net/address.js'
+import { needsInterface } from '../net/endpoint.js'
 import { wireOverheadBytes } from '../net/frame.js'
 import { interfaceNow, type ResolvedInterface } from '../net/interface.js'
 import { pathTo } from '../net/route.js'
@@ -347,6 +348,8 @@ async function openSocket(options: DgramOptions, iface: ResolvedInterface | unde
 }
 
 export async function openDgram(options: DgramOptions, environment: BackendEnvironment): Promise<Backend> {
+  const local = options.interface ? undefined : options.endpoints.find(({ bytes, scopeId }) => needsScope(bytes) && !scopeId)
+  if (local) throw needsInterface(local)
   try {
     const socket = await openSocket(options, options.interface, options.sourcePort)
     return new DgramBackend(socket, options, environment)

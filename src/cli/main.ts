@@ -62,6 +62,8 @@ process.on('warning', (warning) => {
 })
 // A reader that has seen enough (| head) is no failure to report, but it ends a run, and that is no success.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  // The terminal has closed. SIGHUP ends the run, if it is to end, and the stop heap still goes.
+  if (error.code === 'EIO' && process.stdout.isTTY) return
   const seenEnough = error.code === 'EPIPE'
   if (!seenEnough) say(`speadcast: cannot write to standard output: ${error.message}`)
   process.exit(process.exitCode ?? (seenEnough && !owesResult() ? 0 : EXIT_FAILED))

@@ -11,10 +11,12 @@ import { SpeadcastError } from '../errors.js'
 import { familyRemedy } from '../net/address.js'
 import { CreditLedger, isHello } from './credits.js'
 import { byRoute, type Membership, Memberships } from './memberships.js'
+import { plainMemory } from './plain-memory.js'
 import type { DriverEvents, DriverOptions, ReceiveDriver, ReceiveEndpoint } from './receive-driver.js'
 import { heldBytes } from './received-heap.js'
 import { SenderNumbers } from './sender-numbers.js'
-import { type EndReason, ReceiveSession, STAT, STAT_NAMES } from './session.js'
+import { type EndReason, ReceiveSession, STAT } from './session.js'
+import { setDropped, statWords } from './stats.js'
 
 const DATAGRAM_BYTES = 65536
 
@@ -25,8 +27,8 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
     memberships?.close()
     return Promise.all(sockets.map((socket) => new Promise<void>((resolve) => socket.close(() => resolve()))))
   }
-  const stats = new Float64Array(STAT_NAMES.length)
-  stats[STAT.droppedByKernel] = Number.NaN
+  const stats = new Float64Array(statWords(options.endpoints.length))
+  setDropped(stats, options.endpoints.length, () => Number.NaN)
   const senders = new SenderNumbers()
   let receiveBufferBytes: number
   let buffer: ArrayBuffer
@@ -34,8 +36,7 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
   try {
     for (const endpoint of options.endpoints) sockets.push(await bind(endpoint))
     receiveBufferBytes = Math.min(...sockets.map((socket) => growBuffer(socket, options.receiveBufferBytes)))
-    // Untouched pages of a large ArrayBuffer cost nothing on systems that allocate lazily (Linux, macOS).
-    buffer = new ArrayBuffer(DATAGRAM_BYTES + options.memoryBytes)
+    buffer = plainMemory(DATAGRAM_BYTES + options.memoryBytes)
     session = new ReceiveSession(buffer, DATAGRAM_BYTES, options.session, stats, (sender) => senders.textOf(sender))
     memberships = new Memberships(
       options.endpoints.flatMap((endpoint, i) => (endpoint.multicast ? [membershipOf(endpoint, sockets[i]!)] : [])),
@@ -100,7 +101,7 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
     try {
       session.look(now)
       session.arrived(now)
-      session.message()
+      session.message(endpoint)
       session.packet(0, message.length, senders.of(text), endpoint)
     } catch (error) {
       fail(error)

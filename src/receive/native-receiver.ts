@@ -33,7 +33,7 @@ export async function openNative(options: DriverOptions, events: DriverEvents): 
       )
     }
     events.onBound()
-    shared = threadShared(mapReceiveMemory(options.memoryBytes))
+    shared = threadShared(mapReceiveMemory(options.memoryBytes), options.endpoints.length)
   } catch (error) {
     for (const socket of sockets) socket.close()
     throw error

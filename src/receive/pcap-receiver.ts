@@ -11,9 +11,11 @@ import { packetBytes } from './framing.js'
 import { findEndpoints, PcapDestinations, type PcapEndpoint } from './pcap-endpoints.js'
 import { PCAP_BUFFER_BYTES, PcapFile } from './pcap-file.js'
 import { addressIn, CUT_DATAGRAM, DATAGRAM, FRAGMENT, Frame } from './pcap-frame.js'
+import { plainMemory } from './plain-memory.js'
 import type { DriverEvents, DriverOptions, ReceiveDriver } from './receive-driver.js'
 import { heldBytes } from './received-heap.js'
-import { type EndReason, ReceiveSession, STAT, STAT_NAMES } from './session.js'
+import { type EndReason, ReceiveSession, STAT } from './session.js'
+import { setDropped, statWords } from './stats.js'
 
 /** Time between frames in which a receiver would have found its socket empty. */
 const QUIET_MS = 10
@@ -24,8 +26,7 @@ const TURN_FRAMES = 4096
 
 /** @throws (rejects) ERR_SPEADCAST_INPUT, ERR_SPEADCAST_CONFIG */
 export async function openPcap(path: string, given: DriverOptions, events: DriverEvents): Promise<ReceiveDriver> {
-  // Untouched pages of a large ArrayBuffer cost nothing on systems that allocate lazily (Linux, macOS).
-  const buffer = new ArrayBuffer(PCAP_BUFFER_BYTES + given.memoryBytes)
+  const buffer = plainMemory(PCAP_BUFFER_BYTES + given.memoryBytes)
   const file = await PcapFile.open(path, buffer)
   try {
     const { outputFd, outputPath } = given.session
@@ -52,7 +53,7 @@ class PcapReader {
   readonly #destinations: PcapDestinations
   readonly #sources = new SenderTable()
   readonly #words = new Uint32Array(7)
-  readonly #stats = new Float64Array(STAT_NAMES.length)
+  readonly #stats: Float64Array
   readonly #session: ReceiveSession
   readonly #options: DriverOptions
   readonly #events: DriverEvents
@@ -75,7 +76,9 @@ class PcapReader {
     this.#view = new DataView(buffer)
     this.#frame = new Frame(this.#view, file.linkType)
     this.#destinations = new PcapDestinations(endpoints)
-    this.#stats[STAT.droppedByKernel] = Number.NaN
+    const { endpoints: counted } = options.session
+    this.#stats = new Float64Array(statWords(counted))
+    setDropped(this.#stats, counted, () => Number.NaN)
     // The time limit is of this program's time, not of the capture's.
     const session = { ...options.session, timeoutMs: Number.POSITIVE_INFINITY }
     this.#session = new ReceiveSession(buffer, PCAP_BUFFER_BYTES, session, this.#stats, (sender) => this.#nameOf(sender))
@@ -156,11 +159,11 @@ class PcapReader {
     this.#now = now
     session.look(now)
     session.arrived(now)
-    session.message()
+    session.message(endpoint)
     if (found === DATAGRAM) {
       frame.put(this.#words, 'source')
       this.#packets(this.#sources.of(this.#words, 0), endpoint)
-    } else session.truncated()
+    } else session.truncated(endpoint)
     if (session.outbox.length > 0) this.#deliver()
   }
 

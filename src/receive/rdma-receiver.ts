@@ -36,7 +36,7 @@ export async function openRdma(options: DriverOptions, events: DriverEvents): Pr
     events.onBound()
     const slots = Math.min(MOST_SLOTS, Math.max(LEAST_SLOTS, Math.floor(options.receiveBufferBytes / SLOT_BYTES)))
     const driver = await startThread({
-      shared: threadShared(mapReceiveMemory(options.memoryBytes, arenaBytes(endpoints.length, slots))),
+      shared: threadShared(mapReceiveMemory(options.memoryBytes, arenaBytes(endpoints.length, slots)), endpoints.length),
       source: { kind: 'rdma-ud', endpoints, interface: options.interface, device, verbsLibrary, slots },
       options,
       events,

@@ -149,7 +149,7 @@ export class RdmaSource implements PacketSource {
           `a receiving queue pair failed (${WC_STATUS[status] ?? status}, vendor code 0x${queue.vendorError(i).toString(16)})`,
         )
       const base = at + queue.slot(i) * SLOT_BYTES
-      session.message()
+      session.message(endpoint)
       session.packet(base + HEADER_BYTES, queue.messageBytes(i), this.#sender(queue, i, base), endpoint)
     }
     if (n > 0) queue.spent(n)

@@ -54,7 +54,7 @@ export interface ReceiveDriver {
   readonly receiveBufferBytes: number
   /** Absent with rdma-ud. */
   readonly memberships?: Memberships
-  /** In the order of STAT_NAMES. */
+  /** In the order of STAT_NAMES, of the receiver and then of each endpoint (statWords). */
   readonly stats: Float64Array
   /** Asks for the end, which onEnd reports. Idempotent; never blocks. */
   stop(): void

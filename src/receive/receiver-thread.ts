@@ -10,7 +10,8 @@ import { debug } from '../debug.js'
 import { type ErrorCode, SpeadcastError, ThreadRefused } from '../errors.js'
 import type { DatagramPeer } from '../rdma/rendezvous.js'
 import type { DriverEvents, DriverOptions, ReceiveDriver } from './receive-driver.js'
-import { type SessionSummary, STAT_NAMES } from './session.js'
+import type { SessionSummary } from './session.js'
+import { statWords } from './stats.js'
 import { CONTROL, kibibytesOf, type WorkerInput, type WorkerOutput } from './worker-protocol.js'
 
 /**
@@ -28,11 +29,11 @@ export interface ThreadShared {
   readonly memory: RegionHandle
 }
 
-export function threadShared(memory: RegionHandle): ThreadShared {
+export function threadShared(memory: RegionHandle, endpoints: number): ThreadShared {
   try {
     return {
       control: new Int32Array(new SharedArrayBuffer(4 * CONTROL.WORDS)),
-      stats: new Float64Array(new SharedArrayBuffer(8 * STAT_NAMES.length)),
+      stats: new Float64Array(new SharedArrayBuffer(8 * statWords(endpoints))),
       wake: new EventFd(),
       memory,
     }

@@ -9,8 +9,9 @@ import { nativeCallsWork } from '../../ffi/libc.js'
 import { noteLoaded } from '../../ffi/load-at-exit.js'
 import { EventFd, PollSet } from '../../ffi/wait.js'
 import { SpeadcastError } from '../errors.js'
-import { type EndReason, ReceiveSession, STAT } from './session.js'
+import { type EndReason, ReceiveSession } from './session.js'
 import type { PacketSource } from './source.js'
+import { setDropped } from './stats.js'
 import { CONTROL, kibibytesOf, type WorkerInput, type WorkerOutput } from './worker-protocol.js'
 
 type Post = (message: WorkerOutput, transfer?: ArrayBuffer[]) => void
@@ -57,6 +58,8 @@ function run(input: WorkerInput, source: PacketSource, stats: Float64Array, post
     if (woken) wake.clear()
   }
   const never = () => false
+  const droppedAt = (endpoint: number): number => source.dropped(endpoint)
+  const countDropped = (): void => setDropped(stats, options.endpoints, droppedAt)
 
   // On Linux setpriority(2) with 0 means this thread alone. A full socket loses packets, so receiving goes before the rest of a busy
   // machine; without CAP_SYS_NICE it takes its turn.
@@ -95,7 +98,7 @@ function run(input: WorkerInput, source: PacketSource, stats: Float64Array, post
       armed = false
       continue
     }
-    stats[STAT.droppedByKernel] = source.dropped()
+    countDropped()
     if (full) sleep(waitForMain, session.sleepMs(now), () => !queueFull())
     else if (source.arm && !armed) {
       source.arm()
@@ -107,7 +110,7 @@ function run(input: WorkerInput, source: PacketSource, stats: Float64Array, post
     }
   }
   const summary = session.finish(reason)
-  stats[STAT.droppedByKernel] = source.dropped()
+  countDropped()
   if (session.outbox.length > 0) deliver()
   source.announce?.(true)
   post({ type: 'end', summary })

@@ -1,4 +1,5 @@
 /** The receiver as its user holds it: heaps out of an iterator, counters, and the summary at the end. */
+import { checkBoolean, checkOptions } from '../checks.js'
 import { INSPECT, type Inspection, inspected, SpeadcastError } from '../errors.js'
 import { formatGid } from '../net/address.js'
 import type { DatagramPeer } from '../rdma/rendezvous.js'
@@ -6,7 +7,7 @@ import type { HeapQueue } from './queue.js'
 import type { ReceiveDriver } from './receive-driver.js'
 import type { ReceivedHeap } from './received-heap.js'
 import { type SessionSummary, STAT, STAT_NAMES, type StatName } from './session.js'
-import type { ReceiverCounters } from './stats.js'
+import { countersOf, type ReceiverCounters, type ReceiverEndpointCounters } from './stats.js'
 
 /** The queue pair that takes an endpoint's datagrams. */
 export interface ReceiverPeer extends Omit<DatagramPeer, 'gid' | 'mtuBytes'> {
@@ -34,6 +35,14 @@ export interface ReceiverStats extends ReceiverCounters {
    * meanwhile are lost.
    */
   readonly groupsRejoined: number
+  /** With `stats({ endpoints: true })`, and in the summary of a receiver of several: counters of each, in the order of `receiver.endpoints`. */
+  readonly endpoints?: readonly ReceiverEndpointCounters[]
+}
+
+/** Says what `receiver.stats()` gives besides the receiver's counters. */
+export interface ReceiverStatsOptions {
+  /** Counters of each endpoint. Default false. */
+  readonly endpoints?: boolean
 }
 
 /** The counters at the end, and what they come to. */
@@ -89,7 +98,12 @@ export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {
         (summary) => {
           // A consumer that only iterates learns here of an output that failed.
           queue.end(summary.outputError === null ? undefined : { value: outputError(summary.outputError) })
-          return { ...this.stats(), ...summary, reason: this.#aborted ? ('aborted' as const) : summary.reason }
+          const several = this.endpoints.length > 1
+          return {
+            ...this.stats({ endpoints: several }),
+            ...summary,
+            reason: this.#aborted ? ('aborted' as const) : summary.reason,
+          }
         },
         (error) => {
           queue.end({ value: error })
@@ -106,13 +120,20 @@ export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {
 
   /**
    * Returns the counters so far. Cheap, at any time; droppedByKernel lags by up to 50 ms.
+   * @throws ERR_SPEADCAST_CONFIG for another option
    * @example const { heaps, heapsIncomplete, droppedByKernel } = receiver.stats()
+   * @example for (const { endpoint, heaps } of receiver.stats({ endpoints: true }).endpoints) console.log(endpoint, heaps)
    */
-  stats(): ReceiverStats {
+  stats(options: { readonly endpoints: true }): ReceiverStats & { readonly endpoints: readonly ReceiverEndpointCounters[] }
+  stats(options?: ReceiverStatsOptions): ReceiverStats
+  stats(options: ReceiverStatsOptions = {}): ReceiverStats {
+    checkOptions('stats', options, ['endpoints'], 'there is')
+    checkBoolean('stats', 'endpoints', options.endpoints)
     const { backend, gro, receiveBufferBytes, stats, memberships } = this.#driver
     const groupsRejoined = memberships?.rejoined ?? 0
     const counters = Object.fromEntries(STAT_NAMES.map((name) => [name, stats[STAT[name]]])) as Record<StatName, number>
-    return { ...counters, backend, backendReason: this.#backendReason, gro, receiveBufferBytes, groupsRejoined }
+    const whole = { ...counters, backend, backendReason: this.#backendReason, gro, receiveBufferBytes, groupsRejoined }
+    return options.endpoints ? { ...whole, endpoints: this.endpoints.map((text, i) => countersOf(stats, i, text)) } : whole
   }
 
   /**

@@ -24,12 +24,12 @@ import {
 import { Refusals } from './refusals.js'
 import type { Sender } from './sender.js'
 import { Senders } from './senders.js'
-import { STAT } from './stats.js'
+import { addTo, STAT } from './stats.js'
 import { HeapStorage } from './storage.js'
 import type { EndReason, SeenItem, SessionOptions, SessionSummary } from './summary.js'
 import { PatternVerifier, TUTORIAL_SAMPLES } from './verify.js'
 
-export { STAT, STAT_NAMES, type StatName } from './stats.js'
+export { STAT, STAT_NAMES, type StatName, statWords } from './stats.js'
 export type { EndReason, SeenItem, SessionOptions, SessionSummary } from './summary.js'
 
 /** Quiet time after which a stop heap is believed, because packets may come after it. */
@@ -167,9 +167,9 @@ export class ReceiveSession {
   packet(at: number, length: number, from: number, endpoint: number): void {
     const stats = this.#stats
     if (stats[STAT.heaps]! >= this.#options.heaps) return
-    stats[STAT.bytes]! += length
+    addTo(stats, STAT.bytes, endpoint, length)
     if (decodePacket(this.#view, at, length, this.#packet) !== PACKET_OK) {
-      stats[STAT.malformed]!++
+      addTo(stats, STAT.malformed, endpoint)
       return
     }
     const sender = this.#senders.of(from, endpoint)
@@ -177,23 +177,23 @@ export class ReceiveSession {
     const verdict = this.#assembler.add(this.#packet, sender, from, endpoint)
     sender.packetDone()
     if (verdict === ADDED) {
-      stats[STAT.packets]!++
-      if (sender.steppedBack(this.#packet)) stats[STAT.reordered]!++
-    } else if (verdict === DUPLICATE) stats[STAT.duplicates]!++
+      addTo(stats, STAT.packets, endpoint)
+      if (sender.steppedBack(this.#packet)) addTo(stats, STAT.reordered, endpoint)
+    } else if (verdict === DUPLICATE) addTo(stats, STAT.duplicates, endpoint)
     else if (verdict === REFUSED) {
-      stats[STAT.packets]!++
-      stats[STAT.packetsRefused]!++
-    } else stats[STAT.malformed]!++
+      addTo(stats, STAT.packets, endpoint)
+      addTo(stats, STAT.packetsRefused, endpoint)
+    } else addTo(stats, STAT.malformed, endpoint)
   }
 
   /** Counts a read of the socket. Call `packet` for each datagram of it afterwards. */
-  message(): void {
-    this.#stats[STAT.messages]!++
+  message(endpoint: number): void {
+    addTo(this.#stats, STAT.messages, endpoint)
   }
 
   /** Counts a datagram that was longer than the buffer it came into. */
-  truncated(): void {
-    this.#stats[STAT.malformed]!++
+  truncated(endpoint: number): void {
+    addTo(this.#stats, STAT.malformed, endpoint)
   }
 
   /** A source found no memory for a packet that has not come whole. */
@@ -267,7 +267,7 @@ export class ReceiveSession {
     const { sequence } = sender
     const control = controlOf(table)
     heap.control = control !== undefined
-    const { addressBytes, cntNumber } = heap
+    const { addressBytes, cntNumber, endpoint } = heap
     if (control === 'start' && heap.complete) {
       if (sequence.started && sequence.unwrap(cntNumber, addressBytes) > sequence.highest) {
         this.#assembler.beginRun(sender)
@@ -289,16 +289,16 @@ export class ReceiveSession {
     }
     if (counts && sequence.note(cnt)) this.#forgetOrder(sender)
     if (heap.empty) sequence.noteEmpty(cnt)
-    if (!heap.complete) stats[STAT.heapsIncomplete]!++
+    if (!heap.complete) addTo(stats, STAT.heapsIncomplete, endpoint)
     else if (dataBytes >= 0) {
-      stats[STAT.heaps]!++
-      stats[STAT.payloadBytes]! += dataBytes
+      addTo(stats, STAT.heaps, endpoint)
+      addTo(stats, STAT.payloadBytes, endpoint, dataBytes)
       this.#noteIds()
       if (this.#verifier) {
         this.#verifier.check(heap, table, sender, this.#senders.itemsOf(sender))
-        stats[STAT.heapsCorrupt] = this.#verifier.corrupt
+        addTo(stats, STAT.heapsCorrupt, endpoint, this.#verifier.corrupt - stats[STAT.heapsCorrupt]!)
       }
-    } else stats[STAT.controlHeaps]!++
+    } else addTo(stats, STAT.controlHeaps, endpoint)
     if (this.#options.deliver) this.outbox.push(copyHeap(heap, table, this.#u8, this.#senders.itemsOf(sender), descriptors))
     if (this.#output && (counts || sequence.isNear(cnt))) this.#write(this.#output, heap, cnt, heap.complete && dataBytes >= 0)
   }

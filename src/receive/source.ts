@@ -21,7 +21,7 @@ export interface PacketSource {
   woken?(): void
   /** Called after each turn and at the end. @param quiet nothing had come */
   announce?(quiet: boolean): void
-  /** Returns how many packets were lost before they could be taken; NaN where nobody counts them. */
-  dropped(): number
+  /** Returns how many packets to an endpoint were lost before they could be taken; NaN where nobody counts them. */
+  dropped(endpoint: number): number
   close(): void
 }

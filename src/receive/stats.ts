@@ -86,3 +86,53 @@ export const STAT_NAMES = [
 ] as const satisfies readonly StatName[]
 /** Indices of the counters. A session's `stats` has one for each name. */
 export const STAT = Object.fromEntries(STAT_NAMES.map((name, i) => [name, i])) as Readonly<Record<StatName, number>>
+
+const ENDPOINT_STAT_NAMES = [
+  'packets',
+  'bytes',
+  'messages',
+  'heaps',
+  'controlHeaps',
+  'heapsIncomplete',
+  'heapsCorrupt',
+  'duplicates',
+  'reordered',
+  'malformed',
+  'packetsRefused',
+  'droppedByKernel',
+  'payloadBytes',
+] as const satisfies readonly StatName[]
+
+/** The part of an endpoint in some of the receiver's counters. Once reception has ended, the parts of all endpoints sum to the whole. */
+export interface ReceiverEndpointCounters extends Pick<ReceiverCounters, (typeof ENDPOINT_STAT_NAMES)[number]> {
+  /** Its text, as `receiver.endpoints` has it. */
+  readonly endpoint: string
+}
+
+const WORDS = STAT_NAMES.length
+
+/** Doubles that the counters take: those of the receiver, and behind them as many for each endpoint, in the same order. */
+export const statWords = (endpoints: number): number => WORDS * (1 + endpoints)
+
+/** Adds to a counter of the receiver and to that of an endpoint. */
+export function addTo(stats: Float64Array, counter: number, endpoint: number, by = 1): void {
+  stats[counter]! += by
+  stats[counter + WORDS * (1 + endpoint)]! += by
+}
+
+/** Sets the drops of all endpoints, of which the receiver's are the sum. */
+export function setDropped(stats: Float64Array, endpoints: number, droppedAt: (endpoint: number) => number): void {
+  let sum = 0
+  for (let endpoint = 0; endpoint < endpoints; endpoint++) {
+    const dropped = droppedAt(endpoint)
+    stats[STAT.droppedByKernel + WORDS * (1 + endpoint)] = dropped
+    sum += dropped
+  }
+  stats[STAT.droppedByKernel] = sum
+}
+
+export function countersOf(stats: Float64Array, endpoint: number, text: string): ReceiverEndpointCounters {
+  const at = WORDS * (1 + endpoint)
+  const counters = Object.fromEntries(ENDPOINT_STAT_NAMES.map((name) => [name, stats[at + STAT[name]]]))
+  return { endpoint: text, ...counters } as ReceiverEndpointCounters
+}

@@ -179,7 +179,7 @@ export class TcpSource implements PacketSource {
       this.#drop(connection, connections, session)
       return 0
     }
-    session.message()
+    session.message(endpoint)
     const end = MOST_STREAM_PACKET_BYTES + read
     // A sender may send a packet byte by byte. Copying and parsing the whole packet for each byte would take too much time.
     if (heldBytes + read < wantedBytes) {
@@ -193,7 +193,7 @@ export class TcpSource implements PacketSource {
     while (at < end) {
       const bytes = packetBytes(this.#view, at, end - at)
       if (bytes === NO_PACKET) {
-        session.truncated()
+        session.truncated(endpoint)
         connection.heldBytes = 0
         this.#drop(connection, connections, session)
         return read
@@ -217,7 +217,7 @@ export class TcpSource implements PacketSource {
   }
 
   #drop(connection: Connection, connections: Connections, session: ReceiveSession): void {
-    if (connection.heldBytes > 0) session.truncated()
+    if (connection.heldBytes > 0) session.truncated(connection.endpoint)
     connections.delete(connection)
     this.#intake.drop(connection.fd)
   }

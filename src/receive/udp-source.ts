@@ -47,7 +47,7 @@ export class UdpSource implements PacketSource {
       const base = i * ARENA_MESSAGE_BYTES
       const length = arena.length[i]!
       if (arena.truncated[i]) {
-        session.truncated()
+        session.truncated(endpoint)
         continue
       }
       if (this.#credits && isHello(this.#view, base, length)) {
@@ -56,7 +56,7 @@ export class UdpSource implements PacketSource {
         this.#credits.hello(`${fd} ${to.join()}`, reply, this.#stats, performance.now())
         continue
       }
-      session.message()
+      session.message(endpoint)
       // Else an empty datagram would be no packet, and so count nowhere.
       if (length === 0) session.packet(base, 0, arena.sender[i]!, endpoint)
       const segment = arena.segmentBytes[i]!
@@ -81,8 +81,8 @@ export class UdpSource implements PacketSource {
     this.#credits?.announce(this.#stats, quiet, performance.now())
   }
 
-  dropped(): number {
-    return this.fds.reduce((sum, fd) => sum + droppedBySocket(fd, this.#scratch), 0)
+  dropped(endpoint: number): number {
+    return droppedBySocket(this.fds[endpoint]!, this.#scratch)
   }
 
   close(): void {}

@@ -13,7 +13,7 @@ export interface WorkerInput {
   readonly wakeFd: number
   /** An Int32Array of CONTROL's words. */
   readonly control: SharedArrayBuffer
-  /** A Float64Array in the order of STAT_NAMES. */
+  /** A Float64Array in the order of STAT_NAMES, of the receiver and then of each endpoint. */
   readonly stats: SharedArrayBuffer
   readonly options: SessionOptions
   /** See expectLoad. */

@@ -3,6 +3,7 @@ import * as v from 'valibot'
 import { BACKEND_NAMES } from '../backend/names.js'
 import { SpeadcastError } from '../errors.js'
 import { checkClock, clockSchema } from './clock-options.js'
+import { ignoredOption } from './foreign.js'
 import { IoThread } from './io-thread.js'
 import { checkOnError, onErrorSchema } from './on-error.js'
 import { DEFAULTS, type IbverbsStreamOptions, type RdmaUdStreamOptions, type StreamOptions } from './options.js'
@@ -256,14 +257,6 @@ export function parseStreamConfig(input: unknown): StreamConfig {
   if (to === undefined && !config.socket) contradict("option 'to' is missing; give it the endpoints, 'HOST:PORT'")
   if (config.backend === 'pcap' && config.pcapPath === undefined) contradict("backend 'pcap' needs pcapPath, the file to write")
   const verbs = config.backend === 'ibverbs' || config.backend === 'rdma-ud'
-  if (config.pcapPath !== undefined && config.backend !== 'pcap')
-    contradict(`pcapPath is only for backend 'pcap', not '${config.backend}'`)
-  if (config.memory !== undefined && config.backend !== 'memory')
-    contradict(`memory is only for backend 'memory', not '${config.backend}'`)
-  if (config.ibverbs !== undefined && !verbs && config.backend !== 'auto')
-    contradict(`ibverbs is only for backends 'ibverbs' and 'rdma-ud', not '${config.backend}'`)
-  if (config.rdmaUd !== undefined && config.backend !== 'rdma-ud')
-    contradict(`rdmaUd is only for backend 'rdma-ud', not '${config.backend}'`)
   if (config.ibverbs?.vlan && config.backend === 'rdma-ud')
     contradict("ibverbs.vlan tags frames; backend 'rdma-ud' makes none, its VLAN is that of its GID: give the VLAN's interface")
   if (config.sourcePort > 0 && config.backend === 'rdma-ud')
@@ -271,8 +264,6 @@ export function parseStreamConfig(input: unknown): StreamConfig {
   if (config.reusePort && config.sourcePort === 0) contradict('reusePort shares a source port; give sourcePort too')
   if (config.broadcast && config.backend === 'rdma-ud')
     contradict("broadcast is of IPv4; backend 'rdma-ud' sends to queue pairs and groups, leave it out")
-  if (config.udpPath !== 'auto' && config.backend !== 'udp' && config.backend !== 'auto')
-    contradict(`udpPath is only for backend 'udp', not '${config.backend}'`)
   if (config.rateMethod === 'hw' && config.backend !== 'ibverbs')
     contradict("rateMethod 'hw' is pacing by the device: it needs backend 'ibverbs'")
   const rateShare = shareOfLink(config.rate)
@@ -305,7 +296,11 @@ export function parseStreamConfig(input: unknown): StreamConfig {
   checkOnError(config.onError, config.backend)
   if (config.ioThreads !== undefined && (config.thread instanceof IoThread || config.thread === 'inline'))
     contradict('ioThreads is for shared I/O threads; leave it out, or leave thread out')
-  return { ...config, to: to ?? [], rateBytesPerSecond, ...(rateShare !== undefined && { rateShare }) }
+  const checked = { ...config, to: to ?? [], rateBytesPerSecond, ...(rateShare !== undefined && { rateShare }) }
+  // withTransport looks at those of TCP.
+  const ignored = config.backend === 'tcp' ? undefined : ignoredOption(checked, config.backend)
+  if (ignored) contradict(ignored)
+  return checked
 }
 
 function parsed(input: unknown): v.InferOutput<typeof schema> {

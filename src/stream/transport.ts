@@ -3,6 +3,7 @@ import { SpeadcastError } from '../errors.js'
 import type { EndpointSpec } from '../net/endpoint.js'
 import { ensureNoGroup, tcpEndpoint } from '../net/transport.js'
 import type { StreamConfig } from './config.js'
+import { ignoredOption } from './foreign.js'
 import { checkOnError } from './on-error.js'
 import { checkReconnect } from './reconnect.js'
 
@@ -26,10 +27,10 @@ export function withTransport(config: StreamConfig, specs: readonly EndpointSpec
     if (config[name]) contradict(`${name} is of UDP; leave it out with TCP`)
   if (config.segmentation !== 'auto') contradict('segmentation is of UDP; leave it out with TCP')
   if (!config.multicastLoop) contradict('multicastLoop is of multicast groups, which no TCP connection leads to; leave it out')
-  if (config.ibverbs !== undefined) contradict(`ibverbs is only for backends 'ibverbs' and 'rdma-ud', not 'tcp'`)
   if (config.rateBasis === 'wire')
     contradict("rateBasis 'wire' counts the headers of packets, which TCP cuts and sends again as it likes; leave it out")
-  if (config.udpPath !== 'auto') contradict(`udpPath is only for backend 'udp', not 'tcp'`)
+  const ignored = ignoredOption(config, 'tcp')
+  if (ignored) contradict(ignored)
   checkReconnect(config.tcp)
   checkOnError(config.onError, 'tcp')
   return { ...config, backend: 'tcp' }

@@ -158,7 +158,7 @@ test('TCP is measured at full speed, once a size', async () => {
   }
 })
 
-test('--json-stream has an object for each run and one for the summary', async () => {
+test('--json-stream has the start, an object for each run, and the end', async () => {
   const { to } = await startAgent()
   const { code, stdout } = await run(['bench', to, ...SHORT, '--json-stream'])
   expect(code).toBe(0)
@@ -167,7 +167,8 @@ test('--json-stream has an object for each run and one for the summary', async (
     .split('\n')
     .map((line) => JSON.parse(line))
   const summary = lines.pop()
-  expect(summary).toMatchObject({ kind: 'summary', sizes: [{ heapSizeBytes: 8192 }] })
+  expect(lines.shift()).toMatchObject({ kind: 'start', command: 'bench', agent: to, sizes: [8192] })
+  expect(summary).toMatchObject({ kind: 'end', sizes: [{ heapSizeBytes: 8192 }] })
   expect(lines).toEqual(summary.sizes[0].steps.map((step: Step) => ({ kind: 'step', ...step })))
 })
 

@@ -264,6 +264,15 @@ test('a second signal ends at once with 130 and no report', async () => {
   expect(await bench.done).toMatchObject({ code: 130, signal: null, stdout: '' })
 })
 
+test('bench ends where the rate lets nothing out', async () => {
+  const { to } = await sink()
+  const { code, stderr } = await start(['bench', to, '--seconds', '0.05', '--warmup-seconds', '0.05', '--rate', '1kbps']).done
+  expect({ code, stderr }).toEqual({
+    code: 1,
+    stderr: expect.stringContaining('heaps of 256 B at --rate 1kbps: what was queued in 0.05 s had not left 5 s later; give'),
+  })
+})
+
 /** [arguments behind `bench`, what the message must say]. */
 const BAD: readonly (readonly [readonly string[], RegExp])[] = [
   [[], /say where to send: speadcast bench HOST:PORT/],
@@ -290,6 +299,8 @@ const BAD: readonly (readonly [readonly string[], RegExp])[] = [
   [[TO, '--accuracy', '1'], /--accuracy is of the search for a rate; add --agent/],
   [[TO, '--html', 'page.html'], /--html is of the search for a rate; add --agent/],
   [[TO, '--agent', '--confirm', '-1'], /argument '-1' is invalid.* from 0 to 100/],
+  [[TO, '--agent', '--live'], /--live is of bench without --agent; a search prints a line for each run/],
+  [[TO, '--agent', '--interval', '1'], /--interval is of bench without --agent/],
   [[TO, '--agent', '--repeats', '2'], /--repeats is of bench without --agent/],
   [[TO, '10.0.0.2', '--agent'], /--agent is one agent, not 2/],
   [['10.0.0.2:0', '--agent'], /the port must be from 1 to 65535/],

@@ -58,11 +58,41 @@ test('recv: the same', async () => {
   expect(objects[0]).toMatchObject({ kind: 'start', command: 'recv', endpoints: [to] })
   expect(objects.at(-1)).toMatchObject({ kind: 'end', heaps: 100, reason: 'stop' })
   expectSums(objects, ['heaps', 'heapsIncomplete', 'payloadBytes', 'packets', 'bytes', 'malformed', 'droppedByKernel'])
+  expect(objects.at(-1)).not.toHaveProperty('endpoints')
+})
+
+test('recv: the end has the counters of each of several endpoints', async () => {
+  const to = [`127.0.0.1:${await freePort()}`, `127.0.0.1:${await freePort()}`]
+  const receiver = start(['recv', ...to, '--json-stream', '--timeout', '20'])
+  await receiver.saw(/listening on/)
+  await start(['send', ...to, '-n', '31', '-H', '8KiB', '--rate', '4MB/s']).done
+  const objects = parse((await receiver.done).stdout)
+  expect(objects[0]).toMatchObject({ kind: 'start', endpoints: to })
+  expect(objects.at(-1)).toMatchObject({
+    heaps: 31,
+    endpoints: [
+      { endpoint: to[0], heaps: 16, heapsIncomplete: 0, payloadBytes: 16 * 8192, droppedByKernel: 0 },
+      { endpoint: to[1], heaps: 15, heapsIncomplete: 0, payloadBytes: 15 * 8192, droppedByKernel: 0 },
+    ],
+  })
 })
 
 test('what is said meanwhile is an event too', async () => {
   const { to, got } = await sink()
-  const sending = start(['send', to, '--forever', '-H', '8KiB', '--rate', '1MB/s', '--json-stream', '--interval', '3600'])
+  const sending = start([
+    'send',
+    to,
+    '--forever',
+    '-H',
+    '8KiB',
+    '--batch-heaps',
+    '2',
+    '--rate',
+    '1MB/s',
+    '--json-stream',
+    '--interval',
+    '3600',
+  ])
   await got(2)
   sending.child.kill('SIGINT')
   const { code, stdout, stderr } = await sending.done

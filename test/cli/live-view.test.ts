@@ -1,9 +1,10 @@
 // `--live` on a real terminal: what it shows at several sizes, and that the terminal is as before, however it ends.
+import { createSocket } from 'node:dgram'
 import { describe, expect, test } from 'vitest'
 import { layOut } from '#dist/src/cli/common/live-layout.js'
 import { cut, padEnd, sparkline, widthOf } from '#dist/src/cli/common/live-text.js'
 import { SubstreamTally } from '#dist/src/cli/common/substream-tally.js'
-import { freePort, run, sink } from '../support/cli.js'
+import { CLI, freePort, pointersOf, run, sink } from '../support/cli.js'
 import { need } from '../support/need.js'
 import { openTerminal, type Terminal, terminalUnavailable } from '../support/terminal.js'
 
@@ -86,7 +87,7 @@ describe('on a terminal', { timeout: 90_000 }, () => {
 
   test.for([
     ['SIGTERM', 0],
-    ['SIGHUP', 129],
+    ['SIGHUP', 0],
     ['SIGQUIT', 131],
   ] as const)('%s leaves the terminal as it was', async ([signal, status], ctx) => {
     need(ctx, !terminalUnavailable(), terminalUnavailable())
@@ -96,6 +97,20 @@ describe('on a terminal', { timeout: 90_000 }, () => {
     await terminal.shows(/s a column/)
     process.kill(terminal.pid, signal)
     await expectAsBefore(terminal, status)
+  })
+
+  test('a terminal that closes ends the run as Ctrl-C does: the stop heap goes last', async (ctx) => {
+    need(ctx, !terminalUnavailable(), terminalUnavailable())
+    for (const shown of ['--live', '--interval 0.1', '']) {
+      const { to, datagrams } = await sink()
+      const terminal = openTerminal(100, 30)
+      await terminal.run(`send ${to} --forever -H 8KiB --rate 1MB/s ${shown}`)
+      while (datagrams.length < 50) await pause(20)
+      terminal.close()
+      const hasStopped = (): boolean => pointersOf(datagrams.at(-1)!).some(({ id, value }) => id === 6 && value === 2)
+      for (let waited = 0; !hasStopped() && waited < 10_000; waited += 50) await pause(50)
+      expect([shown, hasStopped()]).toEqual([shown, true])
+    }
   })
 
   test('Ctrl-C twice leaves the terminal as it was', async (ctx) => {
@@ -109,6 +124,51 @@ describe('on a terminal', { timeout: 90_000 }, () => {
     await terminal.shows(/\d\d:\d\d:\d\d {2}interrupted/)
     terminal.press('C-c')
     await expectAsBefore(terminal, 130)
+  })
+
+  test.for(['--live', '--interval 0.1', ''])('Ctrl-S holds up the terminal and no heap: %j', async (shown, ctx) => {
+    need(ctx, !terminalUnavailable(), terminalUnavailable())
+    const { to, datagrams } = await sink()
+    const terminal = openTerminal(100, 30)
+    await terminal.run(`send ${to} --forever -H 8KiB --batch-heaps 2 --rate 1MB/s ${shown}`)
+    while (datagrams.length < 100) await pause(20)
+    terminal.press('C-s')
+    await pause(500)
+    const before = datagrams.length
+    await pause(2000)
+    // At 1 MB/s some 700 a second.
+    expect(datagrams.length - before).toBeGreaterThan(500)
+    terminal.press('C-q')
+    await pause(600)
+    terminal.press('C-c')
+    await expectAsBefore(terminal, 0)
+  })
+
+  test('in the background nothing is drawn: after &, and after bg', async (ctx) => {
+    need(ctx, !terminalUnavailable(), terminalUnavailable())
+    const { to, datagrams } = await sink()
+    for (const shown of ['--live', '']) {
+      const terminal = openTerminal(100, 30)
+      const isShown = shown === '' ? /sent [\d,]+ heaps/ : /s a column/
+      terminal.press(`${process.execPath} ${CLI} send ${to} --forever -H 8KiB --rate 1MB/s ${shown} &`, 'Enter')
+      for (const start = datagrams.length; datagrams.length < start + 1000; ) await pause(20)
+      expect(terminal.state).toEqual(ORDINARY)
+      expect(terminal.screen().join('\n')).not.toMatch(isShown)
+      terminal.press('fg', 'Enter')
+      await terminal.shows(isShown)
+      if (shown !== '') expect(terminal.state).toEqual(WITHIN)
+      terminal.press('C-z')
+      await terminal.shows(/Stopped/)
+      terminal.press('clear; bg', 'Enter')
+      for (const start = datagrams.length; datagrams.length < start + 1000; ) await pause(20)
+      expect(terminal.state).toEqual(ORDINARY)
+      expect(terminal.screen().join('\n')).not.toMatch(isShown)
+      terminal.press('fg', 'Enter')
+      await terminal.shows(isShown)
+      terminal.press('C-c')
+      await terminal.shows(/^packets\/s/m)
+      expect(terminal.state).toEqual(ORDINARY)
+    }
   })
 
   test('Ctrl-Z gives the terminal back, fg takes it again', async (ctx) => {
@@ -141,16 +201,49 @@ describe('on a terminal', { timeout: 90_000 }, () => {
     await expectAsBefore(terminal, 1)
   })
 
-  test('recv at 80 × 24: rates, counts, drops; it ends at the stop heap', async (ctx) => {
+  test.for([
+    [80, 24],
+    [200, 50],
+  ] as const)(
+    'recv at %i × %i: rates, counts, a row for each endpoint; it ends at the stop heaps',
+    async ([columns, rows], ctx) => {
+      need(ctx, !terminalUnavailable(), terminalUnavailable())
+      const to = [`127.0.0.1:${await freePort()}`, `127.0.0.1:${await freePort()}`, `127.0.0.1:${await freePort()}`]
+      const terminal = openTerminal(columns, rows)
+      await terminal.run(`recv ${to.join(' ')} --live`)
+      await terminal.shows(/^recvmmsg on /m)
+      // Heap i goes to substream i mod 2, so none to the third.
+      await run(['send', to[0]!, to[1]!, '-H', '8KiB', '-n', '101', '--no-stop'])
+      const text = await terminal.shows(/^heaps +101 +incomplete +0/m)
+      expect(text).toMatch(/kernel dropped +0/)
+      expect(terminal.screen()[0]).toMatch(/^recvmmsg on 127\.0\.0\.1:\d+ and 2 more +0:\d\d$/)
+      expect(terminal.screen()[0]).toHaveLength(columns)
+      const lines = terminal.screen()
+      const table = lines.findIndex((line) => /^# +endpoint +heaps +payload +incompl\. +corrupt +dropped$/.test(line))
+      const cells = lines.slice(table + 1, table + 4).map((line) => line.split(/ {2,}/))
+      expect(cells).toEqual([
+        ['0', to[0], '51', '417.79 kB', '0', '0', '0'],
+        ['1', to[1], '50', '409.60 kB', '0', '0', '0'],
+        ['2', to[2], '0', '0 B', '0', '0', '0'],
+      ])
+      await run(['send', ...to, '-H', '8KiB', '-n', '3'])
+      await expectAsBefore(terminal, 0)
+    },
+  )
+
+  test('recv where endpoints are more than rows: those with losses stand first', async (ctx) => {
     need(ctx, !terminalUnavailable(), terminalUnavailable())
-    const to = `127.0.0.1:${await freePort()}`
-    const terminal = openTerminal(80, 24)
-    await terminal.run(`recv ${to} --live`)
-    await terminal.shows(/^recvmmsg on /m)
-    await run(['send', to, '-H', '8KiB', '--rate', '1MB/s', '--seconds', '2', '--no-stop'])
-    const text = await terminal.shows(/^heaps +[1-9]\d+ +incomplete +0/m)
-    expect(text).toMatch(/kernel dropped +0/)
-    await run(['send', to, '-H', '8KiB', '-n', '1'])
+    const port = await freePort()
+    const terminal = openTerminal(80, 18)
+    await terminal.run(`recv 127.0.0.1+11:${port} --live`)
+    await terminal.shows(/^recvmmsg on .* and 11 more/m)
+    await terminal.shows(/^and \d+ endpoints more$/m)
+    expect(terminal.screen().join('\n')).not.toMatch(/^11 /m)
+    const socket = createSocket('udp4')
+    for (let i = 0; i < 3; i++) await new Promise<void>((resolve) => socket.send('no SPEAD', port, '127.0.0.12', () => resolve()))
+    socket.close()
+    await terminal.shows(/dropped\n11 +127\.0\.0\.12:\d+ +0 +0 B +0 +0 +0\n0 +127\.0\.0\.1:/)
+    terminal.press('C-c')
     await expectAsBefore(terminal, 0)
   })
 
@@ -162,6 +255,7 @@ describe('on a terminal', { timeout: 90_000 }, () => {
     await terminal.shows(/^heaps of 8 KiB, udp on lo to .* +0:0\d$/m)
     expect(terminal.state).toEqual(WITHIN)
     await terminal.shows(/^heaps of 16 KiB, udp on lo to /m)
+    await terminal.shows(/^substream +endpoint +heaps +payload +failed +refused\n0 +127\.0\.0\.1:\d+ +[1-9]\d* /m)
     await terminal.shows(/^16 KiB +1 /m)
     await expectAsBefore(terminal, 0)
   })

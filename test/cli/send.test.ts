@@ -425,7 +425,7 @@ test('on a terminal, standard error shows heaps, rate and time left, and is clea
 
 test('a port that nobody listens at is told of, in words and in --json', async (ctx) => {
   need(ctx, process.platform === 'linux', 'ICMP answers are read on Linux only')
-  const args = ['send', `127.0.0.1:${await freePort()}`, '-n', '50', '--backend', 'udp', '--rate', '100Mbps']
+  const args = ['send', `127.0.0.1:${await freePort()}`, '-n', '50', '-H', '8KiB', '--backend', 'udp', '--rate', '100Mbps']
   const { code, stdout } = await run(args)
   expect(code).toBe(0)
   expect(stdout).toMatch(/nobody listens: \d[\d,]* ICMP port unreachable/)

@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { Budget } from '#dist/src/receive/budget.js'
 import { Ranges } from '#dist/src/receive/ranges.js'
-import { ReceiveSession, type SessionOptions, STAT, STAT_NAMES, type StatName } from '#dist/src/receive/session.js'
+import { ReceiveSession, type SessionOptions, STAT, type StatName, statWords } from '#dist/src/receive/session.js'
 import { HeapStorage } from '#dist/src/receive/storage.js'
 import { firstDifference } from '#dist/src/receive/verify.js'
 import { type Pointer, packetOf } from './wire.js'
@@ -50,7 +50,7 @@ const OPTIONS: SessionOptions = {
 
 function makeSession(options: Partial<SessionOptions> = {}, storageBytes = 4 << 20) {
   const buffer = new ArrayBuffer((64 << 10) + storageBytes)
-  const stats = new Float64Array(STAT_NAMES.length)
+  const stats = new Float64Array(statWords(1))
   const session = new ReceiveSession(buffer, 64 << 10, { ...OPTIONS, memoryBytes: storageBytes, ...options }, stats)
   const u8 = new Uint8Array(buffer)
   return {

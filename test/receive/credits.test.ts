@@ -5,7 +5,7 @@ import { expect, onTestFinished, test } from 'vitest'
 import { CreditGate } from '#dist/src/receive/credit-gate.js'
 import { CreditLedger, decodeCredit, encodeHello } from '#dist/src/receive/credits.js'
 import { openReceiver } from '#dist/src/receive/index.js'
-import { STAT, STAT_NAMES } from '#dist/src/receive/session.js'
+import { STAT, statWords } from '#dist/src/receive/session.js'
 import { freePort } from './support.js'
 
 const BACKENDS = ['native', 'dgram'] as const
@@ -26,7 +26,7 @@ test.for(BACKENDS)('%s: a sender gets credits though twenty others asked before 
 
 test('a slot lasts for five seconds from its last HELLO', () => {
   const ledger = new CreditLedger(65536)
-  const stats = new Float64Array(STAT_NAMES.length)
+  const stats = new Float64Array(statWords(1))
   const got: Record<string, number[]> = {}
   const hello = (from: string, at: number) => {
     const its: number[] = []

@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { decodePacket, MALFORMED, PacketHeader } from '#dist/src/receive/decode.js'
 import { decodeDescriptor } from '#dist/src/receive/received-descriptor.js'
-import { ReceiveSession, STAT, STAT_NAMES } from '#dist/src/receive/session.js'
+import { ReceiveSession, STAT, statWords } from '#dist/src/receive/session.js'
 
 const hex = (text: string): Uint8Array => Uint8Array.from(Buffer.from(text.replace(/[\s|]/g, ''), 'hex'))
 const decode = (bytes: Uint8Array): { verdict: string; out: PacketHeader } => {
@@ -83,7 +83,7 @@ test('descriptors of the tutorial, both forms', () => {
 
 function makeSession() {
   const buffer = new ArrayBuffer((64 << 10) + (2 << 20))
-  const stats = new Float64Array(STAT_NAMES.length)
+  const stats = new Float64Array(statWords(1))
   const ends = { timeoutMs: 1e9, heaps: 1e9, stops: 1e9 }
   const options = {
     ...ends,

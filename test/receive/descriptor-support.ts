@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process'
 import type { ReceivedHeap } from '#dist/src/receive/index.js'
-import { ReceiveSession, STAT_NAMES } from '#dist/src/receive/session.js'
+import { ReceiveSession, statWords } from '#dist/src/receive/session.js'
 import { peerScript, spead2Python } from '../support/peer.js'
 
 export const NO_PEER = 'needs the venv with spead2 (scripts/bootstrap.mjs makes it)'
@@ -121,7 +121,7 @@ export function receive(packets: readonly Uint8Array[], bugCompat?: number): Rec
     buffer,
     scratch,
     { ...options, item: 0x3300, deliver: true, bugCompat },
-    new Float64Array(STAT_NAMES.length),
+    new Float64Array(statWords(1)),
   )
   for (const packet of packets) {
     new Uint8Array(buffer).set(packet)

@@ -36,7 +36,7 @@ test('a closed receiver lets the process end by itself, an open one does not', a
   })
 })
 
-test('opening and closing twenty times leaves no descriptor and no receive memory behind', async (ctx) => {
+test('opening and closing ten times leaves no descriptor and no receive memory behind', async (ctx) => {
   need(ctx, process.platform === 'linux', 'counts through /proc')
   const endpoints = `127.0.0.1:${await freePort()}`
   const cycle = async () => {
@@ -49,9 +49,9 @@ test('opening and closing twenty times leaves no descriptor and no receive memor
     [...readFileSync('/proc/self/maps', 'utf8').matchAll(/^([\da-f]+)-([\da-f]+) rw/gm)].filter(
       ([, from, to]) => Number.parseInt(to!, 16) - Number.parseInt(from!, 16) >= 256 << 20,
     ).length
-  for (let i = 0; i < 5; i++) await cycle()
+  for (let i = 0; i < 3; i++) await cycle()
   const before = { fds: descriptors(), mappings: largeMappings() }
-  for (let i = 0; i < 20; i++) await cycle()
+  for (let i = 0; i < 10; i++) await cycle()
   expect(before.mappings).toBeGreaterThanOrEqual(1)
   expect(largeMappings()).toBe(before.mappings)
   expect(descriptors()).toBeLessThanOrEqual(before.fds)
@@ -59,7 +59,7 @@ test('opening and closing twenty times leaves no descriptor and no receive memor
 
 test('an exit while a receiver is being opened keeps its code', async (ctx) => {
   need(ctx, process.platform === 'linux', 'a thread receives on Linux')
-  for (let milliseconds = 0; milliseconds < 50; milliseconds += 5) {
+  for (let milliseconds = 0; milliseconds < 50; milliseconds += 10) {
     const exited = await runProgram('engine/exit-while-loading', milliseconds, `127.0.0.1:${await freePort()}`)
     expect(exited).toMatchObject({ code: 3, signal: null, stderr: '' })
   }

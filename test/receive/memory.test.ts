@@ -6,7 +6,7 @@ import { Budget } from '#dist/src/receive/budget.js'
 import { openReceiver } from '#dist/src/receive/index.js'
 import { RANGE_NEW, RANGE_REFUSED, Ranges } from '#dist/src/receive/ranges.js'
 import { heldBytes } from '#dist/src/receive/received-heap.js'
-import { ReceiveSession, SESSION_BYTES, STAT, STAT_NAMES, type StatName } from '#dist/src/receive/session.js'
+import { ReceiveSession, SESSION_BYTES, STAT, type StatName, statWords } from '#dist/src/receive/session.js'
 import { need } from '../support/need.js'
 import { freePort, recvArgv, start } from './support.js'
 import {
@@ -122,7 +122,7 @@ test('recv: a heap above the memory is a failure that names --memory; with more 
 
 function makeSession(memoryBytes: number, hash = false) {
   const buffer = new ArrayBuffer((64 << 10) + memoryBytes + SESSION_BYTES)
-  const stats = new Float64Array(STAT_NAMES.length)
+  const stats = new Float64Array(statWords(1))
   const ends = { timeoutMs: Number.POSITIVE_INFINITY, heaps: Number.POSITIVE_INFINITY, stops: Number.POSITIVE_INFINITY }
   const what = { verify: false, hash, item: SAMPLES, deliver: true, anySource: false, cntStep: 0 }
   const session = new ReceiveSession(buffer, 64 << 10, { endpoints: 1, maxHeaps: 1024, memoryBytes, ...ends, ...what }, stats)

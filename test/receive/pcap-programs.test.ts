@@ -1,9 +1,9 @@
 // Captures of real programs, and files that are drawn: those damaged, lying and cut.
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { openReceiver } from '#dist/src/receive/index.js'
-import { run } from '../support/cli.js'
+import { CLI, run } from '../support/cli.js'
 import { need } from '../support/need.js'
 import { makeNetns, netnsUnavailable } from '../support/netns.js'
 import { spead2Python } from '../support/peer.js'
@@ -157,4 +157,19 @@ for heap in stream:
     if 'adc_samples' in changed: total += 1
 print(total)`
   expect(execFileSync(python!, ['-c', code, path], { encoding: 'utf8' })).toBe('50\n')
+})
+
+test.for([
+  ['a capture', ['--pcap']],
+  ['node:dgram', ['--backend', 'dgram', '127.0.0.1:9']],
+] as const)('%s where addresses are short (ulimit -v): the error names the limit', ([what, args], ctx) => {
+  need(ctx, process.platform === 'linux', 'needs Linux')
+  const all = [CLI, 'recv', '--memory', '3900MiB', ...args, ...(what === 'a capture' ? [file(pcapOf([]))] : [])]
+  const { status, stderr } = spawnSync('sh', ['-c', 'ulimit -v 3500000; exec "$@"', 'sh', process.execPath, ...all], {
+    encoding: 'utf8',
+  })
+  expect({ status, stderr }).toEqual({
+    status: 1,
+    stderr: expect.stringMatching(/ENOMEM \(\d+ bytes beside the \d+ in use, and RLIMIT_AS is 3584000000; raise it \(ulimit -v/),
+  })
 })

@@ -24,6 +24,24 @@ const untyped = <T>(value: unknown): T => value as T
 const TO = '127.0.0.1:7148'
 const WHOLE_48 = /whole number from 0 to 2\^48 − 1/
 
+/** Options, and the backends that would ignore them. */
+const IGNORED: readonly (readonly [option: keyof StreamOptions, value: unknown, backends: readonly string[]])[] = [
+  ['neighbourTimeoutMs', 5, ['tcp', 'dgram', 'pcap', 'memory']],
+  ['udpPath', 'io_uring', ['tcp', 'pcap', 'memory']],
+  ['segmentation', 'off', ['tcp', 'dgram', 'pcap', 'memory']],
+  ['allowFragmentation', true, ['tcp', 'pcap', 'memory']],
+  ['multicastLoop', false, ['tcp', 'pcap', 'memory']],
+  ['broadcast', true, ['tcp', 'pcap', 'memory']],
+  ['sendBufferBytes', 65536, ['pcap', 'memory', 'ibverbs', 'rdma-ud']],
+  ['ttl', 3, ['memory']],
+  ['dscp', 3, ['memory']],
+  ['sourcePort', 4000, ['memory']],
+  ['ioThreads', 2, ['dgram', 'memory']],
+  ['ibverbs', {}, ['tcp', 'dgram', 'pcap', 'memory']],
+]
+const withBackend = (backend: string, options: object): object =>
+  ({ to: backend === 'tcp' ? `tcp://${TO}` : TO, ...(backend !== 'tcp' && { backend }), ...(backend === 'pcap' && { pcapPath: '/dev/null' }), ...options }) // biome-ignore format: one line
+
 /** Options of openStream besides `to`. */
 const OPEN: readonly (readonly [what: string, options: unknown, code: string, message: RegExp])[] = [
   ['no options', undefined, 'CONFIG', /options are undefined; give an object/],
@@ -94,6 +112,8 @@ const OPEN: readonly (readonly [what: string, options: unknown, code: string, me
   ['a negative neighbour timeout', { to: TO, neighbourTimeoutMs: -1 }, 'CONFIG', /'neighbourTimeoutMs' is -1; must be a whole number from 0/],
   ['unknown udpPath', { to: TO, udpPath: 'raw' }, 'CONFIG', /'udpPath' is "raw"; must be 'auto', 'io_uring' or 'sendmmsg'/],
   ['udpPath of another backend', { to: TO, backend: 'dgram', udpPath: 'io_uring' }, 'CONFIG', /udpPath is only for backend 'udp', not 'dgram'/],
+  ...IGNORED.flatMap(([name, value, backends]) => backends.map((backend) => [`${name} with ${backend}, which would ignore it`, withBackend(backend, { [name]: value }), 'CONFIG', new RegExp(`^${name} is (only for backends? '.*', not '${backend}'|of (UDP|multicast groups).*); leave it out`)] as const)),
+  ...['[fe80::1]:7148', '[ff12::1]:7148'].map((to) => [`${to} without a zone, by dgram`, { to, backend: 'dgram' }, 'INTERFACE', /is link-local, it needs an interface: give one as option, or as zone/] as const),
   ['unknown segmentation', { to: TO, segmentation: 'on' }, 'CONFIG', /'segmentation' is "on"; must be 'auto' or 'off'/],
   ...['repeatPointers', 'multicastLoop', 'allowFragmentation', 'debug'].map((name) => [`${name} that is no boolean`, { to: TO, [name]: 'yes' }, 'CONFIG', new RegExp(`'${name}' is "yes"; must be true or false`)] as const),
 ] // biome-ignore format: a table

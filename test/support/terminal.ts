@@ -19,6 +19,8 @@ export interface Terminal {
   shows(pattern: RegExp): Promise<string>
   press(...keys: string[]): void
   resize(columns: number, rows: number): void
+  /** Takes the terminal away from the programs in it. */
+  close(): void
   /** Whether the other screen is shown, the cursor is, and long lines wrap. */
   readonly state: { readonly alternate: boolean; readonly cursor: boolean; readonly wraps: boolean }
   /** stty -a, before and after the last program; after it is empty while the program runs. */
@@ -39,7 +41,12 @@ export function openTerminal(columns: number, rows: number, environment = ''): T
     return stdout
   }
   tmux('new-session', '-d', '-x', `${columns}`, '-y', `${rows}`, 'bash --norc')
-  onTestFinished(() => void tmux('kill-server'))
+  let open = true
+  const close = (): void => {
+    if (open) tmux('kill-server')
+    open = false
+  }
+  onTestFinished(close)
   const screen = (): string[] => tmux('capture-pane', '-p').replace(/\n$/, '').split('\n')
   const shows = async (pattern: RegExp): Promise<string> => {
     for (let waited = 0; waited < 20_000; waited += 100) {
@@ -67,6 +74,7 @@ export function openTerminal(columns: number, rows: number, environment = ''): T
     screen,
     shows,
     press: (...keys) => void tmux('send-keys', ...keys),
+    close,
     resize: (x, y) => void tmux('resize-window', '-x', `${x}`, '-y', `${y}`),
     get state() {
       const [alternate, cursor, wraps] = tmux('display', '-p', '#{alternate_on} #{cursor_flag} #{wrap_flag}').trim().split(' ')

@@ -8,7 +8,7 @@ import { expect, onTestFinished, test } from 'vitest'
 import { mapReceiveMemory } from '#dist/ffi/socket/recvmmsg.js'
 import { TcpListener } from '#dist/ffi/socket/tcp-intake.js'
 import { openReceiver } from '#dist/src/receive/index.js'
-import { ReceiveSession, SESSION_BYTES, STAT, STAT_NAMES, type StatName } from '#dist/src/receive/session.js'
+import { ReceiveSession, SESSION_BYTES, STAT, type StatName, statWords } from '#dist/src/receive/session.js'
 import { TCP_ARENA_BYTES, TcpSource } from '#dist/src/receive/tcp-source.js'
 import { freePort, start } from '../receive/support.js'
 import { need } from '../support/need.js'
@@ -86,7 +86,7 @@ test('a connection idle for a minute gives way where there are too many, and one
   const port = await freePort()
   const listener = new TcpListener({ family: 4, bytes: Uint8Array.of(127, 0, 0, 1), port }, 0)
   onTestFinished(() => listener.close())
-  const stats = new Float64Array(STAT_NAMES.length)
+  const stats = new Float64Array(statWords(1))
   const told: string[] = []
   let now = 0
   const memory = mapReceiveMemory((1 << 20) + SESSION_BYTES, TCP_ARENA_BYTES)

@@ -84,8 +84,8 @@ packetSizeBytes, heaps, payloadBytes, seconds, payloadBytesPerSecond, packetsPer
 udpBytes (warm-up included), warmupHeaps, heapsFailed, heapsSuspect, refused (the kernel had no room, or an ICMP error came; sent
 again), interrupted (cut short), stats }].
 
-JSON of --json-stream: as of send, warm-ups included; the end is the object of --json. With --agent an object for each run as it ends, and one
-for the summary.
+JSON of --json-stream: as of send, warm-ups included; the end is the object of --json. With --agent the start, an object
+of kind step for each run as it ends, and the end.
 
 JSON with --agent: agent, transport, packetSizeBytes, secondsOfRun, accuracyPercent, confirm, interrupted, sizes: [{ heapSizeBytes, packetSizeBytes,
 rate, payloadRate, frameRate, wireRate (bytes a second), confirmed, limitedBy (none, way, queue, receiver-socket, receiver-memory,

@@ -1,7 +1,7 @@
+import { showLine } from '../common/progress.js'
 import { binaryBytes, bytesPerSecond, clock, count } from '../common/table.js'
 import type { Tally } from '../common/tally.js'
 import type { BenchFlags } from './flags.js'
-import { showLine } from './live-line.js'
 
 /** The rate is that of the latest time of this length, or longer. */
 const SPAN_MS = 1000

@@ -4,18 +4,26 @@ import { oweResult } from './print.js'
 import type { Tally } from './tally.js'
 import { callAt } from './timer.js'
 
-/** Calls `first` at the first SIGINT or SIGTERM, and ends the process with 130 at the second. Returns a function that undoes it. */
+/**
+ * Calls `first` at the first SIGINT, SIGTERM or SIGHUP, and ends the process with 130 at the next SIGINT or SIGTERM. A terminal that closes sends
+ * SIGHUP twice, by the kernel and by the shell. Returns a function that undoes it.
+ */
 export function onInterrupt(first: () => void): () => void {
   oweResult()
   let seen = false
-  const handler = (): void => {
-    if (seen) process.exit(EXIT_INTERRUPTED)
+  const handler = (signal: NodeJS.Signals): void => {
+    if (seen && signal !== 'SIGHUP') process.exit(EXIT_INTERRUPTED)
+    if (seen) return
     seen = true
     first()
   }
-  process.on('SIGINT', handler).on('SIGTERM', handler)
-  return () => process.off('SIGINT', handler).off('SIGTERM', handler)
+  for (const signal of SIGNALS) process.on(signal, handler)
+  return () => {
+    for (const signal of SIGNALS) process.off(signal, handler)
+  }
 }
+
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
 /**
  * Gives queued heaps `seconds` to go once `stopping` aborts; then they are cut off and counted as dropped. Returns a function that undoes

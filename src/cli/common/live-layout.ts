@@ -13,7 +13,7 @@ export interface LiveContent {
   readonly table?: (most: number) => LiveTable
 }
 
-interface LiveTable {
+export interface LiveTable {
   readonly head: readonly string[]
   /** Each has a cell for each head. The first two columns stand flush left. */
   readonly rows: readonly (readonly string[])[]

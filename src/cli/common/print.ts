@@ -3,6 +3,7 @@
  * cells of table.ts.
  */
 import { jsonText, printable } from '../../errors.js'
+import { isInForeground, terminalIsSlow } from './terminal.js'
 
 /** The kind of a message; a listener may show each kind in its own way. */
 export type MessageKind = 'message' | 'warning' | 'path-change'
@@ -26,7 +27,7 @@ export function rewritesLines(): boolean {
 export function say(line: string, kind: MessageKind = 'message'): void {
   const shown = printable(line)
   if (listener?.(shown, kind)) return
-  process.stderr.write(`${rewritesLines() ? CLEAR : ''}${shown}\n`)
+  process.stderr.write(`${rewritesLines() && isInForeground() ? CLEAR : ''}${shown}\n`)
 }
 
 /** Writes a line on standard output. */
@@ -34,9 +35,12 @@ export function sayOut(line: string): void {
   process.stdout.write(`${printable(line)}\n`)
 }
 
-/** Writes the progress in place of what stood there; '' clears it. Writes nothing where nothing can be replaced. */
+/**
+ * Writes the progress in place of what stood there; '' clears it. Writes nothing where nothing can be replaced, where the shell has the screen,
+ * or while the terminal takes nothing.
+ */
 export function sayProgress(line: string): void {
-  if (rewritesLines()) process.stderr.write(`${CLEAR}${printable(line)}`)
+  if (rewritesLines() && isInForeground() && (line === '' || !terminalIsSlow())) process.stderr.write(`${CLEAR}${printable(line)}`)
 }
 
 /** Writes the one object of `--json` on standard output. */

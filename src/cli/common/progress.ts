@@ -17,14 +17,25 @@ export interface ProgressState {
 
 const EVERY_MS = 250
 
-/** Asks `state` four times a second. Returns a function that ends it and clears the line. */
-export function showProgress(what: string, state: () => ProgressState): () => void {
+/** Shows a line four times a second. Returns a function that ends it and clears the line. */
+export function showLine(text: () => string): () => void {
   const { stderr } = process
   if (!rewritesLines()) return () => undefined
+  const show = (): void => sayProgress(cut(printable(text()), Math.max(1, (stderr.columns || 80) - 1)))
+  const timer = setInterval(show, EVERY_MS)
+  timer.unref()
+  return () => {
+    clearInterval(timer)
+    sayProgress('')
+  }
+}
+
+/** Asks `state` four times a second. Returns a function that ends it and clears the line. */
+export function showProgress(what: string, state: () => ProgressState): () => void {
   const start = performance.now()
   let lastAt = start
   let lastBytes = 0
-  const timer = setInterval(() => {
+  return showLine(() => {
     const now = performance.now()
     const { heaps, payloadBytes, totalBytes, failed, notes = [] } = state()
     const parts = [`${what} ${many(heaps, 'heap')}`, bytesPerSecond(((payloadBytes - lastBytes) / (now - lastAt)) * 1000)]
@@ -34,13 +45,8 @@ export function showProgress(what: string, state: () => ProgressState): () => vo
     }
     if (failed > 0) parts.push(`${count(failed)} failed`)
     parts.push(...notes)
-    sayProgress(cut(printable(parts.join(', ')), Math.max(1, (stderr.columns || 80) - 1)))
     lastAt = now
     lastBytes = payloadBytes
-  }, EVERY_MS)
-  timer.unref()
-  return () => {
-    clearInterval(timer)
-    sayProgress('')
-  }
+    return parts.join(', ')
+  })
 }

@@ -1,6 +1,7 @@
 /** A run that receives, as it is shown while it lasts. */
-import type { Receiver, ReceiverStats } from '../../receive/index.js'
+import type { Receiver, ReceiverEndpointCounters, ReceiverStats } from '../../receive/index.js'
 import { perSecond, type Totals } from './interval.js'
+import type { LiveTable } from './live-layout.js'
 import type { LineColumn, Subject } from './subject.js'
 import { bitsPerSecond, bytes, bytesPerSecond, count, many } from './table.js'
 
@@ -36,6 +37,30 @@ const COLUMNS: readonly LineColumn[] = [
   { head: 'dropped', width: 7, cell: ({ rose }) => known(rose.droppedByKernel!) },
 ]
 
+const lostAt = ({ heapsIncomplete, heapsCorrupt, droppedByKernel, malformed }: ReceiverEndpointCounters): number =>
+  heapsIncomplete + heapsCorrupt + malformed + (droppedByKernel || 0)
+
+/** A row for each endpoint: all in their order where there is room, else those that lost the most before the others. */
+function endpointTable(receiver: Receiver, most: number): LiveTable {
+  const all = [...receiver.stats({ endpoints: true }).endpoints.entries()]
+  const shown = all.length <= most ? all : all.toSorted(([, a], [, b]) => lostAt(b) - lostAt(a)).slice(0, most)
+  return {
+    // Short, so that an IPv4 endpoint stands there whole beside large numbers on 80 columns.
+    head: ['#', 'endpoint', 'heaps', 'payload', 'incompl.', 'corrupt', 'dropped'],
+    rows: shown.map(([i, { endpoint, heaps, payloadBytes, heapsIncomplete, heapsCorrupt, droppedByKernel }]) => [
+      `${i}`,
+      endpoint,
+      count(heaps),
+      bytes(payloadBytes),
+      count(heapsIncomplete),
+      count(heapsCorrupt),
+      known(droppedByKernel),
+    ]),
+    more: all.length - shown.length,
+    noun: 'endpoint',
+  }
+}
+
 export function receiving(receiver: Receiver): Subject {
   const { endpoints } = receiver
   const { backend, backendReason, receiveBufferBytes } = receiver.stats()
@@ -69,6 +94,7 @@ export function receiving(receiver: Receiver): Subject {
           ['socket buffer', bytes(receiveBufferBytes)],
           ['groups rejoined', count(stats.groupsRejoined)],
         ],
+        ...(endpoints.length > 0 && { table: (most) => endpointTable(receiver, most) }),
       }
     },
     progress: [

@@ -6,6 +6,7 @@ import { listenToMessages, type MessageKind, say } from './print.js'
 import { showProgress } from './progress.js'
 import { checkReportFlags, type ReportFlags } from './run-flags.js'
 import type { Display, Subject } from './subject.js'
+import { waitForTerminal } from './terminal.js'
 
 /**
  * | state   | legal                | next                              |
@@ -54,6 +55,7 @@ export class Watch {
           for (const display of this.#displays) display.interval?.(interval)
         },
       )
+    waitForTerminal(false)
     this.state = 'running'
   }
 
@@ -70,6 +72,7 @@ export class Watch {
     listenToMessages(undefined)
     this.#intervals?.stop()
     for (const display of this.#displays) display.end?.()
+    waitForTerminal(true)
   }
 }
 

@@ -85,7 +85,8 @@ With --json, --values and --descriptors print on standard error.
 JSON: heaps (complete ones with data), heapsIncomplete, heapsCorrupt, payloadBytes (item data), packets, seconds (first packet to
 last), items, sha256 (of the item's bytes as --output has them; null where there are several files), and reason (stop, heaps, end, timeout,
 interrupted, output), bytes, heapsMissing,
-duplicates, malformed, droppedByKernel, outputBytes, outputLeftOut, outputError (what write failed, and where the file ends), outputFiles …
+duplicates, malformed, droppedByKernel, outputBytes, outputLeftOut, outputError (what write failed, and where the file ends), outputFiles …;
+of several endpoints also endpoints: [{ endpoint, packets, bytes, heaps, heapsIncomplete, heapsCorrupt, droppedByKernel, … }].
 
 JSON of --json-stream, an object a line: { kind: "start", … }, { kind: "interval", startSeconds, endSeconds, heaps, heapsIncomplete,
 payloadBytes, packets, droppedByKernel, … (of that time; they sum to the end's) }, { kind: "event", type, atSeconds, message },

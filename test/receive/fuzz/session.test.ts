@@ -6,7 +6,7 @@
 import { mkdirSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
-import { ReceiveSession, type SessionOptions, STAT, STAT_NAMES } from '#dist/src/receive/session.js'
+import { ReceiveSession, type SessionOptions, STAT, statWords } from '#dist/src/receive/session.js'
 import { Conversation, Draw, type FuzzPacket, SENDERS } from './conversation.js'
 
 const FIRST_SEED = Number(process.env.FUZZ_SEED ?? 1)
@@ -39,8 +39,8 @@ function run(seed: number, packets: readonly FuzzPacket[]): number {
   const draw = new Draw(seed ^ 0x5bd1e995)
   const buffer = new ArrayBuffer(FREE_AT + draw.of([2 << 20, 8 << 20]))
   const u8 = new Uint8Array(buffer)
-  const stats = new Float64Array(STAT_NAMES.length)
   const options = optionsOf(draw)
+  const stats = new Float64Array(statWords(options.endpoints))
   const session = new ReceiveSession(buffer, FREE_AT, options, stats)
   let delivered = 0
   session.start(0)
@@ -51,8 +51,9 @@ function run(seed: number, packets: readonly FuzzPacket[]): number {
     // Datagrams lie at any offset after those that came with them.
     const at = draw.below(FREE_AT - bytes.length)
     u8.set(bytes, at)
-    session.message()
-    session.packet(at, bytes.length, sender + SENDERS * draw.below(ports), sender & 1 & (options.endpoints - 1))
+    const endpoint = sender & 1 & (options.endpoints - 1)
+    session.message(endpoint)
+    session.packet(at, bytes.length, sender + SENDERS * draw.below(ports), endpoint)
     delivered += session.outbox.splice(0).length
     session.arrived(now)
     const quiet = draw.chance(0.05)

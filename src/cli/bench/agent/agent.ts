@@ -4,6 +4,7 @@ import { SpeadcastError } from '../../../errors.js'
 import { complain } from '../../common/exit.js'
 import { onInterrupt } from '../../common/interrupt.js'
 import { printJson, say } from '../../common/print.js'
+import { waitForTerminal } from '../../common/terminal.js'
 import type { AgentFlags } from './flags.js'
 import { LineChannel } from './line-channel.js'
 import { bareAddress, endpointOf, parseListen } from './place.js'
@@ -19,6 +20,7 @@ const DEFAULT_MEMORY_BYTES = 256 << 20
 export async function runAgent(flags: AgentFlags): Promise<void> {
   const stopping = new AbortController()
   const undo = onInterrupt(() => stopping.abort())
+  waitForTerminal(false)
   try {
     const { host, port } = parseListen(flags.listen)
     const agent = new Agent(limitsOf(flags), stopping.signal)
@@ -27,6 +29,7 @@ export async function runAgent(flags: AgentFlags): Promise<void> {
   } catch (error) {
     complain('bench agent', error)
   } finally {
+    waitForTerminal(true)
     undo()
   }
 }

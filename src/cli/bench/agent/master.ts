@@ -4,10 +4,11 @@ import { parseRate } from '../../../index.js'
 import { complain, EXIT_FAILED } from '../../common/exit.js'
 import { onInterrupt } from '../../common/interrupt.js'
 import { printJson, say } from '../../common/print.js'
+import { showLine } from '../../common/progress.js'
 import { binaryBytes, clock, count } from '../../common/table.js'
 import { Tally } from '../../common/tally.js'
+import { waitForTerminal } from '../../common/terminal.js'
 import type { BenchFlags } from '../flags.js'
-import { showLine } from '../live-line.js'
 import { Bursts } from './bursts.js'
 import { checkAgentFlags } from './check.js'
 import { Control } from './control.js'
@@ -31,11 +32,11 @@ export async function runMaster(endpoint: string, flags: BenchFlags, given: (opt
     say('interrupted: ending with what was found so far; again to end at once')
     stopping.abort()
   })
-  const master = new Master(flags, given('sizes') ? flags.sizes : DEFAULT_SIZES, stopping.signal)
+  const master = new Master(endpoint, flags, given('sizes') ? flags.sizes : DEFAULT_SIZES, stopping.signal)
   let failure: unknown
   try {
     checkAgentFlags(endpoint, flags, given)
-    await master.run(endpoint)
+    await master.run()
   } catch (error) {
     failure = error
   }
@@ -44,6 +45,7 @@ export async function runMaster(endpoint: string, flags: BenchFlags, given: (opt
   if (found.length > 0 || failure === undefined) {
     try {
       const report = { endpoint, flags, found, interrupted: stopping.signal.aborted }
+      master.printStart()
       reportSearch(report)
       if (found.length > 0) await writePage(report)
     } catch (error) {
@@ -59,26 +61,30 @@ export async function runMaster(endpoint: string, flags: BenchFlags, given: (opt
 
 class Master {
   readonly found: Found[] = []
+  readonly #endpoint: string
   readonly #flags: BenchFlags
   readonly #sizes: readonly number[]
   readonly #stopping: AbortSignal
   readonly #tally = new Tally('bench')
   #steps = 0
   #line = ''
+  #startIsPrinted = false
   #nextCnt = 1
 
-  constructor(flags: BenchFlags, sizes: readonly number[], stopping: AbortSignal) {
+  constructor(endpoint: string, flags: BenchFlags, sizes: readonly number[], stopping: AbortSignal) {
+    this.#endpoint = endpoint
     this.#flags = flags
     this.#sizes = sizes
     this.#stopping = stopping
   }
 
-  async run(endpoint: string): Promise<void> {
-    const place = parsePlace('--to', endpoint)
+  async run(): Promise<void> {
+    const place = parsePlace('--to', this.#endpoint)
     const control = await Control.connect(
       { ...place, transport: this.#flags.backend === 'tcp' ? 'tcp' : place.transport },
       this.#stopping,
     )
+    waitForTerminal(false)
     const hide = showLine(() => this.#line)
     const tcp = place.transport === 'tcp' || this.#flags.backend === 'tcp'
     try {
@@ -91,6 +97,7 @@ class Master {
       if (!this.#stopping.aborted) throw error
     } finally {
       hide()
+      waitForTerminal(true)
       control.close()
     }
   }
@@ -129,6 +136,7 @@ class Master {
         steps.push(step)
         this.#steps++
         say(describeStep(step))
+        this.printStart()
         if (flags.jsonStream) printJson({ kind: 'step', ...step })
         const again = bursts.note(step)
         if (again !== undefined) {
@@ -150,6 +158,23 @@ class Master {
       if (steps.length > 0)
         this.found.push(foundOf({ transport: tcp ? 'tcp' : 'udp', heapSizeBytes, packetSizeBytes, steps }, search))
     }
+  }
+
+  /** Prints the start of --json-stream, once. */
+  printStart(): void {
+    const { seconds, accuracy, confirm, jsonStream } = this.#flags
+    if (!jsonStream || this.#startIsPrinted) return
+    this.#startIsPrinted = true
+    printJson({
+      kind: 'start',
+      command: 'bench',
+      date: new Date().toISOString(),
+      agent: this.#endpoint,
+      sizes: this.#sizes,
+      secondsOfRun: seconds,
+      accuracyPercent: accuracy,
+      confirm,
+    })
   }
 
   #secondsLeft(stepsOfThis: number): number {

@@ -1,7 +1,7 @@
 /** Reports a search's findings as a table, JSON and a page. */
 import { writeFileSync } from 'node:fs'
 import { SpeadcastError } from '../../../errors.js'
-import { printJson, say } from '../../common/print.js'
+import { printSummary, say } from '../../common/print.js'
 import { binaryBytes, columns, table } from '../../common/table.js'
 import { messageOf } from './protocol.js'
 import { noteOf, rateText, type SearchReport, transportOf } from './search-report.js'
@@ -10,9 +10,8 @@ import { noteOf, rateText, type SearchReport, transportOf } from './search-repor
 export function reportSearch(report: SearchReport): void {
   const { flags, found } = report
   const summary = summaryOf(report)
-  if (flags.jsonStream) printJson({ kind: 'summary', ...summary })
-  else if (flags.json) printJson(summary)
-  else if (found.length === 0) process.stdout.write('nothing was measured\n')
+  if (printSummary(flags, summary)) return
+  if (found.length === 0) process.stdout.write('nothing was measured\n')
   else process.stdout.write(`${heading(report)}\n${sizes(report)}`)
 }
 
