@@ -52,6 +52,7 @@ const HEAVY = [
   ...[
     'descriptor-timer',
     'descriptors',
+    'events',
     'evidence',
     'host-changes',
     'legs',

@@ -79,6 +79,8 @@ export {
 export type { StreamCounters } from './stats.js'
 export type { Batch, BatchOptions } from './stream/batch.js'
 export type { CloseOptions, CloseReport, SendOptions, StreamStats } from './stream/calls.js'
+export type { StreamEventKind } from './stream/event-kinds.js'
+export type { EventFacts, EventOptions, StreamEvent } from './stream/events.js'
 export { IoThread, type IoThreadOptions } from './stream/io-thread.js'
 export { openStream } from './stream/open.js'
 export {

@@ -24,6 +24,7 @@ type Undefaulted =
   | 'pcapPath'
   | 'memory'
   | 'onPathChange'
+  | 'lagBoundSeconds'
   | 'sendBufferBytes'
   | 'tcp'
   | 'socket'
@@ -50,6 +51,12 @@ const whole = (low: number, high: number, unit: string) => {
     v.check((n) => Number.isInteger(n) && n >= low && n <= high, message),
   )
 }
+
+const seconds = (low: number) =>
+  v.pipe(
+    v.number('must be a number of seconds'),
+    v.check((n) => n >= low && n <= 3600, `must be from ${low} to 3600 (seconds)`),
+  )
 
 const choice = <const T extends readonly string[]>(names: T) => v.picklist(names, `must be ${oneOf(names)}`)
 
@@ -225,13 +232,8 @@ const schema = v.strictObject({
     ),
     DEFAULTS.burstRateRatio,
   ),
-  catchUpSeconds: v.optional(
-    v.pipe(
-      v.number('must be a number of seconds'),
-      v.check((seconds) => seconds >= 0 && seconds <= 3600, 'must be from 0 to 3600 (seconds)'),
-    ),
-    DEFAULTS.catchUpSeconds,
-  ),
+  catchUpSeconds: v.optional(seconds(0), DEFAULTS.catchUpSeconds),
+  lagBoundSeconds: v.optional(seconds(1e-6)),
   ttl: v.optional(whole(0, 255, 'hops')),
   multicastLoop: v.optional(yesOrNo, true),
   dscp: v.optional(whole(0, 63, 'DSCP value')),

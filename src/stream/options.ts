@@ -259,6 +259,12 @@ export interface StreamOptions<Bits extends number = number> {
    * does. A delay while batches are queued is made up whatever its length. Default 0.05.
    */
   catchUpSeconds?: number
+  /**
+   * Tells of a 'lag' event (`stream.events`) when packets go later than this after they were due, and again when they are late by less than half
+   * of it. For streams whose rate this program keeps. It is looked at whenever a send settles and 10 times a second, and only while somebody
+   * listens. Default: nobody is told.
+   */
+  lagBoundSeconds?: number
   /** TTL or hop limit. 0 is for multicast alone, and keeps packets on this host. Default: the system's, 1 for multicast. */
   ttl?: number
   /**

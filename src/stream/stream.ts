@@ -29,6 +29,7 @@ import type { CloseOptions, CloseReport, SendOptions, StreamStats } from './call
 import type { StreamConfig } from './config.js'
 import { Descriptors } from './descriptors.js'
 import { Ending } from './ending.js'
+import type { EventOptions, StreamEvent } from './events.js'
 import { Failures } from './failures.js'
 import { checksumOf, Lane, Lanes, reportIfOverwritten } from './lanes.js'
 import type { StreamParts } from './parts.js'
@@ -118,7 +119,8 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
       batches: this.#batches,
       prepared,
     })
-    news.follow(this, driver, config.onPathChange)
+    const { onPathChange, lagBoundSeconds } = config
+    news.follow({ stream: this, driver, onPathChange, submissions: this.#submissions, counters: ring.counters, lagBoundSeconds })
     driver.start(this.#submissions)
   }
 
@@ -342,6 +344,16 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
       queuedBytes: this.#submissions.bound.bytes,
       states: { ...this.#ownStates, ...this.#driver.states },
     }
+  }
+
+  /**
+   * What happens to the stream from now on: links, routes, addresses and queues that change, delays, recoveries. The iteration ends with the
+   * stream and does not keep the process alive. A reader who falls behind by 256 events loses the oldest; the next event says how many.
+   * @throws ERR_SPEADCAST_CONFIG; the iteration throws signal.reason
+   * @example for await (const { kind, message } of stream.events({ kinds: ['link', 'route'] })) console.warn(kind, message)
+   */
+  events(options: EventOptions = {}): AsyncIterableIterator<StreamEvent> {
+    return this.#submissions.news.events.reader(options)
   }
 
   /** @internal */

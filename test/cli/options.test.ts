@@ -126,6 +126,7 @@ const ROWS: Readonly<Record<string, Row | Elsewhere>> = {
   '--rate-method': { without: [...THREE, ...PACED, '--rate-method', 'sw'], args: [...THREE, ...PACED, '--rate-method', 'kernel'], look: refused, before: 0, after: [2, expect.stringMatching(/pacing by the kernel needs --backend udp/)] },
   '--rate-basis': { without: [...THREE, ...PACED], args: [...THREE, ...PACED, '--rate-basis', 'wire'], look: ({ json }) => json.rate!.basis, before: 'udp', after: 'wire' },
   '--catch-up': { args: [...PACED, '--catch-up', '-1'], look: refused, before: 0, after: [2, expect.stringMatching(/--catch-up <SECONDS>' argument '-1' is invalid/)], sets: ['--catch-up', '0'] },
+  '--lag-bound': { args: [...PACED, '--lag-bound', '0'], look: refused, before: 0, after: [2, expect.stringMatching(/--lag-bound <SECONDS>' argument '0' is invalid/)], sets: ['--lag-bound', '0.2'] },
   '--poll': { args: ['--backend', 'udp', '--poll', 'busy'], look: refused, before: 0, after: onlyFor('--poll is for --backend ibverbs and rdma-ud') },
   '--poll-microseconds': { args: ['--backend', 'udp', '--poll-microseconds', '9'], look: refused, before: 0, after: onlyFor('--poll-microseconds is for --backend ibverbs and rdma-ud') },
   '--queue-depth': { args: ['--backend', 'udp', '--queue-depth', '64'], look: refused, before: 0, after: onlyFor('--queue-depth is for --backend ibverbs and rdma-ud') },

@@ -127,6 +127,11 @@ export function sendCommand(): Command {
         .choices(['auto', 'sw', 'kernel', 'hw'])
         .default('auto'),
     )
+    .option(
+      '--lag-bound <SECONDS>',
+      'say when packets go later than that after --rate had them due, and when they are in time again',
+      seconds(1e-6),
+    )
   addTransportOptions(send)
   addLengthOptions(send.optionsGroup('Heaps:')).optionsGroup('Transport:')
   send
@@ -174,7 +179,8 @@ took) }. After a failure also error (speadcast --help).
 
 JSON of --json-stream, an object a line: { kind: "start", command, date, intervalSeconds, endpoints, … (what was chosen) }, { kind:
 "interval", startSeconds, endSeconds, heaps, heapsFailed, heapsSuspect, payloadBytes, packets, … (of that time; they sum to the end's),
-lagSeconds, bytesBehind }, { kind: "event", type ("path-change", "warning", "message"), atSeconds, message }, { kind: "end", … (as --json) }.
+lagSeconds, bytesBehind }, { kind: "event", type ("warning", "message", or what happened to the stream: "link", "route",
+"address", "queue" …), atSeconds, message, of the latter time, before, after, inFlight, queuedBytes too }, { kind: "end", … (as --json) }.
 
 Examples:
   speadcast send 239.10.0.1:7148 --interface eth0 --ttl 4 --rate 10Gbps -p 8972

@@ -21,6 +21,7 @@ export interface SendFlags extends TransportFlags, LengthFlags, ReportFlags {
   readonly burst: number
   readonly burstRateRatio: number
   readonly catchUp: number
+  readonly lagBound?: number
   readonly rateMethod: 'auto' | 'sw' | 'kernel' | 'hw'
   readonly heapAddressBits: number
   readonly bugCompat?: number

@@ -67,6 +67,7 @@ export function streamOptions(endpoints: readonly string[], flags: SendFlags): S
     burstBytes: flags.burst,
     burstRateRatio: flags.burstRateRatio,
     catchUpSeconds: flags.catchUp,
+    ...(flags.lagBound !== undefined && { lagBoundSeconds: flags.lagBound }),
     // A heap that is refused would be lost.
     ...(flags.maxQueued !== undefined && { maxQueuedBytes: flags.maxQueued, queueFull: 'wait' as const }),
     ...transportOptions(flags),

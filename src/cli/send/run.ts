@@ -1,5 +1,5 @@
 /** Runs `speadcast send`: opens a stream by the options, sends heaps of the pattern or of the input, and ends in order. */
-import { openStream, type PathChange, type Stream } from '../../index.js'
+import { openStream, type Stream } from '../../index.js'
 import { withAlternatives } from '../common/alternatives.js'
 import { complain, usageError } from '../common/exit.js'
 import { cutOffAfter, onInterrupt } from '../common/interrupt.js'
@@ -10,6 +10,7 @@ import { SubstreamTally } from '../common/substream-tally.js'
 import { Tally } from '../common/tally.js'
 import { callAt } from '../common/timer.js'
 import { Watch } from '../common/watch.js'
+import { tellEvents } from './events.js'
 import type { SendFlags } from './flags.js'
 import { batchHeapsOf, inputSource, patternSource } from './heaps.js'
 import { type Input, openInput } from './input.js'
@@ -31,8 +32,7 @@ export async function runSend(endpoints: string[], flags: SendFlags): Promise<vo
     const input = flags.input === undefined ? undefined : await openInput(flags.input)
     if (input && !input.live && endless(flags))
       throw usageError(`--forever: ${flags.input} is a file, which ends; without -n all of it is sent, once`)
-    const onPathChange = ({ what }: PathChange) => say(`speadcast send: ${what}`, 'path-change')
-    stream = await openStream({ ...streamOptions(endpoints, flags), onPathChange })
+    stream = await openStream(streamOptions(endpoints, flags))
     await send(stream, { flags, input, stopping: stopping.signal, watch })
   } catch (error) {
     complain('send', await withAlternatives(error, endpoints, flags))
@@ -66,6 +66,7 @@ async function send(stream: Stream, { flags, input, stopping, watch }: Run): Pro
   stopping.addEventListener('abort', () =>
     say(`interrupted: sending what is queued, for ${flags.deadline} s at most; again to end at once`),
   )
+  const told = tellEvents(stream)
   const settledInTime = cutOffAfter(stream, tally, ending, flags.deadline)
   await watch.start(
     sending({
@@ -111,6 +112,7 @@ async function send(stream: Stream, { flags, input, stopping, watch }: Run): Pro
   await stream.close().catch((error) => {
     failure ??= error
   })
+  await told
   watch.end(sendingTotals(stream, tally))
   const seconds = tally.heaps > 0 ? (tally.lastAt - startedAt) / 1000 : 0
   reportSend(stream, tally, flags, {
