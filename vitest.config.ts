@@ -17,6 +17,7 @@ const HEAVY = [
   'cli/recv',
   'cli/recv-options',
   'cli/transport-flags',
+  'cli/service',
   'cli/usage',
   'interop/cli-items',
   'project/bootstrap',

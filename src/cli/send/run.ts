@@ -6,6 +6,7 @@ import { cutOffAfter, onInterrupt } from '../common/interrupt.js'
 import { say } from '../common/print.js'
 import { checkLengthFlags, heapsOf } from '../common/run-flags.js'
 import { sending, sendingTotals } from '../common/sending.js'
+import { type Served, Service } from '../common/service.js'
 import { SubstreamTally } from '../common/substream-tally.js'
 import { Tally } from '../common/tally.js'
 import { callAt } from '../common/timer.js'
@@ -22,7 +23,11 @@ const DEFAULT_HEAPS = 1000
 
 export async function runSend(endpoints: string[], flags: SendFlags): Promise<void> {
   const stopping = new AbortController()
-  const undo = onInterrupt(() => stopping.abort())
+  let service: Service | undefined
+  const undo = onInterrupt(() => {
+    service?.stopping()
+    stopping.abort()
+  })
   let stream: Stream | undefined
   let watch: Watch | undefined
   try {
@@ -32,13 +37,15 @@ export async function runSend(endpoints: string[], flags: SendFlags): Promise<vo
     const input = flags.input === undefined ? undefined : await openInput(flags.input)
     if (input && !input.live && endless(flags))
       throw usageError(`--forever: ${flags.input} is a file, which ends; without -n all of it is sent, once`)
+    service = await Service.open('send')
     stream = await openStream(streamOptions(endpoints, flags))
-    await send(stream, { flags, input, stopping: stopping.signal, watch })
+    await send(stream, { flags, input, stopping: stopping.signal, watch, service })
   } catch (error) {
     complain('send', await withAlternatives(error, endpoints, flags))
   } finally {
     await stream?.destroy()
     watch?.close()
+    service?.close()
     undo()
   }
 }
@@ -50,9 +57,10 @@ interface Run {
   readonly input: Input | undefined
   readonly stopping: AbortSignal
   readonly watch: Watch
+  readonly service: Service
 }
 
-async function send(stream: Stream, { flags, input, stopping, watch }: Run): Promise<void> {
+async function send(stream: Stream, { flags, input, stopping, watch, service }: Run): Promise<void> {
   const tally = new Tally('send')
   tally.substreams = new SubstreamTally(stream.endpoints.length)
   const { batches, groupMode, seconds: limit } = flags
@@ -86,6 +94,7 @@ async function send(stream: Stream, { flags, input, stopping, watch }: Run): Pro
     }),
   )
 
+  service.ready(served(stream, tally, flags))
   const cpuBefore = process.cpuUsage()
   const startedAt = performance.now()
   const undoLimit = limit === undefined ? () => undefined : callAt(startedAt + limit * 1000, () => over.abort())
@@ -123,6 +132,21 @@ async function send(stream: Stream, { flags, input, stopping, watch }: Run): Pro
     cpuSeconds: (user + system) / 1e6,
     failure,
   })
+}
+
+/** The stream as the service manager is told of it. At a low rate the packets of a burst are far apart. */
+function served(stream: Stream, tally: Tally, flags: SendFlags): Served {
+  const { rateBytesPerSecond } = stream
+  return {
+    what: 'sent',
+    totals: () => sendingTotals(stream, tally),
+    moved() {
+      const { packets, packetsFailed, heapsSent, heapsFailed } = stream.stats()
+      return packets + packetsFailed + heapsSent + heapsFailed
+    },
+    idle: () => stream.stats().inFlight === 0,
+    patienceSeconds: rateBytesPerSecond > 0 ? (2 * (flags.burst + packetSizeBytes(flags))) / rateBytesPerSecond : 0,
+  }
 }
 
 /** Not AbortSignal.any: Node 20 may collect its signal while somebody still asks it. */
