@@ -1,7 +1,7 @@
 /** The options of `speadcast send`. Its action loads run.ts. */
 
 import { Command, Option } from 'commander'
-import { bugCompatFlags } from '../common/arguments.js'
+import { bugCompatFlags, senderIndex } from '../common/arguments.js'
 import { footer } from '../common/help.js'
 import { byteCount, counter, decimal, milliseconds, seconds, wholeNumber } from '../common/quantity.js'
 import { addLengthOptions, addReportOptions } from '../common/run-flags.js'
@@ -71,6 +71,19 @@ export function sendCommand(): Command {
     )
     .option('--first-cnt <N>', 'heap cnt of the first heap, descriptors included', counter, 1)
     .option('--cnt-step <N>', 'from one heap cnt to the next', counter, 1)
+    .optionsGroup('Several senders:')
+    .addOption(
+      new Option('--index <I>', 'which of several senders of one stream this is, from 0 up: a number, or a name that ends in -I')
+        .argParser(senderIndex)
+        .env('SPEADCAST_INDEX'),
+    )
+    .addOption(
+      new Option('--of <N>', 'how many there are; the heap cnts of --first-cnt and --cnt-step are dealt to them in turn')
+        .argParser(wholeNumber(1, 1_000_000))
+        .env('SPEADCAST_SENDERS'),
+    )
+    .option('--deal-endpoints', 'deal the endpoints to them too, instead of sending to all: with as many as senders one each')
+    .optionsGroup('Packets:')
     .option(
       '--descriptors <WHEN>',
       'first: in a heap of their own before the data; SECONDS: so, and again that often; in-band: inside the first heap; none',
@@ -152,6 +165,9 @@ Every heap has item 0x1600 timestamp, an immediate with the index of its first s
 says. Without --input every byte of the samples of heap i is i.
 
 BYTES may have a unit: 8KiB, 1MiB, 9kB.
+
+In every argument, {index} stands for the index of --index, {index+2}, {index*8+100} and {index%4} for what follows from it, so that one
+command line serves all senders: 239.10.0.{index+1}:7148 --affinity {index+2}.
 
 ITEM: an ID such as 0x4300; a TYPE as of --dtype ('<i2', '[("re","<i2"),("im","<i2")]') or, where numpy has none of that name, as of --format
 (u48); a SHAPE such as 4096 or 2x1024, without which a TYPE of --format has one element, and others share what --heap-size leaves; a VALUE,

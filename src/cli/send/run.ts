@@ -13,6 +13,7 @@ import { callAt } from '../common/timer.js'
 import { Watch } from '../common/watch.js'
 import { tellEvents } from './events.js'
 import type { SendFlags } from './flags.js'
+import { dealt, withShare } from './fleet.js'
 import { batchHeapsOf, inputSource, patternSource } from './heaps.js'
 import { type Input, openInput } from './input.js'
 import { sendItems } from './items.js'
@@ -21,7 +22,8 @@ import { reportSend } from './report.js'
 
 const DEFAULT_HEAPS = 1000
 
-export async function runSend(endpoints: string[], flags: SendFlags): Promise<void> {
+export async function runSend(given: string[], all: SendFlags): Promise<void> {
+  let [endpoints, flags] = [given, all]
   const stopping = new AbortController()
   let service: Service | undefined
   const undo = onInterrupt(() => {
@@ -31,6 +33,8 @@ export async function runSend(endpoints: string[], flags: SendFlags): Promise<vo
   let stream: Stream | undefined
   let watch: Watch | undefined
   try {
+    flags = withShare(all)
+    endpoints = dealt(given, flags)
     checkFlags(flags, endpoints)
     checkLengthFlags(flags)
     watch = new Watch('send', flags)
@@ -90,6 +94,7 @@ async function send(stream: Stream, { flags, input, stopping, watch, service }: 
         packetSizeBytes: packetSizeBytes(flags),
         batches: source.batches,
         batchHeaps,
+        ...(flags.of !== undefined && { index: flags.index, of: flags.of }),
       },
     }),
   )
