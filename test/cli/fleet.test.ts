@@ -1,5 +1,4 @@
 // Several senders of one stream from one command line: heap cnts, endpoints and whatever else follows from the index of each.
-import { spawn } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -7,7 +6,7 @@ import { afterAll, describe, expect, test } from 'vitest'
 import { withIndex } from '#dist/src/cli/common/index-words.js'
 import type { SendFlags } from '#dist/src/cli/send/flags.js'
 import { dealt, withShare } from '#dist/src/cli/send/fleet.js'
-import { CLI, datagramsOf, pointersOf } from '../support/cli.js'
+import { datagramsOf, pointersOf, run } from '../support/cli.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'speadcast-fleet-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
@@ -77,7 +76,7 @@ describe('shares', () => {
   test.for([
     [{ index: 3 }, /^--index 3 says which sender this is; say of how many with --of N/],
     [{ of: 3 }, /^--of 3 says how many senders there are; say which one this is with --index I/],
-    [{ index: 3, of: 3 }, /^--index 3: the 3 senders of --of 3 have the indices 0 to 2$/],
+    [{ index: 3, of: 3 }, /^--index 3: with --of 3 it is from 0 to 2$/],
     [{ dealEndpoints: true }, /^--deal-endpoints needs --index I and --of N$/],
   ] as const)('of %j are refused', ([own, message]) => {
     expect(() => withShare(flags(own as Partial<SendFlags>))).toThrow(
@@ -86,21 +85,10 @@ describe('shares', () => {
   })
 })
 
-interface Sent {
-  readonly code: number | null
-  readonly stderr: string
+const send = async (args: readonly string[], environment: Record<string, string>) => {
+  const { code, stderr } = await run(['send', ...args], undefined, environment)
+  return { code, stderr }
 }
-
-const send = (args: readonly string[], environment: Record<string, string>): Promise<Sent> =>
-  new Promise((resolve) => {
-    const child = spawn(process.execPath, [CLI, 'send', ...args], { env: { ...process.env, ...environment } })
-    let stderr = ''
-    child.stderr.setEncoding('utf8').on('data', (text: string) => {
-      stderr += text
-    })
-    child.stdout.resume()
-    child.once('close', (code) => resolve({ code, stderr }))
-  })
 
 describe('the command', () => {
   test.for(['0', 'senders-1', '2'])('with SPEADCAST_INDEX=%s of 3', async (SPEADCAST_INDEX) => {

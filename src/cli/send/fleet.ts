@@ -9,7 +9,7 @@ function checkIndex({ index, of, dealEndpoints }: SendFlags): void {
   if (index === undefined && of !== undefined)
     throw usageError(`--of ${of} says how many senders there are; say which one this is with --index I (SPEADCAST_INDEX)`)
   if (index !== undefined && index >= of!)
-    throw usageError(`--index ${index}: the ${of} senders of --of ${of} have the indices 0 to ${of! - 1}`)
+    throw usageError(`--index ${index}: with --of ${of} it is from 0 to ${of! - 1}`)
   if (dealEndpoints && index === undefined) throw usageError('--deal-endpoints needs --index I and --of N')
 }
 
