@@ -8,8 +8,7 @@ function checkIndex({ index, of, dealEndpoints }: SendFlags): void {
     throw usageError(`--index ${index} says which sender this is; say of how many with --of N (SPEADCAST_SENDERS)`)
   if (index === undefined && of !== undefined)
     throw usageError(`--of ${of} says how many senders there are; say which one this is with --index I (SPEADCAST_INDEX)`)
-  if (index !== undefined && index >= of!)
-    throw usageError(`--index ${index}: with --of ${of} it is from 0 to ${of! - 1}`)
+  if (index !== undefined && index >= of!) throw usageError(`--index ${index}: with --of ${of} it is from 0 to ${of! - 1}`)
   if (dealEndpoints && index === undefined) throw usageError('--deal-endpoints needs --index I and --of N')
 }
 
