@@ -17,6 +17,7 @@ const HEAVY = [
   'cli/recv',
   'cli/recv-options',
   'cli/transport-flags',
+  'cli/service',
   'cli/usage',
   'interop/cli-items',
   'project/bootstrap',
@@ -55,6 +56,7 @@ const HEAVY = [
   ...[
     'descriptor-timer',
     'descriptors',
+    'events',
     'evidence',
     'host-changes',
     'legs',

@@ -20,6 +20,8 @@ export type StateWords = {
   readonly dropsBelowSocket?: number
   /** Packets that IPsec dropped on this host, for want of a state; `udp`. */
   readonly dropsByIpsec?: number
+  /** How often a queueing discipline (tc(8)) below the socket was replaced, or an fq set anew; `udp`. */
+  readonly queueChanges?: number
   /** Substreams whose next hop has not answered ARP or neighbour discovery, so that their heaps wait or fail; `udp`, `ibverbs`. */
   readonly substreamsWithoutNeighbour?: number
   /** Substreams that a router or a firewall refuses (ICMP); `udp`. */

@@ -33,9 +33,16 @@ async function main(args: readonly string[]): Promise<void> {
     })
     .showHelpAfterError('(--help lists commands and options)')
   const wanted = args.find(isCommand)
+  // Compose gives a container empty variables for those that are not set, and commander takes them for values.
+  for (const name of ['SPEADCAST_INDEX', 'SPEADCAST_SENDERS']) if (process.env[name] === '') delete process.env[name]
   await addCommands(program, wanted === undefined ? [] : [wanted])
   // The whole program has the option, so `speadcast --json` lacks a command and has no wrong option.
-  const given = wanted === undefined ? args.filter((arg) => arg !== '--json' && arg !== '--json-stream') : args
+  const given =
+    wanted === undefined
+      ? args.filter((arg) => arg !== '--json' && arg !== '--json-stream')
+      : wanted === 'send' && args.some((arg) => arg.includes('{index'))
+        ? (await import('./common/index-words.js')).withIndex(args, process.env)
+        : args
   try {
     await program.parseAsync(given, { from: 'user' })
   } catch (error) {

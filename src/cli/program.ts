@@ -65,6 +65,9 @@ Exit status: 0 success, 1 failure at run time, 2 bad usage, 130 interrupted twic
 Environment:
   NODE_DEBUG=speadcast      each command tells what it chose and what happened
   SPEADCAST_VERBS_LIBRARY   name or path of libibverbs, unless --verbs-library says
+  SPEADCAST_INDEX           which of several senders this is, unless --index of send says
+  SPEADCAST_SENDERS         how many senders there are, unless --of says
+  NOTIFY_SOCKET             set by systemd, which send and recv tell that they are ready and well
   TERM=dumb                 no line is rewritten
   NO_COLOR                  changes nothing, because nothing is printed in colours
 

@@ -1,7 +1,8 @@
 /// <reference types="node" preserve="true" />
 /// <reference lib="esnext.disposable" preserve="true" />
 /**
- * The package's entry `speadcast/devices`: a machine's RDMA devices, and the backend that `auto` would take. Senders do not load it.
+ * The package's entry `speadcast/devices`: a machine's RDMA devices, the backend that `auto` would take, and the service manager that has started the
+ * process. Senders do not load it.
  *
  *     import { explainBackends, listRdmaDevices } from 'speadcast/devices'
  *
@@ -24,6 +25,7 @@ import { activeMtuBytes } from '../rdma/fabric.js'
 
 export { type BackendReport, type BackendVerdict, type ExplainOptions, explainBackends } from './doctor.js'
 export type { EndpointReport } from './reach.js'
+export { ServiceNotifier, type ServiceState } from './service.js'
 
 /** A port of an RDMA device, as `listRdmaDevices` tells of it (ibv_query_port(3)). */
 export interface RdmaPortReport {

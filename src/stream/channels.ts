@@ -5,6 +5,7 @@
 import type { StateWords } from '../backend/states.js'
 import type { SpeadcastError } from '../errors.js'
 import { Topic } from '../topic.js'
+import type { StreamEvent } from './events.js'
 import type { BatchResult } from './result.js'
 
 /** StreamMessages, but for the type of the stream: this module stands below stream.ts, which imports it. */
@@ -39,6 +40,13 @@ export interface StreamMessagesOf<S> {
     readonly seconds: number
     /** Milliseconds since 1970 (Date.now()). */
     readonly time: number
+  }
+  /** Something happened to the stream, in words and by kind: what `stream.events()` gives too. */
+  'speadcast:stream:event': {
+    /** The stream. */
+    readonly stream: S
+    /** The event. */
+    readonly event: StreamEvent
   }
   /** The sending side is gone, as when its I/O thread died: nothing can be sent any more, and what was under way has failed. */
   'speadcast:stream:error': {
@@ -77,6 +85,7 @@ type Messages = StreamMessagesOf<object>
 export const STREAM_OPEN = new Topic<Messages, 'speadcast:stream:open'>('speadcast:stream:open')
 export const STREAM_STATES = new Topic<Messages, 'speadcast:stream:states'>('speadcast:stream:states')
 export const STREAM_CLOCK = new Topic<Messages, 'speadcast:stream:clock'>('speadcast:stream:clock')
+export const STREAM_EVENT = new Topic<Messages, 'speadcast:stream:event'>('speadcast:stream:event')
 export const STREAM_ERROR = new Topic<Messages, 'speadcast:stream:error'>('speadcast:stream:error')
 export const STREAM_CLOSE = new Topic<Messages, 'speadcast:stream:close'>('speadcast:stream:close')
 export const SEND_RESULT = new Topic<Messages, 'speadcast:send:result'>('speadcast:send:result')

@@ -25,6 +25,7 @@ type Undefaulted =
   | 'memory'
   | 'onPathChange'
   | 'onError'
+  | 'lagBoundSeconds'
   | 'sendBufferBytes'
   | 'tcp'
   | 'socket'
@@ -44,6 +45,12 @@ export type StreamConfig = Readonly<
     rateShare?: number
   }
 >
+
+const seconds = (low: number) =>
+  v.pipe(
+    v.number('must be a number of seconds'),
+    v.check((n) => n >= low && n <= 3600, `must be from ${low} to 3600 (seconds)`),
+  )
 
 const yesOrNo = v.boolean('must be true or false')
 
@@ -217,14 +224,9 @@ const schema = v.strictObject({
     ),
     DEFAULTS.burstRateRatio,
   ),
-  catchUpSeconds: v.optional(
-    v.pipe(
-      v.number('must be a number of seconds'),
-      v.check((seconds) => seconds >= 0 && seconds <= 3600, 'must be from 0 to 3600 (seconds)'),
-    ),
-    DEFAULTS.catchUpSeconds,
-  ),
+  catchUpSeconds: v.optional(seconds(0), DEFAULTS.catchUpSeconds),
   clock: v.optional(clockSchema),
+  lagBoundSeconds: v.optional(seconds(1e-6)),
   ttl: v.optional(whole(0, 255, 'hops')),
   multicastLoop: v.optional(yesOrNo, true),
   dscp: v.optional(whole(0, 63, 'DSCP value')),

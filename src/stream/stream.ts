@@ -31,6 +31,7 @@ import type { StreamClock } from './clock.js'
 import type { StreamConfig } from './config.js'
 import { Descriptors } from './descriptors.js'
 import { Ending } from './ending.js'
+import type { EventOptions, StreamEvent } from './events.js'
 import { Failures } from './failures.js'
 import { checksumOf, Lane, Lanes, reportIfOverwritten } from './lanes.js'
 import type { Loop } from './loop.js'
@@ -131,7 +132,8 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
     }
     this.#loops = new Loops({ ...parts, lanes: this.#lanes })
     this.#ending = new Ending({ ...parts, ring, prepared, loops: this.#loops })
-    news.follow(this, driver, config.onPathChange)
+    const { onPathChange, lagBoundSeconds } = config
+    news.follow({ stream: this, driver, onPathChange, submissions: this.#submissions, counters: ring.counters, lagBoundSeconds })
     driver.start(this.#submissions)
   }
 
@@ -381,6 +383,16 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
       states: { ...this.#ownStates, ...this.#driver.states },
       ...(substreams && { substreams }),
     })
+  }
+
+  /**
+   * What happens to the stream from now on: links, routes, addresses and queues that change, delays, recoveries. The iteration ends with the
+   * stream and does not keep the process alive. A reader who falls behind by 256 events loses the oldest; the next event says how many.
+   * @throws ERR_SPEADCAST_CONFIG; the iteration throws signal.reason
+   * @example for await (const { kind, message } of stream.events({ kinds: ['link', 'route'] })) console.warn(kind, message)
+   */
+  events(options: EventOptions = {}): AsyncIterableIterator<StreamEvent> {
+    return this.#submissions.news.events.reader(options)
   }
 
   /** @internal */

@@ -46,6 +46,31 @@ test.for(WAYS)('compose.yaml %s', async (way, ctx) => {
   }
 })
 
+test('compose.fleet.yaml: three senders by their index', async (ctx) => {
+  needDocker(ctx)
+  needSpead2(ctx)
+  const options = ['--project-name', `spc-${process.pid}`, '-f', 'docker/compose.fleet.yaml']
+  const env = { SPEADCAST_HEAPS: String(HEAPS), BASE_IMAGE: process.env.SPEADCAST_DOCKER_BASE!, PYTHON_IMAGE: HOST_IMAGE }
+  const compose = (...args: string[]) => command(['docker', 'compose', ...options, ...args], { env })
+  try {
+    const up = await compose('up', '--detach', '--no-build')
+    expect(up, up.stderr).toMatchObject({ code: 0 })
+    for (const service of ['send-0', 'send-1', 'send-2', 'receive-spead2']) {
+      const id = (await compose('ps', '--all', '--quiet', service)).stdout.trim()
+      const code = Number((await command(['docker', 'wait', id])).stdout)
+      const told = json({ ...(await command(['docker', 'logs', id])), code })
+      const all = 3 * HEAPS
+      // Heaps of equal cnts would have been put together.
+      const expected = service.startsWith('send')
+        ? { heaps: HEAPS, heapsFailed: 0, heapsSuspect: 0 }
+        : { heaps: all, heapsIncomplete: 0, heapsCorrupt: 0, payloadBytes: all * 32_768 }
+      expect({ code, ...told }, `${service}: ${JSON.stringify(told)}`).toMatchObject({ code: 0, ...expected })
+    }
+  } finally {
+    await compose('down', '--volumes', '--timeout', '1')
+  }
+})
+
 test('compose.rdma.yaml is what compose understands', async (ctx) => {
   needDocker(ctx)
   const { code, stdout, stderr } = await command([

@@ -17,6 +17,7 @@ import { join } from 'node:path'
 import type { Command } from 'commander'
 import { afterAll, describe, expect, test } from 'vitest'
 import { benchCommand } from '#dist/src/cli/bench/command.js'
+import { withIndex } from '#dist/src/cli/common/index-words.js'
 import { completionCommand } from '#dist/src/cli/completion/command.js'
 import { demoCommand } from '#dist/src/cli/demo/command.js'
 import { devicesCommand } from '#dist/src/cli/devices.js'
@@ -137,7 +138,7 @@ async function refusal([name = '', ...args]: readonly string[]): Promise<string 
     })
   for (const own of command.commands) own.copyInheritedSettings(command).action(() => undefined)
   try {
-    await command.parseAsync(args, { from: 'user' })
+    await command.parseAsync(name === 'send' ? withIndex(args, {}) : args, { from: 'user' })
     return undefined
   } catch (error) {
     return said || (error as Error).message

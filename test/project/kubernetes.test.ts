@@ -2,11 +2,13 @@
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { StatefulSet } from 'kubernetes-models/apps/v1/StatefulSet'
 import { Job } from 'kubernetes-models/batch/v1/Job'
 import { ConfigMap } from 'kubernetes-models/v1/ConfigMap'
+import { Service } from 'kubernetes-models/v1/Service'
 import { expect, onTestFinished, test } from 'vitest'
 import { YAML } from 'zx'
-import { run } from '../support/cli.js'
+import { datagramsOf, pointersOf, run } from '../support/cli.js'
 import { ROOT } from './support.js'
 
 const FOLDER = join(ROOT, 'docker/kubernetes')
@@ -19,11 +21,14 @@ const documents = (name: string): Manifest[] =>
     expect(document.errors).toEqual([])
     return document.toJS()
   })
-const job = (name: string): Manifest => documents(name).find(({ kind }) => kind === 'Job')
+const MODELS: Record<string, new (manifest: Manifest) => { validate(): void }> = { Job, ConfigMap, StatefulSet, Service }
+const PATHS = { Job: 'batch/v1/Job', ConfigMap: 'v1/ConfigMap', StatefulSet: 'apps/v1/StatefulSet', Service: 'v1/Service' }
+const WORKLOADS = ['Job', 'StatefulSet']
+const workload = (name: string): Manifest => documents(name).find(({ kind }) => WORKLOADS.includes(kind))
 const FILES = readdirSync(FOLDER)
 
-test('both manifests are looked at', () => {
-  expect(FILES).toEqual(['rdma.yaml', 'senders.yaml'])
+test('all manifests are looked at', () => {
+  expect(FILES).toEqual(['endless.yaml', 'rdma.yaml', 'senders.yaml'])
 })
 
 test.for(FILES)('%s is what the schemas say', (name) => {
@@ -34,7 +39,7 @@ test.for(FILES)('%s is what the schemas say', (name) => {
       expect(JSON.parse(manifest.spec.config)).toMatchObject({ cniVersion: '0.3.1', type: 'macvlan', mtu: 9000 })
       continue
     }
-    const model = manifest.kind === 'Job' ? new Job(manifest) : new ConfigMap(manifest)
+    const model = new MODELS[manifest.kind]!(manifest)
     expect(() => model.validate()).not.toThrow()
   }
 })
@@ -45,8 +50,7 @@ function compile(...manifests: Manifest[]): string {
   mkdirSync(folder, { recursive: true })
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
   const file = join(folder, 'manifests.ts')
-  const types = { Job: 'batch/v1/Job', ConfigMap: 'v1/ConfigMap' }
-  const lines = Object.entries(types).map(([kind, path]) => `import type { I${kind} } from 'kubernetes-models/${path}'`)
+  const lines = Object.entries(PATHS).map(([kind, path]) => `import type { I${kind} } from 'kubernetes-models/${path}'`)
   for (const [i, manifest] of manifests.entries())
     lines.push(`export const manifest${i}: I${manifest.kind} = ${JSON.stringify(manifest)}`)
   writeFileSync(file, lines.join('\n'))
@@ -63,7 +67,7 @@ function compile(...manifests: Manifest[]): string {
   return stdout
 }
 
-const known = ({ kind }: Manifest) => kind === 'Job' || kind === 'ConfigMap'
+const known = ({ kind }: Manifest) => Object.hasOwn(MODELS, kind)
 
 test('no field of a manifest is unknown to its type', () => {
   expect(compile(...FILES.flatMap(documents).filter(known))).toBe('')
@@ -71,7 +75,7 @@ test('no field of a manifest is unknown to its type', () => {
 
 test('schemas and types see what is wrong', () => {
   const wrong = (change: (manifest: Manifest) => void): Manifest => {
-    const manifest = structuredClone(job('senders.yaml'))
+    const manifest = structuredClone(workload('senders.yaml'))
     change(manifest)
     return manifest
   }
@@ -84,32 +88,54 @@ test('schemas and types see what is wrong', () => {
   )
 })
 
+/** Where a pod's index comes from, by the kind of what makes it, and an index as the third pod has it. */
+const INDEX: Record<string, readonly [fieldPath: string, third: string]> = {
+  Job: ["metadata.annotations['batch.kubernetes.io/job-completion-index']", '2'],
+  StatefulSet: ['metadata.name', 'senders-2'],
+}
+
 test.for(FILES)('%s: heap cnts of the pods never meet, and the arguments are options of speadcast', async (name) => {
-  const { spec } = job(name)
+  const { kind, spec } = workload(name)
   const [container] = spec.template.spec.containers
   const args: string[] = container.args
-  expect(spec).toMatchObject({ completionMode: 'Indexed', completions: 4, parallelism: 4, backoffLimit: 0 })
-  expect(container.env[0]).toMatchObject({
-    name: 'SENDER_INDEX',
-    valueFrom: { fieldRef: { fieldPath: "metadata.annotations['batch.kubernetes.io/job-completion-index']" } },
-  })
-  expect(args).toEqual(expect.arrayContaining(['--first-cnt=$(SENDER_INDEX)', `--cnt-step=${spec.completions}`]))
+  const [fieldPath, third] = INDEX[kind]!
+  expect(spec).toMatchObject(
+    kind === 'Job'
+      ? { completionMode: 'Indexed', completions: 4, parallelism: 4, backoffLimit: 0 }
+      : { replicas: 4, podManagementPolicy: 'Parallel' },
+  )
+  expect(container.env).toEqual([
+    { name: 'SPEADCAST_INDEX', valueFrom: { fieldRef: { fieldPath } } },
+    { name: 'SPEADCAST_SENDERS', value: '4' },
+  ])
   const deadline = Number(args.find((arg) => arg.startsWith('--deadline='))!.split('=')[1])
   expect(spec.template.spec.terminationGracePeriodSeconds).toBeGreaterThan(deadline)
   // The same arguments, by a way that needs no network, and few heaps.
-  const local = args
-    .map((arg) => arg.replace('$(SENDER_INDEX)', '3'))
-    .filter((arg) => !/^--(backend|interface|ttl|heaps|rate)=/.test(arg))
-  const { code, stdout, stderr } = await run([...local, '--backend=memory', '--heaps=3'])
+  const local = args.filter((arg) => !/^--(backend|interface|ttl|heaps|rate|forever)\b/.test(arg))
+  const pcap = join(ROOT, '.cache', `kubernetes-${process.pid}-${name}.pcap`)
+  onTestFinished(() => rmSync(pcap, { force: true }))
+  const environment = { SPEADCAST_INDEX: third, SPEADCAST_SENDERS: '4' }
+  const { code, stdout, stderr } = await run([...local, '--heaps=3', '--no-stop', `--pcap=${pcap}`], undefined, environment)
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
   expect(JSON.parse(stdout)).toMatchObject({ heaps: 3, heapsFailed: 0 })
+  const cnt = 1
+  const cnts = datagramsOf(readFileSync(pcap)).map(({ payload }) => pointersOf(payload).find(({ id }) => id === cnt)!.value)
+  // Descriptors, and three heaps.
+  expect([...new Set(cnts)]).toEqual([3, 7, 11, 15])
+})
+
+test('a StatefulSet has its service, and pods that it selects', () => {
+  const [service, set] = documents('endless.yaml')
+  expect(service).toMatchObject({ kind: 'Service', metadata: { name: set.spec.serviceName }, spec: { clusterIP: 'None' } })
+  const { labels } = set.spec.template.metadata
+  expect([service.spec.selector, set.spec.selector.matchLabels]).toEqual([labels, labels])
 })
 
 test('the RDMA manifest asks for the resource that its device plugin offers, and for the interface that Multus makes', () => {
   const [config, network] = documents('rdma.yaml')
   const [{ resourcePrefix, resourceName }] = JSON.parse(config.data['config.json']).configList
   const resource = `${resourcePrefix}/${resourceName}`
-  const { metadata, spec } = job('rdma.yaml').spec.template
+  const { metadata, spec } = workload('rdma.yaml').spec.template
   const [container] = spec.containers
   expect(container.resources.limits[resource]).toBe('1')
   expect(container.resources.requests[resource]).toBe('1')

@@ -300,6 +300,17 @@ const WALK: Record<keyof StreamOptions, (ctx: TestContext) => Promise<void>> = {
     expect(await stats(['retry'])).toMatchObject({ heapsSent: 2, heapsFailed: 0, heapsRetried: 1, packetsRetried: 1 })
     await expect(stats('fail')).rejects.toMatchObject({ code: 'ERR_SPEADCAST_SEND' })
   },
+  async lagBoundSeconds() {
+    // test/stream/events.test.ts has its effect.
+    expect(await told({ lagBoundSeconds: 0 })).toMatch(
+      /^ERR_SPEADCAST_CONFIG option 'lagBoundSeconds' is 0; must be from 0\.000001 to 3600/,
+    )
+    expect(await told({ lagBoundSeconds: '1' as never })).toMatch(
+      /^ERR_SPEADCAST_CONFIG option 'lagBoundSeconds' is "1"; must be a number/,
+    )
+    const { stream } = await sent({ rate: '10MB/s', lagBoundSeconds: 3600 })
+    expect(stream.stats().greatestLagNanoseconds).toBeLessThan(3600e9)
+  },
   async catchUpSeconds() {
     expect(await told({ catchUpSeconds: -1 })).toMatch(
       /^ERR_SPEADCAST_CONFIG option 'catchUpSeconds' is -1; must be from 0 to 3600/,

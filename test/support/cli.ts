@@ -31,8 +31,8 @@ export function start(args: readonly string[], options: { stdin?: 'pipe' | 'igno
   return running
 }
 
-function launch(args: readonly string[], stdin: 'pipe' | 'ignore'): Running {
-  const child = spawn(process.execPath, [CLI, ...args], { stdio: [stdin, 'pipe', 'pipe'] })
+function launch(args: readonly string[], stdin: 'pipe' | 'ignore', environment: Record<string, string> = {}): Running {
+  const child = spawn(process.execPath, [CLI, ...args], { stdio: [stdin, 'pipe', 'pipe'], env: { ...process.env, ...environment } })
   let stdout = ''
   let stderr = ''
   const watchers = new Set<() => void>()
@@ -68,8 +68,12 @@ function launch(args: readonly string[], stdin: 'pipe' | 'ignore'): Running {
 }
 
 /** Runs it to its end, for half a minute at most. */
-export async function run(args: readonly string[], input?: string | Uint8Array): Promise<Run> {
-  const { child, done } = launch(args, input === undefined ? 'ignore' : 'pipe')
+export async function run(
+  args: readonly string[],
+  input?: string | Uint8Array,
+  environment: Record<string, string> = {},
+): Promise<Run> {
+  const { child, done } = launch(args, input === undefined ? 'ignore' : 'pipe', environment)
   if (input !== undefined) {
     child.stdin!.on('error', () => undefined)
     child.stdin!.end(input)

@@ -67,6 +67,8 @@ export class LossWatch {
   #carrierLosses = 0
   #queueing = 0
   #carrier = true
+  /** How often a queueing discipline was replaced under the same interfaces. */
+  #queueChanges = 0
   /** Drops that nothing explains, ever. */
   #dropsSeen = 0
   /** Drops that the kernel told us of by ENOBUFS, since the last look. */
@@ -108,7 +110,12 @@ export class LossWatch {
     this.#state = 'wary'
     this.#calmAt = Number.NaN
     const before = this.#ipsec.silent
-    states.add(() => ({ carrier: this.#carrier, dropsBelowSocket: this.#dropsSeen, dropsByIpsec: this.#ipsecDrops - before }))
+    states.add(() => ({
+      carrier: this.#carrier,
+      dropsBelowSocket: this.#dropsSeen,
+      dropsByIpsec: this.#ipsecDrops - before,
+      queueChanges: this.#queueChanges,
+    }))
   }
 
   /** For poll(2): readable when the kernel has told of something. */
@@ -224,6 +231,7 @@ export class LossWatch {
   #look(now: number): void {
     this.#lookedAt = now
     const counts = this.#counts
+    const same = this.#looks > 0 && this.#moves === this.#gates.moves && !this.#watch.linksChanged
     if (this.#moves !== this.#gates.moves) {
       this.#moves = this.#gates.moves
       this.#interfaces = interfacesOf(this.#gates)
@@ -262,6 +270,11 @@ export class LossWatch {
       this.#suspicion++
       this.#queueing = queueing
       this.#pace?.judge()
+      // On other interfaces there are other queues.
+      if (same) {
+        this.#queueChanges++
+        this.#states.change()
+      }
     }
     if (counts.carrierLosses !== this.#carrierLosses) {
       this.#suspicion++

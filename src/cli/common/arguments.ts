@@ -1,5 +1,6 @@
 /** Parsers of option arguments that have parts, for commander. Their errors say what is allowed, and commander says which option it was. */
 import { InvalidArgumentError } from 'commander'
+import { indexOf } from './index-words.js'
 import { secondsOf } from './quantity.js'
 
 const CPUS = 1024
@@ -67,4 +68,12 @@ export function bugCompatFlags(text: string): number {
     if (Object.hasOwn(BUG_COMPAT_NAMES, name)) return sum | BUG_COMPAT_NAMES[name]!
     throw new InvalidArgumentError(`It must be a number from 0 to 7, or some of ${Object.keys(BUG_COMPAT_NAMES).join(', ')}.`)
   }, 0)
+}
+
+/** Parses the index of a sender. */
+export function senderIndex(text: string): number {
+  const index = indexOf(text)
+  if (index === undefined)
+    throw new InvalidArgumentError('It must be a whole number from 0 up, or a name that ends in one, such as senders-3.')
+  return index
 }

@@ -14,9 +14,9 @@ export function jsonStream(command: string, intervalSeconds: number, subject: Su
         endSeconds: interval.endSeconds,
         ...subject.json(interval),
       }),
-    message(line, type) {
+    message(line, type, facts) {
       const atSeconds = Math.round((performance.now() - startedAt) * 1000) / 1e6
-      printJson({ kind: 'event', type, atSeconds, message: line.replace(/^speadcast(?: \w+)?: (?:warning: )?/, '') })
+      printJson({ kind: 'event', type, atSeconds, message: line.replace(/^speadcast(?: \w+)?: (?:warning: )?/, ''), ...facts })
       return false
     },
   }

@@ -2,7 +2,7 @@
 import { type Interval, intervalOf, type Totals } from './interval.js'
 import { type LiveEvent, layOut } from './live-layout.js'
 import { Screen } from './live-screen.js'
-import { say } from './print.js'
+import { type MessageKind, say } from './print.js'
 import type { Display, Subject } from './subject.js'
 import { many } from './table.js'
 
@@ -14,11 +14,13 @@ const RECENT = 4
 const MOST_RATES = 512
 /** Messages that are kept to be said again when the view ends; an endless run may have any number. */
 const MOST_MESSAGES = 200
+/** Kinds of messages that come again and again while it lasts. */
+const COUNTING: readonly MessageKind[] = ['queue', 'refusal', 'late']
 
 export function openLive(subject: Subject, columnSeconds: number): Display {
   const view = new LiveView(subject, columnSeconds)
   return {
-    message: (line) => view.note(line),
+    message: (line, kind) => view.note(line, kind),
     interval: (interval) => view.column(interval),
     end: () => view.end(),
   }
@@ -28,6 +30,7 @@ class LiveView {
   readonly #startedAt = performance.now()
   readonly #rates: number[] = []
   readonly #events: LiveEvent[] = []
+  #lastKind: MessageKind | undefined
   /** Messages said so far, of which the last are in #events. */
   #messages = 0
   readonly #samples: { readonly at: number; readonly totals: Totals }[] = []
@@ -41,7 +44,13 @@ class LiveView {
     this.#sample()
   }
 
-  note(line: string): boolean {
+  note(line: string, kind: MessageKind): boolean {
+    // One that counts on takes the place of the one before.
+    if (kind === this.#lastKind && COUNTING.includes(kind)) {
+      this.#events.pop()
+      this.#messages--
+    }
+    this.#lastKind = kind
     this.#messages++
     this.#events.push({ time: new Date().toTimeString().slice(0, 8), line })
     if (this.#events.length > MOST_MESSAGES) this.#events.shift()

@@ -3,13 +3,14 @@
  * cells of table.ts.
  */
 import { jsonText, printable } from '../../errors.js'
+import type { StreamEventKind } from '../../index.js'
 import { isInForeground, terminalIsSlow } from './terminal.js'
 
 /** The kind of a message; a listener may show each kind in its own way. */
-export type MessageKind = 'message' | 'warning' | 'path-change'
+export type MessageKind = 'message' | 'warning' | 'path-change' | StreamEventKind
 
-/** Gets every message, safe to print. @returns whether it shows the message itself */
-export type Listener = (line: string, kind: MessageKind) => boolean
+/** Gets every message, safe to print, and what programs are told beside it. @returns whether it shows the message itself */
+export type Listener = (line: string, kind: MessageKind, facts?: object | undefined) => boolean
 
 let listener: Listener | undefined
 
@@ -24,10 +25,15 @@ export function rewritesLines(): boolean {
 }
 
 /** Writes a line on standard error, in place of the progress that stands there. */
-export function say(line: string, kind: MessageKind = 'message'): void {
+export function say(line: string, kind: MessageKind = 'message', facts?: object): void {
   const shown = printable(line)
-  if (listener?.(shown, kind)) return
+  if (listener?.(shown, kind, facts)) return
   process.stderr.write(`${rewritesLines() && isInForeground() ? CLEAR : ''}${shown}\n`)
+}
+
+/** Tells those who watch the run, and writes nothing. */
+export function note(line: string, kind: MessageKind, facts: object): void {
+  listener?.(printable(line), kind, facts)
 }
 
 /** Writes a line on standard output. */

@@ -19,7 +19,7 @@ import { waitForTerminal } from './terminal.js'
  */
 export class Watch {
   state: 'waiting' | 'running' | 'over' = 'waiting'
-  readonly #early: [line: string, kind: MessageKind][] = []
+  readonly #early: [line: string, kind: MessageKind, facts?: object | undefined][] = []
   #displays: readonly Display[] = []
   #intervals: Intervals | undefined
 
@@ -30,8 +30,8 @@ export class Watch {
   ) {
     checkReportFlags(flags)
     if (flags.jsonStream)
-      listenToMessages((line, kind) => {
-        this.#early.push([line, kind])
+      listenToMessages((...message) => {
+        this.#early.push(message)
         return false
       })
   }
@@ -45,8 +45,8 @@ export class Watch {
   async start(subject: Subject): Promise<void> {
     this.#displays = await displaysOf(this.command, this.flags, subject)
     const hear = this.#displays.flatMap(({ message }) => message ?? [])
-    for (const [line, kind] of this.#early.splice(0)) for (const message of hear) message(line, kind)
-    listenToMessages((line, kind) => hear.map((message) => message(line, kind)).includes(true))
+    for (const early of this.#early.splice(0)) for (const message of hear) message(...early)
+    listenToMessages((...said) => hear.map((message) => message(...said)).includes(true))
     if (this.#displays.some(({ interval }) => interval))
       this.#intervals = new Intervals(
         this.flags.interval ?? 1,

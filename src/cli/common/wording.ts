@@ -48,6 +48,7 @@ export const FLAG_OF: Readonly<Record<string, string>> = {
   'ibverbs.vlan': '--vlan',
   interface: '--interface',
   ioThreads: '--io-threads',
+  lagBoundSeconds: '--lag-bound',
   maxQueuedBytes: '--max-queued',
   multicastLoop: '--no-multicast-loop',
   neighbourTimeoutMs: '--neighbour-timeout',

@@ -5,6 +5,7 @@ import { onInterrupt } from '../common/interrupt.js'
 import { formatPeer } from '../common/peer.js'
 import { say } from '../common/print.js'
 import { receiving, receivingTotals } from '../common/receiving.js'
+import { Service } from '../common/service.js'
 import { Watch } from '../common/watch.js'
 import type { RecvFlags } from './flags.js'
 import { printHeaps } from './heaps.js'
@@ -13,25 +14,39 @@ import { report } from './report.js'
 export async function runRecv(endpoints: string[], options: RecvFlags): Promise<void> {
   const { openReceiver } = await import('../../receive/index.js')
   let watch: Watch | undefined
+  let service: Service | undefined
   let receiver: Receiver
   try {
     watch = new Watch('recv', options)
     if (endpoints.length === 0 && options.pcap === undefined)
       throw usageError("missing required argument 'HOST:PORT': say where to receive, or what to read, with --pcap FILE")
     checkFiles(options)
+    service = await Service.open('recv')
     receiver = await openReceiver(receiverOptions(endpoints, options))
   } catch (error) {
     watch?.close()
+    service?.close()
     complain('recv', error)
     if (isTaken(error)) process.exitCode = EXIT_FAILED
     return
   }
-  const undo = onInterrupt(() => void receiver.close().catch(() => undefined))
+  const undo = onInterrupt(() => {
+    service.stopping()
+    void receiver.close().catch(() => undefined)
+  })
   say(opened(receiver, options))
   for (const [i, peer] of receiver.peers.entries())
     say(`${receiver.endpoints[i]} is --peer ${formatPeer(peer)}, datagrams of ${peer.mtuBytes} bytes`)
   try {
     await watch.start(receiving(receiver))
+    // Whether heaps come is up to others.
+    service.ready({
+      what: 'got',
+      totals: () => receivingTotals(receiver.stats()),
+      moved: () => 0,
+      idle: () => true,
+      patienceSeconds: 0,
+    })
     if (prints(options)) await printHeaps(receiver, options)
     const summary = await receiver.done
     watch.end(receivingTotals(summary))
@@ -40,6 +55,7 @@ export async function runRecv(endpoints: string[], options: RecvFlags): Promise<
     complain('recv', error)
   } finally {
     watch.close()
+    service.close()
     undo()
   }
 }

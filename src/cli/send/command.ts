@@ -1,7 +1,7 @@
 /** The options of `speadcast send`. Its action loads run.ts. */
 
 import { Command, Option } from 'commander'
-import { bugCompatFlags, onErrorPolicy } from '../common/arguments.js'
+import { bugCompatFlags, onErrorPolicy, senderIndex } from '../common/arguments.js'
 import { footer } from '../common/help.js'
 import { byteCount, counter, decimal, hertz, milliseconds, seconds, wholeNumber } from '../common/quantity.js'
 import { addLengthOptions, addReportOptions } from '../common/run-flags.js'
@@ -72,6 +72,19 @@ export function sendCommand(): Command {
     )
     .option('--first-cnt <N>', 'heap cnt of the first heap, descriptors included', counter, 1)
     .option('--cnt-step <N>', 'from one heap cnt to the next', counter, 1)
+    .optionsGroup('Several senders:')
+    .addOption(
+      new Option('--index <I>', 'which of several senders of one stream this is, from 0 up: a number, or a name that ends in -I')
+        .argParser(senderIndex)
+        .env('SPEADCAST_INDEX'),
+    )
+    .addOption(
+      new Option('--of <N>', 'how many there are; the heap cnts of --first-cnt and --cnt-step are dealt to them in turn')
+        .argParser(wholeNumber(1, 1_000_000))
+        .env('SPEADCAST_SENDERS'),
+    )
+    .option('--deal-endpoints', 'deal the endpoints to them too, instead of sending to all: with as many as senders one each')
+    .optionsGroup('Packets:')
     .option(
       '--descriptors <WHEN>',
       'first: in a heap of their own before the data; SECONDS: so, and again that often; in-band: inside the first heap; none',
@@ -133,6 +146,11 @@ export function sendCommand(): Command {
         .choices(['auto', 'sw', 'kernel', 'hw'])
         .default('auto'),
     )
+    .option(
+      '--lag-bound <SECONDS>',
+      'say when packets go later than that after --rate had them due, and when they are in time again',
+      seconds(1e-6),
+    )
   send
     .optionsGroup('Observation clock:')
     .option(
@@ -179,6 +197,9 @@ says. Without --input every byte of the samples of heap i is i.
 
 BYTES may have a unit: 8KiB, 1MiB, 9kB.
 
+In every argument, {index} stands for the index of --index, {index+2}, {index*8+100} and {index%4} for what follows from it, so that one
+command line serves all senders: 239.10.0.{index+1}:7148 --affinity {index+2}.
+
 ITEM: an ID such as 0x4300; a TYPE as of --dtype ('<i2', '[("re","<i2"),("im","<i2")]') or, where numpy has none of that name, as of --format
 (u48); a SHAPE such as 4096 or 2x1024, without which a TYPE of --format has one element, and others share what --heap-size leaves; a VALUE,
 which is the same in every heap. --input fills the items that have no VALUE and are longer than an item pointer, one after the other, heap
@@ -211,7 +232,8 @@ clockSteps (how often the wall clock was set) }. After a failure also error (spe
 
 JSON of --json-stream, an object a line: { kind: "start", command, date, intervalSeconds, endpoints, … (what was chosen) }, { kind:
 "interval", startSeconds, endSeconds, heaps, heapsFailed, heapsSuspect, payloadBytes, packets, … (of that time; they sum to the end's),
-lagSeconds, bytesBehind }, { kind: "event", type ("path-change", "warning", "message"), atSeconds, message }, { kind: "end", … (as --json) }.
+lagSeconds, bytesBehind }, { kind: "event", type ("warning", "message", or what happened to the stream: "link", "route",
+"address", "queue" …), atSeconds, message, of the latter time, before, after, inFlight, queuedBytes too }, { kind: "end", … (as --json) }.
 
 Examples:
   speadcast send 239.10.0.1:7148 --interface eth0 --ttl 4 --rate 10Gbps -p 8972

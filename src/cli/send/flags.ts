@@ -31,6 +31,7 @@ export interface SendFlags extends TransportFlags, LengthFlags, ReportFlags {
   readonly lateTolerance?: number
   readonly unsynchronised?: 'refuse' | 'warn' | 'accept'
   readonly onError?: OnErrorFlag
+  readonly lagBound?: number
   readonly rateMethod: 'auto' | 'sw' | 'kernel' | 'hw'
   readonly heapAddressBits: number
   readonly bugCompat?: number
@@ -39,6 +40,11 @@ export interface SendFlags extends TransportFlags, LengthFlags, ReportFlags {
   readonly repeatPointers?: boolean
   readonly firstCnt: number | bigint
   readonly cntStep: number | bigint
+  /** Which of several senders this is, from 0 up. */
+  readonly index?: number
+  /** How many senders there are. */
+  readonly of?: number
+  readonly dealEndpoints?: true
   readonly descriptors: string
   readonly descriptorFirstCnt?: number
   readonly descriptorCntStep?: number

@@ -73,6 +73,7 @@ export function streamOptions(endpoints: readonly string[], flags: SendFlags): S
     burstRateRatio: flags.burstRateRatio,
     catchUpSeconds: flags.catchUp,
     ...clockOf(flags),
+    ...(flags.lagBound !== undefined && { lagBoundSeconds: flags.lagBound }),
     // A heap that is refused would be lost.
     ...(flags.onError && { onError: flags.onError }),
     ...(flags.maxQueued !== undefined && { maxQueuedBytes: flags.maxQueued, queueFull: 'wait' as const }),

@@ -1,16 +1,19 @@
 /** Runs `speadcast send`: opens a stream by the options, sends heaps of the pattern or of the input, and ends in order. */
-import { openStream, type PathChange, type Stream } from '../../index.js'
+import { openStream, type Stream } from '../../index.js'
 import { withAlternatives } from '../common/alternatives.js'
 import { complain, usageError } from '../common/exit.js'
 import { cutOffAfter, onInterrupt } from '../common/interrupt.js'
 import { say } from '../common/print.js'
 import { checkLengthFlags, heapsOf } from '../common/run-flags.js'
 import { sending, sendingTotals } from '../common/sending.js'
+import { type Served, Service } from '../common/service.js'
 import { SubstreamTally } from '../common/substream-tally.js'
 import { Tally } from '../common/tally.js'
 import { callAt } from '../common/timer.js'
 import { Watch } from '../common/watch.js'
+import { tellEvents } from './events.js'
 import type { SendFlags } from './flags.js'
+import { dealt, withShare } from './fleet.js'
 import { batchHeapsOf, inputSource, patternSource } from './heaps.js'
 import { type Input, openInput } from './input.js'
 import { sendItems } from './items.js'
@@ -20,12 +23,19 @@ import { reportSend } from './report.js'
 
 const DEFAULT_HEAPS = 1000
 
-export async function runSend(endpoints: string[], flags: SendFlags): Promise<void> {
+export async function runSend(given: string[], all: SendFlags): Promise<void> {
+  let [endpoints, flags] = [given, all]
   const stopping = new AbortController()
-  const undo = onInterrupt(() => stopping.abort())
+  let service: Service | undefined
+  const undo = onInterrupt(() => {
+    service?.stopping()
+    stopping.abort()
+  })
   let stream: Stream | undefined
   let watch: Watch | undefined
   try {
+    flags = withShare(all)
+    endpoints = dealt(given, flags)
     checkFlags(flags, endpoints)
     checkLengthFlags(flags)
     watch = new Watch('send', flags)
@@ -33,14 +43,15 @@ export async function runSend(endpoints: string[], flags: SendFlags): Promise<vo
     const input = path === undefined ? undefined : await openInput(path)
     if (flags.input !== undefined && input && !input.live && endless(flags))
       throw usageError(`--forever: ${flags.input} is a file, which ends; without -n all of it is sent, once`)
-    const onPathChange = ({ what }: PathChange) => say(`speadcast send: ${what}`, 'path-change')
-    stream = await openStream({ ...streamOptions(endpoints, flags), onPathChange })
-    await send(stream, { flags, input, stopping: stopping.signal, watch })
+    service = await Service.open('send')
+    stream = await openStream(streamOptions(endpoints, flags))
+    await send(stream, { flags, input, stopping: stopping.signal, watch, service })
   } catch (error) {
     complain('send', await withAlternatives(error, endpoints, flags))
   } finally {
     await stream?.destroy()
     watch?.close()
+    service?.close()
     undo()
   }
 }
@@ -52,9 +63,10 @@ interface Run {
   readonly input: Input | undefined
   readonly stopping: AbortSignal
   readonly watch: Watch
+  readonly service: Service
 }
 
-async function send(stream: Stream, { flags, input, stopping, watch }: Run): Promise<void> {
+async function send(stream: Stream, { flags, input, stopping, watch, service }: Run): Promise<void> {
   const tally = new Tally('send')
   const isLoop = flags.loop !== undefined
   if (!isLoop) tally.substreams = new SubstreamTally(stream.endpoints.length)
@@ -74,6 +86,7 @@ async function send(stream: Stream, { flags, input, stopping, watch }: Run): Pro
   stopping.addEventListener('abort', () =>
     say(`interrupted: sending what is queued, for ${flags.deadline} s at most; again to end at once`),
   )
+  const told = tellEvents(stream)
   const settledInTime = cutOffAfter(stream, tally, ending, flags.deadline)
   await watch.start(
     sending({
@@ -89,10 +102,12 @@ async function send(stream: Stream, { flags, input, stopping, watch }: Run): Pro
         packetSizeBytes: packetSizeBytes(flags),
         batches: source.batches,
         batchHeaps,
+        ...(flags.of !== undefined && { index: flags.index, of: flags.of }),
       },
     }),
   )
 
+  service.ready(served(stream, tally, flags))
   const cpuBefore = process.cpuUsage()
   const startedAt = performance.now()
   const undoLimit = limit === undefined ? () => undefined : callAt(startedAt + limit * 1000, () => over.abort())
@@ -119,6 +134,7 @@ async function send(stream: Stream, { flags, input, stopping, watch }: Run): Pro
   await stream.close().catch((error) => {
     failure ??= error
   })
+  await told
   watch.end(sendingTotals(stream, tally))
   const seconds = tally.heaps > 0 ? (tally.lastAt - startedAt) / 1000 : 0
   reportSend(stream, tally, flags, {
@@ -129,6 +145,21 @@ async function send(stream: Stream, { flags, input, stopping, watch }: Run): Pro
     cpuSeconds: (user + system) / 1e6,
     failure,
   })
+}
+
+/** The stream as the service manager is told of it. At a low rate the packets of a burst are far apart. */
+function served(stream: Stream, tally: Tally, flags: SendFlags): Served {
+  const { rateBytesPerSecond } = stream
+  return {
+    what: 'sent',
+    totals: () => sendingTotals(stream, tally),
+    moved() {
+      const { packets, packetsFailed, heapsSent, heapsFailed } = stream.stats()
+      return packets + packetsFailed + heapsSent + heapsFailed
+    },
+    idle: () => stream.stats().inFlight === 0,
+    patienceSeconds: rateBytesPerSecond > 0 ? (2 * (flags.burst + packetSizeBytes(flags))) / rateBytesPerSecond : 0,
+  }
 }
 
 /** Not AbortSignal.any: Node 20 may collect its signal while somebody still asks it. */
