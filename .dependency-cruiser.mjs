@@ -77,9 +77,9 @@ const ROOMS = {
   },
   stream: {
     files: '^src/stream/',
-    may: ['^src/(batch|spead|engine|backend|net)/', '^ffi/memory/budget\\.ts$', ...LEAVES],
+    may: ['^src/(batch|spead|engine|backend|net)/', '^ffi/(placement|memory/budget)\\.ts$', ...LEAVES],
     comment:
-      'src/stream may import batch, spead, engine, backend, net, ffi/memory/budget and the leaves (checks, debug, errors, stats, topic); what is native is below it.',
+      'src/stream may import batch, spead, engine, backend, net, ffi/placement, ffi/memory/budget and the leaves (checks, debug, errors, stats, topic); what is native is below it.',
   },
   adapters: {
     files: '^src/adapters/',

@@ -143,7 +143,8 @@ export class Region implements RegionHandle {
       HUGE_PAGES.includes(mode),
       () => `Region.allocate: hugePages is ${say(mode)}; it must be 'auto', 'require' or 'never'`,
     )
-    if (numaNode !== undefined) ensureBindable(numaNode)
+    // A stream has looked before, and must not fail later where the cpuset has become smaller.
+    if (numaNode !== undefined && !inBlock) ensureBindable(numaNode)
     const node = numaNode ?? ANY_NODE
     giveBackWithheld()
     if (!nativeCallsWork()) return Region.#ordinary(byteLength)

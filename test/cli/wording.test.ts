@@ -80,6 +80,8 @@ const CONTRADICTIONS: readonly Partial<StreamOptions>[] = [
   { ttl: 0 },
   { thread: 'inline', ioThreads: 2 },
   { thread: 'inline', affinity: [0] },
+  { thread: 'inline', priority: 5 },
+  { priority: 'rr:0' },
   { affinity: [1023] },
   { descriptors: { stagger: true } },
   { descriptors: { cntStep: 2 } },

@@ -5,7 +5,7 @@
  * inside an option.
  */
 export const FLAG_OF: Readonly<Record<string, string>> = {
-  affinity: '--affinity',
+  affinity: '--io-cpu',
   allowFragmentation: '--allow-fragmentation',
   anySource: '--any-source',
   backend: '--backend',
@@ -46,6 +46,8 @@ export const FLAG_OF: Readonly<Record<string, string>> = {
   packetSizeBytes: '-p',
   payloadBytes: '--payload-bytes',
   pcapPath: '--pcap',
+  pinThread: '--main-cpu',
+  priority: '--priority',
   rate: '--rate',
   rateBasis: '--rate-basis',
   rateMethod: '--rate-method',
