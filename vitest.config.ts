@@ -41,6 +41,7 @@ const HEAVY = [
   'receive/senders',
   'receive/wakeups',
   'stream/exit',
+  'stream/placement',
   'tcp/sender',
   'tcp/digests',
   'tcp/receiver-crowd',

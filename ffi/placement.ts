@@ -1,10 +1,11 @@
 /** Where a thread runs and when its turn comes: CPUs and priorities as users give them, and the errors that say what is not to be had. */
 import { setPriority } from 'node:os'
 import { getAffinity, MOST_CPUS, setAffinity, usableCpus } from './affinity.js'
+import { CAP_SYS_NICE, hasCapability } from './capabilities.js'
 import { SpeadcastError } from './errors.js'
 import { nativeCallsWork } from './libc.js'
 import { NativeError } from './native-error.js'
-import { type RealTime, schedulingRights, setRealTime } from './scheduling.js'
+import { type RealTime, setRealTime } from './scheduling.js'
 
 export { MOST_CPUS }
 
@@ -108,7 +109,7 @@ export function prioritise(priority: ThreadPriority): void {
 }
 
 function realTimeRemedy(level: number, cause: unknown): string {
-  if (cause instanceof NativeError && cause.errnoName === 'EPERM' && schedulingRights().sysNice)
+  if (cause instanceof NativeError && cause.errnoName === 'EPERM' && hasCapability(CAP_SYS_NICE))
     return (
       'this process has CAP_SYS_NICE, so its cgroup has no real-time time (cgroup v1: cpu.rt_runtime_us is 0) or a seccomp filter forbids it; ' +
       'write a time there, or start it outside of that cgroup'

@@ -1,5 +1,4 @@
 /** The scheduling of the calling thread (sched(7)): real-time policies, by system calls, because musl's functions always fail. */
-import { readFileSync } from 'node:fs'
 import * as L from './layout.js'
 import { errno, libc } from './libc.js'
 import { Scratch } from './memory/scratch.js'
@@ -19,9 +18,6 @@ export interface Scheduling {
   /** Threads that it starts do not inherit it. */
   readonly resetOnFork: boolean
 }
-
-/** CAP_SYS_NICE (linux/capability.h). */
-const SYS_NICE_BIT = 23n
 
 const POLICIES: Readonly<Record<number, Scheduling['policy']>> = {
   [L.SCHED_OTHER]: 'other',
@@ -58,30 +54,4 @@ export function scheduling(): Scheduling {
   if (failure !== 0) throw new NativeError('sched_getparam', failure)
   const policy = POLICIES[number & ~L.SCHED_RESET_ON_FORK] ?? 'other'
   return { policy, level, resetOnFork: (number & L.SCHED_RESET_ON_FORK) !== 0 }
-}
-
-/** Rights to a real-time priority. */
-export interface SchedulingRights {
-  /** CAP_SYS_NICE is in effect; undefined where /proc does not tell. */
-  readonly sysNice: boolean | undefined
-  /** RLIMIT_RTPRIO, the highest level without that capability; undefined where /proc does not tell. */
-  readonly mostLevel: number | undefined
-}
-
-export function schedulingRights(): SchedulingRights {
-  const effective = /^CapEff:\s*([0-9a-f]+)$/m.exec(text('thread-self/status'))?.[1]
-  const limit = /^Max realtime priority\s+(\d+|unlimited)/m.exec(text('self/limits'))?.[1]
-  return {
-    sysNice: effective === undefined ? undefined : ((BigInt(`0x${effective}`) >> SYS_NICE_BIT) & 1n) === 1n,
-    mostLevel: limit === undefined ? undefined : limit === 'unlimited' ? 99 : Math.min(99, Number(limit)),
-  }
-}
-
-/** Empty where there is no such file. */
-function text(file: string): string {
-  try {
-    return readFileSync(`/proc/${file}`, 'latin1')
-  } catch {
-    return ''
-  }
 }

@@ -23,6 +23,7 @@ import { explained, loadLibrary } from '../rdma/errors.js'
 import { activeMtuBytes } from '../rdma/fabric.js'
 
 export { type BackendReport, type BackendVerdict, type ExplainOptions, explainBackends } from './doctor.js'
+export type { HostCheck } from './host.js'
 export type { EndpointReport } from './reach.js'
 
 /** A port of an RDMA device, as `listRdmaDevices` tells of it (ibv_query_port(3)). */

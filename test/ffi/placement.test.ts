@@ -107,15 +107,6 @@ describe('in a process', () => {
     })
   })
 
-  test('a limit is as good, up to its level', () => {
-    const limited = ['prlimit', '--rtprio=5', ...WITHOUT_RIGHT]
-    expect(said(limited, { priority: { policy: 'rr', level: 5 } })[0]).toMatchObject({ policy: 'rr', level: 5 })
-    expect(said(limited, { priority: { policy: 'rr', level: 6 } })[0]).toMatchObject({
-      code: 'ERR_SPEADCAST_CONFIG',
-      message: expect.stringMatching(/a limit of 6/),
-    })
-  })
-
   test('CPUs outside are refused with those inside, and nothing has changed; threads of a pinned one keep the rest', (ctx) => {
     const [all] = said([], {}) as [{ cpus: number[] }]
     need(ctx, all.cpus.length > 1, 'takes two CPUs')
