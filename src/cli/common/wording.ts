@@ -114,6 +114,7 @@ const inside = (rest: string): string => (rest === '' ? '' : ` (${rest.slice(1)}
 export function inFlags(message: string): string {
   return message
     .replace(/^(?:openStream|openReceiver|explainBackends|listRdmaDevices|close): /, '')
+    .replace(/^(affinity|priority): /, (_, name: string) => `${FLAG_OF[name]}: `)
     .replace(/^(ibverbs|rdmaUd|tcp) is only for/, (_, group: string) => `${GROUPS[group]} are only for`)
     .replace(QUOTED, (all, name: string, rest: string) => {
       const [outer = ''] = name.split('.')
