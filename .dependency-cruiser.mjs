@@ -77,9 +77,9 @@ const ROOMS = {
   },
   stream: {
     files: '^src/stream/',
-    may: ['^src/(batch|spead|engine|backend|net)/', '^ffi/(memory/budget|clock|libc)\\.ts$', ...LEAVES],
+    may: ['^src/(batch|spead|engine|backend|net)/', '^ffi/(placement|memory/budget|clock|libc)\\.ts$', ...LEAVES],
     comment:
-      'src/stream may import batch, spead, engine, backend, net, ffi/memory/budget, ffi/clock, ffi/libc and the leaves (checks, debug, errors, histogram, stats, topic); what is native is below it.',
+      'src/stream may import batch, spead, engine, backend, net, ffi/placement, ffi/memory/budget, ffi/clock, ffi/libc and the leaves (checks, debug, errors, histogram, stats, topic); what is native is below it.',
   },
   adapters: {
     files: '^src/adapters/',

@@ -44,6 +44,7 @@ const HEAVY = [
   'receive/senders',
   'receive/wakeups',
   'stream/exit',
+  'stream/placement',
   'tcp/sender',
   'tcp/digests',
   'tcp/receiver-crowd',

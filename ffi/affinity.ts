@@ -4,6 +4,7 @@ import { NativeError } from './native-error.js'
 
 /** A mask for 1024 CPUs, as glibc's cpu_set_t. */
 const MASK_BYTES = 128
+export const MOST_CPUS = 8 * MASK_BYTES
 
 /** Allows the calling thread these CPUs, each below 1024. Returns 0 or an errno. */
 function setMask(cpus: readonly number[]): number {
@@ -17,7 +18,8 @@ function setMask(cpus: readonly number[]): number {
 
 /**
  * Pins the calling thread to `cpus` (sched_setaffinity(2), where pid 0 is this thread). Threads started later inherit it
- * (docs/ground-rules.md, "Threads and workers").
+ * (docs/ground-rules.md, "Threads and workers"). The kernel leaves out the CPUs that are offline or outside of the cgroup's cpuset, and fails where
+ * none is left.
  */
 export function setAffinity(cpus: readonly number[]): void {
   const failure = setMask(cpus)
@@ -33,6 +35,15 @@ export function getAffinity(): number[] {
     for (let bit = 0; bit < 8; bit++) if (byte & (1 << bit)) cpus.push(8 * i + bit)
   scratch.region.release()
   return known ? cpus : []
+}
+
+/** Returns the CPUs that a thread of this process may be given: those online in its cpuset (cpuset(7)). */
+export function usableCpus(): number[] {
+  const before = getAffinity()
+  if (before.length === 0 || setMask(Array.from({ length: MOST_CPUS }, (_, cpu) => cpu)) !== 0) return before
+  const usable = getAffinity()
+  setMask(before)
+  return usable
 }
 
 /** Returns the CPU that the calling thread runs on; negative where the system does not say (sched_getcpu(3)). 60 ns. */

@@ -17,6 +17,28 @@ export const TIMEX = { modes: 0, maxerror: 24, esterror: 32, status: 40, tai: 16
 export const STA_INS = 0x10
 export const STA_DEL = 0x20
 export const STA_UNSYNC = 0x40
+/** sched(7), linux/sched.h. */
+export const SCHED_OTHER = 0
+export const SCHED_FIFO = 1
+export const SCHED_RR = 2
+export const SCHED_BATCH = 3
+export const SCHED_IDLE = 5
+export const SCHED_DEADLINE = 6
+export const SCHED_RESET_ON_FORK = 0x40000000
+export const SCHED_PARAM = { priority: 0, size: 4 } as const
+/** The numbers of these calls differ by architecture. glibc has no functions for the last three, and musl's for the first two always fail. */
+const numbered = <T extends number>(x64: T, arm64: T): T => (process.arch === 'arm64' ? arm64 : x64)
+export const SYS_sched_setscheduler = numbered(144, 119)
+export const SYS_sched_getscheduler = numbered(145, 120)
+export const SYS_sched_getparam = numbered(143, 121)
+export const SYS_mbind = numbered(237, 235)
+export const SYS_set_mempolicy = numbered(238, 237)
+export const SYS_get_mempolicy = numbered(239, 236)
+/** linux/mempolicy.h. */
+export const MPOL_DEFAULT = 0
+export const MPOL_PREFERRED = 1
+export const MPOL_F_NODE = 1
+export const MPOL_F_ADDR = 2
 export const ITIMERSPEC = { interval: 0, value: 16, size: 32 } as const
 export const POLLFD = { fd: 0, events: 4, revents: 6, size: 8 } as const
 /** Packed on x86-64 only (__EPOLL_PACKED in sys/epoll.h). */

@@ -103,6 +103,7 @@ export {
   type TcpStreamOptions,
 } from './stream/options.js'
 export type { PathChange } from './stream/path-change.js'
+export { pinThread } from './stream/pin.js'
 export { parseRate, type RateText, type RateUnit } from './stream/rate.js'
 export { type BatchOutcome, type BatchResult, SendError, type SkippedHeaps } from './stream/result.js'
 export type { SendPromise } from './stream/send-promise.js'

@@ -1,6 +1,8 @@
 /** Checks of what a user gives to a region, and the words in which errors say it. */
 import { SpeadcastError } from '../errors.js'
+import { nativeCallsWork } from '../libc.js'
 import { counted } from '../printable.js'
+import { bindingRefused, MOST_NODES } from './numa.js'
 import { sizeOf } from './region-file.js'
 
 /** Says what was given. Not every object can be made a text, and a proxy may throw. */
@@ -20,6 +22,16 @@ export function ensureViewable(call: string, byteLength: number): void {
     byteLength <= most,
     () => `${call}: byteLength is ${byteLength}; a region has at most ${most} bytes on this Node.js`,
   )
+}
+
+/** @throws ERR_SPEADCAST_CONFIG where it is no node's number; ERR_SPEADCAST_MEMORY where pages cannot be asked of it */
+export function ensureBindable(node: number): void {
+  ensureArgument(
+    Number.isInteger(node) && node >= 0 && node < MOST_NODES,
+    () => `Region.allocate: numaNode is ${say(node)}; it must be a whole number from 0 to ${MOST_NODES - 1}`,
+  )
+  const refused = nativeCallsWork() ? bindingRefused(node) : 'it takes native calls (Linux with koffi); leave it out here'
+  if (refused) throw new SpeadcastError('ERR_SPEADCAST_MEMORY', `Region.allocate: numaNode is ${node}: ${refused}`)
 }
 
 /** Reads the named options, once. @throws ERR_SPEADCAST_CONFIG where there is no object, or one of them cannot be read */

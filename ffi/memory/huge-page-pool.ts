@@ -27,6 +27,7 @@ interface Chunk {
   readonly address: number
   readonly pages: PageKind
   readonly inBlock: boolean
+  readonly node: number
   usedBytes: number
   ranges: number
 }
@@ -36,11 +37,13 @@ const chunks: Chunk[] = []
 /**
  * Takes at least `byteLength` zeroed bytes, page aligned, at most a huge page, in an address block or not; undefined where no huge page can
  * be had.
+ * @param node the NUMA node that its pages come from first
  */
-export function takePooled(byteLength: number, inBlock: boolean): PooledRange | undefined {
+export function takePooled(byteLength: number, inBlock: boolean, node: number): PooledRange | undefined {
   const length = roundUp(byteLength, PAGE_BYTES)
-  const filling = (chunk: Chunk) => chunk.inBlock === inBlock && chunk.usedBytes > 0 && chunk.usedBytes + length <= HUGE_PAGE_BYTES
-  const chunk = chunks.find(filling) ?? emptyChunk(inBlock)
+  const filling = (chunk: Chunk) =>
+    chunk.inBlock === inBlock && chunk.node === node && chunk.usedBytes > 0 && chunk.usedBytes + length <= HUGE_PAGE_BYTES
+  const chunk = chunks.find(filling) ?? emptyChunk(inBlock, node)
   if (!chunk) return undefined
   const address = chunk.address + chunk.usedBytes
   chunk.usedBytes += length
@@ -53,15 +56,15 @@ export function takePooled(byteLength: number, inBlock: boolean): PooledRange | 
   return { address, byteLength: length, pages: chunk.pages, release }
 }
 
-function emptyChunk(inBlock: boolean): Chunk | undefined {
-  const empty = chunks.find((chunk) => chunk.inBlock === inBlock && chunk.usedBytes === 0)
+function emptyChunk(inBlock: boolean, node: number): Chunk | undefined {
+  const empty = chunks.find((chunk) => chunk.inBlock === inBlock && chunk.node === node && chunk.usedBytes === 0)
   // The pages are dropped again because the last owners may have written through their views since.
   if (empty && dropPages(empty.address, HUGE_PAGE_BYTES) && populate(empty.address, HUGE_PAGE_BYTES, empty.pages) === 0)
     return empty
   for (const pages of ['hugetlb', 'thp'] as const) {
-    const address = mapPages(HUGE_PAGE_BYTES, pages, inBlock ? takeFromBlock : undefined)
+    const address = mapPages(HUGE_PAGE_BYTES, pages, inBlock ? takeFromBlock : undefined, node)
     if (typeof address !== 'number') continue
-    const chunk: Chunk = { address, pages, inBlock, usedBytes: 0, ranges: 0 }
+    const chunk: Chunk = { address, pages, inBlock, node, usedBytes: 0, ranges: 0 }
     chunks.push(chunk)
     return chunk
   }

@@ -5,6 +5,7 @@
 import { checkCall, errno, isMapFailed, libc } from '../libc.js'
 import { ERRNO, errnoName, NativeError } from '../native-error.js'
 import { addressesRefused } from './budget.js'
+import { ANY_NODE, bindPages } from './numa.js'
 
 // asm-generic/mman-common.h, asm-generic/mman.h; the same on x86-64 and arm64.
 const PROT_NONE = 0
@@ -46,8 +47,9 @@ export type TakeAddresses = (byteLength: number, huge: boolean) => number | unde
 /**
  * Maps zeroed pages and faults them in, at addresses of `take` if it gives any; huge pages start at a multiple of their size. `byteLength`
  * must be a multiple of the page size of `kind`.
+ * @param node the NUMA node that they come from first
  */
-export function mapPages(byteLength: number, kind: PageKind, take?: TakeAddresses): number | NativeError {
+export function mapPages(byteLength: number, kind: PageKind, take?: TakeAddresses, node = ANY_NODE): number | NativeError {
   const refused = byteLength < LEAST_CHECKED_BYTES ? undefined : addressesRefused(byteLength)
   if (refused) return refused
   const address =
@@ -55,6 +57,7 @@ export function mapPages(byteLength: number, kind: PageKind, take?: TakeAddresse
   if (isMapFailed(address))
     return new NativeError('mmap', errno(), `${byteLength} bytes${kind === 'hugetlb' ? ', MAP_HUGETLB' : ''}`)
   libc().madvise(address, byteLength, MADV_DONTFORK)
+  if (node !== ANY_NODE) bindPages(address, byteLength, node)
   const failed = populate(address, byteLength, kind)
   // Mostly there are no reserved pages, and finding that out must not use addresses up: pages that are there are moved to them.
   if (failed === 0) return kind === 'hugetlb' && take ? moved(address, byteLength, take) : address

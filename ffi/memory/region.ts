@@ -25,42 +25,18 @@ import { nativeCallsWork } from '../libc.js'
 import { NativeError } from '../native-error.js'
 import { counted } from '../printable.js'
 import { takeFromBlock } from './address-block.js'
-import { ensureArgument, ensureViewable, lengthInside, readOptions, say } from './arguments.js'
+import { ensureArgument, ensureBindable, ensureViewable, lengthInside, readOptions, say } from './arguments.js'
 import { pagesRefused } from './budget.js'
 import { SMALLEST_POOLED_BYTES, takePooled } from './huge-page-pool.js'
 import type { Loan } from './loans.js'
 import { dropPages, HUGE_PAGE_BYTES, mapFile, mapPages, PAGE_BYTES, type PageKind, populate, roundUp } from './mapping.js'
 import { isMapped } from './maps.js'
+import { ANY_NODE, bindPages } from './numa.js'
 import { dropFile, keepFile, type RegionFile, sealAgainstShrinking } from './region-file.js'
+import type { RegionHandle, RegionOptions } from './region-types.js'
 
 export { isShort } from './region-file.js'
-export type { PageKind, RegionFile }
-
-/** Describes memory so that another isolate of this process can attach it. Plain data: it survives postMessage. */
-export interface RegionHandle {
-  /** Its number in the process. */
-  readonly id: number
-  /** Virtual address of the first byte. Only ffi/ may compute with it. */
-  readonly address: number
-  /** Bytes of the region. */
-  readonly byteLength: number
-  /** @internal The file that it maps, where that may become shorter. */
-  readonly file?: RegionFile | undefined
-}
-
-/**
- * Options of `Region.allocate`.
- * @example Region.allocate(1 << 30, { hugePages: 'require' })
- */
-export interface RegionOptions {
-  /**
-   * `auto` (default) tries reserved huge pages, then transparent, then small ones; regions from 64 KiB to 2 MiB share a huge page.
-   * `require` takes reserved ones of its own or throws.
-   */
-  readonly hugePages?: 'auto' | 'require' | 'never'
-  /** Default false. @internal Headers in it will be patched, so it lies in a block beside others of that kind (address-block.ts). */
-  readonly patched?: boolean
-}
+export type { PageKind, RegionFile, RegionHandle, RegionOptions }
 
 const LEAST_CHECKED_BYTES = 1 << 20
 
@@ -75,7 +51,13 @@ const ADDRESSES_END = 2 ** 48
 
 let nextId = 1
 /** Ranges of released regions, to be handed out again. */
-const released: { readonly address: number; readonly byteLength: number; readonly kind: PageKind; readonly inBlock: boolean }[] = []
+const released: {
+  readonly address: number
+  readonly byteLength: number
+  readonly kind: PageKind
+  readonly inBlock: boolean
+  readonly node: number
+}[] = []
 /** This isolate's buffers of mapped memory, by address. */
 const attached = new Map<number, ArrayBuffer>()
 /** The regions that this isolate has allocated and not released. */
@@ -104,6 +86,8 @@ export class Region implements RegionHandle {
   readonly id: number
   /** All bytes of the region. Valid for the life of the process; after release() its contents are undefined. */
   readonly buffer: ArrayBuffer
+  /** The NUMA node that was asked for; undefined: none was. */
+  readonly numaNode: number | undefined
   /** @internal Called when the region is released, before its pages go back. */
   readonly onRelease = new Set<() => void>()
   /** @internal The file that it maps, where that may become shorter. */
@@ -124,10 +108,16 @@ export class Region implements RegionHandle {
     readonly pages: PageKind,
     /** Why huge pages could not be had; empty if they could, or were not asked for. */
     readonly hugePagesRefused: string,
-    { giveBack, buffer, file }: { giveBack?: () => void; buffer?: ArrayBuffer; file?: RegionFile | undefined } = {},
+    {
+      giveBack,
+      buffer,
+      file,
+      numaNode,
+    }: { giveBack?: () => void; buffer?: ArrayBuffer; file?: RegionFile | undefined; numaNode?: number | undefined } = {},
   ) {
     this.id = nextId++
     this.file = file
+    this.numaNode = numaNode
     this.#giveBack = giveBack
     this.buffer = buffer ?? attachRegion(this)
     live.add(this)
@@ -144,11 +134,18 @@ export class Region implements RegionHandle {
       Number.isSafeInteger(byteLength) && byteLength > 0,
       () => `Region.allocate: byteLength is ${say(byteLength)}; it must be a whole number above 0`,
     )
-    const { hugePages: mode = 'auto', patched: inBlock = false } = readOptions('Region.allocate', options, ['hugePages', 'patched'])
+    const {
+      hugePages: mode = 'auto',
+      patched: inBlock = false,
+      numaNode,
+    } = readOptions('Region.allocate', options, ['hugePages', 'patched', 'numaNode'])
     ensureArgument(
       HUGE_PAGES.includes(mode),
       () => `Region.allocate: hugePages is ${say(mode)}; it must be 'auto', 'require' or 'never'`,
     )
+    // A stream has looked before, and must not fail later where the cpuset has become smaller.
+    if (numaNode !== undefined && !inBlock) ensureBindable(numaNode)
+    const node = numaNode ?? ANY_NODE
     giveBackWithheld()
     if (!nativeCallsWork()) return Region.#ordinary(byteLength)
     // Buffers of our own are small, and must be had when there is little left.
@@ -156,8 +153,8 @@ export class Region implements RegionHandle {
     const over = small ? undefined : pagesRefused(byteLength)
     if (!over) ensureViewable('Region.allocate', byteLength)
     const pooled = mode === 'auto' && !over && byteLength >= SMALLEST_POOLED_BYTES && byteLength < HUGE_PAGE_BYTES
-    const range = pooled && takePooled(byteLength, inBlock)
-    if (range) return new Region(range.address, range.byteLength, range.pages, '', { giveBack: range.release })
+    const range = pooled && takePooled(byteLength, inBlock, node)
+    if (range) return new Region(range.address, range.byteLength, range.pages, '', { giveBack: range.release, numaNode })
     const large = mode === 'auto' && byteLength >= HUGE_PAGE_BYTES
     const kinds: PageKind[] = mode === 'require' ? ['hugetlb'] : large ? ['hugetlb', 'thp', 'small'] : ['small']
     let refused: NativeError | undefined
@@ -165,16 +162,17 @@ export class Region implements RegionHandle {
       const length = roundUp(byteLength, kind === 'small' ? PAGE_BYTES : HUGE_PAGE_BYTES)
       // Reserved huge pages are in nobody's way.
       const full = kind === 'hugetlb' ? undefined : over
-      const address = full ?? takeReleased(length, kind, inBlock) ?? mapPages(length, kind, inBlock ? takeFromBlock : undefined)
+      const address =
+        full ?? takeReleased(length, kind, inBlock, node) ?? mapPages(length, kind, inBlock ? takeFromBlock : undefined, node)
       if (typeof address !== 'number') {
         refused ??= address
         continue
       }
       const giveBack = (): void => {
         dropPages(address, length)
-        released.push({ address, byteLength: length, kind, inBlock })
+        released.push({ address, byteLength: length, kind, inBlock, node })
       }
-      return new Region(address, length, kind, refused?.message ?? '', { giveBack })
+      return new Region(address, length, kind, refused?.message ?? '', { giveBack, numaNode })
     }
     throw outOfMemory(byteLength, over ?? refused!)
   }
@@ -249,8 +247,15 @@ export class Region implements RegionHandle {
   /** @internal */
   [INSPECT](...how: Inspection): string {
     return inspected('Region', how, () => {
-      const { byteLength, pages, hugePagesRefused } = this
-      return { state: this.#released ? 'released' : 'live', byteLength, pages, ...(hugePagesRefused && { hugePagesRefused }) }
+      const { byteLength, pages, hugePagesRefused, numaNode } = this
+      const state = this.#released ? 'released' : 'live'
+      return {
+        state,
+        byteLength,
+        pages,
+        ...(hugePagesRefused && { hugePagesRefused }),
+        ...(numaNode !== undefined && { numaNode }),
+      }
     })
   }
 
@@ -358,13 +363,14 @@ export function orRelease<T>(region: Region, call: () => T): T {
 }
 
 /** Takes a released range of that very length and kind, zeroed; undefined if there is none. */
-function takeReleased(byteLength: number, kind: PageKind, inBlock: boolean): number | undefined {
+function takeReleased(byteLength: number, kind: PageKind, inBlock: boolean, node: number): number | undefined {
   const i = released.findIndex((range) => range.kind === kind && range.byteLength === byteLength && range.inBlock === inBlock)
   const [range] = i < 0 ? [] : released.splice(i, 1)
   if (!range) return undefined
   const { address } = range
   // Dropped again because the last owner may have written through its views since. Hugetlb pages can be dropped since Linux 5.18.
   const dropped = dropPages(address, byteLength)
+  if (range.node !== node) bindPages(address, byteLength, node)
   if (populate(address, byteLength, kind) !== 0) return undefined
   if (!dropped) new Uint8Array(attachRegion({ id: 0, address, byteLength })).fill(0)
   return address

@@ -56,6 +56,10 @@ export type StateWords = {
   readonly connectionsLost?: number
   /** How often a connection was made again; `tcp` with `reconnect: 'retry'`. */
   readonly reconnects?: number
+  /** The NUMA node that batches, and what the I/O thread maps for the backend, are on: the NIC's; left out where nothing is bound. */
+  readonly numaNode?: number
+  /** Why that one, or why nothing is bound; left out on machines with one node. */
+  readonly numaNodeReason?: string
   /** The RDMA device; `ibverbs`, `rdma-ud`. */
   readonly device?: string
   /** The port of the device; `ibverbs`, `rdma-ud`. */

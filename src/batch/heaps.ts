@@ -55,12 +55,12 @@ export class PreparedHeaps implements Sendable {
   constructor(
     references: readonly HeapReference[],
     readonly mode: GroupMode,
-    options: Omit<PacketOptions, 'maxPacketSizeBytes'> & { packetSizeBytes: number; headroomBytes?: number },
+    options: Omit<PacketOptions, 'maxPacketSizeBytes'> & { packetSizeBytes: number; headroomBytes?: number; numaNode?: number },
   ) {
     this.heaps = references.length
     // A list to send is never empty.
     this.flavour = references[0]!.heap.flavour
-    const { packetSizeBytes: maxPacketSizeBytes, headroomBytes = 0, ...cut } = options
+    const { packetSizeBytes: maxPacketSizeBytes, headroomBytes = 0, numaNode, ...cut } = options
     let at = 0
     const place = ({ heap, substream = 0 }: HeapReference): Slot => {
       const plan = withHeadroom(planOf(heap, { ...cut, maxPacketSizeBytes }), headroomBytes)
@@ -76,7 +76,7 @@ export class PreparedHeaps implements Sendable {
     for (const j of order ?? references.keys()) slots[j] = place(references[j]!)
     this.#slots = slots
     this.#cntColumnAt = Math.ceil(at / 64) * 64
-    this.region = allocateRegion(this.#cntColumnAt + this.heaps * 8)
+    this.region = allocateRegion(this.#cntColumnAt + this.heaps * 8, numaNode)
     this.#cnts = new Float64Array(this.region.buffer, this.#cntColumnAt, this.heaps)
     this.#bytes = new Uint8Array(this.region.buffer)
     this.#view = new DataView(this.region.buffer)

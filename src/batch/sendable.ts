@@ -63,10 +63,13 @@ export function validateCnts(column: Float64Array, heaps: number, first: number,
   }
 }
 
-/** @throws ERR_SPEADCAST_MEMORY */
-export function allocateRegion(byteLength: number): Region {
+/**
+ * @param numaNode where its pages come from first; negative: nowhere in particular
+ * @throws ERR_SPEADCAST_MEMORY
+ */
+export function allocateRegion(byteLength: number, numaNode = -1): Region {
   try {
-    return Region.allocate(byteLength, { patched: true })
+    return Region.allocate(byteLength, { patched: true, ...(numaNode >= 0 && { numaNode }) })
   } catch (cause) {
     if (!(cause instanceof SpeadcastError)) throw cause
     const message = `${cause.message}; use fewer or smaller heaps, or fewer batches`

@@ -48,6 +48,8 @@ export interface BatchConfig {
   readonly mergesEqualPackets: boolean
   /** Reserve room for sends in which the first heap of each substream carries the descriptors. */
   readonly inBandDescriptors: boolean
+  /** Where its memory comes from first; ANY_NODE or undefined: nowhere in particular. */
+  readonly numaNode?: number
 }
 
 export class BatchTemplate<T extends object = HeapViews, I extends string = string> implements Sendable {
@@ -131,7 +133,7 @@ export class BatchTemplate<T extends object = HeapViews, I extends string = stri
       values.set(name, encodeValue(item, typeof value === 'function' ? value() : value))
     }
 
-    this.region = allocateRegion(this.#layout.byteLength + inBandBytes)
+    this.region = allocateRegion(this.#layout.byteLength + inBandBytes, config.numaNode)
     this.#regions = [this.region, ...externalRegions]
     this.#specs = Array.from(substreams.subarray(0, heaps), (substream, j) => ({
       plan: this.#plan,

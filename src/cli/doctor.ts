@@ -1,6 +1,6 @@
 /** `speadcast doctor` says which backend would be taken, and why not the others. */
 import { Command } from 'commander'
-import { type EndpointReport, explainBackends } from '../devices/index.js'
+import { type EndpointReport, explainBackends, type HostCheck } from '../devices/index.js'
 import { complain, EXIT_FAILED } from './common/exit.js'
 import { footer } from './common/help.js'
 import { printJson, say } from './common/print.js'
@@ -26,13 +26,14 @@ export function doctorCommand(): Command {
     .addHelpText(
       'after',
       footer(`
-Looks for routes, devices and neighbours, with the rights of whoever runs it; sends nothing.
+Looks for routes, devices and neighbours, and at what the host is set to, with the rights of whoever runs it; sends nothing.
 
 Exit status: 0 there is a way to send; 1 nothing could be sent to any endpoint, or that could not be found out; 2 bad usage, such as an
-endpoint that does not resolve.
+endpoint that does not resolve. Warnings about the host change no exit status.
 
 JSON: backend (what auto takes), reason, backends: [{ backend, works, reason }], sends, problem (why not), endpoints: [{ endpoint,
-interface, mtuBytes, largestPacketSizeBytes (for -p; 0: unknown), problem }], warnings (as those of send)
+interface, mtuBytes, largestPacketSizeBytes (for -p; 0: unknown), problem }], warnings (as those of send),
+host: [{ name, state (ok, warn, unknown), value, reason, remedy (the command that changes it) }]
 
 Examples:
   speadcast doctor 239.10.0.1:7148 --interface eth0
@@ -50,7 +51,10 @@ async function run(to: readonly string[], flags: DoctorFlags): Promise<void> {
     })
     const rows = report.backends.map(({ backend, works, reason }) => [backend, works ? reason : `no: ${reason}`] as const)
     if (flags.json) printJson(report)
-    else process.stdout.write(table([['auto takes', report.backend], ...rows, ...report.endpoints.map(rowOf)]))
+    else
+      process.stdout.write(
+        table([['auto takes', report.backend], ...rows, ...report.host.map(hostRowOf), ...report.endpoints.map(rowOf)]),
+      )
     for (const warning of report.warnings) say(`speadcast: warning: ${inFlags(warning)} (speadcast explain SPEADCAST_INTERFACE)`)
     if (report.sends) return
     say(`speadcast doctor: nothing can be sent: ${inFlags(report.problem)}`)
@@ -58,6 +62,11 @@ async function run(to: readonly string[], flags: DoctorFlags): Promise<void> {
   } catch (error) {
     complain('doctor', error)
   }
+}
+
+function hostRowOf({ name, state, value, reason, remedy }: HostCheck) {
+  const told = [state === 'ok' ? value : `${state}: ${value}`, reason].filter((text) => text !== '').join('; ')
+  return [name, inFlags(remedy === '' ? told : `${told}. To change it: ${remedy}`)] as const
 }
 
 function rowOf({ endpoint, interface: iface, mtuBytes, largestPacketSizeBytes: largest, problem }: EndpointReport) {

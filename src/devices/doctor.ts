@@ -3,9 +3,11 @@ import type { BackendName } from '../backend/names.js'
 import { ibverbsRefused, rdmaUdRefused, selectBackend, threadRefused, udpRefused } from '../backend/select.js'
 import { checkOptions, listOf } from '../checks.js'
 import { ensure } from '../errors.js'
-import { parseEndpoints, resolveEndpoints } from '../net/endpoint.js'
+import { needsScope } from '../net/address.js'
+import { needsInterface, parseEndpoints, resolveEndpoints } from '../net/endpoint.js'
 import { askedInterface, oddInterface } from '../net/sender-interface.js'
 import { ensureNoGroup, tcpEndpoint } from '../net/transport.js'
+import { checkHost, type HostCheck } from './host.js'
 import { type EndpointReport, reachOf } from './reach.js'
 
 /** Whether a backend could send here. */
@@ -34,6 +36,8 @@ export interface BackendReport {
   readonly endpoints: readonly EndpointReport[]
   /** Texts that `openStream` would warn with, such as an interface that does not lead to an endpoint. */
   readonly warnings: readonly string[]
+  /** Settings of the host that a sender depends on, whichever backend it takes: CPUs, memory, clock, rights. None off Linux. */
+  readonly host: readonly HostCheck[]
 }
 
 /**
@@ -71,6 +75,9 @@ export async function explainBackends(to: string | readonly string[], options: E
     interface: first && (await askedInterface(options.interface, first)),
     verbsLibrary: options.library,
   }
+  // A mistake in the arguments, as for openStream.
+  const stray = wanted.interface ? undefined : endpoints.find(({ bytes, scopeId }) => needsScope(bytes) && scopeId === 0)
+  if (stray) throw needsInterface(stray)
   const { backend, reason, backends } = tcp ? ofTcp() : await ofDatagrams(wanted)
   const { refusal, endpoints: reached } = await reachOf(backend, {
     ...wanted,
@@ -88,6 +95,7 @@ export async function explainBackends(to: string | readonly string[], options: E
     problem,
     endpoints: reached,
     warnings: odd === undefined ? [] : [odd],
+    host: checkHost([...new Set(reached.flatMap(({ interface: name }) => (name === '' ? [] : [name])))]),
   }
 }
 

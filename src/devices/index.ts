@@ -24,6 +24,7 @@ import { explained, loadLibrary } from '../rdma/errors.js'
 import { activeMtuBytes } from '../rdma/fabric.js'
 
 export { type BackendReport, type BackendVerdict, type ExplainOptions, explainBackends } from './doctor.js'
+export type { HostCheck } from './host.js'
 export type { EndpointReport } from './reach.js'
 export { ServiceNotifier, type ServiceState } from './service.js'
 

@@ -16,6 +16,7 @@ import { performance } from 'node:perf_hooks'
 import { isMainThread, MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads'
 import { currentCpu, yieldCpu } from '../../ffi/affinity.js'
 import { LoopWaker, loopPolls } from '../../ffi/loop-poll.js'
+import { ANY_NODE } from '../../ffi/memory/numa.js'
 import { closeDescriptors, EventFd, nap, TimerFd } from '../../ffi/wait.js'
 import type { BackendCaps } from '../backend/backend.js'
 import type { StateWords } from '../backend/states.js'
@@ -128,11 +129,11 @@ export class WorkerDriver implements Driver {
       this.#client.harvest()
     })
     port1.unref()
-    const { ring, backend, options } = input
+    const { ring, backend, options, numaNode = ANY_NODE } = input
     ring.waiterCpu = NO_CPU
     try {
       if (loopPolls) this.#waker = new LoopWaker(paced ? new TimerFd() : new EventFd(), this.#arm)
-      thread.open({ port: port2, memory: ring.memory, wakeFd: this.#waker?.source.fd, backend, options })
+      thread.open({ port: port2, memory: ring.memory, wakeFd: this.#waker?.source.fd, backend, options, numaNode })
     } catch (error) {
       // No descriptor is left, for one.
       this.#waker?.close()

@@ -16,6 +16,8 @@ export interface DriverInput {
   readonly ring: Ring
   readonly backend: BackendSpec
   readonly options: EngineOptions
+  /** The NUMA node for what the I/O thread maps while it opens the backend, and the kernel on its behalf; undefined or ANY_NODE: none in particular. */
+  readonly numaNode?: number
 }
 
 /** The driver's view of the thread that submits. */

@@ -56,6 +56,11 @@ export interface LoopTools {
   now(): number
   /** Lets another thread that wants this CPU have it (sched_yield(2)). */
   offerCpu(): void
+  /**
+   * The thread goes before all others of its CPU, the one that submits to it among them. So it never looks for work that nobody could give it
+   * meanwhile, and others could not tell it that they want the CPU.
+   */
+  readonly realTime?: boolean
   /** Something was announced to the thread itself: a stream to be opened. */
   announced(): boolean
   readonly wake: { readonly fd: number; clear(): void }
@@ -179,7 +184,11 @@ export class IoLoop {
 
   /** A user who asks for a backend to be polled for ever has given it the CPU. */
   #mayPoll(member: Member, now: number): boolean {
-    return member.backend.caps.pollNanoseconds === Number.POSITIVE_INFINITY || this.contention.maySpin(now)
+    return member.backend.caps.pollNanoseconds === Number.POSITIVE_INFINITY || this.#maySpin(now)
+  }
+
+  #maySpin(now: number): boolean {
+    return !this.tools.realTime && this.contention.maySpin(now)
   }
 
   #wait(bound: number): void {
@@ -191,7 +200,7 @@ export class IoLoop {
         return
       }
       const left = member!.engine.deadline - now
-      if (member!.waitsFor === NEXT_AT_DEADLINE && left < NEAR_NANOSECONDS && this.contention.maySpin(now)) {
+      if (member!.waitsFor === NEXT_AT_DEADLINE && left < NEAR_NANOSECONDS && this.#maySpin(now)) {
         this.#spinUntil(now + left)
         return
       }
@@ -200,10 +209,13 @@ export class IoLoop {
   }
 
   #awaitWork(member: Member, since: number, bound: number): void {
-    const calm = this.contention.maySpin(since)
-    const found = calm ? member.worthSpinning && this.#spinForWork(member, since + SPIN_NANOSECONDS) : this.#glance(member, since)
+    const { realTime } = this.tools
+    const calm = this.#maySpin(since)
+    const found = calm
+      ? member.worthSpinning && this.#spinForWork(member, since + SPIN_NANOSECONDS)
+      : !realTime && this.#glance(member, since)
     if (!found) {
-      const dozes = !calm && member.dozes > 0 && since - member.lookedAt < DOZING_NANOSECONDS
+      const dozes = !calm && !realTime && member.dozes > 0 && since - member.lookedAt < DOZING_NANOSECONDS
       this.#sleep(dozes ? DOZE_NANOSECONDS : bound, this.tools.now())
     }
     const waited = this.tools.now() - since

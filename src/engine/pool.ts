@@ -10,6 +10,7 @@
  * a stream every second would run into vm.max_map_count within a day. It waits in its event loop and does not keep the process alive.
  */
 import { availableParallelism } from 'node:os'
+import type { ThreadPriority } from '../../ffi/placement.js'
 import { IoThreadHandle } from './thread.js'
 
 /** A thread that paces 10 Gb/s in bursts of 64 KiB has no time left to sleep: more streams go to another. */
@@ -27,7 +28,9 @@ interface Placement {
   readonly rateBytesPerSecond: number
   /** CPUs the thread may run on; empty = as inherited. Only streams that say the same share a thread. */
   readonly affinity: readonly number[]
-  /** A thread more is started only while there are fewer of this affinity. */
+  /** Its priority; undefined = as inherited. Only streams that say the same share a thread. */
+  readonly priority: ThreadPriority | undefined
+  /** A thread more is started only while there are fewer of this affinity and priority. */
   readonly ioThreads: number
 }
 
@@ -38,7 +41,8 @@ class Place {
   rate = 0
   constructor(
     readonly thread: IoThreadHandle,
-    readonly affinity: string,
+    /** Affinity and priority. */
+    readonly kind: string,
   ) {}
 
   get idle(): boolean {
@@ -61,10 +65,10 @@ class IoThreadPool {
     })
   }
 
-  #choose({ rateBytesPerSecond: rate, affinity, ioThreads }: Placement): Place {
+  #choose({ rateBytesPerSecond: rate, affinity, priority, ioThreads }: Placement): Place {
     this.#places = this.#places.filter(({ thread }) => thread.state === 'running')
-    const key = affinity.join()
-    const places = this.#places.filter((place) => place.affinity === key)
+    const kind = JSON.stringify([affinity, priority])
+    const places = this.#places.filter((place) => place.kind === kind)
     if (rate > 0) {
       const gathered = places.filter(
         (place) => place.unpaced === 0 && place.rate > 0 && place.rate + rate <= PACED_BYTES_PER_SECOND,
@@ -75,8 +79,8 @@ class IoThreadPool {
     const idle = places.find((place) => place.idle)
     if (idle) return idle
     if (places.length < ioThreads) {
-      const thread = new IoThreadHandle({ name: 'speadcast I/O', affinity, priority: undefined })
-      const place = new Place(thread, key)
+      const thread = new IoThreadHandle({ name: 'speadcast I/O', affinity, priority })
+      const place = new Place(thread, kind)
       this.#places.push(place)
       return place
     }

@@ -1,5 +1,6 @@
 /** The messages of the two threads, besides the ring: control messages one way, reports the other. Plain data only. */
 import type { MessagePort } from 'node:worker_threads'
+import type { ThreadPriority } from '../../ffi/placement.js'
 import type { BackendCaps } from '../backend/backend.js'
 import type { BackendSpec } from '../backend/open.js'
 import type { StateWords } from '../backend/states.js'
@@ -31,8 +32,8 @@ export interface ThreadSetup {
   readonly name: string
   /** CPUs it may run on; empty = as inherited. */
   readonly affinity: readonly number[]
-  /** Its nice value (setpriority(2)); undefined = as inherited. */
-  readonly priority: number | undefined
+  /** Its priority; undefined = as inherited. */
+  readonly priority: ThreadPriority | undefined
 }
 
 /** A word that an I/O thread shares with the thread that started it: messages ever sent to it. */
@@ -52,6 +53,8 @@ export interface ThreadInput {
   /** See Contention. */
   readonly contention: Int32Array
   readonly setup: ThreadSetup
+  /** See cpusForThreads of ffi/placement.ts. */
+  readonly inherited: readonly number[]
 }
 
 /** A stream to be opened in an I/O thread. */
@@ -67,6 +70,8 @@ export interface OpenStream {
   readonly wakeFd: number | undefined
   readonly backend: BackendSpec
   readonly options: EngineOptions
+  /** See DriverInput. */
+  readonly numaNode: number
 }
 
 export type ThreadMessage = OpenStream | { readonly type: 'end' }

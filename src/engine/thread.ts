@@ -14,6 +14,7 @@ import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
 import { refuseCopy } from '../../ffi/copied.js'
 import { expectLoad, forgetLoad } from '../../ffi/load-at-exit.js'
 import { ensureRoomForThread } from '../../ffi/memory/budget.js'
+import { cpusForThreads } from '../../ffi/placement.js'
 import { EventFd } from '../../ffi/wait.js'
 import { debug } from '../debug.js'
 import { ThreadRefused } from '../errors.js'
@@ -62,7 +63,14 @@ export class IoThreadHandle {
         execArgv: [],
         // It allocates next to nothing once it sends. With the default size some 7 MB of what it allocates until then would stay.
         resourceLimits: { maxYoungGenerationSizeMb: 4 },
-        workerData: { port: port2, words: this.#words, load, contention: contentionWord, setup } satisfies ThreadInput,
+        workerData: {
+          port: port2,
+          words: this.#words,
+          load,
+          contention: contentionWord,
+          setup,
+          inherited: cpusForThreads(),
+        } satisfies ThreadInput,
         transferList: [port2],
       })
     } catch (cause) {

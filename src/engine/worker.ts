@@ -5,17 +5,17 @@
  * some, and ports are drained synchronously. A backend that is being opened, or waits for a call in another thread, takes turns of the
  * event loop: the loop gives it one after every turn of its members. Without members the thread waits in the event loop.
  */
-import { setPriority } from 'node:os'
 import { performance } from 'node:perf_hooks'
 import { type MessagePort, receiveMessageOnPort, threadId, workerData } from 'node:worker_threads'
-import { currentCpu, getAffinity, leaveCpu, setAffinity, yieldCpu } from '../../ffi/affinity.js'
+import { currentCpu, getAffinity, leaveCpu, yieldCpu } from '../../ffi/affinity.js'
 import { nativeCallsWork } from '../../ffi/libc.js'
 import { noteLoaded } from '../../ffi/load-at-exit.js'
+import { ANY_NODE, preferNode } from '../../ffi/memory/numa.js'
 import { releaseAll } from '../../ffi/memory/region.js'
+import { placeThread } from '../../ffi/placement.js'
 import { EventFd, nameThread, PollSet, setTimerSlack, TimerFd } from '../../ffi/wait.js'
 import { openBackend } from '../backend/open.js'
 import { debug, debugFrom, firstOf } from '../debug.js'
-import { SpeadcastError } from '../errors.js'
 import { Contention, HostLoad } from './contention.js'
 import { isPaced } from './contract.js'
 import { IoLoop } from './io-loop.js'
@@ -32,7 +32,7 @@ import {
 } from './protocol.js'
 import { Ring } from './ring.js'
 
-const { port, words, load, contention, setup } = workerData as ThreadInput
+const { port, words, load, contention, setup, inherited } = workerData as ThreadInput
 
 /** Linux's default. */
 const LONGEST_SLACK_NANOSECONDS = 50_000
@@ -85,6 +85,7 @@ async function open(input: OpenStream): Promise<void> {
     }
     loop ??= start()
     debug(() => `opens backend ${input.backend.kind} to ${endpointsOf(input)}`)
+    if (input.numaNode !== ANY_NODE) preferNode(input.numaNode)
     const ring = new Ring(input.memory)
     const backend = await openBackend(input.backend, { counters: ring.counters, wake: () => {}, turning })
     const report = (message: Report): void => input.port.postMessage(message)
@@ -107,6 +108,8 @@ async function open(input: OpenStream): Promise<void> {
     debug(() => `${input.backend.kind} to ${endpointsOf(input)} is open`)
   } catch (error) {
     sayLast(input.port, error)
+  } finally {
+    if (input.numaNode !== ANY_NODE) preferNode(ANY_NODE)
   }
 }
 
@@ -138,13 +141,16 @@ function wakerOf({ wakeFd, options }: OpenStream): Waker | undefined {
 /** Sets the thread up for its first stream; the streams after it find it so. @throws ERR_SPEADCAST_CONFIG */
 function start(): IoLoop {
   const { affinity, priority, name } = setup
-  if (affinity.length > 0) pin(affinity)
-  if (priority !== undefined) prioritise(priority)
+  placeThread({ affinity, inherited, priority })
   nameThread(name)
-  debug(() => `runs on CPUs ${getAffinity().join(', ')}${priority === undefined ? '' : `, nice ${priority}`}`)
+  debug(
+    () =>
+      `runs on CPUs ${getAffinity().join(', ')}${priority === undefined ? '' : `, priority ${typeof priority === 'number' ? priority : `${priority.policy}:${priority.level}`}`}`,
+  )
   const tools = {
     now,
     offerCpu: yieldCpu,
+    realTime: typeof priority === 'object',
     get wake() {
       return wake!
     },
@@ -155,31 +161,6 @@ function start(): IoLoop {
     },
   }
   return new IoLoop(tools, others, ended)
-}
-
-function pin(cpus: readonly number[]): void {
-  try {
-    setAffinity(cpus)
-  } catch (cause) {
-    const why = (cause as Error).message
-    throw new SpeadcastError('ERR_SPEADCAST_CONFIG', `affinity: none of CPUs ${cpus.join(', ')} may be used here (${why})`, {
-      cause,
-    })
-  }
-}
-
-/** Linux keeps nice values per thread: 0 is the calling one (setpriority(2), "C library/kernel differences"). */
-function prioritise(priority: number): void {
-  try {
-    setPriority(0, priority)
-  } catch (cause) {
-    throw new SpeadcastError(
-      'ERR_SPEADCAST_CONFIG',
-      `priority: this process may not have nice value ${priority} (${(cause as Error).message}); it takes CAP_SYS_NICE or a limit ` +
-        `(ulimit -e) of ${20 - priority}`,
-      { cause },
-    )
-  }
 }
 
 let movable: boolean | undefined

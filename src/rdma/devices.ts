@@ -1,5 +1,4 @@
 /** RDMA devices and their ports: a list of them with their facts, and the one behind a network interface. Linux only, cold. */
-import { existsSync, readFileSync } from 'node:fs'
 import { NativeError } from '../../ffi/native-error.js'
 import { type Link, links } from '../../ffi/netlink/route.js'
 import { type DeviceFacts, deviceNames, type Gid, type PortFacts, VerbsContext } from '../../ffi/verbs/context.js'
@@ -8,6 +7,7 @@ import type { VerbsLibrary } from '../../ffi/verbs/library.js'
 import { deviceOfAddress } from '../../ffi/verbs/rdmacm.js'
 import { lackOf, SpeadcastError } from '../errors.js'
 import type { VlanTag } from '../net/frame.js'
+import { nodeOfDevice } from '../net/numa.js'
 import { interfacesOfPort } from './netdevs.js'
 
 export interface RdmaPort extends PortFacts {
@@ -26,8 +26,6 @@ export interface RdmaDevice {
   /** −1 where the system does not tell. */
   readonly numaNode: number
 }
-
-const SYSFS = '/sys/class/infiniband'
 
 /** Lists every RDMA device that can be opened. One that cannot is left out, because it may have gone since. @throws NativeError */
 export function rdmaDevices(library: VerbsLibrary): RdmaDevice[] {
@@ -66,7 +64,7 @@ function inspect(library: VerbsLibrary, name: string, all: readonly Link[]): Rdm
         interfaces: interfacesOf(name, port, own, all),
       }
     })
-    return { name, facts, ports, numaNode: numaNodeOf(name) }
+    return { name, facts, ports, numaNode: nodeOfDevice(name) }
   } finally {
     context.close()
   }
@@ -78,11 +76,6 @@ function interfacesOf(device: string, port: number, gids: readonly Gid[], all: r
   const told = all.filter(({ index }) => indexes.has(index))
   const found = told.length > 0 ? told : interfacesOfPort(device, port, all)
   return found.sort((a, b) => Number(a.kind === 'vlan') - Number(b.kind === 'vlan'))
-}
-
-function numaNodeOf(device: string): number {
-  const path = `${SYSFS}/${device}/device/numa_node`
-  return existsSync(path) ? Number(readFileSync(path, 'utf8')) : -1
 }
 
 export interface RdmaPath {

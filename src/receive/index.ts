@@ -78,7 +78,7 @@ export async function openReceiver(given: ReceiverOptions): Promise<Receiver> {
   // A capture tells itself where its packets were sent to.
   const specs = from.backend === 'pcap' && wanted.length === 0 ? [] : parseEndpoints(typeof wanted === 'string' ? [wanted] : wanted)
   const options = withTransport(from, specs)
-  const { maxHeaps, heapMemoryBytes, deliver, order } = checkReceiverOptions(options)
+  const { maxHeaps, heapMemoryBytes, deliver, order, affinity, priority } = checkReceiverOptions(options)
   const wantsOutput = options.output !== undefined
   const { endpoints, chosen } = await prepare(options, specs)
   const outputFd =
@@ -138,6 +138,8 @@ export async function openReceiver(given: ReceiverOptions): Promise<Receiver> {
     interface: chosen,
     device: options.device,
     verbsLibrary: options.verbsLibrary,
+    affinity,
+    priority,
     queueHeaps: QUEUE_HEAPS,
     queueBytes: QUEUE_BYTES,
   }
@@ -235,7 +237,8 @@ async function openBackend(
   try {
     return { driver: await open(options, events), reason }
   } catch (error) {
-    if (!(error instanceof ThreadRefused && wanted === 'auto')) throw error
+    const needsThread = options.affinity.length > 0 || options.priority !== undefined
+    if (!(error instanceof ThreadRefused && wanted === 'auto') || needsThread) throw error
     return { driver: await openDgram(options, events), reason: error.why }
   }
 }

@@ -1,4 +1,5 @@
 /** The options of openReceiver: types, defaults, and their check at the edge. */
+import { CPUS_RULE, cpusOf, PRIORITY_RULE, priorityOf, type ThreadPriority } from '../../ffi/placement.js'
 import { checkBoolean, checkOptions, checkSignal, listOf, oneOf, shown } from '../checks.js'
 import { SpeadcastError } from '../errors.js'
 import { BUG_COMPAT } from '../spead/flavour.js'
@@ -118,6 +119,14 @@ export interface ReceiverOptions {
   readonly onChange?: (message: string) => void
   /** Lets the kernel coalesce datagrams (UDP_GRO). Default true. */
   readonly gro?: boolean
+  /** CPUs for the receiving thread, which 'dgram' and 'pcap' have none of. Default: any. */
+  readonly affinity?: readonly number[]
+  /**
+   * The receiving thread's priority: a nice value from −20 to 19, or a real-time priority, with which it goes before all threads that have none: 'rr:10',
+   * 'fifo:10' or `{ policy: 'rr', level: 10 }`, levels 1 to 99. That takes CAP_SYS_NICE or a limit (RLIMIT_RTPRIO). Default: −10 where the
+   * process may have it, else the process's.
+   */
+  readonly priority?: ThreadPriority | `rr:${number}` | `fifo:${number}`
 }
 
 const KEYS: readonly string[] = [
@@ -146,6 +155,8 @@ const KEYS: readonly string[] = [
   'device',
   'verbsLibrary',
   'onChange',
+  'affinity',
+  'priority',
 ] satisfies (keyof ReceiverOptions)[]
 
 const BOOLEANS = ['verify', 'hash', 'deliver', 'credits', 'gro', 'anySource'] as const
@@ -156,6 +167,8 @@ export interface CheckedOptions {
   readonly heapMemoryBytes: number
   readonly deliver: boolean
   readonly order: OutputOrder
+  readonly affinity: readonly number[]
+  readonly priority: ThreadPriority | undefined
 }
 
 const isPath = (value: unknown): boolean => typeof value === 'string' && !value.includes('\0')
@@ -227,7 +240,17 @@ export function checkReceiverOptions(options: ReceiverOptions): CheckedOptions {
   if (!specs?.every((each) => typeof each === 'string'))
     fail(`endpoints is ${specs ? 'a list of other things' : typeof endpoints}; it must be a string or an array of strings`)
   checkSignal('openReceiver', options.signal)
+  const { affinity, priority } = options
+  const place = affinity !== undefined ? 'affinity' : priority !== undefined ? 'priority' : undefined
+  if (place && (backend === 'dgram' || backend === 'pcap'))
+    fail(`${place} is for the receiving thread, and backend '${backend}' receives in this one; leave it out`)
+  const cpus = affinity === undefined ? [] : cpusOf(listOf(affinity))
+  if (cpus === undefined) return fail(`affinity is ${shown(affinity)}; ${CPUS_RULE}`)
+  const rank = priority === undefined ? undefined : priorityOf(priority)
+  if (priority !== undefined && rank === undefined) fail(`priority is ${shown(priority)}; ${PRIORITY_RULE}`)
   return {
+    affinity: cpus,
+    priority: rank,
     maxHeaps: options.maxHeaps ?? DEFAULT_MAX_HEAPS,
     heapMemoryBytes: Math.ceil((options.heapMemoryBytes ?? defaultHeapMemory()) / 4096) * 4096,
     order,

@@ -1,4 +1,5 @@
 /** The interface between openReceiver and the ways to receive: native-, tcp-, rdma-, dgram- and pcap-receiver.ts. Types only. */
+import type { ThreadPriority } from '../../ffi/placement.js'
 import type { ResolvedEndpoint } from '../net/endpoint.js'
 import type { ResolvedInterface } from '../net/interface.js'
 import type { DatagramPeer } from '../rdma/rendezvous.js'
@@ -30,6 +31,9 @@ export interface DriverOptions {
   readonly interface: ResolvedInterface | undefined
   readonly device: string | undefined
   readonly verbsLibrary: string | undefined
+  /** CPUs for the receiving thread; empty = any. */
+  readonly affinity: readonly number[]
+  readonly priority: ThreadPriority | undefined
   readonly queueHeaps: number
   readonly queueBytes: number
 }

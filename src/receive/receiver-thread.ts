@@ -4,6 +4,7 @@ import { refuseCopy } from '../../ffi/copied.js'
 import { expectLoad, forgetLoad } from '../../ffi/load-at-exit.js'
 import { ensureRoomForThread } from '../../ffi/memory/budget.js'
 import type { RegionHandle } from '../../ffi/memory/region.js'
+import { cpusForThreads } from '../../ffi/placement.js'
 import { recycleReceiveMemory } from '../../ffi/socket/recvmmsg.js'
 import { EventFd } from '../../ffi/wait.js'
 import { debug } from '../debug.js'
@@ -65,6 +66,7 @@ export async function startThread({ shared, source, options, events, driver, onG
     stats: stats.buffer,
     load,
     options: options.session,
+    placing: { affinity: options.affinity, priority: options.priority, inherited: cpusForThreads() },
     queueHeaps: options.queueHeaps,
     queueKibibytes: options.queueBytes >>> 10,
   }

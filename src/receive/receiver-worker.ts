@@ -7,7 +7,8 @@ import { setPriority } from 'node:os'
 import { parentPort, workerData } from 'node:worker_threads'
 import { nativeCallsWork } from '../../ffi/libc.js'
 import { noteLoaded } from '../../ffi/load-at-exit.js'
-import { EventFd, PollSet } from '../../ffi/wait.js'
+import { type Placing, placeThread } from '../../ffi/placement.js'
+import { EventFd, nameThread, PollSet } from '../../ffi/wait.js'
 import { SpeadcastError } from '../errors.js'
 import { type EndReason, ReceiveSession } from './session.js'
 import type { PacketSource } from './source.js'
@@ -61,13 +62,6 @@ function run(input: WorkerInput, source: PacketSource, stats: Float64Array, post
   const droppedAt = (endpoint: number): number => source.dropped(endpoint)
   const countDropped = (): void => setDropped(stats, options.endpoints, droppedAt)
 
-  // On Linux setpriority(2) with 0 means this thread alone. A full socket loses packets, so receiving goes before the rest of a busy
-  // machine; without CAP_SYS_NICE it takes its turn.
-  try {
-    setPriority(0, -10)
-  } catch {
-    // not allowed
-  }
   session.start(performance.now())
   post({ type: 'ready', peers: source.peers ?? [] })
   let reason: EndReason | undefined
@@ -125,6 +119,19 @@ async function openSource({ source, memory }: WorkerInput, stats: Float64Array, 
   return (await import('./rdma-source.js')).RdmaSource.open(source, memory)
 }
 
+/** @throws ERR_SPEADCAST_CONFIG */
+function place(placing: Placing): void {
+  placeThread(placing)
+  if (placing.priority !== undefined) return
+  // On Linux setpriority(2) with 0 means this thread alone. A full socket loses packets, so receiving goes before the rest of a busy
+  // machine; without CAP_SYS_NICE it takes its turn.
+  try {
+    setPriority(0, -10)
+  } catch {
+    // not allowed
+  }
+}
+
 /** Reports failures to main as values, because an Error's class and cause do not survive the crossing. */
 async function main(): Promise<void> {
   const port = parentPort
@@ -135,6 +142,8 @@ async function main(): Promise<void> {
   try {
     nativeCallsWork()
     noteLoaded(input.load)
+    nameThread('speadcast recv')
+    place(input.placing)
     const stats = new Float64Array(input.stats)
     source = await openSource(input, stats, post)
     run(input, source, stats, post)

@@ -1,5 +1,6 @@
 /** The messages and the shared words between the main thread and the receiving thread. */
 import type { RegionHandle } from '../../ffi/memory/region.js'
+import type { Placing } from '../../ffi/placement.js'
 import type { DatagramPeer } from '../rdma/rendezvous.js'
 import type { RdmaSourceInput } from './rdma-source.js'
 import { heldBytes, type ReceivedHeap } from './received-heap.js'
@@ -18,6 +19,7 @@ export interface WorkerInput {
   readonly options: SessionOptions
   /** See expectLoad. */
   readonly load: Int32Array
+  readonly placing: Placing
   /** How many delivered heaps, and KiB of them, may wait for the consumer. */
   readonly queueHeaps: number
   readonly queueKibibytes: number

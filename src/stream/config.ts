@@ -7,9 +7,11 @@ import { ignoredOption } from './foreign.js'
 import { IoThread } from './io-thread.js'
 import { checkOnError, onErrorSchema } from './on-error.js'
 import { DEFAULTS, type IbverbsStreamOptions, type RdmaUdStreamOptions, type StreamOptions } from './options.js'
+import { placed, THREAD_PLACE, type ThreadPlace } from './place-options.js'
 import { parseRate, shareOfLink } from './rate.js'
 import { choice, whole } from './schema.js'
 
+type Fault = NonNullable<NonNullable<StreamOptions['memory']>['failAt']>
 type Defaulted<T, Undefaulted extends keyof T> = Required<Omit<T, Undefaulted>> & Pick<T, Undefaulted>
 
 /** Options without a default, because their absence has a meaning. */
@@ -34,16 +36,17 @@ type Undefaulted =
 
 /** The options of openStream as they are used: checked, and with the defaults in place. */
 export type StreamConfig = Readonly<
-  Required<Omit<StreamOptions, Undefaulted | 'to' | 'flavour' | 'rate'>> & { [K in Undefaulted]?: StreamOptions[K] | undefined } & {
-    to: readonly string[]
-    flavour: Required<NonNullable<StreamOptions['flavour']>>
-    /** As it was given. */
-    rate: number | string
-    /** 0 until the link is known, where the rate is a share of it. */
-    rateBytesPerSecond: number
-    /** The share of the link that the rate is: 0.5 for '50%'. */
-    rateShare?: number
-  }
+  Required<Omit<StreamOptions, Undefaulted | keyof ThreadPlace | 'to' | 'flavour' | 'rate'>> &
+    ThreadPlace & { [K in Undefaulted]?: StreamOptions[K] | undefined } & {
+      to: readonly string[]
+      flavour: Required<NonNullable<StreamOptions['flavour']>>
+      /** As it was given. */
+      rate: number | string
+      /** 0 until the link is known, where the rate is a share of it. */
+      rateBytesPerSecond: number
+      /** The share of the link that the rate is: 0.5 for '50%'. */
+      rateShare?: number
+    }
 >
 
 const seconds = (low: number) =>
@@ -54,15 +57,13 @@ const seconds = (low: number) =>
 
 const yesOrNo = v.boolean('must be true or false')
 
-type FailAt = NonNullable<NonNullable<StreamOptions['memory']>['failAt']>
-
 const memoryOptions = v.strictObject(
   {
     keepPackets: v.exactOptional(yesOrNo),
     acceptPerPost: v.exactOptional(whole(1, 2 ** 31, 'packets')),
     pauseNanoseconds: v.exactOptional(whole(0, 1e12, 'nanoseconds')),
     completeAfterReaps: v.exactOptional(whole(1, 2 ** 31, 'reaps')),
-    failAt: v.exactOptional(v.custom<FailAt>((it) => typeof it === 'function', 'must be a function of row and substream')),
+    failAt: v.exactOptional(v.custom<Fault>((it) => typeof it === 'function', 'must be a function of row and substream')),
   },
   'must be an object, see MemoryOptions',
 )
@@ -159,7 +160,7 @@ const schema = v.strictObject({
     v.union([v.picklist(['worker', 'inline']), v.instance(IoThread)], "must be 'worker', 'inline' or an IoThread"),
   ),
   ioThreads: v.optional(whole(1, 1024, 'I/O threads')),
-  affinity: v.optional(v.array(whole(0, 1023, 'CPU number'), 'must be a list of CPU numbers'), []),
+  ...THREAD_PLACE,
   flavour: v.optional(
     v.strictObject(
       {
@@ -285,8 +286,8 @@ export function parseStreamConfig(input: unknown): StreamConfig {
     contradict(`ttl is 0, which keeps packets on this host; backend '${config.backend}' passes by its kernel and needs at least 1`)
   if (config.backend === 'dgram' && config.thread !== undefined && config.thread !== 'inline')
     contradict("backend 'dgram' runs on the event loop; leave thread out or use 'inline'")
-  if (config.affinity.length > 0 && config.thread instanceof IoThread)
-    contradict('affinity is for a shared I/O thread, and thread is one of your own; give it to new IoThread instead')
+  if (placed(config) && config.thread instanceof IoThread)
+    contradict(`${placed(config)} is for a shared I/O thread, and thread is one of your own; give it to new IoThread instead`)
   if (typeof config.descriptors === 'object') {
     const { everySeconds, firstCnt, cntStep, stagger } = config.descriptors
     if (stagger && everySeconds === undefined) contradict('descriptors.stagger is of repeats; give descriptors.everySeconds too')

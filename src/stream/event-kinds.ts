@@ -69,6 +69,8 @@ export const KIND_OF_STATE = {
   peer: 'address',
   mtuBytes: 'route',
   path: 'transport',
+  numaNode: 'device',
+  numaNodeReason: 'device',
 } as const satisfies Record<keyof StateWords, StreamEventKind | 'way'>
 
 /** The kinds that a change of a way may be, the likeliest to explain it first. */

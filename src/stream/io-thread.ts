@@ -1,3 +1,4 @@
+import { CPUS_RULE, cpusOf, PRIORITY_RULE, priorityOf, type ThreadPriority } from '../../ffi/placement.js'
 import { checkOptions, listOf, shown } from '../checks.js'
 import { IoThreadHandle } from '../engine/thread.js'
 import { ensure, INSPECT, type Inspection, inspected } from '../errors.js'
@@ -11,8 +12,12 @@ export interface IoThreadOptions {
   affinity?: readonly number[]
   /** Its name in top(1) and debuggers, of which Linux shows 15 bytes. Default 'speadcast I/O'. */
   name?: string
-  /** Its nice value, −20 (first) to 19 (last); below the process's own it takes CAP_SYS_NICE. Default: the process's. */
-  priority?: number
+  /**
+   * Its nice value, −20 (first) to 19 (last), or a real-time priority, with which it goes before all threads that have none: 'rr:10', 'fifo:10', or
+   * `{ policy: 'rr', level: 10 }`, levels 1 to 99 (sched(7)). A nice value below the process's own and a real-time priority take CAP_SYS_NICE.
+   * Default: the process's.
+   */
+  priority?: ThreadPriority | `rr:${number}` | `fifo:${number}`
 }
 
 const OPTIONS = ['affinity', 'name', 'priority']
@@ -32,23 +37,20 @@ export class IoThread implements AsyncDisposable {
   constructor(options: IoThreadOptions = {}) {
     checkOptions('new IoThread', options, OPTIONS)
     const { affinity = [], name = 'speadcast I/O', priority } = options
-    const cpus = listOf(affinity) ?? [Number.NaN]
-    ensure(
-      cpus.every((cpu) => Number.isInteger(cpu) && cpu >= 0 && cpu <= 1023),
-      'ERR_SPEADCAST_CONFIG',
-      () => `new IoThread: affinity is ${shown(affinity)}; it must be a list of CPU numbers from 0 to 1023`,
-    )
+    const cpus = cpusOf(listOf(affinity))
+    ensure(cpus, 'ERR_SPEADCAST_CONFIG', () => `new IoThread: affinity is ${shown(affinity)}; ${CPUS_RULE}`)
+    const rank = priority === undefined ? undefined : priorityOf(priority)
     ensure(
       typeof name === 'string' && name !== '' && !name.includes('\0'),
       'ERR_SPEADCAST_CONFIG',
       () => `new IoThread: name is ${shown(name)}; it must be a text`,
     )
     ensure(
-      priority === undefined || (Number.isInteger(priority) && priority >= -20 && priority <= 19),
+      priority === undefined || rank !== undefined,
       'ERR_SPEADCAST_CONFIG',
-      () => `new IoThread: priority is ${shown(priority)}; it must be a nice value, a whole number from −20 to 19`,
+      () => `new IoThread: priority is ${shown(priority)}; ${PRIORITY_RULE}`,
     )
-    handles.set(this, new IoThreadHandle({ name, affinity: cpus, priority }))
+    handles.set(this, new IoThreadHandle({ name, affinity: cpus, priority: rank }))
   }
 
   /** How many streams are open in it, or being opened. */

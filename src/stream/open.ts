@@ -1,5 +1,6 @@
 import type { MemoryPacket } from '../backend/memory.js'
 import type { BackendName } from '../backend/names.js'
+import { numaPlace } from '../backend/numa.js'
 import type { BackendSpec } from '../backend/open.js'
 import { type Selection, selectBackend, threadRefused, udpInstead } from '../backend/select.js'
 import type { UdpOptions } from '../backend/udp/open.js'
@@ -28,6 +29,7 @@ import { handleOf, IoThread } from './io-thread.js'
 import { News } from './news.js'
 import { policiesOf } from './on-error.js'
 import { type ConnectedSocketOptions, DEFAULTS, type StreamOptions } from './options.js'
+import { placed } from './place-options.js'
 import { retryOf } from './reconnect.js'
 import { Stream } from './stream.js'
 import { withTransport } from './transport.js'
@@ -83,7 +85,7 @@ function claimThread(config: StreamConfig): Claim {
   try {
     return leaseFor(config)
   } catch (error) {
-    if (error instanceof ThreadRefused && config.thread === undefined && config.affinity.length === 0) return error
+    if (error instanceof ThreadRefused && config.thread === undefined && placed(config) === undefined) return error
     throw error
   }
 }
@@ -92,8 +94,9 @@ function release(claim: Claim | undefined): void {
   if (claim && !(claim instanceof ThreadRefused)) claim.release()
 }
 
-function leaseFor({ thread, affinity, ioThreads: most, rateBytesPerSecond }: StreamConfig): Lease {
-  if (!(thread instanceof IoThread)) return ioThreads.take({ affinity, ioThreads: most ?? DEFAULT_IO_THREADS, rateBytesPerSecond })
+function leaseFor({ thread, affinity, priority, ioThreads: most, rateBytesPerSecond }: StreamConfig): Lease {
+  if (!(thread instanceof IoThread))
+    return ioThreads.take({ affinity, priority, ioThreads: most ?? DEFAULT_IO_THREADS, rateBytesPerSecond })
   const handle = handleOf(thread)
   ensure(
     handle.state === 'running',
@@ -190,9 +193,10 @@ async function openWith(
     () => `there can be no I/O thread here: ${noThread}; leave thread out or use 'inline'`,
   )
   ensure(
-    !(config.affinity.length > 0 && thread === 'inline'),
+    !(placed(config) && thread === 'inline'),
     'ERR_SPEADCAST_CONFIG',
-    () => `affinity is for the I/O thread, and backend '${backend}' sends from this one; leave it out or use thread 'worker'`,
+    () =>
+      `${placed(config)} is for the I/O thread, and backend '${backend}' sends from this one; leave it out or use thread 'worker'`,
   )
   ensure(
     !(config.dscp !== undefined && backend === 'dgram'),
@@ -204,8 +208,10 @@ async function openWith(
   const policies = policiesOf(config.onError, endpoints.length)
   const clock = config.clock && new StreamClock(config.clock, config.flavour)
   const ring = new Ring(Ring.memoryFor(endpoints.length))
+  const numa = numaPlace({ backend, endpoints, interface: iface, device: config.rdmaUd?.device })
   const input: DriverInput = {
     ring,
+    numaNode: numa.node,
     backend: backendSpec(backend, config, endpoints, iface),
     options: {
       rateBytesPerSecond: config.rateBytesPerSecond,
@@ -223,9 +229,9 @@ async function openWith(
   news.say(() => `sends from ${from}${claim instanceof ThreadRefused ? `, because ${claim.why}` : ''}`)
   const { driver, packets } = await openDriver(input, claim)
   const paced = config.rateBytesPerSecond > 0 || clock
-  const states = paced ? { rateMethod: 'sw', rateMethodReason: softwareReason(config, backend) } : {}
+  const states = { ...(paced && { rateMethod: 'sw', rateMethodReason: softwareReason(config, backend) }), ...numa.states }
   const why = claim instanceof ThreadRefused ? `${reason}; sent from the event loop: ${claim.why}` : reason
-  const stream = new Stream({ config, endpoints, ring, driver, reason: why, states, packets, news, clock })
+  const stream = new Stream({ config, endpoints, ring, driver, reason: why, states, numaNode: numa.node, packets, news, clock })
   try {
     if (config.firstCnt !== 1 || config.cntStep !== 1) stream.setCntSequence(config.firstCnt, config.cntStep)
   } catch (error) {

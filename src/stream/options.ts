@@ -3,7 +3,7 @@ import type { MemoryOptions } from '../backend/memory.js'
 import type { BackendChoice } from '../backend/names.js'
 import type { Split } from '../spead/index.js'
 import type { ClockTime } from './clock-time.js'
-import type { IoThread } from './io-thread.js'
+import type { IoThread, IoThreadOptions } from './io-thread.js'
 import type { PathChange } from './path-change.js'
 import type { RateText } from './rate.js'
 
@@ -250,8 +250,13 @@ export interface StreamOptions<Bits extends number = number> {
    * that the process may use, and at least 2.
    */
   ioThreads?: number
-  /** CPUs for the I/O thread, which the stream shares with streams of the same affinity only. Default: any. */
+  /** CPUs for the I/O thread, which the stream shares with streams of the same affinity and priority only. Default: any. */
   affinity?: readonly number[]
+  /**
+   * The I/O thread's priority, as of `new IoThread`: a nice value, or a real-time priority such as 'rr:10', which takes CAP_SYS_NICE or a limit
+   * (RLIMIT_RTPRIO). A thread with one goes before all others of its CPU and never spins for work. Default: the process's.
+   */
+  priority?: IoThreadOptions['priority']
   /** Default SPEAD-64-48 without bug compatibility. Heaps sent with sendHeap bring their own. */
   flavour?: {
     /** Width of heap cnts, addresses and immediates: 8, 16, … 56. Default 48. */

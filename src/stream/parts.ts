@@ -17,6 +17,8 @@ export interface StreamParts {
   readonly reason: string
   /** The stream's own states, beside the backend's. */
   readonly states: StateWords
+  /** For the memory of batches; ANY_NODE: none in particular. */
+  readonly numaNode: number
   /** The memory backend's packets. */
   readonly packets: MemoryPacket[]
   readonly news: News

@@ -20,6 +20,8 @@ export class PreparedLists {
     readonly config: Pick<StreamConfig, 'packetSizeBytes' | 'repeatPointers'>,
     readonly caps: BackendCaps,
     readonly lanes: Lanes,
+    /** See StreamParts. */
+    readonly numaNode: number,
   ) {}
 
   /** A lane with the heaps' present values, ready to be submitted. It comes back by itself when its send has settled. */
@@ -42,7 +44,7 @@ export class PreparedLists {
   #make(key: string, references: readonly HeapReference[], mode: GroupMode, split: Split): PreparedLane {
     const { packetSizeBytes, repeatPointers } = this.config
     const { headroomBytes, mergesEqualPackets } = this.caps
-    const cut = { packetSizeBytes, split, repeatPointers, headroomBytes, mergesEqualPackets }
+    const cut = { packetSizeBytes, split, repeatPointers, headroomBytes, mergesEqualPackets, numaNode: this.numaNode }
     return new Lane(new PreparedHeaps(references, mode, cut), (lane) => this.#keep(key, lane as PreparedLane)) as PreparedLane
   }
 

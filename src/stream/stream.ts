@@ -81,6 +81,7 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
   readonly #descriptors: Descriptors
   readonly #batches: Batches
   readonly #ownStates: StateWords
+  readonly #numaNode: number
   readonly #pace: HeapPace
   readonly #sender: Sender
   readonly #ending: Ending
@@ -93,7 +94,7 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
   readonly packets: MemoryPacket[]
 
   /** @internal use openStream */
-  constructor({ config, endpoints, ring, driver, reason, states, packets, news, clock }: StreamParts) {
+  constructor({ config, endpoints, ring, driver, reason, states, numaNode, packets, news, clock }: StreamParts) {
     const { caps } = driver
     this.#config = config
     this.#ring = ring
@@ -103,8 +104,9 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
     this.#submissions = new Submissions(ring, driver, news, this.#failures.note, bound, forget)
     this.#lanes = new Lanes(driver)
     this.#batches = new Batches(this.#submissions, driver, this.#lanes)
-    const prepared = new PreparedLists(config, caps, this.#lanes)
+    const prepared = new PreparedLists(config, caps, this.#lanes, numaNode)
     this.#ownStates = states
+    this.#numaNode = numaNode
     const keeper = caps.pacesItself ? (caps.name === 'udp' ? 'the kernel' : 'the device') : undefined
     this.#pace = { paced: config.rateBytesPerSecond > 0, keeper }
     this.packets = packets
@@ -167,6 +169,7 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
       headroomBytes,
       mergesEqualPackets,
       inBandDescriptors: this.#config.descriptors === 'in-band',
+      numaNode: this.#numaNode,
     })
     const lane = new Lane(batch.template, () => {
       batch.setInFlight(undefined)

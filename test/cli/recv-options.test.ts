@@ -88,6 +88,9 @@ const ROWS: Readonly<Record<string, Row>> = {
   '--any-source': { without: from(TWO_PORTS), args: ['--any-source'], look: ({ json }) => json.heaps, before: 0, after: 1 },
   '--cnt-step': { without: from(STEPS), args: ['--cnt-step', '7'], look: ({ json }) => [json.cntStep, json.heapsMissing], before: [14, 0], after: [7, 1] },
   '--credits': { args: ['--credits'], look: refused, before: 0, after: [2, expect.stringMatching(/of sockets/)] },
+  '--io-cpu': { without: LIVE, args: ['--io-cpu', '1023'], look: refused, before: [1, expect.anything()], after: [2, expect.stringMatching(/--io-cpu: none of CPUs 1023 may be used here .*; this process may use CPUs [\d,-]+/)] },
+  '--priority': { args: ['--priority', '5'], look: refused, before: 0, after: [2, expect.stringMatching(/--priority is for the receiving thread, and --backend pcap receives in this one; leave it out/)] },
+  '--main-cpu': { args: ['--main-cpu', '1023'], look: refused, before: 0, after: [2, expect.stringMatching(/--main-cpu: none of CPUs 1023 may be used here/)] },
   '--live': { args: ['--live'], look: ({ stderr }) => /--live needs a terminal/.test(stderr), before: false, after: true },
   '--interval': { args: ['--interval', '0'], look: refused, before: 0, after: [2, expect.stringMatching(/--interval <SECONDS>' argument '0' is invalid/)] },
   '--json-stream': { args: ['--json-stream'], look: ({ stdout }) => stdout.startsWith('{"kind":"start"'), before: false, after: true },
@@ -142,6 +145,8 @@ const FLAG_OF: Readonly<Record<keyof ReceiverOptions, `--${string}` | `no flag: 
   verbsLibrary: '--verbs-library',
   onChange: 'no flag: the command says it on standard error',
   gro: '--no-gro',
+  affinity: '--io-cpu',
+  priority: '--priority',
 }
 
 test('every option of openReceiver has a flag or a reason', async () => {
@@ -158,6 +163,7 @@ test('every option of openReceiver has a flag or a reason', async () => {
     '--json',
     '--json-stream',
     '--live',
+    '--main-cpu',
     '--values',
   ])
 })

@@ -87,8 +87,8 @@ test('--vlan tags the frames, --verbs-library and --queue-depth reach the device
   for (const frame of frames) expect(frame[19]! >> 2).toBe(46)
 })
 
-test('--affinity holds the I/O thread on its CPUs', { timeout: 60_000 }, async () => {
-  const args = ['239.77.0.1:7148', '--interface', '127.0.0.1', '--backend', 'udp', ...THREE, '--affinity', '0-0']
+test.for(['--io-cpu', '--affinity'])('%s holds the I/O thread on its CPUs', { timeout: 60_000 }, async (flag) => {
+  const args = ['239.77.0.1:7148', '--interface', '127.0.0.1', '--backend', 'udp', ...THREE, flag, '0-0']
   const child = spawn(process.execPath, [CLI, 'send', ...args], {
     env: { ...process.env, NODE_DEBUG: 'speadcast' },
     stdio: ['ignore', 'ignore', 'pipe'],

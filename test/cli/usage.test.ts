@@ -106,6 +106,11 @@ const BAD: readonly (readonly [readonly string[], RegExp])[] = [
   [[TO, '--vlan', '4095'], /--vlan <ID\[:PRIORITY\]>' argument '4095' is invalid.* from 1 to 4094/],
   [[TO, '--vlan', '5:8'], /argument '5:8' is invalid/],
   [[TO, '--affinity', '0-'], /argument '0-' is invalid.* such as 2,3 or 0-3/],
+  [[TO, '--io-cpu', '0,1024'], /argument '0,1024' is invalid.* such as 2,3 or 0-3/],
+  [[TO, '--main-cpu', '1e9'], /argument '1e9' is invalid.* such as 2,3 or 0-3/],
+  [[TO, '--priority', '-21'], /argument '-21' is invalid.* nice value from -20 to 19, or rr:1 to rr:99/],
+  [[TO, '--io-cpu', '1023', '--backend', 'udp'], /--io-cpu: none of CPUs 1023 may be used here/],
+  [[TO, '--priority', 'rr'], /argument 'rr' is invalid/],
   [[TO, '--reconnect-seconds', 'soon'], /argument 'soon' is invalid.* or inf/],
   [
     [TO, '--connect-timeout', '50'],

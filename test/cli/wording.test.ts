@@ -80,6 +80,8 @@ const CONTRADICTIONS: readonly Partial<StreamOptions>[] = [
   { ttl: 0 },
   { thread: 'inline', ioThreads: 2 },
   { thread: 'inline', affinity: [0] },
+  { thread: 'inline', priority: 5 },
+  { priority: 'rr:0' },
   { affinity: [1023] },
   { descriptors: { stagger: true } },
   { descriptors: { cntStep: 2 } },
@@ -112,7 +114,7 @@ test('no name of an option is left in an error of openStream', async () => {
   for (const message of messages) {
     const said = inFlags(message)
     for (const name of CODED) expect([said, said.includes(name)]).toEqual([said, false])
-    expect(said).not.toMatch(/\boption '|openStream|\b(ibverbs|rdmaUd|tcp|flavour|split|descriptors)\.\w/)
+    expect(said).not.toMatch(/^(affinity|priority):|\boption '|openStream|\b(ibverbs|rdmaUd|tcp|flavour|split|descriptors)\.\w/)
   }
 })
 

@@ -24,12 +24,26 @@ async function veth(mtu: number): Promise<Netns> {
   return ns
 }
 
+const HOST_CHECKS = [
+  'CPU governor',
+  'isolated CPUs',
+  'NUMA nodes',
+  'huge pages',
+  'net.core.wmem_max',
+  'net.core.rmem_max',
+  'clock',
+  'TAI offset',
+  'real-time priority',
+  'locked memory',
+]
+
 interface Told {
   sends: boolean
   backends: { backend: string; works: boolean; reason: string }[]
   problem: string
   warnings: string[]
   backend: string
+  host: { name: string; state: string; value: string; reason: string; remedy: string }[]
   endpoints: { endpoint: string; interface: string; mtuBytes: number; largestPacketSizeBytes: number; problem: string }[]
 }
 
@@ -123,18 +137,62 @@ test('no route, a route that refuses, an interface without the way, a broadcast 
     ['10.204.0.1:7148'],
     ['[fd88::1]:7148'],
     ['239.10.0.1:7148'],
-    ['[fe80::9]:7148'],
     ['10.77.0.255:7148'],
     ['10.77.0.2:7148', '8.8.8.8:7148'],
   ]) {
     const told = await doctor(ns, args)
     const sent = await speadcast(ns, ['send', ...args, '-n', '1'])
-    // A link-local address without its interface is a mistake in the arguments.
-    const code = args[0]!.startsWith('[fe80') ? 2 : 1
-    expect({ args, sends: told.sends, code: sent.code }).toEqual({ args, sends: false, code })
+    expect({ args, sends: told.sends, code: sent.code }).toEqual({ args, sends: false, code: 1 })
     expect(sent.stderr).toMatch(/ \(speadcast explain ERR_SPEADCAST_\w+\)\n$/)
     expect(sent.stderr.replace(/ \(speadcast explain \w+\)\n$/, '')).toBe(`speadcast send: ${inFlags(told.problem)}`)
   }
+})
+
+test('a link-local address without its interface is a mistake in the arguments, as of send; with it doctor tells the way', async (ctx) => {
+  needNetns(ctx)
+  await using ns = await veth(9000)
+  for (const args of [['[fe80::9]:7148'], ['[fd77::2]:7148', '[fe80::9]:7148'], ['[ff02::77]:7148']]) {
+    const [told, sent] = [await speadcast(ns, ['doctor', ...args]), await speadcast(ns, ['send', ...args, '-n', '1'])]
+    expect({ args, code: told.code, stderr: told.stderr }).toEqual({
+      args,
+      code: sent.code,
+      stderr: sent.stderr.replace('speadcast send:', 'speadcast doctor:'),
+    })
+    expect(told.code).toBe(2)
+    const { error } = JSON.parse((await speadcast(ns, ['doctor', ...args, '--json'])).stdout)
+    expect(error).toMatchObject({ code: 'ERR_SPEADCAST_INTERFACE', exitStatus: 2 })
+  }
+  // ip(8) prints an empty object for each interface and each address that it leaves out.
+  const shown: { addr_info?: { local?: string }[] }[] = JSON.parse(ns.ip('b', '-json -6 address show dev v1 scope link'))
+  const peer = shown.flatMap(({ addr_info = [] }) => addr_info).find(({ local }) => local !== undefined)!.local
+  for (const args of [[`[${peer}%v0]:7148`], [`[${peer}]:7148`, '--interface', 'v0']])
+    expect(await doctor(ns, args)).toMatchObject({ sends: true, problem: '', endpoints: [{ interface: 'v0', mtuBytes: 9000 }] })
+})
+
+test('what the host is set to is told with a command for what is amiss, and fails nothing', async (ctx) => {
+  needNetns(ctx)
+  await using ns = await veth(1500)
+  const { host, sends } = await doctor(ns, ['10.77.0.2:7148'])
+  expect(sends).toBe(true)
+  expect(host.map(({ name }) => name)).toEqual(HOST_CHECKS)
+  for (const { state, remedy, value } of host) {
+    expect(['ok', 'warn', 'unknown']).toContain(state)
+    expect(value).not.toBe('')
+    if (state === 'warn') expect(remedy).not.toBe('')
+  }
+  // Without rights there is more to mend.
+  const under = ['prlimit', '--memlock=65536', 'setpriv', '--bounding-set=-sys_nice,-ipc_lock']
+  const poor = (await doctor(ns, ['10.77.0.2:7148'], under)).host
+  expect(poor).toContainEqual(
+    expect.objectContaining({
+      name: 'locked memory',
+      state: 'warn',
+      value: '65536 bytes',
+      remedy: expect.stringMatching(/^ulimit -l/),
+    }),
+  )
+  const { stdout } = await speadcast(ns, ['doctor', '10.77.0.2:7148'], under)
+  expect(stdout).toMatch(/^locked memory +warn: 65536 bytes; .*--backend ibverbs.*\. To change it: ulimit -l unlimited/m)
 })
 
 test('a neighbour that does not answer, the router too; one of two is enough to send to', async (ctx) => {

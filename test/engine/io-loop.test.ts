@@ -30,8 +30,9 @@ class Host {
   #announced = false
   readonly loop: IoLoop
 
-  constructor() {
+  constructor(realTime = false) {
     const tools = {
+      realTime,
       now: () => {
         this.clock += LOOK_NANOSECONDS
         this.#due()
@@ -272,6 +273,33 @@ describe('the thread that waits is told of settlements', () => {
     host.runUntil(1e6)
     expect(seen).toEqual([])
   })
+})
+
+test('a thread with a real-time priority never looks for work: it sleeps, on a host that is busy and on one that is not', () => {
+  for (const others of [undefined, true]) {
+    host = new Host(true)
+    host.others = others
+    const one = sender(host, 1)
+    const slept: boolean[] = []
+    for (let i = 0; i < 50; i++)
+      host.at(1e6 + i * 20_000, () => {
+        slept.push(one.ring.asleep)
+        one.send(1)
+      })
+    host.runUntil(4e6)
+    expect(slept).toEqual(Array(50).fill(true))
+    expect(one.settled).toBe(50)
+    expect(host.offers).toBe(0)
+    // A deadline that is near is slept for too.
+    const paced = sender(host, 1, { rateBytesPerSecond: 1e9, burstBytes: 1 })
+    const { sleeps } = host
+    const before = sleeps.length
+    for (let i = 0; i < 10; i++) paced.send(1)
+    host.runUntil(10e6)
+    expect(paced.settled).toBe(10)
+    expect(sleeps.slice(before).filter((nanoseconds) => nanoseconds < 50_000).length).toBeGreaterThan(5)
+    expect(host.offers).toBe(0)
+  }
 })
 
 describe('beside others a thread that has nothing to do', () => {

@@ -91,6 +91,7 @@ const STRUCTS: Record<string, { type: string; members: Record<string, string> }>
     type: 'struct timex',
     members: { modes: 'modes', maxerror: 'maxerror', esterror: 'esterror', status: 'status', tai: 'tai' },
   },
+  SCHED_PARAM: { type: 'struct sched_param', members: { priority: 'sched_priority' } },
   ITIMERSPEC: { type: 'struct itimerspec', members: { interval: 'it_interval', value: 'it_value' } },
 }
 /** Where the C name or expression is not the exported name. */
@@ -150,6 +151,7 @@ const PREAMBLE = `#define _GNU_SOURCE
 #include <netinet/tcp.h>
 #include <netinet/udp.h>
 #include <poll.h>
+#include <sched.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/epoll.h>
@@ -162,6 +164,7 @@ const PREAMBLE = `#define _GNU_SOURCE
 #include <sys/syscall.h>
 #include <linux/errqueue.h>
 #include <linux/io_uring.h>
+#include <linux/mempolicy.h>
 #include <linux/if_link.h>
 #include <linux/neighbour.h>
 #include <linux/net_tstamp.h>
@@ -172,6 +175,9 @@ const PREAMBLE = `#define _GNU_SOURCE
 #include <net/if.h>
 #ifndef SOL_UDP
 #define SOL_UDP IPPROTO_UDP
+#endif
+#ifndef SCHED_DEADLINE
+#define SCHED_DEADLINE 6 /* glibc < 2.41 leaves it to linux/sched.h, which cannot be included beside sched.h */
 #endif
 #ifndef UIO_MAXIOV
 #define UIO_MAXIOV IOV_MAX /* linux/uio.h cannot be included beside sys/uio.h */

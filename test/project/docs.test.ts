@@ -341,6 +341,7 @@ describe('pages', () => {
       'coming-from-spead2',
       'testing',
       'performance',
+      'placement',
       'platforms',
       'bundlers',
       'receiving',

@@ -55,6 +55,7 @@ const PLANTED: readonly (readonly [string, string, boolean])[] = [
   ['src/stream/a.ts', '../batch/compile.js', true],
   ['src/stream/a.ts', '../../ffi/memory/region.js', false],
   ['src/stream/a.ts', '../../ffi/memory/budget.js', true],
+  ['src/stream/a.ts', '../../ffi/placement.js', true],
   ['src/adapters/a.ts', '../../ffi/memory/budget.js', false],
   ['src/stream/a.ts', '../adapters/send-all.js', false],
   ['src/stream/a.ts', '../devices/index.js', false],

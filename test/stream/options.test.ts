@@ -190,6 +190,14 @@ const WALK: Record<keyof StreamOptions, (ctx: TestContext) => Promise<void>> = {
     expect(await told({ affinity: [1023] })).toMatch(/^ERR_SPEADCAST_CONFIG affinity: none of CPUs 1023 may be used here/)
     expect(await told({ affinity: [0], thread: 'inline' })).toMatch(/^ERR_SPEADCAST_CONFIG affinity is for the I\/O thread/)
   },
+  // test/stream/placement.test.ts tests its effect.
+  async priority() {
+    expect(await told({ priority: 'rr:0' })).toMatch(/^ERR_SPEADCAST_CONFIG option 'priority' is "rr:0"; must be a nice value/)
+    expect(await told({ priority: 5, thread: 'inline' })).toMatch(/^ERR_SPEADCAST_CONFIG priority is for the I\/O thread/)
+    expect(await told({ priority: 5, thread: new IoThread() })).toMatch(
+      /^ERR_SPEADCAST_CONFIG priority is for a shared I\/O thread/,
+    )
+  },
   async flavour() {
     const { packets } = await sent({ flavour: { heapAddressBits: 40 } })
     // Bytes of item id with flag, and of heap address (SPEAD §2).

@@ -22,6 +22,7 @@ import {
   openStream,
   packetsOf,
   parseRate,
+  pinThread,
   Region,
   type SampleWriter,
   StructView,
@@ -129,6 +130,8 @@ const OPTIONS = {
   packetSizeBytes: 1472,
   split: 'even',
   rate: 0,
+  affinity: [],
+  priority: 0,
 }
 const RECEIVER = {
   ...{ endpoints: '127.0.0.1:7999', interface: 'lo', backend: 'dgram', receiveBufferBytes: 4096, maxHeaps: 1, heaps: 1, stops: 1 },
@@ -212,7 +215,8 @@ const CALLS: Record<string, [Call, ...unknown[]]> = {
   sendAll: [(s: never, l: never, o: never) => sendAll(s, l, o), stream, [], { groupMode: 'serial', inFlight: 1 }],
   'sendAll, given': [(x: never) => sendAll(stream, [x]), { heap: new Heap().addStart() }],
   'new IoThread': [(o: never) => new IoThread(o).close(), { affinity: [0], name: 'x', priority: 0 }],
-  'Region.allocate': [(n: never, o: never) => Region.allocate(n, o), 4096, { hugePages: 'never' }],
+  pinThread: [(cpus: never) => pinThread(cpus), [0]],
+  'Region.allocate': [(n: never, o: never) => Region.allocate(n, o), 4096, { hugePages: 'never', numaNode: 0 }],
   'Region.fromFd': [(fd: never, o: never) => Region.fromFd(fd, o), 9999, {}],
   'Region.fromFd, options': [(o: never) => Region.fromFd(0, o), { byteLength: 1, offset: 0 }],
   'Region.fromAddress': [(a: never, n: never) => Region.fromAddress(a, n), 4096, 4096],

@@ -1,5 +1,6 @@
 /** Begins what the options of `speadcast bench` ask for: the sweep of one host, or the search between two. */
 import { complain, usageError } from '../common/exit.js'
+import { pinMain } from '../common/place.js'
 import type { BenchFlags } from './flags.js'
 
 /** @param given whether the option was given on the command line */
@@ -10,6 +11,7 @@ export async function startBench(
 ): Promise<void> {
   try {
     const to = endpointsOf(endpoints, flags)
+    await pinMain(flags)
     if (!flags.agent) {
       const { checkWithoutAgent } = await import('./agent/check.js')
       checkWithoutAgent(given)

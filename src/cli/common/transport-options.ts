@@ -4,6 +4,7 @@ import type { StreamOptions } from '../../index.js'
 import { cpuList, secondsOrInfinity, type VlanFlag, vlanTag } from './arguments.js'
 import { usageError } from './exit.js'
 import { type PeerFlag, peerList } from './peer.js'
+import { IO_CPU, mainCpuOption, PRIORITY, PRIORITY_VALUES, threadPriority } from './place.js'
 import { byteCount, milliseconds, wholeNumber } from './quantity.js'
 
 type Backend = NonNullable<StreamOptions['backend']>
@@ -28,7 +29,10 @@ export interface TransportFlags {
   readonly reconnectDelay?: number
   readonly reconnectDelayMax?: number
   readonly reconnectSeconds?: number
+  readonly ioCpu?: readonly number[]
   readonly affinity?: readonly number[]
+  readonly mainCpu?: readonly number[]
+  readonly priority?: NonNullable<StreamOptions['priority']>
   readonly ioThreads?: number
   readonly vlan?: VlanFlag
   readonly queueDepth?: number
@@ -82,6 +86,8 @@ interface TransportFlag {
   readonly option: string
   /** The backends that it is for; left out: all. */
   readonly only?: readonly Backend[]
+  /** It has another name now. */
+  readonly former?: true
 }
 
 const VERBS = ['ibverbs', 'rdma-ud'] as const
@@ -103,7 +109,9 @@ const BASIC: readonly TransportFlag[] = [
 
 const DETAILED: readonly TransportFlag[] = [
   { flags: '--thread <WHICH>', option: 'thread', choices: ['worker', 'inline'], help: 'who sends: an I/O thread (default for ibverbs, rdma-ud and udp), or the event loop' },
-  { flags: '--affinity <CPUS>', option: 'affinity', parse: cpuList, help: 'CPUs for the I/O thread, such as 2,3 or 0-3 (default: any)' },
+  { flags: IO_CPU, option: 'affinity', parse: cpuList, help: 'CPUs for the I/O thread, such as 2,3 or 0-3 (default: any)' },
+  { flags: '--affinity <CPUS>', option: 'affinity', parse: cpuList, help: 'the former name of --io-cpu', former: true },
+  { flags: PRIORITY, option: 'priority', parse: threadPriority, help: `of the I/O thread: ${PRIORITY_VALUES} (default: the process’s)` },
   { flags: '--io-threads <N>', option: 'ioThreads', only: THREADED, parse: wholeNumber(1, 1024), help: 'I/O threads at most (default: as many as CPUs, at least 2)' },
   { flags: '--udp-path <PATH>', option: 'udpPath', choices: ['auto', 'io_uring', 'sendmmsg'], preset: 'auto', only: ['udp'], help: 'of udp, how packets reach the kernel: sendmmsg copies them; io_uring lends it large messages instead; auto: io_uring where it is faster' },
   { flags: '--segmentation <HOW>', option: 'segmentation', only: ['udp'], choices: ['auto', 'off'], help: 'of udp, whether the kernel or the NIC cuts large messages into packets (default: auto, where the kernel can)' },
@@ -128,8 +136,8 @@ const DETAILED: readonly TransportFlag[] = [
 
 const ALL = [...BASIC, ...DETAILED].map((flag) => ({ ...flag, name: optionOf(flag).attributeName() as keyof TransportFlags }))
 
-function optionOf({ flags, help, choices, parse, preset }: TransportFlag): Option {
-  const option = new Option(flags, help)
+function optionOf({ flags, help, choices, parse, preset, former }: TransportFlag): Option {
+  const option = new Option(flags, help).hideHelp(former === true)
   if (choices) option.choices(choices)
   if (parse) option.argParser(parse)
   return preset === undefined ? option : option.default(preset)
@@ -145,6 +153,7 @@ export function addTransportOptions(command: Command, without?: Backend): Comman
   for (const flag of BASIC) command.addOption(optionOf(flag))
   command.optionsGroup('Transport, in detail:')
   for (const flag of DETAILED) command.addOption(optionOf(flag))
+  command.addOption(mainCpuOption())
   return command
 }
 
@@ -173,6 +182,8 @@ export function checkTransportOptions(flags: TransportFlags, asked: Backend, to:
     if (reconnectDelay !== undefined || reconnectDelayMax !== undefined || reconnectSeconds !== undefined)
       throw usageError(`--reconnect-${name} is of connecting again; give --reconnect retry too`)
   }
+  if (flags.ioCpu !== undefined && flags.affinity !== undefined)
+    throw usageError('--affinity is the former name of --io-cpu; drop one of the two')
   if (flags.reusePort && flags.sourcePort === undefined)
     throw usageError('--reuse-port shares a source port; say which with --source-port')
 }

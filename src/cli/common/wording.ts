@@ -5,7 +5,7 @@
  * inside an option.
  */
 export const FLAG_OF: Readonly<Record<string, string>> = {
-  affinity: '--affinity',
+  affinity: '--io-cpu',
   allowFragmentation: '--allow-fragmentation',
   anySource: '--any-source',
   backend: '--backend',
@@ -56,6 +56,8 @@ export const FLAG_OF: Readonly<Record<string, string>> = {
   packetSizeBytes: '-p',
   payloadBytes: '--payload-bytes',
   pcapPath: '--pcap',
+  pinThread: '--main-cpu',
+  priority: '--priority',
   rate: '--rate',
   rateBasis: '--rate-basis',
   rateMethod: '--rate-method',
@@ -122,6 +124,7 @@ const inside = (rest: string): string => (rest === '' ? '' : ` (${rest.slice(1)}
 export function inFlags(message: string): string {
   return message
     .replace(/^(?:openStream|openReceiver|explainBackends|listRdmaDevices|close): /, '')
+    .replace(/^(affinity|priority): /, (_, name: string) => `${FLAG_OF[name]}: `)
     .replace(/^(ibverbs|rdmaUd|tcp) is only for/, (_, group: string) => `${GROUPS[group]} are only for`)
     .replace(QUOTED, (all, name: string, rest: string) => {
       const [outer = ''] = name.split('.')

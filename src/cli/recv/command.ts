@@ -1,8 +1,9 @@
 /** The options of `speadcast recv`. Its action loads run.ts. */
 
 import { Command, Option } from 'commander'
-import { bugCompatFlags } from '../common/arguments.js'
+import { bugCompatFlags, cpuList } from '../common/arguments.js'
 import { footer } from '../common/help.js'
+import { IO_CPU, mainCpuOption, PRIORITY, PRIORITY_VALUES, threadPriority } from '../common/place.js'
 import { byteCount, seconds, wholeNumber } from '../common/quantity.js'
 import { addReportOptions } from '../common/run-flags.js'
 import type { RecvFlags } from './flags.js'
@@ -71,6 +72,13 @@ export function recvCommand(): Command {
     .option('--any-source', 'join packets of one heap that come from several source ports, as spead2 does')
     .option('--cnt-step <N>', 'by how much the heap cnts of a sender rise from heap to heap (default: found out)', wholeNumber(1))
     .option('--credits', 'tell senders that ask how much was taken, so that they can spare the socket buffer (used by the demo)')
+    .option(IO_CPU, 'CPUs for the receiving thread, such as 2,3 or 0-3 (default: any)', cpuList)
+    .option(
+      PRIORITY,
+      `of the receiving thread: ${PRIORITY_VALUES} (default: -10 where the process may have it, else the process’s)`,
+      threadPriority,
+    )
+    .addOption(mainCpuOption())
   return addReportOptions(recv)
     .addHelpText(
       'after',

@@ -1,9 +1,10 @@
 /** The flags of `speadcast recv`. Types only. */
 import type { ReceiverOptions } from '../../receive/index.js'
+import type { PlaceFlags } from '../common/place.js'
 import type { ReportFlags } from '../common/run-flags.js'
 
 /** The options, as commander parses them. */
-export interface RecvFlags extends ReportFlags {
+export interface RecvFlags extends ReportFlags, PlaceFlags {
   heaps?: number
   timeout?: number
   verify?: true

@@ -3,6 +3,7 @@ import type { Receiver, ReceiverOptions } from '../../receive/index.js'
 import { complain, EXIT_FAILED, usageError } from '../common/exit.js'
 import { onInterrupt } from '../common/interrupt.js'
 import { formatPeer } from '../common/peer.js'
+import { pinMain } from '../common/place.js'
 import { say } from '../common/print.js'
 import { receiving, receivingTotals } from '../common/receiving.js'
 import { Service } from '../common/service.js'
@@ -22,6 +23,7 @@ export async function runRecv(endpoints: string[], options: RecvFlags): Promise<
       throw usageError("missing required argument 'HOST:PORT': say where to receive, or what to read, with --pcap FILE")
     checkFiles(options)
     service = await Service.open('recv')
+    await pinMain(options)
     receiver = await openReceiver(receiverOptions(endpoints, options))
   } catch (error) {
     watch?.close()
@@ -114,6 +116,8 @@ function receiverOptions(endpoints: string[], options: RecvFlags): ReceiverOptio
     credits: options.credits ?? false,
     backend: options.backend,
     ...(options.device !== undefined && { device: options.device }),
+    ...(options.ioCpu !== undefined && { affinity: options.ioCpu }),
+    ...(options.priority !== undefined && { priority: options.priority }),
     ...(options.verbsLibrary !== undefined && { verbsLibrary: options.verbsLibrary }),
   }
 }

@@ -3,6 +3,7 @@ import { openStream, type Stream } from '../../index.js'
 import { withAlternatives } from '../common/alternatives.js'
 import { complain, usageError } from '../common/exit.js'
 import { cutOffAfter, onInterrupt } from '../common/interrupt.js'
+import { pinMain } from '../common/place.js'
 import { say } from '../common/print.js'
 import { checkLengthFlags, heapsOf } from '../common/run-flags.js'
 import { sending, sendingTotals } from '../common/sending.js'
@@ -44,6 +45,7 @@ export async function runSend(given: string[], all: SendFlags): Promise<void> {
     if (flags.input !== undefined && input && !input.live && endless(flags))
       throw usageError(`--forever: ${flags.input} is a file, which ends; without -n all of it is sent, once`)
     service = await Service.open('send')
+    await pinMain(flags)
     stream = await openStream(streamOptions(endpoints, flags))
     await send(stream, { flags, input, stopping: stopping.signal, watch, service })
   } catch (error) {

@@ -1,0 +1,79 @@
+/** Memory bound to a NUMA node, as the kernel tells of it. Node 0 is there on every machine. */
+import { readFileSync } from 'node:fs'
+import { beforeEach, expect, test } from 'vitest'
+import { nativeCallsWork } from '#dist/ffi/libc.js'
+import { bindingRefused, nodeOfPage, preferNode } from '#dist/ffi/memory/numa.js'
+import { Region } from '#dist/ffi/memory/region.js'
+import { need } from '../support/need.js'
+import { allocate, bytesOf, isAll, KIB, MIB } from '../support/regions.js'
+
+beforeEach((ctx) => {
+  need(ctx, process.platform === 'linux' && nativeCallsWork(), 'NUMA policies are Linux’s')
+  const refused = bindingRefused(0)
+  need(ctx, refused === undefined, `${refused}`)
+})
+
+/** The policy of the mapping that holds `address` (numa_maps in proc(5)). */
+function policyAt(address: number): string {
+  const lines = readFileSync('/proc/self/numa_maps', 'latin1').trim().split('\n')
+  const found = lines.map((line) => line.split(' ')).findLast(([start]) => Number.parseInt(start!, 16) <= address)
+  return found![1]!
+}
+
+test.for([1, 100_000, 512 * KIB, 2 * MIB, 5 * MIB])('%d bytes for node 0 are its, zeroed, and writable to the last', (bytes) => {
+  for (const patched of [false, true]) {
+    const region = allocate(bytes, { numaNode: 0, patched })
+    expect(region.numaNode).toBe(0)
+    for (const at of [region.address, region.address + region.byteLength - 1]) {
+      expect(nodeOfPage(at)).toBe(0)
+      expect(policyAt(at)).toMatch(/^prefer.*:0$/)
+    }
+    const view = bytesOf(region)
+    expect(isAll(view, 0)).toBe(true)
+    view.fill(0xa5)
+    expect(isAll(view, 0xa5)).toBe(true)
+  }
+})
+
+test.for([100_000, 3 * MIB])('%d bytes given back are bound anew, or to nowhere, for the next owner', (bytes) => {
+  const policyOf = (options: object): string => {
+    const region = Region.allocate(bytes, options)
+    const policy = policyAt(region.address)
+    bytesOf(region).fill(1)
+    region.release()
+    return policy
+  }
+  for (let i = 0; i < 3; i++) {
+    expect(policyOf({ numaNode: 0 })).toMatch(/^prefer.*:0$/)
+    expect(policyOf({})).toBe('default')
+  }
+  expect(isAll(bytesOf(allocate(bytes, {})), 0)).toBe(true)
+})
+
+test.for([-1, 0.5, Number.NaN, 1024, 1e9, '0', null, {}])('node %o is no node', (numaNode) => {
+  expect(() => Region.allocate(4096, { numaNode: numaNode as number })).toThrow(
+    expect.objectContaining({
+      code: 'ERR_SPEADCAST_CONFIG',
+      message: expect.stringMatching(/numaNode is .*; it must be a whole number from 0 to 1023/),
+    }),
+  )
+})
+
+test('a node that the machine has not is refused by name, and what comes next works', () => {
+  expect(() => Region.allocate(4096, { numaNode: 1023 })).toThrow(
+    expect.objectContaining({
+      code: 'ERR_SPEADCAST_MEMORY',
+      message: expect.stringMatching(/numaNode is 1023: mbind failed: EINVAL .*; there is no such node/),
+    }),
+  )
+  expect(nodeOfPage(allocate(4096, { numaNode: 0 }).address)).toBe(0)
+})
+
+test('a thread’s own policy holds for what it maps, until it is taken back', () => {
+  expect(preferNode(0)).toBe(0)
+  const region = allocate(2 * MIB, { hugePages: 'never' })
+  expect(nodeOfPage(region.address)).toBe(0)
+  expect(policyAt(region.address)).toMatch(/^prefer.*:0$/)
+  expect(preferNode(-1)).toBe(0)
+  expect(policyAt(region.address)).toBe('default')
+})
