@@ -344,14 +344,18 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
     }
   }
 
+  /** The state of its life: 'open'; 'dead' when its I/O thread ended by itself; 'closing' and 'closed' by `close` or `destroy`. */
+  get state(): 'open' | 'dead' | 'closing' | 'closed' {
+    const { state } = this.#ending
+    return state === 'open' && this.#submissions.dead ? 'dead' : state
+  }
+
   /** @internal */
   [INSPECT](...how: Inspection): string {
     return inspected('Stream', how, () => {
-      const { backend, reason, endpoints, flavour, rateBytesPerSecond } = this
+      const { state, backend, reason, endpoints, flavour, rateBytesPerSecond } = this
       const { heapsSent, heapsFailed } = readCounters(this.#ring.counters)
-      const { inFlight, dead } = this.#submissions
-      const { state: life } = this.#ending
-      const state = life === 'open' && dead ? 'dead' : life
+      const { inFlight } = this.#submissions
       return { state, backend, reason, endpoints, flavour, rateBytesPerSecond, inFlight, heapsSent, heapsFailed }
     })
   }

@@ -2,6 +2,7 @@
 import type { Receiver, ReceiverOptions } from '../../receive/index.js'
 import { complain, EXIT_FAILED, usageError } from '../common/exit.js'
 import { onInterrupt } from '../common/interrupt.js'
+import { type CommandMetrics, openMetrics } from '../common/metrics.js'
 import { formatPeer } from '../common/peer.js'
 import { say } from '../common/print.js'
 import { receiving, receivingTotals } from '../common/receiving.js'
@@ -13,15 +14,19 @@ import { report } from './report.js'
 export async function runRecv(endpoints: string[], options: RecvFlags): Promise<void> {
   const { openReceiver } = await import('../../receive/index.js')
   let watch: Watch | undefined
+  let metrics: CommandMetrics | undefined
   let receiver: Receiver
   try {
     watch = new Watch('recv', options)
     if (endpoints.length === 0 && options.pcap === undefined)
       throw usageError("missing required argument 'HOST:PORT': say where to receive, or what to read, with --pcap FILE")
     checkFiles(options)
+    metrics = await openMetrics('recv', options)
     receiver = await openReceiver(receiverOptions(endpoints, options))
+    metrics.next(receiver)
   } catch (error) {
     watch?.close()
+    await metrics?.close()
     complain('recv', error)
     if (isTaken(error)) process.exitCode = EXIT_FAILED
     return
@@ -40,6 +45,7 @@ export async function runRecv(endpoints: string[], options: RecvFlags): Promise<
     complain('recv', error)
   } finally {
     watch.close()
+    await metrics.close()
     undo()
   }
 }

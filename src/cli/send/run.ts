@@ -3,6 +3,7 @@ import { openStream, type PathChange, type Stream } from '../../index.js'
 import { withAlternatives } from '../common/alternatives.js'
 import { complain, usageError } from '../common/exit.js'
 import { cutOffAfter, onInterrupt } from '../common/interrupt.js'
+import { type CommandMetrics, openMetrics } from '../common/metrics.js'
 import { say } from '../common/print.js'
 import { checkLengthFlags, heapsOf } from '../common/run-flags.js'
 import { sending, sendingTotals } from '../common/sending.js'
@@ -24,6 +25,7 @@ export async function runSend(endpoints: string[], flags: SendFlags): Promise<vo
   const undo = onInterrupt(() => stopping.abort())
   let stream: Stream | undefined
   let watch: Watch | undefined
+  let metrics: CommandMetrics | undefined
   try {
     checkFlags(flags, endpoints)
     checkLengthFlags(flags)
@@ -31,14 +33,17 @@ export async function runSend(endpoints: string[], flags: SendFlags): Promise<vo
     const input = flags.input === undefined ? undefined : await openInput(flags.input)
     if (input && !input.live && endless(flags))
       throw usageError(`--forever: ${flags.input} is a file, which ends; without -n all of it is sent, once`)
+    metrics = await openMetrics('send', flags)
     const onPathChange = ({ what }: PathChange) => say(`speadcast send: ${what}`, 'path-change')
     stream = await openStream({ ...streamOptions(endpoints, flags), onPathChange })
+    metrics.next(stream)
     await send(stream, { flags, input, stopping: stopping.signal, watch })
   } catch (error) {
     complain('send', await withAlternatives(error, endpoints, flags))
   } finally {
     await stream?.destroy()
     watch?.close()
+    await metrics?.close()
     undo()
   }
 }

@@ -3,6 +3,7 @@
 import { parseRate } from '../../../index.js'
 import { complain, EXIT_FAILED } from '../../common/exit.js'
 import { onInterrupt } from '../../common/interrupt.js'
+import { type CommandMetrics, openMetrics } from '../../common/metrics.js'
 import { printJson, say } from '../../common/print.js'
 import { binaryBytes, clock, count } from '../../common/table.js'
 import { Tally } from '../../common/tally.js'
@@ -33,12 +34,15 @@ export async function runMaster(endpoint: string, flags: BenchFlags, given: (opt
   })
   const master = new Master(flags, given('sizes') ? flags.sizes : DEFAULT_SIZES, stopping.signal)
   let failure: unknown
+  let metrics: CommandMetrics | undefined
   try {
     checkAgentFlags(endpoint, flags, given)
-    await master.run(endpoint)
+    metrics = await openMetrics('bench', flags)
+    await master.run(endpoint, metrics)
   } catch (error) {
     failure = error
   }
+  await metrics?.close()
   undo()
   const { found } = master
   if (found.length > 0 || failure === undefined) {
@@ -73,7 +77,7 @@ class Master {
     this.#stopping = stopping
   }
 
-  async run(endpoint: string): Promise<void> {
+  async run(endpoint: string, metrics: CommandMetrics): Promise<void> {
     const place = parsePlace('--to', endpoint)
     const control = await Control.connect(
       { ...place, transport: this.#flags.backend === 'tcp' ? 'tcp' : place.transport },
@@ -84,7 +88,7 @@ class Master {
     try {
       for (const size of this.#sizes) {
         if (this.#stopping.aborted) return
-        await this.#search(control, size, tcp)
+        await this.#search(control, size, tcp, metrics)
       }
     } catch (error) {
       // The connection was closed because somebody interrupted it.
@@ -95,7 +99,7 @@ class Master {
     }
   }
 
-  async #search(control: Control, heapSizeBytes: number, tcp: boolean): Promise<void> {
+  async #search(control: Control, heapSizeBytes: number, tcp: boolean, metrics: CommandMetrics): Promise<void> {
     const flags = this.#flags
     const packetSizeBytes = flags.packetSize ?? control.usualPacketBytes
     const search = new RateSearch({
@@ -121,6 +125,7 @@ class Master {
           firstCnt: this.#nextCnt,
           tally: this.#tally,
           stopping: this.#stopping,
+          metrics,
         }
         const made = await runStep(control, plan)
         if (made === undefined) return

@@ -1,0 +1,69 @@
+/** The samples of a row of the table, from what the sources said. */
+import type { Labels, Reading, SubstreamAccount } from './source.js'
+import type { Metric } from './table.js'
+
+export interface Sample {
+  readonly labels: Labels
+  readonly value: number
+  /** `_sum` and `_count` of a summary; else empty. */
+  readonly suffix: '' | '_sum' | '_count'
+}
+
+/** A number, 1 and 0 for true and false; undefined for what is none, NaN included: a sample that nobody knows is left out. */
+function numberOf(value: unknown): number | undefined {
+  if (typeof value === 'boolean') return value ? 1 : 0
+  return typeof value === 'number' && !Number.isNaN(value) ? value : undefined
+}
+
+/** All samples of the row. */
+export function samplesOf(metric: Metric, readings: readonly Reading[]): Sample[] {
+  const { of, name } = metric
+  if (of === 'process') return processSamples(metric)
+  const samples: Sample[] = []
+  for (const reading of readings) {
+    if (of === 'substream') addSubstreams(samples, metric, reading)
+    else if (of !== reading.kind) continue
+    else if (name.endsWith('_info')) samples.push({ labels: { ...reading.labels, ...reading.info }, value: 1, suffix: '' })
+    else if (metric.kind === 'summary') addSummary(samples, metric, reading)
+    else add(samples, metric, reading.labels, reading.numbers[metric.from])
+  }
+  return samples
+}
+
+function add(samples: Sample[], { divisor }: Metric, labels: Labels, value: unknown, suffix: Sample['suffix'] = ''): void {
+  const number = numberOf(value)
+  if (number !== undefined) samples.push({ labels, value: number / divisor, suffix })
+}
+
+function addSummary(samples: Sample[], metric: Metric, { labels, distributions }: Reading): void {
+  const distribution = distributions[metric.from]
+  if (distribution === undefined) return
+  const { count, mean, p50, p99, p999, max } = distribution
+  for (const [quantile, value] of [['0.5', p50], ['0.99', p99], ['0.999', p999], ['1', max]] as const) // biome-ignore format: a table
+    add(samples, metric, { ...labels, quantile }, value)
+  add(samples, metric, labels, count * mean, '_sum')
+  samples.push({ labels, value: count, suffix: '_count' })
+}
+
+function addSubstreams(samples: Sample[], metric: Metric, { labels, substreams }: Reading): void {
+  for (const [substream, account] of substreams.entries()) {
+    const own = { ...labels, substream, endpoint: account.endpoint }
+    if (metric.from !== 'failedByCause') add(samples, metric, own, account[metric.from as keyof SubstreamAccount])
+    else for (const [cause, packets] of Object.entries(account.failedByCause)) add(samples, metric, { ...own, cause }, packets)
+  }
+}
+
+function processSamples({ from, divisor }: Metric): Sample[] {
+  return [{ labels: {}, value: (PROCESS[from]?.() ?? 0) / divisor, suffix: '' }]
+}
+
+/** By the words of the column `from`. */
+const PROCESS: Readonly<Record<string, () => number>> = {
+  'process.cpuUsage().user': () => process.cpuUsage().user,
+  'process.cpuUsage().system': () => process.cpuUsage().system,
+  'process.cpuUsage()': () => {
+    const { user, system } = process.cpuUsage()
+    return user + system
+  },
+  'performance.eventLoopUtilization().active': () => performance.eventLoopUtilization().active,
+}
