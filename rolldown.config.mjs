@@ -18,9 +18,6 @@ const { dependencies } = JSON.parse(readFileSync(`${ROOT}/package.json`, 'utf8')
  */
 const INLINED = { valibot: 'LICENSE.md', 'prom-client': 'LICENSE' }
 
-/** The bundler's own helpers, which would get a file of their own. */
-const RUNTIME = '\0rolldown/runtime.js'
-
 /**
  * Each file holds these modules and all that they import, less what a file before it holds. Modules in none of them are put together
  * by who needs them; an import() becomes a file of its own, so nobody loads what nobody asked for.
@@ -42,7 +39,6 @@ const FILES = {
     'src/engine/protocol.ts',
     'src/net/interface.ts',
     'node_modules/valibot/dist/index.mjs',
-    RUNTIME,
   ],
   // The rest of sending.
   main: ['src/index.ts'],
@@ -95,7 +91,7 @@ export default defineConfig({
       groups: Object.entries(FILES).map(([name, modules], i, { length }) => ({
         name,
         priority: length - i,
-        test: (id) => modules.includes(id === RUNTIME ? id : relative(ROOT, id)),
+        test: (id) => modules.includes(relative(ROOT, id)),
       })),
     },
     postFooter: ({ moduleIds }) =>
