@@ -46,6 +46,7 @@ const HEAVY = [
   'tcp/receiver-crowd',
   'tcp/receiver-fuzz',
   'stream/io-threads',
+  'metrics/slow-clients',
   'tcp/kill',
   'stream/two-streams',
   'types/types',

@@ -1,4 +1,5 @@
 /** The metrics of streams and receivers: they are read when somebody asks, and cost nothing in between. */
+/// <reference path="./prom-client-parts.d.ts" />
 import Registry from 'prom-client/lib/registry.js'
 import { shown } from '../checks.js'
 import { INSPECT, type Inspection, inspected, SpeadcastError } from '../errors.js'

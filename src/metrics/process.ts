@@ -1,4 +1,5 @@
 /** The metrics of this process: prom-client's own, which every dashboard for Node.js knows. */
+/// <reference path="./prom-client-parts.d.ts" />
 import type { Registry } from 'prom-client'
 import heapSize from 'prom-client/lib/metrics/heapSizeAndUsed.js'
 import memory from 'prom-client/lib/metrics/osMemoryHeap.js'

@@ -38,7 +38,7 @@ export interface MetricsServer extends AsyncDisposable {
 const MOST_CONNECTIONS = 64
 const MOST_HEADER_BYTES = 16_384
 /** Within this time a request must have come, and its answer must have been taken. */
-const SECONDS = 10
+const SECONDS = 5
 /** More texts than these in a second are copies of the last, so that nobody can keep the event loop busy with making them. */
 const TEXTS_A_SECOND = 20
 
