@@ -34,6 +34,7 @@ export type {
 export type { BatchHandle, BatchViews } from './batch/views.js'
 export type { HeapStatus, SubstreamCause } from './engine/outcome.js'
 export { ERROR_CODES, type ErrorCode, SpeadcastError } from './errors.js'
+export type { Distribution } from './histogram.js'
 export {
   BigEndianBigIntView,
   BigEndianView,
@@ -76,9 +77,9 @@ export {
   type WireView,
   type WithItem,
 } from './spead/index.js'
-export type { StreamCounters } from './stats.js'
+export type { StreamCounters, StreamHistograms, SubstreamStats } from './stats.js'
 export type { Batch, BatchOptions } from './stream/batch.js'
-export type { CloseOptions, CloseReport, SendOptions, StreamStats } from './stream/calls.js'
+export type { CloseOptions, CloseReport, SendOptions, StatsOptions, StreamStats } from './stream/calls.js'
 export { IoThread, type IoThreadOptions } from './stream/io-thread.js'
 export { openStream } from './stream/open.js'
 export {

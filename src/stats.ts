@@ -3,11 +3,13 @@
  * every integer to 2^53, and an aligned 8-byte store is never seen half-written on x86-64 or arm64.
  */
 
+import type { Distribution } from './histogram.js'
+
 /** The counters of a stream since it was opened. Times are in nanoseconds. */
 export interface StreamCounters {
   /** Heaps all of whose packets were sent, those of descriptors and of stream control included. */
   readonly heapsSent: number
-  /** Heaps with at least one packet that was not sent. */
+  /** Heaps with at least one packet that was not sent, `heapsFlushed` included and `heapsSkipped` not. */
   readonly heapsFailed: number
   /** Sends that have settled: batches, heaps, groups of heaps, and the stream's own. */
   readonly batches: number
@@ -59,6 +61,57 @@ export interface StreamCounters {
   readonly lateNanoseconds: number
   /** How long the kernel or the device had no room, until it took packets again. */
   readonly refusedNanoseconds: number
+  /** Those failed heaps that were never tried, because the stream was ended, or the device drops what is queued behind an error. */
+  readonly heapsFlushed: number
+  /** Heaps that the stream's own policy left out. Those that a mask leaves out are not counted anywhere. */
+  readonly heapsSkipped: number
+  /** Those sent heaps that are suspect, as `BatchResult.suspect` says. */
+  readonly heapsSuspect: number
+  /** Heaps of which packets were sent again after they had failed. */
+  readonly heapsRetried: number
+  /** Packets that were sent again after they had failed. */
+  readonly packetsRetried: number
+  /** Packets of whatever program that were dropped below the socket, where the stream's packets go; backends `udp` and `dgram`. */
+  readonly droppedBelow: number
+  /** How often the sending thread asked the backend what has become of packets. */
+  readonly polls: number
+}
+
+/**
+ * The counters of one substream since its stream was opened. In sum they are the stream's. A heap and its packets are counted when their send settles;
+ * the stream's own `packets` and `udpBytes` are counted as they are posted, so they are ahead by what is under way.
+ */
+export interface SubstreamStats
+  extends Pick<
+    StreamCounters,
+    | 'heapsSent'
+    | 'heapsFailed'
+    | 'heapsFlushed'
+    | 'heapsSkipped'
+    | 'heapsSuspect'
+    | 'heapsRetried'
+    | 'packets'
+    | 'packetsFailed'
+    | 'packetsRetried'
+    | 'udpBytes'
+  > {
+  /** The endpoint, as an address and a port. */
+  readonly endpoint: string
+  /**
+   * `packetsFailed` by the cause: the `errnoName` of `SubstreamCause`, FLUSHED for packets that were never tried, UNKNOWN for those that were handed
+   * over and not heard of again. The 32nd name and those after it are OTHER.
+   */
+  readonly failedByCause: Readonly<Record<string, number>>
+}
+
+/** Distributions since a stream was opened. */
+export interface StreamHistograms {
+  /** How long sends took from the call until the sending thread settled them. Your promise resolves when its thread looks next. */
+  readonly batchLatencyNanoseconds: Distribution
+  /** How late posts went at the stream's rate: each value of `lagNanoseconds`. Empty where there is no rate, or the device keeps it. */
+  readonly pacingLagNanoseconds: Distribution
+  /** How many packets each post sent. Posts that sent none do not count. */
+  readonly postPackets: Distribution
 }
 
 export type CounterName = keyof StreamCounters
@@ -92,10 +145,44 @@ export const COUNTER_NAMES = [
   'givenUpNanoseconds',
   'lateNanoseconds',
   'refusedNanoseconds',
+  'heapsFlushed',
+  'heapsSkipped',
+  'heapsSuspect',
+  'heapsRetried',
+  'packetsRetried',
+  'droppedBelow',
+  'polls',
 ] as const satisfies readonly CounterName[]
 
 export const COUNTER = Object.fromEntries(COUNTER_NAMES.map((name, i) => [name, i])) as Readonly<Record<CounterName, number>>
 
+export type SubstreamCounterName = keyof SubstreamStats & CounterName
+
+/** Their order in memory. */
+export const SUBSTREAM_COUNTER_NAMES = [
+  'heapsSent',
+  'heapsFailed',
+  'heapsFlushed',
+  'heapsSkipped',
+  'heapsSuspect',
+  'heapsRetried',
+  'packets',
+  'packetsFailed',
+  'packetsRetried',
+  'udpBytes',
+] as const satisfies readonly SubstreamCounterName[]
+
+/** The stream's counters that are those of its substreams in sum, all read at one time. */
+export function sumOf(substreams: readonly SubstreamStats[]): Partial<StreamCounters> {
+  const sum: Partial<Record<CounterName, number>> = {}
+  for (const name of SUBSTREAM_COUNTER_NAMES)
+    if (name !== 'packets' && name !== 'udpBytes') sum[name] = substreams.reduce((total, each) => total + each[name], 0)
+  return sum
+}
+
+/** A copy, made in 1 µs. Object.fromEntries takes ten. */
 export function readCounters(counters: Float64Array): StreamCounters {
-  return Object.fromEntries(COUNTER_NAMES.map((name, i) => [name, counters[i]])) as Record<(typeof COUNTER_NAMES)[number], number>
+  const copy = {} as Record<CounterName, number>
+  for (let i = 0; i < COUNTER_NAMES.length; i++) copy[COUNTER_NAMES[i]!] = counters[i]!
+  return copy
 }

@@ -263,6 +263,7 @@ class DgramBackend implements Backend {
       } else {
         if (drops > this.#drops!) {
           this.#dropsSeen += drops - this.#drops!
+          this.environment.counters[COUNTER.droppedBelow]! += drops - this.#drops!
           this.states.change()
         }
         this.#drops = drops

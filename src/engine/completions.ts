@@ -1,5 +1,5 @@
 /** Tells whose rows a backend completed: they come in the order of posting, oldest send first. Allocates nothing unless something failed. */
-import type { Backend, ReapResult } from '../backend/backend.js'
+import { type Backend, CAUSE_UNKNOWN, type ReapResult } from '../backend/backend.js'
 import { COUNTER } from '../stats.js'
 import type { Flight, Flights } from './flights.js'
 import type { Interlude } from './interlude.js'
@@ -18,6 +18,7 @@ export class Completions {
   /** Asks the backend, and gives the rows to their sends; false if none completed. */
   distribute(flights: Flights, interlude: Interlude): boolean {
     const out = this.#out
+    this.counters[COUNTER.polls]! += 1
     this.backend.reap(out)
     if (out.completed === 0) return false
     let rest = out.completed
@@ -52,13 +53,24 @@ export class Completions {
     const next = this.#base + n
     for (; this.#failure < out.failures && out.failedAt[this.#failure]! < next; this.#failure++) {
       const row = completed + out.failedAt[this.#failure]! - this.#base
-      flight.fail(row, 1, out.failedErrno[this.#failure]!, this.backend)
-      this.counters[COUNTER.packets]! -= 1
-      this.counters[COUNTER.udpBytes]! -= flight.variant!.compiled.table.udpBytes[row]!
+      this.#fail(flight, row, out.failedErrno[this.#failure]!)
     }
     flight.rowsCompleted = completed + n
     this.#base = next
     return n
+  }
+
+  /** Nothing more will be heard of a send's rows. */
+  giveUp(flight: Flight): void {
+    for (let r = flight.rowsCompleted; r < flight.rowsPosted; r++) this.#fail(flight, r, CAUSE_UNKNOWN)
+    flight.rowsCompleted = flight.rowsPosted
+  }
+
+  /** A row that was counted when it was posted was not sent. */
+  #fail(flight: Flight, row: number, cause: number): void {
+    if (flight.fail(row, 1, cause, this.backend) === 0) return
+    this.counters[COUNTER.packets]! -= 1
+    this.counters[COUNTER.udpBytes]! -= flight.variant!.compiled.table.udpBytes[row]!
   }
 }
 

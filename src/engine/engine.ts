@@ -9,18 +9,10 @@
  * A batch costs a scatter (scatter.ts), one post per 1024 messages, and a few shared words. Nothing is allocated unless something fails.
  */
 import { performance } from 'node:perf_hooks'
-import {
-  type Backend,
-  CAUSE_FLUSHED,
-  CAUSE_UNKNOWN,
-  POST_AGAIN,
-  POST_FATAL,
-  POST_OK,
-  POST_SKIP,
-  type PostResult,
-} from '../backend/backend.js'
+import { type Backend, CAUSE_FLUSHED, POST_AGAIN, POST_FATAL, POST_OK, POST_SKIP, type PostResult } from '../backend/backend.js'
 import type { CompiledBatch } from '../batch/compile.js'
 import { COUNTER } from '../stats.js'
+import type { Accounts } from './accounts.js'
 import { Backoff } from './backoff.js'
 import { Completions } from './completions.js'
 import {
@@ -60,6 +52,7 @@ export class Engine {
   readonly #interlude = new Interlude()
   readonly #settlements: Settlements
   readonly #backoff = new Backoff()
+  readonly #accounts: Accounts
   readonly #counters: Float64Array
   /** A post takes no more than this. */
   readonly #mostBytes: number
@@ -82,6 +75,7 @@ export class Engine {
     /** The clock of step's `now`: tells when a burst was posted. */
     readonly clock: () => number = () => performance.now() * 1e6,
   ) {
+    this.#accounts = ring.accounts
     this.#counters = ring.counters
     this.#completions = new Completions(backend, ring.counters)
     this.#mostBytes = options.interruptible ? INTERRUPTIBLE_BYTES : Number.POSITIVE_INFINITY
@@ -89,7 +83,7 @@ export class Engine {
     this.#tellsAtPost = evidence === 'accepted' || evidence === 'written'
     if (options.rateBytesPerSecond > 0 && !backend.caps.pacesItself) this.#pacer = new Pacer(options, backend.caps, ring.counters)
     this.#variants = new Variants(backend, this.#pacer)
-    this.#settlements = new Settlements(backend, ring, this.#flights, this.#variants, emit, settled)
+    this.#settlements = new Settlements(backend, ring, this.#flights, this.#variants, emit, settled, clock)
     this.#intake = new Intake({
       backend,
       ring,
@@ -212,7 +206,10 @@ export class Engine {
   #postJoined(end: number): void {
     const flights = this.#flights
     let accepted = this.backend.postJoined!()
-    if (accepted > 0) this.#backoff.end()
+    if (accepted > 0) {
+      this.#backoff.end()
+      this.#accounts.posts.record(accepted)
+    }
     this.#unasked += accepted
     this.#counters[COUNTER.packets]! += accepted
     let bytes = 0
@@ -270,8 +267,14 @@ export class Engine {
     this.#counters[COUNTER.udpBytes]! += bytes
     // Packets that cannot be sent take their time too: a rule or a dead link for half a second fails the packets of half a second.
     const over = out.kind === POST_SKIP ? to + out.skipped : to
-    if (over > from) pacer?.charge(variant, from, over, now, this.clock())
-    if (out.accepted > 0) this.#backoff.end()
+    if (pacer && over > from) {
+      pacer.charge(variant, from, over, now, this.clock())
+      this.#accounts.lag.record(this.#counters[COUNTER.lagNanoseconds]!)
+    }
+    if (out.accepted > 0) {
+      this.#backoff.end()
+      this.#accounts.posts.record(out.accepted)
+    }
     switch (out.kind) {
       case POST_AGAIN:
         pacer?.refused(now)
@@ -338,8 +341,13 @@ export class Engine {
     const flights = this.#flights
     this.backend.abandon?.()
     this.#complete()
-    // Nobody asks for its fate any more.
-    this.#interlude.end()
+    const { flight } = this.#interlude
+    if (this.#interlude.underWay) {
+      this.#completions.giveUp(flight)
+      if (flight.rowsPosted < flight.rows)
+        flight.fail(flight.rowsPosted, flight.rows - flight.rowsPosted, CAUSE_FLUSHED, this.backend)
+    }
+    this.#settlements.forgetInterlude(this.#interlude)
     while (flights.posted !== flights.claimed) {
       const flight = flights.at(flights.posted)
       flight.fail(flight.rowsPosted, flight.rows - flight.rowsPosted, CAUSE_FLUSHED, this.backend)
@@ -347,12 +355,7 @@ export class Engine {
     }
     this.#intake.refuseAll()
     // Rows that an asynchronous backend still holds cannot be waited for.
-    for (let k = flights.settled; k !== flights.claimed; k = (k + 1) | 0) {
-      const flight = flights.at(k)
-      if (flight.rowsCompleted === flight.rows) continue
-      flight.fail(flight.rowsCompleted, flight.rows - flight.rowsCompleted, CAUSE_UNKNOWN, this.backend)
-      flight.rowsCompleted = flight.rows
-    }
+    for (let k = flights.settled; k !== flights.claimed; k = (k + 1) | 0) this.#completions.giveUp(flights.at(k))
     this.#settleFront()
     return NEXT_STOPPED
   }

@@ -10,7 +10,7 @@
  * | waiting         | posted+1 … claimed−1: claimed to be posted together with the current, and was not  |
  */
 import { type Backend, CAUSE_FLUSHED, CAUSE_UNKNOWN } from '../backend/backend.js'
-import { FailureLog } from './outcome.js'
+import { FailureLog, ROW_SENT } from './outcome.js'
 import { SLOTS } from './ring.js'
 import type { Refusal, Variant } from './variant.js'
 
@@ -31,26 +31,32 @@ export class Flight {
   log: FailureLog | undefined = undefined
 
   #logged(): FailureLog {
-    this.log ??= new FailureLog(this.variant!.heaps)
+    this.log ??= new FailureLog(this.variant!.heaps, this.variant!.rows)
     return this.log
   }
 
-  /** Notes that rows from `first` on failed. @param cause an errno, or CAUSE_… of `backend` */
-  fail(first: number, count: number, cause: number, backend: Backend): void {
+  /**
+   * Notes that rows from `first` on failed, unless they have failed before. Returns how many that were.
+   * @param cause an errno, or CAUSE_… of `backend`
+   */
+  fail(first: number, count: number, cause: number, backend: Backend): number {
     const { heap, substream, udpBytes } = this.variant!.compiled.table
     const log = this.#logged()
+    const before = log.packets
     for (let r = first; r < first + count; r++) {
-      if (cause === CAUSE_FLUSHED) log.flush(heap[r]!)
-      else if (cause === CAUSE_UNKNOWN) log.lose(heap[r]!)
-      else log.fail(heap[r]!, substream[r]!, cause, () => backend.explain(cause, substream[r]!, udpBytes[r]!))
+      if (log.rows[r] !== ROW_SENT) continue
+      if (cause === CAUSE_FLUSHED) log.flush(r, heap[r]!)
+      else if (cause === CAUSE_UNKNOWN) log.lose(r, heap[r]!)
+      else log.fail(r, heap[r]!, substream[r]!, cause, () => backend.explain(cause, substream[r]!, udpBytes[r]!))
     }
+    return log.packets - before
   }
 
   /** Notes that no row can be posted, because the backend refused the variant. */
   refuse({ errno, message }: Refusal): void {
     const { heap, substream } = this.variant!.compiled.table
     const log = this.#logged()
-    for (let r = 0; r < this.rows; r++) log.fail(heap[r]!, substream[r]!, errno, () => message)
+    for (let r = 0; r < this.rows; r++) log.fail(r, heap[r]!, substream[r]!, errno, () => message)
   }
 }
 

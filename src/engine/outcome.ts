@@ -7,6 +7,12 @@ import { printable } from '../errors.js'
  */
 export type HeapStatus = 'sent' | 'partial' | 'failed' | 'flushed' | 'unknown' | 'skipped'
 
+/** The fate of a row, as FailureLog.rows has it. */
+export const ROW_SENT = 0
+const ROW_FAILED = 1
+export const ROW_FLUSHED = 2
+export const ROW_LOST = 3
+
 /** A reason for which packets to one endpoint were not sent. */
 export interface SubstreamCause {
   /** Index of the endpoint. */
@@ -36,13 +42,17 @@ export class FailureLog {
   readonly #flushed: Uint32Array
   readonly #lost: Uint32Array
   readonly #causes = new Map<string, { substream: number; errno: number; packets: number; message: string }>()
+  /** ROW_… of each row. */
+  readonly rows: Uint8Array
   packets = 0
-  constructor(heaps: number) {
+  constructor(heaps: number, rows: number) {
+    this.rows = new Uint8Array(rows)
     this.#failed = new Uint32Array(heaps)
     this.#flushed = new Uint32Array(heaps)
     this.#lost = new Uint32Array(heaps)
   }
-  fail(heap: number, substream: number, errno: number, explain: () => string): void {
+  fail(row: number, heap: number, substream: number, errno: number, explain: () => string): void {
+    this.rows[row] = ROW_FAILED
     this.#failed[heap]!++
     this.packets++
     const key = `${substream} ${errno}`
@@ -50,12 +60,14 @@ export class FailureLog {
     if (cause) cause.packets++
     else this.#causes.set(key, { substream, errno, packets: 1, message: printable(explain()) })
   }
-  flush(heap: number): void {
+  flush(row: number, heap: number): void {
+    this.rows[row] = ROW_FLUSHED
     this.#flushed[heap]!++
     this.packets++
   }
   /** Posted, and its completion will never be seen. */
-  lose(heap: number): void {
+  lose(row: number, heap: number): void {
+    this.rows[row] = ROW_LOST
     this.#lost[heap]!++
     this.packets++
   }

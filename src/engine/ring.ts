@@ -26,6 +26,10 @@
  * brings them.
  */
 import { COUNTER_NAMES } from '../stats.js'
+import { Accounts } from './accounts.js'
+import type { Claim } from './claim.js'
+
+export { Claim } from './claim.js'
 
 export const SLOTS = 1024
 
@@ -63,6 +67,8 @@ const W_CNT_HI = 8
 const W_CNT_LO = 9
 const W_STEP_HI = 10
 const W_STEP_LO = 11
+/** A double: when send() was called. */
+const W_SUBMITTED_AT = 12
 const SLOT_WORDS = 16
 
 // Words of the head.
@@ -96,32 +102,8 @@ export interface Submission {
   readonly sequence: readonly [number, number, number, number] | undefined
   /** Resumes this substream instead of sending. */
   readonly resumes?: number | undefined
-}
-
-/** Next value and step of a sequence, as unsigned 32-bit halves. */
-type Halves = Record<'nextHi' | 'nextLo' | 'stepHi' | 'stepLo', number>
-
-/** The fields that claim() reads from a slot. One per engine, reused. Its numbers have 32 signed bits, which V8 keeps in the object. */
-export class Claim {
-  setsSequence = false
-  /** −1: none. */
-  resumes = -1
-  variant = 0
-  heaps = 0
-  rows = 0
-  explicitCnts = false
-  nextHi = 0
-  nextLo = 0
-  stepHi = 0
-  stepLo = 0
-
-  /** The sequence that it sets. */
-  writeTo(sequence: Halves): void {
-    sequence.nextHi = this.nextHi >>> 0
-    sequence.nextLo = this.nextLo >>> 0
-    sequence.stepHi = this.stepHi >>> 0
-    sequence.stepLo = this.stepLo >>> 0
-  }
+  /** When send() was called, in nanoseconds of the clock that all threads share (origin.ts). */
+  readonly submittedAt?: number
 }
 
 /** The fields that take() reads from a slot. One per stream, reused. */
@@ -149,15 +131,24 @@ const waitAsync = (Atomics as unknown as { waitAsync: WaitAsync }).waitAsync
 const slotOf = (count: number): number => (count & (SLOTS - 1)) * SLOT_WORDS
 
 export class Ring {
-  static readonly BYTES = COUNTER_NAMES.length * 8 + (HEAD_WORDS + SLOTS * SLOT_WORDS) * 4
+  static readonly #ACCOUNTS_AT = COUNTER_NAMES.length * 8 + (HEAD_WORDS + SLOTS * SLOT_WORDS) * 4
+  readonly accounts: Accounts
   readonly counters: Float64Array<SharedArrayBuffer>
   readonly #head: Int32Array<SharedArrayBuffer>
   readonly #slots: Int32Array<SharedArrayBuffer>
+  readonly #times: Float64Array<SharedArrayBuffer>
 
-  constructor(readonly memory = new SharedArrayBuffer(Ring.BYTES)) {
+  static memoryFor(substreams: number): SharedArrayBuffer {
+    return new SharedArrayBuffer(Ring.#ACCOUNTS_AT + Accounts.bytes(substreams))
+  }
+
+  constructor(readonly memory = Ring.memoryFor(1)) {
     this.counters = new Float64Array(memory, 0, COUNTER_NAMES.length)
+    this.accounts = new Accounts(memory, Ring.#ACCOUNTS_AT, this.counters)
     this.#head = new Int32Array(memory, COUNTER_NAMES.length * 8, HEAD_WORDS)
-    this.#slots = new Int32Array(memory, COUNTER_NAMES.length * 8 + HEAD_WORDS * 4, SLOTS * SLOT_WORDS)
+    const slotsAt = COUNTER_NAMES.length * 8 + HEAD_WORDS * 4
+    this.#slots = new Int32Array(memory, slotsAt, SLOTS * SLOT_WORDS)
+    this.#times = new Float64Array(memory, slotsAt, (SLOTS * SLOT_WORDS) / 2)
   }
 
   /** Submissions ever published. */
@@ -181,7 +172,7 @@ export class Ring {
    * Fills the next slot and publishes it; the caller has seen to it that there is room. Returns its count.
    * @param state QUEUED: it may be withdrawn; FINAL: it may not; ABORTED: it was withdrawn before there was room for it
    */
-  push({ variant, heaps, rows, explicitCnts, sequence, resumes }: Submission, state: number): number {
+  push({ variant, heaps, rows, explicitCnts, sequence, resumes, submittedAt = Number.NaN }: Submission, state: number): number {
     const slots = this.#slots
     // Only this thread writes it.
     const count = this.#head[C_SUBMITTED]!
@@ -195,6 +186,7 @@ export class Ring {
       slots[at + W_HEAPS] = heaps
       slots[at + W_ROWS] = rows
       slots[at + W_EXPLICIT_CNTS] = explicitCnts ? 1 : 0
+      this.#times[(at + W_SUBMITTED_AT) / 2] = submittedAt
     } else {
       slots[at + W_OP] = OP_SET_CNT
       slots[at + W_CNT_HI] = sequence[0]
@@ -314,6 +306,11 @@ export class Ring {
       return Atomics.compareExchange(slots, at + W_STATE, STATE_QUEUED, STATE_CLAIMED) === STATE_QUEUED
     slots[at + W_STATE] = STATE_CLAIMED
     return true
+  }
+
+  /** When the send of a claimed slot was called; NaN: nobody noted it. */
+  submittedAt(count: number): number {
+    return this.#times[(slotOf(count) + W_SUBMITTED_AT) / 2]!
   }
 
   /** Notes the first heap cnt that a claimed send takes from the sequence. */

@@ -6,9 +6,11 @@ import { errnoName } from '../../ffi/native-error.js'
 import type { Backend } from '../backend/backend.js'
 import type { CompiledBatch } from '../batch/compile.js'
 import { COUNTER } from '../stats.js'
+import type { Accounts } from './accounts.js'
 import type { EngineMessage } from './contract.js'
 import type { Flights } from './flights.js'
 import type { Interlude } from './interlude.js'
+import { ORIGIN_NANOSECONDS } from './origin.js'
 import type { FailureLog, HeapStatus, OutcomeMessage } from './outcome.js'
 import type { Ring } from './ring.js'
 import type { Variant } from './variant.js'
@@ -17,6 +19,7 @@ import type { Variants } from './variants.js'
 export class Settlements {
   /** The backend's when it was last asked. A flight that was claimed at another one is suspect. */
   suspicion = 0
+  readonly #accounts: Accounts
   readonly #counters: Float64Array
   /** How often the backend's states had changed when they were last emitted. */
   #changes = -1
@@ -29,7 +32,9 @@ export class Settlements {
     readonly emit: (message: EngineMessage) => void,
     /** As the engine's. */
     readonly settled: () => void,
+    readonly clock: () => number,
   ) {
+    this.#accounts = ring.accounts
     this.#counters = ring.counters
   }
 
@@ -41,18 +46,24 @@ export class Settlements {
   /** Settles the oldest flights, those before count `end`, of which there are some. @param thorough as Backend.suspicion */
   settle(end: number, thorough: boolean): void {
     const { ring, flights } = this
+    const accounts = this.#accounts
     this.emitStates()
     let batches = 0
-    let heapsSent = 0
+    let now = 0
     for (let k = flights.settled; k !== end; k = (k + 1) | 0) {
       const flight = flights.at(k)
       const { variant, log } = flight
       let suspect = false
       if (variant) {
-        if (batches === 0) this.askBackend(thorough)
+        if (batches === 0) {
+          this.askBackend(thorough)
+          now = this.clock() + ORIGIN_NANOSECONDS
+        }
         batches++
         suspect = this.suspicion !== flight.suspicion
-        heapsSent += log ? this.#emitOutcome(k, variant, flight.heaps, log) : flight.heaps
+        accounts.latency.record(now - ring.submittedAt(k))
+        if (log) this.emit(this.#outcome(k, variant, flight.heaps, log, suspect))
+        else accounts.sent(variant, flight.heaps, suspect)
         flight.log = undefined
         flight.variant = undefined
         if (variant.dropped && !flights.uses(variant)) this.variants.release(variant)
@@ -60,7 +71,6 @@ export class Settlements {
       ring.settle(k, log !== undefined, suspect)
     }
     this.#counters[COUNTER.batches]! += batches
-    this.#counters[COUNTER.heapsSent]! += heapsSent
     this.emitStates()
     flights.settled = end
     ring.publish(end)
@@ -69,11 +79,21 @@ export class Settlements {
 
   /** An interlude has no slot: a message tells of its fate. */
   settleInterlude(interlude: Interlude): void {
-    const { heaps, variant, log } = interlude.flight
-    const outcome = log && this.#outcome(0, variant!, heaps, log)
-    this.#counters[COUNTER.heapsSent]! += heaps - (outcome ? failedOf(outcome) : 0)
-    this.emit({ type: 'interlude', outcome })
+    this.emit({ type: 'interlude', outcome: this.#interludeOutcome(interlude) })
     interlude.end()
+  }
+
+  /** Nobody asks for its fate any more. */
+  forgetInterlude(interlude: Interlude): void {
+    if (interlude.underWay) this.#interludeOutcome(interlude)
+    interlude.end()
+  }
+
+  #interludeOutcome({ flight: { heaps, variant, log } }: Interlude): OutcomeMessage | undefined {
+    this.#counters[COUNTER.batches]! += 1
+    if (log) return this.#outcome(0, variant!, heaps, log, false)
+    this.#accounts.sent(variant!, heaps, false)
+    return undefined
   }
 
   /** None of it was tried. */
@@ -83,19 +103,11 @@ export class Settlements {
     interlude.end()
   }
 
-  /** Emits the outcome of a submission of which something failed; returns how many heaps were sent. */
-  #emitOutcome(submission: number, variant: Variant, heaps: number, log: FailureLog): number {
-    const message = this.#outcome(submission, variant, heaps, log)
-    this.emit(message)
-    return heaps - failedOf(message)
-  }
-
-  /** Counts what failed. */
-  #outcome(submission: number, { compiled }: Variant, heaps: number, log: FailureLog): OutcomeMessage {
+  /** Counts heaps of which something failed. */
+  #outcome(submission: number, variant: Variant, heaps: number, log: FailureLog, suspect: boolean): OutcomeMessage {
     const nameOf = (cause: number) => this.backend.causeName?.(cause) ?? errnoName(cause)
-    const message = log.message(submission, heaps, (j) => packetsOf(compiled, j), nameOf)
-    this.#counters[COUNTER.heapsFailed]! += failedOf(message)
-    this.#counters[COUNTER.packetsFailed]! += log.packets
+    const message = log.message(submission, heaps, (j) => packetsOf(variant.compiled, j), nameOf)
+    this.#accounts.failed(variant, message, log, suspect)
     return message
   }
 
@@ -112,5 +124,3 @@ export class Settlements {
 function packetsOf(compiled: CompiledBatch, heap: number): number {
   return compiled.rowsOfHeaps[heap + 1]! - compiled.rowsOfHeaps[heap]!
 }
-
-const failedOf = ({ heaps }: OutcomeMessage): number => heaps.filter((status) => status !== 'sent').length

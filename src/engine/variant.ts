@@ -6,6 +6,7 @@ import { attachRegion } from '../../ffi/memory/region.js'
 import type { Posting } from '../backend/backend.js'
 import type { CompiledBatch } from '../batch/compile.js'
 import { CntPointers, type CntSequence, ImmediatePointers, scatter, scatterExplicit, scatterImmediate } from './scatter.js'
+import { Shares } from './shares.js'
 
 export interface Refusal {
   readonly errno: number
@@ -43,6 +44,7 @@ export class Variant {
   /** udpBytes summed: bytes of rows 0 … r−1. */
   readonly bytesBefore: Float64Array
   readonly nanosecondsBefore: Float64Array | undefined
+  readonly shares: Shares
   dropped = false
 
   /** @param others that may share header memory */
@@ -69,6 +71,7 @@ export class Variant {
     for (let r = 0; r < table.rows; r++) this.bytesBefore[r + 1] = this.bytesBefore[r]! + table.udpBytes[r]!
     this.bytes = this.bytesBefore[table.rows]!
     this.nanosecondsBefore = nanosecondsBefore
+    this.shares = new Shares(compiled, this.bytesBefore)
   }
 }
 

@@ -6,7 +6,7 @@ import { counted, ensure, SpeadcastError } from '../errors.js'
 import { type Flavour, Heap, ItemGroup } from '../spead/index.js'
 import { splitHeapCnt, splitUnsigned } from '../spead/pointer.js'
 import { Batch, type BatchOptions } from './batch.js'
-import type { CloseOptions } from './calls.js'
+import type { CloseOptions, StatsOptions } from './calls.js'
 import type { StreamConfig } from './config.js'
 import { tellIfDeadlineLong, tellIfHeapRateSlow } from './units.js'
 
@@ -62,6 +62,16 @@ function checkSubstream(substream: number, substreams: number): number {
     () => `substream is ${shown(substream)}; the stream has ${counted(substreams, 'endpoint')}, 0 to ${substreams - 1}`,
   )
   return substream
+}
+
+export function checkStatsOptions(options: StatsOptions): void {
+  checkOptions('stats', options, ['substreams'])
+  const { substreams } = options
+  ensure(
+    substreams === undefined || typeof substreams === 'boolean',
+    'ERR_SPEADCAST_CONFIG',
+    () => `stats: substreams is ${shown(substreams)}; it must be true or false`,
+  )
 }
 
 /** Whether heaps can have rates of their own. */

@@ -1,6 +1,6 @@
 /** Options and answers of a stream's calls. */
 import type { StateWords } from '../backend/states.js'
-import type { StreamCounters } from '../stats.js'
+import type { StreamCounters, StreamHistograms, SubstreamStats } from '../stats.js'
 import type { BatchResult } from './result.js'
 
 /**
@@ -38,6 +38,15 @@ export interface CloseReport {
 }
 
 /**
+ * Options of `stream.stats`.
+ * @example const { substreams } = stream.stats({ substreams: true })
+ */
+export interface StatsOptions {
+  /** Counts each substream too. Default false. */
+  substreams?: boolean
+}
+
+/**
  * The answer of `stream.stats()`: the counters, and how the stream is doing.
  * @example const { heapsSent, heapsFailed, bytesBehind } = stream.stats()
  */
@@ -48,6 +57,10 @@ export interface StreamStats extends StreamCounters {
   readonly reason: string
   /** The evidence that "sent" rests on, as in `BatchResult`. */
   readonly evidence: BatchResult['evidence']
+  /** Distributions of latencies, lags and posts. */
+  readonly histograms: StreamHistograms
+  /** With `stats({ substreams: true })`: the counters of each substream, by its index. */
+  readonly substreams?: readonly SubstreamStats[]
   /** Sends submitted and not settled. */
   readonly inFlight: number
   /** Bytes of headers and payload in sends that have not settled: what `maxQueuedBytes` bounds. */

@@ -197,7 +197,7 @@ async function openWith(
   )
   const odd = SENDERS.includes(backend) ? oddInterface(config.interface, iface, endpoints) : undefined
   if (odd) warn('SPEADCAST_INTERFACE', odd)
-  const ring = new Ring()
+  const ring = new Ring(Ring.memoryFor(endpoints.length))
   const input: DriverInput = {
     ring,
     backend: backendSpec(backend, config, endpoints, iface),

@@ -21,6 +21,8 @@ export class Send implements Submission {
   prepare: (() => void) | undefined
   sequence: Submission['sequence'] = undefined
   resumes: Submission['resumes'] = undefined
+  /** When it was submitted. */
+  submittedAt = Number.NaN
   promise: SendPromise<BatchResult> | undefined
   /** The signal that may withdraw it; set before it is submitted. */
   signal: AbortSignal | undefined

@@ -5,7 +5,9 @@
  * leaves when the engine settles it. A withdrawn send rejects at once but keeps its place, then its slot, until the engine has passed it,
  * because order is strict.
  */
+import { performance } from 'node:perf_hooks'
 import type { Driver, DriverClient } from '../engine/driver.js'
+import { ORIGIN_NANOSECONDS } from '../engine/origin.js'
 import type { OutcomeMessage } from '../engine/outcome.js'
 import {
   OUTCOME_ABORTED,
@@ -118,6 +120,7 @@ export class Submissions implements DriverClient {
     if (this.#dead) throw this.#dead
     const waits = this.mustWait
     send.done = false
+    send.submittedAt = performance.now() * 1e6 + ORIGIN_NANOSECONDS
     this.#accepted++
     if (!waits) this.#admit(send)
     if (waits || this.#overflow.length > 0 || this.#full) {

@@ -76,7 +76,7 @@ async function backendSpec(kind: DriverKind, options: RigOptions): Promise<{ spe
 }
 
 export async function driverRig(kind: DriverKind, options: RigOptions = {}): Promise<DriverRig> {
-  const ring = new R.Ring()
+  const ring = new R.Ring(R.Ring.memoryFor(SUBSTREAMS))
   const deaths: SpeadcastError[] = []
   // A driver promises never to call back from within submitted().
   let submitting = false

@@ -20,6 +20,8 @@ const PLANTED: readonly (readonly [string, string, boolean])[] = [
   ['src/checks.ts', './stream/stream.js', false],
   ['src/checks.ts', 'valibot', false],
   ['src/stats.ts', './errors.js', true],
+  ['src/stats.ts', './histogram.js', true],
+  ['src/histogram.ts', './stream/stream.js', false],
   ['src/debug.ts', './errors.js', true],
   ['src/debug.ts', './stream/stream.js', false],
   ['src/topic.ts', './engine/engine.js', false],

@@ -43,6 +43,23 @@ test('values beyond the range keep their maximum', () => {
   expect(filled([2 ** 50, 2 ** 50])).toMatchObject({ count: 2, mean: 2 ** 50, p50: 2 ** 43 - 1, max: 2 ** 50 })
 })
 
+test('a negative value counts as 0, and what is no number does not count', () => {
+  expect(filled([-1, -(2 ** 60), Number.NEGATIVE_INFINITY])).toEqual({ count: 3, mean: 0, p50: 0, p99: 0, p999: 0, max: 0 })
+  expect(filled([Number.NaN, Number.POSITIVE_INFINITY, 7])).toEqual({ count: 1, mean: 7, p50: 7, p99: 7, p999: 7, max: 7 })
+})
+
+test('counts stay right up to 2^53, and stop there', () => {
+  // As if months had passed: every double that is not 0 counts values, in their sum or in a bucket.
+  const words = new Float64Array(Histogram.DOUBLES)
+  const histogram = new Histogram(words)
+  histogram.record(1)
+  for (const [i, word] of words.entries()) if (word > 0) words[i] = 2 ** 53 - 2
+  words[words.indexOf(2 ** 53 - 2, 1)] = 1
+  expect(histogram.read()).toMatchObject({ count: 2 ** 53 - 2, mean: 1, p50: 1, p999: 1, max: 1 })
+  for (let i = 0; i < 4; i++) histogram.record(1)
+  expect(histogram.read()).toMatchObject({ count: 2 ** 53, mean: 1, p50: 1, p999: 1, max: 1 })
+})
+
 test('percentiles are those of the sorted values, to 1/128 above', () => {
   const any = fc.oneof(fc.nat(300), fc.nat(2 ** 31 - 1), fc.double({ min: 0, max: 2 ** 43 - 1, noNaN: true }).map(Math.floor))
   fc.assert(

@@ -80,7 +80,7 @@ export function steppedRig(
   memory: Partial<MemoryOptions> = {},
   options: Partial<EngineOptions> = {},
 ): Rig & { readonly engine: Engine } {
-  const ring = new R.Ring()
+  const ring = new R.Ring(R.Ring.memoryFor(4))
   const backend = openMemory({ substreams: 4, ...memory }, { counters: ring.counters, wake: () => {} })
   const messages: EngineMessage[] = []
   const settled: number[] = []

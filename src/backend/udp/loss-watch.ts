@@ -14,6 +14,7 @@ import { NativeError } from '../../../ffi/native-error.js'
 import { LinkLosses } from '../../../ffi/netlink/link-losses.js'
 import { LinkWatch } from '../../../ffi/netlink/link-watch.js'
 import { IpsecDrops } from '../../net/ipsec.js'
+import { COUNTER } from '../../stats.js'
 import type { Gates } from '../gates.js'
 import type { States } from '../states.js'
 import { DropCounts } from './drop-counts.js'
@@ -80,6 +81,8 @@ export class LossWatch {
     returned: ReturnedErrors,
     states: States,
     destinations: readonly Uint8Array[],
+    /** The stream's. */
+    readonly counters: Float64Array,
   ) {
     this.#states = states
     this.#gates = gates
@@ -97,7 +100,9 @@ export class LossWatch {
     }
     this.#losses = losses
     this.#counts = new DropCounts(losses)
+    const droppedBelow = counters[COUNTER.droppedBelow]!
     this.#look(performance.now())
+    counters[COUNTER.droppedBelow] = droppedBelow
     this.#suspicion = 0
     this.#dropsSeen = 0
     this.#state = 'wary'
@@ -265,6 +270,7 @@ export class LossWatch {
     if (carrier && !this.#carrier) this.#gates.revive()
     if (carrier !== this.#carrier) this.#states.change()
     this.#dropsSeen += unexplained
+    this.counters[COUNTER.droppedBelow]! += unexplained
     this.#refused = 0
     this.#carrierLosses = counts.carrierLosses
     this.#carrier = carrier

@@ -99,7 +99,7 @@ export class UdpPath {
     states.add(() => this.#words())
     this.returned = new ReturnedErrors(sockets.all, options.endpoints, gates, counters, states)
     const destinations = bearings.endpoints.map(({ bytes }) => bytes)
-    this.#losses = new LossWatch(gates, this.pace, this.returned, states, destinations)
+    this.#losses = new LossWatch(gates, this.pace, this.returned, states, destinations, counters)
     const rename = () => {
       this.names = names()
       for (const posting of this.postings) posting.rename(this.names)

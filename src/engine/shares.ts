@@ -1,0 +1,63 @@
+/**
+ * How the heaps of a variant are shared out over substreams. A send mostly has as many heaps as the one before it, so the shares are taken
+ * once and used again. Nothing is allocated when they change.
+ */
+import type { CompiledBatch } from '../batch/compile.js'
+
+export class Shares {
+  /** The substreams that heaps go to, each once. */
+  readonly substreams: Uint16Array
+  /** The substream of each heap. */
+  readonly substreamOf: Uint16Array
+  /** What each of `substreams` gets of the heaps that were taken last. */
+  readonly heaps: Float64Array
+  readonly packets: Float64Array
+  readonly bytes: Float64Array
+  /** Where each substream stands in `substreams`. */
+  readonly #placeOf = new Map<number, number>()
+  #taken = -1
+
+  constructor(
+    readonly compiled: CompiledBatch,
+    /** Bytes of rows 0 … r−1. */
+    readonly bytesBefore: Float64Array,
+  ) {
+    const { heap, heaps, substream } = compiled.table
+    this.substreamOf = new Uint16Array(heaps)
+    for (let r = 0; r < heap.length; r++) this.substreamOf[heap[r]!] = substream[r]!
+    for (const each of this.substreamOf) if (!this.#placeOf.has(each)) this.#placeOf.set(each, this.#placeOf.size)
+    this.substreams = Uint16Array.from(this.#placeOf.keys())
+    this.heaps = new Float64Array(this.substreams.length)
+    this.packets = new Float64Array(this.substreams.length)
+    this.bytes = new Float64Array(this.substreams.length)
+  }
+
+  /** The rows of the first heaps, which are the table's first. */
+  rowsOf(heaps: number): number {
+    const { table, rowsOfHeaps } = this.compiled
+    return heaps === table.heaps ? table.rows : rowsOfHeaps[heaps]!
+  }
+
+  /** Shares out the first heaps. */
+  take(heaps: number): void {
+    if (heaps === this.#taken) return
+    this.#taken = heaps
+    const rows = this.rowsOf(heaps)
+    if (this.substreams.length === 1) {
+      this.heaps[0] = heaps
+      this.packets[0] = rows
+      this.bytes[0] = this.bytesBefore[rows]!
+      return
+    }
+    const { substream, udpBytes } = this.compiled.table
+    this.heaps.fill(0)
+    this.packets.fill(0)
+    this.bytes.fill(0)
+    for (let j = 0; j < heaps; j++) this.heaps[this.#placeOf.get(this.substreamOf[j]!)!]! += 1
+    for (let r = 0; r < rows; r++) {
+      const place = this.#placeOf.get(substream[r]!)!
+      this.packets[place]! += 1
+      this.bytes[place]! += udpBytes[r]!
+    }
+  }
+}
