@@ -143,8 +143,8 @@ export class StreamMetrics {
   }
 
   /**
-   * Gives the same metrics to a Meter of OpenTelemetry, as observable instruments; speadcast imports nothing for it. Distributions are left out,
-   * because OpenTelemetry has no instrument for a summary. Returns a function that ends it.
+   * Gives the same metrics to a Meter of OpenTelemetry, as observable instruments; speadcast imports nothing for it. Histograms are left out,
+   * because OpenTelemetry has no observable instrument for them. Returns a function that ends it.
    * @throws ERR_SPEADCAST_CONFIG for what is no Meter
    * @example const stop = registry.observe(openTelemetry.metrics.getMeter('telescope'))
    */

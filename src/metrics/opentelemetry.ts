@@ -55,7 +55,7 @@ export function observe(meter: MeterLike, readings: () => readonly Reading[]): (
     typeof meter.createObservableGauge === 'function' &&
     typeof meter.addBatchObservableCallback === 'function'
   ensure(fits, 'ERR_SPEADCAST_CONFIG', () => `observe: the meter is ${shown(meter)}; give a Meter of @opentelemetry/api`)
-  const instruments = METRICS.filter(({ kind, of }) => kind !== 'summary' && of !== 'process').map((metric) => {
+  const instruments = METRICS.filter(({ kind, of }) => kind !== 'histogram' && of !== 'process').map((metric) => {
     const options = { description: metric.help, unit: unitOf(metric) }
     const name = instrumentName(metric)
     const instrument =

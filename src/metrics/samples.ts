@@ -1,12 +1,12 @@
 /** The samples of a row of the table, from what the sources said. */
-import type { Labels, Reading, SubstreamAccount } from './source.js'
+import type { Labels, Reading } from './source.js'
 import type { Metric } from './table.js'
 
 export interface Sample {
   readonly labels: Labels
   readonly value: number
-  /** `_sum` and `_count` of a summary; else empty. */
-  readonly suffix: '' | '_sum' | '_count'
+  /** Of a histogram; else empty. */
+  readonly suffix: '' | '_bucket' | '_sum' | '_count'
 }
 
 /** A number, 1 and 0 for true and false; undefined for what is none, NaN included: a sample that nobody knows is left out. */
@@ -24,31 +24,31 @@ export function samplesOf(metric: Metric, readings: readonly Reading[]): Sample[
     if (of === 'substream') addSubstreams(samples, metric, reading)
     else if (of !== reading.kind) continue
     else if (name.endsWith('_info')) samples.push({ labels: { ...reading.labels, ...reading.info }, value: 1, suffix: '' })
-    else if (metric.kind === 'summary') addSummary(samples, metric, reading)
+    else if (metric.kind === 'histogram') addHistogram(samples, metric, reading)
     else add(samples, metric, reading.labels, reading.numbers[metric.from])
   }
   return samples
 }
 
-function add(samples: Sample[], { divisor }: Metric, labels: Labels, value: unknown, suffix: Sample['suffix'] = ''): void {
+function add(samples: Sample[], { divisor }: Metric, labels: Labels, value: unknown): void {
   const number = numberOf(value)
-  if (number !== undefined) samples.push({ labels, value: number / divisor, suffix })
+  if (number !== undefined) samples.push({ labels, value: number / divisor, suffix: '' })
 }
 
-function addSummary(samples: Sample[], metric: Metric, { labels, distributions }: Reading): void {
-  const distribution = distributions[metric.from]
-  if (distribution === undefined) return
-  const { count, mean, p50, p99, p999, max } = distribution
-  for (const [quantile, value] of [['0.5', p50], ['0.99', p99], ['0.999', p999], ['1', max]] as const) // biome-ignore format: a table
-    add(samples, metric, { ...labels, quantile }, value)
-  add(samples, metric, labels, count * mean, '_sum')
-  samples.push({ labels, value: count, suffix: '_count' })
+function addHistogram(samples: Sample[], { from, bounds, divisor }: Metric, { labels, cumulated }: Reading): void {
+  const found = cumulated(from, bounds)
+  if (found === undefined) return
+  for (const [i, bound] of bounds.entries())
+    samples.push({ labels: { ...labels, le: bound / divisor }, value: found.counts[i]!, suffix: '_bucket' })
+  samples.push({ labels: { ...labels, le: '+Inf' }, value: found.count, suffix: '_bucket' })
+  samples.push({ labels, value: found.sum / divisor, suffix: '_sum' })
+  samples.push({ labels, value: found.count, suffix: '_count' })
 }
 
 function addSubstreams(samples: Sample[], metric: Metric, { labels, substreams }: Reading): void {
   for (const [substream, account] of substreams.entries()) {
     const own = { ...labels, substream, endpoint: account.endpoint }
-    if (metric.from !== 'failedByCause') add(samples, metric, own, account[metric.from as keyof SubstreamAccount])
+    if (metric.from !== 'failedByCause') add(samples, metric, own, account[metric.from as keyof typeof account])
     else for (const [cause, packets] of Object.entries(account.failedByCause)) add(samples, metric, { ...own, cause }, packets)
   }
 }

@@ -1,5 +1,5 @@
 /** What metrics are read from: a stream or a receiver, under the labels of its series. */
-import type { Stream, StreamStats } from '../index.js'
+import type { Stream, StreamStats, SubstreamStats } from '../index.js'
 import type { Receiver, ReceiverStats } from '../receive/index.js'
 
 /** A stream of `speadcast` or a receiver of `speadcast/receive`. */
@@ -9,22 +9,6 @@ export type Source =
 
 /** The labels of a series. */
 export type Labels = Readonly<Record<string, string | number>>
-
-/** How a distribution is told; `stats().histograms` has those of a stream. */
-interface Distribution {
-  readonly count: number
-  readonly mean: number
-  readonly p50: number
-  readonly p99: number
-  readonly p999: number
-  readonly max: number
-}
-
-/** A substream's account, which a stream gives where it is asked for. */
-export interface SubstreamAccount {
-  readonly endpoint: string
-  readonly failedByCause: Readonly<Record<string, number>>
-}
 
 /** What a source said of itself at one moment. */
 export interface Reading {
@@ -36,10 +20,18 @@ export interface Reading {
   readonly heaps: number
   /** Every number that it told, by the words of the column `from` of the table. */
   readonly numbers: Readonly<Record<string, unknown>>
-  readonly distributions: Readonly<Record<string, Distribution>>
+  /** How many values of a distribution are no greater than each bound; undefined where the source has no such distribution. */
+  readonly cumulated: (from: string, bounds: readonly number[]) => Cumulated | undefined
   /** Its choices, as labels of its info. */
   readonly info: Labels
-  readonly substreams: readonly SubstreamAccount[]
+  readonly substreams: readonly SubstreamStats[]
+}
+
+/** How many values are no greater than each bound, and how many there are. */
+interface Cumulated {
+  readonly counts: readonly number[]
+  readonly count: number
+  readonly sum: number
 }
 
 /** A source in a registry. */
@@ -52,10 +44,14 @@ export interface Entry {
   readonly mostSubstreams: number
 }
 
+/** The part of a stream that is not public. */
+interface Distributed {
+  cumulated?(name: string, bounds: readonly number[]): Cumulated
+}
+
 type Told = (StreamStats | ReceiverStats) & {
   readonly states?: Readonly<Record<string, unknown>>
-  readonly histograms?: Readonly<Record<string, Distribution>>
-  readonly substreams?: readonly SubstreamAccount[]
+  readonly substreams?: readonly SubstreamStats[]
 }
 
 /** Whether it is a stream or a receiver; undefined where it is neither. */
@@ -69,7 +65,7 @@ export function kindOf(source: unknown): Entry['kind'] | undefined {
 export function read({ source, kind, name, labels, mostSubstreams }: Entry): Reading {
   const ask = source.stats as (options?: { substreams: boolean }) => Told
   const told = mostSubstreams > 0 ? ask.call(source, { substreams: true }) : ask.call(source)
-  const { states = {}, histograms = {}, substreams = [] } = told
+  const { states = {}, substreams = [] } = told
   const open = source.state === 'open' || source.state === 'receiving'
   const own = { [kind]: name, backend: told.backend, ...labels }
   return {
@@ -84,7 +80,7 @@ export function read({ source, kind, name, labels, mostSubstreams }: Entry): Rea
       endpoints: source.endpoints.length,
       rateBytesPerSecond: 'rateBytesPerSecond' in source ? source.rateBytesPerSecond : undefined,
     },
-    distributions: Object.fromEntries(Object.entries(histograms).map(([word, value]) => [`histograms.${word}`, value])),
+    cumulated: (from, bounds) => (source as Distributed).cumulated?.(from.replace('histograms.', ''), bounds),
     info: 'evidence' in told ? streamInfo(told, states) : { gro: String((told as ReceiverStats).gro) },
     substreams: substreams.slice(0, mostSubstreams),
   }

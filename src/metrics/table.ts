@@ -17,8 +17,8 @@ export interface Metric {
   readonly name: string
   /** One sentence about it. */
   readonly help: string
-  /** 'counter': it only rises while its source lives. 'gauge': it rises and falls. 'summary': quantiles, sum and count of a distribution. */
-  readonly kind: 'counter' | 'gauge' | 'summary'
+  /** 'counter': it only rises while its source lives. 'gauge': it rises and falls. 'histogram': counts of values up to bounds. */
+  readonly kind: 'counter' | 'gauge' | 'histogram'
   /** The unit of its value. */
   readonly unit: Unit
   /** The kind of thing that it is read from. */
@@ -29,6 +29,8 @@ export interface Metric {
   readonly labels: readonly string[]
   /** Divides the field's value, where its unit is smaller than the metric's. */
   readonly divisor: number
+  /** The bounds of a histogram in the field's unit, each the end of a bucket of the stream's own; else empty. */
+  readonly bounds: readonly number[]
   /** A word for the things that it counts, for OpenTelemetry. */
   readonly noun: string
 }
@@ -36,6 +38,10 @@ export interface Metric {
 type Row = readonly [name: string, from: string, help: string, more?: Partial<Metric>]
 
 const NANO: Partial<Metric> = { unit: 'seconds', divisor: 1e9 }
+/** 16 µs to 17 s, in nanoseconds: the ends of doublings, at which the stream's own histograms are exact. */
+const TIMES = Array.from({ length: 21 }, (_, i) => 2 ** (14 + i) - 1)
+/** 1 to 1023 packets. */
+const SIZES = [1, 3, 7, 15, 31, 63, 127, 255, 511, 1023]
 const BYTES: Partial<Metric> = { unit: 'bytes' }
 
 const rows = (of: Subject, prefix: string, list: readonly Row[]): readonly Metric[] =>
@@ -48,6 +54,7 @@ const rows = (of: Subject, prefix: string, list: readonly Row[]): readonly Metri
     from,
     labels: [],
     divisor: 1,
+    bounds: [],
     noun: from.startsWith('packets') ? 'packet' : from.startsWith('heaps') ? 'heap' : '',
     ...more,
   }))
@@ -59,7 +66,7 @@ const STREAM = rows('stream', 'speadcast_', [
   ['rate_limit_bytes_per_second', 'rateBytesPerSecond', 'The rate that was asked for; 0 is as fast as possible.', { unit: 'bytes per second' }],
   ['heaps_sent_total', 'heapsSent', 'Heaps all of whose packets were sent.'],
   ['heaps_failed_total', 'heapsFailed', 'Heaps with at least one packet that was not sent.'],
-  ['heaps_flushed_total', 'heapsFlushed', 'Heaps given up with what was queued, because the stream ended or was cut off.'],
+  ['heaps_flushed_total', 'heapsFlushed', 'Failed heaps that were never tried, because the stream ended or an error emptied the queue.'],
   ['heaps_skipped_total', 'heapsSkipped', 'Heaps left out because they were late, or by the policy for errors.'],
   ['heaps_suspect_total', 'heapsSuspect', 'Heaps sent while the link was lost or a queue below dropped packets.'],
   ['heaps_retried_total', 'heapsRetried', 'Heaps that were sent again after an error.'],
@@ -67,7 +74,8 @@ const STREAM = rows('stream', 'speadcast_', [
   ['packets_sent_total', 'packets', 'Packets that were sent.'],
   ['packets_failed_total', 'packetsFailed', 'Packets that were not sent.'],
   ['packets_retried_total', 'packetsRetried', 'Packets that were sent again after an error.'],
-  ['packets_dropped_below_total', 'droppedBelow', 'Packets that queues below the socket dropped in silence.', { noun: 'packet' }],
+  ['polls_total', 'polls', 'Times that the sending thread asked the backend what has become of packets.', { noun: 'call' }],
+  ['packets_dropped_below_total', 'droppedBelow', 'Packets of any program that were dropped below the socket, where those of the stream go.', { noun: 'packet' }],
   ['udp_bytes_total', 'udpBytes', 'Bytes of UDP payload that were sent: SPEAD headers, item pointers and item data.', BYTES],
   ['wire_bytes_total', 'wireBytes', 'Bytes of all packets on the wire, from preamble to gap.', BYTES],
   ['posts_total', 'posts', 'Calls that cross to the kernel or the device with packets.', { noun: 'call' }],
@@ -103,9 +111,9 @@ const STREAM = rows('stream', 'speadcast_', [
   ['queue_recoveries_total', 'states.recoveries', 'Times that the queue of the device was in error and made ready again.', { noun: 'time' }],
   ['connections_lost', 'states.connectionsLost', 'TCP connections that are lost just now.', { noun: 'connection' }],
   ['reconnects_total', 'states.reconnects', 'Times that a TCP connection was made again.', { noun: 'time' }],
-  ['batch_latency_seconds', 'histograms.batchLatencyNanoseconds', 'Time from send to settlement.', { ...NANO, kind: 'summary', labels: ['quantile'] }],
-  ['pacing_lag_seconds', 'histograms.pacingLagNanoseconds', 'Time by which posts went late for the rate.', { ...NANO, kind: 'summary', labels: ['quantile'] }],
-  ['post_packets', 'histograms.postPackets', 'Packets of a post.', { kind: 'summary', labels: ['quantile'], noun: 'packet' }],
+  ['batch_latency_seconds', 'histograms.batchLatencyNanoseconds', 'Time from send to settlement.', { ...NANO, kind: 'histogram', bounds: TIMES }],
+  ['pacing_lag_seconds', 'histograms.pacingLagNanoseconds', 'Time by which posts went late for the rate.', { ...NANO, kind: 'histogram', bounds: TIMES }],
+  ['post_packets', 'histograms.postPackets', 'Packets of a post.', { kind: 'histogram', bounds: SIZES, noun: 'packet' }],
 ]) // biome-ignore format: a table
 
 const SUBSTREAM_LABELS = ['substream', 'endpoint']
@@ -116,12 +124,13 @@ const SUBSTREAM = rows(
     [
       ['heaps_sent_total', 'heapsSent', 'Heaps to the endpoint all of whose packets were sent.'],
       ['heaps_failed_total', 'heapsFailed', 'Heaps to the endpoint with at least one packet that was not sent.'],
-      ['heaps_flushed_total', 'heapsFlushed', 'Heaps to the endpoint given up with what was queued.'],
+      ['heaps_flushed_total', 'heapsFlushed', 'Failed heaps to the endpoint that were never tried.'],
       ['heaps_skipped_total', 'heapsSkipped', 'Heaps to the endpoint left out because they were late, or by the policy for errors.'],
       ['heaps_suspect_total', 'heapsSuspect', 'Heaps to the endpoint sent while packets may have been lost on this host.'],
       ['heaps_retried_total', 'heapsRetried', 'Heaps to the endpoint that were sent again after an error.'],
       ['packets_sent_total', 'packets', 'Packets to the endpoint that were sent.'],
       ['packets_failed_total', 'packetsFailed', 'Packets to the endpoint that were not sent.'],
+      ['packets_retried_total', 'packetsRetried', 'Packets to the endpoint that were sent again after an error.'],
       ['udp_bytes_total', 'udpBytes', 'Bytes of UDP payload sent to the endpoint.', BYTES],
       ['packets_failed_by_cause_total', 'failedByCause', 'Packets to the endpoint that were not sent, by the name of the error.', { labels: [...SUBSTREAM_LABELS, 'cause'], noun: 'packet' }],
     ] as readonly Row[]

@@ -8,8 +8,9 @@ import { checkOptions, checkSignal } from '../checks.js'
 import type { Driver } from '../engine/driver.js'
 import type { Ring } from '../engine/ring.js'
 import { INSPECT, type Inspection, inspected, SpeadcastError } from '../errors.js'
+import type { Cumulated } from '../histogram.js'
 import { type Flavour, Heap, makeFlavour } from '../spead/index.js'
-import { readCounters, sumOf } from '../stats.js'
+import { readCounters, type StreamHistograms, sumOf } from '../stats.js'
 import {
   checkBatchOptions,
   checkGroupMode,
@@ -353,6 +354,11 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
       states: { ...this.#ownStates, ...this.#driver.states },
       ...(substreams && { substreams }),
     })
+  }
+
+  /** @internal How many values of a distribution are no greater than each of these bounds, which rise. */
+  cumulated(name: keyof StreamHistograms, bounds: readonly number[]): Cumulated {
+    return this.#ring.accounts.histogram(name).cumulative(bounds)
   }
 
   /** The state of its life: 'open'; 'dead' when its I/O thread ended by itself; 'closing' and 'closed' by `close` or `destroy`. */
