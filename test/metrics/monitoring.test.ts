@@ -74,6 +74,8 @@ describe('alerts', () => {
     const fired = [...tests.matchAll(/alertname: (\w+)\n\s+exp_alerts:/g)].map(([, name]) => name!)
     expect(alerts.length).toBeGreaterThan(10)
     expect(alerts.filter((name) => !fired.includes(name))).toEqual([])
+    const told = [...page('docs/monitoring.md').text.matchAll(/^\| `(Speadcast\w+)` \|/gm)].map(([, name]) => name!)
+    expect(told).toEqual(alerts)
     const names = await known()
     expect([...new Set([...named(rules), ...named(tests)])].filter((name) => !names.has(name))).toEqual([])
   })

@@ -129,7 +129,15 @@ const PLANTED: readonly (readonly [string, string, boolean])[] = [
   ['src/cli/a.ts', '../receive/credit-gate.js', true],
   ['src/cli/a.ts', '../receive/credits.js', false],
   ['src/cli/a.ts', '../devices/index.js', true],
+  ['src/cli/a.ts', '../metrics/index.js', true],
+  ['src/cli/a.ts', '../metrics/table.js', false],
   ['src/cli/a.ts', '../errors.js', true],
+  ['src/metrics/a.ts', '../checks.js', true],
+  ['src/metrics/a.ts', 'prom-client/lib/registry.js', true],
+  ['src/metrics/a.ts', '../stream/stream.js', false],
+  ['src/metrics/a.ts', '../devices/index.js', false],
+  ['src/metrics/a.ts', 'koffi', false],
+  ['src/stream/a.ts', '../metrics/index.js', false],
   ['src/cli/a.ts', './send.js', true],
   ['src/cli/a.ts', 'commander', true],
   ['src/cli/a.ts', 'koffi', false],
@@ -193,6 +201,12 @@ test.for([
   ['src/engine/a.ts', "import { compile } from '../batch/compile.js'"],
 ] as const)('of the batch, others know types only: %s, %s', ([file, text]) => {
   expect(rulesBroken({ [file]: `${text}\n`, 'ffi/none.ts': '' })).toEqual(['types-only'])
+})
+
+test('metrics know types of streams and receivers only', () => {
+  const look = (text: string) => rulesBroken({ 'src/metrics/a.ts': `${text}\n`, 'ffi/none.ts': '' })
+  expect(look("import { openStream } from '../index.js'")).toEqual(['metrics-types-only'])
+  expect(look("import type { Stream } from '../index.js'\nimport type { Receiver } from '../receive/index.js'")).toEqual([])
 })
 
 test('imports of types pass where only types may be known', () => {
