@@ -1,6 +1,6 @@
 /** The checks of what a caller of `metrics` gives. */
 import { checkOptions, isObject, shown } from '../checks.js'
-import { ensure, printable, SpeadcastError } from '../errors.js'
+import { counted, ensure, printable, SpeadcastError } from '../errors.js'
 import type { Labels } from './source.js'
 import { METRICS } from './table.js'
 
@@ -9,8 +9,8 @@ const TAKEN = new Set(['stream', 'receiver', 'backend', 'instance', 'job', 'le',
 const MOST_LABELS = 16
 const MOST_CHARACTERS = 256
 
-export const MOST_SUBSTREAMS = 65536
-export const DEFAULT_SUBSTREAMS = 256
+const MOST_SUBSTREAMS = 65536
+const DEFAULT_SUBSTREAMS = 256
 
 const refuse = (message: string): never => {
   throw new SpeadcastError('ERR_SPEADCAST_CONFIG', `metrics: ${message}`)
@@ -28,7 +28,7 @@ export function checkLabels(labels: unknown): Labels {
       return refuse(`'${printable(name.slice(0, MOST_CHARACTERS))}' is no name of a label; use letters, digits and _`)
     if (TAKEN.has(name)) return refuse(`the label '${name}' is set by speadcast or by Prometheus; choose another name`)
     if ((typeof value !== 'string' && !Number.isFinite(value)) || String(value).length > MOST_CHARACTERS)
-      return refuse(`label '${name}' is ${shown(value)}; give a text of at most ${MOST_CHARACTERS} characters, or a number`)
+      return refuse(`label '${name}' is ${shown(value)}; give a text of at most ${counted(MOST_CHARACTERS, 'character')}, or a number`)
   }
   return Object.fromEntries(entries.map(([name, value]) => [name, String(value)]))
 }
@@ -36,7 +36,7 @@ export function checkLabels(labels: unknown): Labels {
 /** @throws ERR_SPEADCAST_CONFIG */
 export function checkName(name: unknown): string | undefined {
   if (name === undefined || (typeof name === 'string' && name !== '' && name.length <= MOST_CHARACTERS)) return name
-  return refuse(`name is ${shown(name)}; give a text of 1 to ${MOST_CHARACTERS} characters, such as 'polarisation-h'`)
+  return refuse(`name is ${shown(name)}; give a text of up to ${counted(MOST_CHARACTERS, 'character')}, such as 'polarisation-h'`)
 }
 
 /** @returns the most substreams that are told apart. @throws ERR_SPEADCAST_CONFIG */
