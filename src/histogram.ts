@@ -12,6 +12,9 @@ const HALF = 1 << HALF_BITS
 /** Values from 2^43 on, which is 2.4 hours in nanoseconds, count as the last bucket. `max` has them exactly. */
 const MOST_BITS = 43
 
+const BEYOND = 2 ** MOST_BITS
+/** 2^−i: raising to a power takes as long as reading the clock. */
+const SHARE_OF = Float64Array.from({ length: MOST_BITS }, (_, i) => 2 ** -i)
 const DOUBLINGS = MOST_BITS - HALF_BITS + 1
 
 const SUM = 0
@@ -119,12 +122,12 @@ export class Histogram {
 /** The bucket of a value: itself below 256, then one of 128 for each doubling. */
 function bucketOf(value: number): number {
   if (value < 2 * HALF) return value > 0 ? value | 0 : 0
-  if (value >= 2 ** MOST_BITS) return DOUBLINGS * HALF - 1
+  if (value >= BEYOND) return DOUBLINGS * HALF - 1
   const high = (value / 2 ** 31) | 0
   const bits = high > 0 ? 63 - Math.clz32(high) : 32 - Math.clz32(value | 0)
   // bits: how many the value has; the leading eight tell the bucket.
   const shift = bits - HALF_BITS - 1
-  return (shift << HALF_BITS) + Math.floor(value / 2 ** shift)
+  return (shift << HALF_BITS) + ((value * SHARE_OF[shift]!) | 0)
 }
 
 /** The greatest whole number in a bucket. */

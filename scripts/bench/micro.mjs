@@ -6,6 +6,8 @@ import { BatchTemplate } from '#dist/src/batch/template.js'
 import { Engine } from '#dist/src/engine/engine.js'
 import * as R from '#dist/src/engine/ring.js'
 import { CntPointers, ImmediatePointers, scatter, scatterExplicit, scatterImmediate } from '#dist/src/engine/scatter.js'
+import { Histogram } from '#dist/src/histogram.js'
+import { openStream } from '#dist/src/index.js'
 import { DEFAULT_FLAVOUR, Heap, ItemGroup } from '#dist/src/spead/index.js'
 import { tutorialItems } from './arguments.mjs'
 
@@ -119,6 +121,36 @@ add('engine: take, post and settle a one-packet submission', 1, () => {
   const count = ring.push(submission, R.STATE_FINAL)
   while (ring.settled === count) engine.step(0)
 })
+const wide = 4096
+const spread = new R.Ring(R.Ring.memoryFor(wide))
+const sink = openMemory({ substreams: wide, keepPackets: false }, { counters: spread.counters, wake: () => {} })
+const toAll = new Engine(
+  sink,
+  spread,
+  { rateBytesPerSecond: 0, maxInFlight: 8 },
+  () => {},
+  () => {},
+)
+const small = Array.from({ length: wide }, (_, substream) => ({ heap: new Heap().addStart(), substream }))
+toAll.addVariant(1, new PreparedHeaps(small, 'serial', { packetSizeBytes: 1472, split: 'even' }).compilation().compile())
+const all = { ...submission, heaps: wide, rows: wide }
+add('the same of 4096 heaps to 4096 substreams, per heap', wide, () => {
+  const count = spread.push(all, R.STATE_FINAL)
+  while (spread.settled === count) toAll.step(0)
+})
+const histogram = new Histogram(new Float64Array(Histogram.DOUBLES))
+let latency = 1
+add('record a latency', 1000, () => {
+  for (let i = 0; i < 1000; i++) {
+    latency = (latency * 1.37 + 1) % 1e9
+    histogram.record(latency)
+  }
+})
+const streams = await Promise.all(
+  [1, wide].map((n) => openStream({ to: `10.0.0.1+${n - 1}:7148`, backend: 'memory', memory: { keepPackets: false } })),
+)
+add('stats() of one substream', 1, () => streams[0].stats({ substreams: true }))
+add('stats() of 4096 substreams, per substream', wide, () => streams[1].stats({ substreams: true }))
 add('compile a batch of 2048 heaps, per packet', table.rows, () => batch.compilation(HEAPS, false).compile())
 await bench.run()
 console.table(

@@ -124,7 +124,7 @@ export class Accounts {
     const place = this.#causes.get(name)
     if (place !== undefined) return place
     const next = this.#causes.size
-    if (next === MOST_CAUSES - 1 && name !== OTHER) return this.#placeOf(OTHER)
+    if (next >= MOST_CAUSES - 1 && name !== OTHER) return this.#placeOf(OTHER)
     const at = next * NAME_BYTES
     const length = Math.min(name.length, NAME_BYTES - 1)
     for (let i = 0; i < length; i++) this.#names[at + 1 + i] = name.charCodeAt(i)

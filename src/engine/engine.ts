@@ -48,7 +48,7 @@ export class Engine {
   readonly #pacer: Pacer | undefined
   readonly #post: PostResult = { kind: POST_OK, accepted: 0, skipped: 0, errno: 0, substream: 0, waitFor: 'writable' }
   readonly #completions: Completions
-  readonly #flights = new Flights()
+  readonly #flights: Flights
   readonly #interlude = new Interlude()
   readonly #settlements: Settlements
   readonly #backoff = new Backoff()
@@ -75,6 +75,7 @@ export class Engine {
     /** The clock of step's `now`: tells when a burst was posted. */
     readonly clock: () => number = () => performance.now() * 1e6,
   ) {
+    this.#flights = new Flights(ring.published)
     this.#accounts = ring.accounts
     this.#counters = ring.counters
     this.#completions = new Completions(backend, ring.counters)

@@ -61,10 +61,17 @@ export class Flight {
 }
 
 export class Flights {
-  settled = 0
-  posted = 0
-  claimed = 0
+  settled: number
+  posted: number
+  claimed: number
   readonly #all = Array.from({ length: SLOTS }, () => new Flight())
+
+  /** @param first the count of the next submission */
+  constructor(first: number) {
+    this.settled = first
+    this.posted = first
+    this.claimed = first
+  }
 
   /** How many are claimed and not settled. */
   get length(): number {

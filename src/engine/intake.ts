@@ -35,7 +35,7 @@ export class Intake {
   readonly #pacer: Pacer | undefined
   readonly #beforeClaim: () => void
   /** The ring's submissions as they were last looked at: whatever was written before one of them is visible with it. */
-  #seen = 0
+  #seen: number
   #idle = true
   #idleSince = Number.NEGATIVE_INFINITY
 
@@ -43,6 +43,7 @@ export class Intake {
     this.#backend = backend
     this.#ring = ring
     this.#flights = flights
+    this.#seen = flights.claimed
     this.#variants = variants
     this.#settlements = settlements
     this.#pacer = pacer

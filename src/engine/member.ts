@@ -65,12 +65,13 @@ export class Member {
   readonly #waker: Waker | undefined
   readonly #calm: () => boolean
   /** The settled count as the stream's thread was last told of it, or last did not wait. */
-  #told = 0
+  #told: number
   #telling = false
 
   constructor({ backend, ring, options, report, receive, avoidCpu, waker, calm, clock }: MemberParts) {
     this.backend = backend
     this.ring = ring
+    this.#told = ring.published
     this.#paced = options.rateBytesPerSecond > 0
     this.#waker = waker
     this.#calm = calm ?? (() => true)

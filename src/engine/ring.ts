@@ -138,8 +138,12 @@ export class Ring {
   readonly #slots: Int32Array<SharedArrayBuffer>
   readonly #times: Float64Array<SharedArrayBuffer>
 
-  static memoryFor(substreams: number): SharedArrayBuffer {
-    return new SharedArrayBuffer(Ring.#ACCOUNTS_AT + Accounts.bytes(substreams))
+  /** @param first the count of the first submission: tests begin near 2^32 */
+  static memoryFor(substreams: number, first = 0): SharedArrayBuffer {
+    const ring = new Ring(new SharedArrayBuffer(Ring.#ACCOUNTS_AT + Accounts.bytes(substreams)))
+    ring.#head[C_SUBMITTED] = first
+    ring.#head[C_SETTLED] = first
+    return ring.memory
   }
 
   constructor(readonly memory = Ring.memoryFor(1)) {

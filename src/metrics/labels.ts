@@ -28,7 +28,9 @@ export function checkLabels(labels: unknown): Labels {
       return refuse(`'${printable(name.slice(0, MOST_CHARACTERS))}' is no name of a label; use letters, digits and _`)
     if (TAKEN.has(name)) return refuse(`the label '${name}' is set by speadcast or by Prometheus; choose another name`)
     if ((typeof value !== 'string' && !Number.isFinite(value)) || String(value).length > MOST_CHARACTERS)
-      return refuse(`label '${name}' is ${shown(value)}; give a text of at most ${counted(MOST_CHARACTERS, 'character')}, or a number`)
+      return refuse(
+        `label '${name}' is ${shown(value)}; give a text of at most ${counted(MOST_CHARACTERS, 'character')}, or a number`,
+      )
   }
   return Object.fromEntries(entries.map(([name, value]) => [name, String(value)]))
 }

@@ -36,8 +36,8 @@ export class Submissions implements DriverClient {
   /** Outcomes of settlements to come, by the submission's count. */
   readonly #outcomes = new Map<number, OutcomeMessage>()
   readonly #waiters: { readonly at: number; readonly done: () => void }[] = []
-  #submitted = 0
-  #settled = 0
+  #submitted: number
+  #settled: number
   /** Sends ever accepted and ever settled, overflow included; they order flush(). */
   #accepted = 0
   #finished = 0
@@ -57,7 +57,10 @@ export class Submissions implements DriverClient {
     readonly bound = new QueueBound(Number.POSITIVE_INFINITY, false),
     /** The substream's next receiver knows nothing of what was sent so far. */
     readonly onReceiverLost: (substream: number) => void = () => {},
-  ) {}
+  ) {
+    this.#submitted = ring.submitted
+    this.#settled = ring.settled
+  }
 
   get inFlight(): number {
     return this.#accepted - this.#finished

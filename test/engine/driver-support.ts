@@ -64,6 +64,8 @@ export interface RigOptions {
   readonly engine?: Partial<EngineOptions>
   /** The memory backend in an I/O thread, whose options the test needs more than its packets. */
   readonly keepNothing?: boolean
+  /** The count of the first submission. */
+  readonly first?: number
 }
 
 async function backendSpec(kind: DriverKind, options: RigOptions): Promise<{ spec: DriverInput['backend']; path?: string }> {
@@ -76,7 +78,7 @@ async function backendSpec(kind: DriverKind, options: RigOptions): Promise<{ spe
 }
 
 export async function driverRig(kind: DriverKind, options: RigOptions = {}): Promise<DriverRig> {
-  const ring = new R.Ring(R.Ring.memoryFor(SUBSTREAMS))
+  const ring = new R.Ring(R.Ring.memoryFor(SUBSTREAMS, options.first))
   const deaths: SpeadcastError[] = []
   // A driver promises never to call back from within submitted().
   let submitting = false

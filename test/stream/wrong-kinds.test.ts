@@ -185,6 +185,7 @@ const CALLS: Record<string, [Call, ...unknown[]]> = {
     async (o: never) => (await openStream({ to: '127.0.0.1:9', backend: 'memory' })).close(o),
     { deadlineSeconds: 1 },
   ],
+  'stream.stats': [(o: never) => stream.stats(o), { substreams: true }],
   toWritable: [(w: never) => written(toWritable(w), new Uint8Array(1)), writer()],
   'toWritable, written': [(x: never) => written(toWritable(writer()), x), new Uint8Array(1)],
   sendAll: [(s: never, l: never, o: never) => sendAll(s, l, o), stream, [], { groupMode: 'serial', inFlight: 1 }],

@@ -79,8 +79,9 @@ export function settlementOf(ring: R.Ring, count: number): { state: number; outc
 export function steppedRig(
   memory: Partial<MemoryOptions> = {},
   options: Partial<EngineOptions> = {},
+  first = 0,
 ): Rig & { readonly engine: Engine } {
-  const ring = new R.Ring(R.Ring.memoryFor(4))
+  const ring = new R.Ring(R.Ring.memoryFor(4, first))
   const backend = openMemory({ substreams: 4, ...memory }, { counters: ring.counters, wake: () => {} })
   const messages: EngineMessage[] = []
   const settled: number[] = []
