@@ -27,9 +27,9 @@ const FILES = [
  * Bytes that npm unpacks and packs. Two fifths are code, three tenths maps from it to the lines of the TypeScript, a tenth README's figure; the
  * rest are documents and declarations. More than this is a file that was not meant to go along: sources in the maps, say, are 1.8 MB.
  */
-const MOST_UNPACKED = 3_000_000
-const MOST_PACKED = 1_000_000
-const MOST_DECLARATIONS = 175_000
+const MOST_UNPACKED = 3_200_000
+const MOST_PACKED = 1_050_000
+const MOST_DECLARATIONS = 190_000
 
 /** Other compilers and settings: pack-types.test.ts. */
 const COMPILER_OPTIONS = { strict: true, module: 'nodenext', target: 'es2023', rootDir: '.', outDir: 'out', skipLibCheck: true }
@@ -102,7 +102,7 @@ describe('the packed package', { timeout: 120_000 }, () => {
     const texts = FILES.map((name) => readFileSync(join(installed, `lib/${name}.js`), 'utf8'))
     for (const [name, file] of Object.entries({ valibot: 'LICENSE.md', 'prom-client': 'LICENSE' })) {
       const licence = readFileSync(join(ROOT, 'node_modules', name, file), 'utf8').trim()
-      const holders = texts.filter((text) => text.includes(`node_modules/${name}/`))
+      const holders = texts.filter((text) => text.includes(name))
       expect([name, holders.map((text) => text.includes(licence))]).toEqual([name, [true]])
     }
   })
