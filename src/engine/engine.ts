@@ -84,7 +84,7 @@ export class Engine {
     this.#tellsAtPost = evidence === 'accepted' || evidence === 'written'
     if (options.rateBytesPerSecond > 0 && !backend.caps.pacesItself) this.#pacer = new Pacer(options, backend.caps, ring.counters)
     this.#variants = new Variants(backend, this.#pacer)
-    this.#settlements = new Settlements(backend, ring, this.#flights, this.#variants, emit, settled, clock)
+    this.#settlements = new Settlements(backend, ring, this.#flights, this.#variants, emit, settled)
     this.#intake = new Intake({
       backend,
       ring,
@@ -131,7 +131,7 @@ export class Engine {
   /** @param mostBytes to be posted in this step, to a packet and, where messages are short, to a message; others wait for their turn */
   step(now: number, mostBytes = Number.POSITIVE_INFINITY): number {
     const flights = this.#flights
-    if (!this.#postsFirst()) this.#complete()
+    if (!this.#postsFirst()) this.#complete(now)
     const stop = this.ring.stopGlanced
     if (stop === STOP_ABORT) return this.#abort()
     const { state } = this.#interlude
@@ -199,7 +199,7 @@ export class Engine {
     if (joinedTo !== first) this.#postJoined(joinedTo)
     flights.passEmpty()
     // A settled submission with nothing on the wire keeps its place in the order of settlements.
-    this.#settleFront()
+    this.#settleFront(now)
     return true
   }
 
@@ -300,7 +300,7 @@ export class Engine {
     if (rowsPosted < rows) return undefined
     this.#pass(flight)
     // A device tells later: the next step asks it.
-    if (this.#tellsAtPost) this.#complete()
+    if (this.#tellsAtPost) this.#complete(this.clock())
     else this.#unasked += rows
     return NEXT_STEP_NOW
   }
@@ -312,16 +312,16 @@ export class Engine {
   }
 
   /** Gives what the backend completed to its flights, and settles those that are through. */
-  #complete(): void {
+  #complete(now: number): void {
     this.#unasked = 0
-    if (this.#completions.distribute(this.#flights, this.#interlude)) this.#settleFront()
+    if (this.#completions.distribute(this.#flights, this.#interlude)) this.#settleFront(now)
   }
 
-  #settleFront(): void {
+  #settleFront(now: number): void {
     if (this.#interlude.through) this.#settlements.settleInterlude(this.#interlude)
     const flights = this.#flights
     const end = flights.through()
-    if (end !== flights.settled) this.#settlements.settle(end, end === flights.claimed && !this.hasSubmissions)
+    if (end !== flights.settled) this.#settlements.settle(end, now, end === flights.claimed && !this.hasSubmissions)
   }
 
   /** The backend is broken: rows that were not posted fail with its error, and so does everything later. */
@@ -334,14 +334,15 @@ export class Engine {
   #forget(flight: Flight): number {
     flight.rows = flight.rowsPosted
     this.#pass(flight)
-    this.#settleFront()
+    this.#settleFront(this.clock())
     return NEXT_STEP_NOW
   }
 
   #abort(): number {
     const flights = this.#flights
     this.backend.abandon?.()
-    this.#complete()
+    const now = this.clock()
+    this.#complete(now)
     const { flight } = this.#interlude
     if (this.#interlude.underWay) {
       this.#completions.giveUp(flight)
@@ -357,7 +358,7 @@ export class Engine {
     this.#intake.refuseAll()
     // Rows that an asynchronous backend still holds cannot be waited for.
     for (let k = flights.settled; k !== flights.claimed; k = (k + 1) | 0) this.#completions.giveUp(flights.at(k))
-    this.#settleFront()
+    this.#settleFront(now)
     return NEXT_STOPPED
   }
 }

@@ -32,7 +32,6 @@ export class Settlements {
     readonly emit: (message: EngineMessage) => void,
     /** As the engine's. */
     readonly settled: () => void,
-    readonly clock: () => number,
   ) {
     this.#accounts = ring.accounts
     this.#counters = ring.counters
@@ -44,24 +43,21 @@ export class Settlements {
   }
 
   /** Settles the oldest flights, those before count `end`, of which there are some. @param thorough as Backend.suspicion */
-  settle(end: number, thorough: boolean): void {
+  settle(end: number, now: number, thorough: boolean): void {
     const { ring, flights } = this
     const accounts = this.#accounts
     this.emitStates()
     let batches = 0
-    let now = 0
+    const absolute = now + ORIGIN_NANOSECONDS
     for (let k = flights.settled; k !== end; k = (k + 1) | 0) {
       const flight = flights.at(k)
       const { variant, log } = flight
       let suspect = false
       if (variant) {
-        if (batches === 0) {
-          this.askBackend(thorough)
-          now = this.clock() + ORIGIN_NANOSECONDS
-        }
+        if (batches === 0) this.askBackend(thorough)
         batches++
         suspect = this.suspicion !== flight.suspicion
-        accounts.latency.record(now - ring.submittedAt(k))
+        accounts.latency.record(absolute - ring.submittedAt(k))
         if (log) this.emit(this.#outcome(k, variant, flight.heaps, log, suspect))
         else accounts.sent(variant, flight.heaps, suspect)
         flight.log = undefined

@@ -280,6 +280,10 @@ describe('--json', () => {
     expect(json.payloadBytesPerSecond).toBeCloseTo(20_000 / json.seconds, 3)
     expect(json.packetsPerSecond).toBeCloseTo(json.packets / json.seconds, 3)
     expect(json.stats.pacedNanoseconds).toBeGreaterThan(0)
+    const { heapsSent, packets, udpBytes } = json.stats
+    expect(json.substreams).toMatchObject([{ endpoint: receiver.to, heapsSent, packets, udpBytes, failedByCause: {} }])
+    expect(json.histograms.batchLatencyNanoseconds.count).toBe(json.stats.batches)
+    expect(json.histograms.pacingLagNanoseconds.max).toBe(json.stats.greatestLagNanoseconds)
   })
 
   test.for(['10.0.0.5:7148', '[fd00::5]:7148'])('counts bytes as the frames to %s have them', async (to) => {

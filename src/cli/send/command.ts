@@ -167,7 +167,8 @@ without descriptor and stop heaps), heapsFailed, heapsDropped (cut off by --dead
 interface dropped), heapSizeBytes, packetSizeBytes; payloadBytes (samples of the heaps sent); packets, udpBytes (with SPEAD headers) and
 wireBytes (with UDP, IP and Ethernet headers, FCS, preamble and gap) of all heaps; seconds (first fill to last completion),
 payloadBytesPerSecond, packetsPerSecond, segmentation, segmentationReason, cpuSeconds, batches, batchHeaps (what was taken), stats,
-portUnreachable (how often that came back: nobody listens there). With --rate also rate { bytesPerSecond (asked), basis, reached (share
+portUnreachable (how often that came back: nobody listens there), histograms (count, mean, p50, p99, p999 and max of
+batchLatencyNanoseconds, pacingLagNanoseconds and postPackets), substreams (counters of each endpoint, and packets by cause). With --rate also rate { bytesPerSecond (asked), basis, reached (share
 of it), reachedBytesPerSecond, madeUp and givenUp { gaps, seconds } (times without a batch, by --catch-up), reasons (why not; how much of
 the time no batch was waiting, the sending thread woke up late, the kernel or the device had no room, and packets that could not be sent
 took) }. After a failure also error (speadcast --help).

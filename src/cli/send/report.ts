@@ -26,7 +26,8 @@ export function reportSend(
   flags: SendFlags,
   { heapBytes, batches, batchHeaps, seconds, cpuSeconds, failure }: Measured,
 ): void {
-  const { backend, reason, evidence, states, inFlight: _, wireBytes, ...counters } = stream.stats()
+  const stats = stream.stats({ substreams: true })
+  const { backend, reason, evidence, states, inFlight: _, wireBytes, histograms, substreams, ...counters } = stats
   const { packets, udpBytes } = counters
   const rate =
     stream.rateBytesPerSecond > 0
@@ -57,6 +58,8 @@ export function reportSend(
     batches,
     batchHeaps,
     ...(rate && { rate }),
+    histograms,
+    substreams,
     stats: { ...counters, ...states },
     ...(failure !== undefined && { error: errorReport('send', failure, EXIT_FAILED) }),
   }
