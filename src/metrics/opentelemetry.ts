@@ -10,12 +10,15 @@ import { METRICS, type Metric } from './table.js'
  * @example meter.createObservableGauge("x", { unit: "s" })
  */
 export interface InstrumentOptions {
+  /** One sentence about it. */
   readonly description?: string
+  /** A unit of UCUM. */
   readonly unit?: string
 }
 
 /** What a callback tells values to. */
 export interface ObserverLike {
+  /** Tells a value of an instrument. */
   observe(instrument: never, value: number, attributes?: Labels): void
 }
 

@@ -6,6 +6,7 @@
 /** What a row reads from: a stream, a receiver, one substream of a stream, or the process. */
 export type Subject = 'stream' | 'receiver' | 'substream' | 'process'
 
+/** The unit of a metric; 'none' for what is counted. */
 export type Unit = 'seconds' | 'bytes' | 'bytes per second' | 'none'
 
 /**
