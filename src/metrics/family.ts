@@ -5,8 +5,17 @@ import type { Metric } from './table.js'
 
 interface Value {
   readonly labels: Labels
+  readonly sharedLabels?: Labels
   readonly value: number
   readonly metricName?: string
+}
+
+interface Told {
+  readonly name: string
+  readonly help: string
+  readonly type: string
+  readonly aggregator: string
+  readonly values: readonly Value[]
 }
 
 export class Family {
@@ -28,16 +37,24 @@ export class Family {
     this.#read = readings
   }
 
-  async get(): Promise<{ name: string; help: string; type: string; aggregator: string; values: readonly Value[] }> {
-    const { name, help, type, aggregator } = this
-    const values = samplesOf(this.#metric, this.#read()).map((sample) => this.#valueOf(sample))
-    return { name, help, type, aggregator, values }
+  get(): Promise<Told> {
+    return this.#told(({ shared, labels }) => ({ labels: { ...shared, ...labels } }))
+  }
+
+  /** The same for a text, which keeps the labels that many series share. */
+  getForPromString(): Promise<Told> {
+    return this.#told(({ shared, labels }) => ({ labels, sharedLabels: shared }))
   }
 
   /** Counters are the stream's own, so a registry cannot set them back. */
   reset(): void {}
 
-  #valueOf({ labels, value, suffix }: Sample): Value {
-    return { labels, value, ...(suffix !== '' && { metricName: `${this.name}${suffix}` }) }
+  async #told(labelsOf: (sample: Sample) => Pick<Value, 'labels' | 'sharedLabels'>): Promise<Told> {
+    const { name, help, type, aggregator } = this
+    const values = samplesOf(this.#metric, this.#read()).map((sample) => {
+      const { value, suffix } = sample
+      return { ...labelsOf(sample), value, ...(suffix !== '' && { metricName: `${name}${suffix}` }) }
+    })
+    return { name, help, type, aggregator, values }
   }
 }

@@ -7,7 +7,7 @@ import { Family } from './family.js'
 import { checkKeys, checkLabels, checkName, checkRegistry, checkSubstreams } from './labels.js'
 import { type MeterLike, observe } from './opentelemetry.js'
 import { collectProcess } from './process.js'
-import { type Entry, kindOf, type Labels, type Reading, read, type Source } from './source.js'
+import { type Entry, entryOf, kindOf, type Labels, type Reading, read, type Source } from './source.js'
 import { METRICS, type Subject } from './table.js'
 
 /**
@@ -112,13 +112,10 @@ export class StreamMetrics {
         'ERR_SPEADCAST_CONFIG',
         `metrics: the source is ${shown(source)}; give a stream of openStream or a receiver of openReceiver`,
       )
-    const entry: Entry = {
-      source,
-      kind,
-      name: checkName(options.name) ?? `${this.#added}`,
-      labels: { ...this.#labels, ...checkLabels(options.labels) },
-      mostSubstreams: options.substreams === undefined ? this.#mostSubstreams : checkSubstreams(options.substreams),
-    }
+    const name = checkName(options.name) ?? `${this.#added}`
+    const labels = { ...this.#labels, ...checkLabels(options.labels) }
+    const most = options.substreams === undefined ? this.#mostSubstreams : checkSubstreams(options.substreams)
+    const entry = entryOf(source, kind, name, labels, most)
     const twin = this.#entries.find((other) => seriesOf(other) === seriesOf(entry))
     if (twin !== undefined)
       throw new SpeadcastError(
@@ -126,7 +123,7 @@ export class StreamMetrics {
         `metrics: a ${kind} with the name '${entry.name}' is there already; give another name or label, or remove the former`,
       )
     this.#register(kind)
-    if (kind === 'stream' && entry.mostSubstreams > 0) this.#register('substream')
+    if (kind === 'stream' && entry.substreamLabels.length > 0) this.#register('substream')
     this.#added++
     this.#entries.push(entry)
     return this
@@ -159,7 +156,7 @@ export class StreamMetrics {
 
   /** @internal */
   [INSPECT](...how: Inspection): string {
-    return inspected('StreamMetrics', how, () => ({ sources: this.#entries.map(seriesOf) }))
+    return inspected('StreamMetrics', how, () => ({ sources: this.#entries.map(({ labels }) => labels) }))
   }
 
   #register(of: Subject): void {
@@ -190,10 +187,7 @@ export class StreamMetrics {
   }
 }
 
-const seriesOf = ({ kind, name, labels }: Entry): string => {
-  const sorted = Object.entries(labels as Labels).sort(([a], [b]) => (a < b ? -1 : 1))
-  return JSON.stringify([kind, name, ...sorted])
-}
+const seriesOf = ({ labels }: Entry): string => JSON.stringify(Object.entries(labels).sort(([a], [b]) => (a < b ? -1 : 1)))
 
 /**
  * Makes the metrics of streams and receivers. Names of the sources are their numbers, unless they are added one by one with a name.

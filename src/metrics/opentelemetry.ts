@@ -68,7 +68,8 @@ export function observe(meter: MeterLike, readings: () => readonly Reading[]): (
   const callback = (observer: ObserverLike): void => {
     const now = readings()
     for (const { metric, instrument } of instruments)
-      for (const { labels, value } of samplesOf(metric, now)) observer.observe(instrument as never, value, labels)
+      for (const { shared, labels, value } of samplesOf(metric, now))
+        observer.observe(instrument as never, value, { ...shared, ...labels })
   }
   const all = instruments.map(({ instrument }) => instrument as never)
   meter.addBatchObservableCallback(callback, all)

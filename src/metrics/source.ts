@@ -25,6 +25,8 @@ export interface Reading {
   /** Its choices, as labels of its info. */
   readonly info: Labels
   readonly substreams: readonly SubstreamStats[]
+  /** The labels of each of them. */
+  readonly substreamLabels: readonly Labels[]
 }
 
 /** How many values are no greater than each bound, and how many there are. */
@@ -34,14 +36,14 @@ interface Cumulated {
   readonly sum: number
 }
 
-/** A source in a registry. */
+/** A source in a registry. Labels are made once, because a registry keeps the text of each object that it has seen. */
 export interface Entry {
   readonly source: Source
   readonly kind: 'stream' | 'receiver'
   readonly name: string
   readonly labels: Labels
-  /** The most substreams that are told apart; 0: none. */
-  readonly mostSubstreams: number
+  /** Those of the substreams that are told apart. */
+  readonly substreamLabels: readonly Labels[]
 }
 
 /** The part of a stream that is not public. */
@@ -61,16 +63,23 @@ export function kindOf(source: unknown): Entry['kind'] | undefined {
   return 'rateBytesPerSecond' in (source as object) ? 'stream' : 'receiver'
 }
 
+/** @param mostSubstreams how many substreams are told apart at most; 0: none */
+export function entryOf(source: Source, kind: Entry['kind'], name: string, own: Labels, mostSubstreams: number): Entry {
+  const labels = { [kind]: name, backend: source.stats().backend, ...own }
+  const told = kind === 'stream' ? source.endpoints.slice(0, mostSubstreams) : []
+  const substreamLabels = told.map((endpoint, substream) => ({ ...labels, substream, endpoint }))
+  return { source, kind, name, labels, substreamLabels }
+}
+
 /** Asks a source how it is doing. Costs microseconds. */
-export function read({ source, kind, name, labels, mostSubstreams }: Entry): Reading {
+export function read({ source, kind, labels, substreamLabels }: Entry): Reading {
   const ask = source.stats as (options?: { substreams: boolean }) => Told
-  const told = mostSubstreams > 0 ? ask.call(source, { substreams: true }) : ask.call(source)
+  const told = substreamLabels.length > 0 ? ask.call(source, { substreams: true }) : ask.call(source)
   const { states = {}, substreams = [] } = told
   const open = source.state === 'open' || source.state === 'receiving'
-  const own = { [kind]: name, backend: told.backend, ...labels }
   return {
     kind,
-    labels: own,
+    labels,
     open,
     heaps: 'heapsSent' in told ? told.heapsSent : told.heaps,
     numbers: {
@@ -82,7 +91,8 @@ export function read({ source, kind, name, labels, mostSubstreams }: Entry): Rea
     },
     cumulated: (from, bounds) => (source as Distributed).cumulated?.(from.replace('histograms.', ''), bounds),
     info: 'evidence' in told ? streamInfo(told, states) : { gro: String((told as ReceiverStats).gro) },
-    substreams: substreams.slice(0, mostSubstreams),
+    substreams: substreams.slice(0, substreamLabels.length),
+    substreamLabels,
   }
 }
 

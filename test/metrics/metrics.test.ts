@@ -149,6 +149,6 @@ describe('what makes no sense is refused', () => {
     expect(() => registry.add(stream, { name: 'a' })).toThrow(/a stream with the name 'a' is there already; give another name/)
     expect(() => registry.add(stream, { name: '' })).toThrow(/name is ''; give a text/)
     registry.add(receiver, { name: 'a' }).add(stream, { name: 'a', labels: { dish: 1 } })
-    expect(inspect(registry)).toContain('"stream","a"')
+    expect(inspect(registry)).toContain("stream: 'a'")
   })
 })
