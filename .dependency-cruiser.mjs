@@ -96,10 +96,16 @@ const ROOMS = {
     may: ['^ffi/', '^src/(net|rdma|spead)/', ...CHECKS, ...TELLING],
     comment: 'src/receive may import ffi, net, rdma, spead, errors, checks, debug and topic.',
   },
+  metrics: {
+    files: '^src/metrics/',
+    may: ['^src/(receive/)?index\\.ts$', ...CHECKS],
+    comment: 'src/metrics may import the types of index and of receive/index, errors and checks.',
+  },
   cli: {
     files: '^src/cli/',
-    may: ['^src/(devices/|receive/)?index\\.ts$', '^src/receive/credit-gate\\.ts$', ERRORS],
-    comment: 'src/cli may import what the package exports (index, devices/index, receive/index), errors, and receive/credit-gate.',
+    may: ['^src/(devices/|receive/|metrics/)?index\\.ts$', '^src/receive/credit-gate\\.ts$', ERRORS],
+    comment:
+      'src/cli may import what the package exports (index, devices/index, receive/index, metrics/index), errors, and receive/credit-gate.',
   },
   surface: {
     files: '^src/[^/]+\\.ts$',
@@ -148,6 +154,14 @@ export default {
       severity: 'error',
       from: { path: '^src/(backend|engine)/' },
       to: { path: [TABLE, COMPILE], dependencyTypesNot: ['type-only'] },
+    },
+    {
+      name: 'metrics-types-only',
+      comment:
+        'Metrics read streams and receivers that they are given; importing a value would load the sender. Write `import type`.',
+      severity: 'error',
+      from: { path: '^src/metrics/' },
+      to: { path: '^src/(receive/)?index\\.ts$', dependencyTypesNot: ['type-only'] },
     },
     {
       name: 'no-circular',

@@ -12,8 +12,11 @@ import { defineConfig } from 'rolldown'
 const ROOT = import.meta.dirname
 const { dependencies } = JSON.parse(readFileSync(`${ROOT}/package.json`, 'utf8'))
 
-/** The parts of this package that we use are copied into a file of ours. Nobody else needs to share our instance. */
-const INLINED = 'valibot'
+/**
+ * The parts of these packages that we use are copied into a file of ours, with their licence. Nobody else needs to share our instance. A
+ * registry of prom-client takes metrics of another instance, because it only calls their methods.
+ */
+const INLINED = { valibot: 'LICENSE.md', 'prom-client': 'LICENSE' }
 
 /**
  * Each file holds these modules and all that they import, less what a file before it holds. Modules in none of them are put together
@@ -35,7 +38,7 @@ const FILES = {
     'src/engine/member.ts',
     'src/engine/protocol.ts',
     'src/net/interface.ts',
-    `node_modules/${INLINED}/dist/index.mjs`,
+    'node_modules/valibot/dist/index.mjs',
   ],
   // The rest of sending.
   main: ['src/index.ts'],
@@ -61,6 +64,7 @@ export default defineConfig({
     index: 'src/index.ts',
     devices: 'src/devices/index.ts',
     receive: 'src/receive/index.ts',
+    metrics: 'src/metrics/index.ts',
     cli: 'src/cli/main.ts',
     worker: 'src/engine/worker.ts',
     'receiver-worker': 'src/receive/receiver-worker.ts',
@@ -72,7 +76,7 @@ export default defineConfig({
   transform: { target: 'es2023' },
   // A warning is a mistake in this file or in an import.
   onLog: (level, log, handler) => handler(level === 'warn' ? 'error' : level, log),
-  plugins: [requirable('index', 'devices', 'receive')],
+  plugins: [requirable('index', 'devices', 'receive', 'metrics')],
   output: {
     dir: 'lib',
     entryFileNames: '[name].js',
@@ -91,8 +95,12 @@ export default defineConfig({
       })),
     },
     postFooter: ({ moduleIds }) =>
-      moduleIds.some((id) => id.includes(`/node_modules/${INLINED}/`))
-        ? `/*! Parts of this file are from ${INLINED}:\n\n${readFileSync(`${ROOT}/node_modules/${INLINED}/LICENSE.md`, 'utf8').trim()}\n*/`
-        : '',
+      Object.entries(INLINED)
+        .filter(([name]) => moduleIds.some((id) => id.includes(`/node_modules/${name}/`)))
+        .map(([name, file]) => {
+          const licence = readFileSync(`${ROOT}/node_modules/${name}/${file}`, 'utf8').trim()
+          return `/*! Parts of this file are from ${name}:\n\n${licence}\n*/`
+        })
+        .join('\n'),
   },
 })

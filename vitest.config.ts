@@ -50,6 +50,7 @@ const HEAVY = [
   'tcp/receiver-crowd',
   'tcp/receiver-fuzz',
   'stream/io-threads',
+  'metrics/slow-clients',
   'tcp/kill',
   'tcp/loop-windows',
   'stream/two-streams',

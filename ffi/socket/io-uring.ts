@@ -12,13 +12,21 @@
  * Linked, a message that fails takes those behind it with it (ECANCELED), so that none overtakes it.
  */
 import * as L from '../layout.js'
+import {
+  URING_CQ_OFF,
+  URING_CQE,
+  URING_PARAMS,
+  URING_RSRC_REGISTER,
+  URING_RSRC_UPDATE2,
+  URING_SQ_OFF,
+  URING_SQE,
+} from '../layout.js'
 import { checkCall, errno, libc } from '../libc.js'
 import { dropMapping, mapFile, PAGE_BYTES, roundUp } from '../memory/mapping.js'
 import { attachRegion, orRelease } from '../memory/region.js'
 import { Scratch } from '../memory/scratch.js'
 import { ERRNO, NativeError } from '../native-error.js'
 
-const { URING_PARAMS, URING_SQ_OFF, URING_CQ_OFF, URING_SQE, URING_CQE, URING_RSRC_REGISTER, URING_RSRC_UPDATE2 } = L
 const SQE_WORDS = URING_SQE.size / 4
 const CQE_WORDS = URING_CQE.size / 4
 /** Slots for registered memory. */

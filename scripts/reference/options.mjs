@@ -15,7 +15,7 @@ const TREE = [
 
 export const OPTIONS = {
   name: 'speadcast',
-  entryPoints: ['src/index.ts', 'src/devices/index.ts', 'src/receive/index.ts'].map((file) => at(file)),
+  entryPoints: ['src/index.ts', 'src/devices/index.ts', 'src/receive/index.ts', 'src/metrics/index.ts'].map((file) => at(file)),
   tsconfig: at('tsconfig.json'),
   basePath: at('.'),
   // Links to a source need a remote, which not every clone has.

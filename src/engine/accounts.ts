@@ -144,6 +144,11 @@ export class Accounts {
     })
   }
 
+  /** One of the histograms by its name in the answer of `stats`. */
+  histogram(name: keyof StreamHistograms): Histogram {
+    return { batchLatencyNanoseconds: this.latency, pacingLagNanoseconds: this.lag, postPackets: this.posts }[name]
+  }
+
   histograms(): StreamHistograms {
     return {
       batchLatencyNanoseconds: this.latency.read(),

@@ -136,6 +136,11 @@ export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {
     return options.endpoints ? { ...whole, endpoints: this.endpoints.map((text, i) => countersOf(stats, i, text)) } : whole
   }
 
+  /** Whether it receives still. */
+  get state(): 'receiving' | 'ended' {
+    return this.#ended ? 'ended' : 'receiving'
+  }
+
   /**
    * Ends reception with reason 'closed', unless it has ended already, and drops the heaps that nobody took. Idempotent.
    * @example const { heaps, reason } = await receiver.close()
@@ -150,9 +155,8 @@ export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {
   /** @internal */
   [INSPECT](...how: Inspection): string {
     return inspected('Receiver', how, () => {
-      const { endpoints, peers } = this
+      const { state, endpoints, peers } = this
       const { backend, packets, heaps, heapsIncomplete, droppedByKernel } = this.stats()
-      const state = this.#ended ? 'ended' : 'receiving'
       return { state, endpoints, ...(peers.length > 0 && { peers }), backend, packets, heaps, heapsIncomplete, droppedByKernel }
     })
   }

@@ -8,8 +8,9 @@ import { checkOptions, checkSignal } from '../checks.js'
 import type { Driver } from '../engine/driver.js'
 import type { Ring } from '../engine/ring.js'
 import { ensure, INSPECT, type Inspection, inspected, SpeadcastError } from '../errors.js'
+import type { Cumulated } from '../histogram.js'
 import { type Flavour, Heap, makeFlavour } from '../spead/index.js'
-import { readCounters, sumOf } from '../stats.js'
+import { readCounters, type StreamHistograms, sumOf } from '../stats.js'
 import {
   checkBatchOptions,
   checkGroupMode,
@@ -398,14 +399,23 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
     return this.#submissions.news.events.reader(options)
   }
 
+  /** @internal How many values of a distribution are no greater than each of these bounds, which rise. */
+  cumulated(name: keyof StreamHistograms, bounds: readonly number[]): Cumulated {
+    return this.#ring.accounts.histogram(name).cumulative(bounds)
+  }
+
+  /** The state of its life: 'open'; 'dead' when its I/O thread ended by itself; 'closing' and 'closed' by `close` or `destroy`. */
+  get state(): 'open' | 'dead' | 'closing' | 'closed' {
+    const { state } = this.#ending
+    return state === 'open' && this.#submissions.dead ? 'dead' : state
+  }
+
   /** @internal */
   [INSPECT](...how: Inspection): string {
     return inspected('Stream', how, () => {
-      const { backend, reason, endpoints, flavour, rateBytesPerSecond } = this
+      const { state, backend, reason, endpoints, flavour, rateBytesPerSecond } = this
       const { heapsSent, heapsFailed } = readCounters(this.#ring.counters)
-      const { inFlight, dead } = this.#submissions
-      const { state: life } = this.#ending
-      const state = life === 'open' && dead ? 'dead' : life
+      const { inFlight } = this.#submissions
       return { state, backend, reason, endpoints, flavour, rateBytesPerSecond, inFlight, heapsSent, heapsFailed }
     })
   }

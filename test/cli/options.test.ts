@@ -180,6 +180,7 @@ const ROWS: Readonly<Record<string, Row | Elsewhere>> = {
   '--interval': { args: ['--interval', '60'], look: ({ stderr }) => stderr.split('\n').map((line) => line.split(/ +/)[0]), before: [''], after: ['interval', expect.stringMatching(/^0\.00-\d/), ''] },
   '--live': { args: ['--live'], look: ({ stderr }) => /^speadcast send: --live needs a terminal/.test(stderr), before: false, after: true },
   '--json-stream': { args: ['--json-stream'], look: refused, before: 0, after: [2, expect.stringMatching(/--json prints one object at the end, --json-stream one a line/)] },
+  '--metrics': { args: ['--metrics', '127.0.0.1:0'], look: ({ stderr }) => /metrics at http:\/\/127\.0\.0\.1:\d+\/metrics/.test(stderr), before: false, after: true },
   '--json': { args: ['--json'], look: ({ stdout }) => stdout.startsWith('{'), before: false, after: true },
 } // biome-ignore format: a table
 

@@ -94,6 +94,7 @@ const ROWS: Readonly<Record<string, Row>> = {
   '--live': { args: ['--live'], look: ({ stderr }) => /--live needs a terminal/.test(stderr), before: false, after: true },
   '--interval': { args: ['--interval', '0'], look: refused, before: 0, after: [2, expect.stringMatching(/--interval <SECONDS>' argument '0' is invalid/)] },
   '--json-stream': { args: ['--json-stream'], look: ({ stdout }) => stdout.startsWith('{"kind":"start"'), before: false, after: true },
+  '--metrics': { args: ['--metrics', '127.0.0.1:0'], look: ({ stderr }) => /metrics at http:\/\/127\.0\.0\.1:\d+\/metrics/.test(stderr), before: false, after: true },
   '--json': { args: ['--json'], look: ({ stdout }) => stdout.startsWith('{'), before: false, after: true },
 } // biome-ignore format: a table
 
@@ -164,6 +165,7 @@ test('every option of openReceiver has a flag or a reason', async () => {
     '--json-stream',
     '--live',
     '--main-cpu',
+    '--metrics',
     '--values',
   ])
 })

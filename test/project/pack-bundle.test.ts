@@ -12,6 +12,7 @@ const APP = `import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { ItemGroup, openStream } from 'speadcast'
 import { listRdmaDevices } from 'speadcast/devices'
+import { metrics } from 'speadcast/metrics'
 import { openReceiver } from 'speadcast/receive'
 
 const send = (options) => async () => {
@@ -38,6 +39,7 @@ const ATTEMPTS = {
   receive: receive({}),
   receiveDgram: receive({ backend: 'dgram' }),
   devices: async () => listRdmaDevices({ library: 'libibverbs.so.1' }),
+  metrics: async () => (/process_cpu_seconds_total \\d/.test(await metrics([], { process: true }).metrics()) ? 'read' : 'nothing'),
 }
 const run = async () => {
   const answers = {}
@@ -64,6 +66,7 @@ const NOTHING_BESIDE = {
   receive: REFUSED,
   receiveDgram: 'opened',
   devices: REFUSED,
+  metrics: 'read',
 }
 /** ES modules find koffi in node_modules, and the files of threads nowhere. */
 const KOFFI_FOUND = { ...NOTHING_BESIDE, inline: 'udp 2', devices: expect.not.stringContaining(REFUSED) }
@@ -84,7 +87,7 @@ const BUNDLERS = {
 /** As the message says it, for the command line of each. */
 const EXTERNAL = {
   esbuild: ['--external:speadcast'],
-  rolldown: ['speadcast', 'speadcast/devices', 'speadcast/receive'].flatMap((name) => ['--external', name]),
+  rolldown: ['speadcast', 'speadcast/devices', 'speadcast/receive', 'speadcast/metrics'].flatMap((name) => ['--external', name]),
 }
 
 /** Bundles the program; returns the file that is made. */

@@ -26,26 +26,33 @@ const SETTINGS = {
 
 const { directory, remove, ready, installed } = packedProject({
   'consumer.ts': `import * as devices from 'speadcast/devices'
+import * as metrics from 'speadcast/metrics'
 import * as receive from 'speadcast/receive'
 import * as speadcast from 'speadcast'
 export const stream: Promise<speadcast.Stream> = speadcast.openStream({ to: ['127.0.0.1:7148'] })
 export const receiver: Promise<receive.Receiver> = receive.openReceiver({ endpoints: '127.0.0.1:7148' })
 export const reports: readonly devices.RdmaDeviceReport[] = devices.listRdmaDevices()
+export const registry: metrics.StreamMetrics = metrics.metrics([await stream, await receiver])
+export const server: Promise<metrics.MetricsServer> = metrics.serveMetrics(registry, { port: 0 })
 // @ts-expect-error: what the package does not export has no type, so nothing above is quietly any
 speadcast.noSuchExport
 // @ts-expect-error
 devices.noSuchExport
 // @ts-expect-error
 receive.noSuchExport
+// @ts-expect-error
+metrics.noSuchExport
 `,
   'common.cts': `import { AttachedBatch, ItemGroup, openStream, SpeadcastError, type Stream } from 'speadcast'
 import devices = require('speadcast/devices')
+import metrics = require('speadcast/metrics')
 import receive = require('speadcast/receive')
 import { stream } from './both.cjs'
 export const opened: Promise<Stream> = openStream({ to: '127.0.0.1:7148' })
 export const receiver: Promise<receive.Receiver> = receive.openReceiver({ endpoints: '127.0.0.1:7148' })
 export const reports: readonly devices.RdmaDeviceReport[] = devices.listRdmaDevices()
 export const items: ItemGroup = new ItemGroup()
+export const registry: metrics.StreamMetrics = metrics.metrics()
 export const codeOf = (error: unknown): string => (error instanceof SpeadcastError ? error.code : '')
 export type Attached = AttachedBatch<{ samples: Int8Array }>
 // A Stream is the same type, whichever kind of file names it.

@@ -80,3 +80,20 @@ test('percentiles are those of the sorted values, to 1/128 above', () => {
     { seed: 20261130, numRuns: 200 },
   )
 })
+
+test('values up to a bound are counted exactly where the bound is the end of a bucket', () => {
+  const any = fc.oneof(fc.nat(300), fc.nat(2 ** 31 - 1), fc.double({ min: 0, max: 2 ** 44, noNaN: true }).map(Math.floor))
+  const ends = [0, 1, 7, 100, 127, 128, 200, 255, 2 ** 9 - 1, 2 ** 14 - 1, 2 ** 15 - 1, 2 ** 30 - 1, 2 ** 34 - 1, 2 ** 42 - 1]
+  fc.assert(
+    fc.property(fc.array(any, { maxLength: 500 }), fc.subarray(ends), (values, bounds) => {
+      const histogram = new Histogram(new Float64Array(Histogram.DOUBLES))
+      for (const value of values) histogram.record(value)
+      expect(histogram.cumulative(bounds)).toEqual({
+        counts: bounds.map((bound) => values.filter((value) => value <= bound).length),
+        count: values.length,
+        sum: values.reduce((sum, value) => sum + value, 0),
+      })
+    }),
+    { seed: 20261130, numRuns: 200 },
+  )
+})

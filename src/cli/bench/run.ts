@@ -6,6 +6,7 @@ import { openStream, type Stream } from '../../index.js'
 import { withAlternatives } from '../common/alternatives.js'
 import { complain, EXIT_FAILED } from '../common/exit.js'
 import { cutOffAfter, onInterrupt } from '../common/interrupt.js'
+import { type CommandMetrics, openMetrics } from '../common/metrics.js'
 import { say } from '../common/print.js'
 import { Succession } from '../common/succession.js'
 import { binaryBytes } from '../common/table.js'
@@ -32,14 +33,17 @@ export async function runBench(to: readonly string[], flags: BenchFlags): Promis
   const rows: BenchRow[] = []
   let failure: unknown
   let succession: Succession | undefined
+  let metrics: CommandMetrics | undefined
   try {
     checkTransportOptions(flags, flags.backend, to)
     succession = new Succession(new Watch('bench', flags))
-    await sweep(to, flags, rows, stopping.signal, succession)
+    metrics = await openMetrics('bench', flags)
+    await sweep(to, flags, rows, stopping.signal, succession, metrics)
   } catch (error) {
     failure = error
   } finally {
     succession?.end()
+    await metrics?.close()
   }
   undo()
   if (rows.length > 0 || failure === undefined) reportBench(rows, to, flags, stopping.signal.aborted)
@@ -56,6 +60,7 @@ async function sweep(
   rows: BenchRow[],
   stopping: AbortSignal,
   succession: Succession,
+  metrics: CommandMetrics,
 ): Promise<void> {
   // One tally for all measurements, so that a cause is told once.
   const tally = new Tally('bench')
@@ -72,6 +77,7 @@ async function sweep(
         firstCnt,
         ...transportOptions(flags),
       })
+      metrics.next(stream, { heap_size_bytes: heapSize })
       await succession.next({
         stream,
         tally,

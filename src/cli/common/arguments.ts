@@ -1,4 +1,5 @@
 /** Parsers of option arguments that have parts, for commander. Their errors say what is allowed, and commander says which option it was. */
+import { isIPv6 } from 'node:net'
 import { InvalidArgumentError } from 'commander'
 import { indexOf } from './index-words.js'
 import { secondsOf } from './quantity.js'
@@ -76,4 +77,19 @@ export function senderIndex(text: string): number {
   if (index === undefined)
     throw new InvalidArgumentError('It must be a whole number from 0 up, or a name that ends in one, such as senders-3.')
   return index
+}
+
+/** An address to listen on; without a host all addresses of the machine. */
+export interface ListenFlag {
+  readonly host?: string
+  readonly port: number
+}
+
+/** Parses HOST:PORT, :PORT, or [::1]:PORT for IPv6. */
+export function listenAddress(text: string): ListenFlag {
+  const [, bracketed, host = bracketed, digits] = /^(?:\[([^[\]]+)\]|([\w.-]+))?:(\d{1,5})$/.exec(text) ?? []
+  const port = Number(digits)
+  if (digits === undefined || port > 65535 || (bracketed !== undefined && !isIPv6(bracketed)))
+    throw new InvalidArgumentError('It must be HOST:PORT, or :PORT for all addresses, such as 127.0.0.1:9400, :9400 or [::1]:9400.')
+  return { port, ...(host !== undefined && { host }) }
 }

@@ -1,5 +1,6 @@
 /** The options of commands that run for long: for how long, and what to show meanwhile. */
 import type { Command } from 'commander'
+import { type ListenFlag, listenAddress } from './arguments.js'
 import { usageError } from './exit.js'
 import { seconds } from './quantity.js'
 
@@ -14,6 +15,7 @@ export interface ReportFlags {
   readonly live?: true
   readonly jsonStream?: true
   readonly json?: true
+  readonly metrics?: ListenFlag
 }
 
 export function addLengthOptions(command: Command): Command {
@@ -33,6 +35,11 @@ export function addReportOptions(command: Command): Command {
     .option('--live', 'a view of the run on the terminal of standard error, redrawn in place; lines where that is none')
     .option('--json', 'one JSON object on standard output, everything else on standard error')
     .option('--json-stream', 'one JSON object a line on standard output while it runs: start, intervals, events, end')
+    .option(
+      '--metrics <[HOST]:PORT>',
+      'serve /metrics for Prometheus, /healthz and /readyz over HTTP while it runs; port 0: any free one',
+      listenAddress,
+    )
 }
 
 /** @throws ERR_SPEADCAST_CONFIG */

@@ -123,6 +123,7 @@ const inside = (rest: string): string => (rest === '' ? '' : ` (${rest.slice(1)}
 /** Names the flags of the options in a message of the library. Text that the message quotes stays as it is. */
 export function inFlags(message: string): string {
   return message
+    .replace(/^serveMetrics: /, '--metrics: ')
     .replace(/^(?:openStream|openReceiver|explainBackends|listRdmaDevices|close): /, '')
     .replace(/^(affinity|priority): /, (_, name: string) => `${FLAG_OF[name]}: `)
     .replace(/^(ibverbs|rdmaUd|tcp) is only for/, (_, group: string) => `${GROUPS[group]} are only for`)

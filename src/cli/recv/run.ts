@@ -2,6 +2,7 @@
 import type { Receiver, ReceiverOptions } from '../../receive/index.js'
 import { complain, EXIT_FAILED, usageError } from '../common/exit.js'
 import { onInterrupt } from '../common/interrupt.js'
+import { type CommandMetrics, openMetrics } from '../common/metrics.js'
 import { formatPeer } from '../common/peer.js'
 import { pinMain } from '../common/place.js'
 import { say } from '../common/print.js'
@@ -16,6 +17,7 @@ export async function runRecv(endpoints: string[], options: RecvFlags): Promise<
   const { openReceiver } = await import('../../receive/index.js')
   let watch: Watch | undefined
   let service: Service | undefined
+  let metrics: CommandMetrics | undefined
   let receiver: Receiver
   try {
     watch = new Watch('recv', options)
@@ -24,10 +26,13 @@ export async function runRecv(endpoints: string[], options: RecvFlags): Promise<
     checkFiles(options)
     service = await Service.open('recv')
     await pinMain(options)
+    metrics = await openMetrics('recv', options)
     receiver = await openReceiver(receiverOptions(endpoints, options))
+    metrics.next(receiver)
   } catch (error) {
     watch?.close()
     service?.close()
+    await metrics?.close()
     complain('recv', error)
     if (isTaken(error)) process.exitCode = EXIT_FAILED
     return
@@ -58,6 +63,7 @@ export async function runRecv(endpoints: string[], options: RecvFlags): Promise<
   } finally {
     watch.close()
     service.close()
+    await metrics.close()
     undo()
   }
 }

@@ -3,6 +3,7 @@ import { openStream, type Stream } from '../../index.js'
 import { withAlternatives } from '../common/alternatives.js'
 import { complain, usageError } from '../common/exit.js'
 import { cutOffAfter, onInterrupt } from '../common/interrupt.js'
+import { type CommandMetrics, openMetrics } from '../common/metrics.js'
 import { pinMain } from '../common/place.js'
 import { say } from '../common/print.js'
 import { checkLengthFlags, heapsOf } from '../common/run-flags.js'
@@ -34,6 +35,7 @@ export async function runSend(given: string[], all: SendFlags): Promise<void> {
   })
   let stream: Stream | undefined
   let watch: Watch | undefined
+  let metrics: CommandMetrics | undefined
   try {
     flags = withShare(all)
     endpoints = dealt(given, flags)
@@ -46,7 +48,9 @@ export async function runSend(given: string[], all: SendFlags): Promise<void> {
       throw usageError(`--forever: ${flags.input} is a file, which ends; without -n all of it is sent, once`)
     service = await Service.open('send')
     await pinMain(flags)
+    metrics = await openMetrics('send', flags)
     stream = await openStream(streamOptions(endpoints, flags))
+    metrics.next(stream)
     await send(stream, { flags, input, stopping: stopping.signal, watch, service })
   } catch (error) {
     complain('send', await withAlternatives(error, endpoints, flags))
@@ -54,6 +58,7 @@ export async function runSend(given: string[], all: SendFlags): Promise<void> {
     await stream?.destroy()
     watch?.close()
     service?.close()
+    await metrics?.close()
     undo()
   }
 }

@@ -3,6 +3,7 @@
 import { parseRate } from '../../../index.js'
 import { complain, EXIT_FAILED } from '../../common/exit.js'
 import { onInterrupt } from '../../common/interrupt.js'
+import { type CommandMetrics, openMetrics } from '../../common/metrics.js'
 import { printJson, say } from '../../common/print.js'
 import { showLine } from '../../common/progress.js'
 import { binaryBytes, clock, count } from '../../common/table.js'
@@ -34,12 +35,15 @@ export async function runMaster(endpoint: string, flags: BenchFlags, given: (opt
   })
   const master = new Master(endpoint, flags, given('sizes') ? flags.sizes : DEFAULT_SIZES, stopping.signal)
   let failure: unknown
+  let metrics: CommandMetrics | undefined
   try {
     checkAgentFlags(endpoint, flags, given)
-    await master.run()
+    metrics = await openMetrics('bench', flags)
+    await master.run(metrics)
   } catch (error) {
     failure = error
   }
+  await metrics?.close()
   undo()
   const { found } = master
   if (found.length > 0 || failure === undefined) {
@@ -78,7 +82,7 @@ class Master {
     this.#stopping = stopping
   }
 
-  async run(): Promise<void> {
+  async run(metrics: CommandMetrics): Promise<void> {
     const place = parsePlace('--to', this.#endpoint)
     const control = await Control.connect(
       { ...place, transport: this.#flags.backend === 'tcp' ? 'tcp' : place.transport },
@@ -90,7 +94,7 @@ class Master {
     try {
       for (const size of this.#sizes) {
         if (this.#stopping.aborted) return
-        await this.#search(control, size, tcp)
+        await this.#search(control, size, tcp, metrics)
       }
     } catch (error) {
       // The connection was closed because somebody interrupted it.
@@ -102,7 +106,7 @@ class Master {
     }
   }
 
-  async #search(control: Control, heapSizeBytes: number, tcp: boolean): Promise<void> {
+  async #search(control: Control, heapSizeBytes: number, tcp: boolean, metrics: CommandMetrics): Promise<void> {
     const flags = this.#flags
     const packetSizeBytes = flags.packetSize ?? control.usualPacketBytes
     const search = new RateSearch({
@@ -128,6 +132,7 @@ class Master {
           firstCnt: this.#nextCnt,
           tally: this.#tally,
           stopping: this.#stopping,
+          metrics,
         }
         const made = await runStep(control, plan)
         if (made === undefined) return

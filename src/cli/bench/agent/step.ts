@@ -1,6 +1,7 @@
 /** One run of a search: the agent opens a receiver, heaps go to it at a rate, and the agent says what came. */
 import { openStream, type Stream, type StreamStats } from '../../../index.js'
 import { cutOffAfter } from '../../common/interrupt.js'
+import type { CommandMetrics } from '../../common/metrics.js'
 import { paceReport } from '../../common/pace-report.js'
 import type { Tally } from '../../common/tally.js'
 import { transportOptions } from '../../common/transport-options.js'
@@ -60,6 +61,7 @@ export interface StepPlan {
   readonly firstCnt: number
   readonly tally: Tally
   readonly stopping: AbortSignal
+  readonly metrics: CommandMetrics
 }
 
 /** SPEAD header and six pointers. */
@@ -87,6 +89,7 @@ export async function runStep(control: Control, plan: StepPlan): Promise<{ step:
     ...transportOptions(flags),
   })
   try {
+    plan.metrics.next(stream, { heap_size_bytes: heapSizeBytes })
     const cpu = process.cpuUsage()
     const sent = await sendFor(stream, plan, heaps, rate === 0 ? seconds : seconds * OVERTIME)
     const stats = stream.stats()
