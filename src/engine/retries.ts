@@ -15,7 +15,6 @@
 import { ERRNO } from '../../ffi/native-error.js'
 import { type Backend, CAUSE_FLUSHED, CAUSE_UNKNOWN, type PostResult } from '../backend/backend.js'
 import { COUNTER } from '../stats.js'
-import type { Completions } from './completions.js'
 import type { ErrorPolicy } from './contract.js'
 import { Flight, type Flights } from './flights.js'
 import type { Interlude } from './interlude.js'
@@ -290,7 +289,7 @@ export class Retries {
   }
 
   /** Nobody will tell of the rows that the backend holds. */
-  lose(completions: Pick<Completions, 'lose'>): void {
+  lose(completions: { lose(flight: Flight, first: number, end: number): void }): void {
     for (let part = this.trail.front; part; part = this.trail.front) {
       const { flight, first, end } = part
       if (flight?.variant) completions.lose(flight, first, end)
