@@ -81,7 +81,15 @@ export type { Batch, BatchOptions } from './stream/batch.js'
 export type { CloseOptions, CloseReport, SendOptions, StreamStats } from './stream/calls.js'
 export { IoThread, type IoThreadOptions } from './stream/io-thread.js'
 export type { Loop } from './stream/loop.js'
-export { LoopError, type LoopOptions, type LoopPosition, type LoopReport, type SwapOptions } from './stream/loop-types.js'
+export {
+  LoopError,
+  type LoopHeaps,
+  type LoopOptions,
+  type LoopPosition,
+  type LoopReport,
+  type LoopRounds,
+  type SwapOptions,
+} from './stream/loop-types.js'
 export { openStream } from './stream/open.js'
 export {
   type ConnectedSocketOptions,
