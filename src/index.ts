@@ -86,7 +86,15 @@ export type { StreamEventKind } from './stream/event-kinds.js'
 export type { EventFacts, EventOptions, StreamEvent } from './stream/events.js'
 export { IoThread, type IoThreadOptions } from './stream/io-thread.js'
 export type { Loop } from './stream/loop.js'
-export { LoopError, type LoopOptions, type LoopPosition, type LoopReport, type SwapOptions } from './stream/loop-types.js'
+export {
+  LoopError,
+  type LoopHeaps,
+  type LoopOptions,
+  type LoopPosition,
+  type LoopReport,
+  type LoopRounds,
+  type SwapOptions,
+} from './stream/loop-types.js'
 export { openStream } from './stream/open.js'
 export {
   type ConnectedSocketOptions,

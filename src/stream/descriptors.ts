@@ -62,6 +62,8 @@ export class Descriptors {
   #nextCnt: number | undefined
   readonly #cntStep: number
   readonly #cntLimit: number
+  /** Repeats are under way. */
+  #between: Promise<void> | undefined
 
   constructor(readonly parts: DescriptorParts) {
     const { when, flavour, substreams } = parts
@@ -165,6 +167,14 @@ export class Descriptors {
     this.#told.forget(substream)
   }
 
+  /** So that receiver is told at once, between the heaps under way, which do not end. */
+  tellAnew(substream: number): void {
+    const descriptions = this.#told.of(substream).map(({ item, flavour, key }) => ({ item, flavour, key }))
+    if (descriptions.length === 0) return
+    this.#told.tell(substream, descriptions)
+    void this.#repeat([substream])
+  }
+
   /** The send of heaps that tell something is under way. */
   follow(telling: Telling, promise: SendPromise<BatchResult>): void {
     const replaces = telling.replaces ? 1 : 0
@@ -245,7 +255,13 @@ export class Descriptors {
     for (const repeats of byFlavour.values()) {
       const carriers = repeats.map(({ substream, descriptions }, heap) => ({ heap, substream, descriptions }))
       try {
-        const result = await this.#send(repeats, this.#replacing === 0)
+        // One list at a time goes between others.
+        while (this.#between) await this.#between
+        const promise = this.#send(repeats, this.#replacing === 0)
+        this.#between = promise.settled().then(() => {
+          this.#between = undefined
+        })
+        const result = await promise
         new Telling(this.#told, carriers, false).lose(unsentHeaps(undefined, result))
       } catch (error) {
         // It was recalled, so what replaces it is under way.

@@ -3,6 +3,18 @@ import type { SubstreamCause } from '../engine/outcome.js'
 import { SpeadcastError } from '../errors.js'
 import type { BatchResult } from './result.js'
 
+/** An end of a loop by its heaps. */
+export interface LoopHeaps {
+  /** Heaps that are sent in all, those of windows that were swapped out included; at least 1. */
+  heaps: number
+}
+
+/** An end of a loop by its rounds. */
+export interface LoopRounds {
+  /** Rounds of the window that are sent, at least 1; a window that is swapped in has as many again. */
+  rounds: number
+}
+
 /**
  * Options of `stream.loop`.
  * @example stream.loop([first, second], { timestamp: 'timestamp', until: { heaps: 1e6 } })
@@ -22,7 +34,7 @@ export interface LoopOptions {
    * Where the loop ends: before the first heap that has this timestamp or a later one, after so many heaps, or after so many rounds of the
    * window. Default: it goes on until `stop`.
    */
-  until?: number | { heaps: number } | { rounds: number }
+  until?: number | LoopHeaps | LoopRounds
   /** What heaps that are not sent do: 'continue' (default) counts them and goes on, 'stop' ends the loop, and `done` rejects with a LoopError. */
   onFailure?: 'continue' | 'stop'
   /** Ends the loop as `stop` does, and `done` rejects with signal.reason. */

@@ -72,7 +72,7 @@ const SWAP_OPTIONS = ['at', 'advance'] as const
 export class Loop {
   /** Resolves when the loop has ended and all of it has settled; rejects with a LoopError, with signal.reason, or as `stream.send` does. */
   readonly done: SendPromise<LoopReport> = new SendPromise(() => {})
-  state: 'looping' | 'ending' | 'over' = 'looping'
+  #state: 'looping' | 'ending' | 'over' = 'looping'
   readonly #host: LoopHost
   readonly #id: number
   readonly #words: Float64Array
@@ -92,6 +92,11 @@ export class Loop {
     this.#words = words
     this.#options = options
     this.#stage = lock({ window, first: window.stamps?.first ?? 0, batchesBefore: 0, heapsBefore: 0, roundsBefore: 0 })
+  }
+
+  /** 'looping', also while it waits for its turn; 'ending': it was told to stop; 'over': `done` has settled, or is about to. */
+  get state(): 'looping' | 'ending' | 'over' {
+    return this.#state
   }
 
   /** How far it is. Reads shared words, so that it costs microseconds. */
@@ -141,7 +146,7 @@ export class Loop {
   }
 
   #refuseSwap(): void {
-    if (this.state !== 'looping') throw endedFirst()
+    if (this.#state !== 'looping') throw endedFirst()
     ensure(
       this.#swap === undefined,
       'ERR_SPEADCAST_BATCH_STATE',
@@ -248,8 +253,8 @@ export class Loop {
    * @example loop.stop()
    */
   stop(): void {
-    if (this.state !== 'looping') return
-    this.state = 'ending'
+    if (this.#state !== 'looping') return
+    this.#state = 'ending'
     this.#host.turn(this.#id, { after: 0, atOnce: true })
   }
 
@@ -280,7 +285,7 @@ export class Loop {
   #refused(): void {
     // Told to stop meanwhile, it has no turn to refuse.
     const swap = this.#swap
-    if (!swap || this.state !== 'looping') return
+    if (!swap || this.#state !== 'looping') return
     const { stage, at, resolve, reject } = swap
     this.#swap = undefined
     if (at === undefined) {
@@ -303,7 +308,7 @@ export class Loop {
   /** @internal Nothing of it is in flight any more. @param error where the stream ended it */
   over(result: BatchResult | undefined, error: unknown): void {
     const { position } = this
-    this.state = 'over'
+    this.#state = 'over'
     const swap = this.#swap
     this.#swap = undefined
     unlock(this.#stage)
@@ -339,7 +344,7 @@ export class Loop {
 
   /** @internal */
   [INSPECT](...how: Inspection): string {
-    return inspected('Loop', how, () => ({ state: this.state, ...this.position }))
+    return inspected('Loop', how, () => ({ state: this.#state, ...this.position }))
   }
 }
 

@@ -170,6 +170,10 @@ export class Loops implements LoopHost {
     loop.news(message)
   }
 
+  receiverLost(substream: number): void {
+    this.#parts.descriptors.tellAnew(substream)
+  }
+
   stopAll(): void {
     for (const { loop } of this.#all.values()) loop.stop()
   }

@@ -30,6 +30,14 @@ import type { SendPromise } from './send-promise.js'
 export const abortedByDestroy = (): SpeadcastError =>
   new SpeadcastError('ERR_SPEADCAST_ABORTED', 'the stream was destroyed, or closed at its deadline, before this was sent')
 
+/** The stream's loops, as what settles sends knows them. */
+interface LoopsView {
+  readonly any: boolean
+  news(message: LoopMessage): void
+  /** The substream's next receiver knows nothing, and no send will tell it. */
+  receiverLost(substream: number): void
+}
+
 export class Submissions implements DriverClient {
   readonly #queue: (Send | undefined)[] = new Array(SLOTS)
   readonly #overflow: Send[] = []
@@ -48,8 +56,7 @@ export class Submissions implements DriverClient {
   unsentHeaps = 0
   #dead: SpeadcastError | undefined
   #between: Send | undefined
-  /** The stream's loops. */
-  loops: { readonly any: boolean; news(message: LoopMessage): void } = { any: false, news: () => {} }
+  loops: LoopsView = { any: false, news: () => {}, receiverLost: () => {} }
 
   constructor(
     readonly ring: Ring,
@@ -177,6 +184,7 @@ export class Submissions implements DriverClient {
       // A submission would wait for the loop's end.
       if (this.loops.any) {
         this.driver.resume(substream)
+        this.loops.receiverLost(substream)
         continue
       }
       const send = new Send(() => {})

@@ -324,3 +324,26 @@ test.for(THREADS)('the next connection tells of acknowledgements, as the first o
   await until('it is connected again', () => stream.stats().states.connectionsLost === 0)
   expect(noticed(port)).toEqual([true])
 })
+
+test.for(THREADS)('a loop goes on to the receiver that comes next, which is told the descriptors (%s)', async (thread) => {
+  const peer = await receiver()
+  const stream = await open(peer.endpoint, { thread, rate: 20e6, descriptors: { firstCnt: 1e6 } })
+  const loop = stream.loop([batchOf(stream, 4), batchOf(stream, 4)])
+  for (let round = 0; round < 3; round++) {
+    await until('heaps arrive', () => peer.heard().length > 20)
+    const heard = peer.heard()
+    expect(heard.filter((packet) => packet === 'D')).toHaveLength(1)
+    // A heap at most was under way.
+    expect(heard.indexOf('D')).toBeLessThan(16)
+    const cnts = heard.filter((packet) => packet !== 'D').map((packet) => Number(packet.split('@')[0]))
+    expect(cnts).toEqual(cnts.map((_, i) => cnts[0]! + i))
+    await peer.stop(round % 2 === 0 ? 'reset' : 'end')
+    await peer.start()
+  }
+  await until('heaps arrive', () => peer.heard().length > 20)
+  const { settledHeaps } = loop.position
+  loop.stop()
+  const { heaps, failedHeaps, causes } = await loop.done
+  expect(heaps + failedHeaps).toBeGreaterThanOrEqual(settledHeaps)
+  expect(causes.length > 0).toBe(failedHeaps > 0)
+})
