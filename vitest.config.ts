@@ -50,6 +50,7 @@ const HEAVY = [
   'stream/two-streams',
   'types/types',
   ...[
+    'clock',
     'descriptor-timer',
     'descriptors',
     'evidence',
