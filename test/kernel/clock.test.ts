@@ -47,8 +47,9 @@ async function capture(ns: Netns, sync: number): Promise<{ read(heaps: number): 
   await waitForOutput(tcpdump, /listening on/)
   return {
     async read(heaps) {
-      // On a busy host tcpdump is behind.
-      for (let tries = 0; tries < 100 && statSync(file).size < heaps * SAMPLES; tries++)
+      // On a busy host tcpdump is behind. Its header, the frame's and UDP's, the SPEAD header and six item pointers stand before the samples.
+      const bytesOfHeap = 16 + 14 + 20 + 8 + 8 + 6 * 8 + SAMPLES
+      for (let tries = 0; tries < 100 && statSync(file).size < 24 + heaps * bytesOfHeap; tries++)
         await new Promise((resolve) => setTimeout(resolve, 100))
       tcpdump.kill('SIGINT')
       await once(tcpdump, 'close')
