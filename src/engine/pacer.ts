@@ -167,8 +167,9 @@ export class Pacer {
 
   /** Whether row `from` begins a heap that is too late. */
   isTooLate(variant: Variant, from: number, now: number): boolean {
-    const most = this.#skipping ? 0 : this.#tolerance
-    return this.#limiter.lag(now) > most && variant.timestamps !== undefined && variant.endOfWholes(from) > from
+    const lag = this.#limiter.lag(now)
+    if (lag <= 0) this.#skipping = false
+    return lag > (this.#skipping ? 0 : this.#tolerance) && variant.timestamps !== undefined && variant.endOfWholes(from) > from
   }
 
   /** Takes the time of the heaps from row `from` on, which isTooLate, until one is in time. Returns the row behind them. */
@@ -182,7 +183,7 @@ export class Pacer {
       limiter.due += ((bytesBefore[end]! - bytesBefore[to]!) * 1e9) / this.#rate
       to = end
     }
-    this.#skipping = limiter.lag(now) > 0
+    this.#skipping = true
     const heaps = new Set(variant.compiled.table.heap.subarray(from, to)).size
     this.#tell({ type: 'clock', what: 'late', heaps, seconds: late / 1e9 })
     return to

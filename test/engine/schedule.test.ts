@@ -357,6 +357,14 @@ describe('a late sender', () => {
     },
   )
 
+  test('leaves none out for small delays, once one was in time again', () => {
+    const r = clocked({ schedule: { ...given.schedule, late: 'skip' } })
+    r.clock = 10 * SECOND
+    for (const first of [9000, 10_100]) r.send(first * SAMPLES)
+    r.settle(() => 20_000)
+    expect([r.count('heapsSkipped'), r.count('heapsSent')]).toEqual([16, 16])
+  })
+
   test.for(['round-robin', 'by-substream'] as const)('never cuts a heap whose packets are %s', (groupMode) => {
     const r = clocked({ schedule: { ...given.schedule, late: 'skip' }, groupMode, substreams: 4, packetSizeBytes: 1100 })
     for (let b = 0; b < 20; b++) r.send((100 + b * 4) * SAMPLES, SAMPLES, 'substream')
