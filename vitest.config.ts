@@ -56,6 +56,7 @@ const HEAVY = [
   'stream/two-streams',
   'types/types',
   ...[
+    'clock',
     'descriptor-timer',
     'descriptors',
     'events',

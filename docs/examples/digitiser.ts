@@ -1,10 +1,10 @@
 /**
- * Sends samples of 10 bits and two polarisations as a MeerKAT digitiser does, paced by the sample rate, and tells how far behind it was. As
- * in katgpucbf's dsim a window of the signal is made once and sent again and again, so that only timestamps change. A receiver compares the
- * samples and measures the tone in the noise. The groups are those of the loopback interface; the first argument is the time in seconds.
+ * Sends samples of 10 bits and two polarisations as a MeerKAT digitiser does, each heap when its timestamp is due. As in katgpucbf's dsim a
+ * window of the signal is made once and sent again and again, so that only timestamps change. A receiver compares the samples and measures
+ * the tone in the noise. The groups are those of the loopback interface; the first argument is the time in seconds.
  *
  *     $ npx tsx docs/examples/digitiser.ts
- *     8126464 samples of each polarisation in … s, at most … ms behind
+ *     8126464 samples of each polarisation in … s, each within … ms of its time
  *     polarisation 0: 1984 of 1984 heaps are what was sent, … saturated samples, a tone of 400
  *     polarisation 1: 1984 of 1984 heaps are what was sent, 0 saturated samples, a tone of 100
  */
@@ -15,7 +15,6 @@ const [seconds = '1', to = '239.102.0.80+3:7222', address = '127.0.0.1', ttl = '
 const sampleRateHz = 8e6 // MeerKAT's is 1712 MHz
 const heapSamples = 4096
 const batchTimes = 64 // half of the window
-const firstTimestamp = 3600 * sampleRateHz // the digitiser was synchronised an hour ago
 const packetSizeBytes = 72 + (heapSamples * 10) / 8 // a heap is one packet
 
 /** A tone of an eighth of the sample rate in noise, as an ADC of 10 bits has it. */
@@ -39,8 +38,10 @@ function unpack(bytes: Uint8Array, k: number): number {
 }
 
 await using receiver = await openReceiver({ endpoints: to, interface: address })
-const rate = (2 * sampleRateHz * packetSizeBytes) / heapSamples
-await using stream = await openStream({ to, interface: address, ttl: Number(ttl), packetSizeBytes, rate })
+// Several digitisers would be given the same time. One alone need not be in step with anybody.
+const syncTime = Math.floor(Date.now() / 1000) - 3600
+const clock = { syncTime, sampleRateHz, samplesPerHeap: heapSamples, unsynchronised: 'accept' } as const
+await using stream = await openStream({ to, interface: address, ttl: Number(ttl), packetSizeBytes, clock })
 const items = new ItemGroup()
   .add({ id: 0x1600, name: 'timestamp', description: 'Samples since the sync time', format: [['u', 48]] })
   .add({ id: 0x3101, name: 'digitiser_id', description: 'Serial number; bit 0: polarisation', format: [['u', 48]] })
@@ -60,14 +61,13 @@ for (const batch of batches)
     batch.immediate('digitiser_status')[j] = saturated > 0 ? saturated * 2 ** 32 + 2 : 0
   }
 
+const firstTimestamp = stream.clock!.nextTimestamp()
 const checked = check()
 const start = performance.now()
 const sends = Math.ceil((Number(seconds) * sampleRateHz) / (batchTimes * heapSamples))
-let lagNanoseconds = 0
 for (let i = 0; i < sends; i++) {
   const batch = batches[i % 2]!
   await batch.free
-  lagNanoseconds = Math.max(lagNanoseconds, stream.stats().lagNanoseconds)
   // Each group has every second time.
   const even = firstTimestamp + i * batchTimes * heapSamples
   const odd = even + heapSamples
@@ -76,8 +76,8 @@ for (let i = 0; i < sends; i++) {
 }
 await stream.sendEnd()
 const took = ((performance.now() - start) / 1000).toFixed(3)
-const behind = (lagNanoseconds / 1e6).toFixed(1)
-console.log(`${sends * batchTimes * heapSamples} samples of each polarisation in ${took} s, at most ${behind} ms behind`)
+const error = (stream.clock!.greatestTimeErrorSeconds * 1000).toFixed(1)
+console.log(`${sends * batchTimes * heapSamples} samples of each polarisation in ${took} s, each within ${error} ms of its time`)
 for (const [polarisation, { right, saturated, measured, re, im }] of (await checked).entries()) {
   const tone = ((2 * Math.hypot(re, im)) / measured).toFixed(0)
   console.log(

@@ -58,6 +58,8 @@ export class Pacer {
   readonly #errors: Histogram | undefined
   /** How late a heap must be to be left out; Infinity: none is. */
   readonly #tolerance: number
+  /** Heaps have been left out, and none has been in time since. */
+  #skipping = false
 
   constructor(
     options: PacingOptions,
@@ -165,20 +167,23 @@ export class Pacer {
 
   /** Whether row `from` begins a heap that is too late. */
   isTooLate(variant: Variant, from: number, now: number): boolean {
-    return this.#limiter.lag(now) > this.#tolerance && variant.timestamps !== undefined && variant.endOfWholes(from) > from
+    const lag = this.#limiter.lag(now)
+    if (lag <= 0) this.#skipping = false
+    return lag > (this.#skipping ? 0 : this.#tolerance) && variant.timestamps !== undefined && variant.endOfWholes(from) > from
   }
 
-  /** Takes the time of the heaps from row `from` on that are too late, as isTooLate says. Returns the row behind them. */
+  /** Takes the time of the heaps from row `from` on, which isTooLate, until one is in time. Returns the row behind them. */
   passLate(variant: Variant, from: number, rows: number, now: number): number {
     const limiter = this.#limiter
     const { bytesBefore } = variant
     const late = limiter.lag(now)
     let to = from
-    while (to < rows && limiter.lag(now) > this.#tolerance) {
+    while (to < rows && limiter.lag(now) > 0) {
       const end = variant.endOfWholes(to)
       limiter.due += ((bytesBefore[end]! - bytesBefore[to]!) * 1e9) / this.#rate
       to = end
     }
+    this.#skipping = true
     const heaps = new Set(variant.compiled.table.heap.subarray(from, to)).size
     this.#tell({ type: 'clock', what: 'late', heaps, seconds: late / 1e9 })
     return to

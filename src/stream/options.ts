@@ -209,11 +209,11 @@ export interface StreamClockOptions {
   startAt?: ClockTime
   /**
    * Decides about heaps that are late. 'slip' (default): all are sent, faster by `burstRateRatio` until they are in time again. 'skip': heaps that
-   * are late by more than `lateToleranceSeconds` are left out, whole. They use up their heap cnts, have the status `skipped` and the cause LATE, and
+   * are late are left out, whole, from one that is late by more than `lateToleranceSeconds` on until one is in time. They use up their heap cnts, have the status `skipped` and the cause LATE, and
    * are counted as `heapsSkipped`. The promise of a send with such heaps rejects with a SendError; unlike other failures, nobody has to look.
    */
   late?: 'slip' | 'skip'
-  /** How late a heap may be before 'skip' leaves it out. Default: the time of a heap, and at least 0.005. */
+  /** How late a heap may be before 'skip' begins to leave heaps out. Default: the time of a heap, and at least 0.005. */
   lateToleranceSeconds?: number
   /**
    * Decides what follows where nobody keeps the host's clock in step, or the kernel does not know TAI − UTC: 'refuse' (default; ERR_SPEADCAST_CLOCK),
