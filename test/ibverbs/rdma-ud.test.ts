@@ -121,6 +121,23 @@ test('each of the 15 packets of a batch fails in turn: the status of each heap i
     expect(failed).toBe(HEAPS * PACKETS)
   }))
 
+test("each of the 15 packets of a batch fails in turn: with onError 'retry' all come, each once", () =>
+  inside(async () => {
+    const seen = await receiveUntilQuiet(async () => {
+      const stream = await open({ onError: 'retry' })
+      const batch = batchOf(stream)
+      for (let n = 1; n <= HEAPS * PACKETS; n++) {
+        await here.nic.command(`fail ${n} GENERAL_ERR`)
+        expect(await say(stream.send(batch)), `packet ${n}`).toEqual(['sent', 'sent', 'sent'])
+      }
+      expect(stream.stats()).toMatchObject({ heapsFailed: 0, packetsRetried: (15 * 16) / 2 })
+      await stream.sendEnd()
+      await stream.close()
+    })
+    const packets = Array.from({ length: 15 * HEAPS }, (_, i) => seen.get(i + 1))
+    expect(packets).toEqual(Array(15 * HEAPS).fill(PACKETS))
+  }))
+
 test('a device that stops is reset: unknown, then sent again', () =>
   inside(async () => {
     const said: (readonly string[])[] = []

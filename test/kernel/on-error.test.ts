@@ -5,6 +5,7 @@
 import { spawnSync } from 'node:child_process'
 import { expect, type TestContext, test } from 'vitest'
 import type { StreamOptions } from '#dist/src/index.js'
+import { CLI } from '../support/cli.js'
 import { need } from '../support/need.js'
 import { makeNetns, type Netns, netnsUnavailable, type VethOptions } from '../support/netns.js'
 import { capture, listen, packetsOfHeaps, RemoteStream, type RunReport } from '../support/remote-stream.js'
@@ -262,3 +263,43 @@ test.for(BACKENDS.filter(({ options }) => !('rate' in options || 'segmentation' 
     expect({ heapsSent, heapsFailed, heapsSkipped }).toEqual({ heapsSent: 2, heapsFailed: 2, heapsSkipped: 4 })
   },
 )
+
+test('the command: --on-error skip and retry for a time', async (ctx) => {
+  await using ns = await namespaces(ctx)
+  await listen(ns, 7149)
+  await forbid(ns, 7149)
+  const send = async (...args: string[]) => {
+    const argv = [
+      process.execPath,
+      CLI,
+      'send',
+      `${V4}:7148`,
+      `${V4}:7149`,
+      '-n',
+      '10',
+      '-H',
+      '2KiB',
+      '--descriptors',
+      'none',
+      '--no-stop',
+      '--json',
+      ...args,
+    ]
+    const { code, stdout, stderr } = await ns.exec('a', argv, { check: false })
+    const { heaps, heapsFailed, heapsSkipped } = JSON.parse(stdout) as Record<string, number>
+    return { code, heaps, heapsFailed, heapsSkipped, stderr }
+  }
+  expect(await send('--on-error', 'skip')).toMatchObject({
+    code: 0,
+    heaps: 5,
+    heapsFailed: 0,
+    heapsSkipped: 5,
+    stderr: expect.stringMatching(/EPERM/),
+  })
+  expect(await send('--on-error', 'retry:200ms')).toMatchObject({ code: 1, heaps: 5, heapsFailed: 5, heapsSkipped: 0 })
+  expect(await send()).toMatchObject({ code: 1, heaps: 5, heapsFailed: 5, heapsSkipped: 0 })
+  const sent = send('--on-error', 'retry:inf')
+  await sleep(1500)
+  await allow(ns)
+  expect(await sent).toMatchObject({ code: 0, heaps: 10, heapsFailed: 0, heapsSkipped: 0 })
+})

@@ -95,7 +95,7 @@ describe('a send', () => {
     expect(inspect(promise)).toBe('SendPromise [Promise] { <pending> }')
     const result = await promise
     const print =
-      "{\n  heaps: 2,\n  packets: 12,\n  payloadBytes: 16384,\n  firstCnt: 1,\n  evidence: 'written',\n  suspect: false\n}"
+      "{\n  heaps: 2,\n  skippedHeaps: 0,\n  packets: 12,\n  payloadBytes: 16384,\n  firstCnt: 1,\n  evidence: 'written',\n  suspect: false\n}"
     expect(inspect(result)).toBe(print)
     expect(inspect(promise)).toBe(`SendPromise [Promise] {\n  ${print.replaceAll('\n', '\n  ')}\n}`)
   })

@@ -38,8 +38,10 @@ export class Tally {
     const outcome = error instanceof SendError ? error.outcome : undefined
     if (result?.suspect || outcome?.suspect) this.suspect += sent
     // Where no outcome tells them apart, all have failed.
-    const failed = outcome?.failedHeaps ?? result?.skipped?.heaps ?? (failedHeaps > 0 ? Array(failedHeaps).keys() : [])
-    this.substreams?.settled(heaps, failed, outcome?.causes ?? result?.skipped?.causes ?? [])
+    const unsent = outcome
+      ? [...outcome.heaps.keys()].filter((j) => outcome.heaps[j] !== 'sent')
+      : (result?.skipped?.heaps ?? (failedHeaps > 0 ? Array(failedHeaps).keys() : []))
+    this.substreams?.settled(heaps, unsent, outcome?.causes ?? result?.skipped?.causes ?? [])
     for (const { message } of result?.skipped?.causes ?? []) this.#tell(message)
     if (this.cut) this.dropped += failedHeaps
     else if (failedHeaps > 0) {
