@@ -4,7 +4,7 @@ import { open } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
-import { explainBackends, listRdmaDevices } from '#dist/src/devices/index.js'
+import { explainBackends, listRdmaDevices, serviceNotifier } from '#dist/src/devices/index.js'
 import {
   attachBatch,
   BigEndianBigIntView,
@@ -134,6 +134,8 @@ const RECEIVER = {
   ...{ heapMemoryBytes: 1 << 20, timeoutSeconds: 0.05, output: '/dev/null', item: 's', onChange: () => {} },
 }
 
+const NOTIFY = { NOTIFY_SOCKET: `@speadcast-nobody-${process.pid}`, WATCHDOG_USEC: '1000000', WATCHDOG_PID: '1' }
+
 const CALLS: Record<string, [Call, ...unknown[]]> = {
   openStream: [(o: never) => closing(openStream(o)), OPTIONS],
   createBatch: [
@@ -185,6 +187,9 @@ const CALLS: Record<string, [Call, ...unknown[]]> = {
     async (o: never) => (await openStream({ to: '127.0.0.1:9', backend: 'memory' })).close(o),
     { deadlineSeconds: 1 },
   ],
+  'stream.events': [(o: never) => stream.events(o), { kinds: ['link'], signal: new AbortController().signal }],
+  serviceNotifier: [(e: never) => serviceNotifier(e), NOTIFY],
+  'ServiceNotifier.notify': [(s: never) => serviceNotifier(NOTIFY)!.notify(s), { ready: true, status: 'x' }],
   toWritable: [(w: never) => written(toWritable(w), new Uint8Array(1)), writer()],
   'toWritable, written': [(x: never) => written(toWritable(writer()), x), new Uint8Array(1)],
   sendAll: [(s: never, l: never, o: never) => sendAll(s, l, o), stream, [], { groupMode: 'serial', inFlight: 1 }],
