@@ -16,8 +16,6 @@ export interface ServiceState {
   readonly status?: string
 }
 
-type Environment = Readonly<Record<string, string | undefined>>
-
 const VARIABLES = ['NOTIFY_SOCKET', 'WATCHDOG_USEC', 'WATCHDOG_PID']
 const STATE = ['ready', 'stopping', 'watchdog', 'status']
 
@@ -80,7 +78,9 @@ export class ServiceNotifier {
  * @throws ERR_SPEADCAST_CONFIG where NOTIFY_SOCKET, WATCHDOG_USEC or WATCHDOG_PID is none; ERR_SPEADCAST_NATIVE
  * @example const notifier = serviceNotifier()
  */
-export function serviceNotifier(environment: Environment = process.env): ServiceNotifier | undefined {
+export function serviceNotifier(
+  environment: Readonly<Record<string, string | undefined>> = process.env,
+): ServiceNotifier | undefined {
   ensure(
     isObject(environment),
     'ERR_SPEADCAST_CONFIG',
@@ -108,7 +108,7 @@ export function serviceNotifier(environment: Environment = process.env): Service
 }
 
 /** Of WATCHDOG_PID another process may be meant, whose environment this one has got. */
-function watchdogOf({ WATCHDOG_USEC: text, WATCHDOG_PID: pid }: Environment): number | undefined {
+function watchdogOf({ WATCHDOG_USEC: text, WATCHDOG_PID: pid }: Readonly<Record<string, string | undefined>>): number | undefined {
   for (const [name, value] of Object.entries({ WATCHDOG_USEC: text, WATCHDOG_PID: pid }))
     ensure(
       value === undefined || (typeof value === 'string' && /^\d{1,15}$/.test(value) && Number(value) > 0),

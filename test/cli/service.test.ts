@@ -148,10 +148,13 @@ describe('a service', () => {
     const systemd = await manager(ctx)
     const { to, datagrams } = await sink()
     // A packet in three seconds.
-    const { child, done } = command(['send', to, '--forever', '-H', '8KiB', '--rate', '500B/s', '--burst', '64', '--deadline', '0'], {
-      NOTIFY_SOCKET: systemd.name,
-      WATCHDOG_USEC: '400000',
-    })
+    const { child, done } = command(
+      ['send', to, '--forever', '-H', '8KiB', '--rate', '500B/s', '--burst', '64', '--deadline', '0'],
+      {
+        NOTIFY_SOCKET: systemd.name,
+        WATCHDOG_USEC: '400000',
+      },
+    )
     await systemd.heard(/^READY=1$/)
     while (pings(systemd) < 10) await sleep(20)
     // Eight looks at least in which nothing went.

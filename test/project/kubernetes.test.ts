@@ -120,7 +120,9 @@ test.for(FILES)('%s: heap cnts of the pods never meet, and the arguments are opt
   const deadline = Number(args.find((arg) => arg.startsWith('--deadline='))!.split('=')[1])
   expect(spec.template.spec.terminationGracePeriodSeconds).toBeGreaterThan(deadline)
   // The same arguments, by a way that needs no network, no port and no clock, and few heaps.
-  const local = args.filter((arg) => !/^--(backend|interface|ttl|heaps|rate|forever|metrics|clock|sample-rate|start-at)\b/.test(arg))
+  const local = args.filter(
+    (arg) => !/^--(backend|interface|ttl|heaps|rate|forever|metrics|clock|sample-rate|start-at)\b/.test(arg),
+  )
   const pcap = join(ROOT, '.cache', `kubernetes-${process.pid}-${name}.pcap`)
   onTestFinished(() => rmSync(pcap, { force: true }))
   const environment = { SPEADCAST_INDEX: third, SPEADCAST_SENDERS: '4' }
