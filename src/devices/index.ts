@@ -26,7 +26,7 @@ import { activeMtuBytes } from '../rdma/fabric.js'
 export { type BackendReport, type BackendVerdict, type ExplainOptions, explainBackends } from './doctor.js'
 export type { HostCheck } from './host.js'
 export type { EndpointReport } from './reach.js'
-export { ServiceNotifier, type ServiceState } from './service.js'
+export { type ServiceNotifier, type ServiceState, serviceNotifier } from './service.js'
 
 /** A port of an RDMA device, as `listRdmaDevices` tells of it (ibv_query_port(3)). */
 export interface RdmaPortReport {

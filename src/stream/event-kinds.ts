@@ -3,28 +3,45 @@ import type { StateWords } from '../backend/states.js'
 import { changesOf } from '../debug.js'
 import { counted } from '../errors.js'
 
-/** The kinds of events of a stream (docs/diagnosing.md, "Events"). */
-export const EVENT_KINDS = [
-  'link',
-  'route',
-  'address',
-  'neighbour',
-  'refusal',
-  'queue',
-  'segmentation',
-  'transport',
-  'rate',
-  'connection',
-  'device',
-  'recovery',
-  'late',
-  'lag',
-  'clock',
-  'error',
-] as const
-
 /** A kind of event; docs/diagnosing.md, "Events", says when each comes. */
-export type StreamEventKind = (typeof EVENT_KINDS)[number]
+export type StreamEventKind =
+  | 'link'
+  | 'route'
+  | 'address'
+  | 'neighbour'
+  | 'refusal'
+  | 'queue'
+  | 'segmentation'
+  | 'transport'
+  | 'rate'
+  | 'connection'
+  | 'device'
+  | 'recovery'
+  | 'late'
+  | 'lag'
+  | 'clock'
+  | 'error'
+
+const KINDS = {
+  link: true,
+  route: true,
+  address: true,
+  neighbour: true,
+  refusal: true,
+  queue: true,
+  segmentation: true,
+  transport: true,
+  rate: true,
+  connection: true,
+  device: true,
+  recovery: true,
+  late: true,
+  lag: true,
+  clock: true,
+  error: true,
+} as const satisfies Record<StreamEventKind, true>
+
+export const EVENT_KINDS = Object.keys(KINDS) as readonly StreamEventKind[]
 
 /** The kind of a change of each state. 'way' goes with the change of a way beside it, and is a route's where there is none. */
 export const KIND_OF_STATE = {

@@ -5,7 +5,7 @@ import { createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, onTestFinished, type TestContext, test } from 'vitest'
-import { ServiceNotifier } from '#dist/src/devices/index.js'
+import { serviceNotifier } from '#dist/src/devices/index.js'
 import { CLI, freePort, sink } from '../support/cli.js'
 import { need } from '../support/need.js'
 import { waitForOutput } from '../support/netns.js'
@@ -65,10 +65,10 @@ function command(args: readonly string[], environment: Record<string, string>) {
 
 const pings = ({ told }: Manager): number => told.flat().filter((line) => line === 'WATCHDOG=1').length
 
-describe('ServiceNotifier', () => {
+describe('serviceNotifier', () => {
   test.for(Object.entries(NAMES))('tells a manager at %s', async ([, name], ctx) => {
     const { name: NOTIFY_SOCKET, told, heard } = await manager(ctx, name())
-    const notifier = ServiceNotifier.fromEnvironment({ NOTIFY_SOCKET, WATCHDOG_USEC: '2500000', WATCHDOG_PID: `${process.pid}` })!
+    const notifier = serviceNotifier({ NOTIFY_SOCKET, WATCHDOG_USEC: '2500000', WATCHDOG_PID: `${process.pid}` })!
     expect(notifier.watchdogSeconds).toBe(2.5)
     notifier.notify({ ready: true, status: 'two\nlines' })
     notifier.notify({ watchdog: true })
@@ -77,6 +77,7 @@ describe('ServiceNotifier', () => {
     await heard(/STOPPING/)
     notifier.close()
     notifier.close()
+    expect(() => notifier.notify({ ready: true })).toThrow(expect.objectContaining({ code: 'ERR_SPEADCAST_CLOSED' }))
     expect(told.slice(0, 2)).toEqual([['READY=1', 'STATUS=two\\x0alines'], ['WATCHDOG=1']])
     expect(told[2]![0]).toBe('STOPPING=1')
     expect(told).toHaveLength(3)
@@ -87,14 +88,15 @@ describe('ServiceNotifier', () => {
     [{ NOTIFY_SOCKET: '' }, undefined],
     [{ NOTIFY_SOCKET: 'relative' }, /^NOTIFY_SOCKET is 'relative'; it must be an absolute path or '@'/],
     [{ NOTIFY_SOCKET: '@' }, /^NOTIFY_SOCKET is '@'/],
-    [{ NOTIFY_SOCKET: `/${'x'.repeat(107)}` }, /of less than 108 bytes$/],
+    [{ NOTIFY_SOCKET: `/${'x'.repeat(107)}` }, /^NOTIFY_SOCKET is a string of 108 characters; .* of less than 108 bytes$/],
+    [{ NOTIFY_SOCKET: '/a\0b' }, /^NOTIFY_SOCKET is '\/a\\x00b'/],
     [{ NOTIFY_SOCKET: '/x', WATCHDOG_USEC: '0' }, /^WATCHDOG_USEC is '0'; it must be a whole number from 1 up$/],
     [{ NOTIFY_SOCKET: '/x', WATCHDOG_USEC: '1e6' }, /^WATCHDOG_USEC is '1e6'/],
     [{ NOTIFY_SOCKET: '/x', WATCHDOG_USEC: '1', WATCHDOG_PID: 'me' }, /^WATCHDOG_PID is 'me'/],
   ] as const)('of %j', ([environment, message]) => {
-    if (message === undefined) expect(ServiceNotifier.fromEnvironment(environment)).toBeUndefined()
+    if (message === undefined) expect(serviceNotifier(environment)).toBeUndefined()
     else
-      expect(() => ServiceNotifier.fromEnvironment(environment)).toThrow(
+      expect(() => serviceNotifier(environment)).toThrow(
         expect.objectContaining({ code: 'ERR_SPEADCAST_CONFIG', message: expect.stringMatching(message) }),
       )
   })
@@ -102,7 +104,7 @@ describe('ServiceNotifier', () => {
   test("leaves another process's watchdog alone, and says when nobody listens", (ctx) => {
     need(ctx, process.platform === 'linux', 'systemd is of Linux')
     const environment = { NOTIFY_SOCKET: join(folder, 'nobody'), WATCHDOG_USEC: '1000000', WATCHDOG_PID: `${process.pid + 1}` }
-    const notifier = ServiceNotifier.fromEnvironment(environment)!
+    const notifier = serviceNotifier(environment)!
     expect(notifier.watchdogSeconds).toBeUndefined()
     expect(() => notifier.notify({ ready: true })).toThrow(
       expect.objectContaining({ code: 'ERR_SPEADCAST_NATIVE', message: expect.stringMatching(/sendto.*ENOENT/) }),
@@ -140,6 +142,25 @@ describe('a service', () => {
     child.kill('SIGTERM')
     expect(await done).toMatchObject({ code: 0 })
     await systemd.heard(/^STOPPING=1$/)
+  })
+
+  test('whose packets are far apart by its rate is well', async (ctx) => {
+    const systemd = await manager(ctx)
+    const { to, datagrams } = await sink()
+    // A packet in three seconds.
+    const { child, done } = command(
+      ['send', to, '--forever', '-H', '8KiB', '--rate', '500B/s', '--burst', '64', '--deadline', '0'],
+      {
+        NOTIFY_SOCKET: systemd.name,
+        WATCHDOG_USEC: '400000',
+      },
+    )
+    await systemd.heard(/^READY=1$/)
+    while (pings(systemd) < 10) await sleep(20)
+    // Eight looks at least in which nothing went.
+    expect(datagrams.length).toBeLessThan(3)
+    child.kill('SIGTERM')
+    await done
   })
 
   test('whose heaps do not move is not well, until they move again', async (ctx) => {

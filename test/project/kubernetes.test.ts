@@ -104,14 +104,25 @@ test.for(FILES)('%s: heap cnts of the pods never meet, and the arguments are opt
       ? { completionMode: 'Indexed', completions: 4, parallelism: 4, backoffLimit: 0 }
       : { replicas: 4, podManagementPolicy: 'Parallel' },
   )
-  expect(container.env).toEqual([
+  expect(container.env.slice(0, 2)).toEqual([
     { name: 'SPEADCAST_INDEX', valueFrom: { fieldRef: { fieldPath } } },
     { name: 'SPEADCAST_SENDERS', value: '4' },
   ])
+  // What an argument names is set.
+  const named = args.flatMap((arg) => [...arg.matchAll(/\$\((\w+)\)/g)].map(([, variable]) => variable))
+  expect(container.env.map((variable: Manifest) => variable.name)).toEqual(expect.arrayContaining(named))
+  const probes = [container.readinessProbe, container.livenessProbe].map(({ httpGet }) => httpGet)
+  expect(probes).toEqual([
+    { path: '/readyz?moved=30', port: 'metrics' },
+    { path: '/healthz', port: 'metrics' },
+  ])
+  expect(args).toContain(`--metrics=:${container.ports[0].containerPort}`)
   const deadline = Number(args.find((arg) => arg.startsWith('--deadline='))!.split('=')[1])
   expect(spec.template.spec.terminationGracePeriodSeconds).toBeGreaterThan(deadline)
-  // The same arguments, by a way that needs no network, and few heaps.
-  const local = args.filter((arg) => !/^--(backend|interface|ttl|heaps|rate|forever)\b/.test(arg))
+  // The same arguments, by a way that needs no network, no port and no clock, and few heaps.
+  const local = args.filter(
+    (arg) => !/^--(backend|interface|ttl|heaps|rate|forever|metrics|clock|sample-rate|start-at)\b/.test(arg),
+  )
   const pcap = join(ROOT, '.cache', `kubernetes-${process.pid}-${name}.pcap`)
   onTestFinished(() => rmSync(pcap, { force: true }))
   const environment = { SPEADCAST_INDEX: third, SPEADCAST_SENDERS: '4' }

@@ -4,7 +4,7 @@ import { open } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
-import { explainBackends, listRdmaDevices } from '#dist/src/devices/index.js'
+import { explainBackends, listRdmaDevices, serviceNotifier } from '#dist/src/devices/index.js'
 import {
   attachBatch,
   BigEndianBigIntView,
@@ -142,6 +142,7 @@ const ended = (loop: Loop): Promise<unknown> => {
   loop.stop()
   return loop.done
 }
+const NOTIFY = { NOTIFY_SOCKET: `@speadcast-nobody-${process.pid}`, WATCHDOG_USEC: '1000000', WATCHDOG_PID: '1' }
 
 const CALLS: Record<string, [Call, ...unknown[]]> = {
   openStream: [(o: never) => closing(openStream(o)), OPTIONS],
@@ -210,6 +211,9 @@ const CALLS: Record<string, [Call, ...unknown[]]> = {
     { deadlineSeconds: 1 },
   ],
   'stream.stats': [(o: never) => stream.stats(o), { substreams: true }],
+  'stream.events': [(o: never) => stream.events(o), { kinds: ['link'], signal: new AbortController().signal }],
+  serviceNotifier: [(e: never) => serviceNotifier(e), NOTIFY],
+  'ServiceNotifier.notify': [(s: never) => serviceNotifier(NOTIFY)!.notify(s), { ready: true, status: 'x' }],
   toWritable: [(w: never) => written(toWritable(w), new Uint8Array(1)), writer()],
   'toWritable, written': [(x: never) => written(toWritable(writer()), x), new Uint8Array(1)],
   sendAll: [(s: never, l: never, o: never) => sendAll(s, l, o), stream, [], { groupMode: 'serial', inFlight: 1 }],

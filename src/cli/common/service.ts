@@ -24,7 +24,9 @@ export interface Served {
   moved(): number
   /** Nothing is to move. */
   idle(): boolean
-  /** How long nothing may move though something is to, at the rate that was asked for. */
+  /** How long the sending thread has waited for the time of packets, a wait under way included to its end. */
+  waitedSeconds(): number
+  /** How long nothing may move besides, though something is to. */
   readonly patienceSeconds: number
 }
 
@@ -39,8 +41,8 @@ export class Service {
   /** Loads what it takes only where a service manager listens. @throws ERR_SPEADCAST_CONFIG, _NATIVE */
   static async open(command: string): Promise<Service> {
     if (!process.env.NOTIFY_SOCKET) return new Service(command, undefined)
-    const { ServiceNotifier } = await import('../../devices/index.js')
-    return new Service(command, ServiceNotifier.fromEnvironment())
+    const { serviceNotifier } = await import('../../devices/index.js')
+    return new Service(command, serviceNotifier())
   }
 
   private constructor(
@@ -56,7 +58,7 @@ export class Service {
     const { watchdogSeconds } = this.#notifier
     this.#tell({ ready: true, status: `${served.what} nothing yet` })
     let before = { at: performance.now(), bytes: served.totals().payloadBytes! }
-    let [moved, movedAt] = [served.moved(), before.at]
+    let [moved, movedAt, waited] = [served.moved(), before.at, 0]
     const everyMs = Math.max(1, Math.min(STATUS_MS, ((watchdogSeconds ?? STATUS_MS) * 1000) / 2))
     this.#timer = setInterval(() => {
       const at = performance.now()
@@ -64,10 +66,12 @@ export class Service {
       const rate = bytesPerSecond(((payloadBytes! - before.bytes) / (at - before.at)) * 1000)
       before = { at, bytes: payloadBytes! }
       const now = served.moved()
-      if (now !== moved || served.idle()) [moved, movedAt] = [now, at]
+      const waits = served.waitedSeconds()
+      if (now !== moved || waits !== waited || served.idle()) movedAt = Math.max(movedAt, at + (waits - waited) * 1000)
+      ;[moved, waited] = [now, waits]
       const still = (at - movedAt) / 1000
       // One look without a move may be chance, and the manager waits for two.
-      const well = still === 0 || still < Math.max((watchdogSeconds ?? 0) / 2, served.patienceSeconds)
+      const well = still <= 0 || still < Math.max((watchdogSeconds ?? 0) / 2, served.patienceSeconds)
       const status = `${served.what} ${many(heaps!, 'heap')}, ${rate}${well ? '' : `; nothing has moved for ${still.toFixed(0)} s`}`
       this.#tell({ status, ...(well && watchdogSeconds !== undefined && { watchdog: true }) })
     }, everyMs).unref()

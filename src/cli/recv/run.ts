@@ -52,6 +52,7 @@ export async function runRecv(endpoints: string[], options: RecvFlags): Promise<
       totals: () => receivingTotals(receiver.stats()),
       moved: () => 0,
       idle: () => true,
+      waitedSeconds: () => 0,
       patienceSeconds: 0,
     })
     if (prints(options)) await printHeaps(receiver, options)

@@ -154,9 +154,10 @@ async function send(stream: Stream, { flags, input, stopping, watch, service }: 
   })
 }
 
-/** The stream as the service manager is told of it. At a low rate the packets of a burst are far apart. */
+/** The stream as the service manager is told of it. Where this program does not keep the rate, packets wait until a buffer has room. */
 function served(stream: Stream, tally: Tally, flags: SendFlags): Served {
   const { rateBytesPerSecond } = stream
+  const { rateMethod = 'sw', sendBufferBytes = flags.burst } = stream.stats().states
   return {
     what: 'sent',
     totals: () => sendingTotals(stream, tally),
@@ -165,7 +166,8 @@ function served(stream: Stream, tally: Tally, flags: SendFlags): Served {
       return packets + packetsFailed + heapsSent + heapsFailed
     },
     idle: () => stream.stats().inFlight === 0,
-    patienceSeconds: rateBytesPerSecond > 0 ? (2 * (flags.burst + packetSizeBytes(flags))) / rateBytesPerSecond : 0,
+    waitedSeconds: () => stream.stats().pacedNanoseconds / 1e9,
+    patienceSeconds: rateMethod === 'sw' ? 0 : (2 * sendBufferBytes) / rateBytesPerSecond,
   }
 }
 
