@@ -2,8 +2,8 @@
  * A histogram of whole numbers in the layout of HdrHistogram with two significant digits: 128 buckets for each doubling, so a value is known to
  * 1/128 of itself. It lies in shared memory as doubles, with one writer and any number of readers, as the counters do (stats.ts).
  *
- * Recording costs one logarithm by `Math.clz32` and three additions. Each doubling has a count of its own, so that reading looks at 160 numbers instead
- * of 4700. A reader may see a value counted there and not yet in its bucket.
+ * Recording costs one logarithm by `Math.clz32` and three additions. Each doubling has a count of its own, so that reading looks at some hundred numbers
+ * instead of thousands. A reader may see a value counted there and not yet in its bucket.
  */
 
 const HALF_BITS = 7

@@ -104,8 +104,8 @@ export class Accounts {
       if (row === ROW_LOST) this.#blame(substream[r]!, 'UNKNOWN', 1)
     }
     for (const [j, status] of heaps.entries()) {
-      for (const name of COUNTED_AS[status]) this.add(shares.substreamOf[j]!, name, 1)
-      if (suspect && status === 'sent') this.add(shares.substreamOf[j]!, 'heapsSuspect', 1)
+      for (const name of COUNTED_AS[status]) this.add(shares.substreamOf(j), name, 1)
+      if (suspect && status === 'sent') this.add(shares.substreamOf(j), 'heapsSuspect', 1)
     }
     for (const cause of causes) this.#blame(cause.substream, cause.errnoName, cause.packets)
   }

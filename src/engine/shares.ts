@@ -7,14 +7,12 @@ import type { CompiledBatch } from '../batch/compile.js'
 export class Shares {
   /** The substreams that heaps go to, each once. */
   readonly substreams: Uint16Array
-  /** The substream of each heap. */
-  readonly substreamOf: Uint16Array
   /** What each of `substreams` gets of the heaps that were taken last. */
   readonly heaps: Float64Array
   readonly packets: Float64Array
   readonly bytes: Float64Array
-  /** Where each substream stands in `substreams`. */
-  readonly #placeOf = new Map<number, number>()
+  /** Where the substream of each heap stands in `substreams`. */
+  readonly #places: Uint16Array
   #taken = -1
 
   constructor(
@@ -23,13 +21,20 @@ export class Shares {
     readonly bytesBefore: Float64Array,
   ) {
     const { heap, heaps, substream } = compiled.table
-    this.substreamOf = new Uint16Array(heaps)
-    for (let r = 0; r < heap.length; r++) this.substreamOf[heap[r]!] = substream[r]!
-    for (const each of this.substreamOf) if (!this.#placeOf.has(each)) this.#placeOf.set(each, this.#placeOf.size)
-    this.substreams = Uint16Array.from(this.#placeOf.keys())
+    const placeOf = new Map<number, number>()
+    this.#places = new Uint16Array(heaps)
+    for (let r = 0; r < heap.length; r++) {
+      if (!placeOf.has(substream[r]!)) placeOf.set(substream[r]!, placeOf.size)
+      this.#places[heap[r]!] = placeOf.get(substream[r]!)!
+    }
+    this.substreams = Uint16Array.from(placeOf.keys())
     this.heaps = new Float64Array(this.substreams.length)
     this.packets = new Float64Array(this.substreams.length)
     this.bytes = new Float64Array(this.substreams.length)
+  }
+
+  substreamOf(heap: number): number {
+    return this.substreams[this.#places[heap]!]!
   }
 
   /** The rows of the first heaps, which are the table's first. */
@@ -49,13 +54,14 @@ export class Shares {
       this.bytes[0] = this.bytesBefore[rows]!
       return
     }
-    const { substream, udpBytes } = this.compiled.table
+    const { heap, udpBytes } = this.compiled.table
+    const places = this.#places
     this.heaps.fill(0)
     this.packets.fill(0)
     this.bytes.fill(0)
-    for (let j = 0; j < heaps; j++) this.heaps[this.#placeOf.get(this.substreamOf[j]!)!]! += 1
+    for (let j = 0; j < heaps; j++) this.heaps[places[j]!]! += 1
     for (let r = 0; r < rows; r++) {
-      const place = this.#placeOf.get(substream[r]!)!
+      const place = places[heap[r]!]!
       this.packets[place]! += 1
       this.bytes[place]! += udpBytes[r]!
     }

@@ -55,6 +55,18 @@ function read({ substream, bytes }: Arrival) {
 
 const dataOf = (arrivals: readonly Arrival[]) => arrivals.map(read).filter(({ timestamp }) => timestamp !== undefined)
 
+/** The counters of each substream are those of the packets that arrived there, and in sum the stream's. */
+function expectAccounts(stream: Stream, arrivals: readonly Arrival[]): void {
+  const { substreams, packets, udpBytes, heapsSent, packetsFailed } = stream.stats({ substreams: true })
+  const own = stream.endpoints.map((_, substream) => arrivals.filter((arrival) => arrival.substream === substream))
+  const bytesOf = (list: readonly Arrival[]) => list.reduce((sum, { bytes }) => sum + bytes.length, 0)
+  expect(substreams.map((each) => [each.heapsSent, each.packets, each.udpBytes, each.packetsFailed])).toEqual(
+    own.map((list) => [new Set(list.map((arrival) => read(arrival).cnt)).size, list.length, bytesOf(list), 0]),
+  )
+  const heaps = substreams.reduce((sum, each) => sum + each.heapsSent, 0)
+  expect([heapsSent, packets, udpBytes, packetsFailed]).toEqual([heaps, arrivals.length, bytesOf(arrivals), 0])
+}
+
 export function streamContract({ what, backend, evidence, states, unavailable = () => '', open }: StreamContractOptions): void {
   describe(`stream contract: ${what}`, () => {
     beforeEach((ctx) => {
@@ -69,7 +81,9 @@ export function streamContract({ what, backend, evidence, states, unavailable = 
       expect(await stream.send(batch)).toMatchObject({ heaps: 6, firstCnt: 4 })
       expect(await stream.send(batch, { firstHeap: 5 })).toMatchObject({ heaps: 1, firstCnt: 10 })
       await stream.close()
-      const heaps = dataOf(await arrived(10)).sort((a, b) => a.cnt - b.cnt)
+      const arrivals = await arrived(10)
+      expectAccounts(stream, arrivals)
+      const heaps = dataOf(arrivals).sort((a, b) => a.cnt - b.cnt)
       expect(heaps.map(({ cnt, timestamp, substream }) => [cnt, timestamp, substream])).toEqual(
         [1, 2, 3, 0, 1, 2, 3, 4, 5, 5].map((j, i) => [i + 1, j, j % 2]),
       )
@@ -84,7 +98,9 @@ export function streamContract({ what, backend, evidence, states, unavailable = 
       expect(await stream.send(batch, { mask: new Uint8Array(6) })).toMatchObject({ heaps: 0, packets: 0 })
       expect(await stream.send(batch, { mask: Uint8Array.of(0, 0, 0, 0, 0, 1) })).toMatchObject({ heaps: 1, firstCnt: 4 })
       await stream.close()
-      const heaps = dataOf(await arrived(4)).sort((a, b) => a.cnt - b.cnt)
+      const arrivals = await arrived(4)
+      expectAccounts(stream, arrivals)
+      const heaps = dataOf(arrivals).sort((a, b) => a.cnt - b.cnt)
       expect(heaps.map(({ cnt, timestamp, substream }) => [cnt, timestamp, substream])).toEqual(
         [0, 3, 4, 5].map((j, i) => [i + 1, j, j % 2]),
       )
@@ -96,10 +112,11 @@ export function streamContract({ what, backend, evidence, states, unavailable = 
       const { stream, arrived, close } = await open(2, { descriptors: { everySeconds: 0.01, firstCnt: 1000 } })
       await stream.send(batchOf(stream, 2))
       for (let tries = 0; stream.stats().heapsSent < 10 && tries < 500; tries++) await new Promise((done) => setTimeout(done, 10))
-      const { heapsSent, packets } = stream.stats()
-      expect(heapsSent).toBeGreaterThanOrEqual(10)
+      expect(stream.stats().heapsSent).toBeGreaterThanOrEqual(10)
       await stream.close()
-      const all = (await arrived(packets)).map(read)
+      const arrivals = await arrived(stream.stats().packets)
+      expectAccounts(stream, arrivals)
+      const all = arrivals.map(read)
       for (const substream of [0, 1]) {
         const word = all.filter((packet) => packet.substream === substream).map(({ describes }) => (describes ? 'd' : 'x'))
         expect(word.join('')).toMatch(/^d+xd+$/)

@@ -171,6 +171,12 @@ test.for(Array.from({ length: BATCHES * ROWS }, (_, k) => k))(
     const next = cnts(1 + BATCHES * HEAPS, 2 * BATCHES * HEAPS)
     expect(await r.arrived(k + next.length)).toEqual([...cnts(1, BATCHES * HEAPS).slice(0, k), ...next])
     expect(r.ring.counters[COUNTER.packets]).toBe(k + next.length)
+    const failed = next.length - k
+    const [{ heapsSent, heapsFlushed, packets, failedByCause } = {}] = r.ring.accounts.read(['a'])
+    const count = (fate: string) => statuses.filter((status) => status === fate).length
+    expect([heapsSent, heapsFlushed, packets]).toEqual([count('sent') + statuses.length, count('flushed'), k + next.length])
+    expect(Object.values(failedByCause!).reduce((sum, n) => sum + n, 0)).toBe(failed)
+    expect(failedByCause!.FLUSHED ?? 0).toBe(failed - 1)
   },
 )
 

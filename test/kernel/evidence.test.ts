@@ -48,6 +48,7 @@ testOnPaths('a queue that drops in silence from the first batch on: no batch tha
   )
   expect(packetsIn(arrived)).toBeLessThan(stats.packets)
   expect(wrong).toBe(0)
+  expect(stats).toMatchObject({ droppedBelow: stats.states.dropsBelowSocket, heapsSent: 400, heapsSuspect: 10 * report.suspect })
 })
 
 testOnPaths('a queue that drops in silence below a bridge: no batch that lost packets is trusted', async (ctx, open) => {

@@ -64,7 +64,8 @@ test.for(['10.77.0.2:7148', '[fd77::2]:7148'])(
     await new Promise((resolve) => setTimeout(resolve, 100))
     ns.tc('a', 'qdisc del dev v0 root')
     const after = await stream.send()
-    const { dropsBelowSocket } = (await stream.stats()).states
+    const { droppedBelow, states, heapsSuspect } = await stream.stats()
+    const { dropsBelowSocket } = states
     await stream.close()
     const seen = packetsOfHeaps(await wire.stop())
     expect(failed).toEqual([])
@@ -81,6 +82,8 @@ test.for(['10.77.0.2:7148', '[fd77::2]:7148'])(
     // The queue took the first ones.
     expect(whole).toBeGreaterThan(0)
     expect(dropsBelowSocket).toBe(lost)
+    expect(droppedBelow).toBe(lost)
+    expect(heapsSuspect).toBe(HEAPS * statuses.filter(([, , suspect]) => suspect).length)
     console.log(
       `outcome, dgram, tbf: ${lost} packets lost in ${sent - whole} batches, all suspect; ${whole} whole ones, none suspect`,
     )

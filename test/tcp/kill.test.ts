@@ -155,7 +155,9 @@ test.for(['worker', 'inline'] as const)(
     const unheard = sender.sent.filter((cnt) => cnt < from && !got.includes(cnt))
     expect(unheard.length * BYTES).toBeLessThanOrEqual(mostHeld() + 256 * BYTES)
     for (const { cnt } of before) expect(told.has(cnt) || sender.failed.includes(cnt)).toBe(true)
-    const { heapsSent, heapsFailed, states } = stream.stats()
+    const { heapsSent, heapsFailed, states, substreams, packets, udpBytes, packetsFailed } = stream.stats({ substreams: true })
+    expect(substreams).toMatchObject([{ heapsSent, heapsFailed, packets, udpBytes, packetsFailed }])
+    expect(Object.values(substreams[0]!.failedByCause).reduce((sum, n) => sum + n, 0)).toBe(packetsFailed)
     // A process that is being killed may take a connection still.
     const { reconnects = 0 } = states
     expect(reconnects).toBeGreaterThanOrEqual(1)
