@@ -6,8 +6,10 @@
 // All files lie side by side, and an entry of a thread is named as its source is, because the code starts the file of that name beside
 // itself (src/engine/thread.ts, src/receive/receiver-thread.ts), which holds in dist/ too.
 import { readFileSync } from 'node:fs'
+import { builtinModules } from 'node:module'
 import { relative } from 'node:path'
 import { defineConfig } from 'rolldown'
+import { esmExternalRequirePlugin } from 'rolldown/plugins'
 
 const ROOT = import.meta.dirname
 const { dependencies } = JSON.parse(readFileSync(`${ROOT}/package.json`, 'utf8'))
@@ -76,7 +78,11 @@ export default defineConfig({
   transform: { target: 'es2023' },
   // A warning is a mistake in this file or in an import.
   onLog: (level, log, handler) => handler(level === 'warn' ? 'error' : level, log),
-  plugins: [requirable('index', 'devices', 'receive', 'metrics')],
+  plugins: [
+    // prom-client is CommonJS. A require() of Node's modules would need import.meta.url, which other bundlers' CommonJS has not.
+    esmExternalRequirePlugin({ external: [...builtinModules] }),
+    requirable('index', 'devices', 'receive', 'metrics'),
+  ],
   output: {
     dir: 'lib',
     entryFileNames: '[name].js',

@@ -4,7 +4,7 @@
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { shown } from '../checks.js'
+import { messageOf, shown } from '../checks.js'
 import { ensure, SpeadcastError } from '../errors.js'
 import { checkKeys } from './labels.js'
 import { StreamMetrics } from './metrics.js'
@@ -37,8 +37,11 @@ export interface MetricsServer extends AsyncDisposable {
 
 const MOST_CONNECTIONS = 64
 const MOST_HEADER_BYTES = 16_384
-/** Within this time a request must have come, and its answer must have been taken. */
+/** A request must have come within this time. */
 const SECONDS = 5
+/** A connection on which nothing goes in either direction ends after this time; one that waits for its next request earlier. */
+const SILENT_SECONDS = 30
+const KEPT_SECONDS = 20
 /** More texts than these in a second are copies of the last, so that nobody can keep the event loop busy with making them. */
 const TEXTS_A_SECOND = 20
 
@@ -60,15 +63,15 @@ export async function serveMetrics(registry: StreamMetrics, options: ServeOption
       headersTimeout: SECONDS * 1000,
       requestTimeout: SECONDS * 1000,
       connectionsCheckingInterval: 1000,
-      keepAliveTimeout: 65_000,
+      keepAliveTimeout: KEPT_SECONDS * 1000,
       insecureHTTPParser: false,
     },
     (request, response) => void answers.answer(request, response),
   )
   server.maxConnections = MOST_CONNECTIONS
   server.on('connection', (socket) => socket.unref())
-  // Whoever does not take an answer is cut off.
-  server.setTimeout(70_000, (socket: { destroy(): void }) => socket.destroy())
+  // A client that does not take its answer is cut off.
+  server.setTimeout(SILENT_SECONDS * 1000, (socket: { destroy(): void }) => socket.destroy())
   await listen(server, host, port)
   server.unref()
   const close = (): Promise<void> =>
@@ -140,9 +143,17 @@ class Answers {
   }
 
   async answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const { method = '', url = '/' } = request
+    try {
+      await this.#answer(request, response)
+    } catch (error) {
+      // A metric of a registry that the caller made, for one.
+      end(response, 500, `${messageOf(error)}\n`)
+    }
+  }
+
+  async #answer({ method = '', url = '/', headers }: IncomingMessage, response: ServerResponse): Promise<void> {
     // A body has no meaning here, and the connection ends with it unread.
-    if (request.headers['content-length'] !== undefined || request.headers['transfer-encoding'] !== undefined)
+    if (headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined)
       response.setHeader('connection', 'close')
     response.setHeader('cache-control', 'no-store').setHeader('x-content-type-options', 'nosniff')
     if (method !== 'GET' && method !== 'HEAD') {
@@ -150,7 +161,7 @@ class Answers {
       return end(response, 405, 'only GET and HEAD\n')
     }
     const [path = '', query = ''] = url.split('?', 2)
-    if (path === '/metrics') return this.#metrics(response)
+    if (path === '/metrics') return end(response, 200, await this.#textNow(), this.#registry.contentType)
     if (path === '/healthz') return end(response, 200, 'the event loop turns\n')
     if (path === '/readyz') {
       const { status, text } = this.#readiness.answer(new URLSearchParams(query).get('moved'))
@@ -158,14 +169,6 @@ class Answers {
     }
     if (path === '/') return end(response, 200, '/metrics\n/healthz\n/readyz\n')
     end(response, 404, 'not here: /metrics, /healthz, /readyz\n')
-  }
-
-  async #metrics(response: ServerResponse): Promise<void> {
-    try {
-      end(response, 200, await this.#textNow(), this.#registry.contentType)
-    } catch (error) {
-      end(response, 500, `${error instanceof Error ? error.message : 'the metrics cannot be read'}\n`)
-    }
   }
 
   #textNow(): Promise<string> {

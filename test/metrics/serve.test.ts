@@ -138,6 +138,23 @@ describe('serveMetrics', () => {
     await stream.close()
   })
 
+  test('answers with 500 where a metric cannot be read, and goes on', async () => {
+    const { Registry } = await import('prom-client')
+    const registry = new Registry()
+    const made = metrics([], { registry })
+    const { url } = await serve(made)
+    registry.registerMetric({
+      name: 'broken',
+      get: () => {
+        throw new Error('it is broken')
+      },
+    } as never)
+    expect(await get(`${url}/metrics`)).toMatchObject({ status: 500, text: 'it is broken\n' })
+    registry.removeSingleMetric('broken')
+    await until(async () => (await get(`${url}/metrics`)).status === 200)
+    expect((await get(`${url}/healthz`)).status).toBe(200)
+  })
+
   test('does not keep the process alive, with a connection open or without', async () => {
     const { code, stdout, stderr } = await runProgram('metrics/serve-and-end')
     expect({ code, stdout, stderr }).toEqual({ code: 0, stdout: 'connected\n', stderr: '' })

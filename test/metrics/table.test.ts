@@ -8,6 +8,9 @@ import { STAT_NAMES } from '#dist/src/receive/stats.js'
 import { COUNTER_NAMES } from '#dist/src/stats.js'
 import { pair, promtool, sendHeaps } from './support.js'
 
+/** Streams have these where they follow an observation clock. */
+const OF_THE_CLOCK = ['timeErrorNanoseconds', 'greatestTimeErrorNanoseconds', 'clockSteps']
+
 const rows = (of: string) => METRICS.filter((metric) => metric.of === of)
 const fields = (of: string) => rows(of).map(({ from }) => from)
 
@@ -18,6 +21,26 @@ test('every counter of a stream and of a receiver, and all else of stats(), is a
   expect(missing('stream', [...COUNTER_NAMES, ...Object.keys(stream.stats())])).toEqual([])
   expect(missing('receiver', [...STAT_NAMES, ...Object.keys(receiver.stats())])).toEqual([])
   for (const reason of Object.values({ ...LEFT_OUT.stream, ...LEFT_OUT.receiver })) expect(reason.length).toBeGreaterThan(10)
+})
+
+test('every row is read from something that there is', async () => {
+  const { stream, receiver } = await pair()
+  const stats = stream.stats({ substreams: true })
+  const known = {
+    stream: [...COUNTER_NAMES, ...Object.keys(stats), 'state', 'endpoints', 'rateBytesPerSecond'],
+    substream: Object.keys(stats.substreams[0]!),
+    receiver: [...STAT_NAMES, ...Object.keys(receiver.stats()), 'state'],
+  }
+  for (const [of, names] of Object.entries(known)) {
+    const unknown = fields(of).filter((from) => !from.includes('.') && !names.includes(from))
+    expect([of, unknown.filter((from) => !OF_THE_CLOCK.includes(from))]).toEqual([of, []])
+  }
+  const distributions = fields('stream').filter((from) => from.startsWith('histograms.'))
+  expect(distributions.toSorted()).toEqual(
+    Object.keys(stats.histograms)
+      .map((name) => `histograms.${name}`)
+      .toSorted(),
+  )
 })
 
 test('names are unique, here and in OpenTelemetry', () => {
