@@ -12,7 +12,7 @@ export { MOST_CPUS }
 /** A nice value, or a real-time priority. */
 export type ThreadPriority = number | RealTime
 
-export const MOST_LEVEL = 99
+const MOST_LEVEL = 99
 
 /** What a priority must be. */
 export const PRIORITY_RULE =
@@ -67,7 +67,7 @@ export function cpuRanges(cpus: readonly number[]): string {
  * @param option the name of the option that they were given by
  * @throws ERR_SPEADCAST_CONFIG
  */
-export function pin(option: string, cpus: readonly number[]): void {
+function pin(option: string, cpus: readonly number[]): void {
   const before = getAffinity()
   try {
     setAffinity(cpus)
@@ -93,7 +93,7 @@ function refusedCpus(option: string, what: string, why: string, cause?: unknown)
 }
 
 /** Gives the calling thread a priority. @throws ERR_SPEADCAST_CONFIG that names the right and what gives it */
-export function prioritise(priority: ThreadPriority): void {
+function prioritise(priority: ThreadPriority): void {
   try {
     // Linux keeps nice values per thread: 0 is the calling one (setpriority(2), "C library/kernel differences").
     if (typeof priority === 'number') setPriority(0, priority)

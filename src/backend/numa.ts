@@ -40,7 +40,7 @@ export function numaPlace({ backend, endpoints, interface: iface, device }: Want
 }
 
 /** @param refused why memory cannot be bound to that node; undefined if it can */
-export function placeOn(node: number, nic: string, refused: string | undefined): NumaPlace {
+function placeOn(node: number, nic: string, refused: string | undefined): NumaPlace {
   if (node === ANY_NODE) return { node, states: { numaNodeReason: `nothing is bound: no node is told of ${nic || 'the NIC'}` } }
   if (refused !== undefined)
     return { node: ANY_NODE, states: { numaNodeReason: `nothing is bound to node ${node}, that of ${nic}: ${refused}` } }

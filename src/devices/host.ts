@@ -35,7 +35,7 @@ export interface Host {
   readonly limit: typeof softLimit
 }
 
-export const THIS_HOST: Host = {
+const THIS_HOST: Host = {
   sysfs: '/sys',
   sysctl: '/proc/sys',
   cpus: getAffinity,
@@ -124,7 +124,7 @@ function numa(interfaces: readonly string[], { sysfs, cpus }: Host): Verdict {
   return warn(
     value,
     'memory and device are farther away from CPUs of another node',
-    `give affinity those of node ${node}, ${near}; or numactl --cpunodebind=${node} COMMAND`,
+    `give affinity ${near}, the CPUs of node ${node}; or numactl --cpunodebind=${node} COMMAND`,
   )
 }
 

@@ -1,10 +1,13 @@
 /** NUMA nodes as /sys tells of them: which there are, and which a network interface or an RDMA device is nearest to. Cold. */
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, realpathSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { ANY_NODE } from '../../ffi/memory/numa.js'
 
 const SYSFS = '/sys'
 /** More links on top of one another than this are a loop. */
 const MOST_LINKS = 8
+/** Levels between a device of a bus on PCI and PCI's own. */
+const MOST_ABOVE = 4
 
 /** Reads a list as the kernel writes it: 0-3,8. Empty where there is none. */
 export function rangesOf(text: string): number[] {
@@ -32,7 +35,7 @@ export function cpusOfNode(node: number, sysfs = SYSFS): number[] {
  */
 export function nodeOfInterface(name: string, sysfs = SYSFS, depth = MOST_LINKS): number {
   const folder = `${sysfs}/class/net/${name}`
-  const own = nodeIn(`${folder}/device/numa_node`)
+  const own = nodeOfDeviceAt(`${folder}/device`)
   if (own !== ANY_NODE || depth === 0) return own
   const below = namesIn(folder).flatMap((entry) => (entry.startsWith('lower_') ? [entry.slice('lower_'.length)] : []))
   return agreed(below.map((lower) => nodeOfInterface(lower, sysfs, depth - 1)))
@@ -40,7 +43,7 @@ export function nodeOfInterface(name: string, sysfs = SYSFS, depth = MOST_LINKS)
 
 /** The node of an RDMA device such as mlx5_0. */
 export function nodeOfDevice(name: string, sysfs = SYSFS): number {
-  return nodeIn(`${sysfs}/class/infiniband/${name}/device/numa_node`)
+  return nodeOfDeviceAt(`${sysfs}/class/infiniband/${name}/device`)
 }
 
 /** The node that all of them are on; else ANY_NODE. */
@@ -49,9 +52,24 @@ export function agreed(nodes: readonly number[]): number {
   return nodes.every((node) => node === first) ? first : ANY_NODE
 }
 
-function nodeIn(path: string): number {
-  const text = textOf(path).trim()
-  return /^\d{1,4}$/.test(text) ? Number(text) : ANY_NODE
+/** The node of the PCI device that it is, or is on, as virtio's are: the nearest above that tells any. */
+function nodeOfDeviceAt(link: string): number {
+  let folder = pathOf(link)
+  for (let up = 0; up < MOST_ABOVE && folder !== undefined; up++) {
+    const text = textOf(join(folder, 'numa_node')).trim()
+    if (text !== '') return /^\d{1,4}$/.test(text) ? Number(text) : ANY_NODE
+    folder = dirname(folder)
+  }
+  return ANY_NODE
+}
+
+/** Without symbolic links; undefined where there is nothing. */
+function pathOf(link: string): string | undefined {
+  try {
+    return realpathSync(link)
+  } catch {
+    return undefined
+  }
 }
 
 /** Empty where it cannot be read. */

@@ -72,7 +72,7 @@ const CASES: readonly (readonly [what: string, check: string, told: Told, state:
   ['isolated CPUs', 'isolated CPUs', { files: { [`${CPU}/isolated`]: '2-3,6\n', [`${CPU}/nohz_full`]: '3\n' }, cpus: [0, 1, 2, 3] }, 'ok', /^isolcpus 2-3,6, nohz_full 3$/, /^give affinity 2-3$/],
   ['one node', 'NUMA nodes', { files: { 'sys/devices/system/node/online': '0\n' } }, 'ok', /^one$/, /^$/],
   ['the NIC’s node', 'NUMA nodes', { files: TWO_NODES, cpus: [4, 5], interfaces: ['eth1'] }, 'ok', /^eth1 on node 1; this process may run on node 1 of 0-1$/, /^$/],
-  ['another node', 'NUMA nodes', { files: TWO_NODES, cpus: [0, 1], interfaces: ['eth1'] }, 'warn', /^eth1 on node 1; this process may run on node 0 of 0-1$/, /^give affinity those of node 1, 4-7; or numactl --cpunodebind=1 COMMAND$/],
+  ['another node', 'NUMA nodes', { files: TWO_NODES, cpus: [0, 1], interfaces: ['eth1'] }, 'warn', /^eth1 on node 1; this process may run on node 0 of 0-1$/, /^give affinity 4-7, the CPUs of node 1; or numactl --cpunodebind=1 COMMAND$/],
   ['both nodes', 'NUMA nodes', { files: TWO_NODES, cpus: [0, 4], interfaces: ['eth0'] }, 'warn', /may run on node 0-1 of 0-1$/, /--cpunodebind=0/],
   ['a NIC without a node', 'NUMA nodes', { files: TWO_NODES, interfaces: ['eth2'] }, 'unknown', /may run on node 0 of 0-1$/, /^$/],
   ['NICs of two nodes', 'NUMA nodes', { files: TWO_NODES, interfaces: ['eth0', 'eth1'] }, 'unknown', /may run on node 0/, /^$/],

@@ -1,5 +1,5 @@
 /** NUMA nodes of interfaces and devices, from a /sys of the test's own, as machines with several nodes have it. */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
@@ -53,7 +53,12 @@ const MACHINE = sysfs({
   'class/net/loop0/lower_loop0/': '',
   'class/net/odd/device/numa_node': 'nonsense\n',
   'class/infiniband/mlx5_0/device/numa_node': '1\n',
+  // A virtio device on its PCI device.
+  'devices/pci0000:40/0000:40:00.0/0000:41:00.0/numa_node': '1\n',
+  'devices/pci0000:40/0000:40:00.0/0000:41:00.0/virtio0/net/eth9/': '',
+  'class/net/eth9/': '',
 })
+symlinkSync('../../../devices/pci0000:40/0000:40:00.0/0000:41:00.0/virtio0', join(MACHINE, 'class/net/eth9/device'))
 
 test.for([
   ['0', [0]],
@@ -76,6 +81,7 @@ test.for([
   ['eth0', 0],
   ['eth1', 1],
   ['eth2', -1],
+  ['eth9', 1],
   ['eth1.5', 1],
   ['bond0', 1],
   ['bond0.7', 1],
