@@ -54,7 +54,14 @@ export {
 export type { OutputFileSummary, OutputOrder } from './output.js'
 export type { ReceivedDescriptor } from './received-descriptor.js'
 export type { ReceivedHeap, ReceivedItem } from './received-heap.js'
-export { Receiver, type ReceiverPeer, type ReceiverStats, type ReceiverStatsOptions, type ReceiveSummary } from './receiver.js'
+export {
+  Receiver,
+  type ReceiverPeer,
+  type ReceiverStats,
+  type ReceiverStatsOptions,
+  type ReceiveSummary,
+  type WithEndpoints,
+} from './receiver.js'
 export type { EndReason, SeenItem, SessionSummary } from './session.js'
 export type { ReceiverCounters, ReceiverEndpointCounters } from './stats.js'
 export { valueText } from './value-text.js'

@@ -39,10 +39,19 @@ export interface ReceiverStats extends ReceiverCounters {
   readonly endpoints?: readonly ReceiverEndpointCounters[]
 }
 
-/** Says what `receiver.stats()` gives besides the receiver's counters. */
+/**
+ * Says what `receiver.stats()` gives besides the receiver's counters.
+ * @example receiver.stats({ endpoints: true })
+ */
 export interface ReceiverStatsOptions {
   /** Counters of each endpoint. Default false. */
   readonly endpoints?: boolean
+}
+
+/** Asks `receiver.stats()` for counters of each endpoint. */
+export interface WithEndpoints {
+  /** Asks for them. */
+  readonly endpoints: true
 }
 
 /** The counters at the end, and what they come to. */
@@ -124,7 +133,7 @@ export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {
    * @example const { heaps, heapsIncomplete, droppedByKernel } = receiver.stats()
    * @example for (const { endpoint, heaps } of receiver.stats({ endpoints: true }).endpoints) console.log(endpoint, heaps)
    */
-  stats(options: { readonly endpoints: true }): ReceiverStats & { readonly endpoints: readonly ReceiverEndpointCounters[] }
+  stats(options: ReceiverStatsOptions & WithEndpoints): ReceiverStats & Required<Pick<ReceiverStats, 'endpoints'>>
   stats(options?: ReceiverStatsOptions): ReceiverStats
   stats(options: ReceiverStatsOptions = {}): ReceiverStats {
     checkOptions('stats', options, ['endpoints'], 'there is')

@@ -24,7 +24,7 @@ import {
 import { Refusals } from './refusals.js'
 import type { Sender } from './sender.js'
 import { Senders } from './senders.js'
-import { addTo, STAT } from './stats.js'
+import { addTo, STAT, statsAt } from './stats.js'
 import { HeapStorage } from './storage.js'
 import type { EndReason, SeenItem, SessionOptions, SessionSummary } from './summary.js'
 import { PatternVerifier, TUTORIAL_SAMPLES } from './verify.js'
@@ -167,7 +167,10 @@ export class ReceiveSession {
   packet(at: number, length: number, from: number, endpoint: number): void {
     const stats = this.#stats
     if (stats[STAT.heaps]! >= this.#options.heaps) return
-    addTo(stats, STAT.bytes, endpoint, length)
+    // Written out, because a call for each counter costs some 10 ns a packet.
+    const own = statsAt(endpoint)
+    stats[STAT.bytes]! += length
+    stats[own + STAT.bytes]! += length
     if (decodePacket(this.#view, at, length, this.#packet) !== PACKET_OK) {
       addTo(stats, STAT.malformed, endpoint)
       return
@@ -177,7 +180,8 @@ export class ReceiveSession {
     const verdict = this.#assembler.add(this.#packet, sender, from, endpoint)
     sender.packetDone()
     if (verdict === ADDED) {
-      addTo(stats, STAT.packets, endpoint)
+      stats[STAT.packets]!++
+      stats[own + STAT.packets]!++
       if (sender.steppedBack(this.#packet)) addTo(stats, STAT.reordered, endpoint)
     } else if (verdict === DUPLICATE) addTo(stats, STAT.duplicates, endpoint)
     else if (verdict === REFUSED) {

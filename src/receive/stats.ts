@@ -114,10 +114,13 @@ const WORDS = STAT_NAMES.length
 /** Doubles that the counters take: those of the receiver, and behind them as many for each endpoint, in the same order. */
 export const statWords = (endpoints: number): number => WORDS * (1 + endpoints)
 
+/** Where an endpoint's counters begin. */
+export const statsAt = (endpoint: number): number => WORDS * (1 + endpoint)
+
 /** Adds to a counter of the receiver and to that of an endpoint. */
 export function addTo(stats: Float64Array, counter: number, endpoint: number, by = 1): void {
   stats[counter]! += by
-  stats[counter + WORDS * (1 + endpoint)]! += by
+  stats[counter + statsAt(endpoint)]! += by
 }
 
 /** Sets the drops of all endpoints, of which the receiver's are the sum. */
@@ -125,14 +128,14 @@ export function setDropped(stats: Float64Array, endpoints: number, droppedAt: (e
   let sum = 0
   for (let endpoint = 0; endpoint < endpoints; endpoint++) {
     const dropped = droppedAt(endpoint)
-    stats[STAT.droppedByKernel + WORDS * (1 + endpoint)] = dropped
+    stats[STAT.droppedByKernel + statsAt(endpoint)] = dropped
     sum += dropped
   }
   stats[STAT.droppedByKernel] = sum
 }
 
 export function countersOf(stats: Float64Array, endpoint: number, text: string): ReceiverEndpointCounters {
-  const at = WORDS * (1 + endpoint)
+  const at = statsAt(endpoint)
   const counters = Object.fromEntries(ENDPOINT_STAT_NAMES.map((name) => [name, stats[at + STAT[name]]]))
   return { endpoint: text, ...counters } as ReceiverEndpointCounters
 }
