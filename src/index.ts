@@ -105,7 +105,6 @@ export {
   type OnErrorOptions,
   type RdmaUdPeer,
   type RdmaUdStreamOptions,
-  type StreamClockOptions,
   type StreamOptions,
   type StreamSocket,
   type TcpStreamOptions,
@@ -116,4 +115,5 @@ export { parseRate, type RateText, type RateUnit } from './stream/rate.js'
 export { type BatchOutcome, type BatchResult, SendError, type SkippedHeaps } from './stream/result.js'
 export type { SendPromise } from './stream/send-promise.js'
 export type { Stream } from './stream/stream.js'
+export type { StreamClockOptions } from './stream/stream-clock-options.js'
 export type { StreamMessages } from './stream/stream-messages.js'

@@ -2,8 +2,9 @@
 import * as v from 'valibot'
 import { SpeadcastError } from '../errors.js'
 import { parseTime } from './clock-time.js'
-import type { StreamClockOptions, StreamOptions } from './options.js'
+import type { StreamOptions } from './options.js'
 import { choice, whole } from './schema.js'
+import type { StreamClockOptions } from './stream-clock-options.js'
 
 const between = (low: number, high: number, unit: string) => {
   const message = `must be a number from ${low} to ${high} (${unit})`

@@ -8,7 +8,7 @@ import { type Distribution, Histogram } from '../histogram.js'
 import type { Flavour, ItemGroup } from '../spead/index.js'
 import type { StreamCounters } from '../stats.js'
 import { type ClockTime, type Instant, parseTime } from './clock-time.js'
-import type { StreamClockOptions } from './options.js'
+import type { StreamClockOptions } from './stream-clock-options.js'
 
 /** A batch is made and filled by then. */
 const LEAD_SECONDS = 0.05

@@ -24,6 +24,7 @@ import { makeFlavour } from '../spead/index.js'
 import { checkPacketSize, cntSequence } from './arguments.js'
 import { StreamClock } from './clock.js'
 import { IBVERBS_DEFAULTS, parseStreamConfig, RDMA_UD_DEFAULTS, type StreamConfig } from './config.js'
+import { engineOptions } from './engine-options.js'
 import { withSocket } from './given.js'
 import { handleOf, IoThread } from './io-thread.js'
 import { News } from './news.js'
@@ -35,10 +36,6 @@ import { Stream } from './stream.js'
 import { withTransport } from './transport.js'
 import { tellOfUnits } from './units.js'
 
-/** Postings that an asynchronous backend may have in flight. */
-const MAX_IN_FLIGHT = 8
-/** Where a send settles a round trip later, of whatever length that is. */
-const MAX_UNACKNOWLEDGED = 512
 /** Backends that send from an I/O thread unless asked otherwise. */
 const THREADED: readonly BackendName[] = ['udp', 'tcp', 'ibverbs', 'rdma-ud']
 /** Backends that send on a network. */
@@ -205,7 +202,6 @@ async function openWith(
   )
   const odd = SENDERS.includes(backend) ? oddInterface(config.interface, iface, endpoints) : undefined
   if (odd) warn('SPEADCAST_INTERFACE', odd)
-  const policies = policiesOf(config.onError, endpoints.length)
   const clock = config.clock && new StreamClock(config.clock, config.flavour)
   const ring = new Ring(Ring.memoryFor(endpoints.length))
   const numa = numaPlace({ backend, endpoints, interface: iface, device: config.rdmaUd?.device })
@@ -213,17 +209,7 @@ async function openWith(
     ring,
     numaNode: numa.node,
     backend: backendSpec(backend, config, endpoints, iface),
-    options: {
-      rateBytesPerSecond: config.rateBytesPerSecond,
-      rateBasis: config.rateBasis,
-      burstBytes: config.burstBytes,
-      burstRateRatio: config.burstRateRatio,
-      catchUpSeconds: config.catchUpSeconds,
-      maxInFlight: backend === 'tcp' ? MAX_UNACKNOWLEDGED : MAX_IN_FLIGHT,
-      interruptible: typeof config.descriptors === 'object' && config.descriptors.everySeconds !== undefined,
-      ...(clock && { schedule: clock.schedule }),
-      ...(policies && { onError: policies }),
-    },
+    options: engineOptions(config, backend, endpoints.length, clock),
   }
   const from = claim && !(claim instanceof ThreadRefused) ? claim.thread.label : 'the event loop'
   news.say(() => `sends from ${from}${claim instanceof ThreadRefused ? `, because ${claim.why}` : ''}`)

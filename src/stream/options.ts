@@ -2,10 +2,10 @@
 import type { MemoryOptions } from '../backend/memory.js'
 import type { BackendChoice } from '../backend/names.js'
 import type { Split } from '../spead/index.js'
-import type { ClockTime } from './clock-time.js'
 import type { IoThread, IoThreadOptions } from './io-thread.js'
 import type { PathChange } from './path-change.js'
 import type { RateText } from './rate.js'
+import type { StreamClockOptions } from './stream-clock-options.js'
 
 /** Defaults of `StreamOptions` and of its parts. */
 export const DEFAULTS = {
@@ -186,40 +186,6 @@ export interface DescriptorOptions {
   cntStep?: number
   /** Repeats go to one substream after the other, evenly over `everySeconds`, instead of to all at once. Default false. */
   stagger?: boolean
-}
-
-/**
- * The observation clock of a stream: timestamps say when heaps are due (docs/clock.md). It takes the place of `rate`.
- * @example
- * await openStream({ to: '239.10.0.1:7148', clock: { syncTime: '2026-12-01T00:00:00Z', sampleRateHz: 1712e6, samplesPerHeap: 4096 } })
- */
-export interface StreamClockOptions {
-  /** When timestamp 0 was due, or will be. */
-  syncTime: ClockTime
-  /** Samples a second, from 0.001 to 1e12. */
-  sampleRateHz: number
-  /** Samples from one heap's timestamp to the next one's. Heaps of several substreams may share a timestamp. */
-  samplesPerHeap: number
-  /** The name of the item that is the timestamp: one unsigned number that stands in its item pointer. Default 'timestamp'. */
-  item?: string
-  /**
-   * When the first heap is to be due: `stream.clock.nextTimestamp()` gives the first timestamp from then on. Default: as soon as can be. A time that
-   * has passed is refused.
-   */
-  startAt?: ClockTime
-  /**
-   * Decides about heaps that are late. 'slip' (default): all are sent, faster by `burstRateRatio` until they are in time again. 'skip': heaps that
-   * are late are left out, whole, from one that is late by more than `lateToleranceSeconds` on until one is in time. They use up their heap cnts, have the status `skipped` and the cause LATE, and
-   * are counted as `heapsSkipped`. The promise of a send with such heaps rejects with a SendError; unlike other failures, nobody has to look.
-   */
-  late?: 'slip' | 'skip'
-  /** How late a heap may be before 'skip' begins to leave heaps out. Default: the time of a heap, and at least 0.005. */
-  lateToleranceSeconds?: number
-  /**
-   * Decides what follows where nobody keeps the host's clock in step, or the kernel does not know TAI − UTC: 'refuse' (default; ERR_SPEADCAST_CLOCK),
-   * 'warn' (SPEADCAST_CLOCK) or 'accept'.
-   */
-  unsynchronised?: 'refuse' | 'warn' | 'accept'
 }
 
 /**

@@ -103,7 +103,7 @@ export class SendError extends SpeadcastError {
       ...(unknown ? [`of ${unknown} the fate is unknown: handed over and not heard of again`] : []),
     ].join('; ')
     const failed = `${failedHeaps.length} of ${counted(heaps.length - (counts.get('skipped') ?? 0), 'heap')} ${failedHeaps.length === 1 ? 'was' : 'were'} not sent whole`
-    super('ERR_SPEADCAST_SEND', `${failedHeaps.length === 0 ? 'heaps were left out' : failed}${why && `: ${why}`}`)
+    super('ERR_SPEADCAST_SEND', `${failed}${why && `: ${why}`}`)
     this.outcome = outcome
   }
 }

@@ -1,6 +1,7 @@
 /** Makes sends of what is to be sent, and submits them: now, when there is room, or not at all. */
 import type { GroupMode } from '../batch/compile.js'
 import type { HeapReference } from '../batch/heaps.js'
+import { type Flavour, Heap } from '../spead/index.js'
 import { listen } from './abort-listeners.js'
 import type { StreamConfig } from './config.js'
 import type { Descriptors } from './descriptors.js'
@@ -88,6 +89,16 @@ export class Sender {
     const promise = new SendPromise<BatchResult>(isBetween ? () => {} : this.submissions.watch)
     this.submit(promise, lane, lane.sendable.heaps, undefined, isBetween)
     return promise
+  }
+
+  /** Sends a heap of stream control on every substream. */
+  sendControl(flavour: Flavour, substreams: number, add: (heap: Heap) => void): SendPromise<BatchResult> {
+    const heap = new Heap(flavour)
+    add(heap)
+    return this.sendOwn(
+      Array.from({ length: substreams }, (_, substream) => ({ heap, substream })),
+      false,
+    )
   }
 
   /** Submits the first `heaps` heaps of a lane that was aimed at them. */

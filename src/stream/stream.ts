@@ -9,7 +9,7 @@ import type { Driver } from '../engine/driver.js'
 import type { Ring } from '../engine/ring.js'
 import { ensure, INSPECT, type Inspection, inspected, SpeadcastError } from '../errors.js'
 import type { Cumulated } from '../histogram.js'
-import { type Flavour, Heap, makeFlavour } from '../spead/index.js'
+import { type Flavour, type Heap, makeFlavour } from '../spead/index.js'
 import { readCounters, type StreamHistograms, sumOf } from '../stats.js'
 import {
   checkBatchOptions,
@@ -22,10 +22,9 @@ import {
   deadlineOf,
   type HeapPace,
   notOurs,
-  ratesOf,
-  substreamsOf,
 } from './arguments.js'
 import { Batch, type BatchOptions } from './batch.js'
+import { batchConfig } from './batch-config.js'
 import { Batches } from './batches.js'
 import type { CloseOptions, CloseReport, SendOptions, StatsOptions, StreamStats } from './calls.js'
 import type { StreamClock } from './clock.js'
@@ -152,26 +151,11 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
   ): Batch<ViewsOf<G, B, V>, ImmediatesOf<G, B>> {
     this.#refuseClosed('createBatch')
     checkBatchOptions(options as BatchOptions)
-    const { items, heaps, groupMode = 'serial', memory = {}, views } = options
+    const { items, heaps } = options
     this.clock?.check(items)
-    const { headroomBytes, mergesEqualPackets } = this.#driver.caps
-    const batch = new Batch<ViewsOf<G, B, V>, ImmediatesOf<G, B>>(this.#batches, {
-      items,
-      heaps,
-      flavour: this.flavour,
-      packetSizeBytes: this.#config.packetSizeBytes,
-      split: this.#config.split,
-      repeatPointers: this.#config.repeatPointers,
-      groupMode,
-      substreams: substreamsOf(options.substreams, heaps, this.endpoints.length),
-      rates: ratesOf(options.rates, heaps, this.#pace),
-      memory,
-      views,
-      headroomBytes,
-      mergesEqualPackets,
-      inBandDescriptors: this.#config.descriptors === 'in-band',
-      numaNode: this.#numaNode,
-    })
+    const place = { flavour: this.flavour, endpoints: this.endpoints.length, pace: this.#pace, numaNode: this.#numaNode }
+    const config = batchConfig(options as BatchOptions, this.#config, this.#driver.caps, place)
+    const batch = new Batch<ViewsOf<G, B, V>, ImmediatesOf<G, B>>(this.#batches, config)
     const lane = new Lane(batch.template, () => {
       batch.setInFlight(undefined)
       if (this.#config.debug) reportIfOverwritten(batch.template, lane.checksum)
@@ -309,10 +293,7 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
   #sendControl(add: (heap: Heap) => void): SendPromise<BatchResult> {
     this.#refuseClosed('sendStart, sendEnd')
     this.#failures.rethrow()
-    const heap = new Heap(this.flavour)
-    add(heap)
-    const references = this.endpoints.map((_, substream) => ({ heap, substream }))
-    return this.#sender.sendOwn(references, false)
+    return this.#sender.sendControl(this.flavour, this.endpoints.length, add)
   }
 
   /**

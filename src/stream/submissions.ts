@@ -326,9 +326,7 @@ export class Submissions implements DriverClient {
     this.#settle(send, result, error)
     if (result) return
     this.unsentHeaps += error instanceof SendError ? error.outcome.failedHeaps.length : heaps
-    // That late heaps were left out was asked for.
-    const wanted = error instanceof SendError && error.outcome.failedHeaps.length === 0
-    if (promise && !wanted) this.onSendFailed(promise, error)
+    if (promise) this.onSendFailed(promise, error)
   }
 
   /** Resolves when everything submitted so far has settled, whatever its fate. */
