@@ -79,7 +79,7 @@ export {
 export type { StreamCounters } from './stats.js'
 export type { Batch, BatchOptions } from './stream/batch.js'
 export type { CloseOptions, CloseReport, SendOptions, StreamStats } from './stream/calls.js'
-export { IoThread, type IoThreadOptions } from './stream/io-thread.js'
+export { IoThread, type IoThreadOptions, type RealTime, type ThreadPriority } from './stream/io-thread.js'
 export { openStream } from './stream/open.js'
 export {
   type ConnectedSocketOptions,

@@ -1,4 +1,4 @@
-import { CPUS_RULE, cpusOf, PRIORITY_RULE, priorityOf, type ThreadPriority } from '../../ffi/placement.js'
+import { CPUS_RULE, cpusOf, PRIORITY_RULE, priorityOf, type RealTime, type ThreadPriority } from '../../ffi/placement.js'
 import { checkOptions, listOf, shown } from '../checks.js'
 import { IoThreadHandle } from '../engine/thread.js'
 import { ensure, INSPECT, type Inspection, inspected } from '../errors.js'
@@ -19,6 +19,8 @@ export interface IoThreadOptions {
    */
   priority?: ThreadPriority | `rr:${number}` | `fifo:${number}`
 }
+
+export type { RealTime, ThreadPriority }
 
 const OPTIONS = ['affinity', 'name', 'priority']
 const handles = new WeakMap<IoThread, IoThreadHandle>()
