@@ -7,7 +7,7 @@ import { nativeCallsWork } from './libc.js'
 import { NativeError } from './native-error.js'
 import { type RealTime, setRealTime } from './scheduling.js'
 
-export { MOST_CPUS }
+export { MOST_CPUS, type RealTime }
 
 /** A nice value, or a real-time priority. */
 export type ThreadPriority = number | RealTime

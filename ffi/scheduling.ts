@@ -6,6 +6,7 @@ import { NativeError } from './native-error.js'
 
 /** A real-time priority: before every thread without one, and before those of lower levels. */
 export interface RealTime {
+  /** 'rr' takes turns with its equals; 'fifo' runs until it waits. */
   readonly policy: 'fifo' | 'rr'
   /** 1 to 99. */
   readonly level: number

@@ -84,7 +84,7 @@ export type { NextTimestampOptions, StreamClock } from './stream/clock.js'
 export type { ClockTime } from './stream/clock-time.js'
 export type { StreamEventKind } from './stream/event-kinds.js'
 export type { EventFacts, EventOptions, StreamEvent } from './stream/events.js'
-export { IoThread, type IoThreadOptions } from './stream/io-thread.js'
+export { IoThread, type IoThreadOptions, type RealTime, type ThreadPriority } from './stream/io-thread.js'
 export type { Loop } from './stream/loop.js'
 export {
   LoopError,

@@ -49,7 +49,7 @@ export interface BatchConfig {
   /** Reserve room for sends in which the first heap of each substream carries the descriptors. */
   readonly inBandDescriptors: boolean
   /** Where its memory comes from first; ANY_NODE or undefined: nowhere in particular. */
-  readonly numaNode?: number
+  readonly numaNode?: number | undefined
 }
 
 export class BatchTemplate<T extends object = HeapViews, I extends string = string> implements Sendable {

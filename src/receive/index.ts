@@ -42,6 +42,7 @@ import { Received } from './received.js'
 import { Receiver } from './receiver.js'
 import { SESSION_BYTES, type SessionSummary } from './session.js'
 
+export type { RealTime, ThreadPriority } from '../../ffi/placement.js'
 export type { ReceiverMessages } from './channels.js'
 export {
   DEFAULT_DATAGRAM_BUFFER_BYTES,

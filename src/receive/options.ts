@@ -126,7 +126,7 @@ export interface ReceiverOptions {
    * 'fifo:10' or `{ policy: 'rr', level: 10 }`, levels 1 to 99. That takes CAP_SYS_NICE or a limit (RLIMIT_RTPRIO). Default: −10 where the
    * process may have it, else the process's.
    */
-  readonly priority?: number | { readonly policy: 'rr' | 'fifo'; readonly level: number } | `rr:${number}` | `fifo:${number}`
+  readonly priority?: ThreadPriority | `rr:${number}` | `fifo:${number}`
 }
 
 const KEYS: readonly string[] = [

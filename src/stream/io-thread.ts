@@ -1,4 +1,4 @@
-import { CPUS_RULE, cpusOf, PRIORITY_RULE, priorityOf } from '../../ffi/placement.js'
+import { CPUS_RULE, cpusOf, PRIORITY_RULE, priorityOf, type RealTime, type ThreadPriority } from '../../ffi/placement.js'
 import { checkOptions, listOf, shown } from '../checks.js'
 import { IoThreadHandle } from '../engine/thread.js'
 import { ensure, INSPECT, type Inspection, inspected } from '../errors.js'
@@ -17,8 +17,10 @@ export interface IoThreadOptions {
    * `{ policy: 'rr', level: 10 }`, levels 1 to 99 (sched(7)). A nice value below the process's own and a real-time priority take CAP_SYS_NICE.
    * Default: the process's.
    */
-  priority?: number | { readonly policy: 'rr' | 'fifo'; readonly level: number } | `rr:${number}` | `fifo:${number}`
+  priority?: ThreadPriority | `rr:${number}` | `fifo:${number}`
 }
+
+export type { RealTime, ThreadPriority }
 
 const OPTIONS = ['affinity', 'name', 'priority']
 const handles = new WeakMap<IoThread, IoThreadHandle>()
