@@ -32,6 +32,7 @@ const FILES = {
     'ffi/affinity.ts',
     'ffi/environment.ts',
     'ffi/load-at-exit.ts',
+    'ffi/placement.ts',
     'ffi/wait.ts',
     'src/backend/gather.ts',
     'src/backend/open.ts',
@@ -40,6 +41,7 @@ const FILES = {
     'src/engine/member.ts',
     'src/engine/protocol.ts',
     'src/net/interface.ts',
+    'src/net/numa.ts',
     'node_modules/valibot/dist/index.mjs',
   ],
   // The rest of sending.

@@ -46,7 +46,7 @@ export function partsOf({ backend, ring, options, emit, settled, beforeClaim, cl
   const flights = new Flights(ring.published)
   const interlude = new Interlude()
   const excuses = excusesOf(options.onError)
-  const retries = retriesOf({ backend, counters, flights, interlude, policies: options.onError ?? [], excuses })
+  const retries = retriesOf({ backend, accounts: ring.accounts, flights, interlude, policies: options.onError ?? [], excuses })
   const completions = new Completions(backend, counters, excuses, retries)
   const schedule = options.schedule && new Schedule(options.schedule, tai, clock)
   const pacer =

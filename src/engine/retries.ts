@@ -14,7 +14,7 @@
  */
 import { ERRNO } from '../../ffi/native-error.js'
 import { type Backend, CAUSE_FLUSHED, CAUSE_UNKNOWN, type PostResult } from '../backend/backend.js'
-import { COUNTER } from '../stats.js'
+import type { Accounts } from './accounts.js'
 import type { ErrorPolicy } from './contract.js'
 import { Flight, type Flights } from './flights.js'
 import type { Interlude } from './interlude.js'
@@ -51,7 +51,7 @@ class Substream {
 
 export interface RetryParts {
   readonly backend: Backend
-  readonly counters: Float64Array
+  readonly accounts: Pick<Accounts, 'add'>
   readonly flights: Flights
   readonly interlude: Interlude
   readonly policies: readonly ErrorPolicy[]
@@ -152,13 +152,13 @@ export class Retries {
   }
 
   #count(flight: Flight, first: number, end: number): void {
-    const { counters } = this.#parts
+    const { accounts } = this.#parts
     const { table } = flight.variant!.compiled
-    counters[COUNTER.packetsRetried]! += end - first
     flight.retried ??= new Uint8Array(table.heaps)
     for (let r = first; r < end; r++) {
       const heap = table.heap[r]!
-      counters[COUNTER.heapsRetried]! += 1 - flight.retried[heap]!
+      accounts.add(table.substream[r]!, 'packetsRetried', 1)
+      accounts.add(table.substream[r]!, 'heapsRetried', 1 - flight.retried[heap]!)
       flight.retried[heap] = 1
     }
   }

@@ -14,7 +14,7 @@ type Tree = ReadonlyMap<string, string>
 const OF_OTHERS = [
   /^(asm-generic|bits|infiniband|linux|net|netinet|rdma|sys)\/[\w-]+\.h$/,
   /^(capability|common_defines|errno|rdma_cma|sysexits|verbs)\.h$/,
-  /^(kernel|net|src\/unix)\/([\w-]+\/)?\w+\.c$/,
+  /^(kernel|mm|net|src\/unix)\/([\w-]+\/)?\w+\.c$/,
   /^(netkit|tun|veth)\.c$/,
   /^Documentation\/networking\//,
   /^index\.d\.ts$/, // koffi's

@@ -10,7 +10,7 @@ const text = (name: string): string => readFileSync(join(ROOT, name), 'utf8')
 const yaml = (name: string): any => YAML.parseDocument(text(name), { merge: true }).toJS()
 
 const WORKFLOWS = ['.github/workflows/ci.yml', '.github/workflows/publish.yml']
-const IMAGES = ['docker/Dockerfile', 'docker/Dockerfile.spead2', 'docker/compose.yaml', ...WORKFLOWS]
+const IMAGES = ['docker/Dockerfile', 'docker/Dockerfile.spead2', 'docker/compose.fleet.yaml', 'docker/compose.yaml', ...WORKFLOWS]
 
 test('actions are pinned by commit, with the version that it is', () => {
   const used = WORKFLOWS.flatMap((name) => [...text(name).matchAll(/uses: *(.*)$/gm)].map(([, action]) => action!))

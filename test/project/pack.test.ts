@@ -27,9 +27,9 @@ const FILES = [
  * Bytes that npm unpacks and packs. Two fifths are code, three tenths maps from it to the lines of the TypeScript, a tenth README's figure; the
  * rest are documents and declarations. More than this is a file that was not meant to go along: sources in the maps, say, are 1.8 MB.
  */
-const MOST_UNPACKED = 3_200_000
-const MOST_PACKED = 1_050_000
-const MOST_DECLARATIONS = 190_000
+const MOST_UNPACKED = 3_600_000
+const MOST_PACKED = 1_150_000
+const MOST_DECLARATIONS = 220_000
 
 /** Other compilers and settings: pack-types.test.ts. */
 const COMPILER_OPTIONS = { strict: true, module: 'nodenext', target: 'es2023', rootDir: '.', outDir: 'out', skipLibCheck: true }
@@ -87,7 +87,9 @@ describe('the packed package', { timeout: 120_000 }, () => {
       for (const source of map.sources) sources.add(join(dirname(name), source))
       expect({ name, sourcesContent: (map.sourcesContent ?? []).some(Boolean) }).toEqual({ name, sourcesContent: false })
     }
-    expect([...sources].filter((file) => !existsSync(join(ROOT, file)))).toEqual([])
+    // The bundler's own code for a package that calls require().
+    const ours = [...sources].filter((file) => !file.startsWith('builtin:'))
+    expect(ours.filter((file) => !existsSync(join(ROOT, file)))).toEqual([])
     const threads = ['src/engine/worker.ts', 'src/receive/receiver-worker.ts']
     expect([...sources]).toEqual(expect.arrayContaining(['ffi/libc.ts', 'src/cli/main.ts', ...threads]))
     const code = "import { parseRate } from 'speadcast'; try { parseRate('') } catch (error) { console.log(error.stack) }"

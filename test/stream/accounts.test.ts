@@ -1,7 +1,7 @@
 // stats() against what was sent: accounts of substreams are the stream's in sum, and are the packets that came out of it, whatever is sent, fails and
 // is cut off.
 import fc from 'fast-check'
-import { type BatchOutcome, type GroupMode, openStream, SendError, type Stream, type StreamStats } from 'speadcast'
+import { type BatchOutcome, type GroupMode, type OnError, openStream, SendError, type Stream, type StreamStats } from 'speadcast'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { ERRNO } from '#dist/ffi/native-error.js'
 import { fill, itemsOf, memoryStream, numberHeap, OUTLETS, openOutlet, type Packet, turn } from './support.js'
@@ -18,6 +18,8 @@ const SUMMED = [
   'packetsRetried',
   'udpBytes',
 ] as const
+
+const RETRY: OnError = { policy: 'retry', firstBackoffSeconds: 0.0001, mostBackoffSeconds: 0.001, forSeconds: 0.01 }
 
 const sum = (values: Iterable<number>): number => [...values].reduce((total, value) => total + value, 0)
 
@@ -73,18 +75,19 @@ describe('whatever is sent and fails', () => {
     faults: fc.array(fault, { maxLength: 3 }),
     calls: fc.array(call, { minLength: 1, maxLength: 12 }),
     end: fc.constantFrom('flush' as const, 'close' as const, 'destroy' as const),
+    onError: fc.array(fc.constantFrom<OnError>('fail', 'skip', RETRY), { minLength: 3, maxLength: 3 }),
   })
 
   test('the accounts of substreams are those of the packets', async () => {
     let heaps = 0
     await fc.assert(
-      fc.asyncProperty(run, async ({ packetSizeBytes, descriptors, memory, faults, calls, end }) => {
+      fc.asyncProperty(run, async ({ packetSizeBytes, descriptors, memory, faults, calls, end, onError }) => {
         const failAt = (row: number) => {
           const found = faults.find(({ every, at }) => row % every === at % every)
           return found && { errno: found.errno, how: found.how }
         }
         const to = '10.0.0.1+2:7148'
-        const stream = await memoryStream({ to, packetSizeBytes, descriptors, memory: { ...memory, failAt } })
+        const stream = await memoryStream({ to, packetSizeBytes, descriptors, onError, memory: { ...memory, failAt } })
         const told: Promise<{ heaps: number } | BatchOutcome>[] = []
         const note = (send: PromiseLike<{ heaps: number }>) =>
           told.push(Promise.resolve(send.then(undefined, (error) => (error instanceof SendError ? error.outcome : { heaps: 0 }))))

@@ -51,6 +51,7 @@ describe.for(OUTLETS)('%s', (kind) => {
     const evidence = kind === 'memory' || kind === 'pcap' ? 'written' : 'accepted'
     expect(await stream.send(batches[0]!)).toEqual({
       heaps: 2,
+      skippedHeaps: 0,
       packets: 2,
       payloadBytes: 200,
       firstCnt: 1,
