@@ -119,6 +119,8 @@ test.for(FILES)('%s: heap cnts of the pods never meet, and the arguments are opt
   expect(args).toContain(`--metrics=:${container.ports[0].containerPort}`)
   const deadline = Number(args.find((arg) => arg.startsWith('--deadline='))!.split('=')[1])
   expect(spec.template.spec.terminationGracePeriodSeconds).toBeGreaterThan(deadline)
+  const { stdout: help } = await run(['send', '--help'])
+  for (const arg of args.filter((each) => each.startsWith('--'))) expect(help).toContain(`${arg.split('=')[0]} `)
   // The same arguments, by a way that needs no network, no port and no clock, and few heaps.
   const local = args.filter(
     (arg) => !/^--(backend|interface|ttl|heaps|rate|forever|metrics|clock|sample-rate|start-at)\b/.test(arg),
