@@ -12,7 +12,7 @@ import { METRICS, type Subject } from './table.js'
 
 /**
  * A registry of prom-client, as far as it is used here. A `Registry` of your own prom-client is one.
- * @example metrics(stream, { registry: new Registry() })
+ * @example metrics(stream, { registry: register }) // import { register } from 'prom-client'
  */
 export interface MetricsRegistry {
   /** The content type of what `metrics` gives. */
@@ -32,7 +32,7 @@ export interface MetricsRegistry {
 export interface SourceOptions {
   /** The label `stream` or `receiver`. Default: the number of sources that were added before. */
   name?: string
-  /** Further labels of all its metrics, which should never change: each set of labels is a time series of its own. */
+  /** Further labels of all its metrics, which should never change: each set of labels is a time series of its own. Default: none. */
   labels?: Readonly<Record<string, string | number>>
   /**
    * Whether each substream has metrics of its own, or how many of them have, the first ones; `true` is 256. Each is about ten time series.
@@ -50,7 +50,7 @@ export interface MetricsOptions {
   registry?: MetricsRegistry
   /** Whether processor time, memory, descriptors and the lag of the event loop of this process are among them. Default false. */
   process?: boolean
-  /** Labels of all sources. */
+  /** Labels of all sources. Default: none. */
   labels?: SourceOptions['labels']
   /** As in `SourceOptions`, of all sources. Default false. */
   substreams?: SourceOptions['substreams']
@@ -93,7 +93,7 @@ export class StreamMetrics {
 
   /**
    * Gives all metrics of the registry as a text in Prometheus' format.
-   * @example response.setHeader('content-type', registry.contentType).end(await registry.metrics())
+   * @example new Response(await registry.metrics(), { headers: { 'content-type': registry.contentType } })
    */
   metrics(): Promise<string> {
     return this.registry.metrics()
@@ -143,7 +143,7 @@ export class StreamMetrics {
    * Gives the same metrics to a Meter of OpenTelemetry, as observable instruments; speadcast imports nothing for it. Histograms are left out,
    * because OpenTelemetry has no observable instrument for them. Returns a function that ends it.
    * @throws ERR_SPEADCAST_CONFIG for what is no Meter
-   * @example const stop = registry.observe(openTelemetry.metrics.getMeter('telescope'))
+   * @example const stop = registry.observe(meter) // metrics.getMeter('telescope') of @opentelemetry/api
    */
   observe(meter: MeterLike): () => void {
     return observe(meter, () => this.#read())

@@ -7,24 +7,30 @@ import { METRICS, type Metric } from './table.js'
 
 /**
  * Options of an instrument, as OpenTelemetry has them.
- * @example meter.createObservableGauge("x", { unit: "s" })
+ * @example const gauge = meter.createObservableGauge('x', { unit: 's' })
  */
 export interface InstrumentOptions {
-  /** One sentence about it. */
+  /** One sentence about it. Default: none. */
   readonly description?: string
-  /** A unit of UCUM. */
+  /** A unit of UCUM. Default: none. */
   readonly unit?: string
 }
 
-/** What a callback tells values to. */
+/**
+ * The one to whom a callback tells values.
+ * @example const observer: ObserverLike = { observe: (_instrument, value) => console.log(value) }
+ */
 export interface ObserverLike {
-  /** Tells a value of an instrument. */
+  /**
+   * Tells a value of an instrument.
+   * @example const tell = (observer: ObserverLike) => observer.observe({} as never, 1)
+   */
   observe(instrument: never, value: number, attributes?: Labels): void
 }
 
 /**
  * A Meter of `@opentelemetry/api`, as far as it is used here.
- * @example registry.observe(metrics.getMeter('telescope'))
+ * @example const stop = registry.observe(meter)
  */
 export interface MeterLike {
   /** Makes an instrument for what only rises. */

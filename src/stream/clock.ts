@@ -136,7 +136,7 @@ export class StreamClock {
   /**
    * Returns when a timestamp is due, as a Date: to the millisecond, and of all its wraps the one nearest to now.
    * @throws ERR_SPEADCAST_CONFIG
-   * @example stream.clock!.dateOf(result.timestamp).toISOString()
+   * @example stream.clock!.dateOf(stream.clock!.nextTimestamp()).toISOString()
    */
   dateOf(timestamp: number): Date {
     const { heapAddressBits: bits } = this.#flavour

@@ -1,7 +1,18 @@
-import { CPUS_RULE, cpusOf, PRIORITY_RULE, priorityOf, type RealTime, type ThreadPriority } from '../../ffi/placement.js'
+import { CPUS_RULE, cpusOf, PRIORITY_RULE, priorityOf } from '../../ffi/placement.js'
 import { checkOptions, listOf, shown } from '../checks.js'
 import { IoThreadHandle } from '../engine/thread.js'
 import { ensure, INSPECT, type Inspection, inspected } from '../errors.js'
+
+/** A real-time priority (sched(7)), with which a thread goes before all that have none. */
+export interface RealTime {
+  /** 'rr' shares the CPU with threads of the same level, 'fifo' keeps it. */
+  readonly policy: 'rr' | 'fifo'
+  /** 1 to 99; the higher goes first. */
+  readonly level: number
+}
+
+/** A nice value, −20 (first) to 19 (last), or a real-time priority. */
+export type ThreadPriority = number | RealTime
 
 /**
  * Options of `new IoThread`.
@@ -19,8 +30,6 @@ export interface IoThreadOptions {
    */
   priority?: ThreadPriority | `rr:${number}` | `fifo:${number}`
 }
-
-export type { RealTime, ThreadPriority }
 
 const OPTIONS = ['affinity', 'name', 'priority']
 const handles = new WeakMap<IoThread, IoThreadHandle>()

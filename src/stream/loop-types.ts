@@ -50,7 +50,7 @@ export interface SwapOptions {
    * The new window goes from the first heap on that has this timestamp or a later one. Default: as soon as possible, between two batches.
    */
   at?: number
-  /** As in `LoopOptions`, for the new window. */
+  /** As in `LoopOptions`, with its default, for the new window. */
   advance?: number
 }
 

@@ -44,7 +44,7 @@ const SENDERS: readonly BackendName[] = [...THREADED, 'dgram']
 /**
  * Opens a stream: resolves endpoints, chooses a backend, starts the sending side.
  * @throws (rejects) ERR_SPEADCAST_CONFIG, _ENDPOINT, _RESOLVE, _INTERFACE, _PACKET_SIZE, _HEAP_CNT, _BACKEND, _BUNDLED, _UNREACHABLE, _WORKER, _MEMORY,
- *   _NATIVE; the message says what to change
+ *   _CLOCK, _NATIVE; the message says what to change
  * @example await using stream = await openStream({ to: ['10.0.0.5:7148', '10.0.0.6:7148'], packetSizeBytes: 8972, rate: '4Gbps' })
  */
 export async function openStream<const Bits extends number = 48>(
