@@ -66,7 +66,10 @@ export class ServiceNotifier {
     }
   }
 
-  /** Closes its socket. */
+  /**
+   * Closes its socket.
+   * @example notifier.close()
+   */
   close(): void {
     this.#socket.close()
   }
