@@ -10,6 +10,9 @@ const CANNOT = [
   [/^(npm run acceptance|ssh)\b/, 'needs a card and a second host; test/acceptance runs it on the software NIC'],
   [/\bspeadcast bench\b.*\bagent\b/, 'needs a second host; test/cli runs it in two namespaces'],
   [/^nft\b/, "needs the reader's own firewall table"],
+  [/^curl\b/, 'asks a command that runs meanwhile; test/cli does so'],
+  [/--clock\b/, 'needs a host whose clock is kept in step; test/kernel runs it'],
+  [/--(main-cpu|io-cpu)\b/, 'needs the CPUs that it names; test/cli runs it'],
 ]
 
 /** The interfaces and addresses of the examples, which are in the network of lab.mjs and nowhere else. */
@@ -23,4 +26,8 @@ export function cannot(command, lab) {
 }
 
 /** Options that make a command shorter which takes a minute otherwise, to be put behind its own. */
-export const shorter = (command) => (/\bspeadcast bench\b/.test(command) ? ' --sizes 8KiB,1MiB --seconds 0.1 --repeats 1' : '')
+export function shorter(command) {
+  if (/\bspeadcast bench\b/.test(command)) return ' --sizes 8KiB,1MiB --seconds 0.1 --repeats 1'
+  if (/--forever\b|--seconds\b/.test(command)) return ' --seconds 2'
+  return /\bspeadcast recv\b.*--stops 0\b/.test(command) ? ' --timeout 2' : ''
+}
