@@ -8,7 +8,7 @@ import { IPV4, IPV6 } from './streams.mjs'
  */
 export const FAULTS = {
   refused: {
-    begin: ({ ground }) => ground.in('a', 'nft add rule inet soak out udp dport 7148-7150 counter drop'),
+    begin: ({ ground }) => ground.in('a', 'nft add rule inet soak out udp dport 7148-7154 counter drop'),
     end: ({ ground }) => ground.in('a', 'nft flush chain inet soak out'),
   },
   'link down': {

@@ -2,7 +2,7 @@
 // the samples that they should have, and its counters at the end.
 import { openReceiver } from 'speadcast/receive'
 import { Runs } from './ranges.mjs'
-import { HEAP_BYTES, STREAMS } from './streams.mjs'
+import { HEAP_BYTES, NUMBERS, STREAMS } from './streams.mjs'
 
 const tell = (line) => process.stdout.write(`${JSON.stringify({ at: Date.now(), ...line })}\n`)
 
@@ -13,7 +13,7 @@ async function run(name, { to }) {
     for await (const heap of receiver) {
       const n = Number(heap.items.get(0x1600).value)
       const samples = heap.items.get(0x3300).bytes
-      const right = samples.length === HEAP_BYTES && samples.every((value) => value === n % 251)
+      const right = samples.length === HEAP_BYTES && samples.every((value) => value === n % NUMBERS)
       runs.add(n, n + 1, heap.complete ? (right ? 'whole' : 'corrupt') : 'partial')
     }
     runs.flush()

@@ -1,10 +1,10 @@
 // The sending half of a soak, in a namespace of its own. It prints a line of JSON for each run of heaps with one fate, each sample of its
-// memory, and its end. Heap n of a stream has n as its timestamp, and samples that all have the number n mod 251.
+// memory, and its end. Heap n of a stream has n as its timestamp, and samples that all have the number n mod NUMBERS.
 import { readdirSync, readFileSync, writeSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ItemGroup, openStream, SendError } from 'speadcast'
 import { Runs } from './ranges.mjs'
-import { HEAP_BYTES, HEAPS_A_BATCH, PACKET_BYTES, STREAMS } from './streams.mjs'
+import { HEAP_BYTES, HEAPS_A_BATCH, NUMBERS, PACKET_BYTES, STREAMS } from './streams.mjs'
 
 const BATCHES = 4
 /** Standard output has V8's lines about collections, which are not to be cut by ours. */
@@ -21,8 +21,11 @@ process.on('SIGTERM', () => {
 })
 
 /** Sends until the end, and says what became of each heap. */
-async function run(name, { to, rateBytesPerSecond, options }) {
-  const stream = await openStream({ to, rate: rateBytesPerSecond, packetSizeBytes: PACKET_BYTES, descriptors: 'none', ...options })
+async function run(name, { to, rateBytesPerSecond, options, clock, loop }) {
+  const syncTime = Date.now() / 1000 + 1
+  const pace = clock ? { clock: { ...clock, syncTime, startAt: syncTime, unsynchronised: 'accept' } } : { rate: rateBytesPerSecond }
+  const stream = await openStream({ to, ...pace, packetSizeBytes: PACKET_BYTES, descriptors: 'none', ...options })
+  if (loop) return replay(name, stream)
   const batches = Array.from({ length: BATCHES }, () => stream.createBatch({ items, heaps: HEAPS_A_BATCH }))
   const fates = new Runs(({ from, to, word }) => tell({ kind: 'fate', stream: name, from, to, word }))
   // Promises settle in the order of sends.
@@ -41,7 +44,7 @@ async function run(name, { to, rateBytesPerSecond, options }) {
       await batch.free
       const first = n * HEAPS_A_BATCH
       batch.immediate('timestamp').setRamp(first, 1)
-      for (let j = 0; j < HEAPS_A_BATCH; j++) batch.heap(j).adc_samples.fill((first + j) % 251)
+      for (let j = 0; j < HEAPS_A_BATCH; j++) batch.heap(j).adc_samples.fill((first + j) % NUMBERS)
       counts.submitted += HEAPS_A_BATCH
       stream.send(batch).then(
         (result) => {
@@ -58,6 +61,24 @@ async function run(name, { to, rateBytesPerSecond, options }) {
     }
     await stream.flush()
     fates.flush()
+  }
+  return { ...counts, counts, done: sending() }
+}
+
+/** Sends a window over and over. Nobody hears of single heaps, so its account is compared in sum. */
+function replay(name, stream) {
+  const batch = stream.createBatch({ items, heaps: NUMBERS })
+  batch.immediate('timestamp').setRamp(0, 1)
+  for (let j = 0; j < NUMBERS; j++) batch.heap(j).adc_samples.fill(j)
+  const loop = stream.loop([batch])
+  const counts = { name, stream, errnos: new Map(), submitted: 0, settled: 0 }
+  const sending = async () => {
+    while (!ended) await sleep(100)
+    loop.stop()
+    const { heaps, failedHeaps, suspectHeaps } = await loop.done
+    counts.submitted = heaps + failedHeaps
+    counts.settled = counts.submitted
+    tell({ kind: 'loop', stream: name, sentHeaps: heaps, failedHeaps, suspectHeaps })
   }
   return { ...counts, counts, done: sending() }
 }

@@ -1,6 +1,6 @@
 // Compares what a soak's sender said with what its receiver got, and looks for anything that grew. Pure.
 import { spread } from './ranges.mjs'
-import { HEAP_BYTES, STREAMS } from './streams.mjs'
+import { HEAP_BYTES, NUMBERS, STREAMS } from './streams.mjs'
 
 /** Samples before this do not count, because V8 still compiles and its heaps still grow to their size. */
 const WARM_SECONDS = 30
@@ -36,6 +36,28 @@ function beforeSuspect(name, fates) {
     .reverse()
 }
 
+/** A loop's account beside what came. */
+function looped(name, lines, { submitted, stats }, gotten, wrong) {
+  const account = lines.sender.find(({ kind, stream }) => kind === 'loop' && stream === name)
+  const { sentHeaps, failedHeaps, suspectHeaps } = account
+  const got = spread(
+    lines.receiver.filter((line) => line.kind === 'got' && line.stream === name),
+    submitted,
+  )
+  const lost = sentHeaps - count(got, (word) => word === 'whole')
+  const { droppedByKernel } = gotten.stats
+  // Each time, some may have gone just before the evidence.
+  const late = Math.ceil((STREAMS[name].rateBytesPerSecond * LATE_SECONDS) / HEAP_BYTES) * Math.ceil(suspectHeaps / NUMBERS)
+  const say = (text) => wrong.push(`${name}: ${text}`)
+  if (lost > suspectHeaps + late + (droppedByKernel || 0))
+    say(`${lost} heaps reported sent did not come, and ${suspectHeaps} were suspect`)
+  if (lost < 0) say(`${-lost} heaps reported failed came whole`)
+  if (got.some((word) => word === 'corrupt' || word === 'twice')) say('heaps came twice, or with other samples')
+  if (stats.heapsSent !== sentHeaps || stats.heapsFailed !== failedHeaps)
+    say(`counters say ${stats.heapsSent} sent and ${stats.heapsFailed} failed, the loop ${sentHeaps} and ${failedHeaps}`)
+  return `${name}: ${sentHeaps} heaps sent (${suspectHeaps} suspect), ${failedHeaps} failed; not come: ${lost}; the receiver's socket dropped ${droppedByKernel}`
+}
+
 /** The fates of one stream's heaps beside what came of them. */
 function heaps(name, lines, wrong) {
   const end = lines.sender.find(({ kind, stream }) => kind === 'end' && stream === name)
@@ -44,6 +66,7 @@ function heaps(name, lines, wrong) {
     wrong.push(`${name}: the ${end ? 'receiver' : 'sender'} did not come to its end`)
     return `${name}: no report`
   }
+  if (STREAMS[name].loop) return looped(name, lines, end, gotten, wrong)
   const of = (list, kind) => list.filter((line) => line.kind === kind && line.stream === name)
   const fates = spread(of(lines.sender, 'fate'), end.submitted)
   const got = spread(of(lines.receiver, 'got'), end.submitted)
@@ -55,7 +78,7 @@ function heaps(name, lines, wrong) {
     trustedLost: count(fates, (fate, i) => fate === 'sent' && !came(i) && !late[i]),
     lateLost: count(fates, (fate, i) => fate === 'sent' && !came(i) && late[i]),
     suspectLost: count(fates, (fate, i) => fate === 'suspect' && !came(i)),
-    failedGot: count(fates, (fate, i) => (fate === 'failed' || fate === 'flushed' || fate === 'partial') && came(i)),
+    failedGot: count(fates, (fate, i) => ['failed', 'flushed', 'partial', 'skipped'].includes(fate) && came(i)),
     fateless: count(fates, (fate) => fate === '' || fate === 'twice'),
     twice: count(got, (word) => word === 'twice'),
     corrupt: count(got, (word) => word === 'corrupt'),
@@ -72,10 +95,12 @@ function heaps(name, lines, wrong) {
   if (n.corrupt > 0) say(`${n.corrupt} heaps came with other samples`)
   if (end.submitted !== end.settled) say(`${end.submitted} heaps were submitted and ${end.settled} settled`)
   if (end.stats.heapsSent !== n.sent) say(`counters say ${end.stats.heapsSent} heaps sent, their promises ${n.sent}`)
-  if (end.stats.heapsSent + end.stats.heapsFailed !== end.submitted)
-    say(`counters say ${end.stats.heapsSent} sent and ${end.stats.heapsFailed} failed of ${end.submitted}`)
+  if (end.stats.heapsSent + end.stats.heapsFailed + end.stats.heapsSkipped !== end.submitted)
+    say(
+      `counters say ${end.stats.heapsSent} sent, ${end.stats.heapsFailed} failed and ${end.stats.heapsSkipped} left out of ${end.submitted}`,
+    )
   return (
-    `${name}: ${end.submitted} heaps, ${n.sent} sent (${n.suspect} suspect), ${end.stats.heapsFailed} failed with ${JSON.stringify(end.errnos)}; ` +
+    `${name}: ${end.submitted} heaps, ${n.sent} sent (${n.suspect} suspect), ${end.stats.heapsFailed} failed with ${JSON.stringify(end.errnos)}, ${end.stats.heapsSkipped} left out; ` +
     `not come: ${n.trustedLost} trusted, ${n.lateLost} just before the evidence, ${n.suspectLost} suspect; the receiver's socket dropped ${droppedByKernel}`
   )
 }
@@ -112,7 +137,7 @@ export function verdict(lines, collections, how) {
   const samples = lines.sender.filter(({ kind }) => kind === 'sample')
   const warm = samples.filter(({ milliseconds }) => milliseconds > WARM_SECONDS * 1000)
   if (warm.length < 10) return { report: [...report, 'too short to tell of memory and rate'], wrong }
-  for (const name of Object.keys(STREAMS)) report.push(rate(name, warm, wrong))
+  for (const name of Object.keys(STREAMS)) if (STREAMS[name].keepsRate) report.push(rate(name, warm, wrong))
   const batches = (sample) => Object.values(sample.streams).reduce((sum, { stats }) => sum + stats.batches, 0)
   const growth = slope(warm.map((sample) => [batches(sample), sample.rssBytes]))
   if (growth > MOST_BYTES_A_BATCH) wrong.push(`memory grows by ${growth.toFixed(1)} bytes a batch`)
