@@ -165,8 +165,11 @@ test('a link-local address without its interface is a mistake in the arguments, 
   // ip(8) prints an empty object for each interface and each address that it leaves out.
   const shown: { addr_info?: { local?: string }[] }[] = JSON.parse(ns.ip('b', '-json -6 address show dev v1 scope link'))
   const peer = shown.flatMap(({ addr_info = [] }) => addr_info).find(({ local }) => local !== undefined)!.local
+  // The peer answers for its address once duplicate address detection is over, a second or two behind the link.
   for (const args of [[`[${peer}%v0]:7148`], [`[${peer}]:7148`, '--interface', 'v0']])
-    expect(await doctor(ns, args)).toMatchObject({ sends: true, problem: '', endpoints: [{ interface: 'v0', mtuBytes: 9000 }] })
+    await expect
+      .poll(() => doctor(ns, args), { timeout: 15_000, interval: 200 })
+      .toMatchObject({ sends: true, problem: '', endpoints: [{ interface: 'v0', mtuBytes: 9000 }] })
 })
 
 test('what the host is set to is told with a command for what is amiss, and fails nothing', async (ctx) => {
