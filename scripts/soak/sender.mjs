@@ -29,12 +29,13 @@ async function run(name, { to, rateBytesPerSecond, options, clock, loop }) {
   const batches = Array.from({ length: BATCHES }, () => stream.createBatch({ items, heaps: HEAPS_A_BATCH }))
   const fates = new Runs(({ from, to, word }) => tell({ kind: 'fate', stream: name, from, to, word }))
   // Promises settle in the order of sends.
-  const note = (first, outcome) => {
-    const { heaps, suspect } = outcome
-    if (!Array.isArray(heaps)) fates.add(first, first + heaps, suspect ? 'suspect' : 'sent')
-    else
-      for (const [j, status] of heaps.entries())
-        fates.add(first + j, first + j + 1, status === 'sent' && suspect ? 'suspect' : status)
+  const note = (first, { heaps, skipped, suspect }) => {
+    const leftOut = skipped?.heaps ?? []
+    const fateOf = (j) => (Array.isArray(heaps) ? heaps[j] : leftOut.includes(j) ? 'skipped' : 'sent')
+    for (let j = 0; j < HEAPS_A_BATCH; j++) {
+      const fate = fateOf(j)
+      fates.add(first + j, first + j + 1, fate === 'sent' && suspect ? 'suspect' : fate)
+    }
   }
   const errnos = new Map()
   const counts = { name, stream, submitted: 0, settled: 0, errnos }

@@ -8,14 +8,14 @@ export const IPV4 = { sender: '10.77.0.1', receiver: '10.77.0.2', other: '10.78.
 export const IPV6 = { sender: 'fd77::1', receiver: 'fd77::2', other: 'fd78::2', far: 'fd99::1' }
 
 /**
- * name → where it goes, and how. Rates are in bytes a second. `keepsRate`: its packets are compared with its rate; those that wait for an endpoint,
- * or are left out, are not counted when their time comes.
+ * name → where it goes, and how. Rates are in bytes a second. `keepsRate`: its packets are compared with its rate. Those that wait for a connection
+ * or an endpoint, or are left out, are not counted when their time comes.
  */
 export const STREAMS = {
   udp: { to: `${IPV4.far}:7148`, rateBytesPerSecond: 24e6, keepsRate: true },
   ipv6: { to: `[${IPV6.far}]:7149`, rateBytesPerSecond: 12e6, keepsRate: true },
   uring: { to: `${IPV4.far}:7150`, rateBytesPerSecond: 12e6, keepsRate: true, options: { udpPath: 'io_uring' } },
-  tcp: { to: `tcp://${IPV4.far}:7151`, rateBytesPerSecond: 8e6, keepsRate: true, options: { tcp: { reconnect: 'retry' } } },
+  tcp: { to: `tcp://${IPV4.far}:7151`, rateBytesPerSecond: 8e6, options: { tcp: { reconnect: 'retry' } } },
   retried: { to: `${IPV4.far}:7152`, rateBytesPerSecond: 6e6, options: { onError: 'retry' } },
   // A heap a millisecond.
   clock: {

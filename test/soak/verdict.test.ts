@@ -121,8 +121,8 @@ test.for<[what: string, change: (soak: Soak) => void, says: RegExp]>([
   ],
   [
     'a rate',
-    ({ lines }) => replace(lines.sender, 'sample', (line, i) => statsOf(line, { lagNanoseconds: i * 2e6 })),
-    /^udp: the rate is off by 0\.2/,
+    ({ lines }) => replace(lines.sender, 'sample', (line, i) => statsOf(line, { lagNanoseconds: i * 5e7 })),
+    /^udp: the rate is off by 5\.2/,
   ],
   ['memory', ({ lines }) => replace(lines.sender, 'sample', (_, i) => ({ rssBytes: 80e6 + i * 3e4 })), /^memory grows by/],
   [
