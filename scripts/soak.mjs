@@ -15,6 +15,8 @@ const { values } = parseArgs({
     seed: { type: 'string', default: String(Date.now() % 1e6) },
     /** Only these faults, by name, with commas between. */
     faults: { type: 'string', default: Object.keys(FAULTS).join() },
+    /** Others use the CPUs meanwhile: memory and rates are told, and not judged. */
+    beside: { type: 'boolean', default: false },
     /** Everything that both programs said. */
     log: { type: 'string' },
   },
@@ -93,7 +95,7 @@ receiver.child.kill('SIGTERM')
 how.receiver = await receiver.closed
 if (values.log) writeFileSync(values.log, JSON.stringify({ lines, collections: collections.join('') }))
 
-const { report, wrong } = verdict(lines, collections.join(''), how)
+const { report, wrong } = verdict(lines, collections.join(''), how, values.beside)
 console.log(
   `faults: ${Object.entries(counts)
     .map(([name, n]) => `${name} ${n}`)

@@ -8,5 +8,6 @@ export function verdict(
   lines: { readonly sender: readonly Line[]; readonly receiver: readonly Line[] },
   collections: string,
   how: Readonly<Record<string, number | string>>,
+  beside?: boolean,
 ): { readonly report: readonly string[]; readonly wrong: readonly string[] }
 export function majorCollections(text: string): ReadonlyMap<string, number>

@@ -131,19 +131,23 @@ function rate(name, samples, wrong) {
   )
 }
 
-/** @param collections V8's lines about collections (--trace-gc) */
-export function verdict(lines, collections, how) {
+/**
+ * @param collections V8's lines about collections (--trace-gc)
+ * @param beside whether others used the CPUs: memory and rates are told then, and not judged
+ */
+export function verdict(lines, collections, how, beside = false) {
   const wrong = []
+  const amiss = beside ? [] : wrong
   const report = []
   for (const [program, code] of Object.entries(how)) if (code !== 0) wrong.push(`the ${program} ended with ${code}`)
   for (const name of Object.keys(STREAMS)) report.push(heaps(name, lines, wrong))
   const samples = lines.sender.filter(({ kind }) => kind === 'sample')
   const warm = samples.filter(({ milliseconds }) => milliseconds > WARM_SECONDS * 1000)
   if (warm.length < 10) return { report: [...report, 'too short to tell of memory and rate'], wrong }
-  for (const name of Object.keys(STREAMS)) if (STREAMS[name].keepsRate) report.push(rate(name, warm, wrong))
+  for (const name of Object.keys(STREAMS)) if (STREAMS[name].keepsRate) report.push(rate(name, warm, amiss))
   const batches = (sample) => Object.values(sample.streams).reduce((sum, { stats }) => sum + stats.batches, 0)
   const growth = slope(warm.map((sample) => [batches(sample), sample.rssBytes]))
-  if (growth > MOST_BYTES_A_BATCH) wrong.push(`memory grows by ${growth.toFixed(1)} bytes a batch`)
+  if (growth > MOST_BYTES_A_BATCH) amiss.push(`memory grows by ${growth.toFixed(1)} bytes a batch`)
   report.push(
     `memory: ${growth.toFixed(2)} bytes a batch over ${batches(warm.at(-1)) - batches(warm[0])} batches, ${(warm[0].rssBytes / 1e6).toFixed(1)} → ${(warm.at(-1).rssBytes / 1e6).toFixed(1)} MB of RSS`,
   )
@@ -156,7 +160,7 @@ export function verdict(lines, collections, how) {
     const half = warm.length >> 1
     const [before, after] = [most(warm.slice(0, half)), most(warm.slice(half))]
     report.push(`${what}: at most ${before} in the first half, ${after} in the second`)
-    if (after > before + slack) wrong.push(`${what} grew from ${before} to ${after}`)
+    if (after > before + slack) amiss.push(`${what} grew from ${before} to ${after}`)
   }
   const major = majorCollections(collections)
   report.push(`major collections after ${WARM_SECONDS} s by isolate: ${[...major.values()].join(', ') || 'none'}`)
