@@ -133,7 +133,7 @@ function rate(name, samples, wrong) {
 
 /**
  * @param collections V8's lines about collections (--trace-gc)
- * @param beside whether others used the CPUs: memory and rates are told then, and not judged
+ * @param beside whether others used the CPUs: memory, collections and rates are told then, and not judged
  */
 export function verdict(lines, collections, how, beside = false) {
   const wrong = []
@@ -165,7 +165,7 @@ export function verdict(lines, collections, how, beside = false) {
   const major = majorCollections(collections)
   report.push(`major collections after ${WARM_SECONDS} s by isolate: ${[...major.values()].join(', ') || 'none'}`)
   // The main thread collects for each sample. Every other isolate is an I/O thread's.
-  if (major.size > 1) wrong.push(`an I/O thread had a major collection after ${WARM_SECONDS} s`)
+  if (major.size > 1) amiss.push(`an I/O thread had a major collection after ${WARM_SECONDS} s`)
   return { report, wrong }
 }
 
