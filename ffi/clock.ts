@@ -64,7 +64,7 @@ export class TaiClock {
   }
 }
 
-/** Of this thread, for good. */
+/** This thread keeps it for good. */
 let scratch: Scratch | undefined
 
 function gettime(clock: number): void {

@@ -14,7 +14,7 @@ export type ThreadPriority = number | RealTime
 
 const MOST_LEVEL = 99
 
-/** What a priority must be. */
+/** The rule for priorities, as errors say it. */
 export const PRIORITY_RULE =
   'it must be a nice value (a whole number from −20 to 19) or a real-time priority ' +
   `('rr:10' or 'fifo:10', or { policy: 'rr', level: 10 }; levels from 1 to ${MOST_LEVEL})`

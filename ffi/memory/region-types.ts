@@ -1,4 +1,4 @@
-/** What a region is asked for, and what another isolate needs to find it. Types only. */
+/** Types: the options of a region, and the handle by which another isolate finds it. */
 import type { RegionFile } from './region-file.js'
 
 /** Describes memory so that another isolate of this process can attach it. Plain data: it survives postMessage. */

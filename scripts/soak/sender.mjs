@@ -88,7 +88,7 @@ const runs = []
 for (const [name, settings] of Object.entries(STREAMS)) runs.push(await run(name, settings))
 tell({ kind: 'open' })
 
-/** What may not grow, and what went by then. */
+/** Measures that may not grow, and the counters of that moment. */
 function sample() {
   globalThis.gc()
   return {

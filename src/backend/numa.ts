@@ -12,7 +12,7 @@ import type { StateWords } from './states.js'
 export interface NumaPlace {
   /** ANY_NODE where they are not bound. */
   readonly node: number
-  /** What the stream tells of it; nothing on a machine of one node. */
+  /** The states in which the stream tells of it; none on a machine of one node. */
   readonly states: Pick<StateWords, 'numaNode' | 'numaNodeReason'>
 }
 

@@ -14,6 +14,7 @@ import { Histogram } from '#dist/src/histogram.js'
 import { Item, ItemGroup, makeFlavour } from '#dist/src/spead/index.js'
 import { COUNTER, type CounterName } from '#dist/src/stats.js'
 import { settlementOf, steppedRig } from '../support/engine-rig.js'
+import { randomOf } from '../support/random.js'
 
 /** Ten thousand take a minute: SPEADCAST_CHAOS_ROUNDS=10000 npm test -- test/engine/chaos.test.ts. */
 const ROUNDS = Number(process.env.SPEADCAST_CHAOS_ROUNDS ?? (process.env.CI === 'true' ? 2000 : 300))
@@ -28,17 +29,6 @@ const FLAVOUR = makeFlavour({ heapAddressBits: 48, bugCompat: 0 })
 const ITEMS = new ItemGroup()
 ITEMS.add(new Item({ id: 0x1600, name: 'timestamp', format: [['u', 48]], shape: [] }))
 ITEMS.add(new Item({ id: 0x3300, name: 'samples', dtype: '|i1', shape: [600] }))
-
-/** mulberry32: a small generator of which the same seed gives the same numbers. */
-function randomOf(seed: number): () => number {
-  let a = seed
-  return () => {
-    a = (a + 0x6d2b79f5) | 0
-    let t = Math.imul(a ^ (a >>> 15), 1 | a)
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
-  }
-}
 
 /** TAI beside the test's clock, which is `zero` nanoseconds behind the synchronisation. */
 class VirtualTai implements TaiReading {

@@ -10,23 +10,13 @@ import type { HeapStatus, OutcomeMessage } from '#dist/src/engine/outcome.js'
 import * as R from '#dist/src/engine/ring.js'
 import { COUNTER } from '#dist/src/stats.js'
 import { cntOf, rawHeap, settlementOf, steppedRig, submitSequence } from '../support/engine-rig.js'
+import { randomOf } from '../support/random.js'
 
 /** A thousand take some seconds: they are for .ci/run and SPEADCAST_TEST_ALL=1 npm test. */
 const ALL = process.env.CI === 'true' || process.env.SPEADCAST_TEST_ALL === '1'
 const ROUNDS = ALL ? 1000 : 250
 const SUBSTREAMS = 4
 const ERRNOS = [ERRNO.EPERM, ERRNO.EHOSTUNREACH, ERRNO.ENOBUFS, ERRNO.EFAULT, ERRNO.ENETUNREACH] as const
-
-/** mulberry32: a small generator of which the same seed gives the same numbers. */
-function randomOf(seed: number): () => number {
-  let a = seed
-  return () => {
-    a = (a + 0x6d2b79f5) | 0
-    let t = Math.imul(a ^ (a >>> 15), 1 | a)
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
-  }
-}
 
 function policyOf(random: () => number): ErrorPolicy {
   const skips = random() < 0.4
