@@ -61,7 +61,8 @@ for (const batch of batches)
     batch.immediate('digitiser_status')[j] = saturated > 0 ? saturated * 2 ** 32 + 2 : 0
   }
 
-const firstTimestamp = stream.clock!.nextTimestamp()
+// The first time is an even one, for the groups.
+const firstTimestamp = stream.clock!.nextTimestamp({ period: 2 * heapSamples })
 const checked = check()
 const start = performance.now()
 const sends = Math.ceil((Number(seconds) * sampleRateHz) / (batchTimes * heapSamples))
