@@ -12,6 +12,7 @@ import { AF_INET, AF_INET6, OPT, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCKADDR_IN, SOCKA
 import { checkCall, errno, libc } from '../libc.js'
 import { orRelease } from '../memory/region.js'
 import { Scratch } from '../memory/scratch.js'
+import { NativeError } from '../native-error.js'
 
 export interface SocketAddress {
   readonly family: 4 | 6
@@ -103,14 +104,12 @@ export class InetSocket {
     return libc().setsockopt(this.fd, option[0], option[1], this.scratch.address, 4) < 0 ? errno() : 0
   }
 
+  /** Allocates nothing, because a stream in trouble asks for SO_ERROR thousands of times a second. */
   getOption(option: readonly [number, number]): number {
     this.scratch.i32[0] = 0
     this.scratch.i32[2] = 4
-    checkCall(
-      'getsockopt',
-      libc().getsockopt(this.fd, option[0], option[1], this.scratch.address, this.scratch.address + 8),
-      optionName(option),
-    )
+    if (libc().getsockopt(this.fd, option[0], option[1], this.scratch.address, this.scratch.address + 8) < 0)
+      throw new NativeError('getsockopt', errno(), optionName(option))
     return this.scratch.i32[0]!
   }
 

@@ -106,7 +106,8 @@ function sample() {
 const done = Promise.all(runs.map((each) => each.done))
 while (!ended) {
   await sleep(1000)
-  tell(sample())
+  // Nothing is sent any more behind the end, and the counters say so only when there is something to send again.
+  if (!ended) tell(sample())
 }
 await done
 for (const { name, stream, counts } of runs) {

@@ -10,4 +10,4 @@ export function verdict(
   how: Readonly<Record<string, number | string>>,
   beside?: boolean,
 ): { readonly report: readonly string[]; readonly wrong: readonly string[] }
-export function majorCollections(text: string): ReadonlyMap<string, number>
+export function majorCollections(text: string, until: number): ReadonlyMap<string, number>

@@ -8,6 +8,10 @@ const MOST_BYTES_A_BATCH = 10
 const MOST_RATE_ERROR = 0.001
 /** A time without work is counted when it is over, so each end of the measurement may be off by one. */
 const ENDS_SECONDS = 0.5
+/** While a stream waits for a neighbour its lag is as of the last post, so the measurement begins and ends behind a second in which it ran. */
+const STEADY = 0.02
+/** The kernel drops what it coalesced (UDP_GRO, 64 KiB at most) whole, and counts it as one. */
+const HEAPS_A_DROP = Math.ceil((64 << 10) / HEAP_BYTES) + 1
 
 /** Growth of y by x, by least squares. */
 export function slope(points) {
@@ -51,7 +55,7 @@ function looped(name, lines, { submitted, stats }, gotten, wrong) {
   // Each time, some may have gone just before the evidence.
   const late = Math.ceil((STREAMS[name].rateBytesPerSecond * LATE_SECONDS) / HEAP_BYTES) * Math.ceil(suspectHeaps / NUMBERS)
   const say = (text) => wrong.push(`${name}: ${text}`)
-  if (lost > suspectHeaps + late + (droppedByKernel || 0))
+  if (lost > suspectHeaps + late + (droppedByKernel || 0) * HEAPS_A_DROP)
     say(`${lost} heaps reported sent did not come, and ${suspectHeaps} were suspect`)
   if (lost < 0) say(`${-lost} heaps reported failed came whole`)
   if (got.some((word) => word === 'corrupt' || word === 'twice')) say('heaps came twice, or with other samples')
@@ -89,7 +93,7 @@ function heaps(name, lines, wrong) {
   }
   const say = (text) => wrong.push(`${name}: ${text}`)
   // The receiver's socket was full: its own count says how much that explains.
-  if (n.trustedLost > (droppedByKernel || 0))
+  if (n.trustedLost > (droppedByKernel || 0) * HEAPS_A_DROP)
     say(`${n.trustedLost} heaps reported sent did not come, and none of their batches is suspect`)
   if (n.failedGot > 0 && !tcp) say(`${n.failedGot} heaps reported failed came whole`)
   if (n.fateless > 0) say(`${n.fateless} heaps have no fate, or two`)
@@ -112,7 +116,7 @@ function heaps(name, lines, wrong) {
  * time less the lag and what the limiter says it gave up, to another.
  */
 function rate(name, samples, wrong) {
-  const places = [samples[0], samples.at(-1)].map(({ milliseconds, streams }) => {
+  const places = samples.map(({ milliseconds, streams }) => {
     const { packets, packetsFailed, udpBytes, givenUpNanoseconds, lagNanoseconds } = streams[name].stats
     return {
       bytes: (packets + packetsFailed) * (udpBytes / packets),
@@ -120,8 +124,11 @@ function rate(name, samples, wrong) {
       givenUp: givenUpNanoseconds / 1e9,
     }
   })
-  const [first, last] = places
-  const error = (last.bytes - first.bytes) / (last.seconds - first.seconds) / STREAMS[name].rateBytesPerSecond - 1
+  const errorOf = (from, to) => (to.bytes - from.bytes) / (to.seconds - from.seconds) / STREAMS[name].rateBytesPerSecond - 1
+  const steady = places.filter((place, i) => i > 0 && Math.abs(errorOf(places[i - 1], place)) < STEADY)
+  const ends = steady.length > 1 ? steady : places
+  const [first, last] = [ends[0], ends.at(-1)]
+  const error = errorOf(first, last)
   if (!(Math.abs(error) <= MOST_RATE_ERROR + ENDS_SECONDS / (last.seconds - first.seconds)))
     wrong.push(`${name}: the rate is off by ${(error * 100).toFixed(3)} %`)
   const { greatestLagNanoseconds } = samples.at(-1).streams[name].stats
@@ -162,17 +169,18 @@ export function verdict(lines, collections, how, beside = false) {
     report.push(`${what}: at most ${before} in the first half, ${after} in the second`)
     if (after > before + slack) amiss.push(`${what} grew from ${before} to ${after}`)
   }
-  const major = majorCollections(collections)
+  // A thread whose streams are closed gives memory back.
+  const major = majorCollections(collections, warm.at(-1).milliseconds - 1000)
   report.push(`major collections after ${WARM_SECONDS} s by isolate: ${[...major.values()].join(', ') || 'none'}`)
   // The main thread collects for each sample. Every other isolate is an I/O thread's.
   if (major.size > 1) amiss.push(`an I/O thread had a major collection after ${WARM_SECONDS} s`)
   return { report, wrong }
 }
 
-/** Isolate → Mark-Compact collections behind the warm-up: `[pid:isolate]   1234 ms: Mark-Compact …`. */
-export function majorCollections(text) {
+/** Isolate → Mark-Compact collections from the warm-up until then: `[pid:isolate]   1234 ms: Mark-Compact …`. Milliseconds of an isolate's life. */
+export function majorCollections(text, until) {
   const counts = new Map()
   for (const [, isolate, milliseconds] of text.matchAll(/^\[\d+:(0x[\da-f]+)\]\s+(\d+) ms: Mark-Compact/gm))
-    if (Number(milliseconds) > WARM_SECONDS * 1000) counts.set(isolate, (counts.get(isolate) ?? 0) + 1)
+    if (milliseconds > WARM_SECONDS * 1000 && milliseconds < until) counts.set(isolate, (counts.get(isolate) ?? 0) + 1)
   return counts
 }

@@ -55,7 +55,7 @@ export class Flight {
       if (excuses?.[substream[r]!]) log.excuse(heap[r]!)
       if (cause === CAUSE_FLUSHED) log.flush(r, heap[r]!)
       else if (cause === CAUSE_UNKNOWN) log.lose(r, heap[r]!)
-      else log.fail(r, heap[r]!, substream[r]!, cause, () => backend.explain(cause, substream[r]!, udpBytes[r]!))
+      else if (log.fail(r, heap[r]!, substream[r]!, cause)) log.explain(backend.explain(cause, substream[r]!, udpBytes[r]!))
     }
     return log.packets - before
   }
@@ -64,7 +64,7 @@ export class Flight {
   skip(end: number, why: string): void {
     const { heap, substream } = this.variant!.compiled.table
     const log = this.#logged()
-    for (let r = this.rowsPosted; r < end; r++) log.skip(r, heap[r]!, substream[r]!, CAUSE_LATE, why)
+    for (let r = this.rowsPosted; r < end; r++) if (log.skip(r, heap[r]!, substream[r]!, CAUSE_LATE)) log.explain(why)
     this.rowsCompleted += end - this.rowsPosted
     this.rowsPosted = end
   }
@@ -73,7 +73,7 @@ export class Flight {
   refuse({ errno, message }: Refusal): void {
     const { heap, substream } = this.variant!.compiled.table
     const log = this.#logged()
-    for (let r = 0; r < this.rows; r++) log.fail(r, heap[r]!, substream[r]!, errno, () => message)
+    for (let r = 0; r < this.rows; r++) if (log.fail(r, heap[r]!, substream[r]!, errno)) log.explain(message)
   }
 }
 

@@ -290,11 +290,10 @@ export class IoLoop {
       timeout = Math.min(timeout, member.engine.retryAt - now)
       if (member.waitsFor !== NEXT_WHEN_WRITABLE) member.asleep = true
       if (member.waitsFor !== NEXT_IDLE && member.backend.arm?.() === false) busy = true
-      for (const { fd, events } of member.backend.waitSet(member.waitsFor === NEXT_WHEN_WRITABLE)) {
-        poll.add(fd, events)
-        count++
-        member.descriptors++
-      }
+      const waitSet = member.backend.waitSet(member.waitsFor === NEXT_WHEN_WRITABLE)
+      for (let k = 0; k < waitSet.length; k++) poll.add(waitSet[k]!.fd, waitSet[k]!.events)
+      count += waitSet.length
+      member.descriptors = waitSet.length
     }
     // A submission from here on finds a sleeper, and writes the eventfd.
     for (let i = 0; i < members.length && !busy; i++) {

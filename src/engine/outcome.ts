@@ -43,14 +43,25 @@ export interface OutcomeMessage {
   readonly packetsUnsent: number
 }
 
-/** Failed packets of one batch, counted per heap. Allocated at a batch's first failure. */
+interface Cause {
+  readonly substream: number
+  readonly errno: number
+  packets: number
+  message: string
+  /** Another one of the same substream. */
+  readonly next: Cause | undefined
+}
+
+/** Failed packets of one batch, counted per heap. Allocated at a batch's first failure; a packet allocates only if its cause is a new one. */
 export class FailureLog {
   readonly #failed: Uint32Array
   readonly #flushed: Uint32Array
   readonly #lost: Uint32Array
   /** Those of them that do not fail the send. */
   readonly #excused: Uint32Array
-  readonly #causes = new Map<string, { substream: number; errno: number; packets: number; message: string }>()
+  /** By substream, the latest first. */
+  readonly #causes = new Map<number, Cause>()
+  #last: Cause | undefined
   readonly #skipped: Uint32Array
   /** ROW_… of each row. */
   readonly rows: Uint8Array
@@ -63,23 +74,49 @@ export class FailureLog {
     this.#lost = new Uint32Array(heaps)
     this.#excused = new Uint32Array(heaps)
   }
-  fail(row: number, heap: number, substream: number, errno: number, explain: () => string): void {
+  /** True if nothing has failed for this reason yet: explain() is to be called next. */
+  fail(row: number, heap: number, substream: number, errno: number): boolean {
     this.rows[row] = ROW_FAILED
     this.#failed[heap]!++
     this.packets++
-    this.#note(substream, errno, explain)
+    return this.#note(substream, errno)
   }
-  #note(substream: number, errno: number, explain: () => string): void {
-    const key = `${substream} ${errno}`
-    const cause = this.#causes.get(key)
-    if (cause) cause.packets++
-    else this.#causes.set(key, { substream, errno, packets: 1, message: printable(explain()) })
+  #note(substream: number, errno: number): boolean {
+    let cause = this.#last
+    if (cause?.substream !== substream || cause.errno !== errno) {
+      const latest = this.#causes.get(substream)
+      for (cause = latest; cause && cause.errno !== errno; cause = cause.next);
+      if (!cause) {
+        this.#last = { substream, errno, packets: 1, message: '', next: latest }
+        this.#causes.set(substream, this.#last)
+        return true
+      }
+      this.#last = cause
+    }
+    cause.packets++
+    return false
   }
-  /** Left out, which is no failure. */
-  skip(row: number, heap: number, substream: number, cause: number, message: string): void {
+  /** Says what happened to the packet that was noted last, and what helps. */
+  explain(message: string): void {
+    this.#last!.message = printable(message)
+  }
+  /** Left out, which is no failure. True as of fail(). */
+  skip(row: number, heap: number, substream: number, cause: number): boolean {
     this.rows[row] = ROW_SKIPPED
     this.#skipped[heap]!++
-    this.#note(substream, cause, () => message)
+    return this.#note(substream, cause)
+  }
+  /** No spread of objects: V8 puts what that makes where only major collections free it. */
+  #allCauses(nameOf: (errno: number) => string): SubstreamCause[] {
+    const all: SubstreamCause[] = []
+    for (const latest of this.#causes.values()) {
+      const at = all.length
+      for (let cause: Cause | undefined = latest; cause; cause = cause.next) {
+        const { substream, errno, packets, message } = cause
+        all.splice(at, 0, { substream, errno, errnoName: nameOf(errno), packets, message })
+      }
+    }
+    return all
   }
   /** The packet that is noted next does not fail the send. */
   excuse(heap: number): void {
@@ -118,7 +155,7 @@ export class FailureLog {
       type: 'outcome',
       submission,
       heaps,
-      causes: [...this.#causes.values()].map((cause) => ({ ...cause, errnoName: errnoName(cause.errno) })),
+      causes: this.#allCauses(errnoName),
       packetsUnsent: this.packets + this.#skipped.reduce((sum, packets) => sum + packets, 0),
     }
   }
