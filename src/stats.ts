@@ -41,7 +41,7 @@ export interface StreamCounters {
   readonly portUnreachable: number
   /** How long the rate limiter slept. The counters below are its own too: 0 where there is no rate, or the device keeps it. */
   readonly pacedNanoseconds: number
-  /** How long after it was due the last post went. Not a counter: it falls again. */
+  /** How long after it was due the last post went, or was refused for now: it is tried again. Not a counter: it falls again. */
   readonly lagNanoseconds: number
   /** The longest such delay so far. */
   readonly greatestLagNanoseconds: number

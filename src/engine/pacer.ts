@@ -263,18 +263,21 @@ export class Pacer {
 
   #take({ bytesBefore, nanosecondsBefore }: Variant, from: number, to: number, now: number, after: number): void {
     const limiter = this.#limiter
-    const counters = this.#counters
     const { due } = limiter
-    const lag = Math.max(0, limiter.lag(now))
-    counters[COUNTER.lagNanoseconds] = lag
-    counters[COUNTER.bytesBehind] = Math.round((lag * this.#rate) / 1e9)
-    if (lag > counters[COUNTER.greatestLagNanoseconds]!) counters[COUNTER.greatestLagNanoseconds] = lag
+    this.#noteLag(Math.max(0, limiter.lag(now)))
     const bytes = bytesBefore[to]! - bytesBefore[from]!
     this.#burstLeft -= bytes
     const nanoseconds = nanosecondsBefore ? nanosecondsBefore[to]! - nanosecondsBefore[from]! : (bytes * 1e9) / this.#rate
     const left = limiter.charge(bytes, nanoseconds, now, after, this.#lateNanoseconds)
     this.#lateNanoseconds = 0
     if (this.#schedule) this.#noteError(left - due)
+  }
+
+  #noteLag(lag: number): void {
+    const counters = this.#counters
+    counters[COUNTER.lagNanoseconds] = lag
+    counters[COUNTER.bytesBehind] = Math.round((lag * this.#rate) / 1e9)
+    if (lag > counters[COUNTER.greatestLagNanoseconds]!) counters[COUNTER.greatestLagNanoseconds] = lag
   }
 
   #noteError(error: number): void {
@@ -285,8 +288,10 @@ export class Pacer {
     this.#errors!.record(size)
   }
 
-  /** The backend took no more for now. */
+  /** The backend took no more for now. What waits grows late meanwhile. */
   refused(now: number): void {
     if (this.#refusedSince < 0) this.#refusedSince = now
+    const lag = this.#limiter.lag(now)
+    if (lag > 0) this.#noteLag(lag)
   }
 }

@@ -30,7 +30,7 @@ interface Sends {
   readonly late?: (i: number) => number
   /** How long before the packets of post i leave. */
   readonly held?: (i: number) => number
-  readonly failAt?: (row: number, now: number) => Fault | undefined
+  readonly failAt?: (row: number, now: number, count: (name: CounterName) => number) => Fault | undefined
   readonly refuse?: boolean
 }
 
@@ -44,11 +44,12 @@ function send({ options, packets, rates, messageRows = 1, gaps = [], late = () =
       keepPackets: false,
       failAt(row) {
         posts.push({ at: r.clock, bytes: bytesOf[rows++ % bytesOf.length]! })
-        return failAt?.(row, r.clock)
+        return failAt?.(row, r.clock, count)
       },
     },
     { rateBytesPerSecond: RATE, burstBytes: 10_000, ...options },
   )
+  const count = (name: CounterName): number => r.ring.counters[COUNTER[name]]!
   const cuts: number[] = []
   let turn = 0
   const { post, compile } = r.backend
@@ -94,7 +95,6 @@ function send({ options, packets, rates, messageRows = 1, gaps = [], late = () =
       r.submit(1, prepared)
     } else if (next !== NEXT_STEP_NOW) r.clock += 1000
   }
-  const count = (name: CounterName): number => r.ring.counters[COUNTER[name]]!
   return { posts, start, wakeups, count, cuts, end: r.clock, deadlines }
 }
 
@@ -309,6 +309,24 @@ describe('what cannot be sent takes its time too', () => {
     expect(count('refusedNanoseconds')).toBeGreaterThanOrEqual(2e6 - 10_000)
     expect(count('refusedNanoseconds')).toBeLessThan(3e6)
     expect(taken.at(-10)!.at - posts[0]!.at).toBeCloseTo(19_990 * PACKET, 0)
+  })
+
+  test('the lag grows while the kernel has no room, and is 0 again when that is made up for', () => {
+    const refused: { readonly late: number; readonly told: number }[] = []
+    const { count } = send({
+      packets: equal(20_000),
+      options: { burstRateRatio: 1.25 },
+      failAt(_, now, count) {
+        if (now < OUTAGE.from || now >= OUTAGE.to) return undefined
+        refused.push({ late: now - OUTAGE.from, told: count('lagNanoseconds') })
+        return { errno: 105, how: 'again' }
+      },
+    })
+    expect(refused.length).toBeGreaterThan(3)
+    // Each refusal is told by the next one; half a burst may be due.
+    for (const [i, { told }] of refused.slice(1).entries()) expect(told).toBeGreaterThanOrEqual(refused[i]!.late - 10_000)
+    expect(count('greatestLagNanoseconds')).toBeGreaterThan(OUTAGE.to - OUTAGE.from - 10_000)
+    expect(count('lagNanoseconds')).toBeLessThan(20_000)
   })
 })
 
