@@ -50,9 +50,9 @@ export const DEFAULTS = {
 export interface OnErrorOptions {
   /** 'fail', 'skip' or 'retry', as `StreamOptions.onError` has them. The other options are of 'retry'. */
   policy: 'fail' | 'skip' | 'retry'
-  /** The pause before a refused packet is posted again; each further one is twice as long. Default 0.001. */
+  /** The pause before a refused packet is posted again, from 0.00001 to 3600; each further one is twice as long. Default 0.001. */
   firstBackoffSeconds?: number
-  /** The longest pause. Default 0.25. */
+  /** The longest pause, from `firstBackoffSeconds` to 3600. Default 0.25. */
   mostBackoffSeconds?: number
   /**
    * How long to go on after the last packet that got through; Infinity: for ever. All heaps that wait fail then, and later packets are posted
