@@ -299,7 +299,7 @@ export interface StreamOptions<Bits extends number = number> {
   /** The observation clock: timestamps say when heaps are due, instead of a rate. Heaps then go in batches. Linux only. Default: none. */
   clock?: StreamClockOptions
   /**
-   * Tells of a 'lag' event (`stream.events`) when packets go later than this after they were due, and again when they are late by less than half
+   * Tells of a 'lag' event (`stream.events`) when packets go later than this after they were due, and again when they are late by at most half
    * of it. For streams whose rate this program keeps. It is looked at whenever a send settles and 10 times a second, and only while somebody
    * listens. Default: nobody is told.
    */
