@@ -117,7 +117,10 @@ export interface SubstreamStats
 export interface StreamHistograms {
   /** How long sends took from the call until the sending thread settled them. Your promise resolves when its thread looks next. */
   readonly batchLatencyNanoseconds: Distribution
-  /** How late posts went at the stream's rate: each value of `lagNanoseconds`. Empty where there is no rate, or the device keeps it. */
+  /**
+   * How late posts went at the stream's rate, or by its observation clock: each value of `lagNanoseconds`. Empty without either, and where the kernel
+   * or the device keeps the rate.
+   */
   readonly pacingLagNanoseconds: Distribution
   /** How many packets each post sent. Posts that sent none do not count. */
   readonly postPackets: Distribution

@@ -1,12 +1,12 @@
 /**
- * Sends channelised voltages from two F-engines to 16 multicast groups, as MeerKAT's F-engines do. Items, packets and heap cnts are those
- * of katgpucbf ("Data Interfaces" of its documentation). A receiver of all groups compares every voltage with what was sent. The groups
- * are those of the loopback interface, so nothing leaves this host.
+ * Sends channelised voltages from two F-engines to 16 multicast groups, as MeerKAT's F-engines do, each heap when its timestamp is due. Items,
+ * packets and heap cnts are those of katgpucbf ("Data Interfaces" of its documentation). A receiver of all groups compares every heap with
+ * what was sent. The groups are those of the loopback interface, so nothing leaves this host.
  *
  *     $ npx tsx docs/examples/f-engine.ts
- *     16 groups: 1536 heaps of F-engines 0 and 1
- *     25165824 of 25165824 numbers are what was sent
- *     descriptors: … to … times to each group
+ *     F-engine 0: … to … heaps to each group, each within … ms of its time
+ *     F-engine 1: … to … heaps to each group, each within … ms of its time
+ *     16 groups: 1536 of 1536 heaps are what was sent
  */
 import { ItemGroup, openStream } from 'speadcast'
 import { openReceiver, type ReceivedHeap } from 'speadcast/receive'
@@ -15,10 +15,11 @@ import { openReceiver, type ReceivedHeap } from 'speadcast/receive'
 const [to = '239.102.0.64+15:7221', address = '127.0.0.1', ttl = '0'] = process.argv.slice(2)
 const fEngines = 2
 const groups = 16
+const times = 48
 const channels = 256
 const spectra = 256 // of a heap
 const channelsPerHeap = channels / groups
-const heapSamples = 2 * channels * spectra // of the digitiser
+const samplesPerHeap = 2 * channels * spectra // of the digitiser
 const shape = [channelsPerHeap, spectra, 2, 2] // channel, time, polarisation, real and imaginary part
 
 /** Voltages of a band of channels. They stand in for those of a filter bank: each channel, spectrum and part has its own. */
@@ -30,12 +31,12 @@ function voltages(fengId: number, firstChannel: number, time: number): Int8Array
   return numbers
 }
 
-async function fEngine(fengId: number): Promise<void> {
+async function fEngine(fengId: number, syncTime: Date): Promise<string> {
   await using stream = await openStream({
     to,
     interface: address,
     ttl: Number(ttl),
-    rate: '200Mbps',
+    clock: { syncTime, sampleRateHz: 8e6, samplesPerHeap, unsynchronised: 'accept' }, // between hosts leave 'accept' out
     packetSizeBytes: 8192 + 72,
     repeatPointers: true, // every packet says which time and channels it has
     firstCnt: fengId, // receivers join the packets of all F-engines, so no two of them may use one heap cnt
@@ -47,42 +48,35 @@ async function fEngine(fengId: number): Promise<void> {
     .add({ id: 0x4101, name: 'feng_id', description: 'Source of the data', format: [['u', 48]], value: fengId })
     .add({ id: 0x4103, name: 'frequency', description: 'First channel of the heap', format: [['u', 48]] })
     .add({ id: 0x4300, name: 'feng_raw', description: 'Channelised complex voltages', dtype: 'i1', shape })
-  // Heap j has time j / 16 of the batch, and goes to group j % 16. Each group gets its heaps of a batch one after the other, so a spead2
-  // receiver of all F-engines needs a max_heaps of a few more than these, times the F-engines.
-  const times = 4
-  const batches = Array.from({ length: 3 }, () => stream.createBatch({ items, heaps: times * groups, groupMode: 'by-substream' }))
-  const firstChannels = Array.from({ length: groups }, (_, group) => group * channelsPerHeap)
-  // Once is enough, because a batch keeps its values.
-  for (const batch of batches) batch.immediate('frequency').setRamp(firstChannels, 0, { per: 'substream' })
-  for (let i = 0; i < 12; i++) {
-    const batch = batches[i % batches.length]!
+  // A batch has all heaps of a time; heap j goes to group j. One is filled while others are sent.
+  const batches = [0, 1, 2, 3].map(() => stream.createBatch({ items, heaps: groups }))
+  for (let time = 0; time < times; time++) {
+    const batch = batches[time % batches.length]!
     await batch.free
-    batch.immediate('timestamp').setRamp(i * times * heapSamples, heapSamples, { per: 'substream' })
-    for (let j = 0; j < batch.heaps; j++)
-      batch.heap(j).feng_raw.set(voltages(fengId, firstChannels[j % groups]!, i * times + Math.floor(j / groups)))
+    batch.immediate('timestamp').fill(time * samplesPerHeap)
+    batch.immediate('frequency').setRamp(0, channelsPerHeap)
+    for (let j = 0; j < groups; j++) batch.heap(j).feng_raw.set(voltages(fengId, j * channelsPerHeap, time))
     stream.send(batch)
   }
   await stream.sendEnd()
+  // Descriptors and the end of the stream are heaps too.
+  const sent = stream.stats({ substreams: true }).substreams.map(({ heapsSent }) => heapsSent)
+  const error = (stream.clock!.greatestTimeErrorSeconds * 1000).toFixed(1)
+  return `F-engine ${fengId}: ${Math.min(...sent)} to ${Math.max(...sent)} heaps to each group, each within ${error} ms of its time`
 }
-
-const number = ({ items }: ReceivedHeap, id: number): number => Number(items.get(id)?.value)
 
 await using receiver = await openReceiver({ endpoints: to, interface: address, anySource: true, stops: fEngines * groups })
-const sending = Promise.all([fEngine(0), fEngine(1)])
-const heaps = new Set<string>()
-const described = new Array<number>(groups).fill(0)
-let right = 0
+const syncTime = new Date(Date.now() + 500) // when both send timestamp 0
+const sending = Promise.all([fEngine(0, syncTime), fEngine(1, syncTime)])
+const number = ({ items }: ReceivedHeap, id: number): number => Number(items.get(id)?.value)
+const right = new Set<string>()
 for await (const heap of receiver) {
-  if (heap.descriptors.length > 0) described[heap.endpoint]!++
   const raw = heap.items.get(0x4300)?.bytes
-  if (!raw) continue
+  if (!raw) continue // descriptors
   const [fengId, timestamp, frequency] = [number(heap, 0x4101), number(heap, 0x1600), number(heap, 0x4103)]
-  heaps.add(`F-engine ${fengId}, time ${timestamp}, channel ${frequency}`)
   if (frequency !== heap.endpoint * channelsPerHeap || Number(heap.cnt) % fEngines !== fengId) continue
-  const sent = voltages(fengId, frequency, timestamp / heapSamples)
-  for (let k = 0; k < sent.length; k++) if ((raw[k]! << 24) >> 24 === sent[k]) right++
+  const sent = voltages(fengId, frequency, timestamp / samplesPerHeap)
+  if (Buffer.compare(raw, new Uint8Array(sent.buffer)) === 0) right.add(`${fengId} ${timestamp} ${frequency}`)
 }
-await sending
-console.log(`${groups} groups: ${heaps.size} heaps of F-engines 0 and 1`)
-console.log(`${right} of ${heaps.size * channelsPerHeap * spectra * 4} numbers are what was sent`)
-console.log(`descriptors: ${Math.min(...described)} to ${Math.max(...described)} times to each group`)
+console.log((await sending).join('\n'))
+console.log(`${groups} groups: ${right.size} of ${fEngines * times * groups} heaps are what was sent`)

@@ -30,13 +30,16 @@ export interface MetricsRegistry {
  * @example registry.add(stream, { name: 'polarisation-h', labels: { dish: 'm007' }, substreams: true })
  */
 export interface SourceOptions {
-  /** The label `stream` or `receiver`. Default: the number of sources that were added before. */
+  /** The label `stream` or `receiver`, of 1 to 256 characters. Default: the number of sources that were added before. */
   name?: string
-  /** Further labels of all its metrics, which should never change: each set of labels is a time series of its own. Default: none. */
+  /**
+   * Further labels of all its metrics: at most 16, with texts of at most 256 characters or numbers. They should never change, because each set of
+   * labels is a time series of its own. Default: none.
+   */
   labels?: Readonly<Record<string, string | number>>
   /**
-   * Whether each substream has metrics of its own, or how many of them have, the first ones; `true` is 256. Each is about ten time series.
-   * Default false.
+   * Whether each substream has metrics of its own, or how many of them have, the first ones, up to 65536; `true` is 256. Each is ten time series, and
+   * one for each cause of a failure. Default false.
    */
   substreams?: boolean | number
 }
@@ -50,7 +53,7 @@ export interface MetricsOptions {
   registry?: MetricsRegistry
   /** Whether processor time, memory, descriptors and the lag of the event loop of this process are among them. Default false. */
   process?: boolean
-  /** Labels of all sources. Default: none. */
+  /** Labels of all sources, as in `SourceOptions`. Default: none. */
   labels?: SourceOptions['labels']
   /** As in `SourceOptions`, of all sources. Default false. */
   substreams?: SourceOptions['substreams']
@@ -92,7 +95,8 @@ export class StreamMetrics {
   }
 
   /**
-   * Gives all metrics of the registry as a text in Prometheus' format.
+   * Gives all metrics of the registry as a text in Prometheus' format, with their values of this moment. Costs the thread about a millisecond. Rejects
+   * where another metric of your registry does.
    * @example new Response(await registry.metrics(), { headers: { 'content-type': registry.contentType } })
    */
   metrics(): Promise<string> {
@@ -100,8 +104,9 @@ export class StreamMetrics {
   }
 
   /**
-   * Adds a stream or a receiver.
-   * @throws ERR_SPEADCAST_CONFIG
+   * Adds a stream or a receiver. Returns this, so that calls can be chained.
+   * @throws ERR_SPEADCAST_CONFIG for what is no source; options that are none; a name and labels that another source has; or a metric that the
+   *   registry has already
    * @example registry.add(stream, { name: 'beam-0' }).add(receiver)
    */
   add(source: Source, options: SourceOptions = {}): this {
@@ -191,7 +196,7 @@ const seriesOf = ({ labels }: Entry): string => JSON.stringify(Object.entries(la
 
 /**
  * Makes the metrics of streams and receivers. Names of the sources are their numbers, unless they are added one by one with a name.
- * @throws ERR_SPEADCAST_CONFIG
+ * @throws ERR_SPEADCAST_CONFIG as `StreamMetrics.add` does, and for a registry that is none
  * @example
  * const registry = metrics([stream, receiver])
  * const server = await serveMetrics(registry, { host: '127.0.0.1', port: 9400 })

@@ -15,9 +15,9 @@ import { Readiness } from './readiness.js'
  * @example await serveMetrics(registry, { host: '::1', port: 0 })
  */
 export interface ServeOptions {
-  /** The address to listen on. Default: all addresses of the machine. */
+  /** The address or name to listen on, such as '127.0.0.1' or '::1'. Default: all addresses of the machine. */
   host?: string
-  /** The TCP port; 0 takes a free one, which `url` names. */
+  /** The TCP port, from 0 to 65535; 0 takes a free one, which `url` names. */
   port: number
 }
 
@@ -26,10 +26,10 @@ export interface ServeOptions {
  * @example console.log(server.url) // http://127.0.0.1:9400
  */
 export interface MetricsServer extends AsyncDisposable {
-  /** Where it listens: `/metrics`, `/healthz` and `/readyz` stand below it. */
+  /** Where it listens, such as 'http://127.0.0.1:9400': `/metrics`, `/healthz` and `/readyz` stand below it. */
   readonly url: string
   /**
-   * Ends it and its connections. Idempotent.
+   * Ends it and its connections. Resolves when the port is free. Idempotent.
    * @example await server.close()
    */
   close(): Promise<void>
@@ -48,8 +48,9 @@ const TEXTS_A_SECOND = 20
 /**
  * Serves `/metrics` for Prometheus, `/healthz`, which answers while the event loop turns, and `/readyz`, which answers with 200 while all
  * streams and receivers are open, else with 503 and the reasons. `/readyz?moved=30` also demands that each has moved a heap within 30 seconds.
- * It asks nobody who they are. It does not keep the process alive.
- * @throws ERR_SPEADCAST_CONFIG; ERR_SPEADCAST_NATIVE where the port is taken or may not be taken
+ * The first probe starts that count. The server authenticates nobody, and does not keep the process alive.
+ * @throws (rejects) ERR_SPEADCAST_CONFIG for what is no registry of `metrics`, or no port; ERR_SPEADCAST_NATIVE where the port is taken or may not be
+ *   taken, or this machine has no such address
  * @example
  * const server = await serveMetrics(metrics([stream]), { host: '127.0.0.1', port: 9400 })
  * console.log(`${server.url}/metrics`)

@@ -7,7 +7,7 @@ export type Source =
   | Pick<Stream, 'stats' | 'state' | 'endpoints' | 'rateBytesPerSecond'>
   | Pick<Receiver, 'stats' | 'state' | 'endpoints'>
 
-/** The labels of a series. */
+/** The labels of a series, by name. */
 export type Labels = Readonly<Record<string, string | number>>
 
 /** What a source said of itself at one moment. */

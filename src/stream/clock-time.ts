@@ -5,6 +5,7 @@ import { SpeadcastError } from '../errors.js'
 /**
  * A time: seconds since 1970 UTC, a Date, or text, which is such seconds or ISO 8601 with its zone ('2026-12-01T00:00:00Z'). `{ tai }` is on TAI
  * instead: seconds since 1970 TAI, or text without a zone. Text may end with ' TAI' to the same effect. A number is exact to 0.3 µs, text to 1 ns.
+ * Times before 1970 or after the year 5000 are refused, and so is text without a zone (ERR_SPEADCAST_CONFIG).
  * @example const sync: ClockTime = { tai: 1_796_083_237 } // 2026-12-01T00:00:00Z, while TAI − UTC is 37 s
  */
 export type ClockTime =

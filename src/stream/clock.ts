@@ -25,9 +25,9 @@ const PER_SECOND = 1_000_000_000n
 export interface NextTimestampOptions {
   /** The earliest time. Default `startAt` if that has not passed, else 50 ms from now, by which a batch is filled. */
   after?: ClockTime
-  /** The timestamp is a multiple of this many samples. Default `samplesPerHeap`. */
+  /** The timestamp is a multiple of this many samples, from 1 to 2^48. Default `samplesPerHeap`. */
   period?: number
-  /** The width of the item, at which timestamps wrap. Default the flavour's heap address bits. */
+  /** The width of the item, at which timestamps wrap: from 1 to the flavour's heap address bits, which is the default. */
   bits?: number
 }
 
@@ -48,7 +48,7 @@ export class StreamClock {
   readonly schedule: ScheduleOptions
   /** When the first heap is to be due, as `startAt` said. */
   readonly startsAt: ClockTime | undefined
-  /** TAI − UTC as the kernel knew it when the stream was opened. */
+  /** TAI − UTC as the kernel knew it when the stream was opened (adjtimex(2)); 0 where it did not. */
   readonly taiOffsetSeconds: number
   readonly #start: Instant | undefined
   readonly #errors: Histogram
@@ -103,9 +103,10 @@ export class StreamClock {
   }
 
   /**
-   * Finds the first timestamp that can still be sent in time, or is due at `after` or later, as a multiple of `period` since the synchronisation.
-   * Processes that were given the same `startAt` get the same one, until it has passed.
-   * @throws ERR_SPEADCAST_CONFIG; ERR_SPEADCAST_VALUE for a timestamp that no double holds
+   * Returns the first timestamp that can still be sent in time, or is due at `after` or later, as a multiple of `period` since the synchronisation:
+   * samples, modulo 2^`bits`. Processes that were given the same `startAt` get the same one, until it has passed.
+   * @throws ERR_SPEADCAST_CONFIG for options that are out of range, or a time that is none; ERR_SPEADCAST_VALUE for a timestamp beyond 2^53, which no
+   *   batch holds
    * @example const first = stream.clock!.nextTimestamp({ after: '2026-12-01T00:00:00Z', period: 2 ** 26 })
    */
   nextTimestamp(options: NextTimestampOptions = {}): number {
@@ -135,7 +136,8 @@ export class StreamClock {
 
   /**
    * Returns when a timestamp is due, as a Date: to the millisecond, and of all its wraps the one nearest to now.
-   * @throws ERR_SPEADCAST_CONFIG
+   * @param timestamp samples, a whole number from 0 up that the flavour's heap address bits hold
+   * @throws ERR_SPEADCAST_CONFIG for another number
    * @example stream.clock!.dateOf(stream.clock!.nextTimestamp()).toISOString()
    */
   dateOf(timestamp: number): Date {
@@ -155,17 +157,17 @@ export class StreamClock {
     return new Date((syncSeconds - this.taiOffsetSeconds) * 1000 + syncNanoseconds / 1e6 + milliseconds)
   }
 
-  /** How late the last post was by the clock, in seconds; negative = early. */
+  /** How late the last post was by the clock, in seconds; negative = early, 0 before the first one. */
   get timeErrorSeconds(): number {
     return this.counters().timeErrorNanoseconds / 1e9
   }
 
-  /** The greatest error so far, in either direction, without its sign. */
+  /** The greatest error so far in seconds, in either direction, without its sign. */
   get greatestTimeErrorSeconds(): number {
     return this.counters().greatestTimeErrorNanoseconds / 1e9
   }
 
-  /** How the errors of all posts were distributed, without their signs, in nanoseconds. */
+  /** How the errors of all posts were distributed, without their signs, in nanoseconds: a copy of this moment. */
   get timeErrors(): Distribution {
     return this.#errors.read()
   }

@@ -26,13 +26,13 @@ export interface LoopOptions {
    */
   timestamp?: string | false
   /**
-   * How much later each round is than the one before it, in units of the timestamp. Default: the last timestamp of the window less the first, and
-   * the smallest step between two heaps.
+   * How much later each round is than the one before it, in units of the timestamp: a whole number other than 0. Default: the last timestamp of the
+   * window less the first, and the smallest step between two heaps.
    */
   advance?: number
   /**
    * Where the loop ends: before the first heap that has this timestamp or a later one, after so many heaps, or after so many rounds of the
-   * window. Default: it goes on until `stop`.
+   * window. A timestamp needs a window whose timestamps rise from heap to heap. Default: it goes on until `stop`.
    */
   until?: number | LoopHeaps | LoopRounds
   /** What heaps that are not sent do: 'continue' (default) counts them and goes on, 'stop' ends the loop, and `done` rejects with a LoopError. */
@@ -47,7 +47,8 @@ export interface LoopOptions {
  */
 export interface SwapOptions {
   /**
-   * The new window goes from the first heap on that has this timestamp or a later one. Default: as soon as possible, between two batches.
+   * The new window goes from the first heap on that has this timestamp or a later one; it must be some milliseconds away (ERR_SPEADCAST_LATE). Default:
+   * as soon as possible, between two batches.
    */
   at?: number
   /** As in `LoopOptions`, with its default, for the new window. */
@@ -55,7 +56,7 @@ export interface SwapOptions {
 }
 
 /**
- * How far a loop is.
+ * How far a loop is: a copy of this moment, which does not change.
  * @example const { rounds, heaps, timestamp } = loop.position
  */
 export interface LoopPosition {
@@ -90,13 +91,13 @@ export interface LoopReport {
   readonly failedPackets: number
   /** Heaps that a carrier loss, drops below the socket or unreachable neighbours coincided with. They count as sent. */
   readonly suspectHeaps: number
-  /** The reasons, one for each substream and errno. */
+  /** The reasons for heaps that were not sent, one for each substream and errno. */
   readonly causes: readonly SubstreamCause[]
   /** How often the window was swapped. */
   readonly swaps: number
   /** First heap cnt; NaN if nothing was sent. */
   readonly firstCnt: number
-  /** As in `BatchResult`. */
+  /** The evidence that "sent" rests on, as in `BatchResult`. */
   readonly evidence: BatchResult['evidence']
 }
 

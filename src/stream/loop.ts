@@ -99,7 +99,7 @@ export class Loop {
     return this.#state
   }
 
-  /** How far it is. Reads shared words, so that it costs microseconds. */
+  /** How far it is, as a copy. Reads shared words, so that it costs microseconds. */
   get position(): LoopPosition {
     const taken = this.#words[W_TAKEN]!
     const next = this.#swap?.stage

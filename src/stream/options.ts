@@ -50,9 +50,9 @@ export const DEFAULTS = {
 export interface OnErrorOptions {
   /** 'fail', 'skip' or 'retry', as `StreamOptions.onError` has them. The other options are of 'retry'. */
   policy: 'fail' | 'skip' | 'retry'
-  /** The pause before a refused packet is posted again; each further one is twice as long. Default 0.001. */
+  /** The pause before a refused packet is posted again, from 0.00001 to 3600; each further one is twice as long. Default 0.001. */
   firstBackoffSeconds?: number
-  /** The longest pause. Default 0.25. */
+  /** The longest pause, from `firstBackoffSeconds` to 3600. Default 0.25. */
   mostBackoffSeconds?: number
   /**
    * How long to go on after the last packet that got through; Infinity: for ever. All heaps that wait fail then, and later packets are posted
@@ -299,7 +299,7 @@ export interface StreamOptions<Bits extends number = number> {
   /** The observation clock: timestamps say when heaps are due, instead of a rate. Heaps then go in batches. Linux only. Default: none. */
   clock?: StreamClockOptions
   /**
-   * Tells of a 'lag' event (`stream.events`) when packets go later than this after they were due, and again when they are late by less than half
+   * Tells of a 'lag' event (`stream.events`) when packets go later than this after they were due, and again when they are late by at most half
    * of it. For streams whose rate this program keeps. It is looked at whenever a send settles and 10 times a second, and only while somebody
    * listens. Default: nobody is told.
    */

@@ -214,7 +214,9 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
 
   /**
    * Sends batches over and over; only their heap cnts and timestamps advance, and nothing of it takes this thread's time. Sends that are queued
-   * after it wait until it ends. The batches are in flight until then, or until they are swapped out. docs/replay.md says more.
+   * after it wait until it ends. The batches are in flight until then, or until they are swapped out: their views and columns must not be written
+   * meanwhile, and `batch.free` waits. docs/replay.md says more.
+   * @param batches free batches of this stream, at least one and each once, without heap cnts of their own; two to four keep the queue full
    * @throws ERR_SPEADCAST_CLOSED, _CONFIG, _BATCH_STATE, _VALUE, _ITEM, _HEAP_CNT, or an earlier unobserved failure
    * @example
    * const loop = stream.loop([first, second], { until: { heaps: 1e6 } })

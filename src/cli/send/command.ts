@@ -162,7 +162,7 @@ export function sendCommand(): Command {
     .addOption(
       new Option(
         '--late <POLICY>',
-        'with --clock: late heaps are sent late (slip), or left out until it is in time again (skip)',
+        'with --clock: late heaps are sent late (slip, the default), or left out until it is in time again (skip)',
       ).choices(['slip', 'skip']),
     )
     .option(
