@@ -4,6 +4,7 @@ import { messageOf } from '../checks.js'
 import { changedNames, changesOf, debug } from '../debug.js'
 import type { Driver } from '../engine/driver.js'
 import { counted, type SpeadcastError } from '../errors.js'
+import { Events } from '../events.js'
 import {
   SEND_ERROR,
   SEND_RESULT,
@@ -14,8 +15,8 @@ import {
   STREAM_OPEN,
   STREAM_STATES,
 } from './channels.js'
-import type { StreamEventKind } from './event-kinds.js'
-import { type EventFacts, Events } from './events.js'
+import { EVENT_KINDS, type StreamEventKind } from './event-kinds.js'
+import type { EventFacts, StreamEvent } from './events.js'
 import { LagWatch } from './lag-watch.js'
 import { type PathChange, tellPathChange } from './path-change.js'
 import type { BatchResult } from './result.js'
@@ -40,7 +41,7 @@ export class News {
   #states: StateWords = {}
   #submissions: Followed['submissions'] | undefined
   #lag: LagWatch | undefined
-  readonly events = new Events()
+  readonly events = new Events<StreamEvent>(EVENT_KINDS)
   readonly #stateEvents = new StateEvents(({ kind, message, before, after }) => this.event(kind, message, { before, after }))
 
   /** For NODE_DEBUG. */
