@@ -18,7 +18,7 @@ export interface StreamEvent {
   readonly message: string
   /** The states that have changed, as they were. */
   readonly before?: EventFacts
-  /** The same states as they are now. */
+  /** The same states as they are now, or what else the kind tells. */
   readonly after?: EventFacts
   /** Sends submitted and not settled. */
   readonly inFlight: number

@@ -219,6 +219,21 @@ describe('News', () => {
   })
 })
 
+test('the observation clock tells what it left out, and steps of the wall clock', async () => {
+  const news = new News()
+  const driver = { states: {}, onClock: (_: object) => {} }
+  news.followClock(driver as never)
+  const reading = all(news.events.reader({}))
+  driver.onClock({ what: 'late', heaps: 3, seconds: 0.25 })
+  driver.onClock({ what: 'step', heaps: 0, seconds: -3600 })
+  news.events.close()
+  const facts = (await reading).map(({ kind, message, after }) => [kind, message, after])
+  expect(facts).toEqual([
+    ['late', 'left out 3 heaps, late by 0.250 s', { heaps: 3, lateSeconds: 0.25 }],
+    ['clock', 'the wall clock was set back by 3.60e+3 s', { stepSeconds: -3600 }],
+  ])
+})
+
 describe('lag', () => {
   test('is told above the bound, and again below half of it, while somebody listens', () => {
     const counters = new Float64Array(COUNTER_NAMES.length)
