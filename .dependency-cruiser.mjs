@@ -5,8 +5,10 @@ const KOFFI = '(^|node_modules/)koffi(/|$)'
 const ERRORS = '^src/errors\\.ts$'
 /** The leaves that src/spead may use. */
 const CHECKS = [ERRORS, '^src/checks\\.ts$']
-const TELLING = ['^src/(debug|topic)\\.ts$']
-const LEAVES = [...CHECKS, ...TELLING, '^src/(stats|histogram)\\.ts$']
+const TELLING = ['^src/(abort-listeners|debug|events|topic)\\.ts$']
+/** All of them. */
+const LEAF = '^src/(abort-listeners|checks|debug|errors|events|histogram|stats|topic)\\.ts$'
+const LEAVES = [LEAF]
 const TABLE = '^src/batch/table\\.ts$'
 const COMPILE = '^src/batch/compile\\.ts$'
 /** The files that all of ffi stands on. */
@@ -37,10 +39,10 @@ const ROOMS = {
     comment: 'ffi/verbs may import ffi/memory, ffi/socket and the base of ffi.',
   },
   leaves: {
-    files: '^src/(checks|debug|errors|histogram|stats|topic)\\.ts$',
-    may: [ERRORS, '^src/histogram\\.ts$', '^ffi/(native-error|errors|printable|inspect)\\.ts$'],
+    files: LEAF,
+    may: [...CHECKS, '^src/(abort-listeners|histogram)\\.ts$', '^ffi/(native-error|errors|printable|inspect)\\.ts$'],
     comment:
-      'Checks, debug, errors, histogram, stats and topic are leaves: they import nothing but errors, histogram, ffi/native-error, ffi/printable and ffi/inspect.',
+      'The leaves (abort-listeners, checks, debug, errors, events, histogram, stats, topic) import nothing but abort-listeners, checks, errors, histogram, ffi/native-error, ffi/printable and ffi/inspect.',
   },
   spead: {
     files: '^src/spead/',
@@ -50,51 +52,49 @@ const ROOMS = {
   net: {
     files: '^src/net/',
     may: ['^ffi/', ...LEAVES],
-    comment: 'src/net may import ffi and the leaves (checks, debug, errors, histogram, stats, topic).',
+    comment: 'src/net may import ffi and the leaves.',
   },
   rdma: {
     files: '^src/rdma/',
     may: ['^ffi/', '^src/net/', ...LEAVES],
-    comment: 'src/rdma may import ffi, net and the leaves (checks, debug, errors, histogram, stats, topic).',
+    comment: 'src/rdma may import ffi, net and the leaves.',
   },
   batch: {
     files: '^src/batch/',
     may: ['^ffi/memory/(region|loans)\\.ts$', '^src/spead/', ...LEAVES],
-    comment:
-      'src/batch may import spead, ffi/memory/region, ffi/memory/loans and the leaves (checks, debug, errors, histogram, stats, topic).',
+    comment: 'src/batch may import spead, ffi/memory/region, ffi/memory/loans and the leaves.',
   },
   backend: {
     files: '^src/backend/',
     may: ['^ffi/', '^src/(net|rdma)/', TABLE, ...LEAVES],
-    comment:
-      'src/backend may import ffi, net, rdma, the types of batch/table and the leaves (checks, debug, errors, histogram, stats, topic).',
+    comment: 'src/backend may import ffi, net, rdma, the types of batch/table and the leaves.',
   },
   engine: {
     files: '^src/engine/',
     may: ['^ffi/', '^src/net/', '^src/backend/', TABLE, COMPILE, ...LEAVES],
-    comment:
-      'src/engine may import ffi, net, backend, the types of batch/table and batch/compile and the leaves (checks, debug, errors, histogram, stats, topic).',
+    comment: 'src/engine may import ffi, net, backend, the types of batch/table and batch/compile and the leaves.',
   },
   stream: {
     files: '^src/stream/',
     may: ['^src/(batch|spead|engine|backend|net)/', '^ffi/(placement|memory/budget|clock|libc)\\.ts$', ...LEAVES],
     comment:
-      'src/stream may import batch, spead, engine, backend, net, ffi/placement, ffi/memory/budget, ffi/clock, ffi/libc and the leaves (checks, debug, errors, histogram, stats, topic); what is native is below it.',
+      'src/stream may import batch, spead, engine, backend, net, ffi/placement, ffi/memory/budget, ffi/clock, ffi/libc and the leaves; what is native is below it.',
   },
   adapters: {
     files: '^src/adapters/',
     may: ['^src/(stream|batch|spead)/', ...LEAVES],
-    comment: 'src/adapters may import stream, batch, spead and the leaves (checks, debug, errors, histogram, stats, topic).',
+    comment: 'src/adapters may import stream, batch, spead and the leaves.',
   },
   devices: {
     files: '^src/devices/',
     may: ['^ffi/', '^src/(net|rdma|backend)/', ...LEAVES],
-    comment: 'src/devices may import ffi, net, rdma, backend and the leaves (checks, debug, errors, histogram, stats, topic).',
+    comment: 'src/devices may import ffi, net, rdma, backend and the leaves.',
   },
   receive: {
     files: '^src/receive/',
     may: ['^ffi/', '^src/(net|rdma|spead)/', ...CHECKS, ...TELLING],
-    comment: 'src/receive may import ffi, net, rdma, spead, errors, checks, debug and topic.',
+    comment:
+      'src/receive may import ffi, net, rdma, spead, and of the leaves abort-listeners, checks, debug, errors, events and topic.',
   },
   metrics: {
     files: '^src/metrics/',
@@ -109,7 +109,7 @@ const ROOMS = {
   },
   surface: {
     files: '^src/[^/]+\\.ts$',
-    except: '^src/(checks|debug|errors|histogram|stats|topic)\\.ts$',
+    except: LEAF,
     may: ['^src/(stream|adapters|spead|batch|engine|backend|net)/', '^ffi/memory/region\\.ts$', ...LEAVES],
     comment: 'The public surface does not know the command line, the devices nor the receiver, which have entries of their own.',
   },

@@ -43,6 +43,7 @@ const HEAVY = [
   'receive/cli',
   'receive/differential',
   'receive/ends',
+  'receive/events',
   'receive/memberships',
   'receive/memory',
   'receive/pcap-programs',

@@ -9,8 +9,8 @@ const TAKEN = new Set(['stream', 'receiver', 'backend', 'instance', 'job', 'le',
 const MOST_LABELS = 16
 const MOST_CHARACTERS = 256
 
-const MOST_SUBSTREAMS = 65536
-const DEFAULT_SUBSTREAMS = 256
+const MOST_PARTS = 65536
+const DEFAULT_PARTS = 256
 
 const refuse = (message: string): never => {
   throw new SpeadcastError('ERR_SPEADCAST_CONFIG', `metrics: ${message}`)
@@ -41,13 +41,12 @@ export function checkName(name: unknown): string | undefined {
   return refuse(`name is ${shown(name)}; give a text of up to ${counted(MOST_CHARACTERS, 'character')}, such as 'polarisation-h'`)
 }
 
-/** @returns the most substreams that are told apart. @throws ERR_SPEADCAST_CONFIG */
-export function checkSubstreams(substreams: unknown): number {
-  if (substreams === undefined || substreams === false) return 0
-  if (substreams === true) return DEFAULT_SUBSTREAMS
-  if (Number.isInteger(substreams) && (substreams as number) >= 1 && (substreams as number) <= MOST_SUBSTREAMS)
-    return substreams as number
-  return refuse(`substreams is ${shown(substreams)}; give true, false, or how many to tell apart, from 1 to ${MOST_SUBSTREAMS}`)
+/** @returns the most substreams or endpoints that are told apart. @throws ERR_SPEADCAST_CONFIG */
+export function checkParts(name: 'substreams' | 'endpoints', most: unknown): number {
+  if (most === undefined || most === false) return 0
+  if (most === true) return DEFAULT_PARTS
+  if (Number.isInteger(most) && (most as number) >= 1 && (most as number) <= MOST_PARTS) return most as number
+  return refuse(`${name} is ${shown(most)}; give true, false, or how many to tell apart, from 1 to ${MOST_PARTS}`)
 }
 
 export function checkKeys(call: string, options: object, known: readonly string[]): void {

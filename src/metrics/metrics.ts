@@ -4,10 +4,10 @@ import Registry from 'prom-client/lib/registry.js'
 import { shown } from '../checks.js'
 import { INSPECT, type Inspection, inspected, SpeadcastError } from '../errors.js'
 import { Family } from './family.js'
-import { checkKeys, checkLabels, checkName, checkRegistry, checkSubstreams } from './labels.js'
+import { checkKeys, checkLabels, checkName, checkParts, checkRegistry } from './labels.js'
 import { type MeterLike, observe } from './opentelemetry.js'
 import { collectProcess } from './process.js'
-import { type Entry, entryOf, kindOf, type Labels, type Reading, read, type Source } from './source.js'
+import { type Entry, entryOf, kindOf, type Labels, PART, type Reading, read, type Source } from './source.js'
 import { METRICS, type Subject } from './table.js'
 
 /**
@@ -42,6 +42,8 @@ export interface SourceOptions {
    * one for each cause of a failure. Default false.
    */
   substreams?: boolean | number
+  /** The same of the endpoints of a receiver, each of which is 13 time series. Default false. */
+  endpoints?: boolean | number
 }
 
 /**
@@ -57,6 +59,8 @@ export interface MetricsOptions {
   labels?: SourceOptions['labels']
   /** As in `SourceOptions`, of all sources. Default false. */
   substreams?: SourceOptions['substreams']
+  /** As in `SourceOptions`, of all sources. Default false. */
+  endpoints?: SourceOptions['endpoints']
 }
 
 /**
@@ -70,19 +74,20 @@ export class StreamMetrics {
   /** The registry that has the metrics: yours, or one of their own. */
   readonly registry: MetricsRegistry
   readonly #labels: Labels
-  readonly #mostSubstreams: number
+  /** How many substreams of a stream, and endpoints of a receiver, are told apart at most. */
+  readonly #most: { readonly stream: number; readonly receiver: number }
   readonly #entries: Entry[] = []
   readonly #registered = new Set<Subject>()
   #added = 0
   #readings: readonly Reading[] | undefined
 
   /** @internal use metrics */
-  constructor({ registry, process = false, labels, substreams }: MetricsOptions) {
+  constructor({ registry, process = false, labels, substreams, endpoints }: MetricsOptions) {
     if (registry !== undefined) checkRegistry(registry)
     const own = registry ?? new Registry()
     this.registry = own
     this.#labels = checkLabels(labels)
-    this.#mostSubstreams = checkSubstreams(substreams)
+    this.#most = { stream: checkParts('substreams', substreams), receiver: checkParts('endpoints', endpoints) }
     if (process) {
       collectProcess(own as never)
       this.#register('process')
@@ -110,7 +115,7 @@ export class StreamMetrics {
    * @example registry.add(stream, { name: 'beam-0' }).add(receiver)
    */
   add(source: Source, options: SourceOptions = {}): this {
-    checkKeys('metrics: add', options, ['name', 'labels', 'substreams'])
+    checkKeys('metrics: add', options, ['name', 'labels', 'substreams', 'endpoints'])
     const kind = kindOf(source)
     if (kind === undefined)
       throw new SpeadcastError(
@@ -119,8 +124,12 @@ export class StreamMetrics {
       )
     const name = checkName(options.name) ?? `${this.#added}`
     const labels = { ...this.#labels, ...checkLabels(options.labels) }
-    const most = options.substreams === undefined ? this.#mostSubstreams : checkSubstreams(options.substreams)
-    const entry = entryOf(source, kind, name, labels, most)
+    const { substreams, endpoints } = options
+    const most = {
+      stream: substreams === undefined ? this.#most.stream : checkParts('substreams', substreams),
+      receiver: endpoints === undefined ? this.#most.receiver : checkParts('endpoints', endpoints),
+    }
+    const entry = entryOf(source, kind, name, labels, most[kind])
     const twin = this.#entries.find((other) => seriesOf(other) === seriesOf(entry))
     if (twin !== undefined)
       throw new SpeadcastError(
@@ -128,7 +137,7 @@ export class StreamMetrics {
         `metrics: a ${kind} with the name '${entry.name}' is there already; give another name or label, or remove the former`,
       )
     this.#register(kind)
-    if (kind === 'stream' && entry.substreamLabels.length > 0) this.#register('substream')
+    if (entry.partLabels.length > 0) this.#register(PART[kind])
     this.#added++
     this.#entries.push(entry)
     return this
@@ -202,7 +211,7 @@ const seriesOf = ({ labels }: Entry): string => JSON.stringify(Object.entries(la
  * const server = await serveMetrics(registry, { host: '127.0.0.1', port: 9400 })
  */
 export function metrics(sources: Source | readonly Source[] = [], options: MetricsOptions = {}): StreamMetrics {
-  checkKeys('metrics', options, ['registry', 'process', 'labels', 'substreams'])
+  checkKeys('metrics', options, ['registry', 'process', 'labels', 'substreams', 'endpoints'])
   const made = new StreamMetrics(options)
   for (const source of Array.isArray(sources) ? sources : [sources]) made.add(source)
   return made

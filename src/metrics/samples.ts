@@ -1,5 +1,5 @@
 /** The samples of a row of the table, from what the sources said. */
-import type { Labels, Reading } from './source.js'
+import { type Labels, PART, type Reading } from './source.js'
 import type { Metric } from './table.js'
 
 export interface Sample {
@@ -25,7 +25,7 @@ export function samplesOf(metric: Metric, readings: readonly Reading[]): Sample[
   if (of === 'process') return processSamples(metric)
   const samples: Sample[] = []
   for (const reading of readings) {
-    if (of === 'substream') addSubstreams(samples, metric, reading)
+    if (of === PART[reading.kind]) addParts(samples, metric, reading)
     else if (of !== reading.kind) continue
     else if (name.endsWith('_info')) samples.push({ shared: reading.labels, labels: reading.info, value: 1, suffix: '' })
     else if (metric.kind === 'histogram') addHistogram(samples, metric, reading)
@@ -49,10 +49,11 @@ function addHistogram(samples: Sample[], { from, bounds, divisor }: Metric, { la
   samples.push({ shared, labels: NONE, value: found.count, suffix: '_count' })
 }
 
-function addSubstreams(samples: Sample[], metric: Metric, { substreams, substreamLabels }: Reading): void {
-  for (const [i, account] of substreams.entries()) {
-    const shared = substreamLabels[i]!
-    if (metric.from !== 'failedByCause') add(samples, metric, shared, account[metric.from as keyof typeof account])
+function addParts(samples: Sample[], metric: Metric, { parts, partLabels }: Reading): void {
+  for (const [i, account] of parts.entries()) {
+    const shared = partLabels[i]!
+    if (!(metric.from === 'failedByCause' && 'failedByCause' in account))
+      add(samples, metric, shared, account[metric.from as keyof typeof account])
     else for (const [cause, packets] of Object.entries(account.failedByCause)) add(samples, metric, shared, packets, { cause })
   }
 }

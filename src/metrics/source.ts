@@ -1,6 +1,6 @@
 /** What metrics are read from: a stream or a receiver, under the labels of its series. */
 import type { Stream, StreamStats, SubstreamStats } from '../index.js'
-import type { Receiver, ReceiverStats } from '../receive/index.js'
+import type { Receiver, ReceiverEndpointCounters, ReceiverStats } from '../receive/index.js'
 
 /** A stream of `speadcast` or a receiver of `speadcast/receive`. */
 export type Source =
@@ -24,10 +24,14 @@ export interface Reading {
   readonly cumulated: (from: string, bounds: readonly number[]) => Cumulated | undefined
   /** Its choices, as labels of its info. */
   readonly info: Labels
-  readonly substreams: readonly SubstreamStats[]
+  /** The substreams of a stream, or the endpoints of a receiver, that are told apart. */
+  readonly parts: readonly (SubstreamStats | ReceiverEndpointCounters)[]
   /** The labels of each of them. */
-  readonly substreamLabels: readonly Labels[]
+  readonly partLabels: readonly Labels[]
 }
+
+/** The subject of the rows that are read from a part of a source. */
+export const PART = { stream: 'substream', receiver: 'endpoint' } as const
 
 /** How many values are no greater than each bound, and how many there are. */
 interface Cumulated {
@@ -42,8 +46,8 @@ export interface Entry {
   readonly kind: 'stream' | 'receiver'
   readonly name: string
   readonly labels: Labels
-  /** Those of the substreams that are told apart. */
-  readonly substreamLabels: readonly Labels[]
+  /** Those of the substreams or endpoints that are told apart. */
+  readonly partLabels: readonly Labels[]
 }
 
 /** The part of a stream that is not public. */
@@ -54,12 +58,13 @@ interface Distributed {
 type Told = (StreamStats | ReceiverStats) & {
   readonly states?: Readonly<Record<string, unknown>>
   readonly substreams?: readonly SubstreamStats[]
+  readonly endpoints?: readonly ReceiverEndpointCounters[]
 }
 
-/** The stats of a source. A receiver has no substreams. */
-function statsOf(source: Source, substreams = false): Told {
-  const ask = source.stats as (options?: { substreams: boolean }) => Told
-  return substreams ? ask.call(source, { substreams }) : ask.call(source)
+/** The stats of a source. @param parts the option that asks for those of its parts */
+function statsOf(source: Source, parts?: 'substreams' | 'endpoints'): Told {
+  const ask = source.stats as (options?: object) => Told
+  return parts ? ask.call(source, { [parts]: true }) : ask.call(source)
 }
 
 /** Whether it is a stream or a receiver; undefined where it is neither. */
@@ -69,18 +74,19 @@ export function kindOf(source: unknown): Entry['kind'] | undefined {
   return 'rateBytesPerSecond' in (source as object) ? 'stream' : 'receiver'
 }
 
-/** @param mostSubstreams how many substreams are told apart at most; 0: none */
-export function entryOf(source: Source, kind: Entry['kind'], name: string, own: Labels, mostSubstreams: number): Entry {
+/** @param most how many substreams or endpoints are told apart at most; 0: none */
+export function entryOf(source: Source, kind: Entry['kind'], name: string, own: Labels, most: number): Entry {
   const labels = { [kind]: name, backend: statsOf(source).backend, ...own }
-  const told = kind === 'stream' ? source.endpoints.slice(0, mostSubstreams) : []
-  const substreamLabels = told.map((endpoint, substream) => ({ ...labels, substream, endpoint }))
-  return { source, kind, name, labels, substreamLabels }
+  const told = source.endpoints.slice(0, most)
+  const partLabels = told.map((endpoint, substream) => ({ ...labels, ...(kind === 'stream' && { substream }), endpoint }))
+  return { source, kind, name, labels, partLabels }
 }
 
 /** Asks a source how it is doing. Costs microseconds. */
-export function read({ source, kind, labels, substreamLabels }: Entry): Reading {
-  const stats = statsOf(source, substreamLabels.length > 0)
-  const { states = {}, substreams = [] } = stats
+export function read({ source, kind, labels, partLabels }: Entry): Reading {
+  const asked = kind === 'stream' ? 'substreams' : 'endpoints'
+  const stats = statsOf(source, partLabels.length > 0 ? asked : undefined)
+  const { states = {} } = stats
   const open = source.state === 'open' || source.state === 'receiving'
   return {
     kind,
@@ -96,8 +102,8 @@ export function read({ source, kind, labels, substreamLabels }: Entry): Reading 
     },
     cumulated: (from, bounds) => (source as Distributed).cumulated?.(from.replace('histograms.', ''), bounds),
     info: 'evidence' in stats ? streamInfo(stats, states) : { gro: String((stats as ReceiverStats).gro) },
-    substreams: substreams.slice(0, substreamLabels.length),
-    substreamLabels,
+    parts: stats[asked]?.slice(0, partLabels.length) ?? [],
+    partLabels,
   }
 }
 

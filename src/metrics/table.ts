@@ -3,8 +3,10 @@
  * docs/monitoring.md and the dashboard are made from this table or checked against it.
  */
 
-/** What a row reads from: a stream, a receiver, one substream of a stream, or the process. */
-export type Subject = 'stream' | 'receiver' | 'substream' | 'process'
+import type { ReceiverEndpointCounters } from '../receive/index.js'
+
+/** What a row reads from: a stream, a receiver, one substream of a stream, one endpoint of a receiver, or the process. */
+export type Subject = 'stream' | 'receiver' | 'substream' | 'endpoint' | 'process'
 
 /** The unit of a metric; 'none' for what is counted. */
 export type Unit = 'seconds' | 'bytes' | 'bytes per second' | 'none'
@@ -169,6 +171,22 @@ const RECEIVER = rows('receiver', 'speadcast_receiver_', [
   ['buffer_bytes', 'receiveBufferBytes', 'The socket buffer as granted; the smallest of several.', BYTES],
 ]) // biome-ignore format: a table
 
+/** The counters that an endpoint of a receiver has of its own. */
+const OF_ENDPOINT = [
+  ...(['packets', 'bytes', 'messages', 'heaps', 'controlHeaps', 'heapsIncomplete', 'heapsCorrupt', 'duplicates'] as const),
+  ...(['reordered', 'malformed', 'packetsRefused', 'droppedByKernel', 'payloadBytes'] as const),
+] satisfies readonly Exclude<keyof ReceiverEndpointCounters, 'endpoint'>[]
+
+const ENDPOINT: readonly Metric[] = RECEIVER.filter(({ from }) => (OF_ENDPOINT as readonly string[]).includes(from)).map(
+  (metric) => ({
+    ...metric,
+    name: metric.name.replace('receiver_', 'receiver_endpoint_'),
+    help: `At one endpoint: ${metric.help.charAt(0).toLowerCase()}${metric.help.slice(1)}`,
+    of: 'endpoint',
+    labels: ['endpoint'],
+  }),
+)
+
 const MICRO: Partial<Metric> = { unit: 'seconds', divisor: 1e6 }
 const PROCESS = rows('process', '', [
   ['process_cpu_user_seconds_total', 'process.cpuUsage().user', 'Processor time of all threads in user mode.', MICRO],
@@ -178,7 +196,7 @@ const PROCESS = rows('process', '', [
 ]) // biome-ignore format: a table
 
 /** Every metric that `StreamMetrics` and `--metrics` give, in the order in which they come. */
-export const METRICS: readonly Metric[] = [...STREAM, ...SUBSTREAM, ...RECEIVER, ...PROCESS]
+export const METRICS: readonly Metric[] = [...STREAM, ...SUBSTREAM, ...RECEIVER, ...ENDPOINT, ...PROCESS]
 
 /** Fields of `stats()` that are no metric, each with the reason. A test finds the fields that are neither here nor in the table. */
 export const LEFT_OUT: Readonly<Record<'stream' | 'receiver', Readonly<Record<string, string>>>> = {

@@ -1,5 +1,6 @@
 /** The channels of node:diagnostics_channel on which receivers tell what becomes of them, on the thread that opened them. */
 import { Topic } from '../topic.js'
+import type { ReceiverEvent } from './events.js'
 import type { Receiver, ReceiveSummary } from './receiver.js'
 
 /** The messages of `node:diagnostics_channel` about receivers, by the names of their channels (docs/diagnosing.md, "Channels"). */
@@ -9,14 +10,12 @@ export interface ReceiverMessages {
     /** The receiver. */
     readonly receiver: Receiver
   }
-  /** A group was lost with its interface, or was joined again; or connections were turned away, or could not be accepted. */
-  'speadcast:receiver:change': {
+  /** Something happened to the receiver: what `receiver.events()` gives too. */
+  'speadcast:receiver:event': {
     /** The receiver. */
     readonly receiver: Receiver
-    /** Says which, for a person. */
-    readonly what: string
-    /** Milliseconds since 1970 (Date.now()). */
-    readonly time: number
+    /** The event. */
+    readonly event: ReceiverEvent
   }
   /** Reception itself failed. */
   'speadcast:receiver:error': {
@@ -35,6 +34,6 @@ export interface ReceiverMessages {
 }
 
 export const RECEIVER_OPEN = new Topic<ReceiverMessages, 'speadcast:receiver:open'>('speadcast:receiver:open')
-export const RECEIVER_CHANGE = new Topic<ReceiverMessages, 'speadcast:receiver:change'>('speadcast:receiver:change')
+export const RECEIVER_EVENT = new Topic<ReceiverMessages, 'speadcast:receiver:event'>('speadcast:receiver:event')
 export const RECEIVER_ERROR = new Topic<ReceiverMessages, 'speadcast:receiver:error'>('speadcast:receiver:error')
 export const RECEIVER_CLOSE = new Topic<ReceiverMessages, 'speadcast:receiver:close'>('speadcast:receiver:close')

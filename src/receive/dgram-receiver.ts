@@ -9,12 +9,14 @@ import { askInterfaceIndex } from '../../ffi/socket/interfaces.js'
 import { filterGroup } from '../../ffi/socket/recvmmsg.js'
 import { SpeadcastError } from '../errors.js'
 import { familyRemedy } from '../net/address.js'
+import { BoundedNews } from './bounded-news.js'
 import { CreditLedger, isHello } from './credits.js'
 import { byRoute, type Membership, Memberships } from './memberships.js'
 import { plainMemory } from './plain-memory.js'
 import type { DriverEvents, DriverOptions, ReceiveDriver, ReceiveEndpoint } from './receive-driver.js'
 import { heldBytes } from './received-heap.js'
 import { SenderNumbers } from './sender-numbers.js'
+import { SenderWatch } from './sender-watch.js'
 import { type EndReason, ReceiveSession, STAT } from './session.js'
 import { setDropped, statWords } from './stats.js'
 
@@ -50,6 +52,16 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
   const u8 = new Uint8Array(buffer)
   const view = new DataView(buffer)
   const credits = options.credits ? new CreditLedger(receiveBufferBytes) : undefined
+  const news = new BoundedNews(options.tell)
+  const watch = new SenderWatch(
+    {
+      senders: session.senders,
+      news,
+      texts: options.endpoints.map(({ text }) => text),
+      nameOf: (sender) => senders.textOf(sender),
+    },
+    performance.now(),
+  )
   let waitingHeaps = 0
   let waitingBytes = 0
   let ended = false
@@ -75,6 +87,8 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
     clearTimeout(timer)
     try {
       const summary = session.finish(reason)
+      watch.end(performance.now())
+      news.look(Number.POSITIVE_INFINITY)
       deliver()
       credits?.announce(stats, true, performance.now())
       void closeAll().then(() => events.onEnd(summary))
@@ -132,6 +146,8 @@ export async function openDgram(options: DriverOptions, events: DriverEvents): P
     let reason: EndReason | undefined
     try {
       session.look(now)
+      watch.look(now, false)
+      news.look(now)
       reason = session.ended(now, quiet)
     } catch (error) {
       return fail(error)

@@ -44,6 +44,7 @@ import { SESSION_BYTES, type SessionSummary } from './session.js'
 
 export type { RealTime, ThreadPriority } from '../../ffi/placement.js'
 export type { ReceiverMessages } from './channels.js'
+export type { ReceiverEvent, ReceiverEventFacts, ReceiverEventKind, ReceiverEventOptions } from './events.js'
 export {
   DEFAULT_DATAGRAM_BUFFER_BYTES,
   DEFAULT_HEAP_MEMORY_BYTES,
@@ -91,8 +92,8 @@ export async function openReceiver(given: ReceiverOptions): Promise<Receiver> {
   const { endpoints, chosen } = await prepare(options, specs)
   const outputFd =
     options.output === undefined ? undefined : openOutput(order === 'sender' ? `${options.output}.0` : options.output)
-  const news = new ReceiverNews()
   const queue = new HeapQueue((heap) => driver?.taken(heap))
+  const news = new ReceiverNews(queue, options.onChange)
   let driver: ReceiveDriver | undefined
   let settle: { resolve: (summary: SessionSummary) => void; reject: (error: unknown) => void }
   const ended = new Promise<SessionSummary>((resolve, reject) => {
@@ -139,10 +140,7 @@ export async function openReceiver(given: ReceiverOptions): Promise<Receiver> {
     memoryBytes: heapMemoryBytes + SESSION_BYTES,
     gro: options.gro ?? true,
     credits: options.credits ?? false,
-    tell: (what) => {
-      news.changed(what)
-      options.onChange?.(what)
-    },
+    tell: (item) => news.tell(item),
     interface: chosen,
     device: options.device,
     verbsLibrary: options.verbsLibrary,
@@ -160,6 +158,7 @@ export async function openReceiver(given: ReceiverOptions): Promise<Receiver> {
       driver.endpoints ?? endpoints.map(({ text }) => text),
       queue,
       ended,
+      news.events,
       options.signal,
     )
     news.opened(receiver)

@@ -9,6 +9,7 @@ import { printable } from '../errors.js'
 import type { ResolvedEndpoint } from '../net/endpoint.js'
 import { interfaceName } from '../net/interface.js'
 import { pathTo } from '../net/route.js'
+import type { ReceiverEventFacts, TellReceiver } from './events.js'
 
 /** How often it looks, in a timer of the opening thread that keeps nothing alive. Each look wakes a CPU that may be asleep. */
 const LOOK_MS = 500
@@ -72,6 +73,8 @@ function whereAndWhy(before: Place | undefined, now: Place | undefined): string 
   return `${now.name}, where its route leads now instead of ${before.name}${gone ? ', which is gone' : ''}`
 }
 
+const at = (place: Place | undefined): ReceiverEventFacts => (place ? { interface: place.name } : {})
+
 function nameOf(index: number): string | undefined {
   try {
     return interfaceName(index)
@@ -83,8 +86,8 @@ function nameOf(index: number): string | undefined {
 /**
  * | state of a membership | next                                              |
  * |-----------------------|---------------------------------------------------|
- * | joined                | lost, where it can no longer be joined             |
- * | lost                  | joined; both are told, and the second is counted   |
+ * | joined                | lost, where it can no longer be joined              |
+ * | lost                  | joined, again or still; both are told               |
  */
 export class Memberships {
   /** Groups that were joined again, ever. */
@@ -94,10 +97,9 @@ export class Memberships {
   readonly #places = new Map<Membership, Place | undefined>()
   readonly #timer: NodeJS.Timeout | undefined
 
-  /** @param tell is given a line for a person */
   constructor(
     readonly memberships: readonly Membership[],
-    readonly tell: (message: string) => void,
+    readonly tell: TellReceiver,
   ) {
     for (const membership of memberships) this.#places.set(membership, placeNow(membership))
     if (memberships.length > 0) this.#timer = setInterval(() => this.#look(), LOOK_MS).unref()
@@ -108,25 +110,31 @@ export class Memberships {
       const { text } = membership.endpoint
       try {
         const joined = membership.rejoin()
-        this.#lost.delete(membership)
-        if (!joined) continue
-        this.rejoined++
+        const lost = this.#lost.delete(membership)
+        if (!joined && !lost) continue
         const before = this.#places.get(membership)
         const place = placeNow(membership)
         this.#places.set(membership, place)
-        this.#say(`${text}: joined again on ${whereAndWhy(before, place)}; what was sent meanwhile is lost`)
+        const on = whereAndWhy(before, place)
+        if (joined) this.rejoined++
+        const what = joined
+          ? `joined again on ${on}; what was sent meanwhile is lost`
+          : `received again on ${on}, where it is still joined`
+        this.#say(text, what, { joined: !lost, ...at(before) }, { joined: true, ...at(place) })
       } catch (error) {
         if (this.#lost.has(membership)) continue
         this.#lost.add(membership)
         const why = error instanceof NativeError ? error.errnoName : (error as Error).message
         const where = membership.interfaceName ?? BY_ROUTE
-        this.#say(`${text}: cannot be received on ${where} (${why}); it is joined again when that is possible`)
+        const place = at(this.#places.get(membership))
+        const what = `cannot be received on ${where} (${why}); it is joined again when that is possible`
+        this.#say(text, what, { joined: true, ...place }, { joined: false })
       }
     }
   }
 
-  #say(message: string): void {
-    this.tell(printable(message))
+  #say(endpoint: string, what: string, before: ReceiverEventFacts, after: ReceiverEventFacts): void {
+    this.tell({ kind: 'membership', message: printable(`${endpoint}: ${what}`), endpoint, before, after })
   }
 
   close(): void {

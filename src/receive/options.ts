@@ -113,8 +113,8 @@ export interface ReceiverOptions {
   readonly verbsLibrary?: string
   /**
    * Is given a line for a person when a group was lost with its interface, and when it was joined again, which `stats()`
-   * counts as `groupsRejoined`; looked for four times a second. With 'tcp' also when the first connection was turned away
-   * (`connectionsRefused`), or could not be accepted (`acceptsFailed`). Default: nobody is told.
+   * counts as `groupsRejoined`; looked for twice a second. With 'tcp' also when the first connection was turned away
+   * (`connectionsRefused`), or could not be accepted (`acceptsFailed`). `receiver.events()` tells the same and more. Default: nobody is told.
    */
   readonly onChange?: (message: string) => void
   /** Lets the kernel coalesce datagrams (UDP_GRO). Default true. */

@@ -3,6 +3,7 @@ import type { ThreadPriority } from '../../ffi/placement.js'
 import type { ResolvedEndpoint } from '../net/endpoint.js'
 import type { ResolvedInterface } from '../net/interface.js'
 import type { DatagramPeer } from '../rdma/rendezvous.js'
+import type { TellReceiver } from './events.js'
 import type { Memberships } from './memberships.js'
 import type { ReceivedHeap } from './received-heap.js'
 import type { SessionOptions, SessionSummary } from './session.js'
@@ -25,8 +26,8 @@ export interface DriverOptions {
   readonly memoryBytes: number
   readonly gro: boolean
   readonly credits: boolean
-  /** Is given a line for a person: `onChange` of the options says when. */
-  readonly tell: (message: string) => void
+  /** Is told what happens. */
+  readonly tell: TellReceiver
   /** These three are for rdma-ud. */
   readonly interface: ResolvedInterface | undefined
   readonly device: string | undefined

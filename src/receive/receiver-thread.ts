@@ -66,6 +66,7 @@ export async function startThread({ shared, source, options, events, driver, onG
     stats: stats.buffer,
     load,
     options: options.session,
+    texts: options.endpoints.map(({ text }) => text),
     placing: { affinity: options.affinity, priority: options.priority, inherited: cpusForThreads() },
     queueHeaps: options.queueHeaps,
     queueKibibytes: options.queueBytes >>> 10,
@@ -114,7 +115,7 @@ export async function startThread({ shared, source, options, events, driver, onG
     worker.on('message', (message: WorkerOutput) => {
       if (message.type === 'ready') resolve(message.peers)
       else if (message.type === 'heaps') for (const heap of message.heaps) events.onHeap(heap)
-      else if (message.type === 'told') options.tell(message.what)
+      else if (message.type === 'told') options.tell(message.item)
       else if (message.type === 'end') summary = message.summary
       else failure = new SpeadcastError(message.code as ErrorCode, message.message, { cause: message.detail })
     })

@@ -10,6 +10,9 @@ import { noteLoaded } from '../../ffi/load-at-exit.js'
 import { type Placing, placeThread } from '../../ffi/placement.js'
 import { EventFd, nameThread, PollSet } from '../../ffi/wait.js'
 import { SpeadcastError } from '../errors.js'
+import { BoundedNews } from './bounded-news.js'
+import { DropWatch } from './drop-watch.js'
+import { SenderWatch } from './sender-watch.js'
 import { type EndReason, ReceiveSession } from './session.js'
 import type { PacketSource } from './source.js'
 import { setDropped } from './stats.js'
@@ -17,11 +20,15 @@ import { CONTROL, kibibytesOf, type WorkerInput, type WorkerOutput } from './wor
 
 type Post = (message: WorkerOutput, transfer?: ArrayBuffer[]) => void
 
-function run(input: WorkerInput, source: PacketSource, stats: Float64Array, post: Post): void {
-  const { options, queueHeaps, queueKibibytes } = input
+/** Time after which drops are counted, also while there is always something to take. */
+const COUNT_MS = 50
+
+function run(input: WorkerInput, source: PacketSource, stats: Float64Array, post: Post, news: BoundedNews): void {
+  const { options, queueHeaps, queueKibibytes, texts } = input
   const { fds, endpoints } = source
   const control = new Int32Array(input.control)
-  const session = new ReceiveSession(source.buffer, source.freeAt, options, stats, (sender) => source.nameOf?.(sender) ?? null)
+  const nameOf = (sender: number) => source.nameOf?.(sender) ?? null
+  const session = new ReceiveSession(source.buffer, source.freeAt, options, stats, nameOf)
   const wake = new EventFd(input.wakeFd)
   const waitForPackets = new PollSet(fds.length + 1)
   const waitForMain = new PollSet(1)
@@ -60,9 +67,18 @@ function run(input: WorkerInput, source: PacketSource, stats: Float64Array, post
   }
   const never = () => false
   const droppedAt = (endpoint: number): number => source.dropped(endpoint)
-  const countDropped = (): void => setDropped(stats, options.endpoints, droppedAt)
+  const startedAt = performance.now()
+  const senders = new SenderWatch({ senders: session.senders, news, texts, nameOf }, startedAt)
+  const drops = new DropWatch(stats, texts, news)
+  let countAt = 0
+  const countDropped = (nowMs: number): void => {
+    countAt = nowMs + COUNT_MS
+    setDropped(stats, options.endpoints, droppedAt)
+    drops.look(nowMs)
+    news.look(nowMs)
+  }
 
-  session.start(performance.now())
+  session.start(startedAt)
   post({ type: 'ready', peers: source.peers ?? [] })
   let reason: EndReason | undefined
   let armed = false
@@ -88,11 +104,12 @@ function run(input: WorkerInput, source: PacketSource, stats: Float64Array, post
     reason = session.ended(now, taken === 0 && !full)
     if (session.outbox.length > 0) deliver()
     if (reason !== undefined) break
+    senders.look(now, full)
+    if (taken === 0 || now >= countAt) countDropped(now)
     if (taken > 0) {
       armed = false
       continue
     }
-    countDropped()
     if (full) sleep(waitForMain, session.sleepMs(now), () => !queueFull())
     else if (source.arm && !armed) {
       source.arm()
@@ -104,17 +121,21 @@ function run(input: WorkerInput, source: PacketSource, stats: Float64Array, post
     }
   }
   const summary = session.finish(reason)
-  countDropped()
+  const endedAt = performance.now()
+  countDropped(endedAt)
+  senders.end(endedAt)
+  drops.end(endedAt)
+  news.look(Number.POSITIVE_INFINITY)
   if (session.outbox.length > 0) deliver()
   source.announce?.(true)
   post({ type: 'end', summary })
 }
 
-async function openSource({ source, memory }: WorkerInput, stats: Float64Array, post: Post): Promise<PacketSource> {
+async function openSource({ source, memory, texts }: WorkerInput, stats: Float64Array, news: BoundedNews): Promise<PacketSource> {
   if (source.kind === 'udp') return new (await import('./udp-source.js')).UdpSource(source, memory, stats)
   if (source.kind === 'tcp') {
     const { TcpSource } = await import('./tcp-source.js')
-    return new TcpSource(source, memory, stats, (what) => post({ type: 'told', what }))
+    return new TcpSource(source, texts, memory, stats, news)
   }
   return (await import('./rdma-source.js')).RdmaSource.open(source, memory)
 }
@@ -145,8 +166,9 @@ async function main(): Promise<void> {
     nameThread('speadcast recv')
     place(input.placing)
     const stats = new Float64Array(input.stats)
-    source = await openSource(input, stats, post)
-    run(input, source, stats, post)
+    const news = new BoundedNews((item) => post({ type: 'told', item }))
+    source = await openSource(input, stats, news)
+    run(input, source, stats, post, news)
   } catch (error) {
     const code = error instanceof SpeadcastError ? error.code : 'ERR_SPEADCAST_NATIVE'
     const { message, stack = '' } = error as Error

@@ -1,8 +1,10 @@
 /** The receiver as its user holds it: heaps out of an iterator, counters, and the summary at the end. */
 import { checkBoolean, checkOptions } from '../checks.js'
 import { INSPECT, type Inspection, inspected, SpeadcastError } from '../errors.js'
+import type { Events } from '../events.js'
 import { formatGid } from '../net/address.js'
 import type { DatagramPeer } from '../rdma/rendezvous.js'
+import type { ReceiverEvent, ReceiverEventOptions } from './events.js'
 import type { HeapQueue } from './queue.js'
 import type { ReceiveDriver } from './receive-driver.js'
 import type { ReceivedHeap } from './received-heap.js'
@@ -73,6 +75,7 @@ export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {
   readonly #driver: ReceiveDriver
   readonly #backendReason: string
   readonly #queue: HeapQueue
+  readonly #events: Events<ReceiverEvent>
   #aborted = false
   #ended = false
 
@@ -83,10 +86,12 @@ export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {
     endpoints: readonly string[],
     queue: HeapQueue,
     ended: Promise<SessionSummary>,
+    events: Events<ReceiverEvent>,
     signal: AbortSignal | undefined,
   ) {
     this.#driver = driver
     this.#backendReason = backendReason
+    this.#events = events
     this.endpoints = endpoints
     this.peers = (driver.peers ?? []).map((peer) => ({
       ...peer,
@@ -143,6 +148,17 @@ export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {
     const counters = Object.fromEntries(STAT_NAMES.map((name) => [name, stats[STAT[name]]])) as Record<StatName, number>
     const whole = { ...counters, backend, backendReason: this.#backendReason, gro, receiveBufferBytes, groupsRejoined }
     return options.endpoints ? { ...whole, endpoints: this.endpoints.map((text, i) => countersOf(stats, i, text)) } : whole
+  }
+
+  /**
+   * Gives what happens to the receiver from now on, in order: groups lost and joined again, drops by the kernel, senders that begin and fall silent,
+   * TCP connections, its end. Ends with the receiver, by `break` or with the signal, and does not keep the process alive. A reader who
+   * is behind by 256 events loses the oldest.
+   * @throws ERR_SPEADCAST_CONFIG for another option or kind; the signal's reason if it has aborted, from the iteration too
+   * @example for await (const { kind, message } of receiver.events({ kinds: ['membership', 'drops'] })) console.warn(kind, message)
+   */
+  events(options: ReceiverEventOptions = {}): AsyncIterableIterator<ReceiverEvent> {
+    return this.#events.reader(options)
   }
 
   /** Whether it receives still. */

@@ -34,6 +34,10 @@ export class Sender {
   /** The control heap that came last, until another heap of this sender is done: a copy of it is a copy, later it is another. */
   controlHigh = -1
   controlLow = -1
+  /** A mark of each packet, and what SenderWatch knows of it on its own clock. */
+  heard = false
+  heardAt = 0
+  telling: 'new' | 'sending' | 'silent' = 'new'
   /** Heard a second time, or again since it was last passed over for being forgotten. */
   recent = false
   pattern: PatternState | undefined
@@ -55,6 +59,7 @@ export class Sender {
       this.steady = false
     }
     this.heardMs = idleMs
+    this.heard = true
   }
 
   packetDone(): void {

@@ -71,6 +71,10 @@ export class Senders {
     return sender
   }
 
+  all(): IterableIterator<Sender> {
+    return this.#byKey.values()
+  }
+
   /** Returns the descriptors of a sender, and behind them those of all; of one that was forgotten the latter alone. */
   itemsOf(sender: Sender): KnownItems {
     return this.#itemsOf.get(sender) ?? this.items

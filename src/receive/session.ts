@@ -60,7 +60,7 @@ export class ReceiveSession {
   /** Bounds the memory for everything but the payload of heaps. A source charges it for the parts of packets that it keeps. */
   readonly budget: Budget
   readonly #refusals: Refusals
-  readonly #senders: Senders
+  readonly senders: Senders
   readonly #seenIds = new Set<number>()
   readonly #assembler: Assembler
   readonly #verifier: PatternVerifier | undefined
@@ -106,7 +106,7 @@ export class ReceiveSession {
       stats[STAT.sendersForgotten]!++
       this.#output?.drop(number)
     }
-    this.#senders = new Senders({ budget: this.budget, endpoints, verify, anySource, cntStep, item: wanted, onForgotten })
+    this.senders = new Senders({ budget: this.budget, endpoints, verify, anySource, cntStep, item: wanted, onForgotten })
     this.#verifier = verify ? new PatternVerifier(buffer, endpoints) : undefined
     this.#output = wantsOutput
       ? new Output(buffer, freeAt + SCRATCH_BYTES, storage, {
@@ -175,7 +175,7 @@ export class ReceiveSession {
       addTo(stats, STAT.malformed, endpoint)
       return
     }
-    const sender = this.#senders.of(from, endpoint)
+    const sender = this.senders.of(from, endpoint)
     sender.hear(this.#idleMs)
     const verdict = this.#assembler.add(this.#packet, sender, from, endpoint)
     sender.packetDone()
@@ -238,7 +238,7 @@ export class ReceiveSession {
     // When the wanted number is reached, nobody waits for the heaps in the making, so they do not count as lost.
     if (reason !== 'heaps') this.#assembler.flush()
     const stats = this.#stats
-    const senders = this.#senders
+    const senders = this.senders
     const sha256 = this.#output?.finish() ?? null
     const byCnt = senders.missing
     const byPattern = senders.patternMissing
@@ -299,11 +299,11 @@ export class ReceiveSession {
       addTo(stats, STAT.payloadBytes, endpoint, dataBytes)
       this.#noteIds()
       if (this.#verifier) {
-        this.#verifier.check(heap, table, sender, this.#senders.itemsOf(sender))
+        this.#verifier.check(heap, table, sender, this.senders.itemsOf(sender))
         addTo(stats, STAT.heapsCorrupt, endpoint, this.#verifier.corrupt - stats[STAT.heapsCorrupt]!)
       }
     } else addTo(stats, STAT.controlHeaps, endpoint)
-    if (this.#options.deliver) this.outbox.push(copyHeap(heap, table, this.#u8, this.#senders.itemsOf(sender), descriptors))
+    if (this.#options.deliver) this.outbox.push(copyHeap(heap, table, this.#u8, this.senders.itemsOf(sender), descriptors))
     if (this.#output && (counts || sequence.isNear(cnt))) this.#write(this.#output, heap, cnt, heap.complete && dataBytes >= 0)
   }
 
@@ -329,7 +329,7 @@ export class ReceiveSession {
   #write(output: Output, heap: AssembledHeap, cnt: number, hasData: boolean): void {
     const table = this.#table
     const sender = heap.sender!
-    const known = this.#senders.itemsOf(sender)
+    const known = this.senders.itemsOf(sender)
     const id = this.#itemId(known)
     // Below table.count, or −1.
     const i = hasData ? table.find(id) : -1
@@ -360,8 +360,8 @@ export class ReceiveSession {
         continue
       }
       const { descriptor } = reading
-      const own = this.#senders.itemsOf(sender).learn(descriptor, sender.id)
-      const any = this.#senders.items.learn(descriptor, sender.id)
+      const own = this.senders.itemsOf(sender).learn(descriptor, sender.id)
+      const any = this.senders.items.learn(descriptor, sender.id)
       if (own && any) found.push(descriptor)
       else this.#refusals.descriptor('there is no memory for more descriptors')
     }
@@ -378,7 +378,7 @@ export class ReceiveSession {
   }
 
   #itemsSeen(): SeenItem[] {
-    const known = this.#senders.items
+    const known = this.senders.items
     const ids = new Set([...known.ids(), ...this.#seenIds])
     return [...ids].map((id) => {
       const descriptor = known.get(id)

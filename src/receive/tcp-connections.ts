@@ -42,6 +42,10 @@ export class Connections {
     this.#budget = budget
   }
 
+  get size(): number {
+    return this.#byFd.size
+  }
+
   get(fd: number): Connection | undefined {
     return this.#byFd.get(fd)
   }

@@ -23,7 +23,7 @@ export async function openTcp(options: DriverOptions, events: DriverEvents): Pro
   }
   return startThread({
     shared,
-    source: { kind: 'tcp', fds: listeners.map(({ fd }) => fd), texts: options.endpoints.map(({ text }) => text) },
+    source: { kind: 'tcp', fds: listeners.map(({ fd }) => fd) },
     options,
     events,
     driver: { backend: 'tcp', gro: false, receiveBufferBytes: options.receiveBufferBytes },

@@ -8,6 +8,7 @@ import { NativeError } from '../../ffi/native-error.js'
 import { NONE_WAITS, TcpIntake } from '../../ffi/socket/tcp-intake.js'
 import { descriptorRemedy } from '../errors.js'
 import { formatAddress } from '../net/address.js'
+import type { BoundedNews } from './bounded-news.js'
 import { MOST_STREAM_PACKET_BYTES, NO_PACKET, packetBytes } from './framing.js'
 import type { ReceiveSession } from './session.js'
 import type { PacketSource } from './source.js'
@@ -18,8 +19,6 @@ export interface TcpSourceInput {
   readonly kind: 'tcp'
   /** Listening sockets, one for each endpoint. */
   readonly fds: readonly number[]
-  /** The endpoints' texts. */
-  readonly texts: readonly string[]
 }
 
 const READ_BYTES = 1 << 20
@@ -47,7 +46,7 @@ export class TcpSource implements PacketSource {
   readonly #u8: Uint8Array
   readonly #view: DataView
   readonly #stats: Float64Array
-  readonly #tell: (what: string) => void
+  readonly #news: Pick<BoundedNews, 'tell'>
   readonly #now: () => number
   readonly #told = new Set<'refused' | 'failed'>()
   #connections: Connections | undefined
@@ -59,12 +58,13 @@ export class TcpSource implements PacketSource {
   readonly #resting = new Set<number>()
   #turnAt = 0
 
-  /** @param tell is given a line for a person @param now a clock in milliseconds */
+  /** @param texts those of the endpoints @param now a clock in milliseconds */
   constructor(
-    { fds, texts }: TcpSourceInput,
+    { fds }: TcpSourceInput,
+    texts: readonly string[],
     memory: RegionHandle,
     stats: Float64Array,
-    tell: (what: string) => void,
+    news: Pick<BoundedNews, 'tell'>,
     now: () => number = () => performance.now(),
   ) {
     this.buffer = attachRegion(memory)
@@ -72,7 +72,7 @@ export class TcpSource implements PacketSource {
     this.#u8 = new Uint8Array(this.buffer)
     this.#view = new DataView(this.buffer)
     this.#stats = stats
-    this.#tell = tell
+    this.#news = news
     this.#now = now
     this.#texts = texts
     this.#listeners = new Map(fds.map((fd, endpoint) => [fd, endpoint]))
@@ -133,15 +133,16 @@ export class TcpSource implements PacketSource {
     if ('refused' in admission) {
       this.#intake.drop(fd)
       this.#stats[STAT.connectionsRefused]!++
-      this.#tellOnce('refused', () => `${this.#texts[endpoint]} turns ${name} away: ${admission.refused}`)
+      this.#tellOnce('refused', endpoint, now, (text) => `${text} turns ${name} away: ${admission.refused}`)
       return
     }
     if (admission.instead) {
       this.#stats[STAT.connectionsRefused]!++
-      this.#drop(admission.instead, connections, session)
+      this.#drop(admission.instead, connections, session, `it was idle, and gave way to ${name}`)
     }
     this.#stats[STAT.connections]!++
     connections.add(fd, endpoint, address, name, now)
+    this.#tellConnection(endpoint, name, connections, true, (text) => `${name} has connected to ${text}`)
   }
 
   /**
@@ -153,9 +154,9 @@ export class TcpSource implements PacketSource {
     this.#intake.listen(listener, false)
     this.#resting.add(listener)
     this.#retryAt = now + RETRY_MS
-    const line = () =>
-      `${this.#texts[endpoint]} cannot accept a connection, which waits: ${error.message}${descriptorRemedy(error)}; tries again ten times a second`
-    this.#tellOnce('failed', line)
+    const line = (text: string) =>
+      `${text} cannot accept a connection, which waits: ${error.message}${descriptorRemedy(error)}; tries again ten times a second`
+    this.#tellOnce('failed', endpoint, now, line)
   }
 
   #retry(): void {
@@ -164,10 +165,18 @@ export class TcpSource implements PacketSource {
     this.#resting.clear()
   }
 
-  #tellOnce(what: 'refused' | 'failed', line: () => string): void {
+  #tellOnce(what: 'refused' | 'failed', i: number, now: number, line: (text: string) => string): void {
     if (this.#told.has(what)) return
     this.#told.add(what)
-    this.#tell(`${line()}; told once, and counted`)
+    const endpoint = this.#texts[i]!
+    this.#news.tell({ kind: 'refusal', message: `${line(endpoint)}; told once, and counted`, endpoint }, now)
+  }
+
+  #tellConnection(i: number, sender: string, { size }: Connections, opened: boolean, line: (text: string) => string): void {
+    const endpoint = this.#texts[i]!
+    const before = { connections: opened ? size - 1 : size + 1 }
+    const after = { sender, connections: size }
+    this.#news.tell({ kind: 'connection', message: line(endpoint), endpoint, before, after }, this.#turnAt)
   }
 
   /** Returns the bytes that were read, −1 if there were none. */
@@ -176,7 +185,7 @@ export class TcpSource implements PacketSource {
     const read = this.#intake.read(fd, this.#address + MOST_STREAM_PACKET_BYTES, READ_BYTES)
     if (read < 0) return -1
     if (read === 0) {
-      this.#drop(connection, connections, session)
+      this.#drop(connection, connections, session, 'it was closed there, or is broken')
       return 0
     }
     session.message(endpoint)
@@ -195,7 +204,7 @@ export class TcpSource implements PacketSource {
       if (bytes === NO_PACKET) {
         session.truncated(endpoint)
         connection.heldBytes = 0
-        this.#drop(connection, connections, session)
+        this.#drop(connection, connections, session, 'what came is no SPEAD')
         return read
       }
       if (bytes > end - at) {
@@ -213,13 +222,16 @@ export class TcpSource implements PacketSource {
   #hold(connection: Connection, keptBytes: number, bytes: Uint8Array, connections: Connections, session: ReceiveSession): void {
     if (connections.hold(connection, keptBytes, bytes)) return
     session.noRoom()
-    this.#drop(connection, connections, session)
+    this.#drop(connection, connections, session, 'there is no memory for its packet')
   }
 
-  #drop(connection: Connection, connections: Connections, session: ReceiveSession): void {
-    if (connection.heldBytes > 0) session.truncated(connection.endpoint)
+  #drop(connection: Connection, connections: Connections, session: ReceiveSession, why: string): void {
+    const { heldBytes, endpoint, fd, sender } = connection
+    if (heldBytes > 0) session.truncated(endpoint)
     connections.delete(connection)
-    this.#intake.drop(connection.fd)
+    this.#intake.drop(fd)
+    const name = connections.nameOf(sender) ?? connection.address
+    this.#tellConnection(endpoint, name, connections, false, (text) => `${name} is no longer connected to ${text}: ${why}`)
   }
 
   nameOf(sender: number): string | null {

@@ -2,6 +2,7 @@
 import type { RegionHandle } from '../../ffi/memory/region.js'
 import type { Placing } from '../../ffi/placement.js'
 import type { DatagramPeer } from '../rdma/rendezvous.js'
+import type { ReceiverNewsItem } from './events.js'
 import type { RdmaSourceInput } from './rdma-source.js'
 import { heldBytes, type ReceivedHeap } from './received-heap.js'
 import type { SessionOptions, SessionSummary } from './session.js'
@@ -17,6 +18,8 @@ export interface WorkerInput {
   /** A Float64Array in the order of STAT_NAMES, of the receiver and then of each endpoint. */
   readonly stats: SharedArrayBuffer
   readonly options: SessionOptions
+  /** The endpoints' texts. */
+  readonly texts: readonly string[]
   /** See expectLoad. */
   readonly load: Int32Array
   readonly placing: Placing
@@ -27,7 +30,7 @@ export interface WorkerInput {
 
 export type WorkerOutput =
   | { readonly type: 'ready'; readonly peers: readonly DatagramPeer[] }
-  | { readonly type: 'told'; readonly what: string }
+  | { readonly type: 'told'; readonly item: ReceiverNewsItem }
   | { readonly type: 'heaps'; readonly heaps: ReceivedHeap[] }
   | { readonly type: 'end'; readonly summary: SessionSummary }
   | { readonly type: 'error'; readonly code: string; readonly message: string; readonly detail: string }

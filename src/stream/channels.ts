@@ -28,19 +28,6 @@ export interface StreamMessagesOf<S> {
     /** Milliseconds since 1970 (Date.now()). */
     readonly time: number
   }
-  /** The observation clock left heaps out because they were late, or the wall clock was set. */
-  'speadcast:stream:clock': {
-    /** The stream. */
-    readonly stream: S
-    /** Which of the two. */
-    readonly what: 'late' | 'step'
-    /** How many heaps were left out, one after the other; 0 with 'step'. */
-    readonly heaps: number
-    /** How late the first of them was; or by how much the wall clock was set, backwards if negative. */
-    readonly seconds: number
-    /** Milliseconds since 1970 (Date.now()). */
-    readonly time: number
-  }
   /** Something happened to the stream, in words and by kind: what `stream.events()` gives too. */
   'speadcast:stream:event': {
     /** The stream. */
@@ -84,7 +71,6 @@ type Messages = StreamMessagesOf<object>
 
 export const STREAM_OPEN = new Topic<Messages, 'speadcast:stream:open'>('speadcast:stream:open')
 export const STREAM_STATES = new Topic<Messages, 'speadcast:stream:states'>('speadcast:stream:states')
-export const STREAM_CLOCK = new Topic<Messages, 'speadcast:stream:clock'>('speadcast:stream:clock')
 export const STREAM_EVENT = new Topic<Messages, 'speadcast:stream:event'>('speadcast:stream:event')
 export const STREAM_ERROR = new Topic<Messages, 'speadcast:stream:error'>('speadcast:stream:error')
 export const STREAM_CLOSE = new Topic<Messages, 'speadcast:stream:close'>('speadcast:stream:close')

@@ -1,9 +1,10 @@
 /** Makes the loops of a stream, and gives them their news. */
+
+import { listen, unlisten } from '../abort-listeners.js'
 import { checkOptions, checkSignal, listOf, oneOf, readPlain, shown } from '../checks.js'
 import type { Driver } from '../engine/driver.js'
 import { LOOP_WORDS, type LoopBatch, type LoopMessage, type LoopTurn } from '../engine/loop.js'
 import { ensure, SpeadcastError } from '../errors.js'
-import { listen, unlisten } from './abort-listeners.js'
 import { notOurs } from './arguments.js'
 import type { Batch } from './batch.js'
 import type { Batches } from './batches.js'

@@ -4,18 +4,10 @@ import { messageOf } from '../checks.js'
 import { changedNames, changesOf, debug } from '../debug.js'
 import type { Driver } from '../engine/driver.js'
 import { counted, type SpeadcastError } from '../errors.js'
-import {
-  SEND_ERROR,
-  SEND_RESULT,
-  STREAM_CLOCK,
-  STREAM_CLOSE,
-  STREAM_ERROR,
-  STREAM_EVENT,
-  STREAM_OPEN,
-  STREAM_STATES,
-} from './channels.js'
-import type { StreamEventKind } from './event-kinds.js'
-import { type EventFacts, Events } from './events.js'
+import { Events } from '../events.js'
+import { SEND_ERROR, SEND_RESULT, STREAM_CLOSE, STREAM_ERROR, STREAM_EVENT, STREAM_OPEN, STREAM_STATES } from './channels.js'
+import { EVENT_KINDS, type StreamEventKind } from './event-kinds.js'
+import type { EventFacts, StreamEvent } from './events.js'
 import { LagWatch } from './lag-watch.js'
 import { type PathChange, tellPathChange } from './path-change.js'
 import type { BatchResult } from './result.js'
@@ -40,7 +32,7 @@ export class News {
   #states: StateWords = {}
   #submissions: Followed['submissions'] | undefined
   #lag: LagWatch | undefined
-  readonly events = new Events()
+  readonly events = new Events<StreamEvent>(EVENT_KINDS)
   readonly #stateEvents = new StateEvents(({ kind, message, before, after }) => this.event(kind, message, { before, after }))
 
   /** For NODE_DEBUG. */
@@ -57,8 +49,8 @@ export class News {
           ? `left out ${counted(heaps, 'heap')}, late by ${size} s`
           : `the wall clock was set ${seconds < 0 ? 'back' : 'forward'} by ${size} s`
       this.say(() => message)
-      this.event(what === 'late' ? 'late' : 'clock', message)
-      if (STREAM_CLOCK.hasSubscribers) STREAM_CLOCK.publish({ stream: this.#stream, what, heaps, seconds, time: Date.now() })
+      if (what === 'late') this.event('late', message, { after: { heaps, lateSeconds: seconds } })
+      else this.event('clock', message, { after: { stepSeconds: seconds } })
     }
   }
 

@@ -1,6 +1,6 @@
+import { unlisten } from '../abort-listeners.js'
 import type { ChosenHeaps } from '../batch/chosen.js'
 import type { Submission } from '../engine/ring.js'
-import { unlisten } from './abort-listeners.js'
 import type { BatchResult } from './result.js'
 import type { SendPromise } from './send-promise.js'
 

@@ -1,8 +1,9 @@
 /** Makes sends of what is to be sent, and submits them: now, when there is room, or not at all. */
+
+import { listen } from '../abort-listeners.js'
 import type { GroupMode } from '../batch/compile.js'
 import type { HeapReference } from '../batch/heaps.js'
 import { type Flavour, Heap } from '../spead/index.js'
-import { listen } from './abort-listeners.js'
 import type { StreamConfig } from './config.js'
 import type { Descriptors } from './descriptors.js'
 import type { Failures } from './failures.js'

@@ -1,10 +1,12 @@
-// Substreams, causes and distributions: what costs time series, only where it was asked for.
+// Substreams, endpoints, causes and distributions: what costs time series, only where it was asked for.
 
 import { openStream, type Stream } from 'speadcast'
 import { metrics } from 'speadcast/metrics'
-import { describe, expect, test } from 'vitest'
+import { openReceiver, type Receiver } from 'speadcast/receive'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import { ERRNO } from '#dist/ffi/native-error.js'
-import { ITEMS, parse, sampleOf, sendHeaps } from './support.js'
+import { freePort } from '../support/cli.js'
+import { ITEMS, parse, sampleOf, sendHeaps, until } from './support.js'
 
 const SUBSTREAMS = 4
 const open = (): Promise<Stream> =>
@@ -57,6 +59,58 @@ describe('with substreams', () => {
     const stream = await open()
     expect(parse(await metrics(stream).metrics()).length).toBeLessThan(150)
     await stream.destroy()
+  })
+})
+
+describe('with endpoints', () => {
+  const ENDPOINTS = 3
+  async function receiving(): Promise<{ receiver: Receiver; stream: Stream }> {
+    const endpoints = await Promise.all(Array.from({ length: ENDPOINTS }, async () => `127.0.0.1:${await freePort()}`))
+    const receiver = await openReceiver({ endpoints, deliver: false })
+    const stream = await openStream({ to: endpoints, packetSizeBytes: 1472, descriptors: 'none' })
+    onTestFinished(async () => {
+      await stream.destroy()
+      await receiver.close()
+    })
+    return { receiver, stream }
+  }
+
+  test('each endpoint of a receiver has counters of its own, which come to those of the receiver', async () => {
+    const { receiver, stream } = await receiving()
+    await stream.send(stream.createBatch({ items: ITEMS, heaps: 6, substreams: [0, 1, 1, 2, 2, 2] }))
+    await until(() => receiver.stats().heaps === 6)
+    const text = await metrics([receiver, stream], { endpoints: true }).metrics()
+    const heaps = parse(text).filter(({ name }) => name === 'speadcast_receiver_endpoint_heaps_total')
+    expect(heaps.map(({ labels, value }) => [labels.receiver, labels.endpoint, value])).toEqual(
+      receiver.endpoints.map((endpoint, i) => ['0', endpoint, i + 1]),
+    )
+    expect(sampleOf(text, 'speadcast_receiver_heaps_total')).toBe(6)
+    for (const [endpoint, bytes] of receiver.endpoints.map((text, i) => [text, 4096 * (i + 1)] as const))
+      expect(sampleOf(text, 'speadcast_receiver_endpoint_payload_bytes_total', { endpoint })).toBe(bytes)
+    // Those of the stream were not asked for.
+    expect(text).not.toContain('speadcast_substream_')
+  })
+
+  test('their number is bounded, for each source or all, and without them there are none', async () => {
+    const { receiver } = await receiving()
+    const told = async (all: number | boolean, own?: number | boolean) => {
+      const registry = metrics([], { endpoints: all }).add(receiver, own === undefined ? {} : { endpoints: own })
+      return new Set(parse(await registry.metrics()).flatMap(({ labels }) => labels.endpoint ?? [])).size
+    }
+    expect([await told(false), await told(2), await told(true), await told(true, 1), await told(false, true)]).toEqual([
+      0, 2, 3, 1, 3,
+    ])
+    for (const wrong of [0, 65537, 1.5, 'all'])
+      expect(() => metrics(receiver, { endpoints: wrong as never })).toThrow(
+        /^metrics: endpoints is .*; give true, false, or how many/,
+      )
+  })
+
+  test('each is the 13 time series that the documents say', async () => {
+    const { receiver } = await receiving()
+    const without = parse(await metrics(receiver).metrics()).length
+    const series = parse(await metrics(receiver, { endpoints: true }).metrics()).length
+    expect([without, series - without]).toEqual([28, 13 * ENDPOINTS])
   })
 })
 

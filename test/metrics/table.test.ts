@@ -17,6 +17,12 @@ test('every counter of a stream and of a receiver, and all else of stats(), is a
     names.filter((name) => !fields(of).includes(name) && !(name in LEFT_OUT[of]))
   expect(missing('stream', [...COUNTER_NAMES, ...Object.keys(stream.stats())])).toEqual([])
   expect(missing('receiver', [...STAT_NAMES, ...Object.keys(receiver.stats())])).toEqual([])
+  const [endpoint] = receiver.stats({ endpoints: true }).endpoints
+  expect(fields('endpoint').toSorted()).toEqual(
+    Object.keys(endpoint!)
+      .filter((name) => name !== 'endpoint')
+      .toSorted(),
+  )
   for (const reason of Object.values({ ...LEFT_OUT.stream, ...LEFT_OUT.receiver })) expect(reason.length).toBeGreaterThan(10)
 })
 
@@ -27,6 +33,7 @@ test('every row is read from something that there is', async () => {
     stream: [...COUNTER_NAMES, ...Object.keys(stats), 'state', 'endpoints', 'rateBytesPerSecond'],
     substream: Object.keys(stats.substreams[0]!),
     receiver: [...STAT_NAMES, ...Object.keys(receiver.stats()), 'state'],
+    endpoint: Object.keys(receiver.stats({ endpoints: true }).endpoints[0]!),
   }
   for (const [of, names] of Object.entries(known)) {
     const unknown = fields(of).filter((from) => !from.includes('.') && !names.includes(from))
@@ -59,7 +66,7 @@ test('names, units and help keep Prometheus’ conventions', () => {
 
 test('promtool finds nothing wrong with the text of all kinds of sources', async (ctx) => {
   const { stream, receiver } = await pair({ rate: '1Gbps' })
-  const registry = metrics([], { process: true, substreams: true })
+  const registry = metrics([], { process: true, substreams: true, endpoints: true })
   registry.add(stream, { name: 'a "quoted"\nname \\ with all', labels: { site: 'Ka\\roo "A"' } }).add(receiver)
   await sendHeaps(stream, 10)
   const checked = promtool(ctx, ['check', 'metrics'], await registry.metrics())

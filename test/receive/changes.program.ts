@@ -1,13 +1,29 @@
-/** Receives a GROUP on interface v1 until it was joined again, and prints what the channel of changes told. */
+/**
+ * Receives a GROUP, on interface ON if there is one, until COUNT events of its membership came. Prints each as the channel told it, and whether those
+ * who iterate were told the same.
+ */
 import { subscribe } from 'node:diagnostics_channel'
-import { openReceiver, type ReceiverMessages } from 'speadcast/receive'
+import { openReceiver, type ReceiverEvent, type ReceiverMessages } from 'speadcast/receive'
+import { print } from '../support/print.js'
 
-const [group = ''] = process.argv.slice(2)
-const receiver = await openReceiver({ endpoints: group, interface: 'v1', timeoutSeconds: 15 })
-subscribe('speadcast:receiver:change', (message) => {
-  const { receiver: of, what, time } = message as ReceiverMessages['speadcast:receiver:change']
-  console.log(JSON.stringify({ what, same: of === receiver, recent: Math.abs(Date.now() - time) < 60_000 }))
-  if (what.includes('joined again')) void receiver.close()
+const [group = '', count = '', on] = process.argv.slice(2)
+const receiver = await openReceiver({
+  endpoints: group,
+  timeoutSeconds: 15,
+  ...(on !== undefined && { interface: on }),
+})
+const published: ReceiverEvent[] = []
+subscribe('speadcast:receiver:event', (message) => {
+  const { receiver: of, event } = message as ReceiverMessages['speadcast:receiver:event']
+  if (of === receiver) published.push(event)
 })
 console.error('listening')
-await receiver.done
+const told: ReceiverEvent[] = []
+for await (const event of receiver.events({ kinds: ['membership'] })) {
+  told.push(event)
+  console.error(event.message)
+  if (told.length === Number(count)) break
+}
+await receiver.close()
+const memberships = published.filter(({ kind }) => kind === 'membership')
+print({ told, same: JSON.stringify(memberships) === JSON.stringify(told) })

@@ -1,4 +1,5 @@
 // Groups and interfaces: a receiver hears its own interface alone, and again when that was made anew.
+import type { ReceiverEvent } from 'speadcast/receive'
 import { expect, test } from 'vitest'
 import { CLI } from '../support/cli.js'
 import { need } from '../support/need.js'
@@ -97,19 +98,51 @@ test.for([
   }
 })
 
-test('an interface made anew is told on a channel of node:diagnostics_channel', async (ctx) => {
+test('an interface made anew is an event, for those who iterate and on a channel of node:diagnostics_channel', async (ctx) => {
   const why = netnsUnavailable()
   need(ctx, !why, why)
   await using ns = await makeNetns({ veth: {} })
-  const run = watch(ns.spawn('b', programArgv('receive/changes', GROUPS[0]), { stdio: ['ignore', 'pipe', 'pipe'] }))
+  // Without its interface for longer than the time between two looks.
+  const run = watch(ns.spawn('b', programArgv('receive/changes', GROUPS[0]!, '2', 'v1'), { stdio: ['ignore', 'pipe', 'pipe'] }))
   await run.said(/^listening/m)
+  ns.ip('b', 'link set v1 name v9')
+  await run.said(/cannot be received/)
+  ns.ip('b', 'link set v9 down')
+  ns.ip('b', 'link set v9 name v1')
   renew(ns)
-  const { stdout } = await run.ended
-  const told = stdout
-    .trimEnd()
-    .split('\n')
-    .map((line) => JSON.parse(line))
-  expect(told.at(-1)).toEqual({ what: expect.stringContaining('joined again on v1'), same: true, recent: true })
+  const { told, same } = JSON.parse((await run.ended).stdout) as { told: ReceiverEvent[]; same: boolean }
+  expect(same).toBe(true)
+  expect(told).toEqual([
+    {
+      ...{ kind: 'membership', endpoint: GROUPS[0], time: expect.any(Number), heaps: 0, waitingHeaps: 0 },
+      message: `${GROUPS[0]}: cannot be received on v1 (ENODEV); it is joined again when that is possible`,
+      ...{ before: { joined: true, interface: 'v1' }, after: { joined: false } },
+    },
+    {
+      ...{ kind: 'membership', endpoint: GROUPS[0], time: expect.any(Number), heaps: 0, waitingHeaps: 0 },
+      message: expect.stringMatching(/: (joined|received) again on v1, /),
+      ...{ before: { joined: false, interface: 'v1' }, after: { joined: true, interface: 'v1' } },
+    },
+  ])
+  expect(told[0]!.time).toBeLessThanOrEqual(told[1]!.time)
+})
+
+test('a group that is still joined when its route is back is said to be received again', async (ctx) => {
+  const why = netnsUnavailable()
+  need(ctx, !why, why)
+  await using ns = await makeNetns({ veth: {} })
+  const routes = ['ff00::/8 dev v1 table local', 'ff15::/16 dev v1 table local']
+  ns.ip('b', `-6 route add multicast ${routes[1]} metric 1`)
+  const run = watch(ns.spawn('b', programArgv('receive/changes', GROUPS[1]!, '2'), { stdio: ['ignore', 'pipe', 'pipe'] }))
+  await run.said(/^listening/m)
+  for (const route of routes) ns.ip('b', `-6 route del multicast ${route}`)
+  await run.said(/cannot be received/)
+  ns.ip('b', `-6 route add multicast ${routes[1]} metric 1`)
+  const { told } = JSON.parse((await run.ended).stdout) as { told: ReceiverEvent[] }
+  expect(told.map(({ message }) => message)).toEqual([
+    expect.stringMatching(/cannot be received on an interface by its route \(there is no route to /),
+    `${GROUPS[1]}: received again on v1, where it is still joined`,
+  ])
 })
 
 /** Has groups of both families come in by an interface. */

@@ -4,9 +4,9 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { readFileSync } from 'node:fs'
 import { openStream, type StreamEvent, type StreamMessages, type StreamOptions } from 'speadcast'
 import { describe, expect, onTestFinished, test } from 'vitest'
+import { Events } from '#dist/src/events.js'
 import { COUNTER, COUNTER_NAMES } from '#dist/src/stats.js'
 import { changesByKind, EVENT_KINDS, KIND_OF_STATE } from '#dist/src/stream/event-kinds.js'
-import { Events } from '#dist/src/stream/events.js'
 import { LagWatch } from '#dist/src/stream/lag-watch.js'
 import { News } from '#dist/src/stream/news.js'
 import { StateEvents } from '#dist/src/stream/state-events.js'
@@ -32,7 +32,7 @@ async function all(events: AsyncIterable<StreamEvent>): Promise<StreamEvent[]> {
 
 describe('a reader', () => {
   test('gets what happens from the call on, in order, until the end', async () => {
-    const events = new Events()
+    const events = new Events<StreamEvent>(EVENT_KINDS)
     events.give(event(1))
     const reader = events.reader({})
     events.give(event(2))
@@ -48,7 +48,7 @@ describe('a reader', () => {
   })
 
   test('gets only the kinds it asked for', async () => {
-    const events = new Events()
+    const events = new Events<StreamEvent>(EVENT_KINDS)
     const reading = all(events.reader({ kinds: ['route', 'lag'] }))
     for (const [i, kind] of EVENT_KINDS.entries()) events.give(event(i, kind))
     events.close()
@@ -56,7 +56,7 @@ describe('a reader', () => {
   })
 
   test.for([257, 1000, 100_000])('that does not read loses the oldest of %d events, and is told how many', async (count) => {
-    const events = new Events()
+    const events = new Events<StreamEvent>(EVENT_KINDS)
     const [slow, quick] = [events.reader({}), all(events.reader({}))]
     for (let i = 0; i < count; i++) {
       events.give(event(i))
@@ -72,7 +72,7 @@ describe('a reader', () => {
   })
 
   test('that breaks off is told no more, and others are', async () => {
-    const events = new Events()
+    const events = new Events<StreamEvent>(EVENT_KINDS)
     const [first, second] = [events.reader({}), events.reader({})]
     events.give(event(1))
     for await (const { time } of first) {
@@ -87,7 +87,7 @@ describe('a reader', () => {
   })
 
   test('may ask for several events before there are any', async () => {
-    const events = new Events()
+    const events = new Events<StreamEvent>(EVENT_KINDS)
     const reader = events.reader({})
     const asked = [reader.next(), reader.next(), reader.next()]
     events.give(event(1))
@@ -101,7 +101,7 @@ describe('a reader', () => {
   })
 
   test.for(['waiting', 'not waiting'])('that is %s when its signal aborts gets the reason, once', async (what) => {
-    const events = new Events()
+    const events = new Events<StreamEvent>(EVENT_KINDS)
     const abort = new AbortController()
     const reader = events.reader({ signal: abort.signal })
     const early = what === 'waiting' ? reader.next() : undefined
@@ -217,6 +217,21 @@ describe('News', () => {
     for (const { time } of got) expect(time).toBeGreaterThan(from)
     expect(published).toEqual(got)
   })
+})
+
+test('the observation clock tells what it left out, and steps of the wall clock', async () => {
+  const news = new News()
+  const driver = { states: {}, onClock: (_: object) => {} }
+  news.followClock(driver as never)
+  const reading = all(news.events.reader({}))
+  driver.onClock({ what: 'late', heaps: 3, seconds: 0.25 })
+  driver.onClock({ what: 'step', heaps: 0, seconds: -3600 })
+  news.events.close()
+  const facts = (await reading).map(({ kind, message, after }) => [kind, message, after])
+  expect(facts).toEqual([
+    ['late', 'left out 3 heaps, late by 0.250 s', { heaps: 3, lateSeconds: 0.25 }],
+    ['clock', 'the wall clock was set back by 3.60e+3 s', { stepSeconds: -3600 }],
+  ])
 })
 
 describe('lag', () => {

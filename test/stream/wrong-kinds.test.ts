@@ -138,6 +138,9 @@ const RECEIVER = {
   ...{ heapMemoryBytes: 1 << 20, timeoutSeconds: 0.05, output: '/dev/null', item: 's', onChange: () => {} },
 }
 
+const receiver = await openReceiver({ endpoints: '127.0.0.1:7997', backend: 'dgram' })
+afterAll(() => void receiver.close())
+
 const ended = (loop: Loop): Promise<unknown> => {
   loop.stop()
   return loop.done
@@ -211,6 +214,7 @@ const CALLS: Record<string, [Call, ...unknown[]]> = {
     { deadlineSeconds: 1 },
   ],
   'stream.stats': [(o: never) => stream.stats(o), { substreams: true }],
+  'receiver.events': [(o: never) => receiver.events(o), { kinds: ['drops'], signal: new AbortController().signal }],
   'stream.events': [(o: never) => stream.events(o), { kinds: ['link'], signal: new AbortController().signal }],
   serviceNotifier: [(e: never) => serviceNotifier(e), NOTIFY],
   'ServiceNotifier.notify': [(s: never) => serviceNotifier(NOTIFY)!.notify(s), { ready: true, status: 'x' }],

@@ -91,10 +91,11 @@ test('a connection idle for a minute gives way where there are too many, and one
   let now = 0
   const memory = mapReceiveMemory((1 << 20) + SESSION_BYTES, TCP_ARENA_BYTES)
   const source = new TcpSource(
-    { kind: 'tcp', fds: [listener.fd], texts: ['here'] },
+    { kind: 'tcp', fds: [listener.fd] },
+    ['here'],
     memory,
     stats,
-    (what) => void told.push(what),
+    { tell: ({ kind, message }) => void (kind === 'refusal' && told.push(message)) },
     () => now,
   )
   onTestFinished(() => source.close())

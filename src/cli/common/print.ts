@@ -4,10 +4,11 @@
  */
 import { jsonText, printable } from '../../errors.js'
 import type { StreamEventKind } from '../../index.js'
+import type { ReceiverEventKind } from '../../receive/index.js'
 import { isInForeground, terminalIsSlow } from './terminal.js'
 
 /** The kind of a message; a listener may show each kind in its own way. */
-export type MessageKind = 'message' | 'warning' | 'path-change' | StreamEventKind
+export type MessageKind = 'message' | 'warning' | StreamEventKind | ReceiverEventKind
 
 /** Gets every message, safe to print, and what programs are told beside it. @returns whether it shows the message itself */
 export type Listener = (line: string, kind: MessageKind, facts?: object | undefined) => boolean

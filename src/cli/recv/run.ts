@@ -1,5 +1,6 @@
 /** Runs `speadcast recv`: receives until the end comes, and says what came. */
-import type { Receiver, ReceiverOptions } from '../../receive/index.js'
+import type { Receiver, ReceiverEventKind, ReceiverOptions } from '../../receive/index.js'
+import { tellEvents } from '../common/events.js'
 import { complain, EXIT_FAILED, usageError } from '../common/exit.js'
 import { onInterrupt } from '../common/interrupt.js'
 import { type CommandMetrics, openMetrics } from '../common/metrics.js'
@@ -12,6 +13,11 @@ import { Watch } from '../common/watch.js'
 import type { RecvFlags } from './flags.js'
 import { printHeaps } from './heaps.js'
 import { report } from './report.js'
+
+/** The end has a summary. */
+const TOLD: readonly ReceiverEventKind[] = ['membership', 'drops', 'sender', 'connection', 'refusal']
+/** Kinds that change a few times in a run. */
+const SAID: readonly ReceiverEventKind[] = ['membership', 'drops', 'refusal']
 
 export async function runRecv(endpoints: string[], options: RecvFlags): Promise<void> {
   const { openReceiver } = await import('../../receive/index.js')
@@ -44,6 +50,7 @@ export async function runRecv(endpoints: string[], options: RecvFlags): Promise<
   say(opened(receiver, options))
   for (const [i, peer] of receiver.peers.entries())
     say(`${receiver.endpoints[i]} is --peer ${formatPeer(peer)}, datagrams of ${peer.mtuBytes} bytes`)
+  const told = tellEvents('recv', receiver.events({ kinds: TOLD }), SAID)
   try {
     await watch.start(receiving(receiver))
     // Whether heaps come is up to others.
@@ -57,6 +64,7 @@ export async function runRecv(endpoints: string[], options: RecvFlags): Promise<
     })
     if (prints(options)) await printHeaps(receiver, options)
     const summary = await receiver.done
+    await told
     watch.end(receivingTotals(summary))
     report(summary, options)
   } catch (error) {
@@ -102,7 +110,6 @@ function receiverOptions(endpoints: string[], options: RecvFlags): ReceiverOptio
   return {
     endpoints,
     ...(options.pcap !== undefined && { pcapPath: options.pcap }),
-    onChange: (message) => say(`speadcast recv: ${message}`, 'path-change'),
     ...(options.interface !== undefined && { interface: options.interface }),
     ...(heaps !== undefined && { heaps }),
     ...(timeout !== undefined && { timeoutSeconds: timeout }),

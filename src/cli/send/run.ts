@@ -1,6 +1,7 @@
 /** Runs `speadcast send`: opens a stream by the options, sends heaps of the pattern or of the input, and ends in order. */
-import { openStream, type Stream } from '../../index.js'
+import { openStream, type Stream, type StreamEventKind } from '../../index.js'
 import { withAlternatives } from '../common/alternatives.js'
+import { tellEvents } from '../common/events.js'
 import { complain, usageError } from '../common/exit.js'
 import { cutOffAfter, onInterrupt } from '../common/interrupt.js'
 import { type CommandMetrics, openMetrics } from '../common/metrics.js'
@@ -13,7 +14,6 @@ import { SubstreamTally } from '../common/substream-tally.js'
 import { Tally } from '../common/tally.js'
 import { callAt } from '../common/timer.js'
 import { Watch } from '../common/watch.js'
-import { tellEvents } from './events.js'
 import type { SendFlags } from './flags.js'
 import { dealt, withShare } from './fleet.js'
 import { batchHeapsOf, inputSource, patternSource } from './heaps.js'
@@ -22,6 +22,9 @@ import { sendItems } from './items.js'
 import { checkFlags, packetSizeBytes, streamOptions } from './options.js'
 import { loopSource } from './replay.js'
 import { reportSend } from './report.js'
+
+/** Kinds that change a few times in a run. */
+const SAID: readonly StreamEventKind[] = ['link', 'route', 'address', 'connection', 'device', 'recovery', 'lag', 'clock']
 
 const DEFAULT_HEAPS = 1000
 
@@ -93,7 +96,7 @@ async function send(stream: Stream, { flags, input, stopping, watch, service }: 
   stopping.addEventListener('abort', () =>
     say(`interrupted: sending what is queued, for ${flags.deadline} s at most; again to end at once`),
   )
-  const told = tellEvents(stream)
+  const told = tellEvents('send', stream.events(), SAID)
   const settledInTime = cutOffAfter(stream, tally, ending, flags.deadline)
   await watch.start(
     sending({

@@ -1,0 +1,49 @@
+/**
+ * Tells what happens where packets are received, and bounds it: anybody may connect, or send from any port, as often as he likes, and each
+ * item costs a message to the main thread.
+ */
+import type { ReceiverEventKind, ReceiverNewsItem, TellReceiver } from './events.js'
+
+/** Items of a kind that are told within PERIOD_MS; the others are counted. */
+const MOST = 16
+export const PERIOD_MS = 1000
+
+interface Period {
+  endsAt: number
+  told: number
+  left: number
+}
+
+export class BoundedNews {
+  readonly #tell: TellReceiver
+  readonly #periods = new Map<ReceiverEventKind, Period>()
+
+  constructor(tell: TellReceiver) {
+    this.#tell = tell
+  }
+
+  tell(item: ReceiverNewsItem, nowMs: number): void {
+    const period = this.#periods.get(item.kind) ?? { endsAt: 0, told: 0, left: 0 }
+    this.#periods.set(item.kind, period)
+    if (nowMs >= period.endsAt) this.#begin(item.kind, period, nowMs)
+    if (period.told >= MOST) period.left++
+    else {
+      period.told++
+      this.#tell(item)
+    }
+  }
+
+  /** Call it every now and then: tells how many were left out. @param nowMs Infinity at the end */
+  look(nowMs: number): void {
+    for (const [kind, period] of this.#periods) if (nowMs >= period.endsAt) this.#begin(kind, period, nowMs)
+  }
+
+  #begin(kind: ReceiverEventKind, period: Period, nowMs: number): void {
+    const { left } = period
+    period.endsAt = nowMs + PERIOD_MS
+    period.told = 0
+    period.left = 0
+    if (left > 0)
+      this.#tell({ kind, message: `${left} more of kind '${kind}' within a second, not told one by one`, after: { left } })
+  }
+}
