@@ -8,7 +8,7 @@ const taken: number[] = []
 let code = ''
 while (code === '')
   try {
-    taken.push(openSync('/dev/null'))
+    taken.push(openSync('/dev/null', 'r'))
   } catch (error) {
     code = (error as NodeJS.ErrnoException).code!
   }
