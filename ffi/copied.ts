@@ -21,8 +21,9 @@ export function isCopy(url: string | undefined): boolean {
     }
   } catch (error) {
     const { code, name } = error as { code?: unknown; name?: unknown }
-    // A permission model may hide the file: node's, or Deno's. A place that is no file: is no place of an installed package.
-    return !/^(EACCES|EPERM|ERR_ACCESS_DENIED|NotCapable|PermissionDenied)$/.test(`${code ?? name}`)
+    // A permission model may hide the file: node's, or Deno's; so may a process without descriptors or memory to read it. A place that is no file: is
+    // no place of an installed package.
+    return !/^(EACCES|EPERM|EMFILE|ENFILE|ENOMEM|ERR_ACCESS_DENIED|NotCapable|PermissionDenied)$/.test(`${code ?? name}`)
   }
 }
 

@@ -36,6 +36,11 @@ async function main(args: readonly string[]): Promise<void> {
   // Compose gives a container empty variables for those that are not set, and commander takes them for values.
   for (const name of ['SPEADCAST_INDEX', 'SPEADCAST_SENDERS']) if (process.env[name] === '') delete process.env[name]
   await addCommands(program, wanted === undefined ? [] : [wanted])
+  let running = wanted ?? ''
+  for (const command of program.commands)
+    command.hook('preSubcommand', (_, sub) => {
+      running = `${command.name()} ${sub.name()}`
+    })
   // The whole program has the option, so `speadcast --json` lacks a command and has no wrong option.
   const given =
     wanted === undefined
@@ -55,7 +60,7 @@ async function main(args: readonly string[]): Promise<void> {
         : partsOf(error.message)
             .join(' ')
             .replace(/^error: /, '')
-    complainOfUsage(wanted ?? '', message)
+    complainOfUsage(running, message)
   }
 }
 

@@ -188,15 +188,17 @@ export function notOurs(batch: unknown): SpeadcastError {
   return new SpeadcastError('ERR_SPEADCAST_BATCH_STATE', `send: ${what}; give one from createBatch of this stream`)
 }
 
-/** Heaps first … first + heaps − 1 of a batch of `total`. Allocates nothing: send calls it. */
-export function checkRange(first: number, heaps: number, total: number): void {
+/** Returns how many heaps from `first` on are sent of a batch of `total`: all without `most`. Allocates nothing: send calls it. */
+export function checkRange(first: number, most: number | undefined, total: number): number {
   if (!(Number.isInteger(first) && first >= 0 && first < total))
     throw new SpeadcastError('ERR_SPEADCAST_VALUE', `send: firstHeap is ${shown(first)}; the batch has 0 to ${total - 1}`)
+  const heaps = most ?? total - first
   if (!(Number.isInteger(heaps) && heaps >= 1 && heaps <= total - first))
     throw new SpeadcastError(
       'ERR_SPEADCAST_VALUE',
       `send: heaps is ${shown(heaps)}; the batch has 1 to ${total - first}${first > 0 ? ` from heap ${first} on` : ''}`,
     )
+  return heaps
 }
 
 /** @throws ERR_SPEADCAST_VALUE unless the mask has a byte for each heap of the batch */

@@ -194,8 +194,7 @@ export class Stream<Bits extends number = number> implements AsyncDisposable {
     if (batch.state !== 'free')
       throw new SpeadcastError('ERR_SPEADCAST_BATCH_STATE', 'send: the batch is still in flight; await batch.free first')
     const first = options?.firstHeap ?? 0
-    const most = options?.heaps ?? batch.heaps - first
-    checkRange(first, most, batch.heaps)
+    const most = checkRange(first, options?.heaps, batch.heaps)
     checkSignal('send', options?.signal)
     const { mask } = options ?? NO_OPTIONS
     if (mask !== undefined) checkMask(mask, batch.heaps)

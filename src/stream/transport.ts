@@ -21,7 +21,11 @@ export function withTransport(config: StreamConfig, specs: readonly EndpointSpec
     return contradict(`tcp is only for backend 'tcp', not '${config.backend}'; write the endpoint as tcp://HOST:PORT`)
   }
   if (tcp && config.backend !== 'auto' && config.backend !== 'tcp')
-    contradict(`${tcp.text} is for backend 'tcp', not '${config.backend}'; leave backend out`)
+    contradict(
+      config.socket
+        ? `${tcp.text} is for a TCP socket, and socket.fd is ${config.socket.fd}, a UDP socket; leave tcp:// out, or give a connected TCP socket`
+        : `${tcp.text} is for backend 'tcp', not '${config.backend}'; leave backend out`,
+    )
   ensureNoGroup(specs)
   for (const name of ['reusePort', 'broadcast', 'allowFragmentation'] as const)
     if (config[name]) contradict(`${name} is of UDP; leave it out with TCP`)

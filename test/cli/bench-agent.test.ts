@@ -279,6 +279,18 @@ describe('strangers', () => {
     expect(stderr).not.toContain('\x1b')
   })
 
+  test.for([
+    ['no-such-host.invalid:7150', /(ENOTFOUND|EAI_AGAIN) no-such-host\.invalid/],
+    [
+      '203.0.113.77:7150',
+      /EADDRNOTAVAIL.*; no interface here has this address: let --listen have one of this machine, or the port alone for all/,
+    ],
+  ] as const)('an agent that cannot listen at %s: what to do', async ([listen, message]) => {
+    const { code, stderr } = await run(['bench', 'agent', '--listen', listen])
+    expect(code).toBe(1)
+    expect(stderr).toMatch(message)
+  })
+
   test('no agent: where to start one', async () => {
     const { code, stderr } = await run(['bench', `127.0.0.1:${await freePort()}`, ...SHORT])
     expect(code).toBe(1)

@@ -27,6 +27,8 @@ const USAGE: readonly (readonly [readonly string[], string, RegExp])[] = [
   [['recv', TO, '--heaps', '0'], 'recv', /argument '0' is invalid/],
   [['doctor'], 'doctor', /^missing required argument/],
   [['doctor', 'no-such-host.invalid:7148'], 'doctor', /'no-such-host\.invalid' did not resolve/],
+  [['bench', 'agent', 'extra'], 'bench agent', /^too many arguments for 'agent'/],
+  [['send', TO, '--timestamp-step', '99999999999999999999'], 'send', /must be a whole number from 1 to 9007199254740991/],
   [['demo', 'extra'], 'demo', /^too many arguments for 'demo'/],
   [['demo', '-H', '16MiB', '--buffer', '4096'], 'demo', /^--heap-size 16777216: such a heap is \d+ bytes/],
   [['explain', 'unreachable-or-so'], 'explain', /^there is no code 'unreachable-or-so'/],
@@ -42,7 +44,7 @@ test.concurrent.for(USAGE)('bad usage: %j', { timeout: 60_000 }, async ([args, c
   expect(rest).toEqual({})
   expect(error).toMatchObject({ code: expect.stringMatching(/^ERR_SPEADCAST_/), command, exitStatus: 2 })
   expect(error.message).toMatch(message)
-  expect(error.help).toMatch(/^speadcast (explain ERR_SPEADCAST_\w+|(\w+ )?--help)$/)
+  expect(error.help).toMatch(/^speadcast (explain ERR_SPEADCAST_\w+|(\w+ ){0,2}--help)$/)
   // A person is told the same, or what commands there are.
   expect(stderr.replaceAll('\n', ' ')).toContain(args.length === 0 ? 'Usage: speadcast' : error.message)
 })

@@ -46,6 +46,27 @@ test.for([
 })
 
 test.for([
+  ['a:0x4300:u48=abc', 'abc'],
+  ['a:0x4300:<f4=nan', 'nan'],
+  ['a:0x4300:=i2=-inf', '-inf'],
+  ['a:0x4300:?=true', 'true'],
+  ['a:0x4300:u48=', ''],
+  ['a:0x4300:i2:4=x', 'x'],
+] as const)('%s: the VALUE is told to be no number', ([text, value]) => {
+  expect(() => itemList(text)).toThrow(`its VALUE is '${value}', which is no decimal or hexadecimal number; write NAME:ID:TYPE`)
+})
+
+test.for(['=i2', 'i2,=i4', '[("a=b","=i2")]', "{'names':['a'],'formats':['=i2']}"])('TYPE %s has no VALUE', (dtype) => {
+  expect(itemList(`a:0x4300:${dtype}`)).toEqual([{ name: 'a', id: 0x4300, type: { dtype }, shape: 'rest' }])
+})
+
+test('a format without a SHAPE is one element, so --heap-size is told what would let it decide', () => {
+  expect(() => sendItems({ item: itemList('a:0x4300:u1,i7'), heapSize: 201 })).toThrow(
+    "--heap-size 201: the items' shapes make 0 bytes a heap; leave it out, or leave out the SHAPE of a dtype, because a format without one has one element",
+  )
+})
+
+test.for([
   ['a:0x1600:u48', 48],
   ['a:0x4300:u48=3', 48],
 ])('heaps without samples are sent: --item %s', async ([item]) => {

@@ -18,6 +18,7 @@ import {
 import { need } from '../support/need.js'
 import { makeNetns, netnsUnavailable } from '../support/netns.js'
 import { programFile } from '../support/program.js'
+import { openTerminal, terminalUnavailable } from '../support/terminal.js'
 
 const HEAP_CNT = 1
 const STREAM_CTRL = 6
@@ -381,6 +382,24 @@ describe('--input', () => {
     const { code, stderr } = await run(['send', '127.0.0.1:7148', '--input', '/dev/stdin'], 'x')
     expect(code).toBe(1)
     expect(stderr).toMatch(/it is a pipe; write: --input - < \/dev\/stdin/)
+  })
+
+  test('a terminal by its name is read as it is typed at, and Ctrl-C ends it while nothing comes', async (ctx) => {
+    const why = terminalUnavailable()
+    need(ctx, !why, why)
+    const terminal = openTerminal(80, 24)
+    await terminal.run('send 10.0.0.5:7148 --backend memory --input /dev/tty -H 8 --interval 0.1')
+    await terminal.shows(/^interval +heaps/m)
+    terminal.press('samples', 'Enter')
+    await terminal.shows(/ s +1 +8 /)
+    terminal.press('C-c')
+    expect(await terminal.shows(/^status 0$/m)).toMatch(/heaps +1 sent, 0 failed/)
+  })
+
+  test('a name that is empty is shown as one', async () => {
+    const { code, stderr } = await run(['send', '127.0.0.1:7148', '--input', ''])
+    expect(code).toBe(1)
+    expect(stderr).toMatch(/cannot read '': ENOENT/)
   })
 })
 

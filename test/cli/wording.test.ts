@@ -156,6 +156,7 @@ test.for([
     "--backend dgram runs on the event loop; leave --thread out or use 'inline'",
   ],
   ['name the queue pair by rdmaUd.peers (--peer)', 'name the queue pair by --peer'],
+  ["item 'a': 18446744073709551616n is out of range for u64", "item 'a': 18446744073709551616 is out of range for u64"],
   ['raise heapMemoryBytes (--memory)', 'raise --memory'],
   ['nothing completed for completionTimeoutMs', 'nothing completed for --completion-timeout'],
   // Words that the user typed stay as they are.

@@ -22,3 +22,9 @@ test.for(OPENERS)('%s, with all descriptors taken', async (opener, ctx) => {
   // Leaks of 4000 times 4 KiB or more would all be resident.
   expect(grown).toBeLessThan(8000)
 })
+
+test('an installed package is no copy of a bundler where no descriptor is left to look', async (ctx) => {
+  need(ctx, spawnSync('prlimit', ['--version']).status === 0, 'limiting descriptors needs prlimit (util-linux)')
+  const { stdout } = await runToEnd(['prlimit', '--nofile=64:64', ...programArgv('ffi/copied')], 20_000)
+  expect(JSON.parse(stdout)).toEqual({ code: 'EMFILE', copy: false })
+})

@@ -76,3 +76,13 @@ test.for([
     expect.objectContaining({ code: 'ERR_SPEADCAST_VALUE', message: expect.stringMatching(message) }),
   )
 })
+
+test('bigints are refused as what they are, also where the number of heaps is to follow from one', async () => {
+  const stream = await memoryStream({ descriptors: 'none' })
+  const batch = filledBatch(stream, 0)
+  const sent = (options: object) => () => stream.send(batch, options)
+  const refused = (message: RegExp) =>
+    expect.objectContaining({ code: 'ERR_SPEADCAST_VALUE', message: expect.stringMatching(message) })
+  expect(sent({ firstHeap: 1n })).toThrow(refused(/firstHeap is 1n; the batch has 0 to 1/))
+  expect(sent({ heaps: 1n })).toThrow(refused(/heaps is 1n; the batch has 1 to 2/))
+})

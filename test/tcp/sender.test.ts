@@ -5,7 +5,10 @@ import { writeFileSync } from 'node:fs'
 import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
+import { NativeError } from '#dist/ffi/native-error.js'
+import { refused } from '#dist/src/backend/tcp/dial.js'
 import { ItemGroup, openStream, SendError, type Stream, type StreamOptions } from '#dist/src/index.js'
+import type { ResolvedEndpoint } from '#dist/src/net/endpoint.js'
 import { CLI, pointersOf, temporaryFolder } from '../support/cli.js'
 import { need } from '../support/need.js'
 import { AF_INET, PlainSocket, SOCK_STREAM } from '../support/plain-socket.js'
@@ -260,6 +263,17 @@ test('nobody listens: opening says so, and what to do', async () => {
     code: 'ERR_SPEADCAST_UNREACHABLE',
     message: expect.stringMatching(
       /cannot connect to tcp:\/\/127\.0\.0\.1:\d+: nobody listens at that port; start the receiver first/,
+    ),
+  })
+})
+
+test('a receiver that resets the connection while it is opened: why that may be', () => {
+  const endpoint = { text: 'tcp://127.0.0.1:7148', address: '127.0.0.1', family: 4 } as ResolvedEndpoint
+  const ECONNRESET = 104
+  expect(refused(endpoint, new NativeError('connect', ECONNRESET), 0)).toMatchObject({
+    code: 'ERR_SPEADCAST_UNREACHABLE',
+    message: expect.stringMatching(
+      /^cannot connect to tcp:\/\/127\.0\.0\.1:7148: it took the connection and ended it at once; .*ECONNRESET/,
     ),
   })
 })

@@ -225,6 +225,32 @@ for (const thread of THREADS)
     expect(await sent).toBe('ERR_SPEADCAST_SEND')
   })
 
+test('a connection that its owner shut down for writing: heaps fail, and the remedy is one that a given socket has', async () => {
+  let ended = false
+  // Its own side stays open.
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
+    socket.resume().on('end', () => {
+      ended = true
+    })
+  }).listen(0, '127.0.0.1')
+  onTestFinished(() => void server.close())
+  await once(server, 'listening')
+  const mine = connect((server.address() as AddressInfo).port, '127.0.0.1')
+  onTestFinished(() => void mine.destroy())
+  await once(mine, 'connect')
+  const { fd } = (mine as unknown as { _handle: { fd: number } })._handle
+  const stream = await openStream({ socket: { fd }, ...PLAIN })
+  onTestFinished(() => stream.destroy())
+  await sendOne(stream)
+  // shutdown(2)
+  mine.end()
+  await until('the receiver sees the end', () => ended)
+  await expect(sendOne(stream)).rejects.toThrow(
+    /the receiver closed the connection, or the owner of the socket shut it down for writing \(EPIPE\); what was not acknowledged may be lost; connect another socket, and open a stream over it/,
+  )
+  await expect(sendOne(stream)).rejects.not.toThrow(/tcp\.reconnect/)
+})
+
 test('a UDP socket that is connected to none sends to several, also from no port yet', async () => {
   const [one, two] = [await udpReceiver('udp4'), await udpReceiver('udp4')]
   const mine = new PlainSocket(AF_INET, SOCK_DGRAM)
@@ -308,7 +334,7 @@ test('options that a socket leaves no room for are refused by name', async () =>
   expect(await of(udp, { backend: 'tcp' })).toMatch(/a UDP socket, which is for backend 'udp', not 'tcp'$/)
   expect(await of(tcp, { backend: 'udp' })).toMatch(/a TCP socket, which is for backend 'tcp', not 'udp'$/)
   expect(await of(udp, { to: 'tcp://127.0.0.1:9' })).toMatch(
-    /^ERR_SPEADCAST_CONFIG tcp:\/\/127\.0\.0\.1:9 is for backend 'tcp', not 'udp'/,
+    /^ERR_SPEADCAST_CONFIG tcp:\/\/127\.0\.0\.1:9 is for a TCP socket, and socket\.fd is \d+, a UDP socket; leave tcp:\/\/ out, or give a connected TCP socket$/,
   )
   expect(await of(udp, { to: undefined })).toMatch(
     /option 'to' is missing; socket\.fd is \d+, a UDP socket that is not connected: give/,

@@ -235,10 +235,16 @@ export class TcpBackend implements Backend {
   explain(errno: number, substream: number): string {
     const { text } = this.#options.endpoints[substream]!
     const name = errnoName(errno)
-    const outlook = this.#away?.outlook(substream) ?? 'open another stream, or let it connect again (tcp.reconnect)'
+    const given = this.#options.socketFd !== undefined
+    const outlook =
+      this.#away?.outlook(substream) ??
+      (given ? 'connect another socket, and open a stream over it' : 'open another stream, or let it connect again (tcp.reconnect)')
     switch (name) {
       case 'ECONNRESET':
       case 'EPIPE':
+        // The kernel has the same errno for both, and only the owner of a socket can shut it down.
+        if (given && name === 'EPIPE')
+          return `${text}: the receiver closed the connection, or the owner of the socket shut it down for writing (EPIPE); what was not acknowledged may be lost; ${outlook}`
         return `${text}: the receiver closed the connection (${name}); what it had not acknowledged may be lost. Start it again; ${outlook}`
       case 'ETIMEDOUT':
         return `${text}: nobody acknowledges what was sent (ETIMEDOUT); look whether the receiver's host is up and reachable; ${outlook}`

@@ -63,6 +63,10 @@ export function refused(endpoint: ResolvedEndpoint, cause: NativeError, sourcePo
   switch (name) {
     case 'ECONNREFUSED':
       return unreachable('nobody listens at that port; start the receiver first, such as `speadcast recv tcp://HOST:PORT`')
+    case 'ECONNRESET':
+      return unreachable(
+        'it took the connection and ended it at once; it may have as many connections as it takes (`speadcast recv`: 256, and 64 from one address), or another program has that port',
+      )
     case 'ENETUNREACH':
     case 'EHOSTUNREACH':
     case 'ETIMEDOUT':

@@ -52,7 +52,9 @@ class LiveView {
     }
     this.#lastKind = kind
     this.#messages++
-    this.#events.push({ time: new Date().toTimeString().slice(0, 8), line })
+    // Events of the stream begin with their time, and the row has it already.
+    const bare = line.replace(/^(speadcast \w+: )\d{4}-\d\d-\d\dT[\d:.]+Z /, '$1')
+    this.#events.push({ time: new Date().toTimeString().slice(0, 8), line: bare })
     if (this.#events.length > MOST_MESSAGES) this.#events.shift()
     return true
   }

@@ -14,7 +14,7 @@ export function wholeNumber(least: number, most = Number.MAX_SAFE_INTEGER): (tex
     const value = numberOf(text)
     if (WHOLE.test(text) && Number.isSafeInteger(value) && value >= least && value <= most) return value
     throw new InvalidArgumentError(
-      `It must be a whole number ${most === Number.MAX_SAFE_INTEGER ? `from ${least} up` : `from ${least} to ${most}`}.`,
+      `It must be a whole number ${most === Number.MAX_SAFE_INTEGER && !(value > most) ? `from ${least} up` : `from ${least} to ${most}`}.`,
     )
   }
 }

@@ -122,26 +122,30 @@ const inside = (rest: string): string => (rest === '' ? '' : ` (${rest.slice(1)}
 
 /** Names the flags of the options in a message of the library. Text that the message quotes stays as it is. */
 export function inFlags(message: string): string {
-  return message
-    .replace(/^serveMetrics: /, '--metrics: ')
-    .replace(/^(?:openStream|openReceiver|explainBackends|listRdmaDevices|close): /, '')
-    .replace(/^(affinity|priority): /, (_, name: string) => `${FLAG_OF[name]}: `)
-    .replace(/^(ibverbs|rdmaUd|tcp) is only for/, (_, group: string) => `${GROUPS[group]} are only for`)
-    .replace(QUOTED, (all, name: string, rest: string) => {
-      const [outer = ''] = name.split('.')
-      const flag = FLAG_OF[name] ?? FLAG_OF[outer]
-      return flag === undefined ? all : `${flag}${inside(FLAG_OF[name] ? rest : name.slice(outer.length) + rest)}`
-    })
-    .replace(/\bmulticastLoop is false\b/g, '--no-multicast-loop is given')
-    .replace(/\bpacketSizeBytes ≤ (\d+)/g, '-p $1')
-    .replace(CODED, (_, name: string, rest: string, value?: string) => `${FLAGS[name]}${inside(rest)}${value ? ` ${value}` : ''}`)
-    .replace(/(?<!-)\bbackends '([\w-]+)' (and|or) '([\w-]+)'/g, '--backend $1 $2 $3')
-    .replace(/(?<!-)\b(backend|thread) '([\w-]+)'/g, '--$1 $2')
-    .replace(SUBJECT, (_, before: string, name: string) => `${before}${FLAG_OF[name]}`)
-    .replace(OBJECT, (_, verb: string, name: string) => `${verb} ${FLAG_OF[name]}`)
-    .replace(/, so open a (?:stream|receiver) for each family$/, ', so run the command once for each family')
-    .replace('give openStream one', 'give --rate')
-    .replace('give one as option', 'give --interface')
-    .replace('choose the interface by option', 'choose it by --interface')
-    .replace(/(--[\w-]+) \(\1\)/g, '$1')
+  return (
+    message
+      .replace(/^serveMetrics: /, '--metrics: ')
+      .replace(/^(?:openStream|openReceiver|explainBackends|listRdmaDevices|close): /, '')
+      .replace(/^(affinity|priority): /, (_, name: string) => `${FLAG_OF[name]}: `)
+      .replace(/^(ibverbs|rdmaUd|tcp) is only for/, (_, group: string) => `${GROUPS[group]} are only for`)
+      .replace(QUOTED, (all, name: string, rest: string) => {
+        const [outer = ''] = name.split('.')
+        const flag = FLAG_OF[name] ?? FLAG_OF[outer]
+        return flag === undefined ? all : `${flag}${inside(FLAG_OF[name] ? rest : name.slice(outer.length) + rest)}`
+      })
+      .replace(/\bmulticastLoop is false\b/g, '--no-multicast-loop is given')
+      .replace(/\bpacketSizeBytes ≤ (\d+)/g, '-p $1')
+      .replace(CODED, (_, name: string, rest: string, value?: string) => `${FLAGS[name]}${inside(rest)}${value ? ` ${value}` : ''}`)
+      .replace(/(?<!-)\bbackends '([\w-]+)' (and|or) '([\w-]+)'/g, '--backend $1 $2 $3')
+      .replace(/(?<!-)\b(backend|thread) '([\w-]+)'/g, '--$1 $2')
+      .replace(SUBJECT, (_, before: string, name: string) => `${before}${FLAG_OF[name]}`)
+      .replace(OBJECT, (_, verb: string, name: string) => `${verb} ${FLAG_OF[name]}`)
+      .replace(/, so open a (?:stream|receiver) for each family$/, ', so run the command once for each family')
+      .replace('give openStream one', 'give --rate')
+      .replace('give one as option', 'give --interface')
+      .replace('choose the interface by option', 'choose it by --interface')
+      .replace(/(--[\w-]+) \(\1\)/g, '$1')
+      // A literal of JavaScript's: a flag takes the digits alone.
+      .replace(/(?<![\w.'"])(-?\d{16,})n\b/g, '$1')
+  )
 }

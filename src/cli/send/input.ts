@@ -1,7 +1,8 @@
 /** Reads raw samples from a file, over and over into one buffer, or from standard input. */
-import { fstatSync } from 'node:fs'
+import { constants, fstatSync } from 'node:fs'
 import { open, stat } from 'node:fs/promises'
 import { addAbortSignal } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { SpeadcastError } from '../../errors.js'
 
 export interface Input {
@@ -14,6 +15,9 @@ export interface Input {
 }
 
 const CHUNK_BYTES = 1 << 20
+/** A read that waits in a device would hold a thread, and with it the exit of the process, until the device has something: a terminal may never. */
+const { O_RDONLY, O_NONBLOCK = 0, O_NOCTTY = 0 } = constants
+const LOOK_AGAIN_MS = 2
 
 /** @throws ERR_SPEADCAST_INPUT */
 export async function openInput(path: string): Promise<Input> {
@@ -31,13 +35,17 @@ export async function openInput(path: string): Promise<Input> {
     totalBytes: kind.isFile() ? kind.size : undefined,
     live: !kind.isFile(),
     async *chunks(signal) {
-      const file = await open(path).catch((cause) => unreadable(path, cause))
+      const file = await open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY).catch((cause) => unreadable(path, cause))
       const buffer = Buffer.allocUnsafe(CHUNK_BYTES)
       try {
         while (!signal.aborted) {
-          const { bytesRead } = await file.read(buffer, 0, CHUNK_BYTES, null).catch((cause) => unreadable(path, cause))
-          if (bytesRead === 0) return
-          yield buffer.subarray(0, bytesRead)
+          const bytes = await file.read(buffer, 0, CHUNK_BYTES, null).then(
+            ({ bytesRead }) => bytesRead,
+            (cause) => (cause.code === 'EAGAIN' ? undefined : unreadable(path, cause)),
+          )
+          if (bytes === 0) return
+          if (bytes === undefined) await sleep(LOOK_AGAIN_MS)
+          else yield buffer.subarray(0, bytes)
         }
       } finally {
         await file.close()
@@ -58,5 +66,5 @@ async function* standardInput(signal: AbortSignal): AsyncGenerator<Uint8Array> {
 }
 
 function unreadable(path: string, cause: Error): never {
-  throw new SpeadcastError('ERR_SPEADCAST_INPUT', `cannot read ${path}: ${cause.message}`, { cause })
+  throw new SpeadcastError('ERR_SPEADCAST_INPUT', `cannot read ${path || "''"}: ${cause.message}`, { cause })
 }

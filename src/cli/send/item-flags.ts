@@ -29,16 +29,19 @@ export function itemId(text: string): number {
 }
 
 /** Parses one more item. */
-export function itemList(text: string, before: readonly ItemFlag[] = []): ItemFlag[] {
+export function itemList(text: string, others: readonly ItemFlag[] = []): ItemFlag[] {
   const bad = (problem: string): InvalidArgumentError => new InvalidArgumentError(`${problem}; write ${FORM}.`)
   const [, rest = text, number] = NUMBER.exec(text) ?? []
   const [name = '', id = '', type = '', shape, ...more] = outsideBrackets(rest, ':')
   if (name === '' || type === '' || more.length > 0) throw bad(`'${text}' is no item`)
   if (!WHOLE.test(id)) throw bad(`its ID is '${id}', which is no whole number`)
+  // A type may begin with '=', which is the host's byte order.
+  const [value, before = ''] = outsideBrackets(shape ?? type, '=').toReversed()
+  if (!/(^|,)\s*$/.test(before)) throw bad(`its VALUE is '${value}', which is no decimal or hexadecimal number`)
   const what = typeOf(type)
   const one = number !== undefined || 'format' in what
   return [
-    ...before,
+    ...others,
     {
       name,
       id: Number(id),

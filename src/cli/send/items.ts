@@ -191,7 +191,7 @@ function rowsOf(shares: readonly ItemFlag[], fixedBytes: number, heapSize: numbe
   if (shares.length === 0) {
     if (heapSize === undefined || heapSize === fixedBytes) return 0
     throw usageError(
-      `--heap-size ${heapSize}: the items' shapes make ${fixedBytes} bytes a heap; leave it out, or leave a SHAPE out`,
+      `--heap-size ${heapSize}: the items' shapes make ${fixedBytes} bytes a heap; leave it out, or leave out the SHAPE of a dtype, because a format without one has one element`,
     )
   }
   const rowBytes = shares.reduce((sum, flag) => sum + (elementsOfRow(flag) * itemOf(flag, []).elementBits) / 8, 0)

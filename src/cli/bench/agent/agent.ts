@@ -115,10 +115,17 @@ class Agent {
   }
 }
 
+const REMEDIES: Readonly<Record<string, string>> = {
+  EADDRINUSE: '; another program has the port: choose one with --listen',
+  EACCES: '; ports below 1024 need CAP_NET_BIND_SERVICE: choose a higher one with --listen',
+  EADDRNOTAVAIL: '; no interface here has this address: let --listen have one of this machine, or the port alone for all',
+  ENOTFOUND: '; no host has this name: let --listen have an address of this machine, or the port alone for all',
+}
+
 function listen(server: Server, host: string | undefined, port: number): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', (cause: NodeJS.ErrnoException) => {
-      const remedy = cause.code === 'EADDRINUSE' ? '; another program has the port: choose one with --listen' : ''
+      const remedy = REMEDIES[cause.code ?? ''] ?? ''
       reject(new SpeadcastError('ERR_SPEADCAST_NATIVE', `cannot listen on port ${port}: ${cause.message}${remedy}`, { cause }))
     })
     server.listen({ port, ...(host !== undefined && { host }) }, () => {
