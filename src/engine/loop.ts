@@ -155,6 +155,11 @@ export class Loop {
     return this.#parts[0]!.variant
   }
 
+  /** Its first flight is next. */
+  get isUnbegun(): boolean {
+    return this.#made === 0 && !(this.#turn !== undefined && this.#turn.after === 0 && this.#turn.cut === undefined)
+  }
+
   /** Whether aim() would not say LOOP_WAITS. */
   get ready(): boolean {
     const turn = this.#turn
