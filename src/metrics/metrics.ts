@@ -116,6 +116,12 @@ export class StreamMetrics {
     const labels = { ...this.#labels, ...checkLabels(options.labels) }
     const most = options.substreams === undefined ? this.#mostSubstreams : checkSubstreams(options.substreams)
     const entry = entryOf(source, kind, name, labels, most)
+    const former = this.#entries.find((other) => other.source === source)
+    if (former !== undefined)
+      throw new SpeadcastError(
+        'ERR_SPEADCAST_CONFIG',
+        `metrics: this ${kind} is there already, as '${former.name}', and sums would count it twice; remove it first to give it another name`,
+      )
     const twin = this.#entries.find((other) => seriesOf(other) === seriesOf(entry))
     if (twin !== undefined)
       throw new SpeadcastError(
