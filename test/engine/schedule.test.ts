@@ -338,6 +338,16 @@ describe('a late sender', () => {
     expect(r.errors().max).toBeCloseTo(20 * MS, -2)
   })
 
+  test('keeps up where each wake-up is as late as a time slice is long', () => {
+    const r = clocked(given)
+    for (let b = 0; b < 200; b++) r.send((100 + b * 16) * SAMPLES)
+    r.settle(() => 4 * MS)
+    const late = Array.from({ length: 3200 }, (_, i) => r.at.get(i + 1)! - (100 + i) * MS)
+    expect(Math.max(...late)).toBeLessThan(12 * MS)
+    // Nothing more than half a millisecond early all the same.
+    expect(Math.min(...late)).toBeGreaterThan(-MS / 2)
+  })
+
   test('skips whole heaps to be in time again, tells of them, and their cnts are used up', () => {
     const r = clocked({ schedule: { ...given.schedule, late: 'skip' } })
     for (let b = 0; b < 10; b++) r.send((100 + b * 16) * SAMPLES)
