@@ -30,6 +30,8 @@ export interface PacingOptions {
 
 /** With an observation clock, a packet that goes together with others leaves no earlier than this before its time. */
 const EARLY_NANOSECONDS = 500_000
+/** With an observation clock, so much of what is late may go together: a thread that wakes up late by a time slice keeps up. */
+const LATE_NANOSECONDS = 6e6
 /** A flight that begins later than this behind the end of the one before ends the burst. */
 const GAP_NANOSECONDS = 1000
 /** A send that may be withdrawn is claimed so long before it is due, and its headers are written then. */
@@ -46,6 +48,8 @@ export class Pacer {
   /** Bytes per second; with an observation clock, of the flight under way. */
   #rate: number
   readonly #burstBytes: number
+  /** With an observation clock, the bytes of a burst that goes on time. */
+  #timelyBytes = Number.POSITIVE_INFINITY
   readonly #overheadBytes: number
   readonly #counters: Float64Array
   /** Bytes of the burst under way that may still go. The bucket's room when it began bounds them, so that a slow post does not lengthen it. */
@@ -119,12 +123,12 @@ export class Pacer {
     // At most one heap of each substream has the same timestamp.
     const heapBytes = udpBytes.reduce((sum, bytes) => sum + bytes, 0) / heaps
     const heapNanoseconds = schedule.options.samplesPerHeap * schedule.nanosecondsPerSample
-    return this.#burstOf((heapBytes * new Set(substream).size * 1e9) / heapNanoseconds) + packet - 1
+    return this.#burstOf((heapBytes * new Set(substream).size * 1e9) / heapNanoseconds, EARLY_NANOSECONDS) + packet - 1
   }
 
   /** The bytes of a burst with an observation clock. */
-  #burstOf(rate: number): number {
-    return Math.min(this.#burstBytes, Math.max(1, Math.floor((rate * EARLY_NANOSECONDS) / 1e9)))
+  #burstOf(rate: number, nanoseconds: number): number {
+    return Math.min(this.#burstBytes, Math.max(1, Math.floor((rate * nanoseconds) / 1e9)))
   }
 
   /** The queue ran empty: all that was submitted is posted. */
@@ -203,8 +207,9 @@ export class Pacer {
   #fit(rate: number): void {
     if (rate === this.#rate) return
     this.#rate = rate
-    const burst = this.#burstOf(rate)
-    this.#limiter.retime(burst, (burst * 1e9) / rate)
+    this.#timelyBytes = this.#burstOf(rate, EARLY_NANOSECONDS)
+    const burst = this.#burstOf(rate, LATE_NANOSECONDS)
+    this.#limiter.retime(burst, (burst * 1e9) / rate, (this.#timelyBytes * 1e9) / rate)
   }
 
   /** Compares the clocks, and moves what is due if the wall clock was set. */
@@ -282,13 +287,15 @@ export class Pacer {
       this.#counters[COUNTER.lateNanoseconds]! += now - this.deadline
       this.#lateNanoseconds = now - this.deadline
     }
-    const { worthBytes } = limiter
+    const worthBytes = Math.min(limiter.worthBytes, this.#timelyBytes)
     const base = bytesBefore[from]!
     for (;;) {
       if (this.#burstLeft <= 0) {
-        const allowance = limiter.allowance(now)
+        const lag = limiter.lag(now)
+        let allowance = limiter.allowance(now)
+        if (schedule) allowance = Math.min(allowance, this.#timelyBytes + Math.floor((lag * this.#rate) / 1e9))
         // What is due by a schedule may be far ahead though all that went is paid for.
-        if (allowance < worthBytes || (schedule && limiter.lag(now) < 0)) {
+        if (allowance < worthBytes || (schedule && lag < 0)) {
           this.#waitUntil(limiter.next(worthBytes), now)
           return from
         }
