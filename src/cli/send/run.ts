@@ -115,6 +115,7 @@ async function send(stream: Stream, { flags, input, stopping, watch, service }: 
   )
 
   service.ready(served(stream, tally, flags))
+  if (flags.startAt !== undefined) say(`waiting for --start-at ${flags.startAt}`)
   const cpuBefore = process.cpuUsage()
   const startedAt = performance.now()
   const undoLimit = limit === undefined ? () => undefined : callAt(startedAt + limit * 1000, () => over.abort())
