@@ -157,6 +157,11 @@ export class Engine {
     if (flights.posted === flights.claimed) {
       if (this.full) return NEXT_WHEN_REAPED
       if (!this.#claimSome(now)) {
+        if (this.#intake.isEarly) {
+          if (this.#unasked > 0) this.#complete(now)
+          this.deadline = this.#pacer!.deadline
+          return NEXT_AT_DEADLINE
+        }
         this.#pacer?.dry(now)
         if (flights.length > 0 || state === 'posted') return NEXT_WHEN_REAPED
         if (stop === STOP_DRAIN) return NEXT_STOPPED
@@ -258,7 +263,7 @@ export class Engine {
     if (retries?.holds) end = retries.nextHeld(flight, end)
     const pacer = this.#pacer
     if (pacer) {
-      if (flight !== retries?.flight && pacer.isTooLate(variant, from, now)) return this.#leaveOut(flight, pacer, now)
+      if (flight !== retries?.flight && pacer.isTooLate(variant, from, flight.rows, now)) return this.#leaveOut(flight, pacer, now)
       end = pacer.end(variant, from, end, now)
       if (end === from) {
         this.deadline = pacer.deadline

@@ -28,6 +28,8 @@ export interface IntakeParts {
 }
 
 export class Intake {
+  /** What is next was not claimed, because it is due later and may be withdrawn until then: the pacer's deadline says when to ask again. */
+  isEarly = false
   readonly sequence: CntSequence = { nextHi: 0, nextLo: 1, stepHi: 0, stepLo: 1 }
   readonly #claim = new Claim()
   readonly #backend: Backend
@@ -84,9 +86,12 @@ export class Intake {
   /** Claims the next submission, or the next batch of the loop that runs, and patches its headers; undefined when there is none. */
   next(now: number): Flight | undefined {
     const { running } = this.#loops
+    this.isEarly = false
     if (running !== undefined) return this.#nextOf(running, now)
     if (!this.#isSubmitted) return undefined
     this.#beforeClaim()
+    const withdrawable = this.#ring.withdrawable(this.#claimed)
+    if (withdrawable >= 0 && this.#waitsFor(this.#variants.get(withdrawable), now)) return undefined
     const ring = this.#ring
     const claim = this.#claim
     const count = this.#claimed
@@ -109,6 +114,11 @@ export class Intake {
     return this.#launch(flight, variant, claim.heaps, claim.rows, claim.explicitCnts, now)
   }
 
+  #waitsFor(variant: Variant, now: number): boolean {
+    this.isEarly = this.#pacer?.isAhead(variant, now) ?? false
+    return this.isEarly
+  }
+
   #noteFirstCnt(count: number, { cnt }: Variant): void {
     const { nextHi, nextLo } = this.sequence
     this.#ring.noteFirstCnt(count, nextHi & cnt.maskHi, nextLo & cnt.maskLo)
@@ -123,6 +133,7 @@ export class Intake {
   /** Behind its last batch, the loop's submission becomes a flight. */
   #nextOf(loop: Loop, now: number): Flight | undefined {
     this.#beforeClaim()
+    if (loop.isUnbegun && this.#waitsFor(loop.first, now)) return undefined
     const aim = loop.aim()
     if (aim === LOOP_WAITS) return undefined
     const flight = this.#flights.claim()

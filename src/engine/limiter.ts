@@ -36,6 +36,8 @@ export class Limiter {
   readonly slackNanoseconds: number
   readonly #ratio: number
   #burstNanoseconds: number
+  /** How long a burst takes that goes on time. */
+  #usualNanoseconds: number
   readonly #catchUpNanoseconds: number
   /** When the next byte is due: the average clock. A schedule sets it. */
   due = Number.NEGATIVE_INFINITY
@@ -53,13 +55,15 @@ export class Limiter {
     this.slackNanoseconds = burstNanoseconds * (1 - 1 / burstRateRatio)
     this.#ratio = burstRateRatio
     this.#burstNanoseconds = burstNanoseconds
+    this.#usualNanoseconds = burstNanoseconds
     this.#catchUpNanoseconds = catchUpNanoseconds
   }
 
-  /** From now on a burst has so many bytes, which take so long. */
-  retime(burstBytes: number, burstNanoseconds: number): void {
+  /** From now on a burst has so many bytes, which take so long, and one on time takes no longer than `usualNanoseconds`. */
+  retime(burstBytes: number, burstNanoseconds: number, usualNanoseconds: number): void {
     this.burstBytes = burstBytes
     this.#burstNanoseconds = burstNanoseconds
+    this.#usualNanoseconds = usualNanoseconds
   }
 
   /** How long ago the next byte was due; negative while it is not. */
@@ -112,7 +116,7 @@ export class Limiter {
    */
   charge(bytes: number, nanoseconds: number, now: number, after: number, late: number): number {
     const delay = after - now - this.#postNanoseconds
-    const unusual = this.#burstNanoseconds * UNUSUAL
+    const unusual = this.#usualNanoseconds * UNUSUAL
     this.#postNanoseconds += Math.min(delay, unusual) / 16
     const left = delay < unusual ? now : now + delay
     this.#level += bytes

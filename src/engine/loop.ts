@@ -68,6 +68,8 @@ export interface LoopCounts {
   /** Those of its heaps and packets that were not sent. */
   failedHeaps: number
   failedPackets: number
+  /** Its heaps that were left out: late by the clock, or by a policy. Their packets count as failed. */
+  skippedHeaps: number
   /** Heaps of batches whose settlement was suspect. */
   suspectHeaps: number
   /** A failure ended it. */
@@ -89,11 +91,12 @@ export type LoopMessage = { readonly type: 'loop'; readonly id: number } & (
 // The words in which a loop tells how far it is.
 /** Batches that it has taken up. */
 export const W_TAKEN = 0
-/** Heaps that have settled, those of them that were not sent whole, and those of batches whose settlement was suspect. */
+/** Heaps that have settled, those of them that were not sent whole, those of batches whose settlement was suspect, and those left out. */
 export const W_SETTLED = 1
 export const W_FAILED = 2
 export const W_SUSPECT = 3
-export const LOOP_WORDS = 4
+export const W_SKIPPED = 4
+export const LOOP_WORDS = 5
 
 // The answers of aim().
 export const LOOP_WAITS = 0
@@ -123,6 +126,7 @@ export class Loop {
     packets: 0,
     failedHeaps: 0,
     failedPackets: 0,
+    skippedHeaps: 0,
     suspectHeaps: 0,
     failed: false,
     aborted: false,
@@ -153,6 +157,11 @@ export class Loop {
   /** The first flight's variant. */
   get first(): Variant {
     return this.#parts[0]!.variant
+  }
+
+  /** Its first flight is next. */
+  get isUnbegun(): boolean {
+    return this.#made === 0 && !(this.#turn !== undefined && this.#turn.after === 0 && this.#turn.cut === undefined)
   }
 
   /** Whether aim() would not say LOOP_WAITS. */
@@ -242,6 +251,7 @@ export class Loop {
     if (suspect) this.#counts.suspectHeaps += heaps
     words[W_FAILED] = this.#counts.failedHeaps
     words[W_SUSPECT] = this.#counts.suspectHeaps
+    words[W_SKIPPED] = this.#counts.skippedHeaps
     words[W_SETTLED]! += heaps
     if (this.#freeAt >= 0) this.#tellIfFree()
   }
@@ -252,16 +262,19 @@ export class Loop {
     this.emit({ type: 'loop', id: this.announced.id, event: 'swapped' })
   }
 
-  /** Some heaps of a flight of its were not sent whole. @param packets how many were not sent */
-  failedSome(outcome: OutcomeMessage, packets: number): void {
+  /** Some heaps of a flight of its were not sent whole, or were left out. */
+  failedSome(outcome: OutcomeMessage): void {
     const counts = this.#counts
-    counts.failedHeaps += unsent(outcome.heaps)
-    counts.failedPackets += packets
+    const failed = unsent(outcome.heaps)
+    counts.failedHeaps += failed
+    counts.failedPackets += outcome.packetsUnsent
+    counts.skippedHeaps += outcome.heaps.reduce((n, status) => n + (status === 'skipped' ? 1 : 0), 0)
     for (const cause of outcome.causes) {
       const i = counts.causes.findIndex(({ substream, errno }) => substream === cause.substream && errno === cause.errno)
       if (i < 0) counts.causes.push(cause)
       else counts.causes[i] = { ...cause, packets: cause.packets + counts.causes[i]!.packets }
     }
+    if (failed === 0) return
     if (this.announced.stopsOnFailure) this.fail()
     const now = performance.now()
     if (now - this.#toldAt < FAILING_MS) return

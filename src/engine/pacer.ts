@@ -3,8 +3,9 @@
  * (src/stats.ts). limiter.ts has the arithmetic. A burst costs one deadline, some additions, and a binary search over its rows.
  *
  * With an observation clock the timestamps of a flight say when it is due (schedule.ts), and its packets are spread over that time by their bytes.
- * What is due is set anew with every flight, so no error adds up and no delay is forgotten. A variant without timestamps, such as one of
- * descriptors, goes at once.
+ * A flight is in stretches: one ends where the next heap is more than samplesPerHeap later, as behind a heap that a mask leaves out, or is
+ * earlier. What is due is set anew with every stretch, so no error adds up and no delay is forgotten. A variant without timestamps, such as one
+ * of descriptors, goes at once.
  */
 import type { BackendCaps } from '../backend/backend.js'
 import type { PacketTable } from '../batch/table.js'
@@ -29,8 +30,14 @@ export interface PacingOptions {
 
 /** With an observation clock, a packet that goes together with others leaves no earlier than this before its time. */
 const EARLY_NANOSECONDS = 500_000
+/** With an observation clock, so much of what is late may go together: a thread that wakes up late by a time slice keeps up. */
+const LATE_NANOSECONDS = 6e6
 /** A flight that begins later than this behind the end of the one before ends the burst. */
 const GAP_NANOSECONDS = 1000
+/** A send that may be withdrawn is claimed so long before it is due, and its headers are written then. */
+const CLAIM_NANOSECONDS = 2e6
+/** How soon a send behind one that was withdrawn has its turn. */
+const TURN_NANOSECONDS = 10e6
 
 export class Pacer {
   /** Timers may be this late. */
@@ -41,6 +48,8 @@ export class Pacer {
   /** Bytes per second; with an observation clock, of the flight under way. */
   #rate: number
   readonly #burstBytes: number
+  /** With an observation clock, the bytes of a burst that goes on time. */
+  #timelyBytes = Number.POSITIVE_INFINITY
   readonly #overheadBytes: number
   readonly #counters: Float64Array
   /** Bytes of the burst under way that may still go. The bucket's room when it began bounds them, so that a slow post does not lengthen it. */
@@ -60,6 +69,11 @@ export class Pacer {
   readonly #tolerance: number
   /** Heaps have been left out, and none has been in time since. */
   #skipping = false
+  /** The stretch under way: whose, and the row and the heap behind it; how many heaps the flight has. */
+  #variant: Variant | undefined
+  #stretchEnd = 0
+  #nextHeap = 0
+  #heaps = 0
 
   constructor(
     options: PacingOptions,
@@ -109,12 +123,12 @@ export class Pacer {
     // At most one heap of each substream has the same timestamp.
     const heapBytes = udpBytes.reduce((sum, bytes) => sum + bytes, 0) / heaps
     const heapNanoseconds = schedule.options.samplesPerHeap * schedule.nanosecondsPerSample
-    return this.#burstOf((heapBytes * new Set(substream).size * 1e9) / heapNanoseconds) + packet - 1
+    return this.#burstOf((heapBytes * new Set(substream).size * 1e9) / heapNanoseconds, EARLY_NANOSECONDS) + packet - 1
   }
 
   /** The bytes of a burst with an observation clock. */
-  #burstOf(rate: number): number {
-    return Math.min(this.#burstBytes, Math.max(1, Math.floor((rate * EARLY_NANOSECONDS) / 1e9)))
+  #burstOf(rate: number, nanoseconds: number): number {
+    return Math.min(this.#burstBytes, Math.max(1, Math.floor((rate * nanoseconds) / 1e9)))
   }
 
   /** The queue ran empty: all that was submitted is posted. */
@@ -129,27 +143,73 @@ export class Pacer {
       this.resume(now)
       return
     }
-    const { timestamps, bytesBefore } = variant
-    if (!timestamps) return
+    if (!variant.timestamps) return
     if (now >= schedule.lookAt) this.#look(schedule, now)
-    const { column, table } = timestamps
-    const due = schedule.dueOf(column[0]!, 8 * table.bytes, now)
-    this.#fit((bytesBefore[rows]! * 1e9) / schedule.spanTo(column[heaps - 1]!))
-    if (!(due - this.#limiter.due <= GAP_NANOSECONDS)) this.#burstLeft = 0
-    this.#limiter.due = due
-    this.deadline = Number.NEGATIVE_INFINITY
-    this.#waiting = false
+    this.#variant = variant
+    this.#stretchEnd = 0
+    this.#nextHeap = 0
+    this.#heaps = heaps
+    const due = this.#stretch(schedule, rows, now)
     if (this.#drySince < 0) return
     const gap = now - Math.max(this.#drySince, due)
     this.#drySince = -1
     if (gap > 0) this.#counters[COUNTER.starvedNanoseconds]! += gap
   }
 
+  /** Begins the next stretch of the flight under way. Returns when it is due. One subtraction a heap. */
+  #stretch(schedule: Schedule, rows: number, now: number): number {
+    const variant = this.#variant!
+    const { bytesBefore, timestamps } = variant
+    const { column, table } = timestamps!
+    const heaps = this.#heaps
+    const from = this.#stretchEnd
+    const first = this.#nextHeap
+    const due = schedule.dueOf(column[first]!, 8 * table.bytes, now)
+    let next = first + 1
+    let end = rows
+    for (; next < heaps; next++) {
+      if (schedule.follows(column[next]!, column[next - 1]!)) continue
+      end = variant.firstRow(next)
+      if (variant.endOfWholes(end) > end) break
+      end = rows
+    }
+    this.#nextHeap = next
+    this.#stretchEnd = end
+    this.#fit(((bytesBefore[end]! - bytesBefore[from]!) * 1e9) / schedule.spanTo(column[next - 1]!))
+    if (!(due - this.#limiter.due <= GAP_NANOSECONDS)) this.#burstLeft = 0
+    this.#limiter.due = due
+    this.deadline = Number.NEGATIVE_INFINITY
+    this.#waiting = false
+    return due
+  }
+
+  /** Goes on to the stretch of row `from` of `rows`, if that is of the flight under way. Rows that are posted again lie before it. */
+  #reach(variant: Variant, from: number, rows: number, now: number): void {
+    while (variant === this.#variant && from >= this.#stretchEnd && this.#stretchEnd < rows)
+      this.#stretch(this.#schedule!, rows, now)
+  }
+
+  /** Whether a variant that is sent next begins so late that it need not be claimed before `deadline`. */
+  isAhead({ timestamps, gather }: Variant, now: number): boolean {
+    const schedule = this.#schedule
+    if (!schedule || !timestamps) return false
+    if (gather) gather()
+    if (now >= schedule.lookAt) this.#look(schedule, now)
+    const { column, table } = timestamps
+    const claimAt = schedule.dueOf(column[0]!, 8 * table.bytes, now) - CLAIM_NANOSECONDS
+    if (now >= claimAt) return false
+    const deadline = Math.min(claimAt, now + TURN_NANOSECONDS)
+    this.#counters[COUNTER.pacedNanoseconds]! += deadline - Math.max(now, Math.min(this.deadline, deadline))
+    this.deadline = deadline
+    return true
+  }
+
   #fit(rate: number): void {
     if (rate === this.#rate) return
     this.#rate = rate
-    const burst = this.#burstOf(rate)
-    this.#limiter.retime(burst, (burst * 1e9) / rate)
+    this.#timelyBytes = this.#burstOf(rate, EARLY_NANOSECONDS)
+    const burst = this.#burstOf(rate, LATE_NANOSECONDS)
+    this.#limiter.retime(burst, (burst * 1e9) / rate, (this.#timelyBytes * 1e9) / rate)
   }
 
   /** Compares the clocks, and moves what is due if the wall clock was set. */
@@ -165,8 +225,9 @@ export class Pacer {
     this.#tell({ type: 'clock', what: 'step', heaps: 0, seconds: -moved / 1e9 })
   }
 
-  /** Whether row `from` begins a heap that is too late. */
-  isTooLate(variant: Variant, from: number, now: number): boolean {
+  /** Whether row `from` begins a heap that is too late. @param rows of its flight */
+  isTooLate(variant: Variant, from: number, rows: number, now: number): boolean {
+    this.#reach(variant, from, rows, now)
     const lag = this.#limiter.lag(now)
     if (lag <= 0) this.#skipping = false
     return lag > (this.#skipping ? 0 : this.#tolerance) && variant.timestamps !== undefined && variant.endOfWholes(from) > from
@@ -182,6 +243,7 @@ export class Pacer {
       const end = variant.endOfWholes(to)
       limiter.due += ((bytesBefore[end]! - bytesBefore[to]!) * 1e9) / this.#rate
       to = end
+      this.#reach(variant, to, rows, now)
     }
     this.#skipping = true
     const heaps = new Set(variant.compiled.table.heap.subarray(from, to)).size
@@ -209,11 +271,14 @@ export class Pacer {
   }
 
   /** The row up to which `from` and those behind it may be posted now: `from` itself if none may before `deadline`. */
-  end({ bytesBefore, posting, timestamps }: Variant, from: number, rows: number, now: number): number {
+  end(variant: Variant, from: number, wanted: number, now: number): number {
+    const { bytesBefore, posting, timestamps } = variant
     const schedule = this.#schedule
+    let rows = wanted
     if (schedule) {
       if (!timestamps) return rows
       if (now >= schedule.lookAt) this.#look(schedule, now)
+      if (variant === this.#variant && from < this.#stretchEnd) rows = Math.min(rows, this.#stretchEnd)
     }
     if (now < this.deadline) return from
     const limiter = this.#limiter
@@ -222,13 +287,15 @@ export class Pacer {
       this.#counters[COUNTER.lateNanoseconds]! += now - this.deadline
       this.#lateNanoseconds = now - this.deadline
     }
-    const { worthBytes } = limiter
+    const worthBytes = Math.min(limiter.worthBytes, this.#timelyBytes)
     const base = bytesBefore[from]!
     for (;;) {
       if (this.#burstLeft <= 0) {
-        const allowance = limiter.allowance(now)
+        const lag = limiter.lag(now)
+        let allowance = limiter.allowance(now)
+        if (schedule) allowance = Math.min(allowance, this.#timelyBytes + Math.floor((lag * this.#rate) / 1e9))
         // What is due by a schedule may be far ahead though all that went is paid for.
-        if (allowance < worthBytes || (schedule && limiter.lag(now) < 0)) {
+        if (allowance < worthBytes || (schedule && lag < 0)) {
           this.#waitUntil(limiter.next(worthBytes), now)
           return from
         }

@@ -276,6 +276,13 @@ export class Ring {
 
   // The consumer's calls.
 
+  /** The variant of a send that its producer may still withdraw; −1: it is none. */
+  withdrawable(count: number): number {
+    const slots = this.#slots
+    const at = slotOf(count)
+    return slots[at + W_STATE] === STATE_QUEUED && slots[at + W_OP] === OP_SEND ? slots[at + W_VARIANT]! : -1
+  }
+
   /** Claims and reads a submission; false if it was withdrawn. */
   claim(count: number, into: Claim): boolean {
     const slots = this.#slots

@@ -133,11 +133,20 @@ export class Schedule {
     return (Math.max(0, this.#offset - before) + this.options.samplesPerHeap) * this.nanosecondsPerSample
   }
 
+  /** Whether a heap is due no earlier than the one before it, and within the time that this takes. */
+  follows(timestamp: number, before: number): boolean {
+    const distance = this.#distance(timestamp, before)
+    return distance >= 0 && distance <= this.options.samplesPerHeap
+  }
+
+  #distance(timestamp: number, before: number): number {
+    const distance = timestamp - before
+    if (distance * 2 >= this.#wrap) return distance - this.#wrap
+    return distance * 2 < -this.#wrap ? distance + this.#wrap : distance
+  }
+
   #goTo(timestamp: number): void {
-    let distance = timestamp - this.#timestamp
-    if (distance * 2 >= this.#wrap) distance -= this.#wrap
-    else if (distance * 2 < -this.#wrap) distance += this.#wrap
-    this.#offset += distance
+    this.#offset += this.#distance(timestamp, this.#timestamp)
     this.#timestamp = timestamp
   }
 

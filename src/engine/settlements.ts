@@ -120,7 +120,7 @@ export class Settlements {
   /** Emits the outcome of a submission of which something failed, or gives it to the loop. */
   #emitOutcome(variant: Variant, heaps: number, log: FailureLog, suspect: boolean, loop: Loop | undefined): void {
     const message = this.#outcome(this.#slots, variant, heaps, log, suspect)
-    if (loop) loop.failedSome(message, log.packets)
+    if (loop) loop.failedSome(message)
     else this.emit(message)
   }
 

@@ -51,6 +51,7 @@ export class Variant {
   readonly shares: Shares
   dropped = false
   #wholes: Uint32Array | undefined
+  #firstRows: Uint32Array | undefined
 
   /** @param others that may share header memory */
   constructor({ id, compiled, posting, refused, nanosecondsBefore, timestampItem }: VariantParts, others: Iterable<Variant>) {
@@ -85,6 +86,17 @@ export class Variant {
     this.#wholes ??= wholesOf(this.compiled.table.heap, this.heaps)
     return this.#wholes[row]!
   }
+
+  firstRow(heap: number): number {
+    this.#firstRows ??= firstRowsOf(this.compiled.table.heap, this.heaps)
+    return this.#firstRows[heap]!
+  }
+}
+
+function firstRowsOf(heap: Uint32Array, heaps: number): Uint32Array {
+  const first = new Uint32Array(heaps)
+  for (let r = heap.length - 1; r >= 0; r--) first[heap[r]!] = r
+  return first
 }
 
 function wholesOf(heap: Uint32Array, heaps: number): Uint32Array {

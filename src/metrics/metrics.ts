@@ -130,6 +130,12 @@ export class StreamMetrics {
       receiver: endpoints === undefined ? this.#most.receiver : checkParts('endpoints', endpoints),
     }
     const entry = entryOf(source, kind, name, labels, most[kind])
+    const former = this.#entries.find((other) => other.source === source)
+    if (former !== undefined)
+      throw new SpeadcastError(
+        'ERR_SPEADCAST_CONFIG',
+        `metrics: this ${kind} is there already, as '${former.name}', and sums would count it twice; remove it first to give it another name`,
+      )
     const twin = this.#entries.find((other) => seriesOf(other) === seriesOf(entry))
     if (twin !== undefined)
       throw new SpeadcastError(

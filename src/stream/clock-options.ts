@@ -1,5 +1,6 @@
 /** The option `clock` of openStream: what it may be, and what it must not be together with others. */
 import * as v from 'valibot'
+import { isInstance } from '../checks.js'
 import { SpeadcastError } from '../errors.js'
 import { parseTime } from './clock-time.js'
 import type { StreamOptions } from './options.js'
@@ -15,7 +16,13 @@ const between = (low: number, high: number, unit: string) => {
 }
 
 const time = v.union(
-  [v.number(), v.string(), v.date(), v.strictObject({ tai: v.union([v.number(), v.string()]) })],
+  // parseTime says what is amiss with a Date that is none.
+  [
+    v.number(),
+    v.string(),
+    v.custom<Date>((value) => isInstance(value, Date)),
+    v.strictObject({ tai: v.union([v.number(), v.string()]) }),
+  ],
   "must be a time: seconds since 1970, a Date, text such as '2026-12-01T00:00:00Z', or { tai: seconds }",
 )
 

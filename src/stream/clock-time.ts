@@ -82,6 +82,8 @@ function ofText(text: string, scale: Scale, refuse: Refuse): Instant {
   const [, , , , , , , parts = '', zone] = match
   if (second === 60)
     return refuse(`is ${shown(text)}, within a leap second; write it on TAI, which has none: '2026-12-01T00:00:37 TAI'`)
+  // Date.UTC takes the years 0 to 99 for those of the last century.
+  if (year < 1969) return refuse(`is ${shown(text)}, before 1970; give a later time`)
   const milliseconds = Date.UTC(year, month - 1, day, hour, minute, second)
   const date = new Date(milliseconds)
   const exists = date.getUTCMonth() === month - 1 && date.getUTCDate() === day && hour < 24 && minute < 60 && second < 60
@@ -90,7 +92,9 @@ function ofText(text: string, scale: Scale, refuse: Refuse): Instant {
     return refuse(`is ${shown(text)}, of which the zone is unknown; write Z behind it for UTC, or ' TAI'`)
   const isOffset = zone !== undefined && /^[+-]/.test(zone)
   if (isOffset && scale === 'TAI') return refuse(`is ${shown(text)}, and TAI has no zones; leave ${zone} out`)
-  const seconds = milliseconds / 1000 - (isOffset ? offsetOf(zone) : 0)
+  const ahead = isOffset ? offsetOf(zone) : 0
+  if (Number.isNaN(ahead)) return refuse(`is ${shown(text)}, and ${zone} is no zone; zones go from -12:00 to +14:00`)
+  const seconds = milliseconds / 1000 - ahead
   if (seconds < 0) return refuse(`is ${shown(text)}, before 1970; give a later time`)
   return { seconds, nanoseconds: nanosecondsOf(parts), scale: scaleOf(scale, isOffset ? undefined : zone, text, refuse) }
 }
@@ -104,8 +108,9 @@ function scaleOf(scale: Scale, suffix: string | undefined, text: string, refuse:
 /** Digits beyond the ninth are cut off. */
 const nanosecondsOf = (fraction: string): number => Number(fraction.slice(0, 9).padEnd(9, '0'))
 
-/** Seconds that a zone such as +02:00 is ahead of UTC. */
+/** Seconds that a zone such as +02:00 is ahead of UTC; NaN: there is no such zone. */
 function offsetOf(zone: string): number {
   const [, sign, hours, minutes] = /^([+-])(\d\d):?(\d\d)$/.exec(zone)!
-  return (sign === '-' ? -1 : 1) * (Number(hours) * 3600 + Number(minutes) * 60)
+  const ahead = (sign === '-' ? -1 : 1) * (Number(hours) * 3600 + Number(minutes) * 60)
+  return Number(minutes) > 59 || ahead < -12 * 3600 || ahead > 14 * 3600 ? Number.NaN : ahead
 }

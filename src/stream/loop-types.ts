@@ -70,6 +70,8 @@ export interface LoopPosition {
   readonly settledHeaps: number
   /** Those of them that were not sent whole. */
   readonly failedHeaps: number
+  /** Those of them that were left out, as in `LoopReport`. */
+  readonly skippedHeaps: number
   /** Those of them whose settlement was suspect, as in `LoopReport`. */
   readonly suspectHeaps: number
 }
@@ -87,7 +89,9 @@ export interface LoopReport {
   readonly packets: number
   /** Heaps of which some packets were not sent. */
   readonly failedHeaps: number
-  /** Packets that were not sent. */
+  /** Heaps that were left out: late by the clock, or refused where `onError` says 'skip'. */
+  readonly skippedHeaps: number
+  /** Packets that were not sent, those of skipped heaps included. */
   readonly failedPackets: number
   /** Heaps that a carrier loss, drops below the socket or unreachable neighbours coincided with. They count as sent. */
   readonly suspectHeaps: number

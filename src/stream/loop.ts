@@ -6,6 +6,7 @@ import {
   type LoopTurn,
   W_FAILED,
   W_SETTLED,
+  W_SKIPPED,
   W_SUSPECT,
   W_TAKEN,
   type LoopWindow as WindowMessage,
@@ -114,6 +115,7 @@ export class Loop {
       timestamp: window.stamps?.at(heaps, first),
       settledHeaps: this.#words[W_SETTLED]!,
       failedHeaps: this.#words[W_FAILED]!,
+      skippedHeaps: this.#words[W_SKIPPED]!,
       suspectHeaps: this.#words[W_SUSPECT]!,
     }
   }
@@ -321,9 +323,10 @@ export class Loop {
     else {
       const report = {
         rounds: position.rounds,
-        heaps: counts.heaps - counts.failedHeaps,
+        heaps: counts.heaps - counts.failedHeaps - counts.skippedHeaps,
         packets: counts.packets - counts.failedPackets,
         failedHeaps: counts.failedHeaps,
+        skippedHeaps: counts.skippedHeaps,
         failedPackets: counts.failedPackets,
         suspectHeaps: counts.suspectHeaps,
         causes: counts.causes,

@@ -164,8 +164,8 @@ export class Loops implements LoopHost {
       const { heaps, causes } = message.outcome
       this.#parts.submissions.news.failed(heaps.length, new SendError(new Outcome(heaps, causes, false, this.evidence)))
     } else if (message.event === 'over') {
-      const { heaps, packets, failedHeaps, failedPackets, aborted } = message.counts
-      send.heaps = aborted ? failedHeaps : heaps - failedHeaps
+      const { heaps, packets, failedHeaps, skippedHeaps, failedPackets, aborted } = message.counts
+      send.heaps = aborted ? failedHeaps : heaps - failedHeaps - skippedHeaps
       send.rows = packets - failedPackets
     }
     loop.news(message)

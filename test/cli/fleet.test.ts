@@ -33,12 +33,15 @@ describe('words with the index', () => {
     )
   })
 
-  test.for([{}, { SPEADCAST_INDEX: '' }, { SPEADCAST_INDEX: 'host' }])('need an index: %j', (environment) => {
-    expect(() => withIndex(['send', 'a{index}:1'], environment)).toThrow(
-      /'a\{index\}:1' has the sender's index in it; give --index I/,
-    )
-    expect(withIndex(['send', 'a:1'], environment)).toEqual(['send', 'a:1'])
-  })
+  test.for([{}, { SPEADCAST_INDEX: '' }, { SPEADCAST_INDEX: 'host' }, { SPEADCAST_INDEX: '-1' }])(
+    'need an index: %j',
+    (environment) => {
+      expect(() => withIndex(['send', 'a{index}:1'], environment)).toThrow(
+        /'a\{index\}:1' has the sender's index in it; give --index I/,
+      )
+      expect(withIndex(['send', 'a:1'], environment)).toEqual(['send', 'a:1'])
+    },
+  )
 })
 
 describe('shares', () => {

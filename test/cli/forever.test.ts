@@ -119,3 +119,31 @@ test('counters are exact beyond 2^32', async () => {
   const bytes = objects.filter(({ kind }) => kind === 'interval').reduce((sum, { payloadBytes }) => sum + payloadBytes, 0)
   expect(bytes).toBe(5000 * 2 ** 20)
 })
+
+test('--seconds bounds what -n has queued, too', async () => {
+  const startAt = Math.floor(Date.now() / 1000) + 3600
+  const clock = [
+    '--clock',
+    String(startAt - 7200),
+    '--sample-rate',
+    '1e6',
+    '--start-at',
+    String(startAt),
+    '--unsynchronised',
+    'accept',
+  ]
+  const { code, json } = await runJson([
+    'send',
+    '10.0.0.1:7148',
+    '-H',
+    '1000',
+    '--pcap',
+    '/dev/null',
+    ...clock,
+    '-n',
+    '2',
+    '--seconds',
+    '0.3',
+  ])
+  expect({ code, heaps: json.heaps, heapsFailed: json.heapsFailed }).toEqual({ code: 0, heaps: 0, heapsFailed: 0 })
+})

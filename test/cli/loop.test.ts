@@ -125,3 +125,45 @@ test('heaps that cannot be sent are counted and their causes told once; the exit
   expect(json.heapsFailed).toBe(50)
   expect(stderr.match(/EACCES|permission/gi)?.length).toBeLessThan(6)
 })
+
+test('with --clock the first heap is due soon, or at --start-at, and the others by their timestamps', async () => {
+  const { path } = fileOf(1000)
+  const syncTime = Math.floor(Date.now() / 1000) - 1000
+  const pcap = join(temporaryFolder(), 'out.pcap')
+  const clock = ['--clock', String(syncTime), '--sample-rate', '100kHz', '--unsynchronised', 'accept']
+  const args = ['send', '10.0.0.1:7148', '--loop', path, '-H', '1000', '-n', '30', '--pcap', pcap, ...clock]
+  for (const isTold of [false, true]) {
+    const before = Date.now() / 1000
+    // A busy machine takes seconds to start the command.
+    const startAt = Math.ceil(before) + 6
+    const start = isTold ? ['--start-at', String(startAt)] : []
+    const { code, json, stderr } = await runJson([...args, ...start])
+    expect({ code, stderr }).toEqual({ code: 0, stderr: isTold ? `waiting for --start-at ${startAt}\n` : '' })
+    expect(json.clock.timeErrorSeconds.greatest).toBeLessThan(30)
+    const stamps = heapsOf(datagramsOf(readFileSync(pcap)).map(({ payload }) => payload)).map(({ stamp }) => stamp)
+    const first = stamps[0]! / 1e5 + syncTime
+    if (!isTold) expect(first).toBeGreaterThan(before)
+    else expect(first).toBeCloseTo(startAt, 1)
+    expect(stamps).toEqual(stamps.map((_, i) => stamps[0]! + 1000 * i))
+  }
+})
+
+test('heaps that are left out are no sent ones', async () => {
+  const { path } = fileOf(1000)
+  const args = [
+    'send',
+    '255.255.255.255:7148',
+    '--backend',
+    'dgram',
+    '--loop',
+    path,
+    '-H',
+    '1000',
+    '-n',
+    '50',
+    '--descriptors',
+    'none',
+  ]
+  const { json } = await runJson([...args, '--on-error', 'skip'])
+  expect(json).toMatchObject({ heaps: 0, heapsFailed: 0, heapsSkipped: 50, payloadBytes: 0 })
+})

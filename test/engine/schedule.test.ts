@@ -225,6 +225,34 @@ describe('a heap is due at syncTime + timestamp / sampleRateHz', () => {
     expect(r.at.get(17)).toBeCloseTo(dueOf(2_000_000 * SAMPLES), 1)
   })
 
+  test('a gap between the heaps of a batch is one too, so what a mask leaves out takes its time', () => {
+    const r = clocked({ schedule: { sampleRateHz: 4096e3 }, heaps: 6, heapBytes: 4096, packetSizeBytes: 1100 })
+    const due = [100, 101, 150, 151, 152, 400]
+    r.sendEach(due.map((ms) => ms * SAMPLES))
+    r.settle()
+    expect(due.map((_, i) => r.at.get(i + 1)! / MS)).toEqual(due.map((ms) => expect.closeTo(ms, 6)))
+    expect(r.count('greatestTimeErrorNanoseconds')).toBeLessThan(1)
+  })
+
+  test('a gap at the wrap of the timestamps is as long as it is', () => {
+    const r = clocked({ schedule: { sampleRateHz: 4096e3 }, heaps: 2, bits: 32 })
+    const first = 2 ** 32 - 2 * SAMPLES
+    r.clock = dueOf(first, 4096e3) - 10 * MS
+    r.sendEach([first, 5 * SAMPLES])
+    r.settle()
+    expect((r.at.get(2)! - r.at.get(1)!) / MS).toBeCloseTo(7, 6)
+  })
+
+  test('a heap that is due before the one in front of it is late by that, and the one in front in time', () => {
+    const r = clocked({ schedule: { sampleRateHz: 4096e3, late: 'skip' }, heaps: 5 })
+    r.sendEach([100, 101, 50, 51, 103].map((ms) => ms * SAMPLES))
+    r.settle()
+    expect([...r.at].map(([cnt, at]) => [cnt, at / MS])).toEqual(
+      [1, 2, 5].map((cnt) => [cnt, expect.closeTo([100, 101, 0, 0, 103][cnt - 1]!, 6)]),
+    )
+    expect(r.messages.filter((message) => message.type === 'clock')).toEqual([expect.objectContaining({ what: 'late', heaps: 2 })])
+  })
+
   test.for([RATE, 1, 0.1, 1712e6 / 3, 7e9, 1e12])('at %f Hz', (sampleRateHz) => {
     const r = clocked({ schedule: { sampleRateHz, samplesPerHeap: 1 }, heaps: 2 })
     const first = Math.ceil(sampleRateHz * 3)
@@ -308,6 +336,16 @@ describe('a late sender', () => {
     expect(r.count('greatestTimeErrorNanoseconds')).toBeCloseTo(20 * MS, -2)
     expect([r.count('heapsSkipped'), r.count('heapsSent'), r.count('heapsFailed')]).toEqual([0, 1600, 0])
     expect(r.errors().max).toBeCloseTo(20 * MS, -2)
+  })
+
+  test('keeps up where each wake-up is as late as a time slice is long', () => {
+    const r = clocked(given)
+    for (let b = 0; b < 200; b++) r.send((100 + b * 16) * SAMPLES)
+    r.settle(() => 4 * MS)
+    const late = Array.from({ length: 3200 }, (_, i) => r.at.get(i + 1)! - (100 + i) * MS)
+    expect(Math.max(...late)).toBeLessThan(12 * MS)
+    // Nothing more than half a millisecond early all the same.
+    expect(Math.min(...late)).toBeGreaterThan(-MS / 2)
   })
 
   test('skips whole heaps to be in time again, tells of them, and their cnts are used up', () => {

@@ -143,12 +143,21 @@ describe('what makes no sense is refused', () => {
     expect(wrong).toThrow(expect.objectContaining({ code: 'ERR_SPEADCAST_CONFIG', message: expect.stringMatching(message) }))
   })
 
+  test('a stream that is there, whose heaps sums would count twice', async () => {
+    const { stream } = await pair()
+    const registry = metrics(stream)
+    expect(() => registry.add(stream, { name: 'beam' })).toThrow(/this stream is there already, as '0'.*remove it first/)
+    registry.remove(stream)
+    registry.add(stream, { name: 'beam' })
+  })
+
   test('two streams of one name, unless a label tells them apart', async () => {
     const { stream, receiver } = await pair()
+    const { stream: other } = await pair()
     const registry = metrics().add(stream, { name: 'a' })
-    expect(() => registry.add(stream, { name: 'a' })).toThrow(/a stream with the name 'a' is there already; give another name/)
-    expect(() => registry.add(stream, { name: '' })).toThrow(/name is ''; give a text/)
-    registry.add(receiver, { name: 'a' }).add(stream, { name: 'a', labels: { dish: 1 } })
+    expect(() => registry.add(other, { name: 'a' })).toThrow(/a stream with the name 'a' is there already; give another name/)
+    expect(() => registry.add(other, { name: '' })).toThrow(/name is ''; give a text/)
+    registry.add(receiver, { name: 'a' }).add(other, { name: 'a', labels: { dish: 1 } })
     expect(inspect(registry)).toContain("stream: 'a'")
   })
 })

@@ -5,11 +5,12 @@ import {
   Heap,
   ItemGroup,
   openStream,
+  type Stream,
   type StreamClockOptions,
   type StreamEvent,
   type StreamOptions,
 } from 'speadcast'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import { clockOpinion, TaiClock } from '#dist/ffi/clock.js'
 import { parseTime } from '#dist/src/stream/clock-time.js'
 import { memoryStream, parse, TIMESTAMP } from './support.js'
@@ -71,6 +72,9 @@ describe('times', () => {
     ['2026-12-01T00:00:00', /zone is unknown; write Z behind it/],
     ['2016-12-31T23:59:60Z', /within a leap second; write it on TAI/],
     ['1969-12-31T23:59:59Z', /before 1970/],
+    ['0070-01-01T00:00:00Z', /before 1970/],
+    ['2026-12-01T00:00:00+99:00', /no zone/],
+    ['2026-12-01T00:00:00+01:60', /no zone/],
     [{ tai: '2026-12-01T00:00:00Z' }, /says UTC too/],
     [{ tai: '2026-12-01T00:00:00+01:00' }, /TAI has no zones/],
     [{ tai: Number.NaN }, /is NaN/],
@@ -95,6 +99,7 @@ describe('openStream refuses', () => {
     ['pacing by the kernel', {}, { backend: 'udp', rateMethod: 'kernel' }, /rateMethod 'kernel' keeps a rate/],
     ['a syncTime of nonsense', { syncTime: 'yesterday' }, {}, /clock.syncTime is 'yesterday'/],
     ['a syncTime that is no number', { syncTime: Number.NaN }, {}, /syncTime.*NaN/],
+    ['a syncTime that is no Date', { syncTime: new Date('yesterday') }, {}, /clock.syncTime is an invalid Date/],
     ['a syncTime far ahead', { syncTime: inDays(400) }, {}, /clock.syncTime is \d+ minutes ahead/],
     [
       'a startAt that has passed',
@@ -316,6 +321,57 @@ test('a stream that waits for its start ends when it is told to', async () => {
   const sent = stream.send(batch)
   expect(await stream.close({ deadlineSeconds: 0.05 })).toEqual({ droppedHeaps: 16 })
   await expect(sent).rejects.toMatchObject({ code: 'ERR_SPEADCAST_SEND' })
+})
+
+describe.each(['inline', 'worker'] as const)('a send that waits for its start, thread %s,', (thread) => {
+  const inAnHour = () => new Date(Date.now() + 3_600_000)
+  const open = (options: Partial<StreamClockOptions> = {}) =>
+    openStream({
+      to: '10.0.0.1:7148',
+      backend: 'pcap',
+      pcapPath: '/dev/null',
+      descriptors: 'none',
+      clock: clock(options),
+      thread,
+    })
+  const batchAt = (stream: Stream, first: number) => {
+    const batch = stream.createBatch({ items: itemsOf(), heaps: 4 })
+    batch.immediate('timestamp').setRamp(first, SAMPLES)
+    return batch
+  }
+
+  test('is withdrawn by its signal, and the next one goes in time with its heap cnts', async () => {
+    const stream = await open({ startAt: inAnHour() })
+    const abort = new AbortController()
+    const sent = stream.send(batchAt(stream, stream.clock!.nextTimestamp()), { signal: abort.signal })
+    setTimeout(() => abort.abort(new Error('no more')), 30)
+    await expect(sent).rejects.toThrow('no more')
+    const soon = stream.clock!.nextTimestamp({ after: new Date(Date.now() + 300) })
+    expect(await stream.send(batchAt(stream, soon))).toMatchObject({ heaps: 4, firstCnt: 1 })
+    expect(stream.clock!.greatestTimeErrorSeconds).toBeLessThan(10)
+    expect(await stream.close()).toEqual({ droppedHeaps: 0 })
+  })
+
+  test('and whose signal nobody uses goes when it is due', async () => {
+    const stream = await open()
+    const first = stream.clock!.nextTimestamp({ after: new Date(Date.now() + 100) })
+    await stream.send(batchAt(stream, first), { signal: new AbortController().signal })
+    expect(Date.now()).toBeGreaterThanOrEqual(stream.clock!.dateOf(first).getTime())
+    await stream.close()
+  })
+
+  test.for(['stop', 'signal'] as const)('is a loop, which ends by its %s', async (how) => {
+    const stream = await open({ startAt: inAnHour() })
+    const abort = new AbortController()
+    const first = stream.clock!.nextTimestamp()
+    const window = [0, 4, 8].map((heaps) => batchAt(stream, first + heaps * SAMPLES))
+    const loop = stream.loop(window, { signal: abort.signal })
+    setTimeout(() => (how === 'stop' ? loop.stop() : abort.abort(new Error('no more'))), 30)
+    if (how === 'stop') expect(await loop.done).toMatchObject({ heaps: 0, failedHeaps: 0 })
+    else await expect(loop.done).rejects.toThrow('no more')
+    await window[0]!.free
+    expect(await stream.close()).toEqual({ droppedHeaps: 0 })
+  })
 })
 
 test('an unsynchronised clock is warned of', (ctx) => {

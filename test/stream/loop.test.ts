@@ -70,6 +70,7 @@ test.for(GROUP_MODES)('%s: every byte is that of ordinary sends, over rounds tha
       packets: sent.packets.length,
       failedHeaps: 0,
       failedPackets: 0,
+      skippedHeaps: 0,
       suspectHeaps: 0,
       causes: [],
       swaps: 0,
@@ -117,6 +118,7 @@ test('the batches are in flight until the loop ends; then their staged values ar
     timestamp: 3 + heaps,
     settledHeaps: heaps,
     failedHeaps: 0,
+    skippedHeaps: 0,
     suspectHeaps: 0,
   })
 })
@@ -282,6 +284,36 @@ test('heaps that cannot be sent are counted, and the loop goes on', async () => 
   expect(stream.stats()).toMatchObject({ heapsSent: 72, heapsFailed: 8, packetsFailed: 8 })
   await stream.flush()
 })
+
+test.for(['continue', 'stop'] as const)(
+  'heaps that a policy or the clock leaves out are no failures, onFailure %s',
+  async (onFailure) => {
+    const gate: Gate = { shut: false, refuse: (row) => row % 10 === 3 }
+    const refused = await memoryStream({ descriptors: 'none', onError: 'skip' }, gate)
+    const options: LoopOptions = { until: { heaps: 80 }, onFailure }
+    const skipped = { failedHeaps: 0, skippedHeaps: 8, packets: 72, failedPackets: 8, heaps: 72 }
+    expect(await looped(refused, [batchOf(refused, ramp(0, 1, 40), 0)], options)).toMatchObject(skipped)
+
+    const clock = { syncTime: Date.now() / 1000 - 60, sampleRateHz: 1e3, samplesPerHeap: 1, unsynchronised: 'accept' } as const
+    const late = await memoryStream({ descriptors: 'none', clock: { ...clock, late: 'skip' } })
+    const past = late.clock!.nextTimestamp() - 150
+    const loop = late.loop([batchOf(late, ramp(past, 1, 40), 0), batchOf(late, ramp(past + 40, 1, 40), 0)], {
+      ...options,
+      until: { heaps: 240 },
+    })
+    const { heaps, packets, failedHeaps, skippedHeaps, failedPackets, causes } = await loop.done
+    expect(skippedHeaps).toBeGreaterThanOrEqual(100)
+    expect({ heaps, packets, failedHeaps, failedPackets }).toEqual({
+      heaps: 240 - skippedHeaps,
+      packets: 240 - skippedHeaps,
+      failedHeaps: 0,
+      failedPackets: skippedHeaps,
+    })
+    expect(causes).toMatchObject([{ errnoName: 'LATE', packets: skippedHeaps }])
+    expect(late.stats()).toMatchObject({ heapsSent: heaps, heapsSkipped: skippedHeaps, heapsFailed: 0 })
+    expect(loop.position).toMatchObject({ settledHeaps: 240, failedHeaps: 0, skippedHeaps })
+  },
+)
 
 test("onFailure 'stop' ends the loop; nobody who looked away misses it", async () => {
   const gate: Gate = { shut: false, refuse: (row) => row === 21 }

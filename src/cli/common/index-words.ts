@@ -4,7 +4,7 @@ import { usageError } from './exit.js'
 
 /** The index of a sender from a number, or from a name that ends in one, as the pods of a StatefulSet have it; undefined where it is neither. */
 export function indexOf(text: string): number | undefined {
-  const [, digits] = /^(?:.*-)?(\d{1,9})$/.exec(text) ?? []
+  const [, digits] = /^(?:[^-].*-)?(\d{1,9})$/.exec(text) ?? []
   return digits === undefined ? undefined : Number(digits)
 }
 

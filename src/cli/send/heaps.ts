@@ -102,7 +102,7 @@ export function patternSource(stream: Stream, items: SendItems, options: Pattern
 const LEAD_MS = 200
 
 /** The timestamp of the first heap. */
-function firstTimestamp({ clock }: Stream, { first, modulo }: SendItems['timestamp'], given = false): number {
+export function firstTimestamp({ clock }: Stream, { first, modulo }: SendItems['timestamp'], given = false): number {
   if (!clock || given) return first % modulo
   const after = clock.startsAt ?? new Date(Date.now() + LEAD_MS)
   return clock.nextTimestamp({ after, bits: Math.round(Math.log2(modulo)) })

@@ -5,7 +5,7 @@ import type { Batch, Stream, StreamMessages } from '../../index.js'
 import { usageError } from '../common/exit.js'
 import type { Tally } from '../common/tally.js'
 import type { SendFlags } from './flags.js'
-import { batchHeapsOf, type HeapSource, stamp } from './heaps.js'
+import { batchHeapsOf, firstTimestamp, type HeapSource, stamp } from './heaps.js'
 import type { Input } from './input.js'
 import type { SendItems } from './items.js'
 
@@ -39,17 +39,10 @@ export function loopSource(
   const inWindow = inFile * Math.max(1, Math.ceil((batchHeaps * LEAST_BATCHES) / inFile))
   const substreams = stream.endpoints.length
   const batches: Batch[] = []
-  let stamped = timestamp.first % timestamp.modulo
   for (let from = 0; from < inWindow; from += batchHeaps) {
     const count = Math.min(batchHeaps, inWindow - from)
-    const batch = stream.createBatch({
-      items: group,
-      heaps: count,
-      groupMode,
-      substreams: (j) => ((from + j) % inFile) % substreams,
-    }) as unknown as Batch
-    stamped = stamp(batch.immediate(timestamp.name), count, stamped, timestamp.step, timestamp.modulo)
-    batches.push(batch)
+    const substreamOf = (j: number): number => ((from + j) % inFile) % substreams
+    batches.push(stream.createBatch({ items: group, heaps: count, groupMode, substreams: substreamOf }) as unknown as Batch)
   }
   const viewsOf = (heap: number): Uint8Array[] =>
     samples.map((item) => {
@@ -66,6 +59,10 @@ export function loopSource(
         const views = viewsOf(heap % inFile)
         for (const [i, view] of viewsOf(heap).entries()) view.set(views[i]!)
       }
+      // Not before: a long file takes long to read, and its first heap would be late by the clock.
+      let next = firstTimestamp(stream, timestamp, flags.firstTimestamp !== undefined)
+      for (const batch of batches)
+        next = stamp(batch.immediate(timestamp.name), batch.heaps, next, timestamp.step, timestamp.modulo)
       await replay(stream, batches, timestamp.name, heaps, heapBytes, stopping, tally)
     },
   }
@@ -110,14 +107,16 @@ async function replay(
   const loop = stream.loop(batches, { timestamp, ...(Number.isFinite(heaps) && { until: { heaps } }) })
   const stop = (): void => loop.stop()
   stopping.addEventListener('abort', stop)
-  const counted = { settledHeaps: 0, failedHeaps: 0, suspectHeaps: 0 }
+  const counted = { settledHeaps: 0, failedHeaps: 0, skippedHeaps: 0, suspectHeaps: 0 }
   const count = (): void => {
-    const { settledHeaps, failedHeaps, suspectHeaps } = loop.position
+    const { settledHeaps, failedHeaps, skippedHeaps, suspectHeaps } = loop.position
+    const heaps = settledHeaps - counted.settledHeaps
     const failed = failedHeaps - counted.failedHeaps
-    const sent = settledHeaps - counted.settledHeaps - failed
+    const skipped = skippedHeaps - counted.skippedHeaps
     tally.suspect += suspectHeaps - counted.suspectHeaps
-    if (sent + failed > 0) tally.settled({ heaps: sent + failed, failedHeaps: failed, sampleBytes: sent * heapBytes })
-    Object.assign(counted, { settledHeaps, failedHeaps, suspectHeaps })
+    const sampleBytes = (heaps - failed - skipped) * heapBytes
+    if (heaps > 0) tally.settled({ heaps, failedHeaps: failed, skippedHeaps: skipped, sampleBytes })
+    Object.assign(counted, { settledHeaps, failedHeaps, skippedHeaps, suspectHeaps })
   }
   const timer = setInterval(count, COUNT_EVERY_MS)
   try {

@@ -118,6 +118,7 @@ async function send(stream: Stream, { flags, input, stopping, watch, service }: 
   )
 
   service.ready(served(stream, tally, flags))
+  if (flags.startAt !== undefined) say(`waiting for --start-at ${flags.startAt}`)
   const cpuBefore = process.cpuUsage()
   const startedAt = performance.now()
   const undoLimit = limit === undefined ? () => undefined : callAt(startedAt + limit * 1000, () => over.abort())
@@ -125,10 +126,11 @@ async function send(stream: Stream, { flags, input, stopping, watch, service }: 
   await source.send(ending).catch((error) => {
     failure = error
   })
-  undoLimit()
+  // What is queued may take longer than the limit too, at a low rate or by the clock.
   await stream.flush().catch((error) => {
     failure ??= error
   })
+  undoLimit()
   const { user, system } = process.cpuUsage(cpuBefore)
   // The stop heap goes after a failure too, because receivers wait for it.
   if (flags.stop && !tally.cut) {
