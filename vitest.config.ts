@@ -33,6 +33,7 @@ const HEAVY = [
   'project/systemd',
   'devices/doctor',
   'engine/driver-exit',
+  'engine/thread-restart',
   'kernel/on-error',
   'ibverbs/on-error',
   'interop/coming-from-spead2',

@@ -28,6 +28,7 @@
 import { COUNTER_NAMES } from '../stats.js'
 import { Accounts } from './accounts.js'
 import type { Claim } from './claim.js'
+import { Ledger } from './ledger.js'
 
 export { Claim } from './claim.js'
 
@@ -132,8 +133,10 @@ const waitAsync = (Atomics as unknown as { waitAsync: WaitAsync }).waitAsync
 const slotOf = (count: number): number => (count & (SLOTS - 1)) * SLOT_WORDS
 
 export class Ring {
-  static readonly #ACCOUNTS_AT = COUNTER_NAMES.length * 8 + (HEAD_WORDS + SLOTS * SLOT_WORDS) * 4
+  static readonly #LEDGER_AT = COUNTER_NAMES.length * 8 + (HEAD_WORDS + SLOTS * SLOT_WORDS) * 4
+  static readonly #ACCOUNTS_AT = Ring.#LEDGER_AT + Math.ceil(Ledger.BYTES / 8) * 8
   readonly accounts: Accounts
+  readonly ledger: Ledger
   readonly counters: Float64Array<SharedArrayBuffer>
   readonly #head: Int32Array<SharedArrayBuffer>
   readonly #slots: Int32Array<SharedArrayBuffer>
@@ -144,12 +147,14 @@ export class Ring {
     const ring = new Ring(new SharedArrayBuffer(Ring.#ACCOUNTS_AT + Accounts.bytes(substreams)))
     ring.#head[C_SUBMITTED] = first
     ring.#head[C_SETTLED] = first
+    ring.ledger.begin(first)
     return ring.memory
   }
 
   constructor(readonly memory = Ring.memoryFor(1)) {
     this.counters = new Float64Array(memory, 0, COUNTER_NAMES.length)
-    this.accounts = new Accounts(memory, Ring.#ACCOUNTS_AT, this.counters)
+    this.ledger = new Ledger(memory, Ring.#LEDGER_AT)
+    this.accounts = new Accounts(memory, Ring.#ACCOUNTS_AT, this.counters, this.ledger)
     this.#head = new Int32Array(memory, COUNTER_NAMES.length * 8, HEAD_WORDS)
     const slotsAt = COUNTER_NAMES.length * 8 + HEAD_WORDS * 4
     this.#slots = new Int32Array(memory, slotsAt, SLOTS * SLOT_WORDS)
@@ -274,6 +279,43 @@ export class Ring {
     return Atomics.wait(this.#head, C_CLOSED, 0, milliseconds) !== 'timed-out'
   }
 
+  // For whoever takes the ring over from a dead consumer.
+
+  /** The consumer has settled it, and may not have published that. */
+  isSettled(count: number): boolean {
+    return this.stateOf(count) === STATE_SETTLED
+  }
+
+  /** The count behind the last submission that the consumer had claimed. */
+  get claimedEnd(): number {
+    const { submitted } = this
+    let end = this.published
+    for (let count = end; count !== submitted; count = (count + 1) | 0) {
+      if (this.wasClaimed(count)) end = (count + 1) | 0
+    }
+    return end
+  }
+
+  /** The consumer has claimed it: it may have settled too. */
+  wasClaimed(count: number): boolean {
+    return this.stateOf(count) === STATE_CLAIMED || this.isSettled(count)
+  }
+
+  /** Reads a submission that the consumer has not settled, as claim() does. False: it is settled, or was withdrawn and is now. */
+  takeOver(count: number, into: Claim): boolean {
+    if (this.isSettled(count)) return false
+    if (this.stateOf(count) === STATE_CLAIMED) this.#read(slotOf(count), into)
+    else if (!this.claim(count, into)) this.settle(count, false, false)
+    return !this.isSettled(count)
+  }
+
+  /** The consumer is gone, and the next may come: nobody sleeps, nothing was announced, nothing is closed. */
+  reopen(): void {
+    this.#head[C_ASLEEP] = 0
+    this.#head[C_ANNOUNCED] = 0
+    this.#head[C_CLOSED] = 0
+  }
+
   // The consumer's calls.
 
   /** Claims and reads a submission; false if it was withdrawn. */
@@ -284,6 +326,12 @@ export class Ring {
       slots[at + W_OUTCOME] = OUTCOME_ABORTED
       return false
     }
+    this.#read(at, into)
+    return true
+  }
+
+  #read(at: number, into: Claim): void {
+    const slots = this.#slots
     slots[at + W_OUTCOME] = OUTCOME_SENT
     const op = slots[at + W_OP]
     into.setsSequence = op === OP_SET_CNT
@@ -300,7 +348,6 @@ export class Ring {
       into.rows = slots[at + W_ROWS]!
       into.explicitCnts = slots[at + W_EXPLICIT_CNTS] === 1
     }
-    return true
   }
 
   /** Claims a submission in order not to send it. */

@@ -20,6 +20,7 @@ export type StreamEventKind =
   | 'late'
   | 'lag'
   | 'clock'
+  | 'thread'
   | 'error'
 
 const KINDS = {
@@ -38,6 +39,7 @@ const KINDS = {
   late: true,
   lag: true,
   clock: true,
+  thread: true,
   error: true,
 } as const satisfies Record<StreamEventKind, true>
 
