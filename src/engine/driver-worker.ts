@@ -209,7 +209,9 @@ export class WorkerDriver implements Driver {
     const stopped = this.#input.ring.closed
     this.#client.harvest()
     const why = `the I/O thread ended with code ${code}${crash ? `: ${crash.message}` : ''}`
-    if (!stopped) this.#failure = this.#failure ?? new SpeadcastError('ERR_SPEADCAST_WORKER', why, { cause: crash })
+    // While it restarts, the failure is that of the thread before.
+    if (!stopped && (this.state === 'restarting' || !this.#failure))
+      this.#failure = new SpeadcastError('ERR_SPEADCAST_WORKER', why, { cause: crash })
     if (this.#failure && !this.#mayRestart) this.#die(this.#failure)
     if (!stopped) link.closeDescriptors()
     this.#engineGone(link)

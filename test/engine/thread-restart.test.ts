@@ -1,6 +1,7 @@
 /** `onThreadDeath: 'restart'`: an I/O thread dies, another goes on, and every heap's fate is told once. */
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
+import { type AddressInfo, createServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, onTestFinished, type TestContext, test } from 'vitest'
 import { nativeCallsWork } from '#dist/ffi/libc.js'
@@ -14,9 +15,11 @@ import {
   type StreamEvent,
   type StreamOptions,
 } from '#dist/src/index.js'
+import { pointersOf } from '../support/cli.js'
 import { need } from '../support/need.js'
 import { plantFault } from '../support/planted-fault.js'
 import { randomOf } from '../support/random.js'
+import { splitPackets } from '../support/tcp-receivers.js'
 import { within } from './driver-support.js'
 
 const WORKER = 'ERR_SPEADCAST_WORKER'
@@ -267,4 +270,35 @@ test('close sends what is left, and destroy does not wait for another thread', a
   await within('destroy', destroyed.destroy())
   const codes = (await Promise.allSettled(lost)).map((result) => (result as PromiseRejectedResult).reason.code)
   expect(codes).toEqual([WORKER, expect.stringMatching(/^ERR_SPEADCAST_(ABORTED|SEND)$/)])
+})
+
+test('over TCP all that was queued fails, and the next send brings the descriptors on a new connection', async (ctx) => {
+  const fault = plantFault()
+  const connections: Buffer[] = []
+  const server = createServer((socket) => {
+    const k = connections.push(Buffer.alloc(0)) - 1
+    socket.on('error', () => {})
+    socket.on('data', (bytes) => {
+      connections[k] = Buffer.concat([connections[k]!, bytes])
+    })
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  onTestFinished(() => void server.close())
+  const to = `tcp://127.0.0.1:${(server.address() as AddressInfo).port}`
+  const stream = await open(ctx, { to, backend: 'tcp', descriptors: 'first', thread: ioThread(), ...SLOW })
+  const sends = [sendOne(stream, 100), sendOne(stream), sendOne(stream)]
+  await expect.poll(() => stream.stats().packets).toBeGreaterThan(2)
+  fault()
+  const results = await within('every send', Promise.allSettled(sends.map(({ promise }) => promise)))
+  expect(results.map((result, i) => new Set(fatesOf(result, sends[i]!.ids.length)))).toEqual([
+    new Set(['unknown', 'flushed']),
+    new Set(['flushed']),
+    new Set(['flushed']),
+  ])
+  expect(await within('a send', sendOne(stream).promise)).toMatchObject({ heaps: 4 })
+  expect(stream.stats()).toMatchObject({ threadRestarts: 1, heapsSent: 6, heapsFailed: 108 })
+  await stream.close()
+  // The first heap describes: item 5 is a descriptor.
+  const described = connections.map((bytes) => pointersOf(splitPackets(bytes).packets[0]!).some(({ id }) => id === 5))
+  expect(described).toEqual([true, true])
 })
