@@ -17,10 +17,10 @@ export type StreamEventKind =
   | 'connection'
   | 'device'
   | 'recovery'
+  | 'thread'
   | 'late'
   | 'lag'
   | 'clock'
-  | 'thread'
   | 'error'
 
 const KINDS = {
@@ -36,10 +36,10 @@ const KINDS = {
   connection: true,
   device: true,
   recovery: true,
+  thread: true,
   late: true,
   lag: true,
   clock: true,
-  thread: true,
   error: true,
 } as const satisfies Record<StreamEventKind, true>
 
