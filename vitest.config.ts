@@ -36,6 +36,7 @@ const HEAVY = [
   'engine/thread-restart',
   'kernel/on-error',
   'ibverbs/on-error',
+  'ibverbs/thread-restart',
   'interop/coming-from-spead2',
   'net/dad',
   'reference/documented',
