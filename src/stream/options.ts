@@ -41,8 +41,9 @@ export const DEFAULTS = {
   mostBackoffSeconds: 0.25,
   /** A link is up again by then, and a host by other means is not. */
   retrySeconds: 10,
-  /** The pauses between them grow to 6 s. */
+  /** The pauses between them grow to 6.4 s. */
   mostThreads: 5,
+  /** More than those pauses together. */
   threadsWithinSeconds: 60,
 } as const
 
