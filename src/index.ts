@@ -108,6 +108,7 @@ export {
   type StreamOptions,
   type StreamSocket,
   type TcpStreamOptions,
+  type ThreadDeathOptions,
 } from './stream/options.js'
 export type { PathChange } from './stream/path-change.js'
 export { pinThread } from './stream/pin.js'

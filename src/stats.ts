@@ -84,6 +84,8 @@ export interface StreamCounters {
   readonly greatestTimeErrorNanoseconds: number
   /** How often the wall clock was set (clock_settime(2)) while the observation clock went by it. */
   readonly clockSteps: number
+  /** How often a new I/O thread took the place of one that had died (`StreamOptions.onThreadDeath`). */
+  readonly threadRestarts: number
 }
 
 /**
@@ -167,6 +169,7 @@ export const COUNTER_NAMES = [
   'timeErrorNanoseconds',
   'greatestTimeErrorNanoseconds',
   'clockSteps',
+  'threadRestarts',
 ] as const satisfies readonly CounterName[]
 
 export const COUNTER = Object.fromEntries(COUNTER_NAMES.map((name, i) => [name, i])) as Readonly<Record<CounterName, number>>

@@ -14,6 +14,7 @@ import {
   type SubstreamCounterName,
   type SubstreamStats,
 } from '../stats.js'
+import { COUNTED_FAILURE, type Ledger } from './ledger.js'
 import { type FailureLog, type HeapStatus, type OutcomeMessage, ROW_FLUSHED, ROW_LOST, ROW_SENT, ROW_SKIPPED } from './outcome.js'
 import type { Variant } from './variant.js'
 
@@ -42,6 +43,9 @@ const COUNTED_AS: Readonly<Record<HeapStatus, readonly SubstreamCounterName[]>> 
   skipped: ['heapsSkipped'],
 }
 
+/** The compiled batch that is counted, with its heaps' shares of the substreams. */
+type Counted = Pick<Variant, 'shares' | 'compiled'>
+
 export class Accounts {
   /** From the call of `send` until the sending thread has settled it, in nanoseconds. */
   readonly latency: Histogram
@@ -50,7 +54,7 @@ export class Accounts {
   /** Packets of each post. */
   readonly posts: Histogram
   readonly #names: Uint8Array
-  readonly #substreams: Float64Array
+  #substreams: Float64Array
   /** Names and places of the causes that this thread wrote. */
   readonly #causes = new Map<string, number>()
 
@@ -63,6 +67,7 @@ export class Accounts {
     memory: SharedArrayBuffer,
     at: number,
     readonly counters: Float64Array,
+    readonly ledger: Ledger,
   ) {
     const histogram = (i: number) => new Histogram(new Float64Array(memory, at + i * Histogram.DOUBLES * 8, Histogram.DOUBLES))
     this.latency = histogram(0)
@@ -73,26 +78,42 @@ export class Accounts {
     for (const [place, name] of this.#told().entries()) if (name !== undefined) this.#causes.set(name, place)
   }
 
-  /** All of the first heaps of a variant were sent. */
-  sent({ shares }: Variant, heaps: number, suspect: boolean): void {
+  /**
+   * All of the first heaps of a variant were sent.
+   * @param flight its count in the ledger; undefined: the interlude
+   * @param from the first of its substreams that are counted, as a dead engine has counted those before
+   */
+  sent({ shares }: Counted, heaps: number, suspect: boolean, flight: number | undefined, from = 0): void {
     const own = this.#substreams
     const { counters } = this
+    const { words } = this.ledger
+    const countedAt = this.ledger.countedAt(flight)
     shares.take(heaps)
-    for (let i = 0; i < shares.substreams.length; i++) {
+    for (let i = from; i < shares.substreams.length; i++) {
       const at = shares.substreams[i]! * DOUBLES
       own[at + HEAPS_SENT]! += shares.heaps[i]!
       own[at + PACKETS]! += shares.packets[i]!
       own[at + UDP_BYTES]! += shares.bytes[i]!
       if (suspect) own[at + HEAPS_SUSPECT]! += shares.heaps[i]!
+      words[countedAt] = suspect ? -1 - i : i + 1
     }
     counters[COUNTER.heapsSent]! += heaps
     if (suspect) counters[COUNTER.heapsSuspect]! += heaps
   }
 
   /** Some of the first heaps of a variant were not sent whole. The stream's packets and bytes have been counted as they were posted. */
-  failed({ shares, compiled }: Variant, { heaps, causes }: OutcomeMessage, { rows }: FailureLog, suspect: boolean): void {
+  failed(
+    { shares, compiled }: Counted,
+    { heaps, causes }: OutcomeMessage,
+    { rows }: FailureLog,
+    suspect: boolean,
+    flight: number | undefined,
+  ): void {
     const { substream, udpBytes } = compiled.table
-    const own = this.#substreams
+    // Counted in a copy, which is stored whole: a thread that ends meanwhile has counted nothing.
+    const shared = this.#substreams
+    const own = shared.slice()
+    this.#substreams = own
     for (let r = 0; r < shares.rowsOf(heaps.length); r++) {
       const row = rows[r]!
       if (row === ROW_SENT) {
@@ -110,6 +131,11 @@ export class Accounts {
       if (suspect && status === 'sent') this.add(shares.substreamOf(j), 'heapsSuspect', 1)
     }
     for (const cause of causes) if (cause.errno !== CAUSE_LATE) this.#blame(cause.substream, cause.errnoName, cause.packets)
+    const { words } = this.ledger
+    const countedAt = this.ledger.countedAt(flight)
+    this.#substreams = shared
+    shared.set(own)
+    words[countedAt] = COUNTED_FAILURE
   }
 
   /** Counts for a substream and the stream. Cold. */

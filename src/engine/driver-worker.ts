@@ -1,28 +1,33 @@
 /**
  * The default driver, main-thread side: an I/O thread (worker.ts) steps the engine.
  *
- * | state   | leaves by                                                                     |
- * |---------|-------------------------------------------------------------------------------|
- * | opening | 'ready' → running; 'failed' or the thread's exit → dead                        |
- * | running | the ring's stop seen → closed; 'failed' or the thread's exit → dead, every promise settles |
- * | dead    | 'closed', or the thread's exit → closed                                        |
- * | closed  | the stream has left its thread; descriptors that a dead thread left open are closed |
+ * | state      | leaves by                                                                     |
+ * |------------|-------------------------------------------------------------------------------|
+ * | opening    | 'ready' → running; 'failed' or the thread's exit → dead                        |
+ * | running    | the ring's stop seen → closed; 'failed' or the thread's exit → restarting if that is asked, else dead |
+ * | restarting | the next thread's 'ready' → running; 'failed' or its exit → restarting again after a pause, or dead after too many; stopped() → closed |
+ * | dead       | every promise has settled; 'closed', or the thread's exit → closed             |
+ * | closed     | the stream has left its thread; descriptors that a dead thread left open are closed |
+ *
+ * While it is restarting, what the dead engine had taken up settles at once (salvage.ts). What it had not waits in the ring for the next engine,
+ * which is told first all that the dead one was told (announced.ts).
  *
  * The main thread owns the thread's eventfd and closes it after the thread's exit. process.exit() would wait for a thread in a native
  * call, so an exit hook sets the stop flag and writes the eventfd. The hook does not run in a thread that is terminated from outside: the
  * I/O thread then ends with that thread, and its descriptors stay.
  */
 import { performance } from 'node:perf_hooks'
-import { isMainThread, MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads'
+import { isMainThread } from 'node:worker_threads'
 import { currentCpu, yieldCpu } from '../../ffi/affinity.js'
 import { LoopWaker, loopPolls } from '../../ffi/loop-poll.js'
 import { ANY_NODE } from '../../ffi/memory/numa.js'
-import { closeDescriptors, EventFd, nap, TimerFd } from '../../ffi/wait.js'
+import { EventFd, nap, TimerFd } from '../../ffi/wait.js'
 import type { BackendCaps } from '../backend/backend.js'
 import type { StateWords } from '../backend/states.js'
 import type { CompiledBatch } from '../batch/compile.js'
 import type { TableRegion } from '../batch/table.js'
-import { SpeadcastError } from '../errors.js'
+import { SpeadcastError, withCode } from '../errors.js'
+import { COUNTER } from '../stats.js'
 import { Contention, contentionWord, HostLoad } from './contention.js'
 import { isPaced } from './contract.js'
 import { Doorbell } from './doorbell.js'
@@ -30,19 +35,12 @@ import { type Driver, type DriverClient, type DriverInput, NO_CLIENT } from './d
 import type { LoopControl } from './loop.js'
 import type { Lease } from './pool.js'
 import { type ControlMessage, fromPlainError, type Report } from './protocol.js'
-import { NO_CPU, STOP_ABORT } from './ring.js'
+import { NO_CPU, STOP_ABORT, STOP_NO } from './ring.js'
 import type { ClockMessage } from './schedule.js'
-import type { IoThreadHandle } from './thread.js'
+import { onceStarted, Succession, unfitness } from './succession.js'
+import { ThreadLink } from './thread-link.js'
+import { Unwatched } from './unwatched.js'
 import { Waiter } from './waiter.js'
-
-/**
- * How late a settlement that nobody waits for may be noticed, of a stream that is as fast as it can, and of one with a rate. The latter looks
- * half as often after every look that finds somebody waiting, who is told of settlements anyway, because each look wakes the CPU: 20 a second
- * are a tenth of what 100 Mb/s take.
- */
-const UNWATCHED_MS = 2
-const UNWATCHED_PACED_MS = 50
-const MOST_UNWATCHED_PACED_MS = 800
 
 /** Less than half a batch of 512 KiB takes. */
 const NAP_NANOSECONDS = 20_000
@@ -65,18 +63,17 @@ export class WorkerDriver implements Driver {
   readonly waiter: Waiter | undefined
   readonly #doorbell: Doorbell
   readonly #input: DriverInput
-  readonly #lease: Lease
-  readonly #thread: IoThreadHandle
-  readonly #port: MessagePort
+  /** Undefined while there is no thread. */
+  #link: ThreadLink | undefined
+  /** Undefined where the stream ends with its thread. */
+  readonly #succession: Succession | undefined
+  #pause: NodeJS.Timeout | undefined
   readonly #closed: Promise<void>
   #close!: () => void
-  #fds: readonly number[] = []
-  #timer: NodeJS.Timeout | undefined
-  /** The timer only keeps the process alive. */
-  #patient = false
+  readonly #unwatched: Unwatched
   /** Wakes this thread when something settles; undefined where the event loop cannot poll; the ring's notification does it there. */
   readonly #waker: LoopWaker<EventFd | TimerFd> | undefined
-  state: 'opening' | 'running' | 'dead' | 'closed' = 'opening'
+  state: 'opening' | 'running' | 'restarting' | 'dead' | 'closed' = 'opening'
   /** The error that the I/O thread says it died of, or that told of its end. */
   #failure: SpeadcastError | undefined
 
@@ -92,55 +89,43 @@ export class WorkerDriver implements Driver {
     }
     thread.retain()
     try {
-      await driver.#ready
+      await driver.#firstReady
     } finally {
       thread.release()
     }
     return driver
   }
 
-  readonly #ready: Promise<void>
+  readonly #firstReady: Promise<void>
   #opened!: () => void
-  /** Rejects `#ready`; no effect once the thread has opened its backend. */
+  /** Rejects `#firstReady`; no effect once the thread has opened its backend. */
   #refuse!: (error: SpeadcastError) => void
 
   private constructor(input: DriverInput, lease: Lease) {
-    const { thread } = lease
     this.#input = input
-    this.#lease = lease
-    this.#thread = thread
+    const { ring, restart } = input
+    this.#succession = restart && new Succession(ring, restart)
     // While a rate leaves time there is nothing to spin for.
     const paced = isPaced(input.options)
+    this.#unwatched = new Unwatched(ring, paced, () => this.#client.harvest())
     const now = () => performance.now() * 1e6
     this.#doorbell = new Doorbell({ now, wake: this.#wake, later: process.nextTick }, paced ? undefined : contention)
     if (!paced) this.waiter = new Waiter({ now, yieldOrNap: this.#yieldOrNap, ring: this.#doorbell.ring }, contention)
-    this.#ready = new Promise((resolve, reject) => {
+    this.#firstReady = new Promise((resolve, reject) => {
       this.#opened = resolve
       this.#refuse = reject
     })
     this.#closed = new Promise((resolve) => {
       this.#close = resolve
     })
-    const { port1, port2 } = new MessageChannel()
-    this.#port = port1
-    // 'message' listeners before unref, which otherwise refs again.
-    port1.on('message', (report: Report) => {
-      this.#receive(report)
-      this.#client.harvest()
-    })
-    port1.unref()
-    const { ring, backend, options, numaNode = ANY_NODE } = input
     ring.waiterCpu = NO_CPU
+    if (loopPolls) this.#waker = new LoopWaker(paced ? new TimerFd() : new EventFd(), this.#arm)
     try {
-      if (loopPolls) this.#waker = new LoopWaker(paced ? new TimerFd() : new EventFd(), this.#arm)
-      thread.open({ port: port2, memory: ring.memory, wakeFd: this.#waker?.source.fd, backend, options, numaNode })
+      this.#link = this.#tie(lease)
     } catch (error) {
-      // No descriptor is left, for one.
       this.#waker?.close()
-      port1.close()
       throw error
     }
-    thread.dependents.add(this.#threadEnded)
     running.add(this)
     if (!exitHook) {
       exitHook = true
@@ -148,22 +133,34 @@ export class WorkerDriver implements Driver {
     }
   }
 
-  #receive(report: Report): void {
+  /** Opens the stream's backend in a thread. @throws where no descriptor is left, for one */
+  #tie(lease: Lease): ThreadLink {
+    const { ring, backend, numaNode = ANY_NODE } = this.#input
+    const options = this.state === 'opening' ? this.#input.options : onceStarted(this.#input.options)
+    const first = this.#succession?.announced.take() ?? []
+    for (const _ of first) ring.announce()
+    const opened = { memory: ring.memory, wakeFd: this.#waker?.source.fd, backend, options, numaNode }
+    const link: ThreadLink = new ThreadLink(lease, opened, first, {
+      report: (report) => this.#receive(link, report),
+      reported: () => this.#client.harvest(),
+      ended: (code, crash) => this.#threadEnded(link, code, crash),
+    })
+    return link
+  }
+
+  #receive(link: ThreadLink, report: Report): void {
     switch (report.type) {
       case 'ready':
-        this.caps = report.caps
-        this.#fds = report.fds
-        this.states = report.states
-        if (this.state === 'opening') this.state = 'running'
-        this.#opened()
+        link.fds = report.fds
+        this.#ready(report)
         break
       case 'failed':
-        // Not at once, because the caller may be in the middle of settling earlier sends.
         this.#failure = fromPlainError(report.error)
-        queueMicrotask(() => this.#die(this.#failure!))
+        // Not at once, because the caller may be in the middle of settling earlier sends.
+        if (!this.#mayRestart) queueMicrotask(() => this.#die(this.#failure!))
         break
       case 'closed':
-        queueMicrotask(() => this.#leave())
+        queueMicrotask(() => this.#engineGone(link))
         break
       case 'states':
         this.states = report.states
@@ -171,9 +168,11 @@ export class WorkerDriver implements Driver {
         if (report.lost) this.#client.lost(report.lost)
         break
       case 'interlude':
+        this.#succession?.announced.endInterlude()
         this.#client.interludeOver(report.outcome)
         break
       case 'loop':
+        if (report.event === 'over') this.#succession?.announced.endLoop(report.id)
         this.#client.loopNews(report)
         break
       case 'outcome':
@@ -185,16 +184,84 @@ export class WorkerDriver implements Driver {
     }
   }
 
-  readonly #threadEnded = (code: number): void => {
-    const { crash } = this.#thread
-    this.drainMessages()
+  #ready({ caps, states }: Extract<Report, { type: 'ready' }>): void {
+    if (this.state === 'restarting') {
+      const unfit = unfitness(caps, this.caps)
+      if (unfit) {
+        this.#failure = new SpeadcastError('ERR_SPEADCAST_WORKER', `${this.#failure!.message}; ${unfit}`, { cause: this.#failure })
+        this.#stopNow()
+        this.#die(this.#failure)
+        return
+      }
+      this.#input.ring.counters[COUNTER.threadRestarts]! += 1
+      this.#failure = undefined
+    }
+    this.caps = caps
+    this.states = states
+    if (this.state === 'opening') this.#opened()
+    else this.onStates()
+    const restarted = this.state === 'restarting'
+    if (this.state !== 'dead' && this.state !== 'closed') this.state = 'running'
+    if (restarted) this.#client.threadRestarted()
+  }
+
+  #threadEnded(link: ThreadLink, code: number, crash: Error | undefined): void {
     const stopped = this.#input.ring.closed
     this.#client.harvest()
     const why = `the I/O thread ended with code ${code}${crash ? `: ${crash.message}` : ''}`
-    if (!stopped) this.#failure ??= new SpeadcastError('ERR_SPEADCAST_WORKER', why, { cause: crash })
-    if (this.#failure) this.#die(this.#failure)
-    if (!stopped) closeDescriptors(this.#fds)
-    this.#leave()
+    // While it restarts, the failure is that of the thread before.
+    if (!stopped && (this.state === 'restarting' || !this.#failure))
+      this.#failure = new SpeadcastError('ERR_SPEADCAST_WORKER', why, { cause: crash })
+    if (this.#failure && !this.#mayRestart) this.#die(this.#failure)
+    if (!stopped) link.closeDescriptors()
+    this.#engineGone(link)
+  }
+
+  get #mayRestart(): boolean {
+    const { state } = this
+    return (
+      this.#succession !== undefined && (state === 'running' || state === 'restarting') && this.#input.ring.stopWanted === STOP_NO
+    )
+  }
+
+  /** Nothing of the stream is left in its thread. */
+  #engineGone(link: ThreadLink): void {
+    if (link !== this.#link) return
+    if (this.#failure && this.#mayRestart) {
+      link.cut()
+      this.#link = undefined
+      this.#restart(this.#failure)
+    } else this.#leave()
+  }
+
+  /** Settles what the engine had taken up, and takes another thread, unless there have been too many. */
+  #restart(failure: SpeadcastError): void {
+    const { ring, restart } = this.#input
+    const succession = this.#succession!
+    this.state = 'restarting'
+    succession.settle(failure, this.caps.substreams, this.#client)
+    const pause = succession.next(performance.now())
+    if (pause === undefined) {
+      this.#failure = succession.tooMany(failure)
+      this.#die(this.#failure)
+      this.#leave()
+      return
+    }
+    this.#client.threadDied(failure, restart!.receiversAnew)
+    // The stream may have been destroyed by somebody who was told.
+    if (this.state === 'restarting' && ring.stopWanted !== STOP_ABORT) this.#pause = setTimeout(this.#takeThread, pause).unref()
+  }
+
+  readonly #takeThread = (): void => {
+    this.#pause = undefined
+    if (this.state !== 'restarting' || this.#link) return
+    try {
+      this.#link = this.#tie(this.#input.restart!.lease())
+    } catch (error) {
+      const failure = withCode('openStream', error) as SpeadcastError
+      this.#failure = failure
+      this.#restart(failure)
+    }
   }
 
   /** The stream has left its thread. */
@@ -203,19 +270,19 @@ export class WorkerDriver implements Driver {
     this.state = 'closed'
     this.#client.harvest()
     running.delete(this)
-    clearInterval(this.#timer)
+    this.#unwatched.end()
+    clearTimeout(this.#pause)
     // Its thread no longer tells of settlements.
     this.#disarm()
     this.#waker?.close()
-    this.#port.close()
-    this.#thread.dependents.delete(this.#threadEnded)
-    this.#lease.release()
+    this.#link?.cut()
+    this.#link = undefined
     this.#close()
   }
 
   #stopNow(): void {
     this.#input.ring.stop(STOP_ABORT)
-    this.#thread.signal()
+    this.#link?.thread.signal()
   }
 
   /** For the exit of the process, or of this thread. */
@@ -226,7 +293,7 @@ export class WorkerDriver implements Driver {
   }
 
   #awaitStop(): void {
-    if (this.#input.ring.awaitClosed(LEAVE_MS)) this.#lease.release()
+    if (this.#link && this.#input.ring.awaitClosed(LEAVE_MS)) this.#link.cut()
   }
 
   #die(error: SpeadcastError): void {
@@ -238,7 +305,7 @@ export class WorkerDriver implements Driver {
 
   start(client: DriverClient): void {
     this.#client = client
-    if (this.state !== 'opening' && this.state !== 'running' && this.#failure) client.die(this.#failure)
+    if ((this.state === 'dead' || this.state === 'closed') && this.#failure) client.die(this.#failure)
   }
 
   addVariant(id: number, compiled: CompiledBatch, rates?: Float64Array): void {
@@ -274,7 +341,9 @@ export class WorkerDriver implements Driver {
   }
 
   #control(message: ControlMessage): void {
-    this.#port.postMessage(message)
+    this.#succession?.announced.note(message, this.#link !== undefined)
+    if (!this.#link) return
+    this.#link.post(message)
     this.#input.ring.announce()
     this.submitted()
   }
@@ -284,45 +353,15 @@ export class WorkerDriver implements Driver {
   }
 
   readonly #wake = (): void => {
-    if (this.#input.ring.wakes()) this.#thread.signal()
+    if (this.#input.ring.wakes()) this.#link?.thread.signal()
   }
 
   drainMessages(): void {
-    for (let item = receiveMessageOnPort(this.#port); item; item = receiveMessageOnPort(this.#port))
-      this.#receive(item.message as Report)
+    this.#link?.drain()
   }
 
-  /**
-   * A slow timer, referenced while work is in flight, notices settlements that nobody waits for. Waking the main thread for every batch would
-   * cost some microseconds and 300 bytes each, mostly for nothing: a loop that finds its next batch free never waits.
-   */
   hold(inFlight: boolean, patient = false): void {
-    if (!inFlight) {
-      this.#timer?.unref()
-      return
-    }
-    if (this.#timer && patient === this.#patient) {
-      this.#timer.ref()
-      return
-    }
-    clearInterval(this.#timer)
-    this.#patient = patient
-    this.#look(patient ? MOST_UNWATCHED_PACED_MS : this.waiter ? UNWATCHED_MS : UNWATCHED_PACED_MS)
-  }
-
-  #look(everyMs: number): void {
-    this.#timer = setInterval(this.#tick, everyMs, everyMs)
-  }
-
-  readonly #tick = (everyMs: number): void => {
-    this.#client.harvest()
-    const needed = this.#timer?.hasRef() === true
-    if (needed && (this.waiter || this.#patient)) return
-    clearInterval(this.#timer)
-    this.#timer = undefined
-    if (!needed) return
-    const watched = this.#input.ring.watched
-    this.#look(watched ? Math.min(2 * everyMs, MOST_UNWATCHED_PACED_MS) : UNWATCHED_PACED_MS)
+    this.#unwatched.hold(inFlight, patient)
   }
 
   readonly #yieldOrNap = (asleep: boolean): void => {
@@ -366,9 +405,14 @@ export class WorkerDriver implements Driver {
   }
 
   async stopped(): Promise<void> {
-    this.#thread.retain()
-    this.#thread.signal()
-    await this.#thread.awaitUnlessStuck(this.#closed)
-    this.#thread.release()
+    const thread = this.#link?.thread
+    if (!thread) {
+      this.#leave()
+      return
+    }
+    thread.retain()
+    thread.signal()
+    await thread.awaitUnlessStuck(this.#closed)
+    thread.release()
   }
 }

@@ -8,6 +8,7 @@ import type { SpeadcastError } from '../errors.js'
 import type { EngineOptions } from './contract.js'
 import type { LoopControl, LoopMessage } from './loop.js'
 import type { OutcomeMessage } from './outcome.js'
+import type { Lease } from './pool.js'
 import type { Ring } from './ring.js'
 import type { ClockMessage } from './schedule.js'
 import type { Waiter } from './waiter.js'
@@ -18,6 +19,21 @@ export interface DriverInput {
   readonly options: EngineOptions
   /** The NUMA node for what the I/O thread maps while it opens the backend, and the kernel on its behalf; undefined or ANY_NODE: none in particular. */
   readonly numaNode?: number
+  /** If it is to outlive its I/O thread. */
+  readonly restart?: RestartInput
+}
+
+/** How often a stream takes another I/O thread: so many within this time, and no more. */
+export interface RestartBound {
+  readonly most: number
+  readonly withinMs: number
+}
+
+export interface RestartInput extends RestartBound {
+  /** A place in a thread that lives. @throws where there can be none */
+  lease(): Lease
+  /** Substreams whose receivers know nothing of what they were sent before, because the connection was another. */
+  readonly receiversAnew: readonly number[]
 }
 
 /** The driver's view of the thread that submits. */
@@ -33,6 +49,12 @@ export interface DriverClient {
   loopNews(message: LoopMessage): void
   /** Heaps to these substreams fail until the client has submitted a resumption of each (Backend.takeLost). */
   lost(substreams: readonly number[]): void
+  /** What this submission came to was told, and it has not settled. */
+  knows(submission: number): boolean
+  /** The I/O thread is gone. What it had taken up has settled, and another takes its place. */
+  threadDied(error: SpeadcastError, receiversAnew: readonly number[]): void
+  /** It sends. */
+  threadRestarted(): void
   /** The sending side is gone; nothing submitted will settle any more. */
   die(error: SpeadcastError): void
 }
@@ -45,6 +67,9 @@ export const NO_CLIENT: DriverClient = {
   interludeOver: () => {},
   loopNews: () => {},
   lost: () => {},
+  knows: () => false,
+  threadDied: () => {},
+  threadRestarted: () => {},
   die: () => {},
 }
 

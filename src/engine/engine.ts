@@ -178,7 +178,10 @@ export class Engine {
     const current = flights.posted === flights.claimed ? undefined : flights.at(flights.posted)
     if (!this.#interlude.mayBegin(flights.posted, current)) return false
     const { flight, explicitCnts } = this.#interlude
+    const { ledger } = this.ring
+    ledger.launchInterlude(flight.variant!.id, flight.heaps)
     patch(flight.variant!, flight.heaps, explicitCnts, this.#intake.sequence)
+    ledger.noteSequence(this.#intake.sequence)
     this.#interlude.begin(flights.posted, current)
     this.#pacer?.resume(now)
     return true
@@ -233,6 +236,7 @@ export class Engine {
 
   /** Posts the joined flights, which are those before count `end`. post() then posts the rows that the backend did not take, in turn. */
   #postJoined(end: number): void {
+    this.ring.ledger.post((end - 1) | 0)
     const accepted = this.backend.postJoined!()
     if (accepted > 0) {
       this.#backoff.end()
@@ -255,6 +259,8 @@ export class Engine {
     const flights = this.#flights
     const retries = this.#retries
     if (retries?.holds && posting) {
+      // Held rows go behind those of later flights.
+      this.ring.ledger.post(flights.posted)
       retries.skipHeld(flight, flights.posted)
       if (flight.rowsPosted === flight.rows) return this.#finishIfPosted(flight)!
     }
@@ -283,6 +289,8 @@ export class Engine {
       return this.#forget(flight)
     }
     const out = this.#post
+    if (flight === this.#interlude.flight) this.ring.ledger.postInterlude(end)
+    else if (flight !== retries?.flight) this.ring.ledger.post(flights.posted, end)
     this.backend.post(posting, from, end, out)
     const to = from + out.accepted
     flight.rowsPosted = to

@@ -11,6 +11,7 @@
  * | waiting         | posted+1 … claimed−1: claimed to be posted together with the current, and was not  |
  */
 import { type Backend, CAUSE_FLUSHED, CAUSE_LATE, CAUSE_UNKNOWN } from '../backend/backend.js'
+import type { Ledger } from './ledger.js'
 import type { Loop } from './loop.js'
 import { FailureLog, ROW_SENT } from './outcome.js'
 import { SLOTS } from './ring.js'
@@ -84,7 +85,10 @@ export class Flights {
   readonly #all = Array.from({ length: SLOTS }, () => new Flight())
 
   /** @param first the count of the next submission */
-  constructor(first: number) {
+  constructor(
+    first: number,
+    readonly ledger: Ledger,
+  ) {
     this.settled = first
     this.posted = first
     this.claimed = first
@@ -102,6 +106,7 @@ export class Flights {
   /** The next one is claimed, for now with nothing to post. */
   claim(): Flight {
     const flight = this.at(this.claimed)
+    this.ledger.claim(this.claimed)
     this.claimed = (this.claimed + 1) | 0
     flight.heaps = 0
     flight.rows = 0

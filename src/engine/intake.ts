@@ -30,7 +30,7 @@ export interface IntakeParts {
 export class Intake {
   /** What is next was not claimed, because it is due later and may be withdrawn until then: the pacer's deadline says when to ask again. */
   isEarly = false
-  readonly sequence: CntSequence = { nextHi: 0, nextLo: 1, stepHi: 0, stepLo: 1 }
+  readonly sequence: CntSequence
   readonly #claim = new Claim()
   readonly #backend: Backend
   readonly #ring: Ring
@@ -50,6 +50,7 @@ export class Intake {
   constructor({ backend, ring, flights, variants, loops, settlements, pacer, beforeClaim }: IntakeParts) {
     this.#backend = backend
     this.#ring = ring
+    this.sequence = ring.ledger.sequence
     this.#flights = flights
     this.#seen = ring.published
     this.#claimed = ring.published
@@ -103,6 +104,7 @@ export class Intake {
     const { sequence } = this
     if (claim.setsSequence) {
       claim.writeTo(sequence)
+      ring.ledger.noteSequence(sequence)
       return flight
     }
     if (claim.resumes >= 0) {
@@ -111,12 +113,18 @@ export class Intake {
     }
     const variant = this.#variants.get(claim.variant)
     this.#noteFirstCnt(count, variant)
+    ring.ledger.launch(this.#launched, variant.id, claim.heaps, count)
     return this.#launch(flight, variant, claim.heaps, claim.rows, claim.explicitCnts, now)
   }
 
   #waitsFor(variant: Variant, now: number): boolean {
     this.isEarly = this.#pacer?.isAhead(variant, now) ?? false
     return this.isEarly
+  }
+
+  /** The count of the flight that was claimed last. */
+  get #launched(): number {
+    return (this.#flights.claimed - 1) | 0
   }
 
   #noteFirstCnt(count: number, { cnt }: Variant): void {
@@ -138,7 +146,10 @@ export class Intake {
     if (aim === LOOP_WAITS) return undefined
     const flight = this.#flights.claim()
     flight.loop = loop
-    if (aim !== LOOP_ENDS) return this.#launch(flight, loop.variant, loop.heaps, loop.rows, false, now)
+    if (aim !== LOOP_ENDS) {
+      this.#ring.ledger.launch(this.#launched, loop.variant.id, loop.heaps, undefined)
+      return this.#launch(flight, loop.variant, loop.heaps, loop.rows, false, now)
+    }
     this.#loops.end()
     return flight
   }
@@ -154,6 +165,7 @@ export class Intake {
     if (this.#idle && now - this.#idleSince > PAUSE_NANOSECONDS) this.#settlements.askBackend(true)
     flight.suspicion = this.#settlements.suspicion
     patch(variant, heaps, explicitCnts, this.sequence)
+    this.#ring.ledger.noteSequence(this.sequence)
     this.#idle = false
     this.#pacer?.begin(variant, heaps, flight.rows, now)
     return flight

@@ -1,5 +1,5 @@
 /** The fate of each heap of a batch (docs/architecture.md, "What sent means"). Built only when something went wrong. */
-import { printable } from '../errors.js'
+import { printable, type SpeadcastError } from '../errors.js'
 
 /**
  * The fate of a heap: `sent` whole, `partial` (some of its packets were sent), `failed` (none was), `flushed` (it was never tried), `unknown`
@@ -41,6 +41,8 @@ export interface OutcomeMessage {
   readonly causes: SubstreamCause[]
   /** Packets that were not sent, those of skipped heaps included. */
   readonly packetsUnsent: number
+  /** What the engine that had taken it up died of, if that is why. */
+  readonly died?: SpeadcastError
 }
 
 interface Cause {

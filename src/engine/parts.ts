@@ -43,7 +43,7 @@ export interface EngineParts {
 
 export function partsOf({ backend, ring, options, emit, settled, beforeClaim, clock, tai }: EngineInput): EngineParts {
   const { counters } = ring
-  const flights = new Flights(ring.published)
+  const flights = new Flights(ring.published, ring.ledger)
   const interlude = new Interlude()
   const excuses = excusesOf(options.onError)
   const retries = retriesOf({ backend, accounts: ring.accounts, flights, interlude, policies: options.onError ?? [], excuses })

@@ -28,8 +28,11 @@
 import { COUNTER_NAMES } from '../stats.js'
 import { Accounts } from './accounts.js'
 import type { Claim } from './claim.js'
+import { Ledger } from './ledger.js'
+import { OUTCOME_ABORTED, OUTCOME_FAILED, OUTCOME_SENT, type Settlement, type Submission } from './submission.js'
 
 export { Claim } from './claim.js'
+export { OUTCOME_ABORTED, OUTCOME_FAILED, OUTCOME_SENT, Settlement, type Submission } from './submission.js'
 
 export const SLOTS = 1024
 
@@ -39,12 +42,6 @@ const STATE_CLAIMED = 2
 export const STATE_ABORTED = 3
 export const STATE_SETTLED = 4
 export const STATE_FINAL = 5
-
-export const OUTCOME_SENT = 0
-/** Nothing was sent: withdrawn before it was claimed, or refused. */
-export const OUTCOME_ABORTED = 1
-/** Some heaps were not sent whole: an outcome message with the submission's count went before the settlement. */
-export const OUTCOME_FAILED = 2
 
 /** Send the first HEAPS heaps of a variant. */
 const OP_SEND = 0
@@ -92,35 +89,6 @@ export const STOP_DRAIN = 1
 /** Flush everything not yet sent, settle it as such, leave. */
 export const STOP_ABORT = 2
 
-/** The fields that push() writes into a slot. */
-export interface Submission {
-  readonly variant: number
-  /** How many heaps are sent: the first of the variant. */
-  readonly heaps: number
-  /** How many rows those heaps take. */
-  readonly rows: number
-  readonly explicitCnts: boolean
-  /** Instead of sending: sets the heap cnt sequence to next and step as 32-bit halves, resumes this substream, or begins this loop. */
-  readonly sequence: readonly [number, number, number, number] | undefined
-  readonly resumes?: number | undefined
-  readonly loop?: number | undefined
-  /** When send() was called, in nanoseconds of the clock that all threads share (origin.ts). */
-  readonly submittedAt?: number
-}
-
-/** The fields that take() reads from a slot. One per stream, reused. */
-export class Settlement {
-  outcome: number = OUTCOME_SENT
-  suspect = false
-  cntHi = 0
-  cntLo = 0
-
-  /** The first heap cnt that the send took from the sequence; exact below 2^53. */
-  get firstCnt(): number {
-    return (this.cntHi >>> 0) * 2 ** 32 + (this.cntLo >>> 0)
-  }
-}
-
 type WaitAsync = (
   array: Int32Array,
   index: number,
@@ -132,8 +100,10 @@ const waitAsync = (Atomics as unknown as { waitAsync: WaitAsync }).waitAsync
 const slotOf = (count: number): number => (count & (SLOTS - 1)) * SLOT_WORDS
 
 export class Ring {
-  static readonly #ACCOUNTS_AT = COUNTER_NAMES.length * 8 + (HEAD_WORDS + SLOTS * SLOT_WORDS) * 4
+  static readonly #LEDGER_AT = COUNTER_NAMES.length * 8 + (HEAD_WORDS + SLOTS * SLOT_WORDS) * 4
+  static readonly #ACCOUNTS_AT = Ring.#LEDGER_AT + Math.ceil(Ledger.BYTES / 8) * 8
   readonly accounts: Accounts
+  readonly ledger: Ledger
   readonly counters: Float64Array<SharedArrayBuffer>
   readonly #head: Int32Array<SharedArrayBuffer>
   readonly #slots: Int32Array<SharedArrayBuffer>
@@ -144,12 +114,14 @@ export class Ring {
     const ring = new Ring(new SharedArrayBuffer(Ring.#ACCOUNTS_AT + Accounts.bytes(substreams)))
     ring.#head[C_SUBMITTED] = first
     ring.#head[C_SETTLED] = first
+    ring.ledger.begin(first)
     return ring.memory
   }
 
   constructor(readonly memory = Ring.memoryFor(1)) {
     this.counters = new Float64Array(memory, 0, COUNTER_NAMES.length)
-    this.accounts = new Accounts(memory, Ring.#ACCOUNTS_AT, this.counters)
+    this.ledger = new Ledger(memory, Ring.#LEDGER_AT)
+    this.accounts = new Accounts(memory, Ring.#ACCOUNTS_AT, this.counters, this.ledger)
     this.#head = new Int32Array(memory, COUNTER_NAMES.length * 8, HEAD_WORDS)
     const slotsAt = COUNTER_NAMES.length * 8 + HEAD_WORDS * 4
     this.#slots = new Int32Array(memory, slotsAt, SLOTS * SLOT_WORDS)
@@ -274,6 +246,43 @@ export class Ring {
     return Atomics.wait(this.#head, C_CLOSED, 0, milliseconds) !== 'timed-out'
   }
 
+  // For whoever takes the ring over from a dead consumer.
+
+  /** The consumer has settled it, and may not have published that. */
+  isSettled(count: number): boolean {
+    return this.stateOf(count) === STATE_SETTLED
+  }
+
+  /** The count behind the last submission that the consumer had claimed. */
+  get claimedEnd(): number {
+    const { submitted } = this
+    let end = this.published
+    for (let count = end; count !== submitted; count = (count + 1) | 0) {
+      if (this.wasClaimed(count)) end = (count + 1) | 0
+    }
+    return end
+  }
+
+  /** The consumer has claimed it: it may have settled too. */
+  wasClaimed(count: number): boolean {
+    return this.stateOf(count) === STATE_CLAIMED || this.isSettled(count)
+  }
+
+  /** Reads a submission that the consumer has not settled, as claim() does. False: it is settled, or was withdrawn and is now. */
+  takeOver(count: number, into: Claim): boolean {
+    if (this.isSettled(count)) return false
+    if (this.stateOf(count) === STATE_CLAIMED) this.#read(slotOf(count), into)
+    else if (!this.claim(count, into)) this.settle(count, false, false)
+    return !this.isSettled(count)
+  }
+
+  /** The consumer is gone, and the next may come: nobody sleeps, nothing was announced, nothing is closed. */
+  reopen(): void {
+    this.#head[C_ASLEEP] = 0
+    this.#head[C_ANNOUNCED] = 0
+    this.#head[C_CLOSED] = 0
+  }
+
   // The consumer's calls.
 
   /** The variant of a send that its producer may still withdraw; −1: it is none. */
@@ -291,6 +300,12 @@ export class Ring {
       slots[at + W_OUTCOME] = OUTCOME_ABORTED
       return false
     }
+    this.#read(at, into)
+    return true
+  }
+
+  #read(at: number, into: Claim): void {
+    const slots = this.#slots
     slots[at + W_OUTCOME] = OUTCOME_SENT
     const op = slots[at + W_OP]
     into.setsSequence = op === OP_SET_CNT
@@ -307,7 +322,6 @@ export class Ring {
       into.rows = slots[at + W_ROWS]!
       into.explicitCnts = slots[at + W_EXPLICIT_CNTS] === 1
     }
-    return true
   }
 
   /** Claims a submission in order not to send it. */

@@ -63,8 +63,8 @@ export class Settlements {
         batches++
         suspect = this.suspicion !== flight.suspicion
         if (loop === undefined) accounts.latency.record(absolute - ring.submittedAt(this.#slots))
-        if (log) this.#emitOutcome(variant, flight.heaps, log, suspect, loop)
-        else accounts.sent(variant, flight.heaps, suspect)
+        if (log) this.#emitOutcome(variant, flight.heaps, log, suspect, loop, k)
+        else accounts.sent(variant, flight.heaps, suspect, k)
         flight.log = undefined
         flight.variant = undefined
         if (variant.dropped && !flights.uses(variant)) this.variants.release(variant)
@@ -82,6 +82,7 @@ export class Settlements {
     this.#counters[COUNTER.batches]! += batches
     this.emitStates()
     flights.settled = end
+    ring.ledger.settle(end)
     // The stream's thread sleeps on while a loop goes round.
     if (this.#slots === slots) return
     ring.publish(this.#slots)
@@ -91,19 +92,24 @@ export class Settlements {
   /** An interlude has no slot: a message tells of its fate. */
   settleInterlude(interlude: Interlude): void {
     this.emit({ type: 'interlude', outcome: this.#interludeOutcome(interlude) })
-    interlude.end()
+    this.#endInterlude(interlude)
   }
 
   /** Nobody asks for its fate any more. */
   forgetInterlude(interlude: Interlude): void {
     if (interlude.underWay) this.#interludeOutcome(interlude)
+    this.#endInterlude(interlude)
+  }
+
+  #endInterlude(interlude: Interlude): void {
     interlude.end()
+    this.ring.ledger.endInterlude()
   }
 
   #interludeOutcome({ flight: { heaps, variant, log } }: Interlude): OutcomeMessage | undefined {
     this.#counters[COUNTER.batches]! += 1
-    if (log) return this.#outcome(0, variant!, heaps, log, false)
-    this.#accounts.sent(variant!, heaps, false)
+    if (log) return this.#outcome(0, variant!, heaps, log, false, undefined)
+    this.#accounts.sent(variant!, heaps, false, undefined)
     return undefined
   }
 
@@ -118,17 +124,24 @@ export class Settlements {
   }
 
   /** Emits the outcome of a submission of which something failed, or gives it to the loop. */
-  #emitOutcome(variant: Variant, heaps: number, log: FailureLog, suspect: boolean, loop: Loop | undefined): void {
-    const message = this.#outcome(this.#slots, variant, heaps, log, suspect)
+  #emitOutcome(variant: Variant, heaps: number, log: FailureLog, suspect: boolean, loop: Loop | undefined, flight: number): void {
+    const message = this.#outcome(this.#slots, variant, heaps, log, suspect, flight)
     if (loop) loop.failedSome(message)
     else this.emit(message)
   }
 
-  /** Counts heaps of which something failed. */
-  #outcome(submission: number, variant: Variant, heaps: number, log: FailureLog, suspect: boolean): OutcomeMessage {
+  /** Counts heaps of which something failed. @param flight as Accounts.failed */
+  #outcome(
+    submission: number,
+    variant: Variant,
+    heaps: number,
+    log: FailureLog,
+    suspect: boolean,
+    flight: number | undefined,
+  ): OutcomeMessage {
     const nameOf = (cause: number) => (cause === CAUSE_LATE ? 'LATE' : (this.backend.causeName?.(cause) ?? errnoName(cause)))
     const message = log.message(submission, heaps, (j) => packetsOf(variant.compiled, j), nameOf)
-    this.#accounts.failed(variant, message, log, suspect)
+    this.#accounts.failed(variant, message, log, suspect, flight)
     return message
   }
 
@@ -142,6 +155,6 @@ export class Settlements {
   }
 }
 
-function packetsOf(compiled: CompiledBatch, heap: number): number {
+export function packetsOf(compiled: CompiledBatch, heap: number): number {
   return compiled.rowsOfHeaps[heap + 1]! - compiled.rowsOfHeaps[heap]!
 }

@@ -47,7 +47,8 @@ export class IoThreadHandle {
   #wake: EventFd | undefined
   #streams = 0
   #retained = 0
-  state: 'running' | 'ending' | 'ended' = 'running'
+  /** 'died': it ended and was not told to. */
+  state: 'running' | 'ending' | 'ended' | 'died' = 'running'
 
   /** @throws ThreadRefused; ERR_SPEADCAST_BUNDLED */
   constructor(readonly setup: ThreadSetup = { name: 'speadcast I/O', affinity: [], priority: undefined }) {
@@ -87,7 +88,7 @@ export class IoThreadHandle {
     })
     this.exited = new Promise((resolve) => {
       this.#worker.on('exit', (code) => {
-        this.state = 'ended'
+        this.state = this.state === 'ending' ? 'ended' : 'died'
         debug(() => `${label} ended with code ${code}${this.crash ? `: ${this.crash.stack}` : ''}`)
         forgetLoad(load)
         this.#wake?.close()
@@ -129,6 +130,7 @@ export class IoThreadHandle {
 
   /** The thread ends when its last stream is closed; nothing is opened in it any more. */
   end(): void {
+    if (this.state === 'died') this.state = 'ended'
     if (this.state !== 'running') return
     this.state = 'ending'
     this.#tell({ type: 'end' })

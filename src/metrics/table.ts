@@ -105,6 +105,7 @@ const STREAM = rows('stream', 'speadcast_', [
   ['time_error_seconds', 'timeErrorNanoseconds', 'Time by which the last heap went after its time by the observation clock; negative is early.', NANO],
   ['greatest_time_error_seconds', 'greatestTimeErrorNanoseconds', 'The greatest such error so far, without its sign.', NANO],
   ['clock_steps_total', 'clockSteps', 'Steps of the wall clock that the observation clock saw.', { noun: 'step' }],
+  ['thread_restarts_total', 'threadRestarts', 'New I/O threads in the place of dead ones.', { noun: 'restart' }],
   ['sends_in_flight', 'inFlight', 'Sends submitted and not settled.', { noun: 'send' }],
   ['queued_bytes', 'queuedBytes', 'Bytes of headers and payload in sends that have not settled.', BYTES],
   ['carrier', 'states.carrier', 'Whether the interface has a signal: 1 or 0. Left out where nobody knows.'],

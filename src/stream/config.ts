@@ -10,6 +10,7 @@ import { DEFAULTS, type IbverbsStreamOptions, type RdmaUdStreamOptions, type Str
 import { placed, THREAD_PLACE, type ThreadPlace } from './place-options.js'
 import { parseRate, shareOfLink } from './rate.js'
 import { choice, whole } from './schema.js'
+import { contradictsRestart, threadDeathSchema } from './thread-death.js'
 
 type Fault = NonNullable<NonNullable<StreamOptions['memory']>['failAt']>
 type Defaulted<T, Undefaulted extends keyof T> = Required<Omit<T, Undefaulted>> & Pick<T, Undefaulted>
@@ -27,6 +28,7 @@ type Undefaulted =
   | 'memory'
   | 'onPathChange'
   | 'onError'
+  | 'onThreadDeath'
   | 'lagBoundSeconds'
   | 'sendBufferBytes'
   | 'tcp'
@@ -241,6 +243,7 @@ const schema = v.strictObject({
   neighbourTimeoutMs: v.optional(whole(0, 60_000, 'milliseconds'), DEFAULTS.neighbourTimeoutMs),
   onPathChange: v.optional(v.function('must be a function of the change')),
   onError: v.optional(onErrorSchema),
+  onThreadDeath: v.optional(threadDeathSchema),
   ibverbs: v.optional(ibverbsOptions),
   rdmaUd: v.optional(rdmaUdOptions),
   tcp: v.optional(tcpOptions),
@@ -297,6 +300,8 @@ export function parseStreamConfig(input: unknown): StreamConfig {
   if (config.queueFull !== undefined && config.maxQueuedBytes === Number.POSITIVE_INFINITY)
     contradict('queueFull says what happens at maxQueuedBytes, which is not given; give both, or leave queueFull out')
   checkOnError(config.onError, config.backend)
+  const dead = contradictsRestart(config)
+  if (dead) contradict(dead)
   if (config.ioThreads !== undefined && (config.thread instanceof IoThread || config.thread === 'inline'))
     contradict('ioThreads is for shared I/O threads; leave it out, or leave thread out')
   const checked = { ...config, to: to ?? [], rateBytesPerSecond, ...(rateShare !== undefined && { rateShare }) }

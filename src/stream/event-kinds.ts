@@ -17,6 +17,7 @@ export type StreamEventKind =
   | 'connection'
   | 'device'
   | 'recovery'
+  | 'thread'
   | 'late'
   | 'lag'
   | 'clock'
@@ -35,6 +36,7 @@ const KINDS = {
   connection: true,
   device: true,
   recovery: true,
+  thread: true,
   late: true,
   lag: true,
   clock: true,

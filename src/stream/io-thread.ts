@@ -36,7 +36,8 @@ const handles = new WeakMap<IoThread, IoThreadHandle>()
 
 /**
  * An I/O thread of the program's own, for `openStream({ thread })`. The streams that are given it share it, and no others do. Without
- * one, streams share the threads of a pool (option `ioThreads`). It does not keep the process alive.
+ * one, streams share the threads of a pool (option `ioThreads`). It does not keep the process alive. Where the thread dies, the next stream that is
+ * opened with it starts another, as a stream does that outlives it (option `onThreadDeath`).
  *
  * Affinity and priority are set when the first stream opens, which fails with ERR_SPEADCAST_CONFIG where they may not be had.
  * @example
@@ -96,7 +97,16 @@ export class IoThread implements AsyncDisposable {
   }
 }
 
-/** The thread behind it, for openStream. */
-export function handleOf(thread: IoThread): IoThreadHandle {
+/** The thread behind it, for openStream: another where that died. @throws ThreadRefused */
+export function livingHandleOf(thread: IoThread): IoThreadHandle {
+  const handle = handleOf(thread)
+  if (handle.state !== 'died') return handle
+  const next = new IoThreadHandle(handle.setup)
+  handles.set(thread, next)
+  return next
+}
+
+/** The thread behind it. */
+function handleOf(thread: IoThread): IoThreadHandle {
   return handles.get(thread)!
 }

@@ -112,6 +112,17 @@ export class News {
     if (SEND_ERROR.hasSubscribers) SEND_ERROR.publish({ stream: this.#stream, heaps, error })
   }
 
+  threadDied(error: SpeadcastError): void {
+    const message = `${error.message}; another takes its place`
+    this.say(() => message)
+    this.event('thread', message)
+  }
+
+  threadRestarted(): void {
+    this.say(() => 'the next I/O thread sends')
+    this.event('thread', 'the next I/O thread sends')
+  }
+
   died(error: SpeadcastError): void {
     this.say(() => `nothing can be sent any more: ${error.message}`)
     if (STREAM_ERROR.hasSubscribers) STREAM_ERROR.publish({ stream: this.#stream, error })

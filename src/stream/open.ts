@@ -26,13 +26,14 @@ import { StreamClock } from './clock.js'
 import { IBVERBS_DEFAULTS, parseStreamConfig, RDMA_UD_DEFAULTS, type StreamConfig } from './config.js'
 import { engineOptions } from './engine-options.js'
 import { withSocket } from './given.js'
-import { handleOf, IoThread } from './io-thread.js'
+import { IoThread, livingHandleOf } from './io-thread.js'
 import { News } from './news.js'
 import { policiesOf } from './on-error.js'
 import { type ConnectedSocketOptions, DEFAULTS, type StreamOptions } from './options.js'
 import { placed } from './place-options.js'
 import { retryOf } from './reconnect.js'
 import { Stream } from './stream.js'
+import { restartBound } from './thread-death.js'
 import { withTransport } from './transport.js'
 import { tellOfUnits } from './units.js'
 
@@ -94,11 +95,11 @@ function release(claim: Claim | undefined): void {
 function leaseFor({ thread, affinity, priority, ioThreads: most, rateBytesPerSecond }: StreamConfig): Lease {
   if (!(thread instanceof IoThread))
     return ioThreads.take({ affinity, priority, ioThreads: most ?? DEFAULT_IO_THREADS, rateBytesPerSecond })
-  const handle = handleOf(thread)
+  const handle = livingHandleOf(thread)
   ensure(
     handle.state === 'running',
     'ERR_SPEADCAST_CLOSED',
-    () => 'openStream: the I/O thread given as thread is closed, or has died; make another',
+    () => 'openStream: the I/O thread given as thread is closed; make another',
   )
   return lease(handle)
 }
@@ -205,8 +206,17 @@ async function openWith(
   const clock = config.clock && new StreamClock(config.clock, config.flavour)
   const ring = new Ring(Ring.memoryFor(endpoints.length))
   const numa = numaPlace({ backend, endpoints, interface: iface, device: config.rdmaUd?.device })
+  const restart = restartBound(config.onThreadDeath)
   const input: DriverInput = {
     ring,
+    ...(restart && {
+      restart: {
+        ...restart,
+        lease: () => leaseFor(config),
+        // Whoever accepts the next connection has heard nothing.
+        receiversAnew: backend === 'tcp' ? [...endpoints.keys()] : [],
+      },
+    }),
     numaNode: numa.node,
     backend: backendSpec(backend, config, endpoints, iface),
     options: engineOptions(config, backend, endpoints.length, clock),

@@ -41,6 +41,10 @@ export const DEFAULTS = {
   mostBackoffSeconds: 0.25,
   /** A link is up again by then, and a host by other means is not. */
   retrySeconds: 10,
+  /** The pauses between them grow to 6.4 s. */
+  mostThreads: 5,
+  /** More than those pauses together. */
+  threadsWithinSeconds: 60,
 } as const
 
 /**
@@ -67,6 +71,19 @@ export interface OnErrorOptions {
 
 /** The fate of packets to an endpoint that are refused. */
 export type OnError = OnErrorOptions['policy'] | OnErrorOptions
+
+/**
+ * How a stream outlives its I/O thread, in full.
+ * @example await openStream({ to: '10.0.0.5:7148', onThreadDeath: { policy: 'restart', most: 20, withinSeconds: 3600 } })
+ */
+export interface ThreadDeathOptions {
+  /** 'fail' or 'restart', as `StreamOptions.onThreadDeath` has them. The other options are of 'restart'. */
+  policy: 'fail' | 'restart'
+  /** How many new threads there may be within `withinSeconds`, those that cannot be started included; the next death ends the stream. Default 5. */
+  most?: number
+  /** Default 60. */
+  withinSeconds?: number
+}
 
 /**
  * Options of backends 'ibverbs' and 'rdma-ud'.
@@ -347,6 +364,12 @@ export interface StreamOptions<Bits extends number = number> {
    * What fails the whole batch or the stream fails in any case. With backend 'tcp', `tcp.reconnect` is in the place of 'retry'.
    */
   onError?: OnError | readonly OnError[]
+  /**
+   * What becomes of the stream when the I/O thread that sends for it dies. 'fail' (default): all that was queued rejects with ERR_SPEADCAST_WORKER, and
+   * the stream is dead. 'restart': what was under way rejects so, with the fate of every heap; what waits for its turn goes on in a new thread, at
+   * once, and after growing pauses where that dies too. A loop that runs ends. An object says how often. docs/outcomes.md has more.
+   */
+  onThreadDeath?: 'fail' | 'restart' | ThreadDeathOptions
   /** For backends 'ibverbs' and 'rdma-ud'. */
   ibverbs?: IbverbsStreamOptions
   /** For backend 'rdma-ud'. */

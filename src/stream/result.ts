@@ -82,15 +82,16 @@ export class Outcome implements BatchOutcome {
 }
 
 /**
- * Rejection of a send: `code` is ERR_SPEADCAST_SEND, `outcome` has every heap's fate. docs/outcomes.md says what to do.
+ * Rejection of a send: `outcome` has every heap's fate. `code` is ERR_SPEADCAST_SEND, or ERR_SPEADCAST_WORKER where the I/O thread died under it
+ * and the stream goes on in another (`onThreadDeath: 'restart'`). docs/outcomes.md says what to do.
  * @example await stream.send(batch).catch((error) => error instanceof SendError && resend(error.outcome.failedHeaps))
  */
 export class SendError extends SpeadcastError {
   /** The fate of every heap, and the causes. */
   readonly outcome: BatchOutcome
 
-  /** @internal */
-  constructor(outcome: Outcome) {
+  /** @internal @param died what the I/O thread died of, if that is why */
+  constructor(outcome: Outcome, died?: SpeadcastError) {
     const { heaps, failedHeaps, causes, counts } = outcome
     // A backend that breaks says the same for every substream.
     const lost = new Map<string, number>()
@@ -103,7 +104,9 @@ export class SendError extends SpeadcastError {
       ...(unknown ? [`of ${unknown} the fate is unknown: handed over and not heard of again`] : []),
     ].join('; ')
     const failed = `${failedHeaps.length} of ${counted(heaps.length - (counts.get('skipped') ?? 0), 'heap')} ${failedHeaps.length === 1 ? 'was' : 'were'} not sent whole`
-    super('ERR_SPEADCAST_SEND', `${failed}${why && `: ${why}`}`)
+    const message = `${failed}${why && `: ${why}`}`
+    if (died) super('ERR_SPEADCAST_WORKER', `${died.message}; ${message}`, { cause: died })
+    else super('ERR_SPEADCAST_SEND', message)
     this.outcome = outcome
   }
 }

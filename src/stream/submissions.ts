@@ -129,6 +129,19 @@ export class Submissions implements DriverClient {
     if (!this.#dead) this.#outcomes.set(message.submission, message)
   }
 
+  knows(submission: number): boolean {
+    return this.#outcomes.has(submission)
+  }
+
+  threadDied(error: SpeadcastError, receiversAnew: readonly number[]): void {
+    for (const substream of receiversAnew) this.onReceiverLost(substream)
+    this.news.threadDied(error)
+  }
+
+  threadRestarted(): void {
+    this.news.threadRestarted()
+  }
+
   loopNews(message: LoopMessage): void {
     this.loops.news(message)
   }
@@ -296,10 +309,14 @@ export class Submissions implements DriverClient {
     if (!this.#outcomes.has(count)) this.driver.drainMessages()
     const outcome = this.#outcomes.get(count)!
     this.#outcomes.delete(count)
-    const { heaps, causes } = outcome
+    const { heaps, died } = outcome
+    if (died && send.loop !== undefined) {
+      this.#finish(send, undefined, died)
+      return
+    }
     const { evidence } = this.driver.caps
     const result = resultOf(send, firstCnt, evidence, suspect, outcome)
-    const all = send.chosen ? { causes, heaps: send.chosen.spread(heaps, 'skipped') } : outcome
+    const all = send.chosen ? { ...outcome, heaps: send.chosen.spread(heaps, 'skipped') } : outcome
     this.#finish(send, result, result ? undefined : failureOf(all, suspect, evidence))
   }
 
@@ -383,9 +400,9 @@ function resultOf(
 }
 
 function failureOf(
-  { heaps, causes }: Pick<OutcomeMessage, 'heaps' | 'causes'>,
+  { heaps, causes, died }: Pick<OutcomeMessage, 'heaps' | 'causes' | 'died'>,
   suspect: boolean,
   evidence: BatchResult['evidence'],
 ): SendError {
-  return new SendError(new Outcome(heaps, causes, suspect, evidence))
+  return new SendError(new Outcome(heaps, causes, suspect, evidence), died)
 }

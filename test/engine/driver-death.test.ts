@@ -122,6 +122,34 @@ describe('the I/O thread', () => {
     expect(told).toEqual([{ stream, error: expect.objectContaining({ code: WORKER }) }])
   })
 
+  test('killed under a stream that outlives it: what was under way fails, what waits goes on, nothing stays open', async (ctx) => {
+    need(ctx, process.platform === 'linux' && nativeCallsWork(), 'looks at /proc, and udp is for Linux')
+    const before = descriptors()
+    const started = threads()
+    const thread = new IoThread()
+    const stream = await open({ backend: 'udp', thread, onThreadDeath: 'restart', rate: 100_000, burstBytes: 1 })
+    const opened = descriptors()
+    const batches = [400, 2, 2].map((heaps) => stream.createBatch({ items: ITEMS, heaps }))
+    const sends = batches.map((batch) => stream.send(batch))
+    await expect.poll(() => stream.stats().packets, { interval: 1 }).toBeGreaterThan(0)
+    await started[0]!.terminate()
+    const results = await within('every send', Promise.allSettled(sends))
+    expect(results.map(outcome)).toEqual([WORKER, 'sent', 'sent'])
+    expect(results[0]).toMatchObject({
+      reason: { message: expect.stringMatching(/the I\/O thread ended with code 1; 400 of 400 heaps/) },
+    })
+    expect(started).toHaveLength(2)
+    expect(stream.stats()).toMatchObject({ threadRestarts: 1, heapsSent: 4, heapsFailed: 400 })
+    expect(descriptors()).toEqual(opened)
+    // Another death, of a stream that has nothing to send.
+    await started[1]!.terminate()
+    await expect.poll(() => stream.stats().threadRestarts).toBe(2)
+    expect(await within('a send', stream.send(batches[1]!))).toMatchObject({ heaps: 2, firstCnt: 405 })
+    await stream.close()
+    await thread.close()
+    expect(descriptors()).toEqual(before)
+  })
+
   test('killed while it is being closed: close resolves', async (ctx) => {
     need(ctx, nativeCallsWork(), 'udp is for Linux')
     const started = threads()

@@ -104,6 +104,9 @@ export async function driverRig(kind: DriverKind, options: RigOptions = {}): Pro
     lost: (substreams) => submissions.lost(substreams),
     interludeOver: (outcome) => submissions.interludeOver(outcome),
     loopNews: (message) => submissions.loopNews(message),
+    knows: (submission) => submissions.knows(submission),
+    threadDied: (error, receivers) => submissions.threadDied(error, receivers),
+    threadRestarted: () => submissions.threadRestarted(),
     die: (error) => {
       deaths.push(error)
       submissions.die(error)

@@ -91,6 +91,9 @@ export const eventLoopRig: MakeRig = (memory = {}, options = {}) => {
     lost: () => expect.unreachable('no receiver comes and goes'),
     interludeOver: () => expect.unreachable('nobody asked for one'),
     loopNews: (message) => messages.push(message),
+    knows: () => expect.unreachable('no thread dies'),
+    threadDied: () => expect.unreachable('no thread dies'),
+    threadRestarted: () => expect.unreachable('no thread dies'),
     die: (error) => expect.unreachable(error.stack),
   })
   const self: Rig = {

@@ -56,6 +56,12 @@ const refusedOnError = (onError: object, message: RegExp) =>
     message: expect.stringMatching(message),
   })
 
+const refusedOnThreadDeath = (onThreadDeath: object, message: RegExp) =>
+  expect(openStream({ to: '127.0.0.1:9', onThreadDeath: onThreadDeath as never })).rejects.toMatchObject({
+    code: 'ERR_SPEADCAST_CONFIG',
+    message: expect.stringMatching(message),
+  })
+
 /** Sends four hundred packets. */
 async function timed(options: Options) {
   const stream = await memoryStream({ descriptors: 'none', ...options })
@@ -168,6 +174,17 @@ const INSIDE: Readonly<Record<string, () => Promise<void>>> = {
   // test/ibverbs/on-error.test.ts tests its effect.
   async 'onError.duplicates'() {
     await refusedOnError({ policy: 'retry', duplicates: 1 }, /'onError\.duplicates' is 1; must be true or false/)
+  },
+  // test/engine/thread-restart.test.ts has their effects.
+  async 'onThreadDeath.policy'() {
+    await refusedOnThreadDeath({ most: 3 }, /'onThreadDeath\.policy' is missing/)
+  },
+  async 'onThreadDeath.most'() {
+    await refusedOnThreadDeath({ policy: 'restart', most: 0 }, /'onThreadDeath\.most' is 0; must be/)
+    await refusedOnThreadDeath({ policy: 'fail', most: 3 }, /^onThreadDeath\.most is of 'restart'/)
+  },
+  async 'onThreadDeath.withinSeconds'() {
+    await refusedOnThreadDeath({ policy: 'restart', withinSeconds: 0 }, /'onThreadDeath\.withinSeconds' is 0; must be from 0\.001/)
   },
   async 'onError.atEnd'() {
     const { stats } = await withErrors({ policy: 'retry', forSeconds: 0.02, atEnd: 'skip' }, 1e9)

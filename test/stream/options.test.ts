@@ -312,6 +312,22 @@ const WALK: Record<keyof StreamOptions, (ctx: TestContext) => Promise<void>> = {
     expect(await stats(['retry'])).toMatchObject({ heapsSent: 2, heapsFailed: 0, heapsRetried: 1, packetsRetried: 1 })
     await expect(stats('fail')).rejects.toMatchObject({ code: 'ERR_SPEADCAST_SEND' })
   },
+  async onThreadDeath() {
+    // test/engine/thread-restart.test.ts has its effect.
+    expect(await told({ onThreadDeath: 'go on' as never })).toMatch(
+      /^ERR_SPEADCAST_CONFIG option 'onThreadDeath' is "go on"; must be 'fail', 'restart' or \{ policy, most, withinSeconds \}/,
+    )
+    expect(await told({ onThreadDeath: 'restart', backend: 'memory' })).toMatch(
+      /^ERR_SPEADCAST_CONFIG onThreadDeath 'restart' is for an I\/O thread, and this stream sends from the event loop/,
+    )
+    expect(await told({ onThreadDeath: 'restart', backend: 'pcap', pcapPath: '/nowhere/x.pcap' })).toMatch(
+      /^ERR_SPEADCAST_CONFIG onThreadDeath 'restart' would begin the file of backend 'pcap' anew/,
+    )
+    expect(await told({ onThreadDeath: 'restart', backend: 'udp', socket: { fd: 3 } })).toMatch(
+      /^ERR_SPEADCAST_CONFIG onThreadDeath 'restart' opens another socket/,
+    )
+    expect((await sent({ onThreadDeath: 'fail' })).stats.threadRestarts).toBe(0)
+  },
   async lagBoundSeconds() {
     // test/stream/events.test.ts has its effect.
     expect(await told({ lagBoundSeconds: 0 })).toMatch(

@@ -57,7 +57,9 @@ export class Tally {
   }
 
   tellCauses(error: unknown): void {
-    const causes = error instanceof SendError ? error.outcome.causes.map(({ message }) => message) : [(error as Error).message]
+    const causes = error instanceof SendError ? error.outcome.causes.map(({ message }) => message) : []
+    // Where the I/O thread died, for one.
+    if (causes.length === 0) causes.push((error as Error).message)
     for (const cause of causes) this.#tell(cause)
   }
 

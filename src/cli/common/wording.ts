@@ -53,6 +53,7 @@ export const FLAG_OF: Readonly<Record<string, string>> = {
   multicastLoop: '--no-multicast-loop',
   neighbourTimeoutMs: '--neighbour-timeout',
   onError: '--on-error',
+  onThreadDeath: '--on-thread-death',
   packetSizeBytes: '-p',
   payloadBytes: '--payload-bytes',
   pcapPath: '--pcap',

@@ -140,6 +140,14 @@ export function sendCommand(): Command {
     )
     .addOption(
       new Option(
+        '--on-thread-death <POLICY>',
+        'when the I/O thread dies: fail, as all that is queued does; restart: another sends what is queued, and what was under way fails',
+      )
+        .choices(['fail', 'restart'])
+        .default('fail'),
+    )
+    .addOption(
+      new Option(
         '--rate-method <WHO>',
         'who keeps the rate: sw, this program; kernel, the queueing discipline fq below --backend udp; hw, the NIC of --backend ibverbs; auto: kernel where packets wait in fq, else sw',
       )

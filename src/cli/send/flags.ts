@@ -31,6 +31,7 @@ export interface SendFlags extends TransportFlags, LengthFlags, ReportFlags {
   readonly lateTolerance?: number
   readonly unsynchronised?: 'refuse' | 'warn' | 'accept'
   readonly onError?: OnErrorFlag
+  readonly onThreadDeath: 'fail' | 'restart'
   readonly lagBound?: number
   readonly rateMethod: 'auto' | 'sw' | 'kernel' | 'hw'
   readonly heapAddressBits: number

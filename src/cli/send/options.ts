@@ -76,6 +76,7 @@ export function streamOptions(endpoints: readonly string[], flags: SendFlags): S
     ...(flags.lagBound !== undefined && { lagBoundSeconds: flags.lagBound }),
     // A heap that is refused would be lost.
     ...(flags.onError && { onError: flags.onError }),
+    onThreadDeath: flags.onThreadDeath,
     ...(flags.maxQueued !== undefined && { maxQueuedBytes: flags.maxQueued, queueFull: 'wait' as const }),
     ...transportOptions(flags),
     ...(pcap !== undefined && { pcapPath: pcap }),
