@@ -203,8 +203,8 @@ async function openWith(
   const odd = SENDERS.includes(backend) ? oddInterface(config.interface, iface, endpoints) : undefined
   if (odd) warn('SPEADCAST_INTERFACE', odd)
   const clock = config.clock && new StreamClock(config.clock, config.flavour)
-  const ring = new Ring(Ring.memoryFor(endpoints.length))
   const numa = numaPlace({ backend, endpoints, interface: iface, device: config.rdmaUd?.device })
+  const ring = new Ring(Ring.memoryFor(endpoints.length, 0, numa.node))
   const input: DriverInput = {
     ring,
     numaNode: numa.node,
