@@ -6,6 +6,7 @@ import { SYS_set_mempolicy } from '#dist/ffi/layout.js'
 import { libc, nativeCallsWork } from '#dist/ffi/libc.js'
 import { ANY_NODE, bindingRefused, bindShared, nodeOfPage, onNode } from '#dist/ffi/memory/numa.js'
 import { Region } from '#dist/ffi/memory/region.js'
+import { mapReceiveMemory, recycleReceiveMemory } from '#dist/ffi/socket/recvmmsg.js'
 import { need } from '../support/need.js'
 import { allocate, bytesOf, isAll, KIB, MIB } from '../support/regions.js'
 
@@ -115,4 +116,18 @@ test('words that threads share are bound from the first to the last, and keep wh
   const few = new Int32Array(new SharedArrayBuffer(64))
   bindShared(few, 0)
   expect(policyAt(Number(koffi().address(few)))).toBe('default')
+})
+
+test('memory of receivers is bound before it is touched, and anew, or to nowhere, for the next one', () => {
+  const policyOf = (node?: number): string => {
+    const memory = mapReceiveMemory(1 * MIB, node)
+    const policy = policyAt(memory.address)
+    new Uint8Array(koffi().view(BigInt(memory.address), memory.byteLength) as ArrayBuffer).fill(1)
+    recycleReceiveMemory(memory)
+    return policy
+  }
+  for (let i = 0; i < 2; i++) {
+    expect(policyOf(0)).toMatch(/^prefer.*:0$/)
+    expect(policyOf()).toBe('default')
+  }
 })
