@@ -225,7 +225,7 @@ const idle: ReceiveMemory[] = []
  * @param node the NUMA node that the pages come from first
  * @throws NativeError
  */
-export function mapReceiveMemory(heapBytes: number, node = ANY_NODE, arenaBytes = ARENA_BYTES): ReceiveMemory {
+export function mapReceiveMemory(heapBytes: number, arenaBytes = ARENA_BYTES, node = ANY_NODE): ReceiveMemory {
   const byteLength = arenaBytes + Math.ceil(heapBytes / 4096) * 4096
   const i = idle.findIndex((handle) => handle.byteLength === byteLength)
   if (i >= 0) return onNode(idle.splice(i, 1)[0]!, node)

@@ -35,7 +35,7 @@ export async function openNative(options: DriverOptions, events: DriverEvents): 
       )
     }
     events.onBound()
-    shared = threadShared(mapReceiveMemory(options.memoryBytes, numa.node), options.endpoints.length)
+    shared = threadShared(mapReceiveMemory(options.memoryBytes, undefined, numa.node), options.endpoints.length)
   } catch (error) {
     for (const socket of sockets) socket.close()
     throw error

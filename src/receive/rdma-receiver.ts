@@ -38,7 +38,7 @@ export async function openRdma(options: DriverOptions, events: DriverEvents): Pr
     const slots = Math.min(MOST_SLOTS, Math.max(LEAST_SLOTS, Math.floor(options.receiveBufferBytes / SLOT_BYTES)))
     const numa = receiverPlace(options)
     const driver = await startThread({
-      shared: threadShared(mapReceiveMemory(options.memoryBytes, numa.node, arenaBytes(endpoints.length, slots)), endpoints.length),
+      shared: threadShared(mapReceiveMemory(options.memoryBytes, arenaBytes(endpoints.length, slots), numa.node), endpoints.length),
       source: { kind: 'rdma-ud', endpoints, interface: options.interface, device, verbsLibrary, slots },
       options,
       events,

@@ -18,7 +18,7 @@ export async function openTcp(options: DriverOptions, events: DriverEvents): Pro
     for (const endpoint of options.endpoints)
       listeners.push(explainBind(endpoint, () => new TcpListener(endpoint, endpoint.interfaceIndex)))
     events.onBound()
-    shared = threadShared(mapReceiveMemory(options.memoryBytes, numa.node, TCP_ARENA_BYTES), options.endpoints.length)
+    shared = threadShared(mapReceiveMemory(options.memoryBytes, TCP_ARENA_BYTES, numa.node), options.endpoints.length)
   } catch (error) {
     close()
     throw error

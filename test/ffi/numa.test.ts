@@ -120,7 +120,7 @@ test('words that threads share are bound from the first to the last, and keep wh
 
 test('memory of receivers is bound before it is touched, and anew, or to nowhere, for the next one', () => {
   const policyOf = (node?: number): string => {
-    const memory = mapReceiveMemory(1 * MIB, node)
+    const memory = mapReceiveMemory(1 * MIB, undefined, node)
     const policy = policyAt(memory.address)
     new Uint8Array(koffi().view(BigInt(memory.address), memory.byteLength) as ArrayBuffer).fill(1)
     recycleReceiveMemory(memory)
