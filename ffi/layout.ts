@@ -34,9 +34,12 @@ export const SYS_sched_getparam = numbered(143, 121)
 export const SYS_mbind = numbered(237, 235)
 export const SYS_set_mempolicy = numbered(238, 237)
 export const SYS_get_mempolicy = numbered(239, 236)
+/** The number of sysconf(3)'s page size, in glibc and musl. */
+export const SC_PAGESIZE = 30
 /** linux/mempolicy.h. */
 export const MPOL_DEFAULT = 0
 export const MPOL_PREFERRED = 1
+export const MPOL_MF_MOVE = 2
 export const MPOL_F_NODE = 1
 export const MPOL_F_ADDR = 2
 export const ITIMERSPEC = { interval: 0, value: 16, size: 32 } as const

@@ -9,14 +9,13 @@
  * | `low` to `high`  | reserved: inaccessible, and no other mapping comes here      |
  * | from `high` on   | handed out, to huge pages                                    |
  */
+import { SC_PAGESIZE } from '../layout.js'
 import { isMapFailed, libc } from '../libc.js'
 import { reserve, roundUp } from './mapping.js'
 
 /** V8 collects garbage for every 64 MiB that an isolate has views of. */
 export const BLOCK_BYTES = 32 << 20
 const MAX_IN_BLOCK_BYTES = BLOCK_BYTES / 4
-/** The number of sysconf(3)'s page size, in glibc and musl. Mappings begin at pages, and arm64 may have pages of up to 64 KiB. */
-const SC_PAGESIZE = 30
 
 let block: { low: number; high: number } | undefined
 let pageBytes = 0
@@ -40,6 +39,7 @@ export function fitsBlock(byteLength: number): boolean {
 /** Takes addresses out of the present block, or out of a new one. A range that could not be mapped is not handed out again. */
 export function takeFromBlock(byteLength: number, huge: boolean): number | undefined {
   if (!fitsBlock(byteLength)) return undefined
+  // Mappings begin at pages, and arm64 may have pages of up to 64 KiB.
   pageBytes ||= libc().sysconf(SC_PAGESIZE)
   const length = roundUp(byteLength, pageBytes)
   if (!block || block.high - block.low < length) block = newBlock()

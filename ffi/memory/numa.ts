@@ -8,7 +8,9 @@ import {
   MPOL_DEFAULT,
   MPOL_F_ADDR,
   MPOL_F_NODE,
+  MPOL_MF_MOVE,
   MPOL_PREFERRED,
+  SC_PAGESIZE,
   SYS_get_mempolicy,
   SYS_mbind,
   SYS_set_mempolicy,
@@ -24,7 +26,10 @@ const PROT_READ_WRITE = 3
 const MAP_PRIVATE_ANONYMOUS = 0x22
 /** A page of any of Linux's sizes. Its start has the mask of nodes, and what the kernel answers stands behind that. */
 const SCRATCH_BYTES = 65536
+/** Buffers below the smallest page share theirs with whatever the process has beside them. */
+const LEAST_SHARED_BYTES = 4096
 const ANSWER_AT = MOST_NODES / 8
+const OWN_MASK_AT = ANSWER_AT + 8
 /** The kernel counts the bits of a mask and one more (get_nodes() in mm/mempolicy.c). */
 const MASK_BITS = MOST_NODES + 1
 
@@ -46,24 +51,55 @@ function maskOf(node: number): number {
   return address
 }
 
-/** Makes later pages of the range come from `node` first, or from where the thread that touches them runs (ANY_NODE). 0 or an errno. */
-export function bindPages(address: number, byteLength: number, node: number): number {
+/**
+ * Makes later pages of the range come from `node` first, or from where the thread that touches them runs (ANY_NODE). 0 or an errno.
+ * @param flags MPOL_MF_MOVE: pages that are there already move to the node
+ */
+export function bindPages(address: number, byteLength: number, node: number, flags = 0): number {
   const { syscall } = libc()
   const result =
     node === ANY_NODE
       ? syscall(SYS_mbind, address, byteLength, MPOL_DEFAULT, 0, 0, 0)
-      : syscall(SYS_mbind, address, byteLength, MPOL_PREFERRED, maskOf(node), MASK_BITS, 0)
+      : syscall(SYS_mbind, address, byteLength, MPOL_PREFERRED, maskOf(node), MASK_BITS, flags)
   return result < 0 ? errno() : 0
 }
 
-/** The same for all that the calling thread maps and touches from now on, which the kernel's memory on its behalf is part of. */
-export function preferNode(node: number): number {
+/**
+ * Binds words that threads share, whole pages of them, and moves what was touched already: V8 takes a SharedArrayBuffer from malloc(3), which may
+ * give memory that others had. Words that fill no page, and all of them with ANY_NODE, stay where they are, without a system call.
+ */
+export function bindShared({ buffer }: { readonly buffer: SharedArrayBuffer }, node: number): void {
+  if (node === ANY_NODE || buffer.byteLength < LEAST_SHARED_BYTES) return
+  const address = Number(koffi().address(new Uint8Array(buffer)))
+  const start = address - (address % libc().sysconf(SC_PAGESIZE))
+  bindPages(start, address + buffer.byteLength - start, node, MPOL_MF_MOVE)
+}
+
+let preferred = ANY_NODE
+
+/** The node that this thread's regions come from where nobody names another: that of onNode(). */
+export const preferredNode = (): number => preferred
+
+/**
+ * Makes all that `map` maps and touches come from `node` first, memory of the kernel on its behalf too. Regions are bound each, because pools hand on
+ * pages that were touched before. Afterwards the thread has the policy that it had. `map` must not await, because others would map by it meanwhile, nor
+ * call this.
+ */
+export function onNode<T>(node: number | undefined, map: () => T): T {
+  if (node === undefined || node === ANY_NODE) return map()
   const { syscall } = libc()
-  const result =
-    node === ANY_NODE
-      ? syscall(SYS_set_mempolicy, MPOL_DEFAULT, 0, 0, 0, 0, 0)
-      : syscall(SYS_set_mempolicy, MPOL_PREFERRED, maskOf(node), MASK_BITS, 0, 0, 0)
-  return result < 0 ? errno() : 0
+  const { address, bytes } = scratchPage()
+  // numactl(8) may have given the process a policy.
+  syscall(SYS_get_mempolicy, address + ANSWER_AT, address + OWN_MASK_AT, MASK_BITS, 0, 0, 0)
+  const own = bytes.getInt32(ANSWER_AT, true)
+  syscall(SYS_set_mempolicy, MPOL_PREFERRED, maskOf(node), MASK_BITS, 0, 0, 0)
+  preferred = node
+  try {
+    return map()
+  } finally {
+    preferred = ANY_NODE
+    syscall(SYS_set_mempolicy, own, address + OWN_MASK_AT, MASK_BITS, 0, 0, 0)
+  }
 }
 
 /** The node that has the page at `address`, which is touched. @throws NativeError */

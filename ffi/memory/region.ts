@@ -31,7 +31,7 @@ import { SMALLEST_POOLED_BYTES, takePooled } from './huge-page-pool.js'
 import type { Loan } from './loans.js'
 import { dropPages, HUGE_PAGE_BYTES, mapFile, mapPages, PAGE_BYTES, type PageKind, populate, roundUp } from './mapping.js'
 import { isMapped } from './maps.js'
-import { ANY_NODE, bindPages } from './numa.js'
+import { bindPages, preferredNode } from './numa.js'
 import { dropFile, keepFile, type RegionFile, sealAgainstShrinking } from './region-file.js'
 import type { RegionHandle, RegionOptions } from './region-types.js'
 
@@ -145,7 +145,7 @@ export class Region implements RegionHandle {
     )
     // A stream has looked before, and must not fail later where the cpuset has become smaller.
     if (numaNode !== undefined && !inBlock) ensureBindable(numaNode)
-    const node = numaNode ?? ANY_NODE
+    const node = numaNode ?? preferredNode()
     giveBackWithheld()
     if (!nativeCallsWork()) return Region.#ordinary(byteLength)
     // Buffers of our own are small, and must be had when there is little left.

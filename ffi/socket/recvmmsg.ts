@@ -8,6 +8,7 @@
 import { AF_INET, CMSGHDR, IOVEC, MMSGHDR, MSG_DONTWAIT, MSGHDR, SOCK_CLOEXEC, SOCKADDR_IN, SOCKADDR_IN6 } from '../layout.js'
 import { checkCall, errno, isMapFailed, libc } from '../libc.js'
 import { addressesRefused, pagesRefused } from '../memory/budget.js'
+import { ANY_NODE, bindPages } from '../memory/numa.js'
 import { attachRegion, type RegionHandle } from '../memory/region.js'
 import { Scratch } from '../memory/scratch.js'
 import { writePointer } from '../memory/store-pointer.js'
@@ -209,28 +210,42 @@ const PROT_READ_WRITE = 3
 const MAP_PRIVATE_ANONYMOUS_NORESERVE = 0x4022
 const MADV_DONTNEED = 4
 const MADV_DONTFORK = 10
-const idle: RegionHandle[] = []
+
+export interface ReceiveMemory extends RegionHandle {
+  /** The NUMA node that its pages come from first. */
+  readonly node: number
+}
+
+const idle: ReceiveMemory[] = []
 
 /**
  * Maps the arena (recvmmsg's by default) and `heapBytes` behind it, in one mapping because then copyWithin between packets and heaps makes no
  * view object.
  * Unlike a Region it is not faulted in: the size is a bound on what may be used, the pages come with the first heap that needs them.
+ * @param node the NUMA node that the pages come from first
  * @throws NativeError
  */
-export function mapReceiveMemory(heapBytes: number, arenaBytes = ARENA_BYTES): RegionHandle {
+export function mapReceiveMemory(heapBytes: number, arenaBytes = ARENA_BYTES, node = ANY_NODE): ReceiveMemory {
   const byteLength = arenaBytes + Math.ceil(heapBytes / 4096) * 4096
   const i = idle.findIndex((handle) => handle.byteLength === byteLength)
-  if (i >= 0) return idle.splice(i, 1)[0]!
+  if (i >= 0) return onNode(idle.splice(i, 1)[0]!, node)
   const refused = pagesRefused(byteLength) ?? addressesRefused(byteLength)
   if (refused) throw refused
   const address = libc().mmap(0, byteLength, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS_NORESERVE, -1, 0)
   if (isMapFailed(address)) throw new NativeError('mmap', errno(), `${byteLength} bytes`)
   libc().madvise(address, byteLength, MADV_DONTFORK)
-  return { id: 0, address, byteLength }
+  return onNode({ id: 0, address, byteLength, node: ANY_NODE }, node)
+}
+
+/** None of its pages has been touched. */
+function onNode(memory: ReceiveMemory, node: number): ReceiveMemory {
+  if (memory.node === node) return memory
+  bindPages(memory.address, memory.byteLength, node)
+  return { ...memory, node }
 }
 
 /** Drops the pages and keeps the range for the next receiver (memory/region.ts: never munmap). Only after the receiving thread has ended. */
-export function recycleReceiveMemory(handle: RegionHandle): void {
+export function recycleReceiveMemory(handle: ReceiveMemory): void {
   libc().madvise(handle.address, handle.byteLength, MADV_DONTNEED)
   idle.push(handle)
 }

@@ -38,6 +38,8 @@ export interface BackendEnvironment {
   readonly wake: () => void
   /** Keeps the event loop of the backend's thread turning until the promise is settled. Absent where it turns by itself. */
   readonly turning?: (until: Promise<void>) => void
+  /** The NUMA node for what the backend maps; undefined or ANY_NODE: none in particular. */
+  readonly numaNode?: number | undefined
 }
 
 export interface CompileHints {

@@ -56,7 +56,7 @@ export type StateWords = {
   readonly connectionsLost?: number
   /** How often a connection was made again; `tcp` with `reconnect: 'retry'`. */
   readonly reconnects?: number
-  /** The NUMA node that batches, and what the I/O thread maps for the backend, are on: the NIC's; left out where nothing is bound. */
+  /** The NUMA node that batches, the ring and the accounts, and what is mapped for the backend, are on: the NIC's; left out where nothing is bound. */
   readonly numaNode?: number
   /** Why that one, or why nothing is bound; left out on machines with one node. */
   readonly numaNodeReason?: string

@@ -68,7 +68,8 @@ export class InlineDriver implements Driver {
 
   static async open(input: DriverInput): Promise<InlineDriver> {
     let driver: InlineDriver | undefined
-    const backend = await openBackend(input.backend, { counters: input.ring.counters, wake: () => driver?.submitted() })
+    const { numaNode } = input
+    const backend = await openBackend(input.backend, { counters: input.ring.counters, wake: () => driver?.submitted(), numaNode })
     try {
       const needsTimer = isPaced(input.options) && nativeCallsWork()
       const polls = loopPolls && (needsTimer || backend.waitSet(true).length > 0)

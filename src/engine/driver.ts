@@ -17,7 +17,7 @@ export interface DriverInput {
   readonly ring: Ring
   readonly backend: BackendSpec
   readonly options: EngineOptions
-  /** The NUMA node for what the I/O thread maps while it opens the backend, and the kernel on its behalf; undefined or ANY_NODE: none in particular. */
+  /** The NUMA node for what the backend maps, and the kernel on its behalf; undefined or ANY_NODE: none in particular. */
   readonly numaNode?: number
   /** If it is to outlive its I/O thread. */
   readonly restart?: RestartInput

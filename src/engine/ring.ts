@@ -25,6 +25,7 @@
  * Words of a slot are written plainly: the atomic store of the submitted or the settled count publishes them, and the atomic load of that count
  * brings them.
  */
+import { ANY_NODE, bindShared } from '../../ffi/memory/numa.js'
 import { COUNTER_NAMES } from '../stats.js'
 import { Accounts } from './accounts.js'
 import type { Claim } from './claim.js'
@@ -109,9 +110,10 @@ export class Ring {
   readonly #slots: Int32Array<SharedArrayBuffer>
   readonly #times: Float64Array<SharedArrayBuffer>
 
-  /** @param first the count of the first submission: tests begin near 2^32 */
-  static memoryFor(substreams: number, first = 0): SharedArrayBuffer {
+  /** @param first the count of the first submission: tests begin near 2^32 @param numaNode that of the ring and the accounts */
+  static memoryFor(substreams: number, first = 0, numaNode = ANY_NODE): SharedArrayBuffer {
     const ring = new Ring(new SharedArrayBuffer(Ring.#ACCOUNTS_AT + Accounts.bytes(substreams)))
+    bindShared(ring.#head, numaNode)
     ring.#head[C_SUBMITTED] = first
     ring.#head[C_SETTLED] = first
     ring.ledger.begin(first)

@@ -10,7 +10,6 @@ import { type MessagePort, receiveMessageOnPort, threadId, workerData } from 'no
 import { currentCpu, getAffinity, leaveCpu, yieldCpu } from '../../ffi/affinity.js'
 import { nativeCallsWork } from '../../ffi/libc.js'
 import { noteLoaded } from '../../ffi/load-at-exit.js'
-import { ANY_NODE, preferNode } from '../../ffi/memory/numa.js'
 import { releaseAll } from '../../ffi/memory/region.js'
 import { placeThread } from '../../ffi/placement.js'
 import { EventFd, nameThread, PollSet, setTimerSlack, TimerFd } from '../../ffi/wait.js'
@@ -85,9 +84,8 @@ async function open(input: OpenStream): Promise<void> {
     }
     loop ??= start()
     debug(() => `opens backend ${input.backend.kind} to ${endpointsOf(input)}`)
-    if (input.numaNode !== ANY_NODE) preferNode(input.numaNode)
     const ring = new Ring(input.memory)
-    const backend = await openBackend(input.backend, { counters: ring.counters, wake: () => {}, turning })
+    const backend = await openBackend(input.backend, { counters: ring.counters, wake: () => {}, turning, numaNode: input.numaNode })
     const report = (message: Report): void => input.port.postMessage(message)
     const receive = () => receiveMessageOnPort(input.port)?.message as ControlMessage | undefined
     const waker = wakerOf(input)
@@ -108,8 +106,6 @@ async function open(input: OpenStream): Promise<void> {
     debug(() => `${input.backend.kind} to ${endpointsOf(input)} is open`)
   } catch (error) {
     sayLast(input.port, error)
-  } finally {
-    if (input.numaNode !== ANY_NODE) preferNode(ANY_NODE)
   }
 }
 

@@ -1,7 +1,7 @@
 /** NUMA nodes as /sys tells of them: which there are, and which a network interface or an RDMA device is nearest to. Cold. */
 import { readdirSync, readFileSync, realpathSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { ANY_NODE } from '../../ffi/memory/numa.js'
+import { ANY_NODE, bindingRefused } from '../../ffi/memory/numa.js'
 
 const SYSFS = '/sys'
 /** More links on top of one another than this are a loop. */
@@ -50,6 +50,42 @@ export function nodeOfDevice(name: string, sysfs = SYSFS): number {
 export function agreed(nodes: readonly number[]): number {
   const [first = ANY_NODE] = nodes
   return nodes.every((node) => node === first) ? first : ANY_NODE
+}
+
+/** What is told of the node that memory is bound to. */
+export interface NumaTold {
+  /** Left out where nothing is bound. */
+  readonly numaNode?: number
+  /** Why that one, or why nothing is bound; left out on machines with one node. */
+  readonly numaNodeReason?: string
+}
+
+/** Where the memory of a stream or a receiver is to be. */
+export interface NumaPlace {
+  /** ANY_NODE where it is not bound. */
+  readonly node: number
+  readonly states: NumaTold
+}
+
+export const UNBOUND: NumaPlace = { node: ANY_NODE, states: {} }
+
+/**
+ * The place near a NIC.
+ * @param device the RDMA device that the user has named, with its port or without; undefined: none is
+ * @param interfaces names those that packets go by; not called on a machine of one node
+ * @param sysfs where /sys is
+ */
+export function placeNear(device: string | undefined, interfaces: () => readonly string[], sysfs?: string): NumaPlace {
+  if (process.platform !== 'linux' || numaNodes(sysfs).length < 2) return UNBOUND
+  const rdma = device?.split(':', 1)[0]
+  const names = rdma === undefined ? interfaces() : [rdma]
+  const node = agreed(names.map((name) => (rdma === undefined ? nodeOfInterface(name, sysfs) : nodeOfDevice(name, sysfs))))
+  const nic = names.join(', ')
+  if (node === ANY_NODE) return { node, states: { numaNodeReason: `nothing is bound: no node is told of ${nic || 'the NIC'}` } }
+  const refused = bindingRefused(node)
+  if (refused !== undefined)
+    return { node: ANY_NODE, states: { numaNodeReason: `nothing is bound to node ${node}, that of ${nic}: ${refused}` } }
+  return { node, states: { numaNode: node, numaNodeReason: `that of ${nic}` } }
 }
 
 /** The node of the PCI device that it is, or is on, as virtio's are: the nearest above that tells any. */

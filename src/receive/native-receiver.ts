@@ -6,6 +6,7 @@ import { mapReceiveMemory, ReceiveSocket } from '../../ffi/socket/recvmmsg.js'
 import { type ErrorCode, SpeadcastError } from '../errors.js'
 import { familyRemedy } from '../net/address.js'
 import { byRoute, type Membership, Memberships } from './memberships.js'
+import { receiverPlace } from './numa.js'
 import type { DriverEvents, DriverOptions, ReceiveDriver, ReceiveEndpoint } from './receive-driver.js'
 import { startThread, type ThreadShared, threadShared } from './receiver-thread.js'
 
@@ -16,6 +17,7 @@ export function probeNative(): void {
 
 export async function openNative(options: DriverOptions, events: DriverEvents): Promise<ReceiveDriver> {
   const sockets: ReceiveSocket[] = []
+  const numa = receiverPlace(options)
   let shared: ThreadShared
   try {
     for (const endpoint of options.endpoints) {
@@ -33,7 +35,7 @@ export async function openNative(options: DriverOptions, events: DriverEvents): 
       )
     }
     events.onBound()
-    shared = threadShared(mapReceiveMemory(options.memoryBytes), options.endpoints.length)
+    shared = threadShared(mapReceiveMemory(options.memoryBytes, undefined, numa.node), options.endpoints.length)
   } catch (error) {
     for (const socket of sockets) socket.close()
     throw error
@@ -54,7 +56,7 @@ export async function openNative(options: DriverOptions, events: DriverEvents): 
     source,
     options,
     events,
-    driver: { backend: 'recvmmsg', gro, receiveBufferBytes, memberships },
+    driver: { backend: 'recvmmsg', gro, receiveBufferBytes, memberships, numa: numa.states },
     onGone: () => {
       memberships.close()
       for (const socket of sockets) socket.close()

@@ -6,6 +6,7 @@
  */
 import { mapReceiveMemory } from '../../ffi/socket/recvmmsg.js'
 import { type DatagramPeer, offerRendezvous } from '../rdma/rendezvous.js'
+import { receiverPlace } from './numa.js'
 import { arenaBytes, SLOT_BYTES } from './rdma-source.js'
 import type { DriverEvents, DriverOptions, ReceiveDriver } from './receive-driver.js'
 import { startThread, threadShared } from './receiver-thread.js'
@@ -35,12 +36,13 @@ export async function openRdma(options: DriverOptions, events: DriverEvents): Pr
         )
     events.onBound()
     const slots = Math.min(MOST_SLOTS, Math.max(LEAST_SLOTS, Math.floor(options.receiveBufferBytes / SLOT_BYTES)))
+    const numa = receiverPlace(options)
     const driver = await startThread({
-      shared: threadShared(mapReceiveMemory(options.memoryBytes, arenaBytes(endpoints.length, slots)), endpoints.length),
+      shared: threadShared(mapReceiveMemory(options.memoryBytes, arenaBytes(endpoints.length, slots), numa.node), endpoints.length),
       source: { kind: 'rdma-ud', endpoints, interface: options.interface, device, verbsLibrary, slots },
       options,
       events,
-      driver: { backend: 'rdma-ud', gro: false, receiveBufferBytes: slots * SLOT_BYTES },
+      driver: { backend: 'rdma-ud', gro: false, receiveBufferBytes: slots * SLOT_BYTES, numa: numa.states },
       onGone: close,
     })
     answer!.resolve(driver.peers!)

@@ -3,7 +3,9 @@
  * front of the receiving memory. A datagram that finds no receive posted is dropped, and nobody counts it.
  */
 
+import { onNode } from '../../ffi/memory/numa.js'
 import { attachRegion, type RegionHandle } from '../../ffi/memory/region.js'
+import type { ReceiveMemory } from '../../ffi/socket/recvmmsg.js'
 import type { MemoryRegistration, ProtectionDomain } from '../../ffi/verbs/context.js'
 import { IBV_GRH, WC_STATUS } from '../../ffi/verbs/layout.js'
 import type { GroupMembership } from '../../ffi/verbs/rdmacm.js'
@@ -59,7 +61,7 @@ export class RdmaSource implements PacketSource {
   readonly #last = new Uint32Array(6)
 
   /** @throws ERR_SPEADCAST_BACKEND, _INTERFACE, _ENDPOINT */
-  static async open(input: RdmaSourceInput, memory: RegionHandle): Promise<RdmaSource> {
+  static async open(input: RdmaSourceInput, memory: ReceiveMemory): Promise<RdmaSource> {
     const { endpoints, slots } = input
     const own = endpoints.find(({ multicast }) => !multicast)
     const choice = portChoice(input.device, input.interface, own?.bytes)
@@ -75,20 +77,17 @@ export class RdmaSource implements PacketSource {
       let groups: GroupMembership | undefined
       for (const [i, endpoint] of endpoints.entries()) {
         const at = i * slots * SLOT_BYTES
-        const queue = explained(
-          BACKEND,
-          () =>
-            new ReceiveQueue(domain, {
-              type: 'datagram',
-              port: fabric.port,
-              qkey: DEFAULT_QKEY,
-              completionVector: 0,
-              slots: Math.min(slots, maxWorkRequests, maxCqEntries),
-              slotBytes: SLOT_BYTES,
-              address: memory.address + at,
-              lkey: registration.lkey,
-            }),
-        )
+        const settings = {
+          type: 'datagram',
+          port: fabric.port,
+          qkey: DEFAULT_QKEY,
+          completionVector: 0,
+          slots: Math.min(slots, maxWorkRequests, maxCqEntries),
+          slotBytes: SLOT_BYTES,
+          address: memory.address + at,
+          lkey: registration.lkey,
+        } as const
+        const queue = explained(BACKEND, () => onNode(memory.node, () => new ReceiveQueue(domain, settings)))
         opened.push(queue)
         explained(BACKEND, () => queue.start())
         listeners.push({ queue, at })

@@ -2,6 +2,7 @@
 import type { ThreadPriority } from '../../ffi/placement.js'
 import type { ResolvedEndpoint } from '../net/endpoint.js'
 import type { ResolvedInterface } from '../net/interface.js'
+import type { NumaTold } from '../net/numa.js'
 import type { DatagramPeer } from '../rdma/rendezvous.js'
 import type { TellReceiver } from './events.js'
 import type { Memberships } from './memberships.js'
@@ -57,6 +58,8 @@ export interface ReceiveDriver {
   readonly gro: boolean
   /** Granted by the kernel; the smallest of the sockets'. */
   readonly receiveBufferBytes: number
+  /** Of the memory that packets and heaps lie in. Absent with node:dgram and pcap. */
+  readonly numa?: NumaTold
   /** Absent with rdma-ud. */
   readonly memberships?: Memberships
   /** In the order of STAT_NAMES, of the receiver and then of each endpoint (statWords). */

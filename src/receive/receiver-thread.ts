@@ -3,9 +3,9 @@ import { Worker } from 'node:worker_threads'
 import { refuseCopy } from '../../ffi/copied.js'
 import { expectLoad, forgetLoad } from '../../ffi/load-at-exit.js'
 import { ensureRoomForThread } from '../../ffi/memory/budget.js'
-import type { RegionHandle } from '../../ffi/memory/region.js'
+import { bindShared } from '../../ffi/memory/numa.js'
 import { cpusForThreads } from '../../ffi/placement.js'
-import { recycleReceiveMemory } from '../../ffi/socket/recvmmsg.js'
+import { type ReceiveMemory, recycleReceiveMemory } from '../../ffi/socket/recvmmsg.js'
 import { EventFd } from '../../ffi/wait.js'
 import { debug } from '../debug.js'
 import { type ErrorCode, SpeadcastError, ThreadRefused } from '../errors.js'
@@ -27,14 +27,16 @@ export interface ThreadShared {
   readonly control: Int32Array<SharedArrayBuffer>
   readonly stats: Float64Array<SharedArrayBuffer>
   readonly wake: EventFd
-  readonly memory: RegionHandle
+  readonly memory: ReceiveMemory
 }
 
-export function threadShared(memory: RegionHandle, endpoints: number): ThreadShared {
+export function threadShared(memory: ReceiveMemory, endpoints: number): ThreadShared {
   try {
+    const stats = new Float64Array(new SharedArrayBuffer(8 * statWords(endpoints)))
+    bindShared(stats, memory.node)
     return {
       control: new Int32Array(new SharedArrayBuffer(4 * CONTROL.WORDS)),
-      stats: new Float64Array(new SharedArrayBuffer(8 * statWords(endpoints))),
+      stats,
       wake: new EventFd(),
       memory,
     }
@@ -49,7 +51,7 @@ export interface ThreadStart {
   readonly source: WorkerInput['source']
   readonly options: DriverOptions
   readonly events: DriverEvents
-  readonly driver: Pick<ReceiveDriver, 'backend' | 'gro' | 'receiveBufferBytes' | 'memberships'>
+  readonly driver: Pick<ReceiveDriver, 'backend' | 'gro' | 'receiveBufferBytes' | 'memberships' | 'numa'>
   /** Called when the thread has ended, so that what it used may be closed. */
   readonly onGone: () => void
 }

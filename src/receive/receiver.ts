@@ -37,6 +37,10 @@ export interface ReceiverStats extends ReceiverCounters {
    * meanwhile are lost.
    */
   readonly groupsRejoined: number
+  /** The NUMA node that packets and unfinished heaps lie on: the NIC's; left out where nothing is bound. */
+  readonly numaNode?: number
+  /** Why that one, or why nothing is bound; left out on machines with one node, and with node:dgram and pcap. */
+  readonly numaNodeReason?: string
   /** With `stats({ endpoints: true })`, and in the summary of a receiver of several: counters of each, in the order of `receiver.endpoints`. */
   readonly endpoints?: readonly ReceiverEndpointCounters[]
 }
@@ -143,10 +147,10 @@ export class Receiver implements AsyncIterable<ReceivedHeap>, AsyncDisposable {
   stats(options: ReceiverStatsOptions = {}): ReceiverStats {
     checkOptions('stats', options, ['endpoints'], 'there is')
     checkBoolean('stats', 'endpoints', options.endpoints)
-    const { backend, gro, receiveBufferBytes, stats, memberships } = this.#driver
+    const { backend, gro, receiveBufferBytes, stats, memberships, numa } = this.#driver
     const groupsRejoined = memberships?.rejoined ?? 0
     const counters = Object.fromEntries(STAT_NAMES.map((name) => [name, stats[STAT[name]]])) as Record<StatName, number>
-    const whole = { ...counters, backend, backendReason: this.#backendReason, gro, receiveBufferBytes, groupsRejoined }
+    const whole = { ...counters, backend, backendReason: this.#backendReason, gro, receiveBufferBytes, groupsRejoined, ...numa }
     return options.endpoints ? { ...whole, endpoints: this.endpoints.map((text, i) => countersOf(stats, i, text)) } : whole
   }
 

@@ -2,6 +2,7 @@
 import { mapReceiveMemory } from '../../ffi/socket/recvmmsg.js'
 import { TcpListener } from '../../ffi/socket/tcp-intake.js'
 import { explainBind } from './native-receiver.js'
+import { receiverPlace } from './numa.js'
 import type { DriverEvents, DriverOptions, ReceiveDriver } from './receive-driver.js'
 import { startThread, type ThreadShared, threadShared } from './receiver-thread.js'
 import { TCP_ARENA_BYTES } from './tcp-source.js'
@@ -11,12 +12,13 @@ export async function openTcp(options: DriverOptions, events: DriverEvents): Pro
   const close = () => {
     for (const listener of listeners) listener.close()
   }
+  const numa = receiverPlace(options)
   let shared: ThreadShared
   try {
     for (const endpoint of options.endpoints)
       listeners.push(explainBind(endpoint, () => new TcpListener(endpoint, endpoint.interfaceIndex)))
     events.onBound()
-    shared = threadShared(mapReceiveMemory(options.memoryBytes, TCP_ARENA_BYTES), options.endpoints.length)
+    shared = threadShared(mapReceiveMemory(options.memoryBytes, TCP_ARENA_BYTES, numa.node), options.endpoints.length)
   } catch (error) {
     close()
     throw error
@@ -26,7 +28,7 @@ export async function openTcp(options: DriverOptions, events: DriverEvents): Pro
     source: { kind: 'tcp', fds: listeners.map(({ fd }) => fd) },
     options,
     events,
-    driver: { backend: 'tcp', gro: false, receiveBufferBytes: options.receiveBufferBytes },
+    driver: { backend: 'tcp', gro: false, receiveBufferBytes: options.receiveBufferBytes, numa: numa.states },
     onGone: close,
   })
 }

@@ -1,6 +1,6 @@
 /** The messages and the shared words between the main thread and the receiving thread. */
-import type { RegionHandle } from '../../ffi/memory/region.js'
 import type { Placing } from '../../ffi/placement.js'
+import type { ReceiveMemory } from '../../ffi/socket/recvmmsg.js'
 import type { DatagramPeer } from '../rdma/rendezvous.js'
 import type { ReceiverNewsItem } from './events.js'
 import type { RdmaSourceInput } from './rdma-source.js'
@@ -10,7 +10,7 @@ import type { TcpSourceInput } from './tcp-source.js'
 import type { UdpSourceInput } from './udp-source.js'
 
 export interface WorkerInput {
-  readonly memory: RegionHandle
+  readonly memory: ReceiveMemory
   readonly source: UdpSourceInput | RdmaSourceInput | TcpSourceInput
   readonly wakeFd: number
   /** An Int32Array of CONTROL's words. */

@@ -204,9 +204,9 @@ async function openWith(
   const odd = SENDERS.includes(backend) ? oddInterface(config.interface, iface, endpoints) : undefined
   if (odd) warn('SPEADCAST_INTERFACE', odd)
   const clock = config.clock && new StreamClock(config.clock, config.flavour)
-  const ring = new Ring(Ring.memoryFor(endpoints.length))
   const numa = numaPlace({ backend, endpoints, interface: iface, device: config.rdmaUd?.device })
   const restart = restartBound(config.onThreadDeath)
+  const ring = new Ring(Ring.memoryFor(endpoints.length, 0, numa.node))
   const input: DriverInput = {
     ring,
     ...(restart && {

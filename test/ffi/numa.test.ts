@@ -1,9 +1,12 @@
 /** Memory bound to a NUMA node, as the kernel tells of it. Node 0 is there on every machine. */
 import { readFileSync } from 'node:fs'
 import { beforeEach, expect, test } from 'vitest'
-import { nativeCallsWork } from '#dist/ffi/libc.js'
-import { bindingRefused, nodeOfPage, preferNode } from '#dist/ffi/memory/numa.js'
+import { koffi } from '#dist/ffi/koffi.js'
+import { SYS_set_mempolicy } from '#dist/ffi/layout.js'
+import { libc, nativeCallsWork } from '#dist/ffi/libc.js'
+import { ANY_NODE, bindingRefused, bindShared, nodeOfPage, onNode } from '#dist/ffi/memory/numa.js'
 import { Region } from '#dist/ffi/memory/region.js'
+import { mapReceiveMemory, recycleReceiveMemory } from '#dist/ffi/socket/recvmmsg.js'
 import { need } from '../support/need.js'
 import { allocate, bytesOf, isAll, KIB, MIB } from '../support/regions.js'
 
@@ -69,11 +72,62 @@ test('a node that the machine has not is refused by name, and what comes next wo
   expect(nodeOfPage(allocate(4096, { numaNode: 0 }).address)).toBe(0)
 })
 
-test('a thread’s own policy holds for what it maps, until it is taken back', () => {
-  expect(preferNode(0)).toBe(0)
-  const region = allocate(2 * MIB, { hugePages: 'never' })
-  expect(nodeOfPage(region.address)).toBe(0)
-  expect(policyAt(region.address)).toMatch(/^prefer.*:0$/)
-  expect(preferNode(-1)).toBe(0)
-  expect(policyAt(region.address)).toBe('default')
+test('what is mapped on a node is bound to it, from pools too, and what comes after it is not, whatever was thrown', () => {
+  bytesOf(allocate(100_000, {})).fill(1)
+  const regions = onNode(0, () => [allocate(2 * MIB, { hugePages: 'never' }), allocate(100_000, {})])
+  for (const { address, numaNode } of regions) {
+    expect(nodeOfPage(address)).toBe(0)
+    expect(policyAt(address)).toMatch(/^prefer.*:0$/)
+    expect(numaNode).toBeUndefined()
+  }
+  const fail = () => {
+    throw new Error('no')
+  }
+  expect(() => onNode(0, fail)).toThrow('no')
+  expect(policyAt(allocate(100_000, {}).address)).toBe('default')
+})
+
+test('the policy that a thread has, as numactl gives one, is its own again behind what is mapped on a node', () => {
+  const MPOL_INTERLEAVE = 3
+  const mask = allocate(4096, {})
+  bytesOf(mask)[0] = 1
+  const set = (mode: number, address: number, bits: number) => libc().syscall(SYS_set_mempolicy, mode, address, bits, 0, 0, 0)
+  expect(set(MPOL_INTERLEAVE, mask.address, 64)).toBe(0)
+  try {
+    expect(policyAt(onNode(0, () => allocate(2 * MIB, { hugePages: 'never' })).address)).toMatch(/^prefer.*:0$/)
+    expect(policyAt(allocate(2 * MIB, { hugePages: 'never' }).address)).toBe('interleave:0')
+  } finally {
+    set(0, 0, 0)
+  }
+})
+
+test('words that threads share are bound from the first to the last, and keep what they hold; smaller ones stay', () => {
+  const words = new Int32Array(new SharedArrayBuffer(300_000)).fill(7)
+  const address = Number(koffi().address(words))
+  expect(policyAt(address)).toBe('default')
+  bindShared(words, ANY_NODE)
+  expect(policyAt(address)).toBe('default')
+  bindShared(words, 0)
+  for (const at of [address, address + words.byteLength - 1]) {
+    expect(policyAt(at)).toMatch(/^prefer.*:0$/)
+    expect(nodeOfPage(at)).toBe(0)
+  }
+  expect(words.every((word) => word === 7)).toBe(true)
+  const few = new Int32Array(new SharedArrayBuffer(64))
+  bindShared(few, 0)
+  expect(policyAt(Number(koffi().address(few)))).toBe('default')
+})
+
+test('memory of receivers is bound before it is touched, and anew, or to nowhere, for the next one', () => {
+  const policyOf = (node?: number): string => {
+    const memory = mapReceiveMemory(1 * MIB, undefined, node)
+    const policy = policyAt(memory.address)
+    new Uint8Array(koffi().view(BigInt(memory.address), memory.byteLength) as ArrayBuffer).fill(1)
+    recycleReceiveMemory(memory)
+    return policy
+  }
+  for (let i = 0; i < 2; i++) {
+    expect(policyOf(0)).toMatch(/^prefer.*:0$/)
+    expect(policyOf()).toBe('default')
+  }
 })

@@ -21,6 +21,7 @@
  * and hold up what is posted behind them.
  */
 import { POLLIN, POLLOUT, UIO_MAXIOV } from '../../../ffi/layout.js'
+import { onNode } from '../../../ffi/memory/numa.js'
 import { ERRNO } from '../../../ffi/native-error.js'
 import { COPY, LEND, NO_SLOT, type SendMode } from '../../../ffi/socket/io-uring.js'
 import type { PacketTable, TableRegion } from '../../batch/table.js'
@@ -85,6 +86,7 @@ export class UdpBackend implements Backend {
   readonly #path: UdpPath
   readonly #gates: Gates
   readonly #counters: Float64Array
+  readonly #numaNode: number | undefined
   readonly #fd: number
   readonly #writable: readonly { fd: number; events: number }[]
   readonly #whenFree: readonly { fd: number; events: number }[]
@@ -108,6 +110,7 @@ export class UdpBackend implements Backend {
     this.states = path.states
     this.#gates = path.gates
     this.#counters = environment.counters
+    this.#numaNode = environment.numaNode
     this.#fd = this.#path.socket.fd
     this.#pace = path.pace
     this.#segmentation = new Segmentation(path.maxSegments, path.segmentationReason, path.states)
@@ -138,7 +141,8 @@ export class UdpBackend implements Backend {
       maxSegments: this.#segmentation.state === 'off' ? 1 : this.#path.maxSegments,
       maxMessageBytes: Math.min(hints.maxMessageBytes, MAX_MESSAGE_BYTES[this.#path.family], pace?.maxMessageBytes ?? 65507),
     })
-    const posting = new UdpPosting(table, this.#path.names, ends, lends, lends ? this.#zeroCopy.use(table) : NO_SLOT)
+    const slot = lends ? this.#zeroCopy.use(table) : NO_SLOT
+    const posting = onNode(this.#numaNode, () => new UdpPosting(table, this.#path.names, ends, lends, slot))
     if (pace) posting.countedBefore = pace.compiled(table, ends.length)
     this.#path.postings.add(posting)
     return posting
@@ -383,7 +387,7 @@ export class UdpBackend implements Backend {
 export async function openUdp(options: UdpOptions, environment: BackendEnvironment): Promise<UdpBackend> {
   const path = await openUdpPath(options, environment.counters)
   try {
-    return new UdpBackend(path, environment)
+    return onNode(environment.numaNode, () => new UdpBackend(path, environment))
   } catch (error) {
     path.close()
     throw error

@@ -17,6 +17,7 @@
  * Teardown: queue pair, completion queue, channel → registrations → domain → device.
  */
 import { POLLIN } from '../../../ffi/layout.js'
+import { onNode } from '../../../ffi/memory/numa.js'
 import { ERRNO } from '../../../ffi/native-error.js'
 import { IBV_WC_WR_FLUSH_ERR } from '../../../ffi/verbs/layout.js'
 import { POLL_BATCH, type SendQueue } from '../../../ffi/verbs/send-queue.js'
@@ -62,6 +63,7 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
   readonly #device: OpenDevice
   readonly #kind: QueueKind<V>
   readonly #counters: Float64Array
+  readonly #numaNode: number | undefined
   readonly #registrations: Registrations
   readonly #inFlight: InFlight
   readonly #joined = new JoinedPostings()
@@ -83,12 +85,16 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
     this.#device = device
     this.#kind = kind
     this.#counters = environment.counters
+    this.#numaNode = environment.numaNode
     this.#registrations = new Registrations(device.domain, kind.name, environment.turning ?? (() => {}))
     this.#inFlight = new InFlight(queue.depth)
     const rekey = () => {
       for (const posting of this.#postings) posting.keyed = false
     }
-    this.#recovery = new Recovery({ device, kind, inFlight: this.#inFlight, registrations: this.#registrations, rekey }, queue)
+    this.#recovery = new Recovery(
+      { device, kind, inFlight: this.#inFlight, registrations: this.#registrations, numaNode: this.#numaNode, rekey },
+      queue,
+    )
     this.#watch = new DeviceWatch(device, kind, this.#recovery)
     this.#silence = new Silence(options, kind, device)
     this.#waitSet = [
@@ -137,16 +143,17 @@ export class VerbsBackend<V extends VerbsPosting> implements Backend {
     const { queue, generation } = this.#recovery
     const used: TableRegion[] = []
     try {
-      const posting = this.#kind.compile(table, {
+      const options = {
         number: this.#nextPosting++ % MAX_POSTING_NUMBER,
         generation,
         signalEvery: this.#silence.signalEvery(queue.depth),
         maxSges: queue.options.sges,
-        use: (region) => {
+        use: (region: TableRegion) => {
           this.#registrations.use(region)
           used.push(region)
         },
-      })
+      }
+      const posting = onNode(this.#numaNode, () => this.#kind.compile(table, options))
       this.#registrations.key(posting)
       this.#postings.add(posting)
       return posting

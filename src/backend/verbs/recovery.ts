@@ -3,6 +3,8 @@
  * those packets were never sent, so their heaps say so, and nothing is sent twice. Then the queue is reset, or replaced by another
  * where it cannot be reset.
  */
+
+import { onNode } from '../../../ffi/memory/numa.js'
 import { ERRNO, NativeError } from '../../../ffi/native-error.js'
 import { IBV_PORT_ACTIVE } from '../../../ffi/verbs/layout.js'
 import { SendQueue } from '../../../ffi/verbs/send-queue.js'
@@ -52,6 +54,7 @@ export interface RecoveryParts<V extends VerbsPosting> {
   readonly inFlight: InFlight
   readonly registrations: Registrations
   /** Makes all postings ask for the keys of their memory anew. */
+  readonly numaNode: number | undefined
   readonly rekey: () => void
 }
 
@@ -165,7 +168,7 @@ export class Recovery<V extends VerbsPosting> implements LastFailure {
     }
     this.#replace = false
     this.queue.close()
-    this.queue = new SendQueue(this.#parts.device.domain, this.queue.options)
+    this.queue = onNode(this.#parts.numaNode, () => new SendQueue(this.#parts.device.domain, this.queue.options))
     this.#parts.kind.ready(this.queue)
   }
 
@@ -179,7 +182,8 @@ export class Recovery<V extends VerbsPosting> implements LastFailure {
     if (!moved) return false
     registrations.renew(device.domain)
     rekey()
-    this.queue = new SendQueue(device.domain, { ...this.queue.options, port: device.rdma.port })
+    const options = { ...this.queue.options, port: device.rdma.port }
+    this.queue = onNode(this.#parts.numaNode, () => new SendQueue(device.domain, options))
     kind.ready(this.queue)
     return true
   }

@@ -1,4 +1,5 @@
 /** Makes the send queue of a backend on a device that is open. Cold. */
+import { onNode } from '../../../ffi/memory/numa.js'
 import type { QueuePairType } from '../../../ffi/verbs/queue-pair.js'
 import { SendQueue } from '../../../ffi/verbs/send-queue.js'
 import { explained } from '../../rdma/errors.js'
@@ -40,13 +41,14 @@ export function startQueue<V extends VerbsPosting>(
   let queue: SendQueue | undefined
   try {
     return explained(kind.name, () => {
-      queue = new SendQueue(domain, {
+      const settings = {
         type,
         port: rdma.port,
         depth: Math.min(options.queueDepth, depthWithin(facts.maxWorkRequests, requestBytes + 16 * sges), facts.maxCqEntries),
         sges,
         completionVector: options.completionVector,
-      })
+      }
+      queue = onNode(environment.numaNode, () => new SendQueue(domain, settings))
       kind.ready(queue)
       return new VerbsBackend(options, device, kind, queue, environment)
     })
