@@ -62,8 +62,10 @@ export const FAULTS = {
   },
   'neighbour forgotten': {
     begin({ ground }) {
-      ground.ip('a', 'neigh flush dev v0')
-      ground.ip('a', '-6 neigh flush dev v0')
+      for (const family of ['-4', '-6'])
+        try {
+          ground.ip('a', `${family} neigh flush dev v0`)
+        } catch {} // It gives up after ten rounds, each of which forgot them, where packets bring them back at once.
     },
     end: () => {},
   },
