@@ -10,7 +10,7 @@ import {
   type StreamEvent,
   type StreamOptions,
 } from 'speadcast'
-import { describe, expect, onTestFinished, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { clockOpinion, TaiClock } from '#dist/ffi/clock.js'
 import { parseTime } from '#dist/src/stream/clock-time.js'
 import { memoryStream, parse, TIMESTAMP } from './support.js'
