@@ -22,14 +22,15 @@ export class BoundedNews {
     this.#tell = tell
   }
 
-  tell(item: ReceiverNewsItem, nowMs: number): void {
-    const period = this.#periods.get(item.kind) ?? { endsAt: 0, told: 0, left: 0 }
-    this.#periods.set(item.kind, period)
-    if (nowMs >= period.endsAt) this.#begin(item.kind, period, nowMs)
+  /** @param make the item, which is made only if it is told: to find a sender's name may take long */
+  tell(kind: ReceiverEventKind, nowMs: number, make: () => Omit<ReceiverNewsItem, 'kind'>): void {
+    const period = this.#periods.get(kind) ?? { endsAt: 0, told: 0, left: 0 }
+    this.#periods.set(kind, period)
+    if (nowMs >= period.endsAt) this.#begin(kind, period, nowMs)
     if (period.told >= MOST) period.left++
     else {
       period.told++
-      this.#tell(item)
+      this.#tell({ kind, ...make() })
     }
   }
 

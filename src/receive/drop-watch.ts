@@ -54,7 +54,7 @@ export class DropWatch {
       drops.beganAt = nowMs
       const message = `${endpoint}: the socket buffer is full, and the kernel drops what comes`
       const [before, after] = [{ droppedByKernel: drops.from }, { droppedByKernel: count }]
-      this.news.tell({ kind: 'drops', message, endpoint, before, after }, nowMs)
+      this.news.tell('drops', nowMs, () => ({ message, endpoint, before, after }))
     }
     drops.count = count
     drops.roseAt = nowMs
@@ -66,6 +66,6 @@ export class DropWatch {
     const seconds = ((roseAt - beganAt) / 1000).toFixed(1)
     const message = `${endpoint}: the kernel drops nothing any more; ${count - from} were dropped within ${seconds} s`
     const [before, after] = [{ droppedByKernel: from }, { droppedByKernel: count }]
-    this.news.tell({ kind: 'drops', message, endpoint, before, after }, nowMs)
+    this.news.tell('drops', nowMs, () => ({ message, endpoint, before, after }))
   }
 }

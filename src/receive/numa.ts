@@ -8,7 +8,13 @@ type Placed = Pick<DriverOptions, 'endpoints' | 'interface' | 'device'>
 
 /** @param sysfs where /sys is */
 export function receiverPlace({ endpoints, interface: chosen, device }: Placed, sysfs?: string): NumaPlace {
-  return placeNear(device, () => (chosen ? [chosen.name] : [...new Set(endpoints.flatMap(comesInBy))]), sysfs)
+  return placeNear(device, () => (chosen ? [chosen.name] : comeInBy(endpoints)), sysfs)
+}
+
+/** None where packets to any of the endpoints come in by any. */
+function comeInBy(endpoints: readonly ReceiveEndpoint[]): string[] {
+  const each = endpoints.map(comesInBy)
+  return each.some((names) => names.length === 0) ? [] : [...new Set(each.flat())]
 }
 
 /** The interface that has the address, or that the group is joined on; none where packets come in by any. */

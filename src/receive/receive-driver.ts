@@ -58,7 +58,7 @@ export interface ReceiveDriver {
   readonly gro: boolean
   /** Granted by the kernel; the smallest of the sockets'. */
   readonly receiveBufferBytes: number
-  /** Of the memory that packets and heaps lie in. Absent with node:dgram and pcap. */
+  /** The node of the memory that packets and heaps lie in. Absent with node:dgram and pcap. */
   readonly numa?: NumaTold
   /** Absent with rdma-ud. */
   readonly memberships?: Memberships

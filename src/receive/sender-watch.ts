@@ -74,10 +74,12 @@ export class SenderWatch {
   }
 
   #say(sender: Sender, nowMs: number, what: string, how: string, sending: boolean): void {
-    const { news, texts, nameOf } = this.#options
-    const endpoint = texts[sender.endpoint]
-    const name = nameOf(sender.number) ?? 'a sender'
-    const [before, after] = [{ sending: !sending }, { sender: name, sending }]
-    news.tell({ kind: 'sender', message: `${name} ${what} ${endpoint}${how}`, endpoint, before, after }, nowMs)
+    const { senders, news, texts, nameOf } = this.#options
+    news.tell('sender', nowMs, () => {
+      const endpoint = texts[sender.endpoint]
+      const name = senders.anySource ? null : nameOf(sender.number)
+      const after = { ...(name !== null && { sender: name }), sending }
+      return { message: `${name ?? 'a sender'} ${what} ${endpoint}${how}`, endpoint, before: { sending: !sending }, after }
+    })
   }
 }

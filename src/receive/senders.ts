@@ -50,6 +50,11 @@ export class Senders {
     this.items = new KnownItems(this.#descriptorBudget, options.item)
   }
 
+  /** All senders count as one. */
+  get anySource(): boolean {
+    return this.#options.anySource
+  }
+
   /** Returns the sender of a packet. @param number tells its address and port from others @param endpoint below `endpoints` */
   of(number: number, endpoint: number): Sender {
     const last = this.#last

@@ -169,14 +169,17 @@ export class TcpSource implements PacketSource {
     if (this.#told.has(what)) return
     this.#told.add(what)
     const endpoint = this.#texts[i]!
-    this.#news.tell({ kind: 'refusal', message: `${line(endpoint)}; told once, and counted`, endpoint }, now)
+    this.#news.tell('refusal', now, () => ({ message: `${line(endpoint)}; told once, and counted`, endpoint }))
   }
 
   #tellConnection(i: number, sender: string, { size }: Connections, opened: boolean, line: (text: string) => string): void {
     const endpoint = this.#texts[i]!
-    const before = { connections: opened ? size - 1 : size + 1 }
-    const after = { sender, connections: size }
-    this.#news.tell({ kind: 'connection', message: line(endpoint), endpoint, before, after }, this.#turnAt)
+    this.#news.tell('connection', this.#turnAt, () => ({
+      message: line(endpoint),
+      endpoint,
+      before: { connections: opened ? size - 1 : size + 1 },
+      after: { sender, connections: size },
+    }))
   }
 
   /** Returns the bytes that were read, −1 if there were none. */

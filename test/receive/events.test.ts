@@ -102,6 +102,20 @@ test.for(['native', 'dgram'] as const)('%s: a sender that falls silent, and send
   expect(of(told, 'sender')).toHaveLength(4)
 })
 
+test.for(['native', 'dgram'] as const)(
+  '%s: with anySource no address is told, because all senders are one',
+  async (backend, ctx) => {
+    need(ctx, backend === 'dgram' || process.platform === 'linux', LINUX)
+    const { port, told, endpoint } = await receiving({ backend, deliver: false, anySource: true })
+    const [first, second] = [await sender(port), await sender(port)]
+    await first.send(1)
+    await second.send(3)
+    await until(() => of(told, 'sender').length > 0)
+    expect(of(told, 'sender')).toMatchObject([{ message: `a sender sends to ${endpoint}`, after: { sending: true } }])
+    expect(of(told, 'sender')[0]!.after).not.toHaveProperty('sender')
+  },
+)
+
 test('a hundred senders at once are told by sixteen, and by the number of the others', async (ctx) => {
   need(ctx, process.platform === 'linux', LINUX)
   const { receiver, port, told, reading } = await receiving({ deliver: false })

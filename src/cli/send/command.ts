@@ -156,7 +156,7 @@ export function sendCommand(): Command {
     )
     .option(
       '--lag-bound <SECONDS>',
-      'say when packets go later than that after --rate had them due, and when they are in time again',
+      'say when packets go later than that after --rate or --clock had them due, and when they are in time again',
       seconds(1e-6),
     )
   send

@@ -24,7 +24,7 @@ import { loopSource } from './replay.js'
 import { reportSend } from './report.js'
 
 /** Kinds that change a few times in a run. */
-const SAID: readonly StreamEventKind[] = ['link', 'route', 'address', 'connection', 'device', 'recovery', 'lag', 'clock']
+const SAID: readonly StreamEventKind[] = ['link', 'route', 'address', 'connection', 'device', 'recovery', 'thread', 'lag', 'clock']
 
 const DEFAULT_HEAPS = 1000
 
@@ -126,7 +126,7 @@ async function send(stream: Stream, { flags, input, stopping, watch, service }: 
   await source.send(ending).catch((error) => {
     failure = error
   })
-  // What is queued may take longer than the limit too, at a low rate or by the clock.
+  // Queued heaps may take longer than the limit too, at a low rate or by the clock.
   await stream.flush().catch((error) => {
     failure ??= error
   })
