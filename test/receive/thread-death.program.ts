@@ -2,6 +2,7 @@
 import { closeSync, readdirSync, readlinkSync } from 'node:fs'
 import { openReceiver } from 'speadcast/receive'
 import { print } from '../support/print.js'
+import { freePort } from './support.js'
 
 const sockets = (): string[] =>
   readdirSync('/proc/self/fd').filter((fd) => {
@@ -12,8 +13,9 @@ const sockets = (): string[] =>
     }
   })
 
+const port = await freePort()
 const before = sockets()
-const receiver = await openReceiver({ endpoints: '127.0.0.1:7148' })
+const receiver = await openReceiver({ endpoints: `127.0.0.1:${port}` })
 const events: [string, string][] = []
 const iterator = receiver.events()
 const reading = (async () => {
