@@ -90,7 +90,8 @@ export interface StreamCounters {
 
 /**
  * The counters of one substream since its stream was opened. In sum they are the stream's. A heap and its packets are counted when their send settles;
- * the stream's own `packets` and `udpBytes` are counted as they are posted, so they are ahead by what is under way.
+ * the stream's own `packets` and `udpBytes` are counted as they are posted, so they are ahead by what is under way, and by packets of heaps that are
+ * `unknown`.
  */
 export interface SubstreamStats
   extends Pick<

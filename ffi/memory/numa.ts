@@ -65,7 +65,7 @@ export function bindPages(address: number, byteLength: number, node: number, fla
 }
 
 /**
- * Binds words that threads share, whole pages of them, and moves what was touched already: V8 takes a SharedArrayBuffer from malloc(3), which may
+ * Binds the pages of words that threads share, and moves what was touched already: V8 takes a SharedArrayBuffer from malloc(3), which may
  * give memory that others had. Words that fill no page, and all of them with ANY_NODE, stay where they are, without a system call.
  */
 export function bindShared({ buffer }: { readonly buffer: SharedArrayBuffer }, node: number): void {

@@ -55,6 +55,8 @@ export class Accounts {
   readonly posts: Histogram
   readonly #names: Uint8Array
   #substreams: Float64Array
+  /** Made at the first failure. */
+  #copy: Float64Array | undefined
   /** Names and places of the causes that this thread wrote. */
   readonly #causes = new Map<string, number>()
 
@@ -112,7 +114,8 @@ export class Accounts {
     const { substream, udpBytes } = compiled.table
     // Counted in a copy, which is stored whole: a thread that ends meanwhile has counted nothing.
     const shared = this.#substreams
-    const own = shared.slice()
+    const own = (this.#copy ??= new Float64Array(shared.length))
+    own.set(shared)
     this.#substreams = own
     for (let r = 0; r < shares.rowsOf(heaps.length); r++) {
       const row = rows[r]!

@@ -311,7 +311,7 @@ export class Engine {
     }
     switch (out.kind) {
       case POST_AGAIN:
-        pacer?.refused(now)
+        pacer?.refused(variant, now)
         this.#settlements.emitStates()
         if (retries?.waits(flight, flights.posted, to, out)) {
           this.#finishIfPosted(flight)

@@ -104,7 +104,7 @@ export class Intake {
     const { sequence } = this
     if (claim.setsSequence) {
       claim.writeTo(sequence)
-      ring.ledger.noteSequence(sequence)
+      ring.ledger.setSequence(sequence, count)
       return flight
     }
     if (claim.resumes >= 0) {

@@ -31,7 +31,10 @@ const L_NEXT_HI = 4
 const L_NEXT_LO = 5
 const L_STEP_HI = 6
 const L_STEP_LO = 7
-const HEAD_WORDS = 8
+/** 1: the submission of this count has set the sequence, and none after it. */
+const L_HAS_SETTER = 8
+const L_SETTER = 9
+const HEAD_WORDS = 10
 
 const F_VARIANT = 0
 const F_HEAPS = 1
@@ -78,6 +81,7 @@ export class Ledger {
     words[L_SETTLED] = first
     words[L_CLAIMED] = first
     words[L_BEGUN] = first
+    words[L_HAS_SETTER] = 0
     words[INTERLUDE_AT + F_VARIANT] = NONE
   }
 
@@ -143,6 +147,17 @@ export class Ledger {
     words[L_STEP_LO] = stepLo
   }
 
+  /** Notes the sequence that a submission sets. @param count its count in the ring */
+  setSequence({ nextHi, nextLo, stepHi, stepLo }: CntSequence, count: number): void {
+    const words = this.words
+    words[L_NEXT_HI] = nextHi
+    words[L_NEXT_LO] = nextLo
+    words[L_STEP_HI] = stepHi
+    words[L_STEP_LO] = stepLo
+    words[L_SETTER] = count
+    words[L_HAS_SETTER] = 1
+  }
+
   /** The sequence that the engine before this one left; 1, 2, … before the first. */
   get sequence(): CntSequence {
     const [nextHi, nextLo, stepHi, stepLo] = Uint32Array.from(this.words.subarray(L_NEXT_HI, L_STEP_LO + 1))
@@ -150,6 +165,11 @@ export class Ledger {
   }
 
   // For whoever comes after a dead engine.
+
+  /** The submission has set the sequence, of which heap cnts may have been taken since. */
+  isSetter(count: number): boolean {
+    return this.words[L_HAS_SETTER] === 1 && this.words[L_SETTER] === count
+  }
 
   /** The flights that have something to post and have not settled, the oldest first. */
   get unsettled(): Unsettled[] {

@@ -355,9 +355,10 @@ export class Pacer {
     this.#errors!.record(size)
   }
 
-  /** The backend took no more for now. What waits grows late meanwhile. */
-  refused(now: number): void {
+  /** The backend took no more for now. What waits grows late meanwhile, if it has a time of its own. */
+  refused({ timestamps }: Variant, now: number): void {
     if (this.#refusedSince < 0) this.#refusedSince = now
+    if (this.#schedule && !timestamps) return
     const lag = this.#limiter.lag(now)
     if (lag > 0) this.#noteLag(lag)
   }

@@ -13,7 +13,7 @@
  */
 import type { CompiledBatch } from '../batch/compile.js'
 import type { SpeadcastError } from '../errors.js'
-import { COUNTER, SUBSTREAM_COUNTER_NAMES } from '../stats.js'
+import { COUNTER, type CounterName, sumOf } from '../stats.js'
 import type { Accounts } from './accounts.js'
 import type { Unsettled } from './ledger.js'
 import { FailureLog, type HeapStatus, type OutcomeMessage } from './outcome.js'
@@ -66,7 +66,7 @@ export function salvage(wreck: Wreck): Salvaged {
   const loops: number[] = []
   const end = wreck.all ? ring.submitted : ring.claimedEnd
   const claim = new Claim()
-  /** The sequence that the last claim set: heap cnts have been taken from it, where a later one was claimed. */
+  /** The sequence that the last claim set, and the engine did not get to. */
   let sequence: CntSequence | undefined
   for (let count = ring.published; count !== end; count = (count + 1) | 0) {
     if (ring.wasClaimed(count)) sequence = undefined
@@ -74,8 +74,10 @@ export function salvage(wreck: Wreck): Salvaged {
     const { variant, heaps } = claim
     let fate: Fate = { outcome: undefined, suspect: false }
     if (claim.setsSequence) {
-      sequence = { nextHi: 0, nextLo: 0, stepHi: 0, stepLo: 0 }
-      claim.writeTo(sequence)
+      if (!ledger.isSetter(count)) {
+        sequence = { nextHi: 0, nextLo: 0, stepHi: 0, stepLo: 0 }
+        claim.writeTo(sequence)
+      }
     } else if (claim.loop >= 0) {
       fate = lost(count, [], wreck.died)
       loops.push(claim.loop)
@@ -125,8 +127,11 @@ function lost(submission: number, heaps: HeapStatus[], died: SpeadcastError): Fa
   return { outcome: { type: 'outcome', submission, heaps, causes: [], packetsUnsent: 0, died }, suspect: false }
 }
 
-/** The stream's counters are those of its substreams in sum, as nothing is under way. A dead engine counted some of them before the others. */
+/**
+ * The stream's counters are those of its substreams in sum, as nothing is under way. A dead engine counted some of them before the others. Packets and
+ * bytes were counted as they were posted, and stay: those of unknown heaps are in no substream's account.
+ */
 function sumUp(accounts: Accounts, substreams: number): void {
-  const each = accounts.read(new Array<string>(substreams).fill(''))
-  for (const name of SUBSTREAM_COUNTER_NAMES) accounts.counters[COUNTER[name]] = each.reduce((sum, one) => sum + one[name], 0)
+  const sums = sumOf(accounts.read(new Array<string>(substreams).fill('')))
+  for (const [name, sum] of Object.entries(sums)) accounts.counters[COUNTER[name as CounterName]] = sum
 }

@@ -28,13 +28,20 @@ export class Succession {
 
   /** Settles what the dead engine had taken up. */
   settle(died: SpeadcastError, substreams: number, client: DriverClient): void {
-    const { announced, ring, restart } = this
+    const all = this.restart.receiversAnew.length > 0
+    // Sends that waited for a place come into the ring as others settle.
+    do this.#settle(died, substreams, client, all)
+    while (all && this.ring.settled !== this.ring.submitted)
+  }
+
+  #settle(died: SpeadcastError, substreams: number, client: DriverClient, all: boolean): void {
+    const { announced, ring } = this
     const { outcomes, interlude, loops } = salvage({
       memory: ring.memory,
       substreams,
       compiledOf: (id) => announced.compiledOf(id),
       died,
-      all: restart.receiversAnew.length > 0,
+      all,
       interludeHeaps: announced.interlude?.heaps,
       told: (submission) => client.knows(submission),
     })

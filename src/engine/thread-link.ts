@@ -23,7 +23,7 @@ export class ThreadLink {
   readonly #port: MessagePort
   readonly #listener: LinkListener
 
-  /** @param first what the thread is to know before anything else. Released, the lease is too. @throws where no descriptor is left, for one */
+  /** @param first what the thread is to know before anything else. @throws where no descriptor is left, for one; the lease is released then */
   constructor(
     lease: Lease,
     input: Omit<OpenStream, 'type' | 'eventFd' | 'port'>,

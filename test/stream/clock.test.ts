@@ -374,6 +374,23 @@ describe.each(['inline', 'worker'] as const)('a send that waits for its start, t
   })
 })
 
+test('what has no time of its own, as descriptors, makes no lag where it is refused for a while', async () => {
+  let refusals = 0
+  const memory = { failAt: () => (refusals++ < 3 ? ({ errno: 105, how: 'again' } as const) : undefined) }
+  const clock = { syncTime: sync(), sampleRateHz: 1e6, samplesPerHeap: 1000, unsynchronised: 'accept' } as const
+  await using stream = await openStream({ to: '10.0.0.5:7148', backend: 'memory', memory, clock, descriptors: 'first' })
+  const items = new ItemGroup()
+    .add({ id: 0x1600, name: 'timestamp', format: [['u', 48]] })
+    .add({ id: 0x3300, name: 'samples', dtype: 'u1', shape: [1000] })
+  const batch = stream.createBatch({ items, heaps: 2 })
+  batch.immediate('timestamp').setRamp(stream.clock!.nextTimestamp(), 1000)
+  await stream.send(batch)
+  expect(refusals).toBeGreaterThan(3)
+  // Not since for ever, and not since syncTime.
+  expect(stream.stats().greatestLagNanoseconds).toBeLessThan(60e9)
+  expect(stream.stats().bytesBehind).not.toBeNaN()
+})
+
 test('an unsynchronised clock is warned of', (ctx) => {
   const { synchronised, taiOffsetSeconds } = clockOpinion()
   if (synchronised && taiOffsetSeconds !== 0) return ctx.skip('this host has what a clock needs')

@@ -95,7 +95,7 @@ test('a connection idle for a minute gives way where there are too many, and one
     ['here'],
     memory,
     stats,
-    { tell: ({ kind, message }) => void (kind === 'refusal' && told.push(message)) },
+    { tell: (kind, _now, make) => void (kind === 'refusal' && told.push(make().message)) },
     () => now,
   )
   onTestFinished(() => source.close())

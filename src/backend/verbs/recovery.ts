@@ -53,8 +53,8 @@ export interface RecoveryParts<V extends VerbsPosting> {
   readonly kind: QueueKind<V>
   readonly inFlight: InFlight
   readonly registrations: Registrations
-  /** Makes all postings ask for the keys of their memory anew. */
   readonly numaNode: number | undefined
+  /** Makes all postings ask for the keys of their memory anew. */
   readonly rekey: () => void
 }
 
