@@ -108,7 +108,7 @@ test('SIGTERM to speadcast send: what is queued is sent, the summary is true, no
   child.stdout!.on('data', (text) => {
     stdout += text
   })
-  await sleep(800)
+  await sleep(2500)
   child.kill('SIGTERM')
   const code = await new Promise((resolve) => child.once('close', resolve))
   const seen = packetsOfHeaps(await wire.stop())
