@@ -173,6 +173,7 @@ const PREAMBLE = `#define _GNU_SOURCE
 #include <linux/rtnetlink.h>
 #include <linux/sockios.h>
 #include <net/if.h>
+#define SC_PAGESIZE _SC_PAGESIZE /* ours has no underscore in front */
 #ifndef SOL_UDP
 #define SOL_UDP IPPROTO_UDP
 #endif
