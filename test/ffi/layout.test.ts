@@ -161,6 +161,7 @@ const PREAMBLE = `#define _GNU_SOURCE
 #include <sys/timex.h>
 #include <sys/uio.h>
 #include <time.h>
+#include <unistd.h>
 #include <sys/syscall.h>
 #include <linux/errqueue.h>
 #include <linux/io_uring.h>
