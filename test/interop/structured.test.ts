@@ -21,7 +21,11 @@ test('structured arrays of spead2 come as it has them, byte for byte and number 
   const port = await freePort()
   const receiver = await openReceiver({ endpoints: `127.0.0.1:${port}`, timeoutSeconds: 20 })
   onTestFinished(() => void receiver.close())
-  const { stdout, stderr } = spawnSync(python, [peerScript('spead2_structured.py'), `${port}`, CASES], { encoding: 'utf8' })
+  const { stdout, stderr } = spawnSync(python, [peerScript('spead2_structured.py'), `${port}`, CASES], {
+    encoding: 'utf8',
+    timeout: 20_000,
+    killSignal: 'SIGKILL',
+  })
   expect(stderr).toBe('')
   const got: unknown[] = []
   for await (const heap of receiver)

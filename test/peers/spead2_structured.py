@@ -37,4 +37,4 @@ for i, (name, descr, shape) in enumerate(cases):
 stream = spead2.send.UdpStream(spead2.ThreadPool(), [("127.0.0.1", port)], spead2.send.StreamConfig(rate=0))
 stream.send_heap(group.get_heap(descriptors="all", data="all"))
 stream.send_heap(group.get_end())
-print(json.dumps(told))
+print(json.dumps(told), flush=True)
