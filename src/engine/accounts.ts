@@ -114,7 +114,8 @@ export class Accounts {
     const { substream, udpBytes } = compiled.table
     // Counted in a copy, which is stored whole: a thread that ends meanwhile has counted nothing.
     const shared = this.#substreams
-    const own = (this.#copy ??= new Float64Array(shared.length))
+    this.#copy ??= new Float64Array(shared.length)
+    const own = this.#copy
     own.set(shared)
     this.#substreams = own
     for (let r = 0; r < shares.rowsOf(heaps.length); r++) {

@@ -1,4 +1,4 @@
-/** What an engine was told besides submissions, for the engine of another thread that takes its place. */
+/** Keeps what an engine was told besides submissions, for the engine of another thread that takes its place. */
 import type { CompiledBatch } from '../batch/compile.js'
 import type { ControlMessage } from './protocol.js'
 

@@ -49,7 +49,7 @@ export interface DriverClient {
   loopNews(message: LoopMessage): void
   /** Heaps to these substreams fail until the client has submitted a resumption of each (Backend.takeLost). */
   lost(substreams: readonly number[]): void
-  /** What this submission came to was told, and it has not settled. */
+  /** The outcome of this submission was told, and it has not settled. */
   knows(submission: number): boolean
   /** The I/O thread is gone. What it had taken up has settled, and another takes its place. */
   threadDied(error: SpeadcastError, receiversAnew: readonly number[]): void

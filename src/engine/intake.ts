@@ -28,7 +28,7 @@ export interface IntakeParts {
 }
 
 export class Intake {
-  /** What is next was not claimed, because it is due later and may be withdrawn until then: the pacer's deadline says when to ask again. */
+  /** The next submission was not claimed, because it is due later and may be withdrawn until then: the pacer's deadline says when to ask again. */
   isEarly = false
   readonly sequence: CntSequence
   readonly #claim = new Claim()

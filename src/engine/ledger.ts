@@ -1,5 +1,5 @@
 /**
- * What an engine has taken up, in the ring's memory: if its thread dies, the stream's thread tells from here what became of it (salvage.ts). The
+ * An engine's account of what it has taken up, in the ring's memory: if its thread dies, the stream's thread tells from here what became of it (salvage.ts). The
  * thread that sends writes it, with plain stores, because whoever reads it knows that the thread has ended.
  *
  * A thread that is ended from outside ends where V8 looks for that: as a function is entered, or a loop goes round. So stores in a row are all
@@ -148,12 +148,9 @@ export class Ledger {
   }
 
   /** Notes the sequence that a submission sets. @param count its count in the ring */
-  setSequence({ nextHi, nextLo, stepHi, stepLo }: CntSequence, count: number): void {
+  setSequence(sequence: CntSequence, count: number): void {
+    this.noteSequence(sequence)
     const words = this.words
-    words[L_NEXT_HI] = nextHi
-    words[L_NEXT_LO] = nextLo
-    words[L_STEP_HI] = stepHi
-    words[L_STEP_LO] = stepLo
     words[L_SETTER] = count
     words[L_HAS_SETTER] = 1
   }

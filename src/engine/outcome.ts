@@ -41,7 +41,7 @@ export interface OutcomeMessage {
   readonly causes: SubstreamCause[]
   /** Packets that were not sent, those of skipped heaps included. */
   readonly packetsUnsent: number
-  /** What the engine that had taken it up died of, if that is why. */
+  /** The death of the engine that had taken it up, if that is why. */
   readonly died?: SpeadcastError
 }
 
