@@ -184,7 +184,7 @@ export class InlineDriver implements Driver {
     this.#pumping = true
     let next = NEXT_STEP_NOW
     try {
-      if (this.#watchesIdle) this.#engine.look()
+      if (this.#watchesIdle || this.#engine.awaitsNews) this.#engine.look()
       this.#watchesIdle = false
       const start = performance.now() * 1e6
       for (let now = start; next === NEXT_STEP_NOW && now - start < SLICE_NANOSECONDS; now = performance.now() * 1e6)

@@ -127,7 +127,12 @@ export class Engine {
     if (variant && !this.#flights.uses(variant)) this.#variants.release(variant)
   }
 
-  /** Lets the backend look around while there is nothing to send: a descriptor of its wait set is ready. */
+  /** Nothing completes later, so a descriptor of the wait set that is ready tells of something else, and is ready until look() has read it. */
+  get awaitsNews(): boolean {
+    return this.#tellsAtPost && this.#retries?.holds === true
+  }
+
+  /** Lets the backend look around while there is nothing to post: a descriptor of its wait set is ready. */
   look(): void {
     this.backend.suspicion(true)
     this.#settlements.emitStates()

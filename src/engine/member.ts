@@ -92,7 +92,7 @@ export class Member {
   step(now: number, mostBytes: number): number {
     this.#drainControl()
     this.#stopSeen = this.ring.stopWanted
-    if (this.woken && this.waitsFor === NEXT_IDLE) this.engine.look()
+    if (this.woken && (this.waitsFor === NEXT_IDLE || this.engine.awaitsNews)) this.engine.look()
     return this.engine.step(now, mostBytes)
   }
 

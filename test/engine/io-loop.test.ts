@@ -1,5 +1,7 @@
 /** The I/O thread's loop over the memory backend, on a clock of the test's own: who steps when, how it waits, and what it leaves alone. */
 import { beforeEach, describe, expect, test } from 'vitest'
+import { POLLIN } from '#dist/ffi/layout.js'
+import { ERRNO } from '#dist/ffi/native-error.js'
 import { type MemoryBackend, type MemoryOptions, openMemory } from '#dist/src/backend/memory.js'
 import { PreparedHeaps } from '#dist/src/batch/heaps.js'
 import { Contention } from '#dist/src/engine/contention.js'
@@ -22,6 +24,10 @@ class Host {
   offers = 0
   /** Whether others run, as far as the kernel tells. */
   others: boolean | undefined
+  /** The backends' descriptors are ready. */
+  hasNews = false
+  /** Sleeps that ended at once, because news was not read. */
+  endedByNews = 0
   /** Lengths asked for, of sleeps that were not woken. */
   readonly sleeps: number[] = []
   /** Events and their times, the earliest first. */
@@ -44,7 +50,12 @@ class Host {
       },
       announced: () => this.#announced,
       wake: { fd: WAKE, clear: () => {} },
-      poll: { reset: () => {}, add: () => {}, revents: () => 0, wait: (nanoseconds: number) => this.#sleep(nanoseconds) },
+      poll: {
+        reset: () => {},
+        add: () => {},
+        revents: (i: number) => (i > 0 && this.hasNews ? POLLIN : 0),
+        wait: (nanoseconds: number) => this.#sleep(nanoseconds),
+      },
     }
     this.loop = new IoLoop(tools, new Contention(new Int32Array(1), () => this.others), (member, error) =>
       this.ended.push({ member, error }),
@@ -53,6 +64,10 @@ class Host {
 
   /** A sleep ends early when somebody wakes the thread: every event here does. */
   #sleep(nanoseconds: number): number {
+    if (this.hasNews) {
+      this.endedByNews++
+      return 1
+    }
     const event = this.events[0]
     if (event && event.at <= this.clock + nanoseconds) {
       this.clock = Math.max(this.clock, event.at)
@@ -413,6 +428,30 @@ describe('members beside one another', () => {
     expect(bad.ring.closed).toBe(true)
     expect(good.settled).toBe(2)
     expect(host.loop.size).toBe(1)
+  })
+
+  test('news below while refused packets wait to be posted again wakes the thread once', () => {
+    let refusing = true
+    const failAt = () => (refusing ? ERRNO.EPERM : undefined)
+    const retry = { firstNanoseconds: 10e6, mostNanoseconds: 10e6, forNanoseconds: 1e9, duplicates: false }
+    const patient = sender(host, 1, { onError: [{ skips: false, retry }] }, { failAt })
+    const { backend } = patient.member
+    backend.waitSet = () => [{ fd: WAKE + 1, events: POLLIN }]
+    const { suspicion } = backend
+    backend.suspicion = (thorough) => {
+      if (thorough) host.hasNews = false
+      return suspicion.call(backend, thorough)
+    }
+    patient.send(1)
+    host.at(2e6, () => {
+      host.hasNews = true
+    })
+    host.at(15e6, () => {
+      refusing = false
+    })
+    host.runUntil(40e6)
+    expect(host.endedByNews).toBe(0)
+    expect(patient.settled).toBe(1)
   })
 
   test('those told to stop leave, each when it is through', () => {
