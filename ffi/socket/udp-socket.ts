@@ -55,7 +55,26 @@ const DATA_AT = 192
 const CONTROL_AT = 512
 const CONTROL_BYTES = 512
 
+const NO_ADDRESS = new Uint8Array(0)
+
+/** Views of addresses in memory that is read again and again, where they have few places: each is made once. */
+class AddressViews {
+  #view = NO_ADDRESS
+
+  constructor(readonly memory: Uint8Array<ArrayBuffer>) {}
+
+  at(at: number, v6: boolean): Uint8Array<ArrayBuffer> {
+    const bytes = v6 ? 16 : 4
+    const view = this.#view
+    if (view.length !== bytes || view.byteOffset !== this.memory.byteOffset + at) this.#view = this.memory.subarray(at, at + bytes)
+    return this.#view
+  }
+}
+
 export class UdpSocket extends InetSocket {
+  readonly #addresses = new AddressViews(this.scratch.u8)
+  readonly #offenders = new AddressViews(this.scratch.u8)
+
   /** @param given as InetSocket */
   constructor(family: 4 | 6, given?: number) {
     super(family, SOCK_DGRAM, given)
@@ -144,9 +163,9 @@ export class UdpSocket extends InetSocket {
     const v6 = s.view.getUint16(NAME_AT, true) === AF_INET6
     out.port = s.view.getUint16(NAME_AT + SOCKADDR_IN.port)
     const addressAt = NAME_AT + (v6 ? SOCKADDR_IN6.addr : SOCKADDR_IN.addr)
-    out.address = s.u8.subarray(addressAt, addressAt + (v6 ? 16 : 4))
+    out.address = this.#addresses.at(addressAt, v6)
     out.errno = 0
-    out.offender = s.u8.subarray(0, 0)
+    out.offender = NO_ADDRESS
     const end = CONTROL_AT + s.view.getUint32(MSGHDR.controllen, true)
     for (let at = CONTROL_AT; at + CMSGHDR.data <= end; ) {
       const length = s.view.getUint32(at + CMSGHDR.len, true)
@@ -162,8 +181,8 @@ export class UdpSocket extends InetSocket {
         // The offender's sockaddr follows (SO_EE_OFFENDER); its family is AF_UNSPEC where there is none.
         const offenderAt = at + CMSGHDR.data + EXTENDED_ERR.size
         const family = offenderAt + SOCKADDR_IN.size <= end ? s.view.getUint16(offenderAt, true) : 0
-        if (family === AF_INET) out.offender = s.u8.subarray(offenderAt + SOCKADDR_IN.addr, offenderAt + SOCKADDR_IN.addr + 4)
-        if (family === AF_INET6) out.offender = s.u8.subarray(offenderAt + SOCKADDR_IN6.addr, offenderAt + SOCKADDR_IN6.addr + 16)
+        if (family === AF_INET) out.offender = this.#offenders.at(offenderAt + SOCKADDR_IN.addr, false)
+        if (family === AF_INET6) out.offender = this.#offenders.at(offenderAt + SOCKADDR_IN6.addr, true)
       }
       at += (length + 7) & ~7
     }

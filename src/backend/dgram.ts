@@ -43,6 +43,7 @@ import { DgramPosting } from './dgram-posting.js'
 import { SHORTER_FILE } from './gather.js'
 import { PathNews } from './path-news.js'
 import { portTaken } from './paths.js'
+import { Recent } from './recent.js'
 import { States, type StateWords } from './states.js'
 import type { UdpOptions } from './udp/open.js'
 
@@ -77,6 +78,7 @@ class DgramBackend implements Backend {
   #socket: Socket | undefined
   #state: 'open' | 'doubtful' | 'renewing' | 'lost' | 'closed' = 'open'
   #interface: ResolvedInterface | undefined
+  readonly #interfaceNow = new Recent<ReturnType<typeof interfaceNow>>()
   /** The address of each substream, with its zone. */
   #addresses: readonly string[]
   /** While the state is lost. */
@@ -278,7 +280,8 @@ class DgramBackend implements Backend {
   explain(errno: number, substream: number, udpBytes: number): string {
     const { text } = this.options.endpoints[substream]!
     const name = errnoName(errno)
-    const lost = this.#interface && GONE.includes(errno) ? interfaceNow(this.#interface) : undefined
+    const iface = GONE.includes(errno) ? this.#interface : undefined
+    const lost = iface && this.#interfaceNow.get(() => interfaceNow(iface))
     if (lost && 'why' in lost) return `${text}: ${lost.why} (${name}); the stream goes on when it is back`
     if (name === 'EACCES') return `${text}: EACCES (as for a prohibit route, or a broadcast address without the option broadcast)`
     if (name === 'EFAULT') return `${text}: ${SHORTER_FILE}`

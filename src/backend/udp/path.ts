@@ -10,6 +10,7 @@ import { wireOverheadBytes } from '../../net/frame.js'
 import type { Path } from '../../net/route.js'
 import type { Gates } from '../gates.js'
 import { tooLarge } from '../paths.js'
+import { Recent } from '../recent.js'
 import type { States, StateWords } from '../states.js'
 import type { Bearings } from './bearings.js'
 import { LossWatch } from './loss-watch.js'
@@ -69,6 +70,9 @@ export class UdpPath {
   readonly #losses: LossWatch
   readonly #renewal: Renewal
   #doubtedAt = Number.NEGATIVE_INFINITY
+  readonly #troubleNow = new Recent<string>()
+  /** By substream. */
+  readonly #pathsNow: Recent<Path | undefined>[] = []
   readonly #sendBufferBytes: number
   readonly #unpaced: Record<string, string>
 
@@ -196,7 +200,7 @@ export class UdpPath {
     const name = errnoName(errno)
     const told = this.gates.rejects(substream) && this.returned.explain(substream)
     if (told) return `${endpoint.text}: ${told}`
-    const trouble = GONE.includes(name) && this.#bearings.troubleNow()
+    const trouble = GONE.includes(name) && this.#troubleNow.get(() => this.#bearings.troubleNow())
     if (trouble) return `${endpoint.text}: ${trouble} (${name}); the stream goes on when it is back`
     switch (name) {
       case 'ENODEV':
@@ -233,11 +237,14 @@ export class UdpPath {
   }
 
   #pathNow(substream: number): Path | undefined {
-    try {
-      return this.#bearings.find(substream)
-    } catch {
-      return undefined
-    }
+    this.#pathsNow[substream] ??= new Recent()
+    return this.#pathsNow[substream].get(() => {
+      try {
+        return this.#bearings.find(substream)
+      } catch {
+        return undefined
+      }
+    })
   }
 
   close(): void {
