@@ -50,7 +50,8 @@ export class OtherLinks {
 
   /** Routes have changed, or messages were lost. */
   forget(): void {
-    this.#seen.clear()
+    // Clearing a Map makes it a new table.
+    if (this.#seen.size > 0) this.#seen.clear()
   }
 
   /** Undefined where it is gone, or nobody tells. */

@@ -54,13 +54,13 @@ export interface Route {
 }
 
 export interface RouteOptions {
-  readonly oif?: number
+  readonly oif?: number | undefined
   /** The address that a socket is bound or connected from. */
-  readonly source?: Uint8Array
+  readonly source?: Uint8Array | undefined
   /** Ports of UDP packets; `from` is 0 where it is not known yet. */
-  readonly udp?: { readonly from: number; readonly to: number }
+  readonly udp?: { readonly from: number; readonly to: number } | undefined
   /** Type of service, or traffic class. */
-  readonly tos?: number
+  readonly tos?: number | undefined
 }
 
 /**

@@ -272,7 +272,10 @@ export class Loop {
     for (const cause of outcome.causes) {
       const i = counts.causes.findIndex(({ substream, errno }) => substream === cause.substream && errno === cause.errno)
       if (i < 0) counts.causes.push(cause)
-      else counts.causes[i] = { ...cause, packets: cause.packets + counts.causes[i]!.packets }
+      else {
+        const { substream, errno, errnoName, message } = cause
+        counts.causes[i] = { substream, errno, errnoName, message, packets: cause.packets + counts.causes[i]!.packets }
+      }
     }
     if (failed === 0) return
     if (this.announced.stopsOnFailure) this.fail()

@@ -361,7 +361,8 @@ export class Retries {
   #noteTried(target: Substream, end: number): void {
     const run = target.runs[0]!
     if (run.tried) return
-    if (end < run.end) target.runs.splice(1, 0, { ...run, first: end })
+    if (end < run.end)
+      target.runs.splice(1, 0, { flight: run.flight, count: run.count, first: end, end: run.end, tried: run.tried })
     run.end = end
     run.tried = true
   }

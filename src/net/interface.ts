@@ -241,7 +241,7 @@ export function localInterfaces(): LocalInterface[] {
 function netlinkInterfaces(): LocalInterface[] {
   const links = netlink.links()
   const addresses = netlink.addresses()
-  return links.map((link) => ({ ...link, addresses: addresses.filter(({ ifindex }) => ifindex === link.index) }))
+  return links.map((link) => ({ addresses: addresses.filter(({ ifindex }) => ifindex === link.index), ...link }))
 }
 
 /** Interfaces as Node knows them on any system: those that are up and have an address. Index and MTU only where /sys or a scope id tells. */

@@ -57,7 +57,7 @@ export interface Flow {
   /** 0 while it is not known. */
   readonly sourcePort: number
   /** The address that the socket is bound to, if it is to one. */
-  readonly source?: Uint8Array
+  readonly source?: Uint8Array | undefined
   /** Type of service, or traffic class. */
   readonly tos: number
 }
@@ -122,16 +122,17 @@ export function vlanTagsOf(ifindex: number): number {
 /** The answer says nothing of a source that was given. @throws NativeError */
 function routeOf(endpoint: ResolvedEndpoint, oif: number, flow: Flow | undefined): Route {
   const { family, bytes, port } = endpoint
-  const options = { ...(oif && { oif }), ...(flow && { tos: flow.tos, udp: { from: flow.sourcePort, to: port } }) }
-  if (!flow?.source) return routeTo(family, bytes, options)
-  const { source } = flow
+  const by = (source: Uint8Array | undefined) =>
+    routeTo(family, bytes, { oif, source, tos: flow?.tos, udp: flow && { from: flow.sourcePort, to: port } })
+  const source = flow?.source
+  if (!source) return by(undefined)
   try {
-    return { source, ...routeTo(family, bytes, { ...options, source }) }
+    return { source, ...by(source) }
   } catch (error) {
     // The address is gone (by version of the kernel EINVAL or ENETUNREACH), which its owner finds out by the source that the kernel would choose
     // now; or a rule refuses packets from there, and the kernel will refuse each.
     if (!(error instanceof NativeError && (error.errno === ERRNO.EINVAL || error.errno === ERRNO.ENETUNREACH))) throw error
-    return routeTo(family, bytes, options)
+    return by(undefined)
   }
 }
 

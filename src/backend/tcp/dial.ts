@@ -53,7 +53,9 @@ export function dial(
     const bytes = iface?.addressBytes ?? new Uint8Array(v6 ? 16 : 4)
     socket.bind({ family: endpoint.family, bytes, scopeId: needsScope(bytes) ? iface!.index : 0, port: sourcePort })
   }
-  socket.connect({ ...endpoint, scopeId: endpoint.scopeId || (needsScope(endpoint.bytes) ? (iface?.index ?? 0) : 0) })
+  const { family, bytes, port } = endpoint
+  const scopeId = endpoint.scopeId || (needsScope(bytes) ? (iface?.index ?? 0) : 0)
+  socket.connect({ family, bytes, port, scopeId })
 }
 
 export function refused(endpoint: ResolvedEndpoint, cause: NativeError, sourcePort: number): SpeadcastError {

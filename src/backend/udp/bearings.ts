@@ -2,6 +2,7 @@
  * Where the packets of a stream are to go, as of now: its interface and its endpoints with their zones. Both are kept as the user means them,
  * by name or by address, because an interface that is deleted and made anew has another index.
  */
+import { isDeepStrictEqual } from 'node:util'
 import { ERRNO, NativeError } from '../../../ffi/native-error.js'
 import { SpeadcastError } from '../../errors.js'
 import { needsScope } from '../../net/address.js'
@@ -14,6 +15,9 @@ import {
   type ResolvedInterface,
 } from '../../net/interface.js'
 import { type Devices, type Flow, type Path, pathTo } from '../../net/route.js'
+
+/** Paths that an endpoint's packets may take in turn: by one route and another, with an MTU and another. */
+const MOST_KNOWN = 4
 
 export interface Destinations {
   readonly endpoints: readonly ResolvedEndpoint[]
@@ -35,6 +39,8 @@ export class Bearings {
   flow: Omit<Flow, 'source'> | undefined
   /** The address that the kernel chose when it connected the socket. */
   pinned: Uint8Array | undefined
+  /** The last paths of each endpoint. */
+  readonly #found: Path[][] = []
   /** Zones by name, for which there is no interface. */
   readonly #lost = new Set<string>()
 
@@ -52,17 +58,28 @@ export class Bearings {
     if (this.errno !== 0) throw new NativeError('RTM_GETLINK', this.errno, this.trouble)
     const endpoint = this.endpoints[i]!
     if (endpoint.zone && this.#lost.has(endpoint.zone)) throw new NativeError('RTM_GETLINK', ERRNO.ENODEV, endpoint.zone)
-    return this.#pathTo(endpoint, devices)
+    return this.#known(i, this.#pathTo(endpoint, devices))
+  }
+
+  /** A path that was found before is the same object, because those kept for long are freed by major collections only, which stop a thread. */
+  #known(i: number, found: Path): Path {
+    this.#found[i] ??= []
+    const all = this.#found[i]
+    const known = all.find((path) => isDeepStrictEqual(path, found))
+    if (known) return known
+    all.unshift(found)
+    all.length = Math.min(all.length, MOST_KNOWN)
+    return found
   }
 
   #pathTo(endpoint: ResolvedEndpoint, devices: Devices | undefined): Path {
     const { interface: iface, flow, pinned } = this
     const from = (source: Uint8Array | undefined) =>
-      pathTo(endpoint, iface, devices, flow && { ...flow, ...(source && { source }) })
+      pathTo(endpoint, iface, devices, flow && { sourcePort: flow.sourcePort, tos: flow.tos, source })
     if (iface || !pinned) return from(iface?.addressBytes)
     // The path is that from the address of the socket; the source, the one that another socket would get.
     const { sourceAddress } = from(undefined)
-    return { ...from(pinned), sourceAddress }
+    return Object.assign({ sourceAddress: '' }, from(pinned), { sourceAddress })
   }
 
   /** Why no packet can leave at this moment, in words; '' where the interface is not to blame. Cold. */

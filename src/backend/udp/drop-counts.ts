@@ -2,6 +2,7 @@
  * Counts packets that were dropped on the interfaces that a stream's packets leave by, and on those below them: a VLAN's parent, the ports of a
  * bond or bridge. A queue there drops in silence what the interface on top has passed on.
  */
+import { isDeepStrictEqual } from 'node:util'
 import { NativeError } from '../../../ffi/native-error.js'
 import type { LinkLosses } from '../../../ffi/netlink/link-losses.js'
 import { type Link, links } from '../../../ffi/netlink/route.js'
@@ -71,7 +72,10 @@ export class DropCounts {
     } catch (error) {
       if (!(error instanceof NativeError)) throw error // no descriptor left, or the table changes all the time
     }
-    this.#stacks = ifindexes.map((top) => ({ top, below: all ? below(top, all) : [] }))
+    const stacks = ifindexes.map((top) => ({ top, below: all ? below(top, all) : [] }))
+    // Packets most often go on by the same interfaces, and what is kept anew each time only major collections free.
+    if (isDeepStrictEqual(stacks, this.#stacks)) return all !== undefined
+    this.#stacks = stacks
     const known = new Map(this.#counted.map((counted) => [counted.ifindex, counted]))
     const indexes = new Set(this.#stacks.flatMap((stack) => [stack.top, ...stack.below]))
     const counted = new Map([...indexes].map((ifindex) => [ifindex, known.get(ifindex) ?? this.#begin(ifindex)]))

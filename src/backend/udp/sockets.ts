@@ -94,7 +94,7 @@ export class UdpSockets {
     this.main.setOption(OPT.SO_REUSEADDR, 1)
     if (this.#options.reusePort) errors.sharePort()
     else errors.setOption(OPT.SO_REUSEADDR, 1)
-    errors.bind({ ...sourceOf(errors, iface), port: this.main.localPort() })
+    errors.bind(sourceOf(errors, iface, this.main.localPort()))
     if (this.#options.reusePort) return
     // Nobody else is to share the port.
     this.main.setOption(OPT.SO_REUSEADDR, 0)
@@ -132,18 +132,17 @@ function configure(socket: UdpSocket, options: UdpOptions, iface: ResolvedInterf
 }
 
 /** The address to bind to: that of the interface, if one is given. */
-function sourceOf({ family }: UdpSocket, iface: ResolvedInterface | undefined) {
+function sourceOf({ family }: UdpSocket, iface: ResolvedInterface | undefined, port: number) {
   const bytes = iface?.addressBytes ?? new Uint8Array(family === 6 ? 16 : 4)
-  return { family, bytes, scopeId: needsScope(bytes) ? iface!.index : 0 }
+  return { family, bytes, scopeId: needsScope(bytes) ? iface!.index : 0, port }
 }
 
 /** @param anyPort another port will do where this one is taken */
 function bind(socket: UdpSocket, iface: ResolvedInterface | undefined, port: number, anyPort: boolean): void {
-  const address = sourceOf(socket, iface)
   try {
-    socket.bind({ ...address, port })
+    socket.bind(sourceOf(socket, iface, port))
   } catch (error) {
     if (!(anyPort && port !== 0 && error instanceof NativeError && error.errno === ERRNO.EADDRINUSE)) throw error
-    socket.bind({ ...address, port: 0 })
+    socket.bind(sourceOf(socket, iface, 0))
   }
 }
