@@ -88,6 +88,15 @@ const runs = []
 for (const [name, settings] of Object.entries(STREAMS)) runs.push(await run(name, settings))
 tell({ kind: 'open' })
 
+const V8_PAGE = 1 << 18
+/** Lines of /proc/self/maps, less the pages of V8's heaps, which come and go with the heaps' sizes, of which the resident memory tells. */
+function isMapping(line) {
+  const [range, , , , , path] = line.split(/ +/)
+  if (path) return true
+  const [start, end] = range.split('-').map((address) => Number.parseInt(address, 16))
+  return line !== '' && (start % V8_PAGE !== 0 || (end - start) % V8_PAGE !== 0)
+}
+
 /** Measures that may not grow, and the counters of that moment. */
 function sample() {
   globalThis.gc()
@@ -96,7 +105,7 @@ function sample() {
     milliseconds: performance.now(),
     rssBytes: process.memoryUsage.rss(),
     descriptors: readdirSync('/proc/self/fd').length,
-    mappings: readFileSync('/proc/self/maps', 'utf8').split('\n').length - 1,
+    mappings: readFileSync('/proc/self/maps', 'utf8').split('\n').filter(isMapping).length,
     streams: Object.fromEntries(
       runs.map(({ name, stream, counts: { submitted, settled } }) => [name, { submitted, settled, stats: stream.stats() }]),
     ),

@@ -25,18 +25,23 @@ export function slope(points) {
 const SENT = ['sent', 'suspect']
 const count = (words, test) => words.reduce((sum, word, n) => sum + (test(word, n) ? 1 : 0), 0)
 
-/** Drops that the kernel counts are looked for every 20 ms (docs/outcomes.md): heaps that were lost just before the first look after them. */
+/**
+ * Heaps that were lost just before the sender could learn of it: drops that the kernel counts are looked for every 20 ms (docs/outcomes.md), and
+ * a link that is set down drops what waits in its queue before it refuses the next packet.
+ */
 const LATE_SECONDS = 0.05
 
-/** For each heap, whether a suspect one follows it within that time at the stream's rate. */
-function beforeSuspect(name, fates) {
+const EVIDENCE = ['suspect', 'failed', 'partial']
+
+/** For each heap, whether one that tells of trouble follows it within that time at the stream's rate. */
+function beforeEvidence(name, fates) {
   const heaps = Math.ceil((STREAMS[name].rateBytesPerSecond * LATE_SECONDS) / HEAP_BYTES)
   let next = Number.POSITIVE_INFINITY
   return fates
     .map((_, i) => i)
     .reverse()
     .map((i) => {
-      if (fates[i] === 'suspect') next = i
+      if (EVIDENCE.includes(fates[i])) next = i
       return next - i <= heaps
     })
     .reverse()
@@ -76,7 +81,7 @@ function heaps(name, lines, wrong) {
   const of = (list, kind) => list.filter((line) => line.kind === kind && line.stream === name)
   const fates = spread(of(lines.sender, 'fate'), end.submitted)
   const got = spread(of(lines.receiver, 'got'), end.submitted)
-  const late = beforeSuspect(name, fates)
+  const late = beforeEvidence(name, fates)
   const tcp = name === 'tcp'
   const { droppedByKernel } = gotten.stats
   const came = (i) => got[i] === 'whole' || got[i] === 'twice'

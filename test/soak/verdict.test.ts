@@ -142,14 +142,18 @@ test.for<[what: string, change: (soak: Soak) => void, says: RegExp]>([
   expect(judge(soak).join('\n')).toMatch(says)
 })
 
-test('losses just before the evidence, and in suspect batches, are told and no fault', () => {
+test.each([
+  ['suspect', { heapsSent: N, heapsFailed: 0 }, /not come: 0 trusted, 2 just before the evidence, 8 suspect/],
+  ['failed', { heapsSent: N - 8, heapsFailed: 8 }, /not come: 0 trusted, 2 just before the evidence, 0 suspect/],
+] as const)('losses just before the evidence, heaps that are %s, are told and no fault', (word, counts, says) => {
   const soak = good()
   replace(soak.lines.sender, 'fate', () => ({ to: N - 8 }))
-  soak.lines.sender.push({ kind: 'fate', stream: 'udp', from: N - 8, to: N, word: 'suspect' })
+  soak.lines.sender.push({ kind: 'fate', stream: 'udp', from: N - 8, to: N, word })
+  replace(soak.lines.sender, 'end', () => ({ stats: { ...counts, heapsSkipped: 0 } }))
   replace(soak.lines.receiver, 'got', () => ({ to: N - 10 }))
   const { report, wrong } = verdict(soak.lines, '', soak.how)
   expect(wrong).toEqual([])
-  expect(report[0]).toMatch(/not come: 0 trusted, 2 just before the evidence, 8 suspect/)
+  expect(report[0]).toMatch(says)
 })
 
 test('a receiver whose socket was full explains the heaps of as many runs of packets', () => {
