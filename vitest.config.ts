@@ -118,7 +118,8 @@ export default defineConfig({
     pool: 'forks',
     // The package runs as users load it. It is large, and vite would transform it again for every test file.
     server: { deps: { external: [/\/lib\/[\w-]+\.js$/] } },
-    maxWorkers: 2,
+    // Most of the tests that .ci/run adds wait for clocks and other processes, and leave a part of two CPUs idle.
+    maxWorkers: all ? 3 : 2,
     // For two noisy cores. A retried test says so, and drawn cases keep their seed, so that they fail again.
     retry: process.env.CI === 'true' ? 1 : 0,
     expect: { requireAssertions: true },
