@@ -86,6 +86,7 @@ const HEAVY = [
     'evidence',
     'host-changes',
     'legs',
+    'neighbour-table',
     'mtu',
     'order',
     'outcome',

@@ -223,7 +223,7 @@ export class UdpPath {
       case 'ENOBUFS':
         return this.gates.lacksRoom(substream)
           ? `${endpoint.text}: the kernel's table of neighbours is full (ENOBUFS), so it cannot ask for ${known.nextHop!.text} on ${known.interfaceName}; raise net.${endpoint.family === 6 ? 'ipv6' : 'ipv4'}.neigh.default.gc_thresh3 (and gc_thresh2) above the number of hosts on its links`
-          : `${endpoint.text}: ${known.interfaceName} lets no packet of ${udpBytes} bytes through (ENOBUFS), because its queue never has room, or a tc filter or an nft chain of its egress drops them; see \`tc -s qdisc show dev ${known.interfaceName}\`, \`tc -s filter show dev ${known.interfaceName} egress\` and \`nft list ruleset netdev\``
+          : `${endpoint.text}: ${known.interfaceName} lets no packet of ${udpBytes} bytes through (ENOBUFS), because its queue never has room, or a tc filter or an nft chain of its egress drops them; see \`tc -s qdisc show dev ${known.interfaceName}\`, \`tc -s filter show dev ${known.interfaceName} egress\` and \`nft list ruleset netdev\`${endpoint.multicast ? `; or the kernel's table of neighbours is full, in which a group has an entry too: see net.${endpoint.family === 6 ? 'ipv6' : 'ipv4'}.neigh.default.gc_thresh3` : ''}`
       case 'EAGAIN':
         return `${endpoint.text}: the socket has had no room (EAGAIN) for as long as onError.forSeconds allows; look whether packets leave ${known.interfaceName ?? 'the interface'} with \`tc -s qdisc\``
       case 'EFAULT':
