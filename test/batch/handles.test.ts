@@ -86,8 +86,8 @@ test.for([20_000, 1 << 20])(
 )
 
 test('its addresses are free again when the views are closed, or their thread ended', async () => {
-  // A region of its own: parts of a huge page are handed out again with the whole.
-  const create = await batchOf(2 << 20)
+  // A region of its own, on ordinary pages: parts of a huge page are handed out again with the whole, and reserved ones come and go.
+  const create = await batchOf(12_000)
   for (const how of ['close', 'end'] as const) {
     const { worker, ask } = attacher()
     const batch = create()
@@ -103,7 +103,7 @@ test('its addresses are free again when the views are closed, or their thread en
 })
 
 test('a thread may attach a batch again and again; each closes its own', async () => {
-  const create = await batchOf(2 << 20)
+  const create = await batchOf(12_000)
   const batch = create()
   const handle = batch.handle()
   expect(batch.handle()).toEqual(handle)

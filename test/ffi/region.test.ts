@@ -106,18 +106,18 @@ describe('pages are what the region says they are', () => {
   test('require: reserved huge pages or an errno, never a signal', async () => {
     const free = Number(/^HugePages_Free: +(\d+)$/m.exec(readFileSync('/proc/meminfo', 'utf8'))![1])
     const overcommit = Number(readFileSync('/proc/sys/vm/nr_overcommit_hugepages', 'utf8'))
-    const tooMany = (free + overcommit + 1) * 2 * MIB
+    // Other tests reserve up to 208 pages meanwhile, and free them.
+    const tooMany = (free + overcommit + 1000) * 2 * MIB
     const { code, signal, stdout } = await runProgram('ffi/huge-pages-required', 1, tooMany, 1)
     expect({ code, signal }).toEqual({ code: 0, signal: null })
     const refused = { name: 'NativeError', call: expect.stringMatching(/^(mmap|madvise)$/), errnoName: 'ENOMEM' }
     const had = { pages: 'hugetlb', byteLength: 2 * MIB }
-    const one = free > 0 ? had : refused
     const answers = stdout
       .trim()
       .split('\n')
       .map((line) => JSON.parse(line))
-    if (overcommit === 0) expect(answers).toEqual([one, refused, one])
-    else expect(answers).toHaveLength(3)
+    expect(answers).toEqual([expect.anything(), refused, expect.anything()])
+    for (const one of [answers[0], answers[2]]) expect([had, refused]).toContainEqual(one)
   })
 
   test('not inherited by fork', () => {
